@@ -1,0 +1,324 @@
+//! Columns: many small numbers, cut into byte planes, each plane compressed by itself.
+//!
+//! Plane `k` of a column holds byte `k` (of weight 256^k) of each of its values. Planes of zeros are left out, and
+//! what is beyond a plane's end is zero: a column that is all zeros takes no space, and no reading can fail.
+
+use super::block::{Malformed, put_u32, u32_at};
+use super::limit;
+
+/// What a section of a block's payload holds. The numbers are part of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Column {
+    // One value for each event, in order.
+    Tag = 0,
+    // One value for each event that is not raw.
+    Time = 1,
+    Seq = 2,
+    // One value for each event with such a field.
+    Actor = 3,
+    ActorTgid = 4,
+    Child = 5,
+    ChildTgid = 6,
+    Parent = 7,
+    ParentTgid = 8,
+    First = 9,
+    Second = 10,
+    Comm = 11,
+    // One value for each raw datagram, and their bytes.
+    RawLen = 12,
+    RawBytes = 13,
+    // One value for each string that the block refers to, and their bytes.
+    StringLen = 14,
+    StringBytes = 15,
+    // One value for each note, and their bytes.
+    NoteAt = 16,
+    NoteAtDetails = 17,
+    NoteKind = 18,
+    NoteLen = 19,
+    NoteBytes = 20,
+    // One value for each details record.
+    DetailsAt = 21,
+    DetailsSubject = 22,
+    DetailsTgid = 23,
+    DetailsTime = 24,
+    DetailsMiss = 25,
+    DetailsPpid = 26,
+    DetailsStart = 27,
+    DetailsIds = 28,
+    DetailsComm = 29,
+    DetailsExe = 30,
+    DetailsCwd = 31,
+    DetailsCgroup = 32,
+    DetailsArgs = 33,
+    // One value for each block of an index.
+    IndexOffset = 34,
+    IndexRecords = 35,
+    IndexEvents = 36,
+    IndexFirstTime = 37,
+    IndexLastTime = 38,
+}
+
+/// How many columns there are.
+const COLUMNS: usize = 39;
+/// Bytes before a section's data: column, plane, codec, zero, raw length, stored length.
+const SECTION_HEADER: usize = 12;
+
+const STORED: u8 = 0;
+const ZSTD: u8 = 1;
+
+impl Column {
+    /// Sections of bytes, not of numbers.
+    const BYTES: [Self; 3] = [Self::RawBytes, Self::StringBytes, Self::NoteBytes];
+
+    fn is_bytes(self) -> bool {
+        Self::BYTES.contains(&self)
+    }
+}
+
+/// Maps differences of either sign to small numbers: 0, -1, 1, -2, 2 to 0, 1, 2, 3, 4.
+pub(super) fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// Undoes [`zigzag`].
+pub(super) fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// `to - from` of two numbers that may wrap, as a small number.
+pub(super) fn delta32(to: u32, from: u32) -> u64 {
+    zigzag(i64::from(to.wrapping_sub(from) as i32))
+}
+
+/// Undoes [`delta32`].
+pub(super) fn undelta32(value: u64, from: u32) -> u32 {
+    from.wrapping_add(unzigzag(value) as u32)
+}
+
+/// The same for times.
+pub(super) fn delta64(to: u64, from: u64) -> u64 {
+    zigzag(to.wrapping_sub(from) as i64)
+}
+
+/// Undoes [`delta64`].
+pub(super) fn undelta64(value: u64, from: u64) -> u64 {
+    from.wrapping_add(unzigzag(value) as u64)
+}
+
+/// The columns of a block that is being written.
+pub(super) struct ColumnWriter {
+    numbers: Vec<Vec<u64>>,
+    bytes: [Vec<u8>; Column::BYTES.len()],
+    plane: Vec<u8>,
+    packed: Vec<u8>,
+    fast: zstd::bulk::Compressor<'static>,
+    dense: zstd::bulk::Compressor<'static>,
+}
+
+impl ColumnWriter {
+    pub(super) fn new() -> Self {
+        let compressor = |level| {
+            // The one failure is out of memory in the C library's allocator; without a level it is the default.
+            zstd::bulk::Compressor::new(level).unwrap_or_default()
+        };
+        Self {
+            numbers: vec![Vec::new(); COLUMNS],
+            bytes: Default::default(),
+            plane: Vec::new(),
+            packed: Vec::new(),
+            fast: compressor(limit::LEVEL),
+            dense: compressor(limit::LEVEL_BYTES),
+        }
+    }
+
+    #[inline]
+    pub(super) fn put(&mut self, column: Column, value: u64) {
+        self.numbers[column as usize].push(value);
+    }
+
+    pub(super) fn put_bytes(&mut self, column: Column, bytes: &[u8]) {
+        if let Some(at) = Column::BYTES.iter().position(|&c| c == column) {
+            self.bytes[at].extend_from_slice(bytes);
+        }
+    }
+
+    /// Appends all columns to `out` as sections, and empties them.
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
+        for column in 0..COLUMNS {
+            let used = self.numbers[column].iter().fold(0, |all, value| all | value);
+            for plane in 0..8_u8 {
+                if (used >> (8 * plane)) & 0xff == 0 {
+                    continue;
+                }
+                self.plane.clear();
+                self.plane.extend(self.numbers[column].iter().map(|value| (value >> (8 * plane)) as u8));
+                section(column as u8, plane, &self.plane, &mut self.fast, &mut self.packed, out);
+            }
+            self.numbers[column].clear();
+        }
+        for (column, bytes) in Column::BYTES.iter().zip(&mut self.bytes) {
+            if !bytes.is_empty() {
+                section(*column as u8, 0, bytes, &mut self.dense, &mut self.packed, out);
+                bytes.clear();
+            }
+        }
+    }
+}
+
+fn section(
+    column: u8,
+    plane: u8,
+    raw: &[u8],
+    compressor: &mut zstd::bulk::Compressor<'_>,
+    packed: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) {
+    packed.clear();
+    packed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+    let (codec, data) = match compressor.compress_to_buffer(raw, packed) {
+        Ok(len) if len < raw.len() => (ZSTD, &packed[..len]),
+        // Not smaller, or not compressible at all for lack of memory: as it is.
+        Ok(_) | Err(_) => (STORED, raw),
+    };
+    out.extend_from_slice(&[column, plane, codec, 0]);
+    put_u32(out, raw.len() as u32);
+    put_u32(out, data.len() as u32);
+    out.extend_from_slice(data);
+}
+
+/// The columns of a block that was read. Its memory is reused from block to block.
+pub(super) struct ColumnReader {
+    numbers: Vec<Vec<u64>>,
+    bytes: [Vec<u8>; Column::BYTES.len()],
+    plane: Vec<u8>,
+    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl ColumnReader {
+    pub(super) fn new() -> Self {
+        Self {
+            numbers: vec![Vec::new(); COLUMNS],
+            bytes: Default::default(),
+            plane: Vec::new(),
+            decompressor: zstd::bulk::Decompressor::new().ok(),
+        }
+    }
+
+    /// Reads the sections of a payload. Columns of later versions are skipped.
+    pub(super) fn load(&mut self, mut payload: &[u8]) -> Result<(), Malformed> {
+        self.numbers.iter_mut().for_each(Vec::clear);
+        self.bytes.iter_mut().for_each(Vec::clear);
+        while !payload.is_empty() {
+            let (header, rest) =
+                payload.split_at_checked(SECTION_HEADER).ok_or(Malformed("a section is cut"))?;
+            let (raw_len, stored_len) = (u32_at(header, 4) as usize, u32_at(header, 8) as usize);
+            let (data, rest) = rest.split_at_checked(stored_len).ok_or(Malformed("a section is cut"))?;
+            payload = rest;
+            let (column, plane, codec) = (usize::from(header[0]), header[1], header[2]);
+            let bytes = Column::BYTES.iter().position(|&c| c as usize == column);
+            if column >= COLUMNS {
+                continue;
+            }
+            if plane >= 8 || raw_len > if bytes.is_some() { limit::BYTES } else { limit::VALUES } {
+                return Err(Malformed("a section is larger than the format allows"));
+            }
+            let raw = match codec {
+                STORED if stored_len == raw_len => data,
+                ZSTD => {
+                    self.plane.clear();
+                    self.plane.reserve(raw_len);
+                    let into = &mut self.plane;
+                    let read =
+                        self.decompressor.as_mut().and_then(|d| d.decompress_to_buffer(data, into).ok());
+                    if read != Some(raw_len) {
+                        return Err(Malformed("a section does not decompress to its length"));
+                    }
+                    &self.plane
+                }
+                _ => return Err(Malformed("a section has an unknown codec")),
+            };
+            match bytes {
+                Some(at) => self.bytes[at].extend_from_slice(raw),
+                None => add_plane(&mut self.numbers[column], plane, raw),
+            }
+        }
+        Ok(())
+    }
+
+    /// All values of a column.
+    pub(super) fn numbers(&self, column: Column) -> Values<'_> {
+        debug_assert!(!column.is_bytes());
+        Values(self.numbers[column as usize].iter())
+    }
+
+    /// The bytes of a column of bytes.
+    pub(super) fn bytes(&self, column: Column) -> &[u8] {
+        Column::BYTES.iter().position(|&c| c == column).map_or(&[], |at| &self.bytes[at])
+    }
+}
+
+fn add_plane(values: &mut Vec<u64>, plane: u8, raw: &[u8]) {
+    let shift = 8 * plane;
+    let known = values.len().min(raw.len());
+    for (value, &byte) in values.iter_mut().zip(raw) {
+        *value |= u64::from(byte) << shift;
+    }
+    values.extend(raw[known..].iter().map(|&byte| u64::from(byte) << shift));
+}
+
+/// The values of a column one after the other; zeros beyond its end.
+#[derive(Clone, Debug)]
+pub(super) struct Values<'a>(std::slice::Iter<'a, u64>);
+
+impl Values<'_> {
+    /// How many values there are before the zeros.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    pub(super) fn take(&mut self) -> u64 {
+        self.0.next().copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn differences_come_back(from: u64, to: u64) {
+            prop_assert_eq!(undelta64(delta64(to, from), from), to);
+            let (from, to) = (from as u32, to as u32);
+            prop_assert_eq!(undelta32(delta32(to, from), from), to);
+        }
+
+        #[test]
+        fn columns_come_back(
+            times in prop::collection::vec(any::<u64>(), 0..300),
+            tags in prop::collection::vec(0..256_u64, 0..300),
+            raw in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut writer = ColumnWriter::new();
+            times.iter().for_each(|&value| writer.put(Column::Time, value));
+            tags.iter().for_each(|&value| writer.put(Column::Tag, value));
+            writer.put_bytes(Column::RawBytes, &raw);
+            let mut payload = Vec::new();
+            writer.flush(&mut payload);
+            let mut reader = ColumnReader::new();
+            prop_assert!(reader.load(&payload).is_ok());
+            for (column, values) in [(Column::Time, times), (Column::Tag, tags)] {
+                let mut read = reader.numbers(column);
+                for value in values {
+                    prop_assert_eq!(read.take(), value);
+                }
+                prop_assert_eq!(read.take(), 0);
+            }
+            prop_assert_eq!(reader.bytes(Column::RawBytes), raw);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Details to columns and back. Their strings are interned: a block holds each once.
+
+use super::column::{Column, ColumnReader, ColumnWriter, Values, delta32, delta64, undelta32, undelta64};
+use super::record::{Credentials, Details, Miss, Subject};
+use super::strings::{Interner, Strings};
+use crate::ids::{MonoNs, Tgid};
+
+/// Subject codes: an exec that is named, a snapshot, or (from 2 on) an exec of this block by its place.
+const NAMED_EXEC: u64 = 0;
+const SNAPSHOT: u64 = 1;
+const BLOCK_EXEC: u64 = 2;
+/// How many execs back a writer looks.
+const LOOK_BACK: usize = 1024;
+
+const MISSES: [Miss; 4] = [Miss::Gone, Miss::Denied, Miss::Busy, Miss::Superseded];
+
+/// What each details record is relative to: the same in writer and reader, anew in each block.
+#[derive(Default)]
+pub(super) struct Context {
+    /// The execs of the block so far.
+    execs: Vec<(Tgid, MonoNs)>,
+    /// The exec expected to be next.
+    next_exec: usize,
+    tgid: u32,
+    time: u64,
+    ppid: u32,
+    start: u64,
+}
+
+impl Context {
+    pub(super) fn reset(&mut self) {
+        let mut execs = std::mem::take(&mut self.execs);
+        execs.clear();
+        *self = Self { execs, ..Self::default() };
+    }
+
+    #[inline]
+    pub(super) fn saw_exec(&mut self, tgid: Tgid, time: MonoNs) {
+        self.execs.push((tgid, time));
+    }
+
+    pub(super) fn encode(&mut self, details: &Details, out: &mut ColumnWriter, strings: &mut Interner) {
+        match details.subject {
+            Subject::Snapshot { tgid } => {
+                out.put(Column::DetailsSubject, SNAPSHOT);
+                self.encode_tgid(tgid, out);
+            }
+            Subject::Exec { tgid, time } => {
+                let recent = self.execs.len().saturating_sub(LOOK_BACK);
+                let place = self.execs[recent..].iter().rposition(|&exec| exec == (tgid, time));
+                if let Some(place) = place.map(|place| place + recent) {
+                    let code = delta64(place as u64, self.next_exec as u64);
+                    out.put(Column::DetailsSubject, BLOCK_EXEC + code);
+                    self.next_exec = place + 1;
+                } else {
+                    out.put(Column::DetailsSubject, NAMED_EXEC);
+                    self.encode_tgid(tgid, out);
+                    out.put(Column::DetailsTime, delta64(time.0, self.time));
+                    self.time = time.0;
+                }
+            }
+        }
+        let miss = details.miss.and_then(|miss| MISSES.iter().position(|&m| m == miss));
+        out.put(Column::DetailsMiss, miss.map_or(0, |code| code as u64 + 1));
+        out.put(Column::DetailsPpid, details.ppid.map_or(0, |ppid| 1 + delta32(ppid, self.ppid)));
+        self.ppid = details.ppid.unwrap_or(self.ppid);
+        let start = details.start_ticks.map(|start| (start, delta64(start, self.start)));
+        // A start time whose code would not fit is not one that a kernel can have.
+        let start = start.filter(|&(_, code)| code < u64::MAX);
+        out.put(Column::DetailsStart, start.map_or(0, |(_, code)| 1 + code));
+        self.start = start.map_or(self.start, |(start, _)| start);
+        let ids = details.ids.map(|ids| {
+            let mut bytes = [0; 16];
+            for (to, id) in bytes.chunks_exact_mut(4).zip([ids.uid, ids.euid, ids.gid, ids.egid]) {
+                to.copy_from_slice(&id.to_le_bytes());
+            }
+            bytes
+        });
+        let mut put = |column, string: Option<&[u8]>| {
+            out.put(column, string.map_or(0, |string| 1 + u64::from(strings.intern(string))));
+        };
+        put(Column::DetailsIds, ids.as_ref().map(<[u8; 16]>::as_slice));
+        put(Column::DetailsComm, details.comm.as_deref());
+        put(Column::DetailsExe, details.exe.as_deref());
+        put(Column::DetailsCwd, details.cwd.as_deref());
+        put(Column::DetailsCgroup, details.cgroup.as_deref());
+        put(Column::DetailsArgs, details.args.as_deref());
+    }
+
+    fn encode_tgid(&mut self, tgid: Tgid, out: &mut ColumnWriter) {
+        out.put(Column::DetailsTgid, delta32(tgid.0, self.tgid));
+        self.tgid = tgid.0;
+    }
+
+    pub(super) fn decode(&mut self, from: &mut DetailsColumns<'_>, strings: &Strings<'_>) -> Details {
+        let subject = match from.subject.take() {
+            SNAPSHOT => Subject::Snapshot { tgid: self.decode_tgid(from) },
+            NAMED_EXEC => {
+                let tgid = self.decode_tgid(from);
+                self.time = undelta64(from.time.take(), self.time);
+                Subject::Exec { tgid, time: MonoNs(self.time) }
+            }
+            code => {
+                let place = undelta64(code - BLOCK_EXEC, self.next_exec as u64) as usize;
+                self.next_exec = place.wrapping_add(1);
+                // A place that is not there: only in a file that no writer wrote.
+                let (tgid, time) = self.execs.get(place).copied().unwrap_or_default();
+                Subject::Exec { tgid, time }
+            }
+        };
+        let miss = from.miss.take().checked_sub(1).map(|code| MISSES.get(code as usize).copied());
+        let ppid = from.ppid.take().checked_sub(1).map(|code| undelta32(code, self.ppid));
+        self.ppid = ppid.unwrap_or(self.ppid);
+        let start_ticks = from.start.take().checked_sub(1).map(|code| undelta64(code, self.start));
+        self.start = start_ticks.unwrap_or(self.start);
+        let string = |values: &mut Values<'_>| values.take().checked_sub(1).map(|number| strings.at(number));
+        let ids = string(&mut from.ids).and_then(|bytes| {
+            let mut ids = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            Some(Credentials { uid: ids.next()?, euid: ids.next()?, gid: ids.next()?, egid: ids.next()? })
+        });
+        let owned = |values: &mut Values<'_>| string(values).map(<[u8]>::to_vec);
+        Details {
+            subject,
+            // A cause of a later version is still a miss.
+            miss: miss.map(|miss| miss.unwrap_or(Miss::Gone)),
+            ppid,
+            start_ticks,
+            ids,
+            comm: owned(&mut from.comm),
+            exe: owned(&mut from.exe),
+            cwd: owned(&mut from.cwd),
+            cgroup: owned(&mut from.cgroup),
+            args: owned(&mut from.args),
+        }
+    }
+
+    fn decode_tgid(&mut self, from: &mut DetailsColumns<'_>) -> Tgid {
+        self.tgid = undelta32(from.tgid.take(), self.tgid);
+        Tgid(self.tgid)
+    }
+}
+
+/// The columns of details that are being read.
+pub(super) struct DetailsColumns<'a> {
+    subject: Values<'a>,
+    tgid: Values<'a>,
+    time: Values<'a>,
+    miss: Values<'a>,
+    ppid: Values<'a>,
+    start: Values<'a>,
+    ids: Values<'a>,
+    comm: Values<'a>,
+    exe: Values<'a>,
+    cwd: Values<'a>,
+    cgroup: Values<'a>,
+    args: Values<'a>,
+}
+
+impl<'a> DetailsColumns<'a> {
+    pub(super) fn new(columns: &'a ColumnReader) -> Self {
+        let numbers = |column| columns.numbers(column);
+        Self {
+            subject: numbers(Column::DetailsSubject),
+            tgid: numbers(Column::DetailsTgid),
+            time: numbers(Column::DetailsTime),
+            miss: numbers(Column::DetailsMiss),
+            ppid: numbers(Column::DetailsPpid),
+            start: numbers(Column::DetailsStart),
+            ids: numbers(Column::DetailsIds),
+            comm: numbers(Column::DetailsComm),
+            exe: numbers(Column::DetailsExe),
+            cwd: numbers(Column::DetailsCwd),
+            cgroup: numbers(Column::DetailsCgroup),
+            args: numbers(Column::DetailsArgs),
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Records to bytes.
+
+use thiserror::Error;
+
+use super::block::{BLOCK_HEADER, BlockHeader, BlockKind, put_u32};
+use super::column::{Column, ColumnWriter};
+use super::details::Context;
+use super::header::Header;
+use super::index::{IndexEntry, IndexWriter};
+use super::meta::MetaError;
+use super::predict::{Predictor, RAW};
+use super::record::{Details, Frame, Record};
+use super::strings::Interner;
+use super::{limit, notes};
+use crate::ids::MonoNs;
+use crate::wire::{Body, ByteOrder, Comm, Event};
+
+/// Why a record is not taken. The encoder is as it was before.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// A datagram or string over the limit.
+    #[error("{what} of {len} bytes is over the limit of {limit}")]
+    TooLong {
+        /// What is too long.
+        what: &'static str,
+        /// Its length in bytes.
+        len: usize,
+        /// The most that a capture holds.
+        limit: usize,
+    },
+    /// A typed event that is not its whole datagram, or a record that this version cannot write.
+    #[error("an event or record of unknown kind must be given as raw bytes")]
+    Unknown,
+    /// The record's text is over the limit.
+    #[error("cannot encode the record")]
+    Meta(#[from] MetaError),
+}
+
+enum Row {
+    Event(Event),
+    Raw { start: u32, len: u32 },
+}
+
+struct Note {
+    events: u32,
+    details: u32,
+    kind: u8,
+    body: Vec<u8>,
+}
+
+/// A place among the records that are held.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    events: usize,
+    details: usize,
+    notes: usize,
+}
+
+impl Place {
+    fn records(self) -> usize {
+        self.events + self.details + self.notes
+    }
+}
+
+/// The records of one block, in the order in which they came.
+#[derive(Default)]
+struct Rows {
+    events: Vec<Row>,
+    raw: Vec<u8>,
+    details: Vec<(u32, Box<Details>)>,
+    notes: Vec<Note>,
+    string_bytes: usize,
+}
+
+impl Rows {
+    fn end(&self) -> Place {
+        Place { events: self.events.len(), details: self.details.len(), notes: self.notes.len() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.len() >= limit::EVENTS
+            || self.details.len() >= limit::FULL_DETAILS
+            || self.notes.len() >= limit::FULL_DETAILS
+            || self.raw.len() >= limit::FULL_BYTES
+            || self.string_bytes >= limit::FULL_BYTES
+    }
+
+    fn clear(&mut self) {
+        self.events.clear();
+        self.raw.clear();
+        self.details.clear();
+        self.notes.clear();
+        self.string_bytes = 0;
+    }
+}
+
+/// Turns records into the bytes of a capture, block by block. It holds the records of one unfinished block.
+///
+/// The caller writes what the methods return, in order: [`Encoder::header`] once, each [`Encoder::seal`], and
+/// [`Encoder::finish`] at the end. Between two seals, [`Encoder::provisional`] gives the newest records in a block
+/// of their own, to be kept *somewhere behind* the sealed blocks until the next seal holds them.
+pub struct Encoder {
+    header: Vec<u8>,
+    tag: [u8; 4],
+    order: ByteOrder,
+    rows: Rows,
+    /// Up to where the held records are in provisional blocks.
+    provisional: Place,
+    /// Blocks that became full before the caller sealed them.
+    sealed: Vec<u8>,
+    blocks: BlockEncoder,
+    index: IndexWriter,
+    out: Vec<u8>,
+    /// Records in sealed blocks.
+    records: u64,
+    /// Bytes of the header and of the sealed blocks.
+    offset: u64,
+    last_time: u64,
+}
+
+impl Encoder {
+    /// An encoder for a new capture.
+    ///
+    /// # Errors
+    /// When the header's texts are over the limit of 1 MiB.
+    pub fn new(header: &Header) -> Result<Self, EncodeError> {
+        let bytes = header.encode()?;
+        Ok(Self {
+            tag: header.tag(),
+            order: header.frame_order,
+            offset: bytes.len() as u64,
+            header: bytes,
+            rows: Rows::default(),
+            provisional: Place::default(),
+            sealed: Vec::new(),
+            blocks: BlockEncoder::new(),
+            index: IndexWriter::default(),
+            out: Vec::new(),
+            records: 0,
+            last_time: 0,
+        })
+    }
+
+    /// The file header's bytes.
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// Takes one datagram, of 256 KiB at the most.
+    ///
+    /// # Errors
+    /// When it is longer.
+    pub fn push_frame(&mut self, datagram: &[u8]) -> Result<(), EncodeError> {
+        self.push(&Record::Event(Frame::new(datagram, self.order)))
+    }
+
+    /// Takes any record.
+    ///
+    /// # Errors
+    /// When it, or a string in it, is longer than 256 KiB, or of a kind that this version cannot write.
+    pub fn push(&mut self, record: &Record<'_>) -> Result<(), EncodeError> {
+        if self.is_full() {
+            self.seal_block();
+        }
+        match record {
+            Record::Event(Frame::Event(event)) if !matches!(event.body, Body::Unknown { .. }) => {
+                self.last_time = self.last_time.max(event.time.0);
+                self.rows.events.push(Row::Event(*event));
+            }
+            Record::Event(Frame::Raw(bytes)) => {
+                fits("a datagram", bytes)?;
+                let row = Row::Raw { start: self.rows.raw.len() as u32, len: bytes.len() as u32 };
+                self.rows.raw.extend_from_slice(bytes);
+                self.rows.events.push(row);
+            }
+            Record::Details(details) => {
+                let strings = [&details.comm, &details.exe, &details.cwd, &details.cgroup, &details.args];
+                for string in strings.into_iter().flatten() {
+                    fits("a string", string)?;
+                }
+                self.rows.string_bytes += strings.into_iter().flatten().map(Vec::len).sum::<usize>();
+                self.rows.details.push((self.rows.events.len() as u32, details.clone()));
+            }
+            record => {
+                let (kind, body) = notes::encode(record)?.ok_or(EncodeError::Unknown)?;
+                fits("a note", &body)?;
+                self.rows.string_bytes += body.len();
+                let Place { events, details, .. } = self.rows.end();
+                self.rows.notes.push(Note { events: events as u32, details: details as u32, kind, body });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the block is as large as it should become: time to [`Encoder::seal`].
+    pub fn is_full(&self) -> bool {
+        self.rows.is_full()
+    }
+
+    /// Records not yet sealed.
+    pub fn unsealed(&self) -> usize {
+        self.rows.end().records()
+    }
+
+    /// Records that are in no block yet, neither sealed nor provisional.
+    pub fn fresh(&self) -> usize {
+        self.rows.end().records() - self.provisional.records()
+    }
+
+    /// A block of the records that are in no block yet; empty if there are none.
+    pub fn provisional(&mut self) -> &[u8] {
+        self.out.clear();
+        if self.fresh() > 0 {
+            let first_record = self.records + self.provisional.records() as u64;
+            self.blocks.encode(&self.rows, self.provisional, self.block(first_record), &mut self.out);
+            self.provisional = self.rows.end();
+        }
+        &self.out
+    }
+
+    /// The block of all records since the last seal; empty if there are none.
+    pub fn seal(&mut self) -> &[u8] {
+        if self.unsealed() > 0 {
+            self.seal_block();
+        }
+        self.take_sealed()
+    }
+
+    /// The index and the trailer. Seal first: records that are not sealed are not in the capture.
+    pub fn finish(&mut self) -> &[u8] {
+        self.seal_index();
+        self.index.trailer(self.tag, &mut self.sealed);
+        self.take_sealed()
+    }
+
+    fn take_sealed(&mut self) -> &[u8] {
+        std::mem::swap(&mut self.out, &mut self.sealed);
+        self.sealed.clear();
+        &self.out
+    }
+
+    fn block(&self, first_record: u64) -> BlockHeader {
+        BlockHeader {
+            tag: self.tag,
+            kind: BlockKind::Records,
+            payload_len: 0,
+            payload_crc: 0,
+            first_record,
+            records: 0,
+            events: 0,
+            first_time: self.last_time,
+            last_time: self.last_time,
+        }
+    }
+
+    fn seal_block(&mut self) {
+        let start = self.sealed.len();
+        let header = self.block(self.records);
+        let header = self.blocks.encode(&self.rows, Place::default(), header, &mut self.sealed);
+        self.index.push(IndexEntry {
+            offset: self.offset,
+            first_record: header.first_record,
+            records: header.records,
+            events: header.events,
+            first_time: MonoNs(header.first_time),
+            last_time: MonoNs(header.last_time),
+        });
+        self.records += self.unsealed() as u64;
+        self.offset += (self.sealed.len() - start) as u64;
+        self.rows.clear();
+        self.provisional = Place::default();
+        if self.index.is_full() {
+            self.seal_index();
+        }
+    }
+
+    fn seal_index(&mut self) {
+        let start = self.sealed.len();
+        let header = BlockHeader { kind: BlockKind::Index, ..self.block(self.records) };
+        self.index.flush(header, self.offset, &mut self.blocks.columns, &mut self.sealed);
+        self.offset += (self.sealed.len() - start) as u64;
+    }
+}
+
+fn fits(what: &'static str, bytes: &[u8]) -> Result<(), EncodeError> {
+    let limit = limit::STRING;
+    if bytes.len() > limit { Err(EncodeError::TooLong { what, len: bytes.len(), limit }) } else { Ok(()) }
+}
+
+/// What encoding a block needs, kept from block to block.
+struct BlockEncoder {
+    columns: ColumnWriter,
+    predictor: Predictor,
+    context: Context,
+    strings: Interner,
+}
+
+impl BlockEncoder {
+    fn new() -> Self {
+        Self {
+            columns: ColumnWriter::new(),
+            predictor: Predictor::new(),
+            context: Context::default(),
+            strings: Interner::default(),
+        }
+    }
+
+    /// Appends a block of the records from `from` on to `out`.
+    fn encode(
+        &mut self,
+        rows: &Rows,
+        from: Place,
+        mut header: BlockHeader,
+        out: &mut Vec<u8>,
+    ) -> BlockHeader {
+        self.predictor.reset();
+        self.context.reset();
+        let (details, notes) = (&rows.details[from.details..], &rows.notes[from.notes..]);
+        let mut pending = details.iter().peekable();
+        let mut times: Option<(u64, u64)> = None;
+        for (at, row) in rows.events.iter().enumerate().skip(from.events) {
+            while let Some((_, details)) = pending.next_if(|(events, _)| *events as usize <= at) {
+                self.context.encode(details, &mut self.columns, &mut self.strings);
+            }
+            match row {
+                Row::Event(event) => {
+                    let strings = &mut self.strings;
+                    let comm = |comm: &Comm| u64::from(strings.intern(trimmed(comm)));
+                    self.predictor.encode(event, &mut self.columns, comm);
+                    if let Body::Exec { task } = event.body {
+                        self.context.saw_exec(task.tgid, event.time);
+                    }
+                    let (first, last) = times.unwrap_or((event.time.0, event.time.0));
+                    times = Some((first.min(event.time.0), last.max(event.time.0)));
+                }
+                Row::Raw { start, len } => {
+                    self.columns.put(Column::Tag, RAW);
+                    self.columns.put(Column::RawLen, u64::from(*len));
+                    let bytes = &rows.raw[*start as usize..][..*len as usize];
+                    self.columns.put_bytes(Column::RawBytes, bytes);
+                }
+            }
+        }
+        for (_, details) in pending {
+            self.context.encode(details, &mut self.columns, &mut self.strings);
+        }
+        let mut before = from.events as u32;
+        for (events, _) in details {
+            self.columns.put(Column::DetailsAt, u64::from(events - before));
+            before = *events;
+        }
+        let (mut events, mut seen) = (from.events as u32, from.details as u32);
+        for note in notes {
+            self.columns.put(Column::NoteAt, u64::from(note.events - events));
+            self.columns.put(Column::NoteAtDetails, u64::from(note.details - seen));
+            self.columns.put(Column::NoteKind, note.kind.into());
+            self.columns.put(Column::NoteLen, note.body.len() as u64);
+            self.columns.put_bytes(Column::NoteBytes, &note.body);
+            (events, seen) = (note.events, note.details);
+        }
+        self.strings.flush(&mut self.columns);
+
+        let end = rows.end();
+        header.events = (end.events - from.events) as u32;
+        header.records = (end.records() - from.records()) as u32;
+        if let Some((first, last)) = times {
+            (header.first_time, header.last_time) = (first, last);
+        }
+        let start = out.len();
+        out.resize(start + BLOCK_HEADER, 0);
+        put_u32(out, details.len() as u32);
+        put_u32(out, notes.len() as u32);
+        self.columns.flush(out);
+        header.write(out, start);
+        header
+    }
+}
+
+/// A name without its trailing zeros; what else it holds is kept, even behind a zero.
+fn trimmed(comm: &Comm) -> &[u8] {
+    let len = comm.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    &comm.0[..len]
+}

@@ -1,0 +1,35 @@
+//! The one place that knows bincode. Version 2.0.1, standard configuration: little endian, variable-length
+//! integers; always with a limit, so that a length that bytes claim never becomes memory.
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint, standard};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// The most that one value may take, encoded and in memory.
+pub(super) const LIMIT: usize = 1 << 20;
+
+/// Why a value cannot be encoded or decoded.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MetaError {
+    /// Bytes that are not the value's encoding, or over the limit.
+    #[error("cannot decode")]
+    Decode(#[source] bincode::error::DecodeError),
+    /// A value over the limit.
+    #[error("cannot encode")]
+    Encode(#[source] bincode::error::EncodeError),
+}
+
+fn config() -> Configuration<LittleEndian, Varint, Limit<LIMIT>> {
+    standard().with_limit::<LIMIT>()
+}
+
+pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, MetaError> {
+    bincode::serde::encode_to_vec(value, config()).map_err(MetaError::Encode)
+}
+
+/// Reads a value from the front of `bytes`. What follows it is left alone: later versions append fields.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MetaError> {
+    bincode::serde::decode_from_slice(bytes, config()).map(|(value, _)| value).map_err(MetaError::Decode)
+}

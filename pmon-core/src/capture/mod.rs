@@ -1,0 +1,33 @@
+//! The capture format, version 1: records to bytes and back. `docs/capture-format.md` specifies every byte.
+
+mod block;
+mod column;
+mod decode;
+mod details;
+mod encode;
+mod header;
+mod index;
+mod limit;
+mod meta;
+mod notes;
+mod predict;
+mod read;
+mod record;
+mod strings;
+
+pub use decode::{Block, Records};
+pub use encode::{EncodeError, Encoder};
+pub use header::{Header, Meta, Namespaces, Transport};
+pub use limit::BLOCK as MAX_BLOCK;
+pub use meta::MetaError;
+pub use read::{Damage, DamageKind, Item, OpenError, Reader};
+pub use record::{
+    ClockAnchor, Credentials, Details, End, Frame, Loss, LossCause, Mark, Miss, Record, Snapshot, Subject,
+};
+
+/// The format's major version: a reader refuses any other.
+///
+/// * 1: the first.
+pub const MAJOR: u16 = 1;
+/// The format's minor version: a reader takes any, and skips what it does not know.
+pub const MINOR: u16 = 0;

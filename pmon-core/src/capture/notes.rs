@@ -1,0 +1,40 @@
+//! Notes: the rare records, each a kind and a bincode body.
+
+use super::meta::{self, MetaError};
+use super::record::Record;
+
+const LOSS: u8 = 1;
+const CLOCK: u8 = 2;
+const SNAPSHOT: u8 = 3;
+const MARK: u8 = 4;
+const END: u8 = 5;
+
+/// A note's kind and body; `None` for records that are no notes.
+pub(super) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaError> {
+    Ok(Some(match record {
+        Record::Loss(loss) => (LOSS, meta::encode(loss)?),
+        Record::Clock(clock) => (CLOCK, meta::encode(clock)?),
+        Record::Snapshot(snapshot) => (SNAPSHOT, meta::encode(snapshot)?),
+        Record::Mark(mark) => (MARK, meta::encode(mark)?),
+        Record::End(end) => (END, meta::encode(end)?),
+        Record::Event(_) | Record::Details(_) | Record::Unknown { .. } => return Ok(None),
+    }))
+}
+
+/// The record of a note. One that cannot be read is as unknown as one of a later version.
+pub(super) fn decode(kind: u8, body: &[u8]) -> Record<'static> {
+    let record = match kind {
+        LOSS => meta::decode(body).map(Record::Loss),
+        CLOCK => meta::decode(body).map(Record::Clock),
+        SNAPSHOT => meta::decode(body).map(Record::Snapshot),
+        MARK => meta::decode(body).map(Record::Mark),
+        END => meta::decode(body).map(Record::End),
+        kind => return Record::Unknown { kind },
+    };
+    record.unwrap_or(Record::Unknown { kind })
+}
+
+/// Whether a note of this kind ends a capture.
+pub(super) fn is_end(kind: u64) -> bool {
+    kind == u64::from(END)
+}

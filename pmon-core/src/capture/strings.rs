@@ -1,0 +1,86 @@
+//! The strings of a block, each stored once and named by its place.
+
+use std::collections::HashMap;
+
+use super::block::Malformed;
+use super::column::{Column, ColumnReader, ColumnWriter};
+use super::limit;
+
+/// Gives each distinct string a number, in the order of first use.
+#[derive(Default)]
+pub(super) struct Interner {
+    numbers: HashMap<Box<[u8]>, u32>,
+    bytes: Vec<u8>,
+    lens: Vec<u32>,
+}
+
+impl Interner {
+    pub(super) fn intern(&mut self, string: &[u8]) -> u32 {
+        if let Some(&number) = self.numbers.get(string) {
+            return number;
+        }
+        let number = self.lens.len() as u32;
+        self.numbers.insert(string.into(), number);
+        self.lens.push(string.len() as u32);
+        self.bytes.extend_from_slice(string);
+        number
+    }
+
+    /// Writes the strings as columns, and forgets them.
+    pub(super) fn flush(&mut self, out: &mut ColumnWriter) {
+        self.lens.drain(..).for_each(|len| out.put(Column::StringLen, len.into()));
+        out.put_bytes(Column::StringBytes, &self.bytes);
+        self.bytes.clear();
+        self.numbers.clear();
+    }
+}
+
+/// Byte strings laid end to end: where each ends.
+#[derive(Default)]
+pub(super) struct Ends(Vec<u32>);
+
+impl Ends {
+    /// Takes the lengths from a column; they must add up to the bytes that there are.
+    pub(super) fn load(
+        &mut self,
+        columns: &ColumnReader,
+        lens: Column,
+        count: Option<usize>,
+        bytes: Column,
+    ) -> Result<(), Malformed> {
+        let mut values = columns.numbers(lens);
+        let count = count.unwrap_or(values.len());
+        self.0.clear();
+        let mut end = 0;
+        for _ in 0..count.min(limit::VALUES) {
+            end = values.take().saturating_add(end);
+            self.0.push(u32::try_from(end).unwrap_or(u32::MAX));
+        }
+        if end == columns.bytes(bytes).len() as u64 {
+            Ok(())
+        } else {
+            Err(Malformed("lengths do not add up to the bytes"))
+        }
+    }
+}
+
+/// The strings of a block that is being read.
+#[derive(Clone, Copy)]
+pub(super) struct Strings<'a> {
+    bytes: &'a [u8],
+    ends: &'a [u32],
+}
+
+impl<'a> Strings<'a> {
+    pub(super) fn new(bytes: &'a [u8], ends: &'a Ends) -> Self {
+        Self { bytes, ends: &ends.0 }
+    }
+
+    /// String `number`; empty if there is none.
+    pub(super) fn at(&self, number: u64) -> &'a [u8] {
+        let number = number as usize;
+        let Some(&end) = self.ends.get(number) else { return &[] };
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.bytes.get(start as usize..end as usize).unwrap_or(&[])
+    }
+}
