@@ -1,0 +1,304 @@
+//! Which events somebody wants to see.
+
+use std::collections::{HashMap, HashSet};
+
+use pmon_core::capture::{Details, Loss, Subject};
+use pmon_core::wire::{Body, Event, Kind};
+use pmon_core::{MonoNs, Task, Tgid};
+
+use crate::join::Entry;
+use crate::process::Processes;
+use crate::wall::WallClock;
+
+/// An end of a range of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// By the clock of events.
+    Mono(MonoNs),
+    /// By the wall clock: nanoseconds since 1970-01-01T00:00Z.
+    Wall(i64),
+}
+
+/// What an event must be to be shown. All of it must hold; what is empty or `None` always holds.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// One of these kinds.
+    pub kinds: Vec<Kind>,
+    /// It concerns one of these processes or threads; a fork concerns parent and child.
+    pub pids: Vec<u32>,
+    /// It concerns this process or a descendant. Whoever has this id counts, if it is used again.
+    pub tree: Option<Tree>,
+    /// The process has this name, after the event.
+    pub name: Option<Vec<u8>>,
+    /// Not earlier than this.
+    pub since: Option<Bound>,
+    /// Not later than this.
+    pub until: Option<Bound>,
+    /// Whether forks and exits of threads other than the first are left out.
+    pub hide_threads: bool,
+}
+
+impl Filter {
+    /// Whether [`Filter::shows`] looks at the processes given to it.
+    pub fn needs_processes(&self) -> bool {
+        self.name.is_some()
+    }
+
+    /// Whether it looks at [`Filter::observe`]d entries or their details.
+    pub fn needs_details(&self) -> bool {
+        self.name.is_some() || self.tree.is_some()
+    }
+
+    /// Learns from the next entry, shown or not, before [`Filter::shows`] is asked about it.
+    pub fn observe(&mut self, entry: &Entry) {
+        if let Some(tree) = &mut self.tree {
+            tree.observe(entry);
+        }
+    }
+
+    /// Whether the event is to be shown. `processes` have learned of it already. `None` is a datagram without a
+    /// readable event: of kind unknown, of no process, at no time.
+    pub fn shows(&self, event: Option<&Event>, processes: &Processes, wall: &WallClock) -> bool {
+        let kind = event.map_or(Kind::Unknown, Event::kind);
+        if !self.kinds.is_empty() && !self.kinds.contains(&kind) {
+            return false;
+        }
+        let Some(event) = event else {
+            let about_processes = !self.pids.is_empty() || self.tree.is_some() || self.name.is_some();
+            return !about_processes && self.since.is_none() && self.until.is_none();
+        };
+        (!self.hide_threads || !is_threads_own(event))
+            && self.has_pid(event)
+            && self.tree.as_ref().is_none_or(|tree| tasks(event).any(|task| tree.contains(task.tgid)))
+            && self.has_name(event, processes)
+            && self.since.is_none_or(|since| !is_before(event.time, since, wall))
+            && self.until.is_none_or(|until| !is_after(event.time, until, wall))
+    }
+
+    /// Whether the loss is to be shown: what was lost may have been anything, so that only its time tells.
+    pub fn shows_loss(&self, loss: &Loss, wall: &WallClock) -> bool {
+        self.since.is_none_or(|since| !is_before(loss.before, since, wall))
+            && self.until.is_none_or(|until| !is_after(loss.after, until, wall))
+    }
+
+    /// Whether something at that time, of no process, is to be shown.
+    pub fn shows_time(&self, time: MonoNs, wall: &WallClock) -> bool {
+        self.since.is_none_or(|since| !is_before(time, since, wall))
+            && self.until.is_none_or(|until| !is_after(time, until, wall))
+    }
+
+    fn has_pid(&self, event: &Event) -> bool {
+        let wanted = |task: Task| self.pids.contains(&task.tid.0) || self.pids.contains(&task.tgid.0);
+        self.pids.is_empty() || tasks(event).any(wanted)
+    }
+
+    fn has_name(&self, event: &Event, processes: &Processes) -> bool {
+        let Some(name) = &self.name else { return true };
+        event.task().is_some_and(|task| processes.name(task.tgid) == Some(name))
+    }
+}
+
+/// A process and its descendants, learned in the order of the capture.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    root: Tgid,
+    members: HashSet<Tgid>,
+    /// Parents from the scan that is under way.
+    scan: HashMap<Tgid, Tgid>,
+}
+
+impl Tree {
+    /// The tree of that process.
+    pub fn new(root: Tgid) -> Self {
+        Self { root, members: HashSet::from([root]), scan: HashMap::new() }
+    }
+
+    /// Whether that process is in the tree, as of now.
+    pub fn contains(&self, pid: Tgid) -> bool {
+        self.members.contains(&pid)
+    }
+
+    fn observe(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Event(occurrence) => {
+                let Some(event) = &occurrence.event else { return };
+                match event.body {
+                    Body::Fork { parent, child } if child.is_leader() => self.fork(parent.tgid, child.tgid),
+                    Body::Exec { task } => self.parent_told(task.tgid, occurrence.details.as_deref()),
+                    _ => {}
+                }
+            }
+            Entry::Details(details) => match (details.subject, details.ppid) {
+                (Subject::Snapshot { tgid }, Some(ppid))
+                    if self.scan.len() < crate::process::MAX_PROCESSES =>
+                {
+                    self.scan.insert(tgid, Tgid(ppid));
+                }
+                _ => {}
+            },
+            Entry::Snapshot(_) => self.close_scan(),
+            _ => {}
+        }
+    }
+
+    /// An id taken anew belongs where its parent belongs.
+    fn fork(&mut self, parent: Tgid, child: Tgid) {
+        if self.members.contains(&parent) {
+            self.members.insert(child);
+        } else if child != self.root {
+            self.members.remove(&child);
+        }
+    }
+
+    /// A parent in the tree takes in a child whose fork was lost.
+    fn parent_told(&mut self, pid: Tgid, details: Option<&Details>) {
+        if let Some(ppid) = details.and_then(|details| details.ppid)
+            && self.members.contains(&Tgid(ppid))
+        {
+            self.members.insert(pid);
+        }
+    }
+
+    fn close_scan(&mut self) {
+        let scan = std::mem::take(&mut self.scan);
+        let mut children: HashMap<Tgid, Vec<Tgid>> = HashMap::new();
+        for (child, parent) in scan {
+            children.entry(parent).or_default().push(child);
+        }
+        let mut grown: Vec<Tgid> = self.members.iter().copied().collect();
+        while let Some(parent) = grown.pop() {
+            for child in children.remove(&parent).unwrap_or_default() {
+                if self.members.insert(child) {
+                    grown.push(child);
+                }
+            }
+        }
+    }
+}
+
+/// The tasks that an event concerns: for a fork both, for any other the one that it happened to.
+fn tasks(event: &Event) -> impl Iterator<Item = Task> {
+    let parent = match event.body {
+        Body::Fork { parent, child } if child.is_leader() => Some(parent),
+        _ => None,
+    };
+    event.task().into_iter().chain(parent)
+}
+
+fn is_threads_own(event: &Event) -> bool {
+    match event.body {
+        Body::Fork { child: task, .. } | Body::Exit { task, .. } => !task.is_leader(),
+        _ => false,
+    }
+}
+
+fn is_before(time: MonoNs, bound: Bound, wall: &WallClock) -> bool {
+    match bound {
+        Bound::Mono(bound) => time < bound,
+        Bound::Wall(bound) => wall.at(time).is_none_or(|time| time < bound),
+    }
+}
+
+fn is_after(time: MonoNs, bound: Bound, wall: &WallClock) -> bool {
+    match bound {
+        Bound::Mono(bound) => time > bound,
+        Bound::Wall(bound) => wall.at(time).is_none_or(|time| time > bound),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pmon_core::capture::{Miss, Snapshot};
+    use pmon_core::{Cpu, Seq};
+
+    use super::*;
+    use crate::join::Occurrence;
+
+    fn event(time: u64, body: Body) -> Event {
+        Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }
+    }
+
+    fn fork(parent: u32, child: (u32, u32)) -> Event {
+        event(1, Body::Fork { parent: Task::new(parent, parent), child: Task::new(child.0, child.1) })
+    }
+
+    fn sid(pid: u32) -> Event {
+        event(1, Body::Sid { task: Task::new(pid, pid) })
+    }
+
+    fn entry(event: Event) -> Entry {
+        Entry::Event(Occurrence { event: Some(event), raw: None, details: None })
+    }
+
+    fn scanned(pid: u32, ppid: u32) -> Entry {
+        let subject = Subject::Snapshot { tgid: Tgid(pid) };
+        Entry::Details(Box::new(Details { ppid: Some(ppid), ..Details::missed(subject, Miss::Denied) }))
+    }
+
+    fn shows(filter: &Filter, event: Event) -> bool {
+        filter.shows(Some(&event), &Processes::new(), &WallClock::new())
+    }
+
+    #[test]
+    fn pids_match_threads_and_both_sides_of_a_fork() {
+        let filter = Filter { pids: vec![20, 31], ..Filter::default() };
+        assert!(shows(&filter, fork(20, (25, 25))));
+        assert!(shows(&filter, fork(10, (20, 20))));
+        assert!(shows(&filter, event(1, Body::Sid { task: Task::new(31, 30) })));
+        assert!(shows(&filter, event(1, Body::Sid { task: Task::new(22, 20) })));
+        assert!(!shows(&filter, fork(10, (25, 25))));
+    }
+
+    #[test]
+    fn the_parent_in_a_threads_fork_did_not_fork() {
+        let filter = Filter { pids: vec![10], ..Filter::default() };
+        assert!(!shows(&filter, fork(10, (21, 20))));
+    }
+
+    #[test]
+    fn a_tree_has_those_from_the_scan_and_those_forked_since() {
+        let mut filter = Filter { tree: Some(Tree::new(Tgid(10))), ..Filter::default() };
+        let scan = Snapshot { started: MonoNs(0), ended: MonoNs(0), processes: 3 };
+        for entry in [scanned(7, 9), scanned(9, 10), scanned(8, 1), Entry::Snapshot(scan)] {
+            filter.observe(&entry);
+        }
+        assert!(shows(&filter, sid(7)));
+        assert!(!shows(&filter, sid(8)));
+
+        filter.observe(&entry(fork(7, (50, 50))));
+        assert!(shows(&filter, sid(50)));
+        // The id passes to a process outside.
+        filter.observe(&entry(fork(8, (50, 50))));
+        assert!(!shows(&filter, sid(50)));
+    }
+
+    #[test]
+    fn threads_are_hidden_on_wish() {
+        let filter = Filter { hide_threads: true, ..Filter::default() };
+        assert!(!shows(&filter, fork(10, (21, 20))));
+        assert!(shows(&filter, fork(10, (20, 20))));
+    }
+
+    #[test]
+    fn times_are_inclusive_by_either_clock() {
+        let mut wall = WallClock::new();
+        wall.observe(pmon_core::capture::ClockAnchor { mono: MonoNs(0), boot_ns: 0, real_ns: 1_000 });
+        let filter = Filter {
+            since: Some(Bound::Mono(MonoNs(5))),
+            until: Some(Bound::Wall(1_007)),
+            ..Filter::default()
+        };
+        let shown =
+            |time| filter.shows(Some(&event(time, Body::Unknown { what: 1 })), &Processes::new(), &wall);
+        assert_eq!((4..=8).map(shown).collect::<Vec<_>>(), [false, true, true, true, false]);
+    }
+
+    #[test]
+    fn kinds_and_unreadable_datagrams() {
+        let filter = Filter { kinds: vec![Kind::Unknown], ..Filter::default() };
+        assert!(filter.shows(None, &Processes::new(), &WallClock::new()));
+        assert!(!shows(&filter, sid(1)));
+        let filter = Filter { pids: vec![1], ..Filter::default() };
+        assert!(!filter.shows(None, &Processes::new(), &WallClock::new()));
+    }
+}

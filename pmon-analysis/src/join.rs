@@ -1,0 +1,368 @@
+//! Execs and their details, brought together.
+//!
+//! The recorder reads the details of a process after its exec, so that they stand behind the exec event, with
+//! other records between. A [`Joiner`] holds records back until the details of the execs among them have come.
+
+use std::collections::{HashMap, VecDeque};
+
+use pmon_core::capture::{ClockAnchor, Details, End, Frame, Loss, Mark, Record, Snapshot, Subject};
+use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::{MonoNs, Tgid};
+
+/// Records held back at the most.
+pub const MAX_HELD: usize = 1 << 16;
+/// Bytes of datagrams and details held back at the most.
+pub const MAX_HELD_BYTES: usize = 32 << 20;
+/// For how long, in event time, details are waited for.
+pub const MAX_WAIT_NS: u64 = 1_000_000_000;
+
+/// One event record, with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    /// The event; `None` if the datagram holds none that can be read.
+    pub event: Option<Event>,
+    /// The datagram, unless it is the usual form of `event`.
+    pub raw: Option<Box<[u8]>>,
+    /// For an exec, what is known of the process after it.
+    pub details: Option<Box<Details>>,
+}
+
+/// A record that owns its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Entry {
+    /// A datagram.
+    Event(Occurrence),
+    /// Lost events.
+    Loss(Loss),
+    /// What the clocks said.
+    Clock(ClockAnchor),
+    /// The end of a scan of `/proc`.
+    Snapshot(Snapshot),
+    /// Details from a scan of `/proc`, or of an exec that was not waited for any longer.
+    Details(Box<Details>),
+    /// A user's note.
+    Mark(Mark),
+    /// The clean end.
+    End(End),
+    /// A record of an unknown kind.
+    Unknown {
+        /// Its kind.
+        kind: u8,
+    },
+}
+
+/// Holds records back until the details of the execs among them have come; yields them in their order.
+///
+/// What is held is bounded, by number, bytes and event time; then the oldest go on without details. At the start
+/// of a capture, everything waits until the first scan of `/proc` is complete, whose details come out first: they
+/// tell of processes that were there before any event.
+#[derive(Debug)]
+pub struct Joiner {
+    order: ByteOrder,
+    /// Whether to hold anything at all.
+    joining: bool,
+    /// Whether the first scan of `/proc` is still to come, and when the first event was.
+    opening: bool,
+    opened: Option<MonoNs>,
+    released: bool,
+    ahead: VecDeque<Entry>,
+    held: VecDeque<Held>,
+    held_bytes: usize,
+    /// The number, in the order of arrival, of the first in `held`.
+    first: u64,
+    waiting: HashMap<(Tgid, MonoNs), u64>,
+    now: MonoNs,
+}
+
+#[derive(Debug)]
+struct Held {
+    entry: Entry,
+    bytes: usize,
+    /// The key in `waiting`, while its details have not come.
+    awaits: Option<(Tgid, MonoNs)>,
+}
+
+impl Joiner {
+    /// A joiner for a capture whose datagrams are in `order`.
+    pub fn new(order: ByteOrder) -> Self {
+        Self {
+            order,
+            joining: true,
+            opening: true,
+            opened: None,
+            released: false,
+            ahead: VecDeque::new(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            first: 0,
+            waiting: HashMap::new(),
+            now: MonoNs(0),
+        }
+    }
+
+    /// One that holds nothing back and joins nothing, for whoever needs no details.
+    pub fn passing(order: ByteOrder) -> Self {
+        Self { joining: false, opening: false, ..Self::new(order) }
+    }
+
+    /// Takes the next record; then [`Joiner::pop`] until it gives no more.
+    pub fn push(&mut self, record: Record<'_>) {
+        self.released = false;
+        let entry = match record {
+            Record::Event(frame) => return self.push_event(frame),
+            Record::Details(details) => return self.push_details(details),
+            Record::Snapshot(snapshot) => {
+                if self.opening {
+                    self.opening = false;
+                    self.ahead.push_back(Entry::Snapshot(snapshot));
+                    return;
+                }
+                Entry::Snapshot(snapshot)
+            }
+            Record::Loss(loss) => Entry::Loss(loss),
+            Record::Clock(anchor) => Entry::Clock(anchor),
+            Record::Mark(mark) => Entry::Mark(mark),
+            Record::End(end) => {
+                self.released = true;
+                Entry::End(end)
+            }
+            Record::Unknown { kind } => Entry::Unknown { kind },
+            _ => return,
+        };
+        self.hold(entry, 0, None);
+    }
+
+    /// The next entry whose turn has come.
+    pub fn pop(&mut self) -> Option<Entry> {
+        if let Some(entry) = self.ahead.pop_front() {
+            return Some(entry);
+        }
+        let full = self.released || self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES;
+        if self.opening {
+            let waited = self.opened.map_or(0, |opened| self.now.0.saturating_sub(opened.0));
+            if !full && waited <= MAX_WAIT_NS {
+                return None;
+            }
+            self.opening = false;
+        }
+        if let Some((_, time)) = self.held.front()?.awaits
+            && !full
+            && self.now.0.saturating_sub(time.0) <= MAX_WAIT_NS
+        {
+            return None;
+        }
+        let held = self.held.pop_front()?;
+        self.held_bytes -= held.bytes;
+        if let Some(key) = held.awaits
+            && self.waiting.get(&key) == Some(&self.first)
+        {
+            self.waiting.remove(&key);
+        }
+        self.first += 1;
+        Some(held.entry)
+    }
+
+    /// Lets everything go that is held now: the input has ended, or somebody has waited for long enough.
+    pub fn release(&mut self) {
+        self.released = true;
+    }
+
+    /// How many records are held back.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    fn push_event(&mut self, frame: Frame<'_>) {
+        let event = frame.event(self.order);
+        let raw: Option<Box<[u8]>> = match frame {
+            Frame::Event(_) => None,
+            Frame::Raw(bytes) => Some(bytes.into()),
+        };
+        let mut awaits = None;
+        if let Some(event) = event {
+            self.now = event.time;
+            self.opened.get_or_insert(event.time);
+            if let (Body::Exec { task }, true) = (event.body, self.joining) {
+                awaits = Some((task.tgid, event.time));
+            }
+        }
+        let bytes = raw.as_ref().map_or(0, |raw| raw.len());
+        self.hold(Entry::Event(Occurrence { event, raw, details: None }), bytes, awaits);
+    }
+
+    fn push_details(&mut self, details: Box<Details>) {
+        let bytes = size_of_details(&details);
+        match details.subject {
+            Subject::Snapshot { .. } if self.opening => self.ahead.push_back(Entry::Details(details)),
+            Subject::Snapshot { .. } => self.hold(Entry::Details(details), bytes, None),
+            Subject::Exec { tgid, time } => {
+                let at = self.waiting.remove(&(tgid, time)).map(|at| (at - self.first) as usize);
+                let Some(held) = at.and_then(|at| self.held.get_mut(at)) else {
+                    return self.hold(Entry::Details(details), bytes, None);
+                };
+                held.awaits = None;
+                held.bytes += bytes;
+                self.held_bytes += bytes;
+                if let Entry::Event(occurrence) = &mut held.entry {
+                    occurrence.details = Some(details);
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, entry: Entry, bytes: usize, awaits: Option<(Tgid, MonoNs)>) {
+        if let Some(key) = awaits {
+            self.waiting.insert(key, self.first + self.held.len() as u64);
+        }
+        self.held_bytes += bytes;
+        self.held.push_back(Held { entry, bytes, awaits });
+    }
+}
+
+fn size_of_details(details: &Details) -> usize {
+    let texts = [&details.comm, &details.exe, &details.cwd, &details.cgroup, &details.args];
+    size_of::<Details>() + texts.into_iter().flatten().map(Vec::len).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use pmon_core::capture::Miss;
+    use pmon_core::{Cpu, Seq, Task};
+
+    use super::*;
+
+    fn event(time: u64, body: Body) -> Record<'static> {
+        Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }))
+    }
+
+    fn exec(time: u64, pid: u32) -> Record<'static> {
+        event(time, Body::Exec { task: Task::new(pid, pid) })
+    }
+
+    fn sid(time: u64, pid: u32) -> Record<'static> {
+        event(time, Body::Sid { task: Task::new(pid, pid) })
+    }
+
+    fn details(time: u64, pid: u32) -> Record<'static> {
+        let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(time) };
+        Record::Details(Box::new(Details::missed(subject, Miss::Gone)))
+    }
+
+    fn scanned(pid: u32) -> Record<'static> {
+        Record::Details(Box::new(Details::missed(Subject::Snapshot { tgid: Tgid(pid) }, Miss::Gone)))
+    }
+
+    fn snapshot() -> Record<'static> {
+        Record::Snapshot(Snapshot { started: MonoNs(0), ended: MonoNs(0), processes: 1 })
+    }
+
+    /// A joiner past the first scan.
+    fn open() -> Joiner {
+        let mut joiner = Joiner::new(ByteOrder::Little);
+        joiner.push(snapshot());
+        assert!(matches!(joiner.pop(), Some(Entry::Snapshot(_))));
+        joiner
+    }
+
+    /// The times of events, with a `d` for those that have details.
+    fn drain(joiner: &mut Joiner) -> Vec<String> {
+        std::iter::from_fn(|| joiner.pop())
+            .map(|entry| match entry {
+                Entry::Event(o) => {
+                    let mark = if o.details.is_some() { "d" } else { "" };
+                    format!("{}{mark}", o.event.map_or(0, |event| event.time.0))
+                }
+                Entry::Details(details) => format!("details {}", details.subject.tgid()),
+                Entry::Snapshot(_) => "snapshot".into(),
+                other => format!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn records_wait_for_the_exec_before_them_and_keep_their_order() {
+        let mut joiner = open();
+        joiner.push(sid(1, 1));
+        joiner.push(exec(2, 7));
+        joiner.push(exec(3, 8));
+        joiner.push(sid(4, 1));
+        assert_eq!(drain(&mut joiner), ["1"]);
+        joiner.push(details(3, 8));
+        assert!(drain(&mut joiner).is_empty());
+        joiner.push(details(2, 7));
+        assert_eq!(drain(&mut joiner), ["2d", "3d", "4"]);
+        assert_eq!(joiner.held(), 0);
+    }
+
+    #[test]
+    fn after_a_second_of_event_time_it_goes_on_without_and_late_details_stand_alone() {
+        let mut joiner = open();
+        joiner.push(exec(5, 7));
+        joiner.push(sid(5 + MAX_WAIT_NS, 1));
+        assert!(drain(&mut joiner).is_empty());
+        joiner.push(sid(6 + MAX_WAIT_NS, 1));
+        assert_eq!(drain(&mut joiner), ["5", "1000000005", "1000000006"]);
+        joiner.push(details(5, 7));
+        assert_eq!(drain(&mut joiner), ["details 7"]);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let mut joiner = open();
+        joiner.push(exec(1, 7));
+        for _ in 0..MAX_HELD {
+            joiner.push(sid(1, 1));
+        }
+        assert_eq!(drain(&mut joiner).len(), MAX_HELD + 1);
+    }
+
+    #[test]
+    fn bytes_held_are_bounded() {
+        let mut joiner = open();
+        joiner.push(exec(1, 7));
+        let big = vec![0; 1 << 20];
+        for _ in 0..33 {
+            joiner.push(Record::Event(Frame::Raw(&big)));
+        }
+        assert!(joiner.pop().is_some());
+    }
+
+    #[test]
+    fn the_end_releases_everything() {
+        let mut joiner = open();
+        joiner.push(exec(1, 7));
+        joiner.push(Record::End(End::default()));
+        assert_eq!(drain(&mut joiner).len(), 2);
+    }
+
+    #[test]
+    fn the_first_scan_comes_out_before_the_events_that_arrived_meanwhile() {
+        let mut joiner = Joiner::new(ByteOrder::Little);
+        joiner.push(sid(1, 1));
+        joiner.push(scanned(9));
+        joiner.push(sid(2, 1));
+        assert_eq!(drain(&mut joiner), ["details 9"]);
+        joiner.push(snapshot());
+        assert_eq!(drain(&mut joiner), ["snapshot", "1", "2"]);
+        joiner.push(scanned(10));
+        assert_eq!(drain(&mut joiner), ["details 10"]);
+    }
+
+    #[test]
+    fn without_a_scan_the_start_waits_a_second_at_the_most() {
+        let mut joiner = Joiner::new(ByteOrder::Little);
+        joiner.push(sid(1, 1));
+        joiner.push(sid(2 + MAX_WAIT_NS, 1));
+        assert_eq!(drain(&mut joiner).len(), 2);
+    }
+
+    #[test]
+    fn a_passing_one_holds_nothing() {
+        let mut joiner = Joiner::passing(ByteOrder::Little);
+        joiner.push(exec(1, 7));
+        assert_eq!(drain(&mut joiner), ["1"]);
+        joiner.push(details(1, 7));
+        assert_eq!(drain(&mut joiner), ["details 7"]);
+    }
+}

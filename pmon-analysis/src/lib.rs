@@ -1,0 +1,24 @@
+//! What a capture says about processes, worked out offline: this crate never looks at the live `/proc`.
+//!
+//! Records go in, in the order of the capture, one at a time; memory stays bounded however long the capture is.
+//!
+//! * [`join`] gives each exec the details that stand further behind;
+//! * [`process`] knows the processes as of the record at hand;
+//! * [`filter`] says which events somebody wants to see;
+//! * [`tally`] counts;
+//! * [`wall`] and [`status`] turn numbers into what people read.
+#![forbid(unsafe_code)]
+
+pub mod filter;
+pub mod join;
+pub mod process;
+pub mod status;
+pub mod tally;
+pub mod wall;
+
+pub use filter::{Bound, Filter};
+pub use join::{Entry, Joiner, Occurrence};
+pub use process::{Process, Processes};
+pub use status::Status;
+pub use tally::Tally;
+pub use wall::WallClock;

@@ -1,0 +1,356 @@
+//! The processes of a capture, as of the record at hand.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use pmon_core::capture::{Details, Subject};
+use pmon_core::wire::{Body, Event};
+use pmon_core::{MonoNs, Task, Tgid};
+
+use crate::join::Entry;
+use crate::status::Status;
+
+/// Processes known at a time; beyond it, new ones are not learned.
+pub const MAX_PROCESSES: usize = 1 << 18;
+/// Ended processes that are remembered.
+pub const MAX_DEAD: usize = 1 << 14;
+/// Bytes kept of a path or of an argument list.
+pub const MAX_TEXT: usize = 1 << 10;
+
+/// One process. What is not known is `None`.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// Its id, which is its own only until it has ended.
+    pub pid: Tgid,
+    /// When it was forked; `None` if that was before the capture, or lost.
+    pub start: Option<MonoNs>,
+    /// Its start in clock ticks since boot.
+    pub start_ticks: Option<u64>,
+    /// The process that it was a child of when it was first heard of. When that one ends, the kernel gives it
+    /// another parent without an event; this stays.
+    pub parent: Option<Tgid>,
+    /// Real user id.
+    pub uid: Option<u32>,
+    /// Name of its first thread.
+    pub name: Option<Arc<[u8]>>,
+    /// Path of the executable, the first 1,024 bytes.
+    pub exe: Option<Arc<[u8]>>,
+    /// The arguments, each with a zero byte behind it, the first 1,024 bytes.
+    pub args: Option<Arc<[u8]>>,
+    /// When and how it ended.
+    pub end: Option<(MonoNs, Status)>,
+    /// Whether anything before the first scan told of it.
+    heard: bool,
+    birth: u64,
+}
+
+impl Process {
+    /// The arguments one by one; none if they are not known.
+    pub fn argv(&self) -> impl Iterator<Item = &[u8]> {
+        let args = self.args.as_deref().filter(|args| !args.is_empty());
+        args.into_iter().flat_map(|args| args.strip_suffix(b"\0").unwrap_or(args).split(|&byte| byte == 0))
+    }
+}
+
+/// The table of processes.
+///
+/// Feed it every [`Entry`] in order; it then says what each id stood for at that moment. An ended process stays
+/// known until its id is taken anew or 16,384 others have ended since. It keeps at most 262,144 processes, about
+/// 2 KiB each at the worst.
+#[derive(Clone, Debug, Default)]
+pub struct Processes {
+    table: HashMap<Tgid, Process>,
+    dead: VecDeque<(Tgid, u64)>,
+    births: u64,
+}
+
+impl Processes {
+    /// A table that knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Learns from the next entry.
+    pub fn apply(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Event(occurrence) => {
+                if let Some(event) = &occurrence.event {
+                    self.apply_event(event, occurrence.details.as_deref());
+                }
+            }
+            Entry::Details(details) => self.apply_details(details),
+            _ => {}
+        }
+    }
+
+    /// The process of that id; perhaps one that has ended.
+    pub fn process(&self, pid: Tgid) -> Option<&Process> {
+        self.table.get(&pid)
+    }
+
+    /// Its name.
+    pub fn name(&self, pid: Tgid) -> Option<&[u8]> {
+        self.process(pid)?.name.as_deref()
+    }
+
+    /// The id of the process that it was a child of.
+    pub fn parent(&self, pid: Tgid) -> Option<Tgid> {
+        self.process(pid)?.parent
+    }
+
+    /// Whether `pid` is `ancestor`, or a child of it, or of one of its children, and so on, as far as known.
+    pub fn descends(&self, pid: Tgid, ancestor: Tgid) -> bool {
+        let mut at = pid;
+        // Ids are used again, so that parents may form a ring.
+        for _ in 0..=self.table.len() {
+            if at == ancestor {
+                return true;
+            }
+            match self.parent(at) {
+                Some(parent) => at = parent,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// All processes known, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Process> {
+        self.table.values()
+    }
+
+    fn apply_event(&mut self, event: &Event, details: Option<&Details>) {
+        match event.body {
+            Body::Fork { parent, child } if child.is_leader() => self.fork(parent, child.tgid, event.time),
+            // A new thread: the payload names the parent of its process.
+            Body::Fork { parent, child } => {
+                if let Some(process) = self.entry(child.tgid) {
+                    process.parent.get_or_insert(parent.tgid);
+                }
+            }
+            Body::Exec { task } => self.exec(task.tgid, details),
+            Body::Comm { task, comm } if task.is_leader() => {
+                if let Some(process) = self.entry(task.tgid) {
+                    process.name = Some(comm.as_bytes().into());
+                }
+            }
+            Body::Uid { task, real, .. } => {
+                if let Some(process) = self.entry(task.tgid) {
+                    process.uid = Some(real);
+                }
+            }
+            Body::Exit { task, code, parent, .. } => self.exit(event.time, task, code, parent),
+            _ => {}
+        }
+    }
+
+    fn fork(&mut self, parent: Task, child: Tgid, time: MonoNs) {
+        let inherited = self.table.get(&parent.tgid).cloned().unwrap_or_default();
+        self.insert(Process {
+            pid: child,
+            start: Some(time),
+            start_ticks: None,
+            parent: Some(parent.tgid),
+            end: None,
+            heard: true,
+            ..inherited
+        });
+    }
+
+    fn exec(&mut self, pid: Tgid, details: Option<&Details>) {
+        let Some(process) = self.entry(pid) else { return };
+        // Another thread than the first may exec: the first then ends, and its id lives on.
+        (process.end, process.name, process.exe, process.args) = (None, None, None, None);
+        if let Some(details) = details {
+            fill(process, details);
+        }
+    }
+
+    fn exit(&mut self, time: MonoNs, task: Task, code: u32, parent: Option<Task>) {
+        let Some(process) = self.entry(task.tgid) else { return };
+        if let Some(parent) = parent.filter(|parent| parent.tgid != Tgid(0)) {
+            process.parent.get_or_insert(parent.tgid);
+        }
+        if !task.is_leader() {
+            return;
+        }
+        process.end = Some((time, Status::from_raw(code)));
+        let corpse = (process.pid, process.birth);
+        self.dead.push_back(corpse);
+        if self.dead.len() > MAX_DEAD
+            && let Some((pid, birth)) = self.dead.pop_front()
+            && self.table.get(&pid).is_some_and(|process| process.birth == birth && process.end.is_some())
+        {
+            self.table.remove(&pid);
+        }
+    }
+
+    /// A scan's details, or those of an exec that came late: they fill what is not known.
+    fn apply_details(&mut self, details: &Details) {
+        let is_scan = matches!(details.subject, Subject::Snapshot { .. });
+        let Some(process) = self.entry(details.subject.tgid()) else { return };
+        if is_scan && process.heard && process.end.is_some() {
+            return;
+        }
+        fill(process, details);
+    }
+
+    /// The process of that id, known from now on; `None` if the table is full.
+    fn entry(&mut self, pid: Tgid) -> Option<&mut Process> {
+        if !self.table.contains_key(&pid) {
+            self.insert(Process { pid, ..Process::default() });
+        }
+        self.table.get_mut(&pid)
+    }
+
+    fn insert(&mut self, process: Process) {
+        if self.table.len() < MAX_PROCESSES || self.table.contains_key(&process.pid) {
+            self.births += 1;
+            self.table.insert(process.pid, Process { birth: self.births, ..process });
+        }
+    }
+}
+
+/// Takes what `details` know and `process` does not.
+fn fill(process: &mut Process, details: &Details) {
+    let text = |bytes: &Option<Vec<u8>>| {
+        bytes.as_deref().map(|bytes| Arc::from(&bytes[..bytes.len().min(MAX_TEXT)]))
+    };
+    process.start_ticks = process.start_ticks.or(details.start_ticks);
+    process.parent = process.parent.or(details.ppid.filter(|&ppid| ppid != 0).map(Tgid));
+    process.uid = details.ids.map(|ids| ids.uid).or(process.uid);
+    process.name = process.name.take().or_else(|| text(&details.comm));
+    process.exe = process.exe.take().or_else(|| text(&details.exe));
+    process.args = process.args.take().or_else(|| text(&details.args));
+}
+
+#[cfg(test)]
+mod tests {
+    use pmon_core::capture::Miss;
+    use pmon_core::wire::Comm;
+    use pmon_core::{Cpu, Seq};
+
+    use super::*;
+    use crate::join::Occurrence;
+
+    fn event(time: u64, body: Body, details: Option<Details>) -> Entry {
+        let event = Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body };
+        Entry::Event(Occurrence { event: Some(event), raw: None, details: details.map(Box::new) })
+    }
+
+    fn fork(time: u64, parent: u32, child: (u32, u32)) -> Entry {
+        event(
+            time,
+            Body::Fork { parent: Task::new(parent, parent), child: Task::new(child.0, child.1) },
+            None,
+        )
+    }
+
+    fn exit(time: u64, tid: u32, pid: u32, code: u32) -> Entry {
+        event(time, Body::Exit { task: Task::new(tid, pid), code, signal: 17, parent: None }, None)
+    }
+
+    fn details(subject: Subject, comm: &str, ppid: u32) -> Details {
+        Details {
+            miss: None,
+            ppid: Some(ppid),
+            comm: Some(comm.into()),
+            args: Some(format!("{comm}\0-x\0").into_bytes()),
+            ..Details::missed(subject, Miss::Gone)
+        }
+    }
+
+    fn exec(time: u64, pid: u32, comm: Option<&str>) -> Entry {
+        let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(time) };
+        event(time, Body::Exec { task: Task::new(pid, pid) }, comm.map(|comm| details(subject, comm, 1)))
+    }
+
+    fn scanned(pid: u32, comm: &str, ppid: u32) -> Entry {
+        Entry::Details(Box::new(details(Subject::Snapshot { tgid: Tgid(pid) }, comm, ppid)))
+    }
+
+    fn processes(entries: &[Entry]) -> Processes {
+        let mut processes = Processes::new();
+        entries.iter().for_each(|entry| processes.apply(entry));
+        processes
+    }
+
+    #[test]
+    fn a_child_inherits_and_an_exec_replaces() {
+        let mut known = processes(&[scanned(10, "sh", 1), fork(5, 10, (20, 20))]);
+        assert_eq!(known.name(Tgid(20)), Some(&b"sh"[..]));
+        assert_eq!(known.parent(Tgid(20)), Some(Tgid(10)));
+        assert_eq!(known.process(Tgid(20)).and_then(|p| p.start), Some(MonoNs(5)));
+        known.apply(&exec(6, 20, Some("git")));
+        assert_eq!(known.name(Tgid(20)), Some(&b"git"[..]));
+        let argv: Vec<_> = known.process(Tgid(20)).into_iter().flat_map(Process::argv).collect();
+        assert_eq!(argv, [&b"git"[..], b"-x"]);
+        assert_eq!(known.name(Tgid(10)), Some(&b"sh"[..]));
+    }
+
+    #[test]
+    fn after_an_exec_with_missed_details_the_old_name_is_not_claimed() {
+        let known = processes(&[scanned(10, "sh", 1), exec(6, 10, None)]);
+        assert_eq!(known.name(Tgid(10)), None);
+        assert_eq!(known.parent(Tgid(10)), Some(Tgid(1)));
+    }
+
+    #[test]
+    fn a_thread_is_no_process_and_tells_of_the_parent() {
+        let known = processes(&[fork(1, 10, (21, 20)), exit(2, 21, 20, 0)]);
+        assert!(known.process(Tgid(21)).is_none());
+        assert_eq!(known.parent(Tgid(20)), Some(Tgid(10)));
+        assert!(known.process(Tgid(20)).is_some_and(|process| process.end.is_none()));
+    }
+
+    #[test]
+    fn an_exec_by_another_thread_lets_the_process_live_on() {
+        let mut known = processes(&[fork(1, 10, (20, 20)), fork(2, 10, (21, 20)), exit(3, 20, 20, 0)]);
+        assert!(known.process(Tgid(20)).is_some_and(|process| process.end.is_some()));
+        known.apply(&exec(4, 20, Some("next")));
+        assert!(known.process(Tgid(20)).is_some_and(|process| process.end.is_none()));
+    }
+
+    #[test]
+    fn only_the_first_thread_names_the_process() {
+        let mut comm = Comm::default();
+        comm.0[..3].copy_from_slice(b"new");
+        let named = |tid| event(2, Body::Comm { task: Task::new(tid, 10), comm }, None);
+        let mut known = processes(&[scanned(10, "old", 1), named(11)]);
+        assert_eq!(known.name(Tgid(10)), Some(&b"old"[..]));
+        known.apply(&named(10));
+        assert_eq!(known.name(Tgid(10)), Some(&b"new"[..]));
+    }
+
+    #[test]
+    fn an_id_taken_anew_is_another_process() {
+        let known = processes(&[fork(1, 10, (20, 20)), exit(2, 20, 20, 256), fork(3, 11, (20, 20))]);
+        let process = known.process(Tgid(20));
+        assert_eq!(process.and_then(|p| p.start), Some(MonoNs(3)));
+        assert_eq!(process.and_then(|p| p.parent), Some(Tgid(11)));
+        assert!(process.is_some_and(|p| p.end.is_none()));
+    }
+
+    #[test]
+    fn the_dead_are_forgotten_in_their_order() {
+        let mut known = Processes::new();
+        for pid in 1..=(MAX_DEAD as u32 + 5) {
+            known.apply(&fork(1, 1_000_000, (pid, pid)));
+            known.apply(&exit(2, pid, pid, 0));
+        }
+        assert!(known.process(Tgid(5)).is_none());
+        assert!(known.process(Tgid(6)).is_some());
+        assert_eq!(known.iter().count(), MAX_DEAD);
+    }
+
+    #[test]
+    fn descent() {
+        let known = processes(&[scanned(10, "sh", 1), fork(1, 10, (20, 20)), fork(2, 20, (30, 30))]);
+        assert!(known.descends(Tgid(30), Tgid(10)));
+        assert!(known.descends(Tgid(10), Tgid(10)));
+        assert!(known.descends(Tgid(30), Tgid(1)));
+        assert!(!known.descends(Tgid(10), Tgid(30)));
+        let ring = processes(&[fork(1, 10, (20, 20)), fork(2, 20, (10, 10))]);
+        assert!(!ring.descends(Tgid(20), Tgid(5)));
+    }
+}

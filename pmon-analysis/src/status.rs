@@ -1,0 +1,111 @@
+//! Wait statuses in words.
+
+use std::fmt;
+
+/// How a task ended, from its raw wait status (`wait(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// It exited with this code.
+    Exited(u8),
+    /// A signal ended it.
+    Killed {
+        /// The signal's number.
+        signal: u8,
+        /// Whether its core was dumped.
+        core: bool,
+    },
+}
+
+impl Status {
+    /// Reads a raw wait status, `exit_code` of an exit event.
+    pub fn from_raw(raw: u32) -> Self {
+        match (raw & 0x7f) as u8 {
+            0 => Self::Exited((raw >> 8) as u8),
+            signal => Self::Killed { signal, core: raw & 0x80 != 0 },
+        }
+    }
+
+    /// Whether it exited with code 0.
+    pub fn is_success(self) -> bool {
+        self == Self::Exited(0)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Exited(code) => write!(f, "exit {code}"),
+            Self::Killed { signal, core } => {
+                match signal_name(signal) {
+                    Some(name) => write!(f, "killed by {name}")?,
+                    None => write!(f, "killed by signal {signal}")?,
+                }
+                f.write_str(if core { " (core dumped)" } else { "" })
+            }
+        }
+    }
+}
+
+/// The name of a signal (`signal(7)`, the numbers of x86, Arm and RISC-V); `None` for real-time signals, whose
+/// names differ between C libraries, and for numbers that are none.
+pub fn signal_name(signal: u8) -> Option<&'static str> {
+    const NAMES: [&str; 31] = [
+        "SIGHUP",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGILL",
+        "SIGTRAP",
+        "SIGABRT",
+        "SIGBUS",
+        "SIGFPE",
+        "SIGKILL",
+        "SIGUSR1",
+        "SIGSEGV",
+        "SIGUSR2",
+        "SIGPIPE",
+        "SIGALRM",
+        "SIGTERM",
+        "SIGSTKFLT",
+        "SIGCHLD",
+        "SIGCONT",
+        "SIGSTOP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGXCPU",
+        "SIGXFSZ",
+        "SIGVTALRM",
+        "SIGPROF",
+        "SIGWINCH",
+        "SIGIO",
+        "SIGPWR",
+        "SIGSYS",
+    ];
+    NAMES.get(usize::from(signal).checked_sub(1)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        let words = |raw| Status::from_raw(raw).to_string();
+        assert_eq!(words(0), "exit 0");
+        assert_eq!(words(3 << 8), "exit 3");
+        assert_eq!(words(255 << 8), "exit 255");
+        assert_eq!(words(9), "killed by SIGKILL");
+        assert_eq!(words(11 | 0x80), "killed by SIGSEGV (core dumped)");
+        assert_eq!(words(31), "killed by SIGSYS");
+        assert_eq!(words(34), "killed by signal 34");
+        assert_eq!(words(u32::MAX), "killed by signal 127 (core dumped)");
+    }
+
+    #[test]
+    fn only_exit_0_is_success() {
+        assert!(Status::from_raw(0).is_success());
+        assert!(!Status::from_raw(1 << 8).is_success());
+        assert!(!Status::from_raw(15).is_success());
+    }
+}

@@ -1,0 +1,202 @@
+//! Counts over a capture.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pmon_core::capture::{Frame, Record, Subject};
+use pmon_core::wire::{ByteOrder, Kind};
+use pmon_core::{Cpu, MonoNs};
+
+/// Names of programs that are counted apart; the execs of further ones are in [`Tally::details_known`] only.
+const MAX_PROGRAMS: usize = 1 << 14;
+/// CPUs that are counted apart: as many as Linux supports.
+const MAX_CPUS: usize = 8192;
+
+/// What was counted. Feed it records with [`Tally::count`].
+#[derive(Clone, Debug)]
+pub struct Tally {
+    order: ByteOrder,
+    /// Event records: datagrams.
+    pub events: u64,
+    /// Events lost.
+    pub lost: u64,
+    /// Loss records.
+    pub losses: u64,
+    /// Execs whose details are known.
+    pub details_known: u64,
+    /// Execs whose details were missed, in whole or in part.
+    pub details_missed: u64,
+    /// Processes in the scans of `/proc`.
+    pub scanned: u64,
+    /// Records of a kind that this version does not know.
+    pub unknown_records: u64,
+    /// The earliest and the latest time of an event.
+    pub span: Option<(MonoNs, MonoNs)>,
+    kinds: [u64; Kind::ALL.len()],
+    cpus: BTreeMap<Cpu, u64>,
+    /// The CPU of the last event and its count, which is not in `cpus` yet: events of one CPU come in rows.
+    row: (Cpu, u64),
+    programs: HashMap<Box<[u8]>, u64>,
+}
+
+impl Tally {
+    /// A tally of a capture whose datagrams are in `order`.
+    pub fn new(order: ByteOrder) -> Self {
+        Self {
+            order,
+            events: 0,
+            lost: 0,
+            losses: 0,
+            details_known: 0,
+            details_missed: 0,
+            scanned: 0,
+            unknown_records: 0,
+            span: None,
+            kinds: [0; Kind::ALL.len()],
+            cpus: BTreeMap::new(),
+            row: (Cpu(0), 0),
+            programs: HashMap::new(),
+        }
+    }
+
+    /// Counts a record.
+    pub fn count(&mut self, record: &Record<'_>) {
+        match record {
+            Record::Event(frame) => self.count_frame(frame),
+            Record::Loss(loss) => {
+                self.losses += 1;
+                self.lost = self.lost.saturating_add(loss.count());
+            }
+            Record::Details(details) => match details.subject {
+                Subject::Snapshot { .. } => self.scanned += 1,
+                Subject::Exec { .. } => {
+                    *(if details.miss.is_some() {
+                        &mut self.details_missed
+                    } else {
+                        &mut self.details_known
+                    }) += 1;
+                    if let Some(comm) = &details.comm {
+                        self.count_program(comm);
+                    }
+                }
+            },
+            Record::Unknown { .. } => self.unknown_records += 1,
+            _ => {}
+        }
+    }
+
+    /// Event records by kind, each kind once, in the order of [`Kind::ALL`]. A datagram without a readable event
+    /// is [`Kind::Unknown`].
+    pub fn by_kind(&self) -> impl Iterator<Item = (Kind, u64)> {
+        Kind::ALL.into_iter().zip(self.kinds)
+    }
+
+    /// Events by CPU, those CPUs that emitted any.
+    pub fn by_cpu(&self) -> BTreeMap<Cpu, u64> {
+        let mut cpus = self.cpus.clone();
+        if self.row.1 > 0 {
+            *cpus.entry(self.row.0).or_default() += self.row.1;
+        }
+        cpus
+    }
+
+    /// The `n` names that were exec'd most often, the most frequent first, with how often.
+    pub fn busiest(&self, n: usize) -> Vec<(&[u8], u64)> {
+        let mut programs: Vec<(&[u8], u64)> =
+            self.programs.iter().map(|(name, &count)| (&**name, count)).collect();
+        programs.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        programs.truncate(n);
+        programs
+    }
+
+    /// From the earliest event to the latest, in ns; 0 without events.
+    pub fn span_ns(&self) -> u64 {
+        self.span.map_or(0, |(first, last)| last.0 - first.0)
+    }
+
+    fn count_frame(&mut self, frame: &Frame<'_>) {
+        self.events += 1;
+        let Some(event) = frame.event(self.order) else {
+            self.kinds[Kind::Unknown as usize] += 1;
+            return;
+        };
+        self.kinds[event.kind() as usize] += 1;
+        let (first, last) = self.span.get_or_insert((event.time, event.time));
+        *first = event.time.min(*first);
+        *last = event.time.max(*last);
+        if self.row.0 != event.cpu {
+            self.end_row();
+            self.row = (event.cpu, 0);
+        }
+        self.row.1 += 1;
+    }
+
+    fn end_row(&mut self) {
+        let (cpu, count) = self.row;
+        if count > 0 && (self.cpus.len() < MAX_CPUS || self.cpus.contains_key(&cpu)) {
+            *self.cpus.entry(cpu).or_default() += count;
+        }
+    }
+
+    fn count_program(&mut self, name: &[u8]) {
+        if let Some(count) = self.programs.get_mut(name) {
+            *count += 1;
+        } else if self.programs.len() < MAX_PROGRAMS {
+            self.programs.insert(name.into(), 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pmon_core::capture::{Details, Loss, LossCause, Miss};
+    use pmon_core::wire::{Body, Event};
+    use pmon_core::{Seq, Task, Tgid};
+
+    use super::*;
+
+    fn exec(cpu: u32, time: u64) -> Record<'static> {
+        let body = Body::Exec { task: Task::new(1, 1) };
+        Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(cpu), body }))
+    }
+
+    fn details(comm: Option<&str>) -> Record<'static> {
+        let subject = Subject::Exec { tgid: Tgid(1), time: MonoNs(1) };
+        let missed = Details::missed(subject, Miss::Gone);
+        Record::Details(Box::new(match comm {
+            Some(comm) => Details { miss: None, comm: Some(comm.into()), ..missed },
+            None => missed,
+        }))
+    }
+
+    #[test]
+    fn counts() {
+        let mut tally = Tally::new(ByteOrder::Little);
+        for record in [exec(0, 9), exec(1, 5), exec(0, 12), Record::Event(Frame::Raw(b"?"))] {
+            tally.count(&record);
+        }
+        for comm in [Some("b"), Some("a"), None, Some("b")] {
+            tally.count(&details(comm));
+        }
+        let (first, last) = (Seq(u32::MAX), Seq(1));
+        let (after, before) = (MonoNs(0), MonoNs(0));
+        tally.count(&Record::Loss(Loss {
+            cpu: Cpu(0),
+            first,
+            last,
+            after,
+            before,
+            cause: LossCause::Socket,
+        }));
+
+        assert_eq!((tally.events, tally.lost, tally.losses), (4, 3, 1));
+        assert_eq!((tally.details_known, tally.details_missed), (3, 1));
+        assert_eq!(
+            tally.by_kind().filter(|&(_, n)| n > 0).collect::<Vec<_>>(),
+            [(Kind::Exec, 3), (Kind::Unknown, 1)]
+        );
+        assert_eq!(tally.by_kind().count(), Kind::ALL.len());
+        assert_eq!(tally.by_cpu().into_iter().collect::<Vec<_>>(), [(Cpu(0), 2), (Cpu(1), 1)]);
+        assert_eq!(tally.busiest(1), [(&b"b"[..], 2)]);
+        assert_eq!(tally.span_ns(), 7);
+    }
+}

@@ -1,0 +1,82 @@
+//! Wall-clock time of events.
+
+use pmon_core::MonoNs;
+use pmon_core::capture::ClockAnchor;
+
+/// Anchors kept; a capture has one at the start, one now and then, and one for each step of the clock.
+const MAX_ANCHORS: usize = 1 << 16;
+
+/// Turns monotonic time into wall-clock time, by the nearest anchor before it, or the first for earlier times.
+///
+/// Between two anchors the clocks run in step: what the wall clock was slewed by since the anchor is not seen.
+#[derive(Clone, Debug, Default)]
+pub struct WallClock {
+    anchors: Vec<ClockAnchor>,
+}
+
+impl WallClock {
+    /// A clock that knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Learns an anchor. Beyond 65,536 of them, further ones are left out.
+    pub fn observe(&mut self, anchor: ClockAnchor) {
+        let at = self.anchors.partition_point(|known| known.mono <= anchor.mono);
+        if self.anchors.len() < MAX_ANCHORS {
+            self.anchors.insert(at, anchor);
+        }
+    }
+
+    /// Nanoseconds since 1970-01-01T00:00Z; `None` without an anchor, or beyond the years 1678 to 2262.
+    pub fn at(&self, time: MonoNs) -> Option<i64> {
+        let last = self.anchors.last()?;
+        let anchor = if last.mono <= time {
+            last
+        } else {
+            let behind = self.anchors.partition_point(|known| known.mono <= time);
+            &self.anchors[behind.saturating_sub(1)]
+        };
+        let since = i128::from(time.0) - i128::from(anchor.mono.0);
+        i64::try_from(i128::from(anchor.real_ns) + since).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock(anchors: &[(u64, i64)]) -> WallClock {
+        let mut clock = WallClock::new();
+        for &(mono, real_ns) in anchors {
+            clock.observe(ClockAnchor { mono: MonoNs(mono), boot_ns: mono, real_ns });
+        }
+        clock
+    }
+
+    #[test]
+    fn no_anchor_no_time() {
+        assert_eq!(WallClock::new().at(MonoNs(5)), None);
+    }
+
+    #[test]
+    fn each_stretch_follows_the_anchor_before_it() {
+        // The clock is set forward by 1000 at mono 200, and back by 500 at mono 300.
+        let clock = clock(&[(100, 5_100), (200, 6_200), (300, 5_800)]);
+        assert_eq!(clock.at(MonoNs(100)), Some(5_100));
+        assert_eq!(clock.at(MonoNs(199)), Some(5_199));
+        assert_eq!(clock.at(MonoNs(200)), Some(6_200));
+        assert_eq!(clock.at(MonoNs(299)), Some(6_299));
+        assert_eq!(clock.at(MonoNs(400)), Some(5_900));
+    }
+
+    #[test]
+    fn before_the_first_anchor_the_first_holds() {
+        assert_eq!(clock(&[(100, 50)]).at(MonoNs(0)), Some(-50));
+    }
+
+    #[test]
+    fn absurd_times_are_no_time() {
+        assert_eq!(clock(&[(0, i64::MAX)]).at(MonoNs(u64::MAX)), None);
+    }
+}

@@ -1,0 +1,106 @@
+//! Clocks, as the initial time namespace has them: those are the clocks of events.
+
+use std::fs;
+
+use pmon_core::MonoNs;
+use pmon_core::capture::ClockAnchor;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use crate::namespaces;
+
+const SECOND: i64 = 1_000_000_000;
+/// An anchor is recorded at least this often, in ns,
+const ANCHOR_EVERY: u64 = 60_000_000_000;
+/// and when a clock has moved against the monotonic one by more than this, in ns.
+const STEP: u64 = 1_000_000;
+
+/// How the clocks of this process's time namespace (`time_namespaces(7)`, Linux 5.6) differ from the initial one's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Clock {
+    mono_offset: i64,
+    boot_offset: i64,
+}
+
+impl Clock {
+    /// The clock of this process.
+    pub(crate) fn new() -> Self {
+        if namespaces::is_initial("time") {
+            return Self::default();
+        }
+        let text = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        Self { mono_offset: offset(&text, "monotonic"), boot_offset: offset(&text, "boottime") }
+    }
+
+    /// `CLOCK_MONOTONIC`.
+    pub(crate) fn mono(self) -> MonoNs {
+        MonoNs((nanoseconds(clock_gettime(ClockId::Monotonic)) - self.mono_offset) as u64)
+    }
+
+    /// All three clocks. They are read one after the other; of three tries the one that took least counts.
+    pub(crate) fn anchor(self) -> ClockAnchor {
+        let read = || {
+            let before = self.mono();
+            let real_ns = nanoseconds(clock_gettime(ClockId::Realtime));
+            let boot_ns = (nanoseconds(clock_gettime(ClockId::Boottime)) - self.boot_offset) as u64;
+            let after = self.mono();
+            let took = after.0 - before.0;
+            (took, ClockAnchor { mono: MonoNs(before.0 + took / 2), boot_ns, real_ns })
+        };
+        let best = [read(), read(), read()].into_iter().min_by_key(|(took, _)| *took);
+        best.map(|(_, anchor)| anchor).unwrap_or_default()
+    }
+
+    /// The time of a process's start (`/proc/<pid>/stat`, in `ticks_per_second` of this namespace's boot time) as
+    /// monotonic time if the host has not been suspended since; never later than it really was.
+    pub(crate) fn offset_to_boot(self) -> u64 {
+        let anchor = self.anchor();
+        anchor.boot_ns.saturating_sub(anchor.mono.0).saturating_add_signed(self.boot_offset)
+    }
+}
+
+/// Whether `now` must be recorded, given the anchor recorded last.
+pub(crate) fn is_due(last: &ClockAnchor, now: &ClockAnchor) -> bool {
+    let passed = now.mono.0.saturating_sub(last.mono.0);
+    let real = now.real_ns.wrapping_sub(last.real_ns).wrapping_sub(passed as i64).unsigned_abs();
+    let boot = now.boot_ns.wrapping_sub(last.boot_ns).wrapping_sub(passed) as i64;
+    passed >= ANCHOR_EVERY || real > STEP || boot.unsigned_abs() > STEP
+}
+
+fn nanoseconds(time: Timespec) -> i64 {
+    time.tv_sec * SECOND + time.tv_nsec
+}
+
+/// A line `CLOCK SECONDS NANOSECONDS` of `/proc/self/timens_offsets`; 0 if there is none.
+fn offset(text: &str, clock: &str) -> i64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(clock)).unwrap_or_default();
+    let mut numbers = line.split_whitespace().map(|number| number.parse::<i64>().unwrap_or(0));
+    let (seconds, nanoseconds) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    seconds * SECOND + nanoseconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_anchor_is_due_after_a_minute_or_a_step_of_either_clock() {
+        let last = ClockAnchor { mono: MonoNs(5), boot_ns: 1000, real_ns: 1 << 60 };
+        let later = |mono: u64, boot: u64, real: i64| {
+            let now = ClockAnchor { mono: MonoNs(5 + mono), boot_ns: 1000 + boot, real_ns: (1 << 60) + real };
+            is_due(&last, &now)
+        };
+        assert!(!later(1_000_000_000, 1_000_000_000, 1_000_900_000));
+        assert!(later(1_000_000_000, 1_000_000_000, 1_001_100_000));
+        assert!(later(1_000_000_000, 1_000_000_000, -5_000_000_000));
+        assert!(later(1_000_000_000, 9_000_000_000, 1_000_000_000));
+        assert!(later(60_000_000_000, 60_000_000_000, 60_000_000_000));
+    }
+
+    #[test]
+    fn offsets_are_read_as_the_kernel_prints_them() {
+        let text = "monotonic           -1         5\nboottime       86400         0\n";
+        assert_eq!(offset(text, "monotonic"), -999_999_995);
+        assert_eq!(offset(text, "boottime"), 86_400 * SECOND);
+        assert_eq!(offset("", "boottime"), 0);
+    }
+}

@@ -1,0 +1,117 @@
+//! The details thread: reads `/proc/<pid>` of each process that ran a new program.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread::{self, Thread};
+
+use pmon_core::capture::{Details, Subject};
+use pmon_core::{MonoNs, Tgid};
+use rtrb::{Consumer, Producer};
+
+use crate::clock::Clock;
+use crate::procfs::Procfs;
+
+/// Execs that may wait for the details thread; those beyond are recorded as missed ([`pmon_core::capture::Miss::Busy`]).
+pub(crate) const REQUESTS: usize = 4096;
+/// Details that may wait for the writer thread.
+pub(crate) const RESULTS: usize = 1024;
+
+/// A process shows the next program this long before the exec event of that program, in ns: the event is the last
+/// act of `execve` (`fs/exec.c`).
+const EXEC: u64 = 250_000;
+
+/// An exec event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exec {
+    pub(crate) tgid: Tgid,
+    pub(crate) time: MonoNs,
+}
+
+/// What was read after an exec.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) exec: Exec,
+    pub(crate) details: Box<Details>,
+    /// It holds if no other exec of the same process happened until then.
+    pub(crate) settles_at: MonoNs,
+}
+
+/// How far the details thread has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    done: AtomicU64,
+    settles_at: AtomicU64,
+}
+
+/// The drain thread's end: execs whose details are wanted.
+pub(crate) struct Requests {
+    queue: Producer<Exec>,
+    progress: Arc<Progress>,
+    reader: Thread,
+    asked: u64,
+    settled: u64,
+}
+
+impl Requests {
+    pub(crate) fn new(queue: Producer<Exec>, progress: Arc<Progress>, reader: Thread) -> Self {
+        Self { queue, progress, reader, asked: 0, settled: 0 }
+    }
+
+    /// Asks for details; `false` if too many are waiting.
+    pub(crate) fn push(&mut self, exec: Exec) -> bool {
+        let taken = self.queue.push(exec).is_ok();
+        self.asked += u64::from(taken);
+        taken
+    }
+
+    pub(crate) fn wake(&self) {
+        self.reader.unpark();
+    }
+
+    /// How many are done.
+    pub(crate) fn done(&self) -> u64 {
+        self.progress.done.load(Ordering::Acquire)
+    }
+
+    /// Tells that all events up to `drained_at` have been handed over, after `done` was taken.
+    pub(crate) fn settle(&mut self, done: u64, drained_at: MonoNs) {
+        if done == self.asked && self.progress.settles_at.load(Ordering::Acquire) <= drained_at.0 {
+            self.settled = done;
+        }
+    }
+
+    /// Whether the writer still holds details back because it cannot know whether they hold.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.settled < self.asked
+    }
+
+    /// Ends the details thread; what it has not begun to read is not read.
+    pub(crate) fn close(self) {
+        drop(self.queue);
+        self.reader.unpark();
+    }
+}
+
+/// The thread's body: runs until the other end of either queue is gone.
+pub(crate) fn run(
+    mut requests: Consumer<Exec>,
+    results: &SyncSender<Outcome>,
+    progress: &Progress,
+    clock: Clock,
+) {
+    let mut procfs = Procfs::new(clock);
+    while !requests.is_abandoned() {
+        let Ok(exec) = requests.pop() else {
+            thread::park();
+            continue;
+        };
+        let details = procfs.read(Subject::Exec { tgid: exec.tgid, time: exec.time });
+        let settles_at = MonoNs(clock.mono().0 + EXEC);
+        if results.send(Outcome { exec, details: Box::new(details), settles_at }).is_err() {
+            return;
+        }
+        progress.settles_at.store(settles_at.0, Ordering::Release);
+        progress.done.fetch_add(1, Ordering::Release);
+    }
+}

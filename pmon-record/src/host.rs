@@ -1,0 +1,89 @@
+//! What a capture's header says of this host.
+
+use std::ffi::{CStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::thread;
+
+use pmon_core::capture::{Header, Meta, Transport};
+use pmon_core::wire::ByteOrder;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::clock::Clock;
+use crate::namespaces;
+
+/// The header of a capture that starts now, with events from `socket_buffer` bytes of socket buffer.
+pub(crate) fn header(command: &[OsString], socket_buffer: u64) -> Header {
+    let uname = rustix::system::uname();
+    let text = |text: &CStr| text.to_string_lossy().into_owned();
+    let meta = Meta {
+        tool: concat!("pmon ", env!("CARGO_PKG_VERSION")).into(),
+        host: text(uname.nodename()),
+        kernel: text(uname.release()),
+        machine: text(uname.machine()),
+        boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map(|id| id.trim().to_owned())
+            .unwrap_or_default(),
+        cpus_online: cpus_online(),
+        ticks_per_second: rustix::param::clock_ticks_per_second() as u32,
+        namespaces: namespaces::current(),
+        recorder_pid: std::process::id(),
+        command: command.iter().map(|argument| argument.clone().into_vec()).collect(),
+        transport: Transport { name: "recvmmsg".into(), why: "the only transport of this version".into() },
+        socket_buffer,
+        start: Clock::new().anchor(),
+        previous: None,
+    };
+    Header { uuid: uuid(), frame_order: ByteOrder::NATIVE, meta }
+}
+
+/// 16 random bytes, marked as a version 4 UUID (RFC 9562).
+fn uuid() -> [u8; 16] {
+    let mut uuid = random();
+    uuid[6] = uuid[6] & 0x0f | 0x40;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
+}
+
+/// Random bytes. Up to 256 come whole once the kernel's pool is ready (`getrandom(2)`).
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let filled = rustix::io::retry_on_intr(|| getrandom(&mut bytes[..], GetRandomFlags::empty()));
+    debug_assert_eq!(filled, Ok(N));
+    bytes
+}
+
+/// CPUs online, from a list like `0-3,8`; where it cannot be read, those that this process may use.
+fn cpus_online() -> u32 {
+    let list = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    count(list.trim()).unwrap_or_else(|| thread::available_parallelism().map_or(1, |n| n.get() as u32))
+}
+
+fn count(list: &str) -> Option<u32> {
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        (last.parse::<u32>().ok()? + 1).checked_sub(first.parse().ok()?)
+    };
+    list.split(',').map(range).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists_are_counted() {
+        assert_eq!(count("0"), Some(1));
+        assert_eq!(count("0-3,8,10-11"), Some(7));
+        assert_eq!(count(""), None);
+    }
+
+    #[test]
+    fn the_header_names_this_host_and_is_unique() {
+        let (one, other) = (header(&["true".into()], 7), header(&[], 7));
+        assert_ne!(one.uuid, other.uuid);
+        assert_eq!(one.meta.command, [b"true".to_vec()]);
+        assert!(!one.meta.host.is_empty() && !one.meta.kernel.is_empty() && one.meta.boot_id.len() == 36);
+        assert!(one.meta.cpus_online > 0 && one.meta.ticks_per_second > 0 && one.meta.start.mono.0 > 0);
+    }
+}

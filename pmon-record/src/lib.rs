@@ -1,0 +1,44 @@
+//! Takes process events from the live kernel of a Linux host into a capture.
+//!
+//! In the order in which data flows:
+//!
+//! * [`Subscription`]: the socket, bound and acknowledged, or a [`SubscribeError`] that names the cause;
+//! * the *drain* thread: datagrams from the socket into preallocated chunks; it does nothing else;
+//! * the *details* thread: `/proc/<pid>` after each exec; the *snapshot* thread: all of `/proc`, once;
+//! * the *writer* thread: [`assemble`] puts all of it in order and into a [`Sink`];
+//! * [`CaptureFile`]: the sink that is a file.
+//!
+//! [`Recording`] holds the threads; [`Signals`] is what the controlling thread waits on meanwhile.
+//!
+//! Only one kind of call is `unsafe` here, in `sys.rs`. Nothing here prints, exits, or parses what `pmon-core` can.
+#![deny(unsafe_code)]
+
+pub mod assemble;
+mod chunk;
+mod clock;
+mod details;
+mod drain;
+mod fence;
+mod host;
+mod namespaces;
+mod netlink;
+mod options;
+mod pending;
+mod procfs;
+mod recording;
+mod signals;
+mod sink;
+mod snapshot;
+mod store;
+mod subscribe;
+#[allow(unsafe_code, reason = "recvmmsg(2) has no safe wrapper")]
+mod sys;
+mod writer;
+
+pub use chunk::Chunk;
+pub use options::Options;
+pub use recording::{Counters, RecordError, Recording, Stopper};
+pub use signals::{Signals, Wake, Wakeup};
+pub use sink::{Sink, SinkError};
+pub use store::{CaptureFile, StoreError, Target};
+pub use subscribe::{SubscribeError, Subscription};

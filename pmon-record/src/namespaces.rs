@@ -1,0 +1,42 @@
+//! The namespaces of this process, and whether they are the ones in which process events are heard.
+
+use std::fs;
+
+use pmon_core::capture::Namespaces;
+
+/// Inode numbers of the initial namespaces (`include/linux/proc_ns.h`; fixed since 3.8, `time` since 5.6).
+const INITIAL: [(&str, u64); 3] = [("user", 0xEFFF_FFFD), ("pid", 0xEFFF_FFFC), ("time", 0xEFFF_FFFA)];
+
+/// Those that a capture names.
+pub(crate) fn current() -> Namespaces {
+    Namespaces { pid: inode("pid"), user: inode("user"), net: inode("net") }
+}
+
+/// Whether this process is in the initial namespace of this kind; also `true` where that cannot be told.
+pub(crate) fn is_initial(kind: &str) -> bool {
+    let inode = inode(kind);
+    inode == 0 || INITIAL.iter().any(|&(name, initial)| name == kind && initial == inode)
+}
+
+/// The number in the link `/proc/self/ns/KIND`, which reads `KIND:[NUMBER]`; 0 if it cannot be read.
+fn inode(kind: &str) -> u64 {
+    let link = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap_or_default();
+    let number = link.to_str().and_then(|link| link.split_once('['));
+    number.and_then(|(_, number)| number.trim_end_matches(']').parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_namespaces_with_numbers() {
+        let Namespaces { pid, user, net } = current();
+        assert!(pid > 0 && user > 0 && net > 0);
+    }
+
+    #[test]
+    fn a_kind_that_cannot_be_read_counts_as_initial() {
+        assert!(is_initial("no-such-kind"));
+    }
+}

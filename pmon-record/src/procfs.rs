@@ -1,0 +1,264 @@
+//! What `/proc/<pid>` says of a process (`proc_pid(5)`), read into memory that is used again.
+
+use std::os::fd::OwnedFd;
+
+use pmon_core::capture::{Credentials, Details, Miss, Subject};
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat_raw};
+use rustix::io::{Errno, read, retry_on_intr};
+
+use crate::clock::Clock;
+
+/// Most bytes kept of a command line.
+pub(crate) const MAX_ARGS: usize = 128 << 10;
+/// Longest link: `PATH_MAX` and ` (deleted)`.
+const MAX_LINK: usize = 4096 + 16;
+/// A pid is not used again so soon: that would take as many forks as there are pids. In ns.
+const REUSE: u64 = 10_000_000;
+
+/// `PF_KTHREAD` in a task's flags (`include/linux/sched.h`).
+const KTHREAD: u64 = 0x0020_0000;
+
+/// Reads processes, one after the other.
+pub(crate) struct Procfs {
+    clock: Clock,
+    ticks_per_second: u64,
+    buffer: Box<[u8]>,
+}
+
+impl Procfs {
+    pub(crate) fn new(clock: Clock) -> Self {
+        let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
+        Self { clock, ticks_per_second, buffer: vec![0; MAX_ARGS].into() }
+    }
+
+    /// Reads the process of `subject`. What an exec left is certain to be this process's, though not that no
+    /// other exec of it came before the reading.
+    pub(crate) fn read(&mut self, subject: Subject) -> Details {
+        let began = self.clock.mono();
+        // Everything is opened relative to this directory, which stays that of one process whatever becomes of its pid.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = retry_on_intr(|| openat(CWD, format!("/proc/{}", subject.tgid()), flags, Mode::empty()));
+        let directory = match opened {
+            Ok(directory) => directory,
+            Err(error) => return Details::missed(subject, miss(error)),
+        };
+        let mut process = Process { directory, buffer: &mut self.buffer, miss: None };
+        let mut details = Details { miss: None, ..Details::missed(subject, Miss::Gone) };
+        // What is lost first comes first: the address space at the beginning of an exit, then the working directory;
+        // the rest stays until the parent has waited.
+        let args = process.file("cmdline");
+        let exe = process.link("exe");
+        let cwd = process.link("cwd");
+        let stat = process.file("stat").as_deref().and_then(Stat::parse);
+        details.ids = process.file("status").as_deref().and_then(credentials);
+        details.cgroup = process.file("cgroup").map(without_newline);
+
+        let is_kthread = stat.as_ref().is_some_and(|stat| stat.flags & KTHREAD != 0);
+        details.exe = match exe {
+            Err(Errno::NOENT) if is_kthread => None,
+            exe => exe.map_err(|error| process.missed(error)).ok(),
+        };
+        details.cwd = cwd.map_err(|error| process.missed(error)).ok();
+        // Without an address space there is no command line: the file is empty, as it is for a process without
+        // arguments.
+        let has_memory = details.exe.is_some() || matches!(process.miss, None | Some(Miss::Denied));
+        details.args = args.filter(|args| !args.is_empty() || has_memory && !is_kthread);
+        details.miss = process.miss;
+        match stat {
+            Some(stat) => {
+                if let Subject::Exec { time, .. } = subject
+                    && self.is_later(stat.start_ticks, time.0)
+                {
+                    return Details::missed(subject, Miss::Gone);
+                }
+                (details.ppid, details.start_ticks) = (Some(stat.ppid), Some(stat.start_ticks));
+                details.comm = Some(stat.comm);
+            }
+            None => {
+                if let Subject::Exec { time, .. } = subject
+                    && began.0.saturating_sub(time.0) > REUSE
+                {
+                    return Details::missed(subject, Miss::Gone);
+                }
+            }
+        }
+        details
+    }
+
+    /// Whether a process with this start is younger than an event at monotonic time `time`.
+    fn is_later(&self, start_ticks: u64, time: u64) -> bool {
+        let event = time + self.clock.offset_to_boot();
+        let ticks = u128::from(event) * u128::from(self.ticks_per_second) / 1_000_000_000;
+        // A tick of tolerance: the offset between the clocks is itself measured.
+        u128::from(start_ticks) > ticks + 1
+    }
+}
+
+/// One process's directory, and the worst that happened in it.
+struct Process<'a> {
+    directory: OwnedFd,
+    buffer: &'a mut [u8],
+    miss: Option<Miss>,
+}
+
+impl Process<'_> {
+    /// A file's content, up to [`MAX_ARGS`] bytes.
+    fn file(&mut self, name: &str) -> Option<Vec<u8>> {
+        let filled = retry_on_intr(|| {
+            let file = openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            let mut filled = 0;
+            while filled < self.buffer.len() {
+                match read(&file, &mut self.buffer[filled..])? {
+                    0 => break,
+                    count => filled += count,
+                }
+            }
+            Ok(filled)
+        });
+        match filled {
+            Ok(filled) => Some(self.buffer[..filled].to_vec()),
+            Err(error) => {
+                self.missed(error);
+                None
+            }
+        }
+    }
+
+    fn link(&mut self, name: &str) -> Result<Vec<u8>, Errno> {
+        let buffer = &mut self.buffer[..MAX_LINK];
+        let len = readlinkat_raw(&self.directory, name, &mut *buffer)?;
+        Ok(buffer[..len].to_vec())
+    }
+
+    /// Notes why something is missing. That the process is gone explains more than that it may not be read.
+    fn missed(&mut self, error: Errno) {
+        if self.miss != Some(Miss::Gone) {
+            self.miss = Some(miss(error));
+        }
+    }
+}
+
+fn miss(error: Errno) -> Miss {
+    match error {
+        Errno::ACCESS | Errno::PERM => Miss::Denied,
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM => Miss::Busy,
+        _ => Miss::Gone,
+    }
+}
+
+/// What is wanted of `/proc/<pid>/stat`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stat {
+    comm: Vec<u8>,
+    ppid: u32,
+    flags: u64,
+    start_ticks: u64,
+}
+
+impl Stat {
+    /// `pid (comm) state ppid ...`, where `comm` may hold anything, also spaces, parentheses and newlines.
+    fn parse(line: &[u8]) -> Option<Self> {
+        let open = line.iter().position(|&byte| byte == b'(')?;
+        let close = line.iter().rposition(|&byte| byte == b')')?;
+        let comm = line.get(open + 1..close)?.to_vec();
+        let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
+        // Fields as `proc_pid_stat(5)` numbers them; `rest` begins with the third.
+        let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3);
+        Some(Self {
+            comm,
+            ppid: field(4)?.parse().ok()?,
+            flags: field(9)?.parse().ok()?,
+            start_ticks: field(22)?.parse().ok()?,
+        })
+    }
+}
+
+/// The lines `Uid:` and `Gid:` of `/proc/<pid>/status`: real, effective, saved, filesystem.
+fn credentials(status: &[u8]) -> Option<Credentials> {
+    let ids = |name: &[u8]| {
+        let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+        let mut ids = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+        Some((ids.next()?.parse().ok()?, ids.next()?.parse().ok()?))
+    };
+    let ((uid, euid), (gid, egid)) = (ids(b"Uid:")?, ids(b"Gid:")?);
+    Some(Credentials { uid, euid, gid, egid })
+}
+
+fn without_newline(mut text: Vec<u8>) -> Vec<u8> {
+    if text.last() == Some(&b'\n') {
+        text.pop();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use pmon_core::{MonoNs, Tgid};
+
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_spaces_parentheses_and_newlines() {
+        let line = b"42 (a) b (c\n) R 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123456 0 0\n";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!(stat.comm, b"a) b (c\n");
+        assert_eq!((stat.ppid, stat.flags, stat.start_ticks), (7, 4_194_560, 123_456));
+        assert_eq!(Stat::parse(b"42 (a) R 7"), None);
+        assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn credentials_are_the_real_and_the_effective() {
+        let status = b"Name:\tUid: x\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n";
+        let expected = Credentials { uid: 1, euid: 2, gid: 5, egid: 6 };
+        assert_eq!(credentials(status), Some(expected));
+        assert_eq!(credentials(b"Uid:\t1\n"), None);
+    }
+
+    #[test]
+    fn this_process_misses_nothing() {
+        let clock = Clock::new();
+        let subject = Subject::Exec { tgid: Tgid(std::process::id()), time: clock.mono() };
+        let details = Procfs::new(clock).read(subject);
+        assert_eq!(details.miss, None);
+        let exe = std::env::current_exe().unwrap();
+        assert_eq!(details.exe.as_deref(), Some(exe.as_os_str().as_encoded_bytes()));
+        assert_eq!(details.argv().count(), std::env::args_os().count());
+        assert_eq!(details.ppid, Some(std::os::unix::process::parent_id()));
+        assert!(details.comm.is_some() && details.cwd.is_some() && details.cgroup.is_some());
+        assert_eq!(details.ids.map(|ids| ids.euid), Some(rustix::process::geteuid().as_raw()));
+    }
+
+    #[test]
+    fn a_zombie_is_gone_but_for_its_name_and_origin() {
+        let mut child = Command::new("true").stdin(Stdio::null()).spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).unwrap();
+        let details = Procfs::new(Clock::new()).read(Subject::Snapshot { tgid: Tgid(child.id()) });
+        assert_eq!((details.miss, &details.exe, &details.args), (Some(Miss::Gone), &None, &None));
+        assert_eq!((details.comm.as_deref(), details.ppid), (Some(&b"true"[..]), Some(std::process::id())));
+        child.wait().unwrap();
+        let details = Procfs::new(Clock::new()).read(Subject::Snapshot { tgid: Tgid(child.id()) });
+        assert_eq!(details, Details::missed(details.subject, Miss::Gone));
+    }
+
+    #[test]
+    fn a_kernel_thread_has_no_program_and_misses_nothing() {
+        let details = Procfs::new(Clock::new()).read(Subject::Snapshot { tgid: Tgid(2) });
+        if details.comm.as_deref() != Some(b"kthreadd") {
+            // No kernel threads to be seen in this PID namespace.
+            return;
+        }
+        assert_eq!((details.miss, details.exe, details.args), (None, None, None));
+    }
+
+    #[test]
+    fn a_process_that_started_after_the_exec_is_another() {
+        let subject = Subject::Exec { tgid: Tgid(std::process::id()), time: MonoNs(1) };
+        let details = Procfs::new(Clock::new()).read(subject);
+        assert_eq!(details, Details::missed(subject, Miss::Gone));
+    }
+}

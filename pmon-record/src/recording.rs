@@ -1,0 +1,303 @@
+//! A recording: its threads, and what the controlling thread sees of them.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+
+use mio::{Poll, Waker};
+use pmon_core::batch::SLOT;
+use pmon_core::capture::End;
+use pmon_core::wire::ByteOrder;
+use rtrb::RingBuffer;
+use rustix::process::setpriority_process;
+use thiserror::Error;
+
+use crate::assemble::{Assembler, Counts};
+use crate::chunk::Chunk;
+use crate::clock::Clock;
+use crate::details::{self, Progress, Requests};
+use crate::drain::{self, DRAIN, Drain};
+use crate::options::Options;
+use crate::signals::Wake;
+use crate::sink::{Sink, SinkError};
+use crate::snapshot;
+use crate::subscribe::{CHUNK, Subscription};
+use crate::writer::{self, Writer};
+
+/// Why a recording did not start, or ended by itself.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The target failed.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The kernel's socket failed.
+    #[error("the proc connector socket failed: {0}; what was recorded until then is kept, without an end")]
+    Socket(#[source] io::Error),
+    /// No thread, or nothing to wake it with.
+    #[error("cannot start recording: {0}; look at the limits on processes and open files (ulimit -u, -n)")]
+    Start(#[source] io::Error),
+    /// A fault of this program.
+    #[error("the {thread} thread panicked; please report this")]
+    Panic {
+        /// Which.
+        thread: &'static str,
+    },
+}
+
+impl RecordError {
+    /// Whether the target was a pipe that its reader has closed.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Sink(error) if error.is_closed_pipe())
+    }
+}
+
+/// Totals of a recording until now.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// Datagrams recorded.
+    pub events: u64,
+    /// Events lost and counted.
+    pub lost: u64,
+    /// Datagrams not recorded because user space sent them.
+    pub rejected: u64,
+    /// Overruns that the socket reported.
+    pub overruns: u64,
+    /// Datagrams recorded in part.
+    pub truncated: u64,
+    /// Details of which something is missing.
+    pub details_missed: u64,
+    /// How full the queue to the writer thread is, 0 to 1.
+    pub queue_fill: f64,
+}
+
+/// A running recording. Dropping it leaves it running: stop and join it.
+pub struct Recording<S> {
+    shared: Arc<Shared>,
+    stopper: Stopper,
+    drain: JoinHandle<io::Result<()>>,
+    writer: JoinHandle<Result<(S, Option<End>), SinkError>>,
+}
+
+impl<S: Sink + 'static> Recording<S> {
+    /// Starts the threads. `sink` gets every event since the subscription.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(subscription: Subscription, sink: S, options: &Options) -> Result<Self, RecordError> {
+        Self::spawn(subscription, sink, options).map_err(RecordError::Start)
+    }
+
+    fn spawn(subscription: Subscription, sink: S, options: &Options) -> io::Result<Self> {
+        let Subscription { socket, early, .. } = subscription;
+        let (clock, nice) = (Clock::new(), options.nice);
+        let chunks = (options.queue / (CHUNK * SLOT)).max(2);
+        let shared = Arc::new(Shared::new(chunks));
+
+        let (filled, filled_out) = RingBuffer::new(chunks + early.len());
+        let (mut empty_in, empty) = RingBuffer::new(chunks + early.len());
+        for _ in 0..chunks {
+            let _never_full = empty_in.push(Chunk::with_capacity(CHUNK));
+        }
+        let (results_in, results) = sync_channel(details::RESULTS);
+        let (snapshot_in, snapshot) = sync_channel(snapshot::RECORDS);
+
+        let assembler = Assembler::new(sink, ByteOrder::NATIVE, options.details);
+        let queues = writer::Queues { filled: filled_out, empty: empty_in, results, snapshot };
+        let writer = Writer::new(assembler, queues, shared.clone(), clock);
+        let poll = Poll::new()?;
+        let stopper = Stopper { shared: shared.clone(), waker: Arc::new(Drain::waker(&poll)?) };
+        let writer = named("pmon-writer", {
+            let (shared, stopper) = (shared.clone(), stopper.clone());
+            move || {
+                // Whatever ends this thread ends the recording, also a panic.
+                let _ended = Ended { shared, stopper };
+                writer.run()
+            }
+        })?;
+
+        let requests = if options.details {
+            let (queue, requests) = RingBuffer::new(details::REQUESTS);
+            let progress = Arc::new(Progress::default());
+            let thread = named("pmon-details", {
+                let progress = progress.clone();
+                move || {
+                    if nice != 0 {
+                        // The drain thread tells whether that is permitted.
+                        let _ = setpriority_process(None, nice);
+                    }
+                    details::run(requests, &results_in, &progress, clock)
+                }
+            })?;
+            Some(Requests::new(queue, progress, thread.thread().clone()))
+        } else {
+            drop(results_in);
+            None
+        };
+        if options.snapshot {
+            let shared = shared.clone();
+            named("pmon-snapshot", move || snapshot::run(&snapshot_in, &shared, clock))?;
+        } else {
+            drop(snapshot_in);
+        }
+        let queues = drain::Queues { filled, empty, writer: writer.thread().clone(), requests };
+        let drain = Drain::new(socket, queues, poll, shared.clone(), options.latency)?;
+        let drain = named(&DRAIN.to_string_lossy(), {
+            let shared = shared.clone();
+            move || {
+                let _first_time = shared.drain.set(thread::current());
+                if nice != 0 && setpriority_process(None, nice).is_ok() {
+                    shared.prioritised.store(true, Ordering::Relaxed);
+                }
+                drain.run(early)
+            }
+        })?;
+        Ok(Self { shared, stopper, drain, writer })
+    }
+
+    /// A handle that ends the recording.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Totals until now.
+    pub fn counters(&self) -> Counters {
+        self.shared.counters()
+    }
+
+    /// Whether the recording has ended, by itself or stopped: [`Recording::join`] then returns at once.
+    pub fn is_finished(&self) -> bool {
+        self.shared.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether the priority of [`Options::nice`] was granted; `false` also as long as that is not known.
+    pub fn is_prioritised(&self) -> bool {
+        self.shared.prioritised.load(Ordering::Relaxed)
+    }
+
+    /// Has `wake` called when the recording ends, or now if it has.
+    pub fn wake_on_end(&self, wake: Wake) {
+        *self.shared.on_end.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+        if self.is_finished() {
+            self.shared.wake();
+        }
+    }
+
+    /// Waits for the recording's end. It does not end it: see [`Recording::stopper`].
+    ///
+    /// # Errors
+    /// When the target or the socket failed, or this program has a fault. What was written so far stays.
+    pub fn join(self) -> Result<(S, End), RecordError> {
+        let written = self.writer.join();
+        let drained = self.drain.join();
+        let (sink, end) = written.map_err(|_panic| RecordError::Panic { thread: "writer" })??;
+        drained.map_err(|_panic| RecordError::Panic { thread: "drain" })?.map_err(RecordError::Socket)?;
+        end.map(|end| (sink, end)).ok_or(RecordError::Panic { thread: "drain" })
+    }
+}
+
+/// Ends a recording.
+#[derive(Clone)]
+pub struct Stopper {
+    shared: Arc<Shared>,
+    waker: Arc<Waker>,
+}
+
+impl Stopper {
+    /// Lets the recording end: what the kernel has emitted until now is still recorded. Returns at once.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        // If the waker fails, the drain thread sees the flag at the next event.
+        let _ = self.waker.wake();
+        if let Some(drain) = self.shared.drain.get() {
+            drain.unpark();
+        }
+    }
+}
+
+/// What the threads of a recording share.
+#[derive(Default)]
+pub(crate) struct Shared {
+    stop: AtomicBool,
+    /// The drain thread has failed.
+    pub(crate) failed: AtomicBool,
+    /// The writer thread has ended.
+    ended: AtomicBool,
+    on_end: Mutex<Option<Wake>>,
+    drain: OnceLock<Thread>,
+    /// The drain thread runs with the priority that was asked for.
+    prioritised: AtomicBool,
+    chunks: usize,
+    /// Chunks that the drain thread has handed over, and that the writer thread has taken.
+    pub(crate) handed: AtomicU64,
+    pub(crate) taken: AtomicU64,
+    events: AtomicU64,
+    lost: AtomicU64,
+    rejected: AtomicU64,
+    overruns: AtomicU64,
+    truncated: AtomicU64,
+    details_missed: AtomicU64,
+}
+
+impl Shared {
+    fn new(chunks: usize) -> Self {
+        Self { chunks, ..Self::default() }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Makes the writer's counts visible.
+    pub(crate) fn publish(&self, counts: Counts) {
+        self.events.store(counts.events, Ordering::Relaxed);
+        self.lost.store(counts.lost, Ordering::Relaxed);
+        self.rejected.store(counts.rejected, Ordering::Relaxed);
+        self.overruns.store(counts.overruns, Ordering::Relaxed);
+        self.truncated.store(counts.truncated, Ordering::Relaxed);
+        self.details_missed.store(counts.details_missed, Ordering::Relaxed);
+    }
+
+    fn counters(&self) -> Counters {
+        let taken = self.taken.load(Ordering::Relaxed);
+        let queued = self.handed.load(Ordering::Relaxed).saturating_sub(taken);
+        Counters {
+            events: self.events.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
+            overruns: self.overruns.load(Ordering::Relaxed),
+            truncated: self.truncated.load(Ordering::Relaxed),
+            details_missed: self.details_missed.load(Ordering::Relaxed),
+            queue_fill: (queued as f64 / self.chunks as f64).min(1.0),
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(wake) = &*self.on_end.lock().unwrap_or_else(PoisonError::into_inner) {
+            wake.wake();
+        }
+    }
+}
+
+/// On drop, tells everybody that the writer thread has ended.
+struct Ended {
+    shared: Arc<Shared>,
+    stopper: Stopper,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Release);
+        self.stopper.stop();
+        self.shared.wake();
+    }
+}
+
+fn named<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    thread::Builder::new().name(name.into()).spawn(body)
+}

@@ -1,0 +1,138 @@
+//! What the controlling thread waits on: signals, a deadline, the end of the recording, the end of a child.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals as SignalPipe;
+
+const SIGNALS: Token = Token(0);
+const WAKER: Token = Token(1);
+
+/// Why [`Signals::wait`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Wakeup {
+    /// `SIGINT`: the user pressed Ctrl-C.
+    Interrupt,
+    /// `SIGTERM`.
+    Terminate,
+    /// `SIGCHLD`: a child has ended, or has been stopped or continued.
+    Child,
+    /// A [`Wake`] was used.
+    Woken,
+    /// The time is over.
+    Timeout,
+}
+
+/// Takes the signals that control a recorder from their default action; each then ends one [`Signals::wait`]. To be
+/// made before a child is started, so that its end is not overlooked. A child inherits none of it.
+pub struct Signals {
+    poll: Poll,
+    events: Events,
+    pipe: SignalPipe,
+    waker: Arc<Waker>,
+    queued: VecDeque<Wakeup>,
+}
+
+impl Signals {
+    /// Takes the signals.
+    ///
+    /// # Errors
+    /// When there are no more file descriptors to be had.
+    pub fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut pipe = SignalPipe::new([SIGINT, SIGTERM, SIGCHLD])?;
+        poll.registry().register(&mut pipe, SIGNALS, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        Ok(Self { poll, events: Events::with_capacity(4), pipe, waker, queued: VecDeque::new() })
+    }
+
+    /// A handle that ends a wait from another thread.
+    pub fn wake(&self) -> Wake {
+        Wake { waker: self.waker.clone() }
+    }
+
+    /// Waits for one of them, or for `timeout` (without one, as long as it takes). Several of the same kind may count
+    /// as one.
+    ///
+    /// # Errors
+    /// When the system cannot wait, which is a fault of this program.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Wakeup> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if let Some(wakeup) = self.queued.pop_front() {
+                return Ok(wakeup);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            match self.poll.poll(&mut self.events, left) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Err(_) => continue,
+                Ok(()) => {}
+            }
+            let (mut signals, mut woken) = (false, false);
+            for event in &self.events {
+                signals |= event.token() == SIGNALS;
+                woken |= event.token() == WAKER;
+            }
+            if signals {
+                self.queued.extend(self.pipe.pending().filter_map(|signal| match signal {
+                    SIGINT => Some(Wakeup::Interrupt),
+                    SIGTERM => Some(Wakeup::Terminate),
+                    SIGCHLD => Some(Wakeup::Child),
+                    _ => None,
+                }));
+            }
+            if woken {
+                self.queued.push_back(Wakeup::Woken);
+            }
+            if self.queued.is_empty() && left.is_some_and(|left| left.is_zero() || self.events.is_empty()) {
+                return Ok(Wakeup::Timeout);
+            }
+        }
+    }
+}
+
+/// Ends a [`Signals::wait`] from any thread.
+#[derive(Clone)]
+pub struct Wake {
+    waker: Arc<Waker>,
+}
+
+impl Wake {
+    /// Ends the wait, or the next one if there is none.
+    pub fn wake(&self) {
+        // It fails only when the wait's end is gone: then nobody waits.
+        let _ = self.waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    // One test for all: signals belong to the process.
+    #[test]
+    fn a_wait_ends_by_signal_by_wake_by_a_childs_end_or_by_time() {
+        let mut signals = Signals::new().unwrap();
+        assert_eq!(signals.wait(Some(Duration::from_millis(5))).unwrap(), Wakeup::Timeout);
+        signal_hook::low_level::raise(SIGINT).unwrap();
+        signal_hook::low_level::raise(SIGTERM).unwrap();
+        let mut two = [signals.wait(None).unwrap(), signals.wait(None).unwrap()];
+        two.sort_by_key(|wakeup| *wakeup == Wakeup::Terminate);
+        assert_eq!(two, [Wakeup::Interrupt, Wakeup::Terminate]);
+        let wake = signals.wake();
+        thread::spawn(move || wake.wake());
+        while signals.wait(None).unwrap() != Wakeup::Woken {}
+        let mut child = Command::new("true").spawn().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            while signals.wait(Some(Duration::from_secs(10))).unwrap() != Wakeup::Child {}
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Where records go.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use pmon_core::capture::{EncodeError, Record};
+use thiserror::Error;
+
+/// Takes the records of a recording, on the writer thread.
+pub trait Sink: Send {
+    /// Takes the next record. They arrive in order; [`Record::End`] is the last.
+    ///
+    /// # Errors
+    /// When it cannot be taken. The recording then ends; [`Sink::finish`] is not called.
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError>;
+
+    /// Time has passed: at least every 50 ms while records come and for a second after, and at least about once a
+    /// second otherwise.
+    ///
+    /// # Errors
+    /// As [`Sink::record`].
+    fn tick(&mut self, now: Instant) -> Result<(), SinkError>;
+
+    /// Everything has been recorded.
+    ///
+    /// # Errors
+    /// As [`Sink::record`].
+    fn finish(&mut self) -> Result<(), SinkError>;
+}
+
+/// Why a sink takes no more.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// The target has no room.
+    #[error(
+        "no space left for {path}: what was recorded until now is kept{}; free space, or record to another \
+         filesystem", .partial.as_ref().map(|path| format!(" in {}", path.display())).unwrap_or_default()
+    )]
+    Full {
+        /// The target, as the user named it.
+        path: String,
+        /// Where the records until now are; `None` if they were passed on.
+        partial: Option<PathBuf>,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Whoever read the stream has gone.
+    #[error("the reader of {path} has closed it: nothing more can be recorded there")]
+    Closed {
+        /// The target, as the user named it.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The target exists by now.
+    #[error(
+        "{path} was created while recording: the capture is complete and kept as {}; rename it", .partial.display()
+    )]
+    Exists {
+        /// The target, as the user named it.
+        path: String,
+        /// Where the capture is.
+        partial: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Any other failure of the target.
+    #[error(
+        "cannot {action} {path}: {source}; look at the system log for a failing device or network filesystem"
+    )]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The target, as the user named it.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A record does not fit the format.
+    #[error("cannot encode a record")]
+    Encode(#[from] EncodeError),
+    /// A sink's own reason.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl SinkError {
+    /// Whether a reader closed the other end: for a program that writes to a pipe the usual end.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Closed { .. })
+    }
+}

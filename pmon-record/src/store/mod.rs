@@ -1,0 +1,166 @@
+//! The sink that is a capture: a regular file, or a stream.
+
+mod regular;
+mod stream;
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use pmon_core::capture::{EncodeError, Encoder, Header, Record};
+use thiserror::Error;
+
+use crate::sink::{Sink, SinkError};
+use regular::Regular;
+use stream::Stream;
+
+/// Where a capture goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A file by its name; also a FIFO or a device, if one has that name.
+    File(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+/// Why a capture cannot be begun.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file is there already.
+    #[error("{} exists: choose another name, or replace it with --force", .path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An unfinished capture of that name is there already.
+    #[error(
+        "{} exists: another recorder is writing it, or one ended early and this is what it had recorded (it can be \
+         read as it is); rename it, choose another name, or replace it with --force", .path.display()
+    )]
+    Unfinished {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be created or written.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The header does not fit the format.
+    #[error("cannot encode the capture's header")]
+    Encode(#[from] EncodeError),
+}
+
+/// A capture that is being written. Regular files are safe at any moment: see `docs/capture-format.md`.
+pub struct CaptureFile {
+    encoder: Encoder,
+    output: Output,
+    path: Option<PathBuf>,
+}
+
+enum Output {
+    Regular(Regular),
+    Stream(Stream),
+}
+
+impl CaptureFile {
+    /// Begins a capture. A regular file is written as `NAME.partial`, mode 0600, until it is finished; it is refused
+    /// if `NAME` or `NAME.partial` exists, unless `force` says to replace them.
+    ///
+    /// # Errors
+    /// When the target is refused, or cannot be written.
+    pub fn create(target: &Target, header: &Header, force: bool) -> Result<Self, StoreError> {
+        let encoder = Encoder::new(header)?;
+        let (output, path) = match target {
+            Target::Stdout => {
+                let stdout = io::stdout().as_fd().try_clone_to_owned();
+                let path = PathBuf::from("standard output");
+                let stdout =
+                    stdout.map_err(|source| StoreError::Io { action: "open", path: path.clone(), source })?;
+                (Output::Stream(Stream::new(stdout.into(), &path, &encoder)?), None)
+            }
+            Target::File(path) => {
+                let is_stream = fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir());
+                let output = if is_stream {
+                    Output::Stream(Stream::open(path, &encoder)?)
+                } else {
+                    Output::Regular(Regular::create(path, &encoder, force)?)
+                };
+                (output, Some(path.clone()))
+            }
+        };
+        Ok(Self { encoder, output, path })
+    }
+
+    /// The name that the capture has in the end; `None` for standard output.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The name that it has now; `None` for a stream, which keeps nothing.
+    pub fn partial_path(&self) -> Option<&Path> {
+        match &self.output {
+            Output::Regular(regular) => Some(regular.current_path()),
+            Output::Stream(_) => None,
+        }
+    }
+
+    /// Bytes of the capture until now, without what is still to be sealed.
+    pub fn bytes(&self) -> u64 {
+        match &self.output {
+            Output::Regular(regular) => regular.bytes(),
+            Output::Stream(stream) => stream.bytes(),
+        }
+    }
+}
+
+impl Sink for CaptureFile {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.encoder.push(record)?;
+        if self.encoder.is_full() {
+            match &mut self.output {
+                Output::Regular(regular) => regular.seal(&mut self.encoder)?,
+                Output::Stream(stream) => stream.seal(&mut self.encoder)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), SinkError> {
+        match &mut self.output {
+            Output::Regular(regular) => regular.tick(&mut self.encoder, now),
+            Output::Stream(stream) => stream.tick(&mut self.encoder, now),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        match &mut self.output {
+            Output::Regular(regular) => regular.finish(&mut self.encoder),
+            Output::Stream(stream) => stream.finish(&mut self.encoder),
+        }
+    }
+}
+
+/// What a failed write means.
+fn sink_error(action: &'static str, path: &Path, partial: Option<&Path>, source: io::Error) -> SinkError {
+    let path = path.display().to_string();
+    match source.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
+            SinkError::Full { path, partial: partial.map(Into::into), source }
+        }
+        Some(libc::EPIPE | libc::ECONNRESET) => SinkError::Closed { path, source },
+        _ => SinkError::Io { action, path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! A capture into a pipe, a terminal or a device: blocks one after the other, nothing kept, nothing moved.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pmon_core::capture::Encoder;
+
+use super::{StoreError, sink_error};
+use crate::sink::SinkError;
+
+/// Records wait no longer for their block than this and one tick.
+const FLUSH: Duration = Duration::from_millis(40);
+
+pub(super) struct Stream {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+    fresh_since: Option<Instant>,
+}
+
+impl Stream {
+    /// Opens what `path` names; waits for a FIFO's reader.
+    pub(super) fn open(path: &Path, encoder: &Encoder) -> Result<Self, StoreError> {
+        let opened = OpenOptions::new().write(true).open(path);
+        let file = opened.map_err(|source| StoreError::Io { action: "open", path: path.into(), source })?;
+        Self::new(file, path, encoder)
+    }
+
+    /// Begins the capture.
+    pub(super) fn new(mut file: File, path: &Path, encoder: &Encoder) -> Result<Self, StoreError> {
+        let header = encoder.header();
+        file.write_all(header).map_err(|source| StoreError::Io {
+            action: "write to",
+            path: path.into(),
+            source,
+        })?;
+        Ok(Self { file, path: path.into(), bytes: header.len() as u64, fresh_since: None })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn tick(&mut self, encoder: &mut Encoder, now: Instant) -> Result<(), SinkError> {
+        if encoder.unsealed() == 0 {
+            return Ok(());
+        }
+        if now.duration_since(*self.fresh_since.get_or_insert(now)) >= FLUSH {
+            self.seal(encoder)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn seal(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+        self.fresh_since = None;
+        self.write(encoder.seal())
+    }
+
+    pub(super) fn finish(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+        self.seal(encoder)?;
+        self.write(encoder.finish())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.file.write_all(bytes).map_err(|error| sink_error("write to", &self.path, None, error))?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+}

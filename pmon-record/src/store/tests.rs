@@ -1,0 +1,185 @@
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use pmon_core::MonoNs;
+use pmon_core::capture::{End, Item, MAX_BLOCK, Mark, Meta, Reader};
+use pmon_core::wire::ByteOrder;
+use tempfile::TempDir;
+
+use super::*;
+
+fn header() -> Header {
+    Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() }
+}
+
+fn target(directory: &TempDir) -> (Target, PathBuf, PathBuf) {
+    let path = directory.path().join("a.pmon");
+    (Target::File(path.clone()), path, directory.path().join("a.pmon.partial"))
+}
+
+fn mark(file: &mut CaptureFile, text: &str) {
+    file.record(&Record::Mark(Mark { time: MonoNs(1), text: text.into() })).unwrap();
+}
+
+fn finish(mut file: CaptureFile) {
+    file.record(&Record::End(End::default())).unwrap();
+    file.finish().unwrap();
+}
+
+/// The texts of the marks in a capture, and whether it ended cleanly.
+fn marks(input: impl Read) -> (Vec<String>, bool) {
+    let mut reader = Reader::open(input).unwrap();
+    let mut texts = Vec::new();
+    while let Some(item) = reader.next_item().unwrap() {
+        match item {
+            Item::Block(block) => texts.extend(block.records().filter_map(|record| match record {
+                Record::Mark(mark) => Some(mark.text),
+                _ => None,
+            })),
+            Item::Damage(damage) => panic!("{damage:?}"),
+        }
+    }
+    (texts, reader.ended_cleanly())
+}
+
+#[test]
+fn a_capture_is_partial_until_finished_and_private() {
+    let directory = TempDir::new().unwrap();
+    let (target, path, partial) = target(&directory);
+    let mut file = CaptureFile::create(&target, &header(), false).unwrap();
+    assert_eq!((file.path(), file.partial_path()), (Some(&*path), Some(&*partial)));
+    assert_eq!(fs::metadata(&partial).unwrap().permissions().mode() & 0o777, 0o600);
+    mark(&mut file, "one");
+    assert!(!path.exists());
+    finish(file);
+    assert!(!partial.exists());
+    assert_eq!(marks(fs::File::open(&path).unwrap()), (vec!["one".into()], true));
+}
+
+#[test]
+fn what_exists_is_refused_unless_forced() {
+    let directory = TempDir::new().unwrap();
+    let (target, path, partial) = target(&directory);
+    fs::write(&path, "old").unwrap();
+    assert!(matches!(CaptureFile::create(&target, &header(), false), Err(StoreError::Exists { .. })));
+    fs::rename(&path, &partial).unwrap();
+    assert!(matches!(CaptureFile::create(&target, &header(), false), Err(StoreError::Unfinished { .. })));
+    assert_eq!(fs::read_to_string(&partial).unwrap(), "old");
+
+    fs::write(&path, "old").unwrap();
+    finish(CaptureFile::create(&target, &header(), true).unwrap());
+    assert!(marks(fs::File::open(&path).unwrap()).1);
+}
+
+#[test]
+fn a_link_in_the_place_of_the_partial_file_is_not_followed() {
+    let directory = TempDir::new().unwrap();
+    let (target, _, partial) = target(&directory);
+    let victim = directory.path().join("victim");
+    std::os::unix::fs::symlink(&victim, &partial).unwrap();
+    assert!(matches!(CaptureFile::create(&target, &header(), false), Err(StoreError::Unfinished { .. })));
+    finish(CaptureFile::create(&target, &header(), true).unwrap());
+    assert!(!victim.exists());
+}
+
+#[test]
+fn a_file_that_appears_meanwhile_is_not_replaced_and_the_capture_is_kept() {
+    let directory = TempDir::new().unwrap();
+    let (target, path, partial) = target(&directory);
+    let mut file = CaptureFile::create(&target, &header(), false).unwrap();
+    mark(&mut file, "kept");
+    fs::write(&path, "other").unwrap();
+    file.record(&Record::End(End::default())).unwrap();
+    assert!(matches!(file.finish(), Err(SinkError::Exists { .. })));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "other");
+    assert_eq!(marks(fs::File::open(&partial).unwrap()), (vec!["kept".into()], true));
+}
+
+#[test]
+fn what_is_older_than_two_ticks_survives_and_the_journal_ends_with_the_next_seal() {
+    let directory = TempDir::new().unwrap();
+    let (target, path, partial) = target(&directory);
+    let mut file = CaptureFile::create(&target, &header(), false).unwrap();
+    let began = Instant::now();
+    for (count, text) in ["one", "two", "three"].into_iter().enumerate() {
+        mark(&mut file, text);
+        file.tick(began + Duration::from_millis(100 * count as u64)).unwrap();
+        file.tick(began + Duration::from_millis(100 * count as u64 + 50)).unwrap();
+        // What a reader finds if the recorder is killed now.
+        let (texts, clean) = marks(fs::File::open(&partial).unwrap());
+        assert_eq!((texts.len(), texts.last().map(String::as_str), clean), (count + 1, Some(text), false));
+    }
+    let meta = fs::metadata(&partial).unwrap();
+    assert!(meta.len() > MAX_BLOCK as u64, "the journal is behind a gap");
+    assert!(meta.blocks() * 512 < 1 << 20, "which takes no space");
+
+    file.tick(began + Duration::from_secs(61)).unwrap();
+    assert_eq!(fs::metadata(&partial).unwrap().len(), file.bytes(), "sealed: no journal");
+    assert_eq!(marks(fs::File::open(&partial).unwrap()).0.len(), 3);
+    mark(&mut file, "four");
+    finish(file);
+    assert_eq!(
+        marks(fs::File::open(&path).unwrap()),
+        (["one", "two", "three", "four"].map(String::from).into(), true)
+    );
+}
+
+#[test]
+fn a_fifo_gets_the_capture_as_it_comes() {
+    let directory = TempDir::new().unwrap();
+    let (target, path, partial) = target(&directory);
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let reader = thread::spawn({
+        let path = path.clone();
+        move || marks(fs::File::open(path).unwrap())
+    });
+    let mut file = CaptureFile::create(&target, &header(), false).unwrap();
+    assert_eq!(file.partial_path(), None);
+    let began = Instant::now();
+    let before = file.bytes();
+    mark(&mut file, "one");
+    file.tick(began).unwrap();
+    file.tick(began + Duration::from_millis(50)).unwrap();
+    assert!(file.bytes() > before, "nothing waits for long");
+    mark(&mut file, "two");
+    finish(file);
+    assert_eq!(reader.join().unwrap(), (vec!["one".into(), "two".into()], true));
+    assert!(path.exists() && !partial.exists());
+}
+
+#[test]
+fn a_reader_that_closes_a_fifo_ends_the_recording() {
+    let directory = TempDir::new().unwrap();
+    let (target, path, _) = target(&directory);
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let reader = thread::spawn(move || drop(fs::File::open(path).unwrap()));
+    let mut file = match CaptureFile::create(&target, &header(), false) {
+        Ok(file) => file,
+        // The reader was faster: as good.
+        Err(StoreError::Io { source, .. }) => return assert_eq!(source.kind(), io::ErrorKind::BrokenPipe),
+        Err(error) => panic!("{error}"),
+    };
+    reader.join().unwrap();
+    mark(&mut file, "one");
+    let error = file.finish().unwrap_err();
+    assert!(error.is_closed_pipe(), "{error}");
+}
+
+#[test]
+fn a_full_device_is_named_with_what_to_do() {
+    let file = CaptureFile::create(&Target::File("/dev/full".into()), &header(), false);
+    let Err(StoreError::Io { source, .. }) = file else { panic!("written to a full device") };
+    assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+    let error = sink_error("write to", Path::new("a"), Some(Path::new("a.partial")), source);
+    assert!(error.to_string().contains("a.partial"), "{error}");
+}
+
+#[test]
+fn a_directory_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let file = CaptureFile::create(&Target::File(directory.path().into()), &header(), true);
+    assert!(matches!(file, Err(StoreError::Io { .. })));
+}

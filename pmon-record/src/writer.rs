@@ -1,0 +1,146 @@
+//! The writer thread: chunks and results to the assembler, time to the sink.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pmon_core::capture::{ClockAnchor, End, Record};
+use rtrb::{Consumer, Producer};
+
+use crate::assemble::Assembler;
+use crate::chunk::Chunk;
+use crate::clock::{self, Clock};
+use crate::details::Outcome;
+use crate::recording::Shared;
+use crate::sink::{Sink, SinkError};
+
+/// Time between ticks of the sink while records come, and for a second after,
+const TICK: Duration = Duration::from_millis(40);
+const BUSY: Duration = Duration::from_secs(1);
+/// and else; clocks are looked at this often.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// The ends of the writer thread's queues.
+pub(crate) struct Queues {
+    pub(crate) filled: Consumer<Chunk>,
+    pub(crate) empty: Producer<Chunk>,
+    pub(crate) results: Receiver<Outcome>,
+    pub(crate) snapshot: Receiver<Record<'static>>,
+}
+
+/// See the module.
+pub(crate) struct Writer<S> {
+    assembler: Assembler<S>,
+    queues: Queues,
+    shared: Arc<Shared>,
+    clock: Clock,
+    anchor: ClockAnchor,
+    clocks_at: Instant,
+    tick_at: Instant,
+    busy_until: Instant,
+}
+
+impl<S: Sink> Writer<S> {
+    pub(crate) fn new(assembler: Assembler<S>, queues: Queues, shared: Arc<Shared>, clock: Clock) -> Self {
+        let now = Instant::now();
+        let anchor = ClockAnchor::default();
+        Self {
+            assembler,
+            queues,
+            shared,
+            clock,
+            anchor,
+            clocks_at: now,
+            tick_at: now + TICK,
+            busy_until: now + BUSY,
+        }
+    }
+
+    /// Runs until the drain thread has ended. `None`: it failed, and the recording has no clean end.
+    pub(crate) fn run(mut self) -> Result<(S, Option<End>), SinkError> {
+        loop {
+            // In this order: what is queued when the queue is seen abandoned is all there will be.
+            let is_over = self.queues.filled.is_abandoned();
+            self.take()?;
+            self.shared.publish(self.assembler.counts());
+            if is_over && self.queues.filled.is_empty() {
+                break;
+            }
+            let now = Instant::now();
+            self.tick(now)?;
+            if self.queues.filled.is_empty() && !self.queues.filled.is_abandoned() {
+                thread::park_timeout(self.tick_at.saturating_duration_since(now));
+            }
+        }
+        while self.take_last()? {}
+        if self.shared.failed.load(Ordering::Acquire) {
+            // What is there must be safe; the end that did not come must not be claimed.
+            self.assembler.sink_mut().tick(Instant::now() + TICK)?;
+            return Ok((self.assembler.into_sink(), None));
+        }
+        let end = self.assembler.finish(self.clock.mono())?;
+        self.shared.publish(self.assembler.counts());
+        Ok((self.assembler.into_sink(), Some(end)))
+    }
+
+    /// Takes what is queued.
+    fn take(&mut self) -> Result<(), SinkError> {
+        while let Ok(mut chunk) = self.queues.filled.pop() {
+            self.assembler.chunk(&chunk)?;
+            chunk.clear();
+            // There are no more chunks than places in the queue.
+            let _never_full = self.queues.empty.push(chunk);
+            self.shared.taken.fetch_add(1, Ordering::Relaxed);
+            while let Ok(outcome) = self.queues.results.try_recv() {
+                self.assembler.details(outcome)?;
+            }
+            let now = Instant::now();
+            self.busy_until = now + BUSY;
+            self.tick(now)?;
+        }
+        while let Ok(outcome) = self.queues.results.try_recv() {
+            self.assembler.details(outcome)?;
+        }
+        while let Ok(record) = self.queues.snapshot.try_recv() {
+            self.assembler.record(&record)?;
+            self.busy_until = Instant::now() + BUSY;
+        }
+        Ok(())
+    }
+
+    /// Waits for the details and the snapshot that are being read; `false` when all have come.
+    fn take_last(&mut self) -> Result<bool, SinkError> {
+        let more = match self.queues.results.recv_timeout(TICK) {
+            Ok(outcome) => self.assembler.details(outcome).map(|()| true)?,
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => match self.queues.snapshot.recv_timeout(TICK) {
+                Ok(record) => self.assembler.record(&record).map(|()| true)?,
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => false,
+            },
+        };
+        self.tick(Instant::now())?;
+        Ok(more)
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), SinkError> {
+        if now >= self.clocks_at {
+            self.clocks_at = now + IDLE_TICK;
+            let anchor = self.clock.anchor();
+            if clock::is_due(&self.anchor, &anchor) {
+                self.anchor = anchor;
+                self.assembler.record(&Record::Clock(anchor))?;
+                self.busy_until = now + BUSY;
+            }
+        }
+        if now >= self.tick_at {
+            self.assembler.sink_mut().tick(now)?;
+            self.tick_at = now + if now < self.busy_until { TICK } else { IDLE_TICK };
+        } else if now < self.busy_until {
+            self.tick_at = self.tick_at.min(now + TICK);
+        }
+        Ok(())
+    }
+}

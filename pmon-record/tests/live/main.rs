@@ -1,0 +1,258 @@
+//! Against the running kernel. Each test says so and passes where the kernel does not allow process events here.
+#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+
+mod memory;
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use memory::{Memory, Recorded};
+use pmon_core::capture::{Item, Miss, Reader, Subject};
+use pmon_core::wire::Body;
+use pmon_core::{Task, Tgid};
+use pmon_record::{CaptureFile, Options, Recording, SubscribeError, Subscription, Target};
+
+/// A subscription, or the reason why this environment has none.
+fn subscribe(options: &Options) -> Option<Subscription> {
+    match Subscription::open(options) {
+        Ok(subscription) => Some(subscription),
+        Err(
+            error @ (SubscribeError::NoConnector { .. }
+            | SubscribeError::Permission { .. }
+            | SubscribeError::NetNamespace { .. }
+            | SubscribeError::Namespace { .. }
+            | SubscribeError::NoAck { .. }),
+        ) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Records while `workload` runs.
+fn record<T>(options: &Options, workload: impl FnOnce() -> T) -> Option<(T, Recorded)> {
+    let subscription = subscribe(options)?;
+    let recording = Recording::start(subscription, Memory::default(), options).unwrap();
+    let result = workload();
+    recording.stopper().stop();
+    let (memory, end) = recording.join().unwrap();
+    Some((result, memory.finished(end)))
+}
+
+#[test]
+fn a_command_is_seen_from_fork_to_exit() {
+    let Some((child, recorded)) = record(&Options::default(), || {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "/bin/sleep 0.1; exit 3"]).arg0("a shell").stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+        Tgid(child.id())
+    }) else {
+        return;
+    };
+    let me = Tgid(std::process::id());
+    let mut bodies = recorded.events.iter().map(|event| event.body);
+    let fork = bodies.find(|body| matches!(body, Body::Fork { child: task, .. } if task.tgid == child));
+    let Some(Body::Fork { parent, child: task }) = fork else { panic!("no fork of {child}") };
+    assert_eq!((parent.tgid, task), (me, Task::new(child.0, child.0)));
+    let grandchild = bodies.find_map(|body| match body {
+        Body::Fork { parent, child: grandchild } if parent.tgid == child => Some(grandchild.tgid),
+        _ => None,
+    });
+    let grandchild = grandchild.expect("the shell's child");
+    let exits = |tgid: Tgid| {
+        recorded.events.iter().find_map(|event| match event.body {
+            Body::Exit { task, code, signal, parent } if task.tgid == tgid => {
+                Some((std::process::ExitStatus::from_raw(code as i32).code(), signal, parent.unwrap().tgid))
+            }
+            _ => None,
+        })
+    };
+    assert_eq!(exits(grandchild), Some((Some(0), 17, child)));
+    assert_eq!(exits(child), Some((Some(3), 17, me)));
+
+    let details = recorded.of_exec(child);
+    assert_eq!(details.len(), 1, "one exec, one details record");
+    let argv: Vec<_> = details[0].argv().collect();
+    assert_eq!(argv, [&b"a shell"[..], b"-c", b"/bin/sleep 0.1; exit 3"]);
+    assert_eq!((details[0].miss, details[0].ppid), (None, Some(me.0)));
+    let sleep = recorded.of_exec(grandchild);
+    assert_eq!(sleep[0].argv().collect::<Vec<_>>(), [&b"/bin/sleep"[..], b"0.1"]);
+    assert_eq!((sleep[0].ppid, sleep[0].comm.as_deref()), (Some(child.0), Some(&b"sleep"[..])));
+}
+
+#[test]
+fn the_acknowledgement_the_clocks_and_the_snapshot_are_in_the_recording() {
+    let Some(((), recorded)) = record(&Options::default(), || {}) else { return };
+    assert!(recorded.events.iter().any(|event| matches!(event.body, Body::Ack { err: 0, .. })));
+    assert!(!recorded.clocks.is_empty());
+    let snapshot = recorded.snapshot.expect("a snapshot");
+    let found = recorded.details.iter().filter(|details| matches!(details.subject, Subject::Snapshot { .. }));
+    assert_eq!(found.count(), snapshot.processes as usize);
+    let me = Subject::Snapshot { tgid: Tgid(std::process::id()) };
+    assert!(recorded.details.iter().any(|details| details.subject == me && details.miss.is_none()));
+    assert_eq!(recorded.end.events, recorded.datagrams);
+}
+
+#[test]
+fn each_exec_has_its_details_or_a_miss_exactly_once() {
+    const RUNS: usize = 200;
+    let loops = format!("i=0; while [ $i -lt {RUNS} ]; do /bin/true; i=$((i+1)); done");
+    let Some(((), recorded)) = record(&Options { snapshot: false, ..Options::default() }, || {
+        assert!(Command::new("/bin/sh").args(["-c", &loops]).status().unwrap().success());
+    }) else {
+        return;
+    };
+    let execs: Vec<_> = recorded
+        .events
+        .iter()
+        .filter_map(|event| match event.body {
+            Body::Exec { task } => Some(Subject::Exec { tgid: task.tgid, time: event.time }),
+            _ => None,
+        })
+        .collect();
+    assert!(execs.len() > RUNS);
+    let subjects: Vec<_> = recorded.details.iter().map(|details| details.subject).collect();
+    assert_eq!(subjects.len(), execs.len());
+    assert_eq!(subjects.iter().collect::<HashSet<_>>(), execs.iter().collect());
+    for details in &recorded.details {
+        assert!(details.args.is_some() || details.miss.is_some());
+    }
+    assert_eq!(recorded.end.lost, 0);
+}
+
+#[test]
+fn a_program_that_is_replaced_at_once_never_has_its_successors_details() {
+    let script = "i=0; while [ $i -lt 50 ]; do (exec /usr/bin/env -i /bin/true last); i=$((i+1)); done";
+    let Some(((), recorded)) = record(&Options { snapshot: false, ..Options::default() }, || {
+        assert!(Command::new("/bin/sh").args(["-c", script]).status().unwrap().success());
+    }) else {
+        return;
+    };
+    let mut seen = HashSet::new();
+    let mut firsts = 0;
+    for event in &recorded.events {
+        let Body::Exec { task } = event.body else { continue };
+        let is_first = seen.insert(task.tgid);
+        let subject = Subject::Exec { tgid: task.tgid, time: event.time };
+        let details = recorded.details.iter().find(|details| details.subject == subject).unwrap();
+        let Some(last) = details.argv().last().map(<[u8]>::to_vec) else { continue };
+        let is_env = details.argv().next() == Some(b"/usr/bin/env");
+        if last == b"last" {
+            assert_eq!(is_env, is_first, "{details:?}");
+            assert_eq!(details.exe.as_ref().is_none_or(|exe| exe.ends_with(b"env")), is_first, "{details:?}");
+            firsts += usize::from(is_first);
+        }
+    }
+    eprintln!("details of {firsts} of 50 replaced programs");
+    let superseded = recorded.details.iter().filter(|details| details.miss == Some(Miss::Superseded));
+    eprintln!("superseded: {}", superseded.count());
+}
+
+#[test]
+fn a_storm_is_recorded_or_counted_to_the_event() {
+    const RENAMES: u64 = 100_000;
+    let options = Options { socket_buffer: 1 << 20, snapshot: false, details: false, ..Options::default() };
+    let Some((tid, recorded)) = record(&options, || {
+        let storm = std::thread::spawn(|| {
+            let tid = fs::read_link("/proc/thread-self").unwrap().file_name().unwrap().to_owned();
+            for i in 0..RENAMES {
+                let name = if i % 2 == 0 { c"storm-even" } else { c"storm-odd" };
+                rustix::thread::set_name(name).unwrap();
+            }
+            tid.into_string().unwrap().parse::<u32>().unwrap()
+        });
+        storm.join().unwrap()
+    }) else {
+        return;
+    };
+    let renames = recorded.events.iter().filter(|event| match event.body {
+        Body::Comm { task, .. } => task.tid.0 == tid,
+        _ => false,
+    });
+    let renames = renames.count() as u64;
+    eprintln!("{renames} recorded, {} lost in {} gaps", recorded.end.lost, recorded.losses.len());
+    assert!(renames <= RENAMES);
+    // Other processes' events may be among the lost; a missing rename always is.
+    assert!(renames + recorded.end.lost >= RENAMES);
+    assert_eq!(recorded.losses.iter().map(|loss| loss.count()).sum::<u64>(), recorded.end.lost);
+}
+
+#[test]
+fn a_recording_ends_also_amid_a_storm() {
+    let options = Options { snapshot: false, details: false, ..Options::default() };
+    let Some(subscription) = subscribe(&options) else { return };
+    let recording = Recording::start(subscription, Memory::default(), &options).unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let storm = std::thread::spawn({
+        let over = over.clone();
+        move || {
+            while !over.load(Ordering::Relaxed) {
+                rustix::thread::set_name(c"storm").unwrap();
+            }
+        }
+    });
+    std::thread::sleep(Duration::from_millis(50));
+    recording.stopper().stop();
+    let (memory, end) = recording.join().unwrap();
+    over.store(true, Ordering::Relaxed);
+    storm.join().unwrap();
+    assert!(memory.finished(end).datagrams > 1000);
+}
+
+#[test]
+fn a_recording_into_a_file_ends_with_the_same_totals() {
+    let options = Options::default();
+    let Some(subscription) = subscribe(&options) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("live.pmon");
+    let header = subscription.header(&["true".into()]);
+    let file = CaptureFile::create(&Target::File(path.clone()), &header, false).unwrap();
+    let recording = Recording::start(subscription, file, &options).unwrap();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(300) {
+        assert!(Command::new("/bin/true").status().unwrap().success());
+    }
+    recording.stopper().stop();
+    let (file, end) = recording.join().unwrap();
+    assert_eq!(file.path(), Some(&*path));
+    assert_eq!(file.bytes(), fs::metadata(&path).unwrap().len());
+
+    let mut reader = Reader::open(fs::File::open(&path).unwrap()).unwrap();
+    assert_eq!(reader.header(), Some(&header));
+    let mut events = 0;
+    while let Some(item) = reader.next_item().unwrap() {
+        match item {
+            Item::Block(block) => events += memory::events(block),
+            Item::Damage(damage) => panic!("{damage:?}"),
+        }
+    }
+    assert!(reader.ended_cleanly());
+    assert_eq!(events, end.events);
+}
+
+#[test]
+fn nobody_may_record_where_the_kernel_lets_them() {
+    // Runs one of the tests above as another user. It passes there too if the kernel refuses, and says so.
+    let options = Options::default();
+    if !rustix::process::geteuid().is_root() || subscribe(&options).is_none() {
+        eprintln!("skipped: not root, so every test is already one of an ordinary user");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("live");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut child = Command::new(&copy);
+    child.args(["--exact", "--nocapture", "a_command_is_seen_from_fork_to_exit"]).uid(65534).gid(65534);
+    let output = child.current_dir("/").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    eprintln!("{text}");
+}

@@ -1,0 +1,79 @@
+//! A sink that keeps what it gets.
+
+use std::time::Instant;
+
+use pmon_core::Tgid;
+use pmon_core::capture::{Block, ClockAnchor, Details, End, Loss, Record, Snapshot, Subject};
+use pmon_core::wire::{ByteOrder, Event};
+use pmon_record::{Sink, SinkError};
+
+/// What a recording held.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    pub(crate) datagrams: u64,
+    pub(crate) events: Vec<Event>,
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) clocks: Vec<ClockAnchor>,
+    pub(crate) details: Vec<Details>,
+    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) end: End,
+}
+
+impl Recorded {
+    /// The details of a process after its execs.
+    pub(crate) fn of_exec(&self, tgid: Tgid) -> Vec<&Details> {
+        let of = |details: &&Details| matches!(details.subject, Subject::Exec { tgid: found, .. } if found == tgid);
+        self.details.iter().filter(of).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    recorded: Recorded,
+    ended: bool,
+    finished: bool,
+}
+
+impl Memory {
+    /// What it got, once the recording has ended.
+    pub(crate) fn finished(self, end: End) -> Recorded {
+        assert!(self.ended && self.finished);
+        assert_eq!(self.recorded.end, end);
+        self.recorded
+    }
+}
+
+impl Sink for Memory {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        assert!(!self.ended, "nothing follows the end");
+        let recorded = &mut self.recorded;
+        match record {
+            Record::Event(frame) => {
+                recorded.datagrams += 1;
+                recorded.events.extend(frame.event(ByteOrder::NATIVE));
+            }
+            Record::Loss(loss) => recorded.losses.push(*loss),
+            Record::Clock(clock) => recorded.clocks.push(*clock),
+            Record::Details(details) => recorded.details.push((**details).clone()),
+            Record::Snapshot(snapshot) => recorded.snapshot = Some(*snapshot),
+            Record::End(end) => (recorded.end, self.ended) = (*end, true),
+            other => panic!("{other:?}"),
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, _now: Instant) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        assert!(self.ended, "the end comes first");
+        self.finished = true;
+        Ok(())
+    }
+}
+
+/// How many of a block's records are events.
+pub(crate) fn events(block: Block<'_>) -> u64 {
+    block.records().filter(|record| matches!(record, Record::Event(_))).count() as u64
+}

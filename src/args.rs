@@ -1,0 +1,216 @@
+//! The command line, as it is written. What it means is worked out in [`crate::cmd`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pmon_core::wire::Kind;
+
+use crate::exit;
+use crate::when::{Moment, parse_std_duration};
+
+const EXAMPLES: &str = "\
+Examples:
+  pmon watch                           see programs start and end, live
+  pmon record -- make                  record while `make` runs
+  pmon record --for 10m -o night.pmon  record for ten minutes
+  pmon print night.pmon --kind exec    what ran?
+  pmon info night.pmon                 how much, how complete?";
+
+/// A flight recorder for Linux processes: records every fork, exec and exit, and reads them back.
+#[derive(Debug, Parser)]
+#[command(name = "pmon", version, after_help = format!("{EXAMPLES}\n\n{}", exit::HELP), max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Record process events into a file, until Ctrl-C, for a time, or while a command runs
+    Record(RecordArgs),
+    /// Show process events as they happen
+    Watch(WatchArgs),
+    /// Show the events of a capture
+    Print(PrintArgs),
+    /// Tell what is in a capture, and how complete it is
+    Info(InfoArgs),
+}
+
+const RECORD_HELP: &str = "\
+Examples:
+  pmon record                          until Ctrl-C, into pmon-HOST-TIME.pmon
+  pmon record --for 10m -o night.pmon  for ten minutes
+  pmon record -- make -j8              while `make` runs; ends with its exit status
+  pmon record --for 10s -o - | pmon print -    through a pipe
+
+While it is written, the file is called FILE.partial; it can be read at any time, even after a crash.
+The whole host is recorded, not only CMD: see one tree of processes with `pmon print FILE --tree PID`.
+
+Ctrl-C reaches CMD as well as pmon, which goes on until CMD has ended; a second Ctrl-C ends the recording at once.
+SIGTERM is passed on to CMD, and the recording ends when CMD does. When --for runs out before CMD has ended, the
+recording ends then; CMD is left to run, and pmon waits for it, to end with its status.
+The live status line is shown if standard error is a terminal and no CMD writes there too.";
+
+/// See [`Command::Record`].
+#[derive(Debug, Args)]
+#[command(after_help = format!("{RECORD_HELP}\n\n{}", exit::HELP))]
+pub(crate) struct RecordArgs {
+    /// The file to write, `-` for standard output [default: pmon-HOST-TIME.pmon in the current directory]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// End after this long: 500ms, 10s, 5m, 1h30m
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_std_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Overwrite the file if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print neither status nor summary
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// A command to run; the recording ends when it does
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+const WATCH_HELP: &str = "\
+Examples:
+  pmon watch                                every process, until Ctrl-C
+  pmon watch --kind exec                    what is being run
+  pmon watch --tree 4711 --threads          one process, its descendants and all their threads
+  pmon watch --format json | jq .args       for programs; the fields are in docs/json.md";
+
+/// See [`Command::Watch`].
+#[derive(Debug, Args)]
+#[command(after_help = format!("{WATCH_HELP}\n\n{}", exit::HELP))]
+pub(crate) struct WatchArgs {
+    /// End after this long: 500ms, 10s, 5m, 1h30m
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_std_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// What to show, and how.
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+}
+
+const PRINT_HELP: &str = "\
+Examples:
+  pmon print night.pmon                          everything but threads
+  pmon print night.pmon --tree 4711              one process and its descendants
+  pmon print night.pmon --since 02:00 --until 02:10 --kind exec,exit
+  pmon print night.pmon --since -30s             the last half minute
+  pmon print night.pmon --format json | jq -r 'select(.kind==\"exec\").exe'
+  ssh host pmon record --for 10s -o - | pmon print -
+
+Losses are shown where they happened, whatever the filters: nobody knows what was lost. A capture that is still
+being written, or whose recorder was killed, is shown as far as it goes, with a note at the end; that is no damage.
+Damage is reported on standard error, and ends in exit code 4. --comm matches the name after the event.
+--since and --until take +DURATION from the start, -DURATION before the end, or a time, local unless it has a zone.";
+
+/// See [`Command::Print`].
+#[derive(Debug, Args)]
+#[command(after_help = format!("{PRINT_HELP}\n\n{}", exit::HELP))]
+pub(crate) struct PrintArgs {
+    /// The capture, `-` for standard input
+    pub(crate) file: PathBuf,
+    /// Only events from this time on: +2s, -30s, 03:04:05, "2026-01-02 03:04:05", 2026-01-02T03:04:05Z
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    pub(crate) since: Option<Moment>,
+    /// Only events up to this time
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    pub(crate) until: Option<Moment>,
+    /// What to show, and how.
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+}
+
+/// See [`Command::Info`].
+#[derive(Debug, Args)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct InfoArgs {
+    /// The capture, `-` for standard input
+    pub(crate) file: PathBuf,
+    /// For programs: one JSON object; its fields are in docs/json.md
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to show of a stream of events, and how.
+#[derive(Debug, Args)]
+pub(crate) struct ViewArgs {
+    /// How to write events
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Only these kinds: ack, fork, exec, uid, gid, sid, ptrace, comm, coredump, exit, unknown
+    #[arg(long, value_name = "KIND,..", value_delimiter = ',', value_parser = parse_kind, hide_possible_values = true)]
+    pub(crate) kind: Vec<Kind>,
+    /// Only these processes or threads; a fork counts for parent and child
+    #[arg(long, value_name = "PID,..", value_delimiter = ',')]
+    pub(crate) pid: Vec<u32>,
+    /// Only this process and its descendants
+    #[arg(long, value_name = "PID")]
+    pub(crate) tree: Option<u32>,
+    /// Only processes of exactly this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) comm: Option<OsString>,
+    /// Show forks and exits of threads in text; the other formats always do
+    #[arg(long)]
+    pub(crate) threads: bool,
+    /// The time in front of each line of text
+    #[arg(long, value_enum, default_value_t = Clock::Wall)]
+    pub(crate) clock: Clock,
+}
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// As the well-known C example prints them
+    Classic,
+    /// One JSON object a line
+    Json,
+    /// Comma-separated values, with a header line
+    Csv,
+}
+
+/// Which time text shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Clock {
+    /// Local time
+    Wall,
+    /// Seconds of the kernel's monotonic clock
+    Mono,
+    /// Since the start
+    Relative,
+    /// Since the line before
+    Delta,
+}
+
+fn parse_kind(name: &str) -> Result<Kind, String> {
+    Kind::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = Kind::ALL.into_iter().map(Kind::name).collect();
+        format!("no such kind; there are {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_moment_may_begin_with_a_minus() {
+        let cli = Cli::try_parse_from(["pmon", "print", "x", "--since", "-30s"]).expect("parses");
+        let Some(Command::Print(args)) = cli.command else { panic!("print") };
+        assert_eq!(args.since, Some(Moment::BeforeEnd(30_000_000_000)));
+    }
+}

@@ -1,0 +1,205 @@
+//! `pmon info`: what is in a capture, and how complete it is.
+
+use std::fmt::Write as _;
+use std::io::{Write, stdout};
+
+use pmon_analysis::Tally;
+use pmon_core::MonoNs;
+use pmon_core::capture::{End, Header, Record};
+use serde_json::{Map, Value, json};
+
+use crate::args::InfoArgs;
+use crate::exit::Failure;
+use crate::input::{Found, Input, Outcome, say_damage};
+use crate::render::{printable, shell_words};
+use crate::term::{self, grouped, per_event, size};
+use crate::when::{brief, local_time};
+
+const PROGRAMS: usize = 10;
+
+/// Runs the verb.
+pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
+    let input = Input::open(&args.file)?;
+    let name = input.name().to_owned();
+    let header = input.header().cloned();
+    let mut tally = Tally::new(input.order());
+    let mut end = None;
+    let bar = term::reading_bar(input.file_bytes().unwrap_or(0));
+    let outcome = input.read(&bar, |found| {
+        match found {
+            Found::Record(record) => {
+                tally.count(&record);
+                if let Record::End(record) = record {
+                    end = Some(record);
+                }
+            }
+            Found::Pause => {}
+            Found::Damage(damage) => bar.suspend(|| say_damage(&name, &damage)),
+        }
+        Ok(())
+    })?;
+    let facts = Facts { name, header, tally, end, outcome };
+    let text = if args.json { format!("{:#}\n", facts.json()) } else { facts.text() };
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
+    Ok(facts.outcome.exit_code())
+}
+
+struct Facts {
+    name: String,
+    header: Option<Header>,
+    tally: Tally,
+    end: Option<End>,
+    outcome: Outcome,
+}
+
+impl Facts {
+    /// From the start of the recording to its end, or to the last event if it was not ended.
+    fn duration_ns(&self) -> u64 {
+        let start = self.header.as_ref().map(|header| header.meta.start.mono);
+        let last = self.tally.span.map(|(_, last)| last);
+        match (start, self.end.map(|end| end.time).or(last)) {
+            (Some(MonoNs(start)), Some(MonoNs(end))) => end.saturating_sub(start),
+            _ => self.tally.span_ns(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let (tally, outcome) = (&self.tally, &self.outcome);
+        let kinds: Map<String, Value> =
+            tally.by_kind().map(|(kind, n)| (kind.name().into(), n.into())).collect();
+        let cpus: Map<String, Value> =
+            tally.by_cpu().into_iter().map(|(cpu, n)| (cpu.to_string(), n.into())).collect();
+        let mut facts = json!({
+            "bytes": outcome.bytes,
+            "bytes_per_event": per_event(outcome.bytes, tally.events),
+            "clean_end": outcome.clean_end,
+            "damage": {
+                "parts": outcome.damaged,
+                "bytes": outcome.damaged_bytes,
+                "records": outcome.missing_records,
+            },
+            "details": { "known": tally.details_known, "missed": tally.details_missed },
+            "duration_ns": self.duration_ns(),
+            "events": { "total": tally.events, "by_kind": kinds, "by_cpu": cpus },
+            "lost": { "total": tally.lost, "gaps": tally.losses },
+            "rejected": self.end.map(|end| end.rejected),
+            "snapshot_processes": tally.scanned,
+            "unknown": { "records": tally.unknown_records, "blocks": outcome.unknown_blocks },
+            "host": null, "kernel": null, "machine": null, "boot_id": null, "tool": null, "uuid": null,
+            "cpus_online": null, "command": null, "socket_buffer": null, "start_mono_ns": null, "start": null,
+            "transport": null, "transport_why": null,
+        });
+        if let (Some(header), Some(facts)) = (&self.header, facts.as_object_mut()) {
+            let meta = &header.meta;
+            let command: Vec<_> = meta.command.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
+            let of_header = json!({
+                "host": meta.host,
+                "kernel": meta.kernel,
+                "machine": meta.machine,
+                "boot_id": meta.boot_id,
+                "tool": meta.tool,
+                "uuid": hex(&header.uuid),
+                "cpus_online": meta.cpus_online,
+                "command": command,
+                "socket_buffer": meta.socket_buffer,
+                "start_mono_ns": meta.start.mono.0,
+                "start": jiff::Timestamp::from_nanosecond(meta.start.real_ns.into()).ok().map(|at| format!("{at:.9}")),
+                "transport": meta.transport.name,
+                "transport_why": meta.transport.why,
+            });
+            facts.extend(of_header.as_object().cloned().unwrap_or_default());
+        }
+        facts
+    }
+
+    fn text(&self) -> String {
+        let mut sheet = Sheet::default();
+        let (tally, outcome) = (&self.tally, &self.outcome);
+        sheet.line("capture", &self.name);
+        match &self.header {
+            Some(header) => describe(&mut sheet, header),
+            None => sheet.line("header", "damaged"),
+        }
+        sheet.line("duration", brief(self.duration_ns()));
+        sheet.line(
+            "ended",
+            match (outcome.clean_end, outcome.damaged) {
+                (true, 0) => "cleanly".into(),
+                (true, n) => format!("cleanly, but {n} damaged parts ({})", size(outcome.damaged_bytes)),
+                (false, 0) => "not cleanly: still being written, or the recorder was killed".into(),
+                (false, n) => format!("not cleanly, and {n} damaged parts ({})", size(outcome.damaged_bytes)),
+            },
+        );
+        let per_event = per_event(outcome.bytes, tally.events).map(|n| format!(", {n:.2} bytes/event"));
+        sheet.line("size", format!("{}{}", size(outcome.bytes), per_event.unwrap_or_default()));
+        sheet.line("events", grouped(tally.events));
+        for (kind, count) in tally.by_kind().filter(|&(_, count)| count > 0) {
+            sheet.item(grouped(count), kind.name());
+        }
+        sheet.line("by cpu", "");
+        for (cpu, count) in tally.by_cpu() {
+            sheet.item(grouped(count), format_args!("cpu {cpu}"));
+        }
+        sheet.line(
+            "lost",
+            match tally.losses {
+                0 => "0".into(),
+                gaps => format!("{} in {} gaps", grouped(tally.lost), grouped(gaps)),
+            },
+        );
+        let (known, missed) = (grouped(tally.details_known), grouped(tally.details_missed));
+        sheet.line("details", format!("{known} known, {missed} missed"));
+        let busiest = tally.busiest(PROGRAMS);
+        if !busiest.is_empty() {
+            sheet.line("busiest", "");
+            busiest.into_iter().for_each(|(name, count)| sheet.item(grouped(count), printable(name)));
+        }
+        sheet.0
+    }
+}
+
+fn describe(sheet: &mut Sheet, header: &Header) {
+    let meta = &header.meta;
+    let text = |text: &str| printable(text.as_bytes());
+    let cpus = meta.cpus_online;
+    sheet.line(
+        "host",
+        format!("{}, Linux {} {}, {cpus} CPUs", text(&meta.host), text(&meta.kernel), text(&meta.machine)),
+    );
+    sheet.line("recorded by", text(&meta.tool));
+    if !meta.command.is_empty() {
+        sheet.line("command", shell_words(meta.command.iter().map(Vec::as_slice)));
+    }
+    sheet.line("started", local_time(meta.start.real_ns));
+    let why = if meta.transport.why.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", text(&meta.transport.why))
+    };
+    let buffer = size(meta.socket_buffer);
+    sheet.line("transport", format!("{}{why}, buffer {buffer}", text(&meta.transport.name)));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// Aligned lines.
+#[derive(Default)]
+struct Sheet(String);
+
+impl Sheet {
+    fn line(&mut self, label: &str, value: impl std::fmt::Display) {
+        let line = format!("{label:<13}{value}");
+        self.0.push_str(line.trim_end());
+        self.0.push('\n');
+    }
+
+    fn item(&mut self, count: String, what: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{count:>24}  {what}");
+    }
+}

@@ -1,0 +1,6 @@
+//! The verbs, one file each.
+
+pub(crate) mod info;
+pub(crate) mod print;
+pub(crate) mod record;
+pub(crate) mod watch;

@@ -1,0 +1,98 @@
+//! `pmon print`: the events of a capture.
+
+use std::io::stdout;
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use jiff::tz::TimeZone;
+use pmon_core::MonoNs;
+use pmon_core::capture::{Frame, Record};
+use pmon_core::wire::ByteOrder;
+
+use crate::args::PrintArgs;
+use crate::exit::{self, Failure};
+use crate::input::{Found, Input, is_stdio, say_damage};
+use crate::term;
+use crate::view::{Range, View};
+use crate::when::{Extent, Moment};
+
+/// Runs the verb.
+pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
+    let input = Input::open(&args.file)?;
+    let name = input.name().to_owned();
+    let order = input.order();
+    let range = range(args, &input)?;
+    let mut view = View::new(&args.view, range, input.header(), order, stdout().lock());
+    let mut last = None;
+    let outcome = input.read(&ProgressBar::hidden(), |found| match found {
+        Found::Record(record) => {
+            last = time_of(&record, order).or(last);
+            view.record(record).map_err(Failure::output)
+        }
+        Found::Pause => view.flush().map_err(Failure::output),
+        Found::Damage(damage) => {
+            // What was read before it is shown before it.
+            view.flush().map_err(Failure::output)?;
+            say_damage(&name, &damage);
+            Ok(())
+        }
+    })?;
+    view.release().map_err(Failure::output)?;
+    view.flush().map_err(Failure::output)?;
+    if !outcome.clean_end {
+        let up_to = last.and_then(|last| view.local_time(last));
+        let how_far = if outcome.damaged > 0 { "read" } else { "complete" };
+        let up_to = up_to.as_deref().unwrap_or("its start");
+        term::say(format_args!("pmon: {name}: not ended cleanly; {how_far} up to {up_to}"));
+    }
+    Ok(outcome.exit_code())
+}
+
+fn range(args: &PrintArgs, input: &Input) -> Result<Range, Failure> {
+    let moments = [args.since, args.until];
+    let mut extent = Extent {
+        start: input.header().map(|header| (header.meta.start.mono, header.meta.start.real_ns)),
+        end: None,
+    };
+    if moments.iter().flatten().any(|moment| matches!(moment, Moment::BeforeEnd(_))) {
+        extent.end = Some(end(&args.file)?);
+    }
+    let zone = TimeZone::system();
+    let [since, until] = moments.map(|moment| {
+        let resolve = |moment: Moment| moment.resolve(&extent, &zone);
+        moment.map(resolve).transpose().map_err(|why| Failure::new(exit::USAGE, why))
+    });
+    Ok(Range { since: since?, until: until? })
+}
+
+/// When the capture ends, which takes a reading of its own.
+fn end(path: &Path) -> Result<MonoNs, Failure> {
+    if is_stdio(path) {
+        return Err(Failure::new(
+            exit::USAGE,
+            "a time before the end needs a file: standard input is read once",
+        ));
+    }
+    let input = Input::open(path)?;
+    if input.file_bytes().is_none() {
+        return Err(Failure::new(exit::USAGE, "a time before the end needs a file that can be read twice"));
+    }
+    let order = input.order();
+    let mut end = MonoNs(0);
+    input.read(&ProgressBar::hidden(), |found| {
+        if let Found::Record(record) = found {
+            end = time_of(&record, order).map_or(end, |time| time.max(end));
+        }
+        Ok(())
+    })?;
+    Ok(end)
+}
+
+fn time_of(record: &Record<'_>, order: ByteOrder) -> Option<MonoNs> {
+    match record {
+        Record::Event(Frame::Event(event)) => Some(event.time),
+        Record::Event(frame) => frame.event(order).map(|event| event.time),
+        Record::End(end) => Some(end.time),
+        _ => None,
+    }
+}

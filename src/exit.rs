@@ -1,0 +1,66 @@
+//! How the command ends: exit codes, and the error that carries one.
+
+use std::fmt::Display;
+use std::io;
+
+/// Done.
+pub(crate) const DONE: u8 = 0;
+/// An error within pmon.
+pub(crate) const INTERNAL: u8 = 1;
+/// The command line makes no sense. The argument parser itself ends with this one too.
+pub(crate) const USAGE: u8 = 2;
+/// The input is torn or corrupt; its intact part was used.
+pub(crate) const DAMAGED: u8 = 4;
+/// The input was refused: not a capture, or of a future version.
+pub(crate) const REFUSED: u8 = 5;
+/// The environment does not allow it: permission, kernel support, an input that cannot be read.
+pub(crate) const ENVIRONMENT: u8 = 6;
+/// The output cannot be written.
+pub(crate) const STORAGE: u8 = 7;
+/// What `--help` says of them.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0  done                               5  input refused: not a capture, or too new
+  1  internal error                     6  no permission, no kernel support, or unreadable input
+  2  usage                              7  output cannot be written, or exists already
+  4  input damaged; intact part used
+  `record -- CMD` ends with CMD's own: 128+N if signal N killed it, 126 or 127 if it could not be started";
+
+/// An error, and the exit code that goes with it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The exit code.
+    pub(crate) code: u8,
+    /// What to say; `None` if nothing, as for a reader that went away.
+    pub(crate) error: Option<anyhow::Error>,
+}
+
+impl Failure {
+    /// An error that says everything itself.
+    pub(crate) fn new(code: u8, message: impl Display) -> Self {
+        Self { code, error: Some(anyhow::anyhow!("{message}")) }
+    }
+
+    /// An error of the program's output: a reader that went away is a quiet, clean end.
+    pub(crate) fn output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self { code: DONE, error: None },
+            _ => Self {
+                code: STORAGE,
+                error: Some(anyhow::Error::new(error).context("cannot write the output")),
+            },
+        }
+    }
+}
+
+/// Gives an error its exit code and says what was being done.
+pub(crate) trait OrFail<T> {
+    /// The value, or a failure that begins with `what`.
+    fn or_fail(self, code: u8, what: impl Display) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrFail<T> for Result<T, E> {
+    fn or_fail(self, code: u8, what: impl Display) -> Result<T, Failure> {
+        self.map_err(|error| Failure { code, error: Some(error.into().context(what.to_string())) })
+    }
+}

@@ -1,0 +1,153 @@
+//! A capture as input: from a file or from standard input.
+
+use std::fs::File;
+use std::io::{Read, stdin};
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use pmon_core::capture::{Damage, DamageKind, Header, Item, OpenError, Reader, Record};
+use pmon_core::wire::ByteOrder;
+
+use crate::exit::{self, Failure, OrFail};
+use crate::term;
+
+/// A capture that is read from front to back, once.
+pub(crate) struct Input {
+    name: String,
+    reader: Reader<Box<dyn Read>>,
+    file_bytes: Option<u64>,
+}
+
+/// Something in a capture.
+pub(crate) enum Found<'a> {
+    /// A record.
+    Record(Record<'a>),
+    /// The end of a block: the next records may be long in coming.
+    Pause,
+    /// A part that could not be used.
+    Damage(Damage),
+}
+
+/// How the reading of a capture went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outcome {
+    /// Whether the recorder ended cleanly.
+    pub(crate) clean_end: bool,
+    /// Bytes of the capture: all of it if it ended cleanly, else its intact part.
+    pub(crate) bytes: u64,
+    /// Blocks of an unknown kind.
+    pub(crate) unknown_blocks: u64,
+    /// Parts that could not be used.
+    pub(crate) damaged: u64,
+    /// Bytes of them.
+    pub(crate) damaged_bytes: u64,
+    /// Records that are known to be missing.
+    pub(crate) missing_records: u64,
+}
+
+impl Outcome {
+    /// The command's exit code after this.
+    pub(crate) fn exit_code(&self) -> u8 {
+        if self.damaged > 0 { exit::DAMAGED } else { exit::DONE }
+    }
+
+    fn add(&mut self, damage: &Damage) {
+        self.damaged += 1;
+        self.damaged_bytes = self.damaged_bytes.saturating_add(damage.bytes);
+        if let DamageKind::Missing { records } = damage.what {
+            self.missing_records = self.missing_records.saturating_add(records);
+        }
+    }
+}
+
+/// Whether the path stands for standard input or output.
+pub(crate) fn is_stdio(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+impl Input {
+    /// Opens the capture `path`, or standard input for `-`.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let name = if is_stdio(path) { "standard input".into() } else { path.display().to_string() };
+        let (source, file_bytes): (Box<dyn Read>, _) = if is_stdio(path) {
+            (Box::new(stdin().lock()), None)
+        } else {
+            let unreadable = format!("cannot open {name}{}", hint(path));
+            let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
+            let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
+            (Box::new(file), meta.is_file().then_some(meta.len()))
+        };
+        let reader = Reader::open(source).map_err(|error| {
+            let code = if matches!(error, OpenError::Io(_)) { exit::ENVIRONMENT } else { exit::REFUSED };
+            Failure { code, error: Some(anyhow::Error::new(error).context(name.clone())) }
+        })?;
+        Ok(Self { name, reader, file_bytes })
+    }
+
+    /// The capture's name, for messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The header, if it is intact.
+    pub(crate) fn header(&self) -> Option<&Header> {
+        self.reader.header()
+    }
+
+    /// The byte order of its datagrams.
+    pub(crate) fn order(&self) -> ByteOrder {
+        self.reader.frame_order()
+    }
+
+    /// The length of the file, if it is one.
+    pub(crate) fn file_bytes(&self) -> Option<u64> {
+        self.file_bytes
+    }
+
+    /// Reads to the end, and gives all that is found to `visit`. `bar` shows how far it is.
+    pub(crate) fn read(
+        mut self,
+        bar: &ProgressBar,
+        mut visit: impl FnMut(Found<'_>) -> Result<(), Failure>,
+    ) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome::default();
+        let unreadable = format!("cannot read {}", self.name);
+        while let Some(item) = self.reader.next_item().or_fail(exit::ENVIRONMENT, &unreadable)? {
+            match item {
+                Item::Block(block) => {
+                    block.records().try_for_each(|record| visit(Found::Record(record)))?;
+                    visit(Found::Pause)?;
+                }
+                Item::Damage(damage) => {
+                    outcome.add(&damage);
+                    visit(Found::Damage(damage))?;
+                }
+            }
+            bar.set_position(self.reader.offset());
+        }
+        bar.finish_and_clear();
+        outcome.clean_end = self.reader.ended_cleanly();
+        outcome.unknown_blocks = self.reader.unknown_blocks();
+        outcome.bytes = match (outcome.clean_end, self.file_bytes) {
+            (true, Some(bytes)) => bytes,
+            (true, None) => self.reader.offset(),
+            (false, _) => self.reader.intact_bytes(),
+        };
+        Ok(outcome)
+    }
+}
+
+/// Where a file that is not there may be found.
+fn hint(path: &Path) -> String {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    if path.exists() || !Path::new(&partial).exists() {
+        return String::new();
+    }
+    format!(" ({} exists: still being written, or its recorder was killed)", partial.display())
+}
+
+/// Says on standard error what is wrong with a capture, where it was found.
+pub(crate) fn say_damage(name: &str, damage: &Damage) {
+    term::say(format_args!("pmon: {name}: {damage}"));
+}

@@ -1,0 +1,44 @@
+//! The `pmon` command: a flight recorder for Linux processes.
+#![forbid(unsafe_code)]
+
+mod args;
+mod cmd;
+mod exit;
+mod input;
+mod render;
+mod term;
+mod view;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use exit::Failure;
+
+fn main() -> ExitCode {
+    let Some(command) = Cli::parse().command else {
+        return match Cli::command().print_help() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => report(&Failure::output(error)),
+        };
+    };
+    let result = match command {
+        Command::Record(args) => cmd::record::run(&args),
+        Command::Watch(args) => cmd::watch::run(&args),
+        Command::Print(args) => cmd::print::run(&args),
+        Command::Info(args) => cmd::info::run(&args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    if let Some(error) = &failure.error {
+        term::say(format_args!("pmon: {error:#}"));
+    }
+    ExitCode::from(failure.code)
+}

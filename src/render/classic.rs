@@ -1,0 +1,66 @@
+//! The lines of the well-known C example, byte for byte.
+
+use pmon_analysis::Occurrence;
+use pmon_core::Task;
+use pmon_core::capture::{Loss, Mark};
+use pmon_core::wire::Body;
+
+use super::{Render, Scene, push_number};
+
+/// Events in the order of arrival, threads included; it has no words for losses and notes.
+pub(crate) struct Classic;
+
+impl Render for Classic {
+    fn event(&mut self, occurrence: &Occurrence, _: Scene<'_>, out: &mut Vec<u8>) {
+        let mut line = Line(out);
+        match occurrence.event.map(|event| event.body) {
+            Some(Body::Ack { .. }) => line.text("set mcast listen ok"),
+            Some(Body::Fork { parent, child }) => {
+                line.text("fork: parent ").task(parent).text(" -> child ").task(child)
+            }
+            Some(Body::Exec { task }) => line.text("exec: ").task(task),
+            Some(Body::Uid { task, real, effective }) => {
+                line.text("uid change: ").task(task).text(" from ").int(real).text(" to ").int(effective)
+            }
+            Some(Body::Gid { task, real, effective }) => {
+                line.text("gid change: ").task(task).text(" from ").int(real).text(" to ").int(effective)
+            }
+            Some(Body::Exit { task, code, .. }) => {
+                line.text("exit: ").task(task).text(" exit_code=").int(code)
+            }
+            _ => line.text("unhandled proc event"),
+        };
+        out.push(b'\n');
+    }
+
+    fn loss(&mut self, _: &Loss, _: Scene<'_>, _: &mut Vec<u8>) {}
+
+    fn mark(&mut self, _: &Mark, _: Scene<'_>, _: &mut Vec<u8>) {}
+
+    fn needs_details(&self) -> bool {
+        false
+    }
+
+    fn needs_processes(&self) -> bool {
+        false
+    }
+}
+
+struct Line<'a>(&'a mut Vec<u8>);
+
+impl Line<'_> {
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    /// As C's `%d`.
+    fn int(&mut self, number: u32) -> &mut Self {
+        push_number(self.0, number as i32);
+        self
+    }
+
+    fn task(&mut self, task: Task) -> &mut Self {
+        self.text("tid=").int(task.tid.0).text(" pid=").int(task.tgid.0)
+    }
+}

@@ -1,0 +1,280 @@
+//! Comma-separated values (RFC 4180), one line a record, a header line first.
+
+use jiff::tz::TimeZone;
+use pmon_analysis::{Occurrence, Status};
+use pmon_core::capture::{Loss, Mark};
+use pmon_core::wire::{Body, Kind};
+use pmon_core::{MonoNs, Task};
+
+use super::escape::{printable, shell_words};
+use super::stamp::Stamp;
+use super::{Render, Scene, push_number};
+
+/// The columns; the names are those of the JSON fields. New ones are added behind the last.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+enum Column {
+    Kind,
+    Time,
+    MonoNs,
+    Cpu,
+    Seq,
+    Pid,
+    Tid,
+    ChildPid,
+    ChildTid,
+    Comm,
+    Exe,
+    Args,
+    Ppid,
+    Uid,
+    ExitCode,
+    ExitSignal,
+    Status,
+    ParentPid,
+    ParentTid,
+    Ruid,
+    Euid,
+    Rgid,
+    Egid,
+    TracerPid,
+    TracerTid,
+    Count,
+    FirstSeq,
+    LastSeq,
+    Cause,
+    Text,
+}
+
+const NAMES: [&str; 30] = [
+    "kind",
+    "time",
+    "mono_ns",
+    "cpu",
+    "seq",
+    "pid",
+    "tid",
+    "child_pid",
+    "child_tid",
+    "comm",
+    "exe",
+    "args",
+    "ppid",
+    "uid",
+    "exit_code",
+    "exit_signal",
+    "status",
+    "parent_pid",
+    "parent_tid",
+    "ruid",
+    "euid",
+    "rgid",
+    "egid",
+    "tracer_pid",
+    "tracer_tid",
+    "count",
+    "first_seq",
+    "last_seq",
+    "cause",
+    "text",
+];
+
+/// See the module.
+pub(crate) struct Csv {
+    stamp: Stamp,
+    row: Row,
+}
+
+impl Csv {
+    /// Times are in UTC.
+    pub(crate) fn new() -> Self {
+        Self { stamp: Stamp::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S"), row: Row::default() }
+    }
+
+    fn time(&mut self, time: MonoNs, scene: Scene<'_>) {
+        self.row.number(Column::MonoNs, time.0);
+        if let Some(real_ns) = scene.wall.at(time) {
+            let cell = self.row.cell(Column::Time);
+            self.stamp.push(cell, real_ns, 9);
+            cell.push(b'Z');
+        }
+    }
+}
+
+impl Render for Csv {
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(NAMES.join(",").as_bytes());
+        out.push(b'\n');
+    }
+
+    fn event(&mut self, occurrence: &Occurrence, scene: Scene<'_>, out: &mut Vec<u8>) {
+        let kind = occurrence.event.map_or(Kind::Unknown, |event| event.kind());
+        self.row.text(Column::Kind, kind.name());
+        if let Some(event) = &occurrence.event {
+            self.time(event.time, scene);
+            self.row.number(Column::Cpu, event.cpu.0);
+            self.row.number(Column::Seq, event.seq.0);
+            body(&mut self.row, &event.body, occurrence);
+        }
+        self.row.end(out);
+    }
+
+    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) {
+        self.row.text(Column::Kind, "loss");
+        self.row.number(Column::Cpu, loss.cpu.0);
+        self.row.number(Column::Count, loss.count());
+        self.row.number(Column::FirstSeq, loss.first.0);
+        self.row.number(Column::LastSeq, loss.last.0);
+        self.row.text(Column::Cause, loss.cause.name());
+        self.row.end(out);
+    }
+
+    fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>) {
+        self.row.text(Column::Kind, "mark");
+        self.time(mark.time, scene);
+        self.row.text(Column::Text, &printable(mark.text.as_bytes()));
+        self.row.end(out);
+    }
+
+    fn needs_details(&self) -> bool {
+        true
+    }
+
+    fn needs_processes(&self) -> bool {
+        false
+    }
+}
+
+fn body(row: &mut Row, body: &Body, occurrence: &Occurrence) {
+    match *body {
+        Body::Fork { parent, child } => {
+            row.task(parent, Column::Pid, Column::Tid);
+            row.task(child, Column::ChildPid, Column::ChildTid);
+        }
+        Body::Exec { task } => {
+            row.task(task, Column::Pid, Column::Tid);
+            exec(row, occurrence);
+        }
+        Body::Uid { task, real, effective } => {
+            row.task(task, Column::Pid, Column::Tid);
+            row.number(Column::Ruid, real);
+            row.number(Column::Euid, effective);
+        }
+        Body::Gid { task, real, effective } => {
+            row.task(task, Column::Pid, Column::Tid);
+            row.number(Column::Rgid, real);
+            row.number(Column::Egid, effective);
+        }
+        Body::Sid { task } => row.task(task, Column::Pid, Column::Tid),
+        Body::Ptrace { task, tracer } => {
+            row.task(task, Column::Pid, Column::Tid);
+            row.task(tracer, Column::TracerPid, Column::TracerTid);
+        }
+        Body::Comm { task, comm } => {
+            row.task(task, Column::Pid, Column::Tid);
+            row.text(Column::Comm, &printable(comm.as_bytes()));
+        }
+        Body::Coredump { task, parent } => {
+            row.task(task, Column::Pid, Column::Tid);
+            row.parent(parent);
+        }
+        Body::Exit { task, code, signal, parent } => {
+            row.task(task, Column::Pid, Column::Tid);
+            row.number(Column::ExitCode, code);
+            row.number(Column::ExitSignal, signal as i32);
+            row.text(Column::Status, &Status::from_raw(code).to_string());
+            row.parent(parent);
+        }
+        _ => {}
+    }
+}
+
+fn exec(row: &mut Row, occurrence: &Occurrence) {
+    let Some(details) = &occurrence.details else { return };
+    if let Some(comm) = &details.comm {
+        row.text(Column::Comm, &printable(comm));
+    }
+    if let Some(exe) = &details.exe {
+        row.text(Column::Exe, &printable(exe));
+    }
+    row.text(Column::Args, &shell_words(details.argv()));
+    if let Some(ppid) = details.ppid {
+        row.number(Column::Ppid, ppid);
+    }
+    if let Some(ids) = details.ids {
+        row.number(Column::Uid, ids.uid);
+    }
+}
+
+/// A line under construction. Its cells are used again.
+#[derive(Default)]
+struct Row([Vec<u8>; NAMES.len()]);
+
+impl Row {
+    fn cell(&mut self, column: Column) -> &mut Vec<u8> {
+        &mut self.0[column as usize]
+    }
+
+    fn text(&mut self, column: Column, text: &str) {
+        self.cell(column).extend_from_slice(text.as_bytes());
+    }
+
+    fn number(&mut self, column: Column, number: impl itoa::Integer) {
+        push_number(self.cell(column), number);
+    }
+
+    fn task(&mut self, task: Task, pid: Column, tid: Column) {
+        self.number(pid, task.tgid.0);
+        self.number(tid, task.tid.0);
+    }
+
+    fn parent(&mut self, parent: Option<Task>) {
+        if let Some(parent) = parent {
+            self.task(parent, Column::ParentPid, Column::ParentTid);
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
+        for (n, cell) in self.0.iter_mut().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            push_cell(out, cell);
+            cell.clear();
+        }
+        out.push(b'\n');
+    }
+}
+
+fn push_cell(out: &mut Vec<u8>, cell: &[u8]) {
+    if !cell.iter().any(|byte| b",\"\r\n".contains(byte)) {
+        return out.extend_from_slice(cell);
+    }
+    out.push(b'"');
+    for &byte in cell {
+        if byte == b'"' {
+            out.push(b'"');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_column_has_its_name() {
+        assert_eq!(NAMES[Column::Text as usize], "text");
+        assert_eq!(NAMES[Column::ExitCode as usize], "exit_code");
+        assert_eq!(NAMES[Column::Count as usize], "count");
+    }
+
+    #[test]
+    fn cells_are_quoted_where_needed() {
+        let mut out = Vec::new();
+        push_cell(&mut out, b"a,\"b\"");
+        assert_eq!(out, b"\"a,\"\"b\"\"\"");
+    }
+}

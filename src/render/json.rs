@@ -1,0 +1,303 @@
+//! One JSON object a line. `docs/json.md` is the contract: fields are only ever added.
+
+use jiff::tz::TimeZone;
+use pmon_analysis::{Occurrence, Status};
+use pmon_core::capture::{Details, Loss, Mark};
+use pmon_core::wire::{Body, Event, Kind};
+use pmon_core::{MonoNs, Task};
+
+use super::escape::is_harmful;
+use super::stamp::Stamp;
+use super::{Render, Scene, push_number};
+
+/// See the module.
+pub(crate) struct Json {
+    stamp: Stamp,
+}
+
+impl Json {
+    /// Times are in UTC.
+    pub(crate) fn new() -> Self {
+        Self { stamp: Stamp::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S") }
+    }
+
+    fn time(&mut self, line: &mut Object<'_>, time: MonoNs, scene: Scene<'_>) {
+        line.number("mono_ns", time.0);
+        line.key("time");
+        match scene.wall.at(time) {
+            Some(real_ns) => {
+                line.out.push(b'"');
+                self.stamp.push(line.out, real_ns, 9);
+                line.out.extend_from_slice(b"Z\"");
+            }
+            None => line.null(),
+        }
+    }
+}
+
+impl Render for Json {
+    fn event(&mut self, occurrence: &Occurrence, scene: Scene<'_>, out: &mut Vec<u8>) {
+        let mut line = Object::begin(out);
+        match &occurrence.event {
+            Some(event) => {
+                line.text("kind", event.kind().name());
+                line.number("cpu", event.cpu.0);
+                line.number("seq", event.seq.0);
+                self.time(&mut line, event.time, scene);
+                body(&mut line, event, occurrence);
+            }
+            None => {
+                line.text("kind", Kind::Unknown.name());
+                ["cpu", "seq", "mono_ns", "time", "pid", "tid", "what"]
+                    .iter()
+                    .for_each(|key| line.absent(key));
+                line.hex("frame", occurrence.raw.as_deref().unwrap_or_default());
+            }
+        }
+        line.end();
+    }
+
+    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) {
+        let mut line = Object::begin(out);
+        line.text("kind", "loss");
+        line.number("cpu", loss.cpu.0);
+        line.number("count", loss.count());
+        line.number("first_seq", loss.first.0);
+        line.number("last_seq", loss.last.0);
+        line.text("cause", loss.cause.name());
+        line.number("after_mono_ns", loss.after.0);
+        line.number("before_mono_ns", loss.before.0);
+        line.end();
+    }
+
+    fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>) {
+        let mut line = Object::begin(out);
+        line.text("kind", "mark");
+        self.time(&mut line, mark.time, scene);
+        line.text("text", &mark.text);
+        line.end();
+    }
+
+    fn needs_details(&self) -> bool {
+        true
+    }
+
+    fn needs_processes(&self) -> bool {
+        false
+    }
+}
+
+fn body(line: &mut Object<'_>, event: &Event, occurrence: &Occurrence) {
+    match event.body {
+        Body::Ack { ack, err } => {
+            line.no_task();
+            line.number("ack", ack);
+            line.number("err", err);
+        }
+        Body::Fork { parent, child } => {
+            line.task(parent);
+            line.number("child_pid", child.tgid.0);
+            line.number("child_tid", child.tid.0);
+        }
+        Body::Exec { task } => {
+            line.task(task);
+            details(line, occurrence.details.as_deref());
+        }
+        Body::Uid { task, real, effective } => {
+            line.task(task);
+            line.number("ruid", real);
+            line.number("euid", effective);
+        }
+        Body::Gid { task, real, effective } => {
+            line.task(task);
+            line.number("rgid", real);
+            line.number("egid", effective);
+        }
+        Body::Sid { task } => line.task(task),
+        Body::Ptrace { task, tracer } => {
+            line.task(task);
+            line.number("tracer_pid", tracer.tgid.0);
+            line.number("tracer_tid", tracer.tid.0);
+        }
+        Body::Comm { task, comm } => {
+            line.task(task);
+            line.bytes("comm", comm.as_bytes());
+        }
+        Body::Coredump { task, parent } => {
+            line.task(task);
+            line.parent(parent);
+        }
+        Body::Exit { task, code, signal, parent } => {
+            line.task(task);
+            line.number("exit_code", code);
+            line.number("exit_signal", signal as i32);
+            line.display("status", Status::from_raw(code));
+            line.parent(parent);
+        }
+        Body::Unknown { what } => {
+            line.no_task();
+            line.number("what", what);
+            line.hex("frame", occurrence.raw.as_deref().unwrap_or_default());
+        }
+        _ => line.no_task(),
+    }
+}
+
+/// What was missed is null.
+fn details(line: &mut Object<'_>, details: Option<&Details>) {
+    line.optional_bytes("comm", details.and_then(|details| details.comm.as_deref()));
+    line.optional_bytes("exe", details.and_then(|details| details.exe.as_deref()));
+    line.key("args");
+    match details.filter(|details| details.args.is_some()) {
+        Some(details) => {
+            line.out.push(b'[');
+            for (n, arg) in details.argv().enumerate() {
+                if n > 0 {
+                    line.out.push(b',');
+                }
+                push_string(line.out, arg);
+            }
+            line.out.push(b']');
+        }
+        None => line.null(),
+    }
+    line.optional_number("ppid", details.and_then(|details| details.ppid));
+    line.optional_number("uid", details.and_then(|details| details.ids).map(|ids| ids.uid));
+}
+
+/// A line under construction.
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl<'a> Object<'a> {
+    fn begin(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, first: true }
+    }
+
+    fn end(self) {
+        self.out.extend_from_slice(b"}\n");
+    }
+
+    fn key(&mut self, key: &str) {
+        self.out.extend_from_slice(if self.first { b"\"" } else { b",\"" });
+        self.first = false;
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn null(&mut self) {
+        self.out.extend_from_slice(b"null");
+    }
+
+    fn absent(&mut self, key: &str) {
+        self.key(key);
+        self.null();
+    }
+
+    fn number(&mut self, key: &str, value: impl itoa::Integer) {
+        self.key(key);
+        push_number(self.out, value);
+    }
+
+    fn optional_number(&mut self, key: &str, value: Option<u32>) {
+        match value {
+            Some(value) => self.number(key, value),
+            None => self.absent(key),
+        }
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.bytes(key, value.as_bytes());
+    }
+
+    fn bytes(&mut self, key: &str, value: &[u8]) {
+        self.key(key);
+        push_string(self.out, value);
+    }
+
+    fn optional_bytes(&mut self, key: &str, value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.bytes(key, value),
+            None => self.absent(key),
+        }
+    }
+
+    /// For values that need no escape.
+    fn display(&mut self, key: &str, value: impl std::fmt::Display) {
+        use std::io::Write as _;
+        self.key(key);
+        let _ = write!(self.out, "\"{value}\"");
+    }
+
+    fn hex(&mut self, key: &str, bytes: &[u8]) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.key(key);
+        self.out.push(b'"');
+        self.out.extend(
+            bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| DIGITS[usize::from(digit)]),
+        );
+        self.out.push(b'"');
+    }
+
+    fn task(&mut self, task: Task) {
+        self.number("pid", task.tgid.0);
+        self.number("tid", task.tid.0);
+    }
+
+    fn no_task(&mut self) {
+        self.absent("pid");
+        self.absent("tid");
+    }
+
+    fn parent(&mut self, parent: Option<Task>) {
+        self.optional_number("parent_pid", parent.map(|parent| parent.tgid.0));
+        self.optional_number("parent_tid", parent.map(|parent| parent.tid.0));
+    }
+}
+
+/// A string; what is not UTF-8 becomes U+FFFD, what could drive a terminal is escaped.
+fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    if bytes.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        out.extend_from_slice(bytes);
+    } else {
+        push_escaped(out, bytes);
+    }
+    out.push(b'"');
+}
+
+fn push_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
+    use std::io::Write as _;
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            c if is_harmful(c) => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_survive_a_parser() {
+        for text in ["plain", "a\"b\\c", "\u{1b}[2J\n\t\u{7f}\u{9b}\u{202e}", "größe 𝄞", ""] {
+            let mut out = Vec::new();
+            push_string(&mut out, text.as_bytes());
+            assert!(!out.iter().any(|byte| byte.is_ascii_control()));
+            assert_eq!(serde_json::from_slice::<String>(&out).ok().as_deref(), Some(text));
+        }
+        let mut out = Vec::new();
+        push_string(&mut out, b"a\xffb");
+        assert_eq!(serde_json::from_slice::<String>(&out).ok().as_deref(), Some("a\u{fffd}b"));
+    }
+}

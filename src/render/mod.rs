@@ -1,0 +1,50 @@
+//! Events as bytes: one file a format.
+
+mod classic;
+mod csv;
+mod escape;
+mod json;
+mod stamp;
+mod text;
+
+use pmon_analysis::{Occurrence, Processes, WallClock};
+use pmon_core::MonoNs;
+use pmon_core::capture::{Loss, Mark};
+
+pub(crate) use classic::Classic;
+pub(crate) use csv::Csv;
+pub(crate) use escape::{printable, shell_words};
+pub(crate) use json::Json;
+pub(crate) use text::Text;
+
+/// What is known around the record at hand.
+#[derive(Clone, Copy)]
+pub(crate) struct Scene<'a> {
+    /// The processes, which have learned of it.
+    pub(crate) processes: &'a Processes,
+    /// The wall clock.
+    pub(crate) wall: &'a WallClock,
+    /// When the recording began.
+    pub(crate) start: MonoNs,
+}
+
+/// A format. What it writes, it appends to `out`.
+pub(crate) trait Render: Send {
+    /// What stands before the first record.
+    fn begin(&mut self, _out: &mut Vec<u8>) {}
+    /// An event record.
+    fn event(&mut self, occurrence: &Occurrence, scene: Scene<'_>, out: &mut Vec<u8>);
+    /// Lost events.
+    fn loss(&mut self, loss: &Loss, scene: Scene<'_>, out: &mut Vec<u8>);
+    /// A user's note.
+    fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>);
+    /// Whether it looks at [`Occurrence::details`].
+    fn needs_details(&self) -> bool;
+    /// Whether it looks at [`Scene::processes`].
+    fn needs_processes(&self) -> bool;
+}
+
+/// Appends a number in decimal.
+fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}

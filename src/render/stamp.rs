@@ -1,0 +1,65 @@
+//! Wall-clock time as text, fast: events come in rows within one second.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// Writes times in one zone.
+pub(super) struct Stamp {
+    zone: TimeZone,
+    format: &'static str,
+    second: Option<i64>,
+    text: String,
+}
+
+impl Stamp {
+    /// `format` is that of `strftime`, down to the second.
+    pub(super) fn new(zone: TimeZone, format: &'static str) -> Self {
+        Self { zone, format, second: None, text: String::new() }
+    }
+
+    /// Appends the time, with `digits` (at most 9) of the second's fraction.
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, real_ns: i64, digits: usize) {
+        let second = real_ns.div_euclid(1_000_000_000);
+        if self.second != Some(second) {
+            self.second = Some(second);
+            self.text.clear();
+            // Every i64 of nanoseconds is within the years that a timestamp can be.
+            if let Ok(at) = Timestamp::from_second(second) {
+                self.text = at.to_zoned(self.zone.clone()).strftime(self.format).to_string();
+            }
+        }
+        out.extend_from_slice(self.text.as_bytes());
+        out.push(b'.');
+        push_fraction(out, real_ns.rem_euclid(1_000_000_000) as u32, digits);
+    }
+}
+
+/// Appends the first `digits` digits of `ns`, which has nine.
+pub(super) fn push_fraction(out: &mut Vec<u8>, ns: u32, digits: usize) {
+    let mut text = [b'0'; 9];
+    let mut rest = ns;
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&text[..digits]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_and_after_1970() {
+        let mut stamp = Stamp::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S");
+        let mut text = |ns, digits| {
+            let mut out = Vec::new();
+            stamp.push(&mut out, ns, digits);
+            String::from_utf8(out).unwrap_or_default()
+        };
+        assert_eq!(text(1_767_323_045_678_901_234, 9), "2026-01-02T03:04:05.678901234");
+        assert_eq!(text(1_767_323_045_000_000_001, 6), "2026-01-02T03:04:05.000000");
+        assert_eq!(text(-1, 9), "1969-12-31T23:59:59.999999999");
+        assert!(text(i64::MIN, 0).starts_with("1677-"));
+    }
+}

@@ -1,0 +1,209 @@
+//! Lines for people.
+
+use std::fmt::Write as _;
+
+use jiff::tz::TimeZone;
+use pmon_analysis::{Occurrence, Status};
+use pmon_core::capture::{Details, Loss, LossCause, Mark};
+use pmon_core::wire::{Body, Event, Kind};
+use pmon_core::{MonoNs, Task, Tgid};
+
+use super::escape::{printable, push_printable};
+use super::stamp::{Stamp, push_fraction};
+use super::{Render, Scene, push_number, shell_words};
+use crate::args::Clock;
+use crate::when::brief;
+
+const RED: &str = "\x1b[31m";
+const YELLOW: &str = "\x1b[33m";
+const GREEN: &str = "\x1b[32m";
+const CYAN: &str = "\x1b[36m";
+const PLAIN: &str = "\x1b[0m";
+
+/// Aligned lines: time, kind, process, name, and what happened.
+pub(crate) struct Text {
+    clock: Clock,
+    stamp: Stamp,
+    colours: bool,
+    /// The time of the line before.
+    before: Option<MonoNs>,
+    line: String,
+}
+
+impl Text {
+    /// Wall-clock times are in `zone`.
+    pub(crate) fn new(clock: Clock, zone: TimeZone, colours: bool) -> Self {
+        let stamp = Stamp::new(zone, "%Y-%m-%d %H:%M:%S");
+        Self { clock, stamp, colours, before: None, line: String::new() }
+    }
+
+    fn time(&mut self, time: MonoNs, scene: Scene<'_>, out: &mut Vec<u8>) {
+        let before = self.before.replace(time);
+        match self.clock {
+            Clock::Wall => match scene.wall.at(time) {
+                Some(real_ns) => self.stamp.push(out, real_ns, 6),
+                None => push_seconds(out, time.0.into(), 9, false),
+            },
+            Clock::Mono => push_seconds(out, time.0.into(), 9, false),
+            Clock::Relative => push_seconds(out, i128::from(time.0) - i128::from(scene.start.0), 9, true),
+            Clock::Delta => {
+                let before = before.unwrap_or(time);
+                push_seconds(out, i128::from(time.0) - i128::from(before.0), 9, true);
+            }
+        }
+    }
+
+    fn paint(&self, out: &mut Vec<u8>, colour: &str) {
+        if self.colours {
+            out.extend_from_slice(colour.as_bytes());
+        }
+    }
+
+    /// A line that is no event's.
+    fn aside(&mut self, out: &mut Vec<u8>, colour: &str) {
+        self.paint(out, colour);
+        out.extend_from_slice(b"-- ");
+        out.extend_from_slice(self.line.as_bytes());
+        out.extend_from_slice(b" --");
+        self.paint(out, PLAIN);
+        out.push(b'\n');
+    }
+}
+
+impl Render for Text {
+    fn event(&mut self, occurrence: &Occurrence, scene: Scene<'_>, out: &mut Vec<u8>) {
+        let bytes = occurrence.raw.as_ref().map_or(0, |raw| raw.len());
+        let Some(event) = &occurrence.event else {
+            self.line.clear();
+            let _ = write!(self.line, "a datagram of {bytes} bytes without a readable event");
+            return self.aside(out, YELLOW);
+        };
+        self.time(event.time, scene, out);
+        out.extend_from_slice(b"  ");
+        self.paint(out, colour(event));
+        let kind = event.kind().name();
+        out.extend_from_slice(kind.as_bytes());
+        self.paint(out, PLAIN);
+        self.line.clear();
+        let (task, name) = match event.task() {
+            Some(task) => (task_number(task), name(task.tgid, scene)),
+            None => ("-".into(), "-".into()),
+        };
+        let _ = write!(self.line, "{:1$}  {task:>7}  {name:<15}  ", "", 8usize.saturating_sub(kind.len()));
+        what(&mut self.line, event, occurrence, scene);
+        out.extend_from_slice(self.line.trim_end().as_bytes());
+        out.push(b'\n');
+    }
+
+    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) {
+        let cause = match loss.cause {
+            LossCause::Socket => "socket overrun",
+            LossCause::Unknown => "cause unknown",
+            other => other.name(),
+        };
+        let (count, cpu, first, last) = (loss.count(), loss.cpu, loss.first, loss.last);
+        let events = if count == 1 { "event" } else { "events" };
+        self.line.clear();
+        let _ = write!(self.line, "{count} {events} lost on cpu {cpu} (seq {first}..{last}): {cause}");
+        self.aside(out, RED);
+    }
+
+    fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>) {
+        self.time(mark.time, scene, out);
+        out.extend_from_slice(b"  ");
+        self.line.clear();
+        push_printable(&mut self.line, mark.text.as_bytes());
+        self.aside(out, CYAN);
+    }
+
+    fn needs_details(&self) -> bool {
+        true
+    }
+
+    fn needs_processes(&self) -> bool {
+        true
+    }
+}
+
+fn colour(event: &Event) -> &'static str {
+    match event.body {
+        Body::Exec { .. } => GREEN,
+        Body::Exit { code, .. } if !Status::from_raw(code).is_success() => RED,
+        Body::Coredump { .. } => RED,
+        _ => match event.kind() {
+            Kind::Fork | Kind::Exit => CYAN,
+            _ => YELLOW,
+        },
+    }
+}
+
+/// `pid`, or `pid/tid` for a thread other than the first.
+fn task_number(task: Task) -> String {
+    if task.is_leader() { task.tgid.to_string() } else { format!("{}/{}", task.tgid, task.tid) }
+}
+
+fn name(pid: Tgid, scene: Scene<'_>) -> String {
+    scene.processes.name(pid).map_or_else(|| "?".into(), printable)
+}
+
+fn what(line: &mut String, event: &Event, occurrence: &Occurrence, scene: Scene<'_>) {
+    let _ = match event.body {
+        Body::Ack { err: 0, .. } => line.write_str("a listener subscribed"),
+        Body::Ack { err, .. } => write!(line, "a listener was refused: errno {err}"),
+        Body::Fork { parent, child } if child.is_leader() => {
+            write!(line, "child of {} {}", parent.tgid, name(parent.tgid, scene))
+        }
+        Body::Fork { .. } => line.write_str("new thread"),
+        Body::Exec { .. } => line.write_str(&command_line(occurrence.details.as_deref())),
+        Body::Uid { real, effective, .. } => write!(line, "uid {real}, effective {effective}"),
+        Body::Gid { real, effective, .. } => write!(line, "gid {real}, effective {effective}"),
+        Body::Sid { .. } => line.write_str("leads a new session"),
+        Body::Ptrace { tracer, .. } if tracer.tgid == Tgid(0) => line.write_str("no longer traced"),
+        Body::Ptrace { tracer, .. } => write!(line, "traced by {} {}", tracer.tgid, name(tracer.tgid, scene)),
+        Body::Comm { task, comm } if task.is_leader() => {
+            write!(line, "is now {}", printable(comm.as_bytes()))
+        }
+        Body::Comm { comm, .. } => write!(line, "thread is now {}", printable(comm.as_bytes())),
+        Body::Coredump { .. } => line.write_str("dumps core"),
+        Body::Exit { task, code, .. } => {
+            let thread = if task.is_leader() { "" } else { "thread: " };
+            write!(line, "{thread}{}{}", Status::from_raw(code), ran(event, task, scene))
+        }
+        Body::Unknown { what } => {
+            let bytes = occurrence.raw.as_ref().map_or(0, |raw| raw.len());
+            write!(line, "kind {what:#x}, {bytes} bytes")
+        }
+        _ => Ok(()),
+    };
+}
+
+/// For how long a process ran, if its start is known.
+fn ran(event: &Event, task: Task, scene: Scene<'_>) -> String {
+    let start =
+        scene.processes.process(task.tgid).filter(|_| task.is_leader()).and_then(|process| process.start);
+    start.map_or_else(String::new, |start| format!(", ran {}", brief(event.time.0.saturating_sub(start.0))))
+}
+
+fn command_line(details: Option<&Details>) -> String {
+    let Some(details) = details else { return "? (no details recorded)".into() };
+    let why =
+        || details.miss.map_or_else(|| "not recorded".into(), |miss| format!("missed: {}", miss.name()));
+    match (&details.args, &details.exe) {
+        (Some(args), _) if !args.is_empty() => shell_words(details.argv()),
+        (_, Some(exe)) => shell_words([exe.as_slice()].into_iter()),
+        _ => format!("? (details {})", why()),
+    }
+}
+
+/// Seconds, with a sign if wished.
+fn push_seconds(out: &mut Vec<u8>, ns: i128, digits: usize, signed: bool) {
+    if ns < 0 {
+        out.push(b'-');
+    } else if signed {
+        out.push(b'+');
+    }
+    let ns = ns.unsigned_abs();
+    push_number(out, (ns / 1_000_000_000) as u64);
+    out.push(b'.');
+    push_fraction(out, (ns % 1_000_000_000) as u32, digits);
+}

@@ -1,0 +1,72 @@
+//! What is said to people: lines on standard error, colours, bars.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write, stderr, stdout};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Files smaller than this are read too fast for a bar.
+const WORTH_A_BAR: u64 = 32 << 20;
+
+/// Writes a line to standard error. If nobody listens there, nobody can be told.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(stderr().lock(), "{line}");
+}
+
+/// Whether standard output takes colours: a terminal, and no `NO_COLOR`.
+pub(crate) fn colours() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stdout().is_terminal() && !refused && !dumb
+}
+
+/// A bar for the reading of so many bytes, if that takes long enough and somebody sees it.
+pub(crate) fn reading_bar(bytes: u64) -> ProgressBar {
+    if bytes < WORTH_A_BAR || !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("reading {wide_bar} {bytes}/{total_bytes} {eta}");
+    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// `12,345,678`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes at a glance.
+pub(crate) fn size(bytes: u64) -> String {
+    humansize::format_size(bytes, humansize::BINARY)
+}
+
+/// Bytes per event, to two digits.
+pub(crate) fn per_event(bytes: u64, events: u64) -> Option<f64> {
+    (events > 0).then(|| (bytes as f64 / events as f64 * 100.0).round() / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_groups() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1,000");
+        assert_eq!(grouped(12_345_678), "12,345,678");
+    }
+
+    #[test]
+    fn bytes_per_event() {
+        assert_eq!(per_event(10, 3), Some(3.33));
+        assert_eq!(per_event(10, 0), None);
+    }
+}

@@ -1,0 +1,161 @@
+//! Records to lines: joins, follows the processes, filters, renders.
+
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+use pmon_analysis::filter::Tree;
+use pmon_analysis::{Bound, Entry, Filter, Joiner, Processes, WallClock};
+use pmon_core::capture::{Header, Record};
+use pmon_core::wire::ByteOrder;
+use pmon_core::{MonoNs, Tgid};
+
+use crate::args::{Format, ViewArgs};
+use crate::render::{Classic, Csv, Json, Render, Scene, Text};
+use crate::term;
+use crate::when::local_time;
+
+/// Bytes that are rendered before they are written.
+const CHUNK: usize = 1 << 16;
+
+/// Shows records, in order, on `sink`.
+pub(crate) struct View<W> {
+    joiner: Joiner,
+    processes: Option<Processes>,
+    /// Stands in for processes that nobody looks at.
+    nobody: Processes,
+    wall: WallClock,
+    start: Option<MonoNs>,
+    filter: Filter,
+    render: Box<dyn Render>,
+    out: Vec<u8>,
+    sink: W,
+}
+
+impl<W: Write> View<W> {
+    /// A view of a capture with that header, or without one, whose datagrams are in `order`.
+    pub(crate) fn new(
+        args: &ViewArgs,
+        range: Range,
+        header: Option<&Header>,
+        order: ByteOrder,
+        sink: W,
+    ) -> Self {
+        let filter = filter(args, range);
+        let mut render: Box<dyn Render> = match args.format {
+            Format::Text => Box::new(Text::new(args.clock, TimeZone::system(), term::colours())),
+            Format::Classic => Box::new(Classic),
+            Format::Json => Box::new(Json::new()),
+            Format::Csv => Box::new(Csv::new()),
+        };
+        let joins = render.needs_details() || filter.needs_details();
+        let follows = render.needs_processes() || filter.needs_processes();
+        let mut wall = WallClock::new();
+        if let Some(header) = header {
+            wall.observe(header.meta.start);
+        }
+        let mut out = Vec::with_capacity(2 * CHUNK);
+        render.begin(&mut out);
+        Self {
+            joiner: if joins { Joiner::new(order) } else { Joiner::passing(order) },
+            processes: follows.then(Processes::new),
+            nobody: Processes::new(),
+            wall,
+            start: header.map(|header| header.meta.start.mono),
+            filter,
+            render,
+            out,
+            sink,
+        }
+    }
+
+    /// Takes the next record.
+    pub(crate) fn record(&mut self, record: Record<'_>) -> io::Result<()> {
+        self.joiner.push(record);
+        self.advance()
+    }
+
+    /// Shows what is held back, without details.
+    pub(crate) fn release(&mut self) -> io::Result<()> {
+        self.joiner.release();
+        self.advance()
+    }
+
+    /// The wall-clock time of an event, in the local time zone.
+    pub(crate) fn local_time(&self, time: MonoNs) -> Option<String> {
+        self.wall.at(time).map(local_time)
+    }
+
+    /// Writes what is rendered.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.write()?;
+        self.sink.flush()
+    }
+
+    fn advance(&mut self) -> io::Result<()> {
+        while let Some(entry) = self.joiner.pop() {
+            self.show(&entry);
+            if self.out.len() >= CHUNK {
+                self.write()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let result = self.sink.write_all(&self.out);
+        self.out.clear();
+        result
+    }
+
+    fn show(&mut self, entry: &Entry) {
+        if let Some(processes) = &mut self.processes {
+            processes.apply(entry);
+        }
+        self.filter.observe(entry);
+        if let Entry::Clock(anchor) = entry {
+            self.wall.observe(*anchor);
+        }
+        let processes = self.processes.as_ref().unwrap_or(&self.nobody);
+        let wall = &self.wall;
+        let scene = |start: Option<MonoNs>| Scene { processes, wall, start: start.unwrap_or_default() };
+        match entry {
+            Entry::Event(occurrence) => {
+                if self.start.is_none() {
+                    self.start = occurrence.event.map(|event| event.time);
+                }
+                if self.filter.shows(occurrence.event.as_ref(), processes, wall) {
+                    self.render.event(occurrence, scene(self.start), &mut self.out);
+                }
+            }
+            Entry::Loss(loss) if self.filter.shows_loss(loss, wall) => {
+                self.render.loss(loss, scene(self.start), &mut self.out);
+            }
+            Entry::Mark(mark) if self.filter.shows_time(mark.time, wall) => {
+                self.render.mark(mark, scene(self.start), &mut self.out);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// From when to when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Range {
+    /// Not earlier than this.
+    pub(crate) since: Option<Bound>,
+    /// Not later than this.
+    pub(crate) until: Option<Bound>,
+}
+
+fn filter(args: &ViewArgs, range: Range) -> Filter {
+    use std::os::unix::ffi::OsStrExt as _;
+    Filter {
+        kinds: args.kind.clone(),
+        pids: args.pid.clone(),
+        tree: args.tree.map(|pid| Tree::new(Tgid(pid))),
+        name: args.comm.as_ref().map(|name| name.as_bytes().to_vec()),
+        since: range.since,
+        until: range.until,
+        hide_threads: args.format == Format::Text && !args.threads,
+    }
+}

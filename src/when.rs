@@ -1,0 +1,185 @@
+//! Durations and moments, as people write and read them.
+
+use jiff::Timestamp;
+use jiff::civil::{DateTime, Time};
+use jiff::tz::TimeZone;
+use pmon_analysis::Bound;
+use pmon_core::MonoNs;
+
+/// A point in a capture's time, as given on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// `+2s`: so many ns after the start.
+    AfterStart(u64),
+    /// `-30s`: so many ns before the end.
+    BeforeEnd(u64),
+    /// With a zone: RFC 3339.
+    At(Timestamp),
+    /// In the local time zone.
+    Local(DateTime),
+    /// On the day on which the capture starts, in the local time zone.
+    OfDay(Time),
+}
+
+/// What a capture's own times are, as far as they are known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extent {
+    /// The start, by both clocks.
+    pub(crate) start: Option<(MonoNs, i64)>,
+    /// The end.
+    pub(crate) end: Option<MonoNs>,
+}
+
+impl Moment {
+    /// Reads what `--since` and `--until` take.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if let Some(rest) = text.strip_prefix('+') {
+            return parse_duration(rest).map(Self::AfterStart);
+        }
+        if let Some(rest) = text.strip_prefix('-') {
+            return parse_duration(rest).map(Self::BeforeEnd);
+        }
+        if let Ok(at) = text.parse::<Timestamp>() {
+            return Ok(Self::At(at));
+        }
+        if text.contains('-')
+            && let Ok(local) = text.parse::<DateTime>()
+        {
+            return Ok(Self::Local(local));
+        }
+        if let Ok(time) = text.parse::<Time>() {
+            return Ok(Self::OfDay(time));
+        }
+        Err("expected `+2s`, `-30s`, `03:04:05`, `2026-01-02 03:04:05` or `2026-01-02T03:04:05Z`".into())
+    }
+
+    /// The bound that it is in a capture of this extent; an error says what is not known.
+    pub(crate) fn resolve(self, extent: &Extent, zone: &TimeZone) -> Result<Bound, &'static str> {
+        let start = || extent.start.ok_or("the capture's start is not known");
+        let wall = |at: Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
+        let local = |at: DateTime| zone.to_timestamp(at).map(wall).map_err(no_such_time);
+        Ok(match self {
+            Self::AfterStart(ns) => Bound::Mono(MonoNs(start()?.0.0.saturating_add(ns))),
+            Self::BeforeEnd(ns) => {
+                let end = extent.end.ok_or("the capture's end is not known")?;
+                Bound::Mono(MonoNs(end.0.saturating_sub(ns)))
+            }
+            Self::At(at) => Bound::Wall(wall(at)),
+            Self::Local(at) => Bound::Wall(local(at)?),
+            Self::OfDay(time) => {
+                let first = Timestamp::from_nanosecond(start()?.1.into()).map_err(no_such_time)?;
+                Bound::Wall(local(zone.to_datetime(first).date().to_datetime(time))?)
+            }
+        })
+    }
+}
+
+fn no_such_time(_: jiff::Error) -> &'static str {
+    "there is no such time"
+}
+
+/// Reads `500ms`, `10s`, `1.5h`, `1h30m`; gives ns.
+pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
+    let wrong =
+        || format!("`{text}` is no duration: expected a number and a unit (us, ms, s, m, h, d), as in `10s`");
+    let mut total = 0u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let (number, tail) = rest.split_at(digits);
+        let unit_end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let unit_ns: u64 = match unit {
+            "us" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            "d" => 86_400_000_000_000,
+            _ => return Err(wrong()),
+        };
+        let ns = times(number, unit_ns).ok_or_else(wrong)?;
+        total = total.checked_add(ns).ok_or_else(wrong)?;
+        rest = tail;
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// `1.25` times `unit_ns`.
+fn times(number: &str, unit_ns: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let whole = whole.parse::<u64>().ok()?.checked_mul(unit_ns)?;
+    if fraction.is_empty() || fraction.len() > 9 {
+        return None;
+    }
+    let part =
+        u128::from(fraction.parse::<u64>().ok()?) * u128::from(unit_ns) / 10u128.pow(fraction.len() as u32);
+    whole.checked_add(u64::try_from(part).ok()?)
+}
+
+/// A duration at a glance: `850us`, `12.3ms`, `4.25s`, `5m 03s`, `2h 05m`.
+pub(crate) fn brief(ns: u64) -> String {
+    let (us, ms, s) = (ns / 1_000, ns / 1_000_000, ns / 1_000_000_000);
+    match s {
+        0 if us < 1_000 => format!("{us}us"),
+        0 => format!("{ms}.{}ms", us / 100 % 10),
+        1..60 => format!("{s}.{:02}s", ms / 10 % 100),
+        60..3600 => format!("{}m {:02}s", s / 60, s % 60),
+        _ => format!("{}h {:02}m", s / 3600, s / 60 % 60),
+    }
+}
+
+/// A duration for the other parts of the command.
+pub(crate) fn parse_std_duration(text: &str) -> Result<std::time::Duration, String> {
+    let ns = parse_duration(text)?;
+    if ns == 0 { Err("must be longer than nothing".into()) } else { Ok(std::time::Duration::from_nanos(ns)) }
+}
+
+/// Wall-clock time for people, in the local time zone, to the second; `?` where it cannot be.
+pub(crate) fn local_time(real_ns: i64) -> String {
+    let Ok(at) = Timestamp::from_nanosecond(real_ns.into()) else { return "?".into() };
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("500ms"), Ok(500_000_000));
+        assert_eq!(parse_duration("10s"), Ok(10_000_000_000));
+        assert_eq!(parse_duration("1.5m"), Ok(90_000_000_000));
+        assert_eq!(parse_duration("1h30m"), Ok(5_400_000_000_000));
+        for wrong in ["", "5", "s", "1x", "1.s", "1..5s", "-1s", "99999999999999h", "1 s"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_at_a_glance() {
+        assert_eq!(brief(850_999), "850us");
+        assert_eq!(brief(12_345_678), "12.3ms");
+        assert_eq!(brief(4_256_000_000), "4.25s");
+        assert_eq!(brief(303_000_000_000), "5m 03s");
+        assert_eq!(brief(7_500_000_000_000), "2h 05m");
+    }
+
+    #[test]
+    fn moments() {
+        let utc = TimeZone::UTC;
+        let extent =
+            Extent { start: Some((MonoNs(1_000), 1_767_322_800_000_000_000)), end: Some(MonoNs(9_000)) };
+        let resolve = |text: &str| Moment::parse(text).map(|moment| moment.resolve(&extent, &utc));
+        assert_eq!(resolve("+2us"), Ok(Ok(Bound::Mono(MonoNs(3_000)))));
+        assert_eq!(resolve("-2us"), Ok(Ok(Bound::Mono(MonoNs(7_000)))));
+        let at = Ok(Ok(Bound::Wall(1_767_323_045_000_000_000)));
+        assert_eq!(resolve("2026-01-02T03:04:05Z"), at);
+        assert_eq!(resolve("2026-01-02T04:04:05+01:00"), at);
+        assert_eq!(resolve("2026-01-02 03:04:05"), at);
+        assert_eq!(resolve("03:04:05"), at);
+        assert!(Moment::parse("02:00").is_ok());
+        assert!(Moment::parse("soon").is_err());
+        assert!(Moment::BeforeEnd(1).resolve(&Extent::default(), &utc).is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! What cannot be done is said in a line, with its exit code.
+
+use crate::support::*;
+
+/// Both readers end with that code and say that.
+#[track_caller]
+fn both_refuse(file: &str, code: i32, says: &str) {
+    for verb in ["print", "info"] {
+        let ran = pmon(&[verb, file]).expect(code);
+        assert_eq!(ran.out, "");
+        assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+        assert!(ran.err.starts_with("pmon: ") && ran.err.contains(says), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_missing_file() {
+    both_refuse("/nowhere/x.pmon", 6, "/nowhere/x.pmon");
+}
+
+#[test]
+fn a_missing_file_whose_partial_is_there() {
+    let dir = Dir::new();
+    dir.file("x.pmon.partial", b"");
+    both_refuse(&arg(&dir.path("x.pmon")), 6, "x.pmon.partial exists");
+}
+
+#[test]
+fn a_folder() {
+    let dir = Dir::new();
+    both_refuse(&arg(&dir.path("")), 6, "cannot read");
+}
+
+#[test]
+fn a_foreign_file() {
+    let dir = Dir::new();
+    both_refuse(
+        &dir.file("x", b"#!/bin/sh\necho this is no capture, however long it may be, and it goes on\n"),
+        5,
+        "not a pmon capture",
+    );
+    both_refuse(&dir.file("y", b""), 5, "empty");
+}
+
+#[test]
+fn a_torn_file_gives_its_intact_part() {
+    let dir = Dir::new();
+    let whole = capture(&story(), 5);
+    // Somewhere within the second block.
+    let first_block_only = capture(&story()[..5], 5).len();
+    let file = dir.file("x.pmon", &whole[..first_block_only - 20]);
+    let ran = pmon(&["print", &file, "--format", "classic"]).expect(4);
+    assert!(ran.out.starts_with("set mcast listen ok\n"), "{ran:?}");
+    assert!(ran.err.contains("the file ends within a block"), "{ran:?}");
+    pmon(&["info", &file]).expect(4);
+}
+
+#[test]
+fn damage_is_reported_and_the_rest_is_read() {
+    let dir = Dir::new();
+    let mut bytes = capture(&story(), 5);
+    let from = capture(&story()[..5], 5).len();
+    let at = from + 10;
+    bytes[at] ^= 0xff;
+    let ran = pmon(&["print", &dir.file("x.pmon", &bytes), "--format", "classic"]).expect(4);
+    assert!(ran.out.contains("exit: tid=30 pid=30"), "{ran:?}");
+    assert!(!ran.err.is_empty());
+}
+
+#[test]
+fn a_future_version() {
+    let dir = Dir::new();
+    let mut bytes = capture(&story(), 5);
+    // The major version stands behind 8 bytes of magic, the header's length at 12, its checksum at its end.
+    bytes[8] = 9;
+    let len = bytes[12..16].iter().rev().fold(0, |len, &byte| len << 8 | usize::from(byte));
+    let crc = crc32c::crc32c(&bytes[..len - 4]);
+    bytes[len - 4..len].copy_from_slice(&crc.to_le_bytes());
+    both_refuse(&dir.file("x.pmon", &bytes), 5, "newer than this version");
+}
+
+#[test]
+fn a_full_output() {
+    let dir = Dir::new();
+    let file = dir.file("x.pmon", &capture(&story(), 5));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let output = command(&["print", &file]).stdout(full).output().expect("pmon runs");
+    assert_eq!(output.status.code(), Some(7));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write the output"));
+}
+
+#[test]
+fn usage() {
+    pmon(&["print"]).expect(2);
+    pmon(&["print", "x", "--kind", "spoon"]).expect(2);
+    pmon(&["print", "x", "--since", "soon"]).expect(2);
+    pmon(&["record", "--for", "5"]).expect(2);
+    let help = pmon(&[]).expect(0).out;
+    assert!(help.contains("Exit codes:") && help.contains("pmon record -- make"));
+}

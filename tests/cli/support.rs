@@ -1,0 +1,212 @@
+//! Captures to read, and a `pmon` to run.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use pmon_core::capture::{
+    ClockAnchor, Credentials, Details, Encoder, End, Frame, Header, Loss, LossCause, Mark, Meta, Miss,
+    Record, Snapshot, Subject, Transport,
+};
+use pmon_core::wire::{Body, ByteOrder, Comm, Event};
+use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
+use tempfile::TempDir;
+
+/// The monotonic time at which captures start here.
+pub(crate) const START: u64 = 1_000_000_000_000;
+/// 2026-01-02T03:04:05Z, the wall-clock time of it.
+const START_REAL: i64 = 1_767_323_045_000_000_000;
+
+/// What a run of `pmon` gave.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    pub(crate) fn new(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Fails unless it ended with that code.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert!(self.code == Some(code), "expected exit code {code}: {self:#?}");
+        assert!(!self.err.contains("panicked"), "{self:#?}");
+        self
+    }
+
+    /// The lines of standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+        self.out.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+}
+
+/// `pmon` in UTC, without colours.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pmon"));
+    command.args(args).env("TZ", "UTC").env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// Runs `pmon`.
+pub(crate) fn pmon(args: &[&str]) -> Ran {
+    Ran::new(command(args).output().expect("pmon runs"))
+}
+
+/// Runs `pmon` with those bytes on standard input.
+pub(crate) fn pmon_with_input(args: &[&str], input: &[u8]) -> Ran {
+    let mut command = command(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("pmon runs");
+    child.stdin.take().expect("a pipe").write_all(input).expect("pmon reads");
+    Ran::new(child.wait_with_output().expect("pmon ends"))
+}
+
+/// A folder with a capture in it.
+pub(crate) struct Dir(TempDir);
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        Self(TempDir::new().expect("a temporary folder"))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file, and gives its path for the command line.
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> String {
+        std::fs::write(self.path(name), bytes).expect("the file is written");
+        arg(&self.path(name))
+    }
+}
+
+pub(crate) fn arg(path: &Path) -> String {
+    path.to_str().expect("the path is UTF-8").to_owned()
+}
+
+pub(crate) fn header() -> Header {
+    Header {
+        uuid: *b"0123456789abcdef",
+        frame_order: ByteOrder::Little,
+        meta: Meta {
+            tool: "pmon test".into(),
+            host: "box".into(),
+            kernel: "6.18.0".into(),
+            machine: "x86_64".into(),
+            cpus_online: 2,
+            transport: Transport { name: "replay".into(), why: "a test".into() },
+            start: ClockAnchor { mono: MonoNs(START), boot_ns: START, real_ns: START_REAL },
+            ..Meta::default()
+        },
+    }
+}
+
+/// A capture of these records, in blocks of `block` records.
+pub(crate) fn capture(records: &[Record<'_>], block: usize) -> Vec<u8> {
+    let mut encoder = Encoder::new(&header()).expect("the header fits");
+    let mut bytes = encoder.header().to_vec();
+    for records in records.chunks(block) {
+        for record in records {
+            encoder.push(record).expect("the record fits");
+        }
+        bytes.extend_from_slice(encoder.seal());
+    }
+    bytes.extend_from_slice(encoder.finish());
+    bytes
+}
+
+/// The event `us` microseconds after the start.
+pub(crate) fn event(us: u64, cpu: u32, seq: u32, body: Body) -> Record<'static> {
+    let time = MonoNs(START + us * 1_000);
+    Record::Event(Frame::Event(Event { time, seq: Seq(seq), cpu: Cpu(cpu), body }))
+}
+
+pub(crate) fn fork(us: u64, seq: u32, parent: u32, child: (u32, u32)) -> Record<'static> {
+    event(us, 0, seq, Body::Fork { parent: Task::new(parent, parent), child: Task::new(child.0, child.1) })
+}
+
+pub(crate) fn exec(us: u64, seq: u32, pid: u32) -> Record<'static> {
+    event(us, 0, seq, Body::Exec { task: Task::new(pid, pid) })
+}
+
+pub(crate) fn exit(us: u64, seq: u32, task: (u32, u32), code: u32) -> Record<'static> {
+    let task = Task::new(task.0, task.1);
+    let signal = if task.is_leader() { 17 } else { u32::MAX };
+    event(us, 0, seq, Body::Exit { task, code, signal, parent: Some(Task::new(10, 10)) })
+}
+
+pub(crate) fn comm(name: &[u8]) -> Comm {
+    let mut comm = Comm::default();
+    comm.0[..name.len()].copy_from_slice(name);
+    comm
+}
+
+/// Details of the exec `us` microseconds after the start; `args` end with a zero byte each.
+pub(crate) fn details(us: u64, pid: u32, comm: &str, args: &[u8]) -> Record<'static> {
+    let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(START + us * 1_000) };
+    Record::Details(Box::new(Details {
+        miss: None,
+        ppid: Some(10),
+        ids: Some(Credentials { uid: 1000, euid: 1000, gid: 100, egid: 100 }),
+        comm: Some(comm.into()),
+        exe: Some(format!("/usr/bin/{comm}").into_bytes()),
+        args: Some(args.into()),
+        ..Details::missed(subject, Miss::Gone)
+    }))
+}
+
+pub(crate) fn missed(us: u64, pid: u32) -> Record<'static> {
+    let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(START + us * 1_000) };
+    Record::Details(Box::new(Details::missed(subject, Miss::Gone)))
+}
+
+/// A process that the scan at the start found.
+pub(crate) fn scanned(pid: u32, ppid: u32, comm: &str) -> Record<'static> {
+    let missed = Details::missed(Subject::Snapshot { tgid: Tgid(pid) }, Miss::Denied);
+    Record::Details(Box::new(Details { miss: None, ppid: Some(ppid), comm: Some(comm.into()), ..missed }))
+}
+
+pub(crate) fn scan_end() -> Record<'static> {
+    Record::Snapshot(Snapshot { started: MonoNs(START), ended: MonoNs(START), processes: 2 })
+}
+
+pub(crate) fn loss(cpu: u32, first: u32, last: u32) -> Record<'static> {
+    let (after, before) = (MonoNs(START), MonoNs(START + 4_000));
+    let (first, last) = (Seq(first), Seq(last));
+    Record::Loss(Loss { cpu: Cpu(cpu), first, last, after, before, cause: LossCause::Socket })
+}
+
+pub(crate) fn mark(us: u64, text: &str) -> Record<'static> {
+    Record::Mark(Mark { time: MonoNs(START + us * 1_000), text: text.into() })
+}
+
+pub(crate) fn end(us: u64, events: u64) -> Record<'static> {
+    Record::End(End { time: MonoNs(START + us * 1_000), events, lost: 0, rejected: 0 })
+}
+
+/// A shell runs `git status`, which fails; a thread comes and goes; some events are lost.
+pub(crate) fn story() -> Vec<Record<'static>> {
+    vec![
+        scanned(1, 0, "init"),
+        scanned(10, 1, "sh"),
+        scan_end(),
+        event(0, 0, 1, Body::Ack { ack: 8, err: 0 }),
+        fork(1, 2, 10, (20, 20)),
+        exec(2, 3, 20),
+        fork(3, 4, 10, (21, 20)),
+        loss(1, 10, 132),
+        details(2, 20, "git", b"/usr/bin/git\0status\0it's\0"),
+        exit(4, 5, (21, 20), 0),
+        exit(5, 6, (20, 20), 3 << 8),
+        exec(6, 7, 30),
+        missed(6, 30),
+        exit(2_000_000, 8, (30, 30), 11 | 0x80),
+        end(3_000_000, 8),
+    ]
+}
