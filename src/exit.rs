@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io;
 
+use crate::term;
+
 /// Done.
 pub(crate) const DONE: u8 = 0;
 /// An error within pmon.
@@ -17,6 +19,8 @@ pub(crate) const REFUSED: u8 = 5;
 pub(crate) const ENVIRONMENT: u8 = 6;
 /// The output cannot be written.
 pub(crate) const STORAGE: u8 = 7;
+/// Ended by a second Ctrl-C, as shells have it.
+pub(crate) const INTERRUPTED: u8 = 128 + 2;
 /// What `--help` says of them.
 pub(crate) const HELP: &str = "\
 Exit codes:
@@ -36,6 +40,13 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// Says it on standard error, if there is something to say.
+    pub(crate) fn say(&self) {
+        if let Some(error) = &self.error {
+            term::say(format_args!("pmon: {error:#}"));
+        }
+    }
+
     /// An error that says everything itself.
     pub(crate) fn new(code: u8, message: impl Display) -> Self {
         Self { code, error: Some(anyhow::anyhow!("{message}")) }

@@ -2,10 +2,15 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod child;
 mod cmd;
+mod control;
 mod exit;
 mod input;
 mod render;
+mod sheet;
+mod summary;
+mod tape;
 mod term;
 mod view;
 mod when;
@@ -37,8 +42,6 @@ fn main() -> ExitCode {
 }
 
 fn report(failure: &Failure) -> ExitCode {
-    if let Some(error) = &failure.error {
-        term::say(format_args!("pmon: {error:#}"));
-    }
+    failure.say();
     ExitCode::from(failure.code)
 }

@@ -29,6 +29,15 @@ pub(crate) fn reading_bar(bytes: u64) -> ProgressBar {
     ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// A line for the state of something that runs on, if `wanted` and somebody sees it.
+pub(crate) fn status_bar(wanted: bool) -> ProgressBar {
+    if !wanted || !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::new_spinner().with_style(style)
+}
+
 /// `12,345,678`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();

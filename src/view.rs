@@ -68,6 +68,11 @@ impl<W: Write> View<W> {
         }
     }
 
+    /// Whether it looks at the details of processes.
+    pub(crate) fn needs_details(&self) -> bool {
+        self.render.needs_details() || self.filter.needs_details()
+    }
+
     /// Takes the next record.
     pub(crate) fn record(&mut self, record: Record<'_>) -> io::Result<()> {
         self.joiner.push(record);

@@ -1,12 +1,13 @@
 //! What the controlling thread waits on: signals, a deadline, the end of the recording, the end of a child.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals as SignalPipe;
 
 const SIGNALS: Token = Token(0);
@@ -18,7 +19,7 @@ const WAKER: Token = Token(1);
 pub enum Wakeup {
     /// `SIGINT`: the user pressed Ctrl-C.
     Interrupt,
-    /// `SIGTERM`.
+    /// `SIGTERM`, or `SIGHUP` unless it was ignored from the start (`nohup(1)`).
     Terminate,
     /// `SIGCHLD`: a child has ended, or has been stopped or continued.
     Child,
@@ -46,6 +47,9 @@ impl Signals {
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut pipe = SignalPipe::new([SIGINT, SIGTERM, SIGCHLD])?;
+        if !is_ignored(SIGHUP) {
+            pipe.add_signal(SIGHUP)?;
+        }
         poll.registry().register(&mut pipe, SIGNALS, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         Ok(Self { poll, events: Events::with_capacity(4), pipe, waker, queued: VecDeque::new() })
@@ -81,7 +85,7 @@ impl Signals {
             if signals {
                 self.queued.extend(self.pipe.pending().filter_map(|signal| match signal {
                     SIGINT => Some(Wakeup::Interrupt),
-                    SIGTERM => Some(Wakeup::Terminate),
+                    SIGTERM | SIGHUP => Some(Wakeup::Terminate),
                     SIGCHLD => Some(Wakeup::Child),
                     _ => None,
                 }));
@@ -94,6 +98,14 @@ impl Signals {
             }
         }
     }
+}
+
+/// Whether this process ignores a signal: `SigIgn` of `proc_pid_status(5)`.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Ends a [`Signals::wait`] from any thread.
@@ -127,6 +139,9 @@ mod tests {
         let mut two = [signals.wait(None).unwrap(), signals.wait(None).unwrap()];
         two.sort_by_key(|wakeup| *wakeup == Wakeup::Terminate);
         assert_eq!(two, [Wakeup::Interrupt, Wakeup::Terminate]);
+        assert!(!is_ignored(SIGHUP) && is_ignored(signal_hook::consts::SIGPIPE));
+        signal_hook::low_level::raise(SIGHUP).unwrap();
+        assert_eq!(signals.wait(None).unwrap(), Wakeup::Terminate);
         let wake = signals.wake();
         thread::spawn(move || wake.wake());
         while signals.wait(None).unwrap() != Wakeup::Woken {}

@@ -91,6 +91,15 @@ pub enum SinkError {
 }
 
 impl SinkError {
+    /// What it means that `action` on `path` failed with `source`; `partial` is where the records until now are.
+    pub fn from_io(action: &'static str, path: String, partial: Option<PathBuf>, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Self::Full { path, partial, source },
+            Some(libc::EPIPE | libc::ECONNRESET) => Self::Closed { path, source },
+            _ => Self::Io { action, path, source },
+        }
+    }
+
     /// Whether a reader closed the other end: for a program that writes to a pipe the usual end.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Closed { .. })

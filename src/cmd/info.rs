@@ -12,7 +12,8 @@ use crate::args::InfoArgs;
 use crate::exit::Failure;
 use crate::input::{Found, Input, Outcome, say_damage};
 use crate::render::{printable, shell_words};
-use crate::term::{self, grouped, per_event, size};
+use crate::sheet::Sheet;
+use crate::term::{self, per_event, size};
 use crate::when::{brief, local_time};
 
 const PROGRAMS: usize = 10;
@@ -131,31 +132,15 @@ impl Facts {
                 (false, n) => format!("not cleanly, and {n} damaged parts ({})", size(outcome.damaged_bytes)),
             },
         );
-        let per_event = per_event(outcome.bytes, tally.events).map(|n| format!(", {n:.2} bytes/event"));
-        sheet.line("size", format!("{}{}", size(outcome.bytes), per_event.unwrap_or_default()));
-        sheet.line("events", grouped(tally.events));
-        for (kind, count) in tally.by_kind().filter(|&(_, count)| count > 0) {
-            sheet.item(grouped(count), kind.name());
-        }
+        sheet.size(outcome.bytes, tally.events);
+        sheet.kinds(tally);
         sheet.line("by cpu", "");
         for (cpu, count) in tally.by_cpu() {
-            sheet.item(grouped(count), format_args!("cpu {cpu}"));
+            sheet.item(count, format_args!("cpu {cpu}"));
         }
-        sheet.line(
-            "lost",
-            match tally.losses {
-                0 => "0".into(),
-                gaps => format!("{} in {} gaps", grouped(tally.lost), grouped(gaps)),
-            },
-        );
-        let (known, missed) = (grouped(tally.details_known), grouped(tally.details_missed));
-        sheet.line("details", format!("{known} known, {missed} missed"));
-        let busiest = tally.busiest(PROGRAMS);
-        if !busiest.is_empty() {
-            sheet.line("busiest", "");
-            busiest.into_iter().for_each(|(name, count)| sheet.item(grouped(count), printable(name)));
-        }
-        sheet.0
+        sheet.losses(tally);
+        sheet.details(tally, PROGRAMS);
+        sheet.into_text()
     }
 }
 
@@ -186,20 +171,4 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(out, "{byte:02x}");
         out
     })
-}
-
-/// Aligned lines.
-#[derive(Default)]
-struct Sheet(String);
-
-impl Sheet {
-    fn line(&mut self, label: &str, value: impl std::fmt::Display) {
-        let line = format!("{label:<13}{value}");
-        self.0.push_str(line.trim_end());
-        self.0.push('\n');
-    }
-
-    fn item(&mut self, count: String, what: impl std::fmt::Display) {
-        let _ = writeln!(self.0, "{count:>24}  {what}");
-    }
 }

@@ -1,9 +1,130 @@
 //! `pmon record`: events into a file.
 
+use std::io::{IsTerminal as _, stdout};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use jiff::Zoned;
+use pmon_core::capture::{Header, Meta};
+use pmon_record::{CaptureFile, Options, Recording, StoreError, Subscription, Target};
+
 use crate::args::RecordArgs;
+use crate::child::Child;
+use crate::control::{self, Control};
 use crate::exit::{self, Failure};
+use crate::input::is_stdio;
+use crate::summary::Summary;
+use crate::tape::{self, Tape};
+use crate::term;
+
+/// Captures of one second with names of their own.
+const NAMES: u32 = 100;
 
 /// Runs the verb.
-pub(crate) fn run(_: &RecordArgs) -> Result<u8, Failure> {
-    Err(Failure::new(exit::INTERNAL, "this build cannot record yet"))
+pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
+    let to_stdout = args.output.as_deref().is_some_and(is_stdio);
+    check_stdout(args, to_stdout)?;
+    let mut signals = control::signals()?;
+    let options = Options::default();
+    let subscription = Subscription::open(&options)?;
+    let header = subscription.header(&args.command);
+    let file = create(args, to_stdout, &header)?;
+    let (tape, handle) = Tape::new(file, header.frame_order);
+    let began = Instant::now();
+    let recording = Recording::start(subscription, tape, &options).map_err(control::failure)?;
+    let mut child = match Child::start(&args.command) {
+        Ok(child) => child,
+        Err(failure) => {
+            handle.discard();
+            recording.stopper().stop();
+            recording.join().map_err(control::failure)?;
+            return Err(failure);
+        }
+    };
+
+    let bar = term::status_bar(!args.quiet && child.is_none());
+    let mut look = |counters| bar.set_message(tape::status(began.elapsed(), counters, handle.bytes()));
+    let control = Control {
+        signals: &mut signals,
+        deadline: args.duration.and_then(|duration| began.checked_add(duration)),
+        child: child.as_mut(),
+        look: (!bar.is_hidden()).then_some(&mut look),
+    };
+    let recorded = control.run(recording);
+    bar.finish_and_clear();
+    let failed = match recorded {
+        Ok((tape, end)) => {
+            if !args.quiet {
+                let pid = child.as_ref().map(Child::pid);
+                term::say(Summary { tape: &tape, header: &header, end, command: pid }.text().trim_end());
+            }
+            None
+        }
+        Err(failure) => Some(failure),
+    };
+    match (failed, child) {
+        (None, None) => Ok(exit::DONE),
+        (None, Some(mut child)) => control::wait_for(&mut child, &mut signals),
+        (Some(failure), None) => Err(failure),
+        (Some(failure), Some(mut child)) => {
+            // The failure is said at once; the command runs on as if nobody had recorded it.
+            failure.say();
+            control::wait_for(&mut child, &mut signals)?;
+            Ok(failure.code)
+        }
+    }
+}
+
+fn check_stdout(args: &RecordArgs, to_stdout: bool) -> Result<(), Failure> {
+    if to_stdout && !args.command.is_empty() {
+        return Err(Failure::new(
+            exit::USAGE,
+            "`-o -` does not go with a command: both would write to standard output; name a file, or a FIFO",
+        ));
+    }
+    if to_stdout && stdout().is_terminal() {
+        return Err(Failure::new(
+            exit::USAGE,
+            "a capture is binary, and standard output is a terminal: pipe it, as in `pmon record -o - | pmon print -`",
+        ));
+    }
+    Ok(())
+}
+
+fn create(args: &RecordArgs, to_stdout: bool, header: &Header) -> Result<CaptureFile, Failure> {
+    let at = |path: PathBuf| CaptureFile::create(&Target::File(path), header, args.force);
+    Ok(match &args.output {
+        Some(_) if to_stdout => CaptureFile::create(&Target::Stdout, header, args.force)?,
+        Some(path) => at(path.clone())?,
+        None => {
+            let mut names = (1..NAMES).map(|n| default_name(&header.meta, &Zoned::now(), n));
+            loop {
+                match at(names.next().unwrap_or_default()) {
+                    Err(StoreError::Exists { .. } | StoreError::Unfinished { .. }) if names.len() > 0 => {}
+                    created => break created?,
+                }
+            }
+        }
+    })
+}
+
+/// `pmon-HOST-TIME.pmon`, with a number behind it from the second on.
+fn default_name(meta: &Meta, now: &Zoned, n: u32) -> PathBuf {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let host: String = meta.host.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+    let number = if n == 1 { String::new() } else { format!("-{n}") };
+    Path::new(&format!("pmon-{host}-{}{number}.pmon", now.strftime("%Y%m%d-%H%M%S"))).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_hold_nothing_that_a_shell_or_a_folder_would_mind() {
+        let meta = Meta { host: "a/b c".into(), ..Meta::default() };
+        let now = "2026-01-02T03:04:05[UTC]".parse().expect("a time");
+        assert_eq!(default_name(&meta, &now, 1).to_str(), Some("pmon-a_b_c-20260102-030405.pmon"));
+        assert_eq!(default_name(&meta, &now, 2).to_str(), Some("pmon-a_b_c-20260102-030405-2.pmon"));
+    }
 }

@@ -1,9 +1,67 @@
 //! `pmon watch`: events as they happen.
 
+use std::io::{self, Stdout, stdout};
+use std::time::{Duration, Instant};
+
+use pmon_core::capture::Record;
+use pmon_record::{Options, Recording, Sink, SinkError, Subscription};
+
 use crate::args::WatchArgs;
+use crate::control::{self, Control};
 use crate::exit::{self, Failure};
+use crate::view::{Range, View};
+
+/// What waits for details that do not come is shown after this time.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the verb.
-pub(crate) fn run(_: &WatchArgs) -> Result<u8, Failure> {
-    Err(Failure::new(exit::INTERNAL, "this build cannot listen yet"))
+pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
+    let mut signals = control::signals()?;
+    let defaults = Options::default();
+    let probe = View::new(&args.view, Range::default(), None, pmon_core::wire::ByteOrder::NATIVE, io::sink());
+    let needs_details = probe.needs_details();
+    let options = Options { details: needs_details, snapshot: needs_details, ..defaults };
+    let subscription = Subscription::open(&options)?;
+    let header = subscription.header(&[]);
+    let view = View::new(&args.view, Range::default(), Some(&header), header.frame_order, stdout());
+    let began = Instant::now();
+    let recording =
+        Recording::start(subscription, Screen { view, last: began }, &options).map_err(control::failure)?;
+    let control = Control {
+        signals: &mut signals,
+        deadline: args.duration.and_then(|duration| began.checked_add(duration)),
+        child: None,
+        look: None,
+    };
+    control.run(recording)?;
+    Ok(exit::DONE)
+}
+
+/// Shows records as they come.
+struct Screen {
+    view: View<Stdout>,
+    /// When the last record came.
+    last: Instant,
+}
+
+impl Sink for Screen {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.last = Instant::now();
+        self.view.record(record.clone()).map_err(failed)
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), SinkError> {
+        if now.saturating_duration_since(self.last) > PATIENCE {
+            self.view.release().map_err(failed)?;
+        }
+        self.view.flush().map_err(failed)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.view.release().and_then(|()| self.view.flush()).map_err(failed)
+    }
+}
+
+fn failed(error: io::Error) -> SinkError {
+    SinkError::from_io("write to", "standard output".into(), None, error)
 }

@@ -107,11 +107,19 @@ impl CaptureFile {
     }
 
     /// The name that it has now; `None` for a stream, which keeps nothing.
-    pub fn partial_path(&self) -> Option<&Path> {
+    pub fn current_path(&self) -> Option<&Path> {
         match &self.output {
             Output::Regular(regular) => Some(regular.current_path()),
             Output::Stream(_) => None,
         }
+    }
+
+    /// Removes the capture, of which nothing is wanted. What a stream has passed on is out of reach.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn discard(&mut self) -> io::Result<()> {
+        self.current_path().map_or(Ok(()), fs::remove_file)
     }
 
     /// Bytes of the capture until now, without what is still to be sealed.
@@ -147,18 +155,6 @@ impl Sink for CaptureFile {
             Output::Regular(regular) => regular.finish(&mut self.encoder),
             Output::Stream(stream) => stream.finish(&mut self.encoder),
         }
-    }
-}
-
-/// What a failed write means.
-fn sink_error(action: &'static str, path: &Path, partial: Option<&Path>, source: io::Error) -> SinkError {
-    let path = path.display().to_string();
-    match source.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
-            SinkError::Full { path, partial: partial.map(Into::into), source }
-        }
-        Some(libc::EPIPE | libc::ECONNRESET) => SinkError::Closed { path, source },
-        _ => SinkError::Io { action, path, source },
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use pmon_core::capture::{Encoder, MAX_BLOCK};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{StoreError, sink_error};
+use super::StoreError;
 use crate::sink::SinkError;
 
 /// Bytes between the sealed blocks and the journal, at the least: the largest block fits, with an index behind it.
@@ -179,7 +179,8 @@ impl Regular {
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> SinkError {
-        sink_error(action, &self.path, Some(&self.partial), source)
+        let (path, partial) = (self.path.display().to_string(), Some(self.partial.clone()));
+        SinkError::from_io(action, path, partial, source)
     }
 }
 

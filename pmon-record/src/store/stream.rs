@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pmon_core::capture::Encoder;
 
-use super::{StoreError, sink_error};
+use super::StoreError;
 use crate::sink::SinkError;
 
 /// Records wait no longer for their block than this and one tick.
@@ -65,7 +65,9 @@ impl Stream {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        self.file.write_all(bytes).map_err(|error| sink_error("write to", &self.path, None, error))?;
+        let written = self.file.write_all(bytes);
+        written
+            .map_err(|error| SinkError::from_io("write to", self.path.display().to_string(), None, error))?;
         self.bytes += bytes.len() as u64;
         Ok(())
     }

@@ -50,7 +50,7 @@ fn a_capture_is_partial_until_finished_and_private() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
     let mut file = CaptureFile::create(&target, &header(), false).unwrap();
-    assert_eq!((file.path(), file.partial_path()), (Some(&*path), Some(&*partial)));
+    assert_eq!((file.path(), file.current_path()), (Some(&*path), Some(&*partial)));
     assert_eq!(fs::metadata(&partial).unwrap().permissions().mode() & 0o777, 0o600);
     mark(&mut file, "one");
     assert!(!path.exists());
@@ -137,7 +137,7 @@ fn a_fifo_gets_the_capture_as_it_comes() {
         move || marks(fs::File::open(path).unwrap())
     });
     let mut file = CaptureFile::create(&target, &header(), false).unwrap();
-    assert_eq!(file.partial_path(), None);
+    assert_eq!(file.current_path(), None);
     let began = Instant::now();
     let before = file.bytes();
     mark(&mut file, "one");
@@ -173,7 +173,7 @@ fn a_full_device_is_named_with_what_to_do() {
     let file = CaptureFile::create(&Target::File("/dev/full".into()), &header(), false);
     let Err(StoreError::Io { source, .. }) = file else { panic!("written to a full device") };
     assert_eq!(source.kind(), io::ErrorKind::StorageFull);
-    let error = sink_error("write to", Path::new("a"), Some(Path::new("a.partial")), source);
+    let error = SinkError::from_io("write to", "a".into(), Some("a.partial".into()), source);
     assert!(error.to_string().contains("a.partial"), "{error}");
 }
 

@@ -1,0 +1,108 @@
+//! A recording under way: what ends it.
+
+use std::time::{Duration, Instant};
+
+use pmon_core::capture::End;
+use pmon_record::{Counters, RecordError, Recording, Signals, Sink, StoreError, SubscribeError, Wakeup};
+
+use crate::child::Child;
+use crate::exit::{self, Failure, OrFail};
+use crate::term;
+
+/// Time between looks at the counters.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What a recording waits for, and what it shows meanwhile.
+pub(crate) struct Control<'a> {
+    pub(crate) signals: &'a mut Signals,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) child: Option<&'a mut Child>,
+    /// Called now and then while it runs, if somebody looks.
+    pub(crate) look: Option<&'a mut dyn FnMut(Counters)>,
+}
+
+impl Control<'_> {
+    /// Waits for the end of `recording`: a signal, the deadline, the child's end, or its own failure.
+    pub(crate) fn run<S: Sink + 'static>(mut self, recording: Recording<S>) -> Result<(S, End), Failure> {
+        recording.wake_on_end(self.signals.wake());
+        let mut interrupted = false;
+        while !recording.is_finished() && !self.has_child_ended()? {
+            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                break;
+            }
+            let look = self.look.is_some().then_some(LOOK);
+            let timeout = left.into_iter().chain(look).min();
+            match (self.wait(timeout)?, &self.child) {
+                // From a terminal, it has come to the child as well: its end is to be seen.
+                (Wakeup::Interrupt, Some(_)) if !interrupted => interrupted = true,
+                (Wakeup::Terminate, Some(child)) => child.terminate(),
+                (Wakeup::Interrupt | Wakeup::Terminate, _) => break,
+                _ => {}
+            }
+            if let Some(look) = &mut self.look {
+                look(recording.counters());
+            }
+        }
+        recording.stopper().stop();
+        recording.join().map_err(failure)
+    }
+
+    fn has_child_ended(&mut self) -> Result<bool, Failure> {
+        self.child
+            .as_mut()
+            .map_or(Ok(false), |child| child.has_ended())
+            .or_fail(exit::INTERNAL, "cannot wait")
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<Wakeup, Failure> {
+        self.signals.wait(timeout).or_fail(exit::INTERNAL, "cannot wait for signals")
+    }
+}
+
+/// Waits for a child that outlives its recording; gives its exit code. A second Ctrl-C leaves it alone.
+pub(crate) fn wait_for(child: &mut Child, signals: &mut Signals) -> Result<u8, Failure> {
+    loop {
+        child.has_ended().or_fail(exit::INTERNAL, "cannot wait")?;
+        if let Some(code) = child.exit_code() {
+            return Ok(code);
+        }
+        match signals.wait(None).or_fail(exit::INTERNAL, "cannot wait for signals")? {
+            Wakeup::Terminate => child.terminate(),
+            Wakeup::Interrupt => {
+                term::say(format_args!("pmon: leaving process {} to itself", child.pid()));
+                return Ok(exit::INTERRUPTED);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The signals, taken before anything else is started.
+pub(crate) fn signals() -> Result<Signals, Failure> {
+    Signals::new()
+        .or_fail(exit::ENVIRONMENT, "cannot take signals; look at the limit on open files (ulimit -n)")
+}
+
+impl From<SubscribeError> for Failure {
+    fn from(error: SubscribeError) -> Self {
+        Self::new(exit::ENVIRONMENT, error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self { code: exit::STORAGE, error: Some(error.into()) }
+    }
+}
+
+/// How a recording fails for the user: whoever closes a pipe has seen enough.
+pub(crate) fn failure(error: RecordError) -> Failure {
+    let code = match &error {
+        error if error.is_closed_pipe() => return Failure { code: exit::DONE, error: None },
+        RecordError::Sink(_) => exit::STORAGE,
+        RecordError::Socket(_) | RecordError::Start(_) => exit::ENVIRONMENT,
+        _ => exit::INTERNAL,
+    };
+    Failure { code, error: Some(error.into()) }
+}

@@ -1,0 +1,66 @@
+//! Aligned lines for people: what a capture holds.
+
+use std::fmt::{Display, Write as _};
+
+use pmon_analysis::Tally;
+
+use crate::render::printable;
+use crate::term::{grouped, per_event, size};
+
+/// Lines of a label and a value.
+#[derive(Default)]
+pub(crate) struct Sheet(String);
+
+impl Sheet {
+    /// Its text, with a newline at the end.
+    pub(crate) fn into_text(self) -> String {
+        self.0
+    }
+
+    /// A line.
+    pub(crate) fn line(&mut self, label: &str, value: impl Display) {
+        let line = format!("{label:<13}{value}");
+        self.0.push_str(line.trim_end());
+        self.0.push('\n');
+    }
+
+    /// A number under the line before, and of what it is one.
+    pub(crate) fn item(&mut self, count: u64, what: impl Display) {
+        let _ = writeln!(self.0, "{:>24}  {what}", grouped(count));
+    }
+
+    /// The size of a capture.
+    pub(crate) fn size(&mut self, bytes: u64, events: u64) {
+        let per_event = per_event(bytes, events).map(|n| format!(", {n:.2} bytes/event"));
+        self.line("size", format!("{}{}", size(bytes), per_event.unwrap_or_default()));
+    }
+
+    /// How many events there are, in all and of each kind.
+    pub(crate) fn kinds(&mut self, tally: &Tally) {
+        self.line("events", grouped(tally.events));
+        for (kind, count) in tally.by_kind().filter(|&(_, count)| count > 0) {
+            self.item(count, kind.name());
+        }
+    }
+
+    /// How many events were lost.
+    pub(crate) fn losses(&mut self, tally: &Tally) {
+        let lost = grouped(tally.lost);
+        match tally.losses {
+            0 => self.line("lost", lost),
+            1 => self.line("lost", format!("{lost} in 1 gap")),
+            gaps => self.line("lost", format!("{lost} in {} gaps", grouped(gaps))),
+        }
+    }
+
+    /// Of how many execs the details are known, and the `programs` that were run most often.
+    pub(crate) fn details(&mut self, tally: &Tally, programs: usize) {
+        let (known, missed) = (grouped(tally.details_known), grouped(tally.details_missed));
+        self.line("details", format!("{known} known, {missed} missed"));
+        let busiest = tally.busiest(programs);
+        if !busiest.is_empty() {
+            self.line("busiest", "");
+            busiest.into_iter().for_each(|(name, count)| self.item(count, printable(name)));
+        }
+    }
+}

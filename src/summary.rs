@@ -1,0 +1,94 @@
+//! What is said at the end of a recording: what was recorded, and what to do next.
+
+use std::fs::File;
+use std::path::Path;
+
+use pmon_core::capture::{End, Header, Item, Reader};
+
+use crate::args::{Clock, Format, ViewArgs};
+use crate::render::shell_words;
+use crate::sheet::Sheet;
+use crate::tape::Tape;
+use crate::term::grouped;
+use crate::view::{Range, View};
+use crate::when::brief;
+
+/// Programs that are named, and lines of the command's own events.
+const PROGRAMS: usize = 3;
+const LINES: usize = 16;
+/// These come from the first so many blocks, which keeps the end of a long recording short.
+const BLOCKS: usize = 2;
+
+/// See the module.
+pub(crate) struct Summary<'a> {
+    pub(crate) tape: &'a Tape,
+    pub(crate) header: &'a Header,
+    pub(crate) end: End,
+    /// The process of the command that was recorded.
+    pub(crate) command: Option<u32>,
+}
+
+impl Summary<'_> {
+    /// Lines for standard error.
+    pub(crate) fn text(&self) -> String {
+        let Tape { file, tally, .. } = self.tape;
+        let mut sheet = Sheet::default();
+        let mut text = self.excerpt();
+        sheet.line("recorded", brief(self.end.time.0.saturating_sub(self.header.meta.start.mono.0)));
+        sheet.kinds(tally);
+        sheet.losses(tally);
+        if self.end.rejected > 0 {
+            sheet.line("rejected", format!("{} from user space", grouped(self.end.rejected)));
+        }
+        sheet.details(tally, PROGRAMS);
+        sheet.size(file.bytes(), tally.events);
+        if let Some(path) = file.path() {
+            sheet.line("file", path.display());
+            sheet.line("next", self.next(path));
+        }
+        text.push_str(&sheet.into_text());
+        text
+    }
+
+    fn next(&self, path: &Path) -> String {
+        let file = shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
+        match self.command {
+            Some(pid) => format!("pmon print {file} --tree {pid}   or   pmon info {file}"),
+            None => format!("pmon print {file}   or   pmon info {file}"),
+        }
+    }
+
+    /// The first events of the command and its descendants.
+    fn excerpt(&self) -> String {
+        let Some((pid, path)) = self.command.zip(self.tape.file.current_path()) else { return String::new() };
+        // It is an extra: a capture that went to a FIFO cannot be read again.
+        self.lines(pid, path).filter(|lines| !lines.is_empty()).map_or_else(String::new, |lines| {
+            let shown = lines.lines().take(LINES).map(|line| format!("  {line}\n")).collect::<String>();
+            let more = if lines.lines().count() > LINES { "  ...\n" } else { "" };
+            format!("What the command did, as far as {LINES} lines tell:\n{shown}{more}\n")
+        })
+    }
+
+    fn lines(&self, pid: u32, path: &Path) -> Option<String> {
+        let mut reader = Reader::open(File::open(path).ok()?).ok()?;
+        let args = ViewArgs {
+            format: Format::Text,
+            kind: Vec::new(),
+            pid: Vec::new(),
+            tree: Some(pid),
+            comm: None,
+            threads: false,
+            clock: Clock::Relative,
+        };
+        let mut lines = Vec::new();
+        let mut view =
+            View::new(&args, Range::default(), Some(self.header), reader.frame_order(), &mut lines);
+        for _ in 0..BLOCKS {
+            let Some(Item::Block(block)) = reader.next_item().ok()? else { break };
+            block.records().try_for_each(|record| view.record(record)).ok()?;
+        }
+        view.release().and_then(|()| view.flush()).ok()?;
+        drop(view);
+        String::from_utf8(lines).ok()
+    }
+}
