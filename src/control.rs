@@ -45,6 +45,14 @@ impl Control<'_> {
             }
         }
         recording.stopper().stop();
+        while !recording.is_finished() {
+            if let Wakeup::Interrupt | Wakeup::Terminate = self.wait(None)? {
+                return Err(Failure::new(
+                    exit::STORAGE,
+                    "ended at once: the output does not take what was recorded",
+                ));
+            }
+        }
         recording.join().map_err(failure)
     }
 
@@ -92,7 +100,7 @@ impl From<SubscribeError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self { code: exit::STORAGE, error: Some(error.into()) }
+        Self::new(exit::STORAGE, error)
     }
 }
 
@@ -104,5 +112,5 @@ pub(crate) fn failure(error: RecordError) -> Failure {
         RecordError::Socket(_) | RecordError::Start(_) => exit::ENVIRONMENT,
         _ => exit::INTERNAL,
     };
-    Failure { code, error: Some(error.into()) }
+    Failure::new(code, error)
 }

@@ -83,7 +83,7 @@ pub enum SinkError {
         source: io::Error,
     },
     /// A record does not fit the format.
-    #[error("cannot encode a record")]
+    #[error("cannot encode a record: {0}")]
     Encode(#[from] EncodeError),
     /// A sink's own reason.
     #[error("{0}")]

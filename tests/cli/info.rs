@@ -54,7 +54,7 @@ fn text_has_all_that_matters() {
         "started      2026-01-02 03:04:05 UTC",
         "duration     3.00s",
         "ended        cleanly",
-        "lost         123 in 1 gaps",
+        "lost         123 in 1 gap",
         "details      1 known, 1 missed",
         "                       2  fork",
         "                       8  cpu 0",

@@ -1,6 +1,9 @@
-//! The command, run as a program on captures that are built here.
+//! The command, run as a program: on captures that are built here, and against the running kernel.
 
 mod errors;
 mod info;
+mod live;
 mod print;
+mod record;
 mod support;
+mod watch;

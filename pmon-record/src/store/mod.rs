@@ -56,7 +56,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The header does not fit the format.
-    #[error("cannot encode the capture's header")]
+    #[error("cannot encode the capture's header: {0}")]
     Encode(#[from] EncodeError),
 }
 

@@ -1,0 +1,83 @@
+//! Recording for real. Where the kernel does not allow that, a test says so and passes.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::*;
+
+/// Whether this kernel lets us record; if not, says why.
+pub(crate) fn can_record() -> bool {
+    let dir = Dir::new();
+    let ran = pmon(&["record", "--for", "1ms", "-o", &arg(&dir.path("probe.pmon"))]);
+    if ran.code == Some(6) {
+        skip(&ran.err);
+    }
+    ran.code == Some(0)
+}
+
+/// Says that a test was skipped, also where the harness captures what tests print.
+pub(crate) fn skip(why: &str) {
+    use std::io::Write as _;
+    let name = thread::current().name().unwrap_or("?").to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped {name}: {}", why.trim());
+}
+
+/// Waits until `what` holds.
+#[track_caller]
+pub(crate) fn wait_until(what: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !what() {
+        assert!(began.elapsed() < Duration::from_secs(20), "waited for 20 s");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// `pmon record` under way, into a file.
+pub(crate) struct Recorder {
+    pub(crate) child: Child,
+    pub(crate) file: String,
+}
+
+impl Recorder {
+    /// Starts it, and waits until it records.
+    pub(crate) fn start(dir: &Dir) -> Self {
+        let file = arg(&dir.path("live.pmon"));
+        let mut command = command(&["record", "-o", &file]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("pmon runs");
+        let partial = format!("{file}.partial");
+        wait_until(|| Path::new(&partial).metadata().is_ok_and(|meta| meta.len() > 0));
+        Self { child, file }
+    }
+
+    /// Sends it a signal, and waits for its end.
+    pub(crate) fn end(self, signal: &str) -> Ran {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+        Ran::new(self.child.wait_with_output().expect("pmon ends"))
+    }
+}
+
+/// Runs `/bin/true` and gives its process id.
+pub(crate) fn run_true() -> u64 {
+    let mut child = Command::new("/bin/true").spawn().expect("/bin/true runs");
+    assert!(child.wait().expect("it ends").success());
+    child.id().into()
+}
+
+/// The kinds of the events of a process, in order.
+pub(crate) fn kinds_of(lines: &[Value], pid: u64) -> Vec<String> {
+    let is_of = |line: &&Value| {
+        let field = if line["kind"] == "fork" { "child_pid" } else { "pid" };
+        line[field] == pid
+    };
+    lines.iter().filter(is_of).map(|line| line["kind"].as_str().expect("a kind").to_owned()).collect()
+}
+
+/// What `print --format json` says of a capture.
+pub(crate) fn json_of(file: &str) -> Vec<Value> {
+    pmon(&["print", file, "--format", "json"]).expect(0).json_lines()
+}

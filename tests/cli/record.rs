@@ -1,0 +1,236 @@
+//! `pmon record`, against the running kernel.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::live::*;
+use crate::support::*;
+
+/// Records `command` into a file of `dir`; gives the file.
+fn record(dir: &Dir, command: &[&str], code: i32) -> (String, Ran) {
+    let file = arg(&dir.path("x.pmon"));
+    let ran = pmon(&[&["record", "-o", &file, "--"], command].concat()).expect(code);
+    (file, ran)
+}
+
+#[test]
+fn a_command_is_recorded_and_its_status_passed_on() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let (file, ran) = record(&dir, &["sh", "-c", "/bin/sleep 0.05; exit 3"], 3);
+    assert!(ran.err.contains("exit 3") && ran.err.contains("pmon info"), "{}", ran.err);
+    let lines = json_of(&file);
+    let shell = lines.iter().find(|line| line["args"] == json!(["sh", "-c", "/bin/sleep 0.05; exit 3"]));
+    let shell = shell.expect("the shell's exec");
+    assert_eq!((&shell["kind"], &shell["comm"]), (&json!("exec"), &json!("sh")));
+    let pid = shell["pid"].as_u64().expect("a pid");
+    assert_eq!(kinds_of(&lines, pid), ["fork", "exec", "exit"]);
+    let exit = lines.iter().find(|line| line["kind"] == "exit" && line["pid"] == pid).expect("its exit");
+    assert_eq!((&exit["exit_code"], &exit["status"]), (&json!(3 << 8), &json!("exit 3")));
+    assert_eq!(exit["parent_pid"], shell["ppid"]);
+    let sleep = lines.iter().find(|line| line["args"] == json!(["/bin/sleep", "0.05"])).expect("its child");
+    assert_eq!(sleep["ppid"], pid);
+    assert_eq!(Path::new(&file).metadata().expect("the file").permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn every_short_lived_process_is_there_and_the_counts_agree() {
+    const RUNS: u64 = 200;
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let script = format!("i=0; while [ $i -lt {RUNS} ]; do /bin/true; i=$((i+1)); done; echo $$");
+    let (file, ran) = record(&dir, &["sh", "-c", &script], 0);
+    let shell: u64 = ran.out.trim().parse().expect("the shell's pid");
+    let lines = json_of(&file);
+    let children = lines.iter().filter(|line| line["kind"] == "fork" && line["pid"] == shell);
+    let children: Vec<u64> = children.map(|line| line["child_pid"].as_u64().expect("a pid")).collect();
+    assert_eq!(children.len() as u64, RUNS);
+    for child in children {
+        assert_eq!(kinds_of(&lines, child), ["fork", "exec", "exit"]);
+    }
+    let info = pmon(&["info", &file, "--json"]).expect(0).json();
+    assert_eq!(info["lost"]["total"], 0);
+    assert_eq!(info["clean_end"], true);
+    for (kind, count) in info["events"]["by_kind"].as_object().expect("kinds") {
+        let printed = lines.iter().filter(|line| line["kind"] == kind.as_str()).count();
+        assert_eq!(count, printed, "{kind}");
+    }
+    let execs = lines.iter().filter(|line| line["kind"] == "exec").count();
+    let details = |name: &str| info["details"][name].as_u64().expect("a count");
+    assert_eq!(details("known") + details("missed"), execs as u64);
+}
+
+#[test]
+fn a_signalled_command_and_one_that_cannot_be_run() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    record(&dir, &["sh", "-c", "kill -9 $$"], 128 + 9);
+    let dir = Dir::new();
+    let (file, ran) = record(&dir, &["/nowhere/program"], 127);
+    assert!(ran.err.contains("cannot run /nowhere/program"), "{}", ran.err);
+    let _ = record(&dir, &["/"], 126);
+    assert!(!Path::new(&file).exists() && !Path::new(&format!("{file}.partial")).exists());
+}
+
+#[test]
+fn a_failed_start_keeps_the_capture_that_it_would_have_replaced() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let file = dir.file("x.pmon", b"precious");
+    pmon(&["record", "-o", &file, "--", "/bin/true"]).expect(7);
+    pmon(&["record", "--force", "-o", &file, "--", "/nowhere/program"]).expect(127);
+    assert_eq!(std::fs::read(&file).expect("the file"), b"precious");
+}
+
+#[test]
+fn a_signal_ends_a_recording_cleanly() {
+    if !can_record() {
+        return;
+    }
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let dir = Dir::new();
+        let recorder = Recorder::start(&dir);
+        let file = recorder.file.clone();
+        let pid = run_true();
+        let ran = recorder.end(signal).expect(0);
+        assert!(ran.err.contains("pmon print"), "{}", ran.err);
+        assert_eq!(kinds_of(&json_of(&file), pid), ["fork", "exec", "exit"]);
+        let info = pmon(&["info", &file, "--json"]).expect(0).json();
+        assert_eq!(info["clean_end"], true);
+        assert!(!Path::new(&format!("{file}.partial")).exists());
+    }
+}
+
+#[test]
+fn a_killed_recorder_leaves_all_but_the_last_tenth_of_a_second() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let recorder = Recorder::start(&dir);
+    let partial = format!("{}.partial", recorder.file);
+    let pids: Vec<u64> = (0..20).map(|_| run_true()).collect();
+    // More than the 100 ms that are promised: the machine may be busy.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(recorder.end("-KILL").code, None);
+    let ran = pmon(&["print", &partial, "--format", "json"]).expect(0);
+    assert!(ran.err.contains("not ended cleanly; complete up to"), "{}", ran.err);
+    let lines = ran.json_lines();
+    for pid in pids {
+        assert_eq!(kinds_of(&lines, pid), ["fork", "exec", "exit"]);
+    }
+    let info = pmon(&["info", &partial, "--json"]).expect(0).json();
+    assert_eq!((&info["clean_end"], &info["damage"]["parts"]), (&json!(false), &json!(0)));
+}
+
+#[test]
+fn a_full_disk_keeps_what_was_written_and_lets_the_command_finish() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(dir.path("")).stderr(Stdio::null());
+    if !mount.status().is_ok_and(|status| status.success()) {
+        return skip("no permission to mount a small disk");
+    }
+    let script = "i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done; echo done";
+    let file = arg(&dir.path("x.pmon"));
+    let ran = pmon(&["record", "-o", &file, "--", "sh", "-c", script]);
+    let read = pmon(&["print", &format!("{file}.partial"), "--format", "json", "--kind", "exec"]);
+    assert!(Command::new("umount").arg(dir.path("")).status().expect("umount runs").success());
+    let ran = ran.expect(7);
+    assert_eq!(ran.out, "done\n");
+    assert!(ran.err.contains("no space left"), "{}", ran.err);
+    assert!(read.out.lines().count() > 10, "{read:?}");
+}
+
+#[test]
+fn a_capture_goes_through_a_pipe_and_a_closed_one_is_no_error() {
+    if !can_record() {
+        return;
+    }
+    let mut recorder = command(&["record", "--for", "10s", "-o", "-"]);
+    let mut recorder = recorder.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pmon runs");
+    let mut reader = {
+        // The command keeps its end of the pipe open for as long as it lives.
+        let mut command = command(&["print", "-", "--format", "json", "--kind", "ack"]);
+        command.stdin(recorder.stdout.take().expect("a pipe")).stdout(Stdio::piped());
+        command.spawn().expect("pmon runs")
+    };
+    let mut line = String::new();
+    let mut lines = std::io::BufReader::new(reader.stdout.take().expect("a pipe"));
+    std::io::BufRead::read_line(&mut lines, &mut line).expect("a line, while it still records");
+    assert!(line.contains("\"ack\""), "{line}");
+    reader.kill().expect("it runs");
+    reader.wait().expect("it ends");
+    run_true();
+    let began = Instant::now();
+    Ran::new(recorder.wait_with_output().expect("pmon ends")).expect(0);
+    assert!(began.elapsed() < Duration::from_secs(8), "it noticed");
+    pmon(&["record", "-o", "-", "--", "true"]).expect(2);
+}
+
+#[test]
+fn nobody_may_record_where_the_kernel_lets_them() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let program = dir.path("pmon");
+    std::fs::copy(env!("CARGO_BIN_EXE_pmon"), &program).expect("a copy");
+    std::fs::set_permissions(dir.path(""), PermissionsExt::from_mode(0o777)).expect("open to all");
+    let mut command = Command::new(&program);
+    command.args(["record", "-o", "x.pmon", "--", "/bin/sleep", "0.1"]).current_dir(dir.path(""));
+    let output = command.uid(65534).gid(65534).stdin(Stdio::null()).output();
+    let ran = match output {
+        Ok(output) => Ran::new(output),
+        Err(error) => return skip(&format!("cannot become another user: {error}")),
+    };
+    if ran.code == Some(6) {
+        return skip(&ran.err);
+    }
+    ran.expect(0);
+    let lines = json_of(&arg(&dir.path("x.pmon")));
+    let exec = lines.iter().find(|line| line["args"] == json!(["/bin/sleep", "0.1"])).expect("its own exec");
+    assert_eq!(exec["uid"], 65534);
+}
+
+#[test]
+fn where_nothing_is_heard_the_cause_is_named_in_time() {
+    if !can_record() {
+        return;
+    }
+    let causes: [(&[&str], &str); 3] = [
+        (&["--net"], "network namespace"),
+        (&["--pid", "--fork"], "PID namespace"),
+        (&["--user"], "user namespace"),
+    ];
+    for (options, cause) in causes {
+        let works = Command::new("unshare").args(options).arg("true").stderr(Stdio::null()).status();
+        if !works.is_ok_and(|status| status.success()) {
+            skip(&format!("no permission for a new {cause}"));
+            continue;
+        }
+        let began = Instant::now();
+        let output =
+            Command::new("unshare").args(options).args([env!("CARGO_BIN_EXE_pmon"), "watch"]).output();
+        let ran = Ran::new(output.expect("unshare runs")).expect(6);
+        assert!(ran.err.contains(cause) && ran.err.lines().count() == 1, "{}", ran.err);
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+}

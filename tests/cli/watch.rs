@@ -1,0 +1,79 @@
+//! `pmon watch`, against the running kernel.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStdout, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::live::*;
+use crate::support::*;
+
+/// `pmon watch` under way, and its first line, which says that it listens.
+fn watch(args: &[&str]) -> (Child, BufReader<ChildStdout>, String) {
+    let mut command = command(&[&["watch"], args].concat());
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("pmon runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut first = String::new();
+    lines.read_line(&mut first).expect("a line");
+    (child, lines, first)
+}
+
+#[test]
+fn events_are_shown_while_they_happen_with_their_details() {
+    if !can_record() {
+        return;
+    }
+    let (mut child, mut lines, first) = watch(&["--format", "json", "--kind", "ack,exec"]);
+    assert!(first.contains("\"ack\""), "{first}");
+    // One that is there long enough to be read.
+    let mut sleep = std::process::Command::new("/bin/sleep").arg("0.123").spawn().expect("it runs");
+    let exec = loop {
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("a line");
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        if line["pid"] == sleep.id() {
+            break line;
+        }
+    };
+    assert_eq!((&exec["args"], &exec["comm"]), (&json!(["/bin/sleep", "0.123"]), &json!("sleep")));
+    assert_eq!(exec["ppid"], std::process::id());
+    sleep.wait().expect("it ends");
+    // Whoever closes the pipe has seen enough.
+    drop(lines);
+    run_true();
+    assert_eq!(child.wait().expect("pmon ends").code(), Some(0));
+}
+
+#[test]
+fn classic_lines_are_the_same_live_and_from_a_capture() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let (child, mut lines, first) = watch(&["--format", "classic"]);
+    assert_eq!(first, "set mcast listen ok\n");
+    let recorder = Recorder::start(&dir);
+    let file = recorder.file.clone();
+    let pids: Vec<u64> = (0..5).map(|_| run_true()).collect();
+    recorder.end("-INT").expect(0);
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
+    let mut live = String::new();
+    lines.read_to_string(&mut live).expect("text");
+    let printed = pmon(&["print", &file, "--format", "classic"]).expect(0).out;
+    for pid in pids {
+        let of = |text: &str| {
+            let is_of = |line: &&str| line.split(' ').any(|word| word == format!("pid={pid}"));
+            text.lines().filter(is_of).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let task = format!("tid={pid} pid={pid}");
+        let me = std::process::id();
+        let (live, printed) = (of(&live), of(&printed));
+        assert_eq!(live, printed);
+        assert_eq!(live.len(), 3, "{live:?}");
+        assert!(
+            live[0].starts_with("fork: parent ") && live[0].contains(&format!(" pid={me} -> child {task}"))
+        );
+        assert_eq!(live[1..], [format!("exec: {task}"), format!("exit: {task} exit_code=0")]);
+    }
+}

@@ -1,0 +1,104 @@
+//! Recorded live, replayed in process, recorded again: the same events, byte for byte.
+#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+
+use pmon_core::MonoNs;
+use pmon_core::capture::{Details, Header, Item, Loss, Reader, Record};
+use pmon_core::source::{Received, Source as _};
+use pmon_core::wire::ByteOrder;
+use pmon_record::assemble::Assembler;
+use pmon_record::{CaptureFile, Chunk, Options, Recording, SubscribeError, Subscription, Target};
+use pmon_replay::Replay;
+
+/// What must be the same.
+#[derive(Debug, Default, PartialEq)]
+struct Content {
+    datagrams: Vec<Vec<u8>>,
+    losses: Vec<Loss>,
+}
+
+fn content(path: &Path) -> (Header, Content, Vec<Details>) {
+    let mut reader = Reader::open(File::open(path).unwrap()).unwrap();
+    let header = reader.header().cloned().unwrap();
+    let (mut content, mut details) = (Content::default(), Vec::new());
+    while let Some(item) = reader.next_item().unwrap() {
+        let Item::Block(block) = item else { panic!("damage") };
+        for record in block.records() {
+            match record {
+                Record::Event(frame) => {
+                    frame.with_bytes(header.frame_order, |bytes| content.datagrams.push(bytes.to_vec()));
+                }
+                Record::Loss(loss) => content.losses.push(loss),
+                Record::Details(record) => details.push(*record),
+                _ => {}
+            }
+        }
+    }
+    assert!(reader.ended_cleanly());
+    (header, content, details)
+}
+
+/// Records some processes, and so much at once that a small buffer overruns.
+fn record(path: &Path) -> bool {
+    let options = Options { socket_buffer: 64 << 10, ..Options::default() };
+    let subscription = match Subscription::open(&options) {
+        Ok(subscription) => subscription,
+        Err(error @ SubscribeError::Socket { .. }) => panic!("{error}"),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return false;
+        }
+    };
+    let header = subscription.header(&[]);
+    let file = CaptureFile::create(&Target::File(path.into()), &header, false).unwrap();
+    let recording = Recording::start(subscription, file, &options).unwrap();
+    let script = "i=0; while [ $i -lt 100 ]; do /bin/true; (exit 3); i=$((i+1)); done";
+    assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());
+    for _ in 0..20_000 {
+        rustix::thread::set_name(c"storm").unwrap();
+    }
+    recording.stopper().stop();
+    recording.join().unwrap();
+    true
+}
+
+fn replay_into(from: &Path, to: &Path, header: &Header) {
+    let mut replay = Replay::new(Reader::open(File::open(from).unwrap()).unwrap());
+    let file = CaptureFile::create(&Target::File(to.into()), header, false).unwrap();
+    let mut assembler = Assembler::new(file, ByteOrder::NATIVE, false);
+    let mut chunk = Chunk::with_capacity(64);
+    loop {
+        match replay.receive(&mut chunk.batch).unwrap() {
+            Received::Frames(_) => {}
+            Received::Overrun => chunk.overruns += 1,
+            Received::Empty => panic!("a replay is never idle"),
+            Received::Closed => break,
+        }
+        assembler.chunk(&chunk).unwrap();
+        chunk.clear();
+    }
+    assembler.finish(MonoNs(0)).unwrap();
+}
+
+#[test]
+fn recorded_replayed_and_recorded_again_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first.pmon"), folder.path().join("second.pmon"));
+    if !record(&first) {
+        return;
+    }
+    let (header, recorded, details) = content(&first);
+    replay_into(&first, &second, &header);
+    let (_, again, _) = content(&second);
+    assert!(recorded.datagrams.len() > 600, "{} datagrams", recorded.datagrams.len());
+    assert!(details.len() > 100);
+    assert_eq!(recorded.datagrams, again.datagrams);
+    let numbers = |content: &Content| -> Vec<_> {
+        content.losses.iter().map(|loss| (loss.cpu, loss.first, loss.last, loss.after, loss.before)).collect()
+    };
+    assert_eq!(numbers(&recorded), numbers(&again));
+    eprintln!("{} datagrams, {} losses", recorded.datagrams.len(), recorded.losses.len());
+}
