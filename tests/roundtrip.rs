@@ -1,7 +1,7 @@
 //! Recorded live, replayed in process, recorded again: the same events, byte for byte.
-#![allow(clippy::print_stderr, reason = "a skipped test says why")]
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -48,7 +48,8 @@ fn record(path: &Path) -> bool {
         Ok(subscription) => subscription,
         Err(error @ SubscribeError::Socket { .. }) => panic!("{error}"),
         Err(error) => {
-            eprintln!("skipped: {error}");
+            // Not by a macro, whose output the harness keeps to itself.
+            let _ = writeln!(std::io::stderr(), "skipped the round trip: {error}");
             return false;
         }
     };
@@ -100,5 +101,4 @@ fn recorded_replayed_and_recorded_again_is_the_same() {
         content.losses.iter().map(|loss| (loss.cpu, loss.first, loss.last, loss.after, loss.before)).collect()
     };
     assert_eq!(numbers(&recorded), numbers(&again));
-    eprintln!("{} datagrams, {} losses", recorded.datagrams.len(), recorded.losses.len());
 }

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::*;
@@ -54,11 +55,15 @@ impl Recorder {
     }
 
     /// Sends it a signal, and waits for its end.
-    pub(crate) fn end(self, signal: &str) -> Ran {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
+    pub(crate) fn end(self, signal: Signal) -> Ran {
+        send(&self.child, signal);
         Ran::new(self.child.wait_with_output().expect("pmon ends"))
     }
+}
+
+/// Sends a signal.
+pub(crate) fn send(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("it has not been waited for");
 }
 
 /// Runs `/bin/true` and gives its process id.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::live::*;
@@ -101,7 +102,7 @@ fn a_signal_ends_a_recording_cleanly() {
     if !can_record() {
         return;
     }
-    for signal in ["-INT", "-TERM", "-HUP"] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let dir = Dir::new();
         let recorder = Recorder::start(&dir);
         let file = recorder.file.clone();
@@ -126,7 +127,7 @@ fn a_killed_recorder_leaves_all_but_the_last_tenth_of_a_second() {
     let pids: Vec<u64> = (0..20).map(|_| run_true()).collect();
     // More than the 100 ms that are promised: the machine may be busy.
     thread::sleep(Duration::from_millis(300));
-    assert_eq!(recorder.end("-KILL").code, None);
+    assert_eq!(recorder.end(Signal::KILL).code, None);
     let ran = pmon(&["print", &partial, "--format", "json"]).expect(0);
     assert!(ran.err.contains("not ended cleanly; complete up to"), "{}", ran.err);
     let lines = ran.json_lines();

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Stdio};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::live::*;
@@ -50,16 +51,16 @@ fn classic_lines_are_the_same_live_and_from_a_capture() {
         return;
     }
     let dir = Dir::new();
-    let (child, mut lines, first) = watch(&["--format", "classic"]);
+    let (mut child, mut lines, first) = watch(&["--format", "classic"]);
     assert_eq!(first, "set mcast listen ok\n");
     let recorder = Recorder::start(&dir);
     let file = recorder.file.clone();
     let pids: Vec<u64> = (0..5).map(|_| run_true()).collect();
-    recorder.end("-INT").expect(0);
-    let pid = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
+    recorder.end(Signal::INT).expect(0);
+    send(&child, Signal::INT);
     let mut live = String::new();
     lines.read_to_string(&mut live).expect("text");
+    assert_eq!(child.wait().expect("pmon ends").code(), Some(0));
     let printed = pmon(&["print", &file, "--format", "classic"]).expect(0).out;
     for pid in pids {
         let of = |text: &str| {

@@ -1,10 +1,11 @@
 //! Against the running kernel. Each test says so and passes where the kernel does not allow process events here.
-#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+#![allow(clippy::print_stderr, reason = "some tests say what they saw")]
 
 mod memory;
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -17,6 +18,12 @@ use pmon_core::wire::Body;
 use pmon_core::{Task, Tgid};
 use pmon_record::{CaptureFile, Options, Recording, SubscribeError, Subscription, Target};
 
+/// Says that a test was skipped. Not by a macro, whose output the harness keeps to itself.
+fn skip(why: &str) {
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped {name}: {why}");
+}
+
 /// A subscription, or the reason why this environment has none.
 fn subscribe(options: &Options) -> Option<Subscription> {
     match Subscription::open(options) {
@@ -28,7 +35,7 @@ fn subscribe(options: &Options) -> Option<Subscription> {
             | SubscribeError::Namespace { .. }
             | SubscribeError::NoAck { .. }),
         ) => {
-            eprintln!("skipped: {error}");
+            skip(&error.to_string());
             None
         }
         Err(error) => panic!("{error}"),
@@ -242,7 +249,7 @@ fn nobody_may_record_where_the_kernel_lets_them() {
     // Runs one of the tests above as another user. It passes there too if the kernel refuses, and says so.
     let options = Options::default();
     if !rustix::process::geteuid().is_root() || subscribe(&options).is_none() {
-        eprintln!("skipped: not root, so every test is already one of an ordinary user");
+        skip("not root, so every test is already one of an ordinary user");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
