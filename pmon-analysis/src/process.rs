@@ -14,8 +14,8 @@ use crate::status::Status;
 pub const MAX_PROCESSES: usize = 1 << 18;
 /// Ended processes that are remembered.
 pub const MAX_DEAD: usize = 1 << 14;
-/// Bytes kept of a path or of an argument list.
-pub const MAX_TEXT: usize = 1 << 10;
+/// Bytes kept of a name; a kernel has 64 at the most, for its own threads.
+pub const MAX_NAME: usize = 64;
 
 /// One process. What is not known is `None`.
 #[derive(Clone, Debug, Default)]
@@ -33,10 +33,6 @@ pub struct Process {
     pub uid: Option<u32>,
     /// Name of its first thread.
     pub name: Option<Arc<[u8]>>,
-    /// Path of the executable, the first 1,024 bytes.
-    pub exe: Option<Arc<[u8]>>,
-    /// The arguments, each with a zero byte behind it, the first 1,024 bytes.
-    pub args: Option<Arc<[u8]>>,
     /// When and how it ended.
     pub end: Option<(MonoNs, Status)>,
     /// Whether anything before the first scan told of it.
@@ -44,19 +40,11 @@ pub struct Process {
     birth: u64,
 }
 
-impl Process {
-    /// The arguments one by one; none if they are not known.
-    pub fn argv(&self) -> impl Iterator<Item = &[u8]> {
-        let args = self.args.as_deref().filter(|args| !args.is_empty());
-        args.into_iter().flat_map(|args| args.strip_suffix(b"\0").unwrap_or(args).split(|&byte| byte == 0))
-    }
-}
-
 /// The table of processes.
 ///
 /// Feed it every [`Entry`] in order; it then says what each id stood for at that moment. An ended process stays
 /// known until its id is taken anew or 16,384 others have ended since. It keeps at most 262,144 processes, about
-/// 2 KiB each at the worst.
+/// 256 bytes each.
 #[derive(Clone, Debug, Default)]
 pub struct Processes {
     table: HashMap<Tgid, Process>,
@@ -160,7 +148,7 @@ impl Processes {
     fn exec(&mut self, pid: Tgid, details: Option<&Details>) {
         let Some(process) = self.entry(pid) else { return };
         // Another thread than the first may exec: the first then ends, and its id lives on.
-        (process.end, process.name, process.exe, process.args) = (None, None, None, None);
+        (process.end, process.name) = (None, None);
         if let Some(details) = details {
             fill(process, details);
         }
@@ -213,15 +201,11 @@ impl Processes {
 
 /// Takes what `details` know and `process` does not.
 fn fill(process: &mut Process, details: &Details) {
-    let text = |bytes: &Option<Vec<u8>>| {
-        bytes.as_deref().map(|bytes| Arc::from(&bytes[..bytes.len().min(MAX_TEXT)]))
-    };
     process.start_ticks = process.start_ticks.or(details.start_ticks);
     process.parent = process.parent.or(details.ppid.filter(|&ppid| ppid != 0).map(Tgid));
     process.uid = details.ids.map(|ids| ids.uid).or(process.uid);
-    process.name = process.name.take().or_else(|| text(&details.comm));
-    process.exe = process.exe.take().or_else(|| text(&details.exe));
-    process.args = process.args.take().or_else(|| text(&details.args));
+    let name = details.comm.as_deref().map(|name| Arc::from(&name[..name.len().min(MAX_NAME)]));
+    process.name = process.name.take().or(name);
 }
 
 #[cfg(test)]
@@ -283,8 +267,6 @@ mod tests {
         assert_eq!(known.process(Tgid(20)).and_then(|p| p.start), Some(MonoNs(5)));
         known.apply(&exec(6, 20, Some("git")));
         assert_eq!(known.name(Tgid(20)), Some(&b"git"[..]));
-        let argv: Vec<_> = known.process(Tgid(20)).into_iter().flat_map(Process::argv).collect();
-        assert_eq!(argv, [&b"git"[..], b"-x"]);
         assert_eq!(known.name(Tgid(10)), Some(&b"sh"[..]));
     }
 

@@ -1,6 +1,6 @@
 //! `pmon print`: the events of a capture.
 
-use std::io::stdout;
+use std::io::{IsTerminal as _, stdout};
 use std::path::Path;
 
 use indicatif::ProgressBar;
@@ -24,7 +24,11 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let range = range(args, &input)?;
     let mut view = View::new(&args.view, range, input.header(), order, stdout().lock());
     let mut last = None;
-    let outcome = input.read(&ProgressBar::hidden(), |found| match found {
+    let bar = match input.file_bytes() {
+        Some(bytes) if !stdout().is_terminal() => term::reading_bar(bytes),
+        _ => ProgressBar::hidden(),
+    };
+    let outcome = input.read(&bar, |found| match found {
         Found::Record(record) => {
             last = time_of(&record, order).or(last);
             view.record(record).map_err(Failure::output)
@@ -33,7 +37,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
         Found::Damage(damage) => {
             // What was read before it is shown before it.
             view.flush().map_err(Failure::output)?;
-            say_damage(&name, &damage);
+            bar.suspend(|| say_damage(&name, &damage));
             Ok(())
         }
     })?;
