@@ -47,13 +47,15 @@ Examples:
   pmon record -- make -j8              while `make` runs; ends with its exit status
   pmon record --for 10s -o - | pmon print -    through a pipe
 
-While it is written, the file is called FILE.partial; it can be read at any time, even after a crash.
-The whole host is recorded, not only CMD: see one tree of processes with `pmon print FILE --tree PID`.
+While it is written, the file is called FILE.partial; it can be read at any time, even after a
+crash. The whole host is recorded, not only CMD: see one tree of processes with
+`pmon print FILE --tree PID`.
 
-Ctrl-C reaches CMD as well as pmon, which goes on until CMD has ended; a second Ctrl-C ends the recording at once.
-SIGTERM is passed on to CMD, and the recording ends when CMD does. When --for runs out before CMD has ended, the
-recording ends then; CMD is left to run, and pmon waits for it, to end with its status.
-The live status line is shown if standard error is a terminal and no CMD writes there too.";
+Ctrl-C reaches CMD as well as pmon, which goes on until CMD has ended; a second Ctrl-C ends the
+recording, a third leaves CMD to itself. SIGTERM is passed on to CMD, and the recording ends when
+CMD does. When --for runs out before CMD has ended, the recording ends then; pmon waits for CMD, to
+end with its status. The live status line is shown if standard error is a terminal and no CMD
+writes there too.";
 
 /// See [`Command::Record`].
 #[derive(Debug, Args)]
@@ -104,10 +106,11 @@ Examples:
   pmon print night.pmon --format json | jq -r 'select(.kind==\"exec\").exe'
   ssh host pmon record --for 10s -o - | pmon print -
 
-Losses are shown where they happened, whatever the filters: nobody knows what was lost. A capture that is still
-being written, or whose recorder was killed, is shown as far as it goes, with a note at the end; that is no damage.
-Damage is reported on standard error, and ends in exit code 4. --comm matches the name after the event.
---since and --until take +DURATION from the start, -DURATION before the end, or a time, local unless it has a zone.";
+Losses are shown where they happened, whatever the filters: nobody knows what was lost. A capture
+that is still being written, or whose recorder was killed, is shown as far as it goes, with a note
+at the end; that is no damage. Damage is reported on standard error, and ends in exit code 4.
+--comm matches the name after the event. --since and --until take +DURATION from the start,
+-DURATION before the end, or a time, local unless it has a zone.";
 
 /// See [`Command::Print`].
 #[derive(Debug, Args)]

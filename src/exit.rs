@@ -28,7 +28,8 @@ Exit codes:
   1  internal error                     6  no permission, no kernel support, or unreadable input
   2  usage                              7  output cannot be written, or exists already
   4  input damaged; intact part used
-  `record -- CMD` ends with CMD's own: 128+N if signal N killed it, 126 or 127 if it could not be started";
+  `record -- CMD` ends with CMD's own: 128+N if signal N killed it, 126 or 127 if it could not
+  be started";
 
 /// An error, and the exit code that goes with it.
 #[derive(Debug)]

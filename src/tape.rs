@@ -72,7 +72,10 @@ impl Handle {
 pub(crate) fn status(elapsed: Duration, counters: Counters, bytes: u64) -> String {
     let Counters { events, lost, queue_fill, .. } = counters;
     let rate = (events as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
-    let elapsed = brief(elapsed.as_nanos() as u64 / 1_000_000_000 * 1_000_000_000);
+    let elapsed = match elapsed.as_secs() {
+        s @ 0..60 => format!("{s}s"),
+        s => brief(s * 1_000_000_000),
+    };
     let (events, rate, lost, bytes) = (grouped(events), grouped(rate), grouped(lost), size(bytes));
     let queue =
         if queue_fill >= 0.1 { format!(", queue {:.0} %", queue_fill * 100.0) } else { String::new() };

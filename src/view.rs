@@ -11,7 +11,6 @@ use pmon_core::{MonoNs, Tgid};
 
 use crate::args::{Format, ViewArgs};
 use crate::render::{Classic, Csv, Json, Render, Scene, Text};
-use crate::term;
 use crate::when::local_time;
 
 /// Bytes that are rendered before they are written.
@@ -38,11 +37,12 @@ impl<W: Write> View<W> {
         range: Range,
         header: Option<&Header>,
         order: ByteOrder,
+        colours: bool,
         sink: W,
     ) -> Self {
         let filter = filter(args, range);
         let mut render: Box<dyn Render> = match args.format {
-            Format::Text => Box::new(Text::new(args.clock, TimeZone::system(), term::colours())),
+            Format::Text => Box::new(Text::new(args.clock, TimeZone::system(), colours)),
             Format::Classic => Box::new(Classic),
             Format::Json => Box::new(Json::new()),
             Format::Csv => Box::new(Csv::new()),

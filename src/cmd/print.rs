@@ -22,7 +22,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let name = input.name().to_owned();
     let order = input.order();
     let range = range(args, &input)?;
-    let mut view = View::new(&args.view, range, input.header(), order, stdout().lock());
+    let mut view = View::new(&args.view, range, input.header(), order, term::colours(), stdout().lock());
     let mut last = None;
     let bar = match input.file_bytes() {
         Some(bytes) if !stdout().is_terminal() => term::reading_bar(bytes),

@@ -4,11 +4,13 @@ use std::io::{self, Stdout, stdout};
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::Record;
+use pmon_core::wire::ByteOrder;
 use pmon_record::{Options, Recording, Sink, SinkError, Subscription};
 
 use crate::args::WatchArgs;
 use crate::control::{self, Control};
 use crate::exit::{self, Failure};
+use crate::term;
 use crate::view::{Range, View};
 
 /// What waits for details that do not come is shown after this time.
@@ -17,13 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Runs the verb.
 pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let mut signals = control::signals()?;
-    let defaults = Options::default();
-    let probe = View::new(&args.view, Range::default(), None, pmon_core::wire::ByteOrder::NATIVE, io::sink());
+    // The classic format, unfiltered, shows nothing but events.
+    let probe = View::new(&args.view, Range::default(), None, ByteOrder::NATIVE, false, io::sink());
     let needs_details = probe.needs_details();
-    let options = Options { details: needs_details, snapshot: needs_details, ..defaults };
+    let options = Options { details: needs_details, snapshot: needs_details, ..Options::default() };
     let subscription = Subscription::open(&options)?;
     let header = subscription.header(&[]);
-    let view = View::new(&args.view, Range::default(), Some(&header), header.frame_order, stdout());
+    let view =
+        View::new(&args.view, Range::default(), Some(&header), header.frame_order, term::colours(), stdout());
     let began = Instant::now();
     let recording =
         Recording::start(subscription, Screen { view, last: began }, &options).map_err(control::failure)?;

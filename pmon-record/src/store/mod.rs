@@ -122,7 +122,7 @@ impl CaptureFile {
         self.current_path().map_or(Ok(()), fs::remove_file)
     }
 
-    /// Bytes of the capture until now, without what is still to be sealed.
+    /// Bytes of the capture until now, without holes; at its end, its size.
     pub fn bytes(&self) -> u64 {
         match &self.output {
             Output::Regular(regular) => regular.bytes(),

@@ -100,7 +100,11 @@ impl Regular {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.sealed_end
+        self.sealed_end + self.journal_end.map_or(0, |end| end - self.journal_start())
+    }
+
+    fn journal_start(&self) -> u64 {
+        (self.sealed_end + JOURNAL_GAP).next_multiple_of(PAGE)
     }
 
     pub(super) fn tick(&mut self, encoder: &mut Encoder, now: Instant) -> Result<(), SinkError> {
@@ -147,8 +151,7 @@ impl Regular {
     /// Writes the records that are in no block yet behind the journal's last.
     fn journal(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
         self.fresh_since = None;
-        let start = (self.sealed_end + JOURNAL_GAP).next_multiple_of(PAGE);
-        let at = self.journal_end.unwrap_or(start);
+        let at = self.journal_end.unwrap_or_else(|| self.journal_start());
         let block = encoder.provisional();
         self.file.write_all_at(block, at).map_err(|error| self.failed("write to", error))?;
         self.journal_end = Some(at + block.len() as u64);
