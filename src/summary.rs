@@ -81,8 +81,8 @@ impl Summary<'_> {
             clock: Clock::Relative,
         };
         let mut lines = Vec::new();
-        let mut view =
-            View::new(&args, Range::default(), Some(self.header), reader.frame_order(), &mut lines);
+        let order = reader.frame_order();
+        let mut view = View::new(&args, Range::default(), Some(self.header), order, false, &mut lines);
         for _ in 0..BLOCKS {
             let Some(Item::Block(block)) = reader.next_item().ok()? else { break };
             block.records().try_for_each(|record| view.record(record)).ok()?;
