@@ -57,10 +57,12 @@ pub(super) enum Column {
     IndexEvents = 36,
     IndexFirstTime = 37,
     IndexLastTime = 38,
+    Forker = 39,
+    Exiter = 40,
 }
 
 /// How many columns there are.
-const COLUMNS: usize = 39;
+const COLUMNS: usize = 41;
 /// Bytes before a section's data: column, plane, codec, zero, raw length, stored length.
 const SECTION_HEADER: usize = 12;
 

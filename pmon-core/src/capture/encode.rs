@@ -321,12 +321,12 @@ impl BlockEncoder {
         let mut times: Option<(u64, u64)> = None;
         for (at, row) in rows.events.iter().enumerate().skip(from.events) {
             while let Some((_, details)) = pending.next_if(|(events, _)| *events as usize <= at) {
-                self.context.encode(details, &mut self.columns, &mut self.strings);
+                self.context.encode(details, &self.predictor, &mut self.columns, &mut self.strings);
             }
             match row {
                 Row::Event(event) => {
                     let strings = &mut self.strings;
-                    let comm = |comm: &Comm| u64::from(strings.intern(trimmed(comm)));
+                    let comm = |comm: &Comm| strings.code(Some(trimmed(comm)));
                     self.predictor.encode(event, &mut self.columns, comm);
                     if let Body::Exec { task } = event.body {
                         self.context.saw_exec(task.tgid, event.time);
@@ -343,7 +343,7 @@ impl BlockEncoder {
             }
         }
         for (_, details) in pending {
-            self.context.encode(details, &mut self.columns, &mut self.strings);
+            self.context.encode(details, &self.predictor, &mut self.columns, &mut self.strings);
         }
         let mut before = from.events as u32;
         for (events, _) in details {

@@ -12,6 +12,7 @@ mod meta;
 mod notes;
 mod predict;
 mod read;
+mod recent;
 mod record;
 mod strings;
 

@@ -6,6 +6,10 @@ use super::block::Malformed;
 use super::column::{Column, ColumnReader, ColumnWriter};
 use super::limit;
 
+const NONE: u64 = 0;
+const NEW: u64 = 1;
+const OLD: u64 = 2;
+
 /// Gives each distinct string a number, in the order of first use.
 #[derive(Default)]
 pub(super) struct Interner {
@@ -15,15 +19,17 @@ pub(super) struct Interner {
 }
 
 impl Interner {
-    pub(super) fn intern(&mut self, string: &[u8]) -> u32 {
+    /// The code by which a column names a string: 0 for none, 1 for the next that was not named before, else its
+    /// number plus 2. Strings that come once then make a run of ones, which costs nothing.
+    pub(super) fn code(&mut self, string: Option<&[u8]>) -> u64 {
+        let Some(string) = string else { return NONE };
         if let Some(&number) = self.numbers.get(string) {
-            return number;
+            return OLD + u64::from(number);
         }
-        let number = self.lens.len() as u32;
-        self.numbers.insert(string.into(), number);
+        self.numbers.insert(string.into(), self.lens.len() as u32);
         self.lens.push(string.len() as u32);
         self.bytes.extend_from_slice(string);
-        number
+        NEW
     }
 
     /// Writes the strings as columns, and forgets them.
@@ -65,19 +71,35 @@ impl Ends {
 }
 
 /// The strings of a block that is being read.
-#[derive(Clone, Copy)]
 pub(super) struct Strings<'a> {
     bytes: &'a [u8],
     ends: &'a [u32],
+    /// The number of the next that was not named before.
+    next: u64,
 }
 
 impl<'a> Strings<'a> {
     pub(super) fn new(bytes: &'a [u8], ends: &'a Ends) -> Self {
-        Self { bytes, ends: &ends.0 }
+        Self { bytes, ends: &ends.0, next: 0 }
+    }
+
+    /// The string of a code: see [`Interner::code`].
+    pub(super) fn take(&mut self, code: u64) -> Option<&'a [u8]> {
+        match code {
+            NONE => None,
+            NEW => Some(self.take_next()),
+            code => Some(self.at(code - OLD)),
+        }
+    }
+
+    /// The next string; empty if there is none.
+    pub(super) fn take_next(&mut self) -> &'a [u8] {
+        self.next += 1;
+        self.at(self.next - 1)
     }
 
     /// String `number`; empty if there is none.
-    pub(super) fn at(&self, number: u64) -> &'a [u8] {
+    fn at(&self, number: u64) -> &'a [u8] {
         let number = number as usize;
         let Some(&end) = self.ends.get(number) else { return &[] };
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
