@@ -34,7 +34,10 @@ pub struct FakeSource {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// The next so many bytes are a datagram from this port.
-    Datagram { len: usize, sender: u32 },
+    Datagram {
+        len: usize,
+        sender: u32,
+    },
     Overrun,
 }
 

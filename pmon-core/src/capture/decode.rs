@@ -165,7 +165,8 @@ impl<'a> Records<'a> {
         self.given.events += 1;
         let strings = &mut self.strings;
         let comm = |code| {
-            let (name, mut comm) = (strings.take(code).unwrap_or_default(), Comm::default());
+            let (name, mut comm) = (strings.number(code).map(|number| strings.at(number)), Comm::default());
+            let name = name.unwrap_or_default();
             let len = name.len().min(comm.0.len());
             comm.0[..len].copy_from_slice(&name[..len]);
             comm

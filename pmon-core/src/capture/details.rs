@@ -1,7 +1,9 @@
 //! Details to columns and back. Their strings are interned: a block holds each once.
 
+use super::args::Words;
 use super::column::{Column, ColumnReader, ColumnWriter, Values, delta32, delta64, undelta32, undelta64};
 use super::predict::Predictor;
+use super::profile::{EXE, ProfileColumns, Profiles};
 use super::record::{Credentials, Details, Miss, Subject};
 use super::strings::{Interner, Strings};
 use crate::ids::{MonoNs, Tgid};
@@ -31,6 +33,8 @@ pub(super) struct Context {
     start: u64,
     /// What added to the time of a fork gives the start time in ns.
     shift: u64,
+    profiles: Profiles,
+    words: Words,
 }
 
 struct Expected {
@@ -42,9 +46,11 @@ struct Expected {
 
 impl Context {
     pub(super) fn reset(&mut self) {
-        let mut execs = std::mem::take(&mut self.execs);
-        execs.clear();
-        *self = Self { execs, ..Self::default() };
+        let mut kept = std::mem::take(self);
+        kept.execs.clear();
+        kept.profiles.reset();
+        kept.words.reset();
+        *self = Self { execs: kept.execs, profiles: kept.profiles, words: kept.words, ..Self::default() };
     }
 
     #[inline]
@@ -79,15 +85,17 @@ impl Context {
                 }
             }
         }
-        let miss = details.miss.and_then(|miss| MISSES.iter().position(|&m| m == miss));
-        out.put(Column::DetailsMiss, miss.map_or(0, |code| code as u64 + 1));
-        let expected = self.expect(events.origin(details.subject.tgid()));
+        let tgid = details.subject.tgid();
+        let expected = self.expect(events.origin(tgid));
         out.put(Column::DetailsPpid, details.ppid.map_or(0, |ppid| 1 + delta32(ppid, expected.ppid)));
         let start = details.start_ticks.map(|start| (start, delta64(start, expected.start)));
         // A start time whose code would not fit is not one that a kernel can have.
         let start = start.filter(|&(_, code)| code < u64::MAX);
         out.put(Column::DetailsStart, start.map_or(0, |(_, code)| 1 + code));
         self.learn(&expected, details.ppid, start.map(|(start, _)| start));
+
+        let miss = details.miss.and_then(|miss| MISSES.iter().position(|&m| m == miss));
+        let miss = miss.map_or(0, |code| code as u64 + 1);
         let ids = details.ids.map(|ids| {
             let mut bytes = [0; 16];
             for (to, id) in bytes.chunks_exact_mut(4).zip([ids.uid, ids.euid, ids.gid, ids.egid]) {
@@ -95,15 +103,19 @@ impl Context {
             }
             bytes
         });
-        let mut put = |column, string: Option<&[u8]>| {
-            out.put(column, strings.code(string));
-        };
-        put(Column::DetailsIds, ids.as_ref().map(<[u8; 16]>::as_slice));
-        put(Column::DetailsComm, details.comm.as_deref());
-        put(Column::DetailsExe, details.exe.as_deref());
-        put(Column::DetailsCwd, details.cwd.as_deref());
-        put(Column::DetailsCgroup, details.cgroup.as_deref());
-        put(Column::DetailsArgs, details.args.as_deref());
+        let ids = ids.as_ref().map(<[u8; 16]>::as_slice);
+        let parts = [
+            ids,
+            details.comm.as_deref(),
+            details.exe.as_deref(),
+            details.cwd.as_deref(),
+            details.cgroup.as_deref(),
+        ];
+        let family = (tgid.0, self.ppid);
+        let profile = self.profiles.encode(family, (miss, details.args.is_some()), parts, out, strings);
+        if let Some(args) = &details.args {
+            self.words.encode(args, profile.strings[EXE], out, strings);
+        }
     }
 
     fn encode_tgid(&mut self, tgid: Tgid, out: &mut ColumnWriter) {
@@ -155,17 +167,22 @@ impl Context {
                 Subject::Exec { tgid, time }
             }
         };
-        let miss = from.miss.take().checked_sub(1).map(|code| MISSES.get(code as usize).copied());
         let expected = self.expect(events.origin(subject.tgid()));
         let ppid = from.ppid.take().checked_sub(1).map(|code| undelta32(code, expected.ppid));
         let start_ticks = from.start.take().checked_sub(1).map(|code| undelta64(code, expected.start));
         self.learn(&expected, ppid, start_ticks);
-        let mut string = |values: &mut Values<'_>| strings.take(values.take());
-        let ids = string(&mut from.ids).and_then(|bytes| {
+
+        let family = (subject.tgid().0, self.ppid);
+        let profile = self.profiles.decode(family, &mut from.profiles, strings);
+        let exe = profile.strings[EXE];
+        let args = profile.has_args.then(|| self.words.decode(exe, &mut from.words, strings));
+        let miss = profile.miss.checked_sub(1).map(|code| MISSES.get(code as usize).copied());
+        let [ids, comm, exe, cwd, cgroup] = profile.strings.map(|number| number.map(|n| strings.at(n)));
+        let ids = ids.and_then(|bytes| {
             let mut ids = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             Some(Credentials { uid: ids.next()?, euid: ids.next()?, gid: ids.next()?, egid: ids.next()? })
         });
-        let mut owned = |values: &mut Values<'_>| string(values).map(<[u8]>::to_vec);
+        let owned = |string: Option<&[u8]>| string.map(<[u8]>::to_vec);
         Details {
             subject,
             // A cause of a later version is still a miss.
@@ -173,11 +190,11 @@ impl Context {
             ppid,
             start_ticks,
             ids,
-            comm: owned(&mut from.comm),
-            exe: owned(&mut from.exe),
-            cwd: owned(&mut from.cwd),
-            cgroup: owned(&mut from.cgroup),
-            args: owned(&mut from.args),
+            comm: owned(comm),
+            exe: owned(exe),
+            cwd: owned(cwd),
+            cgroup: owned(cgroup),
+            args,
         }
     }
 
@@ -192,15 +209,10 @@ pub(super) struct DetailsColumns<'a> {
     subject: Values<'a>,
     tgid: Values<'a>,
     time: Values<'a>,
-    miss: Values<'a>,
     ppid: Values<'a>,
     start: Values<'a>,
-    ids: Values<'a>,
-    comm: Values<'a>,
-    exe: Values<'a>,
-    cwd: Values<'a>,
-    cgroup: Values<'a>,
-    args: Values<'a>,
+    profiles: ProfileColumns<'a>,
+    words: Values<'a>,
 }
 
 impl<'a> DetailsColumns<'a> {
@@ -210,15 +222,10 @@ impl<'a> DetailsColumns<'a> {
             subject: numbers(Column::DetailsSubject),
             tgid: numbers(Column::DetailsTgid),
             time: numbers(Column::DetailsTime),
-            miss: numbers(Column::DetailsMiss),
             ppid: numbers(Column::DetailsPpid),
             start: numbers(Column::DetailsStart),
-            ids: numbers(Column::DetailsIds),
-            comm: numbers(Column::DetailsComm),
-            exe: numbers(Column::DetailsExe),
-            cwd: numbers(Column::DetailsCwd),
-            cgroup: numbers(Column::DetailsCgroup),
-            args: numbers(Column::DetailsArgs),
+            profiles: ProfileColumns::new(columns),
+            words: numbers(Column::Word),
         }
     }
 }

@@ -71,6 +71,8 @@ struct Rows {
     details: Vec<(u32, Box<Details>)>,
     notes: Vec<Note>,
     string_bytes: usize,
+    /// At least as many as the arguments' words.
+    words: usize,
 }
 
 impl Rows {
@@ -84,6 +86,7 @@ impl Rows {
             || self.notes.len() >= limit::FULL_DETAILS
             || self.raw.len() >= limit::FULL_BYTES
             || self.string_bytes >= limit::FULL_BYTES
+            || self.words >= limit::FULL_WORDS
     }
 
     fn clear(&mut self) {
@@ -92,6 +95,7 @@ impl Rows {
         self.details.clear();
         self.notes.clear();
         self.string_bytes = 0;
+        self.words = 0;
     }
 }
 
@@ -180,6 +184,8 @@ impl Encoder {
                     fits("a string", string)?;
                 }
                 self.rows.string_bytes += strings.into_iter().flatten().map(Vec::len).sum::<usize>();
+                let args = details.args.as_deref().unwrap_or_default();
+                self.rows.words += 2 + args.iter().filter(|&&byte| byte == 0).count();
                 self.rows.details.push((self.rows.events.len() as u32, details.clone()));
             }
             record => {
@@ -326,7 +332,7 @@ impl BlockEncoder {
             match row {
                 Row::Event(event) => {
                     let strings = &mut self.strings;
-                    let comm = |comm: &Comm| strings.code(Some(trimmed(comm)));
+                    let comm = |comm: &Comm| strings.code(Some(trimmed(comm))).0;
                     self.predictor.encode(event, &mut self.columns, comm);
                     if let Body::Exec { task } = event.body {
                         self.context.saw_exec(task.tgid, event.time);

@@ -4,6 +4,8 @@
 pub(super) const EVENTS: usize = 1 << 16;
 /// Most values of a column, and so most bytes of a plane: there can be more strings than events.
 pub(super) const VALUES: usize = 1 << 17;
+/// Most values of the column of words.
+pub(super) const WORDS: usize = 1 << 20;
 /// Most bytes of a section of bytes, decompressed.
 pub(super) const BYTES: usize = 8 << 20;
 /// Most bytes of a block, its header included.
@@ -11,8 +13,10 @@ pub const BLOCK: usize = 16 << 20;
 
 /// A writer begins a new block at so many details,
 pub(super) const FULL_DETAILS: usize = 1 << 13;
-/// or at so many bytes of raw datagrams, strings or notes.
+/// or at so many bytes of raw datagrams, strings or notes,
 pub(super) const FULL_BYTES: usize = 4 << 20;
+/// or at so many words of arguments.
+pub(super) const FULL_WORDS: usize = 1 << 19;
 /// The longest datagram or string that a writer takes.
 pub(super) const STRING: usize = 256 << 10;
 /// Blocks of one index.

@@ -32,6 +32,8 @@ pub(super) struct Predictor {
     time: u64,
     last_child: u32,
     last_parent: Task,
+    /// Whether the last thread that ended had a parent.
+    threads_have_parents: bool,
     recent: Recent,
     cpus: Box<[OnCpu; CPUS]>,
     tasks: Box<[Known; TASKS]>,
@@ -44,6 +46,7 @@ impl Predictor {
             time: 0,
             last_child: 0,
             last_parent: Task::default(),
+            threads_have_parents: false,
             recent: Recent::default(),
             cpus: Box::new([OnCpu::default(); CPUS]),
             tasks: Box::new([Known::default(); TASKS]),
@@ -56,6 +59,7 @@ impl Predictor {
         self.time = 0;
         self.last_child = 0;
         self.last_parent = Task::default();
+        self.threads_have_parents = false;
         self.recent = Recent::default();
         self.cpus.fill(OnCpu::default());
         self.tasks.fill(Known::default());
@@ -130,8 +134,12 @@ impl Predictor {
                         0
                     } else if child.tgid == self.known(actor).task.tgid {
                         1
+                    } else if let Some(place) =
+                        self.recent.place(|tid| self.known(tid).task.tgid == child.tgid)
+                    {
+                        2 + place as u64
                     } else {
-                        2 + delta32(child.tgid.0, child.tid.0)
+                        2 + PLACES as u64 + delta32(child.tgid.0, child.tid.0)
                     },
                 );
                 self.encode_task(parent, self.fork_parent(child, actor), Column::Forker, out);
@@ -161,7 +169,9 @@ impl Predictor {
             }
             Body::Coredump { task, parent } => {
                 let known = self.encode_actor(cpu, actor, task, out);
-                self.encode_parent(parent.unwrap_or_default(), known, out);
+                let parent = parent.unwrap_or_default();
+                self.encode_parent(parent, known.parent, out);
+                self.has_parent(task, parent);
             }
             Body::Exit { task, code, signal, parent } => {
                 let expected = self.known(actor).task;
@@ -170,7 +180,7 @@ impl Predictor {
                 out.put(Column::First, code.into());
                 out.put(Column::Second, delta32(signal, exit_signal(task)));
                 let parent = parent.unwrap_or_default();
-                self.encode_parent(parent, known, out);
+                self.encode_parent(parent, self.exit_parent(known), out);
                 self.exited(cpu, task, parent);
             }
             // Such an event does not encode to its datagram, so that its datagram is raw.
@@ -185,16 +195,13 @@ impl Predictor {
             out.put(column, 0);
             expected.tgid
         } else {
-            if let Some(place) = self.recent.find(tid) {
-                out.put(column, 1 + place as u64);
-                self.recent.bring_forward(place);
-            } else {
-                out.put(column, 1 + PLACES as u64 + delta32(tid, expected.tid.0));
-                self.recent.insert(tid);
-            }
+            let place = self.recent.place(|other| other == tid).map(|place| place as u64);
+            let place = place.unwrap_or_else(|| PLACES as u64 + delta32(tid, expected.tid.0));
+            out.put(column, 1 + place);
+            self.recent.bring_forward(tid, place);
             self.known(tid).task.tgid
         };
-        out.put(Column::ActorTgid, delta32(task.tgid.0, expected_tgid.0));
+        out.put(Column::Tgid, delta32(task.tgid.0, expected_tgid.0));
     }
 
     fn encode_actor(&mut self, cpu: Cpu, actor: u32, task: Task, out: &mut ColumnWriter) -> Known {
@@ -203,11 +210,10 @@ impl Predictor {
         self.acted(cpu, task)
     }
 
-    fn encode_parent(&mut self, parent: Task, known: Known, out: &mut ColumnWriter) {
-        out.put(Column::Parent, delta32(parent.tid.0, known.parent.tid.0));
-        let expected = self.parent_tgid(parent.tid, known);
+    fn encode_parent(&self, parent: Task, expected: Task, out: &mut ColumnWriter) {
+        out.put(Column::Parent, delta32(parent.tid.0, expected.tid.0));
+        let expected = self.parent_tgid(parent.tid, expected);
         out.put(Column::ParentTgid, delta32(parent.tgid.0, expected));
-        self.has_parent(known.task, parent);
     }
 
     #[inline(always)]
@@ -218,17 +224,30 @@ impl Predictor {
         known
     }
 
-    /// A process's parent, which waits for it, is expected next; in the place of a thread, its process.
+    /// The parent to expect in a task's exit. Some kernels name none for a thread.
+    #[inline(always)]
+    fn exit_parent(&self, known: Known) -> Task {
+        if known.task.is_leader() || self.threads_have_parents { known.parent } else { Task::default() }
+    }
+
+    /// Next on the CPU, the parent that waited is expected; after a thread, its process.
     #[inline(always)]
     fn exited(&mut self, cpu: Cpu, task: Task, parent: Task) {
         self.recent.remove(task.tid.0);
-        self.cpu(cpu).actor = if task.is_leader() { parent.tid.0 } else { task.tgid.0 };
+        if task.is_leader() {
+            self.has_parent(task, parent);
+            self.cpu(cpu).actor = parent.tid.0;
+        } else {
+            self.threads_have_parents = parent != Task::default();
+            self.cpu(cpu).actor = task.tgid.0;
+        }
     }
 
-    fn parent_tgid(&self, parent: Tid, known: Known) -> u32 {
-        if parent == known.parent.tid { known.parent.tgid.0 } else { self.known(parent.0).task.tgid.0 }
+    fn parent_tgid(&self, parent: Tid, expected: Task) -> u32 {
+        if parent == expected.tid { expected.tgid.0 } else { self.known(parent.0).task.tgid.0 }
     }
 
+    #[inline(always)]
     fn has_parent(&mut self, task: Task, parent: Task) {
         self.learn(task, parent);
         self.last_parent = parent;
@@ -256,17 +275,20 @@ impl Predictor {
                 let tgid = match from.child_tgid.take() {
                     0 => tid,
                     1 => self.known(actor).task.tgid.0,
-                    code => undelta32(code - 2, tid),
+                    code => match self.recent.at(code - 2) {
+                        Some(tid) => self.known(tid).task.tgid.0,
+                        None => undelta32(code - 2 - PLACES as u64, tid),
+                    },
                 };
                 let child = Task::new(tid, tgid);
                 let expected = self.fork_parent(child, actor);
-                let parent = self.decode_task(expected, from.forker.take(), &mut from.actor_tgid);
+                let parent = self.decode_task(expected, from.forker.take(), &mut from.tgid);
                 self.forked(cpu, parent, child);
                 Body::Fork { parent, child }
             }
             Kind::Exec => {
                 let expected = self.known(self.last_child).task;
-                let task = self.decode_task(expected, from.actor.take(), &mut from.actor_tgid);
+                let task = self.decode_task(expected, from.actor.take(), &mut from.tgid);
                 Body::Exec { task: self.acted(cpu, task).task }
             }
             Kind::Sid => Body::Sid { task: self.decode_actor(cpu, actor, from).task },
@@ -289,15 +311,17 @@ impl Predictor {
             }
             Kind::Coredump => {
                 let known = self.decode_actor(cpu, actor, from);
-                Body::Coredump { task: known.task, parent: Some(self.decode_parent(known, from)) }
+                let parent = self.decode_parent(known.parent, from);
+                self.has_parent(known.task, parent);
+                Body::Coredump { task: known.task, parent: Some(parent) }
             }
             Kind::Exit => {
                 let expected = self.known(actor).task;
-                let task = self.decode_task(expected, from.exiter.take(), &mut from.actor_tgid);
+                let task = self.decode_task(expected, from.exiter.take(), &mut from.tgid);
                 let known = self.acted(cpu, task);
                 let code = from.first.take() as u32;
                 let signal = undelta32(from.second.take(), exit_signal(task));
-                let parent = self.decode_parent(known, from);
+                let parent = self.decode_parent(self.exit_parent(known), from);
                 self.exited(cpu, task, parent);
                 Body::Exit { task, code, signal, parent: Some(parent) }
             }
@@ -313,29 +337,21 @@ impl Predictor {
     }
 
     fn decode_unexpected(&mut self, expected: u32, code: u64) -> Task {
-        let tid = match code - 1 {
-            place if place < PLACES as u64 => self.recent.bring_forward(place as usize),
-            code => {
-                let tid = undelta32(code - PLACES as u64, expected);
-                self.recent.insert(tid);
-                tid
-            }
-        };
+        let tid = self.recent.at(code - 1).unwrap_or_else(|| undelta32(code - 1 - PLACES as u64, expected));
+        self.recent.bring_forward(tid, code - 1);
         self.known(tid).task
     }
 
     fn decode_actor(&mut self, cpu: Cpu, actor: u32, from: &mut EventColumns<'_>) -> Known {
         let expected = self.known(actor).task;
-        let task = self.decode_task(expected, from.actor.take(), &mut from.actor_tgid);
+        let task = self.decode_task(expected, from.actor.take(), &mut from.tgid);
         self.acted(cpu, task)
     }
 
-    fn decode_parent(&mut self, known: Known, from: &mut EventColumns<'_>) -> Task {
-        let tid = undelta32(from.parent.take(), known.parent.tid.0);
-        let expected = self.parent_tgid(Tid(tid), known);
-        let parent = Task::new(tid, undelta32(from.parent_tgid.take(), expected));
-        self.has_parent(known.task, parent);
-        parent
+    fn decode_parent(&self, expected: Task, from: &mut EventColumns<'_>) -> Task {
+        let tid = undelta32(from.parent.take(), expected.tid.0);
+        let tgid = self.parent_tgid(Tid(tid), expected);
+        Task::new(tid, undelta32(from.parent_tgid.take(), tgid))
     }
 }
 
@@ -352,7 +368,7 @@ pub(super) struct EventColumns<'a> {
     actor: Values<'a>,
     forker: Values<'a>,
     exiter: Values<'a>,
-    actor_tgid: Values<'a>,
+    tgid: Values<'a>,
     child: Values<'a>,
     child_tgid: Values<'a>,
     parent: Values<'a>,
@@ -372,7 +388,7 @@ impl<'a> EventColumns<'a> {
             actor: numbers(Column::Actor),
             forker: numbers(Column::Forker),
             exiter: numbers(Column::Exiter),
-            actor_tgid: numbers(Column::ActorTgid),
+            tgid: numbers(Column::Tgid),
             child: numbers(Column::Child),
             child_tgid: numbers(Column::ChildTgid),
             parent: numbers(Column::Parent),

@@ -19,17 +19,31 @@ pub(super) struct Interner {
 }
 
 impl Interner {
-    /// The code by which a column names a string: 0 for none, 1 for the next that was not named before, else its
-    /// number plus 2. Strings that come once then make a run of ones, which costs nothing.
-    pub(super) fn code(&mut self, string: Option<&[u8]>) -> u64 {
-        let Some(string) = string else { return NONE };
+    /// The number of a string, and whether it is new.
+    pub(super) fn number(&mut self, string: &[u8]) -> (u32, bool) {
         if let Some(&number) = self.numbers.get(string) {
-            return OLD + u64::from(number);
+            return (number, false);
         }
-        self.numbers.insert(string.into(), self.lens.len() as u32);
+        let number = self.count();
+        self.numbers.insert(string.into(), number);
         self.lens.push(string.len() as u32);
         self.bytes.extend_from_slice(string);
-        NEW
+        (number, true)
+    }
+
+    /// How many strings have a number.
+    pub(super) fn count(&self) -> u32 {
+        self.lens.len() as u32
+    }
+
+    /// The code by which a column names a string, and its number: 0 for none, 1 for the next that was not named
+    /// before, else its number plus 2. Strings that come once then make a run of ones, which costs nothing.
+    pub(super) fn code(&mut self, string: Option<&[u8]>) -> (u64, Option<u32>) {
+        let Some(string) = string else { return (NONE, None) };
+        match self.number(string) {
+            (number, true) => (NEW, Some(number)),
+            (number, false) => (OLD + u64::from(number), Some(number)),
+        }
     }
 
     /// Writes the strings as columns, and forgets them.
@@ -75,7 +89,7 @@ pub(super) struct Strings<'a> {
     bytes: &'a [u8],
     ends: &'a [u32],
     /// The number of the next that was not named before.
-    next: u64,
+    next: u32,
 }
 
 impl<'a> Strings<'a> {
@@ -83,23 +97,35 @@ impl<'a> Strings<'a> {
         Self { bytes, ends: &ends.0, next: 0 }
     }
 
-    /// The string of a code: see [`Interner::code`].
-    pub(super) fn take(&mut self, code: u64) -> Option<&'a [u8]> {
+    /// The number of the string of a code: see [`Interner::code`].
+    pub(super) fn number(&mut self, code: u64) -> Option<u32> {
         match code {
             NONE => None,
-            NEW => Some(self.take_next()),
-            code => Some(self.at(code - OLD)),
+            NEW => Some(self.next_number()),
+            code => Some(u32::try_from(code - OLD).unwrap_or(u32::MAX)),
         }
+    }
+
+    /// The number of the next string that was not named before.
+    pub(super) fn next_number(&mut self) -> u32 {
+        let number = self.next;
+        self.next = number.saturating_add(1);
+        number
+    }
+
+    /// How many strings have been named.
+    pub(super) fn count(&self) -> u32 {
+        self.next
     }
 
     /// The next string; empty if there is none.
     pub(super) fn take_next(&mut self) -> &'a [u8] {
-        self.next += 1;
-        self.at(self.next - 1)
+        let number = self.next_number();
+        self.at(number)
     }
 
     /// String `number`; empty if there is none.
-    fn at(&self, number: u64) -> &'a [u8] {
+    pub(super) fn at(&self, number: u32) -> &'a [u8] {
         let number = number as usize;
         let Some(&end) = self.ends.get(number) else { return &[] };
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
