@@ -77,6 +77,9 @@ impl Column {
     /// Sections of bytes, not of numbers.
     const BYTES: [Self; 3] = [Self::RawBytes, Self::StringBytes, Self::NoteBytes];
 
+    /// Columns of which a block can have more values than records.
+    const LONG: [Self; 2] = [Self::StringLen, Self::Word];
+
     fn is_bytes(self) -> bool {
         Self::BYTES.contains(&self)
     }
@@ -228,7 +231,7 @@ impl ColumnReader {
             }
             let limit = match bytes {
                 Some(_) => limit::BYTES,
-                None if column == Column::Word as usize => limit::WORDS,
+                None if Column::LONG.iter().any(|&c| c as usize == column) => limit::WORDS,
                 None => limit::VALUES,
             };
             if plane >= 8 || raw_len > limit {

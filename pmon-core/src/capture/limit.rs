@@ -2,9 +2,9 @@
 
 /// Most events, notes or details of one block.
 pub(super) const EVENTS: usize = 1 << 16;
-/// Most values of a column, and so most bytes of a plane: there can be more strings than events.
+/// Most values of a column, and so most bytes of a plane;
 pub(super) const VALUES: usize = 1 << 17;
-/// Most values of the column of words.
+/// of the columns of strings and of words.
 pub(super) const WORDS: usize = 1 << 20;
 /// Most bytes of a section of bytes, decompressed.
 pub(super) const BYTES: usize = 8 << 20;

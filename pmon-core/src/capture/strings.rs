@@ -72,7 +72,7 @@ impl Ends {
         let count = count.unwrap_or(values.len());
         self.0.clear();
         let mut end = 0;
-        for _ in 0..count.min(limit::VALUES) {
+        for _ in 0..count.min(limit::WORDS) {
             end = values.take().saturating_add(end);
             self.0.push(u32::try_from(end).unwrap_or(u32::MAX));
         }
