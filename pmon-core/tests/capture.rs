@@ -1,62 +1,19 @@
 //! Captures: what goes in comes out, and damage is seen.
 
+mod shared {
+    pub(super) mod events;
+    pub(super) mod records;
+}
+
 use std::io::Cursor;
 
 use pmon_core::capture::{
-    ClockAnchor, Credentials, DamageKind, Details, Encoder, End, Frame, Header, Item, Loss, LossCause, Mark,
-    Meta, Miss, OpenError, Reader, Record, Snapshot, Subject,
+    DamageKind, Details, Encoder, Frame, Item, Miss, OpenError, Reader, Record, Subject,
 };
-use pmon_core::wire::{Body, ByteOrder, Comm, Event};
+use pmon_core::wire::{Body, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use proptest::prelude::*;
-
-const ORDER: ByteOrder = ByteOrder::Little;
-
-fn header() -> Header {
-    let meta = Meta { tool: "pmon test".into(), host: "host".into(), ..Meta::default() };
-    Header { uuid: *b"0123456789abcdef", frame_order: ORDER, meta }
-}
-
-/// A record that owns its bytes.
-#[derive(Clone, Debug, PartialEq)]
-enum Owned {
-    Frame(Vec<u8>),
-    Other(Record<'static>),
-}
-
-impl Owned {
-    fn record(&self) -> Record<'_> {
-        match self {
-            Self::Frame(bytes) => Record::Event(Frame::new(bytes, ORDER)),
-            Self::Other(record) => record.clone(),
-        }
-    }
-
-    fn from(record: Record<'_>) -> Self {
-        match record {
-            Record::Event(frame) => Self::Frame(frame.with_bytes(ORDER, <[u8]>::to_vec)),
-            Record::Loss(loss) => Self::Other(Record::Loss(loss)),
-            Record::Clock(clock) => Self::Other(Record::Clock(clock)),
-            Record::Snapshot(snapshot) => Self::Other(Record::Snapshot(snapshot)),
-            Record::Details(details) => Self::Other(Record::Details(details)),
-            Record::Mark(mark) => Self::Other(Record::Mark(mark)),
-            Record::End(end) => Self::Other(Record::End(end)),
-            record => panic!("{record:?}"),
-        }
-    }
-}
-
-/// A finished capture of these records, with a seal after every `every` of them.
-fn capture(records: &[Owned], every: usize) -> Vec<u8> {
-    let mut encoder = Encoder::new(&header()).unwrap();
-    let mut out = encoder.header().to_vec();
-    for chunk in records.chunks(every) {
-        chunk.iter().for_each(|owned| encoder.push(&owned.record()).unwrap());
-        out.extend_from_slice(encoder.seal());
-    }
-    out.extend_from_slice(encoder.finish());
-    out
-}
+use shared::records::{ORDER, Owned, any_record, capture, event, header, story};
 
 #[derive(Debug, Default, PartialEq)]
 struct Read {
@@ -85,58 +42,6 @@ fn drain<R: std::io::Read>(reader: &mut Reader<R>) -> Result<Read, OpenError> {
     }
     read.clean = reader.ended_cleanly();
     Ok(read)
-}
-
-fn event(cpu: u32, seq: u32, body: Body) -> Owned {
-    let event = Event { time: MonoNs(1_000_000 + u64::from(seq) * 1000), seq: Seq(seq), cpu: Cpu(cpu), body };
-    Owned::Frame(event.encode(ORDER).unwrap().to_vec())
-}
-
-/// A small recording with a record of each kind.
-fn story() -> Vec<Owned> {
-    let (shell, child) = (Task::new(100, 100), Task::new(101, 101));
-    let exec = Subject::Exec { tgid: Tgid(101), time: MonoNs(1_003_000) };
-    let details = Details {
-        ppid: Some(100),
-        start_ticks: Some(12345),
-        ids: Some(Credentials { uid: 1, euid: 2, gid: 3, egid: 4 }),
-        comm: Some(b"true".to_vec()),
-        exe: Some(b"/bin/true".to_vec()),
-        cwd: Some(b"/".to_vec()),
-        cgroup: Some(b"0::/".to_vec()),
-        args: Some(b"true\0\0\xff\0".to_vec()),
-        miss: None,
-        ..Details::missed(exec, Miss::Gone)
-    };
-    let old = Subject::Exec { tgid: Tgid(7), time: MonoNs(5) };
-    let comm = Comm(*b"name\0odd\0\0\0\0\0\0\0\0");
-    vec![
-        Owned::Other(Record::Clock(ClockAnchor { mono: MonoNs(1), boot_ns: 2, real_ns: -3 })),
-        event(0, 1, Body::Ack { ack: 2, err: 0 }),
-        Owned::Other(Record::Details(Box::new(Details {
-            subject: Subject::Snapshot { tgid: Tgid(100) },
-            ..details.clone()
-        }))),
-        Owned::Other(Record::Snapshot(Snapshot { started: MonoNs(1), ended: MonoNs(2), processes: 1 })),
-        event(0, 2, Body::Fork { parent: shell, child }),
-        event(1, 3, Body::Exec { task: child }),
-        Owned::Frame(b"not an event at all".to_vec()),
-        Owned::Other(Record::Loss(Loss {
-            cpu: Cpu(1),
-            first: Seq(4),
-            last: Seq(9),
-            after: MonoNs(1_003_000),
-            before: MonoNs(1_010_000),
-            cause: LossCause::Socket,
-        })),
-        event(1, 10, Body::Comm { task: Task::new(102, 101), comm }),
-        Owned::Other(Record::Details(Box::new(details))),
-        Owned::Other(Record::Details(Box::new(Details::missed(old, Miss::Superseded)))),
-        event(1, 11, Body::Exit { task: child, code: 0x300, signal: 17, parent: Some(shell) }),
-        Owned::Frame(Vec::new()),
-        Owned::Other(Record::Mark(Mark { time: MonoNs(9), text: "a note".into() })),
-        Owned::Other(Record::End(End { time: MonoNs(10), events: 7, lost: 6, rejected: 0 })),
-    ]
 }
 
 #[test]
@@ -336,61 +241,21 @@ fn what_does_not_fit_is_refused_and_leaves_the_rest_alone() {
     assert!(read.records.iter().all(|record| *record == Owned::Frame(big.clone())));
 }
 
-mod shared {
-    pub(super) mod events;
-}
-
-fn any_details() -> impl Strategy<Value = Owned> {
-    let string = || prop::option::of(prop::collection::vec(any::<u8>(), 0..20));
-    let subject = prop_oneof![
-        any::<u32>().prop_map(|tgid| Subject::Snapshot { tgid: Tgid(tgid) }),
-        any::<(u32, u64)>().prop_map(|(tgid, time)| Subject::Exec { tgid: Tgid(tgid), time: MonoNs(time) }),
-        (0..4_u32, 0..4_u64).prop_map(|(tgid, time)| Subject::Exec { tgid: Tgid(tgid), time: MonoNs(time) }),
-    ];
-    let miss = prop::option::of(prop_oneof![
-        Just(Miss::Gone),
-        Just(Miss::Denied),
-        Just(Miss::Busy),
-        Just(Miss::Superseded)
-    ]);
-    let ids = prop::option::of(any::<[u32; 4]>());
-    // Start times are ticks: below 2^62 the code always fits.
-    let start = prop::option::of(0..1_u64 << 62);
-    let strings = (string(), string(), string(), string(), string());
-    (subject, miss, any::<Option<u32>>(), start, ids, strings).prop_map(
-        |(subject, miss, ppid, start_ticks, ids, (comm, exe, cwd, cgroup, args))| {
-            let ids = ids.map(|[uid, euid, gid, egid]| Credentials { uid, euid, gid, egid });
-            let details = Details { subject, miss, ppid, start_ticks, ids, comm, exe, cwd, cgroup, args };
-            Owned::Other(Record::Details(Box::new(details)))
-        },
-    )
-}
-
-fn any_record() -> impl Strategy<Value = Owned> {
-    let frame = |event: Event| Owned::Frame(event.encode(ORDER).unwrap().to_vec());
-    // Small numbers too, so that predictions hit and fail in all ways.
-    let likely = (0..4_u32, 0..4_u32, 0..4_u32, 0..4_u32, 0..3_u32, 0..4_u32, 0..4_u64);
-    let likely = likely.prop_map(move |(a, b, c, d, cpu, seq, time)| {
-        let (task, other) = (Task::new(a, b), Task::new(c, d));
-        let body = match (a + b + c + d) % 4 {
-            0 => Body::Fork { parent: task, child: other },
-            1 => Body::Exec { task },
-            2 => Body::Exit { task, code: 0, signal: 17, parent: Some(other) },
-            _ => Body::Comm { task, comm: Comm::default() },
-        };
-        frame(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body })
-    });
-    prop_oneof![
-        4 => likely,
-        2 => shared::events::any_event().prop_map(frame),
-        1 => prop::collection::vec(any::<u8>(), 0..100).prop_map(Owned::Frame),
-        1 => any_details(),
-        1 => any::<(u64, u32)>().prop_map(|(time, processes)| Owned::Other(Record::Snapshot(Snapshot {
-            started: MonoNs(time),
-            ended: MonoNs(time),
-            processes
-        }))),
-    ]
+/// More words, and more different ones, than a block has records.
+#[test]
+fn long_command_lines_come_back() {
+    let args = |run: u32| {
+        let words = (0..37_000_u32).map(|n| (n + run * 30_000).to_string() + "\0");
+        words.collect::<String>().into_bytes()
+    };
+    let details = |args| Details {
+        args: Some(args),
+        ..Details::missed(Subject::Snapshot { tgid: Tgid(1) }, Miss::Gone)
+    };
+    let lines = (0..30).map(args).chain([vec![0; 256 << 10], vec![], vec![0], b"no end".to_vec()]);
+    let records: Vec<_> = lines.map(|args| Owned::Other(Record::Details(Box::new(details(args))))).collect();
+    let read = read(&capture(&records, 1000)).unwrap();
+    assert!(read.records == records && read.damage.is_empty());
 }
 
 /// A block with valid checksums around any payload: what a hostile file can hold.

@@ -17,50 +17,56 @@ pub(super) enum Column {
     Seq = 2,
     // One value for each event with such a field.
     Actor = 3,
-    ActorTgid = 4,
-    Child = 5,
-    ChildTgid = 6,
-    Parent = 7,
-    ParentTgid = 8,
-    First = 9,
-    Second = 10,
-    Comm = 11,
+    Forker = 4,
+    Exiter = 5,
+    Tgid = 6,
+    Child = 7,
+    ChildTgid = 8,
+    Parent = 9,
+    ParentTgid = 10,
+    First = 11,
+    Second = 12,
+    Comm = 13,
     // One value for each raw datagram, and their bytes.
-    RawLen = 12,
-    RawBytes = 13,
+    RawLen = 14,
+    RawBytes = 15,
     // One value for each string that the block refers to, and their bytes.
-    StringLen = 14,
-    StringBytes = 15,
+    StringLen = 16,
+    StringBytes = 17,
     // One value for each note, and their bytes.
-    NoteAt = 16,
-    NoteAtDetails = 17,
-    NoteKind = 18,
-    NoteLen = 19,
-    NoteBytes = 20,
+    NoteAt = 18,
+    NoteAtDetails = 19,
+    NoteKind = 20,
+    NoteLen = 21,
+    NoteBytes = 22,
     // One value for each details record.
-    DetailsAt = 21,
-    DetailsSubject = 22,
-    DetailsTgid = 23,
-    DetailsTime = 24,
-    DetailsMiss = 25,
-    DetailsPpid = 26,
-    DetailsStart = 27,
-    DetailsIds = 28,
-    DetailsComm = 29,
-    DetailsExe = 30,
-    DetailsCwd = 31,
-    DetailsCgroup = 32,
-    DetailsArgs = 33,
+    DetailsAt = 23,
+    DetailsSubject = 24,
+    DetailsTgid = 25,
+    DetailsTime = 26,
+    DetailsPpid = 27,
+    DetailsStart = 28,
+    DetailsProfile = 29,
+    // One value for each profile of details.
+    DetailsMiss = 30,
+    DetailsArgs = 31,
+    DetailsIds = 32,
+    DetailsComm = 33,
+    DetailsExe = 34,
+    DetailsCwd = 35,
+    DetailsCgroup = 36,
+    // One value for each word of arguments.
+    Word = 37,
     // One value for each block of an index.
-    IndexOffset = 34,
-    IndexRecords = 35,
-    IndexEvents = 36,
-    IndexFirstTime = 37,
-    IndexLastTime = 38,
+    IndexOffset = 38,
+    IndexRecords = 39,
+    IndexEvents = 40,
+    IndexFirstTime = 41,
+    IndexLastTime = 42,
 }
 
 /// How many columns there are.
-const COLUMNS: usize = 39;
+const COLUMNS: usize = 43;
 /// Bytes before a section's data: column, plane, codec, zero, raw length, stored length.
 const SECTION_HEADER: usize = 12;
 
@@ -70,6 +76,9 @@ const ZSTD: u8 = 1;
 impl Column {
     /// Sections of bytes, not of numbers.
     const BYTES: [Self; 3] = [Self::RawBytes, Self::StringBytes, Self::NoteBytes];
+
+    /// Columns of which a block can have more values than records.
+    const LONG: [Self; 2] = [Self::StringLen, Self::Word];
 
     fn is_bytes(self) -> bool {
         Self::BYTES.contains(&self)
@@ -220,7 +229,12 @@ impl ColumnReader {
             if column >= COLUMNS {
                 continue;
             }
-            if plane >= 8 || raw_len > if bytes.is_some() { limit::BYTES } else { limit::VALUES } {
+            let limit = match bytes {
+                Some(_) => limit::BYTES,
+                None if Column::LONG.iter().any(|&c| c as usize == column) => limit::WORDS,
+                None => limit::VALUES,
+            };
+            if plane >= 8 || raw_len > limit {
                 return Err(Malformed("a section is larger than the format allows"));
             }
             let raw = match codec {

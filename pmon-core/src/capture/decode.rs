@@ -114,7 +114,6 @@ pub struct Records<'a> {
     counts: Counts,
     /// Records given so far.
     given: Counts,
-    raw_given: u64,
     /// Events before the next details; events and details before the next note.
     next_details: u64,
     next_note: (u64, u64),
@@ -139,7 +138,6 @@ impl<'a> Records<'a> {
             notes: Strings::new(columns.bytes(Column::NoteBytes), &decoded.notes),
             counts: decoded.counts,
             given: Counts::default(),
-            raw_given: 0,
             next_details: 0,
             next_note: (0, 0),
             plain: 0,
@@ -165,9 +163,10 @@ impl<'a> Records<'a> {
     #[inline]
     fn event(&mut self) -> Frame<'a> {
         self.given.events += 1;
-        let strings = self.strings;
-        let comm = |number| {
-            let (name, mut comm) = (strings.at(number), Comm::default());
+        let strings = &mut self.strings;
+        let comm = |code| {
+            let (name, mut comm) = (strings.number(code).map(|number| strings.at(number)), Comm::default());
+            let name = name.unwrap_or_default();
             let len = name.len().min(comm.0.len());
             comm.0[..len].copy_from_slice(&name[..len]);
             comm
@@ -181,10 +180,7 @@ impl<'a> Records<'a> {
                 }
                 Frame::Event(event)
             }
-            None => {
-                self.raw_given += 1;
-                Frame::Raw(self.raw.at(self.raw_given - 1))
-            }
+            None => Frame::Raw(self.raw.take_next()),
         }
     }
 
@@ -196,13 +192,13 @@ impl<'a> Records<'a> {
         let note_first = self.next_note.0 <= events && self.next_note.1 <= self.given.details as u64;
         let record = if note_left && (note_first || !details_left) {
             let kind = self.notes_kind.take() as u8;
-            let body = self.notes.at(self.given.notes as u64);
+            let body = self.notes.take_next();
             self.given.notes += 1;
             self.next_note.0 = self.next_note.0.saturating_add(self.notes_at.take());
             self.next_note.1 = self.next_note.1.saturating_add(self.notes_at_details.take());
             notes::decode(kind, body)
         } else if details_left {
-            let details = self.context.decode(&mut self.details_columns, &self.strings);
+            let details = self.context.decode(&self.predictor, &mut self.details_columns, &mut self.strings);
             self.given.details += 1;
             self.next_details = self.next_details.saturating_add(self.details_at.take());
             Record::Details(Box::new(details))

@@ -1,6 +1,9 @@
 //! Details to columns and back. Their strings are interned: a block holds each once.
 
+use super::args::Words;
 use super::column::{Column, ColumnReader, ColumnWriter, Values, delta32, delta64, undelta32, undelta64};
+use super::predict::Predictor;
+use super::profile::{EXE, ProfileColumns, Profiles};
 use super::record::{Credentials, Details, Miss, Subject};
 use super::strings::{Interner, Strings};
 use crate::ids::{MonoNs, Tgid};
@@ -11,6 +14,9 @@ const SNAPSHOT: u64 = 1;
 const BLOCK_EXEC: u64 = 2;
 /// How many execs back a writer looks.
 const LOOK_BACK: usize = 1024;
+
+/// What a clock tick takes on nearly every kernel, in ns (`USER_HZ`).
+const TICK: u64 = 10_000_000;
 
 const MISSES: [Miss; 4] = [Miss::Gone, Miss::Denied, Miss::Busy, Miss::Superseded];
 
@@ -25,13 +31,26 @@ pub(super) struct Context {
     time: u64,
     ppid: u32,
     start: u64,
+    /// What added to the time of a fork gives the start time in ns.
+    shift: u64,
+    profiles: Profiles,
+    words: Words,
+}
+
+struct Expected {
+    ppid: u32,
+    start: u64,
+    /// When the process was forked, if the block has told.
+    forked: Option<u64>,
 }
 
 impl Context {
     pub(super) fn reset(&mut self) {
-        let mut execs = std::mem::take(&mut self.execs);
-        execs.clear();
-        *self = Self { execs, ..Self::default() };
+        let mut kept = std::mem::take(self);
+        kept.execs.clear();
+        kept.profiles.reset();
+        kept.words.reset();
+        *self = Self { execs: kept.execs, profiles: kept.profiles, words: kept.words, ..Self::default() };
     }
 
     #[inline]
@@ -39,7 +58,13 @@ impl Context {
         self.execs.push((tgid, time));
     }
 
-    pub(super) fn encode(&mut self, details: &Details, out: &mut ColumnWriter, strings: &mut Interner) {
+    pub(super) fn encode(
+        &mut self,
+        details: &Details,
+        events: &Predictor,
+        out: &mut ColumnWriter,
+        strings: &mut Interner,
+    ) {
         match details.subject {
             Subject::Snapshot { tgid } => {
                 out.put(Column::DetailsSubject, SNAPSHOT);
@@ -60,15 +85,17 @@ impl Context {
                 }
             }
         }
-        let miss = details.miss.and_then(|miss| MISSES.iter().position(|&m| m == miss));
-        out.put(Column::DetailsMiss, miss.map_or(0, |code| code as u64 + 1));
-        out.put(Column::DetailsPpid, details.ppid.map_or(0, |ppid| 1 + delta32(ppid, self.ppid)));
-        self.ppid = details.ppid.unwrap_or(self.ppid);
-        let start = details.start_ticks.map(|start| (start, delta64(start, self.start)));
+        let tgid = details.subject.tgid();
+        let expected = self.expect(events.origin(tgid));
+        out.put(Column::DetailsPpid, details.ppid.map_or(0, |ppid| 1 + delta32(ppid, expected.ppid)));
+        let start = details.start_ticks.map(|start| (start, delta64(start, expected.start)));
         // A start time whose code would not fit is not one that a kernel can have.
         let start = start.filter(|&(_, code)| code < u64::MAX);
         out.put(Column::DetailsStart, start.map_or(0, |(_, code)| 1 + code));
-        self.start = start.map_or(self.start, |(start, _)| start);
+        self.learn(&expected, details.ppid, start.map(|(start, _)| start));
+
+        let miss = details.miss.and_then(|miss| MISSES.iter().position(|&m| m == miss));
+        let miss = miss.map_or(0, |code| code as u64 + 1);
         let ids = details.ids.map(|ids| {
             let mut bytes = [0; 16];
             for (to, id) in bytes.chunks_exact_mut(4).zip([ids.uid, ids.euid, ids.gid, ids.egid]) {
@@ -76,15 +103,19 @@ impl Context {
             }
             bytes
         });
-        let mut put = |column, string: Option<&[u8]>| {
-            out.put(column, string.map_or(0, |string| 1 + u64::from(strings.intern(string))));
-        };
-        put(Column::DetailsIds, ids.as_ref().map(<[u8; 16]>::as_slice));
-        put(Column::DetailsComm, details.comm.as_deref());
-        put(Column::DetailsExe, details.exe.as_deref());
-        put(Column::DetailsCwd, details.cwd.as_deref());
-        put(Column::DetailsCgroup, details.cgroup.as_deref());
-        put(Column::DetailsArgs, details.args.as_deref());
+        let ids = ids.as_ref().map(<[u8; 16]>::as_slice);
+        let parts = [
+            ids,
+            details.comm.as_deref(),
+            details.exe.as_deref(),
+            details.cwd.as_deref(),
+            details.cgroup.as_deref(),
+        ];
+        let family = (tgid.0, self.ppid);
+        let profile = self.profiles.encode(family, (miss, details.args.is_some()), parts, out, strings);
+        if let Some(args) = &details.args {
+            self.words.encode(args, profile.strings[EXE], out, strings);
+        }
     }
 
     fn encode_tgid(&mut self, tgid: Tgid, out: &mut ColumnWriter) {
@@ -92,7 +123,35 @@ impl Context {
         self.tgid = tgid.0;
     }
 
-    pub(super) fn decode(&mut self, from: &mut DetailsColumns<'_>, strings: &Strings<'_>) -> Details {
+    /// What the events before say of a process that was forked among them; else the same as of the one before.
+    fn expect(&self, origin: Option<(Tgid, MonoNs)>) -> Expected {
+        let Some((parent, forked)) = origin else {
+            return Expected { ppid: self.ppid, start: self.start, forked: None };
+        };
+        let start = forked.0.wrapping_add(self.shift) / TICK;
+        Expected { ppid: parent.0, start, forked: Some(forked.0) }
+    }
+
+    /// Shifts the clock by the least that would have made the start time as expected.
+    fn learn(&mut self, expected: &Expected, ppid: Option<u32>, start: Option<u64>) {
+        self.ppid = ppid.unwrap_or(self.ppid);
+        let Some(start) = start else { return };
+        self.start = start;
+        if let Some(forked) = expected.forked
+            && start != expected.start
+        {
+            let first = start.wrapping_mul(TICK);
+            let nearest = if start > expected.start { first } else { first.wrapping_add(TICK - 1) };
+            self.shift = nearest.wrapping_sub(forked);
+        }
+    }
+
+    pub(super) fn decode(
+        &mut self,
+        events: &Predictor,
+        from: &mut DetailsColumns<'_>,
+        strings: &mut Strings<'_>,
+    ) -> Details {
         let subject = match from.subject.take() {
             SNAPSHOT => Subject::Snapshot { tgid: self.decode_tgid(from) },
             NAMED_EXEC => {
@@ -108,17 +167,22 @@ impl Context {
                 Subject::Exec { tgid, time }
             }
         };
-        let miss = from.miss.take().checked_sub(1).map(|code| MISSES.get(code as usize).copied());
-        let ppid = from.ppid.take().checked_sub(1).map(|code| undelta32(code, self.ppid));
-        self.ppid = ppid.unwrap_or(self.ppid);
-        let start_ticks = from.start.take().checked_sub(1).map(|code| undelta64(code, self.start));
-        self.start = start_ticks.unwrap_or(self.start);
-        let string = |values: &mut Values<'_>| values.take().checked_sub(1).map(|number| strings.at(number));
-        let ids = string(&mut from.ids).and_then(|bytes| {
+        let expected = self.expect(events.origin(subject.tgid()));
+        let ppid = from.ppid.take().checked_sub(1).map(|code| undelta32(code, expected.ppid));
+        let start_ticks = from.start.take().checked_sub(1).map(|code| undelta64(code, expected.start));
+        self.learn(&expected, ppid, start_ticks);
+
+        let family = (subject.tgid().0, self.ppid);
+        let profile = self.profiles.decode(family, &mut from.profiles, strings);
+        let exe = profile.strings[EXE];
+        let args = profile.has_args.then(|| self.words.decode(exe, &mut from.words, strings));
+        let miss = profile.miss.checked_sub(1).map(|code| MISSES.get(code as usize).copied());
+        let [ids, comm, exe, cwd, cgroup] = profile.strings.map(|number| number.map(|n| strings.at(n)));
+        let ids = ids.and_then(|bytes| {
             let mut ids = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             Some(Credentials { uid: ids.next()?, euid: ids.next()?, gid: ids.next()?, egid: ids.next()? })
         });
-        let owned = |values: &mut Values<'_>| string(values).map(<[u8]>::to_vec);
+        let owned = |string: Option<&[u8]>| string.map(<[u8]>::to_vec);
         Details {
             subject,
             // A cause of a later version is still a miss.
@@ -126,11 +190,11 @@ impl Context {
             ppid,
             start_ticks,
             ids,
-            comm: owned(&mut from.comm),
-            exe: owned(&mut from.exe),
-            cwd: owned(&mut from.cwd),
-            cgroup: owned(&mut from.cgroup),
-            args: owned(&mut from.args),
+            comm: owned(comm),
+            exe: owned(exe),
+            cwd: owned(cwd),
+            cgroup: owned(cgroup),
+            args,
         }
     }
 
@@ -145,15 +209,10 @@ pub(super) struct DetailsColumns<'a> {
     subject: Values<'a>,
     tgid: Values<'a>,
     time: Values<'a>,
-    miss: Values<'a>,
     ppid: Values<'a>,
     start: Values<'a>,
-    ids: Values<'a>,
-    comm: Values<'a>,
-    exe: Values<'a>,
-    cwd: Values<'a>,
-    cgroup: Values<'a>,
-    args: Values<'a>,
+    profiles: ProfileColumns<'a>,
+    words: Values<'a>,
 }
 
 impl<'a> DetailsColumns<'a> {
@@ -163,15 +222,10 @@ impl<'a> DetailsColumns<'a> {
             subject: numbers(Column::DetailsSubject),
             tgid: numbers(Column::DetailsTgid),
             time: numbers(Column::DetailsTime),
-            miss: numbers(Column::DetailsMiss),
             ppid: numbers(Column::DetailsPpid),
             start: numbers(Column::DetailsStart),
-            ids: numbers(Column::DetailsIds),
-            comm: numbers(Column::DetailsComm),
-            exe: numbers(Column::DetailsExe),
-            cwd: numbers(Column::DetailsCwd),
-            cgroup: numbers(Column::DetailsCgroup),
-            args: numbers(Column::DetailsArgs),
+            profiles: ProfileColumns::new(columns),
+            words: numbers(Column::Word),
         }
     }
 }

@@ -71,6 +71,8 @@ struct Rows {
     details: Vec<(u32, Box<Details>)>,
     notes: Vec<Note>,
     string_bytes: usize,
+    /// At least as many as the arguments' words.
+    words: usize,
 }
 
 impl Rows {
@@ -84,6 +86,7 @@ impl Rows {
             || self.notes.len() >= limit::FULL_DETAILS
             || self.raw.len() >= limit::FULL_BYTES
             || self.string_bytes >= limit::FULL_BYTES
+            || self.words >= limit::FULL_WORDS
     }
 
     fn clear(&mut self) {
@@ -92,6 +95,7 @@ impl Rows {
         self.details.clear();
         self.notes.clear();
         self.string_bytes = 0;
+        self.words = 0;
     }
 }
 
@@ -180,6 +184,8 @@ impl Encoder {
                     fits("a string", string)?;
                 }
                 self.rows.string_bytes += strings.into_iter().flatten().map(Vec::len).sum::<usize>();
+                let args = details.args.as_deref().unwrap_or_default();
+                self.rows.words += 2 + args.iter().filter(|&&byte| byte == 0).count();
                 self.rows.details.push((self.rows.events.len() as u32, details.clone()));
             }
             record => {
@@ -321,12 +327,12 @@ impl BlockEncoder {
         let mut times: Option<(u64, u64)> = None;
         for (at, row) in rows.events.iter().enumerate().skip(from.events) {
             while let Some((_, details)) = pending.next_if(|(events, _)| *events as usize <= at) {
-                self.context.encode(details, &mut self.columns, &mut self.strings);
+                self.context.encode(details, &self.predictor, &mut self.columns, &mut self.strings);
             }
             match row {
                 Row::Event(event) => {
                     let strings = &mut self.strings;
-                    let comm = |comm: &Comm| u64::from(strings.intern(trimmed(comm)));
+                    let comm = |comm: &Comm| strings.code(Some(trimmed(comm))).0;
                     self.predictor.encode(event, &mut self.columns, comm);
                     if let Body::Exec { task } = event.body {
                         self.context.saw_exec(task.tgid, event.time);
@@ -343,7 +349,7 @@ impl BlockEncoder {
             }
         }
         for (_, details) in pending {
-            self.context.encode(details, &mut self.columns, &mut self.strings);
+            self.context.encode(details, &self.predictor, &mut self.columns, &mut self.strings);
         }
         let mut before = from.events as u32;
         for (events, _) in details {

@@ -2,17 +2,21 @@
 
 /// Most events, notes or details of one block.
 pub(super) const EVENTS: usize = 1 << 16;
-/// Most values of a column, and so most bytes of a plane: there can be more strings than events.
+/// Most values of a column, and so most bytes of a plane;
 pub(super) const VALUES: usize = 1 << 17;
+/// of the columns of strings and of words.
+pub(super) const WORDS: usize = 1 << 20;
 /// Most bytes of a section of bytes, decompressed.
-pub(super) const BYTES: usize = 4 << 20;
+pub(super) const BYTES: usize = 8 << 20;
 /// Most bytes of a block, its header included.
-pub const BLOCK: usize = 8 << 20;
+pub const BLOCK: usize = 16 << 20;
 
 /// A writer begins a new block at so many details,
 pub(super) const FULL_DETAILS: usize = 1 << 13;
-/// or at so many bytes of raw datagrams, strings or notes.
-pub(super) const FULL_BYTES: usize = 1 << 20;
+/// or at so many bytes of raw datagrams, strings or notes,
+pub(super) const FULL_BYTES: usize = 4 << 20;
+/// or at so many words of arguments.
+pub(super) const FULL_WORDS: usize = 1 << 19;
 /// The longest datagram or string that a writer takes.
 pub(super) const STRING: usize = 256 << 10;
 /// Blocks of one index.
@@ -21,4 +25,4 @@ pub(super) const INDEX: usize = 4096;
 /// zstd level for planes.
 pub(super) const LEVEL: i32 = 1;
 /// zstd level for strings: rarer, and worth more.
-pub(super) const LEVEL_BYTES: i32 = 6;
+pub(super) const LEVEL_BYTES: i32 = 9;

@@ -1,5 +1,6 @@
 //! The capture format, version 1: records to bytes and back. `docs/capture-format.md` specifies every byte.
 
+mod args;
 mod block;
 mod column;
 mod decode;
@@ -11,7 +12,9 @@ mod limit;
 mod meta;
 mod notes;
 mod predict;
+mod profile;
 mod read;
+mod recent;
 mod record;
 mod strings;
 

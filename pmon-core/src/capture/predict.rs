@@ -1,10 +1,11 @@
 //! Events to columns: what can be foretold from the events before in the block costs nothing.
 //!
 //! Writer and reader run the same [`Predictor`]. It knows, of each task, the process it belongs to and its parent
-//! (from its fork), and of each CPU, the task that acted there last.
+//! (from its fork); of each CPU, the task that is expected to act there next; and the tasks that acted unexpectedly.
 
 use super::column::{Column, ColumnReader, ColumnWriter, Values, delta32, delta64, undelta32, undelta64};
-use crate::ids::{Cpu, MonoNs, Seq, Task, Tid};
+use super::recent::{PLACES, Recent};
+use crate::ids::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 use crate::wire::{Body, Comm, Event, Kind};
 
 /// The tag of a datagram that is stored as it is.
@@ -12,6 +13,8 @@ pub(super) const RAW: u64 = 15;
 
 const TASKS: usize = 4096;
 const CPUS: usize = 256;
+/// `SIGCHLD`, what the parent of a process gets.
+const SIGCHLD: u32 = 17;
 
 #[derive(Clone, Copy, Default)]
 struct Known {
@@ -29,8 +32,12 @@ pub(super) struct Predictor {
     time: u64,
     last_child: u32,
     last_parent: Task,
+    /// Whether the last thread that ended had a parent.
+    threads_have_parents: bool,
+    recent: Recent,
     cpus: Box<[OnCpu; CPUS]>,
     tasks: Box<[Known; TASKS]>,
+    forked: Box<[u64; TASKS]>,
 }
 
 impl Predictor {
@@ -39,8 +46,11 @@ impl Predictor {
             time: 0,
             last_child: 0,
             last_parent: Task::default(),
+            threads_have_parents: false,
+            recent: Recent::default(),
             cpus: Box::new([OnCpu::default(); CPUS]),
             tasks: Box::new([Known::default(); TASKS]),
+            forked: Box::new([0; TASKS]),
         }
     }
 
@@ -49,15 +59,28 @@ impl Predictor {
         self.time = 0;
         self.last_child = 0;
         self.last_parent = Task::default();
+        self.threads_have_parents = false;
+        self.recent = Recent::default();
         self.cpus.fill(OnCpu::default());
         self.tasks.fill(Known::default());
+        self.forked.fill(0);
     }
 
+    /// The parent of a process and the time of its fork, if the block has told.
+    pub(super) fn origin(&self, tgid: Tgid) -> Option<(Tgid, MonoNs)> {
+        let at = tgid.0 as usize % TASKS;
+        let known = self.tasks[at];
+        (known.task.tid.0 == tgid.0 && self.forked[at] != 0)
+            .then_some((known.parent.tgid, MonoNs(self.forked[at])))
+    }
+
+    #[inline(always)]
     fn cpu(&mut self, cpu: Cpu) -> &mut OnCpu {
         &mut self.cpus[cpu.0 as usize % CPUS]
     }
 
     /// What is known of a task; else that it leads its own process, and has the parent last seen.
+    #[inline(always)]
     fn known(&self, tid: u32) -> Known {
         let known = self.tasks[tid as usize % TASKS];
         if known.task.tid.0 == tid {
@@ -67,8 +90,13 @@ impl Predictor {
         }
     }
 
+    #[inline(always)]
     fn learn(&mut self, task: Task, parent: Task) {
-        self.tasks[task.tid.0 as usize % TASKS] = Known { task, parent };
+        let at = task.tid.0 as usize % TASKS;
+        if self.tasks[at].task.tid != task.tid {
+            self.forked[at] = 0;
+        }
+        self.tasks[at] = Known { task, parent };
     }
 
     /// The parent to expect in the fork of `child`: who acted last on the CPU, or for a thread its process's parent.
@@ -78,24 +106,27 @@ impl Predictor {
 
     fn forked(&mut self, cpu: Cpu, parent: Task, child: Task) {
         self.learn(child, parent);
+        self.forked[child.tid.0 as usize % TASKS] = self.time;
         self.last_child = child.tid.0;
+        self.recent.insert(child.tid.0);
         self.cpu(cpu).actor = if child.is_leader() { parent.tid.0 } else { child.tgid.0 };
     }
 
     pub(super) fn encode(&mut self, event: &Event, out: &mut ColumnWriter, comm: impl FnOnce(&Comm) -> u64) {
-        out.put(Column::Tag, event.kind() as u64 | u64::from(event.cpu.0) << 4);
+        let cpu = event.cpu;
+        out.put(Column::Tag, event.kind() as u64 | u64::from(cpu.0) << 4);
         out.put(Column::Time, delta64(event.time.0, self.time));
         self.time = event.time.0;
-        let on = self.cpu(event.cpu);
+        let on = self.cpu(cpu);
         out.put(Column::Seq, delta32(event.seq.0, on.seq.wrapping_add(1)));
         on.seq = event.seq.0;
+        let actor = on.actor;
         match event.body {
             Body::Ack { ack, err } => {
                 out.put(Column::First, ack.into());
                 out.put(Column::Second, err.into());
             }
             Body::Fork { parent, child } => {
-                let actor = self.cpu(event.cpu).actor;
                 out.put(Column::Child, delta32(child.tid.0, self.last_child.wrapping_add(1)));
                 out.put(
                     Column::ChildTgid,
@@ -103,73 +134,89 @@ impl Predictor {
                         0
                     } else if child.tgid == self.known(actor).task.tgid {
                         1
+                    } else if let Some(place) =
+                        self.recent.place(|tid| self.known(tid).task.tgid == child.tgid)
+                    {
+                        2 + place as u64
                     } else {
-                        2 + delta32(child.tgid.0, child.tid.0)
+                        2 + PLACES as u64 + delta32(child.tgid.0, child.tid.0)
                     },
                 );
-                self.encode_task(parent, self.fork_parent(child, actor), out);
-                self.forked(event.cpu, parent, child);
+                self.encode_task(parent, self.fork_parent(child, actor), Column::Forker, out);
+                self.forked(cpu, parent, child);
             }
-            Body::Exec { task } | Body::Sid { task } => {
-                self.encode_actor(event.cpu, task, out);
+            Body::Exec { task } => {
+                let expected = self.known(self.last_child).task;
+                self.encode_task(task, expected, Column::Actor, out);
+                self.acted(cpu, task);
+            }
+            Body::Sid { task } => {
+                self.encode_actor(cpu, actor, task, out);
             }
             Body::Uid { task, real, effective } | Body::Gid { task, real, effective } => {
-                self.encode_actor(event.cpu, task, out);
+                self.encode_actor(cpu, actor, task, out);
                 out.put(Column::First, real.into());
                 out.put(Column::Second, effective.into());
             }
             Body::Ptrace { task, tracer } => {
-                self.encode_actor(event.cpu, task, out);
+                self.encode_actor(cpu, actor, task, out);
                 out.put(Column::First, tracer.tid.0.into());
                 out.put(Column::Second, tracer.tgid.0.into());
             }
             Body::Comm { task, comm: name } => {
-                self.encode_actor(event.cpu, task, out);
+                self.encode_actor(cpu, actor, task, out);
                 out.put(Column::Comm, comm(&name));
             }
             Body::Coredump { task, parent } => {
-                let known = self.encode_actor(event.cpu, task, out);
-                self.encode_parent(task, parent.unwrap_or_default(), known, out);
+                let known = self.encode_actor(cpu, actor, task, out);
+                let parent = parent.unwrap_or_default();
+                self.encode_parent(parent, known.parent, out);
+                self.has_parent(task, parent);
             }
             Body::Exit { task, code, signal, parent } => {
-                let known = self.encode_actor(event.cpu, task, out);
+                let expected = self.known(actor).task;
+                self.encode_task(task, expected, Column::Exiter, out);
+                let known = self.acted(cpu, task);
                 out.put(Column::First, code.into());
-                out.put(Column::Second, signal.into());
-                self.encode_parent(task, parent.unwrap_or_default(), known, out);
+                out.put(Column::Second, delta32(signal, exit_signal(task)));
+                let parent = parent.unwrap_or_default();
+                self.encode_parent(parent, self.exit_parent(known), out);
+                self.exited(cpu, task, parent);
             }
             // Such an event does not encode to its datagram, so that its datagram is raw.
             Body::Unknown { .. } => {}
         }
     }
 
-    /// A task, of which `expected` is the most likely.
-    fn encode_task(&self, task: Task, expected: Task, out: &mut ColumnWriter) {
+    /// A task, of which `expected` is the most likely; then the recent ones.
+    fn encode_task(&mut self, task: Task, expected: Task, column: Column, out: &mut ColumnWriter) {
         let tid = task.tid.0;
         let expected_tgid = if tid == expected.tid.0 {
-            out.put(Column::Actor, 0);
+            out.put(column, 0);
             expected.tgid
         } else {
-            let code = if tid == self.last_child { 1 } else { 2 + delta32(tid, expected.tid.0) };
-            out.put(Column::Actor, code);
+            let place = self.recent.place(|other| other == tid).map(|place| place as u64);
+            let place = place.unwrap_or_else(|| PLACES as u64 + delta32(tid, expected.tid.0));
+            out.put(column, 1 + place);
+            self.recent.bring_forward(tid, place);
             self.known(tid).task.tgid
         };
-        out.put(Column::ActorTgid, delta32(task.tgid.0, expected_tgid.0));
+        out.put(Column::Tgid, delta32(task.tgid.0, expected_tgid.0));
     }
 
-    fn encode_actor(&mut self, cpu: Cpu, task: Task, out: &mut ColumnWriter) -> Known {
-        let actor = self.cpu(cpu).actor;
+    fn encode_actor(&mut self, cpu: Cpu, actor: u32, task: Task, out: &mut ColumnWriter) -> Known {
         let expected = self.known(actor).task;
-        self.encode_task(task, expected, out);
+        self.encode_task(task, expected, Column::Actor, out);
         self.acted(cpu, task)
     }
 
-    fn encode_parent(&mut self, task: Task, parent: Task, known: Known, out: &mut ColumnWriter) {
-        out.put(Column::Parent, delta32(parent.tid.0, known.parent.tid.0));
-        let expected = self.parent_tgid(parent.tid, known);
+    fn encode_parent(&self, parent: Task, expected: Task, out: &mut ColumnWriter) {
+        out.put(Column::Parent, delta32(parent.tid.0, expected.tid.0));
+        let expected = self.parent_tgid(parent.tid, expected);
         out.put(Column::ParentTgid, delta32(parent.tgid.0, expected));
-        self.has_parent(task, parent);
     }
 
+    #[inline(always)]
     fn acted(&mut self, cpu: Cpu, task: Task) -> Known {
         self.cpu(cpu).actor = task.tid.0;
         let known = Known { task, ..self.known(task.tid.0) };
@@ -177,16 +224,36 @@ impl Predictor {
         known
     }
 
-    fn parent_tgid(&self, parent: Tid, known: Known) -> u32 {
-        if parent == known.parent.tid { known.parent.tgid.0 } else { self.known(parent.0).task.tgid.0 }
+    /// The parent to expect in a task's exit. Some kernels name none for a thread.
+    #[inline(always)]
+    fn exit_parent(&self, known: Known) -> Task {
+        if known.task.is_leader() || self.threads_have_parents { known.parent } else { Task::default() }
     }
 
+    /// Next on the CPU, the parent that waited is expected; after a thread, its process.
+    #[inline(always)]
+    fn exited(&mut self, cpu: Cpu, task: Task, parent: Task) {
+        self.recent.remove(task.tid.0);
+        if task.is_leader() {
+            self.has_parent(task, parent);
+            self.cpu(cpu).actor = parent.tid.0;
+        } else {
+            self.threads_have_parents = parent != Task::default();
+            self.cpu(cpu).actor = task.tgid.0;
+        }
+    }
+
+    fn parent_tgid(&self, parent: Tid, expected: Task) -> u32 {
+        if parent == expected.tid { expected.tgid.0 } else { self.known(parent.0).task.tgid.0 }
+    }
+
+    #[inline(always)]
     fn has_parent(&mut self, task: Task, parent: Task) {
         self.learn(task, parent);
         self.last_parent = parent;
     }
 
-    /// The next event; `None` if it is raw. `comm` gives the string of a number.
+    /// The next event; `None` if it is raw. `comm` gives the string of a code.
     #[inline]
     pub(super) fn decode(
         &mut self,
@@ -200,84 +267,97 @@ impl Predictor {
         let time = MonoNs(self.time);
         let on = self.cpu(cpu);
         on.seq = undelta32(from.seq.take(), on.seq.wrapping_add(1));
-        let seq = Seq(on.seq);
+        let (seq, actor) = (Seq(on.seq), on.actor);
         let body = match kind {
             Kind::Ack => Body::Ack { ack: from.first.take() as u32, err: from.second.take() as u32 },
             Kind::Fork => {
-                let actor = self.cpu(cpu).actor;
                 let tid = undelta32(from.child.take(), self.last_child.wrapping_add(1));
                 let tgid = match from.child_tgid.take() {
                     0 => tid,
                     1 => self.known(actor).task.tgid.0,
-                    code => undelta32(code - 2, tid),
+                    code => match self.recent.at(code - 2) {
+                        Some(tid) => self.known(tid).task.tgid.0,
+                        None => undelta32(code - 2 - PLACES as u64, tid),
+                    },
                 };
                 let child = Task::new(tid, tgid);
-                let parent = self.decode_task(self.fork_parent(child, actor), from);
+                let expected = self.fork_parent(child, actor);
+                let parent = self.decode_task(expected, from.forker.take(), &mut from.tgid);
                 self.forked(cpu, parent, child);
                 Body::Fork { parent, child }
             }
-            Kind::Exec => Body::Exec { task: self.decode_actor(cpu, from).task },
-            Kind::Sid => Body::Sid { task: self.decode_actor(cpu, from).task },
+            Kind::Exec => {
+                let expected = self.known(self.last_child).task;
+                let task = self.decode_task(expected, from.actor.take(), &mut from.tgid);
+                Body::Exec { task: self.acted(cpu, task).task }
+            }
+            Kind::Sid => Body::Sid { task: self.decode_actor(cpu, actor, from).task },
             Kind::Uid => Body::Uid {
-                task: self.decode_actor(cpu, from).task,
+                task: self.decode_actor(cpu, actor, from).task,
                 real: from.first.take() as u32,
                 effective: from.second.take() as u32,
             },
             Kind::Gid => Body::Gid {
-                task: self.decode_actor(cpu, from).task,
+                task: self.decode_actor(cpu, actor, from).task,
                 real: from.first.take() as u32,
                 effective: from.second.take() as u32,
             },
             Kind::Ptrace => Body::Ptrace {
-                task: self.decode_actor(cpu, from).task,
+                task: self.decode_actor(cpu, actor, from).task,
                 tracer: Task::new(from.first.take() as u32, from.second.take() as u32),
             },
             Kind::Comm => {
-                Body::Comm { task: self.decode_actor(cpu, from).task, comm: comm(from.comm.take()) }
+                Body::Comm { task: self.decode_actor(cpu, actor, from).task, comm: comm(from.comm.take()) }
             }
             Kind::Coredump => {
-                let known = self.decode_actor(cpu, from);
-                Body::Coredump { task: known.task, parent: Some(self.decode_parent(known, from)) }
+                let known = self.decode_actor(cpu, actor, from);
+                let parent = self.decode_parent(known.parent, from);
+                self.has_parent(known.task, parent);
+                Body::Coredump { task: known.task, parent: Some(parent) }
             }
             Kind::Exit => {
-                let known = self.decode_actor(cpu, from);
-                Body::Exit {
-                    task: known.task,
-                    code: from.first.take() as u32,
-                    signal: from.second.take() as u32,
-                    parent: Some(self.decode_parent(known, from)),
-                }
+                let expected = self.known(actor).task;
+                let task = self.decode_task(expected, from.exiter.take(), &mut from.tgid);
+                let known = self.acted(cpu, task);
+                let code = from.first.take() as u32;
+                let signal = undelta32(from.second.take(), exit_signal(task));
+                let parent = self.decode_parent(self.exit_parent(known), from);
+                self.exited(cpu, task, parent);
+                Body::Exit { task, code, signal, parent: Some(parent) }
             }
             Kind::Unknown => return None,
         };
         Some(Event { time, seq, cpu, body })
     }
 
-    fn decode_task(&self, expected: Task, from: &mut EventColumns<'_>) -> Task {
-        let (tid, expected_tgid) = match from.actor.take() {
-            0 => (expected.tid.0, expected.tgid.0),
-            code => {
-                let tid = if code == 1 { self.last_child } else { undelta32(code - 2, expected.tid.0) };
-                (tid, self.known(tid).task.tgid.0)
-            }
-        };
-        Task::new(tid, undelta32(from.actor_tgid.take(), expected_tgid))
+    #[inline(always)]
+    fn decode_task(&mut self, expected: Task, code: u64, tgids: &mut Values<'_>) -> Task {
+        let expected = if code == 0 { expected } else { self.decode_unexpected(expected.tid.0, code) };
+        Task::new(expected.tid.0, undelta32(tgids.take(), expected.tgid.0))
     }
 
-    fn decode_actor(&mut self, cpu: Cpu, from: &mut EventColumns<'_>) -> Known {
-        let actor = self.cpu(cpu).actor;
+    fn decode_unexpected(&mut self, expected: u32, code: u64) -> Task {
+        let tid = self.recent.at(code - 1).unwrap_or_else(|| undelta32(code - 1 - PLACES as u64, expected));
+        self.recent.bring_forward(tid, code - 1);
+        self.known(tid).task
+    }
+
+    fn decode_actor(&mut self, cpu: Cpu, actor: u32, from: &mut EventColumns<'_>) -> Known {
         let expected = self.known(actor).task;
-        let task = self.decode_task(expected, from);
+        let task = self.decode_task(expected, from.actor.take(), &mut from.tgid);
         self.acted(cpu, task)
     }
 
-    fn decode_parent(&mut self, known: Known, from: &mut EventColumns<'_>) -> Task {
-        let tid = undelta32(from.parent.take(), known.parent.tid.0);
-        let expected = self.parent_tgid(Tid(tid), known);
-        let parent = Task::new(tid, undelta32(from.parent_tgid.take(), expected));
-        self.has_parent(known.task, parent);
-        parent
+    fn decode_parent(&self, expected: Task, from: &mut EventColumns<'_>) -> Task {
+        let tid = undelta32(from.parent.take(), expected.tid.0);
+        let tgid = self.parent_tgid(Tid(tid), expected);
+        Task::new(tid, undelta32(from.parent_tgid.take(), tgid))
     }
+}
+
+/// The signal that a task's end sends: none if it is a thread.
+fn exit_signal(task: Task) -> u32 {
+    if task.is_leader() { SIGCHLD } else { u32::MAX }
 }
 
 /// The columns of events that are being read.
@@ -286,7 +366,9 @@ pub(super) struct EventColumns<'a> {
     time: Values<'a>,
     seq: Values<'a>,
     actor: Values<'a>,
-    actor_tgid: Values<'a>,
+    forker: Values<'a>,
+    exiter: Values<'a>,
+    tgid: Values<'a>,
     child: Values<'a>,
     child_tgid: Values<'a>,
     parent: Values<'a>,
@@ -304,7 +386,9 @@ impl<'a> EventColumns<'a> {
             time: numbers(Column::Time),
             seq: numbers(Column::Seq),
             actor: numbers(Column::Actor),
-            actor_tgid: numbers(Column::ActorTgid),
+            forker: numbers(Column::Forker),
+            exiter: numbers(Column::Exiter),
+            tgid: numbers(Column::Tgid),
             child: numbers(Column::Child),
             child_tgid: numbers(Column::ChildTgid),
             parent: numbers(Column::Parent),

@@ -26,7 +26,7 @@ const PAGE: u64 = 4096;
 /// Records wait no longer for the journal than this and one tick.
 const JOURNAL: Duration = Duration::from_millis(40);
 /// Records wait no longer for a sealed block than this.
-const SEAL: Duration = Duration::from_secs(60);
+const SEAL: Duration = Duration::from_secs(300);
 /// What was written is synced this often.
 const SYNC: Duration = Duration::from_millis(900);
 
