@@ -124,8 +124,8 @@ fn captures(c: &mut Criterion) {
             let mut events = 0;
             while let Some(Item::Block(block)) = reader.next_item().unwrap() {
                 for record in block.records() {
-                    if let Record::Event(frame) = record {
-                        black_box(frame.event(ORDER));
+                    if let Record::Event(Frame::Event(event)) = &record {
+                        black_box(event);
                         events += 1;
                     }
                 }

@@ -22,6 +22,7 @@ impl<'a> Frame<'a> {
     }
 
     /// The first event in it, if it can be read at all.
+    #[inline]
     pub fn event(&self, order: ByteOrder) -> Option<Event> {
         match self {
             Self::Event(event) => Some(*event),
