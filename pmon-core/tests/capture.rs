@@ -274,6 +274,23 @@ fn forged(payload: &[u8], records: u32, events: u32, first_record: u64) -> Vec<u
     block
 }
 
+/// Numbers of strings and profiles that are far beyond any: they must not become memory.
+#[test]
+fn references_to_what_is_not_there_are_read_as_nothing() {
+    let section =
+        |column: u8, plane: u8, byte: u8| [&[column, plane, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, byte][..]].concat();
+    let large = |column| (0..4).flat_map(|plane| section(column, plane, 0xfe)).collect::<Vec<_>>();
+    let (profile, args, exe, word, snapshot) = (29, 31, 34, 37, section(24, 0, 1));
+    let new = [section(profile, 0, 1), section(args, 0, 1)].concat();
+    for sections in [[&new[..], &large(exe)], [&new, &large(word)], [&large(profile), &[]]] {
+        let payload = [&[1, 0, 0, 0, 0, 0, 0, 0], &snapshot[..], sections[0], sections[1]].concat();
+        let block = forged(&payload, 1, 0, 0);
+        let read = read(&[Encoder::new(&header()).unwrap().header(), &block].concat()).unwrap();
+        let [Owned::Other(Record::Details(details))] = &read.records[..] else { panic!("{read:?}") };
+        assert_eq!((details.exe.as_ref(), details.args.as_deref().unwrap_or_default()), (None, &[][..]));
+    }
+}
+
 /// A section of any kind, stored or as zstd claims it.
 fn any_section() -> impl Strategy<Value = Vec<u8>> {
     let data = prop::collection::vec(any::<u8>(), 0..80);

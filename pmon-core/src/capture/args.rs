@@ -30,6 +30,8 @@ pub(super) struct Words {
     runs: Vec<u32>,
     /// Where the expected word is.
     at: u32,
+    /// The command line that is being read.
+    line: Vec<u8>,
 }
 
 impl Words {
@@ -94,7 +96,7 @@ impl Words {
         codes: &mut Values<'_>,
         strings: &mut Strings<'_>,
     ) -> Vec<u8> {
-        let mut args = Vec::new();
+        self.line.clear();
         self.begin(exe);
         loop {
             let code = codes.take();
@@ -106,14 +108,14 @@ impl Words {
                 code => u32::try_from(code - FAR).unwrap_or(STOP),
             };
             // No writer makes so many words, or so long a command line, or names strings that are not there.
-            let valid = self.stream.len() < limit::WORDS && args.len() <= limit::STRING;
+            let valid = self.stream.len() < limit::WORDS && self.line.len() <= limit::STRING;
             if word == STOP || word >= strings.count() || !valid {
                 self.learn(STOP, END);
-                args.pop();
-                return args;
+                self.line.pop();
+                return self.line.clone();
             }
-            args.extend_from_slice(strings.at(word));
-            args.push(0);
+            self.line.extend_from_slice(strings.at(word));
+            self.line.push(0);
             self.learn(word, code);
         }
     }

@@ -17,6 +17,7 @@ pub enum Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Sorts a datagram into one of the two.
+    #[inline]
     pub fn new(datagram: &'a [u8], order: ByteOrder) -> Self {
         Event::from_exact(datagram, order).map_or(Self::Raw(datagram), Self::Event)
     }
@@ -31,6 +32,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Gives the datagram's bytes to `consume`, allocating nothing.
+    #[inline]
     pub fn with_bytes<R>(&self, order: ByteOrder, consume: impl FnOnce(&[u8]) -> R) -> R {
         match self {
             Self::Event(event) => consume(&event.encode(order).unwrap_or([0; EVENT_FRAME])),

@@ -97,12 +97,12 @@ impl<'a> Strings<'a> {
         Self { bytes, ends: &ends.0, next: 0 }
     }
 
-    /// The number of the string of a code: see [`Interner::code`].
+    /// The number of the string of a code: see [`Interner::code`]. None if no string has that number.
     pub(super) fn number(&mut self, code: u64) -> Option<u32> {
         match code {
             NONE => None,
             NEW => Some(self.next_number()),
-            code => Some(u32::try_from(code - OLD).unwrap_or(u32::MAX)),
+            code => u32::try_from(code - OLD).ok().filter(|&number| number < self.next),
         }
     }
 

@@ -111,7 +111,19 @@ pub(crate) fn story() -> Vec<Owned> {
 }
 
 pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
-    let string = || prop::option::of(prop::collection::vec(any::<u8>(), 0..20));
+    let string = || {
+        let likely = prop::sample::select(vec![&b"cc"[..], b"ld", b"/", b""]);
+        let other = prop::collection::vec(any::<u8>(), 0..20);
+        prop::option::of(prop_oneof![3 => likely.prop_map(<[u8]>::to_vec), 1 => other])
+    };
+    // Few words, so that command lines resemble each other.
+    let word = prop_oneof![8 => 0..40_u32, 1 => any::<u32>()].prop_map(|n| n.to_string().into_bytes());
+    let words = prop::collection::vec(word, 0..8).prop_map(|words| words.join(&0));
+    let args = prop::option::of(prop_oneof![
+        words.clone(),
+        words.prop_map(|args| [args, vec![0]].concat()),
+        any::<Vec<u8>>()
+    ]);
     let subject = prop_oneof![
         any::<u32>().prop_map(|tgid| Subject::Snapshot { tgid: Tgid(tgid) }),
         any::<(u32, u64)>().prop_map(|(tgid, time)| Subject::Exec { tgid: Tgid(tgid), time: MonoNs(time) }),
@@ -123,11 +135,12 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
         Just(Miss::Busy),
         Just(Miss::Superseded)
     ]);
-    let ids = prop::option::of(any::<[u32; 4]>());
+    let ids = prop::option::of(prop_oneof![Just([0; 4]), any::<[u32; 4]>()]);
     // Start times are ticks: below 2^62 the code always fits.
-    let start = prop::option::of(0..1_u64 << 62);
-    let strings = (string(), string(), string(), string(), string());
-    (subject, miss, any::<Option<u32>>(), start, ids, strings).prop_map(
+    let start = prop::option::of(prop_oneof![0..1_u64 << 62, 0..4_u64]);
+    let ppid = prop::option::of(prop_oneof![0..6_u32, any::<u32>()]);
+    let strings = (string(), string(), string(), string(), args);
+    (subject, miss, ppid, start, ids, strings).prop_map(
         |(subject, miss, ppid, start_ticks, ids, (comm, exe, cwd, cgroup, args))| {
             let ids = ids.map(|[uid, euid, gid, egid]| Credentials { uid, euid, gid, egid });
             let details = Details { subject, miss, ppid, start_ticks, ids, comm, exe, cwd, cgroup, args };
@@ -139,13 +152,19 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
 pub(crate) fn any_record() -> impl Strategy<Value = Owned> {
     let frame = |event: Event| Owned::Frame(event.encode(ORDER).unwrap().to_vec());
     // Small numbers too, so that predictions hit and fail in all ways.
-    let likely = (0..4_u32, 0..4_u32, 0..4_u32, 0..4_u32, 0..3_u32, 0..4_u32, 0..4_u64);
+    let tid = || prop_oneof![6 => 0..4_u32, 2 => 0..40_u32, 1 => (0..3_u32).prop_map(|n| 4096 * n + 1)];
+    let likely = (tid(), tid(), tid(), tid(), 0..3_u32, 0..4_u32, 0..4_u64);
     let likely = likely.prop_map(move |(a, b, c, d, cpu, seq, time)| {
         let (task, other) = (Task::new(a, b), Task::new(c, d));
         let body = match (a + b + c + d) % 4 {
             0 => Body::Fork { parent: task, child: other },
             1 => Body::Exec { task },
-            2 => Body::Exit { task, code: 0, signal: 17, parent: Some(other) },
+            2 => Body::Exit {
+                task,
+                code: 0,
+                signal: if seq == 0 { u32::MAX } else { 17 },
+                parent: Some(other),
+            },
             _ => Body::Comm { task, comm: Comm::default() },
         };
         frame(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body })

@@ -1,0 +1,178 @@
+//! A second reader, written from `docs/capture-format.md` alone: it shares no code with the crate's own, and reads
+//! what the crate writes as the same records. It is simple and slow, and panics where a capture is not as specified.
+
+#[allow(dead_code, reason = "each test uses a part of them")]
+mod shared {
+    pub(super) mod events;
+    pub(super) mod records;
+}
+mod second {
+    pub(super) mod bytes;
+    pub(super) mod details;
+    pub(super) mod events;
+    pub(super) mod file;
+
+    /// What the file header says, in order of type.
+    #[derive(Debug, Default, PartialEq)]
+    pub(super) struct Header {
+        pub(super) uuid: Vec<u8>,
+        pub(super) big_endian: bool,
+        pub(super) texts: Vec<String>,
+        pub(super) numbers: Vec<u64>,
+        pub(super) command: Vec<Vec<u8>>,
+        pub(super) start: (u64, u64, i64),
+        pub(super) previous: Option<Vec<u8>>,
+    }
+
+    #[derive(Debug, PartialEq)]
+    pub(super) enum Record {
+        Event(Vec<u8>),
+        Loss { cpu_first_last: [u64; 3], after_before: [u64; 2], cause: u64 },
+        Clock(u64, u64, i64),
+        Snapshot(u64, u64, u64),
+        Details(Process),
+        Mark(u64, String),
+        End([u64; 4]),
+    }
+
+    #[derive(Debug, PartialEq)]
+    pub(super) struct Process {
+        pub(super) tgid: u32,
+        /// The time of the exec; `None` in a snapshot.
+        pub(super) exec: Option<u64>,
+        pub(super) miss: u64,
+        pub(super) ppid: Option<u32>,
+        pub(super) start: Option<u64>,
+        pub(super) ids: Option<[u32; 4]>,
+        /// COMM, EXE, CWD, CGROUP, ARGS.
+        pub(super) texts: Vec<Option<Vec<u8>>>,
+    }
+}
+
+use pmon_core::MonoNs;
+use pmon_core::capture::{self, ClockAnchor, Encoder, LossCause, Meta, Miss, Namespaces, Subject, Transport};
+use pmon_core::wire::ByteOrder;
+use proptest::prelude::*;
+use second::{Header, Process, Record, bytes, file};
+use shared::records::{Owned, any_record, capture, story};
+
+/// A record as the second reader should give it.
+fn expected(owned: &Owned) -> Record {
+    let record = match owned {
+        Owned::Frame(bytes) => return Record::Event(bytes.clone()),
+        Owned::Other(record) => record.clone(),
+    };
+    match record {
+        capture::Record::Loss(loss) => Record::Loss {
+            cpu_first_last: [loss.cpu.0.into(), loss.first.0.into(), loss.last.0.into()],
+            after_before: [loss.after.0, loss.before.0],
+            cause: u64::from(loss.cause == LossCause::Socket),
+        },
+        capture::Record::Clock(clock) => Record::Clock(clock.mono.0, clock.boot_ns, clock.real_ns),
+        capture::Record::Snapshot(scan) => {
+            Record::Snapshot(scan.started.0, scan.ended.0, scan.processes.into())
+        }
+        capture::Record::Mark(mark) => Record::Mark(mark.time.0, mark.text),
+        capture::Record::End(end) => Record::End([end.time.0, end.events, end.lost, end.rejected]),
+        capture::Record::Details(details) => Record::Details(Process {
+            tgid: details.subject.tgid().0,
+            exec: match details.subject {
+                Subject::Exec { time, .. } => Some(time.0),
+                Subject::Snapshot { .. } => None,
+            },
+            miss: match details.miss {
+                None => 0,
+                Some(Miss::Gone) => 1,
+                Some(Miss::Denied) => 2,
+                Some(Miss::Busy) => 3,
+                Some(Miss::Superseded) => 4,
+                Some(miss) => panic!("{miss:?}"),
+            },
+            ppid: details.ppid,
+            start: details.start_ticks,
+            ids: details.ids.map(|ids| [ids.uid, ids.euid, ids.gid, ids.egid]),
+            texts: vec![details.comm, details.exe, details.cwd, details.cgroup, details.args],
+        }),
+        record => panic!("{record:?}"),
+    }
+}
+
+fn check(records: &[Owned], every: usize) {
+    let (_, read, blocks) = file::read(&capture(records, every));
+    assert_eq!(blocks, records.chunks(every).len());
+    assert_eq!(read.len(), records.len());
+    for (at, (read, record)) in read.iter().zip(records).enumerate() {
+        assert_eq!(*read, expected(record), "record {at}");
+    }
+}
+
+#[test]
+fn the_checksum_is_the_one_that_the_page_names() {
+    assert_eq!(bytes::crc32c(b"123456789"), 0xE306_9283);
+}
+
+#[test]
+fn a_record_of_each_kind_is_as_the_page_says_whatever_the_blocks() {
+    let story = story();
+    (1..=story.len()).for_each(|every| check(&story, every));
+}
+
+#[test]
+fn the_header_is_as_the_page_says() {
+    let text = |text: &str| text.to_owned();
+    let meta = Meta {
+        tool: text("pmon 1"),
+        host: text("höst"),
+        kernel: text("6.18"),
+        machine: text("riscv64"),
+        boot_id: text("an id"),
+        cpus_online: 250,
+        ticks_per_second: 251,
+        namespaces: Namespaces { pid: 0xffff, user: 0x1_0000, net: 1 << 32 },
+        recorder_pid: u32::MAX,
+        command: vec![b"a".to_vec(), vec![], vec![0xff; 300]],
+        transport: Transport { name: text("ring"), why: text("it is there") },
+        socket_buffer: u64::MAX,
+        start: ClockAnchor { mono: MonoNs(1), boot_ns: 2, real_ns: i64::MIN },
+        previous: Some([9; 16]),
+    };
+    let header = capture::Header { uuid: [0xab; 16], frame_order: ByteOrder::Big, meta };
+    let mut encoder = Encoder::new(&header).unwrap();
+    let bytes = [encoder.header().to_vec(), encoder.finish().to_vec()].concat();
+    let (read, records, _) = file::read(&bytes);
+    assert_eq!(records, []);
+    let expected = Header {
+        uuid: vec![0xab; 16],
+        big_endian: true,
+        texts: ["pmon 1", "höst", "6.18", "riscv64", "an id", "ring", "it is there"].map(text).into(),
+        numbers: vec![250, 251, 0xffff, 0x1_0000, 1 << 32, u64::from(u32::MAX), u64::MAX],
+        command: vec![b"a".to_vec(), vec![], vec![0xff; 300]],
+        start: (1, 2, i64::MIN),
+        previous: Some(vec![9; 16]),
+    };
+    assert_eq!(read, expected);
+}
+
+proptest! {
+    #[test]
+    fn any_records_are_as_the_page_says(
+        records in prop::collection::vec(any_record(), 0..300),
+        every in 1..200_usize,
+    ) {
+        check(&records, every);
+    }
+
+    /// Frames of a big-endian machine.
+    #[test]
+    fn any_big_endian_events_are_as_the_page_says(events in prop::collection::vec(shared::events::any_event(), 1..50)) {
+        let header = capture::Header { frame_order: ByteOrder::Big, ..shared::records::header() };
+        let mut encoder = Encoder::new(&header).unwrap();
+        let mut bytes = encoder.header().to_vec();
+        let frames: Vec<_> = events.iter().map(|event| event.encode(ByteOrder::Big).unwrap().to_vec()).collect();
+        frames.iter().for_each(|frame| encoder.push_frame(frame).unwrap());
+        bytes.extend_from_slice(encoder.seal());
+        bytes.extend_from_slice(encoder.finish());
+        let (_, read, _) = file::read(&bytes);
+        prop_assert_eq!(read, frames.into_iter().map(Record::Event).collect::<Vec<_>>());
+    }
+}

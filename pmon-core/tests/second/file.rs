@@ -1,0 +1,305 @@
+//! Header, blocks, sections, columns.
+
+use super::bytes::{Fields, crc32c, int};
+use super::details::Details;
+use super::events::Events;
+use super::{Header, Record};
+
+const MAGIC: &[u8] = b"\x89PMON\r\n\x1a";
+const MARKER: &[u8] = &[0xB1, 0x70, 0x6D, 0x62, 0x0D, 0x0A, 0x1A, 0xE5];
+
+/// Reads a finished capture without damage: its header, its records, and how many blocks they were in.
+pub(crate) fn read(file: &[u8]) -> (Header, Vec<Record>, usize) {
+    assert_eq!(&file[..8], MAGIC);
+    assert_eq!((int(file, 8, 2), int(file, 10, 2)), (1, 0));
+    let len = int(file, 12, 4) as usize;
+    assert_eq!(int(file, len - 4, 4), crc32c(&file[..len - 4]).into());
+    let big_endian = file[32] == 2;
+    assert_eq!(file[33..36], [0; 3]);
+    let meta = &file[40..40 + int(file, 36, 4) as usize];
+    let header = Header { uuid: file[16..32].to_vec(), big_endian, ..metadata(&mut Fields(meta)) };
+    let (tag, trailer) = (&file[16..20], &file[file.len() - 24..]);
+    assert_eq!(&trailer[16..], b"pmon-end");
+    assert_eq!(&trailer[8..12], tag);
+    assert_eq!(int(trailer, 12, 4), crc32c(&trailer[..12]).into());
+
+    let (mut at, mut records, mut blocks, mut last_index) = (len, Vec::new(), Vec::new(), 0);
+    while at < file.len() - 24 {
+        let head = &file[at..at + 64];
+        assert_eq!(&head[..8], MARKER);
+        assert_eq!(&head[8..12], tag);
+        assert_eq!(int(head, 60, 4), crc32c(&head[..60]).into());
+        let payload = &file[at + 64..at + 64 + int(head, 16, 4) as usize];
+        assert_eq!(int(head, 36, 4), crc32c(payload).into());
+        let (count, first, events) = (int(head, 20, 4), int(head, 24, 8), int(head, 32, 4));
+        assert_eq!(first, records.len() as u64);
+        let times = (int(head, 40, 8), int(head, 48, 8));
+        match head[12] {
+            1 => {
+                let in_block = block(payload, events as usize, big_endian);
+                assert_eq!(in_block.len() as u64, count);
+                records.extend(in_block);
+                blocks.push((at as u64, count, events, times));
+            }
+            2 => {
+                index(payload, &blocks, last_index, records.len() as u64);
+                last_index = at as u64;
+            }
+            kind => panic!("block of kind {kind}"),
+        }
+        at += 64 + payload.len();
+    }
+    assert_eq!((at, int(trailer, 0, 8)), (file.len() - 24, last_index));
+    (header, records, blocks.len())
+}
+
+fn metadata(fields: &mut Fields<'_>) -> Header {
+    let mut header = Header::default();
+    for _ in 0..5 {
+        header.texts.push(fields.text());
+    }
+    for _ in 0..6 {
+        header.numbers.push(fields.unsigned());
+    }
+    header.command = (0..fields.unsigned()).map(|_| fields.list()).collect();
+    header.texts.push(fields.text());
+    header.texts.push(fields.text());
+    header.numbers.push(fields.unsigned());
+    header.start = (fields.unsigned(), fields.unsigned(), fields.signed());
+    header.previous = (fields.u8() == 1).then(|| fields.bytes(16));
+    header
+}
+
+/// Checks an index, which may be the last of several, against the blocks.
+fn index(payload: &[u8], blocks: &[(u64, u64, u64, (u64, u64))], before: u64, records: u64) {
+    let entries = int(payload, 0, 4) as usize;
+    let blocks = &blocks[blocks.len() - entries..];
+    assert_eq!(int(payload, 4, 8), before);
+    assert_eq!(int(payload, 12, 8) + blocks.iter().map(|block| block.1).sum::<u64>(), records);
+    let mut columns = Columns::new(&payload[20..]);
+    let (mut offset, mut first, mut last) = (0, 0, 0);
+    for &block in blocks {
+        offset = columns.delta("INDEX_OFFSET", offset);
+        first = columns.delta("INDEX_FIRST_TIME", first);
+        last = columns.delta("INDEX_LAST_TIME", last);
+        let counts = (columns.take("INDEX_RECORDS"), columns.take("INDEX_EVENTS"));
+        assert_eq!((offset, counts.0, counts.1, (first, last)), block);
+    }
+}
+
+/// The numbers of the columns are their places here.
+const NAMES: [&str; 43] = [
+    "TAG",
+    "TIME",
+    "SEQ",
+    "ACTOR",
+    "FORKER",
+    "EXITER",
+    "TGID",
+    "CHILD",
+    "CHILD_TGID",
+    "PARENT",
+    "PARENT_TGID",
+    "FIRST",
+    "SECOND",
+    "COMM",
+    "RAW_LEN",
+    "RAW_BYTES",
+    "STRING_LEN",
+    "STRING_BYTES",
+    "NOTE_AT",
+    "NOTE_AT_DETAILS",
+    "NOTE_KIND",
+    "NOTE_LEN",
+    "NOTE_BYTES",
+    "DETAILS_AT",
+    "DETAILS_SUBJECT",
+    "DETAILS_TGID",
+    "DETAILS_TIME",
+    "DETAILS_PPID",
+    "DETAILS_START",
+    "DETAILS_PROFILE",
+    "DETAILS_MISS",
+    "DETAILS_ARGS",
+    "DETAILS_IDS",
+    "DETAILS_COMM",
+    "DETAILS_EXE",
+    "DETAILS_CWD",
+    "DETAILS_CGROUP",
+    "WORD",
+    "INDEX_OFFSET",
+    "INDEX_RECORDS",
+    "INDEX_EVENTS",
+    "INDEX_FIRST_TIME",
+    "INDEX_LAST_TIME",
+];
+
+/// The columns of a payload, and how many entries of each were taken.
+pub(crate) struct Columns {
+    planes: Vec<[Vec<u8>; 8]>,
+    taken: Vec<usize>,
+}
+
+impl Columns {
+    fn new(mut sections: &[u8]) -> Self {
+        let mut planes = vec![<[Vec<u8>; 8]>::default(); NAMES.len()];
+        while !sections.is_empty() {
+            let (len, stored) = (int(sections, 4, 4) as usize, int(sections, 8, 4) as usize);
+            let data = &sections[12..12 + stored];
+            let data = match sections[2] {
+                0 => data.to_vec(),
+                1 => zstd::bulk::decompress(data, len).unwrap(),
+                codec => panic!("codec {codec}"),
+            };
+            assert_eq!((data.len(), sections[3]), (len, 0));
+            let of = &mut planes[usize::from(sections[0])][usize::from(sections[1])];
+            assert!(of.is_empty(), "a section came twice");
+            *of = data;
+            sections = &sections[12 + stored..];
+        }
+        Self { planes, taken: vec![0; NAMES.len()] }
+    }
+
+    fn number(name: &str) -> usize {
+        NAMES.iter().position(|other| *other == name).unwrap()
+    }
+
+    /// The next entry of a column of numbers.
+    pub(crate) fn take(&mut self, name: &str) -> u64 {
+        let column = Self::number(name);
+        let at = self.taken[column];
+        self.taken[column] += 1;
+        let byte = |plane: &Vec<u8>| u64::from(plane.get(at).copied().unwrap_or(0));
+        self.planes[column].iter().rev().fold(0, |value, plane| value << 8 | byte(plane))
+    }
+
+    pub(crate) fn delta(&mut self, name: &str, from: u64) -> u64 {
+        super::bytes::apply(self.take(name), from)
+    }
+
+    pub(crate) fn delta32(&mut self, name: &str, from: u32) -> u32 {
+        super::bytes::apply32(self.take(name), from)
+    }
+
+    /// The next bytes of a column of bytes.
+    pub(crate) fn bytes(&mut self, name: &str, len: u64) -> Vec<u8> {
+        let column = Self::number(name);
+        let at = self.taken[column];
+        self.taken[column] += len as usize;
+        self.planes[column][0][at..self.taken[column]].to_vec()
+    }
+
+    /// How many entries are stored at the least.
+    fn stored(&self, name: &str) -> usize {
+        self.planes[Self::number(name)].iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// A number column as far as it is stored, a byte column whole: nothing else may be left when a block was read.
+    fn check_used(&self) {
+        for (name, &taken) in NAMES.iter().zip(&self.taken) {
+            assert!(self.stored(name) <= taken, "{name}: {} stored, {taken} read", self.stored(name));
+        }
+    }
+}
+
+/// The strings of a block, and how many were named.
+pub(crate) struct Strings {
+    strings: Vec<Vec<u8>>,
+    pub(crate) named: u64,
+}
+
+impl Strings {
+    fn new(columns: &mut Columns) -> Self {
+        let mut strings = Vec::new();
+        let all = columns.stored("STRING_BYTES");
+        let count = columns.stored("STRING_LEN");
+        // An empty string at the end has a zero length, which need not be stored: it is made when it is named.
+        for _ in 0..count {
+            let len = columns.take("STRING_LEN");
+            strings.push(columns.bytes("STRING_BYTES", len));
+        }
+        assert_eq!(strings.iter().map(Vec::len).sum::<usize>(), all);
+        Self { strings, named: 0 }
+    }
+
+    /// The string of a string code.
+    pub(crate) fn number(&mut self, code: u64) -> Option<u64> {
+        match code {
+            0 => None,
+            1 => {
+                self.named += 1;
+                Some(self.named - 1)
+            }
+            code => Some(code - 2),
+        }
+    }
+
+    pub(crate) fn at(&self, number: u64) -> Vec<u8> {
+        assert!(number < self.named);
+        self.strings.get(number as usize).cloned().unwrap_or_default()
+    }
+}
+
+fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<Record> {
+    let (details, notes) = (int(payload, 0, 4) as usize, int(payload, 4, 4) as usize);
+    let mut columns = Columns::new(&payload[8..]);
+    let mut strings = Strings::new(&mut columns);
+    let mut state = Events::new(big_endian);
+    let mut context = Details::default();
+    // Before which event, and for notes behind how many details, each stands.
+    let mut at = 0;
+    let details: Vec<u64> = (0..details)
+        .map(|_| {
+            at += columns.take("DETAILS_AT");
+            at
+        })
+        .collect();
+    let (mut at, mut behind) = (0, 0);
+    let notes: Vec<(u64, u64)> = (0..notes)
+        .map(|_| {
+            at += columns.take("NOTE_AT");
+            behind += columns.take("NOTE_AT_DETAILS");
+            (at, behind)
+        })
+        .collect();
+    let (mut details, mut notes) = (details.into_iter().peekable(), notes.into_iter().peekable());
+    let (mut records, mut details_read) = (Vec::new(), 0);
+    for event in 0..=events as u64 {
+        loop {
+            if notes.next_if(|&(at, behind)| at <= event && behind <= details_read).is_some() {
+                records.push(note(&mut columns));
+            } else if details.next_if(|&at| at <= event).is_some() {
+                details_read += 1;
+                records.push(context.read(&state, &mut columns, &mut strings));
+            } else {
+                break;
+            }
+        }
+        if event < events as u64 {
+            let (record, exec) = state.read(&mut columns, &mut strings);
+            context.execs.extend(exec);
+            records.push(record);
+        }
+    }
+    columns.check_used();
+    records
+}
+
+fn note(columns: &mut Columns) -> Record {
+    let kind = columns.take("NOTE_KIND");
+    let len = columns.take("NOTE_LEN");
+    let body = columns.bytes("NOTE_BYTES", len);
+    let fields = &mut Fields(&body);
+    match kind {
+        1 => Record::Loss {
+            cpu_first_last: [fields.unsigned(), fields.unsigned(), fields.unsigned()],
+            after_before: [fields.unsigned(), fields.unsigned()],
+            cause: fields.unsigned(),
+        },
+        2 => Record::Clock(fields.unsigned(), fields.unsigned(), fields.signed()),
+        3 => Record::Snapshot(fields.unsigned(), fields.unsigned(), fields.unsigned()),
+        4 => Record::Mark(fields.unsigned(), fields.text()),
+        5 => Record::End([fields.unsigned(), fields.unsigned(), fields.unsigned(), fields.unsigned()]),
+        kind => panic!("note of kind {kind}"),
+    }
+}
