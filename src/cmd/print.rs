@@ -1,16 +1,17 @@
 //! `pmon print`: the events of a capture.
 
+use std::fs::File;
 use std::io::{IsTerminal as _, stdout};
 use std::path::Path;
 
 use indicatif::ProgressBar;
 use jiff::tz::TimeZone;
 use pmon_core::MonoNs;
-use pmon_core::capture::{Frame, Record};
+use pmon_core::capture::{Frame, Item, Reader, Record};
 use pmon_core::wire::ByteOrder;
 
 use crate::args::PrintArgs;
-use crate::exit::{self, Failure};
+use crate::exit::{self, Failure, OrFail};
 use crate::input::{Found, Input, is_stdio, say_damage};
 use crate::term;
 use crate::view::{Range, View};
@@ -69,7 +70,7 @@ fn range(args: &PrintArgs, input: &Input) -> Result<Range, Failure> {
     Ok(Range { since: since?, until: until? })
 }
 
-/// When the capture ends, which takes a reading of its own.
+/// When the capture ends. The index leads to its last block; without one, all of it is read.
 fn end(path: &Path) -> Result<MonoNs, Failure> {
     if is_stdio(path) {
         return Err(Failure::new(
@@ -77,18 +78,19 @@ fn end(path: &Path) -> Result<MonoNs, Failure> {
             "a time before the end needs a file: standard input is read once",
         ));
     }
-    let input = Input::open(path)?;
-    if input.file_bytes().is_none() {
+    let unreadable = format!("cannot read {}", path.display());
+    let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
+    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
         return Err(Failure::new(exit::USAGE, "a time before the end needs a file that can be read twice"));
     }
-    let order = input.order();
-    let mut end = MonoNs(0);
-    input.read(&ProgressBar::hidden(), |found| {
-        if let Found::Record(record) = found {
-            end = time_of(&record, order).map_or(end, |time| time.max(end));
+    let mut reader = Reader::open(file).or_fail(exit::REFUSED, &unreadable)?;
+    reader.seek(MonoNs(u64::MAX)).or_fail(exit::ENVIRONMENT, &unreadable)?;
+    let (order, mut end) = (reader.frame_order(), MonoNs(0));
+    while let Some(item) = reader.next_item().or_fail(exit::ENVIRONMENT, &unreadable)? {
+        if let Item::Block(block) = item {
+            end = block.records().filter_map(|record| time_of(&record, order)).fold(end, MonoNs::max);
         }
-        Ok(())
-    })?;
+    }
     Ok(end)
 }
 
