@@ -87,6 +87,9 @@ impl<S: Sink> Assembler<S> {
         if chunk.overruns > 0 {
             self.counts.overruns += chunk.overruns;
             self.overrun = Overrun::Now;
+            if let Some(pending) = &mut self.pending {
+                pending.overrun();
+            }
         }
         let mut busy = chunk.busy.iter().peekable();
         for (at, frame) in chunk.batch.frames().enumerate() {

@@ -17,9 +17,10 @@ pub(crate) const REQUESTS: usize = 4096;
 /// Details that may wait for the writer thread.
 pub(crate) const RESULTS: usize = 1024;
 
-/// A process shows the next program this long before the exec event of that program, in ns: the event is the last
-/// act of `execve` (`fs/exec.c`).
-const EXEC: u64 = 250_000;
+/// A process shows its next program this long before the exec event of that program, in ns. The event is the last act
+/// of `execve` (`fs/exec.c`), a tenth of a millisecond later, unless the process has to wait for a CPU meanwhile: then
+/// some time slices.
+const EXEC: u64 = 25_000_000;
 
 /// An exec event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(crate) struct Exec {
 pub(crate) struct Outcome {
     pub(crate) exec: Exec,
     pub(crate) details: Box<Details>,
+    /// When the reading began.
+    pub(crate) began: MonoNs,
     /// It holds if no other exec of the same process happened until then.
     pub(crate) settles_at: MonoNs,
 }
@@ -106,9 +109,10 @@ pub(crate) fn run(
             thread::park();
             continue;
         };
+        let began = clock.mono();
         let details = procfs.read(Subject::Exec { tgid: exec.tgid, time: exec.time });
         let settles_at = MonoNs(clock.mono().0 + EXEC);
-        if results.send(Outcome { exec, details: Box::new(details), settles_at }).is_err() {
+        if results.send(Outcome { exec, details: Box::new(details), began, settles_at }).is_err() {
             return;
         }
         progress.settles_at.store(settles_at.0, Ordering::Release);

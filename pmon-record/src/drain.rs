@@ -42,7 +42,7 @@ const NO_ROOM: Duration = Duration::from_millis(1);
 /// So many filled chunks, and the writer is behind: then a chunk is handed over only when full.
 const BEHIND: usize = 2;
 /// At the end, what waits in the socket and details that are being read get this long.
-const GRACE: Duration = Duration::from_millis(20);
+const GRACE: Duration = Duration::from_millis(60);
 
 /// See the module.
 pub(crate) struct Drain {

@@ -1,7 +1,9 @@
 //! Details that wait until it is certain whose they are.
 //!
 //! What `/proc` shows at some time after an exec may be the next program already. So a result is held until all
-//! events up to the time of reading have been seen; another exec of the same process among them makes it void.
+//! events up to some time after the reading have been seen. If another exec of the same process is among them, the
+//! result may be that program's, which shows its image a little before its event: then the result counts only if
+//! the other exec's own result shows another image.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -13,12 +15,16 @@ use crate::details::{Exec, Outcome};
 
 /// Execs remembered at the most. Results for those forgotten are void.
 const LIMIT: usize = 1 << 16;
+/// Results held at the most. Beyond it, the oldest is void.
+const HELD: usize = 1 << 13;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     /// All events up to this time have been seen.
     watermark: MonoNs,
+    /// Events were lost after the execs up to this time: their results are void.
+    blind_until: MonoNs,
     /// Execs in the order of arrival, and whether a result is awaited; as far back as one is.
     execs: VecDeque<(Exec, bool)>,
     /// The same, to be searched.
@@ -50,13 +56,26 @@ impl Pending {
         self.watermark = self.watermark.max(time);
     }
 
+    /// Events have been lost: an exec may be among them.
+    pub(crate) fn overrun(&mut self) {
+        let newest = self.execs.iter().map(|(exec, _)| exec.time).max();
+        self.blind_until = self.blind_until.max(newest.unwrap_or_default());
+    }
+
     /// The next result that is certain.
     pub(crate) fn next_certain(&mut self) -> Option<Box<Details>> {
-        if self.held.front()?.settles_at > self.watermark {
+        let first = self.held.front()?;
+        let miss = if self.held.len() > HELD {
+            Some(Miss::Busy)
+        } else if first.settles_at > self.watermark {
             return None;
+        } else {
+            self.judge(first)?
+        };
+        let Outcome { exec, mut details, .. } = self.held.pop_front()?;
+        if let Some(miss) = miss {
+            *details = Details::missed(subject(exec), miss);
         }
-        let outcome = self.held.pop_front()?;
-        let Outcome { exec, details, .. } = self.judge(outcome);
         while self.index.contains(&key(exec)) {
             self.forget_first();
         }
@@ -73,21 +92,32 @@ impl Pending {
             .map(|(exec, _)| Box::new(Details::missed(subject(exec), Miss::Busy)))
     }
 
-    fn judge(&self, mut outcome: Outcome) -> Outcome {
+    /// Why a result of which all events around have been seen does not hold; `None` if that is still to be told.
+    fn judge(&self, outcome: &Outcome) -> Option<Option<Miss>> {
         let (tgid, time) = key(outcome.exec);
-        let later =
-            (Bound::Excluded((tgid, time)), Bound::Included((tgid, outcome.settles_at.0.max(time + 1))));
-        let miss = if !self.index.contains(&(tgid, time)) {
-            Some(Miss::Busy)
-        } else if self.index.range(later).next().is_some() {
-            Some(Miss::Superseded)
-        } else {
-            None
-        };
-        if let Some(miss) = miss {
-            *outcome.details = Details::missed(subject(outcome.exec), miss);
+        if !self.index.contains(&(tgid, time)) || outcome.exec.time <= self.blind_until {
+            return Some(Some(Miss::Busy));
         }
-        outcome
+        let Some(next) = self.next_exec(outcome) else { return Some(None) };
+        if next <= outcome.began {
+            return Some(Some(Miss::Superseded));
+        }
+        let is_next = |(exec, _): &&(Exec, bool)| (exec.tgid.0, exec.time) == (tgid, next);
+        let awaited = self.execs.iter().find(is_next).is_some_and(|&(_, awaited)| awaited);
+        match self.held.iter().find(|held| key(held.exec) == (tgid, next.0)) {
+            None if awaited => None,
+            Some(other) if other.settles_at > self.watermark => None,
+            Some(other) if self.next_exec(other).is_none() && is_other_image(outcome, other) => Some(None),
+            _ => Some(Some(Miss::Superseded)),
+        }
+    }
+
+    /// When the same process ran its next program, if that was before the result settled.
+    fn next_exec(&self, outcome: &Outcome) -> Option<MonoNs> {
+        let (tgid, time) = key(outcome.exec);
+        let until = outcome.settles_at.0.max(time + 1);
+        let later = (Bound::Excluded((tgid, time)), Bound::Included((tgid, until)));
+        self.index.range(later).next().map(|&(_, time)| MonoNs(time))
     }
 
     fn forget_first(&mut self) {
@@ -95,6 +125,15 @@ impl Pending {
             self.index.remove(&key(exec));
         }
     }
+}
+
+/// Whether two results are certainly not of the same program with the same arguments.
+fn is_other_image(one: &Outcome, other: &Outcome) -> bool {
+    let image = |outcome: &Outcome| {
+        let Details { exe, args, .. } = &*outcome.details;
+        exe.clone().zip(args.clone())
+    };
+    image(one).zip(image(other)).is_some_and(|(one, other)| one != other)
 }
 
 fn key(exec: Exec) -> (u32, u64) {
@@ -118,7 +157,8 @@ mod tests {
     fn outcome(exec: Exec, settles_at: u64) -> Outcome {
         let mut details = Box::new(Details::missed(subject(exec), Miss::Gone));
         (details.miss, details.comm) = (None, Some(b"first".to_vec()));
-        Outcome { exec, details, settles_at: MonoNs(settles_at) }
+        let began = MonoNs(settles_at.saturating_sub(10));
+        Outcome { exec, details, began, settles_at: MonoNs(settles_at) }
     }
 
     #[test]
@@ -135,7 +175,7 @@ mod tests {
 
     #[test]
     fn another_exec_of_the_process_before_the_reading_voids_it_and_one_after_does_not() {
-        for (second, miss) in [(30, Some(Miss::Superseded)), (31, None)] {
+        for (second, miss) in [(20, Some(Miss::Superseded)), (31, None)] {
             let mut pending = Pending::default();
             pending.exec(exec(1, 10), true);
             pending.hold(outcome(exec(1, 10), 30));
@@ -146,6 +186,43 @@ mod tests {
             assert_eq!(details.miss, miss);
             assert_eq!(details.comm.is_none(), miss.is_some());
         }
+    }
+
+    #[test]
+    fn an_exec_between_the_reading_and_the_settling_needs_another_image_to_tell_them_apart() {
+        for (second_args, miss) in
+            [(Some("next"), None), (Some("first"), Some(Miss::Superseded)), (None, Some(Miss::Superseded))]
+        {
+            let mut pending = Pending::default();
+            let image = |exec, settles_at, args: Option<&str>| {
+                let mut outcome = outcome(exec, settles_at);
+                (outcome.details.exe, outcome.details.args) = (Some(b"/x".to_vec()), args.map(Into::into));
+                outcome
+            };
+            pending.exec(exec(1, 10), true);
+            pending.exec(exec(1, 25), true);
+            pending.hold(image(exec(1, 10), 30, Some("first")));
+            pending.advance(MonoNs(40));
+            assert_eq!(pending.next_certain(), None, "the second is still to be read");
+            pending.hold(image(exec(1, 25), 45, second_args));
+            assert_eq!(pending.next_certain(), None, "and to settle");
+            pending.advance(MonoNs(45));
+            assert_eq!(pending.next_certain().unwrap().miss, miss);
+            assert_eq!(pending.next_certain().unwrap().miss, None);
+        }
+    }
+
+    #[test]
+    fn what_was_read_around_an_overrun_is_void() {
+        let mut pending = Pending::default();
+        pending.exec(exec(1, 10), true);
+        pending.overrun();
+        pending.exec(exec(2, 20), true);
+        pending.hold(outcome(exec(1, 10), 30));
+        pending.hold(outcome(exec(2, 20), 31));
+        pending.advance(MonoNs(50));
+        assert_eq!(pending.next_certain().unwrap().miss, Some(Miss::Busy));
+        assert_eq!(pending.next_certain().unwrap().miss, None);
     }
 
     #[test]

@@ -53,6 +53,17 @@ impl Procfs {
         details.ids = process.file("status").as_deref().and_then(credentials);
         details.cgroup = process.file("cgroup").map(without_newline);
 
+        // Another program since the beginning has another executable or other arguments. Without an executable by now,
+        // the process is ending, and what was read before is its own.
+        let miss = process.miss;
+        let again = (process.file("cmdline"), process.link("exe"));
+        if let (Subject::Exec { .. }, Ok(old), (new_args, Ok(new))) = (subject, &exe, &again)
+            && (old, &args) != (new, new_args)
+        {
+            return Details::missed(subject, Miss::Superseded);
+        }
+        process.miss = miss;
+
         let is_kthread = stat.as_ref().is_some_and(|stat| stat.flags & KTHREAD != 0);
         details.exe = match exe {
             Err(Errno::NOENT) if is_kthread => None,

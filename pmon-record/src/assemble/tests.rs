@@ -69,7 +69,7 @@ fn found(seq: u32, tgid: u32, settles_at: u32) -> Outcome {
     let exec = Exec { tgid: Tgid(tgid), time: ms(seq) };
     let subject = Subject::Exec { tgid: exec.tgid, time: exec.time };
     let details = Box::new(Details { miss: None, ..Details::missed(subject, Miss::Gone) });
-    Outcome { exec, details, settles_at: ms(settles_at) }
+    Outcome { exec, details, began: ms(settles_at - 1), settles_at: ms(settles_at) }
 }
 
 #[test]
