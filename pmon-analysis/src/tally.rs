@@ -138,6 +138,7 @@ impl Tally {
     }
 
     fn count_program(&mut self, name: &[u8]) {
+        let name = &name[..name.len().min(crate::process::MAX_NAME)];
         if let Some(count) = self.programs.get_mut(name) {
             *count += 1;
         } else if self.programs.len() < MAX_PROGRAMS {

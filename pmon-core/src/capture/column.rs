@@ -218,6 +218,7 @@ impl ColumnReader {
     pub(super) fn load(&mut self, mut payload: &[u8]) -> Result<(), Malformed> {
         self.numbers.iter_mut().for_each(Vec::clear);
         self.bytes.iter_mut().for_each(Vec::clear);
+        let mut seen = [0_u8; COLUMNS];
         while !payload.is_empty() {
             let (header, rest) =
                 payload.split_at_checked(SECTION_HEADER).ok_or(Malformed("a section is cut"))?;
@@ -234,9 +235,15 @@ impl ColumnReader {
                 None if Column::LONG.iter().any(|&c| c as usize == column) => limit::WORDS,
                 None => limit::VALUES,
             };
-            if plane >= 8 || raw_len > limit {
+            let planes = if bytes.is_some() { 1 } else { 8 };
+            if plane >= planes || raw_len > limit {
                 return Err(Malformed("a section is larger than the format allows"));
             }
+            // Each once: else a small file could ask for any amount of memory and time.
+            if seen[column] & 1 << plane != 0 {
+                return Err(Malformed("a section comes twice"));
+            }
+            seen[column] |= 1 << plane;
             let raw = match codec {
                 STORED if stored_len == raw_len => data,
                 ZSTD => {

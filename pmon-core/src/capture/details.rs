@@ -2,6 +2,7 @@
 
 use super::args::Words;
 use super::column::{Column, ColumnReader, ColumnWriter, Values, delta32, delta64, undelta32, undelta64};
+use super::limit;
 use super::predict::Predictor;
 use super::profile::{EXE, ProfileColumns, Profiles};
 use super::record::{Credentials, Details, Miss, Subject};
@@ -35,6 +36,8 @@ pub(super) struct Context {
     shift: u64,
     profiles: Profiles,
     words: Words,
+    /// Bytes of strings that were given: many records may name one string.
+    given: usize,
 }
 
 struct Expected {
@@ -172,6 +175,10 @@ impl Context {
         let start_ticks = from.start.take().checked_sub(1).map(|code| undelta64(code, expected.start));
         self.learn(&expected, ppid, start_ticks);
 
+        if self.given > limit::BYTES {
+            // No writer makes a block of so much.
+            return Details { ppid, start_ticks, ..Details::missed(subject, Miss::Gone) };
+        }
         let family = (subject.tgid().0, self.ppid);
         let profile = self.profiles.decode(family, &mut from.profiles, strings);
         let exe = profile.strings[EXE];
@@ -182,6 +189,8 @@ impl Context {
             let mut ids = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             Some(Credentials { uid: ids.next()?, euid: ids.next()?, gid: ids.next()?, egid: ids.next()? })
         });
+        let strings = [comm, exe, cwd, cgroup, args.as_deref()];
+        self.given += strings.into_iter().flatten().map(<[u8]>::len).sum::<usize>();
         let owned = |string: Option<&[u8]>| string.map(<[u8]>::to_vec);
         Details {
             subject,

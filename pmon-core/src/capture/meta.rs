@@ -16,9 +16,15 @@ pub enum MetaError {
     /// Bytes that are not the value's encoding, or over the limit.
     #[error("cannot decode")]
     Decode(#[source] bincode::error::DecodeError),
-    /// A value over the limit.
+    /// A value that has no encoding.
     #[error("cannot encode")]
     Encode(#[source] bincode::error::EncodeError),
+    /// A value over the limit.
+    #[error("{len} bytes are over the limit of {LIMIT}")]
+    TooLong {
+        /// Its length, encoded.
+        len: usize,
+    },
 }
 
 fn config() -> Configuration<LittleEndian, Varint, Limit<LIMIT>> {
@@ -26,7 +32,9 @@ fn config() -> Configuration<LittleEndian, Varint, Limit<LIMIT>> {
 }
 
 pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, MetaError> {
-    bincode::serde::encode_to_vec(value, config()).map_err(MetaError::Encode)
+    // The configuration's limit holds for decoding only.
+    let bytes = bincode::serde::encode_to_vec(value, config()).map_err(MetaError::Encode)?;
+    if bytes.len() > LIMIT { Err(MetaError::TooLong { len: bytes.len() }) } else { Ok(bytes) }
 }
 
 /// Reads a value from the front of `bytes`. What follows it is left alone: later versions append fields.

@@ -165,7 +165,7 @@ impl<R: Read> Reader<R> {
         if this.input.peek(1)?.is_empty() {
             return Err(OpenError::Empty);
         }
-        let zeros = this.skip_to_block(SEARCH)?;
+        let zeros = this.skip_to_block(SEARCH)?.is_none();
         if matches!(this.found()?, Found::Block(_)) {
             let bytes = this.input.offset;
             this.queued = Some(Damage { offset: 0, bytes, what: DamageKind::Header });
@@ -302,33 +302,33 @@ impl<R: Read> Reader<R> {
     fn skip_damage(&mut self) -> io::Result<()> {
         let offset = self.input.offset;
         let looked_like_block = MARKER.starts_with(self.input.peek(MARKER.len())?);
-        let zeros = self.skip_to_block(u64::MAX)?;
-        if !zeros {
+        if let Some(end) = self.skip_to_block(u64::MAX)? {
             let torn = self.input.is_at_end()? && (looked_like_block || self.seen_end);
             let what = if torn { DamageKind::Torn } else { DamageKind::Corrupt };
-            self.queued = Some(Damage { offset, bytes: self.input.offset - offset, what });
+            self.queued = Some(Damage { offset, bytes: end - offset, what });
         }
         Ok(())
     }
 
-    /// Moves at least one byte on, up to the next intact block or trailer, the end, or `limit` bytes; whether
-    /// there were only zeros.
-    fn skip_to_block(&mut self, limit: u64) -> io::Result<bool> {
+    /// Moves at least one byte on, up to the next intact block or trailer, the end, or `limit` bytes. Gives the place
+    /// behind the last byte on the way that is not zero.
+    fn skip_to_block(&mut self, limit: u64) -> io::Result<Option<u64>> {
         let from = self.input.offset;
-        let mut zeros = true;
+        let mut end_of_bytes = None;
         while self.input.offset - from < limit {
             let bytes = self.input.peek(CHUNK)?;
             let Some(rest) = bytes.get(1..) else { break };
             // A trailer does not begin with the marker: it can only be the last bytes.
             let end = if bytes.len() > TRAILER { bytes.len() - TRAILER } else { 1 };
             let skip = rest.iter().position(|&byte| byte == MARKER[0]).map_or(end, |at| at + 1).min(end);
-            zeros &= bytes[..skip].iter().all(|&byte| byte == 0);
+            let last = bytes[..skip].iter().rposition(|&byte| byte != 0);
+            end_of_bytes = last.map(|last| self.input.offset + last as u64 + 1).or(end_of_bytes);
             self.input.consume(skip);
             if !matches!(self.found()?, Found::Nothing) {
                 break;
             }
         }
-        Ok(zeros)
+        Ok(end_of_bytes)
     }
 }
 
@@ -384,6 +384,9 @@ impl<R: Read + Seek> Reader<R> {
             };
             let payload = &self.input.peek(block.len())?[BLOCK_HEADER..];
             let Ok((entries, before)) = index::read_index(payload, &mut columns) else { return Ok(None) };
+            if entries.iter().any(|entry| entry.offset >= bound) {
+                return Ok(None);
+            }
             best = best.or(entries.last().copied());
             let first = entries.iter().find(|entry| entry.last_time >= time);
             best = first.copied().or(best);

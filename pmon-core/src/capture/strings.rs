@@ -73,7 +73,11 @@ impl Ends {
         self.0.clear();
         let mut end = 0;
         for _ in 0..count.min(limit::WORDS) {
-            end = values.take().saturating_add(end);
+            let len = values.take();
+            if len > limit::STRING as u64 {
+                return Err(Malformed("a datagram, string or note is longer than the format allows"));
+            }
+            end += len;
             self.0.push(u32::try_from(end).unwrap_or(u32::MAX));
         }
         if end == columns.bytes(bytes).len() as u64 {

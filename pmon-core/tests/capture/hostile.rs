@@ -1,0 +1,168 @@
+//! Files that no writer makes, behind checksums that hold: no panic, no loop, and no more memory than is stated.
+
+use std::io::Cursor;
+
+use pmon_core::MonoNs;
+use pmon_core::capture::{DamageKind, Encoder, Item, Reader, Record};
+use proptest::prelude::*;
+
+use crate::shared::reading::{Read, read};
+use crate::shared::records::{ORDER, Owned, capture, header, story};
+
+/// A block with valid checksums around any payload: what a hostile file can hold.
+fn forged(payload: &[u8], records: u32, events: u32, first_record: u64) -> Vec<u8> {
+    let mut block = b"\xb1pmb\r\n\x1a\xe5".to_vec();
+    block.extend(&header().uuid[..4]);
+    block.extend([1, 0, 0, 0]);
+    block.extend((payload.len() as u32).to_le_bytes());
+    block.extend(records.to_le_bytes());
+    block.extend(first_record.to_le_bytes());
+    block.extend(events.to_le_bytes());
+    block.extend(crc32c::crc32c(payload).to_le_bytes());
+    block.extend([0; 20]);
+    block.extend(crc32c::crc32c(&block).to_le_bytes());
+    block.extend(payload);
+    block
+}
+
+/// Numbers of strings and profiles that are far beyond any: they must not become memory.
+#[test]
+fn references_to_what_is_not_there_are_read_as_nothing() {
+    let section =
+        |column: u8, plane: u8, byte: u8| [&[column, plane, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, byte][..]].concat();
+    let large = |column| (0..4).flat_map(|plane| section(column, plane, 0xfe)).collect::<Vec<_>>();
+    let (profile, args, exe, word, snapshot) = (29, 31, 34, 37, section(24, 0, 1));
+    let new = [section(profile, 0, 1), section(args, 0, 1)].concat();
+    for sections in [[&new[..], &large(exe)], [&new, &large(word)], [&large(profile), &[]]] {
+        let payload = [&[1, 0, 0, 0, 0, 0, 0, 0], &snapshot[..], sections[0], sections[1]].concat();
+        let block = forged(&payload, 1, 0, 0);
+        let read = read(&[Encoder::new(&header()).unwrap().header(), &block].concat()).unwrap();
+        let [Owned::Other(Record::Details(details))] = &read.records[..] else { panic!("{read:?}") };
+        assert_eq!((details.exe.as_ref(), details.args.as_deref().unwrap_or_default()), (None, &[][..]));
+    }
+}
+
+/// A section of any kind, stored or as zstd claims it.
+fn any_section() -> impl Strategy<Value = Vec<u8>> {
+    let data = prop::collection::vec(any::<u8>(), 0..80);
+    (0..45_u8, 0..9_u8, 0..3_u8, data, any::<bool>(), any::<u32>()).prop_map(
+        |(column, plane, codec, data, honest, len)| {
+            let packed =
+                if codec == 1 && honest { zstd::bulk::compress(&data, 1).unwrap() } else { data.clone() };
+            let raw_len = if honest { data.len() as u32 } else { len };
+            let mut section = vec![column, plane, codec, 0];
+            section.extend(raw_len.to_le_bytes());
+            section.extend((packed.len() as u32).to_le_bytes());
+            section.extend(packed);
+            section
+        },
+    )
+}
+
+/// A section as zstd has it, of `len` times the same byte.
+fn repeated(column: u8, byte: u8, len: usize) -> Vec<u8> {
+    let packed = zstd::bulk::compress(&vec![byte; len], 1).unwrap();
+    let lens = [(len as u32).to_le_bytes(), (packed.len() as u32).to_le_bytes()].concat();
+    [&[column, 0, 1, 0], &lens[..], &packed].concat()
+}
+
+/// What is read of a block of that payload, of `events` events and `details` details.
+fn read_forged(sections: &[u8], events: u32, details: u32) -> Read {
+    let payload = [&details.to_le_bytes()[..], &[0; 4], sections].concat();
+    let block = forged(&payload, events + details, events, 0);
+    let file = [Encoder::new(&header()).unwrap().header(), &block].concat();
+    read(&file).unwrap()
+}
+
+#[test]
+fn a_section_that_comes_twice_is_malformed() {
+    for column in [17, 22, 37, 1] {
+        let twice = [repeated(column, 0, 1000), repeated(column, 0, 1000)].concat();
+        let read = read_forged(&twice, 1, 0);
+        assert_eq!(read.damage, [DamageKind::Malformed("a section comes twice")]);
+    }
+}
+
+/// The column of string lengths, with one length.
+fn string_len(len: u32) -> Vec<u8> {
+    let plane = |plane: u8| [16, plane, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, (len >> (8 * plane)) as u8];
+    (0..4).flat_map(plane).collect()
+}
+
+#[test]
+fn a_string_over_the_limit_is_malformed() {
+    let len = (256 << 10) + 1;
+    let sections = [string_len(len), repeated(17, b'x', len as usize)].concat();
+    let read = read_forged(&sections, 1, 0);
+    assert!(matches!(read.damage[..], [DamageKind::Malformed(_)]), "{:?}", read.damage);
+}
+
+/// One string that many details name must not become as many strings.
+#[test]
+fn details_of_a_block_are_given_no_more_than_eight_mebibytes() {
+    const RECORDS: u32 = 5000;
+    let len: u32 = 200 << 10;
+    let sections = [
+        string_len(len),
+        repeated(17, b'x', len as usize),
+        // A new profile each time, whose cgroup is string 0; the first one's executable has named it.
+        repeated(24, 1, RECORDS as usize),
+        repeated(29, 1, RECORDS as usize),
+        [&[34, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1][..]].concat(),
+        repeated(36, 2, RECORDS as usize),
+    ];
+    let read = read_forged(&sections.concat(), 0, RECORDS);
+    let given = read.records.iter().map(|record| match record {
+        Owned::Other(Record::Details(details)) => details.cgroup.as_ref().map_or(0, Vec::len),
+        other => panic!("{other:?}"),
+    });
+    let given = given.collect::<Vec<_>>();
+    assert_eq!(given.len(), RECORDS as usize);
+    let sum = given.iter().sum::<usize>();
+    assert!((7 << 20..9 << 20).contains(&sum), "{sum} bytes: {:?}", &given[..5]);
+}
+
+/// Where the index leads nowhere, the capture is read as if it had none.
+#[test]
+fn an_index_that_leads_nowhere_is_left_alone() {
+    let bytes = capture(&story(), 3);
+    let trailer = bytes.len() - 24;
+    for offset in [0, 1, trailer as u64, u64::MAX, 1 << 63] {
+        let mut bytes = bytes.clone();
+        bytes[trailer..trailer + 8].copy_from_slice(&offset.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[trailer..trailer + 12]);
+        bytes[trailer + 12..trailer + 16].copy_from_slice(&crc.to_le_bytes());
+        let mut reader = Reader::open(Cursor::new(bytes)).unwrap();
+        assert!(!reader.seek(MonoNs(1)).unwrap());
+        assert!(reader.next_item().unwrap().is_some());
+    }
+}
+
+proptest! {
+    /// Whatever passes the checksums is read as records or named malformed; nothing panics or grows.
+    #[test]
+    fn a_forged_block_is_read_or_named(
+        sections in prop::collection::vec(any_section(), 0..12),
+        counts in (0..70_u32, 0..5_u32, 0..5_u32),
+        lie in 0..3_u32,
+        first_record in prop_oneof![Just(0), any::<u64>()],
+    ) {
+        let (events, details, notes) = counts;
+        let mut payload = details.to_le_bytes().to_vec();
+        payload.extend(notes.to_le_bytes());
+        payload.extend(sections.concat());
+        let mut bytes = Encoder::new(&header()).unwrap().header().to_vec();
+        bytes.extend(forged(&payload, events + details + notes + lie / 2, events, first_record));
+        let mut reader = Reader::open(bytes.as_slice()).unwrap();
+        while let Some(item) = reader.next_item().unwrap() {
+            if let Item::Block(block) = item {
+                let records = block.records().inspect(|record| {
+                    if let Record::Event(frame) = record {
+                        frame.with_bytes(ORDER, |bytes| assert!(bytes.len() <= 80));
+                    }
+                });
+                prop_assert_eq!(records.count() as u32, events + details + notes);
+            }
+        }
+    }
+}
