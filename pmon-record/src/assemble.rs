@@ -87,9 +87,6 @@ impl<S: Sink> Assembler<S> {
         if chunk.overruns > 0 {
             self.counts.overruns += chunk.overruns;
             self.overrun = Overrun::Now;
-            if let Some(pending) = &mut self.pending {
-                pending.overrun();
-            }
         }
         let mut busy = chunk.busy.iter().peekable();
         for (at, frame) in chunk.batch.frames().enumerate() {
@@ -170,7 +167,15 @@ impl<S: Sink> Assembler<S> {
     fn account(&mut self, event: &Event) -> Result<(), SinkError> {
         let Continuity::Gap(gap) = self.accountant.observe(event) else { return Ok(()) };
         self.counts.lost += gap.count();
+        self.blind();
         self.sink.record(&Record::Loss(Loss::new(gap, self.cause(&gap))))
+    }
+
+    /// Events have been lost: an exec may be among them.
+    fn blind(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.blind();
+        }
     }
 
     fn cause(&self, gap: &Gap) -> LossCause {
@@ -194,7 +199,9 @@ impl<S: Sink> Assembler<S> {
     /// All events up to `time` have been taken.
     fn drained(&mut self, time: MonoNs) -> Result<(), SinkError> {
         if matches!(self.overrun, Overrun::Now) {
+            // The overrun was reported before what was still queued: that has come by now.
             self.overrun = Overrun::Until(MonoNs(time.0 + SETTLE));
+            self.blind();
         }
         if let Some(pending) = &mut self.pending {
             pending.advance(time);

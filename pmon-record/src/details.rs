@@ -1,11 +1,11 @@
 //! The details thread: reads `/proc/<pid>` of each process that ran a new program.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, Thread};
 
-use pmon_core::capture::{Details, Subject};
+use pmon_core::capture::{Details, Miss, Subject};
 use pmon_core::{MonoNs, Tgid};
 use rtrb::{Consumer, Producer};
 
@@ -14,8 +14,10 @@ use crate::procfs::Procfs;
 
 /// Execs that may wait for the details thread; those beyond are recorded as missed ([`pmon_core::capture::Miss::Busy`]).
 pub(crate) const REQUESTS: usize = 4096;
-/// Details that may wait for the writer thread.
+/// Details that may wait for the writer thread,
 pub(crate) const RESULTS: usize = 1024;
+/// and bytes of details that may wait there or to settle; beyond, they are missed.
+const MEMORY: usize = 8 << 20;
 
 /// A process shows its next program this long before the exec event of that program, in ns. The event is the last act
 /// of `execve` (`fs/exec.c`), a tenth of a millisecond later, unless the process has to wait for a CPU meanwhile: then
@@ -38,6 +40,7 @@ pub(crate) struct Outcome {
     pub(crate) began: MonoNs,
     /// It holds if no other exec of the same process happened until then.
     pub(crate) settles_at: MonoNs,
+    pub(crate) _share: Share,
 }
 
 /// How far the details thread has come.
@@ -45,6 +48,29 @@ pub(crate) struct Outcome {
 pub(crate) struct Progress {
     done: AtomicU64,
     settles_at: AtomicU64,
+    closed: AtomicBool,
+}
+
+/// The share that a result has of the memory for results; given back when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Share {
+    fn new(details: &Details, all: &Arc<AtomicUsize>) -> Self {
+        let texts = [&details.comm, &details.exe, &details.cwd, &details.cgroup, &details.args];
+        let bytes = size_of::<Details>() + texts.into_iter().flatten().map(Vec::len).sum::<usize>();
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, all: all.clone() }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// The drain thread's end: execs whose details are wanted.
@@ -88,10 +114,12 @@ impl Requests {
     pub(crate) fn is_unsettled(&self) -> bool {
         self.settled < self.asked
     }
+}
 
-    /// Ends the details thread; what it has not begun to read is not read.
-    pub(crate) fn close(self) {
-        drop(self.queue);
+/// Ends the details thread; what it has not begun to read is not read.
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.progress.closed.store(true, Ordering::Release);
         self.reader.unpark();
     }
 }
@@ -104,15 +132,22 @@ pub(crate) fn run(
     clock: Clock,
 ) {
     let mut procfs = Procfs::new(clock);
-    while !requests.is_abandoned() {
+    let held = Arc::new(AtomicUsize::new(0));
+    while !progress.closed.load(Ordering::Acquire) {
         let Ok(exec) = requests.pop() else {
             thread::park();
             continue;
         };
         let began = clock.mono();
-        let details = procfs.read(Subject::Exec { tgid: exec.tgid, time: exec.time });
+        let subject = Subject::Exec { tgid: exec.tgid, time: exec.time };
+        let is_full = held.load(Ordering::Relaxed) > MEMORY;
+        let details = if is_full { Details::missed(subject, Miss::Busy) } else { procfs.read(subject) };
+        let share = Share::new(&details, &held);
         let settles_at = MonoNs(clock.mono().0 + EXEC);
-        if results.send(Outcome { exec, details: Box::new(details), began, settles_at }).is_err() {
+        if results
+            .send(Outcome { exec, details: Box::new(details), began, settles_at, _share: share })
+            .is_err()
+        {
             return;
         }
         progress.settles_at.store(settles_at.0, Ordering::Release);

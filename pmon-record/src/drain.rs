@@ -43,6 +43,8 @@ const NO_ROOM: Duration = Duration::from_millis(1);
 const BEHIND: usize = 2;
 /// At the end, what waits in the socket and details that are being read get this long.
 const GRACE: Duration = Duration::from_millis(60);
+/// What came until the unsubscription is taken for no longer than this.
+const LAST: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Drain {
@@ -121,15 +123,14 @@ impl Drain {
     pub(crate) fn run(mut self, early: Vec<Chunk>) -> io::Result<()> {
         let result = self.record(early);
         if result.is_err() {
+            self.hand_over();
             self.shared.failed.store(true, Ordering::Release);
         }
         // The writer ends when it sees the queue abandoned, the details thread likewise.
         let Self { writer, requests, filled, .. } = self;
         drop(filled);
         writer.unpark();
-        if let Some(requests) = requests {
-            requests.close();
-        }
+        drop(requests);
         result
     }
 
@@ -176,10 +177,12 @@ impl Drain {
                 Look::Closed => return Ok(()),
             }
         }
-        // The socket was emptied: it takes events again, also if it has lost some.
+        // The socket has been emptied, storms aside: it takes events again, also if it has lost some.
         fence::raise(DRAIN);
         self.socket.request(Operation::Ignore, 0)?;
-        loop {
+        // Before Linux 6.6, other listeners keep the events coming.
+        let deadline = Instant::now() + LAST;
+        while Instant::now() < deadline {
             match self.look()? {
                 Look::More => {}
                 Look::NoRoom if !self.filled.is_abandoned() => thread::sleep(NO_ROOM),

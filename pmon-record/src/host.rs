@@ -5,15 +5,25 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::thread;
 
-use pmon_core::capture::{Header, Meta, Transport};
+use pmon_core::capture::{ClockAnchor, Header, Meta, Transport};
 use pmon_core::wire::ByteOrder;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::clock::Clock;
 use crate::namespaces;
 
-/// The header of a capture that starts now, with events from `socket_buffer` bytes of socket buffer.
-pub(crate) fn header(command: &[OsString], socket_buffer: u64) -> Header {
+/// Bytes kept of the recorded command.
+const COMMAND: usize = 64 << 10;
+
+/// The header of a capture that started at `start`, with events from `socket_buffer` bytes of socket buffer.
+pub(crate) fn header(command: &[OsString], socket_buffer: u64, start: ClockAnchor) -> Header {
+    let mut left = COMMAND;
+    let command = command.iter().map_while(|argument| {
+        let mut argument = argument.clone().into_vec();
+        argument.truncate(left);
+        let is_first_or_fits = left > 0;
+        left -= argument.len();
+        is_first_or_fits.then_some(argument)
+    });
     let uname = rustix::system::uname();
     let text = |text: &CStr| text.to_string_lossy().into_owned();
     let meta = Meta {
@@ -28,10 +38,10 @@ pub(crate) fn header(command: &[OsString], socket_buffer: u64) -> Header {
         ticks_per_second: rustix::param::clock_ticks_per_second() as u32,
         namespaces: namespaces::current(),
         recorder_pid: std::process::id(),
-        command: command.iter().map(|argument| argument.clone().into_vec()).collect(),
+        command: command.collect(),
         transport: Transport { name: "recvmmsg".into(), why: "the only transport of this version".into() },
         socket_buffer,
-        start: Clock::new().anchor(),
+        start,
         previous: None,
     };
     Header { uuid: uuid(), frame_order: ByteOrder::NATIVE, meta }
@@ -70,6 +80,7 @@ fn count(list: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     #[test]
     fn cpu_lists_are_counted() {
@@ -80,7 +91,10 @@ mod tests {
 
     #[test]
     fn the_header_names_this_host_and_is_unique() {
-        let (one, other) = (header(&["true".into()], 7), header(&[], 7));
+        let start = Clock::new().anchor();
+        let long = ["x".repeat(200_000).into(), "y".into()];
+        let (one, other) = (header(&["true".into()], 7, start), header(&long, 7, start));
+        assert_eq!(other.meta.command, [vec![b'x'; COMMAND]]);
         assert_ne!(one.uuid, other.uuid);
         assert_eq!(one.meta.command, [b"true".to_vec()]);
         assert!(!one.meta.host.is_empty() && !one.meta.kernel.is_empty() && one.meta.boot_id.len() == 36);

@@ -56,8 +56,8 @@ impl Pending {
         self.watermark = self.watermark.max(time);
     }
 
-    /// Events have been lost: an exec may be among them.
-    pub(crate) fn overrun(&mut self) {
+    /// Events have been lost, before now or since the last exec that was seen.
+    pub(crate) fn blind(&mut self) {
         let newest = self.execs.iter().map(|(exec, _)| exec.time).max();
         self.blind_until = self.blind_until.max(newest.unwrap_or_default());
     }
@@ -148,6 +148,8 @@ fn subject(exec: Exec) -> Subject {
 mod tests {
     use pmon_core::Tgid;
 
+    use crate::details::Share;
+
     use super::*;
 
     fn exec(tgid: u32, time: u64) -> Exec {
@@ -158,7 +160,7 @@ mod tests {
         let mut details = Box::new(Details::missed(subject(exec), Miss::Gone));
         (details.miss, details.comm) = (None, Some(b"first".to_vec()));
         let began = MonoNs(settles_at.saturating_sub(10));
-        Outcome { exec, details, began, settles_at: MonoNs(settles_at) }
+        Outcome { exec, details, began, settles_at: MonoNs(settles_at), _share: Share::default() }
     }
 
     #[test]
@@ -213,10 +215,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_around_an_overrun_is_void() {
+    fn what_was_read_before_a_loss_was_seen_is_void() {
         let mut pending = Pending::default();
         pending.exec(exec(1, 10), true);
-        pending.overrun();
+        pending.blind();
         pending.exec(exec(2, 20), true);
         pending.hold(outcome(exec(1, 10), 30));
         pending.hold(outcome(exec(2, 20), 31));

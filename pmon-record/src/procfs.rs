@@ -2,9 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
+use pmon_core::Tgid;
 use pmon_core::capture::{Credentials, Details, Miss, Subject};
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat_raw};
 use rustix::io::{Errno, read, retry_on_intr};
+use rustix::process::{Pid, test_kill_process};
 
 use crate::clock::Clock;
 
@@ -40,7 +42,7 @@ impl Procfs {
         let opened = retry_on_intr(|| openat(CWD, format!("/proc/{}", subject.tgid()), flags, Mode::empty()));
         let directory = match opened {
             Ok(directory) => directory,
-            Err(error) => return Details::missed(subject, miss(error)),
+            Err(error) => return Details::missed(subject, unseen(subject.tgid(), error)),
         };
         let mut process = Process { directory, buffer: &mut self.buffer, miss: None };
         let mut details = Details { miss: None, ..Details::missed(subject, Miss::Gone) };
@@ -63,6 +65,13 @@ impl Procfs {
             return Details::missed(subject, Miss::Superseded);
         }
         process.miss = miss;
+        let is_exec = matches!(subject, Subject::Exec { .. });
+        if is_exec
+            && (exe.is_ok() && args.as_ref().is_some_and(Vec::is_empty) || process.is_stopped_in_exec(&stat))
+        {
+            // It has the next program's image, and not yet its arguments, or its exec event is still to come.
+            return Details::missed(subject, Miss::Superseded);
+        }
 
         let is_kthread = stat.as_ref().is_some_and(|stat| stat.flags & KTHREAD != 0);
         details.exe = match exe {
@@ -135,6 +144,20 @@ impl Process<'_> {
         }
     }
 
+    /// Whether a debugger holds it, perhaps in the middle of an `execve` (`PTRACE_EVENT_EXEC` of `ptrace(2)`): it shows
+    /// the next program then, for as long as the debugger likes.
+    fn is_stopped_in_exec(&mut self, stat: &Option<Stat>) -> bool {
+        if !stat.as_ref().is_some_and(|stat| stat.is_traced) {
+            return false;
+        }
+        let miss = self.miss;
+        let call = self.file("syscall");
+        self.miss = miss;
+        let number = call.as_deref().and_then(|call| call.split(|&byte| byte == b' ').next());
+        let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse::<i64>().ok());
+        number.is_none_or(|number| [libc::SYS_execve, libc::SYS_execveat].contains(&number))
+    }
+
     fn link(&mut self, name: &str) -> Result<Vec<u8>, Errno> {
         let buffer = &mut self.buffer[..MAX_LINK];
         let len = readlinkat_raw(&self.directory, name, &mut *buffer)?;
@@ -149,6 +172,15 @@ impl Process<'_> {
     }
 }
 
+/// Why a process's directory is not there. With `hidepid=` (`proc(5)`) it is not there for others' processes.
+fn unseen(tgid: Tgid, error: Errno) -> Miss {
+    let pid = i32::try_from(tgid.0).ok().and_then(Pid::from_raw);
+    if error == Errno::NOENT && pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::PERM)) {
+        return Miss::Denied;
+    }
+    miss(error)
+}
+
 fn miss(error: Errno) -> Miss {
     match error {
         Errno::ACCESS | Errno::PERM => Miss::Denied,
@@ -161,6 +193,8 @@ fn miss(error: Errno) -> Miss {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stat {
     comm: Vec<u8>,
+    /// It is stopped by a debugger.
+    is_traced: bool,
     ppid: u32,
     flags: u64,
     start_ticks: u64,
@@ -177,6 +211,7 @@ impl Stat {
         let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3);
         Some(Self {
             comm,
+            is_traced: field(3)? == "t",
             ppid: field(4)?.parse().ok()?,
             flags: field(9)?.parse().ok()?,
             start_ticks: field(22)?.parse().ok()?,
@@ -206,7 +241,7 @@ fn without_newline(mut text: Vec<u8>) -> Vec<u8> {
 mod tests {
     use std::process::{Command, Stdio};
 
-    use pmon_core::{MonoNs, Tgid};
+    use pmon_core::MonoNs;
 
     use super::*;
 

@@ -87,6 +87,7 @@ impl<S: Sink + 'static> Recording<S> {
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(subscription: Subscription, sink: S, options: &Options) -> Result<Self, RecordError> {
+        // If it fails, the threads that have started end by themselves, and claim nothing to be complete.
         Self::spawn(subscription, sink, options).map_err(RecordError::Start)
     }
 
@@ -114,6 +115,7 @@ impl<S: Sink + 'static> Recording<S> {
             move || {
                 // Whatever ends this thread ends the recording, also a panic.
                 let _ended = Ended { shared, stopper };
+                raise(nice);
                 writer.run()
             }
         })?;
@@ -124,10 +126,7 @@ impl<S: Sink + 'static> Recording<S> {
             let thread = named("pmon-details", {
                 let progress = progress.clone();
                 move || {
-                    if nice != 0 {
-                        // The drain thread tells whether that is permitted.
-                        let _ = setpriority_process(None, nice);
-                    }
+                    raise(nice);
                     details::run(requests, &results_in, &progress, clock)
                 }
             })?;
@@ -148,9 +147,8 @@ impl<S: Sink + 'static> Recording<S> {
             let shared = shared.clone();
             move || {
                 let _first_time = shared.drain.set(thread::current());
-                if nice != 0 && setpriority_process(None, nice).is_ok() {
-                    shared.prioritised.store(true, Ordering::Relaxed);
-                }
+                shared.failed.store(false, Ordering::Release);
+                raise(nice);
                 drain.run(early)
             }
         })?;
@@ -170,11 +168,6 @@ impl<S: Sink + 'static> Recording<S> {
     /// Whether the recording has ended, by itself or stopped: [`Recording::join`] then returns at once.
     pub fn is_finished(&self) -> bool {
         self.shared.ended.load(Ordering::Acquire)
-    }
-
-    /// Whether the priority of [`Options::nice`] was granted; `false` also as long as that is not known.
-    pub fn is_prioritised(&self) -> bool {
-        self.shared.prioritised.load(Ordering::Relaxed)
     }
 
     /// Has `wake` called when the recording ends, or now if it has.
@@ -221,14 +214,12 @@ impl Stopper {
 #[derive(Default)]
 pub(crate) struct Shared {
     stop: AtomicBool,
-    /// The drain thread has failed.
+    /// The drain thread has failed, or has not begun.
     pub(crate) failed: AtomicBool,
     /// The writer thread has ended.
     ended: AtomicBool,
     on_end: Mutex<Option<Wake>>,
     drain: OnceLock<Thread>,
-    /// The drain thread runs with the priority that was asked for.
-    prioritised: AtomicBool,
     chunks: usize,
     /// Chunks that the drain thread has handed over, and that the writer thread has taken.
     pub(crate) handed: AtomicU64,
@@ -243,7 +234,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn new(chunks: usize) -> Self {
-        Self { chunks, ..Self::default() }
+        Self { chunks, failed: AtomicBool::new(true), ..Self::default() }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -292,6 +283,13 @@ impl Drop for Ended {
         self.shared.ended.store(true, Ordering::Release);
         self.stopper.stop();
         self.shared.wake();
+    }
+}
+
+/// Gives this thread its nice value, if that is permitted.
+fn raise(nice: i32) {
+    if nice != 0 {
+        let _ = setpriority_process(None, nice);
     }
 }
 

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::io;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::Header;
+use pmon_core::capture::{ClockAnchor, Header};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{Body, ByteOrder, Event, Operation};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
 use crate::chunk::Chunk;
+use crate::clock::Clock;
 use crate::netlink::Socket;
 use crate::options::Options;
 use crate::{host, namespaces};
@@ -24,6 +25,8 @@ pub struct Subscription {
     /// What arrived while waiting for the acknowledgement, which is among it.
     pub(crate) early: Vec<Chunk>,
     socket_buffer: u64,
+    /// The clocks before the first event.
+    start: ClockAnchor,
 }
 
 impl Subscription {
@@ -40,16 +43,17 @@ impl Subscription {
             .enlarge(options.socket_buffer)
             .map_err(|source| SubscribeError::Socket { action: "enlarge the buffer of", source })?;
         socket.bind().map_err(|source| refused("bind", source))?;
+        let start = Clock::new().anchor();
         let nonce = u32::from_ne_bytes(host::random());
         socket.request(Operation::Listen, nonce).map_err(|source| refused("subscribe on", source))?;
-        let mut this = Self { socket, early: Vec::new(), socket_buffer };
+        let mut this = Self { socket, early: Vec::new(), socket_buffer, start };
         this.wait_for_ack(nonce.wrapping_add(1), options.ack_timeout)?;
         Ok(this)
     }
 
-    /// The header of a capture of this subscription, which starts now and records `command` (or nothing special).
+    /// The header of a capture of this subscription, which records `command` (or nothing special).
     pub fn header(&self, command: &[OsString]) -> Header {
-        host::header(command, self.socket_buffer)
+        host::header(command, self.socket_buffer, self.start)
     }
 
     fn wait_for_ack(&mut self, ack: u32, timeout: Duration) -> Result<(), SubscribeError> {
@@ -57,6 +61,10 @@ impl Subscription {
         let deadline = Instant::now() + timeout;
         let mut chunk = Chunk::with_capacity(CHUNK);
         loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(silence(timeout));
+            }
             let seen = chunk.batch.len();
             match self.socket.receive(&mut chunk.batch).map_err(failed)? {
                 Received::Frames(_) => {
@@ -81,13 +89,7 @@ impl Subscription {
                     }
                 }
                 Received::Overrun => chunk.overruns += 1,
-                Received::Empty | Received::Closed => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(silence(timeout));
-                    }
-                    wait_readable(&self.socket, left).map_err(failed)?;
-                }
+                Received::Empty | Received::Closed => wait_readable(&self.socket, left).map_err(failed)?,
             }
             if chunk.batch.is_full() {
                 self.early.push(std::mem::replace(&mut chunk, Chunk::with_capacity(CHUNK)));
@@ -165,13 +167,6 @@ pub enum SubscribeError {
         /// What the kernel said.
         source: io::Error,
     },
-}
-
-impl SubscribeError {
-    /// Whether the cause is where or as whom the program runs, rather than the program.
-    pub fn is_environment(&self) -> bool {
-        !matches!(self, Self::Socket { .. })
-    }
 }
 
 fn refused(action: &'static str, source: io::Error) -> SubscribeError {

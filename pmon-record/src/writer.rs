@@ -17,10 +17,13 @@ use crate::recording::Shared;
 use crate::sink::{Sink, SinkError};
 
 /// Time between ticks of the sink while records come, and for a second after,
-const TICK: Duration = Duration::from_millis(40);
-const BUSY: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(20);
+const BUSY: Duration = Duration::from_secs(2);
 /// and else; clocks are looked at this often.
 const IDLE_TICK: Duration = Duration::from_secs(1);
+/// The end of a recording waits no longer for details and the snapshot: the reading of a process whose memory is
+/// locked can take any time.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The ends of the writer thread's queues.
 pub(crate) struct Queues {
@@ -74,7 +77,8 @@ impl<S: Sink> Writer<S> {
                 thread::park_timeout(self.tick_at.saturating_duration_since(now));
             }
         }
-        while self.take_last()? {}
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline && self.take_last()? {}
         if self.shared.failed.load(Ordering::Acquire) {
             // What is there must be safe; the end that did not come must not be claimed.
             self.assembler.sink_mut().tick(Instant::now() + TICK)?;
@@ -127,7 +131,7 @@ impl<S: Sink> Writer<S> {
 
     fn tick(&mut self, now: Instant) -> Result<(), SinkError> {
         if now >= self.clocks_at {
-            self.clocks_at = now + IDLE_TICK;
+            self.clocks_at = now + if now < self.busy_until { TICK } else { IDLE_TICK };
             let anchor = self.clock.anchor();
             if clock::is_due(&self.anchor, &anchor) {
                 self.anchor = anchor;

@@ -4,6 +4,7 @@ use pmon_core::batch::SLOT;
 use pmon_core::{Cpu, Seq, Task, Tgid};
 
 use super::*;
+use crate::details::Share;
 
 #[derive(Debug, Default)]
 struct Texts(Vec<String>);
@@ -69,7 +70,7 @@ fn found(seq: u32, tgid: u32, settles_at: u32) -> Outcome {
     let exec = Exec { tgid: Tgid(tgid), time: ms(seq) };
     let subject = Subject::Exec { tgid: exec.tgid, time: exec.time };
     let details = Box::new(Details { miss: None, ..Details::missed(subject, Miss::Gone) });
-    Outcome { exec, details, began: ms(settles_at - 1), settles_at: ms(settles_at) }
+    Outcome { exec, details, began: ms(settles_at - 1), settles_at: ms(settles_at), _share: Share::default() }
 }
 
 #[test]
@@ -147,6 +148,24 @@ fn details_of_a_program_replaced_before_they_were_read_are_superseded() {
     assembler.details(found(3, 5, 6)).unwrap();
     let details = &assembler.into_sink().0[3..];
     assert_eq!(details, ["details of 5: superseded", "details of 6: found", "details of 5: found"]);
+}
+
+#[test]
+fn details_of_an_exec_that_was_queued_when_events_were_lost_are_void() {
+    let mut assembler = assembler();
+    let mut overrun = chunk(&[exec(1, 5)]);
+    overrun.overruns = 1;
+    assembler.chunk(&overrun).unwrap();
+    assembler.details(found(1, 5, 4)).unwrap();
+    // The queue is empty only now: whatever was lost, was lost after the exec.
+    let mut drained = chunk(&[]);
+    drained.drained_at = Some(ms(4));
+    assembler.chunk(&drained).unwrap();
+    let mut later = chunk(&[exec(2, 6)]);
+    later.drained_at = Some(ms(9));
+    assembler.details(found(2, 6, 8)).unwrap();
+    assembler.chunk(&later).unwrap();
+    assert_eq!(assembler.into_sink().0, ["exec 1", "details of 5: busy", "exec 2", "details of 6: found"]);
 }
 
 #[test]
