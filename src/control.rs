@@ -12,6 +12,9 @@ use crate::term;
 /// Time between looks at the counters.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// An end takes so long at the most, unless its output stalls: then another signal ends the program.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// What a recording waits for, and what it shows meanwhile.
 pub(crate) struct Control<'a> {
     pub(crate) signals: &'a mut Signals,
@@ -45,11 +48,14 @@ impl Control<'_> {
             }
         }
         recording.stopper().stop();
+        let stopped = Instant::now();
         while !recording.is_finished() {
-            if let Wakeup::Interrupt | Wakeup::Terminate = self.wait(None)? {
+            if let Wakeup::Interrupt | Wakeup::Terminate = self.wait(None)?
+                && stopped.elapsed() > PATIENCE
+            {
                 return Err(Failure::new(
                     exit::STORAGE,
-                    "ended at once: the output does not take what was recorded",
+                    "ended at once, without the end of the capture: its output is not taking it",
                 ));
             }
         }

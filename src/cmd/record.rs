@@ -24,11 +24,14 @@ const NAMES: u32 = 100;
 pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let to_stdout = args.output.as_deref().is_some_and(is_stdio);
     check_stdout(args, to_stdout)?;
+    // Until a FIFO has a reader, signals end the program.
+    let reader = args.output.as_ref().map(|path| Target::File(path.clone()).wait_for_reader()).transpose()?;
     let mut signals = control::signals()?;
     let options = Options::default();
     let subscription = Subscription::open(&options)?;
     let header = subscription.header(&args.command);
     let file = create(args, to_stdout, &header)?;
+    drop(reader);
     let (tape, handle) = Tape::new(file, header.frame_order);
     let began = Instant::now();
     let recording = Recording::start(subscription, tape, &options).map_err(control::failure)?;
@@ -100,7 +103,9 @@ fn create(args: &RecordArgs, to_stdout: bool, header: &Header) -> Result<Capture
             let mut names = (1..NAMES).map(|n| default_name(&header.meta, &Zoned::now(), n));
             loop {
                 match at(names.next().unwrap_or_default()) {
-                    Err(StoreError::Exists { .. } | StoreError::Unfinished { .. }) if names.len() > 0 => {}
+                    Err(
+                        StoreError::Exists { .. } | StoreError::Unfinished { .. } | StoreError::Busy { .. },
+                    ) if names.len() > 0 => {}
                     created => break created?,
                 }
             }

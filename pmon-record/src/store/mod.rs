@@ -1,11 +1,14 @@
 //! The sink that is a capture: a regular file, or a stream.
 
+mod claim;
 mod regular;
 mod stream;
+mod sync;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -25,6 +28,22 @@ pub enum Target {
     Stdout,
 }
 
+impl Target {
+    /// Waits until a FIFO has a reader, as `open(2)` does, before anything is recorded that would have to wait. What it
+    /// gives keeps the FIFO open until the capture is created.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn wait_for_reader(&self) -> Result<Option<File>, StoreError> {
+        match self {
+            Self::File(path) if fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo()) => {
+                stream::open(path).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
 /// Why a capture cannot be begun.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -37,10 +56,16 @@ pub enum StoreError {
     },
     /// An unfinished capture of that name is there already.
     #[error(
-        "{} exists: another recorder is writing it, or one ended early and this is what it had recorded (it can be \
-         read as it is); rename it, choose another name, or replace it with --force", .path.display()
+        "{} exists: a recorder ended early, and this is what it had recorded (it can be read as it is); rename it, \
+         choose another name, or replace it with --force", .path.display()
     )]
     Unfinished {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another recorder is writing a capture of that name.
+    #[error("{} is being written by another recorder: choose another name", .path.display())]
+    Busy {
         /// The file.
         path: PathBuf,
     },
@@ -119,7 +144,10 @@ impl CaptureFile {
     /// # Errors
     /// When the file cannot be removed.
     pub fn discard(&mut self) -> io::Result<()> {
-        self.current_path().map_or(Ok(()), fs::remove_file)
+        match &mut self.output {
+            Output::Regular(regular) => regular.discard(),
+            Output::Stream(_) => Ok(()),
+        }
     }
 
     /// Bytes of the capture until now, without holes; at its end, its size.
@@ -134,6 +162,9 @@ impl CaptureFile {
 impl Sink for CaptureFile {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.encoder.push(record)?;
+        if let Output::Regular(regular) = &mut self.output {
+            regular.recorded();
+        }
         if self.encoder.is_full() {
             match &mut self.output {
                 Output::Regular(regular) => regular.seal(&mut self.encoder)?,

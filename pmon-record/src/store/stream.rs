@@ -13,6 +13,12 @@ use crate::sink::SinkError;
 /// Records wait no longer for their block than this and one tick.
 const FLUSH: Duration = Duration::from_millis(40);
 
+/// Opens what `path` names; waits for a FIFO's reader.
+pub(super) fn open(path: &Path) -> Result<File, StoreError> {
+    let opened = OpenOptions::new().write(true).open(path);
+    opened.map_err(|source| StoreError::Io { action: "open", path: path.into(), source })
+}
+
 pub(super) struct Stream {
     file: File,
     path: PathBuf,
@@ -21,11 +27,9 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Opens what `path` names; waits for a FIFO's reader.
+    /// Begins the capture in what `path` names.
     pub(super) fn open(path: &Path, encoder: &Encoder) -> Result<Self, StoreError> {
-        let opened = OpenOptions::new().write(true).open(path);
-        let file = opened.map_err(|source| StoreError::Io { action: "open", path: path.into(), source })?;
-        Self::new(file, path, encoder)
+        Self::new(open(path)?, path, encoder)
     }
 
     /// Begins the capture.

@@ -75,6 +75,41 @@ fn what_exists_is_refused_unless_forced() {
 }
 
 #[test]
+fn another_recorders_capture_is_not_touched() {
+    let directory = TempDir::new().unwrap();
+    let (target, path, _) = target(&directory);
+    let mut first = CaptureFile::create(&target, &header(), false).unwrap();
+    mark(&mut first, "first");
+    for force in [false, true] {
+        assert!(matches!(CaptureFile::create(&target, &header(), force), Err(StoreError::Busy { .. })));
+    }
+    finish(first);
+    assert_eq!(marks(fs::File::open(&path).unwrap()), (vec!["first".into()], true));
+}
+
+#[test]
+fn a_discarded_capture_leaves_what_it_would_have_replaced() {
+    let directory = TempDir::new().unwrap();
+    let (target, path, partial) = target(&directory);
+    fs::write(&path, "old").unwrap();
+    fs::write(&partial, "evidence").unwrap();
+    CaptureFile::create(&target, &header(), true).unwrap().discard().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+    assert_eq!(fs::read_to_string(&partial).unwrap(), "evidence");
+    finish(CaptureFile::create(&target, &header(), true).unwrap());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left behind");
+}
+
+#[test]
+fn a_failed_beginning_leaves_nothing() {
+    let directory = TempDir::new().unwrap();
+    let (target, ..) = target(&directory);
+    let huge = Header { meta: Meta { command: vec![vec![0; 2 << 20]], ..Meta::default() }, ..header() };
+    assert!(matches!(CaptureFile::create(&target, &huge, false), Err(StoreError::Encode(_))));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_link_in_the_place_of_the_partial_file_is_not_followed() {
     let directory = TempDir::new().unwrap();
     let (target, _, partial) = target(&directory);
@@ -99,15 +134,13 @@ fn a_file_that_appears_meanwhile_is_not_replaced_and_the_capture_is_kept() {
 }
 
 #[test]
-fn what_is_older_than_two_ticks_survives_and_the_journal_ends_with_the_next_seal() {
+fn what_has_waited_for_50_ms_survives_and_the_journal_ends_with_the_next_seal() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
     let mut file = CaptureFile::create(&target, &header(), false).unwrap();
-    let began = Instant::now();
     for (count, text) in ["one", "two", "three"].into_iter().enumerate() {
         mark(&mut file, text);
-        file.tick(began + Duration::from_millis(100 * count as u64)).unwrap();
-        file.tick(began + Duration::from_millis(100 * count as u64 + 50)).unwrap();
+        file.tick(Instant::now() + Duration::from_millis(50)).unwrap();
         // What a reader finds if the recorder is killed now.
         let (texts, clean) = marks(fs::File::open(&partial).unwrap());
         assert_eq!((texts.len(), texts.last().map(String::as_str), clean), (count + 1, Some(text), false));
@@ -116,7 +149,7 @@ fn what_is_older_than_two_ticks_survives_and_the_journal_ends_with_the_next_seal
     assert!(meta.len() > MAX_BLOCK as u64, "the journal is behind a gap");
     assert!(meta.blocks() * 512 < 1 << 20, "which takes no space");
 
-    file.tick(began + Duration::from_secs(301)).unwrap();
+    file.tick(Instant::now() + Duration::from_secs(301)).unwrap();
     assert_eq!(fs::metadata(&partial).unwrap().len(), file.bytes(), "sealed: no journal");
     assert_eq!(marks(fs::File::open(&partial).unwrap()).0.len(), 3);
     mark(&mut file, "four");
