@@ -10,7 +10,7 @@ pub struct Options {
     pub socket_buffer: usize,
     /// While busy, events are taken from the socket this often; while idle, as they come.
     pub latency: Duration,
-    /// The nice value of the recorder's threads but for the snapshot's; 0 leaves it alone. Below 0 takes privilege
+    /// The nice value of the threads that take events and read details; the writer's is half of it. 0 leaves it alone. Below 0 takes privilege
     /// (`CAP_SYS_NICE`), and without it has no effect. Against workloads that keep every CPU busy, it decides between half
     /// of a storm's events lost and none.
     pub nice: i32,

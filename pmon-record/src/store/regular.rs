@@ -116,10 +116,14 @@ impl Regular {
 
     /// Writes the block of all records since the last one, and drops the journal.
     pub(super) fn seal(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
-        (self.fresh_since, self.unsealed_since) = (None, None);
+        self.fresh_since = None;
+        // What came within the last second, a power loss may cost. What is older is safe in the journal, until the block is.
+        let is_old = self.unsealed_since.take().is_some_and(|since| since.elapsed() >= SYNC);
         self.append(encoder.seal())?;
         if self.journal_end.is_some() {
-            self.sync()?;
+            if is_old {
+                self.sync()?;
+            }
             self.cut()?;
         }
         Ok(())
