@@ -257,11 +257,9 @@ fn a_reader_that_goes_away_ends_it_quietly() {
     let records: Vec<_> = (0..200_000).map(|n| exec(n.into(), n, 5)).collect();
     let file = dir.file("x.pmon", &capture(&records, 10_000));
     for format in ["text", "classic", "json", "csv"] {
-        let mut child = command(&["print", &file, "--format", format])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("pmon runs");
+        let mut command = command(&["print", &file, "--format", format]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = start(command);
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         assert!(!line.is_empty());

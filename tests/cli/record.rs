@@ -103,6 +103,10 @@ fn a_signal_ends_a_recording_cleanly() {
         return;
     }
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        if is_ignored(signal) {
+            skip(&format!("{signal:?} is ignored, as nohup has it"));
+            continue;
+        }
         let dir = Dir::new();
         let recorder = Recorder::start(&dir);
         let file = recorder.file.clone();
@@ -145,7 +149,7 @@ fn a_full_disk_keeps_what_was_written_and_lets_the_command_finish() {
     }
     let dir = Dir::new();
     let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(dir.path("")).stderr(Stdio::null());
+    mount.args(["-t", "tmpfs", "-o", "size=16k", "tmpfs"]).arg(dir.path("")).stderr(Stdio::null());
     if !mount.status().is_ok_and(|status| status.success()) {
         return skip("no permission to mount a small disk");
     }
@@ -166,12 +170,13 @@ fn a_capture_goes_through_a_pipe_and_a_closed_one_is_no_error() {
         return;
     }
     let mut recorder = command(&["record", "--for", "10s", "-o", "-"]);
-    let mut recorder = recorder.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pmon runs");
+    recorder.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut recorder = start(recorder);
     let mut reader = {
         // The command keeps its end of the pipe open for as long as it lives.
         let mut command = command(&["print", "-", "--format", "json", "--kind", "ack"]);
         command.stdin(recorder.stdout.take().expect("a pipe")).stdout(Stdio::piped());
-        command.spawn().expect("pmon runs")
+        start(command)
     };
     let mut line = String::new();
     let mut lines = std::io::BufReader::new(reader.stdout.take().expect("a pipe"));
@@ -197,9 +202,9 @@ fn nobody_may_record_where_the_kernel_lets_them() {
     std::fs::set_permissions(dir.path(""), PermissionsExt::from_mode(0o777)).expect("open to all");
     let mut command = Command::new(&program);
     command.args(["record", "-o", "x.pmon", "--", "/bin/sleep", "0.1"]).current_dir(dir.path(""));
-    let output = command.uid(65534).gid(65534).stdin(Stdio::null()).output();
-    let ran = match output {
-        Ok(output) => Ran::new(output),
+    command.uid(65534).gid(65534).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ran = match try_start(command) {
+        Ok(child) => Ran::new(child.wait_with_output().expect("pmon ends")),
         Err(error) => return skip(&format!("cannot become another user: {error}")),
     };
     if ran.code == Some(6) {
@@ -218,7 +223,7 @@ fn where_nothing_is_heard_the_cause_is_named_in_time() {
     }
     let causes: [(&[&str], &str); 3] = [
         (&["--net"], "network namespace"),
-        (&["--pid", "--fork"], "PID namespace"),
+        (&["--pid", "--fork", "--kill-child"], "PID namespace"),
         (&["--user"], "user namespace"),
     ];
     for (options, cause) in causes {
@@ -228,9 +233,9 @@ fn where_nothing_is_heard_the_cause_is_named_in_time() {
             continue;
         }
         let began = Instant::now();
-        let output =
-            Command::new("unshare").args(options).args([env!("CARGO_BIN_EXE_pmon"), "watch"]).output();
-        let ran = Ran::new(output.expect("unshare runs")).expect(6);
+        let mut command = Command::new("unshare");
+        command.args(options).args([env!("CARGO_BIN_EXE_pmon"), "watch"]);
+        let ran = run(command).expect(6);
         assert!(ran.err.contains(cause) && ran.err.lines().count() == 1, "{}", ran.err);
         assert!(began.elapsed() < Duration::from_secs(10));
     }

@@ -12,7 +12,8 @@ use crate::support::*;
 /// `pmon watch` under way, and its first line, which says that it listens.
 fn watch(args: &[&str]) -> (Child, BufReader<ChildStdout>, String) {
     let mut command = command(&[&["watch"], args].concat());
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("pmon runs");
+    command.stdout(Stdio::piped());
+    let mut child = start(command);
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut first = String::new();
     lines.read_line(&mut first).expect("a line");
