@@ -11,6 +11,7 @@ use pmon_core::{MonoNs, Tgid};
 
 use crate::args::{Format, ViewArgs};
 use crate::render::{Classic, Csv, Json, Render, Scene, Text};
+use crate::term;
 use crate::when::local_time;
 
 /// Bytes that are rendered before they are written.
@@ -26,6 +27,8 @@ pub(crate) struct View<W> {
     start: Option<MonoNs>,
     filter: Filter,
     render: Box<dyn Render>,
+    /// Events lost that the format has no line for.
+    untold: u64,
     out: Vec<u8>,
     sink: W,
 }
@@ -63,6 +66,7 @@ impl<W: Write> View<W> {
             start: header.map(|header| header.meta.start.mono),
             filter,
             render,
+            untold: 0,
             out,
             sink,
         }
@@ -88,6 +92,16 @@ impl<W: Write> View<W> {
     /// The wall-clock time of an event, in the local time zone.
     pub(crate) fn local_time(&self, time: MonoNs) -> Option<String> {
         self.wall.at(time).map(local_time)
+    }
+
+    /// Says at the end, on standard error, what the format has no line for.
+    pub(crate) fn say_untold(&self) {
+        let events = match self.untold {
+            0 => return,
+            1 => "1 event was".into(),
+            lost => format!("{lost} events were"),
+        };
+        term::say(format_args!("pmon: {events} lost; the classic format has no line for them"));
     }
 
     /// Writes what is rendered.
@@ -133,7 +147,11 @@ impl<W: Write> View<W> {
                 }
             }
             Entry::Loss(loss) if self.filter.shows_loss(loss, wall) => {
+                let before = self.out.len();
                 self.render.loss(loss, scene(self.start), &mut self.out);
+                if self.out.len() == before {
+                    self.untold = self.untold.saturating_add(loss.count());
+                }
             }
             Entry::Mark(mark) if self.filter.shows_time(mark.time, wall) => {
                 self.render.mark(mark, scene(self.start), &mut self.out);

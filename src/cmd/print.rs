@@ -44,6 +44,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     })?;
     view.release().map_err(Failure::output)?;
     view.flush().map_err(Failure::output)?;
+    view.say_untold();
     if !outcome.clean_end {
         let up_to = last.and_then(|last| view.local_time(last));
         let how_far = if outcome.damaged > 0 { "read" } else { "complete" };

@@ -110,9 +110,12 @@ fn classic_is_the_c_examples_output_byte_for_byte() {
         Record::Event(Frame::Raw(b"garbage")),
         mark(8, "note"),
         exit(9, 11, (5, 5), u32::MAX),
+        end(10, 10),
     ];
+    let ran = print(&records, &["--format", "classic"]);
+    assert_eq!(ran.err, "pmon: 2 events were lost; the classic format has no line for them\n");
     assert_eq!(
-        print(&records, &["--format", "classic"]).out,
+        ran.out,
         "\
 set mcast listen ok
 fork: parent tid=2202 pid=2202 -> child tid=17596 pid=17595
