@@ -1,6 +1,5 @@
 //! `pmon info`: what is in a capture, and how complete it is.
 
-use std::fmt::Write as _;
 use std::io::{Write, stdout};
 
 use pmon_analysis::Tally;
@@ -100,7 +99,7 @@ impl Facts {
                 "machine": meta.machine,
                 "boot_id": meta.boot_id,
                 "tool": meta.tool,
-                "uuid": hex(&header.uuid),
+                "uuid": format!("{:032x}", u128::from_be_bytes(header.uuid)),
                 "cpus_online": meta.cpus_online,
                 "command": command,
                 "socket_buffer": meta.socket_buffer,
@@ -164,11 +163,4 @@ fn describe(sheet: &mut Sheet, header: &Header) {
     };
     let buffer = size(meta.socket_buffer);
     sheet.line("transport", format!("{}{why}, buffer {buffer}", text(&meta.transport.name)));
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
