@@ -9,7 +9,6 @@ use crate::args::{Clock, Format, ViewArgs};
 use crate::render::shell_words;
 use crate::sheet::Sheet;
 use crate::tape::Tape;
-use crate::term::grouped;
 use crate::view::{Range, View};
 use crate::when::brief;
 
@@ -37,9 +36,7 @@ impl Summary<'_> {
         sheet.line("recorded", brief(self.end.time.0.saturating_sub(self.header.meta.start.mono.0)));
         sheet.kinds(tally);
         sheet.losses(tally);
-        if self.end.rejected > 0 {
-            sheet.line("rejected", format!("{} from user space", grouped(self.end.rejected)));
-        }
+        sheet.rejected(self.end.rejected);
         sheet.details(tally, PROGRAMS);
         sheet.size(file.bytes(), tally.events);
         if let Some(path) = file.path() {

@@ -96,12 +96,12 @@ impl<W: Write> View<W> {
 
     /// Says at the end, on standard error, what the format has no line for.
     pub(crate) fn say_untold(&self) {
-        let events = match self.untold {
+        let were = match self.untold {
             0 => return,
-            1 => "1 event was".into(),
-            lost => format!("{lost} events were"),
+            1 => "event was",
+            _ => "events were",
         };
-        term::say(format_args!("pmon: {events} lost; the classic format has no line for them"));
+        term::say(format_args!("pmon: {} {were} lost; the classic format has no line for them", self.untold));
     }
 
     /// Writes what is rendered.
