@@ -41,6 +41,9 @@ impl Summary<'_> {
         sheet.size(file.bytes(), tally.events);
         if let Some(path) = file.path() {
             sheet.line("file", path.display());
+        }
+        // What went down a stream cannot be read again.
+        if let Some(path) = file.current_path() {
             sheet.line("next", self.next(path));
         }
         text.push_str(&sheet.into_text());
@@ -58,7 +61,7 @@ impl Summary<'_> {
     /// The first events of the command and its descendants.
     fn excerpt(&self) -> String {
         let Some((pid, path)) = self.command.zip(self.tape.file.current_path()) else { return String::new() };
-        // It is an extra: a capture that went to a FIFO cannot be read again.
+        // It is an extra, not worth an error.
         self.lines(pid, path).filter(|lines| !lines.is_empty()).map_or_else(String::new, |lines| {
             let shown = lines.lines().take(LINES).map(|line| format!("  {line}\n")).collect::<String>();
             let more = if lines.lines().count() > LINES { "  ...\n" } else { "" };

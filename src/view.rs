@@ -89,9 +89,11 @@ impl<W: Write> View<W> {
         self.advance()
     }
 
-    /// The wall-clock time of an event, in the local time zone.
-    pub(crate) fn local_time(&self, time: MonoNs) -> Option<String> {
-        self.wall.at(time).map(local_time)
+    /// The time of an event: in the local time zone, or by the kernel's clock if nothing better is known.
+    pub(crate) fn moment(&self, time: MonoNs) -> String {
+        let mono =
+            || format!("{}.{:09} s of the monotonic clock", time.0 / 1_000_000_000, time.0 % 1_000_000_000);
+        self.wall.at(time).map_or_else(mono, local_time)
     }
 
     /// Says at the end, on standard error, what the format has no line for.

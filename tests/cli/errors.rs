@@ -68,6 +68,36 @@ fn damage_is_reported_and_the_rest_is_read() {
 }
 
 #[test]
+fn what_cannot_be_read_at_all_is_said_to_be_so() {
+    let dir = Dir::new();
+    let header = capture(&[], 5);
+    let ran = pmon(&["print", &dir.file("x.pmon", &[&header[..], b"garbage"].concat())]);
+    assert!(ran.err.contains("not ended cleanly; nothing could be read"), "{ran:?}");
+    let mut records = story();
+    records.pop();
+    let mut bytes = capture(&records, 50);
+    bytes[20] ^= 0xff;
+    let ran = pmon(&["print", &dir.file("y.pmon", &bytes)]).expect(4);
+    assert!(ran.err.contains("read up to 1002.000000000 s of the monotonic clock"), "{ran:?}");
+}
+
+#[test]
+fn with_a_damaged_header_a_time_needs_its_date() {
+    let dir = Dir::new();
+    let mut records = story();
+    records.insert(0, clock());
+    let mut bytes = capture(&records, 50);
+    bytes[20] ^= 0xff;
+    let file = dir.file("x.pmon", &bytes);
+    for time in ["+1s", "03:04:06"] {
+        let ran = pmon(&["print", &file, "--since", time]).expect(2);
+        assert!(ran.err.contains("header is damaged") && ran.err.contains("with its date"), "{ran:?}");
+    }
+    let ran = pmon(&["print", &file, "--since", "2026-01-02 03:04:06"]).expect(4);
+    assert_eq!(ran.out.lines().count(), 1, "{ran:?}");
+}
+
+#[test]
 fn a_future_version() {
     let dir = Dir::new();
     let mut bytes = capture(&story(), 5);
@@ -95,6 +125,7 @@ fn usage() {
     pmon(&["print", "x", "--kind", "spoon"]).expect(2);
     pmon(&["print", "x", "--since", "soon"]).expect(2);
     pmon(&["record", "--for", "5"]).expect(2);
+    assert!(pmon(&["record", "--for", "300000d"]).expect(2).err.contains("is too long"));
     let help = pmon(&[]).expect(0).out;
     assert!(help.contains("Exit codes:") && help.contains("pmon record -- make"));
 }

@@ -192,6 +192,15 @@ fn a_capture_goes_through_a_pipe_and_a_closed_one_is_no_error() {
 }
 
 #[test]
+fn what_went_to_a_device_is_not_proposed_for_reading() {
+    if !can_record() {
+        return;
+    }
+    let ran = pmon(&["record", "--for", "50ms", "-o", "/dev/null"]).expect(0);
+    assert!(ran.err.contains("/dev/null") && !ran.err.contains("pmon print"), "{}", ran.err);
+}
+
+#[test]
 fn nobody_may_record_where_the_kernel_lets_them() {
     if !can_record() {
         return;

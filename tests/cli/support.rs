@@ -20,6 +20,8 @@ use tempfile::TempDir;
 pub(crate) const START: u64 = 1_000_000_000_000;
 /// 2026-01-02T03:04:05Z, the wall-clock time of it.
 const START_REAL: i64 = 1_767_323_045_000_000_000;
+/// Both together.
+const ANCHOR: ClockAnchor = ClockAnchor { mono: MonoNs(START), boot_ns: START, real_ns: START_REAL };
 
 /// No `pmon` takes longer than this.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -141,7 +143,7 @@ pub(crate) fn header() -> Header {
             machine: "x86_64".into(),
             cpus_online: 2,
             transport: Transport { name: "replay".into(), why: "a test".into() },
-            start: ClockAnchor { mono: MonoNs(START), boot_ns: START, real_ns: START_REAL },
+            start: ANCHOR,
             ..Meta::default()
         },
     }
@@ -220,6 +222,11 @@ pub(crate) fn loss(cpu: u32, first: u32, last: u32) -> Record<'static> {
     let (after, before) = (MonoNs(START), MonoNs(START + 4_000));
     let (first, last) = (Seq(first), Seq(last));
     Record::Loss(Loss { cpu: Cpu(cpu), first, last, after, before, cause: LossCause::Socket })
+}
+
+/// What the clocks say at the start.
+pub(crate) fn clock() -> Record<'static> {
+    Record::Clock(ANCHOR)
 }
 
 pub(crate) fn mark(us: u64, text: &str) -> Record<'static> {
