@@ -52,6 +52,8 @@ fn every_short_lived_process_is_there_and_the_counts_agree() {
     let script = format!("i=0; while [ $i -lt {RUNS} ]; do /bin/true; i=$((i+1)); done; echo $$");
     let (file, ran) = record(&dir, &["sh", "-c", &script], 0);
     let shell: u64 = ran.out.trim().parse().expect("the shell's pid");
+    let info = pmon(&["info", &file, "--json"]).expect(0).json();
+    assert_eq!((&info["lost"]["total"], &info["clean_end"]), (&json!(0), &json!(true)), "{info:#}");
     let lines = json_of(&file);
     let children = lines.iter().filter(|line| line["kind"] == "fork" && line["pid"] == shell);
     let children: Vec<u64> = children.map(|line| line["child_pid"].as_u64().expect("a pid")).collect();
@@ -59,9 +61,6 @@ fn every_short_lived_process_is_there_and_the_counts_agree() {
     for child in children {
         assert_eq!(kinds_of(&lines, child), ["fork", "exec", "exit"]);
     }
-    let info = pmon(&["info", &file, "--json"]).expect(0).json();
-    assert_eq!(info["lost"]["total"], 0);
-    assert_eq!(info["clean_end"], true);
     for (kind, count) in info["events"]["by_kind"].as_object().expect("kinds") {
         let printed = lines.iter().filter(|line| line["kind"] == kind.as_str()).count();
         assert_eq!(count, printed, "{kind}");
