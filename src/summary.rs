@@ -6,6 +6,7 @@ use std::path::Path;
 use pmon_core::capture::{End, Header, Item, Reader};
 
 use crate::args::{Clock, Format, ViewArgs};
+use crate::input::shown;
 use crate::render::shell_words;
 use crate::sheet::Sheet;
 use crate::tape::Tape;
@@ -40,7 +41,7 @@ impl Summary<'_> {
         sheet.details(tally, PROGRAMS);
         sheet.size(file.bytes(), tally.events);
         if let Some(path) = file.path() {
-            sheet.line("file", path.display());
+            sheet.line("file", shown(path));
         }
         // What went down a stream cannot be read again.
         if let Some(path) = file.current_path() {

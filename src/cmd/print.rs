@@ -12,7 +12,7 @@ use pmon_core::wire::ByteOrder;
 
 use crate::args::PrintArgs;
 use crate::exit::{self, Failure, OrFail};
-use crate::input::{Found, Input, is_stdio, say_damage};
+use crate::input::{Found, Input, is_stdio, say_damage, shown};
 use crate::term;
 use crate::view::{Range, View};
 use crate::when::{Extent, Moment};
@@ -84,7 +84,7 @@ fn end(path: &Path) -> Result<MonoNs, Failure> {
             "a time before the end needs a file: standard input is read once",
         ));
     }
-    let unreadable = format!("cannot read {}", path.display());
+    let unreadable = format!("cannot read {}", shown(path));
     let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
     if !file.metadata().is_ok_and(|meta| meta.is_file()) {
         return Err(Failure::new(exit::USAGE, "a time before the end needs a file that can be read twice"));

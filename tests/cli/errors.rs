@@ -1,5 +1,6 @@
 //! What cannot be done is said in a line, with its exit code.
 
+use crate::live::can_record;
 use crate::support::*;
 
 /// Both readers end with that code and say that.
@@ -23,6 +24,23 @@ fn a_missing_file_whose_partial_is_there() {
     let dir = Dir::new();
     dir.file("x.pmon.partial", b"");
     both_refuse(&arg(&dir.path("x.pmon")), 6, "x.pmon.partial exists");
+}
+
+#[test]
+fn a_name_does_not_drive_the_terminal() {
+    let dir = Dir::new();
+    let file = dir.file("\x1b[31mred\n.pmon", &capture(&story()[..5], 5));
+    for verb in ["info", "print"] {
+        for file in [&file, &format!("{file}.not")] {
+            let ran = pmon(&[verb, file]);
+            let text = ran.out + &ran.err;
+            assert!(!text.contains('\x1b') && text.contains(r"\x1b[31mred\n.pmon"), "{text}");
+        }
+    }
+    if can_record() {
+        let ran = pmon(&["record", "--force", "--for", "1ms", "-o", &file]).expect(0);
+        assert!(!ran.err.contains('\x1b') && ran.err.contains(r"\x1b[31mred\n.pmon"), "{ran:?}");
+    }
 }
 
 #[test]
