@@ -10,6 +10,7 @@ use crate::input::shown;
 use crate::render::shell_words;
 use crate::sheet::Sheet;
 use crate::tape::Tape;
+use crate::term::size;
 use crate::view::{Range, View};
 use crate::when::brief;
 
@@ -18,6 +19,8 @@ const PROGRAMS: usize = 3;
 const LINES: usize = 16;
 /// These come from the first so many blocks, which keeps the end of a long recording short.
 const BLOCKS: usize = 2;
+/// A socket buffer that only a lack of privilege explains.
+const SMALL_BUFFER: u64 = 8 << 20;
 
 /// See the module.
 pub(crate) struct Summary<'a> {
@@ -37,6 +40,9 @@ impl Summary<'_> {
         sheet.line("recorded", brief(self.end.time.0.saturating_sub(self.header.meta.start.mono.0)));
         sheet.kinds(tally);
         sheet.losses(tally);
+        if let Some(hint) = hint(tally.lost, self.header.meta.socket_buffer) {
+            sheet.line("hint", hint);
+        }
         sheet.rejected(self.end.rejected);
         sheet.details(tally, PROGRAMS);
         sheet.size(file.bytes(), tally.events);
@@ -91,5 +97,27 @@ impl Summary<'_> {
         view.release().and_then(|()| view.flush()).ok()?;
         drop(view);
         String::from_utf8(lines).ok()
+    }
+}
+
+/// What to do about losses, where that is known.
+fn hint(lost: u64, socket_buffer: u64) -> Option<String> {
+    let buffer = size(socket_buffer);
+    (lost > 0 && socket_buffer < SMALL_BUFFER).then(|| {
+        format!("the socket's buffer has only {buffer}: run as root or with CAP_NET_ADMIN for a larger one")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn privilege_is_proposed_only_where_it_helps() {
+        assert!(
+            hint(1, 425_984).is_some_and(|hint| hint.contains("416 KiB") && hint.contains("CAP_NET_ADMIN"))
+        );
+        assert_eq!(hint(0, 425_984), None);
+        assert_eq!(hint(1, 64 << 20), None);
     }
 }
