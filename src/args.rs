@@ -67,7 +67,7 @@ pub(crate) struct RecordArgs {
     /// End after this long: 500ms, 10s, 5m, 1h30m
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_std_duration)]
     pub(crate) duration: Option<Duration>,
-    /// Overwrite the file if it exists
+    /// Replace FILE if it exists, and FILE.partial, which a recorder that was killed leaves behind
     #[arg(long)]
     pub(crate) force: bool,
     /// Print neither status nor summary
