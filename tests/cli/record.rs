@@ -26,10 +26,10 @@ fn a_command_is_recorded_and_its_status_passed_on() {
         return;
     }
     let dir = Dir::new();
-    let (file, ran) = record(&dir, &["sh", "-c", "/bin/sleep 0.05; exit 3"], 3);
+    let (file, ran) = record(&dir, &["sh", "-c", "/bin/sleep 0.5; exit 3"], 3);
     assert!(ran.err.contains("exit 3") && ran.err.contains("pmon info"), "{}", ran.err);
     let lines = json_of(&file);
-    let shell = lines.iter().find(|line| line["args"] == json!(["sh", "-c", "/bin/sleep 0.05; exit 3"]));
+    let shell = lines.iter().find(|line| line["args"] == json!(["sh", "-c", "/bin/sleep 0.5; exit 3"]));
     let shell = shell.expect("the shell's exec");
     assert_eq!((&shell["kind"], &shell["comm"]), (&json!("exec"), &json!("sh")));
     let pid = shell["pid"].as_u64().expect("a pid");
@@ -37,7 +37,7 @@ fn a_command_is_recorded_and_its_status_passed_on() {
     let exit = lines.iter().find(|line| line["kind"] == "exit" && line["pid"] == pid).expect("its exit");
     assert_eq!((&exit["exit_code"], &exit["status"]), (&json!(3 << 8), &json!("exit 3")));
     assert_eq!(exit["parent_pid"], shell["ppid"]);
-    let sleep = lines.iter().find(|line| line["args"] == json!(["/bin/sleep", "0.05"])).expect("its child");
+    let sleep = lines.iter().find(|line| line["args"] == json!(["/bin/sleep", "0.5"])).expect("its child");
     assert_eq!(sleep["ppid"], pid);
     assert_eq!(Path::new(&file).metadata().expect("the file").permissions().mode() & 0o777, 0o600);
 }
@@ -148,11 +148,13 @@ fn a_full_disk_keeps_what_was_written_and_lets_the_command_finish() {
     }
     let dir = Dir::new();
     let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", "size=16k", "tmpfs"]).arg(dir.path("")).stderr(Stdio::null());
+    mount.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(dir.path("")).stderr(Stdio::null());
     if !mount.status().is_ok_and(|status| status.success()) {
         return skip("no permission to mount a small disk");
     }
-    let script = "i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done; echo done";
+    // Command lines that do not compress: several times what fits.
+    let script =
+        "base64 -w 400 /dev/urandom | head -n 1000 | while read line; do /bin/true $line; done; echo done";
     let file = arg(&dir.path("x.pmon"));
     let ran = pmon(&["record", "-o", &file, "--", "sh", "-c", script]);
     let read = pmon(&["print", &format!("{file}.partial"), "--format", "json", "--kind", "exec"]);
