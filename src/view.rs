@@ -20,9 +20,9 @@ const CHUNK: usize = 1 << 16;
 /// Shows records, in order, on `sink`.
 pub(crate) struct View<W> {
     joiner: Joiner,
-    processes: Option<Processes>,
-    /// Stands in for processes that nobody looks at.
-    nobody: Processes,
+    processes: Processes,
+    /// Whether anybody looks at them.
+    follows: bool,
     wall: WallClock,
     start: Option<MonoNs>,
     filter: Filter,
@@ -60,8 +60,8 @@ impl<W: Write> View<W> {
         render.begin(&mut out);
         Self {
             joiner: if joins { Joiner::new(order) } else { Joiner::passing(order) },
-            processes: follows.then(Processes::new),
-            nobody: Processes::new(),
+            processes: Processes::new(),
+            follows,
             wall,
             start: header.map(|header| header.meta.start.mono),
             filter,
@@ -129,15 +129,14 @@ impl<W: Write> View<W> {
     }
 
     fn show(&mut self, entry: &Entry) {
-        if let Some(processes) = &mut self.processes {
-            processes.apply(entry);
+        if self.follows {
+            self.processes.apply(entry);
         }
         self.filter.observe(entry);
         if let Entry::Clock(anchor) = entry {
             self.wall.observe(*anchor);
         }
-        let processes = self.processes.as_ref().unwrap_or(&self.nobody);
-        let wall = &self.wall;
+        let (processes, wall) = (&self.processes, &self.wall);
         let scene = |start: Option<MonoNs>| Scene { processes, wall, start: start.unwrap_or_default() };
         match entry {
             Entry::Event(occurrence) => {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// Whether this kernel lets us record; if not, says why.
+/// Whether this kernel lets us record; if not, says why. Any other failure fails the test.
 pub(crate) fn can_record() -> bool {
     let dir = Dir::new();
     let ran = pmon(&["record", "--for", "1ms", "-o", &arg(&dir.path("probe.pmon"))]);
