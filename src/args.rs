@@ -67,7 +67,7 @@ pub(crate) struct RecordArgs {
     /// End after this long: 500ms, 10s, 5m, 1h30m
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_std_duration)]
     pub(crate) duration: Option<Duration>,
-    /// Overwrite the file if it exists
+    /// Replace FILE if it exists, and FILE.partial, which a recorder that was killed leaves behind
     #[arg(long)]
     pub(crate) force: bool,
     /// Print neither status nor summary
@@ -106,7 +106,8 @@ Examples:
   pmon print night.pmon --format json | jq -r 'select(.kind==\"exec\").exe'
   ssh host pmon record --for 10s -o - | pmon print -
 
-Losses are shown where they happened, whatever the filters: nobody knows what was lost. A capture
+Losses are shown where they happened, whatever the filters but time: nobody knows what was lost. The
+classic format has no line for them; standard error then says how many events were lost. A capture
 that is still being written, or whose recorder was killed, is shown as far as it goes, with a note
 at the end; that is no damage. Damage is reported on standard error, and ends in exit code 4.
 --comm matches the name after the event. --since and --until take +DURATION from the start,
@@ -171,7 +172,7 @@ pub(crate) struct ViewArgs {
 pub(crate) enum Format {
     /// For people
     Text,
-    /// As the well-known C example prints them
+    /// As the well-known C example prints them, without losses
     Classic,
     /// One JSON object a line
     Json,

@@ -19,7 +19,7 @@ pub(crate) const REFUSED: u8 = 5;
 pub(crate) const ENVIRONMENT: u8 = 6;
 /// The output cannot be written.
 pub(crate) const STORAGE: u8 = 7;
-/// Ended by a second Ctrl-C, as shells have it.
+/// Ended by a Ctrl-C that leaves the command to itself, as shells have it.
 pub(crate) const INTERRUPTED: u8 = 128 + 2;
 /// What `--help` says of them.
 pub(crate) const HELP: &str = "\
@@ -28,8 +28,8 @@ Exit codes:
   1  internal error                     6  no permission, no kernel support, or unreadable input
   2  usage                              7  output cannot be written, or exists already
   4  input damaged; intact part used
-  `record -- CMD` ends with CMD's own: 128+N if signal N killed it, 126 or 127 if it could not
-  be started";
+  `record -- CMD` ends with CMD's own: 128+N if signal N killed it, 127 if it was not found, 126 if
+  it could not be run; 130 if a third Ctrl-C left it to itself";
 
 /// An error, and the exit code that goes with it.
 #[derive(Debug)]

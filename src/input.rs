@@ -9,6 +9,7 @@ use pmon_core::capture::{Damage, DamageKind, Header, Item, OpenError, Reader, Re
 use pmon_core::wire::ByteOrder;
 
 use crate::exit::{self, Failure, OrFail};
+use crate::render::printable;
 use crate::term;
 
 /// A capture that is read from front to back, once.
@@ -65,10 +66,15 @@ pub(crate) fn is_stdio(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
+/// A path, fit for a terminal.
+pub(crate) fn shown(path: &Path) -> String {
+    printable(path.as_os_str().as_encoded_bytes())
+}
+
 impl Input {
     /// Opens the capture `path`, or standard input for `-`.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let name = if is_stdio(path) { "standard input".into() } else { path.display().to_string() };
+        let name = if is_stdio(path) { "standard input".into() } else { shown(path) };
         let (source, file_bytes): (Box<dyn Read>, _) = if is_stdio(path) {
             (Box::new(stdin().lock()), None)
         } else {
@@ -144,7 +150,7 @@ fn hint(path: &Path) -> String {
     if path.exists() || !Path::new(&partial).exists() {
         return String::new();
     }
-    format!(" ({} exists: still being written, or its recorder was killed)", partial.display())
+    format!(" ({} exists: still being written, or its recorder was killed)", shown(Path::new(&partial)))
 }
 
 /// Says on standard error what is wrong with a capture, where it was found.

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use pmon_analysis::Tally;
 
 use crate::render::printable;
-use crate::term::{grouped, per_event, size};
+use crate::term::{counted, grouped, per_event, size};
 
 /// Lines of a label and a value.
 #[derive(Default)]
@@ -48,8 +48,14 @@ impl Sheet {
         let lost = grouped(tally.lost);
         match tally.losses {
             0 => self.line("lost", lost),
-            1 => self.line("lost", format!("{lost} in 1 gap")),
-            gaps => self.line("lost", format!("{lost} in {} gaps", grouped(gaps))),
+            gaps => self.line("lost", format!("{lost} in {}", counted(gaps, "gap"))),
+        }
+    }
+
+    /// How many messages were not recorded, if there were any.
+    pub(crate) fn rejected(&mut self, rejected: u64) {
+        if rejected > 0 {
+            self.line("rejected", format!("{} from user space", grouped(rejected)));
         }
     }
 

@@ -6,10 +6,11 @@ use std::path::Path;
 use pmon_core::capture::{End, Header, Item, Reader};
 
 use crate::args::{Clock, Format, ViewArgs};
+use crate::input::shown;
 use crate::render::shell_words;
 use crate::sheet::Sheet;
 use crate::tape::Tape;
-use crate::term::grouped;
+use crate::term::size;
 use crate::view::{Range, View};
 use crate::when::brief;
 
@@ -18,6 +19,8 @@ const PROGRAMS: usize = 3;
 const LINES: usize = 16;
 /// These come from the first so many blocks, which keeps the end of a long recording short.
 const BLOCKS: usize = 2;
+/// A socket buffer that only a lack of privilege explains.
+const SMALL_BUFFER: u64 = 8 << 20;
 
 /// See the module.
 pub(crate) struct Summary<'a> {
@@ -37,13 +40,17 @@ impl Summary<'_> {
         sheet.line("recorded", brief(self.end.time.0.saturating_sub(self.header.meta.start.mono.0)));
         sheet.kinds(tally);
         sheet.losses(tally);
-        if self.end.rejected > 0 {
-            sheet.line("rejected", format!("{} from user space", grouped(self.end.rejected)));
+        if let Some(hint) = hint(tally.lost, self.header.meta.socket_buffer) {
+            sheet.line("hint", hint);
         }
+        sheet.rejected(self.end.rejected);
         sheet.details(tally, PROGRAMS);
         sheet.size(file.bytes(), tally.events);
         if let Some(path) = file.path() {
-            sheet.line("file", path.display());
+            sheet.line("file", shown(path));
+        }
+        // What went down a stream cannot be read again.
+        if let Some(path) = file.current_path() {
             sheet.line("next", self.next(path));
         }
         text.push_str(&sheet.into_text());
@@ -61,7 +68,7 @@ impl Summary<'_> {
     /// The first events of the command and its descendants.
     fn excerpt(&self) -> String {
         let Some((pid, path)) = self.command.zip(self.tape.file.current_path()) else { return String::new() };
-        // It is an extra: a capture that went to a FIFO cannot be read again.
+        // It is an extra, not worth an error.
         self.lines(pid, path).filter(|lines| !lines.is_empty()).map_or_else(String::new, |lines| {
             let shown = lines.lines().take(LINES).map(|line| format!("  {line}\n")).collect::<String>();
             let more = if lines.lines().count() > LINES { "  ...\n" } else { "" };
@@ -90,5 +97,27 @@ impl Summary<'_> {
         view.release().and_then(|()| view.flush()).ok()?;
         drop(view);
         String::from_utf8(lines).ok()
+    }
+}
+
+/// What to do about losses, where that is known.
+fn hint(lost: u64, socket_buffer: u64) -> Option<String> {
+    let buffer = size(socket_buffer);
+    (lost > 0 && socket_buffer < SMALL_BUFFER).then(|| {
+        format!("the socket's buffer has only {buffer}: run as root or with CAP_NET_ADMIN for a larger one")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn privilege_is_proposed_only_where_it_helps() {
+        assert!(
+            hint(1, 425_984).is_some_and(|hint| hint.contains("416 KiB") && hint.contains("CAP_NET_ADMIN"))
+        );
+        assert_eq!(hint(0, 425_984), None);
+        assert_eq!(hint(1, 64 << 20), None);
     }
 }

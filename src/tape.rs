@@ -9,6 +9,7 @@ use pmon_core::capture::Record;
 use pmon_core::wire::ByteOrder;
 use pmon_record::{CaptureFile, Counters, Sink, SinkError};
 
+use crate::input::shown;
 use crate::term::{grouped, size};
 use crate::when::brief;
 
@@ -51,7 +52,7 @@ impl Sink for Tape {
         if !self.shared.discarded.load(Ordering::Acquire) {
             return self.file.finish();
         }
-        let path = self.file.path().map(|path| path.display().to_string()).unwrap_or_default();
+        let path = self.file.path().map(shown).unwrap_or_default();
         self.file.discard().map_err(|error| SinkError::from_io("remove", path, None, error))
     }
 }

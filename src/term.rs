@@ -51,6 +51,11 @@ pub(crate) fn grouped(number: u64) -> String {
     out
 }
 
+/// `1 gap`, `2,000 gaps`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// Bytes at a glance.
 pub(crate) fn size(bytes: u64) -> String {
     humansize::format_size(bytes, humansize::BINARY)
@@ -71,6 +76,13 @@ mod tests {
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1000), "1,000");
         assert_eq!(grouped(12_345_678), "12,345,678");
+    }
+
+    #[test]
+    fn one_and_more() {
+        assert_eq!(counted(0, "gap"), "0 gaps");
+        assert_eq!(counted(1, "gap"), "1 gap");
+        assert_eq!(counted(2000, "gap"), "2,000 gaps");
     }
 
     #[test]

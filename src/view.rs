@@ -11,6 +11,7 @@ use pmon_core::{MonoNs, Tgid};
 
 use crate::args::{Format, ViewArgs};
 use crate::render::{Classic, Csv, Json, Render, Scene, Text};
+use crate::term;
 use crate::when::local_time;
 
 /// Bytes that are rendered before they are written.
@@ -19,13 +20,15 @@ const CHUNK: usize = 1 << 16;
 /// Shows records, in order, on `sink`.
 pub(crate) struct View<W> {
     joiner: Joiner,
-    processes: Option<Processes>,
-    /// Stands in for processes that nobody looks at.
-    nobody: Processes,
+    processes: Processes,
+    /// Whether anybody looks at them.
+    follows: bool,
     wall: WallClock,
     start: Option<MonoNs>,
     filter: Filter,
     render: Box<dyn Render>,
+    /// Events lost that the format has no line for.
+    untold: u64,
     out: Vec<u8>,
     sink: W,
 }
@@ -57,12 +60,13 @@ impl<W: Write> View<W> {
         render.begin(&mut out);
         Self {
             joiner: if joins { Joiner::new(order) } else { Joiner::passing(order) },
-            processes: follows.then(Processes::new),
-            nobody: Processes::new(),
+            processes: Processes::new(),
+            follows,
             wall,
             start: header.map(|header| header.meta.start.mono),
             filter,
             render,
+            untold: 0,
             out,
             sink,
         }
@@ -85,9 +89,21 @@ impl<W: Write> View<W> {
         self.advance()
     }
 
-    /// The wall-clock time of an event, in the local time zone.
-    pub(crate) fn local_time(&self, time: MonoNs) -> Option<String> {
-        self.wall.at(time).map(local_time)
+    /// The time of an event: in the local time zone, or by the kernel's clock if nothing better is known.
+    pub(crate) fn moment(&self, time: MonoNs) -> String {
+        let mono =
+            || format!("{}.{:09} s of the monotonic clock", time.0 / 1_000_000_000, time.0 % 1_000_000_000);
+        self.wall.at(time).map_or_else(mono, local_time)
+    }
+
+    /// Says at the end, on standard error, what the format has no line for.
+    pub(crate) fn say_untold(&self) {
+        let were = match self.untold {
+            0 => return,
+            1 => "event was",
+            _ => "events were",
+        };
+        term::say(format_args!("pmon: {} {were} lost; the classic format has no line for them", self.untold));
     }
 
     /// Writes what is rendered.
@@ -113,15 +129,14 @@ impl<W: Write> View<W> {
     }
 
     fn show(&mut self, entry: &Entry) {
-        if let Some(processes) = &mut self.processes {
-            processes.apply(entry);
+        if self.follows {
+            self.processes.apply(entry);
         }
         self.filter.observe(entry);
         if let Entry::Clock(anchor) = entry {
             self.wall.observe(*anchor);
         }
-        let processes = self.processes.as_ref().unwrap_or(&self.nobody);
-        let wall = &self.wall;
+        let (processes, wall) = (&self.processes, &self.wall);
         let scene = |start: Option<MonoNs>| Scene { processes, wall, start: start.unwrap_or_default() };
         match entry {
             Entry::Event(occurrence) => {
@@ -133,7 +148,11 @@ impl<W: Write> View<W> {
                 }
             }
             Entry::Loss(loss) if self.filter.shows_loss(loss, wall) => {
+                let before = self.out.len();
                 self.render.loss(loss, scene(self.start), &mut self.out);
+                if self.out.len() == before {
+                    self.untold = self.untold.saturating_add(loss.count());
+                }
             }
             Entry::Mark(mark) if self.filter.shows_time(mark.time, wall) => {
                 self.render.mark(mark, scene(self.start), &mut self.out);

@@ -55,7 +55,7 @@ impl Moment {
 
     /// The bound that it is in a capture of this extent; an error says what is not known.
     pub(crate) fn resolve(self, extent: &Extent, zone: &TimeZone) -> Result<Bound, &'static str> {
-        let start = || extent.start.ok_or("the capture's start is not known");
+        let start = || extent.start.ok_or(NO_START);
         let wall = |at: Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
         let local = |at: DateTime| zone.to_timestamp(at).map(wall).map_err(no_such_time);
         Ok(match self {
@@ -74,6 +74,10 @@ impl Moment {
     }
 }
 
+/// Only a header that is damaged does not tell the start.
+const NO_START: &str = "the capture's header is damaged, so that its start is not known; give the time with its date, \
+    as in `2026-01-02 03:04:05`";
+
 fn no_such_time(_: jiff::Error) -> &'static str {
     "there is no such time"
 }
@@ -82,6 +86,7 @@ fn no_such_time(_: jiff::Error) -> &'static str {
 pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
     let wrong =
         || format!("`{text}` is no duration: expected a number and a unit (us, ms, s, m, h, d), as in `10s`");
+    let too_long = || format!("`{text}` is too long");
     let mut total = 0u64;
     let mut rest = text;
     while !rest.is_empty() {
@@ -98,20 +103,20 @@ pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
             "d" => 86_400_000_000_000,
             _ => return Err(wrong()),
         };
-        let ns = times(number, unit_ns).ok_or_else(wrong)?;
-        total = total.checked_add(ns).ok_or_else(wrong)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        if whole.is_empty() || !(1..=9).contains(&fraction.len()) || fraction.contains('.') {
+            return Err(wrong());
+        }
+        let ns = times(whole, fraction, unit_ns).ok_or_else(too_long)?;
+        total = total.checked_add(ns).ok_or_else(too_long)?;
         rest = tail;
     }
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
-/// `1.25` times `unit_ns`.
-fn times(number: &str, unit_ns: u64) -> Option<u64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+/// `whole.fraction` times `unit_ns`; both are digits, at most nine in `fraction`. `None` if it is too much.
+fn times(whole: &str, fraction: &str, unit_ns: u64) -> Option<u64> {
     let whole = whole.parse::<u64>().ok()?.checked_mul(unit_ns)?;
-    if fraction.is_empty() || fraction.len() > 9 {
-        return None;
-    }
     let part =
         u128::from(fraction.parse::<u64>().ok()?) * u128::from(unit_ns) / 10u128.pow(fraction.len() as u32);
     whole.checked_add(u64::try_from(part).ok()?)
@@ -151,8 +156,12 @@ mod tests {
         assert_eq!(parse_duration("10s"), Ok(10_000_000_000));
         assert_eq!(parse_duration("1.5m"), Ok(90_000_000_000));
         assert_eq!(parse_duration("1h30m"), Ok(5_400_000_000_000));
-        for wrong in ["", "5", "s", "1x", "1.s", "1..5s", "-1s", "99999999999999h", "1 s"] {
-            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        let error = |text| parse_duration(text).expect_err(text);
+        for wrong in ["", "5", "s", ".5s", "1x", "1.s", "1..5s", "1.5.5s", "1.0000000001s", "-1s", "1 s"] {
+            assert!(error(wrong).contains("is no duration"), "{wrong}");
+        }
+        for long in ["300000d", "99999999999999999999s", "213503d24h"] {
+            assert!(error(long).contains("is too long"), "{long}");
         }
     }
 

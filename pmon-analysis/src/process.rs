@@ -24,13 +24,9 @@ pub struct Process {
     pub pid: Tgid,
     /// When it was forked; `None` if that was before the capture, or lost.
     pub start: Option<MonoNs>,
-    /// Its start in clock ticks since boot.
-    pub start_ticks: Option<u64>,
     /// The process that it was a child of when it was first heard of. When that one ends, the kernel gives it
     /// another parent without an event; this stays.
     pub parent: Option<Tgid>,
-    /// Real user id.
-    pub uid: Option<u32>,
     /// Name of its first thread.
     pub name: Option<Arc<[u8]>>,
     /// When and how it ended.
@@ -81,32 +77,6 @@ impl Processes {
         self.process(pid)?.name.as_deref()
     }
 
-    /// The id of the process that it was a child of.
-    pub fn parent(&self, pid: Tgid) -> Option<Tgid> {
-        self.process(pid)?.parent
-    }
-
-    /// Whether `pid` is `ancestor`, or a child of it, or of one of its children, and so on, as far as known.
-    pub fn descends(&self, pid: Tgid, ancestor: Tgid) -> bool {
-        let mut at = pid;
-        // Ids are used again, so that parents may form a ring.
-        for _ in 0..=self.table.len() {
-            if at == ancestor {
-                return true;
-            }
-            match self.parent(at) {
-                Some(parent) => at = parent,
-                None => return false,
-            }
-        }
-        false
-    }
-
-    /// All processes known, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Process> {
-        self.table.values()
-    }
-
     fn apply_event(&mut self, event: &Event, details: Option<&Details>) {
         match event.body {
             Body::Fork { parent, child } if child.is_leader() => self.fork(parent, child.tgid, event.time),
@@ -122,11 +92,6 @@ impl Processes {
                     process.name = Some(comm.as_bytes().into());
                 }
             }
-            Body::Uid { task, real, .. } => {
-                if let Some(process) = self.entry(task.tgid) {
-                    process.uid = Some(real);
-                }
-            }
             Body::Exit { task, code, parent, .. } => self.exit(event.time, task, code, parent),
             _ => {}
         }
@@ -137,7 +102,6 @@ impl Processes {
         self.insert(Process {
             pid: child,
             start: Some(time),
-            start_ticks: None,
             parent: Some(parent.tgid),
             end: None,
             heard: true,
@@ -201,9 +165,7 @@ impl Processes {
 
 /// Takes what `details` know and `process` does not.
 fn fill(process: &mut Process, details: &Details) {
-    process.start_ticks = process.start_ticks.or(details.start_ticks);
     process.parent = process.parent.or(details.ppid.filter(|&ppid| ppid != 0).map(Tgid));
-    process.uid = details.ids.map(|ids| ids.uid).or(process.uid);
     let name = details.comm.as_deref().map(|name| Arc::from(&name[..name.len().min(MAX_NAME)]));
     process.name = process.name.take().or(name);
 }
@@ -259,11 +221,15 @@ mod tests {
         processes
     }
 
+    fn parent(known: &Processes, pid: u32) -> Option<Tgid> {
+        known.process(Tgid(pid))?.parent
+    }
+
     #[test]
     fn a_child_inherits_and_an_exec_replaces() {
         let mut known = processes(&[scanned(10, "sh", 1), fork(5, 10, (20, 20))]);
         assert_eq!(known.name(Tgid(20)), Some(&b"sh"[..]));
-        assert_eq!(known.parent(Tgid(20)), Some(Tgid(10)));
+        assert_eq!(parent(&known, 20), Some(Tgid(10)));
         assert_eq!(known.process(Tgid(20)).and_then(|p| p.start), Some(MonoNs(5)));
         known.apply(&exec(6, 20, Some("git")));
         assert_eq!(known.name(Tgid(20)), Some(&b"git"[..]));
@@ -274,14 +240,14 @@ mod tests {
     fn after_an_exec_with_missed_details_the_old_name_is_not_claimed() {
         let known = processes(&[scanned(10, "sh", 1), exec(6, 10, None)]);
         assert_eq!(known.name(Tgid(10)), None);
-        assert_eq!(known.parent(Tgid(10)), Some(Tgid(1)));
+        assert_eq!(parent(&known, 10), Some(Tgid(1)));
     }
 
     #[test]
     fn a_thread_is_no_process_and_tells_of_the_parent() {
         let known = processes(&[fork(1, 10, (21, 20)), exit(2, 21, 20, 0)]);
         assert!(known.process(Tgid(21)).is_none());
-        assert_eq!(known.parent(Tgid(20)), Some(Tgid(10)));
+        assert_eq!(parent(&known, 20), Some(Tgid(10)));
         assert!(known.process(Tgid(20)).is_some_and(|process| process.end.is_none()));
     }
 
@@ -309,7 +275,7 @@ mod tests {
         let known = processes(&[fork(1, 10, (20, 20)), exit(2, 20, 20, 256), fork(3, 11, (20, 20))]);
         let process = known.process(Tgid(20));
         assert_eq!(process.and_then(|p| p.start), Some(MonoNs(3)));
-        assert_eq!(process.and_then(|p| p.parent), Some(Tgid(11)));
+        assert_eq!(parent(&known, 20), Some(Tgid(11)));
         assert!(process.is_some_and(|p| p.end.is_none()));
     }
 
@@ -322,17 +288,6 @@ mod tests {
         }
         assert!(known.process(Tgid(5)).is_none());
         assert!(known.process(Tgid(6)).is_some());
-        assert_eq!(known.iter().count(), MAX_DEAD);
-    }
-
-    #[test]
-    fn descent() {
-        let known = processes(&[scanned(10, "sh", 1), fork(1, 10, (20, 20)), fork(2, 20, (30, 30))]);
-        assert!(known.descends(Tgid(30), Tgid(10)));
-        assert!(known.descends(Tgid(10), Tgid(10)));
-        assert!(known.descends(Tgid(30), Tgid(1)));
-        assert!(!known.descends(Tgid(10), Tgid(30)));
-        let ring = processes(&[fork(1, 10, (20, 20)), fork(2, 20, (10, 10))]);
-        assert!(!ring.descends(Tgid(20), Tgid(5)));
+        assert_eq!(known.table.len(), MAX_DEAD);
     }
 }

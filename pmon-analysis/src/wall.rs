@@ -1,5 +1,7 @@
 //! Wall-clock time of events.
 
+use std::collections::BTreeMap;
+
 use pmon_core::MonoNs;
 use pmon_core::capture::ClockAnchor;
 
@@ -11,7 +13,7 @@ const MAX_ANCHORS: usize = 1 << 16;
 /// Between two anchors the clocks run in step: what the wall clock was slewed by since the anchor is not seen.
 #[derive(Clone, Debug, Default)]
 pub struct WallClock {
-    anchors: Vec<ClockAnchor>,
+    anchors: BTreeMap<MonoNs, ClockAnchor>,
 }
 
 impl WallClock {
@@ -20,23 +22,19 @@ impl WallClock {
         Self::default()
     }
 
-    /// Learns an anchor. Beyond 65,536 of them, further ones are left out.
+    /// Learns an anchor; of two for one time, the second counts. Beyond 65,536 of them, further ones are left out.
     pub fn observe(&mut self, anchor: ClockAnchor) {
-        let at = self.anchors.partition_point(|known| known.mono <= anchor.mono);
         if self.anchors.len() < MAX_ANCHORS {
-            self.anchors.insert(at, anchor);
+            self.anchors.insert(anchor.mono, anchor);
         }
     }
 
     /// Nanoseconds since 1970-01-01T00:00Z; `None` without an anchor, or beyond the years 1678 to 2262.
     pub fn at(&self, time: MonoNs) -> Option<i64> {
-        let last = self.anchors.last()?;
-        let anchor = if last.mono <= time {
-            last
-        } else {
-            let behind = self.anchors.partition_point(|known| known.mono <= time);
-            &self.anchors[behind.saturating_sub(1)]
-        };
+        // Most times are behind all anchors that are known.
+        let last = self.anchors.last_key_value().filter(|&(&mono, _)| mono <= time);
+        let before = || self.anchors.range(..=time).next_back();
+        let (_, anchor) = last.or_else(before).or_else(|| self.anchors.first_key_value())?;
         let since = i128::from(time.0) - i128::from(anchor.mono.0);
         i64::try_from(i128::from(anchor.real_ns) + since).ok()
     }
@@ -68,6 +66,14 @@ mod tests {
         assert_eq!(clock.at(MonoNs(200)), Some(6_200));
         assert_eq!(clock.at(MonoNs(299)), Some(6_299));
         assert_eq!(clock.at(MonoNs(400)), Some(5_900));
+    }
+
+    #[test]
+    fn anchors_may_come_in_any_order() {
+        let clock = clock(&[(300, 5_800), (200, 6_000), (100, 5_100), (200, 6_200)]);
+        assert_eq!(clock.at(MonoNs(150)), Some(5_150));
+        assert_eq!(clock.at(MonoNs(250)), Some(6_250));
+        assert_eq!(clock.at(MonoNs(350)), Some(5_850));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `pmon info`: what is in a capture, and how complete it is.
 
-use std::fmt::Write as _;
 use std::io::{Write, stdout};
 
 use pmon_analysis::Tally;
@@ -13,7 +12,7 @@ use crate::exit::Failure;
 use crate::input::{Found, Input, Outcome, say_damage};
 use crate::render::{printable, shell_words};
 use crate::sheet::Sheet;
-use crate::term::{self, per_event, size};
+use crate::term::{self, counted, grouped, per_event, size};
 use crate::when::{brief, local_time};
 
 const PROGRAMS: usize = 10;
@@ -100,7 +99,7 @@ impl Facts {
                 "machine": meta.machine,
                 "boot_id": meta.boot_id,
                 "tool": meta.tool,
-                "uuid": hex(&header.uuid),
+                "uuid": format!("{:032x}", u128::from_be_bytes(header.uuid)),
                 "cpus_online": meta.cpus_online,
                 "command": command,
                 "socket_buffer": meta.socket_buffer,
@@ -123,15 +122,18 @@ impl Facts {
             None => sheet.line("header", "damaged"),
         }
         sheet.line("duration", brief(self.duration_ns()));
-        sheet.line(
-            "ended",
-            match (outcome.clean_end, outcome.damaged) {
-                (true, 0) => "cleanly".into(),
-                (true, n) => format!("cleanly, but {n} damaged parts ({})", size(outcome.damaged_bytes)),
-                (false, 0) => "not cleanly: still being written, or the recorder was killed".into(),
-                (false, n) => format!("not cleanly, and {n} damaged parts ({})", size(outcome.damaged_bytes)),
-            },
-        );
+        let damage =
+            || format!("{} ({})", counted(outcome.damaged, "damaged part"), size(outcome.damaged_bytes));
+        let ended = match (outcome.clean_end, outcome.damaged) {
+            (true, 0) => "cleanly".into(),
+            (true, _) => format!("cleanly, but {}", damage()),
+            (false, 0) => "not cleanly: still being written, or the recorder was killed".into(),
+            (false, _) => format!("not cleanly, and {}", damage()),
+        };
+        sheet.line("ended", ended);
+        if outcome.missing_records > 0 {
+            sheet.line("missing", format!("{} at the least", counted(outcome.missing_records, "record")));
+        }
         sheet.size(outcome.bytes, tally.events);
         sheet.kinds(tally);
         sheet.line("by cpu", "");
@@ -139,6 +141,15 @@ impl Facts {
             sheet.item(count, format_args!("cpu {cpu}"));
         }
         sheet.losses(tally);
+        sheet.rejected(self.end.map_or(0, |end| end.rejected));
+        if tally.scanned > 0 {
+            sheet.line("processes", format!("{} found in /proc", grouped(tally.scanned)));
+        }
+        let (records, blocks) = (tally.unknown_records, outcome.unknown_blocks);
+        if records > 0 || blocks > 0 {
+            let (records, blocks) = (counted(records, "record"), counted(blocks, "block"));
+            sheet.line("skipped", format!("{records} and {blocks} of unknown kinds, from a newer pmon"));
+        }
         sheet.details(tally, PROGRAMS);
         sheet.into_text()
     }
@@ -166,9 +177,39 @@ fn describe(sheet: &mut Sheet, header: &Header) {
     sheet.line("transport", format!("{}{why}, buffer {buffer}", text(&meta.transport.name)));
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+#[cfg(test)]
+mod tests {
+    use pmon_core::wire::ByteOrder;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_as_it_should_be_is_said_only_then() {
+        let facts = |tally, end, outcome| Facts { name: "x".into(), header: None, tally, end, outcome };
+        let mut tally = Tally::new(ByteOrder::Little);
+        let text = facts(tally.clone(), None, Outcome { clean_end: true, ..Outcome::default() }).text();
+        for label in ["rejected", "skipped", "processes", "missing"] {
+            assert!(!text.contains(label), "{text}");
+        }
+
+        (tally.unknown_records, tally.scanned) = (1, 1234);
+        let end = Some(End { rejected: 5, ..End::default() });
+        let damage = Outcome {
+            clean_end: true,
+            damaged: 1,
+            damaged_bytes: 7,
+            missing_records: 12,
+            ..Outcome::default()
+        };
+        let text = facts(tally, end, Outcome { unknown_blocks: 2, ..damage }).text();
+        for line in [
+            "ended        cleanly, but 1 damaged part (7 B)",
+            "missing      12 records at the least",
+            "rejected     5 from user space",
+            "processes    1,234 found in /proc",
+            "skipped      1 record and 2 blocks of unknown kinds, from a newer pmon",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line:?} not in\n{text}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use pmon_core::wire::ByteOrder;
 
 use crate::args::PrintArgs;
 use crate::exit::{self, Failure, OrFail};
-use crate::input::{Found, Input, is_stdio, say_damage};
+use crate::input::{Found, Input, is_stdio, say_damage, shown};
 use crate::term;
 use crate::view::{Range, View};
 use crate::when::{Extent, Moment};
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let order = input.order();
     let range = range(args, &input)?;
     let mut view = View::new(&args.view, range, input.header(), order, term::colours(), stdout().lock());
-    let mut last = None;
+    let (mut last, mut is_empty) = (None, true);
     let bar = match input.file_bytes() {
         Some(bytes) if !stdout().is_terminal() => term::reading_bar(bytes),
         _ => ProgressBar::hidden(),
@@ -32,6 +32,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let outcome = input.read(&bar, |found| match found {
         Found::Record(record) => {
             last = time_of(&record, order).or(last);
+            is_empty = false;
             view.record(record).map_err(Failure::output)
         }
         Found::Pause => view.flush().map_err(Failure::output),
@@ -44,11 +45,16 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     })?;
     view.release().map_err(Failure::output)?;
     view.flush().map_err(Failure::output)?;
+    view.say_untold();
     if !outcome.clean_end {
-        let up_to = last.and_then(|last| view.local_time(last));
-        let how_far = if outcome.damaged > 0 { "read" } else { "complete" };
-        let up_to = up_to.as_deref().unwrap_or("its start");
-        term::say(format_args!("pmon: {name}: not ended cleanly; {how_far} up to {up_to}"));
+        let how_far = match (last, outcome.damaged) {
+            (None, 1..) if is_empty => "nothing could be read".into(),
+            (None, 1..) => "no event could be read".into(),
+            (None, 0) => "it holds no event yet".into(),
+            (Some(last), 0) => format!("complete up to {}", view.moment(last)),
+            (Some(last), _) => format!("read up to {}", view.moment(last)),
+        };
+        term::say(format_args!("pmon: {name}: not ended cleanly; {how_far}"));
     }
     Ok(outcome.exit_code())
 }
@@ -78,7 +84,7 @@ fn end(path: &Path) -> Result<MonoNs, Failure> {
             "a time before the end needs a file: standard input is read once",
         ));
     }
-    let unreadable = format!("cannot read {}", path.display());
+    let unreadable = format!("cannot read {}", shown(path));
     let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
     if !file.metadata().is_ok_and(|meta| meta.is_file()) {
         return Err(Failure::new(exit::USAGE, "a time before the end needs a file that can be read twice"));

@@ -36,7 +36,8 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
         child: None,
         look: None,
     };
-    control.run(recording)?;
+    let (screen, _) = control.run(recording)?;
+    screen.view.say_untold();
     Ok(exit::DONE)
 }
 

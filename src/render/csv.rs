@@ -8,7 +8,7 @@ use pmon_core::{MonoNs, Task};
 
 use super::escape::{printable, shell_words};
 use super::stamp::Stamp;
-use super::{Render, Scene, push_number};
+use super::{Render, Scene, push_hex, push_number};
 
 /// The columns; the names are those of the JSON fields. New ones are added behind the last.
 #[derive(Clone, Copy)]
@@ -44,9 +44,15 @@ enum Column {
     LastSeq,
     Cause,
     Text,
+    AfterMonoNs,
+    BeforeMonoNs,
+    Ack,
+    Err,
+    What,
+    Frame,
 }
 
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 36] = [
     "kind",
     "time",
     "mono_ns",
@@ -77,6 +83,12 @@ const NAMES: [&str; 30] = [
     "last_seq",
     "cause",
     "text",
+    "after_mono_ns",
+    "before_mono_ns",
+    "ack",
+    "err",
+    "what",
+    "frame",
 ];
 
 /// See the module.
@@ -88,7 +100,10 @@ pub(crate) struct Csv {
 impl Csv {
     /// Times are in UTC.
     pub(crate) fn new() -> Self {
-        Self { stamp: Stamp::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S"), row: Row::default() }
+        Self {
+            stamp: Stamp::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S"),
+            row: Row([const { Vec::new() }; NAMES.len()]),
+        }
     }
 
     fn time(&mut self, time: MonoNs, scene: Scene<'_>) {
@@ -116,6 +131,9 @@ impl Render for Csv {
             self.row.number(Column::Seq, event.seq.0);
             body(&mut self.row, &event.body, occurrence);
         }
+        if kind == Kind::Unknown {
+            push_hex(self.row.cell(Column::Frame), occurrence.raw.as_deref().unwrap_or_default());
+        }
         self.row.end(out);
     }
 
@@ -126,6 +144,8 @@ impl Render for Csv {
         self.row.number(Column::FirstSeq, loss.first.0);
         self.row.number(Column::LastSeq, loss.last.0);
         self.row.text(Column::Cause, loss.cause.name());
+        self.row.number(Column::AfterMonoNs, loss.after.0);
+        self.row.number(Column::BeforeMonoNs, loss.before.0);
         self.row.end(out);
     }
 
@@ -147,6 +167,10 @@ impl Render for Csv {
 
 fn body(row: &mut Row, body: &Body, occurrence: &Occurrence) {
     match *body {
+        Body::Ack { ack, err } => {
+            row.number(Column::Ack, ack);
+            row.number(Column::Err, err);
+        }
         Body::Fork { parent, child } => {
             row.task(parent, Column::Pid, Column::Tid);
             row.task(child, Column::ChildPid, Column::ChildTid);
@@ -185,6 +209,7 @@ fn body(row: &mut Row, body: &Body, occurrence: &Occurrence) {
             row.text(Column::Status, &Status::from_raw(code).to_string());
             row.parent(parent);
         }
+        Body::Unknown { what } => row.number(Column::What, what),
         _ => {}
     }
 }
@@ -207,7 +232,6 @@ fn exec(row: &mut Row, occurrence: &Occurrence) {
 }
 
 /// A line under construction. Its cells are used again.
-#[derive(Default)]
 struct Row([Vec<u8>; NAMES.len()]);
 
 impl Row {
@@ -266,9 +290,9 @@ mod tests {
 
     #[test]
     fn each_column_has_its_name() {
-        assert_eq!(NAMES[Column::Text as usize], "text");
         assert_eq!(NAMES[Column::ExitCode as usize], "exit_code");
         assert_eq!(NAMES[Column::Count as usize], "count");
+        assert_eq!(NAMES[Column::Frame as usize], "frame");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) fn push_printable(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// A command line that a shell would split into these arguments again.
+/// A command line that bash would split into these arguments again.
 pub(crate) fn shell_words<'a>(args: impl Iterator<Item = &'a [u8]>) -> String {
     let mut out = String::new();
     for (n, arg) in args.enumerate() {
@@ -65,7 +65,7 @@ fn is_plain(c: char) -> bool {
 /// Whether a terminal may do anything else than show it.
 pub(super) fn is_harmful(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 fn push_escape(out: &mut String, c: char) {

@@ -8,7 +8,7 @@ use pmon_core::{MonoNs, Task};
 
 use super::escape::is_harmful;
 use super::stamp::Stamp;
-use super::{Render, Scene, push_number};
+use super::{Render, Scene, push_hex, push_number};
 
 /// See the module.
 pub(crate) struct Json {
@@ -233,12 +233,9 @@ impl<'a> Object<'a> {
     }
 
     fn hex(&mut self, key: &str, bytes: &[u8]) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         self.key(key);
         self.out.push(b'"');
-        self.out.extend(
-            bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| DIGITS[usize::from(digit)]),
-        );
+        push_hex(self.out, bytes);
         self.out.push(b'"');
     }
 

@@ -1,5 +1,6 @@
 //! What cannot be done is said in a line, with its exit code.
 
+use crate::live::can_record;
 use crate::support::*;
 
 /// Both readers end with that code and say that.
@@ -23,6 +24,23 @@ fn a_missing_file_whose_partial_is_there() {
     let dir = Dir::new();
     dir.file("x.pmon.partial", b"");
     both_refuse(&arg(&dir.path("x.pmon")), 6, "x.pmon.partial exists");
+}
+
+#[test]
+fn a_name_does_not_drive_the_terminal() {
+    let dir = Dir::new();
+    let file = dir.file("\x1b[31mred\n.pmon", &capture(&story()[..5], 5));
+    for verb in ["info", "print"] {
+        for file in [&file, &format!("{file}.not")] {
+            let ran = pmon(&[verb, file]);
+            let text = ran.out + &ran.err;
+            assert!(!text.contains('\x1b') && text.contains(r"\x1b[31mred\n.pmon"), "{text}");
+        }
+    }
+    if can_record() {
+        let ran = pmon(&["record", "--force", "--for", "1ms", "-o", &file]).expect(0);
+        assert!(!ran.err.contains('\x1b') && ran.err.contains(r"\x1b[31mred\n.pmon"), "{ran:?}");
+    }
 }
 
 #[test]
@@ -68,6 +86,36 @@ fn damage_is_reported_and_the_rest_is_read() {
 }
 
 #[test]
+fn what_cannot_be_read_at_all_is_said_to_be_so() {
+    let dir = Dir::new();
+    let header = capture(&[], 5);
+    let ran = pmon(&["print", &dir.file("x.pmon", &[&header[..], b"garbage"].concat())]);
+    assert!(ran.err.contains("not ended cleanly; nothing could be read"), "{ran:?}");
+    let mut records = story();
+    records.pop();
+    let mut bytes = capture(&records, 50);
+    bytes[20] ^= 0xff;
+    let ran = pmon(&["print", &dir.file("y.pmon", &bytes)]).expect(4);
+    assert!(ran.err.contains("read up to 1002.000000000 s of the monotonic clock"), "{ran:?}");
+}
+
+#[test]
+fn with_a_damaged_header_a_time_needs_its_date() {
+    let dir = Dir::new();
+    let mut records = story();
+    records.insert(0, clock());
+    let mut bytes = capture(&records, 50);
+    bytes[20] ^= 0xff;
+    let file = dir.file("x.pmon", &bytes);
+    for time in ["+1s", "03:04:06"] {
+        let ran = pmon(&["print", &file, "--since", time]).expect(2);
+        assert!(ran.err.contains("header is damaged") && ran.err.contains("with its date"), "{ran:?}");
+    }
+    let ran = pmon(&["print", &file, "--since", "2026-01-02 03:04:06"]).expect(4);
+    assert_eq!(ran.out.lines().count(), 1, "{ran:?}");
+}
+
+#[test]
 fn a_future_version() {
     let dir = Dir::new();
     let mut bytes = capture(&story(), 5);
@@ -95,6 +143,7 @@ fn usage() {
     pmon(&["print", "x", "--kind", "spoon"]).expect(2);
     pmon(&["print", "x", "--since", "soon"]).expect(2);
     pmon(&["record", "--for", "5"]).expect(2);
+    assert!(pmon(&["record", "--for", "300000d"]).expect(2).err.contains("is too long"));
     let help = pmon(&[]).expect(0).out;
     assert!(help.contains("Exit codes:") && help.contains("pmon record -- make"));
 }

@@ -10,14 +10,18 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// Whether this kernel lets us record; if not, says why.
+/// Whether this kernel lets us record; if not, says why. Any other failure fails the test.
 pub(crate) fn can_record() -> bool {
     let dir = Dir::new();
     let ran = pmon(&["record", "--for", "1ms", "-o", &arg(&dir.path("probe.pmon"))]);
-    if ran.code == Some(6) {
-        skip(&ran.err);
+    match ran.code {
+        Some(0) => true,
+        Some(6) => {
+            skip(&ran.err);
+            false
+        }
+        _ => panic!("{ran:#?}"),
     }
-    ran.code == Some(0)
 }
 
 /// Says that a test was skipped, also where the harness captures what tests print.
@@ -25,6 +29,14 @@ pub(crate) fn skip(why: &str) {
     use std::io::Write as _;
     let name = thread::current().name().unwrap_or("?").to_owned();
     let _ = writeln!(std::io::stderr(), "skipped {name}: {}", why.trim());
+}
+
+/// Whether whoever started this test has it ignore that signal; programs started here then do as well.
+pub(crate) fn is_ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("the signals ignored");
+    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a number in hex");
+    ignored >> (signal.as_raw() - 1) & 1 == 1
 }
 
 /// Waits until `what` holds.
@@ -48,7 +60,8 @@ impl Recorder {
     pub(crate) fn start(dir: &Dir) -> Self {
         let file = arg(&dir.path("live.pmon"));
         let mut command = command(&["record", "-o", &file]);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("pmon runs");
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = start(command);
         let partial = format!("{file}.partial");
         wait_until(|| Path::new(&partial).metadata().is_ok_and(|meta| meta.len() > 0));
         Self { child, file }

@@ -1,8 +1,10 @@
 //! Captures to read, and a `pmon` to run.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use pmon_core::capture::{
     ClockAnchor, Credentials, Details, Encoder, End, Frame, Header, Loss, LossCause, Mark, Meta, Miss,
@@ -10,12 +12,19 @@ use pmon_core::capture::{
 };
 use pmon_core::wire::{Body, ByteOrder, Comm, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
 /// The monotonic time at which captures start here.
 pub(crate) const START: u64 = 1_000_000_000_000;
 /// 2026-01-02T03:04:05Z, the wall-clock time of it.
 const START_REAL: i64 = 1_767_323_045_000_000_000;
+/// Both together.
+const ANCHOR: ClockAnchor = ClockAnchor { mono: MonoNs(START), boot_ns: START, real_ns: START_REAL };
+
+/// No `pmon` takes longer than this.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a run of `pmon` gave.
 #[derive(Debug)]
@@ -59,16 +68,43 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
 }
 
+/// Starts it.
+pub(crate) fn start(command: Command) -> Child {
+    try_start(command).expect("pmon runs")
+}
+
+/// Starts it if the system lets us. It is killed when its time is up, so that nobody waits for it in vain.
+pub(crate) fn try_start(mut command: Command) -> io::Result<Child> {
+    let child = command.spawn()?;
+    let process =
+        pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("it has not been waited for");
+    thread::spawn(move || {
+        let limit = Timespec::try_from(LIMIT).expect("a short time");
+        let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit));
+        if ended == Ok(0) {
+            let _ = writeln!(io::stderr(), "{command:?} is killed: it has not ended in {LIMIT:?}");
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+        }
+    });
+    Ok(child)
+}
+
+/// Runs it to its end.
+pub(crate) fn run(mut command: Command) -> Ran {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ran::new(start(command).wait_with_output().expect("pmon ends"))
+}
+
 /// Runs `pmon`.
 pub(crate) fn pmon(args: &[&str]) -> Ran {
-    Ran::new(command(args).output().expect("pmon runs"))
+    run(command(args))
 }
 
 /// Runs `pmon` with those bytes on standard input.
 pub(crate) fn pmon_with_input(args: &[&str], input: &[u8]) -> Ran {
     let mut command = command(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("pmon runs");
+    let mut child = start(command);
     child.stdin.take().expect("a pipe").write_all(input).expect("pmon reads");
     Ran::new(child.wait_with_output().expect("pmon ends"))
 }
@@ -107,7 +143,7 @@ pub(crate) fn header() -> Header {
             machine: "x86_64".into(),
             cpus_online: 2,
             transport: Transport { name: "replay".into(), why: "a test".into() },
-            start: ClockAnchor { mono: MonoNs(START), boot_ns: START, real_ns: START_REAL },
+            start: ANCHOR,
             ..Meta::default()
         },
     }
@@ -186,6 +222,11 @@ pub(crate) fn loss(cpu: u32, first: u32, last: u32) -> Record<'static> {
     let (after, before) = (MonoNs(START), MonoNs(START + 4_000));
     let (first, last) = (Seq(first), Seq(last));
     Record::Loss(Loss { cpu: Cpu(cpu), first, last, after, before, cause: LossCause::Socket })
+}
+
+/// What the clocks say at the start.
+pub(crate) fn clock() -> Record<'static> {
+    Record::Clock(ANCHOR)
 }
 
 pub(crate) fn mark(us: u64, text: &str) -> Record<'static> {

@@ -9,14 +9,18 @@ use serde_json::{Value, json};
 use crate::live::*;
 use crate::support::*;
 
-/// `pmon watch` under way, and its first line, which says that it listens.
-fn watch(args: &[&str]) -> (Child, BufReader<ChildStdout>, String) {
+/// `pmon watch` under way, which listens: it has shown a line with `ack`.
+fn watch(args: &[&str], ack: &str) -> (Child, BufReader<ChildStdout>) {
     let mut command = command(&[&["watch"], args].concat());
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("pmon runs");
+    command.stdout(Stdio::piped());
+    let mut child = start(command);
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
-    let mut first = String::new();
-    lines.read_line(&mut first).expect("a line");
-    (child, lines, first)
+    let mut line = String::new();
+    while !line.contains(ack) {
+        line.clear();
+        assert!(lines.read_line(&mut line).expect("a line") > 0, "it has ended");
+    }
+    (child, lines)
 }
 
 #[test]
@@ -24,8 +28,7 @@ fn events_are_shown_while_they_happen_with_their_details() {
     if !can_record() {
         return;
     }
-    let (mut child, mut lines, first) = watch(&["--format", "json", "--kind", "ack,exec"]);
-    assert!(first.contains("\"ack\""), "{first}");
+    let (mut child, mut lines) = watch(&["--format", "json", "--kind", "ack,exec"], "\"ack\"");
     // One that is there long enough to be read.
     let mut sleep = std::process::Command::new("/bin/sleep").arg("0.123").spawn().expect("it runs");
     let exec = loop {
@@ -51,8 +54,7 @@ fn classic_lines_are_the_same_live_and_from_a_capture() {
         return;
     }
     let dir = Dir::new();
-    let (mut child, mut lines, first) = watch(&["--format", "classic"]);
-    assert_eq!(first, "set mcast listen ok\n");
+    let (mut child, mut lines) = watch(&["--format", "classic"], "set mcast listen ok\n");
     let recorder = Recorder::start(&dir);
     let file = recorder.file.clone();
     let pids: Vec<u64> = (0..5).map(|_| run_true()).collect();
