@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io;
 
+use crate::render::harmless;
 use crate::term;
 
 /// Done.
@@ -44,7 +45,7 @@ impl Failure {
     /// Says it on standard error, if there is something to say.
     pub(crate) fn say(&self) {
         if let Some(error) = &self.error {
-            term::say(format_args!("pmon: {error:#}"));
+            term::say(format_args!("pmon: {}", harmless(&format!("{error:#}"))));
         }
     }
 

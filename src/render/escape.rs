@@ -26,6 +26,15 @@ pub(crate) fn push_printable(out: &mut String, bytes: &[u8]) {
     }
 }
 
+/// A message, with escapes where a file's name in it would drive the terminal.
+pub(crate) fn harmless(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    for c in message.chars() {
+        if is_harmful(c) { push_escape(&mut out, c) } else { out.push(c) }
+    }
+    out
+}
+
 /// A command line that bash would split into these arguments again.
 pub(crate) fn shell_words<'a>(args: impl Iterator<Item = &'a [u8]>) -> String {
     let mut out = String::new();

@@ -13,7 +13,7 @@ use pmon_core::capture::{Loss, Mark};
 
 pub(crate) use classic::Classic;
 pub(crate) use csv::Csv;
-pub(crate) use escape::{printable, shell_words};
+pub(crate) use escape::{harmless, printable, shell_words};
 pub(crate) use json::Json;
 pub(crate) use text::Text;
 

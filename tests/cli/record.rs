@@ -94,6 +94,72 @@ fn a_failed_start_keeps_the_capture_that_it_would_have_replaced() {
     pmon(&["record", "-o", &file, "--", "/bin/true"]).expect(7);
     pmon(&["record", "--force", "-o", &file, "--", "/nowhere/program"]).expect(127);
     assert_eq!(std::fs::read(&file).expect("the file"), b"precious");
+    // What a killed recorder left is as precious.
+    let partial = dir.file("y.pmon.partial", b"evidence");
+    let y = arg(&dir.path("y.pmon"));
+    pmon(&["record", "--force", "-o", &y, "--", "/nowhere/program"]).expect(127);
+    assert_eq!(std::fs::read(&partial).expect("the file"), b"evidence");
+}
+
+#[test]
+fn a_second_recorder_of_that_name_leaves_the_first_alone() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let first = Recorder::start(&dir);
+    let file = first.file.clone();
+    let ran = pmon(&["record", "--force", "-o", &file, "--for", "1ms"]).expect(7);
+    assert!(ran.err.contains("another recorder"), "{}", ran.err);
+    let pid = run_true();
+    first.end(Signal::INT).expect(0);
+    assert_eq!(kinds_of(&json_of(&file), pid), ["fork", "exec", "exit"]);
+}
+
+#[test]
+fn two_signals_at_once_end_a_recording_as_cleanly_as_one() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let recorder = Recorder::start(&dir);
+    let file = recorder.file.clone();
+    send(&recorder.child, Signal::INT);
+    recorder.end(Signal::TERM).expect(0);
+    let info = pmon(&["info", &file, "--json"]).expect(0).json();
+    assert_eq!(info["clean_end"], true);
+}
+
+#[test]
+fn a_fifo_without_a_reader_can_be_given_up() {
+    let dir = Dir::new();
+    let file = arg(&dir.path("fifo"));
+    assert!(Command::new("mkfifo").arg(&file).status().expect("mkfifo runs").success());
+    let mut child = command(&["record", "-o", &file]).spawn().expect("pmon runs");
+    // It waits in open(2), and nothing tells from outside when it has come there.
+    thread::sleep(Duration::from_millis(200));
+    send(&child, Signal::TERM);
+    let began = Instant::now();
+    while child.try_wait().expect("it can be waited for").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it goes on waiting");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_an_error_and_the_command_finishes() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let file = arg(&dir.path("x.pmon"));
+    let script = format!(
+        "ulimit -f 8; exec '{}' record -o '{file}' -- sh -c 'sleep 0.3; echo done'",
+        env!("CARGO_BIN_EXE_pmon")
+    );
+    let ran = Ran::new(Command::new("sh").args(["-c", &script]).output().expect("sh runs")).expect(7);
+    assert_eq!(ran.out, "done\n");
+    assert!(ran.err.contains("no space left"), "{}", ran.err);
 }
 
 #[test]
