@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use pmon_core::capture::{End, Header, Item, Reader};
+use pmon_record::Options;
 
 use crate::args::{Clock, Format, ViewArgs};
 use crate::input::shown;
@@ -19,9 +20,6 @@ const PROGRAMS: usize = 3;
 const LINES: usize = 16;
 /// These come from the first so many blocks, which keeps the end of a long recording short.
 const BLOCKS: usize = 2;
-/// A socket buffer that only a lack of privilege explains.
-const SMALL_BUFFER: u64 = 8 << 20;
-
 /// See the module.
 pub(crate) struct Summary<'a> {
     pub(crate) tape: &'a Tape,
@@ -103,7 +101,9 @@ impl Summary<'_> {
 /// What to do about losses, where that is known.
 fn hint(lost: u64, socket_buffer: u64) -> Option<String> {
     let buffer = size(socket_buffer);
-    (lost > 0 && socket_buffer < SMALL_BUFFER).then(|| {
+    // The kernel grants twice what is asked for, unless it lacks privilege.
+    let asked = Options::default().socket_buffer as u64;
+    (lost > 0 && socket_buffer < 2 * asked).then(|| {
         format!("the socket's buffer has only {buffer}: run as root or with CAP_NET_ADMIN for a larger one")
     })
 }
