@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pmon_analysis::Tally;
 use pmon_core::capture::Record;
 use pmon_core::wire::ByteOrder;
+use pmon_record::assemble::Counts;
 use pmon_record::{CaptureFile, Counters, Sink, SinkError};
 
 use crate::input::shown;
@@ -71,7 +72,7 @@ impl Handle {
 
 /// The line that a recording shows while it runs.
 pub(crate) fn status(elapsed: Duration, counters: Counters, bytes: u64) -> String {
-    let Counters { events, lost, queue_fill, .. } = counters;
+    let Counters { totals: Counts { events, lost, .. }, queue_fill, .. } = counters;
     let rate = (events as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
     let elapsed = match elapsed.as_secs() {
         s @ 0..60 => format!("{s}s"),

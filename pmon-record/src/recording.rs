@@ -54,21 +54,11 @@ impl RecordError {
     }
 }
 
-/// Totals of a recording until now.
+/// A recording until now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counters {
-    /// Datagrams recorded.
-    pub events: u64,
-    /// Events lost and counted.
-    pub lost: u64,
-    /// Datagrams not recorded because user space sent them.
-    pub rejected: u64,
-    /// Overruns that the socket reported.
-    pub overruns: u64,
-    /// Datagrams recorded in part.
-    pub truncated: u64,
-    /// Details of which something is missing.
-    pub details_missed: u64,
+    /// What has been recorded, and what not.
+    pub totals: Counts,
     /// How full the queue to the writer thread is, 0 to 1.
     pub queue_fill: f64,
 }
@@ -225,12 +215,7 @@ pub(crate) struct Shared {
     /// Chunks that the drain thread has handed over, and that the writer thread has taken.
     pub(crate) handed: AtomicU64,
     pub(crate) taken: AtomicU64,
-    events: AtomicU64,
-    lost: AtomicU64,
-    rejected: AtomicU64,
-    overruns: AtomicU64,
-    truncated: AtomicU64,
-    details_missed: AtomicU64,
+    totals: Mutex<Counts>,
 }
 
 impl Shared {
@@ -244,24 +229,14 @@ impl Shared {
 
     /// Makes the writer's counts visible.
     pub(crate) fn publish(&self, counts: Counts) {
-        self.events.store(counts.events, Ordering::Relaxed);
-        self.lost.store(counts.lost, Ordering::Relaxed);
-        self.rejected.store(counts.rejected, Ordering::Relaxed);
-        self.overruns.store(counts.overruns, Ordering::Relaxed);
-        self.truncated.store(counts.truncated, Ordering::Relaxed);
-        self.details_missed.store(counts.details_missed, Ordering::Relaxed);
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 
     fn counters(&self) -> Counters {
         let taken = self.taken.load(Ordering::Relaxed);
         let queued = self.handed.load(Ordering::Relaxed).saturating_sub(taken);
         Counters {
-            events: self.events.load(Ordering::Relaxed),
-            lost: self.lost.load(Ordering::Relaxed),
-            rejected: self.rejected.load(Ordering::Relaxed),
-            overruns: self.overruns.load(Ordering::Relaxed),
-            truncated: self.truncated.load(Ordering::Relaxed),
-            details_missed: self.details_missed.load(Ordering::Relaxed),
+            totals: *self.totals.lock().unwrap_or_else(PoisonError::into_inner),
             queue_fill: (queued as f64 / self.chunks as f64).min(1.0),
         }
     }
