@@ -1,6 +1,8 @@
 //! What `/proc/<pid>` says of a process (`proc_pid(5)`), read into memory that is used again.
 
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::Duration;
 
 use pmon_core::Tgid;
 use pmon_core::capture::{Credentials, Details, Miss, Subject};
@@ -16,6 +18,10 @@ pub(crate) const MAX_ARGS: usize = 128 << 10;
 const MAX_LINK: usize = 4096 + 16;
 /// A pid is not used again so soon: that would take as many forks as there are pids. In ns.
 const REUSE: u64 = 10_000_000;
+
+/// A process with a debugger is looked at so often, at this distance.
+const TRIES: u32 = 5;
+const TRY: Duration = Duration::from_millis(1);
 
 /// `PF_KTHREAD` in a task's flags (`include/linux/sched.h`).
 const KTHREAD: u64 = 0x0020_0000;
@@ -52,7 +58,9 @@ impl Procfs {
         let exe = process.link("exe");
         let cwd = process.link("cwd");
         let stat = process.file("stat").as_deref().and_then(Stat::parse);
-        details.ids = process.file("status").as_deref().and_then(credentials);
+        let status = process.file("status");
+        let is_traced = status.as_deref().is_some_and(is_traced);
+        details.ids = status.as_deref().and_then(credentials);
         details.cgroup = process.file("cgroup").map(without_newline);
 
         // Another program since the beginning has another executable or other arguments. Without an executable by now,
@@ -66,9 +74,8 @@ impl Procfs {
         }
         process.miss = miss;
         let is_exec = matches!(subject, Subject::Exec { .. });
-        if is_exec
-            && (exe.is_ok() && args.as_ref().is_some_and(Vec::is_empty) || process.is_stopped_in_exec(&stat))
-        {
+        let is_half_begun = exe.is_ok() && args.as_ref().is_some_and(Vec::is_empty);
+        if is_exec && (is_half_begun || is_traced && process.may_be_held_in_exec()) {
             // It has the next program's image, and not yet its arguments, or its exec event is still to come.
             return Details::missed(subject, Miss::Superseded);
         }
@@ -144,18 +151,19 @@ impl Process<'_> {
         }
     }
 
-    /// Whether a debugger holds it, perhaps in the middle of an `execve` (`PTRACE_EVENT_EXEC` of `ptrace(2)`): it shows
-    /// the next program then, for as long as the debugger likes.
-    fn is_stopped_in_exec(&mut self, stat: &Option<Stat>) -> bool {
-        if !stat.as_ref().is_some_and(|stat| stat.is_traced) {
-            return false;
-        }
+    /// Whether a process with a debugger may be in the middle of an `execve`, where `PTRACE_EVENT_EXEC` (`ptrace(2)`) can
+    /// hold it for any time, while it shows the next program. Only one that waits in another system call is not: a
+    /// running one does not tell.
+    fn may_be_held_in_exec(&mut self) -> bool {
         let miss = self.miss;
-        let call = self.file("syscall");
+        let call = (0..TRIES).find_map(|_| {
+            thread::sleep(TRY);
+            let call = self.file("syscall")?;
+            let number = call.split(|byte| byte.is_ascii_whitespace()).next()?;
+            std::str::from_utf8(number).ok()?.parse::<i64>().ok()
+        });
         self.miss = miss;
-        let number = call.as_deref().and_then(|call| call.split(|&byte| byte == b' ').next());
-        let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse::<i64>().ok());
-        number.is_none_or(|number| [libc::SYS_execve, libc::SYS_execveat].contains(&number))
+        call.is_none_or(|number| [libc::SYS_execve, libc::SYS_execveat].contains(&number))
     }
 
     fn link(&mut self, name: &str) -> Result<Vec<u8>, Errno> {
@@ -193,8 +201,6 @@ fn miss(error: Errno) -> Miss {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stat {
     comm: Vec<u8>,
-    /// It is stopped by a debugger.
-    is_traced: bool,
     ppid: u32,
     flags: u64,
     start_ticks: u64,
@@ -211,7 +217,6 @@ impl Stat {
         let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3);
         Some(Self {
             comm,
-            is_traced: field(3)? == "t",
             ppid: field(4)?.parse().ok()?,
             flags: field(9)?.parse().ok()?,
             start_ticks: field(22)?.parse().ok()?,
@@ -228,6 +233,12 @@ fn credentials(status: &[u8]) -> Option<Credentials> {
     };
     let ((uid, euid), (gid, egid)) = (ids(b"Uid:")?, ids(b"Gid:")?);
     Some(Credentials { uid, euid, gid, egid })
+}
+
+/// Whether a debugger is attached: the line `TracerPid:`.
+fn is_traced(status: &[u8]) -> bool {
+    let tracer = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"TracerPid:"));
+    tracer.is_some_and(|tracer| tracer.trim_ascii() != b"0")
 }
 
 fn without_newline(mut text: Vec<u8>) -> Vec<u8> {
@@ -261,6 +272,8 @@ mod tests {
         let expected = Credentials { uid: 1, euid: 2, gid: 5, egid: 6 };
         assert_eq!(credentials(status), Some(expected));
         assert_eq!(credentials(b"Uid:\t1\n"), None);
+        assert!(is_traced(b"Name:\tx\nTracerPid:\t42\nUid:\t1\n"));
+        assert!(!is_traced(b"Name:\tx\nTracerPid:\t0\nUid:\t1\n"));
     }
 
     #[test]
