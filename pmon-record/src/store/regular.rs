@@ -27,7 +27,7 @@ const PAGE: u64 = 4096;
 /// Records wait no longer for the journal than this and one tick.
 const JOURNAL: Duration = Duration::from_millis(40);
 /// Records wait no longer for a sealed block than this.
-const SEAL: Duration = Duration::from_secs(300);
+const SEAL: Duration = Duration::from_secs(3600);
 /// What was written is synced this often.
 const SYNC: Duration = Duration::from_millis(700);
 
