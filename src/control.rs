@@ -74,7 +74,7 @@ impl Control<'_> {
     }
 }
 
-/// Waits for a child that outlives its recording; gives its exit code. A second Ctrl-C leaves it alone.
+/// Waits for a child that outlives its recording; gives its exit code. Ctrl-C leaves it to itself.
 pub(crate) fn wait_for(child: &mut Child, signals: &mut Signals) -> Result<u8, Failure> {
     loop {
         child.has_ended().or_fail(exit::INTERNAL, "cannot wait")?;

@@ -41,9 +41,9 @@ const STORM: usize = 128;
 const NO_ROOM: Duration = Duration::from_millis(1);
 /// So many filled chunks, and the writer is behind: then a chunk is handed over only when full.
 const BEHIND: usize = 2;
-/// At the end, what waits in the socket and details that are being read get this long.
+/// At the end, details that are being read get this long,
 const GRACE: Duration = Duration::from_millis(60);
-/// What came until the unsubscription is taken for no longer than this.
+/// and a storm so long to let the socket be emptied.
 const LAST: Duration = Duration::from_secs(1);
 
 /// See the module.
@@ -168,25 +168,37 @@ impl Drain {
 
     /// Takes what the socket still holds, lets every CPU say a last word, unsubscribes, and takes what came until then.
     fn end(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + GRACE;
-        while Instant::now() < deadline {
-            match self.look()? {
-                Look::Drained if !self.is_unsettled() => break,
-                Look::Drained | Look::NoRoom => thread::sleep(NO_ROOM),
-                Look::More => {}
+        // A socket that has lost events takes none until it has been emptied: the last words would be lost, too, and with
+        // them the count. So it is emptied first, however long the writer takes for that.
+        let (mut settled_by, mut emptied_by) = (Instant::now() + GRACE, Instant::now() + LAST);
+        loop {
+            let look = self.look()?;
+            let now = Instant::now();
+            match look {
+                Look::Drained if !self.is_unsettled() || now >= settled_by => break,
+                Look::Drained => thread::sleep(NO_ROOM),
+                Look::More if now < emptied_by => {}
+                Look::NoRoom if !self.filled.is_abandoned() => {
+                    thread::sleep(NO_ROOM);
+                    (settled_by, emptied_by) = (now + GRACE, now + LAST);
+                }
+                Look::More | Look::NoRoom => break,
                 Look::Closed => return Ok(()),
             }
         }
-        // The socket has been emptied, storms aside: it takes events again, also if it has lost some.
         fence::raise(DRAIN);
         self.socket.request(Operation::Ignore, 0)?;
-        // Before Linux 6.6, other listeners keep the events coming.
-        let deadline = Instant::now() + LAST;
-        while Instant::now() < deadline {
+        // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time; waiting
+        // for the writer does not count.
+        let mut deadline = Instant::now() + LAST;
+        loop {
             match self.look()? {
-                Look::More => {}
-                Look::NoRoom if !self.filled.is_abandoned() => thread::sleep(NO_ROOM),
-                Look::NoRoom | Look::Drained | Look::Closed => break,
+                Look::More if Instant::now() < deadline => {}
+                Look::NoRoom if !self.filled.is_abandoned() => {
+                    thread::sleep(NO_ROOM);
+                    deadline = Instant::now() + LAST;
+                }
+                _ => break,
             }
         }
         self.hand_over();

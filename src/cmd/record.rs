@@ -25,7 +25,8 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let to_stdout = args.output.as_deref().is_some_and(is_stdio);
     check_stdout(args, to_stdout)?;
     // Until a FIFO has a reader, signals end the program.
-    let reader = args.output.as_ref().map(|path| Target::File(path.clone()).wait_for_reader()).transpose()?;
+    let path = args.output.as_ref().filter(|_| !to_stdout);
+    let reader = path.map(|path| Target::File(path.clone()).wait_for_reader()).transpose()?;
     let mut signals = control::signals()?;
     let options = Options::default();
     let subscription = Subscription::open(&options)?;

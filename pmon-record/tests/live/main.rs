@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use memory::{Memory, Recorded};
+use memory::{Gated, Memory, Recorded};
 use pmon_core::capture::{Item, Miss, Reader, Subject};
 use pmon_core::wire::Body;
 use pmon_core::{Task, Tgid};
@@ -50,6 +50,23 @@ fn record<T>(options: &Options, workload: impl FnOnce() -> T) -> Option<(T, Reco
     recording.stopper().stop();
     let (memory, end) = recording.join().unwrap();
     Some((result, memory.finished(end)))
+}
+
+/// Renames a thread of its own so often; gives its id.
+fn rename_thread(times: u64) -> u32 {
+    let storm = std::thread::spawn(move || {
+        for i in 0..times {
+            let name = if i % 2 == 0 { c"storm-even" } else { c"storm-odd" };
+            rustix::thread::set_name(name).unwrap();
+        }
+        rustix::thread::gettid().as_raw_nonzero().get() as u32
+    });
+    storm.join().unwrap()
+}
+
+fn renames_of(recorded: &Recorded, tid: u32) -> u64 {
+    let is_rename = |body| matches!(body, Body::Comm { task, .. } if task.tid.0 == tid);
+    recorded.events.iter().filter(|event| is_rename(event.body)).count() as u64
 }
 
 #[test]
@@ -166,29 +183,41 @@ fn a_program_that_is_replaced_at_once_never_has_its_successors_details() {
 fn a_storm_is_recorded_or_counted_to_the_event() {
     const RENAMES: u64 = 100_000;
     let options = Options { socket_buffer: 1 << 20, snapshot: false, details: false, ..Options::default() };
-    let Some((tid, recorded)) = record(&options, || {
-        let storm = std::thread::spawn(|| {
-            let tid = fs::read_link("/proc/thread-self").unwrap().file_name().unwrap().to_owned();
-            for i in 0..RENAMES {
-                let name = if i % 2 == 0 { c"storm-even" } else { c"storm-odd" };
-                rustix::thread::set_name(name).unwrap();
-            }
-            tid.into_string().unwrap().parse::<u32>().unwrap()
-        });
-        storm.join().unwrap()
-    }) else {
+    let Some((tid, recorded)) = record(&options, || rename_thread(RENAMES)) else {
         return;
     };
-    let renames = recorded.events.iter().filter(|event| match event.body {
-        Body::Comm { task, .. } => task.tid.0 == tid,
-        _ => false,
-    });
-    let renames = renames.count() as u64;
+    let renames = renames_of(&recorded, tid);
     eprintln!("{renames} recorded, {} lost in {} gaps", recorded.end.lost, recorded.losses.len());
     assert!(renames <= RENAMES);
     // Other processes' events may be among the lost; a missing rename always is.
     assert!(renames + recorded.end.lost >= RENAMES);
     assert_eq!(recorded.losses.iter().map(|loss| loss.count()).sum::<u64>(), recorded.end.lost);
+}
+
+#[test]
+fn what_a_stalled_output_costs_is_counted_also_at_the_end() {
+    const RENAMES: u64 = 20_000;
+    let options = Options {
+        socket_buffer: 256 << 10,
+        queue: 128 << 10,
+        snapshot: false,
+        details: false,
+        ..Options::default()
+    };
+    let Some(subscription) = subscribe(&options) else { return };
+    let sink = Gated::default();
+    let gate = sink.is_open.clone();
+    let recording = Recording::start(subscription, sink, &options).unwrap();
+    let tid = rename_thread(RENAMES);
+    // Nothing has been taken yet: the queue and the socket are full, and the last events are lost already.
+    recording.stopper().stop();
+    std::thread::sleep(Duration::from_millis(100));
+    gate.store(true, Ordering::Release);
+    let (sink, end) = recording.join().unwrap();
+    let recorded = sink.memory.finished(end);
+    let renames = renames_of(&recorded, tid);
+    assert!(renames < RENAMES, "nothing was lost");
+    assert!(renames + recorded.end.lost >= RENAMES, "{renames} and {} of {RENAMES}", recorded.end.lost);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! A sink that keeps what it gets.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use pmon_core::Tgid;
 use pmon_core::capture::{Block, ClockAnchor, Details, End, Loss, Record, Snapshot, Subject};
@@ -70,6 +73,30 @@ impl Sink for Memory {
         assert!(self.ended, "the end comes first");
         self.finished = true;
         Ok(())
+    }
+}
+
+/// A sink that takes nothing until its gate is open.
+#[derive(Debug, Default)]
+pub(crate) struct Gated {
+    pub(crate) memory: Memory,
+    pub(crate) is_open: Arc<AtomicBool>,
+}
+
+impl Sink for Gated {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        while !self.is_open.load(Ordering::Acquire) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.memory.record(record)
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), SinkError> {
+        self.memory.tick(now)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.memory.finish()
     }
 }
 
