@@ -78,7 +78,7 @@ pub(crate) fn status(elapsed: Duration, counters: Counters, bytes: u64) -> Strin
         s @ 0..60 => format!("{s}s"),
         s => brief(s * 1_000_000_000),
     };
-    let (events, rate, lost, bytes) = (grouped(events), grouped(rate), grouped(lost), size(bytes));
+    let (events, rate, lost, bytes) = (grouped(events), grouped(rate), grouped(lost.total()), size(bytes));
     let queue =
         if queue_fill >= 0.1 { format!(", queue {:.0} %", queue_fill * 100.0) } else { String::new() };
     format!("recording {elapsed}: {events} events ({rate}/s), {lost} lost, {bytes}{queue}; Ctrl-C ends it")

@@ -208,7 +208,7 @@ fn is_after(time: MonoNs, bound: Bound, wall: &WallClock) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{Miss, Snapshot};
+    use pmon_core::capture::{Miss, Reason, Snapshot};
     use pmon_core::{Cpu, Seq};
 
     use super::*;
@@ -258,7 +258,13 @@ mod tests {
     #[test]
     fn a_tree_has_those_from_the_scan_and_those_forked_since() {
         let mut filter = Filter { tree: Some(Tree::new(Tgid(10))), ..Filter::default() };
-        let scan = Snapshot { started: MonoNs(0), ended: MonoNs(0), processes: 3 };
+        let scan = Snapshot {
+            started: MonoNs(0),
+            ended: MonoNs(0),
+            processes: 3,
+            reason: Reason::Start,
+            atomic: false,
+        };
         for entry in [scanned(7, 9), scanned(9, 10), scanned(8, 1), Entry::Snapshot(scan)] {
             filter.observe(&entry);
         }

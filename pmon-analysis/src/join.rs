@@ -222,7 +222,7 @@ fn size_of_details(details: &Details) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::Miss;
+    use pmon_core::capture::{Miss, Reason};
     use pmon_core::{Cpu, Seq, Task};
 
     use super::*;
@@ -249,7 +249,13 @@ mod tests {
     }
 
     fn snapshot() -> Record<'static> {
-        Record::Snapshot(Snapshot { started: MonoNs(0), ended: MonoNs(0), processes: 1 })
+        Record::Snapshot(Snapshot {
+            started: MonoNs(0),
+            ended: MonoNs(0),
+            processes: 1,
+            reason: Reason::Start,
+            atomic: false,
+        })
     }
 
     /// A joiner past the first scan.

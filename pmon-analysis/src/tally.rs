@@ -149,7 +149,8 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{Details, Loss, LossCause, Miss};
+    use pmon_core::accounting::LossCause;
+    use pmon_core::capture::{Details, Loss, Miss};
     use pmon_core::wire::{Body, Event};
     use pmon_core::{Seq, Task, Tgid};
 

@@ -28,4 +28,13 @@ pub trait Source {
     /// # Errors
     /// When the source is broken and will stay so.
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, Self::Error>;
+
+    /// How many datagrams it has dropped since its beginning, those included of which [`Source::receive`] has said
+    /// nothing yet; `None` if it does not count them.
+    ///
+    /// # Errors
+    /// As [`Source::receive`].
+    fn drops(&mut self) -> Result<Option<u64>, Self::Error> {
+        Ok(None)
+    }
 }

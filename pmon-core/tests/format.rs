@@ -29,10 +29,13 @@ mod second {
         Event(Vec<u8>),
         Loss { cpu_first_last: [u64; 3], after_before: [u64; 2], cause: u64 },
         Clock(u64, u64, i64),
-        Snapshot(u64, u64, u64),
+        Snapshot { started_ended: [u64; 2], processes: u64, reason: u64, atomic: bool },
         Details(Process),
         Mark(u64, String),
-        End([u64; 4]),
+        End { numbers: [u64; 5], drops: Option<u64>, lost: [u64; 5] },
+        Blind(u64, u64),
+        Fence { time: u64, edge: u64, unreached: Vec<[u64; 2]> },
+        Witness([u64; 3]),
     }
 
     #[derive(Debug, PartialEq)]
@@ -50,7 +53,10 @@ mod second {
 }
 
 use pmon_core::MonoNs;
-use pmon_core::capture::{self, ClockAnchor, Encoder, LossCause, Meta, Miss, Namespaces, Subject, Transport};
+use pmon_core::accounting::LossCause;
+use pmon_core::capture::{
+    self, ClockAnchor, Edge, Encoder, Meta, Miss, Namespaces, Reason, Subject, Transport, WhyUnreached,
+};
 use pmon_core::wire::ByteOrder;
 use proptest::prelude::*;
 use second::{Header, Process, Record, bytes, file};
@@ -66,14 +72,34 @@ fn expected(owned: &Owned) -> Record {
         capture::Record::Loss(loss) => Record::Loss {
             cpu_first_last: [loss.cpu.0.into(), loss.first.0.into(), loss.last.0.into()],
             after_before: [loss.after.0, loss.before.0],
-            cause: u64::from(loss.cause == LossCause::Socket),
+            cause: cause(loss.cause),
         },
         capture::Record::Clock(clock) => Record::Clock(clock.mono.0, clock.boot_ns, clock.real_ns),
-        capture::Record::Snapshot(scan) => {
-            Record::Snapshot(scan.started.0, scan.ended.0, scan.processes.into())
-        }
+        capture::Record::Snapshot(scan) => Record::Snapshot {
+            started_ended: [scan.started.0, scan.ended.0],
+            processes: scan.processes.into(),
+            reason: match scan.reason {
+                Reason::Start => 0,
+                Reason::Loss => 1,
+                Reason::Blind => 2,
+                reason => panic!("{reason:?}"),
+            },
+            atomic: scan.atomic,
+        },
+        capture::Record::Blind(blind) => Record::Blind(blind.from.0, blind.until.0),
+        capture::Record::Witness(witness) => Record::Witness([witness.time.0, witness.drops, witness.gaps]),
+        capture::Record::Fence(fence) => Record::Fence {
+            time: fence.time.0,
+            edge: u64::from(fence.edge == Edge::End),
+            unreached: fence.unreached.iter().map(|cpu| [cpu.cpu.0.into(), why(cpu.why)]).collect(),
+        },
         capture::Record::Mark(mark) => Record::Mark(mark.time.0, mark.text),
-        capture::Record::End(end) => Record::End([end.time.0, end.events, end.lost, end.rejected]),
+        capture::Record::End(end) => {
+            let mut lost = [0; 5];
+            end.lost.by_cause().for_each(|(of, count)| lost[cause(of) as usize] = count);
+            let numbers = [end.time.0, end.events, end.rejected, end.malformed, end.blind_ns];
+            Record::End { numbers, drops: end.drops, lost }
+        }
         capture::Record::Details(details) => Record::Details(Process {
             tgid: details.subject.tgid().0,
             exec: match details.subject {
@@ -94,6 +120,26 @@ fn expected(owned: &Owned) -> Record {
             texts: vec![details.comm, details.exe, details.cwd, details.cgroup, details.args],
         }),
         record => panic!("{record:?}"),
+    }
+}
+
+fn cause(cause: LossCause) -> u64 {
+    match cause {
+        LossCause::Unknown => 0,
+        LossCause::Socket => 1,
+        LossCause::Backpressure => 2,
+        LossCause::KernelMemory => 3,
+        LossCause::Ring => 4,
+        cause => panic!("{cause:?}"),
+    }
+}
+
+fn why(why: WhyUnreached) -> u64 {
+    match why {
+        WhyUnreached::Offline => 0,
+        WhyUnreached::Forbidden => 1,
+        WhyUnreached::Silent => 2,
+        why => panic!("{why:?}"),
     }
 }
 

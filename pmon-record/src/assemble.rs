@@ -3,9 +3,9 @@
 //! A simulator can drive it: every time is an argument.
 
 use pmon_core::MonoNs;
-use pmon_core::accounting::{Accountant, Continuity, Gap};
+use pmon_core::accounting::{Accountant, Continuity, Ledger, Lost};
 use pmon_core::batch;
-use pmon_core::capture::{Details, End, Frame, Loss, LossCause, Miss, Record, Subject};
+use pmon_core::capture::{Details, End, Frame, Loss, Miss, Record, Subject};
 use pmon_core::wire::{Body, ByteOrder, Event, Message, messages};
 
 use crate::chunk::{Chunk, SETTLE};
@@ -19,7 +19,7 @@ pub struct Counts {
     /// Datagrams recorded.
     pub events: u64,
     /// Events lost, over all `Loss` records.
-    pub lost: u64,
+    pub lost: Lost,
     /// Datagrams not recorded because user space sent them.
     pub rejected: u64,
     /// Overruns that the source reported: each stands for any number of lost events.
@@ -36,6 +36,7 @@ pub struct Assembler<S> {
     sink: S,
     order: ByteOrder,
     accountant: Accountant,
+    ledger: Ledger,
     counts: Counts,
     overrun: Overrun,
     /// `None` where details are not wanted.
@@ -58,6 +59,7 @@ impl<S: Sink> Assembler<S> {
             sink,
             order,
             accountant: Accountant::new(),
+            ledger: Ledger::default(),
             counts: Counts::default(),
             overrun: Overrun::Until(MonoNs(0)),
             pending: details.then(Pending::default),
@@ -130,7 +132,7 @@ impl<S: Sink> Assembler<S> {
             }
         }
         let Counts { events, lost, rejected, .. } = self.counts;
-        let end = End { time, events, lost, rejected };
+        let end = End { time, events, lost, rejected, ..End::default() };
         self.sink.record(&Record::End(end))?;
         self.sink.finish()?;
         Ok(end)
@@ -166,23 +168,19 @@ impl<S: Sink> Assembler<S> {
 
     fn account(&mut self, event: &Event) -> Result<(), SinkError> {
         let Continuity::Gap(gap) = self.accountant.observe(event) else { return Ok(()) };
-        self.counts.lost += gap.count();
         self.blind();
-        self.sink.record(&Record::Loss(Loss::new(gap, self.cause(&gap))))
+        let causes: Vec<_> = self.ledger.split(&gap).collect();
+        for loss in Loss::of_gap(gap, causes) {
+            self.counts.lost.add(loss.cause, loss.count());
+            self.sink.record(&Record::Loss(loss))?;
+        }
+        Ok(())
     }
 
     /// Events have been lost: an exec may be among them.
     fn blind(&mut self) {
         if let Some(pending) = &mut self.pending {
             pending.blind();
-        }
-    }
-
-    fn cause(&self, gap: &Gap) -> LossCause {
-        match self.overrun {
-            Overrun::Now => LossCause::Socket,
-            Overrun::Until(end) if gap.after < end => LossCause::Socket,
-            Overrun::Until(_) => LossCause::Unknown,
         }
     }
 

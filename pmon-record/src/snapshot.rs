@@ -5,7 +5,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use pmon_core::Tgid;
-use pmon_core::capture::{Record, Snapshot, Subject};
+use pmon_core::capture::{Reason, Record, Snapshot, Subject};
 
 use crate::clock::Clock;
 use crate::procfs::Procfs;
@@ -38,7 +38,7 @@ pub(crate) fn run(records: &SyncSender<Record<'static>>, shared: &Shared, clock:
         }
         processes += 1;
     }
-    let snapshot = Snapshot { started, ended: clock.mono(), processes };
+    let snapshot = Snapshot { started, ended: clock.mono(), processes, reason: Reason::Start, atomic: false };
     // Without a writer there is nobody to tell.
     let _ = records.send(Record::Snapshot(snapshot));
 }

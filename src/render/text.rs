@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, Status};
-use pmon_core::capture::{Details, Loss, LossCause, Mark};
+use pmon_core::accounting::LossCause;
+use pmon_core::capture::{Details, Loss, Mark};
 use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task, Tgid};
 

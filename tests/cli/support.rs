@@ -6,9 +6,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use pmon_core::accounting::{LossCause, Lost};
 use pmon_core::capture::{
-    ClockAnchor, Credentials, Details, Encoder, End, Frame, Header, Loss, LossCause, Mark, Meta, Miss,
-    Record, Snapshot, Subject, Transport,
+    ClockAnchor, Credentials, Details, Encoder, End, Frame, Header, Loss, Mark, Meta, Miss, Reason, Record,
+    Snapshot, Subject, Transport,
 };
 use pmon_core::wire::{Body, ByteOrder, Comm, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -215,7 +216,8 @@ pub(crate) fn scanned(pid: u32, ppid: u32, comm: &str) -> Record<'static> {
 }
 
 pub(crate) fn scan_end() -> Record<'static> {
-    Record::Snapshot(Snapshot { started: MonoNs(START), ended: MonoNs(START), processes: 2 })
+    let (started, ended) = (MonoNs(START), MonoNs(START));
+    Record::Snapshot(Snapshot { started, ended, processes: 2, reason: Reason::Start, atomic: false })
 }
 
 pub(crate) fn loss(cpu: u32, first: u32, last: u32) -> Record<'static> {
@@ -234,7 +236,9 @@ pub(crate) fn mark(us: u64, text: &str) -> Record<'static> {
 }
 
 pub(crate) fn end(us: u64, events: u64) -> Record<'static> {
-    Record::End(End { time: MonoNs(START + us * 1_000), events, lost: 0, rejected: 0 })
+    let mut lost = Lost::default();
+    lost.add(LossCause::Socket, 123);
+    Record::End(End { time: MonoNs(START + us * 1_000), events, drops: Some(123), lost, ..End::default() })
 }
 
 /// A shell runs `git status`, which fails; a thread comes and goes; some events are lost.

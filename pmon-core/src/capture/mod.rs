@@ -11,6 +11,7 @@ mod index;
 mod limit;
 mod meta;
 mod notes;
+mod own;
 mod predict;
 mod profile;
 mod read;
@@ -23,9 +24,11 @@ pub use encode::{EncodeError, Encoder};
 pub use header::{Header, Meta, Namespaces, Transport};
 pub use limit::BLOCK as MAX_BLOCK;
 pub use meta::MetaError;
+pub use own::Own;
 pub use read::{Damage, DamageKind, Item, OpenError, Reader};
 pub use record::{
-    ClockAnchor, Credentials, Details, End, Frame, Loss, LossCause, Mark, Miss, Record, Snapshot, Subject,
+    Blind, ClockAnchor, Credentials, Details, Edge, End, Fence, Frame, Loss, Mark, Miss, Reason, Record,
+    Snapshot, Subject, Unreached, WhyUnreached, Witness,
 };
 
 /// The format's major version: a reader refuses any other.

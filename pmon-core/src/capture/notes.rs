@@ -8,11 +8,17 @@ const CLOCK: u8 = 2;
 const SNAPSHOT: u8 = 3;
 const MARK: u8 = 4;
 const END: u8 = 5;
+const BLIND: u8 = 6;
+const FENCE: u8 = 7;
+const WITNESS: u8 = 8;
 
 /// A note's kind and body; `None` for records that are no notes.
 pub(super) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaError> {
     Ok(Some(match record {
         Record::Loss(loss) => (LOSS, meta::encode(loss)?),
+        Record::Blind(blind) => (BLIND, meta::encode(blind)?),
+        Record::Fence(fence) => (FENCE, meta::encode(fence)?),
+        Record::Witness(witness) => (WITNESS, meta::encode(witness)?),
         Record::Clock(clock) => (CLOCK, meta::encode(clock)?),
         Record::Snapshot(snapshot) => (SNAPSHOT, meta::encode(snapshot)?),
         Record::Mark(mark) => (MARK, meta::encode(mark)?),
@@ -29,6 +35,9 @@ pub(super) fn decode(kind: u8, body: &[u8]) -> Record<'static> {
         SNAPSHOT => meta::decode(body).map(Record::Snapshot),
         MARK => meta::decode(body).map(Record::Mark),
         END => meta::decode(body).map(Record::End),
+        BLIND => meta::decode(body).map(Record::Blind),
+        FENCE => meta::decode(body).map(Record::Fence),
+        WITNESS => meta::decode(body).map(Record::Witness),
         kind => return Record::Unknown { kind },
     };
     record.unwrap_or(Record::Unknown { kind })

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::accounting::Gap;
+use crate::accounting::{Gap, LossCause, Lost};
 use crate::ids::{Cpu, MonoNs, Seq, Tgid};
 use crate::wire::{ByteOrder, EVENT_FRAME, Event};
 
@@ -49,6 +49,12 @@ pub enum Record<'a> {
     Event(Frame<'a>),
     /// Events that were emitted and did not arrive, before the next event.
     Loss(Loss),
+    /// A time in which the recorder heard nothing, and does not know what happened.
+    Blind(Blind),
+    /// The recorder had each CPU say something.
+    Fence(Fence),
+    /// The two counts of what the source lost.
+    Witness(Witness),
     /// What the clocks said.
     Clock(ClockAnchor),
     /// A scan of `/proc` has ended; its processes are the `Details` before it, since the last of its kind.
@@ -66,27 +72,8 @@ pub enum Record<'a> {
     },
 }
 
-/// Why events were lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum LossCause {
-    /// Not known beyond the gap in the numbers.
-    Unknown,
-    /// The socket's buffer was full (`ENOBUFS`).
-    Socket,
-}
-
-impl LossCause {
-    /// Its name in every interface of pmon.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Socket => "socket",
-        }
-    }
-}
-
-/// Consecutive events of one CPU that were lost.
+/// Consecutive events of one CPU that were lost. Where one stretch of them had several causes, it is as many losses,
+/// one behind the other: how many had which cause is exact, and which of them is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// The CPU that emitted them.
@@ -104,9 +91,17 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// The loss that a gap shows.
-    pub fn new(gap: Gap, cause: LossCause) -> Self {
-        Self { cpu: gap.cpu, first: gap.first, last: gap.last, after: gap.after, before: gap.before, cause }
+    /// The losses that a gap is, given its causes and the number of each, of which the sum is the gap's.
+    pub fn of_gap(
+        gap: Gap,
+        causes: impl IntoIterator<Item = (LossCause, u64)>,
+    ) -> impl Iterator<Item = Self> {
+        let Gap { cpu, mut first, after, before, .. } = gap;
+        causes.into_iter().map(move |(cause, count)| {
+            let behind = first.0.wrapping_add(count as u32);
+            let last = Seq(behind.wrapping_sub(1));
+            Self { cpu, first: std::mem::replace(&mut first, Seq(behind)), last, after, before, cause }
+        })
     }
 
     /// How many events: 1 to 2^32.
@@ -126,7 +121,91 @@ pub struct ClockAnchor {
     pub real_ns: i64,
 }
 
-/// A scan of `/proc`, which takes time: not a state that ever was, process by process.
+/// The kernel said nothing though it was asked: own events did not come back. What happened meanwhile has no numbers, so
+/// that it cannot be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blind {
+    /// The time of the last event heard before.
+    pub from: MonoNs,
+    /// The time of the first event heard after; the recording's end if there was none.
+    pub until: MonoNs,
+}
+
+impl Blind {
+    /// How long, in ns.
+    pub fn length_ns(&self) -> u64 {
+        self.until.0.saturating_sub(self.from.0)
+    }
+}
+
+/// Each CPU was made to emit an event of the recorder's own. What was lost of a CPU between its events of two fences shows
+/// as a gap; what was lost of one that a fence could not reach, outside of its other events, does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// When all had been asked.
+    pub time: MonoNs,
+    /// What it stands at.
+    pub edge: Edge,
+    /// The CPUs that were not heard.
+    pub unreached: Vec<Unreached>,
+}
+
+/// What a [`Fence`] stands at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Edge {
+    /// The recording's start.
+    Start,
+    /// Its end.
+    End,
+}
+
+/// A CPU that a [`Fence`] did not reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreached {
+    /// The CPU.
+    pub cpu: Cpu,
+    /// Why not.
+    pub why: WhyUnreached,
+}
+
+/// Why a CPU was not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum WhyUnreached {
+    /// It was not online.
+    Offline,
+    /// The recorder may not run there (`cpuset(7)`).
+    Forbidden,
+    /// Its event did not come in time: the CPU had other things to do, or the event was lost.
+    Silent,
+}
+
+impl WhyUnreached {
+    /// Its name in every interface of pmon.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Forbidden => "forbidden",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// Two independent counts of what the source lost, since the recording began. Where they differ for good, the gaps are
+/// more when the kernel had no memory for a message, and the drops are more when what the source dropped had no number (user
+/// space sent it) or shows in no gap (it came before the first event of its CPU or after the last).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    /// When they were compared.
+    pub time: MonoNs,
+    /// What the source counted itself: `SO_MEMINFO`, `SK_MEMINFO_DROPS`.
+    pub drops: u64,
+    /// Events missing in the numbers, without those that the recorder dropped itself.
+    pub gaps: u64,
+}
+
+/// A scan of `/proc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// When the scan began.
@@ -135,6 +214,22 @@ pub struct Snapshot {
     pub ended: MonoNs,
     /// How many processes it found, so many `Details` stand before.
     pub processes: u32,
+    /// Why it was made.
+    pub reason: Reason,
+    /// Whether it shows one moment. A scan process by process takes time, and is no state that ever was.
+    pub atomic: bool,
+}
+
+/// Why a scan was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The recording began.
+    Start,
+    /// Events had been lost.
+    Loss,
+    /// Nothing had been heard for some time.
+    Blind,
 }
 
 /// A user's note.
@@ -153,10 +248,16 @@ pub struct End {
     pub time: MonoNs,
     /// Datagrams recorded.
     pub events: u64,
-    /// Events lost, over all `Loss` records.
-    pub lost: u64,
     /// Datagrams that were not recorded because user space sent them.
     pub rejected: u64,
+    /// Datagrams recorded that hold no event that can be read, or were cut because they are too long.
+    pub malformed: u64,
+    /// For how long nothing was heard, over all `Blind` records, in ns.
+    pub blind_ns: u64,
+    /// What the source counts as dropped; `None` if it does not count.
+    pub drops: Option<u64>,
+    /// Events lost, over all `Loss` records.
+    pub lost: Lost,
 }
 
 /// What details belong to.

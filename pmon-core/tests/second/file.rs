@@ -297,9 +297,25 @@ fn note(columns: &mut Columns) -> Record {
             cause: fields.unsigned(),
         },
         2 => Record::Clock(fields.unsigned(), fields.unsigned(), fields.signed()),
-        3 => Record::Snapshot(fields.unsigned(), fields.unsigned(), fields.unsigned()),
+        3 => Record::Snapshot {
+            started_ended: [fields.unsigned(), fields.unsigned()],
+            processes: fields.unsigned(),
+            reason: fields.unsigned(),
+            atomic: fields.u8() == 1,
+        },
         4 => Record::Mark(fields.unsigned(), fields.text()),
-        5 => Record::End([fields.unsigned(), fields.unsigned(), fields.unsigned(), fields.unsigned()]),
+        5 => Record::End {
+            numbers: [(); 5].map(|()| fields.unsigned()),
+            drops: (fields.u8() == 1).then(|| fields.unsigned()),
+            lost: [(); 5].map(|()| fields.unsigned()),
+        },
+        6 => Record::Blind(fields.unsigned(), fields.unsigned()),
+        7 => Record::Fence {
+            time: fields.unsigned(),
+            edge: fields.unsigned(),
+            unreached: (0..fields.unsigned()).map(|_| [fields.unsigned(), fields.unsigned()]).collect(),
+        },
+        8 => Record::Witness([(); 3].map(|()| fields.unsigned())),
         kind => panic!("note of kind {kind}"),
     }
 }

@@ -1,8 +1,9 @@
 //! Records of all kinds, and captures of them.
 
+use pmon_core::accounting::{LossCause, Lost};
 use pmon_core::capture::{
-    ClockAnchor, Credentials, Details, Encoder, End, Frame, Header, Loss, LossCause, Mark, Meta, Miss,
-    Record, Snapshot, Subject,
+    Blind, ClockAnchor, Credentials, Details, Edge, Encoder, End, Fence, Frame, Header, Loss, Mark, Meta,
+    Miss, Reason, Record, Snapshot, Subject, Unreached, WhyUnreached, Witness,
 };
 use pmon_core::wire::{Body, ByteOrder, Comm, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -39,6 +40,9 @@ impl Owned {
             Record::Clock(clock) => Self::Other(Record::Clock(clock)),
             Record::Snapshot(snapshot) => Self::Other(Record::Snapshot(snapshot)),
             Record::Details(details) => Self::Other(Record::Details(details)),
+            Record::Blind(blind) => Self::Other(Record::Blind(blind)),
+            Record::Fence(fence) => Self::Other(Record::Fence(fence)),
+            Record::Witness(witness) => Self::Other(Record::Witness(witness)),
             Record::Mark(mark) => Self::Other(Record::Mark(mark)),
             Record::End(end) => Self::Other(Record::End(end)),
             record => panic!("{record:?}"),
@@ -81,6 +85,13 @@ pub(crate) fn story() -> Vec<Owned> {
     };
     let old = Subject::Exec { tgid: Tgid(7), time: MonoNs(5) };
     let comm = Comm(*b"name\0odd\0\0\0\0\0\0\0\0");
+    let mut lost = Lost::default();
+    lost.add(LossCause::Socket, 6);
+    let unreached = vec![
+        Unreached { cpu: Cpu(3), why: WhyUnreached::Offline },
+        Unreached { cpu: Cpu(4), why: WhyUnreached::Forbidden },
+        Unreached { cpu: Cpu(5), why: WhyUnreached::Silent },
+    ];
     vec![
         Owned::Other(Record::Clock(ClockAnchor { mono: MonoNs(1), boot_ns: 2, real_ns: -3 })),
         event(0, 1, Body::Ack { ack: 2, err: 0 }),
@@ -88,7 +99,14 @@ pub(crate) fn story() -> Vec<Owned> {
             subject: Subject::Snapshot { tgid: Tgid(100) },
             ..details.clone()
         }))),
-        Owned::Other(Record::Snapshot(Snapshot { started: MonoNs(1), ended: MonoNs(2), processes: 1 })),
+        Owned::Other(Record::Snapshot(Snapshot {
+            started: MonoNs(1),
+            ended: MonoNs(2),
+            processes: 1,
+            reason: Reason::Loss,
+            atomic: false,
+        })),
+        Owned::Other(Record::Fence(Fence { time: MonoNs(3), edge: Edge::Start, unreached })),
         event(0, 2, Body::Fork { parent: shell, child }),
         event(1, 3, Body::Exec { task: child }),
         Owned::Frame(b"not an event at all".to_vec()),
@@ -106,7 +124,17 @@ pub(crate) fn story() -> Vec<Owned> {
         event(1, 11, Body::Exit { task: child, code: 0x300, signal: 17, parent: Some(shell) }),
         Owned::Frame(Vec::new()),
         Owned::Other(Record::Mark(Mark { time: MonoNs(9), text: "a note".into() })),
-        Owned::Other(Record::End(End { time: MonoNs(10), events: 7, lost: 6, rejected: 0 })),
+        Owned::Other(Record::Witness(Witness { time: MonoNs(9), drops: 5, gaps: 6 })),
+        Owned::Other(Record::Blind(Blind { from: MonoNs(1_011_000), until: MonoNs(1_011_500) })),
+        Owned::Other(Record::End(End {
+            time: MonoNs(2_000_000),
+            events: 8,
+            rejected: 1,
+            malformed: 2,
+            blind_ns: 500,
+            drops: Some(5),
+            lost,
+        })),
     ]
 }
 
@@ -177,7 +205,9 @@ pub(crate) fn any_record() -> impl Strategy<Value = Owned> {
         1 => any::<(u64, u32)>().prop_map(|(time, processes)| Owned::Other(Record::Snapshot(Snapshot {
             started: MonoNs(time),
             ended: MonoNs(time),
-            processes
+            processes,
+            reason: Reason::Start,
+            atomic: true,
         }))),
     ]
 }

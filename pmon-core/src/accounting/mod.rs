@@ -3,6 +3,10 @@
 //! The kernel numbers the events of each CPU without a hole, so that a hole in what arrives is a loss, counted
 //! exactly. What this cannot see by itself: events lost before a CPU's first or after its last that arrived.
 
+mod cause;
+
+pub use cause::{Ledger, LossCause, Lost};
+
 use crate::ids::{Cpu, MonoNs, Seq};
 use crate::wire::Event;
 
@@ -22,6 +26,8 @@ pub struct Gap {
     pub after: MonoNs,
     /// When the event that ended the gap happened.
     pub before: MonoNs,
+    /// So many of them arrived, and were dropped by the recorder.
+    pub discarded: u64,
 }
 
 impl Gap {
@@ -29,6 +35,19 @@ impl Gap {
     pub fn count(&self) -> u64 {
         u64::from(self.last.0.wrapping_sub(self.first.0)) + 1
     }
+}
+
+/// Events of one CPU that arrived and were dropped by the recorder, in a row: nothing of that CPU between them was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discarded {
+    /// The CPU that emitted them.
+    pub cpu: Cpu,
+    /// Number and time of the first,
+    pub first: (Seq, MonoNs),
+    /// and of the last.
+    pub last: (Seq, MonoNs),
+    /// How many.
+    pub count: u64,
 }
 
 /// What one event's number says.
@@ -51,6 +70,16 @@ pub enum Continuity {
 struct Last {
     next: Seq,
     time: MonoNs,
+    /// What has been dropped since, of which the next event's gap will tell.
+    discarded: u64,
+    /// The last that was dropped.
+    latest: (Seq, MonoNs),
+}
+
+impl Last {
+    fn new(seq: Seq, time: MonoNs) -> Self {
+        Self { next: seq.next(), time, discarded: 0, latest: (seq, time) }
+    }
 }
 
 /// Follows the sequence numbers of all CPUs.
@@ -75,16 +104,9 @@ impl Accountant {
     /// The same from the three fields that matter.
     #[inline]
     pub fn observe_number(&mut self, cpu: Cpu, seq: Seq, time: MonoNs) -> Continuity {
-        let index = cpu.0 as usize;
-        if index >= self.cpus.len() {
-            if cpu.0 >= MAX_CPUS {
-                return Continuity::NoSuchCpu;
-            }
-            self.cpus.resize(index + 1, None);
-        }
-        let slot = &mut self.cpus[index];
+        let Some(slot) = self.slot(cpu) else { return Continuity::NoSuchCpu };
         let Some(last) = slot else {
-            *slot = Some(Last { next: seq.next(), time });
+            *slot = Some(Last::new(seq, time));
             return Continuity::First;
         };
         let missing = seq.0.wrapping_sub(last.next.0);
@@ -92,14 +114,53 @@ impl Accountant {
             self.backwards += 1;
             return Continuity::Backwards;
         }
-        let gap =
-            Gap { cpu, first: last.next, last: Seq(seq.0.wrapping_sub(1)), after: last.time, before: time };
-        *last = Last { next: seq.next(), time };
+        let gap = Gap {
+            cpu,
+            first: last.next,
+            last: Seq(seq.0.wrapping_sub(1)),
+            after: last.time,
+            before: time,
+            discarded: last.discarded.min(missing.into()),
+        };
+        *last = Last::new(seq, time);
         if missing == 0 {
             return Continuity::Next;
         }
         self.lost += u64::from(missing);
         Continuity::Gap(gap)
+    }
+
+    /// Takes events that arrived and were dropped by the recorder. They are lost from the next event of their CPU on, or
+    /// from [`Accountant::finish`].
+    pub fn discard(&mut self, discarded: &Discarded) {
+        let Some(slot) = self.slot(discarded.cpu) else { return };
+        let (Seq(first), time) = discarded.first;
+        let last = slot.get_or_insert_with(|| Last::new(Seq(first.wrapping_sub(1)), time));
+        last.discarded += discarded.count;
+        last.latest = discarded.last;
+    }
+
+    /// At the end: the gaps that no event has ended, because the last events of a CPU were dropped by the recorder.
+    pub fn finish(&mut self) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        for (cpu, last) in self.cpus.iter_mut().enumerate() {
+            let Some(last) = last.as_mut().filter(|last| last.discarded > 0) else { continue };
+            let (seq, before) = last.latest;
+            let (first, after, discarded) = (last.next, last.time, last.discarded);
+            *last = Last::new(seq, before);
+            let gap = Gap { cpu: Cpu(cpu as u32), first, last: seq, after, before, discarded };
+            self.lost += gap.count();
+            gaps.push(gap);
+        }
+        gaps
+    }
+
+    fn slot(&mut self, cpu: Cpu) -> Option<&mut Option<Last>> {
+        let index = cpu.0 as usize;
+        if index >= self.cpus.len() && cpu.0 < MAX_CPUS {
+            self.cpus.resize(index + 1, None);
+        }
+        self.cpus.get_mut(index)
     }
 
     /// Events missing so far, over all CPUs.
@@ -162,6 +223,31 @@ mod tests {
         assert_eq!(see(&mut accountant, 0, 5), Continuity::Backwards);
         assert_eq!(see(&mut accountant, 0, 7), Continuity::Next);
         assert_eq!((accountant.lost(), accountant.backwards()), (0, 1));
+    }
+
+    #[test]
+    fn what_the_recorder_dropped_is_part_of_the_gap_around_it() {
+        let discarded = |cpu, first, last, count| {
+            let at = |seq| (Seq(seq), MonoNs(seq.into()));
+            Discarded { cpu: Cpu(cpu), first: at(first), last: at(last), count }
+        };
+        let mut accountant = Accountant::new();
+        see(&mut accountant, 0, 10);
+        accountant.discard(&discarded(0, 12, 15, 3));
+        accountant.discard(&discarded(0, 16, 16, 1));
+        let Continuity::Gap(gap) = see(&mut accountant, 0, 20) else { panic!("no gap") };
+        assert_eq!((gap.first, gap.last, gap.discarded), (Seq(11), Seq(19), 4));
+
+        // Without an event behind, and of a CPU without one before.
+        accountant.discard(&discarded(0, 22, 23, 2));
+        accountant.discard(&discarded(3, 100, 104, 4));
+        let gaps = accountant.finish();
+        let sums: Vec<_> = gaps.iter().map(|gap| (gap.cpu.0, gap.count(), gap.discarded)).collect();
+        assert_eq!(sums, [(0, 3, 2), (3, 5, 4)]);
+        assert_eq!((gaps[1].first, gaps[1].after, gaps[1].before), (Seq(100), MonoNs(100), MonoNs(104)));
+        assert_eq!(accountant.lost(), 9 + 3 + 5);
+        assert!(accountant.finish().is_empty());
+        assert_eq!(see(&mut accountant, 3, 105), Continuity::Next);
     }
 
     #[test]

@@ -1,0 +1,160 @@
+//! Gaps to causes: what the recorder dropped itself, what the socket dropped, and what never came that far.
+
+use serde::{Deserialize, Serialize};
+
+use super::Gap;
+
+/// Why events were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum LossCause {
+    /// Not known beyond the gap in the numbers.
+    Unknown,
+    /// The socket had no room (`ENOBUFS`, `SK_MEMINFO_DROPS`).
+    Socket,
+    /// The recorder had no room: its output did not keep up, and its memory for that was full.
+    Backpressure,
+    /// The kernel had no memory for the message, which so never came to the socket: the numbers have a gap that
+    /// the socket's count of drops does not explain.
+    KernelMemory,
+    /// The ring that is mapped into the recorder had no room.
+    Ring,
+}
+
+impl LossCause {
+    /// All of them, in the order of [`Lost`].
+    pub const ALL: [Self; 5] =
+        [Self::Unknown, Self::Socket, Self::Backpressure, Self::KernelMemory, Self::Ring];
+
+    /// Its name in every interface of pmon.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Socket => "socket",
+            Self::Backpressure => "backpressure",
+            Self::KernelMemory => "kernel_memory",
+            Self::Ring => "ring",
+        }
+    }
+}
+
+/// Events lost, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Lost([u64; LossCause::ALL.len()]);
+
+impl Lost {
+    /// Adds `count` events.
+    pub fn add(&mut self, cause: LossCause, count: u64) {
+        let sum = &mut self.0[cause as usize];
+        *sum = sum.saturating_add(count);
+    }
+
+    /// Events lost for that cause.
+    pub fn of(&self, cause: LossCause) -> u64 {
+        self.0[cause as usize]
+    }
+
+    /// Each cause with its events.
+    pub fn by_cause(&self) -> impl Iterator<Item = (LossCause, u64)> {
+        LossCause::ALL.into_iter().zip(self.0)
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.0.iter().fold(0, |sum, &count| sum.saturating_add(count))
+    }
+
+    /// Those that did not come out of the source: what a socket's count of drops is to be compared with.
+    pub fn in_source(&self) -> u64 {
+        self.total().saturating_sub(self.of(LossCause::Backpressure))
+    }
+}
+
+/// Tells the causes of gaps, by two witnesses: the numbers, and the source's own count of what it dropped.
+///
+/// Sums are exact. Where gaps of different causes come close together, which of them had which cause is a guess.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ledger {
+    drops: Option<u64>,
+    /// Drops that gaps have shown.
+    explained: u64,
+}
+
+impl Ledger {
+    /// The source has dropped so many datagrams since its beginning, at the least.
+    pub fn witness(&mut self, drops: u64) {
+        self.drops = self.drops.max(Some(drops));
+    }
+
+    /// Drops that the source has counted; `None` if it does not count.
+    pub fn drops(&self) -> Option<u64> {
+        self.drops
+    }
+
+    /// Splits a gap into causes and counts; their sum is the gap's count.
+    pub fn split(&mut self, gap: &Gap) -> impl Iterator<Item = (LossCause, u64)> + use<> {
+        let in_source = gap.count().saturating_sub(gap.discarded);
+        let (dropped, rest) = match self.drops {
+            None => (0, LossCause::Unknown),
+            Some(drops) => (in_source.min(drops.saturating_sub(self.explained)), LossCause::KernelMemory),
+        };
+        self.explained += dropped;
+        let parts = [
+            (LossCause::Backpressure, gap.count() - in_source),
+            (LossCause::Socket, dropped),
+            (rest, in_source - dropped),
+        ];
+        parts.into_iter().filter(|&(_, count)| count > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cpu, MonoNs, Seq};
+
+    fn gap(count: u32, discarded: u64) -> Gap {
+        let (after, before) = (MonoNs(1), MonoNs(2));
+        Gap { cpu: Cpu(0), first: Seq(u32::MAX), last: Seq(count.wrapping_sub(2)), after, before, discarded }
+    }
+
+    fn split(ledger: &mut Ledger, count: u32, discarded: u64) -> Vec<(LossCause, u64)> {
+        ledger.split(&gap(count, discarded)).collect()
+    }
+
+    #[test]
+    fn without_a_count_of_drops_the_cause_is_not_known() {
+        let mut ledger = Ledger::default();
+        assert_eq!(split(&mut ledger, 3, 0), [(LossCause::Unknown, 3)]);
+        assert_eq!(split(&mut ledger, 3, 1), [(LossCause::Backpressure, 1), (LossCause::Unknown, 2)]);
+    }
+
+    #[test]
+    fn drops_explain_gaps_once_and_the_rest_never_came_to_the_socket() {
+        let mut ledger = Ledger::default();
+        ledger.witness(5);
+        assert_eq!(split(&mut ledger, 4, 0), [(LossCause::Socket, 4)]);
+        assert_eq!(
+            split(&mut ledger, 4, 1),
+            [(LossCause::Backpressure, 1), (LossCause::Socket, 1), (LossCause::KernelMemory, 2)]
+        );
+        assert_eq!(split(&mut ledger, 1, 0), [(LossCause::KernelMemory, 1)]);
+        // A count never goes back.
+        ledger.witness(4);
+        ledger.witness(7);
+        assert_eq!(split(&mut ledger, 2, 0), [(LossCause::Socket, 2)]);
+    }
+
+    #[test]
+    fn each_cause_has_a_place_and_a_name_of_its_own() {
+        let mut lost = Lost::default();
+        for (n, cause) in LossCause::ALL.into_iter().enumerate() {
+            lost.add(cause, 1 << n);
+        }
+        let names: std::collections::BTreeSet<_> = LossCause::ALL.map(LossCause::name).into_iter().collect();
+        assert_eq!(names.len(), LossCause::ALL.len());
+        assert_eq!((lost.total(), lost.in_source(), lost.of(LossCause::KernelMemory)), (31, 27, 8));
+        assert_eq!(lost.by_cause().last(), Some((LossCause::Ring, 16)));
+    }
+}
