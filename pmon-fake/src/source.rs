@@ -28,6 +28,7 @@ use pmon_core::source::{Received, Source};
 pub struct FakeSource {
     steps: VecDeque<Step>,
     bytes: VecDeque<u8>,
+    dropped: u64,
     closed: bool,
 }
 
@@ -61,6 +62,11 @@ impl FakeSource {
     /// Queues the report that datagrams were dropped (`ENOBUFS`).
     pub fn overrun(&mut self) {
         self.steps.push_back(Step::Overrun);
+    }
+
+    /// Counts so many datagrams as dropped, now: the source says so at once when it is asked, whatever is queued.
+    pub fn drop(&mut self, datagrams: u64) {
+        self.dropped += datagrams;
     }
 
     /// After what is queued, nothing will come.
@@ -100,5 +106,9 @@ impl Source for FakeSource {
             0 => Received::Empty,
             frames => Received::Frames(frames),
         })
+    }
+
+    fn drops(&mut self) -> Result<Option<u64>, Infallible> {
+        Ok(Some(self.dropped))
     }
 }

@@ -2,67 +2,98 @@
 //!
 //! A simulator can drive it: every time is an argument.
 
-use pmon_core::MonoNs;
-use pmon_core::accounting::{Accountant, Continuity, Ledger, Lost};
+use pmon_core::accounting::{Accountant, Continuity, Gap, Ledger, Lost};
 use pmon_core::batch;
-use pmon_core::capture::{Details, End, Frame, Loss, Miss, Record, Subject};
+use pmon_core::capture::{
+    Blind, Details, End, Fence, Frame, Loss, Miss, Own, Reason, Record, Subject, Witness,
+};
 use pmon_core::wire::{Body, ByteOrder, Event, Message, messages};
+use pmon_core::{MonoNs, Tgid};
 
-use crate::chunk::{Chunk, SETTLE};
+use crate::chunk::{Chunk, Dropped};
 use crate::details::{Exec, Outcome};
 use crate::pending::Pending;
 use crate::sink::{Sink, SinkError};
+
+/// While the counts of losses change, they are recorded this often, in ns of event time.
+const WITNESS_EVERY: u64 = 1_000_000_000;
 
 /// What has been counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Datagrams recorded.
     pub events: u64,
+    /// Those of them that the recorder itself caused: fences and heartbeats.
+    pub own: u64,
     /// Events lost, over all `Loss` records.
     pub lost: Lost,
+    /// Gaps in the numbers, each of one or more events lost in a row.
+    pub gaps: u64,
     /// Datagrams not recorded because user space sent them.
     pub rejected: u64,
+    /// Datagrams without a readable event, or cut: see [`End::malformed`].
+    pub malformed: u64,
     /// Overruns that the source reported: each stands for any number of lost events.
     pub overruns: u64,
-    /// Datagrams recorded in part because they were longer than a slot.
-    pub truncated: u64,
+    /// Datagrams that the source has dropped, by its own count; `None` if it does not count.
+    pub drops: Option<u64>,
+    /// For how long nothing was heard, over all `Blind` records, in ns.
+    pub blind_ns: u64,
+    /// `Blind` records.
+    pub blinds: u64,
     /// Details recorded of which something is missing.
     pub details_missed: u64,
+}
+
+/// Whose recording it is, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// The byte order of the datagrams.
+    pub order: ByteOrder,
+    /// The recorder's process, whose fences and heartbeats are not counted as the host's.
+    pub recorder: Tgid,
+    /// Whether details are wanted after each exec.
+    pub details: bool,
+    /// What the source had dropped before the recording began.
+    pub drops_before: u64,
 }
 
 /// Turns chunks and results into records, in order, and gives them to a sink.
 #[derive(Debug)]
 pub struct Assembler<S> {
     sink: S,
-    order: ByteOrder,
+    setup: Setup,
     accountant: Accountant,
     ledger: Ledger,
     counts: Counts,
-    overrun: Overrun,
+    /// The latest time of an event.
+    last: MonoNs,
+    /// Nothing has been heard since this time, although there should have been something.
+    blind_since: Option<MonoNs>,
+    /// The source has reported an overrun, and not been empty since.
+    overrun: bool,
+    /// When the counts were recorded last, and what they were.
+    witnessed: Witness,
+    rescan: Option<Reason>,
     /// `None` where details are not wanted.
     pending: Option<Pending>,
 }
 
-/// Which gaps an overrun explains. The kernel may go on to drop until the socket has been emptied, without a
-/// further report.
-#[derive(Clone, Copy, Debug)]
-enum Overrun {
-    Now,
-    /// The last one ended before this time.
-    Until(MonoNs),
-}
-
 impl<S: Sink> Assembler<S> {
-    /// An assembler at the start of a recording, with details after each exec or without.
-    pub fn new(sink: S, order: ByteOrder, details: bool) -> Self {
+    /// An assembler at the start of a recording.
+    pub fn new(sink: S, setup: Setup) -> Self {
         Self {
             sink,
-            order,
+            setup,
             accountant: Accountant::new(),
             ledger: Ledger::default(),
             counts: Counts::default(),
-            overrun: Overrun::Until(MonoNs(0)),
-            pending: details.then(Pending::default),
+            last: MonoNs(0),
+            blind_since: None,
+            overrun: false,
+            witnessed: Witness::default(),
+            rescan: None,
+            pending: setup.details.then(Pending::default),
         }
     }
 
@@ -81,15 +112,25 @@ impl<S: Sink> Assembler<S> {
         self.sink
     }
 
+    /// Why `/proc` should be scanned, if something new has happened that is a reason.
+    pub fn take_rescan(&mut self) -> Option<Reason> {
+        self.rescan.take()
+    }
+
     /// Takes the next chunk.
     ///
     /// # Errors
     /// When the sink fails.
     pub fn chunk(&mut self, chunk: &Chunk) -> Result<(), SinkError> {
-        if chunk.overruns > 0 {
-            self.counts.overruns += chunk.overruns;
-            self.overrun = Overrun::Now;
+        if chunk.blind {
+            self.blind_since.get_or_insert(self.last);
         }
+        if !chunk.dropped.is_empty() {
+            self.drop(&chunk.dropped);
+        }
+        self.counts.overruns += chunk.overruns;
+        let has_dropped_more = self.witness(chunk.drops);
+        self.overrun |= has_dropped_more || chunk.overruns > 0;
         let mut busy = chunk.busy.iter().peekable();
         for (at, frame) in chunk.batch.frames().enumerate() {
             let busy = busy.next_if(|&&busy| busy as usize == at).is_some();
@@ -97,6 +138,9 @@ impl<S: Sink> Assembler<S> {
         }
         if let Some(time) = chunk.drained_at {
             self.drained(time)?;
+        }
+        if let Some(fence) = &chunk.fence {
+            self.fence(fence)?;
         }
         Ok(())
     }
@@ -125,14 +169,19 @@ impl<S: Sink> Assembler<S> {
     /// # Errors
     /// When the sink fails.
     pub fn finish(&mut self, time: MonoNs) -> Result<End, SinkError> {
+        for gap in self.accountant.finish() {
+            self.lose(gap)?;
+        }
+        self.see_again(time)?;
         self.release()?;
         if let Some(mut pending) = self.pending.take() {
             for details in pending.give_up() {
                 self.record(&Record::Details(details))?;
             }
         }
-        let Counts { events, lost, rejected, .. } = self.counts;
-        let end = End { time, events, lost, rejected, ..End::default() };
+        self.record_witness(time)?;
+        let Counts { events, lost, rejected, malformed, blind_ns, drops, .. } = self.counts;
+        let end = End { time, events, rejected, malformed, blind_ns, drops, lost };
         self.sink.record(&Record::End(end))?;
         self.sink.finish()?;
         Ok(end)
@@ -144,32 +193,45 @@ impl<S: Sink> Assembler<S> {
             self.counts.rejected += 1;
             return Ok(());
         }
-        self.counts.truncated += u64::from(datagram.is_truncated());
-        let frame = Frame::new(datagram.bytes, self.order);
+        let order = self.setup.order;
+        let frame = Frame::new(datagram.bytes, order);
         match &frame {
             Frame::Event(event) => self.account(event)?,
             Frame::Raw(bytes) => {
-                for message in messages(bytes, self.order) {
+                for message in messages(bytes, order) {
                     if let Ok(Message::Event(event)) = message {
                         self.account(&event)?;
                     }
                 }
+                let is_malformed = datagram.is_truncated() || frame.is_malformed(order);
+                self.counts.malformed += u64::from(is_malformed);
             }
         }
         self.counts.events += 1;
+        let event = frame.event(order);
         self.sink.record(&Record::Event(frame))?;
-        match frame.event(self.order) {
-            Some(Event { body: Body::Exec { task }, time, .. }) => {
-                self.exec(Exec { tgid: task.tgid, time }, busy)
-            }
+        let Some(event) = event else { return Ok(()) };
+        self.counts.own += u64::from(Own::of(&event, self.setup.recorder).is_some());
+        match event.body {
+            Body::Exec { task } => self.exec(Exec { tgid: task.tgid, time: event.time }, busy),
             _ => Ok(()),
         }
     }
 
     fn account(&mut self, event: &Event) -> Result<(), SinkError> {
-        let Continuity::Gap(gap) = self.accountant.observe(event) else { return Ok(()) };
-        self.blind();
-        let causes: Vec<_> = self.ledger.split(&gap).collect();
+        self.see_again(event.time)?;
+        self.last = self.last.max(event.time);
+        match self.accountant.observe(event) {
+            Continuity::Gap(gap) => self.lose(gap),
+            _ => Ok(()),
+        }
+    }
+
+    fn lose(&mut self, gap: Gap) -> Result<(), SinkError> {
+        self.counts.gaps += 1;
+        self.doubt_details();
+        self.rescan.get_or_insert(Reason::Loss);
+        let causes = self.ledger.split(&gap);
         for loss in Loss::of_gap(gap, causes) {
             self.counts.lost.add(loss.cause, loss.count());
             self.sink.record(&Record::Loss(loss))?;
@@ -177,11 +239,53 @@ impl<S: Sink> Assembler<S> {
         Ok(())
     }
 
+    /// Events came that were dropped for want of a chunk.
+    fn drop(&mut self, dropped: &Dropped) {
+        self.counts.rejected += dropped.rejected;
+        self.counts.malformed += dropped.malformed;
+        dropped.events.iter().for_each(|events| self.accountant.discard(events));
+        self.doubt_details();
+    }
+
+    /// Something is heard at `time`, or the recording ends.
+    fn see_again(&mut self, time: MonoNs) -> Result<(), SinkError> {
+        let Some(from) = self.blind_since.take() else { return Ok(()) };
+        let blind = Blind { from, until: time };
+        self.counts.blinds += 1;
+        self.counts.blind_ns += blind.length_ns();
+        self.rescan = Some(Reason::Blind);
+        self.doubt_details();
+        self.sink.record(&Record::Blind(blind))
+    }
+
     /// Events have been lost: an exec may be among them.
-    fn blind(&mut self) {
+    fn doubt_details(&mut self) {
         if let Some(pending) = &mut self.pending {
             pending.blind();
         }
+    }
+
+    fn fence(&mut self, fence: &Fence) -> Result<(), SinkError> {
+        self.sink.record(&Record::Fence(fence.clone()))
+    }
+
+    /// The source has dropped so many datagrams; `true` if that is more than before.
+    fn witness(&mut self, drops: Option<u64>) -> bool {
+        let Some(drops) = drops else { return false };
+        let drops = drops.saturating_sub(self.setup.drops_before);
+        self.ledger.witness(drops);
+        self.counts.drops.replace(drops).is_some_and(|before| before < drops)
+    }
+
+    /// Records both counts of what was lost, if there is news.
+    fn record_witness(&mut self, time: MonoNs) -> Result<(), SinkError> {
+        let Some(drops) = self.counts.drops else { return Ok(()) };
+        let witness = Witness { time, drops, gaps: self.counts.lost.in_source() };
+        if (witness.drops, witness.gaps) == (self.witnessed.drops, self.witnessed.gaps) {
+            return Ok(());
+        }
+        self.witnessed = witness;
+        self.sink.record(&Record::Witness(witness))
     }
 
     fn exec(&mut self, exec: Exec, busy: bool) -> Result<(), SinkError> {
@@ -196,13 +300,15 @@ impl<S: Sink> Assembler<S> {
 
     /// All events up to `time` have been taken.
     fn drained(&mut self, time: MonoNs) -> Result<(), SinkError> {
-        if matches!(self.overrun, Overrun::Now) {
-            // The overrun was reported before what was still queued: that has come by now.
-            self.overrun = Overrun::Until(MonoNs(time.0 + SETTLE));
-            self.blind();
+        if std::mem::take(&mut self.overrun) {
+            // It was reported before what was still queued: that has come by now.
+            self.doubt_details();
         }
         if let Some(pending) = &mut self.pending {
             pending.advance(time);
+        }
+        if time.0.saturating_sub(self.witnessed.time.0) >= WITNESS_EVERY {
+            self.record_witness(time)?;
         }
         self.release()
     }

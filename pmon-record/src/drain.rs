@@ -1,7 +1,6 @@
 //! The drain thread: datagrams from the socket into chunks, and nothing else. At steady state it allocates nothing,
-//! takes no lock and does no I/O but to receive.
+//! takes no lock and does no I/O but to receive. It waits for nobody.
 
-use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -13,19 +12,21 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pmon_core::MonoNs;
 use pmon_core::batch;
-use pmon_core::source::{Received, Source};
-use pmon_core::wire::{Body, ByteOrder, Event, Operation};
-use rtrb::{Consumer, Producer};
+use pmon_core::capture::Edge;
+use pmon_core::wire::{Body, ByteOrder, Event};
 
-use crate::chunk::{Chunk, SETTLE};
+use crate::chunk::SETTLE;
 use crate::clock::Clock;
 use crate::details::{Exec, Requests};
-use crate::fence;
+use crate::intake::{Intake, Look};
 use crate::netlink::Socket;
+use crate::pulse::Pulse;
 use crate::recording::Shared;
+use crate::vigil::{Change, Vigil};
+use crate::{fence, heal};
 
 /// The thread's name.
-pub(crate) const DRAIN: &CStr = c"pmon-drain";
+pub(crate) const DRAIN: &str = "pmon-drain";
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -36,265 +37,66 @@ const WAKEUPS: u32 = 64;
 /// while a storm costs so many wake-ups, and not one per event.
 const STORM_WAKEUPS: u32 = 8;
 /// A storm is more events than this in the window before.
-const STORM: usize = 128;
-/// Without a free chunk, look again after this time.
-const NO_ROOM: Duration = Duration::from_millis(1);
-/// So many filled chunks, and the writer is behind: then a chunk is handed over only when full.
-const BEHIND: usize = 2;
+const STORM: u64 = 128;
 /// At the end, details that are being read get this long,
 const GRACE: Duration = Duration::from_millis(60);
-/// and a storm so long to let the socket be emptied.
+/// a storm so long to let the socket be emptied, and every CPU to be heard,
 const LAST: Duration = Duration::from_secs(1);
+/// and between looks passes this time.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// See the module.
 pub(crate) struct Drain {
-    socket: Socket,
+    intake: Intake<Socket>,
+    pulse: Pulse,
+    vigil: Vigil,
     poll: Poll,
-    filled: Producer<Chunk>,
-    empty: Consumer<Chunk>,
+    ends: Ends,
+    clock: Clock,
+    latency: Duration,
+    window: Window,
+}
+
+/// The threads that the drain thread works for.
+pub(crate) struct Ends {
     writer: Thread,
     requests: Option<Requests>,
     shared: Arc<Shared>,
-    clock: Clock,
-    latency: Duration,
-    /// The chunk that is being filled; its datagrams up to `scanned` were looked at.
-    current: Option<Chunk>,
-    scanned: usize,
     handed_at: Instant,
-    window: Window,
-    /// A chunk that turned out not to be needed.
-    spare: Option<Chunk>,
 }
 
-/// How a look at the socket ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
-    Drained,
-    /// A chunk is full, and more may wait.
-    More,
-    /// No chunk is free: the writer is behind, and events wait in the socket's buffer.
-    NoRoom,
-    Closed,
-}
-
-/// The ends of the drain thread's queues.
-pub(crate) struct Queues {
-    pub(crate) filled: Producer<Chunk>,
-    pub(crate) empty: Consumer<Chunk>,
-    pub(crate) writer: Thread,
-    pub(crate) requests: Option<Requests>,
-}
-
-impl Drain {
-    pub(crate) fn new(
-        socket: Socket,
-        queues: Queues,
-        poll: Poll,
-        shared: Arc<Shared>,
-        latency: Duration,
-    ) -> io::Result<Self> {
-        poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
-        let Queues { filled, empty, writer, requests } = queues;
-        let clock = Clock::new();
-        Ok(Self {
-            socket,
-            poll,
-            filled,
-            empty,
-            writer,
-            requests,
-            shared,
-            clock,
-            latency,
-            current: None,
-            scanned: 0,
-            handed_at: Instant::now(),
-            window: Window::new(latency),
-            spare: None,
-        })
+impl Ends {
+    pub(crate) fn new(writer: Thread, requests: Option<Requests>, shared: Arc<Shared>) -> Self {
+        Self { writer, requests, shared, handed_at: Instant::now() }
     }
 
-    /// Something that wakes the thread out of `poll`.
-    pub(crate) fn waker(poll: &Poll) -> io::Result<Waker> {
-        Waker::new(poll.registry(), WAKER)
+    /// Asks for the details of the execs among the datagrams not looked at yet, and hands over a full chunk.
+    fn take(&mut self, intake: &mut Intake<Socket>, look: Look) -> io::Result<()> {
+        self.spot_execs(intake);
+        if matches!(look, Look::Full | Look::Closed) { self.hand_over(intake) } else { Ok(()) }
     }
 
-    /// Runs until stopped; begins with what arrived `early`.
-    pub(crate) fn run(mut self, early: Vec<Chunk>) -> io::Result<()> {
-        let result = self.record(early);
-        if result.is_err() {
-            self.hand_over();
-            self.shared.failed.store(true, Ordering::Release);
-        }
-        // The writer ends when it sees the queue abandoned, the details thread likewise.
-        let Self { writer, requests, filled, .. } = self;
-        drop(filled);
-        writer.unpark();
-        drop(requests);
-        result
-    }
-
-    fn record(&mut self, early: Vec<Chunk>) -> io::Result<()> {
-        for chunk in early {
-            (self.current, self.scanned) = (Some(chunk), 0);
-            self.spot_execs();
-            self.hand_over();
-        }
-        let mut events = Events::with_capacity(4);
-        while !self.shared.is_stopping() {
-            match self.look()? {
-                Look::Closed => return Ok(()),
-                Look::More => continue,
-                Look::NoRoom => {
-                    // Events wait in the socket's buffer, and what does not fit there is lost and shows as a gap.
-                    // (Dropping them here instead, counted with that cause, would be backpressure of our own.)
-                    thread::park_timeout(NO_ROOM);
-                    continue;
-                }
-                Look::Drained => {}
-            }
-            if let Some(rest) = self.window.rest(Instant::now()) {
-                thread::park_timeout(rest);
-                continue;
-            }
-            let timeout = (self.current.is_some() || self.is_unsettled()).then_some(self.latency);
-            match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                _ => self.window.woken(Instant::now()),
-            }
-        }
-        self.end()
-    }
-
-    /// Takes what the socket still holds, lets every CPU say a last word, unsubscribes, and takes what came until then.
-    fn end(&mut self) -> io::Result<()> {
-        // A socket that has lost events takes none until it has been emptied: the last words would be lost, too, and with
-        // them the count. So it is emptied first, however long the writer takes for that.
-        let (mut settled_by, mut emptied_by) = (Instant::now() + GRACE, Instant::now() + LAST);
-        loop {
-            let look = self.look()?;
-            let now = Instant::now();
-            match look {
-                Look::Drained if !self.is_unsettled() || now >= settled_by => break,
-                Look::Drained => thread::sleep(NO_ROOM),
-                Look::More if now < emptied_by => {}
-                Look::NoRoom if !self.filled.is_abandoned() => {
-                    thread::sleep(NO_ROOM);
-                    (settled_by, emptied_by) = (now + GRACE, now + LAST);
-                }
-                Look::More | Look::NoRoom => break,
-                Look::Closed => return Ok(()),
-            }
-        }
-        fence::raise(DRAIN);
-        self.socket.request(Operation::Ignore, 0)?;
-        // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time; waiting
-        // for the writer does not count.
-        let mut deadline = Instant::now() + LAST;
-        loop {
-            match self.look()? {
-                Look::More if Instant::now() < deadline => {}
-                Look::NoRoom if !self.filled.is_abandoned() => {
-                    thread::sleep(NO_ROOM);
-                    deadline = Instant::now() + LAST;
-                }
-                _ => break,
-            }
-        }
-        self.hand_over();
-        Ok(())
-    }
-
-    /// Receives until the socket is empty or a chunk is full.
-    fn look(&mut self) -> io::Result<Look> {
-        let done = self.requests.as_ref().map(Requests::done);
-        loop {
-            if self.current.is_none() {
-                let Some(chunk) = self.spare.take().or_else(|| self.empty.pop().ok()) else {
-                    return Ok(Look::NoRoom);
-                };
-                (self.current, self.scanned) = (Some(chunk), 0);
-            }
-            let Some(chunk) = &mut self.current else { return Ok(Look::NoRoom) };
-            let drained_at = MonoNs(self.clock.mono().0.saturating_sub(SETTLE));
-            match self.socket.receive(&mut chunk.batch)? {
-                Received::Frames(count) => {
-                    self.window.frames += count;
-                    if chunk.batch.is_full() {
-                        self.spot_execs();
-                        self.hand_over();
-                        return Ok(Look::More);
-                    }
-                }
-                Received::Overrun => {
-                    chunk.overruns += 1;
-                    chunk.drained_at = None;
-                }
-                Received::Empty => {
-                    let news = !chunk.batch.is_empty() || chunk.overruns > 0;
-                    let unsettled = self.requests.as_ref().is_some_and(Requests::is_unsettled);
-                    if news || unsettled {
-                        chunk.drained_at = Some(drained_at);
-                        self.spot_execs();
-                        if self.is_due() || self.shared.is_stopping() {
-                            self.hand_over();
-                            if let (Some(requests), Some(done)) = (&mut self.requests, done) {
-                                requests.settle(done, drained_at);
-                            }
-                        }
-                    } else if let Some(chunk) = self.current.take() {
-                        self.put_back(chunk);
-                    }
-                    return Ok(Look::Drained);
-                }
-                Received::Closed => {
-                    self.hand_over();
-                    return Ok(Look::Closed);
-                }
-            }
-        }
-    }
-
-    /// Whether a chunk that is not full should be handed over: the writer is woken no more often than this, too.
-    fn is_due(&self) -> bool {
-        let queued = self.filled.buffer().capacity() - self.filled.slots();
-        queued < BEHIND && self.handed_at.elapsed() >= self.latency
-    }
-
-    /// Asks for the details of the execs among the datagrams not looked at yet.
-    fn spot_execs(&mut self) {
-        let (Some(chunk), Some(requests)) = (&mut self.current, &mut self.requests) else { return };
+    fn spot_execs(&mut self, intake: &mut Intake<Socket>) {
+        let Some(requests) = &mut self.requests else { return };
         let mut asked = false;
-        for (at, frame) in chunk.batch.frames().enumerate().skip(self.scanned) {
-            if let Some(exec) = exec(&frame) {
-                if requests.push(exec) {
-                    asked = true;
-                } else {
-                    chunk.busy.push(at as u32);
-                }
-            }
-        }
-        self.scanned = chunk.batch.len();
+        intake.scan(|frame| {
+            let Some(exec) = exec(frame) else { return false };
+            let taken = requests.push(exec);
+            asked |= taken;
+            !taken
+        });
         if asked {
             requests.wake();
         }
     }
 
-    fn hand_over(&mut self) {
-        let Some(chunk) = self.current.take() else { return };
-        if chunk.is_empty() {
-            return self.put_back(chunk);
+    fn hand_over(&mut self, intake: &mut Intake<Socket>) -> io::Result<()> {
+        if intake.hand_over()? {
+            self.shared.handed.fetch_add(1, Ordering::Relaxed);
+            self.writer.unpark();
+            self.handed_at = Instant::now();
         }
-        self.shared.handed.fetch_add(1, Ordering::Relaxed);
-        // There are no more chunks than places in the queue.
-        let _never_full = self.filled.push(chunk);
-        self.writer.unpark();
-        self.handed_at = Instant::now();
-    }
-
-    /// Keeps an unused chunk for the next look.
-    fn put_back(&mut self, chunk: Chunk) {
-        self.spare = Some(chunk);
+        Ok(())
     }
 
     /// Whether details are awaited that no look has confirmed yet.
@@ -303,8 +105,168 @@ impl Drain {
     }
 }
 
+impl Drain {
+    pub(crate) fn new(
+        mut intake: Intake<Socket>,
+        pulse: Pulse,
+        poll: Poll,
+        ends: Ends,
+        latency: Duration,
+    ) -> io::Result<Self> {
+        let socket = intake.source_mut().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&socket), SOCKET, Interest::READABLE)?;
+        let (vigil, window) = (Vigil::default(), Window::new(latency));
+        Ok(Self { intake, pulse, vigil, poll, ends, clock: Clock::new(), latency, window })
+    }
+
+    /// Something that wakes the thread out of `poll`.
+    pub(crate) fn waker(poll: &Poll) -> io::Result<Waker> {
+        Waker::new(poll.registry(), WAKER)
+    }
+
+    /// Runs until stopped.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let result = self.record();
+        if result.is_err() {
+            // What is there is kept; the socket's error is the one that counts.
+            let _ = self.intake.hand_over();
+            self.ends.shared.failed.store(true, Ordering::Release);
+        }
+        // The writer ends when it sees the queue abandoned, the details thread likewise.
+        let Self { ends, intake, .. } = self;
+        drop(intake);
+        ends.writer.unpark();
+        result
+    }
+
+    fn record(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(4);
+        while !self.ends.shared.is_stopping() {
+            match self.look()? {
+                Look::Closed => return Ok(()),
+                Look::Full | Look::Dropped => continue,
+                Look::Drained => {}
+            }
+            if let Some(rest) = self.window.rest(Instant::now()) {
+                thread::park_timeout(rest);
+                continue;
+            }
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => self.window.woken(Instant::now()),
+            }
+        }
+        self.end()
+    }
+
+    /// How long to wait for the socket: no longer than something else waits for this thread.
+    fn timeout(&mut self) -> Option<Duration> {
+        let soon = (self.ends.is_unsettled() || self.intake.current().is_some()).then_some(self.latency);
+        // Heard or not, the next heartbeat is over by then.
+        soon.or(self.pulse.interval.map(|interval| interval + self.latency))
+    }
+
+    /// Takes what the socket still holds, lets every CPU say a last word, unsubscribes, and takes what came until then.
+    fn end(&mut self) -> io::Result<()> {
+        // A socket that has lost events takes none until it has been emptied: the last words would be lost, too, and with
+        // them the count. So it is emptied first.
+        let began = Instant::now();
+        loop {
+            let look = self.look()?;
+            match look {
+                Look::Closed => return Ok(()),
+                Look::Drained if self.ends.is_unsettled() && began.elapsed() < GRACE => thread::sleep(PAUSE),
+                Look::Full | Look::Dropped if began.elapsed() < LAST => {}
+                _ => break,
+            }
+        }
+        let Self { intake, pulse, ends, clock, .. } = self;
+        let handle = |intake: &mut _, look| ends.take(intake, look);
+        let fence = fence::raise(Edge::End, intake, (pulse, *clock), LAST, handle, |_| Ok(()))?;
+        self.intake.source_mut().ignore()?;
+        // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time.
+        let began = Instant::now();
+        while let Look::Full | Look::Dropped = self.look()? {
+            if began.elapsed() > LAST {
+                break;
+            }
+        }
+        self.intake.tell(fence);
+        self.intake.finish()?;
+        self.ends.writer.unpark();
+        Ok(())
+    }
+
+    /// Receives until the socket is empty or a chunk is full, and hands over what is due.
+    fn look(&mut self) -> io::Result<Look> {
+        let done = self.ends.requests.as_ref().map(Requests::done);
+        let beats = self.pulse.beats();
+        let drained_at = MonoNs(self.clock.mono().0.saturating_sub(SETTLE));
+        let look = self.intake.look()?;
+        self.window.frames += self.intake.take_frames();
+        self.ends.take(&mut self.intake, look)?;
+        if look != Look::Drained {
+            return Ok(look);
+        }
+        self.watch(beats)?;
+        let is_due = self.is_due();
+        let chunk = if self.ends.is_unsettled() { self.intake.chunk() } else { self.intake.current() };
+        if let Some(chunk) = chunk {
+            chunk.drained_at = Some(drained_at);
+            if is_due {
+                self.ends.hand_over(&mut self.intake)?;
+                if let (Some(requests), Some(done)) = (&mut self.ends.requests, done) {
+                    requests.settle(done, drained_at);
+                }
+            }
+        }
+        Ok(look)
+    }
+
+    /// Whether a chunk that is not full should be handed over: the writer is woken no more often than this, too.
+    fn is_due(&self) -> bool {
+        let now = !self.intake.is_behind() && self.ends.handed_at.elapsed() >= self.latency;
+        now || self.ends.shared.is_stopping()
+    }
+
+    /// The socket is empty: sees to it that this is not because nothing is heard any more.
+    fn watch(&mut self, beats: u64) -> io::Result<()> {
+        let lost = self.intake.take_lost()?;
+        if lost {
+            self.pulse.doubt();
+        }
+        // A beat that was lost with others shows as a gap.
+        let change = if self.intake.take_heard() || lost {
+            self.vigil.heard(self.pulse.beats())
+        } else {
+            self.vigil.silence(beats)
+        };
+        match change {
+            Some(Change::Sees) => self.ends.shared.set_blind(false),
+            Some(Change::Blind) => self.seek_hearing()?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn seek_hearing(&mut self) -> io::Result<()> {
+        if !self.ends.shared.is_blind() {
+            self.ends.hand_over(&mut self.intake)?;
+            self.intake.was_blind();
+            self.ends.shared.set_blind(true);
+        }
+        let Self { intake, ends, .. } = self;
+        if heal::listeners(intake, |intake, look| ends.take(intake, look))? {
+            self.vigil.heard(self.pulse.beats());
+            self.ends.shared.set_blind(false);
+        }
+        Ok(())
+    }
+}
+
 /// The exec event that a datagram is, if the kernel sent it; looks closely only where it may be one.
-fn exec(frame: &batch::Frame<'_>) -> Option<Exec> {
+pub(crate) fn exec(frame: &batch::Frame<'_>) -> Option<Exec> {
     let what = *frame.bytes.get(36..)?.first_chunk()?;
     if u32::from_ne_bytes(what) != 2 || frame.arrival.sender != 0 {
         return None;
@@ -321,7 +283,7 @@ struct Window {
     wakeups: u32,
     budget: u32,
     /// Datagrams received.
-    frames: usize,
+    frames: u64,
 }
 
 impl Window {
@@ -360,11 +322,11 @@ mod tests {
     const LENGTH: Duration = Duration::from_millis(10);
 
     /// Wakes at `now` as often as allowed, at most `most` times, with `frames` datagrams each.
-    fn wake(window: &mut Window, now: Instant, most: u32, frames: usize) -> u32 {
+    fn wake(window: &mut Window, now: Instant, most: u32, frames: u64) -> u32 {
         let allowed = |window: &Window| window.rest(now).is_none();
         let wakeups =
             (0..most).take_while(|_| allowed(window).then(|| window.woken(now)).is_some()).count() as u32;
-        window.frames += frames * wakeups as usize;
+        window.frames += frames * u64::from(wakeups);
         wakeups
     }
 

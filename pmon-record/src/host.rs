@@ -3,13 +3,12 @@
 use std::ffi::{CStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::thread;
 
 use pmon_core::capture::{ClockAnchor, Header, Meta, Transport};
 use pmon_core::wire::ByteOrder;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::namespaces;
+use crate::{cpus, namespaces};
 
 /// Bytes kept of the recorded command.
 const COMMAND: usize = 64 << 10;
@@ -34,7 +33,7 @@ pub(crate) fn header(command: &[OsString], socket_buffer: u64, start: ClockAncho
         boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map(|id| id.trim().to_owned())
             .unwrap_or_default(),
-        cpus_online: cpus_online(),
+        cpus_online: cpus::online().len() as u32,
         ticks_per_second: rustix::param::clock_ticks_per_second() as u32,
         namespaces: namespaces::current(),
         recorder_pid: std::process::id(),
@@ -63,31 +62,10 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// CPUs online, from a list like `0-3,8`; where it cannot be read, those that this process may use.
-fn cpus_online() -> u32 {
-    let list = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    count(list.trim()).unwrap_or_else(|| thread::available_parallelism().map_or(1, |n| n.get() as u32))
-}
-
-fn count(list: &str) -> Option<u32> {
-    let range = |range: &str| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        (last.parse::<u32>().ok()? + 1).checked_sub(first.parse().ok()?)
-    };
-    list.split(',').map(range).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Clock;
-
-    #[test]
-    fn cpu_lists_are_counted() {
-        assert_eq!(count("0"), Some(1));
-        assert_eq!(count("0-3,8,10-11"), Some(7));
-        assert_eq!(count(""), None);
-    }
 
     #[test]
     fn the_header_names_this_host_and_is_unique() {

@@ -10,32 +10,37 @@
 //!
 //! [`Recording`] holds the threads; [`Signals`] is what the controlling thread waits on meanwhile.
 //!
-//! Only one kind of call is `unsafe` here, in `sys.rs`. Nothing here prints, exits, or parses what `pmon-core` can.
+//! What is `unsafe` is in `sys.rs`. Nothing here prints, exits, or parses what `pmon-core` can.
 #![deny(unsafe_code)]
 
 pub mod assemble;
 mod chunk;
 mod clock;
+mod cpus;
 mod details;
 mod drain;
 mod fence;
+mod heal;
 mod host;
+mod intake;
 mod namespaces;
 mod netlink;
 mod options;
 mod pending;
 mod procfs;
+mod pulse;
 mod recording;
 mod signals;
 mod sink;
 mod snapshot;
 mod store;
 mod subscribe;
-#[allow(unsafe_code, reason = "recvmmsg(2) has no safe wrapper")]
+#[allow(unsafe_code, reason = "some system calls have no safe wrapper")]
 mod sys;
+mod vigil;
 mod writer;
 
-pub use chunk::Chunk;
+pub use chunk::{Chunk, Dropped};
 pub use options::Options;
 pub use recording::{Counters, RecordError, Recording, Stopper};
 pub use signals::{Signals, Wake, Wakeup};

@@ -2,19 +2,25 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, CN_IDX_PROC, Operation, Request};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send, socket_with, sockopt};
 
-use crate::sys::Mailbox;
+use crate::sys::{self, Mailbox};
 
 /// A `NETLINK_CONNECTOR` socket (`netlink(7)`, `Documentation/driver-api/connector.rst`).
 pub(crate) struct Socket {
     fd: OwnedFd,
     mailbox: Mailbox,
+    /// Whether the kernel counts it among its listeners: that count does not go down by itself when it is closed.
+    listens: bool,
+    /// Datagrams dropped, of which the kernel tells the lower 32 bits.
+    drops: u64,
 }
 
 impl Socket {
@@ -22,7 +28,7 @@ impl Socket {
     pub(crate) fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(CONNECTOR))?;
-        Ok(Self { fd, mailbox: Mailbox::new() })
+        Ok(Self { fd, mailbox: Mailbox::new(), listens: false, drops: 0 })
     }
 
     /// Joins the group of process events, on a port that the kernel chooses.
@@ -30,21 +36,58 @@ impl Socket {
         Ok(bind(&self.fd, &SocketAddrNetlink::new(0, CN_IDX_PROC))?)
     }
 
-    /// Asks for `bytes` of buffer, without bound if privileged, and returns what the kernel then accounts with.
+    /// Makes `bytes` of buffer, without bound if privileged, and returns what the kernel then accounts with.
     pub(crate) fn enlarge(&self, bytes: usize) -> io::Result<u64> {
-        // The kernel doubles the number in an int.
-        let bytes = bytes.min(i32::MAX as usize / 2);
-        if sockopt::set_socket_recv_buffer_size_force(&self.fd, bytes).is_err() {
-            sockopt::set_socket_recv_buffer_size(&self.fd, bytes)?;
+        // The kernel doubles what it is asked for, in an int.
+        let asked = bytes.div_ceil(2).min(i32::MAX as usize / 2);
+        if sockopt::set_socket_recv_buffer_size_force(&self.fd, asked).is_err() {
+            sockopt::set_socket_recv_buffer_size(&self.fd, asked)?;
         }
         Ok(sockopt::socket_recv_buffer_size(&self.fd)? as u64)
     }
 
-    /// Sends a subscription request to the kernel.
-    pub(crate) fn request(&self, operation: Operation, ack: u32) -> io::Result<()> {
+    /// Has it take datagrams again as soon as there is room after an overrun; it then reports none.
+    pub(crate) fn hush_overruns(&self) -> io::Result<()> {
+        sys::no_enobufs(self.fd.as_fd())
+    }
+
+    /// Asks the kernel for events; its acknowledgement carries `ack` plus 1.
+    pub(crate) fn listen(&mut self, ack: u32) -> io::Result<()> {
+        self.request(Operation::Listen, ack)?;
+        self.listens = true;
+        Ok(())
+    }
+
+    /// Asks the kernel for no more events.
+    pub(crate) fn ignore(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.listens) { self.request(Operation::Ignore, 0) } else { Ok(()) }
+    }
+
+    /// Closes it and leaves the kernel's count of listeners one higher than it was.
+    pub(crate) fn leave_counted(mut self) {
+        self.listens = false;
+    }
+
+    /// Waits until there is something to receive, or the time is over.
+    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn request(&self, operation: Operation, ack: u32) -> io::Result<()> {
         let request = Request::new(operation, ack).encode(std::process::id(), ByteOrder::NATIVE);
         rustix::io::retry_on_intr(|| send(&self.fd, &request, SendFlags::empty()))?;
         Ok(())
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // If it fails, the kernel emits events to nobody, at some cost, until somebody sets its count right.
+        let _ = self.ignore();
     }
 }
 
@@ -65,16 +108,22 @@ impl Source for Socket {
             }
         }
     }
-}
 
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    fn drops(&mut self) -> Result<Option<u64>, io::Error> {
+        let Some(drops) = sys::drops(self.fd.as_fd())? else { return Ok(None) };
+        self.drops += u64::from(drops.wrapping_sub(self.drops as u32));
+        Ok(Some(self.drops))
     }
 }
 
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }

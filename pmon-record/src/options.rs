@@ -5,20 +5,29 @@ use std::time::Duration;
 /// How to record. The defaults suit a production host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of socket buffer to ask of `SO_RCVBUFFORCE`, or without privilege of `SO_RCVBUF`, which
-    /// `net.core.rmem_max` bounds. The kernel grants twice as much and charges about 832 bytes an event.
+    /// Bytes of socket buffer, as the kernel accounts for it: about 832 an event. Granted by `SO_RCVBUFFORCE`, or without
+    /// privilege by `SO_RCVBUF`, which `net.core.rmem_max` bounds.
     pub socket_buffer: usize,
+    /// With less socket buffer than this, nothing is recorded.
+    pub require_buffer: usize,
+    /// After an overrun, whether the socket takes events again as soon as there is room, and not only when it has been
+    /// emptied (`NETLINK_NO_ENOBUFS`).
+    pub hush_overruns: bool,
     /// While busy, events are taken from the socket this often; while idle, as they come.
     pub latency: Duration,
     /// The nice value of the threads that take events and read details; the writer's is half of it. 0 leaves it alone. Below 0 takes privilege
     /// (`CAP_SYS_NICE`), and without it has no effect. Against workloads that keep every CPU busy, it decides between half
     /// of a storm's events lost and none.
     pub nice: i32,
-    /// Bytes of memory between the drain thread and the writer thread.
-    pub queue: usize,
+    /// Bytes of memory between the drain thread and the writer thread: 128 an event. When it is full, because the output does
+    /// not keep up, events are dropped and counted.
+    pub buffer: usize,
+    /// Time between two heartbeats: events of the recorder's own, of which one in two must be heard. Zero for none; then a
+    /// kernel that has fallen silent is not noticed.
+    pub heartbeat: Duration,
     /// Whether to read the details of each process after an exec.
     pub details: bool,
-    /// Whether to scan `/proc` at the start.
+    /// Whether to scan `/proc`: at the start, and after events were lost.
     pub snapshot: bool,
     /// How long to wait for the kernel to acknowledge the subscription.
     pub ack_timeout: Duration,
@@ -27,13 +36,16 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            socket_buffer: 32 << 20,
+            socket_buffer: 64 << 20,
+            require_buffer: 0,
+            hush_overruns: false,
             latency: Duration::from_millis(10),
             nice: -10,
-            queue: 16 << 20,
+            buffer: 32 << 20,
+            heartbeat: Duration::from_secs(1),
             details: true,
             snapshot: true,
-            ack_timeout: Duration::from_secs(2),
+            ack_timeout: Duration::from_secs(1),
         }
     }
 }

@@ -5,25 +5,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::Instant;
 
 use mio::{Poll, Waker};
-use pmon_core::batch::SLOT;
+use pmon_core::Tgid;
 use pmon_core::capture::End;
 use pmon_core::wire::ByteOrder;
 use rtrb::RingBuffer;
 use rustix::process::setpriority_process;
 use thiserror::Error;
 
-use crate::assemble::{Assembler, Counts};
-use crate::chunk::Chunk;
+use crate::assemble::{Assembler, Counts, Setup};
 use crate::clock::Clock;
 use crate::details::{self, Progress, Requests};
-use crate::drain::{self, DRAIN, Drain};
+use crate::drain::{DRAIN, Drain, Ends};
 use crate::options::Options;
 use crate::signals::Wake;
 use crate::sink::{Sink, SinkError};
 use crate::snapshot;
-use crate::subscribe::{CHUNK, Subscription};
+use crate::subscribe::Subscription;
 use crate::writer::{self, Writer};
 
 /// Why a recording did not start, or ended by itself.
@@ -61,6 +61,10 @@ pub struct Counters {
     pub totals: Counts,
     /// How full the queue to the writer thread is, 0 to 1.
     pub queue_fill: f64,
+    /// How far the writer thread is behind: the age of the chunk of events that it is at, in ns; 0 if it waits for the next.
+    pub lag_ns: u64,
+    /// Whether nothing has been heard of the kernel lately, though something was asked for.
+    pub blind: bool,
 }
 
 /// A running recording. Dropping it leaves it running: stop and join it.
@@ -82,21 +86,19 @@ impl<S: Sink + 'static> Recording<S> {
     }
 
     fn spawn(subscription: Subscription, sink: S, options: &Options) -> io::Result<Self> {
-        let Subscription { socket, early, .. } = subscription;
+        let Subscription { intake, outlet, pulse, drops_before, .. } = subscription;
         let (clock, nice) = (Clock::new(), options.nice);
-        let chunks = (options.queue / (CHUNK * SLOT)).max(2);
-        let shared = Arc::new(Shared::new(chunks));
-
-        let (filled, filled_out) = RingBuffer::new(chunks + early.len());
-        let (mut empty_in, empty) = RingBuffer::new(chunks + early.len());
-        for _ in 0..chunks {
-            let _never_full = empty_in.push(Chunk::with_capacity(CHUNK));
-        }
+        let shared = Arc::new(Shared::new(outlet.filled.buffer().capacity()));
         let (results_in, results) = sync_channel(details::RESULTS);
         let (snapshot_in, snapshot) = sync_channel(snapshot::RECORDS);
 
-        let assembler = Assembler::new(sink, ByteOrder::NATIVE, options.details);
-        let queues = writer::Queues { filled: filled_out, empty: empty_in, results, snapshot };
+        let (rescans, reasons) = sync_channel(snapshot::REASONS);
+
+        let recorder = Tgid(std::process::id());
+        let setup = Setup { order: ByteOrder::NATIVE, recorder, details: options.details, drops_before };
+        let assembler = Assembler::new(sink, setup);
+        let rescans = options.snapshot.then_some(rescans);
+        let queues = writer::Queues { chunks: outlet, results, snapshot, rescans };
         let writer = Writer::new(assembler, queues, shared.clone(), clock);
         let poll = Poll::new()?;
         let stopper = Stopper { shared: shared.clone(), waker: Arc::new(Drain::waker(&poll)?) };
@@ -128,19 +130,19 @@ impl<S: Sink + 'static> Recording<S> {
         };
         if options.snapshot {
             let shared = shared.clone();
-            named("pmon-snapshot", move || snapshot::run(&snapshot_in, &shared, clock))?;
+            named("pmon-snapshot", move || snapshot::run(&snapshot_in, &reasons, &shared, clock))?;
         } else {
             drop(snapshot_in);
         }
-        let queues = drain::Queues { filled, empty, writer: writer.thread().clone(), requests };
-        let drain = Drain::new(socket, queues, poll, shared.clone(), options.latency)?;
-        let drain = named(&DRAIN.to_string_lossy(), {
+        let ends = Ends::new(writer.thread().clone(), requests, shared.clone());
+        let drain = Drain::new(intake, pulse, poll, ends, options.latency)?;
+        let drain = named(DRAIN, {
             let shared = shared.clone();
             move || {
                 let _first_time = shared.drain.set(thread::current());
                 shared.failed.store(false, Ordering::Release);
                 raise(nice);
-                drain.run(early)
+                drain.run()
             }
         })?;
         Ok(Self { shared, stopper, drain, writer })
@@ -161,9 +163,9 @@ impl<S: Sink + 'static> Recording<S> {
         self.shared.ended.load(Ordering::Acquire)
     }
 
-    /// Has `wake` called when the recording ends, or now if it has.
-    pub fn wake_on_end(&self, wake: Wake) {
-        *self.shared.on_end.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+    /// Has `wake` called when the recording ends, or now if it has; and when [`Counters::blind`] changes.
+    pub fn wake_on_change(&self, wake: Wake) {
+        *self.shared.on_change.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
         if self.is_finished() {
             self.shared.wake();
         }
@@ -209,12 +211,16 @@ pub(crate) struct Shared {
     pub(crate) failed: AtomicBool,
     /// The writer thread has ended.
     ended: AtomicBool,
-    on_end: Mutex<Option<Wake>>,
+    on_change: Mutex<Option<Wake>>,
+    blind: AtomicBool,
     drain: OnceLock<Thread>,
     chunks: usize,
     /// Chunks that the drain thread has handed over, and that the writer thread has taken.
     pub(crate) handed: AtomicU64,
     pub(crate) taken: AtomicU64,
+    /// When the chunk that the writer thread is at was handed over, in ns since `began`, plus 1; 0 if it is at none.
+    at_chunk: AtomicU64,
+    began: OnceLock<Instant>,
     totals: Mutex<Counts>,
 }
 
@@ -232,17 +238,49 @@ impl Shared {
         *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 
+    /// The writer thread begins with a chunk that was handed over then.
+    pub(crate) fn begin(&self, handed_at: Instant) {
+        let began = self.began.get_or_init(|| handed_at);
+        let at = handed_at.saturating_duration_since(*began).as_nanos() as u64;
+        self.at_chunk.store(at + 1, Ordering::Relaxed);
+    }
+
+    /// The writer thread waits for the next chunk.
+    pub(crate) fn caught_up(&self) {
+        self.at_chunk.store(0, Ordering::Relaxed);
+    }
+
+    fn lag_ns(&self) -> u64 {
+        match (self.at_chunk.load(Ordering::Relaxed), self.began.get()) {
+            (0, _) | (_, None) => 0,
+            (at, Some(began)) => (began.elapsed().as_nanos() as u64).saturating_sub(at - 1),
+        }
+    }
+
+    /// Tells whether something is heard.
+    pub(crate) fn set_blind(&self, blind: bool) {
+        if self.blind.swap(blind, Ordering::Relaxed) != blind {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn is_blind(&self) -> bool {
+        self.blind.load(Ordering::Relaxed)
+    }
+
     fn counters(&self) -> Counters {
         let taken = self.taken.load(Ordering::Relaxed);
         let queued = self.handed.load(Ordering::Relaxed).saturating_sub(taken);
         Counters {
             totals: *self.totals.lock().unwrap_or_else(PoisonError::into_inner),
             queue_fill: (queued as f64 / self.chunks as f64).min(1.0),
+            lag_ns: self.lag_ns(),
+            blind: self.is_blind(),
         }
     }
 
     fn wake(&self) {
-        if let Some(wake) = &*self.on_end.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(wake) = &*self.on_change.lock().unwrap_or_else(PoisonError::into_inner) {
             wake.wake();
         }
     }
@@ -263,13 +301,13 @@ impl Drop for Ended {
 }
 
 /// Gives this thread its nice value, if that is permitted.
-fn raise(nice: i32) {
+pub(crate) fn raise(nice: i32) {
     if nice != 0 {
         let _ = setpriority_process(None, nice);
     }
 }
 
-fn named<T: Send + 'static>(
+pub(crate) fn named<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {

@@ -1,7 +1,8 @@
-//! The snapshot thread: one scan of `/proc`, so that processes older than the recording have names.
+//! The snapshot thread: scans of `/proc`. At the start, so that processes older than the recording have names; and after a
+//! time of which events are missing, so that what is known of the processes is right again.
 
 use std::fs;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use pmon_core::Tgid;
@@ -13,32 +14,59 @@ use crate::recording::Shared;
 
 /// Records that may wait for the writer thread.
 pub(crate) const RECORDS: usize = 256;
+/// Reasons for a scan that may wait: the next scan serves all of them.
+pub(crate) const REASONS: usize = 1;
 /// A recording that ends waits so long for its scan.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// While events go on being lost, one of `/proc` this often.
+const APART: Duration = Duration::from_secs(10);
 
-/// The thread's body: sends a `Details` for each process and then the `Snapshot`. A scan that is cut short, because the
-/// recording has ended or `/proc` cannot be listed, has no `Snapshot`.
-pub(crate) fn run(records: &SyncSender<Record<'static>>, shared: &Shared, clock: Clock) {
-    let Ok(entries) = fs::read_dir("/proc") else { return };
+/// The thread's body: a scan at the start, and one for the `reasons`, at once or as soon as the last such scan is long
+/// enough ago; until the other end of either channel is gone.
+pub(crate) fn run(
+    records: &SyncSender<Record<'static>>,
+    reasons: &Receiver<Reason>,
+    shared: &Shared,
+    clock: Clock,
+) {
+    let mut reason = Reason::Start;
+    loop {
+        if scan(reason, records, shared, clock).is_none() {
+            return;
+        }
+        let free_at = Instant::now() + if reason == Reason::Start { Duration::ZERO } else { APART };
+        let Ok(next) = reasons.recv() else { return };
+        reason = next;
+        loop {
+            match reasons.recv_timeout(free_at.saturating_duration_since(Instant::now())) {
+                Ok(next) => reason = next,
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+/// Sends a `Details` for each process and then the `Snapshot`. A scan that is cut short has no `Snapshot`; `None` if that
+/// is because the recording has ended.
+fn scan(reason: Reason, records: &SyncSender<Record<'static>>, shared: &Shared, clock: Clock) -> Option<()> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Some(()) };
     let (mut procfs, started, mut processes) = (Procfs::new(clock), clock.mono(), 0);
     let mut deadline = None;
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     for tgid in pids.map(Tgid) {
         if shared.is_stopping() && Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + PATIENCE)
         {
-            return;
+            return None;
         }
         let details = procfs.read(Subject::Snapshot { tgid });
         if details.start_ticks.is_none() {
             // It ended between the listing and the reading: there is nothing to tell of it.
             continue;
         }
-        if records.send(Record::Details(Box::new(details))).is_err() {
-            return;
-        }
+        records.send(Record::Details(Box::new(details))).ok()?;
         processes += 1;
     }
-    let snapshot = Snapshot { started, ended: clock.mono(), processes, reason: Reason::Start, atomic: false };
-    // Without a writer there is nobody to tell.
-    let _ = records.send(Record::Snapshot(snapshot));
+    let snapshot = Snapshot { started, ended: clock.mono(), processes, reason, atomic: false };
+    records.send(Record::Snapshot(snapshot)).ok()
 }

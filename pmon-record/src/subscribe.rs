@@ -4,50 +4,65 @@ use std::ffi::OsString;
 use std::io;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{ClockAnchor, Header};
-use pmon_core::source::{Received, Source};
-use pmon_core::wire::{Body, ByteOrder, Event, Operation};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use pmon_core::capture::{ClockAnchor, Edge, Header};
+use pmon_core::wire::{Body, ByteOrder, Event};
 use thiserror::Error;
 
-use crate::chunk::Chunk;
 use crate::clock::Clock;
+use crate::fence;
+use crate::intake::{CHUNK, Intake, Look, Outlet};
 use crate::netlink::Socket;
 use crate::options::Options;
-use crate::{host, namespaces};
+use crate::pulse::Pulse;
+use crate::{heal, host, namespaces};
 
-/// Datagrams of one chunk: 64 KiB.
-pub(crate) const CHUNK: usize = 512;
+/// The kernel answers at once, or something is wrong.
+const ANSWER: Duration = Duration::from_millis(250);
+/// The first fence takes no longer than this.
+const FENCE: Duration = Duration::from_millis(300);
 
 /// A subscription that the kernel has acknowledged: from now on no event is missed.
 pub struct Subscription {
-    pub(crate) socket: Socket,
-    /// What arrived while waiting for the acknowledgement, which is among it.
-    pub(crate) early: Vec<Chunk>,
+    /// The socket, and what it has brought until now: the acknowledgement and the first event of each CPU.
+    pub(crate) intake: Intake<Socket>,
+    pub(crate) outlet: Outlet,
+    pub(crate) pulse: Pulse,
+    /// What the socket had dropped before the recording begins.
+    pub(crate) drops_before: u64,
     socket_buffer: u64,
     /// The clocks before the first event.
     start: ClockAnchor,
 }
 
 impl Subscription {
-    /// Opens the socket, subscribes, and waits until the kernel says that it has.
+    /// Opens the socket, subscribes, and waits until the kernel says that it has, and every CPU has been heard.
     ///
     /// # Errors
     /// The [`SubscribeError`] that names the cause.
     pub fn open(options: &Options) -> Result<Self, SubscribeError> {
-        let socket = Socket::open().map_err(|source| match source.raw_os_error() {
+        let mut socket = Socket::open().map_err(|source| match source.raw_os_error() {
             Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => SubscribeError::NoConnector { source },
             _ => SubscribeError::Socket { action: "open", source },
         })?;
-        let socket_buffer = socket
-            .enlarge(options.socket_buffer)
-            .map_err(|source| SubscribeError::Socket { action: "enlarge the buffer of", source })?;
+        let failed = |action| move |source| SubscribeError::Socket { action, source };
+        let socket_buffer = socket.enlarge(options.socket_buffer).map_err(failed("enlarge the buffer of"))?;
+        let required = options.require_buffer as u64;
+        if socket_buffer < required {
+            return Err(SubscribeError::Buffer { effective: socket_buffer, required });
+        }
+        if options.hush_overruns {
+            socket.hush_overruns().map_err(failed("set NETLINK_NO_ENOBUFS on"))?;
+        }
         socket.bind().map_err(|source| refused("bind", source))?;
+        let pulse = Pulse::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
         let start = Clock::new().anchor();
         let nonce = u32::from_ne_bytes(host::random());
-        socket.request(Operation::Listen, nonce).map_err(|source| refused("subscribe on", source))?;
-        let mut this = Self { socket, early: Vec::new(), socket_buffer, start };
+        socket.listen(nonce).map_err(|source| refused("subscribe on", source))?;
+        let (intake, outlet) =
+            Intake::new(socket, (options.buffer / (CHUNK * pmon_core::batch::SLOT)).max(2));
+        let mut this = Self { intake, outlet, pulse, drops_before: 0, socket_buffer, start };
         this.wait_for_ack(nonce.wrapping_add(1), options.ack_timeout)?;
+        this.wait_for_cpus().map_err(failed("receive from"))?;
         Ok(this)
     }
 
@@ -56,54 +71,72 @@ impl Subscription {
         host::header(command, self.socket_buffer, self.start)
     }
 
+    /// The socket's buffer as the kernel accounts for it, in bytes; it charges about 832 an event.
+    pub fn socket_buffer(&self) -> u64 {
+        self.socket_buffer
+    }
+
     fn wait_for_ack(&mut self, ack: u32, timeout: Duration) -> Result<(), SubscribeError> {
         let failed = |source| SubscribeError::Socket { action: "receive from", source };
-        let deadline = Instant::now() + timeout;
-        let mut chunk = Chunk::with_capacity(CHUNK);
+        let began = Instant::now();
+        let mut tried = false;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(silence(timeout));
-            }
-            let seen = chunk.batch.len();
-            match self.socket.receive(&mut chunk.batch).map_err(failed)? {
-                Received::Frames(_) => {
-                    let answer = chunk.batch.frames().skip(seen).find_map(|frame| {
-                        let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok()?;
-                        match event.body {
-                            Body::Ack { ack: found, err } if frame.arrival.sender == 0 && found == ack => {
-                                Some(err)
-                            }
-                            _ => None,
-                        }
-                    });
-                    match answer {
-                        None => {}
-                        Some(0) => {
-                            self.early.push(chunk);
-                            return Ok(());
-                        }
-                        Some(errno) => {
-                            return Err(refused("subscribe on", io::Error::from_raw_os_error(errno as i32)));
-                        }
-                    }
+            let look = self.intake.look().map_err(failed)?;
+            match self.answer(ack) {
+                Some(0) => return Ok(()),
+                Some(errno) => {
+                    return Err(refused("subscribe on", io::Error::from_raw_os_error(errno as i32)));
                 }
-                Received::Overrun => chunk.overruns += 1,
-                Received::Empty | Received::Closed => wait_readable(&self.socket, left).map_err(failed)?,
+                None => {}
             }
-            if chunk.batch.is_full() {
-                self.early.push(std::mem::replace(&mut chunk, Chunk::with_capacity(CHUNK)));
+            pass_on(&mut self.intake, look).map_err(failed)?;
+            let waited = began.elapsed();
+            if waited >= ANSWER.min(timeout) && !tried {
+                if let Some(error) = foreign() {
+                    return Err(error);
+                }
+                tried = true;
+                // The kernel may have miscounted its listeners. If it can be put right, something is heard.
+                if heal::listeners(&mut self.intake, pass_on).map_err(failed)? {
+                    return Ok(());
+                }
             }
+            if waited >= timeout {
+                return Err(SubscribeError::NoAck { timeout });
+            }
+            self.intake.source_mut().wait(ANSWER.min(timeout - waited)).map_err(failed)?;
         }
+    }
+
+    /// What the kernel says of the request: 0, or an errno.
+    fn answer(&mut self, ack: u32) -> Option<u32> {
+        let mut frames = self.intake.current()?.batch.frames();
+        frames.find_map(|frame| match Event::decode(frame.bytes, ByteOrder::NATIVE).ok()?.body {
+            Body::Ack { ack: found, err } if frame.arrival.sender == 0 && found == ack => Some(err),
+            _ => None,
+        })
+    }
+
+    fn wait_for_cpus(&mut self) -> io::Result<()> {
+        let Self { intake, outlet, pulse, drops_before, .. } = self;
+        let around = (&*pulse, Clock::new());
+        let fence = fence::raise(Edge::Start, intake, around, FENCE, pass_on, |intake| {
+            // What is lost before the first event of a CPU cannot be counted: the recording begins with this new round.
+            *drops_before = intake.restart(outlet)?.unwrap_or(0);
+            Ok(())
+        })?;
+        self.intake.tell(fence);
+        Ok(())
     }
 }
 
-fn wait_readable(socket: &Socket, timeout: Duration) -> io::Result<()> {
-    let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
-    match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+/// Hands over a full chunk. Nobody reads details yet.
+fn pass_on(intake: &mut Intake<Socket>, look: Look) -> io::Result<()> {
+    if look == Look::Full {
+        intake.scan(|frame| crate::drain::exec(frame).is_some());
+        intake.hand_over()?;
     }
+    Ok(())
 }
 
 /// Why there are no process events to be had.
@@ -159,6 +192,17 @@ pub enum SubscribeError {
         /// How long was waited.
         timeout: Duration,
     },
+    /// The socket's buffer is smaller than required.
+    #[error(
+        "the socket's buffer has only {effective} of the {required} bytes required: run as root or with \
+         CAP_NET_ADMIN, raise net.core.rmem_max (sysctl), or require less"
+    )]
+    Buffer {
+        /// Bytes that the kernel accounts with.
+        effective: u64,
+        /// Bytes that were required.
+        required: u64,
+    },
     /// Anything else.
     #[error("cannot {action} a proc connector socket: {source}")]
     Socket {
@@ -177,14 +221,10 @@ fn refused(action: &'static str, source: io::Error) -> SubscribeError {
     }
 }
 
-/// The cause of a missing answer: the kernel drops requests from other than the initial user and PID namespaces
-/// (`drivers/connector/cn_proc.c`, `cn_proc_mcast_ctl`).
-fn silence(timeout: Duration) -> SubscribeError {
-    if !namespaces::is_initial("pid") {
-        SubscribeError::Namespace { kind: "PID", hint: "--pid=host" }
-    } else if !namespaces::is_initial("user") {
-        SubscribeError::Namespace { kind: "user", hint: "--userns=host" }
-    } else {
-        SubscribeError::NoAck { timeout }
-    }
+/// The cause of a missing answer, if it is this: the kernel drops requests from other than the initial user and PID
+/// namespaces (`drivers/connector/cn_proc.c`, `cn_proc_mcast_ctl`).
+fn foreign() -> Option<SubscribeError> {
+    let kinds = [("PID", "pid", "--pid=host"), ("user", "user", "--userns=host")];
+    let (kind, _, hint) = kinds.into_iter().find(|(_, name, _)| !namespaces::is_initial(name))?;
+    Some(SubscribeError::Namespace { kind, hint })
 }

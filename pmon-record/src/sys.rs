@@ -1,7 +1,7 @@
-//! The one system call without a safe wrapper: `recvmmsg(2)`.
+//! The system calls without a safe wrapper: `recvmmsg(2)`, and two socket options.
 
 use std::io;
-use std::mem::size_of;
+use std::mem::{size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use pmon_core::batch::{Arrival, Batch};
@@ -66,4 +66,48 @@ impl Mailbox {
         }
         Ok(received)
     }
+}
+
+/// Datagrams that the socket has dropped: `SK_MEMINFO_DROPS` of `SO_MEMINFO` (`Documentation/networking`, since 4.12); wraps
+/// at 2^32. `None` from a kernel that does not tell.
+pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    /// Places in the answer (`linux/sock_diag.h`).
+    const DROPS: usize = 8;
+    const PLACES: usize = 9;
+    let mut answer = [0_u32; PLACES];
+    let mut len = size_of_val(&answer) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `answer`, which has so many, and to `len`; both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            answer.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    match result {
+        0 => Ok((len as usize >= size_of_val(&answer)).then_some(answer[DROPS])),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+/// Lets the socket take datagrams again as soon as it has room after an overrun, without a word (`NETLINK_NO_ENOBUFS`,
+/// `netlink(7)`).
+pub(crate) fn no_enobufs(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the kernel reads the four bytes of `on`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_NETLINK,
+            libc::NETLINK_NO_ENOBUFS,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

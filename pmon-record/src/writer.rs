@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{ClockAnchor, End, Record};
-use rtrb::{Consumer, Producer};
+use pmon_core::capture::{ClockAnchor, End, Reason, Record};
 
 use crate::assemble::Assembler;
-use crate::chunk::Chunk;
 use crate::clock::{self, Clock};
 use crate::details::Outcome;
+use crate::intake::Outlet;
 use crate::recording::Shared;
 use crate::sink::{Sink, SinkError};
 
@@ -27,10 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The ends of the writer thread's queues.
 pub(crate) struct Queues {
-    pub(crate) filled: Consumer<Chunk>,
-    pub(crate) empty: Producer<Chunk>,
+    pub(crate) chunks: Outlet,
     pub(crate) results: Receiver<Outcome>,
     pub(crate) snapshot: Receiver<Record<'static>>,
+    /// Reasons for another snapshot; `None` when none will come any more.
+    pub(crate) rescans: Option<SyncSender<Reason>>,
 }
 
 /// See the module.
@@ -65,18 +65,19 @@ impl<S: Sink> Writer<S> {
     pub(crate) fn run(mut self) -> Result<(S, Option<End>), SinkError> {
         loop {
             // In this order: what is queued when the queue is seen abandoned is all there will be.
-            let is_over = self.queues.filled.is_abandoned();
+            let is_over = self.queues.chunks.filled.is_abandoned();
             self.take()?;
             self.shared.publish(self.assembler.counts());
-            if is_over && self.queues.filled.is_empty() {
+            if is_over && self.queues.chunks.filled.is_empty() {
                 break;
             }
             let now = Instant::now();
             self.tick(now)?;
-            if self.queues.filled.is_empty() && !self.queues.filled.is_abandoned() {
+            if self.queues.chunks.filled.is_empty() && !self.queues.chunks.filled.is_abandoned() {
                 thread::park_timeout(self.tick_at.saturating_duration_since(now));
             }
         }
+        self.queues.rescans = None;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline && self.take_last()? {}
         if self.shared.failed.load(Ordering::Acquire) {
@@ -91,12 +92,15 @@ impl<S: Sink> Writer<S> {
 
     /// Takes what is queued.
     fn take(&mut self) -> Result<(), SinkError> {
-        while let Ok(mut chunk) = self.queues.filled.pop() {
+        while let Ok(chunk) = self.queues.chunks.filled.pop() {
+            self.shared.begin(chunk.handed_at);
             self.assembler.chunk(&chunk)?;
-            chunk.clear();
-            // There are no more chunks than places in the queue.
-            let _never_full = self.queues.empty.push(chunk);
+            self.queues.chunks.give_back(chunk);
             self.shared.taken.fetch_add(1, Ordering::Relaxed);
+            if let (Some(reason), Some(rescans)) = (self.assembler.take_rescan(), &self.queues.rescans) {
+                // If one is waited for, it serves this reason, too.
+                let _ = rescans.try_send(reason);
+            }
             while let Ok(outcome) = self.queues.results.try_recv() {
                 self.assembler.details(outcome)?;
             }
@@ -104,6 +108,7 @@ impl<S: Sink> Writer<S> {
             self.busy_until = now + BUSY;
             self.tick(now)?;
         }
+        self.shared.caught_up();
         while let Ok(outcome) = self.queues.results.try_recv() {
             self.assembler.details(outcome)?;
         }

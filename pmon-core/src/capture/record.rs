@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accounting::{Gap, LossCause, Lost};
 use crate::ids::{Cpu, MonoNs, Seq, Tgid};
-use crate::wire::{ByteOrder, EVENT_FRAME, Event};
+use crate::wire::{ByteOrder, EVENT_FRAME, Event, Message, messages};
 
 /// A datagram as it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,20 @@ impl<'a> Frame<'a> {
             Self::Event(event) => Some(*event),
             Self::Raw(bytes) => Event::decode(bytes, order).ok(),
         }
+    }
+
+    /// Whether no event can be read from it, or what follows the last one that can is no message.
+    pub fn is_malformed(&self, order: ByteOrder) -> bool {
+        let Self::Raw(bytes) = self else { return false };
+        let mut events = 0;
+        for message in messages(bytes, order) {
+            match message {
+                Ok(Message::Event(_)) => events += 1,
+                Ok(_) => {}
+                Err(_) => return true,
+            }
+        }
+        events == 0
     }
 
     /// Gives the datagram's bytes to `consume`, allocating nothing.
@@ -250,7 +264,8 @@ pub struct End {
     pub events: u64,
     /// Datagrams that were not recorded because user space sent them.
     pub rejected: u64,
-    /// Datagrams recorded that hold no event that can be read, or were cut because they are too long.
+    /// Datagrams that hold no event that can be read, or were cut because they are too long ([`Frame::is_malformed`]);
+    /// recorded, or dropped because there was no room.
     pub malformed: u64,
     /// For how long nothing was heard, over all `Blind` records, in ns.
     pub blind_ns: u64,

@@ -1,10 +1,16 @@
 use std::time::Instant;
 
+use pmon_core::accounting::Discarded;
 use pmon_core::batch::SLOT;
+use pmon_core::capture::Edge;
+use pmon_core::wire::Comm;
 use pmon_core::{Cpu, Seq, Task, Tgid};
 
 use super::*;
 use crate::details::Share;
+
+/// The recorder's process.
+const ME: u32 = 77;
 
 #[derive(Debug, Default)]
 struct Texts(Vec<String>);
@@ -21,6 +27,11 @@ impl Sink for Texts {
                 let what = details.miss.map_or("found", Miss::name);
                 format!("details of {}: {what}", details.subject.tgid())
             }
+            Record::Blind(blind) => {
+                format!("blind {}..{}", blind.from.0 / 1_000_000, blind.until.0 / 1_000_000)
+            }
+            Record::Fence(fence) => format!("fence at the {:?}", fence.edge),
+            Record::Witness(witness) => format!("dropped {}, missing {}", witness.drops, witness.gaps),
             Record::End(end) => format!("end: {} {} {}", end.events, end.lost.total(), end.rejected),
             other => format!("{other:?}"),
         });
@@ -50,6 +61,11 @@ fn event(seq: u32, body: Body) -> Event {
     Event { time: ms(seq), seq: Seq(seq), cpu: Cpu(0), body }
 }
 
+/// The event of that number at another time.
+fn event_at(time: u32, seq: u32) -> Event {
+    Event { time: ms(time), ..sid(seq) }
+}
+
 fn ms(ms: u32) -> MonoNs {
     MonoNs(u64::from(ms) * 1_000_000)
 }
@@ -62,8 +78,12 @@ fn chunk(events: &[Event]) -> Chunk {
     chunk
 }
 
+fn setup() -> Setup {
+    Setup { order: ByteOrder::NATIVE, recorder: Tgid(ME), details: true, drops_before: 100 }
+}
+
 fn assembler() -> Assembler<Texts> {
-    Assembler::new(Texts::default(), ByteOrder::NATIVE, true)
+    Assembler::new(Texts::default(), setup())
 }
 
 fn found(seq: u32, tgid: u32, settles_at: u32) -> Outcome {
@@ -84,14 +104,93 @@ fn a_loss_stands_before_the_event_that_revealed_it_and_is_counted() {
 }
 
 #[test]
-fn an_overrun_explains_the_gaps_that_began_before_the_socket_was_empty_again() {
+fn a_loss_has_the_cause_that_the_sources_own_count_tells() {
     let mut assembler = assembler();
     assembler.chunk(&chunk(&[sid(1)])).unwrap();
-    let mut overrun = chunk(&[sid(3), sid(10)]);
-    (overrun.overruns, overrun.drained_at) = (1, Some(ms(12)));
-    assembler.chunk(&overrun).unwrap();
-    assembler.chunk(&chunk(&[sid(20), sid(30)])).unwrap();
-    assert_eq!((assembler.counts().overruns, assembler.counts().lost.total()), (1, 1 + 6 + 9 + 9));
+    let counted = |drops: u64, events: &[Event]| Chunk { drops: Some(100 + drops), ..chunk(events) };
+    assembler.chunk(&counted(3, &[sid(5)])).unwrap();
+    // The kernel had no memory for two of these.
+    let mut next = counted(4, &[sid(9)]);
+    next.drained_at = Some(ms(2000));
+    assembler.chunk(&next).unwrap();
+    let end = assembler.finish(ms(3000)).unwrap();
+    assert_eq!((end.drops, end.lost.total()), (Some(4), 6));
+    let expected = [
+        "sid 1",
+        "3 lost by socket",
+        "sid 5",
+        "1 lost by socket",
+        "2 lost by kernel_memory",
+        "sid 9",
+        "dropped 4, missing 6",
+        "end: 3 6 0",
+        "finished",
+    ];
+    assert_eq!(assembler.into_sink().0, expected);
+}
+
+#[test]
+fn what_was_dropped_for_want_of_room_is_a_loss_before_the_next_event_or_the_end() {
+    let at = |seq| (Seq(seq), ms(seq));
+    let dropped = |first, last, count| Discarded { cpu: Cpu(0), first: at(first), last: at(last), count };
+    let mut assembler = assembler();
+    assembler.chunk(&chunk(&[sid(1)])).unwrap();
+    let mut next = chunk(&[sid(6)]);
+    next.dropped.events.push(dropped(2, 5, 4));
+    next.dropped.rejected = 2;
+    assembler.chunk(&next).unwrap();
+    let mut last = chunk(&[]);
+    last.dropped.events.push(dropped(7, 8, 2));
+    last.dropped.malformed = 1;
+    assembler.chunk(&last).unwrap();
+    let end = assembler.finish(ms(9)).unwrap();
+    assert_eq!((end.rejected, end.malformed, assembler.counts().gaps), (2, 1, 2));
+    let expected =
+        ["sid 1", "4 lost by backpressure", "sid 6", "2 lost by backpressure", "end: 2 6 2", "finished"];
+    assert_eq!(assembler.into_sink().0, expected);
+}
+
+#[test]
+fn a_blind_time_lasts_from_the_last_event_to_the_next_or_to_the_end() {
+    let mut assembler = assembler();
+    assembler.chunk(&chunk(&[sid(1)])).unwrap();
+    let blind = |events: &[Event]| Chunk { blind: true, ..chunk(events) };
+    assembler.chunk(&blind(&[])).unwrap();
+    assembler.chunk(&blind(&[])).unwrap();
+    let mut forged = chunk(&[]);
+    forged.batch.push(&sid(2).encode(ByteOrder::NATIVE).unwrap(), 4711);
+    assembler.chunk(&forged).unwrap();
+    assert_eq!(assembler.take_rescan(), None);
+    // Not numbered while nothing was heard: no gap.
+    assembler.chunk(&chunk(&[event_at(5, 2)])).unwrap();
+    assert_eq!((assembler.take_rescan(), assembler.take_rescan()), (Some(Reason::Blind), None));
+    assembler.chunk(&blind(&[])).unwrap();
+    let end = assembler.finish(ms(7)).unwrap();
+    assert_eq!((end.blind_ns, assembler.counts().blinds, end.lost.total()), (6_000_000, 2, 0));
+    let expected = ["sid 1", "blind 1..5", "sid 2", "blind 5..7", "end: 2 0 1", "finished"];
+    assert_eq!(assembler.into_sink().0, expected);
+}
+
+#[test]
+fn own_events_are_recorded_and_counted_apart_and_a_fence_stands_behind_its_events() {
+    let fence = Fence { time: ms(3), edge: Edge::Start, unreached: Vec::new() };
+    let renamed = |seq, tgid| {
+        let comm = Comm(*b"pmon/fence\0\0\0\0\0\0");
+        event(seq, Body::Comm { task: Task::new(tgid + 1, tgid), comm })
+    };
+    let mut assembler = assembler();
+    let mut first = chunk(&[renamed(1, ME), renamed(2, 5)]);
+    first.fence = Some(fence);
+    assembler.chunk(&first).unwrap();
+    assert_eq!((assembler.counts().events, assembler.counts().own), (2, 1));
+    assert_eq!(assembler.into_sink().0, ["comm 1", "comm 2", "fence at the Start"]);
+}
+
+#[test]
+fn a_loss_is_a_reason_for_a_scan_once() {
+    let mut assembler = assembler();
+    assembler.chunk(&chunk(&[sid(1), sid(3)])).unwrap();
+    assert_eq!((assembler.take_rescan(), assembler.take_rescan()), (Some(Reason::Loss), None));
 }
 
 #[test]
@@ -113,7 +212,7 @@ fn any_datagram_of_the_kernel_is_recorded_and_a_cut_one_is_counted() {
     odd.batch.push(b"nonsense", 0);
     odd.batch.push(&[0; SLOT + 1], 0);
     assembler.chunk(&odd).unwrap();
-    assert_eq!((assembler.counts().events, assembler.counts().truncated), (3, 1));
+    assert_eq!((assembler.counts().events, assembler.counts().malformed), (3, 3));
     assert_eq!(assembler.into_sink().0, ["raw", "raw", "raw"]);
 }
 
@@ -179,7 +278,7 @@ fn each_exec_has_details_or_a_miss_by_the_end() {
 
 #[test]
 fn without_details_none_are_recorded() {
-    let mut assembler = Assembler::new(Texts::default(), ByteOrder::NATIVE, false);
+    let mut assembler = Assembler::new(Texts::default(), Setup { details: false, ..setup() });
     assembler.chunk(&chunk(&[exec(1, 5)])).unwrap();
     assembler.finish(ms(2)).unwrap();
     assert_eq!(assembler.into_sink().0, ["exec 1", "end: 1 0 0", "finished"]);

@@ -116,7 +116,7 @@ fn the_acknowledgement_the_clocks_and_the_snapshot_are_in_the_recording() {
     let Some(((), recorded)) = record(&Options::default(), || {}) else { return };
     assert!(recorded.events.iter().any(|event| matches!(event.body, Body::Ack { err: 0, .. })));
     assert!(!recorded.clocks.is_empty());
-    let snapshot = recorded.snapshot.expect("a snapshot");
+    let [snapshot] = recorded.snapshots[..] else { panic!("one snapshot") };
     let found = recorded.details.iter().filter(|details| matches!(details.subject, Subject::Snapshot { .. }));
     assert_eq!(found.count(), snapshot.processes as usize);
     let me = Subject::Snapshot { tgid: Tgid(std::process::id()) };
@@ -187,11 +187,11 @@ fn a_storm_is_recorded_or_counted_to_the_event() {
         return;
     };
     let renames = renames_of(&recorded, tid);
-    eprintln!("{renames} recorded, {} lost in {} gaps", recorded.end.lost, recorded.losses.len());
+    eprintln!("{renames} recorded, {} lost in {} gaps", recorded.end.lost.total(), recorded.losses.len());
     assert!(renames <= RENAMES);
     // Other processes' events may be among the lost; a missing rename always is.
     assert!(renames + recorded.end.lost.total() >= RENAMES);
-    assert_eq!(recorded.losses.iter().map(|loss| loss.count()).sum::<u64>(), recorded.end.lost);
+    assert_eq!(recorded.losses.iter().map(|loss| loss.count()).sum::<u64>(), recorded.end.lost.total());
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn what_a_stalled_output_costs_is_counted_also_at_the_end() {
     const RENAMES: u64 = 20_000;
     let options = Options {
         socket_buffer: 256 << 10,
-        queue: 128 << 10,
+        buffer: 128 << 10,
         snapshot: false,
         details: false,
         ..Options::default()

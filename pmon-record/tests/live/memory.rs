@@ -6,7 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pmon_core::Tgid;
-use pmon_core::capture::{Block, ClockAnchor, Details, End, Loss, Record, Snapshot, Subject};
+use pmon_core::capture::{
+    Blind, Block, ClockAnchor, Details, End, Fence, Loss, Record, Snapshot, Subject, Witness,
+};
 use pmon_core::wire::{ByteOrder, Event};
 use pmon_record::{Sink, SinkError};
 
@@ -18,7 +20,10 @@ pub(crate) struct Recorded {
     pub(crate) losses: Vec<Loss>,
     pub(crate) clocks: Vec<ClockAnchor>,
     pub(crate) details: Vec<Details>,
-    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) snapshots: Vec<Snapshot>,
+    pub(crate) fences: Vec<Fence>,
+    pub(crate) blind: Vec<Blind>,
+    pub(crate) witnesses: Vec<Witness>,
     pub(crate) end: End,
 }
 
@@ -58,7 +63,10 @@ impl Sink for Memory {
             Record::Loss(loss) => recorded.losses.push(*loss),
             Record::Clock(clock) => recorded.clocks.push(*clock),
             Record::Details(details) => recorded.details.push((**details).clone()),
-            Record::Snapshot(snapshot) => recorded.snapshot = Some(*snapshot),
+            Record::Snapshot(snapshot) => recorded.snapshots.push(*snapshot),
+            Record::Fence(fence) => recorded.fences.push(fence.clone()),
+            Record::Blind(blind) => recorded.blind.push(*blind),
+            Record::Witness(witness) => recorded.witnesses.push(*witness),
             Record::End(end) => (recorded.end, self.ended) = (*end, true),
             other => panic!("{other:?}"),
         }

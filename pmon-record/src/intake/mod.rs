@@ -1,0 +1,316 @@
+//! Datagrams from a source into chunks, and the count of those for which there is no chunk. Without threads and clocks.
+//!
+//! There is a fixed number of chunks. One is filled; the others wait for the writer thread, or for their turn. While
+//! none is free, datagrams are still taken out of the source, into a chunk kept for that, and counted: the source must
+//! not overflow, and what is dropped here is known by number and CPU.
+
+use std::time::Instant;
+
+use pmon_core::accounting::Discarded;
+use pmon_core::batch::{self, Batch};
+use pmon_core::capture::{Fence, Frame};
+use pmon_core::source::{Received, Source};
+use pmon_core::wire::{ByteOrder, Event, Message, messages};
+use pmon_core::{Cpu, MonoNs};
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::chunk::{Chunk, Dropped};
+
+/// Datagrams of one chunk: 64 KiB.
+pub(crate) const CHUNK: usize = 512;
+/// So many filled chunks, and the writer is behind.
+const BEHIND: usize = 2;
+
+/// See the module.
+pub(crate) struct Intake<S> {
+    source: S,
+    filled: Producer<Chunk>,
+    empty: Consumer<Chunk>,
+    /// The chunk that is being filled; its datagrams up to `scanned` were looked at.
+    current: Option<Chunk>,
+    scanned: usize,
+    /// Takes what there is no chunk for, and is the last to be handed over.
+    reserve: Option<Chunk>,
+    dropped: Dropped,
+    blind: bool,
+    fence: Option<Fence>,
+    heard: bool,
+    /// The source's count of drops when it was asked last, and whether it has grown.
+    drops: Option<u64>,
+    lost: bool,
+    frames: u64,
+}
+
+/// The writer thread's ends of the queues.
+pub(crate) struct Outlet {
+    pub(crate) filled: Consumer<Chunk>,
+    pub(crate) empty: Producer<Chunk>,
+}
+
+impl Outlet {
+    /// Makes a chunk free again.
+    pub(crate) fn give_back(&mut self, mut chunk: Chunk) {
+        chunk.clear();
+        // There are no more chunks than places in the queue.
+        let _never_full = self.empty.push(chunk);
+    }
+}
+
+/// How a look at the source ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Nothing waits any longer.
+    Drained,
+    /// The chunk is full, and to be handed over.
+    Full,
+    /// Datagrams were dropped, and more may wait.
+    Dropped,
+    /// The source has ended.
+    Closed,
+}
+
+impl<S: Source> Intake<S> {
+    /// An intake with so many chunks, and its other end.
+    pub(crate) fn new(source: S, chunks: usize) -> (Self, Outlet) {
+        let (filled, filled_out) = RingBuffer::new(chunks + 1);
+        let (mut empty_in, empty) = RingBuffer::new(chunks + 1);
+        for _ in 0..chunks {
+            let _never_full = empty_in.push(Chunk::with_capacity(CHUNK));
+        }
+        let this = Self {
+            source,
+            filled,
+            empty,
+            current: None,
+            scanned: 0,
+            reserve: Some(Chunk::with_capacity(CHUNK)),
+            dropped: Dropped::default(),
+            blind: false,
+            fence: None,
+            heard: false,
+            drops: None,
+            lost: false,
+            frames: 0,
+        };
+        (this, Outlet { filled: filled_out, empty: empty_in })
+    }
+
+    /// Receives until the source is empty, a chunk is full, or some datagrams had to be dropped.
+    pub(crate) fn look(&mut self) -> Result<Look, S::Error> {
+        loop {
+            let Some(chunk) = self.chunk() else { return self.drop_some() };
+            let before = chunk.batch.len();
+            match self.receive()? {
+                Received::Frames(_) => {
+                    let Some(chunk) = &self.current else { continue };
+                    self.heard |= chunk.batch.frames().skip(before).any(|frame| frame.arrival.sender == 0);
+                    self.frames += (chunk.batch.len() - before) as u64;
+                    if chunk.batch.is_full() {
+                        return Ok(Look::Full);
+                    }
+                }
+                Received::Overrun => self.note_overrun(),
+                Received::Empty => return Ok(Look::Drained),
+                Received::Closed => return Ok(Look::Closed),
+            }
+        }
+    }
+
+    /// Gives the datagrams of the current chunk that were not given before to `visit`, which says whether the details of
+    /// that exec event cannot be had.
+    pub(crate) fn scan(&mut self, mut visit: impl FnMut(&batch::Frame<'_>) -> bool) {
+        let Some(chunk) = &mut self.current else { return };
+        for (at, frame) in chunk.batch.frames().enumerate().skip(self.scanned) {
+            if visit(&frame) {
+                chunk.busy.push(at as u32);
+            }
+        }
+        self.scanned = chunk.batch.len();
+    }
+
+    /// When the last event of each CPU happened of those in hand: in the current chunk, or dropped.
+    pub(crate) fn heard_of(&self) -> impl Iterator<Item = (Cpu, MonoNs)> {
+        let frames = self.current.iter().flat_map(|chunk| chunk.batch.frames());
+        let events = frames.filter(|frame| frame.arrival.sender == 0);
+        let events = events.filter_map(|frame| Event::decode(frame.bytes, ByteOrder::NATIVE).ok());
+        let dropped = self.dropped.events.iter().map(|dropped| (dropped.cpu, dropped.last.1));
+        events.map(|event| (event.cpu, event.time)).chain(dropped)
+    }
+
+    /// Hands the current chunk over, if it says anything; `false` if it does not.
+    pub(crate) fn hand_over(&mut self) -> Result<bool, S::Error> {
+        self.count_drops()?;
+        let is_worth_it = self.blind
+            || self.fence.is_some()
+            || self.current.as_ref().is_some_and(|chunk| !chunk.is_empty());
+        if !is_worth_it {
+            return Ok(false);
+        }
+        let Some(mut chunk) = self.take_chunk() else { return Ok(false) };
+        (chunk.drops, chunk.handed_at) = (self.drops, Instant::now());
+        // There are no more chunks than places in the queue.
+        let _never_full = self.filled.push(chunk);
+        Ok(true)
+    }
+
+    /// Hands over whatever is left, whether or not there is a chunk free for it.
+    pub(crate) fn finish(&mut self) -> Result<(), S::Error> {
+        if self.chunk().is_none() {
+            self.current = self.reserve.take();
+            self.scanned = 0;
+            self.dress();
+        }
+        self.hand_over().map(|_| ())
+    }
+
+    /// Tells of a fence that was heard.
+    pub(crate) fn tell(&mut self, fence: Fence) {
+        self.fence = Some(fence);
+        self.dress();
+    }
+
+    /// Forgets all that came until now; gives the source's count of drops before what will come.
+    pub(crate) fn restart(&mut self, outlet: &mut Outlet) -> Result<Option<u64>, S::Error> {
+        while let Ok(chunk) = outlet.filled.pop() {
+            outlet.give_back(chunk);
+        }
+        if let Some(chunk) = &mut self.current {
+            chunk.clear();
+        }
+        self.dropped.clear();
+        (self.scanned, self.blind) = (0, false);
+        self.take_lost()?;
+        Ok(self.drops)
+    }
+
+    /// Tells with the next chunk that something was asked for before it, and not heard.
+    pub(crate) fn was_blind(&mut self) {
+        self.blind = true;
+        self.dress();
+    }
+
+    /// Whether the source has dropped anything since this was asked last.
+    pub(crate) fn take_lost(&mut self) -> Result<bool, S::Error> {
+        self.count_drops()?;
+        Ok(std::mem::take(&mut self.lost))
+    }
+
+    /// Whether the kernel sent anything since this was asked last.
+    pub(crate) fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// Datagrams received since this was asked last.
+    pub(crate) fn take_frames(&mut self) -> u64 {
+        std::mem::take(&mut self.frames)
+    }
+
+    /// Whether the writer thread is behind: then a chunk is handed over only when full.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.filled.buffer().capacity() - self.filled.slots() >= BEHIND
+    }
+
+    /// The current chunk, if there is anything in it.
+    pub(crate) fn current(&mut self) -> Option<&mut Chunk> {
+        self.current.as_mut().filter(|chunk| !chunk.is_empty())
+    }
+
+    /// The current chunk, or a free one in its place.
+    pub(crate) fn chunk(&mut self) -> Option<&mut Chunk> {
+        if self.current.is_none() {
+            self.current = self.empty.pop().ok();
+            self.scanned = 0;
+            self.dress();
+        }
+        self.current.as_mut()
+    }
+
+    /// The source.
+    pub(crate) fn source_mut(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    fn take_chunk(&mut self) -> Option<Chunk> {
+        self.chunk()?;
+        self.current.take()
+    }
+
+    /// Gives the current chunk what is to be told with it, if there is a chunk.
+    fn dress(&mut self) {
+        let Some(chunk) = &mut self.current else { return };
+        if chunk.dropped.is_empty() {
+            std::mem::swap(&mut chunk.dropped, &mut self.dropped);
+        }
+        chunk.blind |= std::mem::take(&mut self.blind);
+        chunk.fence = self.fence.take().or(chunk.fence.take());
+    }
+
+    fn count_drops(&mut self) -> Result<(), S::Error> {
+        let drops = self.source.drops()?;
+        self.lost |= drops > self.drops.or(Some(0));
+        self.drops = drops;
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Received, S::Error> {
+        match &mut self.current {
+            Some(chunk) => self.source.receive(&mut chunk.batch),
+            None => Ok(Received::Empty),
+        }
+    }
+
+    fn note_overrun(&mut self) {
+        if let Some(chunk) = &mut self.current {
+            chunk.overruns += 1;
+            chunk.drained_at = None;
+        }
+    }
+
+    fn drop_some(&mut self) -> Result<Look, S::Error> {
+        let Some(reserve) = &mut self.reserve else { return Ok(Look::Closed) };
+        let received = self.source.receive(&mut reserve.batch)?;
+        self.frames += reserve.batch.len() as u64;
+        self.heard |= self.dropped.take(&reserve.batch);
+        reserve.batch.clear();
+        Ok(match received {
+            Received::Frames(_) | Received::Overrun => Look::Dropped,
+            Received::Empty => Look::Drained,
+            Received::Closed => Look::Closed,
+        })
+    }
+}
+
+impl Dropped {
+    /// Counts datagrams; `true` if the kernel sent any of them.
+    fn take(&mut self, batch: &Batch) -> bool {
+        let mut heard = false;
+        for frame in batch.frames() {
+            if frame.arrival.sender != 0 {
+                self.rejected += 1;
+                continue;
+            }
+            heard = true;
+            self.malformed += u64::from(Frame::Raw(frame.bytes).is_malformed(ByteOrder::NATIVE));
+            for message in messages(frame.bytes, ByteOrder::NATIVE) {
+                if let Ok(Message::Event(event)) = message {
+                    self.count(&event);
+                }
+            }
+        }
+        heard
+    }
+
+    fn count(&mut self, event: &Event) {
+        let at = (event.seq, event.time);
+        match self.events.iter_mut().find(|dropped| dropped.cpu == event.cpu) {
+            Some(dropped) => {
+                dropped.last = at;
+                dropped.count += 1;
+            }
+            None => self.events.push(Discarded { cpu: event.cpu, first: at, last: at, count: 1 }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
