@@ -40,6 +40,9 @@ pub(crate) enum Command {
     Info(InfoArgs),
 }
 
+/// Heartbeats are no closer than this: they are there to be cheap.
+const SHORTEST_BEAT: Duration = Duration::from_millis(10);
+
 const RECORD_HELP: &str = "\
 Examples:
   pmon record                          until Ctrl-C, into pmon-HOST-TIME.pmon
@@ -55,7 +58,10 @@ Ctrl-C reaches CMD as well as pmon, which goes on until CMD has ended; a second 
 recording, a third leaves CMD to itself. SIGTERM is passed on to CMD, and the recording ends when
 CMD does. When --for runs out before CMD has ended, the recording ends then; pmon waits for CMD, to
 end with its status. The live status line is shown if standard error is a terminal and no CMD
-writes there too.";
+writes there too; SIGUSR1 has it printed at any time.
+
+Nothing is lost silently: what was lost is in the capture and in the summary, counted to the event,
+with its cause. SIZE is in bytes, or with K, M or G for powers of 1024.";
 
 /// See [`Command::Record`].
 #[derive(Debug, Args)]
@@ -73,6 +79,24 @@ pub(crate) struct RecordArgs {
     /// Print neither status nor summary
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Print the summary as one JSON object: on standard output, or on standard error if CMD or the capture goes there
+    #[arg(long, conflicts_with = "quiet")]
+    pub(crate) json: bool,
+    /// End with 3 if events were lost, or nothing was heard for a time, unless CMD itself fails
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Memory for events that wait to be written, 128 bytes each; beyond it, events are dropped and counted
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "32M")]
+    pub(crate) buffer: usize,
+    /// Kernel memory for events that wait to be taken, 832 bytes each; without privilege, net.core.rmem_max bounds it
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64M")]
+    pub(crate) socket_buffer: usize,
+    /// Do not record with less socket buffer than this: end with 6
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) require_buffer: Option<usize>,
+    /// Ask for a sign of life this often, or `off`: when two are missing, nothing is heard any more
+    #[arg(long, value_name = "DURATION", value_parser = parse_heartbeat, default_value = "1s")]
+    pub(crate) heartbeat: Duration,
     /// A command to run; the recording ends when it does
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
@@ -193,6 +217,25 @@ pub(crate) enum Clock {
     Delta,
 }
 
+/// Bytes: `4096`, `64K`, `64M`, `64MiB`.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.strip_suffix("iB").unwrap_or(unit);
+    let shift = ["", "K", "M", "G"].iter().position(|name| name.eq_ignore_ascii_case(unit));
+    let bytes = shift.zip(number.parse::<usize>().ok());
+    let bytes = bytes.and_then(|(shift, number)| number.checked_mul(1 << (10 * shift)));
+    bytes.ok_or_else(|| "expected bytes, as in 4096, 512K, 64M or 1G".into())
+}
+
+/// The time between heartbeats; none for `off`.
+fn parse_heartbeat(text: &str) -> Result<Duration, String> {
+    match text {
+        "off" => Ok(Duration::ZERO),
+        text => parse_std_duration(text).map(|interval| interval.max(SHORTEST_BEAT)),
+    }
+}
+
 fn parse_kind(name: &str) -> Result<Kind, String> {
     Kind::from_name(name).ok_or_else(|| {
         let names: Vec<_> = Kind::ALL.into_iter().map(Kind::name).collect();
@@ -209,6 +252,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(
+            (parse_size("2k"), parse_size("64M"), parse_size("1GiB")),
+            (Ok(2048), Ok(64 << 20), Ok(1 << 30))
+        );
+        for bad in ["", "M", "1T", "-1", "1.5M", "99999999999999999G", "16iBs"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

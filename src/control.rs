@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use pmon_core::capture::End;
 use pmon_record::{Counters, RecordError, Recording, Signals, Sink, StoreError, SubscribeError, Wakeup};
 
 use crate::child::Child;
 use crate::exit::{self, Failure, OrFail};
+use crate::meter::Meter;
 use crate::term;
 
 /// Time between looks at the counters.
@@ -20,32 +22,69 @@ pub(crate) struct Control<'a> {
     pub(crate) signals: &'a mut Signals,
     pub(crate) deadline: Option<Instant>,
     pub(crate) child: Option<&'a mut Child>,
-    /// Called now and then while it runs, if somebody looks.
-    pub(crate) look: Option<&'a mut dyn FnMut(Counters)>,
+    pub(crate) display: Display<'a>,
+}
+
+/// Where a recording says how it goes.
+pub(crate) struct Display<'a> {
+    bar: ProgressBar,
+    meter: Meter,
+    /// Bytes of the capture so far, if there is one.
+    bytes: Option<&'a dyn Fn() -> u64>,
+    silences: u64,
+    blind: bool,
+}
+
+impl<'a> Display<'a> {
+    /// A display with a status line, if that is `wanted` and somebody sees it.
+    pub(crate) fn new(wanted: bool, bytes: Option<&'a dyn Fn() -> u64>) -> Self {
+        Self { bar: term::status_bar(wanted), meter: Meter::new(), bytes, silences: 0, blind: false }
+    }
+
+    /// Says what has changed, and all of it if that is `wanted`.
+    fn look(&mut self, counters: &Counters, wanted: bool) {
+        if counters.silences > self.silences {
+            self.say("nothing is heard of the kernel any more: what happens now is not recorded; subscribing again");
+        }
+        if counters.silences > self.silences && !counters.blind || self.blind && !counters.blind {
+            self.say("the kernel is heard again; the capture says for how long it was not");
+        }
+        (self.silences, self.blind) = (counters.silences, counters.blind);
+        if wanted || !self.bar.is_hidden() {
+            let line = self.meter.line(counters, self.bytes.map(|bytes| bytes()));
+            if wanted {
+                self.say(&line);
+            }
+            self.bar.set_message(format!("{line}; Ctrl-C ends it"));
+        }
+    }
+
+    fn say(&self, line: &str) {
+        self.bar.suspend(|| term::say(format_args!("pmon: {line}")));
+    }
 }
 
 impl Control<'_> {
     /// Waits for the end of `recording`: a signal, the deadline, the child's end, or its own failure.
     pub(crate) fn run<S: Sink + 'static>(mut self, recording: Recording<S>) -> Result<(S, End), Failure> {
-        recording.wake_on_end(self.signals.wake());
+        recording.wake_on_change(self.signals.wake());
         let mut interrupted = false;
         while !recording.is_finished() && !self.has_child_ended()? {
             let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 break;
             }
-            let look = self.look.is_some().then_some(LOOK);
+            let look = (!self.display.bar.is_hidden()).then_some(LOOK);
             let timeout = left.into_iter().chain(look).min();
-            match (self.wait(timeout)?, &self.child) {
+            let wakeup = self.wait(timeout)?;
+            match (wakeup, &self.child) {
                 // From a terminal, it has come to the child as well: its end is to be seen.
                 (Wakeup::Interrupt, Some(_)) if !interrupted => interrupted = true,
                 (Wakeup::Terminate, Some(child)) => child.terminate(),
                 (Wakeup::Interrupt | Wakeup::Terminate, _) => break,
                 _ => {}
             }
-            if let Some(look) = &mut self.look {
-                look(recording.counters());
-            }
+            self.display.look(&recording.counters(), wakeup == Wakeup::Report);
         }
         recording.stopper().stop();
         let stopped = Instant::now();
@@ -59,6 +98,7 @@ impl Control<'_> {
                 ));
             }
         }
+        self.display.bar.finish_and_clear();
         recording.join().map_err(failure)
     }
 

@@ -7,6 +7,7 @@ mod cmd;
 mod control;
 mod exit;
 mod input;
+mod meter;
 mod render;
 mod sheet;
 mod summary;

@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pmon_analysis::Tally;
 use pmon_core::capture::Record;
 use pmon_core::wire::ByteOrder;
-use pmon_record::assemble::Counts;
-use pmon_record::{CaptureFile, Counters, Sink, SinkError};
+use pmon_record::{CaptureFile, Sink, SinkError};
 
 use crate::input::shown;
-use crate::term::{grouped, size};
-use crate::when::brief;
 
 /// See the module.
 pub(crate) struct Tape {
@@ -68,18 +65,4 @@ impl Handle {
     pub(crate) fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
     }
-}
-
-/// The line that a recording shows while it runs.
-pub(crate) fn status(elapsed: Duration, counters: Counters, bytes: u64) -> String {
-    let Counters { totals: Counts { events, lost, .. }, queue_fill, .. } = counters;
-    let rate = (events as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
-    let elapsed = match elapsed.as_secs() {
-        s @ 0..60 => format!("{s}s"),
-        s => brief(s * 1_000_000_000),
-    };
-    let (events, rate, lost, bytes) = (grouped(events), grouped(rate), grouped(lost.total()), size(bytes));
-    let queue =
-        if queue_fill >= 0.1 { format!(", queue {:.0} %", queue_fill * 100.0) } else { String::new() };
-    format!("recording {elapsed}: {events} events ({rate}/s), {lost} lost, {bytes}{queue}; Ctrl-C ends it")
 }

@@ -63,7 +63,9 @@ pub struct Counters {
     pub queue_fill: f64,
     /// How far the writer thread is behind: the age of the chunk of events that it is at, in ns; 0 if it waits for the next.
     pub lag_ns: u64,
-    /// Whether nothing has been heard of the kernel lately, though something was asked for.
+    /// How often the kernel fell silent, though something was asked for.
+    pub silences: u64,
+    /// Whether it is silent now.
     pub blind: bool,
 }
 
@@ -163,7 +165,7 @@ impl<S: Sink + 'static> Recording<S> {
         self.shared.ended.load(Ordering::Acquire)
     }
 
-    /// Has `wake` called when the recording ends, or now if it has; and when [`Counters::blind`] changes.
+    /// Has `wake` called when the recording ends, or now if it has; and when [`Counters::silences`] or [`Counters::blind`] change.
     pub fn wake_on_change(&self, wake: Wake) {
         *self.shared.on_change.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
         if self.is_finished() {
@@ -212,7 +214,8 @@ pub(crate) struct Shared {
     /// The writer thread has ended.
     ended: AtomicBool,
     on_change: Mutex<Option<Wake>>,
-    blind: AtomicBool,
+    /// How often it became silent, or was heard again: it is silent if odd.
+    silences: AtomicU64,
     drain: OnceLock<Thread>,
     chunks: usize,
     /// Chunks that the drain thread has handed over, and that the writer thread has taken.
@@ -259,13 +262,14 @@ impl Shared {
 
     /// Tells whether something is heard.
     pub(crate) fn set_blind(&self, blind: bool) {
-        if self.blind.swap(blind, Ordering::Relaxed) != blind {
+        if self.is_blind() != blind {
+            self.silences.fetch_add(1, Ordering::Relaxed);
             self.wake();
         }
     }
 
     pub(crate) fn is_blind(&self) -> bool {
-        self.blind.load(Ordering::Relaxed)
+        self.silences.load(Ordering::Relaxed) % 2 == 1
     }
 
     fn counters(&self) -> Counters {
@@ -275,6 +279,7 @@ impl Shared {
             totals: *self.totals.lock().unwrap_or_else(PoisonError::into_inner),
             queue_fill: (queued as f64 / self.chunks as f64).min(1.0),
             lag_ns: self.lag_ns(),
+            silences: self.silences.load(Ordering::Relaxed).div_ceil(2),
             blind: self.is_blind(),
         }
     }

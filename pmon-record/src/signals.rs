@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals as SignalPipe;
 
 const SIGNALS: Token = Token(0);
@@ -23,6 +23,8 @@ pub enum Wakeup {
     Terminate,
     /// `SIGCHLD`: a child has ended, or has been stopped or continued.
     Child,
+    /// `SIGUSR1`: somebody wants to know how it goes.
+    Report,
     /// A [`Wake`] was used.
     Woken,
     /// The time is over.
@@ -46,7 +48,7 @@ impl Signals {
     /// When there are no more file descriptors to be had.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut pipe = SignalPipe::new([SIGINT, SIGTERM, SIGCHLD])?;
+        let mut pipe = SignalPipe::new([SIGINT, SIGTERM, SIGCHLD, SIGUSR1])?;
         if !is_ignored(SIGHUP) {
             pipe.add_signal(SIGHUP)?;
         }
@@ -89,6 +91,7 @@ impl Signals {
                     SIGINT => Some(Wakeup::Interrupt),
                     SIGTERM | SIGHUP => Some(Wakeup::Terminate),
                     SIGCHLD => Some(Wakeup::Child),
+                    SIGUSR1 => Some(Wakeup::Report),
                     _ => None,
                 }));
             }
@@ -141,6 +144,8 @@ mod tests {
         let mut two = [signals.wait(None).unwrap(), signals.wait(None).unwrap()];
         two.sort_by_key(|wakeup| *wakeup == Wakeup::Terminate);
         assert_eq!(two, [Wakeup::Interrupt, Wakeup::Terminate]);
+        signal_hook::low_level::raise(SIGUSR1).unwrap();
+        assert_eq!(signals.wait(None).unwrap(), Wakeup::Report);
         assert!(is_ignored(signal_hook::consts::SIGPIPE));
         signal_hook::low_level::raise(SIGXFSZ).unwrap();
         if !is_ignored(SIGHUP) {

@@ -10,11 +10,11 @@ use pmon_record::{CaptureFile, Options, Recording, StoreError, Subscription, Tar
 
 use crate::args::RecordArgs;
 use crate::child::Child;
-use crate::control::{self, Control};
+use crate::control::{self, Control, Display};
 use crate::exit::{self, Failure};
 use crate::input::is_stdio;
 use crate::summary::Summary;
-use crate::tape::{self, Tape};
+use crate::tape::Tape;
 use crate::term;
 
 /// Captures of one second with names of their own.
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let path = args.output.as_ref().filter(|_| !to_stdout);
     let reader = path.map(|path| Target::File(path.clone()).wait_for_reader()).transpose()?;
     let mut signals = control::signals()?;
-    let options = Options::default();
+    let options = options(args);
     let subscription = Subscription::open(&options)?;
     let header = subscription.header(&args.command);
     let file = create(args, to_stdout, &header)?;
@@ -46,17 +46,15 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         }
     };
 
-    let bar = term::status_bar(!args.quiet && child.is_none());
-    let mut look = |counters| bar.set_message(tape::status(began.elapsed(), counters, handle.bytes()));
+    let bytes = || handle.bytes();
+    let display = Display::new(!args.quiet && child.is_none(), Some(&bytes));
     let control = Control {
         signals: &mut signals,
         deadline: args.duration.and_then(|duration| began.checked_add(duration)),
         child: child.as_mut(),
-        look: (!bar.is_hidden()).then_some(&mut look),
+        display,
     };
-    let recorded = control.run(recording);
-    bar.finish_and_clear();
-    let failed = match recorded {
+    let failed = match control.run(recording) {
         Ok((tape, end)) => {
             if !args.quiet {
                 let pid = child.as_ref().map(Child::pid);
@@ -76,6 +74,16 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
             control::wait_for(&mut child, &mut signals)?;
             Ok(failure.code)
         }
+    }
+}
+
+fn options(args: &RecordArgs) -> Options {
+    Options {
+        buffer: args.buffer,
+        socket_buffer: args.socket_buffer.max(args.require_buffer.unwrap_or(0)),
+        require_buffer: args.require_buffer.unwrap_or(0),
+        heartbeat: args.heartbeat,
+        ..Options::default()
     }
 }
 

@@ -8,7 +8,7 @@ use pmon_core::wire::ByteOrder;
 use pmon_record::{Options, Recording, Sink, SinkError, Subscription};
 
 use crate::args::WatchArgs;
-use crate::control::{self, Control};
+use crate::control::{self, Control, Display};
 use crate::exit::{self, Failure};
 use crate::term;
 use crate::view::{Range, View};
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
         signals: &mut signals,
         deadline: args.duration.and_then(|duration| began.checked_add(duration)),
         child: None,
-        look: None,
+        display: Display::new(false, None),
     };
     let (screen, _) = control.run(recording)?;
     screen.view.say_untold();
