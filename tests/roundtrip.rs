@@ -5,11 +5,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use pmon_core::MonoNs;
 use pmon_core::capture::{Details, Header, Item, Loss, Reader, Record};
 use pmon_core::source::{Received, Source as _};
-use pmon_core::wire::ByteOrder;
-use pmon_record::assemble::Assembler;
+use pmon_core::{MonoNs, Tgid};
+use pmon_record::assemble::{Assembler, Setup};
 use pmon_record::{CaptureFile, Chunk, Options, Recording, SubscribeError, Subscription, Target};
 use pmon_replay::Replay;
 
@@ -69,7 +68,9 @@ fn record(path: &Path) -> bool {
 fn replay_into(from: &Path, to: &Path, header: &Header) {
     let mut replay = Replay::new(Reader::open(File::open(from).unwrap()).unwrap());
     let file = CaptureFile::create(&Target::File(to.into()), header, false).unwrap();
-    let mut assembler = Assembler::new(file, ByteOrder::NATIVE, false);
+    let recorder = Tgid(header.meta.recorder_pid);
+    let setup = Setup { order: header.frame_order, recorder, details: false, drops_before: 0 };
+    let mut assembler = Assembler::new(file, setup);
     let mut chunk = Chunk::with_capacity(64);
     loop {
         match replay.receive(&mut chunk.batch).unwrap() {
@@ -78,6 +79,7 @@ fn replay_into(from: &Path, to: &Path, header: &Header) {
             Received::Empty => panic!("a replay is never idle"),
             Received::Closed => break,
         }
+        chunk.drops = replay.drops().unwrap();
         assembler.chunk(&chunk).unwrap();
         chunk.clear();
     }

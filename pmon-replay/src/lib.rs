@@ -63,7 +63,10 @@ impl<R: Read> Replay<R> {
                 for record in block.records() {
                     match record {
                         Record::Event(frame) => frame.with_bytes(order, |bytes| self.kernel.push(bytes)),
-                        Record::Loss(_) => self.kernel.overrun(),
+                        Record::Loss(loss) => {
+                            self.kernel.drop(loss.count());
+                            self.kernel.overrun();
+                        }
                         _ => {}
                     }
                 }
@@ -86,5 +89,10 @@ impl<R: Read> Source for Replay<R> {
         }
         let Ok(received) = self.kernel.receive(batch);
         Ok(received)
+    }
+
+    fn drops(&mut self) -> Result<Option<u64>, ReplayError> {
+        let Ok(drops) = self.kernel.drops();
+        Ok(drops)
     }
 }
