@@ -5,7 +5,7 @@
 //! * [`join`] gives each exec the details that stand further behind;
 //! * [`process`] knows the processes as of the record at hand;
 //! * [`filter`] says which events somebody wants to see;
-//! * [`tally`] counts;
+//! * [`tally`] counts, and [`verify`] says how complete it all is;
 //! * [`wall`] and [`status`] turn numbers into what people read.
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ pub mod join;
 pub mod process;
 pub mod status;
 pub mod tally;
+pub mod verify;
 pub mod wall;
 
 pub use filter::{Bound, Filter};
@@ -21,4 +22,5 @@ pub use join::{Entry, Joiner, Occurrence};
 pub use process::{Process, Processes};
 pub use status::Status;
 pub use tally::Tally;
+pub use verify::{Report, Verdict, Verifier};
 pub use wall::WallClock;

@@ -1,0 +1,326 @@
+//! How complete a capture is: counted anew from its events, and held against what the recorder says.
+
+use std::fmt;
+
+use pmon_core::accounting::{LossCause, Lost, MAX_CPUS};
+use pmon_core::capture::{Damage, DamageKind, Edge, End, Frame, Loss, Own, Record, Unreached, Witness};
+use pmon_core::wire::{ByteOrder, Event, Message, messages};
+use pmon_core::{Cpu, MonoNs, Seq, Tgid};
+
+/// Problems that are described; further ones are only counted.
+pub const MAX_PROBLEMS: usize = 16;
+
+/// What a capture is worth, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Every event from its start to its end is in it.
+    Complete,
+    /// All but the events that it says were lost.
+    Lossy,
+    /// And but for times in which nothing was heard.
+    Blind,
+    /// The recorder did not end cleanly: so it is up to some moment.
+    Unsealed,
+    /// Parts cannot be read, or contradict each other.
+    Damaged,
+}
+
+impl Verdict {
+    /// Its name in every interface of pmon.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Lossy => "lossy",
+            Self::Blind => "blind",
+            Self::Unsealed => "unsealed",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// Two things in a capture that cannot both be true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Numbers are missing, and no loss says so.
+    Missing {
+        /// The CPU that emitted them.
+        cpu: Cpu,
+        /// The first that is missing.
+        first: Seq,
+        /// How many.
+        count: u64,
+    },
+    /// A number was passed before.
+    Backwards {
+        /// The CPU that it is of.
+        cpu: Cpu,
+        /// The number.
+        seq: Seq,
+    },
+    /// The end counts otherwise.
+    Total {
+        /// What is counted.
+        what: &'static str,
+        /// What the end says.
+        stated: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// The end counts the losses for a cause otherwise.
+    Lost {
+        /// The cause.
+        cause: LossCause,
+        /// What the end says.
+        stated: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// There are records behind the end.
+    BehindEnd,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Missing { cpu, first, count } => {
+                write!(f, "{count} missing on cpu {cpu} from seq {first} on, and no loss says so")
+            }
+            Self::Backwards { cpu, seq } => write!(f, "seq {seq} on cpu {cpu} comes after a later one"),
+            Self::Total { what, stated, found } => {
+                write!(f, "{what}: the end says {stated}, and there are {found}")
+            }
+            Self::Lost { cause, stated, found } => {
+                write!(f, "lost ({}): the end says {stated}, and there are {found}", cause.name())
+            }
+            Self::BehindEnd => f.write_str("records follow the end"),
+        }
+    }
+}
+
+/// What a [`Verifier`] found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Datagrams, without `own`.
+    pub events: u64,
+    /// Datagrams that the recorder itself caused.
+    pub own: u64,
+    /// Events lost, over all losses.
+    pub lost: Lost,
+    /// Stretches of consecutive events lost.
+    pub intervals: u64,
+    /// Events that are missing in the numbers, and of which no loss tells.
+    pub missing: u64,
+    /// For how long nothing was heard, in ns.
+    pub blind_ns: u64,
+    /// How many times nothing was heard.
+    pub blinds: u64,
+    /// CPUs that fences did not reach.
+    pub unreached: Vec<(Edge, Unreached)>,
+    /// The last counts of the two witnesses; `None` if the source did not count, or nothing was lost.
+    pub witness: Option<Witness>,
+    /// Datagrams in the capture from which not all could be read.
+    pub malformed: u64,
+    /// What the end says; `None` if the recorder did not end cleanly.
+    pub end: Option<End>,
+    /// The latest event up to which all that is missing is told: before the first damage, or the end.
+    pub told_up_to: Option<MonoNs>,
+    /// Parts that could not be used.
+    pub damaged: u64,
+    /// Bytes of them.
+    pub damaged_bytes: u64,
+    /// Records that are known to be missing with them.
+    pub missing_records: u64,
+    /// The first contradictions,
+    pub problems: Vec<Problem>,
+    /// and how many there are in all.
+    pub problem_count: u64,
+}
+
+impl Report {
+    /// The worst that applies.
+    pub fn verdict(&self) -> Verdict {
+        if self.damaged > 0 || self.problem_count > 0 {
+            Verdict::Damaged
+        } else if self.end.is_none() {
+            Verdict::Unsealed
+        } else if self.blinds > 0 {
+            Verdict::Blind
+        } else if self.lost.total() > 0 || self.untold_drops() > 0 {
+            Verdict::Lossy
+        } else {
+            Verdict::Complete
+        }
+    }
+
+    /// Datagrams that the source dropped, of which the numbers tell nothing.
+    pub fn untold_drops(&self) -> u64 {
+        self.witness.map_or(0, |witness| witness.drops.saturating_sub(witness.gaps))
+    }
+
+    fn problem(&mut self, problem: Problem) {
+        self.problem_count += 1;
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem);
+        }
+    }
+
+    fn total(&mut self, what: &'static str, stated: u64, found: u64) {
+        if stated != found {
+            self.problem(Problem::Total { what, stated, found });
+        }
+    }
+}
+
+/// The numbers of one CPU.
+#[derive(Clone, Copy, Debug)]
+struct Chain {
+    next: Seq,
+    /// Whether the last of it was a loss.
+    is_lost: bool,
+}
+
+/// Counts a capture anew. Feed it every record and every damage, in order.
+///
+/// It trusts no total: losses have to fill the gaps in the numbers exactly, and what the end says is compared.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    order: ByteOrder,
+    recorder: Option<Tgid>,
+    cpus: Vec<Option<Chain>>,
+    report: Report,
+    now: Option<MonoNs>,
+}
+
+impl Verifier {
+    /// A verifier of a capture whose datagrams are in `order`; events of the process `recorder` may be its own.
+    pub fn new(order: ByteOrder, recorder: Option<Tgid>) -> Self {
+        Self { order, recorder, cpus: Vec::new(), report: Report::default(), now: None }
+    }
+
+    /// Takes the next record.
+    #[inline]
+    pub fn count(&mut self, record: &Record<'_>) {
+        if self.report.end.is_some() {
+            return self.report.problem(Problem::BehindEnd);
+        }
+        match record {
+            Record::Event(frame) => self.count_frame(frame),
+            Record::Loss(loss) => self.count_loss(loss),
+            Record::Blind(blind) => {
+                self.report.blinds += 1;
+                self.report.blind_ns = self.report.blind_ns.saturating_add(blind.length_ns());
+            }
+            Record::Fence(fence) => {
+                let room = (2 * MAX_CPUS as usize).saturating_sub(self.report.unreached.len());
+                let unreached = fence.unreached.iter().map(|&unreached| (fence.edge, unreached));
+                self.report.unreached.extend(unreached.take(room));
+            }
+            Record::Witness(witness) => self.report.witness = Some(*witness),
+            Record::End(end) => self.end(end),
+            _ => {}
+        }
+    }
+
+    /// Takes a part that could not be used.
+    pub fn damage(&mut self, damage: &Damage) {
+        if !matches!(damage.what, DamageKind::Header) {
+            self.report.told_up_to = self.report.told_up_to.or(self.now);
+        }
+        self.report.damaged += 1;
+        self.report.damaged_bytes = self.report.damaged_bytes.saturating_add(damage.bytes);
+        if let DamageKind::Missing { records } = damage.what {
+            self.report.missing_records = self.report.missing_records.saturating_add(records);
+        }
+    }
+
+    /// What was found.
+    pub fn finish(mut self) -> Report {
+        self.report.told_up_to = self.report.told_up_to.or(self.now);
+        self.report
+    }
+
+    fn count_frame(&mut self, frame: &Frame<'_>) {
+        let bytes = match frame {
+            Frame::Event(event) => {
+                let is_own = self.recorder.is_some_and(|recorder| Own::of(event, recorder).is_some());
+                *(if is_own { &mut self.report.own } else { &mut self.report.events }) += 1;
+                return self.count_event(event);
+            }
+            Frame::Raw(bytes) => bytes,
+        };
+        self.report.events += 1;
+        self.report.malformed += u64::from(frame.is_malformed(self.order));
+        for message in messages(bytes, self.order) {
+            if let Ok(Message::Event(event)) = message {
+                self.count_event(&event);
+            }
+        }
+    }
+
+    fn count_event(&mut self, event: &Event) {
+        self.now = self.now.max(Some(event.time));
+        self.take(event.cpu, event.seq, event.seq, false);
+    }
+
+    fn count_loss(&mut self, loss: &Loss) {
+        let continues = self
+            .slot(loss.cpu)
+            .is_some_and(|slot| slot.is_some_and(|chain| chain.is_lost && chain.next == loss.first));
+        self.report.intervals += u64::from(!continues);
+        self.report.lost.add(loss.cause, loss.count());
+        self.take(loss.cpu, loss.first, loss.last, true);
+    }
+
+    /// The numbers from `first` to `last` of that CPU come next.
+    #[inline]
+    fn take(&mut self, cpu: Cpu, first: Seq, last: Seq, is_lost: bool) {
+        let Some(slot) = self.slot(cpu) else { return };
+        let passed = Chain { next: last.next(), is_lost };
+        let Some(before) = slot.replace(passed) else { return };
+        let count = first.0.wrapping_sub(before.next.0);
+        if count == 0 {
+            return;
+        }
+        if count > i32::MAX as u32 {
+            *slot = Some(before);
+            return self.report.problem(Problem::Backwards { cpu, seq: first });
+        }
+        let count = u64::from(count);
+        self.report.missing += count;
+        self.report.problem(Problem::Missing { cpu, first: before.next, count });
+    }
+
+    #[inline]
+    fn slot(&mut self, cpu: Cpu) -> Option<&mut Option<Chain>> {
+        let index = cpu.0 as usize;
+        if index >= self.cpus.len() && cpu.0 < MAX_CPUS {
+            self.cpus.resize(index + 1, None);
+        }
+        self.cpus.get_mut(index)
+    }
+
+    fn end(&mut self, end: &End) {
+        let report = &mut self.report;
+        report.total("events", end.events, report.events + report.own);
+        for cause in LossCause::ALL {
+            let (stated, found) = (end.lost.of(cause), report.lost.of(cause));
+            if stated != found {
+                report.problem(Problem::Lost { cause, stated, found });
+            }
+        }
+        report.total("blind ns", end.blind_ns, report.blind_ns);
+        // Of those that were dropped for want of room, nothing else tells.
+        if report.malformed > end.malformed {
+            report.total("malformed datagrams", end.malformed, report.malformed);
+        }
+        if let Some(drops) = end.drops {
+            let witness = report.witness.unwrap_or_default();
+            report.total("drops of the source", drops, witness.drops);
+            report.total("gaps for them", witness.gaps, report.lost.in_source());
+        }
+        report.end = Some(*end);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+use pmon_core::Task;
+use pmon_core::capture::{Blind, Fence, WhyUnreached};
+use pmon_core::wire::{Body, Comm};
+use proptest::prelude::*;
+
+use super::*;
+
+const RECORDER: Tgid = Tgid(7);
+
+fn frame(cpu: u32, seq: u32, body: Body) -> Record<'static> {
+    Record::Event(Frame::Event(Event { time: MonoNs(seq.into()), seq: Seq(seq), cpu: Cpu(cpu), body }))
+}
+
+fn event(cpu: u32, seq: u32) -> Record<'static> {
+    frame(cpu, seq, Body::Sid { task: Task::new(1, 1) })
+}
+
+fn heartbeat(cpu: u32, seq: u32) -> Record<'static> {
+    let mut comm = Comm::default();
+    let name = Own::Heartbeat.comm().as_bytes();
+    comm.0[..name.len()].copy_from_slice(name);
+    frame(cpu, seq, Body::Comm { task: Task::new(9, RECORDER.0), comm })
+}
+
+fn loss(cpu: u32, first: u32, last: u32, cause: LossCause) -> Record<'static> {
+    let (after, before) = (MonoNs(0), MonoNs(0));
+    Record::Loss(Loss { cpu: Cpu(cpu), first: Seq(first), last: Seq(last), after, before, cause })
+}
+
+/// The end that these records deserve.
+fn end(records: &[Record<'_>]) -> Record<'static> {
+    let mut end = End::default();
+    for record in records {
+        match record {
+            Record::Event(_) => end.events += 1,
+            Record::Loss(loss) => end.lost.add(loss.cause, loss.count()),
+            Record::Blind(blind) => end.blind_ns += blind.length_ns(),
+            Record::Witness(witness) => end.drops = Some(witness.drops),
+            _ => {}
+        }
+    }
+    Record::End(end)
+}
+
+fn verify(records: &[Record<'_>]) -> Report {
+    let mut verifier = Verifier::new(ByteOrder::NATIVE, Some(RECORDER));
+    records.iter().for_each(|record| verifier.count(record));
+    verifier.finish()
+}
+
+/// With the end that they deserve.
+fn verify_sealed(mut records: Vec<Record<'_>>) -> Report {
+    records.push(end(&records));
+    verify(&records)
+}
+
+#[test]
+fn numbers_without_a_hole_are_complete_across_the_wrap_and_whatever_the_order_of_cpus() {
+    let report = verify_sealed(vec![
+        event(3, u32::MAX),
+        event(0, 10),
+        event(3, 0),
+        heartbeat(3, 1),
+        event(0, 11),
+        event(3, 2),
+    ]);
+    assert_eq!((report.verdict(), report.events, report.own), (Verdict::Complete, 5, 1), "{report:?}");
+}
+
+#[test]
+fn losses_that_fill_the_gaps_are_counted_by_cause_and_interval() {
+    let report = verify_sealed(vec![
+        event(0, 10),
+        loss(0, 11, 13, LossCause::Backpressure),
+        loss(0, 14, 20, LossCause::Socket),
+        event(0, 21),
+        event(1, 5),
+        loss(0, 22, 22, LossCause::Socket),
+        // Of a CPU of which nothing was recorded, at the end.
+        loss(2, 100, 101, LossCause::Backpressure),
+        Record::Witness(Witness { time: MonoNs(0), drops: 8, gaps: 8 }),
+    ]);
+    assert_eq!(
+        (report.verdict(), report.lost.total(), report.intervals),
+        (Verdict::Lossy, 13, 3),
+        "{report:?}"
+    );
+    assert_eq!((report.lost.of(LossCause::Socket), report.lost.of(LossCause::Backpressure)), (8, 5));
+    assert_eq!((report.missing, report.untold_drops()), (0, 0));
+}
+
+#[test]
+fn a_gap_that_no_loss_tells_of_is_damage() {
+    let report = verify(&[event(0, 1), event(0, 4)]);
+    assert_eq!((report.verdict(), report.missing), (Verdict::Damaged, 2));
+    let report = verify(&[event(0, 1), loss(0, 3, 4, LossCause::Socket), event(0, 5)]);
+    assert_eq!((report.missing, report.lost.total()), (1, 2));
+    assert_eq!(report.problems, [Problem::Missing { cpu: Cpu(0), first: Seq(2), count: 1 }]);
+}
+
+#[test]
+fn a_number_that_comes_twice_is_damage_and_changes_nothing_else() {
+    let report = verify_sealed(vec![event(0, 1), event(0, 2), event(0, 1), event(0, 3)]);
+    assert_eq!(report.problems, [Problem::Backwards { cpu: Cpu(0), seq: Seq(1) }]);
+    assert_eq!(report.verdict(), Verdict::Damaged);
+}
+
+#[test]
+fn what_the_end_says_must_be_so() {
+    let whole = vec![
+        event(0, 1),
+        loss(0, 2, 3, LossCause::Socket),
+        Record::Blind(Blind { from: MonoNs(1), until: MonoNs(5) }),
+        Record::Event(Frame::Raw(b"?")),
+        Record::Witness(Witness { time: MonoNs(0), drops: 2, gaps: 2 }),
+    ];
+    let Record::End(end) = end(&whole) else { unreachable!() };
+    let honest = End { malformed: 1, ..end };
+    let mut lost = end.lost;
+    lost.add(LossCause::Ring, 1);
+    let wrong = [
+        ("events", End { events: 3, ..honest }),
+        ("blind ns", End { blind_ns: 5, ..honest }),
+        ("malformed datagrams", End { malformed: 0, ..honest }),
+        ("drops of the source", End { drops: Some(3), ..honest }),
+    ];
+    let with = |end| verify(&[whole.clone(), vec![Record::End(end)]].concat());
+    assert_eq!(with(honest).verdict(), Verdict::Blind);
+    for (name, end) in wrong {
+        let report = with(end);
+        assert!(
+            matches!(report.problems[..], [Problem::Total { what, .. }] if what == name),
+            "{name}: {report:?}"
+        );
+    }
+    let report = with(End { lost, ..honest });
+    assert_eq!(report.problems, [Problem::Lost { cause: LossCause::Ring, stated: 1, found: 0 }]);
+    // It may have dropped malformed ones.
+    assert_eq!(with(End { malformed: 2, ..honest }).verdict(), Verdict::Blind);
+    let report = verify(&[Record::End(End::default()), event(0, 1)]);
+    assert_eq!(report.problems, [Problem::BehindEnd]);
+}
+
+#[test]
+fn the_worst_that_applies() {
+    let lossy = vec![event(0, 1), loss(0, 2, 3, LossCause::Unknown), event(0, 4)];
+    assert_eq!(verify_sealed(lossy.clone()).verdict(), Verdict::Lossy);
+    let blind = [lossy, vec![Record::Blind(Blind { from: MonoNs(4), until: MonoNs(9) })]].concat();
+    assert_eq!(verify_sealed(blind.clone()).verdict(), Verdict::Blind);
+    let unsealed = verify(&blind);
+    assert_eq!((unsealed.verdict(), unsealed.told_up_to), (Verdict::Unsealed, Some(MonoNs(4))));
+    let mut verifier = Verifier::new(ByteOrder::NATIVE, None);
+    blind.iter().for_each(|record| verifier.count(record));
+    verifier.damage(&Damage { offset: 0, bytes: 9, what: DamageKind::Missing { records: 3 } });
+    verifier.count(&event(0, 5));
+    let report = verifier.finish();
+    assert_eq!((report.verdict(), report.told_up_to), (Verdict::Damaged, Some(MonoNs(4))));
+    assert_eq!((report.damaged_bytes, report.missing_records), (9, 3));
+}
+
+#[test]
+fn drops_of_which_no_gap_tells_are_no_completeness() {
+    let witness = |drops, gaps| Record::Witness(Witness { time: MonoNs(0), drops, gaps });
+    let report = verify_sealed(vec![event(0, 1), witness(3, 0)]);
+    assert_eq!((report.verdict(), report.untold_drops()), (Verdict::Lossy, 3));
+    // Without memory, the kernel skips numbers and drops nothing.
+    let report =
+        verify_sealed(vec![event(0, 1), loss(0, 2, 2, LossCause::KernelMemory), event(0, 3), witness(0, 1)]);
+    assert_eq!((report.verdict(), report.untold_drops()), (Verdict::Lossy, 0));
+}
+
+#[test]
+fn cpus_that_a_fence_did_not_reach_are_named() {
+    let unreached = vec![Unreached { cpu: Cpu(3), why: WhyUnreached::Forbidden }];
+    let fence = Fence { time: MonoNs(0), edge: Edge::End, unreached: unreached.clone() };
+    let report = verify_sealed(vec![event(0, 1), Record::Fence(fence)]);
+    assert_eq!(
+        (report.verdict(), &report.unreached[..]),
+        (Verdict::Complete, &[(Edge::End, unreached[0])][..])
+    );
+}
+
+#[test]
+fn problems_are_bounded() {
+    let records: Vec<_> = (0..100).map(|n| event(0, 2 * n)).collect();
+    let report = verify(&records);
+    assert_eq!((report.problems.len(), report.problem_count, report.missing), (MAX_PROBLEMS, 99, 99));
+}
+
+/// Records of some CPUs, whose every gap has its losses.
+fn told() -> impl Strategy<Value = Vec<Record<'static>>> {
+    let steps = prop::collection::vec((0..3u32, 0..4u32, 0..3u32), 4..60);
+    (prop::array::uniform3(prop_oneof![any::<u32>(), u32::MAX - 9..=u32::MAX]), steps).prop_map(
+        |(mut next, steps)| {
+            let mut records: Vec<_> = (0..3).map(|cpu| event(cpu, next[cpu as usize])).collect();
+            next = next.map(|seq| seq.wrapping_add(1));
+            let mut take = |cpu: u32, count: u32| {
+                let seq = &mut next[cpu as usize];
+                std::mem::replace(seq, seq.wrapping_add(count))
+            };
+            for (cpu, dropped, overrun) in steps {
+                for (cause, count) in [(LossCause::Backpressure, dropped), (LossCause::Socket, overrun)] {
+                    if count > 0 {
+                        let first = take(cpu, count);
+                        records.push(loss(cpu, first, first.wrapping_add(count - 1), cause));
+                    }
+                }
+                records.push(event(cpu, take(cpu, 1)));
+            }
+            records
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_told_is_counted_to_the_event(records in told()) {
+        let lost: u64 = records.iter().map(|r| if let Record::Loss(loss) = r { loss.count() } else { 0 }).sum();
+        let report = verify_sealed(records);
+        prop_assert_eq!((report.lost.total(), report.missing, report.problem_count), (lost, 0, 0));
+        prop_assert_eq!(report.verdict(), if lost > 0 { Verdict::Lossy } else { Verdict::Complete });
+    }
+
+    #[test]
+    fn nothing_can_be_taken_out_unnoticed(records in told(), at: prop::sample::Index) {
+        let at = at.index(records.len());
+        let mut cut = records.clone();
+        let (cpu, count) = stands_for(&cut.remove(at));
+        let is_of_cpu = |record: &Record<'_>| stands_for(record).0 == cpu;
+        let is_inner = records[..at].iter().any(is_of_cpu) && cut[at..].iter().any(is_of_cpu);
+        // Without an end, the numbers tell, but for the first and the last of a CPU.
+        prop_assert_eq!(verify(&cut).missing, if is_inner { count } else { 0 });
+        prop_assert!(verify(&cut).verdict() >= Verdict::Unsealed);
+        // With one, the totals tell.
+        cut.push(end(&records));
+        prop_assert_eq!(verify(&cut).verdict(), Verdict::Damaged);
+    }
+}
+
+/// The CPU of a record, and how many events it stands for.
+fn stands_for(record: &Record<'_>) -> (Cpu, u64) {
+    match record {
+        Record::Event(Frame::Event(event)) => (event.cpu, 1),
+        Record::Loss(loss) => (loss.cpu, loss.count()),
+        other => panic!("{other:?}"),
+    }
+}
