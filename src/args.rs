@@ -16,7 +16,8 @@ Examples:
   pmon record -- make                  record while `make` runs
   pmon record --for 10m -o night.pmon  record for ten minutes
   pmon print night.pmon --kind exec    what ran?
-  pmon info night.pmon                 how much, how complete?";
+  pmon info night.pmon                 how much, of what?
+  pmon verify night.pmon               is it complete?";
 
 /// A flight recorder for Linux processes: records every fork, exec and exit, and reads them back.
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Print(PrintArgs),
     /// Tell what is in a capture, and how complete it is
     Info(InfoArgs),
+    /// Count a capture anew: is it complete?
+    Verify(VerifyArgs),
 }
 
 /// Heartbeats are no closer than this: they are there to be cheap.
@@ -130,8 +133,9 @@ Examples:
   pmon print night.pmon --format json | jq -r 'select(.kind==\"exec\").exe'
   ssh host pmon record --for 10s -o - | pmon print -
 
-Losses are shown where they happened, whatever the filters but time: nobody knows what was lost. The
-classic format has no line for them; standard error then says how many events were lost. A capture
+Losses are shown where they happened, whatever the filters but time: nobody knows what was lost; so
+are times in which nothing was heard. The classic format has no line for them; standard error then
+says how many events were lost. A capture
 that is still being written, or whose recorder was killed, is shown as far as it goes, with a note
 at the end; that is no damage. Damage is reported on standard error, and ends in exit code 4.
 --comm matches the name after the event. --since and --until take +DURATION from the start,
@@ -165,6 +169,28 @@ pub(crate) struct InfoArgs {
     pub(crate) json: bool,
 }
 
+const VERIFY_HELP: &str = "\
+Everything is counted anew: each CPU's events are numbered without a hole, so that a hole is a loss,
+and each has to be told of by the recorder, with its cause. The totals at the end have to agree.
+
+Verdicts, of which the worst that applies is given:
+  complete   every event from the start to the end is there                     exit code 0
+  lossy      all but the events that the capture says were lost                            3
+  blind      nothing was heard of the kernel for a time, so that nothing can be counted    3
+  unsealed   still being written, or the recorder was killed; complete up to a moment      3
+  damaged    parts cannot be read, are missing, or contradict each other                   4";
+
+/// See [`Command::Verify`].
+#[derive(Debug, Args)]
+#[command(after_help = format!("{VERIFY_HELP}\n\n{}", exit::HELP))]
+pub(crate) struct VerifyArgs {
+    /// The capture, `-` for standard input
+    pub(crate) file: PathBuf,
+    /// For programs: one JSON object; its fields are in docs/json.md
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// What to show of a stream of events, and how.
 #[derive(Debug, Args)]
 pub(crate) struct ViewArgs {
@@ -186,6 +212,9 @@ pub(crate) struct ViewArgs {
     /// Show forks and exits of threads in text; the other formats always do
     #[arg(long)]
     pub(crate) threads: bool,
+    /// Show the recorder's own fences and heartbeats: threads of it that rename themselves in order to be heard
+    #[arg(long)]
+    pub(crate) own: bool,
     /// The time in front of each line of text
     #[arg(long, value_enum, default_value_t = Clock::Wall)]
     pub(crate) clock: Clock,

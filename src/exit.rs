@@ -12,6 +12,8 @@ pub(crate) const DONE: u8 = 0;
 pub(crate) const INTERNAL: u8 = 1;
 /// The command line makes no sense. The argument parser itself ends with this one too.
 pub(crate) const USAGE: u8 = 2;
+/// Done, but the capture is incomplete, and that was asked for.
+pub(crate) const INCOMPLETE: u8 = 3;
 /// The input is torn or corrupt; its intact part was used.
 pub(crate) const DAMAGED: u8 = 4;
 /// The input was refused: not a capture, or of a future version.
@@ -25,10 +27,11 @@ pub(crate) const INTERRUPTED: u8 = 128 + 2;
 /// What `--help` says of them.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  0  done                               5  input refused: not a capture, or too new
-  1  internal error                     6  no permission, no kernel support, or unreadable input
-  2  usage                              7  output cannot be written, or exists already
-  4  input damaged; intact part used
+  0  done                               4  input damaged; intact part used
+  1  internal error                     5  input refused: not a capture, or too new
+  2  usage                              6  no permission, no kernel support, or unreadable input
+  3  `verify`, `record --strict`:       7  output cannot be written, or exists already
+     the capture is incomplete
   `record -- CMD` ends with CMD's own: 128+N if signal N killed it, 127 if it was not found, 126 if
   it could not be run; 130 if a third Ctrl-C left it to itself";
 

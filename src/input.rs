@@ -5,7 +5,7 @@ use std::io::{Read, stdin};
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use pmon_core::capture::{Damage, DamageKind, Header, Item, OpenError, Reader, Record};
+use pmon_core::capture::{Damage, Header, Item, OpenError, Reader, Record};
 use pmon_core::wire::ByteOrder;
 
 use crate::exit::{self, Failure, OrFail};
@@ -40,24 +40,12 @@ pub(crate) struct Outcome {
     pub(crate) unknown_blocks: u64,
     /// Parts that could not be used.
     pub(crate) damaged: u64,
-    /// Bytes of them.
-    pub(crate) damaged_bytes: u64,
-    /// Records that are known to be missing.
-    pub(crate) missing_records: u64,
 }
 
 impl Outcome {
     /// The command's exit code after this.
     pub(crate) fn exit_code(&self) -> u8 {
         if self.damaged > 0 { exit::DAMAGED } else { exit::DONE }
-    }
-
-    fn add(&mut self, damage: &Damage) {
-        self.damaged += 1;
-        self.damaged_bytes = self.damaged_bytes.saturating_add(damage.bytes);
-        if let DamageKind::Missing { records } = damage.what {
-            self.missing_records = self.missing_records.saturating_add(records);
-        }
     }
 }
 
@@ -125,7 +113,7 @@ impl Input {
                     visit(Found::Pause)?;
                 }
                 Item::Damage(damage) => {
-                    outcome.add(&damage);
+                    outcome.damaged += 1;
                     visit(Found::Damage(damage))?;
                 }
             }

@@ -13,6 +13,7 @@ mod sheet;
 mod summary;
 mod tape;
 mod term;
+mod verdict;
 mod view;
 mod when;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => cmd::watch::run(&args),
         Command::Print(args) => cmd::print::run(&args),
         Command::Info(args) => cmd::info::run(&args),
+        Command::Verify(args) => cmd::verify::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -6,6 +6,7 @@ use pmon_analysis::Tally;
 
 use crate::render::printable;
 use crate::term::{counted, grouped, per_event, size};
+use crate::verdict::Finding;
 
 /// Lines of a label and a value.
 #[derive(Default)]
@@ -35,27 +36,53 @@ impl Sheet {
         self.line("size", format!("{}{}", size(bytes), per_event.unwrap_or_default()));
     }
 
+    /// How complete the capture is.
+    pub(crate) fn verdict(&mut self, finding: &Finding) {
+        self.line("verdict", finding.sentence());
+        if let Some(unreached) = finding.unreached() {
+            self.line("unreached", unreached);
+        }
+    }
+
+    /// How many events there are.
+    pub(crate) fn events(&mut self, events: u64) {
+        self.line("events", grouped(events));
+    }
+
     /// How many events there are, in all and of each kind.
     pub(crate) fn kinds(&mut self, tally: &Tally) {
-        self.line("events", grouped(tally.events));
+        self.events(tally.events);
         for (kind, count) in tally.by_kind().filter(|&(_, count)| count > 0) {
             self.item(count, kind.name());
         }
     }
 
-    /// How many events were lost.
-    pub(crate) fn losses(&mut self, tally: &Tally) {
-        let lost = grouped(tally.lost);
-        match tally.losses {
+    /// How many events were lost, why, and what the source counted itself.
+    pub(crate) fn losses(&mut self, finding: &Finding) {
+        let report = &finding.report;
+        let lost = grouped(report.lost.total());
+        match report.intervals {
             0 => self.line("lost", lost),
             gaps => self.line("lost", format!("{lost} in {}", counted(gaps, "gap"))),
         }
+        for (cause, count) in report.lost.by_cause().filter(|&(_, count)| count > 0) {
+            self.item(count, cause.name());
+        }
+        if let Some(witness) = report.witness {
+            let (drops, gaps) = (grouped(witness.drops), grouped(witness.gaps));
+            self.line("witness", format!("the source dropped {drops}; {gaps} are missing in its numbers"));
+        }
     }
 
-    /// How many messages were not recorded, if there were any.
-    pub(crate) fn rejected(&mut self, rejected: u64) {
+    /// How many messages were not recorded, or are no events, if there were any.
+    pub(crate) fn rejected(&mut self, finding: &Finding) {
+        let rejected = finding.report.end.map_or(0, |end| end.rejected);
         if rejected > 0 {
             self.line("rejected", format!("{} from user space", grouped(rejected)));
+        }
+        let malformed = finding.malformed();
+        if malformed > 0 {
+            self.line("malformed", counted(malformed, "message"));
         }
     }
 

@@ -3,15 +3,18 @@
 use std::fs::File;
 use std::path::Path;
 
-use pmon_core::capture::{End, Header, Item, Reader};
-use pmon_record::Options;
+use pmon_analysis::Tally;
+use pmon_core::accounting::{LossCause, Lost};
+use pmon_core::capture::{Header, Item, Reader};
+use pmon_record::{CaptureFile, Options};
+use serde_json::{Value, json};
 
 use crate::args::{Clock, Format, ViewArgs};
 use crate::input::shown;
 use crate::render::shell_words;
 use crate::sheet::Sheet;
-use crate::tape::Tape;
-use crate::term::size;
+use crate::term::{per_event, size};
+use crate::verdict::Finding;
 use crate::view::{Range, View};
 use crate::when::brief;
 
@@ -20,11 +23,14 @@ const PROGRAMS: usize = 3;
 const LINES: usize = 16;
 /// These come from the first so many blocks, which keeps the end of a long recording short.
 const BLOCKS: usize = 2;
+
 /// See the module.
 pub(crate) struct Summary<'a> {
-    pub(crate) tape: &'a Tape,
+    pub(crate) file: &'a CaptureFile,
+    pub(crate) tally: &'a Tally,
+    pub(crate) finding: &'a Finding,
     pub(crate) header: &'a Header,
-    pub(crate) end: End,
+    pub(crate) options: &'a Options,
     /// The process of the command that was recorded.
     pub(crate) command: Option<u32>,
 }
@@ -32,16 +38,17 @@ pub(crate) struct Summary<'a> {
 impl Summary<'_> {
     /// Lines for standard error.
     pub(crate) fn text(&self) -> String {
-        let Tape { file, tally, .. } = self.tape;
+        let Self { file, tally, finding, .. } = self;
         let mut sheet = Sheet::default();
         let mut text = self.excerpt();
-        sheet.line("recorded", brief(self.end.time.0.saturating_sub(self.header.meta.start.mono.0)));
-        sheet.kinds(tally);
-        sheet.losses(tally);
-        if let Some(hint) = hint(tally.lost, self.header.meta.socket_buffer) {
+        sheet.line("recorded", brief(self.duration_ns()));
+        sheet.verdict(finding);
+        for hint in hints(&finding.report.lost, self.header.meta.socket_buffer, self.options) {
             sheet.line("hint", hint);
         }
-        sheet.rejected(self.end.rejected);
+        sheet.kinds(tally);
+        sheet.losses(finding);
+        sheet.rejected(finding);
         sheet.details(tally, PROGRAMS);
         sheet.size(file.bytes(), tally.events);
         if let Some(path) = file.path() {
@@ -55,6 +62,28 @@ impl Summary<'_> {
         text
     }
 
+    /// One object, for programs.
+    pub(crate) fn json(&self) -> Value {
+        let Self { file, tally, .. } = self;
+        let mut facts = self.finding.json();
+        let more = json!({
+            "file": file.path().map(|path| path.to_string_lossy()),
+            "bytes": file.bytes(),
+            "bytes_per_event": per_event(file.bytes(), tally.events),
+            "duration_ns": self.duration_ns(),
+            "details": { "known": tally.details_known, "missed": tally.details_missed },
+            "socket_buffer": self.header.meta.socket_buffer,
+            "command_pid": self.command,
+        });
+        facts.extend(more.as_object().cloned().unwrap_or_default());
+        Value::Object(facts)
+    }
+
+    fn duration_ns(&self) -> u64 {
+        let end = self.finding.report.end.map_or(0, |end| end.time.0);
+        end.saturating_sub(self.header.meta.start.mono.0)
+    }
+
     fn next(&self, path: &Path) -> String {
         let file = shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
         match self.command {
@@ -65,7 +94,7 @@ impl Summary<'_> {
 
     /// The first events of the command and its descendants.
     fn excerpt(&self) -> String {
-        let Some((pid, path)) = self.command.zip(self.tape.file.current_path()) else { return String::new() };
+        let Some((pid, path)) = self.command.zip(self.file.current_path()) else { return String::new() };
         // It is an extra, not worth an error.
         self.lines(pid, path).filter(|lines| !lines.is_empty()).map_or_else(String::new, |lines| {
             let shown = lines.lines().take(LINES).map(|line| format!("  {line}\n")).collect::<String>();
@@ -83,6 +112,7 @@ impl Summary<'_> {
             tree: Some(pid),
             comm: None,
             threads: false,
+            own: false,
             clock: Clock::Relative,
         };
         let mut lines = Vec::new();
@@ -98,26 +128,48 @@ impl Summary<'_> {
     }
 }
 
-/// What to do about losses, where that is known.
-fn hint(lost: u64, socket_buffer: u64) -> Option<String> {
-    let buffer = size(socket_buffer);
-    // The kernel grants twice what is asked for, unless it lacks privilege.
-    let asked = Options::default().socket_buffer as u64;
-    (lost > 0 && socket_buffer < 2 * asked).then(|| {
-        format!("the socket's buffer has only {buffer}: run as root or with CAP_NET_ADMIN for a larger one")
-    })
+/// What to do about losses, where something helps.
+fn hints(lost: &Lost, socket_buffer: u64, options: &Options) -> Vec<String> {
+    let mut hints = Vec::new();
+    if lost.of(LossCause::Socket) > 0 {
+        let buffer = size(socket_buffer);
+        if socket_buffer < options.socket_buffer as u64 {
+            hints.push(format!(
+                "the socket's buffer has only {buffer}: run as root or with CAP_NET_ADMIN for a larger one"
+            ));
+        } else if options.socket_buffer < Options::default().socket_buffer {
+            hints.push(format!("a --socket-buffer of more than {buffer} bridges longer bursts"));
+        }
+    }
+    if lost.of(LossCause::Backpressure) > 0 {
+        let buffer = size(options.buffer as u64);
+        hints.push(format!(
+            "the output did not keep up: write to a faster one, or bridge longer stalls with a --buffer of more than {buffer}"
+        ));
+    }
+    hints
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn hint(cause: LossCause, socket_buffer: u64, asked: usize) -> String {
+        let mut lost = Lost::default();
+        lost.add(cause, 1);
+        let options = Options { socket_buffer: asked, ..Options::default() };
+        hints(&lost, socket_buffer, &options).join("\n")
+    }
+
     #[test]
-    fn privilege_is_proposed_only_where_it_helps() {
-        assert!(
-            hint(1, 425_984).is_some_and(|hint| hint.contains("416 KiB") && hint.contains("CAP_NET_ADMIN"))
-        );
-        assert_eq!(hint(0, 425_984), None);
-        assert_eq!(hint(1, 64 << 20), None);
+    fn a_remedy_is_proposed_only_where_it_helps() {
+        let all = Options::default().socket_buffer;
+        let text = hint(LossCause::Socket, 425_984, all);
+        assert!(text.contains("416 KiB") && text.contains("CAP_NET_ADMIN"), "{text}");
+        assert!(hint(LossCause::Socket, 1 << 20, 1 << 20).contains("--socket-buffer"));
+        assert_eq!(hint(LossCause::Socket, all as u64, all), "");
+        assert_eq!(hint(LossCause::KernelMemory, 425_984, all), "");
+        assert!(hint(LossCause::Backpressure, all as u64, all).contains("--buffer"));
+        assert!(hints(&Lost::default(), 1, &Options::default()).is_empty());
     }
 }

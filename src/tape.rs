@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use pmon_analysis::Tally;
-use pmon_core::capture::Record;
-use pmon_core::wire::ByteOrder;
+use pmon_core::capture::{Header, Record};
 use pmon_record::{CaptureFile, Sink, SinkError};
 
 use crate::input::shown;
+use crate::verdict::Examiner;
 
 /// See the module.
 pub(crate) struct Tape {
     pub(crate) file: CaptureFile,
     pub(crate) tally: Tally,
+    pub(crate) examiner: Examiner,
     shared: Arc<Shared>,
 }
 
@@ -28,16 +29,19 @@ struct Shared {
 pub(crate) struct Handle(Arc<Shared>);
 
 impl Tape {
-    /// A tape whose datagrams are in `order`.
-    pub(crate) fn new(file: CaptureFile, order: ByteOrder) -> (Self, Handle) {
+    /// A tape with that header.
+    pub(crate) fn new(file: CaptureFile, header: &Header) -> (Self, Handle) {
         let shared = Arc::new(Shared::default());
-        (Self { file, tally: Tally::new(order), shared: shared.clone() }, Handle(shared))
+        let tally = Tally::new(header.frame_order, header.meta.recorder());
+        let examiner = Examiner::new(Some(header), header.frame_order);
+        (Self { file, tally, examiner, shared: shared.clone() }, Handle(shared))
     }
 }
 
 impl Sink for Tape {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.tally.count(record);
+        self.examiner.count(record);
         self.file.record(record)
     }
 

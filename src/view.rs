@@ -11,8 +11,8 @@ use pmon_core::{MonoNs, Tgid};
 
 use crate::args::{Format, ViewArgs};
 use crate::render::{Classic, Csv, Json, Render, Scene, Text};
-use crate::term;
-use crate::when::local_time;
+use crate::term::{self, counted};
+use crate::when::{brief, moment};
 
 /// Bytes that are rendered before they are written.
 const CHUNK: usize = 1 << 16;
@@ -27,8 +27,8 @@ pub(crate) struct View<W> {
     start: Option<MonoNs>,
     filter: Filter,
     render: Box<dyn Render>,
-    /// Events lost that the format has no line for.
-    untold: u64,
+    /// Events lost, and ns in which nothing was heard, that the format has no line for.
+    untold: (u64, u64),
     out: Vec<u8>,
     sink: W,
 }
@@ -43,7 +43,7 @@ impl<W: Write> View<W> {
         colours: bool,
         sink: W,
     ) -> Self {
-        let filter = filter(args, range);
+        let filter = filter(args, range, header);
         let mut render: Box<dyn Render> = match args.format {
             Format::Text => Box::new(Text::new(args.clock, TimeZone::system(), colours)),
             Format::Classic => Box::new(Classic),
@@ -66,7 +66,7 @@ impl<W: Write> View<W> {
             start: header.map(|header| header.meta.start.mono),
             filter,
             render,
-            untold: 0,
+            untold: (0, 0),
             out,
             sink,
         }
@@ -89,21 +89,21 @@ impl<W: Write> View<W> {
         self.advance()
     }
 
-    /// The time of an event: in the local time zone, or by the kernel's clock if nothing better is known.
+    /// The time of an event, for people.
     pub(crate) fn moment(&self, time: MonoNs) -> String {
-        let mono =
-            || format!("{}.{:09} s of the monotonic clock", time.0 / 1_000_000_000, time.0 % 1_000_000_000);
-        self.wall.at(time).map_or_else(mono, local_time)
+        moment(&self.wall, time)
     }
 
     /// Says at the end, on standard error, what the format has no line for.
     pub(crate) fn say_untold(&self) {
-        let were = match self.untold {
-            0 => return,
-            1 => "event was",
-            _ => "events were",
-        };
-        term::say(format_args!("pmon: {} {were} lost; the classic format has no line for them", self.untold));
+        let (lost, blind_ns) = self.untold;
+        let lost = (lost > 0).then(|| format!("{} lost", counted(lost, "event")));
+        let blind = (blind_ns > 0).then(|| format!("nothing heard for {}", brief(blind_ns)));
+        let untold: Vec<_> = lost.into_iter().chain(blind).collect();
+        if !untold.is_empty() {
+            let untold = untold.join(", and ");
+            term::say(format_args!("pmon: {untold}; the classic format has no line for that"));
+        }
     }
 
     /// Writes what is rendered.
@@ -147,11 +147,14 @@ impl<W: Write> View<W> {
                     self.render.event(occurrence, scene(self.start), &mut self.out);
                 }
             }
-            Entry::Loss(loss) if self.filter.shows_loss(loss, wall) => {
-                let before = self.out.len();
-                self.render.loss(loss, scene(self.start), &mut self.out);
-                if self.out.len() == before {
-                    self.untold = self.untold.saturating_add(loss.count());
+            Entry::Loss(loss) if self.filter.shows_span(loss.after, loss.before, wall) => {
+                if !self.render.loss(loss, scene(self.start), &mut self.out) {
+                    self.untold.0 = self.untold.0.saturating_add(loss.count());
+                }
+            }
+            Entry::Blind(blind) if self.filter.shows_span(blind.from, blind.until, wall) => {
+                if !self.render.blind(blind, scene(self.start), &mut self.out) {
+                    self.untold.1 = self.untold.1.saturating_add(blind.length_ns());
                 }
             }
             Entry::Mark(mark) if self.filter.shows_time(mark.time, wall) => {
@@ -171,7 +174,7 @@ pub(crate) struct Range {
     pub(crate) until: Option<Bound>,
 }
 
-fn filter(args: &ViewArgs, range: Range) -> Filter {
+fn filter(args: &ViewArgs, range: Range, header: Option<&Header>) -> Filter {
     use std::os::unix::ffi::OsStrExt as _;
     Filter {
         kinds: args.kind.clone(),
@@ -181,5 +184,6 @@ fn filter(args: &ViewArgs, range: Range) -> Filter {
         since: range.since,
         until: range.until,
         hide_threads: args.format == Format::Text && !args.threads,
+        hide_own: header.and_then(|header| header.meta.recorder()).filter(|_| !args.own),
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
-use pmon_analysis::Bound;
+use pmon_analysis::{Bound, WallClock};
 use pmon_core::MonoNs;
 
 /// A point in a capture's time, as given on the command line.
@@ -138,6 +138,18 @@ pub(crate) fn brief(ns: u64) -> String {
 pub(crate) fn parse_std_duration(text: &str) -> Result<std::time::Duration, String> {
     let ns = parse_duration(text)?;
     if ns == 0 { Err("must be longer than nothing".into()) } else { Ok(std::time::Duration::from_nanos(ns)) }
+}
+
+/// The time of an event, for people: in the local time zone, or by the kernel's clock if nothing better is known.
+pub(crate) fn moment(wall: &WallClock, time: MonoNs) -> String {
+    let mono =
+        || format!("{}.{:09} s of the monotonic clock", time.0 / 1_000_000_000, time.0 % 1_000_000_000);
+    wall.at(time).map_or_else(mono, local_time)
+}
+
+/// Wall-clock time for programs, in UTC.
+pub(crate) fn rfc3339(real_ns: i64) -> Option<String> {
+    Timestamp::from_nanosecond(real_ns.into()).ok().map(|at| format!("{at:.9}"))
 }
 
 /// Wall-clock time for people, in the local time zone, to the second; `?` where it cannot be.

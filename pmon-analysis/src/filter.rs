@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pmon_core::capture::{Details, Loss, Subject};
+use pmon_core::capture::{Details, Own, Subject};
 use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task, Tgid};
 
@@ -36,6 +36,8 @@ pub struct Filter {
     pub until: Option<Bound>,
     /// Whether forks and exits of threads other than the first are left out.
     pub hide_threads: bool,
+    /// The recorder whose own events, which it caused in order to hear them, are left out.
+    pub hide_own: Option<Tgid>,
 }
 
 impl Filter {
@@ -68,6 +70,7 @@ impl Filter {
             return !about_processes && self.since.is_none() && self.until.is_none();
         };
         (!self.hide_threads || !is_threads_own(event))
+            && self.hide_own.is_none_or(|recorder| Own::of(event, recorder).is_none())
             && self.has_pid(event)
             && self.tree.as_ref().is_none_or(|tree| tasks(event).any(|task| tree.contains(task.tgid)))
             && self.has_name(event, processes)
@@ -75,16 +78,16 @@ impl Filter {
             && self.until.is_none_or(|until| !is_after(event.time, until, wall))
     }
 
-    /// Whether the loss is to be shown: what was lost may have been anything, so that only its time tells.
-    pub fn shows_loss(&self, loss: &Loss, wall: &WallClock) -> bool {
-        self.since.is_none_or(|since| !is_before(loss.before, since, wall))
-            && self.until.is_none_or(|until| !is_after(loss.after, until, wall))
+    /// Whether something between two times, of no process, is to be shown. A loss is: what was lost may have been
+    /// anything.
+    pub fn shows_span(&self, from: MonoNs, until: MonoNs, wall: &WallClock) -> bool {
+        self.since.is_none_or(|since| !is_before(until, since, wall))
+            && self.until.is_none_or(|last| !is_after(from, last, wall))
     }
 
     /// Whether something at that time, of no process, is to be shown.
     pub fn shows_time(&self, time: MonoNs, wall: &WallClock) -> bool {
-        self.since.is_none_or(|since| !is_before(time, since, wall))
-            && self.until.is_none_or(|until| !is_after(time, until, wall))
+        self.shows_span(time, time, wall)
     }
 
     fn has_pid(&self, event: &Event) -> bool {

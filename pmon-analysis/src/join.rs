@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use pmon_core::capture::{ClockAnchor, Details, End, Frame, Loss, Mark, Record, Snapshot, Subject};
+use pmon_core::capture::{Blind, ClockAnchor, Details, End, Frame, Loss, Mark, Record, Snapshot, Subject};
 use pmon_core::wire::{Body, ByteOrder, Event};
 use pmon_core::{MonoNs, Tgid};
 
@@ -35,6 +35,8 @@ pub enum Entry {
     Event(Occurrence),
     /// Lost events.
     Loss(Loss),
+    /// A time in which nothing was heard.
+    Blind(Blind),
     /// What the clocks said.
     Clock(ClockAnchor),
     /// The end of a scan of `/proc`.
@@ -121,6 +123,7 @@ impl Joiner {
                 Entry::Snapshot(snapshot)
             }
             Record::Loss(loss) => Entry::Loss(loss),
+            Record::Blind(blind) => Entry::Blind(blind),
             Record::Clock(anchor) => Entry::Clock(anchor),
             Record::Mark(mark) => Entry::Mark(mark),
             Record::End(end) => {

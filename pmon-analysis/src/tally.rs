@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pmon_core::capture::{Frame, Record, Subject};
+use pmon_core::capture::{Frame, Own, Record, Subject};
 use pmon_core::wire::{ByteOrder, Kind};
-use pmon_core::{Cpu, MonoNs};
+use pmon_core::{Cpu, MonoNs, Tgid};
 
 /// Names of programs that are counted apart; the execs of further ones are in [`Tally::details_known`] only.
 const MAX_PROGRAMS: usize = 1 << 14;
@@ -15,17 +15,14 @@ const MAX_CPUS: usize = 8192;
 #[derive(Clone, Debug)]
 pub struct Tally {
     order: ByteOrder,
+    recorder: Option<Tgid>,
     /// Event records: datagrams.
     pub events: u64,
-    /// Events lost.
-    pub lost: u64,
-    /// Loss records.
-    pub losses: u64,
     /// Execs whose details are known.
     pub details_known: u64,
     /// Execs whose details were missed, in whole or in part.
     pub details_missed: u64,
-    /// Processes in the scans of `/proc`.
+    /// Processes in the latest scan of `/proc`.
     pub scanned: u64,
     /// Records of a kind that this version does not know.
     pub unknown_records: u64,
@@ -39,13 +36,12 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A tally of a capture whose datagrams are in `order`.
-    pub fn new(order: ByteOrder) -> Self {
+    /// A tally of a capture whose datagrams are in `order`, without the own events of the process `recorder`.
+    pub fn new(order: ByteOrder, recorder: Option<Tgid>) -> Self {
         Self {
             order,
+            recorder,
             events: 0,
-            lost: 0,
-            losses: 0,
             details_known: 0,
             details_missed: 0,
             scanned: 0,
@@ -62,23 +58,14 @@ impl Tally {
     pub fn count(&mut self, record: &Record<'_>) {
         match record {
             Record::Event(frame) => self.count_frame(frame),
-            Record::Loss(loss) => {
-                self.losses += 1;
-                self.lost = self.lost.saturating_add(loss.count());
-            }
-            Record::Details(details) => match details.subject {
-                Subject::Snapshot { .. } => self.scanned += 1,
-                Subject::Exec { .. } => {
-                    *(if details.miss.is_some() {
-                        &mut self.details_missed
-                    } else {
-                        &mut self.details_known
-                    }) += 1;
-                    if let Some(comm) = &details.comm {
-                        self.count_program(comm);
-                    }
+            Record::Details(details) if matches!(details.subject, Subject::Exec { .. }) => {
+                let is_known = details.miss.is_none();
+                *(if is_known { &mut self.details_known } else { &mut self.details_missed }) += 1;
+                if let Some(comm) = &details.comm {
+                    self.count_program(comm);
                 }
-            },
+            }
+            Record::Snapshot(snapshot) => self.scanned = snapshot.processes.into(),
             Record::Unknown { .. } => self.unknown_records += 1,
             _ => {}
         }
@@ -114,8 +101,14 @@ impl Tally {
     }
 
     fn count_frame(&mut self, frame: &Frame<'_>) {
+        let event = frame.event(self.order);
+        if let (Some(event), Some(recorder)) = (&event, self.recorder)
+            && Own::of(event, recorder).is_some()
+        {
+            return;
+        }
         self.events += 1;
-        let Some(event) = frame.event(self.order) else {
+        let Some(event) = event else {
             self.kinds[Kind::Unknown as usize] += 1;
             return;
         };
@@ -149,16 +142,26 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::accounting::LossCause;
-    use pmon_core::capture::{Details, Loss, Miss};
-    use pmon_core::wire::{Body, Event};
-    use pmon_core::{Seq, Task, Tgid};
+    use pmon_core::capture::{Details, Miss, Reason, Snapshot};
+    use pmon_core::wire::{Body, Comm, Event};
+    use pmon_core::{Seq, Task};
 
     use super::*;
 
-    fn exec(cpu: u32, time: u64) -> Record<'static> {
-        let body = Body::Exec { task: Task::new(1, 1) };
+    fn event(cpu: u32, time: u64, body: Body) -> Record<'static> {
         Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(cpu), body }))
+    }
+
+    fn exec(cpu: u32, time: u64) -> Record<'static> {
+        event(cpu, time, Body::Exec { task: Task::new(1, 1) })
+    }
+
+    /// An own event of the recorder with that process id.
+    fn fence(recorder: u32) -> Record<'static> {
+        let mut comm = Comm::default();
+        let name = Own::Fence.comm().as_bytes();
+        comm.0[..name.len()].copy_from_slice(name);
+        event(0, 1, Body::Comm { task: Task::new(8, recorder), comm })
     }
 
     fn details(comm: Option<&str>) -> Record<'static> {
@@ -172,25 +175,23 @@ mod tests {
 
     #[test]
     fn counts() {
-        let mut tally = Tally::new(ByteOrder::Little);
-        for record in [exec(0, 9), exec(1, 5), exec(0, 12), Record::Event(Frame::Raw(b"?"))] {
+        let mut tally = Tally::new(ByteOrder::Little, Some(Tgid(7)));
+        for record in [exec(0, 9), fence(7), exec(1, 5), exec(0, 12), Record::Event(Frame::Raw(b"?"))] {
             tally.count(&record);
         }
         for comm in [Some("b"), Some("a"), None, Some("b")] {
             tally.count(&details(comm));
         }
-        let (first, last) = (Seq(u32::MAX), Seq(1));
-        let (after, before) = (MonoNs(0), MonoNs(0));
-        tally.count(&Record::Loss(Loss {
-            cpu: Cpu(0),
-            first,
-            last,
-            after,
-            before,
-            cause: LossCause::Socket,
+        let (started, ended) = (MonoNs(0), MonoNs(0));
+        tally.count(&Record::Snapshot(Snapshot {
+            started,
+            ended,
+            processes: 7,
+            reason: Reason::Loss,
+            atomic: false,
         }));
 
-        assert_eq!((tally.events, tally.lost, tally.losses), (4, 3, 1));
+        assert_eq!((tally.events, tally.scanned), (4, 7));
         assert_eq!((tally.details_known, tally.details_missed), (3, 1));
         assert_eq!(
             tally.by_kind().filter(|&(_, n)| n > 0).collect::<Vec<_>>(),

@@ -2,18 +2,19 @@
 
 use std::io::{Write, stdout};
 
-use pmon_analysis::Tally;
+use pmon_analysis::{Tally, Verdict};
 use pmon_core::MonoNs;
-use pmon_core::capture::{End, Header, Record};
+use pmon_core::capture::Header;
 use serde_json::{Map, Value, json};
 
 use crate::args::InfoArgs;
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 use crate::input::{Found, Input, Outcome, say_damage};
 use crate::render::{printable, shell_words};
 use crate::sheet::Sheet;
 use crate::term::{self, counted, grouped, per_event, size};
-use crate::when::{brief, local_time};
+use crate::verdict::{Examiner, Finding};
+use crate::when::{brief, local_time, rfc3339};
 
 const PROGRAMS: usize = 10;
 
@@ -22,34 +23,35 @@ pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
     let input = Input::open(&args.file)?;
     let name = input.name().to_owned();
     let header = input.header().cloned();
-    let mut tally = Tally::new(input.order());
-    let mut end = None;
+    let mut tally = Tally::new(input.order(), header.as_ref().and_then(|header| header.meta.recorder()));
+    let mut examiner = Examiner::new(header.as_ref(), input.order());
     let bar = term::reading_bar(input.file_bytes().unwrap_or(0));
     let outcome = input.read(&bar, |found| {
         match found {
             Found::Record(record) => {
                 tally.count(&record);
-                if let Record::End(record) = record {
-                    end = Some(record);
-                }
+                examiner.count(&record);
             }
             Found::Pause => {}
-            Found::Damage(damage) => bar.suspend(|| say_damage(&name, &damage)),
+            Found::Damage(damage) => {
+                bar.suspend(|| say_damage(&name, &damage));
+                examiner.damage(&damage);
+            }
         }
         Ok(())
     })?;
-    let facts = Facts { name, header, tally, end, outcome };
+    let facts = Facts { name, header, tally, finding: examiner.finish(), outcome };
     let text = if args.json { format!("{:#}\n", facts.json()) } else { facts.text() };
     let mut out = stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
-    Ok(facts.outcome.exit_code())
+    Ok(if facts.finding.report.verdict() == Verdict::Damaged { exit::DAMAGED } else { exit::DONE })
 }
 
 struct Facts {
     name: String,
     header: Option<Header>,
     tally: Tally,
-    end: Option<End>,
+    finding: Finding,
     outcome: Outcome,
 }
 
@@ -58,7 +60,7 @@ impl Facts {
     fn duration_ns(&self) -> u64 {
         let start = self.header.as_ref().map(|header| header.meta.start.mono);
         let last = self.tally.span.map(|(_, last)| last);
-        match (start, self.end.map(|end| end.time).or(last)) {
+        match (start, self.finding.report.end.map(|end| end.time).or(last)) {
             (Some(MonoNs(start)), Some(MonoNs(end))) => end.saturating_sub(start),
             _ => self.tally.span_ns(),
         }
@@ -70,27 +72,21 @@ impl Facts {
             tally.by_kind().map(|(kind, n)| (kind.name().into(), n.into())).collect();
         let cpus: Map<String, Value> =
             tally.by_cpu().into_iter().map(|(cpu, n)| (cpu.to_string(), n.into())).collect();
-        let mut facts = json!({
+        let mut facts = self.finding.json();
+        let more = json!({
             "bytes": outcome.bytes,
             "bytes_per_event": per_event(outcome.bytes, tally.events),
-            "clean_end": outcome.clean_end,
-            "damage": {
-                "parts": outcome.damaged,
-                "bytes": outcome.damaged_bytes,
-                "records": outcome.missing_records,
-            },
             "details": { "known": tally.details_known, "missed": tally.details_missed },
             "duration_ns": self.duration_ns(),
-            "events": { "total": tally.events, "by_kind": kinds, "by_cpu": cpus },
-            "lost": { "total": tally.lost, "gaps": tally.losses },
-            "rejected": self.end.map(|end| end.rejected),
+            "events": { "total": tally.events, "own": self.finding.report.own, "by_kind": kinds, "by_cpu": cpus },
             "snapshot_processes": tally.scanned,
             "unknown": { "records": tally.unknown_records, "blocks": outcome.unknown_blocks },
             "host": null, "kernel": null, "machine": null, "boot_id": null, "tool": null, "uuid": null,
             "cpus_online": null, "command": null, "socket_buffer": null, "start_mono_ns": null, "start": null,
             "transport": null, "transport_why": null,
         });
-        if let (Some(header), Some(facts)) = (&self.header, facts.as_object_mut()) {
+        facts.extend(more.as_object().cloned().unwrap_or_default());
+        if let Some(header) = &self.header {
             let meta = &header.meta;
             let command: Vec<_> = meta.command.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
             let of_header = json!({
@@ -104,13 +100,13 @@ impl Facts {
                 "command": command,
                 "socket_buffer": meta.socket_buffer,
                 "start_mono_ns": meta.start.mono.0,
-                "start": jiff::Timestamp::from_nanosecond(meta.start.real_ns.into()).ok().map(|at| format!("{at:.9}")),
+                "start": rfc3339(meta.start.real_ns),
                 "transport": meta.transport.name,
                 "transport_why": meta.transport.why,
             });
             facts.extend(of_header.as_object().cloned().unwrap_or_default());
         }
-        facts
+        Value::Object(facts)
     }
 
     fn text(&self) -> String {
@@ -122,26 +118,15 @@ impl Facts {
             None => sheet.line("header", "damaged"),
         }
         sheet.line("duration", brief(self.duration_ns()));
-        let damage =
-            || format!("{} ({})", counted(outcome.damaged, "damaged part"), size(outcome.damaged_bytes));
-        let ended = match (outcome.clean_end, outcome.damaged) {
-            (true, 0) => "cleanly".into(),
-            (true, _) => format!("cleanly, but {}", damage()),
-            (false, 0) => "not cleanly: still being written, or the recorder was killed".into(),
-            (false, _) => format!("not cleanly, and {}", damage()),
-        };
-        sheet.line("ended", ended);
-        if outcome.missing_records > 0 {
-            sheet.line("missing", format!("{} at the least", counted(outcome.missing_records, "record")));
-        }
+        sheet.verdict(&self.finding);
         sheet.size(outcome.bytes, tally.events);
         sheet.kinds(tally);
         sheet.line("by cpu", "");
         for (cpu, count) in tally.by_cpu() {
             sheet.item(count, format_args!("cpu {cpu}"));
         }
-        sheet.losses(tally);
-        sheet.rejected(self.end.map_or(0, |end| end.rejected));
+        sheet.losses(&self.finding);
+        sheet.rejected(&self.finding);
         if tally.scanned > 0 {
             sheet.line("processes", format!("{} found in /proc", grouped(tally.scanned)));
         }

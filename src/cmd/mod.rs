@@ -3,4 +3,5 @@
 pub(crate) mod info;
 pub(crate) mod print;
 pub(crate) mod record;
+pub(crate) mod verify;
 pub(crate) mod watch;

@@ -1,6 +1,6 @@
 //! `pmon record`: events into a file.
 
-use std::io::{IsTerminal as _, stdout};
+use std::io::{IsTerminal as _, Write as _, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let header = subscription.header(&args.command);
     let file = create(args, to_stdout, &header)?;
     drop(reader);
-    let (tape, handle) = Tape::new(file, header.frame_order);
+    let (tape, handle) = Tape::new(file, &header);
     let began = Instant::now();
     let recording = Recording::start(subscription, tape, &options).map_err(control::failure)?;
     let mut child = match Child::start(&args.command) {
@@ -54,27 +54,44 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         child: child.as_mut(),
         display,
     };
-    let failed = match control.run(recording) {
-        Ok((tape, end)) => {
-            if !args.quiet {
-                let pid = child.as_ref().map(Child::pid);
-                term::say(Summary { tape: &tape, header: &header, end, command: pid }.text().trim_end());
-            }
-            None
-        }
-        Err(failure) => Some(failure),
-    };
-    match (failed, child) {
-        (None, None) => Ok(exit::DONE),
-        (None, Some(mut child)) => control::wait_for(&mut child, &mut signals),
-        (Some(failure), None) => Err(failure),
-        (Some(failure), Some(mut child)) => {
+    let result = control.run(recording).and_then(|(tape, _)| {
+        let command = child.as_ref().map(Child::pid);
+        let finding = tape.examiner.finish();
+        let (file, tally) = (&tape.file, &tape.tally);
+        let summary = Summary { file, tally, finding: &finding, header: &header, options: &options, command };
+        say(args, to_stdout, &summary)?;
+        Ok(if args.strict { finding.exit_code() } else { exit::DONE })
+    });
+    match (result, child) {
+        (result, None) => result,
+        (Ok(code), Some(mut child)) => Ok(match control::wait_for(&mut child, &mut signals)? {
+            exit::DONE => code,
+            failed => failed,
+        }),
+        (Err(failure), Some(mut child)) => {
             // The failure is said at once; the command runs on as if nobody had recorded it.
             failure.say();
             control::wait_for(&mut child, &mut signals)?;
             Ok(failure.code)
         }
     }
+}
+
+/// Says what was recorded, where it is wanted.
+fn say(args: &RecordArgs, to_stdout: bool, summary: &Summary<'_>) -> Result<(), Failure> {
+    if !args.json {
+        if !args.quiet {
+            term::say(summary.text().trim_end());
+        }
+        return Ok(());
+    }
+    let json = format!("{:#}", summary.json());
+    if to_stdout || !args.command.is_empty() {
+        term::say(json);
+        return Ok(());
+    }
+    let mut out = stdout().lock();
+    writeln!(out, "{json}").and_then(|()| out.flush()).map_err(Failure::output)
 }
 
 fn options(args: &RecordArgs) -> Options {

@@ -2,12 +2,12 @@
 
 use pmon_analysis::Occurrence;
 use pmon_core::Task;
-use pmon_core::capture::{Loss, Mark};
+use pmon_core::capture::{Blind, Loss, Mark};
 use pmon_core::wire::Body;
 
 use super::{Render, Scene, push_number};
 
-/// Events in the order of arrival, threads included; it has no words for losses and notes.
+/// Events in the order of arrival, threads included; it has no words for losses, blindness and notes.
 pub(crate) struct Classic;
 
 impl Render for Classic {
@@ -33,7 +33,13 @@ impl Render for Classic {
         out.push(b'\n');
     }
 
-    fn loss(&mut self, _: &Loss, _: Scene<'_>, _: &mut Vec<u8>) {}
+    fn loss(&mut self, _: &Loss, _: Scene<'_>, _: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    fn blind(&mut self, _: &Blind, _: Scene<'_>, _: &mut Vec<u8>) -> bool {
+        false
+    }
 
     fn mark(&mut self, _: &Mark, _: Scene<'_>, _: &mut Vec<u8>) {}
 

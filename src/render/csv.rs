@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, Status};
-use pmon_core::capture::{Loss, Mark};
+use pmon_core::capture::{Blind, Loss, Mark};
 use pmon_core::wire::{Body, Kind};
 use pmon_core::{MonoNs, Task};
 
@@ -50,9 +50,10 @@ enum Column {
     Err,
     What,
     Frame,
+    BlindNs,
 }
 
-const NAMES: [&str; 36] = [
+const NAMES: [&str; 37] = [
     "kind",
     "time",
     "mono_ns",
@@ -89,6 +90,7 @@ const NAMES: [&str; 36] = [
     "err",
     "what",
     "frame",
+    "blind_ns",
 ];
 
 /// See the module.
@@ -137,7 +139,7 @@ impl Render for Csv {
         self.row.end(out);
     }
 
-    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) {
+    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) -> bool {
         self.row.text(Column::Kind, "loss");
         self.row.number(Column::Cpu, loss.cpu.0);
         self.row.number(Column::Count, loss.count());
@@ -147,6 +149,16 @@ impl Render for Csv {
         self.row.number(Column::AfterMonoNs, loss.after.0);
         self.row.number(Column::BeforeMonoNs, loss.before.0);
         self.row.end(out);
+        true
+    }
+
+    fn blind(&mut self, blind: &Blind, _: Scene<'_>, out: &mut Vec<u8>) -> bool {
+        self.row.text(Column::Kind, "blind");
+        self.row.number(Column::BlindNs, blind.length_ns());
+        self.row.number(Column::AfterMonoNs, blind.from.0);
+        self.row.number(Column::BeforeMonoNs, blind.until.0);
+        self.row.end(out);
+        true
     }
 
     fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>) {
@@ -293,6 +305,7 @@ mod tests {
         assert_eq!(NAMES[Column::ExitCode as usize], "exit_code");
         assert_eq!(NAMES[Column::Count as usize], "count");
         assert_eq!(NAMES[Column::Frame as usize], "frame");
+        assert_eq!(NAMES[Column::BlindNs as usize], "blind_ns");
     }
 
     #[test]

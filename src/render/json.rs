@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, Status};
-use pmon_core::capture::{Details, Loss, Mark};
+use pmon_core::capture::{Blind, Details, Loss, Mark};
 use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task};
 
@@ -57,7 +57,7 @@ impl Render for Json {
         line.end();
     }
 
-    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) {
+    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) -> bool {
         let mut line = Object::begin(out);
         line.text("kind", "loss");
         line.number("cpu", loss.cpu.0);
@@ -68,6 +68,17 @@ impl Render for Json {
         line.number("after_mono_ns", loss.after.0);
         line.number("before_mono_ns", loss.before.0);
         line.end();
+        true
+    }
+
+    fn blind(&mut self, blind: &Blind, _: Scene<'_>, out: &mut Vec<u8>) -> bool {
+        let mut line = Object::begin(out);
+        line.text("kind", "blind");
+        line.number("blind_ns", blind.length_ns());
+        line.number("after_mono_ns", blind.from.0);
+        line.number("before_mono_ns", blind.until.0);
+        line.end();
+        true
     }
 
     fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>) {

@@ -9,7 +9,7 @@ mod text;
 
 use pmon_analysis::{Occurrence, Processes, WallClock};
 use pmon_core::MonoNs;
-use pmon_core::capture::{Loss, Mark};
+use pmon_core::capture::{Blind, Loss, Mark};
 
 pub(crate) use classic::Classic;
 pub(crate) use csv::Csv;
@@ -34,8 +34,10 @@ pub(crate) trait Render: Send {
     fn begin(&mut self, _out: &mut Vec<u8>) {}
     /// An event record.
     fn event(&mut self, occurrence: &Occurrence, scene: Scene<'_>, out: &mut Vec<u8>);
-    /// Lost events.
-    fn loss(&mut self, loss: &Loss, scene: Scene<'_>, out: &mut Vec<u8>);
+    /// Lost events; `false` if the format has nothing for them.
+    fn loss(&mut self, loss: &Loss, scene: Scene<'_>, out: &mut Vec<u8>) -> bool;
+    /// A time in which nothing was heard; `false` if the format has nothing for it.
+    fn blind(&mut self, blind: &Blind, scene: Scene<'_>, out: &mut Vec<u8>) -> bool;
     /// A user's note.
     fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>);
     /// Whether it looks at [`Occurrence::details`].

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, Status};
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::{Details, Loss, Mark};
+use pmon_core::capture::{Blind, Details, Loss, Mark};
 use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task, Tgid};
 
@@ -96,17 +96,29 @@ impl Render for Text {
         out.push(b'\n');
     }
 
-    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) {
+    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) -> bool {
         let cause = match loss.cause {
             LossCause::Socket => "socket overrun",
-            LossCause::Unknown => "cause unknown",
-            other => other.name(),
+            LossCause::Backpressure => "the recorder's output did not keep up",
+            LossCause::KernelMemory => "the kernel had no memory",
+            LossCause::Ring => "ring full",
+            _ => "cause unknown",
         };
         let (count, cpu, first, last) = (loss.count(), loss.cpu, loss.first, loss.last);
         let events = if count == 1 { "event" } else { "events" };
         self.line.clear();
         let _ = write!(self.line, "{count} {events} lost on cpu {cpu} (seq {first}..{last}): {cause}");
         self.aside(out, RED);
+        true
+    }
+
+    fn blind(&mut self, blind: &Blind, scene: Scene<'_>, out: &mut Vec<u8>) -> bool {
+        self.time(blind.from, scene, out);
+        out.extend_from_slice(b"  ");
+        self.line.clear();
+        let _ = write!(self.line, "blind for {}: nothing was heard", brief(blind.length_ns()));
+        self.aside(out, RED);
+        true
     }
 
     fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>) {

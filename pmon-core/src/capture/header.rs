@@ -6,6 +6,7 @@ use super::block::{put_u32, u32_at};
 use super::meta::{self, MetaError};
 use super::record::ClockAnchor;
 use super::{MAJOR, MINOR};
+use crate::ids::Tgid;
 use crate::wire::ByteOrder;
 
 /// The first bytes of a capture: none of them survives a transfer in text mode.
@@ -127,6 +128,13 @@ pub struct Meta {
     pub start: ClockAnchor,
     /// The UUID of the capture that this one continues.
     pub previous: Option<[u8; 16]>,
+}
+
+impl Meta {
+    /// The recorder's process, if it is known.
+    pub fn recorder(&self) -> Option<Tgid> {
+        (self.recorder_pid != 0).then_some(Tgid(self.recorder_pid))
+    }
 }
 
 /// Inode numbers of namespaces, as in `/proc/self/ns`; 0 where not known.

@@ -174,6 +174,16 @@ pub enum Edge {
     End,
 }
 
+impl Edge {
+    /// Its name in every interface of pmon.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::End => "end",
+        }
+    }
+}
+
 /// A CPU that a [`Fence`] did not reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreached {

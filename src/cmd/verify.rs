@@ -1,0 +1,53 @@
+//! `pmon verify`: whether a capture is complete, counted anew.
+
+use std::io::{Write, stdout};
+
+use serde_json::Value;
+
+use crate::args::VerifyArgs;
+use crate::exit::Failure;
+use crate::input::{Found, Input, say_damage};
+use crate::sheet::Sheet;
+use crate::term;
+use crate::verdict::{Examiner, Finding};
+
+/// Runs the verb.
+pub(crate) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
+    let input = Input::open(&args.file)?;
+    let name = input.name().to_owned();
+    let mut examiner = Examiner::new(input.header(), input.order());
+    let bar = term::reading_bar(input.file_bytes().unwrap_or(0));
+    input.read(&bar, |found| {
+        match found {
+            Found::Record(record) => examiner.count(&record),
+            Found::Pause => {}
+            Found::Damage(damage) => {
+                bar.suspend(|| say_damage(&name, &damage));
+                examiner.damage(&damage);
+            }
+        }
+        Ok(())
+    })?;
+    let finding = examiner.finish();
+    let text = match args.json {
+        true => format!("{:#}\n", Value::Object(finding.json())),
+        false => text(&name, &finding),
+    };
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
+    Ok(finding.exit_code())
+}
+
+fn text(name: &str, finding: &Finding) -> String {
+    let report = &finding.report;
+    let mut sheet = Sheet::default();
+    sheet.line("capture", name);
+    sheet.verdict(finding);
+    sheet.events(report.events);
+    sheet.losses(finding);
+    sheet.rejected(finding);
+    for problem in finding.problems() {
+        sheet.line("problem", problem);
+    }
+    sheet.into_text()
+}

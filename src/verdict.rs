@@ -1,0 +1,195 @@
+//! How complete a capture is, in words, in JSON, and as an exit code.
+
+use std::fmt::Write as _;
+
+use pmon_analysis::{Report, Verdict, Verifier, WallClock};
+use pmon_core::accounting::LossCause;
+use pmon_core::capture::{Damage, Header, Record};
+use pmon_core::wire::ByteOrder;
+use serde_json::{Map, Value, json};
+
+use crate::exit;
+use crate::term::{counted, grouped, size};
+use crate::when::{brief, moment, rfc3339};
+
+/// Examines a capture: feed it every record and every damage.
+pub(crate) struct Examiner {
+    verifier: Verifier,
+    wall: WallClock,
+}
+
+/// What it found.
+pub(crate) struct Finding {
+    pub(crate) report: Report,
+    wall: WallClock,
+}
+
+impl Examiner {
+    /// Of a capture with that header, or without one, whose datagrams are in `order`.
+    pub(crate) fn new(header: Option<&Header>, order: ByteOrder) -> Self {
+        let mut wall = WallClock::new();
+        if let Some(header) = header {
+            wall.observe(header.meta.start);
+        }
+        Self { verifier: Verifier::new(order, header.and_then(|header| header.meta.recorder())), wall }
+    }
+
+    pub(crate) fn count(&mut self, record: &Record<'_>) {
+        if let Record::Clock(anchor) = record {
+            self.wall.observe(*anchor);
+        }
+        self.verifier.count(record);
+    }
+
+    pub(crate) fn damage(&mut self, damage: &Damage) {
+        self.verifier.damage(damage);
+    }
+
+    pub(crate) fn finish(self) -> Finding {
+        Finding { report: self.verifier.finish(), wall: self.wall }
+    }
+}
+
+impl Finding {
+    /// The exit code of whoever asks for completeness.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self.report.verdict() {
+            Verdict::Complete => exit::DONE,
+            Verdict::Lossy | Verdict::Blind | Verdict::Unsealed => exit::INCOMPLETE,
+            Verdict::Damaged => exit::DAMAGED,
+        }
+    }
+
+    /// The verdict, and what it rests on.
+    pub(crate) fn sentence(&self) -> String {
+        let report = &self.report;
+        let missing = self.exceptions();
+        let blind = format!("blind for {}", brief(report.blind_ns));
+        let except = |all: &[String]| match all {
+            [] => String::new(),
+            all => format!(" except {}", all.join(" and ")),
+        };
+        match report.verdict() {
+            Verdict::Complete => "complete".into(),
+            Verdict::Lossy => format!("complete{}", except(&missing)),
+            Verdict::Blind if missing.is_empty() => format!("{blind}, else complete"),
+            Verdict::Blind => format!("{blind}, else complete{}", except(&missing)),
+            verdict => {
+                let mut all = missing;
+                all.extend((report.blinds > 0).then_some(blind));
+                let up_to = match report.told_up_to {
+                    Some(time) => format!("complete up to {}{}", moment(&self.wall, time), except(&all)),
+                    None => "no event in it".into(),
+                };
+                match verdict {
+                    Verdict::Unsealed => format!("unsealed (the recorder did not end cleanly; {up_to})"),
+                    _ => format!("damaged ({}; {up_to})", self.damage().join(", ")),
+                }
+            }
+        }
+    }
+
+    /// What is missing of a capture that is intact.
+    fn exceptions(&self) -> Vec<String> {
+        let report = &self.report;
+        let mut all = Vec::new();
+        let lost = report.lost.total();
+        if lost > 0 {
+            let causes: Vec<_> = report.lost.by_cause().filter(|&(_, count)| count > 0).collect();
+            let causes = match causes[..] {
+                [(cause, _)] => cause.name().into(),
+                _ => {
+                    let each =
+                        |(cause, count): (LossCause, u64)| format!("{} {}", grouped(count), cause.name());
+                    causes.into_iter().map(each).collect::<Vec<_>>().join(", ")
+                }
+            };
+            let intervals = counted(report.intervals, "interval");
+            all.push(format!("{} lost in {intervals} ({causes})", counted(lost, "event")));
+        }
+        let untold = report.untold_drops();
+        if untold > 0 {
+            all.push(format!("{} that the source dropped and no gap tells of", counted(untold, "message")));
+        }
+        all
+    }
+
+    /// What is wrong with one that is not.
+    fn damage(&self) -> Vec<String> {
+        let report = &self.report;
+        let mut all = Vec::new();
+        if report.damaged > 0 {
+            let parts = counted(report.damaged, "damaged part");
+            all.push(format!("{parts} of {} in all", size(report.damaged_bytes)));
+        }
+        if report.missing_records > 0 {
+            all.push(format!("{} missing", counted(report.missing_records, "record")));
+        }
+        if report.missing > 0 {
+            all.push(format!("{} missing of which no loss tells", counted(report.missing, "event")));
+        }
+        if all.is_empty() {
+            all.push(counted(report.problem_count, "contradiction"));
+        }
+        all
+    }
+
+    /// Datagrams that are no whole event, recorded or not.
+    pub(crate) fn malformed(&self) -> u64 {
+        self.report.end.map_or(0, |end| end.malformed).max(self.report.malformed)
+    }
+
+    /// The first contradictions, in words.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = String> {
+        self.report.problems.iter().map(ToString::to_string)
+    }
+
+    /// The CPUs that could not be made to say something, if there are any.
+    pub(crate) fn unreached(&self) -> Option<String> {
+        let mut text = String::new();
+        for (edge, unreached) in &self.report.unreached {
+            let comma = if text.is_empty() { "" } else { ", " };
+            let (cpu, why) = (unreached.cpu, unreached.why.name());
+            let _ = write!(text, "{comma}cpu {cpu} at the {} ({why})", edge.name());
+        }
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// The fields that every verb has in its JSON.
+    pub(crate) fn json(&self) -> Map<String, Value> {
+        let report = &self.report;
+        let by_cause: Map<String, Value> =
+            report.lost.by_cause().map(|(cause, count)| (cause.name().into(), count.into())).collect();
+        let unreached: Vec<_> = report
+            .unreached
+            .iter()
+            .map(|(edge, cpu)| json!({ "edge": edge.name(), "cpu": cpu.cpu, "why": cpu.why.name() }))
+            .collect();
+        let up_to = report.told_up_to.filter(|_| report.verdict() >= Verdict::Unsealed);
+        let Value::Object(fields) = json!({
+            "verdict": report.verdict().name(),
+            "summary": self.sentence(),
+            "events": { "total": report.events, "own": report.own },
+            "lost": { "total": report.lost.total(), "gaps": report.intervals, "by_cause": by_cause },
+            "missing": report.missing,
+            "rejected": report.end.map(|end| end.rejected),
+            "malformed": self.malformed(),
+            "blind_ns": report.blind_ns,
+            "blind_intervals": report.blinds,
+            "witness": report.witness.map(|witness| json!({ "drops": witness.drops, "gaps": witness.gaps })),
+            "unreached": unreached,
+            "clean_end": report.end.is_some(),
+            "complete_up_to": up_to.and_then(|time| self.wall.at(time)).and_then(rfc3339),
+            "complete_up_to_mono_ns": up_to,
+            "damage": {
+                "parts": report.damaged,
+                "bytes": report.damaged_bytes,
+                "records": report.missing_records,
+            },
+            "problems": self.problems().collect::<Vec<_>>(),
+        }) else {
+            return Map::new();
+        };
+        fields
+    }
+}
