@@ -46,7 +46,7 @@ impl<'a> Display<'a> {
         if counters.silences > self.silences {
             self.say("nothing is heard of the kernel any more: what happens now is not recorded; subscribing again");
         }
-        if counters.silences > self.silences && !counters.blind || self.blind && !counters.blind {
+        if !counters.blind && (self.blind || counters.silences > self.silences) {
             self.say("the kernel is heard again; the capture says for how long it was not");
         }
         (self.silences, self.blind) = (counters.silences, counters.blind);

@@ -193,3 +193,101 @@ impl Finding {
         fields
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pmon_core::accounting::Lost;
+    use pmon_core::capture::{ClockAnchor, Edge, End, Unreached, WhyUnreached, Witness};
+    use pmon_core::{Cpu, MonoNs};
+
+    use super::*;
+
+    fn lost(counts: &[(LossCause, u64)]) -> Lost {
+        let mut lost = Lost::default();
+        counts.iter().for_each(|&(cause, count)| lost.add(cause, count));
+        lost
+    }
+
+    fn sealed() -> Report {
+        Report { end: Some(End::default()), told_up_to: Some(MonoNs(0)), ..Report::default() }
+    }
+
+    /// What is said of it, in a world without time zones.
+    fn sentence(report: Report) -> String {
+        Finding { report, wall: WallClock::new() }.sentence()
+    }
+
+    #[test]
+    fn each_verdict_has_its_sentence() {
+        let one = lost(&[(LossCause::Socket, 1)]);
+        let more = lost(&[(LossCause::Socket, 1_000), (LossCause::Backpressure, 234)]);
+        let blind = Report { blinds: 2, blind_ns: 2_100_000_000, ..sealed() };
+        let damaged = Report { damaged: 1, damaged_bytes: 2048, missing_records: 9, missing: 8, ..sealed() };
+        let up_to = "complete up to 0.000000000 s of the monotonic clock";
+        for (report, expected) in [
+            (sealed(), "complete"),
+            (
+                Report { lost: one, intervals: 1, ..sealed() },
+                "complete except 1 event lost in 1 interval (socket)",
+            ),
+            (
+                Report { lost: more, intervals: 3, ..sealed() },
+                "complete except 1,234 events lost in 3 intervals (1,000 socket, 234 backpressure)",
+            ),
+            (
+                Report { witness: Some(Witness { drops: 2, ..Witness::default() }), ..sealed() },
+                "complete except 2 messages that the source dropped and no gap tells of",
+            ),
+            (blind.clone(), "blind for 2.10s, else complete"),
+            (
+                Report { lost: one, intervals: 1, ..blind.clone() },
+                "blind for 2.10s, else complete except 1 event lost in 1 interval (socket)",
+            ),
+            (
+                Report { end: None, ..sealed() },
+                &format!("unsealed (the recorder did not end cleanly; {up_to})"),
+            ),
+            (
+                Report { end: None, lost: one, intervals: 1, ..blind },
+                &format!(
+                    "unsealed (the recorder did not end cleanly; {up_to} except 1 event lost in 1 interval (socket) \
+                     and blind for 2.10s)"
+                ),
+            ),
+            (Report::default(), "unsealed (the recorder did not end cleanly; no event in it)"),
+            (
+                damaged,
+                &format!(
+                    "damaged (1 damaged part of 2 KiB in all, 9 records missing, 8 events missing of which no loss \
+                     tells; {up_to})"
+                ),
+            ),
+            (Report { problem_count: 2, ..sealed() }, &format!("damaged (2 contradictions; {up_to})")),
+        ] {
+            assert_eq!(sentence(report), expected);
+        }
+    }
+
+    #[test]
+    fn cpus_that_were_not_reached_are_named() {
+        let unreached = |cpu, why| Unreached { cpu: Cpu(cpu), why };
+        let unreached = vec![
+            (Edge::Start, unreached(3, WhyUnreached::Offline)),
+            (Edge::End, unreached(5, WhyUnreached::Silent)),
+        ];
+        let finding = Finding { report: Report { unreached, ..sealed() }, wall: WallClock::new() };
+        assert_eq!(
+            finding.unreached().as_deref(),
+            Some("cpu 3 at the start (offline), cpu 5 at the end (silent)")
+        );
+    }
+
+    #[test]
+    fn json_says_how_far_it_is_complete_only_if_it_is_not_to_the_end() {
+        let mut wall = WallClock::new();
+        wall.observe(ClockAnchor { mono: MonoNs(0), boot_ns: 0, real_ns: 1_767_323_045_000_000_000 });
+        let json = |end| Finding { report: Report { end, ..sealed() }, wall: wall.clone() }.json();
+        assert_eq!(json(None)["complete_up_to"], "2026-01-02T03:04:05.000000000Z");
+        assert!(json(Some(End::default()))["complete_up_to"].is_null());
+    }
+}

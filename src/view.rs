@@ -148,14 +148,14 @@ impl<W: Write> View<W> {
                 }
             }
             Entry::Loss(loss) if self.filter.shows_span(loss.after, loss.before, wall) => {
-                if !self.render.loss(loss, scene(self.start), &mut self.out) {
-                    self.untold.0 = self.untold.0.saturating_add(loss.count());
-                }
+                let told = self.render.loss(loss, scene(self.start), &mut self.out);
+                let untold = if told { 0 } else { loss.count() };
+                self.untold.0 = self.untold.0.saturating_add(untold);
             }
             Entry::Blind(blind) if self.filter.shows_span(blind.from, blind.until, wall) => {
-                if !self.render.blind(blind, scene(self.start), &mut self.out) {
-                    self.untold.1 = self.untold.1.saturating_add(blind.length_ns());
-                }
+                let told = self.render.blind(blind, scene(self.start), &mut self.out);
+                let untold = if told { 0 } else { blind.length_ns() };
+                self.untold.1 = self.untold.1.saturating_add(untold);
             }
             Entry::Mark(mark) if self.filter.shows_time(mark.time, wall) => {
                 self.render.mark(mark, scene(self.start), &mut self.out);

@@ -79,7 +79,7 @@ fn run(wanted: &Receiver<SyncSender<Round>>, interval: Option<Duration>, shared:
     loop {
         let request = match next {
             Some(next) => wanted.recv_timeout(next.saturating_duration_since(Instant::now())),
-            None => wanted.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            None => wanted.recv().map_err(Into::into),
         };
         match request {
             Ok(answer) => {
@@ -148,7 +148,7 @@ mod tests {
     fn a_round_tells_of_each_cpu_once() {
         let pulse = Pulse::start(Duration::ZERO, 0).unwrap();
         let round = pulse.fence().recv().unwrap();
-        let mut told: Vec<_> = round.reached.iter().copied().collect();
+        let mut told = round.reached.to_vec();
         told.extend(round.unreached.iter().map(|unreached| unreached.cpu));
         told.sort();
         let mut cpus: Vec<_> = cpus::online().into_iter().chain(cpus::offline()).map(Cpu).collect();

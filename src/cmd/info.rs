@@ -164,33 +164,35 @@ fn describe(sheet: &mut Sheet, header: &Header) {
 
 #[cfg(test)]
 mod tests {
+    use pmon_core::capture::{Damage, DamageKind, End, Record};
     use pmon_core::wire::ByteOrder;
 
     use super::*;
 
+    fn facts(tally: Tally, end: End, damage: Option<Damage>, outcome: Outcome) -> Facts {
+        let mut examiner = Examiner::new(None, ByteOrder::Little);
+        damage.iter().for_each(|damage| examiner.damage(damage));
+        examiner.count(&Record::End(end));
+        Facts { name: "x".into(), header: None, tally, finding: examiner.finish(), outcome }
+    }
+
     #[test]
     fn what_is_not_as_it_should_be_is_said_only_then() {
-        let facts = |tally, end, outcome| Facts { name: "x".into(), header: None, tally, end, outcome };
-        let mut tally = Tally::new(ByteOrder::Little);
-        let text = facts(tally.clone(), None, Outcome { clean_end: true, ..Outcome::default() }).text();
-        for label in ["rejected", "skipped", "processes", "missing"] {
+        let mut tally = Tally::new(ByteOrder::Little, None);
+        let text = facts(tally.clone(), End::default(), None, Outcome::default()).text();
+        for label in ["rejected", "skipped", "processes", "missing", "malformed", "witness", "unreached"] {
             assert!(!text.contains(label), "{text}");
         }
 
         (tally.unknown_records, tally.scanned) = (1, 1234);
-        let end = Some(End { rejected: 5, ..End::default() });
-        let damage = Outcome {
-            clean_end: true,
-            damaged: 1,
-            damaged_bytes: 7,
-            missing_records: 12,
-            ..Outcome::default()
-        };
-        let text = facts(tally, end, Outcome { unknown_blocks: 2, ..damage }).text();
+        let end = End { rejected: 5, malformed: 1, ..End::default() };
+        let damage = Damage { offset: 0, bytes: 7, what: DamageKind::Missing { records: 12 } };
+        let outcome = Outcome { unknown_blocks: 2, ..Outcome::default() };
+        let text = facts(tally, end, Some(damage), outcome).text();
         for line in [
-            "ended        cleanly, but 1 damaged part (7 B)",
-            "missing      12 records at the least",
+            "verdict      damaged (1 damaged part of 7 B in all, 12 records missing; no event in it)",
             "rejected     5 from user space",
+            "malformed    1 message",
             "processes    1,234 found in /proc",
             "skipped      1 record and 2 blocks of unknown kinds, from a newer pmon",
         ] {

@@ -3,10 +3,10 @@
 use crate::live::can_record;
 use crate::support::*;
 
-/// Both readers end with that code and say that.
+/// All readers end with that code and say that.
 #[track_caller]
-fn both_refuse(file: &str, code: i32, says: &str) {
-    for verb in ["print", "info"] {
+fn all_refuse(file: &str, code: i32, says: &str) {
+    for verb in ["print", "info", "verify"] {
         let ran = pmon(&[verb, file]).expect(code);
         assert_eq!(ran.out, "");
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
@@ -16,14 +16,14 @@ fn both_refuse(file: &str, code: i32, says: &str) {
 
 #[test]
 fn a_missing_file() {
-    both_refuse("/nowhere/x.pmon", 6, "/nowhere/x.pmon");
+    all_refuse("/nowhere/x.pmon", 6, "/nowhere/x.pmon");
 }
 
 #[test]
 fn a_missing_file_whose_partial_is_there() {
     let dir = Dir::new();
     dir.file("x.pmon.partial", b"");
-    both_refuse(&arg(&dir.path("x.pmon")), 6, "x.pmon.partial exists");
+    all_refuse(&arg(&dir.path("x.pmon")), 6, "x.pmon.partial exists");
 }
 
 #[test]
@@ -46,18 +46,18 @@ fn a_name_does_not_drive_the_terminal() {
 #[test]
 fn a_folder() {
     let dir = Dir::new();
-    both_refuse(&arg(&dir.path("")), 6, "cannot read");
+    all_refuse(&arg(&dir.path("")), 6, "cannot read");
 }
 
 #[test]
 fn a_foreign_file() {
     let dir = Dir::new();
-    both_refuse(
+    all_refuse(
         &dir.file("x", b"#!/bin/sh\necho this is no capture, however long it may be, and it goes on\n"),
         5,
         "not a pmon capture",
     );
-    both_refuse(&dir.file("y", b""), 5, "empty");
+    all_refuse(&dir.file("y", b""), 5, "empty");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_future_version() {
     let len = bytes[12..16].iter().rev().fold(0, |len, &byte| len << 8 | usize::from(byte));
     let crc = crc32c::crc32c(&bytes[..len - 4]);
     bytes[len - 4..len].copy_from_slice(&crc.to_le_bytes());
-    both_refuse(&dir.file("x.pmon", &bytes), 5, "newer than this version");
+    all_refuse(&dir.file("x.pmon", &bytes), 5, "newer than this version");
 }
 
 #[test]

@@ -19,7 +19,8 @@ fn json_has_the_documented_fields() {
     assert_eq!(by_kind.keys().map(String::as_str).collect::<Vec<_>>(), kinds);
     assert_eq!((&by_kind["fork"], &by_kind["exec"], &by_kind["exit"]), (&2.into(), &2.into(), &3.into()));
     assert_eq!(info["events"]["by_cpu"]["0"], 8);
-    assert_eq!(info["lost"]["total"], 123);
+    assert_eq!((&info["lost"]["total"], &info["lost"]["by_cause"]["socket"]), (&123.into(), &123.into()));
+    assert_eq!(info["verdict"], "lossy");
     assert_eq!(info["details"]["known"], 1);
     assert_eq!(info["details"]["missed"], 1);
     assert_eq!(info["bytes"], bytes.len());
@@ -53,7 +54,7 @@ fn text_has_all_that_matters() {
         "host         box, Linux 6.18.0 x86_64, 2 CPUs",
         "started      2026-01-02 03:04:05 UTC",
         "duration     3.00s",
-        "ended        cleanly",
+        "verdict      complete except 123 events lost in 1 interval (socket)",
         "lost         123 in 1 gap",
         "details      1 known, 1 missed",
         "                       2  fork",

@@ -6,4 +6,5 @@ mod live;
 mod print;
 mod record;
 mod support;
+mod verify;
 mod watch;

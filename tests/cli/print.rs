@@ -114,7 +114,7 @@ fn classic_is_the_c_examples_output_byte_for_byte() {
         end(10, 10),
     ];
     let ran = print(&records, &["--format", "classic"]);
-    assert_eq!(ran.err, "pmon: 2 events were lost; the classic format has no line for them\n");
+    assert_eq!(ran.err, "pmon: 2 events lost; the classic format has no line for that\n");
     assert_eq!(
         ran.out,
         "\
@@ -236,7 +236,7 @@ fn csv_columns_stay_where_they_are() {
         out,
         "kind,time,mono_ns,cpu,seq,pid,tid,child_pid,child_tid,comm,exe,args,ppid,uid,exit_code,exit_signal,status,\
          parent_pid,parent_tid,ruid,euid,rgid,egid,tracer_pid,tracer_tid,count,first_seq,last_seq,cause,text,\
-         after_mono_ns,before_mono_ns,ack,err,what,frame\n"
+         after_mono_ns,before_mono_ns,ack,err,what,frame,blind_ns\n"
     );
 }
 
@@ -315,4 +315,30 @@ fn a_reader_that_goes_away_ends_it_quietly() {
         let output = child.wait_with_output().expect("pmon ends");
         assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{format}");
     }
+}
+
+#[test]
+fn blindness_stands_where_it_was() {
+    let records = [exec(1, 1, 20), blind(1, 2_000_001), exec(2_000_001, 2, 21), end(3_000_000, 2)];
+    let line = |args: &[&str]| print(&records, args).out.lines().nth(1).map(str::to_owned);
+    assert_eq!(
+        line(&[]).as_deref(),
+        Some("2026-01-02 03:04:05.000001  -- blind for 2.00s: nothing was heard --")
+    );
+    let json = line(&["--format", "json"]).expect("a line");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["kind"], &json["blind_ns"]), (&"blind".into(), &2_000_000_000u64.into()));
+    let (after, before) = (START + 1_000, START + 2_000_001_000);
+    assert_eq!((&json["after_mono_ns"], &json["before_mono_ns"]), (&after.into(), &before.into()));
+    let csv = print(&records, &["--format", "csv"]).out;
+    let csv = csv.lines().nth(2).expect("a line");
+    assert!(csv.starts_with("blind,") && csv.ends_with(",2000000000"), "{csv}");
+    let classic = print(&records, &["--format", "classic"]);
+    assert_eq!(
+        (classic.out.lines().count(), classic.err.as_str()),
+        (2, "pmon: nothing heard for 2.00s; the classic format has no line for that\n")
+    );
+    // Whatever the filters but time.
+    assert_eq!(print(&records, &["--kind", "exit"]).out.lines().count(), 1);
+    assert_eq!(print(&records, &["--until", "+0.0000001s"]).out.lines().count(), 0);
 }

@@ -316,3 +316,50 @@ fn where_nothing_is_heard_the_cause_is_named_in_time() {
         assert!(began.elapsed() < Duration::from_secs(10));
     }
 }
+
+#[test]
+fn a_strict_recording_ends_with_3_if_it_is_incomplete_unless_the_command_fails() {
+    if !can_record() {
+        return;
+    }
+    // A recorder that stands still while more happens than its buffer takes.
+    let storm = "i=0; while [ $i -lt 1500 ]; do (:); i=$((i+1)); done; kill -CONT $PPID";
+    let record = |options: &[&str], script: &str| {
+        let dir = Dir::new();
+        let file = arg(&dir.path("x.pmon"));
+        let script = format!("kill -STOP $PPID; {script}");
+        let args = [&["record", "-q", "-o", &file], options, &["--", "sh", "-c", &script]];
+        let code = pmon(&args.concat()).code;
+        let found = pmon(&["verify", "--json", &file]).json();
+        (code, found["verdict"].as_str().map(str::to_owned))
+    };
+    let small = &["--socket-buffer", "32K"][..];
+    let strict = [&["--strict"], small].concat();
+    assert_eq!(record(&strict, storm), (Some(3), Some("lossy".into())));
+    assert_eq!(record(small, storm), (Some(0), Some("lossy".into())));
+    assert_eq!(record(&strict, &format!("{storm}; exit 9")), (Some(9), Some("lossy".into())));
+    assert_eq!(record(&["--strict"], "kill -CONT $PPID"), (Some(0), Some("complete".into())));
+}
+
+#[test]
+fn the_summary_for_programs_says_what_verify_says() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let file = arg(&dir.path("x.pmon"));
+    let ran = pmon(&["record", "--json", "--for", "50ms", "-o", &file]).expect(0);
+    assert_eq!(ran.err, "");
+    let verified = pmon(&["verify", "--json", &file]).expect(0).json();
+    let said = ran.json();
+    for (field, value) in verified.as_object().expect("an object") {
+        assert_eq!(&said[field], value, "{field}");
+    }
+    assert_eq!((&said["file"], &said["command_pid"]), (&json!(file), &json!(null)));
+    // Standard output belongs to the command, or to the capture.
+    let ran = pmon(&["record", "--json", "--force", "-o", &file, "--", "echo", "hello"]).expect(0);
+    assert_eq!(ran.out, "hello\n");
+    let said: serde_json::Value = serde_json::from_str(&ran.err).expect("JSON");
+    assert_eq!(said["verdict"], "complete");
+    assert!(said["command_pid"].is_u64());
+}

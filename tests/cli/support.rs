@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use pmon_core::accounting::{LossCause, Lost};
 use pmon_core::capture::{
-    ClockAnchor, Credentials, Details, Encoder, End, Frame, Header, Loss, Mark, Meta, Miss, Reason, Record,
-    Snapshot, Subject, Transport,
+    Blind, ClockAnchor, Credentials, Details, Encoder, End, Frame, Header, Loss, Mark, Meta, Miss, Own,
+    Reason, Record, Snapshot, Subject, Transport, Witness,
 };
 use pmon_core::wire::{Body, ByteOrder, Comm, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -23,6 +23,9 @@ pub(crate) const START: u64 = 1_000_000_000_000;
 const START_REAL: i64 = 1_767_323_045_000_000_000;
 /// Both together.
 const ANCHOR: ClockAnchor = ClockAnchor { mono: MonoNs(START), boot_ns: START, real_ns: START_REAL };
+
+/// The process that is said to have recorded.
+pub(crate) const RECORDER: u32 = 4;
 
 /// No `pmon` takes longer than this.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -143,6 +146,7 @@ pub(crate) fn header() -> Header {
             kernel: "6.18.0".into(),
             machine: "x86_64".into(),
             cpus_online: 2,
+            recorder_pid: RECORDER,
             transport: Transport { name: "replay".into(), why: "a test".into() },
             start: ANCHOR,
             ..Meta::default()
@@ -152,16 +156,21 @@ pub(crate) fn header() -> Header {
 
 /// A capture of these records, in blocks of `block` records.
 pub(crate) fn capture(records: &[Record<'_>], block: usize) -> Vec<u8> {
+    parts(records, block).concat()
+}
+
+/// Its header, its blocks, and what stands behind them.
+pub(crate) fn parts(records: &[Record<'_>], block: usize) -> Vec<Vec<u8>> {
     let mut encoder = Encoder::new(&header()).expect("the header fits");
-    let mut bytes = encoder.header().to_vec();
+    let mut parts = vec![encoder.header().to_vec()];
     for records in records.chunks(block) {
         for record in records {
             encoder.push(record).expect("the record fits");
         }
-        bytes.extend_from_slice(encoder.seal());
+        parts.push(encoder.seal().to_vec());
     }
-    bytes.extend_from_slice(encoder.finish());
-    bytes
+    parts.push(encoder.finish().to_vec());
+    parts
 }
 
 /// The event `us` microseconds after the start.
@@ -226,6 +235,22 @@ pub(crate) fn loss(cpu: u32, first: u32, last: u32) -> Record<'static> {
     Record::Loss(Loss { cpu: Cpu(cpu), first, last, after, before, cause: LossCause::Socket })
 }
 
+/// The source has dropped so many events, and so many are missing.
+pub(crate) fn witness(count: u64) -> Record<'static> {
+    Record::Witness(Witness { time: MonoNs(START), drops: count, gaps: count })
+}
+
+pub(crate) fn blind(from_us: u64, until_us: u64) -> Record<'static> {
+    let at = |us| MonoNs(START + us * 1_000);
+    Record::Blind(Blind { from: at(from_us), until: at(until_us) })
+}
+
+/// A heartbeat of the recorder.
+pub(crate) fn heartbeat(us: u64, seq: u32) -> Record<'static> {
+    let comm = comm(Own::Heartbeat.comm().as_bytes());
+    event(us, 0, seq, Body::Comm { task: Task::new(RECORDER + 1, RECORDER), comm })
+}
+
 /// What the clocks say at the start.
 pub(crate) fn clock() -> Record<'static> {
     Record::Clock(ANCHOR)
@@ -258,6 +283,7 @@ pub(crate) fn story() -> Vec<Record<'static>> {
         exec(6, 7, 30),
         missed(6, 30),
         exit(2_000_000, 8, (30, 30), 11 | 0x80),
+        witness(123),
         end(3_000_000, 8),
     ]
 }
