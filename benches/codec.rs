@@ -3,7 +3,6 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pmon_core::accounting::Accountant;
 use pmon_core::batch::Batch;
 use pmon_core::capture::{Encoder, Frame, Header, Item, Meta, Reader, Record};
 use pmon_core::wire::{Body, ByteOrder, Comm, EVENT_FRAME, Event};
@@ -89,25 +88,6 @@ fn wire(c: &mut Criterion) {
     group.finish();
 }
 
-fn accounting(c: &mut Criterion) {
-    let events = events();
-    let mut group = c.benchmark_group("accounting");
-    group.throughput(Throughput::Elements(EVENTS as u64));
-    let thinned: Vec<_> =
-        events.iter().enumerate().filter(|(n, _)| n % 16 > 0).map(|(_, &event)| event).collect();
-    for (name, events) in [("observe", &events), ("overrun", &thinned)] {
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                let mut accountant = Accountant::new();
-                for event in events {
-                    black_box(accountant.observe(black_box(event)));
-                }
-            });
-        });
-    }
-    group.finish();
-}
-
 fn captures(c: &mut Criterion) {
     let frames = frames();
     let bytes = capture();
@@ -140,5 +120,5 @@ fn captures(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, wire, accounting, captures);
+criterion_group!(benches, wire, captures);
 criterion_main!(benches);

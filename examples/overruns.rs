@@ -1,0 +1,144 @@
+//! What is lost when the socket's buffer is full, by its size and by what happens after an overrun.
+//!
+//! `cargo build --release --examples && target/release/examples/overruns`
+//!
+//! The recorder as it is, into a file, against the `flood` beside this program. By default the kernel delivers nothing
+//! after an overrun until the reader has emptied the socket; with `NETLINK_NO_ENOBUFS` it delivers whenever there is
+//! room. All rounds run in turn, so that what else the machine does strikes each of them.
+
+use std::env;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use pmon_record::assemble::Counts;
+use pmon_record::{CaptureFile, Options, Recording, Subscription, Target};
+use rustix::time::{ClockId, clock_gettime};
+
+/// What is lost when the socket's buffer is full.
+#[derive(Debug, Parser)]
+#[command(name = "overruns", max_term_width = 100)]
+struct Args {
+    /// How often each case is run
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: u32,
+    /// Socket buffers, in KiB
+    #[arg(long, value_name = "KIB,..", value_delimiter = ',', default_value = "256,1024,8192,65536")]
+    buffers: Vec<usize>,
+}
+
+/// What happens: so many times a flood, with a pause between.
+struct Load {
+    name: &'static str,
+    flood: &'static [&'static str],
+    times: u32,
+}
+
+const LOADS: [Load; 3] = [
+    Load {
+        name: "flood: 2 renaming, 1,000,000 each",
+        flood: &["rename", "--count", "1000000", "--processes", "2"],
+        times: 1,
+    },
+    Load {
+        name: "flood: 2 starting threads, 100,000 each",
+        flood: &["thread", "--count", "100000", "--processes", "2"],
+        times: 1,
+    },
+    Load { name: "20 bursts of 10,000 renames", flood: &["rename", "--count", "10000"], times: 20 },
+];
+
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What became of one case.
+#[derive(Default)]
+struct Sum {
+    recorded: u64,
+    lost: u64,
+    gaps: u64,
+    cpu_ns: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let mut out = io::stdout();
+    for load in &LOADS {
+        writeln!(out, "{}", load.name)?;
+        writeln!(
+            out,
+            "{:>12}  {:10} {:>10} {:>8} {:>8} {:>10}",
+            "buffer KiB", "overruns", "recorded", "lost %", "gaps", "ns/event"
+        )?;
+        let cases: Vec<_> = args.buffers.iter().flat_map(|&kib| [(kib, false), (kib, true)]).collect();
+        let mut sums: Vec<Sum> = cases.iter().map(|_| Sum::default()).collect();
+        for _ in 0..args.rounds {
+            for (&(kib, hush_overruns), sum) in cases.iter().zip(&mut sums) {
+                sum.add(load, Options { socket_buffer: kib << 10, hush_overruns, ..Options::default() })?;
+            }
+        }
+        for (&(kib, hush_overruns), sum) in cases.iter().zip(&sums) {
+            let all = (sum.recorded + sum.lost).max(1);
+            writeln!(
+                out,
+                "{kib:>12}  {:10} {:>10} {:>8.2} {:>8} {:>10}",
+                if hush_overruns { "hushed" } else { "reported" },
+                sum.recorded / u64::from(args.rounds),
+                sum.lost as f64 * 100.0 / all as f64,
+                sum.gaps / u64::from(args.rounds),
+                sum.cpu_ns / sum.recorded.max(1),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+impl Sum {
+    fn add(&mut self, load: &Load, options: Options) -> anyhow::Result<()> {
+        let before = cpu_ns();
+        let Counts { events, lost, gaps, .. } = record(load, &options)?;
+        self.recorded += events;
+        self.lost += lost.total();
+        self.gaps += gaps;
+        self.cpu_ns += cpu_ns() - before;
+        Ok(())
+    }
+}
+
+/// Records the load; gives the last counts.
+fn record(load: &Load, options: &Options) -> anyhow::Result<Counts> {
+    let folder = tempfile::tempdir()?;
+    let subscription = Subscription::open(options)?;
+    let target = Target::File(folder.path().join("x.pmon"));
+    let file = CaptureFile::create(&target, &subscription.header(&[]), false)?;
+    let recording = Recording::start(subscription, file, options)?;
+    let flood = env::current_exe()?.with_file_name("flood");
+    for _ in 0..load.times {
+        run(&flood, load.flood)?;
+        thread::sleep(PAUSE);
+    }
+    let stopper = recording.stopper();
+    stopper.stop();
+    while !recording.is_finished() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let counts = recording.counters().totals;
+    recording.join()?;
+    Ok(counts)
+}
+
+fn run(flood: &Path, args: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new(flood).args(args).stdout(Stdio::null()).status();
+    let status = status.with_context(|| format!("cannot run {}: build all examples", flood.display()))?;
+    ensure!(status.success(), "flood ended with {status}");
+    Ok(())
+}
+
+/// What this process has used.
+fn cpu_ns() -> u64 {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    used.tv_sec as u64 * 1_000_000_000 + used.tv_nsec as u64
+}
