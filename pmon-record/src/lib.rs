@@ -4,7 +4,9 @@
 //!
 //! * [`Subscription`]: the socket, bound and acknowledged, or a [`SubscribeError`] that names the cause;
 //! * the *drain* thread: datagrams from the socket into preallocated chunks; it does nothing else;
-//! * the *details* thread: `/proc/<pid>` after each exec; the *snapshot* thread: all of `/proc`, once;
+//! * the *pulse* thread: causes events of its own, so that what is lost shows even in silence: fences and heartbeats;
+//! * the *details* thread: `/proc/<pid>` after each exec; the *snapshot* thread: all of `/proc`, at the start and after
+//!   losses;
 //! * the *writer* thread: [`assemble`] puts all of it in order and into a [`Sink`];
 //! * [`CaptureFile`]: the sink that is a file.
 //!
