@@ -11,6 +11,7 @@ use pmon_core::wire::ByteOrder;
 use crate::exit::{self, Failure, OrFail};
 use crate::render::printable;
 use crate::term;
+use crate::verdict::{Examiner, Finding};
 
 /// A capture that is read from front to back, once.
 pub(crate) struct Input {
@@ -96,6 +97,28 @@ impl Input {
     /// The length of the file, if it is one.
     pub(crate) fn file_bytes(&self) -> Option<u64> {
         self.file_bytes
+    }
+
+    /// Reads to the end under a bar, says what is damaged, and finds how complete it is. Each record goes to `visit`, too.
+    pub(crate) fn examine(self, mut visit: impl FnMut(&Record<'_>)) -> Result<(Finding, Outcome), Failure> {
+        let name = self.name.clone();
+        let mut examiner = Examiner::new(self.header(), self.order());
+        let bar = term::reading_bar(self.file_bytes.unwrap_or(0));
+        let outcome = self.read(&bar, |found| {
+            match found {
+                Found::Record(record) => {
+                    examiner.count(&record);
+                    visit(&record);
+                }
+                Found::Pause => {}
+                Found::Damage(damage) => {
+                    bar.suspend(|| say_damage(&name, &damage));
+                    examiner.damage(&damage);
+                }
+            }
+            Ok(())
+        })?;
+        Ok((examiner.finish(), outcome))
     }
 
     /// Reads to the end, and gives all that is found to `visit`. `bar` shows how far it is.

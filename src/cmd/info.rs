@@ -9,11 +9,11 @@ use serde_json::{Map, Value, json};
 
 use crate::args::InfoArgs;
 use crate::exit::{self, Failure};
-use crate::input::{Found, Input, Outcome, say_damage};
+use crate::input::{Input, Outcome};
 use crate::render::{printable, shell_words};
 use crate::sheet::Sheet;
-use crate::term::{self, counted, grouped, per_event, size};
-use crate::verdict::{Examiner, Finding};
+use crate::term::{counted, grouped, per_event, size};
+use crate::verdict::Finding;
 use crate::when::{brief, local_time, rfc3339};
 
 const PROGRAMS: usize = 10;
@@ -24,23 +24,8 @@ pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
     let name = input.name().to_owned();
     let header = input.header().cloned();
     let mut tally = Tally::new(input.order(), header.as_ref().and_then(|header| header.meta.recorder()));
-    let mut examiner = Examiner::new(header.as_ref(), input.order());
-    let bar = term::reading_bar(input.file_bytes().unwrap_or(0));
-    let outcome = input.read(&bar, |found| {
-        match found {
-            Found::Record(record) => {
-                tally.count(&record);
-                examiner.count(&record);
-            }
-            Found::Pause => {}
-            Found::Damage(damage) => {
-                bar.suspend(|| say_damage(&name, &damage));
-                examiner.damage(&damage);
-            }
-        }
-        Ok(())
-    })?;
-    let facts = Facts { name, header, tally, finding: examiner.finish(), outcome };
+    let (finding, outcome) = input.examine(|record| tally.count(record))?;
+    let facts = Facts { name, header, tally, finding, outcome };
     let text = if args.json { format!("{:#}\n", facts.json()) } else { facts.text() };
     let mut out = stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
@@ -168,6 +153,7 @@ mod tests {
     use pmon_core::wire::ByteOrder;
 
     use super::*;
+    use crate::verdict::Examiner;
 
     fn facts(tally: Tally, end: End, damage: Option<Damage>, outcome: Outcome) -> Facts {
         let mut examiner = Examiner::new(None, ByteOrder::Little);

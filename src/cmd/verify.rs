@@ -6,29 +6,15 @@ use serde_json::Value;
 
 use crate::args::VerifyArgs;
 use crate::exit::Failure;
-use crate::input::{Found, Input, say_damage};
+use crate::input::Input;
 use crate::sheet::Sheet;
-use crate::term;
-use crate::verdict::{Examiner, Finding};
+use crate::verdict::Finding;
 
 /// Runs the verb.
 pub(crate) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
     let input = Input::open(&args.file)?;
     let name = input.name().to_owned();
-    let mut examiner = Examiner::new(input.header(), input.order());
-    let bar = term::reading_bar(input.file_bytes().unwrap_or(0));
-    input.read(&bar, |found| {
-        match found {
-            Found::Record(record) => examiner.count(&record),
-            Found::Pause => {}
-            Found::Damage(damage) => {
-                bar.suspend(|| say_damage(&name, &damage));
-                examiner.damage(&damage);
-            }
-        }
-        Ok(())
-    })?;
-    let finding = examiner.finish();
+    let (finding, _) = input.examine(|_| ())?;
     let text = match args.json {
         true => format!("{:#}\n", Value::Object(finding.json())),
         false => text(&name, &finding),
