@@ -218,9 +218,9 @@ fn a_full_disk_keeps_what_was_written_and_lets_the_command_finish() {
     if !mount.status().is_ok_and(|status| status.success()) {
         return skip("no permission to mount a small disk");
     }
-    // Command lines that do not compress: several times what fits.
-    let script =
-        "base64 -w 400 /dev/urandom | head -n 1000 | while read line; do /bin/true $line; done; echo done";
+    // What is written before, in time; then command lines that do not compress: several times what fits.
+    let script = "i=0; while [ $i -lt 20 ]; do /bin/true; i=$((i+1)); done; sleep 0.4
+        base64 -w 400 /dev/urandom | head -n 1000 | while read line; do /bin/true $line; done; echo done";
     let file = arg(&dir.path("x.pmon"));
     let ran = pmon(&["record", "-o", &file, "--", "sh", "-c", script]);
     let read = pmon(&["print", &format!("{file}.partial"), "--format", "json", "--kind", "exec"]);
