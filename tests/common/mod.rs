@@ -1,8 +1,8 @@
 //! What tests of live recordings share: a recorder under way, and what its capture holds.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-mod capture;
-mod recorder;
+pub(crate) mod capture;
+pub(crate) mod recorder;
 
 use std::io::Write as _;
 use std::process::Command;
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub(crate) use capture::{Capture, Step};
-pub(crate) use recorder::{Recorder, record};
+pub(crate) use capture::Capture;
+pub(crate) use recorder::Recorder;
 
 /// Held by the scene that is being played: another one would disturb it.
 static STAGE: Mutex<()> = Mutex::new(());

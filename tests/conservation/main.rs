@@ -17,7 +17,9 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use common::{Capture, Recorder, Step, record, scene, wait_until};
+use common::capture::Step;
+use common::recorder::record;
+use common::{Capture, Recorder, scene, wait_until};
 use flood::Flood;
 use observer::{Number, Observer};
 use pmon_core::accounting::LossCause;
