@@ -84,10 +84,9 @@ impl Recorder {
         result
     }
 
-    /// Has it end, and waits for that.
+    /// Waits for its end.
     #[track_caller]
-    pub(crate) fn finish(&mut self) {
-        self.send(Signal::INT);
+    fn wait(&mut self) {
         let mut status = None;
         wait_until(|| {
             status = self.child.try_wait().unwrap();
@@ -96,10 +95,24 @@ impl Recorder {
         assert_eq!(status.unwrap().code(), Some(0), "{}", self.said());
     }
 
+    /// Has it end, and waits for that.
+    #[track_caller]
+    pub(crate) fn finish(&mut self) {
+        self.send(Signal::INT);
+        self.wait();
+    }
+
     /// Has it end, and reads its capture.
     #[track_caller]
     pub(crate) fn end(mut self) -> Capture {
         self.finish();
+        Capture::read(&self.file)
+    }
+
+    /// Reads its capture when it has ended.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> Capture {
+        self.wait();
         Capture::read(&self.file)
     }
 }

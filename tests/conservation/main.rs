@@ -26,6 +26,8 @@ use pmon_core::accounting::LossCause;
 use pmon_core::capture::{Loss, Reason};
 use pmon_core::wire::{Body, Event};
 use pmon_core::{Cpu, Seq, Tgid};
+use rustix::process::Signal;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
 /// The EXIT of a process may follow the news of its end: this much later it has come.
@@ -146,9 +148,38 @@ fn a_loss_at_the_tail_is_found_by_the_last_fence() {
 }
 
 #[test]
+fn what_is_lost_before_the_signal_that_ends_it_is_counted_to_the_event() {
+    let Some((dir, _guard)) = scene() else { return };
+    let account = account(|| {
+        let recorder = Recorder::start(&dir, &["--socket-buffer", "1M", "--heartbeat", "off"]);
+        let flood = recorder.stopped(|| {
+            let flood = Flood::run(&["rename", "--count", "20000", "--pin"]);
+            thread::sleep(SETTLED);
+            recorder.send(Signal::INT);
+            flood
+        });
+        (recorder.ended(), flood)
+    });
+    let Some(account) = account else { return };
+    assert_overrun(&account);
+}
+
+#[test]
 fn a_loss_shows_in_silence_at_the_next_heartbeat() {
     let Some((dir, _guard)) = scene() else { return };
-    let (recorder, flood) = stop(&dir, &["--heartbeat", "100ms"], SETTLED);
+    // Heartbeats come from one CPU, and the loss is of another, if there is one.
+    let allowed = sched_getaffinity(None).unwrap();
+    let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
+    let mut last = CpuSet::new();
+    last.set(cpus[cpus.len() - 1]);
+    sched_setaffinity(None, &last).unwrap();
+    let recorder = Recorder::start(&dir, &["--socket-buffer", "1M", "--heartbeat", "100ms"]);
+    sched_setaffinity(None, &allowed).unwrap();
+    let flood = recorder.stopped(|| {
+        let flood = Flood::run(&["rename", "--count", "20000", "--cpu", &cpus[0].to_string()]);
+        thread::sleep(SETTLED);
+        flood
+    });
     wait_until(|| {
         let capture = Capture::read(&recorder.partial());
         let lost: u64 = capture.losses().map(Loss::count).sum();
