@@ -35,15 +35,10 @@ pub(crate) fn scene() -> Option<(TempDir, MutexGuard<'static, ()>)> {
     }
 }
 
-/// Says that a test was skipped.
+/// Says that a test was skipped. Not by a macro, whose output the harness keeps to itself.
 pub(crate) fn skip(why: &str) {
-    say(&format!("skipped: {}", why.trim()));
-}
-
-/// Says something of a test. Not by a macro, whose output the harness keeps to itself.
-pub(crate) fn say(line: &str) {
     let name = thread::current().name().unwrap_or("?").to_owned();
-    let _ = writeln!(std::io::stderr(), "{name}: {line}");
+    let _ = writeln!(std::io::stderr(), "skipped {name}: {}", why.trim());
 }
 
 /// Waits until `what` holds.

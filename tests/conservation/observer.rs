@@ -26,7 +26,7 @@ impl Observer {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(CONNECTOR)).unwrap();
         if let Err(error) = sockopt::set_socket_recv_buffer_size_force(&socket, ROOM / 2) {
-            skip(&format!("an observer that loses nothing takes privilege: {error}"));
+            skip(&format!("exact only with an observer that loses nothing, which takes privilege: {error}"));
             return None;
         }
         bind(&socket, &SocketAddrNetlink::new(0, CN_IDX_PROC)).unwrap();
