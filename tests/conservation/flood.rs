@@ -25,10 +25,15 @@ impl Flood {
         Self { processes: workers.collect(), emitted: report["emitted"].as_u64().expect("a count") }
     }
 
-    /// Runs it to its end: the workers' events, and its own FORK, EXEC and EXIT.
+    /// Runs it to its end.
     #[track_caller]
     pub(crate) fn run(args: &[&str]) -> Self {
-        let flood = start(args);
+        Self::ended(start(args))
+    }
+
+    /// Waits for its end: the workers' events, and its own FORK, EXEC and EXIT.
+    #[track_caller]
+    pub(crate) fn ended(flood: Child) -> Self {
         let id = flood.id();
         let output = flood.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");

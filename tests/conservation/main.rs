@@ -139,6 +139,31 @@ fn what_a_stopped_recorder_misses_is_counted_to_the_event() {
     assert_overrun(&account);
 }
 
+/// Stops a recorder again and again while it is flooded.
+fn interrupt(dir: &TempDir, options: &[&str]) -> (Capture, Flood) {
+    let recorder = Recorder::start(dir, options);
+    let flood = flood::start(&["rename", "--count", "40000", "--processes", "3"]);
+    for n in 0..6 {
+        recorder.stopped(|| thread::sleep(Duration::from_millis(7 * n)));
+        thread::sleep(Duration::from_millis(3));
+    }
+    let flood = Flood::ended(flood);
+    thread::sleep(SETTLED);
+    (recorder.end(), flood)
+}
+
+#[test]
+fn whatever_the_buffers_and_the_interruptions_what_is_lost_is_counted_to_the_event() {
+    let Some((dir, _guard)) = scene() else { return };
+    let sizes = [("2K", "10ms", "64K"), ("4K", "off", "32M"), ("16K", "20ms", "128K"), ("1M", "10ms", "64K")];
+    for (socket_buffer, heartbeat, buffer) in sizes {
+        let options = ["--socket-buffer", socket_buffer, "--heartbeat", heartbeat, "--buffer", buffer];
+        let Some(account) = account(|| interrupt(&dir, &options)) else { return };
+        assert!(account.lost > 0, "nothing was lost");
+        account.capture.check_witnesses();
+    }
+}
+
 #[test]
 fn a_loss_at_the_tail_is_found_by_the_last_fence() {
     let Some((dir, _guard)) = scene() else { return };
