@@ -58,8 +58,14 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Starts it, and waits until it records.
     pub(crate) fn start(dir: &Dir) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// The same, with options.
+    pub(crate) fn start_with(dir: &Dir, options: &[&str]) -> Self {
         let file = arg(&dir.path("live.pmon"));
         let mut command = command(&["record", "-o", &file]);
+        command.args(options);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let child = start(command);
         let partial = format!("{file}.partial");

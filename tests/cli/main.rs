@@ -1,5 +1,6 @@
 //! The command, run as a program: on captures that are built here, and against the running kernel.
 
+mod buffer;
 mod errors;
 mod info;
 mod live;

@@ -1,5 +1,6 @@
 //! `pmon record`, against the running kernel.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -186,6 +187,32 @@ fn a_signal_ends_a_recording_cleanly() {
 }
 
 #[test]
+fn a_recording_says_how_it_goes_when_asked_also_a_quiet_one() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let mut recorder = Recorder::start_with(&dir, &["-q"]);
+    let mut said = BufReader::new(recorder.child.stderr.take().expect("a pipe"));
+    for _ in 0..2 {
+        send(&recorder.child, Signal::USR1);
+        let mut line = String::new();
+        said.read_line(&mut line).expect("a line");
+        assert!(line.starts_with("pmon: recording "), "{line}");
+        for part in [" events (", " lost, ", " queue ", ", lag "] {
+            assert!(line.contains(part), "{line}");
+        }
+    }
+    let file = recorder.file.clone();
+    let pid = run_true();
+    recorder.end(Signal::INT).expect(0);
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).expect("text");
+    assert_eq!(rest, "");
+    assert_eq!(kinds_of(&json_of(&file), pid), ["fork", "exec", "exit"]);
+}
+
+#[test]
 fn a_killed_recorder_leaves_all_but_the_last_tenth_of_a_second() {
     if !can_record() {
         return;
@@ -297,10 +324,12 @@ fn where_nothing_is_heard_the_cause_is_named_in_time() {
     if !can_record() {
         return;
     }
+    let dir = Dir::new();
+    let file = arg(&dir.path("x.pmon"));
     let causes: [(&[&str], &str); 3] = [
         (&["--net"], "network namespace"),
         (&["--pid", "--fork", "--kill-child"], "PID namespace"),
-        (&["--user"], "user namespace"),
+        (&["--user", "--map-root-user"], "user namespace"),
     ];
     for (options, cause) in causes {
         let works = Command::new("unshare").args(options).arg("true").stderr(Stdio::null()).status();
@@ -308,12 +337,16 @@ fn where_nothing_is_heard_the_cause_is_named_in_time() {
             skip(&format!("no permission for a new {cause}"));
             continue;
         }
-        let began = Instant::now();
-        let mut command = Command::new("unshare");
-        command.args(options).args([env!("CARGO_BIN_EXE_pmon"), "watch"]);
-        let ran = run(command).expect(6);
-        assert!(ran.err.contains(cause) && ran.err.lines().count() == 1, "{}", ran.err);
-        assert!(began.elapsed() < Duration::from_secs(10));
+        for verb in [&["record", "-o", &file][..], &["watch"]] {
+            let began = Instant::now();
+            let mut command = Command::new("unshare");
+            command.args(options).arg(env!("CARGO_BIN_EXE_pmon")).args(verb);
+            let ran = run(command).expect(6);
+            let took = began.elapsed();
+            assert!(ran.err.contains(cause) && ran.err.lines().count() == 1, "{}", ran.err);
+            assert!(took < Duration::from_secs(2), "{took:?}");
+            assert!(dir.is_empty());
+        }
     }
 }
 

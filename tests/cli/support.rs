@@ -125,6 +125,11 @@ impl Dir {
         self.0.path().join(name)
     }
 
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.path().read_dir().expect("the folder").next().is_none()
+    }
+
     /// Writes a file, and gives its path for the command line.
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> String {
         std::fs::write(self.path(name), bytes).expect("the file is written");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use pmon_core::accounting::{LossCause, Lost};
-use pmon_core::capture::{Blind, End, Loss, Record, Witness};
+use pmon_core::capture::{Blind, Edge, End, Loss, Record, Witness};
 use pmon_core::wire::Body;
 use pmon_core::{Seq, Task, Tgid};
 use pmon_fake::FakeSource;
@@ -25,6 +25,7 @@ struct Recorded {
     losses: Vec<Loss>,
     blind: Vec<Blind>,
     witness: Option<Witness>,
+    fences: Vec<Fence>,
 }
 
 impl Sink for Recorded {
@@ -37,6 +38,7 @@ impl Sink for Recorded {
             Record::Loss(loss) => self.losses.push(*loss),
             Record::Blind(blind) => self.blind.push(*blind),
             Record::Witness(witness) => self.witness = Some(*witness),
+            Record::Fence(fence) => self.fences.push(fence.clone()),
             _ => {}
         }
         Ok(())
@@ -64,6 +66,7 @@ struct Host {
     dropped: u64,
     without_memory: u64,
     blind: u64,
+    told: Option<Fence>,
 }
 
 impl Host {
@@ -83,6 +86,7 @@ impl Host {
             dropped: 0,
             without_memory: 0,
             blind: 0,
+            told: None,
         };
         this.fence();
         this
@@ -109,6 +113,15 @@ impl Host {
         self.intake.source_mut().push(&frame);
     }
 
+    /// An event as an older kernel sends it: without the bytes that only other kinds have a use for.
+    fn arrive_short(&mut self, cpu: usize) {
+        const LENGTH: u8 = 60;
+        let mut frame = self.emit(cpu, sid()).encode(ByteOrder::NATIVE).unwrap()[..LENGTH.into()].to_vec();
+        frame[..4].copy_from_slice(&u32::from(LENGTH).to_ne_bytes());
+        frame[32..34].copy_from_slice(&u16::from(LENGTH - 36).to_ne_bytes());
+        self.intake.source_mut().push(&frame);
+    }
+
     /// What a fence is to the kernel: an event of each CPU, which arrives.
     fn fence(&mut self) {
         (0..CPUS).for_each(|cpu| self.arrive(cpu, sid()));
@@ -117,6 +130,7 @@ impl Host {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Arrive { cpu, count } => (0..count).for_each(|_| self.arrive(cpu, sid())),
+            Step::Short { cpu } => self.arrive_short(cpu),
             Step::ForeignAck { cpu } => self.arrive(cpu, Body::Ack { ack: 4711, err: 0 }),
             Step::Overrun { cpu, count } => {
                 self.lose(cpu, count);
@@ -151,6 +165,11 @@ impl Host {
                 self.blind += 1;
                 self.time += 50 * APART;
                 self.fence();
+            }
+            Step::Tell => {
+                let fence = Fence { time: MonoNs(self.time), edge: Edge::Start, unreached: Vec::new() };
+                self.intake.tell(fence.clone());
+                self.told = Some(fence);
             }
             Step::Look => {
                 self.look();
@@ -191,8 +210,9 @@ impl Host {
         self.intake.finish().unwrap();
         self.write(usize::MAX);
         let end = self.assembler.finish(MonoNs(self.time)).unwrap();
-        let Self { assembler, emitted, forged, malformed, dropped, without_memory, blind, .. } = self;
-        (Outcome { end, emitted, forged, malformed, dropped, without_memory, blind }, assembler.into_sink())
+        let Self { assembler, emitted, forged, malformed, dropped, without_memory, blind, told, .. } = self;
+        let outcome = Outcome { end, emitted, forged, malformed, dropped, without_memory, blind, told };
+        (outcome, assembler.into_sink())
     }
 }
 
@@ -205,12 +225,15 @@ struct Outcome {
     dropped: u64,
     without_memory: u64,
     blind: u64,
+    told: Option<Fence>,
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     /// Events arrive in the source.
     Arrive { cpu: usize, count: u64 },
+    /// An older kernel's event arrives.
+    Short { cpu: usize },
     /// Another listener subscribes.
     ForeignAck { cpu: usize },
     /// The source has no room for events, counts them and says so.
@@ -223,6 +246,8 @@ enum Step {
     Malformed,
     /// For a time, nothing is heard, and no number used.
     Blind,
+    /// A fence was heard, of which the capture is to tell.
+    Tell,
     /// The drain thread looks once.
     Look,
     /// The drain thread hands over what it has.
@@ -239,12 +264,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let cpu = || 0..CPUS;
     let step = prop_oneof![
         6 => (cpu(), prop_oneof![4 => 1..5_u64, 1 => 200..1500_u64]).prop_map(|(cpu, count)| Step::Arrive { cpu, count }),
+        1 => cpu().prop_map(|cpu| Step::Short { cpu }),
         1 => cpu().prop_map(|cpu| Step::ForeignAck { cpu }),
         2 => (cpu(), 1..50_u64).prop_map(|(cpu, count)| Step::Overrun { cpu, count }),
         1 => (cpu(), 1..5_u64).prop_map(|(cpu, count)| Step::NoMemory { cpu, count }),
         1 => cpu().prop_map(|cpu| Step::Forge { cpu }),
         1 => Just(Step::Malformed),
         1 => Just(Step::Blind),
+        1 => Just(Step::Tell),
         4 => Just(Step::Look),
         2 => Just(Step::HandOver),
         2 => (1..4_usize).prop_map(|chunks| Step::Write { chunks }),
@@ -254,7 +281,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Each number of each CPU is recorded or lost, once, and nothing else is.
 fn check(first: [u32; CPUS], outcome: &Outcome, recorded: &Recorded) -> Result<(), TestCaseError> {
-    let Outcome { end, emitted, forged, malformed, dropped, without_memory, blind } = outcome;
+    let Outcome { end, emitted, forged, malformed, dropped, without_memory, blind, told } = outcome;
     let mut numbers: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for event in &recorded.events {
         numbers.entry(event.cpu.0).or_default().push(event.seq.0);
@@ -282,6 +309,8 @@ fn check(first: [u32; CPUS], outcome: &Outcome, recorded: &Recorded) -> Result<(
     prop_assert_eq!(witness, (*dropped, lost.in_source()));
     prop_assert!(recorded.blind.len() as u64 <= *blind);
     prop_assert_eq!(recorded.blind.is_empty(), *blind == 0);
+    // One told before the last was recorded takes its place.
+    prop_assert_eq!(recorded.fences.last(), told.as_ref());
     prop_assert_eq!(end.blind_ns, recorded.blind.iter().map(Blind::length_ns).sum::<u64>());
     Ok(())
 }

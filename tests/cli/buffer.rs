@@ -1,0 +1,88 @@
+//! The socket's buffer: what is asked for, what is had, and what is enough.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use pmon_core::capture::Reader;
+
+use crate::live::*;
+use crate::support::*;
+
+/// The buffer that anybody can have, as the kernel accounts for it: twice what it is asked for.
+fn unprivileged() -> u64 {
+    let most = fs::read_to_string("/proc/sys/net/core/rmem_max").expect("/proc");
+    2 * most.trim().parse::<u64>().expect("a number")
+}
+
+/// The buffer that a capture says it was recorded with.
+fn of_capture(file: &str) -> u64 {
+    let reader = Reader::open(File::open(file).expect("the capture")).expect("it can be read");
+    reader.header().expect("a header").meta.socket_buffer
+}
+
+/// The effective size in the refusal of a buffer.
+#[track_caller]
+fn refused(ran: Ran, required: u64) -> u64 {
+    let ran = ran.expect(6);
+    let words: Vec<_> = ran.err.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "only").expect(&ran.err);
+    assert!(ran.err.contains(&format!("of the {required} bytes required")), "{}", ran.err);
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    words[at + 1].parse().expect(&ran.err)
+}
+
+#[test]
+fn a_buffer_that_nobody_can_have_is_refused_and_leaves_no_file() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let file = arg(&dir.path("x.pmon"));
+    let ran = pmon(&["record", "--require-buffer", "8G", "-o", &file, "--", "true"]);
+    let effective = refused(ran, 8 << 30);
+    assert!((1..4 << 30).contains(&effective), "{effective}");
+    assert!(dir.is_empty());
+}
+
+#[test]
+fn without_privilege_the_kernels_limit_is_named_in_the_refusal() {
+    if !can_record() {
+        return;
+    }
+    let programs = Dir::new();
+    let program = programs.path("pmon");
+    fs::copy(env!("CARGO_BIN_EXE_pmon"), &program).expect("a copy");
+    fs::set_permissions(programs.path(""), PermissionsExt::from_mode(0o755)).expect("open to all");
+    let dir = Dir::new();
+    fs::set_permissions(dir.path(""), PermissionsExt::from_mode(0o777)).expect("open to all");
+    let mut command = Command::new(&program);
+    command.args(["record", "--require-buffer", "1G", "--", "true"]).current_dir(dir.path(""));
+    command.uid(65534).gid(65534).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ran = match try_start(command) {
+        Ok(child) => Ran::new(child.wait_with_output().expect("pmon ends")),
+        Err(error) => return skip(&format!("cannot become another user: {error}")),
+    };
+    assert_eq!(refused(ran, 1 << 30), unprivileged().min(1 << 30));
+    assert!(dir.is_empty());
+}
+
+#[test]
+fn a_capture_says_which_buffer_was_in_effect() {
+    if !can_record() {
+        return;
+    }
+    for (asked, bytes) in [("1M", 1 << 20), ("256K", 256 << 10)] {
+        let dir = Dir::new();
+        let file = arg(&dir.path("x.pmon"));
+        pmon(&["record", "--socket-buffer", asked, "--for", "1ms", "-o", &file]).expect(0);
+        let effective = of_capture(&file);
+        assert!(effective == bytes || effective == unprivileged().min(bytes), "{effective} of {asked}");
+        // What is enough is not refused.
+        let enough = effective.to_string();
+        let file = arg(&dir.path("y.pmon"));
+        pmon(&["record", "--require-buffer", &enough, "--for", "1ms", "-o", &file]).expect(0);
+        assert!(of_capture(&file) >= effective);
+    }
+}

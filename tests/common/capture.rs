@@ -1,0 +1,139 @@
+//! What a capture holds, and whether its account adds up.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use pmon_core::accounting::Lost;
+use pmon_core::capture::{
+    Blind, Edge, End, Fence, Header, Item, Loss, Reader, Record, Snapshot, WhyUnreached, Witness,
+};
+use pmon_core::wire::Event;
+use pmon_core::{Cpu, Seq, Tgid};
+
+/// Of a capture, what the account is made of, in order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    Event(Event),
+    Loss(Loss),
+}
+
+/// A capture without damage.
+#[derive(Debug, Default)]
+pub(crate) struct Capture {
+    pub(crate) header: Option<Header>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) datagrams: u64,
+    pub(crate) blind: Vec<Blind>,
+    pub(crate) fences: Vec<Fence>,
+    pub(crate) witnesses: Vec<Witness>,
+    pub(crate) snapshots: Vec<Snapshot>,
+    /// `None` if it is still being written.
+    pub(crate) end: Option<End>,
+}
+
+impl Capture {
+    /// Reads a file.
+    #[track_caller]
+    pub(crate) fn read(path: &Path) -> Self {
+        Self::from(File::open(path).unwrap())
+    }
+
+    /// Reads bytes.
+    #[track_caller]
+    pub(crate) fn from(bytes: impl Read) -> Self {
+        let mut reader = Reader::open(bytes).unwrap();
+        let mut this = Self { header: reader.header().cloned(), ..Self::default() };
+        while let Some(item) = reader.next_item().unwrap() {
+            match item {
+                Item::Block(block) => block.records().for_each(|record| this.take(record)),
+                Item::Damage(damage) => panic!("{damage:?}"),
+            }
+        }
+        assert_eq!(reader.ended_cleanly(), this.end.is_some());
+        this
+    }
+
+    fn take(&mut self, record: Record<'_>) {
+        assert!(self.end.is_none(), "{record:?} after the end");
+        match record {
+            Record::Event(frame) => {
+                self.datagrams += 1;
+                self.steps.extend(frame.event(self.header().frame_order).map(Step::Event));
+            }
+            Record::Loss(loss) => self.steps.push(Step::Loss(loss)),
+            Record::Blind(blind) => self.blind.push(blind),
+            Record::Fence(fence) => self.fences.push(fence),
+            Record::Witness(witness) => self.witnesses.push(witness),
+            Record::Snapshot(snapshot) => self.snapshots.push(snapshot),
+            Record::End(end) => self.end = Some(end),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        self.header.as_ref().expect("a header")
+    }
+
+    #[track_caller]
+    pub(crate) fn totals(&self) -> End {
+        self.end.expect("an end")
+    }
+
+    pub(crate) fn recorder(&self) -> Tgid {
+        Tgid(self.header().meta.recorder_pid)
+    }
+
+    pub(crate) fn events(&self) -> impl Iterator<Item = &Event> {
+        self.steps.iter().filter_map(|step| if let Step::Event(event) = step { Some(event) } else { None })
+    }
+
+    pub(crate) fn losses(&self) -> impl Iterator<Item = &Loss> {
+        self.steps.iter().filter_map(|step| if let Step::Loss(loss) = step { Some(loss) } else { None })
+    }
+
+    /// Fails unless the account of a recording that has ended adds up in itself.
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        let end = self.totals();
+        assert_eq!(end.events, self.datagrams);
+        let mut lost = Lost::default();
+        self.losses().for_each(|loss| lost.add(loss.cause, loss.count()));
+        assert_eq!(end.lost, lost);
+        assert_eq!(end.blind_ns, self.blind.iter().map(Blind::length_ns).sum::<u64>());
+        let edges: Vec<_> = self.fences.iter().map(|fence| fence.edge).collect();
+        assert_eq!(edges, [Edge::Start, Edge::End]);
+        self.check_numbers();
+    }
+
+    /// Of each CPU, every number from its first event on is recorded or lost, once, in order.
+    #[track_caller]
+    fn check_numbers(&self) {
+        let mut next: HashMap<Cpu, Seq> = HashMap::new();
+        for step in &self.steps {
+            let (cpu, first, last) = match step {
+                Step::Event(event) => (event.cpu, event.seq, event.seq),
+                Step::Loss(loss) => (loss.cpu, loss.first, loss.last),
+            };
+            let before = next.insert(cpu, last.next());
+            assert!(before.is_none_or(|next| next == first), "{before:?} was to come, not {step:?}");
+        }
+    }
+
+    /// Fails unless both counts of what the socket dropped agree. They do if nothing was dropped before the first fence.
+    #[track_caller]
+    pub(crate) fn check_witnesses(&self) {
+        let end = self.totals();
+        let last = self.witnesses.last().copied().unwrap_or_default();
+        assert_eq!((last.drops, last.gaps), (end.lost.in_source(), end.lost.in_source()));
+        assert_eq!(end.drops, Some(last.drops));
+    }
+
+    /// Fails unless every CPU that is there was heard at the start and at the end.
+    #[track_caller]
+    pub(crate) fn check_edges(&self) {
+        let mut unreached = self.fences.iter().flat_map(|fence| &fence.unreached);
+        assert!(unreached.all(|cpu| cpu.why != WhyUnreached::Silent), "{:?}", self.fences);
+    }
+}

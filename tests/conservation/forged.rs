@@ -1,0 +1,77 @@
+//! Messages that do not come from the kernel.
+
+use std::fs;
+use std::path::Path;
+
+use pmon_core::wire::{Body, ByteOrder, CN_IDX_PROC, Comm, Event};
+use pmon_core::{Cpu, MonoNs, Seq, Task};
+use rustix::fd::OwnedFd;
+use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sendto, socket_with};
+
+use crate::common::{Capture, Recorder, scene, skip, wait_until};
+
+/// A name that only the forged event gives.
+const FORGED: &[u8] = b"forged";
+
+/// The port of a recorder's socket: `/proc/net/netlink` has each socket's inode, and the recorder that inode among its
+/// files.
+fn port(recorder: &Recorder) -> u32 {
+    let files = fs::read_dir(format!("/proc/{}/fd", recorder.pid())).unwrap();
+    let links = files.filter_map(|file| fs::read_link(file.unwrap().path()).ok());
+    let links: Vec<_> = links.collect();
+    let table = fs::read_to_string("/proc/net/netlink").unwrap();
+    let ports = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let (protocol, port, inode) = (fields[1], fields[2], fields[fields.len() - 1]);
+        let link = format!("socket:[{inode}]");
+        (protocol == "11" && links.iter().any(|found| found == Path::new(&link)))
+            .then(|| port.parse().unwrap())
+    });
+    let [port] = ports.collect::<Vec<_>>()[..] else { panic!("one socket: {table}") };
+    port
+}
+
+/// What could come next, if the kernel sent it.
+fn forged(capture: &Capture) -> [u8; 76] {
+    let Event { time, seq, cpu, .. } = *capture.events().last().unwrap();
+    let mut comm = Comm::default();
+    comm.0[..FORGED.len()].copy_from_slice(FORGED);
+    let body = Body::Comm { task: Task::new(1, 1), comm };
+    let event = Event { time: MonoNs(time.0 + 1), seq: Seq(seq.0.wrapping_add(1)), cpu: Cpu(cpu.0), body };
+    event.encode(ByteOrder::NATIVE).unwrap()
+}
+
+#[test]
+fn what_user_space_sends_is_rejected_and_counted() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root may send to other sockets");
+    }
+    let Some((dir, _guard)) = scene() else { return };
+    let recorder = Recorder::start(&dir, &[]);
+    let socket: OwnedFd =
+        socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(CONNECTOR))
+            .unwrap();
+    let port = port(&recorder);
+    wait_until(|| Capture::read(&recorder.partial()).events().next().is_some());
+    let forged = forged(&Capture::read(&recorder.partial()));
+    let to_it = SocketAddrNetlink::new(port, 0);
+    let to_all = SocketAddrNetlink::new(0, CN_IDX_PROC);
+    for (bytes, address) in
+        [(&forged[..], &to_it), (&forged, &to_all), (b"what is this?", &to_it), (&forged[..50], &to_it)]
+    {
+        match sendto(&socket, bytes, SendFlags::empty(), address) {
+            Ok(sent) => assert_eq!(sent, bytes.len()),
+            // Without the capability, as root in a container.
+            Err(rustix::io::Errno::PERM) => return skip("no permission to send to other sockets"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let capture = recorder.end();
+    capture.check();
+    let end = capture.totals();
+    assert_eq!((end.rejected, end.malformed, end.lost.total()), (4, 0, 0));
+    let is_forged =
+        |event: &Event| matches!(event.body, Body::Comm { comm, .. } if comm.as_bytes() == FORGED);
+    assert!(!capture.events().any(is_forged));
+}
