@@ -79,11 +79,11 @@ pub(crate) struct RecordArgs {
     /// Replace FILE if it exists, and FILE.partial, which a recorder that was killed leaves behind
     #[arg(long)]
     pub(crate) force: bool,
-    /// Print neither status nor summary
+    /// Print no status, and no summary but with --json
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Print the summary as one JSON object: on standard output, or on standard error if CMD or the capture goes there
-    #[arg(long, conflicts_with = "quiet")]
+    #[arg(long)]
     pub(crate) json: bool,
     /// End with 3 if events were lost, or nothing was heard for a time, unless CMD itself fails
     #[arg(long)]

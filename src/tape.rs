@@ -45,7 +45,7 @@ impl Sink for Tape {
         self.file.record(record)
     }
 
-    fn tick(&mut self, now: Instant) -> Result<(), SinkError> {
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
         self.shared.bytes.store(self.file.bytes(), Ordering::Relaxed);
         self.file.tick(now)
     }

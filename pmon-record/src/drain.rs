@@ -111,11 +111,11 @@ impl Drain {
         pulse: Pulse,
         poll: Poll,
         ends: Ends,
-        latency: Duration,
+        (latency, room): (Duration, u64),
     ) -> io::Result<Self> {
         let socket = intake.source_mut().as_raw_fd();
         poll.registry().register(&mut SourceFd(&socket), SOCKET, Interest::READABLE)?;
-        let (vigil, window) = (Vigil::default(), Window::new(latency));
+        let (vigil, window) = (Vigil::default(), Window::new(latency, room));
         Ok(Self { intake, pulse, vigil, poll, ends, clock: Clock::new(), latency, window })
     }
 
@@ -279,6 +279,8 @@ pub(crate) fn exec(frame: &batch::Frame<'_>) -> Option<Exec> {
 /// The windows in which wake-ups are counted.
 struct Window {
     length: Duration,
+    /// Datagrams that the socket has room for.
+    room: u64,
     start: Instant,
     wakeups: u32,
     budget: u32,
@@ -287,8 +289,8 @@ struct Window {
 }
 
 impl Window {
-    fn new(length: Duration) -> Self {
-        Self { length, start: Instant::now(), wakeups: 0, budget: WAKEUPS, frames: 0 }
+    fn new(length: Duration, room: u64) -> Self {
+        Self { length, room, start: Instant::now(), wakeups: 0, budget: WAKEUPS, frames: 0 }
     }
 
     fn woken(&mut self, now: Instant) {
@@ -299,18 +301,21 @@ impl Window {
             *self = Self {
                 start: now,
                 budget: if is_storm { STORM_WAKEUPS } else { WAKEUPS },
-                ..Self::new(self.length)
+                ..Self::new(self.length, self.room)
             };
         }
         self.wakeups += 1;
     }
 
-    /// How long to sleep before the socket may wake the thread again; `None` if it may.
+    /// How long to sleep before the next look, or before the socket may wake the thread again; `None` if it may.
     fn rest(&self, now: Instant) -> Option<Duration> {
         if self.wakeups < self.budget {
             return None;
         }
-        let rest = self.length.saturating_sub(now.duration_since(self.start));
+        let passed = now.duration_since(self.start);
+        // At the pace so far, half of the socket's room is taken by then.
+        let half_full = passed.mul_f64((self.room / 2) as f64 / self.frames.max(1) as f64);
+        let rest = self.length.saturating_sub(passed).min(half_full);
         (!rest.is_zero()).then_some(rest)
     }
 }
@@ -320,19 +325,23 @@ mod tests {
     use super::*;
 
     const LENGTH: Duration = Duration::from_millis(10);
+    const ROOM: u64 = 80_000;
 
-    /// Wakes at `now` as often as allowed, at most `most` times, with `frames` datagrams each.
-    fn wake(window: &mut Window, now: Instant, most: u32, frames: u64) -> u32 {
-        let allowed = |window: &Window| window.rest(now).is_none();
-        let wakeups =
-            (0..most).take_while(|_| allowed(window).then(|| window.woken(now)).is_some()).count() as u32;
-        window.frames += frames * u64::from(wakeups);
+    /// Wakes from `now` on, every 10 us, as often as allowed, at most `most` times, with `frames` datagrams each.
+    fn wake(window: &mut Window, mut now: Instant, most: u32, frames: u64) -> u32 {
+        let mut wakeups = 0;
+        while wakeups < most && window.rest(now).is_none() {
+            window.woken(now);
+            window.frames += frames;
+            wakeups += 1;
+            now += LENGTH / 1000;
+        }
         wakeups
     }
 
     #[test]
     fn lone_events_wake_at_once_and_a_storm_only_so_often() {
-        let mut window = Window::new(LENGTH);
+        let mut window = Window::new(LENGTH, ROOM);
         let mut now = window.start;
         for _ in 0..100 {
             now += LENGTH;
@@ -348,5 +357,17 @@ mod tests {
         // The storm is over: its last window still counts, then all is as before.
         now += LENGTH * 2;
         assert_eq!(wake(&mut window, now, 40, 1), 40);
+    }
+
+    #[test]
+    fn no_rest_is_so_long_that_the_socket_overruns() {
+        let mut window = Window::new(LENGTH, 1000);
+        let now = window.start + LENGTH;
+        // 640 events in the first millisecond: in the same time as many again come, more than half of what there is room for.
+        assert_eq!(wake(&mut window, now, 1000, 10), WAKEUPS);
+        assert_eq!(window.rest(now + LENGTH / 10), Some(LENGTH / 10 * 500 / 640));
+        // With more room, it is the window that ends.
+        window.room *= 100;
+        assert_eq!(window.rest(now + LENGTH / 10), Some(LENGTH - LENGTH / 10));
     }
 }

@@ -13,7 +13,7 @@ pub struct Options {
     /// After an overrun, whether the socket takes events again as soon as there is room, and not only when it has been
     /// emptied (`NETLINK_NO_ENOBUFS`).
     pub hush_overruns: bool,
-    /// While busy, events are taken from the socket this often; while idle, as they come.
+    /// While busy, events are taken from the socket this often, or as often as its buffer needs; while idle, as they come.
     pub latency: Duration,
     /// The nice value of the threads that take events and read details; the writer's is half of it. 0 leaves it alone. Below 0 takes privilege
     /// (`CAP_SYS_NICE`), and without it has no effect. Against workloads that keep every CPU busy, it decides between half
@@ -38,7 +38,7 @@ impl Default for Options {
         Self {
             socket_buffer: 64 << 20,
             require_buffer: 0,
-            hush_overruns: false,
+            hush_overruns: true,
             latency: Duration::from_millis(10),
             nice: -10,
             buffer: 32 << 20,

@@ -88,6 +88,7 @@ impl<S: Sink + 'static> Recording<S> {
     }
 
     fn spawn(subscription: Subscription, sink: S, options: &Options) -> io::Result<Self> {
+        let room = subscription.room();
         let Subscription { intake, outlet, pulse, drops_before, .. } = subscription;
         let (clock, nice) = (Clock::new(), options.nice);
         let shared = Arc::new(Shared::new(outlet.filled.buffer().capacity()));
@@ -137,7 +138,7 @@ impl<S: Sink + 'static> Recording<S> {
             drop(snapshot_in);
         }
         let ends = Ends::new(writer.thread().clone(), requests, shared.clone());
-        let drain = Drain::new(intake, pulse, poll, ends, options.latency)?;
+        let drain = Drain::new(intake, pulse, poll, ends, (options.latency, room))?;
         let drain = named(DRAIN, {
             let shared = shared.clone();
             move || {

@@ -15,12 +15,12 @@ pub trait Sink: Send {
     /// When it cannot be taken. The recording then ends; [`Sink::finish`] is not called.
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError>;
 
-    /// Time has passed: at least every 50 ms while records come and for a second after, and at least about once a
-    /// second otherwise.
+    /// Time has passed: this is called within 50 ms after a record, and at the time that the last call gave, or a little
+    /// later; `None` gives no time. In any case it is called about once a second.
     ///
     /// # Errors
     /// As [`Sink::record`].
-    fn tick(&mut self, now: Instant) -> Result<(), SinkError>;
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError>;
 
     /// Everything has been recorded.
     ///

@@ -16,6 +16,8 @@ use crate::options::Options;
 use crate::pulse::Pulse;
 use crate::{heal, host, namespaces};
 
+/// Bytes of socket buffer that the kernel charges for an event: the message and what manages it.
+const CHARGE: u64 = 832;
 /// The kernel answers at once, or something is wrong.
 const ANSWER: Duration = Duration::from_millis(250);
 /// The first fence takes no longer than this.
@@ -71,9 +73,14 @@ impl Subscription {
         host::header(command, self.socket_buffer, self.start)
     }
 
-    /// The socket's buffer as the kernel accounts for it, in bytes; it charges about 832 an event.
+    /// The socket's buffer as the kernel accounts for it, in bytes.
     pub fn socket_buffer(&self) -> u64 {
         self.socket_buffer
+    }
+
+    /// How many events the socket has room for.
+    pub(crate) fn room(&self) -> u64 {
+        self.socket_buffer / CHARGE
     }
 
     fn wait_for_ack(&mut self, ack: u32, timeout: Duration) -> Result<(), SubscribeError> {

@@ -15,10 +15,9 @@ use crate::intake::Outlet;
 use crate::recording::Shared;
 use crate::sink::{Sink, SinkError};
 
-/// Time between ticks of the sink while records come, and for a second after,
+/// Time between ticks of the sink, and between looks at the clocks: while records come,
 const TICK: Duration = Duration::from_millis(20);
-const BUSY: Duration = Duration::from_secs(2);
-/// and else; clocks are looked at this often.
+/// and else, unless the sink asks for it.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 /// The end of a recording waits no longer for details and the snapshot: the reading of a process whose memory is
 /// locked can take any time.
@@ -42,23 +41,13 @@ pub(crate) struct Writer<S> {
     anchor: ClockAnchor,
     clocks_at: Instant,
     tick_at: Instant,
-    busy_until: Instant,
 }
 
 impl<S: Sink> Writer<S> {
     pub(crate) fn new(assembler: Assembler<S>, queues: Queues, shared: Arc<Shared>, clock: Clock) -> Self {
         let now = Instant::now();
         let anchor = ClockAnchor::default();
-        Self {
-            assembler,
-            queues,
-            shared,
-            clock,
-            anchor,
-            clocks_at: now,
-            tick_at: now + TICK,
-            busy_until: now + BUSY,
-        }
+        Self { assembler, queues, shared, clock, anchor, clocks_at: now, tick_at: now + TICK }
     }
 
     /// Runs until the drain thread has ended. `None`: it failed, and the recording has no clean end.
@@ -82,7 +71,7 @@ impl<S: Sink> Writer<S> {
         while Instant::now() < deadline && self.take_last()? {}
         if self.shared.failed.load(Ordering::Acquire) {
             // What is there must be safe; the end that did not come must not be claimed.
-            self.assembler.sink_mut().tick(Instant::now() + TICK)?;
+            self.assembler.sink_mut().tick(Instant::now() + IDLE_TICK)?;
             return Ok((self.assembler.into_sink(), None));
         }
         let end = self.assembler.finish(self.clock.mono())?;
@@ -105,8 +94,8 @@ impl<S: Sink> Writer<S> {
                 self.assembler.details(outcome)?;
             }
             let now = Instant::now();
-            self.busy_until = now + BUSY;
             self.tick(now)?;
+            self.tick_soon(now);
         }
         self.shared.caught_up();
         while let Ok(outcome) = self.queues.results.try_recv() {
@@ -114,7 +103,7 @@ impl<S: Sink> Writer<S> {
         }
         while let Ok(record) = self.queues.snapshot.try_recv() {
             self.assembler.record(&record)?;
-            self.busy_until = Instant::now() + BUSY;
+            self.tick_soon(Instant::now());
         }
         Ok(())
     }
@@ -136,20 +125,23 @@ impl<S: Sink> Writer<S> {
 
     fn tick(&mut self, now: Instant) -> Result<(), SinkError> {
         if now >= self.clocks_at {
-            self.clocks_at = now + if now < self.busy_until { TICK } else { IDLE_TICK };
+            self.clocks_at = now + TICK;
             let anchor = self.clock.anchor();
             if clock::is_due(&self.anchor, &anchor) {
                 self.anchor = anchor;
                 self.assembler.record(&Record::Clock(anchor))?;
-                self.busy_until = now + BUSY;
+                self.tick_soon(now);
             }
         }
         if now >= self.tick_at {
-            self.assembler.sink_mut().tick(now)?;
-            self.tick_at = now + if now < self.busy_until { TICK } else { IDLE_TICK };
-        } else if now < self.busy_until {
-            self.tick_at = self.tick_at.min(now + TICK);
+            let due = self.assembler.sink_mut().tick(now)?;
+            self.tick_at = due.map_or(now + IDLE_TICK, |due| due.clamp(now + TICK, now + IDLE_TICK));
         }
         Ok(())
+    }
+
+    /// A record has come.
+    fn tick_soon(&mut self, now: Instant) {
+        self.tick_at = self.tick_at.min(now + TICK);
     }
 }

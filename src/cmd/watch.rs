@@ -54,11 +54,13 @@ impl Sink for Screen {
         self.view.record(record.clone()).map_err(failed)
     }
 
-    fn tick(&mut self, now: Instant) -> Result<(), SinkError> {
-        if now.saturating_duration_since(self.last) > PATIENCE {
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
+        let release_at = self.last + PATIENCE;
+        if now >= release_at {
             self.view.release().map_err(failed)?;
         }
-        self.view.flush().map_err(failed)
+        self.view.flush().map_err(failed)?;
+        Ok((now < release_at).then_some(release_at))
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {

@@ -38,8 +38,8 @@ impl Sink for Texts {
         Ok(())
     }
 
-    fn tick(&mut self, _now: Instant) -> Result<(), SinkError> {
-        Ok(())
+    fn tick(&mut self, _now: Instant) -> Result<Option<Instant>, SinkError> {
+        Ok(None)
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {

@@ -174,7 +174,7 @@ impl Sink for CaptureFile {
         Ok(())
     }
 
-    fn tick(&mut self, now: Instant) -> Result<(), SinkError> {
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
         match &mut self.output {
             Output::Regular(regular) => regular.tick(&mut self.encoder, now),
             Output::Stream(stream) => stream.tick(&mut self.encoder, now),

@@ -96,7 +96,8 @@ impl Regular {
         }
     }
 
-    pub(super) fn tick(&mut self, encoder: &mut Encoder, now: Instant) -> Result<(), SinkError> {
+    /// Does what is due, and says when the next thing will be.
+    pub(super) fn tick(&mut self, encoder: &mut Encoder, now: Instant) -> Result<Option<Instant>, SinkError> {
         let is_due = |since: Option<Instant>, after| {
             since.is_some_and(|since| now.saturating_duration_since(since) >= after)
         };
@@ -111,7 +112,8 @@ impl Regular {
             self.dirty_since = None;
             self.syncer.begin();
         }
-        Ok(())
+        let due = [(self.unsealed_since, SEAL), (self.fresh_since, JOURNAL), (self.dirty_since, SYNC)];
+        Ok(due.into_iter().filter_map(|(since, after)| Some(since? + after)).min())
     }
 
     /// Writes the block of all records since the last one, and drops the journal.

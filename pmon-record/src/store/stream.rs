@@ -47,15 +47,16 @@ impl Stream {
         self.bytes
     }
 
-    pub(super) fn tick(&mut self, encoder: &mut Encoder, now: Instant) -> Result<(), SinkError> {
+    /// Does what is due, and says when the next thing will be.
+    pub(super) fn tick(&mut self, encoder: &mut Encoder, now: Instant) -> Result<Option<Instant>, SinkError> {
         if encoder.unsealed() == 0 {
-            return Ok(());
+            return Ok(None);
         }
-        if now.duration_since(*self.fresh_since.get_or_insert(now)) >= FLUSH {
-            self.seal(encoder)
-        } else {
-            Ok(())
+        let flush_at = *self.fresh_since.get_or_insert(now) + FLUSH;
+        if now >= flush_at {
+            self.seal(encoder)?;
         }
+        Ok((now < flush_at).then_some(flush_at))
     }
 
     pub(super) fn seal(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {

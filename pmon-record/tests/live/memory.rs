@@ -73,8 +73,8 @@ impl Sink for Memory {
         Ok(())
     }
 
-    fn tick(&mut self, _now: Instant) -> Result<(), SinkError> {
-        Ok(())
+    fn tick(&mut self, _now: Instant) -> Result<Option<Instant>, SinkError> {
+        Ok(None)
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
@@ -99,7 +99,7 @@ impl Sink for Gated {
         self.memory.record(record)
     }
 
-    fn tick(&mut self, now: Instant) -> Result<(), SinkError> {
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
         self.memory.tick(now)
     }
 
