@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use pmon_analysis::{Report, Verifier};
 use pmon_core::accounting::Lost;
 use pmon_core::capture::{
     Blind, Edge, End, Fence, Header, Item, Loss, Reader, Record, Snapshot, WhyUnreached, Witness,
@@ -31,6 +32,8 @@ pub(crate) struct Capture {
     pub(crate) snapshots: Vec<Snapshot>,
     /// `None` if it is still being written.
     pub(crate) end: Option<End>,
+    /// What `pmon verify` finds.
+    pub(crate) report: Report,
 }
 
 impl Capture {
@@ -45,12 +48,18 @@ impl Capture {
     pub(crate) fn from(bytes: impl Read) -> Self {
         let mut reader = Reader::open(bytes).unwrap();
         let mut this = Self { header: reader.header().cloned(), ..Self::default() };
+        let recorder = this.header.as_ref().and_then(|header| header.meta.recorder());
+        let mut verifier = Verifier::new(reader.frame_order(), recorder);
         while let Some(item) = reader.next_item().unwrap() {
             match item {
-                Item::Block(block) => block.records().for_each(|record| this.take(record)),
+                Item::Block(block) => block.records().for_each(|record| {
+                    verifier.count(&record);
+                    this.take(record);
+                }),
                 Item::Damage(damage) => panic!("{damage:?}"),
             }
         }
+        this.report = verifier.finish();
         assert_eq!(reader.ended_cleanly(), this.end.is_some());
         this
     }
@@ -105,6 +114,9 @@ impl Capture {
         let edges: Vec<_> = self.fences.iter().map(|fence| fence.edge).collect();
         assert_eq!(edges, [Edge::Start, Edge::End]);
         self.check_numbers();
+        let Report { events, own, missing, problems, .. } = &self.report;
+        assert_eq!((events + own, self.report.lost, *missing), (end.events, lost, 0));
+        assert!(problems.is_empty(), "{problems:?}");
     }
 
     /// Of each CPU, every number from its first event on is recorded or lost, once, in order.
