@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
 }
 
+/// No buffer has so many bytes.
+const MORE_THAN_SENSE: usize = 64 << 30;
 /// Heartbeats are no closer than this: they are there to be cheap.
 const SHORTEST_BEAT: Duration = Duration::from_millis(10);
 
@@ -254,7 +256,11 @@ fn parse_size(text: &str) -> Result<usize, String> {
     let shift = ["", "K", "M", "G"].iter().position(|name| name.eq_ignore_ascii_case(unit));
     let bytes = shift.zip(number.parse::<usize>().ok());
     let bytes = bytes.and_then(|(shift, number)| number.checked_mul(1 << (10 * shift)));
-    bytes.ok_or_else(|| "expected bytes, as in 4096, 512K, 64M or 1G".into())
+    match bytes {
+        None => Err("expected bytes, as in 4096, 512K, 64M or 1G".into()),
+        Some(MORE_THAN_SENSE..) => Err("that is more memory than makes sense".into()),
+        Some(bytes) => Ok(bytes),
+    }
 }
 
 /// The time between heartbeats; none for `off`.
@@ -290,7 +296,7 @@ mod tests {
             (parse_size("2k"), parse_size("64M"), parse_size("1GiB")),
             (Ok(2048), Ok(64 << 20), Ok(1 << 30))
         );
-        for bad in ["", "M", "1T", "-1", "1.5M", "99999999999999999G", "16iBs"] {
+        for bad in ["", "M", "1T", "-1", "1.5M", "99999999999999999G", "99999999G", "16iBs"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
     }

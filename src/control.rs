@@ -44,7 +44,7 @@ impl<'a> Display<'a> {
     /// Says what has changed, and all of it if that is `wanted`.
     fn look(&mut self, counters: &Counters, wanted: bool) {
         if counters.silences > self.silences {
-            self.say("nothing is heard of the kernel any more: what happens now is not recorded; subscribing again");
+            self.say("nothing is heard of the kernel any more: what happens now is not recorded; asking it for events again");
         }
         if !counters.blind && (self.blind || counters.silences > self.silences) {
             self.say("the kernel is heard again; the capture says for how long it was not");

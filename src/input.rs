@@ -118,7 +118,7 @@ impl Input {
             }
             Ok(())
         })?;
-        Ok((examiner.finish(), outcome))
+        Ok((examiner.finish(outcome.clean_end), outcome))
     }
 
     /// Reads to the end, and gives all that is found to `visit`. `bar` shows how far it is.

@@ -45,8 +45,9 @@ impl Examiner {
         self.verifier.damage(damage);
     }
 
-    pub(crate) fn finish(self) -> Finding {
-        Finding { report: self.verifier.finish(), wall: self.wall }
+    /// What was found, in a capture that was read to a clean end or was not.
+    pub(crate) fn finish(self, clean_end: bool) -> Finding {
+        Finding { report: self.verifier.finish(clean_end), wall: self.wall }
     }
 }
 
@@ -79,7 +80,8 @@ impl Finding {
                 all.extend((report.blinds > 0).then_some(blind));
                 let up_to = match report.told_up_to {
                     Some(time) => format!("complete up to {}{}", moment(&self.wall, time), except(&all)),
-                    None => "no event in it".into(),
+                    None if report.events + report.own == 0 => "no event in it".into(),
+                    None => "not from its first event on".into(),
                 };
                 match verdict {
                     Verdict::Unsealed => format!("unsealed (the recorder did not end cleanly; {up_to})"),
@@ -106,6 +108,9 @@ impl Finding {
             };
             let intervals = counted(report.intervals, "interval");
             all.push(format!("{} lost in {intervals} ({causes})", counted(lost, "event")));
+        }
+        for (edge, cpu) in report.silent() {
+            all.push(format!("what cpu {cpu} emitted around the {}, where it was not heard", edge.name()));
         }
         let untold = report.untold_drops();
         if untold > 0 {
@@ -178,7 +183,7 @@ impl Finding {
             "blind_intervals": report.blinds,
             "witness": report.witness.map(|witness| json!({ "drops": witness.drops, "gaps": witness.gaps })),
             "unreached": unreached,
-            "clean_end": report.end.is_some(),
+            "clean_end": report.is_sealed,
             "complete_up_to": up_to.and_then(|time| self.wall.at(time)).and_then(rfc3339),
             "complete_up_to_mono_ns": up_to,
             "damage": {
@@ -197,7 +202,7 @@ impl Finding {
 #[cfg(test)]
 mod tests {
     use pmon_core::accounting::Lost;
-    use pmon_core::capture::{ClockAnchor, Edge, End, Unreached, WhyUnreached, Witness};
+    use pmon_core::capture::{ClockAnchor, Edge, Unreached, WhyUnreached, Witness};
     use pmon_core::{Cpu, MonoNs};
 
     use super::*;
@@ -209,7 +214,7 @@ mod tests {
     }
 
     fn sealed() -> Report {
-        Report { end: Some(End::default()), told_up_to: Some(MonoNs(0)), ..Report::default() }
+        Report { is_sealed: true, told_up_to: Some(MonoNs(0)), ..Report::default() }
     }
 
     /// What is said of it, in a world without time zones.
@@ -244,11 +249,11 @@ mod tests {
                 "blind for 2.10s, else complete except 1 event lost in 1 interval (socket)",
             ),
             (
-                Report { end: None, ..sealed() },
+                Report { is_sealed: false, ..sealed() },
                 &format!("unsealed (the recorder did not end cleanly; {up_to})"),
             ),
             (
-                Report { end: None, lost: one, intervals: 1, ..blind },
+                Report { is_sealed: false, lost: one, intervals: 1, ..blind },
                 &format!(
                     "unsealed (the recorder did not end cleanly; {up_to} except 1 event lost in 1 interval (socket) \
                      and blind for 2.10s)"
@@ -277,6 +282,10 @@ mod tests {
         ];
         let finding = Finding { report: Report { unreached, ..sealed() }, wall: WallClock::new() };
         assert_eq!(
+            finding.sentence(),
+            "complete except what cpu 5 emitted around the end, where it was not heard"
+        );
+        assert_eq!(
             finding.unreached().as_deref(),
             Some("cpu 3 at the start (offline), cpu 5 at the end (silent)")
         );
@@ -286,8 +295,9 @@ mod tests {
     fn json_says_how_far_it_is_complete_only_if_it_is_not_to_the_end() {
         let mut wall = WallClock::new();
         wall.observe(ClockAnchor { mono: MonoNs(0), boot_ns: 0, real_ns: 1_767_323_045_000_000_000 });
-        let json = |end| Finding { report: Report { end, ..sealed() }, wall: wall.clone() }.json();
-        assert_eq!(json(None)["complete_up_to"], "2026-01-02T03:04:05.000000000Z");
-        assert!(json(Some(End::default()))["complete_up_to"].is_null());
+        let json =
+            |is_sealed| Finding { report: Report { is_sealed, ..sealed() }, wall: wall.clone() }.json();
+        assert_eq!(json(false)["complete_up_to"], "2026-01-02T03:04:05.000000000Z");
+        assert!(json(true)["complete_up_to"].is_null());
     }
 }

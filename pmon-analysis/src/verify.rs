@@ -3,7 +3,9 @@
 use std::fmt;
 
 use pmon_core::accounting::{LossCause, Lost, MAX_CPUS};
-use pmon_core::capture::{Damage, DamageKind, Edge, End, Frame, Loss, Own, Record, Unreached, Witness};
+use pmon_core::capture::{
+    Damage, DamageKind, Edge, End, Frame, Loss, Own, Record, Unreached, WhyUnreached, Witness,
+};
 use pmon_core::wire::{ByteOrder, Event, Message, messages};
 use pmon_core::{Cpu, MonoNs, Seq, Tgid};
 
@@ -15,7 +17,7 @@ pub const MAX_PROBLEMS: usize = 16;
 pub enum Verdict {
     /// Every event from its start to its end is in it.
     Complete,
-    /// All but the events that it says were lost.
+    /// All but the events that it says were lost, or but what a CPU emitted that should have been heard and was not.
     Lossy,
     /// And but for times in which nothing was heard.
     Blind,
@@ -120,9 +122,12 @@ pub struct Report {
     pub witness: Option<Witness>,
     /// Datagrams in the capture from which not all could be read.
     pub malformed: u64,
-    /// What the end says; `None` if the recorder did not end cleanly.
+    /// What the end says; `None` if there is none.
     pub end: Option<End>,
-    /// The latest event up to which all that is missing is told: before the first damage, or the end.
+    /// Whether the recorder ended cleanly: the capture has its end, and is whole behind it.
+    pub is_sealed: bool,
+    /// The latest event before the first damage or contradiction: up to it, all that is missing is told. `None` if there is no
+    /// event before.
     pub told_up_to: Option<MonoNs>,
     /// Parts that could not be used.
     pub damaged: u64,
@@ -141,15 +146,21 @@ impl Report {
     pub fn verdict(&self) -> Verdict {
         if self.damaged > 0 || self.problem_count > 0 {
             Verdict::Damaged
-        } else if self.end.is_none() {
+        } else if !self.is_sealed {
             Verdict::Unsealed
         } else if self.blinds > 0 {
             Verdict::Blind
-        } else if self.lost.total() > 0 || self.untold_drops() > 0 {
+        } else if self.lost.total() > 0 || self.untold_drops() > 0 || self.silent().next().is_some() {
             Verdict::Lossy
         } else {
             Verdict::Complete
         }
+    }
+
+    /// CPUs that were asked to emit an event, of which none came: what else they emitted then is not known.
+    pub fn silent(&self) -> impl Iterator<Item = (Edge, Cpu)> {
+        let silent = self.unreached.iter().filter(|(_, unreached)| unreached.why == WhyUnreached::Silent);
+        silent.map(|&(edge, unreached)| (edge, unreached.cpu))
     }
 
     /// Datagrams that the source dropped, of which the numbers tell nothing.
@@ -189,12 +200,14 @@ pub struct Verifier {
     cpus: Vec<Option<Chain>>,
     report: Report,
     now: Option<MonoNs>,
+    /// Whether there was neither damage nor a contradiction yet.
+    is_told: bool,
 }
 
 impl Verifier {
     /// A verifier of a capture whose datagrams are in `order`; events of the process `recorder` may be its own.
     pub fn new(order: ByteOrder, recorder: Option<Tgid>) -> Self {
-        Self { order, recorder, cpus: Vec::new(), report: Report::default(), now: None }
+        Self { order, recorder, cpus: Vec::new(), report: Report::default(), now: None, is_told: true }
     }
 
     /// Takes the next record.
@@ -223,9 +236,7 @@ impl Verifier {
 
     /// Takes a part that could not be used.
     pub fn damage(&mut self, damage: &Damage) {
-        if !matches!(damage.what, DamageKind::Header) {
-            self.report.told_up_to = self.report.told_up_to.or(self.now);
-        }
+        self.is_told &= matches!(damage.what, DamageKind::Header);
         self.report.damaged += 1;
         self.report.damaged_bytes = self.report.damaged_bytes.saturating_add(damage.bytes);
         if let DamageKind::Missing { records } = damage.what {
@@ -233,9 +244,9 @@ impl Verifier {
         }
     }
 
-    /// What was found.
-    pub fn finish(mut self) -> Report {
-        self.report.told_up_to = self.report.told_up_to.or(self.now);
+    /// What was found, in a capture whose recorder ended cleanly or did not: a [`pmon_core::capture::Reader`] knows.
+    pub fn finish(mut self, is_sealed: bool) -> Report {
+        self.report.is_sealed = is_sealed && self.report.end.is_some();
         self.report
     }
 
@@ -258,8 +269,11 @@ impl Verifier {
     }
 
     fn count_event(&mut self, event: &Event) {
-        self.now = self.now.max(Some(event.time));
         self.take(event.cpu, event.seq, event.seq, false);
+        self.now = self.now.max(Some(event.time));
+        if self.is_told {
+            self.report.told_up_to = self.now;
+        }
     }
 
     fn count_loss(&mut self, loss: &Loss) {
@@ -283,9 +297,11 @@ impl Verifier {
         }
         if count > i32::MAX as u32 {
             *slot = Some(before);
+            self.is_told = false;
             return self.report.problem(Problem::Backwards { cpu, seq: first });
         }
         let count = u64::from(count);
+        self.is_told = false;
         self.report.missing += count;
         self.report.problem(Problem::Missing { cpu, first: before.next, count });
     }

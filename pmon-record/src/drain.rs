@@ -169,8 +169,7 @@ impl Drain {
 
     /// Takes what the socket still holds, lets every CPU say a last word, unsubscribes, and takes what came until then.
     fn end(&mut self) -> io::Result<()> {
-        // A socket that has lost events takes none until it has been emptied: the last words would be lost, too, and with
-        // them the count. So it is emptied first.
+        // Without room in the socket, the last words would be lost, too. So it is emptied first.
         let began = Instant::now();
         loop {
             let look = self.look()?;
@@ -183,7 +182,7 @@ impl Drain {
         }
         let Self { intake, pulse, ends, clock, .. } = self;
         let handle = |intake: &mut _, look| ends.take(intake, look);
-        let fence = fence::raise(Edge::End, intake, (pulse, *clock), LAST, handle, |_| Ok(()))?;
+        let fence = fence::raise(Edge::End, intake, (pulse, *clock), LAST, handle, |_| Ok(true))?;
         self.intake.source_mut().ignore()?;
         // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time.
         let began = Instant::now();

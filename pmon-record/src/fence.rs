@@ -9,6 +9,7 @@ use pmon_core::source::Source;
 use pmon_core::{Cpu, MonoNs};
 
 use crate::clock::Clock;
+use crate::cpus;
 use crate::intake::{Intake, Look};
 use crate::netlink::Socket;
 use crate::pulse::{Pulse, Round};
@@ -19,19 +20,20 @@ const ROUND: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Has every CPU say something and waits, `limit` at the most, until all that could were heard, in a round in which nothing
-/// was dropped. `handle` is called after each look at the source, and `again` before another round.
+/// was dropped. `handle` is called after each look at the source. `again` is called where something was dropped, and says
+/// whether that calls for another round.
 pub(crate) fn raise(
     edge: Edge,
     intake: &mut Intake<Socket>,
     (pulse, clock): (&Pulse, Clock),
     limit: Duration,
     mut handle: impl FnMut(&mut Intake<Socket>, Look) -> io::Result<()>,
-    mut again: impl FnMut(&mut Intake<Socket>) -> io::Result<()>,
+    mut again: impl FnMut(&mut Intake<Socket>) -> io::Result<bool>,
 ) -> io::Result<Fence> {
     let deadline = Instant::now() + limit;
+    let mut watch = Watch::new(pulse, clock);
     loop {
         let drops = intake.source_mut().drops()?;
-        let mut watch = Watch::new(pulse, clock);
         let until = deadline.min(Instant::now() + ROUND);
         while !watch.is_over() && Instant::now() < until {
             let look = intake.look()?;
@@ -43,11 +45,17 @@ pub(crate) fn raise(
                 _ => {}
             }
         }
-        let (is_heard, is_clean) = (watch.is_over(), intake.source_mut().drops()? == drops);
-        if is_heard && is_clean || Instant::now() >= deadline {
+        let is_clean = intake.source_mut().drops()? == drops;
+        let is_to_repeat = !is_clean && again(intake)?;
+        if Instant::now() >= deadline || watch.is_over() && !is_to_repeat {
             return Ok(Fence { time: clock.mono(), edge, unreached: watch.unreached() });
         }
-        again(intake)?;
+        if watch.round.is_some() {
+            watch = Watch::new(pulse, clock);
+        } else if is_to_repeat {
+            // Whoever has not answered yet is not asked twice.
+            watch.heard.clear();
+        }
     }
 }
 
@@ -69,7 +77,8 @@ impl Watch {
             self.round = match self.answer.try_recv() {
                 Ok(round) => Some(round),
                 Err(TryRecvError::Empty) => None,
-                Err(TryRecvError::Disconnected) => Some(Round::default()),
+                // The thread that should have asked has died.
+                Err(TryRecvError::Disconnected) => Some(Round { reached: online(), unreached: Vec::new() }),
             };
         }
         for (cpu, time) in intake.heard_of() {
@@ -79,9 +88,10 @@ impl Watch {
         }
     }
 
+    /// Those who were, or may have been, asked, and were not heard.
     fn silent(&self) -> impl Iterator<Item = Cpu> {
-        let reached = self.round.iter().flat_map(|round| &round.reached).copied();
-        reached.filter(|cpu| !self.heard.contains(cpu))
+        let asked = self.round.as_ref().map_or_else(online, |round| round.reached.clone());
+        asked.into_iter().filter(|cpu| !self.heard.contains(cpu))
     }
 
     fn is_over(&self) -> bool {
@@ -94,4 +104,8 @@ impl Watch {
         unreached.sort_by_key(|unreached| unreached.cpu);
         unreached
     }
+}
+
+fn online() -> Vec<Cpu> {
+    cpus::online().into_iter().map(Cpu).collect()
 }

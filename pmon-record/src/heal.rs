@@ -23,9 +23,12 @@ pub(crate) fn listeners(
     let mut helpers = Vec::new();
     intake.take_heard();
     while helpers.len() < MOST {
-        let mut helper = Socket::open()?;
+        // Without descriptors or memory for one more, the recorder goes on as it is.
+        let Ok(mut helper) = Socket::open() else { break };
         // Its acknowledgement goes to all listeners, if the kernel counts any.
-        helper.listen(u32::from_ne_bytes(host::random()))?;
+        if helper.listen(u32::from_ne_bytes(host::random())).is_err() {
+            break;
+        }
         helpers.push(helper);
         let look = intake.look()?;
         handle(intake, look)?;

@@ -91,7 +91,7 @@ impl<S: Sink + 'static> Recording<S> {
         let room = subscription.room();
         let Subscription { intake, outlet, pulse, drops_before, .. } = subscription;
         let (clock, nice) = (Clock::new(), options.nice);
-        let shared = Arc::new(Shared::new(outlet.filled.buffer().capacity()));
+        let shared = Arc::new(Shared::new(outlet.filled.buffer().capacity() - 1));
         let (results_in, results) = sync_channel(details::RESULTS);
         let (snapshot_in, snapshot) = sync_channel(snapshot::RECORDS);
 

@@ -20,8 +20,10 @@ use crate::{heal, host, namespaces};
 const CHARGE: u64 = 832;
 /// The kernel answers at once, or something is wrong.
 const ANSWER: Duration = Duration::from_millis(250);
-/// The first fence takes no longer than this.
-const FENCE: Duration = Duration::from_millis(300);
+/// The first fence takes no longer than this,
+const FENCE: Duration = Duration::from_secs(1);
+/// and is raised no more often than this because something was lost meanwhile.
+const RESTARTS: u32 = 3;
 
 /// A subscription that the kernel has acknowledged: from now on no event is missed.
 pub struct Subscription {
@@ -125,12 +127,18 @@ impl Subscription {
     }
 
     fn wait_for_cpus(&mut self) -> io::Result<()> {
-        let Self { intake, outlet, pulse, drops_before, .. } = self;
-        let around = (&*pulse, Clock::new());
-        let fence = fence::raise(Edge::Start, intake, around, FENCE, pass_on, |intake| {
-            // What is lost before the first event of a CPU cannot be counted: the recording begins with this new round.
-            *drops_before = intake.restart(outlet)?.unwrap_or(0);
-            Ok(())
+        let Self { intake, outlet, pulse, drops_before, start, .. } = self;
+        let clock = Clock::new();
+        let mut restarts = 0;
+        let fence = fence::raise(Edge::Start, intake, (pulse, clock), FENCE, pass_on, |intake| {
+            if restarts == RESTARTS {
+                return Ok(false);
+            }
+            restarts += 1;
+            // What is lost before the first event of a CPU cannot be counted: the recording begins here, with a new round.
+            *start = clock.anchor();
+            *drops_before = intake.restart(outlet, || clock.mono())?.unwrap_or(0);
+            Ok(true)
         })?;
         self.intake.tell(fence);
         Ok(())

@@ -159,7 +159,7 @@ mod tests {
         let mut examiner = Examiner::new(None, ByteOrder::Little);
         damage.iter().for_each(|damage| examiner.damage(damage));
         examiner.count(&Record::End(end));
-        Facts { name: "x".into(), header: None, tally, finding: examiner.finish(), outcome }
+        Facts { name: "x".into(), header: None, tally, finding: examiner.finish(true), outcome }
     }
 
     #[test]

@@ -56,11 +56,16 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     };
     let result = control.run(recording).and_then(|(tape, _)| {
         let command = child.as_ref().map(Child::pid);
-        let finding = tape.examiner.finish();
+        let finding = tape.examiner.finish(true);
         let (file, tally) = (&tape.file, &tape.tally);
         let summary = Summary { file, tally, finding: &finding, header: &header, options: &options, command };
         say(args, to_stdout, &summary)?;
         Ok(if args.strict { finding.exit_code() } else { exit::DONE })
+    });
+    // Whoever read a stream has gone: that is no error, but nothing complete either.
+    let result = result.map_err(|failure| match failure.code {
+        exit::DONE if args.strict => Failure { code: exit::INCOMPLETE, ..failure },
+        _ => failure,
     });
     match (result, child) {
         (result, None) => result,

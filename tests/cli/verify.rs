@@ -138,6 +138,17 @@ fn what_contradicts_itself_is_damaged_though_every_byte_is_intact() {
 }
 
 #[test]
+fn a_capture_that_was_cut_anywhere_is_not_complete() {
+    let dir = Dir::new();
+    let whole = capture(&renames(), 20);
+    assert_eq!(verify(&whole, 0)["verdict"], "complete");
+    for len in (0..20).map(|nth| whole.len() - 1 - 7 * nth * nth % whole.len()) {
+        let ran = pmon(&["verify", &dir.file("x.pmon", &whole[..len])]);
+        assert!([Some(3), Some(4), Some(5)].contains(&ran.code), "{len} of {}: {ran:?}", whole.len());
+    }
+}
+
+#[test]
 fn the_recorders_own_events_are_counted_apart_and_hidden() {
     let mut records = renames();
     records.insert(60, heartbeat(60, 60));

@@ -59,7 +59,7 @@ impl Capture {
                 Item::Damage(damage) => panic!("{damage:?}"),
             }
         }
-        this.report = verifier.finish();
+        this.report = verifier.finish(reader.ended_cleanly());
         assert_eq!(reader.ended_cleanly(), this.end.is_some());
         this
     }

@@ -14,6 +14,7 @@ mod stall;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
@@ -260,11 +261,9 @@ fn check_renames(capture: &Capture, workers: &[u32]) -> (u64, u64, usize) {
     (recorded, missing, last.len())
 }
 
-#[test]
-fn in_the_midst_of_a_flood_what_is_missing_by_name_is_missing_by_number() {
-    let Some((dir, _guard)) = scene() else { return };
-    // Far more than there is time for.
-    let mut flood = flood::start(&["rename", "--count", "100000000", "--processes", "2", "--pin"]);
+/// A flood of two pinned workers that does not end by itself, and their process ids.
+fn endless_flood() -> (Child, Vec<u32>) {
+    let flood = flood::start(&["rename", "--count", "100000000", "--processes", "2", "--pin"]);
     let children = format!("/proc/{0}/task/{0}/children", flood.id());
     let workers = || -> Vec<u32> {
         let children = fs::read_to_string(&children).unwrap();
@@ -272,6 +271,13 @@ fn in_the_midst_of_a_flood_what_is_missing_by_name_is_missing_by_number() {
     };
     wait_until(|| workers().len() == 2);
     let workers = workers();
+    (flood, workers)
+}
+
+#[test]
+fn in_the_midst_of_a_flood_what_is_missing_by_name_is_missing_by_number() {
+    let Some((dir, _guard)) = scene() else { return };
+    let (mut flood, workers) = endless_flood();
     let recorder = Recorder::start(&dir, &["--socket-buffer", "256K"]);
     thread::sleep(Duration::from_millis(300));
     let capture = recorder.end();
@@ -285,6 +291,25 @@ fn in_the_midst_of_a_flood_what_is_missing_by_name_is_missing_by_number() {
         "{recorded} recorded, {missing} missing of {seen}"
     );
     assert!(missing <= capture.totals().lost.total());
+}
+
+#[test]
+fn in_the_midst_of_a_flood_no_gap_is_without_a_drop() {
+    let Some((dir, _guard)) = scene() else { return };
+    let (mut flood, _) = endless_flood();
+    let captures = ["8K", "64K", "256K", "1M", "2M", "4M"].map(|size| {
+        let recorder = Recorder::start(&dir, &["--socket-buffer", size]);
+        thread::sleep(Duration::from_millis(50));
+        (size, recorder.end())
+    });
+    flood.kill().unwrap();
+    flood.wait().unwrap();
+    for (size, capture) in captures {
+        capture.check();
+        let last = capture.witnesses.last().copied().unwrap_or_default();
+        assert!(last.drops >= last.gaps, "{size}: {last:?}");
+        assert_eq!(capture.totals().lost.of(LossCause::KernelMemory), 0, "{size}");
+    }
 }
 
 /// Records a flood as the command that it is recorded for.

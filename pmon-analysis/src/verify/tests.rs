@@ -45,7 +45,7 @@ fn end(records: &[Record<'_>]) -> Record<'static> {
 fn verify(records: &[Record<'_>]) -> Report {
     let mut verifier = Verifier::new(ByteOrder::NATIVE, Some(RECORDER));
     records.iter().for_each(|record| verifier.count(record));
-    verifier.finish()
+    verifier.finish(true)
 }
 
 /// With the end that they deserve.
@@ -153,9 +153,17 @@ fn the_worst_that_applies() {
     blind.iter().for_each(|record| verifier.count(record));
     verifier.damage(&Damage { offset: 0, bytes: 9, what: DamageKind::Missing { records: 3 } });
     verifier.count(&event(0, 5));
-    let report = verifier.finish();
+    let report = verifier.finish(true);
     assert_eq!((report.verdict(), report.told_up_to), (Verdict::Damaged, Some(MonoNs(4))));
     assert_eq!((report.damaged_bytes, report.missing_records), (9, 3));
+}
+
+#[test]
+fn a_capture_that_is_cut_behind_its_end_is_unsealed() {
+    let mut verifier = Verifier::new(ByteOrder::NATIVE, None);
+    verifier.count(&Record::End(End::default()));
+    assert_eq!(verifier.clone().finish(true).verdict(), Verdict::Complete);
+    assert_eq!(verifier.finish(false).verdict(), Verdict::Unsealed);
 }
 
 #[test]
@@ -170,14 +178,37 @@ fn drops_of_which_no_gap_tells_are_no_completeness() {
 }
 
 #[test]
-fn cpus_that_a_fence_did_not_reach_are_named() {
-    let unreached = vec![Unreached { cpu: Cpu(3), why: WhyUnreached::Forbidden }];
-    let fence = Fence { time: MonoNs(0), edge: Edge::End, unreached: unreached.clone() };
-    let report = verify_sealed(vec![event(0, 1), Record::Fence(fence)]);
-    assert_eq!(
-        (report.verdict(), &report.unreached[..]),
-        (Verdict::Complete, &[(Edge::End, unreached[0])][..])
-    );
+fn a_cpu_that_a_fence_could_not_reach_is_named_and_one_that_should_have_been_heard_is_missed() {
+    let verdict = |why| {
+        let unreached = vec![Unreached { cpu: Cpu(3), why }];
+        let fence = Fence { time: MonoNs(0), edge: Edge::End, unreached: unreached.clone() };
+        let report = verify_sealed(vec![event(0, 1), Record::Fence(fence)]);
+        assert_eq!(report.unreached, [(Edge::End, unreached[0])]);
+        report.verdict()
+    };
+    assert_eq!(verdict(WhyUnreached::Offline), Verdict::Complete);
+    assert_eq!(verdict(WhyUnreached::Forbidden), Verdict::Complete);
+    assert_eq!(verdict(WhyUnreached::Silent), Verdict::Lossy);
+}
+
+#[test]
+fn all_is_told_up_to_the_first_damage_or_contradiction() {
+    let damage = Damage { offset: 0, bytes: 9, what: DamageKind::Corrupt };
+    let up_to = |before: &[Record<'_>], what: &dyn Fn(&mut Verifier)| {
+        let mut verifier = Verifier::new(ByteOrder::NATIVE, None);
+        before.iter().for_each(|record| verifier.count(record));
+        what(&mut verifier);
+        verifier.count(&event(1, 50));
+        verifier.damage(&damage);
+        verifier.finish(true).told_up_to
+    };
+    let damaged = |verifier: &mut Verifier| verifier.damage(&damage);
+    assert_eq!(up_to(&[], &damaged), None);
+    assert_eq!(up_to(&[event(0, 1)], &damaged), Some(MonoNs(1)));
+    assert_eq!(up_to(&[event(0, 1)], &|verifier| verifier.count(&event(0, 9))), Some(MonoNs(1)));
+    assert_eq!(up_to(&[event(0, 7)], &|verifier| verifier.count(&event(0, 7))), Some(MonoNs(7)));
+    let header = |verifier: &mut Verifier| verifier.damage(&Damage { what: DamageKind::Header, ..damage });
+    assert_eq!(up_to(&[event(0, 1)], &header), Some(MonoNs(50)));
 }
 
 #[test]

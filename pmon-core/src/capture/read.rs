@@ -117,6 +117,7 @@ pub struct Reader<R> {
     next_record: u64,
     queued: Option<Damage>,
     seen_end: bool,
+    seen_trailer: bool,
     unknown_blocks: u64,
     intact_bytes: u64,
     wasted: u64,
@@ -143,6 +144,7 @@ impl<R: Read> Reader<R> {
             next_record: 0,
             queued: None,
             seen_end: false,
+            seen_trailer: false,
             unknown_blocks: 0,
             intact_bytes: 0,
             wasted: 0,
@@ -211,6 +213,7 @@ impl<R: Read> Reader<R> {
                 Found::Trailer => {
                     self.input.consume(TRAILER);
                     self.intact_bytes += TRAILER as u64;
+                    self.seen_trailer = true;
                 }
                 Found::Nothing if self.input.is_at_end()? => return Ok(None),
                 Found::Nothing => self.skip_damage()?,
@@ -218,9 +221,9 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Whether the recorder ended cleanly: an END record was read.
+    /// Whether the recorder ended cleanly: an END record was read, and the trailer that stands behind it.
     pub fn ended_cleanly(&self) -> bool {
-        self.seen_end
+        self.seen_end && self.seen_trailer
     }
 
     /// Bytes of the header and of the intact blocks so far.

@@ -59,7 +59,7 @@ fn a_capture_cut_anywhere_gives_its_intact_blocks_and_says_that_it_is_torn() {
         let expected = if at_boundary { vec![] } else { vec![DamageKind::Torn] };
         let expected = if cut < first { vec![DamageKind::Header] } else { expected };
         assert_eq!(read.damage, expected, "cut at {cut}");
-        assert_eq!(read.clean, whole == story.len(), "cut at {cut}");
+        assert!(!read.clean, "cut at {cut}");
     }
 }
 
@@ -158,7 +158,7 @@ fn a_journal_behind_a_hole_is_read_once_and_is_no_damage() {
         }
     }
     let hole = vec![0; 10_000];
-    let expected = Read { records: story.clone(), damage: vec![], clean: true };
+    let expected = Read { records: story.clone(), damage: vec![], clean: false };
     assert_eq!(read(&[&sealed[..], &hole, &journal].concat()).unwrap(), expected);
 
     // Killed between the sealed block and the removal of the journal.
