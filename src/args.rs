@@ -177,7 +177,7 @@ and each has to be told of by the recorder, with its cause. The totals at the en
 
 Verdicts, of which the worst that applies is given:
   complete   every event from the start to the end is there                     exit code 0
-  lossy      all but the events that the capture says were lost                            3
+  lossy      all but events that were lost, or may have been                               3
   blind      nothing was heard of the kernel for a time, so that nothing can be counted    3
   unsealed   still being written, or the recorder was killed; complete up to a moment      3
   damaged    parts cannot be read, are missing, or contradict each other                   4";

@@ -25,7 +25,7 @@ const FENCE: Duration = Duration::from_secs(1);
 /// and is raised no more often than this because something was lost meanwhile.
 const RESTARTS: u32 = 3;
 
-/// A subscription that the kernel has acknowledged: from now on no event is missed.
+/// A subscription that the kernel has acknowledged, and in which every CPU has been heard: from its start on no event is missed.
 pub struct Subscription {
     /// The socket, and what it has brought until now: the acknowledgement and the first event of each CPU.
     pub(crate) intake: Intake<Socket>,
