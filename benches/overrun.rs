@@ -70,7 +70,10 @@ impl Sink for Nowhere {
 }
 
 fn assembler() -> Assembler<Nowhere> {
-    Assembler::new(Nowhere, Setup { order: ORDER, recorder: Tgid(1), details: false, drops_before: 0 })
+    Assembler::new(
+        Nowhere,
+        Setup { order: ORDER, recorder: Tgid(1), details: false, drops_before: 0, since: MonoNs(0) },
+    )
 }
 
 /// Numbers to gaps, gaps to causes.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use pmon_record::assemble::Counts;
-use pmon_record::{CaptureFile, Options, Recording, Subscription, Target};
+use pmon_record::{CaptureFile, Options, Recording, Subscription, Target, Transport};
 use rustix::time::{ClockId, clock_gettime};
 
 /// What is lost when the socket's buffer is full.
@@ -29,6 +29,15 @@ struct Args {
     /// Socket buffers, in KiB
     #[arg(long, value_name = "KIB,..", value_delimiter = ',', default_value = "256,1024,8192,65536")]
     buffers: Vec<usize>,
+    /// With a ring in front of the socket's buffer
+    #[arg(long)]
+    ring: bool,
+}
+
+impl Args {
+    fn transport(&self) -> Transport {
+        if self.ring { Transport::Ring } else { Transport::Recvmmsg }
+    }
 }
 
 /// What happens: so many times a flood, with a pause between.
@@ -77,7 +86,13 @@ fn main() -> anyhow::Result<()> {
         let mut sums: Vec<Sum> = cases.iter().map(|_| Sum::default()).collect();
         for _ in 0..args.rounds {
             for (&(kib, hush_overruns), sum) in cases.iter().zip(&mut sums) {
-                sum.add(load, Options { socket_buffer: kib << 10, hush_overruns, ..Options::default() })?;
+                let options = Options {
+                    transport: args.transport(),
+                    socket_buffer: kib << 10,
+                    hush_overruns,
+                    ..Options::default()
+                };
+                sum.add(load, options)?;
             }
         }
         for (&(kib, hush_overruns), sum) in cases.iter().zip(&sums) {

@@ -96,6 +96,12 @@ pub(crate) struct RecordArgs {
     /// Kernel memory for events that wait to be taken, 832 bytes each; without privilege, net.core.rmem_max bounds it
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64M")]
     pub(crate) socket_buffer: usize,
+    /// How events come: by a ring that the kernel fills, which takes CAP_BPF and CAP_PERFMON, or one system call for many
+    #[arg(long, value_enum, default_value_t = Transport::Auto)]
+    pub(crate) transport: Transport,
+    /// Kernel memory for the ring, 88 bytes an event; what does not fit waits in the socket's buffer
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "16M")]
+    pub(crate) ring: usize,
     /// Do not record with less socket buffer than this: end with 6
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) require_buffer: Option<usize>,
@@ -220,6 +226,17 @@ pub(crate) struct ViewArgs {
     /// The time in front of each line of text
     #[arg(long, value_enum, default_value_t = Clock::Wall)]
     pub(crate) clock: Clock,
+}
+
+/// How events come from the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// The best of those that can be
+    Auto,
+    /// The ring or nothing
+    Ring,
+    /// Without a ring
+    Recvmmsg,
 }
 
 /// How events are written.

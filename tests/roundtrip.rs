@@ -69,7 +69,8 @@ fn replay_into(from: &Path, to: &Path, header: &Header) {
     let mut replay = Replay::new(Reader::open(File::open(from).unwrap()).unwrap());
     let file = CaptureFile::create(&Target::File(to.into()), header, false).unwrap();
     let recorder = Tgid(header.meta.recorder_pid);
-    let setup = Setup { order: header.frame_order, recorder, details: false, drops_before: 0 };
+    let setup =
+        Setup { order: header.frame_order, recorder, details: false, drops_before: 0, since: MonoNs(0) };
     let mut assembler = Assembler::new(file, setup);
     let mut chunk = Chunk::with_capacity(64);
     loop {

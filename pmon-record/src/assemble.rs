@@ -56,6 +56,9 @@ pub struct Setup {
     pub details: bool,
     /// What the source had dropped before the recording began.
     pub drops_before: u64,
+    /// When that was counted, at the latest. The first event of a CPU that is recorded did not happen before: what is missing
+    /// behind it was dropped after that count.
+    pub since: MonoNs,
 }
 
 /// Turns chunks and results into records, in order, and gives them to a sink.
@@ -195,6 +198,10 @@ impl<S: Sink> Assembler<S> {
         }
         let order = self.setup.order;
         let frame = Frame::new(datagram.bytes, order);
+        let event = frame.event(order);
+        if event.is_some_and(|event| event.time < self.setup.since && !self.accountant.knows(event.cpu)) {
+            return Ok(());
+        }
         match &frame {
             Frame::Event(event) => self.account(event)?,
             Frame::Raw(bytes) => {
@@ -208,7 +215,6 @@ impl<S: Sink> Assembler<S> {
             }
         }
         self.counts.events += 1;
-        let event = frame.event(order);
         self.sink.record(&Record::Event(frame))?;
         let Some(event) = event else { return Ok(()) };
         self.counts.own += u64::from(Own::of(&event, self.setup.recorder).is_some());

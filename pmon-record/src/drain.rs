@@ -2,7 +2,6 @@
 //! takes no lock and does no I/O but to receive. It waits for nobody.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, Thread};
@@ -18,8 +17,8 @@ use pmon_core::wire::{Body, ByteOrder, Event};
 use crate::chunk::SETTLE;
 use crate::clock::Clock;
 use crate::details::{Exec, Requests};
+use crate::feed::Feed;
 use crate::intake::{Intake, Look};
-use crate::netlink::Socket;
 use crate::pulse::Pulse;
 use crate::recording::Shared;
 use crate::vigil::{Change, Vigil};
@@ -28,7 +27,7 @@ use crate::{fence, heal};
 /// The thread's name.
 pub(crate) const DRAIN: &str = "pmon-drain";
 
-const SOCKET: Token = Token(0);
+const SOURCE: Token = Token(0);
 const WAKER: Token = Token(1);
 
 /// Wake-ups by the socket in one window of [`crate::Options::latency`]; then events wait for the window's end. A lone
@@ -47,7 +46,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// See the module.
 pub(crate) struct Drain {
-    intake: Intake<Socket>,
+    intake: Intake<Feed>,
     pulse: Pulse,
     vigil: Vigil,
     poll: Poll,
@@ -71,12 +70,12 @@ impl Ends {
     }
 
     /// Asks for the details of the execs among the datagrams not looked at yet, and hands over a full chunk.
-    fn take(&mut self, intake: &mut Intake<Socket>, look: Look) -> io::Result<()> {
+    fn take(&mut self, intake: &mut Intake<Feed>, look: Look) -> io::Result<()> {
         self.spot_execs(intake);
         if matches!(look, Look::Full | Look::Closed) { self.hand_over(intake) } else { Ok(()) }
     }
 
-    fn spot_execs(&mut self, intake: &mut Intake<Socket>) {
+    fn spot_execs(&mut self, intake: &mut Intake<Feed>) {
         let Some(requests) = &mut self.requests else { return };
         let mut asked = false;
         intake.scan(|frame| {
@@ -90,7 +89,7 @@ impl Ends {
         }
     }
 
-    fn hand_over(&mut self, intake: &mut Intake<Socket>) -> io::Result<()> {
+    fn hand_over(&mut self, intake: &mut Intake<Feed>) -> io::Result<()> {
         if intake.hand_over()? {
             self.shared.handed.fetch_add(1, Ordering::Relaxed);
             self.writer.unpark();
@@ -107,14 +106,15 @@ impl Ends {
 
 impl Drain {
     pub(crate) fn new(
-        mut intake: Intake<Socket>,
+        mut intake: Intake<Feed>,
         pulse: Pulse,
         poll: Poll,
         ends: Ends,
         (latency, room): (Duration, u64),
     ) -> io::Result<Self> {
-        let socket = intake.source_mut().as_raw_fd();
-        poll.registry().register(&mut SourceFd(&socket), SOCKET, Interest::READABLE)?;
+        for descriptor in intake.source_mut().descriptors() {
+            poll.registry().register(&mut SourceFd(&descriptor), SOURCE, Interest::READABLE)?;
+        }
         let (vigil, window) = (Vigil::default(), Window::new(latency, room));
         Ok(Self { intake, pulse, vigil, poll, ends, clock: Clock::new(), latency, window })
     }
@@ -151,6 +151,9 @@ impl Drain {
                 thread::park_timeout(rest);
                 continue;
             }
+            if !self.intake.source_mut().may_sleep()? {
+                continue;
+            }
             let timeout = self.timeout();
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -183,7 +186,7 @@ impl Drain {
         let Self { intake, pulse, ends, clock, .. } = self;
         let handle = |intake: &mut _, look| ends.take(intake, look);
         let fence = fence::raise(Edge::End, intake, (pulse, *clock), LAST, handle, |_| Ok(true))?;
-        self.intake.source_mut().ignore()?;
+        self.intake.source_mut().socket_mut().ignore()?;
         // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time.
         let began = Instant::now();
         while let Look::Full | Look::Dropped = self.look()? {

@@ -10,8 +10,8 @@ use pmon_core::{Cpu, MonoNs};
 
 use crate::clock::Clock;
 use crate::cpus;
+use crate::feed::Feed;
 use crate::intake::{Intake, Look};
-use crate::netlink::Socket;
 use crate::pulse::{Pulse, Round};
 
 /// A CPU that was not heard in this time is asked again.
@@ -24,11 +24,11 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// whether that calls for another round.
 pub(crate) fn raise(
     edge: Edge,
-    intake: &mut Intake<Socket>,
+    intake: &mut Intake<Feed>,
     (pulse, clock): (&Pulse, Clock),
     limit: Duration,
-    mut handle: impl FnMut(&mut Intake<Socket>, Look) -> io::Result<()>,
-    mut again: impl FnMut(&mut Intake<Socket>) -> io::Result<bool>,
+    mut handle: impl FnMut(&mut Intake<Feed>, Look) -> io::Result<()>,
+    mut again: impl FnMut(&mut Intake<Feed>) -> io::Result<bool>,
 ) -> io::Result<Fence> {
     let deadline = Instant::now() + limit;
     let mut watch = Watch::new(pulse, clock);

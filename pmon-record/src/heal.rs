@@ -7,6 +7,7 @@
 
 use std::io;
 
+use crate::feed::Feed;
 use crate::host;
 use crate::intake::{Intake, Look};
 use crate::netlink::Socket;
@@ -17,8 +18,8 @@ const MOST: usize = 256;
 /// Adds listeners until something is heard; `false` if nothing helps. They are left in the kernel's count: they only make up
 /// for what somebody has taken away. `handle` is called after each look at the source.
 pub(crate) fn listeners(
-    intake: &mut Intake<Socket>,
-    mut handle: impl FnMut(&mut Intake<Socket>, Look) -> io::Result<()>,
+    intake: &mut Intake<Feed>,
+    mut handle: impl FnMut(&mut Intake<Feed>, Look) -> io::Result<()>,
 ) -> io::Result<bool> {
     let mut helpers = Vec::new();
     intake.take_heard();

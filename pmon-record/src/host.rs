@@ -14,7 +14,12 @@ use crate::{cpus, namespaces};
 const COMMAND: usize = 64 << 10;
 
 /// The header of a capture that started at `start`, with events from `socket_buffer` bytes of socket buffer.
-pub(crate) fn header(command: &[OsString], socket_buffer: u64, start: ClockAnchor) -> Header {
+pub(crate) fn header(
+    command: &[OsString],
+    transport: &Transport,
+    socket_buffer: u64,
+    start: ClockAnchor,
+) -> Header {
     let mut left = COMMAND;
     let command = command.iter().map_while(|argument| {
         let mut argument = argument.clone().into_vec();
@@ -38,7 +43,7 @@ pub(crate) fn header(command: &[OsString], socket_buffer: u64, start: ClockAncho
         namespaces: namespaces::current(),
         recorder_pid: std::process::id(),
         command: command.collect(),
-        transport: Transport { name: "recvmmsg".into(), why: "the only transport of this version".into() },
+        transport: transport.clone(),
         socket_buffer,
         start,
         previous: None,
@@ -71,7 +76,8 @@ mod tests {
     fn the_header_names_this_host_and_is_unique() {
         let start = Clock::new().anchor();
         let long = ["x".repeat(200_000).into(), "y".into()];
-        let (one, other) = (header(&["true".into()], 7, start), header(&long, 7, start));
+        let header = |command: &[OsString]| header(command, &Transport::default(), 7, start);
+        let (one, other) = (header(&["true".into()]), header(&long));
         assert_eq!(other.meta.command, [vec![b'x'; COMMAND]]);
         assert_ne!(one.uuid, other.uuid);
         assert_eq!(one.meta.command, [b"true".to_vec()]);

@@ -2,7 +2,8 @@
 //!
 //! In the order in which data flows:
 //!
-//! * [`Subscription`]: the socket, bound and acknowledged, or a [`SubscribeError`] that names the cause;
+//! * [`Subscription`]: the socket, with a ring in front of it where that can be, bound and acknowledged, or a
+//!   [`SubscribeError`] that names the cause;
 //! * the *drain* thread: datagrams from the socket into preallocated chunks; it does nothing else;
 //! * the *pulse* thread: causes events of its own, so that what is lost shows even in silence: fences and heartbeats;
 //! * the *details* thread: `/proc/<pid>` after each exec; the *snapshot* thread: all of `/proc`, at the start and after
@@ -21,10 +22,12 @@ mod clock;
 mod cpus;
 mod details;
 mod drain;
+mod feed;
 mod fence;
 mod heal;
 mod host;
 mod intake;
+mod merge;
 mod namespaces;
 mod netlink;
 mod options;
@@ -32,6 +35,7 @@ mod pending;
 mod procfs;
 mod pulse;
 mod recording;
+mod ring;
 mod signals;
 mod sink;
 mod snapshot;
@@ -43,7 +47,7 @@ mod vigil;
 mod writer;
 
 pub use chunk::{Chunk, Dropped};
-pub use options::Options;
+pub use options::{Options, Transport};
 pub use recording::{Counters, RecordError, Recording, Stopper};
 pub use signals::{Signals, Wake, Wakeup};
 pub use sink::{Sink, SinkError};

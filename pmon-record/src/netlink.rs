@@ -2,12 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, CN_IDX_PROC, Operation, Request};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send, socket_with, sockopt};
 
@@ -66,15 +64,6 @@ impl Socket {
     /// Closes it and leaves the kernel's count of listeners one higher than it was.
     pub(crate) fn leave_counted(mut self) {
         self.listens = false;
-    }
-
-    /// Waits until there is something to receive, or the time is over.
-    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
     }
 
     fn request(&self, operation: Operation, ack: u32) -> io::Result<()> {

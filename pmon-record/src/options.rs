@@ -2,9 +2,25 @@
 
 use std::time::Duration;
 
+/// How events come from the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// The best that there is.
+    #[default]
+    Auto,
+    /// By a ring that is mapped here, and what does not fit by the socket's queue; or not at all.
+    Ring,
+    /// By the socket's queue.
+    Recvmmsg,
+}
+
 /// How to record. The defaults suit a production host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// How events come from the kernel.
+    pub transport: Transport,
+    /// Bytes of the ring, if there is one, of the kernel's memory: a power of two, 88 an event.
+    pub ring: usize,
     /// Bytes of socket buffer, as the kernel accounts for it: about 832 an event. Granted by `SO_RCVBUFFORCE`, or without
     /// privilege by `SO_RCVBUF`, which `net.core.rmem_max` bounds.
     pub socket_buffer: usize,
@@ -36,6 +52,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            transport: Transport::Auto,
+            ring: 16 << 20,
             socket_buffer: 64 << 20,
             require_buffer: 0,
             hush_overruns: true,

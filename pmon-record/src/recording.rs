@@ -88,8 +88,8 @@ impl<S: Sink + 'static> Recording<S> {
     }
 
     fn spawn(subscription: Subscription, sink: S, options: &Options) -> io::Result<Self> {
-        let room = subscription.room();
-        let Subscription { intake, outlet, pulse, drops_before, .. } = subscription;
+        let room = subscription.room;
+        let Subscription { intake, outlet, pulse, drops_before, start, .. } = subscription;
         let (clock, nice) = (Clock::new(), options.nice);
         let shared = Arc::new(Shared::new(outlet.filled.buffer().capacity() - 1));
         let (results_in, results) = sync_channel(details::RESULTS);
@@ -98,7 +98,13 @@ impl<S: Sink + 'static> Recording<S> {
         let (rescans, reasons) = sync_channel(snapshot::REASONS);
 
         let recorder = Tgid(std::process::id());
-        let setup = Setup { order: ByteOrder::NATIVE, recorder, details: options.details, drops_before };
+        let setup = Setup {
+            order: ByteOrder::NATIVE,
+            recorder,
+            details: options.details,
+            drops_before,
+            since: start.mono,
+        };
         let assembler = Assembler::new(sink, setup);
         let rescans = options.snapshot.then_some(rescans);
         let queues = writer::Queues { chunks: outlet, results, snapshot, rescans };

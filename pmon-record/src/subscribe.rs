@@ -4,20 +4,24 @@ use std::ffi::OsString;
 use std::io;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{ClockAnchor, Edge, Header};
+use pmon_core::capture::{self, ClockAnchor, Edge, Header};
 use pmon_core::wire::{Body, ByteOrder, Event};
 use thiserror::Error;
 
 use crate::clock::Clock;
+use crate::feed::Feed;
 use crate::fence;
 use crate::intake::{CHUNK, Intake, Look, Outlet};
 use crate::netlink::Socket;
-use crate::options::Options;
+use crate::options::{Options, Transport};
 use crate::pulse::Pulse;
+use crate::ring::Ring;
 use crate::{heal, host, namespaces};
 
 /// Bytes of socket buffer that the kernel charges for an event: the message and what manages it.
 const CHARGE: u64 = 832;
+/// The same of a ring: the frame and eight bytes before it.
+const RING_CHARGE: u64 = 88;
 /// The kernel answers at once, or something is wrong.
 const ANSWER: Duration = Duration::from_millis(250);
 /// The first fence takes no longer than this,
@@ -28,14 +32,17 @@ const RESTARTS: u32 = 3;
 /// A subscription that the kernel has acknowledged, and in which every CPU has been heard: from its start on no event is missed.
 pub struct Subscription {
     /// The socket, and what it has brought until now: the acknowledgement and the first event of each CPU.
-    pub(crate) intake: Intake<Socket>,
+    pub(crate) intake: Intake<Feed>,
     pub(crate) outlet: Outlet,
     pub(crate) pulse: Pulse,
     /// What the socket had dropped before the recording begins.
     pub(crate) drops_before: u64,
+    transport: capture::Transport,
     socket_buffer: u64,
+    /// How many events may wait before one is lost, or takes the slower way.
+    pub(crate) room: u64,
     /// The clocks before the first event.
-    start: ClockAnchor,
+    pub(crate) start: ClockAnchor,
 }
 
 impl Subscription {
@@ -57,14 +64,17 @@ impl Subscription {
         if options.hush_overruns {
             socket.hush_overruns().map_err(failed("set NETLINK_NO_ENOBUFS on"))?;
         }
+        let (ring, transport) = ring(&socket, options)?;
         socket.bind().map_err(|source| refused("bind", source))?;
         let pulse = Pulse::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
         let start = Clock::new().anchor();
         let nonce = u32::from_ne_bytes(host::random());
         socket.listen(nonce).map_err(|source| refused("subscribe on", source))?;
-        let (intake, outlet) =
-            Intake::new(socket, (options.buffer / (CHUNK * pmon_core::batch::SLOT)).max(2));
-        let mut this = Self { intake, outlet, pulse, drops_before: 0, socket_buffer, start };
+        let in_queue = socket_buffer / CHARGE;
+        let room = if ring.is_some() { options.ring as u64 / RING_CHARGE } else { in_queue };
+        let feed = Feed::new(socket, ring, in_queue);
+        let (intake, outlet) = Intake::new(feed, (options.buffer / (CHUNK * pmon_core::batch::SLOT)).max(2));
+        let mut this = Self { intake, outlet, pulse, drops_before: 0, transport, socket_buffer, room, start };
         this.wait_for_ack(nonce.wrapping_add(1), options.ack_timeout)?;
         this.wait_for_cpus().map_err(failed("receive from"))?;
         Ok(this)
@@ -72,17 +82,12 @@ impl Subscription {
 
     /// The header of a capture of this subscription, which records `command` (or nothing special).
     pub fn header(&self, command: &[OsString]) -> Header {
-        host::header(command, self.socket_buffer, self.start)
+        host::header(command, &self.transport, self.socket_buffer, self.start)
     }
 
     /// The socket's buffer as the kernel accounts for it, in bytes.
     pub fn socket_buffer(&self) -> u64 {
         self.socket_buffer
-    }
-
-    /// How many events the socket has room for.
-    pub(crate) fn room(&self) -> u64 {
-        self.socket_buffer / CHARGE
     }
 
     fn wait_for_ack(&mut self, ack: u32, timeout: Duration) -> Result<(), SubscribeError> {
@@ -136,8 +141,8 @@ impl Subscription {
             }
             restarts += 1;
             // What is lost before the first event of a CPU cannot be counted: the recording begins here, with a new round.
+            *drops_before = intake.restart(outlet)?.unwrap_or(0);
             *start = clock.anchor();
-            *drops_before = intake.restart(outlet, || clock.mono())?.unwrap_or(0);
             Ok(true)
         })?;
         self.intake.tell(fence);
@@ -145,8 +150,24 @@ impl Subscription {
     }
 }
 
+/// The ring for a socket, if there is to be one and can be, and how the capture names the transport.
+fn ring(socket: &Socket, options: &Options) -> Result<(Option<Ring>, capture::Transport), SubscribeError> {
+    let named = |name: &str, why: &str| capture::Transport { name: name.into(), why: why.into() };
+    if options.transport == Transport::Recvmmsg {
+        return Ok((None, named("recvmmsg", "asked for")));
+    }
+    match Ring::attach(socket, options.ring) {
+        Ok(ring) if options.transport == Transport::Ring => Ok((Some(ring), named("ring", "asked for"))),
+        Ok(ring) => Ok((Some(ring), named("ring", ""))),
+        Err(error) if options.transport == Transport::Ring => {
+            Err(SubscribeError::Ring { why: error.to_string() })
+        }
+        Err(error) => Ok((None, named("recvmmsg", &format!("no ring: {error}")))),
+    }
+}
+
 /// Hands over a full chunk. Nobody reads details yet.
-fn pass_on(intake: &mut Intake<Socket>, look: Look) -> io::Result<()> {
+fn pass_on(intake: &mut Intake<Feed>, look: Look) -> io::Result<()> {
     if look == Look::Full {
         intake.scan(|frame| crate::drain::exec(frame).is_some());
         intake.hand_over()?;
@@ -206,6 +227,14 @@ pub enum SubscribeError {
     NoAck {
         /// How long was waited.
         timeout: Duration,
+    },
+    /// There can be no ring, and nothing else was allowed.
+    #[error(
+        "cannot put a ring in front of the socket: {why}; without `--transport ring`, it is recorded without a ring"
+    )]
+    Ring {
+        /// Why not.
+        why: String,
     },
     /// The socket's buffer is smaller than required.
     #[error(

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use jiff::Zoned;
 use pmon_core::capture::{Header, Meta};
-use pmon_record::{CaptureFile, Options, Recording, StoreError, Subscription, Target};
+use pmon_record::{CaptureFile, Options, Recording, StoreError, Subscription, Target, Transport};
 
-use crate::args::RecordArgs;
+use crate::args::{self, RecordArgs};
 use crate::child::Child;
 use crate::control::{self, Control, Display};
 use crate::exit::{self, Failure};
@@ -101,6 +101,12 @@ fn say(args: &RecordArgs, to_stdout: bool, summary: &Summary<'_>) -> Result<(), 
 
 fn options(args: &RecordArgs) -> Options {
     Options {
+        transport: match args.transport {
+            args::Transport::Auto => Transport::Auto,
+            args::Transport::Ring => Transport::Ring,
+            args::Transport::Recvmmsg => Transport::Recvmmsg,
+        },
+        ring: args.ring,
         buffer: args.buffer,
         socket_buffer: args.socket_buffer.max(args.require_buffer.unwrap_or(0)),
         require_buffer: args.require_buffer.unwrap_or(0),

@@ -1,9 +1,6 @@
 //! The socket's buffer: what is asked for, what is had, and what is enough.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
 
 use pmon_core::capture::Reader;
 
@@ -51,19 +48,8 @@ fn without_privilege_the_kernels_limit_is_named_in_the_refusal() {
     if !can_record() {
         return;
     }
-    let programs = Dir::new();
-    let program = programs.path("pmon");
-    fs::copy(env!("CARGO_BIN_EXE_pmon"), &program).expect("a copy");
-    fs::set_permissions(programs.path(""), PermissionsExt::from_mode(0o755)).expect("open to all");
     let dir = Dir::new();
-    fs::set_permissions(dir.path(""), PermissionsExt::from_mode(0o777)).expect("open to all");
-    let mut command = Command::new(&program);
-    command.args(["record", "--require-buffer", "1G", "--", "true"]).current_dir(dir.path(""));
-    command.uid(65534).gid(65534).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let ran = match try_start(command) {
-        Ok(child) => Ran::new(child.wait_with_output().expect("pmon ends")),
-        Err(error) => return skip(&format!("cannot become another user: {error}")),
-    };
+    let Some(ran) = as_nobody(&dir, &["record", "--require-buffer", "1G", "--", "true"]) else { return };
     assert_eq!(refused(ran, 1 << 30), unprivileged().min(1 << 30));
     assert!(dir.is_empty());
 }

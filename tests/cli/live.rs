@@ -1,5 +1,8 @@
 //! Recording for real. Where the kernel does not allow that, a test says so and passes.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -29,6 +32,25 @@ pub(crate) fn skip(why: &str) {
     use std::io::Write as _;
     let name = thread::current().name().unwrap_or("?").to_owned();
     let _ = writeln!(std::io::stderr(), "skipped {name}: {}", why.trim());
+}
+
+/// Runs `pmon` without privilege in `dir`; `None` if we cannot become nobody, which is said.
+pub(crate) fn as_nobody(dir: &Dir, args: &[&str]) -> Option<Ran> {
+    let programs = Dir::new();
+    let program = programs.path("pmon");
+    fs::copy(env!("CARGO_BIN_EXE_pmon"), &program).expect("a copy");
+    fs::set_permissions(programs.path(""), PermissionsExt::from_mode(0o755)).expect("open to all");
+    fs::set_permissions(dir.path(""), PermissionsExt::from_mode(0o777)).expect("open to all");
+    let mut command = Command::new(&program);
+    command.args(args).current_dir(dir.path("")).env("NO_COLOR", "1");
+    command.uid(65534).gid(65534).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    match try_start(command) {
+        Ok(child) => Some(Ran::new(child.wait_with_output().expect("pmon ends"))),
+        Err(error) => {
+            skip(&format!("cannot become another user: {error}"));
+            None
+        }
+    }
 }
 
 /// Whether whoever started this test has it ignore that signal; programs started here then do as well.

@@ -7,5 +7,6 @@ mod live;
 mod print;
 mod record;
 mod support;
+mod transport;
 mod verify;
 mod watch;

@@ -5,7 +5,6 @@ pub(crate) mod capture;
 pub(crate) mod recorder;
 
 use std::io::Write as _;
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,13 +17,11 @@ pub(crate) use recorder::Recorder;
 /// Held by the scene that is being played: another one would disturb it.
 static STAGE: Mutex<()> = Mutex::new(());
 
-/// A folder, and nobody else recording; `None` where the kernel does not let us record, which is said.
+/// A folder, and nobody else recording; `None` where the kernel does not let us record this way, which is said.
 pub(crate) fn scene() -> Option<(TempDir, MutexGuard<'static, ()>)> {
     let guard = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = TempDir::new().unwrap();
-    let mut probe = Command::new(env!("CARGO_BIN_EXE_pmon"));
-    let probe =
-        probe.args(["record", "--for", "1ms", "-o"]).arg(dir.path().join("probe.pmon")).output().unwrap();
+    let probe = recorder::command(&["--for", "1ms"], &dir.path().join("probe.pmon")).output().unwrap();
     match probe.status.code() {
         Some(0) => Some((dir, guard)),
         Some(6) => {

@@ -1,5 +1,6 @@
 //! `pmon record`, as its users run it.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,10 +10,27 @@ use tempfile::TempDir;
 
 use super::{Capture, wait_until};
 
+thread_local! {
+    /// Options of each recorder that this thread starts.
+    static TRANSPORT: Cell<&'static [&'static str]> = const { Cell::new(&[]) };
+}
+
+/// Plays a scene with recorders of that transport.
+pub(crate) fn on(transport: &'static [&'static str], scene: fn()) {
+    TRANSPORT.set(transport);
+    scene();
+}
+
 /// `pmon record -q` with these options.
-fn command(options: &[&str], output: &Path) -> Command {
+pub(crate) fn command(options: &[&str], output: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pmon"));
-    command.args(["record", "-q"]).args(options).arg("-o").arg(output).stdin(Stdio::null());
+    command
+        .args(["record", "-q"])
+        .args(TRANSPORT.get())
+        .args(options)
+        .arg("-o")
+        .arg(output)
+        .stdin(Stdio::null());
     command
 }
 

@@ -19,9 +19,10 @@ use std::thread;
 use std::time::Duration;
 
 use common::capture::Step;
-use common::recorder::record;
+use common::recorder::{on, record};
 use common::{Capture, Recorder, scene, wait_until};
 use flood::Flood;
+use forged::what_user_space_sends_is_rejected_and_counted;
 use observer::{Number, Observer};
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{Loss, Reason};
@@ -29,7 +30,44 @@ use pmon_core::wire::{Body, Event};
 use pmon_core::{Cpu, Seq, Tgid};
 use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use stall::{
+    what_a_stalled_output_and_a_stopped_recorder_cost_is_counted_by_cause,
+    what_a_stalled_output_costs_is_counted_to_the_event,
+};
 use tempfile::TempDir;
+
+/// Makes each scene a test of each transport.
+macro_rules! scenes {
+    ($($scene:ident,)*) => {
+        mod queue {
+            use super::*;
+            $(#[test] fn $scene() { on(&["--transport", "recvmmsg"], super::$scene); })*
+        }
+        /// A ring that has room for next to nothing, so that events go both ways all the time.
+        mod spilling {
+            use super::*;
+            $(#[test] fn $scene() { on(&["--transport", "ring", "--ring", "4K"], super::$scene); })*
+        }
+    };
+}
+
+scenes! {
+    what_one_loop_overruns_is_counted_to_the_event,
+    what_two_loops_on_two_cpus_overrun_is_counted_to_the_event,
+    what_a_stopped_recorder_misses_is_counted_to_the_event,
+    whatever_the_buffers_and_the_interruptions_what_is_lost_is_counted_to_the_event,
+    a_loss_at_the_tail_is_found_by_the_last_fence,
+    what_is_lost_before_the_signal_that_ends_it_is_counted_to_the_event,
+    a_loss_shows_in_silence_at_the_next_heartbeat,
+    in_the_midst_of_a_flood_what_is_missing_by_name_is_missing_by_number,
+    in_the_midst_of_a_flood_no_gap_is_without_a_drop,
+    with_room_for_all_of_it_each_kind_of_flood_is_recorded_whole,
+    memory_stays_within_its_limit_whatever_is_lost,
+    after_a_loss_the_processes_are_looked_at_once_and_soon,
+    what_user_space_sends_is_rejected_and_counted,
+    what_a_stalled_output_costs_is_counted_to_the_event,
+    what_a_stalled_output_and_a_stopped_recorder_cost_is_counted_by_cause,
+}
 
 /// The EXIT of a process may follow the news of its end: this much later it has come.
 const SETTLED: Duration = Duration::from_millis(50);
@@ -99,7 +137,6 @@ fn assert_overrun(account: &Account) {
     capture.check_edges();
 }
 
-#[test]
 fn what_one_loop_overruns_is_counted_to_the_event() {
     let Some((dir, _guard)) = scene() else { return };
     let args = ["rename", "--count", "50000"];
@@ -107,7 +144,6 @@ fn what_one_loop_overruns_is_counted_to_the_event() {
     assert_overrun(&account);
 }
 
-#[test]
 fn what_two_loops_on_two_cpus_overrun_is_counted_to_the_event() {
     let Some((dir, _guard)) = scene() else { return };
     let args = ["rename", "--count", "50000", "--processes", "2", "--pin"];
@@ -127,7 +163,6 @@ fn stop(dir: &TempDir, options: &[&str], length: Duration) -> (Recorder, Flood) 
     (recorder, flood)
 }
 
-#[test]
 fn what_a_stopped_recorder_misses_is_counted_to_the_event() {
     let Some((dir, _guard)) = scene() else { return };
     let account = account(|| {
@@ -153,7 +188,6 @@ fn interrupt(dir: &TempDir, options: &[&str]) -> (Capture, Flood) {
     (recorder.end(), flood)
 }
 
-#[test]
 fn whatever_the_buffers_and_the_interruptions_what_is_lost_is_counted_to_the_event() {
     let Some((dir, _guard)) = scene() else { return };
     let sizes = [("2K", "10ms", "64K"), ("4K", "off", "32M"), ("16K", "20ms", "128K"), ("1M", "10ms", "64K")];
@@ -165,7 +199,6 @@ fn whatever_the_buffers_and_the_interruptions_what_is_lost_is_counted_to_the_eve
     }
 }
 
-#[test]
 fn a_loss_at_the_tail_is_found_by_the_last_fence() {
     let Some((dir, _guard)) = scene() else { return };
     let account = account(|| {
@@ -178,7 +211,6 @@ fn a_loss_at_the_tail_is_found_by_the_last_fence() {
     assert!(account.lost > account.emitted / 2, "{} of {}", account.lost, account.emitted);
 }
 
-#[test]
 fn what_is_lost_before_the_signal_that_ends_it_is_counted_to_the_event() {
     let Some((dir, _guard)) = scene() else { return };
     let account = account(|| {
@@ -195,7 +227,6 @@ fn what_is_lost_before_the_signal_that_ends_it_is_counted_to_the_event() {
     assert_overrun(&account);
 }
 
-#[test]
 fn a_loss_shows_in_silence_at_the_next_heartbeat() {
     let Some((dir, _guard)) = scene() else { return };
     // Heartbeats come from one CPU, and the loss is of another, if there is one.
@@ -274,7 +305,6 @@ fn endless_flood() -> (Child, Vec<u32>) {
     (flood, workers)
 }
 
-#[test]
 fn in_the_midst_of_a_flood_what_is_missing_by_name_is_missing_by_number() {
     let Some((dir, _guard)) = scene() else { return };
     let (mut flood, workers) = endless_flood();
@@ -293,7 +323,6 @@ fn in_the_midst_of_a_flood_what_is_missing_by_name_is_missing_by_number() {
     assert!(missing <= capture.totals().lost.total());
 }
 
-#[test]
 fn in_the_midst_of_a_flood_no_gap_is_without_a_drop() {
     let Some((dir, _guard)) = scene() else { return };
     let (mut flood, _) = endless_flood();
@@ -321,7 +350,6 @@ fn record_flood(dir: &TempDir, args: &[&str]) -> (Capture, Flood) {
     (capture, Flood::read(&report))
 }
 
-#[test]
 fn with_room_for_all_of_it_each_kind_of_flood_is_recorded_whole() {
     let Some((dir, _guard)) = scene() else { return };
     for (kind, count) in [("fork", "2000"), ("vfork", "2000"), ("thread", "5000"), ("exec", "300")] {
@@ -332,7 +360,6 @@ fn with_room_for_all_of_it_each_kind_of_flood_is_recorded_whole() {
     }
 }
 
-#[test]
 fn memory_stays_within_its_limit_whatever_is_lost() {
     let Some((dir, _guard)) = scene() else { return };
     let recorder = Recorder::start(&dir, &["--socket-buffer", "256K", "--buffer", "8M"]);
@@ -346,7 +373,6 @@ fn memory_stays_within_its_limit_whatever_is_lost() {
     assert!(peak <= (64 + 8) << 10, "{peak} KiB");
 }
 
-#[test]
 fn after_a_loss_the_processes_are_looked_at_once_and_soon() {
     let Some((dir, _guard)) = scene() else { return };
     let recorder = Recorder::start(&dir, &["--socket-buffer", "64K"]);

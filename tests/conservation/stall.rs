@@ -40,8 +40,7 @@ fn stall(dir: &TempDir, options: &[&str], flood: impl FnOnce(&Recorder) -> Flood
     (Capture::from(&reader.join().unwrap()[..]), flood)
 }
 
-#[test]
-fn what_a_stalled_output_costs_is_counted_to_the_event() {
+pub(super) fn what_a_stalled_output_costs_is_counted_to_the_event() {
     let Some((dir, _guard)) = scene() else { return };
     let flood = |_: &Recorder| Flood::run(&["rename", "--count", "100000", "--processes", "2"]);
     let Some(Account { capture, lost, .. }) = account(|| stall(&dir, &[], flood)) else { return };
@@ -51,8 +50,7 @@ fn what_a_stalled_output_costs_is_counted_to_the_event() {
     capture.check_edges();
 }
 
-#[test]
-fn what_a_stalled_output_and_a_stopped_recorder_cost_is_counted_by_cause() {
+pub(super) fn what_a_stalled_output_and_a_stopped_recorder_cost_is_counted_by_cause() {
     let Some((dir, _guard)) = scene() else { return };
     let flood = |recorder: &Recorder| {
         let stalled = Flood::run(&["rename", "--count", "20000"]);

@@ -163,6 +163,11 @@ impl Accountant {
         self.cpus.get_mut(index)
     }
 
+    /// Whether it has taken an event of that CPU.
+    pub fn knows(&self, cpu: Cpu) -> bool {
+        self.cpus.get(cpu.0 as usize).is_some_and(Option::is_some)
+    }
+
     /// Events missing so far, over all CPUs.
     pub fn lost(&self) -> u64 {
         self.lost

@@ -79,7 +79,7 @@ fn chunk(events: &[Event]) -> Chunk {
 }
 
 fn setup() -> Setup {
-    Setup { order: ByteOrder::NATIVE, recorder: Tgid(ME), details: true, drops_before: 100 }
+    Setup { order: ByteOrder::NATIVE, recorder: Tgid(ME), details: true, drops_before: 100, since: MonoNs(0) }
 }
 
 fn assembler() -> Assembler<Texts> {
@@ -282,4 +282,19 @@ fn without_details_none_are_recorded() {
     assembler.chunk(&chunk(&[exec(1, 5)])).unwrap();
     assembler.finish(ms(2)).unwrap();
     assert_eq!(assembler.into_sink().0, ["exec 1", "end: 1 0 0", "finished"]);
+}
+
+#[test]
+fn the_first_event_of_a_cpu_is_none_from_before_the_recording() {
+    let setup = Setup { since: MonoNs(10), details: false, ..setup() };
+    let mut assembler = Assembler::new(Texts(Vec::new()), setup);
+    let mut chunk = Chunk::with_capacity(8);
+    // By the second CPU's first, another of it has an earlier time: it was interrupted on its way.
+    for (cpu, seq, time) in [(0, 1, 8), (0, 5, 12), (1, 7, 9), (1, 8, 11), (1, 9, 9), (0, 6, 13)] {
+        let body = Body::Sid { task: Task::new(1, 1) };
+        let event = Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body };
+        assert!(chunk.batch.push(&event.encode(ByteOrder::NATIVE).unwrap(), 0));
+    }
+    assembler.chunk(&chunk).unwrap();
+    assert_eq!((assembler.counts().events, assembler.counts().lost.total()), (4, 0));
 }

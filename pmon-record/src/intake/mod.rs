@@ -14,7 +14,7 @@ use pmon_core::wire::{ByteOrder, Event, Message, messages};
 use pmon_core::{Cpu, MonoNs};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::chunk::{Chunk, Dropped, SETTLE};
+use crate::chunk::{Chunk, Dropped};
 
 /// Datagrams of one chunk: 64 KiB.
 pub(crate) const CHUNK: usize = 512;
@@ -169,30 +169,8 @@ impl<S: Source> Intake<S> {
         self.dress();
     }
 
-    /// Forgets all that happened until now, also what the source still holds of it; gives the source's count of drops before
-    /// what will come. So no gap to come is explained by a drop before: there may be drops without a gap, never the
-    /// other way round.
-    pub(crate) fn restart(
-        &mut self,
-        outlet: &mut Outlet,
-        now: impl Fn() -> MonoNs,
-    ) -> Result<Option<u64>, S::Error> {
-        self.take_lost()?;
-        let drops = self.drops;
-        let until = MonoNs(now().0 + SETTLE);
-        loop {
-            self.forget(outlet);
-            let look = self.look()?;
-            let is_past = look == Look::Drained && now() >= until;
-            if is_past || look == Look::Closed || self.heard_of().any(|(_, time)| time >= until) {
-                break;
-            }
-        }
-        self.forget(outlet);
-        Ok(drops)
-    }
-
-    fn forget(&mut self, outlet: &mut Outlet) {
+    /// Forgets all that came until now; gives the source's count of drops before what will come.
+    pub(crate) fn restart(&mut self, outlet: &mut Outlet) -> Result<Option<u64>, S::Error> {
         while let Ok(chunk) = outlet.filled.pop() {
             outlet.give_back(chunk);
         }
@@ -201,6 +179,8 @@ impl<S: Source> Intake<S> {
         }
         self.dropped.clear();
         (self.scanned, self.blind) = (0, false);
+        self.take_lost()?;
+        Ok(self.drops)
     }
 
     /// Tells with the next chunk that something was asked for before it, and not heard.

@@ -73,7 +73,13 @@ impl Host {
     /// A recorder with so many chunks, on CPUs that count from there.
     fn new(chunks: usize, first: [u32; CPUS]) -> Self {
         let (intake, outlet) = Intake::new(FakeSource::new(), chunks);
-        let setup = Setup { order: ByteOrder::NATIVE, recorder: Tgid(1), details: false, drops_before: 0 };
+        let setup = Setup {
+            order: ByteOrder::NATIVE,
+            recorder: Tgid(1),
+            details: false,
+            drops_before: 0,
+            since: MonoNs(0),
+        };
         let mut this = Self {
             intake,
             outlet,

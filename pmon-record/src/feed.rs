@@ -1,0 +1,146 @@
+//! Where events come from: the socket's queue, with or without a ring in front of it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::Duration;
+
+use pmon_core::batch::Batch;
+use pmon_core::source::{Received, Source};
+use pmon_core::wire::EVENT_FRAME;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::merge::Merge;
+use crate::netlink::Socket;
+use crate::ring::Ring;
+
+/// Datagrams taken from the queue at a time.
+const QUEUE: usize = 256;
+
+/// A socket, and perhaps its ring.
+pub(crate) struct Feed {
+    socket: Socket,
+    front: Option<Front>,
+}
+
+/// A ring, and what it takes to put what comes by it and what spills from it in order.
+struct Front {
+    ring: Ring,
+    merge: Merge,
+    read: Vec<[u8; EVENT_FRAME]>,
+    queue: Batch,
+    /// What was in the queue at any moment is not more than this.
+    room: usize,
+}
+
+impl Feed {
+    /// A feed from a socket that has room for so many events.
+    pub(crate) fn new(socket: Socket, ring: Option<Ring>, room: u64) -> Self {
+        let front = ring.map(|ring| Front {
+            ring,
+            merge: Merge::default(),
+            read: Vec::new(),
+            queue: Batch::with_capacity(QUEUE),
+            room: room as usize + QUEUE,
+        });
+        Self { socket, front }
+    }
+
+    /// The socket.
+    pub(crate) fn socket_mut(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
+    /// What becomes readable when there is something to receive after [`Feed::may_sleep`] has said so.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let ring = self.front.as_ref().map(|front| front.ring.as_raw_fd());
+        std::iter::once(self.socket.as_raw_fd()).chain(ring)
+    }
+
+    /// Whether there is nothing to receive; then, whatever comes will wake who waits.
+    pub(crate) fn may_sleep(&mut self) -> io::Result<bool> {
+        let Some(front) = &mut self.front else { return Ok(true) };
+        front.ring.arm()?;
+        let late = front.ring.next();
+        late.iter().for_each(|frame| front.merge.ring(frame));
+        Ok(late.is_none() && front.merge.is_empty())
+    }
+
+    /// Waits until there is something to receive, or the time is over.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        if !self.may_sleep()? {
+            return Ok(());
+        }
+        let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
+        let socket = PollFd::new(&self.socket, PollFlags::IN);
+        let polled = match &self.front {
+            Some(front) => {
+                let ring = front.ring.as_fd();
+                poll(&mut [socket, PollFd::new(&ring, PollFlags::IN)], Some(&timeout))
+            }
+            None => poll(&mut [socket], Some(&timeout)),
+        };
+        match polled {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Front {
+    fn receive(&mut self, socket: &mut Socket, batch: &mut Batch) -> io::Result<Received> {
+        loop {
+            let taken = self.merge.take(batch);
+            if taken > 0 || batch.is_full() {
+                return Ok(Received::Frames(taken));
+            }
+            let free = batch.capacity() - batch.len();
+            self.read.clear();
+            while self.read.len() < free
+                && let Some(frame) = self.ring.next()
+            {
+                self.read.push(frame);
+            }
+            let is_exhausted = self.read.len() < free;
+            // What was in the queue when the ring was read is all taken, so that each spilled event finds its place.
+            self.empty(socket)?;
+            if self.merge.is_empty() {
+                let frames = self.read.iter().filter(|frame| batch.push(*frame, 0)).count();
+                return Ok(if frames == 0 { Received::Empty } else { Received::Frames(frames) });
+            }
+            self.read.iter().for_each(|frame| self.merge.ring(frame));
+            if is_exhausted {
+                self.merge.swept();
+            }
+        }
+    }
+
+    /// Takes what is in the queue.
+    fn empty(&mut self, socket: &mut Socket) -> io::Result<()> {
+        let mut taken = 0;
+        while taken < self.room {
+            self.queue.clear();
+            match socket.receive(&mut self.queue)? {
+                Received::Frames(frames) => taken += frames,
+                Received::Overrun => {}
+                Received::Empty | Received::Closed => break,
+            }
+            self.queue.frames().for_each(|frame| self.merge.spill(&frame));
+        }
+        Ok(())
+    }
+}
+
+impl Source for Feed {
+    type Error = io::Error;
+
+    fn receive(&mut self, batch: &mut Batch) -> Result<Received, io::Error> {
+        match &mut self.front {
+            Some(front) => front.receive(&mut self.socket, batch),
+            None => self.socket.receive(batch),
+        }
+    }
+
+    fn drops(&mut self) -> Result<Option<u64>, io::Error> {
+        self.socket.drops()
+    }
+}

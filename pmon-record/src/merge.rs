@@ -1,0 +1,109 @@
+//! Two streams of one source, put together: what came by the ring, and what spilled into the queue because the ring was full.
+//!
+//! Each event of a CPU goes to one of the two, and each stream has them in the CPU's order. So what spilled goes before the
+//! first event of its CPU's in the ring that has a higher number. Where there is none, it waits until the ring has been seen
+//! empty once more: by then, whatever was put into the ring before it has come.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use pmon_core::batch::{self, Batch};
+use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
+use pmon_core::{Cpu, Seq};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Merge {
+    spilled: BTreeMap<Cpu, VecDeque<Spilled>>,
+    /// How many times the ring has been seen empty.
+    sweep: u64,
+    /// What is in order.
+    ready: VecDeque<Datagram>,
+}
+
+#[derive(Debug)]
+struct Spilled {
+    seq: Seq,
+    /// The sweep in which it was found.
+    sweep: u64,
+    datagram: Datagram,
+}
+
+/// A datagram, its real length, and who sent it.
+#[derive(Debug)]
+struct Datagram {
+    bytes: Box<[u8]>,
+    arrival: batch::Arrival,
+}
+
+impl Merge {
+    /// Whether nothing is held.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.spilled.is_empty()
+    }
+
+    /// Takes what was found in the queue, after the ring was read.
+    pub(crate) fn spill(&mut self, frame: &batch::Frame<'_>) {
+        let datagram = Datagram { bytes: frame.bytes.into(), arrival: frame.arrival };
+        // What user space sent, and what is no event, has no place that it must have.
+        let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok().filter(|_| frame.arrival.sender == 0);
+        match event {
+            Some(event) => {
+                let spilled = Spilled { seq: event.seq, sweep: self.sweep, datagram };
+                self.spilled.entry(event.cpu).or_default().push_back(spilled);
+            }
+            None => self.ready.push_back(datagram),
+        }
+    }
+
+    /// Takes the ring's next frame, read before what was spilled since.
+    pub(crate) fn ring(&mut self, frame: &[u8; EVENT_FRAME]) {
+        if let Some((cpu, seq)) = number(frame)
+            && let Some(spilled) = self.spilled.get_mut(&cpu)
+        {
+            let is_before = |at: &Spilled| (seq.0.wrapping_sub(at.seq.0) as i32) > 0;
+            while let Some(first) = spilled.pop_front_if(|first| is_before(first)) {
+                self.ready.push_back(first.datagram);
+            }
+            if spilled.is_empty() {
+                self.spilled.remove(&cpu);
+            }
+        }
+        let arrival = batch::Arrival { len: frame.len(), sender: 0 };
+        self.ready.push_back(Datagram { bytes: frame.as_slice().into(), arrival });
+    }
+
+    /// The ring was seen empty, before what was spilled since.
+    pub(crate) fn swept(&mut self) {
+        let sweep = self.sweep;
+        self.spilled.retain(|_, spilled| {
+            while let Some(first) = spilled.pop_front_if(|first| first.sweep < sweep) {
+                self.ready.push_back(first.datagram);
+            }
+            !spilled.is_empty()
+        });
+        self.sweep += 1;
+    }
+
+    /// Appends what is in order to `batch`, as much as fits. Returns how many datagrams.
+    pub(crate) fn take(&mut self, batch: &mut Batch) -> usize {
+        let mut taken = 0;
+        while !batch.is_full()
+            && let Some(Datagram { bytes, arrival }) = self.ready.pop_front()
+            && let Some(slot) = batch.free_slots().next()
+        {
+            slot[..bytes.len()].copy_from_slice(&bytes);
+            batch.commit(arrival);
+            taken += 1;
+        }
+        taken
+    }
+}
+
+/// The CPU and the number of an event in its usual form.
+fn number(frame: &[u8; EVENT_FRAME]) -> Option<(Cpu, Seq)> {
+    let event = Event::decode(frame, ByteOrder::NATIVE).ok()?;
+    Some((event.cpu, event.seq))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! How events come from the kernel: chosen, forced, and said.
+
+use std::fs::File;
+
+use pmon_core::capture::{Reader, Transport};
+
+use crate::live::*;
+use crate::support::*;
+
+/// The transport that a capture names.
+fn of_capture(file: &str) -> Transport {
+    let reader = Reader::open(File::open(file).expect("the capture")).expect("it can be read");
+    reader.header().expect("a header").meta.transport.clone()
+}
+
+#[test]
+fn a_forced_transport_is_the_one_in_the_capture() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    for transport in ["recvmmsg", "ring"] {
+        let file = arg(&dir.path(transport));
+        let ran = pmon(&["record", "--transport", transport, "-o", &file, "--", "true"]);
+        if ran.code == Some(6) && transport == "ring" {
+            return skip(&ran.err);
+        }
+        ran.expect(0);
+        assert_eq!(of_capture(&file), Transport { name: transport.into(), why: "asked for".into() });
+        pmon(&["verify", &file]).expect(0);
+        let execs = pmon(&["print", &file, "--kind", "exec"]).expect(0).out;
+        assert!(execs.contains("  true "), "{execs}");
+    }
+    // The best is taken unasked.
+    let file = arg(&dir.path("auto"));
+    pmon(&["record", "--for", "1ms", "-o", &file]).expect(0);
+    assert_eq!(of_capture(&file), Transport { name: "ring".into(), why: String::new() });
+}
+
+#[test]
+fn without_privilege_there_is_no_ring_and_the_capture_says_why() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let Some(ran) = as_nobody(&dir, &["record", "-o", "x.pmon", "--", "true"]) else { return };
+    if ran.code == Some(6) {
+        return skip(&ran.err);
+    }
+    ran.expect(0);
+    let transport = of_capture(&arg(&dir.path("x.pmon")));
+    assert_eq!(transport.name, "recvmmsg");
+    assert!(transport.why.contains("CAP_BPF"), "{transport:?}");
+    let ran =
+        as_nobody(&dir, &["record", "--transport", "ring", "-o", "y.pmon", "--", "true"]).expect("as before");
+    let ran = ran.expect(6);
+    assert!(ran.err.contains("CAP_BPF") && ran.err.contains("--transport"), "{}", ran.err);
+    assert!(!dir.path("y.pmon").exists());
+}
