@@ -96,8 +96,8 @@ pub(crate) struct RecordArgs {
     /// Kernel memory for events that wait to be taken, 832 bytes each; without privilege, net.core.rmem_max bounds it
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64M")]
     pub(crate) socket_buffer: usize,
-    /// How events come: by a ring that the kernel fills, which takes CAP_BPF and CAP_PERFMON, or one system call for many
-    #[arg(long, value_enum, default_value_t = Transport::Auto)]
+    /// How events come: by a ring that the kernel fills, which takes CAP_BPF and CAP_PERFMON, or by the socket alone
+    #[arg(long, value_enum, default_value_t = Transport::Recvmmsg)]
     pub(crate) transport: Transport,
     /// Kernel memory for the ring, 88 bytes an event; what does not fit waits in the socket's buffer
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "16M")]
@@ -231,11 +231,11 @@ pub(crate) struct ViewArgs {
 /// How events come from the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Transport {
-    /// The best of those that can be
+    /// The ring if it can be had, else without
     Auto,
     /// The ring or nothing
     Ring,
-    /// Without a ring
+    /// The socket, many events with one system call
     Recvmmsg,
 }
 

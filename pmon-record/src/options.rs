@@ -6,11 +6,11 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
     /// The best that there is.
-    #[default]
     Auto,
     /// By a ring that is mapped here, and what does not fit by the socket's queue; or not at all.
     Ring,
     /// By the socket's queue.
+    #[default]
     Recvmmsg,
 }
 
@@ -52,7 +52,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            transport: Transport::Auto,
+            transport: Transport::default(),
             ring: 16 << 20,
             socket_buffer: 64 << 20,
             require_buffer: 0,

@@ -154,7 +154,7 @@ impl Subscription {
 fn ring(socket: &Socket, options: &Options) -> Result<(Option<Ring>, capture::Transport), SubscribeError> {
     let named = |name: &str, why: &str| capture::Transport { name: name.into(), why: why.into() };
     if options.transport == Transport::Recvmmsg {
-        return Ok((None, named("recvmmsg", "asked for")));
+        return Ok((None, named("recvmmsg", "no ring was asked for")));
     }
     match Ring::attach(socket, options.ring) {
         Ok(ring) if options.transport == Transport::Ring => Ok((Some(ring), named("ring", "asked for"))),
