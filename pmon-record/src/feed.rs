@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
@@ -15,6 +15,10 @@ use crate::ring::Ring;
 
 /// Datagrams taken from the queue at a time.
 const QUEUE: usize = 256;
+
+/// A CPU that has begun to write an event into the ring ends it within a microsecond, unless its host stops it meanwhile. What
+/// has spilled waits no longer than this for it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A socket, and perhaps its ring.
 pub(crate) struct Feed {
@@ -60,9 +64,7 @@ impl Feed {
     pub(crate) fn may_sleep(&mut self) -> io::Result<bool> {
         let Some(front) = &mut self.front else { return Ok(true) };
         front.ring.arm()?;
-        let late = front.ring.next();
-        late.iter().for_each(|frame| front.merge.ring(frame));
-        Ok(late.is_none() && front.merge.is_empty())
+        front.ring.is_empty()
     }
 
     /// Waits until there is something to receive, or the time is over.
@@ -88,6 +90,7 @@ impl Feed {
 
 impl Front {
     fn receive(&mut self, socket: &mut Socket, batch: &mut Batch) -> io::Result<Received> {
+        let began = Instant::now();
         loop {
             let taken = self.merge.take(batch);
             if taken > 0 || batch.is_full() {
@@ -100,16 +103,15 @@ impl Front {
             {
                 self.read.push(frame);
             }
-            let is_exhausted = self.read.len() < free;
-            // What was in the queue when the ring was read is all taken, so that each spilled event finds its place.
+            // What spilled before these were put into the ring is in the queue by now.
             self.empty(socket)?;
             if self.merge.is_empty() {
                 let frames = self.read.iter().filter(|frame| batch.push(*frame, 0)).count();
                 return Ok(if frames == 0 { Received::Empty } else { Received::Frames(frames) });
             }
             self.read.iter().for_each(|frame| self.merge.ring(frame));
-            if is_exhausted {
-                self.merge.swept();
+            if self.ring.is_empty()? || began.elapsed() > PATIENCE {
+                self.merge.ring_is_empty();
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Two streams of one source, put together: what came by the ring, and what spilled into the queue because the ring was full.
 //!
 //! Each event of a CPU goes to one of the two, and each stream has them in the CPU's order. So what spilled goes before the
-//! first event of its CPU's in the ring that has a higher number. Where there is none, it waits until the ring has been seen
-//! empty once more: by then, whatever was put into the ring before it has come.
+//! first event of its CPU's in the ring that has a higher number. Where there is none, it waits until the ring is seen empty:
+//! then, whatever was put into the ring before it has come.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,19 +13,9 @@ use pmon_core::{Cpu, Seq};
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Merge {
-    spilled: BTreeMap<Cpu, VecDeque<Spilled>>,
-    /// How many times the ring has been seen empty.
-    sweep: u64,
+    spilled: BTreeMap<Cpu, VecDeque<(Seq, Datagram)>>,
     /// What is in order.
     ready: VecDeque<Datagram>,
-}
-
-#[derive(Debug)]
-struct Spilled {
-    seq: Seq,
-    /// The sweep in which it was found.
-    sweep: u64,
-    datagram: Datagram,
 }
 
 /// A datagram, its real length, and who sent it.
@@ -47,10 +37,7 @@ impl Merge {
         // What user space sent, and what is no event, has no place that it must have.
         let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok().filter(|_| frame.arrival.sender == 0);
         match event {
-            Some(event) => {
-                let spilled = Spilled { seq: event.seq, sweep: self.sweep, datagram };
-                self.spilled.entry(event.cpu).or_default().push_back(spilled);
-            }
+            Some(event) => self.spilled.entry(event.cpu).or_default().push_back((event.seq, datagram)),
             None => self.ready.push_back(datagram),
         }
     }
@@ -60,9 +47,9 @@ impl Merge {
         if let Some((cpu, seq)) = number(frame)
             && let Some(spilled) = self.spilled.get_mut(&cpu)
         {
-            let is_before = |at: &Spilled| (seq.0.wrapping_sub(at.seq.0) as i32) > 0;
-            while let Some(first) = spilled.pop_front_if(|first| is_before(first)) {
-                self.ready.push_back(first.datagram);
+            let is_before = |at: Seq| (seq.0.wrapping_sub(at.0) as i32) > 0;
+            while let Some((_, datagram)) = spilled.pop_front_if(|(at, _)| is_before(*at)) {
+                self.ready.push_back(datagram);
             }
             if spilled.is_empty() {
                 self.spilled.remove(&cpu);
@@ -72,16 +59,10 @@ impl Merge {
         self.ready.push_back(Datagram { bytes: frame.as_slice().into(), arrival });
     }
 
-    /// The ring was seen empty, before what was spilled since.
-    pub(crate) fn swept(&mut self) {
-        let sweep = self.sweep;
-        self.spilled.retain(|_, spilled| {
-            while let Some(first) = spilled.pop_front_if(|first| first.sweep < sweep) {
-                self.ready.push_back(first.datagram);
-            }
-            !spilled.is_empty()
-        });
-        self.sweep += 1;
+    /// The ring was seen empty after all that has spilled was found: nothing more of before can come.
+    pub(crate) fn ring_is_empty(&mut self) {
+        let spilled = std::mem::take(&mut self.spilled).into_values().flatten();
+        self.ready.extend(spilled.map(|(_, datagram)| datagram));
     }
 
     /// Appends what is in order to `batch`, as much as fits. Returns how many datagrams.

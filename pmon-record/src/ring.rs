@@ -8,6 +8,7 @@ use aya::maps::{Array, MapData, MapError, RingBuf};
 use aya::programs::{ProgramError, SocketFilter};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use pmon_core::wire::EVENT_FRAME;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
 /// The program, compiled.
@@ -62,6 +63,12 @@ impl Ring {
     /// The next event's frame.
     pub(crate) fn next(&mut self) -> Option<[u8; EVENT_FRAME]> {
         self.ring.next().and_then(|item| item.first_chunk().copied())
+    }
+
+    /// Whether nothing is in it, also no event that its CPU is only just writing, for which [`Ring::next`] does not wait.
+    pub(crate) fn is_empty(&self) -> io::Result<bool> {
+        let mut ring = [PollFd::new(&self.ring, PollFlags::IN)];
+        Ok(rustix::io::retry_on_intr(|| poll(&mut ring, Some(&Timespec::default())))? == 0)
     }
 
     /// Lets the next event wake whoever waits for the ring's descriptor. What was there before wakes nobody.

@@ -10,6 +10,7 @@ mod common;
 mod flood;
 mod forged;
 mod observer;
+mod ring;
 mod stall;
 
 use std::collections::{HashMap, HashSet};
@@ -153,7 +154,7 @@ fn what_two_loops_on_two_cpus_overrun_is_counted_to_the_event() {
 
 /// Floods a recorder that is stopped for so long.
 fn stop(dir: &TempDir, options: &[&str], length: Duration) -> (Recorder, Flood) {
-    let recorder = Recorder::start(dir, &[&["--socket-buffer", "1M"], options].concat());
+    let recorder = Recorder::start(dir, options);
     let flood = recorder.stopped(|| {
         let flood = Flood::run(&["rename", "--count", "20000", "--pin"]);
         thread::sleep(length);
@@ -166,7 +167,7 @@ fn stop(dir: &TempDir, options: &[&str], length: Duration) -> (Recorder, Flood) 
 fn what_a_stopped_recorder_misses_is_counted_to_the_event() {
     let Some((dir, _guard)) = scene() else { return };
     let account = account(|| {
-        let (recorder, flood) = stop(&dir, &[], Duration::from_secs(1));
+        let (recorder, flood) = stop(&dir, &["--socket-buffer", "1M"], Duration::from_secs(1));
         let flood = flood.and(Flood::run(&["rename", "--count", "100"]));
         thread::sleep(SETTLED);
         (recorder.end(), flood)
@@ -202,7 +203,7 @@ fn whatever_the_buffers_and_the_interruptions_what_is_lost_is_counted_to_the_eve
 fn a_loss_at_the_tail_is_found_by_the_last_fence() {
     let Some((dir, _guard)) = scene() else { return };
     let account = account(|| {
-        let (recorder, flood) = stop(&dir, &["--heartbeat", "off"], SETTLED);
+        let (recorder, flood) = stop(&dir, &["--socket-buffer", "1M", "--heartbeat", "off"], SETTLED);
         thread::sleep(Duration::from_millis(300));
         (recorder.end(), flood)
     });
@@ -333,6 +334,7 @@ fn in_the_midst_of_a_flood_no_gap_is_without_a_drop() {
     });
     flood.kill().unwrap();
     flood.wait().unwrap();
+    assert!(captures.iter().any(|(_, capture)| capture.totals().lost.total() > 0), "nothing was lost");
     for (size, capture) in captures {
         capture.check();
         let last = capture.witnesses.last().copied().unwrap_or_default();
