@@ -57,7 +57,7 @@ fn capture() -> Vec<u8> {
     let mut encoder = Encoder::new(&header()).unwrap();
     let mut out = encoder.header().to_vec();
     for event in events() {
-        encoder.push(&Record::Event(Frame::Event(event))).unwrap();
+        encoder.push(&Record::Event(Frame::Event(event), None)).unwrap();
     }
     out.extend_from_slice(encoder.seal());
     out.extend_from_slice(encoder.finish());
@@ -108,7 +108,7 @@ fn captures(c: &mut Criterion) {
             let mut events = 0;
             while let Some(Item::Block(block)) = reader.next_item().unwrap() {
                 for record in block.records() {
-                    if let Record::Event(Frame::Event(event)) = &record {
+                    if let Record::Event(Frame::Event(event), _) = &record {
                         black_box(event);
                         events += 1;
                     }

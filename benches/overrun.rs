@@ -46,7 +46,7 @@ fn records(one_in: Option<usize>) -> Vec<Record<'static>> {
     let record = |n| {
         let Event { time, seq, cpu, .. } = event(n);
         let loss = Loss { cpu, first: seq, last: seq, after: time, before: time, cause: LossCause::Socket };
-        if is_lost(n, one_in) { Record::Loss(loss) } else { Record::Event(Frame::Event(event(n))) }
+        if is_lost(n, one_in) { Record::Loss(loss) } else { Record::Event(Frame::Event(event(n)), None) }
     };
     (0..EVENTS).map(record).collect()
 }
@@ -70,10 +70,7 @@ impl Sink for Nowhere {
 }
 
 fn assembler() -> Assembler<Nowhere> {
-    Assembler::new(
-        Nowhere,
-        Setup { order: ORDER, recorder: Tgid(1), details: false, drops_before: 0, since: MonoNs(0) },
-    )
+    Assembler::new(Nowhere, Setup::new(ORDER, Tgid(1)))
 }
 
 /// Numbers to gaps, gaps to causes.

@@ -1,11 +1,13 @@
 //! The command line, as it is written. What it means is worked out in [`crate::cmd`].
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pmon_core::wire::Kind;
+use pmon_record::Redact;
 
 use crate::exit;
 use crate::when::{Moment, parse_std_duration};
@@ -45,6 +47,10 @@ pub(crate) enum Command {
 
 /// No buffer has so many bytes.
 const MORE_THAN_SENSE: usize = 64 << 30;
+/// Most bytes of a command line.
+const MOST_ARGS: usize = 128 << 10;
+/// Short enough for details that are read from `/proc`, long enough to save work.
+const LATENCIES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
 /// Heartbeats are no closer than this: they are there to be cheap.
 const SHORTEST_BEAT: Duration = Duration::from_millis(10);
 
@@ -64,6 +70,13 @@ recording, a third leaves CMD to itself. SIGTERM is passed on to CMD, and the re
 CMD does. When --for runs out before CMD has ended, the recording ends then; pmon waits for CMD, to
 end with its status. The live status line is shown if standard error is a terminal and no CMD
 writes there too; SIGUSR1 has it printed at any time.
+
+Not everything need be recorded: --only, --uid, --cgroup and --tree together say what. The rest is
+left out in the kernel and counted, so that a missing number still is a loss. This takes the ring.
+
+Command lines may hold secrets: --no-args leaves them out, --redact REGEX what matches, before
+anything reaches the disk. The pattern is matched against the arguments with a space between; of one
+with groups, only these are replaced. It should also match a secret that --args-max has cut.
 
 Nothing is lost silently: what was lost is in the capture and in the summary, counted to the event,
 with its cause. SIZE is in bytes, or with K, M or G for powers of 1024.";
@@ -90,18 +103,42 @@ pub(crate) struct RecordArgs {
     /// End with 3 if events were lost, or nothing was heard for a time, unless CMD itself fails
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Memory for events that wait to be written, 128 bytes each; beyond it, events are dropped and counted
+    /// Memory for events that wait to be written, 192 bytes each; beyond it, events are dropped and counted
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "32M")]
     pub(crate) buffer: usize,
     /// Kernel memory for events that wait to be taken, 832 bytes each; without privilege, net.core.rmem_max bounds it
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64M")]
     pub(crate) socket_buffer: usize,
     /// How events come: by a ring that the kernel fills, which takes CAP_BPF and CAP_PERFMON, or by the socket alone
-    #[arg(long, value_enum, default_value_t = Transport::Recvmmsg)]
+    #[arg(long, value_enum, default_value_t = Transport::Auto)]
     pub(crate) transport: Transport,
-    /// Kernel memory for the ring, 88 bytes an event; what does not fit waits in the socket's buffer
+    /// Kernel memory for the ring, 88 bytes an event, 4 KiB and more an exec; what does not fit waits in the socket's buffer
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "16M")]
     pub(crate) ring: usize,
+    /// While busy, take events this often: less costs CPU time, more costs memory
+    #[arg(long, value_name = "DURATION", value_parser = parse_latency, default_value = "10ms")]
+    pub(crate) latency: Duration,
+    /// Record events of these kinds only: fork, exec, uid, gid, sid, ptrace, comm, coredump, exit
+    #[arg(long, value_name = "KIND,..", value_delimiter = ',', value_parser = parse_kind, hide_possible_values = true)]
+    pub(crate) only: Vec<Kind>,
+    /// Record only what processes of these real user ids cause
+    #[arg(long, value_name = "UID,..", value_delimiter = ',')]
+    pub(crate) uid: Vec<u32>,
+    /// Record only what processes of this cgroup (of version 2), or one below it, cause
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Record only this process and its descendants; without PID, CMD and its
+    #[arg(long, value_name = "PID", num_args = 0..=1, default_missing_value = "0", hide_default_value = true)]
+    pub(crate) tree: Option<u32>,
+    /// Record so much of each command line at the most; what is cut is marked
+    #[arg(long, value_name = "SIZE", value_parser = parse_args_max, default_value = "4K")]
+    pub(crate) args_max: usize,
+    /// Record no command lines
+    #[arg(long, conflicts_with = "args_max")]
+    pub(crate) no_args: bool,
+    /// Replace what matches in command lines and paths by `[redacted]`
+    #[arg(long, value_name = "REGEX", value_parser = parse_redact)]
+    pub(crate) redact: Option<Redact>,
     /// Do not record with less socket buffer than this: end with 6
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) require_buffer: Option<usize>,
@@ -231,11 +268,14 @@ pub(crate) struct ViewArgs {
 /// How events come from the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Transport {
-    /// The ring if it can be had, else without
+    /// The first of the others that can be had
     Auto,
-    /// The ring or nothing
+    /// The ring, with the details of processes at each exec, and what they used at each exit
+    #[value(name = "ring+details")]
+    RingDetails,
+    /// The ring; details are read from /proc afterwards
     Ring,
-    /// The socket, many events with one system call
+    /// The socket, many events with one system call; details from /proc
     Recvmmsg,
 }
 
@@ -280,6 +320,25 @@ fn parse_size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Bytes of arguments.
+fn parse_args_max(text: &str) -> Result<usize, String> {
+    match parse_size(text)? {
+        0 => Err("for none at all, there is --no-args".into()),
+        1..=MOST_ARGS => parse_size(text),
+        _ => Err("at most 128K can be recorded of a command line".into()),
+    }
+}
+
+fn parse_redact(text: &str) -> Result<Redact, String> {
+    Redact::new(text).map_err(|error| error.to_string())
+}
+
+/// How long events may wait.
+fn parse_latency(text: &str) -> Result<Duration, String> {
+    let latency = parse_std_duration(text)?;
+    if LATENCIES.contains(&latency) { Ok(latency) } else { Err("between 1ms and 1s makes sense".into()) }
+}
+
 /// The time between heartbeats; none for `off`.
 fn parse_heartbeat(text: &str) -> Result<Duration, String> {
     match text {
@@ -316,6 +375,27 @@ mod tests {
         for bad in ["", "M", "1T", "-1", "1.5M", "99999999999999999G", "99999999G", "16iBs"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_tree_is_that_of_a_process_or_of_the_command() {
+        let tree = |args: &[&str]| {
+            let cli = Cli::try_parse_from([&["pmon", "record"], args].concat()).expect("parses");
+            let Some(Command::Record(args)) = cli.command else { panic!("record") };
+            (args.tree, args.command.len())
+        };
+        assert_eq!(tree(&["--tree", "4711"]), (Some(4711), 0));
+        assert_eq!(tree(&["--tree", "--", "make", "-j8"]), (Some(0), 2));
+        assert_eq!(tree(&[]), (None, 0));
+    }
+
+    #[test]
+    fn arguments_and_latency_have_bounds() {
+        assert_eq!(parse_args_max("128K"), Ok(128 << 10));
+        assert!(parse_args_max("0").is_err() && parse_args_max("129K").is_err());
+        assert!(parse_latency("500us").is_err() && parse_latency("2s").is_err());
+        assert_eq!(parse_latency("5ms"), Ok(Duration::from_millis(5)));
+        assert!(parse_redact("(").is_err());
     }
 
     #[test]

@@ -39,6 +39,9 @@ impl Sheet {
     /// How complete the capture is.
     pub(crate) fn verdict(&mut self, finding: &Finding) {
         self.line("verdict", finding.sentence());
+        if let Some(scope) = finding.scope() {
+            self.line("only", scope);
+        }
         if let Some(unreached) = finding.unreached() {
             self.line("unreached", unreached);
         }
@@ -67,6 +70,9 @@ impl Sheet {
         }
         for (cause, count) in report.lost.by_cause().filter(|&(_, count)| count > 0) {
             self.item(count, cause.name());
+        }
+        if let Some(ring) = finding.ring() {
+            self.line("ring", ring);
         }
         if let Some(witness) = report.witness {
             let (drops, gaps) = (grouped(witness.drops), grouped(witness.gaps));

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use pmon_analysis::{Report, Verdict, Verifier, WallClock};
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::{Damage, Header, Record};
+use pmon_core::capture::{CpuCounts, Damage, Header, Record};
 use pmon_core::wire::ByteOrder;
 use serde_json::{Map, Value, json};
 
 use crate::exit;
+use crate::render::printable;
 use crate::term::{counted, grouped, size};
 use crate::when::{brief, moment, rfc3339};
 
@@ -149,6 +150,27 @@ impl Finding {
         self.report.problems.iter().map(ToString::to_string)
     }
 
+    /// What was recorded, if that was not everything.
+    pub(crate) fn scope(&self) -> Option<String> {
+        let report = &self.report;
+        let scope = report.scope.as_ref()?;
+        Some(format!("{}; {} left out", printable(scope.as_bytes()), counted(report.left_out, "other event")))
+    }
+
+    /// What the ring had no room for, if that was anything.
+    pub(crate) fn ring(&self) -> Option<String> {
+        let cpus = &self.report.ring.as_ref()?.cpus;
+        let sum = |count: fn(&CpuCounts) -> u64| cpus.iter().map(count).sum::<u64>();
+        let (spilled, dropped) = (sum(|cpu| cpu.spilled), sum(|cpu| cpu.dropped));
+        match (spilled, dropped) {
+            (0, 0) => None,
+            (spilled, 0) => {
+                Some(format!("was full for {}, which the socket took", counted(spilled, "event")))
+            }
+            (_, dropped) => Some(format!("was full for {}", counted(dropped, "event"))),
+        }
+    }
+
     /// The CPUs that could not be made to say something, if there are any.
     pub(crate) fn unreached(&self) -> Option<String> {
         let mut text = String::new();
@@ -177,6 +199,11 @@ impl Finding {
             "events": { "total": report.events, "own": report.own },
             "lost": { "total": report.lost.total(), "gaps": report.intervals, "by_cause": by_cause },
             "missing": report.missing,
+            "scope": report.scope,
+            "left_out": report.left_out,
+            "ring": report.ring.as_ref().map(|ring| ring.cpus.iter().map(|cpu| json!({
+                "cpu": cpu.cpu, "spilled": cpu.spilled, "dropped": cpu.dropped, "left_out": cpu.left_out,
+            })).collect::<Vec<_>>()),
             "rejected": report.end.map(|end| end.rejected),
             "malformed": self.malformed(),
             "blind_ns": report.blind_ns,

@@ -27,7 +27,7 @@ fn content(path: &Path) -> (Header, Content, Vec<Details>) {
         let Item::Block(block) = item else { panic!("damage") };
         for record in block.records() {
             match record {
-                Record::Event(frame) => {
+                Record::Event(frame, _) => {
                     frame.with_bytes(header.frame_order, |bytes| content.datagrams.push(bytes.to_vec()));
                 }
                 Record::Loss(loss) => content.losses.push(loss),
@@ -69,9 +69,7 @@ fn replay_into(from: &Path, to: &Path, header: &Header) {
     let mut replay = Replay::new(Reader::open(File::open(from).unwrap()).unwrap());
     let file = CaptureFile::create(&Target::File(to.into()), header, false).unwrap();
     let recorder = Tgid(header.meta.recorder_pid);
-    let setup =
-        Setup { order: header.frame_order, recorder, details: false, drops_before: 0, since: MonoNs(0) };
-    let mut assembler = Assembler::new(file, setup);
+    let mut assembler = Assembler::new(file, Setup::new(header.frame_order, recorder));
     let mut chunk = Chunk::with_capacity(64);
     loop {
         match replay.receive(&mut chunk.batch).unwrap() {

@@ -3,23 +3,33 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pmon_core::capture::{Encoder, Header, Item, Meta, Reader, Record};
-use pmon_core::wire::ByteOrder;
+use pmon_core::capture::{Encoder, Frame, Header, Item, Meta, Reader, Record, Usage};
+use pmon_core::wire::{Body, ByteOrder};
 
 const ORDER: ByteOrder = ByteOrder::Little;
 
-fn read(bytes: &[u8]) -> Vec<Vec<u8>> {
+type Datagram = (Vec<u8>, Option<Usage>);
+
+fn read(bytes: &[u8]) -> Vec<Datagram> {
     let mut frames = Vec::new();
     let Ok(mut reader) = Reader::open(bytes) else { return frames };
     while let Some(item) = reader.next_item().unwrap() {
         let Item::Block(block) = item else { continue };
         for record in block.records() {
-            if let Record::Event(frame) = record {
-                frames.push(frame.with_bytes(ORDER, <[u8]>::to_vec));
+            if let Record::Event(frame, usage) = record {
+                frames.push((frame.with_bytes(ORDER, <[u8]>::to_vec), usage.map(|usage| *usage)));
             }
         }
     }
     frames
+}
+
+/// Of every second exit, one that is made of its numbers.
+fn usage(frame: &Frame<'_>) -> Option<Usage> {
+    let Frame::Event(event) = frame else { return None };
+    let Body::Exit { code, signal, .. } = event.body else { return None };
+    let usage = Usage { start_ticks: code.into(), cpu_us: event.time.0, threads: signal, ..Usage::default() };
+    (code & 1 == 0).then_some(usage)
 }
 
 fuzz_target!(|bytes: &[u8]| {
@@ -28,10 +38,15 @@ fuzz_target!(|bytes: &[u8]| {
         read(rest);
         return;
     }
-    let frames: Vec<_> = rest.chunks(usize::from(first).max(2)).collect();
+    let frames = rest.chunks(usize::from(first).max(2)).map(|bytes| Frame::new(bytes, ORDER));
+    let frames: Vec<_> = frames.map(|frame| (frame, usage(&frame))).collect();
     let header = Header { uuid: [3; 16], frame_order: ORDER, meta: Meta::default() };
     let mut encoder = Encoder::new(&header).unwrap();
-    frames.iter().for_each(|frame| encoder.push_frame(frame).unwrap());
+    for (frame, usage) in &frames {
+        encoder.push(&Record::Event(*frame, usage.map(Box::new))).unwrap();
+    }
     let file = [encoder.header().to_vec(), encoder.seal().to_vec(), encoder.finish().to_vec()].concat();
-    assert_eq!(read(&file), frames);
+    let given: Vec<Datagram> =
+        frames.iter().map(|(frame, usage)| (frame.with_bytes(ORDER, <[u8]>::to_vec), *usage)).collect();
+    assert_eq!(read(&file), given);
 });

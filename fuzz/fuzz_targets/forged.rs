@@ -6,8 +6,8 @@ use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
 use pmon_core::MonoNs;
-use pmon_core::capture::{Encoder, Header, Item, Meta, Reader, Record};
-use pmon_core::wire::ByteOrder;
+use pmon_core::capture::{Encoder, Frame, Header, Item, Meta, Reader, Record};
+use pmon_core::wire::{Body, ByteOrder};
 
 const ORDER: ByteOrder = ByteOrder::Little;
 const TAG: [u8; 4] = [3; 4];
@@ -59,9 +59,21 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn look(record: &Record<'_>) {
     match record {
-        Record::Event(frame) => frame.with_bytes(ORDER, |bytes| assert!(bytes.len() <= 256 << 10)),
-        Record::Details(details) => assert!(details.argv().count() <= 1 << 20),
+        Record::Event(frame, usage) => {
+            frame.with_bytes(ORDER, |bytes| assert!(bytes.len() <= 256 << 10));
+            let exit = frame.event(ORDER).is_some_and(|event| matches!(event.body, Body::Exit { .. }));
+            assert!(usage.is_none() || matches!(frame, Frame::Event(_)) && exit);
+        }
+        Record::Details(details) => {
+            assert!(details.argv().count() <= 1 << 20);
+            // A command line ends with the string that makes it longer than the limit.
+            assert!(details.strings().into_iter().flatten().all(|string| string.len() <= 513 << 10));
+            assert_ne!(details.args_len, Some(0));
+        }
         Record::Loss(loss) => assert!(loss.count() > 0),
+        Record::Fence(fence) => assert!(fence.unreached.len() <= 256 << 10),
+        Record::Ring(counts) => assert!(counts.cpus.len() <= 256 << 10),
+        Record::Scope(scope) => assert!(scope.text.len() <= 256 << 10),
         _ => {}
     }
 }
@@ -84,7 +96,7 @@ fn sections(input: &mut &[u8]) -> Vec<u8> {
             let len = 1 << (len % 24);
             (1, len, zstd::bulk::compress(&vec![section[1]; len], 1).unwrap())
         };
-        out.extend([section[0] % 45, section[1] % 9, codec, 0]);
+        out.extend([section[0] % 63, section[1] % 9, codec, 0]);
         out.extend((len as u32).to_le_bytes());
         out.extend((data.len() as u32).to_le_bytes());
         out.extend(data);

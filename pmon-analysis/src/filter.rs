@@ -230,7 +230,7 @@ mod tests {
     }
 
     fn entry(event: Event) -> Entry {
-        Entry::Event(Occurrence { event: Some(event), raw: None, details: None })
+        Entry::Event(Occurrence { event: Some(event), raw: None, details: None, usage: None })
     }
 
     fn scanned(pid: u32, ppid: u32) -> Entry {

@@ -5,7 +5,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use pmon_core::capture::{Blind, ClockAnchor, Details, End, Frame, Loss, Mark, Record, Snapshot, Subject};
+use pmon_core::capture::{
+    Blind, ClockAnchor, Details, End, Frame, Loss, Mark, Record, Snapshot, Subject, Usage,
+};
 use pmon_core::wire::{Body, ByteOrder, Event};
 use pmon_core::{MonoNs, Tgid};
 
@@ -25,6 +27,8 @@ pub struct Occurrence {
     pub raw: Option<Box<[u8]>>,
     /// For an exec, what is known of the process after it.
     pub details: Option<Box<Details>>,
+    /// For an exit, what was used until then, if it is known.
+    pub usage: Option<Box<Usage>>,
 }
 
 /// A record that owns its bytes.
@@ -112,7 +116,7 @@ impl Joiner {
     pub fn push(&mut self, record: Record<'_>) {
         self.released = false;
         let entry = match record {
-            Record::Event(frame) => return self.push_event(frame),
+            Record::Event(frame, usage) => return self.push_event(frame, usage),
             Record::Details(details) => return self.push_details(details),
             Record::Snapshot(snapshot) => {
                 if self.opening {
@@ -171,7 +175,7 @@ impl Joiner {
         self.released = true;
     }
 
-    fn push_event(&mut self, frame: Frame<'_>) {
+    fn push_event(&mut self, frame: Frame<'_>, usage: Option<Box<Usage>>) {
         let event = frame.event(self.order);
         let raw: Option<Box<[u8]>> = match frame {
             Frame::Event(_) => None,
@@ -186,7 +190,7 @@ impl Joiner {
             }
         }
         let bytes = raw.as_ref().map_or(0, |raw| raw.len());
-        self.hold(Entry::Event(Occurrence { event, raw, details: None }), bytes, awaits);
+        self.hold(Entry::Event(Occurrence { event, raw, details: None, usage }), bytes, awaits);
     }
 
     fn push_details(&mut self, details: Box<Details>) {
@@ -219,8 +223,7 @@ impl Joiner {
 }
 
 fn size_of_details(details: &Details) -> usize {
-    let texts = [&details.comm, &details.exe, &details.cwd, &details.cgroup, &details.args];
-    size_of::<Details>() + texts.into_iter().flatten().map(Vec::len).sum::<usize>()
+    size_of::<Details>() + details.strings().into_iter().flatten().map(Vec::len).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -231,7 +234,7 @@ mod tests {
     use super::*;
 
     fn event(time: u64, body: Body) -> Record<'static> {
-        Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }))
+        Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }), None)
     }
 
     fn exec(time: u64, pid: u32) -> Record<'static> {
@@ -327,7 +330,7 @@ mod tests {
         joiner.push(exec(1, 7));
         let big = vec![0; 1 << 20];
         for _ in 0..33 {
-            joiner.push(Record::Event(Frame::Raw(&big)));
+            joiner.push(Record::Event(Frame::Raw(&big), None));
         }
         assert!(joiner.pop().is_some());
     }

@@ -181,7 +181,12 @@ mod tests {
 
     fn event(time: u64, body: Body, details: Option<Details>) -> Entry {
         let event = Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body };
-        Entry::Event(Occurrence { event: Some(event), raw: None, details: details.map(Box::new) })
+        Entry::Event(Occurrence {
+            event: Some(event),
+            raw: None,
+            details: details.map(Box::new),
+            usage: None,
+        })
     }
 
     fn fork(time: u64, parent: u32, child: (u32, u32)) -> Entry {

@@ -57,7 +57,7 @@ impl Tally {
     /// Counts a record.
     pub fn count(&mut self, record: &Record<'_>) {
         match record {
-            Record::Event(frame) => self.count_frame(frame),
+            Record::Event(frame, _) => self.count_frame(frame),
             Record::Details(details) if matches!(details.subject, Subject::Exec { .. }) => {
                 let is_known = details.miss.is_none();
                 *(if is_known { &mut self.details_known } else { &mut self.details_missed }) += 1;
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     fn event(cpu: u32, time: u64, body: Body) -> Record<'static> {
-        Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(cpu), body }))
+        Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(cpu), body }), None)
     }
 
     fn exec(cpu: u32, time: u64) -> Record<'static> {
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn counts() {
         let mut tally = Tally::new(ByteOrder::Little, Some(Tgid(7)));
-        for record in [exec(0, 9), fence(7), exec(1, 5), exec(0, 12), Record::Event(Frame::Raw(b"?"))] {
+        for record in [exec(0, 9), fence(7), exec(1, 5), exec(0, 12), Record::Event(Frame::Raw(b"?"), None)] {
             tally.count(&record);
         }
         for comm in [Some("b"), Some("a"), None, Some("b")] {

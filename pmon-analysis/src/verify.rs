@@ -4,7 +4,8 @@ use std::fmt;
 
 use pmon_core::accounting::{LossCause, Lost, MAX_CPUS};
 use pmon_core::capture::{
-    Damage, DamageKind, Edge, End, Frame, Loss, Own, Record, Unreached, WhyUnreached, Witness,
+    CpuCounts, Damage, DamageKind, Edge, End, Frame, LeftOut, Loss, Own, Record, RingCounts, Unreached,
+    WhyUnreached, Witness,
 };
 use pmon_core::wire::{ByteOrder, Event, Message, messages};
 use pmon_core::{Cpu, MonoNs, Seq, Tgid};
@@ -68,6 +69,24 @@ pub enum Problem {
         /// What is there.
         found: u64,
     },
+    /// More is there than was counted elsewhere.
+    Exceeds {
+        /// What is counted.
+        what: &'static str,
+        /// What was counted.
+        stated: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// Of a CPU's numbers, others are missing than were left out.
+    LeftOut {
+        /// The CPU that emitted them.
+        cpu: Cpu,
+        /// How many the recorder says that it left out.
+        stated: u64,
+        /// How many are missing, and not lost.
+        found: u64,
+    },
     /// The end counts the losses for a cause otherwise.
     Lost {
         /// The cause.
@@ -91,6 +110,12 @@ impl fmt::Display for Problem {
             Self::Total { what, stated, found } => {
                 write!(f, "{what}: the end says {stated}, and there are {found}")
             }
+            Self::Exceeds { what, stated, found } => {
+                write!(f, "{what}: {found}, which is more than the {stated} that the ring counted")
+            }
+            Self::LeftOut { cpu, stated, found } => {
+                write!(f, "cpu {cpu}: {stated} are said to be left out, and {found} are missing and not lost")
+            }
             Self::Lost { cause, stated, found } => {
                 write!(f, "lost ({}): the end says {stated}, and there are {found}", cause.name())
             }
@@ -112,6 +137,12 @@ pub struct Report {
     pub intervals: u64,
     /// Events that are missing in the numbers, and of which no loss tells.
     pub missing: u64,
+    /// What was recorded, if that was not everything.
+    pub scope: Option<String>,
+    /// Events that were left out because they were not wanted.
+    pub left_out: u64,
+    /// What did not come by the ring, if there was one.
+    pub ring: Option<RingCounts>,
     /// For how long nothing was heard, in ns.
     pub blind_ns: u64,
     /// How many times nothing was heard.
@@ -175,6 +206,13 @@ impl Report {
         }
     }
 
+    /// The ring has counted `stated` of what `found` of are in the capture, which begins a little later.
+    fn at_most(&mut self, what: &'static str, stated: u64, found: u64) {
+        if found > stated {
+            self.problem(Problem::Exceeds { what, stated, found });
+        }
+    }
+
     fn total(&mut self, what: &'static str, stated: u64, found: u64) {
         if stated != found {
             self.problem(Problem::Total { what, stated, found });
@@ -188,6 +226,10 @@ struct Chain {
     next: Seq,
     /// Whether the last of it was a loss.
     is_lost: bool,
+    /// Numbers that are missing and not lost,
+    absent: u64,
+    /// and how many of them are known to be left out.
+    left_out: u64,
 }
 
 /// Counts a capture anew. Feed it every record and every damage, in order.
@@ -200,6 +242,8 @@ pub struct Verifier {
     cpus: Vec<Option<Chain>>,
     report: Report,
     now: Option<MonoNs>,
+    /// Numbers that are missing and not lost, of which it is not known yet whether they were left out.
+    absent: u64,
     /// Whether there was neither damage nor a contradiction yet.
     is_told: bool,
 }
@@ -207,7 +251,15 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier of a capture whose datagrams are in `order`; events of the process `recorder` may be its own.
     pub fn new(order: ByteOrder, recorder: Option<Tgid>) -> Self {
-        Self { order, recorder, cpus: Vec::new(), report: Report::default(), now: None, is_told: true }
+        Self {
+            order,
+            recorder,
+            cpus: Vec::new(),
+            report: Report::default(),
+            now: None,
+            absent: 0,
+            is_told: true,
+        }
     }
 
     /// Takes the next record.
@@ -217,7 +269,7 @@ impl Verifier {
             return self.report.problem(Problem::BehindEnd);
         }
         match record {
-            Record::Event(frame) => self.count_frame(frame),
+            Record::Event(frame, _) => self.count_frame(frame),
             Record::Loss(loss) => self.count_loss(loss),
             Record::Blind(blind) => {
                 self.report.blinds += 1;
@@ -229,6 +281,9 @@ impl Verifier {
                 self.report.unreached.extend(unreached.take(room));
             }
             Record::Witness(witness) => self.report.witness = Some(*witness),
+            Record::Scope(scope) => self.report.scope = Some(scope.text.clone()),
+            Record::LeftOut(left_out) => self.count_left_out(left_out),
+            Record::Ring(counts) => self.report.ring = Some(counts.clone()),
             Record::End(end) => self.end(end),
             _ => {}
         }
@@ -271,9 +326,39 @@ impl Verifier {
     fn count_event(&mut self, event: &Event) {
         self.take(event.cpu, event.seq, event.seq, false);
         self.now = self.now.max(Some(event.time));
-        if self.is_told {
+        self.tell();
+    }
+
+    /// All that is missing until now is told of, if it is.
+    #[inline]
+    fn tell(&mut self) {
+        if self.is_told && self.absent == 0 {
             self.report.told_up_to = self.now;
         }
+    }
+
+    fn count_left_out(&mut self, left_out: &LeftOut) {
+        let Some(chain) = self.slot(left_out.cpu).and_then(Option::as_mut) else {
+            return self.contradicted(Problem::LeftOut {
+                cpu: left_out.cpu,
+                stated: left_out.count,
+                found: 0,
+            });
+        };
+        let (absent, known) = (chain.absent, std::mem::replace(&mut chain.left_out, left_out.count));
+        let is_last = chain.next == left_out.last.next();
+        if absent != left_out.count || known > left_out.count || !is_last {
+            let (cpu, stated) = (left_out.cpu, left_out.count);
+            return self.contradicted(Problem::LeftOut { cpu, stated, found: absent });
+        }
+        self.report.left_out += left_out.count - known;
+        self.absent -= left_out.count - known;
+        self.tell();
+    }
+
+    fn contradicted(&mut self, problem: Problem) {
+        self.is_told = false;
+        self.report.problem(problem);
     }
 
     fn count_loss(&mut self, loss: &Loss) {
@@ -288,10 +373,14 @@ impl Verifier {
     /// The numbers from `first` to `last` of that CPU come next.
     #[inline]
     fn take(&mut self, cpu: Cpu, first: Seq, last: Seq, is_lost: bool) {
+        let is_partial = self.report.scope.is_some();
         let Some(slot) = self.slot(cpu) else { return };
-        let passed = Chain { next: last.next(), is_lost };
-        let Some(before) = slot.replace(passed) else { return };
+        let Some(before) = *slot else {
+            *slot = Some(Chain { next: last.next(), is_lost, absent: 0, left_out: 0 });
+            return;
+        };
         let count = first.0.wrapping_sub(before.next.0);
+        *slot = Some(Chain { next: last.next(), is_lost, ..before });
         if count == 0 {
             return;
         }
@@ -301,6 +390,11 @@ impl Verifier {
             return self.report.problem(Problem::Backwards { cpu, seq: first });
         }
         let count = u64::from(count);
+        if is_partial {
+            *slot = Some(Chain { next: last.next(), is_lost, absent: before.absent + count, ..before });
+            self.absent += count;
+            return;
+        }
         self.is_told = false;
         self.report.missing += count;
         self.report.problem(Problem::Missing { cpu, first: before.next, count });
@@ -315,7 +409,18 @@ impl Verifier {
         self.cpus.get_mut(index)
     }
 
+    /// At the end, what is missing is left out or lost.
+    fn end_chains(&mut self) {
+        let chains = self.cpus.iter().enumerate().filter_map(|(cpu, chain)| Some((cpu, chain.as_ref()?)));
+        for (cpu, chain) in chains.filter(|(_, chain)| chain.absent > chain.left_out) {
+            let (cpu, stated, found) = (Cpu(cpu as u32), chain.left_out, chain.absent);
+            self.report.missing += found - stated;
+            self.report.problem(Problem::LeftOut { cpu, stated, found });
+        }
+    }
+
     fn end(&mut self, end: &End) {
+        self.end_chains();
         let report = &mut self.report;
         report.total("events", end.events, report.events + report.own);
         for cause in LossCause::ALL {
@@ -333,6 +438,14 @@ impl Verifier {
             let witness = report.witness.unwrap_or_default();
             report.total("drops of the source", drops, witness.drops);
             report.total("gaps for them", witness.gaps, report.lost.in_source());
+        }
+        if let Some(ring) = &report.ring {
+            let sum = |count: fn(&CpuCounts) -> u64| ring.cpus.iter().map(count).fold(0, u64::saturating_add);
+            let (spilled, dropped) = (sum(|cpu| cpu.spilled), sum(|cpu| cpu.dropped));
+            let left_out = sum(|cpu| cpu.left_out);
+            report.at_most("lost because the ring was full", dropped, report.lost.of(LossCause::Ring));
+            report.at_most("lost in the socket", spilled, report.lost.of(LossCause::Socket));
+            report.at_most("left out", left_out, report.left_out);
         }
         report.end = Some(*end);
     }

@@ -19,6 +19,8 @@ pub struct Frame<'a> {
     pub bytes: &'a [u8],
     /// Its length as sent, and its sender.
     pub arrival: Arrival,
+    /// What the source knows besides, in a form of its own; mostly nothing.
+    pub annex: &'a [u8],
 }
 
 impl Frame<'_> {
@@ -33,12 +35,27 @@ impl Frame<'_> {
 pub struct Batch {
     slots: Box<[u8]>,
     arrivals: Vec<Arrival>,
+    /// The annexes, and where that of each datagram ends.
+    annexes: Vec<u8>,
+    ends: Vec<usize>,
+    largest_annex: usize,
 }
 
 impl Batch {
     /// An empty batch with room for `frames` datagrams.
     pub fn with_capacity(frames: usize) -> Self {
-        Self { slots: vec![0; frames * SLOT].into(), arrivals: Vec::with_capacity(frames) }
+        Self::with_annexes(frames, 0, 0)
+    }
+
+    /// An empty batch that has room for `frames` datagrams and `bytes` of annexes, of which one is of `largest` bytes at the most.
+    pub fn with_annexes(frames: usize, bytes: usize, largest: usize) -> Self {
+        Self {
+            slots: vec![0; frames * SLOT].into(),
+            arrivals: Vec::with_capacity(frames),
+            annexes: Vec::with_capacity(bytes),
+            ends: Vec::with_capacity(frames),
+            largest_annex: largest,
+        }
     }
 
     /// How many datagrams it can hold.
@@ -56,14 +73,21 @@ impl Batch {
         self.arrivals.is_empty()
     }
 
-    /// Whether there is no room left.
+    /// Whether there is no room left for a datagram with any annex.
     pub fn is_full(&self) -> bool {
-        self.len() == self.capacity()
+        self.len() == self.capacity() || self.annexes.capacity() - self.annexes.len() < self.largest_annex
     }
 
     /// Forgets the datagrams, keeps the memory.
     pub fn clear(&mut self) {
-        self.arrivals.clear();
+        self.truncate(0);
+    }
+
+    /// Forgets the datagrams from number `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.arrivals.truncate(len);
+        self.ends.truncate(len);
+        self.annexes.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
     /// The free slots, [`SLOT`] bytes each, for a source that writes into them itself and then calls
@@ -74,26 +98,42 @@ impl Batch {
 
     /// Counts the next free slot as filled. Without a free slot, nothing happens.
     pub fn commit(&mut self, arrival: Arrival) {
-        if !self.is_full() {
+        if self.len() < self.capacity() {
             self.arrivals.push(arrival);
+            self.ends.push(self.annexes.len());
         }
     }
 
     /// Appends a copy of `datagram`, cut to [`SLOT`] bytes; `false` if there is no room.
     pub fn push(&mut self, datagram: &[u8], sender: u32) -> bool {
+        self.push_annexed(datagram, Arrival { len: datagram.len(), sender }, &[])
+    }
+
+    /// The same of a datagram that arrived as `arrival` says, with an annex that is the `parts` end to end; `false` also if there is
+    /// no room for that.
+    #[inline]
+    pub fn push_annexed(&mut self, datagram: &[u8], arrival: Arrival, parts: &[&[u8]]) -> bool {
+        let annex: usize = parts.iter().map(|part| part.len()).sum();
+        if annex > self.annexes.capacity() - self.annexes.len() {
+            return false;
+        }
         let Some(slot) = self.free_slots().next() else { return false };
         let kept = datagram.len().min(SLOT);
         slot[..kept].copy_from_slice(&datagram[..kept]);
-        self.commit(Arrival { len: datagram.len(), sender });
+        parts.iter().for_each(|part| self.annexes.extend_from_slice(part));
+        self.commit(arrival);
         true
     }
 
     /// The datagrams, oldest first.
     pub fn frames(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
-        self.slots
-            .chunks_exact(SLOT)
-            .zip(&self.arrivals)
-            .map(|(slot, &arrival)| Frame { bytes: &slot[..arrival.len.min(SLOT)], arrival })
+        let mut start = 0;
+        self.slots.chunks_exact(SLOT).zip(&self.arrivals).zip(&self.ends).map(
+            move |((slot, &arrival), &end)| {
+                let annex = &self.annexes[std::mem::replace(&mut start, end)..end];
+                Frame { bytes: &slot[..arrival.len.min(SLOT)], arrival, annex }
+            },
+        )
     }
 }
 
@@ -115,5 +155,21 @@ mod tests {
         assert_eq!(frames[1].arrival, Arrival { len: SLOT + 1, sender: 42 });
         batch.clear();
         assert!(batch.is_empty() && batch.push(b"again", 0));
+    }
+
+    #[test]
+    fn annexes_stay_with_their_datagrams_and_are_taken_only_as_long_as_any_fits() {
+        let mut batch = Batch::with_annexes(8, 10, 4);
+        let arrival = Arrival { len: 3, sender: 0 };
+        assert!(batch.push_annexed(b"one", arrival, &[b"an", b"nex"]));
+        assert!(batch.push(b"two", 0));
+        assert!(!batch.is_full() && !batch.push_annexed(b"too long", arrival, &[b"annexe"]));
+        assert!(batch.push_annexed(b"six", arrival, &[b"ab"]));
+        assert!(batch.is_full());
+        let annexes = |batch: &Batch| batch.frames().map(|frame| frame.annex.to_vec()).collect::<Vec<_>>();
+        assert_eq!(annexes(&batch), [&b"annex"[..], b"", b"ab"]);
+        batch.truncate(2);
+        assert!(!batch.is_full() && batch.push_annexed(b"six", arrival, &[b"cd"]));
+        assert_eq!(annexes(&batch), [&b"annex"[..], b"", b"cd"]);
     }
 }

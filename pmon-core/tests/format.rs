@@ -26,7 +26,7 @@ mod second {
 
     #[derive(Debug, PartialEq)]
     pub(super) enum Record {
-        Event(Vec<u8>),
+        Event(Vec<u8>, Option<Usage>),
         Loss { cpu_first_last: [u64; 3], after_before: [u64; 2], cause: u64 },
         Clock(u64, u64, i64),
         Snapshot { started_ended: [u64; 2], processes: u64, reason: u64, atomic: bool },
@@ -36,6 +36,19 @@ mod second {
         Blind(u64, u64),
         Fence { time: u64, edge: u64, unreached: Vec<[u64; 2]> },
         Witness([u64; 3]),
+        LeftOut { cpu_last: [u64; 2], count: u64 },
+        Ring { time: u64, cpus: Vec<[u64; 4]> },
+        Scope(String),
+    }
+
+    /// What was used until an exit.
+    #[derive(Debug, PartialEq)]
+    pub(super) struct Usage {
+        pub(super) start: u64,
+        /// CPU, USER, SYSTEM, RSS, MINOR, MAJOR, READ, WRITE.
+        pub(super) numbers: [u64; 8],
+        pub(super) threads: u64,
+        pub(super) at_least: bool,
     }
 
     #[derive(Debug, PartialEq)]
@@ -47,8 +60,21 @@ mod second {
         pub(super) ppid: Option<u32>,
         pub(super) start: Option<u64>,
         pub(super) ids: Option<[u32; 4]>,
-        /// COMM, EXE, CWD, CGROUP, ARGS.
+        /// COMM, EXE, CWD, CGROUP, ARGS, FILENAME.
         pub(super) texts: Vec<Option<Vec<u8>>>,
+        pub(super) args_len: Option<u64>,
+        pub(super) parent_start: Option<u64>,
+        pub(super) context: Option<Context>,
+    }
+
+    #[derive(Debug, PartialEq)]
+    pub(super) struct Context {
+        pub(super) login_uid: u64,
+        pub(super) session: u64,
+        pub(super) cgroup: u64,
+        pub(super) pid_namespace: u64,
+        pub(super) group: u64,
+        pub(super) ns_pid: u64,
     }
 }
 
@@ -59,13 +85,14 @@ use pmon_core::capture::{
 };
 use pmon_core::wire::ByteOrder;
 use proptest::prelude::*;
-use second::{Header, Process, Record, bytes, file};
-use shared::records::{Owned, any_record, capture, story};
+use second::{Context, Header, Process, Record, Usage, bytes, file};
+use shared::records::{CAPTURE_1_0, Owned, any_record, capture, story, story_1_0};
 
 /// A record as the second reader should give it.
 fn expected(owned: &Owned) -> Record {
     let record = match owned {
-        Owned::Frame(bytes) => return Record::Event(bytes.clone()),
+        Owned::Frame(bytes) => return Record::Event(bytes.clone(), None),
+        Owned::Exit(bytes, used) => return Record::Event(bytes.clone(), Some(usage(used))),
         Owned::Other(record) => record.clone(),
     };
     match record {
@@ -88,6 +115,18 @@ fn expected(owned: &Owned) -> Record {
         },
         capture::Record::Blind(blind) => Record::Blind(blind.from.0, blind.until.0),
         capture::Record::Witness(witness) => Record::Witness([witness.time.0, witness.drops, witness.gaps]),
+        capture::Record::LeftOut(left) => {
+            Record::LeftOut { cpu_last: [left.cpu.0.into(), left.last.0.into()], count: left.count }
+        }
+        capture::Record::Ring(ring) => Record::Ring {
+            time: ring.time.0,
+            cpus: ring
+                .cpus
+                .iter()
+                .map(|cpu| [cpu.cpu.0.into(), cpu.spilled, cpu.dropped, cpu.left_out])
+                .collect(),
+        },
+        capture::Record::Scope(scope) => Record::Scope(scope.text),
         capture::Record::Fence(fence) => Record::Fence {
             time: fence.time.0,
             edge: u64::from(fence.edge == Edge::End),
@@ -112,14 +151,51 @@ fn expected(owned: &Owned) -> Record {
                 Some(Miss::Denied) => 2,
                 Some(Miss::Busy) => 3,
                 Some(Miss::Superseded) => 4,
+                Some(Miss::Unreadable) => 5,
+                Some(Miss::TooLong) => 6,
                 Some(miss) => panic!("{miss:?}"),
             },
             ppid: details.ppid,
             start: details.start_ticks,
             ids: details.ids.map(|ids| [ids.uid, ids.euid, ids.gid, ids.egid]),
-            texts: vec![details.comm, details.exe, details.cwd, details.cgroup, details.args],
+            texts: vec![
+                details.comm,
+                details.exe,
+                details.cwd,
+                details.cgroup,
+                details.args,
+                details.filename,
+            ],
+            args_len: details.args_len,
+            parent_start: details.parent_start_ticks,
+            context: details.membership.map(|of| Context {
+                login_uid: of.login_uid.into(),
+                session: of.session.into(),
+                cgroup: of.cgroup,
+                pid_namespace: of.pid_namespace.into(),
+                group: of.group.into(),
+                ns_pid: of.pid.into(),
+            }),
         }),
         record => panic!("{record:?}"),
+    }
+}
+
+fn usage(used: &capture::Usage) -> Usage {
+    Usage {
+        start: used.start_ticks,
+        numbers: [
+            used.cpu_us,
+            used.user_us,
+            used.system_us,
+            used.max_rss_kib,
+            used.minor_faults,
+            used.major_faults,
+            used.read_bytes,
+            used.write_bytes,
+        ],
+        threads: used.threads.into(),
+        at_least: used.at_least,
     }
 }
 
@@ -161,6 +237,12 @@ fn the_checksum_is_the_one_that_the_page_names() {
 fn a_record_of_each_kind_is_as_the_page_says_whatever_the_blocks() {
     let story = story();
     (1..=story.len()).for_each(|every| check(&story, every));
+}
+
+#[test]
+fn a_capture_of_version_1_0_is_as_the_page_says() {
+    let (_, read, _) = file::read(CAPTURE_1_0);
+    assert_eq!(read, story_1_0().iter().map(expected).collect::<Vec<_>>());
 }
 
 #[test]
@@ -219,6 +301,6 @@ proptest! {
         bytes.extend_from_slice(encoder.seal());
         bytes.extend_from_slice(encoder.finish());
         let (_, read, _) = file::read(&bytes);
-        prop_assert_eq!(read, frames.into_iter().map(Record::Event).collect::<Vec<_>>());
+        prop_assert_eq!(read, frames.into_iter().map(|frame| Record::Event(frame, None)).collect::<Vec<_>>());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
-use pmon_core::batch::Batch;
+use pmon_core::batch::{Arrival, Batch};
 use pmon_core::source::{Received, Source};
 
 /// Delivers what it was fed, in order: no file descriptor, no thread, no clock.
@@ -34,9 +34,10 @@ pub struct FakeSource {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// The next so many bytes are a datagram from this port.
+    /// The next so many bytes are a datagram from this port, and the ones behind it its annex.
     Datagram {
         len: usize,
+        annex: usize,
         sender: u32,
     },
     Overrun,
@@ -55,8 +56,18 @@ impl FakeSource {
 
     /// Queues a datagram from the netlink port `sender`: any but 0 is user space's.
     pub fn push_from(&mut self, datagram: &[u8], sender: u32) {
+        self.queue(datagram, sender, &[]);
+    }
+
+    /// Queues a datagram from the kernel of which more is known: see [`pmon_core::batch::Frame::annex`].
+    pub fn push_annexed(&mut self, datagram: &[u8], annex: &[u8]) {
+        self.queue(datagram, 0, annex);
+    }
+
+    fn queue(&mut self, datagram: &[u8], sender: u32, annex: &[u8]) {
         self.bytes.extend(datagram);
-        self.steps.push_back(Step::Datagram { len: datagram.len(), sender });
+        self.bytes.extend(annex);
+        self.steps.push_back(Step::Datagram { len: datagram.len(), annex: annex.len(), sender });
     }
 
     /// Queues the report that datagrams were dropped (`ENOBUFS`).
@@ -87,10 +98,12 @@ impl Source for FakeSource {
         let mut frames = 0;
         while let Some(&step) = self.steps.front() {
             match step {
-                Step::Datagram { len, sender } if !batch.is_full() => {
-                    let datagram = &self.bytes.make_contiguous()[..len];
-                    batch.push(datagram, sender);
-                    self.bytes.drain(..len);
+                Step::Datagram { len, annex, sender } if !batch.is_full() => {
+                    let (datagram, rest) = self.bytes.make_contiguous().split_at(len);
+                    // A batch without room for annexes does without.
+                    let _ = batch.push_annexed(datagram, Arrival { len, sender }, &[&rest[..annex]])
+                        || batch.push(datagram, sender);
+                    self.bytes.drain(..len + annex);
                     frames += 1;
                 }
                 Step::Overrun if frames == 0 => {

@@ -2,17 +2,22 @@
 //!
 //! A simulator can drive it: every time is an argument.
 
-use pmon_core::accounting::{Accountant, Continuity, Gap, Ledger, Lost};
+use pmon_core::accounting::{Accountant, Continuity, Gap, Ledger, LossCause, Lost};
 use pmon_core::batch;
 use pmon_core::capture::{
-    Blind, Details, End, Fence, Frame, Loss, Miss, Own, Reason, Record, Subject, Witness,
+    Blind, Details, End, Fence, Frame, LeftOut, Loss, Miss, Own, Reason, Record, RingCounts, Scope, Subject,
+    Witness,
 };
 use pmon_core::wire::{Body, ByteOrder, Event, Message, messages};
 use pmon_core::{MonoNs, Tgid};
 
+use crate::cgroups::Cgroups;
 use crate::chunk::{Chunk, Dropped};
 use crate::details::{Exec, Outcome};
+use crate::options::Options;
 use crate::pending::Pending;
+use crate::redact::Redact;
+use crate::ring::entry::{self, More, Units};
 use crate::sink::{Sink, SinkError};
 
 /// While the counts of losses change, they are recorded this often, in ns of event time.
@@ -59,6 +64,22 @@ pub struct Setup {
     /// When that was counted, at the latest. The first event of a CPU that is recorded did not happen before: what is missing
     /// behind it was dropped after that count.
     pub since: MonoNs,
+    /// Why the source drops what it counts.
+    pub drop_cause: LossCause,
+}
+
+impl Setup {
+    /// The recording of the process `recorder`, without details, from a socket that has dropped nothing before.
+    pub fn new(order: ByteOrder, recorder: Tgid) -> Self {
+        Self {
+            order,
+            recorder,
+            details: false,
+            drops_before: 0,
+            since: MonoNs(0),
+            drop_cause: LossCause::Socket,
+        }
+    }
 }
 
 /// Turns chunks and results into records, in order, and gives them to a sink.
@@ -75,11 +96,21 @@ pub struct Assembler<S> {
     blind_since: Option<MonoNs>,
     /// The source has reported an overrun, and not been empty since.
     overrun: bool,
-    /// When the counts were recorded last, and what they were.
+    /// When it was looked last whether counts are to be recorded,
+    counted_at: MonoNs,
+    /// and those that were recorded last.
     witnessed: Witness,
     rescan: Option<Reason>,
     /// `None` where details are not wanted.
     pending: Option<Pending>,
+    units: Units,
+    cgroups: Cgroups,
+    args_max: usize,
+    redact: Option<Redact>,
+    /// What is recorded, if that is not everything, until it has been said.
+    scope: Option<Scope>,
+    /// How many events of each CPU were left out when that was recorded last.
+    left_out: Vec<u64>,
 }
 
 impl<S: Sink> Assembler<S> {
@@ -89,15 +120,29 @@ impl<S: Sink> Assembler<S> {
             sink,
             setup,
             accountant: Accountant::new(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(setup.drop_cause),
             counts: Counts::default(),
             last: MonoNs(0),
             blind_since: None,
             overrun: false,
+            counted_at: MonoNs(0),
             witnessed: Witness::default(),
             rescan: None,
             pending: setup.details.then(Pending::default),
+            units: Units::new(),
+            cgroups: Cgroups::default(),
+            args_max: usize::MAX,
+            redact: None,
+            scope: None,
+            left_out: Vec::new(),
         }
+    }
+
+    /// One that records what `options` ask for, and may look things up on this host.
+    pub(crate) fn of_host(self, options: &Options) -> Self {
+        let Options { args_max, redact, scope, .. } = options.clone();
+        let scope = (!scope.is_all()).then(|| Scope { text: scope.to_string() });
+        Self { cgroups: Cgroups::new(), args_max, redact, scope, ..self }
     }
 
     /// What has been counted so far.
@@ -125,6 +170,9 @@ impl<S: Sink> Assembler<S> {
     /// # Errors
     /// When the sink fails.
     pub fn chunk(&mut self, chunk: &Chunk) -> Result<(), SinkError> {
+        if let Some(scope) = self.scope.take() {
+            self.sink.record(&Record::Scope(scope))?;
+        }
         if chunk.blind {
             self.blind_since.get_or_insert(self.last);
         }
@@ -145,6 +193,10 @@ impl<S: Sink> Assembler<S> {
         if let Some(fence) = &chunk.fence {
             self.fence(fence)?;
         }
+        if let Some(cpus) = &chunk.ring {
+            let counts = RingCounts { time: self.last, cpus: cpus.clone() };
+            self.sink.record(&Record::Ring(counts))?;
+        }
         Ok(())
     }
 
@@ -153,10 +205,16 @@ impl<S: Sink> Assembler<S> {
     /// # Errors
     /// When the sink fails.
     pub fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
-        if let Record::Details(details) = record {
-            self.counts.details_missed += u64::from(details.miss.is_some());
+        let Record::Details(details) = record else { return self.sink.record(record) };
+        self.counts.details_missed += u64::from(details.miss.is_some());
+        match &self.redact {
+            Some(redact) => {
+                let mut details = details.clone();
+                redact.details(&mut details);
+                self.sink.record(&Record::Details(details))
+            }
+            None => self.sink.record(record),
         }
-        self.sink.record(record)
     }
 
     /// Takes what was read after an exec.
@@ -182,6 +240,7 @@ impl<S: Sink> Assembler<S> {
                 self.record(&Record::Details(details))?;
             }
         }
+        self.record_left_out()?;
         self.record_witness(time)?;
         let Counts { events, lost, rejected, malformed, blind_ns, drops, .. } = self.counts;
         let end = End { time, events, rejected, malformed, blind_ns, drops, lost };
@@ -202,12 +261,13 @@ impl<S: Sink> Assembler<S> {
         if event.is_some_and(|event| event.time < self.setup.since && !self.accountant.knows(event.cpu)) {
             return Ok(());
         }
+        let left_out = entry::left_out(&datagram);
         match &frame {
-            Frame::Event(event) => self.account(event)?,
+            Frame::Event(event) => self.account(event, left_out)?,
             Frame::Raw(bytes) => {
                 for message in messages(bytes, order) {
                     if let Ok(Message::Event(event)) = message {
-                        self.account(&event)?;
+                        self.account(&event, left_out)?;
                     }
                 }
                 let is_malformed = datagram.is_truncated() || frame.is_malformed(order);
@@ -215,19 +275,27 @@ impl<S: Sink> Assembler<S> {
             }
         }
         self.counts.events += 1;
-        self.sink.record(&Record::Event(frame))?;
-        let Some(event) = event else { return Ok(()) };
-        self.counts.own += u64::from(Own::of(&event, self.setup.recorder).is_some());
-        match event.body {
-            Body::Exec { task } => self.exec(Exec { tgid: task.tgid, time: event.time }, busy),
-            _ => Ok(()),
+        let exec = match event.map(|event| (event.body, event.time)) {
+            Some((Body::Exec { task }, time)) => Some(Exec { tgid: task.tgid, time }),
+            _ => None,
+        };
+        let subject = exec.map(|Exec { tgid, time }| Subject::Exec { tgid, time });
+        let (usage, details) = match More::read(datagram.annex, subject, self.units) {
+            Some(More::Usage(usage)) => (Some(usage), None),
+            Some(More::Details(details)) => (None, Some(details)),
+            None => (None, None),
+        };
+        self.sink.record(&Record::Event(frame, usage))?;
+        if let Some(event) = event {
+            self.counts.own += u64::from(Own::of(&event, self.setup.recorder).is_some());
         }
+        exec.map_or(Ok(()), |exec| self.exec(exec, busy, details))
     }
 
-    fn account(&mut self, event: &Event) -> Result<(), SinkError> {
+    fn account(&mut self, event: &Event, left_out: u32) -> Result<(), SinkError> {
         self.see_again(event.time)?;
         self.last = self.last.max(event.time);
-        match self.accountant.observe(event) {
+        match self.accountant.observe(event, left_out) {
             Continuity::Gap(gap) => self.lose(gap),
             _ => Ok(()),
         }
@@ -294,9 +362,32 @@ impl<S: Sink> Assembler<S> {
         self.sink.record(&Record::Witness(witness))
     }
 
-    fn exec(&mut self, exec: Exec, busy: bool) -> Result<(), SinkError> {
+    /// Records how many events were left out of each CPU, where there is news.
+    fn record_left_out(&mut self) -> Result<(), SinkError> {
+        for (cpu, last, count) in self.accountant.left_out() {
+            let at = cpu.0 as usize;
+            if self.left_out.len() <= at {
+                self.left_out.resize(at + 1, 0);
+            }
+            if std::mem::replace(&mut self.left_out[at], count) != count {
+                self.sink.record(&Record::LeftOut(LeftOut { cpu, last, count }))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of an exec, whose `details` have come with it, or `busy`: will not be read, or else will be.
+    fn exec(&mut self, exec: Exec, busy: bool, details: Option<Box<Details>>) -> Result<(), SinkError> {
         let Some(pending) = &mut self.pending else { return Ok(()) };
-        pending.exec(exec, !busy);
+        pending.exec(exec, !busy && details.is_none());
+        if let Some(mut details) = details {
+            let cgroup = details.membership.and_then(|membership| self.cgroups.line(membership.cgroup));
+            details.cgroup = cgroup.map(|line| line.to_vec());
+            if self.args_max == 0 {
+                (details.args, details.args_len) = (None, None);
+            }
+            return self.record(&Record::Details(details));
+        }
         if !busy {
             return Ok(());
         }
@@ -313,7 +404,9 @@ impl<S: Sink> Assembler<S> {
         if let Some(pending) = &mut self.pending {
             pending.advance(time);
         }
-        if time.0.saturating_sub(self.witnessed.time.0) >= WITNESS_EVERY {
+        if time.0.saturating_sub(self.counted_at.0) >= WITNESS_EVERY {
+            self.counted_at = time;
+            self.record_left_out()?;
             self.record_witness(time)?;
         }
         self.release()

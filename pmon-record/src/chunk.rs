@@ -5,7 +5,7 @@ use std::time::Instant;
 use pmon_core::MonoNs;
 use pmon_core::accounting::Discarded;
 use pmon_core::batch::Batch;
-use pmon_core::capture::Fence;
+use pmon_core::capture::{CpuCounts, Fence};
 
 /// An event is queued this long after its time at the most, in ns (measured: 80 us). So much before a source is found
 /// empty lies the time up to which all events are known to have come.
@@ -30,6 +30,8 @@ pub struct Chunk {
     pub drained_at: Option<MonoNs>,
     /// A fence that was heard by the last of these datagrams.
     pub fence: Option<Fence>,
+    /// What did not come by the ring until now, if there is one: at the end of a recording.
+    pub ring: Option<Vec<CpuCounts>>,
     /// When it was handed over.
     pub handed_at: Instant,
 }
@@ -48,15 +50,21 @@ pub struct Dropped {
 impl Chunk {
     /// An empty chunk with room for `frames` datagrams.
     pub fn with_capacity(frames: usize) -> Self {
+        Self::with_annexes(frames, 0, 0)
+    }
+
+    /// The same, with room for annexes as [`Batch::with_annexes`] has it.
+    pub fn with_annexes(frames: usize, bytes: usize, largest: usize) -> Self {
         Self {
             blind: false,
             dropped: Dropped::default(),
-            batch: Batch::with_capacity(frames),
+            batch: Batch::with_annexes(frames, bytes, largest),
             busy: Vec::with_capacity(frames),
             overruns: 0,
             drops: None,
             drained_at: None,
             fence: None,
+            ring: None,
             handed_at: Instant::now(),
         }
     }
@@ -71,6 +79,7 @@ impl Chunk {
         self.drops = None;
         self.drained_at = None;
         self.fence = None;
+        self.ring = None;
     }
 
     /// Whether it says nothing at all.
@@ -79,6 +88,7 @@ impl Chunk {
             && self.overruns == 0
             && self.drained_at.is_none()
             && self.fence.is_none()
+            && self.ring.is_none()
             && !self.blind
             && self.dropped.is_empty()
     }

@@ -9,7 +9,6 @@ use pmon_core::capture::{Details, Miss, Subject};
 use pmon_core::{MonoNs, Tgid};
 use rtrb::{Consumer, Producer};
 
-use crate::clock::Clock;
 use crate::procfs::Procfs;
 
 /// Execs that may wait for the details thread; those beyond are recorded as missed ([`pmon_core::capture::Miss::Busy`]).
@@ -60,8 +59,8 @@ pub(crate) struct Share {
 
 impl Share {
     fn new(details: &Details, all: &Arc<AtomicUsize>) -> Self {
-        let texts = [&details.comm, &details.exe, &details.cwd, &details.cgroup, &details.args];
-        let bytes = size_of::<Details>() + texts.into_iter().flatten().map(Vec::len).sum::<usize>();
+        let bytes =
+            size_of::<Details>() + details.strings().into_iter().flatten().map(Vec::len).sum::<usize>();
         all.fetch_add(bytes, Ordering::Relaxed);
         Self { bytes, all: all.clone() }
     }
@@ -129,9 +128,9 @@ pub(crate) fn run(
     mut requests: Consumer<Exec>,
     results: &SyncSender<Outcome>,
     progress: &Progress,
-    clock: Clock,
+    mut procfs: Procfs,
 ) {
-    let mut procfs = Procfs::new(clock);
+    let clock = procfs.clock();
     let held = Arc::new(AtomicUsize::new(0));
     while !progress.closed.load(Ordering::Acquire) {
         let Ok(exec) = requests.pop() else {

@@ -21,6 +21,7 @@ use crate::feed::Feed;
 use crate::intake::{Intake, Look};
 use crate::pulse::Pulse;
 use crate::recording::Shared;
+use crate::ring::entry;
 use crate::vigil::{Change, Vigil};
 use crate::{fence, heal};
 
@@ -186,6 +187,7 @@ impl Drain {
         let Self { intake, pulse, ends, clock, .. } = self;
         let handle = |intake: &mut _, look| ends.take(intake, look);
         let fence = fence::raise(Edge::End, intake, (pulse, *clock), LAST, handle, |_| Ok(true))?;
+        let ring = self.intake.source_mut().ring_counts()?;
         self.intake.source_mut().socket_mut().ignore()?;
         // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time.
         let began = Instant::now();
@@ -195,6 +197,7 @@ impl Drain {
             }
         }
         self.intake.tell(fence);
+        ring.into_iter().for_each(|counts| self.intake.tell_ring(counts));
         self.intake.finish()?;
         self.ends.writer.unpark();
         Ok(())
@@ -267,10 +270,11 @@ impl Drain {
     }
 }
 
-/// The exec event that a datagram is, if the kernel sent it; looks closely only where it may be one.
+/// The exec event that a datagram is, if the kernel sent it and its details did not come with it; looks closely only where it may
+/// be one.
 pub(crate) fn exec(frame: &batch::Frame<'_>) -> Option<Exec> {
     let what = *frame.bytes.get(36..)?.first_chunk()?;
-    if u32::from_ne_bytes(what) != 2 || frame.arrival.sender != 0 {
+    if u32::from_ne_bytes(what) != 2 || frame.arrival.sender != 0 || entry::has_details(frame) {
         return None;
     }
     let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok()?;

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use pmon_core::batch::Batch;
+use pmon_core::capture::CpuCounts;
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::EVENT_FRAME;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::merge::Merge;
@@ -30,7 +30,6 @@ pub(crate) struct Feed {
 struct Front {
     ring: Ring,
     merge: Merge,
-    read: Vec<[u8; EVENT_FRAME]>,
     queue: Batch,
     /// What was in the queue at any moment is not more than this.
     room: usize,
@@ -42,7 +41,6 @@ impl Feed {
         let front = ring.map(|ring| Front {
             ring,
             merge: Merge::default(),
-            read: Vec::new(),
             queue: Batch::with_capacity(QUEUE),
             room: room as usize + QUEUE,
         });
@@ -65,6 +63,16 @@ impl Feed {
         let Some(front) = &mut self.front else { return Ok(true) };
         front.ring.arm()?;
         front.ring.is_empty()
+    }
+
+    /// The recording begins now.
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
+        self.front.as_mut().map_or(Ok(()), |front| front.ring.restart())
+    }
+
+    /// What did not come by the ring since then, of each CPU; `None` without a ring.
+    pub(crate) fn ring_counts(&self) -> io::Result<Option<Vec<CpuCounts>>> {
+        self.front.as_ref().map(|front| front.ring.counts()).transpose()
     }
 
     /// Waits until there is something to receive, or the time is over.
@@ -96,20 +104,16 @@ impl Front {
             if taken > 0 || batch.is_full() {
                 return Ok(Received::Frames(taken));
             }
-            let free = batch.capacity() - batch.len();
-            self.read.clear();
-            while self.read.len() < free
-                && let Some(frame) = self.ring.next()
-            {
-                self.read.push(frame);
-            }
+            let before = batch.len();
+            while !batch.is_full() && self.ring.next(batch) {}
             // What spilled before these were put into the ring is in the queue by now.
             self.empty(socket)?;
             if self.merge.is_empty() {
-                let frames = self.read.iter().filter(|frame| batch.push(*frame, 0)).count();
+                let frames = batch.len() - before;
                 return Ok(if frames == 0 { Received::Empty } else { Received::Frames(frames) });
             }
-            self.read.iter().for_each(|frame| self.merge.ring(frame));
+            batch.frames().skip(before).for_each(|frame| self.merge.ring(&frame));
+            batch.truncate(before);
             if self.ring.is_empty()? || began.elapsed() > PATIENCE {
                 self.merge.ring_is_empty();
             }
@@ -143,6 +147,7 @@ impl Source for Feed {
     }
 
     fn drops(&mut self) -> Result<Option<u64>, io::Error> {
-        self.socket.drops()
+        let in_ring = self.front.as_ref().map_or(Ok(0), |front| front.ring.drops())?;
+        Ok(self.socket.drops()?.map(|in_queue| in_queue + in_ring))
     }
 }

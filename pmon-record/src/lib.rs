@@ -6,7 +6,7 @@
 //!   [`SubscribeError`] that names the cause;
 //! * the *drain* thread: datagrams from the socket into preallocated chunks; it does nothing else;
 //! * the *pulse* thread: causes events of its own, so that what is lost shows even in silence: fences and heartbeats;
-//! * the *details* thread: `/proc/<pid>` after each exec; the *snapshot* thread: all of `/proc`, at the start and after
+//! * the *details* thread: `/proc/<pid>` after each exec of which the ring did not tell; the *snapshot* thread: all of `/proc`, at the start and after
 //!   losses;
 //! * the *writer* thread: [`assemble`] puts all of it in order and into a [`Sink`];
 //! * [`CaptureFile`]: the sink that is a file.
@@ -17,6 +17,7 @@
 #![deny(unsafe_code)]
 
 pub mod assemble;
+mod cgroups;
 mod chunk;
 mod clock;
 mod cpus;
@@ -35,7 +36,9 @@ mod pending;
 mod procfs;
 mod pulse;
 mod recording;
+mod redact;
 mod ring;
+mod scope;
 mod signals;
 mod sink;
 mod snapshot;
@@ -49,6 +52,8 @@ mod writer;
 pub use chunk::{Chunk, Dropped};
 pub use options::{Options, Transport};
 pub use recording::{Counters, RecordError, Recording, Stopper};
+pub use redact::Redact;
+pub use scope::{MAX_UIDS, Scope, Tree};
 pub use signals::{Signals, Wake, Wakeup};
 pub use sink::{Sink, SinkError};
 pub use store::{CaptureFile, StoreError, Target};

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use pmon_core::batch::{self, Batch};
-use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
+use pmon_core::wire::{ByteOrder, Event};
 use pmon_core::{Cpu, Seq};
 
 /// See the module.
@@ -18,11 +18,18 @@ pub(crate) struct Merge {
     ready: VecDeque<Datagram>,
 }
 
-/// A datagram, its real length, and who sent it.
+/// A datagram that owns its bytes, and its annex.
 #[derive(Debug)]
 struct Datagram {
     bytes: Box<[u8]>,
     arrival: batch::Arrival,
+    annex: Box<[u8]>,
+}
+
+impl Datagram {
+    fn new(frame: &batch::Frame<'_>) -> Self {
+        Self { bytes: frame.bytes.into(), arrival: frame.arrival, annex: frame.annex.into() }
+    }
 }
 
 impl Merge {
@@ -33,7 +40,7 @@ impl Merge {
 
     /// Takes what was found in the queue, after the ring was read.
     pub(crate) fn spill(&mut self, frame: &batch::Frame<'_>) {
-        let datagram = Datagram { bytes: frame.bytes.into(), arrival: frame.arrival };
+        let datagram = Datagram::new(frame);
         // What user space sent, and what is no event, has no place that it must have.
         let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok().filter(|_| frame.arrival.sender == 0);
         match event {
@@ -43,7 +50,7 @@ impl Merge {
     }
 
     /// Takes the ring's next frame, read before what was spilled since.
-    pub(crate) fn ring(&mut self, frame: &[u8; EVENT_FRAME]) {
+    pub(crate) fn ring(&mut self, frame: &batch::Frame<'_>) {
         if let Some((cpu, seq)) = number(frame)
             && let Some(spilled) = self.spilled.get_mut(&cpu)
         {
@@ -55,8 +62,7 @@ impl Merge {
                 self.spilled.remove(&cpu);
             }
         }
-        let arrival = batch::Arrival { len: frame.len(), sender: 0 };
-        self.ready.push_back(Datagram { bytes: frame.as_slice().into(), arrival });
+        self.ready.push_back(Datagram::new(frame));
     }
 
     /// The ring was seen empty after all that has spilled was found: nothing more of before can come.
@@ -69,20 +75,17 @@ impl Merge {
     pub(crate) fn take(&mut self, batch: &mut Batch) -> usize {
         let mut taken = 0;
         while !batch.is_full()
-            && let Some(Datagram { bytes, arrival }) = self.ready.pop_front()
-            && let Some(slot) = batch.free_slots().next()
+            && let Some(Datagram { bytes, arrival, annex }) = self.ready.pop_front()
         {
-            slot[..bytes.len()].copy_from_slice(&bytes);
-            batch.commit(arrival);
-            taken += 1;
+            taken += usize::from(batch.push_annexed(&bytes, arrival, &[&annex]));
         }
         taken
     }
 }
 
 /// The CPU and the number of an event in its usual form.
-fn number(frame: &[u8; EVENT_FRAME]) -> Option<(Cpu, Seq)> {
-    let event = Event::decode(frame, ByteOrder::NATIVE).ok()?;
+fn number(frame: &batch::Frame<'_>) -> Option<(Cpu, Seq)> {
+    let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok()?;
     Some((event.cpu, event.seq))
 }
 

@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
+use crate::redact::Redact;
+use crate::scope::Scope;
+
 /// How events come from the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
-    /// The best that there is.
+    /// The best that there is, in the order in which they stand here.
+    #[default]
     Auto,
-    /// By a ring that is mapped here, and what does not fit by the socket's queue; or not at all.
+    /// By a ring that is mapped here, which also tells the details of processes at the moment of an exec, and what was used at an
+    /// exit. What does not fit comes by the socket's queue, without.
+    RingDetails,
+    /// By the ring, without details, which are then read from `/proc`.
     Ring,
     /// By the socket's queue.
-    #[default]
     Recvmmsg,
 }
 
@@ -19,8 +25,11 @@ pub enum Transport {
 pub struct Options {
     /// How events come from the kernel.
     pub transport: Transport,
-    /// Bytes of the ring, if there is one, of the kernel's memory: a power of two, 88 an event.
+    /// Bytes of the ring, if there is one, of the kernel's memory: a power of two. An event takes 88, an exit with what was used 168,
+    /// an exec with its details 4296 or more.
     pub ring: usize,
+    /// What is to be recorded. Anything but everything takes a ring; then nothing spills, but is lost if the ring is full.
+    pub scope: Scope,
     /// Bytes of socket buffer, as the kernel accounts for it: about 832 an event. Granted by `SO_RCVBUFFORCE`, or without
     /// privilege by `SO_RCVBUF`, which `net.core.rmem_max` bounds.
     pub socket_buffer: usize,
@@ -35,14 +44,19 @@ pub struct Options {
     /// (`CAP_SYS_NICE`), and without it has no effect. Against workloads that keep every CPU busy, it decides between half
     /// of a storm's events lost and none.
     pub nice: i32,
-    /// Bytes of memory between the drain thread and the writer thread: 128 an event. When it is full, because the output does
+    /// Bytes of memory between the drain thread and the writer thread: 192 an event. When it is full, because the output does
     /// not keep up, events are dropped and counted.
     pub buffer: usize,
     /// Time between two heartbeats: events of the recorder's own, of which one in two must be heard. Zero for none; then a
     /// kernel that has fallen silent is not noticed.
     pub heartbeat: Duration,
-    /// Whether to read the details of each process after an exec.
+    /// Whether to record the details of each process after an exec.
     pub details: bool,
+    /// Bytes of a process's arguments that are recorded; 0 for none at all. The ring has room for 128 KiB, and so much is read from
+    /// `/proc`.
+    pub args_max: usize,
+    /// What is not recorded of command lines.
+    pub redact: Option<Redact>,
     /// Whether to scan `/proc`: at the start, and after events were lost.
     pub snapshot: bool,
     /// How long to wait for the kernel to acknowledge the subscription.
@@ -54,6 +68,7 @@ impl Default for Options {
         Self {
             transport: Transport::default(),
             ring: 16 << 20,
+            scope: Scope::default(),
             socket_buffer: 64 << 20,
             require_buffer: 0,
             hush_overruns: true,
@@ -62,6 +77,8 @@ impl Default for Options {
             buffer: 32 << 20,
             heartbeat: Duration::from_secs(1),
             details: true,
+            args_max: 4096,
+            redact: None,
             snapshot: true,
             ack_timeout: Duration::from_secs(1),
         }

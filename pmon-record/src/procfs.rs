@@ -1,5 +1,7 @@
 //! What `/proc/<pid>` says of a process (`proc_pid(5)`), read into memory that is used again.
 
+use std::collections::HashSet;
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
@@ -12,8 +14,8 @@ use rustix::process::{Pid, test_kill_process};
 
 use crate::clock::Clock;
 
-/// Most bytes kept of a command line.
-pub(crate) const MAX_ARGS: usize = 128 << 10;
+/// Most bytes kept of a file, thus of a command line.
+const MAX_ARGS: usize = 128 << 10;
 /// Longest link: `PATH_MAX` and ` (deleted)`.
 const MAX_LINK: usize = 4096 + 16;
 /// A pid is not used again so soon: that would take as many forks as there are pids. In ns.
@@ -30,13 +32,20 @@ const KTHREAD: u64 = 0x0020_0000;
 pub(crate) struct Procfs {
     clock: Clock,
     ticks_per_second: u64,
+    args_max: usize,
     buffer: Box<[u8]>,
 }
 
 impl Procfs {
-    pub(crate) fn new(clock: Clock) -> Self {
+    /// A reader that keeps `args_max` bytes of each command line.
+    pub(crate) fn new(clock: Clock, args_max: usize) -> Self {
         let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
-        Self { clock, ticks_per_second, buffer: vec![0; MAX_ARGS].into() }
+        Self { clock, ticks_per_second, args_max, buffer: vec![0; MAX_ARGS].into() }
+    }
+
+    /// Its clock.
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// Reads the process of `subject`. What an exec left is certain to be this process's, though not that no
@@ -50,11 +59,12 @@ impl Procfs {
             Ok(directory) => directory,
             Err(error) => return Details::missed(subject, unseen(subject.tgid(), error)),
         };
-        let mut process = Process { directory, buffer: &mut self.buffer, miss: None };
+        let mut process = Process { directory, buffer: &mut self.buffer, miss: None, len: 0 };
         let mut details = Details { miss: None, ..Details::missed(subject, Miss::Gone) };
         // What is lost first comes first: the address space at the beginning of an exit, then the working directory;
         // the rest stays until the parent has waited.
         let args = process.file("cmdline");
+        let args_len = process.len;
         let exe = process.link("exe");
         let cwd = process.link("cwd");
         let stat = process.file("stat").as_deref().and_then(Stat::parse);
@@ -90,6 +100,7 @@ impl Procfs {
         // arguments.
         let has_memory = details.exe.is_some() || matches!(process.miss, None | Some(Miss::Denied));
         details.args = args.filter(|args| !args.is_empty() || has_memory && !is_kthread);
+        keep_args(&mut details, args_len, self.args_max);
         details.miss = process.miss;
         match stat {
             Some(stat) => {
@@ -121,11 +132,44 @@ impl Procfs {
     }
 }
 
+/// The largest process id (`proc_sys_kernel(5)`), as the kernel was built for the most where that cannot be read.
+pub(crate) fn pid_max() -> u32 {
+    let setting = fs::read_to_string("/proc/sys/kernel/pid_max").ok();
+    setting.and_then(|text| text.trim().parse().ok()).unwrap_or(1 << 22)
+}
+
+/// Processes that are not among `known`, and that have a parent there, or a parent that has.
+pub(crate) fn descendants(known: &[u32]) -> Vec<u32> {
+    let parent = |pid: u32| Some(Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)?.ppid);
+    let pids = fs::read_dir("/proc").into_iter().flatten();
+    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mut others: Vec<(u32, u32)> = pids.filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    others.retain(|(pid, _)| !known.contains(pid));
+    let mut found = Vec::new();
+    let mut parents: HashSet<u32> = known.iter().copied().collect();
+    loop {
+        let before = found.len();
+        others.retain(|&(pid, parent)| {
+            let is_one = parents.contains(&parent);
+            if is_one {
+                parents.insert(pid);
+                found.push(pid);
+            }
+            !is_one
+        });
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
 /// One process's directory, and the worst that happened in it.
 struct Process<'a> {
     directory: OwnedFd,
     buffer: &'a mut [u8],
     miss: Option<Miss>,
+    /// Bytes that the file read last has.
+    len: usize,
 }
 
 impl Process<'_> {
@@ -138,6 +182,14 @@ impl Process<'_> {
                 match read(&file, &mut self.buffer[filled..])? {
                     0 => break,
                     count => filled += count,
+                }
+            }
+            self.len = filled;
+            if filled == self.buffer.len() {
+                // What is too much is only counted.
+                let mut rest = [0; 4096];
+                while let count @ 1.. = read(&file, &mut rest)? {
+                    self.len += count;
                 }
             }
             Ok(filled)
@@ -177,6 +229,15 @@ impl Process<'_> {
         if self.miss != Some(Miss::Gone) {
             self.miss = Some(miss(error));
         }
+    }
+}
+
+/// Cuts the arguments, of which there were `len` bytes, to `most`; without any, nothing is said of them.
+fn keep_args(details: &mut Details, len: usize, most: usize) {
+    details.args = details.args.take().filter(|_| most > 0);
+    if let Some(args) = &mut details.args {
+        args.truncate(most);
+        details.args_len = (args.len() < len).then_some(len as u64);
     }
 }
 
@@ -277,10 +338,29 @@ mod tests {
     }
 
     #[test]
+    fn descendants_are_those_of_descendants_too() {
+        // The shell's child has a child of its own.
+        let mut shell = Command::new("sh").args(["-c", "sh -c 'sleep 60; :' & wait"]).spawn().unwrap();
+        let me = std::process::id();
+        while descendants(&[me]).len() < 3 {
+            thread::sleep(TRY);
+        }
+        let found = descendants(&[shell.id()]);
+        assert!(found.len() >= 2 && !found.contains(&shell.id()) && !found.contains(&me), "{found:?}");
+        assert!(descendants(&[&found[..], &[shell.id()]].concat()).is_empty());
+        for pid in found {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+            let _ended = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        shell.wait().unwrap();
+        assert!(pid_max() > me);
+    }
+
+    #[test]
     fn this_process_misses_nothing() {
         let clock = Clock::new();
         let subject = Subject::Exec { tgid: Tgid(std::process::id()), time: clock.mono() };
-        let details = Procfs::new(clock).read(subject);
+        let details = Procfs::new(clock, MAX_ARGS).read(subject);
         assert_eq!(details.miss, None);
         let exe = std::env::current_exe().unwrap();
         assert_eq!(details.exe.as_deref(), Some(exe.as_os_str().as_encoded_bytes()));
@@ -291,22 +371,36 @@ mod tests {
     }
 
     #[test]
+    fn arguments_are_cut_where_told_and_counted() {
+        let subject = Subject::Snapshot { tgid: Tgid(std::process::id()) };
+        let read = |args_max| Procfs::new(Clock::new(), args_max).read(subject);
+        let whole = read(MAX_ARGS);
+        let args = whole.args.unwrap();
+        assert_eq!(whole.args_len, None);
+        let cut = read(2);
+        assert_eq!(cut.args.as_deref(), Some(&args[..2]));
+        assert_eq!((cut.args_len, cut.miss), (Some(args.len() as u64), None));
+        let none = read(0);
+        assert_eq!((none.args, none.args_len, none.miss), (None, None, None));
+    }
+
+    #[test]
     fn a_zombie_is_gone_but_for_its_name_and_origin() {
         let mut child = Command::new("true").stdin(Stdio::null()).spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
         let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
         rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).unwrap();
-        let details = Procfs::new(Clock::new()).read(Subject::Snapshot { tgid: Tgid(child.id()) });
+        let details = Procfs::new(Clock::new(), MAX_ARGS).read(Subject::Snapshot { tgid: Tgid(child.id()) });
         assert_eq!((details.miss, &details.exe, &details.args), (Some(Miss::Gone), &None, &None));
         assert_eq!((details.comm.as_deref(), details.ppid), (Some(&b"true"[..]), Some(std::process::id())));
         child.wait().unwrap();
-        let details = Procfs::new(Clock::new()).read(Subject::Snapshot { tgid: Tgid(child.id()) });
+        let details = Procfs::new(Clock::new(), MAX_ARGS).read(Subject::Snapshot { tgid: Tgid(child.id()) });
         assert_eq!(details, Details::missed(details.subject, Miss::Gone));
     }
 
     #[test]
     fn a_kernel_thread_has_no_program_and_misses_nothing() {
-        let details = Procfs::new(Clock::new()).read(Subject::Snapshot { tgid: Tgid(2) });
+        let details = Procfs::new(Clock::new(), MAX_ARGS).read(Subject::Snapshot { tgid: Tgid(2) });
         if details.comm.as_deref() != Some(b"kthreadd") {
             // No kernel threads to be seen in this PID namespace.
             return;
@@ -317,7 +411,7 @@ mod tests {
     #[test]
     fn a_process_that_started_after_the_exec_is_another() {
         let subject = Subject::Exec { tgid: Tgid(std::process::id()), time: MonoNs(1) };
-        let details = Procfs::new(Clock::new()).read(subject);
+        let details = Procfs::new(Clock::new(), MAX_ARGS).read(subject);
         assert_eq!(details, Details::missed(subject, Miss::Gone));
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use mio::{Poll, Waker};
 use pmon_core::Tgid;
+use pmon_core::accounting::LossCause;
 use pmon_core::capture::End;
 use pmon_core::wire::ByteOrder;
 use rtrb::RingBuffer;
@@ -20,6 +21,7 @@ use crate::clock::Clock;
 use crate::details::{self, Progress, Requests};
 use crate::drain::{DRAIN, Drain, Ends};
 use crate::options::Options;
+use crate::procfs::Procfs;
 use crate::signals::Wake;
 use crate::sink::{Sink, SinkError};
 use crate::snapshot;
@@ -90,7 +92,7 @@ impl<S: Sink + 'static> Recording<S> {
     fn spawn(subscription: Subscription, sink: S, options: &Options) -> io::Result<Self> {
         let room = subscription.room;
         let Subscription { intake, outlet, pulse, drops_before, start, .. } = subscription;
-        let (clock, nice) = (Clock::new(), options.nice);
+        let (clock, nice, args_max) = (Clock::new(), options.nice, options.args_max);
         let shared = Arc::new(Shared::new(outlet.filled.buffer().capacity() - 1));
         let (results_in, results) = sync_channel(details::RESULTS);
         let (snapshot_in, snapshot) = sync_channel(snapshot::RECORDS);
@@ -104,8 +106,9 @@ impl<S: Sink + 'static> Recording<S> {
             details: options.details,
             drops_before,
             since: start.mono,
+            drop_cause: if options.scope.is_all() { LossCause::Socket } else { LossCause::Ring },
         };
-        let assembler = Assembler::new(sink, setup);
+        let assembler = Assembler::new(sink, setup).of_host(options);
         let rescans = options.snapshot.then_some(rescans);
         let queues = writer::Queues { chunks: outlet, results, snapshot, rescans };
         let writer = Writer::new(assembler, queues, shared.clone(), clock);
@@ -129,7 +132,7 @@ impl<S: Sink + 'static> Recording<S> {
                 let progress = progress.clone();
                 move || {
                     raise(nice);
-                    details::run(requests, &results_in, &progress, clock)
+                    details::run(requests, &results_in, &progress, Procfs::new(clock, args_max))
                 }
             })?;
             Some(Requests::new(queue, progress, thread.thread().clone()))
@@ -139,7 +142,7 @@ impl<S: Sink + 'static> Recording<S> {
         };
         if options.snapshot {
             let shared = shared.clone();
-            named("pmon-snapshot", move || snapshot::run(&snapshot_in, &reasons, &shared, clock))?;
+            named("pmon-snapshot", move || snapshot::run(&snapshot_in, &reasons, &shared, clock, args_max))?;
         } else {
             drop(snapshot_in);
         }

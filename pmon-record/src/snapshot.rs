@@ -28,10 +28,12 @@ pub(crate) fn run(
     reasons: &Receiver<Reason>,
     shared: &Shared,
     clock: Clock,
+    args_max: usize,
 ) {
+    let mut procfs = Procfs::new(clock, args_max);
     let mut reason = Reason::Start;
     loop {
-        if scan(reason, records, shared, clock).is_none() {
+        if scan(reason, records, shared, &mut procfs).is_none() {
             return;
         }
         let free_at = Instant::now() + if reason == Reason::Start { Duration::ZERO } else { APART };
@@ -49,9 +51,14 @@ pub(crate) fn run(
 
 /// Sends a `Details` for each process and then the `Snapshot`. A scan that is cut short has no `Snapshot`; `None` if that
 /// is because the recording has ended.
-fn scan(reason: Reason, records: &SyncSender<Record<'static>>, shared: &Shared, clock: Clock) -> Option<()> {
+fn scan(
+    reason: Reason,
+    records: &SyncSender<Record<'static>>,
+    shared: &Shared,
+    procfs: &mut Procfs,
+) -> Option<()> {
     let Ok(entries) = fs::read_dir("/proc") else { return Some(()) };
-    let (mut procfs, started, mut processes) = (Procfs::new(clock), clock.mono(), 0);
+    let (started, mut processes) = (procfs.clock().mono(), 0);
     let mut deadline = None;
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     for tgid in pids.map(Tgid) {
@@ -67,6 +74,6 @@ fn scan(reason: Reason, records: &SyncSender<Record<'static>>, shared: &Shared, 
         records.send(Record::Details(Box::new(details))).ok()?;
         processes += 1;
     }
-    let snapshot = Snapshot { started, ended: clock.mono(), processes, reason, atomic: false };
+    let snapshot = Snapshot { started, ended: procfs.clock().mono(), processes, reason, atomic: false };
     records.send(Record::Snapshot(snapshot)).ok()
 }

@@ -11,11 +11,12 @@ use thiserror::Error;
 use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::fence;
-use crate::intake::{CHUNK, Intake, Look, Outlet};
+use crate::intake::{Intake, Look, Outlet};
 use crate::netlink::Socket;
 use crate::options::{Options, Transport};
 use crate::pulse::Pulse;
-use crate::ring::Ring;
+use crate::redact::Redact;
+use crate::ring::{Ring, RingError, entry};
 use crate::{heal, host, namespaces};
 
 /// Bytes of socket buffer that the kernel charges for an event: the message and what manages it.
@@ -38,6 +39,8 @@ pub struct Subscription {
     /// What the socket had dropped before the recording begins.
     pub(crate) drops_before: u64,
     transport: capture::Transport,
+    args_max: usize,
+    redact: Option<Redact>,
     socket_buffer: u64,
     /// How many events may wait before one is lost, or takes the slower way.
     pub(crate) room: u64,
@@ -64,7 +67,7 @@ impl Subscription {
         if options.hush_overruns {
             socket.hush_overruns().map_err(failed("set NETLINK_NO_ENOBUFS on"))?;
         }
-        let (ring, transport) = ring(&socket, options)?;
+        let (ring, transport) = climb(options, |details| Ring::attach(&socket, options, details))?;
         socket.bind().map_err(|source| refused("bind", source))?;
         let pulse = Pulse::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
         let start = Clock::new().anchor();
@@ -72,9 +75,25 @@ impl Subscription {
         socket.listen(nonce).map_err(|source| refused("subscribe on", source))?;
         let in_queue = socket_buffer / CHARGE;
         let room = if ring.is_some() { options.ring as u64 / RING_CHARGE } else { in_queue };
+        let largest_annex = match transport.name.as_str() {
+            RING_DETAILS => entry::LARGEST + options.args_max.min(entry::MOST_ARGS),
+            RING => size_of::<u32>(),
+            _ => 0,
+        };
         let feed = Feed::new(socket, ring, in_queue);
-        let (intake, outlet) = Intake::new(feed, (options.buffer / (CHUNK * pmon_core::batch::SLOT)).max(2));
-        let mut this = Self { intake, outlet, pulse, drops_before: 0, transport, socket_buffer, room, start };
+        let (intake, outlet) = Intake::new(feed, options.buffer, largest_annex);
+        let mut this = Self {
+            intake,
+            outlet,
+            pulse,
+            drops_before: 0,
+            transport,
+            args_max: options.args_max,
+            redact: options.redact.clone(),
+            socket_buffer,
+            room,
+            start,
+        };
         this.wait_for_ack(nonce.wrapping_add(1), options.ack_timeout)?;
         this.wait_for_cpus().map_err(failed("receive from"))?;
         Ok(this)
@@ -82,7 +101,20 @@ impl Subscription {
 
     /// The header of a capture of this subscription, which records `command` (or nothing special).
     pub fn header(&self, command: &[OsString]) -> Header {
-        host::header(command, &self.transport, self.socket_buffer, self.start)
+        let mut header = host::header(command, &self.transport, self.socket_buffer, self.start);
+        let command = &mut header.meta.command;
+        if self.args_max == 0 {
+            command.truncate(1);
+        }
+        if let Some(redact) = &self.redact {
+            redact.arguments(command);
+        }
+        header
+    }
+
+    /// How events come from the kernel, and why this way.
+    pub fn transport(&self) -> &capture::Transport {
+        &self.transport
     }
 
     /// The socket's buffer as the kernel accounts for it, in bytes.
@@ -142,6 +174,7 @@ impl Subscription {
             restarts += 1;
             // What is lost before the first event of a CPU cannot be counted: the recording begins here, with a new round.
             *drops_before = intake.restart(outlet)?.unwrap_or(0);
+            intake.source_mut().restart()?;
             *start = clock.anchor();
             Ok(true)
         })?;
@@ -150,19 +183,41 @@ impl Subscription {
     }
 }
 
-/// The ring for a socket, if there is to be one and can be, and how the capture names the transport.
-fn ring(socket: &Socket, options: &Options) -> Result<(Option<Ring>, capture::Transport), SubscribeError> {
-    let named = |name: &str, why: &str| capture::Transport { name: name.into(), why: why.into() };
-    if options.transport == Transport::Recvmmsg {
-        return Ok((None, named("recvmmsg", "no ring was asked for")));
-    }
-    match Ring::attach(socket, options.ring) {
-        Ok(ring) if options.transport == Transport::Ring => Ok((Some(ring), named("ring", "asked for"))),
-        Ok(ring) => Ok((Some(ring), named("ring", ""))),
-        Err(error) if options.transport == Transport::Ring => {
-            Err(SubscribeError::Ring { why: error.to_string() })
+/// The names of transports, from the best.
+const RING_DETAILS: &str = "ring+details";
+const RING: &str = "ring";
+const RECVMMSG: &str = "recvmmsg";
+
+/// The ring that is wanted and can be had, and how the capture names the transport: from one step to the next, each with the reason.
+/// `attach` makes a ring, with details or without.
+fn climb<R>(
+    options: &Options,
+    mut attach: impl FnMut(bool) -> Result<R, RingError>,
+) -> Result<(Option<R>, capture::Transport), SubscribeError> {
+    let named = |name: &str, why: String| capture::Transport { name: name.into(), why };
+    let refused = |error: RingError| SubscribeError::Ring { why: error.to_string() };
+    let asked_for = || "asked for".to_owned();
+    match options.transport {
+        Transport::RingDetails => {
+            Ok((Some(attach(true).map_err(refused)?), named(RING_DETAILS, asked_for())))
         }
-        Err(error) => Ok((None, named("recvmmsg", &format!("no ring: {error}")))),
+        Transport::Ring => Ok((Some(attach(false).map_err(refused)?), named(RING, asked_for()))),
+        Transport::Recvmmsg if options.scope.is_all() => Ok((None, named(RECVMMSG, asked_for()))),
+        Transport::Recvmmsg => Err(SubscribeError::Scope { why: "no ring was asked for".into() }),
+        Transport::Auto => {
+            let no_details = match options.details.then(|| attach(true)) {
+                Some(Ok(ring)) => return Ok((Some(ring), named(RING_DETAILS, String::new()))),
+                Some(Err(error)) => format!("no details: {error}"),
+                None => "no details were asked for".into(),
+            };
+            match attach(false) {
+                Ok(ring) => Ok((Some(ring), named(RING, no_details))),
+                Err(error) if !options.scope.is_all() => {
+                    Err(SubscribeError::Scope { why: error.to_string() })
+                }
+                Err(error) => Ok((None, named(RECVMMSG, format!("no ring: {error}")))),
+            }
+        }
     }
 }
 
@@ -230,10 +285,19 @@ pub enum SubscribeError {
     },
     /// There can be no ring, and nothing else was allowed.
     #[error(
-        "cannot put a ring in front of the socket: {why}; without `--transport ring`, it is recorded without a ring"
+        "cannot put that ring in front of the socket: {why}; with `--transport auto`, it is recorded with the best that there is"
     )]
     Ring {
         /// Why not.
+        why: String,
+    },
+    /// Not everything is wanted, and only a ring can leave events out and count them.
+    #[error(
+        "cannot record a part of the events without a ring: {why}; record everything, and choose when reading \
+         (`pmon print --kind, --tree, ...`)"
+    )]
+    Scope {
+        /// Why there is no ring.
         why: String,
     },
     /// The socket's buffer is smaller than required.
@@ -271,4 +335,46 @@ fn foreign() -> Option<SubscribeError> {
     let kinds = [("PID", "pid", "--pid=host"), ("user", "user", "--userns=host")];
     let (kind, _, hint) = kinds.into_iter().find(|(_, name, _)| !namespaces::is_initial(name))?;
     Some(SubscribeError::Namespace { kind, hint })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The transport's name and why, where the steps fail that are `None`.
+    fn climbed(transport: Transport, details: Option<()>, bare: Option<()>) -> Result<String, String> {
+        let options = Options { transport, ..Options::default() };
+        let climbed = climb(&options, |with| if with { details } else { bare }.ok_or(RingError::NoBtf));
+        let (ring, named) = climbed.map_err(|error| error.to_string())?;
+        assert_eq!(ring.is_some(), named.name.starts_with("ring"));
+        Ok(format!("{} ({})", named.name, named.why))
+    }
+
+    #[test]
+    fn each_step_down_has_its_reason() {
+        let why = "the kernel does not describe its types (no /sys/kernel/btf/vmlinux)";
+        assert_eq!(climbed(Transport::Auto, Some(()), Some(())), Ok("ring+details ()".into()));
+        assert_eq!(climbed(Transport::Auto, None, Some(())), Ok(format!("ring (no details: {why})")));
+        assert_eq!(climbed(Transport::Auto, None, None), Ok(format!("recvmmsg (no ring: {why})")));
+    }
+
+    #[test]
+    fn what_is_asked_for_is_had_or_refused() {
+        for (transport, name) in [(Transport::RingDetails, "ring+details"), (Transport::Ring, "ring")] {
+            assert_eq!(climbed(transport, Some(()), Some(())), Ok(format!("{name} (asked for)")));
+            assert!(climbed(transport, None, None).unwrap_err().contains("does not describe its types"));
+        }
+        assert!(climbed(Transport::RingDetails, None, Some(())).is_err());
+        assert_eq!(climbed(Transport::Recvmmsg, Some(()), Some(())), Ok("recvmmsg (asked for)".into()));
+    }
+
+    #[test]
+    fn a_part_of_the_events_takes_a_ring() {
+        let scope = crate::Scope { uids: vec![1], ..crate::Scope::default() };
+        for (transport, ring) in [(Transport::Auto, None), (Transport::Recvmmsg, Some(()))] {
+            let options = Options { transport, scope: scope.clone(), ..Options::default() };
+            let climbed = climb(&options, |_| ring.ok_or(RingError::NoBtf));
+            assert!(matches!(climbed, Err(SubscribeError::Scope { .. })));
+        }
+    }
 }

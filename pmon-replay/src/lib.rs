@@ -62,7 +62,7 @@ impl<R: Read> Replay<R> {
             Some(Item::Block(block)) => {
                 for record in block.records() {
                     match record {
-                        Record::Event(frame) => frame.with_bytes(order, |bytes| self.kernel.push(bytes)),
+                        Record::Event(frame, _) => frame.with_bytes(order, |bytes| self.kernel.push(bytes)),
                         Record::Loss(loss) => {
                             self.kernel.drop(loss.count());
                             self.kernel.overrun();

@@ -102,8 +102,8 @@ fn end(path: &Path) -> Result<MonoNs, Failure> {
 
 fn time_of(record: &Record<'_>, order: ByteOrder) -> Option<MonoNs> {
     match record {
-        Record::Event(Frame::Event(event)) => Some(event.time),
-        Record::Event(frame) => frame.event(order).map(|event| event.time),
+        Record::Event(Frame::Event(event), _) => Some(event.time),
+        Record::Event(frame, _) => frame.event(order).map(|event| event.time),
         Record::End(end) => Some(end.time),
         _ => None,
     }

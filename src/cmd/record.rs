@@ -6,7 +6,10 @@ use std::time::Instant;
 
 use jiff::Zoned;
 use pmon_core::capture::{Header, Meta};
-use pmon_record::{CaptureFile, Options, Recording, StoreError, Subscription, Target, Transport};
+use pmon_core::wire::Kind;
+use pmon_record::{
+    CaptureFile, MAX_UIDS, Options, Recording, Scope, StoreError, Subscription, Target, Transport, Tree,
+};
 
 use crate::args::{self, RecordArgs};
 use crate::child::Child;
@@ -28,7 +31,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let path = args.output.as_ref().filter(|_| !to_stdout);
     let reader = path.map(|path| Target::File(path.clone()).wait_for_reader()).transpose()?;
     let mut signals = control::signals()?;
-    let options = options(args);
+    let options = options(args)?;
     let subscription = Subscription::open(&options)?;
     let header = subscription.header(&args.command);
     let file = create(args, to_stdout, &header)?;
@@ -99,20 +102,49 @@ fn say(args: &RecordArgs, to_stdout: bool, summary: &Summary<'_>) -> Result<(), 
     writeln!(out, "{json}").and_then(|()| out.flush()).map_err(Failure::output)
 }
 
-fn options(args: &RecordArgs) -> Options {
-    Options {
+fn options(args: &RecordArgs) -> Result<Options, Failure> {
+    Ok(Options {
         transport: match args.transport {
             args::Transport::Auto => Transport::Auto,
+            args::Transport::RingDetails => Transport::RingDetails,
             args::Transport::Ring => Transport::Ring,
             args::Transport::Recvmmsg => Transport::Recvmmsg,
         },
         ring: args.ring,
+        scope: scope(args)?,
+        latency: args.latency,
+        args_max: if args.no_args { 0 } else { args.args_max },
+        redact: args.redact.clone(),
         buffer: args.buffer,
         socket_buffer: args.socket_buffer.max(args.require_buffer.unwrap_or(0)),
         require_buffer: args.require_buffer.unwrap_or(0),
         heartbeat: args.heartbeat,
         ..Options::default()
+    })
+}
+
+/// What is to be recorded.
+fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
+    let wrong = |why: String| Err(Failure::new(exit::USAGE, why));
+    if let Some(kind) = args.only.iter().find(|kind| matches!(kind, Kind::Ack | Kind::Unknown)) {
+        return wrong(format!(
+            "events of kind `{kind}` cannot be chosen: each that there is, is recorded in any case"
+        ));
     }
+    if args.uid.len() > MAX_UIDS {
+        return wrong(format!("--uid takes {MAX_UIDS} users at the most"));
+    }
+    let tree = match args.tree {
+        Some(0) if args.command.is_empty() => {
+            return wrong("--tree takes a process id, or a command behind `--`".into());
+        }
+        Some(0) => Some(Tree::Children),
+        Some(pid) if !Path::new(&format!("/proc/{pid}")).exists() => {
+            return wrong(format!("there is no process {pid} for --tree"));
+        }
+        pid => pid.map(Tree::Process),
+    };
+    Ok(Scope { kinds: args.only.clone(), uids: args.uid.clone(), cgroup: args.cgroup.clone(), tree })
 }
 
 fn check_stdout(args: &RecordArgs, to_stdout: bool) -> Result<(), Failure> {

@@ -2,13 +2,13 @@
 
 use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, Status};
-use pmon_core::capture::{Blind, Loss, Mark};
+use pmon_core::capture::{Blind, Loss, Mark, Miss};
 use pmon_core::wire::{Body, Kind};
 use pmon_core::{MonoNs, Task};
 
 use super::escape::{printable, shell_words};
 use super::stamp::Stamp;
-use super::{Render, Scene, push_hex, push_number};
+use super::{Render, Scene, figures, push_hex, push_number};
 
 /// The columns; the names are those of the JSON fields. New ones are added behind the last.
 #[derive(Clone, Copy)]
@@ -51,9 +51,33 @@ enum Column {
     What,
     Frame,
     BlindNs,
+    Filename,
+    Cwd,
+    Cgroup,
+    Gid,
+    StartTicks,
+    ParentStartTicks,
+    ArgsLen,
+    LoginUid,
+    Session,
+    Group,
+    CgroupId,
+    PidNs,
+    NsPid,
+    Missed,
+    CpuUs,
+    UserUs,
+    SystemUs,
+    MaxRssKib,
+    MinorFaults,
+    MajorFaults,
+    ReadBytes,
+    WriteBytes,
+    OtherThreads,
+    UsageAtLeast,
 }
 
-const NAMES: [&str; 37] = [
+const NAMES: [&str; 61] = [
     "kind",
     "time",
     "mono_ns",
@@ -91,6 +115,61 @@ const NAMES: [&str; 37] = [
     "what",
     "frame",
     "blind_ns",
+    "filename",
+    "cwd",
+    "cgroup",
+    "gid",
+    "start_ticks",
+    "parent_start_ticks",
+    "args_len",
+    "login_uid",
+    "session",
+    "group",
+    "cgroup_id",
+    "pid_ns",
+    "ns_pid",
+    "missed",
+    "cpu_us",
+    "user_us",
+    "system_us",
+    "max_rss_kib",
+    "minor_faults",
+    "major_faults",
+    "read_bytes",
+    "write_bytes",
+    "other_threads",
+    "usage_at_least",
+];
+
+/// The columns of [`figures::EXEC`],
+const EXEC: [Column; figures::EXEC.len()] = [
+    Column::Ppid,
+    Column::Uid,
+    Column::Euid,
+    Column::Gid,
+    Column::Egid,
+    Column::StartTicks,
+    Column::ParentStartTicks,
+    Column::ArgsLen,
+    Column::LoginUid,
+    Column::Session,
+    Column::Group,
+    Column::CgroupId,
+    Column::PidNs,
+    Column::NsPid,
+];
+/// and of [`figures::EXIT`].
+const EXIT: [Column; figures::EXIT.len()] = [
+    Column::StartTicks,
+    Column::CpuUs,
+    Column::UserUs,
+    Column::SystemUs,
+    Column::MaxRssKib,
+    Column::MinorFaults,
+    Column::MajorFaults,
+    Column::ReadBytes,
+    Column::WriteBytes,
+    Column::OtherThreads,
 ];
 
 /// See the module.
@@ -220,6 +299,12 @@ fn body(row: &mut Row, body: &Body, occurrence: &Occurrence) {
             row.number(Column::ExitSignal, signal as i32);
             row.text(Column::Status, &Status::from_raw(code).to_string());
             row.parent(parent);
+            let usage = occurrence.usage.as_deref();
+            row.figures(&EXIT, &figures::of_exit(usage));
+            row.text(
+                Column::UsageAtLeast,
+                usage.map_or("", |usage| if usage.at_least { "true" } else { "false" }),
+            );
         }
         Body::Unknown { what } => row.number(Column::What, what),
         _ => {}
@@ -231,16 +316,18 @@ fn exec(row: &mut Row, occurrence: &Occurrence) {
     if let Some(comm) = &details.comm {
         row.text(Column::Comm, &printable(comm));
     }
-    if let Some(exe) = &details.exe {
-        row.text(Column::Exe, &printable(exe));
+    let texts = [
+        (Column::Exe, &details.exe),
+        (Column::Filename, &details.filename),
+        (Column::Cwd, &details.cwd),
+        (Column::Cgroup, &details.cgroup),
+    ];
+    for (column, text) in texts {
+        row.text(column, &text.as_deref().map(printable).unwrap_or_default());
     }
     row.text(Column::Args, &shell_words(details.argv()));
-    if let Some(ppid) = details.ppid {
-        row.number(Column::Ppid, ppid);
-    }
-    if let Some(ids) = details.ids {
-        row.number(Column::Uid, ids.uid);
-    }
+    row.figures(&EXEC, &figures::of_exec(Some(details)));
+    row.text(Column::Missed, details.miss.map_or("", Miss::name));
 }
 
 /// A line under construction. Its cells are used again.
@@ -257,6 +344,14 @@ impl Row {
 
     fn number(&mut self, column: Column, number: impl itoa::Integer) {
         push_number(self.cell(column), number);
+    }
+
+    fn figures(&mut self, columns: &[Column], values: &[Option<u64>]) {
+        for (&column, value) in columns.iter().zip(values) {
+            if let Some(value) = value {
+                self.number(column, *value);
+            }
+        }
     }
 
     fn task(&mut self, task: Task, pid: Column, tid: Column) {
@@ -306,6 +401,9 @@ mod tests {
         assert_eq!(NAMES[Column::Count as usize], "count");
         assert_eq!(NAMES[Column::Frame as usize], "frame");
         assert_eq!(NAMES[Column::BlindNs as usize], "blind_ns");
+        assert_eq!(NAMES[Column::UsageAtLeast as usize], "usage_at_least");
+        assert_eq!(EXEC.map(|column| NAMES[column as usize]), figures::EXEC);
+        assert_eq!(EXIT.map(|column| NAMES[column as usize]), figures::EXIT);
     }
 
     #[test]

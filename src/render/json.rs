@@ -7,6 +7,7 @@ use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task};
 
 use super::escape::is_harmful;
+use super::figures;
 use super::stamp::Stamp;
 use super::{Render, Scene, push_hex, push_number};
 
@@ -144,6 +145,13 @@ fn body(line: &mut Object<'_>, event: &Event, occurrence: &Occurrence) {
             line.number("exit_signal", signal as i32);
             line.display("status", Status::from_raw(code));
             line.parent(parent);
+            let usage = occurrence.usage.as_deref();
+            line.figures(&figures::EXIT, &figures::of_exit(usage));
+            line.key("usage_at_least");
+            match usage {
+                Some(usage) => line.out.extend_from_slice(if usage.at_least { b"true" } else { b"false" }),
+                None => line.null(),
+            }
         }
         Body::Unknown { what } => {
             line.no_task();
@@ -158,6 +166,9 @@ fn body(line: &mut Object<'_>, event: &Event, occurrence: &Occurrence) {
 fn details(line: &mut Object<'_>, details: Option<&Details>) {
     line.optional_bytes("comm", details.and_then(|details| details.comm.as_deref()));
     line.optional_bytes("exe", details.and_then(|details| details.exe.as_deref()));
+    line.optional_bytes("filename", details.and_then(|details| details.filename.as_deref()));
+    line.optional_bytes("cwd", details.and_then(|details| details.cwd.as_deref()));
+    line.optional_bytes("cgroup", details.and_then(|details| details.cgroup.as_deref()));
     line.key("args");
     match details.filter(|details| details.args.is_some()) {
         Some(details) => {
@@ -172,8 +183,12 @@ fn details(line: &mut Object<'_>, details: Option<&Details>) {
         }
         None => line.null(),
     }
-    line.optional_number("ppid", details.and_then(|details| details.ppid));
-    line.optional_number("uid", details.and_then(|details| details.ids).map(|ids| ids.uid));
+    line.figures(&figures::EXEC, &figures::of_exec(details));
+    line.key("missed");
+    match details.and_then(|details| details.miss) {
+        Some(miss) => push_string(line.out, miss.name().as_bytes()),
+        None => line.null(),
+    }
 }
 
 /// A line under construction.
@@ -213,7 +228,12 @@ impl<'a> Object<'a> {
         push_number(self.out, value);
     }
 
-    fn optional_number(&mut self, key: &str, value: Option<u32>) {
+    /// Numbers, each with its name.
+    fn figures(&mut self, keys: &[&str], values: &[Option<u64>]) {
+        keys.iter().zip(values).for_each(|(key, &value)| self.optional_number(key, value));
+    }
+
+    fn optional_number(&mut self, key: &str, value: Option<impl itoa::Integer>) {
         match value {
             Some(value) => self.number(key, value),
             None => self.absent(key),

@@ -3,6 +3,7 @@
 mod classic;
 mod csv;
 mod escape;
+mod figures;
 mod json;
 mod stamp;
 mod text;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, Status};
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::{Blind, Details, Loss, Mark};
+use pmon_core::capture::{Blind, Details, Loss, Mark, Usage};
 use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task, Tgid};
 
@@ -13,6 +13,7 @@ use super::escape::{printable, push_printable};
 use super::stamp::{Stamp, push_fraction};
 use super::{Render, Scene, push_number, shell_words};
 use crate::args::Clock;
+use crate::term::size;
 use crate::when::brief;
 
 const RED: &str = "\x1b[31m";
@@ -167,7 +168,12 @@ fn what(line: &mut String, event: &Event, occurrence: &Occurrence, scene: Scene<
             write!(line, "child of {} {}", parent.tgid, name(parent.tgid, scene))
         }
         Body::Fork { .. } => line.write_str("new thread"),
-        Body::Exec { .. } => line.write_str(&command_line(occurrence.details.as_deref())),
+        Body::Exec { .. } => {
+            if let Some(details) = &occurrence.details {
+                line.push_str(&origin(details, scene));
+            }
+            line.write_str(&command_line(occurrence.details.as_deref()))
+        }
         Body::Uid { real, effective, .. } => write!(line, "uid {real}, effective {effective}"),
         Body::Gid { real, effective, .. } => write!(line, "gid {real}, effective {effective}"),
         Body::Sid { .. } => line.write_str("leads a new session"),
@@ -180,7 +186,8 @@ fn what(line: &mut String, event: &Event, occurrence: &Occurrence, scene: Scene<
         Body::Coredump { .. } => line.write_str("dumps core"),
         Body::Exit { task, code, .. } => {
             let thread = if task.is_leader() { "" } else { "thread: " };
-            write!(line, "{thread}{}{}", Status::from_raw(code), ran(event, task, scene))
+            let used = occurrence.usage.as_deref().map(|usage| used(usage, task)).unwrap_or_default();
+            write!(line, "{thread}{}{}{used}", Status::from_raw(code), ran(event, task, scene))
         }
         Body::Unknown { what } => {
             let bytes = occurrence.raw.as_ref().map_or(0, |raw| raw.len());
@@ -197,12 +204,56 @@ fn ran(event: &Event, task: Task, scene: Scene<'_>) -> String {
     start.map_or_else(String::new, |start| format!(", ran {}", brief(event.time.0.saturating_sub(start.0))))
 }
 
+/// What a process used, or a thread.
+fn used(usage: &Usage, task: Task) -> String {
+    let least = if usage.at_least { "at least " } else { "" };
+    let mut text = format!(", cpu {least}{}", brief(usage.cpu_us.saturating_mul(1000)));
+    if task.is_leader() {
+        let _ = write!(text, ", rss {}", size(usage.max_rss_kib.saturating_mul(1024)));
+    }
+    text
+}
+
+/// Who started a program: its parent, and the user.
+fn origin(details: &Details, scene: Scene<'_>) -> String {
+    let mut text = String::new();
+    if let Some(ppid) = details.ppid {
+        let _ = write!(text, "← {ppid} {}  ", name(Tgid(ppid), scene));
+    }
+    let user = |uid: u32| if uid == 0 { "root".to_owned() } else { format!("uid {uid}") };
+    if let Some(ids) = details.ids {
+        text.push_str(&user(ids.uid));
+        if ids.euid != ids.uid {
+            let _ = write!(text, " as {}", user(ids.euid));
+        }
+        text.push_str("  ");
+    }
+    text
+}
+
+/// The arguments, with the path of the executable in place of its name.
 fn command_line(details: Option<&Details>) -> String {
     let Some(details) = details else { return "? (no details recorded)".into() };
     let why =
         || details.miss.map_or_else(|| "not recorded".into(), |miss| format!("missed: {}", miss.name()));
     match (&details.args, &details.exe) {
-        (Some(args), _) if !args.is_empty() => shell_words(details.argv()),
+        (Some(args), exe) if !args.is_empty() => {
+            let file_name = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().map(<[u8]>::to_vec);
+            let mut argv: Vec<&[u8]> = details.argv().collect();
+            let mut text = String::new();
+            if let Some(exe) = exe {
+                if file_name(exe) == file_name(argv[0]) {
+                    argv[0] = exe;
+                } else {
+                    text = format!("[{}] ", printable(exe));
+                }
+            }
+            text.push_str(&shell_words(argv.into_iter()));
+            if let Some(len) = details.args_len {
+                let _ = write!(text, " ... ({} in all)", size(len));
+            }
+            text
+        }
         (_, Some(exe)) => shell_words([exe.as_slice()].into_iter()),
         _ => format!("? (details {})", why()),
     }

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use pmon_core::Task;
-use pmon_core::capture::{Frame, Record};
+use pmon_core::capture::{Credentials, Details, Frame, Membership, Record, Usage};
 use pmon_core::wire::Body;
 use serde_json::{Value, json};
 
@@ -26,13 +26,100 @@ fn text_tells_the_story() {
         "\
 2026-01-02 03:04:05.000000  ack             -  -                a listener subscribed
 2026-01-02 03:04:05.000001  fork           20  sh               child of 10 sh
-2026-01-02 03:04:05.000002  exec           20  git              /usr/bin/git status 'it'\\''s'
+2026-01-02 03:04:05.000002  exec           20  git              ← 10 sh  uid 1000  /usr/bin/git status 'it'\\''s'
 -- 123 events lost on cpu 1 (seq 10..132): socket overrun --
 2026-01-02 03:04:05.000005  exit           20  git              exit 3, ran 4us
 2026-01-02 03:04:05.000006  exec           30  ?                ? (details missed: gone)
 2026-01-02 03:04:07.000000  exit           30  ?                killed by SIGSEGV (core dumped)
 "
     );
+}
+
+/// A program whose details and use of resources came by the ring.
+fn of_the_ring() -> Vec<Record<'static>> {
+    let Record::Details(git) = details(2, 20, "git", b"git\0status\0") else { unreachable!() };
+    let ids = Some(Credentials { uid: 1000, euid: 0, gid: 100, egid: 100 });
+    let membership =
+        Membership { session: 9, group: 10, login_uid: 1000, cgroup: 77, pid_namespace: 4, pid: 2 };
+    let git = Details {
+        ids,
+        filename: Some(b"/bin/git".to_vec()),
+        args_len: Some(2_000_000),
+        start_ticks: Some(5),
+        parent_start_ticks: Some(4),
+        membership: Some(membership),
+        ..*git
+    };
+    let usage = |cpu_us, threads| Usage {
+        start_ticks: 5,
+        cpu_us,
+        user_us: 4_000,
+        max_rss_kib: 11_264,
+        minor_faults: 3,
+        read_bytes: 4_096,
+        threads,
+        at_least: threads > 0,
+        ..Usage::default()
+    };
+    let exit = |us, seq, task, usage| {
+        let Record::Event(frame, _) = exit(us, seq, task, 0) else { unreachable!() };
+        Record::Event(frame, Some(Box::new(usage)))
+    };
+    vec![
+        scanned(10, 1, "sh"),
+        scan_end(),
+        fork(1, 2, 10, (20, 20)),
+        exec(2, 3, 20),
+        Record::Details(Box::new(git)),
+        fork(3, 4, 10, (21, 20)),
+        exit(12_301, 5, (20, 20), usage(8_100, 1)),
+        exit(12_302, 6, (21, 20), Usage { max_rss_kib: 0, ..usage(70, 0) }),
+        end(13_000, 5),
+    ]
+}
+
+#[test]
+fn text_tells_who_started_what_and_what_it_used() {
+    let ran = print(&of_the_ring(), &["--threads"]);
+    assert_eq!(
+        ran.out,
+        "\
+2026-01-02 03:04:05.000001  fork           20  sh               child of 10 sh
+2026-01-02 03:04:05.000002  exec           20  git              ← 10 sh  uid 1000 as root  /usr/bin/git status ... (1.91 MiB in all)
+2026-01-02 03:04:05.000003  fork        20/21  git              new thread
+2026-01-02 03:04:05.012301  exit           20  git              exit 0, ran 12.3ms, cpu at least 8.1ms, rss 11 MiB
+2026-01-02 03:04:05.012302  exit        20/21  git              thread: exit 0, cpu 70us
+"
+    );
+}
+
+#[test]
+fn json_and_csv_have_all_that_the_ring_tells() {
+    let lines = print(&of_the_ring(), &["--format", "json"]).json_lines();
+    let rows = csv_rows(&print(&of_the_ring(), &["--format", "csv"]).out);
+    let wanted = [
+        (
+            1,
+            json!({"filename": "/bin/git", "args_len": 2_000_000, "euid": 0, "login_uid": 1000, "session": 9, "group": 10}),
+        ),
+        (1, json!({"cgroup_id": 77, "pid_ns": 4, "ns_pid": 2, "start_ticks": 5, "parent_start_ticks": 4})),
+        (
+            3,
+            json!({"cpu_us": 8_100, "user_us": 4_000, "system_us": 0, "max_rss_kib": 11_264, "minor_faults": 3}),
+        ),
+        (
+            3,
+            json!({"read_bytes": 4_096, "write_bytes": 0, "other_threads": 1, "usage_at_least": true, "start_ticks": 5}),
+        ),
+        (4, json!({"cpu_us": 70, "usage_at_least": false})),
+    ];
+    for (at, fields) in wanted {
+        for (field, value) in fields.as_object().expect("an object") {
+            assert_eq!(&lines[at][field], value, "{field}");
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            assert_eq!(rows[at][field], text, "{field}");
+        }
+    }
 }
 
 #[test]
@@ -108,7 +195,7 @@ fn classic_is_the_c_examples_output_byte_for_byte() {
         exit(5, 8, (17596, 17596), 0),
         event(6, 0, 9, Body::Sid { task }),
         event(7, 0, 10, Body::Comm { task, comm: comm(b"x") }),
-        Record::Event(Frame::Raw(b"garbage")),
+        Record::Event(Frame::Raw(b"garbage"), None),
         mark(8, "note"),
         exit(9, 11, (5, 5), u32::MAX),
         end(10, 10),
@@ -147,9 +234,16 @@ fn json_has_the_documented_fields() {
     let nobody = json!({"pid": null, "tid": null, "ack": 8, "err": 0});
     assert_eq!(lines[0], with(common("ack", 0, 1, 0, 0), nobody));
     assert_eq!(lines[1], with(common("fork", 1, 2, 10, 10), json!({"child_pid": 20, "child_tid": 20})));
+    let nothing = json!({
+        "comm": null, "exe": null, "filename": null, "cwd": null, "cgroup": null, "args": null, "ppid": null, "uid": null,
+        "euid": null, "gid": null, "egid": null, "start_ticks": null, "parent_start_ticks": null, "args_len": null,
+        "login_uid": null, "session": null, "group": null, "cgroup_id": null, "pid_ns": null, "ns_pid": null, "missed": null,
+    });
     let known = json!({
         "comm": "git", "exe": "/usr/bin/git", "args": ["/usr/bin/git", "status", "it's"], "ppid": 10, "uid": 1000,
+        "euid": 1000, "gid": 100, "egid": 100, "args_len": 25,
     });
+    let known = with(nothing.clone(), known);
     assert_eq!(lines[2], with(common("exec", 2, 3, 20, 20), known));
     assert_eq!(lines[3]["child_tid"], 21);
     assert_eq!(
@@ -159,10 +253,17 @@ fn json_has_the_documented_fields() {
             "cause": "socket", "after_mono_ns": START, "before_mono_ns": START + 4_000,
         })
     );
-    let how = |code: u32, signal: i32, status: &str| json!({"exit_code": code, "exit_signal": signal, "status": status, "parent_pid": 10, "parent_tid": 10});
+    let how = |code: u32, signal: i32, status: &str| {
+        json!({
+            "exit_code": code, "exit_signal": signal, "status": status, "parent_pid": 10, "parent_tid": 10,
+            "start_ticks": null, "cpu_us": null, "user_us": null, "system_us": null, "max_rss_kib": null,
+            "minor_faults": null, "major_faults": null, "read_bytes": null, "write_bytes": null, "other_threads": null,
+            "usage_at_least": null,
+        })
+    };
     assert_eq!(lines[5], with(common("exit", 4, 5, 20, 21), how(0, -1, "exit 0")));
     assert_eq!(lines[6], with(common("exit", 5, 6, 20, 20), how(768, 17, "exit 3")));
-    let unknown = json!({"comm": null, "exe": null, "args": null, "ppid": null, "uid": null});
+    let unknown = with(nothing, json!({"missed": "gone"}));
     assert_eq!(lines[7], with(common("exec", 6, 7, 30, 30), unknown));
     assert_eq!(lines[8]["status"], "killed by SIGSEGV (core dumped)");
     assert_eq!(lines.len(), 9);
@@ -170,7 +271,7 @@ fn json_has_the_documented_fields() {
 
 #[test]
 fn json_of_what_nobody_can_read_keeps_the_bytes() {
-    let records = [Record::Event(Frame::Raw(b"\x01\xffno")), mark(1, "a\"b"), end(2, 1)];
+    let records = [Record::Event(Frame::Raw(b"\x01\xffno"), None), mark(1, "a\"b"), end(2, 1)];
     let lines = print(&records, &["--format", "json"]).json_lines();
     assert_eq!(lines[0]["kind"], "unknown");
     assert_eq!(lines[0]["frame"], "01ff6e6f");
@@ -181,7 +282,7 @@ fn json_of_what_nobody_can_read_keeps_the_bytes() {
 
 /// The datagram of an event of a kind that no kernel sends yet, with sequence number 5.
 fn unknown_kind() -> Vec<u8> {
-    let Record::Event(Frame::Event(known)) = exec(1, 5, 7) else { unreachable!() };
+    let Record::Event(Frame::Event(known), _) = exec(1, 5, 7) else { unreachable!() };
     let mut frame = known.encode(pmon_core::wire::ByteOrder::Little).expect("an exec has a frame");
     frame[36] = 0x20;
     frame.to_vec()
@@ -189,8 +290,8 @@ fn unknown_kind() -> Vec<u8> {
 
 #[test]
 fn an_unknown_kind_keeps_its_number_and_its_frame() {
-    let lines =
-        print(&[Record::Event(Frame::Raw(&unknown_kind())), end(2, 1)], &["--format", "json"]).json_lines();
+    let lines = print(&[Record::Event(Frame::Raw(&unknown_kind()), None), end(2, 1)], &["--format", "json"])
+        .json_lines();
     assert_eq!(lines[0]["kind"], "unknown");
     assert_eq!(lines[0]["what"], 0x20);
     assert_eq!(lines[0]["seq"], 5);
@@ -207,8 +308,8 @@ fn csv_rows(out: &str) -> Vec<HashMap<String, String>> {
 fn csv_says_what_json_says() {
     let mut records = story();
     let unknown = unknown_kind();
-    records.insert(4, Record::Event(Frame::Raw(&unknown)));
-    records.insert(5, Record::Event(Frame::Raw(b"\x01\xff")));
+    records.insert(4, Record::Event(Frame::Raw(&unknown), None));
+    records.insert(5, Record::Event(Frame::Raw(b"\x01\xff"), None));
     records.insert(6, mark(1, "a \"note\", and more"));
     let rows = csv_rows(&print(&records, &["--format", "csv"]).out);
     let lines = print(&records, &["--format", "json"]).json_lines();
@@ -236,7 +337,9 @@ fn csv_columns_stay_where_they_are() {
         out,
         "kind,time,mono_ns,cpu,seq,pid,tid,child_pid,child_tid,comm,exe,args,ppid,uid,exit_code,exit_signal,status,\
          parent_pid,parent_tid,ruid,euid,rgid,egid,tracer_pid,tracer_tid,count,first_seq,last_seq,cause,text,\
-         after_mono_ns,before_mono_ns,ack,err,what,frame,blind_ns\n"
+         after_mono_ns,before_mono_ns,ack,err,what,frame,blind_ns,filename,cwd,cgroup,gid,start_ticks,parent_start_ticks,\
+         args_len,login_uid,session,group,cgroup_id,pid_ns,ns_pid,missed,cpu_us,user_us,system_us,max_rss_kib,\
+         minor_faults,major_faults,read_bytes,write_bytes,other_threads,usage_at_least\n"
     );
 }
 
@@ -330,9 +433,8 @@ fn blindness_stands_where_it_was() {
     assert_eq!((&json["kind"], &json["blind_ns"]), (&"blind".into(), &2_000_000_000u64.into()));
     let (after, before) = (START + 1_000, START + 2_000_001_000);
     assert_eq!((&json["after_mono_ns"], &json["before_mono_ns"]), (&after.into(), &before.into()));
-    let csv = print(&records, &["--format", "csv"]).out;
-    let csv = csv.lines().nth(2).expect("a line");
-    assert!(csv.starts_with("blind,") && csv.ends_with(",2000000000"), "{csv}");
+    let csv = &csv_rows(&print(&records, &["--format", "csv"]).out)[1];
+    assert_eq!((csv["kind"].as_str(), csv["blind_ns"].as_str()), ("blind", "2000000000"));
     let classic = print(&records, &["--format", "classic"]);
     assert_eq!(
         (classic.out.lines().count(), classic.err.as_str()),

@@ -366,7 +366,7 @@ fn a_strict_recording_ends_with_3_if_it_is_incomplete_unless_the_command_fails()
         let found = pmon(&["verify", "--json", &file]).json();
         (code, found["verdict"].as_str().map(str::to_owned))
     };
-    let small = &["--socket-buffer", "32K"][..];
+    let small = &["--socket-buffer", "32K", "--ring", "4K"][..];
     let strict = [&["--strict"], small].concat();
     assert_eq!(record(&strict, storm), (Some(3), Some("lossy".into())));
     assert_eq!(record(small, storm), (Some(0), Some("lossy".into())));

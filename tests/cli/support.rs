@@ -181,7 +181,7 @@ pub(crate) fn parts(records: &[Record<'_>], block: usize) -> Vec<Vec<u8>> {
 /// The event `us` microseconds after the start.
 pub(crate) fn event(us: u64, cpu: u32, seq: u32, body: Body) -> Record<'static> {
     let time = MonoNs(START + us * 1_000);
-    Record::Event(Frame::Event(Event { time, seq: Seq(seq), cpu: Cpu(cpu), body }))
+    Record::Event(Frame::Event(Event { time, seq: Seq(seq), cpu: Cpu(cpu), body }), None)
 }
 
 pub(crate) fn fork(us: u64, seq: u32, parent: u32, child: (u32, u32)) -> Record<'static> {

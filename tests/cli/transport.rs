@@ -19,22 +19,22 @@ fn a_forced_transport_is_the_one_in_the_capture() {
         return;
     }
     let dir = Dir::new();
-    for transport in ["recvmmsg", "ring"] {
+    for transport in ["recvmmsg", "ring", "ring+details"] {
         let file = arg(&dir.path(transport));
         let ran = pmon(&["record", "--transport", transport, "-o", &file, "--", "sleep", "0.2"]);
-        if ran.code == Some(6) && transport == "ring" {
+        if ran.code == Some(6) && transport.starts_with("ring") {
             return skip(&ran.err);
         }
         ran.expect(0);
-        assert_eq!(of_capture(&file).name, transport);
+        assert_eq!(of_capture(&file), Transport { name: transport.into(), why: "asked for".into() });
         pmon(&["verify", &file]).expect(0);
         let execs = pmon(&["print", &file, "--kind", "exec"]).expect(0).out;
-        assert!(execs.contains("  sleep 0.2"), "{execs}");
+        assert!(execs.contains("/sleep 0.2"), "{execs}");
     }
     // It is taken where it can be had.
     let file = arg(&dir.path("auto"));
-    pmon(&["record", "--transport", "auto", "--for", "1ms", "-o", &file]).expect(0);
-    assert_eq!(of_capture(&file), Transport { name: "ring".into(), why: String::new() });
+    pmon(&["record", "--for", "1ms", "-o", &file]).expect(0);
+    assert_eq!(of_capture(&file), Transport { name: "ring+details".into(), why: String::new() });
 }
 
 #[test]
@@ -53,7 +53,13 @@ fn without_privilege_there_is_no_ring_and_the_capture_says_why() {
     let transport = of_capture(&arg(&dir.path("x.pmon")));
     assert_eq!(transport.name, "recvmmsg");
     assert!(transport.why.contains("CAP_BPF"), "{transport:?}");
-    let ran = record("ring", "y.pmon").expect("as before").expect(6);
-    assert!(ran.err.contains("CAP_BPF") && ran.err.contains("--transport"), "{}", ran.err);
+    for transport in ["ring", "ring+details"] {
+        let ran = record(transport, "y.pmon").expect("as before").expect(6);
+        assert!(ran.err.contains("CAP_BPF") && ran.err.contains("--transport"), "{}", ran.err);
+    }
+    let ran = as_nobody(&dir, &["record", "--only", "exec", "-o", "y.pmon", "--", "true"])
+        .expect("as before")
+        .expect(6);
+    assert!(ran.err.contains("CAP_BPF") && ran.err.contains("pmon print --kind"), "{}", ran.err);
     assert!(!dir.path("y.pmon").exists());
 }

@@ -67,7 +67,7 @@ impl Capture {
     fn take(&mut self, record: Record<'_>) {
         assert!(self.end.is_none(), "{record:?} after the end");
         match record {
-            Record::Event(frame) => {
+            Record::Event(frame, _) => {
                 self.datagrams += 1;
                 self.steps.extend(frame.event(self.header().frame_order).map(Step::Event));
             }

@@ -1,5 +1,5 @@
 use pmon_core::Task;
-use pmon_core::capture::{Blind, Fence, WhyUnreached};
+use pmon_core::capture::{Blind, CpuCounts, Fence, LeftOut, RingCounts, Scope, WhyUnreached};
 use pmon_core::wire::{Body, Comm};
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use super::*;
 const RECORDER: Tgid = Tgid(7);
 
 fn frame(cpu: u32, seq: u32, body: Body) -> Record<'static> {
-    Record::Event(Frame::Event(Event { time: MonoNs(seq.into()), seq: Seq(seq), cpu: Cpu(cpu), body }))
+    Record::Event(Frame::Event(Event { time: MonoNs(seq.into()), seq: Seq(seq), cpu: Cpu(cpu), body }), None)
 }
 
 fn event(cpu: u32, seq: u32) -> Record<'static> {
@@ -32,7 +32,7 @@ fn end(records: &[Record<'_>]) -> Record<'static> {
     let mut end = End::default();
     for record in records {
         match record {
-            Record::Event(_) => end.events += 1,
+            Record::Event(_, _) => end.events += 1,
             Record::Loss(loss) => end.lost.add(loss.cause, loss.count()),
             Record::Blind(blind) => end.blind_ns += blind.length_ns(),
             Record::Witness(witness) => end.drops = Some(witness.drops),
@@ -65,6 +65,64 @@ fn numbers_without_a_hole_are_complete_across_the_wrap_and_whatever_the_order_of
         event(3, 2),
     ]);
     assert_eq!((report.verdict(), report.events, report.own), (Verdict::Complete, 5, 1), "{report:?}");
+}
+
+fn left_out(cpu: u32, last: u32, count: u64) -> Record<'static> {
+    Record::LeftOut(LeftOut { cpu: Cpu(cpu), last: Seq(last), count })
+}
+
+fn scope() -> Record<'static> {
+    Record::Scope(Scope { text: "exec".into() })
+}
+
+#[test]
+fn what_was_left_out_is_not_missing_if_it_was_counted() {
+    let mut records = vec![
+        scope(),
+        event(0, 10),
+        event(1, u32::MAX),
+        event(0, 15),
+        left_out(0, 15, 4),
+        loss(1, 0, 1, LossCause::Ring),
+        event(1, 4),
+        event(0, 17),
+        left_out(0, 17, 5),
+        left_out(1, 4, 2),
+    ];
+    let report = verify_sealed(records.clone());
+    assert_eq!((report.verdict(), report.left_out, report.missing), (Verdict::Lossy, 7, 0), "{report:?}");
+    assert_eq!(report.told_up_to, Some(MonoNs(u32::MAX.into())));
+    records.pop();
+    let report = verify_sealed(records);
+    assert_eq!((report.verdict(), report.left_out, report.missing), (Verdict::Damaged, 5, 2), "{report:?}");
+}
+
+#[test]
+fn a_wrong_count_of_what_was_left_out_is_a_contradiction() {
+    for wrong in [left_out(0, 15, 3), left_out(0, 15, 5), left_out(0, 14, 4), left_out(9, 15, 4)] {
+        let report = verify_sealed(vec![scope(), event(0, 10), event(0, 15), wrong]);
+        assert_eq!(report.verdict(), Verdict::Damaged, "{report:?}");
+    }
+    // Without a word that not everything is recorded, what is missing is missing.
+    let report = verify_sealed(vec![event(0, 10), event(0, 15), left_out(0, 15, 4)]);
+    assert_eq!((report.verdict(), report.missing), (Verdict::Damaged, 4));
+}
+
+#[test]
+fn the_rings_own_counts_bound_what_is_lost_and_left_out() {
+    let ring = |spilled, dropped, left_out| {
+        let counts = CpuCounts { cpu: Cpu(0), spilled, dropped, left_out };
+        Record::Ring(RingCounts { time: MonoNs(1), cpus: vec![CpuCounts::default(), counts] })
+    };
+    let verdict = |cause, counts| {
+        let lost = loss(0, 11, 13, cause);
+        verify_sealed(vec![scope(), event(0, 10), lost, event(0, 15), left_out(0, 15, 1), counts]).verdict()
+    };
+    assert_eq!(verdict(LossCause::Ring, ring(0, 3, 1)), Verdict::Lossy);
+    assert_eq!(verdict(LossCause::Ring, ring(3, 2, 1)), Verdict::Damaged);
+    assert_eq!(verdict(LossCause::Socket, ring(3, 0, 2)), Verdict::Lossy);
+    assert_eq!(verdict(LossCause::Socket, ring(2, 9, 1)), Verdict::Damaged);
+    assert_eq!(verdict(LossCause::Ring, ring(0, 3, 0)), Verdict::Damaged);
 }
 
 #[test]
@@ -111,7 +169,7 @@ fn what_the_end_says_must_be_so() {
         event(0, 1),
         loss(0, 2, 3, LossCause::Socket),
         Record::Blind(Blind { from: MonoNs(1), until: MonoNs(5) }),
-        Record::Event(Frame::Raw(b"?")),
+        Record::Event(Frame::Raw(b"?"), None),
         Record::Witness(Witness { time: MonoNs(0), drops: 2, gaps: 2 }),
     ];
     let Record::End(end) = end(&whole) else { unreachable!() };
@@ -271,7 +329,7 @@ proptest! {
 /// The CPU of a record, and how many events it stands for.
 fn stands_for(record: &Record<'_>) -> (Cpu, u64) {
     match record {
-        Record::Event(Frame::Event(event)) => (event.cpu, 1),
+        Record::Event(Frame::Event(event), _) => (event.cpu, 1),
         Record::Loss(loss) => (loss.cpu, loss.count()),
         other => panic!("{other:?}"),
     }

@@ -74,14 +74,26 @@ impl Lost {
 /// Tells the causes of gaps, by two witnesses: the numbers, and the source's own count of what it dropped.
 ///
 /// Sums are exact. Where gaps of different causes come close together, which of them had which cause is a guess.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Ledger {
+    cause: LossCause,
     drops: Option<u64>,
     /// Drops that gaps have shown.
     explained: u64,
 }
 
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::new(LossCause::Socket)
+    }
+}
+
 impl Ledger {
+    /// A ledger of a source that drops for this cause.
+    pub fn new(cause: LossCause) -> Self {
+        Self { cause, drops: None, explained: 0 }
+    }
+
     /// The source has dropped so many datagrams since its beginning, at the least.
     pub fn witness(&mut self, drops: u64) {
         self.drops = self.drops.max(Some(drops));
@@ -102,7 +114,7 @@ impl Ledger {
         self.explained += dropped;
         let parts = [
             (LossCause::Backpressure, gap.count() - in_source),
-            (LossCause::Socket, dropped),
+            (self.cause, dropped),
             (rest, in_source - dropped),
         ];
         parts.into_iter().filter(|&(_, count)| count > 0)
@@ -116,7 +128,15 @@ mod tests {
 
     fn gap(count: u32, discarded: u64) -> Gap {
         let (after, before) = (MonoNs(1), MonoNs(2));
-        Gap { cpu: Cpu(0), first: Seq(u32::MAX), last: Seq(count.wrapping_sub(2)), after, before, discarded }
+        Gap {
+            cpu: Cpu(0),
+            first: Seq(u32::MAX),
+            last: Seq(count.wrapping_sub(2)),
+            after,
+            before,
+            discarded,
+            left_out: 0,
+        }
     }
 
     fn split(ledger: &mut Ledger, count: u32, discarded: u64) -> Vec<(LossCause, u64)> {

@@ -26,14 +26,16 @@ pub struct Gap {
     pub after: MonoNs,
     /// When the event that ended the gap happened.
     pub before: MonoNs,
-    /// So many of them arrived, and were dropped by the recorder.
+    /// So many of the lost ones arrived, and were dropped by the recorder.
     pub discarded: u64,
+    /// So many are not lost: nobody wanted them.
+    pub left_out: u64,
 }
 
 impl Gap {
-    /// How many events are missing: 1 to 2^31.
+    /// How many events are lost, of up to 2^31 that are missing.
     pub fn count(&self) -> u64 {
-        u64::from(self.last.0.wrapping_sub(self.first.0)) + 1
+        u64::from(self.last.0.wrapping_sub(self.first.0)) + 1 - self.left_out
     }
 }
 
@@ -48,6 +50,8 @@ pub struct Discarded {
     pub last: (Seq, MonoNs),
     /// How many.
     pub count: u64,
+    /// As in [`Accountant::observe`], of the last.
+    pub left_out: u32,
 }
 
 /// What one event's number says.
@@ -70,15 +74,36 @@ pub enum Continuity {
 struct Last {
     next: Seq,
     time: MonoNs,
+    /// As of the last event, and from the first to it.
+    left_out: u32,
+    all_left_out: u64,
     /// What has been dropped since, of which the next event's gap will tell.
     discarded: u64,
     /// The last that was dropped.
-    latest: (Seq, MonoNs),
+    latest: (Seq, MonoNs, u32),
 }
 
 impl Last {
-    fn new(seq: Seq, time: MonoNs) -> Self {
-        Self { next: seq.next(), time, discarded: 0, latest: (seq, time) }
+    fn new(seq: Seq, time: MonoNs, left_out: u32) -> Self {
+        let latest = (seq, time, left_out);
+        Self { next: seq.next(), time, left_out, all_left_out: 0, discarded: 0, latest }
+    }
+
+    /// Goes on to an event, in which `missing` numbers come between. The gap, if any of them is lost.
+    fn advance(&mut self, cpu: Cpu, (seq, time, left_out): (Seq, MonoNs, u32), missing: u32) -> Option<Gap> {
+        let not_wanted = u64::from(left_out.wrapping_sub(self.left_out).min(missing));
+        let lost = u64::from(missing) - not_wanted;
+        let gap = Gap {
+            cpu,
+            first: self.next,
+            last: Seq(seq.0.wrapping_sub(1)),
+            after: self.time,
+            before: time,
+            discarded: self.discarded.min(lost),
+            left_out: not_wanted,
+        };
+        *self = Self { all_left_out: self.all_left_out + not_wanted, ..Self::new(seq, time, left_out) };
+        (lost > 0).then_some(gap)
     }
 }
 
@@ -96,17 +121,18 @@ impl Accountant {
         Self::default()
     }
 
-    /// Takes the next event in the order of arrival. Acks count too, whoever they answer: each consumed a number.
-    pub fn observe(&mut self, event: &Event) -> Continuity {
-        self.observe_number(event.cpu, event.seq, event.time)
+    /// Takes the next event in the order of arrival. Acks count too, whoever they answer: each consumed a number. The source has
+    /// left out `left_out` events of that CPU until then, because they are not wanted; the count wraps.
+    pub fn observe(&mut self, event: &Event, left_out: u32) -> Continuity {
+        self.observe_number(event.cpu, event.seq, event.time, left_out)
     }
 
     /// The same from the three fields that matter.
     #[inline]
-    pub fn observe_number(&mut self, cpu: Cpu, seq: Seq, time: MonoNs) -> Continuity {
+    pub fn observe_number(&mut self, cpu: Cpu, seq: Seq, time: MonoNs, left_out: u32) -> Continuity {
         let Some(slot) = self.slot(cpu) else { return Continuity::NoSuchCpu };
         let Some(last) = slot else {
-            *slot = Some(Last::new(seq, time));
+            *slot = Some(Last::new(seq, time, left_out));
             return Continuity::First;
         };
         let missing = seq.0.wrapping_sub(last.next.0);
@@ -114,19 +140,8 @@ impl Accountant {
             self.backwards += 1;
             return Continuity::Backwards;
         }
-        let gap = Gap {
-            cpu,
-            first: last.next,
-            last: Seq(seq.0.wrapping_sub(1)),
-            after: last.time,
-            before: time,
-            discarded: last.discarded.min(missing.into()),
-        };
-        *last = Last::new(seq, time);
-        if missing == 0 {
-            return Continuity::Next;
-        }
-        self.lost += u64::from(missing);
+        let Some(gap) = last.advance(cpu, (seq, time, left_out), missing) else { return Continuity::Next };
+        self.lost += gap.count();
         Continuity::Gap(gap)
     }
 
@@ -135,9 +150,10 @@ impl Accountant {
     pub fn discard(&mut self, discarded: &Discarded) {
         let Some(slot) = self.slot(discarded.cpu) else { return };
         let (Seq(first), time) = discarded.first;
-        let last = slot.get_or_insert_with(|| Last::new(Seq(first.wrapping_sub(1)), time));
+        let before = Seq(first.wrapping_sub(1));
+        let last = slot.get_or_insert_with(|| Last::new(before, time, discarded.left_out));
         last.discarded += discarded.count;
-        last.latest = discarded.last;
+        last.latest = (discarded.last.0, discarded.last.1, discarded.left_out);
     }
 
     /// At the end: the gaps that no event has ended, because the last events of a CPU were dropped by the recorder.
@@ -145,10 +161,12 @@ impl Accountant {
         let mut gaps = Vec::new();
         for (cpu, last) in self.cpus.iter_mut().enumerate() {
             let Some(last) = last.as_mut().filter(|last| last.discarded > 0) else { continue };
-            let (seq, before) = last.latest;
-            let (first, after, discarded) = (last.next, last.time, last.discarded);
-            *last = Last::new(seq, before);
-            let gap = Gap { cpu: Cpu(cpu as u32), first, last: seq, after, before, discarded };
+            let (seq, before, left_out) = last.latest;
+            let missing = seq.next().0.wrapping_sub(last.next.0);
+            // As if an event came behind the last that was dropped.
+            let gap = last.advance(Cpu(cpu as u32), (seq.next(), before, left_out), missing);
+            last.next = seq.next();
+            let Some(gap) = gap else { continue };
             self.lost += gap.count();
             gaps.push(gap);
         }
@@ -161,6 +179,13 @@ impl Accountant {
             self.cpus.resize(index + 1, None);
         }
         self.cpus.get_mut(index)
+    }
+
+    /// Of each CPU, its last number so far, and how many were left out since its first.
+    pub fn left_out(&self) -> impl Iterator<Item = (Cpu, Seq, u64)> {
+        let known =
+            self.cpus.iter().enumerate().filter_map(|(cpu, last)| Some((Cpu(cpu as u32), last.as_ref()?)));
+        known.map(|(cpu, last)| (cpu, Seq(last.next.0.wrapping_sub(1)), last.all_left_out))
     }
 
     /// Whether it has taken an event of that CPU.
@@ -184,7 +209,7 @@ mod tests {
     use super::*;
 
     fn see(accountant: &mut Accountant, cpu: u32, seq: u32) -> Continuity {
-        accountant.observe_number(Cpu(cpu), Seq(seq), MonoNs(u64::from(seq)))
+        accountant.observe_number(Cpu(cpu), Seq(seq), MonoNs(u64::from(seq)), 0)
     }
 
     #[test]
@@ -234,7 +259,7 @@ mod tests {
     fn what_the_recorder_dropped_is_part_of_the_gap_around_it() {
         let discarded = |cpu, first, last, count| {
             let at = |seq| (Seq(seq), MonoNs(seq.into()));
-            Discarded { cpu: Cpu(cpu), first: at(first), last: at(last), count }
+            Discarded { cpu: Cpu(cpu), first: at(first), last: at(last), count, left_out: 0 }
         };
         let mut accountant = Accountant::new();
         see(&mut accountant, 0, 10);
@@ -253,6 +278,30 @@ mod tests {
         assert_eq!(accountant.lost(), 9 + 3 + 5);
         assert!(accountant.finish().is_empty());
         assert_eq!(see(&mut accountant, 3, 105), Continuity::Next);
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_not_lost() {
+        let mut accountant = Accountant::new();
+        let mut see =
+            |seq, left_out| accountant.observe_number(Cpu(0), Seq(seq), MonoNs(seq.into()), left_out);
+        assert_eq!(see(u32::MAX, u32::MAX - 1), Continuity::First);
+        assert_eq!(see(3, 1), Continuity::Next);
+        assert_eq!(see(4, 1), Continuity::Next);
+        let Continuity::Gap(gap) = see(10, 4) else { panic!("no gap") };
+        assert_eq!((gap.first, gap.last, gap.count(), gap.left_out), (Seq(5), Seq(9), 2, 3));
+        let last = (Seq(14), MonoNs(14));
+        accountant.discard(&Discarded {
+            cpu: Cpu(0),
+            first: (Seq(12), MonoNs(12)),
+            last,
+            count: 2,
+            left_out: 6,
+        });
+        let gaps = accountant.finish();
+        assert_eq!(gaps.iter().map(|gap| (gap.count(), gap.discarded)).collect::<Vec<_>>(), [(2, 2)]);
+        assert_eq!(accountant.left_out().collect::<Vec<_>>(), [(Cpu(0), Seq(14), 3 + 3 + 2)]);
+        assert_eq!(accountant.lost(), 4);
     }
 
     #[test]

@@ -63,10 +63,34 @@ pub(super) enum Column {
     IndexEvents = 40,
     IndexFirstTime = 41,
     IndexLastTime = 42,
+    // One value for each file name, and their bytes.
+    NameLen = 43,
+    NameBytes = 44,
+    // One value for each profile of details.
+    DetailsFilename = 45,
+    DetailsContext = 46,
+    // One value for each details record with a context.
+    DetailsGroup = 47,
+    DetailsNsPid = 48,
+    // One value for each details record.
+    DetailsParentStart = 49,
+    DetailsArgsLen = 50,
+    // One value for each exit that is not raw.
+    UsageStart = 51,
+    // One value for each exit with its usage.
+    UsageCpu = 52,
+    UsageUser = 53,
+    UsageSystem = 54,
+    UsageRss = 55,
+    UsageMinor = 56,
+    UsageMajor = 57,
+    UsageRead = 58,
+    UsageWrite = 59,
+    UsageThreads = 60,
 }
 
 /// How many columns there are.
-const COLUMNS: usize = 43;
+const COLUMNS: usize = 61;
 /// Bytes before a section's data: column, plane, codec, zero, raw length, stored length.
 const SECTION_HEADER: usize = 12;
 
@@ -75,7 +99,7 @@ const ZSTD: u8 = 1;
 
 impl Column {
     /// Sections of bytes, not of numbers.
-    const BYTES: [Self; 3] = [Self::RawBytes, Self::StringBytes, Self::NoteBytes];
+    const BYTES: [Self; 4] = [Self::RawBytes, Self::StringBytes, Self::NoteBytes, Self::NameBytes];
 
     /// Columns of which a block can have more values than records.
     const LONG: [Self; 2] = [Self::StringLen, Self::Word];

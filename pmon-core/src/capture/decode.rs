@@ -8,13 +8,15 @@ use super::notes;
 use super::predict::{EventColumns, Predictor};
 use super::record::{Frame, Record};
 use super::strings::{Ends, Strings};
+use super::usage::UsageColumns;
 use crate::ids::MonoNs;
-use crate::wire::{Body, Comm, Event};
+use crate::wire::{Body, Comm};
 
 /// The columns of a block. Its memory is reused from block to block.
 pub(super) struct Decoded {
     columns: ColumnReader,
     strings: Ends,
+    names: Ends,
     raw: Ends,
     notes: Ends,
     counts: Counts,
@@ -32,6 +34,7 @@ impl Decoded {
         Self {
             columns: ColumnReader::new(),
             strings: Ends::default(),
+            names: Ends::default(),
             raw: Ends::default(),
             notes: Ends::default(),
             counts: Counts::default(),
@@ -53,6 +56,7 @@ impl Decoded {
         self.columns.load(sections)?;
         let columns = &self.columns;
         self.strings.load(columns, Column::StringLen, None, Column::StringBytes)?;
+        self.names.load(columns, Column::NameLen, None, Column::NameBytes)?;
         self.raw.load(columns, Column::RawLen, None, Column::RawBytes)?;
         self.notes.load(columns, Column::NoteLen, None, Column::NoteBytes)?;
         self.counts = counts;
@@ -103,12 +107,14 @@ pub struct Records<'a> {
     predictor: Predictor,
     context: Context,
     columns: EventColumns<'a>,
+    usage_columns: UsageColumns<'a>,
     details_columns: DetailsColumns<'a>,
     details_at: Values<'a>,
     notes_at: Values<'a>,
     notes_at_details: Values<'a>,
     notes_kind: Values<'a>,
     strings: Strings<'a>,
+    names: Strings<'a>,
     raw: Strings<'a>,
     notes: Strings<'a>,
     counts: Counts,
@@ -128,12 +134,14 @@ impl<'a> Records<'a> {
             predictor: Predictor::new(),
             context: Context::default(),
             columns: EventColumns::new(columns),
+            usage_columns: UsageColumns::new(columns),
             details_columns: DetailsColumns::new(columns),
             details_at: columns.numbers(Column::DetailsAt),
             notes_at: columns.numbers(Column::NoteAt),
             notes_at_details: columns.numbers(Column::NoteAtDetails),
             notes_kind: columns.numbers(Column::NoteKind),
             strings: Strings::new(columns.bytes(Column::StringBytes), &decoded.strings),
+            names: Strings::new(columns.bytes(Column::NameBytes), &decoded.names),
             raw: Strings::new(columns.bytes(Column::RawBytes), &decoded.raw),
             notes: Strings::new(columns.bytes(Column::NoteBytes), &decoded.notes),
             counts: decoded.counts,
@@ -161,7 +169,7 @@ impl<'a> Records<'a> {
     }
 
     #[inline]
-    fn event(&mut self) -> Frame<'a> {
+    fn event(&mut self) -> Record<'a> {
         self.given.events += 1;
         let strings = &mut self.strings;
         let comm = |code| {
@@ -171,17 +179,22 @@ impl<'a> Records<'a> {
             comm.0[..len].copy_from_slice(&name[..len]);
             comm
         };
-        match self.predictor.decode(&mut self.columns, comm) {
-            Some(event) => {
-                if let (Event { body: Body::Exec { task }, time, .. }, true) =
-                    (event, self.counts.details > 0)
-                {
-                    self.context.saw_exec(task.tgid, time);
+        let Some(event) = self.predictor.decode(&mut self.columns, comm) else {
+            return Frame::Raw(self.raw.take_next()).into();
+        };
+        let usage = match event.body {
+            Body::Exec { task } => {
+                if self.counts.details > 0 {
+                    self.context.saw_exec(task.tgid, event.time);
                 }
-                Frame::Event(event)
+                None
             }
-            None => Frame::Raw(self.raw.take_next()),
-        }
+            Body::Exit { task, .. } => {
+                self.context.decode_usage(task, &self.predictor, &mut self.usage_columns)
+            }
+            _ => None,
+        };
+        Record::Event(Frame::Event(event), usage)
     }
 
     #[cold]
@@ -198,7 +211,8 @@ impl<'a> Records<'a> {
             self.next_note.1 = self.next_note.1.saturating_add(self.notes_at_details.take());
             notes::decode(kind, body)
         } else if details_left {
-            let details = self.context.decode(&self.predictor, &mut self.details_columns, &mut self.strings);
+            let tables = (&mut self.strings, &mut self.names);
+            let details = self.context.decode(&self.predictor, &mut self.details_columns, tables);
             self.given.details += 1;
             self.next_details = self.next_details.saturating_add(self.details_at.take());
             Record::Details(Box::new(details))
@@ -217,7 +231,7 @@ impl<'a> Iterator for Records<'a> {
     fn next(&mut self) -> Option<Record<'a>> {
         if self.plain > 0 {
             self.plain -= 1;
-            return Some(Record::Event(self.event()));
+            return Some(self.event());
         }
         self.other()
     }

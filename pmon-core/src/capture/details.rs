@@ -5,9 +5,10 @@ use super::column::{Column, ColumnReader, ColumnWriter, Values, delta32, delta64
 use super::limit;
 use super::predict::Predictor;
 use super::profile::{EXE, ProfileColumns, Profiles};
-use super::record::{Credentials, Details, Miss, Subject};
+use super::record::{Credentials, Details, Membership, Miss, Subject, Usage};
 use super::strings::{Interner, Strings};
-use crate::ids::{MonoNs, Tgid};
+use super::usage::{self, UsageColumns};
+use crate::ids::{MonoNs, Task, Tgid};
 
 /// Subject codes: an exec that is named, a snapshot, or (from 2 on) an exec of this block by its place.
 const NAMED_EXEC: u64 = 0;
@@ -19,9 +20,15 @@ const LOOK_BACK: usize = 1024;
 /// What a clock tick takes on nearly every kernel, in ns (`USER_HZ`).
 const TICK: u64 = 10_000_000;
 
-const MISSES: [Miss; 4] = [Miss::Gone, Miss::Denied, Miss::Busy, Miss::Superseded];
+const MISSES: [Miss; 6] =
+    [Miss::Gone, Miss::Denied, Miss::Busy, Miss::Superseded, Miss::Unreadable, Miss::TooLong];
 
-/// What each details record is relative to: the same in writer and reader, anew in each block.
+/// Processes of which the start is remembered.
+const STARTS: usize = 4096;
+/// Bytes of a context: login uid, session, cgroup, PID namespace.
+const CONTEXT: usize = 20;
+
+/// What each details record, and each usage, is relative to: the same in writer and reader, anew in each block.
 #[derive(Default)]
 pub(super) struct Context {
     /// The execs of the block so far.
@@ -34,6 +41,12 @@ pub(super) struct Context {
     start: u64,
     /// What added to the time of a fork gives the start time in ns.
     shift: u64,
+    /// Processes and their starts, as details have told.
+    starts: Vec<(u32, u64)>,
+    parent_start: u64,
+    group: u32,
+    /// From an id in a PID namespace to that in the initial one.
+    offset: u32,
     profiles: Profiles,
     words: Words,
     /// Bytes of strings that were given: many records may name one string.
@@ -53,7 +66,9 @@ impl Context {
         kept.execs.clear();
         kept.profiles.reset();
         kept.words.reset();
-        *self = Self { execs: kept.execs, profiles: kept.profiles, words: kept.words, ..Self::default() };
+        kept.starts.clear();
+        let Self { execs, profiles, words, starts, .. } = kept;
+        *self = Self { execs, profiles, words, starts, ..Self::default() };
     }
 
     #[inline]
@@ -66,7 +81,7 @@ impl Context {
         details: &Details,
         events: &Predictor,
         out: &mut ColumnWriter,
-        strings: &mut Interner,
+        (strings, names): (&mut Interner, &mut Interner),
     ) {
         match details.subject {
             Subject::Snapshot { tgid } => {
@@ -89,7 +104,7 @@ impl Context {
             }
         }
         let tgid = details.subject.tgid();
-        let expected = self.expect(events.origin(tgid));
+        let expected = self.expect(events.origin(tgid.0));
         out.put(Column::DetailsPpid, details.ppid.map_or(0, |ppid| 1 + delta32(ppid, expected.ppid)));
         let start = details.start_ticks.map(|start| (start, delta64(start, expected.start)));
         // A start time whose code would not fit is not one that a kernel can have.
@@ -115,10 +130,74 @@ impl Context {
             details.cgroup.as_deref(),
         ];
         let family = (tgid.0, self.ppid);
-        let profile = self.profiles.encode(family, (miss, details.args.is_some()), parts, out, strings);
+        let context = details.membership.as_ref().map(context);
+        let context = context.as_ref().map(<[u8; CONTEXT]>::as_slice);
+        let parts = (parts, [details.filename.as_deref(), context]);
+        let has_args = details.args.is_some();
+        let profile = self.profiles.encode(family, (miss, has_args), parts, out, (strings, names));
         if let Some(args) = &details.args {
             self.words.encode(args, profile.strings[EXE], out, strings);
         }
+        out.put(Column::DetailsArgsLen, details.args_len.unwrap_or(0));
+        let expected = self.parent_start();
+        let start = details.parent_start_ticks.map(|start| (start, delta64(start, expected)));
+        let start = start.filter(|&(_, code)| code < u64::MAX);
+        out.put(Column::DetailsParentStart, start.map_or(0, |(_, code)| 1 + code));
+        self.learn_starts(tgid, details.start_ticks, start.map(|(start, _)| start));
+        if let Some(membership) = &details.membership {
+            out.put(Column::DetailsGroup, delta32(membership.group, self.group));
+            out.put(Column::DetailsNsPid, delta32(membership.pid, tgid.0.wrapping_sub(self.offset)));
+            self.learn_membership(tgid, membership);
+        }
+    }
+
+    /// Writes the usage of a task that has just ended.
+    pub(super) fn encode_usage(
+        &mut self,
+        task: Task,
+        usage: &Usage,
+        events: &Predictor,
+        out: &mut ColumnWriter,
+    ) {
+        let expected = self.expect(events.origin(task.tid.0));
+        usage::encode(usage, expected.start, out);
+        self.learn(&expected, None, Some(usage.start_ticks));
+    }
+
+    /// Reads it, if it has one.
+    #[inline]
+    pub(super) fn decode_usage(
+        &mut self,
+        task: Task,
+        events: &Predictor,
+        from: &mut UsageColumns<'_>,
+    ) -> Option<Box<Usage>> {
+        let start = from.start()?;
+        let expected = self.expect(events.origin(task.tid.0));
+        let usage = from.decode(start, expected.start);
+        self.learn(&expected, None, Some(usage.start_ticks));
+        Some(Box::new(usage))
+    }
+
+    /// The start of the parent, if it was told; else that of the parent before.
+    fn parent_start(&self) -> u64 {
+        let known = self.starts.get(self.ppid as usize % STARTS).filter(|&&(pid, _)| pid == self.ppid);
+        known.map_or(self.parent_start, |&(_, start)| start)
+    }
+
+    fn learn_starts(&mut self, tgid: Tgid, start: Option<u64>, parent_start: Option<u64>) {
+        self.starts.resize(STARTS, (0, 0));
+        for (pid, start) in [(self.ppid, parent_start), (tgid.0, start)] {
+            if let Some(start) = start {
+                self.starts[pid as usize % STARTS] = (pid, start);
+            }
+        }
+        self.parent_start = parent_start.unwrap_or(self.parent_start);
+    }
+
+    fn learn_membership(&mut self, tgid: Tgid, membership: &Membership) {
+        self.group = membership.group;
+        self.offset = tgid.0.wrapping_sub(membership.pid);
     }
 
     fn encode_tgid(&mut self, tgid: Tgid, out: &mut ColumnWriter) {
@@ -153,7 +232,7 @@ impl Context {
         &mut self,
         events: &Predictor,
         from: &mut DetailsColumns<'_>,
-        strings: &mut Strings<'_>,
+        (strings, names): (&mut Strings<'_>, &mut Strings<'_>),
     ) -> Details {
         let subject = match from.subject.take() {
             SNAPSHOT => Subject::Snapshot { tgid: self.decode_tgid(from) },
@@ -170,7 +249,7 @@ impl Context {
                 Subject::Exec { tgid, time }
             }
         };
-        let expected = self.expect(events.origin(subject.tgid()));
+        let expected = self.expect(events.origin(subject.tgid().0));
         let ppid = from.ppid.take().checked_sub(1).map(|code| undelta32(code, expected.ppid));
         let start_ticks = from.start.take().checked_sub(1).map(|code| undelta64(code, expected.start));
         self.learn(&expected, ppid, start_ticks);
@@ -180,7 +259,7 @@ impl Context {
             return Details { ppid, start_ticks, ..Details::missed(subject, Miss::Gone) };
         }
         let family = (subject.tgid().0, self.ppid);
-        let profile = self.profiles.decode(family, &mut from.profiles, strings);
+        let profile = self.profiles.decode(family, &mut from.profiles, (strings, names));
         let exe = profile.strings[EXE];
         let args = profile.has_args.then(|| self.words.decode(exe, &mut from.words, strings));
         let miss = profile.miss.checked_sub(1).map(|code| MISSES.get(code as usize).copied());
@@ -189,7 +268,21 @@ impl Context {
             let mut ids = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             Some(Credentials { uid: ids.next()?, euid: ids.next()?, gid: ids.next()?, egid: ids.next()? })
         });
-        let strings = [comm, exe, cwd, cgroup, args.as_deref()];
+        let [filename, context] = profile.names.map(|number| number.map(|n| names.at(n)));
+        let tgid = subject.tgid();
+        let args_len = Some(from.args_len.take()).filter(|&len| len != 0);
+        let expected = self.parent_start();
+        let parent_start_ticks =
+            from.parent_start.take().checked_sub(1).map(|code| undelta64(code, expected));
+        self.learn_starts(tgid, start_ticks, parent_start_ticks);
+        let membership = context.map(|context| {
+            let group = undelta32(from.group.take(), self.group);
+            let pid = undelta32(from.ns_pid.take(), tgid.0.wrapping_sub(self.offset));
+            let membership = Membership { group, pid, ..of_context(context) };
+            self.learn_membership(tgid, &membership);
+            membership
+        });
+        let strings = [comm, exe, filename, cwd, cgroup, args.as_deref()];
         self.given += strings.into_iter().flatten().map(<[u8]>::len).sum::<usize>();
         let owned = |string: Option<&[u8]>| string.map(<[u8]>::to_vec);
         Details {
@@ -198,18 +291,46 @@ impl Context {
             miss: miss.map(|miss| miss.unwrap_or(Miss::Gone)),
             ppid,
             start_ticks,
+            parent_start_ticks,
             ids,
             comm: owned(comm),
             exe: owned(exe),
+            filename: owned(filename),
             cwd: owned(cwd),
             cgroup: owned(cgroup),
             args,
+            args_len,
+            membership,
         }
     }
 
     fn decode_tgid(&mut self, from: &mut DetailsColumns<'_>) -> Tgid {
         self.tgid = undelta32(from.tgid.take(), self.tgid);
         Tgid(self.tgid)
+    }
+}
+
+/// What processes of one session share of where they belong.
+fn context(membership: &Membership) -> [u8; CONTEXT] {
+    let Membership { login_uid, session, cgroup, pid_namespace, .. } = membership;
+    let mut bytes = [0; CONTEXT];
+    bytes[..4].copy_from_slice(&login_uid.to_le_bytes());
+    bytes[4..8].copy_from_slice(&session.to_le_bytes());
+    bytes[8..16].copy_from_slice(&cgroup.to_le_bytes());
+    bytes[16..].copy_from_slice(&pid_namespace.to_le_bytes());
+    bytes
+}
+
+/// Undoes [`context`]; zero where bytes are missing, as in no file that a writer wrote.
+fn of_context(bytes: &[u8]) -> Membership {
+    let number =
+        |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&b| u32::from_le_bytes(b));
+    Membership {
+        login_uid: number(0),
+        session: number(4),
+        cgroup: u64::from(number(12)) << 32 | u64::from(number(8)),
+        pid_namespace: number(16),
+        ..Membership::default()
     }
 }
 
@@ -220,6 +341,10 @@ pub(super) struct DetailsColumns<'a> {
     time: Values<'a>,
     ppid: Values<'a>,
     start: Values<'a>,
+    args_len: Values<'a>,
+    parent_start: Values<'a>,
+    group: Values<'a>,
+    ns_pid: Values<'a>,
     profiles: ProfileColumns<'a>,
     words: Values<'a>,
 }
@@ -233,6 +358,10 @@ impl<'a> DetailsColumns<'a> {
             time: numbers(Column::DetailsTime),
             ppid: numbers(Column::DetailsPpid),
             start: numbers(Column::DetailsStart),
+            args_len: numbers(Column::DetailsArgsLen),
+            parent_start: numbers(Column::DetailsParentStart),
+            group: numbers(Column::DetailsGroup),
+            ns_pid: numbers(Column::DetailsNsPid),
             profiles: ProfileColumns::new(columns),
             words: numbers(Column::Word),
         }

@@ -9,9 +9,9 @@ use super::header::Header;
 use super::index::{IndexEntry, IndexWriter};
 use super::meta::MetaError;
 use super::predict::{Predictor, RAW};
-use super::record::{Details, Frame, Record};
+use super::record::{Details, Frame, Record, Usage};
 use super::strings::Interner;
-use super::{limit, notes};
+use super::{limit, notes, usage};
 use crate::ids::MonoNs;
 use crate::wire::{Body, ByteOrder, Comm, Event};
 
@@ -32,6 +32,9 @@ pub enum EncodeError {
     /// A typed event that is not its whole datagram, or a record that this version cannot write.
     #[error("an event or record of unknown kind must be given as raw bytes")]
     Unknown,
+    /// The usage of what is no exit.
+    #[error("only an exit has a usage")]
+    NoExit,
     /// The record's text is over the limit.
     #[error("cannot encode the record")]
     Meta(#[from] MetaError),
@@ -68,6 +71,8 @@ impl Place {
 struct Rows {
     events: Vec<Row>,
     raw: Vec<u8>,
+    /// Of exits, by their place in `events`.
+    usages: Vec<(u32, Usage)>,
     details: Vec<(u32, Box<Details>)>,
     notes: Vec<Note>,
     string_bytes: usize,
@@ -92,6 +97,7 @@ impl Rows {
     fn clear(&mut self) {
         self.events.clear();
         self.raw.clear();
+        self.usages.clear();
         self.details.clear();
         self.notes.clear();
         self.string_bytes = 0;
@@ -156,7 +162,7 @@ impl Encoder {
     /// # Errors
     /// When it is longer.
     pub fn push_frame(&mut self, datagram: &[u8]) -> Result<(), EncodeError> {
-        self.push(&Record::Event(Frame::new(datagram, self.order)))
+        self.push(&Frame::new(datagram, self.order).into())
     }
 
     /// Takes any record.
@@ -168,18 +174,22 @@ impl Encoder {
             self.seal_block();
         }
         match record {
-            Record::Event(Frame::Event(event)) if !matches!(event.body, Body::Unknown { .. }) => {
+            Record::Event(Frame::Event(event), usage) if !matches!(event.body, Body::Unknown { .. }) => {
+                if let Some(usage) = usage {
+                    let Body::Exit { .. } = event.body else { return Err(EncodeError::NoExit) };
+                    self.rows.usages.push((self.rows.events.len() as u32, **usage));
+                }
                 self.last_time = self.last_time.max(event.time.0);
                 self.rows.events.push(Row::Event(*event));
             }
-            Record::Event(Frame::Raw(bytes)) => {
+            Record::Event(Frame::Raw(bytes), None) => {
                 fits("a datagram", bytes)?;
                 let row = Row::Raw { start: self.rows.raw.len() as u32, len: bytes.len() as u32 };
                 self.rows.raw.extend_from_slice(bytes);
                 self.rows.events.push(row);
             }
             Record::Details(details) => {
-                let strings = [&details.comm, &details.exe, &details.cwd, &details.cgroup, &details.args];
+                let strings = details.strings();
                 for string in strings.into_iter().flatten() {
                     fits("a string", string)?;
                 }
@@ -300,6 +310,7 @@ struct BlockEncoder {
     predictor: Predictor,
     context: Context,
     strings: Interner,
+    names: Interner,
 }
 
 impl BlockEncoder {
@@ -309,6 +320,7 @@ impl BlockEncoder {
             predictor: Predictor::new(),
             context: Context::default(),
             strings: Interner::default(),
+            names: Interner::default(),
         }
     }
 
@@ -324,18 +336,27 @@ impl BlockEncoder {
         self.context.reset();
         let (details, notes) = (&rows.details[from.details..], &rows.notes[from.notes..]);
         let mut pending = details.iter().peekable();
+        let usages = rows.usages.partition_point(|&(at, _)| (at as usize) < from.events);
+        let mut usages = rows.usages[usages..].iter().peekable();
         let mut times: Option<(u64, u64)> = None;
         for (at, row) in rows.events.iter().enumerate().skip(from.events) {
             while let Some((_, details)) = pending.next_if(|(events, _)| *events as usize <= at) {
-                self.context.encode(details, &self.predictor, &mut self.columns, &mut self.strings);
+                self.encode_details(details);
             }
             match row {
                 Row::Event(event) => {
                     let strings = &mut self.strings;
                     let comm = |comm: &Comm| strings.code(Some(trimmed(comm))).0;
                     self.predictor.encode(event, &mut self.columns, comm);
-                    if let Body::Exec { task } = event.body {
-                        self.context.saw_exec(task.tgid, event.time);
+                    match event.body {
+                        Body::Exec { task } => self.context.saw_exec(task.tgid, event.time),
+                        Body::Exit { task, .. } => match usages.next_if(|&&(of, _)| of as usize == at) {
+                            Some((_, usage)) => {
+                                self.context.encode_usage(task, usage, &self.predictor, &mut self.columns);
+                            }
+                            None => usage::encode_none(&mut self.columns),
+                        },
+                        _ => {}
                     }
                     let (first, last) = times.unwrap_or((event.time.0, event.time.0));
                     times = Some((first.min(event.time.0), last.max(event.time.0)));
@@ -349,7 +370,7 @@ impl BlockEncoder {
             }
         }
         for (_, details) in pending {
-            self.context.encode(details, &self.predictor, &mut self.columns, &mut self.strings);
+            self.encode_details(details);
         }
         let mut before = from.events as u32;
         for (events, _) in details {
@@ -365,7 +386,8 @@ impl BlockEncoder {
             self.columns.put_bytes(Column::NoteBytes, &note.body);
             (events, seen) = (note.events, note.details);
         }
-        self.strings.flush(&mut self.columns);
+        self.strings.flush(Column::StringLen, Column::StringBytes, &mut self.columns);
+        self.names.flush(Column::NameLen, Column::NameBytes, &mut self.columns);
 
         let end = rows.end();
         header.events = (end.events - from.events) as u32;
@@ -380,6 +402,11 @@ impl BlockEncoder {
         self.columns.flush(out);
         header.write(out, start);
         header
+    }
+
+    fn encode_details(&mut self, details: &Details) {
+        let tables = (&mut self.strings, &mut self.names);
+        self.context.encode(details, &self.predictor, &mut self.columns, tables);
     }
 }
 

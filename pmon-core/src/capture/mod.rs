@@ -18,6 +18,7 @@ mod read;
 mod recent;
 mod record;
 mod strings;
+mod usage;
 
 pub use decode::{Block, Records};
 pub use encode::{EncodeError, Encoder};
@@ -27,8 +28,9 @@ pub use meta::MetaError;
 pub use own::Own;
 pub use read::{Damage, DamageKind, Item, OpenError, Reader};
 pub use record::{
-    Blind, ClockAnchor, Credentials, Details, Edge, End, Fence, Frame, Loss, Mark, Miss, Reason, Record,
-    Snapshot, Subject, Unreached, WhyUnreached, Witness,
+    Blind, ClockAnchor, CpuCounts, Credentials, Details, Edge, End, Fence, Frame, LeftOut, Loss, Mark,
+    Membership, Miss, Reason, Record, RingCounts, Scope, Snapshot, Subject, Unreached, Usage, WhyUnreached,
+    Witness,
 };
 
 /// The format's major version: a reader refuses any other.
@@ -36,4 +38,7 @@ pub use record::{
 /// * 1: the first.
 pub const MAJOR: u16 = 1;
 /// The format's minor version: a reader takes any, and skips what it does not know.
-pub const MINOR: u16 = 0;
+///
+/// * 0: the first.
+/// * 1: what an exit's process used; of an exec, its file name and where the process belongs; events that were left out.
+pub const MINOR: u16 = 1;

@@ -11,6 +11,9 @@ const END: u8 = 5;
 const BLIND: u8 = 6;
 const FENCE: u8 = 7;
 const WITNESS: u8 = 8;
+const LEFT_OUT: u8 = 9;
+const RING: u8 = 10;
+const SCOPE: u8 = 11;
 
 /// A note's kind and body; `None` for records that are no notes.
 pub(super) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaError> {
@@ -19,11 +22,14 @@ pub(super) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaE
         Record::Blind(blind) => (BLIND, meta::encode(blind)?),
         Record::Fence(fence) => (FENCE, meta::encode(fence)?),
         Record::Witness(witness) => (WITNESS, meta::encode(witness)?),
+        Record::LeftOut(left_out) => (LEFT_OUT, meta::encode(left_out)?),
+        Record::Ring(counts) => (RING, meta::encode(counts)?),
+        Record::Scope(scope) => (SCOPE, meta::encode(scope)?),
         Record::Clock(clock) => (CLOCK, meta::encode(clock)?),
         Record::Snapshot(snapshot) => (SNAPSHOT, meta::encode(snapshot)?),
         Record::Mark(mark) => (MARK, meta::encode(mark)?),
         Record::End(end) => (END, meta::encode(end)?),
-        Record::Event(_) | Record::Details(_) | Record::Unknown { .. } => return Ok(None),
+        Record::Event(..) | Record::Details(_) | Record::Unknown { .. } => return Ok(None),
     }))
 }
 
@@ -38,6 +44,9 @@ pub(super) fn decode(kind: u8, body: &[u8]) -> Record<'static> {
         BLIND => meta::decode(body).map(Record::Blind),
         FENCE => meta::decode(body).map(Record::Fence),
         WITNESS => meta::decode(body).map(Record::Witness),
+        LEFT_OUT => meta::decode(body).map(Record::LeftOut),
+        RING => meta::decode(body).map(Record::Ring),
+        SCOPE => meta::decode(body).map(Record::Scope),
         kind => return Record::Unknown { kind },
     };
     record.unwrap_or(Record::Unknown { kind })

@@ -66,11 +66,11 @@ impl Predictor {
         self.forked.fill(0);
     }
 
-    /// The parent of a process and the time of its fork, if the block has told.
-    pub(super) fn origin(&self, tgid: Tgid) -> Option<(Tgid, MonoNs)> {
-        let at = tgid.0 as usize % TASKS;
+    /// The parent of a task and the time of its fork, if the block has told.
+    pub(super) fn origin(&self, tid: u32) -> Option<(Tgid, MonoNs)> {
+        let at = tid as usize % TASKS;
         let known = self.tasks[at];
-        (known.task.tid.0 == tgid.0 && self.forked[at] != 0)
+        (known.task.tid.0 == tid && self.forked[at] != 0)
             .then_some((known.parent.tgid, MonoNs(self.forked[at])))
     }
 

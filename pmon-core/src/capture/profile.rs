@@ -17,6 +17,8 @@ pub(super) const STRINGS: [Column; 5] =
     [Column::DetailsIds, Column::DetailsComm, Column::DetailsExe, Column::DetailsCwd, Column::DetailsCgroup];
 /// The place of the executable in them.
 pub(super) const EXE: usize = 2;
+/// The parts that are in a table of their own: file names, and where processes belong.
+const NAMES: [Column; 2] = [Column::DetailsFilename, Column::DetailsContext];
 
 /// All of a process's details that others share.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -27,6 +29,8 @@ pub(super) struct Profile {
     pub(super) has_args: bool,
     /// The numbers of [`STRINGS`].
     pub(super) strings: [Option<u32>; STRINGS.len()],
+    /// The numbers of [`NAMES`].
+    pub(super) names: [Option<u32>; NAMES.len()],
 }
 
 /// The profiles so far, and which is expected next.
@@ -72,17 +76,19 @@ impl Profiles {
         self.profiles.len() as u32 - 1
     }
 
-    /// Writes the profile of a process, of which `strings` are the parts. The answer holds their numbers.
+    /// Writes the profile of a process, of which `strings` and `names` are the parts. The answer holds their numbers.
     pub(super) fn encode(
         &mut self,
         (pid, parent): (u32, u32),
         (miss, has_args): (u64, bool),
-        strings: [Option<&[u8]>; STRINGS.len()],
+        (strings, names): ([Option<&[u8]>; STRINGS.len()], [Option<&[u8]>; NAMES.len()]),
         out: &mut ColumnWriter,
-        interner: &mut Interner,
+        (strings_in, names_in): (&mut Interner, &mut Interner),
     ) -> Profile {
-        let codes = strings.map(|string| interner.code(string));
-        let profile = Profile { miss, has_args, strings: codes.map(|(_, number)| number) };
+        let codes = strings.map(|string| strings_in.code(string));
+        let name_codes = names.map(|name| names_in.code(name));
+        let (strings, names) = (codes.map(|(_, number)| number), name_codes.map(|(_, number)| number));
+        let profile = Profile { miss, has_args, strings, names };
         let number = if let Some(&number) = self.numbers.get(&profile) {
             let is_expected = self.expected(parent) == Some(number);
             out.put(Column::DetailsProfile, if is_expected { EXPECTED } else { OLD + u64::from(number) });
@@ -91,7 +97,8 @@ impl Profiles {
             out.put(Column::DetailsProfile, NEW);
             out.put(Column::DetailsMiss, miss);
             out.put(Column::DetailsArgs, has_args.into());
-            for (column, (code, _)) in STRINGS.into_iter().zip(codes) {
+            for (column, (code, _)) in STRINGS.into_iter().zip(codes).chain(NAMES.into_iter().zip(name_codes))
+            {
                 out.put(column, code);
             }
             let number = self.add(profile);
@@ -107,14 +114,15 @@ impl Profiles {
         &mut self,
         (pid, parent): (u32, u32),
         from: &mut ProfileColumns<'_>,
-        strings: &mut Strings<'_>,
+        (strings, names): (&mut Strings<'_>, &mut Strings<'_>),
     ) -> Profile {
         let number = match from.profile.take() {
             EXPECTED => self.expected(parent),
             NEW => {
                 let (miss, has_args) = (from.miss.take(), from.args.take() != 0);
                 let strings = from.strings.each_mut().map(|codes| strings.number(codes.take()));
-                Some(self.add(Profile { miss, has_args, strings }))
+                let names = from.names.each_mut().map(|codes| names.number(codes.take()));
+                Some(self.add(Profile { miss, has_args, strings, names }))
             }
             code => u32::try_from(code - OLD).ok(),
         };
@@ -131,6 +139,7 @@ pub(super) struct ProfileColumns<'a> {
     miss: Values<'a>,
     args: Values<'a>,
     strings: [Values<'a>; STRINGS.len()],
+    names: [Values<'a>; NAMES.len()],
 }
 
 impl<'a> ProfileColumns<'a> {
@@ -140,6 +149,7 @@ impl<'a> ProfileColumns<'a> {
             miss: columns.numbers(Column::DetailsMiss),
             args: columns.numbers(Column::DetailsArgs),
             strings: STRINGS.map(|column| columns.numbers(column)),
+            names: NAMES.map(|column| columns.numbers(column)),
         }
     }
 }

@@ -59,8 +59,8 @@ impl<'a> Frame<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Record<'a> {
-    /// A datagram.
-    Event(Frame<'a>),
+    /// A datagram, and of an exit perhaps what was used until then.
+    Event(Frame<'a>, Option<Box<Usage>>),
     /// Events that were emitted and did not arrive, before the next event.
     Loss(Loss),
     /// A time in which the recorder heard nothing, and does not know what happened.
@@ -69,6 +69,12 @@ pub enum Record<'a> {
     Fence(Fence),
     /// The two counts of what the source lost.
     Witness(Witness),
+    /// What is recorded, if that is not everything.
+    Scope(Scope),
+    /// Events that were left out because they were not wanted.
+    LeftOut(LeftOut),
+    /// What became of events at the ring.
+    Ring(RingCounts),
     /// What the clocks said.
     Clock(ClockAnchor),
     /// A scan of `/proc` has ended; its processes are the `Details` before it, since the last of its kind.
@@ -84,6 +90,13 @@ pub enum Record<'a> {
         /// Its kind.
         kind: u8,
     },
+}
+
+impl<'a> From<Frame<'a>> for Record<'a> {
+    /// A datagram of which nothing else is known.
+    fn from(frame: Frame<'a>) -> Self {
+        Self::Event(frame, None)
+    }
 }
 
 /// Consecutive events of one CPU that were lost. Where one stretch of them had several causes, it is as many losses,
@@ -229,6 +242,47 @@ pub struct Witness {
     pub gaps: u64,
 }
 
+/// What is recorded, if that is not everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// In words.
+    pub text: String,
+}
+
+/// Events of one CPU that were left out because they were not wanted. They have numbers: of the numbers from the CPU's first
+/// event in the capture up to `last`, so many are left out, and the others are recorded or lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The CPU that emitted them.
+    pub cpu: Cpu,
+    /// Up to this number: that of an event in the capture, the CPU's last one before this record.
+    pub last: Seq,
+    /// How many.
+    pub count: u64,
+}
+
+/// What became of events that did not come by the ring, since the recording began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingCounts {
+    /// When they were counted.
+    pub time: MonoNs,
+    /// Of each CPU.
+    pub cpus: Vec<CpuCounts>,
+}
+
+/// See [`RingCounts`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuCounts {
+    /// The CPU.
+    pub cpu: Cpu,
+    /// The ring was full, so that they went to the socket's queue, which may have dropped them.
+    pub spilled: u64,
+    /// The ring was full, and they are lost.
+    pub dropped: u64,
+    /// They were not wanted.
+    pub left_out: u64,
+}
+
 /// A scan of `/proc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -323,6 +377,10 @@ pub enum Miss {
     Busy,
     /// The process ran another program by then.
     Superseded,
+    /// Its memory could not be read at that moment.
+    Unreadable,
+    /// It is longer than the recorder takes.
+    TooLong,
 }
 
 impl Miss {
@@ -333,6 +391,8 @@ impl Miss {
             Self::Denied => "denied",
             Self::Busy => "busy",
             Self::Superseded => "superseded",
+            Self::Unreadable => "unreadable",
+            Self::TooLong => "too_long",
         }
     }
 }
@@ -349,18 +409,26 @@ pub struct Details {
     pub ppid: Option<u32>,
     /// Start time in clock ticks since boot, from `/proc/<pid>/stat`: with the pid, a process's identity.
     pub start_ticks: Option<u64>,
+    /// The same of the parent.
+    pub parent_start_ticks: Option<u64>,
     /// Real, effective user id, real, effective group id.
     pub ids: Option<Credentials>,
     /// Name of its first thread.
     pub comm: Option<Vec<u8>>,
     /// Path of the executable.
     pub exe: Option<Vec<u8>>,
+    /// What was given to `execve`: a path as the caller knew it, of a script the script's.
+    pub filename: Option<Vec<u8>>,
     /// Working directory.
     pub cwd: Option<Vec<u8>>,
     /// `/proc/<pid>/cgroup` without the final newline.
     pub cgroup: Option<Vec<u8>>,
     /// The arguments, as `/proc/<pid>/cmdline` has them: each ends with a zero byte.
     pub args: Option<Vec<u8>>,
+    /// If these are only the first bytes of the arguments, how many there were.
+    pub args_len: Option<u64>,
+    /// Where it belongs.
+    pub membership: Option<Membership>,
 }
 
 impl Details {
@@ -371,13 +439,22 @@ impl Details {
             miss: Some(miss),
             ppid: None,
             start_ticks: None,
+            parent_start_ticks: None,
             ids: None,
             comm: None,
             exe: None,
+            filename: None,
             cwd: None,
             cgroup: None,
             args: None,
+            args_len: None,
+            membership: None,
         }
+    }
+
+    /// Its texts.
+    pub fn strings(&self) -> [&Option<Vec<u8>>; 6] {
+        [&self.comm, &self.exe, &self.filename, &self.cwd, &self.cgroup, &self.args]
     }
 
     /// The arguments one by one; none if they were missed.
@@ -388,6 +465,50 @@ impl Details {
             (self.args.as_ref().is_some_and(|args| !args.is_empty())).then(|| args.split(|&byte| byte == 0));
         some.into_iter().flatten()
     }
+}
+
+/// Where a process belongs, as the kernel knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// Its session, by its leader.
+    pub session: u32,
+    /// Its process group, by its leader.
+    pub group: u32,
+    /// Who had logged in (`/proc/<pid>/loginuid`); all ones if nobody.
+    pub login_uid: u32,
+    /// Its cgroup of version 2: the inode number of the cgroup's directory.
+    pub cgroup: u64,
+    /// Its PID namespace: the inode number.
+    pub pid_namespace: u32,
+    /// Its id there.
+    pub pid: u32,
+}
+
+/// What was used until an exit: by the process, if it is the first thread that ends, else by the thread alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// When it began, in clock ticks since boot.
+    pub start_ticks: u64,
+    /// Time on a CPU, in us, as of the scheduler's last look: at most a tick before the exit.
+    pub cpu_us: u64,
+    /// CPU time, as the clock's ticks found it: in user mode,
+    pub user_us: u64,
+    /// and in the kernel, in us.
+    pub system_us: u64,
+    /// Most memory that it had at a time, in KiB; 0 of a thread.
+    pub max_rss_kib: u64,
+    /// Page faults served without,
+    pub minor_faults: u64,
+    /// and with storage.
+    pub major_faults: u64,
+    /// Bytes read from,
+    pub read_bytes: u64,
+    /// and written to storage; 0 where the kernel does not account for them.
+    pub write_bytes: u64,
+    /// Other threads of the process that go on, or were about to end: what they used until then is in the sums.
+    pub threads: u32,
+    /// Threads were ending just then, and may be missing in the sums.
+    pub at_least: bool,
 }
 
 /// User and group ids of a process.

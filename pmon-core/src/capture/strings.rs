@@ -47,9 +47,9 @@ impl Interner {
     }
 
     /// Writes the strings as columns, and forgets them.
-    pub(super) fn flush(&mut self, out: &mut ColumnWriter) {
-        self.lens.drain(..).for_each(|len| out.put(Column::StringLen, len.into()));
-        out.put_bytes(Column::StringBytes, &self.bytes);
+    pub(super) fn flush(&mut self, lens: Column, bytes: Column, out: &mut ColumnWriter) {
+        self.lens.drain(..).for_each(|len| out.put(lens, len.into()));
+        out.put_bytes(bytes, &self.bytes);
         self.bytes.clear();
         self.numbers.clear();
     }

@@ -175,7 +175,7 @@ impl Kind {
     }
 
     /// `proc_event.what` of this kind (`enum proc_cn_event`); `None` for [`Kind::Unknown`].
-    fn what(self) -> Option<u32> {
+    pub fn what(self) -> Option<u32> {
         Some(match self {
             Self::Ack => 0,
             Self::Fork => 1,

@@ -1,5 +1,6 @@
 //! Files that no writer makes, behind checksums that hold: no panic, no loop, and no more memory than is stated.
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use pmon_core::MonoNs;
@@ -45,7 +46,7 @@ fn references_to_what_is_not_there_are_read_as_nothing() {
 /// A section of any kind, stored or as zstd claims it.
 fn any_section() -> impl Strategy<Value = Vec<u8>> {
     let data = prop::collection::vec(any::<u8>(), 0..80);
-    (0..45_u8, 0..9_u8, 0..3_u8, data, any::<bool>(), any::<u32>()).prop_map(
+    (0..63_u8, 0..9_u8, 0..3_u8, data, any::<bool>(), any::<u32>()).prop_map(
         |(column, plane, codec, data, honest, len)| {
             let packed =
                 if codec == 1 && honest { zstd::bulk::compress(&data, 1).unwrap() } else { data.clone() };
@@ -61,9 +62,20 @@ fn any_section() -> impl Strategy<Value = Vec<u8>> {
 
 /// A section as zstd has it, of `len` times the same byte.
 fn repeated(column: u8, byte: u8, len: usize) -> Vec<u8> {
-    let packed = zstd::bulk::compress(&vec![byte; len], 1).unwrap();
-    let lens = [(len as u32).to_le_bytes(), (packed.len() as u32).to_le_bytes()].concat();
+    packed(column, &vec![byte; len])
+}
+
+/// A section as zstd has it.
+fn packed(column: u8, data: &[u8]) -> Vec<u8> {
+    let packed = zstd::bulk::compress(data, 1).unwrap();
+    let lens = [(data.len() as u32).to_le_bytes(), (packed.len() as u32).to_le_bytes()].concat();
     [&[column, 0, 1, 0], &lens[..], &packed].concat()
+}
+
+/// A section as it is.
+fn stored(column: u8, plane: u8, data: &[u8]) -> Vec<u8> {
+    let len = (data.len() as u32).to_le_bytes();
+    [&[column, plane, 0, 0], &len[..], &len, data].concat()
 }
 
 /// What is read of a block of that payload, of `events` events and `details` details.
@@ -76,50 +88,75 @@ fn read_forged(sections: &[u8], events: u32, details: u32) -> Read {
 
 #[test]
 fn a_section_that_comes_twice_is_malformed() {
-    for column in [17, 22, 37, 1] {
+    for column in [17, 22, 37, 1, 44, 51, 60] {
         let twice = [repeated(column, 0, 1000), repeated(column, 0, 1000)].concat();
         let read = read_forged(&twice, 1, 0);
         assert_eq!(read.damage, [DamageKind::Malformed("a section comes twice")]);
     }
 }
 
-/// The column of string lengths, with one length.
-fn string_len(len: u32) -> Vec<u8> {
-    let plane = |plane: u8| [16, plane, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, (len >> (8 * plane)) as u8];
-    (0..4).flat_map(plane).collect()
+/// A column of lengths, with one length.
+fn one_len(column: u8, len: u32) -> Vec<u8> {
+    (0..4).flat_map(|plane| stored(column, plane, &[(len >> (8 * plane)) as u8])).collect()
 }
 
 #[test]
-fn a_string_over_the_limit_is_malformed() {
+fn a_string_or_name_over_the_limit_is_malformed() {
     let len = (256 << 10) + 1;
-    let sections = [string_len(len), repeated(17, b'x', len as usize)].concat();
-    let read = read_forged(&sections, 1, 0);
-    assert!(matches!(read.damage[..], [DamageKind::Malformed(_)]), "{:?}", read.damage);
+    for [lens, bytes] in [[16, 17], [43, 44]] {
+        let sections = [one_len(lens, len), repeated(bytes, b'x', len as usize)].concat();
+        let read = read_forged(&sections, 1, 0);
+        assert!(matches!(read.damage[..], [DamageKind::Malformed(_)]), "{:?}", read.damage);
+    }
 }
 
-/// One string that many details name must not become as many strings.
+#[test]
+fn a_context_of_a_wrong_length_is_read_as_far_as_it_goes() {
+    for len in [0, 3, 4, 19, 20, 21, 1000] {
+        let sections = [
+            stored(24, 0, &[1]),
+            stored(29, 0, &[1]),
+            stored(46, 0, &[1]),
+            one_len(43, len),
+            stored(44, 0, &vec![1; len as usize]),
+        ];
+        let read = read_forged(&sections.concat(), 0, 1);
+        let [Owned::Other(Record::Details(details))] = &read.records[..] else { panic!("{read:?}") };
+        let membership = details.membership.unwrap();
+        assert_eq!(membership.login_uid, if len < 4 { 0 } else { 0x0101_0101 }, "{len} bytes");
+        assert_eq!(membership.pid_namespace, if len < 20 { 0 } else { 0x0101_0101 }, "{len} bytes");
+    }
+}
+
+/// One string or name that many details name must not become as many strings.
 #[test]
 fn details_of_a_block_are_given_no_more_than_eight_mebibytes() {
     const RECORDS: u32 = 5000;
     let len: u32 = 200 << 10;
-    let sections = [
-        string_len(len),
-        repeated(17, b'x', len as usize),
-        // A new profile each time, whose cgroup is string 0; the first one's executable has named it.
-        repeated(24, 1, RECORDS as usize),
-        repeated(29, 1, RECORDS as usize),
-        [&[34, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1][..]].concat(),
-        repeated(36, 2, RECORDS as usize),
-    ];
-    let read = read_forged(&sections.concat(), 0, RECORDS);
-    let given = read.records.iter().map(|record| match record {
-        Owned::Other(Record::Details(details)) => details.cgroup.as_ref().map_or(0, Vec::len),
-        other => panic!("{other:?}"),
-    });
-    let given = given.collect::<Vec<_>>();
-    assert_eq!(given.len(), RECORDS as usize);
-    let sum = given.iter().sum::<usize>();
-    assert!((7 << 20..9 << 20).contains(&sum), "{sum} bytes: {:?}", &given[..5]);
+    // The cgroup or the file name: the first names it, all others name it again.
+    let mut codes = vec![2; RECORDS as usize];
+    codes[0] = 1;
+    for [lens, bytes, column] in [[16, 17, 36], [43, 44, 45]] {
+        let sections = [
+            one_len(lens, len),
+            repeated(bytes, b'x', len as usize),
+            // A new profile each time.
+            repeated(24, 1, RECORDS as usize),
+            repeated(29, 1, RECORDS as usize),
+            packed(column, &codes),
+        ];
+        let read = read_forged(&sections.concat(), 0, RECORDS);
+        let given = read.records.iter().map(|record| match record {
+            Owned::Other(Record::Details(details)) => {
+                details.strings().into_iter().flatten().map(Vec::len).sum()
+            }
+            other => panic!("{other:?}"),
+        });
+        let given = given.collect::<Vec<usize>>();
+        assert_eq!(given.len(), RECORDS as usize);
+        let sum = given.iter().sum::<usize>();
+        assert!((7 << 20..9 << 20).contains(&sum), "{sum} bytes: {:?}", &given[..5]);
+    }
 }
 
 /// Where the index leads nowhere, the capture is read as if it had none.
@@ -138,7 +175,49 @@ fn an_index_that_leads_nowhere_is_left_alone() {
     }
 }
 
+/// Planes of columns of numbers with any bytes, small ones above all, so that codes mean something; and strings and names
+/// whose lengths add up.
+fn any_columns() -> impl Strategy<Value = Vec<u8>> {
+    // Of bytes, and of lengths.
+    let others = [14, 15, 16, 17, 21, 22, 43, 44];
+    let numbers =
+        prop::sample::select((0..61).filter(|column| !others.contains(column)).collect::<Vec<u8>>());
+    let plane = prop_oneof![8 => Just(0), 1 => 1..8_u8];
+    let byte = prop_oneof![6 => 0..4_u8, 2 => 0..40_u8, 1 => any::<u8>()];
+    let planes = prop::collection::btree_map((numbers, plane), prop::collection::vec(byte, 0..100), 0..80);
+    let lens = || prop::collection::vec(0..30_u8, 0..40);
+    (planes, lens(), lens()).prop_map(|(planes, strings, names): (BTreeMap<_, _>, _, _)| {
+        let mut out: Vec<u8> =
+            planes.into_iter().flat_map(|((column, plane), data)| stored(column, plane, &data)).collect();
+        for (column, lens) in [(16, strings), (43, names)] {
+            let all = lens.iter().map(|&len| usize::from(len)).sum();
+            out.extend([stored(column, 0, &lens), stored(column + 1, 0, &vec![b'x'; all])].concat());
+        }
+        out
+    })
+}
+
 proptest! {
+    /// Columns of any content make records, as many as they should be.
+    #[test]
+    fn any_columns_are_read_as_records(sections in any_columns(), events in 0..100_u32, details in 0..30_u32) {
+        let read = read_forged(&sections, events, details);
+        prop_assert_eq!(read.damage, []);
+        prop_assert_eq!(read.records.len() as u32, events + details);
+        for record in &read.records {
+            match record {
+                Owned::Frame(bytes) => prop_assert!(bytes.len() <= 76),
+                Owned::Exit(bytes, _) => prop_assert_eq!(&bytes[36..40], 0x8000_0000_u32.to_le_bytes()),
+                Owned::Other(Record::Details(details)) => {
+                    // Words may be expected without end, so that the limit ends the arguments.
+                    let strings = details.strings().into_iter().flatten();
+                    prop_assert!(strings.map(Vec::len).sum::<usize>() <= (256 << 10) + 6 * 30);
+                }
+                Owned::Other(other) => prop_assert!(false, "{other:?}"),
+            }
+        }
+    }
+
     /// Whatever passes the checksums is read as records or named malformed; nothing panics or grows.
     #[test]
     fn a_forged_block_is_read_or_named(
@@ -157,7 +236,7 @@ proptest! {
         while let Some(item) = reader.next_item().unwrap() {
             if let Item::Block(block) = item {
                 let records = block.records().inspect(|record| {
-                    if let Record::Event(frame) = record {
+                    if let Record::Event(frame, _) = record {
                         frame.with_bytes(ORDER, |bytes| assert!(bytes.len() <= 80));
                     }
                 });

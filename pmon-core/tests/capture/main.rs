@@ -11,13 +11,13 @@ mod shared {
 use std::io::Cursor;
 
 use pmon_core::capture::{
-    DamageKind, Details, Encoder, Frame, Item, Miss, OpenError, Reader, Record, Subject,
+    DamageKind, Details, EncodeError, Encoder, Frame, Item, Miss, OpenError, Reader, Record, Subject, Usage,
 };
 use pmon_core::wire::{Body, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use proptest::prelude::*;
 use shared::reading::{Read, drain, read};
-use shared::records::{Owned, any_record, capture, event, header, story};
+use shared::records::{CAPTURE_1_0, ORDER, Owned, any_record, capture, event, header, story, story_1_0};
 
 #[test]
 fn every_record_comes_back_in_order_whatever_the_blocks() {
@@ -138,7 +138,7 @@ fn other_files_and_later_formats_are_refused() {
     let crc = crc32c::crc32c(&bytes[..at]);
     bytes[at..].copy_from_slice(&crc.to_le_bytes());
     let error = read(&bytes).unwrap_err();
-    assert!(error.to_string().starts_with("capture format 2.0 is newer"), "{error}");
+    assert!(error.to_string().starts_with("capture format 2.1 is newer"), "{error}");
 }
 
 /// What a recorder leaves when it is killed: sealed blocks, a hole, provisional blocks.
@@ -203,7 +203,7 @@ fn what_does_not_fit_is_refused_and_leaves_the_rest_alone() {
     assert!(encoder.push_frame(&vec![1; 300 << 10]).is_err());
     let unknown = Body::Unknown { what: 99 };
     let event = Event { time: MonoNs(1), seq: Seq(1), cpu: Cpu(0), body: unknown };
-    assert!(encoder.push(&Record::Event(Frame::Event(event))).is_err());
+    assert!(encoder.push(&Record::Event(Frame::Event(event), None)).is_err());
     assert!(encoder.push(&Record::Unknown { kind: 77 }).is_err());
     assert_eq!(encoder.unsealed(), 0);
     let mut long = header();
@@ -217,6 +217,38 @@ fn what_does_not_fit_is_refused_and_leaves_the_rest_alone() {
     let read = read(&out).unwrap();
     assert_eq!((read.records.len(), read.damage.len()), (60, 0));
     assert!(read.records.iter().all(|record| *record == Owned::Frame(big.clone())));
+}
+
+#[test]
+fn the_usage_of_what_is_no_exit_is_refused_and_leaves_no_trace() {
+    let usage = |cpu_us| Usage { cpu_us, ..Usage::default() };
+    let mut encoder = Encoder::new(&header()).unwrap();
+    let (task, parent) = (Task::new(5, 5), Some(Task::new(1, 1)));
+    let Owned::Frame(exit) = event(0, 1, Body::Exit { task, code: 0, signal: 17, parent }) else { panic!() };
+    encoder.push(&Owned::Exit(exit.clone(), usage(1)).record()).unwrap();
+    let Owned::Frame(exec) = event(0, 2, Body::Exec { task }) else { panic!() };
+    let no_exit = Record::Event(Frame::new(&exec, ORDER), Some(Box::new(usage(2))));
+    assert!(matches!(encoder.push(&no_exit), Err(EncodeError::NoExit)));
+    assert!(encoder.push(&Record::Event(Frame::Raw(b"raw"), Some(Box::new(usage(3))))).is_err());
+    assert_eq!((encoder.unsealed(), encoder.fresh()), (1, 1));
+    encoder.push_frame(&exit).unwrap();
+    let bytes = [encoder.header().to_vec(), encoder.seal().to_vec()].concat();
+    assert_eq!(read(&bytes).unwrap().records, [Owned::Exit(exit.clone(), usage(1)), Owned::Frame(exit)]);
+}
+
+#[test]
+fn a_capture_of_version_1_0_is_read() {
+    assert_eq!(CAPTURE_1_0[8..12], [1, 0, 0, 0]);
+    let expected = Read { records: story_1_0(), damage: vec![], clean: true };
+    assert_eq!(read(CAPTURE_1_0).unwrap(), expected);
+}
+
+/// Nothing is added to what a 1.0 capture could hold: only the version, and so the header's checksum, differ.
+#[test]
+fn what_version_1_0_could_hold_is_written_as_it_was() {
+    let bytes = capture(&story_1_0(), 5);
+    let first = Reader::open(bytes.as_slice()).unwrap().offset() as usize;
+    assert_eq!(bytes[first..], CAPTURE_1_0[first..]);
 }
 
 /// More words, and more different ones, than a block has records.

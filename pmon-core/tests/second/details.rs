@@ -1,11 +1,11 @@
-//! The section "Details".
+//! The sections "Details" and "Usage".
 
 use std::collections::HashMap;
 
 use super::bytes::{apply, apply32, int};
-use super::events::Events;
+use super::events::{Entry, Events};
 use super::file::{Columns, Strings};
-use super::{Process, Record};
+use super::{Context, Process, Record, Usage};
 
 const TICK: u64 = 10_000_000;
 
@@ -15,6 +15,8 @@ struct Profile {
     has_args: bool,
     /// IDS, COMM, EXE, CWD, CGROUP.
     strings: Vec<Option<u64>>,
+    /// FILENAME, CONTEXT.
+    names: [Option<u64>; 2],
     next: Option<usize>,
 }
 
@@ -33,10 +35,26 @@ pub(crate) struct Details {
     words: Vec<Option<u64>>,
     runs: HashMap<Option<u64>, usize>,
     last: HashMap<u64, usize>,
+    /// By the id mod 4096.
+    starts: HashMap<u32, (u32, u64)>,
+    parent_start: u64,
+    group: u32,
+    offset: u32,
+}
+
+/// The origin of a process or thread, if it is known.
+fn origin(tid: u32, events: &Events) -> Option<Entry> {
+    Some(events.table[tid as usize % 4096]).filter(|entry| entry.task.0 == tid && entry.forked != 0)
 }
 
 impl Details {
-    pub(crate) fn read(&mut self, events: &Events, columns: &mut Columns, strings: &mut Strings) -> Record {
+    pub(crate) fn read(
+        &mut self,
+        events: &Events,
+        columns: &mut Columns,
+        strings: &mut Strings,
+        names: &mut Strings,
+    ) -> Record {
         let (tgid, exec) = match columns.take("DETAILS_SUBJECT") {
             code @ (0 | 1) => {
                 self.tgid = columns.delta32("DETAILS_TGID", self.tgid);
@@ -52,12 +70,8 @@ impl Details {
                 (tgid, Some(time))
             }
         };
-        let origin = Some(events.table[tgid as usize % 4096])
-            .filter(|entry| entry.task.0 == tgid && entry.forked != 0);
-        let (expected_ppid, expected_start) = match origin {
-            Some(entry) => (entry.parent.1, entry.forked.wrapping_add(self.shift) / TICK),
-            None => (self.ppid, self.start),
-        };
+        let origin = origin(tgid, events);
+        let expected_ppid = origin.map_or(self.ppid, |entry| entry.parent.1);
         let ppid = match columns.take("DETAILS_PPID") {
             0 => None,
             code => {
@@ -65,21 +79,16 @@ impl Details {
                 Some(self.ppid)
             }
         };
-        let start = match columns.take("DETAILS_START") {
-            0 => None,
-            code => {
-                self.start = apply(code - 1, expected_start);
-                Some(self.start)
-            }
-        };
-        if let (Some(start), Some(entry)) = (start, origin)
-            && start != expected_start
-        {
-            let more = if start > expected_start { 0 } else { TICK - 1 };
-            self.shift = start.wrapping_mul(TICK).wrapping_add(more).wrapping_sub(entry.forked);
-        }
-        let profile = self.profile(tgid, columns, strings);
+        let start = self.start(columns.take("DETAILS_START"), origin);
+        let profile = self.profile(tgid, columns, strings, names);
         let args = profile.has_args.then(|| self.arguments(profile.strings[2], columns, strings));
+        let args_len = Some(columns.take("DETAILS_ARGS_LEN")).filter(|&len| len != 0);
+        let parent_start = self.parent_start(columns.take("DETAILS_PARENT_START"));
+        if let Some(start) = start {
+            self.starts.insert(tgid % 4096, (tgid, start));
+        }
+        let [filename, context] = profile.names.map(|name| name.map(|number| names.at(number)));
+        let context = context.map(|bytes| self.context(tgid, &bytes, columns));
         let mut parts = profile.strings.iter().map(|part| part.map(|number| strings.at(number)));
         Record::Details(Process {
             tgid,
@@ -88,15 +97,71 @@ impl Details {
             start,
             miss: profile.miss,
             ids: parts.next().unwrap().map(|ids| [0, 4, 8, 12].map(|at| int(&ids, at, 4) as u32)),
-            texts: parts.chain([args]).collect(),
+            texts: parts.chain([args, filename]).collect(),
+            args_len,
+            parent_start,
+            context,
         })
+    }
+
+    /// What was used until the exit of this thread, which has just been read.
+    pub(crate) fn usage(&mut self, tid: u32, events: &Events, columns: &mut Columns) -> Option<Usage> {
+        let start = self.start(columns.take("USAGE_START"), origin(tid, events))?;
+        let mut take = |name: &str| columns.take(name);
+        let numbers = ["CPU", "USER", "SYSTEM", "RSS", "MINOR", "MAJOR", "READ", "WRITE"]
+            .map(|name| take(&format!("USAGE_{name}")));
+        let threads = take("USAGE_THREADS");
+        Some(Usage { start, numbers, threads: threads / 2, at_least: threads % 2 == 1 })
+    }
+
+    /// The start of a process or thread of that origin.
+    fn start(&mut self, code: u64, origin: Option<Entry>) -> Option<u64> {
+        let expected = origin.map_or(self.start, |entry| entry.forked.wrapping_add(self.shift) / TICK);
+        self.start = apply(code.checked_sub(1)?, expected);
+        if let Some(entry) = origin
+            && self.start != expected
+        {
+            let more = if self.start > expected { 0 } else { TICK - 1 };
+            self.shift = self.start.wrapping_mul(TICK).wrapping_add(more).wrapping_sub(entry.forked);
+        }
+        Some(self.start)
+    }
+
+    fn parent_start(&mut self, code: u64) -> Option<u64> {
+        let place = self.ppid % 4096;
+        let (pid, start) = self.starts.get(&place).copied().unwrap_or_default();
+        let expected = if pid == self.ppid { start } else { self.parent_start };
+        self.parent_start = apply(code.checked_sub(1)?, expected);
+        self.starts.insert(place, (self.ppid, self.parent_start));
+        Some(self.parent_start)
+    }
+
+    fn context(&mut self, tgid: u32, bytes: &[u8], columns: &mut Columns) -> Context {
+        assert_eq!(bytes.len(), 20);
+        self.group = columns.delta32("DETAILS_GROUP", self.group);
+        let ns_pid = columns.delta32("DETAILS_NS_PID", tgid.wrapping_sub(self.offset));
+        self.offset = tgid.wrapping_sub(ns_pid);
+        Context {
+            login_uid: int(bytes, 0, 4),
+            session: int(bytes, 4, 4),
+            cgroup: int(bytes, 8, 8),
+            pid_namespace: int(bytes, 16, 4),
+            group: self.group.into(),
+            ns_pid: ns_pid.into(),
+        }
     }
 
     fn family(&self, pid: u32) -> Option<usize> {
         self.families.get(&(pid % 4096)).filter(|(of, _)| *of == pid).map(|(_, profile)| *profile)
     }
 
-    fn profile(&mut self, tgid: u32, columns: &mut Columns, strings: &mut Strings) -> Profile {
+    fn profile(
+        &mut self,
+        tgid: u32,
+        columns: &mut Columns,
+        strings: &mut Strings,
+        names: &mut Strings,
+    ) -> Profile {
         let last = self.family(self.ppid);
         let number = match columns.take("DETAILS_PROFILE") {
             0 => self.profiles[last.unwrap()].next.unwrap(),
@@ -104,7 +169,9 @@ impl Details {
                 let (miss, has_args) = (columns.take("DETAILS_MISS"), columns.take("DETAILS_ARGS") == 1);
                 let parts = ["DETAILS_IDS", "DETAILS_COMM", "DETAILS_EXE", "DETAILS_CWD", "DETAILS_CGROUP"];
                 let strings = parts.iter().map(|part| strings.number(columns.take(part))).collect();
-                self.profiles.push(Profile { miss, has_args, strings, next: None });
+                let names =
+                    ["DETAILS_FILENAME", "DETAILS_CONTEXT"].map(|part| names.number(columns.take(part)));
+                self.profiles.push(Profile { miss, has_args, strings, names, next: None });
                 self.profiles.len() - 1
             }
             code => code as usize - 2,

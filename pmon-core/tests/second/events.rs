@@ -1,6 +1,5 @@
 //! The section "Events".
 
-use super::Record;
 use super::bytes::{apply, apply32};
 use super::file::{Columns, Strings};
 
@@ -17,6 +16,15 @@ pub(crate) struct Entry {
 struct Slot {
     seq: u32,
     actor: u32,
+}
+
+/// What of an event concerns the details.
+pub(crate) enum Then {
+    Nothing,
+    /// Its tgid and time.
+    Exec(u32, u64),
+    /// Its tid.
+    Exit(u32),
 }
 
 pub(crate) struct Events {
@@ -134,17 +142,13 @@ impl Events {
         (parent, (tid, tgid))
     }
 
-    /// The next event, and of an exec the tgid and time.
-    pub(crate) fn read(
-        &mut self,
-        columns: &mut Columns,
-        strings: &mut Strings,
-    ) -> (Record, Option<(u32, u64)>) {
+    /// The datagram of the next event.
+    pub(crate) fn read(&mut self, columns: &mut Columns, strings: &mut Strings) -> (Vec<u8>, Then) {
         let tag = columns.take("TAG");
         let (kind, cpu) = (tag % 16, (tag / 16) as u32);
         if kind >= 10 {
             let len = columns.take("RAW_LEN");
-            return (Record::Event(columns.bytes("RAW_BYTES", len)), None);
+            return (columns.bytes("RAW_BYTES", len), Then::Nothing);
         }
         self.time = apply(columns.take("TIME"), self.time);
         let slot = cpu as usize % 256;
@@ -187,9 +191,12 @@ impl Events {
             let number = strings.number(columns.take("COMM"));
             number.map(|number| strings.at(number)).unwrap_or_default()
         });
-        let exec = (kind == 2).then(|| (data[1], self.time));
-        let datagram = self.datagram([what, cpu, seq, ack], &data, name.as_deref());
-        (Record::Event(datagram), exec)
+        let then = match kind {
+            2 => Then::Exec(data[1], self.time),
+            9 => Then::Exit(data[0]),
+            _ => Then::Nothing,
+        };
+        (self.datagram([what, cpu, seq, ack], &data, name.as_deref()), then)
     }
 
     fn datagram(&self, [what, cpu, seq, ack]: [u32; 4], data: &[u32], name: Option<&[u8]>) -> Vec<u8> {

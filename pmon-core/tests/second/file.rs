@@ -2,7 +2,7 @@
 
 use super::bytes::{Fields, crc32c, int};
 use super::details::Details;
-use super::events::Events;
+use super::events::{Events, Then};
 use super::{Header, Record};
 
 const MAGIC: &[u8] = b"\x89PMON\r\n\x1a";
@@ -11,7 +11,8 @@ const MARKER: &[u8] = &[0xB1, 0x70, 0x6D, 0x62, 0x0D, 0x0A, 0x1A, 0xE5];
 /// Reads a finished capture without damage: its header, its records, and how many blocks they were in.
 pub(crate) fn read(file: &[u8]) -> (Header, Vec<Record>, usize) {
     assert_eq!(&file[..8], MAGIC);
-    assert_eq!((int(file, 8, 2), int(file, 10, 2)), (1, 0));
+    assert_eq!(int(file, 8, 2), 1);
+    assert!(int(file, 10, 2) <= 1);
     let len = int(file, 12, 4) as usize;
     assert_eq!(int(file, len - 4, 4), crc32c(&file[..len - 4]).into());
     let big_endian = file[32] == 2;
@@ -88,7 +89,7 @@ fn index(payload: &[u8], blocks: &[(u64, u64, u64, (u64, u64))], before: u64, re
 }
 
 /// The numbers of the columns are their places here.
-const NAMES: [&str; 43] = [
+const NAMES: [&str; 61] = [
     "TAG",
     "TIME",
     "SEQ",
@@ -132,6 +133,24 @@ const NAMES: [&str; 43] = [
     "INDEX_EVENTS",
     "INDEX_FIRST_TIME",
     "INDEX_LAST_TIME",
+    "NAME_LEN",
+    "NAME_BYTES",
+    "DETAILS_FILENAME",
+    "DETAILS_CONTEXT",
+    "DETAILS_GROUP",
+    "DETAILS_NS_PID",
+    "DETAILS_PARENT_START",
+    "DETAILS_ARGS_LEN",
+    "USAGE_START",
+    "USAGE_CPU",
+    "USAGE_USER",
+    "USAGE_SYSTEM",
+    "USAGE_RSS",
+    "USAGE_MINOR",
+    "USAGE_MAJOR",
+    "USAGE_READ",
+    "USAGE_WRITE",
+    "USAGE_THREADS",
 ];
 
 /// The columns of a payload, and how many entries of each were taken.
@@ -202,27 +221,27 @@ impl Columns {
     }
 }
 
-/// The strings of a block, and how many were named.
+/// The strings or the names of a block, and how many were named.
 pub(crate) struct Strings {
     strings: Vec<Vec<u8>>,
     pub(crate) named: u64,
 }
 
 impl Strings {
-    fn new(columns: &mut Columns) -> Self {
+    fn new([lens, bytes]: [&str; 2], columns: &mut Columns) -> Self {
         let mut strings = Vec::new();
-        let all = columns.stored("STRING_BYTES");
-        let count = columns.stored("STRING_LEN");
+        let all = columns.stored(bytes);
+        let count = columns.stored(lens);
         // An empty string at the end has a zero length, which need not be stored: it is made when it is named.
         for _ in 0..count {
-            let len = columns.take("STRING_LEN");
-            strings.push(columns.bytes("STRING_BYTES", len));
+            let len = columns.take(lens);
+            strings.push(columns.bytes(bytes, len));
         }
         assert_eq!(strings.iter().map(Vec::len).sum::<usize>(), all);
         Self { strings, named: 0 }
     }
 
-    /// The string of a string code.
+    /// The string of a string code, or the name of a name code.
     pub(crate) fn number(&mut self, code: u64) -> Option<u64> {
         match code {
             0 => None,
@@ -243,7 +262,8 @@ impl Strings {
 fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<Record> {
     let (details, notes) = (int(payload, 0, 4) as usize, int(payload, 4, 4) as usize);
     let mut columns = Columns::new(&payload[8..]);
-    let mut strings = Strings::new(&mut columns);
+    let mut strings = Strings::new(["STRING_LEN", "STRING_BYTES"], &mut columns);
+    let mut names = Strings::new(["NAME_LEN", "NAME_BYTES"], &mut columns);
     let mut state = Events::new(big_endian);
     let mut context = Details::default();
     // Before which event, and for notes behind how many details, each stands.
@@ -270,15 +290,22 @@ fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<Record> {
                 records.push(note(&mut columns));
             } else if details.next_if(|&at| at <= event).is_some() {
                 details_read += 1;
-                records.push(context.read(&state, &mut columns, &mut strings));
+                records.push(context.read(&state, &mut columns, &mut strings, &mut names));
             } else {
                 break;
             }
         }
         if event < events as u64 {
-            let (record, exec) = state.read(&mut columns, &mut strings);
-            context.execs.extend(exec);
-            records.push(record);
+            let (datagram, then) = state.read(&mut columns, &mut strings);
+            let usage = match then {
+                Then::Exit(tid) => context.usage(tid, &state, &mut columns),
+                Then::Exec(tgid, time) => {
+                    context.execs.push((tgid, time));
+                    None
+                }
+                Then::Nothing => None,
+            };
+            records.push(Record::Event(datagram, usage));
         }
     }
     columns.check_used();
@@ -316,6 +343,12 @@ fn note(columns: &mut Columns) -> Record {
             unreached: (0..fields.unsigned()).map(|_| [fields.unsigned(), fields.unsigned()]).collect(),
         },
         8 => Record::Witness([(); 3].map(|()| fields.unsigned())),
+        9 => Record::LeftOut { cpu_last: [fields.unsigned(), fields.unsigned()], count: fields.unsigned() },
+        10 => Record::Ring {
+            time: fields.unsigned(),
+            cpus: (0..fields.unsigned()).map(|_| [(); 4].map(|()| fields.unsigned())).collect(),
+        },
+        11 => Record::Scope(fields.text()),
         kind => panic!("note of kind {kind}"),
     }
 }

@@ -2,8 +2,9 @@
 
 use pmon_core::accounting::{LossCause, Lost};
 use pmon_core::capture::{
-    Blind, ClockAnchor, Credentials, Details, Edge, Encoder, End, Fence, Frame, Header, Loss, Mark, Meta,
-    Miss, Reason, Record, Snapshot, Subject, Unreached, WhyUnreached, Witness,
+    Blind, ClockAnchor, CpuCounts, Credentials, Details, Edge, Encoder, End, Fence, Frame, Header, LeftOut,
+    Loss, Mark, Membership, Meta, Miss, Reason, Record, RingCounts, Scope, Snapshot, Subject, Unreached,
+    Usage, WhyUnreached, Witness,
 };
 use pmon_core::wire::{Body, ByteOrder, Comm, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -22,20 +23,29 @@ pub(crate) fn header() -> Header {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Owned {
     Frame(Vec<u8>),
+    /// An exit in its usual form, and what was used until then.
+    Exit(Vec<u8>, Usage),
     Other(Record<'static>),
 }
 
 impl Owned {
     pub(crate) fn record(&self) -> Record<'_> {
         match self {
-            Self::Frame(bytes) => Record::Event(Frame::new(bytes, ORDER)),
+            Self::Frame(bytes) => Record::Event(Frame::new(bytes, ORDER), None),
+            Self::Exit(bytes, usage) => Record::Event(Frame::new(bytes, ORDER), Some(Box::new(*usage))),
             Self::Other(record) => record.clone(),
         }
     }
 
     pub(crate) fn from(record: Record<'_>) -> Self {
         match record {
-            Record::Event(frame) => Self::Frame(frame.with_bytes(ORDER, <[u8]>::to_vec)),
+            Record::Event(frame, usage) => {
+                let bytes = frame.with_bytes(ORDER, <[u8]>::to_vec);
+                match usage {
+                    Some(usage) => Self::Exit(bytes, *usage),
+                    None => Self::Frame(bytes),
+                }
+            }
             Record::Loss(loss) => Self::Other(Record::Loss(loss)),
             Record::Clock(clock) => Self::Other(Record::Clock(clock)),
             Record::Snapshot(snapshot) => Self::Other(Record::Snapshot(snapshot)),
@@ -43,6 +53,9 @@ impl Owned {
             Record::Blind(blind) => Self::Other(Record::Blind(blind)),
             Record::Fence(fence) => Self::Other(Record::Fence(fence)),
             Record::Witness(witness) => Self::Other(Record::Witness(witness)),
+            Record::LeftOut(left_out) => Self::Other(Record::LeftOut(left_out)),
+            Record::Ring(ring) => Self::Other(Record::Ring(ring)),
+            Record::Scope(scope) => Self::Other(Record::Scope(scope)),
             Record::Mark(mark) => Self::Other(Record::Mark(mark)),
             Record::End(end) => Self::Other(Record::End(end)),
             record => panic!("{record:?}"),
@@ -64,7 +77,16 @@ pub(crate) fn capture(records: &[Owned], every: usize) -> Vec<u8> {
 
 pub(crate) fn event(cpu: u32, seq: u32, body: Body) -> Owned {
     let event = Event { time: MonoNs(1_000_000 + u64::from(seq) * 1000), seq: Seq(seq), cpu: Cpu(cpu), body };
-    Owned::Frame(event.encode(ORDER).unwrap().to_vec())
+    owned(event, None)
+}
+
+/// The event, and if it is an exit, that usage.
+fn owned(event: Event, usage: Option<Usage>) -> Owned {
+    let bytes = event.encode(ORDER).unwrap().to_vec();
+    match (event.body, usage) {
+        (Body::Exit { .. }, Some(usage)) => Owned::Exit(bytes, usage),
+        _ => Owned::Frame(bytes),
+    }
 }
 
 /// A small recording with a record of each kind.
@@ -81,8 +103,38 @@ pub(crate) fn story() -> Vec<Owned> {
         cgroup: Some(b"0::/".to_vec()),
         args: Some(b"true\0\0\xff\0".to_vec()),
         miss: None,
+        parent_start_ticks: Some(12344),
+        filename: Some(b"./true".to_vec()),
+        args_len: Some(1 << 33),
+        membership: Some(Membership {
+            session: 100,
+            group: 101,
+            login_uid: u32::MAX,
+            cgroup: 1 << 40,
+            pid_namespace: 0xf000_0000,
+            pid: 7,
+        }),
         ..Details::missed(exec, Miss::Gone)
     };
+    let usage = Usage {
+        start_ticks: 12346,
+        cpu_us: 1,
+        user_us: 2,
+        system_us: 3,
+        max_rss_kib: 4,
+        minor_faults: 5,
+        major_faults: 6,
+        read_bytes: 7,
+        write_bytes: 1 << 50,
+        threads: u32::MAX,
+        at_least: true,
+    };
+    let time = MonoNs(1_010_500);
+    let thread = Body::Exit { task: Task::new(102, 101), code: 0, signal: u32::MAX, parent: Some(shell) };
+    let ring = vec![
+        CpuCounts { cpu: Cpu(0), spilled: 1, dropped: 2, left_out: 3 },
+        CpuCounts { cpu: Cpu(300), spilled: 0, dropped: u64::MAX, left_out: 251 },
+    ];
     let old = Subject::Exec { tgid: Tgid(7), time: MonoNs(5) };
     let comm = Comm(*b"name\0odd\0\0\0\0\0\0\0\0");
     let mut lost = Lost::default();
@@ -94,6 +146,7 @@ pub(crate) fn story() -> Vec<Owned> {
     ];
     vec![
         Owned::Other(Record::Clock(ClockAnchor { mono: MonoNs(1), boot_ns: 2, real_ns: -3 })),
+        Owned::Other(Record::Scope(Scope { text: "its processes".into() })),
         event(0, 1, Body::Ack { ack: 2, err: 0 }),
         Owned::Other(Record::Details(Box::new(Details {
             subject: Subject::Snapshot { tgid: Tgid(100) },
@@ -122,10 +175,13 @@ pub(crate) fn story() -> Vec<Owned> {
         Owned::Other(Record::Details(Box::new(details))),
         Owned::Other(Record::Details(Box::new(Details::missed(old, Miss::Superseded)))),
         event(1, 11, Body::Exit { task: child, code: 0x300, signal: 17, parent: Some(shell) }),
+        owned(Event { time, seq: Seq(12), cpu: Cpu(1), body: thread }, Some(usage)),
         Owned::Frame(Vec::new()),
         Owned::Other(Record::Mark(Mark { time: MonoNs(9), text: "a note".into() })),
         Owned::Other(Record::Witness(Witness { time: MonoNs(9), drops: 5, gaps: 6 })),
         Owned::Other(Record::Blind(Blind { from: MonoNs(1_011_000), until: MonoNs(1_011_500) })),
+        Owned::Other(Record::LeftOut(LeftOut { cpu: Cpu(1), last: Seq(12), count: 1 << 40 })),
+        Owned::Other(Record::Ring(RingCounts { time: MonoNs(10), cpus: ring })),
         Owned::Other(Record::End(End {
             time: MonoNs(2_000_000),
             events: 8,
@@ -136,6 +192,24 @@ pub(crate) fn story() -> Vec<Owned> {
             lost,
         })),
     ]
+}
+
+/// A capture that version 1.0 wrote of [`story_1_0`].
+pub(crate) const CAPTURE_1_0: &[u8] = include_bytes!("../golden/format-1.0.bin");
+
+/// The story as version 1.0 could tell it.
+pub(crate) fn story_1_0() -> Vec<Owned> {
+    let told = |owned| match owned {
+        Owned::Exit(..) | Owned::Other(Record::Scope(_) | Record::LeftOut(_) | Record::Ring(_)) => None,
+        Owned::Other(Record::Details(details)) => {
+            let new = Details::missed(details.subject, Miss::Gone);
+            let Details { parent_start_ticks, filename, args_len, membership, .. } = new;
+            let details = Details { parent_start_ticks, filename, args_len, membership, ..*details };
+            Some(Owned::Other(Record::Details(Box::new(details))))
+        }
+        owned => Some(owned),
+    };
+    story().into_iter().filter_map(told).collect()
 }
 
 pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
@@ -161,28 +235,112 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
         Just(Miss::Gone),
         Just(Miss::Denied),
         Just(Miss::Busy),
-        Just(Miss::Superseded)
+        Just(Miss::Superseded),
+        Just(Miss::Unreadable),
+        Just(Miss::TooLong)
     ]);
     let ids = prop::option::of(prop_oneof![Just([0; 4]), any::<[u32; 4]>()]);
-    // Start times are ticks: below 2^62 the code always fits.
-    let start = prop::option::of(prop_oneof![0..1_u64 << 62, 0..4_u64]);
+    let start = || prop::option::of(any_start());
+    let args_len = prop::option::of(1..=u64::MAX);
     let ppid = prop::option::of(prop_oneof![0..6_u32, any::<u32>()]);
-    let strings = (string(), string(), string(), string(), args);
-    (subject, miss, ppid, start, ids, strings).prop_map(
-        |(subject, miss, ppid, start_ticks, ids, (comm, exe, cwd, cgroup, args))| {
+    let strings = (string(), string(), string(), string(), string(), args);
+    let parent = (ppid, start());
+    (subject, miss, start(), parent, ids, strings, args_len, prop::option::of(any_membership())).prop_map(
+        |(subject, miss, start_ticks, (ppid, parent_start_ticks), ids, strings, args_len, membership)| {
             let ids = ids.map(|[uid, euid, gid, egid]| Credentials { uid, euid, gid, egid });
-            let details = Details { subject, miss, ppid, start_ticks, ids, comm, exe, cwd, cgroup, args };
-            Owned::Other(Record::Details(Box::new(details)))
+            let (comm, exe, filename, cwd, cgroup, args) = strings;
+            Owned::Other(Record::Details(Box::new(Details {
+                subject,
+                miss,
+                ppid,
+                start_ticks,
+                parent_start_ticks,
+                ids,
+                comm,
+                exe,
+                filename,
+                cwd,
+                cgroup,
+                args,
+                args_len,
+                membership,
+            })))
         },
     )
 }
 
+/// Start times are ticks: below 2^62 the code always fits.
+fn any_start() -> impl Strategy<Value = u64> {
+    prop_oneof![0..1_u64 << 62, 0..4_u64]
+}
+
+fn any_membership() -> impl Strategy<Value = Membership> {
+    let small = || prop_oneof![3 => 0..4_u32, 1 => any::<u32>()];
+    let cgroup = prop_oneof![3 => 0..4_u64, 1 => any::<u64>()];
+    (small(), small(), small(), cgroup, small(), small()).prop_map(
+        |(session, group, login_uid, cgroup, pid_namespace, pid)| Membership {
+            session,
+            group,
+            login_uid,
+            cgroup,
+            pid_namespace,
+            pid,
+        },
+    )
+}
+
+fn any_usage() -> impl Strategy<Value = Usage> {
+    (any_start(), any::<[u64; 8]>(), any::<[bool; 8]>(), any::<u32>(), any::<bool>()).prop_map(
+        |(start_ticks, numbers, is_small, threads, at_least)| {
+            let mut numbers = numbers;
+            let small = numbers.iter_mut().zip(is_small).filter(|(_, is_small)| *is_small);
+            small.for_each(|(number, _)| *number %= 300);
+            let [cpu, user, system, rss, minor, major, read, write] = numbers;
+            Usage {
+                start_ticks,
+                cpu_us: cpu,
+                user_us: user,
+                system_us: system,
+                max_rss_kib: rss,
+                minor_faults: minor,
+                major_faults: major,
+                read_bytes: read,
+                write_bytes: write,
+                threads,
+                at_least,
+            }
+        },
+    )
+}
+
+/// Notes of the kinds that have come last.
+fn any_note() -> impl Strategy<Value = Owned> {
+    let counts = any::<(u32, u64, u64, u64)>().prop_map(|(cpu, spilled, dropped, left_out)| CpuCounts {
+        cpu: Cpu(cpu),
+        spilled,
+        dropped,
+        left_out,
+    });
+    prop_oneof![
+        any::<(u32, u32, u64)>().prop_map(|(cpu, last, count)| Record::LeftOut(LeftOut {
+            cpu: Cpu(cpu),
+            last: Seq(last),
+            count
+        })),
+        (any::<u64>(), prop::collection::vec(counts, 0..5))
+            .prop_map(|(time, cpus)| Record::Ring(RingCounts { time: MonoNs(time), cpus })),
+        any::<String>().prop_map(|text| Record::Scope(Scope { text })),
+    ]
+    .prop_map(Owned::Other)
+}
+
 pub(crate) fn any_record() -> impl Strategy<Value = Owned> {
-    let frame = |event: Event| Owned::Frame(event.encode(ORDER).unwrap().to_vec());
     // Small numbers too, so that predictions hit and fail in all ways.
     let tid = || prop_oneof![6 => 0..4_u32, 2 => 0..40_u32, 1 => (0..3_u32).prop_map(|n| 4096 * n + 1)];
-    let likely = (tid(), tid(), tid(), tid(), 0..3_u32, 0..4_u32, 0..4_u64);
-    let likely = likely.prop_map(move |(a, b, c, d, cpu, seq, time)| {
+    // Of one tick or of several.
+    let time = prop_oneof![0..4_u64, 0..40_000_000_u64];
+    let likely = (tid(), tid(), tid(), tid(), 0..3_u32, 0..4_u32, time, prop::option::of(any_usage()));
+    let likely = likely.prop_map(move |(a, b, c, d, cpu, seq, time, usage)| {
         let (task, other) = (Task::new(a, b), Task::new(c, d));
         let body = match (a + b + c + d) % 4 {
             0 => Body::Fork { parent: task, child: other },
@@ -195,13 +353,15 @@ pub(crate) fn any_record() -> impl Strategy<Value = Owned> {
             },
             _ => Body::Comm { task, comm: Comm::default() },
         };
-        frame(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body })
+        owned(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body }, usage)
     });
+    let other = (events::any_event(), prop::option::of(any_usage()));
     prop_oneof![
         4 => likely,
-        2 => events::any_event().prop_map(frame),
+        2 => other.prop_map(|(event, usage)| owned(event, usage)),
         1 => prop::collection::vec(any::<u8>(), 0..100).prop_map(Owned::Frame),
         1 => any_details(),
+        1 => any_note(),
         1 => any::<(u64, u32)>().prop_map(|(time, processes)| Owned::Other(Record::Snapshot(Snapshot {
             started: MonoNs(time),
             ended: MonoNs(time),

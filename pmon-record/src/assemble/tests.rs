@@ -18,7 +18,7 @@ struct Texts(Vec<String>);
 impl Sink for Texts {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.0.push(match record {
-            Record::Event(frame) => match frame.event(ByteOrder::NATIVE) {
+            Record::Event(frame, _) => match frame.event(ByteOrder::NATIVE) {
                 Some(event) => format!("{} {}", event.kind(), event.seq),
                 None => "raw".into(),
             },
@@ -79,7 +79,7 @@ fn chunk(events: &[Event]) -> Chunk {
 }
 
 fn setup() -> Setup {
-    Setup { order: ByteOrder::NATIVE, recorder: Tgid(ME), details: true, drops_before: 100, since: MonoNs(0) }
+    Setup { details: true, drops_before: 100, ..Setup::new(ByteOrder::NATIVE, Tgid(ME)) }
 }
 
 fn assembler() -> Assembler<Texts> {
@@ -132,7 +132,8 @@ fn a_loss_has_the_cause_that_the_sources_own_count_tells() {
 #[test]
 fn what_was_dropped_for_want_of_room_is_a_loss_before_the_next_event_or_the_end() {
     let at = |seq| (Seq(seq), ms(seq));
-    let dropped = |first, last, count| Discarded { cpu: Cpu(0), first: at(first), last: at(last), count };
+    let dropped =
+        |first, last, count| Discarded { cpu: Cpu(0), first: at(first), last: at(last), count, left_out: 0 };
     let mut assembler = assembler();
     assembler.chunk(&chunk(&[sid(1)])).unwrap();
     let mut next = chunk(&[sid(6)]);

@@ -8,16 +8,19 @@ use std::time::Instant;
 
 use pmon_core::accounting::Discarded;
 use pmon_core::batch::{self, Batch};
-use pmon_core::capture::{Fence, Frame};
+use pmon_core::capture::{CpuCounts, Fence, Frame};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Event, Message, messages};
 use pmon_core::{Cpu, MonoNs};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::chunk::{Chunk, Dropped};
+use crate::ring::entry::left_out;
 
-/// Datagrams of one chunk: 64 KiB.
-pub(crate) const CHUNK: usize = 512;
+/// Datagrams of one chunk: 64 KiB,
+const CHUNK: usize = 512;
+/// and bytes of annexes, beside one of any size.
+const ANNEXES: usize = 32 << 10;
 /// So many filled chunks, and the writer is behind.
 const BEHIND: usize = 2;
 
@@ -34,6 +37,7 @@ pub(crate) struct Intake<S> {
     dropped: Dropped,
     blind: bool,
     fence: Option<Fence>,
+    ring: Option<Vec<CpuCounts>>,
     heard: bool,
     /// The source's count of drops when it was asked last, and whether it has grown.
     drops: Option<u64>,
@@ -70,12 +74,15 @@ pub(crate) enum Look {
 }
 
 impl<S: Source> Intake<S> {
-    /// An intake with so many chunks, and its other end.
-    pub(crate) fn new(source: S, chunks: usize) -> (Self, Outlet) {
+    /// An intake with chunks of so many bytes in all, and its other end. An annex of the source is of `largest` bytes at the most.
+    pub(crate) fn new(source: S, bytes: usize, largest: usize) -> (Self, Outlet) {
+        let annexes = if largest > 0 { ANNEXES + largest } else { 0 };
+        let chunk = || Chunk::with_annexes(CHUNK, annexes, largest);
+        let chunks = (bytes / (CHUNK * batch::SLOT + annexes)).max(2);
         let (filled, filled_out) = RingBuffer::new(chunks + 1);
         let (mut empty_in, empty) = RingBuffer::new(chunks + 1);
         for _ in 0..chunks {
-            let _never_full = empty_in.push(Chunk::with_capacity(CHUNK));
+            let _never_full = empty_in.push(chunk());
         }
         let this = Self {
             source,
@@ -83,10 +90,11 @@ impl<S: Source> Intake<S> {
             empty,
             current: None,
             scanned: 0,
-            reserve: Some(Chunk::with_capacity(CHUNK)),
+            reserve: Some(chunk()),
             dropped: Dropped::default(),
             blind: false,
             fence: None,
+            ring: None,
             heard: false,
             drops: None,
             lost: false,
@@ -142,6 +150,7 @@ impl<S: Source> Intake<S> {
         self.count_drops()?;
         let is_worth_it = self.blind
             || self.fence.is_some()
+            || self.ring.is_some()
             || self.current.as_ref().is_some_and(|chunk| !chunk.is_empty());
         if !is_worth_it {
             return Ok(false);
@@ -161,6 +170,12 @@ impl<S: Source> Intake<S> {
             self.dress();
         }
         self.hand_over().map(|_| ())
+    }
+
+    /// Tells what did not come by the ring.
+    pub(crate) fn tell_ring(&mut self, counts: Vec<CpuCounts>) {
+        self.ring = Some(counts);
+        self.dress();
     }
 
     /// Tells of a fence that was heard.
@@ -243,6 +258,7 @@ impl<S: Source> Intake<S> {
         }
         chunk.blind |= std::mem::take(&mut self.blind);
         chunk.fence = self.fence.take().or(chunk.fence.take());
+        chunk.ring = self.ring.take().or(chunk.ring.take());
     }
 
     fn count_drops(&mut self) -> Result<(), S::Error> {
@@ -293,21 +309,23 @@ impl Dropped {
             self.malformed += u64::from(Frame::Raw(frame.bytes).is_malformed(ByteOrder::NATIVE));
             for message in messages(frame.bytes, ByteOrder::NATIVE) {
                 if let Ok(Message::Event(event)) = message {
-                    self.count(&event);
+                    self.count(&event, left_out(&frame));
                 }
             }
         }
         heard
     }
 
-    fn count(&mut self, event: &Event) {
+    fn count(&mut self, event: &Event, left_out: u32) {
         let at = (event.seq, event.time);
         match self.events.iter_mut().find(|dropped| dropped.cpu == event.cpu) {
             Some(dropped) => {
-                dropped.last = at;
+                (dropped.last, dropped.left_out) = (at, left_out);
                 dropped.count += 1;
             }
-            None => self.events.push(Discarded { cpu: event.cpu, first: at, last: at, count: 1 }),
+            None => {
+                self.events.push(Discarded { cpu: event.cpu, first: at, last: at, count: 1, left_out });
+            }
         }
     }
 }

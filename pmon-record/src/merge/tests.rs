@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use pmon_core::wire::Body;
+use pmon_core::wire::{Body, EVENT_FRAME};
 use pmon_core::{MonoNs, Task};
 use proptest::prelude::*;
 
@@ -33,19 +33,25 @@ impl Host {
     /// Reads what can be read of the ring, at most so much, then the queue, then looks whether the ring is empty; a kernel emits
     /// between these.
     fn read(&mut self, most: usize, between: &[Vec<(usize, usize)>; 2]) {
-        let frames: Vec<_> = (0..most).map_while(|_| self.ring.pop_front()).collect();
+        let mut frames = Batch::with_annexes(self.ring.len().min(most).max(1), 4096, 0);
+        for frame in (0..most).map_while(|_| self.ring.pop_front()) {
+            // What is known besides of an event by the ring: here its bytes 8 to 12, which are its number.
+            let arrival = batch::Arrival { len: frame.len(), sender: 0 };
+            assert!(frames.push_annexed(&frame, arrival, &[&frame[8..12]]));
+        }
         between[0].iter().for_each(|&(cpu, room)| self.emit(cpu, room));
         let mut queue = Batch::with_capacity(self.queue.len().max(1));
         self.queue.drain(..).for_each(|frame| assert!(queue.push(&frame, 0)));
         queue.frames().for_each(|frame| self.merge.spill(&frame));
-        frames.iter().for_each(|frame| self.merge.ring(frame));
+        frames.frames().for_each(|frame| self.merge.ring(&frame));
         between[1].iter().for_each(|&(cpu, room)| self.emit(cpu, room));
         if self.ring.is_empty() {
             self.merge.ring_is_empty();
         }
-        let mut batch = Batch::with_capacity(4);
+        let mut batch = Batch::with_annexes(4, 64, 4);
         while self.merge.take(&mut batch) > 0 {
-            self.read.extend(batch.frames().filter_map(|frame| number(frame.bytes.try_into().unwrap())));
+            assert!(batch.frames().all(|frame| frame.annex.is_empty() || frame.annex == &frame.bytes[8..12]));
+            self.read.extend(batch.frames().filter_map(|frame| number(&frame)));
             batch.clear();
         }
     }

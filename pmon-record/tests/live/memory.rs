@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pmon_core::Tgid;
 use pmon_core::capture::{
-    Blind, Block, ClockAnchor, Details, End, Fence, Loss, Record, Snapshot, Subject, Witness,
+    Blind, Block, ClockAnchor, Details, End, Fence, Loss, Record, RingCounts, Snapshot, Subject, Witness,
 };
 use pmon_core::wire::{ByteOrder, Event};
 use pmon_record::{Sink, SinkError};
@@ -24,6 +24,7 @@ pub(crate) struct Recorded {
     pub(crate) fences: Vec<Fence>,
     pub(crate) blind: Vec<Blind>,
     pub(crate) witnesses: Vec<Witness>,
+    pub(crate) ring: Option<RingCounts>,
     pub(crate) end: End,
 }
 
@@ -56,7 +57,7 @@ impl Sink for Memory {
         assert!(!self.ended, "nothing follows the end");
         let recorded = &mut self.recorded;
         match record {
-            Record::Event(frame) => {
+            Record::Event(frame, _) => {
                 recorded.datagrams += 1;
                 recorded.events.extend(frame.event(ByteOrder::NATIVE));
             }
@@ -67,6 +68,7 @@ impl Sink for Memory {
             Record::Fence(fence) => recorded.fences.push(fence.clone()),
             Record::Blind(blind) => recorded.blind.push(*blind),
             Record::Witness(witness) => recorded.witnesses.push(*witness),
+            Record::Ring(counts) => recorded.ring = Some(counts.clone()),
             Record::End(end) => (recorded.end, self.ended) = (*end, true),
             other => panic!("{other:?}"),
         }
@@ -110,5 +112,5 @@ impl Sink for Gated {
 
 /// How many of a block's records are events.
 pub(crate) fn events(block: Block<'_>) -> u64 {
-    block.records().filter(|record| matches!(record, Record::Event(_))).count() as u64
+    block.records().filter(|record| matches!(record, Record::Event(_, _))).count() as u64
 }

@@ -1,0 +1,87 @@
+//! What was used until an exit, to columns and back.
+
+use super::column::{Column, ColumnReader, ColumnWriter, Values, delta64, undelta64};
+use super::record::Usage;
+
+/// The columns of numbers that are stored as they are, in their order.
+const PLAIN: [Column; 9] = [
+    Column::UsageCpu,
+    Column::UsageUser,
+    Column::UsageSystem,
+    Column::UsageRss,
+    Column::UsageMinor,
+    Column::UsageMajor,
+    Column::UsageRead,
+    Column::UsageWrite,
+    Column::UsageThreads,
+];
+
+/// Writes that an exit has no usage.
+pub(super) fn encode_none(out: &mut ColumnWriter) {
+    out.put(Column::UsageStart, 0);
+}
+
+/// Writes the usage of a task that is expected to have begun at `expected`.
+pub(super) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) {
+    // A start time whose code would not fit is not one that a kernel can have.
+    out.put(Column::UsageStart, delta64(usage.start_ticks, expected).saturating_add(1));
+    let numbers = [
+        usage.cpu_us,
+        usage.user_us,
+        usage.system_us,
+        usage.max_rss_kib,
+        usage.minor_faults,
+        usage.major_faults,
+        usage.read_bytes,
+        usage.write_bytes,
+        u64::from(usage.threads) << 1 | u64::from(usage.at_least),
+    ];
+    PLAIN.into_iter().zip(numbers).for_each(|(column, number)| out.put(column, number));
+}
+
+/// The columns that are being read.
+pub(super) struct UsageColumns<'a> {
+    start: Values<'a>,
+    plain: [Values<'a>; PLAIN.len()],
+}
+
+impl<'a> UsageColumns<'a> {
+    pub(super) fn new(columns: &'a ColumnReader) -> Self {
+        let numbers = |column| columns.numbers(column);
+        Self { start: numbers(Column::UsageStart), plain: PLAIN.map(numbers) }
+    }
+
+    /// The code of the next exit's start, if it has a usage.
+    #[inline]
+    pub(super) fn start(&mut self) -> Option<u64> {
+        self.start.take().checked_sub(1)
+    }
+
+    /// The rest of that exit's usage.
+    pub(super) fn decode(&mut self, start: u64, expected: u64) -> Usage {
+        let [
+            cpu_us,
+            user_us,
+            system_us,
+            max_rss_kib,
+            minor_faults,
+            major_faults,
+            read_bytes,
+            write_bytes,
+            threads,
+        ] = self.plain.each_mut().map(Values::take);
+        Usage {
+            start_ticks: undelta64(start, expected),
+            cpu_us,
+            user_us,
+            system_us,
+            max_rss_kib,
+            minor_faults,
+            major_faults,
+            read_bytes,
+            write_bytes,
+            threads: (threads >> 1) as u32,
+            at_least: threads & 1 == 1,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+//
+// What is needed of the kernel's structures. Names and nesting are the kernel's, sizes and order are not: where a field is, the
+// loader finds out from the running kernel's BTF. `___name` behind three underscores is another kernel's form of the same.
+#pragma once
+
+#include <linux/types.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct sk_buff {
+	char cb[48];
+};
+
+struct netlink_skb_parms {
+	__u32 portid;
+};
+
+struct list_head {
+	struct list_head *next;
+};
+
+// Identity and belonging.
+
+struct ns_common {
+	__u32 inum;
+};
+
+struct pid_namespace {
+	struct ns_common ns;
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	__u32 level;
+	struct upid numbers[1];
+};
+
+enum pid_type { PIDTYPE_PGID = 2, PIDTYPE_SID = 3 };
+
+typedef struct {
+	__u32 val;
+} kid_t;
+
+struct cred {
+	kid_t uid, euid, gid, egid;
+};
+
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	int level;
+	struct kernfs_node *kn;
+	struct cgroup *ancestors[1]; // since 6.1
+};
+
+struct cgroup___old { // until 6.0
+	__u64 ancestor_ids[1];
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
+// Paths.
+
+struct qstr {
+	const unsigned char *name;
+};
+
+struct hlist_bl_node {
+	struct hlist_bl_node **pprev;
+};
+
+struct dentry {
+	struct hlist_bl_node d_hash;
+	struct dentry *d_parent;
+	struct qstr d_name;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+
+struct file {
+	struct path f_path;
+};
+
+struct fs_struct {
+	struct path pwd;
+};
+
+// Memory and use of resources.
+
+struct percpu_counter {
+	__s64 count;
+};
+
+struct mm_struct {
+	unsigned long hiwater_rss, arg_start, arg_end, env_end;
+	struct percpu_counter rss_stat[4]; // since 6.2: file, anonymous, swapped, shared memory
+	struct file *exe_file;
+};
+
+struct mm_rss_stat {
+	struct {
+		long counter;
+	} count[4];
+};
+
+struct mm_struct___old {
+	struct mm_rss_stat rss_stat;
+};
+
+struct task_io_accounting {
+	__u64 read_bytes, write_bytes;
+};
+
+struct seqcount {
+	__u32 sequence;
+};
+
+struct seqcount_spinlock {
+	struct seqcount seqcount;
+};
+
+typedef struct {
+	struct seqcount_spinlock seqcount;
+} seqlock_t;
+
+struct signal_struct {
+	struct list_head thread_head;
+	struct pid *pids[4];
+	seqlock_t stats_lock;
+	__u64 utime, stime;
+	unsigned long min_flt, maj_flt, maxrss;
+	struct task_io_accounting ioac;
+	unsigned long long sum_sched_runtime;
+};
+
+struct sched_entity {
+	__u64 sum_exec_runtime;
+};
+
+struct task_struct {
+	struct sched_entity se;
+	struct mm_struct *mm;
+	int pid, tgid;
+	struct task_struct *real_parent, *group_leader;
+	struct pid *thread_pid;
+	struct list_head thread_node;
+	__u64 utime, stime, start_boottime;
+	unsigned long min_flt, maj_flt;
+	const struct cred *cred;
+	char comm[16];
+	struct fs_struct *fs;
+	struct signal_struct *signal;
+	kid_t loginuid;
+	struct task_io_accounting ioac;
+	struct css_set *cgroups;
+};
+
+#pragma clang attribute pop

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+//
+// Which events are wanted. The kernel numbers the others as well, so that they are counted here, of each CPU.
+#pragma once
+
+#define LEVELS 32 // most levels of cgroups that are looked at
+
+const volatile __u32 KINDS = -1;   // bits as in `proc_event.what`
+const volatile __u32 UIDS = 0;     // how many users, and which
+const volatile __u32 UID[16] = {};
+const volatile __u64 CGROUP = 0;   // by its id, unless 0
+const volatile __u32 BY_TREE = 0;
+const volatile __u32 CHILDREN = 0; // whether what the recorder starts is in the tree
+const volatile __u32 RECORDER = 0; // its process, whose signs of life are always wanted
+
+// A byte for each process id: whether it is in the tree.
+struct slab {
+	__u8 is_member[64];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); // the loader sets another
+	__type(key, __u32);
+	__type(value, struct slab);
+} TREE SEC(".maps");
+
+static __always_inline __u8 *member(__u32 tgid)
+{
+	__u32 key = tgid / 64;
+	struct slab *slab = bpf_map_lookup_elem(&TREE, &key);
+	return slab ? &slab->is_member[tgid % 64] : 0;
+}
+
+static __always_inline int is_member(__u32 tgid)
+{
+	__u8 *byte = member(tgid);
+	return byte && *byte;
+}
+
+// A new process belongs where the one that started it belongs, whoever had its id before.
+static __always_inline void grow_tree(const struct event *event)
+{
+	if (event->what != FORK || event->child_tid != event->child_tgid)
+		return;
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 creator = task->tgid;
+	__u8 *byte = member(event->child_tgid);
+	if (byte)
+		*byte = is_member(creator) || (CHILDREN && creator == RECORDER);
+}
+
+// Whether a task's cgroup of version 2 is the one that is wanted, or below it.
+static __always_inline int is_in_cgroup(struct task_struct *task)
+{
+	struct cgroup *cgroup = read_field(task, cgroups, dfl_cgrp);
+	int level = read_field(cgroup, level);
+	for (int i = 0; i < LEVELS && i <= level; i++) {
+		__u64 id = 0;
+		if (bpf_core_field_exists(cgroup->ancestors)) {
+			struct cgroup **at = (void *)cgroup + bpf_core_field_offset(struct cgroup, ancestors);
+			struct cgroup *ancestor = 0;
+			bpf_probe_read_kernel(&ancestor, sizeof(ancestor), &at[i]);
+			id = read_field(ancestor, kn, id);
+		} else {
+			__u64 *at = (void *)cgroup + bpf_core_field_offset(struct cgroup___old, ancestor_ids);
+			bpf_probe_read_kernel(&id, sizeof(id), &at[i]);
+		}
+		if (id == CGROUP)
+			return 1;
+	}
+	return 0;
+}
+
+static __noinline int is_wanted(const struct event *event)
+{
+	if (BY_TREE)
+		grow_tree(event);
+	// Acknowledgements, and the recorder's signs of life, whose names begin with "pmon/".
+	if (!event->what || (event->what == COMM && event->tgid == RECORDER && event->comm[4] == '/'))
+		return 1;
+	if (!(event->what & KINDS))
+		return 0;
+	if (BY_TREE && !is_member(event->what == FORK ? event->child_tgid : event->tgid))
+		return 0;
+	struct task_struct *task = bpf_get_current_task_btf();
+	if (CGROUP && !is_in_cgroup(task))
+		return 0;
+	if (!UIDS)
+		return 1;
+	__u32 uid = task->cred->uid.val;
+	for (int i = 0; i < 16; i++)
+		if (i < UIDS && UID[i] == uid)
+			return 1;
+	return 0;
+}

@@ -1,0 +1,109 @@
+//! Cgroups by their ids: outside of the hot path, as events name them by number only.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Paths that are kept; beyond it, all are looked for anew.
+const MOST: usize = 1 << 14;
+/// While there are ids that cannot be found, the hierarchy is walked this often.
+const APART: Duration = Duration::from_millis(200);
+/// A hierarchy is not deeper.
+const DEPTH: usize = 64;
+
+/// The paths of cgroups of version 2, as `/proc/<pid>/cgroup` has them.
+#[derive(Debug, Default)]
+pub(crate) struct Cgroups {
+    mount: Option<PathBuf>,
+    paths: HashMap<u64, Option<Arc<[u8]>>>,
+    walked_at: Option<Instant>,
+}
+
+impl Cgroups {
+    /// Those of this host.
+    pub(crate) fn new() -> Self {
+        Self { mount: mount(), ..Self::default() }
+    }
+
+    /// The line of that cgroup; `None` if it is gone, or there is no such hierarchy here.
+    pub(crate) fn line(&mut self, id: u64) -> Option<Arc<[u8]>> {
+        if let Some(Some(known)) = self.paths.get(&id) {
+            return Some(known.clone());
+        }
+        let mount = self.mount.clone()?;
+        if self.walked_at.is_none_or(|at| at.elapsed() >= APART) {
+            self.paths.clear();
+            self.walk(&mount, &mut b"0::".to_vec(), 0);
+            self.walked_at = Some(Instant::now());
+        }
+        self.paths.get(&id).cloned().flatten()
+    }
+
+    fn walk(&mut self, directory: &Path, line: &mut Vec<u8>, depth: usize) {
+        let Ok(metadata) = fs::metadata(directory) else { return };
+        if self.paths.len() >= MOST || depth > DEPTH {
+            return;
+        }
+        let path: &[u8] = if depth == 0 { b"0::/" } else { line };
+        self.paths.insert(metadata.ino(), Some(path.into()));
+        let Ok(entries) = fs::read_dir(directory) else { return };
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let len = line.len();
+                line.push(b'/');
+                line.extend_from_slice(entry.file_name().as_bytes());
+                self.walk(&entry.path(), line, depth + 1);
+                line.truncate(len);
+            }
+        }
+    }
+}
+
+/// Where the hierarchy of version 2 is mounted (`cgroups(7)`).
+pub(crate) fn mount() -> Option<PathBuf> {
+    mounted(&fs::read_to_string("/proc/self/mountinfo").ok()?)
+}
+
+/// The mount point in a line `ID PARENT DEVICE ROOT POINT OPTIONS [...] - TYPE ...` (`proc_pid_mountinfo(5)`).
+fn mounted(mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let point = before.split(' ').nth(4)?;
+        after.starts_with("cgroup2 ").then(|| point.replace("\\040", " ").into())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_is_found_among_others() {
+        let mounts = "24 1 0:5 / /proc rw - proc proc rw\n\
+                      30 24 0:26 / /sys/fs/cg\\040roup rw,relatime shared:4 - cgroup2 cgroup2 rw\n";
+        assert_eq!(mounted(mounts), Some("/sys/fs/cg roup".into()));
+        assert_eq!(mounted("24 1 0:5 / /proc rw - proc proc rw\n"), None);
+    }
+
+    #[test]
+    fn cgroups_are_known_by_the_inodes_of_their_directories() {
+        // Any hierarchy of directories will do.
+        let root = tempfile::tempdir().unwrap();
+        let below = root.path().join("a.slice/b");
+        fs::create_dir_all(&below).unwrap();
+        let mut cgroups = Cgroups { mount: Some(root.path().into()), ..Cgroups::default() };
+        let ino = |path: &Path| fs::metadata(path).unwrap().ino();
+        assert_eq!(cgroups.line(ino(root.path())).as_deref(), Some(&b"0::/"[..]));
+        assert_eq!(cgroups.line(ino(&below)).as_deref(), Some(&b"0::/a.slice/b"[..]));
+        assert_eq!(cgroups.line(0), None);
+        let new = root.path().join("new");
+        fs::create_dir(&new).unwrap();
+        assert_eq!(cgroups.line(ino(&new)), None, "not so soon again");
+        std::thread::sleep(APART);
+        assert_eq!(cgroups.line(ino(&new)).as_deref(), Some(&b"0::/new"[..]));
+    }
+}

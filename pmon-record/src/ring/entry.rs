@@ -1,0 +1,250 @@
+//! Entries of the ring (`bpf/record.h`): to datagrams with an annex, and annexes to details and usage.
+//!
+//! An entry of an exec has much room for what is mostly short. So the annex is what is filled of the entry, behind the datagram.
+
+use pmon_core::batch::{self, Arrival, Batch};
+use pmon_core::capture::{Credentials, Details, Membership, Miss, Subject, Usage};
+use pmon_core::wire::EVENT_FRAME;
+
+/// Bytes of a path, or a file name, at the most.
+const PATH: usize = 1024;
+/// `struct event`: the datagram, and a count.
+const EVENT: usize = EVENT_FRAME + 4;
+/// `struct exit`.
+const EXIT: usize = 160;
+/// `struct exec`: where its paths, its file name and its arguments are. Each path has a head of two 16-bit numbers.
+const EXE: usize = 180;
+const HEAD: usize = 4;
+const CWD: usize = EXE + HEAD + PATH + 256;
+const FILENAME: usize = CWD + HEAD + PATH + 256;
+const ARGS: usize = FILENAME + PATH;
+
+/// Most bytes of the annex of an exec, but for its arguments.
+pub(crate) const LARGEST: usize = ARGS - EVENT_FRAME;
+/// Most bytes of arguments that an entry has room for.
+pub(crate) const MOST_ARGS: usize = 128 << 10;
+
+/// What a path is.
+const WHOLE: u16 = 1;
+const DELETED: u16 = 2;
+const NO_FILE: u16 = 4;
+
+/// Appends an entry of the ring to a batch that is not full, and says whether that went well; an entry that makes no sense is left out.
+pub(crate) fn take(entry: &[u8], batch: &mut Batch) -> bool {
+    let Some((frame, rest)) = entry.split_at_checked(EVENT_FRAME) else { return false };
+    let arrival = Arrival { len: EVENT_FRAME, sender: 0 };
+    match entry.len() {
+        EVENT => match number32(entry, EVENT_FRAME) {
+            0 => batch.push_annexed(frame, arrival, &[]),
+            _ => batch.push_annexed(frame, arrival, &[rest]),
+        },
+        EXIT => batch.push_annexed(frame, arrival, &[rest]),
+        ARGS.. => {
+            let path = |at: usize| &entry[at..at + HEAD + usize::from(number16(entry, at)).min(PATH + 256)];
+            let filename = &entry[FILENAME..][..filename_len(entry)];
+            let args = entry[ARGS..].get(..number32(entry, 152) as usize).unwrap_or_default();
+            let parts = [&entry[EVENT_FRAME..EXE], path(EXE), path(CWD), filename, args];
+            batch.push_annexed(frame, arrival, &parts)
+        }
+        _ => false,
+    }
+}
+
+/// What an annex says besides what was left out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum More {
+    /// Of an exec. The cgroup's path is not in it.
+    Details(Box<Details>),
+    /// Of an exit.
+    Usage(Box<Usage>),
+}
+
+/// What it takes to make the kernel's numbers those of a capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Units {
+    ticks_per_second: u64,
+    kib_per_page: u64,
+}
+
+impl Units {
+    /// Those of this host.
+    pub(crate) fn new() -> Self {
+        Self {
+            ticks_per_second: rustix::param::clock_ticks_per_second().max(1),
+            kib_per_page: rustix::param::page_size() as u64 / 1024,
+        }
+    }
+
+    fn ticks(self, ns: u64) -> u64 {
+        ns / (1_000_000_000 / self.ticks_per_second)
+    }
+}
+
+/// Events of its CPU that were left out, until a datagram.
+pub(crate) fn left_out(frame: &batch::Frame<'_>) -> u32 {
+    number32(frame.annex, 0)
+}
+
+/// Whether the details of an exec are in this datagram's annex.
+pub(crate) fn has_details(frame: &batch::Frame<'_>) -> bool {
+    frame.annex.len() > EXIT - EVENT_FRAME
+}
+
+impl More {
+    /// Reads the annex of an event, which is of `subject` if it is an exec.
+    pub(crate) fn read(annex: &[u8], subject: Option<Subject>, units: Units) -> Option<Self> {
+        // Places as in an entry.
+        let entry = Fields { annex, units };
+        match subject {
+            Some(subject) => entry.details(subject).map(|details| Self::Details(Box::new(details))),
+            None if annex.len() == EXIT - EVENT_FRAME => Some(Self::Usage(Box::new(entry.usage()))),
+            None => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Fields<'a> {
+    annex: &'a [u8],
+    units: Units,
+}
+
+impl<'a> Fields<'a> {
+    fn u32(self, at: usize) -> u32 {
+        number32(self.annex, at - EVENT_FRAME)
+    }
+
+    fn u64(self, at: usize) -> u64 {
+        let bytes = self.annex.get(at - EVENT_FRAME..).and_then(|rest| rest.first_chunk());
+        bytes.map_or(0, |&bytes| u64::from_ne_bytes(bytes))
+    }
+
+    fn usage(self) -> Usage {
+        let us = |at| self.u64(at) / 1000;
+        Usage {
+            threads: self.u32(80),
+            at_least: self.u32(84) != 0,
+            start_ticks: self.units.ticks(self.u64(88)),
+            cpu_us: us(96),
+            user_us: us(104),
+            system_us: us(112),
+            minor_faults: self.u64(120),
+            major_faults: self.u64(128),
+            read_bytes: self.u64(136),
+            write_bytes: self.u64(144),
+            max_rss_kib: self.u64(152).saturating_mul(self.units.kib_per_page),
+        }
+    }
+
+    fn details(self, subject: Subject) -> Option<Details> {
+        let mut rest = self.annex.get(EXE - EVENT_FRAME..)?;
+        let mut path = || {
+            let (head, names) = rest.split_at_checked(HEAD)?;
+            let (names, behind) = names.split_at_checked(number16(head, 0).into())?;
+            rest = behind;
+            Some(text(names, number16(head, 2)))
+        };
+        let (exe, cwd) = (path()?, path()?);
+        let filename_len = self.u32(156) as i32;
+        let (filename, args) = rest.split_at_checked(usize::try_from(filename_len).unwrap_or(0))?;
+        let filename = match filename_len {
+            ..=0 => Err(Miss::Unreadable),
+            len if len as usize >= PATH => Err(Miss::TooLong),
+            _ => Ok(filename[..filename.len() - 1].to_vec()),
+        };
+        let args_len = self.u64(144);
+        let args = if self.u32(160) == 0 { Ok(args.to_vec()) } else { Err(Miss::Unreadable) };
+        let cut = args.as_ref().is_ok_and(|args| (args.len() as u64) < args_len);
+        let miss = [exe.as_ref().err(), cwd.as_ref().err(), filename.as_ref().err(), args.as_ref().err()];
+        let miss = miss.into_iter().flatten().next().copied();
+        let comm = self.annex.get(164 - EVENT_FRAME..EXE - EVENT_FRAME)?;
+        Some(Details {
+            miss,
+            ppid: Some(self.u32(80)),
+            start_ticks: Some(self.units.ticks(self.u64(120))),
+            parent_start_ticks: Some(self.units.ticks(self.u64(128))),
+            ids: Some(Credentials {
+                uid: self.u32(84),
+                euid: self.u32(88),
+                gid: self.u32(92),
+                egid: self.u32(96),
+            }),
+            comm: Some(comm.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()),
+            exe: exe.ok(),
+            cwd: cwd.ok(),
+            filename: filename.ok(),
+            args: args.ok(),
+            args_len: cut.then_some(args_len),
+            membership: Some(Membership {
+                login_uid: self.u32(100),
+                session: self.u32(104),
+                group: self.u32(108),
+                pid: self.u32(112),
+                pid_namespace: self.u32(116),
+                cgroup: self.u64(136),
+            }),
+            ..Details::missed(subject, Miss::Gone)
+        })
+    }
+}
+
+/// A path as `/proc` has it, from its names, the last one first.
+fn text(names: &[u8], state: u16) -> Result<Vec<u8>, Miss> {
+    if state & WHOLE == 0 {
+        return Err(Miss::TooLong);
+    }
+    let mut path = Vec::with_capacity(names.len() + 10);
+    let names = names.strip_suffix(b"\0").unwrap_or(names);
+    for name in names.rsplit(|&byte| byte == 0) {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    if state & (DELETED | NO_FILE) != 0 {
+        path.extend_from_slice(b" (deleted)");
+    }
+    Ok(path)
+}
+
+fn filename_len(entry: &[u8]) -> usize {
+    usize::try_from(number32(entry, 156) as i32).unwrap_or(0).min(PATH)
+}
+
+fn number16(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| u16::from_ne_bytes(bytes))
+}
+
+fn number32(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| u32::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_written_from_the_root() {
+        assert_eq!(text(b"true\0bin\0usr\0", WHOLE), Ok(b"/usr/bin/true".to_vec()));
+        assert_eq!(text(b"", WHOLE), Ok(b"/".to_vec()));
+        assert_eq!(text(b"x\0tmp\0", WHOLE | DELETED), Ok(b"/tmp/x (deleted)".to_vec()));
+        assert_eq!(text(b"memfd:x\0", WHOLE | NO_FILE), Ok(b"/memfd:x (deleted)".to_vec()));
+        assert_eq!(text(b"x\0tmp\0", 0), Err(Miss::TooLong));
+    }
+
+    #[test]
+    fn no_entry_and_no_annex_makes_it_panic() {
+        let units = Units::new();
+        let subject = Subject::Exec { tgid: pmon_core::Tgid(1), time: pmon_core::MonoNs(1) };
+        for len in 0..ARGS + 100 {
+            for byte in [0, 1, 0x7f, 0xff] {
+                let bytes = vec![byte; len];
+                let mut batch = Batch::with_annexes(1, 2 * ARGS, 0);
+                take(&bytes, &mut batch);
+                for frame in batch.frames() {
+                    More::read(frame.annex, Some(subject), units);
+                }
+                More::read(&bytes, Some(subject), units);
+                More::read(&bytes, None, units);
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The ring: a BPF program on the socket copies events into memory that is mapped here, so that none is queued and none takes
+//! a system call (`bpf/ring.bpf.c`).
+
+pub(crate) mod entry;
+mod refusal;
+#[allow(unsafe_code, reason = "`Pod` says that any bytes are a value")]
+mod sys;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::programs::SocketFilter;
+use aya::{Btf, Ebpf, EbpfLoader};
+use pmon_core::Cpu;
+use pmon_core::batch::Batch;
+use pmon_core::capture::CpuCounts;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+pub(crate) use refusal::RingError;
+use sys::{Counts, SLAB, Slab};
+
+use crate::options::Options;
+use crate::procfs;
+use crate::scope::{MAX_UIDS, Tree};
+
+/// The program, compiled.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/ring.bpf.o");
+
+/// A ring that a socket's events go to.
+pub(crate) struct Ring {
+    ring: RingBuf<MapData>,
+    asleep: Array<MapData, u32>,
+    counts: PerCpuArray<MapData, Counts>,
+    /// The counts when the recording began.
+    before: Vec<CpuCounts>,
+    /// Whether what does not fit is lost, and not spilled.
+    drops: bool,
+    /// It, and the rest of its maps.
+    program: Ebpf,
+}
+
+impl Ring {
+    /// Puts a ring of `options.ring` bytes, rounded up to a power of two, in front of the queue of a socket that is not bound yet;
+    /// with `details`, execs and exits have an annex (`entry.rs`).
+    pub(crate) fn attach(socket: impl AsFd, options: &Options, details: bool) -> Result<Self, RingError> {
+        // Without it, the loader would leave the places of the kernel's fields as they were compiled.
+        let btf = Btf::from_sys_fs().map_err(|_unreadable| RingError::NoBtf)?;
+        let size = u32::try_from(options.ring.next_power_of_two()).unwrap_or(1 << 30).max(page_size());
+        let scope = &options.scope;
+        let mut uids = [0; MAX_UIDS];
+        uids.iter_mut().zip(&scope.uids).for_each(|(place, &uid)| *place = uid);
+        let numbers = [
+            ("DETAILS", details.into()),
+            ("ARGS", options.args_max.min(entry::MOST_ARGS) as u32),
+            ("FILTER", (!scope.is_all()).into()),
+            ("KINDS", scope.mask()),
+            ("UIDS", scope.uids.len().min(MAX_UIDS) as u32),
+            ("BY_TREE", scope.tree.is_some().into()),
+            ("CHILDREN", (scope.tree == Some(Tree::Children)).into()),
+            ("RECORDER", std::process::id()),
+        ];
+        let cgroup = scope.cgroup_id().map_err(RingError::Cgroup)?.unwrap_or(0);
+        let slabs = if scope.tree.is_some() { procfs::pid_max().div_ceil(SLAB) } else { 1 };
+
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf)).map_max_entries("RING", size).map_max_entries("TREE", slabs);
+        for (name, number) in &numbers {
+            loader.override_global(name, number, true);
+        }
+        loader.override_global("UID", &uids, true).override_global("CGROUP", &cgroup, true);
+        let mut program = loader.load(OBJECT).map_err(RingError::of_object)?;
+        let filter: &mut SocketFilter =
+            program.program_mut("take").ok_or(RingError::Incomplete("its filter"))?.try_into()?;
+        filter.load().map_err(RingError::of_program)?;
+        filter.attach(socket.as_fd())?;
+        let mut map = |name| program.take_map(name).ok_or(RingError::Incomplete(name));
+        let mut this = Self {
+            ring: RingBuf::try_from(map("RING")?)?,
+            asleep: Array::try_from(map("ASLEEP")?)?,
+            counts: PerCpuArray::try_from(map("COUNTS")?)?,
+            before: Vec::new(),
+            drops: !scope.is_all(),
+            program,
+        };
+        if let Some(Tree::Process(root)) = scope.tree {
+            this.plant(root)?;
+        }
+        Ok(this)
+    }
+
+    /// Marks a process and what descends from it. What these start from now on, the program marks itself.
+    fn plant(&mut self, root: u32) -> Result<(), RingError> {
+        let map = self.program.map_mut("TREE").ok_or(RingError::Incomplete("TREE"))?;
+        let mut tree = Array::<_, Slab>::try_from(map)?;
+        let mut mark = |pid: u32| -> Result<(), RingError> {
+            let mut slab = tree.get(&(pid / SLAB), 0)?;
+            slab.0[(pid % SLAB) as usize] = 1;
+            Ok(tree.set(pid / SLAB, slab, 0)?)
+        };
+        mark(root)?;
+        // A process that is started while the others are looked for, by one not marked yet, is found the next time.
+        let mut known = vec![root];
+        loop {
+            let found = procfs::descendants(&known);
+            if found.is_empty() {
+                return Ok(());
+            }
+            found.iter().try_for_each(|&pid| mark(pid))?;
+            known.extend(found);
+        }
+    }
+
+    /// Appends the next entry to a batch that is not full; `false` if there is none.
+    #[inline]
+    pub(crate) fn next(&mut self, batch: &mut Batch) -> bool {
+        let Some(item) = self.ring.next() else { return false };
+        entry::take(&item, batch);
+        true
+    }
+
+    /// Whether nothing is in it, also no event that its CPU is only just writing, for which [`Ring::next`] does not wait.
+    pub(crate) fn is_empty(&self) -> io::Result<bool> {
+        let mut ring = [PollFd::new(&self.ring, PollFlags::IN)];
+        Ok(rustix::io::retry_on_intr(|| poll(&mut ring, Some(&Timespec::default())))? == 0)
+    }
+
+    /// Lets the next event wake whoever waits for the ring's descriptor. What was there before wakes nobody.
+    pub(crate) fn arm(&mut self) -> io::Result<()> {
+        self.asleep.set(0, 1, 0).map_err(io::Error::other)
+    }
+
+    /// Events that were lost because it was full; none if they spill.
+    pub(crate) fn drops(&self) -> io::Result<u64> {
+        if !self.drops {
+            return Ok(0);
+        }
+        Ok(self.all_counts()?.iter().map(|counts| counts.dropped).sum())
+    }
+
+    /// The recording begins now.
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
+        self.before = self.all_counts()?;
+        Ok(())
+    }
+
+    /// What did not come by it since the recording began, of each CPU.
+    pub(crate) fn counts(&self) -> io::Result<Vec<CpuCounts>> {
+        let mut counts = self.all_counts()?;
+        for (counts, before) in counts.iter_mut().zip(&self.before) {
+            counts.spilled -= before.spilled;
+            counts.dropped -= before.dropped;
+            counts.left_out -= before.left_out;
+        }
+        Ok(counts)
+    }
+
+    fn all_counts(&self) -> io::Result<Vec<CpuCounts>> {
+        let counts = self.counts.get(&0, 0).map_err(io::Error::other)?;
+        let of_cpu = |(cpu, counts): (usize, &Counts)| CpuCounts {
+            cpu: Cpu(cpu as u32),
+            spilled: counts.spilled,
+            dropped: counts.dropped,
+            left_out: counts.left_out,
+        };
+        Ok(counts.iter().enumerate().map(of_cpu).collect())
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+}
+
+fn page_size() -> u32 {
+    rustix::param::page_size() as u32
+}
