@@ -11,6 +11,7 @@ mod flood;
 mod forged;
 mod observer;
 mod ring;
+mod scope;
 mod stall;
 
 use std::collections::{HashMap, HashSet};
@@ -48,6 +49,11 @@ macro_rules! scenes {
         mod spilling {
             use super::*;
             $(#[test] fn $scene() { on(&["--transport", "ring", "--ring", "4K"], super::$scene); })*
+        }
+        /// A small one, and execs and exits need more of it.
+        mod spilling_details {
+            use super::*;
+            $(#[test] fn $scene() { on(&["--transport", "ring+details", "--ring", "8K"], super::$scene); })*
         }
     };
 }
