@@ -137,7 +137,7 @@ pub(crate) struct RecordArgs {
     #[arg(long, conflicts_with = "args_max")]
     pub(crate) no_args: bool,
     /// Replace what matches in command lines and paths by `[redacted]`
-    #[arg(long, value_name = "REGEX", value_parser = parse_redact)]
+    #[arg(long, value_name = "REGEX", value_parser = parse_redact, allow_hyphen_values = true)]
     pub(crate) redact: Option<Redact>,
     /// Do not record with less socket buffer than this: end with 6
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]

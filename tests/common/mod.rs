@@ -1,5 +1,5 @@
 //! What tests of live recordings share: a recorder under way, and what its capture holds.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 
 pub(crate) mod capture;
 pub(crate) mod recorder;

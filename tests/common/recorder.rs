@@ -16,9 +16,9 @@ thread_local! {
 }
 
 /// Plays a scene with recorders of that transport.
-pub(crate) fn on(transport: &'static [&'static str], scene: fn()) {
+pub(crate) fn on<T>(transport: &'static [&'static str], scene: impl FnOnce() -> T) -> T {
     TRANSPORT.set(transport);
-    scene();
+    scene()
 }
 
 /// `pmon record -q` with these options.

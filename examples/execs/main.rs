@@ -1,0 +1,108 @@
+//! Runs programs in the ways in which programs are run, for tests that know what must be told of each.
+//!
+//! `cargo run --example execs -- storm 1000`
+#![deny(unsafe_code)]
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Parser, Subcommand};
+use rustix::time::{ClockId, clock_gettime};
+
+#[allow(unsafe_code, reason = "fexecve(3) has no safe wrapper")]
+mod sys;
+
+/// Runs programs in the ways in which programs are run.
+#[derive(Debug, Parser)]
+#[command(name = "execs", max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    way: Way,
+}
+
+#[derive(Debug, Subcommand)]
+enum Way {
+    /// Runs `/bin/true` so often, one behind the other, each with a number, `b c` and an empty argument
+    Storm { count: u32 },
+    /// Becomes the program, from a thread that is not the first
+    Thread { program: Vec<OsString> },
+    /// Becomes the program in the file PROGRAM, by its descriptor
+    Descriptor { program: Vec<OsString> },
+    /// Keeps so many threads busy for so many ms each, and one MiB for each ms; prints the CPU time of the process in us
+    Burn {
+        threads: u32,
+        ms: u64,
+        /// Let the threads live until the process ends
+        #[arg(long)]
+        linger: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().way) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "execs: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(way: Way) -> anyhow::Result<()> {
+    match way {
+        Way::Storm { count } => {
+            for n in 0..count {
+                let status = Command::new("/bin/true").args([&n.to_string(), "b c", ""]).status()?;
+                ensure!(status.success(), "/bin/true ended with {status}");
+            }
+            Ok(())
+        }
+        Way::Thread { program } => {
+            let (name, args) = program.split_first().context("no program")?;
+            let mut command = Command::new(name);
+            command.args(args);
+            let became = thread::spawn(move || command.exec()).join();
+            bail!("cannot run it: {became:?}");
+        }
+        Way::Descriptor { program } => {
+            let (path, args) = program.split_first().context("no program")?;
+            let file = File::open(path)?;
+            Err(sys::fexecve(&file, path, args)).context("cannot run it")
+        }
+        Way::Burn { threads, ms, linger } => burn(threads, ms, linger),
+    }
+}
+
+fn burn(threads: u32, ms: u64, linger: bool) -> anyhow::Result<()> {
+    let memory = black_box(vec![1_u8; (ms as usize) << 20]);
+    let work = move || {
+        while used(ClockId::ThreadCPUTime) < Duration::from_millis(ms) {}
+        if linger {
+            thread::sleep(Duration::from_secs(60));
+        }
+    };
+    let workers: Vec<_> = (0..threads).map(|_| thread::spawn(work)).collect();
+    if linger {
+        let all = Duration::from_millis(ms * u64::from(threads));
+        while used(ClockId::ProcessCPUTime) < all {
+            thread::sleep(Duration::from_millis(1));
+        }
+    } else {
+        workers.into_iter().for_each(|worker| drop(worker.join()));
+    }
+    writeln!(io::stdout(), "{}", used(ClockId::ProcessCPUTime).as_micros())?;
+    drop(memory);
+    Ok(())
+}
+
+fn used(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
