@@ -29,6 +29,9 @@ pub(crate) struct Intake<S> {
     source: S,
     filled: Producer<Chunk>,
     empty: Consumer<Chunk>,
+    /// Free chunks, the one that was used last at the end: so few are in use that they stay in the CPU's cache, and the memory of the
+    /// others is never touched.
+    free: Vec<Chunk>,
     /// The chunk that is being filled; its datagrams up to `scanned` were looked at.
     current: Option<Chunk>,
     scanned: usize,
@@ -80,14 +83,12 @@ impl<S: Source> Intake<S> {
         let chunk = || Chunk::with_annexes(CHUNK, annexes, largest);
         let chunks = (bytes / (CHUNK * batch::SLOT + annexes)).max(2);
         let (filled, filled_out) = RingBuffer::new(chunks + 1);
-        let (mut empty_in, empty) = RingBuffer::new(chunks + 1);
-        for _ in 0..chunks {
-            let _never_full = empty_in.push(chunk());
-        }
+        let (empty_in, empty) = RingBuffer::new(chunks + 1);
         let this = Self {
             source,
             filled,
             empty,
+            free: (0..chunks).map(|_| chunk()).collect(),
             current: None,
             scanned: 0,
             reserve: Some(chunk()),
@@ -233,7 +234,10 @@ impl<S: Source> Intake<S> {
     /// The current chunk, or a free one in its place.
     pub(crate) fn chunk(&mut self) -> Option<&mut Chunk> {
         if self.current.is_none() {
-            self.current = self.empty.pop().ok();
+            while let Ok(chunk) = self.empty.pop() {
+                self.free.push(chunk);
+            }
+            self.current = self.free.pop();
             self.scanned = 0;
             self.dress();
         }
