@@ -26,8 +26,9 @@ const COMPLAINED: &str = "complained";
 
 /// It has to be ready within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// From its first sign of life until it surely records: `perf` first describes all processes in its file.
-const SETTLE: Duration = Duration::from_millis(300);
+/// From its first sign of life until it surely records, and longer for `perf`, which first describes all processes in its file.
+const SETTLE: Duration = Duration::from_millis(50);
+const SETTLE_PERF: Duration = Duration::from_millis(300);
 /// Events that are still on their way get so long.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Exit code of a pmon that does not know the transport.
@@ -139,7 +140,7 @@ impl Recorder {
             ensure!(began.elapsed() < PATIENCE, "{name} does not begin");
             thread::sleep(Duration::from_millis(1));
         }
-        thread::sleep(SETTLE);
+        thread::sleep(if transport == Transport::Perf { SETTLE_PERF } else { SETTLE });
         this.start = cpu_time(this.pid())?;
         Ok(Some(this))
     }
