@@ -281,9 +281,9 @@ impl<S: Sink> Assembler<S> {
         };
         let subject = exec.map(|Exec { tgid, time }| Subject::Exec { tgid, time });
         let (usage, details) = match More::read(datagram.annex, subject, self.units) {
-            Some(More::Usage(usage)) => (Some(usage), None),
+            Some(More::Usage(usage)) if is_exit(&frame) => (Some(usage), None),
             Some(More::Details(details)) => (None, Some(details)),
-            None => (None, None),
+            _ => (None, None),
         };
         self.sink.record(&Record::Event(frame, usage))?;
         if let Some(event) = event {
@@ -419,6 +419,11 @@ impl<S: Sink> Assembler<S> {
         }
         Ok(())
     }
+}
+
+/// Whether an exit's usage can go with it.
+fn is_exit(frame: &Frame<'_>) -> bool {
+    matches!(frame, Frame::Event(Event { body: Body::Exit { .. }, .. }))
 }
 
 #[cfg(test)]

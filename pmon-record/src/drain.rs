@@ -31,13 +31,15 @@ pub(crate) const DRAIN: &str = "pmon-drain";
 const SOURCE: Token = Token(0);
 const WAKER: Token = Token(1);
 
-/// Wake-ups by the socket in one window of [`crate::Options::latency`]; then events wait for the window's end. A lone
-/// event is seen at once, and a short-lived process while it is there,
+/// Wake-ups by an event in one window of [`crate::Options::latency`]; then events wait for the window's end. So many where details are
+/// read from `/proc`: a lone event is seen at once, and a short-lived process while it is there,
 const WAKEUPS: u32 = 64;
 /// while a storm costs so many wake-ups, and not one per event.
 const STORM_WAKEUPS: u32 = 8;
 /// A storm is more events than this in the window before.
 const STORM: u64 = 128;
+/// Where details come with the events, nothing hurries.
+const LAZY_WAKEUPS: u32 = 1;
 /// At the end, details that are being read get this long,
 const GRACE: Duration = Duration::from_millis(60);
 /// a storm so long to let the socket be emptied, and every CPU to be heard,
@@ -111,12 +113,12 @@ impl Drain {
         pulse: Pulse,
         poll: Poll,
         ends: Ends,
-        (latency, room): (Duration, u64),
+        pace: Pace,
     ) -> io::Result<Self> {
         for descriptor in intake.source_mut().descriptors() {
             poll.registry().register(&mut SourceFd(&descriptor), SOURCE, Interest::READABLE)?;
         }
-        let (vigil, window) = (Vigil::default(), Window::new(latency, room));
+        let (vigil, window, latency) = (Vigil::default(), Window::new(pace), pace.latency);
         Ok(Self { intake, pulse, vigil, poll, ends, clock: Clock::new(), latency, window })
     }
 
@@ -282,11 +284,30 @@ pub(crate) fn exec(frame: &batch::Frame<'_>) -> Option<Exec> {
     Some(Exec { tgid: task.tgid, time: event.time })
 }
 
+/// How often the drain thread looks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// While busy, this often,
+    pub(crate) latency: Duration,
+    /// or more often, so that the source does not fill up: it has room for so many datagrams.
+    pub(crate) room: u64,
+    /// Whether details come with the events.
+    pub(crate) is_lazy: bool,
+}
+
+impl Pace {
+    fn budget(self, is_storm: bool) -> u32 {
+        match (self.is_lazy, is_storm) {
+            (true, _) => LAZY_WAKEUPS,
+            (false, true) => STORM_WAKEUPS,
+            (false, false) => WAKEUPS,
+        }
+    }
+}
+
 /// The windows in which wake-ups are counted.
 struct Window {
-    length: Duration,
-    /// Datagrams that the socket has room for.
-    room: u64,
+    pace: Pace,
     start: Instant,
     wakeups: u32,
     budget: u32,
@@ -295,20 +316,16 @@ struct Window {
 }
 
 impl Window {
-    fn new(length: Duration, room: u64) -> Self {
-        Self { length, room, start: Instant::now(), wakeups: 0, budget: WAKEUPS, frames: 0 }
+    fn new(pace: Pace) -> Self {
+        Self { pace, start: Instant::now(), wakeups: 0, budget: pace.budget(false), frames: 0 }
     }
 
     fn woken(&mut self, now: Instant) {
-        let passed = now.duration_since(self.start);
-        if passed >= self.length {
+        let (passed, length) = (now.duration_since(self.start), self.pace.latency);
+        if passed >= length {
             // A window that nothing has ended in time says nothing of a storm.
-            let is_storm = passed < 2 * self.length && self.frames > STORM;
-            *self = Self {
-                start: now,
-                budget: if is_storm { STORM_WAKEUPS } else { WAKEUPS },
-                ..Self::new(self.length, self.room)
-            };
+            let is_storm = passed < 2 * length && self.frames > STORM;
+            *self = Self { start: now, budget: self.pace.budget(is_storm), ..Self::new(self.pace) };
         }
         self.wakeups += 1;
     }
@@ -320,8 +337,8 @@ impl Window {
         }
         let passed = now.duration_since(self.start);
         // At the pace so far, half of the socket's room is taken by then.
-        let half_full = passed.mul_f64((self.room / 2) as f64 / self.frames.max(1) as f64);
-        let rest = self.length.saturating_sub(passed).min(half_full);
+        let half_full = passed.mul_f64((self.pace.room / 2) as f64 / self.frames.max(1) as f64);
+        let rest = self.pace.latency.saturating_sub(passed).min(half_full);
         (!rest.is_zero()).then_some(rest)
     }
 }
@@ -331,7 +348,7 @@ mod tests {
     use super::*;
 
     const LENGTH: Duration = Duration::from_millis(10);
-    const ROOM: u64 = 80_000;
+    const PACE: Pace = Pace { latency: LENGTH, room: 80_000, is_lazy: false };
 
     /// Wakes from `now` on, every 10 us, as often as allowed, at most `most` times, with `frames` datagrams each.
     fn wake(window: &mut Window, mut now: Instant, most: u32, frames: u64) -> u32 {
@@ -347,7 +364,7 @@ mod tests {
 
     #[test]
     fn lone_events_wake_at_once_and_a_storm_only_so_often() {
-        let mut window = Window::new(LENGTH, ROOM);
+        let mut window = Window::new(PACE);
         let mut now = window.start;
         for _ in 0..100 {
             now += LENGTH;
@@ -366,14 +383,24 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_hurries_a_window_has_one_wakeup() {
+        let mut window = Window::new(Pace { is_lazy: true, ..PACE });
+        let mut now = window.start;
+        for _ in 0..100 {
+            now += LENGTH;
+            assert_eq!(wake(&mut window, now, 40, 1), 1);
+        }
+    }
+
+    #[test]
     fn no_rest_is_so_long_that_the_socket_overruns() {
-        let mut window = Window::new(LENGTH, 1000);
+        let mut window = Window::new(Pace { room: 1000, ..PACE });
         let now = window.start + LENGTH;
         // 640 events in the first millisecond: in the same time as many again come, more than half of what there is room for.
         assert_eq!(wake(&mut window, now, 1000, 10), WAKEUPS);
         assert_eq!(window.rest(now + LENGTH / 10), Some(LENGTH / 10 * 500 / 640));
         // With more room, it is the window that ends.
-        window.room *= 100;
+        window.pace.room *= 100;
         assert_eq!(window.rest(now + LENGTH / 10), Some(LENGTH - LENGTH / 10));
     }
 }

@@ -19,7 +19,7 @@ use thiserror::Error;
 use crate::assemble::{Assembler, Counts, Setup};
 use crate::clock::Clock;
 use crate::details::{self, Progress, Requests};
-use crate::drain::{DRAIN, Drain, Ends};
+use crate::drain::{DRAIN, Drain, Ends, Pace};
 use crate::options::Options;
 use crate::procfs::Procfs;
 use crate::signals::Wake;
@@ -90,7 +90,11 @@ impl<S: Sink + 'static> Recording<S> {
     }
 
     fn spawn(subscription: Subscription, sink: S, options: &Options) -> io::Result<Self> {
-        let room = subscription.room;
+        let pace = Pace {
+            latency: options.latency,
+            room: subscription.room,
+            is_lazy: subscription.tells_details() || !options.details,
+        };
         let Subscription { intake, outlet, pulse, drops_before, start, .. } = subscription;
         let (clock, nice, args_max) = (Clock::new(), options.nice, options.args_max);
         let shared = Arc::new(Shared::new(outlet.filled.buffer().capacity() - 1));
@@ -147,7 +151,7 @@ impl<S: Sink + 'static> Recording<S> {
             drop(snapshot_in);
         }
         let ends = Ends::new(writer.thread().clone(), requests, shared.clone());
-        let drain = Drain::new(intake, pulse, poll, ends, (options.latency, room))?;
+        let drain = Drain::new(intake, pulse, poll, ends, pace)?;
         let drain = named(DRAIN, {
             let shared = shared.clone();
             move || {

@@ -117,6 +117,11 @@ impl Subscription {
         &self.transport
     }
 
+    /// Whether details come with the events.
+    pub(crate) fn tells_details(&self) -> bool {
+        self.transport.name == RING_DETAILS
+    }
+
     /// The socket's buffer as the kernel accounts for it, in bytes.
     pub fn socket_buffer(&self) -> u64 {
         self.socket_buffer

@@ -140,10 +140,10 @@ impl Context {
         }
         out.put(Column::DetailsArgsLen, details.args_len.unwrap_or(0));
         let expected = self.parent_start();
-        let start = details.parent_start_ticks.map(|start| (start, delta64(start, expected)));
-        let start = start.filter(|&(_, code)| code < u64::MAX);
-        out.put(Column::DetailsParentStart, start.map_or(0, |(_, code)| 1 + code));
-        self.learn_starts(tgid, details.start_ticks, start.map(|(start, _)| start));
+        let parent_start = details.parent_start_ticks.map(|start| (start, delta64(start, expected)));
+        let parent_start = parent_start.filter(|&(_, code)| code < u64::MAX);
+        out.put(Column::DetailsParentStart, parent_start.map_or(0, |(_, code)| 1 + code));
+        self.learn_starts(tgid, start.map(|(start, _)| start), parent_start.map(|(start, _)| start));
         if let Some(membership) = &details.membership {
             out.put(Column::DetailsGroup, delta32(membership.group, self.group));
             out.put(Column::DetailsNsPid, delta32(membership.pid, tgid.0.wrapping_sub(self.offset)));
@@ -160,8 +160,9 @@ impl Context {
         out: &mut ColumnWriter,
     ) {
         let expected = self.expect(events.origin(task.tid.0));
-        usage::encode(usage, expected.start, out);
-        self.learn(&expected, None, Some(usage.start_ticks));
+        if usage::encode(usage, expected.start, out) {
+            self.learn(&expected, None, Some(usage.start_ticks));
+        }
     }
 
     /// Reads it, if it has one.

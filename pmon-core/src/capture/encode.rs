@@ -182,6 +182,7 @@ impl Encoder {
                 self.last_time = self.last_time.max(event.time.0);
                 self.rows.events.push(Row::Event(*event));
             }
+            Record::Event(Frame::Raw(_), Some(_)) => return Err(EncodeError::NoExit),
             Record::Event(Frame::Raw(bytes), None) => {
                 fits("a datagram", bytes)?;
                 let row = Row::Raw { start: self.rows.raw.len() as u32, len: bytes.len() as u32 };

@@ -20,6 +20,9 @@ pub(super) const EXE: usize = 2;
 /// The parts that are in a table of their own: file names, and where processes belong.
 const NAMES: [Column; 2] = [Column::DetailsFilename, Column::DetailsContext];
 
+/// Parts of a profile, as they were recorded.
+type Parts<'a, const N: usize> = [Option<&'a [u8]>; N];
+
 /// All of a process's details that others share.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Profile {
@@ -81,7 +84,7 @@ impl Profiles {
         &mut self,
         (pid, parent): (u32, u32),
         (miss, has_args): (u64, bool),
-        (strings, names): ([Option<&[u8]>; STRINGS.len()], [Option<&[u8]>; NAMES.len()]),
+        (strings, names): (Parts<'_, { STRINGS.len() }>, Parts<'_, { NAMES.len() }>),
         out: &mut ColumnWriter,
         (strings_in, names_in): (&mut Interner, &mut Interner),
     ) -> Profile {

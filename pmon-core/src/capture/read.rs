@@ -108,7 +108,7 @@ pub enum Item<'a> {
 /// never existed, and the search for the next one begins behind its first byte. Records that come twice (a
 /// provisional block and the sealed one that replaced it) are given once.
 ///
-/// It needs at most 32 MiB for the bytes of a block and 96 MiB for its columns, whatever a file claims.
+/// It needs at most 32 MiB for the bytes of a block and 128 MiB for its columns, whatever a file claims.
 pub struct Reader<R> {
     input: Input<R>,
     header: Option<Header>,

@@ -425,7 +425,7 @@ pub struct Details {
     pub cgroup: Option<Vec<u8>>,
     /// The arguments, as `/proc/<pid>/cmdline` has them: each ends with a zero byte.
     pub args: Option<Vec<u8>>,
-    /// If these are only the first bytes of the arguments, how many there were.
+    /// If these are only the first bytes of the arguments, how many there were: not 0.
     pub args_len: Option<u64>,
     /// Where it belongs.
     pub membership: Option<Membership>,

@@ -21,10 +21,14 @@ pub(super) fn encode_none(out: &mut ColumnWriter) {
     out.put(Column::UsageStart, 0);
 }
 
-/// Writes the usage of a task that is expected to have begun at `expected`.
-pub(super) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) {
-    // A start time whose code would not fit is not one that a kernel can have.
-    out.put(Column::UsageStart, delta64(usage.start_ticks, expected).saturating_add(1));
+/// Writes the usage of a task that is expected to have begun at `expected`; or, and then it is `false`, none if the code of its start
+/// would not fit, which is not a start that a kernel can have.
+pub(super) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bool {
+    let Some(start) = delta64(usage.start_ticks, expected).checked_add(1) else {
+        encode_none(out);
+        return false;
+    };
+    out.put(Column::UsageStart, start);
     let numbers = [
         usage.cpu_us,
         usage.user_us,
@@ -37,6 +41,7 @@ pub(super) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) {
         u64::from(usage.threads) << 1 | u64::from(usage.at_least),
     ];
     PLAIN.into_iter().zip(numbers).for_each(|(column, number)| out.put(column, number));
+    true
 }
 
 /// The columns that are being read.

@@ -83,7 +83,7 @@ fn may_read_kernel() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-    effective.is_none_or(|set| may(set))
+    effective.is_none_or(may)
 }
 
 fn may(set: u64) -> bool {
