@@ -147,6 +147,7 @@ pub(super) struct ColumnWriter {
     packed: Vec<u8>,
     fast: zstd::bulk::Compressor<'static>,
     dense: zstd::bulk::Compressor<'static>,
+    packs: bool,
 }
 
 impl ColumnWriter {
@@ -162,7 +163,13 @@ impl ColumnWriter {
             packed: Vec::new(),
             fast: compressor(limit::LEVEL),
             dense: compressor(limit::LEVEL_BYTES),
+            packs: true,
         }
+    }
+
+    /// Whether to compress what is written from now on.
+    pub(super) fn pack(&mut self, packs: bool) {
+        self.packs = packs;
     }
 
     #[inline]
@@ -186,13 +193,15 @@ impl ColumnWriter {
                 }
                 self.plane.clear();
                 self.plane.extend(self.numbers[column].iter().map(|value| (value >> (8 * plane)) as u8));
-                section(column as u8, plane, &self.plane, &mut self.fast, &mut self.packed, out);
+                let compressor = self.packs.then_some(&mut self.fast);
+                section(column as u8, plane, &self.plane, compressor, &mut self.packed, out);
             }
             self.numbers[column].clear();
         }
         for (column, bytes) in Column::BYTES.iter().zip(&mut self.bytes) {
             if !bytes.is_empty() {
-                section(*column as u8, 0, bytes, &mut self.dense, &mut self.packed, out);
+                let compressor = self.packs.then_some(&mut self.dense);
+                section(*column as u8, 0, bytes, compressor, &mut self.packed, out);
                 bytes.clear();
             }
         }
@@ -203,16 +212,19 @@ fn section(
     column: u8,
     plane: u8,
     raw: &[u8],
-    compressor: &mut zstd::bulk::Compressor<'_>,
+    compressor: Option<&mut zstd::bulk::Compressor<'_>>,
     packed: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
     packed.clear();
-    packed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-    let (codec, data) = match compressor.compress_to_buffer(raw, packed) {
-        Ok(len) if len < raw.len() => (ZSTD, &packed[..len]),
+    let len = compressor.and_then(|compressor| {
+        packed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        compressor.compress_to_buffer(raw, packed).ok()
+    });
+    let (codec, data) = match len {
+        Some(len) if len < raw.len() => (ZSTD, &packed[..len]),
         // Not smaller, or not compressible at all for lack of memory: as it is.
-        Ok(_) | Err(_) => (STORED, raw),
+        _ => (STORED, raw),
     };
     out.extend_from_slice(&[column, plane, codec, 0]);
     put_u32(out, raw.len() as u32);

@@ -225,12 +225,14 @@ impl Encoder {
         self.rows.end().records() - self.provisional.records()
     }
 
-    /// A block of the records that are in no block yet; empty if there are none.
+    /// A block of the records that are in no block yet; empty if there are none. It is not compressed: it does not last.
     pub fn provisional(&mut self) -> &[u8] {
         self.out.clear();
         if self.fresh() > 0 {
             let first_record = self.records + self.provisional.records() as u64;
+            self.blocks.columns.pack(false);
             self.blocks.encode(&self.rows, self.provisional, self.block(first_record), &mut self.out);
+            self.blocks.columns.pack(true);
             self.provisional = self.rows.end();
         }
         &self.out

@@ -24,8 +24,10 @@ use crate::sink::SinkError;
 /// Bytes between the sealed blocks and the journal, at the least: the largest block fits, with an index behind it.
 const JOURNAL_GAP: u64 = MAX_BLOCK as u64 + (1 << 20);
 const PAGE: u64 = 4096;
-/// Records wait no longer for the journal than this and one tick.
+/// Records wait no longer for the journal than this and one tick,
 const JOURNAL: Duration = Duration::from_millis(40);
+/// unless there are so many that a sealed block of them compresses nearly as well as a larger one, and spares the journal.
+const WORTH_SEALING: usize = 6144;
 /// Records wait no longer for a sealed block than this.
 const SEAL: Duration = Duration::from_secs(3600);
 /// What was written is synced this often.
@@ -105,7 +107,7 @@ impl Regular {
             self.seal(encoder)?;
         }
         if is_due(self.fresh_since, JOURNAL) {
-            self.journal(encoder)?;
+            if encoder.fresh() < WORTH_SEALING { self.journal(encoder)? } else { self.seal(encoder)? }
         }
         let is_syncing = self.syncer.is_busy().map_err(|error| self.failed("sync", error))?;
         if !is_syncing && is_due(self.dirty_since, SYNC) {
