@@ -38,8 +38,9 @@ const WAKEUPS: u32 = 64;
 const STORM_WAKEUPS: u32 = 8;
 /// A storm is more events than this in the window before.
 const STORM: u64 = 128;
-/// Where details come with the events, nothing hurries.
-const LAZY_WAKEUPS: u32 = 1;
+/// Where details come with the events, nothing hurries: an event wakes only a thread that has found none for a window, and the writer is
+/// woken only so often, in windows, unless a chunk is full.
+const LAZY_HANDOVER: u32 = 2;
 /// At the end, details that are being read get this long,
 const GRACE: Duration = Duration::from_millis(60);
 /// a storm so long to let the socket be emptied, and every CPU to be heard,
@@ -56,6 +57,8 @@ pub(crate) struct Drain {
     ends: Ends,
     clock: Clock,
     latency: Duration,
+    /// The writer is woken no more often.
+    handover: Duration,
     window: Window,
 }
 
@@ -119,7 +122,8 @@ impl Drain {
             poll.registry().register(&mut SourceFd(&descriptor), SOURCE, Interest::READABLE)?;
         }
         let (vigil, window, latency) = (Vigil::default(), Window::new(pace), pace.latency);
-        Ok(Self { intake, pulse, vigil, poll, ends, clock: Clock::new(), latency, window })
+        let handover = if pace.is_lazy { LAZY_HANDOVER * latency } else { latency };
+        Ok(Self { intake, pulse, vigil, poll, ends, clock: Clock::new(), latency, handover, window })
     }
 
     /// Something that wakes the thread out of `poll`.
@@ -233,7 +237,7 @@ impl Drain {
 
     /// Whether a chunk that is not full should be handed over: the writer is woken no more often than this, too.
     fn is_due(&self) -> bool {
-        let now = !self.intake.is_behind() && self.ends.handed_at.elapsed() >= self.latency;
+        let now = !self.intake.is_behind() && self.ends.handed_at.elapsed() >= self.handover;
         now || self.ends.shared.is_stopping()
     }
 
@@ -295,17 +299,7 @@ pub(crate) struct Pace {
     pub(crate) is_lazy: bool,
 }
 
-impl Pace {
-    fn budget(self, is_storm: bool) -> u32 {
-        match (self.is_lazy, is_storm) {
-            (true, _) => LAZY_WAKEUPS,
-            (false, true) => STORM_WAKEUPS,
-            (false, false) => WAKEUPS,
-        }
-    }
-}
-
-/// The windows in which wake-ups are counted.
+/// The windows in which wake-ups, or events, are counted.
 struct Window {
     pace: Pace,
     start: Instant,
@@ -317,29 +311,36 @@ struct Window {
 
 impl Window {
     fn new(pace: Pace) -> Self {
-        Self { pace, start: Instant::now(), wakeups: 0, budget: pace.budget(false), frames: 0 }
+        Self { pace, start: Instant::now(), wakeups: 0, budget: WAKEUPS, frames: 0 }
     }
 
     fn woken(&mut self, now: Instant) {
         let (passed, length) = (now.duration_since(self.start), self.pace.latency);
-        if passed >= length {
+        if self.pace.is_lazy {
+            self.start = now;
+        } else if passed >= length {
             // A window that nothing has ended in time says nothing of a storm.
             let is_storm = passed < 2 * length && self.frames > STORM;
-            *self = Self { start: now, budget: self.pace.budget(is_storm), ..Self::new(self.pace) };
+            let budget = if is_storm { STORM_WAKEUPS } else { WAKEUPS };
+            *self = Self { start: now, budget, ..Self::new(self.pace) };
         }
         self.wakeups += 1;
     }
 
     /// How long to sleep before the next look, or before the socket may wake the thread again; `None` if it may.
-    fn rest(&self, now: Instant) -> Option<Duration> {
-        if self.wakeups < self.budget {
-            return None;
-        }
+    fn rest(&mut self, now: Instant) -> Option<Duration> {
         let passed = now.duration_since(self.start);
-        // At the pace so far, half of the socket's room is taken by then.
+        // At the pace so far, half of the source's room is taken by then.
         let half_full = passed.mul_f64((self.pace.room / 2) as f64 / self.frames.max(1) as f64);
-        let rest = self.pace.latency.saturating_sub(passed).min(half_full);
-        (!rest.is_zero()).then_some(rest)
+        let rest = if self.pace.is_lazy {
+            self.start = now;
+            let frames = std::mem::take(&mut self.frames);
+            (frames > 0).then_some(self.pace.latency.min(half_full))
+        } else {
+            let spent = self.wakeups >= self.budget;
+            spent.then(|| self.pace.latency.saturating_sub(passed).min(half_full))
+        };
+        rest.filter(|rest| !rest.is_zero())
     }
 }
 
@@ -383,13 +384,19 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_hurries_a_window_has_one_wakeup() {
-        let mut window = Window::new(Pace { is_lazy: true, ..PACE });
-        let mut now = window.start;
-        for _ in 0..100 {
-            now += LENGTH;
-            assert_eq!(wake(&mut window, now, 40, 1), 1);
-        }
+    fn where_nothing_hurries_events_are_taken_once_a_window_and_the_first_after_none_at_once() {
+        let mut window = Window::new(Pace { is_lazy: true, room: 1000, ..PACE });
+        let now = window.start + LENGTH;
+        assert_eq!(window.rest(now), None);
+        window.woken(now + LENGTH);
+        window.frames += 1;
+        assert_eq!(window.rest(now + LENGTH + LENGTH / 100), Some(LENGTH));
+        window.frames += 100;
+        assert_eq!(window.rest(now + LENGTH * 2), Some(LENGTH));
+        // In a window as many as there is room for.
+        window.frames += 1000;
+        assert_eq!(window.rest(now + LENGTH * 3), Some(LENGTH / 2));
+        assert_eq!(window.rest(now + LENGTH * 4), None);
     }
 
     #[test]

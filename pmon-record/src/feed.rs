@@ -13,8 +13,8 @@ use crate::merge::Merge;
 use crate::netlink::Socket;
 use crate::ring::Ring;
 
-/// Datagrams taken from the queue at a time.
-const QUEUE: usize = 256;
+/// Datagrams taken from the queue at a time: there are seldom any.
+const QUEUE: usize = 64;
 
 /// A CPU that has begun to write an event into the ring ends it within a microsecond, unless its host stops it meanwhile. What
 /// has spilled waits no longer than this for it.

@@ -17,10 +17,10 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::chunk::{Chunk, Dropped};
 use crate::ring::entry::left_out;
 
-/// Datagrams of one chunk: 64 KiB,
-const CHUNK: usize = 512;
+/// Datagrams of one chunk: 128 KiB,
+const CHUNK: usize = 1024;
 /// and bytes of annexes, beside one of any size.
-const ANNEXES: usize = 32 << 10;
+const ANNEXES: usize = 64 << 10;
 /// So many filled chunks, and the writer is behind.
 const BEHIND: usize = 2;
 
@@ -45,6 +45,8 @@ pub(crate) struct Intake<S> {
     /// The source's count of drops when it was asked last, and whether it has grown.
     drops: Option<u64>,
     lost: bool,
+    /// Whether it was asked after the last datagram.
+    counted: bool,
     frames: u64,
 }
 
@@ -99,6 +101,7 @@ impl<S: Source> Intake<S> {
             heard: false,
             drops: None,
             lost: false,
+            counted: false,
             frames: 0,
         };
         (this, Outlet { filled: filled_out, empty: empty_in })
@@ -111,6 +114,7 @@ impl<S: Source> Intake<S> {
             let before = chunk.batch.len();
             match self.receive()? {
                 Received::Frames(_) => {
+                    self.counted = false;
                     let Some(chunk) = &self.current else { continue };
                     self.heard |= chunk.batch.frames().skip(before).any(|frame| frame.arrival.sender == 0);
                     self.frames += (chunk.batch.len() - before) as u64;
@@ -118,7 +122,10 @@ impl<S: Source> Intake<S> {
                         return Ok(Look::Full);
                     }
                 }
-                Received::Overrun => self.note_overrun(),
+                Received::Overrun => {
+                    self.counted = false;
+                    self.note_overrun();
+                }
                 Received::Empty => return Ok(Look::Drained),
                 Received::Closed => return Ok(Look::Closed),
             }
@@ -148,7 +155,9 @@ impl<S: Source> Intake<S> {
 
     /// Hands the current chunk over, if it says anything; `false` if it does not.
     pub(crate) fn hand_over(&mut self) -> Result<bool, S::Error> {
-        self.count_drops()?;
+        if !self.counted {
+            self.count_drops()?;
+        }
         let is_worth_it = self.blind
             || self.fence.is_some()
             || self.ring.is_some()
@@ -267,6 +276,7 @@ impl<S: Source> Intake<S> {
 
     fn count_drops(&mut self) -> Result<(), S::Error> {
         let drops = self.source.drops()?;
+        self.counted = true;
         self.lost |= drops > self.drops.or(Some(0));
         self.drops = drops;
         Ok(())
@@ -289,6 +299,7 @@ impl<S: Source> Intake<S> {
     fn drop_some(&mut self) -> Result<Look, S::Error> {
         let Some(reserve) = &mut self.reserve else { return Ok(Look::Closed) };
         let received = self.source.receive(&mut reserve.batch)?;
+        self.counted = false;
         self.frames += reserve.batch.len() as u64;
         self.heard |= self.dropped.take(&reserve.batch);
         reserve.batch.clear();
