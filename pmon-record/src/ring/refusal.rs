@@ -19,6 +19,8 @@ const CAP_BPF: u64 = 1 << 39;
 pub(crate) enum RingError {
     #[error("no permission to load a BPF program: it takes CAP_BPF and CAP_PERFMON{}", unprivileged())]
     Privilege,
+    #[error("BPF maps take locked memory, of which there may be too little (ulimit -l)")]
+    LockedMemory,
     #[error("the kernel does not describe its types (no /sys/kernel/btf/vmlinux)")]
     NoBtf,
     #[error("the kernel is locked down (confidentiality): a BPF program may not read its memory")]
@@ -40,7 +42,12 @@ pub(crate) enum RingError {
 impl RingError {
     /// Why the maps, or the program's places in the kernel's structures, could not be had.
     pub(super) fn of_object(error: EbpfError) -> Self {
-        if is_permission(&error) { Self::Privilege } else { Self::Load(error) }
+        match is_permission(&error) {
+            // Until 5.11.
+            true if may_read_kernel() => Self::LockedMemory,
+            true => Self::Privilege,
+            false => Self::Load(error),
+        }
     }
 
     /// Why the kernel took the maps and not the program. It does not say which permission a helper takes: to somebody without, it
