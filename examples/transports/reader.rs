@@ -79,10 +79,9 @@ pub(crate) fn read_ring() -> anyhow::Result<()> {
 /// Puts a ring in front of the socket's queue.
 fn attach(socket: &OwnedFd) -> anyhow::Result<Ebpf> {
     let btf = Btf::from_sys_fs()?;
-    let mut loader = EbpfLoader::new();
-    loader.btf(Some(&btf)).map_max_entries("RING", RING).override_global("DETAILS", &0_u32, true);
-    let mut program = loader.load(OBJECT)?;
-    let filter: &mut SocketFilter = program.program_mut("take").context("it has no filter")?.try_into()?;
+    let mut program = EbpfLoader::new().btf(Some(&btf)).map_max_entries("RING", RING).load(OBJECT)?;
+    let filter: &mut SocketFilter =
+        program.program_mut("take_bare").context("it has no filter")?.try_into()?;
     filter.load()?;
     filter.attach(socket)?;
     Ok(program)

@@ -18,7 +18,6 @@
 #define QUEUE -1 // accept all bytes of it
 
 // What the recorder wants; constants, so that the verifier leaves out what is not wanted, also where it could not be had.
-const volatile __u32 DETAILS = 1;
 const volatile __u32 ARGS = 4096; // most bytes of arguments
 const volatile __u32 FILTER = 0;  // whether not all events are wanted
 
@@ -77,8 +76,7 @@ static __always_inline int take_event(const struct event *event)
 	return 1;
 }
 
-SEC("socket")
-int take(struct __sk_buff *skb)
+static __always_inline int filter(struct __sk_buff *skb, int details)
 {
 	if (skb->len != FRAME)
 		return QUEUE;
@@ -104,9 +102,9 @@ int take(struct __sk_buff *skb)
 	event.left_out = counts->left_out;
 
 	int taken;
-	if (DETAILS && event.what == EXEC)
+	if (details && event.what == EXEC)
 		taken = take_exec(&event);
-	else if (DETAILS && event.what == EXIT)
+	else if (details && event.what == EXIT)
 		taken = take_exit(&event);
 	else
 		taken = take_event(&event);
@@ -118,6 +116,19 @@ int take(struct __sk_buff *skb)
 	}
 	counts->spilled++;
 	return QUEUE;
+}
+
+SEC("socket/details")
+int take_with_details(struct __sk_buff *skb)
+{
+	return filter(skb, 1);
+}
+
+// For kernels that refuse the other.
+SEC("socket/bare")
+int take_bare(struct __sk_buff *skb)
+{
+	return filter(skb, 0);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

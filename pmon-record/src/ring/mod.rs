@@ -51,7 +51,6 @@ impl Ring {
         let mut uids = [0; MAX_UIDS];
         uids.iter_mut().zip(&scope.uids).for_each(|(place, &uid)| *place = uid);
         let numbers = [
-            ("DETAILS", details.into()),
             ("ARGS", options.args_max.min(entry::MOST_ARGS) as u32),
             ("FILTER", (!scope.is_all()).into()),
             ("KINDS", scope.mask()),
@@ -70,8 +69,9 @@ impl Ring {
         }
         loader.override_global("UID", &uids, true).override_global("CGROUP", &cgroup, true);
         let mut program = loader.load(OBJECT).map_err(RingError::of_object)?;
+        let name = if details { "take_with_details" } else { "take_bare" };
         let filter: &mut SocketFilter =
-            program.program_mut("take").ok_or(RingError::Incomplete("its filter"))?.try_into()?;
+            program.program_mut(name).ok_or(RingError::Incomplete(name))?.try_into()?;
         filter.load().map_err(RingError::of_program)?;
         filter.attach(socket.as_fd())?;
         let mut map = |name| program.take_map(name).ok_or(RingError::Incomplete(name));
