@@ -33,6 +33,11 @@ struct Front {
     queue: Batch,
     /// What was in the queue at any moment is not more than this.
     room: usize,
+    /// Both were just found empty.
+    is_drained: bool,
+    /// Whether anything was in the queue since its drops were counted, and their number then. It drops nothing while it is empty.
+    spilled: bool,
+    drops: Option<u64>,
 }
 
 impl Feed {
@@ -43,6 +48,9 @@ impl Feed {
             merge: Merge::default(),
             queue: Batch::with_capacity(QUEUE),
             room: room as usize + QUEUE,
+            is_drained: false,
+            spilled: true,
+            drops: None,
         });
         Self { socket, front }
     }
@@ -106,10 +114,14 @@ impl Front {
             }
             let before = batch.len();
             while !batch.is_full() && self.ring.next(batch) {}
+            if batch.len() == before && std::mem::take(&mut self.is_drained) {
+                return Ok(Received::Empty);
+            }
             // What spilled before these were put into the ring is in the queue by now.
             self.empty(socket)?;
             if self.merge.is_empty() {
                 let frames = batch.len() - before;
+                self.is_drained = frames > 0 && !batch.is_full();
                 return Ok(if frames == 0 { Received::Empty } else { Received::Frames(frames) });
             }
             batch.frames().skip(before).for_each(|frame| self.merge.ring(&frame));
@@ -126,8 +138,11 @@ impl Front {
         while taken < self.room {
             self.queue.clear();
             match socket.receive(&mut self.queue)? {
-                Received::Frames(frames) => taken += frames,
-                Received::Overrun => {}
+                Received::Frames(frames) => {
+                    taken += frames;
+                    self.spilled = true;
+                }
+                Received::Overrun => self.spilled = true,
                 Received::Empty | Received::Closed => break,
             }
             self.queue.frames().for_each(|frame| self.merge.spill(&frame));
@@ -147,7 +162,11 @@ impl Source for Feed {
     }
 
     fn drops(&mut self) -> Result<Option<u64>, io::Error> {
-        let in_ring = self.front.as_ref().map_or(Ok(0), |front| front.ring.drops())?;
-        Ok(self.socket.drops()?.map(|in_queue| in_queue + in_ring))
+        let Some(front) = &mut self.front else { return self.socket.drops() };
+        if std::mem::take(&mut front.spilled) {
+            front.drops = self.socket.drops()?;
+        }
+        let in_ring = front.ring.drops()?;
+        Ok(front.drops.map(|in_queue| in_queue + in_ring))
     }
 }

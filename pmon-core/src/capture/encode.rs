@@ -86,7 +86,7 @@ impl Rows {
     }
 
     fn is_full(&self) -> bool {
-        self.events.len() >= limit::EVENTS
+        self.events.len() >= limit::FULL_EVENTS
             || self.details.len() >= limit::FULL_DETAILS
             || self.notes.len() >= limit::FULL_DETAILS
             || self.raw.len() >= limit::FULL_BYTES

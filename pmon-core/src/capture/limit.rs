@@ -11,7 +11,9 @@ pub(super) const BYTES: usize = 8 << 20;
 /// Most bytes of a block, its header included.
 pub const BLOCK: usize = 16 << 20;
 
-/// A writer begins a new block at so many details,
+/// A writer begins a new block at so many events,
+pub(super) const FULL_EVENTS: usize = 1 << 15;
+/// at so many details,
 pub(super) const FULL_DETAILS: usize = 1 << 13;
 /// or at so many bytes of raw datagrams, strings or notes,
 pub(super) const FULL_BYTES: usize = 4 << 20;
