@@ -45,6 +45,10 @@ impl Sink for Tape {
         self.file.record(record)
     }
 
+    fn taken_at(&mut self, time: Instant) {
+        self.file.taken_at(time);
+    }
+
     fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
         self.shared.bytes.store(self.file.bytes(), Ordering::Relaxed);
         self.file.tick(now)

@@ -127,13 +127,18 @@ impl Batch {
 
     /// The datagrams, oldest first.
     pub fn frames(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
-        let mut start = 0;
-        self.slots.chunks_exact(SLOT).zip(&self.arrivals).zip(&self.ends).map(
-            move |((slot, &arrival), &end)| {
-                let annex = &self.annexes[std::mem::replace(&mut start, end)..end];
-                Frame { bytes: &slot[..arrival.len.min(SLOT)], arrival, annex }
-            },
-        )
+        self.frames_from(0)
+    }
+
+    /// The datagrams from number `first` on.
+    pub fn frames_from(&self, first: usize) -> impl ExactSizeIterator<Item = Frame<'_>> {
+        let first = first.min(self.len());
+        let mut start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let slots = self.slots[first * SLOT..].chunks_exact(SLOT);
+        slots.zip(&self.arrivals[first..]).zip(&self.ends[first..]).map(move |((slot, &arrival), &end)| {
+            let annex = &self.annexes[std::mem::replace(&mut start, end)..end];
+            Frame { bytes: &slot[..arrival.len.min(SLOT)], arrival, annex }
+        })
     }
 }
 
@@ -168,6 +173,11 @@ mod tests {
         assert!(batch.is_full());
         let annexes = |batch: &Batch| batch.frames().map(|frame| frame.annex.to_vec()).collect::<Vec<_>>();
         assert_eq!(annexes(&batch), [&b"annex"[..], b"", b"ab"]);
+        assert_eq!(
+            batch.frames_from(2).map(|frame| (frame.bytes, frame.annex)).collect::<Vec<_>>(),
+            [(&b"six"[..], &b"ab"[..])]
+        );
+        assert_eq!((batch.frames_from(3).len(), batch.frames_from(9).len()), (0, 0));
         batch.truncate(2);
         assert!(!batch.is_full() && batch.push_annexed(b"six", arrival, &[b"cd"]));
         assert_eq!(annexes(&batch), [&b"annex"[..], b"", b"cd"]);

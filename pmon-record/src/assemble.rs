@@ -6,7 +6,7 @@ use pmon_core::accounting::{Accountant, Continuity, Gap, Ledger, LossCause, Lost
 use pmon_core::batch;
 use pmon_core::capture::{
     Blind, Details, End, Fence, Frame, LeftOut, Loss, Miss, Own, Reason, Record, RingCounts, Scope, Subject,
-    Witness,
+    Usage, Witness,
 };
 use pmon_core::wire::{Body, ByteOrder, Event, Message, messages};
 use pmon_core::{MonoNs, Tgid};
@@ -104,6 +104,8 @@ pub struct Assembler<S> {
     /// `None` where details are not wanted.
     pending: Option<Pending>,
     units: Units,
+    /// Memory for the next usage.
+    spare: Option<Box<Usage>>,
     cgroups: Cgroups,
     args_max: usize,
     redact: Option<Redact>,
@@ -130,6 +132,7 @@ impl<S: Sink> Assembler<S> {
             rescan: None,
             pending: setup.details.then(Pending::default),
             units: Units::new(),
+            spare: None,
             cgroups: Cgroups::default(),
             args_max: usize::MAX,
             redact: None,
@@ -170,6 +173,7 @@ impl<S: Sink> Assembler<S> {
     /// # Errors
     /// When the sink fails.
     pub fn chunk(&mut self, chunk: &Chunk) -> Result<(), SinkError> {
+        self.sink.taken_at(chunk.taken_at);
         if let Some(scope) = self.scope.take() {
             self.sink.record(&Record::Scope(scope))?;
         }
@@ -281,11 +285,19 @@ impl<S: Sink> Assembler<S> {
         };
         let subject = exec.map(|Exec { tgid, time }| Subject::Exec { tgid, time });
         let (usage, details) = match More::read(datagram.annex, subject, self.units) {
-            Some(More::Usage(usage)) if is_exit(&frame) => (Some(usage), None),
+            Some(More::Usage(usage)) if is_exit(&frame) => {
+                let mut place = self.spare.take().unwrap_or_default();
+                *place = usage;
+                (Some(place), None)
+            }
             Some(More::Details(details)) => (None, Some(details)),
             _ => (None, None),
         };
-        self.sink.record(&Record::Event(frame, usage))?;
+        let record = Record::Event(frame, usage);
+        self.sink.record(&record)?;
+        if let Record::Event(_, Some(usage)) = record {
+            self.spare = Some(usage);
+        }
         if let Some(event) = event {
             self.counts.own += u64::from(Own::of(&event, self.setup.recorder).is_some());
         }

@@ -32,7 +32,9 @@ pub struct Chunk {
     pub fence: Option<Fence>,
     /// What did not come by the ring until now, if there is one: at the end of a recording.
     pub ring: Option<Vec<CpuCounts>>,
-    /// When it was handed over.
+    /// When the first of these datagrams was taken from the source,
+    pub taken_at: Instant,
+    /// and when they were handed over.
     pub handed_at: Instant,
 }
 
@@ -65,6 +67,7 @@ impl Chunk {
             drained_at: None,
             fence: None,
             ring: None,
+            taken_at: Instant::now(),
             handed_at: Instant::now(),
         }
     }

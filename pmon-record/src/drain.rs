@@ -40,7 +40,7 @@ const STORM_WAKEUPS: u32 = 8;
 const STORM: u64 = 128;
 /// Where details come with the events, nothing hurries: an event wakes only a thread that has found none for a window, and the writer is
 /// woken only so often, in windows, unless a chunk is full.
-const LAZY_HANDOVER: u32 = 2;
+const LAZY_HANDOVER: u32 = 6;
 /// At the end, details that are being read get this long,
 const GRACE: Duration = Duration::from_millis(60);
 /// a storm so long to let the socket be emptied, and every CPU to be heard,

@@ -33,7 +33,7 @@ struct Front {
     queue: Batch,
     /// What was in the queue at any moment is not more than this.
     room: usize,
-    /// Both were just found empty.
+    /// The last call found both empty behind what it gave.
     is_drained: bool,
     /// Whether anything was in the queue since its drops were counted, and their number then. It drops nothing while it is empty.
     spilled: bool,
@@ -106,6 +106,10 @@ impl Feed {
 
 impl Front {
     fn receive(&mut self, socket: &mut Socket, batch: &mut Batch) -> io::Result<Received> {
+        if std::mem::take(&mut self.is_drained) {
+            // What has come since then is for the next look.
+            return Ok(Received::Empty);
+        }
         let began = Instant::now();
         loop {
             let taken = self.merge.take(batch);
@@ -114,9 +118,6 @@ impl Front {
             }
             let before = batch.len();
             while !batch.is_full() && self.ring.next(batch) {}
-            if batch.len() == before && std::mem::take(&mut self.is_drained) {
-                return Ok(Received::Empty);
-            }
             // What spilled before these were put into the ring is in the queue by now.
             self.empty(socket)?;
             if self.merge.is_empty() {
@@ -124,7 +125,7 @@ impl Front {
                 self.is_drained = frames > 0 && !batch.is_full();
                 return Ok(if frames == 0 { Received::Empty } else { Received::Frames(frames) });
             }
-            batch.frames().skip(before).for_each(|frame| self.merge.ring(&frame));
+            batch.frames_from(before).for_each(|frame| self.merge.ring(&frame));
             batch.truncate(before);
             if self.ring.is_empty()? || began.elapsed() > PATIENCE {
                 self.merge.ring_is_empty();

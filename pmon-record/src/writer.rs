@@ -84,6 +84,7 @@ impl<S: Sink> Writer<S> {
         while let Ok(chunk) = self.queues.chunks.filled.pop() {
             self.shared.begin(chunk.handed_at);
             self.assembler.chunk(&chunk)?;
+            let taken_at = chunk.taken_at;
             self.queues.chunks.give_back(chunk);
             self.shared.taken.fetch_add(1, Ordering::Relaxed);
             if let (Some(reason), Some(rescans)) = (self.assembler.take_rescan(), &self.queues.rescans) {
@@ -93,9 +94,8 @@ impl<S: Sink> Writer<S> {
             while let Ok(outcome) = self.queues.results.try_recv() {
                 self.assembler.details(outcome)?;
             }
-            let now = Instant::now();
-            self.tick(now)?;
-            self.tick_soon(now);
+            self.tick_soon(taken_at);
+            self.tick(Instant::now())?;
         }
         self.shared.caught_up();
         while let Ok(outcome) = self.queues.results.try_recv() {
@@ -140,8 +140,8 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
-    /// A record has come.
-    fn tick_soon(&mut self, now: Instant) {
-        self.tick_at = self.tick_at.min(now + TICK);
+    /// A record has come that was there from that time on.
+    fn tick_soon(&mut self, since: Instant) {
+        self.tick_at = self.tick_at.min(since + TICK);
     }
 }

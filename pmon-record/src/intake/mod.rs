@@ -17,10 +17,10 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::chunk::{Chunk, Dropped};
 use crate::ring::entry::left_out;
 
-/// Datagrams of one chunk: 128 KiB,
-const CHUNK: usize = 1024;
+/// Datagrams of one chunk: 256 KiB,
+const CHUNK: usize = 2048;
 /// and bytes of annexes, beside one of any size.
-const ANNEXES: usize = 64 << 10;
+const ANNEXES: usize = 128 << 10;
 /// So many filled chunks, and the writer is behind.
 const BEHIND: usize = 2;
 
@@ -115,8 +115,11 @@ impl<S: Source> Intake<S> {
             match self.receive()? {
                 Received::Frames(_) => {
                     self.counted = false;
-                    let Some(chunk) = &self.current else { continue };
-                    self.heard |= chunk.batch.frames().skip(before).any(|frame| frame.arrival.sender == 0);
+                    let Some(chunk) = &mut self.current else { continue };
+                    if before == 0 {
+                        chunk.taken_at = Instant::now();
+                    }
+                    self.heard |= chunk.batch.frames_from(before).any(|frame| frame.arrival.sender == 0);
                     self.frames += (chunk.batch.len() - before) as u64;
                     if chunk.batch.is_full() {
                         return Ok(Look::Full);
@@ -136,9 +139,9 @@ impl<S: Source> Intake<S> {
     /// that exec event cannot be had.
     pub(crate) fn scan(&mut self, mut visit: impl FnMut(&batch::Frame<'_>) -> bool) {
         let Some(chunk) = &mut self.current else { return };
-        for (at, frame) in chunk.batch.frames().enumerate().skip(self.scanned) {
+        for (n, frame) in chunk.batch.frames_from(self.scanned).enumerate() {
             if visit(&frame) {
-                chunk.busy.push(at as u32);
+                chunk.busy.push((self.scanned + n) as u32);
             }
         }
         self.scanned = chunk.batch.len();

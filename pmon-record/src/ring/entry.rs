@@ -56,7 +56,7 @@ pub(crate) enum More {
     /// Of an exec. The cgroup's path is not in it.
     Details(Box<Details>),
     /// Of an exit.
-    Usage(Box<Usage>),
+    Usage(Usage),
 }
 
 /// What it takes to make the kernel's numbers those of a capture.
@@ -97,7 +97,7 @@ impl More {
         let entry = Fields { annex, units };
         match subject {
             Some(subject) => entry.details(subject).map(|details| Self::Details(Box::new(details))),
-            None if annex.len() == EXIT - EVENT_FRAME => Some(Self::Usage(Box::new(entry.usage()))),
+            None if annex.len() == EXIT - EVENT_FRAME => Some(Self::Usage(entry.usage())),
             None => None,
         }
     }

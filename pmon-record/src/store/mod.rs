@@ -174,6 +174,12 @@ impl Sink for CaptureFile {
         Ok(())
     }
 
+    fn taken_at(&mut self, time: Instant) {
+        if let Output::Regular(regular) = &mut self.output {
+            regular.taken_at(time);
+        }
+    }
+
     fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
         match &mut self.output {
             Output::Regular(regular) => regular.tick(&mut self.encoder, now),

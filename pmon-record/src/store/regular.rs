@@ -24,10 +24,10 @@ use crate::sink::SinkError;
 /// Bytes between the sealed blocks and the journal, at the least: the largest block fits, with an index behind it.
 const JOURNAL_GAP: u64 = MAX_BLOCK as u64 + (1 << 20);
 const PAGE: u64 = 4096;
-/// Records wait no longer for the journal than this and one tick,
+/// Records wait no longer for the journal than this and one tick, since they were taken from the source,
 const JOURNAL: Duration = Duration::from_millis(40);
 /// unless there are so many that a sealed block of them compresses nearly as well as a larger one, and spares the journal.
-const WORTH_SEALING: usize = 6144;
+const WORTH_SEALING: usize = 2048;
 /// Records wait no longer for a sealed block than this.
 const SEAL: Duration = Duration::from_secs(3600);
 /// What was written is synced this often.
@@ -41,6 +41,8 @@ pub(super) struct Regular {
     sealed_end: u64,
     /// Where the next provisional block goes, if there is a journal.
     journal_end: Option<u64>,
+    /// When the records that come now were taken from the source, at the earliest.
+    taken_at: Option<Instant>,
     fresh_since: Option<Instant>,
     unsealed_since: Option<Instant>,
     /// When the oldest bytes not synced yet were written.
@@ -67,6 +69,7 @@ impl Regular {
             syncer,
             sealed_end: encoder.header().len() as u64,
             journal_end: None,
+            taken_at: None,
             fresh_since: None,
             unsealed_since: None,
             dirty_since: None,
@@ -89,10 +92,15 @@ impl Regular {
         (self.sealed_end + JOURNAL_GAP).next_multiple_of(PAGE)
     }
 
+    /// The records that come from now on were taken from the source then, at the earliest.
+    pub(super) fn taken_at(&mut self, time: Instant) {
+        self.taken_at = Some(time);
+    }
+
     /// A record has come.
     pub(super) fn recorded(&mut self) {
         if self.fresh_since.is_none() {
-            let now = Instant::now();
+            let now = self.taken_at.unwrap_or_else(Instant::now);
             self.fresh_since = Some(now);
             self.unsealed_since.get_or_insert(now);
         }
