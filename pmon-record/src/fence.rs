@@ -32,8 +32,12 @@ pub(crate) fn raise(
 ) -> io::Result<Fence> {
     let deadline = Instant::now() + limit;
     let mut watch = Watch::new(pulse, clock);
+    let mut drops = intake.source_mut().drops()?;
+    if edge == Edge::Start {
+        // What was dropped before the first round is before the first event of a CPU, too.
+        drops = drops.map(|_| 0);
+    }
     loop {
-        let drops = intake.source_mut().drops()?;
         let until = deadline.min(Instant::now() + ROUND);
         while !watch.is_over() && Instant::now() < until {
             let look = intake.look()?;
@@ -45,7 +49,8 @@ pub(crate) fn raise(
                 _ => {}
             }
         }
-        let is_clean = intake.source_mut().drops()? == drops;
+        let now = intake.source_mut().drops()?;
+        let is_clean = now == std::mem::replace(&mut drops, now);
         let is_to_repeat = !is_clean && again(intake)?;
         if Instant::now() >= deadline || watch.is_over() && !is_to_repeat {
             return Ok(Fence { time: clock.mono(), edge, unreached: watch.unreached() });

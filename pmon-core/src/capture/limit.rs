@@ -12,7 +12,7 @@ pub(super) const BYTES: usize = 8 << 20;
 pub const BLOCK: usize = 16 << 20;
 
 /// A writer begins a new block at so many events,
-pub(super) const FULL_EVENTS: usize = 1 << 15;
+pub(super) const FULL_EVENTS: usize = 1 << 14;
 /// at so many details,
 pub(super) const FULL_DETAILS: usize = 1 << 13;
 /// or at so many bytes of raw datagrams, strings or notes,
