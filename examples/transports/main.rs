@@ -18,8 +18,8 @@
 //! - `kept`: events that it has seen. Those of other processes are among them.
 //! - `lost %`: by pmon's own account; by the socket's count of drops; of `perf`, what is missing of the load's events.
 //! - `overruns`: how often `recv` said `ENOBUFS`.
-//! - `ns/event`: CPU time of the recorder, user and system, all threads, for each event that the load caused, kept or not, without
-//!   what the start and the end cost:
+//! - `ns/event`: CPU time of the recorder, user and system, all threads, for each event that the load caused, kept or not,
+//!   without what the start and the end cost:
 //! - `start ms`: CPU time until the load began; not counted.
 //! - `end ms`: CPU time of an end without a load before, measured in the same rounds; its median is subtracted.
 //! - `slowdown`: the load's time, as multiple of its time while nobody listens. What the kernel does for the events, and
