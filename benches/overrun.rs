@@ -84,7 +84,7 @@ fn accounting(c: &mut Criterion) {
                 let (mut accountant, mut ledger) = (Accountant::new(), Ledger::default());
                 ledger.witness(EVENTS as u64);
                 for event in &events {
-                    if let Continuity::Gap(gap) = accountant.observe(black_box(event)) {
+                    if let Continuity::Gap(gap) = accountant.observe(black_box(event), 0) {
                         for part in ledger.split(&gap) {
                             black_box(part);
                         }

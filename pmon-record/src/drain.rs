@@ -39,8 +39,10 @@ const STORM_WAKEUPS: u32 = 8;
 /// A storm is more events than this in the window before.
 const STORM: u64 = 128;
 /// Where details come with the events, nothing hurries: an event wakes only a thread that has found none for a window, and the writer is
-/// woken only so often, in windows, unless a chunk is full.
+/// woken only so often, in windows, unless a chunk is full;
 const LAZY_HANDOVER: u32 = 6;
+/// but events wait no longer for it than this, if the window is not longer: a crash costs them.
+const LONGEST_HANDOVER: Duration = Duration::from_millis(60);
 /// At the end, details that are being read get this long,
 const GRACE: Duration = Duration::from_millis(60);
 /// a storm so long to let the socket be emptied, and every CPU to be heard,
@@ -122,7 +124,8 @@ impl Drain {
             poll.registry().register(&mut SourceFd(&descriptor), SOURCE, Interest::READABLE)?;
         }
         let (vigil, window, latency) = (Vigil::default(), Window::new(pace), pace.latency);
-        let handover = if pace.is_lazy { LAZY_HANDOVER * latency } else { latency };
+        let lazy = (LAZY_HANDOVER * latency).min(LONGEST_HANDOVER).max(latency);
+        let handover = if pace.is_lazy { lazy } else { latency };
         Ok(Self { intake, pulse, vigil, poll, ends, clock: Clock::new(), latency, handover, window })
     }
 
@@ -193,7 +196,6 @@ impl Drain {
         let Self { intake, pulse, ends, clock, .. } = self;
         let handle = |intake: &mut _, look| ends.take(intake, look);
         let fence = fence::raise(Edge::End, intake, (pulse, *clock), LAST, handle, |_| Ok(true))?;
-        let ring = self.intake.source_mut().ring_counts()?;
         self.intake.source_mut().socket_mut().ignore()?;
         // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time.
         let began = Instant::now();
@@ -203,6 +205,8 @@ impl Drain {
             }
         }
         self.intake.tell(fence);
+        // Whatever is in the capture is in these, too.
+        let ring = self.intake.source_mut().ring_counts()?;
         ring.into_iter().for_each(|counts| self.intake.tell_ring(counts));
         self.intake.finish()?;
         self.ends.writer.unpark();

@@ -73,6 +73,14 @@ impl Feed {
         front.ring.is_empty()
     }
 
+    /// [`Source::drops`], also of what was dropped while nothing was taken.
+    pub(crate) fn drops_now(&mut self) -> io::Result<Option<u64>> {
+        if let Some(front) = &mut self.front {
+            front.spilled = true;
+        }
+        self.drops()
+    }
+
     /// The recording begins now.
     pub(crate) fn restart(&mut self) -> io::Result<()> {
         self.front.as_mut().map_or(Ok(()), |front| front.ring.restart())

@@ -32,7 +32,7 @@ pub(crate) fn raise(
 ) -> io::Result<Fence> {
     let deadline = Instant::now() + limit;
     let mut watch = Watch::new(pulse, clock);
-    let mut drops = intake.source_mut().drops()?;
+    let mut drops = intake.source_mut().drops_now()?;
     if edge == Edge::Start {
         // What was dropped before the first round is before the first event of a CPU, too.
         drops = drops.map(|_| 0);
@@ -49,7 +49,7 @@ pub(crate) fn raise(
                 _ => {}
             }
         }
-        let now = intake.source_mut().drops()?;
+        let now = intake.source_mut().drops_now()?;
         let is_clean = now == std::mem::replace(&mut drops, now);
         let is_to_repeat = !is_clean && again(intake)?;
         if Instant::now() >= deadline || watch.is_over() && !is_to_repeat {

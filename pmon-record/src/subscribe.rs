@@ -178,8 +178,9 @@ impl Subscription {
             }
             restarts += 1;
             // What is lost before the first event of a CPU cannot be counted: the recording begins here, with a new round.
-            *drops_before = intake.restart(outlet)?.unwrap_or(0);
             intake.source_mut().restart()?;
+            intake.source_mut().drops_now()?;
+            *drops_before = intake.restart(outlet)?.unwrap_or(0);
             *start = clock.anchor();
             Ok(true)
         })?;

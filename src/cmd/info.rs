@@ -138,13 +138,8 @@ fn describe(sheet: &mut Sheet, header: &Header) {
         sheet.line("command", shell_words(meta.command.iter().map(Vec::as_slice)));
     }
     sheet.line("started", local_time(meta.start.real_ns));
-    let why = if meta.transport.why.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", text(&meta.transport.why))
-    };
     let buffer = size(meta.socket_buffer);
-    sheet.line("transport", format!("{}{why}, buffer {buffer}", text(&meta.transport.name)));
+    sheet.line("transport", format!("{}, buffer {buffer}", text(&meta.transport.to_string())));
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let header = subscription.header(&args.command);
     let file = create(args, to_stdout, &header)?;
     drop(reader);
+    if !args.quiet && !args.json {
+        term::say(format_args!("pmon: recording by {}", header.meta.transport));
+    }
     let (tape, handle) = Tape::new(file, &header);
     let began = Instant::now();
     let recording = Recording::start(subscription, tape, &options).map_err(control::failure)?;

@@ -1,5 +1,7 @@
 //! The file header: what a reader must know before the first record.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::block::{put_u32, u32_at};
@@ -151,8 +153,15 @@ pub struct Namespaces {
 /// How events came from the kernel, and why this way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transport {
-    /// Its name: `recvmmsg`, `replay`.
+    /// Its name: `ring+details`, `ring`, `recvmmsg`, `replay`.
     pub name: String,
     /// Why it was chosen over a better one.
     pub why: String,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if self.why.is_empty() { Ok(()) } else { write!(f, " ({})", self.why) }
+    }
 }
