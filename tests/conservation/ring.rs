@@ -1,9 +1,16 @@
 //! What the ring is for: it holds what the socket's queue does not, and the queue what the ring does not.
 
+use std::collections::HashMap;
 use std::thread;
 
+use pmon_core::MonoNs;
+use pmon_core::wire::Event;
+use tempfile::TempDir;
+
 use crate::common::recorder::on;
-use crate::common::scene;
+use crate::common::{Capture, Recorder, scene};
+use crate::flood::Flood;
+use crate::observer::Number;
 use crate::{SETTLED, account, stop};
 
 /// Stops a recorder while 20,000 events happen, and fails if it has lost any of them.
@@ -27,4 +34,37 @@ fn the_ring_holds_what_the_queue_has_no_room_for() {
 #[test]
 fn the_queue_holds_what_the_ring_has_no_room_for() {
     on(&["--transport", "ring", "--ring", "4K"], || hold(&["--socket-buffer", "64M"]));
+}
+
+/// The events of a capture from one time to another, by number.
+fn within(capture: &Capture, (from, to): (MonoNs, MonoNs)) -> HashMap<Number, Event> {
+    let events = capture.events().filter(|event| (from..=to).contains(&event.time));
+    events.map(|event| ((event.cpu, event.seq), *event)).collect()
+}
+
+#[test]
+fn recorded_both_ways_at_once_the_events_are_the_same() {
+    let Some((dir, _guard)) = scene() else { return };
+    let other = TempDir::new().unwrap();
+    let one = on(&["--transport", "recvmmsg"], || Recorder::start(&dir, &[]));
+    let two = on(&["--transport", "ring+details"], || Recorder::start(&other, &[]));
+    for kind in ["fork", "vfork", "thread", "exec"] {
+        Flood::run(&[kind, "--count", "300", "--processes", "2"]);
+    }
+    Flood::run(&["rename", "--count", "20000", "--processes", "2"]);
+    thread::sleep(SETTLED);
+    let captures = [one.end(), two.end()];
+    for capture in &captures {
+        capture.check();
+        assert_eq!(capture.totals().lost.total(), 0);
+    }
+    // What both have heard: each is there before or after the other.
+    let times = captures.each_ref().map(|capture| {
+        let of = |n: usize| capture.fences[n].time;
+        (of(0), of(1))
+    });
+    let both = (times[0].0.max(times[1].0), times[0].1.min(times[1].1));
+    let [one, two] = captures.each_ref().map(|capture| within(capture, both));
+    assert!(one.len() > 40_000, "{}", one.len());
+    assert_eq!(one, two);
 }
