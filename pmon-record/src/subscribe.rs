@@ -17,7 +17,7 @@ use crate::options::{Options, Transport};
 use crate::pulse::Pulse;
 use crate::redact::Redact;
 use crate::ring::{Ring, RingError, entry};
-use crate::{heal, host, namespaces};
+use crate::{heal, host, namespaces, sys};
 
 /// Bytes of socket buffer that the kernel charges for an event: the message and what manages it.
 const CHARGE: u64 = 832;
@@ -68,6 +68,8 @@ impl Subscription {
             socket.hush_overruns().map_err(failed("set NETLINK_NO_ENOBUFS on"))?;
         }
         let (ring, transport) = climb(options, |details| Ring::attach(&socket, options, details))?;
+        // The kernel's description of its types took some ten MiB.
+        sys::trim_memory();
         socket.bind().map_err(|source| refused("bind", source))?;
         let pulse = Pulse::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
         let start = Clock::new().anchor();
