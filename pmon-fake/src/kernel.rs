@@ -1,0 +1,353 @@
+//! The fake kernel: processes that do things, and sockets that hear of it.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use pmon_core::wire::{Body, Comm, Event};
+use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
+
+use crate::connector::Connector;
+use crate::faults::Faults;
+use crate::process::{Process, Processes};
+use crate::script::Script;
+use crate::socket::{Socket, lock};
+
+/// `SIGCHLD`, and what a thread has instead.
+const SIGCHLD: u32 = 17;
+const NO_SIGNAL: u32 = u32::MAX;
+const SIGKILL: u32 = 9;
+/// In a wait status: a core was dumped.
+const WCOREFLAG: u32 = 0x80;
+
+/// A kernel with a proc connector, as Linux 6.18 has it, and nothing else: processes begin, change and end as it is told, and its
+/// [sockets](Socket) hear of it. It has no threads and no clock of its own: time goes on by a microsecond an event, or as told.
+///
+/// Each verb is what one system call of a process does, on the [current CPU](Kernel::run_on), with the events that it causes. A verb
+/// on a task that does not exist panics: that is a mistake of the test.
+///
+/// ```
+/// use pmon_core::batch::Batch;
+/// use pmon_core::source::{Received, Source};
+/// use pmon_core::wire::{ByteOrder, Event, Kind};
+/// use pmon_fake::Kernel;
+///
+/// let mut kernel = Kernel::new(2);
+/// let mut socket = kernel.socket();
+/// socket.listen()?;
+///
+/// let shell = kernel.boot("sh");
+/// let child = kernel.fork(shell);
+/// kernel.exec(child, "/bin/true", &["true"]);
+/// kernel.exit(child, 0);
+///
+/// let mut batch = Batch::with_capacity(16);
+/// assert_eq!(socket.receive(&mut batch)?, Received::Frames(4));
+/// let kinds: Vec<_> = batch.frames().map(|frame| Event::decode(frame.bytes, ByteOrder::NATIVE).unwrap().kind()).collect();
+/// assert_eq!(kinds, [Kind::Ack, Kind::Fork, Kind::Exec, Kind::Exit]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Kernel {
+    connector: Arc<Mutex<Connector>>,
+    processes: Processes,
+}
+
+impl Kernel {
+    /// A kernel with so many CPUs, at least 1, on which only process 1, `init`, runs.
+    pub fn new(cpus: u32) -> Self {
+        Self { connector: Arc::new(Mutex::new(Connector::new(cpus))), processes: Processes::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connector> {
+        lock(&self.connector)
+    }
+
+    /// A new socket, of a process with all privileges.
+    pub fn socket(&self) -> Socket {
+        Socket::open(&self.connector, true)
+    }
+
+    /// A new socket of a process without privileges.
+    pub fn unprivileged_socket(&self) -> Socket {
+        Socket::open(&self.connector, false)
+    }
+
+    /// Things go wrong from now on as `script` says. Its events are counted from the first that ever happened; see
+    /// [`Kernel::happened`].
+    pub fn inject(&mut self, script: Script, seed: u64) {
+        self.lock().set_faults(Faults::new(script, seed));
+    }
+
+    /// How many events have happened, by verb or by frame, whoever heard of them.
+    pub fn happened(&self) -> u64 {
+        self.lock().happened()
+    }
+}
+
+/// Time and place.
+impl Kernel {
+    /// What happens next happens on that CPU.
+    ///
+    /// # Panics
+    /// If there is no such CPU.
+    pub fn run_on(&mut self, cpu: Cpu) {
+        let mut connector = self.lock();
+        assert!(cpu.0 < connector.cpus(), "no CPU {cpu}: there are {}", connector.cpus());
+        connector.cpu = cpu;
+    }
+
+    /// How many CPUs there are.
+    pub fn cpus(&self) -> u32 {
+        self.lock().cpus()
+    }
+
+    /// `CLOCK_MONOTONIC`.
+    pub fn now(&self) -> MonoNs {
+        self.lock().now()
+    }
+
+    /// Time passes.
+    pub fn advance(&mut self, by: Duration) {
+        let mut connector = self.lock();
+        let then = connector.now().0.saturating_add(by.as_nanos() as u64);
+        connector.at(MonoNs(then));
+    }
+
+    /// From now on, so much time passes with each event; 1 µs at first.
+    pub fn pace(&mut self, event: Duration) {
+        self.lock().pace = event.as_nanos() as u64;
+    }
+
+    /// The next event of that CPU has this number. Without it, a CPU begins with 0.
+    pub fn number(&mut self, cpu: Cpu, next: Seq) {
+        self.lock().set_next(cpu, next);
+    }
+
+    /// `net.core.rmem_max`, which bounds [`Socket::set_rcvbuf`]; 4 MiB at first.
+    pub fn set_rmem_max(&mut self, bytes: u32) {
+        self.lock().rmem_max = bytes;
+    }
+
+    /// The kernel's count of listeners, which is not always that of the sockets that listen: one that is closed stays in it.
+    /// Below 1, nothing is emitted, and no number used.
+    pub fn listeners(&self) -> i32 {
+        self.lock().listeners
+    }
+
+    /// Sets that count: what others have done to it.
+    pub fn set_listeners(&mut self, count: i32) {
+        self.lock().listeners = count;
+    }
+}
+
+/// What processes do.
+impl Kernel {
+    /// A process that has been there from before, a child of `init`: no event.
+    pub fn boot(&mut self, comm: &str) -> Task {
+        self.processes.boot(comm)
+    }
+
+    /// `fork`: a new process.
+    pub fn fork(&mut self, parent: Task) -> Task {
+        let child = self.processes.fork(parent);
+        let parent = leader(parent.tgid);
+        self.happen(Body::Fork { parent, child });
+        child
+    }
+
+    /// `clone(CLONE_THREAD)`: a new thread of a process. Its event names the process's parent, not its creator.
+    pub fn thread(&mut self, of: Task) -> Task {
+        let child = self.processes.thread(of);
+        let parent = leader(self.processes.of(of).parent);
+        self.happen(Body::Fork { parent, child });
+        child
+    }
+
+    /// `execve`, by any thread: the others end. Returns the task that goes on, the process's only one.
+    pub fn exec(&mut self, task: Task, path: &str, args: &[&str]) -> Task {
+        let process = self.processes.of(task);
+        let others: Vec<_> = process.threads().filter(|&tid| tid != task.tid).collect();
+        for tid in others {
+            let other = Task { tid, tgid: task.tgid };
+            // The first thread ends for the parent as if it were any other: the process lives on.
+            self.happen(Body::Exit {
+                task: other,
+                code: SIGKILL,
+                signal: NO_SIGNAL,
+                parent: Some(Task::default()),
+            });
+        }
+        self.processes.exec(task, path, args);
+        let task = leader(task.tgid);
+        self.happen(Body::Exec { task });
+        task
+    }
+
+    /// `pthread_exit`, or `exit` of a process with one thread: that thread ends. With the last one ends the process, with `code` as its
+    /// exit code.
+    pub fn exit(&mut self, task: Task, code: u8) {
+        self.end(task, u32::from(code) << 8);
+    }
+
+    /// `exit_group`: the process ends, all its threads with it, the first one last.
+    pub fn exit_group(&mut self, tgid: Tgid, code: u8) {
+        self.end_all(tgid, u32::from(code) << 8);
+    }
+
+    /// A signal that ends the process; with `core`, it dumps one.
+    pub fn kill(&mut self, tgid: Tgid, signal: u8, core: bool) {
+        let task = leader(tgid);
+        let parent = leader(self.processes.of(task).parent);
+        if core {
+            self.happen(Body::Coredump { task, parent: Some(parent) });
+        }
+        self.end_all(tgid, u32::from(signal) | if core { WCOREFLAG } else { 0 });
+    }
+
+    /// `prctl(PR_SET_NAME)`: the thread calls itself so; 15 bytes are kept.
+    pub fn rename(&mut self, task: Task, comm: &str) {
+        let comm = self.processes.rename(task, comm);
+        self.happen(Body::Comm { task, comm });
+    }
+
+    /// `setresuid` of the real and the effective user id. Without a change there is no event.
+    pub fn setuid(&mut self, task: Task, real: u32, effective: u32) {
+        if std::mem::replace(&mut self.processes.of_mut(task).uid, (real, effective)) != (real, effective) {
+            self.happen(Body::Uid { task, real, effective });
+        }
+    }
+
+    /// `setresgid`; as [`Kernel::setuid`].
+    pub fn setgid(&mut self, task: Task, real: u32, effective: u32) {
+        if std::mem::replace(&mut self.processes.of_mut(task).gid, (real, effective)) != (real, effective) {
+            self.happen(Body::Gid { task, real, effective });
+        }
+    }
+
+    /// `setsid`: the process leads a new session.
+    pub fn setsid(&mut self, task: Task) {
+        self.processes.of_mut(task).session = task.tgid;
+        self.happen(Body::Sid { task });
+    }
+
+    /// `ptrace(PTRACE_ATTACH)`.
+    pub fn attach(&mut self, tracer: Task, task: Task) {
+        self.processes.of(task);
+        self.happen(Body::Ptrace { task, tracer });
+    }
+
+    /// `ptrace(PTRACE_DETACH)`.
+    pub fn detach(&mut self, task: Task) {
+        self.processes.of(task);
+        self.happen(Body::Ptrace { task, tracer: Task::default() });
+    }
+
+    /// A living process.
+    pub fn process(&self, tgid: Tgid) -> Option<&Process> {
+        self.processes.get(tgid)
+    }
+
+    /// The living processes, by their ids.
+    pub fn processes(&self) -> impl Iterator<Item = (Tgid, &Process)> {
+        self.processes.iter()
+    }
+
+    fn end(&mut self, task: Task, code: u32) {
+        let process = self.processes.of(task);
+        let parent = leader(process.parent);
+        let is_first = task.tid.0 == task.tgid.0;
+        // What the kernel says of a thread that is not its process's first (since 6.18, no parent either).
+        let (signal, parent) = if is_first { (SIGCHLD, parent) } else { (NO_SIGNAL, Task::default()) };
+        self.processes.end(task);
+        self.happen(Body::Exit { task, code, signal, parent: Some(parent) });
+    }
+
+    fn end_all(&mut self, tgid: Tgid, code: u32) {
+        let mut threads: Vec<_> = self.processes.of(leader(tgid)).threads().collect();
+        threads.sort_by_key(|tid| (tid.0 == tgid.0, *tid));
+        threads.into_iter().for_each(|tid| self.end(Task { tid, tgid }, code));
+    }
+
+    fn happen(&mut self, body: Body) {
+        self.lock().happen(body);
+    }
+}
+
+/// Events from elsewhere, and what is lost of them.
+impl Kernel {
+    /// All that is fed until the feed is dropped is one thing: nobody sees a part of it.
+    pub fn feed(&mut self) -> Feed<'_> {
+        Feed(self.lock())
+    }
+
+    /// So many events of that CPU happen and are dropped for want of room, whatever the room: their numbers are missing, each listener
+    /// counts them as dropped, and has `ENOBUFS`.
+    pub fn overrun(&mut self, cpu: Cpu, events: u64) {
+        self.lock().overrun(cpu, events);
+    }
+
+    /// So many events of that CPU happen for which the kernel has no memory: their numbers are missing, and nobody says so.
+    pub fn no_memory(&mut self, cpu: Cpu, events: u64) {
+        self.lock().skip(cpu, events);
+    }
+
+    /// Nothing comes any more: behind what is queued, each socket is at its end.
+    pub fn end_of_file(&mut self) {
+        self.lock().end();
+    }
+
+    /// What a script holds back comes now.
+    pub fn settle(&mut self) {
+        self.lock().settle();
+    }
+}
+
+/// See [`Kernel::feed`].
+#[derive(Debug)]
+pub struct Feed<'a>(MutexGuard<'a, Connector>);
+
+impl Feed<'_> {
+    /// An event with its time, CPU and number as they were elsewhere. The numbers of a CPU's events keep their distances; they are
+    /// moved by those that this kernel gave to events of its own there.
+    #[inline]
+    pub fn event(&mut self, event: Event) {
+        self.0.frame(event);
+    }
+
+    /// The same of a datagram in any form, from the kernel.
+    pub fn datagram(&mut self, bytes: &[u8]) {
+        self.0.raw_frame(bytes);
+    }
+
+    /// An event that this kernel is not told of: the numbers behind it move up.
+    pub fn leave_out(&mut self, cpu: Cpu) {
+        self.0.leave_out(cpu);
+    }
+
+    /// So many events whose numbers will be missing anyhow are dropped for want of room.
+    pub fn lose(&mut self, events: u64) {
+        self.0.lose(events);
+    }
+
+    /// The events before number so-and-so were elsewhere: it is what the next event of that CPU has, before any frame of it.
+    pub fn number(&mut self, cpu: Cpu, next: Seq) {
+        self.0.set_next(cpu, next);
+    }
+
+    /// Time passes, up to that.
+    pub fn at(&mut self, time: MonoNs) {
+        self.0.at(time);
+    }
+}
+
+fn leader(tgid: Tgid) -> Task {
+    Task::new(tgid.0, tgid.0)
+}
+
+/// A thread's name as the kernel keeps it.
+pub(crate) fn comm(name: &str) -> Comm {
+    let mut comm = Comm::default();
+    let kept = name.len().min(comm.0.len() - 1);
+    comm.0[..kept].copy_from_slice(&name.as_bytes()[..kept]);
+    comm
+}

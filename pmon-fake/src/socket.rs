@@ -1,0 +1,274 @@
+//! A netlink socket of the fake kernel, with the calls that a program makes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pmon_core::batch::Batch;
+use pmon_core::source::{Received, Source};
+use pmon_core::wire::{ByteOrder, Operation, Request};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+use crate::connector::{Connector, GROUP};
+use crate::sock::{Datagram, MemInfo};
+
+/// The longest datagram that can be sent: `SO_SNDBUF` as it is by default, less what each takes.
+const LONGEST: usize = 212_992 - 32;
+/// The ports given to those who want any begin here.
+const FIRST_PORT: u32 = 1000;
+
+/// A socket as `socket(AF_NETLINK, SOCK_DGRAM, NETLINK_CONNECTOR)` makes it, of a process on the fake kernel. Nothing blocks: a call
+/// that would is refused with `EAGAIN`.
+///
+/// It hears what happens on its [`Kernel`](crate::Kernel), once it is bound to the group and somebody has asked for events;
+/// [`Socket::listen`] does both. Dropping it closes it.
+#[derive(Debug)]
+pub struct Socket {
+    connector: Arc<Mutex<Connector>>,
+    id: usize,
+}
+
+/// What `poll` tells of a [`Socket`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// `POLLIN`: a call would bring a datagram, or the end.
+    pub readable: bool,
+    /// `POLLERR`: a call would bring an error.
+    pub error: bool,
+}
+
+/// The connector, also after a panic of another thread: a test that has failed anyhow.
+pub(crate) fn lock(connector: &Mutex<Connector>) -> MutexGuard<'_, Connector> {
+    connector.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Socket {
+    pub(crate) fn open(connector: &Arc<Mutex<Connector>>, admin: bool) -> Self {
+        let id = lock(connector).open(admin);
+        Self { connector: connector.clone(), id }
+    }
+
+    /// `bind` to a port and to groups, as a mask; port 0 is any that is free.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is bound to another port, `EADDRINUSE` if another socket is bound to that one, `EPERM` if it may not hear
+    /// these groups.
+    pub fn bind(&mut self, port: u32, groups: u32) -> Result<(), Errno> {
+        let mut connector = lock(&self.connector);
+        let member = connector.member(self.id);
+        // Without privilege, the groups with odd numbers (`cn_bind`).
+        if !member.admin && groups & 0xAAAA_AAAA != 0 {
+            return Err(Errno::PERM);
+        }
+        let bound = member.port;
+        if bound != 0 && bound != port {
+            return Err(Errno::INVAL);
+        }
+        if bound == 0 && port != 0 && !connector.is_free(port) {
+            return Err(Errno::ADDRINUSE);
+        }
+        let port = if port == 0 { free_port(&connector) } else { port };
+        let member = connector.member(self.id);
+        (member.port, member.groups) = (port, groups);
+        Ok(())
+    }
+
+    /// `getsockname`: the port, and the groups as a mask.
+    pub fn name(&self) -> (u32, u32) {
+        let mut connector = lock(&self.connector);
+        let member = connector.member(self.id);
+        (member.port, member.groups)
+    }
+
+    /// `NETLINK_ADD_MEMBERSHIP` of the group with that number.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is no such group, `EPERM` if it may not hear it.
+    pub fn add_membership(&mut self, group: i32) -> Result<(), Errno> {
+        self.set_membership(group, true)
+    }
+
+    /// `NETLINK_DROP_MEMBERSHIP`. What is queued stays.
+    ///
+    /// # Errors
+    /// As [`Socket::add_membership`].
+    pub fn drop_membership(&mut self, group: i32) -> Result<(), Errno> {
+        self.set_membership(group, false)
+    }
+
+    fn set_membership(&mut self, group: i32, on: bool) -> Result<(), Errno> {
+        let bit = match group {
+            1..=32 => 1_u32 << (group - 1),
+            _ => return Err(Errno::INVAL),
+        };
+        let mut connector = lock(&self.connector);
+        let member = connector.member(self.id);
+        if !member.admin && group % 2 == 0 {
+            return Err(Errno::PERM);
+        }
+        if on {
+            member.groups |= bit;
+        } else {
+            member.groups &= !bit;
+        }
+        Ok(())
+    }
+
+    /// `SO_RCVBUF`: doubled, and cut to twice `net.core.rmem_max`.
+    pub fn set_rcvbuf(&mut self, bytes: i32) {
+        let mut connector = lock(&self.connector);
+        let most = connector.rmem_max;
+        connector.member(self.id).sock.set_rcvbuf(bytes, Some(most));
+    }
+
+    /// `SO_RCVBUFFORCE`: doubled.
+    ///
+    /// # Errors
+    /// `EPERM` without privilege.
+    pub fn force_rcvbuf(&mut self, bytes: i32) -> Result<(), Errno> {
+        let mut connector = lock(&self.connector);
+        let member = connector.member(self.id);
+        if !member.admin {
+            return Err(Errno::PERM);
+        }
+        member.sock.set_rcvbuf(bytes, None);
+        Ok(())
+    }
+
+    /// `NETLINK_NO_ENOBUFS`: an overrun is no error, and no congestion.
+    pub fn set_no_enobufs(&mut self, on: bool) {
+        lock(&self.connector).member(self.id).sock.set_no_enobufs(on);
+    }
+
+    /// `SO_MEMINFO`.
+    pub fn memory(&self) -> MemInfo {
+        lock(&self.connector).member(self.id).sock.memory()
+    }
+
+    /// `SO_ERROR`: what the next call would have failed with.
+    pub fn take_error(&mut self) -> Option<Errno> {
+        lock(&self.connector).member(self.id).sock.take_error()
+    }
+
+    /// `poll`.
+    pub fn poll(&self) -> Readiness {
+        let mut connector = lock(&self.connector);
+        let member = connector.member(self.id);
+        let (readable, error) = member.sock.readiness();
+        Readiness { readable: readable || member.ended, error }
+    }
+
+    /// `send`: to the kernel.
+    ///
+    /// # Errors
+    /// As [`Socket::send_to`].
+    pub fn send(&mut self, datagram: &[u8]) -> Result<usize, Errno> {
+        self.send_to(datagram, 0, 0)
+    }
+
+    /// `sendto`: to the groups, of which only the first counts, and to a port; 0 is the kernel. A socket that is not bound is bound
+    /// by it.
+    ///
+    /// # Errors
+    /// `ENODATA` for nothing, `EMSGSIZE` for too much, `EPERM` without privilege but to the kernel alone, `ECONNREFUSED` if nobody has
+    /// that port, `EAGAIN` if its queue is full.
+    pub fn send_to(&mut self, datagram: &[u8], port: u32, groups: u32) -> Result<usize, Errno> {
+        let mut connector = lock(&self.connector);
+        let member = connector.member(self.id);
+        if !member.admin && (port, groups) != (0, 0) {
+            return Err(Errno::PERM);
+        }
+        if member.port == 0 {
+            let port = free_port(&connector);
+            connector.member(self.id).port = port;
+        }
+        match datagram.len() {
+            0 => return Err(Errno::NODATA),
+            1..=LONGEST => {}
+            _ => return Err(Errno::MSGSIZE),
+        }
+        if groups != 0 {
+            connector.multicast(self.id, datagram, 1 << groups.trailing_zeros(), port);
+        }
+        if port == 0 {
+            connector.request(self.id, datagram);
+        } else {
+            connector.unicast(self.id, datagram, port)?;
+        }
+        Ok(datagram.len())
+    }
+
+    /// `recvmsg`: the next datagram into `buffer`, as much as fits. After [`Fault::End`](crate::Fault::End) and all that was queued, a
+    /// datagram of no bytes.
+    ///
+    /// # Errors
+    /// `ENOBUFS` if datagrams were dropped, before those that are queued; `EAGAIN` if none is queued; what a fault script has.
+    pub fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<Datagram, Errno> {
+        let mut connector = lock(&self.connector);
+        let member = connector.member(self.id);
+        if member.interrupted > 0 {
+            member.interrupted -= 1;
+            return Err(Errno::INTR);
+        }
+        if member.starved > 0 {
+            member.starved -= 1;
+            return Err(Errno::AGAIN);
+        }
+        match member.sock.recv(buffer, flags) {
+            Err(Errno::AGAIN) if member.ended => {
+                Ok(Datagram { len: 0, truncated: false, sender: 0, groups: 0 })
+            }
+            received => received,
+        }
+    }
+
+    /// Asks for all events as a client does: binds to the group, if it is not bound yet, and sends the request. The kernel's
+    /// acknowledgement is the next datagram.
+    ///
+    /// # Errors
+    /// As [`Socket::bind`].
+    pub fn listen(&mut self) -> Result<(), Errno> {
+        let (port, groups) = self.name();
+        self.bind(port, groups | GROUP)?;
+        let request = Request::new(Operation::Listen, 0);
+        self.send(&request.encode(self.name().0, ByteOrder::NATIVE)).map(|_| ())
+    }
+}
+
+fn free_port(connector: &Connector) -> u32 {
+    (FIRST_PORT..).find(|&port| connector.is_free(port)).unwrap_or(u32::MAX)
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        lock(&self.connector).close(self.id);
+    }
+}
+
+impl Source for Socket {
+    type Error = Errno;
+
+    fn receive(&mut self, batch: &mut Batch) -> Result<Received, Errno> {
+        let mut connector = lock(&self.connector);
+        let member = connector.member(self.id);
+        // A call that was interrupted is made anew.
+        member.interrupted = 0;
+        if member.starved > 0 {
+            member.starved -= 1;
+            return Ok(Received::Empty);
+        }
+        if batch.is_full() {
+            return Ok(Received::Frames(0));
+        }
+        match member.sock.drain(|skb| batch.push(skb.bytes(), skb.sender())) {
+            Err(Errno::NOBUFS) => Ok(Received::Overrun),
+            Err(error) => Err(error),
+            Ok(0) if member.ended => Ok(Received::Closed),
+            Ok(0) => Ok(Received::Empty),
+            Ok(frames) => Ok(Received::Frames(frames)),
+        }
+    }
+
+    fn drops(&mut self) -> Result<Option<u64>, Errno> {
+        Ok(Some(lock(&self.connector).member(self.id).sock.dropped()))
+    }
+}
