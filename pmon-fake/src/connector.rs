@@ -93,7 +93,7 @@ impl Connector {
     pub(crate) fn new(cpus: u32) -> Self {
         Self {
             cpus: vec![Count::default(); (cpus as usize).clamp(1, MAX_CPUS)],
-            now: MonoNs(1_000_000_000),
+            now: MonoNs(0),
             pace: 1_000,
             cpu: Cpu(0),
             listeners: 0,
@@ -190,10 +190,10 @@ impl Connector {
         self.settle_held(event.cpu);
     }
 
-    /// A frame that is not delivered: the numbers behind it move up.
-    pub(crate) fn leave_out(&mut self, cpu: Cpu) {
+    /// So many frames that are not delivered: the numbers behind them move up.
+    pub(crate) fn leave_out(&mut self, cpu: Cpu, events: u32) {
         if let Some(count) = self.count(cpu) {
-            count.shift = count.shift.wrapping_sub(1);
+            count.shift = count.shift.wrapping_sub(events);
         }
     }
 

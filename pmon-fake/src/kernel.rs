@@ -319,9 +319,9 @@ impl Feed<'_> {
         self.0.raw_frame(bytes);
     }
 
-    /// An event that this kernel is not told of: the numbers behind it move up.
-    pub fn leave_out(&mut self, cpu: Cpu) {
-        self.0.leave_out(cpu);
+    /// So many events that this kernel is not told of: the numbers behind them move up.
+    pub fn leave_out(&mut self, cpu: Cpu, events: u32) {
+        self.0.leave_out(cpu, events);
     }
 
     /// So many events whose numbers will be missing anyhow are dropped for want of room.
@@ -329,8 +329,9 @@ impl Feed<'_> {
         self.0.lose(events);
     }
 
-    /// The events before number so-and-so were elsewhere: it is what the next event of that CPU has, before any frame of it.
-    pub fn number(&mut self, cpu: Cpu, next: Seq) {
+    /// What this kernel says next of itself, it says on that CPU, with that number.
+    pub fn begin(&mut self, cpu: Cpu, next: Seq) {
+        self.0.cpu = cpu;
         self.0.set_next(cpu, next);
     }
 

@@ -1,0 +1,112 @@
+//! What it costs to let a capture happen again: `cargo bench --bench replay`.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use pmon_core::accounting::LossCause;
+use pmon_core::batch::Batch;
+use pmon_core::capture::{Encoder, Frame, Header, Item, Loss, Meta, Reader, Record};
+use pmon_core::source::{Received, Source};
+use pmon_core::wire::{ByteOrder, Event};
+use pmon_fake::Kernel;
+use pmon_replay::Replay;
+
+#[path = "common/build.rs"]
+mod build;
+
+const EVENTS: usize = 1 << 20;
+const BATCH: usize = 2048;
+
+/// A capture of events of which one in so many is lost, each for itself.
+fn capture(one_in: Option<usize>) -> Vec<u8> {
+    let header = Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() };
+    let mut encoder = Encoder::new(&header).unwrap();
+    let mut out = encoder.header().to_vec();
+    for (n, event) in build::events(EVENTS).into_iter().enumerate() {
+        let Event { time, seq, cpu, .. } = event;
+        let loss = Loss { cpu, first: seq, last: seq, after: time, before: time, cause: LossCause::Socket };
+        match one_in {
+            Some(one_in) if n % one_in == 1 => encoder.push(&Record::Loss(loss)).unwrap(),
+            _ => encoder.push(&Record::Event(Frame::Event(event), None)).unwrap(),
+        }
+        if encoder.fresh() == 16_384 {
+            out.extend_from_slice(encoder.seal());
+        }
+    }
+    out.extend_from_slice(encoder.seal());
+    out.extend_from_slice(encoder.finish());
+    out
+}
+
+/// Takes all that comes; gives the datagrams and the overruns.
+fn drain(source: &mut impl Source, batch: &mut Batch) -> (usize, usize) {
+    let (mut frames, mut overruns) = (0, 0);
+    loop {
+        match source.receive(batch).unwrap() {
+            Received::Frames(some) => frames += some,
+            Received::Overrun => overruns += 1,
+            Received::Empty | Received::Closed => return (frames, overruns),
+        }
+        black_box(batch.frames().len());
+        batch.clear();
+    }
+}
+
+fn replay(c: &mut Criterion) {
+    let mut batch = Batch::with_capacity(BATCH);
+    let mut group = c.benchmark_group("replay");
+    group.throughput(Throughput::Elements(EVENTS as u64)).sample_size(20);
+    let bytes = capture(None);
+    group.bench_function("read only", |b| {
+        b.iter(|| {
+            let mut reader = Reader::open(black_box(bytes.as_slice())).unwrap();
+            while let Some(Item::Block(block)) = reader.next_item().unwrap() {
+                block.records().for_each(|record| drop(black_box(record)));
+            }
+        });
+    });
+    for (name, one_in) in [("no loss", None), ("1 % lost", Some(100)), ("50 % lost", Some(2))] {
+        let bytes = capture(one_in);
+        let lost = one_in.map_or(0, |one_in| (0..EVENTS).filter(|n| n % one_in == 1).count());
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut replay = Replay::new(Reader::open(black_box(bytes.as_slice())).unwrap());
+                assert_eq!(drain(&mut replay, &mut batch), (EVENTS - lost, lost));
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The kernel alone: events that are in memory, to one socket and to two.
+fn kernel(c: &mut Criterion) {
+    const AT_ONCE: usize = 512;
+    let events = build::events(1 << 16);
+    let mut batch = Batch::with_capacity(BATCH);
+    let mut group = c.benchmark_group("fake kernel");
+    group.throughput(Throughput::Elements(events.len() as u64));
+    for sockets in [1, 2] {
+        let mut kernel = Kernel::new(4);
+        let mut sockets: Vec<_> = (0..sockets).map(|_| kernel.socket()).collect();
+        for socket in &mut sockets {
+            socket.force_rcvbuf(8 << 20).unwrap();
+            socket.listen().unwrap();
+        }
+        group.bench_function(format!("{} sockets", sockets.len()), |b| {
+            b.iter(|| {
+                for some in events.chunks(AT_ONCE) {
+                    let mut feed = kernel.feed();
+                    some.iter().for_each(|event| feed.event(*event));
+                    drop(feed);
+                    for socket in &mut sockets {
+                        drain(socket, &mut batch);
+                    }
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, replay, kernel);
+criterion_main!(benches);

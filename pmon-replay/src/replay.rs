@@ -1,0 +1,520 @@
+//! A capture that happens again, on a fake kernel.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
+
+use pmon_analysis::{Entry, Filter, Processes};
+use pmon_core::batch::Batch;
+use pmon_core::capture::{Blind, Loss, Reader, Record, Usage};
+use pmon_core::source::{Received, Source};
+use pmon_core::wire::{ByteOrder, Event};
+use pmon_core::{Cpu, MonoNs};
+use pmon_fake::{Feed, Kernel, Script, Socket};
+
+use crate::ReplayError;
+use crate::pieces::{ExitUsage, Joined, Piece, Pieces};
+
+/// Events that are given to the kernel at a time, so that they are still in the CPU's cache when they are taken.
+const AT_ONCE: usize = 512;
+/// Events of different CPUs come out of order by less than this.
+const INVERSION_NS: u64 = 1_000_000_000;
+
+/// A replay of a capture through a [`Kernel`], and a [`Source`] that delivers it.
+///
+/// The events have their times, CPUs and numbers; losses are lost again: the numbers are missing, each listener counts the drops, and
+/// has `ENOBUFS` (what the kernel had no memory for, nobody counts). In a time in which nothing was heard, nothing is. Where the
+/// capture left events out because they were not wanted, or a filter does, the numbers close up: only a loss is a gap.
+///
+/// As a source it delivers everything at once, one thing after the other, and drops nothing of its own accord. With other sockets of its
+/// kernel, the test says when it goes on: [`Replay::step`], [`Replay::advance`]; then what finds no room is dropped, as a kernel does.
+///
+/// It holds one block of the capture at a time, whatever the capture's length; with [`Replay::follow`], also what a
+/// [`pmon_analysis::Joiner`] and [`Processes`] hold.
+///
+/// ```
+/// use pmon_core::batch::Batch;
+/// use pmon_core::capture::{Encoder, Header, Meta, Reader};
+/// use pmon_core::source::{Received, Source};
+/// use pmon_core::wire::ByteOrder;
+/// use pmon_replay::Replay;
+///
+/// let header = Header { uuid: [1; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() };
+/// let mut encoder = Encoder::new(&header)?;
+/// encoder.push_frame(b"a datagram")?;
+/// let capture = [encoder.header().to_vec(), encoder.seal().to_vec(), encoder.finish().to_vec()].concat();
+///
+/// let mut replay = Replay::new(Reader::open(capture.as_slice())?);
+/// let mut batch = Batch::with_capacity(8);
+/// assert_eq!(replay.receive(&mut batch)?, Received::Frames(1));
+/// assert_eq!(batch.frames().next().unwrap().bytes, b"a datagram");
+/// assert_eq!(replay.receive(&mut batch)?, Received::Closed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Replay<R> {
+    pieces: Pieces<R>,
+    kernel: Kernel,
+    /// The source's own.
+    socket: Option<Socket>,
+    started: bool,
+    stage: Stage,
+}
+
+/// What a step did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Played {
+    /// An event happened.
+    Event(Event),
+    /// A datagram came that holds no event.
+    Datagram,
+    /// Events were lost.
+    Loss(Loss),
+    /// Nothing was heard for a time, until now.
+    Blind(Blind),
+    /// A record that is no event; what [`Replay::passing`] asks for.
+    Other,
+}
+
+/// What is in a capture beside events and losses, where it stands; see [`Replay::passing`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// A record as it is: details, a snapshot, clocks, a note, a fence, what was recorded.
+    Record(Box<Record<'static>>),
+    /// A time in which nothing was heard.
+    Blind(Blind),
+}
+
+/// What is played, and how far it is.
+#[derive(Default)]
+struct Stage {
+    from: Option<MonoNs>,
+    until: Option<MonoNs>,
+    now: MonoNs,
+    ended: bool,
+    /// Of a capture that leaves events out, the number that comes next of each CPU: what is missing and not lost is left out.
+    left_out: Option<BTreeMap<Cpu, u32>>,
+    /// What passes beside the events, if anybody wants it.
+    passed: Option<VecDeque<Passed>>,
+    usages: VecDeque<ExitUsage>,
+}
+
+impl<R: Read> Replay<R> {
+    /// A replay of what `reader` has not read yet, on a kernel of its own.
+    pub fn new(reader: Reader<R>) -> Self {
+        let cpus = reader.header().map_or(1, |header| header.meta.cpus_online.max(1));
+        Self {
+            pieces: Pieces::new(reader),
+            kernel: Kernel::new(cpus),
+            socket: None,
+            started: false,
+            stage: Stage::default(),
+        }
+    }
+
+    /// Only what happened from then on; a reader that can seek is near it sooner.
+    #[must_use]
+    pub fn from(mut self, time: MonoNs) -> Self {
+        self.stage.from = Some(time);
+        self
+    }
+
+    /// Only what happened until then.
+    #[must_use]
+    pub fn until(mut self, time: MonoNs) -> Self {
+        self.stage.until = Some(time);
+        self
+    }
+
+    /// Only what `filter` shows. The other events never happened: the numbers behind them move up. Losses remain.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.pieces.join(filter);
+        self
+    }
+
+    /// Follows the processes: [`Replay::processes`]. It costs about as much as all the rest.
+    #[must_use]
+    pub fn follow(self) -> Self {
+        if self.pieces.joined().is_some() { self } else { self.filter(Filter::default()) }
+    }
+
+    /// Things go wrong as `script` says, which counts the events of this replay.
+    #[must_use]
+    pub fn faults(mut self, script: Script, seed: u64) -> Self {
+        self.kernel.inject(script, seed);
+        self
+    }
+
+    /// Keeps what is beside the events: [`Replay::take_passed`]. The source then ends each run of events with [`Received::Empty`] before
+    /// whatever stands between them, which is to be taken then.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.stage.passed = Some(VecDeque::new());
+        self
+    }
+
+    /// The kernel on which it happens.
+    pub fn kernel(&mut self) -> &mut Kernel {
+        &mut self.kernel
+    }
+
+    /// A new socket of a consumer on that kernel. What the kernel says to it before the first event has the numbers and the time
+    /// before that.
+    ///
+    /// # Errors
+    /// As [`Replay::step`].
+    pub fn socket(&mut self) -> Result<Socket, ReplayError> {
+        self.start()?;
+        Ok(self.kernel.socket())
+    }
+
+    /// The processes as of the last event that happened; `None` unless [`Replay::follow`] or a filter was asked for.
+    pub fn processes(&self) -> Option<&Processes> {
+        self.pieces.joined().map(|joined| &joined.processes)
+    }
+
+    /// When the next thing happens; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Replay::step`].
+    pub fn next_time(&mut self) -> Result<Option<MonoNs>, ReplayError> {
+        self.start()?;
+        if self.stage.ended || !self.pieces.load()? {
+            return Ok(None);
+        }
+        let (pieces, _) = self.pieces.loaded();
+        let time = pieces.front().and_then(time).unwrap_or(self.stage.now);
+        Ok(Some(time.max(self.stage.now)))
+    }
+
+    /// The next thing in the capture happens; `None` at the end.
+    ///
+    /// # Errors
+    /// When the capture cannot be read, or is damaged: then the next call goes on behind the damage.
+    pub fn step(&mut self) -> Result<Option<Played>, ReplayError> {
+        self.start()?;
+        while !self.stage.ended && self.pieces.load()? {
+            let Self { pieces, kernel, stage, .. } = self;
+            let (queue, joined) = pieces.loaded();
+            let Some(piece) = queue.pop_front() else { continue };
+            if let Some(played) = stage.play(piece, joined, &mut kernel.feed()) {
+                return Ok(Some(played));
+            }
+        }
+        self.kernel.settle();
+        Ok(None)
+    }
+
+    /// All happens that is due until then; gives the number of events.
+    ///
+    /// # Errors
+    /// As [`Replay::step`].
+    pub fn advance(&mut self, until: MonoNs) -> Result<u64, ReplayError> {
+        let mut events = 0;
+        while self.next_time()?.is_some_and(|time| time <= until) {
+            events += u64::from(matches!(self.step()?, Some(Played::Event(_) | Played::Datagram)));
+        }
+        self.kernel.feed().at(until);
+        Ok(events)
+    }
+
+    /// What has passed beside the events since this was asked last.
+    pub fn take_passed(&mut self) -> Option<Passed> {
+        self.stage.passed.as_mut()?.pop_front()
+    }
+
+    /// What was used until that exit, which was delivered last or not long ago, if it is known and [`Replay::passing`] was asked for.
+    /// Exits are to be asked for in their order.
+    pub fn take_usage(&mut self, event: &Event) -> Option<Box<Usage>> {
+        let task = event.task()?;
+        let at = self.stage.usages.iter().position(|(time, of, _)| (*time, *of) == (event.time, task))?;
+        self.stage.usages.drain(..at);
+        self.stage.usages.pop_front().map(|(_, _, usage)| usage)
+    }
+
+    /// Reads as far as the first event: what the kernel says before it is numbered from there.
+    fn start(&mut self) -> Result<(), ReplayError> {
+        while !self.started {
+            let (pieces, _) = self.pieces.loaded();
+            let first = pieces.iter().filter_map(event).find(|event| !self.stage.is_before(event.time));
+            if let Some(Event { cpu, seq, time, .. }) = first.copied() {
+                let mut feed = self.kernel.feed();
+                let before = pmon_core::Seq(seq.0.wrapping_sub(1));
+                feed.begin(cpu, before);
+                feed.at(MonoNs(time.0.saturating_sub(2_000)));
+                self.started = true;
+            } else {
+                if self.stage.from.is_some() && pieces.iter().any(|piece| event(piece).is_some()) {
+                    // All of it is too early, and told before the start.
+                    self.play_loaded();
+                }
+                self.started = !self.pieces.load_more()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn play_loaded(&mut self) {
+        let Self { pieces, kernel, stage, .. } = self;
+        let (queue, mut joined) = pieces.loaded();
+        let mut feed = kernel.feed();
+        for piece in queue.drain(..) {
+            stage.play(piece, joined.as_deref_mut(), &mut feed);
+        }
+    }
+
+    /// Gives the kernel what comes next, so much as is taken at once.
+    fn fill(&mut self) -> Result<(), ReplayError> {
+        self.pieces.load()?;
+        let Self { pieces, kernel, stage, .. } = self;
+        let (queue, mut joined) = pieces.loaded();
+        let mut feed = kernel.feed();
+        let mut events = 0;
+        while events < AT_ONCE
+            && !stage.ended
+            && let Some(piece) = queue.front()
+        {
+            // A loss comes when all before it was taken, and stands alone; so does what passes.
+            let is_event = matches!(piece, Piece::Event(..) | Piece::Raw(_)) || entry_event(piece);
+            if !is_event && events > 0 {
+                break;
+            }
+            let Some(piece) = queue.pop_front() else { break };
+            let played = stage.play(piece, joined.as_deref_mut(), &mut feed);
+            events += usize::from(is_event && played.is_some());
+            let is_waiting = stage.passed.as_ref().is_some_and(|passed| !passed.is_empty());
+            if is_waiting || matches!(played, Some(Played::Loss(_))) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The source's own socket: what the kernel says to it of its subscription is nobody's business.
+    fn listen(&mut self) -> Result<&mut Socket, ReplayError> {
+        if self.socket.is_none() {
+            let mut socket = self.socket()?;
+            // Room for whatever a script does; only a loss of the capture is one.
+            let listened = socket.force_rcvbuf(i32::MAX).and_then(|()| socket.listen());
+            let acknowledged = listened.and_then(|()| socket.recv(&mut [], pmon_fake::RecvFlags::empty()));
+            acknowledged.map_err(ReplayError::Socket)?;
+            self.socket = Some(socket);
+        }
+        self.socket.as_mut().ok_or(ReplayError::Socket(pmon_fake::Errno::BADF))
+    }
+}
+
+impl Stage {
+    /// Lets a piece happen, if it is in the range and shown.
+    #[inline]
+    fn play(&mut self, piece: Piece, joined: Option<&mut Joined>, feed: &mut Feed<'_>) -> Option<Played> {
+        match piece {
+            Piece::Event(event, usage) => self.event(event, usage, feed),
+            Piece::Raw(bytes) => self.raw(&bytes, feed),
+            Piece::Loss(loss) => self.loss(loss, feed),
+            Piece::Blind(blind) => self.blind(blind),
+            Piece::Other(record) => {
+                self.other(record);
+                None
+            }
+            Piece::Entry(entry) => self.entry(*entry, joined, feed),
+        }
+    }
+
+    #[inline]
+    fn event(&mut self, event: Event, usage: Option<Box<Usage>>, feed: &mut Feed<'_>) -> Option<Played> {
+        if !self.goes_on(event.time) {
+            return None;
+        }
+        if let Some(next) = &mut self.left_out {
+            close_up(next, &event, feed);
+        }
+        if let (Some(usage), Some(_), Some(task)) = (usage, &self.passed, event.task()) {
+            self.usages.push_back((event.time, task, usage));
+        }
+        feed.event(event);
+        Some(Played::Event(event))
+    }
+
+    fn raw(&mut self, bytes: &[u8], feed: &mut Feed<'_>) -> Option<Played> {
+        let event = Event::decode(bytes, ByteOrder::NATIVE).ok();
+        if !self.goes_on(event.map_or(self.now, |event| event.time)) {
+            return None;
+        }
+        if let (Some(next), Some(event)) = (&mut self.left_out, &event) {
+            close_up(next, event, feed);
+        }
+        feed.datagram(bytes);
+        Some(event.map_or(Played::Datagram, Played::Event))
+    }
+
+    fn loss(&mut self, loss: Loss, feed: &mut Feed<'_>) -> Option<Played> {
+        if self.is_before(loss.before) || self.until.is_some_and(|until| loss.after > until) {
+            return None;
+        }
+        if let Some(next) = self.left_out.as_mut().and_then(|next| next.get_mut(&loss.cpu)) {
+            *next = next.wrapping_add(loss.count() as u32);
+        }
+        if loss.cause != pmon_core::accounting::LossCause::KernelMemory {
+            feed.lose(loss.count());
+        }
+        Some(Played::Loss(loss))
+    }
+
+    fn blind(&mut self, blind: Blind) -> Option<Played> {
+        if self.is_before(blind.until) {
+            return None;
+        }
+        if let Some(passed) = &mut self.passed {
+            passed.push_back(Passed::Blind(blind));
+        }
+        Some(Played::Blind(blind))
+    }
+
+    fn other(&mut self, record: Box<Record<'static>>) {
+        if let Record::Scope(_) = *record {
+            self.left_out.get_or_insert_default();
+        }
+        // What a recorder counts, it counts anew.
+        let is_counted = matches!(
+            *record,
+            Record::End(_)
+                | Record::Witness(_)
+                | Record::LeftOut(_)
+                | Record::Ring(_)
+                | Record::Unknown { .. }
+        );
+        if let (Some(passed), false) = (&mut self.passed, is_counted) {
+            passed.push_back(Passed::Record(record));
+        }
+    }
+
+    fn entry(&mut self, entry: Entry, joined: Option<&mut Joined>, feed: &mut Feed<'_>) -> Option<Played> {
+        let Some(Joined { processes, filter, wall, .. }) = joined else { return None };
+        processes.apply(&entry);
+        filter.observe(&entry);
+        match entry {
+            Entry::Event(occurrence) => {
+                let (event, details) = (occurrence.event, occurrence.details);
+                let shows = filter.shows(event.as_ref(), processes, wall);
+                if !shows
+                    && let Some(event) = &event
+                    && self.goes_on(event.time)
+                {
+                    if let Some(next) = &mut self.left_out {
+                        close_up(next, event, feed);
+                    }
+                    feed.leave_out(event.cpu, 1);
+                }
+                if !shows {
+                    return None;
+                }
+                let played = match (event, occurrence.raw) {
+                    (_, Some(bytes)) => self.raw(&bytes, feed),
+                    (Some(event), None) => self.event(event, occurrence.usage, feed),
+                    (None, None) => None,
+                };
+                if let (Some(details), Some(_)) = (details, &played) {
+                    self.other(Box::new(Record::Details(details)));
+                }
+                played
+            }
+            Entry::Loss(loss) => self.loss(loss, feed),
+            Entry::Blind(blind) => self.blind(blind),
+            Entry::Clock(anchor) => {
+                wall.observe(anchor);
+                self.pass(Record::Clock(anchor))
+            }
+            Entry::Snapshot(snapshot) => self.pass(Record::Snapshot(snapshot)),
+            Entry::Details(details) => self.pass(Record::Details(details)),
+            Entry::Mark(mark) => self.pass(Record::Mark(mark)),
+            _ => None,
+        }
+    }
+
+    fn pass(&mut self, record: Record<'static>) -> Option<Played> {
+        self.other(Box::new(record));
+        None
+    }
+
+    fn is_before(&self, time: MonoNs) -> bool {
+        self.from.is_some_and(|from| time < from)
+    }
+
+    /// Whether what happens at that time is in the range.
+    #[inline]
+    fn goes_on(&mut self, time: MonoNs) -> bool {
+        if let Some(until) = self.until
+            && time > until
+        {
+            self.ended |= time.0 - until.0 > INVERSION_NS;
+            return false;
+        }
+        self.now = self.now.max(time);
+        !self.is_before(time)
+    }
+}
+
+/// The numbers between that event and the one before it on its CPU, but those that were lost, were left out: they close up.
+fn close_up(next: &mut BTreeMap<Cpu, u32>, event: &Event, feed: &mut Feed<'_>) {
+    let behind = event.seq.0.wrapping_add(1);
+    if let Some(expected) = next.insert(event.cpu, behind) {
+        let missing = event.seq.0.wrapping_sub(expected);
+        if missing < 1 << 31 {
+            feed.leave_out(event.cpu, missing);
+        }
+    }
+}
+
+fn event(piece: &Piece) -> Option<&Event> {
+    match piece {
+        Piece::Event(event, _) => Some(event),
+        Piece::Entry(entry) => match &**entry {
+            Entry::Event(occurrence) => occurrence.event.as_ref(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn entry_event(piece: &Piece) -> bool {
+    matches!(piece, Piece::Entry(entry) if matches!(**entry, Entry::Event(_)))
+}
+
+/// When it happens, if that is not at once.
+fn time(piece: &Piece) -> Option<MonoNs> {
+    match piece {
+        Piece::Raw(bytes) => Event::decode(bytes, ByteOrder::NATIVE).ok().map(|event| event.time),
+        Piece::Loss(loss) => Some(loss.after),
+        Piece::Blind(blind) => Some(blind.until),
+        piece => event(piece).map(|event| event.time),
+    }
+}
+
+impl<R: Read> Source for Replay<R> {
+    type Error = ReplayError;
+
+    fn receive(&mut self, batch: &mut Batch) -> Result<Received, ReplayError> {
+        self.listen()?;
+        loop {
+            let socket = self.listen()?;
+            match socket.receive(batch).map_err(ReplayError::Socket)? {
+                // A script may have it that a call finds nothing.
+                Received::Empty if !socket.poll().readable => {}
+                received => return Ok(received),
+            }
+            if self.stage.passed.as_ref().is_some_and(|passed| !passed.is_empty()) {
+                return Ok(Received::Empty);
+            }
+            let is_over = self.stage.ended || !self.pieces.load()?;
+            if is_over {
+                self.kernel.end_of_file();
+            } else {
+                self.fill()?;
+            }
+        }
+    }
+
+    fn drops(&mut self) -> Result<Option<u64>, ReplayError> {
+        self.listen()?.drops().map_err(ReplayError::Socket)
+    }
+}
