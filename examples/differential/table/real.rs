@@ -6,6 +6,7 @@ use std::io;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use pmon_core::wire::CN_IDX_PROC;
 use rustix::fd::OwnedFd;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{
@@ -15,6 +16,7 @@ use rustix::net::{
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity, set_name};
 
 use super::host::{Deed, Errno, Host, Memory, Outcome, Received, Socket};
+use super::request::{IGNORE, LISTEN, Raw};
 use super::sys;
 
 /// The name that the thread gives itself, again and again.
@@ -30,16 +32,56 @@ pub(crate) struct Kernel {
     rmem_max: u32,
 }
 
+/// Why this kernel cannot be compared with the model.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    #[error("the model is of Linux {}.{} and later, this is {found}", SINCE.0, SINCE.1)]
+    Release { found: String },
+    #[error("messages to the group and SO_RCVBUFFORCE take CAP_NET_ADMIN")]
+    Privilege,
+    #[error("the kernel acknowledges nothing: it is of another namespace, or has been made silent")]
+    Unheard,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The release that the model follows. Before 6.6 there are no masks; later the rule changed by which a buffer is full.
+const SINCE: (u32, u32) = (6, 18);
+
 impl Kernel {
     /// Binds the calling thread to one CPU, until this is dropped.
-    pub(crate) fn new() -> io::Result<Self> {
-        let before = sched_getaffinity(None)?;
+    ///
+    /// # Errors
+    /// [`Unfit`], where the scenarios cannot be played.
+    pub(crate) fn new() -> Result<Self, Unfit> {
+        let found = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        let mut parts = found.split(|byte: char| !byte.is_ascii_digit()).map_while(|part| part.parse().ok());
+        if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < SINCE {
+            return Err(Unfit::Release { found: found.trim().into() });
+        }
+        let before = sched_getaffinity(None).map_err(io::Error::from)?;
         let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| before.is_set(cpu)).collect();
         let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max")?;
         let rmem_max = limit.trim().parse().map_err(io::Error::other)?;
-        let this = Self { sockets: Vec::new(), cpus, before, children: HashSet::new(), rmem_max };
+        let mut this = Self { sockets: Vec::new(), cpus, before, children: HashSet::new(), rmem_max };
         this.move_to(0)?;
+        this.probe()?;
         Ok(this)
+    }
+
+    fn probe(&mut self) -> Result<(), Unfit> {
+        let socket = self.open();
+        let as_io = |errno: Errno| Unfit::Io(io::Error::from_raw_os_error(errno.0));
+        self.bind(socket, 0, CN_IDX_PROC).map_err(as_io)?;
+        // To a group that nobody is in, and to the kernel.
+        match self.send(socket, &Raw::new(LISTEN).bytes(), 0, 1 << 31) {
+            Err(Errno(libc::EPERM)) => return Err(Unfit::Privilege),
+            sent => sent.map_err(as_io)?,
+        };
+        let is_heard = self.recv(socket, 128, 0).is_ok();
+        self.send(socket, &Raw::new(IGNORE).bytes(), 0, 0).map_err(as_io)?;
+        self.close(socket);
+        if is_heard { Ok(()) } else { Err(Unfit::Unheard) }
     }
 
     fn move_to(&self, cpu: usize) -> io::Result<()> {
