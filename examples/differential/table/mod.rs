@@ -1,0 +1,19 @@
+//! The differential table: scenarios that are played on the kernel and on a model of it, and what was seen, line by line.
+
+pub(crate) mod count;
+pub(crate) mod host;
+pub(crate) mod real;
+pub(crate) mod request;
+pub(crate) mod scenarios;
+pub(crate) mod scene;
+pub(crate) mod show;
+#[allow(
+    unsafe_code,
+    reason = "socket options of netlink, and a child that does what it is told, have no safe wrapper"
+)]
+mod sys;
+
+pub(crate) use host::Host;
+pub(crate) use real::Kernel;
+pub(crate) use scenarios::SCENARIOS;
+pub(crate) use scene::play;

@@ -1,0 +1,69 @@
+//! Requests to the proc connector, also such as nobody in his right mind sends.
+
+/// A request, field by field, in the host's byte order.
+#[derive(Clone, Debug)]
+pub(crate) struct Raw {
+    /// `nlmsghdr`; without a length, what it is.
+    pub(crate) nlmsg_len: Option<u32>,
+    pub(crate) nlmsg_type: u16,
+    pub(crate) nlmsg_flags: u16,
+    /// `cn_msg`; without a length, the payload's.
+    pub(crate) id: (u32, u32),
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) len: Option<u16>,
+    pub(crate) flags: u16,
+    pub(crate) payload: Vec<u8>,
+    /// What stands behind the message.
+    pub(crate) behind: Vec<u8>,
+}
+
+pub(crate) const LISTEN: u32 = 1;
+pub(crate) const IGNORE: u32 = 2;
+/// No operation of the kernel's.
+pub(crate) const INVALID: u32 = 7;
+/// The `ack` of requests, where it does not matter.
+pub(crate) const ACK: u32 = 0x00d1_ff00;
+
+impl Raw {
+    pub(crate) fn new(operation: u32) -> Self {
+        Self::of(&operation.to_ne_bytes())
+    }
+
+    pub(crate) fn masked(operation: u32, mask: u32) -> Self {
+        Self::of(&[operation.to_ne_bytes(), mask.to_ne_bytes()].concat())
+    }
+
+    pub(crate) fn of(payload: &[u8]) -> Self {
+        Self {
+            nlmsg_len: None,
+            nlmsg_type: 3,
+            nlmsg_flags: 0,
+            id: (1, 1),
+            seq: 0x5eed,
+            ack: ACK,
+            len: None,
+            flags: 0,
+            payload: payload.into(),
+            behind: Vec::new(),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let len = 36 + self.payload.len();
+        let mut bytes = Vec::with_capacity(len + self.behind.len());
+        bytes.extend(self.nlmsg_len.unwrap_or(len as u32).to_ne_bytes());
+        bytes.extend(self.nlmsg_type.to_ne_bytes());
+        bytes.extend(self.nlmsg_flags.to_ne_bytes());
+        bytes.extend([0; 8]);
+        bytes.extend(self.id.0.to_ne_bytes());
+        bytes.extend(self.id.1.to_ne_bytes());
+        bytes.extend(self.seq.to_ne_bytes());
+        bytes.extend(self.ack.to_ne_bytes());
+        bytes.extend(self.len.unwrap_or(self.payload.len() as u16).to_ne_bytes());
+        bytes.extend(self.flags.to_ne_bytes());
+        bytes.extend(&self.payload);
+        bytes.extend(&self.behind);
+        bytes
+    }
+}

@@ -1,0 +1,112 @@
+//! What was seen, as text that is the same whenever the same happened: numbers counted from the scenario's start, names for
+//! processes and sockets, no times.
+
+use std::fmt::Write as _;
+
+use pmon_core::wire::{Body, ByteOrder, EVENT_FRAME, Event};
+
+use super::host::{Outcome, Received};
+
+/// What a text has names for.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// The number, of each CPU, from which numbers are counted.
+    pub(crate) base: Vec<(u32, u32)>,
+    /// Ports of the scenario's sockets, in the order of their opening.
+    pub(crate) ports: Vec<u32>,
+    /// Process and thread that play.
+    pub(crate) own: (u32, u32),
+}
+
+impl Names {
+    /// What a call of `recvmsg(2)` gave.
+    pub(crate) fn outcome(&self, outcome: &Outcome<Received>) -> String {
+        match outcome {
+            Ok(received) => self.received(received),
+            Err(errno) => errno.to_string(),
+        }
+    }
+
+    fn received(&self, received: &Received) -> String {
+        let Received { bytes, returned, flags, port, groups } = received;
+        let mut text = match Event::decode(bytes, ByteOrder::NATIVE) {
+            Ok(event) if bytes.len() == EVENT_FRAME && *port == 0 => self.event(&event),
+            _ => format!("{} B", bytes.len()),
+        };
+        if *returned != bytes.len() {
+            let _ = write!(text, " returned {returned}");
+        }
+        if *flags != 0 {
+            let _ = write!(text, " flags {flags:#x}");
+        }
+        if (*port, *groups) != (0, 1) {
+            let _ = write!(text, " from {} groups {groups}", self.port(*port));
+        }
+        text
+    }
+
+    /// Kind and number; what of the rest a scenario can cause.
+    pub(crate) fn event(&self, event: &Event) -> String {
+        let mut text = format!("{} {}", event.kind(), self.number(event.cpu.0, event.seq.0));
+        let _ = match event.body {
+            Body::Ack { ack, err } => {
+                write!(text, " {ack:#x} err {err}")
+            }
+            Body::Exit { code, signal, .. } => write!(text, " code {code:#x} signal {signal}"),
+            Body::Uid { real: a, effective: b, .. } | Body::Gid { real: a, effective: b, .. } => {
+                write!(text, " {a} {b}")
+            }
+            _ => Ok(()),
+        };
+        text
+    }
+
+    /// A number, counted from the start; with its CPU, unless that is the first.
+    pub(crate) fn number(&self, cpu: u32, seq: u32) -> String {
+        let Some(place) = self.base.iter().position(|&(of, _)| of == cpu) else {
+            return format!("cpu {cpu}");
+        };
+        let number = seq.wrapping_sub(self.base[place].1).cast_signed();
+        if place == 0 { format!("#{number}") } else { format!("#{number} of cpu {place}") }
+    }
+
+    pub(crate) fn port(&self, port: u32) -> String {
+        match self.ports.iter().position(|&of| of == port) {
+            _ if port == 0 => "0".into(),
+            Some(place) => format!("socket {place}"),
+            None => format!("port {port}"),
+        }
+    }
+
+    /// A datagram's 32-bit words. Names stand for what no two runs have in common.
+    pub(crate) fn words(&self, bytes: &[u8]) -> String {
+        let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        let mut text = String::new();
+        for at in (0..bytes.len() & !3).step_by(4) {
+            let value = word(at);
+            let _ = match at {
+                8 | 24 if value == word(8) => write!(text, "SEQ "),
+                40 if self.base.iter().any(|&(cpu, _)| cpu == value) => write!(text, "CPU "),
+                44 => write!(text, "TIME "),
+                48 => Ok(()),
+                _ if value == self.own.1 => write!(text, "OWN "),
+                _ => write!(text, "{value:x} "),
+            };
+        }
+        text.pop();
+        text
+    }
+}
+
+/// The same texts in a row, once, with how many there were.
+pub(crate) fn runs(texts: &[String]) -> String {
+    let mut text = String::new();
+    for run in texts.chunk_by(|a, b| a == b) {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = match run.len() {
+            1 => write!(text, "{comma}{}", run[0]),
+            many => write!(text, "{comma}{many} x {}", run[0]),
+        };
+    }
+    if text.is_empty() { "nothing".into() } else { text }
+}
