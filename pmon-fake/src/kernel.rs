@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use pmon_core::wire::{Body, Comm, Event};
+use pmon_core::batch::Batch;
+use pmon_core::wire::{Body, Comm, EVENT_FRAME, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 
 use crate::connector::Connector;
@@ -310,8 +311,15 @@ impl Feed<'_> {
     /// An event with its time, CPU and number as they were elsewhere. The numbers of a CPU's events keep their distances; they are
     /// moved by those that this kernel gave to events of its own there.
     #[inline]
-    pub fn event(&mut self, event: Event) {
+    pub fn event(&mut self, event: &Event) {
         self.0.frame(event);
+    }
+
+    /// The same of an event as [`Event::encode`] gives it, for the kernel's only socket, which receives it at once: into `batch`, which is
+    /// not full. `false` if it is queued instead; then [`Source::receive`](pmon_core::source::Source::receive) is next.
+    #[inline]
+    pub fn frame_into(&mut self, frame: &[u8; EVENT_FRAME], batch: &mut Batch) -> bool {
+        self.0.frame_into(frame, batch)
     }
 
     /// The same of a datagram in any form, from the kernel.

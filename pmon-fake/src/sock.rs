@@ -240,6 +240,12 @@ impl Sock {
         self.error.take()
     }
 
+    /// Whether nothing is queued, and nothing wrong.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.error.is_none() && !self.congested
+    }
+
     /// What `poll` tells: whether a call would bring a datagram, and whether it would fail.
     pub(crate) fn readiness(&self) -> (bool, bool) {
         (!self.queue.is_empty(), self.error.is_some())

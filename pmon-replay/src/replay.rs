@@ -7,15 +7,15 @@ use pmon_analysis::{Entry, Filter, Processes};
 use pmon_core::batch::Batch;
 use pmon_core::capture::{Blind, Loss, Reader, Record, Usage};
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, Event};
-use pmon_core::{Cpu, MonoNs};
+use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
+use pmon_core::{Cpu, MonoNs, Seq};
 use pmon_fake::{Feed, Kernel, Script, Socket};
 
 use crate::ReplayError;
-use crate::pieces::{ExitUsage, Joined, Piece, Pieces};
+use crate::pieces::{ExitUsage, Joined, Loaded, Piece, Pieces};
 
-/// Events that are given to the kernel at a time, so that they are still in the CPU's cache when they are taken.
-const AT_ONCE: usize = 512;
+/// What the kernel says before the first event, it says so long before it.
+const BEFORE_NS: u64 = 2_000;
 /// Events of different CPUs come out of order by less than this.
 const INVERSION_NS: u64 = 1_000_000_000;
 
@@ -149,6 +149,7 @@ impl<R: Read> Replay<R> {
     #[must_use]
     pub fn passing(mut self) -> Self {
         self.stage.passed = Some(VecDeque::new());
+        self.pieces.keep_usage();
         self
     }
 
@@ -181,9 +182,8 @@ impl<R: Read> Replay<R> {
         if self.stage.ended || !self.pieces.load()? {
             return Ok(None);
         }
-        let (pieces, _) = self.pieces.loaded();
-        let time = pieces.front().and_then(time).unwrap_or(self.stage.now);
-        Ok(Some(time.max(self.stage.now)))
+        let (loaded, _) = self.pieces.loaded();
+        Ok(Some(loaded.time().unwrap_or(self.stage.now).max(self.stage.now)))
     }
 
     /// The next thing in the capture happens; `None` at the end.
@@ -194,10 +194,10 @@ impl<R: Read> Replay<R> {
         self.start()?;
         while !self.stage.ended && self.pieces.load()? {
             let Self { pieces, kernel, stage, .. } = self;
-            let (queue, joined) = pieces.loaded();
-            let Some(piece) = queue.pop_front() else { continue };
-            if let Some(played) = stage.play(piece, joined, &mut kernel.feed()) {
-                return Ok(Some(played));
+            let (loaded, joined) = pieces.loaded();
+            let played = stage.play(loaded, joined, &mut kernel.feed());
+            if played.is_some() {
+                return Ok(played);
             }
         }
         self.kernel.settle();
@@ -231,62 +231,57 @@ impl<R: Read> Replay<R> {
         self.stage.usages.pop_front().map(|(_, _, usage)| usage)
     }
 
-    /// Reads as far as the first event: what the kernel says before it is numbered from there.
+    /// Goes as far as the first event in the range: what the kernel says before it is numbered from there.
     fn start(&mut self) -> Result<(), ReplayError> {
-        while !self.started {
-            let (pieces, _) = self.pieces.loaded();
-            let first = pieces.iter().filter_map(event).find(|event| !self.stage.is_before(event.time));
-            if let Some(Event { cpu, seq, time, .. }) = first.copied() {
-                let mut feed = self.kernel.feed();
-                let before = pmon_core::Seq(seq.0.wrapping_sub(1));
-                feed.begin(cpu, before);
-                feed.at(MonoNs(time.0.saturating_sub(2_000)));
+        while !self.started && self.pieces.load()? {
+            let Self { pieces, kernel, stage, .. } = self;
+            let (loaded, joined) = pieces.loaded();
+            let mut feed = kernel.feed();
+            if loaded.is_datagram() && !loaded.time().is_some_and(|time| stage.is_before(time)) {
                 self.started = true;
-            } else {
-                if self.stage.from.is_some() && pieces.iter().any(|piece| event(piece).is_some()) {
-                    // All of it is too early, and told before the start.
-                    self.play_loaded();
+                if let Some(Event { cpu, seq, time, .. }) = loaded.event() {
+                    feed.begin(cpu, Seq(seq.0.wrapping_sub(1)));
+                    feed.at(MonoNs(time.0.saturating_sub(BEFORE_NS)));
                 }
-                self.started = !self.pieces.load_more()?;
+            } else if let Some(loss) = loaded.loss()
+                && !stage.is_before(loss.before)
+            {
+                self.started = true;
+                feed.begin(loss.cpu, Seq(loss.first.0.wrapping_sub(1)));
+                feed.at(loss.after);
+            } else {
+                stage.play(loaded, joined, &mut feed);
             }
         }
         Ok(())
     }
 
-    fn play_loaded(&mut self) {
+    /// Gives the kernel what comes next, and `batch` what its socket has of it at once; the number of that.
+    fn fill(&mut self, batch: &mut Batch) -> usize {
         let Self { pieces, kernel, stage, .. } = self;
-        let (queue, mut joined) = pieces.loaded();
+        let (loaded, mut joined) = pieces.loaded();
         let mut feed = kernel.feed();
-        for piece in queue.drain(..) {
-            stage.play(piece, joined.as_deref_mut(), &mut feed);
-        }
-    }
-
-    /// Gives the kernel what comes next, so much as is taken at once.
-    fn fill(&mut self) -> Result<(), ReplayError> {
-        self.pieces.load()?;
-        let Self { pieces, kernel, stage, .. } = self;
-        let (queue, mut joined) = pieces.loaded();
-        let mut feed = kernel.feed();
-        let mut events = 0;
-        while events < AT_ONCE
-            && !stage.ended
-            && let Some(piece) = queue.front()
-        {
-            // A loss comes when all before it was taken, and stands alone; so does what passes.
-            let is_event = matches!(piece, Piece::Event(..) | Piece::Raw(_)) || entry_event(piece);
-            if !is_event && events > 0 {
-                break;
+        let before = batch.len();
+        while !stage.ended && !batch.is_full() {
+            let mut taken = 0;
+            let mut is_direct = true;
+            for frame in loaded.frames() {
+                taken += 1;
+                is_direct = !stage.meets(frame, &mut feed) || feed.frame_into(frame, batch);
+                if !is_direct || stage.ended || batch.is_full() {
+                    break;
+                }
             }
-            let Some(piece) = queue.pop_front() else { break };
-            let played = stage.play(piece, joined.as_deref_mut(), &mut feed);
-            events += usize::from(is_event && played.is_some());
-            let is_waiting = stage.passed.as_ref().is_some_and(|passed| !passed.is_empty());
-            if is_waiting || matches!(played, Some(Played::Loss(_))) {
+            loaded.take_frames(taken);
+            // Whatever else there is comes when all before it was taken, and stands alone.
+            if !is_direct || taken == 0 {
+                if batch.len() == before && is_direct {
+                    stage.play(loaded, joined.as_deref_mut(), &mut feed);
+                }
                 break;
             }
         }
-        Ok(())
+        batch.len() - before
     }
 
     /// The source's own socket: what the kernel says to it of its subscription is nobody's business.
@@ -304,35 +299,60 @@ impl<R: Read> Replay<R> {
 }
 
 impl Stage {
-    /// Lets a piece happen, if it is in the range and shown.
-    #[inline]
-    fn play(&mut self, piece: Piece, joined: Option<&mut Joined>, feed: &mut Feed<'_>) -> Option<Played> {
-        match piece {
-            Piece::Event(event, usage) => self.event(event, usage, feed),
-            Piece::Raw(bytes) => self.raw(&bytes, feed),
-            Piece::Loss(loss) => self.loss(loss, feed),
-            Piece::Blind(blind) => self.blind(blind),
-            Piece::Other(record) => {
-                self.other(record);
-                None
+    /// Lets the next piece happen, if it is in the range and shown.
+    fn play(
+        &mut self,
+        loaded: &mut Loaded,
+        joined: Option<&mut Joined>,
+        feed: &mut Feed<'_>,
+    ) -> Option<Played> {
+        let event = loaded.event();
+        let played = match (loaded.first()?, event) {
+            (Piece::Frames(_), event) => self.event(&event?, None, feed),
+            (Piece::Exit(event, usage), _) => self.event(event, Some(usage), feed),
+            (Piece::Raw(bytes), _) => self.raw(bytes, feed),
+            (Piece::Loss(loss), _) => self.loss(*loss, feed),
+            (Piece::Blind(blind), _) => self.blind(*blind),
+            (Piece::Other(record), _) => {
+                self.pass(std::mem::replace(&mut **record, Record::Unknown { kind: 0 }))
             }
-            Piece::Entry(entry) => self.entry(*entry, joined, feed),
-        }
+            (Piece::Entry(entry), _) => self.entry(entry, joined, feed),
+        };
+        loaded.take();
+        played
     }
 
-    #[inline]
-    fn event(&mut self, event: Event, usage: Option<Box<Usage>>, feed: &mut Feed<'_>) -> Option<Played> {
+    fn event(
+        &mut self,
+        event: &Event,
+        usage: Option<&mut Box<Usage>>,
+        feed: &mut Feed<'_>,
+    ) -> Option<Played> {
         if !self.goes_on(event.time) {
             return None;
         }
         if let Some(next) = &mut self.left_out {
-            close_up(next, &event, feed);
+            close_up(next, event, feed);
         }
         if let (Some(usage), Some(_), Some(task)) = (usage, &self.passed, event.task()) {
-            self.usages.push_back((event.time, task, usage));
+            self.usages.push_back((event.time, task, std::mem::take(usage)));
         }
         feed.event(event);
-        Some(Played::Event(event))
+        Some(Played::Event(*event))
+    }
+
+    /// Whether an event that comes next is in the range; the numbers then close up to it.
+    #[inline]
+    fn meets(&mut self, frame: &[u8; EVENT_FRAME], feed: &mut Feed<'_>) -> bool {
+        if self.from.is_none() && self.until.is_none() && self.left_out.is_none() {
+            return true;
+        }
+        let Ok(event) = Event::decode(frame, ByteOrder::NATIVE) else { return true };
+        let goes_on = self.goes_on(event.time);
+        if let (Some(next), true) = (&mut self.left_out, goes_on) {
+            close_up(next, &event, feed);
+        }
+        goes_on
     }
 
     fn raw(&mut self, bytes: &[u8], feed: &mut Feed<'_>) -> Option<Played> {
@@ -370,13 +390,13 @@ impl Stage {
         Some(Played::Blind(blind))
     }
 
-    fn other(&mut self, record: Box<Record<'static>>) {
-        if let Record::Scope(_) = *record {
+    fn pass(&mut self, record: Record<'static>) -> Option<Played> {
+        if let Record::Scope(_) = record {
             self.left_out.get_or_insert_default();
         }
         // What a recorder counts, it counts anew.
         let is_counted = matches!(
-            *record,
+            record,
             Record::End(_)
                 | Record::Witness(_)
                 | Record::LeftOut(_)
@@ -384,56 +404,57 @@ impl Stage {
                 | Record::Unknown { .. }
         );
         if let (Some(passed), false) = (&mut self.passed, is_counted) {
-            passed.push_back(Passed::Record(record));
+            passed.push_back(Passed::Record(Box::new(record)));
         }
+        None
     }
 
-    fn entry(&mut self, entry: Entry, joined: Option<&mut Joined>, feed: &mut Feed<'_>) -> Option<Played> {
-        let Some(Joined { processes, filter, wall, .. }) = joined else { return None };
-        processes.apply(&entry);
-        filter.observe(&entry);
+    fn entry(
+        &mut self,
+        entry: &mut Entry,
+        joined: Option<&mut Joined>,
+        feed: &mut Feed<'_>,
+    ) -> Option<Played> {
+        let Joined { processes, filter, wall, .. } = joined?;
+        processes.apply(entry);
+        filter.observe(entry);
         match entry {
             Entry::Event(occurrence) => {
-                let (event, details) = (occurrence.event, occurrence.details);
-                let shows = filter.shows(event.as_ref(), processes, wall);
-                if !shows
-                    && let Some(event) = &event
-                    && self.goes_on(event.time)
-                {
-                    if let Some(next) = &mut self.left_out {
-                        close_up(next, event, feed);
-                    }
-                    feed.leave_out(event.cpu, 1);
-                }
-                if !shows {
+                if !filter.shows(occurrence.event.as_ref(), processes, wall) {
+                    self.hide(occurrence.event.as_ref()?, feed);
                     return None;
                 }
-                let played = match (event, occurrence.raw) {
-                    (_, Some(bytes)) => self.raw(&bytes, feed),
-                    (Some(event), None) => self.event(event, occurrence.usage, feed),
+                let played = match (&occurrence.event, &occurrence.raw) {
+                    (_, Some(bytes)) => self.raw(bytes, feed),
+                    (Some(event), None) => self.event(event, occurrence.usage.as_mut(), feed),
                     (None, None) => None,
                 };
-                if let (Some(details), Some(_)) = (details, &played) {
-                    self.other(Box::new(Record::Details(details)));
+                if let (Some(details), Some(_)) = (occurrence.details.take(), &played) {
+                    self.pass(Record::Details(details));
                 }
                 played
             }
-            Entry::Loss(loss) => self.loss(loss, feed),
-            Entry::Blind(blind) => self.blind(blind),
+            Entry::Loss(loss) => self.loss(*loss, feed),
+            Entry::Blind(blind) => self.blind(*blind),
             Entry::Clock(anchor) => {
-                wall.observe(anchor);
-                self.pass(Record::Clock(anchor))
+                wall.observe(*anchor);
+                self.pass(Record::Clock(*anchor))
             }
-            Entry::Snapshot(snapshot) => self.pass(Record::Snapshot(snapshot)),
-            Entry::Details(details) => self.pass(Record::Details(details)),
-            Entry::Mark(mark) => self.pass(Record::Mark(mark)),
+            Entry::Snapshot(snapshot) => self.pass(Record::Snapshot(*snapshot)),
+            Entry::Details(details) => self.pass(Record::Details(details.clone())),
+            Entry::Mark(mark) => self.pass(Record::Mark(mark.clone())),
             _ => None,
         }
     }
 
-    fn pass(&mut self, record: Record<'static>) -> Option<Played> {
-        self.other(Box::new(record));
-        None
+    /// An event that the filter does not show never happened.
+    fn hide(&mut self, event: &Event, feed: &mut Feed<'_>) {
+        if self.goes_on(event.time) {
+            if let Some(next) = &mut self.left_out {
+                close_up(next, event, feed);
+            }
+            feed.leave_out(event.cpu, 1);
+        }
     }
 
     fn is_before(&self, time: MonoNs) -> bool {
@@ -465,36 +486,10 @@ fn close_up(next: &mut BTreeMap<Cpu, u32>, event: &Event, feed: &mut Feed<'_>) {
     }
 }
 
-fn event(piece: &Piece) -> Option<&Event> {
-    match piece {
-        Piece::Event(event, _) => Some(event),
-        Piece::Entry(entry) => match &**entry {
-            Entry::Event(occurrence) => occurrence.event.as_ref(),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn entry_event(piece: &Piece) -> bool {
-    matches!(piece, Piece::Entry(entry) if matches!(**entry, Entry::Event(_)))
-}
-
-/// When it happens, if that is not at once.
-fn time(piece: &Piece) -> Option<MonoNs> {
-    match piece {
-        Piece::Raw(bytes) => Event::decode(bytes, ByteOrder::NATIVE).ok().map(|event| event.time),
-        Piece::Loss(loss) => Some(loss.after),
-        Piece::Blind(blind) => Some(blind.until),
-        piece => event(piece).map(|event| event.time),
-    }
-}
-
 impl<R: Read> Source for Replay<R> {
     type Error = ReplayError;
 
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, ReplayError> {
-        self.listen()?;
         loop {
             let socket = self.listen()?;
             match socket.receive(batch).map_err(ReplayError::Socket)? {
@@ -505,11 +500,13 @@ impl<R: Read> Source for Replay<R> {
             if self.stage.passed.as_ref().is_some_and(|passed| !passed.is_empty()) {
                 return Ok(Received::Empty);
             }
-            let is_over = self.stage.ended || !self.pieces.load()?;
-            if is_over {
+            if self.stage.ended || !self.pieces.load()? {
                 self.kernel.end_of_file();
-            } else {
-                self.fill()?;
+                continue;
+            }
+            match self.fill(batch) {
+                0 => {}
+                frames => return Ok(Received::Frames(frames)),
             }
         }
     }
