@@ -3,9 +3,9 @@
 use std::io::Read;
 
 use pmon_analysis::{Entry, Filter, Joiner, Processes, WallClock};
+use pmon_core::MonoNs;
 use pmon_core::capture::{Blind, Frame, Item, Loss, Reader, Record, Usage};
 use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
-use pmon_core::{MonoNs, Task};
 
 use crate::ReplayError;
 
@@ -154,9 +154,6 @@ impl Loaded {
     }
 }
 
-/// What belongs to an exit.
-pub(crate) type ExitUsage = (MonoNs, Task, Box<Usage>);
-
 /// Reads ahead by a block, or with processes by as much as it takes to have the details of an exec with it.
 pub(crate) struct Pieces<R> {
     reader: Reader<R>,
@@ -191,6 +188,11 @@ impl<R: Read> Pieces<R> {
 
     pub(crate) fn joined(&self) -> Option<&Joined> {
         self.joined.as_ref()
+    }
+
+    /// Bytes read so far.
+    pub(crate) fn offset(&self) -> u64 {
+        self.reader.offset()
     }
 
     /// Keeps with exits what is known of them.

@@ -8,11 +8,11 @@ use pmon_core::batch::Batch;
 use pmon_core::capture::{Blind, Loss, Reader, Record, Usage};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
-use pmon_core::{Cpu, MonoNs, Seq};
+use pmon_core::{Cpu, MonoNs, Seq, Task};
 use pmon_fake::{Feed, Kernel, Script, Socket};
 
 use crate::ReplayError;
-use crate::pieces::{ExitUsage, Joined, Loaded, Piece, Pieces};
+use crate::pieces::{Joined, Loaded, Piece, Pieces};
 
 /// What the kernel says before the first event, it says so long before it.
 const BEFORE_NS: u64 = 2_000;
@@ -83,6 +83,17 @@ pub enum Passed {
     Blind(Blind),
 }
 
+/// What was used until an exit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitUsage {
+    /// When it was,
+    pub time: MonoNs,
+    /// of which task.
+    pub task: Task,
+    /// What.
+    pub usage: Box<Usage>,
+}
+
 /// What is played, and how far it is.
 #[derive(Default)]
 struct Stage {
@@ -94,7 +105,7 @@ struct Stage {
     left_out: Option<BTreeMap<Cpu, u32>>,
     /// What passes beside the events, if anybody wants it.
     passed: Option<VecDeque<Passed>>,
-    usages: VecDeque<ExitUsage>,
+    usages: Vec<ExitUsage>,
 }
 
 impl<R: Read> Replay<R> {
@@ -222,13 +233,19 @@ impl<R: Read> Replay<R> {
         self.stage.passed.as_mut()?.pop_front()
     }
 
-    /// What was used until that exit, which was delivered last or not long ago, if it is known and [`Replay::passing`] was asked for.
-    /// Exits are to be asked for in their order.
-    pub fn take_usage(&mut self, event: &Event) -> Option<Box<Usage>> {
-        let task = event.task()?;
-        let at = self.stage.usages.iter().position(|(time, of, _)| (*time, *of) == (event.time, task))?;
-        self.stage.usages.drain(..at);
-        self.stage.usages.pop_front().map(|(_, _, usage)| usage)
+    /// What was used until the exits that have happened since this was asked last, in their order, if [`Replay::passing`] was asked for.
+    pub fn take_usages(&mut self) -> impl Iterator<Item = ExitUsage> {
+        self.stage.usages.drain(..)
+    }
+
+    /// When the last thing happened, or the recording ended.
+    pub fn now(&self) -> MonoNs {
+        self.kernel.now().max(self.stage.now)
+    }
+
+    /// Bytes of the capture that have been read.
+    pub fn offset(&self) -> u64 {
+        self.pieces.offset()
     }
 
     /// Goes as far as the first event in the range: what the kernel says before it is numbered from there.
@@ -335,7 +352,8 @@ impl Stage {
             close_up(next, event, feed);
         }
         if let (Some(usage), Some(_), Some(task)) = (usage, &self.passed, event.task()) {
-            self.usages.push_back((event.time, task, std::mem::take(usage)));
+            let usage = std::mem::take(usage);
+            self.usages.push(ExitUsage { time: event.time, task, usage });
         }
         feed.event(event);
         Some(Played::Event(*event))
@@ -394,6 +412,11 @@ impl Stage {
         if let Record::Scope(_) = record {
             self.left_out.get_or_insert_default();
         }
+        if let Record::End(end) = &record
+            && self.until.is_none()
+        {
+            self.now = self.now.max(end.time);
+        }
         // What a recorder counts, it counts anew.
         let is_counted = matches!(
             record,
@@ -405,6 +428,7 @@ impl Stage {
         );
         if let (Some(passed), false) = (&mut self.passed, is_counted) {
             passed.push_back(Passed::Record(Box::new(record)));
+            return Some(Played::Other);
         }
         None
     }
