@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::time::Instant;
 
-use pmon_core::capture::{Frame, Record};
+use pmon_core::accounting::{Discarded, LossCause};
+use pmon_core::capture::{Frame, Loss, Record};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{Body, ByteOrder, Event};
 use pmon_core::{MonoNs, Tgid};
@@ -12,8 +13,6 @@ use pmon_fake::Socket;
 use pmon_record::assemble::{Assembler, Setup};
 use pmon_record::{Chunk, Sink, SinkError};
 use pmon_replay::{ExitUsage, Passed, Replay, ReplayError};
-
-use crate::exit::Failure;
 
 /// Datagrams of a chunk.
 const CHUNK: usize = 2048;
@@ -70,6 +69,7 @@ impl<S: Sink> Again<S> {
             match passed {
                 Passed::Record(record) => self.assembler.record(&record)?,
                 Passed::Blind(_) => self.chunk.blind = true,
+                Passed::Loss(loss) => self.chunk.dropped.events.push(dropped(&loss)),
             }
         }
         Ok(())
@@ -89,6 +89,13 @@ impl<S: Sink> Again<S> {
     }
 }
 
+/// What a recorder had no room for then, it has none for now. Behind other losses, too, there may be no event that shows them.
+fn dropped(loss: &Loss) -> Discarded {
+    let count = if loss.cause == LossCause::Backpressure { loss.count() } else { 0 };
+    let (first, last) = ((loss.first, loss.after), (loss.last, loss.before));
+    Discarded { cpu: loss.cpu, first, last, count, left_out: 0 }
+}
+
 /// Why a replay is not recorded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgainError {
@@ -98,9 +105,6 @@ pub(crate) enum AgainError {
     /// The output.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// Whoever says when it goes on.
-    #[error("cannot wait")]
-    Wait(Failure),
 }
 
 /// Gives the exits back what was known of them: that does not come by a socket.

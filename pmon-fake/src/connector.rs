@@ -126,7 +126,9 @@ impl Connector {
     }
 
     pub(crate) fn set_faults(&mut self, faults: Faults) {
-        self.faults = faults;
+        self.settle();
+        (self.faults, self.blind, self.cut) = (faults, 0, None);
+        self.each(|member| (member.interrupted, member.starved) = (0, 0));
     }
 
     /// The next number of that CPU.

@@ -73,8 +73,8 @@ impl Kernel {
         Socket::open(&self.connector, false)
     }
 
-    /// Things go wrong from now on as `script` says. Its events are counted from the first that ever happened; see
-    /// [`Kernel::happened`].
+    /// Things go wrong from now on as `script` says, and no longer as an earlier one did. Its events are counted from the first that
+    /// ever happened; see [`Kernel::happened`].
     pub fn inject(&mut self, script: Script, seed: u64) {
         self.lock().set_faults(Faults::new(script, seed));
     }
@@ -122,6 +122,14 @@ impl Kernel {
     /// The next event of that CPU has this number. Without it, a CPU begins with 0.
     pub fn number(&mut self, cpu: Cpu, next: Seq) {
         self.lock().set_next(cpu, next);
+    }
+
+    /// The number of the next event of that CPU.
+    ///
+    /// # Panics
+    /// If there is no such CPU.
+    pub fn next_number(&self, cpu: Cpu) -> Seq {
+        self.lock().next(cpu).unwrap_or_else(|| panic!("no CPU {cpu}"))
     }
 
     /// `net.core.rmem_max`, which bounds [`Socket::set_rcvbuf`]; 4 MiB at first.

@@ -27,7 +27,7 @@ mod feed;
 mod fence;
 mod heal;
 mod host;
-mod intake;
+pub mod intake;
 mod merge;
 mod namespaces;
 mod netlink;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 
 use pmon_analysis::{Entry, Filter, Processes};
+use pmon_core::accounting::LossCause;
 use pmon_core::batch::Batch;
 use pmon_core::capture::{Blind, Loss, Reader, Record, Usage};
 use pmon_core::source::{Received, Source};
@@ -81,6 +82,9 @@ pub enum Passed {
     Record(Box<Record<'static>>),
     /// A time in which nothing was heard.
     Blind(Blind),
+    /// A loss, for a recorder that counts itself. What an earlier recorder had no room for ([`LossCause::Backpressure`]), the kernel did not
+    /// drop: it says nothing then.
+    Loss(Loss),
 }
 
 /// What was used until an exit.
@@ -392,8 +396,16 @@ impl Stage {
         if let Some(next) = self.left_out.as_mut().and_then(|next| next.get_mut(&loss.cpu)) {
             *next = next.wrapping_add(loss.count() as u32);
         }
-        if loss.cause != pmon_core::accounting::LossCause::KernelMemory {
+        let is_dropped = match loss.cause {
+            LossCause::KernelMemory => false,
+            LossCause::Backpressure => self.passed.is_none(),
+            _ => true,
+        };
+        if is_dropped {
             feed.lose(loss.count());
+        }
+        if let Some(passed) = &mut self.passed {
+            passed.push_back(Passed::Loss(loss));
         }
         Some(Played::Loss(loss))
     }

@@ -222,16 +222,27 @@ impl<'a> Play<'a> {
                     listened.and_then(|()| socket.recv(&mut [], pmon_fake::RecvFlags::empty()));
                 acknowledged.map_err(|error| Failure::new(exit::INTERNAL, error))?;
                 let mut clock = Clock::new(self.args.speed)?;
-                while clock.wait(&mut replay, &mut again).or_else(&mut tell)? {
-                    match replay.step() {
-                        Ok(Some(_)) => {}
+                loop {
+                    match replay.next_time() {
                         Ok(None) => break,
+                        Ok(Some(time)) => match clock.wait(time, &mut again) {
+                            Ok(true) => {}
+                            Ok(false) => break,
+                            Err(Waited::Output(error)) => return Err(self.failure(error)),
+                            Err(Waited::Input(error)) => {
+                                return Err(Failure::new(exit::ENVIRONMENT, format!("cannot wait: {error}")));
+                            }
+                        },
                         Err(error) => tell(error.into()).map(|_| ())?,
+                    }
+                    if let Err(error) = replay.step() {
+                        tell(error.into())?;
                     }
                     if !again.take(&mut replay, Some(&mut socket)).or_else(&mut tell)? {
                         break;
                     }
                 }
+                replay.kernel().settle();
                 again.take(&mut replay, Some(&mut socket)).or_else(&mut tell)?;
             }
         }
@@ -245,7 +256,6 @@ impl<'a> Play<'a> {
         match error {
             AgainError::Sink(error) if error.is_closed_pipe() => Failure { code: exit::DONE, error: None },
             AgainError::Sink(error) => Failure::new(exit::STORAGE, error),
-            AgainError::Wait(failure) => failure,
             error => Failure {
                 code: exit::ENVIRONMENT,
                 error: Some(anyhow::Error::new(error).context(self.name.clone())),
@@ -274,6 +284,24 @@ fn script(path: &Path) -> Result<Script, Failure> {
     text.parse().map_err(|error| Failure::new(exit::USAGE, format!("{name}: {error}")))
 }
 
+/// Why nobody waits any longer.
+enum Waited {
+    Input(std::io::Error),
+    Output(AgainError),
+}
+
+impl From<std::io::Error> for Waited {
+    fn from(error: std::io::Error) -> Self {
+        Self::Input(error)
+    }
+}
+
+impl From<AgainError> for Waited {
+    fn from(error: AgainError) -> Self {
+        Self::Output(error)
+    }
+}
+
 /// Says when the next thing happens.
 enum Clock {
     Pace { speed: f64, began: Option<(Pace, Instant)>, signals: pmon_record::Signals },
@@ -288,13 +316,8 @@ impl Clock {
         })
     }
 
-    /// Waits until the next thing is due; `false` if nothing is any more.
-    fn wait<R: Read, S: Sink>(
-        &mut self,
-        replay: &mut Replay<R>,
-        again: &mut Again<S>,
-    ) -> Result<bool, AgainError> {
-        let Some(time) = replay.next_time()? else { return Ok(false) };
+    /// Waits until what happens at that time is due; `false` if nothing is any more.
+    fn wait<S: Sink>(&mut self, time: MonoNs, again: &mut Again<S>) -> Result<bool, Waited> {
         match self {
             Self::Pace { speed, began, signals } => {
                 let (pace, began) = began.get_or_insert_with(|| {
@@ -306,10 +329,9 @@ impl Clock {
                         return Ok(true);
                     }
                     again.tick()?;
-                    match signals.wait(Some(left.min(TICK))) {
-                        Ok(Wakeup::Interrupt | Wakeup::Terminate) => return Ok(false),
-                        Ok(_) => {}
-                        Err(error) => return Err(AgainError::Wait(Failure::new(exit::INTERNAL, error))),
+                    match signals.wait(Some(left.min(TICK)))? {
+                        Wakeup::Interrupt | Wakeup::Terminate => return Ok(false),
+                        _ => {}
                     }
                 }
             }
@@ -317,8 +339,7 @@ impl Clock {
                 if *left == 0 {
                     again.tick()?;
                     let mut line = String::new();
-                    let read = stdin().lock().read_line(&mut line);
-                    if read.map_err(|error| AgainError::Wait(Failure::new(exit::ENVIRONMENT, error)))? == 0 {
+                    if stdin().lock().read_line(&mut line)? == 0 {
                         return Ok(false);
                     }
                     *left = line.trim().parse().unwrap_or(1).max(1);
