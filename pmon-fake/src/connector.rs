@@ -489,8 +489,8 @@ impl Connector {
     fn deliver(&mut self, datagram: &[u8], sender: u32) {
         for member in &mut self.members {
             // A socket that is not bound is taken for the one that sends.
-            let is_addressed = member.groups & GROUP != 0 && member.port != 0 && member.port != sender;
-            if is_addressed && (sender != 0 || member.wants(datagram)) {
+            let is_addressed = member.listens() && member.port != 0 && member.port != sender;
+            if is_addressed && !member.ended && (sender != 0 || member.wants(datagram)) {
                 member.sock.deliver(datagram, sender, GROUP);
             }
         }
@@ -543,6 +543,7 @@ impl Member {
         self.listens()
             && self.port != 0
             && self.starved == 0
+            && !self.ended
             && matches!(self.input, None | Some(Input { operation: LISTEN, mask: ALL }))
             && self.sock.is_idle()
     }
