@@ -55,6 +55,7 @@ impl Loaded {
         match self.pieces.get(self.at)? {
             Piece::Frames(_) => Event::decode(self.frames().first()?, ByteOrder::NATIVE).ok(),
             Piece::Exit(event, _) => Some(*event),
+            Piece::Raw(bytes) => Event::decode(bytes, ByteOrder::NATIVE).ok(),
             Piece::Entry(entry) => match &**entry {
                 Entry::Event(occurrence) => occurrence.event,
                 _ => None,
@@ -88,7 +89,6 @@ impl Loaded {
     /// When the next thing happens, if that is not at once.
     pub(crate) fn time(&self) -> Option<MonoNs> {
         match self.pieces.get(self.at)? {
-            Piece::Raw(bytes) => Event::decode(bytes, ByteOrder::NATIVE).ok().map(|event| event.time),
             Piece::Loss(loss) => Some(loss.after),
             Piece::Blind(blind) => Some(blind.until),
             Piece::Entry(entry) => match &**entry {

@@ -104,6 +104,8 @@ struct Stage {
     from: Option<MonoNs>,
     until: Option<MonoNs>,
     now: MonoNs,
+    /// Where the kernel is before the first event.
+    before: (Cpu, Seq),
     ended: bool,
     /// Of a capture that leaves events out, the number that comes next of each CPU: what is missing and not lost is left out.
     left_out: Option<BTreeMap<Cpu, u32>>,
@@ -261,14 +263,16 @@ impl<R: Read> Replay<R> {
             if loaded.is_datagram() && !loaded.time().is_some_and(|time| stage.is_before(time)) {
                 self.started = true;
                 if let Some(Event { cpu, seq, time, .. }) = loaded.event() {
-                    feed.begin(cpu, Seq(seq.0.wrapping_sub(1)));
+                    stage.before = (cpu, Seq(seq.0.wrapping_sub(1)));
                     feed.at(MonoNs(time.0.saturating_sub(BEFORE_NS)));
                 }
+                feed.begin(stage.before.0, stage.before.1);
             } else if let Some(loss) = loaded.loss()
                 && !stage.is_before(loss.before)
             {
                 self.started = true;
-                feed.begin(loss.cpu, Seq(loss.first.0.wrapping_sub(1)));
+                stage.before = (loss.cpu, Seq(loss.first.0.wrapping_sub(1)));
+                feed.begin(stage.before.0, stage.before.1);
                 feed.at(loss.after);
             } else {
                 stage.play(loaded, joined, &mut feed);
@@ -313,6 +317,8 @@ impl<R: Read> Replay<R> {
             let listened = socket.force_rcvbuf(i32::MAX).and_then(|()| socket.listen());
             let acknowledged = listened.and_then(|()| socket.recv(&mut [], pmon_fake::RecvFlags::empty()));
             acknowledged.map_err(ReplayError::Socket)?;
+            let (cpu, before) = self.stage.before;
+            self.kernel.feed().begin(cpu, before);
             self.socket = Some(socket);
         }
         self.socket.as_mut().ok_or(ReplayError::Socket(pmon_fake::Errno::BADF))
