@@ -430,8 +430,8 @@ fn parse_speed(text: &str) -> Result<Speed, String> {
         "instant" => Ok(Speed::Instant),
         "step" => Ok(Speed::Step),
         text => {
-            let factor = text.strip_suffix('x').ok_or_else(wrong)?.parse::<f64>().map_err(|_| wrong())?;
-            if (1e-6..=1e6).contains(&factor) { Ok(Speed::Times(factor)) } else { Err(wrong()) }
+            let factor = text.strip_suffix('x').and_then(|factor| factor.parse::<f64>().ok());
+            factor.filter(|factor| (1e-6..=1e6).contains(factor)).map(Speed::Times).ok_or_else(wrong)
         }
     }
 }
