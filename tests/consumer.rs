@@ -1,4 +1,4 @@
-//! How a consumer of process events is tested. This file needs nothing but `pmon-core` and `pmon-fake`: copy it into a crate of yours.
+//! How a consumer of process events is tested; the README shows it. This file needs nothing but `pmon-core` and `pmon-fake`: copy it into a crate of yours.
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};

@@ -46,8 +46,11 @@ fn scripts() -> impl Strategy<Value = Script> {
     })
 }
 
+/// Datagrams and their senders.
+type Heard = Vec<(Vec<u8>, u32)>;
+
 /// What a listener with that buffer hears of 400 events, of which it takes as many at a time as it is told; and the numbers of the CPUs.
-fn heard(script: &Script, seed: u64, rcvbuf: i32, every: usize) -> (Vec<(Vec<u8>, u32)>, u64, Vec<Seq>) {
+fn heard(script: &Script, seed: u64, rcvbuf: i32, every: usize) -> (Heard, u64, Vec<Seq>) {
     let mut kernel = Kernel::new(CPUS);
     for cpu in 0..CPUS {
         kernel.number(Cpu(cpu), Seq(u32::MAX - 20 * cpu));
