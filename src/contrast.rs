@@ -159,7 +159,9 @@ impl Contrast {
             ));
         }
         if self.captures[0].order != self.captures[1].order {
-            notes.push("their datagrams are in different byte orders: only --renumbered can match them".into());
+            notes.push(
+                "their datagrams are in different byte orders: only --renumbered can match them".into(),
+            );
         }
         for side in [Side::A, Side::B] {
             if !self.capture(side).outcome.clean_end {
@@ -179,9 +181,7 @@ impl Contrast {
     }
 
     fn difference_json(&self, difference: &Difference) -> Value {
-        let line = |side, item: &Option<Item>| {
-            item.as_ref().map(|item| line::json(item, self.capture(side)))
-        };
+        let line = |side, item: &Option<Item>| item.as_ref().map(|item| line::json(item, self.capture(side)));
         let fields: Vec<_> = self.fields(difference).iter().map(|field| field.name).collect();
         json!({
             "lane": lane_json(difference.lane),
@@ -223,10 +223,16 @@ fn place(difference: &Difference) -> String {
     let is_loss = |item: &Option<Item>| matches!(item, Some(Item::Loss(_)));
     let is_any = |is: fn(&Option<Item>) -> bool| is(&difference.a) || is(&difference.b);
     let what = match () {
-        () if difference.lane == Lane::Blind => return format!("blind interval {}", grouped(before.blind + 1)),
+        () if difference.lane == Lane::Blind => {
+            return format!("blind interval {}", grouped(before.blind + 1));
+        }
         () if is_any(is_event) => format!("event {}", grouped(before.events + 1)),
-        () if is_any(is_loss) => format!("loss {}, after {}", grouped(before.losses + 1), counted(before.events, "event")),
-        () => format!("blind interval {}, after {}", grouped(before.blind + 1), counted(before.events, "event")),
+        () if is_any(is_loss) => {
+            format!("loss {}, after {}", grouped(before.losses + 1), counted(before.events, "event"))
+        }
+        () => {
+            format!("blind interval {}, after {}", grouped(before.blind + 1), counted(before.events, "event"))
+        }
     };
     what + &of_lane(difference.lane)
 }

@@ -9,10 +9,10 @@
 mod item;
 mod stream;
 
+use pmon_core::Cpu;
 use pmon_core::accounting::MAX_CPUS;
 use pmon_core::capture::{Frame, Record};
 use pmon_core::wire::ByteOrder;
-use pmon_core::Cpu;
 
 pub use item::{Item, Stretch};
 use item::{Piece, Rules};

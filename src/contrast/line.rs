@@ -10,15 +10,14 @@ use serde_json::{Map, Value, json};
 use super::Capture;
 use crate::render::{Json, Render, Scene, Text};
 use crate::term::counted;
-use crate::when::moment;
 
 /// The record, for people.
 pub(super) fn text(item: &Item, capture: &Capture) -> String {
     if let Item::Loss(stretch) = item {
         let Stretch { cpu, first, last, count, after, before, .. } = **stretch;
-        let [after, before] = [after, before].map(|time| moment(&capture.wall, time));
+        let [after, before] = [after, before].map(|time| wall_time(time, capture));
         let lost = counted(count, "event");
-        return format!("-- {lost} lost on cpu {cpu} (seq {first}..{last}) between {after} and {before} --");
+        return format!("{after}  -- {lost} lost on cpu {cpu} (seq {first}..{last}), before {before} --");
     }
     let line = rendered(item, capture, &mut Text::of_events_alone(TimeZone::system()));
     match occurrence(item, capture).and_then(|occurrence| occurrence.event) {
@@ -48,6 +47,14 @@ pub(super) fn loss_json(stretch: &Stretch) -> Value {
         "after_mono_ns": stretch.after.0,
         "before_mono_ns": stretch.before.0,
     })
+}
+
+fn wall_time(time: MonoNs, capture: &Capture) -> String {
+    let processes = Processes::new();
+    let scene = Scene { processes: &processes, wall: &capture.wall, start: MonoNs(0) };
+    let mut out = Vec::new();
+    Text::of_events_alone(TimeZone::system()).time(time, scene, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn rendered(item: &Item, capture: &Capture, render: &mut dyn Render) -> String {

@@ -46,7 +46,8 @@ impl Text {
         Self { details: false, ..Self::new(Clock::Wall, zone, false) }
     }
 
-    fn time(&mut self, time: MonoNs, scene: Scene<'_>, out: &mut Vec<u8>) {
+    /// Appends the time of a line.
+    pub(crate) fn time(&mut self, time: MonoNs, scene: Scene<'_>, out: &mut Vec<u8>) {
         let before = self.before.replace(time);
         match self.clock {
             Clock::Wall => match scene.wall.at(time) {
