@@ -292,15 +292,16 @@ Examples:
   ssh host cat night.pmon | pmon diff - night.pmon
 
 Compared are the events, each datagram byte for byte; the losses, by CPU, numbers and times; and the
-times in which nothing was heard: in the order of the capture, up to the first difference. Losses that
-follow one another on a CPU are one; if only their causes differ, that is told, and is no difference.
+times in which nothing was heard: in the order of the capture, up to the first difference. Losses
+that follow one another on a CPU are one; if only their causes differ, that is told, and is no
+difference.
 Not compared is what a recorder says of them: details of processes, what they used, scans of /proc,
 clocks, fences (but their events), marks, totals, the header.
 
 Between CPUs the order of events is that of their arrival, and chance. --by-cpu takes each CPU for
-itself, and times in which nothing was heard for themselves. What one capture is ahead of the other is
-then held in memory, up to 2,097,152 records; if that is not enough, the comparison is given up, which
-is said, and ends as a difference does. The difference that is told is one that was found first.
+itself, and times in which nothing was heard for themselves. What one capture is ahead of the other
+is then held in memory, up to 2,097,152 records; if that is not enough, the comparison is given up,
+which is said, and ends as a difference does. The difference that is told is the one found first.
 
 With --renumbered, events are compared by time, CPU, kind and content, losses by CPU and count.
 
