@@ -255,7 +255,10 @@ impl Connector {
     /// From now on nothing comes, and each socket says so once it is empty.
     pub(crate) fn end(&mut self) {
         self.settle();
-        self.members.iter_mut().for_each(|member| member.ended = true);
+        for member in &mut self.members {
+            member.ended = true;
+            member.sock.wake_sleeper();
+        }
     }
 
     /// The events that have happened so far, by verb or by frame.

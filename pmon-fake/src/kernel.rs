@@ -1,5 +1,7 @@
 //! The fake kernel: processes that do things, and sockets that hear of it.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use crate::faults::Faults;
 use crate::process::{Process, Processes};
 use crate::script::Script;
 use crate::socket::{Socket, lock};
+use crate::wire::Wire;
 
 /// `SIGCHLD`, and what a thread has instead.
 const SIGCHLD: u32 = 17;
@@ -71,6 +74,30 @@ impl Kernel {
     /// A new socket of a process without privileges.
     pub fn unprivileged_socket(&self) -> Socket {
         Socket::open(&self.connector, false)
+    }
+
+    /// A new socket that a program can have as a file descriptor, bound to the group.
+    ///
+    /// # Errors
+    /// When this host has no file descriptor left.
+    pub fn wire(&self) -> io::Result<Wire> {
+        Wire::open(self.socket(), false)
+    }
+
+    /// The same, of which no call blocks: as with `SOCK_NONBLOCK`.
+    ///
+    /// # Errors
+    /// As [`Kernel::wire`].
+    pub fn nonblocking_wire(&self) -> io::Result<Wire> {
+        Wire::open(self.socket(), true)
+    }
+
+    /// The same over a connection that somebody else has made, of type `SOCK_SEQPACKET`, whose other end is the consumer's.
+    ///
+    /// # Errors
+    /// When it is no such connection.
+    pub fn wire_over(&self, end: OwnedFd) -> io::Result<Wire> {
+        Wire::over(self.socket(), end)
     }
 
     /// Things go wrong from now on as `script` says, and no longer as an earlier one did. Its events are counted from the first that
