@@ -225,7 +225,12 @@ A fault script says what is to go wrong, and where; each fault has a `[[fault]]`
                          # \"1..50\"), truncate = bytes, step = ns, error = errno, unknown = kind, or
                          # foreign_ack, forge, noop, overflow, end = true
   cpu = 1                # where; else on the CPU of the event behind it
-With the same capture, script and seed, the output is the same, to the byte.
+With the same capture, script and seed, the output is the same, to the byte (at other speeds than
+`instant`, the blocks of a capture that is recorded begin and end elsewhere).
+
+--socket waits for a program to connect, and is over when it has read everything. What was lost comes
+as a gap in the numbers, behind an NLMSG_OVERRUN message: such a socket has no ENOBUFS. Requests that
+the program sends (PROC_CN_MCAST_LISTEN, ..._IGNORE) are answered; it hears everything from the start.
 
 --speed is `instant`, a factor as `1x` or `0.5x`, or `step`: then each line on standard input lets
 one thing happen, or as many as the number on it. --from and --to take what `print` takes for
@@ -246,6 +251,9 @@ pub(crate) struct ReplayArgs {
     /// Print the summary of --record as one JSON object on standard output
     #[arg(long, requires = "record")]
     pub(crate) json: bool,
+    /// Deliver it to programs that connect to this socket (AF_UNIX, SOCK_SEQPACKET), each datagram as netlink has it
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["format", "record"])]
+    pub(crate) socket: Option<PathBuf>,
     /// How fast: `instant`, a factor as `1x` or `10x`, or `step`
     #[arg(long, value_name = "SPEED", value_parser = parse_speed, default_value = "instant")]
     pub(crate) speed: Speed,
@@ -262,7 +270,7 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
     /// The same as --format classic
-    #[arg(long, conflicts_with_all = ["format", "record"])]
+    #[arg(long, conflicts_with_all = ["format", "record", "socket"])]
     pub(crate) classic: bool,
     /// What happens, and how it is shown.
     #[command(flatten)]

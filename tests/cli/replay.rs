@@ -196,6 +196,51 @@ fn damage_is_told_and_the_rest_is_played() {
     pmon(&["replay", &arg(&dir.path("none"))]).expect(6);
 }
 
+/// Connects to the socket as soon as it is there, and reads `most` datagrams or all.
+fn consume(path: &std::path::Path, most: usize) -> Vec<Vec<u8>> {
+    use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType, connect, recv, socket};
+    let end = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    let address = SocketAddrUnix::new(path).unwrap();
+    while connect(&end, &address).is_err() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut datagrams = Vec::new();
+    while datagrams.len() < most {
+        let mut buffer = [0; 128];
+        let (len, _) = recv(&end, &mut buffer[..], RecvFlags::empty()).unwrap();
+        if len == 0 {
+            break;
+        }
+        datagrams.push(buffer[..len].to_vec());
+    }
+    datagrams
+}
+
+#[test]
+fn a_program_that_connects_has_each_datagram_and_is_told_of_losses() {
+    let dir = Dir::new();
+    let (file, path) = (file(&dir), dir.path("socket"));
+    for speed in ["instant", "20x"] {
+        let mut command = command(&["replay", &file, "--socket", &arg(&path), "--speed", speed]);
+        command.stderr(std::process::Stdio::piped());
+        let pmon = start(command);
+        let datagrams = consume(&path, usize::MAX);
+        let ran = Ran::new(pmon.wait_with_output().unwrap()).expect(0);
+        assert!(ran.err.contains("replayed 10 events to 1 consumer"), "{ran:?}");
+        let overruns = datagrams.iter().filter(|bytes| bytes[4..6] == 4_u16.to_ne_bytes()).count();
+        assert_eq!((datagrams.len(), overruns), (11, 1));
+        assert!(!path.exists());
+    }
+    let mut command = command(&["replay", &file, "--socket", &arg(&path)]);
+    command.stderr(std::process::Stdio::piped());
+    let pmon = start(command);
+    assert_eq!(consume(&path, 1).len(), 1);
+    Ran::new(pmon.wait_with_output().unwrap()).expect(0);
+    fs::write(&path, "").unwrap();
+    let refused = crate::support::pmon(&["replay", &file, "--socket", &arg(&path)]).expect(7);
+    assert!(refused.err.contains("cannot listen at"), "{refused:?}");
+}
+
 #[test]
 fn a_reader_that_goes_away_ends_it_quietly() {
     let dir = Dir::new();
