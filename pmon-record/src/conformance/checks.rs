@@ -114,10 +114,8 @@ fn what_is_lost_is_told_and_counted<H: Host>(stage: &mut Stage<H>) {
     for round in 1..=2 {
         let before = (stage.missing, stage.host.lost());
         stage.host.squeeze();
-        let mut emitted = 0..0;
         while stage.host.lost() < before.1 + 10 {
-            emitted.end = stage.emit(cpu, 16).end;
-            assert!(emitted.end < 100_000, "nothing is ever lost");
+            assert!(stage.emit(cpu, 16).end < 100_000, "nothing is ever lost");
         }
         stage.host.relieve();
         if stage.host.tells_overruns() {
@@ -126,11 +124,19 @@ fn what_is_lost_is_told_and_counted<H: Host>(stage: &mut Stage<H>) {
         }
         let drained = stage.drain();
         assert_eq!(drained.overruns, 0, "it is told once, or not at all");
-        assert!(!drained.own().is_empty() && drained.own().is_sorted(), "what was queued is not lost");
+        // The little room may have gone to others.
+        assert!(!drained.heard.is_empty() && drained.own().is_sorted(), "what was queued is not lost");
         // The gap shows when the CPU says something again, and nothing is lost any more.
         stage.fence();
         let lost = stage.host.lost();
-        assert_eq!(stage.missing - before.0, lost - before.1, "round {round}");
+        let (missing, dropped) = (stage.missing - before.0, lost - before.1);
+        let without_number = dropped.checked_sub(missing).expect("what is missing was dropped");
+        // Nothing but what others have forged meanwhile.
+        let forged = stage.host.forged();
+        assert!(
+            without_number <= forged,
+            "{missing} missing, {dropped} dropped, {forged} forged, round {round}"
+        );
         assert!(stage.drops().is_none_or(|drops| drops == lost));
         events_come_whole_and_in_their_order(stage);
     }

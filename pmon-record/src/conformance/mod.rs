@@ -56,6 +56,11 @@ trait Host {
     /// User space sends a datagram to the group: from which port, or why it cannot.
     fn forge(&mut self, datagram: &[u8]) -> Result<u32, String>;
 
+    /// How many datagrams somebody else may have sent to the group, from user space, since it was last squeezed.
+    fn forged(&mut self) -> u64 {
+        0
+    }
+
     /// There is room for hardly anything from now on.
     fn squeeze(&mut self);
 
