@@ -8,7 +8,7 @@ use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 
 use crate::connector::Connector;
 use crate::faults::Faults;
-use crate::process::{Process, Processes};
+use crate::process::{PID_MAX, Process, Processes};
 use crate::script::Script;
 use crate::socket::{Socket, lock};
 
@@ -16,6 +16,8 @@ use crate::socket::{Socket, lock};
 const SIGCHLD: u32 = 17;
 const NO_SIGNAL: u32 = u32::MAX;
 const SIGKILL: u32 = 9;
+/// Whose the sockets are, unless it is said.
+const OUTSIDE: Tgid = Tgid(PID_MAX);
 /// In a wait status: a core was dumped.
 const WCOREFLAG: u32 = 0x80;
 
@@ -62,14 +64,19 @@ impl Kernel {
         lock(&self.connector)
     }
 
-    /// A new socket, of a process with all privileges.
+    /// A new socket, of a process with all privileges that is not in the model.
     pub fn socket(&self) -> Socket {
-        Socket::open(&self.connector, true)
+        self.socket_of(OUTSIDE)
+    }
+
+    /// A new socket of that process, with all privileges.
+    pub fn socket_of(&self, tgid: Tgid) -> Socket {
+        Socket::open(&self.connector, tgid, true)
     }
 
     /// A new socket of a process without privileges.
     pub fn unprivileged_socket(&self) -> Socket {
-        Socket::open(&self.connector, false)
+        Socket::open(&self.connector, OUTSIDE, false)
     }
 
     /// Things go wrong from now on as `script` says. Its events are counted from the first that ever happened; see
@@ -198,7 +205,7 @@ impl Kernel {
     pub fn kill(&mut self, tgid: Tgid, signal: u8, core: bool) {
         let task = leader(tgid);
         let parent = leader(self.processes.of(task).parent);
-        if core {
+        if core || is_core(signal) {
             self.happen(Body::Coredump { task, parent: Some(parent) });
         }
         self.end_all(tgid, u32::from(signal) | if core { WCOREFLAG } else { 0 });
@@ -351,4 +358,10 @@ pub(crate) fn comm(name: &str) -> Comm {
     let kept = name.len().min(comm.0.len() - 1);
     comm.0[..kept].copy_from_slice(&name.as_bytes()[..kept]);
     comm
+}
+
+/// Whether a process that this signal ends dumps core, if it may: the event comes in any case.
+fn is_core(signal: u8) -> bool {
+    // QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.
+    matches!(signal, 3..=8 | 11 | 24 | 25 | 31)
 }

@@ -11,7 +11,7 @@ const INIT: Tgid = Tgid(1);
 /// Processes that do not belong to the system have ids from here on, also after the highest was given out.
 const FIRST: u32 = 300;
 /// `kernel.pid_max` of a 64-bit system.
-const PID_MAX: u32 = 4 << 20;
+pub(crate) const PID_MAX: u32 = 4 << 20;
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]

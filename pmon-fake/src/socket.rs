@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pmon_core::Tgid;
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Operation, Request};
@@ -13,8 +14,8 @@ use crate::sock::{Datagram, MemInfo};
 
 /// The longest datagram that can be sent: `SO_SNDBUF` as it is by default, less what each takes.
 const LONGEST: usize = 212_992 - 32;
-/// The ports given to those who want any begin here.
-const FIRST_PORT: u32 = 1000;
+/// The ports given to those who want any, and whose process's own is taken, go down from here: as negative numbers, -4097.
+const HIGHEST_PORT: u32 = -4097_i32 as u32;
 
 /// A socket as `socket(AF_NETLINK, SOCK_DGRAM, NETLINK_CONNECTOR)` makes it, of a process on the fake kernel. Nothing blocks: a call
 /// that would is refused with `EAGAIN`.
@@ -25,6 +26,8 @@ const FIRST_PORT: u32 = 1000;
 pub struct Socket {
     connector: Arc<Mutex<Connector>>,
     id: usize,
+    /// The port that it gets first of all: its process's id.
+    owner: Tgid,
 }
 
 /// What `poll` tells of a [`Socket`].
@@ -42,12 +45,12 @@ pub(crate) fn lock(connector: &Mutex<Connector>) -> MutexGuard<'_, Connector> {
 }
 
 impl Socket {
-    pub(crate) fn open(connector: &Arc<Mutex<Connector>>, admin: bool) -> Self {
+    pub(crate) fn open(connector: &Arc<Mutex<Connector>>, owner: Tgid, admin: bool) -> Self {
         let id = lock(connector).open(admin);
-        Self { connector: connector.clone(), id }
+        Self { connector: connector.clone(), id, owner }
     }
 
-    /// `bind` to a port and to groups, as a mask; port 0 is any that is free.
+    /// `bind` to a port and to groups, as a mask; port 0 is the process's id, or any that is free.
     ///
     /// # Errors
     /// `EINVAL` if it is bound to another port, `EADDRINUSE` if another socket is bound to that one, `EPERM` if it may not hear
@@ -66,7 +69,7 @@ impl Socket {
         if bound == 0 && port != 0 && !connector.is_free(port) {
             return Err(Errno::ADDRINUSE);
         }
-        let port = if port == 0 { free_port(&connector) } else { port };
+        let port = if port == 0 { free_port(&connector, self.owner) } else { port };
         let member = connector.member(self.id);
         (member.port, member.groups) = (port, groups);
         Ok(())
@@ -178,7 +181,7 @@ impl Socket {
             return Err(Errno::PERM);
         }
         if member.port == 0 {
-            let port = free_port(&connector);
+            let port = free_port(&connector, self.owner);
             connector.member(self.id).port = port;
         }
         match datagram.len() {
@@ -201,8 +204,12 @@ impl Socket {
     /// datagram of no bytes.
     ///
     /// # Errors
-    /// `ENOBUFS` if datagrams were dropped, before those that are queued; `EAGAIN` if none is queued; what a fault script has.
+    /// `ENOBUFS` if datagrams were dropped, before those that are queued; `EAGAIN` if none is queued; `EOPNOTSUPP` for `MSG_OOB`; what a
+    /// fault script has.
     pub fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<Datagram, Errno> {
+        if flags.contains(RecvFlags::OOB) {
+            return Err(Errno::OPNOTSUPP);
+        }
         let mut connector = lock(&self.connector);
         let member = connector.member(self.id);
         if member.interrupted > 0 {
@@ -234,8 +241,9 @@ impl Socket {
     }
 }
 
-fn free_port(connector: &Connector) -> u32 {
-    (FIRST_PORT..).find(|&port| connector.is_free(port)).unwrap_or(u32::MAX)
+fn free_port(connector: &Connector, owner: Tgid) -> u32 {
+    let others = (1..=HIGHEST_PORT).rev();
+    std::iter::once(owner.0).chain(others).find(|&port| connector.is_free(port)).unwrap_or(owner.0)
 }
 
 impl Drop for Socket {
