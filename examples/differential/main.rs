@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use table::{Host, Kernel, Model, Row, SCENARIOS, compare};
 
 mod table;
+mod verbs;
 
 const DIFFERENT: u8 = 1;
 const NOT_COMPARED: u8 = 2;
@@ -42,6 +43,13 @@ fn main() -> anyhow::Result<ExitCode> {
         let kernel = kernel.as_mut().map(|kernel| kernel as &mut dyn Host);
         let rows = compare(kernel, &mut model, scenario).context(scenario.name)?;
         different += print(&mut out, scenario.name, &rows, is_all)?;
+    }
+    for case in verbs::CASES {
+        let rows = verbs::compare(case, kernel.is_some()).context(case.name)?;
+        different += print(&mut out, &format!("verbs: {}", case.name), &rows, is_all)?;
+        if let Some(why) = case.varies {
+            writeln!(out, "| verbs: {} | varies: {why} | | | |", case.name)?;
+        }
     }
     Ok(match (kernel, different) {
         (None, _) => NOT_COMPARED.into(),

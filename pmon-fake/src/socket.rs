@@ -62,20 +62,22 @@ impl Socket {
         if !member.admin && groups & 0xAAAA_AAAA != 0 {
             return Err(Errno::PERM);
         }
-        let bound = member.port;
-        if bound != 0 && bound != port {
+        let bound = member.bound.then_some(member.port);
+        if bound.is_some_and(|bound| bound != port) {
             return Err(Errno::INVAL);
         }
-        if bound == 0 && port != 0 && !connector.is_free(port) {
+        if bound.is_none() && port != 0 && !connector.is_free(port) {
+            connector.member(self.id).port = port;
             return Err(Errno::ADDRINUSE);
         }
         let port = if port == 0 { free_port(&connector, self.owner) } else { port };
         let member = connector.member(self.id);
-        (member.port, member.groups) = (port, groups);
+        (member.port, member.bound, member.groups) = (port, true, groups);
         Ok(())
     }
 
-    /// `getsockname`: the port, and the groups as a mask.
+    /// `getsockname`: the port, and the groups as a mask. After a `bind` that failed with `EADDRINUSE`, the port is the one that was not
+    /// to be had, and not this socket's.
     pub fn name(&self) -> (u32, u32) {
         let mut connector = lock(&self.connector);
         let member = connector.member(self.id);
@@ -180,22 +182,24 @@ impl Socket {
         if !member.admin && (port, groups) != (0, 0) {
             return Err(Errno::PERM);
         }
-        if member.port == 0 {
+        if !member.bound {
             let port = free_port(&connector, self.owner);
-            connector.member(self.id).port = port;
+            let member = connector.member(self.id);
+            (member.port, member.bound) = (port, true);
         }
         match datagram.len() {
             0 => return Err(Errno::NODATA),
             1..=LONGEST => {}
             _ => return Err(Errno::MSGSIZE),
         }
-        if groups != 0 {
-            connector.multicast(self.id, datagram, 1 << groups.trailing_zeros(), port);
+        let group = groups & groups.wrapping_neg();
+        if group != 0 {
+            connector.multicast(self.id, datagram, group, port);
         }
         if port == 0 {
             connector.request(self.id, datagram);
         } else {
-            connector.unicast(self.id, datagram, port)?;
+            connector.unicast(self.id, datagram, port, group)?;
         }
         Ok(datagram.len())
     }
@@ -235,7 +239,8 @@ impl Socket {
     /// As [`Socket::bind`].
     pub fn listen(&mut self) -> Result<(), Errno> {
         let (port, groups) = self.name();
-        self.bind(port, groups | GROUP)?;
+        let is_bound = lock(&self.connector).member(self.id).bound;
+        self.bind(if is_bound { port } else { 0 }, groups | GROUP)?;
         let request = Request::new(Operation::Listen, 0);
         self.send(&request.encode(self.name().0, ByteOrder::NATIVE)).map(|_| ())
     }

@@ -34,9 +34,10 @@ pub(crate) fn compare(
     let model = play(model, scenario)?;
     match kernel {
         Some(kernel) => Ok(pair(play(kernel, scenario)?, model)),
-        None => {
-            Ok(model.into_iter().map(|line| Row { what: line.what, kernel: None, model: line.seen }).collect())
-        }
+        None => Ok(model
+            .into_iter()
+            .map(|line| Row { what: line.what, kernel: None, model: line.seen })
+            .collect()),
     }
 }
 
@@ -45,9 +46,8 @@ pub(crate) fn pair(kernel: Vec<Line>, model: Vec<Line>) -> Vec<Row> {
     let count = kernel.len().max(model.len());
     let mut kernel = kernel.into_iter().map(Some).chain(std::iter::repeat(None));
     let mut model = model.into_iter().map(Some).chain(std::iter::repeat(None));
-    let text = |line: Option<Line>| {
-        line.map_or(NO_LINE.to_owned(), |line| format!("{}: {}", line.what, line.seen))
-    };
+    let text =
+        |line: Option<Line>| line.map_or(NO_LINE.to_owned(), |line| format!("{}: {}", line.what, line.seen));
     (0..count)
         .map(|_| match (kernel.next().flatten(), model.next().flatten()) {
             (Some(kernel), Some(model)) if kernel.what == model.what => {
