@@ -11,6 +11,7 @@ pub(crate) mod real;
 mod sys;
 
 use std::io;
+use std::path::Path;
 
 use crate::table::Row;
 use crate::table::compare::pair;
@@ -62,6 +63,23 @@ pub(crate) struct Case {
 impl Step {
     fn name(&self) -> String {
         format!("{} {}", names::letter(self.0), format!("{:?}", self.1).to_lowercase())
+    }
+}
+
+impl Case {
+    /// Why this host does not let it be played.
+    pub(crate) fn unplayable(&self) -> Option<&'static str> {
+        let has = |is_it: fn(&Deed) -> bool| self.steps.iter().any(|step| is_it(&step.1));
+        if has(|deed| matches!(deed, Deed::Exec)) && !Path::new("/bin/true").exists() {
+            return Some("there is no /bin/true");
+        }
+        if has(|deed| matches!(deed, Deed::Die(_, true))) {
+            let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+            if pattern.trim().is_empty() || pattern.contains(['|', '/']) {
+                return Some("core files are not written to the current folder: see core_pattern");
+            }
+        }
+        None
     }
 }
 
