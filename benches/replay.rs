@@ -96,7 +96,7 @@ fn kernel(c: &mut Criterion) {
             b.iter(|| {
                 for some in events.chunks(AT_ONCE) {
                     let mut feed = kernel.feed();
-                    some.iter().for_each(|event| feed.event(*event));
+                    some.iter().for_each(|event| feed.event(event));
                     drop(feed);
                     for socket in &mut sockets {
                         drain(socket, &mut batch);

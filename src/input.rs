@@ -155,7 +155,7 @@ impl Input {
 }
 
 /// Where a file that is not there may be found.
-fn hint(path: &Path) -> String {
+pub(crate) fn hint(path: &Path) -> String {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     if path.exists() || !Path::new(&partial).exists() {

@@ -1,6 +1,7 @@
 //! The `pmon` command: a flight recorder for Linux processes.
 #![forbid(unsafe_code)]
 
+mod again;
 mod args;
 mod child;
 mod cmd;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Record(args) => cmd::record::run(&args),
         Command::Watch(args) => cmd::watch::run(&args),
         Command::Print(args) => cmd::print::run(&args),
+        Command::Replay(args) => cmd::replay::run(&args),
         Command::Info(args) => cmd::info::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
     };

@@ -9,7 +9,6 @@ mod table;
 #[path = "../examples/differential/verbs/mod.rs"]
 mod verbs;
 
-#[allow(dead_code, unused_imports, reason = "the rest is for recordings")]
 mod common;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -2,7 +2,8 @@
 //!
 //! After `drivers/connector/cn_proc.c` and `connector.c` of Linux 6.18; `examples/differential` compares the two.
 
-use pmon_core::wire::{Body, ByteOrder, Event, Kind};
+use pmon_core::batch::Batch;
+use pmon_core::wire::{Body, ByteOrder, EVENT_FRAME, Event, Kind};
 use pmon_core::{Cpu, MonoNs, Seq};
 use rustix::io::Errno;
 
@@ -18,6 +19,12 @@ const ALL: u32 = 0xE000_03C7;
 const NONZERO_EXIT: u32 = 0x2000_0000;
 const LISTEN: u32 = 1;
 const IGNORE: u32 = 2;
+/// Where in a datagram `cn_msg.seq` is, `proc_event.what`, `.cpu` and `.timestamp_ns`, and the `exit_code` of an exit.
+const SEQ: usize = 24;
+const WHAT: usize = 36;
+const CPU: usize = 40;
+const TIME: usize = 44;
+const EXIT_CODE: usize = 60;
 /// No host has so many CPUs. What a frame claims to come from beyond is delivered, but not counted.
 const MAX_CPUS: usize = 8192;
 
@@ -87,8 +94,6 @@ struct Held {
     cpu: Cpu,
     until: u32,
     datagram: Vec<u8>,
-    what: u32,
-    code: u32,
 }
 
 impl Connector {
@@ -123,7 +128,9 @@ impl Connector {
     }
 
     pub(crate) fn set_faults(&mut self, faults: Faults) {
-        self.faults = faults;
+        self.settle();
+        (self.faults, self.blind, self.cut) = (faults, 0, None);
+        self.each(|member| (member.interrupted, member.starved) = (0, 0));
     }
 
     /// The next number of that CPU.
@@ -152,43 +159,63 @@ impl Connector {
 
     /// An event that happened elsewhere, as it was there but for its number, if there have been others.
     #[inline]
-    pub(crate) fn frame(&mut self, mut event: Event) {
-        self.inject(event.cpu);
-        self.at(event.time);
-        let is_silent = self.is_silent();
-        event.seq = self.renumbered(event.cpu, event.seq, is_silent);
-        if is_silent {
-            return;
+    pub(crate) fn frame(&mut self, event: &Event) {
+        let Some(seq) = self.number(event.cpu, event.seq, event.time) else { return };
+        if let Some(frame) = (Event { seq, ..*event }).encode(ByteOrder::NATIVE) {
+            self.broadcast(event.cpu, &frame);
+            self.settle_held(event.cpu);
         }
-        let Some(frame) = event.encode(ByteOrder::NATIVE) else { return };
-        let (what, code) = filter_data(&event);
-        self.broadcast(event.cpu, &frame, what, code);
-        self.settle_held(event.cpu);
+    }
+
+    /// The same of an event as [`Event::encode`] gives it, received by the only socket at once: nothing is queued if nothing was. `false`
+    /// if it is queued.
+    #[inline]
+    pub(crate) fn frame_into(&mut self, frame: &[u8; EVENT_FRAME], batch: &mut Batch) -> bool {
+        let (cpu, seq) = (Cpu(u32_at(frame, CPU)), Seq(u32_at(frame, SEQ)));
+        let time = u64::from_ne_bytes(*frame[TIME..].first_chunk().unwrap_or(&[0; 8]));
+        let Some(number) = self.number(cpu, seq, MonoNs(time)) else { return true };
+        let mut copy;
+        let mut frame = frame;
+        if number != seq {
+            copy = *frame;
+            renumber(&mut copy, number);
+            frame = &copy;
+        }
+        let is_direct = self.cut.is_none() && self.held.is_empty();
+        if let ([member], true) = (&mut *self.members, is_direct)
+            && member.takes_all()
+        {
+            return batch.push(frame, 0);
+        }
+        self.broadcast(cpu, frame);
+        self.settle_held(cpu);
+        false
+    }
+
+    /// The number here of an event that happened elsewhere; `None` if it is not emitted.
+    #[inline]
+    fn number(&mut self, cpu: Cpu, seq: Seq, time: MonoNs) -> Option<Seq> {
+        self.inject(cpu);
+        self.at(time);
+        let is_silent = self.is_silent();
+        let number = self.renumbered(cpu, seq, is_silent);
+        (!is_silent).then_some(number)
     }
 
     /// The same of a datagram of any form.
     pub(crate) fn raw_frame(&mut self, datagram: &[u8]) {
         let Ok(event) = Event::decode(datagram, ByteOrder::NATIVE) else {
             self.inject(self.cpu);
-            return self.broadcast(self.cpu, datagram, 0, 0);
+            return self.broadcast(self.cpu, datagram);
         };
-        self.inject(event.cpu);
-        self.at(event.time);
-        let is_silent = self.is_silent();
-        let seq = self.renumbered(event.cpu, event.seq, is_silent);
-        if is_silent {
-            return;
+        let Some(seq) = self.number(event.cpu, event.seq, event.time) else { return };
+        if seq == event.seq {
+            self.broadcast(event.cpu, datagram);
+        } else {
+            let mut copy = datagram.to_vec();
+            renumber(&mut copy, seq);
+            self.broadcast(event.cpu, &copy);
         }
-        let mut copy;
-        let mut datagram = datagram;
-        if seq != event.seq && datagram.len() >= 28 {
-            copy = datagram.to_vec();
-            copy[8..12].copy_from_slice(&seq.0.to_ne_bytes());
-            copy[24..28].copy_from_slice(&seq.0.to_ne_bytes());
-            datagram = &copy;
-        }
-        let (what, code) = filter_data(&event);
-        self.broadcast(event.cpu, datagram, what, code);
         self.settle_held(event.cpu);
     }
 
@@ -223,14 +250,17 @@ impl Connector {
     /// Nothing is kept back any longer.
     pub(crate) fn settle(&mut self) {
         for held in std::mem::take(&mut self.held) {
-            self.deliver(&held.datagram, 0, GROUP, Some((held.what, held.code)));
+            self.deliver(&held.datagram, 0);
         }
     }
 
     /// From now on nothing comes, and each socket says so once it is empty.
     pub(crate) fn end(&mut self) {
         self.settle();
-        self.members.iter_mut().for_each(|member| member.ended = true);
+        for member in &mut self.members {
+            member.ended = true;
+            member.sock.wake_sleeper();
+        }
     }
 
     /// The events that have happened so far, by verb or by frame.
@@ -339,8 +369,7 @@ impl Connector {
         };
         let event = Event { time: self.now, seq: Seq(seq), cpu, body };
         if let Some(frame) = event.encode(ByteOrder::NATIVE) {
-            let (what, code) = filter_data(&event);
-            self.broadcast(cpu, &frame, what, code);
+            self.broadcast(cpu, &frame);
         }
         event
     }
@@ -374,12 +403,12 @@ impl Connector {
             Action::Interrupt { calls } => self.each(|member| member.interrupted += calls),
             Action::Starve { calls } => self.each(|member| member.starved += calls),
             Action::Cut { bytes } => self.cut = Some(bytes),
-            Action::Datagram { bytes, sender } => self.deliver(&bytes, sender, GROUP, None),
+            Action::Datagram { bytes, sender } => self.deliver(&bytes, sender),
             Action::Unknown { cpu, what } => {
                 let event = self.unnumbered(cpu);
                 if let Some(mut frame) = event.encode(ByteOrder::NATIVE) {
                     frame[36..40].copy_from_slice(&what.to_ne_bytes());
-                    self.broadcast(cpu, &frame, what, 0);
+                    self.broadcast(cpu, &frame);
                 }
             }
             Action::Forge { cpu, sender } => {
@@ -387,11 +416,11 @@ impl Connector {
                 let seq = self.next(cpu).unwrap_or_default();
                 let event = Event { time: self.now, seq, cpu, body: Body::Sid { task: Default::default() } };
                 if let Some(frame) = event.encode(ByteOrder::NATIVE) {
-                    self.deliver(&frame, sender, GROUP, None);
+                    self.deliver(&frame, sender);
                 }
             }
             Action::Hold { cpu, until } => {
-                self.held.push(Held { cpu, until, datagram: Vec::new(), what: 0, code: 0 });
+                self.held.push(Held { cpu, until, datagram: Vec::new() });
             }
             Action::Step { ns } => self.now.0 += ns,
             Action::Blind { events } => self.blind += events,
@@ -449,37 +478,35 @@ impl Connector {
 
     /// Sends to all who listen, or keeps back.
     #[inline]
-    fn broadcast(&mut self, cpu: Cpu, datagram: &[u8], what: u32, code: u32) {
-        let datagram = match self.cut.take() {
-            Some(bytes) => &datagram[..bytes.min(datagram.len())],
-            None => datagram,
-        };
-        if !self.held.is_empty() && self.keeps(cpu, datagram, what, code) {
-            return;
+    fn broadcast(&mut self, cpu: Cpu, datagram: &[u8]) {
+        if self.cut.is_some() || !self.held.is_empty() {
+            return self.broadcast_faulty(cpu, datagram);
         }
-        self.deliver(datagram, 0, GROUP, Some((what, code)));
+        self.deliver(datagram, 0);
+    }
+
+    #[cold]
+    fn broadcast_faulty(&mut self, cpu: Cpu, datagram: &[u8]) {
+        let kept = self.cut.take().unwrap_or(usize::MAX).min(datagram.len());
+        let datagram = &datagram[..kept];
+        // Of one CPU, none overtakes another.
+        self.release(|held| held.cpu == cpu && !held.datagram.is_empty());
+        match self.held.iter_mut().find(|held| held.cpu == cpu && held.datagram.is_empty()) {
+            Some(held) => held.datagram = datagram.to_vec(),
+            None => self.deliver(datagram, 0),
+        }
     }
 
     /// To each member of the group (`do_one_broadcast`).
     #[inline]
-    fn deliver(&mut self, datagram: &[u8], sender: u32, groups: u32, filter: Option<(u32, u32)>) {
+    fn deliver(&mut self, datagram: &[u8], sender: u32) {
         for member in &mut self.members {
             // A socket that is not bound is taken for the one that sends.
-            let is_addressed = member.groups & groups != 0 && member.port != 0 && member.port != sender;
-            if is_addressed && filter.is_none_or(|(what, code)| member.wants(what, code)) {
-                member.sock.deliver(datagram, sender, groups);
+            let is_addressed = member.listens() && member.port != 0 && member.port != sender;
+            if is_addressed && !member.ended && (sender != 0 || member.wants(datagram)) {
+                member.sock.deliver(datagram, sender, GROUP);
             }
         }
-    }
-
-    /// Whether the datagram is one that is kept back, and is now. Of one CPU, none overtakes another.
-    fn keeps(&mut self, cpu: Cpu, datagram: &[u8], what: u32, code: u32) -> bool {
-        self.release(|held| held.cpu == cpu && !held.datagram.is_empty());
-        let Some(held) = self.held.iter_mut().find(|held| held.cpu == cpu && held.datagram.is_empty()) else {
-            return false;
-        };
-        (held.datagram, held.what, held.code) = (datagram.to_vec(), what, code);
-        true
     }
 
     /// After an event of that CPU: what was kept back for as long as this is delivered.
@@ -499,7 +526,7 @@ impl Connector {
         while at < self.held.len() {
             if is_due(&self.held[at]) {
                 let held = self.held.remove(at);
-                self.deliver(&held.datagram, 0, GROUP, Some((held.what, held.code)));
+                self.deliver(&held.datagram, 0);
             } else {
                 at += 1;
             }
@@ -523,24 +550,43 @@ impl Member {
         self.groups & GROUP != 0
     }
 
-    /// `cn_filter`.
+    /// Whether it hears everything, and would have it at once.
     #[inline]
-    fn wants(&self, what: u32, code: u32) -> bool {
-        let Some(Input { operation, mask }) = self.input else { return true };
-        if operation == IGNORE {
-            return false;
+    fn takes_all(&self) -> bool {
+        self.listens()
+            && self.port != 0
+            && self.starved == 0
+            && !self.ended
+            && matches!(self.input, None | Some(Input { operation: LISTEN, mask: ALL }))
+            && self.sock.is_idle()
+    }
+
+    /// `cn_filter`, for what the kernel sends.
+    #[inline]
+    fn wants(&self, datagram: &[u8]) -> bool {
+        match self.input {
+            None | Some(Input { operation: LISTEN, mask: ALL }) => true,
+            Some(Input { operation: IGNORE, .. }) => false,
+            Some(Input { mask, .. }) => {
+                let (what, code) = (u32_at(datagram, WHAT), u32_at(datagram, EXIT_CODE));
+                let is_failure = mask & NONZERO_EXIT != 0 && Some(what) == Kind::Exit.what() && code != 0;
+                mask == ALL || is_failure || mask & what != 0
+            }
         }
-        let is_failure = mask & NONZERO_EXIT != 0 && Some(what) == Kind::Exit.what() && code != 0;
-        mask == ALL || is_failure || mask & what != 0
     }
 }
 
-/// What the kernel's filter looks at.
+/// A field of a datagram; 0 where it ends before.
 #[inline]
-fn filter_data(event: &Event) -> (u32, u32) {
-    match event.body {
-        Body::Exit { code, .. } => (0x8000_0000, code),
-        Body::Unknown { what } => (what, 0),
-        _ => (event.kind().what().unwrap_or(0), 0),
+fn u32_at(datagram: &[u8], at: usize) -> u32 {
+    datagram.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+}
+
+/// Writes another number into an event's datagram: `nlmsg_seq`, and `cn_msg.seq`.
+fn renumber(datagram: &mut [u8], seq: Seq) {
+    for at in [8, SEQ] {
+        if let Some(bytes) = datagram.get_mut(at..at + 4) {
+            bytes.copy_from_slice(&seq.0.to_ne_bytes());
+        }
     }
 }

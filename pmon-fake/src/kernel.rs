@@ -1,9 +1,12 @@
 //! The fake kernel: processes that do things, and sockets that hear of it.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use pmon_core::wire::{Body, Comm, Event};
+use pmon_core::batch::Batch;
+use pmon_core::wire::{Body, Comm, EVENT_FRAME, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 
 use crate::connector::Connector;
@@ -11,6 +14,7 @@ use crate::faults::Faults;
 use crate::process::{Ids, PID_MAX, Process, Processes};
 use crate::script::Script;
 use crate::socket::{Socket, lock};
+use crate::wire::Wire;
 
 /// `SIGCHLD`, and what a thread has instead.
 const SIGCHLD: u32 = 17;
@@ -78,8 +82,32 @@ impl Kernel {
         Socket::open(&self.connector, OUTSIDE, false)
     }
 
-    /// Things go wrong from now on as `script` says. Its events are counted from the first that ever happened; see
-    /// [`Kernel::happened`].
+    /// A new socket that a program can have as a file descriptor, bound to the group.
+    ///
+    /// # Errors
+    /// When this host has no file descriptor left.
+    pub fn wire(&self) -> io::Result<Wire> {
+        Wire::open(self.socket(), false)
+    }
+
+    /// The same, of which no call blocks: as with `SOCK_NONBLOCK`.
+    ///
+    /// # Errors
+    /// As [`Kernel::wire`].
+    pub fn nonblocking_wire(&self) -> io::Result<Wire> {
+        Wire::open(self.socket(), true)
+    }
+
+    /// The same over a connection that somebody else has made, of type `SOCK_SEQPACKET`, whose other end is the consumer's.
+    ///
+    /// # Errors
+    /// When it is no such connection.
+    pub fn wire_over(&self, end: OwnedFd) -> io::Result<Wire> {
+        Wire::over(self.socket(), end)
+    }
+
+    /// Things go wrong from now on as `script` says, and no longer as an earlier one did. Its events are counted from the first that
+    /// ever happened; see [`Kernel::happened`].
     pub fn inject(&mut self, script: Script, seed: u64) {
         self.lock().set_faults(Faults::new(script, seed));
     }
@@ -127,6 +155,14 @@ impl Kernel {
     /// The next event of that CPU has this number. Without it, a CPU begins with 0.
     pub fn number(&mut self, cpu: Cpu, next: Seq) {
         self.lock().set_next(cpu, next);
+    }
+
+    /// The number of the next event of that CPU.
+    ///
+    /// # Panics
+    /// If there is no such CPU.
+    pub fn next_number(&self, cpu: Cpu) -> Seq {
+        self.lock().next(cpu).unwrap_or_else(|| panic!("no CPU {cpu}"))
     }
 
     /// `net.core.rmem_max`, which bounds [`Socket::set_rcvbuf`]; 4 MiB at first.
@@ -338,8 +374,15 @@ impl Feed<'_> {
     /// An event with its time, CPU and number as they were elsewhere. The numbers of a CPU's events keep their distances; they are
     /// moved by those that this kernel gave to events of its own there.
     #[inline]
-    pub fn event(&mut self, event: Event) {
+    pub fn event(&mut self, event: &Event) {
         self.0.frame(event);
+    }
+
+    /// The same of an event as [`Event::encode`] gives it, for the kernel's only socket, which receives it at once: into `batch`, which is
+    /// not full. `false` if it is queued instead; then [`Source::receive`](pmon_core::source::Source::receive) is next.
+    #[inline]
+    pub fn frame_into(&mut self, frame: &[u8; EVENT_FRAME], batch: &mut Batch) -> bool {
+        self.0.frame_into(frame, batch)
     }
 
     /// The same of a datagram in any form, from the kernel.

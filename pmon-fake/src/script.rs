@@ -128,17 +128,22 @@ pub struct Amount {
 
 impl From<u32> for Amount {
     fn from(number: u32) -> Self {
-        Self { from: number, to: number }
+        Self::new(number, number)
     }
 }
 
 impl From<RangeInclusive<u32>> for Amount {
     fn from(range: RangeInclusive<u32>) -> Self {
-        Self { from: *range.start(), to: *range.end().max(range.start()) }
+        Self::new(*range.start(), *range.end())
     }
 }
 
 impl Amount {
+    /// From `from` to `to`, both included; `to` alone if it is less.
+    pub const fn new(from: u32, to: u32) -> Self {
+        Self { from: if from < to { from } else { to }, to }
+    }
+
     pub(crate) fn draw(self, random: &mut Rand32) -> u64 {
         match self.to - self.from {
             0 => self.from.into(),

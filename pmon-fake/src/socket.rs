@@ -9,7 +9,7 @@ use pmon_core::wire::{ByteOrder, Operation, Request};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use crate::connector::{Connector, GROUP};
+use crate::connector::{Connector, GROUP, Member};
 use crate::sock::{Datagram, MemInfo};
 
 /// The longest datagram that can be sent: `SO_SNDBUF` as it is by default, less what each takes.
@@ -48,6 +48,16 @@ impl Socket {
     pub(crate) fn open(connector: &Arc<Mutex<Connector>>, owner: Tgid, admin: bool) -> Self {
         let id = lock(connector).open(admin);
         Self { connector: connector.clone(), id, owner }
+    }
+
+    /// The kernel's side of it; meanwhile nothing else happens there.
+    pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut Member) -> R) -> R {
+        act(lock(&self.connector).member(self.id))
+    }
+
+    /// `close`, before it is dropped.
+    pub(crate) fn close(&mut self) {
+        lock(&self.connector).close(self.id);
     }
 
     /// `bind` to a port and to groups, as a mask; port 0 is the process's id, or any that is free.
@@ -253,7 +263,7 @@ fn free_port(connector: &Connector, owner: Tgid) -> u32 {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        lock(&self.connector).close(self.id);
+        self.close();
     }
 }
 

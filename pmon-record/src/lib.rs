@@ -20,6 +20,8 @@ pub mod assemble;
 mod cgroups;
 mod chunk;
 mod clock;
+#[cfg(test)]
+mod conformance;
 mod cpus;
 mod details;
 mod drain;
@@ -27,7 +29,7 @@ mod feed;
 mod fence;
 mod heal;
 mod host;
-mod intake;
+pub mod intake;
 mod merge;
 mod namespaces;
 mod netlink;

@@ -13,7 +13,7 @@ use pmon_core::capture::Damage;
 use thiserror::Error;
 
 pub use pace::{Pace, Speed};
-pub use replay::{Passed, Played, Replay};
+pub use replay::{ExitUsage, Passed, Played, Replay};
 
 /// Why a replay cannot go on.
 #[derive(Debug, Error)]

@@ -1,19 +1,21 @@
 //! A capture, piece by piece: what happens next, and when.
 
-use std::collections::VecDeque;
 use std::io::Read;
 
 use pmon_analysis::{Entry, Filter, Joiner, Processes, WallClock};
+use pmon_core::MonoNs;
 use pmon_core::capture::{Blind, Frame, Item, Loss, Reader, Record, Usage};
-use pmon_core::wire::{ByteOrder, Event};
-use pmon_core::{MonoNs, Task};
+use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
 
 use crate::ReplayError;
 
 /// The next thing in a capture.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    Event(Event, Option<Box<Usage>>),
+    /// So many events, in [`Loaded::frames`].
+    Frames(usize),
+    /// An exit of which more is known.
+    Exit(Event, Box<Usage>),
     Raw(Box<[u8]>),
     Loss(Loss),
     Blind(Blind),
@@ -22,14 +24,142 @@ pub(crate) enum Piece {
     Entry(Box<Entry>),
 }
 
-/// What belongs to an exit.
-pub(crate) type ExitUsage = (MonoNs, Task, Box<Usage>);
+/// What is loaded, and was not taken.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pieces: Vec<Piece>,
+    at: usize,
+    /// Events that need no more than their datagrams, in this machine's byte order, one behind the other.
+    frames: Vec<[u8; EVENT_FRAME]>,
+    frame_at: usize,
+}
+
+impl Loaded {
+    /// The next piece.
+    #[inline]
+    pub(crate) fn first(&mut self) -> Option<&mut Piece> {
+        self.pieces.get_mut(self.at)
+    }
+
+    /// The next events, if that is what comes next.
+    #[inline]
+    pub(crate) fn frames(&self) -> &[[u8; EVENT_FRAME]] {
+        match self.pieces.get(self.at) {
+            Some(Piece::Frames(number)) => &self.frames[self.frame_at..][..*number],
+            _ => &[],
+        }
+    }
+
+    /// The next event, if that is what comes next.
+    pub(crate) fn event(&self) -> Option<Event> {
+        match self.pieces.get(self.at)? {
+            Piece::Frames(_) => Event::decode(self.frames().first()?, ByteOrder::NATIVE).ok(),
+            Piece::Exit(event, _) => Some(*event),
+            Piece::Raw(bytes) => Event::decode(bytes, ByteOrder::NATIVE).ok(),
+            Piece::Entry(entry) => match &**entry {
+                Entry::Event(occurrence) => occurrence.event,
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The loss that comes next, if that is what does.
+    pub(crate) fn loss(&self) -> Option<&Loss> {
+        match self.pieces.get(self.at)? {
+            Piece::Loss(loss) => Some(loss),
+            Piece::Entry(entry) => match &**entry {
+                Entry::Loss(loss) => Some(loss),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether a datagram comes next.
+    #[inline]
+    pub(crate) fn is_datagram(&self) -> bool {
+        match self.pieces.get(self.at) {
+            Some(Piece::Frames(_) | Piece::Exit(..) | Piece::Raw(_)) => true,
+            Some(Piece::Entry(entry)) => matches!(**entry, Entry::Event(_)),
+            _ => false,
+        }
+    }
+
+    /// When the next thing happens, if that is not at once.
+    pub(crate) fn time(&self) -> Option<MonoNs> {
+        match self.pieces.get(self.at)? {
+            Piece::Loss(loss) => Some(loss.after),
+            Piece::Blind(blind) => Some(blind.until),
+            Piece::Entry(entry) => match &**entry {
+                Entry::Loss(loss) => Some(loss.after),
+                Entry::Blind(blind) => Some(blind.until),
+                _ => self.event().map(|event| event.time),
+            },
+            _ => self.event().map(|event| event.time),
+        }
+    }
+
+    /// The next piece was taken.
+    pub(crate) fn take(&mut self) {
+        if let Some(Piece::Frames(number)) = self.pieces.get(self.at) {
+            return self.take_frames(1.min(*number));
+        }
+        self.at += 1;
+    }
+
+    /// The first so many of the next events were taken.
+    pub(crate) fn take_frames(&mut self, taken: usize) {
+        self.frame_at += taken;
+        if let Some(Piece::Frames(number)) = self.pieces.get_mut(self.at) {
+            *number -= taken;
+            self.at += usize::from(*number == 0);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.at == self.pieces.len()
+    }
+
+    /// Forgets what was taken.
+    fn clear_taken(&mut self) {
+        self.pieces.drain(..self.at);
+        self.frames.drain(..self.frame_at);
+        (self.at, self.frame_at) = (0, 0);
+    }
+
+    fn push(&mut self, piece: Piece) {
+        self.pieces.push(piece);
+    }
+
+    #[inline]
+    fn push_record(&mut self, record: Record<'_>, order: ByteOrder, keeps_usage: bool) {
+        match &record {
+            Record::Event(Frame::Event(event), Some(usage)) if keeps_usage => {
+                self.push(Piece::Exit(*event, usage.clone()));
+            }
+            Record::Event(Frame::Event(event), _) => {
+                // Written where it stays.
+                self.frames.push([0; EVENT_FRAME]);
+                if let Some(frame) = self.frames.last_mut() {
+                    event.encode_into(ByteOrder::NATIVE, frame);
+                }
+                match self.pieces.last_mut() {
+                    Some(Piece::Frames(number)) => *number += 1,
+                    _ => self.push(Piece::Frames(1)),
+                }
+            }
+            _ => self.push(piece(record, order)),
+        }
+    }
+}
 
 /// Reads ahead by a block, or with processes by as much as it takes to have the details of an exec with it.
 pub(crate) struct Pieces<R> {
     reader: Reader<R>,
-    queue: VecDeque<Piece>,
+    loaded: Loaded,
     joined: Option<Joined>,
+    keeps_usage: bool,
     at_end: bool,
 }
 
@@ -43,7 +173,7 @@ pub(crate) struct Joined {
 
 impl<R: Read> Pieces<R> {
     pub(crate) fn new(reader: Reader<R>) -> Self {
-        Self { reader, queue: VecDeque::new(), joined: None, at_end: false }
+        Self { reader, loaded: Loaded::default(), joined: None, keeps_usage: false, at_end: false }
     }
 
     /// Brings details to their execs, follows the processes, and shows what the filter lets through.
@@ -60,14 +190,24 @@ impl<R: Read> Pieces<R> {
         self.joined.as_ref()
     }
 
+    /// Bytes read so far.
+    pub(crate) fn offset(&self) -> u64 {
+        self.reader.offset()
+    }
+
+    /// Keeps with exits what is known of them.
+    pub(crate) fn keep_usage(&mut self) {
+        self.keeps_usage = true;
+    }
+
     /// What is loaded, and those who follow the processes.
-    pub(crate) fn loaded(&mut self) -> (&mut VecDeque<Piece>, Option<&mut Joined>) {
-        (&mut self.queue, self.joined.as_mut())
+    pub(crate) fn loaded(&mut self) -> (&mut Loaded, Option<&mut Joined>) {
+        (&mut self.loaded, self.joined.as_mut())
     }
 
     /// Loads until there is a piece; `false` at the end.
     pub(crate) fn load(&mut self) -> Result<bool, ReplayError> {
-        while self.queue.is_empty() {
+        while self.loaded.is_empty() {
             if self.at_end {
                 return Ok(false);
             }
@@ -78,7 +218,8 @@ impl<R: Read> Pieces<R> {
 
     /// Loads the next block behind what is loaded; `false` at the end.
     pub(crate) fn load_more(&mut self) -> Result<bool, ReplayError> {
-        let Self { reader, queue, joined, at_end } = self;
+        self.loaded.clear_taken();
+        let Self { reader, loaded: queue, joined, keeps_usage, at_end } = self;
         let order = reader.frame_order();
         match reader.next_item()? {
             Some(Item::Block(block)) => match joined {
@@ -86,15 +227,15 @@ impl<R: Read> Pieces<R> {
                     for record in block.records() {
                         // The joiner knows what shows; the rest passes at once.
                         match keep(record) {
-                            Ok(other) => queue.push_back(other),
+                            Ok(other) => queue.push(other),
                             Err(record) => joiner.push(record),
                         }
                         while let Some(entry) = joiner.pop() {
-                            queue.push_back(Piece::Entry(Box::new(entry)));
+                            queue.push(Piece::Entry(Box::new(entry)));
                         }
                     }
                 }
-                None => queue.extend(block.records().map(|record| piece(record, order))),
+                None => block.records().for_each(|record| queue.push_record(record, order, *keeps_usage)),
             },
             Some(Item::Damage(damage)) => return Err(ReplayError::Damaged(damage)),
             None => {
@@ -102,7 +243,7 @@ impl<R: Read> Pieces<R> {
                 if let Some(Joined { joiner, .. }) = joined {
                     joiner.release();
                     while let Some(entry) = joiner.pop() {
-                        queue.push_back(Piece::Entry(Box::new(entry)));
+                        queue.push(Piece::Entry(Box::new(entry)));
                     }
                 }
             }
@@ -111,10 +252,9 @@ impl<R: Read> Pieces<R> {
     }
 }
 
-#[inline]
+/// Any record but an event in its usual form.
 fn piece(record: Record<'_>, order: ByteOrder) -> Piece {
     match record {
-        Record::Event(Frame::Event(event), usage) => Piece::Event(event, usage),
         Record::Event(Frame::Raw(bytes), _) => Piece::Raw(native(bytes, order)),
         Record::Loss(loss) => Piece::Loss(loss),
         Record::Blind(blind) => Piece::Blind(blind),

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 
 use pmon_analysis::{Entry, Filter, Processes};
+use pmon_core::accounting::LossCause;
 use pmon_core::batch::Batch;
 use pmon_core::capture::{Blind, Loss, Reader, Record, Usage};
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, Event};
-use pmon_core::{Cpu, MonoNs};
+use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
+use pmon_core::{Cpu, MonoNs, Seq, Task};
 use pmon_fake::{Feed, Kernel, Script, Socket};
 
 use crate::ReplayError;
-use crate::pieces::{ExitUsage, Joined, Piece, Pieces};
+use crate::pieces::{Joined, Loaded, Piece, Pieces};
 
-/// Events that are given to the kernel at a time, so that they are still in the CPU's cache when they are taken.
-const AT_ONCE: usize = 512;
+/// What the kernel says before the first event, it says so long before it.
+const BEFORE_NS: u64 = 2_000;
 /// Events of different CPUs come out of order by less than this.
 const INVERSION_NS: u64 = 1_000_000_000;
 
@@ -81,6 +82,20 @@ pub enum Passed {
     Record(Box<Record<'static>>),
     /// A time in which nothing was heard.
     Blind(Blind),
+    /// A loss, for a recorder that counts itself. What an earlier recorder had no room for ([`LossCause::Backpressure`]), the kernel did not
+    /// drop: it says nothing then.
+    Loss(Loss),
+}
+
+/// What was used until an exit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitUsage {
+    /// When it was,
+    pub time: MonoNs,
+    /// of which task.
+    pub task: Task,
+    /// What.
+    pub usage: Box<Usage>,
 }
 
 /// What is played, and how far it is.
@@ -89,12 +104,14 @@ struct Stage {
     from: Option<MonoNs>,
     until: Option<MonoNs>,
     now: MonoNs,
+    /// Where the kernel is before the first event.
+    before: (Cpu, Seq),
     ended: bool,
     /// Of a capture that leaves events out, the number that comes next of each CPU: what is missing and not lost is left out.
     left_out: Option<BTreeMap<Cpu, u32>>,
     /// What passes beside the events, if anybody wants it.
     passed: Option<VecDeque<Passed>>,
-    usages: VecDeque<ExitUsage>,
+    usages: Vec<ExitUsage>,
 }
 
 impl<R: Read> Replay<R> {
@@ -149,6 +166,7 @@ impl<R: Read> Replay<R> {
     #[must_use]
     pub fn passing(mut self) -> Self {
         self.stage.passed = Some(VecDeque::new());
+        self.pieces.keep_usage();
         self
     }
 
@@ -181,9 +199,8 @@ impl<R: Read> Replay<R> {
         if self.stage.ended || !self.pieces.load()? {
             return Ok(None);
         }
-        let (pieces, _) = self.pieces.loaded();
-        let time = pieces.front().and_then(time).unwrap_or(self.stage.now);
-        Ok(Some(time.max(self.stage.now)))
+        let (loaded, _) = self.pieces.loaded();
+        Ok(Some(loaded.time().unwrap_or(self.stage.now).max(self.stage.now)))
     }
 
     /// The next thing in the capture happens; `None` at the end.
@@ -194,10 +211,10 @@ impl<R: Read> Replay<R> {
         self.start()?;
         while !self.stage.ended && self.pieces.load()? {
             let Self { pieces, kernel, stage, .. } = self;
-            let (queue, joined) = pieces.loaded();
-            let Some(piece) = queue.pop_front() else { continue };
-            if let Some(played) = stage.play(piece, joined, &mut kernel.feed()) {
-                return Ok(Some(played));
+            let (loaded, joined) = pieces.loaded();
+            let played = stage.play(loaded, joined, &mut kernel.feed());
+            if played.is_some() {
+                return Ok(played);
             }
         }
         self.kernel.settle();
@@ -222,71 +239,74 @@ impl<R: Read> Replay<R> {
         self.stage.passed.as_mut()?.pop_front()
     }
 
-    /// What was used until that exit, which was delivered last or not long ago, if it is known and [`Replay::passing`] was asked for.
-    /// Exits are to be asked for in their order.
-    pub fn take_usage(&mut self, event: &Event) -> Option<Box<Usage>> {
-        let task = event.task()?;
-        let at = self.stage.usages.iter().position(|(time, of, _)| (*time, *of) == (event.time, task))?;
-        self.stage.usages.drain(..at);
-        self.stage.usages.pop_front().map(|(_, _, usage)| usage)
+    /// What was used until the exits that have happened since this was asked last, in their order, if [`Replay::passing`] was asked for.
+    pub fn take_usages(&mut self) -> impl Iterator<Item = ExitUsage> {
+        self.stage.usages.drain(..)
     }
 
-    /// Reads as far as the first event: what the kernel says before it is numbered from there.
+    /// When the last thing happened, or the recording ended.
+    pub fn now(&self) -> MonoNs {
+        self.kernel.now().max(self.stage.now)
+    }
+
+    /// Bytes of the capture that have been read.
+    pub fn offset(&self) -> u64 {
+        self.pieces.offset()
+    }
+
+    /// Goes as far as the first event in the range: what the kernel says before it is numbered from there.
     fn start(&mut self) -> Result<(), ReplayError> {
-        while !self.started {
-            let (pieces, _) = self.pieces.loaded();
-            let first = pieces.iter().filter_map(event).find(|event| !self.stage.is_before(event.time));
-            if let Some(Event { cpu, seq, time, .. }) = first.copied() {
-                let mut feed = self.kernel.feed();
-                let before = pmon_core::Seq(seq.0.wrapping_sub(1));
-                feed.begin(cpu, before);
-                feed.at(MonoNs(time.0.saturating_sub(2_000)));
+        while !self.started && self.pieces.load()? {
+            let Self { pieces, kernel, stage, .. } = self;
+            let (loaded, joined) = pieces.loaded();
+            let mut feed = kernel.feed();
+            if loaded.is_datagram() && !loaded.time().is_some_and(|time| stage.is_before(time)) {
                 self.started = true;
-            } else {
-                if self.stage.from.is_some() && pieces.iter().any(|piece| event(piece).is_some()) {
-                    // All of it is too early, and told before the start.
-                    self.play_loaded();
+                if let Some(Event { cpu, seq, time, .. }) = loaded.event() {
+                    stage.before = (cpu, Seq(seq.0.wrapping_sub(1)));
+                    feed.at(MonoNs(time.0.saturating_sub(BEFORE_NS)));
                 }
-                self.started = !self.pieces.load_more()?;
+                feed.begin(stage.before.0, stage.before.1);
+            } else if let Some(loss) = loaded.loss()
+                && !stage.is_before(loss.before)
+            {
+                self.started = true;
+                stage.before = (loss.cpu, Seq(loss.first.0.wrapping_sub(1)));
+                feed.begin(stage.before.0, stage.before.1);
+                feed.at(loss.after);
+            } else {
+                stage.play(loaded, joined, &mut feed);
             }
         }
         Ok(())
     }
 
-    fn play_loaded(&mut self) {
+    /// Gives the kernel what comes next, and `batch` what its socket has of it at once; the number of that.
+    fn fill(&mut self, batch: &mut Batch) -> usize {
         let Self { pieces, kernel, stage, .. } = self;
-        let (queue, mut joined) = pieces.loaded();
+        let (loaded, mut joined) = pieces.loaded();
         let mut feed = kernel.feed();
-        for piece in queue.drain(..) {
-            stage.play(piece, joined.as_deref_mut(), &mut feed);
-        }
-    }
-
-    /// Gives the kernel what comes next, so much as is taken at once.
-    fn fill(&mut self) -> Result<(), ReplayError> {
-        self.pieces.load()?;
-        let Self { pieces, kernel, stage, .. } = self;
-        let (queue, mut joined) = pieces.loaded();
-        let mut feed = kernel.feed();
-        let mut events = 0;
-        while events < AT_ONCE
-            && !stage.ended
-            && let Some(piece) = queue.front()
-        {
-            // A loss comes when all before it was taken, and stands alone; so does what passes.
-            let is_event = matches!(piece, Piece::Event(..) | Piece::Raw(_)) || entry_event(piece);
-            if !is_event && events > 0 {
-                break;
+        let before = batch.len();
+        while !stage.ended && !batch.is_full() {
+            let mut taken = 0;
+            let mut is_direct = true;
+            for frame in loaded.frames() {
+                taken += 1;
+                is_direct = !stage.meets(frame, &mut feed) || feed.frame_into(frame, batch);
+                if !is_direct || stage.ended || batch.is_full() {
+                    break;
+                }
             }
-            let Some(piece) = queue.pop_front() else { break };
-            let played = stage.play(piece, joined.as_deref_mut(), &mut feed);
-            events += usize::from(is_event && played.is_some());
-            let is_waiting = stage.passed.as_ref().is_some_and(|passed| !passed.is_empty());
-            if is_waiting || matches!(played, Some(Played::Loss(_))) {
+            loaded.take_frames(taken);
+            // Whatever else there is comes when all before it was taken, and stands alone.
+            if !is_direct || taken == 0 {
+                if batch.len() == before && is_direct {
+                    stage.play(loaded, joined.as_deref_mut(), &mut feed);
+                }
                 break;
             }
         }
-        Ok(())
+        batch.len() - before
     }
 
     /// The source's own socket: what the kernel says to it of its subscription is nobody's business.
@@ -297,6 +317,8 @@ impl<R: Read> Replay<R> {
             let listened = socket.force_rcvbuf(i32::MAX).and_then(|()| socket.listen());
             let acknowledged = listened.and_then(|()| socket.recv(&mut [], pmon_fake::RecvFlags::empty()));
             acknowledged.map_err(ReplayError::Socket)?;
+            let (cpu, before) = self.stage.before;
+            self.kernel.feed().begin(cpu, before);
             self.socket = Some(socket);
         }
         self.socket.as_mut().ok_or(ReplayError::Socket(pmon_fake::Errno::BADF))
@@ -304,35 +326,61 @@ impl<R: Read> Replay<R> {
 }
 
 impl Stage {
-    /// Lets a piece happen, if it is in the range and shown.
-    #[inline]
-    fn play(&mut self, piece: Piece, joined: Option<&mut Joined>, feed: &mut Feed<'_>) -> Option<Played> {
-        match piece {
-            Piece::Event(event, usage) => self.event(event, usage, feed),
-            Piece::Raw(bytes) => self.raw(&bytes, feed),
-            Piece::Loss(loss) => self.loss(loss, feed),
-            Piece::Blind(blind) => self.blind(blind),
-            Piece::Other(record) => {
-                self.other(record);
-                None
+    /// Lets the next piece happen, if it is in the range and shown.
+    fn play(
+        &mut self,
+        loaded: &mut Loaded,
+        joined: Option<&mut Joined>,
+        feed: &mut Feed<'_>,
+    ) -> Option<Played> {
+        let event = loaded.event();
+        let played = match (loaded.first()?, event) {
+            (Piece::Frames(_), event) => self.event(&event?, None, feed),
+            (Piece::Exit(event, usage), _) => self.event(event, Some(usage), feed),
+            (Piece::Raw(bytes), _) => self.raw(bytes, feed),
+            (Piece::Loss(loss), _) => self.loss(*loss, feed),
+            (Piece::Blind(blind), _) => self.blind(*blind),
+            (Piece::Other(record), _) => {
+                self.pass(std::mem::replace(&mut **record, Record::Unknown { kind: 0 }))
             }
-            Piece::Entry(entry) => self.entry(*entry, joined, feed),
-        }
+            (Piece::Entry(entry), _) => self.entry(entry, joined, feed),
+        };
+        loaded.take();
+        played
     }
 
-    #[inline]
-    fn event(&mut self, event: Event, usage: Option<Box<Usage>>, feed: &mut Feed<'_>) -> Option<Played> {
+    fn event(
+        &mut self,
+        event: &Event,
+        usage: Option<&mut Box<Usage>>,
+        feed: &mut Feed<'_>,
+    ) -> Option<Played> {
         if !self.goes_on(event.time) {
             return None;
         }
         if let Some(next) = &mut self.left_out {
-            close_up(next, &event, feed);
+            close_up(next, event, feed);
         }
         if let (Some(usage), Some(_), Some(task)) = (usage, &self.passed, event.task()) {
-            self.usages.push_back((event.time, task, usage));
+            let usage = std::mem::take(usage);
+            self.usages.push(ExitUsage { time: event.time, task, usage });
         }
         feed.event(event);
-        Some(Played::Event(event))
+        Some(Played::Event(*event))
+    }
+
+    /// Whether an event that comes next is in the range; the numbers then close up to it.
+    #[inline]
+    fn meets(&mut self, frame: &[u8; EVENT_FRAME], feed: &mut Feed<'_>) -> bool {
+        if self.from.is_none() && self.until.is_none() && self.left_out.is_none() {
+            return true;
+        }
+        let Ok(event) = Event::decode(frame, ByteOrder::NATIVE) else { return true };
+        let goes_on = self.goes_on(event.time);
+        if let (Some(next), true) = (&mut self.left_out, goes_on) {
+            close_up(next, &event, feed);
+        }
+        goes_on
     }
 
     fn raw(&mut self, bytes: &[u8], feed: &mut Feed<'_>) -> Option<Played> {
@@ -354,8 +402,16 @@ impl Stage {
         if let Some(next) = self.left_out.as_mut().and_then(|next| next.get_mut(&loss.cpu)) {
             *next = next.wrapping_add(loss.count() as u32);
         }
-        if loss.cause != pmon_core::accounting::LossCause::KernelMemory {
+        let is_dropped = match loss.cause {
+            LossCause::KernelMemory => false,
+            LossCause::Backpressure => self.passed.is_none(),
+            _ => true,
+        };
+        if is_dropped {
             feed.lose(loss.count());
+        }
+        if let Some(passed) = &mut self.passed {
+            passed.push_back(Passed::Loss(loss));
         }
         Some(Played::Loss(loss))
     }
@@ -370,13 +426,18 @@ impl Stage {
         Some(Played::Blind(blind))
     }
 
-    fn other(&mut self, record: Box<Record<'static>>) {
-        if let Record::Scope(_) = *record {
+    fn pass(&mut self, record: Record<'static>) -> Option<Played> {
+        if let Record::Scope(_) = record {
             self.left_out.get_or_insert_default();
+        }
+        if let Record::End(end) = &record
+            && self.until.is_none()
+        {
+            self.now = self.now.max(end.time);
         }
         // What a recorder counts, it counts anew.
         let is_counted = matches!(
-            *record,
+            record,
             Record::End(_)
                 | Record::Witness(_)
                 | Record::LeftOut(_)
@@ -384,56 +445,58 @@ impl Stage {
                 | Record::Unknown { .. }
         );
         if let (Some(passed), false) = (&mut self.passed, is_counted) {
-            passed.push_back(Passed::Record(record));
+            passed.push_back(Passed::Record(Box::new(record)));
+            return Some(Played::Other);
         }
+        None
     }
 
-    fn entry(&mut self, entry: Entry, joined: Option<&mut Joined>, feed: &mut Feed<'_>) -> Option<Played> {
-        let Some(Joined { processes, filter, wall, .. }) = joined else { return None };
-        processes.apply(&entry);
-        filter.observe(&entry);
+    fn entry(
+        &mut self,
+        entry: &mut Entry,
+        joined: Option<&mut Joined>,
+        feed: &mut Feed<'_>,
+    ) -> Option<Played> {
+        let Joined { processes, filter, wall, .. } = joined?;
+        processes.apply(entry);
+        filter.observe(entry);
         match entry {
             Entry::Event(occurrence) => {
-                let (event, details) = (occurrence.event, occurrence.details);
-                let shows = filter.shows(event.as_ref(), processes, wall);
-                if !shows
-                    && let Some(event) = &event
-                    && self.goes_on(event.time)
-                {
-                    if let Some(next) = &mut self.left_out {
-                        close_up(next, event, feed);
-                    }
-                    feed.leave_out(event.cpu, 1);
-                }
-                if !shows {
+                if !filter.shows(occurrence.event.as_ref(), processes, wall) {
+                    self.hide(occurrence.event.as_ref()?, feed);
                     return None;
                 }
-                let played = match (event, occurrence.raw) {
-                    (_, Some(bytes)) => self.raw(&bytes, feed),
-                    (Some(event), None) => self.event(event, occurrence.usage, feed),
+                let played = match (&occurrence.event, &occurrence.raw) {
+                    (_, Some(bytes)) => self.raw(bytes, feed),
+                    (Some(event), None) => self.event(event, occurrence.usage.as_mut(), feed),
                     (None, None) => None,
                 };
-                if let (Some(details), Some(_)) = (details, &played) {
-                    self.other(Box::new(Record::Details(details)));
+                if let (Some(details), Some(_)) = (occurrence.details.take(), &played) {
+                    self.pass(Record::Details(details));
                 }
                 played
             }
-            Entry::Loss(loss) => self.loss(loss, feed),
-            Entry::Blind(blind) => self.blind(blind),
+            Entry::Loss(loss) => self.loss(*loss, feed),
+            Entry::Blind(blind) => self.blind(*blind),
             Entry::Clock(anchor) => {
-                wall.observe(anchor);
-                self.pass(Record::Clock(anchor))
+                wall.observe(*anchor);
+                self.pass(Record::Clock(*anchor))
             }
-            Entry::Snapshot(snapshot) => self.pass(Record::Snapshot(snapshot)),
-            Entry::Details(details) => self.pass(Record::Details(details)),
-            Entry::Mark(mark) => self.pass(Record::Mark(mark)),
+            Entry::Snapshot(snapshot) => self.pass(Record::Snapshot(*snapshot)),
+            Entry::Details(details) => self.pass(Record::Details(details.clone())),
+            Entry::Mark(mark) => self.pass(Record::Mark(mark.clone())),
             _ => None,
         }
     }
 
-    fn pass(&mut self, record: Record<'static>) -> Option<Played> {
-        self.other(Box::new(record));
-        None
+    /// An event that the filter does not show never happened.
+    fn hide(&mut self, event: &Event, feed: &mut Feed<'_>) {
+        if self.goes_on(event.time) {
+            if let Some(next) = &mut self.left_out {
+                close_up(next, event, feed);
+            }
+            feed.leave_out(event.cpu, 1);
+        }
     }
 
     fn is_before(&self, time: MonoNs) -> bool {
@@ -465,36 +528,10 @@ fn close_up(next: &mut BTreeMap<Cpu, u32>, event: &Event, feed: &mut Feed<'_>) {
     }
 }
 
-fn event(piece: &Piece) -> Option<&Event> {
-    match piece {
-        Piece::Event(event, _) => Some(event),
-        Piece::Entry(entry) => match &**entry {
-            Entry::Event(occurrence) => occurrence.event.as_ref(),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn entry_event(piece: &Piece) -> bool {
-    matches!(piece, Piece::Entry(entry) if matches!(**entry, Entry::Event(_)))
-}
-
-/// When it happens, if that is not at once.
-fn time(piece: &Piece) -> Option<MonoNs> {
-    match piece {
-        Piece::Raw(bytes) => Event::decode(bytes, ByteOrder::NATIVE).ok().map(|event| event.time),
-        Piece::Loss(loss) => Some(loss.after),
-        Piece::Blind(blind) => Some(blind.until),
-        piece => event(piece).map(|event| event.time),
-    }
-}
-
 impl<R: Read> Source for Replay<R> {
     type Error = ReplayError;
 
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, ReplayError> {
-        self.listen()?;
         loop {
             let socket = self.listen()?;
             match socket.receive(batch).map_err(ReplayError::Socket)? {
@@ -505,11 +542,13 @@ impl<R: Read> Source for Replay<R> {
             if self.stage.passed.as_ref().is_some_and(|passed| !passed.is_empty()) {
                 return Ok(Received::Empty);
             }
-            let is_over = self.stage.ended || !self.pieces.load()?;
-            if is_over {
+            if self.stage.ended || !self.pieces.load()? {
                 self.kernel.end_of_file();
-            } else {
-                self.fill()?;
+                continue;
+            }
+            match self.fill(batch) {
+                0 => {}
+                frames => return Ok(Received::Frames(frames)),
             }
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use jiff::tz::TimeZone;
 use pmon_core::MonoNs;
-use pmon_core::capture::{Frame, Item, Reader, Record};
+use pmon_core::capture::{Frame, Header, Item, Reader, Record};
 use pmon_core::wire::ByteOrder;
 
 use crate::args::PrintArgs;
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let input = Input::open(&args.file)?;
     let name = input.name().to_owned();
     let order = input.order();
-    let range = range(args, &input)?;
+    let range = range(&args.file, input.header(), [args.since, args.until])?;
     let mut view = View::new(&args.view, range, input.header(), order, term::colours(), stdout().lock());
     let (mut last, mut is_empty) = (None, true);
     let bar = match input.file_bytes() {
@@ -59,14 +59,16 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     Ok(outcome.exit_code())
 }
 
-fn range(args: &PrintArgs, input: &Input) -> Result<Range, Failure> {
-    let moments = [args.since, args.until];
-    let mut extent = Extent {
-        start: input.header().map(|header| (header.meta.start.mono, header.meta.start.real_ns)),
-        end: None,
-    };
+/// What two moments, from when and until when, mean in the capture `file` with that header.
+pub(crate) fn range(
+    file: &Path,
+    header: Option<&Header>,
+    moments: [Option<Moment>; 2],
+) -> Result<Range, Failure> {
+    let mut extent =
+        Extent { start: header.map(|header| (header.meta.start.mono, header.meta.start.real_ns)), end: None };
     if moments.iter().flatten().any(|moment| matches!(moment, Moment::BeforeEnd(_))) {
-        extent.end = Some(end(&args.file)?);
+        extent.end = Some(end(file)?);
     }
     let zone = TimeZone::system();
     let [since, until] = moments.map(|moment| {

@@ -28,8 +28,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let view =
         View::new(&args.view, Range::default(), Some(&header), header.frame_order, term::colours(), stdout());
     let began = Instant::now();
-    let recording =
-        Recording::start(subscription, Screen { view, last: began }, &options).map_err(control::failure)?;
+    let recording = Recording::start(subscription, Screen::new(view), &options).map_err(control::failure)?;
     let control = Control {
         signals: &mut signals,
         deadline: args.duration.and_then(|duration| began.checked_add(duration)),
@@ -37,15 +36,27 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
         display: Display::new(false, None),
     };
     let (screen, _) = control.run(recording)?;
-    screen.view.say_untold();
+    screen.say_untold();
     Ok(exit::DONE)
 }
 
 /// Shows records as they come.
-struct Screen {
+pub(crate) struct Screen {
     view: View<Stdout>,
     /// When the last record came.
     last: Instant,
+}
+
+impl Screen {
+    /// What `view` shows.
+    pub(crate) fn new(view: View<Stdout>) -> Self {
+        Self { view, last: Instant::now() }
+    }
+
+    /// Says at the end what the format has no line for.
+    pub(crate) fn say_untold(&self) {
+        self.view.say_untold();
+    }
 }
 
 impl Sink for Screen {

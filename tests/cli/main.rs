@@ -6,6 +6,7 @@ mod info;
 mod live;
 mod print;
 mod record;
+mod replay;
 mod support;
 mod transport;
 mod verify;

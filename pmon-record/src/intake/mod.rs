@@ -24,8 +24,8 @@ const ANNEXES: usize = 128 << 10;
 /// So many filled chunks, and the writer is behind.
 const BEHIND: usize = 2;
 
-/// See the module.
-pub(crate) struct Intake<S> {
+/// What a recorder's drain thread does, call by call: see the module.
+pub struct Intake<S> {
     source: S,
     filled: Producer<Chunk>,
     empty: Consumer<Chunk>,
@@ -51,14 +51,19 @@ pub(crate) struct Intake<S> {
 }
 
 /// The writer thread's ends of the queues.
-pub(crate) struct Outlet {
+pub struct Outlet {
     pub(crate) filled: Consumer<Chunk>,
     pub(crate) empty: Producer<Chunk>,
 }
 
 impl Outlet {
+    /// The oldest chunk that was handed over.
+    pub fn take(&mut self) -> Option<Chunk> {
+        self.filled.pop().ok()
+    }
+
     /// Makes a chunk free again.
-    pub(crate) fn give_back(&mut self, mut chunk: Chunk) {
+    pub fn give_back(&mut self, mut chunk: Chunk) {
         chunk.clear();
         // There are no more chunks than places in the queue.
         let _never_full = self.empty.push(chunk);
@@ -67,7 +72,7 @@ impl Outlet {
 
 /// How a look at the source ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
+pub enum Look {
     /// Nothing waits any longer.
     Drained,
     /// The chunk is full, and to be handed over.
@@ -80,7 +85,7 @@ pub(crate) enum Look {
 
 impl<S: Source> Intake<S> {
     /// An intake with chunks of so many bytes in all, and its other end. An annex of the source is of `largest` bytes at the most.
-    pub(crate) fn new(source: S, bytes: usize, largest: usize) -> (Self, Outlet) {
+    pub fn new(source: S, bytes: usize, largest: usize) -> (Self, Outlet) {
         let annexes = if largest > 0 { ANNEXES + largest } else { 0 };
         let chunk = || Chunk::with_annexes(CHUNK, annexes, largest);
         let chunks = (bytes / (CHUNK * batch::SLOT + annexes)).max(2);
@@ -108,7 +113,7 @@ impl<S: Source> Intake<S> {
     }
 
     /// Receives until the source is empty, a chunk is full, or some datagrams had to be dropped.
-    pub(crate) fn look(&mut self) -> Result<Look, S::Error> {
+    pub fn look(&mut self) -> Result<Look, S::Error> {
         loop {
             let Some(chunk) = self.chunk() else { return self.drop_some() };
             let before = chunk.batch.len();
@@ -157,7 +162,7 @@ impl<S: Source> Intake<S> {
     }
 
     /// Hands the current chunk over, if it says anything; `false` if it does not.
-    pub(crate) fn hand_over(&mut self) -> Result<bool, S::Error> {
+    pub fn hand_over(&mut self) -> Result<bool, S::Error> {
         if !self.counted {
             self.count_drops()?;
         }
@@ -176,7 +181,7 @@ impl<S: Source> Intake<S> {
     }
 
     /// Hands over whatever is left, whether or not there is a chunk free for it.
-    pub(crate) fn finish(&mut self) -> Result<(), S::Error> {
+    pub fn finish(&mut self) -> Result<(), S::Error> {
         if self.chunk().is_none() {
             self.current = self.reserve.take();
             self.scanned = 0;
@@ -192,7 +197,7 @@ impl<S: Source> Intake<S> {
     }
 
     /// Tells of a fence that was heard.
-    pub(crate) fn tell(&mut self, fence: Fence) {
+    pub fn tell(&mut self, fence: Fence) {
         self.fence = Some(fence);
         self.dress();
     }
@@ -212,7 +217,7 @@ impl<S: Source> Intake<S> {
     }
 
     /// Tells with the next chunk that something was asked for before it, and not heard.
-    pub(crate) fn was_blind(&mut self) {
+    pub fn was_blind(&mut self) {
         self.blind = true;
         self.dress();
     }
@@ -239,7 +244,7 @@ impl<S: Source> Intake<S> {
     }
 
     /// The current chunk, if there is anything in it.
-    pub(crate) fn current(&mut self) -> Option<&mut Chunk> {
+    pub fn current(&mut self) -> Option<&mut Chunk> {
         self.current.as_mut().filter(|chunk| !chunk.is_empty())
     }
 
@@ -257,7 +262,7 @@ impl<S: Source> Intake<S> {
     }
 
     /// The source.
-    pub(crate) fn source_mut(&mut self) -> &mut S {
+    pub fn source_mut(&mut self) -> &mut S {
         &mut self.source
     }
 

@@ -1,0 +1,170 @@
+//! The recorder's own parts, called as its threads call them.
+
+use pmon_core::capture::{Encoder, End, Header, Meta, Record};
+use pmon_core::wire::ByteOrder;
+use pmon_core::{Cpu, MonoNs, Task};
+use pmon_fake::{Kernel, Socket};
+use pmon_record::assemble::{Assembler, Setup};
+use pmon_record::intake::{Intake, Look, Outlet};
+use pmon_record::{Sink, SinkError};
+
+use super::{Scenario, Wrong};
+
+/// Bytes of a chunk's datagrams, so that there are as many chunks as are wanted.
+const CHUNK: usize = 2048 * pmon_core::batch::SLOT;
+/// So long before a look are the events that have surely come.
+const SETTLE: u64 = 1_000_000;
+
+/// See the module.
+pub(crate) struct Recorder {
+    intake: Intake<Socket>,
+    outlet: Outlet,
+    assembler: Assembler<Tape>,
+    own: Task,
+    first: Vec<u32>,
+}
+
+/// What was recorded.
+pub(crate) struct Recorded {
+    /// The number of the first event of each CPU that the recorder could hear.
+    pub(crate) first: Vec<u32>,
+    pub(crate) capture: Vec<u8>,
+    pub(crate) header: Header,
+    pub(crate) end: End,
+    /// What the recorder's socket dropped.
+    pub(crate) drops: u64,
+}
+
+impl Recorder {
+    /// Subscribes, and has each CPU say something: what happens from then on is accounted for.
+    pub(crate) fn begin(scenario: &Scenario, kernel: &mut Kernel) -> Result<Self, Wrong> {
+        let mut socket = kernel.socket();
+        socket.force_rcvbuf(scenario.rcvbuf)?;
+        socket.set_no_enobufs(scenario.no_enobufs);
+        let first = (0..kernel.cpus()).map(|cpu| kernel.next_number(Cpu(cpu)).0).collect();
+        socket.listen()?;
+        let own = kernel.boot("pmon");
+        let (intake, outlet) = Intake::new(socket, scenario.chunks * CHUNK, 0);
+        let setup = Setup::new(ByteOrder::NATIVE, own.tgid);
+        let assembler = Assembler::new(Tape::new(scenario, own)?, setup);
+        let mut this = Self { intake, outlet, assembler, own, first };
+        this.fence(kernel);
+        Ok(this)
+    }
+
+    /// Each CPU says something, and it is heard.
+    fn fence(&mut self, kernel: &mut Kernel) {
+        for cpu in 0..kernel.cpus() {
+            self.drain();
+            kernel.run_on(Cpu(cpu));
+            kernel.rename(self.own, "pmon/fence");
+        }
+        self.drain();
+    }
+
+    pub(crate) fn look(&mut self) -> Look {
+        let Ok(look) = self.intake.look() else { return Look::Closed };
+        if look == Look::Full {
+            let _handed = self.intake.hand_over();
+        }
+        look
+    }
+
+    /// Looks until nothing waits; a call that a script lets find nothing is made anew.
+    pub(crate) fn drain(&mut self) {
+        loop {
+            let is_drained = self.look() == Look::Drained;
+            if is_drained && !self.intake.source_mut().poll().readable {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn hand_over(&mut self, kernel: &Kernel) {
+        self.drain();
+        if let Some(chunk) = self.intake.current() {
+            chunk.drained_at = Some(MonoNs(kernel.now().0.saturating_sub(SETTLE)));
+        }
+        let _handed = self.intake.hand_over();
+    }
+
+    /// For a time the kernel counts no listener.
+    pub(crate) fn blind(&mut self, kernel: &mut Kernel, meanwhile: impl FnOnce(&mut Kernel)) {
+        self.drain();
+        let _handed = self.intake.hand_over();
+        let listeners = kernel.listeners();
+        kernel.set_listeners(0);
+        meanwhile(kernel);
+        kernel.set_listeners(listeners);
+        self.intake.was_blind();
+        self.fence(kernel);
+    }
+
+    pub(crate) fn write(&mut self, chunks: usize) -> Result<(), SinkError> {
+        for _ in 0..chunks {
+            let Some(chunk) = self.outlet.take() else { return Ok(()) };
+            self.assembler.chunk(&chunk)?;
+            self.outlet.give_back(chunk);
+        }
+        Ok(())
+    }
+
+    /// The end: a last word of every CPU, with the writer as far behind as it is.
+    pub(crate) fn end(mut self, kernel: &mut Kernel) -> Result<Recorded, Wrong> {
+        kernel.settle();
+        self.fence(kernel);
+        self.intake.finish()?;
+        let drops = u64::from(self.intake.source_mut().memory().drops);
+        self.write(usize::MAX)?;
+        let end = self.assembler.finish(kernel.now())?;
+        let Tape { capture, header, .. } = self.assembler.into_sink();
+        Ok(Recorded { first: self.first, capture, header, end, drops })
+    }
+}
+
+/// A capture in memory.
+pub(crate) struct Tape {
+    encoder: Encoder,
+    header: Header,
+    /// Records of a block.
+    block: usize,
+    capture: Vec<u8>,
+}
+
+impl Tape {
+    fn new(scenario: &Scenario, own: Task) -> Result<Self, Wrong> {
+        let meta = Meta { recorder_pid: own.tgid.0, cpus_online: scenario.cpus, ..Meta::default() };
+        let header = Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta };
+        Self::with_header(header, scenario.block)
+    }
+
+    pub(crate) fn with_header(header: Header, block: usize) -> Result<Self, Wrong> {
+        let encoder = Encoder::new(&header).map_err(SinkError::from)?;
+        let capture = encoder.header().to_vec();
+        Ok(Self { encoder, header, block, capture })
+    }
+
+    pub(crate) fn into_capture(self) -> Vec<u8> {
+        self.capture
+    }
+}
+
+impl Sink for Tape {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.encoder.push(record)?;
+        if self.encoder.fresh() >= self.block {
+            self.capture.extend_from_slice(self.encoder.seal());
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, _now: std::time::Instant) -> Result<Option<std::time::Instant>, SinkError> {
+        Ok(None)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.capture.extend_from_slice(self.encoder.seal());
+        self.capture.extend_from_slice(self.encoder.finish());
+        Ok(())
+    }
+}

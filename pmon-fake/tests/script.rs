@@ -1,0 +1,74 @@
+//! Fault scripts: what they say, and where they are wrong.
+
+use pmon_fake::{Fault, Place, Script};
+
+fn parse(text: &str) -> Result<Script, (Option<usize>, String)> {
+    text.parse::<Script>().map_err(|error| (error.line(), error.to_string()))
+}
+
+#[test]
+fn every_fault_can_be_written() {
+    let amounts = [
+        ("overrun", Fault::Overrun as fn(_) -> _),
+        ("no_memory", Fault::NoMemory),
+        ("burst", Fault::Burst),
+        ("eintr", Fault::Eintr),
+        ("eagain", Fault::Eagain),
+        ("truncate", Fault::Truncate),
+        ("hold", Fault::Hold),
+        ("step", Fault::Step),
+        ("blind", Fault::Blind),
+    ];
+    for (name, fault) in amounts {
+        let one = parse(&format!("[[fault]]\nat = 7\n{name} = 3\n")).unwrap();
+        assert_eq!(one, Script::new().with(Place::At(7), fault(3.into()), None));
+        let some = parse(&format!("[[fault]]\nevery = 10\nfrom = 5\n{name} = \"2..9\"\ncpu = 1\n")).unwrap();
+        assert_eq!(
+            some,
+            Script::new().with(Place::Every { events: 10, from: 5 }, fault((2..=9).into()), Some(1))
+        );
+    }
+    let others = [
+        ("foreign_ack = true", Fault::ForeignAck),
+        ("forge = true", Fault::Forge),
+        ("noop = true", Fault::Noop),
+        ("overflow = true", Fault::Overflow),
+        ("end = true", Fault::End),
+        ("error = 105", Fault::Error(105)),
+        ("unknown = 0x20", Fault::Unknown(32)),
+    ];
+    for (text, fault) in others {
+        let script = parse(&format!("[[fault]]\nchance = 0.5\n{text}\n")).unwrap();
+        assert_eq!(script, Script::new().with(Place::chance(0.5), fault, None));
+    }
+    assert_eq!(parse("# nothing goes wrong\n"), Ok(Script::new()));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_line() {
+    let wrong = [
+        ("[[fault]]\nat = 1\noverrun = 1\n\n[[fault]]\nat = 2\n", 5, "nothing goes wrong here"),
+        ("[[fault]]\noverrun = 1\n", 1, "one of `at`, `every` and `chance`"),
+        ("[[fault]]\nat = 1\nevery = 2\noverrun = 1\n", 1, "one of `at`, `every` and `chance`"),
+        ("[[fault]]\nat = 1\noverrun = 1\nburst = 2\n", 1, "each has its own [[fault]]"),
+        ("[[fault]]\nat = 1\novverrun = 1\n", 3, "unknown field `ovverrun`"),
+        ("[[fault]]\nat = 1\noverrun = -1\n", 3, "a number, or a range"),
+        ("[[fault]]\nat = 1\noverrun = \"9..2\"\n", 3, "is no range"),
+        ("[[fault]]\nat = 1\noverrun = true\n", 3, "a number, or a range"),
+        ("[[fault]]\nat = 1\nforge = false\n", 3, "only `true`"),
+        ("[[fault]]\nevery = 0\nforge = true\n", 2, "at least 1"),
+        ("[[fault]]\nchance = 1.5\nforge = true\n", 2, "0 to 1"),
+        ("[[fault]]\nchance = nan\nforge = true\n", 2, "0 to 1"),
+        ("[[fault]]\nat = 1\nfrom = 2\nforge = true\n", 3, "goes with `every`"),
+        ("[[fault]]\nat = 1\nforge = true\ncpu = 8192\n", 4, "at most 8191"),
+        ("[[fault]]\nat = 1\nforge = true\nforge = true\n", 4, "duplicate key"),
+        ("[[fault]\n", 1, ""),
+        ("\n\nfault = 3\n", 3, ""),
+    ];
+    for (text, line, why) in wrong {
+        let (at, said) = parse(text).expect_err(text);
+        assert_eq!(at, Some(line), "{text}{said}");
+        assert!(said.starts_with(&format!("line {line}: ")) && said.contains(why), "{text}{said}");
+        assert!(!said.contains('\n'), "{said}");
+    }
+}

@@ -1,0 +1,255 @@
+//! A capture happens again: what a listener hears, and when.
+
+use pmon_analysis::Filter;
+use pmon_core::accounting::LossCause;
+use pmon_core::batch::Batch;
+use pmon_core::capture::{Blind, Encoder, Frame, Header, Loss, Mark, Meta, Reader, Record, Scope};
+use pmon_core::source::{Received, Source};
+use pmon_core::wire::{Body, ByteOrder, Comm, Event, Kind};
+use pmon_core::{Cpu, MonoNs, Seq, Task};
+use pmon_fake::{Errno, Fault, Place, RecvFlags, Script, Socket};
+use pmon_replay::{Passed, Played, Replay, ReplayError};
+
+const ORDER: ByteOrder = ByteOrder::NATIVE;
+
+/// A capture with blocks of so many records.
+fn capture(records: &[Record<'_>], block: usize) -> Vec<u8> {
+    let meta = Meta { cpus_online: 2, ..Meta::default() };
+    let mut encoder = Encoder::new(&Header { uuid: [1; 16], frame_order: ORDER, meta }).unwrap();
+    let mut bytes = encoder.header().to_vec();
+    for some in records.chunks(block) {
+        some.iter().for_each(|record| encoder.push(record).unwrap());
+        bytes.extend_from_slice(encoder.seal());
+    }
+    bytes.extend_from_slice(encoder.finish());
+    bytes
+}
+
+fn replay(capture: &[u8]) -> Replay<&[u8]> {
+    Replay::new(Reader::open(capture).unwrap())
+}
+
+/// Event `n` of a CPU: number 100 + n at n ms.
+fn nth(cpu: u32, n: u32, body: Body) -> Event {
+    Event { time: MonoNs(u64::from(n) * 1_000_000), seq: Seq(100 + n), cpu: Cpu(cpu), body }
+}
+
+fn exec(cpu: u32, n: u32) -> Record<'static> {
+    Frame::Event(nth(cpu, n, Body::Exec { task: Task::new(n, n) })).into()
+}
+
+fn comm(cpu: u32, n: u32) -> Record<'static> {
+    Frame::Event(nth(cpu, n, Body::Comm { task: Task::new(n, n), comm: Comm::default() })).into()
+}
+
+/// Events `first` to `last` of CPU 0 are lost.
+fn loss(first: u32, last: u32, cause: LossCause) -> Record<'static> {
+    let at = |n: u32| MonoNs(u64::from(n) * 1_000_000);
+    let (after, before) = (at(first - 1), at(last + 1));
+    Record::Loss(Loss { cpu: Cpu(0), first: Seq(100 + first), last: Seq(100 + last), after, before, cause })
+}
+
+/// All that a source delivers: numbers, and `None` for an overrun.
+fn delivered(source: &mut impl Source) -> Vec<Option<u32>> {
+    let (mut all, mut batch) = (Vec::new(), Batch::with_capacity(7));
+    loop {
+        match source.receive(&mut batch).unwrap() {
+            Received::Frames(_) => {}
+            Received::Overrun => all.push(None),
+            Received::Empty | Received::Closed => return all,
+        }
+        let event = |frame: pmon_core::batch::Frame<'_>| Event::decode(frame.bytes, ORDER).unwrap();
+        all.extend(batch.frames().map(|frame| Some(event(frame).seq.0)));
+        batch.clear();
+    }
+}
+
+fn some(numbers: impl IntoIterator<Item = u32>) -> Vec<Option<u32>> {
+    numbers.into_iter().map(Some).collect()
+}
+
+/// What a socket has now.
+fn heard(socket: &mut Socket) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut bytes = [0; 128];
+    while let Ok(datagram) = socket.recv(&mut bytes, RecvFlags::empty()) {
+        events.push(Event::decode(&bytes[..datagram.len], ORDER).unwrap());
+    }
+    events
+}
+
+#[test]
+fn a_loss_is_told_where_it_was_and_counted() {
+    let records = [exec(0, 0), exec(0, 1), loss(2, 5, LossCause::Socket), exec(0, 6), exec(0, 7)];
+    for block in 1..6 {
+        let bytes = capture(&records, block);
+        let mut replay = replay(&bytes);
+        let wanted = [some([100, 101]), vec![None], some([106, 107])].concat();
+        assert_eq!(delivered(&mut replay), wanted);
+        assert_eq!(replay.drops().unwrap(), Some(4));
+    }
+}
+
+#[test]
+fn what_the_kernel_had_no_memory_for_is_missing_and_nobody_says_so() {
+    let bytes = capture(&[exec(0, 1), loss(2, 5, LossCause::KernelMemory), exec(0, 6)], 10);
+    let mut replay = replay(&bytes);
+    assert_eq!(delivered(&mut replay), some([101, 106]));
+    assert_eq!(replay.drops().unwrap(), Some(0));
+}
+
+#[test]
+fn what_a_filter_leaves_out_never_happened() {
+    let records: Vec<_> = (0..4).map(|n| if n % 2 == 0 { exec(0, n) } else { comm(0, n) }).collect();
+    let records =
+        [records, vec![loss(4, 6, LossCause::Socket), exec(0, 7), comm(1, 8), comm(1, 9), exec(1, 10)]]
+            .concat();
+    let bytes = capture(&records, 3);
+    let filter = Filter { kinds: vec![Kind::Exec], ..Filter::default() };
+    let mut replay = replay(&bytes).filter(filter);
+    // Of CPU 0, 100 and 102 close up, and three are lost; of CPU 1, 110 is the first.
+    assert_eq!(delivered(&mut replay), [some([100, 101]), vec![None], some([105, 108])].concat());
+    assert!(replay.processes().unwrap().process(pmon_core::Tgid(2)).is_some());
+}
+
+#[test]
+fn of_a_capture_that_leaves_events_out_only_losses_are_gaps() {
+    let scope = Record::Scope(Scope { text: "execs".into() });
+    let records =
+        [scope, exec(0, 0), exec(0, 4), exec(1, 9), loss(7, 9, LossCause::Ring), exec(0, 12), exec(1, 20)];
+    let bytes = capture(&records, 10);
+    assert_eq!(
+        delivered(&mut replay(&bytes)),
+        [some([100, 101, 109]), vec![None], some([105, 110])].concat()
+    );
+}
+
+#[test]
+fn a_range_of_time_is_played_from_wherever_the_reader_is() {
+    let records: Vec<_> = (0..40).map(|n| exec(n % 2, n)).collect();
+    let bytes = capture(&records, 4);
+    let (from, until) = (MonoNs(17_000_000), MonoNs(23_500_000));
+    let mut whole = replay(&bytes).from(from).until(until);
+    assert_eq!(delivered(&mut whole), some(117..124));
+    let mut reader = Reader::open(std::io::Cursor::new(&bytes)).unwrap();
+    assert!(reader.seek(from).unwrap());
+    assert_eq!(delivered(&mut Replay::new(reader).from(from).until(until)), some(117..124));
+    assert_eq!(delivered(&mut replay(&bytes).from(MonoNs(1 << 40))), []);
+}
+
+#[test]
+fn a_consumer_hears_its_acknowledgement_first_with_the_number_before() {
+    let bytes = capture(&[exec(1, 5), exec(1, 6), exec(0, 7)], 10);
+    let mut replay = replay(&bytes);
+    let mut socket = replay.socket().unwrap();
+    socket.listen().unwrap();
+    assert_eq!(replay.next_time().unwrap(), Some(MonoNs(5_000_000)));
+    assert_eq!(replay.advance(MonoNs(6_000_000)).unwrap(), 2);
+    let events = heard(&mut socket);
+    assert_eq!(events.iter().map(|event| event.seq.0).collect::<Vec<_>>(), [104, 105, 106]);
+    assert!(events[0].kind() == Kind::Ack && events[0].cpu == Cpu(1) && events[0].time < events[1].time);
+    // Whoever asks again meanwhile takes a number, as of a kernel: the others come behind it.
+    socket.listen().unwrap();
+    let Some(Played::Event(event)) = replay.step().unwrap() else { panic!("an event") };
+    assert_eq!(event.seq, Seq(107));
+    assert_eq!(
+        heard(&mut socket).iter().map(|event| (event.cpu.0, event.seq.0)).collect::<Vec<_>>(),
+        [(1, 107), (0, 107)]
+    );
+    assert_eq!((replay.step().unwrap(), replay.next_time().unwrap()), (None, None));
+}
+
+#[test]
+fn a_consumer_that_sleeps_loses_what_does_not_fit() {
+    let records: Vec<_> = (0..1000).map(|n| exec(0, n)).collect();
+    let bytes = capture(&records, 100);
+    let mut replay = replay(&bytes);
+    let mut socket = replay.socket().unwrap();
+    socket.set_rcvbuf(832 * 10 / 2);
+    socket.listen().unwrap();
+    while replay.step().unwrap().is_some() {}
+    assert_eq!(socket.recv(&mut [], RecvFlags::empty()), Err(Errno::NOBUFS));
+    // The acknowledgement has its place, too.
+    assert_eq!((heard(&mut socket).len(), socket.memory().drops), (10, 1000 - 9));
+}
+
+#[test]
+fn faults_count_the_events_of_the_replay() {
+    let records: Vec<_> = (0..10).map(|n| exec(0, n)).collect();
+    let bytes = capture(&records, 4);
+    let script =
+        Script::new().with(Place::At(3), Fault::Overrun(2.into()), None).with(Place::At(8), Fault::End, None);
+    let mut replay = replay(&bytes).faults(script, 0);
+    assert_eq!(delivered(&mut replay), [some(100..103), vec![None], some(105..110)].concat());
+}
+
+#[test]
+fn what_stands_between_comes_between() {
+    let mark = Record::Mark(Mark { time: MonoNs(1), text: "here".into() });
+    let blind = Blind { from: MonoNs(1_000_000), until: MonoNs(6_000_000) };
+    let records = [
+        exec(0, 0),
+        exec(0, 1),
+        mark.clone(),
+        Record::Blind(blind),
+        exec(0, 2),
+        loss(3, 3, LossCause::Socket),
+        exec(0, 4),
+    ];
+    let bytes = capture(&records, 10);
+    let mut replay = replay(&bytes).passing();
+    let mut batch = Batch::with_capacity(16);
+    let mut next = || {
+        batch.clear();
+        let received = replay.receive(&mut batch).unwrap();
+        (received, std::iter::from_fn(|| replay.take_passed()).collect::<Vec<_>>())
+    };
+    assert_eq!(next(), (Received::Frames(2), vec![]));
+    assert_eq!(next(), (Received::Empty, vec![Passed::Record(Box::new(mark))]));
+    assert_eq!(next(), (Received::Empty, vec![Passed::Blind(blind)]));
+    assert_eq!(next(), (Received::Frames(1), vec![]));
+    let (received, passed) = next();
+    assert!(received == Received::Overrun && matches!(passed[..], [Passed::Loss(_)]));
+    assert_eq!(next(), (Received::Frames(1), vec![]));
+    assert_eq!(next(), (Received::Closed, vec![]));
+}
+
+#[test]
+fn damage_is_told_and_the_rest_is_played() {
+    let records: Vec<_> = (0..30).map(|n| exec(0, n)).collect();
+    let mut bytes = capture(&records, 10);
+    let blocks: Vec<_> =
+        (0..bytes.len() - 8).filter(|&at| bytes[at..].starts_with(&bytes_of_marker(&bytes))).collect();
+    bytes[blocks[1] + 40] ^= 1;
+    let mut replay = replay(&bytes);
+    let mut batch = Batch::with_capacity(64);
+    assert_eq!(replay.receive(&mut batch).unwrap(), Received::Frames(10));
+    let damaged = |result| matches!(result, Err(ReplayError::Damaged(_)));
+    assert!(damaged(replay.receive(&mut batch)));
+    let rest = std::iter::from_fn(|| match replay.receive(&mut batch) {
+        Ok(Received::Closed) => None,
+        other => Some(damaged(other)),
+    });
+    assert!(rest.count() >= 1);
+    assert_eq!(batch.len(), 20);
+}
+
+/// What each block begins with: the bytes behind the header.
+fn bytes_of_marker(bytes: &[u8]) -> Vec<u8> {
+    let meta = Meta { cpus_online: 2, ..Meta::default() };
+    let header = Encoder::new(&Header { uuid: [1; 16], frame_order: ORDER, meta }).unwrap();
+    bytes[header.header().len()..][..8].to_vec()
+}
+
+#[test]
+fn datagrams_of_any_form_are_delivered_as_they_are() {
+    let mut unknown = nth(0, 3, Body::Sid { task: Task::default() }).encode(ORDER).unwrap();
+    unknown[36..40].copy_from_slice(&0x20_u32.to_ne_bytes());
+    let datagrams: [&[u8]; 4] = [b"", b"what is this?", &unknown, &[7; 100]];
+    let records: Vec<_> = datagrams.iter().map(|bytes| Frame::Raw(bytes).into()).collect();
+    let bytes = capture(&records, 10);
+    let mut replay = replay(&bytes);
+    let mut batch = Batch::with_capacity(16);
+    while replay.receive(&mut batch).unwrap() != Received::Closed {}
+    assert_eq!(batch.frames().map(|frame| frame.bytes).collect::<Vec<_>>(), datagrams);
+}

@@ -1,0 +1,352 @@
+//! `pmon replay`: a capture happens again.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, Read, Write as _, stdin, stdout};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use pmon_analysis::Filter;
+use pmon_analysis::filter::{Bound, Tree};
+use pmon_core::capture::{Header, OpenError, Reader};
+use pmon_core::wire::ByteOrder;
+use pmon_core::{MonoNs, Tgid};
+use pmon_fake::Script;
+use pmon_record::{CaptureFile, Sink, Target, Wakeup};
+use pmon_replay::{Pace, Replay, ReplayError};
+
+use crate::again::{Again, AgainError};
+use crate::args::{Format, ReplayArgs, Speed};
+use crate::cmd::print::range;
+use crate::cmd::watch::Screen;
+use crate::control;
+use crate::exit::{self, Failure, OrFail};
+use crate::input::{hint, is_stdio, say_damage, shown};
+use crate::render::shell_words;
+use crate::sheet::Sheet;
+use crate::tape::Tape;
+use crate::term;
+use crate::view::{Range, View};
+
+/// While it waits, it looks after the output this often.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Runs the verb.
+pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
+    if is_stdio(&args.file) {
+        if args.speed == Speed::Step {
+            let why = "--speed step reads standard input, where the capture comes from: name a file";
+            return Err(Failure::new(exit::USAGE, why));
+        }
+        let reader = Reader::open(stdin().lock()).map_err(|error| refused("standard input", error))?;
+        let range = range(&args.file, reader.header(), [args.from, args.to])?;
+        return Play::new(args, range, reader.header(), 0)?.run(reader);
+    }
+    let name = shown(&args.file);
+    let unreadable = format!("cannot open {name}{}", hint(&args.file));
+    let file = File::open(&args.file).or_fail(exit::ENVIRONMENT, &unreadable)?;
+    let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
+    let mut reader = Reader::open(file).map_err(|error| refused(&name, error))?;
+    let range = range(&args.file, reader.header(), [args.from, args.to])?;
+    let play = Play::new(args, range, reader.header(), meta.len())?;
+    // Whoever follows the processes has to see them begin.
+    if let (Some(from), true, None) = (play.from, meta.is_file(), &play.filter) {
+        reader.seek(from).or_fail(exit::ENVIRONMENT, format!("cannot read {name}"))?;
+    }
+    play.run(reader)
+}
+
+fn refused(name: &str, error: OpenError) -> Failure {
+    let code = if matches!(error, OpenError::Io(_)) { exit::ENVIRONMENT } else { exit::REFUSED };
+    Failure { code, error: Some(anyhow::Error::new(error).context(name.to_owned())) }
+}
+
+/// What is to be done.
+struct Play<'a> {
+    args: &'a ReplayArgs,
+    name: String,
+    header: Option<Header>,
+    from: Option<MonoNs>,
+    until: Option<MonoNs>,
+    filter: Option<Filter>,
+    script: Script,
+    bar: ProgressBar,
+}
+
+impl<'a> Play<'a> {
+    fn new(args: &'a ReplayArgs, range: Range, header: Option<&Header>, bytes: u64) -> Result<Self, Failure> {
+        let mono = |bound: Bound| -> Result<MonoNs, Failure> {
+            match bound {
+                Bound::Mono(time) => Ok(time),
+                Bound::Wall(at) => {
+                    let start = header.map(|header| header.meta.start).ok_or_else(|| {
+                        Failure::new(exit::USAGE, "the capture's header is damaged: give times as +DURATION")
+                    })?;
+                    let since = i128::from(at) - i128::from(start.real_ns);
+                    let time = (i128::from(start.mono.0) + since).clamp(0, u64::MAX.into());
+                    Ok(MonoNs(u64::try_from(time).unwrap_or(u64::MAX)))
+                }
+            }
+        };
+        let script = match &args.faults {
+            Some(path) => script(path)?,
+            None => Script::new(),
+        };
+        let quiet = args.record.is_some() && args.speed == Speed::Instant;
+        Ok(Self {
+            args,
+            name: if is_stdio(&args.file) { "standard input".into() } else { shown(&args.file) },
+            header: header.cloned(),
+            from: range.since.map(mono).transpose()?,
+            until: range.until.map(mono).transpose()?,
+            filter: filter(args),
+            script,
+            bar: if quiet { term::reading_bar(bytes) } else { ProgressBar::hidden() },
+        })
+    }
+
+    fn run<R: Read>(self, reader: Reader<R>) -> Result<u8, Failure> {
+        let mut replay = Replay::new(reader).passing();
+        if let Some(from) = self.from {
+            replay = replay.from(from);
+        }
+        if let Some(until) = self.until {
+            replay = replay.until(until);
+        }
+        if let Some(filter) = &self.filter {
+            replay = replay.filter(filter.clone());
+        }
+        replay = replay.faults(self.script.clone(), self.args.seed);
+        match &self.args.record {
+            Some(path) => self.record(replay, path),
+            None => self.show(replay),
+        }
+    }
+
+    fn show<R: Read>(&self, replay: Replay<R>) -> Result<u8, Failure> {
+        let mut args = self.args.view.clone();
+        if self.args.classic {
+            args.format = Format::Classic;
+        }
+        let header = self.header.as_ref();
+        let view = View::new(&args, Range::default(), header, ByteOrder::NATIVE, term::colours(), stdout());
+        let (screen, damaged) = self.play(replay, Screen::new(view))?;
+        screen.say_untold();
+        Ok(if damaged { exit::DAMAGED } else { exit::DONE })
+    }
+
+    fn record<R: Read>(&self, replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
+        let header = self.header_again();
+        let target = if is_stdio(path) { Target::Stdout } else { Target::File(path.into()) };
+        let file = CaptureFile::create(&target, &header, self.args.force)?;
+        let (tape, _) = Tape::new(file, &header);
+        let (Tape { file, tally, examiner, .. }, damaged) = self.play(replay, tape)?;
+        let finding = examiner.finish(true);
+        if self.args.json {
+            let mut facts = finding.json();
+            facts.insert("file".into(), file.path().map(|path| path.to_string_lossy()).into());
+            facts.insert("bytes".into(), file.bytes().into());
+            let json = format!("{:#}", serde_json::Value::Object(facts));
+            if is_stdio(path) {
+                term::say(json);
+            } else {
+                let mut out = stdout().lock();
+                writeln!(out, "{json}").and_then(|()| out.flush()).map_err(Failure::output)?;
+            }
+        } else {
+            let mut sheet = Sheet::default();
+            sheet.verdict(&finding);
+            sheet.kinds(&tally);
+            sheet.losses(&finding);
+            sheet.rejected(&finding);
+            sheet.size(file.bytes(), tally.events);
+            if let Some(path) = file.current_path() {
+                let words = |path: &Path| shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
+                sheet.line("file", shown(path));
+                sheet.line("next", format!("pmon diff {} {}", words(&self.args.file), words(path)));
+            }
+            term::say(sheet.into_text().trim_end());
+        }
+        Ok(if damaged { exit::DAMAGED } else { exit::DONE })
+    }
+
+    /// The header of what is recorded: of the same host and time, but not the same capture. It depends on nothing else.
+    fn header_again(&self) -> Header {
+        let original = self.header.clone();
+        let mut header = original.unwrap_or(Header {
+            uuid: [0; 16],
+            frame_order: ByteOrder::NATIVE,
+            meta: pmon_core::capture::Meta::default(),
+        });
+        let uuid: String = header.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+        let Self { args: ReplayArgs { seed, .. }, from, until, script, filter, .. } = self;
+        let what = format!("{uuid} {from:?} {until:?} {filter:?} {script:?} {seed}");
+        header.uuid[..4].copy_from_slice(&crc32c::crc32c(what.as_bytes()).to_le_bytes());
+        header.frame_order = ByteOrder::NATIVE;
+        let faults =
+            if script.rules().is_empty() { String::new() } else { format!(", with faults, seed {seed}") };
+        header.meta.transport =
+            pmon_core::capture::Transport { name: "replay".into(), why: format!("of {uuid}{faults}") };
+        header.meta.previous = None;
+        header
+    }
+
+    /// Plays all of it, and says what is damaged on the way; gives the sink back, and whether anything was.
+    fn play<R: Read, S: Sink>(&self, mut replay: Replay<R>, sink: S) -> Result<(S, bool), Failure> {
+        let recorder = self.header.as_ref().map_or(0, |header| header.meta.recorder_pid);
+        let mut again = Again::new(sink, Tgid(recorder));
+        let mut damaged = false;
+        let mut tell = |error: AgainError| match error {
+            AgainError::Replay(ReplayError::Damaged(damage)) => {
+                damaged = true;
+                self.bar.suspend(|| say_damage(&self.name, &damage));
+                Ok(true)
+            }
+            error => Err(self.failure(error)),
+        };
+        match self.args.speed {
+            Speed::Instant => {
+                while again.take(&mut replay, None).or_else(&mut tell)? {
+                    self.bar.set_position(replay.offset());
+                }
+            }
+            Speed::Times(_) | Speed::Step => {
+                let mut socket = loop {
+                    match replay.socket() {
+                        Ok(socket) => break socket,
+                        Err(error) => tell(error.into()).map(|_| ())?,
+                    }
+                };
+                let listened = socket.force_rcvbuf(i32::MAX).and_then(|()| socket.listen());
+                let acknowledged =
+                    listened.and_then(|()| socket.recv(&mut [], pmon_fake::RecvFlags::empty()));
+                acknowledged.map_err(|error| Failure::new(exit::INTERNAL, error))?;
+                let mut clock = Clock::new(self.args.speed)?;
+                loop {
+                    match replay.next_time() {
+                        Ok(None) => break,
+                        Ok(Some(time)) => match clock.wait(time, &mut again) {
+                            Ok(true) => {}
+                            Ok(false) => break,
+                            Err(Waited::Output(error)) => return Err(self.failure(error)),
+                            Err(Waited::Input(error)) => {
+                                return Err(Failure::new(exit::ENVIRONMENT, format!("cannot wait: {error}")));
+                            }
+                        },
+                        Err(error) => tell(error.into()).map(|_| ())?,
+                    }
+                    if let Err(error) = replay.step() {
+                        tell(error.into())?;
+                    }
+                    if !again.take(&mut replay, Some(&mut socket)).or_else(&mut tell)? {
+                        break;
+                    }
+                }
+                replay.kernel().settle();
+                again.take(&mut replay, Some(&mut socket)).or_else(&mut tell)?;
+            }
+        }
+        self.bar.finish_and_clear();
+        let end = self.until.map_or(replay.now(), |until| until.min(replay.now()));
+        let sink = again.finish(end).map_err(|error| self.failure(error))?;
+        Ok((sink, damaged))
+    }
+
+    fn failure(&self, error: AgainError) -> Failure {
+        match error {
+            AgainError::Sink(error) if error.is_closed_pipe() => Failure { code: exit::DONE, error: None },
+            AgainError::Sink(error) => Failure::new(exit::STORAGE, error),
+            error => Failure {
+                code: exit::ENVIRONMENT,
+                error: Some(anyhow::Error::new(error).context(self.name.clone())),
+            },
+        }
+    }
+}
+
+/// What happens at all, if that is not everything.
+fn filter(args: &ReplayArgs) -> Option<Filter> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let view = &args.view;
+    let is_all = view.kind.is_empty() && view.pid.is_empty() && view.tree.is_none() && view.comm.is_none();
+    (!is_all).then(|| Filter {
+        kinds: view.kind.clone(),
+        pids: view.pid.clone(),
+        tree: view.tree.map(|pid| Tree::new(Tgid(pid))),
+        name: view.comm.as_ref().map(|name| name.as_bytes().to_vec()),
+        ..Filter::default()
+    })
+}
+
+fn script(path: &Path) -> Result<Script, Failure> {
+    let name = shown(path);
+    let text = fs::read_to_string(path).or_fail(exit::ENVIRONMENT, format!("cannot read {name}"))?;
+    text.parse().map_err(|error| Failure::new(exit::USAGE, format!("{name}: {error}")))
+}
+
+/// Why nobody waits any longer.
+enum Waited {
+    Input(std::io::Error),
+    Output(AgainError),
+}
+
+impl From<std::io::Error> for Waited {
+    fn from(error: std::io::Error) -> Self {
+        Self::Input(error)
+    }
+}
+
+impl From<AgainError> for Waited {
+    fn from(error: AgainError) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Says when the next thing happens.
+enum Clock {
+    Pace { speed: f64, began: Option<(Pace, Instant)>, signals: pmon_record::Signals },
+    Steps { left: u64 },
+}
+
+impl Clock {
+    fn new(speed: Speed) -> Result<Self, Failure> {
+        Ok(match speed {
+            Speed::Times(speed) => Self::Pace { speed, began: None, signals: control::signals()? },
+            _ => Self::Steps { left: 0 },
+        })
+    }
+
+    /// Waits until what happens at that time is due; `false` if nothing is any more.
+    fn wait<S: Sink>(&mut self, time: MonoNs, again: &mut Again<S>) -> Result<bool, Waited> {
+        match self {
+            Self::Pace { speed, began, signals } => {
+                let (pace, began) = began.get_or_insert_with(|| {
+                    (Pace::new(pmon_replay::Speed::Times(*speed), time), Instant::now())
+                });
+                loop {
+                    let left = pace.due(time).saturating_sub(began.elapsed());
+                    if left.is_zero() {
+                        return Ok(true);
+                    }
+                    again.tick()?;
+                    match signals.wait(Some(left.min(TICK)))? {
+                        Wakeup::Interrupt | Wakeup::Terminate => return Ok(false),
+                        _ => {}
+                    }
+                }
+            }
+            Self::Steps { left } => {
+                if *left == 0 {
+                    again.tick()?;
+                    let mut line = String::new();
+                    if stdin().lock().read_line(&mut line)? == 0 {
+                        return Ok(false);
+                    }
+                    *left = line.trim().parse().unwrap_or(1).max(1);
+                }
+                *left -= 1;
+                Ok(true)
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! `pmon replay`: what is shown, what is recorded, and how it ends.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use pmon_core::capture::{End, Record};
+use pmon_core::wire::Body;
+use pmon_core::{MonoNs, Task};
+use serde_json::json;
+
+use crate::support::*;
+
+/// A story with blindness and a note, in which the events around the loss are there, too.
+fn tale() -> Vec<Record<'static>> {
+    let renamed = |us, seq| event(us, 1, seq, Body::Comm { task: Task::new(10, 10), comm: comm(b"sh") });
+    let mut records = story();
+    let end = records.len() - 1;
+    records[end] = end_of(10);
+    // As a recorder has it: right before the event that shows it.
+    let lost = records.iter().position(|record| matches!(record, Record::Loss(_))).unwrap();
+    let lost = records.remove(lost);
+    records.splice(8..8, [mark(3, "lunch"), blind(3, 4), lost, renamed(4, 133)]);
+    records.insert(4, renamed(0, 9));
+    records
+}
+
+/// The end of a capture of so many events, of which 123 are lost.
+fn end_of(events: u64) -> Record<'static> {
+    let Record::End(mut last) = end(3_000_000, events) else { panic!("an end") };
+    last.blind_ns = 1_000;
+    Record::End(last)
+}
+
+/// Fails at the first line that differs.
+#[track_caller]
+fn same(found: &str, wanted: &str) {
+    for (found, wanted) in found.lines().zip(wanted.lines()) {
+        assert_eq!(found, wanted);
+    }
+    assert_eq!(found, wanted);
+}
+
+fn file(dir: &Dir) -> String {
+    dir.file("x.pmon", &capture(&tale(), 4))
+}
+
+#[test]
+fn it_shows_what_print_shows() {
+    let dir = Dir::new();
+    let file = file(&dir);
+    for args in [
+        &["--format", "json", "--own"][..],
+        &["--format", "csv"],
+        &["--clock", "mono"],
+        &["--format", "classic"],
+    ] {
+        let [shown, printed] =
+            ["replay", "print"].map(|verb| pmon(&[&[verb, &file], args].concat()).expect(0));
+        same(&shown.out, &printed.out);
+        assert_eq!(shown.err, printed.err, "{args:?}");
+    }
+    assert_eq!(pmon(&["replay", &file, "--classic"]).out, pmon(&["print", &file, "--format", "classic"]).out);
+    let from_pipe = pmon_with_input(&["replay", "-"], &fs::read(&file).unwrap()).expect(0);
+    assert_eq!(from_pipe.out, pmon(&["print", &file]).out);
+}
+
+#[test]
+fn recorded_again_it_is_the_same_but_for_its_name() {
+    let dir = Dir::new();
+    let file = file(&dir);
+    let [again, more] = ["again.pmon", "more.pmon"].map(|name| arg(&dir.path(name)));
+    let ran = pmon(&["replay", &file, "--record", &again]).expect(0);
+    assert!(
+        ran.out.is_empty() && ran.err.contains(&format!("next         pmon diff {file} {again}")),
+        "{ran:?}"
+    );
+    let printed = |file: &str| pmon(&["print", file, "--format", "json"]).out;
+    same(&printed(&again), &printed(&file));
+    let info = pmon(&["info", "--json", &again]).expect(0).json();
+    assert_eq!(info["transport"], "replay");
+    assert!(info["transport_why"].as_str().unwrap().contains("30313233"), "of which capture: {info:#}");
+    assert_ne!(info["uuid"], pmon(&["info", "--json", &file]).json()["uuid"]);
+    // The same to the byte, however often; what is there is not replaced.
+    pmon(&["replay", &file, "--record", &more]).expect(0);
+    assert_eq!(fs::read(&again).unwrap(), fs::read(&more).unwrap());
+    let refused = pmon(&["replay", &file, "--record", &more]).expect(7);
+    assert!(refused.err.contains("exists"), "{refused:?}");
+    let summary = pmon(&["replay", &file, "--record", &more, "--force", "--json"]).expect(0).json();
+    assert_eq!((&summary["lost"]["total"], &summary["file"]), (&json!(123), &json!(more)));
+}
+
+#[test]
+fn a_script_and_a_seed_say_what_goes_wrong() {
+    let dir = Dir::new();
+    let file = file(&dir);
+    let script = dir.file(
+        "faults.toml",
+        b"[[fault]]\nchance = 0.3\noverrun = \"1..9\"\n\n[[fault]]\nat = 5\nforge = true\n",
+    );
+    let run = |seed: &str, name: &str| {
+        let path = arg(&dir.path(name));
+        pmon(&["replay", &file, "--faults", &script, "--seed", seed, "--record", &path]).expect(0);
+        fs::read(path).unwrap()
+    };
+    assert_eq!(run("7", "a"), run("7", "b"));
+    assert_ne!(run("7", "c"), run("8", "d"));
+    let verdict = pmon(&["verify", "--json", &arg(&dir.path("a"))]).expect(3).json();
+    assert!(verdict["lost"]["total"].as_u64().unwrap() > 123 && verdict["rejected"] == 1, "{verdict:#}");
+    assert_eq!(verdict["problems"], json!([]));
+}
+
+#[test]
+fn a_script_that_is_wrong_is_refused_with_the_line() {
+    let dir = Dir::new();
+    let file = file(&dir);
+    let script = dir.file("faults.toml", b"[[fault]]\nat = 5\noverrrun = 3\n");
+    let ran = pmon(&["replay", &file, "--faults", &script]).expect(2);
+    assert!(
+        ran.out.is_empty() && ran.err.contains("faults.toml: line 3: unknown field `overrrun`"),
+        "{ran:?}"
+    );
+    let ran = pmon(&["replay", &file, "--faults", &arg(&dir.path("none"))]).expect(6);
+    assert!(ran.err.contains("cannot read"), "{ran:?}");
+}
+
+#[test]
+fn what_is_left_out_never_happened() {
+    let dir = Dir::new();
+    // Complete, so that a gap would be one that the filter makes.
+    let mut records = story();
+    records.retain(|record| !matches!(record, Record::Loss(_) | Record::Witness(_) | Record::End(_)));
+    records.push(Record::End(End { time: MonoNs(START + 3_000_000_000), events: 8, ..End::default() }));
+    let file = dir.file("x.pmon", &capture(&records, 4));
+    let kinds = |args: &[&str]| {
+        let path = arg(&dir.path("filtered.pmon"));
+        pmon(&[&["replay", &file, "--record", &path, "--force"], args].concat()).expect(0);
+        pmon(&["verify", &path]).expect(0);
+        let lines = pmon(&["print", &path, "--format", "json"]).json_lines();
+        lines.iter().map(|line| line["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&["--kind", "exec"]), ["exec", "exec"]);
+    assert_eq!(kinds(&["--tree", "20"]), ["fork", "exec", "fork", "exit", "exit"]);
+    assert_eq!(kinds(&["--comm", "git", "--kind", "exec"]), ["exec"]);
+    assert_eq!(kinds(&["--from", "+4us", "--to", "2026-01-02T03:04:05.000006Z"]), ["exit", "exit", "exec"]);
+}
+
+#[test]
+fn it_takes_the_time_that_it_took() {
+    let dir = Dir::new();
+    // Two seconds between the last events.
+    let file = file(&dir);
+    let took = |speed: &str| {
+        let began = Instant::now();
+        let out = pmon(&["replay", &file, "--speed", speed]).expect(0).out;
+        (began.elapsed(), out)
+    };
+    let (instant, wanted) = took("instant");
+    let (scaled, shown) = took("4x");
+    assert!(scaled >= Duration::from_millis(500) && scaled > instant, "{scaled:?} {instant:?}");
+    assert_eq!(shown, wanted);
+    for speed in ["fast", "0x", "-1x", "1e9x", "x", "10"] {
+        let ran = pmon(&["replay", &file, &format!("--speed={speed}")]).expect(2);
+        assert!(ran.err.contains("expected `instant`, `step`, or a factor"), "{ran:?}");
+    }
+}
+
+#[test]
+fn step_by_step_a_line_lets_things_happen() {
+    let dir = Dir::new();
+    let file = file(&dir);
+    let shown = |input: &[u8]| {
+        let ran = pmon_with_input(&["replay", &file, "--speed", "step", "--format", "json"], input).expect(0);
+        ran.json_lines().len()
+    };
+    let all = pmon(&["print", &file, "--format", "json"]).json_lines().len();
+    assert_eq!(shown(b""), 0);
+    assert!(shown(b"\n4\n") < all && shown(b"\n4\n") > shown(b"\n"));
+    assert_eq!(shown(b"1000\n"), all);
+    let refused = pmon_with_input(&["replay", "-", "--speed", "step"], b"").expect(2);
+    assert!(refused.err.contains("name a file"), "{refused:?}");
+}
+
+#[test]
+fn damage_is_told_and_the_rest_is_played() {
+    let dir = Dir::new();
+    let mut parts = parts(&tale(), 4);
+    let damaged = parts[2].len() - 2;
+    parts[2][damaged] ^= 1;
+    let file = dir.file("x.pmon", &parts.concat());
+    let ran = pmon(&["replay", &file, "--format", "json"]).expect(4);
+    assert!(ran.err.contains("damaged") && !ran.out.is_empty(), "{ran:?}");
+    let again = arg(&dir.path("again.pmon"));
+    pmon(&["replay", &file, "--record", &again]).expect(4);
+    assert_eq!(ran.out, pmon(&["print", &again, "--format", "json"]).expect(0).out);
+    pmon(&["replay", &dir.file("y", b"something else")]).expect(5);
+    pmon(&["replay", &arg(&dir.path("none"))]).expect(6);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let dir = Dir::new();
+    let file = file(&dir);
+    let mut command = command(&["replay", &file]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.stdout(writer).stderr(std::process::Stdio::piped());
+    let ran = Ran::new(start(command).wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+}
