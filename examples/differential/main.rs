@@ -55,8 +55,11 @@ fn main() -> anyhow::Result<ExitCode> {
         let rows = verbs::compare(case, kernel.is_some() && unplayable.is_none()).context(case.name)?;
         different += print(&mut out, &name, &rows, is_all)?;
         missing += usize::from(unplayable.is_some());
-        for why in unplayable.into_iter().chain(case.varies) {
-            writeln!(out, "| {name} | {why} | | | |")?;
+        if let Some(why) = unplayable {
+            writeln!(out, "| {name} | {why} | | | not compared |")?;
+        }
+        if let Some(why) = case.varies {
+            writeln!(out, "| {name} | varies: {why} | | | |")?;
         }
     }
     Ok(match (kernel, different, missing) {
