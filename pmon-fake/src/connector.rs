@@ -67,6 +67,8 @@ struct Count {
 pub(crate) struct Member {
     pub(crate) sock: Sock,
     pub(crate) port: u32,
+    /// Whether the port is this socket's: after `EADDRINUSE`, it shows one that is another's.
+    pub(crate) bound: bool,
     pub(crate) groups: u32,
     /// `sk_user_data`: what it last asked for.
     input: Option<Input>,
@@ -270,6 +272,7 @@ impl Connector {
         self.members.push(Member {
             sock: Sock::default(),
             port: 0,
+            bound: false,
             groups: 0,
             input: None,
             open: true,
@@ -285,6 +288,7 @@ impl Connector {
     pub(crate) fn close(&mut self, id: usize) {
         let member = &mut self.members[id];
         member.open = false;
+        member.bound = false;
         member.groups = 0;
         member.input = None;
         member.sock = Sock::default();
@@ -296,7 +300,7 @@ impl Connector {
 
     /// Whether no other socket has that port.
     pub(crate) fn is_free(&self, port: u32) -> bool {
-        !self.members.iter().any(|member| member.open && member.port == port)
+        !self.members.iter().any(|member| member.bound && member.port == port)
     }
 
     /// A multicast from user space, to all but its sender and the socket with that other port.
@@ -309,16 +313,22 @@ impl Connector {
         }
     }
 
-    /// A datagram from user space for one socket.
-    pub(crate) fn unicast(&mut self, from: usize, datagram: &[u8], port: u32) -> Result<(), Errno> {
+    /// A datagram from user space for one socket; it says which group it also went to.
+    pub(crate) fn unicast(
+        &mut self,
+        from: usize,
+        datagram: &[u8],
+        port: u32,
+        groups: u32,
+    ) -> Result<(), Errno> {
         let sender = self.members[from].port;
-        let to = self.members.iter_mut().find(|member| member.open && member.port == port);
+        let to = self.members.iter_mut().find(|member| member.bound && member.port == port);
         let sock = &mut to.ok_or(Errno::CONNREFUSED)?.sock;
         // The sender waits, or is told to; nothing is dropped.
         if !sock.has_room(datagram.len()) {
             return Err(Errno::AGAIN);
         }
-        sock.deliver(datagram, sender, 0);
+        sock.deliver(datagram, sender, groups);
         Ok(())
     }
 
