@@ -114,7 +114,7 @@ impl Kernel {
 
     /// How many events have happened, by verb or by frame, whoever heard of them.
     pub fn happened(&self) -> u64 {
-        self.lock().happened()
+        self.lock().happened
     }
 }
 
@@ -126,13 +126,13 @@ impl Kernel {
     /// If there is no such CPU.
     pub fn run_on(&mut self, cpu: Cpu) {
         let mut connector = self.lock();
-        assert!(cpu.0 < connector.cpus(), "no CPU {cpu}: there are {}", connector.cpus());
+        assert!(cpu.0 < connector.numbers.cpus(), "no CPU {cpu}: there are {}", connector.numbers.cpus());
         connector.cpu = cpu;
     }
 
     /// How many CPUs there are.
     pub fn cpus(&self) -> u32 {
-        self.lock().cpus()
+        self.lock().numbers.cpus()
     }
 
     /// `CLOCK_MONOTONIC`.
@@ -154,7 +154,7 @@ impl Kernel {
 
     /// The next event of that CPU has this number. Without it, a CPU begins with 0.
     pub fn number(&mut self, cpu: Cpu, next: Seq) {
-        self.lock().set_next(cpu, next);
+        self.lock().numbers.set_next(cpu, next);
     }
 
     /// The number of the next event of that CPU.
@@ -162,7 +162,7 @@ impl Kernel {
     /// # Panics
     /// If there is no such CPU.
     pub fn next_number(&self, cpu: Cpu) -> Seq {
-        self.lock().next(cpu).unwrap_or_else(|| panic!("no CPU {cpu}"))
+        self.lock().numbers.next(cpu).unwrap_or_else(|| panic!("no CPU {cpu}"))
     }
 
     /// `net.core.rmem_max`, which bounds [`Socket::set_rcvbuf`]; 4 MiB at first.
@@ -392,7 +392,7 @@ impl Feed<'_> {
 
     /// So many events that this kernel is not told of: the numbers behind them move up.
     pub fn leave_out(&mut self, cpu: Cpu, events: u32) {
-        self.0.leave_out(cpu, events);
+        self.0.numbers.leave_out(cpu, events);
     }
 
     /// So many events whose numbers will be missing anyhow are dropped for want of room.
@@ -403,7 +403,7 @@ impl Feed<'_> {
     /// What this kernel says next of itself, it says on that CPU, with that number.
     pub fn begin(&mut self, cpu: Cpu, next: Seq) {
         self.0.cpu = cpu;
-        self.0.set_next(cpu, next);
+        self.0.numbers.set_next(cpu, next);
     }
 
     /// Time passes, up to that.

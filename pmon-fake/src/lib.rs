@@ -13,6 +13,8 @@ mod connector;
 mod faults;
 mod fd_source;
 mod kernel;
+mod member;
+mod numbers;
 mod process;
 mod request;
 mod script;
@@ -20,6 +22,7 @@ mod serve;
 mod sock;
 mod socket;
 mod source;
+mod trouble;
 mod wire;
 
 pub use fd_source::FdSource;

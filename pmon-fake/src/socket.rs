@@ -9,7 +9,8 @@ use pmon_core::wire::{ByteOrder, Operation, Request};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use crate::connector::{Connector, GROUP, Member};
+use crate::connector::{Connector, GROUP};
+use crate::member::Member;
 use crate::sock::{Datagram, MemInfo};
 
 /// The longest datagram that can be sent: `SO_SNDBUF` as it is by default, less what each takes.
