@@ -10,6 +10,7 @@
 mod connector;
 mod faults;
 mod kernel;
+mod pids;
 mod process;
 mod request;
 mod script;

@@ -1,11 +1,12 @@
 //! The processes of the fake kernel.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pmon_core::wire::Comm;
 use pmon_core::{Task, Tgid, Tid};
 
 use crate::kernel::comm;
+use crate::pids::Pids;
 
 const INIT: Tgid = Tgid(1);
 /// Processes that do not belong to the system have ids from here on, also after the highest was given out.
@@ -25,113 +26,190 @@ pub struct Process {
     /// Its session, by its leader.
     pub session: Tgid,
     /// What it runs; empty if it has not run anything since it was there.
-    pub exe: String,
+    pub exe: Arc<str>,
     /// The arguments of that.
-    pub args: Vec<String>,
-    threads: BTreeMap<Tid, Comm>,
+    pub args: Arc<[String]>,
+    /// By their ids.
+    threads: Vec<(Tid, Comm)>,
+    kin: Kin,
+}
+
+/// A process's place among its siblings, as the kernel keeps it: a list, so that nobody has to be looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kin {
+    child: Option<Tgid>,
+    before: Option<Tgid>,
+    behind: Option<Tgid>,
 }
 
 impl Process {
     /// Its threads.
     pub fn threads(&self) -> impl Iterator<Item = Tid> {
-        self.threads.keys().copied()
+        self.threads.iter().map(|&(tid, _)| tid)
     }
 
     /// The name of one of them.
     pub fn comm(&self, tid: Tid) -> Option<Comm> {
-        self.threads.get(&tid).copied()
+        self.place(tid).ok().map(|at| self.threads[at].1)
+    }
+
+    #[inline]
+    fn place(&self, tid: Tid) -> Result<usize, usize> {
+        match self.threads[..] {
+            [(only, _)] if only == tid => Ok(0),
+            _ => self.threads.binary_search_by_key(&tid, |&(tid, _)| tid),
+        }
     }
 }
 
 /// All that live.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    alive: BTreeMap<Tgid, Process>,
+    alive: Pids<Process>,
     /// The ids of threads that are no process's first.
-    threads: BTreeMap<Tid, Tgid>,
+    threads: Pids<Tgid>,
     next: u32,
 }
 
 impl Processes {
     pub(crate) fn new() -> Self {
-        let mut this = Self { alive: BTreeMap::new(), threads: BTreeMap::new(), next: FIRST };
-        this.alive.insert(INIT, process(INIT, Tgid(0), "init"));
-        this
+        let mut alive = Pids::default();
+        alive.insert(INIT.0, process(INIT, Tgid(0), "init"));
+        Self { alive, threads: Pids::default(), next: FIRST }
     }
 
     pub(crate) fn boot(&mut self, comm: &str) -> Task {
-        let tgid = Tgid(self.id());
-        self.alive.insert(tgid, process(tgid, INIT, comm));
-        Task::new(tgid.0, tgid.0)
+        let id = self.id();
+        self.add(id, process(Tgid(id), INIT, comm));
+        Task::new(id, id)
     }
 
     pub(crate) fn fork(&mut self, parent: Task) -> Task {
-        let mut child = self.of(parent).clone();
-        let comm = child.threads.get(&parent.tid).copied().unwrap_or_default();
         let id = self.id();
-        child.parent = parent.tgid;
-        child.threads = BTreeMap::from([(Tid(id), comm)]);
-        self.alive.insert(Tgid(id), child);
+        let process = self.of(parent);
+        let comm = process.comm(parent.tid).unwrap_or_default();
+        let Process { uid, gid, session, .. } = *process;
+        let (exe, args) = (process.exe.clone(), process.args.clone());
+        let (threads, kin) = (vec![(Tid(id), comm)], Kin::default());
+        self.add(id, Process { parent: parent.tgid, uid, gid, session, exe, args, threads, kin });
         Task::new(id, id)
     }
 
     pub(crate) fn thread(&mut self, of: Task) -> Task {
         let id = self.id();
         let process = self.of_mut(of);
-        let comm = process.threads.get(&of.tid).copied().unwrap_or_default();
-        process.threads.insert(Tid(id), comm);
-        self.threads.insert(Tid(id), of.tgid);
+        let comm = process.comm(of.tid).unwrap_or_default();
+        let at = process.place(Tid(id)).unwrap_or_else(|at| at);
+        process.threads.insert(at, (Tid(id), comm));
+        self.threads.insert(id, of.tgid);
         Task { tid: Tid(id), tgid: of.tgid }
     }
 
     pub(crate) fn exec(&mut self, task: Task, path: &str, args: &[&str]) {
         let process = self.of_mut(task);
-        path.clone_into(&mut process.exe);
+        process.exe = path.into();
         process.args = args.iter().map(|&arg| arg.to_owned()).collect();
         let name = path.rsplit('/').next().unwrap_or(path);
-        let tids = std::mem::replace(&mut process.threads, BTreeMap::from([(Tid(task.tgid.0), comm(name))]));
-        self.threads.retain(|tid, _| !tids.contains_key(tid));
+        let first = (Tid(task.tgid.0), comm(name));
+        if let [only] = &mut process.threads[..] {
+            *only = first;
+            if task.tid != first.0 {
+                self.threads.remove(task.tid.0);
+            }
+            return;
+        }
+        for (tid, _) in std::mem::replace(&mut process.threads, vec![first]) {
+            self.threads.remove(tid.0);
+        }
     }
 
     pub(crate) fn rename(&mut self, task: Task, name: &str) -> Comm {
         let comm = comm(name);
-        self.of_mut(task).threads.insert(task.tid, comm);
+        let process = self.of_mut(task);
+        if let Ok(at) = process.place(task.tid) {
+            process.threads[at].1 = comm;
+        }
         comm
     }
 
     /// A thread ends; with the last one its process, whose children go to `init`.
     pub(crate) fn end(&mut self, task: Task) {
         let process = self.of_mut(task);
-        process.threads.remove(&task.tid);
+        if let Ok(at) = process.place(task.tid) {
+            process.threads.remove(at);
+        }
         let is_last = process.threads.is_empty();
-        self.threads.remove(&task.tid);
+        self.threads.remove(task.tid.0);
         if is_last {
-            self.alive.remove(&task.tgid);
-            for process in self.alive.values_mut().filter(|process| process.parent == task.tgid) {
-                process.parent = INIT;
-            }
+            self.remove(task.tgid);
         }
     }
 
     /// The process of a task that exists.
     #[track_caller]
+    #[inline]
     pub(crate) fn of(&self, task: Task) -> &Process {
-        let process = self.alive.get(&task.tgid).filter(|process| process.threads.contains_key(&task.tid));
+        let process = self.alive.get(task.tgid.0).filter(|process| process.place(task.tid).is_ok());
         process.unwrap_or_else(|| panic!("no such task: {task:?}"))
     }
 
     #[track_caller]
+    #[inline]
     pub(crate) fn of_mut(&mut self, task: Task) -> &mut Process {
-        self.of(task);
-        self.alive.get_mut(&task.tgid).expect("it was there a moment ago")
+        let process = self.alive.get_mut(task.tgid.0).filter(|process| process.place(task.tid).is_ok());
+        process.unwrap_or_else(|| panic!("no such task: {task:?}"))
     }
 
     pub(crate) fn get(&self, tgid: Tgid) -> Option<&Process> {
-        self.alive.get(&tgid)
+        self.alive.get(tgid.0)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Tgid, &Process)> {
-        self.alive.iter().map(|(&tgid, process)| (tgid, process))
+        self.alive.iter().map(|(id, process)| (Tgid(id), process))
+    }
+
+    /// A process comes to those of its parent.
+    fn add(&mut self, id: u32, process: Process) {
+        let parent = process.parent;
+        self.alive.insert(id, process);
+        self.adopt(Tgid(id), parent);
+    }
+
+    fn adopt(&mut self, child: Tgid, parent: Tgid) {
+        let Some(of) = self.alive.get_mut(parent.0) else { return };
+        let behind = of.kin.child.replace(child);
+        if let Some(process) = self.alive.get_mut(child.0) {
+            process.parent = parent;
+            (process.kin.before, process.kin.behind) = (None, behind);
+        }
+        if let Some(process) = behind.and_then(|behind| self.alive.get_mut(behind.0)) {
+            process.kin.before = Some(child);
+        }
+    }
+
+    fn remove(&mut self, tgid: Tgid) {
+        let Some(Process { parent, kin, .. }) = self.alive.remove(tgid.0) else { return };
+        let Kin { child, before, behind } = kin;
+        match before {
+            Some(before) => {
+                if let Some(process) = self.alive.get_mut(before.0) {
+                    process.kin.behind = behind;
+                }
+            }
+            None => {
+                if let Some(process) = self.alive.get_mut(parent.0) {
+                    process.kin.child = behind;
+                }
+            }
+        }
+        if let Some(process) = behind.and_then(|behind| self.alive.get_mut(behind.0)) {
+            process.kin.before = before;
+        }
+        let mut next = child;
+        while let Some(orphan) = next {
+            next = self.alive.get(orphan.0).and_then(|process| process.kin.behind);
+            self.adopt(orphan, INIT);
+        }
     }
 
     /// An id that nothing has: the next one, as the kernel gives them out.
@@ -139,7 +217,7 @@ impl Processes {
         loop {
             let id = self.next;
             self.next = if id + 1 >= PID_MAX { FIRST } else { id + 1 };
-            if !self.alive.contains_key(&Tgid(id)) && !self.threads.contains_key(&Tid(id)) {
+            if !self.alive.contains(id) && !self.threads.contains(id) {
                 return id;
             }
         }
@@ -152,8 +230,12 @@ fn process(tgid: Tgid, parent: Tgid, name: &str) -> Process {
         uid: (0, 0),
         gid: (0, 0),
         session: tgid,
-        exe: String::new(),
-        args: Vec::new(),
-        threads: BTreeMap::from([(Tid(tgid.0), comm(name))]),
+        exe: "".into(),
+        args: [].into(),
+        threads: vec![(Tid(tgid.0), comm(name))],
+        kin: Kin::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;
