@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => cmd::watch::run(&args),
         Command::Print(args) => cmd::print::run(&args),
         Command::Info(args) => cmd::info::run(&args),
+        Command::Synth(args) => cmd::synth::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
     };
     match result {

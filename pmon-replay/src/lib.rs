@@ -1,6 +1,8 @@
 //! Captures, delivered again: what a recorder once received, a consumer under test receives in the same order.
 #![forbid(unsafe_code)]
 
+pub mod synth;
+
 use std::io::{self, Read};
 
 use pmon_core::batch::Batch;
