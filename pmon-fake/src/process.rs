@@ -27,8 +27,8 @@ pub struct Process {
     pub session: Tgid,
     /// What it runs; empty if it has not run anything since it was there.
     pub exe: Arc<str>,
-    /// The arguments of that.
-    pub args: Arc<[String]>,
+    /// The arguments of that, as `/proc/<pid>/cmdline` has them: each with a zero byte behind.
+    pub cmdline: Arc<str>,
     /// By their ids.
     threads: Vec<(Tid, Comm)>,
     kin: Kin,
@@ -43,6 +43,11 @@ struct Kin {
 }
 
 impl Process {
+    /// The arguments, one by one.
+    pub fn args(&self) -> impl Iterator<Item = &str> {
+        self.cmdline.split_terminator('\0')
+    }
+
     /// Its threads.
     pub fn threads(&self) -> impl Iterator<Item = Tid> {
         self.threads.iter().map(|&(tid, _)| tid)
@@ -69,13 +74,15 @@ pub(crate) struct Processes {
     /// The ids of threads that are no process's first.
     threads: Pids<Tgid>,
     next: u32,
+    /// Memory for the next command line.
+    cmdline: String,
 }
 
 impl Processes {
     pub(crate) fn new() -> Self {
         let mut alive = Pids::default();
         alive.insert(INIT.0, process(INIT, Tgid(0), "init"));
-        Self { alive, threads: Pids::default(), next: FIRST }
+        Self { alive, threads: Pids::default(), next: FIRST, cmdline: String::new() }
     }
 
     pub(crate) fn boot(&mut self, comm: &str) -> Task {
@@ -89,9 +96,9 @@ impl Processes {
         let process = self.of(parent);
         let comm = process.comm(parent.tid).unwrap_or_default();
         let Process { uid, gid, session, .. } = *process;
-        let (exe, args) = (process.exe.clone(), process.args.clone());
+        let (exe, cmdline) = (process.exe.clone(), process.cmdline.clone());
         let (threads, kin) = (vec![(Tid(id), comm)], Kin::default());
-        self.add(id, Process { parent: parent.tgid, uid, gid, session, exe, args, threads, kin });
+        self.add(id, Process { parent: parent.tgid, uid, gid, session, exe, cmdline, threads, kin });
         Task::new(id, id)
     }
 
@@ -106,21 +113,29 @@ impl Processes {
     }
 
     pub(crate) fn exec(&mut self, task: Task, path: &str, args: &[&str]) {
+        let mut cmdline = std::mem::take(&mut self.cmdline);
+        cmdline.clear();
+        for arg in args {
+            cmdline.push_str(arg);
+            cmdline.push('\0');
+        }
         let process = self.of_mut(task);
         process.exe = path.into();
-        process.args = args.iter().map(|&arg| arg.to_owned()).collect();
+        process.cmdline = cmdline.as_str().into();
         let name = path.rsplit('/').next().unwrap_or(path);
         let first = (Tid(task.tgid.0), comm(name));
-        if let [only] = &mut process.threads[..] {
-            *only = first;
-            if task.tid != first.0 {
-                self.threads.remove(task.tid.0);
+        match &mut process.threads[..] {
+            [only] => *only = first,
+            _ => {
+                let threads = std::mem::replace(&mut process.threads, vec![first]);
+                for (tid, _) in threads {
+                    self.threads.remove(tid.0);
+                }
             }
-            return;
         }
-        for (tid, _) in std::mem::replace(&mut process.threads, vec![first]) {
-            self.threads.remove(tid.0);
-        }
+        // Of one that was the only one.
+        self.threads.remove(task.tid.0);
+        self.cmdline = cmdline;
     }
 
     pub(crate) fn rename(&mut self, task: Task, name: &str) -> Comm {
@@ -231,7 +246,7 @@ fn process(tgid: Tgid, parent: Tgid, name: &str) -> Process {
         gid: (0, 0),
         session: tgid,
         exe: "".into(),
-        args: [].into(),
+        cmdline: "".into(),
         threads: vec![(Tid(tgid.0), comm(name))],
         kin: Kin::default(),
     }

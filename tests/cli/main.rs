@@ -7,6 +7,7 @@ mod live;
 mod print;
 mod record;
 mod support;
+mod synth;
 mod transport;
 mod verify;
 mod watch;

@@ -80,10 +80,8 @@ fn a_child_inherits_what_its_parent_is() {
     processes.of_mut(shell).uid = (7, 8);
     let child = processes.fork(shell);
     let process = processes.of(child).clone();
-    assert_eq!(
-        (&*process.exe, &process.args[..], process.uid),
-        ("/bin/dash", &["dash".into(), "-e".into()][..], (7, 8))
-    );
+    assert_eq!((&*process.exe, &*process.cmdline, process.uid), ("/bin/dash", "dash\0-e\0", (7, 8)));
+    assert_eq!(process.args().collect::<Vec<_>>(), ["dash", "-e"]);
     assert_eq!(process.comm(child.tid), Some(comm("dash")));
     assert_eq!((process.parent, process.session), (shell.tgid, shell.tgid));
     processes.rename(child, "other");

@@ -37,12 +37,7 @@ pub(super) fn describe(
     put(&mut details.exe, process.exe.as_bytes());
     put(&mut details.cwd, actor.program.cwd.as_bytes());
     put(&mut details.cgroup, actor.service.cgroup.as_bytes());
-    let args = details.args.get_or_insert_default();
-    args.clear();
-    for arg in &process.args[..] {
-        args.extend_from_slice(arg.as_bytes());
-        args.push(0);
-    }
+    put(&mut details.args, process.cmdline.as_bytes());
     // Only where the kernel itself tells of an exec is this known.
     if is_exec {
         put(&mut details.filename, process.exe.as_bytes());

@@ -164,7 +164,7 @@ static LINK: Program = Program::new("/usr/bin/cc", &["cc", "-o", "build/engine",
 static SED: Program = Program::new("/usr/bin/sed", &["sed", "-e", "s/@N@/#/", "config.in"]).at(SRC);
 static MKDIR: Program = Program::new("/usr/bin/mkdir", &["mkdir", "-p", "build/#"]).at(SRC);
 static SH: Program =
-    Program::new("/usr/bin/dash", &["/bin/sh", "-c", "mkdir -p build/# && sed -e s/@N@/#/ config.in"])
+    Program::new("/usr/bin/dash", &["/bin/sh", "-c", "mkdir -p build/# && sed -e s/@N@/1/ config.in"])
         .at(SRC)
         .runs(&[Some(&SED), Some(&MKDIR)], (1, 3), 1);
 static MAKE: Program = Program::new("/usr/bin/make", &["make", "-j8", "-C", "part#"]).at(SRC).runs(

@@ -1,6 +1,7 @@
 //! A host on the fake kernel: services that start jobs, which do what their programs have them do, step by step.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use oorandom::Rand32;
@@ -49,6 +50,8 @@ pub(super) struct World {
     /// When the next one should happen, in 1/rate ns since the start.
     due: u128,
     start: MonoNs,
+    /// Memory for the next arguments.
+    args: String,
     pub(super) now: MonoNs,
 }
 
@@ -57,12 +60,11 @@ impl World {
     pub(super) fn boot(options: Options) -> Self {
         let kernel = Kernel::new(options.cpus);
         let socket = kernel.socket();
-        let mut random = Rand32::new(options.seed);
         let mut actors = Actors::default();
         let init = actors.begin(Task::new(1, 1), MonoNs(0), None, &INIT, &INIT.program);
         let mut world = Self {
             options,
-            random: Rand32::new(random.rand_u32().into()),
+            random: Rand32::new(options.seed),
             actors,
             init,
             services: Vec::new(),
@@ -76,6 +78,7 @@ impl World {
             left: options.events,
             due: 0,
             start: MonoNs(0),
+            args: String::new(),
             now: MonoNs(0),
             kernel,
         };
@@ -310,9 +313,18 @@ impl World {
 
     /// `execve`, with a number in place of each `#`.
     pub(super) fn run_program(&mut self, task: Task, program: &Program) {
-        let number = self.random.rand_range(0..2_000).to_string();
-        let args: Vec<_> = program.args.iter().map(|arg| with_number(arg, &number)).collect();
-        let args: Vec<_> = args.iter().map(|arg| &**arg).collect();
+        let number = self.random.rand_range(0..2_000);
+        self.args.clear();
+        for part in program.args.iter().flat_map(|arg| [arg, "\0"]) {
+            match part.split_once('#') {
+                Some((before, behind)) => {
+                    // A string has room.
+                    let _ = write!(self.args, "{before}{number}{behind}");
+                }
+                None => self.args.push_str(part),
+            }
+        }
+        let args: Vec<_> = self.args.split_terminator('\0').collect();
         self.kernel.exec(task, program.path, &args);
     }
 
@@ -323,13 +335,6 @@ impl World {
             let number = self.random.rand_u32();
             self.kernel.number(Cpu(cpu), Seq(if wraps { u32::MAX - (number & 0xff) } else { number >> 1 }));
         }
-    }
-}
-
-fn with_number(arg: &'static str, number: &str) -> std::borrow::Cow<'static, str> {
-    match arg.split_once('#') {
-        Some((before, behind)) => format!("{before}{number}{behind}").into(),
-        None => arg.into(),
     }
 }
 
