@@ -23,6 +23,8 @@ pub(super) struct Actor {
     pub(super) program: &'static Program,
     /// or is to run next.
     pub(super) next: Option<&'static Program>,
+    /// The number in its arguments: of what it is about.
+    pub(super) number: u32,
     /// Threads besides the first, and when they began.
     pub(super) threads: Vec<(Tid, MonoNs)>,
     /// Threads and children that it has still to start.
@@ -86,6 +88,7 @@ impl Actors {
             is_service: false,
             program,
             next: None,
+            number: 0,
             threads: Vec::new(),
             threads_to_come: 0,
             children_to_come: 0,

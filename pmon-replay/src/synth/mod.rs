@@ -161,7 +161,7 @@ impl Synth {
     ///
     /// # Errors
     /// The first one of `visit`.
-    pub fn generate<E>(self, visit: impl FnMut(&Record<'_>) -> Result<(), E>) -> Result<(), E> {
+    pub fn generate<E>(self, visit: impl FnMut(&Record<'static>) -> Result<(), E>) -> Result<(), E> {
         let start = self.start();
         self.world.record(start, visit)
     }

@@ -30,7 +30,7 @@ pub(super) struct Recorder<F> {
     usage: Option<Box<Usage>>,
 }
 
-impl<E, F: FnMut(&Record<'_>) -> Result<(), E>> Recorder<F> {
+impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
     /// One that gives its records to `visit`, at the start of the recording.
     pub(super) fn begin(start: ClockAnchor, mut visit: F) -> Result<Self, E> {
         visit(&Record::Clock(start))?;
@@ -88,7 +88,7 @@ impl<E, F: FnMut(&Record<'_>) -> Result<(), E>> Recorder<F> {
         Ok(if let Record::Details(details) = record { Some(details) } else { None })
     }
 
-    pub(super) fn record(&mut self, record: &Record<'_>) -> Result<(), E> {
+    pub(super) fn record(&mut self, record: &Record<'static>) -> Result<(), E> {
         (self.visit)(record)
     }
 

@@ -8,6 +8,8 @@ use super::programs::{Habit, Program};
 use super::records::Recorder;
 use super::world::{USER, World};
 
+/// Processes are about so many things.
+const NUMBERS: u32 = 1000;
 const SIGABRT: u8 = 6;
 const SIGKILL: u8 = 9;
 const SIGSEGV: u8 = 11;
@@ -30,7 +32,7 @@ impl World {
     }
 
     /// One step of an actor; whether it goes on at once.
-    pub(super) fn step<E, F: FnMut(&Record<'_>) -> Result<(), E>>(
+    pub(super) fn step<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         handle: Handle,
         recorder: &mut Recorder<F>,
@@ -92,7 +94,7 @@ impl World {
     }
 
     /// An event that changes little, where there is no room for more.
-    fn fill<E, F: FnMut(&Record<'_>) -> Result<(), E>>(
+    fn fill<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         handle: Handle,
         recorder: &mut Recorder<F>,
@@ -104,7 +106,7 @@ impl World {
     }
 
     /// A child, which is to run `next`, or what its parent runs.
-    fn spawn<E, F: FnMut(&Record<'_>) -> Result<(), E>>(
+    fn spawn<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         handle: Handle,
         next: Option<&'static Program>,
@@ -112,11 +114,15 @@ impl World {
     ) -> Result<(), E> {
         let Some(actor) = self.actors.get(handle) else { return Ok(()) };
         let (task, service, program) = (actor.task, actor.service, actor.program);
+        // A compiler and its assembler are about the same file; of `make`, each child is about another.
+        let has_parts = actor.is_service || program.parallel > 1;
+        let number = actor.number;
+        let number = if has_parts { self.random.rand_range(0..NUMBERS) } else { number };
         let task = self.kernel.fork(task);
         self.hear(handle, recorder)?;
         let child = self.actors.begin(task, self.now, Some(handle), service, program);
         if let Some(actor) = self.actors.get_mut(child) {
-            actor.next = next;
+            (actor.next, actor.number) = (next, number);
         }
         if let Some(actor) = self.actors.get_mut(handle) {
             actor.children += 1;
@@ -127,7 +133,7 @@ impl World {
     }
 
     /// A child does what it is there for.
-    fn begin<E, F: FnMut(&Record<'_>) -> Result<(), E>>(
+    fn begin<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         handle: Handle,
         program: &'static Program,
@@ -137,13 +143,13 @@ impl World {
         let Some(actor) = self.actors.get_mut(handle) else { return Ok(()) };
         (actor.program, actor.next, actor.habit) = (program, None, 0);
         (actor.threads_to_come, actor.children_to_come) = (threads, children);
-        let task = actor.task;
-        self.run_program(task, program);
+        let (task, number) = (actor.task, actor.number);
+        self.run_program(task, program, number);
         self.hear(handle, recorder)
     }
 
     /// What comes of its program's habit now; `false` if nothing does.
-    fn live_habit<E, F: FnMut(&Record<'_>) -> Result<(), E>>(
+    fn live_habit<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         handle: Handle,
         recorder: &mut Recorder<F>,
@@ -167,10 +173,8 @@ impl World {
             }
             (Habit::Restarts, 0) if is_ready => {
                 let Some(thread) = thread else { return Ok(false) };
-                let program = self.actors.get(handle).map(|actor| actor.program);
-                if let Some(program) = program {
-                    self.run_program(thread, program);
-                }
+                let (program, number) = (actor.program, actor.number);
+                self.run_program(thread, program, number);
                 self.hear(handle, recorder)?;
                 if let Some(actor) = self.actors.get_mut(handle) {
                     actor.threads.clear();
@@ -187,7 +191,7 @@ impl World {
         Ok(true)
     }
 
-    fn end_thread<E, F: FnMut(&Record<'_>) -> Result<(), E>>(
+    fn end_thread<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         handle: Handle,
         recorder: &mut Recorder<F>,
@@ -207,7 +211,7 @@ impl World {
     }
 
     /// A process ends, and its parent goes on if it has waited for that.
-    fn end<E, F: FnMut(&Record<'_>) -> Result<(), E>>(
+    fn end<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         handle: Handle,
         recorder: &mut Recorder<F>,

@@ -15,18 +15,7 @@ fn records(options: Options) -> Vec<Record<'static>> {
     let mut records = Vec::new();
     let synth = Synth::new(options).expect("the options make sense");
     let Ok(()) = synth.generate(|record| {
-        records.push(match record {
-            Record::Event(Frame::Event(event), usage) => Record::Event(Frame::Event(*event), usage.clone()),
-            Record::Event(Frame::Raw(_), _) => panic!("a raw datagram"),
-            Record::Loss(loss) => Record::Loss(*loss),
-            Record::Fence(fence) => Record::Fence(fence.clone()),
-            Record::Witness(witness) => Record::Witness(*witness),
-            Record::Clock(anchor) => Record::Clock(*anchor),
-            Record::Snapshot(snapshot) => Record::Snapshot(*snapshot),
-            Record::Details(details) => Record::Details(details.clone()),
-            Record::End(end) => Record::End(*end),
-            other => panic!("{other:?}"),
-        });
+        records.push(record.clone());
         Ok::<_, Infallible>(())
     });
     records
@@ -312,7 +301,7 @@ fn the_same_options_give_the_same_bytes_and_others_do_not() {
 #[test]
 fn these_options_have_always_given_these_bytes() {
     let crc = |profile| crc32c::crc32c(&blocks(small(5_000, profile, 42)));
-    assert_eq!(Profile::ALL.map(crc), [2131936746, 778231976, 1481458132, 1859989885]);
+    assert_eq!(Profile::ALL.map(crc), [432883675, 885295294, 711431399, 1656476172]);
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl World {
     pub(super) fn record<E>(
         mut self,
         start: ClockAnchor,
-        visit: impl FnMut(&Record<'_>) -> Result<(), E>,
+        visit: impl FnMut(&Record<'static>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut recorder = Recorder::begin(start, visit)?;
         self.listen();
@@ -124,7 +124,7 @@ impl World {
 
     /// Takes what the kernel says of the last verb, which was one of `actor`.
     #[inline]
-    pub(super) fn hear<E, F: FnMut(&Record<'_>) -> Result<(), E>>(
+    pub(super) fn hear<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         actor: Handle,
         recorder: &mut Recorder<F>,
@@ -195,7 +195,7 @@ impl World {
         facts::usage(&mut self.random, (started, self.now), task.is_leader(), threads)
     }
 
-    fn describe<E, F: FnMut(&Record<'_>) -> Result<(), E>>(
+    fn describe<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         actor: Handle,
         subject: Subject,
@@ -211,7 +211,7 @@ impl World {
     }
 
     /// All processes, as they are at this moment.
-    fn scan<E, F: FnMut(&Record<'_>) -> Result<(), E>>(
+    fn scan<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         reason: Reason,
         recorder: &mut Recorder<F>,
@@ -234,7 +234,7 @@ impl World {
     }
 
     /// The recorder's thread says something on each CPU.
-    fn fence<E, F: FnMut(&Record<'_>) -> Result<(), E>>(
+    fn fence<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         edge: Edge,
         recorder: &mut Recorder<F>,
@@ -304,16 +304,15 @@ impl World {
         let actor = self.actors.begin(task, self.kernel.now(), Some(parent), service, &service.program);
         if of.is_none() {
             self.kernel.setsid(task);
-            self.run_program(task, &service.program);
+            self.run_program(task, &service.program, 0);
         }
         self.kernel.setgid(task, service.uid, service.uid);
         self.kernel.setuid(task, service.uid, service.uid);
         actor
     }
 
-    /// `execve`, with a number in place of each `#`.
-    pub(super) fn run_program(&mut self, task: Task, program: &Program) {
-        let number = self.random.rand_range(0..2_000);
+    /// `execve`, with `number` in place of each `#`.
+    pub(super) fn run_program(&mut self, task: Task, program: &Program, number: u32) {
         self.args.clear();
         for part in program.args.iter().flat_map(|arg| [arg, "\0"]) {
             match part.split_once('#') {
