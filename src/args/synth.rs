@@ -45,7 +45,7 @@ pub(crate) struct SynthArgs {
     /// On so many CPUs
     #[arg(long, value_name = "N", default_value = "4")]
     pub(crate) cpus: u32,
-    /// So much of the events is lost, in bursts: 0.01% to 50%
+    /// So much of the events is lost, in bursts: up to 50%, with four decimals at the most
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value = "0%")]
     pub(crate) loss: u32,
     /// So many processes live at a time, at the most; a third of them all the time
