@@ -1,5 +1,7 @@
 //! The command line, as it is written. What it means is worked out in [`crate::cmd`].
 
+mod synth;
+
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pmon_core::wire::Kind;
 use pmon_record::Redact;
+
+pub(crate) use synth::SynthArgs;
 
 use crate::exit;
 use crate::when::{Moment, parse_std_duration};
@@ -19,7 +23,8 @@ Examples:
   pmon record --for 10m -o night.pmon  record for ten minutes
   pmon print night.pmon --kind exec    what ran?
   pmon info night.pmon                 how much, of what?
-  pmon verify night.pmon               is it complete?";
+  pmon verify night.pmon               is it complete?
+  pmon synth -o test.pmon -n 10M       ten million events that never were";
 
 /// A flight recorder for Linux processes: records every fork, exec and exit, and reads them back.
 #[derive(Debug, Parser)]
@@ -45,6 +50,8 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Count a capture anew: is it complete?
     Verify(VerifyArgs),
+    /// Write a capture of processes that never were, for tests and benches
+    Synth(SynthArgs),
 }
 
 /// No buffer has so many bytes.

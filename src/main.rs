@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Print(args) => cmd::print::run(&args),
         Command::Replay(args) => cmd::replay::run(&args),
         Command::Info(args) => cmd::info::run(&args),
+        Command::Synth(args) => cmd::synth::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
     };
     match result {

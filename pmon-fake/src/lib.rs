@@ -15,6 +15,7 @@ mod fd_source;
 mod kernel;
 mod member;
 mod numbers;
+mod pids;
 mod process;
 mod request;
 mod script;
