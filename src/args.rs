@@ -24,6 +24,8 @@ Examples:
   pmon print night.pmon --kind exec    what ran?
   pmon info night.pmon                 how much, of what?
   pmon verify night.pmon               is it complete?
+  pmon replay night.pmon --record again.pmon   let it happen again
+  pmon diff night.pmon again.pmon      do they hold the same?
   pmon synth -o test.pmon -n 10M       ten million events that never were";
 
 /// A flight recorder for Linux processes: records every fork, exec and exit, and reads them back.
@@ -46,6 +48,8 @@ pub(crate) enum Command {
     Print(PrintArgs),
     /// Let a capture happen again, for a program under test
     Replay(ReplayArgs),
+    /// Compare two captures: do they hold the same events and losses?
+    Diff(DiffArgs),
     /// Tell what is in a capture, and how complete it is
     Info(InfoArgs),
     /// Count a capture anew: is it complete?
@@ -293,6 +297,49 @@ pub(crate) enum Speed {
     Times(f64),
     /// One thing for each line of standard input.
     Step,
+}
+
+const DIFF_HELP: &str = "\
+Examples:
+  pmon diff night.pmon again.pmon                  the same, in the same order?
+  pmon replay night.pmon --record again.pmon && pmon diff night.pmon again.pmon
+  pmon diff --by-cpu one.pmon two.pmon             two recorders of the same host
+  pmon diff --renumbered night.pmon again.pmon     after a replay that left events out
+  ssh host cat night.pmon | pmon diff - night.pmon
+
+Compared are the events, each datagram byte for byte; the losses, by CPU, numbers and times; and the
+times in which nothing was heard: in the order of the capture, up to the first difference. Losses that
+follow one another on a CPU are one; if only their causes differ, that is told, and is no difference.
+Not compared is what a recorder says of them: details of processes, what they used, scans of /proc,
+clocks, fences (but their events), marks, totals, the header.
+
+Between CPUs the order of events is that of their arrival, and chance. --by-cpu takes each CPU for
+itself, and times in which nothing was heard for themselves. What one capture is ahead of the other is
+then held in memory, up to 2,097,152 records; if that is not enough, the comparison is given up, which
+is said, and ends as a difference does. The difference that is told is one that was found first.
+
+With --renumbered, events are compared by time, CPU, kind and content, losses by CPU and count.
+
+Both captures are read to their ends, so that they are counted. Of a damaged one the intact part is
+compared; exit code 4 then says so, whether they differ or not.";
+
+/// See [`Command::Diff`].
+#[derive(Debug, Args)]
+#[command(after_help = format!("{DIFF_HELP}\n\n{}", exit::HELP))]
+pub(crate) struct DiffArgs {
+    /// A capture, `-` for standard input
+    pub(crate) a: PathBuf,
+    /// Another one; one of the two may be standard input
+    pub(crate) b: PathBuf,
+    /// Compare each CPU's events and losses in their own order, whatever comes between
+    #[arg(long)]
+    pub(crate) by_cpu: bool,
+    /// The numbers of events may differ
+    #[arg(long)]
+    pub(crate) renumbered: bool,
+    /// For programs: one JSON object; its fields are in docs/json.md
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// See [`Command::Info`].

@@ -18,6 +18,7 @@ pub(crate) struct Input {
     name: String,
     reader: Reader<Box<dyn Read>>,
     file_bytes: Option<u64>,
+    damaged: u64,
 }
 
 /// Something in a capture.
@@ -76,7 +77,7 @@ impl Input {
             let code = if matches!(error, OpenError::Io(_)) { exit::ENVIRONMENT } else { exit::REFUSED };
             Failure { code, error: Some(anyhow::Error::new(error).context(name.clone())) }
         })?;
-        Ok(Self { name, reader, file_bytes })
+        Ok(Self { name, reader, file_bytes, damaged: 0 })
     }
 
     /// The capture's name, for messages.
@@ -127,30 +128,47 @@ impl Input {
         bar: &ProgressBar,
         mut visit: impl FnMut(Found<'_>) -> Result<(), Failure>,
     ) -> Result<Outcome, Failure> {
-        let mut outcome = Outcome::default();
-        let unreadable = format!("cannot read {}", self.name);
-        while let Some(item) = self.reader.next_item().or_fail(exit::ENVIRONMENT, &unreadable)? {
-            match item {
-                Item::Block(block) => {
-                    block.records().try_for_each(|record| visit(Found::Record(record)))?;
-                    visit(Found::Pause)?;
-                }
-                Item::Damage(damage) => {
-                    outcome.damaged += 1;
-                    visit(Found::Damage(damage))?;
-                }
-            }
-            bar.set_position(self.reader.offset());
+        while self.read_some(&mut visit)? {
+            bar.set_position(self.offset());
         }
         bar.finish_and_clear();
-        outcome.clean_end = self.reader.ended_cleanly();
-        outcome.unknown_blocks = self.reader.unknown_blocks();
-        outcome.bytes = match (outcome.clean_end, self.file_bytes) {
+        Ok(self.outcome())
+    }
+
+    /// Reads the next block, or part that could not be used, and gives all in it to `visit`; `false` at the end.
+    pub(crate) fn read_some(
+        &mut self,
+        mut visit: impl FnMut(Found<'_>) -> Result<(), Failure>,
+    ) -> Result<bool, Failure> {
+        let item = self.reader.next_item();
+        match item.or_fail(exit::ENVIRONMENT, format_args!("cannot read {}", self.name))? {
+            Some(Item::Block(block)) => {
+                block.records().try_for_each(|record| visit(Found::Record(record)))?;
+                visit(Found::Pause)?;
+            }
+            Some(Item::Damage(damage)) => {
+                self.damaged += 1;
+                visit(Found::Damage(damage))?;
+            }
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// How far it has come, in bytes.
+    pub(crate) fn offset(&self) -> u64 {
+        self.reader.offset()
+    }
+
+    /// How the reading went.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let clean_end = self.reader.ended_cleanly();
+        let bytes = match (clean_end, self.file_bytes) {
             (true, Some(bytes)) => bytes,
             (true, None) => self.reader.offset(),
             (false, _) => self.reader.intact_bytes(),
         };
-        Ok(outcome)
+        Outcome { clean_end, bytes, unknown_blocks: self.reader.unknown_blocks(), damaged: self.damaged }
     }
 }
 

@@ -5,6 +5,7 @@ mod again;
 mod args;
 mod child;
 mod cmd;
+mod contrast;
 mod control;
 mod exit;
 mod input;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => cmd::watch::run(&args),
         Command::Print(args) => cmd::print::run(&args),
         Command::Replay(args) => cmd::replay::run(&args),
+        Command::Diff(args) => cmd::diff::run(&args),
         Command::Info(args) => cmd::info::run(&args),
         Command::Synth(args) => cmd::synth::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),

@@ -6,9 +6,11 @@
 //! * [`process`] knows the processes as of the record at hand;
 //! * [`filter`] says which events somebody wants to see;
 //! * [`tally`] counts, and [`verify`] says how complete it all is;
+//! * [`diff`] says whether two captures hold the same;
 //! * [`wall`] and [`status`] turn numbers into what people read.
 #![forbid(unsafe_code)]
 
+pub mod diff;
 pub mod filter;
 pub mod join;
 pub mod process;
@@ -17,6 +19,7 @@ pub mod tally;
 pub mod verify;
 pub mod wall;
 
+pub use diff::Diff;
 pub use filter::{Bound, Filter};
 pub use join::{Entry, Joiner, Occurrence};
 pub use process::{Process, Processes};

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub(crate) mod diff;
 pub(crate) mod info;
 pub(crate) mod print;
 pub(crate) mod record;

@@ -27,6 +27,8 @@ pub(crate) struct Text {
     clock: Clock,
     stamp: Stamp,
     colours: bool,
+    /// Whether there is more to tell than the event itself.
+    details: bool,
     /// The time of the line before.
     before: Option<MonoNs>,
     line: String,
@@ -36,10 +38,16 @@ impl Text {
     /// Wall-clock times are in `zone`.
     pub(crate) fn new(clock: Clock, zone: TimeZone, colours: bool) -> Self {
         let stamp = Stamp::new(zone, "%Y-%m-%d %H:%M:%S");
-        Self { clock, stamp, colours, before: None, line: String::new() }
+        Self { clock, stamp, colours, details: true, before: None, line: String::new() }
     }
 
-    fn time(&mut self, time: MonoNs, scene: Scene<'_>, out: &mut Vec<u8>) {
+    /// Lines that say what is in the event, and no more.
+    pub(crate) fn of_events_alone(zone: TimeZone) -> Self {
+        Self { details: false, ..Self::new(Clock::Wall, zone, false) }
+    }
+
+    /// Appends the time of a line.
+    pub(crate) fn time(&mut self, time: MonoNs, scene: Scene<'_>, out: &mut Vec<u8>) {
         let before = self.before.replace(time);
         match self.clock {
             Clock::Wall => match scene.wall.at(time) {
@@ -92,7 +100,10 @@ impl Render for Text {
             None => ("-".into(), "-".into()),
         };
         let _ = write!(self.line, "{:1$}  {task:>7}  {name:<15}  ", "", 8usize.saturating_sub(kind.len()));
-        what(&mut self.line, event, occurrence, scene);
+        match event.body {
+            Body::Exec { .. } if !self.details => self.line.push_str("runs another program"),
+            _ => what(&mut self.line, event, occurrence, scene),
+        }
         out.extend_from_slice(self.line.trim_end().as_bytes());
         out.push(b'\n');
     }
@@ -131,11 +142,11 @@ impl Render for Text {
     }
 
     fn needs_details(&self) -> bool {
-        true
+        self.details
     }
 
     fn needs_processes(&self) -> bool {
-        true
+        self.details
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command, run as a program: on captures that are built here, and against the running kernel.
 
 mod buffer;
+mod diff;
 mod errors;
 mod info;
 mod live;

@@ -1,0 +1,178 @@
+//! What is compared, and when it is the same.
+
+use pmon_core::accounting::Lost;
+use pmon_core::capture::{Blind, Frame, Loss};
+use pmon_core::wire::{ByteOrder, Event};
+use pmon_core::{Cpu, MonoNs, Seq};
+
+use super::Side;
+
+/// Consecutive lost events of one CPU, of whatever causes: one loss, or several that follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The CPU that emitted them.
+    pub cpu: Cpu,
+    /// The first number lost.
+    pub first: Seq,
+    /// The last number lost.
+    pub last: Seq,
+    /// How many.
+    pub count: u64,
+    /// The time of that CPU's event before.
+    pub after: MonoNs,
+    /// The time of that CPU's event behind.
+    pub before: MonoNs,
+    /// Why: so many for each cause.
+    pub causes: Lost,
+}
+
+impl Stretch {
+    pub(super) fn new(loss: &Loss) -> Self {
+        let Loss { cpu, first, last, after, before, cause } = *loss;
+        let (count, mut causes) = (loss.count(), Lost::default());
+        causes.add(cause, count);
+        Self { cpu, first, last, count, after, before, causes }
+    }
+
+    /// Takes the loss in if it follows, between the same two events.
+    pub(super) fn extend(&mut self, loss: &Loss) -> bool {
+        let between = (loss.cpu, loss.after, loss.before) == (self.cpu, self.after, self.before);
+        if !between || loss.first != self.last.next() {
+            return false;
+        }
+        self.last = loss.last;
+        self.count = self.count.saturating_add(loss.count());
+        self.causes.add(loss.cause, loss.count());
+        true
+    }
+
+    fn is_same_loss(&self, other: &Self) -> bool {
+        let key = |it: &Self| (it.cpu, it.first, it.last, it.count, it.after, it.before);
+        key(self) == key(other)
+    }
+}
+
+/// A record that is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A datagram: one event in its usual form.
+    Event(Event),
+    /// Any other datagram.
+    Raw(Box<[u8]>),
+    /// Lost events.
+    Loss(Box<Stretch>),
+    /// A time in which nothing was heard.
+    Blind(Blind),
+}
+
+/// The same, borrowed.
+#[derive(Clone, Copy)]
+pub(super) enum Piece<'a> {
+    Frame(Frame<'a>),
+    Loss(&'a Stretch),
+    Blind(Blind),
+}
+
+impl Item {
+    #[inline]
+    pub(super) fn piece(&self) -> Piece<'_> {
+        match self {
+            Self::Event(event) => Piece::Frame(Frame::Event(*event)),
+            Self::Raw(bytes) => Piece::Frame(Frame::Raw(bytes)),
+            Self::Loss(stretch) => Piece::Loss(stretch),
+            Self::Blind(blind) => Piece::Blind(*blind),
+        }
+    }
+
+    /// When it was: 0 of a datagram that is not in its usual form.
+    pub(super) fn time(&self) -> MonoNs {
+        match self {
+            Self::Event(event) => event.time,
+            Self::Raw(_) => MonoNs(0),
+            Self::Loss(stretch) => stretch.after,
+            Self::Blind(blind) => blind.from,
+        }
+    }
+}
+
+impl Piece<'_> {
+    #[inline]
+    pub(super) fn to_item(self) -> Item {
+        match self {
+            Self::Frame(Frame::Event(event)) => Item::Event(event),
+            Self::Frame(Frame::Raw(bytes)) => Item::Raw(bytes.into()),
+            Self::Loss(stretch) => Item::Loss(Box::new(*stretch)),
+            Self::Blind(blind) => Item::Blind(blind),
+        }
+    }
+
+    /// Bytes of a datagram that is not in its usual form.
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        if let Self::Frame(Frame::Raw(bytes)) = self { bytes.len() } else { 0 }
+    }
+}
+
+/// When two are the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) renumbered: bool,
+    pub(super) orders: [ByteOrder; 2],
+}
+
+impl Rules {
+    /// Whether a record of that side is the same as one of the other.
+    #[inline]
+    pub(super) fn same(self, side: Side, ours: &Piece<'_>, theirs: &Piece<'_>) -> bool {
+        match (ours, theirs) {
+            (Piece::Frame(Frame::Event(ours)), Piece::Frame(Frame::Event(theirs))) => {
+                let alike = (ours.time, ours.cpu) == (theirs.time, theirs.cpu) && ours.body == theirs.body;
+                // In one byte order, equal fields are equal bytes.
+                alike && (self.renumbered || ours.seq == theirs.seq && self.orders[0] == self.orders[1])
+            }
+            (Piece::Frame(ours), Piece::Frame(theirs)) => self.same_bytes(side, ours, theirs),
+            (Piece::Loss(ours), Piece::Loss(theirs)) if self.renumbered => {
+                (ours.cpu, ours.count) == (theirs.cpu, theirs.count)
+            }
+            (Piece::Loss(ours), Piece::Loss(theirs)) => ours.is_same_loss(theirs),
+            (Piece::Blind(ours), Piece::Blind(theirs)) => ours == theirs,
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn same_bytes(self, side: Side, ours: &Frame<'_>, theirs: &Frame<'_>) -> bool {
+        let [our_order, their_order] = [side, side.other()].map(|side| self.orders[side as usize]);
+        ours.with_bytes(our_order, |ours| {
+            theirs.with_bytes(their_order, |theirs| match self.renumbered {
+                true => without_numbers(ours, our_order) == without_numbers(theirs, their_order),
+                false => ours == theirs,
+            })
+        })
+    }
+}
+
+/// A datagram with zeros for the numbers of its messages: `nlmsghdr.nlmsg_seq` and `cn_msg.seq`.
+fn without_numbers(datagram: &[u8], order: ByteOrder) -> Vec<u8> {
+    let mut bytes = datagram.to_vec();
+    let mut at = 0;
+    while let Some(&[a, b, c, d]) = bytes.get(at..at + 4) {
+        let len = match order {
+            ByteOrder::Little => u32::from_le_bytes([a, b, c, d]),
+            ByteOrder::Big => u32::from_be_bytes([a, b, c, d]),
+        } as usize;
+        let message = &mut bytes[at..];
+        let message_len = len.min(message.len());
+        for number in [8..12, 24..28] {
+            if let Some(number) = message[..message_len].get_mut(number) {
+                number.fill(0);
+            }
+        }
+        // Messages are aligned to 4 bytes; one shorter than its length field is none.
+        match len.checked_next_multiple_of(4) {
+            Some(len @ 4..) => at = at.saturating_add(len).min(bytes.len()),
+            _ => break,
+        }
+    }
+    bytes
+}

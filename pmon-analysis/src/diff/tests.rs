@@ -1,0 +1,327 @@
+use pmon_core::accounting::LossCause;
+use pmon_core::capture::{Blind, ClockAnchor, Loss, Mark};
+use pmon_core::wire::{Body, Event};
+use pmon_core::{MonoNs, Seq, Task};
+use proptest::prelude::*;
+
+use super::*;
+
+const LITTLE: [ByteOrder; 2] = [ByteOrder::Little; 2];
+const PLAIN: Options = Options { by_cpu: false, renumbered: false };
+const BY_CPU: Options = Options { by_cpu: true, renumbered: false };
+const RENUMBERED: Options = Options { by_cpu: false, renumbered: true };
+
+fn of(cpu: u32, seq: u32, pid: u32) -> Event {
+    let body = Body::Exec { task: Task::new(pid, pid) };
+    Event { time: MonoNs(u64::from(seq) * 10), seq: Seq(seq), cpu: Cpu(cpu), body }
+}
+
+fn event(cpu: u32, seq: u32) -> Record<'static> {
+    Record::Event(Frame::Event(of(cpu, seq, 7)), None)
+}
+
+fn lost(cpu: u32, first: u32, last: u32, cause: LossCause) -> Record<'static> {
+    let (after, before) = (MonoNs(1), MonoNs(99));
+    Record::Loss(Loss { cpu: Cpu(cpu), first: Seq(first), last: Seq(last), after, before, cause })
+}
+
+fn loss(cpu: u32, first: u32, last: u32) -> Record<'static> {
+    lost(cpu, first, last, LossCause::Socket)
+}
+
+fn blind(from: u64) -> Record<'static> {
+    Record::Blind(Blind { from: MonoNs(from), until: MonoNs(from + 5) })
+}
+
+/// Compares them as somebody does who reads `blocks` records at a time of the one and of the other.
+fn compare_in(options: Options, sides: [&[Record<'_>]; 2], blocks: [usize; 2]) -> Finding {
+    let mut diff = Diff::new(options, LITTLE);
+    let mut left = [sides[0].chunks(blocks[0]), sides[1].chunks(blocks[1])];
+    while let Some(side) = diff.wants() {
+        match left[side as usize].next() {
+            Some(block) => block.iter().for_each(|record| diff.push(side, record)),
+            None => diff.end(side),
+        }
+    }
+    diff.finish()
+}
+
+fn compare(options: Options, a: &[Record<'_>], b: &[Record<'_>]) -> Finding {
+    compare_in(options, [a, b], [2, 3])
+}
+
+#[track_caller]
+fn difference(finding: &Finding) -> &Difference {
+    match &finding.outcome {
+        Outcome::Different(difference) => difference,
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+#[test]
+fn what_others_know_of_events_is_not_compared() {
+    let a = [event(0, 1), Record::Clock(ClockAnchor::default()), event(0, 2), blind(7)];
+    let mark = Record::Mark(Mark { time: MonoNs(3), text: "here".into() });
+    let b = [event(0, 1), event(0, 2), mark, blind(7)];
+    let finding = compare(PLAIN, &a, &b);
+    assert_eq!(finding.outcome, Outcome::Identical);
+    let counts = Counts { events: 2, blind: 1, ..Counts::default() };
+    assert_eq!((finding.equal, finding.totals), (counts, [counts; 2]));
+}
+
+#[test]
+fn the_first_difference_is_told_with_what_was_the_same_before() {
+    let a = [event(0, 1), loss(0, 2, 4), event(0, 5), event(0, 6)];
+    let b = [event(0, 1), loss(0, 2, 4), event(0, 7), event(0, 8), event(0, 9)];
+    let finding = compare(PLAIN, &a, &b);
+    let before = Counts { events: 1, losses: 1, lost: 3, blind: 0 };
+    let (a, b) = (Some(Item::Event(of(0, 5, 7))), Some(Item::Event(of(0, 7, 7))));
+    assert_eq!(*difference(&finding), Difference { lane: Lane::All, before, a, b });
+    assert_eq!(finding.equal, before);
+    assert_eq!(finding.totals.map(|totals| totals.events), [3, 4]);
+}
+
+#[test]
+fn one_may_end_before_the_other() {
+    let records = [event(0, 1), event(0, 2), event(0, 3), loss(0, 4, 5)];
+    for (whole, cut) in [(4, 3), (3, 1), (4, 0)] {
+        let longer = compare(PLAIN, &records[..whole], &records[..cut]);
+        let difference = difference(&longer);
+        assert!(difference.a.is_some() && difference.b.is_none(), "{longer:?}");
+        assert_eq!(difference.before.events, cut.min(3) as u64);
+        let shorter = compare(PLAIN, &records[..cut], &records[..whole]);
+        assert_eq!(shorter.totals, [longer.totals[1], longer.totals[0]]);
+    }
+}
+
+#[test]
+fn a_gap_is_one_loss_whatever_its_causes() {
+    let a = [event(0, 1), loss(0, 2, 9), event(0, 10)];
+    let b = [event(0, 1), loss(0, 2, 4), lost(0, 5, 9, LossCause::KernelMemory), event(0, 10)];
+    let finding = compare(PLAIN, &a, &b);
+    assert_eq!(finding.outcome, Outcome::Identical);
+    assert_eq!(finding.equal, Counts { events: 2, losses: 1, lost: 8, blind: 0 });
+    let OtherCauses { losses, first: (ours, theirs) } = finding.causes.expect("other causes");
+    assert_eq!((losses, ours.count, theirs.count), (1, 8, 8));
+    assert_eq!((ours.causes.of(LossCause::Socket), theirs.causes.of(LossCause::Socket)), (8, 3));
+    assert_eq!(theirs.causes.of(LossCause::KernelMemory), 5);
+    // The same the other way round, and nothing to tell where the causes are the same too.
+    assert_eq!(compare(PLAIN, &b, &a).causes.expect("other causes").first, (theirs, ours));
+    assert_eq!(compare(PLAIN, &b, &b).causes, None);
+}
+
+#[test]
+fn losses_that_do_not_follow_one_another_are_several() {
+    let other = |records: &[Record<'_>]| compare(PLAIN, &[event(0, 1), loss(0, 2, 9)], records);
+    difference(&other(&[event(0, 1), loss(0, 2, 4), loss(0, 6, 9)]));
+    difference(&other(&[event(0, 1), loss(0, 2, 4), loss(1, 5, 9)]));
+    difference(&other(&[event(0, 1), loss(0, 2, 4), event(0, 99), loss(0, 5, 9)]));
+    // Each field counts.
+    let whole = Loss {
+        cpu: Cpu(0),
+        first: Seq(2),
+        last: Seq(9),
+        after: MonoNs(1),
+        before: MonoNs(99),
+        cause: LossCause::Socket,
+    };
+    for changed in [
+        Loss { cpu: Cpu(1), ..whole },
+        Loss { first: Seq(3), ..whole },
+        Loss { last: Seq(8), ..whole },
+        Loss { after: MonoNs(2), ..whole },
+        Loss { before: MonoNs(98), ..whole },
+    ] {
+        difference(&other(&[event(0, 1), Record::Loss(changed)]));
+    }
+}
+
+#[test]
+fn the_order_of_cpus_matters_unless_each_is_compared_for_itself() {
+    let a = [event(0, 1), event(0, 2), loss(0, 3, 4), event(1, 1), blind(7), event(0, 5)];
+    let b = [blind(7), event(1, 1), event(0, 1), event(0, 2), loss(0, 3, 4), event(0, 5)];
+    difference(&compare(PLAIN, &a, &b));
+    let finding = compare(BY_CPU, &a, &b);
+    assert_eq!(finding.outcome, Outcome::Identical);
+    assert_eq!(finding.equal, Counts { events: 4, losses: 1, lost: 2, blind: 1 });
+    // The order within a CPU does matter.
+    let c = [event(0, 2), event(0, 1), loss(0, 3, 4), event(1, 1), blind(7), event(0, 5)];
+    assert_eq!(difference(&compare(BY_CPU, &a, &c)).lane, Lane::Cpu(Cpu(0)));
+    let finding = compare(BY_CPU, &a, &b[1..]);
+    assert_eq!(difference(&finding).lane, Lane::Blind);
+    let strange = Record::Event(Frame::Raw(b"?"), None);
+    let finding = compare(BY_CPU, &[event(0, 1), strange], &[event(0, 1)]);
+    assert_eq!(difference(&finding).lane, Lane::Strange);
+}
+
+#[test]
+fn of_what_is_left_over_the_earliest_is_told() {
+    let a = [event(0, 1), event(0, 9), event(1, 5), event(2, 7)];
+    let finding = compare_in(BY_CPU, [&a, &[event(0, 1)]], [9, 9]);
+    let difference = difference(&finding);
+    assert_eq!((difference.lane, &difference.a), (Lane::Cpu(Cpu(1)), &Some(Item::Event(of(1, 5, 7)))));
+}
+
+#[test]
+fn what_is_too_far_apart_is_given_up() {
+    let mut diff = Diff::new(BY_CPU, LITTLE);
+    diff.most_held = 100;
+    for seq in 0..100 {
+        diff.push(Side::A, &event(0, seq));
+        diff.push(Side::B, &event(0, seq));
+        diff.push(Side::A, &event(3, seq));
+    }
+    assert!(!diff.is_decided());
+    diff.push(Side::A, &event(0, 100));
+    assert!(diff.is_decided());
+    let finding = diff.finish();
+    let apart = Apart { lane: Lane::Cpu(Cpu(3)), ahead: Side::A, held: 100, held_in_all: 101 };
+    assert_eq!(finding.outcome, Outcome::TooFarApart(apart));
+    assert_eq!(finding.equal.events, 100);
+}
+
+#[test]
+fn numbers_may_be_others_and_nothing_else() {
+    let a = [event(0, 1), loss(0, 2, 4), event(0, 5)];
+    let renumber = |seq: u32, time: u64| {
+        Record::Event(Frame::Event(Event { seq: Seq(seq), time: MonoNs(time), ..of(0, 0, 7) }), None)
+    };
+    let b = [renumber(101, 10), loss(0, 102, 104), renumber(105, 50)];
+    difference(&compare(PLAIN, &a, &b));
+    assert_eq!(compare(RENUMBERED, &a, &b).outcome, Outcome::Identical);
+    difference(&compare(RENUMBERED, &a, &[renumber(101, 11)]));
+    let c = [renumber(101, 10), loss(0, 102, 105), renumber(105, 50)];
+    assert_eq!(difference(&compare(RENUMBERED, &a, &c)).before.events, 1);
+}
+
+#[test]
+fn unusual_datagrams_are_compared_by_their_bytes() {
+    let bytes = |seq: u32, last: u8| {
+        let mut bytes = of(0, seq, 7).encode(ByteOrder::Little).expect("it has a form").to_vec();
+        let second = bytes.clone();
+        bytes.extend(second);
+        bytes.push(last);
+        bytes
+    };
+    let (a, numbered, changed) = (bytes(1, 0), bytes(2, 0), bytes(1, 1));
+    let raw = |bytes| [Record::Event(Frame::Raw(bytes), None)];
+    assert_eq!(compare(PLAIN, &raw(&a), &raw(&a)).outcome, Outcome::Identical);
+    for other in [&numbered, &changed] {
+        difference(&compare(PLAIN, &raw(&a), &raw(other)));
+    }
+    // The numbers within it, of both of its messages.
+    let mut renumbered = a.clone();
+    for at in [8, 24, 76 + 8, 76 + 24] {
+        renumbered[at] = 9;
+    }
+    assert_eq!(compare(RENUMBERED, &raw(&a), &raw(&renumbered)).outcome, Outcome::Identical);
+    difference(&compare(RENUMBERED, &raw(&a), &raw(&changed)));
+    for junk in [&b""[..], b"???", b"\0\0\0\0\0", b"\xff\xff\xff\xff12345678901234567890123456789"] {
+        assert_eq!(compare(RENUMBERED, &raw(junk), &raw(junk)).outcome, Outcome::Identical);
+    }
+}
+
+#[test]
+fn datagrams_of_two_byte_orders_have_the_same_content_and_not_the_same_bytes() {
+    let compare = |options| {
+        let mut diff = Diff::new(options, [ByteOrder::Little, ByteOrder::Big]);
+        diff.push(Side::A, &event(0, 1));
+        diff.push(Side::B, &event(0, 1));
+        diff.finish()
+    };
+    difference(&compare(PLAIN));
+    assert_eq!(compare(RENUMBERED).outcome, Outcome::Identical);
+}
+
+/// Records of three CPUs, each of another time.
+fn stories() -> impl Strategy<Value = Vec<Record<'static>>> {
+    proptest::collection::vec((0..3u32, 0..8u32), 1..60).prop_map(|drawn| {
+        let records = drawn.into_iter().enumerate();
+        let record = |(n, (cpu, what)): (usize, (u32, u32))| {
+            let at = n as u32 * 100;
+            match what {
+                0 => loss(cpu, at, at + 3),
+                1 => blind(at.into()),
+                2 => Record::Event(Frame::Raw(b"strange"), None),
+                _ => event(cpu, at),
+            }
+        };
+        records.map(record).collect()
+    })
+}
+
+/// The same record, but for one thing.
+fn changed(record: &Record<'static>, how: u32) -> Record<'static> {
+    match record {
+        Record::Event(Frame::Event(event), _) => {
+            let mut event = *event;
+            match how % 4 {
+                0 => event.time.0 += 1,
+                1 => event.seq.0 += 1,
+                2 => event.cpu.0 += 1,
+                _ => event.body = Body::Sid { task: Task::new(7, 7) },
+            }
+            Record::Event(Frame::Event(event), None)
+        }
+        Record::Loss(loss) if how % 2 == 0 => Record::Loss(Loss { last: Seq(loss.last.0 + 1), ..*loss }),
+        Record::Loss(loss) => Record::Loss(Loss { before: MonoNs(loss.before.0 + 1), ..*loss }),
+        Record::Blind(blind) => Record::Blind(Blind { until: MonoNs(blind.until.0 + 1), ..*blind }),
+        _ => Record::Event(Frame::Raw(b"stranger"), None),
+    }
+}
+
+proptest! {
+    #[test]
+    fn equal_streams_are_identical_in_whatever_blocks(
+        records in stories(),
+        blocks in (1..70usize, 1..70usize),
+        by_cpu: bool,
+        renumbered: bool,
+    ) {
+        let blocks = [blocks.0, blocks.1];
+        let finding = compare_in(Options { by_cpu, renumbered }, [&records, &records], blocks);
+        prop_assert_eq!(&finding.outcome, &Outcome::Identical);
+        prop_assert_eq!([finding.equal; 2], finding.totals);
+        prop_assert_eq!(finding.causes, None);
+    }
+
+    #[test]
+    fn any_single_change_is_found_where_it_is(
+        records in stories(),
+        at: prop::sample::Index,
+        how in 0..6u32,
+        blocks in (1..70usize, 1..70usize),
+        by_cpu: bool,
+    ) {
+        let at = at.index(records.len());
+        let mut other = records.clone();
+        match how {
+            4 => drop(other.remove(at)),
+            5 => other.insert(at, event(1, 77_777)),
+            how => other[at] = changed(&other[at], how),
+        }
+        let finding = compare_in(Options { by_cpu, renumbered: false }, [&records, &other], [blocks.0, blocks.1]);
+        let Outcome::Different(difference) = &finding.outcome else {
+            return Err(TestCaseError::fail(format!("{:?}", finding.outcome)));
+        };
+        prop_assert!(difference.a.is_some() || difference.b.is_some());
+        let equal = finding.equal.events + finding.equal.losses + finding.equal.blind;
+        if !by_cpu && how != 4 {
+            prop_assert_eq!(equal, at as u64);
+        }
+        prop_assert!(equal < records.len().max(other.len()) as u64);
+    }
+
+    #[test]
+    fn each_cpu_for_itself_is_identical_in_whatever_interleaving(records in stories(), blocks in (1..70usize, 1..70usize)) {
+        let cpu = |record: &Record<'_>| match record {
+            Record::Event(frame, _) => frame.event(ByteOrder::Little).map_or(90, |event| event.cpu.0),
+            Record::Loss(loss) => loss.cpu.0,
+            _ => 91,
+        };
+        let mut sorted = records.clone();
+        sorted.sort_by_key(cpu);
+        let finding = compare_in(BY_CPU, [&records, &sorted], [blocks.0, blocks.1]);
+        prop_assert_eq!(finding.outcome, Outcome::Identical);
+    }
+}

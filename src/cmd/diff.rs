@@ -1,0 +1,72 @@
+//! `pmon diff`: whether two captures hold the same events and losses.
+
+use std::io::{ErrorKind, Write, stdout};
+
+use pmon_analysis::WallClock;
+use pmon_analysis::diff::{Diff, Options, Outcome, Side};
+use pmon_core::capture::Record;
+
+use crate::args::DiffArgs;
+use crate::contrast::{Capture, Contrast};
+use crate::exit::{self, Failure};
+use crate::input::{Found, Input, is_stdio, say_damage};
+use crate::term;
+
+/// Runs the verb.
+pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
+    if is_stdio(&args.a) && is_stdio(&args.b) {
+        return Err(Failure::new(exit::USAGE, "only one of the two can be standard input"));
+    }
+    let contrast = compare(args, [Input::open(&args.a)?, Input::open(&args.b)?])?;
+    let text = if args.json { format!("{:#}\n", contrast.json()) } else { contrast.text() };
+    let mut out = stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever has read enough may still want to know how it ended.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(Failure::output(error)),
+        _ => {}
+    }
+    Ok(match contrast.finding.outcome {
+        _ if contrast.is_damaged() => exit::DAMAGED,
+        Outcome::Identical => exit::DONE,
+        Outcome::Different(_) | Outcome::TooFarApart(_) => exit::DIFFERENT,
+    })
+}
+
+/// Reads both, each time from the one that is behind.
+fn compare(args: &DiffArgs, mut inputs: [Input; 2]) -> Result<Contrast, Failure> {
+    let options = Options { by_cpu: args.by_cpu, renumbered: args.renumbered };
+    let mut diff = Diff::new(options, [inputs[0].order(), inputs[1].order()]);
+    let mut clocks = [WallClock::new(), WallClock::new()];
+    for (clock, input) in clocks.iter_mut().zip(&inputs) {
+        input.header().iter().for_each(|header| clock.observe(header.meta.start));
+    }
+    let bar = term::reading_bar(inputs.iter().filter_map(Input::file_bytes).sum());
+    while let Some(side) = diff.wants() {
+        let (input, clock) = (&mut inputs[side as usize], &mut clocks[side as usize]);
+        let name = input.name().to_owned();
+        let goes_on = input.read_some(|found| {
+            match found {
+                Found::Record(record) => {
+                    if let Record::Clock(anchor) = &record {
+                        clock.observe(*anchor);
+                    }
+                    diff.push(side, &record);
+                }
+                Found::Damage(damage) => bar.suspend(|| say_damage(&name, &damage)),
+                Found::Pause => {}
+            }
+            Ok(())
+        })?;
+        if !goes_on {
+            diff.end(side);
+        }
+        bar.set_position(inputs.iter().filter(|it| it.file_bytes().is_some()).map(Input::offset).sum());
+    }
+    bar.finish_and_clear();
+    let [a, b] = clocks;
+    let capture = |side: Side, wall| {
+        let input = &inputs[side as usize];
+        Capture { name: input.name().to_owned(), order: input.order(), wall, outcome: input.outcome() }
+    };
+    Ok(Contrast { options, captures: [capture(Side::A, a), capture(Side::B, b)], finding: diff.finish() })
+}

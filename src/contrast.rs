@@ -1,0 +1,281 @@
+//! How two captures compare, in words and in JSON.
+
+mod fields;
+mod line;
+
+use std::fmt::Write as _;
+
+use pmon_analysis::WallClock;
+use pmon_analysis::diff::{
+    Apart, Counts, Difference, Finding, Item, Lane, Options, OtherCauses, Outcome, Side, Stretch,
+};
+use pmon_core::accounting::Lost;
+use pmon_core::wire::ByteOrder;
+use serde_json::{Map, Value, json};
+
+use crate::input;
+use crate::term::{counted, grouped};
+use fields::fields;
+
+/// One of the two captures.
+pub(crate) struct Capture {
+    pub(crate) name: String,
+    pub(crate) order: ByteOrder,
+    pub(crate) wall: WallClock,
+    pub(crate) outcome: input::Outcome,
+}
+
+/// What a comparison gave.
+pub(crate) struct Contrast {
+    pub(crate) options: Options,
+    pub(crate) captures: [Capture; 2],
+    pub(crate) finding: Finding,
+}
+
+impl Contrast {
+    /// Whether parts of one of them could not be used.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.captures.iter().any(|capture| capture.outcome.damaged > 0)
+    }
+
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        let intact = if self.is_damaged() { "of what is intact: " } else { "" };
+        let _ = writeln!(text, "{intact}{}", self.headline());
+        if let Outcome::Different(difference) = &self.finding.outcome {
+            self.explain(&mut text, difference);
+        }
+        if self.finding.outcome != Outcome::Identical {
+            let _ = writeln!(text, "the same until then: {}", amount(&self.finding.equal));
+            for side in [Side::A, Side::B] {
+                let all = amount(&self.finding.totals[side as usize]);
+                let _ = writeln!(text, "in all of {}: {all}", self.name(side));
+            }
+        }
+        for note in self.notes() {
+            let _ = writeln!(text, "note: {note}");
+        }
+        text
+    }
+
+    /// For programs.
+    pub(crate) fn json(&self) -> Value {
+        let (difference, apart) = match &self.finding.outcome {
+            Outcome::Identical => (Value::Null, Value::Null),
+            Outcome::Different(difference) => (self.difference_json(difference), Value::Null),
+            Outcome::TooFarApart(apart) => (Value::Null, apart_json(apart)),
+        };
+        let verdict = match self.finding.outcome {
+            Outcome::Identical => "identical",
+            Outcome::Different(_) => "different",
+            Outcome::TooFarApart(_) => "too_far_apart",
+        };
+        let causes = self.finding.causes.as_ref().map(|causes| {
+            let (a, b) = &causes.first;
+            json!({ "losses": causes.losses, "first": { "a": line::loss_json(a), "b": line::loss_json(b) } })
+        });
+        json!({
+            "verdict": verdict,
+            "summary": self.headline(),
+            "by_cpu": self.options.by_cpu,
+            "renumbered": self.options.renumbered,
+            "a": self.capture_json(Side::A),
+            "b": self.capture_json(Side::B),
+            "equal": amount_json(&self.finding.equal),
+            "difference": difference,
+            "apart": apart,
+            "other_causes": causes,
+            "notes": self.notes(),
+        })
+    }
+
+    fn capture(&self, side: Side) -> &Capture {
+        &self.captures[side as usize]
+    }
+
+    /// A capture's name: with a letter, where both have the same.
+    fn name(&self, side: Side) -> String {
+        let [a, b] = &self.captures;
+        match side {
+            _ if a.name != b.name => self.capture(side).name.clone(),
+            Side::A => format!("{} (first)", a.name),
+            Side::B => format!("{} (second)", b.name),
+        }
+    }
+
+    fn headline(&self) -> String {
+        match &self.finding.outcome {
+            Outcome::Identical => format!("identical: {}", amount(&self.finding.equal)),
+            Outcome::Different(difference) => format!("they differ at {}", place(difference)),
+            Outcome::TooFarApart(apart) => format!(
+                "given up: {} is {} ahead{}, of {} that had to be held; they differ, or are too far apart to tell",
+                self.name(apart.ahead),
+                counted(apart.held, "record"),
+                of_lane(apart.lane),
+                grouped(apart.held_in_all)
+            ),
+        }
+    }
+
+    fn explain(&self, text: &mut String, difference: &Difference) {
+        let names = [Side::A, Side::B].map(|side| self.name(side));
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+        for (side, item) in [(Side::A, &difference.a), (Side::B, &difference.b)] {
+            let line = match item {
+                Some(item) => line::text(item, self.capture(side)),
+                None => "nothing more".into(),
+            };
+            let _ = writeln!(text, "  {:width$}  {line}", names[side as usize]);
+        }
+        for field in self.fields(difference) {
+            if let Some((a, b)) = &field.values {
+                let _ = writeln!(text, "  {}: {a} and {b}", field.name);
+            } else {
+                let _ = writeln!(text, "  {}: not the same", field.name);
+            }
+        }
+    }
+
+    fn fields(&self, difference: &Difference) -> Vec<fields::Field> {
+        let both = difference.a.as_ref().zip(difference.b.as_ref());
+        let orders = [self.captures[0].order, self.captures[1].order];
+        both.map(|(a, b)| fields([a, b], orders, self.options)).unwrap_or_default()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(OtherCauses { losses, first: (a, b) }) = &self.finding.causes {
+            let losses = match losses {
+                1 => "1 loss has".into(),
+                losses => format!("{} losses have", grouped(*losses)),
+            };
+            let Stretch { cpu, first, last, .. } = a;
+            let (ours, theirs) = (by_cause(&a.causes), by_cause(&b.causes));
+            notes.push(format!(
+                "{losses} other causes; the first: cpu {cpu}, seq {first}..{last}: {ours} in {}, {theirs} in {}",
+                self.name(Side::A),
+                self.name(Side::B)
+            ));
+        }
+        if self.captures[0].order != self.captures[1].order {
+            notes.push(
+                "their datagrams are in different byte orders: only --renumbered can match them".into(),
+            );
+        }
+        for side in [Side::A, Side::B] {
+            if !self.capture(side).outcome.clean_end {
+                notes.push(format!("{} was not ended cleanly", self.name(side)));
+            }
+        }
+        notes
+    }
+
+    fn capture_json(&self, side: Side) -> Value {
+        let capture = self.capture(side);
+        let mut fields = amount_json(&self.finding.totals[side as usize]);
+        fields.insert("file".into(), capture.name.clone().into());
+        fields.insert("clean_end".into(), capture.outcome.clean_end.into());
+        fields.insert("damaged_parts".into(), capture.outcome.damaged.into());
+        Value::Object(fields)
+    }
+
+    fn difference_json(&self, difference: &Difference) -> Value {
+        let line = |side, item: &Option<Item>| item.as_ref().map(|item| line::json(item, self.capture(side)));
+        let fields: Vec<_> = self.fields(difference).iter().map(|field| field.name).collect();
+        json!({
+            "lane": lane_json(difference.lane),
+            "equal": amount_json(&difference.before),
+            "a": line(Side::A, &difference.a),
+            "b": line(Side::B, &difference.b),
+            "fields": fields,
+        })
+    }
+}
+
+/// `10 events, 2 losses of 33 events`.
+fn amount(counts: &Counts) -> String {
+    let mut text = counted(counts.events, "event");
+    if counts.losses > 0 {
+        let what = if counts.losses == 1 { "loss" } else { "losses" };
+        let _ = write!(text, ", {} {what} of {}", grouped(counts.losses), counted(counts.lost, "event"));
+    }
+    if counts.blind > 0 {
+        let _ = write!(text, ", {}", counted(counts.blind, "blind interval"));
+    }
+    text
+}
+
+fn amount_json(counts: &Counts) -> Map<String, Value> {
+    let numbers = [
+        ("events", counts.events),
+        ("losses", counts.losses),
+        ("lost", counts.lost),
+        ("blind_intervals", counts.blind),
+    ];
+    numbers.into_iter().map(|(name, number)| (name.to_owned(), number.into())).collect()
+}
+
+/// Where a difference is, in words.
+fn place(difference: &Difference) -> String {
+    let before = &difference.before;
+    let is_event = |item: &Option<Item>| matches!(item, Some(Item::Event(_) | Item::Raw(_)));
+    let is_loss = |item: &Option<Item>| matches!(item, Some(Item::Loss(_)));
+    let is_any = |is: fn(&Option<Item>) -> bool| is(&difference.a) || is(&difference.b);
+    let what = match () {
+        () if difference.lane == Lane::Blind => {
+            return format!("blind interval {}", grouped(before.blind + 1));
+        }
+        () if is_any(is_event) => format!("event {}", grouped(before.events + 1)),
+        () if is_any(is_loss) => {
+            format!("loss {}, after {}", grouped(before.losses + 1), counted(before.events, "event"))
+        }
+        () => {
+            format!("blind interval {}, after {}", grouped(before.blind + 1), counted(before.events, "event"))
+        }
+    };
+    what + &of_lane(difference.lane)
+}
+
+fn of_lane(lane: Lane) -> String {
+    match lane {
+        Lane::All => String::new(),
+        Lane::Cpu(cpu) => format!(" of cpu {cpu}"),
+        Lane::Strange => " of those whose CPU is not known".into(),
+        Lane::Blind => " in blind intervals".into(),
+    }
+}
+
+fn lane_json(lane: Lane) -> Value {
+    match lane {
+        Lane::All => json!({ "kind": "all", "cpu": null }),
+        Lane::Cpu(cpu) => json!({ "kind": "cpu", "cpu": cpu.0 }),
+        Lane::Strange => json!({ "kind": "strange", "cpu": null }),
+        Lane::Blind => json!({ "kind": "blind", "cpu": null }),
+    }
+}
+
+fn apart_json(apart: &Apart) -> Value {
+    let ahead = match apart.ahead {
+        Side::A => "a",
+        Side::B => "b",
+    };
+    json!({
+        "lane": lane_json(apart.lane),
+        "ahead": ahead,
+        "held": apart.held,
+        "held_in_all": apart.held_in_all,
+    })
+}
+
+/// `socket`, or `100 socket, 23 kernel_memory`.
+fn by_cause(lost: &Lost) -> String {
+    let causes: Vec<_> = lost.by_cause().filter(|&(_, count)| count > 0).collect();
+    match causes[..] {
+        [(cause, _)] => cause.name().into(),
+        _ => {
+            let counts = causes.iter().map(|(cause, count)| format!("{} {}", grouped(*count), cause.name()));
+            counts.collect::<Vec<_>>().join(", ")
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! In what two records differ.
+
+use std::fmt::Display;
+
+use pmon_analysis::diff::{Item, Options};
+use pmon_core::capture::Frame;
+use pmon_core::wire::{ByteOrder, Event};
+
+/// A field that is not the same.
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    /// What it is in either, if that is short.
+    pub(super) values: Option<(String, String)>,
+}
+
+/// The fields, by their names in JSON, in which two records differ.
+pub(super) fn fields(items: [&Item; 2], orders: [ByteOrder; 2], options: Options) -> Vec<Field> {
+    let mut fields = Vec::new();
+    match items {
+        [Item::Loss(a), Item::Loss(b)] => {
+            compare(&mut fields, "cpu", a.cpu, b.cpu);
+            compare(&mut fields, "count", a.count, b.count);
+            if !options.renumbered {
+                compare(&mut fields, "first_seq", a.first, b.first);
+                compare(&mut fields, "last_seq", a.last, b.last);
+                compare(&mut fields, "after_mono_ns", a.after, b.after);
+                compare(&mut fields, "before_mono_ns", a.before, b.before);
+            }
+        }
+        [Item::Blind(a), Item::Blind(b)] => {
+            compare(&mut fields, "after_mono_ns", a.from, b.from);
+            compare(&mut fields, "before_mono_ns", a.until, b.until);
+        }
+        [Item::Loss(_) | Item::Blind(_), _] | [_, Item::Loss(_) | Item::Blind(_)] => {
+            compare(&mut fields, "kind", kind(items[0], orders[0]), kind(items[1], orders[1]));
+        }
+        [a, b] => {
+            if let (Some(a), Some(b)) = (event(a, orders[0]), event(b, orders[1])) {
+                compare_events(&mut fields, &a, &b, options);
+            }
+            // All that can be read is the same, and yet the bytes are not.
+            if fields.is_empty() {
+                fields.push(Field { name: "frame", values: None });
+            }
+        }
+    }
+    fields
+}
+
+fn compare_events(fields: &mut Vec<Field>, a: &Event, b: &Event, options: Options) {
+    compare(fields, "mono_ns", a.time, b.time);
+    compare(fields, "cpu", a.cpu, b.cpu);
+    if !options.renumbered {
+        compare(fields, "seq", a.seq, b.seq);
+    }
+    if a.kind() != b.kind() {
+        compare(fields, "kind", a.kind(), b.kind());
+    } else if a.body != b.body {
+        fields.push(Field { name: "content", values: None });
+    }
+}
+
+fn compare<T: PartialEq + Display>(fields: &mut Vec<Field>, name: &'static str, a: T, b: T) {
+    if a != b {
+        fields.push(Field { name, values: Some((a.to_string(), b.to_string())) });
+    }
+}
+
+fn event(item: &Item, order: ByteOrder) -> Option<Event> {
+    match item {
+        Item::Event(event) => Some(*event),
+        Item::Raw(bytes) => Frame::Raw(bytes).event(order),
+        Item::Loss(_) | Item::Blind(_) => None,
+    }
+}
+
+fn kind(item: &Item, order: ByteOrder) -> &'static str {
+    match item {
+        Item::Loss(_) => "loss",
+        Item::Blind(_) => "blind",
+        item => event(item, order).map_or("unknown", |event| event.kind().name()),
+    }
+}

@@ -1,0 +1,290 @@
+//! `pmon diff`: what it finds, and how it ends.
+
+use std::process::Stdio;
+
+use pmon_core::accounting::LossCause;
+use pmon_core::capture::{Frame, Loss, Record};
+use pmon_core::wire::{Body, ByteOrder};
+use pmon_core::{Cpu, MonoNs, Seq, Task};
+use serde_json::json;
+
+use crate::support::*;
+
+/// Two captures, and what `pmon diff` says of them.
+struct Pair {
+    dir: Dir,
+    a: String,
+    b: String,
+}
+
+impl Pair {
+    fn of_bytes(a: &[u8], b: &[u8]) -> Self {
+        let dir = Dir::new();
+        let (a, b) = (dir.file("a.pmon", a), dir.file("b.pmon", b));
+        Self { dir, a, b }
+    }
+
+    /// In blocks of different sizes.
+    fn new(a: &[Record<'_>], b: &[Record<'_>]) -> Self {
+        Self::of_bytes(&capture(a, 5), &capture(b, 3))
+    }
+
+    fn diff(&self, args: &[&str]) -> Ran {
+        pmon(&[&["diff", &self.a, &self.b], args].concat())
+    }
+
+    /// Ends with that code and has that line on standard output, `{a}` and `{b}` for the files' names.
+    #[track_caller]
+    fn says(&self, args: &[&str], code: i32, lines: &[&str]) -> Ran {
+        let ran = self.diff(args).expect(code);
+        for line in lines {
+            let line = line.replace("{a}", &self.a).replace("{b}", &self.b);
+            assert!(ran.out.lines().any(|found| found == line), "{line:?} not in\n{}", ran.out);
+        }
+        ran
+    }
+}
+
+/// Execs on two CPUs, in turn.
+fn execs(count: u32) -> Vec<Record<'static>> {
+    (0..count).map(|n| exec_on(n % 2, n / 2, n)).collect()
+}
+
+fn exec_on(cpu: u32, seq: u32, n: u32) -> Record<'static> {
+    event(n.into(), cpu, seq, Body::Exec { task: Task::new(100 + n, 100 + n) })
+}
+
+fn lost(first: u32, last: u32, cause: LossCause) -> Record<'static> {
+    let (after, before) = (MonoNs(START), MonoNs(START + 4_000));
+    Record::Loss(Loss { cpu: Cpu(0), first: Seq(first), last: Seq(last), after, before, cause })
+}
+
+#[test]
+fn the_same_in_other_blocks_and_with_other_details_is_identical() {
+    let others: Vec<_> = story().into_iter().filter(|record| !matches!(record, Record::Details(_))).collect();
+    let pair = Pair::new(&story(), &others);
+    let ran = pair.diff(&[]).expect(0);
+    assert_eq!((&*ran.out, &*ran.err), ("identical: 8 events, 1 loss of 123 events\n", ""));
+    let found = pair.diff(&["--json"]).expect(0).json();
+    let equal = json!({ "events": 8, "losses": 1, "lost": 123, "blind_intervals": 0 });
+    assert_eq!((&found["verdict"], &found["equal"]), (&json!("identical"), &equal));
+    assert_eq!((&found["difference"], &found["notes"]), (&json!(null), &json!([])));
+    assert_eq!((&found["a"]["file"], &found["b"]["clean_end"]), (&json!(pair.a), &json!(true)));
+    pair.says(&["--by-cpu"], 0, &["identical: 8 events, 1 loss of 123 events"]);
+}
+
+#[test]
+fn a_replay_that_is_recorded_again_is_identical() {
+    let records = [exec(0, 9, 20), loss(0, 10, 132), exec(4, 133, 21), end(9, 2)];
+    let pair = Pair::new(&records, &[]);
+    pmon(&["replay", &pair.a, "--record", &pair.b, "--force"]).expect(0);
+    pair.says(&[], 0, &["identical: 2 events, 1 loss of 123 events"]);
+}
+
+#[test]
+fn the_first_difference_is_shown_from_both() {
+    let mut records = story();
+    // The exit of process 20.
+    records[10] = exit(5, 6, (20, 20), 9);
+    let pair = Pair::new(&story(), &records);
+    let ran = pair.says(
+        &[],
+        8,
+        &[
+            "they differ at event 6",
+            "  {a}  cpu 0 seq 6  2026-01-02 03:04:05.000005  exit           20  ?                exit 3",
+            "  {b}  cpu 0 seq 6  2026-01-02 03:04:05.000005  exit           20  ?                killed by SIGKILL",
+            "  content: not the same",
+            "the same until then: 5 events, 1 loss of 123 events",
+            "in all of {a}: 8 events, 1 loss of 123 events",
+            "in all of {b}: 8 events, 1 loss of 123 events",
+        ],
+    );
+    assert_eq!(ran.err, "");
+    let found = pair.diff(&["--json"]).expect(8).json();
+    let difference = &found["difference"];
+    assert_eq!(
+        (&found["verdict"], &found["summary"]),
+        (&json!("different"), &json!("they differ at event 6"))
+    );
+    assert_eq!((&difference["equal"]["events"], &difference["fields"]), (&json!(5), &json!(["content"])));
+    assert_eq!((&difference["a"]["exit_code"], &difference["b"]["exit_code"]), (&json!(768), &json!(9)));
+    assert_eq!(difference["lane"], json!({ "kind": "all", "cpu": null }));
+}
+
+#[test]
+fn each_field_that_differs_is_named_with_its_values() {
+    let a = [exec_on(0, 1, 5)];
+    let fields = |b: &[Record<'_>]| {
+        let pair = Pair::new(&a, b);
+        (
+            pair.diff(&["--json"]).expect(8).json()["difference"]["fields"].clone(),
+            pair.diff(&[]).expect(8).out,
+        )
+    };
+    let (names, text) = fields(&[exec_on(1, 2, 5)]);
+    assert_eq!(names, json!(["cpu", "seq"]));
+    assert!(text.contains("  cpu: 0 and 1\n  seq: 1 and 2\n"), "{text}");
+    let (names, text) = fields(&[event(6, 0, 1, Body::Sid { task: Task::new(105, 105) })]);
+    assert_eq!(names, json!(["mono_ns", "kind"]));
+    assert!(text.contains("  mono_ns: 1000000005000 and 1000000006000\n  kind: exec and sid\n"), "{text}");
+    assert_eq!(fields(&[loss(0, 1, 2)]).0, json!(["kind"]));
+    // The same event, in a datagram that is not the usual one.
+    let Record::Event(frame, _) = &a[0] else { panic!("an event") };
+    let mut bytes = frame.with_bytes(ByteOrder::Little, <[u8]>::to_vec);
+    bytes[75] = 1;
+    assert_eq!(fields(&[Record::Event(Frame::Raw(&bytes), None)]).0, json!(["frame"]));
+}
+
+#[test]
+fn losses_and_blindness_differ_too() {
+    let with = |record| [exec(0, 1, 20), record, exec(9, 200, 21)];
+    let pair = Pair::new(&with(loss(0, 2, 199)), &with(loss(0, 3, 199)));
+    pair.says(
+        &[],
+        8,
+        &["they differ at loss 1, after 1 event", "  count: 198 and 197", "  first_seq: 2 and 3"],
+    );
+    let line =
+        "03:04:05.000000  -- 198 events lost on cpu 0 (seq 2..199), before 2026-01-02 03:04:05.000004 --";
+    pair.says(&[], 8, &[&format!("  {{a}}  2026-01-02 {line}")]);
+    let found = pair.diff(&["--json"]).expect(8).json();
+    assert_eq!((&found["difference"]["a"]["count"], &found["a"]["lost"]), (&json!(198), &json!(198)));
+
+    let pair = Pair::new(&with(blind(1, 3)), &with(blind(1, 4)));
+    pair.says(
+        &[],
+        8,
+        &["they differ at blind interval 1, after 1 event", "in all of {a}: 2 events, 1 blind interval"],
+    );
+    pair.says(&["--by-cpu"], 8, &["they differ at blind interval 1"]);
+    pair.says(&["--renumbered"], 8, &["they differ at blind interval 1, after 1 event"]);
+}
+
+#[test]
+fn one_may_be_the_beginning_of_the_other() {
+    let all = execs(40);
+    let pair = Pair::new(&all, &all[..25]);
+    for args in [&[][..], &["--renumbered"]] {
+        pair.says(args, 8, &["they differ at event 26", "  {b}  nothing more", "in all of {a}: 40 events"]);
+    }
+    let found = pair.diff(&["--json"]).expect(8).json();
+    assert_eq!((&found["difference"]["a"]["seq"], &found["difference"]["b"]), (&json!(12), &json!(null)));
+    pair.says(&["--by-cpu"], 8, &["they differ at event 13 of cpu 1", "  {b}  nothing more"]);
+    Pair::new(&[], &all).says(&[], 8, &["they differ at event 1", "  {a}  nothing more"]);
+    Pair::new(&[], &[]).says(&[], 0, &["identical: 0 events"]);
+}
+
+#[test]
+fn other_causes_are_told_and_are_no_difference() {
+    let a = [exec(0, 9, 20), lost(10, 132, LossCause::Socket), exec(4, 133, 21), end(9, 2)];
+    let [first, second] = [lost(10, 109, LossCause::Socket), lost(110, 132, LossCause::KernelMemory)];
+    let b = [exec(0, 9, 20), first, second, exec(4, 133, 21), end(9, 2)];
+    let pair = Pair::new(&a, &b);
+    let note = "1 loss has other causes; the first: cpu 0, seq 10..132: socket in {a}, 100 socket, 23 kernel_memory in {b}";
+    for args in [&[][..], &["--by-cpu"], &["--renumbered"]] {
+        let lines = ["identical: 2 events, 1 loss of 123 events", &format!("note: {note}")];
+        pair.says(args, 0, &lines);
+    }
+    let found = pair.diff(&["--json"]).expect(0).json();
+    assert_eq!(found["other_causes"]["losses"], 1);
+    assert_eq!(found["other_causes"]["first"]["b"]["by_cause"]["kernel_memory"], 23);
+    assert_eq!(found["notes"], json!([note.replace("{a}", &pair.a).replace("{b}", &pair.b)]));
+}
+
+#[test]
+fn by_cpu_takes_any_interleaving() {
+    let all = execs(100);
+    let mut sorted = all.clone();
+    sorted.sort_by_key(|record| match record {
+        Record::Event(frame, _) => frame.event(ByteOrder::Little).map(|event| event.cpu),
+        _ => None,
+    });
+    let pair = Pair::new(&all, &sorted);
+    pair.says(&[], 8, &["they differ at event 2"]);
+    pair.says(&["--by-cpu"], 0, &["identical: 100 events"]);
+    sorted[70] = exec_on(1, 20, 999);
+    let pair = Pair::new(&all, &sorted);
+    pair.says(&["--by-cpu"], 8, &["they differ at event 21 of cpu 1"]);
+    let lane = pair.diff(&["--by-cpu", "--json"]).expect(8).json()["difference"]["lane"].clone();
+    assert_eq!(lane, json!({ "kind": "cpu", "cpu": 1 }));
+}
+
+#[test]
+fn renumbered_takes_other_numbers_and_nothing_else() {
+    let numbered = |from: u32, pid| [exec(0, from, 20), loss(0, from + 1, from + 9), exec(4, from + 10, pid)];
+    let pair = Pair::new(&numbered(10, 21), &numbered(500, 21));
+    pair.says(&[], 8, &["they differ at event 1", "  seq: 10 and 500"]);
+    pair.says(&["--renumbered"], 0, &["identical: 2 events, 1 loss of 9 events"]);
+    pair.says(&["--renumbered", "--by-cpu"], 0, &["identical: 2 events, 1 loss of 9 events"]);
+    let ran = Pair::new(&numbered(10, 21), &numbered(500, 22)).says(
+        &["--renumbered"],
+        8,
+        &["they differ at event 2"],
+    );
+    assert!(ran.out.contains("content") && !ran.out.contains("  seq: "), "{}", ran.out);
+}
+
+#[test]
+fn of_a_damaged_capture_the_intact_part_is_compared() {
+    let whole = parts(&execs(60), 20);
+    let mut damaged = whole.clone();
+    damaged[2][70] ^= 1;
+    let pair = Pair::of_bytes(&whole.concat(), &damaged.concat());
+    let ran = pair.says(&[], 4, &["of what is intact: they differ at event 21", "in all of {b}: 40 events"]);
+    assert!(ran.err.contains(&format!("pmon: {}: ", pair.b)) && ran.err.contains("damaged"), "{}", ran.err);
+    let found = pair.diff(&["--json"]).expect(4).json();
+    assert_eq!((&found["a"]["damaged_parts"], &found["verdict"]), (&json!(0), &json!("different")));
+    assert!(found["b"]["damaged_parts"].as_u64() > Some(0), "{found:#}");
+
+    // Damaged in the same way, what is left of them is the same; that is not all.
+    let pair = Pair::of_bytes(&damaged.concat(), &damaged.concat());
+    pair.says(&[], 4, &["of what is intact: identical: 40 events"]);
+}
+
+#[test]
+fn one_that_was_not_ended_is_compared_as_far_as_it_goes() {
+    let whole = parts(&execs(60), 20);
+    let pair = Pair::of_bytes(&whole.concat(), &whole[..3].concat());
+    pair.says(&[], 8, &["they differ at event 41", "note: {b} was not ended cleanly"]);
+}
+
+#[test]
+fn what_is_no_capture_is_refused() {
+    let pair = Pair::of_bytes(&capture(&execs(3), 5), b"#!/bin/sh\n");
+    for args in [[&pair.a, &pair.b], [&pair.b, &pair.a]] {
+        let ran = pmon(&["diff", args[0], args[1]]).expect(5);
+        assert_eq!(ran.out, "");
+        assert!(ran.err.contains("b.pmon") && ran.err.contains("not a pmon capture"), "{}", ran.err);
+    }
+    let nowhere = arg(&pair.dir.path("c.pmon"));
+    let ran = pmon(&["diff", &pair.a, &nowhere]).expect(6);
+    assert!(ran.err.contains("c.pmon"), "{}", ran.err);
+    pmon(&["diff", &pair.a]).expect(2);
+}
+
+#[test]
+fn one_of_the_two_may_be_standard_input() {
+    let bytes = capture(&story(), 4);
+    let pair = Pair::of_bytes(&bytes, &bytes);
+    for args in [["-", &pair.b], [&pair.a, "-"]] {
+        let ran = pmon_with_input(&["diff", args[0], args[1]], &bytes).expect(0);
+        assert_eq!(ran.out, "identical: 8 events, 1 loss of 123 events\n");
+    }
+    let other = capture(&story()[..6], 4);
+    let ran = pmon_with_input(&["diff", "-", &pair.b], &other).expect(8);
+    assert!(ran.out.contains("standard input"), "{}", ran.out);
+    let ran = pmon(&["diff", "-", "-"]).expect(2);
+    assert!(ran.err.contains("only one of the two"), "{}", ran.err);
+}
+
+#[test]
+fn nobody_need_read_what_it_says() {
+    let pair = Pair::new(&execs(10), &execs(9));
+    let mut command = command(&["diff", &pair.a, &pair.b]);
+    let (read, write) = std::io::pipe().expect("a pipe");
+    drop(read);
+    command.stdout(write).stderr(Stdio::piped());
+    let ran = Ran::new(start(command).wait_with_output().expect("pmon ends")).expect(8);
+    assert_eq!(ran.err, "");
+}
