@@ -76,6 +76,7 @@ fn recorded_again_it_is_the_same_but_for_its_name() {
     );
     let printed = |file: &str| pmon(&["print", file, "--format", "json"]).out;
     same(&printed(&again), &printed(&file));
+    pmon(&["diff", &file, &again]).expect(0);
     let info = pmon(&["info", "--json", &again]).expect(0).json();
     assert_eq!(info["transport"], "replay");
     assert!(info["transport_why"].as_str().unwrap().contains("30313233"), "of which capture: {info:#}");

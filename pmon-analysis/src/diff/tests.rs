@@ -263,7 +263,7 @@ fn changed(record: &Record<'static>, how: u32) -> Record<'static> {
             }
             Record::Event(Frame::Event(event), None)
         }
-        Record::Loss(loss) if how % 2 == 0 => Record::Loss(Loss { last: Seq(loss.last.0 + 1), ..*loss }),
+        Record::Loss(loss) if how.is_multiple_of(2) => Record::Loss(Loss { last: Seq(loss.last.0 + 1), ..*loss }),
         Record::Loss(loss) => Record::Loss(Loss { before: MonoNs(loss.before.0 + 1), ..*loss }),
         Record::Blind(blind) => Record::Blind(Blind { until: MonoNs(blind.until.0 + 1), ..*blind }),
         _ => Record::Event(Frame::Raw(b"stranger"), None),
