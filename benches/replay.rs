@@ -8,7 +8,7 @@ use pmon_core::batch::Batch;
 use pmon_core::capture::{Encoder, Frame, Header, Item, Loss, Meta, Reader, Record};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Event};
-use pmon_fake::Kernel;
+use pmon_fake::{FdSource, Kernel};
 use pmon_replay::Replay;
 
 #[path = "common/build.rs"]
@@ -108,5 +108,32 @@ fn kernel(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, replay, kernel);
+/// Through a file descriptor: moved by one thread and read by it, in turns, as there is room.
+fn descriptor(c: &mut Criterion) {
+    let events = build::events(1 << 14);
+    let mut batch = Batch::with_capacity(BATCH);
+    let mut group = c.benchmark_group("descriptor");
+    group.throughput(Throughput::Elements(events.len() as u64)).sample_size(20);
+    let mut kernel = Kernel::new(4);
+    kernel.set_listeners(1);
+    let mut wire = kernel.nonblocking_wire().unwrap();
+    let mut consumer = FdSource::new(wire.consumer().unwrap());
+    group.bench_function("pumped", |b| {
+        b.iter(|| {
+            for some in events.chunks(128) {
+                let mut feed = kernel.feed();
+                some.iter().for_each(|event| feed.event(event));
+                drop(feed);
+                let mut read = 0;
+                while read < some.len() {
+                    wire.pump().unwrap();
+                    read += drain(&mut consumer, &mut batch).0;
+                }
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, replay, kernel, descriptor);
 criterion_main!(benches);

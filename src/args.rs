@@ -1,5 +1,7 @@
 //! The command line, as it is written. What it means is worked out in [`crate::cmd`].
 
+mod synth;
+
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pmon_core::wire::Kind;
 use pmon_record::Redact;
+
+pub(crate) use synth::SynthArgs;
 
 use crate::exit;
 use crate::when::{Moment, parse_std_duration};
@@ -20,7 +24,9 @@ Examples:
   pmon print night.pmon --kind exec    what ran?
   pmon info night.pmon                 how much, of what?
   pmon verify night.pmon               is it complete?
-  pmon diff night.pmon again.pmon      do they hold the same?";
+  pmon replay night.pmon --record again.pmon   let it happen again
+  pmon diff night.pmon again.pmon      do they hold the same?
+  pmon synth -o test.pmon -n 10M       ten million events that never were";
 
 /// A flight recorder for Linux processes: records every fork, exec and exit, and reads them back.
 #[derive(Debug, Parser)]
@@ -48,6 +54,8 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Count a capture anew: is it complete?
     Verify(VerifyArgs),
+    /// Write a capture of processes that never were, for tests and benches
+    Synth(SynthArgs),
 }
 
 /// No buffer has so many bytes.
@@ -228,7 +236,12 @@ A fault script says what is to go wrong, and where; each fault has a `[[fault]]`
                          # \"1..50\"), truncate = bytes, step = ns, error = errno, unknown = kind, or
                          # foreign_ack, forge, noop, overflow, end = true
   cpu = 1                # where; else on the CPU of the event behind it
-With the same capture, script and seed, the output is the same, to the byte.
+With the same capture, script and seed, the output is the same, to the byte (at other speeds than
+`instant`, the blocks of a capture that is recorded begin and end elsewhere).
+
+--socket waits for a program to connect, and is over when it has read everything. What was lost comes
+as a gap in the numbers, behind an NLMSG_OVERRUN message: such a socket has no ENOBUFS. Requests that
+the program sends (PROC_CN_MCAST_LISTEN, ..._IGNORE) are answered; it hears everything from the start.
 
 --speed is `instant`, a factor as `1x` or `0.5x`, or `step`: then each line on standard input lets
 one thing happen, or as many as the number on it. --from and --to take what `print` takes for
@@ -249,6 +262,9 @@ pub(crate) struct ReplayArgs {
     /// Print the summary of --record as one JSON object on standard output
     #[arg(long, requires = "record")]
     pub(crate) json: bool,
+    /// Deliver it to programs that connect to this socket (AF_UNIX, SOCK_SEQPACKET), each datagram as netlink has it
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["format", "record"])]
+    pub(crate) socket: Option<PathBuf>,
     /// How fast: `instant`, a factor as `1x` or `10x`, or `step`
     #[arg(long, value_name = "SPEED", value_parser = parse_speed, default_value = "instant")]
     pub(crate) speed: Speed,
@@ -265,7 +281,7 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
     /// The same as --format classic
-    #[arg(long, conflicts_with_all = ["format", "record"])]
+    #[arg(long, conflicts_with_all = ["format", "record", "socket"])]
     pub(crate) classic: bool,
     /// What happens, and how it is shown.
     #[command(flatten)]

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => cmd::replay::run(&args),
         Command::Diff(args) => cmd::diff::run(&args),
         Command::Info(args) => cmd::info::run(&args),
+        Command::Synth(args) => cmd::synth::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
     };
     match result {

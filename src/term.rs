@@ -7,6 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Files smaller than this are read too fast for a bar.
 const WORTH_A_BAR: u64 = 32 << 20;
+/// and so are fewer events made.
+const WORTH_A_BAR_OF_EVENTS: u64 = 2_000_000;
 
 /// Writes a line to standard error. If nobody listens there, nobody can be told.
 pub(crate) fn say(line: impl Display) {
@@ -27,6 +29,15 @@ pub(crate) fn reading_bar(bytes: u64) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("reading {wide_bar} {bytes}/{total_bytes} {eta}");
     ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// A bar for the making of so many events, if that takes long enough and somebody sees it.
+pub(crate) fn event_bar(events: u64) -> ProgressBar {
+    if events < WORTH_A_BAR_OF_EVENTS || !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("making {wide_bar} {human_pos}/{human_len} {eta}");
+    ProgressBar::new(events).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// A line for the state of something that runs on, if `wanted` and somebody sees it.

@@ -8,6 +8,8 @@ use crate::script::{Amount, Fault, Place, Rule, Script};
 
 /// The processes that cause what nobody asked for, and other listeners, have these ids.
 const STRANGER: u32 = 4711;
+/// The message that says that some were lost.
+pub(crate) const NLMSG_OVERRUN: u16 = 4;
 
 /// Something to be done to the connector.
 #[derive(Debug)]
@@ -122,7 +124,7 @@ fn action(rule: &Rule, happening_on: Cpu, random: &mut Rand32) -> Option<Action>
             let error = errno.wrapping_neg().to_ne_bytes();
             Action::Datagram { bytes: message(2, &[&error[..], &message(3, &[])].concat()), sender: 0 }
         }
-        Fault::Overflow => Action::Datagram { bytes: message(4, &[]), sender: 0 },
+        Fault::Overflow => Action::Datagram { bytes: message(NLMSG_OVERRUN, &[]), sender: 0 },
         Fault::Unknown(what) => Action::Unknown { cpu, what },
         Fault::Hold(events) => Action::Hold { cpu, until: draw(events) as u32 },
         Fault::Step(ns) => Action::Step { ns: draw(ns) },
@@ -132,7 +134,7 @@ fn action(rule: &Rule, happening_on: Cpu, random: &mut Rand32) -> Option<Action>
 }
 
 /// A netlink message of that type.
-fn message(nlmsg_type: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn message(nlmsg_type: u16, payload: &[u8]) -> Vec<u8> {
     let len = (pmon_core::wire::NLMSGHDR + payload.len()) as u32;
     let mut bytes = len.to_ne_bytes().to_vec();
     bytes.extend(nlmsg_type.to_ne_bytes());

@@ -1,22 +1,26 @@
 //! The fake kernel: processes that do things, and sockets that hear of it.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use pmon_core::batch::Batch;
 use pmon_core::wire::{Body, Comm, EVENT_FRAME, Event};
-use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
+use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 
 use crate::connector::Connector;
 use crate::faults::Faults;
-use crate::process::{Process, Processes};
+use crate::process::{Ids, PID_MAX, Process, Processes};
 use crate::script::Script;
 use crate::socket::{Socket, lock};
+use crate::wire::Wire;
 
 /// `SIGCHLD`, and what a thread has instead.
 const SIGCHLD: u32 = 17;
 const NO_SIGNAL: u32 = u32::MAX;
-const SIGKILL: u32 = 9;
+/// Whose the sockets are, unless it is said.
+const OUTSIDE: Tgid = Tgid(PID_MAX);
 /// In a wait status: a core was dumped.
 const WCOREFLAG: u32 = 0x80;
 
@@ -63,14 +67,43 @@ impl Kernel {
         lock(&self.connector)
     }
 
-    /// A new socket, of a process with all privileges.
+    /// A new socket, of a process with all privileges that is not in the model.
     pub fn socket(&self) -> Socket {
-        Socket::open(&self.connector, true)
+        self.socket_of(OUTSIDE)
+    }
+
+    /// A new socket of that process, with all privileges.
+    pub fn socket_of(&self, tgid: Tgid) -> Socket {
+        Socket::open(&self.connector, tgid, true)
     }
 
     /// A new socket of a process without privileges.
     pub fn unprivileged_socket(&self) -> Socket {
-        Socket::open(&self.connector, false)
+        Socket::open(&self.connector, OUTSIDE, false)
+    }
+
+    /// A new socket that a program can have as a file descriptor, bound to the group.
+    ///
+    /// # Errors
+    /// When this host has no file descriptor left.
+    pub fn wire(&self) -> io::Result<Wire> {
+        Wire::open(self.socket(), false)
+    }
+
+    /// The same, of which no call blocks: as with `SOCK_NONBLOCK`.
+    ///
+    /// # Errors
+    /// As [`Kernel::wire`].
+    pub fn nonblocking_wire(&self) -> io::Result<Wire> {
+        Wire::open(self.socket(), true)
+    }
+
+    /// The same over a connection that somebody else has made, of type `SOCK_SEQPACKET`, whose other end is the consumer's.
+    ///
+    /// # Errors
+    /// When it is no such connection.
+    pub fn wire_over(&self, end: OwnedFd) -> io::Result<Wire> {
+        Wire::over(self.socket(), end)
     }
 
     /// Things go wrong from now on as `script` says, and no longer as an earlier one did. Its events are counted from the first that
@@ -81,7 +114,7 @@ impl Kernel {
 
     /// How many events have happened, by verb or by frame, whoever heard of them.
     pub fn happened(&self) -> u64 {
-        self.lock().happened()
+        self.lock().happened
     }
 }
 
@@ -93,13 +126,13 @@ impl Kernel {
     /// If there is no such CPU.
     pub fn run_on(&mut self, cpu: Cpu) {
         let mut connector = self.lock();
-        assert!(cpu.0 < connector.cpus(), "no CPU {cpu}: there are {}", connector.cpus());
+        assert!(cpu.0 < connector.numbers.cpus(), "no CPU {cpu}: there are {}", connector.numbers.cpus());
         connector.cpu = cpu;
     }
 
     /// How many CPUs there are.
     pub fn cpus(&self) -> u32 {
-        self.lock().cpus()
+        self.lock().numbers.cpus()
     }
 
     /// `CLOCK_MONOTONIC`.
@@ -121,7 +154,7 @@ impl Kernel {
 
     /// The next event of that CPU has this number. Without it, a CPU begins with 0.
     pub fn number(&mut self, cpu: Cpu, next: Seq) {
-        self.lock().set_next(cpu, next);
+        self.lock().numbers.set_next(cpu, next);
     }
 
     /// The number of the next event of that CPU.
@@ -129,7 +162,7 @@ impl Kernel {
     /// # Panics
     /// If there is no such CPU.
     pub fn next_number(&self, cpu: Cpu) -> Seq {
-        self.lock().next(cpu).unwrap_or_else(|| panic!("no CPU {cpu}"))
+        self.lock().numbers.next(cpu).unwrap_or_else(|| panic!("no CPU {cpu}"))
     }
 
     /// `net.core.rmem_max`, which bounds [`Socket::set_rcvbuf`]; 4 MiB at first.
@@ -159,32 +192,29 @@ impl Kernel {
     /// `fork`: a new process.
     pub fn fork(&mut self, parent: Task) -> Task {
         let child = self.processes.fork(parent);
-        let parent = leader(parent.tgid);
         self.happen(Body::Fork { parent, child });
         child
     }
 
-    /// `clone(CLONE_THREAD)`: a new thread of a process. Its event names the process's parent, not its creator.
+    /// `clone(CLONE_THREAD)`: a new thread of a process. Its event names the process's parent (a thread: the one that forked it), not its creator.
     pub fn thread(&mut self, of: Task) -> Task {
         let child = self.processes.thread(of);
-        let parent = leader(self.processes.of(of).parent);
+        let parent = self.processes.of(of).real_parent();
         self.happen(Body::Fork { parent, child });
         child
     }
 
-    /// `execve`, by any thread: the others end. Returns the task that goes on, the process's only one.
+    /// `execve`, by any thread: the others end, with code 0, the first thread last. Returns the task that goes on, the process's only one.
     pub fn exec(&mut self, task: Task, path: &str, args: &[&str]) -> Task {
         let process = self.processes.of(task);
+        let parent = process.real_parent();
         let others: Vec<_> = process.threads().filter(|&tid| tid != task.tid).collect();
-        for tid in others {
+        let (first, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|tid| tid.0 == task.tgid.0);
+        for tid in others.into_iter().chain(first) {
             let other = Task { tid, tgid: task.tgid };
-            // The first thread ends for the parent as if it were any other: the process lives on.
-            self.happen(Body::Exit {
-                task: other,
-                code: SIGKILL,
-                signal: NO_SIGNAL,
-                parent: Some(Task::default()),
-            });
+            // The first thread ends as if the process did, though that lives on.
+            let (signal, parent) = told(other, parent);
+            self.happen(Body::Exit { task: other, code: 0, signal, parent: Some(parent) });
         }
         self.processes.exec(task, path, args);
         let task = leader(task.tgid);
@@ -198,19 +228,29 @@ impl Kernel {
         self.end(task, u32::from(code) << 8);
     }
 
-    /// `exit_group`: the process ends, all its threads with it, the first one last.
+    /// `exit_group`: the process ends, all its threads with it, the first one first.
     pub fn exit_group(&mut self, tgid: Tgid, code: u8) {
         self.end_all(tgid, u32::from(code) << 8);
     }
 
-    /// A signal that ends the process; with `core`, it dumps one.
+    /// A signal that ends the process. With one that dumps core (`SIGABRT`, `SIGSEGV` and the like) the event of that comes in any case;
+    /// `core` says whether a core was written, which the exit code tells.
     pub fn kill(&mut self, tgid: Tgid, signal: u8, core: bool) {
-        let task = leader(tgid);
-        let parent = leader(self.processes.of(task).parent);
-        if core {
+        let code = u32::from(signal);
+        let mut threads = self.threads(tgid);
+        // Whoever takes the signal: the first thread, or the one that has been there longest.
+        let task = Task { tid: threads[0], tgid };
+        if is_core(signal) {
+            let parent = self.processes.of(task).real_parent();
             self.happen(Body::Coredump { task, parent: Some(parent) });
         }
-        self.end_all(tgid, u32::from(signal) | if core { WCOREFLAG } else { 0 });
+        if core && is_core(signal) {
+            // The others end before it is written, and know nothing of it.
+            threads.drain(1..).for_each(|tid| self.end(Task { tid, tgid }, code));
+            self.end(task, code | WCOREFLAG);
+        } else {
+            self.end_all(tgid, code);
+        }
     }
 
     /// `prctl(PR_SET_NAME)`: the thread calls itself so; 15 bytes are kept.
@@ -219,24 +259,39 @@ impl Kernel {
         self.happen(Body::Comm { task, comm });
     }
 
-    /// `setresuid` of the real and the effective user id. Without a change there is no event.
+    /// `setresuid` of the real and the effective user id, of that thread alone. Without a change there is no event.
     pub fn setuid(&mut self, task: Task, real: u32, effective: u32) {
-        if std::mem::replace(&mut self.processes.of_mut(task).uid, (real, effective)) != (real, effective) {
+        let uid = (real, effective);
+        if self.set_ids(task, |ids| Ids { uid, ..ids }) {
             self.happen(Body::Uid { task, real, effective });
         }
     }
 
     /// `setresgid`; as [`Kernel::setuid`].
     pub fn setgid(&mut self, task: Task, real: u32, effective: u32) {
-        if std::mem::replace(&mut self.processes.of_mut(task).gid, (real, effective)) != (real, effective) {
+        let gid = (real, effective);
+        if self.set_ids(task, |ids| Ids { gid, ..ids }) {
             self.happen(Body::Gid { task, real, effective });
         }
     }
 
-    /// `setsid`: the process leads a new session.
+    /// Whether there was something to change.
+    fn set_ids(&mut self, task: Task, change: impl FnOnce(Ids) -> Ids) -> bool {
+        let process = self.processes.of_mut(task);
+        let before = process.ids(task.tid);
+        let ids = change(before);
+        if ids != before {
+            process.set_ids(task, ids);
+        }
+        ids != before
+    }
+
+    /// `setsid`: the process leads a new session. One that leads a session already is refused, and nothing happens.
     pub fn setsid(&mut self, task: Task) {
-        self.processes.of_mut(task).session = task.tgid;
-        self.happen(Body::Sid { task });
+        let before = std::mem::replace(&mut self.processes.of_mut(task).session, task.tgid);
+        if before != task.tgid {
+            self.happen(Body::Sid { task: leader(task.tgid) });
+        }
     }
 
     /// `ptrace(PTRACE_ATTACH)`.
@@ -262,19 +317,19 @@ impl Kernel {
     }
 
     fn end(&mut self, task: Task, code: u32) {
-        let process = self.processes.of(task);
-        let parent = leader(process.parent);
-        let is_first = task.tid.0 == task.tgid.0;
-        // What the kernel says of a thread that is not its process's first (since 6.18, no parent either).
-        let (signal, parent) = if is_first { (SIGCHLD, parent) } else { (NO_SIGNAL, Task::default()) };
+        let (signal, parent) = told(task, self.processes.of(task).real_parent());
         self.processes.end(task);
         self.happen(Body::Exit { task, code, signal, parent: Some(parent) });
     }
 
+    /// All threads of a process end, the first one first.
     fn end_all(&mut self, tgid: Tgid, code: u32) {
-        let mut threads: Vec<_> = self.processes.of(leader(tgid)).threads().collect();
-        threads.sort_by_key(|tid| (tid.0 == tgid.0, *tid));
-        threads.into_iter().for_each(|tid| self.end(Task { tid, tgid }, code));
+        self.threads(tgid).into_iter().for_each(|tid| self.end(Task { tid, tgid }, code));
+    }
+
+    fn threads(&self, tgid: Tgid) -> Vec<Tid> {
+        let process = self.processes.get(tgid).unwrap_or_else(|| panic!("no such process: {tgid}"));
+        process.threads().collect()
     }
 
     fn happen(&mut self, body: Body) {
@@ -337,7 +392,7 @@ impl Feed<'_> {
 
     /// So many events that this kernel is not told of: the numbers behind them move up.
     pub fn leave_out(&mut self, cpu: Cpu, events: u32) {
-        self.0.leave_out(cpu, events);
+        self.0.numbers.leave_out(cpu, events);
     }
 
     /// So many events whose numbers will be missing anyhow are dropped for want of room.
@@ -348,7 +403,7 @@ impl Feed<'_> {
     /// What this kernel says next of itself, it says on that CPU, with that number.
     pub fn begin(&mut self, cpu: Cpu, next: Seq) {
         self.0.cpu = cpu;
-        self.0.set_next(cpu, next);
+        self.0.numbers.set_next(cpu, next);
     }
 
     /// Time passes, up to that.
@@ -367,4 +422,15 @@ pub(crate) fn comm(name: &str) -> Comm {
     let kept = name.len().min(comm.0.len() - 1);
     comm.0[..kept].copy_from_slice(&name.as_bytes()[..kept]);
     comm
+}
+
+/// What an exit says of signal and parent. Threads but a process's first have no signal, and since Linux 6.18 no parent either.
+fn told(task: Task, parent: Task) -> (u32, Task) {
+    if task.tid.0 == task.tgid.0 { (SIGCHLD, parent) } else { (NO_SIGNAL, Task::default()) }
+}
+
+/// Whether a process that this signal ends dumps core, if it may: the event comes in any case.
+fn is_core(signal: u8) -> bool {
+    // QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.
+    matches!(signal, 3..=8 | 11 | 24 | 25 | 31)
 }

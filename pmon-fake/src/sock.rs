@@ -3,9 +3,12 @@
 //! After `net/netlink/af_netlink.c` of Linux 6.18; `examples/differential` compares the two.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
+
+use crate::bell::Bell;
 
 /// `SO_RCVBUF` of a new socket: `net.core.rmem_default`.
 const RMEM_DEFAULT: u32 = 212_992;
@@ -104,12 +107,22 @@ pub(crate) struct Sock {
     error: Option<Errno>,
     /// All drops: `SK_MEMINFO_DROPS` wraps.
     dropped: u64,
+    /// Who wants to know of the next thing that a call would bring.
+    sleeper: Option<Arc<Bell>>,
 }
 
 impl Default for Sock {
     fn default() -> Self {
         let memory = MemInfo { rcvbuf: RMEM_DEFAULT, ..MemInfo::default() };
-        Self { queue: VecDeque::new(), memory, congested: false, no_enobufs: false, error: None, dropped: 0 }
+        Self {
+            queue: VecDeque::new(),
+            memory,
+            congested: false,
+            no_enobufs: false,
+            error: None,
+            dropped: 0,
+            sleeper: None,
+        }
     }
 }
 
@@ -123,6 +136,7 @@ impl Sock {
         }
         self.memory.rmem_alloc += charge(datagram.len());
         self.queue.push_back(Skb::new(datagram, sender, groups));
+        self.wake_sleeper();
         true
     }
 
@@ -137,6 +151,7 @@ impl Sock {
     fn overrun(&mut self) {
         if !self.no_enobufs && !std::mem::replace(&mut self.congested, true) {
             self.error = Some(Errno::NOBUFS);
+            self.wake_sleeper();
         }
         self.drop(1);
     }
@@ -145,6 +160,7 @@ impl Sock {
     pub(crate) fn lose(&mut self, datagrams: u64) {
         if !self.no_enobufs {
             self.error = Some(Errno::NOBUFS);
+            self.wake_sleeper();
         }
         self.drop(datagrams);
     }
@@ -152,6 +168,18 @@ impl Sock {
     fn drop(&mut self, datagrams: u64) {
         self.dropped += datagrams;
         self.memory.drops = self.dropped as u32;
+    }
+
+    /// Rings `bell` once, when a call would bring something.
+    pub(crate) fn sleep(&mut self, bell: &Arc<Bell>) {
+        self.sleeper = Some(bell.clone());
+    }
+
+    #[inline]
+    pub(crate) fn wake_sleeper(&mut self) {
+        if let Some(bell) = self.sleeper.take() {
+            bell.ring();
+        }
     }
 
     /// `recvmsg` with `MSG_DONTWAIT` (`netlink_recvmsg`).

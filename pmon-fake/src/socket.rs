@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pmon_core::Tgid;
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Operation, Request};
@@ -9,12 +10,13 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use crate::connector::{Connector, GROUP};
+use crate::member::Member;
 use crate::sock::{Datagram, MemInfo};
 
 /// The longest datagram that can be sent: `SO_SNDBUF` as it is by default, less what each takes.
 const LONGEST: usize = 212_992 - 32;
-/// The ports given to those who want any begin here.
-const FIRST_PORT: u32 = 1000;
+/// The ports given to those who want any, and whose process's own is taken, go down from here: as negative numbers, -4097.
+const HIGHEST_PORT: u32 = -4097_i32 as u32;
 
 /// A socket as `socket(AF_NETLINK, SOCK_DGRAM, NETLINK_CONNECTOR)` makes it, of a process on the fake kernel. Nothing blocks: a call
 /// that would is refused with `EAGAIN`.
@@ -25,6 +27,8 @@ const FIRST_PORT: u32 = 1000;
 pub struct Socket {
     connector: Arc<Mutex<Connector>>,
     id: usize,
+    /// The port that it gets first of all: its process's id.
+    owner: Tgid,
 }
 
 /// What `poll` tells of a [`Socket`].
@@ -42,12 +46,22 @@ pub(crate) fn lock(connector: &Mutex<Connector>) -> MutexGuard<'_, Connector> {
 }
 
 impl Socket {
-    pub(crate) fn open(connector: &Arc<Mutex<Connector>>, admin: bool) -> Self {
+    pub(crate) fn open(connector: &Arc<Mutex<Connector>>, owner: Tgid, admin: bool) -> Self {
         let id = lock(connector).open(admin);
-        Self { connector: connector.clone(), id }
+        Self { connector: connector.clone(), id, owner }
     }
 
-    /// `bind` to a port and to groups, as a mask; port 0 is any that is free.
+    /// The kernel's side of it; meanwhile nothing else happens there.
+    pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut Member) -> R) -> R {
+        act(lock(&self.connector).member(self.id))
+    }
+
+    /// `close`, before it is dropped.
+    pub(crate) fn close(&mut self) {
+        lock(&self.connector).close(self.id);
+    }
+
+    /// `bind` to a port and to groups, as a mask; port 0 is the process's id, or any that is free.
     ///
     /// # Errors
     /// `EINVAL` if it is bound to another port, `EADDRINUSE` if another socket is bound to that one, `EPERM` if it may not hear
@@ -59,20 +73,22 @@ impl Socket {
         if !member.admin && groups & 0xAAAA_AAAA != 0 {
             return Err(Errno::PERM);
         }
-        let bound = member.port;
-        if bound != 0 && bound != port {
+        let bound = member.bound.then_some(member.port);
+        if bound.is_some_and(|bound| bound != port) {
             return Err(Errno::INVAL);
         }
-        if bound == 0 && port != 0 && !connector.is_free(port) {
+        if bound.is_none() && port != 0 && !connector.is_free(port) {
+            connector.member(self.id).port = port;
             return Err(Errno::ADDRINUSE);
         }
-        let port = if port == 0 { free_port(&connector) } else { port };
+        let port = if port == 0 { free_port(&connector, self.owner) } else { port };
         let member = connector.member(self.id);
-        (member.port, member.groups) = (port, groups);
+        (member.port, member.bound, member.groups) = (port, true, groups);
         Ok(())
     }
 
-    /// `getsockname`: the port, and the groups as a mask.
+    /// `getsockname`: the port, and the groups as a mask. After a `bind` that failed with `EADDRINUSE`, the port is the one that was not
+    /// to be had, and not this socket's.
     pub fn name(&self) -> (u32, u32) {
         let mut connector = lock(&self.connector);
         let member = connector.member(self.id);
@@ -177,22 +193,24 @@ impl Socket {
         if !member.admin && (port, groups) != (0, 0) {
             return Err(Errno::PERM);
         }
-        if member.port == 0 {
-            let port = free_port(&connector);
-            connector.member(self.id).port = port;
+        if !member.bound {
+            let port = free_port(&connector, self.owner);
+            let member = connector.member(self.id);
+            (member.port, member.bound) = (port, true);
         }
         match datagram.len() {
             0 => return Err(Errno::NODATA),
             1..=LONGEST => {}
             _ => return Err(Errno::MSGSIZE),
         }
-        if groups != 0 {
-            connector.multicast(self.id, datagram, 1 << groups.trailing_zeros(), port);
+        let group = groups & groups.wrapping_neg();
+        if group != 0 {
+            connector.multicast(self.id, datagram, group, port);
         }
         if port == 0 {
             connector.request(self.id, datagram);
         } else {
-            connector.unicast(self.id, datagram, port)?;
+            connector.unicast(self.id, datagram, port, group)?;
         }
         Ok(datagram.len())
     }
@@ -201,8 +219,12 @@ impl Socket {
     /// datagram of no bytes.
     ///
     /// # Errors
-    /// `ENOBUFS` if datagrams were dropped, before those that are queued; `EAGAIN` if none is queued; what a fault script has.
+    /// `ENOBUFS` if datagrams were dropped, before those that are queued; `EAGAIN` if none is queued; `EOPNOTSUPP` for `MSG_OOB`; what a
+    /// fault script has.
     pub fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<Datagram, Errno> {
+        if flags.contains(RecvFlags::OOB) {
+            return Err(Errno::OPNOTSUPP);
+        }
         let mut connector = lock(&self.connector);
         let member = connector.member(self.id);
         if member.interrupted > 0 {
@@ -228,19 +250,21 @@ impl Socket {
     /// As [`Socket::bind`].
     pub fn listen(&mut self) -> Result<(), Errno> {
         let (port, groups) = self.name();
-        self.bind(port, groups | GROUP)?;
+        let is_bound = lock(&self.connector).member(self.id).bound;
+        self.bind(if is_bound { port } else { 0 }, groups | GROUP)?;
         let request = Request::new(Operation::Listen, 0);
         self.send(&request.encode(self.name().0, ByteOrder::NATIVE)).map(|_| ())
     }
 }
 
-fn free_port(connector: &Connector) -> u32 {
-    (FIRST_PORT..).find(|&port| connector.is_free(port)).unwrap_or(u32::MAX)
+fn free_port(connector: &Connector, owner: Tgid) -> u32 {
+    let others = (1..=HIGHEST_PORT).rev();
+    std::iter::once(owner.0).chain(others).find(|&port| connector.is_free(port)).unwrap_or(owner.0)
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        lock(&self.connector).close(self.id);
+        self.close();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Fault scripts: what they say, and where they are wrong.
 
 use pmon_fake::{Fault, Place, Script};
+use proptest::prelude::*;
 
 fn parse(text: &str) -> Result<Script, (Option<usize>, String)> {
     text.parse::<Script>().map_err(|error| (error.line(), error.to_string()))
@@ -71,4 +72,26 @@ fn what_is_wrong_is_told_with_its_line() {
         assert!(said.starts_with(&format!("line {line}: ")) && said.contains(why), "{text}{said}");
         assert!(!said.contains('\n'), "{said}");
     }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_script_or_is_refused(lines in prop::collection::vec(line(), 0..12)) {
+        let text = lines.join("\n");
+        match text.parse::<Script>() {
+            Ok(script) => prop_assert_eq!(script.rules().len(), text.matches("[[fault]]").count()),
+            Err(error) => prop_assert!(error.line().is_none_or(|line| line <= lines.len() + 1), "{text}\n{error}"),
+        }
+    }
+}
+
+/// A line of a script, or nearly.
+fn line() -> impl Strategy<Value = String> {
+    let key = "(at|every|from|chance|cpu|overrun|burst|truncate|forge|error|unknown|hold|step|blind|end|x)";
+    let value = r#"(true|false|-?[0-9]{1,20}|[0-9]\.[0-9]|"[0-9]{1,11}\.\.[0-9]{1,11}"|nan|inf|\[\]|'.*')"#;
+    prop_oneof![
+        3 => Just("[[fault]]".to_owned()),
+        8 => prop::string::string_regex(&format!("{key} = {value}")).unwrap(),
+        1 => "[a-z\\[\\]= ]{0,12}",
+    ]
 }

@@ -20,6 +20,8 @@ pub mod assemble;
 mod cgroups;
 mod chunk;
 mod clock;
+#[cfg(test)]
+mod conformance;
 mod cpus;
 mod details;
 mod drain;

@@ -1,11 +1,13 @@
 //! Captures, delivered again: what a recorder once received, a consumer under test receives in the same order.
 //!
-//! [`Replay`] lets a capture happen again on a [`pmon_fake::Kernel`], and is a source of it; [`Pace`] says when, where that matters.
+//! [`Replay`] lets a capture happen again on a [`pmon_fake::Kernel`], and is a source of it; [`Pace`] says when, where that matters;
+//! [`synth`] makes captures of what never was.
 #![forbid(unsafe_code)]
 
 mod pace;
 mod pieces;
 mod replay;
+pub mod synth;
 
 use std::io;
 

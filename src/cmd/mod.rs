@@ -5,5 +5,6 @@ pub(crate) mod info;
 pub(crate) mod print;
 pub(crate) mod record;
 pub(crate) mod replay;
+pub(crate) mod synth;
 pub(crate) mod verify;
 pub(crate) mod watch;

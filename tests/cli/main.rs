@@ -9,6 +9,7 @@ mod print;
 mod record;
 mod replay;
 mod support;
+mod synth;
 mod transport;
 mod verify;
 mod watch;

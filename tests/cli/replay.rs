@@ -76,6 +76,7 @@ fn recorded_again_it_is_the_same_but_for_its_name() {
     );
     let printed = |file: &str| pmon(&["print", file, "--format", "json"]).out;
     same(&printed(&again), &printed(&file));
+    pmon(&["diff", &file, &again]).expect(0);
     let info = pmon(&["info", "--json", &again]).expect(0).json();
     assert_eq!(info["transport"], "replay");
     assert!(info["transport_why"].as_str().unwrap().contains("30313233"), "of which capture: {info:#}");
@@ -194,6 +195,51 @@ fn damage_is_told_and_the_rest_is_played() {
     assert_eq!(ran.out, pmon(&["print", &again, "--format", "json"]).expect(0).out);
     pmon(&["replay", &dir.file("y", b"something else")]).expect(5);
     pmon(&["replay", &arg(&dir.path("none"))]).expect(6);
+}
+
+/// Connects to the socket as soon as it is there, and reads `most` datagrams or all.
+fn consume(path: &std::path::Path, most: usize) -> Vec<Vec<u8>> {
+    use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType, connect, recv, socket};
+    let end = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    let address = SocketAddrUnix::new(path).unwrap();
+    while connect(&end, &address).is_err() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut datagrams = Vec::new();
+    while datagrams.len() < most {
+        let mut buffer = [0; 128];
+        let (len, _) = recv(&end, &mut buffer[..], RecvFlags::empty()).unwrap();
+        if len == 0 {
+            break;
+        }
+        datagrams.push(buffer[..len].to_vec());
+    }
+    datagrams
+}
+
+#[test]
+fn a_program_that_connects_has_each_datagram_and_is_told_of_losses() {
+    let dir = Dir::new();
+    let (file, path) = (file(&dir), dir.path("socket"));
+    for speed in ["instant", "20x"] {
+        let mut command = command(&["replay", &file, "--socket", &arg(&path), "--speed", speed]);
+        command.stderr(std::process::Stdio::piped());
+        let pmon = start(command);
+        let datagrams = consume(&path, usize::MAX);
+        let ran = Ran::new(pmon.wait_with_output().unwrap()).expect(0);
+        assert!(ran.err.contains("replayed 10 events to 1 consumer"), "{ran:?}");
+        let overruns = datagrams.iter().filter(|bytes| bytes[4..6] == 4_u16.to_ne_bytes()).count();
+        assert_eq!((datagrams.len(), overruns), (11, 1));
+        assert!(!path.exists());
+    }
+    let mut command = command(&["replay", &file, "--socket", &arg(&path)]);
+    command.stderr(std::process::Stdio::piped());
+    let pmon = start(command);
+    assert_eq!(consume(&path, 1).len(), 1);
+    Ran::new(pmon.wait_with_output().unwrap()).expect(0);
+    fs::write(&path, "").unwrap();
+    let refused = crate::support::pmon(&["replay", &file, "--socket", &arg(&path)]).expect(7);
+    assert!(refused.err.contains("cannot listen at"), "{refused:?}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The differential table: scenarios that are played on the kernel and on a model of it, and what was seen, line by line.
 
+pub(crate) mod compare;
 pub(crate) mod count;
 pub(crate) mod host;
+pub(crate) mod model;
 pub(crate) mod real;
 pub(crate) mod request;
 pub(crate) mod scenarios;
@@ -13,7 +15,8 @@ pub(crate) mod show;
 )]
 mod sys;
 
+pub(crate) use compare::{Row, compare};
 pub(crate) use host::Host;
+pub(crate) use model::Model;
 pub(crate) use real::Kernel;
 pub(crate) use scenarios::SCENARIOS;
-pub(crate) use scene::play;

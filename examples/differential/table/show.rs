@@ -89,7 +89,7 @@ impl Names {
                 40 if self.base.iter().any(|&(cpu, _)| cpu == value) => write!(text, "CPU "),
                 44 => write!(text, "TIME "),
                 48 => Ok(()),
-                _ if value == self.own.1 => write!(text, "OWN "),
+                _ if value == self.own.0 || value == self.own.1 => write!(text, "OWN "),
                 _ => write!(text, "{value:x} "),
             };
         }

@@ -73,8 +73,7 @@ fn act(act: Act) {
 }
 
 fn end(ends: End) -> ! {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: system calls that take numbers, and a struct that outlives the call.
+    // SAFETY: system calls that take numbers only.
     unsafe {
         match ends {
             End::Code(code) => libc::_exit(code.into()),
@@ -82,8 +81,8 @@ fn end(ends: End) -> ! {
                 libc::syscall(libc::SYS_kill, libc::syscall(libc::SYS_getpid), libc::SIGKILL);
             }
             End::Aborted => {
-                // The event comes also where no file may be written.
-                libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+                // The event comes also where no core may be written, be it to a file or to a program.
+                libc::prctl(libc::PR_SET_DUMPABLE, 0);
                 libc::signal(libc::SIGABRT, libc::SIG_DFL);
                 libc::syscall(libc::SYS_kill, libc::syscall(libc::SYS_getpid), libc::SIGABRT);
             }

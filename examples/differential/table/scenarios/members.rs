@@ -8,6 +8,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "bind", from_silence: false, play: bind },
     Scenario { name: "membership", from_silence: false, play: membership },
     Scenario { name: "a member without a port", from_silence: false, play: unbound },
+    Scenario { name: "a member with a port that is another's", from_silence: false, play: refused },
     Scenario { name: "leaving and coming back", from_silence: false, play: leaving },
     Scenario { name: "messages to the group", from_silence: false, play: forged },
     Scenario { name: "messages to a port", from_silence: false, play: unicast },
@@ -87,6 +88,32 @@ fn unbound(scene: &mut Scene<'_>) {
     scene.rename(1);
     let heard = scene.heard(socket);
     scene.note("read", heard);
+}
+
+fn refused(scene: &mut Scene<'_>) {
+    let owner = scene.socket();
+    scene.host().bind(owner, PORTS[0], 0).expect("bound");
+    let socket = scene.socket();
+    for (what, port) in [("bind to a port that is taken", PORTS[0]), ("again", PORTS[0])] {
+        let bound = text(scene.host().bind(socket, port, 1));
+        let seen = name(scene, socket);
+        scene.note(what, format!("{bound}: {seen}"));
+    }
+    let joined = text(scene.host().join(socket, 1));
+    let seen = name(scene, socket);
+    scene.note("join", format!("{joined}: {seen}"));
+    scene.rename(1);
+    let heard = scene.heard(socket);
+    scene.note("an event", heard);
+    let speaker = scene.speaker();
+    let sent = scene.send_bytes(speaker, &[1; 20], PORTS[0], 0);
+    for (who, socket) in [("it", socket), ("the owner", owner)] {
+        let heard = scene.heard(socket);
+        scene.note(format!("a message to that port, {who} hears"), format!("{sent}: {heard}"));
+    }
+    let bound = text(scene.host().bind(socket, PORTS[1], 1));
+    let seen = name(scene, socket);
+    scene.note("bind to another port", format!("{bound}: {seen}"));
 }
 
 fn leaving(scene: &mut Scene<'_>) {

@@ -1,9 +1,11 @@
 //! `pmon replay`: a capture happens again.
 
+mod audience;
+mod clock;
+
 use std::fs::{self, File};
-use std::io::{BufRead as _, Read, Write as _, stdin, stdout};
+use std::io::{Read, Write as _, stdin, stdout};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use pmon_analysis::Filter;
@@ -12,14 +14,15 @@ use pmon_core::capture::{Header, OpenError, Reader};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
 use pmon_fake::Script;
-use pmon_record::{CaptureFile, Sink, Target, Wakeup};
-use pmon_replay::{Pace, Replay, ReplayError};
+use pmon_record::{CaptureFile, Sink, Target};
+use pmon_replay::{Replay, ReplayError};
 
+use self::audience::Audience;
+use self::clock::Clock;
 use crate::again::{Again, AgainError};
 use crate::args::{Format, ReplayArgs, Speed};
 use crate::cmd::print::range;
 use crate::cmd::watch::Screen;
-use crate::control;
 use crate::exit::{self, Failure, OrFail};
 use crate::input::{hint, is_stdio, say_damage, shown};
 use crate::render::shell_words;
@@ -28,8 +31,8 @@ use crate::tape::Tape;
 use crate::term;
 use crate::view::{Range, View};
 
-/// While it waits, it looks after the output this often.
-const TICK: Duration = Duration::from_millis(20);
+/// Events that happen before a consumer has to have read them: not so many that one loses any.
+const AT_ONCE: u32 = 64;
 
 /// Runs the verb.
 pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
@@ -106,7 +109,7 @@ impl<'a> Play<'a> {
     }
 
     fn run<R: Read>(self, reader: Reader<R>) -> Result<u8, Failure> {
-        let mut replay = Replay::new(reader).passing();
+        let mut replay = Replay::new(reader);
         if let Some(from) = self.from {
             replay = replay.from(from);
         }
@@ -117,9 +120,61 @@ impl<'a> Play<'a> {
             replay = replay.filter(filter.clone());
         }
         replay = replay.faults(self.script.clone(), self.args.seed);
-        match &self.args.record {
-            Some(path) => self.record(replay, path),
-            None => self.show(replay),
+        match (&self.args.record, &self.args.socket) {
+            (Some(path), _) => self.record(replay.passing(), path),
+            (None, Some(path)) => self.serve(replay, path),
+            (None, None) => self.show(replay.passing()),
+        }
+    }
+
+    /// To whoever connects.
+    fn serve<R: Read>(&self, mut replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
+        let mut damaged = false;
+        let mut clock = Clock::new(self.args.speed)?;
+        let mut audience = Audience::wait_for_first(path, &mut replay, &mut clock)?;
+        let mut room = 0;
+        while !audience.is_gone() {
+            let time = match replay.next_time() {
+                Ok(Some(time)) => time,
+                Ok(None) => break,
+                Err(error) => {
+                    damaged = true;
+                    self.say(error)?;
+                    continue;
+                }
+            };
+            if !clock.wait(time, |left| audience.attend(&mut replay, left))? {
+                break;
+            }
+            // Instantly is as fast as they take it: nobody loses what the capture has not lost.
+            if self.args.speed == Speed::Instant && room == 0 {
+                if !audience.keep_up(&mut replay, &mut clock)? {
+                    break;
+                }
+                room = AT_ONCE;
+            }
+            room = room.saturating_sub(1);
+            if let Err(error) = replay.step() {
+                damaged = true;
+                self.say(error)?;
+            }
+        }
+        let said = audience.end(&mut replay, &mut clock)?;
+        term::say(format_args!(
+            "pmon: replayed {} to {said}",
+            term::counted(replay.kernel().happened(), "event")
+        ));
+        Ok(if damaged { exit::DAMAGED } else { exit::DONE })
+    }
+
+    /// Says what is damaged, and goes on.
+    fn say(&self, error: ReplayError) -> Result<(), Failure> {
+        match error {
+            ReplayError::Damaged(damage) => {
+                self.bar.suspend(|| say_damage(&self.name, &damage));
+                Ok(())
+            }
+            error => Err(self.failure(error.into())),
         }
     }
 
@@ -197,10 +252,9 @@ impl<'a> Play<'a> {
         let mut again = Again::new(sink, Tgid(recorder));
         let mut damaged = false;
         let mut tell = |error: AgainError| match error {
-            AgainError::Replay(ReplayError::Damaged(damage)) => {
+            AgainError::Replay(error) => {
                 damaged = true;
-                self.bar.suspend(|| say_damage(&self.name, &damage));
-                Ok(true)
+                self.say(error).map(|()| true)
             }
             error => Err(self.failure(error)),
         };
@@ -223,17 +277,16 @@ impl<'a> Play<'a> {
                 acknowledged.map_err(|error| Failure::new(exit::INTERNAL, error))?;
                 let mut clock = Clock::new(self.args.speed)?;
                 loop {
-                    match replay.next_time() {
+                    let time = match replay.next_time() {
+                        Ok(Some(time)) => time,
                         Ok(None) => break,
-                        Ok(Some(time)) => match clock.wait(time, &mut again) {
-                            Ok(true) => {}
-                            Ok(false) => break,
-                            Err(Waited::Output(error)) => return Err(self.failure(error)),
-                            Err(Waited::Input(error)) => {
-                                return Err(Failure::new(exit::ENVIRONMENT, format!("cannot wait: {error}")));
-                            }
-                        },
-                        Err(error) => tell(error.into()).map(|_| ())?,
+                        Err(error) => {
+                            tell(error.into())?;
+                            continue;
+                        }
+                    };
+                    if !clock.wait(time, |_| again.tick().map_err(|error| self.failure(error)))? {
+                        break;
                     }
                     if let Err(error) = replay.step() {
                         tell(error.into())?;
@@ -282,71 +335,4 @@ fn script(path: &Path) -> Result<Script, Failure> {
     let name = shown(path);
     let text = fs::read_to_string(path).or_fail(exit::ENVIRONMENT, format!("cannot read {name}"))?;
     text.parse().map_err(|error| Failure::new(exit::USAGE, format!("{name}: {error}")))
-}
-
-/// Why nobody waits any longer.
-enum Waited {
-    Input(std::io::Error),
-    Output(AgainError),
-}
-
-impl From<std::io::Error> for Waited {
-    fn from(error: std::io::Error) -> Self {
-        Self::Input(error)
-    }
-}
-
-impl From<AgainError> for Waited {
-    fn from(error: AgainError) -> Self {
-        Self::Output(error)
-    }
-}
-
-/// Says when the next thing happens.
-enum Clock {
-    Pace { speed: f64, began: Option<(Pace, Instant)>, signals: pmon_record::Signals },
-    Steps { left: u64 },
-}
-
-impl Clock {
-    fn new(speed: Speed) -> Result<Self, Failure> {
-        Ok(match speed {
-            Speed::Times(speed) => Self::Pace { speed, began: None, signals: control::signals()? },
-            _ => Self::Steps { left: 0 },
-        })
-    }
-
-    /// Waits until what happens at that time is due; `false` if nothing is any more.
-    fn wait<S: Sink>(&mut self, time: MonoNs, again: &mut Again<S>) -> Result<bool, Waited> {
-        match self {
-            Self::Pace { speed, began, signals } => {
-                let (pace, began) = began.get_or_insert_with(|| {
-                    (Pace::new(pmon_replay::Speed::Times(*speed), time), Instant::now())
-                });
-                loop {
-                    let left = pace.due(time).saturating_sub(began.elapsed());
-                    if left.is_zero() {
-                        return Ok(true);
-                    }
-                    again.tick()?;
-                    match signals.wait(Some(left.min(TICK)))? {
-                        Wakeup::Interrupt | Wakeup::Terminate => return Ok(false),
-                        _ => {}
-                    }
-                }
-            }
-            Self::Steps { left } => {
-                if *left == 0 {
-                    again.tick()?;
-                    let mut line = String::new();
-                    if stdin().lock().read_line(&mut line)? == 0 {
-                        return Ok(false);
-                    }
-                    *left = line.trim().parse().unwrap_or(1).max(1);
-                }
-                *left -= 1;
-                Ok(true)
-            }
-        }
-    }
 }

@@ -1,0 +1,106 @@
+//! A thread that moves what a wire can move, as soon as it can.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
+
+use crate::bell::Bell;
+use crate::wire::{Awaits, Wire};
+
+/// A [`Wire`] that is being served, by a thread. Dropping it ends that, and with it the consumer's file.
+#[derive(Debug)]
+pub struct Serving {
+    thread: Option<JoinHandle<io::Result<Wire>>>,
+    stop: Arc<AtomicBool>,
+    bell: Arc<Bell>,
+}
+
+impl Wire {
+    /// Serves it until the consumer closes its end, or the returned value is dropped. Take the [consumer's end](Wire::consumer) before.
+    ///
+    /// The thread sleeps until the consumer's end or the fake kernel has something for it. When it gets to move what is queued is the
+    /// scheduler's choice: a test that depends on when the fake socket overruns calls [`Wire::pump`] itself.
+    ///
+    /// # Errors
+    /// When this host has no file descriptor or no thread left.
+    pub fn serve(self) -> io::Result<Serving> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let bell = Arc::new(Bell::new()?);
+        let thread = {
+            let (stop, bell) = (stop.clone(), bell.clone());
+            Builder::new().name("fake-wire".into()).spawn(move || serve(self, &stop, &bell))?
+        };
+        Ok(Serving { thread: Some(thread), stop, bell })
+    }
+
+    /// Whether there is nothing to move; then, `bell` is rung as soon as there is.
+    fn may_sleep(&mut self, bell: &Arc<Bell>) -> bool {
+        self.socket().with(|member| {
+            let is_idle = member.sock.readiness() == (false, false) && !member.ended;
+            if is_idle {
+                member.sock.sleep(bell);
+            }
+            is_idle
+        })
+    }
+}
+
+impl Serving {
+    /// Waits until the consumer has closed its end.
+    ///
+    /// # Errors
+    /// As [`Wire::pump`].
+    pub fn wait(mut self) -> io::Result<()> {
+        self.join().map(|_| ())
+    }
+
+    /// Stops, and gives the wire back: the consumer's end stays open, and what is queued stays queued.
+    ///
+    /// # Errors
+    /// As [`Wire::pump`].
+    pub fn stop(mut self) -> io::Result<Wire> {
+        self.halt();
+        self.join()
+    }
+
+    fn halt(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    fn join(&mut self) -> io::Result<Wire> {
+        let thread = self.thread.take().ok_or_else(|| io::Error::other("it has been waited for before"))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.halt();
+        if let Some(thread) = self.thread.take() {
+            // If it failed, the consumer had its end of file then.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(mut wire: Wire, stop: &AtomicBool, bell: &Arc<Bell>) -> io::Result<Wire> {
+    while !stop.load(Ordering::Acquire) {
+        let interest = match wire.pump()?.awaits {
+            Awaits::Nothing => break,
+            Awaits::Pump => continue,
+            Awaits::Kernel if !wire.may_sleep(bell) => continue,
+            Awaits::Kernel | Awaits::Close => PollFlags::IN,
+            Awaits::Consumer => PollFlags::IN | PollFlags::OUT,
+        };
+        let end = PollFd::from_borrowed_fd(wire.as_fd(), interest);
+        retry_on_intr(|| poll(&mut [end.clone(), PollFd::new(bell, PollFlags::IN)], None))?;
+        bell.silence();
+    }
+    Ok(wire)
+}

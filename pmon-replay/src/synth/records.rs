@@ -1,0 +1,158 @@
+//! The recorder of what the fake kernel says: events to records, as a recorder of a real one writes them.
+
+use pmon_core::MonoNs;
+use pmon_core::accounting::{Accountant, Continuity, Gap, Ledger, Lost};
+use pmon_core::capture::{ClockAnchor, Details, Edge, End, Fence, Frame, Loss, Record, Usage, Witness};
+use pmon_core::wire::Event;
+
+/// Clocks are recorded this often,
+const ANCHOR_EVERY: u64 = 60_000_000_000;
+/// the counts of what was lost, if there is news,
+const WITNESS_EVERY: u64 = 1_000_000_000;
+/// and while events are lost, the processes.
+const SCAN_EVERY: u64 = 10_000_000_000;
+
+/// See the module.
+pub(super) struct Recorder<F> {
+    visit: F,
+    accountant: Accountant,
+    ledger: Ledger,
+    lost: Lost,
+    drops: u64,
+    events: u64,
+    start: ClockAnchor,
+    anchor_at: u64,
+    witness_at: u64,
+    witnessed: (u64, u64),
+    scan_at: u64,
+    wants_scan: bool,
+    /// Memory for the next usage.
+    usage: Option<Box<Usage>>,
+}
+
+impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
+    /// One that gives its records to `visit`, at the start of the recording.
+    pub(super) fn begin(start: ClockAnchor, mut visit: F) -> Result<Self, E> {
+        visit(&Record::Clock(start))?;
+        let now = start.mono.0;
+        Ok(Self {
+            visit,
+            accountant: Accountant::new(),
+            ledger: Ledger::default(),
+            lost: Lost::default(),
+            drops: 0,
+            events: 0,
+            start,
+            anchor_at: now + ANCHOR_EVERY,
+            witness_at: now + WITNESS_EVERY,
+            witnessed: (0, 0),
+            scan_at: 0,
+            wants_scan: false,
+            usage: None,
+        })
+    }
+
+    #[inline]
+    pub(super) fn event(&mut self, event: Event, usage: Option<Usage>) -> Result<(), E> {
+        let now = event.time.0;
+        if now >= self.anchor_at || now >= self.witness_at {
+            self.periodic(now)?;
+        }
+        if let Continuity::Gap(gap) = self.accountant.observe(&event, 0) {
+            self.lose(gap)?;
+        }
+        self.events += 1;
+        let usage = usage.map(|usage| {
+            let mut place = self.usage.take().unwrap_or_default();
+            *place = usage;
+            place
+        });
+        let record = Record::Event(Frame::Event(event), usage);
+        (self.visit)(&record)?;
+        if let Record::Event(_, Some(usage)) = record {
+            self.usage = Some(usage);
+        }
+        Ok(())
+    }
+
+    /// The kernel's socket has dropped an event.
+    #[inline]
+    pub(super) fn drop(&mut self) {
+        self.drops += 1;
+    }
+
+    /// What is known of a process; gives back the memory.
+    pub(super) fn details(&mut self, details: Box<Details>) -> Result<Option<Box<Details>>, E> {
+        let record = Record::Details(details);
+        (self.visit)(&record)?;
+        Ok(if let Record::Details(details) = record { Some(details) } else { None })
+    }
+
+    pub(super) fn record(&mut self, record: &Record<'static>) -> Result<(), E> {
+        (self.visit)(record)
+    }
+
+    pub(super) fn fence(&mut self, time: MonoNs, edge: Edge) -> Result<(), E> {
+        self.record(&Record::Fence(Fence { time, edge, unreached: Vec::new() }))
+    }
+
+    /// Whether the processes are to be recorded again, as some of their events are missing.
+    #[inline]
+    pub(super) fn is_scan_due(&mut self, now: MonoNs) -> bool {
+        let is_due = self.wants_scan && now.0 >= self.scan_at;
+        if is_due {
+            (self.wants_scan, self.scan_at) = (false, now.0 + SCAN_EVERY);
+        }
+        is_due
+    }
+
+    pub(super) fn finish(mut self, time: MonoNs) -> Result<(), E> {
+        self.record_witness(time)?;
+        self.record(&Record::End(End {
+            time,
+            events: self.events,
+            rejected: 0,
+            malformed: 0,
+            blind_ns: 0,
+            drops: Some(self.drops),
+            lost: self.lost,
+        }))
+    }
+
+    fn lose(&mut self, gap: Gap) -> Result<(), E> {
+        self.wants_scan = true;
+        self.ledger.witness(self.drops);
+        let causes = self.ledger.split(&gap);
+        for loss in Loss::of_gap(gap, causes) {
+            self.lost.add(loss.cause, loss.count());
+            (self.visit)(&Record::Loss(loss))?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn periodic(&mut self, now: u64) -> Result<(), E> {
+        if now >= self.anchor_at {
+            self.anchor_at = now + ANCHOR_EVERY;
+            let since = now - self.start.mono.0;
+            self.record(&Record::Clock(ClockAnchor {
+                mono: MonoNs(now),
+                boot_ns: self.start.boot_ns + since,
+                real_ns: self.start.real_ns + since as i64,
+            }))?;
+        }
+        if now >= self.witness_at {
+            self.witness_at = now + WITNESS_EVERY;
+            self.record_witness(MonoNs(now))?;
+        }
+        Ok(())
+    }
+
+    fn record_witness(&mut self, time: MonoNs) -> Result<(), E> {
+        let (drops, gaps) = (self.drops, self.lost.in_source());
+        if std::mem::replace(&mut self.witnessed, (drops, gaps)) == (drops, gaps) {
+            return Ok(());
+        }
+        self.record(&Record::Witness(Witness { time, drops, gaps }))
+    }
+}

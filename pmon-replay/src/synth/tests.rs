@@ -1,0 +1,369 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
+
+use pmon_core::capture::{Details, Encoder, Frame, Own, Subject};
+use pmon_core::wire::{Body, Event};
+use pmon_core::{MonoNs, Task};
+
+use super::*;
+
+fn small(events: u64, profile: Profile, seed: u64) -> Options {
+    Options { events, profile, seed, cpus: 3, processes: 60, ..Options::default() }
+}
+
+fn records(options: Options) -> Vec<Record<'static>> {
+    let mut records = Vec::new();
+    let synth = Synth::new(options).expect("the options make sense");
+    let Ok(()) = synth.generate(|record| {
+        records.push(record.clone());
+        Ok::<_, Infallible>(())
+    });
+    records
+}
+
+/// The blocks of the capture; the header, which names the version, is not among them.
+fn blocks(options: Options) -> Vec<u8> {
+    let synth = Synth::new(options).expect("the options make sense");
+    let mut encoder = Encoder::new(&synth.header()).expect("the header fits");
+    let mut bytes = Vec::new();
+    let encoded = synth.generate(|record| {
+        if encoder.is_full() {
+            bytes.extend_from_slice(encoder.seal());
+        }
+        encoder.push(record)
+    });
+    encoded.expect("the records fit");
+    bytes.extend_from_slice(encoder.seal());
+    bytes.extend_from_slice(encoder.finish());
+    bytes
+}
+
+/// What the events of a capture without losses tell of a host, worked out here anew.
+struct Model {
+    /// Of each process, its parent and its threads with the first.
+    alive: BTreeMap<u32, (u32, BTreeSet<u32>)>,
+    numbers: HashMap<u32, u32>,
+    now: MonoNs,
+    recorder: u32,
+    /// The exec whose details come next.
+    awaited: Option<(u32, MonoNs)>,
+    seen: BTreeMap<&'static str, u64>,
+}
+
+impl Model {
+    fn lives(&self, task: Task) -> bool {
+        self.alive.get(&task.tgid.0).is_some_and(|(_, threads)| threads.contains(&task.tid.0))
+    }
+
+    fn is_free(&self, id: u32) -> bool {
+        !self.alive.values().any(|(_, threads)| threads.contains(&id))
+    }
+
+    fn event(&mut self, event: &Event) {
+        assert!(self.awaited.is_none(), "details come right behind their exec");
+        assert!(event.time > self.now, "{event:?} is not after {:?}", self.now);
+        self.now = event.time;
+        let number = self.numbers.insert(event.cpu.0, event.seq.0);
+        assert!(
+            number.is_none_or(|before| before.wrapping_add(1) == event.seq.0),
+            "{event:?} after {number:?}"
+        );
+        *self.seen.entry(event.kind().name()).or_default() += 1;
+        match event.body {
+            Body::Fork { parent, child } => {
+                assert!(self.is_free(child.tid.0), "{event:?}: the id is taken");
+                assert!(self.lives(parent), "{event:?}: the parent is dead");
+                if child.is_leader() {
+                    self.alive.insert(child.tgid.0, (parent.tgid.0, BTreeSet::from([child.tid.0])));
+                } else {
+                    let (of, threads) = self.alive.get_mut(&child.tgid.0).expect("its process lives");
+                    assert_eq!(*of, parent.tgid.0, "{event:?}");
+                    threads.insert(child.tid.0);
+                }
+            }
+            Body::Exec { task } => {
+                let (_, threads) = self.alive.get_mut(&task.tgid.0).expect("it lives");
+                assert_eq!(threads.len(), 1, "{event:?}: other threads live on");
+                *threads = BTreeSet::from([task.tgid.0]);
+                assert!(task.is_leader());
+                self.awaited = Some((task.tgid.0, event.time));
+            }
+            Body::Exit { task, parent, .. } => {
+                assert!(self.lives(task), "{event:?} of the dead");
+                let (of, threads) = self.alive.get_mut(&task.tgid.0).expect("it lives");
+                threads.remove(&task.tid.0);
+                // Of a first thread, also where another one runs the next program.
+                let wanted = if task.is_leader() { *of } else { 0 };
+                assert_eq!(parent.map(|parent| parent.tgid.0), Some(wanted), "{event:?}");
+                if threads.is_empty() {
+                    self.alive.remove(&task.tgid.0);
+                    for (of, _) in self.alive.values_mut().filter(|(of, _)| *of == task.tgid.0) {
+                        *of = 1;
+                    }
+                }
+            }
+            Body::Coredump { task, parent } => {
+                assert!(self.lives(task) && parent.is_some_and(|parent| self.lives(parent)), "{event:?}");
+            }
+            Body::Ptrace { task, tracer } => {
+                assert!(self.lives(task) && (tracer == Task::default() || self.lives(tracer)), "{event:?}");
+            }
+            Body::Uid { task, .. }
+            | Body::Gid { task, .. }
+            | Body::Sid { task }
+            | Body::Comm { task, .. } => {
+                let is_own = task.tgid.0 == self.recorder;
+                assert!(self.lives(task) || is_own, "{event:?} of the dead");
+                if is_own {
+                    assert_eq!(Own::of(event, task.tgid), Some(Own::Fence), "{event:?}");
+                }
+            }
+            _ => panic!("{event:?}"),
+        }
+    }
+
+    fn details(&mut self, details: &Details) {
+        match details.subject {
+            Subject::Snapshot { tgid } => {
+                let ppid = details.ppid.expect("a parent");
+                let before = self.alive.insert(tgid.0, (ppid, BTreeSet::from([tgid.0])));
+                assert!(before.is_none() && self.is_free(0));
+                assert!(self.alive.contains_key(&ppid) || ppid == 0, "{details:?}");
+            }
+            Subject::Exec { tgid, time } => {
+                assert_eq!(self.awaited.take(), Some((tgid.0, time)));
+                assert_eq!(details.ppid, self.alive.get(&tgid.0).map(|&(of, _)| of), "{details:?}");
+                assert!(details.parent_start_ticks <= details.start_ticks, "{details:?}");
+                assert!(details.membership.is_some() && details.filename.is_some());
+            }
+        }
+        assert!(details.miss.is_none() && details.argv().next().is_some() && details.exe.is_some());
+        assert!(details.start_ticks.is_some_and(|start| start <= self.now.0 / 10_000_000), "{details:?}");
+        let file = details.exe.as_deref().and_then(|exe| exe.rsplit(|&byte| byte == b'/').next());
+        if matches!(details.subject, Subject::Exec { .. }) {
+            let name = file.map(|name| &name[..name.len().min(15)]);
+            assert_eq!(details.comm.as_deref(), name, "{details:?}");
+        }
+    }
+}
+
+#[test]
+fn every_event_is_one_that_can_happen() {
+    let mut all = BTreeMap::new();
+    for (profile, seed) in
+        Profile::ALL.into_iter().flat_map(|profile| (0..4).map(move |seed| (profile, seed)))
+    {
+        let options = small(4_000, profile, seed);
+        let synth = Synth::new(options).expect("the options make sense");
+        let mut model = Model {
+            alive: BTreeMap::new(),
+            numbers: HashMap::new(),
+            now: MonoNs(0),
+            recorder: synth.header().meta.recorder_pid,
+            awaited: None,
+            seen: BTreeMap::new(),
+        };
+        let (mut most, mut scans) = (0, 0);
+        for record in records(options) {
+            match record {
+                Record::Event(Frame::Event(event), usage) => {
+                    assert_eq!(usage.is_some(), matches!(event.body, Body::Exit { .. }), "{event:?}");
+                    let starts_in_time =
+                        |usage: &pmon_core::capture::Usage| usage.start_ticks <= event.time.0 / 10_000_000;
+                    assert!(usage.as_deref().is_none_or(starts_in_time), "{event:?} {usage:?}");
+                    model.event(&event);
+                }
+                Record::Details(details) => model.details(&details),
+                Record::Snapshot(snapshot) => {
+                    scans += 1;
+                    assert_eq!(snapshot.processes as usize, model.alive.len());
+                }
+                Record::Loss(loss) => panic!("{loss:?}"),
+                _ => {}
+            }
+            most = most.max(model.alive.len());
+        }
+        assert_eq!(scans, 1);
+        assert!((20..=60).contains(&most), "{most} processes at a time");
+        for (kind, count) in model.seen {
+            *all.entry(kind).or_insert(0) += count;
+        }
+    }
+    // Every kind that processes cause happens somewhere.
+    let kinds = ["comm", "coredump", "exec", "exit", "fork", "gid", "ptrace", "sid", "uid"];
+    assert_eq!(all.keys().copied().collect::<Vec<_>>(), kinds);
+}
+
+#[test]
+fn as_many_events_happen_and_are_lost_as_asked() {
+    for (events, loss_ppm) in
+        [(0, 0), (0, 500_000), (1, 0), (2, 500_000), (30_000, 0), (30_000, 12_345), (9_999, 500_000)]
+    {
+        let options = Options { loss_ppm, rate: 3_000, ..small(events, Profile::Mixed, 5) };
+        let (mut recorded, mut own, mut lost, mut end, mut witness, mut scans) = (0, 0, 0, None, (0, 0), 0);
+        let mut numbers: HashMap<u32, (u32, u64)> = HashMap::new();
+        let synth = Synth::new(options).expect("the options make sense");
+        let recorder = synth.header().meta.recorder().expect("a recorder");
+        let mut gap: Option<pmon_core::capture::Loss> = None;
+        for record in records(options) {
+            assert!(end.is_none(), "{record:?} behind the end");
+            match record {
+                Record::Event(Frame::Event(event), _) => {
+                    *if Own::of(&event, recorder).is_some() { &mut own } else { &mut recorded } += 1;
+                    let before = numbers.insert(event.cpu.0, (event.seq.0.wrapping_add(1), event.time.0));
+                    let Some((next, time)) = before else { continue };
+                    match gap.take() {
+                        None => assert_eq!(event.seq.0, next),
+                        Some(gap) => {
+                            assert_eq!((gap.cpu, gap.first.0, gap.last.next()), (event.cpu, next, event.seq));
+                            assert_eq!((gap.after.0, gap.before), (time, event.time));
+                        }
+                    }
+                }
+                Record::Loss(loss) => {
+                    lost += loss.count();
+                    assert_eq!(gap.replace(loss), None);
+                }
+                Record::Witness(counts) => witness = (counts.drops, counts.gaps),
+                Record::Snapshot(_) => scans += 1,
+                Record::End(totals) => end = Some(totals),
+                _ => {}
+            }
+        }
+        let asked = events * u64::from(loss_ppm) / 1_000_000;
+        assert_eq!((recorded, lost, own), (events - asked, asked, 6), "{options}");
+        assert_eq!(witness, (asked, asked));
+        let end = end.expect("an end");
+        assert_eq!((end.events, end.lost.total(), end.drops), (recorded + own, asked, Some(asked)));
+        // After a loss that shows only at the end, nobody looks.
+        assert!(scans == 1 || lost > 0);
+        assert!(scans > 1 || asked < 100);
+    }
+}
+
+#[test]
+fn events_come_at_the_rate_and_from_the_start_that_were_asked_for() {
+    for (events, rate) in [(2_000, 1), (20_000, 1_000), (20_000, 10_000_000)] {
+        let options = Options { rate, start_ns: 5, ..small(events, Profile::Server, 1) };
+        let (mut first, mut last, mut anchors) = (None, MonoNs(0), Vec::new());
+        for record in records(options) {
+            match record {
+                Record::Clock(anchor) => anchors.push(anchor),
+                Record::End(end) => last = end.time,
+                Record::Snapshot(snapshot) => first = first.or(Some(snapshot.ended)),
+                _ => {}
+            }
+        }
+        let took = last.0 - first.expect("a scan").0;
+        let wanted = events * 1_000_000_000 / u64::from(rate);
+        assert!((wanted * 9 / 10..wanted * 11 / 10 + 100_000).contains(&took), "{took} ns, not {wanted}");
+        assert_eq!(anchors[0].real_ns, 5);
+        let apart = |anchor: &ClockAnchor| anchor.real_ns - anchor.mono.0 as i64;
+        assert!(anchors.iter().all(|anchor| apart(anchor) == apart(&anchors[0])));
+        assert!(anchors.len() as u64 >= wanted / 63_000_000_000, "{} anchors", anchors.len());
+    }
+}
+
+#[test]
+fn numbers_of_cpus_begin_anywhere_and_wrap_now_and_then() {
+    let mut wrapped = 0;
+    for seed in 0..8 {
+        let mut numbers: HashMap<u32, u32> = HashMap::new();
+        for record in records(small(2_000, Profile::Storm, seed)) {
+            if let Record::Event(Frame::Event(event), _) = record {
+                let before = numbers.insert(event.cpu.0, event.seq.0);
+                wrapped += u32::from(before.is_some_and(|before| before > event.seq.0));
+            }
+        }
+    }
+    assert!((1..12).contains(&wrapped), "{wrapped} of 24");
+}
+
+#[test]
+fn the_same_options_give_the_same_bytes_and_others_do_not() {
+    let options = Options { loss_ppm: 20_000, ..small(20_000, Profile::Mixed, 7) };
+    let bytes = blocks(options);
+    assert_eq!(blocks(options), bytes);
+    let header = |options| Synth::new(options).expect("the options make sense").header();
+    for other in [
+        Options { seed: 8, ..options },
+        Options { rate: 99_999, ..options },
+        Options { loss_ppm: 0, ..options },
+        Options { profile: Profile::Server, ..options },
+        Options { processes: 61, ..options },
+        Options { start_ns: 1, ..options },
+    ] {
+        assert_ne!(blocks(other), bytes, "{other}");
+        assert_ne!(header(other).uuid, header(options).uuid);
+    }
+    assert_eq!(header(options), header(options));
+}
+
+/// Whoever changes what comes of a seed, or the encoder, changes the numbers here, and says so in the changelog.
+#[test]
+fn these_options_have_always_given_these_bytes() {
+    let crc = |profile| crc32c::crc32c(&blocks(small(5_000, profile, 42)));
+    assert_eq!(Profile::ALL.map(crc), [3071889495, 2239481910, 988143, 2987868951]);
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let refused = |options| Synth::new(options).err();
+    let good = Options::default();
+    assert_eq!(refused(good), None);
+    let bad = [
+        (Options { rate: 0, ..good }, OptionsError::Rate),
+        (Options { rate: 10_000_001, ..good }, OptionsError::Rate),
+        (Options { cpus: 0, ..good }, OptionsError::Cpus),
+        (Options { cpus: 4097, ..good }, OptionsError::Cpus),
+        (Options { loss_ppm: 500_001, ..good }, OptionsError::Loss),
+        (Options { processes: 19, ..good }, OptionsError::Processes),
+        (Options { events: u64::MAX, ..good }, OptionsError::Duration),
+        (Options { start_ns: -1, ..good }, OptionsError::Start),
+        (Options { start_ns: i64::MAX, ..good }, OptionsError::Start),
+    ];
+    for (options, error) in bad {
+        assert_eq!(refused(options), Some(error));
+    }
+}
+
+#[test]
+fn where_few_processes_may_live_all_events_happen_and_no_more_live() {
+    for profile in Profile::ALL {
+        let options = Options { processes: 20, cpus: 40, ..small(3_000, profile, 1) };
+        let (mut living, mut events) = (BTreeMap::new(), 0);
+        for record in records(options) {
+            match record {
+                Record::Details(details) => drop(living.insert(details.subject.tgid(), 1)),
+                Record::Event(Frame::Event(event), _) => {
+                    events += 1;
+                    match event.body {
+                        Body::Fork { child, .. } => *living.entry(child.tgid).or_default() += 1,
+                        Body::Exit { task, .. } => {
+                            *living.get_mut(&task.tgid).expect("it lives") -= 1;
+                            // Another of its threads may be about to run the next program.
+                            living.retain(|_, threads| *threads > 0);
+                        }
+                        _ => {}
+                    }
+                    // The first events are fences, before the scan.
+                    let is_known = events > 40;
+                    assert!(!is_known || (4..=20).contains(&living.len()), "{} live", living.len());
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(events, 3_000 + 2 * 40);
+    }
+}
+
+#[test]
+fn the_options_are_told_as_they_are_given() {
+    let options = Options { loss_ppm: 12_500, ..Options::default() };
+    let text =
+        "--events 1000000 --rate 100000 --cpus 4 --loss 1.25% --processes 400 --profile mixed --seed 1";
+    assert_eq!(options.to_string(), text);
+    let header = Synth::new(options).expect("the options make sense").header();
+    assert_eq!(header.meta.transport.why, format!("pmon synth {text}"));
+    assert!(Options::default().to_string().contains("--loss 0% "));
+}

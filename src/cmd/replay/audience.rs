@@ -1,0 +1,172 @@
+//! Programs that connect to a socket, and read process events from it.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pmon_fake::{Awaits, Overruns, Wire};
+use pmon_replay::Replay;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
+};
+
+use crate::exit::{self, Failure, OrFail as _};
+use crate::input::shown;
+use crate::term;
+
+use super::Clock;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 16;
+/// While nothing can be moved, signals are looked at this often.
+const TICK: Duration = Duration::from_millis(20);
+
+/// See the module.
+pub(super) struct Audience {
+    listener: OwnedFd,
+    path: PathBuf,
+    wires: Vec<Wire>,
+    connected: u64,
+    dropped: u64,
+}
+
+impl Audience {
+    /// Listens at `path`, until somebody has connected. The kernel says everything to whoever is connected, asked for or not.
+    pub(super) fn wait_for_first<R: Read>(
+        path: &Path,
+        replay: &mut Replay<R>,
+        clock: &mut Clock,
+    ) -> Result<Self, Failure> {
+        let mut this = Self::listen(path).map_err(|error| {
+            let exists = fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+            let hint = if exists { ": it exists; remove it if nobody uses it" } else { "" };
+            let error = anyhow::Error::new(error);
+            Failure {
+                code: exit::STORAGE,
+                error: Some(error.context(format!("cannot listen at {}{hint}", shown(path)))),
+            }
+        })?;
+        term::say(format_args!("pmon: waiting for a consumer at {} (SOCK_SEQPACKET)", shown(path)));
+        // What is damaged is said later.
+        let _ = replay.next_time();
+        replay.kernel().set_listeners(1);
+        while this.wires.is_empty() {
+            this.attend(replay, TICK)?;
+            if !clock.is_wanted(Duration::ZERO)? {
+                return Err(Failure { code: exit::INTERRUPTED, error: None });
+            }
+        }
+        Ok(this)
+    }
+
+    fn listen(path: &Path) -> Result<Self, io::Error> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        bind(&listener, &SocketAddrUnix::new(path)?)?;
+        listen(&listener, BACKLOG)?;
+        Ok(Self { listener, path: path.into(), wires: Vec::new(), connected: 0, dropped: 0 })
+    }
+
+    /// Takes who connects, and moves what can be moved; waits that long at the most until something can.
+    pub(super) fn attend<R: Read>(
+        &mut self,
+        replay: &mut Replay<R>,
+        timeout: Duration,
+    ) -> Result<(), Failure> {
+        let all_wait_for_the_kernel = self.pump(replay)?;
+        let wanted = if all_wait_for_the_kernel { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
+        let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
+        fds.extend(self.wires.iter().map(|wire| PollFd::from_borrowed_fd(wire.as_fd(), wanted)));
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => return Ok(()),
+            polled => polled.or_fail(exit::INTERNAL, "cannot wait")?,
+        };
+        self.pump(replay).map(|_| ())
+    }
+
+    /// Moves what can be moved; `true` if nobody has to read before more can happen.
+    fn pump<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<bool, Failure> {
+        let failed =
+            |error: io::Error| Failure::new(exit::ENVIRONMENT, format!("cannot serve a consumer: {error}"));
+        while let Some(end) = self.accept().map_err(failed)? {
+            let mut wire = replay.kernel().wire_over(end).map_err(failed)?;
+            wire.set_overruns(Overruns::Message);
+            self.wires.push(wire);
+            self.connected += 1;
+        }
+        let (mut kept, mut all) = (Vec::new(), true);
+        for mut wire in std::mem::take(&mut self.wires) {
+            let awaits = wire.pump().map_err(failed)?.awaits;
+            all &= matches!(awaits, Awaits::Kernel | Awaits::Nothing | Awaits::Close);
+            if awaits == Awaits::Nothing {
+                self.dropped += u64::from(wire.socket().memory().drops);
+            } else {
+                kept.push(wire);
+            }
+        }
+        self.wires = kept;
+        Ok(all)
+    }
+
+    fn accept(&self) -> io::Result<Option<OwnedFd>> {
+        match accept_with(&self.listener, SocketFlags::CLOEXEC) {
+            Ok(end) => {
+                ioctl_fionbio(&end, true)?;
+                Ok(Some(end))
+            }
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until everybody has read what there is; `false` if nobody wants more.
+    pub(super) fn keep_up<R: Read>(
+        &mut self,
+        replay: &mut Replay<R>,
+        clock: &mut Clock,
+    ) -> Result<bool, Failure> {
+        while !self.pump(replay)? {
+            self.attend(replay, TICK)?;
+            if !clock.is_wanted(Duration::ZERO)? {
+                return Ok(false);
+            }
+        }
+        Ok(!self.is_gone())
+    }
+
+    /// Whether all who had connected have gone.
+    pub(super) fn is_gone(&self) -> bool {
+        self.wires.is_empty()
+    }
+
+    /// The end of file, once everything was read; says who has read.
+    pub(super) fn end<R: Read>(
+        mut self,
+        replay: &mut Replay<R>,
+        clock: &mut Clock,
+    ) -> Result<String, Failure> {
+        replay.kernel().end_of_file();
+        self.keep_up(replay, clock)?;
+        let dropped: u64 = self.wires.iter_mut().map(|wire| u64::from(wire.socket().memory().drops)).sum();
+        let dropped = self.dropped + dropped;
+        let who = term::counted(self.connected, "consumer");
+        Ok(if dropped > 0 {
+            format!("{who}; {} were dropped for want of room", term::grouped(dropped))
+        } else {
+            who
+        })
+    }
+}
+
+impl Drop for Audience {
+    fn drop(&mut self) {
+        // If it cannot be removed, it stays.
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,162 @@
+//! `pmon synth`: a capture of processes that never were.
+
+use std::io::{IsTerminal as _, Write as _, stdout};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use pmon_core::capture::{Header, Record};
+use pmon_record::{CaptureFile, Signals, Sink as _, SinkError, Target, Wakeup};
+use pmon_replay::synth::Synth;
+use serde_json::{Value, json};
+
+use crate::args::SynthArgs;
+use crate::control;
+use crate::exit::{self, Failure, OrFail as _};
+use crate::input::{is_stdio, shown};
+use crate::render::shell_words;
+use crate::sheet::Sheet;
+use crate::tape::Tape;
+use crate::term::{self, per_event};
+use crate::verdict::Finding;
+use crate::when::brief;
+
+/// Records between looks at signals and the bar.
+const LOOK: u64 = 1 << 16;
+
+/// Runs the verb.
+pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
+    let to_stdout = is_stdio(&args.output);
+    if to_stdout && stdout().is_terminal() {
+        return Err(Failure::new(
+            exit::USAGE,
+            "a capture is binary, and standard output is a terminal: pipe it, as in `pmon synth -o - | pmon print -`",
+        ));
+    }
+    let options = args.options();
+    let synth = Synth::new(options).map_err(|error| Failure::new(exit::USAGE, error))?;
+    let header = synth.header();
+    let mut signals = control::signals()?;
+    let target = if to_stdout { Target::Stdout } else { Target::File(args.output.clone()) };
+    let file = CaptureFile::create(&target, &header, args.force)?;
+    let (tape, _handle) = Tape::new(file, &header);
+    let bar = if args.quiet { ProgressBar::hidden() } else { term::event_bar(options.events) };
+    let mut writing = Writing { tape, signals: &mut signals, bar, records: 0 };
+    let written = synth.generate(|record| writing.record(record));
+    let finished = written.and_then(|()| writing.tape.finish().map_err(Stop::Sink));
+    writing.bar.finish_and_clear();
+    let Writing { mut tape, .. } = writing;
+    if let Err(stop) = finished {
+        // What is there of it is of no use to anybody.
+        let removed = tape.file.discard();
+        let failure = stop.failure();
+        removed.or_fail(exit::STORAGE, "cannot remove what was written")?;
+        return Err(failure);
+    }
+    let finding = tape.examiner.finish(true);
+    let summary = Summary { file: &tape.file, tally: &tape.tally, finding: &finding, header: &header };
+    if args.json {
+        let json = format!("{:#}", summary.json());
+        if to_stdout {
+            term::say(json);
+        } else {
+            let mut out = stdout().lock();
+            writeln!(out, "{json}").and_then(|()| out.flush()).map_err(Failure::output)?;
+        }
+    } else if !args.quiet {
+        term::say(summary.text().trim_end());
+    }
+    Ok(exit::DONE)
+}
+
+/// A capture on its way into its file.
+struct Writing<'a> {
+    tape: Tape,
+    signals: &'a mut Signals,
+    bar: ProgressBar,
+    records: u64,
+}
+
+/// Why it is not written to its end.
+enum Stop {
+    Sink(SinkError),
+    Signals(Failure),
+    Interrupted,
+}
+
+impl Writing<'_> {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), Stop> {
+        self.records += 1;
+        if self.records.is_multiple_of(LOOK) {
+            self.look()?;
+        }
+        self.tape.record(record).map_err(Stop::Sink)
+    }
+
+    #[cold]
+    fn look(&mut self) -> Result<(), Stop> {
+        self.bar.set_position(self.tape.tally.events);
+        let wakeup = self.signals.wait(Some(Duration::ZERO));
+        match wakeup.or_fail(exit::INTERNAL, "cannot wait for signals").map_err(Stop::Signals)? {
+            Wakeup::Interrupt | Wakeup::Terminate => Err(Stop::Interrupted),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Stop {
+    fn failure(self) -> Failure {
+        match self {
+            Self::Sink(error) if error.is_closed_pipe() => Failure { code: exit::DONE, error: None },
+            Self::Sink(error) => Failure::new(exit::STORAGE, error),
+            Self::Signals(failure) => failure,
+            Self::Interrupted => Failure::new(exit::INTERRUPTED, "interrupted; nothing is kept"),
+        }
+    }
+}
+
+/// What was written.
+struct Summary<'a> {
+    file: &'a CaptureFile,
+    tally: &'a pmon_analysis::Tally,
+    finding: &'a Finding,
+    header: &'a Header,
+}
+
+impl Summary<'_> {
+    fn text(&self) -> String {
+        let Self { file, tally, finding, .. } = self;
+        let mut sheet = Sheet::default();
+        sheet.line("made", brief(self.duration_ns()));
+        sheet.verdict(finding);
+        sheet.kinds(tally);
+        sheet.losses(finding);
+        sheet.size(file.bytes(), tally.events);
+        if let Some(path) = file.path() {
+            sheet.line("file", shown(path));
+            let file = shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
+            sheet.line("next", format!("pmon print {file}   or   pmon info {file}"));
+        }
+        sheet.into_text()
+    }
+
+    fn json(&self) -> Value {
+        let Self { file, tally, header, .. } = self;
+        let mut facts = self.finding.json();
+        let more = json!({
+            "file": file.path().map(|path| path.to_string_lossy()),
+            "bytes": file.bytes(),
+            "bytes_per_event": per_event(file.bytes(), tally.events),
+            "duration_ns": self.duration_ns(),
+            "details": { "known": tally.details_known, "missed": tally.details_missed },
+            "uuid": format!("{:032x}", u128::from_be_bytes(header.uuid)),
+            "made_by": header.meta.transport.why,
+        });
+        facts.extend(more.as_object().cloned().unwrap_or_default());
+        Value::Object(facts)
+    }
+
+    fn duration_ns(&self) -> u64 {
+        let end = self.finding.report.end.map_or(0, |end| end.time.0);
+        end.saturating_sub(self.header.meta.start.mono.0)
+    }
+}
