@@ -21,7 +21,8 @@ pub(crate) struct Stage {
     done: [libc::c_int; 2],
     /// Their ids.
     tids: [AtomicI32; TASKS],
-    stacks: [[[u8; STACK]; 1]; TASKS],
+    /// A stack for each task but the first. It is not shared between processes: one that forks goes on, on its own.
+    stacks: *mut u8,
 }
 
 /// A tree of tasks.
@@ -41,26 +42,25 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// New memory, zeros.
+fn map(len: usize, sharing: libc::c_int) -> io::Result<*mut libc::c_void> {
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, sharing | libc::MAP_ANONYMOUS);
+    // SAFETY: nothing that is there is touched.
+    let memory = unsafe { libc::mmap(null_mut(), len, access, flags, -1, 0) };
+    if memory == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(memory) }
+}
+
 impl Tree {
     /// Makes the first task, in that folder: a process.
     pub(crate) fn new(steps: &'static [Step], dir: &std::ffi::CStr) -> io::Result<Self> {
-        // SAFETY: new memory, zeros, of the size of a Stage; zeros are a valid one but for its slice, which is written at once. What was
+        // SAFETY: new memory, zeros, of the size of a Stage; zeros are a valid one but for its slice, which is written at once, and no stacks. What was
         // mapped is unmapped when the Tree is dropped, also after an error. The child makes only system calls.
         unsafe {
-            let stage = libc::mmap(
-                null_mut(),
-                size_of::<Stage>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            );
-            if stage == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
+            let stage = map(size_of::<Stage>(), libc::MAP_SHARED)?;
             let stage = stage.cast::<Stage>();
             (&raw mut (*stage).steps).write(steps);
             let mut this = Self { stage, root: 0 };
+            (*stage).stacks = map(TASKS * STACK, libc::MAP_PRIVATE)?.cast();
             for pipe in (*stage).commands.iter_mut().chain([&mut (*stage).done]) {
                 check(libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC))?;
             }
@@ -114,6 +114,9 @@ impl Drop for Tree {
             let stage = &*self.stage;
             for &fd in stage.commands.iter().flatten().chain(&stage.done).filter(|&&fd| fd > 0) {
                 libc::close(fd);
+            }
+            if !stage.stacks.is_null() {
+                libc::munmap(stage.stacks.cast(), TASKS * STACK);
             }
             libc::munmap(self.stage.cast(), size_of::<Stage>());
         }
@@ -231,11 +234,11 @@ unsafe fn die(signal: libc::c_int, core: bool) {
 /// # Safety
 /// As [`act_as`].
 unsafe fn start(stage: *mut Stage, task: usize, flags: libc::c_int) {
-    // SAFETY: each task has a stack of its own, with the task's place at its upper end, where the stack itself begins below; it is in
-    // the stage, which lives as long.
+    // SAFETY: each task has a stack of its own, with the task's place at its upper end, where the stack itself begins below; it is mapped
+    // for as long as the stage is.
     unsafe {
-        let end = (&raw mut (*stage).stacks[task]).add(1);
-        let place = end.cast::<u8>().sub(64).cast::<Place>();
+        let end = (*stage).stacks.add((task + 1) * STACK);
+        let place = end.sub(64).cast::<Place>();
         place.write(Place { stage, task });
         libc::clone(run, place.cast(), flags, place.cast());
     }
