@@ -37,12 +37,15 @@ fn main() -> anyhow::Result<ExitCode> {
     };
     let mut model = kernel.as_ref().map_or_else(Model::new, |kernel| Model::like(kernel));
     let mut out = io::stdout().lock();
-    let (mut different, mut missing) = (0, 0);
+    let (mut lines, mut different, mut missing) = (0, 0, 0);
     writeln!(out, "| scenario | | kernel | model | equal |\n| --- | --- | --- | --- | --- |")?;
     for scenario in SCENARIOS.iter().copied().flatten() {
         let kernel = kernel.as_mut().map(|kernel| kernel as &mut dyn Host);
         match compare(kernel, &mut model, scenario) {
-            Ok(rows) => different += print(&mut out, scenario.name, &rows, is_all)?,
+            Ok(rows) => {
+                lines += rows.len();
+                different += print(&mut out, scenario.name, &rows, is_all)?;
+            }
             Err(why) => {
                 missing += 1;
                 writeln!(out, "| {} | | {why} | | not compared |", scenario.name)?;
@@ -53,6 +56,7 @@ fn main() -> anyhow::Result<ExitCode> {
         let name = format!("verbs: {}", case.name);
         let unplayable = case.unplayable().filter(|_| kernel.is_some());
         let rows = verbs::compare(case, kernel.is_some() && unplayable.is_none()).context(case.name)?;
+        lines += rows.len();
         different += print(&mut out, &name, &rows, is_all)?;
         missing += usize::from(unplayable.is_some());
         if let Some(why) = unplayable {
@@ -61,6 +65,10 @@ fn main() -> anyhow::Result<ExitCode> {
         if let Some(why) = case.varies {
             writeln!(out, "| {name} | varies: {why} | | | |")?;
         }
+    }
+    if kernel.is_some() {
+        let same = lines - different;
+        writeln!(out, "\n{same} of {lines} lines are the same; {missing} scenarios were not compared")?;
     }
     Ok(match (kernel, different, missing) {
         (_, 1.., _) => DIFFERENT.into(),
