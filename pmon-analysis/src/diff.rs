@@ -18,10 +18,14 @@ pub use item::{Item, Stretch};
 use item::{Piece, Rules};
 use stream::{Met, Stream};
 
-/// Records that one capture may be ahead of the other, over all streams: as much as two blocks can hold.
-pub const MAX_HELD: usize = 1 << 21;
-/// Bytes of unusual datagrams among them: as much as two blocks can hold.
-pub const MAX_HELD_BYTES: usize = 64 << 20;
+/// Records that one capture may be ahead of the other, over all streams: more than any block holds, so that captures
+/// that are read by turns, in one order, never come to it.
+pub const MAX_HELD: usize = 1 << 19;
+/// Bytes of unusual datagrams and of losses among them, beside the records themselves.
+pub const MAX_HELD_BYTES: usize = 32 << 20;
+/// Memory is kept for so many times [`MAX_HELD`] records. Three, because queues double: then giving back what is over
+/// costs less, in the long run, than the records that made it grow.
+const ROOM: usize = 3;
 
 /// One of the two captures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +155,8 @@ pub struct Diff {
     held: usize,
     held_bytes: usize,
     most_held: usize,
+    /// For how many records there is memory, over all streams.
+    room: usize,
     outcome: Option<Outcome>,
 }
 
@@ -174,6 +180,7 @@ impl Diff {
             held: 0,
             held_bytes: 0,
             most_held: MAX_HELD,
+            room: 0,
             outcome: None,
         }
     }
@@ -264,14 +271,15 @@ impl Diff {
         }
         let stream = &mut self.lanes[lane];
         match stream.meet(side, &piece, self.rules) {
-            Met::Same => {
+            Met::Same { bytes } => {
                 self.held -= 1;
-                self.held_bytes -= piece.bytes();
+                self.held_bytes -= bytes;
                 stream.equal.add(&piece);
                 self.equal.add(&piece);
             }
             Met::SameLoss(theirs) => {
                 self.held -= 1;
+                self.held_bytes -= piece.bytes();
                 stream.equal.add(&piece);
                 self.equal.add(&piece);
                 if let Piece::Loss(ours) = piece {
@@ -283,11 +291,13 @@ impl Diff {
                 self.differ(lane, side, Some(piece.to_item()), None);
             }
             Met::Alone => {
-                stream.hold(side, piece.to_item());
+                self.room += stream.hold(side, piece.to_item());
                 self.held += 1;
                 self.held_bytes += piece.bytes();
                 if self.held > self.most_held || self.held_bytes > MAX_HELD_BYTES {
                     self.give_up();
+                } else if self.room > ROOM * self.most_held {
+                    self.give_back();
                 }
             }
         }
@@ -320,11 +330,18 @@ impl Diff {
         }
     }
 
+    /// Frees the memory of what no longer waits: else each CPU that was behind once would keep its own.
+    #[cold]
+    fn give_back(&mut self) {
+        self.lanes.iter_mut().for_each(Stream::shrink);
+        self.room = self.lanes.iter().map(Stream::room).sum();
+    }
+
     /// From now on nothing waits.
     fn decide(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
         self.lanes.iter_mut().for_each(Stream::forget);
-        (self.held, self.held_bytes) = (0, 0);
+        (self.held, self.held_bytes, self.room) = (0, 0, 0);
     }
 
     #[inline]

@@ -106,10 +106,14 @@ impl Piece<'_> {
         }
     }
 
-    /// Bytes of a datagram that is not in its usual form.
+    /// Bytes that it takes beside its [`Item`].
     #[inline]
     pub(super) fn bytes(&self) -> usize {
-        if let Self::Frame(Frame::Raw(bytes)) = self { bytes.len() } else { 0 }
+        match self {
+            Self::Frame(Frame::Raw(bytes)) => bytes.len(),
+            Self::Loss(_) => size_of::<Stretch>(),
+            Self::Frame(Frame::Event(_)) | Self::Blind(_) => 0,
+        }
     }
 }
 

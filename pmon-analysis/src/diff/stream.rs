@@ -23,8 +23,9 @@ pub(super) struct Stream {
 
 /// What became of a record.
 pub(super) enum Met {
-    /// Its counterpart is the same, and gone.
-    Same,
+    /// Its counterpart is the same, and gone, with so many bytes beside it. The record may have others: the same datagram
+    /// can be an event in its usual form in one capture, and raw in the other.
+    Same { bytes: usize },
     /// The same, of losses: the counterpart.
     SameLoss(Box<Stretch>),
     /// Its counterpart is another one.
@@ -58,17 +59,24 @@ impl Stream {
         let same = rules.same(side, piece, &theirs.piece());
         match (same, self.waiting.pop_front()) {
             (true, Some(Item::Loss(theirs))) => Met::SameLoss(theirs),
-            (true, _) => Met::Same,
+            (true, Some(theirs)) => Met::Same { bytes: theirs.piece().bytes() },
             (false, Some(theirs)) => Met::Different(theirs),
-            (false, None) => Met::Alone,
+            (_, None) => Met::Alone,
         }
     }
 
-    /// Lets a record wait, where nothing of the other side does.
+    /// Lets a record wait, where nothing of the other side does. Gives for how many more there is memory now.
     #[inline]
-    pub(super) fn hold(&mut self, side: Side, item: Item) {
+    pub(super) fn hold(&mut self, side: Side, item: Item) -> usize {
+        let before = self.waiting.capacity();
         self.of_b = side == Side::B;
         self.waiting.push_back(item);
+        self.waiting.capacity() - before
+    }
+
+    /// Gives back the memory of those that no longer wait.
+    pub(super) fn shrink(&mut self) {
+        self.waiting.shrink_to_fit();
     }
 
     /// The time of the oldest record of that side that waits.
@@ -82,6 +90,11 @@ impl Stream {
 
     pub(super) fn held(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// For how many records it has memory.
+    pub(super) fn room(&self) -> usize {
+        self.waiting.capacity()
     }
 
     pub(super) fn holder(&self) -> Side {

@@ -181,6 +181,25 @@ fn what_is_too_far_apart_is_given_up() {
 }
 
 #[test]
+fn room_that_was_needed_once_is_given_back() {
+    let mut diff = Diff::new(BY_CPU, LITTLE);
+    diff.most_held = 1_000;
+    // Each CPU in turn is as far behind as one can be, and catches up but for one.
+    for cpu in 0..100 {
+        for seq in 0..800 {
+            diff.push(Side::A, &event(cpu, seq));
+        }
+        for seq in 0..799 {
+            diff.push(Side::B, &event(cpu, seq));
+        }
+    }
+    assert!(!diff.is_decided());
+    assert_eq!(diff.held, 100);
+    let room: usize = diff.lanes.iter().map(Stream::room).sum();
+    assert!(room <= 4 * diff.most_held, "room for {room} records");
+}
+
+#[test]
 fn numbers_may_be_others_and_nothing_else() {
     let a = [event(0, 1), loss(0, 2, 4), event(0, 5)];
     let renumber = |seq: u32, time: u64| {
@@ -231,6 +250,34 @@ fn datagrams_of_two_byte_orders_have_the_same_content_and_not_the_same_bytes() {
     };
     difference(&compare(PLAIN));
     assert_eq!(compare(RENUMBERED).outcome, Outcome::Identical);
+}
+
+#[test]
+fn the_same_bytes_may_be_the_usual_form_in_one_capture_and_not_in_the_other() {
+    let bytes = of(0, 1, 7).encode(ByteOrder::Big).expect("it has a form");
+    let (raw, usual) = (Record::Event(Frame::Raw(&bytes), None), event(0, 1));
+    for first in [Side::A, Side::B] {
+        let mut diff = Diff::new(PLAIN, [ByteOrder::Little, ByteOrder::Big]);
+        for _ in 0..3 {
+            for side in [first, first.other()] {
+                diff.push(side, if side == Side::A { &raw } else { &usual });
+            }
+            assert_eq!((diff.held, diff.held_bytes), (0, 0));
+        }
+        assert_eq!(diff.finish().outcome, Outcome::Identical);
+    }
+}
+
+#[test]
+fn losses_that_wait_take_memory_too() {
+    let mut diff = Diff::new(BY_CPU, LITTLE);
+    // Every other number is lost, so that none follows another.
+    let losses = |count: u32| (0..count).map(|n| loss(0, 2 * n + 1, 2 * n + 1));
+    losses(1_001).for_each(|loss| diff.push(Side::A, &loss));
+    assert_eq!((diff.held, diff.held_bytes), (1_000, 1_000 * size_of::<Stretch>()));
+    losses(1_001).for_each(|loss| diff.push(Side::B, &loss));
+    assert_eq!((diff.held, diff.held_bytes), (0, 0));
+    assert_eq!(diff.finish().outcome, Outcome::Identical);
 }
 
 /// Records of three CPUs, each of another time.
