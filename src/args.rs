@@ -316,7 +316,7 @@ clocks, fences (but their events), marks, totals, the header.
 
 Between CPUs the order of events is that of their arrival, and chance. --by-cpu takes each CPU for
 itself, and times in which nothing was heard for themselves. What one capture is ahead of the other
-is then held in memory, up to 2,097,152 records; if that is not enough, the comparison is given up,
+is then held in memory, up to 524,288 records; if that is not enough, the comparison is given up,
 which is said, and ends as a difference does. The difference that is told is the one found first.
 
 With --renumbered, events are compared by time, CPU, kind and content, losses by CPU and count.

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::{Frame, Loss, Record};
+use pmon_core::capture::{Encoder, Frame, Header, Loss, Record};
 use pmon_core::wire::{Body, ByteOrder};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 use serde_json::json;
@@ -223,6 +223,56 @@ fn renumbered_takes_other_numbers_and_nothing_else() {
         &["they differ at event 2"],
     );
     assert!(ran.out.contains("content") && !ran.out.contains("  seq: "), "{}", ran.out);
+}
+
+/// A capture of these datagrams, in that byte order.
+fn in_order(frame_order: ByteOrder, records: &[Record<'_>]) -> Vec<u8> {
+    let mut encoder = Encoder::new(&Header { frame_order, ..header() }).expect("the header fits");
+    let mut bytes = encoder.header().to_vec();
+    records.iter().for_each(|record| encoder.push(record).expect("the record fits"));
+    bytes.extend_from_slice(encoder.seal());
+    bytes.extend_from_slice(encoder.finish());
+    bytes
+}
+
+#[test]
+fn other_byte_orders_are_other_bytes_and_the_same_content() {
+    let all = execs(10);
+    let pair = Pair::of_bytes(&in_order(ByteOrder::Little, &all), &in_order(ByteOrder::Big, &all));
+    let note = "note: their datagrams are in different byte orders: only --renumbered can match them";
+    pair.says(&[], 8, &["they differ at event 1", "  frame: not the same", note]);
+    pair.says(&["--by-cpu"], 8, &["they differ at event 1 of cpu 0"]);
+    pair.says(&["--renumbered"], 0, &["identical: 10 events"]);
+    let big = in_order(ByteOrder::Big, &all);
+    Pair::of_bytes(&big, &big).says(&[], 0, &["identical: 10 events"]);
+}
+
+#[test]
+fn the_same_bytes_are_the_same_in_whatever_form_they_are_kept() {
+    let Record::Event(frame, _) = exec(0, 1, 20) else { panic!("an event") };
+    let bytes = frame.with_bytes(ByteOrder::Big, <[u8]>::to_vec);
+    let raw = in_order(ByteOrder::Little, &[Record::Event(Frame::Raw(&bytes), None)]);
+    let usual = in_order(ByteOrder::Big, &[Record::Event(frame, None)]);
+    for (a, b) in [(&raw, &usual), (&usual, &raw)] {
+        Pair::of_bytes(a, b).says(&[], 0, &["identical: 1 event"]);
+    }
+}
+
+#[test]
+fn captures_that_are_too_far_apart_are_given_up() {
+    // Each has what the other will never have, and more of it than can wait.
+    let count = 300_000;
+    let of_cpu = |cpu| (0..count).map(|n| exec_on(cpu, n, n)).collect::<Vec<_>>();
+    let pair = Pair::of_bytes(&capture(&of_cpu(0), 16_384), &capture(&of_cpu(1), 16_384));
+    let ran = pair.diff(&["--by-cpu"]).expect(8);
+    assert!(ran.out.starts_with("given up: ") && ran.out.contains("too far apart to tell"), "{}", ran.out);
+    assert!(ran.out.contains("of 524,289 that had to be held"), "{}", ran.out);
+    let found = pair.diff(&["--by-cpu", "--json"]).expect(8).json();
+    assert_eq!((&found["verdict"], &found["difference"]), (&json!("too_far_apart"), &json!(null)));
+    assert_eq!(found["apart"]["held_in_all"], 524_289);
+    assert_eq!((&found["a"]["events"], &found["b"]["events"]), (&json!(count), &json!(count)));
+    // In one order, the first event tells.
+    pair.says(&[], 8, &["they differ at event 1"]);
 }
 
 #[test]
