@@ -76,14 +76,14 @@ impl Connector {
         Some(event)
     }
 
-    /// An event that happened elsewhere, as it was there but for its number, if there have been others.
+    /// An event that happened elsewhere, as it was there but for its number, if there have been others; whether it is emitted.
     #[inline]
-    pub(crate) fn frame(&mut self, event: &Event) {
-        let Some(seq) = self.number(event.cpu, event.seq, event.time) else { return };
-        if let Some(frame) = (Event { seq, ..*event }).encode(ByteOrder::NATIVE) {
-            self.broadcast(event.cpu, &frame);
-            self.settle_held(event.cpu);
-        }
+    pub(crate) fn frame(&mut self, event: &Event) -> bool {
+        let Some(seq) = self.number(event.cpu, event.seq, event.time) else { return false };
+        let Some(frame) = (Event { seq, ..*event }).encode(ByteOrder::NATIVE) else { return false };
+        self.broadcast(event.cpu, &frame);
+        self.settle_held(event.cpu);
+        true
     }
 
     /// The same of an event as [`Event::encode`] gives it, received by the only socket at once: nothing is queued if nothing was. `false`

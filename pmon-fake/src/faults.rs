@@ -4,7 +4,7 @@ use oorandom::Rand32;
 use pmon_core::wire::{Body, Comm};
 use pmon_core::{Cpu, Task};
 
-use crate::script::{Amount, Fault, Place, Rule, Script};
+use crate::script::{Amount, Fault, MAX_BURST, Place, Rule, Script};
 
 /// The processes that cause what nobody asked for, and other listeners, have these ids.
 const STRANGER: u32 = 4711;
@@ -109,7 +109,7 @@ fn action(rule: &Rule, happening_on: Cpu, random: &mut Rand32) -> Option<Action>
                 task: Task::new(STRANGER, STRANGER),
                 comm: Comm(*b"burst\0\0\0\0\0\0\0\0\0\0\0"),
             };
-            Action::Emit { cpu, events: draw(events), body }
+            Action::Emit { cpu, events: draw(events).min(MAX_BURST.into()), body }
         }
         Fault::Eintr(calls) => Action::Interrupt { calls: draw(calls) as u32 },
         Fault::Eagain(calls) => Action::Starve { calls: draw(calls) as u32 },

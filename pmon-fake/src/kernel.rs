@@ -372,10 +372,10 @@ pub struct Feed<'a>(MutexGuard<'a, Connector>);
 
 impl Feed<'_> {
     /// An event with its time, CPU and number as they were elsewhere. The numbers of a CPU's events keep their distances; they are
-    /// moved by those that this kernel gave to events of its own there.
+    /// moved by those that this kernel gave to events of its own there. `false` if nobody is told of it.
     #[inline]
-    pub fn event(&mut self, event: &Event) {
-        self.0.frame(event);
+    pub fn event(&mut self, event: &Event) -> bool {
+        self.0.frame(event)
     }
 
     /// The same of an event as [`Event::encode`] gives it, for the kernel's only socket, which receives it at once: into `batch`, which is

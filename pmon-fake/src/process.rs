@@ -288,13 +288,14 @@ impl Processes {
 
     /// An id that nothing has: the next one, as the kernel gives them out.
     fn id(&mut self) -> u32 {
-        loop {
+        for _ in FIRST..PID_MAX {
             let id = self.next;
             self.next = if id + 1 >= PID_MAX { FIRST } else { id + 1 };
             if !self.alive.contains(id) && !self.threads.contains(id) {
                 return id;
             }
         }
+        panic!("all ids are taken: fork would fail with EAGAIN");
     }
 }
 

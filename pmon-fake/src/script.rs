@@ -11,6 +11,8 @@ use toml::Spanned;
 
 /// No host has so many CPUs.
 const MAX_CPU: u32 = 8191;
+/// A burst has no more events: they happen one by one, and before the next call of anybody.
+pub(crate) const MAX_BURST: u32 = 1_000_000;
 
 /// What is to go wrong, and where: rules, each of which holds for itself, in the order in which they are applied.
 ///
@@ -28,7 +30,7 @@ const MAX_CPU: u32 = 8191;
 /// | --- | --- |
 /// | `overrun = N` | N events are dropped for want of room: numbers are missing, drops counted, `ENOBUFS` |
 /// | `no_memory = N` | the kernel has no memory for N events: numbers are missing, and nobody counts |
-/// | `burst = N` | N more events happen at once |
+/// | `burst = N` | N more events happen at once, at most 1,000,000 |
 /// | `eintr = N` | the next N calls are interrupted |
 /// | `eagain = N` | the next N calls find nothing, whatever is there |
 /// | `truncate = BYTES` | the next datagram ends after so many bytes |
@@ -38,7 +40,7 @@ const MAX_CPU: u32 = 8191;
 /// | `error = ERRNO` | an `NLMSG_ERROR` comes |
 /// | `overflow = true` | an `NLMSG_OVERRUN` comes |
 /// | `unknown = WHAT` | an event of an unknown kind happens |
-/// | `hold = N` | the CPU's next event comes after N later ones of other CPUs |
+/// | `hold = N` | the CPU's next event comes after N later ones of other CPUs; of each CPU, one is held at a time |
 /// | `step = NS` | the clock goes on by so many ns at once |
 /// | `blind = N` | the next N events are not emitted, and have no numbers |
 /// | `end = true` | nothing comes any more: end of file |
@@ -299,6 +301,9 @@ impl Entry {
             self.blind.map(Fault::Blind),
             self.end.map(|Yes| Fault::End),
         ];
+        if self.burst.is_some_and(|burst| burst.to > MAX_BURST) {
+            return Err((start, format!("burst is at most {MAX_BURST}")));
+        }
         let mut faults = faults.into_iter().flatten();
         match (faults.next(), faults.next()) {
             (Some(fault), None) => Ok(fault),

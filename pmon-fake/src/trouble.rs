@@ -51,7 +51,14 @@ impl Connector {
     }
 
     fn apply(&mut self, action: Action) {
+        let is_silent = self.trouble.blind > 0 || self.listeners < 1;
         match action {
+            // What nobody is told of has no number.
+            Action::Overrun { .. }
+            | Action::NoMemory { .. }
+            | Action::Emit { .. }
+            | Action::Unknown { .. }
+                if is_silent => {}
             Action::Overrun { cpu, events } => self.overrun(cpu, events),
             Action::NoMemory { cpu, events } => self.skip(cpu, events),
             Action::Emit { cpu, events, body } => {
@@ -60,8 +67,12 @@ impl Connector {
                     self.emit(cpu, body);
                 }
             }
-            Action::Interrupt { calls } => self.each(|member| member.interrupted += calls),
-            Action::Starve { calls } => self.each(|member| member.starved += calls),
+            Action::Interrupt { calls } => {
+                self.each(|member| member.interrupted = member.interrupted.saturating_add(calls))
+            }
+            Action::Starve { calls } => {
+                self.each(|member| member.starved = member.starved.saturating_add(calls))
+            }
             Action::Cut { bytes } => self.trouble.cut = Some(bytes),
             Action::Datagram { bytes, sender } => self.deliver(&bytes, sender),
             Action::Unknown { cpu, what } => {
@@ -79,11 +90,11 @@ impl Connector {
                     self.deliver(&frame, sender);
                 }
             }
-            Action::Hold { cpu, until } => {
-                self.trouble.held.push(Held { cpu, until, datagram: None });
-            }
+            // Of a CPU, one is held back at a time.
+            Action::Hold { cpu, .. } if self.trouble.held.iter().any(|held| held.cpu == cpu) => {}
+            Action::Hold { cpu, until } => self.trouble.held.push(Held { cpu, until, datagram: None }),
             Action::Step { ns } => self.pass(ns),
-            Action::Blind { events } => self.trouble.blind += events,
+            Action::Blind { events } => self.trouble.blind = self.trouble.blind.saturating_add(events),
             Action::End => self.end(),
         }
     }

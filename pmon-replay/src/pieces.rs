@@ -1,10 +1,10 @@
 //! A capture, piece by piece: what happens next, and when.
 
-use std::io::Read;
+use std::io::{Read, Seek};
 
 use pmon_analysis::{Entry, Filter, Joiner, Processes, WallClock};
 use pmon_core::MonoNs;
-use pmon_core::capture::{Blind, Frame, Item, Loss, Reader, Record, Usage};
+use pmon_core::capture::{Blind, Frame, Item, Loss, Reader, Record, Scope, Usage};
 use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
 
 use crate::ReplayError;
@@ -249,6 +249,30 @@ impl<R: Read> Pieces<R> {
             }
         }
         Ok(!*at_end)
+    }
+}
+
+impl<R: Read> Pieces<R> {
+    /// What is recorded at all, if what is loaded says so.
+    pub(crate) fn scope(&self) -> Option<Scope> {
+        self.loaded.pieces.iter().find_map(|piece| match piece {
+            Piece::Other(record) => match &**record {
+                Record::Scope(scope) => Some(scope.clone()),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+}
+
+impl<R: Read + Seek> Pieces<R> {
+    /// Goes on from near that time, and forgets what is loaded; `false`, and all as it was, without an index.
+    pub(crate) fn seek(&mut self, time: MonoNs) -> Result<bool, ReplayError> {
+        let there = self.reader.seek(time)?;
+        if there {
+            self.loaded = Loaded::default();
+        }
+        Ok(there)
     }
 }
 

@@ -1,12 +1,12 @@
 //! A capture that happens again, on a fake kernel.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Read;
+use std::io::{Read, Seek};
 
 use pmon_analysis::{Entry, Filter, Processes};
 use pmon_core::accounting::LossCause;
 use pmon_core::batch::Batch;
-use pmon_core::capture::{Blind, Loss, Reader, Record, Usage};
+use pmon_core::capture::{Blind, Loss, Reader, Record, Subject, Usage};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
@@ -106,6 +106,8 @@ struct Stage {
     now: MonoNs,
     /// Where the kernel is before the first event.
     before: (Cpu, Seq),
+    /// The range has begun.
+    reached: bool,
     ended: bool,
     /// Of a capture that leaves events out, the number that comes next of each CPU: what is missing and not lost is left out.
     left_out: Option<BTreeMap<Cpu, u32>>,
@@ -127,7 +129,8 @@ impl<R: Read> Replay<R> {
         }
     }
 
-    /// Only what happened from then on; a reader that can seek is near it sooner.
+    /// Only what happened from then on; of a capture that can be read anywhere, [`Replay::seek`] is sooner there. What was known before of
+    /// processes is not passed.
     #[must_use]
     pub fn from(mut self, time: MonoNs) -> Self {
         self.stage.from = Some(time);
@@ -325,6 +328,25 @@ impl<R: Read> Replay<R> {
     }
 }
 
+impl<R: Read + Seek> Replay<R> {
+    /// [`Replay::from`], by the capture's index: reads its first block, and then from near that time on. `false`, and no sooner there, if
+    /// there is no index that can be trusted.
+    ///
+    /// # Errors
+    /// As [`Replay::step`].
+    pub fn seek(&mut self, time: MonoNs) -> Result<bool, ReplayError> {
+        self.stage.from = Some(time);
+        // What the capture leaves out, it says at its beginning.
+        self.pieces.load_more()?;
+        let scope = self.pieces.scope();
+        let there = self.pieces.seek(time)?;
+        if let (Some(scope), true) = (scope, there) {
+            self.stage.pass(Record::Scope(scope));
+        }
+        Ok(there)
+    }
+}
+
 impl Stage {
     /// Lets the next piece happen, if it is in the range and shown.
     fn play(
@@ -361,11 +383,11 @@ impl Stage {
         if let Some(next) = &mut self.left_out {
             close_up(next, event, feed);
         }
-        if let (Some(usage), Some(_), Some(task)) = (usage, &self.passed, event.task()) {
+        let is_emitted = feed.event(event);
+        if let (Some(usage), Some(_), Some(task), true) = (usage, &self.passed, event.task(), is_emitted) {
             let usage = std::mem::take(usage);
             self.usages.push(ExitUsage { time: event.time, task, usage });
         }
-        feed.event(event);
         Some(Played::Event(*event))
     }
 
@@ -399,6 +421,7 @@ impl Stage {
         if self.is_before(loss.before) || self.until.is_some_and(|until| loss.after > until) {
             return None;
         }
+        self.reached = true;
         if let Some(next) = self.left_out.as_mut().and_then(|next| next.get_mut(&loss.cpu)) {
             *next = next.wrapping_add(loss.count() as u32);
         }
@@ -435,6 +458,9 @@ impl Stage {
         {
             self.now = self.now.max(end.time);
         }
+        if !self.is_wanted(&record) {
+            return None;
+        }
         // What a recorder counts, it counts anew.
         let is_counted = matches!(
             record,
@@ -449,6 +475,21 @@ impl Stage {
             return Some(Played::Other);
         }
         None
+    }
+
+    /// Whether a record that is no event belongs to the range: what is told of the time before it is not passed.
+    fn is_wanted(&self, record: &Record<'_>) -> bool {
+        let is_in_range =
+            |time: MonoNs| !self.is_before(time) && self.until.is_none_or(|until| time <= until);
+        match record {
+            Record::Scope(_) => true,
+            Record::Details(details) => match details.subject {
+                Subject::Exec { time, .. } => is_in_range(time),
+                _ => self.reached || self.from.is_none(),
+            },
+            Record::Mark(mark) => is_in_range(mark.time),
+            _ => self.reached || self.from.is_none(),
+        }
     }
 
     fn entry(
@@ -513,6 +554,7 @@ impl Stage {
             return false;
         }
         self.now = self.now.max(time);
+        self.reached |= !self.is_before(time);
         !self.is_before(time)
     }
 }

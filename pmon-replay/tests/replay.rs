@@ -3,10 +3,12 @@
 use pmon_analysis::Filter;
 use pmon_core::accounting::LossCause;
 use pmon_core::batch::Batch;
-use pmon_core::capture::{Blind, Encoder, Frame, Header, Loss, Mark, Meta, Reader, Record, Scope};
+use pmon_core::capture::{
+    Blind, Details, Encoder, Frame, Header, Loss, Mark, Meta, Miss, Reader, Record, Scope, Subject,
+};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{Body, ByteOrder, Comm, Event, Kind};
-use pmon_core::{Cpu, MonoNs, Seq, Task};
+use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{Errno, Fault, Place, RecvFlags, Script, Socket};
 use pmon_replay::{Passed, Played, Replay, ReplayError};
 
@@ -131,10 +133,38 @@ fn a_range_of_time_is_played_from_wherever_the_reader_is() {
     let (from, until) = (MonoNs(17_000_000), MonoNs(23_500_000));
     let mut whole = replay(&bytes).from(from).until(until);
     assert_eq!(delivered(&mut whole), some(117..124));
-    let mut reader = Reader::open(std::io::Cursor::new(&bytes)).unwrap();
-    assert!(reader.seek(from).unwrap());
-    assert_eq!(delivered(&mut Replay::new(reader).from(from).until(until)), some(117..124));
+    let mut sought = Replay::new(Reader::open(std::io::Cursor::new(&bytes)).unwrap()).until(until);
+    assert!(sought.seek(from).unwrap());
+    assert_eq!(delivered(&mut sought), some(117..124));
     assert_eq!(delivered(&mut replay(&bytes).from(MonoNs(1 << 40))), []);
+}
+
+#[test]
+fn a_range_is_the_same_wherever_it_is_read_from() {
+    let details = |n: u32| {
+        let subject = Subject::Exec { tgid: Tgid(n), time: MonoNs(u64::from(n) * 1_000_000) };
+        Record::Details(Box::new(Details::missed(subject, Miss::Gone)))
+    };
+    let mut records = vec![Record::Scope(Scope { text: "execs".into() })];
+    // Every second number is left out; details come late.
+    records.extend((0..40).flat_map(|n| [exec(0, 2 * n), details(2 * n.max(1) - 2)]));
+    let bytes = capture(&records, 10);
+    let (from, until) = (MonoNs(41_000_000), MonoNs(60_000_000));
+    let passed = |mut replay: Replay<std::io::Cursor<&Vec<u8>>>| {
+        let (mut all, mut batch) = (Vec::new(), Batch::with_capacity(64));
+        while replay.receive(&mut batch).unwrap() != Received::Closed {
+            all.extend(std::iter::from_fn(|| replay.take_passed()));
+        }
+        (batch.frames().map(|frame| frame.bytes.to_vec()).collect::<Vec<_>>(), all)
+    };
+    let open = || Replay::new(Reader::open(std::io::Cursor::new(&bytes)).unwrap()).until(until).passing();
+    let mut sought = open();
+    assert!(sought.seek(from).unwrap());
+    let (frames, all) = passed(sought);
+    assert_eq!(passed(open().from(from)), (frames.clone(), all.clone()));
+    let numbers = frames.iter().map(|frame| Event::decode(frame, ORDER).unwrap().seq.0).collect::<Vec<_>>();
+    assert_eq!(numbers, (142..152).collect::<Vec<_>>(), "they close up");
+    assert_eq!(all.len(), 1 + 10, "the scope, and the details of the execs that are played");
 }
 
 #[test]

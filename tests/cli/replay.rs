@@ -53,6 +53,8 @@ fn it_shows_what_print_shows() {
         &["--format", "csv"],
         &["--clock", "mono"],
         &["--format", "classic"],
+        &["--comm", "git", "--kind", "exit"],
+        &["--tree", "20", "--kind", "exit", "--format", "json"],
     ] {
         let [shown, printed] =
             ["replay", "print"].map(|verb| pmon(&[&[verb, &file], args].concat()).expect(0));

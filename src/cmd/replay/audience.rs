@@ -30,7 +30,8 @@ const TICK: Duration = Duration::from_millis(20);
 pub(super) struct Audience {
     listener: OwnedFd,
     path: PathBuf,
-    wires: Vec<Wire>,
+    /// Each with what it waits for.
+    wires: Vec<(Wire, Awaits)>,
     connected: u64,
     dropped: u64,
 }
@@ -52,8 +53,6 @@ impl Audience {
             }
         })?;
         term::say(format_args!("pmon: waiting for a consumer at {} (SOCK_SEQPACKET)", shown(path)));
-        // What is damaged is said later.
-        let _ = replay.next_time();
         replay.kernel().set_listeners(1);
         while this.wires.is_empty() {
             this.attend(replay, TICK)?;
@@ -78,11 +77,13 @@ impl Audience {
         replay: &mut Replay<R>,
         timeout: Duration,
     ) -> Result<(), Failure> {
-        let all_wait_for_the_kernel = self.pump(replay)?;
-        let wanted = if all_wait_for_the_kernel { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        self.pump(replay)?;
         let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
         let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
-        fds.extend(self.wires.iter().map(|wire| PollFd::from_borrowed_fd(wire.as_fd(), wanted)));
+        fds.extend(self.wires.iter().map(|(wire, awaits)| {
+            let room = if *awaits == Awaits::Consumer { PollFlags::OUT } else { PollFlags::empty() };
+            PollFd::from_borrowed_fd(wire.as_fd(), PollFlags::IN | room)
+        }));
         match poll(&mut fds, Some(&timeout)) {
             Ok(0) | Err(Errno::INTR) => return Ok(()),
             polled => polled.or_fail(exit::INTERNAL, "cannot wait")?,
@@ -97,17 +98,17 @@ impl Audience {
         while let Some(end) = self.accept().map_err(failed)? {
             let mut wire = replay.kernel().wire_over(end).map_err(failed)?;
             wire.set_overruns(Overruns::Message);
-            self.wires.push(wire);
+            self.wires.push((wire, Awaits::Pump));
             self.connected += 1;
         }
         let (mut kept, mut all) = (Vec::new(), true);
-        for mut wire in std::mem::take(&mut self.wires) {
+        for (mut wire, _) in std::mem::take(&mut self.wires) {
             let awaits = wire.pump().map_err(failed)?.awaits;
             all &= matches!(awaits, Awaits::Kernel | Awaits::Nothing | Awaits::Close);
             if awaits == Awaits::Nothing {
                 self.dropped += u64::from(wire.socket().memory().drops);
             } else {
-                kept.push(wire);
+                kept.push((wire, awaits));
             }
         }
         self.wires = kept;
@@ -153,7 +154,8 @@ impl Audience {
     ) -> Result<String, Failure> {
         replay.kernel().end_of_file();
         self.keep_up(replay, clock)?;
-        let dropped: u64 = self.wires.iter_mut().map(|wire| u64::from(wire.socket().memory().drops)).sum();
+        let dropped: u64 =
+            self.wires.iter_mut().map(|(wire, _)| u64::from(wire.socket().memory().drops)).sum();
         let dropped = self.dropped + dropped;
         let who = term::counted(self.connected, "consumer");
         Ok(if dropped > 0 {

@@ -3,6 +3,7 @@
 mod audience;
 mod clock;
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{Read, Write as _, stdin, stdout};
 use std::path::Path;
@@ -43,20 +44,24 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
         }
         let reader = Reader::open(stdin().lock()).map_err(|error| refused("standard input", error))?;
         let range = range(&args.file, reader.header(), [args.from, args.to])?;
-        return Play::new(args, range, reader.header(), 0)?.run(reader);
+        return Play::new(args, range, reader.header(), 0)?.run(Replay::new(reader));
     }
     let name = shown(&args.file);
     let unreadable = format!("cannot open {name}{}", hint(&args.file));
     let file = File::open(&args.file).or_fail(exit::ENVIRONMENT, &unreadable)?;
     let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
-    let mut reader = Reader::open(file).map_err(|error| refused(&name, error))?;
+    let reader = Reader::open(file).map_err(|error| refused(&name, error))?;
     let range = range(&args.file, reader.header(), [args.from, args.to])?;
     let play = Play::new(args, range, reader.header(), meta.len())?;
-    // Whoever follows the processes has to see them begin.
-    if let (Some(from), true, None) = (play.from, meta.is_file(), &play.filter) {
-        reader.seek(from).or_fail(exit::ENVIRONMENT, format!("cannot read {name}"))?;
+    let mut replay = Replay::new(reader);
+    // Whoever follows the processes, or shows their names, has to see them begin.
+    let follows = play.filter.is_some() || args.record.is_none() && args.socket.is_none();
+    if let (Some(from), true, false) = (play.from, meta.is_file(), follows) {
+        if let Err(error) = replay.seek(from) {
+            play.say(error)?;
+        }
     }
-    play.run(reader)
+    play.run(replay)
 }
 
 fn refused(name: &str, error: OpenError) -> Failure {
@@ -74,6 +79,8 @@ struct Play<'a> {
     filter: Option<Filter>,
     script: Script,
     bar: ProgressBar,
+    /// Whether any part of the capture is.
+    damaged: Cell<bool>,
 }
 
 impl<'a> Play<'a> {
@@ -105,18 +112,20 @@ impl<'a> Play<'a> {
             filter: filter(args),
             script,
             bar: if quiet { term::reading_bar(bytes) } else { ProgressBar::hidden() },
+            damaged: Cell::new(false),
         })
     }
 
-    fn run<R: Read>(self, reader: Reader<R>) -> Result<u8, Failure> {
-        let mut replay = Replay::new(reader);
+    fn run<R: Read>(self, mut replay: Replay<R>) -> Result<u8, Failure> {
         if let Some(from) = self.from {
             replay = replay.from(from);
         }
         if let Some(until) = self.until {
             replay = replay.until(until);
         }
-        if let Some(filter) = &self.filter {
+        // What is only shown is filtered there, where everything is known that happened before.
+        let is_shown = self.args.record.is_none() && self.args.socket.is_none();
+        if let (Some(filter), false) = (&self.filter, is_shown) {
             replay = replay.filter(filter.clone());
         }
         replay = replay.faults(self.script.clone(), self.args.seed);
@@ -129,8 +138,11 @@ impl<'a> Play<'a> {
 
     /// To whoever connects.
     fn serve<R: Read>(&self, mut replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
-        let mut damaged = false;
         let mut clock = Clock::new(self.args.speed)?;
+        // What is damaged before the first event is said before anybody is waited for.
+        while let Err(error) = replay.next_time() {
+            self.say(error)?;
+        }
         let mut audience = Audience::wait_for_first(path, &mut replay, &mut clock)?;
         let mut room = 0;
         while !audience.is_gone() {
@@ -138,7 +150,6 @@ impl<'a> Play<'a> {
                 Ok(Some(time)) => time,
                 Ok(None) => break,
                 Err(error) => {
-                    damaged = true;
                     self.say(error)?;
                     continue;
                 }
@@ -155,7 +166,6 @@ impl<'a> Play<'a> {
             }
             room = room.saturating_sub(1);
             if let Err(error) = replay.step() {
-                damaged = true;
                 self.say(error)?;
             }
         }
@@ -164,13 +174,14 @@ impl<'a> Play<'a> {
             "pmon: replayed {} to {said}",
             term::counted(replay.kernel().happened(), "event")
         ));
-        Ok(if damaged { exit::DAMAGED } else { exit::DONE })
+        Ok(self.exit_code())
     }
 
     /// Says what is damaged, and goes on.
     fn say(&self, error: ReplayError) -> Result<(), Failure> {
         match error {
             ReplayError::Damaged(damage) => {
+                self.damaged.set(true);
                 self.bar.suspend(|| say_damage(&self.name, &damage));
                 Ok(())
             }
@@ -185,9 +196,9 @@ impl<'a> Play<'a> {
         }
         let header = self.header.as_ref();
         let view = View::new(&args, Range::default(), header, ByteOrder::NATIVE, term::colours(), stdout());
-        let (screen, damaged) = self.play(replay, Screen::new(view))?;
+        let screen = self.play(replay, Screen::new(view))?;
         screen.say_untold();
-        Ok(if damaged { exit::DAMAGED } else { exit::DONE })
+        Ok(self.exit_code())
     }
 
     fn record<R: Read>(&self, replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
@@ -195,7 +206,7 @@ impl<'a> Play<'a> {
         let target = if is_stdio(path) { Target::Stdout } else { Target::File(path.into()) };
         let file = CaptureFile::create(&target, &header, self.args.force)?;
         let (tape, _) = Tape::new(file, &header);
-        let (Tape { file, tally, examiner, .. }, damaged) = self.play(replay, tape)?;
+        let Tape { file, tally, examiner, .. } = self.play(replay, tape)?;
         let finding = examiner.finish(true);
         if self.args.json {
             let mut facts = finding.json();
@@ -222,7 +233,7 @@ impl<'a> Play<'a> {
             }
             term::say(sheet.into_text().trim_end());
         }
-        Ok(if damaged { exit::DAMAGED } else { exit::DONE })
+        Ok(self.exit_code())
     }
 
     /// The header of what is recorded: of the same host and time, but not the same capture. It depends on nothing else.
@@ -246,16 +257,16 @@ impl<'a> Play<'a> {
         header
     }
 
-    /// Plays all of it, and says what is damaged on the way; gives the sink back, and whether anything was.
-    fn play<R: Read, S: Sink>(&self, mut replay: Replay<R>, sink: S) -> Result<(S, bool), Failure> {
+    fn exit_code(&self) -> u8 {
+        if self.damaged.get() { exit::DAMAGED } else { exit::DONE }
+    }
+
+    /// Plays all of it, and says what is damaged on the way; gives the sink back.
+    fn play<R: Read, S: Sink>(&self, mut replay: Replay<R>, sink: S) -> Result<S, Failure> {
         let recorder = self.header.as_ref().map_or(0, |header| header.meta.recorder_pid);
         let mut again = Again::new(sink, Tgid(recorder));
-        let mut damaged = false;
         let mut tell = |error: AgainError| match error {
-            AgainError::Replay(error) => {
-                damaged = true;
-                self.say(error).map(|()| true)
-            }
+            AgainError::Replay(error) => self.say(error).map(|()| true),
             error => Err(self.failure(error)),
         };
         match self.args.speed {
@@ -296,13 +307,16 @@ impl<'a> Play<'a> {
                     }
                 }
                 replay.kernel().settle();
-                again.take(&mut replay, Some(&mut socket)).or_else(&mut tell)?;
+                // A script may have it that calls find nothing.
+                while socket.poll().readable
+                    && again.take(&mut replay, Some(&mut socket)).or_else(&mut tell)?
+                {}
             }
         }
         self.bar.finish_and_clear();
         let end = self.until.map_or(replay.now(), |until| until.min(replay.now()));
         let sink = again.finish(end).map_err(|error| self.failure(error))?;
-        Ok((sink, damaged))
+        Ok(sink)
     }
 
     fn failure(&self, error: AgainError) -> Failure {
