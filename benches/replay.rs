@@ -96,7 +96,9 @@ fn kernel(c: &mut Criterion) {
             b.iter(|| {
                 for some in events.chunks(AT_ONCE) {
                     let mut feed = kernel.feed();
-                    some.iter().for_each(|event| feed.event(event));
+                    some.iter().for_each(|event| {
+                        feed.event(event);
+                    });
                     drop(feed);
                     for socket in &mut sockets {
                         drain(socket, &mut batch);
@@ -122,7 +124,9 @@ fn descriptor(c: &mut Criterion) {
         b.iter(|| {
             for some in events.chunks(128) {
                 let mut feed = kernel.feed();
-                some.iter().for_each(|event| feed.event(event));
+                some.iter().for_each(|event| {
+                    feed.event(event);
+                });
                 drop(feed);
                 let mut read = 0;
                 while read < some.len() {

@@ -226,8 +226,8 @@ Examples:
 
 The events happen on a fake kernel, with their times, CPUs and numbers, and whoever listens hears of
 them as of the real one's. What was lost is lost again; where nothing was heard, nothing is. Events
-that --kind, --pid, --tree and --comm leave out never happened: the numbers behind them move up, so
-that only a loss is a gap.
+that --kind, --pid, --tree and --comm leave out are not shown; with --record and --socket they never
+happened: the numbers behind them move up, so that only a loss is a gap.
 
 A fault script says what is to go wrong, and where; each fault has a `[[fault]]` of its own:
   [[fault]]
@@ -268,7 +268,7 @@ pub(crate) struct ReplayArgs {
     /// How fast: `instant`, a factor as `1x` or `10x`, or `step`
     #[arg(long, value_name = "SPEED", value_parser = parse_speed, default_value = "instant")]
     pub(crate) speed: Speed,
-    /// Only what happened from this time on: +2s, -30s, 03:04:05, \"2026-01-02 03:04:05\", 2026-01-02T03:04:05Z
+    /// Only what happened from this time on: +2s, -30s, 03:04:05, "2026-01-02 03:04:05", 2026-01-02T03:04:05Z
     #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
     pub(crate) from: Option<Moment>,
     /// Only what happened up to this time

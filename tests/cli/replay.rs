@@ -157,9 +157,9 @@ fn it_takes_the_time_that_it_took() {
         let out = pmon(&["replay", &file, "--speed", speed]).expect(0).out;
         (began.elapsed(), out)
     };
-    let (instant, wanted) = took("instant");
+    let (_, wanted) = took("instant");
     let (scaled, shown) = took("4x");
-    assert!(scaled >= Duration::from_millis(500) && scaled > instant, "{scaled:?} {instant:?}");
+    assert!(scaled >= Duration::from_millis(500), "{scaled:?}");
     assert_eq!(shown, wanted);
     for speed in ["fast", "0x", "-1x", "1e9x", "x", "10"] {
         let ran = pmon(&["replay", &file, &format!("--speed={speed}")]).expect(2);
@@ -204,9 +204,13 @@ fn consume(path: &std::path::Path, most: usize) -> Vec<Vec<u8>> {
     use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType, connect, recv, socket};
     let end = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
     let address = SocketAddrUnix::new(path).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
     while connect(&end, &address).is_err() {
+        assert!(Instant::now() < deadline, "nobody listens at {}", path.display());
         std::thread::sleep(Duration::from_millis(5));
     }
+    let patience = Some(Duration::from_secs(20));
+    rustix::net::sockopt::set_socket_timeout(&end, rustix::net::sockopt::Timeout::Recv, patience).unwrap();
     let mut datagrams = Vec::new();
     while datagrams.len() < most {
         let mut buffer = [0; 128];

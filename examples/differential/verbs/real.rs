@@ -18,10 +18,10 @@ use rustix::thread::gettid;
 use super::names::Names;
 use super::sys::Tree;
 use super::{Case, Deed};
-use crate::table::request::{LISTEN, Raw};
+use crate::table::request::{IGNORE, LISTEN, Raw};
 
 /// How long an event is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
 const BUFFER: usize = 8 << 20;
 
 /// Hears the events of a tree of tasks.
@@ -41,26 +41,16 @@ pub(crate) fn play(case: &Case, expected: &[usize]) -> io::Result<Vec<Vec<String
     let mut listener = Listener::new()?;
     let dir = tempfile::tempdir()?;
     let tree = Tree::new(case.steps, &CString::new(dir.path().as_os_str().as_bytes())?)?;
-    let mut heard = vec![listener.hear(expected[0])?];
-    let mut made = 1;
-    for (number, step) in case.steps.iter().enumerate() {
-        tree.tell(step.0, number, made)?;
-        made += usize::from(matches!(step.1, Deed::Fork | Deed::Vfork | Deed::Thread));
-        heard.push(listener.hear(expected[number + 1])?);
-        let is_left =
-            matches!(step.1, Deed::Vfork | Deed::Exec | Deed::Exit(_) | Deed::ExitGroup(_) | Deed::Die(..));
-        let began = Instant::now();
-        while !is_left && tree.done(PATIENCE.as_millis() as i32) != Some(number) {
-            if began.elapsed() > PATIENCE {
-                return Err(io::Error::other(format!("{}, step {number} is not done", case.name)));
-            }
-        }
-    }
-    if let Some(last) = heard.last_mut() {
-        last.extend(listener.hear(0)?);
-    }
+    let heard = listener.hear_all(&tree, case, expected);
     tree.end(listener.alive.values().copied());
-    Ok(heard)
+    heard
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // If it fails, the kernel emits events to nobody, at some cost.
+        let _ = send(&self.socket, &Raw::new(IGNORE).bytes(), SendFlags::empty());
+    }
 }
 
 impl Listener {
@@ -81,6 +71,31 @@ impl Listener {
         names.name(std::process::id(), "us");
         names.name(own, "us");
         Ok(Self { socket, names, own, tasks: HashSet::new(), alive: HashMap::new() })
+    }
+
+    fn hear_all(&mut self, tree: &Tree, case: &Case, expected: &[usize]) -> io::Result<Vec<Vec<String>>> {
+        let mut heard = vec![self.hear(expected[0])?];
+        let mut made = 1;
+        for (number, step) in case.steps.iter().enumerate() {
+            tree.tell(step.0, number, made)?;
+            made += usize::from(matches!(step.1, Deed::Fork | Deed::Vfork | Deed::Thread));
+            heard.push(self.hear(expected[number + 1])?);
+            let is_left = matches!(
+                step.1,
+                Deed::Vfork | Deed::Exec | Deed::Exit(_) | Deed::ExitGroup(_) | Deed::Die(..)
+            );
+            let began = Instant::now();
+            while !is_left && tree.done(PATIENCE.as_millis() as i32) != Some(number) {
+                if began.elapsed() > PATIENCE {
+                    let why = format!("{}, step {number} is not done", case.name);
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+                }
+            }
+        }
+        if let Some(last) = heard.last_mut() {
+            last.extend(self.hear(0)?);
+        }
+        Ok(heard)
     }
 
     /// Waits for so many events of the tree, and takes all that are there.

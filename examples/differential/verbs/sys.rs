@@ -153,9 +153,12 @@ unsafe fn act(stage: *mut Stage, deed: Deed, makes: usize) {
     unsafe {
         match deed {
             Deed::Fork => {
-                if libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) == 0 {
+                let child = libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0);
+                if child == 0 {
                     act_as(stage, makes);
                 }
+                // Whoever is to trace it need not wait until it has said so itself.
+                (*stage).tids[makes].store(child as i32, SeqCst);
             }
             Deed::Vfork => start(stage, makes, libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD),
             Deed::Thread => {
@@ -240,7 +243,8 @@ unsafe fn start(stage: *mut Stage, task: usize, flags: libc::c_int) {
         let end = (*stage).stacks.add((task + 1) * STACK);
         let place = end.sub(64).cast::<Place>();
         place.write(Place { stage, task });
-        libc::clone(run, place.cast(), flags, place.cast());
+        let child = libc::clone(run, place.cast(), flags, place.cast());
+        (*stage).tids[task].store(child, SeqCst);
     }
 }
 

@@ -229,7 +229,13 @@ impl<'a> Play<'a> {
             if let Some(path) = file.current_path() {
                 let words = |path: &Path| shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
                 sheet.line("file", shown(path));
-                sheet.line("next", format!("pmon diff {} {}", words(&self.args.file), words(path)));
+                let (from, to) = (words(&self.args.file), words(path));
+                let is_all = self.from.is_none() && self.until.is_none() && self.filter.is_none();
+                let is_same = is_all && self.script.rules().is_empty() && !is_stdio(&self.args.file);
+                sheet.line(
+                    "next",
+                    if is_same { format!("pmon diff {from} {to}") } else { format!("pmon print {to}") },
+                );
             }
             term::say(sheet.into_text().trim_end());
         }
