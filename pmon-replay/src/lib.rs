@@ -7,6 +7,7 @@
 mod pace;
 mod pieces;
 mod replay;
+mod stage;
 pub mod synth;
 
 use std::io;
@@ -15,7 +16,8 @@ use pmon_core::capture::Damage;
 use thiserror::Error;
 
 pub use pace::{Pace, Speed};
-pub use replay::{ExitUsage, Passed, Played, Replay};
+pub use replay::Replay;
+pub use stage::{ExitUsage, Passed, Played};
 
 /// Why a replay cannot go on.
 #[derive(Debug, Error)]

@@ -1,25 +1,22 @@
 //! A capture that happens again, on a fake kernel.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{Read, Seek};
 
-use pmon_analysis::{Entry, Filter, Processes};
-use pmon_core::accounting::LossCause;
+use pmon_analysis::{Filter, Processes};
 use pmon_core::batch::Batch;
-use pmon_core::capture::{Blind, Loss, Reader, Record, Subject, Usage};
+use pmon_core::capture::{Reader, Record};
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
-use pmon_core::{Cpu, MonoNs, Seq, Task};
-use pmon_fake::{Feed, Kernel, Script, Socket};
+use pmon_core::wire::Event;
+use pmon_core::{MonoNs, Seq};
+use pmon_fake::{Kernel, Script, Socket};
 
 use crate::ReplayError;
-use crate::pieces::{Joined, Loaded, Piece, Pieces};
+use crate::pieces::Pieces;
+use crate::stage::{ExitUsage, Passed, Played, Stage};
 
 /// What the kernel says before the first event, it says so long before it.
 const BEFORE_NS: u64 = 2_000;
-/// Events of different CPUs come out of order by less than this.
-const INVERSION_NS: u64 = 1_000_000_000;
-
 /// A replay of a capture through a [`Kernel`], and a [`Source`] that delivers it.
 ///
 /// The events have their times, CPUs and numbers; losses are lost again: the numbers are missing, each listener counts the drops, and
@@ -58,62 +55,6 @@ pub struct Replay<R> {
     socket: Option<Socket>,
     started: bool,
     stage: Stage,
-}
-
-/// What a step did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Played {
-    /// An event happened.
-    Event(Event),
-    /// A datagram came that holds no event.
-    Datagram,
-    /// Events were lost.
-    Loss(Loss),
-    /// Nothing was heard for a time, until now.
-    Blind(Blind),
-    /// A record that is no event; what [`Replay::passing`] asks for.
-    Other,
-}
-
-/// What is in a capture beside events and losses, where it stands; see [`Replay::passing`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Passed {
-    /// A record as it is: details, a snapshot, clocks, a note, a fence, what was recorded.
-    Record(Box<Record<'static>>),
-    /// A time in which nothing was heard.
-    Blind(Blind),
-    /// A loss, for a recorder that counts itself. What an earlier recorder had no room for ([`LossCause::Backpressure`]), the kernel did not
-    /// drop: it says nothing then.
-    Loss(Loss),
-}
-
-/// What was used until an exit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExitUsage {
-    /// When it was,
-    pub time: MonoNs,
-    /// of which task.
-    pub task: Task,
-    /// What.
-    pub usage: Box<Usage>,
-}
-
-/// What is played, and how far it is.
-#[derive(Default)]
-struct Stage {
-    from: Option<MonoNs>,
-    until: Option<MonoNs>,
-    now: MonoNs,
-    /// Where the kernel is before the first event.
-    before: (Cpu, Seq),
-    /// The range has begun.
-    reached: bool,
-    ended: bool,
-    /// Of a capture that leaves events out, the number that comes next of each CPU: what is missing and not lost is left out.
-    left_out: Option<BTreeMap<Cpu, u32>>,
-    /// What passes beside the events, if anybody wants it.
-    passed: Option<VecDeque<Passed>>,
-    usages: Vec<ExitUsage>,
 }
 
 impl<R: Read> Replay<R> {
@@ -344,229 +285,6 @@ impl<R: Read + Seek> Replay<R> {
             self.stage.pass(Record::Scope(scope));
         }
         Ok(there)
-    }
-}
-
-impl Stage {
-    /// Lets the next piece happen, if it is in the range and shown.
-    fn play(
-        &mut self,
-        loaded: &mut Loaded,
-        joined: Option<&mut Joined>,
-        feed: &mut Feed<'_>,
-    ) -> Option<Played> {
-        let event = loaded.event();
-        let played = match (loaded.first()?, event) {
-            (Piece::Frames(_), event) => self.event(&event?, None, feed),
-            (Piece::Exit(event, usage), _) => self.event(event, Some(usage), feed),
-            (Piece::Raw(bytes), _) => self.raw(bytes, feed),
-            (Piece::Loss(loss), _) => self.loss(*loss, feed),
-            (Piece::Blind(blind), _) => self.blind(*blind),
-            (Piece::Other(record), _) => {
-                self.pass(std::mem::replace(&mut **record, Record::Unknown { kind: 0 }))
-            }
-            (Piece::Entry(entry), _) => self.entry(entry, joined, feed),
-        };
-        loaded.take();
-        played
-    }
-
-    fn event(
-        &mut self,
-        event: &Event,
-        usage: Option<&mut Box<Usage>>,
-        feed: &mut Feed<'_>,
-    ) -> Option<Played> {
-        if !self.goes_on(event.time) {
-            return None;
-        }
-        if let Some(next) = &mut self.left_out {
-            close_up(next, event, feed);
-        }
-        let is_emitted = feed.event(event);
-        if let (Some(usage), Some(_), Some(task), true) = (usage, &self.passed, event.task(), is_emitted) {
-            let usage = std::mem::take(usage);
-            self.usages.push(ExitUsage { time: event.time, task, usage });
-        }
-        Some(Played::Event(*event))
-    }
-
-    /// Whether an event that comes next is in the range; the numbers then close up to it.
-    #[inline]
-    fn meets(&mut self, frame: &[u8; EVENT_FRAME], feed: &mut Feed<'_>) -> bool {
-        if self.from.is_none() && self.until.is_none() && self.left_out.is_none() {
-            return true;
-        }
-        let Ok(event) = Event::decode(frame, ByteOrder::NATIVE) else { return true };
-        let goes_on = self.goes_on(event.time);
-        if let (Some(next), true) = (&mut self.left_out, goes_on) {
-            close_up(next, &event, feed);
-        }
-        goes_on
-    }
-
-    fn raw(&mut self, bytes: &[u8], feed: &mut Feed<'_>) -> Option<Played> {
-        let event = Event::decode(bytes, ByteOrder::NATIVE).ok();
-        if !self.goes_on(event.map_or(self.now, |event| event.time)) {
-            return None;
-        }
-        if let (Some(next), Some(event)) = (&mut self.left_out, &event) {
-            close_up(next, event, feed);
-        }
-        feed.datagram(bytes);
-        Some(event.map_or(Played::Datagram, Played::Event))
-    }
-
-    fn loss(&mut self, loss: Loss, feed: &mut Feed<'_>) -> Option<Played> {
-        if self.is_before(loss.before) || self.until.is_some_and(|until| loss.after > until) {
-            return None;
-        }
-        self.reached = true;
-        if let Some(next) = self.left_out.as_mut().and_then(|next| next.get_mut(&loss.cpu)) {
-            *next = next.wrapping_add(loss.count() as u32);
-        }
-        let is_dropped = match loss.cause {
-            LossCause::KernelMemory => false,
-            LossCause::Backpressure => self.passed.is_none(),
-            _ => true,
-        };
-        if is_dropped {
-            feed.lose(loss.count());
-        }
-        if let Some(passed) = &mut self.passed {
-            passed.push_back(Passed::Loss(loss));
-        }
-        Some(Played::Loss(loss))
-    }
-
-    fn blind(&mut self, blind: Blind) -> Option<Played> {
-        if self.is_before(blind.until) {
-            return None;
-        }
-        if let Some(passed) = &mut self.passed {
-            passed.push_back(Passed::Blind(blind));
-        }
-        Some(Played::Blind(blind))
-    }
-
-    fn pass(&mut self, record: Record<'static>) -> Option<Played> {
-        if let Record::Scope(_) = record {
-            self.left_out.get_or_insert_default();
-        }
-        if let Record::End(end) = &record
-            && self.until.is_none()
-        {
-            self.now = self.now.max(end.time);
-        }
-        if !self.is_wanted(&record) {
-            return None;
-        }
-        // What a recorder counts, it counts anew.
-        let is_counted = matches!(
-            record,
-            Record::End(_)
-                | Record::Witness(_)
-                | Record::LeftOut(_)
-                | Record::Ring(_)
-                | Record::Unknown { .. }
-        );
-        if let (Some(passed), false) = (&mut self.passed, is_counted) {
-            passed.push_back(Passed::Record(Box::new(record)));
-            return Some(Played::Other);
-        }
-        None
-    }
-
-    /// Whether a record that is no event belongs to the range: what is told of the time before it is not passed.
-    fn is_wanted(&self, record: &Record<'_>) -> bool {
-        let is_in_range =
-            |time: MonoNs| !self.is_before(time) && self.until.is_none_or(|until| time <= until);
-        match record {
-            Record::Scope(_) => true,
-            Record::Details(details) => match details.subject {
-                Subject::Exec { time, .. } => is_in_range(time),
-                _ => self.reached || self.from.is_none(),
-            },
-            Record::Mark(mark) => is_in_range(mark.time),
-            _ => self.reached || self.from.is_none(),
-        }
-    }
-
-    fn entry(
-        &mut self,
-        entry: &mut Entry,
-        joined: Option<&mut Joined>,
-        feed: &mut Feed<'_>,
-    ) -> Option<Played> {
-        let Joined { processes, filter, wall, .. } = joined?;
-        processes.apply(entry);
-        filter.observe(entry);
-        match entry {
-            Entry::Event(occurrence) => {
-                if !filter.shows(occurrence.event.as_ref(), processes, wall) {
-                    self.hide(occurrence.event.as_ref()?, feed);
-                    return None;
-                }
-                let played = match (&occurrence.event, &occurrence.raw) {
-                    (_, Some(bytes)) => self.raw(bytes, feed),
-                    (Some(event), None) => self.event(event, occurrence.usage.as_mut(), feed),
-                    (None, None) => None,
-                };
-                if let (Some(details), Some(_)) = (occurrence.details.take(), &played) {
-                    self.pass(Record::Details(details));
-                }
-                played
-            }
-            Entry::Loss(loss) => self.loss(*loss, feed),
-            Entry::Blind(blind) => self.blind(*blind),
-            Entry::Clock(anchor) => {
-                wall.observe(*anchor);
-                self.pass(Record::Clock(*anchor))
-            }
-            Entry::Snapshot(snapshot) => self.pass(Record::Snapshot(*snapshot)),
-            Entry::Details(details) => self.pass(Record::Details(details.clone())),
-            Entry::Mark(mark) => self.pass(Record::Mark(mark.clone())),
-            _ => None,
-        }
-    }
-
-    /// An event that the filter does not show never happened.
-    fn hide(&mut self, event: &Event, feed: &mut Feed<'_>) {
-        if self.goes_on(event.time) {
-            if let Some(next) = &mut self.left_out {
-                close_up(next, event, feed);
-            }
-            feed.leave_out(event.cpu, 1);
-        }
-    }
-
-    fn is_before(&self, time: MonoNs) -> bool {
-        self.from.is_some_and(|from| time < from)
-    }
-
-    /// Whether what happens at that time is in the range.
-    #[inline]
-    fn goes_on(&mut self, time: MonoNs) -> bool {
-        if let Some(until) = self.until
-            && time > until
-        {
-            self.ended |= time.0 - until.0 > INVERSION_NS;
-            return false;
-        }
-        self.now = self.now.max(time);
-        self.reached |= !self.is_before(time);
-        !self.is_before(time)
-    }
-}
-
-/// The numbers between that event and the one before it on its CPU, but those that were lost, were left out: they close up.
-fn close_up(next: &mut BTreeMap<Cpu, u32>, event: &Event, feed: &mut Feed<'_>) {
-    let behind = event.seq.0.wrapping_add(1);
-    if let Some(expected) = next.insert(event.cpu, behind) {
-        let missing = event.seq.0.wrapping_sub(expected);
-        if missing < 1 << 31 {
-            feed.leave_out(event.cpu, missing);
-        }
     }
 }
 

@@ -56,10 +56,10 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     let mut replay = Replay::new(reader);
     // Whoever follows the processes, or shows their names, has to see them begin.
     let follows = play.filter.is_some() || args.record.is_none() && args.socket.is_none();
-    if let (Some(from), true, false) = (play.from, meta.is_file(), follows) {
-        if let Err(error) = replay.seek(from) {
-            play.say(error)?;
-        }
+    if let (Some(from), true, false) = (play.from, meta.is_file(), follows)
+        && let Err(error) = replay.seek(from)
+    {
+        play.say(error)?;
     }
     play.run(replay)
 }

@@ -1,0 +1,104 @@
+//! `pmon replay` on the command line.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::ViewArgs;
+use crate::exit;
+use crate::when::Moment;
+
+const REPLAY_HELP: &str = "\
+Examples:
+  pmon replay night.pmon                       show its events, as `print` does
+  pmon replay night.pmon --speed 1x            at the pace at which they happened
+  pmon replay night.pmon --record again.pmon   through the recorder, into another capture
+  pmon diff night.pmon again.pmon              is it the same?
+  pmon replay night.pmon --faults bad-day.toml --seed 7 --format json
+
+The events happen on a fake kernel, with their times, CPUs and numbers, and whoever listens hears of
+them as of the real one's. What was lost is lost again; where nothing was heard, nothing is. Events
+that --kind, --pid, --tree and --comm leave out are not shown; with --record and --socket they never
+happened: the numbers behind them move up, so that only a loss is a gap.
+
+A fault script says what is to go wrong, and where; each fault has a `[[fault]]` of its own:
+  [[fault]]
+  at = 1000              # before event 1000 (the first is 0); or every = N, from = N; or chance = 0.01
+  overrun = 12           # what: overrun, no_memory, burst, blind, hold, eintr, eagain = how many (or
+                         # \"1..50\"), truncate = bytes, step = ns, error = errno, unknown = kind, or
+                         # foreign_ack, forge, noop, overflow, end = true
+  cpu = 1                # where; else on the CPU of the event behind it
+With the same capture, script and seed, the output is the same, to the byte (at other speeds than
+`instant`, the blocks of a capture that is recorded begin and end elsewhere).
+
+--socket waits for a program to connect, and is over when it has read everything. What was lost comes
+as a gap in the numbers, behind an NLMSG_OVERRUN message: such a socket has no ENOBUFS. Requests that
+the program sends (PROC_CN_MCAST_LISTEN, ..._IGNORE) are answered; it hears everything from the start.
+
+--speed is `instant`, a factor as `1x` or `0.5x`, or `step`: then each line on standard input lets
+one thing happen, or as many as the number on it. --from and --to take what `print` takes for
+--since and --until; wall-clock times are as of the clock at the capture's start.";
+
+/// See [`Command::Replay`](super::Command::Replay).
+#[derive(Debug, Args)]
+#[command(after_help = format!("{REPLAY_HELP}\n\n{}", exit::HELP))]
+pub(crate) struct ReplayArgs {
+    /// The capture, `-` for standard input
+    pub(crate) file: PathBuf,
+    /// Record what is delivered into this capture, instead of showing it
+    #[arg(long, value_name = "OUT", conflicts_with = "format")]
+    pub(crate) record: Option<PathBuf>,
+    /// Replace OUT if it exists
+    #[arg(long, requires = "record")]
+    pub(crate) force: bool,
+    /// Print the summary of --record as one JSON object on standard output
+    #[arg(long, requires = "record")]
+    pub(crate) json: bool,
+    /// Deliver it to programs that connect to this socket (AF_UNIX, SOCK_SEQPACKET), each datagram as netlink has it
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["format", "record"])]
+    pub(crate) socket: Option<PathBuf>,
+    /// How fast: `instant`, a factor as `1x` or `10x`, or `step`
+    #[arg(long, value_name = "SPEED", value_parser = parse_speed, default_value = "instant")]
+    pub(crate) speed: Speed,
+    /// Only what happened from this time on: +2s, -30s, 03:04:05, "2026-01-02 03:04:05", 2026-01-02T03:04:05Z
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    pub(crate) from: Option<Moment>,
+    /// Only what happened up to this time
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    pub(crate) to: Option<Moment>,
+    /// What is to go wrong: a fault script
+    #[arg(long, value_name = "SCRIPT")]
+    pub(crate) faults: Option<PathBuf>,
+    /// What the script leaves to chance
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// The same as --format classic
+    #[arg(long, conflicts_with_all = ["format", "record", "socket"])]
+    pub(crate) classic: bool,
+    /// What happens, and how it is shown.
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+}
+
+/// How fast a replay goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Speed {
+    /// As fast as it can.
+    Instant,
+    /// So many times as fast as it was.
+    Times(f64),
+    /// One thing for each line of standard input.
+    Step,
+}
+
+fn parse_speed(text: &str) -> Result<Speed, String> {
+    let wrong = || "expected `instant`, `step`, or a factor as `1x`, `10x`, `0.5x`".to_owned();
+    match text {
+        "instant" => Ok(Speed::Instant),
+        "step" => Ok(Speed::Step),
+        text => {
+            let factor = text.strip_suffix('x').and_then(|factor| factor.parse::<f64>().ok());
+            factor.filter(|factor| (1e-6..=1e6).contains(factor)).map(Speed::Times).ok_or_else(wrong)
+        }
+    }
+}
