@@ -25,11 +25,11 @@ pub enum Played {
     Loss(Loss),
     /// Nothing was heard for a time, until now.
     Blind(Blind),
-    /// A record that is no event; what [`Replay::passing`] asks for.
+    /// A record that is no event; what [`Replay::passing`](crate::Replay::passing) asks for.
     Other,
 }
 
-/// What is in a capture beside events and losses, where it stands; see [`Replay::passing`].
+/// What is in a capture beside events and losses, where it stands; see [`Replay::passing`](crate::Replay::passing).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passed {
     /// A record as it is: details, a snapshot, clocks, a note, a fence, what was recorded.
