@@ -419,6 +419,7 @@ fn leader(tgid: Tgid) -> Task {
 /// A thread's name as the kernel keeps it.
 pub(crate) fn comm(name: &str) -> Comm {
     let mut comm = Comm::default();
+    let name = name.split('\0').next().unwrap_or(name);
     let kept = name.len().min(comm.0.len() - 1);
     comm.0[..kept].copy_from_slice(&name.as_bytes()[..kept]);
     comm

@@ -196,3 +196,36 @@ fn at_the_end_there_is_an_end_of_file() {
     assert_eq!(socket.receive(&mut batch), Ok(Received::Closed));
     assert_eq!(next(&mut socket), Ok((Vec::new(), 0)));
 }
+
+#[test]
+fn amounts_that_are_out_of_all_proportion_harm_nobody() {
+    let (mut kernel, mut socket, task) = listener();
+    let most: Amount = u32::MAX.into();
+    let faults = [
+        Fault::Eintr(most),
+        Fault::Eintr(most),
+        Fault::Eagain(most),
+        Fault::Eagain(most),
+        Fault::Step(most),
+        Fault::NoMemory(most),
+        Fault::Overrun(most),
+        Fault::Hold(most),
+        Fault::Hold(most),
+        Fault::Blind(most),
+        Fault::Blind(most),
+        // In the midst of that silence, there is none of it.
+        Fault::Burst(SOME),
+    ];
+    let script =
+        faults.into_iter().fold(Script::new(), |script, fault| script.with(Place::At(1), fault, None));
+    kernel.inject(script, 0);
+    kernel.rename(task, "before");
+    kernel.rename(task, "silenced");
+    kernel.inject(Script::new(), 0);
+    kernel.rename(task, "after");
+    assert_eq!(socket.drops(), Ok(Some(u32::MAX.into())));
+    // 2^32 - 1 were skipped twice.
+    assert_eq!(numbers(&events(&mut socket)), [1, 0]);
+    let mut batch = Batch::with_capacity(1);
+    assert_eq!(socket.receive(&mut batch), Ok(Received::Empty));
+}
