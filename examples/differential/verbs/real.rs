@@ -63,6 +63,7 @@ impl Listener {
         let own = gettid().as_raw_nonzero().get() as u32;
         let mut names = Names::default();
         // A process whose parent dies is init's, or that of whoever has taken its place (`PR_SET_CHILD_SUBREAPER`).
+        names.name(1, "init");
         let mut ancestor = std::process::id();
         while let Some(parent) = parent(ancestor)? {
             names.name(parent, "init");
