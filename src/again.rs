@@ -18,14 +18,14 @@ use pmon_replay::{ExitUsage, Passed, Replay, ReplayError};
 const CHUNK: usize = 2048;
 
 /// A recorder of what a [`Replay`] delivers. What the capture holds besides goes where it was.
-pub(crate) struct Again<S> {
+pub struct Again<S> {
     assembler: Assembler<WithUsage<S>>,
     chunk: Chunk,
 }
 
 impl<S: Sink> Again<S> {
     /// Records into `sink` what the process `recorder` once recorded.
-    pub(crate) fn new(sink: S, recorder: Tgid) -> Self {
+    pub fn new(sink: S, recorder: Tgid) -> Self {
         let sink = WithUsage { sink, usages: VecDeque::new() };
         let setup = Setup::new(ByteOrder::NATIVE, recorder);
         Self { assembler: Assembler::new(sink, setup), chunk: Chunk::with_capacity(CHUNK) }
@@ -33,7 +33,10 @@ impl<S: Sink> Again<S> {
 
     /// Takes what `replay` delivers, or what a `socket` on its kernel has, until there is nothing more at the moment, something else
     /// stands between, or a part is damaged; `false` at the end.
-    pub(crate) fn take<R: Read>(
+    ///
+    /// # Errors
+    /// When the capture or the sink fails. After damage, the next call goes on.
+    pub fn take<R: Read>(
         &mut self,
         replay: &mut Replay<R>,
         mut socket: Option<&mut Socket>,
@@ -76,13 +79,19 @@ impl<S: Sink> Again<S> {
     }
 
     /// Time has passed, for a replay that takes its time.
-    pub(crate) fn tick(&mut self) -> Result<(), AgainError> {
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn tick(&mut self) -> Result<(), AgainError> {
         self.assembler.sink_mut().sink.tick(Instant::now())?;
         Ok(())
     }
 
     /// The end of the recording, which is that of the replay.
-    pub(crate) fn finish(mut self, end: MonoNs) -> Result<S, AgainError> {
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn finish(mut self, end: MonoNs) -> Result<S, AgainError> {
         self.assembler.chunk(&self.chunk)?;
         self.assembler.finish(end)?;
         Ok(self.assembler.into_sink().sink)
@@ -98,7 +107,7 @@ fn dropped(loss: &Loss) -> Discarded {
 
 /// Why a replay is not recorded.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AgainError {
+pub enum AgainError {
     /// The capture.
     #[error(transparent)]
     Replay(#[from] ReplayError),

@@ -1,7 +1,6 @@
 //! The `pmon` command: a flight recorder for Linux processes.
 #![forbid(unsafe_code)]
 
-mod again;
 mod args;
 mod child;
 mod cmd;

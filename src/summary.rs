@@ -7,13 +7,14 @@ use pmon_analysis::Tally;
 use pmon_core::accounting::{LossCause, Lost};
 use pmon_core::capture::{Header, Item, Reader};
 use pmon_record::{CaptureFile, Options};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::args::{Clock, Format, ViewArgs};
 use crate::input::shown;
 use crate::render::shell_words;
 use crate::sheet::Sheet;
-use crate::term::{per_event, size};
+use crate::tape::facts;
+use crate::term::size;
 use crate::verdict::Finding;
 use crate::view::{Range, View};
 use crate::when::brief;
@@ -64,18 +65,9 @@ impl Summary<'_> {
 
     /// One object, for programs.
     pub(crate) fn json(&self) -> Value {
-        let Self { file, tally, .. } = self;
-        let mut facts = self.finding.json();
-        let more = json!({
-            "file": file.path().map(|path| path.to_string_lossy()),
-            "bytes": file.bytes(),
-            "bytes_per_event": per_event(file.bytes(), tally.events),
-            "duration_ns": self.duration_ns(),
-            "details": { "known": tally.details_known, "missed": tally.details_missed },
-            "socket_buffer": self.header.meta.socket_buffer,
-            "command_pid": self.command,
-        });
-        facts.extend(more.as_object().cloned().unwrap_or_default());
+        let mut facts = facts(self.file, self.tally, self.finding, self.header);
+        facts.insert("socket_buffer".into(), self.header.meta.socket_buffer.into());
+        facts.insert("command_pid".into(), self.command.into());
         Value::Object(facts)
     }
 

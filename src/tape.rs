@@ -7,9 +7,11 @@ use std::time::Instant;
 use pmon_analysis::Tally;
 use pmon_core::capture::{Header, Record};
 use pmon_record::{CaptureFile, Sink, SinkError};
+use serde_json::{Map, Value, json};
 
 use crate::input::shown;
-use crate::verdict::Examiner;
+use crate::term::per_event;
+use crate::verdict::{Examiner, Finding};
 
 /// See the module.
 pub(crate) struct Tape {
@@ -36,6 +38,26 @@ impl Tape {
         let examiner = Examiner::new(Some(header), header.frame_order);
         (Self { file, tally, examiner, shared: shared.clone() }, Handle(shared))
     }
+}
+
+/// What JSON says of a capture that was written, beside what was found: its place, size, length and details.
+pub(crate) fn facts(
+    file: &CaptureFile,
+    tally: &Tally,
+    finding: &Finding,
+    header: &Header,
+) -> Map<String, Value> {
+    let end = finding.report.end.map_or(0, |end| end.time.0);
+    let more = json!({
+        "file": file.path().map(|path| path.to_string_lossy()),
+        "bytes": file.bytes(),
+        "bytes_per_event": per_event(file.bytes(), tally.events),
+        "duration_ns": end.saturating_sub(header.meta.start.mono.0),
+        "details": { "known": tally.details_known, "missed": tally.details_missed },
+    });
+    let mut facts = finding.json();
+    facts.extend(more.as_object().cloned().unwrap_or_default());
+    facts
 }
 
 impl Sink for Tape {

@@ -5,16 +5,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use pmon::Again;
 use pmon_core::Tgid;
 use pmon_core::capture::{Details, Header, Item, Loss, Reader, Record};
 use pmon_record::{CaptureFile, Options, Recording, SubscribeError, Subscription, Target};
 use pmon_replay::Replay;
-
-#[path = "../src/again.rs"]
-#[allow(dead_code, reason = "here, nobody waits")]
-mod again;
-
-use again::Again;
 
 /// What must be the same.
 #[derive(Debug, Default, PartialEq)]

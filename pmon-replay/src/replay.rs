@@ -129,6 +129,21 @@ impl<R: Read> Replay<R> {
         Ok(self.kernel.socket())
     }
 
+    /// A socket that hears everything from the first event on, with room for whatever a script does, so that only a loss of the capture
+    /// is one. What the kernel says to it of its subscription is nobody's business: that is taken already, and its number is free again.
+    ///
+    /// # Errors
+    /// As [`Replay::step`].
+    pub fn listener(&mut self) -> Result<Socket, ReplayError> {
+        let mut socket = self.socket()?;
+        let listened = socket.force_rcvbuf(i32::MAX).and_then(|()| socket.listen());
+        let acknowledged = listened.and_then(|()| socket.recv(&mut [], pmon_fake::RecvFlags::empty()));
+        acknowledged.map_err(ReplayError::Socket)?;
+        let (cpu, before) = self.stage.before;
+        self.kernel.feed().begin(cpu, before);
+        Ok(socket)
+    }
+
     /// The processes as of the last event that happened; `None` unless [`Replay::follow`] or a filter was asked for.
     pub fn processes(&self) -> Option<&Processes> {
         self.pieces.joined().map(|joined| &joined.processes)
@@ -253,17 +268,10 @@ impl<R: Read> Replay<R> {
         batch.len() - before
     }
 
-    /// The source's own socket: what the kernel says to it of its subscription is nobody's business.
+    /// The source's own socket.
     fn listen(&mut self) -> Result<&mut Socket, ReplayError> {
         if self.socket.is_none() {
-            let mut socket = self.socket()?;
-            // Room for whatever a script does; only a loss of the capture is one.
-            let listened = socket.force_rcvbuf(i32::MAX).and_then(|()| socket.listen());
-            let acknowledged = listened.and_then(|()| socket.recv(&mut [], pmon_fake::RecvFlags::empty()));
-            acknowledged.map_err(ReplayError::Socket)?;
-            let (cpu, before) = self.stage.before;
-            self.kernel.feed().begin(cpu, before);
-            self.socket = Some(socket);
+            self.socket = Some(self.listener()?);
         }
         self.socket.as_mut().ok_or(ReplayError::Socket(pmon_fake::Errno::BADF))
     }

@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use pmon_core::capture::{Header, Record};
 use pmon_record::{CaptureFile, Signals, Sink as _, SinkError, Target, Wakeup};
 use pmon_replay::synth::Synth;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::args::SynthArgs;
 use crate::control;
@@ -15,8 +15,8 @@ use crate::exit::{self, Failure, OrFail as _};
 use crate::input::{is_stdio, shown};
 use crate::render::shell_words;
 use crate::sheet::Sheet;
-use crate::tape::Tape;
-use crate::term::{self, per_event};
+use crate::tape::{Tape, facts};
+use crate::term;
 use crate::verdict::Finding;
 use crate::when::brief;
 
@@ -140,18 +140,10 @@ impl Summary<'_> {
     }
 
     fn json(&self) -> Value {
-        let Self { file, tally, header, .. } = self;
-        let mut facts = self.finding.json();
-        let more = json!({
-            "file": file.path().map(|path| path.to_string_lossy()),
-            "bytes": file.bytes(),
-            "bytes_per_event": per_event(file.bytes(), tally.events),
-            "duration_ns": self.duration_ns(),
-            "details": { "known": tally.details_known, "missed": tally.details_missed },
-            "uuid": format!("{:032x}", u128::from_be_bytes(header.uuid)),
-            "made_by": header.meta.transport.why,
-        });
-        facts.extend(more.as_object().cloned().unwrap_or_default());
+        let Self { file, tally, finding, header } = self;
+        let mut facts = facts(file, tally, finding, header);
+        facts.insert("uuid".into(), format!("{:032x}", u128::from_be_bytes(header.uuid)).into());
+        facts.insert("made_by".into(), header.meta.transport.why.clone().into());
         Value::Object(facts)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pmon::{Again, AgainError};
 use pmon_analysis::{Verdict, Verifier};
 use pmon_core::Cpu;
 use pmon_core::accounting::{LossCause, Lost};
@@ -14,7 +15,6 @@ use pmon_record::SinkError;
 use pmon_replay::Replay;
 
 use super::Scenario;
-use super::again::{Again, AgainError};
 use super::recorder::{Recorded, Tape};
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;

@@ -1,8 +1,5 @@
 //! One scenario: a kernel on which things happen, a recorder that listens, a disk that stalls.
 
-#[path = "../../../src/again.rs"]
-#[allow(dead_code, reason = "here, nobody waits")]
-mod again;
 mod check;
 mod recorder;
 mod work;

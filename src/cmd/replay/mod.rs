@@ -9,6 +9,7 @@ use std::io::{Read, Write as _, stdin, stdout};
 use std::path::Path;
 
 use indicatif::ProgressBar;
+use pmon::{Again, AgainError};
 use pmon_analysis::Filter;
 use pmon_analysis::filter::{Bound, Tree};
 use pmon_core::capture::{Header, OpenError, Reader};
@@ -20,7 +21,6 @@ use pmon_replay::{Replay, ReplayError};
 
 use self::audience::Audience;
 use self::clock::Clock;
-use crate::again::{Again, AgainError};
 use crate::args::{Format, ReplayArgs, Speed};
 use crate::cmd::print::range;
 use crate::cmd::watch::Screen;
@@ -28,7 +28,7 @@ use crate::exit::{self, Failure, OrFail};
 use crate::input::{hint, is_stdio, say_damage, shown};
 use crate::render::shell_words;
 use crate::sheet::Sheet;
-use crate::tape::Tape;
+use crate::tape::{Tape, facts};
 use crate::term;
 use crate::view::{Range, View};
 
@@ -209,9 +209,7 @@ impl<'a> Play<'a> {
         let Tape { file, tally, examiner, .. } = self.play(replay, tape)?;
         let finding = examiner.finish(true);
         if self.args.json {
-            let mut facts = finding.json();
-            facts.insert("file".into(), file.path().map(|path| path.to_string_lossy()).into());
-            facts.insert("bytes".into(), file.bytes().into());
+            let facts = facts(&file, &tally, &finding, &header);
             let json = format!("{:#}", serde_json::Value::Object(facts));
             if is_stdio(path) {
                 term::say(json);
@@ -283,15 +281,11 @@ impl<'a> Play<'a> {
             }
             Speed::Times(_) | Speed::Step => {
                 let mut socket = loop {
-                    match replay.socket() {
+                    match replay.listener() {
                         Ok(socket) => break socket,
                         Err(error) => tell(error.into()).map(|_| ())?,
                     }
                 };
-                let listened = socket.force_rcvbuf(i32::MAX).and_then(|()| socket.listen());
-                let acknowledged =
-                    listened.and_then(|()| socket.recv(&mut [], pmon_fake::RecvFlags::empty()));
-                acknowledged.map_err(|error| Failure::new(exit::INTERNAL, error))?;
                 let mut clock = Clock::new(self.args.speed)?;
                 loop {
                     let time = match replay.next_time() {
