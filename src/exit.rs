@@ -22,7 +22,7 @@ pub(crate) const REFUSED: u8 = 5;
 pub(crate) const ENVIRONMENT: u8 = 6;
 /// The output cannot be written.
 pub(crate) const STORAGE: u8 = 7;
-/// Two captures were compared, and differ.
+/// Two captures were compared, and differ, or are too far apart to tell.
 pub(crate) const DIFFERENT: u8 = 8;
 /// Ended by a Ctrl-C that leaves the command to itself, as shells have it.
 pub(crate) const INTERRUPTED: u8 = 128 + 2;
@@ -34,6 +34,7 @@ Exit codes:
   2  usage                              6  no permission, no kernel support, or unreadable input
   3  `verify`, `record --strict`:       7  output cannot be written, or exists already
      the capture is incomplete          8  `diff`: the captures differ
+                                        (or are too far apart to tell)
   `record -- CMD` ends with CMD's own: 128+N if signal N killed it, 127 if it was not found, 126 if
   it could not be run; 130 if a third Ctrl-C left it to itself";
 

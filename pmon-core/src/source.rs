@@ -7,7 +7,7 @@ use crate::batch::Batch;
 pub enum Received {
     /// So many datagrams were appended to the batch; there may be more.
     Frames(usize),
-    /// Nothing is waiting.
+    /// Nothing is waiting. A source that takes what is there in one go may say so once after it, whatever has come meanwhile.
     Empty,
     /// The source dropped datagrams since the last call (`ENOBUFS`). Those still queued come with the next calls.
     Overrun,

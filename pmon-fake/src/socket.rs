@@ -23,6 +23,24 @@ const HIGHEST_PORT: u32 = -4097_i32 as u32;
 ///
 /// It hears what happens on its [`Kernel`](crate::Kernel), once it is bound to the group and somebody has asked for events;
 /// [`Socket::listen`] does both. Dropping it closes it.
+///
+/// ```
+/// use pmon_fake::{Errno, Kernel, RecvFlags};
+///
+/// let mut kernel = Kernel::new(1);
+/// let mut socket = kernel.socket();
+/// socket.set_rcvbuf(832);
+/// socket.listen()?;
+///
+/// // There is room for two datagrams: the acknowledgement, and one of ten events.
+/// let task = kernel.boot("test");
+/// (0..10).for_each(|_| kernel.rename(task, "renamed"));
+/// assert_eq!(socket.memory().drops, 9);
+///
+/// let mut next = || socket.recv(&mut [0; 1024], RecvFlags::empty()).map(|datagram| datagram.len);
+/// assert_eq!([next(), next(), next(), next()], [Err(Errno::NOBUFS), Ok(76), Ok(76), Err(Errno::AGAIN)]);
+/// # Ok::<(), Errno>(())
+/// ```
 #[derive(Debug)]
 pub struct Socket {
     connector: Arc<Mutex<Connector>>,
