@@ -80,7 +80,7 @@ impl Stage {
     ) -> Option<Played> {
         let event = loaded.event();
         let played = match (loaded.first()?, event) {
-            (Piece::Frames(_), event) => self.event(&event?, None, feed),
+            (Piece::Frames(_), event) => event.and_then(|event| self.event(&event, None, feed)),
             (Piece::Exit(event, usage), _) => self.event(event, Some(usage), feed),
             (Piece::Raw(bytes), _) => self.raw(bytes, feed),
             (Piece::Loss(loss), _) => self.loss(*loss, feed),
