@@ -2,15 +2,19 @@
 //!
 //! After `drivers/connector/cn_proc.c` and `connector.c` of Linux 6.18; `examples/differential` compares the two.
 
+use std::cmp::Reverse;
+
 use pmon_core::batch::Batch;
 use pmon_core::wire::{Body, ByteOrder, EVENT_FRAME, Event};
 use pmon_core::{Cpu, MonoNs, Seq};
 use rustix::io::Errno;
 
+use crate::filter::Filter;
 use crate::member::Member;
+use crate::multicast::Multicast;
 use crate::numbers::Numbers;
 use crate::request;
-use crate::sock::RMEM_MAX;
+use crate::sock::{RMEM_MAX, charge, charge_alone};
 use crate::trouble::Trouble;
 
 /// The multicast group of process events, as a bit of `sockaddr_nl.nl_groups`.
@@ -32,6 +36,10 @@ pub(crate) struct Connector {
     /// `proc_event_num_listeners`: without one, nothing is emitted, and no number used.
     pub(crate) listeners: i32,
     pub(crate) members: Vec<Member>,
+    /// Whether somebody has ever had a filter: without one, nobody needs to ask in what order members hear.
+    is_filtered: bool,
+    /// How often somebody has joined a first group.
+    joins: u64,
     /// Events that happened, by verb or by frame: the place that a fault script means.
     pub(crate) happened: u64,
     pub(crate) trouble: Trouble,
@@ -48,6 +56,8 @@ impl Connector {
             cpu: Cpu(0),
             listeners: 0,
             members: Vec::new(),
+            is_filtered: false,
+            joins: 0,
             happened: 0,
             trouble: Trouble::default(),
             rmem_max: RMEM_MAX,
@@ -182,6 +192,22 @@ impl Connector {
         &mut self.members[id]
     }
 
+    /// `SO_ATTACH_FILTER`.
+    pub(crate) fn attach(&mut self, id: usize, filter: Filter) {
+        self.members[id].filter = Some(filter);
+        self.is_filtered = true;
+    }
+
+    /// The groups that it is in from now on (`netlink_update_subscriptions`).
+    pub(crate) fn set_groups(&mut self, id: usize, groups: u32) {
+        let member = &mut self.members[id];
+        if member.groups == 0 && groups != 0 {
+            self.joins += 1;
+            member.joined = self.joins;
+        }
+        member.groups = groups;
+    }
+
     /// Whether no other socket has that port.
     pub(crate) fn is_free(&self, port: u32) -> bool {
         !self.members.iter().any(|member| member.bound && member.port == port)
@@ -190,30 +216,42 @@ impl Connector {
     /// A multicast from user space, to all but its sender and the socket with that other port.
     pub(crate) fn multicast(&mut self, from: usize, datagram: &[u8], groups: u32, but: u32) {
         let sender = self.members[from].port;
-        for member in &mut self.members {
-            if member.groups & groups != 0 && member.port != sender && member.port != but {
-                member.sock.deliver(datagram, sender, groups);
-            }
+        let is_addressed =
+            |member: &Member| member.groups & groups != 0 && member.port != sender && member.port != but;
+        if self.is_filtered {
+            return self.filter_to(Multicast::new(datagram, sender, groups, self.cpu), is_addressed);
+        }
+        for member in self.members.iter_mut().filter(|member| is_addressed(member)) {
+            member.sock.deliver(datagram, sender, groups);
         }
     }
 
-    /// A datagram from user space for one socket; it says which group it also went to.
+    /// A datagram from user space for one socket; it says which group it also went to. How many bytes went there, or were not wanted.
     pub(crate) fn unicast(
         &mut self,
         from: usize,
         datagram: &[u8],
         port: u32,
         groups: u32,
-    ) -> Result<(), Errno> {
-        let sender = self.members[from].port;
+    ) -> Result<usize, Errno> {
+        let (sender, cpu) = (self.members[from].port, self.cpu);
+        let is_heard = |member: &Member| member.peer.is_none_or(|(peer, _)| peer == sender);
         let to = self.members.iter_mut().find(|member| member.bound && member.port == port);
-        let sock = &mut to.ok_or(Errno::CONNREFUSED)?.sock;
+        let to = to.filter(|member| is_heard(member)).ok_or(Errno::CONNREFUSED)?;
+        let mut len = datagram.len();
+        let charge = if groups == 0 { charge_alone(len) } else { charge(len) };
+        if let Some(filter) = &mut to.filter {
+            match filter.run(datagram, cpu) {
+                0 => return Ok(len),
+                kept => len = len.min(kept),
+            }
+        }
         // The sender waits, or is told to; nothing is dropped.
-        if !sock.has_room(datagram.len()) {
+        if !to.sock.has_room(charge) {
             return Err(Errno::AGAIN);
         }
-        sock.deliver(datagram, sender, groups);
-        Ok(())
+        to.sock.deliver_charged(&datagram[..len], charge, sender, groups);
+        Ok(len)
     }
 
     /// A datagram from that socket for the kernel (`cn_rx_skb`).
@@ -267,13 +305,26 @@ impl Connector {
     /// To each member of the group (`do_one_broadcast`).
     #[inline]
     pub(crate) fn deliver(&mut self, datagram: &[u8], sender: u32) {
-        for member in &mut self.members {
-            // A socket that is not bound is taken for the one that sends.
-            let is_addressed = member.listens() && member.port != 0 && member.port != sender;
-            if is_addressed && !member.ended && (sender != 0 || member.wants(datagram)) {
+        // A socket that is not bound is taken for the one that sends.
+        let is_addressed =
+            |member: &Member| member.listens() && member.port != 0 && member.port != sender && !member.ended;
+        if self.is_filtered {
+            let cpu = if sender == 0 { Cpu(u32_at(datagram, CPU)) } else { self.cpu };
+            return self.filter_to(Multicast::new(datagram, sender, GROUP, cpu), is_addressed);
+        }
+        for member in self.members.iter_mut().filter(|member| is_addressed(member)) {
+            if sender != 0 || member.wants(datagram) {
                 member.sock.deliver(datagram, sender, GROUP);
             }
         }
+    }
+
+    /// To those who are addressed, in the order in which the kernel has them.
+    #[cold]
+    fn filter_to(&mut self, mut message: Multicast<'_>, is_addressed: impl Fn(&Member) -> bool) {
+        let mut members: Vec<_> = self.members.iter_mut().filter(|member| is_addressed(member)).collect();
+        members.sort_by_key(|member| Reverse(member.joined));
+        members.into_iter().for_each(|member| message.deliver(member));
     }
 }
 

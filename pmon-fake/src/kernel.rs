@@ -77,9 +77,14 @@ impl Kernel {
         Socket::open(&self.connector, tgid, true)
     }
 
-    /// A new socket of a process without privileges.
+    /// A new socket of a process without privileges, which is not in the model.
     pub fn unprivileged_socket(&self) -> Socket {
-        Socket::open(&self.connector, OUTSIDE, false)
+        self.unprivileged_socket_of(OUTSIDE)
+    }
+
+    /// A new socket of that process, without privileges.
+    pub fn unprivileged_socket_of(&self, tgid: Tgid) -> Socket {
+        Socket::open(&self.connector, tgid, false)
     }
 
     /// A new socket that a program can have as a file descriptor, bound to the group.

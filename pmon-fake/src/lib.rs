@@ -12,8 +12,10 @@ mod bell;
 mod connector;
 mod faults;
 mod fd_source;
+mod filter;
 mod kernel;
 mod member;
+mod multicast;
 mod numbers;
 mod pids;
 mod process;
@@ -27,6 +29,7 @@ mod trouble;
 mod wire;
 
 pub use fd_source::FdSource;
+pub use filter::SockFilter;
 pub use kernel::{Feed, Kernel};
 pub use process::Process;
 pub use rustix::io::Errno;

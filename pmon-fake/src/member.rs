@@ -6,6 +6,7 @@ use pmon_core::wire::Kind;
 use rustix::io::Errno;
 
 use crate::connector::{GROUP, u32_at};
+use crate::filter::Filter;
 use crate::request::Request;
 use crate::sock::Sock;
 
@@ -27,6 +28,13 @@ pub(crate) struct Member {
     /// Whether the port is this socket's: after `EADDRINUSE`, it shows one that is another's.
     pub(crate) bound: bool,
     pub(crate) groups: u32,
+    /// When it joined its first group, among the joins: the last one hears first.
+    pub(crate) joined: u64,
+    /// Where `send` goes, port and group, if it is connected. Nobody else's messages come to its port then.
+    pub(crate) peer: Option<(u32, u32)>,
+    pub(crate) filter: Option<Filter>,
+    /// `SO_LOCK_FILTER`.
+    pub(crate) filter_is_locked: bool,
     /// `sk_user_data`: what it last asked for.
     input: Option<Input>,
     pub(crate) open: bool,
@@ -52,6 +60,10 @@ impl Member {
             port: 0,
             bound: false,
             groups: 0,
+            joined: 0,
+            peer: None,
+            filter: None,
+            filter_is_locked: false,
             input: None,
             open: true,
             admin,
@@ -94,6 +106,7 @@ impl Member {
             && self.port != 0
             && self.starved == 0
             && !self.ended
+            && self.filter.is_none()
             && matches!(self.input, None | Some(Input { operation: LISTEN, mask: ALL }))
             && self.sock.is_idle()
     }

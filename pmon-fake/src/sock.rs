@@ -24,10 +24,18 @@ pub(crate) fn charge(len: usize) -> u32 {
     if len <= 256 { 832 } else { (len as u32 + 320).next_power_of_two() + 256 }
 }
 
+/// The same for one that goes to a port and to no group: from a page on, it takes no more than it needs.
+pub(crate) fn charge_alone(len: usize) -> u32 {
+    let needed = (len as u32).next_multiple_of(64) + 320;
+    if needed > 4096 { needed + 256 } else { charge(len) }
+}
+
 /// A datagram in a queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Skb {
     len: u32,
+    /// What it takes of the buffer.
+    charge: u32,
     sender: u32,
     groups: u32,
     bytes: Bytes,
@@ -44,7 +52,7 @@ const SHORT: usize = pmon_core::wire::EVENT_FRAME;
 
 impl Skb {
     #[inline]
-    pub(crate) fn new(datagram: &[u8], sender: u32, groups: u32) -> Self {
+    fn new(datagram: &[u8], charge: u32, sender: u32, groups: u32) -> Self {
         let bytes = match <[u8; SHORT]>::try_from(datagram) {
             Ok(bytes) => Bytes::Short(bytes),
             Err(_) if datagram.len() < SHORT => {
@@ -54,7 +62,7 @@ impl Skb {
             }
             Err(_) => Bytes::Long(datagram.into()),
         };
-        Self { len: datagram.len() as u32, sender, groups, bytes }
+        Self { len: datagram.len() as u32, charge, sender, groups, bytes }
     }
 
     #[inline]
@@ -130,21 +138,27 @@ impl Sock {
     /// A datagram for this socket (`netlink_broadcast_deliver`); `false` if it was dropped.
     #[inline]
     pub(crate) fn deliver(&mut self, datagram: &[u8], sender: u32, groups: u32) -> bool {
-        if !self.has_room(datagram.len()) {
+        self.deliver_charged(datagram, charge(datagram.len()), sender, groups)
+    }
+
+    /// The same of one that takes so much of the buffer: it was longer.
+    #[inline]
+    pub(crate) fn deliver_charged(&mut self, datagram: &[u8], charge: u32, sender: u32, groups: u32) -> bool {
+        if !self.has_room(charge) {
             self.overrun();
             return false;
         }
-        self.memory.rmem_alloc += charge(datagram.len());
-        self.queue.push_back(Skb::new(datagram, sender, groups));
+        self.memory.rmem_alloc += charge;
+        self.queue.push_back(Skb::new(datagram, charge, sender, groups));
         self.wake_sleeper();
         true
     }
 
-    /// Whether a datagram of `len` bytes would be taken.
+    /// Whether a datagram that takes so much would be taken.
     #[inline]
-    pub(crate) fn has_room(&self, len: usize) -> bool {
+    pub(crate) fn has_room(&self, charge: u32) -> bool {
         let MemInfo { rmem_alloc, rcvbuf, .. } = self.memory;
-        !self.congested && (rmem_alloc == 0 || rmem_alloc + charge(len) <= rcvbuf)
+        !self.congested && (rmem_alloc == 0 || rmem_alloc + charge <= rcvbuf)
     }
 
     /// `netlink_overrun`: one datagram is dropped. Until all that is queued was read, so is what comes.
@@ -207,7 +221,7 @@ impl Sock {
             if !visit(skb) {
                 break;
             }
-            self.memory.rmem_alloc -= charge(skb.bytes().len());
+            self.memory.rmem_alloc -= skb.charge;
             self.queue.pop_front();
             taken += 1;
         }
@@ -222,10 +236,24 @@ impl Sock {
         let skb = self.queue.front().ok_or(Errno::AGAIN)?;
         let result = read(skb);
         if !peek {
-            self.memory.rmem_alloc -= charge(skb.bytes().len());
+            self.memory.rmem_alloc -= skb.charge;
             self.queue.pop_front();
         }
         Ok(result)
+    }
+
+    /// Takes a datagram out, whatever else a call would say.
+    pub(crate) fn pop(&mut self) -> Option<Skb> {
+        let skb = self.queue.pop_front()?;
+        self.memory.rmem_alloc -= skb.charge;
+        self.wake();
+        Some(skb)
+    }
+
+    /// Puts it back where it was.
+    pub(crate) fn put_back(&mut self, skb: Skb) {
+        self.memory.rmem_alloc += skb.charge;
+        self.queue.push_front(skb);
     }
 
     /// `netlink_rcv_wake`: an empty queue ends congestion.
@@ -251,6 +279,10 @@ impl Sock {
         if on {
             self.congested = false;
         }
+    }
+
+    pub(crate) fn no_enobufs(&self) -> bool {
+        self.no_enobufs
     }
 
     /// `SO_MEMINFO`.

@@ -11,7 +11,9 @@ use rustix::net::RecvFlags;
 
 use crate::connector::{Connector, GROUP};
 use crate::member::Member;
-use crate::sock::{Datagram, MemInfo};
+use crate::sock::Datagram;
+
+mod options;
 
 /// The longest datagram that can be sent: `SO_SNDBUF` as it is by default, less what each takes.
 const LONGEST: usize = 212_992 - 32;
@@ -87,13 +89,13 @@ impl Socket {
     pub fn bind(&mut self, port: u32, groups: u32) -> Result<(), Errno> {
         let mut connector = lock(&self.connector);
         let member = connector.member(self.id);
-        // Without privilege, the groups with odd numbers (`cn_bind`).
-        if !member.admin && groups & 0xAAAA_AAAA != 0 {
-            return Err(Errno::PERM);
-        }
         let bound = member.bound.then_some(member.port);
         if bound.is_some_and(|bound| bound != port) {
             return Err(Errno::INVAL);
+        }
+        // Without privilege, the groups with odd numbers (`cn_bind`).
+        if !member.admin && groups & 0xAAAA_AAAA != 0 {
+            return Err(Errno::PERM);
         }
         if bound.is_none() && port != 0 && !connector.is_free(port) {
             connector.member(self.id).port = port;
@@ -101,8 +103,39 @@ impl Socket {
         }
         let port = if port == 0 { free_port(&connector, self.owner) } else { port };
         let member = connector.member(self.id);
-        (member.port, member.bound, member.groups) = (port, true, groups);
+        (member.port, member.bound) = (port, true);
+        connector.set_groups(self.id, groups);
         Ok(())
+    }
+
+    /// Whether it has a port of its own.
+    pub fn is_bound(&self) -> bool {
+        lock(&self.connector).member(self.id).bound
+    }
+
+    /// `connect`: from now on, [`Socket::send`] goes to that port and to the groups, of which only the first counts, and messages to this
+    /// socket's port come from that port alone. Nobody need have it. A socket that is not bound is bound by it.
+    ///
+    /// # Errors
+    /// `EPERM` without privilege but to the kernel alone.
+    pub fn connect(&mut self, port: u32, groups: u32) -> Result<(), Errno> {
+        let mut connector = lock(&self.connector);
+        if !connector.member(self.id).admin && (port, groups) != (0, 0) {
+            return Err(Errno::PERM);
+        }
+        bind_if_not(&mut connector, self.id, self.owner);
+        connector.member(self.id).peer = Some((port, first(groups)));
+        Ok(())
+    }
+
+    /// `connect` to `AF_UNSPEC`: as before the first [`Socket::connect`], but that it stays bound.
+    pub fn disconnect(&mut self) {
+        lock(&self.connector).member(self.id).peer = None;
+    }
+
+    /// `getpeername`: the port, and the group as a mask; both are 0 if it is not connected.
+    pub fn peer_name(&self) -> (u32, u32) {
+        lock(&self.connector).member(self.id).peer.unwrap_or_default()
     }
 
     /// `getsockname`: the port, and the groups as a mask. After a `bind` that failed with `EADDRINUSE`, the port is the one that was not
@@ -124,7 +157,7 @@ impl Socket {
     /// `NETLINK_DROP_MEMBERSHIP`. What is queued stays.
     ///
     /// # Errors
-    /// As [`Socket::add_membership`].
+    /// `EINVAL` if there is no such group.
     pub fn drop_membership(&mut self, group: i32) -> Result<(), Errno> {
         self.set_membership(group, false)
     }
@@ -136,51 +169,12 @@ impl Socket {
         };
         let mut connector = lock(&self.connector);
         let member = connector.member(self.id);
-        if !member.admin && group % 2 == 0 {
+        if on && !member.admin && group % 2 == 0 {
             return Err(Errno::PERM);
         }
-        if on {
-            member.groups |= bit;
-        } else {
-            member.groups &= !bit;
-        }
+        let groups = if on { member.groups | bit } else { member.groups & !bit };
+        connector.set_groups(self.id, groups);
         Ok(())
-    }
-
-    /// `SO_RCVBUF`: doubled, and cut to twice `net.core.rmem_max`.
-    pub fn set_rcvbuf(&mut self, bytes: i32) {
-        let mut connector = lock(&self.connector);
-        let most = connector.rmem_max;
-        connector.member(self.id).sock.set_rcvbuf(bytes, Some(most));
-    }
-
-    /// `SO_RCVBUFFORCE`: doubled.
-    ///
-    /// # Errors
-    /// `EPERM` without privilege.
-    pub fn force_rcvbuf(&mut self, bytes: i32) -> Result<(), Errno> {
-        let mut connector = lock(&self.connector);
-        let member = connector.member(self.id);
-        if !member.admin {
-            return Err(Errno::PERM);
-        }
-        member.sock.set_rcvbuf(bytes, None);
-        Ok(())
-    }
-
-    /// `NETLINK_NO_ENOBUFS`: an overrun is no error, and no congestion.
-    pub fn set_no_enobufs(&mut self, on: bool) {
-        lock(&self.connector).member(self.id).sock.set_no_enobufs(on);
-    }
-
-    /// `SO_MEMINFO`.
-    pub fn memory(&self) -> MemInfo {
-        lock(&self.connector).member(self.id).sock.memory()
-    }
-
-    /// `SO_ERROR`: what the next call would have failed with.
-    pub fn take_error(&mut self) -> Option<Errno> {
-        lock(&self.connector).member(self.id).sock.take_error()
     }
 
     /// `poll`.
@@ -191,45 +185,54 @@ impl Socket {
         Readiness { readable: readable || member.ended, error }
     }
 
-    /// `send`: to the kernel.
+    /// Whether it would be told of what happens now.
+    pub(crate) fn hears(&self) -> bool {
+        let mut connector = lock(&self.connector);
+        let is_counted = connector.listeners >= 1;
+        let member = connector.member(self.id);
+        is_counted && member.listens() && member.port != 0 && !member.ended
+    }
+
+    /// `send`: to the kernel, or to what it is connected to.
     ///
     /// # Errors
-    /// As [`Socket::send_to`].
+    /// As [`Socket::send_to`]; privilege was asked for when it was connected.
     pub fn send(&mut self, datagram: &[u8]) -> Result<usize, Errno> {
-        self.send_to(datagram, 0, 0)
+        let (port, groups) = self.peer_name();
+        self.send_as(true, datagram, port, groups)
     }
 
     /// `sendto`: to the groups, of which only the first counts, and to a port; 0 is the kernel. A socket that is not bound is bound
-    /// by it.
+    /// by it. How much was sent: if the port's owner has a filter that cuts it, what is left.
     ///
     /// # Errors
     /// `ENODATA` for nothing, `EMSGSIZE` for too much, `EPERM` without privilege but to the kernel alone, `ECONNREFUSED` if nobody has
-    /// that port, `EAGAIN` if its queue is full.
+    /// that port, or it is connected to another's, `EAGAIN` if its queue is full.
     pub fn send_to(&mut self, datagram: &[u8], port: u32, groups: u32) -> Result<usize, Errno> {
-        let mut connector = lock(&self.connector);
-        let member = connector.member(self.id);
-        if !member.admin && (port, groups) != (0, 0) {
+        let admin = lock(&self.connector).member(self.id).admin;
+        self.send_as(admin, datagram, port, groups)
+    }
+
+    fn send_as(&mut self, admin: bool, datagram: &[u8], port: u32, groups: u32) -> Result<usize, Errno> {
+        if datagram.is_empty() {
+            return Err(Errno::NODATA);
+        }
+        if !admin && (port, groups) != (0, 0) {
             return Err(Errno::PERM);
         }
-        if !member.bound {
-            let port = free_port(&connector, self.owner);
-            let member = connector.member(self.id);
-            (member.port, member.bound) = (port, true);
+        let mut connector = lock(&self.connector);
+        bind_if_not(&mut connector, self.id, self.owner);
+        if datagram.len() > LONGEST {
+            return Err(Errno::MSGSIZE);
         }
-        match datagram.len() {
-            0 => return Err(Errno::NODATA),
-            1..=LONGEST => {}
-            _ => return Err(Errno::MSGSIZE),
-        }
-        let group = groups & groups.wrapping_neg();
+        let group = first(groups);
         if group != 0 {
             connector.multicast(self.id, datagram, group, port);
         }
-        if port == 0 {
-            connector.request(self.id, datagram);
-        } else {
-            connector.unicast(self.id, datagram, port, group)?;
+        if port != 0 {
+            return connector.unicast(self.id, datagram, port, group);
         }
+        connector.request(self.id, datagram);
         Ok(datagram.len())
     }
 
@@ -268,11 +271,24 @@ impl Socket {
     /// As [`Socket::bind`].
     pub fn listen(&mut self) -> Result<(), Errno> {
         let (port, groups) = self.name();
-        let is_bound = lock(&self.connector).member(self.id).bound;
-        self.bind(if is_bound { port } else { 0 }, groups | GROUP)?;
+        self.bind(if self.is_bound() { port } else { 0 }, groups | GROUP)?;
         let request = Request::new(Operation::Listen, 0);
-        self.send(&request.encode(self.name().0, ByteOrder::NATIVE)).map(|_| ())
+        self.send_to(&request.encode(self.name().0, ByteOrder::NATIVE), 0, 0).map(|_| ())
     }
+}
+
+/// `netlink_autobind`.
+fn bind_if_not(connector: &mut Connector, id: usize, owner: Tgid) {
+    if !connector.member(id).bound {
+        let port = free_port(connector, owner);
+        let member = connector.member(id);
+        (member.port, member.bound) = (port, true);
+    }
+}
+
+/// Of some groups, the first.
+fn first(groups: u32) -> u32 {
+    groups & groups.wrapping_neg()
 }
 
 fn free_port(connector: &Connector, owner: Tgid) -> u32 {

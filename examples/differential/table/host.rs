@@ -15,6 +15,7 @@ impl fmt::Display for Errno {
         match self.0 {
             libc::EPERM => f.write_str("EPERM"),
             libc::EAGAIN => f.write_str("EAGAIN"),
+            libc::ENOENT => f.write_str("ENOENT"),
             libc::EINVAL => f.write_str("EINVAL"),
             libc::ENODATA => f.write_str("ENODATA"),
             libc::EMSGSIZE => f.write_str("EMSGSIZE"),
@@ -50,6 +51,9 @@ pub(crate) struct Memory {
     pub(crate) rcvbuf: u32,
     pub(crate) drops: u32,
 }
+
+/// An instruction of a classic filter.
+pub(crate) use libc::sock_filter as Instruction;
 
 /// What makes a kernel emit events. The scenario's own thread does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +100,15 @@ pub(crate) trait Host {
     /// A raw, non-blocking `NETLINK_CONNECTOR` socket.
     fn open(&mut self) -> Socket;
     fn close(&mut self, socket: Socket);
+    /// Whether what we do from now on we do with privileges, as at first.
+    fn be_privileged(&mut self, is_privileged: bool);
     fn bind(&mut self, socket: Socket, port: u32, groups: u32) -> Outcome<()>;
     /// `getsockname(2)`: port and groups.
     fn name(&mut self, socket: Socket) -> (u32, u32);
+    /// `connect(2)`, to port and groups; `None` is `AF_UNSPEC`.
+    fn connect(&mut self, socket: Socket, to: Option<(u32, u32)>) -> Outcome<()>;
+    /// `getpeername(2)`: port and groups.
+    fn peer(&mut self, socket: Socket) -> (u32, u32);
     /// `NETLINK_ADD_MEMBERSHIP`.
     fn join(&mut self, socket: Socket, group: i32) -> Outcome<()>;
     /// `NETLINK_DROP_MEMBERSHIP`.
@@ -115,6 +125,14 @@ pub(crate) trait Host {
     fn take_error(&mut self, socket: Socket) -> i32;
     /// `sendto(2)`.
     fn send(&mut self, socket: Socket, bytes: &[u8], port: u32, groups: u32) -> Outcome<usize>;
+    /// `send(2)`, without an address.
+    fn send_on(&mut self, socket: Socket, bytes: &[u8]) -> Outcome<usize>;
+    /// `SO_ATTACH_FILTER`.
+    fn attach(&mut self, socket: Socket, program: &[Instruction]) -> Outcome<()>;
+    /// `SO_DETACH_FILTER`.
+    fn detach(&mut self, socket: Socket) -> Outcome<()>;
+    /// `SO_LOCK_FILTER`.
+    fn lock(&mut self, socket: Socket, on: bool) -> Outcome<()>;
     /// `recvmsg(2)`, with a buffer of `len` bytes.
     fn recv(&mut self, socket: Socket, len: usize, flags: i32) -> Outcome<Received>;
     fn memory(&mut self, socket: Socket) -> Memory;

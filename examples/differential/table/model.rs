@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use pmon_core::{Cpu, Task};
-use pmon_fake::RecvFlags;
+use pmon_fake::{RecvFlags, SockFilter};
 
-use super::host::{Act, Deed, End, Errno, Host, Memory, Outcome, Received, Socket};
+use super::host::{Act, Deed, End, Errno, Host, Instruction, Memory, Outcome, Received, Socket};
 
 /// `nobody`, whom children become.
 const NOBODY: u32 = 65534;
@@ -21,6 +21,7 @@ pub(crate) struct Model {
     rmem_max: u32,
     sockets: Vec<Option<pmon_fake::Socket>>,
     children: HashSet<u32>,
+    is_privileged: bool,
 }
 
 impl Model {
@@ -37,7 +38,15 @@ impl Model {
         let mut kernel = pmon_fake::Kernel::new(cpus as u32);
         kernel.set_rmem_max(rmem_max);
         let own = kernel.boot("differential");
-        Self { kernel, own, cpus, rmem_max, sockets: Vec::new(), children: HashSet::new() }
+        Self {
+            kernel,
+            own,
+            cpus,
+            rmem_max,
+            sockets: Vec::new(),
+            children: HashSet::new(),
+            is_privileged: true,
+        }
     }
 
     fn at(&mut self, socket: Socket) -> &mut pmon_fake::Socket {
@@ -84,12 +93,21 @@ impl Host for Model {
     }
 
     fn open(&mut self) -> Socket {
-        self.sockets.push(Some(self.kernel.socket_of(self.own.tgid)));
+        let (kernel, owner) = (&self.kernel, self.own.tgid);
+        let socket = match self.is_privileged {
+            true => kernel.socket_of(owner),
+            false => kernel.unprivileged_socket_of(owner),
+        };
+        self.sockets.push(Some(socket));
         Socket(self.sockets.len() - 1)
     }
 
     fn close(&mut self, socket: Socket) {
         self.sockets[socket.0] = None;
+    }
+
+    fn be_privileged(&mut self, is_privileged: bool) {
+        self.is_privileged = is_privileged;
     }
 
     fn bind(&mut self, socket: Socket, port: u32, groups: u32) -> Outcome<()> {
@@ -98,6 +116,20 @@ impl Host for Model {
 
     fn name(&mut self, socket: Socket) -> (u32, u32) {
         self.at(socket).name()
+    }
+
+    fn connect(&mut self, socket: Socket, to: Option<(u32, u32)>) -> Outcome<()> {
+        match to {
+            Some((port, groups)) => self.at(socket).connect(port, groups).map_err(code),
+            None => {
+                self.at(socket).disconnect();
+                Ok(())
+            }
+        }
+    }
+
+    fn peer(&mut self, socket: Socket) -> (u32, u32) {
+        self.at(socket).peer_name()
     }
 
     fn join(&mut self, socket: Socket, group: i32) -> Outcome<()> {
@@ -132,6 +164,24 @@ impl Host for Model {
 
     fn send(&mut self, socket: Socket, bytes: &[u8], port: u32, groups: u32) -> Outcome<usize> {
         self.at(socket).send_to(bytes, port, groups).map_err(code)
+    }
+
+    fn send_on(&mut self, socket: Socket, bytes: &[u8]) -> Outcome<usize> {
+        self.at(socket).send(bytes).map_err(code)
+    }
+
+    fn attach(&mut self, socket: Socket, program: &[Instruction]) -> Outcome<()> {
+        let instruction = |&Instruction { code, jt, jf, k }: &_| SockFilter { code, jt, jf, k };
+        let program: Vec<_> = program.iter().map(instruction).collect();
+        self.at(socket).attach_filter(&program).map_err(code)
+    }
+
+    fn detach(&mut self, socket: Socket) -> Outcome<()> {
+        self.at(socket).detach_filter().map_err(code)
+    }
+
+    fn lock(&mut self, socket: Socket, on: bool) -> Outcome<()> {
+        self.at(socket).lock_filter(on).map_err(code)
     }
 
     fn recv(&mut self, socket: Socket, len: usize, flags: i32) -> Outcome<Received> {

@@ -10,12 +10,15 @@ use pmon_core::wire::CN_IDX_PROC;
 use rustix::fd::OwnedFd;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendFlags, SocketFlags, SocketType, bind, getsockname,
-    recvmsg, sendto, socket_with,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect,
+    connect_unspec, getpeername, getsockname, recvmsg, send, sendto, socket_with,
 };
-use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity, set_name};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, CpuSet, capabilities, gettid, sched_getaffinity, sched_setaffinity,
+    set_capabilities, set_name,
+};
 
-use super::host::{Deed, Errno, Host, Memory, Outcome, Received, Socket};
+use super::host::{Deed, Errno, Host, Instruction, Memory, Outcome, Received, Socket};
 use super::request::{IGNORE, LISTEN, Raw};
 use super::sys;
 
@@ -26,8 +29,9 @@ const NAME: &CStr = c"differential";
 pub(crate) struct Kernel {
     sockets: Vec<Option<OwnedFd>>,
     cpus: Vec<usize>,
-    /// CPUs as they were.
+    /// CPUs and privileges as they were.
     before: CpuSet,
+    privileges: CapabilitySets,
     children: HashSet<u32>,
     rmem_max: u32,
 }
@@ -63,7 +67,9 @@ impl Kernel {
         let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| before.is_set(cpu)).collect();
         let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max")?;
         let rmem_max = limit.trim().parse().map_err(io::Error::other)?;
-        let mut this = Self { sockets: Vec::new(), cpus, before, children: HashSet::new(), rmem_max };
+        let privileges = capabilities(None).map_err(io::Error::from)?;
+        let mut this =
+            Self { sockets: Vec::new(), cpus, before, privileges, children: HashSet::new(), rmem_max };
         this.move_to(0)?;
         this.probe()?;
         Ok(this)
@@ -139,12 +145,31 @@ impl Host for Kernel {
         self.sockets[socket.0] = None;
     }
 
+    fn be_privileged(&mut self, is_privileged: bool) {
+        let effective = if is_privileged { self.privileges.effective } else { CapabilitySet::empty() };
+        set_capabilities(None, CapabilitySets { effective, ..self.privileges }).expect("our own privileges");
+    }
+
     fn bind(&mut self, socket: Socket, port: u32, groups: u32) -> Outcome<()> {
         bind(self.fd(socket), &SocketAddrNetlink::new(port, groups)).map_err(code)
     }
 
     fn name(&mut self, socket: Socket) -> (u32, u32) {
         let name = getsockname(self.fd(socket)).expect("a name");
+        let name = SocketAddrNetlink::try_from(name).expect("an address of netlink");
+        (name.pid(), name.groups())
+    }
+
+    fn connect(&mut self, socket: Socket, to: Option<(u32, u32)>) -> Outcome<()> {
+        match to {
+            Some((port, groups)) => connect(self.fd(socket), &SocketAddrNetlink::new(port, groups)),
+            None => connect_unspec(self.fd(socket)),
+        }
+        .map_err(code)
+    }
+
+    fn peer(&mut self, socket: Socket) -> (u32, u32) {
+        let name = getpeername(self.fd(socket)).expect("a name").expect("an address");
         let name = SocketAddrNetlink::try_from(name).expect("an address of netlink");
         (name.pid(), name.groups())
     }
@@ -185,6 +210,24 @@ impl Host for Kernel {
     fn send(&mut self, socket: Socket, bytes: &[u8], port: u32, groups: u32) -> Outcome<usize> {
         let to = SocketAddrNetlink::new(port, groups);
         sendto(self.fd(socket), bytes, SendFlags::empty(), &to).map_err(code)
+    }
+
+    fn send_on(&mut self, socket: Socket, bytes: &[u8]) -> Outcome<usize> {
+        send(self.fd(socket), bytes, SendFlags::empty()).map_err(code)
+    }
+
+    fn attach(&mut self, socket: Socket, program: &[Instruction]) -> Outcome<()> {
+        sys::attach(self.fd(socket), program).map_err(|error| errno(&error))
+    }
+
+    fn detach(&mut self, socket: Socket) -> Outcome<()> {
+        sys::set_option(self.fd(socket), libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
+            .map_err(|error| errno(&error))
+    }
+
+    fn lock(&mut self, socket: Socket, on: bool) -> Outcome<()> {
+        sys::set_option(self.fd(socket), libc::SOL_SOCKET, libc::SO_LOCK_FILTER, on.into())
+            .map_err(|error| errno(&error))
     }
 
     fn recv(&mut self, socket: Socket, len: usize, flags: i32) -> Outcome<Received> {

@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::Duration;
 
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::wire::{Body, ByteOrder, Event, Kind};
 
 use super::count::Count;
 use super::host::{Deed, Host, Memory, Outcome, Received, Socket};
@@ -162,11 +162,17 @@ impl<'h> Scene<'h> {
         loop {
             match self.host.recv(self.witness, 128, libc::MSG_DONTWAIT) {
                 Ok(received) if received.port == 0 => {
-                    let event = Event::decode(&received.bytes, ByteOrder::NATIVE).expect("an event");
-                    if !self.is_own(&event) {
-                        self.foreign = Some(format!("{event:?}"));
+                    match Event::decode(&received.bytes, ByteOrder::NATIVE) {
+                        Ok(event) => {
+                            if !self.is_own(&event) {
+                                self.foreign = Some(format!("{event:?}"));
+                            }
+                            heard.push(event);
+                        }
+                        // One that a filter of the scenario has cut.
+                        Err(_) if self.is_own_rename(&received.bytes) => {}
+                        Err(why) => self.foreign = Some(why.to_string()),
                     }
-                    heard.push(event);
                 }
                 Ok(received) => {
                     if !self.names.ports.contains(&received.port) {
@@ -187,6 +193,12 @@ impl<'h> Scene<'h> {
             Body::Fork { parent, child } => is_own(parent) || is_own(child),
             _ => event.task().is_some_and(is_own),
         }
+    }
+
+    /// Whether it begins as the event of our thread's name does.
+    fn is_own_rename(&self, bytes: &[u8]) -> bool {
+        let is = |at: usize, value: u32| bytes.get(at..at + 4) == Some(&value.to_ne_bytes());
+        is(36, Kind::Comm.what().unwrap_or(0)) && is(52, self.names.own.1)
     }
 
     /// Puts the kernel's count right, and closes.
@@ -298,6 +310,24 @@ impl Scene<'_> {
             self.names.ports.push(name);
         }
         outcome
+    }
+
+    /// `connect(2)`, and where it stands then: its port, and its peer.
+    pub(crate) fn connect(&mut self, socket: Socket, to: Option<(u32, u32)>) -> String {
+        let outcome = self.host.connect(socket, to);
+        let (name, peer) = (self.host.name(socket), self.host.peer(socket));
+        if name.0 != 0 && !self.names.ports.contains(&name.0) {
+            self.names.ports.push(name.0);
+        }
+        let what = outcome.map_or_else(|errno| errno.to_string(), |()| "done".into());
+        let [name, peer] =
+            [name, peer].map(|(port, groups)| format!("{}, groups {groups:#x}", self.names.port(port)));
+        format!("{what}: {name}; peer {peer}")
+    }
+
+    /// `send(2)`, without an address.
+    pub(crate) fn send_on(&mut self, socket: Socket, bytes: &[u8]) -> String {
+        self.host.send_on(socket, bytes).map_or_else(|errno| errno.to_string(), |sent| sent.to_string())
     }
 
     /// So many renames, on the first CPU.

@@ -4,7 +4,7 @@ use std::io;
 use std::mem::size_of_val;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::host::{Act, End, Memory};
+use super::host::{Act, End, Instruction, Memory};
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -44,6 +44,24 @@ pub(crate) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
         )
     })?;
     Ok(Memory { used: places[0], rcvbuf: places[1], drops: places[8] })
+}
+
+/// `SO_ATTACH_FILTER`.
+pub(crate) fn attach(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()> {
+    let len = program.len().try_into().map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let (level, name, size) = (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, size_of_val(&program));
+    // SAFETY: the kernel reads `program`, and as many instructions as that says there are; both outlive the call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const program).cast(),
+            size as libc::socklen_t,
+        )
+    })
+    .map(drop)
 }
 
 /// Starts a process that does what it is told, and waits for its end; gives its PID.

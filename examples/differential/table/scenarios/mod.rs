@@ -2,9 +2,12 @@
 
 mod buffers;
 mod charges;
+mod filters;
 mod masks;
 mod members;
 mod overruns;
+mod peers;
+mod programs;
 mod reading;
 mod requests;
 mod silence;
@@ -20,5 +23,8 @@ pub(crate) const SCENARIOS: &[&[Scenario]] = &[
     reading::SCENARIOS,
     requests::SCENARIOS,
     masks::SCENARIOS,
+    peers::SCENARIOS,
+    filters::SCENARIOS,
+    programs::SCENARIOS,
     silence::SCENARIOS,
 ];

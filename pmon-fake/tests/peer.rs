@@ -1,0 +1,91 @@
+//! Sockets that are connected. `examples/differential` holds them against the kernel's.
+
+use pmon_core::Tgid;
+use pmon_core::wire::{ByteOrder, Operation, Request};
+use pmon_fake::{Errno, Kernel, RecvFlags, Socket};
+
+fn ports() -> (Kernel, [Socket; 3]) {
+    let kernel = Kernel::new(1);
+    let sockets = [1, 2, 3].map(|port| {
+        let mut socket = kernel.socket();
+        socket.bind(port, 0).unwrap();
+        socket
+    });
+    (kernel, sockets)
+}
+
+fn sender(socket: &mut Socket) -> Result<u32, Errno> {
+    socket.recv(&mut [0; 128], RecvFlags::empty()).map(|datagram| datagram.sender)
+}
+
+#[test]
+fn what_is_sent_goes_to_the_peer_and_with_an_address_to_that() {
+    let (_kernel, [mut socket, mut peer, mut other]) = ports();
+    socket.connect(2, 0).unwrap();
+    assert_eq!(socket.peer_name(), (2, 0));
+    assert_eq!(
+        (socket.send(&[0; 9]), sender(&mut peer), sender(&mut other)),
+        (Ok(9), Ok(1), Err(Errno::AGAIN))
+    );
+    assert_eq!((socket.send_to(&[0; 9], 3, 0), sender(&mut other)), (Ok(9), Ok(1)));
+    socket.connect(4, 6).unwrap();
+    assert_eq!((socket.peer_name(), socket.send(&[0; 9])), ((4, 2), Err(Errno::CONNREFUSED)));
+}
+
+#[test]
+fn only_the_peer_is_heard() {
+    let (_kernel, [mut socket, mut peer, mut other]) = ports();
+    socket.connect(2, 0).unwrap();
+    assert_eq!((other.send_to(&[0; 9], 1, 0), peer.send_to(&[0; 9], 1, 0)), (Err(Errno::CONNREFUSED), Ok(9)));
+    assert_eq!(sender(&mut socket), Ok(2));
+    socket.connect(0, 0).unwrap();
+    assert_eq!(peer.send_to(&[0; 9], 1, 0), Err(Errno::CONNREFUSED));
+    socket.disconnect();
+    assert_eq!((other.send_to(&[0; 9], 1, 0), sender(&mut socket)), (Ok(9), Ok(3)));
+}
+
+#[test]
+fn events_come_whoever_the_peer_is() {
+    let (mut kernel, [mut socket, ..]) = ports();
+    socket.listen().unwrap();
+    sender(&mut socket).unwrap();
+    socket.connect(2, 0).unwrap();
+    let task = kernel.boot("test");
+    kernel.rename(task, "other");
+    assert_eq!(sender(&mut socket), Ok(0));
+}
+
+#[test]
+fn a_socket_asks_for_events_where_it_is_connected_to_another() {
+    let (kernel, [mut socket, ..]) = ports();
+    socket.connect(2, 0).unwrap();
+    socket.listen().unwrap();
+    assert_eq!((kernel.listeners(), sender(&mut socket)), (1, Ok(0)));
+}
+
+#[test]
+fn without_privilege_the_kernel_is_the_only_peer() {
+    let kernel = Kernel::new(1);
+    let mut socket = kernel.unprivileged_socket_of(Tgid(42));
+    assert_eq!([socket.connect(7, 0), socket.connect(0, 1)], [Err(Errno::PERM); 2]);
+    assert!(!socket.is_bound());
+    socket.connect(0, 0).unwrap();
+    assert_eq!((socket.is_bound(), socket.name()), (true, (42, 0)));
+    let request = Request::new(Operation::Listen, 0).encode(42, ByteOrder::NATIVE);
+    assert_eq!((socket.send(&request), kernel.listeners()), (Ok(request.len()), 1));
+}
+
+#[test]
+fn without_privilege_a_group_can_be_left_that_cannot_be_joined() {
+    let kernel = Kernel::new(1);
+    let mut socket = kernel.unprivileged_socket();
+    assert_eq!((socket.add_membership(2), socket.drop_membership(2)), (Err(Errno::PERM), Ok(())));
+}
+
+#[test]
+fn nothing_is_refused_before_anything_is_asked() {
+    let kernel = Kernel::new(1);
+    let mut socket = kernel.unprivileged_socket();
+    assert_eq!(socket.send_to(&[], 0, 1), Err(Errno::NODATA));
+    assert!(!socket.is_bound());
+}
