@@ -222,7 +222,7 @@ impl Joiner {
     }
 }
 
-fn size_of_details(details: &Details) -> usize {
+pub(crate) fn size_of_details(details: &Details) -> usize {
     size_of::<Details>() + details.strings().into_iter().flatten().map(Vec::len).sum::<usize>()
 }
 

@@ -22,7 +22,7 @@ pub mod wall;
 pub use diff::Diff;
 pub use filter::{Bound, Filter};
 pub use join::{Entry, Joiner, Occurrence};
-pub use process::{Process, Processes};
+pub use process::{Life, Process, Processes, State, Thread};
 pub use status::Status;
 pub use tally::Tally;
 pub use verify::{Report, Verdict, Verifier};

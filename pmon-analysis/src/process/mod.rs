@@ -1,14 +1,21 @@
-//! The processes of a capture, as of the record at hand.
+//! The processes of a capture, as of the record at hand: who is who ([`Process`]), and where asked for, all that is known of those that
+//! are there ([`Life`]).
+
+mod census;
+mod life;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use pmon_core::capture::{Details, Subject};
+use pmon_core::capture::{Details, Meta, Subject};
 use pmon_core::wire::{Body, Event};
-use pmon_core::{MonoNs, Task, Tgid};
+use pmon_core::{MonoNs, Task, Tgid, Tid};
 
+use self::census::Census;
 use crate::join::Entry;
 use crate::status::Status;
+
+pub use self::life::{Life, State, Thread};
 
 /// Processes known at a time; beyond it, new ones are not learned.
 pub const MAX_PROCESSES: usize = 1 << 18;
@@ -16,6 +23,10 @@ pub const MAX_PROCESSES: usize = 1 << 18;
 pub const MAX_DEAD: usize = 1 << 14;
 /// Bytes kept of a name; a kernel has 64 at the most, for its own threads.
 pub const MAX_NAME: usize = 64;
+/// Threads known at a time, beside the first ones, where processes are kept in detail; beyond it, new ones are not learned.
+pub const MAX_THREADS: usize = 1 << 18;
+/// Bytes of details, where processes are kept in detail; beyond it, the texts of new ones are left out.
+pub const MAX_DETAILS_BYTES: usize = 256 << 20;
 
 /// One process. What is not known is `None`.
 #[derive(Clone, Debug, Default)]
@@ -40,18 +51,25 @@ pub struct Process {
 ///
 /// Feed it every [`Entry`] in order; it then says what each id stood for at that moment. An ended process stays
 /// known until its id is taken anew or 16,384 others have ended since. It keeps at most 262,144 processes, about
-/// 256 bytes each.
+/// 256 bytes each; [in detail](Processes::detailed), about 600, with as many threads beside the first ones, and 256 MiB of details.
 #[derive(Clone, Debug, Default)]
 pub struct Processes {
     table: HashMap<Tgid, Process>,
     dead: VecDeque<(Tgid, u64)>,
     births: u64,
+    census: Option<Box<Census>>,
 }
 
 impl Processes {
     /// A table that knows nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that also keeps all that is known of the processes that are there: [`Processes::life`]. `meta` says what the clock ticks of
+    /// start times are.
+    pub fn detailed(meta: &Meta) -> Self {
+        Self { census: Some(Box::new(Census::new(meta))), ..Self::default() }
     }
 
     /// Learns from the next entry.
@@ -65,6 +83,9 @@ impl Processes {
             Entry::Details(details) => self.apply_details(details),
             _ => {}
         }
+        if let Some(census) = &mut self.census {
+            census.apply(entry);
+        }
     }
 
     /// The process of that id; perhaps one that has ended.
@@ -75,6 +96,25 @@ impl Processes {
     /// Its name.
     pub fn name(&self, pid: Tgid) -> Option<&[u8]> {
         self.process(pid)?.name.as_deref()
+    }
+
+    /// Where they are kept [in detail](Processes::detailed), the processes that are there, in the order of their ids.
+    ///
+    /// One that has ended is there, as a zombie, until the next event, whoever's that is: the capture does not say when its parent waited for
+    /// it, and nearly always that is at once. One that only a scan saw is there from its start on. What was not heard to end, a later
+    /// scan finds gone.
+    pub fn lives(&self) -> impl Iterator<Item = &Life> {
+        self.census.iter().flat_map(|census| census.lives())
+    }
+
+    /// One of them.
+    pub fn life(&self, pid: Tgid) -> Option<&Life> {
+        self.census.as_ref()?.life(pid)
+    }
+
+    /// The one of them that has that thread, which is not its first.
+    pub fn life_of_thread(&self, tid: Tid) -> Option<&Life> {
+        self.census.as_ref()?.owner(tid)
     }
 
     fn apply_event(&mut self, event: &Event, details: Option<&Details>) {
