@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, open, statat};
 
 /// Paths that are kept; beyond it, all are looked for anew.
 const MOST: usize = 1 << 14;
@@ -63,6 +66,39 @@ impl Cgroups {
     }
 }
 
+/// The hierarchy of version 2, where it is mounted here.
+#[derive(Debug)]
+pub(crate) struct Hierarchy {
+    mount: OwnedFd,
+    device: u64,
+}
+
+impl Hierarchy {
+    /// That of this host, if it has one.
+    pub(crate) fn here() -> Option<Self> {
+        Self::at(&mount()?)
+    }
+
+    fn at(mount: &Path) -> Option<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mount = open(mount, flags, Mode::empty()).ok()?;
+        let device = fstat(&mount).ok()?.st_dev;
+        Some(Self { mount, device })
+    }
+
+    /// The id of the cgroup that `/proc/<pid>/cgroup` names in these lines: the inode number of its directory. `None` if
+    /// it is gone, or cannot be seen from here.
+    pub(crate) fn id(&self, lines: &[u8]) -> Option<u64> {
+        let path = lines.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::/"))?;
+        // From within a cgroup namespace, others begin with `..`.
+        if path.split(|&byte| byte == b'/').any(|name| name == b"..") {
+            return None;
+        }
+        let stat = statat(&self.mount, path, AtFlags::EMPTY_PATH).ok()?;
+        (stat.st_dev == self.device).then_some(stat.st_ino)
+    }
+}
+
 /// Where the hierarchy of version 2 is mounted (`cgroups(7)`).
 pub(crate) fn mount() -> Option<PathBuf> {
     mounted(&fs::read_to_string("/proc/self/mountinfo").ok()?)
@@ -72,8 +108,10 @@ pub(crate) fn mount() -> Option<PathBuf> {
 fn mounted(mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
-        let point = before.split(' ').nth(4)?;
-        after.starts_with("cgroup2 ").then(|| point.replace("\\040", " ").into())
+        let mut fields = before.split(' ').skip(3);
+        // Of a part of the hierarchy, the paths would be others.
+        let (root, point) = (fields.next()?, fields.next()?);
+        (root == "/" && after.starts_with("cgroup2 ")).then(|| point.replace("\\040", " ").into())
     })
 }
 
@@ -87,6 +125,23 @@ mod tests {
                       30 24 0:26 / /sys/fs/cg\\040roup rw,relatime shared:4 - cgroup2 cgroup2 rw\n";
         assert_eq!(mounted(mounts), Some("/sys/fs/cg roup".into()));
         assert_eq!(mounted("24 1 0:5 / /proc rw - proc proc rw\n"), None);
+        assert_eq!(mounted("30 24 0:26 /a/part /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"), None);
+    }
+
+    #[test]
+    fn a_cgroup_has_an_id_where_its_directory_is_to_be_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let below = root.path().join("a.slice/b c");
+        fs::create_dir_all(&below).unwrap();
+        let hierarchy = Hierarchy::at(root.path()).unwrap();
+        let ino = |path: &Path| Some(fs::metadata(path).unwrap().ino());
+        assert_eq!(hierarchy.id(b"2:cpu:/x\n0::/a.slice/b c"), ino(&below));
+        assert_eq!(hierarchy.id(b"0::/"), ino(root.path()));
+        assert_eq!(hierarchy.id(b"0::/../a.slice"), None, "of another cgroup namespace");
+        assert_eq!(hierarchy.id(b"0::/a.slice (deleted)"), None);
+        assert_eq!(hierarchy.id(b"2:cpu:/a.slice"), None);
+        let elsewhere = Hierarchy { device: hierarchy.device + 1, ..hierarchy };
+        assert_eq!(elsewhere.id(b"0::/"), None, "something else is mounted there");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What `/proc/<pid>` says of a process (`proc_pid(5)`), read into memory that is used again.
 
+mod files;
+
 use std::collections::HashSet;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -7,12 +9,15 @@ use std::thread;
 use std::time::Duration;
 
 use pmon_core::Tgid;
-use pmon_core::capture::{Credentials, Details, Miss, Subject};
+use pmon_core::capture::{Details, Membership, Miss, Subject};
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat_raw};
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::process::{Pid, test_kill_process};
 
+use self::files::{Stat, credentials, inner_pid, is_traced, number, without_newline};
+use crate::cgroups::Hierarchy;
 use crate::clock::Clock;
+use crate::namespaces;
 
 /// Most bytes kept of a file, thus of a command line.
 const MAX_ARGS: usize = 128 << 10;
@@ -25,22 +30,29 @@ const REUSE: u64 = 10_000_000;
 const TRIES: u32 = 5;
 const TRY: Duration = Duration::from_millis(1);
 
-/// `PF_KTHREAD` in a task's flags (`include/linux/sched.h`).
-const KTHREAD: u64 = 0x0020_0000;
-
 /// Reads processes, one after the other.
 pub(crate) struct Procfs {
     clock: Clock,
     ticks_per_second: u64,
     args_max: usize,
     buffer: Box<[u8]>,
+    host: Host,
+}
+
+/// What processes are counted from.
+struct Host {
+    /// The PID namespace that `/proc` is of, by its inode number; 0 if that is not known.
+    pid_namespace: u32,
+    cgroups: Option<Hierarchy>,
 }
 
 impl Procfs {
     /// A reader that keeps `args_max` bytes of each command line.
     pub(crate) fn new(clock: Clock, args_max: usize) -> Self {
         let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
-        Self { clock, ticks_per_second, args_max, buffer: vec![0; MAX_ARGS].into() }
+        let pid_namespace = u32::try_from(namespaces::current().pid).unwrap_or(0);
+        let host = Host { pid_namespace, cgroups: Hierarchy::here() };
+        Self { clock, ticks_per_second, args_max, buffer: vec![0; MAX_ARGS].into(), host }
     }
 
     /// Its clock.
@@ -67,11 +79,11 @@ impl Procfs {
         let args_len = process.len;
         let exe = process.link("exe");
         let cwd = process.link("cwd");
-        let stat = process.file("stat").as_deref().and_then(Stat::parse);
-        let status = process.file("status");
+        let stat = process.page("stat").as_deref().and_then(Stat::parse);
+        let status = process.page("status");
         let is_traced = status.as_deref().is_some_and(is_traced);
         details.ids = status.as_deref().and_then(credentials);
-        details.cgroup = process.file("cgroup").map(without_newline);
+        details.cgroup = process.page("cgroup").map(without_newline);
 
         // Another program since the beginning has another executable or other arguments. Without an executable by now,
         // the process is ending, and what was read before is its own.
@@ -90,7 +102,7 @@ impl Procfs {
             return Details::missed(subject, Miss::Superseded);
         }
 
-        let is_kthread = stat.as_ref().is_some_and(|stat| stat.flags & KTHREAD != 0);
+        let is_kthread = stat.as_ref().is_some_and(Stat::is_kthread);
         details.exe = match exe {
             Err(Errno::NOENT) if is_kthread => None,
             exe => exe.map_err(|error| process.missed(error)).ok(),
@@ -102,6 +114,9 @@ impl Procfs {
         details.args = args.filter(|args| !args.is_empty() || has_memory && !is_kthread);
         keep_args(&mut details, args_len, self.args_max);
         details.miss = process.miss;
+        details.membership = stat.as_ref().zip(status.as_deref()).and_then(|(stat, status)| {
+            process.membership(subject.tgid(), stat, status, details.cgroup.as_deref(), &self.host)
+        });
         match stat {
             Some(stat) => {
                 if let Subject::Exec { time, .. } = subject
@@ -203,6 +218,39 @@ impl Process<'_> {
         }
     }
 
+    /// The content of a file that the kernel writes as a whole: one reading has all of it, where there is room.
+    fn page(&mut self, name: &str) -> Option<Vec<u8>> {
+        let filled = retry_on_intr(|| {
+            let file = openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            read(&file, &mut self.buffer[..])
+        });
+        let filled = filled.map_err(|error| self.missed(error)).ok()?;
+        Some(self.buffer[..filled].to_vec())
+    }
+
+    /// Where it belongs, by what was read anyway, and by two files more. It can do without these, so this comes last,
+    /// when nothing that is missing counts any more. Cgroup and namespace are 0 where they are not known.
+    fn membership(
+        mut self,
+        tgid: Tgid,
+        stat: &Stat,
+        status: &[u8],
+        cgroup: Option<&[u8]>,
+        host: &Host,
+    ) -> Option<Membership> {
+        let (group, session) = stat.leaders?;
+        // A task that has been waited for meanwhile has no id anywhere.
+        let (pid, depth) = inner_pid(status).unwrap_or((tgid.0, 0));
+        let pid = Some(pid).filter(|&pid| pid != 0)?;
+        let pid_namespace = match depth {
+            0 => host.pid_namespace,
+            _ => self.link("ns/pid").ok().as_deref().and_then(number).unwrap_or(0),
+        };
+        let login_uid = self.page("loginuid").as_deref().and_then(number).unwrap_or(u32::MAX);
+        let cgroup = host.cgroups.as_ref().zip(cgroup).and_then(|(cgroups, lines)| cgroups.id(lines));
+        Some(Membership { session, group, login_uid, cgroup: cgroup.unwrap_or(0), pid_namespace, pid })
+    }
+
     /// Whether a process with a debugger may be in the middle of an `execve`, where `PTRACE_EVENT_EXEC` (`ptrace(2)`) can
     /// hold it for any time, while it shows the next program. Only one that waits in another system call is not: a
     /// running one does not tell.
@@ -210,7 +258,7 @@ impl Process<'_> {
         let miss = self.miss;
         let call = (0..TRIES).find_map(|_| {
             thread::sleep(TRY);
-            let call = self.file("syscall")?;
+            let call = self.page("syscall")?;
             let number = call.split(|byte| byte.is_ascii_whitespace()).next()?;
             std::str::from_utf8(number).ok()?.parse::<i64>().ok()
         });
@@ -258,83 +306,17 @@ fn miss(error: Errno) -> Miss {
     }
 }
 
-/// What is wanted of `/proc/<pid>/stat`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stat {
-    comm: Vec<u8>,
-    ppid: u32,
-    flags: u64,
-    start_ticks: u64,
-}
-
-impl Stat {
-    /// `pid (comm) state ppid ...`, where `comm` may hold anything, also spaces, parentheses and newlines.
-    fn parse(line: &[u8]) -> Option<Self> {
-        let open = line.iter().position(|&byte| byte == b'(')?;
-        let close = line.iter().rposition(|&byte| byte == b')')?;
-        let comm = line.get(open + 1..close)?.to_vec();
-        let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
-        // Fields as `proc_pid_stat(5)` numbers them; `rest` begins with the third.
-        let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3);
-        Some(Self {
-            comm,
-            ppid: field(4)?.parse().ok()?,
-            flags: field(9)?.parse().ok()?,
-            start_ticks: field(22)?.parse().ok()?,
-        })
-    }
-}
-
-/// The lines `Uid:` and `Gid:` of `/proc/<pid>/status`: real, effective, saved, filesystem.
-fn credentials(status: &[u8]) -> Option<Credentials> {
-    let ids = |name: &[u8]| {
-        let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))?;
-        let mut ids = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
-        Some((ids.next()?.parse().ok()?, ids.next()?.parse().ok()?))
-    };
-    let ((uid, euid), (gid, egid)) = (ids(b"Uid:")?, ids(b"Gid:")?);
-    Some(Credentials { uid, euid, gid, egid })
-}
-
-/// Whether a debugger is attached: the line `TracerPid:`.
-fn is_traced(status: &[u8]) -> bool {
-    let tracer = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"TracerPid:"));
-    tracer.is_some_and(|tracer| tracer.trim_ascii() != b"0")
-}
-
-fn without_newline(mut text: Vec<u8>) -> Vec<u8> {
-    if text.last() == Some(&b'\n') {
-        text.pop();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
     use std::process::{Command, Stdio};
 
     use pmon_core::MonoNs;
 
     use super::*;
 
-    #[test]
-    fn a_name_may_hold_spaces_parentheses_and_newlines() {
-        let line = b"42 (a) b (c\n) R 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123456 0 0\n";
-        let stat = Stat::parse(line).unwrap();
-        assert_eq!(stat.comm, b"a) b (c\n");
-        assert_eq!((stat.ppid, stat.flags, stat.start_ticks), (7, 4_194_560, 123_456));
-        assert_eq!(Stat::parse(b"42 (a) R 7"), None);
-        assert_eq!(Stat::parse(b""), None);
-    }
-
-    #[test]
-    fn credentials_are_the_real_and_the_effective() {
-        let status = b"Name:\tUid: x\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n";
-        let expected = Credentials { uid: 1, euid: 2, gid: 5, egid: 6 };
-        assert_eq!(credentials(status), Some(expected));
-        assert_eq!(credentials(b"Uid:\t1\n"), None);
-        assert!(is_traced(b"Name:\tx\nTracerPid:\t42\nUid:\t1\n"));
-        assert!(!is_traced(b"Name:\tx\nTracerPid:\t0\nUid:\t1\n"));
+    fn scanned(pid: u32) -> Details {
+        Procfs::new(Clock::new(), MAX_ARGS).read(Subject::Snapshot { tgid: Tgid(pid) })
     }
 
     #[test]
@@ -342,7 +324,7 @@ mod tests {
         // The shell's child has a child of its own.
         let mut shell = Command::new("sh").args(["-c", "sh -c 'sleep 60; :' & wait"]).spawn().unwrap();
         let me = std::process::id();
-        while descendants(&[me]).len() < 3 {
+        while descendants(&[shell.id()]).len() < 2 {
             thread::sleep(TRY);
         }
         let found = descendants(&[shell.id()]);
@@ -371,6 +353,47 @@ mod tests {
     }
 
     #[test]
+    fn a_scan_tells_where_this_process_belongs() {
+        let me = std::process::id();
+        let belongs = scanned(me).membership.unwrap();
+        // `getsid(2)` gives 0 where no one since the kernel's start has made a session, and not everybody takes that.
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        assert_eq!([belongs.group, belongs.session].map(|id| id.to_string()), [fields[2], fields[3]]);
+        let login_uid = fs::read_to_string("/proc/self/loginuid").ok();
+        assert_eq!(belongs.login_uid, login_uid.map_or(u32::MAX, |uid| uid.trim().parse().unwrap()));
+        let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino());
+        assert_eq!((u64::from(belongs.pid_namespace), belongs.pid), (namespace, me));
+    }
+
+    #[test]
+    fn a_process_in_another_pid_namespace_has_its_id_there() {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "sleep", "60"]).stderr(Stdio::null());
+        let mut unshare = unshare.spawn().unwrap();
+        let inner = loop {
+            if unshare.try_wait().unwrap().is_some() {
+                // No PID namespace to be had.
+                return;
+            }
+            if let Some(&inner) = descendants(&[unshare.id()]).first() {
+                break inner;
+            }
+            thread::sleep(TRY);
+        };
+        let (belongs, outer) =
+            (scanned(inner).membership.unwrap(), scanned(unshare.id()).membership.unwrap());
+        assert_eq!((belongs.pid, outer.pid), (1, unshare.id()));
+        let namespace = fs::metadata(format!("/proc/{inner}/ns/pid")).unwrap().ino();
+        assert_eq!(u64::from(belongs.pid_namespace), namespace);
+        assert_ne!(belongs.pid_namespace, outer.pid_namespace);
+        assert_eq!((belongs.session, belongs.group), (outer.session, outer.group));
+        let pid = i32::try_from(inner).ok().and_then(Pid::from_raw).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        unshare.wait().unwrap();
+    }
+
+    #[test]
     fn arguments_are_cut_where_told_and_counted() {
         let subject = Subject::Snapshot { tgid: Tgid(std::process::id()) };
         let read = |args_max| Procfs::new(Clock::new(), args_max).read(subject);
@@ -390,22 +413,26 @@ mod tests {
         let pid = rustix::process::Pid::from_child(&child);
         let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
         rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).unwrap();
-        let details = Procfs::new(Clock::new(), MAX_ARGS).read(Subject::Snapshot { tgid: Tgid(child.id()) });
+        let details = scanned(child.id());
         assert_eq!((details.miss, &details.exe, &details.args), (Some(Miss::Gone), &None, &None));
         assert_eq!((details.comm.as_deref(), details.ppid), (Some(&b"true"[..]), Some(std::process::id())));
+        let group = |details: Details| details.membership.map(|belongs| belongs.group);
+        assert_eq!(group(details), group(scanned(std::process::id())));
         child.wait().unwrap();
-        let details = Procfs::new(Clock::new(), MAX_ARGS).read(Subject::Snapshot { tgid: Tgid(child.id()) });
+        let details = scanned(child.id());
         assert_eq!(details, Details::missed(details.subject, Miss::Gone));
     }
 
     #[test]
     fn a_kernel_thread_has_no_program_and_misses_nothing() {
-        let details = Procfs::new(Clock::new(), MAX_ARGS).read(Subject::Snapshot { tgid: Tgid(2) });
+        let details = scanned(2);
         if details.comm.as_deref() != Some(b"kthreadd") {
             // No kernel threads to be seen in this PID namespace.
             return;
         }
         assert_eq!((details.miss, details.exe, details.args), (None, None, None));
+        let belongs = details.membership.unwrap();
+        assert_eq!((belongs.session, belongs.group, belongs.pid), (0, 0, 2));
     }
 
     #[test]

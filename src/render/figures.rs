@@ -36,8 +36,8 @@ pub(super) fn of_exec(details: Option<&Details>) -> [Option<u64>; EXEC.len()] {
         member.map(|member| member.login_uid).filter(|&uid| uid != u32::MAX).map(u64::from),
         member.map(|member| member.session.into()),
         member.map(|member| member.group.into()),
-        member.map(|member| member.cgroup),
-        member.map(|member| member.pid_namespace.into()),
+        member.map(|member| member.cgroup).filter(|&cgroup| cgroup != 0),
+        member.map(|member| member.pid_namespace).filter(|&namespace| namespace != 0).map(u64::from),
         member.map(|member| member.pid.into()),
     ]
 }

@@ -123,6 +123,20 @@ fn json_and_csv_have_all_that_the_ring_tells() {
 }
 
 #[test]
+fn where_a_process_belongs_is_null_where_it_is_not_known() {
+    let Record::Details(kworker) = details(2, 20, "kworker", b"") else { unreachable!() };
+    let membership = Membership { login_uid: u32::MAX, pid: 20, ..Membership::default() };
+    let kworker = Details { membership: Some(membership), ..*kworker };
+    let records = vec![exec(2, 3, 20), Record::Details(Box::new(kworker)), end(10, 3)];
+    let line = &print(&records, &["--format", "json"]).json_lines()[0];
+    for unknown in ["login_uid", "cgroup_id", "pid_ns"] {
+        assert_eq!(line[unknown], json!(null), "{unknown}");
+    }
+    // These can be 0.
+    assert_eq!([&line["session"], &line["group"], &line["ns_pid"]], [&json!(0), &json!(0), &json!(20)]);
+}
+
+#[test]
 fn threads_are_shown_on_wish() {
     let ran = print(&story(), &["--threads", "--pid", "21"]);
     assert_eq!(

@@ -224,6 +224,25 @@ fn a_process_in_a_pid_namespace_has_its_id_there_and_the_hosts() {
 }
 
 #[test]
+fn proc_tells_what_the_ring_tells_of_where_a_process_belongs() {
+    let program = ["unshare", "--pid", "--fork", "setsid", "sleep", "0.2"];
+    if !Command::new(program[0]).args(&program[1..]).status().unwrap().success() {
+        return skip("no PID namespace to be had");
+    }
+    let mut told = Vec::new();
+    for transport in [RING, &["--transport", "recvmmsg"]] {
+        let recorded = on(transport, || Some(record(&scene()?.0, &[], &program).0));
+        let Some(capture) = recorded else { return };
+        let sleep = the(&capture, "sleep");
+        let (member, tgid) = (sleep.membership.unwrap(), sleep.subject.tgid().0);
+        assert_eq!((member.session, member.group, member.pid), (tgid, tgid, 1), "{transport:?}");
+        assert_ne!(u64::from(member.pid_namespace), namespace(), "{transport:?}");
+        told.push((member.login_uid, member.cgroup));
+    }
+    assert_eq!(told[0], told[1]);
+}
+
+#[test]
 fn a_program_that_runs_as_its_owner_has_both_users() {
     if !rustix::process::geteuid().is_root() {
         return skip("it takes root to be another user");
@@ -294,8 +313,9 @@ fn execs_that_spill_are_read_from_proc() {
     let sleeps: Vec<_> =
         capture.details.iter().filter(|details| details.comm.as_deref() == Some(b"sleep")).collect();
     assert_eq!(sleeps.len(), 2, "{:#?}", capture.details);
+    // That is what `/proc` does not have.
     assert!(
-        sleeps.iter().all(|details| details.membership.is_none() && argv(details) == [&b"sleep"[..], b"0.2"])
+        sleeps.iter().all(|details| details.filename.is_none() && argv(details) == [&b"sleep"[..], b"0.2"])
     );
     assert!(capture.ring.is_some_and(|ring| ring.cpus.iter().map(|cpu| cpu.spilled).sum::<u64>() >= 3));
 }

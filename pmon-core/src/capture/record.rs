@@ -476,9 +476,9 @@ pub struct Membership {
     pub group: u32,
     /// Who had logged in (`/proc/<pid>/loginuid`); all ones if nobody.
     pub login_uid: u32,
-    /// Its cgroup of version 2: the inode number of the cgroup's directory.
+    /// Its cgroup of version 2: the inode number of the cgroup's directory; 0 where that is not known.
     pub cgroup: u64,
-    /// Its PID namespace: the inode number.
+    /// Its PID namespace: the inode number; 0 where that is not known.
     pub pid_namespace: u32,
     /// Its id there.
     pub pid: u32,

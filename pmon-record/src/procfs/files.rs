@@ -1,0 +1,136 @@
+//! What the files in `/proc/<pid>` say, of what is wanted of them.
+
+use pmon_core::capture::Credentials;
+
+/// `PF_KTHREAD` in a task's flags (`include/linux/sched.h`).
+const KTHREAD: u64 = 0x0020_0000;
+
+/// What is wanted of `/proc/<pid>/stat`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) comm: Vec<u8>,
+    pub(super) ppid: u32,
+    /// Process group and session, both 0 for the kernel's own; `None` for a task that is about to be gone.
+    pub(super) leaders: Option<(u32, u32)>,
+    flags: u64,
+    pub(super) start_ticks: u64,
+}
+
+impl Stat {
+    /// `pid (comm) state ppid ...`, where `comm` may hold anything, also spaces, parentheses and newlines.
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        let open = line.iter().position(|&byte| byte == b'(')?;
+        let close = line.iter().rposition(|&byte| byte == b')')?;
+        let comm = line.get(open + 1..close)?.to_vec();
+        let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
+        // Fields as `proc_pid_stat(5)` numbers them; `rest` begins with the third.
+        let field = |number: usize| rest.split_ascii_whitespace().nth(number - 3);
+        let leader = |number| field(number)?.parse().ok();
+        Some(Self {
+            comm,
+            ppid: field(4)?.parse().ok()?,
+            // A task that has been waited for has -1 there.
+            leaders: leader(5).zip(leader(6)),
+            flags: field(9)?.parse().ok()?,
+            start_ticks: field(22)?.parse().ok()?,
+        })
+    }
+
+    /// Whether it is a thread of the kernel's own.
+    pub(super) fn is_kthread(&self) -> bool {
+        self.flags & KTHREAD != 0
+    }
+}
+
+/// The lines `Uid:` and `Gid:` of `/proc/<pid>/status`: real, effective, saved, filesystem.
+pub(super) fn credentials(status: &[u8]) -> Option<Credentials> {
+    let ids = |name| {
+        let mut ids = numbers(status, name)?;
+        Some((ids.next()?, ids.next()?))
+    };
+    let ((uid, euid), (gid, egid)) = (ids("Uid:")?, ids("Gid:")?);
+    Some(Credentials { uid, euid, gid, egid })
+}
+
+/// Whether a debugger is attached: the line `TracerPid:`.
+pub(super) fn is_traced(status: &[u8]) -> bool {
+    line(status, "TracerPid:").is_some_and(|tracer| tracer.trim_ascii() != b"0")
+}
+
+/// The line `NSpid:`: the process's id in its own PID namespace, and how many namespaces that is below the first.
+/// `None` where the kernel has no such namespaces.
+pub(super) fn inner_pid(status: &[u8]) -> Option<(u32, usize)> {
+    numbers(status, "NSpid:")?.enumerate().last().map(|(depth, pid)| (pid, depth))
+}
+
+/// The number that a file or a link is, or has in brackets: `pid:[NUMBER]`.
+pub(super) fn number(text: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let number = text.split_once('[').map_or(text, |(_, number)| number.trim_end_matches(']'));
+    number.parse().ok()
+}
+
+pub(super) fn without_newline(mut text: Vec<u8>) -> Vec<u8> {
+    if text.last() == Some(&b'\n') {
+        text.pop();
+    }
+    text
+}
+
+fn line<'a>(status: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()))
+}
+
+fn numbers(status: &[u8], name: &str) -> Option<impl Iterator<Item = u32>> {
+    let line = std::str::from_utf8(line(status, name)?).ok()?;
+    Some(line.split_ascii_whitespace().map_while(|number| number.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_spaces_parentheses_and_newlines() {
+        let line = b"42 (a) b (c\n) R 7 41 40 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123456 0 0\n";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!(stat.comm, b"a) b (c\n");
+        assert_eq!((stat.ppid, stat.flags, stat.start_ticks), (7, 4_194_560, 123_456));
+        assert_eq!(stat.leaders, Some((41, 40)));
+        assert_eq!(Stat::parse(b"42 (a) R 7"), None);
+        assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn a_task_about_to_be_gone_has_a_name_and_a_start_still() {
+        let line = b"42 (a) X 0 -1 -1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 0 0 123456 0 0\n";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.leaders, stat.start_ticks), (None, 123_456));
+    }
+
+    #[test]
+    fn credentials_are_the_real_and_the_effective() {
+        let status = b"Name:\tUid: x\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n";
+        let expected = Credentials { uid: 1, euid: 2, gid: 5, egid: 6 };
+        assert_eq!(credentials(status), Some(expected));
+        assert_eq!(credentials(b"Uid:\t1\n"), None);
+        assert!(is_traced(b"Name:\tx\nTracerPid:\t42\nUid:\t1\n"));
+        assert!(!is_traced(b"Name:\tx\nTracerPid:\t0\nUid:\t1\n"));
+    }
+
+    #[test]
+    fn the_inner_pid_is_the_last_one() {
+        assert_eq!(inner_pid(b"Pid:\t7\nNSpid:\t7\nNSpgid:\t6\n"), Some((7, 0)));
+        assert_eq!(inner_pid(b"NSpid:\t70\t8\t1\n"), Some((1, 2)));
+        assert_eq!(inner_pid(b"Pid:\t7\n"), None);
+        assert_eq!(inner_pid(b"NSpid:\n"), None);
+    }
+
+    #[test]
+    fn a_number_may_stand_in_brackets() {
+        assert_eq!(number(b"pid:[4026531836]"), Some(4_026_531_836));
+        assert_eq!(number(b"4294967295"), Some(u32::MAX));
+        assert_eq!(number(b"1000\n"), Some(1000));
+        assert_eq!(number(b""), None);
+    }
+}
