@@ -6,13 +6,14 @@
 //! [`FakeSource`] only delivers the datagrams and the overruns that it was given, in their order.
 //!
 //! It knows nothing of capture files.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bell;
 mod connector;
 mod faults;
 mod fd_source;
 mod filter;
+pub mod host;
 mod kernel;
 mod member;
 mod multicast;
