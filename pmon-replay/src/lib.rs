@@ -1,11 +1,13 @@
 //! Captures, delivered again: what a recorder once received, a consumer under test receives in the same order.
 //!
 //! [`Replay`] lets a capture happen again on a [`pmon_fake::Kernel`], and is a source of it; [`Pace`] says when, where that matters;
-//! [`synth`] makes captures of what never was.
+//! [`Live`] also has the processes that such a program finds in its `/proc`; [`synth`] makes captures of what never was.
 #![forbid(unsafe_code)]
 
+mod live;
 mod pace;
 mod pieces;
+mod procfs;
 mod replay;
 mod stage;
 pub mod synth;
@@ -15,6 +17,7 @@ use std::io;
 use pmon_core::capture::Damage;
 use thiserror::Error;
 
+pub use live::Live;
 pub use pace::{Pace, Speed};
 pub use replay::Replay;
 pub use stage::{ExitUsage, Passed, Played};

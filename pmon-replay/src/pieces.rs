@@ -4,7 +4,7 @@ use std::io::{Read, Seek};
 
 use pmon_analysis::{Entry, Filter, Joiner, Processes, WallClock};
 use pmon_core::MonoNs;
-use pmon_core::capture::{Blind, Frame, Item, Loss, Reader, Record, Scope, Usage};
+use pmon_core::capture::{Blind, Frame, Item, Loss, Meta, Reader, Record, Scope, Usage};
 use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
 
 use crate::ReplayError;
@@ -188,6 +188,10 @@ impl<R: Read> Pieces<R> {
 
     pub(crate) fn joined(&self) -> Option<&Joined> {
         self.joined.as_ref()
+    }
+
+    pub(crate) fn meta(&self) -> Option<&Meta> {
+        self.reader.header().map(|header| &header.meta)
     }
 
     /// Bytes read so far.

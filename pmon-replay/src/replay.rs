@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::io::{Read, Seek};
 
-use pmon_analysis::{Filter, Processes};
+use pmon_analysis::{Entry, Filter, Processes};
 use pmon_core::batch::Batch;
-use pmon_core::capture::{Reader, Record};
+use pmon_core::capture::{Meta, Reader, Record};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::Event;
 use pmon_core::{MonoNs, Seq};
@@ -17,6 +17,7 @@ use crate::stage::{ExitUsage, Passed, Played, Stage};
 
 /// What the kernel says before the first event, it says so long before it.
 const BEFORE_NS: u64 = 2_000;
+
 /// A replay of a capture through a [`Kernel`], and a [`Source`] that delivers it.
 ///
 /// The events have their times, CPUs and numbers; losses are lost again: the numbers are missing, each listener counts the drops, and
@@ -85,7 +86,8 @@ impl<R: Read> Replay<R> {
         self
     }
 
-    /// Only what `filter` shows. The other events never happened: the numbers behind them move up. Losses remain.
+    /// Only what `filter` shows. The other events never happened: the numbers behind them move up. Losses remain. If the recorder's own
+    /// events are hidden, so is the first of all, if that is what the kernel answered it: whoever takes its place has an answer of its own.
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.pieces.join(filter);
@@ -168,16 +170,23 @@ impl<R: Read> Replay<R> {
     /// When the capture cannot be read, or is damaged: then the next call goes on behind the damage.
     pub fn step(&mut self) -> Result<Option<Played>, ReplayError> {
         self.start()?;
-        while !self.stage.ended && self.pieces.load()? {
-            let Self { pieces, kernel, stage, .. } = self;
-            let (loaded, joined) = pieces.loaded();
-            let played = stage.play(loaded, joined, &mut kernel.feed());
+        while let Some(played) = self.play()? {
             if played.is_some() {
                 return Ok(played);
             }
         }
-        self.kernel.settle();
         Ok(None)
+    }
+
+    /// The next piece is played, and perhaps nothing happens by it; `None` at the end.
+    pub(crate) fn play(&mut self) -> Result<Option<Option<Played>>, ReplayError> {
+        if self.stage.ended || !self.pieces.load()? {
+            self.kernel.settle();
+            return Ok(None);
+        }
+        let Self { pieces, kernel, stage, .. } = self;
+        let (loaded, joined) = pieces.loaded();
+        Ok(Some(stage.play(loaded, joined, &mut kernel.feed())))
     }
 
     /// All happens that is due until then; gives the number of events.
@@ -215,29 +224,54 @@ impl<R: Read> Replay<R> {
 
     /// Goes as far as the first event in the range: what the kernel says before it is numbered from there.
     fn start(&mut self) -> Result<(), ReplayError> {
-        while !self.started && self.pieces.load()? {
-            let Self { pieces, kernel, stage, .. } = self;
-            let (loaded, joined) = pieces.loaded();
-            let mut feed = kernel.feed();
-            if loaded.is_datagram() && !loaded.time().is_some_and(|time| stage.is_before(time)) {
-                self.started = true;
-                if let Some(Event { cpu, seq, time, .. }) = loaded.event() {
-                    stage.before = (cpu, Seq(seq.0.wrapping_sub(1)));
-                    feed.at(MonoNs(time.0.saturating_sub(BEFORE_NS)));
-                }
-                feed.begin(stage.before.0, stage.before.1);
-            } else if let Some(loss) = loaded.loss()
-                && !stage.is_before(loss.before)
-            {
-                self.started = true;
-                stage.before = (loss.cpu, Seq(loss.first.0.wrapping_sub(1)));
-                feed.begin(stage.before.0, stage.before.1);
-                feed.at(loss.after);
-            } else {
-                stage.play(loaded, joined, &mut feed);
-            }
-        }
+        while self.approach()? {}
         Ok(())
+    }
+
+    /// Goes a piece nearer to the first event in the range; `false` once it is there, or at the end.
+    pub(crate) fn approach(&mut self) -> Result<bool, ReplayError> {
+        if self.started || !self.pieces.load()? {
+            return Ok(false);
+        }
+        let Self { pieces, kernel, stage, .. } = self;
+        let (loaded, joined) = pieces.loaded();
+        let mut feed = kernel.feed();
+        if loaded.is_datagram() && !loaded.time().is_some_and(|time| stage.is_before(time)) {
+            self.started = true;
+            if let Some(Event { cpu, seq, time, .. }) = loaded.event() {
+                stage.before = (cpu, Seq(seq.0.wrapping_sub(1)));
+                feed.at(MonoNs(time.0.saturating_sub(BEFORE_NS)));
+            }
+            feed.begin(stage.before.0, stage.before.1);
+        } else if let Some(loss) = loaded.loss()
+            && !stage.is_before(loss.before)
+        {
+            self.started = true;
+            stage.before = (loss.cpu, Seq(loss.first.0.wrapping_sub(1)));
+            feed.begin(stage.before.0, stage.before.1);
+            feed.at(loss.after);
+        } else {
+            stage.play(loaded, joined, &mut feed);
+        }
+        Ok(!self.started)
+    }
+
+    /// Follows the processes, and keeps what tells of them, [`Replay::told`], and nothing else.
+    pub(crate) fn telling(self) -> Self {
+        let mut replay = self.follow();
+        replay.stage.passed = None;
+        replay.stage.told = Some(VecDeque::new());
+        replay
+    }
+
+    /// What has told of processes since this was asked last, shown or not, with what belongs to it; nothing behind the range.
+    pub(crate) fn told(&mut self) -> impl Iterator<Item = Entry> {
+        self.stage.told.iter_mut().flat_map(|told| told.drain(..))
+    }
+
+    /// Where, how and by what the capture was recorded, if its header can be read.
+    pub(crate) fn meta(&self) -> Option<&Meta> {
+        self.pieces.meta()
     }
 
     /// Gives the kernel what comes next, and `batch` what its socket has of it at once; the number of that.

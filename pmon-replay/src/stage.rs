@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use pmon_analysis::Entry;
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{Blind, Loss, Record, Subject, Usage};
-use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
+use pmon_core::wire::{Body, ByteOrder, EVENT_FRAME, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 use pmon_fake::Feed;
 
@@ -62,12 +62,16 @@ pub(crate) struct Stage {
     pub(crate) before: (Cpu, Seq),
     /// The range has begun.
     reached: bool,
+    /// An event was shown.
+    shown: bool,
     pub(crate) ended: bool,
     /// Of a capture that leaves events out, the number that comes next of each CPU: what is missing and not lost is left out.
     left_out: Option<BTreeMap<Cpu, u32>>,
     /// What passes beside the events, if anybody wants it.
     pub(crate) passed: Option<VecDeque<Passed>>,
     pub(crate) usages: Vec<ExitUsage>,
+    /// What tells of processes, if anybody wants it: also what is before the range, or hidden.
+    pub(crate) told: Option<VecDeque<Entry>>,
 }
 
 impl Stage {
@@ -224,9 +228,18 @@ impl Stage {
         let Joined { processes, filter, wall, .. } = joined?;
         processes.apply(entry);
         filter.observe(entry);
+        if self.told.is_some() {
+            self.tell(entry);
+        }
         match entry {
             Entry::Event(occurrence) => {
-                if !filter.shows(occurrence.event.as_ref(), processes, wall) {
+                let is_shown = filter.shows(occurrence.event.as_ref(), processes, wall);
+                // What the kernel says to the recorder first of all, it says to whoever takes its place, too.
+                let is_first = is_shown && !std::mem::replace(&mut self.shown, true);
+                let is_ack = |event: &Event| matches!(event.body, Body::Ack { .. });
+                let is_own =
+                    is_first && filter.hide_own.is_some() && occurrence.event.as_ref().is_some_and(is_ack);
+                if !is_shown || is_own {
                     self.hide(occurrence.event.as_ref()?, feed);
                     return None;
                 }
@@ -250,6 +263,19 @@ impl Stage {
             Entry::Details(details) => self.pass(Record::Details(details.clone())),
             Entry::Mark(mark) => self.pass(Record::Mark(mark.clone())),
             _ => None,
+        }
+    }
+
+    /// Keeps what tells of processes, and does not happen behind the range.
+    fn tell(&mut self, entry: &Entry) {
+        let time = match entry {
+            Entry::Event(occurrence) => occurrence.event.map(|event| event.time),
+            Entry::Details(_) | Entry::Snapshot(_) | Entry::Clock(_) => None,
+            _ => return,
+        };
+        let is_behind = time.zip(self.until).is_some_and(|(time, until)| time > until);
+        if let (Some(told), false) = (&mut self.told, is_behind) {
+            told.push_back(entry.clone());
         }
     }
 

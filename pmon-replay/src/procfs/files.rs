@@ -1,0 +1,114 @@
+//! What is in a process's directory.
+
+use std::fmt::Write;
+
+use pmon_fake::host::Node;
+
+use super::stat::stat;
+use super::status::status;
+use super::task::{Kind, Shown};
+
+/// What the kernel gives a process that uses next to nothing of the memory.
+const OOM_SCORE: u32 = 666;
+const LIMITS: [(&str, &str, &str, &str); 16] = [
+    ("Max cpu time", "unlimited", "unlimited", "seconds"),
+    ("Max file size", "unlimited", "unlimited", "bytes"),
+    ("Max data size", "unlimited", "unlimited", "bytes"),
+    ("Max stack size", "8388608", "unlimited", "bytes"),
+    ("Max core file size", "0", "unlimited", "bytes"),
+    ("Max resident set", "unlimited", "unlimited", "bytes"),
+    ("Max processes", "unlimited", "unlimited", "processes"),
+    ("Max open files", "1024", "4096", "files"),
+    ("Max locked memory", "8388608", "8388608", "bytes"),
+    ("Max address space", "unlimited", "unlimited", "bytes"),
+    ("Max file locks", "unlimited", "unlimited", "locks"),
+    ("Max pending signals", "unlimited", "unlimited", "signals"),
+    ("Max msgqueue size", "819200", "819200", "bytes"),
+    ("Max nice priority", "0", "0", ""),
+    ("Max realtime priority", "0", "0", ""),
+    ("Max realtime timeout", "unlimited", "unlimited", "us"),
+];
+
+/// Adds what is in the directory of a process, but for its threads.
+pub(super) fn process(task: &Shown<'_>, entries: &mut Vec<(String, Node)>) {
+    let mut put = |name: &str, node| entries.push((name.to_owned(), node));
+    task_files(task, &mut put);
+    for name in ["environ", "maps", "smaps", "smaps_rollup", "mounts", "mountinfo"] {
+        put(name, Node::File(Vec::new()));
+    }
+    put("limits", Node::File(limits().into_bytes()));
+    put("oom_adj", Node::File(b"0\n".to_vec()));
+    put("fd", Node::Directory);
+    put("fdinfo", Node::Directory);
+    put("ns", Node::Directory);
+    if let Some(namespace) = task.life.membership().map(|of| of.pid_namespace)
+        && namespace != 0
+    {
+        let link = || Node::Link(format!("pid:[{namespace}]").into_bytes());
+        put("ns/pid", link());
+        if task.kind() != Kind::Zombie {
+            put("ns/pid_for_children", link());
+        }
+    }
+}
+
+/// Adds the directory of a thread, and what is in it.
+pub(super) fn thread(task: &Shown<'_>, entries: &mut Vec<(String, Node)>) {
+    let directory = format!("task/{}", task.tid);
+    entries.push((directory.clone(), Node::Directory));
+    task_files(task, &mut |name, node| entries.push((format!("{directory}/{name}"), node)));
+}
+
+/// What a process and each of its threads have.
+fn task_files(task: &Shown<'_>, put: &mut dyn FnMut(&str, Node)) {
+    let details = task.details();
+    let kind = task.kind();
+    let mut file = |name: &str, content: Vec<u8>| put(name, Node::File(content));
+    file("stat", stat(task));
+    file("status", status(task));
+    file("statm", b"0 0 0 0 0 0 0\n".to_vec());
+    file("comm", [task.name(), b"\n"].concat());
+    let args = details.and_then(|details| details.args.clone());
+    file("cmdline", args.filter(|_| kind == Kind::User).unwrap_or_default());
+    let cgroup = details.and_then(|details| details.cgroup.as_deref()).unwrap_or(b"0::/");
+    file("cgroup", [cgroup, b"\n"].concat());
+    let login_uid = task.life.membership().map_or(u32::MAX, |of| of.login_uid);
+    file("loginuid", login_uid.to_string().into_bytes());
+    file("sessionid", u32::MAX.to_string().into_bytes());
+    let score = if kind == Kind::User { OOM_SCORE } else { 0 };
+    file("oom_score", format!("{score}\n").into_bytes());
+    file("oom_score_adj", b"0\n".to_vec());
+    file("wchan", b"0".to_vec());
+    file("schedstat", b"0 0 0\n".to_vec());
+    file("io", io(task).into_bytes());
+    if kind == Kind::Zombie {
+        return;
+    }
+    let cwd = details.and_then(|details| details.cwd.clone());
+    let of_kernel = (kind == Kind::Kernel).then(|| b"/".to_vec());
+    let exe = details.and_then(|details| details.exe.clone());
+    for (name, target) in [("cwd", cwd.or(of_kernel)), ("root", Some(b"/".to_vec())), ("exe", exe)] {
+        // No link leads nowhere.
+        if let Some(target) = target.filter(|target| !target.is_empty() && !target.contains(&0)) {
+            put(name, Node::Link(target));
+        }
+    }
+}
+
+fn io(task: &Shown<'_>) -> String {
+    let used = task.usage();
+    let (read, written) = (used.read_bytes, used.write_bytes);
+    format!(
+        "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: {read}\nwrite_bytes: {written}\ncancelled_write_bytes: 0\n"
+    )
+}
+
+/// The kernel's defaults. Those that depend on its memory are without limit.
+fn limits() -> String {
+    let mut limits = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    for (name, soft, hard, unit) in LIMITS {
+        let _ = write!(limits, "{name:<25} {soft:<20} {hard:<20} ");
+        let _ = if unit.is_empty() { writeln!(limits) } else { writeln!(limits, "{unit:<10}") };
+    }
+    limits
+}

@@ -1,0 +1,106 @@
+//! The processes of a capture, as Linux 6.18 shows them in `/proc`.
+//!
+//! A process that the recorder found gone when it looked at its exec is gone here from then on: no other reader would have found it.
+//!
+//! What is not recorded otherwise is shown as a kernel shows what it may not or cannot tell: ids of users as 65534 (`overflowuid`), ids of processes as
+//! 0 (those of another PID namespace), texts as empty, links not at all, and what is counted as 0. There is no such thing for a name: a
+//! process whose exec left nothing to be read is called `?`, since its old name would be wrong, and readers of `stat` rely on one.
+
+mod files;
+mod stat;
+mod status;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use pmon_analysis::{Entry, Life, Processes};
+use pmon_core::capture::{ClockAnchor, Meta};
+use pmon_core::{MonoNs, Tgid, Tid};
+use pmon_fake::host::{Node, Procs, TaskFacts};
+
+use self::task::Shown;
+
+/// Processes, and the host that they are of.
+pub(crate) struct Procfs {
+    meta: Meta,
+    processes: Processes,
+    /// The clocks, as of the time that the program is at.
+    anchor: ClockAnchor,
+    now: MonoNs,
+}
+
+impl Procfs {
+    /// Those of a capture with that header, as far as it is known.
+    pub(crate) fn new(meta: Meta) -> Self {
+        let processes = Processes::detailed(&meta);
+        Self { processes, anchor: meta.start, now: meta.start.mono, meta }
+    }
+
+    pub(crate) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// From now on, the processes are as of that.
+    pub(crate) fn apply(&mut self, entry: &Entry) {
+        self.processes.apply(entry);
+        match entry {
+            Entry::Event(occurrence) => {
+                self.now = self.now.max(occurrence.event.map_or(MonoNs(0), |event| event.time));
+            }
+            Entry::Clock(anchor) => self.anchor = *anchor,
+            _ => {}
+        }
+    }
+
+    fn life(&self, id: u32) -> Option<&Life> {
+        let life = self.processes.life(Tgid(id)).or_else(|| self.processes.life_of_thread(Tid(id)));
+        life.filter(|life| !life.gone)
+    }
+
+    /// The clocks, if the capture tells of them at all.
+    fn clocks(&self) -> Option<ClockAnchor> {
+        (self.anchor != ClockAnchor::default()).then_some(self.anchor)
+    }
+}
+
+impl Procs for Procfs {
+    fn pids(&self) -> Vec<u32> {
+        self.processes.lives().filter(|life| !life.gone).map(|life| life.pid.0).collect()
+    }
+
+    fn task(&self, id: u32) -> Option<TaskFacts> {
+        let life = self.life(id)?;
+        let shown = Shown::of(life, id, &self.meta);
+        Some(TaskFacts {
+            version: life.version,
+            owner: (shown.uid().1, shown.gid().1),
+            group: shown.group(),
+            session: shown.session(),
+        })
+    }
+
+    fn entries(&self, id: u32) -> Vec<(String, Node)> {
+        let Some(life) = self.life(id) else { return Vec::new() };
+        let mut entries = Vec::new();
+        files::process(&Shown::of(life, id, &self.meta), &mut entries);
+        entries.push(("task".into(), Node::Directory));
+        for tid in std::iter::once(life.pid.0).chain(life.threads.keys().map(|tid| tid.0)) {
+            files::thread(&Shown::of(life, tid, &self.meta), &mut entries);
+        }
+        entries
+    }
+
+    fn uptime(&self) -> Option<Duration> {
+        let clocks = self.clocks()?;
+        let since_boot = i128::from(clocks.boot_ns) + i128::from(self.now.0) - i128::from(clocks.mono.0);
+        Some(Duration::from_nanos(u64::try_from(since_boot.max(0)).ok()?))
+    }
+
+    fn boot_time(&self) -> Option<u64> {
+        let clocks = self.clocks()?;
+        let started = i128::from(clocks.real_ns) - i128::from(clocks.boot_ns);
+        u64::try_from(started.div_euclid(1_000_000_000)).ok()
+    }
+}

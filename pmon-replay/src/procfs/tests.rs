@@ -1,0 +1,310 @@
+use std::fs;
+
+use pmon_analysis::Occurrence;
+use pmon_core::capture::{Credentials, Details, Membership, Miss, Subject, Usage};
+use pmon_core::wire::{Body, Comm, Event};
+use pmon_core::{Cpu, Seq, Task};
+
+use super::*;
+
+/// What a `cat` of Linux 6.18 says of itself.
+const STAT: &str = "19911 (cat) R 19908 19908 16691 0 -1 4194304 101 0 0 0 0 0 0 0 20 0 1 0 2310942 3133440 418 \
+    18446744073709551615 93826475114496 93826475134377 140724375330336 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 93826475150384 \
+    93826475152000 93827378339840 140724375337680 140724375337718 140724375337718 140724375338987 0\n";
+/// The beginning of its `status`, and then the labels.
+const STATUS: &str = "Name:\tcat\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t19911\nNgid:\t0\nPid:\t19911\nPPid:\t19908\n\
+    TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t \nNStgid:\t19911\nNSpid:\t19911\nNSpgid:\t19908\n\
+    NSsid:\t16691\nKthread:\t0\nVmPeak:\t       0 kB\n";
+const LABELS: &str = "Name Umask State Tgid Ngid Pid PPid TracerPid Uid Gid FDSize Groups NStgid NSpid NSpgid NSsid Kthread \
+    VmPeak VmSize VmLck VmPin VmHWM VmRSS RssAnon RssFile RssShmem VmData VmStk VmExe VmLib VmPTE VmSwap HugetlbPages CoreDumping \
+    THP_enabled untag_mask Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp \
+    Seccomp_filters Speculation_Store_Bypass SpeculationIndirectBranch Cpus_allowed Cpus_allowed_list Mems_allowed \
+    Mems_allowed_list voluntary_ctxt_switches nonvoluntary_ctxt_switches";
+
+fn procfs(entries: &[Entry]) -> Procfs {
+    let start =
+        ClockAnchor { mono: MonoNs(5_000_000_000), boot_ns: 7_500_000_000, real_ns: 1_000_007_400_000_000 };
+    let mut procfs = Procfs::new(Meta { ticks_per_second: 100, cpus_online: 2, start, ..Meta::default() });
+    entries.iter().for_each(|entry| procfs.apply(entry));
+    procfs
+}
+
+fn cat() -> Details {
+    Details {
+        miss: None,
+        ppid: Some(19_908),
+        start_ticks: Some(700),
+        ids: Some(Credentials::default()),
+        comm: Some("cat".into()),
+        exe: Some("/usr/bin/cat".into()),
+        cwd: Some("/root".into()),
+        cgroup: Some("1:cpu:/\n0::/".into()),
+        args: Some("cat\0a b\0".into()),
+        membership: Some(Membership {
+            session: 16_691,
+            group: 19_908,
+            login_uid: 1000,
+            pid_namespace: 4_026_531_836,
+            pid: 19_911,
+            cgroup: 1,
+        }),
+        ..Details::missed(Subject::Exec { tgid: Tgid(19_911), time: MonoNs(5_000_000_000) }, Miss::Gone)
+    }
+}
+
+fn event(body: Body, details: Option<Details>) -> Entry {
+    let event = Event { time: MonoNs(5_000_000_000), seq: Seq(0), cpu: Cpu(0), body };
+    Entry::Event(Occurrence { event: Some(event), raw: None, details: details.map(Box::new), usage: None })
+}
+
+fn exec(details: Option<Details>) -> Entry {
+    event(Body::Exec { task: Task::new(19_911, 19_911) }, details)
+}
+
+fn thread(tid: u32) -> Entry {
+    event(Body::Fork { parent: Task::new(19_908, 19_908), child: Task::new(tid, 19_911) }, None)
+}
+
+fn exit() -> Entry {
+    event(Body::Exit { task: Task::new(19_911, 19_911), code: 9, signal: 17, parent: None }, None)
+}
+
+fn rename(tid: u32, name: &str) -> Entry {
+    let mut comm = Comm::default();
+    comm.0[..name.len()].copy_from_slice(name.as_bytes());
+    event(Body::Comm { task: Task::new(tid, 19_911), comm }, None)
+}
+
+fn node(procfs: &Procfs, path: &str) -> Option<Node> {
+    procfs.entries(19_911).into_iter().find_map(|(at, node)| (at == path).then_some(node))
+}
+
+fn file(procfs: &Procfs, path: &str) -> String {
+    match node(procfs, path) {
+        Some(Node::File(content)) => String::from_utf8(content).unwrap(),
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+fn link(procfs: &Procfs, path: &str) -> Option<String> {
+    match node(procfs, path) {
+        Some(Node::Link(target)) => Some(String::from_utf8(target).unwrap()),
+        _ => None,
+    }
+}
+
+/// The fields behind the name: the first one is number 3.
+fn fields(stat: &str) -> Vec<&str> {
+    stat[stat.rfind(')').unwrap() + 2..].trim_end().split(' ').collect()
+}
+
+fn labels(status: &str) -> Vec<&str> {
+    status.lines().map(|line| line.split_once(":\t").unwrap().0).collect()
+}
+
+#[test]
+fn stat_is_the_kernels_but_for_what_is_not_recorded() {
+    let procfs = procfs(&[exec(Some(cat()))]);
+    let stat = file(&procfs, "stat");
+    assert!(stat.starts_with("19911 (cat) S ") && stat.ends_with(" 0\n"));
+    let (ours, theirs) = (fields(&stat), fields(STAT));
+    assert_eq!((ours.len(), theirs.len()), (50, 50));
+    // Parent to flags, priority to `itrealvalue`, memory limit, signals to exit signal, policy, exit code.
+    for numbers in [4..=9, 18..=21, 25..=25, 31..=38, 40..=44, 52..=52] {
+        for number in numbers {
+            assert_eq!(ours[number - 3], theirs[number - 3], "field {number}");
+        }
+    }
+    assert_eq!(ours[22 - 3], "700");
+}
+
+#[test]
+fn status_is_the_kernels_but_for_what_is_not_recorded() {
+    let status = file(&procfs(&[exec(Some(cat()))]), "status");
+    assert!(status.starts_with(STATUS), "{status}");
+    assert_eq!(labels(&status), LABELS.split(' ').collect::<Vec<_>>());
+    assert!(
+        status.contains("\nThreads:\t1\n")
+            && status.contains("\nCpus_allowed:\t3\nCpus_allowed_list:\t0-1\n")
+    );
+}
+
+#[test]
+fn the_rest_is_as_recorded() {
+    let procfs = procfs(&[exec(Some(cat()))]);
+    assert_eq!(file(&procfs, "cmdline"), "cat\0a b\0");
+    assert_eq!(file(&procfs, "comm"), "cat\n");
+    assert_eq!(file(&procfs, "cgroup"), "1:cpu:/\n0::/\n");
+    assert_eq!(file(&procfs, "loginuid"), "1000");
+    assert_eq!(link(&procfs, "exe").as_deref(), Some("/usr/bin/cat"));
+    assert_eq!(link(&procfs, "cwd").as_deref(), Some("/root"));
+    assert_eq!(link(&procfs, "ns/pid").as_deref(), Some("pid:[4026531836]"));
+    let facts = procfs.task(19_911).unwrap();
+    assert_eq!((facts.owner, facts.group, facts.session), ((0, 0), 19_908, 16_691));
+}
+
+#[test]
+fn a_name_may_hold_anything() {
+    let procfs = procfs(&[exec(Some(cat())), rename(19_911, "a) b\n\\c")]);
+    assert!(file(&procfs, "stat").starts_with("19911 (a) b\n\\c) S 19908 "));
+    assert!(file(&procfs, "status").starts_with("Name:\ta) b\\n\\\\c\nUmask:"));
+}
+
+#[test]
+fn what_has_ended_has_no_memory_and_no_files() {
+    let procfs = procfs(&[exec(Some(cat())), exit()]);
+    let stat = file(&procfs, "stat");
+    assert!(stat.starts_with("19911 (cat) Z 19908 19908 16691 ") && stat.ends_with(" 9\n"), "{stat}");
+    let status = file(&procfs, "status");
+    assert!(status.contains("State:\tZ (zombie)\n") && status.contains("FDSize:\t0\n"));
+    let expected: Vec<_> = LABELS
+        .split(' ')
+        .filter(|label| {
+            !["Umask", "HugetlbPages", "CoreDumping", "THP_enabled", "untag_mask"].contains(label)
+                && !label.starts_with("Vm")
+                && !label.starts_with("Rss")
+        })
+        .collect();
+    assert_eq!(labels(&status), expected);
+    assert_eq!(file(&procfs, "cmdline"), "");
+    assert_eq!((link(&procfs, "exe"), link(&procfs, "cwd"), link(&procfs, "root")), (None, None, None));
+    assert_eq!(node(&procfs, "fd"), Some(Node::Directory));
+}
+
+#[test]
+fn what_was_used_until_the_end_is_told() {
+    let usage = Usage {
+        user_us: 120_000,
+        system_us: 30_000,
+        minor_faults: 7,
+        major_faults: 8,
+        read_bytes: 9,
+        ..Usage::default()
+    };
+    let mut exit = exit();
+    if let Entry::Event(occurrence) = &mut exit {
+        occurrence.usage = Some(Box::new(usage));
+    }
+    let procfs = procfs(&[exec(Some(cat())), exit]);
+    assert_eq!(fields(&file(&procfs, "stat"))[7..15], ["7", "0", "8", "0", "12", "3", "0", "0"]);
+    assert!(file(&procfs, "io").contains("\nread_bytes: 9\nwrite_bytes: 0\n"));
+}
+
+#[test]
+fn threads_are_below_their_process_and_found_by_their_ids() {
+    let mut procfs = procfs(&[exec(Some(cat())), thread(20_000), rename(20_000, "worker")]);
+    assert_eq!(procfs.pids(), [19_911]);
+    assert_eq!(file(&procfs, "task/20000/comm"), "worker\n");
+    assert_eq!(file(&procfs, "task/19911/comm"), "cat\n");
+    assert!(
+        file(&procfs, "task/20000/status").contains("\nTgid:\t19911\nNgid:\t0\nPid:\t20000\nPPid:\t19908\n")
+    );
+    assert_eq!(fields(&file(&procfs, "task/20000/stat"))[38 - 3], "-1");
+    assert_eq!(file(&procfs, "task/20000/cmdline"), "cat\0a b\0");
+    assert_eq!(procfs.task(20_000), procfs.task(19_911));
+    let own = procfs.entries(20_000).into_iter().find(|(path, _)| path == "comm");
+    assert_eq!(own, Some(("comm".into(), Node::File(b"worker\n".to_vec()))));
+    // A first thread that has ended leaves the others what they have.
+    procfs.apply(&exit());
+    let state = |procfs: &Procfs, path| fields(&file(procfs, path))[0].to_owned();
+    assert_eq!((state(&procfs, "stat"), state(&procfs, "task/20000/stat")), ("Z".into(), "S".into()));
+    assert!(file(&procfs, "status").contains("\nThreads:\t2\n"));
+}
+
+#[test]
+fn what_is_in_a_directory_comes_behind_it() {
+    let procfs = procfs(&[exec(Some(cat())), thread(20_000)]);
+    let mut directories = vec![String::new()];
+    for (path, node) in procfs.entries(19_911) {
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        assert!(directories.iter().any(|directory| directory == parent), "{path}");
+        if node == Node::Directory {
+            assert!(!directories.contains(&path), "{path}");
+            directories.push(path);
+        }
+    }
+    assert_eq!(directories, ["", "fd", "fdinfo", "ns", "task", "task/19911", "task/20000"]);
+}
+
+#[test]
+fn nothing_is_made_up_of_an_exec_without_details() {
+    let procfs = procfs(&[exec(None)]);
+    assert!(file(&procfs, "stat").starts_with("19911 (?) S 0 0 0 "));
+    assert_eq!((file(&procfs, "comm"), file(&procfs, "cmdline")), ("?\n".into(), String::new()));
+    assert_eq!(file(&procfs, "cgroup"), "0::/\n");
+    assert_eq!((link(&procfs, "exe"), link(&procfs, "cwd"), link(&procfs, "ns/pid")), (None, None, None));
+    assert_eq!(procfs.task(19_911).map(|task| task.owner), Some((65_534, 65_534)));
+}
+
+#[test]
+fn a_kernel_thread_is_one() {
+    let subject = Subject::Snapshot { tgid: Tgid(19_911) };
+    let (ppid, comm, cgroup) = (Some(2), Some("kworker/0:1H-kblockd".into()), Some("0::/".into()));
+    let kthread =
+        Details { ppid, comm, cgroup, ..Details { miss: None, ..Details::missed(subject, Miss::Gone) } };
+    let procfs = procfs(&[Entry::Details(Box::new(kthread))]);
+    assert!(file(&procfs, "stat").starts_with("19911 (kworker/0:1H-kblockd) S 2 0 0 0 -1 2097152 "));
+    let status = file(&procfs, "status");
+    assert!(status.contains("\nKthread:\t1\n") && status.contains("SigIgn:\tffffffffffffffff\n"));
+    assert!(status.contains("Umask:") && !status.contains("Vm"));
+    assert_eq!((link(&procfs, "exe"), link(&procfs, "cwd").as_deref()), (None, Some("/")));
+}
+
+#[test]
+fn an_id_of_another_namespace_stands_beside() {
+    let mut inner = cat();
+    inner.membership = inner.membership.map(|of| Membership { pid: 7, ..of });
+    let procfs = procfs(&[exec(Some(inner)), thread(20_000)]);
+    assert!(file(&procfs, "status").contains("\nNStgid:\t19911\t7\nNSpid:\t19911\t7\n"));
+    assert!(file(&procfs, "task/20000/status").contains("\nNStgid:\t19911\t7\nNSpid:\t20000\n"));
+}
+
+#[test]
+fn the_clocks_are_those_of_the_capture() {
+    let mut procfs = procfs(&[]);
+    assert_eq!(procfs.uptime(), Some(Duration::from_millis(7_500)));
+    // 999,999.9 s are 999,999 s.
+    assert_eq!(procfs.boot_time(), Some(999_999));
+    let later = Event {
+        time: MonoNs(6_000_000_000),
+        seq: Seq(0),
+        cpu: Cpu(0),
+        body: Body::Sid { task: Task::new(1, 1) },
+    };
+    procfs.apply(&Entry::Event(Occurrence { event: Some(later), raw: None, details: None, usage: None }));
+    assert_eq!(procfs.uptime(), Some(Duration::from_millis(8_500)));
+    // A suspended minute.
+    let anchor =
+        ClockAnchor { mono: MonoNs(6_000_000_000), boot_ns: 68_500_000_000, real_ns: 1_000_068_400_000_000 };
+    procfs.apply(&Entry::Clock(anchor));
+    assert_eq!(procfs.uptime(), Some(Duration::from_millis(68_500)));
+    assert_eq!(Procfs::new(Meta::default()).uptime(), None);
+}
+
+#[test]
+fn nobody_is_nobody() {
+    let procfs = procfs(&[exec(Some(cat()))]);
+    assert_eq!((procfs.task(1), procfs.entries(1)), (None, Vec::new()));
+}
+
+/// Of what every kernel of these years shows, the layout is the same.
+#[test]
+fn layouts_are_those_of_the_kernel_at_hand() {
+    let procfs = procfs(&[exec(Some(cat()))]);
+    let live = |name| fs::read_to_string(format!("/proc/self/{name}")).unwrap();
+    assert_eq!(fields(&file(&procfs, "stat")).len(), fields(&live("stat")).len());
+    let keys =
+        |text: &str| text.lines().map(|line| line.split_once(": ").unwrap().0.to_owned()).collect::<Vec<_>>();
+    assert_eq!(keys(&file(&procfs, "io")), keys(&live("io")));
+    assert_eq!(file(&procfs, "statm").split(' ').count(), live("statm").split(' ').count());
+    let columns = |text: &str| -> Vec<(String, usize)> {
+        text.lines().map(|line| (line[..26].to_owned(), line.len())).collect()
+    };
+    assert_eq!(columns(&file(&procfs, "limits")), columns(&live("limits")));
+    let status = (file(&procfs, "status"), live("status"));
+    let (ours, theirs) = (labels(&status.0), labels(&status.1));
+    let ours: Vec<_> = ours.into_iter().filter(|label| theirs.contains(label)).collect();
+    let theirs: Vec<_> = theirs.into_iter().filter(|label| ours.contains(label)).collect();
+    assert_eq!(ours, theirs);
+    assert!(ours.len() > 40, "{ours:?}");
+}
