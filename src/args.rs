@@ -14,7 +14,7 @@ use pmon_core::wire::Kind;
 use pmon_record::Redact;
 
 pub(crate) use diff::DiffArgs;
-pub(crate) use replay::{ReplayArgs, Speed};
+pub(crate) use replay::{End, Proc, ReplayArgs, Speed};
 pub(crate) use synth::SynthArgs;
 
 use crate::exit;

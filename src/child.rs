@@ -11,8 +11,9 @@ use crate::exit::Failure;
 use crate::render::shell_words;
 
 /// Exit codes of a command that could not be started, as shells have them.
-const CANNOT_RUN: u8 = 126;
-const NOT_FOUND: u8 = 127;
+pub(crate) const CANNOT_RUN: u8 = 126;
+/// The same if there is none.
+pub(crate) const NOT_FOUND: u8 = 127;
 
 /// A command under way.
 pub(crate) struct Child {

@@ -12,7 +12,7 @@ pub(crate) const DONE: u8 = 0;
 pub(crate) const INTERNAL: u8 = 1;
 /// The command line makes no sense. The argument parser itself ends with this one too.
 pub(crate) const USAGE: u8 = 2;
-/// Done, but the capture is incomplete, and that was asked for.
+/// Done, but not with what was asked for: the capture is incomplete, or a program's output is another.
 pub(crate) const INCOMPLETE: u8 = 3;
 /// The input is torn or corrupt; its intact part was used.
 pub(crate) const DAMAGED: u8 = 4;
@@ -33,10 +33,10 @@ Exit codes:
   1  internal error                     5  input refused: not a capture, or too new
   2  usage                              6  no permission, no kernel support, or unreadable input
   3  `verify`, `record --strict`:       7  output cannot be written, or exists already
-     the capture is incomplete          8  `diff`: the captures differ
-                                        (or are too far apart to tell)
+     the capture is incomplete;         8  `diff`: the captures differ
+     `replay --expect`: other output       (or are too far apart to tell)
   `record -- CMD` ends with CMD's own: 128+N if signal N killed it, 127 if it was not found, 126 if
-  it could not be run; 130 if a third Ctrl-C left it to itself";
+  it could not be run; 130 if a third Ctrl-C left it to itself. `replay FILE -- PROGRAM` does the same.";
 
 /// An error, and the exit code that goes with it.
 #[derive(Debug)]

@@ -1,12 +1,14 @@
 //! `pmon replay` on the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::ViewArgs;
 use crate::exit;
-use crate::when::Moment;
+use crate::when::{Moment, parse_std_duration};
 
 const REPLAY_HELP: &str = "\
 Examples:
@@ -15,25 +17,36 @@ Examples:
   pmon replay night.pmon --record again.pmon   through the recorder, into another capture
   pmon diff night.pmon again.pmon              is it the same?
   pmon replay night.pmon --faults bad-day.toml --seed 7 --format json
+  pmon replay night.pmon -- forkstat -l        into a program, as an ordinary user
+  pmon replay night.pmon --expect golden.txt -- ./program    does it print what it did?
 
-The events happen on a fake kernel, with their times, CPUs and numbers, and whoever listens hears of
-them as of the real one's. What was lost is lost again; where nothing was heard, nothing is. Events
-that --kind, --pid, --tree and --comm leave out are not shown; with --record and --socket they never
-happened: the numbers behind them move up, so that only a loss is a gap.
+The events happen on a fake kernel, with their times, CPUs and numbers, and whoever listens hears
+of them as of the real one's. What was lost is lost again; where nothing was heard, nothing is.
+Events that --kind, --pid, --tree and --comm leave out are not shown; with --record, --socket or a
+program they never happened: the numbers behind them move up, so that only a loss is a gap.
 
 A fault script says what is to go wrong, and where; each fault has a `[[fault]]` of its own:
   [[fault]]
-  at = 1000              # before event 1000 (the first is 0); or every = N, from = N; or chance = 0.01
-  overrun = 12           # what: overrun, no_memory, burst, blind, hold, eintr, eagain = how many (or
-                         # \"1..50\"), truncate = bytes, step = ns, error = errno, unknown = kind, or
-                         # foreign_ack, forge, noop, overflow, end = true
+  at = 1000              # before event 1000 (the first is 0); or every = N, from = N;
+                         # or chance = 0.01
+  overrun = 12           # what: overrun, no_memory, burst, blind, hold, eintr, eagain = how many
+                         # (or \"1..50\"), truncate = bytes, step = ns, error = errno,
+                         # unknown = kind, or foreign_ack, forge, noop, overflow, end = true
   cpu = 1                # where; else on the CPU of the event behind it
 With the same capture, script and seed, the output is the same, to the byte (at other speeds than
 `instant`, the blocks of a capture that is recorded begin and end elsewhere).
 
---socket waits for a program to connect, and is over when it has read everything. What was lost comes
-as a gap in the numbers, behind an NLMSG_OVERRUN message: such a socket has no ENOBUFS. Requests that
-the program sends (PROC_CN_MCAST_LISTEN, ..._IGNORE) are answered; it hears everything from the start.
+Behind --, any program that listens to process events: C, Go, Python, whatever, unmodified. Its
+sockets on the proc connector are the fake kernel's, the next event happens when it waits for one,
+and its /proc shows the capture's processes as of the event that it received last. When it wants
+more and there is no more, it gets SIGINT (--at-end); pmon ends with its exit status. What the
+recorder itself caused is left out (--own passes it on). With --expect, its standard output is
+compared with a file. docs/programs.md tells the rest.
+
+--socket waits for a program to connect, and is over when it has read everything. What was lost
+comes as a gap in the numbers, behind an NLMSG_OVERRUN message: such a socket has no ENOBUFS.
+Requests that the program sends (PROC_CN_MCAST_LISTEN, ..._IGNORE) are answered; it hears
+everything from the start.
 
 --speed is `instant`, a factor as `1x` or `0.5x`, or `step`: then each line on standard input lets
 one thing happen, or as many as the number on it. --from and --to take what `print` takes for
@@ -78,6 +91,54 @@ pub(crate) struct ReplayArgs {
     /// What happens, and how it is shown.
     #[command(flatten)]
     pub(crate) view: ViewArgs,
+    /// A program that listens to process events, and its arguments: it runs as on the recorded host, and gets the capture's events
+    #[arg(last = true, value_name = "PROGRAM", conflicts_with_all = ["record", "socket", "format", "classic"])]
+    pub(crate) program: Vec<OsString>,
+    /// What the program sees in /proc: the processes of the capture, or those of this system
+    #[arg(long, value_name = "WHOSE", default_value = "capture", requires = "program")]
+    pub(crate) proc: Proc,
+    /// As which user the program sees itself
+    #[arg(long, value_name = "UID", default_value_t = 0, requires = "program")]
+    pub(crate) uid: u32,
+    /// When the program wants more and nothing more comes: it gets SIGINT, reads an end of file, or waits
+    #[arg(long, value_name = "HOW", default_value = "signal", requires = "program")]
+    pub(crate) at_end: End,
+    /// How long it may take to end then; after that it gets SIGTERM, and as long after that SIGKILL
+    #[arg(long, value_name = "DURATION", value_parser = parse_std_duration, default_value = "10s", requires = "program")]
+    pub(crate) timeout: Duration,
+    /// What it is to print on standard output: the content of this file; else exit code 3, and the difference
+    #[arg(long, value_name = "FILE", requires = "program")]
+    pub(crate) expect: Option<PathBuf>,
+    /// Write what it prints into that file
+    #[arg(long, requires = "expect")]
+    pub(crate) update: bool,
+}
+
+impl ReplayArgs {
+    /// Whether the events are shown, and go nowhere else.
+    pub(crate) fn shows(&self) -> bool {
+        self.record.is_none() && self.socket.is_none() && self.program.is_empty()
+    }
+}
+
+/// Whose processes are in `/proc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Proc {
+    /// Those of the capture, as of the event that the program has received last.
+    Capture,
+    /// Those of this system.
+    Real,
+}
+
+/// What happens when the program wants more than there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum End {
+    /// It gets a signal.
+    Signal,
+    /// Its calls return 0.
+    Eof,
+    /// Nothing.
+    Silence,
 }
 
 /// How fast a replay goes.

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 /// The monotonic time at which captures start here.
 pub(crate) const START: u64 = 1_000_000_000_000;
 /// 2026-01-02T03:04:05Z, the wall-clock time of it.
-const START_REAL: i64 = 1_767_323_045_000_000_000;
+pub(crate) const START_REAL: i64 = 1_767_323_045_000_000_000;
 /// Both together.
 const ANCHOR: ClockAnchor = ClockAnchor { mono: MonoNs(START), boot_ns: START, real_ns: START_REAL };
 

@@ -361,7 +361,7 @@ mod tests {
         for (nr, args) in [
             (libc::SYS_openat, &[0_u64; 2]),
             (libc::SYS_statx, &[0; 2]),
-            (libc::SYS_kill, &[7, 9]),
+            (libc::SYS_getsid, &[7, 9]),
             (libc::SYS_getpgid, &[7, 0]),
         ] {
             assert!(is_asked(nr, args), "call {nr}");

@@ -72,7 +72,8 @@ pub(super) enum Said {
     Nothing,
 }
 
-/// Makes the first process. It waits for [`Launched::run`] when its `/proc` is there. Its processes shall have none of the ids that are `taken`, and none from `pid_max` on.
+/// Makes the first process. It waits for [`Launched::run`] when its `/proc` is there. Its processes shall have none of the ids that are
+/// `taken`, and none from `pid_max` on.
 pub(super) fn launch(options: &Launch, taken: &[u32], pid_max: u32) -> Result<Launched, HostError> {
     let failed = |step| move |errno| HostError::Forbidden { step, errno };
     let (control, theirs) =

@@ -78,10 +78,10 @@ impl Program {
         let mut len = 0;
         while *got < receive.count() {
             let asks = waits && (*got == 0 || receive.flags & libc::MSG_WAITFORONE as u32 == 0);
-            // Who looks again and again, and sleeps in between, waits in its own way.
             if receive.until.is_some_and(|until| *got > 0 && until <= Instant::now()) {
                 break;
             }
+            // Who looks again and again, and sleeps in between, waits in its own way.
             if asks || self.held[at].asked_in_vain {
                 self.feed(world, &[at], Some(at))?;
                 // That may have taken long: it must still be the same task that is written to.

@@ -2,10 +2,12 @@
 
 mod audience;
 mod clock;
+mod golden;
+mod program;
 
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{Read, Write as _, stdin, stdout};
+use std::io::{IsTerminal as _, Read, Write as _, stdin, stdout};
 use std::path::Path;
 
 use indicatif::ProgressBar;
@@ -55,7 +57,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     let play = Play::new(args, range, reader.header(), meta.len())?;
     let mut replay = Replay::new(reader);
     // Whoever follows the processes, or shows their names, has to see them begin.
-    let follows = play.filter.is_some() || args.record.is_none() && args.socket.is_none();
+    let follows = play.filter.is_some() || args.shows() || !args.program.is_empty();
     if let (Some(from), true, false) = (play.from, meta.is_file(), follows)
         && let Err(error) = replay.seek(from)
     {
@@ -102,7 +104,9 @@ impl<'a> Play<'a> {
             Some(path) => script(path)?,
             None => Script::new(),
         };
-        let quiet = args.record.is_some() && args.speed == Speed::Instant;
+        // What goes to the terminal itself shows how far it is.
+        let is_unseen = args.record.is_some() || !args.program.is_empty() && !stdout().is_terminal();
+        let quiet = args.speed == Speed::Instant && (is_unseen || args.expect.is_some());
         Ok(Self {
             args,
             name: if is_stdio(&args.file) { "standard input".into() } else { shown(&args.file) },
@@ -124,11 +128,20 @@ impl<'a> Play<'a> {
             replay = replay.until(until);
         }
         // What is only shown is filtered there, where everything is known that happened before.
-        let is_shown = self.args.record.is_none() && self.args.socket.is_none();
+        let is_shown = self.args.shows();
         if let (Some(filter), false) = (&self.filter, is_shown) {
             replay = replay.filter(filter.clone());
         }
+        // A program takes the recorder's place, and does not find it there.
+        if let (false, Some(recorder)) = (self.args.program.is_empty() || self.args.view.own, self.recorder())
+        {
+            let filter = self.filter.clone().unwrap_or_default();
+            replay = replay.filter(Filter { hide_own: Some(recorder), ..filter });
+        }
         replay = replay.faults(self.script.clone(), self.args.seed);
+        if !self.args.program.is_empty() {
+            return self.run_program(replay);
+        }
         match (&self.args.record, &self.args.socket) {
             (Some(path), _) => self.record(replay.passing(), path),
             (None, Some(path)) => self.serve(replay, path),
@@ -175,6 +188,10 @@ impl<'a> Play<'a> {
             term::counted(replay.kernel().happened(), "event")
         ));
         Ok(self.exit_code())
+    }
+
+    fn recorder(&self) -> Option<Tgid> {
+        self.header.as_ref()?.meta.recorder()
     }
 
     /// Says what is damaged, and goes on.

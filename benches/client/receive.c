@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * Receives so many events, and ends: receive recv|poll|comm COUNT. For comparison, datagrams of the same length from another process that
+ * writes as fast as it can (plain), or whenever it is asked for one (asked); and the kernel's own events, which a third one causes (kernel). */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { LISTEN = 1, LENGTH = 76, PID_AT = 52 };
+
+struct request {
+    struct nlmsghdr nl;
+    struct { uint32_t idx, val, seq, ack; uint16_t len, flags; } cn;
+    uint32_t op;
+};
+
+static char buffer[4096];
+
+static void die(const char *what) {
+    perror(what);
+    exit(1);
+}
+
+static int connector(void) {
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = 1};
+    struct request it = {{sizeof it, NLMSG_DONE, 0, 0, 0}, {1, 1, 0, 0, 4, 0}, LISTEN};
+    int fd = socket(AF_NETLINK, SOCK_DGRAM, NETLINK_CONNECTOR);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0) die("socket");
+    if (send(fd, &it, sizeof it, 0) < 0 || recv(fd, buffer, sizeof buffer, 0) < 0) die("listen");
+    return fd;
+}
+
+/* One end of a pair of sockets, on whose other end a child does that. */
+static int other(void (*act)(int fd, long count), long count) {
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds) < 0) die("socketpair");
+    if (fork() == 0) {
+        close(fds[0]);
+        act(fds[1], count);
+        _exit(0);
+    }
+    close(fds[1]);
+    return fds[0];
+}
+
+static void pour(int fd, long count) {
+    while (count--) if (send(fd, buffer, LENGTH, 0) < 0) _exit(1);
+}
+
+static void serve(int fd, long count) {
+    char token;
+    while (count-- && recv(fd, &token, 1, 0) == 1) if (send(fd, buffer, LENGTH, 0) < 0) _exit(1);
+}
+
+/* An event whenever it is asked for one. */
+static void rename_itself(int fd, long count) {
+    char token;
+    while (count-- && recv(fd, &token, 1, 0) == 1) prctl(PR_SET_NAME, count & 1 ? "odd" : "even");
+}
+
+static void look_at(uint32_t pid) {
+    char path[32], comm[32];
+    snprintf(path, sizeof path, "/proc/%u/comm", pid);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0) return;
+    if (read(fd, comm, sizeof comm) < 0) die("read");
+    close(fd);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 3) return 2;
+    const char *mode = argv[1];
+    long count = atol(argv[2]);
+    int looks = !strcmp(mode, "comm"), polls = !strcmp(mode, "poll"), asks = -1, fd;
+    if (!strcmp(mode, "plain")) fd = other(pour, count);
+    else if (!strcmp(mode, "asked")) fd = asks = other(serve, count);
+    else fd = connector();
+    if (!strcmp(mode, "kernel")) asks = other(rename_itself, count);
+    while (count--) {
+        struct pollfd polled = {fd, POLLIN, 0};
+        uint32_t pid;
+        if (asks >= 0 && send(asks, "", 1, 0) < 0) die("send");
+        if (polls && poll(&polled, 1, -1) != 1) die("poll");
+        if (recv(fd, buffer, sizeof buffer, 0) < LENGTH && errno != ENOBUFS) die("recv");
+        if (looks) memcpy(&pid, buffer + PID_AT, sizeof pid), look_at(pid);
+    }
+    return 0;
+}

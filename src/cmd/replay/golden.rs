@@ -1,0 +1,71 @@
+//! What a program is expected to print.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use similar::TextDiff;
+
+use crate::exit::{self, Failure, OrFail as _};
+use crate::input::shown;
+use crate::render::harmless;
+use crate::term;
+
+/// Lines shown around each difference.
+const AROUND: usize = 3;
+/// Of a difference that is long, as much is shown.
+const LINES: usize = 500;
+const COLUMNS: usize = 500;
+
+/// See the module.
+pub(super) struct Golden {
+    path: PathBuf,
+    /// What is expected; `None` if that is to be written.
+    expected: Option<Vec<u8>>,
+}
+
+impl Golden {
+    /// What is in that file, or shall be.
+    pub(super) fn new(path: &Path, update: bool) -> Result<Self, Failure> {
+        let expected = match fs::read(path) {
+            _ if update => None,
+            Ok(expected) => Some(expected),
+            Err(error) => {
+                let is_missing = error.kind() == io::ErrorKind::NotFound;
+                let hint = if is_missing { " (--update writes what the program prints)" } else { "" };
+                let what = format!("cannot read what is expected, {}{hint}", shown(path));
+                return Err(error).or_fail(exit::ENVIRONMENT, what);
+            }
+        };
+        Ok(Self { path: path.into(), expected })
+    }
+
+    /// Compares, or writes.
+    pub(super) fn check(&self, output: &[u8]) -> Result<(), Failure> {
+        let name = shown(&self.path);
+        let Some(expected) = &self.expected else {
+            fs::write(&self.path, output).or_fail(exit::STORAGE, format_args!("cannot write {name}"))?;
+            term::say(format_args!("pmon: wrote {name}"));
+            return Ok(());
+        };
+        if output == expected {
+            return Ok(());
+        }
+        let (expected, output) = (String::from_utf8_lossy(expected), String::from_utf8_lossy(output));
+        let diff = TextDiff::from_lines(&*expected, &*output);
+        let difference =
+            diff.unified_diff().context_radius(AROUND).header(&name, "what was printed").to_string();
+        for line in difference.lines().take(LINES) {
+            let cut: String = line.chars().take(COLUMNS).collect();
+            let dots = if cut.len() < line.len() { "..." } else { "" };
+            term::say(format_args!("{}{dots}", harmless(&cut)));
+        }
+        if difference.lines().nth(LINES).is_some() {
+            term::say("... and more");
+        }
+        Err(Failure::new(
+            exit::INCOMPLETE,
+            format_args!("the output is not that of {name} (--update accepts it)"),
+        ))
+    }
+}

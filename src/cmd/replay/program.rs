@@ -1,0 +1,217 @@
+//! A program that runs on the fake kernel, and what is said of its end.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use pmon_fake::host::{AtEnd, Conduct, Ending, HostError, Launch, Next, Procs, Program, ServeError, World};
+use pmon_fake::{Errno, Kernel};
+use pmon_record::{Signals, Wakeup};
+use pmon_replay::{Live, Replay, ReplayError};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, getpgrp};
+use rustix::stdio;
+use rustix::termios::tcgetpgrp;
+
+use super::Play;
+use super::golden::Golden;
+use crate::args::{End, Proc, Speed};
+use crate::child::{CANNOT_RUN, NOT_FOUND};
+use crate::control;
+use crate::exit::{self, Failure, OrFail as _};
+use crate::render::shell_words;
+use crate::term;
+
+/// So many times Ctrl-C ends the program at once.
+const INSISTED: u32 = 3;
+/// No output that is compared is as long as that: 256 MiB.
+const LONGEST: u64 = 256 << 20;
+
+impl Play<'_> {
+    /// Lets a program have it; gives its exit code.
+    pub(super) fn run_program<R: Read>(&self, replay: Replay<R>) -> Result<u8, Failure> {
+        let args = self.args;
+        let [program, arguments @ ..] = &*args.program else {
+            return Err(Failure::new(exit::USAGE, "no program is named behind --"));
+        };
+        let golden = args.expect.as_deref().map(|path| Golden::new(path, args.update)).transpose()?;
+        let speed = match args.speed {
+            Speed::Instant => pmon_replay::Speed::Instant,
+            Speed::Times(times) => pmon_replay::Speed::Times(times),
+            Speed::Step => {
+                let why = "--speed step reads standard input, which is the program's: give a factor as 1x";
+                return Err(Failure::new(exit::USAGE, why));
+            }
+        };
+        let mut launch = Launch::new(program);
+        launch.args = arguments.to_vec();
+        launch.uid = args.uid;
+        launch.private_proc = args.proc == Proc::Capture;
+        let output = if golden.is_some() {
+            let (from, to) =
+                pipe_with(PipeFlags::CLOEXEC).or_fail(exit::ENVIRONMENT, "cannot make a pipe")?;
+            launch.stdout = Some(to);
+            Some(read_all(from))
+        } else {
+            None
+        };
+        let mut signalled =
+            Signalled { signals: control::signals()?, pressed: 0, ending: None, timeout: args.timeout };
+        let mut world = Watched { live: Live::new(replay, speed), bar: &self.bar };
+        let name = shell_words([program.as_encoded_bytes()].into_iter());
+        let started = Program::start(&launch, world.processes());
+        // The pipe ends when the program's processes have ended, and not later.
+        drop(launch);
+        let mut running = started.map_err(|error| refused(&name, error))?;
+        let mut conduct = Conduct::default();
+        (conduct.at_end, conduct.timeout) = (args.at_end.into(), args.timeout);
+        let ending =
+            running.run(&mut world, &conduct, |running| signalled.heed(running), |error| self.say(error));
+        let ending = match ending {
+            Ok(ending) => ending,
+            Err(ServeError::World(failure)) => return Err(failure),
+            Err(ServeError::Host(error)) => return Err(refused(&name, error)),
+        };
+        let has_opened = running.has_opened();
+        drop(running);
+        self.bar.finish_and_clear();
+        self.tell(&name, &ending, has_opened, &mut world.live);
+        if let (Some(golden), Some(output)) = (golden, output) {
+            let output =
+                output.join().map_err(|_panic| Failure::new(exit::INTERNAL, "cannot read its output"))?;
+            golden.check(
+                &output.or_fail(exit::ENVIRONMENT, format_args!("cannot read the output of {name}"))?,
+            )?;
+        }
+        Ok(if ending.status == 0 { self.exit_code() } else { ending.exit_code() })
+    }
+
+    fn tell<R: Read>(&self, name: &str, ending: &Ending, has_opened: bool, world: &mut Live<R>) {
+        let happened = term::counted(world.kernel().happened(), "event");
+        let how = match (ending.status & 0x7F, ending.signal) {
+            (0, _) => format!("ended with {}", ending.exit_code()),
+            (signal, Some(sent)) if sent.as_raw() == signal => {
+                format!("ended by signal {signal}, which it got as there was no more")
+            }
+            (signal, _) => format!("was killed by signal {signal}"),
+        };
+        if has_opened {
+            term::say(format_args!("pmon: replayed {happened} to {name}, which {how}"));
+        } else {
+            term::say(format_args!("pmon: {name} {how}; it has opened no socket on the proc connector"));
+        }
+    }
+}
+
+/// A capture in which somebody sees how far it is.
+struct Watched<'a, R> {
+    live: Live<R>,
+    bar: &'a ProgressBar,
+}
+
+impl<R: Read> World for Watched<'_, R> {
+    type Error = ReplayError;
+
+    fn kernel(&mut self) -> &mut Kernel {
+        self.live.kernel()
+    }
+
+    fn next(&mut self) -> Result<Next, ReplayError> {
+        self.live.next()
+    }
+
+    fn step(&mut self) -> Result<(), ReplayError> {
+        self.bar.set_position(self.live.offset());
+        self.live.step()
+    }
+
+    fn receive(&mut self) {
+        self.live.receive();
+    }
+
+    fn processes(&self) -> &dyn Procs {
+        self.live.processes()
+    }
+}
+
+/// Signals to this process, and what becomes of them.
+struct Signalled {
+    signals: Signals,
+    /// How often Ctrl-C was pressed.
+    pressed: u32,
+    /// Since when it is to end.
+    ending: Option<Instant>,
+    timeout: Duration,
+}
+
+impl Signalled {
+    /// Passes on a signal that the program has not got itself. One that does not end by it is ended.
+    fn heed(&mut self, program: &Program) -> Result<(), Failure> {
+        let wakeup =
+            self.signals.wait(Some(Duration::ZERO)).or_fail(exit::INTERNAL, "cannot wait for signals")?;
+        // If it has ended, that will be heard of.
+        match wakeup {
+            Wakeup::Interrupt => {
+                self.pressed += 1;
+                // From a terminal, it has come to the program as well.
+                if !is_in_foreground() {
+                    let _ = program.signal(Signal::INT);
+                }
+            }
+            Wakeup::Terminate if self.ending.is_none() => {
+                self.ending = Some(Instant::now());
+                let _ = program.signal_all(Signal::TERM);
+            }
+            Wakeup::Terminate => program.kill(),
+            _ => {}
+        }
+        if self.pressed >= INSISTED || self.ending.is_some_and(|since| since.elapsed() >= self.timeout) {
+            program.kill();
+        }
+        Ok(())
+    }
+}
+
+/// Whether a key at the terminal is for this process.
+fn is_in_foreground() -> bool {
+    let own = Some(getpgrp());
+    [stdio::stdin(), stdio::stdout(), stdio::stderr()].into_iter().any(|fd| tcgetpgrp(fd).ok() == own)
+}
+
+/// All that comes from there, in a thread of its own.
+fn read_all(from: OwnedFd) -> JoinHandle<io::Result<Vec<u8>>> {
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        File::from(from).take(LONGEST).read_to_end(&mut all)?;
+        // Behind that, the pipe breaks.
+        if all.len() as u64 == LONGEST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(all) }
+    })
+}
+
+fn refused(name: &str, error: HostError) -> Failure {
+    match error {
+        HostError::Exec(Errno::NOENT) => {
+            Failure::new(NOT_FOUND, format_args!("cannot run {name}: not found"))
+        }
+        HostError::Exec(errno) => Failure::new(CANNOT_RUN, format_args!("cannot run {name}: {errno}")),
+        error => Failure::new(
+            exit::ENVIRONMENT,
+            format_args!(
+                "{error}. A program that reads a socket it is given works without: pmon replay --socket PATH"
+            ),
+        ),
+    }
+}
+
+impl From<End> for AtEnd {
+    fn from(end: End) -> Self {
+        match end {
+            End::Signal => Self::Signal,
+            End::Eof => Self::Eof,
+            End::Silence => Self::Silence,
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `--expect`: a program's output is compared with a file, in one line of a test.
+
+use std::fs;
+
+use crate::day::Day;
+use crate::stage::Replay;
+
+#[test]
+fn it_is_written_compared_and_told_apart() {
+    let day = Day::new();
+    let golden = "golden.txt";
+    let Some(replay) = Replay::of(&day).map(|replay| replay.with(&["--expect", golden])) else { return };
+    let path = replay.file(golden);
+    let updating = Replay::of(&day).unwrap().with(&["--expect", path.to_str().unwrap(), "--update"]);
+    updating.client("receive", &["recv"]).expect(0);
+    let written = fs::read_to_string(&path).unwrap();
+    assert_eq!(written.lines().skip(1).collect::<Vec<_>>(), day.lines());
+
+    replay.client("receive", &["recv"]).expect(0);
+    fs::write(&path, written.replace("worker", "walker")).unwrap();
+    let ran = replay.client("receive", &["recv"]).expect(3);
+    assert!(ran.err.contains("walker") && ran.err.contains("worker"), "{}", ran.err);
+    assert!(!ran.err.contains("ptrace"), "the diff is of what differs: {}", ran.err);
+}
+
+#[test]
+fn a_program_that_fails_is_no_match() {
+    let day = Day::new();
+    let Some(replay) = Replay::of(&day) else { return };
+    let golden = replay.file("golden.txt");
+    let lines: Vec<_> = ["ack".to_owned()].into_iter().chain(day.lines()).take(5).collect();
+    fs::write(&golden, lines.join("\n") + "\n").unwrap();
+    let replay = replay.with(&["--expect", golden.to_str().unwrap()]);
+    replay.client("end", &["exit", "5"]).expect(4);
+}
+
+#[test]
+fn of_a_long_line_only_the_beginning_is_shown() {
+    let day = Day::new();
+    let Some(replay) = Replay::of(&day) else { return };
+    let golden = replay.file("golden.txt");
+    fs::write(&golden, "x".repeat(1_000_000)).unwrap();
+    let replay = replay.with(&["--expect", golden.to_str().unwrap()]);
+    let ran = replay.client("receive", &["recv"]).expect(3);
+    assert!(ran.err.contains("-xxx") && ran.err.contains("xxx..."), "{} bytes", ran.err.len());
+    assert!(ran.err.contains("+exec") && ran.err.len() < 20_000, "{} bytes", ran.err.len());
+}
