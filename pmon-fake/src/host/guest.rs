@@ -12,6 +12,12 @@ use super::sys;
 
 /// Bytes of one argument that are read at the most.
 const LONGEST: usize = 1 << 20;
+/// `struct msghdr`, `struct mmsghdr`, which ends with the length of what came or went, and `struct cmsghdr`.
+pub(super) const MSGHDR: usize = 56;
+pub(super) const MMSGHDR: u64 = 64;
+pub(super) const CMSGHDR: usize = 16;
+/// Buffers of a message, and messages of a call, at the most.
+pub(super) const UIO_MAXIOV: u64 = 1024;
 /// `PATH_MAX`.
 pub(super) const PATH_MAX: usize = 4096;
 const PAGE: u64 = 4096;
@@ -76,8 +82,7 @@ impl Memory {
 
     /// The buffers of an array of `struct iovec`.
     pub(super) fn buffers(self, address: u64, count: u64) -> Result<Vec<(u64, usize)>, Errno> {
-        const MOST: u64 = 1024;
-        if count > MOST {
+        if count > UIO_MAXIOV {
             return Err(Errno::INVAL);
         }
         let bytes = self.vec(address, count as usize * 16)?;

@@ -62,6 +62,8 @@ pub(super) struct Launched {
 
 /// What one of the processes says.
 pub(super) enum Said {
+    /// The root of what becomes the program's `/proc`, and of the kernel's own, are there.
+    Ready(OwnedFd, OwnedFd),
     /// The program is about to run: whom its calls are asked.
     Listener(OwnedFd),
     /// It has ended, with that status as `wait` gives it.
@@ -112,7 +114,11 @@ pub(super) fn launch(options: &Launch, taken: &[u32], pid_max: u32) -> Result<La
     map_users(pid, options.uid).map_err(failed(Step::Map))?;
     send(launched.control.as_fd(), &[GO], &[]).map_err(failed(Step::Prepare))?;
     if options.private_proc {
-        launched.proc = Some(launched.receive_proc()?);
+        launched.proc = match launched.hear() {
+            Said::Ready(root, real) => Some((root, real)),
+            Said::Failed(error) => return Err(error),
+            _ => return Err(failed(Step::Prepare)(Errno::PIPE)),
+        };
     }
     Ok(launched)
 }
@@ -135,8 +141,10 @@ impl Launched {
         let mut fds = Vec::new();
         let mut message = [0; 8];
         let len = receive(self.control.as_fd(), &mut message, &mut fds).unwrap_or(0);
+        let last = fds.pop();
         let number = || i32::from_ne_bytes([message[2], message[3], message[4], message[5]]);
-        match (&message[..len], fds.pop()) {
+        match (&message[..len], last) {
+            ([READY, ..], Some(real)) => fds.pop().map_or(Said::Nothing, |root| Said::Ready(root, real)),
             ([LISTENER, ..], Some(listener)) => Said::Listener(listener),
             ([ENDED, ..], _) => Said::Ended(number()),
             ([FAILED, step, ..], _) => {
@@ -147,20 +155,6 @@ impl Launched {
                 })
             }
             _ => Said::Nothing,
-        }
-    }
-
-    fn receive_proc(&self) -> Result<(OwnedFd, OwnedFd), HostError> {
-        let mut fds = Vec::new();
-        let mut message = [0; 8];
-        let len = receive(self.control.as_fd(), &mut message, &mut fds).unwrap_or(0);
-        match (&message[..len], fds.pop(), fds.pop()) {
-            ([READY, ..], Some(real), Some(root)) => Ok((root, real)),
-            ([FAILED, step, a, b, c, d, ..], ..) => {
-                let errno = Errno::from_raw_os_error(i32::from_ne_bytes([*a, *b, *c, *d]));
-                Err(HostError::Forbidden { step: Step::from_code(*step).unwrap_or(Step::Prepare), errno })
-            }
-            _ => Err(HostError::Forbidden { step: Step::Prepare, errno: Errno::PIPE }),
         }
     }
 }

@@ -123,7 +123,7 @@ impl Program {
         let listener = match launched.hear() {
             Said::Listener(listener) => listener,
             Said::Failed(error) => return Err(error),
-            Said::Ended(_) | Said::Nothing => return Err(Errno::PIPE.into()),
+            _ => return Err(Errno::PIPE.into()),
         };
         sys::wake_in_turn(listener.as_fd());
         Ok(Self {
@@ -258,7 +258,7 @@ impl Program {
         match self.launched.hear() {
             Said::Failed(error) => return Err(error),
             Said::Ended(status) => self.status = Some(status),
-            Said::Listener(_) => {}
+            Said::Ready(..) | Said::Listener(_) => {}
             Said::Nothing => self.is_over = true,
         }
         self.close_those_that_were_closed();

@@ -5,27 +5,19 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::guest::{Memory, u32_at, u64_at};
+use super::guest::{CMSGHDR, MMSGHDR, MSGHDR, Memory, UIO_MAXIOV, u32_at, u64_at};
 use super::held::Held;
 use super::send::NO_OFFSET;
+use super::sockopt::{PKTINFO, SOL_NETLINK};
 use super::sys::Notification;
 use crate::sock::Skb;
 
 /// The longest datagram that can come.
 const LONGEST: usize = 1 << 18;
-/// `struct msghdr`: its length, and where its parts are.
-const MSGHDR: usize = 56;
+/// Where the parts of a `struct msghdr` are.
 const NAMELEN: u64 = 8;
 const CONTROLLEN: u64 = 40;
-/// `struct cmsghdr`.
-const CMSGHDR: usize = 16;
 const FLAGS: u64 = 48;
-/// `struct mmsghdr`: a `msghdr`, and the length of what it got.
-const MMSGHDR: u64 = 64;
-/// `UIO_MAXIOV`.
-const MOST: u64 = 1024;
-const SOL_NETLINK: u32 = 270;
-const NETLINK_PKTINFO: u32 = 3;
 const SCM_CREDENTIALS: u32 = 2;
 
 /// A call that receives.
@@ -81,7 +73,7 @@ impl Receive {
             _ => {
                 let timeout = if name == 0 { None } else { Some(timeout(memory.bytes(name)?)?) };
                 let until = timeout.and_then(|time| Instant::now().checked_add(time));
-                let messages = Messages::Many { address: a, count: u64::from(b as u32).min(MOST) };
+                let messages = Messages::Many { address: a, count: u64::from(b as u32).min(UIO_MAXIOV) };
                 Ok(Self { flags: flags as u32, until, messages })
             }
         }
@@ -126,7 +118,7 @@ impl Message {
     fn read(memory: Memory, header: u64) -> Result<Self, Errno> {
         let bytes: [u8; MSGHDR] = memory.bytes(header)?;
         let count = u64_at(&bytes, 24);
-        if count > MOST {
+        if count > UIO_MAXIOV {
             return Err(Errno::MSGSIZE);
         }
         let name = u64_at(&bytes, 0);
@@ -201,7 +193,7 @@ impl Held {
         };
         if self.pktinfo {
             let group = if groups == 0 { 0 } else { groups.trailing_zeros() + 1 };
-            push(SOL_NETLINK, NETLINK_PKTINFO, &group.to_ne_bytes());
+            push(SOL_NETLINK as u32, PKTINFO as u32, &group.to_ne_bytes());
         }
         if self.passcred {
             // The kernel's: no process, and root.

@@ -140,7 +140,7 @@ impl Program {
         let mut open = || -> Result<(), Errno> {
             let who = Who::of(notification.pid)?;
             let kernel = world.kernel();
-            let socket = if who.is_root {
+            let socket = if who.is_admin {
                 kernel.socket_of(Tgid(who.tgid))
             } else {
                 kernel.unprivileged_socket_of(Tgid(who.tgid))
@@ -248,7 +248,8 @@ fn sends(nr: i64) -> bool {
 pub(super) struct Who {
     pub(super) tgid: u32,
     pub(super) tid: u32,
-    is_root: bool,
+    /// Whether it has `CAP_NET_ADMIN`, in whatever namespace.
+    is_admin: bool,
 }
 
 impl Who {
@@ -257,12 +258,11 @@ impl Who {
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
         // The last one is its id in its own namespace.
         let id = |name| field(name).and_then(|ids| ids.split_whitespace().last()?.parse().ok());
-        // CAP_NET_ADMIN, in whatever namespace.
         let caps = field("CapEff:").and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok());
         Ok(Self {
             tgid: id("NStgid:").unwrap_or(task),
             tid: id("NSpid:").unwrap_or(task),
-            is_root: caps.is_some_and(|caps| caps >> 12 & 1 == 1),
+            is_admin: caps.is_some_and(|caps| caps >> 12 & 1 == 1),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::guest::{Memory, u32_at, u64_at};
+use super::guest::{CMSGHDR, MMSGHDR, MSGHDR, Memory, UIO_MAXIOV, u32_at, u64_at};
 use super::held::Held;
 use super::receive::address;
 use super::sys::Notification;
@@ -11,12 +11,6 @@ use super::sys::Notification;
 const ADDRESS: usize = 12;
 /// `struct sockaddr_storage`: no address is longer.
 const LONGEST: u64 = 128;
-/// `struct mmsghdr`.
-const MMSGHDR: u64 = 64;
-const MSGHDR: usize = 56;
-const MOST: u64 = 1024;
-/// Where in a control message its data begins.
-const CMSGHDR: usize = 16;
 
 /// The offset of `preadv2` and `pwritev2` by which they are `readv` and `writev`.
 pub(super) const NO_OFFSET: u64 = u64::MAX;
@@ -39,7 +33,7 @@ pub(super) fn send(held: &mut Held, notification: &Notification) -> Result<usize
             to(held, &memory.gather(&[(a, b as usize)])?, to_whom)
         }
         libc::SYS_sendmsg => message(held, memory, a, b),
-        _ => many(held, memory, a, b.min(MOST), flags),
+        _ => many(held, memory, a, b.min(UIO_MAXIOV), flags),
     }
 }
 
@@ -59,7 +53,7 @@ fn message(held: &mut Held, memory: Memory, header: u64, flags: u64) -> Result<u
     }
     let whom = if name == 0 { None } else { named(memory, name, u64::from(name_len).min(LONGEST))? };
     let count = u64_at(&bytes, 24);
-    if count > MOST {
+    if count > UIO_MAXIOV {
         return Err(Errno::MSGSIZE);
     }
     check_control(memory, u64_at(&bytes, 32), u64_at(&bytes, 40))?;

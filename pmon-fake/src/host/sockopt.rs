@@ -14,11 +14,11 @@ use crate::SockFilter;
 /// The part of an argument that an `int` takes.
 const INT: u64 = 0xFFFF_FFFF;
 const SOL_SOCKET: u64 = libc::SOL_SOCKET as u64;
-const SOL_NETLINK: u64 = 270;
+pub(super) const SOL_NETLINK: u64 = 270;
 /// `NETLINK_ADD_MEMBERSHIP` and those behind it.
 const ADD_MEMBERSHIP: u64 = 1;
 const DROP_MEMBERSHIP: u64 = 2;
-const PKTINFO: u64 = 3;
+pub(super) const PKTINFO: u64 = 3;
 const BROADCAST_ERROR: u64 = 4;
 const NO_ENOBUFS: u64 = 5;
 const LISTEN_ALL_NSID: u64 = 8;
