@@ -65,7 +65,7 @@ fn story(pid: u32) -> Vec<String> {
 }
 
 /// Whether there are events here, as the plainest client has it.
-fn is_heard(stage: &Stage, dir: &TempDir) -> bool {
+pub(crate) fn is_heard(stage: &Stage, dir: &TempDir) -> bool {
     let plain = Listener::start(&ROWS[0], stage, dir.path().join("plain"));
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(2) {

@@ -1,9 +1,17 @@
 //! Programs of others, as they are: `forkstat` and `extrace`.
 
-use std::fs;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
 
 use crate::day::{Day, MISSED};
-use crate::stage::{Replay, skip};
+use crate::live::is_heard;
+use crate::stage::{Replay, skip, stage};
+use crate::support::pmon;
 
 /// Whether it is installed; if not, that is said.
 fn is_there(program: &str) -> bool {
@@ -80,4 +88,55 @@ fn extrace_shows_each_program_and_misses_only_what_was_gone() {
     assert!(depths[1] > depths[0] && depths[0] == depths[2], "{}", ran.out);
     assert_eq!(ran.err.matches("vanished").count(), 1, "{}", ran.err);
     assert!(ran.err.contains(&format!("vanished before notification: pid {MISSED}")), "{}", ran.err);
+}
+
+/// What a program of others prints of these sleeps while they happen, and of their capture, as an ordinary user.
+fn live_and_replayed(program: &str, args: &[&str], replay: &Replay) -> [Vec<String>; 2] {
+    let printed = replay.file("live");
+    let out = File::create(&printed).unwrap();
+    let mut live = Command::new(program).args(args).stdin(Stdio::null()).stdout(out).spawn().unwrap();
+    let began = Instant::now();
+    while !fs::read_to_string(&printed).unwrap().contains("sleep") {
+        assert!(began.elapsed() < Duration::from_secs(20), "{program} hears nothing");
+        Command::new("sleep").arg("0.05").status().unwrap();
+    }
+    let capture = replay.file("day.pmon");
+    let workload = ["sh", "-c", "sleep 0.2017; (sleep 0.2018; exit 3); sh -c 'sleep 0.2019; exit 4'"];
+    pmon(&[&["record", "-o", capture.to_str().unwrap(), "--force", "--"], &workload[..]].concat()).expect(4);
+    fs::set_permissions(&capture, Permissions::from_mode(0o644)).unwrap();
+    kill_process(Pid::from_child(&live), Signal::INT).unwrap();
+    live.wait().unwrap();
+    [fs::read_to_string(&printed).unwrap(), replay.program(program, args, false).out].map(|out| {
+        // Without times, and without what a reader of the live /proc sees only if it is quick: whose name a child still has.
+        let is_time = |word: &str| {
+            word.contains(':') || word.strip_suffix('s').is_some_and(|word| word.parse::<f64>().is_ok())
+        };
+        let is_meant =
+            |line: &&str| line.contains("0.201") && !line.contains("fork") && !line.contains("record");
+        let lines = out.lines().filter(is_meant);
+        lines
+            .map(|line| line.split(' ').filter(|word| !is_time(word)).collect::<Vec<_>>().join(" "))
+            .collect()
+    })
+}
+
+#[test]
+fn they_print_of_a_capture_what_they_print_live() {
+    if !is_there("/usr/bin/forkstat") || !is_there("/usr/bin/extrace") {
+        return;
+    }
+    let Some(replay) = Replay::of(&Day::new()) else { return };
+    let is_heard = || stage().is_some_and(|stage| is_heard(stage, &TempDir::new().unwrap()));
+    if !geteuid().is_root() || !is_heard() {
+        return skip("it takes root, and process events");
+    }
+    for (program, args) in [("/usr/bin/extrace", &[][..]), ("/usr/bin/forkstat", &["-l"])] {
+        // On a busy host, a reader of the live /proc may be late.
+        let mut tries = (0..3).map(|_| live_and_replayed(program, args, &replay));
+        let [live, replayed] = tries
+            .find(|[live, replayed]| live == replayed)
+            .unwrap_or_else(|| live_and_replayed(program, args, &replay));
+        assert_eq!(live, replayed, "{program}");
+        assert!(live.len() >= 4, "{live:#?}");
+    }
 }
