@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -90,11 +90,21 @@ fn extrace_shows_each_program_and_misses_only_what_was_gone() {
     assert!(ran.err.contains(&format!("vanished before notification: pid {MISSED}")), "{}", ran.err);
 }
 
+/// A program that listens to the host, and ends with the test.
+struct Live(Child);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// What a program of others prints of these sleeps while they happen, and of their capture, as an ordinary user.
 fn live_and_replayed(program: &str, args: &[&str], replay: &Replay) -> [Vec<String>; 2] {
     let printed = replay.file("live");
     let out = File::create(&printed).unwrap();
-    let mut live = Command::new(program).args(args).stdin(Stdio::null()).stdout(out).spawn().unwrap();
+    let mut live = Live(Command::new(program).args(args).stdin(Stdio::null()).stdout(out).spawn().unwrap());
     let began = Instant::now();
     while !fs::read_to_string(&printed).unwrap().contains("sleep") {
         assert!(began.elapsed() < Duration::from_secs(20), "{program} hears nothing");
@@ -104,8 +114,9 @@ fn live_and_replayed(program: &str, args: &[&str], replay: &Replay) -> [Vec<Stri
     let workload = ["sh", "-c", "sleep 0.2017; (sleep 0.2018; exit 3); sh -c 'sleep 0.2019; exit 4'"];
     pmon(&[&["record", "-o", capture.to_str().unwrap(), "--force", "--"], &workload[..]].concat()).expect(4);
     fs::set_permissions(&capture, Permissions::from_mode(0o644)).unwrap();
-    kill_process(Pid::from_child(&live), Signal::INT).unwrap();
-    live.wait().unwrap();
+    // Both end by it; the other one a shell may have them ignore, and extrace has no handler of its own.
+    kill_process(Pid::from_child(&live.0), Signal::TERM).unwrap();
+    live.0.wait().unwrap();
     [fs::read_to_string(&printed).unwrap(), replay.program(program, args, false).out].map(|out| {
         // Without times, and without what a reader of the live /proc sees only if it is quick: whose name a child still has.
         let is_time = |word: &str| {
@@ -130,7 +141,9 @@ fn they_print_of_a_capture_what_they_print_live() {
     if !geteuid().is_root() || !is_heard() {
         return skip("it takes root, and process events");
     }
-    for (program, args) in [("/usr/bin/extrace", &[][..]), ("/usr/bin/forkstat", &["-l"])] {
+    // Of whose descendants; by itself, of those of `init`, of which this process may be none.
+    let own = std::process::id().to_string();
+    for (program, args) in [("/usr/bin/extrace", &["-p", &own][..]), ("/usr/bin/forkstat", &["-l"])] {
         // On a busy host, a reader of the live /proc may be late.
         let mut tries = (0..3).map(|_| live_and_replayed(program, args, &replay));
         let [live, replayed] = tries
