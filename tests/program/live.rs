@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -114,23 +114,23 @@ fn so_are_those_that_ask_about_sockets_and_paths() {
         |told: &str| told.lines().filter(|line| !line.starts_with("recv ")).collect::<Vec<_>>().join("\n");
     assert_eq!(but_events(&told), but_events(OPTIONS));
 
-    assert_eq!(of_a_sleep(stage, "control"), CONTROL);
-    let printed = of_a_sleep(stage, "paths");
-    assert_eq!(printed, PATHS);
-    let printed = of_a_sleep(stage, "around");
+    assert_eq!(of_a_sleep(stage, "control", "0.1"), CONTROL);
+    let seconds = format!("0.5{:07}", process::id());
+    assert_eq!(of_a_sleep(stage, "paths", &seconds), PATHS);
+    let printed = of_a_sleep(stage, "around", &seconds);
     let (lines, since) = around(&printed);
     assert_eq!(lines, AROUND);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     assert!(now.abs_diff(since as u64) < 60, "{since}, and it is {now}");
 }
 
-/// What a client prints that waits for a `sleep`.
-fn of_a_sleep(stage: &Stage, client: &str) -> String {
-    let mut child = Command::new(stage.path(client)).stdout(Stdio::piped()).spawn().unwrap();
+/// What a client prints that waits for a `sleep` of this duration, which has to be that of no other one here.
+fn of_a_sleep(stage: &Stage, client: &str, seconds: &str) -> String {
+    let mut child = Command::new(stage.path(client)).arg(seconds).stdout(Stdio::piped()).spawn().unwrap();
     let began = Instant::now();
     while child.try_wait().unwrap().is_none() {
-        assert!(began.elapsed() < Duration::from_secs(10), "{client} has found no `sleep`");
-        assert!(Command::new("sleep").arg("0.2").current_dir("/").status().unwrap().success());
+        assert!(began.elapsed() < Duration::from_secs(20), "{client} has found no `sleep {seconds}`");
+        assert!(Command::new("sleep").arg(seconds).current_dir("/").status().unwrap().success());
     }
     String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned()
 }

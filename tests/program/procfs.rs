@@ -71,7 +71,7 @@ pub(crate) fn around(printed: &str) -> (Vec<&str>, i64) {
 fn proc_is_as_the_kernel_has_it_and_stays_so() {
     let day = Day::new();
     let Some(replay) = Replay::of(&day) else { return };
-    let ran = replay.client("around", &[]).expect(0);
+    let ran = replay.client("around", &["infinity"]).expect(0);
     let (lines, since) = around(&ran.out);
     assert_eq!(lines, AROUND);
     // The day is shorter than a second.
@@ -82,7 +82,7 @@ fn proc_is_as_the_kernel_has_it_and_stays_so() {
 fn every_way_into_proc_leads_there() {
     let day = Day::new();
     let Some(replay) = Replay::of(&day) else { return };
-    assert_eq!(replay.client("paths", &[]).expect(0).out, PATHS);
+    assert_eq!(replay.client("paths", &["infinity"]).expect(0).out, PATHS);
 }
 
 #[test]

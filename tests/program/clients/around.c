@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Of the first exec of a `sleep`: what /proc is like around it, and what can be done to it by its number. */
+ * Of the first exec of a `sleep` of a duration: what /proc is like around it, and what can be done to it by its number. */
 #include "client.h"
 #include <dirent.h>
 #include <sched.h>
@@ -80,20 +80,12 @@ static void call(void) {
     holds("signal to its folder", syscall(SYS_pidfd_send_signal, folder, 0, NULL, 0) == 0);
 }
 
-int main(void) {
-    until_signalled();
-    int fd = subscribed(0);
-    while (!done) {
-        ssize_t received = recv(fd, buffer, sizeof buffer, 0);
-        struct message message = decoded(buffer, received);
-        if (received <= 0 || message.what != EXEC) continue;
-        snprintf(pid, sizeof pid, "%u", message.data[1]);
-        if (!is_sleep(open(path("/proc/%s/comm"), O_RDONLY))) continue;
-        list();
-        find();
-        change();
-        call();
-        return 0;
-    }
-    return 9;
+int main(int argc, char **argv) {
+    if (argc < 2) return 2;
+    snprintf(pid, sizeof pid, "%u", asleep(argv[1]));
+    list();
+    find();
+    change();
+    call();
+    return 0;
 }

@@ -105,6 +105,24 @@ static struct message decoded(const void *bytes, ssize_t length) {
     return message;
 }
 
+/* The number of the first process that is heard to exec `sleep DURATION`: on a live system, others sleep, too. */
+static unsigned asleep(const char *duration) {
+    char wanted[64], path[64], found[64];
+    size_t length = snprintf(wanted, sizeof wanted, "sleep%c%s", 0, duration) + 1;
+    until_signalled();
+    int fd = subscribed(0);
+    while (!done) {
+        struct message message = decoded(buffer, recv(fd, buffer, sizeof buffer, 0));
+        if (message.what != EXEC) continue;
+        snprintf(path, sizeof path, "/proc/%u/cmdline", message.data[1]);
+        int file = open(path, O_RDONLY);
+        ssize_t had = file < 0 ? -1 : read(file, found, sizeof found);
+        if (file >= 0) close(file);
+        if (had == (ssize_t)length && memcmp(found, wanted, length) == 0) return message.data[1];
+    }
+    exit(9);
+}
+
 /* Prints the event of a datagram. */
 static void show(const void *bytes, ssize_t length) {
     struct message message = decoded(bytes, length);
