@@ -34,6 +34,24 @@ fn a_program_that_fails_is_no_match() {
     replay.client("end", &["exit", "5"]).expect(4);
 }
 
+/// As from a terminal, `SIGINT` is the end of who has no handler, and all that it has printed was right.
+#[test]
+fn to_be_ended_where_there_is_no_more_is_no_failure() {
+    let day = Day::new();
+    let Some(replay) = Replay::of(&day) else { return };
+    let golden = replay.file("golden.txt");
+    let lines: Vec<_> = ["ack".to_owned()].into_iter().chain(day.lines()).collect();
+    fs::write(&golden, lines.join("\n") + "\n").unwrap();
+    let replay = replay.with(&["--expect", golden.to_str().unwrap()]);
+    let ran = replay.client("end", &["default"]).expect(0);
+    assert!(ran.err.contains("ended by signal 2"), "{}", ran.err);
+    // To be deaf to it is one.
+    let replay = replay.with(&["--timeout", "200ms"]);
+    replay.client("end", &["deafer"]).expect(137);
+    fs::write(&golden, "else\n").unwrap();
+    replay.client("end", &["default"]).expect(3);
+}
+
 #[test]
 fn of_a_long_line_only_the_beginning_is_shown() {
     let day = Day::new();

@@ -117,3 +117,18 @@ fn a_program_that_may_only_be_run_is_refused_with_a_reason() {
     let ran = replay.program(secret.to_str().unwrap(), &["recv"], true).expect(6);
     assert!(ran.err.contains("chmod +r"), "{}", ran.err);
 }
+
+/// It would otherwise hear of this system's processes, or of nothing, and wait for more.
+#[test]
+fn a_32_bit_program_is_told_that_there_is_no_connector() {
+    let day = Day::new();
+    let Some(replay) = Replay::of(&day) else { return };
+    let ran = replay.client("elsewhere", &[]).expect(0);
+    if ran.out == "no such calls\n" {
+        return skip("this kernel runs no 32-bit programs");
+    }
+    let refused = "EPROTONOSUPPORT";
+    let wanted = format!("socket: {refused}\nsocketcall: {refused}\nsocket: open\nsocketcall: open\n");
+    assert_eq!(ran.out, wanted);
+    assert!(ran.err.contains("32-bit program"), "{}", ran.err);
+}

@@ -119,11 +119,16 @@ fn processes_of_the_capture_are_there_until_they_end() {
         ran.out.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit())).collect();
     let forked = day.forked();
     let (asked, left) = answers.split_at(forked.len().min(answers.len()));
-    let at_fork: Vec<_> =
-        forked.iter().map(|(pid, _)| format!("{pid} is there group {SHELL} session {SHELL}")).collect();
+    let at_fork: Vec<_> = forked
+        .iter()
+        .map(|(pid, _)| format!("{pid} is there group {SHELL} session {SHELL} open is there"))
+        .collect();
     let at_end: Vec<_> = forked
         .iter()
-        .map(|(pid, lasts)| format!("{pid} {}", if *lasts { "is there" } else { "ESRCH" }))
+        .map(|(pid, lasts)| {
+            let [there, open] = if *lasts { ["is there", "lives"] } else { ["ESRCH", "ended"] };
+            format!("{pid} {there} open {open} {there}")
+        })
         .collect();
     assert_eq!(asked, at_fork, "{ran:#?}");
     assert_eq!(left, at_end, "{ran:#?}");

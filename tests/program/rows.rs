@@ -88,6 +88,8 @@ rows! {
     told_by_sigio_with_an_owner_by_ioctl: "signals" "owner" => all;
     told_by_a_signal_that_is_waited_for: "signals" "info" => all;
     few_files_are_allowed: "become" "limit" => all;
+    fewer_files_are_allowed: "become" "fewer" => all;
+    many_files_are_open: "become" "many" => all;
     poll_finds_no_error: "failing" "poll" => all;
     epoll_finds_no_error: "failing" "epoll" => all;
     the_next_program_reads: "copy" "exec" => all;

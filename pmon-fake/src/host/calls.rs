@@ -3,16 +3,27 @@
 //! File descriptors of the fake kernel have numbers in a reserved range, so that the program tells them by their numbers, and calls on all
 //! others run at full speed.
 
-use libc::{c_long, sock_filter};
+use libc::{c_long, seccomp_data, sock_filter};
 
+use super::guest::{Memory, u32_at};
 use super::options::Launch;
 use super::reserved::Reserved;
+use super::sys::Notification;
 
 /// The machine's name in `seccomp_data.arch`.
 #[cfg(target_arch = "x86_64")]
 const ARCH: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
 const ARCH: u32 = 0xC000_00B7;
+
+/// `socket` as a 32-bit program on such a machine calls it, and by way of another call, which reads its arguments from memory.
+#[cfg(target_arch = "x86_64")]
+const OTHER_CALLS: &[u32] = &[359, SOCKETCALL];
+#[cfg(target_arch = "aarch64")]
+const OTHER_CALLS: &[u32] = &[281];
+const SOCKETCALL: u32 = 102;
+/// What `socketcall` is then asked for.
+const SYS_SOCKET: u64 = 1;
 
 /// Where in `seccomp_data` they are.
 const NR_AT: u32 = 0;
@@ -129,7 +140,9 @@ const USER_CALLS: &[(c_long, Rule)] = &[
 
 /// Calls about processes.
 const PROCESS_CALLS: &[(c_long, Rule)] = &[
+    (libc::SYS_pidfd_open, Rule::Always),
     (libc::SYS_pidfd_send_signal, Rule::Always),
+    (libc::SYS_rt_sigqueueinfo, Rule::Always),
     (libc::SYS_getpgid, Rule::NotZero),
     (libc::SYS_getsid, Rule::NotZero),
     (libc::SYS_getpriority, Rule::Always),
@@ -178,11 +191,17 @@ pub(super) fn filter(
 ) -> Vec<sock_filter> {
     let mut program = vec![
         load(ARCH_AT),
-        // A program for another machine, as a 32-bit one, runs as it would; its sockets are the kernel's.
-        jump(libc::BPF_JEQ, ARCH, 1, 0),
-        give(libc::SECCOMP_RET_ALLOW),
+        jump(libc::BPF_JEQ, ARCH, OTHER_CALLS.len() as u8 + 3, 0),
+        // A program for another machine, as a 32-bit one, runs as it would, but is told that there is no proc connector.
         load(NR_AT),
     ];
+    program.extend(
+        OTHER_CALLS
+            .iter()
+            .zip((1..=OTHER_CALLS.len() as u8).rev())
+            .map(|(&nr, ask)| jump(libc::BPF_JEQ, nr, ask, 0)),
+    );
+    program.extend([give(libc::SECCOMP_RET_ALLOW), give(libc::SECCOMP_RET_USER_NOTIF), load(NR_AT)]);
     let when = |calls: &'static [_], wanted| if wanted { calls } else { &[] };
     let lists: [&[(c_long, Rule)]; 6] = [
         SOCKET_CALLS,
@@ -201,26 +220,41 @@ pub(super) fn filter(
     program
 }
 
+/// Whether a program for another machine opens a socket on a proc connector; `None` if the call is of this machine.
+pub(super) fn opens_elsewhere(notification: &Notification) -> Option<bool> {
+    let seccomp_data { nr, arch, args, .. } = &notification.data;
+    if *arch == ARCH {
+        return None;
+    }
+    let socket = if *nr as u32 == SOCKETCALL {
+        let words = Memory(notification.pid).bytes::<12>(args[1]).unwrap_or_default();
+        [u32_at(&words, 0), u32_at(&words, 8)]
+    } else {
+        [args[0] as u32, args[2] as u32]
+    };
+    let is_socket = *nr as u32 != SOCKETCALL || args[0] == SYS_SOCKET;
+    Some(is_socket && socket == [libc::AF_NETLINK as u32, NETLINK_CONNECTOR])
+}
+
 impl Rule {
     /// Instructions that end with an action.
     fn block(self, reserved: &Reserved, control: u32) -> Vec<sock_filter> {
         let ask = [give(libc::SECCOMP_RET_USER_NOTIF), give(libc::SECCOMP_RET_ALLOW)];
-        let is_reserved = |argument, behind: u8| {
-            let Reserved { high, low } = reserved;
-            [
-                load(argument_at(argument)),
-                jump(libc::BPF_JGE, high.start, 0, 1),
-                jump(libc::BPF_JGE, high.end, behind + 3, 2),
-                jump(libc::BPF_JGE, low.start, 0, behind + 2),
-                jump(libc::BPF_JGE, low.end, behind + 1, 0),
-            ]
+        // Goes on behind itself if the argument is reserved; otherwise the call is made.
+        let is_reserved = |argument| {
+            let ranges = &reserved.ranges;
+            let checks = ranges.iter().rev().enumerate().rev().flat_map(|(left, range)| {
+                let found = 2 * left as u8 + 1;
+                [jump(libc::BPF_JGE, range.start, 0, 1), jump(libc::BPF_JGE, range.end, 0, found)]
+            });
+            [load(argument_at(argument))].into_iter().chain(checks).chain([give(libc::SECCOMP_RET_ALLOW)])
         };
         let mut block = Vec::new();
         match self {
-            Self::Fd(argument) => block.extend(is_reserved(argument, 0)),
+            Self::Fd(argument) => block.extend(is_reserved(argument)),
             Self::FdAnd(values) => {
                 let count = values.len() as u8;
-                block.extend(is_reserved(0, count + 1));
+                block.extend(is_reserved(0));
                 block.push(load(argument_at(1)));
                 for (at, &value) in values.iter().enumerate() {
                     let left = count - 1 - at as u8;
@@ -272,14 +306,14 @@ mod tests {
     use super::*;
     use crate::filter::{Filter, SockFilter};
 
-    const RESERVED: Reserved = Reserved { high: 960..1024, low: 224..248 };
     const CONTROL: u32 = 952;
     const ASKED: u32 = libc::SECCOMP_RET_USER_NOTIF;
     const MADE: u32 = libc::SECCOMP_RET_ALLOW;
 
     /// What becomes of a call.
     fn action(options: &Launch, arch: u32, nr: c_long, args: &[u64]) -> u32 {
-        let program = filter(&RESERVED, CONTROL, options, true);
+        let reserved = Reserved { ranges: vec![960..1024, 224..248] };
+        let program = filter(&reserved, CONTROL, options, true);
         let program: Vec<_> =
             program.iter().map(|&sock_filter { code, jt, jf, k }| SockFilter { code, jt, jf, k }).collect();
         // Its words are the machine's; those of a datagram, for which the interpreter is, are the network's.
@@ -381,9 +415,13 @@ mod tests {
 
     /// On an i386, 3 is `read`.
     #[test]
-    fn programs_for_another_machine_are_left_alone() {
+    fn programs_for_another_machine_are_left_alone_until_they_open_a_socket() {
         let args = [970, 1, 2];
         assert_eq!(action(&Launch::new("x"), 0x4000_0003, libc::SYS_read, &args), MADE);
+        assert_eq!(action(&Launch::new("x"), 0x4000_0003, 3, &args), MADE);
+        for &nr in OTHER_CALLS {
+            assert_eq!(action(&Launch::new("x"), 0x4000_0003, nr.into(), &args), ASKED, "{nr}");
+        }
         assert_eq!(action(&Launch::new("x"), ARCH, libc::SYS_read, &args), ASKED);
     }
 }

@@ -78,7 +78,9 @@ impl Step {
             (Self::Map, Errno::NOENT | Errno::ACCESS) => {
                 "; /proc is not mounted, or is that of another PID namespace: mount -t proc proc /proc"
             }
-            (Self::Map, _) => "; the sysctl kernel.apparmor_restrict_unprivileged_userns may forbid it",
+            (Self::Map, _) => {
+                "; the sysctl kernel.apparmor_restrict_unprivileged_userns may forbid it, or root is without CAP_SETFCAP, as in a container"
+            }
             (Self::Mounts | Self::Proc, _) => {
                 "; parts of /proc are hidden, as in a container: with --proc real the program runs, and sees this system's processes"
             }

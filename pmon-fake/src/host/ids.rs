@@ -19,6 +19,8 @@ pub(super) fn is_about_process(nr: i64) -> bool {
     matches!(
         nr,
         libc::SYS_kill
+            | libc::SYS_rt_sigqueueinfo
+            | libc::SYS_pidfd_open
             | libc::SYS_pidfd_send_signal
             | libc::SYS_getpgid
             | libc::SYS_getsid
@@ -41,6 +43,11 @@ impl Program {
         if (nr, first as i32) == (libc::SYS_kill, 0) {
             return Answer::Give(self.signal_group(notification.pid, second as i32));
         }
+        if nr == libc::SYS_pidfd_send_signal
+            && let Some(is_there) = self.finds_by_pidfd(notification.pid, first as u32)
+        {
+            return Answer::Give(if is_there { Ok(0) } else { Err(Errno::SRCH) });
+        }
         let of_folder = self.id_of_folder(notification);
         let Some(tree) = &self.tree else { return Answer::Make };
         let id = match nr {
@@ -54,6 +61,9 @@ impl Program {
             return Answer::Make;
         }
         let Some(facts) = procs.task(id as u32) else { return Answer::Give(Err(Errno::SRCH)) };
+        if nr == libc::SYS_pidfd_open {
+            return self.open_pidfd(procs, &facts, notification);
+        }
         let memory = Memory(notification.pid);
         let answer = match nr {
             libc::SYS_getpgid => Ok(facts.group.into()),

@@ -83,11 +83,11 @@ pub(super) fn launch(options: &Launch, taken: &[u32], pid_max: u32) -> Result<La
             .map_err(failed(Step::Prepare))?;
     let reserved = Reserved::by_limit();
     // For this process's own files, the program's, and those of the fake kernel.
-    if reserved.high.end < FEWEST {
+    if reserved.best().end < FEWEST {
         return Err(failed(Step::Prepare)(Errno::MFILE));
     }
     // By a number that the program is not likely to have: what is sent there is not asked about.
-    let theirs = fcntl_dupfd_cloexec(&theirs, reserved.high.start.saturating_sub(ASIDE) as i32)
+    let theirs = fcntl_dupfd_cloexec(&theirs, reserved.best().start.saturating_sub(ASIDE) as i32)
         .map_err(failed(Step::Prepare))?;
     let environment = std::env::vars_os().map(|(mut name, value)| {
         name.push("=");
@@ -368,6 +368,10 @@ fn string(string: OsString) -> Result<CString, HostError> {
 
 /// Who is who in the new user namespace. Root sees all users as they are; everybody else sees only itself, as `uid`.
 fn map_users(pid: u32, uid: u32) -> Result<(), Errno> {
+    // By that number, the `/proc` of another PID namespace has somebody else.
+    if fs::read_link("/proc/self").ok() != Some(std::process::id().to_string().into()) {
+        return Err(Errno::NOENT);
+    }
     let write = |name: &str, text: &str| {
         fs::write(format!("/proc/{pid}/{name}"), text)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))

@@ -13,6 +13,7 @@ mod listing;
 mod loose;
 mod options;
 mod paths;
+mod pidfds;
 mod places;
 mod poll;
 mod program;

@@ -12,6 +12,7 @@ use super::guest::Tasks;
 use super::held::Held;
 use super::launch::{Launched, Said, launch};
 use super::options::Launch;
+use super::pidfds::PidFd;
 use super::places::pid_max;
 use super::sys::{self, Notification};
 use super::tree::Tree;
@@ -35,6 +36,10 @@ pub struct Program {
     pub(super) held: Vec<Held>,
     /// Whether it has ever had one.
     pub(super) has_opened: bool,
+    /// Whether it has asked for one as a program for another machine.
+    pub(super) is_foreign: bool,
+    /// What it has by `pidfd_open`.
+    pub(super) pidfds: Vec<PidFd>,
     /// Calls that wait for something to come.
     pub(super) waiting: Vec<Waiting>,
     /// A call that was asked about and has no answer yet, as the world could not go on.
@@ -133,6 +138,8 @@ impl Program {
             tasks: Tasks::default(),
             held: Vec::new(),
             has_opened: false,
+            is_foreign: false,
+            pidfds: Vec::new(),
             waiting: Vec::new(),
             unanswered: None,
             status: None,
@@ -165,6 +172,7 @@ impl Program {
             return Ok(Served::Calls);
         }
         let due = self.pass_time(world)?;
+        self.end_pidfds(world.processes());
         self.pump(world)?;
         if std::mem::take(&mut self.is_unfinished) {
             self.nudge(world)?;
@@ -237,6 +245,11 @@ impl Program {
     /// Whether it has ever opened a socket on the proc connector.
     pub fn has_opened(&self) -> bool {
         self.has_opened
+    }
+
+    /// Whether a program for another machine, as a 32-bit one, has asked for such a socket: it was told that there are none.
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign
     }
 
     /// Whether the program's first process has ended.

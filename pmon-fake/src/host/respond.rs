@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use pmon_core::Tgid;
 use rustix::io::Errno;
 
-use super::calls::NETLINK_CONNECTOR;
+use super::calls::{NETLINK_CONNECTOR, opens_elsewhere};
 use super::error::HostError;
 use super::guest::{Memory, borrow_fd, file_id};
 use super::held::Held;
@@ -34,6 +34,10 @@ impl Program {
         world: &mut W,
         notification: &Notification,
     ) -> Result<Answer, ServeError<W::Error>> {
+        if let Some(is_connector) = opens_elsewhere(notification) {
+            self.is_foreign |= is_connector;
+            return Ok(if is_connector { Answer::Give(Err(Errno::PROTONOSUPPORT)) } else { Answer::Make });
+        }
         let nr = i64::from(notification.data.nr);
         let args = notification.data.args;
         match nr {

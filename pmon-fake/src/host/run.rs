@@ -65,6 +65,11 @@ impl Ending {
             signal => 128 + signal as u8,
         }
     }
+
+    /// Whether it has ended by the `SIGINT` that it got when nothing more came, as who has no handler does.
+    pub fn is_interrupted(&self) -> bool {
+        self.signal == Some(Signal::INT) && self.status & 0x7F == Signal::INT.as_raw()
+    }
 }
 
 impl Program {

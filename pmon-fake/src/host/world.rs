@@ -71,6 +71,10 @@ pub struct TaskFacts {
     pub group: u32,
     /// Its session.
     pub session: u32,
+    /// When its process was forked, in nanoseconds since boot, by which two of the same id are told apart; `None` if that is not known.
+    pub forked: Option<u64>,
+    /// Whether it is a zombie.
+    pub is_zombie: bool,
 }
 
 /// Something in a process's directory.

@@ -20,7 +20,7 @@ use pmon_core::capture::{ClockAnchor, Meta};
 use pmon_core::{MonoNs, Tgid, Tid};
 use pmon_fake::host::{Node, Procs, TaskFacts};
 
-use self::task::Shown;
+use self::task::{Kind, Shown};
 
 /// Processes, and the host that they are of.
 pub(crate) struct Procfs {
@@ -78,6 +78,8 @@ impl Procs for Procfs {
             owner: (shown.uid().1, shown.gid().1),
             group: shown.group(),
             session: shown.session(),
+            forked: life.start.map(|start| start.0),
+            is_zombie: shown.kind() == Kind::Zombie,
         })
     }
 

@@ -75,21 +75,32 @@ impl Play<'_> {
             Err(ServeError::World(failure)) => return Err(failure),
             Err(ServeError::Host(error)) => return Err(refused(&name, error)),
         };
-        let has_opened = running.has_opened();
+        let without = match (running.has_opened(), running.is_foreign()) {
+            (true, _) => None,
+            (false, true) => {
+                Some("it is a 32-bit program, for which there are no sockets on the proc connector here")
+            }
+            (false, false) => Some("it has opened no socket on the proc connector"),
+        };
         drop(running);
         self.bar.finish_and_clear();
-        self.tell(&name, &ending, has_opened, &mut world.live);
+        self.tell(&name, &ending, without, &mut world.live);
         if let (Some(golden), Some(output)) = (golden, output) {
             let output =
                 output.join().map_err(|_panic| Failure::new(exit::INTERNAL, "cannot read its output"))?;
             golden.check(
                 &output.or_fail(exit::ENVIRONMENT, format_args!("cannot read the output of {name}"))?,
             )?;
+            // Without a handler, this is how it ends.
+            if ending.is_interrupted() {
+                return Ok(self.exit_code());
+            }
         }
         Ok(if ending.status == 0 { self.exit_code() } else { ending.exit_code() })
     }
 
-    fn tell<R: Read>(&self, name: &str, ending: &Ending, has_opened: bool, world: &mut Live<R>) {
+    /// `without` is why it had no socket.
+    fn tell<R: Read>(&self, name: &str, ending: &Ending, without: Option<&str>, world: &mut Live<R>) {
         let happened = term::counted(world.kernel().happened(), "event");
         let how = match (ending.status & 0x7F, ending.signal) {
             (0, _) => format!("ended with {}", ending.exit_code()),
@@ -98,10 +109,9 @@ impl Play<'_> {
             }
             (signal, _) => format!("was killed by signal {signal}"),
         };
-        if has_opened {
-            term::say(format_args!("pmon: replayed {happened} to {name}, which {how}"));
-        } else {
-            term::say(format_args!("pmon: {name} {how}; it has opened no socket on the proc connector"));
+        match without {
+            None => term::say(format_args!("pmon: replayed {happened} to {name}, which {how}")),
+            Some(why) => term::say(format_args!("pmon: {name} {how}; {why}")),
         }
     }
 }
