@@ -7,7 +7,7 @@
 mod common;
 mod usage;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
@@ -18,19 +18,51 @@ use common::recorder::{on, record};
 use common::{Capture, scene, skip};
 use pmon_core::Tgid;
 use pmon_core::capture::{Details, Subject};
+use pmon_core::wire::Body;
 use tempfile::TempDir;
 
 const RING: &[&str] = &["--transport", "ring+details"];
 
-/// Records what a program does; `None` where there is no ring to be had, which is said.
+/// Records what a program does; `None` where there is no ring to be had, which is said. The details are those of that program and of its
+/// descendants: others here may run programs at any time.
 fn recorded(options: &[&str], program: &[&str]) -> Option<(Capture, String)> {
     on(RING, || {
         let (dir, _guard) = scene()?;
         let (capture, said) = record(&dir, options, program);
         capture.check();
         assert_eq!(capture.totals().lost.total(), 0);
-        Some((capture, said))
+        Some((own(capture), said))
     })
+}
+
+/// Without the details of others' programs; of a part of the events, nothing is of others.
+fn own(mut capture: Capture) -> Capture {
+    if capture.is_partial {
+        return capture;
+    }
+    let own = descendants(&capture);
+    capture.details.retain(|details| own.contains(&details.subject.tgid()));
+    capture
+}
+
+/// The recorder, and whoever descends from it.
+fn descendants(capture: &Capture) -> HashSet<Tgid> {
+    let mut forks: Vec<_> = capture
+        .events()
+        .filter_map(|event| match event.body {
+            Body::Fork { parent, child } => Some((event.time, parent.tgid, child.tgid)),
+            _ => None,
+        })
+        .collect();
+    // Those of different CPUs come in order only up to some microseconds.
+    forks.sort();
+    let mut found = HashSet::from([capture.recorder()]);
+    for (_, parent, child) in forks {
+        if found.contains(&parent) {
+            found.insert(child);
+        }
+    }
+    found
 }
 
 /// `examples/execs`, where cargo has put it.
@@ -90,8 +122,8 @@ fn in_a_storm_of_ten_thousand_programs_each_has_its_own_arguments() {
 fn whoever_runs_a_program_and_where_is_known() {
     let dir = TempDir::new().unwrap();
     let here = dir.path().canonicalize().unwrap();
-    let script = format!("cd {}; sleep 0", here.display());
-    let Some((capture, _)) = recorded(&[], &["sh", "-c", &script]) else { return };
+    let program = ["sh", "-c", r#"cd "$0"; sleep 0"#, here.to_str().unwrap()];
+    let Some((capture, _)) = recorded(&[], &program) else { return };
     let (sh, sleep) = (the(&capture, "sh"), the(&capture, "sleep"));
     assert_eq!(sleep.ppid, Some(sh.subject.tgid().0));
     assert_eq!(sleep.parent_start_ticks, sh.start_ticks);
@@ -201,8 +233,8 @@ fn a_program_that_was_deleted_is_marked() {
     let dir = TempDir::new().unwrap();
     let copy = dir.path().canonicalize().unwrap().join("copy");
     fs::copy("/bin/sleep", &copy).unwrap();
-    let script = format!("exec 3< {0}; rm {0}; exec /proc/self/fd/3 0", copy.display());
-    let Some((capture, _)) = recorded(&[], &["sh", "-c", &script]) else { return };
+    let script = r#"exec 3< "$0"; rm "$0"; exec /proc/self/fd/3 0"#;
+    let Some((capture, _)) = recorded(&[], &["sh", "-c", script, copy.to_str().unwrap()]) else { return };
     let deleted = format!("{} (deleted)", copy.display());
     assert!(capture.details.iter().any(|details| text(&details.exe) == deleted), "{:#?}", capture.details);
 }
@@ -231,7 +263,7 @@ fn proc_tells_what_the_ring_tells_of_where_a_process_belongs() {
     }
     let mut told = Vec::new();
     for transport in [RING, &["--transport", "recvmmsg"]] {
-        let recorded = on(transport, || Some(record(&scene()?.0, &[], &program).0));
+        let recorded = on(transport, || Some(own(record(&scene()?.0, &[], &program).0)));
         let Some(capture) = recorded else { return };
         let sleep = the(&capture, "sleep");
         let (member, tgid) = (sleep.membership.unwrap(), sleep.subject.tgid().0);
@@ -273,7 +305,7 @@ fn what_is_secret_does_not_reach_the_disk() {
             let recorded = on(transport, || {
                 let (dir, _guard) = scene()?;
                 let (capture, _) = record(&dir, options, &command);
-                Some((capture, contents(dir.path())))
+                Some((own(capture), contents(dir.path())))
             });
             let Some((capture, contents)) = recorded else { return };
             assert!(!contents.contains(secret), "{transport:?} {options:?}");
@@ -326,10 +358,11 @@ fn of_each_exec_there_are_details_once_and_right_behind_it() {
     else {
         return;
     };
+    let own = descendants(&capture);
     let mut execs: Vec<_> = capture
         .events()
         .filter_map(|event| match event.body {
-            pmon_core::wire::Body::Exec { task } => Some((task.tgid, event.time)),
+            Body::Exec { task } if own.contains(&task.tgid) => Some((task.tgid, event.time)),
             _ => None,
         })
         .collect();
