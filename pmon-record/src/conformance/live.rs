@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pmon_core::Cpu;
-use pmon_core::batch::Batch;
+use pmon_core::batch::{Batch, Frame};
 use pmon_core::source::{Received, Source};
+use pmon_core::wire::{Body, ByteOrder, Event};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketType, bind, getsockname, sendto, socket};
 use rustix::thread::{CpuSet, gettid, sched_setaffinity, set_name};
@@ -22,6 +23,9 @@ use crate::ring::{Ring, entry};
 const ROOM: usize = 64 << 20;
 /// A port that nobody has: above all process ids, and below those that the kernel chooses otherwise.
 const NOBODY: u32 = 0x7FFF_FFF0;
+
+/// The kernel answers at once, or not at all.
+const ANSWER: Duration = Duration::from_millis(250);
 
 /// What is in front of the queue.
 #[derive(Clone, Copy, Debug)]
@@ -69,12 +73,25 @@ impl Live {
         };
         socket.bind().map_err(why)?;
         let mut feed = Feed::new(socket, ring, room / 832);
-        feed.socket_mut().listen(0).map_err(why)?;
-        // The acknowledgement, if this kernel speaks to us at all.
-        feed.wait(Duration::from_millis(250)).unwrap();
+        let number = 0x0A5C_0000 ^ gettid().as_raw_nonzero().get() as u32;
+        feed.socket_mut().listen(number).map_err(why)?;
+        // The acknowledgement, if this kernel speaks to us at all. Those of others' requests come to all.
+        let expected = Body::Ack { ack: number + 1, err: 0 };
+        let is_answer = |frame: Frame<'_>| {
+            frame.arrival.sender == 0
+                && Event::decode(frame.bytes, ByteOrder::NATIVE).is_ok_and(|event| event.body == expected)
+        };
         let mut batch = Batch::with_annexes(1, largest_annex, largest_annex);
-        if feed.receive(&mut batch).unwrap() == Received::Empty {
-            return Err("the kernel does not answer".into());
+        let began = Instant::now();
+        while !batch.frames().any(is_answer) {
+            batch.clear();
+            if feed.receive(&mut batch).unwrap() != Received::Empty {
+                continue;
+            }
+            let Some(left) = ANSWER.checked_sub(began.elapsed()) else {
+                return Err("the kernel does not answer".into());
+            };
+            feed.wait(left).unwrap();
         }
         Ok(Self { feed, cpus, largest_annex, hushed, witness: None })
     }
