@@ -7,12 +7,20 @@ use pmon_core::{Cpu, Seq};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrAny, SocketFlags, SocketType, bind, recvfrom, socket_with, sockopt,
+};
 
 use crate::common::skip;
 
 /// Bytes of its socket's buffer, of which the kernel charges about 832 for an event.
 const ROOM: usize = 1 << 30;
+
+/// Whether that is the kernel's address.
+fn is_kernel(sender: Option<&SocketAddrAny>) -> bool {
+    let sender = sender.and_then(|sender| SocketAddrNetlink::try_from(sender.clone()).ok());
+    sender.is_some_and(|sender| sender.pid() == 0)
+}
 
 /// What identifies an event.
 pub(crate) type Number = (Cpu, Seq);
@@ -39,8 +47,10 @@ impl Observer {
         let mut heard = HashMap::new();
         let mut bytes = [0; 256];
         loop {
-            match recv(&self.0, &mut bytes, RecvFlags::empty()) {
-                Ok((length, _)) => {
+            match recvfrom(&self.0, &mut bytes, RecvFlags::empty()) {
+                // What somebody else has sent to the group.
+                Ok((_, _, sender)) if !is_kernel(sender.as_ref()) => {}
+                Ok((length, _, _)) => {
                     let event = Event::decode(&bytes[..length], ByteOrder::NATIVE).unwrap();
                     heard.insert((event.cpu, event.seq), event);
                 }
