@@ -111,7 +111,10 @@ fn live_and_replayed(program: &str, args: &[&str], replay: &Replay) -> [Vec<Stri
         Command::new("sleep").arg("0.05").status().unwrap();
     }
     let capture = replay.file("day.pmon");
-    let workload = ["sh", "-c", "sleep 0.2017; (sleep 0.2018; exit 3); sh -c 'sleep 0.2019; exit 4'"];
+    // By these durations they are known, which have to be those of nobody else here.
+    let own = format!("0.2{:07}", std::process::id());
+    let script = format!("sleep {own}7; (sleep {own}8; exit 3); sh -c 'sleep {own}9; exit 4'");
+    let workload = ["sh", "-c", &script];
     pmon(&[&["record", "-o", capture.to_str().unwrap(), "--force", "--"], &workload[..]].concat()).expect(4);
     fs::set_permissions(&capture, Permissions::from_mode(0o644)).unwrap();
     // Both end by it; the other one a shell may have them ignore, and extrace has no handler of its own.
@@ -123,7 +126,7 @@ fn live_and_replayed(program: &str, args: &[&str], replay: &Replay) -> [Vec<Stri
             word.contains(':') || word.strip_suffix('s').is_some_and(|word| word.parse::<f64>().is_ok())
         };
         let is_meant =
-            |line: &&str| line.contains("0.201") && !line.contains("fork") && !line.contains("record");
+            |line: &&str| line.contains(&own) && !line.contains("fork") && !line.contains("record");
         let lines = out.lines().filter(is_meant);
         lines
             .map(|line| line.split(' ').filter(|word| !is_time(word)).collect::<Vec<_>>().join(" "))
