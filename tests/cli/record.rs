@@ -338,13 +338,17 @@ fn where_nothing_is_heard_the_cause_is_named_in_time() {
             continue;
         }
         for verb in [&["record", "-o", &file][..], &["watch"]] {
+            // How long it takes where it is heard at once, on a machine as busy as this one.
+            let began = Instant::now();
+            pmon(&["record", "--for", "1ms", "-o", "/dev/null"]).expect(0);
+            let otherwise = began.elapsed();
             let began = Instant::now();
             let mut command = Command::new("unshare");
             command.args(options).arg(env!("CARGO_BIN_EXE_pmon")).args(verb);
             let ran = run(command).expect(6);
             let took = began.elapsed();
             assert!(ran.err.contains(cause) && ran.err.lines().count() == 1, "{}", ran.err);
-            assert!(took < Duration::from_secs(2), "{took:?}");
+            assert!(took < Duration::from_secs(2) + 2 * otherwise, "{took:?}, otherwise {otherwise:?}");
             assert!(dir.is_empty());
         }
     }
