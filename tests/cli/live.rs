@@ -1,7 +1,6 @@
 //! Recording for real. Where the kernel does not allow that, a test says so and passes.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -39,23 +38,17 @@ pub(crate) fn skip(why: &str) {
 pub(crate) fn as_nobody(dir: &Dir, args: &[&str]) -> Option<Ran> {
     let programs = Dir::new();
     let program = programs.path("pmon");
-    fs::copy(env!("CARGO_BIN_EXE_pmon"), &program).expect("a copy");
+    copy_program(env!("CARGO_BIN_EXE_pmon"), &program);
     fs::set_permissions(programs.path(""), PermissionsExt::from_mode(0o755)).expect("open to all");
     fs::set_permissions(dir.path(""), PermissionsExt::from_mode(0o777)).expect("open to all");
-    loop {
-        let mut command = Command::new(&program);
-        command.args(args).current_dir(dir.path("")).env("NO_COLOR", "1");
-        command.uid(65534).gid(65534).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        match try_start(command) {
-            Ok(child) => return Some(Ran::new(child.wait_with_output().expect("pmon ends"))),
-            // A process that another test is just starting has the copy open, until it is that other program.
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            Err(error) => {
-                skip(&format!("cannot become another user: {error}"));
-                return None;
-            }
+    let mut command = Command::new(&program);
+    command.args(args).current_dir(dir.path("")).env("NO_COLOR", "1");
+    command.uid(65534).gid(65534).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    match try_start(command) {
+        Ok(child) => Some(Ran::new(child.wait_with_output().expect("pmon ends"))),
+        Err(error) => {
+            skip(&format!("cannot become another user: {error}"));
+            None
         }
     }
 }

@@ -301,7 +301,7 @@ fn nobody_may_record_where_the_kernel_lets_them() {
     }
     let dir = Dir::new();
     let program = dir.path("pmon");
-    std::fs::copy(env!("CARGO_BIN_EXE_pmon"), &program).expect("a copy");
+    copy_program(env!("CARGO_BIN_EXE_pmon"), &program);
     std::fs::set_permissions(dir.path(""), PermissionsExt::from_mode(0o777)).expect("open to all");
     let mut command = Command::new(&program);
     command.args(["record", "-o", "x.pmon", "--", "/bin/sleep", "0.1"]).current_dir(dir.path(""));

@@ -72,6 +72,14 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
 }
 
+/// Copies a program that is to be run. Not by this process: one that another test is just starting would have the copy open for writing as
+/// well, until it is that other program, and meanwhile nobody can run it.
+#[track_caller]
+pub(crate) fn copy_program(program: impl AsRef<Path>, to: &Path) {
+    let status = Command::new("cp").arg("-p").arg(program.as_ref()).arg(to).status();
+    assert!(status.expect("cp runs").success(), "no copy of {}", program.as_ref().display());
+}
+
 /// Starts it.
 pub(crate) fn start(command: Command) -> Child {
     try_start(command).expect("pmon runs")

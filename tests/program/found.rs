@@ -8,6 +8,7 @@ use rustix::process::{PidfdFlags, geteuid, getpid, pidfd_open};
 
 use crate::day::Day;
 use crate::stage::{Replay, skip};
+use crate::support::copy_program;
 
 /// The bytes that a call has taken when a signal comes belong to the program all the same.
 #[test]
@@ -112,7 +113,7 @@ fn a_program_that_may_only_be_run_is_refused_with_a_reason() {
     let day = Day::new();
     let Some(replay) = Replay::of(&day) else { return };
     let secret = replay.file("secret");
-    fs::copy(replay.path("receive"), &secret).unwrap();
+    copy_program(replay.path("receive"), &secret);
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o711)).unwrap();
     let ran = replay.program(secret.to_str().unwrap(), &["recv"], true).expect(6);
     assert!(ran.err.contains("chmod +r"), "{}", ran.err);

@@ -42,7 +42,7 @@ impl Stage {
         let dir = TempDir::new().unwrap().keep();
         remove_at_exit(&dir);
         allow(&dir, 0o755);
-        fs::copy(env!("CARGO_BIN_EXE_pmon"), dir.join("pmon")).unwrap();
+        support::copy_program(env!("CARGO_BIN_EXE_pmon"), &dir.join("pmon"));
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/clients");
         let mut compilers = Vec::new();
         for source in fs::read_dir(&sources).unwrap().map(|entry| entry.unwrap().path()) {

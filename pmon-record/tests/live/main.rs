@@ -287,7 +287,10 @@ fn nobody_may_record_where_the_kernel_lets_them() {
     }
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("live");
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    // Not by this process: one that another test is just starting would have the copy open for writing as well.
+    let copied =
+        Command::new("cp").arg("-p").arg(std::env::current_exe().unwrap()).arg(&copy).status().unwrap();
+    assert!(copied.success());
     fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut child = Command::new(&copy);
     child.args(["--exact", "--nocapture", "a_command_is_seen_from_fork_to_exit"]).uid(65534).gid(65534);
