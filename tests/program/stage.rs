@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::fs::Mode;
+use rustix::process::{Pid, Signal, geteuid, kill_process, umask};
 use tempfile::TempDir;
 
 use crate::day::Day;
@@ -39,6 +40,8 @@ pub(crate) fn stage() -> Option<&'static Stage> {
 
 impl Stage {
     fn build() -> Self {
+        // What tests write is for that ordinary user to read.
+        umask(Mode::from_raw_mode(0o022));
         let dir = TempDir::new().unwrap().keep();
         remove_at_exit(&dir);
         allow(&dir, 0o755);
