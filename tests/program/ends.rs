@@ -93,6 +93,16 @@ fn silent(mode: &str, last: &str) {
     assert_eq!(ran.out.lines().count(), day.lines().len() + 2);
 }
 
+/// A daemon of two processes: one that listens, and one that starts it anew when it ends, but for Ctrl-C.
+#[test]
+fn who_has_forked_the_listener_hears_of_the_end_as_well() {
+    let day = Day::new();
+    let Some(replay) = Replay::of(&day) else { return };
+    let ran = replay.client("end", &["worker"]).expect(0);
+    let wanted = [vec!["ack".to_owned()], day.lines(), vec!["stopped".to_owned()]].concat();
+    assert_eq!(ran.out.lines().collect::<Vec<_>>(), wanted, "{}", ran.err);
+}
+
 /// It never sleeps, so whether it wants more cannot be seen; that is taken for granted after a while.
 #[test]
 fn a_thread_that_spins_does_not_keep_it_from_ending() {

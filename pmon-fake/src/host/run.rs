@@ -128,14 +128,22 @@ impl Program {
         }
     }
 
-    /// Sends a signal to the program: to those of its processes that have a socket on the proc connector, or to all if none has. A shell that
-    /// waits for it, and who reads what it prints, go on.
+    /// Sends a signal to the program: to those of its processes that have a socket on the proc connector, and to those of which these are
+    /// forks; or to all if none has one. A shell that waits for it, and who reads what it prints, go on.
     ///
     /// # Errors
     /// When none of them can be reached.
     pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
         let all = self.processes();
-        let having: Vec<u32> = all.iter().copied().filter(|&pid| self.has_socket(pid)).collect();
+        let mut having: Vec<u32> = all.iter().copied().filter(|&pid| self.has_socket(pid)).collect();
+        let mut at = 0;
+        while let Some(&pid) = having.get(at) {
+            let origin = origin_of(pid).filter(|origin| all.contains(origin) && !having.contains(origin));
+            having.extend(origin);
+            at += 1;
+        }
+        // Who starts it anew when it ends shall know before.
+        having.reverse();
         self.send(signal, if having.is_empty() { all } else { having })
     }
 
@@ -217,6 +225,14 @@ fn files(process: u32) -> impl Iterator<Item = (u32, FileId)> {
         let fd = fd.ok()?;
         Some((fd.file_name().to_str()?.parse().ok()?, file_id(&stat(fd.path()).ok()?)))
     })
+}
+
+/// The parent of which a process is a fork: it has the same command line.
+fn origin_of(process: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+    let command = |process: u32| fs::read(format!("/proc/{process}/cmdline")).ok();
+    (command(process)? == command(parent)?).then_some(parent)
 }
 
 /// The threads of a process.

@@ -2,9 +2,10 @@
  *
  * Clients that do not end as they should: crash, close, or exit after COUNT datagrams; deaf to SIGINT, or deafer, to
  * SIGTERM too; default, without handlers; daemon goes on in a child, and writes to FILE; early does so before it has a
- * socket. */
+ * socket; worker has a child that does all, and starts it anew when it ends. */
 #include "client.h"
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 /* Goes on in a child, as a leader of its own. */
 static void go_on_in_child(const char *file) {
@@ -14,12 +15,25 @@ static void go_on_in_child(const char *file) {
     setvbuf(stdout, NULL, _IOLBF, 0);
 }
 
+/* Returns in the child. */
+static void keep_worker(void) {
+    while (!done) {
+        pid_t worker = fork();
+        if (worker == 0) return;
+        while (waitpid(worker, NULL, 0) < 0 && errno == EINTR) {
+        }
+        printf("%s\n", done ? "stopped" : "started anew");
+    }
+    exit(0);
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!is(argv, "default")) until_signalled();
     if (is(argv, "deaf") || is(argv, "deafer")) on(SIGINT, SIG_IGN);
     if (is(argv, "deafer")) on(SIGTERM, SIG_IGN);
     if (is(argv, "early")) go_on_in_child(argv[2]);
+    if (is(argv, "worker")) keep_worker();
     int fd = subscribed(0);
     if (is(argv, "daemon")) go_on_in_child(argv[2]);
     int is_counting = is(argv, "crash") || is(argv, "close") || is(argv, "exit");
