@@ -100,6 +100,13 @@ fn no_proc_at_all() {
     refused(|_| shell("mount -t tmpfs none /proc"), &["--proc", "real"], says);
 }
 
+/// By the numbers there, others would be meant.
+#[test]
+fn the_proc_of_another_pid_namespace() {
+    let under = ["unshare", "-U", "-r", "-p", "-f"].map(str::to_owned).to_vec();
+    refused(|_| under, &[], &["cannot map a user", "that of another PID namespace", "mount -t proc"]);
+}
+
 #[test]
 fn few_file_descriptors() {
     for limit in [12, 16] {

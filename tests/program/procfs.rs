@@ -58,6 +58,7 @@ pub(crate) const AROUND: &[&str] = &[
     "affinity: yes",
     "limits: yes",
     "scheduler: yes",
+    "signal with a value: yes",
     "signal to its folder: yes",
 ];
 

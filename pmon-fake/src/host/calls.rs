@@ -189,18 +189,14 @@ pub(super) fn filter(
     options: &Launch,
     knows_users: bool,
 ) -> Vec<sock_filter> {
+    let others = OTHER_CALLS.len() as u8;
     let mut program = vec![
         load(ARCH_AT),
-        jump(libc::BPF_JEQ, ARCH, OTHER_CALLS.len() as u8 + 3, 0),
+        jump(libc::BPF_JEQ, ARCH, others + 3, 0),
         // A program for another machine, as a 32-bit one, runs as it would, but is told that there is no proc connector.
         load(NR_AT),
     ];
-    program.extend(
-        OTHER_CALLS
-            .iter()
-            .zip((1..=OTHER_CALLS.len() as u8).rev())
-            .map(|(&nr, ask)| jump(libc::BPF_JEQ, nr, ask, 0)),
-    );
+    program.extend((0..others).map(|at| jump(libc::BPF_JEQ, OTHER_CALLS[usize::from(at)], others - at, 0)));
     program.extend([give(libc::SECCOMP_RET_ALLOW), give(libc::SECCOMP_RET_USER_NOTIF), load(NR_AT)]);
     let when = |calls: &'static [_], wanted| if wanted { calls } else { &[] };
     let lists: [&[(c_long, Rule)]; 6] = [
@@ -226,14 +222,15 @@ pub(super) fn opens_elsewhere(notification: &Notification) -> Option<bool> {
     if *arch == ARCH {
         return None;
     }
-    let socket = if *nr as u32 == SOCKETCALL {
-        let words = Memory(notification.pid).bytes::<12>(args[1]).unwrap_or_default();
-        [u32_at(&words, 0), u32_at(&words, 8)]
-    } else {
-        [args[0] as u32, args[2] as u32]
+    let [family, protocol] = match (*nr as u32, args[0]) {
+        (SOCKETCALL, SYS_SOCKET) => {
+            let words = Memory(notification.pid).bytes::<12>(args[1]).unwrap_or_default();
+            [u32_at(&words, 0), u32_at(&words, 8)]
+        }
+        (SOCKETCALL, _) => return Some(false),
+        _ => [args[0] as u32, args[2] as u32],
     };
-    let is_socket = *nr as u32 != SOCKETCALL || args[0] == SYS_SOCKET;
-    Some(is_socket && socket == [libc::AF_NETLINK as u32, NETLINK_CONNECTOR])
+    Some([family, protocol] == [libc::AF_NETLINK as u32, NETLINK_CONNECTOR])
 }
 
 impl Rule {
@@ -243,9 +240,9 @@ impl Rule {
         // Goes on behind itself if the argument is reserved; otherwise the call is made.
         let is_reserved = |argument| {
             let ranges = &reserved.ranges;
-            let checks = ranges.iter().rev().enumerate().rev().flat_map(|(left, range)| {
-                let found = 2 * left as u8 + 1;
-                [jump(libc::BPF_JGE, range.start, 0, 1), jump(libc::BPF_JGE, range.end, 0, found)]
+            let checks = ranges.iter().enumerate().flat_map(|(at, range)| {
+                let behind = 2 * (ranges.len() - 1 - at) as u8 + 1;
+                [jump(libc::BPF_JGE, range.start, 0, 1), jump(libc::BPF_JGE, range.end, 0, behind)]
             });
             [load(argument_at(argument))].into_iter().chain(checks).chain([give(libc::SECCOMP_RET_ALLOW)])
         };

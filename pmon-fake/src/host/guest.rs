@@ -1,6 +1,7 @@
 //! A task of the program that has made a call: its memory, and its file descriptors.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, readlinkat, statat};
@@ -163,6 +164,12 @@ impl Tasks {
         let link = self.with(task, |folder| readlinkat(folder, DecInt::new(fd), Vec::new()))?;
         Ok(link.into_bytes())
     }
+}
+
+/// What `/proc/<pid>/stat` says behind the name, which may have anything in it: state, parent, group, and so on.
+pub(super) fn stat_of(process: impl Display) -> Option<String> {
+    let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
+    String::from_utf8_lossy(&stat).rsplit(") ").next().map(str::to_owned)
 }
 
 /// The task's process. `ESRCH` if it has ended.

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use super::guest::Memory;
+use super::guest::{Memory, stat_of};
 use super::program::{Answer, Program};
 use super::sys::Notification;
 use super::world::Procs;
@@ -108,10 +108,7 @@ impl Program {
 
 /// A process's group, by its id here.
 fn group_of(process: u32) -> Result<u32, Errno> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).map_err(|_gone| Errno::SRCH)?;
-    // Behind the name, which may have anything in it: state, parent, group.
-    let group = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(2)?.parse().ok());
-    group.ok_or(Errno::SRCH)
+    stat_of(process).and_then(|stat| stat.split(' ').nth(2)?.parse().ok()).ok_or(Errno::SRCH)
 }
 
 /// All CPUs, as a mask of so many bytes at the most; how many it has.

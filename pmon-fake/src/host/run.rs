@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::error::HostError;
-use super::guest::{FileId, file_id};
+use super::guest::{FileId, file_id, stat_of};
 use super::program::{Program, ServeError, Served};
 use super::world::{Next, World};
 
@@ -208,11 +208,8 @@ impl Program {
     fn is_asleep(&self) -> bool {
         self.processes().into_iter().all(|process| {
             tasks(process).into_iter().all(|task| {
-                let stat =
-                    fs::read_to_string(format!("/proc/{process}/task/{task}/stat")).unwrap_or_default();
-                // Behind the name, which may have anything in it.
-                let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-                !matches!(state, Some('R' | 'D'))
+                let stat = stat_of(format_args!("{process}/task/{task}")).unwrap_or_default();
+                !stat.starts_with(['R', 'D'])
             })
         })
     }
@@ -229,8 +226,7 @@ fn files(process: u32) -> impl Iterator<Item = (u32, FileId)> {
 
 /// The parent of which a process is a fork: it has the same command line.
 fn origin_of(process: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+    let parent = stat_of(process)?.split(' ').nth(1)?.parse().ok()?;
     let command = |process: u32| fs::read(format!("/proc/{process}/cmdline")).ok();
     (command(process)? == command(parent)?).then_some(parent)
 }

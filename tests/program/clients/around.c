@@ -77,6 +77,7 @@ static void call(void) {
     holds("affinity", sched_getaffinity(atoi(pid), sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 0);
     holds("limits", prlimit(atoi(pid), RLIMIT_NOFILE, NULL, &limit) == 0 && limit.rlim_max > 0);
     holds("scheduler", sched_getscheduler(atoi(pid)) == SCHED_OTHER);
+    holds("signal with a value", sigqueue(atoi(pid), 0, (union sigval){0}) == 0);
     holds("signal to its folder", syscall(SYS_pidfd_send_signal, folder, 0, NULL, 0) == 0);
 }
 
