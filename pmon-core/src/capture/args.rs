@@ -36,9 +36,10 @@ pub(super) struct Words {
 
 impl Words {
     pub(super) fn reset(&mut self) {
-        self.stream.clear();
-        self.seen.clear();
-        self.runs.clear();
+        for places in [&mut self.stream, &mut self.seen, &mut self.runs] {
+            places.clear();
+            limit::trim(places);
+        }
     }
 
     fn begin(&mut self, exe: Option<u32>) {

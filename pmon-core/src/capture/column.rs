@@ -3,7 +3,11 @@
 //! Plane `k` of a column holds byte `k` (of weight 256^k) of each of its values. Planes of zeros are left out, and
 //! what is beyond a plane's end is zero: a column that is all zeros takes no space, and no reading can fail.
 
-use super::block::{Malformed, put_u32, u32_at};
+use std::io::Cursor;
+
+use zstd::zstd_safe::CParameter;
+
+use super::block::{Malformed, u32_at};
 use super::limit;
 
 /// What a section of a block's payload holds. The numbers are part of the format.
@@ -144,7 +148,6 @@ pub(super) struct ColumnWriter {
     numbers: Vec<Vec<u64>>,
     bytes: [Vec<u8>; Column::BYTES.len()],
     plane: Vec<u8>,
-    packed: Vec<u8>,
     fast: zstd::bulk::Compressor<'static>,
     dense: zstd::bulk::Compressor<'static>,
     packs: bool,
@@ -156,13 +159,21 @@ impl ColumnWriter {
             // The one failure is out of memory in the C library's allocator; without a level it is the default.
             zstd::bulk::Compressor::new(level).unwrap_or_default()
         };
+        let mut dense = compressor(limit::LEVEL_BYTES);
+        for parameter in [
+            CParameter::WindowLog(limit::DENSE_WINDOW_LOG),
+            CParameter::HashLog(limit::DENSE_HASH_LOG),
+            CParameter::ChainLog(limit::DENSE_CHAIN_LOG),
+        ] {
+            // Refused only outside of zstd's own bounds; a compressor without it needs more memory.
+            let _ = dense.set_parameter(parameter);
+        }
         Self {
             numbers: vec![Vec::new(); COLUMNS],
             bytes: Default::default(),
             plane: Vec::new(),
-            packed: Vec::new(),
             fast: compressor(limit::LEVEL),
-            dense: compressor(limit::LEVEL_BYTES),
+            dense,
             packs: true,
         }
     }
@@ -183,6 +194,15 @@ impl ColumnWriter {
         }
     }
 
+    /// The same of the only bytes of the column, which are taken out of `bytes`: a copy of megabytes less.
+    pub(super) fn take_bytes(&mut self, column: Column, bytes: &mut Vec<u8>) {
+        if let Some(at) = Column::BYTES.iter().position(|&c| c == column) {
+            debug_assert!(self.bytes[at].is_empty());
+            std::mem::swap(&mut self.bytes[at], bytes);
+        }
+        bytes.clear();
+    }
+
     /// Appends all columns to `out` as sections, and empties them.
     pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
         for column in 0..COLUMNS {
@@ -194,15 +214,17 @@ impl ColumnWriter {
                 self.plane.clear();
                 self.plane.extend(self.numbers[column].iter().map(|value| (value >> (8 * plane)) as u8));
                 let compressor = self.packs.then_some(&mut self.fast);
-                section(column as u8, plane, &self.plane, compressor, &mut self.packed, out);
+                section(column as u8, plane, &self.plane, compressor, out);
             }
             self.numbers[column].clear();
+            limit::trim(&mut self.numbers[column]);
         }
         for (column, bytes) in Column::BYTES.iter().zip(&mut self.bytes) {
             if !bytes.is_empty() {
                 let compressor = self.packs.then_some(&mut self.dense);
-                section(*column as u8, 0, bytes, compressor, &mut self.packed, out);
+                section(*column as u8, 0, bytes, compressor, out);
                 bytes.clear();
+                limit::trim(bytes);
             }
         }
     }
@@ -213,23 +235,31 @@ fn section(
     plane: u8,
     raw: &[u8],
     compressor: Option<&mut zstd::bulk::Compressor<'_>>,
-    packed: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
-    packed.clear();
+    let start = out.len();
+    out.resize(start + SECTION_HEADER, 0);
+    let data = out.len();
     let len = compressor.and_then(|compressor| {
-        packed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-        compressor.compress_to_buffer(raw, packed).ok()
+        out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        let mut behind = Cursor::new(&mut *out);
+        behind.set_position(data as u64);
+        compressor.compress_to_buffer(raw, &mut behind).ok()
     });
-    let (codec, data) = match len {
-        Some(len) if len < raw.len() => (ZSTD, &packed[..len]),
-        // Not smaller, or not compressible at all for lack of memory: as it is.
-        _ => (STORED, raw),
+    let codec = match len {
+        Some(len) if len < raw.len() => ZSTD,
+        _ => {
+            // Not smaller, or not compressible at all for lack of memory: as it is.
+            out.truncate(data);
+            out.extend_from_slice(raw);
+            STORED
+        }
     };
-    out.extend_from_slice(&[column, plane, codec, 0]);
-    put_u32(out, raw.len() as u32);
-    put_u32(out, data.len() as u32);
-    out.extend_from_slice(data);
+    let stored = (out.len() - data) as u32;
+    let header = &mut out[start..data];
+    header[..3].copy_from_slice(&[column, plane, codec]);
+    header[4..8].copy_from_slice(&(raw.len() as u32).to_le_bytes());
+    header[8..].copy_from_slice(&stored.to_le_bytes());
 }
 
 /// The columns of a block that was read. Its memory is reused from block to block.

@@ -97,6 +97,7 @@ impl Rows {
     fn clear(&mut self) {
         self.events.clear();
         self.raw.clear();
+        limit::trim(&mut self.raw);
         self.usages.clear();
         self.details.clear();
         self.notes.clear();
@@ -228,6 +229,7 @@ impl Encoder {
     /// A block of the records that are in no block yet; empty if there are none. It is not compressed: it does not last.
     pub fn provisional(&mut self) -> &[u8] {
         self.out.clear();
+        limit::trim(&mut self.out);
         if self.fresh() > 0 {
             let first_record = self.records + self.provisional.records() as u64;
             self.blocks.columns.pack(false);
@@ -256,6 +258,7 @@ impl Encoder {
     fn take_sealed(&mut self) -> &[u8] {
         std::mem::swap(&mut self.out, &mut self.sealed);
         self.sealed.clear();
+        limit::trim(&mut self.sealed);
         &self.out
     }
 

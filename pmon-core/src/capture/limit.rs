@@ -18,7 +18,7 @@ pub(super) const FULL_DETAILS: usize = 1 << 13;
 /// or at so many bytes of raw datagrams, strings or notes,
 pub(super) const FULL_BYTES: usize = 4 << 20;
 /// or at so many words of arguments.
-pub(super) const FULL_WORDS: usize = 1 << 19;
+pub(super) const FULL_WORDS: usize = 1 << 17;
 /// The longest datagram or string that a writer takes.
 pub(super) const STRING: usize = 256 << 10;
 /// Blocks of one index.
@@ -28,3 +28,17 @@ pub(super) const INDEX: usize = 4096;
 pub(super) const LEVEL: i32 = 1;
 /// zstd level for strings: rarer, and worth more.
 pub(super) const LEVEL_BYTES: i32 = 9;
+/// A section of bytes that is larger is compressed with smaller tables: those that zstd takes for 4 MiB have 24 MiB.
+pub(super) const DENSE_WINDOW_LOG: u32 = 20;
+/// The same for the hash table, of 4 bytes a place,
+pub(super) const DENSE_HASH_LOG: u32 = 18;
+/// and for the chains.
+pub(super) const DENSE_CHAIN_LOG: u32 = 18;
+
+/// Bytes of a buffer that an encoder keeps from block to block. What a large block took besides is given back.
+const KEPT: usize = 1 << 20;
+
+/// Gives back the memory of a buffer that exceeds what is kept from block to block.
+pub(super) fn trim<T>(buffer: &mut Vec<T>) {
+    buffer.shrink_to(KEPT / size_of::<T>());
+}

@@ -1,6 +1,6 @@
 //! The strings of a block, each stored once and named by its place.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 
 use super::block::Malformed;
 use super::column::{Column, ColumnReader, ColumnWriter};
@@ -11,29 +11,52 @@ const NEW: u64 = 1;
 const OLD: u64 = 2;
 
 /// Gives each distinct string a number, in the order of first use.
+///
+/// The strings lie end to end in one buffer, and the hash table holds their numbers only. A string that occurs once
+/// therefore costs 16 bytes beside its own: a process can pass a hundred thousand words to one `execve`.
 #[derive(Default)]
 pub(super) struct Interner {
-    numbers: HashMap<Box<[u8]>, u32>,
+    /// Processes choose the strings, so the hash is keyed: no choice of strings makes the table slow.
+    hasher: RandomState,
+    /// Open addressing: a string's number plus 1, or 0 where there is none. A power of two of places.
+    table: Vec<u32>,
+    /// Places of the table before it was emptied: about as many will be needed again.
+    places: usize,
     bytes: Vec<u8>,
-    lens: Vec<u32>,
+    /// Where each string ends in `bytes`.
+    ends: Vec<u32>,
+    /// The hash of each string.
+    hashes: Vec<u32>,
 }
+
+/// Places of the smallest table.
+const PLACES: usize = 256;
 
 impl Interner {
     /// The number of a string, and whether it is new.
     pub(super) fn number(&mut self, string: &[u8]) -> (u32, bool) {
-        if let Some(&number) = self.numbers.get(string) {
-            return (number, false);
+        if self.table.len() <= 2 * self.ends.len() {
+            self.grow();
+        }
+        let hash = self.hasher.hash_one(string) as u32;
+        let mut place = hash as usize & (self.table.len() - 1);
+        while let Some(number) = self.table[place].checked_sub(1) {
+            if self.hashes[number as usize] == hash && self.at(number) == string {
+                return (number, false);
+            }
+            place = (place + 1) & (self.table.len() - 1);
         }
         let number = self.count();
-        self.numbers.insert(string.into(), number);
-        self.lens.push(string.len() as u32);
         self.bytes.extend_from_slice(string);
+        self.ends.push(self.bytes.len() as u32);
+        self.hashes.push(hash);
+        self.table[place] = number + 1;
         (number, true)
     }
 
     /// How many strings have a number.
     pub(super) fn count(&self) -> u32 {
-        self.lens.len() as u32
+        self.ends.len() as u32
     }
 
     /// The code by which a column names a string, and its number: 0 for none, 1 for the next that was not named
@@ -48,10 +71,40 @@ impl Interner {
 
     /// Writes the strings as columns, and forgets them.
     pub(super) fn flush(&mut self, lens: Column, bytes: Column, out: &mut ColumnWriter) {
-        self.lens.drain(..).for_each(|len| out.put(lens, len.into()));
-        out.put_bytes(bytes, &self.bytes);
-        self.bytes.clear();
-        self.numbers.clear();
+        let mut start = 0;
+        for &end in &self.ends {
+            out.put(lens, u64::from(end - start));
+            start = end;
+        }
+        out.take_bytes(bytes, &mut self.bytes);
+        self.ends.clear();
+        self.hashes.clear();
+        self.places = self.table.len();
+        self.table.clear();
+        limit::trim(&mut self.bytes);
+        limit::trim(&mut self.ends);
+        limit::trim(&mut self.hashes);
+        limit::trim(&mut self.table);
+    }
+
+    fn at(&self, number: u32) -> &[u8] {
+        let number = number as usize;
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start as usize..self.ends[number] as usize]
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let places = (4 * self.table.len()).max(self.places / 4).max(PLACES);
+        self.table.clear();
+        self.table.resize(places, 0);
+        for (number, &hash) in self.hashes.iter().enumerate() {
+            let mut place = hash as usize & (places - 1);
+            while self.table[place] != 0 {
+                place = (place + 1) & (places - 1);
+            }
+            self.table[place] = number as u32 + 1;
+        }
     }
 }
 
