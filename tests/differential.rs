@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::skip;
+use common::{skip, skip_part};
 use table::{Host, Kernel, Model, Row, SCENARIOS, compare};
 
 /// How long a host may be too busy for it. Undisturbed, it takes less than a second.
@@ -53,10 +53,10 @@ fn sockets_requests_and_numbers_are_as_the_kernel_has_them() {
     for scenario in SCENARIOS.iter().copied().flatten() {
         match compare(Some(&mut kernel as &mut dyn Host), &mut model, scenario) {
             Ok(rows) => different.extend(differing(scenario.name, &rows)),
-            Err(why) => skip(&format!("{}: {why}", scenario.name)),
+            Err(why) => skip_part(&format!("{}: {why}", scenario.name)),
         }
         if began.elapsed() > PATIENCE {
-            skip("this host is too busy: what comes after it");
+            skip_part("this host is too busy");
             break;
         }
     }
@@ -71,12 +71,10 @@ fn verbs_emit_what_the_system_calls_emit() {
         match case.unplayable() {
             None => match verbs::compare(case, true) {
                 Ok(rows) => different.extend(differing(case.name, &rows)),
-                Err(why) if why.kind() == ErrorKind::TimedOut => {
-                    skip(&format!("this host is too busy: {why}"))
-                }
+                Err(why) if why.kind() == ErrorKind::TimedOut => skip_part("this host is too busy"),
                 Err(why) => panic!("{}: {why}", case.name),
             },
-            Some(why) => skip(&format!("{}: {why}", case.name)),
+            Some(why) => skip_part(&format!("{}: {why}", case.name)),
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));

@@ -13,25 +13,21 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// Whether this kernel lets us record; if not, says why. Any other failure fails the test.
+pub(crate) use crate::guard::{Need, needs, skip, skip_part};
+
+/// Whether this system lets us record, without any option; if not, says why.
 pub(crate) fn can_record() -> bool {
-    let dir = Dir::new();
-    let ran = pmon(&["record", "--for", "1ms", "-o", &arg(&dir.path("probe.pmon"))]);
-    match ran.code {
-        Some(0) => true,
-        Some(6) => {
-            skip(&ran.err);
-            false
-        }
-        _ => panic!("{ran:#?}"),
-    }
+    needs(&[Need::Recording(&[])])
 }
 
-/// Says that a test was skipped, also where the harness captures what tests print.
-pub(crate) fn skip(why: &str) {
-    use std::io::Write as _;
-    let name = thread::current().name().unwrap_or("?").to_owned();
-    let _ = writeln!(std::io::stderr(), "skipped {name}: {}", why.trim());
+/// Has a command run without privilege: as nobody, or as the user who runs the tests, if that is not root. Gives the user.
+pub(crate) fn unprivileged(command: &mut Command) -> u32 {
+    let user = rustix::process::geteuid();
+    if !user.is_root() {
+        return user.as_raw();
+    }
+    command.uid(65534).gid(65534);
+    65534
 }
 
 /// Runs `pmon` without privilege in `dir`; `None` if we cannot become nobody, which is said.
@@ -43,7 +39,8 @@ pub(crate) fn as_nobody(dir: &Dir, args: &[&str]) -> Option<Ran> {
     fs::set_permissions(dir.path(""), PermissionsExt::from_mode(0o777)).expect("open to all");
     let mut command = Command::new(&program);
     command.args(args).current_dir(dir.path("")).env("NO_COLOR", "1");
-    command.uid(65534).gid(65534).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    unprivileged(&mut command);
     match try_start(command) {
         Ok(child) => Some(Ran::new(child.wait_with_output().expect("pmon ends"))),
         Err(error) => {

@@ -3,11 +3,15 @@
 mod buffer;
 mod diff;
 mod errors;
+#[path = "../common/guard.rs"]
+mod guard;
 mod info;
 mod live;
 mod print;
 mod record;
 mod replay;
+#[path = "../common/skipped.rs"]
+mod skipped;
 mod support;
 mod synth;
 mod transport;

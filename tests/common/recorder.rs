@@ -21,6 +21,11 @@ pub(crate) fn on<T>(transport: &'static [&'static str], scene: impl FnOnce() -> 
     scene()
 }
 
+/// The options of that transport.
+pub(crate) fn transport() -> &'static [&'static str] {
+    TRANSPORT.get()
+}
+
 /// `pmon record -q` with these options.
 pub(crate) fn command(options: &[&str], output: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pmon"));

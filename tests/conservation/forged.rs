@@ -9,7 +9,8 @@ use rustix::fd::OwnedFd;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sendto, socket_with};
 
-use crate::common::{Capture, Recorder, scene, skip, wait_until};
+use crate::common::recorder::transport;
+use crate::common::{Capture, Need, Recorder, scene_for, skip, wait_until};
 
 /// A name that only the forged event gives.
 const FORGED: &[u8] = b"forged";
@@ -43,10 +44,8 @@ fn forged(capture: &Capture) -> [u8; 76] {
 }
 
 pub(super) fn what_user_space_sends_is_rejected_and_counted() {
-    if !rustix::process::geteuid().is_root() {
-        return skip("only root may send to other sockets");
-    }
-    let Some((dir, _guard)) = scene() else { return };
+    // To send to other sockets.
+    let Some((dir, _guard)) = scene_for(&[Need::Root, Need::Recording(transport())]) else { return };
     let recorder = Recorder::start(&dir, &[]);
     let socket: OwnedFd =
         socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(CONNECTOR))
@@ -62,7 +61,7 @@ pub(super) fn what_user_space_sends_is_rejected_and_counted() {
         match sendto(&socket, bytes, SendFlags::empty(), address) {
             Ok(sent) => assert_eq!(sent, bytes.len()),
             // Without the capability, as root in a container.
-            Err(rustix::io::Errno::PERM) => return skip("no permission to send to other sockets"),
+            Err(rustix::io::Errno::PERM) => return skip("CAP_NET_ADMIN is missing"),
             Err(error) => panic!("{error}"),
         }
     }

@@ -11,7 +11,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrAny, SocketFlags, SocketType, bind, recvfrom, socket_with, sockopt,
 };
 
-use crate::common::skip;
+use crate::common::skip_part;
 
 /// Bytes of its socket's buffer, of which the kernel charges about 832 for an event.
 const ROOM: usize = 1 << 30;
@@ -34,7 +34,9 @@ impl Observer {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(CONNECTOR)).unwrap();
         if let Err(error) = sockopt::set_socket_recv_buffer_size_force(&socket, ROOM / 2) {
-            skip(&format!("exact only with an observer that loses nothing, which takes privilege: {error}"));
+            skip_part(&format!(
+                "exact only with an observer that loses nothing, for which CAP_NET_ADMIN is missing: {error}"
+            ));
             return None;
         }
         bind(&socket, &SocketAddrNetlink::new(0, CN_IDX_PROC)).unwrap();

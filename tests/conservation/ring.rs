@@ -8,7 +8,7 @@ use pmon_core::wire::Event;
 use tempfile::TempDir;
 
 use crate::common::recorder::on;
-use crate::common::{Capture, Recorder, scene};
+use crate::common::{Capture, Need, Recorder, scene, scene_for};
 use crate::flood::Flood;
 use crate::observer::Number;
 use crate::{SETTLED, account, stop};
@@ -44,10 +44,12 @@ fn within(capture: &Capture, (from, to): (MonoNs, MonoNs)) -> HashMap<Number, Ev
 
 #[test]
 fn recorded_both_ways_at_once_the_events_are_the_same() {
-    let Some((dir, _guard)) = scene() else { return };
+    let transports: [&'static [&'static str]; 2] =
+        [&["--transport", "recvmmsg"], &["--transport", "ring+details"]];
+    let Some((dir, _guard)) = scene_for(&transports.map(Need::Recording)) else { return };
     let other = TempDir::new().unwrap();
-    let one = on(&["--transport", "recvmmsg"], || Recorder::start(&dir, &[]));
-    let two = on(&["--transport", "ring+details"], || Recorder::start(&other, &[]));
+    let one = on(transports[0], || Recorder::start(&dir, &[]));
+    let two = on(transports[1], || Recorder::start(&other, &[]));
     for kind in ["fork", "vfork", "thread", "exec"] {
         Flood::run(&[kind, "--count", "300", "--processes", "2"]);
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::recorder::{on, record};
-use common::{Capture, scene, skip};
+use common::{Capture, Need, needs, scene, skip};
 use pmon_core::Tgid;
 use pmon_core::capture::{Details, Subject};
 use pmon_core::wire::Body;
@@ -242,8 +242,8 @@ fn a_program_that_was_deleted_is_marked() {
 #[test]
 fn a_process_in_a_pid_namespace_has_its_id_there_and_the_hosts() {
     let program = ["unshare", "--pid", "--fork", "sh", "-c", "/bin/true in; :"];
-    if !Command::new(program[0]).args(&program[1..]).status().unwrap().success() {
-        return skip("no PID namespace to be had");
+    if !needs(&[Need::Command("PID namespaces", &program)]) {
+        return;
     }
     let Some((capture, _)) = recorded(&[], &program) else { return };
     let (sh, details) = (the(&capture, "sh"), the(&capture, "true"));
@@ -258,8 +258,8 @@ fn a_process_in_a_pid_namespace_has_its_id_there_and_the_hosts() {
 #[test]
 fn proc_tells_what_the_ring_tells_of_where_a_process_belongs() {
     let program = ["unshare", "--pid", "--fork", "setsid", "sleep", "0.2"];
-    if !Command::new(program[0]).args(&program[1..]).status().unwrap().success() {
-        return skip("no PID namespace to be had");
+    if !needs(&[Need::Command("PID namespaces", &program)]) {
+        return;
     }
     let mut told = Vec::new();
     for transport in [RING, &["--transport", "recvmmsg"]] {
@@ -276,8 +276,8 @@ fn proc_tells_what_the_ring_tells_of_where_a_process_belongs() {
 
 #[test]
 fn a_program_that_runs_as_its_owner_has_both_users() {
-    if !rustix::process::geteuid().is_root() {
-        return skip("it takes root to be another user");
+    if !needs(&[Need::Root]) {
+        return;
     }
     let dir = TempDir::new().unwrap();
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -384,12 +384,12 @@ fn what_a_cgroup_does_is_recorded_alone_and_named() {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "));
     let Some(mount) = mount.and_then(|line| line.split(' ').nth(4)) else {
-        return skip("no cgroups of version 2");
+        return skip("there are no cgroups of version 2");
     };
     let group = Group(PathBuf::from(mount).join(format!("pmon-test-{}", std::process::id())));
     let below = group.0.join("below");
     if let Err(error) = fs::create_dir_all(&below) {
-        return skip(&format!("cannot make a cgroup: {error}"));
+        return skip(&format!("this user cannot make a cgroup: {error}"));
     }
     let script = format!(
         "/bin/true outside; sh -c 'echo $$ > {}/cgroup.procs; /bin/true inside; exec sleep 0'",

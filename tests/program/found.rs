@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use rustix::process::{PidfdFlags, geteuid, getpid, pidfd_open};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::day::Day;
+use crate::guard::{Need, needs};
 use crate::stage::{Replay, skip};
 use crate::support::copy_program;
 
@@ -107,8 +108,8 @@ fn a_daemon_becomes_nobody() {
 /// Its memory is as secret as its file.
 #[test]
 fn a_program_that_may_only_be_run_is_refused_with_a_reason() {
-    if !geteuid().is_root() {
-        return skip("it takes root to make such a file for another user");
+    if !needs(&[Need::Root]) {
+        return;
     }
     let day = Day::new();
     let Some(replay) = Replay::of(&day) else { return };

@@ -6,10 +6,11 @@ use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::gettid;
 use tempfile::TempDir;
 
+use crate::guard::{Need, needs};
 use crate::procfs::{AROUND, PATHS, around};
 use crate::rows::{CONTROL, OPTIONS, ROWS, Row};
 use crate::stage::{Stage, skip, stage};
@@ -91,7 +92,7 @@ fn the_clients_are_right_about_the_real_kernel() {
     let Some(stage) = stage() else { return };
     let dir = TempDir::new().unwrap();
     if !is_heard(stage, &dir) {
-        return skip("no process events are to be had here");
+        return skip("there are no process events for this user");
     }
     let start = |(number, row)| Listener::start(row, stage, dir.path().join(format!("{number}")));
     let mut waiting: Vec<_> = ROWS.iter().enumerate().map(start).collect();
@@ -111,8 +112,11 @@ fn the_clients_are_right_about_the_real_kernel() {
 fn so_are_those_that_ask_about_sockets_and_paths() {
     let Some(stage) = stage() else { return };
     let dir = TempDir::new().unwrap();
-    if !is_heard(stage, &dir) || !geteuid().is_root() {
-        return skip("it takes root, and process events");
+    if !needs(&[Need::Root]) {
+        return;
+    }
+    if !is_heard(stage, &dir) {
+        return skip("there are no process events for this user");
     }
     let options = Command::new(stage.path("options")).output().unwrap();
     // Others here may cause events at any time.

@@ -5,6 +5,11 @@
 #[allow(dead_code, unused_imports, reason = "the command's tests use the rest of it")]
 mod support;
 
+#[path = "../common/guard.rs"]
+mod guard;
+#[path = "../common/skipped.rs"]
+mod skipped;
+
 mod day;
 mod ends;
 mod expect;

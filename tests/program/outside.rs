@@ -3,10 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use rustix::process::geteuid;
-
 use crate::day::Day;
-use crate::stage::{Replay, skip};
+use crate::guard::{Need, needs};
+use crate::stage::Replay;
 
 /// As daemons do when they end. Its group has `pmon` in it, whoever has started that, and whatever else they have started.
 #[test]
@@ -45,8 +44,8 @@ fn what_a_program_plants_in_proc_is_not_followed() {
 
 #[test]
 fn a_chosen_user_is_in_no_groups_but_one() {
-    if !geteuid().is_root() {
-        return skip("it takes root to become others");
+    if !needs(&[Need::Root]) {
+        return;
     }
     let day = Day::new();
     let Some(replay) = Replay::of(&day) else { return };

@@ -5,10 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::day::{Day, MISSED};
+use crate::guard::{Need, needs};
 use crate::live::is_heard;
 use crate::stage::{Replay, skip, stage};
 use crate::support::pmon;
@@ -141,8 +142,11 @@ fn they_print_of_a_capture_what_they_print_live() {
     }
     let Some(replay) = Replay::of(&Day::new()) else { return };
     let is_heard = || stage().is_some_and(|stage| is_heard(stage, &TempDir::new().unwrap()));
-    if !geteuid().is_root() || !is_heard() {
-        return skip("it takes root, and process events");
+    if !needs(&[Need::Root]) {
+        return;
+    }
+    if !is_heard() {
+        return skip("there are no process events for this user");
     }
     // Of whose descendants; by itself, of those of `init`, of which this process may be none.
     let own = std::process::id().to_string();

@@ -1,20 +1,19 @@
 //! Where the clients are built, and how they are run under replay.
 
 use std::fs::{self, File, Permissions};
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 
 use rustix::fs::Mode;
 use rustix::process::{Pid, Signal, geteuid, kill_process, umask};
 use tempfile::TempDir;
 
 use crate::day::Day;
+pub(crate) use crate::guard::skip;
 use crate::support::{self, Ran};
 
 /// A user who may do nothing.
@@ -88,12 +87,6 @@ fn remove_at_exit(dir: &Path) {
 
 fn allow(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-}
-
-/// Says that a test was skipped. Not by a macro, whose output the harness keeps to itself.
-pub(crate) fn skip(why: &str) {
-    let name = thread::current().name().unwrap_or("?").to_owned();
-    let _ = writeln!(std::io::stderr(), "skipped {name}: {why}");
 }
 
 /// A run of a program on the fake kernel: options of `pmon replay`, and the program.

@@ -7,7 +7,7 @@ use pmon_core::source::Received;
 use pmon_core::wire::{Body, EVENT_FRAME};
 
 use super::stage::{Stage, own};
-use super::{Host, skip};
+use super::{Host, skip_part};
 
 type Check<H> = fn(&mut Stage<H>);
 
@@ -91,7 +91,7 @@ fn datagrams_go_behind_what_the_batch_holds<H: Host>(stage: &mut Stage<H>) {
 fn each_cpu_is_in_its_own_order<H: Host>(stage: &mut Stage<H>) {
     let cpus = stage.host.cpus();
     if cpus.len() < 2 {
-        return skip(stage.name, "there is only one CPU");
+        return skip_part(stage.name, "there is only one CPU");
     }
     let missing = stage.missing;
     let mut emitted = Vec::new();
@@ -163,7 +163,7 @@ fn forged<H: Host>(stage: &mut Stage<H>, datagram: &[u8]) {
         Ok(port) => port,
         Err(why) => {
             stage.drain();
-            return skip(stage.name, &why);
+            return skip_part(stage.name, &why);
         }
     };
     emitted.end = stage.emit(cpu, 1).end;

@@ -6,9 +6,10 @@
 mod checks;
 mod fake;
 mod live;
+#[path = "../../../tests/common/skipped.rs"]
+mod skipped;
 mod stage;
 
-use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -73,9 +74,14 @@ trait Host {
     fn source(&mut self) -> &mut Self::Source;
 }
 
-/// Says that something was not tested. Not by a macro, whose output the harness keeps to itself.
+/// Says that a test, in a thread of that name, is skipped.
 fn skip(what: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped conformance::{what}: {why}");
+    skipped::skip_test(&format!("conformance::{what}"), why);
+}
+
+/// Says that one check of a test is skipped.
+fn skip_part(what: &str, why: &str) {
+    skipped::skip_test(&format!("a part of conformance::{what}"), why);
 }
 
 /// Every check, on a host that is opened by `open`, which says why where there is none.

@@ -2,10 +2,11 @@
 #![allow(clippy::print_stderr, reason = "some tests say what they saw")]
 
 mod memory;
+#[path = "../../../tests/common/skipped.rs"]
+mod skipped;
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -17,12 +18,7 @@ use pmon_core::capture::{Item, Miss, Reader, Subject};
 use pmon_core::wire::Body;
 use pmon_core::{Task, Tgid};
 use pmon_record::{CaptureFile, Options, Recording, SubscribeError, Subscription, Target};
-
-/// Says that a test was skipped. Not by a macro, whose output the harness keeps to itself.
-fn skip(why: &str) {
-    let name = std::thread::current().name().unwrap_or("?").to_owned();
-    let _ = writeln!(std::io::stderr(), "skipped {name}: {why}");
-}
+use skipped::skip;
 
 /// A subscription, or the reason why this environment has none.
 fn subscribe(options: &Options) -> Option<Subscription> {
@@ -282,7 +278,7 @@ fn nobody_may_record_where_the_kernel_lets_them() {
     // Runs one of the tests above as another user. It passes there too if the kernel refuses, and says so.
     let options = Options::default();
     if !rustix::process::geteuid().is_root() || subscribe(&options).is_none() {
-        skip("not root, so every test is already one of an ordinary user");
+        skip("the user is not root");
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -1,0 +1,45 @@
+//! What is said of a test that cannot run here.
+//!
+//! One line of standard error: `skipped NAME: REASON`. Where a test can do without a part of what it tests, the line is
+//! `skipped a part of NAME: REASON`. `.ci/run` counts these lines.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::io::Write as _;
+use std::thread;
+
+/// Says that the test that runs in this thread is skipped. Not by a macro, whose output the harness keeps to itself.
+pub(crate) fn skip(why: &str) {
+    skip_test(&name(), why);
+}
+
+/// Says that a part of the test that runs in this thread is skipped.
+pub(crate) fn skip_part(why: &str) {
+    skip_test(&format!("a part of {}", name()), why);
+}
+
+/// Says that a test of that name is skipped.
+pub(crate) fn skip_test(name: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped {name}: {}", reason(why));
+}
+
+fn name() -> String {
+    thread::current().name().unwrap_or("?").to_owned()
+}
+
+/// The reason in a message: the capabilities that it names, or else its first clause. So tests that miss the same have the same reason.
+pub(crate) fn reason(message: &str) -> String {
+    let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
+    let mut names: Vec<&str> =
+        message.split(|c| !is_name(c)).filter(|word| word.starts_with("CAP_") && word.len() > 4).collect();
+    names.sort_unstable();
+    names.dedup();
+    match names[..] {
+        [] => {}
+        [name] => return format!("{name} is missing"),
+        _ => return format!("{} are missing", names.join(" and ")),
+    }
+    let line = message.trim().lines().next().unwrap_or_default();
+    let line = line.strip_prefix("pmon: ").unwrap_or(line);
+    let end = [" (", "; ", ". "].iter().filter_map(|end| line.find(end)).min().unwrap_or(line.len());
+    line[..end].to_owned()
+}
