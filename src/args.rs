@@ -201,7 +201,11 @@ says how many events were lost. A capture
 that is still being written, or whose recorder was killed, is shown as far as it goes, with a note
 at the end; that is no damage. Damage is reported on standard error, and ends in exit code 4.
 --comm matches the name after the event. --since and --until take +DURATION from the start,
--DURATION before the end, or a time, local unless it has a zone.";
+-DURATION before the end, or a time, local unless it has an offset from UTC, as in
+2026-10-25T02:30:00+01:00. A time without a date is the first such time in the capture, of --until
+the first after --since. Which one that is, standard error says, unless the capture is of one day;
+so it does of a time that comes twice, or not at all, because clocks are set. In text, times that
+come twice show their offset. A selection that no event matches is said to match none, and why.";
 
 /// See [`Command::Print`].
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use pmon_analysis::Tally;
 
+use crate::details;
 use crate::render::printable;
 use crate::term::{counted, grouped, per_event, size};
 use crate::verdict::Finding;
@@ -94,8 +95,7 @@ impl Sheet {
 
     /// Of how many execs the details are known, and the `programs` that were run most often.
     pub(crate) fn details(&mut self, tally: &Tally, programs: usize) {
-        let (known, missed) = (grouped(tally.details_known), grouped(tally.details_missed));
-        self.line("details", format!("{known} known, {missed} missed"));
+        self.line("details", details::text(tally));
         let busiest = tally.busiest(programs);
         if !busiest.is_empty() {
             self.line("busiest", "");

@@ -9,6 +9,7 @@ use pmon_core::capture::{Header, Record};
 use pmon_record::{CaptureFile, Sink, SinkError};
 use serde_json::{Map, Value, json};
 
+use crate::details;
 use crate::input::shown;
 use crate::term::per_event;
 use crate::verdict::{Examiner, Finding};
@@ -53,7 +54,7 @@ pub(crate) fn facts(
         "bytes": file.bytes(),
         "bytes_per_event": per_event(file.bytes(), tally.events),
         "duration_ns": end.saturating_sub(header.meta.start.mono.0),
-        "details": { "known": tally.details_known, "missed": tally.details_missed },
+        "details": details::json(tally),
     });
     let mut facts = finding.json();
     facts.extend(more.as_object().cloned().unwrap_or_default());

@@ -10,7 +10,8 @@ use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
 
 use crate::args::{Format, ViewArgs};
-use crate::render::{Classic, Csv, Json, Render, Scene, Text};
+use crate::render::{Classic, Csv, Json, Render, Scene, Text, printable};
+use crate::selection::Found;
 use crate::term::{self, counted};
 use crate::when::{brief, moment};
 
@@ -27,6 +28,10 @@ pub(crate) struct View<W> {
     start: Option<MonoNs>,
     filter: Filter,
     render: Box<dyn Render>,
+    /// What the filter has matched.
+    found: Found,
+    /// What was recorded, if that was not everything.
+    scope: Option<String>,
     /// Events lost, and ns in which nothing was heard, that the format has no line for.
     untold: (u64, u64),
     out: Vec<u8>,
@@ -64,8 +69,10 @@ impl<W: Write> View<W> {
             follows,
             wall,
             start: header.map(|header| header.meta.start.mono),
+            found: Found::new(&filter),
             filter,
             render,
+            scope: None,
             untold: (0, 0),
             out,
             sink,
@@ -79,6 +86,9 @@ impl<W: Write> View<W> {
 
     /// Takes the next record.
     pub(crate) fn record(&mut self, record: Record<'_>) -> io::Result<()> {
+        if let Record::Scope(scope) = &record {
+            self.scope = Some(scope.text.clone());
+        }
         self.joiner.push(record);
         self.advance()
     }
@@ -104,6 +114,12 @@ impl<W: Write> View<W> {
             let untold = untold.join(", and ");
             term::say(format_args!("pmon: {untold}; the classic format has no line for that"));
         }
+    }
+
+    /// Why nothing is shown, or nothing of a process that was asked for.
+    pub(crate) fn unmatched(&self) -> Option<String> {
+        let scope = self.scope.as_deref().map(|scope| printable(scope.as_bytes()));
+        self.found.sentence(&self.filter, &self.wall, scope.as_deref())
     }
 
     /// Writes what is rendered.
@@ -143,8 +159,13 @@ impl<W: Write> View<W> {
                 if self.start.is_none() {
                     self.start = occurrence.event.map(|event| event.time);
                 }
-                if self.filter.shows(occurrence.event.as_ref(), processes, wall) {
+                let event = occurrence.event.as_ref();
+                event.iter().for_each(|event| self.found.concerns(event));
+                if self.filter.shows(event, processes, wall) {
+                    self.found.matched();
                     self.render.event(occurrence, scene(self.start), &mut self.out);
+                } else if self.found.is_empty() {
+                    self.found.seen().observe(&self.filter, event, processes, wall);
                 }
             }
             Entry::Loss(loss) if self.filter.shows_span(loss.after, loss.before, wall) => {

@@ -1,86 +1,13 @@
 //! Durations and moments, as people write and read them.
 
+mod moment;
+
 use jiff::Timestamp;
-use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
-use pmon_analysis::{Bound, WallClock};
+use pmon_analysis::WallClock;
 use pmon_core::MonoNs;
 
-/// A point in a capture's time, as given on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// `+2s`: so many ns after the start.
-    AfterStart(u64),
-    /// `-30s`: so many ns before the end.
-    BeforeEnd(u64),
-    /// With a zone: RFC 3339.
-    At(Timestamp),
-    /// In the local time zone.
-    Local(DateTime),
-    /// On the day on which the capture starts, in the local time zone.
-    OfDay(Time),
-}
-
-/// What a capture's own times are, as far as they are known.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Extent {
-    /// The start, by both clocks.
-    pub(crate) start: Option<(MonoNs, i64)>,
-    /// The end.
-    pub(crate) end: Option<MonoNs>,
-}
-
-impl Moment {
-    /// Reads what `--since` and `--until` take.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        if let Some(rest) = text.strip_prefix('+') {
-            return parse_duration(rest).map(Self::AfterStart);
-        }
-        if let Some(rest) = text.strip_prefix('-') {
-            return parse_duration(rest).map(Self::BeforeEnd);
-        }
-        if let Ok(at) = text.parse::<Timestamp>() {
-            return Ok(Self::At(at));
-        }
-        if text.contains('-')
-            && let Ok(local) = text.parse::<DateTime>()
-        {
-            return Ok(Self::Local(local));
-        }
-        if let Ok(time) = text.parse::<Time>() {
-            return Ok(Self::OfDay(time));
-        }
-        Err("expected `+2s`, `-30s`, `03:04:05`, `2026-01-02 03:04:05` or `2026-01-02T03:04:05Z`".into())
-    }
-
-    /// The bound that it is in a capture of this extent; an error says what is not known.
-    pub(crate) fn resolve(self, extent: &Extent, zone: &TimeZone) -> Result<Bound, &'static str> {
-        let start = || extent.start.ok_or(NO_START);
-        let wall = |at: Timestamp| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
-        let local = |at: DateTime| zone.to_timestamp(at).map(wall).map_err(no_such_time);
-        Ok(match self {
-            Self::AfterStart(ns) => Bound::Mono(MonoNs(start()?.0.0.saturating_add(ns))),
-            Self::BeforeEnd(ns) => {
-                let end = extent.end.ok_or("the capture's end is not known")?;
-                Bound::Mono(MonoNs(end.0.saturating_sub(ns)))
-            }
-            Self::At(at) => Bound::Wall(wall(at)),
-            Self::Local(at) => Bound::Wall(local(at)?),
-            Self::OfDay(time) => {
-                let first = Timestamp::from_nanosecond(start()?.1.into()).map_err(no_such_time)?;
-                Bound::Wall(local(zone.to_datetime(first).date().to_datetime(time))?)
-            }
-        })
-    }
-}
-
-/// Only a header that is damaged does not tell the start.
-const NO_START: &str = "the capture's header is damaged, so that its start is not known; give the time with its date, \
-    as in `2026-01-02 03:04:05`";
-
-fn no_such_time(_: jiff::Error) -> &'static str {
-    "there is no such time"
-}
+pub(crate) use moment::{Extent, Moment, resolve};
 
 /// Reads `500ms`, `10s`, `1.5h`, `1h30m`; gives ns.
 pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
@@ -184,23 +111,5 @@ mod tests {
         assert_eq!(brief(4_256_000_000), "4.25s");
         assert_eq!(brief(303_000_000_000), "5m 03s");
         assert_eq!(brief(7_500_000_000_000), "2h 05m");
-    }
-
-    #[test]
-    fn moments() {
-        let utc = TimeZone::UTC;
-        let extent =
-            Extent { start: Some((MonoNs(1_000), 1_767_322_800_000_000_000)), end: Some(MonoNs(9_000)) };
-        let resolve = |text: &str| Moment::parse(text).map(|moment| moment.resolve(&extent, &utc));
-        assert_eq!(resolve("+2us"), Ok(Ok(Bound::Mono(MonoNs(3_000)))));
-        assert_eq!(resolve("-2us"), Ok(Ok(Bound::Mono(MonoNs(7_000)))));
-        let at = Ok(Ok(Bound::Wall(1_767_323_045_000_000_000)));
-        assert_eq!(resolve("2026-01-02T03:04:05Z"), at);
-        assert_eq!(resolve("2026-01-02T04:04:05+01:00"), at);
-        assert_eq!(resolve("2026-01-02 03:04:05"), at);
-        assert_eq!(resolve("03:04:05"), at);
-        assert!(Moment::parse("02:00").is_ok());
-        assert!(Moment::parse("soon").is_err());
-        assert!(Moment::BeforeEnd(1).resolve(&Extent::default(), &utc).is_err());
     }
 }

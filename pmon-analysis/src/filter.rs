@@ -1,5 +1,7 @@
 //! Which events somebody wants to see.
 
+mod seen;
+
 use std::collections::{HashMap, HashSet};
 
 use pmon_core::capture::{Details, Own, Subject};
@@ -9,6 +11,8 @@ use pmon_core::{MonoNs, Task, Tgid};
 use crate::join::Entry;
 use crate::process::Processes;
 use crate::wall::WallClock;
+
+pub use seen::Seen;
 
 /// An end of a range of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +118,11 @@ impl Tree {
     /// The tree of that process.
     pub fn new(root: Tgid) -> Self {
         Self { root, members: HashSet::from([root]), scan: HashMap::new() }
+    }
+
+    /// The process that it is the tree of.
+    pub fn root(&self) -> Tgid {
+        self.root
     }
 
     /// Whether that process is in the tree, as of now.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pmon_core::capture::{Frame, Own, Record, Subject};
+use pmon_core::capture::{Details, Frame, Miss, Own, Record, Subject};
 use pmon_core::wire::{ByteOrder, Kind};
 use pmon_core::{Cpu, MonoNs, Tgid};
 
@@ -18,10 +18,12 @@ pub struct Tally {
     recorder: Option<Tgid>,
     /// Event records: datagrams.
     pub events: u64,
-    /// Execs whose details are known.
+    /// Execs whose details are known, perhaps in part.
     pub details_known: u64,
-    /// Execs whose details were missed, in whole or in part.
+    /// Execs whose details were missed: nothing is known of them but their events.
     pub details_missed: u64,
+    /// Of [`Tally::details_known`], those of which something was missed: [`Tally::missing`].
+    pub details_partial: u64,
     /// Processes in the latest scan of `/proc`.
     pub scanned: u64,
     /// Records of a kind that this version does not know.
@@ -33,6 +35,8 @@ pub struct Tally {
     /// The CPU of the last event and its count, which is not in `cpus` yet: events of one CPU come in rows.
     row: (Cpu, u64),
     programs: HashMap<Box<[u8]>, u64>,
+    /// Of each reason and field, how many execs miss that field: a handful.
+    missing: Vec<(Miss, &'static str, u64)>,
 }
 
 impl Tally {
@@ -44,6 +48,7 @@ impl Tally {
             events: 0,
             details_known: 0,
             details_missed: 0,
+            details_partial: 0,
             scanned: 0,
             unknown_records: 0,
             span: None,
@@ -51,6 +56,7 @@ impl Tally {
             cpus: BTreeMap::new(),
             row: (Cpu(0), 0),
             programs: HashMap::new(),
+            missing: Vec::new(),
         }
     }
 
@@ -59,8 +65,7 @@ impl Tally {
         match record {
             Record::Event(frame, _) => self.count_frame(frame),
             Record::Details(details) if matches!(details.subject, Subject::Exec { .. }) => {
-                let is_known = details.miss.is_none();
-                *(if is_known { &mut self.details_known } else { &mut self.details_missed }) += 1;
+                self.count_details(details);
                 if let Some(comm) = &details.comm {
                     self.count_program(comm);
                 }
@@ -95,9 +100,48 @@ impl Tally {
         programs
     }
 
+    /// What is missing where details are known in part: why, which field by its name in JSON (`ids` are the user and group ids), and of how
+    /// many execs; in the order in which they were found.
+    pub fn missing(&self) -> impl Iterator<Item = (Miss, &'static str, u64)> {
+        self.missing.iter().copied()
+    }
+
     /// From the earliest event to the latest, in ns; 0 without events.
     pub fn span_ns(&self) -> u64 {
         self.span.map_or(0, |(first, last)| last.0 - first.0)
+    }
+
+    fn count_details(&mut self, details: &Details) {
+        let fields = [
+            ("comm", details.comm.is_none()),
+            ("ppid", details.ppid.is_none()),
+            ("ids", details.ids.is_none()),
+            ("exe", details.exe.is_none()),
+            ("cwd", details.cwd.is_none()),
+            ("cgroup", details.cgroup.is_none()),
+            ("args", details.args.is_none()),
+        ];
+        let Some(why) = details.miss else {
+            self.details_known += 1;
+            return;
+        };
+        if fields.iter().all(|&(_, is_missing)| is_missing) {
+            self.details_missed += 1;
+            return;
+        }
+        self.details_known += 1;
+        self.details_partial += 1;
+        // Whoever may read the ids may read the arguments (`proc_pid_cmdline(5)`): they were not wanted, or there are none.
+        let is_readable = why == Miss::Denied && details.ids.is_some();
+        for (field, is_missing) in fields {
+            if !is_missing || is_readable && field == "args" {
+                continue;
+            }
+            match self.missing.iter_mut().find(|known| (known.0, known.1) == (why, field)) {
+                Some((_, _, execs)) => *execs += 1,
+                None => self.missing.push((why, field, 1)),
+            }
+        }
     }
 
     fn count_frame(&mut self, frame: &Frame<'_>) {
@@ -142,7 +186,7 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{Details, Miss, Reason, Snapshot};
+    use pmon_core::capture::{Reason, Snapshot};
     use pmon_core::wire::{Body, Comm, Event};
     use pmon_core::{Seq, Task};
 
@@ -174,6 +218,26 @@ mod tests {
     }
 
     #[test]
+    fn details_of_which_a_part_is_missing_are_known_all_the_same() {
+        let mut tally = Tally::new(ByteOrder::Little, None);
+        let Record::Details(details) = details(Some("x")) else { panic!("details") };
+        let denied = Details { miss: Some(Miss::Denied), ids: Some(Default::default()), ..*details };
+        let gone = Details { miss: Some(Miss::Gone), ..denied.clone() };
+        for details in [denied.clone(), denied, gone] {
+            tally.count(&Record::Details(Box::new(details)));
+        }
+        assert_eq!((tally.details_known, tally.details_missed, tally.details_partial), (3, 0, 3));
+        // Arguments that could have been read were not denied.
+        let of =
+            |why| tally.missing().filter(move |missing| missing.0 == why).map(|(_, field, n)| (field, n));
+        assert_eq!(
+            of(Miss::Denied).collect::<Vec<_>>(),
+            [("ppid", 2), ("exe", 2), ("cwd", 2), ("cgroup", 2)]
+        );
+        assert_eq!(of(Miss::Gone).last(), Some(("args", 1)));
+    }
+
+    #[test]
     fn counts() {
         let mut tally = Tally::new(ByteOrder::Little, Some(Tgid(7)));
         for record in [exec(0, 9), fence(7), exec(1, 5), exec(0, 12), Record::Event(Frame::Raw(b"?"), None)] {
@@ -192,7 +256,7 @@ mod tests {
         }));
 
         assert_eq!((tally.events, tally.scanned), (4, 7));
-        assert_eq!((tally.details_known, tally.details_missed), (3, 1));
+        assert_eq!((tally.details_known, tally.details_missed, tally.details_partial), (3, 1, 0));
         assert_eq!(
             tally.by_kind().filter(|&(_, n)| n > 0).collect::<Vec<_>>(),
             [(Kind::Exec, 3), (Kind::Unknown, 1)]

@@ -50,11 +50,23 @@ impl Clock {
         best.map(|(_, anchor)| anchor).unwrap_or_default()
     }
 
-    /// The time of a process's start (`/proc/<pid>/stat`, in `ticks_per_second` of this namespace's boot time) as
-    /// monotonic time if the host has not been suspended since; never later than it really was.
-    pub(crate) fn offset_to_boot(self) -> u64 {
+    /// How far boot time is ahead of monotonic time, in the initial time namespace: for how long the host has been suspended.
+    pub(crate) fn suspended(self) -> u64 {
         let anchor = self.anchor();
-        anchor.boot_ns.saturating_sub(anchor.mono.0).saturating_add_signed(self.boot_offset)
+        anchor.boot_ns.saturating_sub(anchor.mono.0)
+    }
+
+    /// The start of a process in clock ticks of the initial time namespace's boot time, given what `/proc/<pid>/stat` shows to this process: the
+    /// kernel adds this namespace's offset before it counts ticks. Where the offset is no whole number of ticks, the nearest tick is taken.
+    pub(crate) fn initial_ticks(self, ticks: u64, ticks_per_second: u64) -> u64 {
+        let tick = SECOND / i64::try_from(ticks_per_second).unwrap_or(SECOND).clamp(1, SECOND);
+        let mut ns = i128::from(ticks) * i128::from(tick) - i128::from(self.boot_offset);
+        // What started before the zero of this namespace's clock is shown with 64 bits and no sign.
+        if ns > i128::from(i64::MAX) {
+            ns -= 1 << 64;
+        }
+        let rounded = (ns + i128::from(tick / 2)).div_euclid(i128::from(tick));
+        u64::try_from(rounded).unwrap_or(0)
     }
 }
 
@@ -94,6 +106,19 @@ mod tests {
         assert!(later(1_000_000_000, 1_000_000_000, -5_000_000_000));
         assert!(later(1_000_000_000, 9_000_000_000, 1_000_000_000));
         assert!(later(60_000_000_000, 60_000_000_000, 60_000_000_000));
+    }
+
+    #[test]
+    fn a_start_is_counted_as_in_the_initial_namespace() {
+        let ticks = |boot_offset, ticks| Clock { mono_offset: 7, boot_offset }.initial_ticks(ticks, 100);
+        assert_eq!(ticks(0, 4_711), 4_711);
+        assert_eq!(ticks(100_000 * SECOND, 10_004_711), 4_711);
+        assert_eq!(ticks(-40 * SECOND, 711), 4_711);
+        // Half a tick of the offset, and what cannot be.
+        assert_eq!((ticks(4_000_000, 5), ticks(6_000_000, 5)), (5, 4));
+        assert_eq!(ticks(100 * SECOND, 0), 0);
+        // The first process, started 145 ms after boot, seen with an offset of -200 s.
+        assert_eq!(ticks(-200 * SECOND, 1_844_674_387_385), 14);
     }
 
     #[test]

@@ -119,12 +119,13 @@ impl Procfs {
         });
         match stat {
             Some(stat) => {
+                let start_ticks = self.clock.initial_ticks(stat.start_ticks, self.ticks_per_second);
                 if let Subject::Exec { time, .. } = subject
-                    && self.is_later(stat.start_ticks, time.0)
+                    && self.is_later(start_ticks, time.0)
                 {
                     return Details::missed(subject, Miss::Gone);
                 }
-                (details.ppid, details.start_ticks) = (Some(stat.ppid), Some(stat.start_ticks));
+                (details.ppid, details.start_ticks) = (Some(stat.ppid), Some(start_ticks));
                 details.comm = Some(stat.comm);
             }
             None => {
@@ -140,7 +141,7 @@ impl Procfs {
 
     /// Whether a process with this start is younger than an event at monotonic time `time`.
     fn is_later(&self, start_ticks: u64, time: u64) -> bool {
-        let event = time + self.clock.offset_to_boot();
+        let event = time.saturating_add(self.clock.suspended());
         let ticks = u128::from(event) * u128::from(self.ticks_per_second) / 1_000_000_000;
         // A tick of tolerance: the offset between the clocks is itself measured.
         u128::from(start_ticks) > ticks + 1

@@ -50,7 +50,9 @@ everything from the start.
 
 --speed is `instant`, a factor as `1x` or `0.5x`, or `step`: then each line on standard input lets
 one thing happen, or as many as the number on it. --from and --to take what `print` takes for
---since and --until; wall-clock times are as of the clock at the capture's start.";
+--since and --until; wall-clock times are as of the clock at the capture's start. A program for which
+no event matches the selection, or for which a fault stands behind the last event, tests nothing:
+exit code 2.";
 
 /// See [`Command::Replay`](super::Command::Replay).
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use pmon_core::capture::Header;
 use serde_json::{Map, Value, json};
 
 use crate::args::InfoArgs;
+use crate::details;
 use crate::exit::{self, Failure};
 use crate::input::{Input, Outcome};
 use crate::render::{printable, shell_words};
@@ -61,7 +62,7 @@ impl Facts {
         let more = json!({
             "bytes": outcome.bytes,
             "bytes_per_event": per_event(outcome.bytes, tally.events),
-            "details": { "known": tally.details_known, "missed": tally.details_missed },
+            "details": details::json(tally),
             "duration_ns": self.duration_ns(),
             "events": { "total": tally.events, "own": self.finding.report.own, "by_kind": kinds, "by_cpu": cpus },
             "snapshot_processes": tally.scanned,

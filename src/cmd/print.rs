@@ -6,6 +6,7 @@ use std::path::Path;
 
 use indicatif::ProgressBar;
 use jiff::tz::TimeZone;
+use pmon_analysis::WallClock;
 use pmon_core::MonoNs;
 use pmon_core::capture::{Frame, Header, Item, Reader, Record};
 use pmon_core::wire::ByteOrder;
@@ -15,14 +16,14 @@ use crate::exit::{self, Failure, OrFail};
 use crate::input::{Found, Input, is_stdio, say_damage, shown};
 use crate::term;
 use crate::view::{Range, View};
-use crate::when::{Extent, Moment};
+use crate::when::{Extent, Moment, resolve};
 
 /// Runs the verb.
 pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let input = Input::open(&args.file)?;
     let name = input.name().to_owned();
     let order = input.order();
-    let range = range(&args.file, input.header(), [args.since, args.until])?;
+    let range = range(&args.file, input.header(), ["--since", "--until"], [args.since, args.until])?;
     let mut view = View::new(&args.view, range, input.header(), order, term::colours(), stdout().lock());
     let (mut last, mut is_empty) = (None, true);
     let bar = match input.file_bytes() {
@@ -46,6 +47,9 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     view.release().map_err(Failure::output)?;
     view.flush().map_err(Failure::output)?;
     view.say_untold();
+    if let Some(unmatched) = view.unmatched() {
+        term::say(format_args!("pmon: {name}: {unmatched}"));
+    }
     if !outcome.clean_end {
         let how_far = match (last, outcome.damaged) {
             (None, 1..) if is_empty => "nothing could be read".into(),
@@ -59,27 +63,32 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     Ok(outcome.exit_code())
 }
 
-/// What two moments, from when and until when, mean in the capture `file` with that header.
+/// What two moments, from when and until when, mean in the capture `file` with that header; `names` are their options. Where one of them
+/// could have meant another time, the time that is taken is said.
 pub(crate) fn range(
     file: &Path,
     header: Option<&Header>,
+    names: [&str; 2],
     moments: [Option<Moment>; 2],
 ) -> Result<Range, Failure> {
-    let mut extent =
-        Extent { start: header.map(|header| (header.meta.start.mono, header.meta.start.real_ns)), end: None };
-    if moments.iter().flatten().any(|moment| matches!(moment, Moment::BeforeEnd(_))) {
+    let start = header.map(|header| header.meta.start);
+    let mut extent = Extent { start: start.map(|start| (start.mono, start.real_ns)), end: None };
+    let is_file = !is_stdio(file) && file.metadata().is_ok_and(|meta| meta.is_file());
+    let mut moments_given = moments.iter().flatten();
+    if moments_given.clone().any(|moment| matches!(moment, Moment::BeforeEnd(_)))
+        || is_file && moments_given.any(|moment| moment.depends_on_the_end())
+    {
         extent.end = Some(end(file)?);
     }
-    let zone = TimeZone::system();
-    let [since, until] = moments.map(|moment| {
-        let resolve = |moment: Moment| moment.resolve(&extent, &zone);
-        moment.map(resolve).transpose().map_err(|why| Failure::new(exit::USAGE, why))
-    });
-    Ok(Range { since: since?, until: until? })
+    let resolved = resolve(names, moments, &extent, &TimeZone::system());
+    let resolved = resolved.map_err(|why| Failure::new(exit::USAGE, why))?;
+    resolved.notes.iter().for_each(|note| term::say(format_args!("pmon: {note}")));
+    let [since, until] = resolved.bounds;
+    Ok(Range { since, until })
 }
 
-/// When the capture ends. The index leads to its last block; without one, all of it is read.
-fn end(path: &Path) -> Result<MonoNs, Failure> {
+/// When the capture ends, by both clocks. The index leads to its last block; without one, all of it is read.
+fn end(path: &Path) -> Result<(MonoNs, i64), Failure> {
     if is_stdio(path) {
         return Err(Failure::new(
             exit::USAGE,
@@ -92,14 +101,21 @@ fn end(path: &Path) -> Result<MonoNs, Failure> {
         return Err(Failure::new(exit::USAGE, "a time before the end needs a file that can be read twice"));
     }
     let mut reader = Reader::open(file).or_fail(exit::REFUSED, &unreadable)?;
+    let mut wall = WallClock::new();
+    reader.header().iter().for_each(|header| wall.observe(header.meta.start));
     reader.seek(MonoNs(u64::MAX)).or_fail(exit::ENVIRONMENT, &unreadable)?;
     let (order, mut end) = (reader.frame_order(), MonoNs(0));
     while let Some(item) = reader.next_item().or_fail(exit::ENVIRONMENT, &unreadable)? {
         if let Item::Block(block) = item {
-            end = block.records().filter_map(|record| time_of(&record, order)).fold(end, MonoNs::max);
+            for record in block.records() {
+                if let Record::Clock(anchor) = record {
+                    wall.observe(anchor);
+                }
+                end = time_of(&record, order).unwrap_or(end).max(end);
+            }
         }
     }
-    Ok(end)
+    Ok((end, wall.at(end).unwrap_or(i64::MAX)))
 }
 
 fn time_of(record: &Record<'_>, order: ByteOrder) -> Option<MonoNs> {

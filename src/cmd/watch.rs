@@ -1,6 +1,7 @@
 //! `pmon watch`: events as they happen.
 
 use std::io::{self, Stdout, stdout};
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::Record;
@@ -10,6 +11,7 @@ use pmon_record::{Options, Recording, Sink, SinkError, Subscription};
 use crate::args::WatchArgs;
 use crate::control::{self, Control, Display};
 use crate::exit::{self, Failure};
+use crate::selection::too_long;
 use crate::term;
 use crate::view::{Range, View};
 
@@ -27,6 +29,10 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let header = subscription.header(&[]);
     let view =
         View::new(&args.view, Range::default(), Some(&header), header.frame_order, term::colours(), stdout());
+    // Otherwise it waits for such a process forever, and says nothing.
+    if let Some(why) = args.view.comm.as_ref().and_then(|name| too_long(name.as_bytes())) {
+        term::say(format_args!("pmon: --comm: {why}"));
+    }
     let began = Instant::now();
     let recording = Recording::start(subscription, Screen::new(view), &options).map_err(control::failure)?;
     let control = Control {
@@ -56,6 +62,11 @@ impl Screen {
     /// Says at the end what the format has no line for.
     pub(crate) fn say_untold(&self) {
         self.view.say_untold();
+    }
+
+    /// Why nothing was shown, or nothing of a process that was asked for.
+    pub(crate) fn unmatched(&self) -> Option<String> {
+        self.view.unmatched()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Wall-clock time as text, fast: events come in rows within one second.
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 
 /// Writes times in one zone.
 pub(super) struct Stamp {
@@ -9,12 +9,14 @@ pub(super) struct Stamp {
     format: &'static str,
     second: Option<i64>,
     text: String,
+    /// The offset from UTC, in the hour that clocks show twice because they are set back; else nothing.
+    offset: String,
 }
 
 impl Stamp {
     /// `format` is that of `strftime`, down to the second.
     pub(super) fn new(zone: TimeZone, format: &'static str) -> Self {
-        Self { zone, format, second: None, text: String::new() }
+        Self { zone, format, second: None, text: String::new(), offset: String::new() }
     }
 
     /// Appends the time, with `digits` (at most 9) of the second's fraction.
@@ -23,14 +25,22 @@ impl Stamp {
         if self.second != Some(second) {
             self.second = Some(second);
             self.text.clear();
+            self.offset.clear();
             // Every i64 of nanoseconds is within the years that a timestamp can be.
             if let Ok(at) = Timestamp::from_second(second) {
-                self.text = at.to_zoned(self.zone.clone()).strftime(self.format).to_string();
+                let local = at.to_zoned(self.zone.clone());
+                self.text = local.strftime(self.format).to_string();
+                if let AmbiguousOffset::Fold { .. } =
+                    self.zone.to_ambiguous_timestamp(local.datetime()).offset()
+                {
+                    self.offset = local.strftime(" %:z").to_string();
+                }
             }
         }
         out.extend_from_slice(self.text.as_bytes());
         out.push(b'.');
         push_fraction(out, real_ns.rem_euclid(1_000_000_000) as u32, digits);
+        out.extend_from_slice(self.offset.as_bytes());
     }
 }
 
@@ -61,5 +71,24 @@ mod tests {
         assert_eq!(text(1_767_323_045_000_000_001, 6), "2026-01-02T03:04:05.000000");
         assert_eq!(text(-1, 9), "1969-12-31T23:59:59.999999999");
         assert!(text(i64::MIN, 0).starts_with("1677-"));
+    }
+
+    #[test]
+    fn in_the_hour_that_comes_twice_the_offset_is_shown() {
+        let zone = TimeZone::get("Europe/Berlin").expect("the zone is known");
+        let mut stamp = Stamp::new(zone, "%H:%M:%S");
+        // 2026-10-25, when 03:00 +02:00 is followed by 02:00 +01:00, at 01:00 UTC.
+        let hour = 3_600_000_000_000;
+        let change = 1_792_890_000_000_000_000;
+        let mut text = |real_ns| {
+            let mut out = Vec::new();
+            stamp.push(&mut out, real_ns, 1);
+            String::from_utf8(out).unwrap_or_default()
+        };
+        assert_eq!(text(change - hour - 1_000_000_000), "01:59:59.0");
+        assert_eq!(text(change - hour), "02:00:00.0 +02:00");
+        assert_eq!(text(change - 1), "02:59:59.9 +02:00");
+        assert_eq!(text(change), "02:00:00.0 +01:00");
+        assert_eq!(text(change + hour), "03:00:00.0");
     }
 }

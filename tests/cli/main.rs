@@ -14,6 +14,8 @@ mod replay;
 mod skipped;
 mod support;
 mod synth;
+mod timens;
+mod times;
 mod transport;
 mod verify;
 mod watch;

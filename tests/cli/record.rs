@@ -400,3 +400,42 @@ fn the_summary_for_programs_says_what_verify_says() {
     assert_eq!(said["verdict"], "complete");
     assert!(said["command_pid"].is_u64());
 }
+
+#[test]
+fn details_that_may_be_read_are_known_though_others_are_denied() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let program = dir.path("sleep");
+    copy_program("/bin/sleep", &program);
+    // Of a program that may be run and not read, an ordinary user may not know the file, nor where it runs.
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o111)).expect("it is ours");
+    let (program, file) = (arg(&program), arg(&dir.path("x.pmon")));
+    let args = ["record", "--json", "--transport", "recvmmsg", "-o", &file, "--", &program, "0.2"];
+    let Some(ran) = as_nobody(&dir, &args) else { return };
+    if ran.code == Some(6) {
+        return skip(&ran.err);
+    }
+    let ran = ran.expect(0);
+    let details = serde_json::from_str::<serde_json::Value>(&ran.err).expect("JSON")["details"].take();
+    let execs = json_of(&file);
+    let exec =
+        execs.iter().find(|line| line["args"] == json!([program, "0.2"])).expect("its arguments are known");
+    assert_eq!((&exec["exe"], &exec["cwd"], &exec["missed"]), (&json!(null), &json!(null), &json!("denied")));
+    assert!(exec["uid"].is_u64() && exec["comm"] == "sleep", "{exec}");
+    let missing = details["missing"].as_array().expect("an array");
+    for field in ["exe", "cwd"] {
+        let is_it = |missing: &&serde_json::Value| missing["field"] == field && missing["why"] == "denied";
+        assert!(
+            missing.iter().find(is_it).is_some_and(|missing| missing["execs"].as_u64() >= Some(1)),
+            "{details}"
+        );
+    }
+    assert!(
+        details["known"].as_u64() >= details["partial"].as_u64() && details["partial"].as_u64() >= Some(1)
+    );
+    let info = pmon(&["info", &file]).expect(0).out;
+    let line = info.lines().find(|line| line.starts_with("details ")).expect("a line");
+    assert!(line.contains("known (") && line.contains("exe and cwd of "), "{line}");
+}

@@ -63,3 +63,37 @@ fn of_a_long_line_only_the_beginning_is_shown() {
     assert!(ran.err.contains("-xxx") && ran.err.contains("xxx..."), "{} bytes", ran.err.len());
     assert!(ran.err.contains("+exec") && ran.err.len() < 20_000, "{} bytes", ran.err.len());
 }
+
+/// The output of a program that nothing has happened to is what was expected only by chance.
+#[test]
+fn a_test_for_which_no_event_matches_fails_and_writes_nothing() {
+    let day = Day::new();
+    let Some(replay) = Replay::of(&day) else { return };
+    let golden = replay.file("golden.txt");
+    let golden = golden.to_str().unwrap();
+    for (selection, why) in [
+        (&["--pid", "4100000"][..], "none concerns process or thread 4100000"),
+        (&["--comm", "a-name-of-16-byt"], "the kernel keeps 15 bytes of a name"),
+        (&["--from", "+300d"], "the range starts after that"),
+        (&["--to", "2001-01-01"], "the range ends before that"),
+    ] {
+        for options in [&[][..], &["--expect", golden, "--update"]] {
+            let replay = Replay::of(&day).unwrap().with(selection).with(options);
+            let ran = replay.client("receive", &["recv"]).expect(2);
+            assert!(ran.err.contains("no event matches") && ran.err.contains(why), "{}", ran.err);
+        }
+    }
+    assert!(!fs::exists(golden).unwrap());
+    // A program that does not listen has not been shown that anything is missing.
+    replay.with(&["--pid", "4100000"]).program("true", &[], false).expect(0);
+}
+
+#[test]
+fn a_test_whose_fault_is_behind_the_last_event_fails() {
+    let day = Day::new();
+    let Some(replay) = Replay::of(&day) else { return };
+    let script = replay.file("faults.toml");
+    fs::write(&script, "[[fault]]\nat = 100000\noverrun = 7\n").unwrap();
+    let ran = replay.with(&["--faults", script.to_str().unwrap()]).client("receive", &["recv"]).expect(2);
+    assert!(ran.err.contains("a fault before event 100000 never happens"), "{}", ran.err);
+}

@@ -4,6 +4,7 @@ mod audience;
 mod clock;
 mod golden;
 mod program;
+mod vain;
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
             return Err(Failure::new(exit::USAGE, why));
         }
         let reader = Reader::open(stdin().lock()).map_err(|error| refused("standard input", error))?;
-        let range = range(&args.file, reader.header(), [args.from, args.to])?;
+        let range = range(&args.file, reader.header(), ["--from", "--to"], [args.from, args.to])?;
         return Play::new(args, range, reader.header(), 0)?.run(Replay::new(reader));
     }
     let name = shown(&args.file);
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     let file = File::open(&args.file).or_fail(exit::ENVIRONMENT, &unreadable)?;
     let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
     let reader = Reader::open(file).map_err(|error| refused(&name, error))?;
-    let range = range(&args.file, reader.header(), [args.from, args.to])?;
+    let range = range(&args.file, reader.header(), ["--from", "--to"], [args.from, args.to])?;
     let play = Play::new(args, range, reader.header(), meta.len())?;
     let mut replay = Replay::new(reader);
     // Whoever follows the processes, or shows their names, has to see them begin.
@@ -83,6 +84,8 @@ struct Play<'a> {
     bar: ProgressBar,
     /// Whether any part of the capture is.
     damaged: Cell<bool>,
+    /// Events that have happened, once all of it has been played.
+    happened: Cell<u64>,
 }
 
 impl<'a> Play<'a> {
@@ -117,6 +120,7 @@ impl<'a> Play<'a> {
             script,
             bar: if quiet { term::reading_bar(bytes) } else { ProgressBar::hidden() },
             damaged: Cell::new(false),
+            happened: Cell::new(0),
         })
     }
 
@@ -183,6 +187,7 @@ impl<'a> Play<'a> {
             }
         }
         let said = audience.end(&mut replay, &mut clock)?;
+        self.say_vain(replay.kernel().happened());
         term::say(format_args!(
             "pmon: replayed {} to {said}",
             term::counted(replay.kernel().happened(), "event")
@@ -215,6 +220,11 @@ impl<'a> Play<'a> {
         let view = View::new(&args, Range::default(), header, ByteOrder::NATIVE, term::colours(), stdout());
         let screen = self.play(replay, Screen::new(view))?;
         screen.say_untold();
+        // What is filtered there has happened.
+        match screen.unmatched() {
+            Some(why) => term::say(format_args!("pmon: {}: {why}", self.name)),
+            None => self.say_vain(self.happened.get()),
+        }
         Ok(self.exit_code())
     }
 
@@ -225,6 +235,7 @@ impl<'a> Play<'a> {
         let (tape, _) = Tape::new(file, &header);
         let Tape { file, tally, examiner, .. } = self.play(replay, tape)?;
         let finding = examiner.finish(true);
+        self.say_vain(self.happened.get());
         if self.args.json {
             let facts = facts(&file, &tally, &finding, &header);
             let json = format!("{:#}", serde_json::Value::Object(facts));
@@ -331,6 +342,7 @@ impl<'a> Play<'a> {
             }
         }
         self.bar.finish_and_clear();
+        self.happened.set(replay.kernel().happened());
         let end = self.until.map_or(replay.now(), |until| until.min(replay.now()));
         let sink = again.finish(end).map_err(|error| self.failure(error))?;
         Ok(sink)

@@ -85,6 +85,11 @@ impl Play<'_> {
         drop(running);
         self.bar.finish_and_clear();
         self.tell(&name, &ending, without, &mut world.live);
+        // A test that has tested nothing has not passed.
+        let is_over = matches!(world.live.next(), Ok(Next::Never));
+        if let (true, Some(vain)) = (is_over, self.vain(world.live.kernel().happened())) {
+            return Err(Failure::new(exit::USAGE, vain));
+        }
         if let (Some(golden), Some(output)) = (golden, output) {
             let output =
                 output.join().map_err(|_panic| Failure::new(exit::INTERNAL, "cannot read its output"))?;

@@ -1,0 +1,125 @@
+//! Why a filter shows nothing.
+
+use pmon_core::capture::Own;
+use pmon_core::wire::{Event, Kind};
+use pmon_core::{MonoNs, Task};
+
+use super::{Filter, is_after, is_before, is_threads_own, tasks};
+use crate::process::Processes;
+use crate::wall::WallClock;
+
+/// Which parts of a [`Filter`] held for some event, whether or not the whole filter did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Events looked at, without those of the recorder itself that the filter hides.
+    pub events: u64,
+    /// The earliest and the latest time of these events.
+    pub span: Option<(MonoNs, MonoNs)>,
+    /// An event was of one of the kinds.
+    pub kind: bool,
+    /// An event concerned one of the processes or threads.
+    pub pid: bool,
+    /// An event concerned the tree.
+    pub tree: bool,
+    /// An event was of a process of that name.
+    pub name: bool,
+    /// An event was within the range of time.
+    pub time: bool,
+    /// An event would have been shown if threads were not left out.
+    pub thread: bool,
+    /// An event would have been shown if the recorder's own events were not left out.
+    pub own: bool,
+}
+
+impl Seen {
+    /// Learns from an event that `filter` does not show, with what [`Filter::shows`] takes.
+    pub fn observe(
+        &mut self,
+        filter: &Filter,
+        event: Option<&Event>,
+        processes: &Processes,
+        wall: &WallClock,
+    ) {
+        let kind = event.map_or(Kind::Unknown, Event::kind);
+        let is_kind = filter.kinds.is_empty() || filter.kinds.contains(&kind);
+        let Some(event) = event else {
+            self.events += 1;
+            self.kind |= is_kind;
+            return;
+        };
+        let is_pid = filter.has_pid(event);
+        let is_tree =
+            filter.tree.as_ref().is_none_or(|tree| tasks(event).any(|task: Task| tree.contains(task.tgid)));
+        let is_name = filter.has_name(event, processes);
+        let is_time = filter.since.is_none_or(|since| !is_before(event.time, since, wall))
+            && filter.until.is_none_or(|until| !is_after(event.time, until, wall));
+        let is_all = is_kind && is_pid && is_tree && is_name && is_time;
+        if filter.hide_own.is_some_and(|recorder| Own::of(event, recorder).is_some()) {
+            self.own |= is_all;
+            return;
+        }
+        self.events += 1;
+        let (first, last) = self.span.get_or_insert((event.time, event.time));
+        (*first, *last) = (event.time.min(*first), event.time.max(*last));
+        self.thread |= is_all && filter.hide_threads && is_threads_own(event);
+        self.kind |= is_kind;
+        self.pid |= is_pid;
+        self.tree |= is_tree;
+        self.name |= is_name;
+        self.time |= is_time;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pmon_core::wire::Body;
+    use pmon_core::{Cpu, Seq, Tgid};
+
+    use super::*;
+    use crate::filter::{Bound, Tree};
+
+    fn event(time: u64, task: (u32, u32)) -> Event {
+        let body = Body::Exit { task: Task::new(task.0, task.1), code: 0, signal: 17, parent: None };
+        Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }
+    }
+
+    fn seen(filter: &Filter) -> Seen {
+        let mut seen = Seen::default();
+        for event in [event(5, (10, 10)), event(9, (21, 20))] {
+            seen.observe(filter, Some(&event), &Processes::new(), &WallClock::new());
+        }
+        seen
+    }
+
+    #[test]
+    fn each_part_is_looked_at_for_itself() {
+        let all = Seen {
+            events: 2,
+            span: Some((MonoNs(5), MonoNs(9))),
+            kind: true,
+            pid: true,
+            tree: true,
+            name: true,
+            time: true,
+            ..Seen::default()
+        };
+        assert_eq!(seen(&Filter::default()), all);
+        let exec = Filter { kinds: vec![Kind::Exec], ..Filter::default() };
+        assert_eq!(seen(&exec), Seen { kind: false, ..all });
+        assert_eq!(seen(&Filter { pids: vec![11], ..Filter::default() }), Seen { pid: false, ..all });
+        let tree = Filter { tree: Some(Tree::new(Tgid(11))), ..Filter::default() };
+        assert_eq!(seen(&tree), Seen { tree: false, ..all });
+        let name = Filter { name: Some(b"sh".to_vec()), ..Filter::default() };
+        assert_eq!(seen(&name), Seen { name: false, ..all });
+        let later = Filter { since: Some(Bound::Mono(MonoNs(10))), ..Filter::default() };
+        assert_eq!(seen(&later), Seen { time: false, ..all });
+        let between = Filter {
+            since: Some(Bound::Mono(MonoNs(6))),
+            until: Some(Bound::Mono(MonoNs(8))),
+            ..Filter::default()
+        };
+        assert_eq!(seen(&between), Seen { time: false, ..all });
+        let thread = Filter { pids: vec![21], hide_threads: true, ..Filter::default() };
+        assert_eq!(seen(&thread), Seen { thread: true, ..all });
+    }
+}

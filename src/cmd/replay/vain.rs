@@ -1,0 +1,66 @@
+//! What was asked for in vain: a selection that no event matches, and a fault behind the last event.
+
+use std::fs::File;
+use std::io;
+
+use pmon_analysis::Bound;
+use pmon_core::capture::{Item, Reader};
+use pmon_fake::{Fault, Place};
+
+use super::Play;
+use crate::args::{Format, ViewArgs};
+use crate::input::is_stdio;
+use crate::term;
+use crate::view::{Range, View};
+
+impl Play<'_> {
+    /// Says what was asked for in vain, now that all of it has been played and so many events have happened.
+    pub(super) fn say_vain(&self, happened: u64) {
+        if let Some(vain) = self.vain(happened) {
+            term::say(format_args!("pmon: {vain}"));
+        }
+    }
+
+    /// What was asked for in vain; `None` if nothing was.
+    pub(super) fn vain(&self, happened: u64) -> Option<String> {
+        let selects = self.from.is_some() || self.until.is_some() || self.filter.is_some();
+        if happened == 0 && selects {
+            let why = self.unmatched().unwrap_or_else(|| "no event matches what is selected".into());
+            return Some(format!("{}: {why}", self.name));
+        }
+        // What a script ends, does not come to what is behind that.
+        if self.script.rules().iter().any(|rule| rule.fault == Fault::End) {
+            return None;
+        }
+        let first = self.script.rules().iter().filter_map(|rule| match rule.place {
+            Place::At(at) => Some(at),
+            Place::Every { from, .. } => Some(from),
+            Place::Chance(_) => None,
+        });
+        let late = first.filter(|&first| first >= happened).min()?;
+        let events = term::counted(happened, "event");
+        Some(format!(
+            "a fault before event {late} never happens: there are {events}, the first of which is 0"
+        ))
+    }
+
+    /// Why nothing happened, by reading the capture again; `None` where that cannot be told.
+    fn unmatched(&self) -> Option<String> {
+        if is_stdio(&self.args.file) {
+            return None;
+        }
+        let mut reader = Reader::open(File::open(&self.args.file).ok()?).ok()?;
+        let range = Range { since: self.from.map(Bound::Mono), until: self.until.map(Bound::Mono) };
+        let (header, order) = (reader.header().cloned(), reader.frame_order());
+        // This format hides nothing.
+        let args = ViewArgs { format: Format::Json, ..self.args.view.clone() };
+        let mut view = View::new(&args, range, header.as_ref(), order, false, io::sink());
+        while let Some(item) = reader.next_item().ok()? {
+            if let Item::Block(block) = item {
+                block.records().try_for_each(|record| view.record(record)).ok()?;
+            }
+        }
+        view.release().ok()?;
+        view.unmatched()
+    }
+}

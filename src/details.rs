@@ -1,0 +1,96 @@
+//! Of how many execs the details are known, and what is missing of the others: for people, and for programs.
+
+use pmon_analysis::Tally;
+use pmon_core::capture::Miss;
+use serde_json::{Value, json};
+
+use crate::term::grouped;
+
+/// `159 known (exe and cwd of 159 denied), 0 missed`.
+pub(crate) fn text(tally: &Tally) -> String {
+    let (known, missed) = (grouped(tally.details_known), grouped(tally.details_missed));
+    let mut parts: Vec<(Miss, u64, Vec<&str>)> = Vec::new();
+    for (why, field, execs) in tally.missing() {
+        match parts.iter_mut().find(|part| (part.0, part.1) == (why, execs)) {
+            Some((_, _, fields)) => fields.push(field),
+            None => parts.push((why, execs, vec![field])),
+        }
+    }
+    let parts = parts.into_iter().map(|(why, execs, fields)| {
+        let why = why.name().replace('_', " ");
+        format!("{} of {} {why}", list(&fields), grouped(execs))
+    });
+    let parts = parts.collect::<Vec<_>>().join("; ");
+    let parts = if parts.is_empty() { parts } else { format!(" ({parts})") };
+    format!("{known} known{parts}, {missed} missed")
+}
+
+/// The field `details` of `info`, `record` and `replay`.
+pub(crate) fn json(tally: &Tally) -> Value {
+    let missing: Vec<_> = tally
+        .missing()
+        .map(|(why, field, execs)| json!({ "field": field, "why": why.name(), "execs": execs }))
+        .collect();
+    json!({
+        "known": tally.details_known,
+        "missed": tally.details_missed,
+        "partial": tally.details_partial,
+        "missing": missing,
+    })
+}
+
+/// `exe`, `exe and cwd`, `args, exe and cwd`.
+fn list(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [word] => (*word).to_owned(),
+        [words @ .., last] => format!("{} and {last}", words.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pmon_core::capture::{Details, Record, Subject};
+    use pmon_core::wire::ByteOrder;
+    use pmon_core::{MonoNs, Tgid};
+
+    use super::*;
+
+    fn tally(details: impl IntoIterator<Item = Details>) -> Tally {
+        let mut tally = Tally::new(ByteOrder::Little, None);
+        details.into_iter().for_each(|details| tally.count(&Record::Details(Box::new(details))));
+        tally
+    }
+
+    fn missed(miss: Miss) -> Details {
+        Details::missed(Subject::Exec { tgid: Tgid(1), time: MonoNs(1) }, miss)
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_reason() {
+        assert_eq!(text(&tally([])), "0 known, 0 missed");
+        let part = Details { comm: Some("x".into()), ids: Some(Default::default()), ..missed(Miss::Denied) };
+        let denied = Details { args: Some("x\0".into()), cgroup: Some("0::/".into()), ppid: Some(1), ..part };
+        let gone = Details { miss: Some(Miss::Gone), args: None, ..denied.clone() };
+        let long = Details {
+            miss: Some(Miss::TooLong),
+            exe: Some("/x".into()),
+            cwd: Some("/".into()),
+            ..gone.clone()
+        };
+        let all = tally([denied.clone(), denied.clone(), gone, long, missed(Miss::Gone)]);
+        let text = text(&all);
+        assert_eq!(
+            text,
+            "4 known (exe and cwd of 2 denied; exe, cwd and args of 1 gone; args of 1 too long), 1 missed"
+        );
+        let expected = json!({
+            "known": 1, "missed": 0, "partial": 1,
+            "missing": [
+                { "field": "exe", "why": "denied", "execs": 1 },
+                { "field": "cwd", "why": "denied", "execs": 1 },
+            ],
+        });
+        assert_eq!(json(&tally([denied])), expected);
+    }
+}

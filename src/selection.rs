@@ -1,0 +1,136 @@
+//! Selections that no event of a capture matches, and why.
+
+use pmon_analysis::filter::{Filter, Seen};
+use pmon_analysis::{Bound, WallClock};
+use pmon_core::MonoNs;
+use pmon_core::wire::{Body, Event};
+
+use crate::render::printable;
+use crate::when::moment;
+
+/// Most bytes of a name that a process can give itself (`TASK_COMM_LEN` without the zero byte). Only threads of the kernel's own have longer
+/// ones, in `/proc`.
+const MAX_COMM: usize = 15;
+
+/// What was found of a selection, event by event.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    /// Events that matched.
+    matched: u64,
+    /// What is known of the others, as long as none matched.
+    seen: Seen,
+    /// The selected processes and threads that no event has concerned yet.
+    absent: Vec<u32>,
+}
+
+impl Found {
+    /// Nothing yet, of that selection.
+    pub(crate) fn new(filter: &Filter) -> Self {
+        Self { absent: filter.pids.clone(), ..Self::default() }
+    }
+
+    /// An event matched.
+    pub(crate) fn matched(&mut self) {
+        self.matched += 1;
+    }
+
+    /// Whether an event that does not match is of interest to [`Found::seen`].
+    pub(crate) fn is_empty(&self) -> bool {
+        self.matched == 0
+    }
+
+    /// What the parts of the selection have held for.
+    pub(crate) fn seen(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
+    /// Learns which processes and threads an event, matching or not, concerns.
+    pub(crate) fn concerns(&mut self, event: &Event) {
+        if self.absent.is_empty() {
+            return;
+        }
+        let parent = match event.body {
+            Body::Fork { parent, .. } => Some(parent),
+            _ => None,
+        };
+        for task in event.task().into_iter().chain(parent) {
+            self.absent.retain(|&pid| pid != task.tid.0 && pid != task.tgid.0);
+        }
+    }
+
+    /// Why the selection, or a part of it, matches nothing; `None` if all of it matches something. `scope` is what was recorded, if that was
+    /// not everything.
+    pub(crate) fn sentence(&self, filter: &Filter, wall: &WallClock, scope: Option<&str>) -> Option<String> {
+        if self.is_empty() {
+            return (self.seen.events > 0).then(|| {
+                let why = why(filter, &self.seen, wall).join("; ");
+                let scope = scope.map(|scope| format!("; recorded was only {scope}")).unwrap_or_default();
+                format!("no event matches: {why}{scope}")
+            });
+        }
+        (!self.absent.is_empty()).then(|| format!("no event concerns {}", processes(&self.absent)))
+    }
+}
+
+fn why(filter: &Filter, seen: &Seen, wall: &WallClock) -> Vec<String> {
+    let mut why = Vec::new();
+    if let (false, Some((first, last))) = (seen.time, seen.span) {
+        let at = |time: MonoNs| moment(wall, time);
+        why.push(format!(
+            "events are from {} to {}{}",
+            at(first),
+            at(last),
+            beyond(filter, (first, last), wall)
+        ));
+    }
+    if !seen.kind {
+        let kinds: Vec<_> = filter.kinds.iter().map(|kind| kind.name()).collect();
+        why.push(format!("there is none of kind {}", kinds.join(" or ")));
+    }
+    if !seen.pid {
+        why.push(format!("none concerns {}", processes(&filter.pids)));
+    }
+    if let (false, Some(tree)) = (seen.tree, &filter.tree) {
+        why.push(format!("none concerns process {} or a descendant of it", tree.root()));
+    }
+    if let (false, Some(name)) = (seen.name, &filter.name) {
+        let too_long = too_long(name).map(|why| format!(": {why}")).unwrap_or_default();
+        why.push(format!("none is of a process called {}{too_long}", printable(name)));
+    }
+    if seen.thread {
+        why.push("only forks and exits of threads match, which --threads shows".into());
+    }
+    if seen.own {
+        why.push("only events of the recorder itself match, which --own shows".into());
+    }
+    if why.is_empty() {
+        why.push("each part of the selection matches some event, and none matches all of them".into());
+    }
+    why
+}
+
+/// Which end of the range is on the wrong side of all events.
+fn beyond(filter: &Filter, (first, last): (MonoNs, MonoNs), wall: &WallClock) -> &'static str {
+    let is_after = |time: MonoNs, bound: Bound| match bound {
+        Bound::Mono(bound) => time > bound,
+        Bound::Wall(bound) => wall.at(time).is_some_and(|at| at > bound),
+    };
+    match (filter.since, filter.until) {
+        (Some(since), _) if !is_after(last, since) => ", and the range starts after that",
+        (_, Some(until)) if is_after(first, until) => ", and the range ends before that",
+        _ => ", and none is in the range",
+    }
+}
+
+fn processes(pids: &[u32]) -> String {
+    let all: Vec<_> = pids.iter().map(u32::to_string).collect();
+    format!("process or thread {}", all.join(" or "))
+}
+
+/// Why a name is none that a process can have, unless it is a thread of the kernel's own.
+pub(crate) fn too_long(name: &[u8]) -> Option<String> {
+    (name.len() > MAX_COMM).then(|| {
+        let kept = printable(&name[..MAX_COMM]);
+        format!("the kernel keeps {MAX_COMM} bytes of a name, which would be {kept}")
+    })
+}

@@ -1,0 +1,200 @@
+//! Times as people give them: `--since`, `--until`, `--from`, `--to`.
+
+use pmon_core::capture::Record;
+use pmon_core::wire::Body;
+use pmon_core::{MonoNs, Task};
+use serde_json::Value;
+
+use crate::support::*;
+
+/// Of a capture that starts then (RFC 3339, in UTC), with an event a second.
+fn synth(dir: &Dir, start: &str, seconds: u32) -> String {
+    let file = arg(&dir.path("x.pmon"));
+    let seconds = seconds.to_string();
+    pmon(&["synth", "-q", "-o", &file, "--start", start, "-n", &seconds, "--rate", "1", "--cpus", "1"])
+        .expect(0);
+    file
+}
+
+/// `pmon` in that time zone, which ends with 0.
+#[track_caller]
+fn in_zone(zone: &str, args: &[&str]) -> Ran {
+    let mut command = command(args);
+    command.env("TZ", zone);
+    run(command).expect(0)
+}
+
+/// The first and the last time of what `print` or `replay` shows of a range, and what is said.
+#[track_caller]
+fn shown(zone: &str, file: &str, verb: &str, range: &[&str]) -> ((String, String), String) {
+    let ran = in_zone(zone, &[&[verb, file, "--format", "json"], range].concat());
+    let lines = ran.json_lines();
+    let time = |line: Option<&Value>| {
+        line.expect("some are shown")["time"].as_str().expect("a time")[..16].to_owned()
+    };
+    ((time(lines.first()), time(lines.last())), ran.err)
+}
+
+#[test]
+fn a_time_of_day_is_found_behind_midnight_and_it_is_said_which() {
+    let dir = Dir::new();
+    let file = synth(&dir, "2026-01-02T23:30:00Z", 10_000);
+    let expected = ("2026-01-03T02:03".to_owned(), "2026-01-03T02:09".to_owned());
+    for (verb, names) in [("print", ["--since", "--until"]), ("replay", ["--from", "--to"])] {
+        let (found, said) = shown("UTC", &file, verb, &[names[0], "02:03", names[1], "02:09:59"]);
+        assert_eq!(found, expected, "{verb}");
+        for (name, time) in names.iter().zip(["02:03:00", "02:09:59"]) {
+            assert!(said.contains(&format!("{name}: 2026-01-03T{time}+00:00 is taken")), "{said}");
+        }
+    }
+    let (found, _) = shown("Asia/Kolkata", &file, "print", &["--since", "07:33", "--until", "07:39:59"]);
+    assert_eq!(found, expected);
+    // On the day of the start, nothing else can be meant.
+    let (found, said) =
+        shown("UTC", &file, "print", &["--since", "2026-01-02 23:40", "--until", "2026-01-02 23:49"]);
+    assert_eq!((found.0.as_str(), said.as_str()), ("2026-01-02T23:40", ""));
+}
+
+#[test]
+fn the_doubled_hour_of_autumn_is_told_apart() {
+    let dir = Dir::new();
+    // In Berlin from 01:30 +02:00 to 03:30 +01:00.
+    let file = synth(&dir, "2026-10-24T23:30:00Z", 3 * 3600);
+    let berlin = |range: &[&str]| shown("Europe/Berlin", &file, "print", range);
+    let (found, said) = berlin(&["--since", "02:10", "--until", "02:20"]);
+    assert_eq!((found.0.as_str(), &found.1[..14]), ("2026-10-25T00:10", "2026-10-25T00:"));
+    assert!(
+        said.contains("2026-10-25T02:10:00+02:00 is taken") && said.contains("2026-10-25T02:10:00+01:00"),
+        "{said}"
+    );
+    let (found, said) =
+        berlin(&["--since", "2026-10-25T02:10:00+01:00", "--until", "2026-10-25T02:20:00+01:00"]);
+    assert_eq!((found.0.as_str(), said.as_str()), ("2026-10-25T01:10", ""));
+    // In text, the offset tells the two apart, and stands nowhere else.
+    let text = in_zone("Europe/Berlin", &["print", &file]).out;
+    let is_shown = |hour: &str, offset: &str| {
+        text.lines()
+            .filter(|line| line.starts_with(&format!("2026-10-25 {hour}:")) && line.contains(offset))
+            .count()
+    };
+    assert!(is_shown("02", " +02:00  ") > 1000 && is_shown("02", " +01:00  ") > 1000);
+    assert!(is_shown("01", " +0") == 0 && is_shown("03", " +0") == 0 && is_shown("03", "") > 1000);
+    // Half an hour is doubled on this island.
+    let file = synth_again(&dir, "2026-04-04T14:00:00Z");
+    let (found, said) = shown("Australia/Lord_Howe", &file, "print", &["--since", "01:40"]);
+    assert_eq!(found.0, "2026-04-04T14:40");
+    assert!(said.contains("+11:00 is taken") && said.contains("+10:30"), "{said}");
+}
+
+fn synth_again(dir: &Dir, start: &str) -> String {
+    std::fs::remove_file(dir.path("x.pmon")).expect("it is there");
+    synth(dir, start, 3 * 3600)
+}
+
+#[test]
+fn the_missing_hour_of_spring_is_the_moment_at_which_clocks_are_set() {
+    let dir = Dir::new();
+    // In New York, 02:00 -05:00 is 03:00 -04:00.
+    let file = synth(&dir, "2026-03-08T06:00:00Z", 2 * 3600);
+    for time in ["02:30", "2026-03-08 02:30"] {
+        let (found, said) = shown("America/New_York", &file, "print", &["--since", time]);
+        assert_eq!(found.0, "2026-03-08T07:00");
+        assert!(said.contains("there is no 02:30:00 on 2026-03-08"), "{said}");
+    }
+}
+
+#[test]
+fn a_range_whose_ends_are_in_the_wrong_order_is_refused() {
+    let dir = Dir::new();
+    let file = dir.file("x.pmon", &capture(&story(), 5));
+    for range in
+        [["03:04:05.000004", "03:04:05.000002"], ["+5us", "+2us"], ["2026-01-03 00:00", "2026-01-02 00:00"]]
+    {
+        let ran = pmon(&["print", &file, "--since", range[0], "--until", range[1]]).expect(2);
+        assert!(ran.err.contains("--since") && ran.out.is_empty(), "{ran:?}");
+        let ran = pmon(&["replay", &file, "--from", range[0], "--to", range[1]]).expect(2);
+        assert!(ran.err.contains("--from") && ran.out.is_empty(), "{ran:?}");
+    }
+}
+
+/// What `print` and `replay` say of a selection that nothing matches; neither is an error, and neither shows an event.
+#[track_caller]
+fn nothing(file: &str, selection: &[&str], says: &[&str]) {
+    for verb in ["print", "replay"] {
+        let selection = selection.iter().map(|&word| match (verb, word) {
+            ("replay", "--since") => "--from",
+            ("replay", "--until") => "--to",
+            _ => word,
+        });
+        let args: Vec<&str> = [verb, file, "--format", "json"].into_iter().chain(selection).collect();
+        let ran = pmon(&args).expect(0);
+        assert!(!ran.out.contains("\"pid\""), "{ran:?}");
+        for said in says {
+            assert!(ran.err.contains("no event matches") && ran.err.contains(said), "{said:?}: {ran:?}");
+        }
+    }
+}
+
+#[test]
+fn a_selection_that_no_event_matches_says_so_and_why() {
+    let dir = Dir::new();
+    let file = dir.file("x.pmon", &capture(&story(), 5));
+    let covers = "from 2026-01-02 03:04:05 UTC to 2026-01-02 03:04:07 UTC";
+    nothing(&file, &["--since", "+1h"], &[covers, "starts after that"]);
+    nothing(&file, &["--since", "2026-01-02 03:05"], &[covers, "starts after that"]);
+    nothing(&file, &["--until", "2026-01-02 03:04"], &[covers, "ends before that"]);
+    nothing(&file, &["--since", "-0s"], &[]);
+    nothing(&file, &["--pid", "4711"], &["none concerns process or thread 4711"]);
+    nothing(&file, &["--pid", "4711,4712"], &["none concerns process or thread 4711 or 4712"]);
+    nothing(&file, &["--tree", "4711"], &["none concerns process 4711 or a descendant"]);
+    nothing(&file, &["--kind", "coredump,sid"], &["none of kind coredump or sid"]);
+    nothing(&file, &["--comm", "no-such"], &["none is of a process called no-such"]);
+    nothing(
+        &file,
+        &["--comm", "a-name-of-20-bytes--"],
+        &["called a-name-of-20-bytes--", "would be a-name-of-20-by"],
+    );
+    nothing(&file, &["--kind", "exec", "--pid", "10"], &["none matches all of them"]);
+    // A part of it matches: what does not is said.
+    let ran = pmon(&["print", &file, "--pid", "20,4711", "--kind", "exit"]).expect(0);
+    assert!(
+        ran.out.contains("exit") && ran.err.contains("no event concerns process or thread 4711"),
+        "{ran:?}"
+    );
+    assert_eq!(pmon(&["print", &file, "--pid", "20,30", "--kind", "exit"]).expect(0).err, "");
+    // What is hidden is said to be there.
+    let ran = pmon(&["print", &file, "--pid", "21"]).expect(0);
+    assert!(ran.err.contains("--threads shows"), "{ran:?}");
+}
+
+#[test]
+fn what_the_recording_left_out_is_said_where_nothing_matches() {
+    let dir = Dir::new();
+    let mut records = vec![Record::Scope(pmon_core::capture::Scope { text: "events of kind exit".into() })];
+    records.push(exit(5, 6, (20, 20), 0));
+    records.push(end(10, 1));
+    let file = dir.file("x.pmon", &capture(&records, 5));
+    let ran = pmon(&["print", &file, "--kind", "exec"]).expect(0);
+    assert!(ran.err.contains("none of kind exec; recorded was only events of kind exit"), "{ran:?}");
+}
+
+#[test]
+fn a_wall_clock_that_was_set_during_the_recording_counts_for_its_end() {
+    let dir = Dir::new();
+    // Two seconds after the start, the clock is set forward by a day.
+    let day = 86_400_000_000_000;
+    let anchor = pmon_core::capture::ClockAnchor {
+        mono: MonoNs(START + 2_000_000_000),
+        boot_ns: START + 2_000_000_000,
+        real_ns: START_REAL + 2_000_000_000 + day,
+    };
+    let sid = |us, seq| event(us, 0, seq, Body::Sid { task: Task::new(10, 10) });
+    let records = [sid(1, 1), Record::Clock(anchor), sid(3_000_000, 2), end(4_000_000, 2)];
+    let file = dir.file("x.pmon", &capture(&records, 50));
+    let ran = pmon(&["print", &file, "--since", "03:04:07", "--format", "json"]).expect(0);
+    assert_eq!(ran.json_lines().len(), 1, "{ran:?}");
+    assert!(
+        ran.err.contains("2026-01-03T03:04:07+00:00 is taken") || ran.out.contains("2026-01-03"),
+        "{ran:?}"
+    );
+}
