@@ -98,6 +98,9 @@ const COLUMNS: usize = 61;
 /// Bytes before a section's data: column, plane, codec, zero, raw length, stored length.
 const SECTION_HEADER: usize = 12;
 
+/// A column that no reader knows, now or later: it fills up a block.
+const FILLER: u8 = 255;
+
 const STORED: u8 = 0;
 const ZSTD: u8 = 1;
 
@@ -203,8 +206,9 @@ impl ColumnWriter {
         bytes.clear();
     }
 
-    /// Appends all columns to `out` as sections, and empties them.
-    pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
+    /// Appends all columns to `out` as sections, and empties them. Gives how many bytes they were before they were compressed.
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) -> usize {
+        let mut raw = 0;
         for column in 0..COLUMNS {
             let used = self.numbers[column].iter().fold(0, |all, value| all | value);
             for plane in 0..8_u8 {
@@ -214,6 +218,7 @@ impl ColumnWriter {
                 self.plane.clear();
                 self.plane.extend(self.numbers[column].iter().map(|value| (value >> (8 * plane)) as u8));
                 let compressor = self.packs.then_some(&mut self.fast);
+                raw += self.plane.len();
                 section(column as u8, plane, &self.plane, compressor, out);
             }
             self.numbers[column].clear();
@@ -221,13 +226,21 @@ impl ColumnWriter {
         }
         for (column, bytes) in Column::BYTES.iter().zip(&mut self.bytes) {
             if !bytes.is_empty() {
+                raw += bytes.len();
                 let compressor = self.packs.then_some(&mut self.dense);
                 section(*column as u8, 0, bytes, compressor, out);
                 bytes.clear();
                 limit::trim(bytes);
             }
         }
+        raw
     }
+}
+
+/// Appends a section that is skipped, of `len` bytes or its header's length if that is more.
+pub(super) fn fill(len: usize, out: &mut Vec<u8>) {
+    let zeros = vec![0; len.saturating_sub(SECTION_HEADER)];
+    section(FILLER, 0, &zeros, None, &mut Vec::new(), out);
 }
 
 fn section(
@@ -280,10 +293,23 @@ impl ColumnReader {
         }
     }
 
-    /// Reads the sections of a payload. Columns of later versions are skipped.
-    pub(super) fn load(&mut self, mut payload: &[u8]) -> Result<(), Malformed> {
+    /// Bytes of memory that it holds.
+    pub(super) fn memory(&self) -> usize {
+        let numbers = self.numbers.iter().map(Vec::capacity).sum::<usize>();
+        let bytes = self.bytes.iter().map(Vec::capacity).sum::<usize>();
+        numbers * size_of::<u64>() + bytes + self.plane.capacity()
+    }
+
+    /// Reads the sections of a payload, which may be `room` bytes, decompressed. Columns of later versions are skipped.
+    pub(super) fn load(&mut self, mut payload: &[u8], mut room: usize) -> Result<(), Malformed> {
+        if self.memory() > limit::DECODED {
+            // What other blocks needed for other columns is not kept for good.
+            self.numbers.iter_mut().for_each(|numbers| *numbers = Vec::new());
+            self.bytes = Default::default();
+        }
         self.numbers.iter_mut().for_each(Vec::clear);
         self.bytes.iter_mut().for_each(Vec::clear);
+        let mut memory = 0;
         let mut seen = [0_u8; COLUMNS];
         while !payload.is_empty() {
             let (header, rest) =
@@ -310,24 +336,31 @@ impl ColumnReader {
                 return Err(Malformed("a section comes twice"));
             }
             seen[column] |= 1 << plane;
-            let raw = match codec {
-                STORED if stored_len == raw_len => data,
-                ZSTD => {
-                    self.plane.clear();
-                    self.plane.reserve(raw_len);
-                    let into = &mut self.plane;
-                    let read =
-                        self.decompressor.as_mut().and_then(|d| d.decompress_to_buffer(data, into).ok());
-                    if read != Some(raw_len) {
-                        return Err(Malformed("a section does not decompress to its length"));
-                    }
-                    &self.plane
-                }
-                _ => return Err(Malformed("a section has an unknown codec")),
+            room = room.checked_sub(raw_len).ok_or(Malformed("it claims more than its bytes can hold"))?;
+            memory += match bytes {
+                Some(_) => raw_len,
+                None => raw_len.saturating_sub(self.numbers[column].len()) * size_of::<u64>(),
             };
-            match bytes {
-                Some(at) => self.bytes[at].extend_from_slice(raw),
-                None => add_plane(&mut self.numbers[column], plane, raw),
+            if memory > limit::DECODED {
+                return Err(Malformed("its columns are larger than the format allows"));
+            }
+            let stored = Some(data).filter(|_| codec == STORED && stored_len == raw_len);
+            match (bytes, stored) {
+                (Some(at), Some(data)) => self.bytes[at].extend_from_slice(data),
+                (Some(at), None) => {
+                    self.bytes[at].reserve_exact(raw_len);
+                    self.bytes[at].resize(raw_len, 0);
+                    decompress(&mut self.decompressor, codec, data, &mut self.bytes[at])?;
+                }
+                (None, Some(data)) => add_plane(&mut self.numbers[column], plane, data),
+                (None, None) => {
+                    if self.plane.len() < raw_len {
+                        self.plane.resize(raw_len, 0);
+                    }
+                    let into = &mut self.plane[..raw_len];
+                    decompress(&mut self.decompressor, codec, data, into)?;
+                    add_plane(&mut self.numbers[column], plane, into);
+                }
             }
         }
         Ok(())
@@ -345,12 +378,33 @@ impl ColumnReader {
     }
 }
 
+/// Decompresses a section into just as many bytes as it is said to be: whatever its data make, they are no more.
+fn decompress(
+    decompressor: &mut Option<zstd::bulk::Decompressor<'_>>,
+    codec: u8,
+    data: &[u8],
+    into: &mut [u8],
+) -> Result<(), Malformed> {
+    if codec != ZSTD {
+        return Err(Malformed("a section has an unknown codec"));
+    }
+    let read =
+        decompressor.as_mut().and_then(|decompressor| decompressor.decompress_to_buffer(data, into).ok());
+    if read == Some(into.len()) {
+        Ok(())
+    } else {
+        Err(Malformed("a section does not decompress to its length"))
+    }
+}
+
 fn add_plane(values: &mut Vec<u64>, plane: u8, raw: &[u8]) {
     let shift = 8 * plane;
     let known = values.len().min(raw.len());
     for (value, &byte) in values.iter_mut().zip(raw) {
         *value |= u64::from(byte) << shift;
     }
+    // A column is as long as its longest plane, and planes are mostly of one length.
+    values.reserve_exact(raw.len() - known);
     values.extend(raw[known..].iter().map(|&byte| u64::from(byte) << shift));
 }
 
@@ -397,7 +451,7 @@ mod tests {
             let mut payload = Vec::new();
             writer.flush(&mut payload);
             let mut reader = ColumnReader::new();
-            prop_assert!(reader.load(&payload).is_ok());
+            prop_assert!(reader.load(&payload, usize::MAX).is_ok());
             for (column, values) in [(Column::Time, times), (Column::Tag, tags)] {
                 let mut read = reader.numbers(column);
                 for value in values {

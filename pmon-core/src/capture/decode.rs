@@ -20,6 +20,8 @@ pub(super) struct Decoded {
     raw: Ends,
     notes: Ends,
     counts: Counts,
+    /// The length of the block, its header included.
+    len: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -38,7 +40,14 @@ impl Decoded {
             raw: Ends::default(),
             notes: Ends::default(),
             counts: Counts::default(),
+            len: 0,
         }
+    }
+
+    /// Bytes of memory that it holds.
+    pub(super) fn memory(&self) -> usize {
+        let ends = [&self.strings, &self.names, &self.raw, &self.notes];
+        self.columns.memory() + ends.map(Ends::memory).into_iter().sum::<usize>()
     }
 
     pub(super) fn load(&mut self, payload: &[u8], header: &BlockHeader) -> Result<(), Malformed> {
@@ -53,13 +62,17 @@ impl Decoded {
         {
             return Err(Malformed("its counts contradict each other"));
         }
-        self.columns.load(sections)?;
+        let others = counts.details + counts.notes;
+        let room = limit::columns(header.len(), counts.events, others)
+            .ok_or(Malformed("it claims more records than its bytes can hold"))?;
+        self.columns.load(sections, room)?;
         let columns = &self.columns;
         self.strings.load(columns, Column::StringLen, None, Column::StringBytes)?;
         self.names.load(columns, Column::NameLen, None, Column::NameBytes)?;
         self.raw.load(columns, Column::RawLen, None, Column::RawBytes)?;
         self.notes.load(columns, Column::NoteLen, None, Column::NoteBytes)?;
         self.counts = counts;
+        self.len = header.len();
         Ok(())
     }
 
@@ -132,7 +145,7 @@ impl<'a> Records<'a> {
         let columns = &decoded.columns;
         let mut this = Self {
             predictor: Predictor::new(),
-            context: Context::default(),
+            context: Context::for_block(decoded.len),
             columns: EventColumns::new(columns),
             usage_columns: UsageColumns::new(columns),
             details_columns: DetailsColumns::new(columns),

@@ -51,6 +51,8 @@ pub(super) struct Context {
     words: Words,
     /// Bytes of strings that were given: many records may name one string.
     given: usize,
+    /// Most of them.
+    most_given: usize,
 }
 
 struct Expected {
@@ -61,6 +63,11 @@ struct Expected {
 }
 
 impl Context {
+    /// That of a block of `len` bytes, to be read.
+    pub(super) fn for_block(len: usize) -> Self {
+        Self { most_given: limit::given(len), ..Self::default() }
+    }
+
     pub(super) fn reset(&mut self) {
         let mut kept = std::mem::take(self);
         kept.execs.clear();
@@ -255,7 +262,7 @@ impl Context {
         let start_ticks = from.start.take().checked_sub(1).map(|code| undelta64(code, expected.start));
         self.learn(&expected, ppid, start_ticks);
 
-        if self.given > limit::BYTES {
+        if self.given > self.most_given {
             // No writer makes a block of so much.
             return Details { ppid, start_ticks, ..Details::missed(subject, Miss::Gone) };
         }

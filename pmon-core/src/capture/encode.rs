@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::block::{BLOCK_HEADER, BlockHeader, BlockKind, put_u32};
-use super::column::{Column, ColumnWriter};
+use super::column::{self, Column, ColumnWriter};
 use super::details::Context;
 use super::header::Header;
 use super::index::{IndexEntry, IndexWriter};
@@ -405,7 +405,14 @@ impl BlockEncoder {
         out.resize(start + BLOCK_HEADER, 0);
         put_u32(out, details.len() as u32);
         put_u32(out, notes.len() as u32);
-        self.columns.flush(out);
+        let columns = self.columns.flush(out);
+        // Records that are all alike compress to less than a reader takes for so many.
+        let given = details.iter().flat_map(|(_, details)| details.strings()).flatten().map(Vec::len).sum();
+        let (events, others) = (header.events as usize, details.len() + notes.len());
+        let least = limit::least_len(columns, events, others, given);
+        if let Some(missing @ 1..) = least.checked_sub(out.len() - start) {
+            column::fill(missing, out);
+        }
         header.write(out, start);
         header
     }

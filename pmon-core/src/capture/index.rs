@@ -88,7 +88,8 @@ pub(super) fn read_index(
     columns: &mut ColumnReader,
 ) -> Result<(Vec<IndexEntry>, u64), Malformed> {
     let (fixed, sections) = payload.split_at_checked(20).ok_or(Malformed("an index is cut"))?;
-    columns.load(sections)?;
+    let room = limit::columns(BLOCK_HEADER + payload.len(), 0, 0).unwrap_or_default();
+    columns.load(sections, room)?;
     let count = u32_at(fixed, 0) as usize;
     let mut offsets = columns.numbers(Column::IndexOffset);
     if count > offsets.len() {

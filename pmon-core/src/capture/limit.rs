@@ -8,8 +8,36 @@ pub(super) const VALUES: usize = 1 << 17;
 pub(super) const WORDS: usize = 1 << 20;
 /// Most bytes of a section of bytes, decompressed.
 pub(super) const BYTES: usize = 8 << 20;
+/// Most bytes that the columns of a block take in memory: 8 for each number.
+pub(super) const DECODED: usize = 32 << 20;
 /// Most bytes of a block, its header included.
 pub const BLOCK: usize = 16 << 20;
+
+/// What a block may hold for each of its bytes, its header included: [`BYTE_WEIGHT`] for each byte of its columns, decompressed,
+/// [`EVENT_WEIGHT`] for each event, and [`OTHER_WEIGHT`] for each of its details and notes.
+const DENSITY: usize = 2048;
+const BYTE_WEIGHT: usize = 1;
+const EVENT_WEIGHT: usize = 32;
+const OTHER_WEIGHT: usize = 128;
+/// Most bytes of strings and arguments that the details of a block are given for each of its bytes: many may name one string.
+const GIVEN: usize = 4096;
+
+/// Bytes of columns, decompressed, that a block of `len` bytes with so many records may still hold; `None` if these are too many.
+pub(super) fn columns(len: usize, events: usize, others: usize) -> Option<usize> {
+    let records = events * EVENT_WEIGHT + others * OTHER_WEIGHT;
+    (len * DENSITY).checked_sub(records).map(|left| left / BYTE_WEIGHT)
+}
+
+/// Bytes of strings that the details of a block of `len` bytes are given.
+pub(super) fn given(len: usize) -> usize {
+    BYTES.min(len * GIVEN)
+}
+
+/// The least length of a block that holds so much.
+pub(super) fn least_len(columns: usize, events: usize, others: usize, given: usize) -> usize {
+    let all = columns * BYTE_WEIGHT + events * EVENT_WEIGHT + others * OTHER_WEIGHT;
+    all.div_ceil(DENSITY).max(given.div_ceil(GIVEN))
+}
 
 /// A writer begins a new block at so many events,
 pub(super) const FULL_EVENTS: usize = 1 << 14;

@@ -2,12 +2,14 @@
 
 mod args;
 mod block;
+mod checksum;
 mod column;
 mod decode;
 mod details;
 mod encode;
 mod header;
 mod index;
+mod input;
 mod limit;
 mod meta;
 mod notes;

@@ -1,24 +1,25 @@
 //! Bytes to blocks: finds what is intact, and says what is not.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek};
 
 use thiserror::Error;
 
 use super::block::{BLOCK_HEADER, BlockHeader, BlockKind, MARKER};
+use super::checksum::Sums;
 use super::column::ColumnReader;
 use super::decode::{Block, Decoded};
 use super::header::{FIXED, Header, Start};
 use super::index::{self, IndexEntry, TRAILER};
+use super::input::{Input, SkipHole};
 use super::{MAJOR, limit};
 use crate::ids::MonoNs;
 use crate::wire::ByteOrder;
 
 /// How far a reader looks for a first intact block in a file whose header is not one.
-const SEARCH: u64 = 4 * limit::BLOCK as u64;
-/// How much is read at once.
-const CHUNK: usize = 256 << 10;
-/// Bytes that may be checksummed in vain for each byte that is passed: bounds the time for a hostile file.
-const EFFORT: u64 = 32;
+const SEARCH: u64 = 16 * limit::BLOCK as u64;
+
+/// So many zeros at least are taken for the begin of a hole.
+const HOLE: usize = 4096;
 
 /// Why bytes are not read as a capture.
 #[derive(Debug, Error)]
@@ -108,7 +109,8 @@ pub enum Item<'a> {
 /// never existed, and the search for the next one begins behind its first byte. Records that come twice (a
 /// provisional block and the sealed one that replaced it) are given once.
 ///
-/// It needs at most 32 MiB for the bytes of a block and 128 MiB for its columns, whatever a file claims.
+/// Whatever a file holds or claims, it needs at most 20 MiB for the bytes of a block and 40 MiB for its columns, and finding what is
+/// intact takes time in proportion to the file's length: see [`Reader::effort`].
 pub struct Reader<R> {
     input: Input<R>,
     header: Option<Header>,
@@ -116,11 +118,16 @@ pub struct Reader<R> {
     decoded: Decoded,
     next_record: u64,
     queued: Option<Damage>,
+    /// The block that was given last, and how many of its first records were given before.
+    given: Option<(BlockHeader, u64)>,
     seen_end: bool,
     seen_trailer: bool,
     unknown_blocks: u64,
     intact_bytes: u64,
+    sums: Sums,
+    /// Bytes of payloads that were checksummed one by one in vain.
     wasted: u64,
+    searched: u64,
 }
 
 /// What stands at the reader's place.
@@ -136,18 +143,32 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// When the bytes are not a capture, of a later format, or cannot be read.
     pub fn open(input: R) -> Result<Self, OpenError> {
+        Self::open_sparse(input, |_| Ok(0))
+    }
+
+    /// Opens a file that may have holes, as one whose recorder was killed has. Where only zeros come, `skip_hole` is called: if the
+    /// input stands in a hole, it is to seek to 24 bytes before the hole's end, or stay if the hole is shorter, and give the number of
+    /// bytes that it passed.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn open_sparse(input: R, skip_hole: fn(&mut R) -> io::Result<u64>) -> Result<Self, OpenError> {
+        let skip_hole: SkipHole<R> = skip_hole;
         let mut this = Self {
-            input: Input::new(input),
+            input: Input::new(input, skip_hole),
             header: None,
             tag: None,
             decoded: Decoded::new(),
             next_record: 0,
             queued: None,
+            given: None,
             seen_end: false,
             seen_trailer: false,
             unknown_blocks: 0,
             intact_bytes: 0,
+            sums: Sums::default(),
             wasted: 0,
+            searched: 0,
         };
         let start = Header::start(this.input.peek(FIXED)?);
         if let Start::Header(len) | Start::Version { len, .. } = start {
@@ -169,11 +190,11 @@ impl<R: Read> Reader<R> {
         }
         let zeros = this.skip_to_block(SEARCH)?.is_none();
         if matches!(this.found()?, Found::Block(_)) {
-            let bytes = this.input.offset;
+            let bytes = this.input.offset();
             this.queued = Some(Damage { offset: 0, bytes, what: DamageKind::Header });
             return Ok(this);
         }
-        let whole = this.input.offset;
+        let whole = this.input.offset();
         match start {
             // A header and nothing intact behind it: a capture all the same.
             Start::Header(_) => {
@@ -206,7 +227,9 @@ impl<R: Read> Reader<R> {
             }
             match self.found()? {
                 Found::Block(block) => {
+                    self.given = None;
                     if let Some(skip) = self.take_block(block)? {
+                        self.given = Some((block, skip));
                         return Ok(Some(Item::Block(Block::new(&self.decoded, block, skip))));
                     }
                 }
@@ -221,6 +244,11 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// The block that [`Reader::next_item`] gave last, without its first `taken` records; `None` if it gave none since.
+    pub fn rest_of_block(&self, taken: u64) -> Option<Block<'_>> {
+        self.given.map(|(block, skip)| Block::new(&self.decoded, block, skip + taken))
+    }
+
     /// Whether the recorder ended cleanly: an END record was read, and the trailer that stands behind it.
     pub fn ended_cleanly(&self) -> bool {
         self.seen_end && self.seen_trailer
@@ -233,7 +261,18 @@ impl<R: Read> Reader<R> {
 
     /// How far into the input the reader has come, in bytes.
     pub fn offset(&self) -> u64 {
-        self.input.offset
+        self.input.offset()
+    }
+
+    /// Bytes that were searched for blocks, moved in memory and checksummed in vain so far: at most 16 for each byte of the input, and 32
+    /// MiB, whatever the input is.
+    pub fn effort(&self) -> u64 {
+        self.searched + self.input.moved() + self.wasted + self.sums.summed()
+    }
+
+    /// Bytes of memory that it holds now.
+    pub fn memory(&self) -> usize {
+        self.input.memory() + self.decoded.memory()
     }
 
     /// Intact blocks of a kind that this version does not know, which were skipped.
@@ -244,7 +283,7 @@ impl<R: Read> Reader<R> {
     /// Takes an intact block. If it has records to give, they are in `decoded`, and the answer is how many of the
     /// first were given before.
     fn take_block(&mut self, block: BlockHeader) -> io::Result<Option<u64>> {
-        let offset = self.input.offset;
+        let offset = self.input.offset();
         self.intact_bytes += block.len() as u64;
         self.tag = Some(block.tag);
         let end = block.first_record.saturating_add(block.records.into());
@@ -286,12 +325,8 @@ impl<R: Read> Reader<R> {
         if let Some(block) =
             BlockHeader::read(bytes).filter(|block| self.tag.is_none_or(|tag| tag == block.tag))
         {
-            if self.wasted <= EFFORT * (self.input.offset + limit::BLOCK as u64) {
-                let payload = self.input.peek(block.len())?.get(BLOCK_HEADER..).unwrap_or_default();
-                if block.is_intact(payload) {
-                    return Ok(Found::Block(block));
-                }
-                self.wasted += payload.len() as u64;
+            if self.is_intact(&block)? {
+                return Ok(Found::Block(block));
             }
             return Ok(Found::Nothing);
         }
@@ -301,9 +336,28 @@ impl<R: Read> Reader<R> {
         Ok(if is_trailer { Found::Trailer } else { Found::Nothing })
     }
 
+    /// Whether the payload behind this header is the one that was written.
+    fn is_intact(&mut self, block: &BlockHeader) -> io::Result<bool> {
+        let at = self.input.offset() + BLOCK_HEADER as u64;
+        // Headers may be forged, and their payloads overlap: the rest is checked against sums that are made once.
+        let is_direct = self.wasted + u64::from(block.payload_len) <= at + limit::BLOCK as u64;
+        let Some(payload) = self.input.peek(block.len())?.get(BLOCK_HEADER..) else { return Ok(false) };
+        if payload.len() != block.payload_len as usize {
+            return Ok(false);
+        }
+        if !is_direct {
+            return Ok(self.sums.crc(at, payload) == block.payload_crc);
+        }
+        let is_intact = block.is_intact(payload);
+        if !is_intact {
+            self.wasted += payload.len() as u64;
+        }
+        Ok(is_intact)
+    }
+
     /// Passes what is no block, and queues the damage that it is. The zeros before a journal are none.
     fn skip_damage(&mut self) -> io::Result<()> {
-        let offset = self.input.offset;
+        let offset = self.input.offset();
         let looked_like_block = MARKER.starts_with(self.input.peek(MARKER.len())?);
         if let Some(end) = self.skip_to_block(u64::MAX)? {
             let torn = self.input.is_at_end()? && (looked_like_block || self.seen_end);
@@ -316,17 +370,29 @@ impl<R: Read> Reader<R> {
     /// Moves at least one byte on, up to the next intact block or trailer, the end, or `limit` bytes. Gives the place
     /// behind the last byte on the way that is not zero.
     fn skip_to_block(&mut self, limit: u64) -> io::Result<Option<u64>> {
-        let from = self.input.offset;
+        let from = self.input.offset();
         let mut end_of_bytes = None;
-        while self.input.offset - from < limit {
-            let bytes = self.input.peek(CHUNK)?;
+        while self.input.offset() - from < limit {
+            let at = self.input.offset();
+            let bytes = self.input.peek_all(BLOCK_HEADER)?;
             let Some(rest) = bytes.get(1..) else { break };
             // A trailer does not begin with the marker: it can only be the last bytes.
             let end = if bytes.len() > TRAILER { bytes.len() - TRAILER } else { 1 };
-            let skip = rest.iter().position(|&byte| byte == MARKER[0]).map_or(end, |at| at + 1).min(end);
-            let last = bytes[..skip].iter().rposition(|&byte| byte != 0);
-            end_of_bytes = last.map(|last| self.input.offset + last as u64 + 1).or(end_of_bytes);
-            self.input.consume(skip);
+            let skip = marker(rest).map_or(end, |at| at + 1).min(end);
+            self.searched += skip as u64;
+            let skipped = &bytes[..skip];
+            if skipped.iter().fold(0, |all, byte| all | byte) == 0 {
+                // Of less, reading is as fast as asking.
+                let may_be_hole = skip == end && skip >= HOLE;
+                self.input.consume(skip);
+                if may_be_hole {
+                    self.input.skip_hole()?;
+                }
+            } else {
+                let last = skipped.iter().rposition(|&byte| byte != 0);
+                end_of_bytes = last.map(|last| at + last as u64 + 1).or(end_of_bytes);
+                self.input.consume(skip);
+            }
             if !matches!(self.found()?, Found::Nothing) {
                 break;
             }
@@ -342,8 +408,11 @@ impl<R: Read + Seek> Reader<R> {
     /// # Errors
     /// When the input cannot be read.
     pub fn seek(&mut self, time: MonoNs) -> io::Result<bool> {
-        let back = self.input.offset;
-        match self.find(time) {
+        let back = self.input.offset();
+        self.sums.restart();
+        let found = self.find(time);
+        self.sums.restart();
+        match found {
             Ok(Some(entry)) => {
                 self.input.jump(entry.offset)?;
                 // As everywhere, what is there counts only if it is intact, and here what the index said.
@@ -362,13 +431,14 @@ impl<R: Read + Seek> Reader<R> {
             Err(error) => return Err(error),
         }
         self.input.jump(back)?;
+        self.sums.restart();
         Ok(false)
     }
 
     /// The first block that holds an event at or after `time`; the last one if none does.
     fn find(&mut self, time: MonoNs) -> io::Result<Option<IndexEntry>> {
         let Some(tag) = self.tag else { return Ok(None) };
-        let len = self.input.inner.seek(SeekFrom::End(0))?;
+        let len = self.input.len()?;
         let Some(trailer) = len.checked_sub(TRAILER as u64) else { return Ok(None) };
         self.input.jump(trailer)?;
         let Some(mut at) = index::read_trailer(self.input.peek(TRAILER)?, tag) else { return Ok(None) };
@@ -380,11 +450,15 @@ impl<R: Read + Seek> Reader<R> {
             if at >= bound {
                 return Ok(None);
             }
-            bound = at;
             self.input.jump(at)?;
             let Found::Block(block @ BlockHeader { kind: BlockKind::Index, .. }) = self.found()? else {
                 return Ok(None);
             };
+            // Nor do they overlap: each byte is read once.
+            if at + block.len() as u64 > bound {
+                return Ok(None);
+            }
+            bound = at;
             let payload = &self.input.peek(block.len())?[BLOCK_HEADER..];
             let Ok((entries, before)) = index::read_index(payload, &mut columns) else { return Ok(None) };
             if entries.iter().any(|entry| entry.offset >= bound) {
@@ -400,70 +474,7 @@ impl<R: Read + Seek> Reader<R> {
     }
 }
 
-/// Buffered input that can be looked at before it is taken.
-struct Input<R> {
-    inner: R,
-    buffer: Vec<u8>,
-    /// Where the unread bytes begin and end in the buffer,
-    start: usize,
-    end: usize,
-    /// and where they begin in the input.
-    offset: u64,
-    at_end: bool,
-}
-
-impl<R: Read> Input<R> {
-    fn new(inner: R) -> Self {
-        Self { inner, buffer: vec![0; CHUNK], start: 0, end: 0, offset: 0, at_end: false }
-    }
-
-    /// The next `len` bytes, or what is left if that is less.
-    fn peek(&mut self, len: usize) -> io::Result<&[u8]> {
-        while self.end - self.start < len && !self.at_end {
-            self.fill()?;
-        }
-        Ok(&self.buffer[self.start..self.end.min(self.start.saturating_add(len))])
-    }
-
-    /// Reads once, so that what a pipe has is given on at once. Memory grows with the bytes that have come, not with
-    /// what a file claims.
-    fn fill(&mut self) -> io::Result<()> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
-        if self.end == self.buffer.len() {
-            let mut larger = vec![0; 2 * self.buffer.len()];
-            larger[..self.end].copy_from_slice(&self.buffer);
-            self.buffer = larger;
-        }
-        let read = loop {
-            match self.inner.read(&mut self.buffer[self.end..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read?,
-            }
-        };
-        self.end += read;
-        self.at_end = read == 0;
-        Ok(())
-    }
-
-    fn consume(&mut self, len: usize) {
-        debug_assert!(self.start + len <= self.end);
-        self.start += len;
-        self.offset += len as u64;
-    }
-
-    fn is_at_end(&mut self) -> io::Result<bool> {
-        Ok(self.peek(1)?.is_empty())
-    }
-}
-
-impl<R: Read + Seek> Input<R> {
-    fn jump(&mut self, offset: u64) -> io::Result<()> {
-        self.inner.seek(SeekFrom::Start(offset))?;
-        (self.start, self.end) = (0, 0);
-        self.offset = offset;
-        self.at_end = false;
-        Ok(())
-    }
+/// Where the first marker of a block begins. It takes the same time whatever the bytes are: no byte is a candidate to be looked at closer.
+fn marker(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(MARKER.len()).position(|window| window == MARKER)
 }

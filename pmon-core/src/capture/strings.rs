@@ -113,6 +113,11 @@ impl Interner {
 pub(super) struct Ends(Vec<u32>);
 
 impl Ends {
+    /// Bytes of memory that it holds.
+    pub(super) fn memory(&self) -> usize {
+        self.0.capacity() * size_of::<u32>()
+    }
+
     /// Takes the lengths from a column; they must add up to the bytes that there are.
     pub(super) fn load(
         &mut self,

@@ -11,10 +11,19 @@ use crate::shared::reading::{Read, read};
 use crate::shared::records::{ORDER, Owned, capture, header, story};
 
 /// A block with valid checksums around any payload: what a hostile file can hold.
-fn forged(payload: &[u8], records: u32, events: u32, first_record: u64) -> Vec<u8> {
+pub(crate) fn forged(payload: &[u8], records: u32, events: u32, first_record: u64) -> Vec<u8> {
+    framed(1, payload, records, events, first_record)
+}
+
+/// A block of that kind without records.
+pub(crate) fn block_of_kind(kind: u8, payload: &[u8]) -> Vec<u8> {
+    framed(kind, payload, 0, 0, 0)
+}
+
+fn framed(kind: u8, payload: &[u8], records: u32, events: u32, first_record: u64) -> Vec<u8> {
     let mut block = b"\xb1pmb\r\n\x1a\xe5".to_vec();
     block.extend(&header().uuid[..4]);
-    block.extend([1, 0, 0, 0]);
+    block.extend([kind, 0, 0, 0]);
     block.extend((payload.len() as u32).to_le_bytes());
     block.extend(records.to_le_bytes());
     block.extend(first_record.to_le_bytes());
@@ -66,14 +75,14 @@ fn repeated(column: u8, byte: u8, len: usize) -> Vec<u8> {
 }
 
 /// A section as zstd has it.
-fn packed(column: u8, data: &[u8]) -> Vec<u8> {
+pub(crate) fn packed(column: u8, data: &[u8]) -> Vec<u8> {
     let packed = zstd::bulk::compress(data, 1).unwrap();
     let lens = [(data.len() as u32).to_le_bytes(), (packed.len() as u32).to_le_bytes()].concat();
     [&[column, 0, 1, 0], &lens[..], &packed].concat()
 }
 
 /// A section as it is.
-fn stored(column: u8, plane: u8, data: &[u8]) -> Vec<u8> {
+pub(crate) fn stored(column: u8, plane: u8, data: &[u8]) -> Vec<u8> {
     let len = (data.len() as u32).to_le_bytes();
     [&[column, plane, 0, 0], &len[..], &len, data].concat()
 }
@@ -128,6 +137,11 @@ fn a_context_of_a_wrong_length_is_read_as_far_as_it_goes() {
     }
 }
 
+/// A section that is skipped.
+pub(crate) fn filler(len: usize) -> Vec<u8> {
+    stored(200, 0, &vec![0; len])
+}
+
 /// One string or name that many details name must not become as many strings.
 #[test]
 fn details_of_a_block_are_given_no_more_than_eight_mebibytes() {
@@ -144,6 +158,8 @@ fn details_of_a_block_are_given_no_more_than_eight_mebibytes() {
             repeated(24, 1, RECORDS as usize),
             repeated(29, 1, RECORDS as usize),
             packed(column, &codes),
+            // Bytes enough for so many records.
+            filler(8192),
         ];
         let read = read_forged(&sections.concat(), 0, RECORDS);
         let given = read.records.iter().map(|record| match record {

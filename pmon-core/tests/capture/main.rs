@@ -1,6 +1,8 @@
 //! Captures: what goes in comes out, and damage is seen.
 
+mod dense;
 mod hostile;
+mod search;
 #[path = "../shared"]
 mod shared {
     pub(super) mod events;

@@ -1,0 +1,148 @@
+//! Checksums of many overlapping parts of a stream, in time that is linear in the stream.
+//!
+//! A hostile file can hold a block header in every 64 bytes, each with a payload of 16 MiB behind it. Computed one by one, their
+//! checksums would take the square of the file. So the checksum of the stream from some place on is kept at every 256th byte; that of any
+//! part follows from two of these, since CRCs are linear: `raw(a + b) = raw(a) * x^(8 * length of b) + raw(b)`.
+
+use std::collections::VecDeque;
+
+/// Bytes between two places whose sums are kept.
+const STEP: usize = 256;
+/// Lengths up to `POWERS * POWERS` can be shifted by: 16 MiB.
+const POWERS: usize = 4096;
+
+/// The state of the checksum's register after `bytes`, from `state` on, without its first and last inversion.
+fn raw(state: u32, bytes: &[u8]) -> u32 {
+    !crc32c::crc32c_append(!state, bytes)
+}
+
+/// The carry-less product of two 32-bit numbers.
+fn carryless(a: u32, b: u32) -> u64 {
+    // Of each factor every fourth bit, so that no carry reaches a bit that counts.
+    const EVERY_FOURTH: u64 = 0x1111_1111_1111_1111;
+    let parts = |of: u32| [0, 1, 2, 3].map(|shift| u64::from(of) & (EVERY_FOURTH << shift));
+    let (a, b) = (parts(a), parts(b));
+    (0..4).fold(0, |all, shift| {
+        let sum = (0..4).fold(0, |sum, i| sum ^ a[i].wrapping_mul(b[(4 + shift - i) % 4]));
+        all | sum & (EVERY_FOURTH << shift)
+    })
+}
+
+/// The product of two polynomials modulo that of the checksum; bit 31 has the weight 1.
+fn product(a: u32, b: u32) -> u32 {
+    let all = carryless(a, b) << 1;
+    (all >> 32) as u32 ^ raw(0, &(all as u32).to_le_bytes())
+}
+
+/// The sums of a stream, from which those of its parts follow.
+#[derive(Default)]
+pub(super) struct Sums {
+    /// Where in the stream the first of `sums` is.
+    first: u64,
+    /// The sum of the stream up to each `STEP`th byte from there on.
+    sums: VecDeque<u32>,
+    /// `x^(8 n)` and `x^(8 * POWERS * n)`, made when they are needed first.
+    powers: [Vec<u32>; 2],
+    summed: u64,
+}
+
+impl Sums {
+    /// Bytes whose sums were computed.
+    pub(super) fn summed(&self) -> u64 {
+        self.summed
+    }
+
+    /// Forgets the sums: the next part may stand anywhere.
+    pub(super) fn restart(&mut self) {
+        self.sums.clear();
+    }
+
+    /// The CRC-32C of `part`, which stands at `at` in the stream. Parts must come in the order of their places.
+    pub(super) fn crc(&mut self, at: u64, part: &[u8]) -> u32 {
+        let step = STEP as u64;
+        let end = at + part.len() as u64;
+        while self.sums.len() > 1 && self.first < at {
+            self.sums.pop_front();
+            self.first += step;
+        }
+        if self.sums.is_empty() || self.first < at {
+            (self.first, self.sums) = (at, VecDeque::from([0]));
+        }
+        // The first sum stands at or behind the part's begin; those up to its end follow.
+        let head = (self.first - at).min(part.len() as u64) as usize;
+        self.summed += head as u64;
+        let state = raw(!0, &part[..head]);
+        if self.first >= end {
+            return !state;
+        }
+        while self.first + self.sums.len() as u64 * step <= end {
+            let from = (self.first + (self.sums.len() as u64 - 1) * step - at) as usize;
+            let last = self.sums.back().copied().unwrap_or_default();
+            self.sums.push_back(raw(last, &part[from..from + STEP]));
+            self.summed += step;
+        }
+        let steps = (end - self.first) / step;
+        let tail = &part[(self.first + steps * step - at) as usize..];
+        self.summed += tail.len() as u64;
+        let sum = raw(self.sums[steps as usize], tail);
+        !(self.shifted(state ^ self.sums[0], (end - self.first) as usize) ^ sum)
+    }
+
+    /// The state after `len` zeros.
+    fn shifted(&mut self, state: u32, len: usize) -> u32 {
+        if self.powers[0].is_empty() {
+            let of = |factor: u32, count| {
+                let next = |power: &u32| Some(product(*power, factor));
+                std::iter::successors(Some(1 << 31), next).take(count).collect::<Vec<_>>()
+            };
+            // One zero byte shifts by 8 bits.
+            let low = of(1 << (31 - 8), POWERS + 1);
+            self.powers = [low.clone(), of(low[POWERS], POWERS + 1)];
+        }
+        let [low, high] = &self.powers;
+        product(product(state, low[len % POWERS]), high[len / POWERS])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_parts_in_order_have_the_checksum_of_their_bytes(
+            bytes in prop::collection::vec(any::<u8>(), 0..5000),
+            mut parts in prop::collection::vec((0..5000_usize, 0..5000_usize), 1..20),
+        ) {
+            parts.sort_unstable();
+            let mut sums = Sums::default();
+            for (at, len) in parts {
+                let at = at.min(bytes.len());
+                let part = &bytes[at..(at + len).min(bytes.len())];
+                prop_assert_eq!(sums.crc(at as u64, part), crc32c::crc32c(part));
+            }
+        }
+    }
+
+    #[test]
+    fn sixteen_mebibytes_can_be_shifted_by() {
+        let bytes = vec![0x5A; 16 << 20];
+        let mut sums = Sums::default();
+        for at in [0, 1, 4096] {
+            assert_eq!(sums.crc(at as u64, &bytes[at..]), crc32c::crc32c(&bytes[at..]));
+        }
+    }
+
+    #[test]
+    fn overlapping_parts_are_summed_once() {
+        let bytes = vec![7; 1 << 20];
+        let mut sums = Sums::default();
+        for at in (0..bytes.len()).step_by(64) {
+            sums.crc(at as u64, &bytes[at..]);
+        }
+        let parts = bytes.len() as u64 / 64;
+        assert!(sums.summed() <= bytes.len() as u64 + parts * 2 * STEP as u64, "{}", sums.summed());
+    }
+}

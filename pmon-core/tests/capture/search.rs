@@ -1,0 +1,279 @@
+//! The search for intact blocks: it finds each, and its work is in proportion to the file, whatever the bytes are.
+
+use std::io::{self, Cursor, Read as _, Seek as _, SeekFrom};
+
+use pmon_core::MonoNs;
+use pmon_core::capture::{DamageKind, Encoder, Item, Reader};
+
+use crate::hostile::{block_of_kind, forged, packed};
+use crate::shared::reading::{drain, read};
+use crate::shared::records::{Owned, capture, header, story};
+
+const MARKER: &[u8] = b"\xb1pmb\r\n\x1a\xe5";
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// A block's header whose own checksum holds, without its payload.
+fn claim(payload: u32) -> Vec<u8> {
+    let mut block = forged(&[1; 8], 1, 1, 0);
+    block.truncate(60);
+    block[16..20].copy_from_slice(&payload.to_le_bytes());
+    block.extend(crc32c::crc32c(&block).to_le_bytes());
+    block
+}
+
+/// Headers that stand in one another every `distance` bytes, and whose checksums hold.
+fn nested_claims(distance: usize, len: usize) -> Vec<u8> {
+    let fields = claim(300 << 10);
+    let mut bytes = Vec::new();
+    for at in (0..len).step_by(distance) {
+        bytes.resize(bytes.len().max(at + 64), 0);
+        bytes[at..at + 20].copy_from_slice(&fields[..20]);
+    }
+    for at in (0..len).step_by(distance) {
+        let crc = crc32c::crc32c(&bytes[at..at + 60]);
+        bytes[at + 60..at + 64].copy_from_slice(&crc.to_le_bytes());
+    }
+    bytes
+}
+
+/// Bytes that follow no pattern.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+    .take(len)
+    .collect()
+}
+
+fn repeated(pattern: &[u8], len: usize) -> Vec<u8> {
+    pattern.iter().copied().cycle().take(len).collect()
+}
+
+/// Files of bytes that are hard to search, each with a name.
+fn hard_to_search(len: usize) -> Vec<(String, Vec<u8>)> {
+    let mut all = vec![
+        ("zeros".into(), vec![0; len]),
+        ("noise".into(), noise(len)),
+        ("first bytes of markers".into(), repeated(&MARKER[..1], len)),
+        ("large claims".into(), repeated(&claim(300 << 10), len)),
+        ("claims of as much as there is".into(), {
+            let each = |at: usize| claim((len - 64 * (at + 1)) as u32);
+            (0..len / 64).flat_map(each).collect()
+        }),
+        ("claims in claims".into(), nested_claims(84, len)),
+    ];
+    for part in 2..=MARKER.len() {
+        all.push((format!("{part} bytes of markers"), repeated(&MARKER[..part], len)));
+    }
+    for distance in [9, 12, 20, 28, 64] {
+        let mut pattern = MARKER.to_vec();
+        pattern.extend(&header().uuid[..4]);
+        pattern.resize(distance.max(12), 0);
+        pattern.truncate(distance);
+        all.push((format!("a marker each {distance} bytes"), repeated(&pattern, len)));
+    }
+    all
+}
+
+#[test]
+fn the_work_is_in_proportion_to_the_file_whatever_its_bytes() {
+    let len = 384 * KIB;
+    for (name, bytes) in hard_to_search(len) {
+        for header in [Encoder::new(&header()).unwrap().header(), &[]] {
+            let file = [header, &bytes].concat();
+            let Ok(mut reader) = Reader::open(file.as_slice()) else { continue };
+            let read = drain(&mut reader).unwrap();
+            assert_eq!(read.records, [], "{name}");
+            let most = 16 * len + 32 * MIB;
+            assert!(reader.effort() <= most as u64, "{name}: {} bytes", reader.effort());
+        }
+    }
+}
+
+#[test]
+fn an_intact_block_is_found_behind_whatever_is_hard_to_search() {
+    let story = story();
+    let bytes = capture(&story, usize::MAX);
+    let mut reader = Reader::open(bytes.as_slice()).unwrap();
+    let begin = reader.offset() as usize;
+    reader.next_item().unwrap();
+    let block = &bytes[begin..reader.offset() as usize];
+    for (name, before) in hard_to_search(64 * KIB) {
+        for header in [&bytes[..begin], &[]] {
+            let padding = vec![7; 300 * KIB];
+            let file = [header, &before, block, &padding].concat();
+            let read = read(&file).unwrap();
+            assert_eq!(read.records, story, "{name}");
+        }
+    }
+}
+
+/// The blocks of a capture, each behind forged headers that claim all that follows.
+#[test]
+fn every_block_is_found_between_forged_headers() {
+    let story = story();
+    let bytes = capture(&story, 3);
+    let mut reader = Reader::open(bytes.as_slice()).unwrap();
+    let mut at = reader.offset() as usize;
+    let mut file = bytes[..at].to_vec();
+    while let Some(item) = reader.next_item().unwrap() {
+        assert!(matches!(item, Item::Block(_)));
+        let end = reader.offset() as usize;
+        for len in [1 << 10, 100 << 10, 300 << 10] {
+            file.extend(repeated(&claim(len), 4 << 10));
+        }
+        file.extend(&bytes[at..end]);
+        at = end;
+    }
+    file.extend(vec![1; 320 * KIB]);
+    let read = read(&file).unwrap();
+    assert_eq!(read.records, story);
+}
+
+/// A file of which only the given parts are there, and zeros between them.
+struct Sparse {
+    parts: Vec<(u64, Vec<u8>)>,
+    len: u64,
+    at: u64,
+    read: u64,
+}
+
+impl io::Read for Sparse {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let len = into.len().min((self.len - self.at) as usize);
+        into[..len].fill(0);
+        for (from, bytes) in &self.parts {
+            let (first, last) = (self.at.max(*from), (self.at + len as u64).min(from + bytes.len() as u64));
+            if first < last {
+                let part = &bytes[(first - from) as usize..(last - from) as usize];
+                into[(first - self.at) as usize..][..part.len()].copy_from_slice(part);
+            }
+        }
+        self.at += len as u64;
+        self.read += len as u64;
+        Ok(len)
+    }
+}
+
+fn skip_hole(file: &mut Sparse) -> io::Result<u64> {
+    let end = file.parts.iter().map(|(from, _)| *from).find(|&from| from >= file.at).unwrap_or(file.len);
+    let is_data =
+        file.parts.iter().any(|(from, bytes)| (*from..from + bytes.len() as u64).contains(&file.at));
+    let skipped = end.saturating_sub(24).saturating_sub(file.at);
+    let skipped = if is_data { 0 } else { skipped };
+    file.at += skipped;
+    Ok(skipped)
+}
+
+#[test]
+fn a_hole_of_a_tebibyte_is_not_read() {
+    let bytes = capture(&story(), 3);
+    for cut in [bytes.len() - 24, bytes.len() - 20, bytes.len() / 2] {
+        for tail in [0, 20_000] {
+            let (sealed, journal) = bytes.split_at(cut);
+            let at = (1 << 40) + 5;
+            let parts = vec![(0, sealed.to_vec()), (at, journal.to_vec())];
+            let len = at + journal.len() as u64 + tail;
+            let file = Sparse { parts, len, at: 0, read: 0 };
+            let mut reader = Reader::open_sparse(file, skip_hole).unwrap();
+            let found = drain(&mut reader).unwrap();
+            let mut near = sealed.to_vec();
+            near.resize(sealed.len() + 10_000, 0);
+            near.extend(journal);
+            near.resize(near.len() + tail as usize, 0);
+            let expected = read(&near).unwrap();
+            assert_eq!(found.records, expected.records, "cut at {cut}, {tail} behind");
+            assert_eq!(found.clean, expected.clean, "cut at {cut}, {tail} behind");
+            assert_eq!(reader.offset(), len);
+        }
+    }
+}
+
+/// Index blocks, each within the payload of the one before: none of them may be walked.
+#[test]
+fn index_blocks_within_one_another_lead_nowhere() {
+    let start = Encoder::new(&header()).unwrap().header().to_vec();
+    let skipped = |data: &[u8]| {
+        [&[200, 0, 0, 0][..], &(data.len() as u32).to_le_bytes(), &(data.len() as u32).to_le_bytes(), data]
+            .concat()
+    };
+    let mut inner = Vec::new();
+    let mut offsets = Vec::new();
+    // From the innermost outwards; where each begins shows at the end.
+    for _ in 0..10 {
+        let before = (start.len() as u64).to_le_bytes();
+        let entries = [&0_u32.to_le_bytes()[..], &before, &[0; 8]].concat();
+        let payload = [&entries[..], &skipped(&inner)].concat();
+        inner = block_of_kind(2, &payload);
+        offsets.push(inner.len());
+    }
+    let innermost = start.len() + inner.len() - offsets[0];
+    let trailer = [&(innermost as u64).to_le_bytes()[..], &header().uuid[..4]].concat();
+    let file = [&start[..], &inner, &trailer, &crc32c::crc32c(&trailer).to_le_bytes(), b"pmon-end"].concat();
+    let mut reader = Reader::open(Cursor::new(file)).unwrap();
+    assert!(!reader.seek(MonoNs(1)).unwrap());
+    assert!(drain(&mut reader).unwrap().records.is_empty());
+}
+
+#[test]
+fn memory_is_bounded_whatever_blocks_hold() {
+    let start = Encoder::new(&header()).unwrap().header().to_vec();
+    let (mut file, mut number) = (start.clone(), 0);
+    // In turn: each column as long as it can be.
+    for columns in [0..20_u8, 20..40, 40..61] {
+        for column in columns {
+            let bytes = [15, 17, 22, 44].contains(&column);
+            let len = if bytes { 8 << 20 } else { 128 << 10 };
+            let sections = [packed(column, &vec![0; len]), crate::hostile::filler(8192)].concat();
+            let payload = [&[0; 8][..], &sections].concat();
+            file.extend(forged(&payload, 1, 1, number));
+            number += 1;
+        }
+    }
+    // A header that claims all that a block may be, and as many bytes.
+    file.extend(claim(16_777_000));
+    file.resize(file.len() + (16 << 20), 0);
+    let mut reader = Reader::open(file.as_slice()).unwrap();
+    let mut most = 0;
+    while let Some(item) = reader.next_item().unwrap() {
+        if let Item::Block(block) = item {
+            assert_eq!(block.records().count(), 1);
+        }
+        most = most.max(reader.memory());
+    }
+    assert!(most <= 64 * MIB, "{most} bytes");
+    assert!(most >= 40 * MIB, "{most} bytes");
+}
+
+#[test]
+fn what_was_damaged_is_said_as_before() {
+    let story = story();
+    let bytes = capture(&story, 3);
+    let mut reader = Reader::open(bytes.as_slice()).unwrap();
+    let at = reader.offset() as usize;
+    reader.next_item().unwrap();
+    let second = reader.offset() as usize;
+    let mut file = bytes.clone();
+    file[at + 70] ^= 1;
+    let damaged = read(&file).unwrap();
+    assert_eq!(damaged.damage[0], DamageKind::Corrupt);
+    assert_eq!(damaged.damage[1], DamageKind::Missing { records: 3 });
+    let mut reader = Reader::open(Cursor::new(file)).unwrap();
+    match reader.next_item().unwrap() {
+        Some(Item::Damage(damage)) => {
+            assert_eq!((damage.offset, damage.bytes), (at as u64, (second - at) as u64));
+        }
+        _ => panic!("no damage"),
+    }
+    let records: Vec<Owned> = damaged.records;
+    assert_eq!(records, story[3..]);
+    // Seekable inputs are read in the same way.
+    let mut cursor = Cursor::new(bytes);
+    cursor.seek(SeekFrom::Start(0)).unwrap();
+    let mut all = Vec::new();
+    cursor.read_to_end(&mut all).unwrap();
+    assert_eq!(read(&all).unwrap().records, story);
+}
