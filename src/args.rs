@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pmon_core::wire::Kind;
-use pmon_record::Redact;
+use pmon_record::{MOST_RING, Redact};
 
 pub(crate) use diff::DiffArgs;
 pub(crate) use replay::{End, Proc, ReplayArgs, Speed};
@@ -130,7 +130,7 @@ pub(crate) struct RecordArgs {
     #[arg(long, value_enum, default_value_t = Transport::Auto)]
     pub(crate) transport: Transport,
     /// Kernel memory for the ring, 88 bytes an event, 4 KiB and more an exec; what does not fit waits in the socket's buffer
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "16M")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_ring, default_value = "16M")]
     pub(crate) ring: usize,
     /// While busy, take events this often: less costs CPU time, more costs memory
     #[arg(long, value_name = "DURATION", value_parser = parse_latency, default_value = "10ms")]
@@ -341,6 +341,14 @@ fn parse_size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Bytes of the ring.
+fn parse_ring(text: &str) -> Result<usize, String> {
+    match parse_size(text)? {
+        size @ ..=MOST_RING => Ok(size),
+        _ => Err("the largest ring is of 2G".into()),
+    }
+}
+
 /// Bytes of arguments.
 fn parse_args_max(text: &str) -> Result<usize, String> {
     match parse_size(text)? {
@@ -417,6 +425,10 @@ mod tests {
         assert!(parse_latency("500us").is_err() && parse_latency("2s").is_err());
         assert_eq!(parse_latency("5ms"), Ok(Duration::from_millis(5)));
         assert!(parse_redact("(").is_err());
+        assert_eq!(parse_ring("2G"), Ok(2 << 30));
+        for large in ["2147483649", "3G", "64G", "18446744073709551615"] {
+            assert!(parse_ring(large).is_err(), "{large}");
+        }
     }
 
     #[test]

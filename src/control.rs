@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use pmon_core::capture::End;
-use pmon_record::{Counters, RecordError, Recording, Signals, Sink, StoreError, SubscribeError, Wakeup};
+use pmon_record::{
+    Counters, RecordError, Recording, ScopeError, Signals, Sink, StoreError, SubscribeError, Wakeup,
+};
 
 use crate::child::Child;
 use crate::exit::{self, Failure, OrFail};
@@ -140,7 +142,13 @@ pub(crate) fn signals() -> Result<Signals, Failure> {
 
 impl From<SubscribeError> for Failure {
     fn from(error: SubscribeError) -> Self {
-        Self::new(exit::ENVIRONMENT, error)
+        let code = match &error {
+            // A cgroup is looked for in the file system, as other inputs are.
+            SubscribeError::Target(ScopeError::Cgroup { .. }) => exit::ENVIRONMENT,
+            SubscribeError::Target(_) => exit::USAGE,
+            _ => exit::ENVIRONMENT,
+        };
+        Self::new(code, error)
     }
 }
 

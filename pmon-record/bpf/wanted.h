@@ -3,7 +3,8 @@
 // Which events are wanted. The kernel numbers the others as well, so that they are counted here, of each CPU.
 #pragma once
 
-#define LEVELS 32 // most levels of cgroups that are looked at
+#define LEVELS 256 // Deepest cgroup whose ancestors are compared; `src/cgroups.rs` refuses deeper ones.
+#define ANCESTORS 64 // Most ancestors that are searched for a mark while the tree is being marked.
 
 const volatile __u32 KINDS = -1;   // bits as in `proc_event.what`
 const volatile __u32 UIDS = 0;     // how many users, and which
@@ -13,17 +14,27 @@ const volatile __u32 BY_TREE = 0;
 const volatile __u32 CHILDREN = 0; // whether what the recorder starts is in the tree
 const volatile __u32 RECORDER = 0; // its process, whose signs of life are always wanted
 
-// A byte for each process id: whether it is in the tree.
+// One byte per process id: whether the process is in the tree. The recorder maps this memory and marks processes there while the
+// program marks others, so each mark is a byte of its own, which both can write without reading the bytes beside it.
 struct slab {
 	__u8 is_member[64];
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1); // the loader sets another
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); // The loader sets another number.
 	__type(key, __u32);
 	__type(value, struct slab);
 } TREE SEC(".maps");
+
+// Whether the recorder is still marking the processes that were there before it.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} MARKING SEC(".maps");
 
 static __always_inline __u8 *member(__u32 tgid)
 {
@@ -38,16 +49,37 @@ static __always_inline int is_member(__u32 tgid)
 	return byte && *byte;
 }
 
-// A new process belongs where the one that started it belongs, whoever had its id before.
+// Whether an ancestor of a task is in the tree. While the recorder marks the processes that were there before it, a process can
+// fork whose own mark is still missing; its ancestors lead to one that is marked, at the latest to the root.
+static __noinline int has_ancestor_in_tree(struct task_struct *task)
+{
+	for (int i = 0; i < ANCESTORS; i++) {
+		task = read_field(task, real_parent);
+		__u32 tgid = read_field(task, tgid);
+		if (!tgid)
+			return 0;
+		if (is_member(tgid))
+			return 1;
+	}
+	return 0;
+}
+
+// A new process is in the tree if the process that forked it is. The fork event comes before any other event of the new process, and
+// every fork writes the mark, so a process id that is used again has no mark left from the process before.
 static __always_inline void grow_tree(const struct event *event)
 {
 	if (event->what != FORK || event->child_tid != event->child_tgid)
 		return;
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u32 creator = task->tgid;
+	__u32 creator = task->tgid, zero = 0;
 	__u8 *byte = member(event->child_tgid);
-	if (byte)
-		*byte = is_member(creator) || (CHILDREN && creator == RECORDER);
+	if (!byte)
+		return;
+	int is_in = is_member(creator) || (CHILDREN && creator == RECORDER);
+	__u32 *marking = bpf_map_lookup_elem(&MARKING, &zero);
+	if (!is_in && marking && *marking)
+		is_in = has_ancestor_in_tree(task);
+	*byte = is_in;
 }
 
 // Whether a task's cgroup of version 2 is the one that is wanted, or below it.

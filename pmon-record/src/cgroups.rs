@@ -1,7 +1,9 @@
 //! Cgroups by their ids: outside of the hot path, as events name them by number only.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, open, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, fstatfs, open, openat, statat};
+use rustix::io::Errno;
+use thiserror::Error;
 
 /// Paths that are kept; beyond it, all are looked for anew.
 const MOST: usize = 1 << 14;
@@ -17,6 +21,102 @@ const MOST: usize = 1 << 14;
 const APART: Duration = Duration::from_millis(200);
 /// A hierarchy is not deeper.
 const DEPTH: usize = 64;
+
+/// The deepest cgroup that can be recorded alone: `LEVELS` in `bpf/wanted.h`, of which the root takes one.
+const LEVELS: usize = 255;
+/// Types of file systems (`linux/magic.h`).
+const CGROUP2: u64 = 0x6367_7270;
+const CGROUP1: u64 = 0x0027_e0eb;
+
+/// Why a path names no cgroup whose processes can be recorded.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CgroupError {
+    /// Neither the path nor the path below the hierarchy's mount point exists.
+    #[error("no such cgroup; the directories below {} are the cgroups", mount.display())]
+    Missing {
+        /// Where the hierarchy is mounted.
+        mount: PathBuf,
+    },
+    /// There is no hierarchy of version 2.
+    #[error("no such cgroup: no hierarchy of version 2 is mounted (cgroup2 in /proc/self/mountinfo)")]
+    NoHierarchy,
+    /// It is of a hierarchy of version 1, whose cgroups have ids of their own.
+    #[error(
+        "this cgroup is of version 1, and processes are recorded by their cgroup of version 2; name one of those"
+    )]
+    Version1,
+    /// It is a file.
+    #[error("this is not a directory; name the directory of the cgroup")]
+    NotADirectory,
+    /// It is a directory of another file system.
+    #[error("this is not a cgroup: it is on another file system than cgroup2")]
+    OtherFileSystem,
+    /// It is below more others than the program looks at.
+    #[error("this cgroup is {depth} levels deep; at most {LEVELS} are supported")]
+    TooDeep {
+        /// How many cgroups it is below.
+        depth: usize,
+    },
+    /// It could not be looked at.
+    #[error("cannot look at it: {source}")]
+    Unreadable {
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// The id of the cgroup that a path names: of its directory in any mount of the hierarchy of version 2, or as `/proc/<pid>/cgroup` has it.
+///
+/// It is the id of the cgroup that is there now. One that is made later under the same path has another.
+pub(crate) fn find(path: &Path) -> Result<u64, CgroupError> {
+    let bytes = path.as_os_str().as_bytes();
+    let line = bytes.strip_prefix(b"0::").map(|path| Path::new(OsStr::from_bytes(path)));
+    if bytes.is_empty() {
+        return Err(CgroupError::NotADirectory);
+    }
+    let at_path = if line.is_some() { Err(CgroupError::OtherFileSystem) } else { id_at(path) };
+    // What there is under that name may be no cgroup, and one of that name be below the mount.
+    let at_path = match at_path {
+        Err(error @ (CgroupError::NotADirectory | CgroupError::OtherFileSystem)) => Some(error),
+        Err(CgroupError::Unreadable { source }) if source.kind() == io::ErrorKind::NotFound => None,
+        found => return found,
+    };
+    let path = line.unwrap_or(path);
+    let Some(mount) = mount() else { return Err(at_path.unwrap_or(CgroupError::NoHierarchy)) };
+    match id_at(&mount.join(path.strip_prefix("/").unwrap_or(path))) {
+        Err(CgroupError::Unreadable { source }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(at_path.filter(|_| line.is_none()).unwrap_or(CgroupError::Missing { mount }))
+        }
+        found => found,
+    }
+}
+
+/// The id of the cgroup whose directory that is.
+fn id_at(path: &Path) -> Result<u64, CgroupError> {
+    let unreadable = |error: Errno| match error {
+        Errno::NOTDIR => CgroupError::NotADirectory,
+        error => CgroupError::Unreadable { source: error.into() },
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut directory = open(path, flags, Mode::empty()).map_err(unreadable)?;
+    match fstatfs(&directory).map_err(unreadable)?.f_type as u64 & 0xffff_ffff {
+        CGROUP2 => {}
+        CGROUP1 => return Err(CgroupError::Version1),
+        _ => return Err(CgroupError::OtherFileSystem),
+    }
+    let stat = fstat(&directory).map_err(unreadable)?;
+    let (mut depth, mut inner) = (0, stat.st_ino);
+    loop {
+        directory = openat(&directory, "..", flags, Mode::empty()).map_err(unreadable)?;
+        let outer = fstat(&directory).map_err(unreadable)?;
+        if outer.st_dev != stat.st_dev || outer.st_ino == inner {
+            break;
+        }
+        (depth, inner) = (depth + 1, outer.st_ino);
+    }
+    if depth > LEVELS { Err(CgroupError::TooDeep { depth }) } else { Ok(stat.st_ino) }
+}
 
 /// The paths of cgroups of version 2, as `/proc/<pid>/cgroup` has them.
 #[derive(Debug, Default)]

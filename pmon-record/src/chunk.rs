@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pmon_core::MonoNs;
 use pmon_core::accounting::Discarded;
-use pmon_core::batch::Batch;
+use pmon_core::batch::{Arrival, Batch, SLOT};
 use pmon_core::capture::{CpuCounts, Fence};
 
 /// An event is queued this long after its time at the most, in ns (measured: 80 us). So much before a source is found
@@ -70,6 +70,12 @@ impl Chunk {
             taken_at: Instant::now(),
             handed_at: Instant::now(),
         }
+    }
+
+    /// Bytes that such a chunk takes, with its places in the queues.
+    pub(crate) fn bytes(frames: usize, annexes: usize) -> usize {
+        let per_frame = SLOT + size_of::<Arrival>() + size_of::<usize>() + size_of::<u32>();
+        frames * per_frame + annexes + 3 * size_of::<Self>()
     }
 
     /// Forgets what it holds, keeps the memory.

@@ -86,6 +86,11 @@ impl Feed {
         self.front.as_mut().map_or(Ok(()), |front| front.ring.restart())
     }
 
+    /// Marks the rest of the tree that is wanted, as [`Ring::complete_tree`].
+    pub(crate) fn complete_tree(&mut self) -> io::Result<bool> {
+        self.front.as_mut().map_or(Ok(false), |front| front.ring.complete_tree())
+    }
+
     /// What did not come by the ring since then, of each CPU; `None` without a ring.
     pub(crate) fn ring_counts(&self) -> io::Result<Option<Vec<CpuCounts>>> {
         self.front.as_ref().map(|front| front.ring.counts()).transpose()

@@ -51,11 +51,13 @@ mod sys;
 mod vigil;
 mod writer;
 
+pub use cgroups::CgroupError;
 pub use chunk::{Chunk, Dropped};
 pub use options::{Options, Transport};
 pub use recording::{Counters, RecordError, Recording, Stopper};
 pub use redact::Redact;
-pub use scope::{MAX_UIDS, Scope, Tree};
+pub use ring::MOST_RING;
+pub use scope::{MAX_UIDS, Scope, ScopeError, Tree};
 pub use signals::{Signals, Wake, Wakeup};
 pub use sink::{Sink, SinkError};
 pub use store::{CaptureFile, StoreError, Target};

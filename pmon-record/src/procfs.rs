@@ -1,9 +1,8 @@
 //! What `/proc/<pid>` says of a process (`proc_pid(5)`), read into memory that is used again.
 
 mod files;
+pub(crate) mod kinship;
 
-use std::collections::HashSet;
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
@@ -148,37 +147,6 @@ impl Procfs {
     }
 }
 
-/// The largest process id (`proc_sys_kernel(5)`), as the kernel was built for the most where that cannot be read.
-pub(crate) fn pid_max() -> u32 {
-    let setting = fs::read_to_string("/proc/sys/kernel/pid_max").ok();
-    setting.and_then(|text| text.trim().parse().ok()).unwrap_or(1 << 22)
-}
-
-/// Processes that are not among `known`, and that have a parent there, or a parent that has.
-pub(crate) fn descendants(known: &[u32]) -> Vec<u32> {
-    let parent = |pid: u32| Some(Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)?.ppid);
-    let pids = fs::read_dir("/proc").into_iter().flatten();
-    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let mut others: Vec<(u32, u32)> = pids.filter_map(|pid| Some((pid, parent(pid)?))).collect();
-    others.retain(|(pid, _)| !known.contains(pid));
-    let mut found = Vec::new();
-    let mut parents: HashSet<u32> = known.iter().copied().collect();
-    loop {
-        let before = found.len();
-        others.retain(|&(pid, parent)| {
-            let is_one = parents.contains(&parent);
-            if is_one {
-                parents.insert(pid);
-                found.push(pid);
-            }
-            !is_one
-        });
-        if found.len() == before {
-            return found;
-        }
-    }
-}
-
 /// One process's directory, and the worst that happened in it.
 struct Process<'a> {
     directory: OwnedFd,
@@ -309,6 +277,7 @@ fn miss(error: Errno) -> Miss {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::ErrorKind;
     use std::os::unix::fs::MetadataExt as _;
     use std::process::{Command, Stdio};
@@ -319,25 +288,6 @@ mod tests {
 
     fn scanned(pid: u32) -> Details {
         Procfs::new(Clock::new(), MAX_ARGS).read(Subject::Snapshot { tgid: Tgid(pid) })
-    }
-
-    #[test]
-    fn descendants_are_those_of_descendants_too() {
-        // The shell's child has a child of its own.
-        let mut shell = Command::new("sh").args(["-c", "sh -c 'sleep 60; :' & wait"]).spawn().unwrap();
-        let me = std::process::id();
-        while descendants(&[shell.id()]).len() < 2 {
-            thread::sleep(TRY);
-        }
-        let found = descendants(&[shell.id()]);
-        assert!(found.len() >= 2 && !found.contains(&shell.id()) && !found.contains(&me), "{found:?}");
-        assert!(descendants(&[&found[..], &[shell.id()]].concat()).is_empty());
-        for pid in found {
-            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
-            let _ended = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-        shell.wait().unwrap();
-        assert!(pid_max() > me);
     }
 
     #[test]
@@ -378,8 +328,9 @@ mod tests {
                 // No PID namespace to be had.
                 return;
             }
-            if let Some(&inner) = descendants(&[unshare.id()]).first() {
-                break inner;
+            let scan = kinship::processes().unwrap();
+            if let Some(inner) = scan.iter().find(|kin| kin.ppid == unshare.id()) {
+                break inner.pid;
             }
             thread::sleep(TRY);
         };

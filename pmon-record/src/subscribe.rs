@@ -11,12 +11,13 @@ use thiserror::Error;
 use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::fence;
-use crate::intake::{Intake, Look, Outlet};
+use crate::intake::{self, Intake, Look, Outlet};
 use crate::netlink::Socket;
 use crate::options::{Options, Transport};
 use crate::pulse::Pulse;
 use crate::redact::Redact;
 use crate::ring::{Ring, RingError, entry};
+use crate::scope::{Scope, ScopeError};
 use crate::{heal, host, namespaces, sys};
 
 /// Bytes of socket buffer that the kernel charges for an event: the message and what manages it.
@@ -54,6 +55,8 @@ impl Subscription {
     /// # Errors
     /// The [`SubscribeError`] that names the cause.
     pub fn open(options: &Options) -> Result<Self, SubscribeError> {
+        let cgroup = options.scope.resolve()?;
+        has_memory(options, 0)?;
         let mut socket = Socket::open().map_err(|source| match source.raw_os_error() {
             Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => SubscribeError::NoConnector { source },
             _ => SubscribeError::Socket { action: "open", source },
@@ -67,11 +70,15 @@ impl Subscription {
         if options.hush_overruns {
             socket.hush_overruns().map_err(failed("set NETLINK_NO_ENOBUFS on"))?;
         }
-        let (ring, transport) = climb(options, |details| Ring::attach(&socket, options, details))?;
+        let (mut ring, transport) =
+            climb(options, |details| Ring::attach(&socket, options, cgroup, details))?;
         // The kernel's description of its types took some ten MiB.
         sys::trim_memory();
         socket.bind().map_err(|source| refused("bind", source))?;
         let pulse = Pulse::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
+        if let Some(ring) = &mut ring {
+            ring.begin_tree().map_err(|source| SubscribeError::Tree { source })?;
+        }
         let start = Clock::new().anchor();
         let nonce = u32::from_ne_bytes(host::random());
         socket.listen(nonce).map_err(|source| refused("subscribe on", source))?;
@@ -82,6 +89,7 @@ impl Subscription {
             RING => size_of::<u32>(),
             _ => 0,
         };
+        has_memory(options, largest_annex)?;
         let feed = Feed::new(socket, ring, in_queue);
         let (intake, outlet) = Intake::new(feed, options.buffer, largest_annex);
         let mut this = Self {
@@ -97,6 +105,10 @@ impl Subscription {
             start,
         };
         this.wait_for_ack(nonce.wrapping_add(1), options.ack_timeout)?;
+        if this.intake.source_mut().complete_tree().map_err(|source| SubscribeError::Tree { source })? {
+            // What its processes did before they were all marked is not recorded, so the recording begins here.
+            this.begin_anew().map_err(failed("receive from"))?;
+        }
         this.wait_for_cpus().map_err(failed("receive from"))?;
         Ok(this)
     }
@@ -180,15 +192,30 @@ impl Subscription {
             }
             restarts += 1;
             // What is lost before the first event of a CPU cannot be counted: the recording begins here, with a new round.
-            intake.source_mut().restart()?;
-            intake.source_mut().drops_now()?;
-            *drops_before = intake.restart(outlet)?.unwrap_or(0);
-            *start = clock.anchor();
+            (*drops_before, *start) = begin_anew(intake, outlet)?;
             Ok(true)
         })?;
         self.intake.tell(fence);
         Ok(())
     }
+
+    fn begin_anew(&mut self) -> io::Result<()> {
+        (self.drops_before, self.start) = begin_anew(&mut self.intake, &mut self.outlet)?;
+        Ok(())
+    }
+}
+
+/// Lets the recording begin now; gives what the socket had dropped before, and the clocks.
+fn begin_anew(intake: &mut Intake<Feed>, outlet: &mut Outlet) -> io::Result<(u64, ClockAnchor)> {
+    intake.source_mut().restart()?;
+    intake.source_mut().drops_now()?;
+    let drops_before = intake.restart(outlet)?.unwrap_or(0);
+    Ok((drops_before, Clock::new().anchor()))
+}
+
+fn has_memory(options: &Options, largest_annex: usize) -> Result<(), SubscribeError> {
+    let bytes = options.buffer;
+    if intake::is_there_memory(bytes, largest_annex) { Ok(()) } else { Err(SubscribeError::Memory { bytes }) }
 }
 
 /// The names of transports, from the best.
@@ -211,7 +238,9 @@ fn climb<R>(
         }
         Transport::Ring => Ok((Some(attach(false).map_err(refused)?), named(RING, asked_for()))),
         Transport::Recvmmsg if options.scope.is_all() => Ok((None, named(RECVMMSG, asked_for()))),
-        Transport::Recvmmsg => Err(SubscribeError::Scope { why: "no ring was asked for".into() }),
+        Transport::Recvmmsg => {
+            Err(SubscribeError::scope(&options.scope, "--transport recvmmsg has no ring".into()))
+        }
         Transport::Auto => {
             let no_details = match options.details.then(|| attach(true)) {
                 Some(Ok(ring)) => return Ok((Some(ring), named(RING_DETAILS, String::new()))),
@@ -221,7 +250,7 @@ fn climb<R>(
             match attach(false) {
                 Ok(ring) => Ok((Some(ring), named(RING, no_details))),
                 Err(error) if !options.scope.is_all() => {
-                    Err(SubscribeError::Scope { why: error.to_string() })
+                    Err(SubscribeError::scope(&options.scope, error.to_string()))
                 }
                 Err(error) => Ok((None, named(RECVMMSG, format!("no ring: {error}")))),
             }
@@ -300,13 +329,30 @@ pub enum SubscribeError {
         why: String,
     },
     /// Not everything is wanted, and only a ring can leave events out and count them.
-    #[error(
-        "cannot record a part of the events without a ring: {why}; record everything, and choose when reading \
-         (`pmon print --kind, --tree, ...`)"
-    )]
+    #[error("cannot record a part of the events without a ring: {why}; record everything, and {instead}")]
     Scope {
         /// Why there is no ring.
         why: String,
+        /// How to select from a capture of everything.
+        instead: &'static str,
+    },
+    /// What the scope names is not what it has to be.
+    #[error(transparent)]
+    Target(#[from] ScopeError),
+    /// The processes of the tree could not be marked.
+    #[error("cannot find the processes of --tree: {source}; is /proc mounted?")]
+    Tree {
+        /// What failed.
+        source: io::Error,
+    },
+    /// There is no memory for the buffer between the threads.
+    #[error(
+        "cannot allocate the {bytes} bytes of --buffer: there is less memory, or the limit on address space is lower \
+         (ulimit -v); use a smaller --buffer"
+    )]
+    Memory {
+        /// Bytes that were asked for.
+        bytes: usize,
     },
     /// The socket's buffer is smaller than required.
     #[error(
@@ -327,6 +373,17 @@ pub enum SubscribeError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl SubscribeError {
+    fn scope(scope: &Scope, why: String) -> Self {
+        let instead = if scope.can_be_read_out() {
+            "choose when reading (`pmon print --kind, --tree, ...`)"
+        } else {
+            "choose when reading (`pmon print --format json` has the user and the cgroup of each exec)"
+        };
+        Self::Scope { why, instead }
+    }
 }
 
 fn refused(action: &'static str, source: io::Error) -> SubscribeError {
@@ -360,7 +417,8 @@ mod tests {
 
     #[test]
     fn each_step_down_has_its_reason() {
-        let why = "the kernel does not describe its types (no /sys/kernel/btf/vmlinux)";
+        let why = RingError::NoBtf.to_string();
+        assert!(why.contains("/sys/kernel/btf/vmlinux"));
         assert_eq!(climbed(Transport::Auto, Some(()), Some(())), Ok("ring+details ()".into()));
         assert_eq!(climbed(Transport::Auto, None, Some(())), Ok(format!("ring (no details: {why})")));
         assert_eq!(climbed(Transport::Auto, None, None), Ok(format!("recvmmsg (no ring: {why})")));
@@ -378,11 +436,16 @@ mod tests {
 
     #[test]
     fn a_part_of_the_events_takes_a_ring() {
-        let scope = crate::Scope { uids: vec![1], ..crate::Scope::default() };
-        for (transport, ring) in [(Transport::Auto, None), (Transport::Recvmmsg, Some(()))] {
-            let options = Options { transport, scope: scope.clone(), ..Options::default() };
-            let climbed = climb(&options, |_| ring.ok_or(RingError::NoBtf));
-            assert!(matches!(climbed, Err(SubscribeError::Scope { .. })));
+        let by_user = Scope { uids: vec![1], ..Scope::default() };
+        let by_kind = Scope { kinds: vec![pmon_core::wire::Kind::Exec], ..Scope::default() };
+        for (scope, instead) in [(by_user, "--format json"), (by_kind, "print --kind")] {
+            for (transport, ring) in [(Transport::Auto, None), (Transport::Recvmmsg, Some(()))] {
+                let options = Options { transport, scope: scope.clone(), ..Options::default() };
+                let error = climb(&options, |_| ring.ok_or(RingError::NoBtf)).err().unwrap();
+                assert!(matches!(error, SubscribeError::Scope { .. }));
+                // What is proposed can select what the scope would have.
+                assert!(error.to_string().contains(instead), "{error}");
+            }
         }
     }
 }

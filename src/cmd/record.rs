@@ -8,7 +8,7 @@ use jiff::Zoned;
 use pmon_core::capture::{Header, Meta};
 use pmon_core::wire::Kind;
 use pmon_record::{
-    CaptureFile, MAX_UIDS, Options, Recording, Scope, StoreError, Subscription, Target, Transport, Tree,
+    CaptureFile, Options, Recording, Scope, StoreError, Subscription, Target, Transport, Tree,
 };
 
 use crate::args::{self, RecordArgs};
@@ -134,17 +134,11 @@ fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
             "events of kind `{kind}` cannot be chosen: each that there is, is recorded in any case"
         ));
     }
-    if args.uid.len() > MAX_UIDS {
-        return wrong(format!("--uid takes {MAX_UIDS} users at the most"));
-    }
     let tree = match args.tree {
         Some(0) if args.command.is_empty() => {
             return wrong("--tree takes a process id, or a command behind `--`".into());
         }
         Some(0) => Some(Tree::Children),
-        Some(pid) if !Path::new(&format!("/proc/{pid}")).exists() => {
-            return wrong(format!("there is no process {pid} for --tree"));
-        }
         pid => pid.map(Tree::Process),
     };
     Ok(Scope { kinds: args.only.clone(), uids: args.uid.clone(), cgroup: args.cgroup.clone(), tree })

@@ -9,11 +9,15 @@ mod info;
 mod live;
 mod print;
 mod record;
+mod refusals;
 mod replay;
+mod scope;
 #[path = "../common/skipped.rs"]
 mod skipped;
 mod support;
 mod synth;
+#[allow(unsafe_code, reason = "a program is started with less than this one has")]
+mod sys;
 mod timens;
 mod times;
 mod transport;

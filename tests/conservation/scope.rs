@@ -105,3 +105,118 @@ fn a_tree_is_what_descends_from_its_root_and_nothing_else() {
         assert!(execs >= 1 && exits as usize == tree.len(), "{execs} execs, {exits} exits of {tree:?}");
     });
 }
+
+/// All processes that descend from that one, itself included, by the forks that were heard since it began.
+fn descendants<'a>(root: u32, heard: impl IntoIterator<Item = &'a Event>) -> HashSet<u32> {
+    let mut heard: Vec<_> = heard.into_iter().collect();
+    heard.sort_by_key(|event| event.time);
+    let mut tree = HashSet::from([root]);
+    for event in heard {
+        if let Body::Fork { parent, child } = event.body
+            && child.is_leader()
+            && tree.contains(&parent.tgid.0)
+        {
+            tree.insert(child.tgid.0);
+        }
+    }
+    tree
+}
+
+/// The process that an event happens to: of a fork, the child.
+fn subject(event: &Event) -> Option<u32> {
+    match event.body {
+        Body::Fork { child, .. } => Some(child.tgid.0),
+        _ => event.task().map(|task| task.tgid.0),
+    }
+}
+
+/// A process with its descendants, all of which are killed at the end.
+struct Forking(std::process::Child);
+
+impl Forking {
+    /// A shell that goes on forking as that script says.
+    fn start(script: &str) -> Self {
+        use std::os::unix::process::CommandExt as _;
+        let mut shell = std::process::Command::new("sh");
+        Self(shell.args(["-c", script]).process_group(0).spawn().unwrap())
+    }
+}
+
+impl Drop for Forking {
+    fn drop(&mut self) {
+        let group = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
+    on(&["--transport", "ring"], || {
+        let Some((dir, _guard)) = scene() else { return };
+        // Children in a row, children of children, and orphans.
+        for script in [
+            "while :; do (:); done",
+            "while :; do (: ; (:; (:))); done",
+            "while :; do ( (:) & ); sleep 0.001; done",
+            "f() { (f) & wait; }; while :; do (:); sleep 0.015; done",
+        ] {
+            let Some(observer) = Observer::new() else { return };
+            // The kernel emits events while anybody listens, and the root's own fork has to be heard.
+            let listener = Recorder::start_into(&dir.path().join("listener.pmon"), &dir, &["--only", "sid"]);
+            let partial = listener.partial();
+            crate::common::wait_until(|| partial.metadata().is_ok_and(|meta| meta.len() > 0));
+            let shell = Forking::start(script);
+            let root = shell.0.id();
+            thread::sleep(std::time::Duration::from_millis(20));
+            let recorder = Recorder::start(&dir, &["--tree", &root.to_string()]);
+            thread::sleep(std::time::Duration::from_millis(200));
+            let capture = recorder.end();
+            drop(shell);
+            drop(listener);
+            capture.check();
+            assert_eq!(capture.totals().lost.total(), 0);
+            let heard = observer.heard();
+            let tree = descendants(root, heard.values());
+            let header = capture.header.as_ref().unwrap();
+            let recorder = header.meta.recorder().unwrap().0;
+            let begin = header.meta.start.mono;
+            let end = capture.end.unwrap().time;
+            let recorded: HashSet<_> =
+                capture.events().filter(|event| subject(event) != Some(recorder)).map(number).collect();
+            let last = capture.fences.last().unwrap().time.min(end);
+            let is_wanted = |event: &&Event| {
+                (begin..last).contains(&event.time) && subject(event).is_some_and(|pid| tree.contains(&pid))
+            };
+            let wanted: HashSet<_> = heard.values().filter(is_wanted).map(number).collect();
+            let missed: Vec<_> = wanted.difference(&recorded).map(|number| heard[number]).collect();
+            assert!(missed.is_empty(), "{script}: {} of {}: {:?}", missed.len(), wanted.len(), &missed[..1]);
+            assert!(wanted.len() > 20, "{script}: {}", wanted.len());
+            // And nothing is of another process.
+            let others = recorded.iter().filter_map(|number| heard.get(number));
+            let others: Vec<_> =
+                others.filter(|event| subject(event).is_some_and(|pid| !tree.contains(&pid))).collect();
+            assert!(others.iter().all(|event| event.kind() == Kind::Ack), "{script}: {others:?}");
+        }
+    });
+}
+
+#[test]
+fn a_command_s_tree_is_whole_from_its_first_fork_on() {
+    on(&["--transport", "ring"], || {
+        let Some((dir, _guard)) = scene() else { return };
+        let (capture, pids) =
+            crate::record(&dir, &["--tree"], &["sh", "-c", "echo $$; sh -c 'echo $$; (:); exec true'; (:)"]);
+        capture.check();
+        let pids: Vec<u32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
+        let [root, child] = pids[..] else { panic!("{pids:?}") };
+        let recorder = capture.header.as_ref().unwrap().meta.recorder().unwrap().0;
+        let forks = |parent: u32| {
+            let of = |event: &&Event| matches!(event.body, Body::Fork { parent: of, child } if of.tgid.0 == parent && child.is_leader());
+            capture.events().filter(of).count()
+        };
+        assert_eq!([forks(recorder), forks(root), forks(child)], [1, 2, 1]);
+        let exits = capture.events().filter(|event| event.kind() == Kind::Exit).count();
+        assert_eq!(exits, 4);
+    });
+}

@@ -68,7 +68,7 @@ impl Live {
             Front::Ring { bytes, details } => {
                 largest_annex = if details { entry::LARGEST } else { 0 };
                 let options = Options { ring: bytes, args_max: 0, ..Options::default() };
-                Some(Ring::attach(&socket, &options, details).map_err(|error| error.to_string())?)
+                Some(Ring::attach(&socket, &options, None, details).map_err(|error| error.to_string())?)
             }
         };
         socket.bind().map_err(why)?;

@@ -83,12 +83,32 @@ pub enum Look {
     Closed,
 }
 
+/// Bytes that a recorder needs besides its chunks, at most.
+const BESIDES: usize = 64 << 20;
+
+/// Whether there is memory for chunks of so many bytes in all, as [`Intake::new`] takes them, and for the rest of a recorder.
+///
+/// The memory of the chunks is allocated in small parts, without a way back when one fails, and touched only when it is used. So this
+/// asks for all of it in one piece first: the allocation fails if it is more than the limit on address space, or than the
+/// machine has.
+pub(crate) fn is_there_memory(bytes: usize, largest: usize) -> bool {
+    let annexes = if largest > 0 { ANNEXES + largest } else { 0 };
+    let chunk = Chunk::bytes(CHUNK, annexes);
+    let needed = chunks(bytes, annexes).saturating_add(1).saturating_mul(chunk).saturating_add(BESIDES);
+    Vec::<u8>::new().try_reserve_exact(needed).is_ok()
+}
+
+/// How many chunks so many bytes pay for.
+fn chunks(bytes: usize, annexes: usize) -> usize {
+    (bytes / (CHUNK * batch::SLOT + annexes)).max(2)
+}
+
 impl<S: Source> Intake<S> {
     /// An intake with chunks of so many bytes in all, and its other end. An annex of the source is of `largest` bytes at the most.
     pub fn new(source: S, bytes: usize, largest: usize) -> (Self, Outlet) {
         let annexes = if largest > 0 { ANNEXES + largest } else { 0 };
         let chunk = || Chunk::with_annexes(CHUNK, annexes, largest);
-        let chunks = (bytes / (CHUNK * batch::SLOT + annexes)).max(2);
+        let chunks = chunks(bytes, annexes);
         let (filled, filled_out) = RingBuffer::new(chunks + 1);
         let (empty_in, empty) = RingBuffer::new(chunks + 1);
         let this = Self {

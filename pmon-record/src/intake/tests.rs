@@ -399,3 +399,12 @@ fn a_loss_at_the_tail_is_found_by_the_last_fence() {
     ];
     assert_eq!(run(4, &steps).of(LossCause::Socket), 1000);
 }
+
+#[test]
+fn memory_that_cannot_be_there_is_told_before_any_is_allocated() {
+    assert!(is_there_memory(1 << 20, 0) && is_there_memory(0, 1 << 10));
+    // More than any address space, and numbers at which a size overflows.
+    for bytes in [1 << 60, usize::MAX / 2, usize::MAX] {
+        assert!(!is_there_memory(bytes, 0) && !is_there_memory(bytes, 140 << 10), "{bytes}");
+    }
+}

@@ -57,6 +57,12 @@ pub(super) fn is_traced(status: &[u8]) -> bool {
     line(status, "TracerPid:").is_some_and(|tracer| tracer.trim_ascii() != b"0")
 }
 
+/// The process that a task belongs to, and whether the task is a zombie: the lines `Tgid:` and `State:`.
+pub(super) fn process_of(status: &[u8]) -> Option<(u32, bool)> {
+    let is_zombie = line(status, "State:")?.trim_ascii_start().starts_with(b"Z");
+    Some((numbers(status, "Tgid:")?.next()?, is_zombie))
+}
+
 /// The line `NSpid:`: the process's id in its own PID namespace, and how many namespaces that is below the first.
 /// `None` where the kernel has no such namespaces.
 pub(super) fn inner_pid(status: &[u8]) -> Option<(u32, usize)> {
@@ -116,6 +122,13 @@ mod tests {
         assert_eq!(credentials(b"Uid:\t1\n"), None);
         assert!(is_traced(b"Name:\tx\nTracerPid:\t42\nUid:\t1\n"));
         assert!(!is_traced(b"Name:\tx\nTracerPid:\t0\nUid:\t1\n"));
+    }
+
+    #[test]
+    fn a_task_belongs_to_a_process() {
+        assert_eq!(process_of(b"Name:\tx\nState:\tS (sleeping)\nTgid:\t7\n"), Some((7, false)));
+        assert_eq!(process_of(b"State:\tZ (zombie)\nTgid:\t8\n"), Some((8, true)));
+        assert_eq!(process_of(b"Tgid:\t8\n"), None);
     }
 
     #[test]

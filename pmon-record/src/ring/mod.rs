@@ -5,6 +5,7 @@ pub(crate) mod entry;
 mod refusal;
 #[allow(unsafe_code, reason = "`Pod` says that any bytes are a value")]
 mod sys;
+mod tree;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -18,14 +19,17 @@ use pmon_core::capture::CpuCounts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub(crate) use refusal::RingError;
-use sys::{Counts, SLAB, Slab};
+use sys::Counts;
+use tree::Planting;
 
 use crate::options::Options;
-use crate::procfs;
 use crate::scope::{MAX_UIDS, Tree};
 
 /// The program, compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/ring.bpf.o");
+
+/// The largest ring, in bytes: a map's size is a 32-bit number, and a ring's a power of two.
+pub const MOST_RING: usize = 1 << 31;
 
 /// A ring that a socket's events go to.
 pub(crate) struct Ring {
@@ -36,17 +40,27 @@ pub(crate) struct Ring {
     before: Vec<CpuCounts>,
     /// Whether what does not fit is lost, and not spilled.
     drops: bool,
+    /// The processes to mark before the recording begins.
+    planting: Option<Planting>,
     /// It, and the rest of its maps.
     program: Ebpf,
 }
 
 impl Ring {
     /// Puts a ring of `options.ring` bytes, rounded up to a power of two, in front of the queue of a socket that is not bound yet;
-    /// with `details`, execs and exits have an annex (`entry.rs`).
-    pub(crate) fn attach(socket: impl AsFd, options: &Options, details: bool) -> Result<Self, RingError> {
+    /// with `details`, execs and exits have an annex (`entry.rs`). `cgroup` is the id of the scope's cgroup.
+    ///
+    /// The filter stays on the socket until the socket is closed, also when the ring is gone. So it is attached last, when nothing
+    /// can fail any more after which events would come by the socket alone.
+    pub(crate) fn attach(
+        socket: impl AsFd,
+        options: &Options,
+        cgroup: Option<u64>,
+        details: bool,
+    ) -> Result<Self, RingError> {
         // Without it, the loader would leave the places of the kernel's fields as they were compiled.
-        let btf = Btf::from_sys_fs().map_err(|_unreadable| RingError::NoBtf)?;
-        let size = u32::try_from(options.ring.next_power_of_two()).unwrap_or(1 << 30).max(page_size());
+        let btf = Btf::from_sys_fs().map_err(RingError::of_types)?;
+        let size = size(options.ring).ok_or(RingError::TooLarge(options.ring))?;
         let scope = &options.scope;
         let mut uids = [0; MAX_UIDS];
         uids.iter_mut().zip(&scope.uids).for_each(|(place, &uid)| *place = uid);
@@ -59,8 +73,8 @@ impl Ring {
             ("CHILDREN", (scope.tree == Some(Tree::Children)).into()),
             ("RECORDER", std::process::id()),
         ];
-        let cgroup = scope.cgroup_id().map_err(RingError::Cgroup)?.unwrap_or(0);
-        let slabs = if scope.tree.is_some() { procfs::pid_max().div_ceil(SLAB) } else { 1 };
+        let cgroup = cgroup.unwrap_or(0);
+        let slabs = if scope.tree.is_some() { tree::SLABS } else { 1 };
 
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf)).map_max_entries("RING", size).map_max_entries("TREE", slabs);
@@ -68,47 +82,42 @@ impl Ring {
             loader.override_global(name, number, true);
         }
         loader.override_global("UID", &uids, true).override_global("CGROUP", &cgroup, true);
-        let mut program = loader.load(OBJECT).map_err(RingError::of_object)?;
+        let mut program = loader.load(OBJECT).map_err(|error| RingError::of_object(error, size))?;
         let name = if details { "take_with_details" } else { "take_bare" };
         let filter: &mut SocketFilter =
             program.program_mut(name).ok_or(RingError::Incomplete(name))?.try_into()?;
         filter.load().map_err(RingError::of_program)?;
-        filter.attach(socket.as_fd())?;
         let mut map = |name| program.take_map(name).ok_or(RingError::Incomplete(name));
+        let planting = match scope.tree {
+            Some(Tree::Process(root)) => Some(Planting::new(root, &map("TREE")?, map("MARKING")?)?),
+            _ => None,
+        };
+        let (ring, asleep, counts) = (map("RING")?, map("ASLEEP")?, map("COUNTS")?);
         let mut this = Self {
-            ring: RingBuf::try_from(map("RING")?)?,
-            asleep: Array::try_from(map("ASLEEP")?)?,
-            counts: PerCpuArray::try_from(map("COUNTS")?)?,
+            ring: RingBuf::try_from(ring).map_err(|error| RingError::of_mapping(error, size))?,
+            asleep: Array::try_from(asleep)?,
+            counts: PerCpuArray::try_from(counts)?,
             before: Vec::new(),
             drops: !scope.is_all(),
+            planting,
             program,
         };
-        if let Some(Tree::Process(root)) = scope.tree {
-            this.plant(root)?;
-        }
+        let filter: &mut SocketFilter =
+            this.program.program_mut(name).ok_or(RingError::Incomplete(name))?.try_into()?;
+        filter.attach(socket.as_fd()).map_err(RingError::of_attachment)?;
         Ok(this)
     }
 
-    /// Marks a process and what descends from it. What these start from now on, the program marks itself.
-    fn plant(&mut self, root: u32) -> Result<(), RingError> {
-        let map = self.program.map_mut("TREE").ok_or(RingError::Incomplete("TREE"))?;
-        let mut tree = Array::<_, Slab>::try_from(map)?;
-        let mut mark = |pid: u32| -> Result<(), RingError> {
-            let mut slab = tree.get(&(pid / SLAB), 0)?;
-            slab.0[(pid % SLAB) as usize] = 1;
-            Ok(tree.set(pid / SLAB, slab, 0)?)
-        };
-        mark(root)?;
-        // A process that is started while the others are looked for, by one not marked yet, is found the next time.
-        let mut known = vec![root];
-        loop {
-            let found = procfs::descendants(&known);
-            if found.is_empty() {
-                return Ok(());
-            }
-            found.iter().try_for_each(|&pid| mark(pid))?;
-            known.extend(found);
-        }
+    /// Marks the processes of the tree that is wanted, before the socket listens.
+    pub(crate) fn begin_tree(&mut self) -> io::Result<()> {
+        self.planting.as_mut().map_or(Ok(()), Planting::begin)
+    }
+
+    /// Marks those that were forked meanwhile, when the socket listens; `false` if not just a tree is wanted.
+    pub(crate) fn complete_tree(&mut self) -> io::Result<bool> {
+        let Some(mut planting) = self.planting.take() else { return Ok(false) };
+        planting.complete()?;
+        Ok(true)
     }
 
     /// Appends the next entry to a batch that is not full; `false` if there is none.
@@ -179,6 +188,23 @@ impl AsRawFd for Ring {
     }
 }
 
+/// The size of a ring that holds so many bytes, which the kernel wants to be a power of two; `None` if it has none that large.
+fn size(bytes: usize) -> Option<u32> {
+    u32::try_from(bytes.checked_next_power_of_two()?).ok().map(|size| size.max(page_size()))
+}
+
 fn page_size() -> u32 {
     rustix::param::page_size() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_is_of_a_size_that_the_kernel_takes_or_refused() {
+        assert_eq!([0, 1, 4097].map(size), [Some(page_size()), Some(page_size()), Some(8192)]);
+        assert_eq!(size(MOST_RING), Some(1 << 31));
+        assert_eq!([MOST_RING + 1, 8 << 30, usize::MAX / 2, usize::MAX].map(size), [None; 4]);
+    }
 }

@@ -1,100 +1,242 @@
-//! Why there is no ring.
+//! Why there is no ring. `docs/transport.md` lists the refusals; `tests/cli/refusals.rs` provokes each.
 
 use std::error::Error;
 use std::fs;
 use std::io;
 
-use aya::EbpfError;
 use aya::maps::MapError;
-use aya::programs::ProgramError;
+use aya::programs::{ProgramError, ProgramType};
+use aya::sys::is_program_supported;
+use aya::{BtfError, EbpfError};
+use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
-/// Bits of `CapEff` (`capabilities(7)`).
+use super::MOST_RING;
+use crate::namespaces;
+
+/// Capabilities as bits of `CapEff` (`capabilities(7)`).
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_PERFMON: u64 = 1 << 38;
 const CAP_BPF: u64 = 1 << 39;
 
+/// Kernels before this one charge BPF memory to the limit on locked memory; later ones charge it to the memory cgroup.
+const MEMORY_CGROUP: (u32, u32) = (5, 11);
+/// The first kernel with BPF ring buffers.
+const RING_BUFFERS: (u32, u32) = (5, 8);
+
 /// Why there is no ring, or none with details. The socket then has its own queue only, or the ring has only events.
 #[derive(Debug, Error)]
 pub(crate) enum RingError {
-    #[error("no permission to load a BPF program: it takes CAP_BPF and CAP_PERFMON{}", unprivileged())]
-    Privilege,
-    #[error("BPF maps take locked memory, of which there may be too little (ulimit -l)")]
-    LockedMemory,
-    #[error("the kernel does not describe its types (no /sys/kernel/btf/vmlinux)")]
+    #[error("no permission to load a BPF program: {} missing{}", all(.missing), unprivileged())]
+    Privilege { missing: Vec<&'static str> },
+    #[error(
+        "no permission to load a BPF program from this user namespace: only capabilities of the initial one count"
+    )]
+    Namespace,
+    #[error("{call} is refused ({source}) though CAP_BPF and CAP_PERFMON are there: {} forbids it", guard())]
+    Forbidden { call: &'static str, source: io::Error },
+    #[error("the kernel has no bpf(2) (built without CONFIG_BPF_SYSCALL){}", hidden())]
+    NoSyscall,
+    #[error(
+        "before Linux 5.11, BPF maps take locked memory, and its limit is {0} bytes; raise it (ulimit -l)"
+    )]
+    LockedMemory(u64),
+    #[error(
+        "the kernel does not describe its types (no /sys/kernel/btf/vmlinux): it was built without CONFIG_DEBUG_INFO_BTF, or /sys is hidden"
+    )]
     NoBtf,
+    #[error("cannot read the kernel's types: {0}")]
+    Types(String),
     #[error("the kernel is locked down (confidentiality): a BPF program may not read its memory")]
     LockedDown,
     #[error("the kernel does not take the BPF program: {0}")]
     Refused(String),
-    #[error("no such cgroup of version 2: {0}")]
-    Cgroup(#[source] io::Error),
-    #[error("{}", chain(.0))]
+    #[error("a ring of {0} bytes is too large; the largest is of {MOST_RING}; use a smaller --ring")]
+    TooLarge(usize),
+    #[error(
+        "the kernel has no memory for a ring of {size} bytes; use a smaller --ring, or raise the limit of the memory cgroup"
+    )]
+    NoMemory { size: u32 },
+    #[error("the kernel has no BPF ring buffers: Linux 5.8 is the first with them")]
+    NoRingBuffers,
+    #[error("too many open files; raise the limit (ulimit -n)")]
+    Files,
+    #[error(
+        "cannot map a ring of {size} bytes: {why}; use a smaller --ring, or raise the limit on address space (ulimit -v)"
+    )]
+    RingMapping { size: u32, why: String },
+    #[error("cannot map the marks of the tree: {0}; raise the limit on address space (ulimit -v)")]
+    Mapping(#[source] io::Error),
+    #[error(
+        "cannot attach the BPF program: the kernel's limit on socket options is too low; raise net.core.optmem_max (sysctl)"
+    )]
+    OptionMemory,
+    #[error("cannot attach the BPF program: {0}")]
+    Attachment(String),
+    #[error("{}{}", chain(.0), filtered())]
     Load(#[from] EbpfError),
-    #[error("{}", chain(.0))]
+    #[error("{}{}", chain(.0), filtered())]
     Program(#[from] ProgramError),
-    #[error("{}", chain(.0))]
+    #[error("{}{}", chain(.0), filtered())]
     Map(#[from] MapError),
     #[error("the compiled program lacks {0}")]
     Incomplete(&'static str),
 }
 
 impl RingError {
-    /// Why the maps, or the program's places in the kernel's structures, could not be had.
-    pub(super) fn of_object(error: EbpfError) -> Self {
-        match is_permission(&error) {
-            // Until 5.11.
-            true if may_read_kernel() => Self::LockedMemory,
-            true => Self::Privilege,
-            false => Self::Load(error),
+    /// Why the kernel's types could not be read.
+    pub(super) fn of_types(error: BtfError) -> Self {
+        match cause(&error).map(io::Error::kind) {
+            Some(io::ErrorKind::NotFound) => Self::NoBtf,
+            _ => Self::Types(chain(&error)),
+        }
+    }
+
+    /// Why the maps, with a ring of `size` bytes, or the program's places in the kernel's structures, could not be had.
+    pub(super) fn of_object(error: EbpfError, size: u32) -> Self {
+        if let EbpfError::RelocationError(_) = error
+            && let Err(refusal) = is_program_supported(ProgramType::SocketFilter)
+        {
+            // The loader tries with a small program whether the kernel has global data, and takes a refusal of any program for a no.
+            return Self::of_program(refusal);
+        }
+        let is_ring =
+            matches!(&error, EbpfError::MapError(MapError::CreateError { name, .. }) if name == "RING");
+        match cause(&error).and_then(io::Error::raw_os_error) {
+            Some(errno @ (libc::EPERM | libc::EACCES)) => Self::denied("bpf(2)", errno),
+            Some(libc::ENOSYS) => Self::NoSyscall,
+            Some(libc::ENOMEM) => Self::NoMemory { size },
+            Some(libc::EMFILE | libc::ENFILE) => Self::Files,
+            Some(libc::EINVAL) if is_ring && release().is_some_and(|at| at < RING_BUFFERS) => {
+                Self::NoRingBuffers
+            }
+            _ => Self::Load(error),
         }
     }
 
     /// Why the kernel took the maps and not the program. It does not say which permission a helper takes: to somebody without, it
     /// is as unknown as to an old kernel.
     pub(super) fn of_program(error: ProgramError) -> Self {
-        if is_locked_down() {
-            return Self::LockedDown;
-        }
-        if !may_read_kernel() || !is_verdict(&error) && is_permission(&error) {
-            return Self::Privilege;
-        }
+        let missing = missing();
+        let is_verdict = is_verdict(&error);
+        let errno = cause(&error).and_then(io::Error::raw_os_error);
+        let is_denied = matches!(errno, Some(libc::EPERM | libc::EACCES));
         match &error {
-            ProgramError::LoadError { verifier_log, .. } => {
+            _ if !missing.is_empty() => Self::Privilege { missing },
+            _ if (is_verdict || is_denied) && is_locked_down() => Self::LockedDown,
+            ProgramError::LoadError { verifier_log, .. } if is_verdict => {
                 Self::Refused(last_words(&verifier_log.to_string()))
             }
-            _ => Self::Program(error),
+            _ => match errno {
+                Some(errno) if is_denied => Self::denied("BPF_PROG_LOAD", errno),
+                Some(libc::ENOSYS) => Self::NoSyscall,
+                Some(libc::EMFILE | libc::ENFILE) => Self::Files,
+                _ => Self::Program(error),
+            },
         }
+    }
+
+    /// Why a ring of `size` bytes could not be mapped.
+    pub(super) fn of_mapping(error: MapError, size: u32) -> Self {
+        Self::RingMapping { size, why: chain(&error) }
+    }
+
+    /// Why the socket did not take the program.
+    pub(super) fn of_attachment(error: ProgramError) -> Self {
+        match cause(&error).and_then(io::Error::raw_os_error) {
+            Some(errno @ (libc::EPERM | libc::EACCES)) => Self::denied("SO_ATTACH_BPF", errno),
+            Some(libc::ENOMEM) => Self::OptionMemory,
+            _ => Self::Attachment(format!("{}{}", chain(&error), filtered())),
+        }
+    }
+
+    /// The cause of a lack of permission.
+    fn denied(call: &'static str, errno: i32) -> Self {
+        let missing = missing();
+        if !missing.is_empty() {
+            return Self::Privilege { missing };
+        }
+        if !namespaces::is_initial("user") {
+            return Self::Namespace;
+        }
+        if let Some(limit) = locked_memory().filter(|_| release().is_some_and(|at| at < MEMORY_CGROUP)) {
+            return Self::LockedMemory(limit);
+        }
+        Self::Forbidden { call, source: io::Error::from_raw_os_error(errno) }
     }
 }
 
-/// Whether the verifier has looked at the program: its refusal is EACCES, too.
+/// Whether the verifier has looked at the program: its refusal can be EACCES, too.
 fn is_verdict(error: &ProgramError) -> bool {
     matches!(error, ProgramError::LoadError { verifier_log, .. } if verifier_log.to_string().contains("processed "))
 }
 
-/// Whether at the bottom of it there is a lack of permission.
-fn is_permission(error: &(dyn Error + 'static)) -> bool {
+/// The error of a system call at the bottom of an error.
+fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return io.kind() == io::ErrorKind::PermissionDenied;
+        if let Some(io) = error.downcast_ref() {
+            return Some(io);
         }
         next = error.source();
     }
-    false
+    None
 }
 
-/// Whether this process has what the helpers take that read memory; also `true` where that cannot be told.
-fn may_read_kernel() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-    effective.is_none_or(may)
+/// A line of this process's status in `/proc`.
+fn status(name: &str) -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
 }
 
-fn may(set: u64) -> bool {
-    set & CAP_SYS_ADMIN != 0 || set & (CAP_BPF | CAP_PERFMON) == CAP_BPF | CAP_PERFMON
+/// Which capabilities this process lacks of those that the helpers take that read memory; none where that cannot be told.
+fn missing() -> Vec<&'static str> {
+    let effective = status("CapEff:").and_then(|set| u64::from_str_radix(&set, 16).ok());
+    effective.map_or_else(Vec::new, missing_in)
+}
+
+fn missing_in(set: u64) -> Vec<&'static str> {
+    let needed = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")];
+    let is_missing = |&(bit, _): &(u64, _)| set & (bit | CAP_SYS_ADMIN) == 0;
+    needed.into_iter().filter(is_missing).map(|(_, name)| name).collect()
+}
+
+fn all(names: &[&str]) -> String {
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", names.join(" and "))
+}
+
+/// Whether a seccomp filter looks at this process's system calls.
+fn has_seccomp_filter() -> bool {
+    status("Seccomp:").as_deref() == Some("2")
+}
+
+/// What can forbid a system call to a process with every capability.
+fn guard() -> &'static str {
+    if has_seccomp_filter() { "a seccomp filter, such as a container's," } else { "a security module" }
+}
+
+fn hidden() -> &'static str {
+    if has_seccomp_filter() { ", or a seccomp filter, such as a container's, hides it" } else { "" }
+}
+
+fn filtered() -> &'static str {
+    if has_seccomp_filter() { " (a seccomp filter is in force, and may be the cause)" } else { "" }
+}
+
+/// The kernel's version.
+fn release() -> Option<(u32, u32)> {
+    version(rustix::system::uname().release().to_str().ok()?)
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
+/// The limit on locked memory, if there is one.
+fn locked_memory() -> Option<u64> {
+    getrlimit(Resource::Memlock).current
 }
 
 /// `kernel_lockdown(7)`: the mode in force is in brackets.
@@ -143,9 +285,19 @@ mod tests {
     }
 
     #[test]
-    fn either_capability_alone_is_not_enough() {
-        assert!(may(CAP_SYS_ADMIN) && may(CAP_BPF | CAP_PERFMON));
-        assert!(!may(CAP_BPF) && !may(CAP_PERFMON) && !may(0));
+    fn the_capability_that_is_missing_is_named() {
+        assert!(missing_in(CAP_SYS_ADMIN).is_empty() && missing_in(CAP_BPF | CAP_PERFMON).is_empty());
+        assert_eq!(missing_in(CAP_BPF), ["CAP_PERFMON"]);
+        assert_eq!(missing_in(CAP_PERFMON), ["CAP_BPF"]);
+        assert_eq!(all(&missing_in(0)), "CAP_BPF and CAP_PERFMON are");
+    }
+
+    #[test]
+    fn a_release_is_compared_by_its_numbers() {
+        assert_eq!(version("5.10.0-28-amd64"), Some((5, 10)));
+        assert_eq!(version("6.18-rc1"), Some((6, 18)));
+        assert!(version("5.9.1") < Some(MEMORY_CGROUP) && version("5.11.0") >= Some(MEMORY_CGROUP));
+        assert_eq!([version("six"), version("")], [None, None]);
     }
 
     #[test]

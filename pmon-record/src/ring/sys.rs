@@ -1,8 +1,13 @@
-//! Values of the program's maps that are plain memory.
+//! Values of the program's maps that are plain memory, and the map that is shared with the program.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::AtomicU8;
 
 use aya::Pod;
 
-/// Process ids of one slab of the tree.
+/// Bytes of one value of the map `TREE`: `struct slab`.
 pub(crate) const SLAB: u32 = 64;
 
 /// `struct counts`.
@@ -17,10 +22,43 @@ pub(crate) struct Counts {
 // SAFETY: numbers without padding between; any bytes are a value.
 unsafe impl Pod for Counts {}
 
-/// `struct slab`: of so many process ids, which are in the tree.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(crate) struct Slab(pub(crate) [u8; SLAB as usize]);
+/// The memory of the map `TREE`, shared with the program: one byte per process id.
+pub(crate) struct Marks {
+    first: NonNull<AtomicU8>,
+    len: usize,
+}
 
-// SAFETY: bytes, of which any are a value.
-unsafe impl Pod for Slab {}
+// SAFETY: it is shared memory that only atomic operations touch, and whose address does not depend on the thread.
+unsafe impl Send for Marks {}
+
+impl Marks {
+    /// Maps the first `len` bytes of an array map that was created with `BPF_F_MMAPABLE`.
+    ///
+    /// # Errors
+    /// As `mmap(2)`.
+    pub(crate) fn map(array: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the kernel chooses an address that is free; nothing else is changed.
+        let address = unsafe { libc::mmap(null_mut(), len, access, libc::MAP_SHARED, array.as_raw_fd(), 0) };
+        match NonNull::new(address.cast()) {
+            Some(first) if address != libc::MAP_FAILED => Ok(Self { first, len }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// The byte of that process id; `None` if the map has no room for it.
+    pub(crate) fn of(&self, pid: u32) -> Option<&AtomicU8> {
+        let at = usize::try_from(pid).ok().filter(|at| *at < self.len)?;
+        // SAFETY: the mapping has `len` bytes from `first` on, lives as long as `self`, and any byte is an `AtomicU8`.
+        Some(unsafe { self.first.add(at).as_ref() })
+    }
+}
+
+impl Drop for Marks {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and no reference to it outlives the value.
+        unsafe {
+            libc::munmap(self.first.as_ptr().cast(), self.len);
+        }
+    }
+}

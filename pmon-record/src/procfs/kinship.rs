@@ -1,0 +1,142 @@
+//! Which process is whose child, as `/proc` shows it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+
+use super::files::{Stat, process_of};
+
+/// One process of a scan of `/proc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kin {
+    /// Its process id.
+    pub(crate) pid: u32,
+    /// The process id of its parent.
+    pub(crate) ppid: u32,
+    /// When it began, in clock ticks since boot. The id and the start together name a process.
+    pub(crate) start_ticks: u64,
+}
+
+/// All processes, with their parents. A process that ends during the scan may be missing.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub(crate) fn processes() -> io::Result<Vec<Kin>> {
+    let pids = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let kin = |pid: u32| {
+        let Stat { ppid, start_ticks, .. } = Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)?;
+        Some(Kin { pid, ppid, start_ticks })
+    };
+    Ok(pids.filter_map(kin).collect())
+}
+
+/// The processes that `is_root` names, and their descendants.
+pub(crate) fn trees(processes: &[Kin], is_root: impl Fn(&Kin) -> bool) -> Vec<Kin> {
+    let mut children: HashMap<u32, Vec<Kin>> = HashMap::new();
+    for kin in processes {
+        children.entry(kin.ppid).or_default().push(*kin);
+    }
+    let mut members: Vec<_> = processes.iter().filter(|kin| is_root(kin)).copied().collect();
+    let mut next = 0;
+    while let Some(parent) = members.get(next).map(|kin| kin.pid) {
+        // Each list of children is taken once, so a scan that shows a circle of parents ends, too.
+        members.extend(children.remove(&parent).unwrap_or_default().iter().filter(|child| !is_root(child)));
+        next += 1;
+    }
+    members
+}
+
+/// What a number is as a process id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// A process.
+    Process,
+    /// A thread of that process, other than its first.
+    ThreadOf(u32),
+    /// A process that has ended, and that its parent has not waited for.
+    Zombie,
+    /// Nothing.
+    Nothing,
+}
+
+/// What that process id stands for.
+pub(crate) fn identity(pid: u32) -> Identity {
+    let status = fs::read(format!("/proc/{pid}/status"));
+    let Some((process, is_zombie)) = status.ok().as_deref().and_then(process_of) else {
+        return Identity::Nothing;
+    };
+    // The first thread may have ended before the others: then the process has not.
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().count();
+    match process {
+        process if process != pid => Identity::ThreadOf(process),
+        _ if is_zombie && threads() <= 1 => Identity::Zombie,
+        _ => Identity::Process,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use rustix::thread::gettid;
+
+    use super::*;
+
+    fn kin(pid: u32, ppid: u32) -> Kin {
+        Kin { pid, ppid, start_ticks: 1 }
+    }
+
+    fn pids(members: &[Kin]) -> Vec<u32> {
+        members.iter().map(|kin| kin.pid).collect()
+    }
+
+    #[test]
+    fn a_tree_has_descendants_in_any_order_and_nothing_else() {
+        let processes = [kin(9, 5), kin(1, 0), kin(5, 4), kin(4, 1), kin(6, 1), kin(7, 9)];
+        assert_eq!(pids(&trees(&processes, |kin| kin.pid == 4)), [4, 5, 9, 7]);
+        // A member whose parent is a member, too, is there once.
+        assert_eq!(pids(&trees(&processes, |kin| [4, 9].contains(&kin.pid))), [9, 4, 7, 5]);
+        assert!(trees(&processes, |kin| kin.pid == 8).is_empty());
+        // A scan takes time, and a process id can be used again meanwhile.
+        assert_eq!(pids(&trees(&[kin(2, 3), kin(3, 2)], |kin| kin.pid == 2)), [2, 3]);
+    }
+
+    #[test]
+    fn the_children_of_a_child_are_found_in_proc() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "sh -c 'read line' & wait"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let tree = || trees(&processes().unwrap(), |kin| kin.pid == shell.id());
+        while tree().len() < 2 {
+            thread::yield_now();
+        }
+        assert!(!pids(&tree()).contains(&std::process::id()));
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_a_thread_and_a_zombie_are_told_apart() {
+        assert_eq!(identity(std::process::id()), Identity::Process);
+        assert_eq!([identity(0), identity(u32::MAX)], [Identity::Nothing; 2]);
+        let ((tid_in, tid), (end, ended)) = (channel(), channel::<()>());
+        let thread = thread::spawn(move || {
+            tid_in.send(gettid().as_raw_pid() as u32).unwrap();
+            let _disconnected = ended.recv();
+        });
+        assert_eq!(identity(tid.recv().unwrap()), Identity::ThreadOf(std::process::id()));
+        drop(end);
+        thread.join().unwrap();
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert_eq!(identity(child.id()), Identity::Zombie);
+        child.wait().unwrap();
+        assert_eq!(identity(child.id()), Identity::Nothing);
+    }
+}

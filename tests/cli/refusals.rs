@@ -1,0 +1,214 @@
+//! Each refusal of the ring, provoked: `docs/transport.md` lists them. The cause is named, the recording goes on without, and the
+//! capture says why.
+
+use std::fs::File;
+use std::process::Command;
+
+use pmon_core::capture::{Reader, Transport};
+
+use crate::live::*;
+use crate::support::*;
+use crate::sys::{Denied, deny, drop_capabilities, limit_address_space, pretend_old_kernel};
+
+/// Commands of `bpf(2)`, and a socket option (`linux/bpf.h`, `asm-generic/socket.h`).
+const MAP_CREATE: u32 = 0;
+const PROG_LOAD: u32 = 5;
+const SO_ATTACH_BPF: u32 = 50;
+/// Capabilities (`linux/capability.h`).
+const CAP_SYS_ADMIN: libc::c_ulong = 21;
+const CAP_PERFMON: libc::c_ulong = 38;
+const CAP_BPF: libc::c_ulong = 39;
+
+/// Whether there is a ring where nothing is refused; if not, says why.
+fn has_ring() -> bool {
+    let dir = Dir::new();
+    let file = arg(&dir.path("probe.pmon"));
+    let ran = pmon(&["record", "--transport", "ring+details", "--for", "1ms", "-o", &file]);
+    if ran.code != Some(0) {
+        skip(&ran.err);
+    }
+    ran.code == Some(0)
+}
+
+fn bpf(command: Option<u32>, errno: i32) -> Denied {
+    Denied { call: libc::SYS_bpf, argument: command.map(|command| (0, command)), errno }
+}
+
+/// What the ring is refused for under these conditions, as the error says it that demands one.
+#[track_caller]
+fn refusal(prepare: impl FnOnce(&mut Command)) -> String {
+    let dir = Dir::new();
+    let mut command = command(&["record", "--transport", "ring", "--for", "1ms", "-o"]);
+    command.arg(dir.path("x.pmon"));
+    prepare(&mut command);
+    let ran = run(command).expect(6);
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    assert!(dir.is_empty());
+    ran.err
+}
+
+/// Records without a demand under these conditions; gives the transport that the capture names.
+#[track_caller]
+fn fallen_back(prepare: impl FnOnce(&mut Command)) -> Transport {
+    let dir = Dir::new();
+    let file = arg(&dir.path("x.pmon"));
+    let mut command = command(&["record", "--json", "-o", &file]);
+    prepare(&mut command);
+    command.args(["--", "true"]);
+    run(command).expect(0);
+    // Also the events come that the ring would have brought.
+    pmon(&["verify", &file]).expect(0);
+    let execs = pmon(&["print", &file, "--kind", "exec"]).expect(0).out;
+    assert!(execs.contains("exec"), "{execs}");
+    let reader = Reader::open(File::open(&file).expect("the capture")).expect("it can be read");
+    reader.header().expect("a header").meta.transport.clone()
+}
+
+#[test]
+fn a_system_call_that_is_forbidden_is_not_taken_for_a_limit_or_for_a_lack_of_privilege() {
+    if !has_ring() {
+        return;
+    }
+    let attach = |errno| Denied { call: libc::SYS_setsockopt, argument: Some((2, SO_ATTACH_BPF)), errno };
+    let filter = "a seccomp filter";
+    for (denied, words) in [
+        (bpf(None, libc::EPERM), ["bpf(2) is refused", filter]),
+        (bpf(None, libc::EACCES), ["bpf(2) is refused", filter]),
+        (bpf(None, libc::ENOSYS), ["no bpf(2)", filter]),
+        (bpf(None, libc::EINVAL), ["nvalid argument", filter]),
+        (bpf(Some(MAP_CREATE), libc::EPERM), ["bpf(2) is refused", filter]),
+        (bpf(Some(MAP_CREATE), libc::ENOMEM), ["no memory for a ring of 16777216 bytes", "--ring"]),
+        (bpf(Some(MAP_CREATE), libc::EMFILE), ["too many open files", "ulimit -n"]),
+        (bpf(Some(PROG_LOAD), libc::EPERM), ["BPF_PROG_LOAD is refused", filter]),
+        (attach(libc::EPERM), ["SO_ATTACH_BPF is refused", filter]),
+        (attach(libc::ENOMEM), ["cannot attach the BPF program", "net.core.optmem_max"]),
+        (attach(libc::EINVAL), ["cannot attach the BPF program", filter]),
+    ] {
+        let said = refusal(|command| deny(command, denied));
+        assert!(words.iter().all(|word| said.contains(word)), "{denied:?}: {said}");
+        assert!(!said.contains("locked memory") && !said.contains("missing"), "{denied:?}: {said}");
+    }
+}
+
+#[test]
+fn a_recording_without_the_ring_that_was_refused_is_whole_and_says_why() {
+    if !has_ring() {
+        return;
+    }
+    let named = |prepare: &dyn Fn(&mut Command)| {
+        let Transport { name, why } = fallen_back(prepare);
+        assert_eq!(name, "recvmmsg");
+        why
+    };
+    let why = named(&|command| deny(command, bpf(None, libc::EPERM)));
+    assert!(why.contains("seccomp") && !why.contains("locked memory"), "{why}");
+    // At the last step before the ring is there, and then no filter stays on the socket.
+    let why = named(&|command| {
+        let argument = Some((2, SO_ATTACH_BPF));
+        deny(command, Denied { call: libc::SYS_setsockopt, argument, errno: libc::EPERM });
+    });
+    assert!(why.contains("SO_ATTACH_BPF"), "{why}");
+}
+
+#[test]
+fn the_capability_that_is_missing_is_named_and_the_other_is_not() {
+    if !has_ring() {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root has capabilities to give up");
+    }
+    let no_perfmon = refusal(|command| drop_capabilities(command, &[CAP_SYS_ADMIN, CAP_PERFMON]));
+    assert!(no_perfmon.contains("CAP_PERFMON is missing") && !no_perfmon.contains("CAP_BPF"), "{no_perfmon}");
+    let no_bpf = refusal(|command| drop_capabilities(command, &[CAP_SYS_ADMIN, CAP_BPF]));
+    assert!(no_bpf.contains("CAP_BPF is missing") && !no_bpf.contains("CAP_PERFMON"), "{no_bpf}");
+    let neither = refusal(|command| drop_capabilities(command, &[CAP_SYS_ADMIN, CAP_BPF, CAP_PERFMON]));
+    assert!(neither.contains("CAP_BPF and CAP_PERFMON are missing"), "{neither}");
+}
+
+#[test]
+fn limits_of_old_kernels_are_named_on_old_kernels_only() {
+    if !has_ring() {
+        return;
+    }
+    let old = |errno| {
+        refusal(|command| {
+            deny(command, bpf(Some(MAP_CREATE), errno));
+            pretend_old_kernel(command);
+        })
+    };
+    if rustix::process::getrlimit(rustix::process::Resource::Memlock).current.is_some() {
+        let locked = old(libc::EPERM);
+        assert!(locked.contains("locked memory") && locked.contains("ulimit -l"), "{locked}");
+    }
+    let no_rings = old(libc::EINVAL);
+    assert!(no_rings.contains("Linux 5.8") || no_rings.contains("nvalid argument"), "{no_rings}");
+}
+
+/// `pmon record` in a mount namespace of its own, after that script; it ends with 77 where the script fails.
+fn in_own_mounts(script: &str, dir: &Dir) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &format!("({script}) || exit 77; exec \"$0\" \"$@\"")]);
+    command.arg(env!("CARGO_BIN_EXE_pmon")).args(["record", "--transport", "ring", "--for", "1ms", "-o"]);
+    command.arg(dir.path("x.pmon")).env("NO_COLOR", "1");
+    command
+}
+
+#[test]
+fn a_kernel_without_types_and_one_that_is_locked_down_are_named() {
+    if !has_ring() {
+        return;
+    }
+    let dir = Dir::new();
+    let no_types = "mount -t tmpfs none /sys/kernel/btf";
+    let locked = "mount -t tmpfs none /sys/kernel/security && echo 'none integrity [confidentiality]' > /sys/kernel/security/lockdown";
+    for (script, denied, word) in [
+        (no_types, None, "no /sys/kernel/btf/vmlinux"),
+        (locked, Some(bpf(Some(PROG_LOAD), libc::EPERM)), "locked down"),
+    ] {
+        let mut command = in_own_mounts(script, &dir);
+        if let Some(denied) = denied {
+            deny(&mut command, denied);
+        }
+        let ran = run(command);
+        if ran.code == Some(77) || ran.err.starts_with("unshare:") {
+            return skip(&format!("nothing can be mounted here: {}", ran.err));
+        }
+        let ran = ran.expect(6);
+        assert!(ran.err.contains(word), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_ring_that_cannot_be_mapped_is_refused_and_nothing_stays_of_it() {
+    if !has_ring() {
+        return;
+    }
+    // The ring is mapped twice over, which takes more than this; the rest has room.
+    let limit = |command: &mut Command| {
+        limit_address_space(command, 300 << 20);
+        command.args(["--ring", "128M"]);
+    };
+    let said = refusal(limit);
+    assert!(said.contains("cannot map a ring of 134217728 bytes") && said.contains("ulimit -v"), "{said}");
+    let transport = fallen_back(limit);
+    assert_eq!(transport.name, "recvmmsg");
+    assert!(transport.why.contains("cannot map a ring"), "{transport:?}");
+}
+
+#[test]
+fn capabilities_of_a_user_namespace_do_not_count_and_are_not_said_to_be_there() {
+    if !has_ring() {
+        return;
+    }
+    let dir = Dir::new();
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", env!("CARGO_BIN_EXE_pmon")]);
+    command.args(["record", "--transport", "ring", "--for", "1ms", "-o"]).arg(dir.path("x.pmon"));
+    let ran = run(command);
+    if ran.err.starts_with("unshare:") {
+        return skip(&ran.err);
+    }
+    let ran = ran.expect(6);
+    assert!(ran.err.contains("user namespace") && !ran.err.contains("seccomp"), "{}", ran.err);
+}

@@ -1,0 +1,138 @@
+//! What a scope names is looked at before anything else, and refused if it is not what it has to be.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::live::skip;
+use crate::support::*;
+
+/// Where a file system of that type is mounted, with its root.
+fn mount_of(kind: &str) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let line = mounts.lines().find(|line| line.contains(&format!(" - {kind} ")))?;
+    line.split(' ').nth(4).map(str::to_owned)
+}
+
+/// The error of a recording of that cgroup. It is the same with every transport, since nothing was asked of the kernel.
+#[track_caller]
+fn refused(cgroup: &str) -> String {
+    let dir = Dir::new();
+    let file = arg(&dir.path("x.pmon"));
+    let said = ["auto", "ring", "recvmmsg"].map(|transport| {
+        let ran =
+            pmon(&["record", "--transport", transport, "--cgroup", cgroup, "--for", "1ms", "-o", &file]);
+        ran.expect(6).err
+    });
+    assert!(said.iter().all(|one| *one == said[0]), "{said:?}");
+    assert!(dir.is_empty());
+    // Neither is the ring the cause, nor can `print` select by cgroup.
+    for word in ["ring", "print", "CAP_"] {
+        assert!(!said[0].replace(cgroup, "").contains(word), "{}", said[0]);
+    }
+    assert!(said[0].contains(&format!("--cgroup {cgroup}: ")), "{}", said[0]);
+    said[0].clone()
+}
+
+#[test]
+fn a_cgroup_that_is_not_there_is_the_error_and_not_the_ring() {
+    for name in ["nosuch", "/nosuch/at/all", "0::/nosuch", "./nosuch", "../../../nosuch"] {
+        let said = refused(name);
+        assert!(said.contains("no such cgroup"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_no_cgroup_of_version_2_is_refused_by_what_it_is() {
+    let dir = Dir::new();
+    let file = dir.file("cgroup.procs", b"");
+    assert!(refused(&arg(&dir.path(""))).contains("on another file system"));
+    assert!(refused(&file).contains("not a directory"));
+    assert!(refused("/proc").contains("on another file system"));
+    if let Some(mount) = mount_of("cgroup2") {
+        assert!(refused(&format!("{mount}/cgroup.procs")).contains("not a directory"));
+        assert!(refused(&format!("{mount}/nosuch")).contains("no such cgroup"));
+    }
+}
+
+#[test]
+fn a_cgroup_of_version_1_is_refused_also_where_its_inode_is_that_of_a_root() {
+    let Some(mount) = mount_of("cgroup") else {
+        // Some kernels can mount one that is of no use.
+        let mut command = Command::new("unshare");
+        let script = "mount -t cgroup -o none,name=pmon none /mnt || exit 77; exec \"$0\" record --cgroup /mnt --for 1ms";
+        command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_pmon")]);
+        let ran = run(command);
+        if ran.code == Some(77) || ran.err.starts_with("unshare:") {
+            return skip("no cgroups of version 1");
+        }
+        return assert!(ran.expect(6).err.contains("version 1"));
+    };
+    assert!(refused(&mount).contains("of version 1"));
+    let below = fs::read_dir(&mount).expect("a hierarchy").flatten();
+    if let Some(below) =
+        below.filter(|entry| entry.path().is_dir()).find_map(|entry| entry.path().to_str().map(str::to_owned))
+    {
+        assert!(refused(&below).contains("of version 1"));
+    }
+}
+
+#[test]
+fn a_tree_is_that_of_a_process_that_is_there() {
+    let refused =
+        |pid: &str| pmon(&["record", "--tree", pid, "--for", "1ms", "-o", "/nosuch/x"]).expect(2).err;
+    assert!(refused("4294967295").contains("no process 4294967295"));
+    let mut zombie = Command::new("true").spawn().expect("true runs");
+    let status = format!("/proc/{}/status", zombie.id());
+    while !fs::read_to_string(&status).expect("it was not waited for").contains("State:\tZ") {
+        std::thread::yield_now();
+    }
+    let said = refused(&zombie.id().to_string());
+    assert!(said.contains("zombie"), "{said}");
+    zombie.wait().expect("it has ended");
+    // A thread has a directory in `/proc`, too, which is not listed there.
+    let tid = rustix::thread::gettid().as_raw_pid();
+    let said = refused(&tid.to_string());
+    assert!(said.contains(&format!("thread of process {}", std::process::id())), "{said}");
+}
+
+#[test]
+fn users_are_numbers_that_a_process_can_have() {
+    let record = |uid: &str| {
+        pmon(&["record", &format!("--uid={uid}"), "--for", "1ms", "-o", "/nosuch/x"]).expect(2).err
+    };
+    assert!(record("4294967295").contains("stands for no user"));
+    for uid in ["nobody", "-1", "4294967296", "", "0,"] {
+        assert!(record(uid).contains("--uid"), "{uid}");
+    }
+    let many = (0..17).map(|uid| uid.to_string()).collect::<Vec<_>>().join(",");
+    assert!(record(&many).contains("16 users"));
+}
+
+#[test]
+fn sizes_without_the_memory_are_refused_before_anything_is_recorded() {
+    let dir = Dir::new();
+    let record = |options: &[&str], limit: Option<u64>| {
+        let mut command = command(&["record", "--for", "1ms", "-o", &arg(&dir.path("x.pmon"))]);
+        command.args(options).stdin(Stdio::null());
+        if let Some(limit) = limit {
+            crate::sys::limit_address_space(&mut command, limit);
+        }
+        run(command)
+    };
+    for (size, limit) in [("8G", 2_000_000 << 10), ("1G", 1 << 30), ("63G", 16 << 30)] {
+        let ran = record(&["--buffer", size], Some(limit)).expect(6);
+        assert!(ran.err.contains("of --buffer") && ran.err.contains("ulimit -v"), "{}", ran.err);
+        assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    }
+    // Sizes of which no machine makes sense are refused by the command line.
+    for option in ["--buffer", "--ring", "--socket-buffer", "--require-buffer", "--args-max"] {
+        for size in
+            ["64G", "18446744073709551615", "18446744073709551616", "17179869184G", "9223372036854775807"]
+        {
+            let ran = record(&[option, size], None).expect(2);
+            assert!(ran.err.contains(option), "{}", ran.err);
+        }
+    }
+    assert!(record(&["--ring", "3G"], None).expect(2).err.contains("2G"));
+    assert!(dir.is_empty());
+}
