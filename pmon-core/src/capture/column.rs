@@ -240,7 +240,7 @@ impl ColumnWriter {
 /// Appends a section that is skipped, of `len` bytes or its header's length if that is more.
 pub(super) fn fill(len: usize, out: &mut Vec<u8>) {
     let zeros = vec![0; len.saturating_sub(SECTION_HEADER)];
-    section(FILLER, 0, &zeros, None, &mut Vec::new(), out);
+    section(FILLER, 0, &zeros, None, out);
 }
 
 fn section(
