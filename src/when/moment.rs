@@ -254,7 +254,7 @@ impl Resolver<'_> {
                 local.date(),
                 self.shown(other)
             )),
-            Kind::Once if !is_dated && !(self.is_one_day() && self.is_on_that_day(local)) => {
+            Kind::Once if !(is_dated || self.is_one_day() && self.is_on_that_day(local)) => {
                 let where_to = match (self.extent.start, self.extent.end) {
                     (Some((_, start)), _) if real_ns < start => "before the capture starts",
                     (_, Some((_, end))) if real_ns > end => "after the capture ends",
