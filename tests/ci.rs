@@ -1,0 +1,42 @@
+//! What `.ci/run` says at the end of a run of the tests.
+
+use std::fs;
+use std::process::Command;
+
+/// What `cargo test` prints, and the lines of tests that were skipped: of two programs, one of which has a test of the same name.
+const LOG: &str = "\
+     Running tests/cli/main.rs (target/debug/deps/cli-0)
+skipped record::one: CAP_BPF and CAP_PERFMON are missing
+test record::two ... skipped record::two: CAP_BPF and CAP_PERFMON are missing
+skipped a part of record::three: there are no new PID namespaces for this user
+skipped a part of record::three: there are no new PID namespaces for this user
+test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out; finished in 12.32s
+     Running tests/details/main.rs (target/debug/deps/details-0)
+skipped record::one: the user is not root
+skipped record::one: the user is not root
+test result: FAILED. 7 passed; 1 failed; 0 ignored; 0 measured; 1 filtered out; finished in 12.32s
+";
+
+#[test]
+fn a_run_ends_with_how_many_tests_passed_failed_and_were_skipped_by_reason() {
+    let script = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/run")).unwrap();
+    let from = script.find("summary() {").expect("the function");
+    let function = &script[from..from + script[from..].find("\n}\n").expect("its end") + 3];
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let summary = |text: &str| {
+        fs::write(&log, text).unwrap();
+        let output = Command::new("bash")
+            .args(["-c", &format!("{function}\nsummary \"$0\"")])
+            .arg(&log)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let expected = "16 passed, 1 failed, 3 skipped: 2 CAP_BPF and CAP_PERFMON are missing; 1 the user is not root\n\
+                    skipped in part: 1 there are no new PID namespaces for this user\n";
+    assert_eq!(summary(LOG), expected);
+    let passed = LOG.lines().filter(|line| line.starts_with("test result: ok")).collect::<String>();
+    assert_eq!(summary(&passed), "12 passed, 0 failed, 0 skipped\n");
+}
