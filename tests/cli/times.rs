@@ -155,6 +155,9 @@ fn a_selection_that_no_event_matches_says_so_and_why() {
         &["called a-name-of-20-bytes--", "would be a-name-of-20-by"],
     );
     nothing(&file, &["--kind", "exec", "--pid", "10"], &["none matches all of them"]);
+    let again = arg(&dir.path("again.pmon"));
+    let ran = pmon(&["replay", &file, "--pid", "4711", "--record", &again]).expect(0);
+    assert!(ran.err.contains("no event matches: none concerns process or thread 4711"), "{ran:?}");
     // A part of it matches: what does not is said.
     let ran = pmon(&["print", &file, "--pid", "20,4711", "--kind", "exit"]).expect(0);
     assert!(
