@@ -4,7 +4,9 @@
 //! `skipped a part of NAME: REASON`. `.ci/run` counts these lines.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// Says that the test that runs in this thread is skipped. Not by a macro, whose output the harness keeps to itself.
@@ -17,9 +19,14 @@ pub(crate) fn skip_part(why: &str) {
     skip_test(&format!("a part of {}", name()), why);
 }
 
-/// Says that a test of that name is skipped.
+/// Says that a test of that name is skipped, once for each reason.
 pub(crate) fn skip_test(name: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped {name}: {}", reason(why));
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let line = format!("skipped {name}: {}", reason(why));
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.insert(line.clone()) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
 }
 
 fn name() -> String {
