@@ -1,10 +1,15 @@
 //! The command that is recorded.
 
-use std::ffi::OsString;
-use std::io;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus};
 
+use pmon_record::startup;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::exit::Failure;
@@ -22,10 +27,18 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts it, on the terminal and in the place of pmon itself.
+    /// Starts it, on the terminal and in the place of pmon itself, with the signals as pmon was started with them.
     pub(crate) fn start(command: &[OsString]) -> Result<Option<Self>, Failure> {
         let [program, arguments @ ..] = command else { return Ok(None) };
-        match Command::new(program).args(arguments).spawn() {
+        let started = match startup::spawn(Command::new(program).args(arguments)) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOEXEC) => match script(program) {
+                // As execvp(3) has it: a script whose first line does not say who reads it.
+                Some(path) => startup::spawn(Command::new("/bin/sh").arg(path).args(arguments)),
+                None => Err(error),
+            },
+            started => started,
+        };
+        match started {
             Ok(child) => Ok(Some(Self { child, status: None })),
             Err(error) => {
                 let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN };
@@ -62,4 +75,24 @@ impl Child {
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
         Some(code.unwrap_or_default() as u8)
     }
+}
+
+/// The path of a program that the kernel does not know how to run, if it looks like a script: its first line has no zero byte.
+fn script(program: &OsStr) -> Option<PathBuf> {
+    const LOOK: u64 = 128;
+    let is_program = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    let path = if program.as_encoded_bytes().contains(&b'/') {
+        program.into()
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+        std::env::split_paths(&path).map(|folder| Path::new(&folder).join(program)).find(is_program)?
+    };
+    let mut start = Vec::new();
+    File::open(&path).ok()?.take(LOOK).read_to_end(&mut start).ok()?;
+    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    // A path that begins with a minus would be an option of the shell.
+    let path = if path.is_absolute() { path } else { Path::new(".").join(path) };
+    (!line.contains(&0)).then_some(path)
 }

@@ -23,11 +23,15 @@ mod when;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use pmon_record::startup;
 
 use args::{Cli, Command};
 use exit::Failure;
 
 fn main() -> ExitCode {
+    if let Err(error) = startup::prepare() {
+        return report(&Failure::new(exit::INTERNAL, format_args!("cannot take signals: {error}")));
+    }
     let Some(command) = Cli::parse().command else {
         return match Cli::command().print_help() {
             Ok(()) => ExitCode::SUCCESS,

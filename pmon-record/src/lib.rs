@@ -44,6 +44,7 @@ mod scope;
 mod signals;
 mod sink;
 mod snapshot;
+pub mod startup;
 mod store;
 mod subscribe;
 #[allow(unsafe_code, reason = "some system calls have no safe wrapper")]

@@ -1,14 +1,18 @@
 //! What the controlling thread waits on: signals, a deadline, the end of the recording, the end of a child.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals as SignalPipe;
+
+use crate::startup;
+
+/// Signals that are taken, but for `SIGHUP` where `nohup(1)` has it ignored.
+pub(crate) const TAKEN: [i32; 4] = [SIGINT, SIGTERM, SIGCHLD, SIGUSR1];
 
 const SIGNALS: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -32,7 +36,7 @@ pub enum Wakeup {
 }
 
 /// Takes the signals that control a recorder from their default action; each then ends one [`Signals::wait`]. To be
-/// made before a child is started, so that its end is not overlooked. A child inherits none of it.
+/// made before a child is started, so that its end is not overlooked. A child that [`startup::spawn`] starts inherits none of it.
 pub struct Signals {
     poll: Poll,
     events: Events,
@@ -48,13 +52,14 @@ impl Signals {
     /// When there are no more file descriptors to be had.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut pipe = SignalPipe::new([SIGINT, SIGTERM, SIGCHLD, SIGUSR1])?;
-        if !is_ignored(SIGHUP) {
+        let mut pipe = SignalPipe::new(TAKEN)?;
+        if !startup::is_ignored(SIGHUP) {
             pipe.add_signal(SIGHUP)?;
         }
         poll.registry().register(&mut pipe, SIGNALS, Interest::READABLE)?;
-        // A limit on file sizes (`ulimit -f`) is an error of the write, and not the end of the program.
-        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+        // Whoever has started this program may have blocked any of them. Threads that are started from here on inherit the mask.
+        startup::prepare()?;
+        startup::unblock(&TAKEN);
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         Ok(Self { poll, events: Events::with_capacity(4), pipe, waker, queued: VecDeque::new() })
     }
@@ -105,14 +110,6 @@ impl Signals {
     }
 }
 
-/// Whether this process ignores a signal: `SigIgn` of `proc_pid_status(5)`.
-fn is_ignored(signal: i32) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
-}
-
 /// Ends a [`Signals::wait`] from any thread.
 #[derive(Clone)]
 pub struct Wake {
@@ -146,9 +143,8 @@ mod tests {
         assert_eq!(two, [Wakeup::Interrupt, Wakeup::Terminate]);
         signal_hook::low_level::raise(SIGUSR1).unwrap();
         assert_eq!(signals.wait(None).unwrap(), Wakeup::Report);
-        assert!(is_ignored(signal_hook::consts::SIGPIPE));
-        signal_hook::low_level::raise(SIGXFSZ).unwrap();
-        if !is_ignored(SIGHUP) {
+        signal_hook::low_level::raise(signal_hook::consts::SIGXFSZ).unwrap();
+        if !startup::is_ignored(SIGHUP) {
             signal_hook::low_level::raise(SIGHUP).unwrap();
             assert_eq!(signals.wait(None).unwrap(), Wakeup::Terminate);
         }

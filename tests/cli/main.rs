@@ -14,6 +14,7 @@ mod replay;
 mod scope;
 #[path = "../common/skipped.rs"]
 mod skipped;
+mod signals;
 mod support;
 mod synth;
 #[allow(unsafe_code, reason = "a program is started with less than this one has")]

@@ -30,7 +30,7 @@ use rustix::thread::set_no_new_privs;
 
 use super::calls::filter;
 use super::error::{HostError, Step};
-use super::options::Launch;
+use super::options::{Launch, StartSignals};
 use super::places::places;
 use super::reserved::Reserved;
 use super::sys::{self, Strings};
@@ -106,6 +106,7 @@ pub(super) fn launch(options: &Launch, taken: &[u32], pid_max: u32) -> Result<La
         environment: strings(environment)?,
         user: (geteuid().is_root() && options.uid != 0).then_some(options.uid),
         stdout: options.stdout.as_ref(),
+        signals: options.signals,
     };
     let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID;
     let (pid, init) = sys::spawn(namespaces, &mut || child.init()).map_err(failed(Step::Namespaces))?;
@@ -183,6 +184,7 @@ struct Child<'a> {
     /// Whom it becomes, if it is not that one already.
     user: Option<u32>,
     stdout: Option<&'a OwnedFd>,
+    signals: StartSignals,
 }
 
 type Failed = (Option<Step>, Errno);
@@ -307,7 +309,7 @@ impl Child<'_> {
             if let Some(stdout) = self.stdout {
                 rustix::stdio::dup2_stdout(stdout).map_err(at(Step::Prepare))?;
             }
-            sys::default_signals();
+            sys::set_signals(self.signals);
             let listener = sys::install(&self.filter).map_err(at(Step::Seccomp))?;
             if let Some(user) = self.user {
                 sys::become_user(user).map_err(at(Step::User))?;

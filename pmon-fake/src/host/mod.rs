@@ -31,7 +31,7 @@ mod wait;
 mod world;
 
 pub use error::{HostError, Step};
-pub use options::Launch;
+pub use options::{Launch, StartSignals};
 pub use program::{Program, ServeError, Served};
 pub use run::{AtEnd, Conduct, Ending};
 pub use rustix::process::Signal;

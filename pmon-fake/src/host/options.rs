@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
+use rustix::process::Signal;
+
 /// A program that is to be run on the fake kernel.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -17,11 +19,30 @@ pub struct Launch {
     pub private_proc: bool,
     /// Where its standard output goes, if not to this process's.
     pub stdout: Option<OwnedFd>,
+    /// Signals that it begins with.
+    pub signals: StartSignals,
+}
+
+/// Signals that a program begins with. Bit *n* - 1 is signal *n*, as in `/proc/PID/status`. By default, all do what they do by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartSignals {
+    /// Signals that are ignored.
+    pub ignored: u64,
+    /// Signals that are blocked.
+    pub blocked: u64,
+}
+
+impl StartSignals {
+    /// Whether a program without a handler does not end by that signal.
+    pub fn withstand(self, signal: Signal) -> bool {
+        (self.ignored | self.blocked) >> (signal.as_raw() - 1) & 1 == 1
+    }
 }
 
 impl Launch {
     /// That program, as root, with a `/proc` of the fake kernel's.
     pub fn new(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), args: Vec::new(), uid: 0, private_proc: true, stdout: None }
+        let signals = StartSignals::default();
+        Self { program: program.into(), args: Vec::new(), uid: 0, private_proc: true, stdout: None, signals }
     }
 }

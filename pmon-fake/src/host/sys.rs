@@ -8,6 +8,8 @@ use std::ptr;
 use libc::{c_int, c_ulong, iovec, sock_filter, sock_fprog};
 use rustix::io::Errno;
 
+use super::options::StartSignals;
+
 /// One system call of a task, which waits for its answer.
 pub(super) type Notification = libc::seccomp_notif;
 
@@ -219,18 +221,23 @@ pub(super) fn install(filter: &[sock_filter]) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(listener as c_int) })
 }
 
-/// What a program counts on that is started at a terminal: signals that this process, or whoever has started it, ignores or blocks do what
-/// they do by default. Of those that it is ended by, none may be lost.
-pub(super) fn default_signals() {
-    for signal in [libc::SIGPIPE, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
-        // SAFETY: no handler is set.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+/// Gives this process the dispositions and the mask of signals that a program begins with, whatever this process, or whoever has started it,
+/// ignores or blocks.
+pub(super) fn set_signals(signals: StartSignals) {
+    /// The last signal, the bytes of the kernel's set of signals, and at least as many words as its `struct sigaction` has.
+    const LAST: c_int = 64;
+    const SET: usize = 8;
+    const WORDS: usize = 8;
+    for signal in 1..=LAST {
+        let mut action = [0_usize; WORDS];
+        action[0] = if signals.ignored >> (signal - 1) & 1 == 1 { libc::SIG_IGN } else { libc::SIG_DFL };
+        // SAFETY: the kernel only reads the action, which is at least as large as its struct; no handler is set. The C library refuses signals
+        // that it keeps for itself.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<usize>(), SET) };
     }
-    // SAFETY: a set of signals, for which all zeros is the empty one; the kernel only reads it.
-    unsafe {
-        let none: libc::sigset_t = zeroed();
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-    }
+    let mask = &raw const signals.blocked;
+    // SAFETY: the kernel only reads the mask, of `SET` bytes.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, mask, ptr::null::<u64>(), SET) };
 }
 
 /// Lets a process hear of its children's ends, though whoever has started it does not care about its own.

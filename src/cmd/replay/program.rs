@@ -7,9 +7,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use pmon_fake::host::{AtEnd, Conduct, Ending, HostError, Launch, Next, Procs, Program, ServeError, World};
+use pmon_fake::host::{
+    AtEnd, Conduct, Ending, HostError, Launch, Next, Procs, Program, ServeError, StartSignals, World,
+};
 use pmon_fake::{Errno, Kernel};
-use pmon_record::{Signals, Wakeup};
+use pmon_record::{Signals, Wakeup, startup};
 use pmon_replay::{Live, Replay, ReplayError};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, getpgrp};
@@ -50,6 +52,9 @@ impl Play<'_> {
         launch.args = arguments.to_vec();
         launch.uid = args.uid;
         launch.private_proc = args.proc == Proc::Capture;
+        let startup::StartSignals { ignored, blocked } = startup::signals();
+        launch.signals = StartSignals { ignored, blocked };
+        let withstands = launch.signals.withstand(Signal::INT);
         let output = if golden.is_some() {
             let (from, to) =
                 pipe_with(PipeFlags::CLOEXEC).or_fail(exit::ENVIRONMENT, "cannot make a pipe")?;
@@ -68,6 +73,7 @@ impl Play<'_> {
         let mut running = started.map_err(|error| refused(&name, error))?;
         let mut conduct = Conduct::default();
         (conduct.at_end, conduct.timeout) = (args.at_end.into(), args.timeout);
+        conduct.withstands_interrupt = withstands;
         let ending =
             running.run(&mut world, &conduct, |running| signalled.heed(running), |error| self.say(error));
         let ending = match ending {
@@ -97,7 +103,9 @@ impl Play<'_> {
                 &output.or_fail(exit::ENVIRONMENT, format_args!("cannot read the output of {name}"))?,
             )?;
             // Without a handler, this is how it ends.
-            if ending.is_interrupted() {
+            let is_terminated = ending.signal == Some(Signal::TERM)
+                && ending.exit_code() == 128 + Signal::TERM.as_raw() as u8;
+            if ending.is_interrupted() || withstands && is_terminated {
                 return Ok(self.exit_code());
             }
         }

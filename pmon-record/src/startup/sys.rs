@@ -1,0 +1,130 @@
+//! The calls without a safe wrapper: signal dispositions and masks.
+
+use std::mem::zeroed;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use libc::{c_int, sigset_t};
+
+/// The last signal of Linux.
+const LAST: c_int = 64;
+
+/// Bytes of the kernel's set of signals.
+const SET: usize = 8;
+/// At least as many words as the kernel's `struct sigaction` has on any machine.
+const WORDS: usize = 8;
+
+static IGNORED: AtomicU64 = AtomicU64::new(0);
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+static CLOSED: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: the section holds pointers to functions of this kind, which the C library calls before `main`: after itself has been initialised,
+// and before Rust's runtime ignores SIGPIPE and opens standard files that are closed.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = look;
+
+/// Looks at what this program was started with. Nothing of Rust's runtime is there yet; this calls only the kernel.
+extern "C" fn look() {
+    let mut ignored = 0;
+    for signal in 1..=LAST {
+        // The kernel's own struct, whose first word is the handler. The C library does not tell of signals that it keeps for itself.
+        let mut action = [0_usize; WORDS];
+        // SAFETY: without a new action, the kernel only fills in the old one, of which `action` has at least the size.
+        let result = unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<usize>(), action.as_mut_ptr(), SET)
+        };
+        if result == 0 && action[0] == libc::SIG_IGN {
+            ignored |= 1 << (signal - 1);
+        }
+    }
+    let mut blocked = 0_u64;
+    // SAFETY: without a new mask, the kernel only fills in the old one, of `SET` bytes.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, ptr::null::<u64>(), &raw mut blocked, SET)
+    };
+    // SAFETY: it takes integers.
+    let is_closed = |fd: &c_int| unsafe { libc::fcntl(*fd, libc::F_GETFD) } < 0;
+    let closed = (0..3).filter(is_closed).fold(0, |closed, fd| closed | 1 << fd);
+    IGNORED.store(ignored, Ordering::Relaxed);
+    BLOCKED.store(blocked, Ordering::Relaxed);
+    CLOSED.store(closed, Ordering::Relaxed);
+}
+
+pub(super) fn ignored() -> u64 {
+    IGNORED.load(Ordering::Relaxed)
+}
+
+pub(super) fn blocked() -> u64 {
+    BLOCKED.load(Ordering::Relaxed)
+}
+
+/// Whether a standard file was closed.
+pub(super) fn is_closed(fd: u32) -> bool {
+    CLOSED.load(Ordering::Relaxed) >> fd & 1 == 1
+}
+
+fn set(mask: u64) -> sigset_t {
+    // SAFETY: a set of signals, for which all zeros is the empty one; signals that the C library keeps for itself are refused, and left out.
+    unsafe {
+        let mut set: sigset_t = zeroed();
+        for signal in (1..=LAST).filter(|signal| mask >> (signal - 1) & 1 == 1) {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        set
+    }
+}
+
+/// Unblocks signals in this thread.
+pub(super) fn unblock(signals: &[i32]) {
+    let set = set(signals.iter().fold(0, |mask, signal| mask | 1 << (signal - 1)));
+    // SAFETY: the kernel only reads the set, which outlives the call.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) };
+}
+
+/// Runs `body` with these signals blocked in this thread, and no others.
+pub(super) fn with_mask<T>(mask: u64, body: impl FnOnce() -> T) -> T {
+    let set = set(mask);
+    // SAFETY: as above; the kernel fills in the old set.
+    let before = unsafe {
+        let mut before: sigset_t = zeroed();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, &raw mut before);
+        before
+    };
+    let result = body();
+    // SAFETY: as above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    result
+}
+
+/// Has the new process of `command` take the dispositions and the mask that this program was started with, before its program begins.
+pub(super) fn restore_in(command: &mut Command) {
+    let (ignored, mask) = (ignored(), blocked());
+    let restore = move || {
+        for signal in 1..=LAST {
+            let is_ignored = ignored >> (signal - 1) & 1 == 1;
+            let mut action = [0_usize; WORDS];
+            action[0] = if is_ignored { libc::SIG_IGN } else { libc::SIG_DFL };
+            // SAFETY: the kernel only reads the action, which is at least as large as its struct; no handler is set.
+            unsafe {
+                libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<usize>(), SET)
+            };
+        }
+        // All signals have been blocked until here: those that have come meanwhile find the program's dispositions.
+        // SAFETY: the kernel only reads the mask, of `SET` bytes.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                libc::SIG_SETMASK,
+                &raw const mask,
+                ptr::null::<u64>(),
+                SET,
+            )
+        };
+        Ok(())
+    };
+    // SAFETY: between `fork` and `exec` it calls only the kernel, and allocates nothing.
+    unsafe { command.pre_exec(restore) };
+}

@@ -1,0 +1,157 @@
+//! Signals that the parent of `pmon` has left blocked or ignored.
+
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::live::*;
+use crate::support::*;
+
+/// What a program sees of its signals: which are blocked, and which ignored.
+const LOOK: [&str; 3] = ["grep", "-E", "^Sig(Blk|Ign)"];
+
+/// Each way to start a program, as options of `env(1)`.
+const WAYS: [&[&str]; 6] = [
+    &[],
+    &["--ignore-signal=INT", "--ignore-signal=QUIT"],
+    &["--ignore-signal=HUP"],
+    &["--block-signal=INT,TERM,HUP,CHLD,USR1,PIPE,ALRM,XFSZ"],
+    &["--ignore-signal=INT,TERM,HUP,CHLD,USR1,USR2,PIPE,ALRM,XFSZ"],
+    &["--ignore-signal=INT,PIPE,USR1", "--block-signal=TERM,CHLD,USR2"],
+];
+
+/// Whether `env` can do that; if not, says so.
+fn can_set_signals() -> bool {
+    let status = Command::new("env").args(WAYS[5]).arg("true").stderr(Stdio::null()).status();
+    let can = status.is_ok_and(|status| status.success());
+    if !can {
+        skip("env(1) cannot set signals here");
+    }
+    can
+}
+
+/// A program started with the signals so, with the default dispositions otherwise.
+fn with_signals(way: &[&str], program: &[&str]) -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal").args(way).args(program).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_recorded_command_has_the_signals_that_pmon_was_started_with() {
+    if !can_record() || !can_set_signals() {
+        return;
+    }
+    for way in WAYS {
+        let look = [&LOOK[..], &["/proc/self/status"]].concat();
+        let expected = run(with_signals(way, &look)).expect(0).out;
+        let record =
+            [&[env!("CARGO_BIN_EXE_pmon"), "record", "-q", "-o", "/dev/null", "--"], &look[..]].concat();
+        assert_eq!(run(with_signals(way, &record)).expect(0).out, expected, "{way:?}");
+    }
+}
+
+#[test]
+fn a_program_of_a_replay_has_the_signals_that_pmon_was_started_with() {
+    if !can_set_signals() {
+        return;
+    }
+    let dir = Dir::new();
+    let file = dir.file("x.pmon", &capture(&story(), 50));
+    for way in WAYS {
+        let look = [&LOOK[..], &["/proc/self/status"]].concat();
+        let expected = run(with_signals(way, &look)).expect(0).out;
+        let replay =
+            [&[env!("CARGO_BIN_EXE_pmon"), "replay", &file, "--proc", "real", "--"], &look[..]].concat();
+        let ran = run(with_signals(way, &replay));
+        if ran.code == Some(6) {
+            return skip(&ran.err);
+        }
+        assert_eq!(ran.expect(0).out, expected, "{way:?}");
+    }
+}
+
+#[test]
+fn signals_end_a_recording_that_was_started_with_them_blocked_or_ignored() {
+    if !can_record() || !can_set_signals() {
+        return;
+    }
+    let ways: [&[&str]; 2] = [
+        &["--block-signal=INT,TERM,HUP,CHLD,USR1,ALRM,QUIT"],
+        &["--ignore-signal=INT,TERM,CHLD,USR1,ALRM,QUIT,PIPE"],
+    ];
+    for way in ways {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let dir = Dir::new();
+            let file = arg(&dir.path("x.pmon"));
+            let mut command = with_signals(way, &[env!("CARGO_BIN_EXE_pmon"), "record", "-o", &file]);
+            command.stderr(Stdio::piped());
+            let child = start(command);
+            let partial = dir.path("x.pmon.partial");
+            wait_until(|| partial.metadata().is_ok_and(|meta| meta.len() > 0));
+            send(&child, Signal::USR1);
+            thread::sleep(Duration::from_millis(50));
+            send(&child, signal);
+            let ran = Ran::new(child.wait_with_output().expect("pmon ends")).expect(0);
+            assert!(ran.err.contains("pmon: recording ") && ran.err.contains("pmon print"), "{}", ran.err);
+        }
+        // The end of the command ends it, too.
+        let record =
+            [env!("CARGO_BIN_EXE_pmon"), "record", "-q", "-o", "/dev/null", "--", "sh", "-c", "exit 9"];
+        run(with_signals(way, &record)).expect(9);
+    }
+}
+
+#[test]
+fn blocked_signals_end_the_other_verbs() {
+    if !can_set_signals() {
+        return;
+    }
+    use std::os::unix::process::ExitStatusExt as _;
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        // It waits for standard input, which stays open.
+        let way = ["--block-signal=INT,TERM,HUP"];
+        let mut command = with_signals(&way, &[env!("CARGO_BIN_EXE_pmon"), "print", "-"]);
+        command.stdin(Stdio::piped());
+        let mut child = start(command);
+        let input = child.stdin.take();
+        send(&child, signal);
+        assert_eq!(child.wait().expect("pmon ends").signal(), Some(signal.as_raw()));
+        drop(input);
+    }
+}
+
+#[test]
+fn a_script_without_an_interpreter_is_run_as_every_shell_runs_it() {
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let make = |name: &str, bytes: &[u8]| {
+        use std::os::unix::fs::PermissionsExt;
+        let file = dir.file(name, bytes);
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("may be run");
+        file
+    };
+    let script = make("script", b"echo \"$1:$#\"\nexit 5\n");
+    make("-dash", b"exit 6\n");
+    let binary = make("binary", b"\x7fELF\0\0\0\0\0\0\0");
+    let record = |program: &str| {
+        let mut command = command(&["record", "-q", "-o", "/dev/null", "--", program, "a b", "c"]);
+        let path = std::env::var("PATH").expect("a PATH");
+        command.env("PATH", format!("{}:{path}", arg(&dir.path("")))).current_dir(dir.path(""));
+        run(command)
+    };
+    for name in [&script[..], "./script", "script"] {
+        assert_eq!(record(name).expect(5).out, "a b:2\n", "{name}");
+    }
+    record("-dash").expect(6);
+    record(&binary).expect(126);
+    let file = dir.file("x.pmon", &capture(&story(), 50));
+    let ran = pmon(&["replay", &file, "--", &script, "a b"]);
+    if ran.code != Some(6) {
+        assert_eq!(ran.expect(5).out, "a b:1\n");
+    }
+}
