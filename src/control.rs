@@ -1,11 +1,12 @@
 //! A recording under way: what ends it.
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use pmon_core::capture::End;
 use pmon_record::{
-    Counters, RecordError, Recording, ScopeError, Signals, Sink, StoreError, SubscribeError, Wakeup,
+    Counters, RecordError, Recording, ScopeError, Signals, Sink, StoreError, SubscribeError, Target, Wakeup,
 };
 
 use crate::child::Child;
@@ -25,6 +26,8 @@ pub(crate) struct Control<'a> {
     pub(crate) deadline: Option<Instant>,
     pub(crate) child: Option<&'a mut Child>,
     pub(crate) display: Display<'a>,
+    /// Whether the events are only shown: then a reader that goes away has seen enough.
+    pub(crate) is_shown: bool,
 }
 
 /// Where a recording says how it goes.
@@ -101,7 +104,12 @@ impl Control<'_> {
             }
         }
         self.display.bar.finish_and_clear();
-        recording.join().map_err(failure)
+        match recording.join() {
+            Err(error) if self.is_shown && error.is_closed_pipe() => {
+                Err(Failure { code: exit::DONE, error: None })
+            }
+            result => result.map_err(failure),
+        }
     }
 
     fn has_child_ended(&mut self) -> Result<bool, Failure> {
@@ -134,6 +142,32 @@ pub(crate) fn wait_for(child: &mut Child, signals: &mut Signals) -> Result<u8, F
     }
 }
 
+/// Waits until a FIFO that a capture goes to has a reader: no longer than until `deadline`, or a signal that ends pmon. The result keeps the
+/// FIFO open until the capture is created.
+pub(crate) fn wait_for_reader(
+    target: &Target,
+    signals: &mut Signals,
+    deadline: Option<Instant>,
+) -> Result<Option<File>, Failure> {
+    let mut failed = None;
+    let waiting = target.wait_for_reader(|time| {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let wakeup = signals.wait(Some(left.map_or(time, |left| left.min(time))));
+        match wakeup.or_fail(exit::INTERNAL, "cannot wait for signals") {
+            Ok(Wakeup::Interrupt | Wakeup::Terminate) => false,
+            Ok(_) => left != Some(Duration::ZERO),
+            Err(failure) => {
+                failed = Some(failure);
+                false
+            }
+        }
+    });
+    match failed {
+        Some(failure) => Err(failure),
+        None => Ok(waiting?),
+    }
+}
+
 /// The signals, taken before anything else is started.
 pub(crate) fn signals() -> Result<Signals, Failure> {
     Signals::new()
@@ -158,10 +192,9 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// How a recording fails for the user: whoever closes a pipe has seen enough.
+/// How a recording fails for the user.
 pub(crate) fn failure(error: RecordError) -> Failure {
     let code = match &error {
-        error if error.is_closed_pipe() => return Failure { code: exit::DONE, error: None },
         RecordError::Sink(_) => exit::STORAGE,
         RecordError::Socket(_) | RecordError::Start(_) => exit::ENVIRONMENT,
         _ => exit::INTERNAL,

@@ -60,6 +60,11 @@ impl Failure {
         Self { code, error: Some(anyhow::anyhow!("{message}")) }
     }
 
+    /// An error of a text output at its end: if its reader went away, that changes nothing.
+    pub(crate) fn unless_closed(error: io::Error) -> Result<(), Self> {
+        if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(Self::output(error)) }
+    }
+
     /// An error of the program's output: a reader that went away is a quiet, clean end.
     pub(crate) fn output(error: io::Error) -> Self {
         match error.kind() {

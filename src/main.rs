@@ -20,6 +20,7 @@ mod verdict;
 mod view;
 mod when;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -32,11 +33,13 @@ fn main() -> ExitCode {
     if let Err(error) = startup::prepare() {
         return report(&Failure::new(exit::INTERNAL, format_args!("cannot take signals: {error}")));
     }
-    let Some(command) = Cli::parse().command else {
-        return match Cli::command().print_help() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => report(&Failure::output(error)),
-        };
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        // Help and version, too.
+        Err(said) => return say(said.exit_code(), said.use_stderr(), || said.print()),
+    };
+    let Some(command) = command else {
+        return say(0, false, || Cli::command().print_help());
     };
     let result = match command {
         Command::Record(args) => cmd::record::run(&args),
@@ -52,6 +55,19 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => report(&failure),
     }
+}
+
+/// Lets the argument parser say something, and gives the exit code after that.
+fn say(code: i32, to_stderr: bool, print: impl FnOnce() -> io::Result<()>) -> ExitCode {
+    let code = ExitCode::from(u8::try_from(code).unwrap_or(exit::USAGE));
+    if to_stderr {
+        // If nobody listens there, nobody can be told.
+        let _ = print();
+        return code;
+    }
+    let printed =
+        term::output().and_then(|mut out| print().and_then(|()| out.flush()).or_else(Failure::unless_closed));
+    printed.map_or_else(|failure| report(&failure), |()| code)
 }
 
 fn report(failure: &Failure) -> ExitCode {

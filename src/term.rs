@@ -1,9 +1,13 @@
 //! What is said to people: lines on standard error, colours, bars.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{self, IsTerminal, Stdout, Write, stderr, stdout};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use pmon_record::startup;
+use rustix::io::Errno;
+
+use crate::exit::Failure;
 
 /// Files smaller than this are read too fast for a bar.
 const WORTH_A_BAR: u64 = 32 << 20;
@@ -13,6 +17,23 @@ const WORTH_A_BAR_OF_EVENTS: u64 = 2_000_000;
 /// Writes a line to standard error. If nobody listens there, nobody can be told.
 pub(crate) fn say(line: impl Display) {
     let _ = writeln!(stderr().lock(), "{line}");
+}
+
+/// Standard output, for text.
+///
+/// # Errors
+/// When it was closed before pmon was started. Writes to it would vanish, and succeed.
+pub(crate) fn output() -> Result<Stdout, Failure> {
+    if startup::is_stdout_closed() {
+        return Err(Failure::output(io::Error::from(Errno::BADF)));
+    }
+    Ok(stdout())
+}
+
+/// Prints text to standard output. A reader that went away has seen enough: that is no error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = output()?.lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_else(Failure::unless_closed)
 }
 
 /// Whether standard output takes colours: a terminal, and no `NO_COLOR`.

@@ -1,10 +1,11 @@
 //! Where records go.
 
 use std::io;
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use pmon_core::capture::{EncodeError, Record};
+use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 /// Takes the records of a recording, on the writer thread.
@@ -36,10 +37,10 @@ pub trait Sink: Send {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SinkError {
-    /// The target has no room.
+    /// The target has no room, or may not become larger.
     #[error(
-        "no space left for {path}: what was recorded until now is kept{}; free space, or record to another \
-         filesystem", .partial.as_ref().map(|path| format!(" in {}", path.display())).unwrap_or_default()
+        "{} {path}: what was recorded until now is kept{}; {}", bound(.source), kept_in(.partial.as_deref()),
+        remedy(.source)
     )]
     Full {
         /// The target, as the user named it.
@@ -51,7 +52,7 @@ pub enum SinkError {
         source: io::Error,
     },
     /// Whoever read the stream has gone.
-    #[error("the reader of {path} has closed it: nothing more can be recorded there")]
+    #[error("the reader of {path} has closed it before the capture's end: the rest of the capture is lost")]
     Closed {
         /// The target, as the user named it.
         path: String,
@@ -72,15 +73,51 @@ pub enum SinkError {
         #[source]
         source: io::Error,
     },
+    /// A sync of the target failed, so that the disk may not have what was written since the last one that succeeded.
+    #[error(
+        "cannot sync {}: {source}; what was recorded in the last {:.1} s may be lost, what is older is kept there; look at \
+         the system log for a failing device or network filesystem", .partial.display(), .unsafe_for.as_secs_f64()
+    )]
+    Unsynced {
+        /// Where the records are.
+        partial: PathBuf,
+        /// Time since the last sync that succeeded began.
+        unsafe_for: Duration,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file was removed or replaced by another one.
+    #[error("{} was removed or replaced while recording: the capture is lost, or has another name", .partial.display())]
+    Replaced {
+        /// The name that it had.
+        partial: PathBuf,
+    },
+    /// The capture is complete, and its name is not as it should be.
+    #[error("cannot {action} {path}: {source}; the capture is complete, and is kept as {}", .current.display())]
+    Unnamed {
+        /// What was tried.
+        action: &'static str,
+        /// The target, as the user named it.
+        path: String,
+        /// Where the capture is.
+        current: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Any other failure of the target.
     #[error(
-        "cannot {action} {path}: {source}; look at the system log for a failing device or network filesystem"
+        "cannot {action} {path}: {source}; what was recorded until now is kept{}; look at the system log for a failing \
+         device or network filesystem", kept_in(.partial.as_deref())
     )]
     Io {
         /// What was tried.
         action: &'static str,
         /// The target, as the user named it.
         path: String,
+        /// Where the records until now are; `None` if they were passed on.
+        partial: Option<PathBuf>,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -99,12 +136,36 @@ impl SinkError {
         match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Self::Full { path, partial, source },
             Some(libc::EPIPE | libc::ECONNRESET) => Self::Closed { path, source },
-            _ => Self::Io { action, path, source },
+            _ => Self::Io { action, path, partial, source },
         }
     }
 
     /// Whether a reader closed the other end: for a program that writes to a pipe the usual end.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Closed { .. })
+    }
+}
+
+fn kept_in(partial: Option<&Path>) -> String {
+    partial.map(|path| format!(" in {}", path.display())).unwrap_or_default()
+}
+
+/// The bound that a target has reached, to be followed by its name.
+fn bound(error: &io::Error) -> String {
+    match (error.raw_os_error(), getrlimit(Resource::Fsize).current) {
+        (Some(libc::EFBIG), Some(limit)) => {
+            format!("the limit on file sizes (ulimit -f), {limit} bytes, is reached by")
+        }
+        (Some(libc::EFBIG), None) => "the filesystem's largest file size is reached by".into(),
+        (Some(libc::EDQUOT), _) => "the disk quota is used up by".into(),
+        _ => "no space left for".into(),
+    }
+}
+
+/// What a user can do about it.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EFBIG) => "raise the limit, or record to another filesystem",
+        _ => "free space, or record to another filesystem",
     }
 }

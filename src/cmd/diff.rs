@@ -1,7 +1,5 @@
 //! `pmon diff`: whether two captures hold the same events and losses.
 
-use std::io::{ErrorKind, Write, stdout};
-
 use pmon_analysis::WallClock;
 use pmon_analysis::diff::{Diff, Options, Outcome, Side};
 use pmon_core::capture::Record;
@@ -19,12 +17,8 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
     }
     let contrast = compare(args, [Input::open(&args.a)?, Input::open(&args.b)?])?;
     let text = if args.json { format!("{:#}\n", contrast.json()) } else { contrast.text() };
-    let mut out = stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever has read enough may still want to know how it ended.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(Failure::output(error)),
-        _ => {}
-    }
+    // Whoever has read enough may still want to know how it ended.
+    term::print(&text)?;
     Ok(match contrast.finding.outcome {
         _ if contrast.is_damaged() => exit::DAMAGED,
         Outcome::Identical => exit::DONE,

@@ -1,7 +1,5 @@
 //! `pmon info`: what is in a capture, and how complete it is.
 
-use std::io::{Write, stdout};
-
 use pmon_analysis::{Tally, Verdict};
 use pmon_core::MonoNs;
 use pmon_core::capture::Header;
@@ -13,7 +11,7 @@ use crate::exit::{self, Failure};
 use crate::input::{Input, Outcome};
 use crate::render::{printable, shell_words};
 use crate::sheet::Sheet;
-use crate::term::{counted, grouped, per_event, size};
+use crate::term::{self, counted, grouped, per_event, size};
 use crate::verdict::Finding;
 use crate::when::{brief, local_time, rfc3339};
 
@@ -28,8 +26,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
     let (finding, outcome) = input.examine(|record| tally.count(record))?;
     let facts = Facts { name, header, tally, finding, outcome };
     let text = if args.json { format!("{:#}\n", facts.json()) } else { facts.text() };
-    let mut out = stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
+    term::print(&text)?;
     Ok(if facts.finding.report.verdict() == Verdict::Damaged { exit::DAMAGED } else { exit::DONE })
 }
 

@@ -24,7 +24,8 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let name = input.name().to_owned();
     let order = input.order();
     let range = range(&args.file, input.header(), ["--since", "--until"], [args.since, args.until])?;
-    let mut view = View::new(&args.view, range, input.header(), order, term::colours(), stdout().lock());
+    let mut view =
+        View::new(&args.view, range, input.header(), order, term::colours(), term::output()?.lock());
     let (mut last, mut is_empty) = (None, true);
     let bar = match input.file_bytes() {
         Some(bytes) if !stdout().is_terminal() => term::reading_bar(bytes),

@@ -1,7 +1,7 @@
 //! `pmon record`: events into a file.
 
-use std::io::{IsTerminal as _, Write as _, stdout};
-use std::path::{Path, PathBuf};
+use std::io::{IsTerminal as _, stdout};
+use std::path::Path;
 use std::time::Instant;
 
 use jiff::Zoned;
@@ -20,21 +20,28 @@ use crate::summary::Summary;
 use crate::tape::Tape;
 use crate::term;
 
-/// Captures of one second with names of their own.
-const NAMES: u32 = 100;
+/// Attempts to find a default name that is free.
+const NAMES: u32 = 20;
+/// From this attempt on, names hold the capture's UUID, which no process can have foreseen.
+const NUMBERED: u32 = 10;
 
 /// Runs the verb.
 pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let to_stdout = args.output.as_deref().is_some_and(is_stdio);
     check_stdout(args, to_stdout)?;
-    // Until a FIFO has a reader, signals end the program.
-    let path = args.output.as_ref().filter(|_| !to_stdout);
-    let reader = path.map(|path| Target::File(path.clone()).wait_for_reader()).transpose()?;
     let mut signals = control::signals()?;
+    let target = args.output.as_ref().map(|path| match to_stdout {
+        true => Target::Stdout,
+        false => Target::File(path.clone()),
+    });
+    // Before anything is recorded that would have to wait for it.
+    let deadline = args.duration.and_then(|duration| Instant::now().checked_add(duration));
+    let reader = target.as_ref().map(|target| control::wait_for_reader(target, &mut signals, deadline));
+    let reader = reader.transpose()?;
     let options = options(args)?;
     let subscription = Subscription::open(&options)?;
     let header = subscription.header(&args.command);
-    let file = create(args, to_stdout, &header)?;
+    let file = create(args, target.as_ref(), &header)?;
     drop(reader);
     if !args.quiet && !args.json {
         term::say(format_args!("pmon: recording by {}", header.meta.transport));
@@ -59,6 +66,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         deadline: args.duration.and_then(|duration| began.checked_add(duration)),
         child: child.as_mut(),
         display,
+        is_shown: false,
     };
     let result = control.run(recording).and_then(|(tape, _)| {
         let command = child.as_ref().map(Child::pid);
@@ -67,11 +75,6 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         let summary = Summary { file, tally, finding: &finding, header: &header, options: &options, command };
         say(args, to_stdout, &summary)?;
         Ok(if args.strict { finding.exit_code() } else { exit::DONE })
-    });
-    // Whoever read a stream has gone: that is no error, but nothing complete either.
-    let result = result.map_err(|failure| match failure.code {
-        exit::DONE if args.strict => Failure { code: exit::INCOMPLETE, ..failure },
-        _ => failure,
     });
     match (result, child) {
         (result, None) => result,
@@ -101,8 +104,7 @@ fn say(args: &RecordArgs, to_stdout: bool, summary: &Summary<'_>) -> Result<(), 
         term::say(json);
         return Ok(());
     }
-    let mut out = stdout().lock();
-    writeln!(out, "{json}").and_then(|()| out.flush()).map_err(Failure::output)
+    term::print(&(json + "\n"))
 }
 
 fn options(args: &RecordArgs) -> Result<Options, Failure> {
@@ -160,31 +162,40 @@ fn check_stdout(args: &RecordArgs, to_stdout: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn create(args: &RecordArgs, to_stdout: bool, header: &Header) -> Result<CaptureFile, Failure> {
-    let at = |path: PathBuf| CaptureFile::create(&Target::File(path), header, args.force);
-    Ok(match &args.output {
-        Some(_) if to_stdout => CaptureFile::create(&Target::Stdout, header, args.force)?,
-        Some(path) => at(path.clone())?,
-        None => {
-            let mut names = (1..NAMES).map(|n| default_name(&header.meta, &Zoned::now(), n));
-            loop {
-                match at(names.next().unwrap_or_default()) {
-                    Err(
-                        StoreError::Exists { .. } | StoreError::Unfinished { .. } | StoreError::Busy { .. },
-                    ) if names.len() > 0 => {}
-                    created => break created?,
-                }
-            }
+/// Creates the capture. Without a name that the user has given, it is always a new file, whatever others have put in its way.
+fn create(args: &RecordArgs, target: Option<&Target>, header: &Header) -> Result<CaptureFile, Failure> {
+    if let Some(target) = target {
+        return Ok(CaptureFile::create(target, header, args.force)?);
+    }
+    let mut names = Names::default();
+    loop {
+        let name = names.next(&header.meta, &Zoned::now(), header.uuid);
+        match CaptureFile::create(&Target::NewFile(name.into()), header, false) {
+            Err(StoreError::Exists { .. } | StoreError::Unfinished { .. } | StoreError::Busy { .. })
+                if names.tried < NAMES => {}
+            created => return Ok(created?),
         }
-    })
+    }
 }
 
-/// `pmon-HOST-TIME.pmon`, with a number behind it from the second on.
-fn default_name(meta: &Meta, now: &Zoned, n: u32) -> PathBuf {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let host: String = meta.host.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-    let number = if n == 1 { String::new() } else { format!("-{n}") };
-    Path::new(&format!("pmon-{host}-{}{number}.pmon", now.strftime("%Y%m%d-%H%M%S"))).into()
+/// Default names of captures: `pmon-HOST-TIME.pmon`, then with a number behind it, then with one that nobody can foresee.
+#[derive(Default)]
+struct Names {
+    tried: u32,
+}
+
+impl Names {
+    fn next(&mut self, meta: &Meta, now: &Zoned, uuid: [u8; 16]) -> String {
+        self.tried += 1;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let host: String = meta.host.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+        let number = match self.tried {
+            1 => String::new(),
+            n @ ..NUMBERED => format!("-{n}"),
+            n => format!("-{:x}", u128::from_be_bytes(uuid).rotate_left(n)),
+        };
+        format!("pmon-{host}-{}{number}.pmon", now.strftime("%Y%m%d-%H%M%S"))
+    }
 }
 
 #[cfg(test)]
@@ -195,7 +206,11 @@ mod tests {
     fn names_hold_nothing_that_a_shell_or_a_folder_would_mind() {
         let meta = Meta { host: "a/b c".into(), ..Meta::default() };
         let now = "2026-01-02T03:04:05[UTC]".parse().expect("a time");
-        assert_eq!(default_name(&meta, &now, 1).to_str(), Some("pmon-a_b_c-20260102-030405.pmon"));
-        assert_eq!(default_name(&meta, &now, 2).to_str(), Some("pmon-a_b_c-20260102-030405-2.pmon"));
+        let mut names = Names::default();
+        let mut next = || names.next(&meta, &now, [0xab; 16]);
+        assert_eq!(next(), "pmon-a_b_c-20260102-030405.pmon");
+        assert_eq!(next(), "pmon-a_b_c-20260102-030405-2.pmon");
+        let last = (0..10).map(|_| next()).last();
+        assert!(last.is_some_and(|name| name.len() == "pmon-a_b_c-20260102-030405-.pmon".len() + 32));
     }
 }

@@ -1,6 +1,6 @@
 //! `pmon synth`: a capture of processes that never were.
 
-use std::io::{IsTerminal as _, Write as _, stdout};
+use std::io::{IsTerminal as _, stdout};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -37,7 +37,9 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
     let header = synth.header();
     let mut signals = control::signals()?;
     let target = if to_stdout { Target::Stdout } else { Target::File(args.output.clone()) };
+    let reader = control::wait_for_reader(&target, &mut signals, None)?;
     let file = CaptureFile::create(&target, &header, args.force)?;
+    drop(reader);
     let (tape, _handle) = Tape::new(file, &header);
     let bar = if args.quiet { ProgressBar::hidden() } else { term::event_bar(options.events) };
     let mut writing = Writing { tape, signals: &mut signals, bar, records: 0 };
@@ -59,8 +61,7 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
         if to_stdout {
             term::say(json);
         } else {
-            let mut out = stdout().lock();
-            writeln!(out, "{json}").and_then(|()| out.flush()).map_err(Failure::output)?;
+            term::print(&(json + "\n"))?;
         }
     } else if !args.quiet {
         term::say(summary.text().trim_end());
@@ -106,7 +107,6 @@ impl Writing<'_> {
 impl Stop {
     fn failure(self) -> Failure {
         match self {
-            Self::Sink(error) if error.is_closed_pipe() => Failure { code: exit::DONE, error: None },
             Self::Sink(error) => Failure::new(exit::STORAGE, error),
             Self::Signals(failure) => failure,
             Self::Interrupted => Failure::new(exit::INTERRUPTED, "interrupted; nothing is kept"),

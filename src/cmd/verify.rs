@@ -1,13 +1,12 @@
 //! `pmon verify`: whether a capture is complete, counted anew.
 
-use std::io::{Write, stdout};
-
 use serde_json::Value;
 
 use crate::args::VerifyArgs;
 use crate::exit::Failure;
 use crate::input::Input;
 use crate::sheet::Sheet;
+use crate::term;
 use crate::verdict::Finding;
 
 /// Runs the verb.
@@ -19,8 +18,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
         true => format!("{:#}\n", Value::Object(finding.json())),
         false => text(&name, &finding),
     };
-    let mut out = stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
+    term::print(&text)?;
     Ok(finding.exit_code())
 }
 

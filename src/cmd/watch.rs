@@ -1,6 +1,6 @@
 //! `pmon watch`: events as they happen.
 
-use std::io::{self, Stdout, stdout};
+use std::io::{self, Stdout};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Runs the verb.
 pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let mut signals = control::signals()?;
+    let out = term::output()?;
     // The classic format, unfiltered, shows nothing but events.
     let probe = View::new(&args.view, Range::default(), None, ByteOrder::NATIVE, false, io::sink());
     let needs_details = probe.needs_details();
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let subscription = Subscription::open(&options)?;
     let header = subscription.header(&[]);
     let view =
-        View::new(&args.view, Range::default(), Some(&header), header.frame_order, term::colours(), stdout());
+        View::new(&args.view, Range::default(), Some(&header), header.frame_order, term::colours(), out);
     // Otherwise it waits for such a process forever, and says nothing.
     if let Some(why) = args.view.comm.as_ref().and_then(|name| too_long(name.as_bytes())) {
         term::say(format_args!("pmon: --comm: {why}"));
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
         deadline: args.duration.and_then(|duration| began.checked_add(duration)),
         child: None,
         display: Display::new(false, None),
+        is_shown: true,
     };
     let (screen, _) = control.run(recording)?;
     screen.say_untold();

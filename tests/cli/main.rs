@@ -7,6 +7,7 @@ mod errors;
 mod guard;
 mod info;
 mod live;
+mod output;
 mod print;
 mod record;
 mod refusals;

@@ -131,22 +131,6 @@ fn two_signals_at_once_end_a_recording_as_cleanly_as_one() {
 }
 
 #[test]
-fn a_fifo_without_a_reader_can_be_given_up() {
-    let dir = Dir::new();
-    let file = arg(&dir.path("fifo"));
-    assert!(Command::new("mkfifo").arg(&file).status().expect("mkfifo runs").success());
-    let mut child = command(&["record", "-o", &file]).spawn().expect("pmon runs");
-    // It waits in open(2), and nothing tells from outside when it has come there.
-    thread::sleep(Duration::from_millis(200));
-    send(&child, Signal::TERM);
-    let began = Instant::now();
-    while child.try_wait().expect("it can be waited for").is_none() {
-        assert!(began.elapsed() < Duration::from_secs(10), "it goes on waiting");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-#[test]
 fn a_limit_on_file_sizes_is_an_error_and_the_command_finishes() {
     if !can_record() {
         return;
@@ -159,7 +143,9 @@ fn a_limit_on_file_sizes_is_an_error_and_the_command_finishes() {
     );
     let ran = Ran::new(Command::new("sh").args(["-c", &script]).output().expect("sh runs")).expect(7);
     assert_eq!(ran.out, "done\n");
-    assert!(ran.err.contains("no space left"), "{}", ran.err);
+    assert!(ran.err.contains("the limit on file sizes (ulimit -f), 4096 bytes,"), "{}", ran.err);
+    let partial = format!("{file}.partial");
+    assert_eq!(pmon(&["verify", "--json", &partial]).expect(3).json()["verdict"], "unsealed");
 }
 
 #[test]
@@ -250,15 +236,18 @@ fn a_full_disk_keeps_what_was_written_and_lets_the_command_finish() {
     let file = arg(&dir.path("x.pmon"));
     let ran = pmon(&["record", "-o", &file, "--", "sh", "-c", script]);
     let read = pmon(&["print", &format!("{file}.partial"), "--format", "json", "--kind", "exec"]);
+    let verified = pmon(&["verify", "--json", &format!("{file}.partial")]);
     assert!(Command::new("umount").arg(dir.path("")).status().expect("umount runs").success());
     let ran = ran.expect(7);
     assert_eq!(ran.out, "done\n");
     assert!(ran.err.contains("no space left"), "{}", ran.err);
     assert!(read.out.lines().count() > 10, "{read:?}");
+    // What was recorded until then is whole, and no half of a block is left.
+    assert_eq!(verified.expect(3).json()["verdict"], "unsealed");
 }
 
 #[test]
-fn a_capture_goes_through_a_pipe_and_a_closed_one_is_no_error() {
+fn a_capture_goes_through_a_pipe_and_a_closed_one_ends_the_recording() {
     if !can_record() {
         return;
     }
@@ -279,7 +268,8 @@ fn a_capture_goes_through_a_pipe_and_a_closed_one_is_no_error() {
     reader.wait().expect("it ends");
     run_true();
     let began = Instant::now();
-    Ran::new(recorder.wait_with_output().expect("pmon ends")).expect(0);
+    let ran = Ran::new(recorder.wait_with_output().expect("pmon ends")).expect(7);
+    assert!(ran.err.contains("has closed it before the capture's end"), "{}", ran.err);
     assert!(began.elapsed() < Duration::from_secs(8), "it noticed");
     pmon(&["record", "-o", "-", "--", "true"]).expect(2);
 }

@@ -2,21 +2,37 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
-
 use super::StoreError;
+use super::disk::Disk;
 
+/// The names of a capture, and the file that has them.
 pub(super) struct Claim {
     path: PathBuf,
     partial: PathBuf,
+    /// Device and inode of the file.
+    identity: (u64, u64),
     force: bool,
     /// An unfinished capture that was in the way, and where it waits until this one is finished.
     aside: Option<PathBuf>,
     published: bool,
+}
+
+/// Why a file does not get its final name.
+pub(super) enum PublishError {
+    /// Another file has it by now.
+    Taken(io::Error),
+    /// The file that had the name `NAME.partial` is not there any more.
+    Replaced,
+    /// Any other failure.
+    Io {
+        /// What was tried, to be followed by the final name.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 impl Claim {
@@ -54,7 +70,9 @@ impl Claim {
         })?;
         // On a filesystem without locks, only the name holds others off.
         let _ = file.try_lock();
-        Ok((Self { path: path.into(), partial, force, aside, published: false }, file))
+        let meta = file.metadata().map_err(failed("look at", &partial))?;
+        let identity = (meta.dev(), meta.ino());
+        Ok((Self { path: path.into(), partial, identity, force, aside, published: false }, file))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -66,18 +84,21 @@ impl Claim {
         if self.published { &self.path } else { &self.partial }
     }
 
-    /// Gives the file its final name. An error of kind `AlreadyExists`: somebody else has taken that meanwhile.
-    pub(super) fn publish(&mut self) -> io::Result<()> {
-        if self.force {
-            fs::rename(&self.partial, &self.path)?;
-        } else {
-            rename_to_new(&self.partial, &self.path)?;
+    /// Gives the file its final name.
+    pub(super) fn publish(&mut self, disk: &dyn Disk) -> Result<(), PublishError> {
+        let is_ours = |meta: fs::Metadata| (meta.dev(), meta.ino()) == self.identity;
+        if !fs::symlink_metadata(&self.partial).is_ok_and(is_ours) {
+            return Err(PublishError::Replaced);
         }
+        disk.rename(&self.partial, &self.path, self.force).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists if !self.force => PublishError::Taken(source),
+            _ => PublishError::Io { action: "rename it to", source },
+        })?;
         self.published = true;
-        if let Some(aside) = self.aside.take() {
-            fs::remove_file(aside)?;
-        }
-        self.sync_directory()
+        let removed = self.aside.take().map_or(Ok(()), fs::remove_file);
+        let synced = self.sync_directory(disk);
+        synced.map_err(|source| PublishError::Io { action: "sync the directory of", source })?;
+        removed.map_err(|source| PublishError::Io { action: "remove the capture replaced by", source })
     }
 
     /// Removes the file, and puts back what was in its way.
@@ -86,31 +107,12 @@ impl Claim {
         self.aside.take().map_or(Ok(()), |aside| fs::rename(aside, &self.partial))
     }
 
-    /// Makes names safe from power loss, in a directory that may be read.
-    pub(super) fn sync_directory(&self) -> io::Result<()> {
-        let directory = match self.path.parent() {
+    /// Makes the names safe from power loss.
+    pub(super) fn sync_directory(&self, disk: &dyn Disk) -> io::Result<()> {
+        disk.sync_directory(match self.path.parent() {
             Some(directory) if !directory.as_os_str().is_empty() => directory,
             _ => Path::new("."),
-        };
-        match File::open(directory).and_then(|directory| directory.sync_all()) {
-            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Renames, and never replaces.
-fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // NFS and FUSE cannot; there a second name takes its place.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
-        result => return Ok(result?),
-    }
-    match fs::hard_link(from, to) {
-        Ok(()) => fs::remove_file(from),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        Err(_) if exists(to) => Err(io::ErrorKind::AlreadyExists.into()),
-        Err(_) => fs::rename(from, to),
+        })
     }
 }
 
@@ -133,21 +135,4 @@ fn with(path: &Path, suffix: &str) -> PathBuf {
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
     move |source| StoreError::Io { action, path, source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_name_replaces_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
-        fs::write(&from, "1").unwrap();
-        fs::write(&to, "2").unwrap();
-        assert_eq!(rename_to_new(&from, &to).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        fs::remove_file(&to).unwrap();
-        rename_to_new(&from, &to).unwrap();
-        assert_eq!((fs::read(&to).unwrap(), exists(&from)), (b"1".to_vec(), false));
-    }
 }

@@ -1,45 +1,60 @@
 //! The sink that is a capture: a regular file, or a stream.
 
 mod claim;
+mod disk;
 mod regular;
 mod stream;
 mod sync;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pmon_core::capture::{EncodeError, Encoder, Header, Record};
 use thiserror::Error;
 
 use crate::sink::{Sink, SinkError};
+use crate::startup;
+use disk::{Disk, RealDisk};
 use regular::Regular;
-use stream::Stream;
+use stream::{Kind, Stream};
 
 /// Where a capture goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A file by its name; also a FIFO or a device, if one has that name.
+    /// What the user has named: a regular file, or a FIFO or a device if one has that name.
     File(PathBuf),
+    /// A regular file that is created, whatever has that name now.
+    NewFile(PathBuf),
     /// Standard output.
     Stdout,
 }
 
+/// Time between attempts to open a FIFO.
+const ATTEMPT: Duration = Duration::from_millis(20);
+
 impl Target {
-    /// Waits until a FIFO has a reader, as `open(2)` does, before anything is recorded that would have to wait. What it
-    /// gives keeps the FIFO open until the capture is created.
+    /// Waits until a FIFO has a reader, so that nothing is recorded that would have to wait for one. The result keeps the FIFO open
+    /// until the capture is created. `wait` waits for about the given time, and returns whether to go on.
     ///
     /// # Errors
-    /// When it cannot be opened.
-    pub fn wait_for_reader(&self) -> Result<Option<File>, StoreError> {
-        match self {
-            Self::File(path) if fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo()) => {
-                stream::open(path).map(Some)
+    /// [`StoreError::NoReader`] if `wait` says so; or when the FIFO cannot be opened.
+    pub fn wait_for_reader(
+        &self,
+        mut wait: impl FnMut(Duration) -> bool,
+    ) -> Result<Option<File>, StoreError> {
+        let Self::File(path) = self else { return Ok(None) };
+        if Kind::of(path) != Some(Kind::Fifo) {
+            return Ok(None);
+        }
+        loop {
+            match stream::open(path, Kind::Fifo, false) {
+                Err(StoreError::NoReader { .. }) if wait(ATTEMPT) => {}
+                opened => return opened.map(Some),
             }
-            _ => Ok(None),
         }
     }
 }
@@ -69,6 +84,18 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A block device, which a capture would overwrite.
+    #[error("{} is a block device: name a file; or overwrite what is on the device with --force", .path.display())]
+    BlockDevice {
+        /// The device.
+        path: PathBuf,
+    },
+    /// A FIFO that no process has opened for reading.
+    #[error("no process reads the FIFO {}: nothing was recorded; start its reader first", .path.display())]
+    NoReader {
+        /// The FIFO.
+        path: PathBuf,
+    },
     /// It cannot be created or written.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {
@@ -89,53 +116,68 @@ pub enum StoreError {
 pub struct CaptureFile {
     encoder: Encoder,
     output: Output,
-    path: Option<PathBuf>,
 }
 
 enum Output {
-    Regular(Regular),
-    Stream(Stream),
+    Regular(Box<Regular>),
+    /// A stream, and its name if it has one.
+    Stream(Stream, Option<PathBuf>),
 }
 
 impl CaptureFile {
     /// Begins a capture. A regular file is written as `NAME.partial`, mode 0600, until it is finished; it is refused
-    /// if `NAME` or `NAME.partial` exists, unless `force` says to replace them.
+    /// if `NAME` or `NAME.partial` exists, unless `force` says to replace them. A FIFO must have a reader: see
+    /// [`Target::wait_for_reader`].
     ///
     /// # Errors
     /// When the target is refused, or cannot be written.
     pub fn create(target: &Target, header: &Header, force: bool) -> Result<Self, StoreError> {
+        Self::create_on(target, header, force, |file| Arc::new(RealDisk { file }))
+    }
+
+    /// Begins a capture; `disk` gives the disk that a regular file is on.
+    fn create_on(
+        target: &Target,
+        header: &Header,
+        force: bool,
+        disk: impl FnOnce(File) -> Arc<dyn Disk>,
+    ) -> Result<Self, StoreError> {
         let encoder = Encoder::new(header)?;
-        let (output, path) = match target {
+        let output = match target {
             Target::Stdout => {
-                let stdout = io::stdout().as_fd().try_clone_to_owned();
-                let path = PathBuf::from("standard output");
-                let stdout =
-                    stdout.map_err(|source| StoreError::Io { action: "open", path: path.clone(), source })?;
-                (Output::Stream(Stream::new(stdout.into(), &path, &encoder)?), None)
+                let path = Path::new("standard output");
+                let failed = |source| StoreError::Io { action: "write to", path: path.into(), source };
+                if startup::is_stdout_closed() {
+                    return Err(failed(io::Error::from_raw_os_error(libc::EBADF)));
+                }
+                let file = io::stdout().as_fd().try_clone_to_owned();
+                Output::Stream(Stream::new(file.map_err(failed)?.into(), path, &encoder)?, None)
             }
-            Target::File(path) => {
-                let is_stream = fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir());
-                let output = if is_stream {
-                    Output::Stream(Stream::open(path, &encoder)?)
-                } else {
-                    Output::Regular(Regular::create(path, &encoder, force)?)
-                };
-                (output, Some(path.clone()))
-            }
+            Target::File(path) => match Kind::of(path) {
+                Some(kind) => {
+                    let file = stream::open(path, kind, force)?;
+                    Output::Stream(Stream::new(file, path, &encoder)?, Some(path.clone()))
+                }
+                None => Output::Regular(Box::new(Regular::create(path, &encoder, force, disk)?)),
+            },
+            Target::NewFile(path) => Output::Regular(Box::new(Regular::create(path, &encoder, false, disk)?)),
         };
-        Ok(Self { encoder, output, path })
+        Ok(Self { encoder, output })
     }
 
     /// The name that the capture has in the end; `None` for standard output.
     pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+        match &self.output {
+            Output::Regular(regular) => Some(regular.path()),
+            Output::Stream(_, path) => path.as_deref(),
+        }
     }
 
     /// The name that it has now; `None` for a stream, which keeps nothing.
     pub fn current_path(&self) -> Option<&Path> {
         match &self.output {
             Output::Regular(regular) => Some(regular.current_path()),
-            Output::Stream(_) => None,
+            Output::Stream(..) => None,
         }
     }
 
@@ -146,7 +188,7 @@ impl CaptureFile {
     pub fn discard(&mut self) -> io::Result<()> {
         match &mut self.output {
             Output::Regular(regular) => regular.discard(),
-            Output::Stream(_) => Ok(()),
+            Output::Stream(..) => Ok(()),
         }
     }
 
@@ -154,7 +196,7 @@ impl CaptureFile {
     pub fn bytes(&self) -> u64 {
         match &self.output {
             Output::Regular(regular) => regular.bytes(),
-            Output::Stream(stream) => stream.bytes(),
+            Output::Stream(stream, _) => stream.bytes(),
         }
     }
 }
@@ -168,7 +210,7 @@ impl Sink for CaptureFile {
         if self.encoder.is_full() {
             match &mut self.output {
                 Output::Regular(regular) => regular.seal(&mut self.encoder)?,
-                Output::Stream(stream) => stream.seal(&mut self.encoder)?,
+                Output::Stream(stream, _) => stream.seal(&mut self.encoder)?,
             }
         }
         Ok(())
@@ -183,14 +225,14 @@ impl Sink for CaptureFile {
     fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
         match &mut self.output {
             Output::Regular(regular) => regular.tick(&mut self.encoder, now),
-            Output::Stream(stream) => stream.tick(&mut self.encoder, now),
+            Output::Stream(stream, _) => stream.tick(&mut self.encoder, now),
         }
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
         match &mut self.output {
             Output::Regular(regular) => regular.finish(&mut self.encoder),
-            Output::Stream(stream) => stream.finish(&mut self.encoder),
+            Output::Stream(stream, _) => stream.finish(&mut self.encoder),
         }
     }
 }

@@ -5,24 +5,29 @@
 //! ```
 //!
 //! Sealed blocks are large, for compression. So that a crash loses 100 ms and no more, newer records are appended to the
-//! journal, which begins so far behind the sealed blocks that the next one fits between. That one holds the journal's
+//! journal, which begins so far behind the sealed blocks that the next ones fit between. Those hold the journal's
 //! records too: then the journal is cut off. At any moment, one of the two is whole.
+//!
+//! The journal may be safe from power loss while the sealed block that replaces it is not yet. Then the journal stays until a sync that
+//! began after the block was written has succeeded, and records that come meanwhile go on behind it: the writer thread waits for
+//! no sync, unless the hole is full.
+//!
+//! Where a journal cannot be (a small limit on file sizes, a full disk), blocks are sealed as often as it would be written.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{Encoder, MAX_BLOCK};
+use pmon_core::capture::Encoder;
 
 use super::StoreError;
-use super::claim::Claim;
+use super::claim::{Claim, PublishError};
+use super::disk::{Disk, file_synced};
 use super::sync::Syncer;
 use crate::sink::SinkError;
 
-/// Bytes between the sealed blocks and the journal, at the least: the largest block fits, with an index behind it.
-const JOURNAL_GAP: u64 = MAX_BLOCK as u64 + (1 << 20);
 const PAGE: u64 = 4096;
 /// Records wait no longer for the journal than this and one tick, since they were taken from the source,
 const JOURNAL: Duration = Duration::from_millis(40);
@@ -32,15 +37,26 @@ const WORTH_SEALING: usize = 2048;
 const SEAL: Duration = Duration::from_secs(3600);
 /// What was written is synced this often.
 const SYNC: Duration = Duration::from_millis(700);
+/// Time between looks at a sync that is under way.
+const LOOK: Duration = Duration::from_millis(40);
+/// Bytes that a journal may need. Where the limit on file sizes leaves less, there is none.
+const JOURNAL_ROOM: u64 = 4 << 20;
+/// A journal that could not be written is tried again after this.
+const RETRY: Duration = Duration::from_secs(60);
 
+/// A capture in a regular file.
 pub(super) struct Regular {
-    file: File,
+    disk: Arc<dyn Disk>,
     claim: Claim,
     syncer: Syncer,
     /// Bytes of the header and of the sealed blocks.
     sealed_end: u64,
-    /// Where the next provisional block goes, if there is a journal.
-    journal_end: Option<u64>,
+    journal: Option<Journal>,
+    cut: Cut,
+    /// There is no journal before that time.
+    no_journal_until: Option<Instant>,
+    /// The time as of the last tick or record.
+    now: Instant,
     /// When the records that come now were taken from the source, at the earliest.
     taken_at: Option<Instant>,
     fresh_since: Option<Instant>,
@@ -49,14 +65,42 @@ pub(super) struct Regular {
     dirty_since: Option<Instant>,
 }
 
+/// The provisional blocks behind the hole.
+struct Journal {
+    start: u64,
+    end: u64,
+    /// Whether it holds records that are in no sealed block.
+    is_live: bool,
+}
+
+/// What the journal waits for before it is cut off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// The next sealed block.
+    Seal,
+    /// A sync that is still to begin.
+    Sync,
+    /// The sync that is under way.
+    Synced,
+}
+
 impl Regular {
-    pub(super) fn create(path: &Path, encoder: &Encoder, force: bool) -> Result<Self, StoreError> {
+    /// Begins a capture in a file of that name. `disk` makes the file that was created one that is written to.
+    pub(super) fn create(
+        path: &Path,
+        encoder: &Encoder,
+        force: bool,
+        disk: impl FnOnce(File) -> Arc<dyn Disk>,
+    ) -> Result<Self, StoreError> {
         let (mut claim, file) = Claim::new(path, force)?;
-        let begun = file
-            .write_all_at(encoder.header(), 0)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| claim.sync_directory())
-            .and_then(|()| Syncer::new(&file));
+        // Not only the data: the file's mode and owner, too.
+        let synced = file_synced(file.sync_all());
+        let disk = disk(file);
+        let begun = synced
+            .and_then(|()| write_all(&*disk, encoder.header(), 0).map_err(|(_, error)| error))
+            .and_then(|()| disk.sync())
+            .and_then(|()| claim.sync_directory(&*disk))
+            .and_then(|()| Syncer::new(disk.clone()));
         let syncer = begun.map_err(|source| {
             let path = claim.current().to_owned();
             // What is to be said is why it failed.
@@ -64,16 +108,24 @@ impl Regular {
             StoreError::Io { action: "begin", path, source }
         })?;
         Ok(Self {
-            file,
+            disk,
             claim,
             syncer,
             sealed_end: encoder.header().len() as u64,
-            journal_end: None,
+            journal: None,
+            cut: Cut::Seal,
+            no_journal_until: None,
+            now: Instant::now(),
             taken_at: None,
             fresh_since: None,
             unsealed_since: None,
             dirty_since: None,
         })
+    }
+
+    /// The name that the capture has in the end.
+    pub(super) fn path(&self) -> &Path {
+        self.claim.path()
     }
 
     pub(super) fn current_path(&self) -> &Path {
@@ -85,16 +137,13 @@ impl Regular {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.sealed_end + self.journal_end.map_or(0, |end| end - self.journal_start())
-    }
-
-    fn journal_start(&self) -> u64 {
-        (self.sealed_end + JOURNAL_GAP).next_multiple_of(PAGE)
+        self.sealed_end + self.journal.as_ref().map_or(0, |journal| journal.end - journal.start)
     }
 
     /// The records that come from now on were taken from the source then, at the earliest.
     pub(super) fn taken_at(&mut self, time: Instant) {
         self.taken_at = Some(time);
+        self.now = self.now.max(time);
     }
 
     /// A record has come.
@@ -108,82 +157,181 @@ impl Regular {
 
     /// Does what is due, and says when the next thing will be.
     pub(super) fn tick(&mut self, encoder: &mut Encoder, now: Instant) -> Result<Option<Instant>, SinkError> {
+        self.now = self.now.max(now);
         let is_due = |since: Option<Instant>, after| {
             since.is_some_and(|since| now.saturating_duration_since(since) >= after)
         };
+        if self.syncer.poll().map_err(|error| self.unsynced(error))? {
+            self.synced(encoder)?;
+        }
         if is_due(self.unsealed_since, SEAL) {
             self.seal(encoder)?;
         }
         if is_due(self.fresh_since, JOURNAL) {
-            if encoder.fresh() < WORTH_SEALING { self.journal(encoder)? } else { self.seal(encoder)? }
+            if encoder.fresh() < WORTH_SEALING { self.journal(encoder, now)? } else { self.seal(encoder)? }
         }
-        let is_syncing = self.syncer.is_busy().map_err(|error| self.failed("sync", error))?;
-        if !is_syncing && is_due(self.dirty_since, SYNC) {
-            self.dirty_since = None;
-            self.syncer.begin();
+        if !self.syncer.is_busy() && (self.cut == Cut::Sync || is_due(self.dirty_since, SYNC)) {
+            self.begin_sync(encoder)?;
         }
         let due = [(self.unsealed_since, SEAL), (self.fresh_since, JOURNAL), (self.dirty_since, SYNC)];
-        Ok(due.into_iter().filter_map(|(since, after)| Some(since? + after)).min())
+        let due = due.into_iter().filter_map(|(since, after)| Some(since? + after));
+        Ok(due.chain(self.syncer.is_busy().then(|| now + LOOK)).min())
     }
 
-    /// Writes the block of all records since the last one, and drops the journal.
+    /// Writes the block of all records since the last one, and drops the journal, or lets it wait for a sync.
     pub(super) fn seal(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
         self.fresh_since = None;
         // What came within the last second, a power loss may cost. What is older is safe in the journal, until the block is.
-        let is_old = self.unsealed_since.take().is_some_and(|since| since.elapsed() >= SYNC);
+        let is_old = self.unsealed_since.take();
+        let is_old = is_old.is_some_and(|since| self.now.saturating_duration_since(since) >= SYNC);
         self.append(encoder.seal())?;
-        if self.journal_end.is_some() {
-            if is_old {
-                self.sync()?;
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        journal.is_live = false;
+        match self.cut {
+            Cut::Seal if !is_old => self.cut(),
+            Cut::Seal => {
+                self.cut = Cut::Sync;
+                if self.syncer.is_busy() { Ok(()) } else { self.begin_sync(encoder) }
             }
+            // What the journal was given after that sync began is not safe from power loss there either.
+            Cut::Sync | Cut::Synced => Ok(()),
+        }
+    }
+
+    /// Seals what is left, writes the index, and gives the file its name, once all of it is synced.
+    pub(super) fn finish(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+        self.fresh_since = None;
+        self.append(encoder.seal())?;
+        let end = self.sealed_end;
+        if let Err(error) = self.close(encoder) {
+            // What is not known to be on the disk must not read as ended cleanly.
+            let written = self.sealed_end - end;
+            self.sealed_end = end;
+            self.clear(written);
+            return Err(error);
+        }
+        match self.claim.publish(&*self.disk) {
+            Ok(()) => Ok(()),
+            Err(PublishError::Taken(source)) => {
+                let path = self.claim.path().display().to_string();
+                Err(SinkError::Exists { path, partial: self.claim.current().into(), source })
+            }
+            Err(PublishError::Replaced) => Err(SinkError::Replaced { partial: self.claim.current().into() }),
+            Err(PublishError::Io { action, source }) => {
+                let path = self.claim.path().display().to_string();
+                Err(SinkError::Unnamed { action, path, current: self.claim.current().into(), source })
+            }
+        }
+    }
+
+    /// Writes the index and the trailer, and syncs everything.
+    fn close(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+        self.append(encoder.finish())?;
+        self.sync()?;
+        if self.journal.is_some() {
+            self.cut()?;
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the records that are in no block yet behind the journal's last; if that cannot be, into a sealed block.
+    fn journal(&mut self, encoder: &mut Encoder, now: Instant) -> Result<(), SinkError> {
+        let is_off = self.no_journal_until.is_some_and(|until| now < until);
+        let next = (self.sealed_end + self.disk.hole()).next_multiple_of(PAGE);
+        let (start, at) = self.journal.as_ref().map_or((next, next), |journal| (journal.start, journal.end));
+        let has_room = self.disk.size_limit().is_none_or(|limit| at + JOURNAL_ROOM <= limit);
+        if is_off || self.journal.is_none() && !has_room {
+            return self.seal(encoder);
+        }
+        let block = encoder.provisional();
+        let len = block.len() as u64;
+        if let Err((_, _)) = write_all(&*self.disk, block, at) {
+            // The half of a block is none. If this fails as well, the seal does, and says so.
+            let _ = self.disk.set_len(if self.journal.is_some() { at } else { self.sealed_end });
+            self.no_journal_until = Some(now + RETRY);
+            return self.seal(encoder);
+        }
+        self.fresh_since = None;
+        self.journal = Some(Journal { start, end: at + len, is_live: true });
+        self.dirty_since.get_or_insert(self.now);
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if self.journal.as_ref().is_some_and(|journal| self.sealed_end + bytes.len() as u64 > journal.start) {
+            // The hole is full: the only case in which a sync is waited for.
+            self.sync()?;
+            self.cut()?;
+        }
+        if let Err((written, error)) = write_all(&*self.disk, bytes, self.sealed_end) {
+            self.clear(written as u64);
+            return Err(self.failed("write to", error));
+        }
+        self.sealed_end += bytes.len() as u64;
+        self.dirty_since.get_or_insert(self.now);
+        Ok(())
+    }
+
+    /// Removes the half of a block behind the sealed ones, so that the capture ends with whole blocks.
+    fn clear(&self, written: u64) {
+        // What failed is said already. If this fails, too, readers find the half of a block, which costs nothing else.
+        let _ = match &self.journal {
+            None => self.disk.set_len(self.sealed_end),
+            Some(_) => self.disk.punch(self.sealed_end, written).or_else(|_| {
+                write_all(&*self.disk, &vec![0; written as usize], self.sealed_end)
+                    .map_err(|(_, error)| error)
+            }),
+        };
+    }
+
+    /// Begins a sync on the sync thread.
+    fn begin_sync(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+        if self.cut == Cut::Sync {
+            self.seal_live(encoder)?;
+            self.cut = Cut::Synced;
+        }
+        self.dirty_since = None;
+        self.syncer.begin();
+        Ok(())
+    }
+
+    /// A sync has succeeded.
+    fn synced(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+        if self.cut == Cut::Synced {
+            self.seal_live(encoder)?;
             self.cut()?;
         }
         Ok(())
     }
 
-    pub(super) fn finish(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
-        self.seal(encoder)?;
-        self.append(encoder.finish())?;
-        self.cut()?;
-        self.sync()?;
-        match self.claim.publish() {
-            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
-                let path = self.claim.path().display().to_string();
-                Err(SinkError::Exists { path, partial: self.claim.current().into(), source })
-            }
-            published => published.map_err(|error| self.failed("rename to", error)),
-        }
-    }
-
-    /// Writes the records that are in no block yet behind the journal's last.
-    fn journal(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
-        self.fresh_since = None;
-        let at = self.journal_end.unwrap_or_else(|| self.journal_start());
-        let block = encoder.provisional();
-        self.file.write_all_at(block, at).map_err(|error| self.failed("write to", error))?;
-        self.journal_end = Some(at + block.len() as u64);
-        self.dirty_since.get_or_insert_with(Instant::now);
-        Ok(())
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        if !bytes.is_empty() {
-            self.file.write_all_at(bytes, self.sealed_end).map_err(|error| self.failed("write to", error))?;
-            self.sealed_end += bytes.len() as u64;
-            self.dirty_since.get_or_insert_with(Instant::now);
+    /// Seals the records that the journal has and no sealed block, so that all of the journal can be cut off.
+    fn seal_live(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+        if let Some(journal) = self.journal.as_mut().filter(|journal| journal.is_live) {
+            journal.is_live = false;
+            (self.fresh_since, self.unsealed_since) = (None, None);
+            self.append(encoder.seal())?;
         }
         Ok(())
     }
 
     /// Cuts off what is behind the sealed blocks.
     fn cut(&mut self) -> Result<(), SinkError> {
-        self.file.set_len(self.sealed_end).map_err(|error| self.failed("truncate", error))?;
-        self.journal_end = None;
+        self.disk.set_len(self.sealed_end).map_err(|error| self.failed("truncate", error))?;
+        (self.journal, self.cut) = (None, Cut::Seal);
         Ok(())
     }
 
+    /// Syncs what was written until now, and waits for it.
     fn sync(&mut self) -> Result<(), SinkError> {
-        self.file.sync_data().map_err(|error| self.failed("sync", error))?;
+        let synced = self.syncer.wait().and_then(|()| {
+            self.syncer.begin();
+            self.syncer.wait()
+        });
+        synced.map_err(|error| self.unsynced(error))?;
         self.dirty_since = None;
         Ok(())
     }
@@ -192,4 +340,23 @@ impl Regular {
         let (path, partial) = (self.claim.path().display().to_string(), Some(self.claim.current().into()));
         SinkError::from_io(action, path, partial, source)
     }
+
+    fn unsynced(&self, source: io::Error) -> SinkError {
+        let unsafe_for = self.syncer.safe_until().elapsed();
+        SinkError::Unsynced { partial: self.claim.current().into(), unsafe_for, source }
+    }
+}
+
+/// Writes all of `bytes` at an offset; or gives how many were written, and why not the others.
+fn write_all(disk: &dyn Disk, bytes: &[u8], at: u64) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match disk.write_at(&bytes[written..], at + written as u64) {
+            Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+            Ok(some) => written += some,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((written, error)),
+        }
+    }
+    Ok(())
 }

@@ -1,24 +1,75 @@
 //! A capture into a pipe, a terminal or a device: blocks one after the other, nothing kept, nothing moved.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Seek as _, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::Encoder;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::StoreError;
+use super::disk::file_synced;
 use crate::sink::SinkError;
 
 /// Records wait no longer for their block than this and one tick.
 const FLUSH: Duration = Duration::from_millis(40);
 
-/// Opens what `path` names; waits for a FIFO's reader.
-pub(super) fn open(path: &Path) -> Result<File, StoreError> {
-    let opened = OpenOptions::new().write(true).open(path);
-    opened.map_err(|source| StoreError::Io { action: "open", path: path.into(), source })
+/// What the name of a capture stands for, if that is no regular file. Links are followed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Fifo,
+    Device,
+    BlockDevice,
+    Socket,
 }
 
+impl Kind {
+    /// The kind of what has that name; `None` if that is nothing, a regular file, or a directory.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        Self::new(std::fs::metadata(path).ok()?.file_type())
+    }
+
+    fn new(kind: std::fs::FileType) -> Option<Self> {
+        let kinds = [
+            (kind.is_fifo(), Self::Fifo),
+            (kind.is_char_device(), Self::Device),
+            (kind.is_block_device(), Self::BlockDevice),
+            (kind.is_socket(), Self::Socket),
+        ];
+        kinds.into_iter().find_map(|(is, kind)| is.then_some(kind))
+    }
+}
+
+/// Opens what `path` names, which was of that kind a moment ago. Never waits.
+///
+/// # Errors
+/// [`StoreError::NoReader`] if it is a FIFO that no process reads.
+pub(super) fn open(path: &Path, kind: Kind, force: bool) -> Result<File, StoreError> {
+    let failed = |source| StoreError::Io { action: "open", path: path.into(), source };
+    match kind {
+        Kind::Socket => return Err(failed(io::Error::other("it is a socket"))),
+        Kind::BlockDevice if !force => return Err(StoreError::BlockDevice { path: path.into() }),
+        Kind::BlockDevice | Kind::Fifo | Kind::Device => {}
+    }
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+        Err(error) if kind == Kind::Fifo && error.raw_os_error() == Some(libc::ENXIO) => {
+            return Err(StoreError::NoReader { path: path.into() });
+        }
+        opened => opened.map_err(failed)?,
+    };
+    if Kind::new(file.metadata().map_err(failed)?.file_type()) != Some(kind) {
+        return Err(failed(io::Error::other("another file has taken its place")));
+    }
+    let flags = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags - OFlags::NONBLOCK));
+    flags.map_err(|errno| failed(errno.into()))?;
+    Ok(file)
+}
+
+/// A capture in a stream.
 pub(super) struct Stream {
     file: File,
     path: PathBuf,
@@ -27,20 +78,15 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Begins the capture in what `path` names.
-    pub(super) fn open(path: &Path, encoder: &Encoder) -> Result<Self, StoreError> {
-        Self::new(open(path)?, path, encoder)
-    }
-
     /// Begins the capture.
-    pub(super) fn new(mut file: File, path: &Path, encoder: &Encoder) -> Result<Self, StoreError> {
-        let header = encoder.header();
-        file.write_all(header).map_err(|source| StoreError::Io {
+    pub(super) fn new(file: File, path: &Path, encoder: &Encoder) -> Result<Self, StoreError> {
+        let mut this = Self { file, path: path.into(), bytes: 0, fresh_since: None };
+        this.write_all(encoder.header()).map_err(|source| StoreError::Io {
             action: "write to",
             path: path.into(),
             source,
         })?;
-        Ok(Self { file, path: path.into(), bytes: header.len() as u64, fresh_since: None })
+        Ok(this)
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -66,14 +112,53 @@ impl Stream {
 
     pub(super) fn finish(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
         self.seal(encoder)?;
-        self.write(encoder.finish())
+        self.write(encoder.finish())?;
+        // Standard output may be a file, and a network filesystem or a block device takes bytes that it cannot keep.
+        let is_stored = self
+            .file
+            .metadata()
+            .is_ok_and(|meta| meta.is_file() || Kind::new(meta.file_type()) == Some(Kind::BlockDevice));
+        let synced = if is_stored { file_synced(self.file.sync_data()) } else { Ok(()) };
+        synced.map_err(|error| SinkError::from_io("sync", self.path.display().to_string(), None, error))
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        let written = self.file.write_all(bytes);
-        written
-            .map_err(|error| SinkError::from_io("write to", self.path.display().to_string(), None, error))?;
+        let written = self.write_all(bytes);
+        written.map_err(|error| SinkError::from_io("write to", self.path.display().to_string(), None, error))
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.file.write(&bytes[written..]) {
+                Ok(some) if some > 0 => written += some,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A parent may share a pipe that it has set so.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
+                failed => {
+                    self.clear(written as u64);
+                    return Err(failed.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into()));
+                }
+            }
+        }
         self.bytes += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Waits until the stream takes more.
+    fn wait(&self) -> io::Result<()> {
+        match poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], None) {
+            Err(rustix::io::Errno::INTR) => Ok(()),
+            polled => Ok(polled.map(|_ready| ())?),
+        }
+    }
+
+    /// Where the stream is a regular file, removes the half of a block at its end, so that it ends with a whole one.
+    fn clear(&mut self, written: u64) {
+        let Ok(meta) = self.file.metadata() else { return };
+        if meta.is_file() && written > 0 && self.file.stream_position().is_ok_and(|at| at == meta.len()) {
+            // What failed is said already. If this fails, too, readers find the half of a block, which costs nothing else.
+            let _ = self.file.set_len(meta.len() - written);
+        }
     }
 }

@@ -1,47 +1,107 @@
-//! Data to the disk on a thread of its own: a slow disk must not keep records from the journal.
+//! Syncs on a thread of their own: a slow disk must not keep records from the journal.
+//!
+//! The kernel reports a failed write-back once per open file: the next `fdatasync(2)` succeeds, though the data is lost. So the first error
+//! stays the result of every later sync.
 
-use std::fs::File;
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 use std::thread;
+use std::time::Instant;
 
+use super::disk::Disk;
+
+/// The sync thread of a file, and the results of its syncs.
 pub(super) struct Syncer {
     requests: Sender<()>,
     results: Receiver<io::Result<()>>,
-    is_busy: bool,
+    /// When the sync that is under way began.
+    began: Option<Instant>,
+    /// When the last sync that succeeded began: what was written before is safe from power loss.
+    safe_until: Instant,
+    failed: Option<io::Error>,
 }
 
 impl Syncer {
-    pub(super) fn new(file: &File) -> io::Result<Self> {
-        let file = file.try_clone()?;
+    /// Starts the thread. All of the file has just been synced.
+    pub(super) fn new(disk: Arc<dyn Disk>) -> io::Result<Self> {
         let (requests, requested) = channel();
         let (done, results) = channel();
         thread::Builder::new().name("pmon-sync".into()).spawn(move || {
             for () in requested {
-                if done.send(file.sync_data()).is_err() {
+                if done.send(disk.sync()).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { requests, results, is_busy: false })
+        Ok(Self { requests, results, began: None, safe_until: Instant::now(), failed: None })
     }
 
-    /// Whether a sync is under way; or how the last one failed.
-    pub(super) fn is_busy(&mut self) -> io::Result<bool> {
-        if self.is_busy {
-            match self.results.try_recv() {
-                Err(TryRecvError::Empty) => return Ok(true),
-                Ok(result) => result?,
-                Err(TryRecvError::Disconnected) => return Err(io::ErrorKind::BrokenPipe.into()),
-            }
-            self.is_busy = false;
-        }
-        Ok(false)
+    /// Whether a sync is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.began.is_some()
     }
 
-    /// Begins a sync of what has been written until now.
+    /// When the last sync that succeeded began.
+    pub(super) fn safe_until(&self) -> Instant {
+        self.safe_until
+    }
+
+    /// Begins a sync of what has been written until now. None may be under way.
     pub(super) fn begin(&mut self) {
-        // The other end is there as long as this one.
-        self.is_busy = self.requests.send(()).is_ok();
+        // The thread runs for as long as this value exists. If it panicked, the result will say so.
+        let _ = self.requests.send(());
+        self.began = Some(Instant::now());
     }
+
+    /// `true` once for each sync that has succeeded since the last call.
+    ///
+    /// # Errors
+    /// When a sync has failed, this one or any before it.
+    pub(super) fn poll(&mut self) -> io::Result<bool> {
+        if !self.is_busy() {
+            return self.check().map(|()| false);
+        }
+        match self.results.try_recv() {
+            Err(TryRecvError::Empty) => self.check().map(|()| false),
+            Ok(result) => self.ended(result).map(|()| true),
+            Err(TryRecvError::Disconnected) => self.ended(Err(gone())).map(|()| true),
+        }
+    }
+
+    /// Waits for the sync that is under way, if there is one.
+    ///
+    /// # Errors
+    /// When a sync has failed, this one or any before it.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        if !self.is_busy() {
+            return self.check();
+        }
+        let result = self.results.recv().unwrap_or_else(|RecvError| Err(gone()));
+        self.ended(result)
+    }
+
+    fn ended(&mut self, result: io::Result<()>) -> io::Result<()> {
+        let began = self.began.take();
+        match result {
+            Ok(()) => self.safe_until = began.unwrap_or(self.safe_until),
+            Err(error) => self.failed = self.failed.take().or(Some(error)),
+        }
+        self.check()
+    }
+
+    /// The first error, if there was one.
+    fn check(&self) -> io::Result<()> {
+        match &self.failed {
+            None => Ok(()),
+            Some(error) => Err(match error.raw_os_error() {
+                Some(errno) => io::Error::from_raw_os_error(errno),
+                None => error.kind().into(),
+            }),
+        }
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the sync thread has ended")
 }

@@ -1,3 +1,7 @@
+mod disk;
+mod faults;
+
+use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
@@ -149,7 +153,15 @@ fn what_has_waited_for_50_ms_survives_and_the_journal_ends_with_the_next_seal() 
     assert!(meta.len() > MAX_BLOCK as u64, "the journal is behind a gap");
     assert!(meta.blocks() * 512 < 1 << 20, "which takes no space");
 
-    file.tick(Instant::now() + Duration::from_secs(3601)).unwrap();
+    let later = Instant::now() + Duration::from_secs(3601);
+    file.tick(later).unwrap();
+    // The journal stays until the block is safe.
+    let began = Instant::now();
+    while fs::metadata(&partial).unwrap().len() != file.bytes() || file.bytes() > MAX_BLOCK as u64 {
+        assert!(began.elapsed() < Duration::from_secs(20), "the journal is still there");
+        thread::sleep(Duration::from_millis(5));
+        file.tick(later).unwrap();
+    }
     assert_eq!(fs::metadata(&partial).unwrap().len(), file.bytes(), "sealed: no journal");
     assert_eq!(marks(fs::File::open(&partial).unwrap()).0.len(), 3);
     mark(&mut file, "four");
@@ -169,7 +181,9 @@ fn a_fifo_gets_the_capture_as_it_comes() {
         let path = path.clone();
         move || marks(fs::File::open(path).unwrap())
     });
+    let waiting = target.wait_for_reader(until(Duration::from_secs(20))).unwrap();
     let mut file = CaptureFile::create(&target, &header(), false).unwrap();
+    drop(waiting);
     assert_eq!(file.current_path(), None);
     let began = Instant::now();
     let before = file.bytes();
@@ -189,9 +203,11 @@ fn a_reader_that_closes_a_fifo_ends_the_recording() {
     let (target, path, _) = target(&directory);
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     let reader = thread::spawn(move || drop(fs::File::open(path).unwrap()));
+    drop(target.wait_for_reader(until(Duration::from_secs(20))).unwrap());
     let mut file = match CaptureFile::create(&target, &header(), false) {
         Ok(file) => file,
         // The reader was faster: as good.
+        Err(StoreError::NoReader { .. }) => return reader.join().unwrap(),
         Err(StoreError::Io { source, .. }) => return assert_eq!(source.kind(), io::ErrorKind::BrokenPipe),
         Err(error) => panic!("{error}"),
     };
@@ -199,6 +215,74 @@ fn a_reader_that_closes_a_fifo_ends_the_recording() {
     mark(&mut file, "one");
     let error = file.finish().unwrap_err();
     assert!(error.is_closed_pipe(), "{error}");
+}
+
+/// Waits as long as that in all.
+fn until(limit: Duration) -> impl FnMut(Duration) -> bool {
+    let began = Instant::now();
+    move |time| {
+        thread::sleep(time);
+        began.elapsed() < limit
+    }
+}
+
+#[test]
+fn a_fifo_without_a_reader_is_waited_for_no_longer_than_wanted() {
+    let directory = TempDir::new().unwrap();
+    let (target, path, _) = target(&directory);
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let waited = target.wait_for_reader(until(Duration::from_millis(50)));
+    assert!(matches!(waited, Err(StoreError::NoReader { .. })));
+    let file = CaptureFile::create(&target, &header(), false);
+    assert!(matches!(file, Err(StoreError::NoReader { .. })), "it does not wait");
+    assert!(Target::File(directory.path().join("none")).wait_for_reader(|_| panic!()).unwrap().is_none());
+}
+
+#[test]
+fn a_new_file_is_created_whatever_has_its_name() {
+    let directory = TempDir::new().unwrap();
+    let (target, path, partial) = target(&directory);
+    let Target::File(name) = target else { unreachable!() };
+    let target = Target::NewFile(name);
+    let victim = directory.path().join("victim");
+    for name in [&path, &partial] {
+        let things: [&dyn Fn(); 6] = [
+            &|| assert!(Command::new("mkfifo").arg(name).status().unwrap().success()),
+            &|| std::os::unix::fs::symlink("/dev/null", name).unwrap(),
+            &|| std::os::unix::fs::symlink(&victim, name).unwrap(),
+            &|| drop(std::os::unix::net::UnixListener::bind(name).unwrap()),
+            &|| fs::write(name, "mine").unwrap(),
+            &|| fs::create_dir(name).unwrap(),
+        ];
+        for make in things {
+            make();
+            assert!(target.wait_for_reader(|_| panic!("a new file has no reader")).unwrap().is_none());
+            let began = Instant::now();
+            let refused = CaptureFile::create(&target, &header(), false);
+            assert!(matches!(
+                refused,
+                Err(StoreError::Exists { .. } | StoreError::Unfinished { .. } | StoreError::Io { .. })
+            ));
+            assert!(began.elapsed() < Duration::from_secs(5) && !victim.exists());
+            let _ = fs::remove_file(name).or_else(|_| fs::remove_dir(name));
+        }
+    }
+    finish(CaptureFile::create(&target, &header(), false).unwrap());
+    assert!(marks(fs::File::open(&path).unwrap()).1);
+}
+
+#[test]
+fn what_is_no_file_is_written_to_only_if_it_takes_a_stream() {
+    let directory = TempDir::new().unwrap();
+    let (target, path, _) = target(&directory);
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert!(matches!(CaptureFile::create(&target, &header(), true), Err(StoreError::Io { .. })));
+    finish(CaptureFile::create(&Target::File("/dev/null".into()), &header(), false).unwrap());
+    let block = fs::read_dir("/dev").unwrap().flatten().map(|entry| entry.path());
+    if let Some(path) = block.into_iter().find(|path| Kind::of(path) == Some(Kind::BlockDevice)) {
+        let file = CaptureFile::create(&Target::File(path), &header(), false);
+        assert!(matches!(file, Err(StoreError::BlockDevice { .. })), "without --force");
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! What a program is expected to print.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use similar::TextDiff;
 
 use crate::exit::{self, Failure, OrFail as _};
@@ -27,8 +29,10 @@ pub(super) struct Golden {
 impl Golden {
     /// What is in that file, or shall be.
     pub(super) fn new(path: &Path, update: bool) -> Result<Self, Failure> {
+        if update {
+            return Ok(Self { path: path.into(), expected: None });
+        }
         let expected = match fs::read(path) {
-            _ if update => None,
             Ok(expected) => Some(expected),
             Err(error) => {
                 let is_missing = error.kind() == io::ErrorKind::NotFound;
@@ -44,7 +48,7 @@ impl Golden {
     pub(super) fn check(&self, output: &[u8]) -> Result<(), Failure> {
         let name = shown(&self.path);
         let Some(expected) = &self.expected else {
-            fs::write(&self.path, output).or_fail(exit::STORAGE, format_args!("cannot write {name}"))?;
+            write(&self.path, output).or_fail(exit::STORAGE, format_args!("cannot write {name}"))?;
             term::say(format_args!("pmon: wrote {name}"));
             return Ok(());
         };
@@ -68,4 +72,17 @@ impl Golden {
             format_args!("the output is not that of {name} (--update accepts it)"),
         ))
     }
+}
+
+/// Replaces what is in a regular file, or creates it. A FIFO would be waited for.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    file.set_len(0)?;
+    file.write_all(bytes)?;
+    file.sync_data()
 }

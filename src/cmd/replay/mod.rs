@@ -8,8 +8,9 @@ mod vain;
 
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{IsTerminal as _, Read, Write as _, stdin, stdout};
+use std::io::{IsTerminal as _, Read, stdin, stdout};
 use std::path::Path;
+use std::thread;
 
 use indicatif::ProgressBar;
 use pmon::{Again, AgainError};
@@ -217,7 +218,8 @@ impl<'a> Play<'a> {
             args.format = Format::Classic;
         }
         let header = self.header.as_ref();
-        let view = View::new(&args, Range::default(), header, ByteOrder::NATIVE, term::colours(), stdout());
+        let out = term::output()?;
+        let view = View::new(&args, Range::default(), header, ByteOrder::NATIVE, term::colours(), out);
         let screen = self.play(replay, Screen::new(view))?;
         screen.say_untold();
         // What is filtered there has happened.
@@ -231,7 +233,13 @@ impl<'a> Play<'a> {
     fn record<R: Read>(&self, replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
         let header = self.header_again();
         let target = if is_stdio(path) { Target::Stdout } else { Target::File(path.into()) };
+        // No signal is taken yet: each ends the program.
+        let reader = target.wait_for_reader(|time| {
+            thread::sleep(time);
+            true
+        })?;
         let file = CaptureFile::create(&target, &header, self.args.force)?;
+        drop(reader);
         let (tape, _) = Tape::new(file, &header);
         let Tape { file, tally, examiner, .. } = self.play(replay, tape)?;
         let finding = examiner.finish(true);
@@ -242,8 +250,7 @@ impl<'a> Play<'a> {
             if is_stdio(path) {
                 term::say(json);
             } else {
-                let mut out = stdout().lock();
-                writeln!(out, "{json}").and_then(|()| out.flush()).map_err(Failure::output)?;
+                term::print(&(json + "\n"))?;
             }
         } else {
             let mut sheet = Sheet::default();
@@ -350,7 +357,10 @@ impl<'a> Play<'a> {
 
     fn failure(&self, error: AgainError) -> Failure {
         match error {
-            AgainError::Sink(error) if error.is_closed_pipe() => Failure { code: exit::DONE, error: None },
+            // Whoever has seen enough goes away; whoever keeps a capture does not.
+            AgainError::Sink(error) if error.is_closed_pipe() && self.args.record.is_none() => {
+                Failure { code: exit::DONE, error: None }
+            }
             AgainError::Sink(error) => Failure::new(exit::STORAGE, error),
             error => Failure {
                 code: exit::ENVIRONMENT,

@@ -1,0 +1,162 @@
+//! The system calls by which a capture reaches its file, behind a trait: tests put a disk in their place that fails, fills up, or is slow.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use pmon_core::capture::MAX_BLOCK;
+use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+/// The largest block fits into a hole, with an index behind it.
+const HOLE: u64 = MAX_BLOCK as u64 + (1 << 20);
+
+/// A file that a capture is written to, and the directory that it is in.
+pub(super) trait Disk: Send + Sync {
+    /// Writes some of `bytes` at an offset, as `pwrite(2)`; gives how many.
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
+
+    /// Makes the file as long as that.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes these bytes zeros again, without a change of the file's length.
+    fn punch(&self, at: u64, len: u64) -> io::Result<()>;
+
+    /// Makes what was written safe from power loss, as `fdatasync(2)`.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Makes the names in a directory safe from power loss.
+    fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// Renames the file. An existing `to` is an error of kind `AlreadyExists`, unless `replace` is set.
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()>;
+
+    /// Bytes between the sealed blocks and a journal, at the least.
+    fn hole(&self) -> u64 {
+        HOLE
+    }
+
+    /// The size in bytes that this process may give the file (`RLIMIT_FSIZE`); `None` if there is no limit.
+    fn size_limit(&self) -> Option<u64>;
+}
+
+/// A file of the system.
+pub(super) struct RealDisk {
+    pub(super) file: File,
+}
+
+impl Disk for RealDisk {
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        self.file.write_at(bytes, at)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn punch(&self, at: u64, len: u64) -> io::Result<()> {
+        Ok(fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        file_synced(self.file.sync_data())
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        match File::open(directory).and_then(|directory| directory.sync_all()) {
+            // Files may be created in a directory that may not be read.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            result => directory_synced(result),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+        if replace { fs::rename(from, to) } else { rename_to_new(from, to) }
+    }
+
+    fn size_limit(&self) -> Option<u64> {
+        getrlimit(Resource::Fsize).current
+    }
+}
+
+/// The result of a sync of a file; a filesystem that has no such call is no failure.
+///
+/// `EIO`, `ENOSPC` and `EDQUOT` mean that data was lost; so does `EROFS`, which ext4 gives after it has aborted its journal.
+pub(super) fn file_synced(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP)) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// The same of a directory, which network and shared filesystems (9p, vboxsf, CIFS, many FUSE) refuse to sync, in several ways.
+fn directory_synced(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EBADF | libc::EROFS | libc::EISDIR | libc::ENOTTY)
+            ) =>
+        {
+            Ok(())
+        }
+        result => file_synced(result),
+    }
+}
+
+/// Renames, and never replaces.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Some network, shared and FUSE filesystems cannot; there a second name takes its place.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        result => return Ok(result?),
+    }
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) if fs::symlink_metadata(to).is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(_) => fs::rename(from, to),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_name_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
+        fs::write(&from, "1").unwrap();
+        fs::write(&to, "2").unwrap();
+        assert_eq!(rename_to_new(&from, &to).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        fs::remove_file(&to).unwrap();
+        rename_to_new(&from, &to).unwrap();
+        assert_eq!((fs::read(&to).unwrap(), from.exists()), (b"1".to_vec(), false));
+    }
+
+    #[test]
+    fn a_sync_that_a_filesystem_does_not_have_is_no_failure_and_lost_data_is() {
+        let failed = |errno| Err(io::Error::from_raw_os_error(errno));
+        for errno in [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOTSUP, libc::ENOSYS] {
+            assert!(file_synced(failed(errno)).is_ok() && directory_synced(failed(errno)).is_ok(), "{errno}");
+        }
+        for errno in [libc::EBADF, libc::EROFS] {
+            assert!(
+                file_synced(failed(errno)).is_err() && directory_synced(failed(errno)).is_ok(),
+                "{errno}"
+            );
+        }
+        for errno in [libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::ESTALE, libc::ENOENT] {
+            for error in [file_synced(failed(errno)), directory_synced(failed(errno))] {
+                assert_eq!(error.unwrap_err().raw_os_error(), Some(errno));
+            }
+        }
+    }
+}

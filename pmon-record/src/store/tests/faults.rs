@@ -1,0 +1,333 @@
+//! Captures on a disk that fails, fills up, or is slow.
+
+use oorandom::Rand32;
+
+use super::disk::{FaultyDisk, State};
+use super::*;
+
+/// Records wait for the journal no longer than this, ticks included.
+const JOURNALED: Duration = Duration::from_millis(100);
+/// What is older is safe from power loss, as soon as a sync that has begun succeeds.
+const SYNCED: Duration = Duration::from_millis(800);
+/// A hole that blocks of these tests fit into.
+const SMALL: Option<u64> = Some(1 << 20);
+const STEP: Duration = Duration::from_millis(20);
+
+/// A capture that is recorded in virtual time: numbered marks, each taken at some time.
+struct Recorder {
+    file: CaptureFile,
+    disk: Arc<FaultyDisk>,
+    partial: PathBuf,
+    path: PathBuf,
+    now: Instant,
+    /// When each was taken.
+    taken: Vec<Instant>,
+    random: Rand32,
+    _directory: TempDir,
+}
+
+impl Recorder {
+    fn new(state: State) -> Self {
+        Self::try_new(state).unwrap()
+    }
+
+    fn try_new(state: State) -> Result<Self, StoreError> {
+        let directory = TempDir::new().unwrap();
+        let (target, path, partial) = target(&directory);
+        let (file, disk) = FaultyDisk::create(&target, state)?;
+        let (now, random) = (Instant::now(), Rand32::new(7));
+        Ok(Self { file, disk, partial, path, now, taken: Vec::new(), random, _directory: directory })
+    }
+
+    /// Records a mark of about so many bytes, which do not compress.
+    fn mark(&mut self, bytes: usize) -> Result<(), SinkError> {
+        let mut text = format!("{} ", self.taken.len());
+        while text.len() < bytes {
+            text.push_str(&format!("{:08x}", self.random.rand_u32()));
+        }
+        self.file.taken_at(self.now);
+        self.taken.push(self.now);
+        self.file.record(&Record::Mark(Mark { time: MonoNs(1), text }))
+    }
+
+    /// Lets a little time pass, in which so many marks of that size come.
+    fn step(&mut self, marks: u32, bytes: usize) -> Result<(), SinkError> {
+        self.now += STEP;
+        (0..marks).try_for_each(|_| self.mark(bytes))?;
+        self.file.tick(self.now).map(drop)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.file.record(&Record::End(End::default()))?;
+        self.file.finish()
+    }
+
+    /// How many marks were taken at least so long before a time.
+    fn older_than(&self, age: Duration, at: Instant) -> usize {
+        self.taken.partition_point(|&taken| taken + age <= at)
+    }
+
+    /// What a killed recorder leaves: numbers from 0 without a hole, nothing damaged; how many, and whether it ended.
+    fn found(&self) -> (usize, bool) {
+        let name = if self.partial.exists() { &self.partial } else { &self.path };
+        let (texts, clean) = marks(fs::File::open(name).unwrap());
+        for (number, text) in texts.iter().enumerate() {
+            assert!(text.starts_with(&format!("{number} ")), "mark {number} is {text:.20}");
+        }
+        (texts.len(), clean)
+    }
+
+    /// Nothing is lost but what came just now, and the file does not read as complete.
+    fn check_cut(&self) {
+        let (found, clean) = self.found();
+        assert!(!self.path.exists() && self.partial.exists() && !clean);
+        assert!(found >= self.older_than(JOURNALED, self.now), "{found} of {}", self.taken.len());
+    }
+
+    /// A kill at this moment costs the last 100 ms at the most.
+    fn check_kill(&self) {
+        let (found, _) = self.found();
+        assert!(found >= self.older_than(JOURNALED, self.now), "{found} of {}", self.taken.len());
+    }
+}
+
+#[test]
+fn a_failed_sync_is_the_recordings_failure_whenever_it_comes() {
+    // The first sync is that of the beginning; those of a recording follow; the last one ends it.
+    let syncs = {
+        let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+        (0..150).try_for_each(|_| recorder.step(3, 30)).unwrap();
+        recorder.finish().unwrap();
+        recorder.disk.state().syncs
+    };
+    assert!(syncs > 3, "{syncs}");
+    for number in 1..4 {
+        let fails_at_sync = Some((number, libc::EIO));
+        let mut recorder = Recorder::new(State { fails_at_sync, hole: SMALL, ..State::default() });
+        let recorded = (0..150).try_for_each(|_| recorder.step(3, 30));
+        let failure = recorded.and_then(|()| recorder.finish()).unwrap_err();
+        assert!(matches!(failure, SinkError::Unsynced { .. }), "{failure}");
+        recorder.check_cut();
+    }
+}
+
+#[test]
+fn a_sync_that_fails_while_the_recording_ends_fails_it_though_the_last_one_succeeds() {
+    // The second sync is begun while recording, and is still under way at the end; the third is that of the end.
+    for (number, error) in [(1, libc::EIO), (1, libc::ENOSPC), (2, libc::EIO)] {
+        let fails_at_sync = Some((number, error));
+        let mut recorder = Recorder::new(State { fails_at_sync, hole: SMALL, ..State::default() });
+        recorder.disk.state().is_stuck = true;
+        (0..40).try_for_each(|_| recorder.step(3, 30)).unwrap();
+        let release = thread::spawn({
+            let disk = recorder.disk.clone();
+            move || {
+                thread::sleep(Duration::from_millis(50));
+                disk.release();
+            }
+        });
+        let failure = recorder.finish().unwrap_err();
+        release.join().unwrap();
+        assert!(
+            matches!(&failure, SinkError::Unsynced { source, .. } if source.raw_os_error() == Some(error)),
+            "{failure}"
+        );
+        let text = failure.to_string();
+        assert!(text.contains(".partial") && text.contains("what is older is kept there"), "{text}");
+        recorder.check_cut();
+        assert_eq!(recorder.found().0, recorder.taken.len());
+    }
+}
+
+#[test]
+fn an_error_of_the_names_leaves_the_capture_complete_and_says_where() {
+    let mut recorder =
+        Recorder::new(State { fails_at_rename: Some(libc::EACCES), hole: SMALL, ..State::default() });
+    recorder.step(1, 30).unwrap();
+    let failure = recorder.finish().unwrap_err().to_string();
+    assert!(failure.contains("rename it to") && failure.contains("is kept as"), "{failure}");
+    assert!(failure.ends_with(".partial"), "{failure}");
+    assert_eq!(recorder.found(), (1, true));
+
+    let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+    recorder.disk.state().fails_at_directory = Some(libc::EIO);
+    let failure = recorder.finish().unwrap_err();
+    assert!(matches!(failure, SinkError::Unnamed { .. }) && recorder.path.exists(), "{failure}");
+
+    let fails_at_directory = Some(libc::EIO);
+    let begun = Recorder::try_new(State { fails_at_directory, hole: SMALL, ..State::default() });
+    assert!(matches!(begun, Err(StoreError::Io { .. })));
+}
+
+#[test]
+fn a_file_in_the_place_of_the_captures_own_does_not_get_its_name() {
+    let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+    fs::remove_file(&recorder.partial).unwrap();
+    assert!(matches!(recorder.finish(), Err(SinkError::Replaced { .. })));
+    let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+    fs::remove_file(&recorder.partial).unwrap();
+    fs::write(&recorder.partial, "forged").unwrap();
+    assert!(matches!(recorder.finish(), Err(SinkError::Replaced { .. })));
+    assert!(!recorder.path.exists());
+}
+
+#[test]
+fn a_disk_that_gets_full_leaves_whole_blocks_wherever_it_does() {
+    for has_no_punch in [false, true] {
+        let mut ends = [0; 2];
+        // From not even the header to all of it: each step of a recording meets the end of the disk.
+        for pages in 0..40 {
+            let state = State { pages: Some(pages), has_no_punch, hole: SMALL, ..State::default() };
+            let Ok(mut recorder) = Recorder::try_new(state) else {
+                assert_eq!(pages, 0, "a header fits");
+                continue;
+            };
+            // Small records, large ones, and as many at once as are worth a block.
+            let steps = (0..60).try_for_each(|step| match step % 20 {
+                7 => recorder.step(1, 9000),
+                13 => recorder.step(2100, 8),
+                _ => recorder.step(2, 20),
+            });
+            match steps.and_then(|()| recorder.finish()) {
+                Ok(()) => ends[1] += 1,
+                Err(failure) => {
+                    assert!(matches!(failure, SinkError::Full { .. }), "{failure}");
+                    assert!(failure.to_string().contains("no space left for"), "{failure}");
+                    recorder.check_cut();
+                    ends[0] += 1;
+                }
+            }
+        }
+        assert!(ends[0] > 5 && ends[1] > 1, "{ends:?}");
+    }
+}
+
+#[test]
+fn a_limit_on_file_sizes_or_a_disk_without_holes_costs_the_journal_and_nothing_else() {
+    let mib = 1 << 20;
+    for state in [
+        State { limit: Some(64 << 10), ..State::default() },
+        State { limit: Some(mib), ..State::default() },
+        State { limit: Some(17 * mib), ..State::default() },
+        State { limit: Some(18 * mib), ..State::default() },
+        State { limit: Some(24 * mib), ..State::default() },
+        State { has_no_holes: true, ..State::default() },
+    ] {
+        let mut recorder = Recorder::new(state);
+        for step in 0..40 {
+            recorder.step(3, 30).unwrap();
+            if step % 8 == 7 {
+                recorder.check_kill();
+            }
+        }
+        recorder.finish().unwrap();
+        assert_eq!(recorder.found(), (120, true));
+    }
+    for limit in (0..20).map(|n| n * 700) {
+        let state = State { limit: Some(limit), hole: SMALL, ..State::default() };
+        let Ok(mut recorder) = Recorder::try_new(state) else {
+            assert_eq!(limit, 0, "a header fits");
+            continue;
+        };
+        let steps = (0..400).try_for_each(|_| recorder.step(3, 30));
+        let failure = steps.and_then(|()| recorder.finish()).unwrap_err();
+        assert!(matches!(failure, SinkError::Full { .. }), "{failure}");
+        recorder.check_cut();
+    }
+}
+
+#[test]
+fn a_slow_sync_keeps_no_record_from_the_file() {
+    let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+    recorder.disk.state().is_stuck = true;
+    // The journal gets old, blocks become full, and no sync ends.
+    for step in 0..150 {
+        recorder.step(if step % 50 == 49 { 9000 } else { 20 }, 12).unwrap();
+        if step % 10 == 9 {
+            recorder.check_kill();
+        }
+    }
+    assert_eq!(recorder.disk.cuts(), 0, "the journal is needed until a sync has ended");
+    recorder.disk.release();
+    // Records go on coming; the journal is cut off all the same.
+    let mut steps = 0;
+    while recorder.disk.cuts() == 0 {
+        thread::sleep(Duration::from_millis(1));
+        recorder.step(1, 12).unwrap();
+        steps += 1;
+        assert!(steps < 5000, "the journal is not cut off");
+    }
+    recorder.check_kill();
+    recorder.finish().unwrap();
+    assert_eq!(recorder.found(), (recorder.taken.len(), true));
+}
+
+#[test]
+fn a_hole_that_gets_full_waits_for_the_sync_and_loses_nothing() {
+    let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+    (0..60).try_for_each(|_| recorder.step(5, 30)).unwrap();
+    recorder.disk.state().is_stuck = true;
+    let release = thread::spawn({
+        let disk = recorder.disk.clone();
+        move || {
+            thread::sleep(Duration::from_millis(200));
+            disk.release();
+        }
+    });
+    // More than the hole takes.
+    (0..12).try_for_each(|_| recorder.step(1, 240 << 10)).unwrap();
+    release.join().unwrap();
+    recorder.check_kill();
+    recorder.finish().unwrap();
+    assert_eq!(recorder.found(), (recorder.taken.len(), true));
+}
+
+#[test]
+fn whenever_the_power_fails_what_was_synced_is_there() {
+    for seed in 0..12 {
+        let mut random = Rand32::new(seed);
+        let takes = [0, 1, 3][random.rand_range(0..3) as usize];
+        let state = State { sync_takes: Duration::from_millis(takes), hole: SMALL, ..State::default() };
+        let mut recorder = Recorder::new(state);
+        // When each operation was done.
+        let mut done: Vec<Instant> = Vec::new();
+        let steps = random.rand_range(60..400);
+        for _ in 0..steps {
+            let marks = match random.rand_range(0..60) {
+                0 => 9000,
+                1 => 2100,
+                2..40 => random.rand_range(0..20),
+                _ => 0,
+            };
+            recorder.step(marks, 10).unwrap();
+            done.resize(recorder.disk.progress().0, recorder.now);
+            if takes > 0 && random.rand_range(0..8) == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        recorder.check_kill();
+        for chance in [0, 5] {
+            let (_, durable) = recorder.disk.progress();
+            let image = recorder.disk.after_power_loss(|| random.rand_range(0..10) < chance);
+            let synced_at = durable.checked_sub(1).map(|last| done[last]);
+            let safe = synced_at.map_or(0, |at| recorder.older_than(SYNCED, at));
+            let found = intact(&image);
+            assert!(found.iter().copied().take(safe).eq(0..safe), "seed {seed}: of {safe}, {found:?}");
+        }
+    }
+}
+
+/// The numbers of the marks that can be read, whatever else is damaged.
+fn intact(image: &[u8]) -> Vec<usize> {
+    let mut reader = Reader::open(image).unwrap();
+    let mut numbers = Vec::new();
+    while let Some(item) = reader.next_item().unwrap() {
+        if let Item::Block(block) = item {
+            numbers.extend(block.records().filter_map(|record| match record {
+                Record::Mark(mark) => mark.text.split(' ').next()?.parse::<usize>().ok(),
+                _ => None,
+            }));
+        }
+    }
+    numbers
+}
