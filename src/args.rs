@@ -91,9 +91,15 @@ writes there too; SIGUSR1 has it printed at any time.
 Not everything need be recorded: --only, --uid, --cgroup and --tree together say what. The rest is
 left out in the kernel and counted, so that a missing number still is a loss. This takes the ring.
 
-Command lines may hold secrets: --no-args leaves them out, --redact REGEX what matches, before
-anything reaches the disk. The pattern is matched against the arguments with a space between; of one
-with groups, only these are replaced. It should also match a secret that --args-max has cut.
+Command lines may hold secrets: --no-args leaves them out. --redact REGEX replaces what matches by
+`[redacted]` before anything reaches the disk: in arguments, paths, cgroups, names of threads, the
+header and the recorder's own command line. The pattern is matched against the arguments with a space
+between, so `--password[= ]([^ ]+)` finds both forms; of a pattern with groups, only these are
+replaced. A pattern with ^ or $ is matched against each argument alone as well. Text is bytes: a byte
+that is not UTF-8 is a character, too. The pattern itself is redacted, and so is the argument of any
+option --redact. Secrets are replaced before --args-max cuts; of a command line longer than 128K, the
+argument that is cut there goes as a whole. The kernel cuts names of threads to 15 bytes: let the
+pattern match the beginning of a secret there. Host facts (kernel, machine, boot id) stay.
 
 Nothing is lost silently: what was lost is in the capture and in the summary, counted to the event,
 with its cause. SIZE is in bytes, or with K, M or G for powers of 1024.";
@@ -120,7 +126,7 @@ pub(crate) struct RecordArgs {
     /// End with 3 if events were lost, or nothing was heard for a time, unless CMD itself fails
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Memory for events that wait to be written, 192 bytes each; beyond it, events are dropped and counted
+    /// Memory for events that wait to be written, 224 bytes each; beyond it, events are dropped and counted
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "32M")]
     pub(crate) buffer: usize,
     /// Kernel memory for events that wait to be taken, 832 bytes each; without privilege, net.core.rmem_max bounds it
@@ -153,7 +159,7 @@ pub(crate) struct RecordArgs {
     /// Record no command lines
     #[arg(long, conflicts_with = "args_max")]
     pub(crate) no_args: bool,
-    /// Replace what matches in command lines and paths by `[redacted]`
+    /// Replace what matches in command lines, paths, names and cgroups by `[redacted]`
     #[arg(long, value_name = "REGEX", value_parser = parse_redact, allow_hyphen_values = true)]
     pub(crate) redact: Option<Redact>,
     /// Do not record with less socket buffer than this: end with 6

@@ -3,6 +3,7 @@
 //! `cargo run --example execs -- storm 1000`
 #![deny(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
 use std::hint::black_box;
@@ -16,8 +17,11 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Parser, Subcommand};
 use rustix::time::{ClockId, clock_gettime};
 
-#[allow(unsafe_code, reason = "fexecve(3) has no safe wrapper")]
+#[allow(unsafe_code, reason = "fexecve(3) and prctl(2) have no safe wrapper")]
 mod sys;
+
+/// Programs that run at once.
+const AT_ONCE: usize = 4;
 
 /// Runs programs in the ways in which programs are run.
 #[derive(Debug, Parser)]
@@ -31,6 +35,10 @@ struct Args {
 enum Way {
     /// Runs `/bin/true` so often, one behind the other, each with a number, `b c` and an empty argument
     Storm { count: u32 },
+    /// Runs `/bin/true` so often, as fast as possible, each time with so many words that no other has
+    Words { count: u32, words: u32 },
+    /// Declares so many GiB of memory to be its arguments, says so, and waits for a line
+    Declare { gib: usize },
     /// Becomes the program, from a thread that is not the first
     Thread { program: Vec<OsString> },
     /// Becomes the program in the file PROGRAM, by its descriptor
@@ -62,6 +70,28 @@ fn run(way: Way) -> anyhow::Result<()> {
                 let status = Command::new("/bin/true").args([&n.to_string(), "b c", ""]).status()?;
                 ensure!(status.success(), "/bin/true ended with {status}");
             }
+            Ok(())
+        }
+        Way::Words { count, words } => {
+            let run = |n: u32| {
+                let words = (0..words)
+                    .map(|word| format!("w{:08x}", u64::from(n) * u64::from(words) + u64::from(word)));
+                Command::new("/bin/true").args(words).spawn()
+            };
+            let mut running = VecDeque::new();
+            for n in 0..count {
+                running.push_back(run(n)?);
+                if running.len() == AT_ONCE {
+                    running.pop_front().map(|mut child| child.wait()).transpose()?;
+                }
+            }
+            running.iter_mut().try_for_each(|child| child.wait().map(drop))?;
+            Ok(())
+        }
+        Way::Declare { gib } => {
+            sys::declare_arguments(gib << 30)?;
+            writeln!(io::stdout(), "declared")?;
+            io::stdin().read_line(&mut String::new())?;
             Ok(())
         }
         Way::Thread { program } => {

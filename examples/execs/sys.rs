@@ -1,4 +1,4 @@
-//! The system call without a safe wrapper: `execveat(2)` with nothing but a descriptor.
+//! The system calls without a safe wrapper: `execveat(2)` with nothing but a descriptor, and `PR_SET_MM_MAP` of `prctl(2)`.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -17,4 +17,48 @@ pub(crate) fn fexecve(file: &File, name: &OsStr, args: &[OsString]) -> io::Error
     // SAFETY: both lists end with a null pointer, and point to strings that end with a zero byte; all of them outlive the call.
     unsafe { libc::fexecve(file.as_raw_fd(), pointers.as_ptr(), nothing.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// Declares memory of so many bytes, all zeros, to be this process's arguments, as any user may.
+pub(crate) fn declare_arguments(len: usize) -> io::Result<()> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping, at an address that the kernel chooses.
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
+    if memory == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // What is not to change, by its number in `proc_pid_stat(5)`.
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<u64> = stat
+        .rsplit(')')
+        .next()
+        .into_iter()
+        .flat_map(str::split_whitespace)
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
+    let start = memory as u64;
+    // SAFETY: it asks for the break, and changes nothing.
+    let brk = unsafe { libc::sbrk(0) } as u64;
+    // `struct prctl_mm_map` (`linux/prctl.h`): code, data, break, stack, arguments, environment, auxiliary vector, and in the
+    // last 8 bytes its length and a descriptor of the executable, -1 for none.
+    let map = [
+        field(26),
+        field(27),
+        field(45),
+        field(46),
+        field(47),
+        brk,
+        field(28),
+        start,
+        start + len as u64,
+        field(50),
+        field(51),
+        0,
+        u64::from_ne_bytes([[0; 4], (-1_i32).to_ne_bytes()].concat().try_into().unwrap_or_default()),
+    ];
+    // SAFETY: the kernel reads as many bytes of `map` as it is told, and checks the addresses.
+    let done = unsafe { libc::prctl(libc::PR_SET_MM, 14, map.as_ptr(), size_of_val(&map), 0) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -3,10 +3,10 @@
 //! A simulator can drive it: every time is an argument.
 
 use pmon_core::accounting::{Accountant, Continuity, Gap, Ledger, LossCause, Lost};
-use pmon_core::batch;
+use pmon_core::batch::{self, SLOT};
 use pmon_core::capture::{
-    Blind, Details, End, Fence, Frame, LeftOut, Loss, Miss, Own, Reason, Record, RingCounts, Scope, Subject,
-    Usage, Witness,
+    Blind, Details, End, Fence, Frame, LeftOut, Loss, Mark, Miss, Own, Reason, Record, RingCounts, Scope,
+    Subject, Usage, Witness,
 };
 use pmon_core::wire::{Body, ByteOrder, Event, Message, messages};
 use pmon_core::{MonoNs, Tgid};
@@ -17,7 +17,7 @@ use crate::details::{Exec, Outcome};
 use crate::options::Options;
 use crate::pending::Pending;
 use crate::redact::Redact;
-use crate::ring::entry::{self, More, Units};
+use crate::ring::entry::{self, MOST_ARGS, More, Units};
 use crate::sink::{Sink, SinkError};
 
 /// While the counts of losses change, they are recorded this often, in ns of event time.
@@ -108,7 +108,7 @@ pub struct Assembler<S> {
     spare: Option<Box<Usage>>,
     cgroups: Cgroups,
     args_max: usize,
-    redact: Option<Redact>,
+    redact: Option<Box<Redact>>,
     /// What is recorded, if that is not everything, until it has been said.
     scope: Option<Scope>,
     /// How many events of each CPU were left out when that was recorded last.
@@ -145,6 +145,7 @@ impl<S: Sink> Assembler<S> {
     pub(crate) fn of_host(self, options: &Options) -> Self {
         let Options { args_max, redact, scope, .. } = options.clone();
         let scope = (!scope.is_all()).then(|| Scope { text: scope.to_string() });
+        let redact = redact.map(Box::new);
         Self { cgroups: Cgroups::new(), args_max, redact, scope, ..self }
     }
 
@@ -175,7 +176,7 @@ impl<S: Sink> Assembler<S> {
     pub fn chunk(&mut self, chunk: &Chunk) -> Result<(), SinkError> {
         self.sink.taken_at(chunk.taken_at);
         if let Some(scope) = self.scope.take() {
-            self.sink.record(&Record::Scope(scope))?;
+            self.record(&Record::Scope(scope))?;
         }
         if chunk.blind {
             self.blind_since.get_or_insert(self.last);
@@ -204,21 +205,42 @@ impl<S: Sink> Assembler<S> {
         Ok(())
     }
 
-    /// Takes a record that is complete as it is.
+    /// Takes a record that is complete as it is, but for what is to be redacted.
     ///
     /// # Errors
     /// When the sink fails.
     pub fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
-        let Record::Details(details) = record else { return self.sink.record(record) };
-        self.counts.details_missed += u64::from(details.miss.is_some());
-        match &self.redact {
-            Some(redact) => {
-                let mut details = details.clone();
-                redact.details(&mut details);
-                self.sink.record(&Record::Details(details))
+        match (record, &self.redact) {
+            (Record::Details(details), None) if !is_too_long(details) => {
+                self.counts.details_missed += u64::from(details.miss.is_some());
+                self.sink.record(record)
             }
-            None => self.sink.record(record),
+            (Record::Details(details), _) => self.process(details.clone()),
+            (Record::Scope(Scope { text }), Some(redact)) => {
+                let mut text = text.clone();
+                redact.string(&mut text);
+                self.sink.record(&Record::Scope(Scope { text }))
+            }
+            (Record::Mark(Mark { time, text }), Some(redact)) => {
+                let mut text = text.clone();
+                redact.string(&mut text);
+                self.sink.record(&Record::Mark(Mark { time: *time, text }))
+            }
+            _ => self.sink.record(record),
         }
+    }
+
+    /// Records what is known of a process: redacted first, then cut, so that no part of a secret is left at the cut. What
+    /// a process names itself, and what it is given, is never too long for a capture.
+    fn process(&mut self, mut details: Box<Details>) -> Result<(), SinkError> {
+        if let Some(redact) = &self.redact {
+            redact.details(&mut details);
+        }
+        if is_too_long(&details) || self.redact.is_some() {
+            fit(&mut details, self.args_max);
+        }
+        self.counts.details_missed += u64::from(details.miss.is_some());
+        self.sink.record(&Record::Details(details))
     }
 
     /// Takes what was read after an exec.
@@ -241,7 +263,7 @@ impl<S: Sink> Assembler<S> {
         self.release()?;
         if let Some(mut pending) = self.pending.take() {
             for details in pending.give_up() {
-                self.record(&Record::Details(details))?;
+                self.process(details)?;
             }
         }
         self.record_left_out()?;
@@ -292,6 +314,11 @@ impl<S: Sink> Assembler<S> {
             }
             Some(More::Details(details)) => (None, Some(details)),
             _ => (None, None),
+        };
+        let mut bytes = [0; SLOT];
+        let frame = match &self.redact {
+            Some(redact) => redacted(redact, frame, &mut bytes, &self.setup),
+            None => frame,
         };
         let record = Record::Event(frame, usage);
         self.sink.record(&record)?;
@@ -398,13 +425,13 @@ impl<S: Sink> Assembler<S> {
             if self.args_max == 0 {
                 (details.args, details.args_len) = (None, None);
             }
-            return self.record(&Record::Details(details));
+            return self.process(details);
         }
         if !busy {
             return Ok(());
         }
         let subject = Subject::Exec { tgid: exec.tgid, time: exec.time };
-        self.record(&Record::Details(Box::new(Details::missed(subject, Miss::Busy))))
+        self.process(Box::new(Details::missed(subject, Miss::Busy)))
     }
 
     /// All events up to `time` have been taken.
@@ -427,9 +454,53 @@ impl<S: Sink> Assembler<S> {
     /// Records the details that have become certain.
     fn release(&mut self) -> Result<(), SinkError> {
         while let Some(details) = self.pending.as_mut().and_then(Pending::next_certain) {
-            self.record(&Record::Details(details))?;
+            self.process(details)?;
         }
         Ok(())
+    }
+}
+
+/// Whether a text of a process is longer than a capture takes, with room for what redaction adds.
+fn is_too_long(details: &Details) -> bool {
+    details.strings().into_iter().flatten().any(|text| text.len() > MOST_ARGS)
+}
+
+/// Cuts the arguments to `args_max` bytes, and leaves out any other text that is too long.
+fn fit(details: &mut Details, args_max: usize) {
+    let Details { miss, comm, exe, filename, cwd, cgroup, args, args_len, .. } = details;
+    if let Some(args) = args {
+        let len = args.len();
+        args.truncate(args_max.min(MOST_ARGS));
+        if args.len() < len {
+            *args_len = Some(args_len.unwrap_or(0).max(len as u64));
+        }
+    }
+    for text in [comm, exe, filename, cwd, cgroup] {
+        if text.as_ref().is_some_and(|text| text.len() > MOST_ARGS) {
+            *text = None;
+            miss.get_or_insert(Miss::TooLong);
+        }
+    }
+}
+
+/// The datagram without secrets: in the name of a renamed thread, but for the recorder's own, which have a meaning. What is
+/// no event in its usual form is copied to `bytes`.
+fn redacted<'a>(redact: &Redact, frame: Frame<'a>, bytes: &'a mut [u8; SLOT], setup: &Setup) -> Frame<'a> {
+    if frame.event(setup.order).is_some_and(|event| Own::of(&event, setup.recorder).is_some()) {
+        return frame;
+    }
+    match frame {
+        Frame::Event(Event { time, seq, cpu, body: Body::Comm { task, mut comm } }) => {
+            redact.comm(&mut comm);
+            Frame::Event(Event { time, seq, cpu, body: Body::Comm { task, comm } })
+        }
+        Frame::Raw(raw) => {
+            let bytes = &mut bytes[..raw.len().min(SLOT)];
+            bytes.copy_from_slice(&raw[..bytes.len()]);
+            redact.datagram(bytes, setup.order);
+            Frame::Raw(bytes)
+        }
+        frame => frame,
     }
 }
 

@@ -17,6 +17,8 @@ use thiserror::Error;
 
 /// Paths that are kept; beyond it, all are looked for anew.
 const MOST: usize = 1 << 14;
+/// Maximum bytes of the paths that are kept.
+const MOST_BYTES: usize = 2 << 20;
 /// While there are ids that cannot be found, the hierarchy is walked this often.
 const APART: Duration = Duration::from_millis(200);
 /// A hierarchy is not deeper.
@@ -123,6 +125,8 @@ fn id_at(path: &Path) -> Result<u64, CgroupError> {
 pub(crate) struct Cgroups {
     mount: Option<PathBuf>,
     paths: HashMap<u64, Option<Arc<[u8]>>>,
+    /// Bytes of the paths.
+    bytes: usize,
     walked_at: Option<Instant>,
 }
 
@@ -140,6 +144,7 @@ impl Cgroups {
         let mount = self.mount.clone()?;
         if self.walked_at.is_none_or(|at| at.elapsed() >= APART) {
             self.paths.clear();
+            self.bytes = 0;
             self.walk(&mount, &mut b"0::".to_vec(), 0);
             self.walked_at = Some(Instant::now());
         }
@@ -148,10 +153,11 @@ impl Cgroups {
 
     fn walk(&mut self, directory: &Path, line: &mut Vec<u8>, depth: usize) {
         let Ok(metadata) = fs::metadata(directory) else { return };
-        if self.paths.len() >= MOST || depth > DEPTH {
+        if self.paths.len() >= MOST || self.bytes >= MOST_BYTES || depth > DEPTH {
             return;
         }
         let path: &[u8] = if depth == 0 { b"0::/" } else { line };
+        self.bytes += path.len();
         self.paths.insert(metadata.ino(), Some(path.into()));
         let Ok(entries) = fs::read_dir(directory) else { return };
         for entry in entries.flatten() {

@@ -13,10 +13,12 @@ use crate::procfs::Procfs;
 
 /// Execs that may wait for the details thread; those beyond are recorded as missed ([`pmon_core::capture::Miss::Busy`]).
 pub(crate) const REQUESTS: usize = 4096;
-/// Details that may wait for the writer thread,
+/// Details that may wait for the writer thread.
 pub(crate) const RESULTS: usize = 1024;
-/// and bytes of details that may wait there or to settle; beyond, they are missed.
-const MEMORY: usize = 8 << 20;
+/// Maximum bytes of memory of details that wait for the writer thread or to settle; further ones are recorded as missed.
+const MEMORY: usize = 4 << 20;
+/// Bytes of memory that an allocation takes besides its own, about.
+const ALLOCATION: usize = 16;
 
 /// A process shows its next program this long before the exec event of that program, in ns. The event is the last act
 /// of `execve` (`fs/exec.c`), a tenth of a millisecond later, unless the process has to wait for a CPU meanwhile: then
@@ -50,25 +52,36 @@ pub(crate) struct Progress {
     closed: AtomicBool,
 }
 
-/// The share that a result has of the memory for results; given back when it is dropped.
+/// The memory of all details that wait for the writer thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    /// How many bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The memory of one result, part of [`Held`] until it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
     bytes: usize,
-    all: Arc<AtomicUsize>,
+    all: Held,
 }
 
 impl Share {
-    fn new(details: &Details, all: &Arc<AtomicUsize>) -> Self {
-        let bytes =
-            size_of::<Details>() + details.strings().into_iter().flatten().map(Vec::len).sum::<usize>();
-        all.fetch_add(bytes, Ordering::Relaxed);
+    pub(crate) fn new(details: &Details, all: &Held) -> Self {
+        let texts = details.strings().into_iter().flatten().map(|text| text.capacity() + ALLOCATION);
+        let bytes = size_of::<Outcome>() + size_of::<Details>() + texts.sum::<usize>();
+        all.0.fetch_add(bytes, Ordering::Relaxed);
         Self { bytes, all: all.clone() }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -131,7 +144,7 @@ pub(crate) fn run(
     mut procfs: Procfs,
 ) {
     let clock = procfs.clock();
-    let held = Arc::new(AtomicUsize::new(0));
+    let held = Held::default();
     while !progress.closed.load(Ordering::Acquire) {
         let Ok(exec) = requests.pop() else {
             thread::park();
@@ -139,7 +152,7 @@ pub(crate) fn run(
         };
         let began = clock.mono();
         let subject = Subject::Exec { tgid: exec.tgid, time: exec.time };
-        let is_full = held.load(Ordering::Relaxed) > MEMORY;
+        let is_full = held.bytes() > MEMORY;
         let details = if is_full { Details::missed(subject, Miss::Busy) } else { procfs.read(subject) };
         let share = Share::new(&details, &held);
         let settles_at = MonoNs(clock.mono().0 + EXEC);
@@ -151,5 +164,23 @@ pub(crate) fn run(
         }
         progress.settles_at.store(settles_at.0, Ordering::Release);
         progress.done.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_counted_with_all_of_its_memory_until_it_is_dropped() {
+        let subject = Subject::Exec { tgid: Tgid(1), time: MonoNs(1) };
+        let mut args = Vec::with_capacity(100_000);
+        args.push(b'x');
+        let details = Details { args: Some(args), ..Details::missed(subject, Miss::Gone) };
+        let held = Held::default();
+        let shares = [Share::new(&details, &held), Share::new(&details, &held)];
+        assert!(held.bytes() > 200_000);
+        drop(shares);
+        assert_eq!(held.bytes(), 0);
     }
 }

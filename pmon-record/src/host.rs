@@ -1,8 +1,7 @@
 //! What a capture's header says of this host.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::CStr;
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
 
 use pmon_core::capture::{ClockAnchor, Header, Meta, Transport};
 use pmon_core::wire::ByteOrder;
@@ -15,14 +14,13 @@ const COMMAND: usize = 64 << 10;
 
 /// The header of a capture that started at `start`, with events from `socket_buffer` bytes of socket buffer.
 pub(crate) fn header(
-    command: &[OsString],
+    command: Vec<Vec<u8>>,
     transport: &Transport,
     socket_buffer: u64,
     start: ClockAnchor,
 ) -> Header {
     let mut left = COMMAND;
-    let command = command.iter().map_while(|argument| {
-        let mut argument = argument.clone().into_vec();
+    let command = command.into_iter().map_while(|mut argument| {
         argument.truncate(left);
         let is_first_or_fits = left > 0;
         left -= argument.len();
@@ -75,9 +73,11 @@ mod tests {
     #[test]
     fn the_header_names_this_host_and_is_unique() {
         let start = Clock::new().anchor();
-        let long = ["x".repeat(200_000).into(), "y".into()];
-        let header = |command: &[OsString]| header(command, &Transport::default(), 7, start);
-        let (one, other) = (header(&["true".into()]), header(&long));
+        let header = |command: &[&str]| {
+            let command = command.iter().map(|word| word.as_bytes().to_vec()).collect();
+            header(command, &Transport::default(), 7, start)
+        };
+        let (one, other) = (header(&["true"]), header(&[&"x".repeat(200_000), "y"]));
         assert_eq!(other.meta.command, [vec![b'x'; COMMAND]]);
         assert_ne!(one.uuid, other.uuid);
         assert_eq!(one.meta.command, [b"true".to_vec()]);

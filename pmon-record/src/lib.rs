@@ -56,7 +56,7 @@ pub use cgroups::CgroupError;
 pub use chunk::{Chunk, Dropped};
 pub use options::{Options, Transport};
 pub use recording::{Counters, RecordError, Recording, Stopper};
-pub use redact::Redact;
+pub use redact::{Redact, RedactError};
 pub use ring::MOST_RING;
 pub use scope::{MAX_UIDS, Scope, ScopeError, Tree};
 pub use signals::{Signals, Wake, Wakeup};

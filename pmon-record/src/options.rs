@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::redact::Redact;
+use crate::ring::entry::MOST_ARGS;
 use crate::scope::Scope;
 
 /// How events come from the kernel.
@@ -44,7 +45,7 @@ pub struct Options {
     /// (`CAP_SYS_NICE`), and without it has no effect. Against workloads that keep every CPU busy, it decides between half
     /// of a storm's events lost and none.
     pub nice: i32,
-    /// Bytes of memory between the drain thread and the writer thread: 192 an event. When it is full, because the output does
+    /// Bytes of memory between the drain thread and the writer thread: 224 an event. When it is full, because the output does
     /// not keep up, events are dropped and counted.
     pub buffer: usize,
     /// Time between two heartbeats: events of the recorder's own, of which one in two must be heard. Zero for none; then a
@@ -55,7 +56,8 @@ pub struct Options {
     /// Bytes of a process's arguments that are recorded; 0 for none at all. The ring has room for 128 KiB, and so much is read from
     /// `/proc`.
     pub args_max: usize,
-    /// What is not recorded of command lines.
+    /// What is not recorded of command lines, paths, names and cgroups. Command lines are then read as far as
+    /// possible, and redacted before they are cut to `args_max`.
     pub redact: Option<Redact>,
     /// Whether to scan `/proc`: at the start, and after events were lost.
     pub snapshot: bool,
@@ -82,5 +84,13 @@ impl Default for Options {
             snapshot: true,
             ack_timeout: Duration::from_secs(1),
         }
+    }
+}
+
+impl Options {
+    /// Bytes of a process's arguments that are read: a secret is redacted before it is cut.
+    pub(crate) fn args_read(&self) -> usize {
+        let most = if self.redact.is_some() && self.args_max > 0 { MOST_ARGS } else { self.args_max };
+        most.min(MOST_ARGS)
     }
 }

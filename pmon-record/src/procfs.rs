@@ -17,9 +17,13 @@ use self::files::{Stat, credentials, inner_pid, is_traced, number, without_newli
 use crate::cgroups::Hierarchy;
 use crate::clock::Clock;
 use crate::namespaces;
+use crate::redact::Redact;
 
 /// Most bytes kept of a file, thus of a command line.
 const MAX_ARGS: usize = 128 << 10;
+/// Maximum bytes of a command line that are counted. `execve(2)` takes 6 MiB, but a process may declare any of its memory
+/// as its arguments (`PR_SET_MM_ARG_END`), and reading that would take minutes.
+const MAX_COUNTED: usize = 8 << 20;
 /// Longest link: `PATH_MAX` and ` (deleted)`.
 const MAX_LINK: usize = 4096 + 16;
 /// A pid is not used again so soon: that would take as many forks as there are pids. In ns.
@@ -34,6 +38,7 @@ pub(crate) struct Procfs {
     clock: Clock,
     ticks_per_second: u64,
     args_max: usize,
+    redact: Option<Redact>,
     buffer: Box<[u8]>,
     host: Host,
 }
@@ -51,7 +56,12 @@ impl Procfs {
         let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
         let pid_namespace = u32::try_from(namespaces::current().pid).unwrap_or(0);
         let host = Host { pid_namespace, cgroups: Hierarchy::here() };
-        Self { clock, ticks_per_second, args_max, buffer: vec![0; MAX_ARGS].into(), host }
+        Self { clock, ticks_per_second, args_max, redact: None, buffer: vec![0; MAX_ARGS].into(), host }
+    }
+
+    /// The same, and command lines are redacted before they are cut.
+    pub(crate) fn redacting(self, redact: Option<Redact>) -> Self {
+        Self { redact, ..self }
     }
 
     /// Its clock.
@@ -88,9 +98,10 @@ impl Procfs {
         // the process is ending, and what was read before is its own.
         let miss = process.miss;
         let again = (process.file("cmdline"), process.link("exe"));
-        if let (Subject::Exec { .. }, Ok(old), (new_args, Ok(new))) = (subject, &exe, &again)
-            && (old, &args) != (new, new_args)
-        {
+        let (new_args, new_exe) = &again;
+        let is_image = |exe: &Result<Vec<u8>, Errno>| matches!(exe, Ok(_) | Err(Errno::NAMETOOLONG));
+        let is_running = is_image(&exe) && is_image(new_exe);
+        if matches!(subject, Subject::Exec { .. }) && is_running && (&exe, &args) != (new_exe, new_args) {
             return Details::missed(subject, Miss::Superseded);
         }
         process.miss = miss;
@@ -109,8 +120,13 @@ impl Procfs {
         details.cwd = cwd.map_err(|error| process.missed(error)).ok();
         // Without an address space there is no command line: the file is empty, as it is for a process without
         // arguments.
-        let has_memory = details.exe.is_some() || matches!(process.miss, None | Some(Miss::Denied));
+        let has_memory =
+            details.exe.is_some() || matches!(process.miss, None | Some(Miss::Denied | Miss::TooLong));
         details.args = args.filter(|args| !args.is_empty() || has_memory && !is_kthread);
+        if let Some(redact) = self.redact.as_ref().filter(|_| args_len > self.args_max) {
+            details.args_len = (args_len > MAX_ARGS).then_some(args_len as u64);
+            redact.args(&mut details);
+        }
         keep_args(&mut details, args_len, self.args_max);
         details.miss = process.miss;
         details.membership = stat.as_ref().zip(status.as_deref()).and_then(|(stat, status)| {
@@ -169,17 +185,19 @@ impl Process<'_> {
                 }
             }
             self.len = filled;
-            if filled == self.buffer.len() {
+            let kept = (filled == self.buffer.len()).then(|| self.buffer.to_vec());
+            if kept.is_some() {
                 // What is too much is only counted.
-                let mut rest = [0; 4096];
-                while let count @ 1.. = read(&file, &mut rest)? {
+                while self.len < MAX_COUNTED
+                    && let count @ 1.. = read(&file, &mut self.buffer[..])?
+                {
                     self.len += count;
                 }
             }
-            Ok(filled)
+            Ok(kept.unwrap_or_else(|| self.buffer[..filled].to_vec()))
         });
         match filled {
-            Ok(filled) => Some(self.buffer[..filled].to_vec()),
+            Ok(kept) => Some(kept),
             Err(error) => {
                 self.missed(error);
                 None
@@ -252,9 +270,14 @@ impl Process<'_> {
 /// Cuts the arguments, of which there were `len` bytes, to `most`; without any, nothing is said of them.
 fn keep_args(details: &mut Details, len: usize, most: usize) {
     details.args = details.args.take().filter(|_| most > 0);
+    details.args_len = None;
     if let Some(args) = &mut details.args {
+        let whole = args.len();
         args.truncate(most);
-        details.args_len = (args.len() < len).then_some(len as u64);
+        args.shrink_to_fit();
+        // Redaction can have made it shorter, or longer.
+        let is_cut = args.len() < whole || len > MAX_ARGS;
+        details.args_len = is_cut.then_some(len.max(whole) as u64);
     }
 }
 
@@ -271,6 +294,7 @@ fn miss(error: Errno) -> Miss {
     match error {
         Errno::ACCESS | Errno::PERM => Miss::Denied,
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => Miss::Busy,
+        Errno::NAMETOOLONG => Miss::TooLong,
         _ => Miss::Gone,
     }
 }

@@ -96,7 +96,8 @@ impl<S: Sink + 'static> Recording<S> {
             is_lazy: subscription.tells_details() || !options.details,
         };
         let Subscription { intake, outlet, pulse, drops_before, start, .. } = subscription;
-        let (clock, nice, args_max) = (Clock::new(), options.nice, options.args_max);
+        let (clock, nice) = (Clock::new(), options.nice);
+        let procfs = || Procfs::new(clock, options.args_max).redacting(options.redact.clone());
         let shared = Arc::new(Shared::new(outlet.filled.buffer().capacity() - 1));
         let (results_in, results) = sync_channel(details::RESULTS);
         let (snapshot_in, snapshot) = sync_channel(snapshot::RECORDS);
@@ -133,10 +134,10 @@ impl<S: Sink + 'static> Recording<S> {
             let (queue, requests) = RingBuffer::new(details::REQUESTS);
             let progress = Arc::new(Progress::default());
             let thread = named("pmon-details", {
-                let progress = progress.clone();
+                let (progress, procfs) = (progress.clone(), procfs());
                 move || {
                     raise(nice);
-                    details::run(requests, &results_in, &progress, Procfs::new(clock, args_max))
+                    details::run(requests, &results_in, &progress, procfs)
                 }
             })?;
             Some(Requests::new(queue, progress, thread.thread().clone()))
@@ -145,8 +146,8 @@ impl<S: Sink + 'static> Recording<S> {
             None
         };
         if options.snapshot {
-            let shared = shared.clone();
-            named("pmon-snapshot", move || snapshot::run(&snapshot_in, &reasons, &shared, clock, args_max))?;
+            let (shared, procfs) = (shared.clone(), procfs());
+            named("pmon-snapshot", move || snapshot::run(&snapshot_in, &reasons, &shared, procfs))?;
         } else {
             drop(snapshot_in);
         }

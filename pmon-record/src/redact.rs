@@ -1,120 +1,390 @@
-//! What must not reach the disk: parts of command lines that match a pattern.
+//! Secrets that must not reach the disk: what matches a pattern is replaced in every text of a capture.
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use pmon_core::capture::Details;
-use regex::bytes::{Captures, Regex};
+use pmon_core::wire::{ByteOrder, Comm, Kind};
+use regex::bytes::{Captures, Regex, RegexBuilder};
+use thiserror::Error;
 
-/// What stands in place of what was redacted.
-const INSTEAD: &[u8] = b"[redacted]";
+use crate::ring::entry::MOST_ARGS;
 
-/// A pattern of what is secret in command lines, paths and file names.
+/// The text that replaces a secret.
+const PLACEHOLDER: &[u8] = b"[redacted]";
+/// The byte that replaces each byte of a secret where a text has to keep its length.
+const BLANK: u8 = b'*';
+
+/// Maximum bytes of a text after its redaction: a placeholder can be longer than the secret.
+const MAX_TEXT: usize = MOST_ARGS;
+/// Maximum bytes of a name after its redaction, if it was not longer before (`TASK_COMM_LEN` without the zero byte).
+const MAX_NAME: usize = 15;
+/// Maximum number of passes over a text. A placeholder can complete a match with the text beside it.
+const PASSES: usize = 4;
+
+/// Maximum bytes of memory of one compiled pattern.
+const MAX_COMPILED: usize = 2 << 20;
+/// Maximum bytes of memory of the states that a search remembers, for each thread that searches.
+const MAX_CACHE: usize = 1 << 20;
+
+/// The argument after `--redact`, also within a command line that is quoted for a shell.
+const OPTION: &str = r#"(?s-u)--redact[= ]+((?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"\\])+)"#;
+
+/// Bytes of a message before the data of its event: `nlmsghdr`, `cn_msg`, and the head of `proc_event`.
+const BEFORE_DATA: usize = 16 + 20 + 16;
+/// Bytes of the data before the name in the event of a renamed thread: its ids.
+const BEFORE_NAME: usize = 8;
+/// Bytes of the data of an event.
+const DATA: usize = 24;
+
+/// A pattern of what is secret in command lines, paths, names and cgroups.
 ///
-/// A command line is matched as a whole, with a space between two arguments. Where the pattern has groups, what they match is
-/// redacted, else all that it matches; each argument that is touched keeps its place.
+/// A command line is matched as a whole, with a space between two arguments, and then each argument alone if the
+/// pattern has anchors (`^`, `$`). Where the pattern has groups, what they match is redacted, else all that it matches;
+/// each argument that is touched keeps its place.
+///
+/// Text is bytes. A pattern is therefore read in two ways, and what matches in either is redacted: with Unicode, where a
+/// byte that is not UTF-8 counts as the character U+FFFD, and without, where `.`, `\w` and `\xff` are bytes.
+///
+/// The pattern's own text is redacted too, and so is the argument of an option `--redact`: both are in the recorder's
+/// own command line, and in those of the shells and the like that started it.
 #[derive(Clone, Debug)]
-pub struct Redact(Regex);
+pub struct Redact {
+    source: String,
+    /// With Unicode.
+    unicode: Regex,
+    /// Without; `None` if the pattern needs Unicode, such as `\p{Greek}`.
+    bytes: Option<Regex>,
+    /// The pattern's own text.
+    literal: Regex,
+    /// The argument of `--redact`.
+    option: Regex,
+    has_anchors: bool,
+}
+
+/// A pattern that is no pattern of secrets.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RedactError {
+    /// It would redact nothing, although something is to be redacted.
+    #[error("the pattern is empty: it would redact nothing")]
+    Empty,
+    /// It takes too much memory, and so too much time for each command line.
+    #[error(
+        "the pattern takes more than {} MiB of memory: use smaller repetitions, or begin it with `(?-u)`, so that \
+         \\w and . are bytes and not Unicode", MAX_COMPILED >> 20
+    )]
+    TooLarge,
+    /// It is not in the syntax of the `regex` crate.
+    #[error(transparent)]
+    Syntax(regex::Error),
+}
 
 impl Redact {
     /// A pattern in the syntax of the `regex` crate.
     ///
     /// # Errors
-    /// When it is none.
-    pub fn new(pattern: &str) -> Result<Self, regex::Error> {
-        Regex::new(pattern).map(Self)
+    /// When it is empty, or too large, or none.
+    pub fn new(pattern: &str) -> Result<Self, RedactError> {
+        if pattern.is_empty() {
+            return Err(RedactError::Empty);
+        }
+        let compile = |pattern: &str, unicode| {
+            let mut builder = RegexBuilder::new(pattern);
+            builder.unicode(unicode).size_limit(MAX_COMPILED).dfa_size_limit(MAX_CACHE).build()
+        };
+        let refused = |error| match error {
+            regex::Error::CompiledTooBig(_) => RedactError::TooLarge,
+            error => RedactError::Syntax(error),
+        };
+        Ok(Self {
+            source: pattern.into(),
+            unicode: compile(pattern, true).map_err(refused)?,
+            bytes: compile(pattern, false).ok(),
+            literal: compile(&regex::escape(pattern), true).map_err(refused)?,
+            option: compile(OPTION, false).map_err(refused)?,
+            has_anchors: has_anchors(pattern),
+        })
     }
 
-    /// Redacts what the details tell of a command.
+    /// Redacts all texts of a process.
     pub(crate) fn details(&self, details: &mut Details) {
-        let texts = [&mut details.exe, &mut details.filename, &mut details.cwd, &mut details.args];
-        for text in texts.into_iter().flatten() {
-            self.text(text);
+        self.cut_name(details);
+        self.args(details);
+        let Details { comm, exe, filename, cwd, cgroup, .. } = details;
+        for text in [exe, filename, cwd, cgroup].into_iter().flatten() {
+            self.text(text, MAX_TEXT);
         }
+        if let Some(name) = comm {
+            let most = name.len().max(MAX_NAME);
+            self.text(name, most);
+        }
+    }
+
+    /// Redacts the arguments of a process, as they were read. The last one of a command line that was too long to be read
+    /// whole goes in any case: it may be the beginning of a secret, which the pattern does not match.
+    pub(crate) fn args(&self, details: &mut Details) {
+        let Some(args) = &mut details.args else { return };
+        if details.args_len.is_some() && args.len() >= MOST_ARGS {
+            let last = args.iter().rposition(|&byte| byte == 0).map_or(0, |end| end + 1);
+            if last < args.len() {
+                args.truncate(last);
+                args.extend_from_slice(PLACEHOLDER);
+            }
+        }
+        self.line(args);
     }
 
     /// Redacts arguments.
     pub(crate) fn arguments(&self, arguments: &mut Vec<Vec<u8>>) {
+        if arguments.is_empty() {
+            return;
+        }
         let mut text = arguments.join(&0);
-        self.text(&mut text);
+        self.line(&mut text);
         *arguments = text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
     }
 
-    /// Redacts a text of words with zero bytes between.
-    fn text(&self, text: &mut Vec<u8>) {
-        let line: Vec<u8> = text.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect();
-        let mut out = Vec::with_capacity(text.len());
-        let mut from = 0;
-        for found in self.0.captures_iter(&line) {
-            for (start, end) in secrets(&found) {
-                if start < from {
-                    continue;
-                }
-                out.extend_from_slice(&text[from..start]);
-                for (n, word) in text[start..end].split(|&byte| byte == 0).enumerate() {
-                    if n > 0 {
-                        out.push(0);
-                    }
-                    if !word.is_empty() {
-                        out.extend_from_slice(INSTEAD);
-                    }
-                }
-                from = end;
+    /// Redacts a text for people.
+    pub(crate) fn string(&self, text: &mut String) {
+        let mut bytes = std::mem::take(text).into_bytes();
+        self.text(&mut bytes, MAX_TEXT);
+        *text = String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    }
+
+    /// Redacts the name in the event of a renamed thread.
+    pub(crate) fn comm(&self, comm: &mut Comm) {
+        let len = comm.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        let mut name = comm.0[..len].to_vec();
+        if self.text(&mut name, MAX_NAME) {
+            *comm = Comm::default();
+            comm.0[..name.len()].copy_from_slice(&name);
+        }
+    }
+
+    /// Redacts what is text, or may be, in a datagram of another form than an event has. Its length and its numbers stay.
+    pub(crate) fn datagram(&self, bytes: &mut [u8], order: ByteOrder) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let number = |at: usize| {
+                let &bytes = rest.get(at..)?.first_chunk()?;
+                Some(if order == ByteOrder::Big {
+                    u32::from_be_bytes(bytes)
+                } else {
+                    u32::from_le_bytes(bytes)
+                })
+            };
+            let len = number(0).map(|len| len as usize).filter(|len| (16..=rest.len()).contains(len));
+            let head = match number(BEFORE_DATA - 16) {
+                // It is no message.
+                _ if len.is_none() => 0,
+                what if what == Kind::Comm.what() => BEFORE_DATA + BEFORE_NAME,
+                Some(what) if Kind::ALL.iter().any(|kind| kind.what() == Some(what)) => BEFORE_DATA + DATA,
+                _ => BEFORE_DATA,
+            };
+            let len = len.unwrap_or(rest.len());
+            let text = &mut rest[head.min(len)..len];
+            for secret in self.secrets(text, false) {
+                text[secret].fill(BLANK);
+            }
+            let next = len.next_multiple_of(4).min(rest.len());
+            rest = &mut rest[next..];
+        }
+    }
+
+    /// A name has 15 bytes. If it is the beginning of the program's file name, and part of a secret there, the pattern
+    /// need not match what is left of it.
+    fn cut_name(&self, details: &mut Details) {
+        let Details { comm: Some(comm), exe, filename, .. } = details else { return };
+        if comm.len() < MAX_NAME {
+            return;
+        }
+        let is_secret = [exe, filename].into_iter().flatten().any(|path| {
+            let at = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+            let cut = at..at + comm.len();
+            path[at..].starts_with(comm)
+                && self
+                    .secrets(path, false)
+                    .iter()
+                    .any(|secret| secret.start < cut.end && cut.end < secret.end)
+        });
+        if is_secret {
+            *comm = PLACEHOLDER.to_vec();
+        }
+    }
+
+    /// Redacts a command line: words with zero bytes between.
+    fn line(&self, text: &mut Vec<u8>) {
+        self.replace(text, MAX_TEXT, true);
+    }
+
+    /// Redacts a text, of which at most `most` bytes are left then; `true` if something has changed.
+    fn text(&self, text: &mut Vec<u8>, most: usize) -> bool {
+        self.replace(text, most, false)
+    }
+
+    fn replace(&self, text: &mut Vec<u8>, most: usize, is_line: bool) -> bool {
+        let mut has_changed = false;
+        for _ in 0..PASSES {
+            let secrets = self.secrets(text, is_line);
+            let Some(out) = replaced(text, &secrets, most) else { break };
+            *text = out;
+            has_changed = true;
+        }
+        has_changed
+    }
+
+    /// Where the secrets in a text are, in order and apart.
+    fn secrets(&self, text: &[u8], is_line: bool) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        let line: Cow<'_, [u8]> = match text.contains(&0) {
+            true => text.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect(),
+            false => text.into(),
+        };
+        self.search(&line, 0, &mut found);
+        if self.has_anchors && line != text {
+            let mut at = 0;
+            for word in text.split(|&byte| byte == 0) {
+                self.search(word, at, &mut found);
+                at += word.len() + 1;
             }
         }
-        if from > 0 {
-            out.extend_from_slice(&text[from..]);
-            *text = out;
+        find(&self.literal, &line, |secret| found.push(secret));
+        if is_line {
+            find(&self.option, &line, |secret| found.push(secret));
+        }
+        if found.is_empty() {
+            return found;
+        }
+        merge(&mut found);
+        // A match that reaches into a placeholder takes all of it: else a part of it would stay, to be redacted again.
+        let placeholders: Vec<_> = placeholders(text).filter(|place| overlaps(&found, place)).collect();
+        found.extend(placeholders);
+        merge(&mut found);
+        found
+    }
+
+    /// Searches a text that stands at `at`, in every way in which the pattern can be read.
+    fn search(&self, text: &[u8], at: usize, found: &mut Vec<Range<usize>>) {
+        let mut add = |secret: Range<usize>| found.push(secret.start + at..secret.end + at);
+        find(&self.unicode, text, &mut add);
+        if let Some(bytes) = &self.bytes {
+            find(bytes, text, &mut add);
+        }
+        if str::from_utf8(text).is_err() {
+            let (text, places) = with_characters(text);
+            find(&self.unicode, &text, |secret| add(places[secret.start]..places[secret.end]));
         }
     }
 }
 
-/// Where the groups of a match are; where it is as a whole if it has none.
-fn secrets<'a>(found: &'a Captures<'_>) -> impl Iterator<Item = (usize, usize)> + 'a {
-    let from = usize::from(found.len() > 1);
-    found
-        .iter()
-        .skip(from)
-        .flatten()
-        .map(|part| (part.start(), part.end()))
-        .filter(|(start, end)| start < end)
+/// Gives `take` what is redacted of each match: its groups, or all of it if the pattern has none.
+fn find(pattern: &Regex, text: &[u8], mut take: impl FnMut(Range<usize>)) {
+    if pattern.captures_len() == 1 {
+        pattern.find_iter(text).map(|found| found.range()).filter(|found| !found.is_empty()).for_each(take);
+        return;
+    }
+    let groups = |found: Captures<'_>| {
+        found
+            .iter()
+            .skip(1)
+            .flatten()
+            .map(|group| group.range())
+            .filter(|group| !group.is_empty())
+            .for_each(&mut take);
+    };
+    pattern.captures_iter(text).for_each(groups);
+}
+
+/// The text with the character U+FFFD for each byte that is not UTF-8, and the place in `text` of each of its bytes and
+/// of its end.
+fn with_characters(text: &[u8]) -> (Vec<u8>, Vec<usize>) {
+    let (mut out, mut places) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    for chunk in text.utf8_chunks() {
+        out.extend_from_slice(chunk.valid().as_bytes());
+        places.extend(at..at + chunk.valid().len());
+        at += chunk.valid().len();
+        for _ in chunk.invalid() {
+            let unknown = char::REPLACEMENT_CHARACTER;
+            out.extend_from_slice(unknown.encode_utf8(&mut [0; 4]).as_bytes());
+            places.extend([at, at, at]);
+            at += 1;
+        }
+    }
+    places.push(at);
+    (out, places)
+}
+
+/// Whether a match may depend on where the text begins or ends. `[^...]` is no anchor.
+fn has_anchors(pattern: &str) -> bool {
+    let bytes = pattern.as_bytes();
+    let is_caret = |at: usize| bytes[at] == b'^' && (at == 0 || bytes[at - 1] != b'[');
+    pattern.contains(['$'])
+        || pattern.contains(r"\A")
+        || pattern.contains(r"\z")
+        || (0..bytes.len()).any(is_caret)
+}
+
+/// Puts ranges in order, and those that overlap or touch together.
+fn merge(ranges: &mut Vec<Range<usize>>) {
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup_by(|next, before| {
+        let is_one = next.start <= before.end;
+        before.end = if is_one { before.end.max(next.end) } else { before.end };
+        is_one
+    });
+}
+
+/// Where placeholders stand in a text.
+fn placeholders(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let places = text.windows(PLACEHOLDER.len()).enumerate();
+    places.filter(|(_, window)| *window == PLACEHOLDER).map(|(at, _)| at..at + PLACEHOLDER.len())
+}
+
+/// Whether one of the ranges, which are in order and apart, has a byte of that one.
+fn overlaps(ranges: &[Range<usize>], one: &Range<usize>) -> bool {
+    let behind = ranges.partition_point(|range| range.end <= one.start);
+    ranges.get(behind).is_some_and(|range| range.start < one.end)
+}
+
+/// The text with a placeholder in each word of each secret, cut to `most` bytes; `None` if that changes nothing.
+fn replaced(text: &[u8], secrets: &[Range<usize>], most: usize) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut from = 0;
+    let mut has_changed = false;
+    for secret in secrets {
+        if out.len() >= most {
+            break;
+        }
+        out.extend_from_slice(&text[from..secret.start]);
+        for (n, word) in text[secret.clone()].split(|&byte| byte == 0).enumerate() {
+            if n > 0 {
+                out.push(0);
+            }
+            has_changed |= !word.is_empty() && word != PLACEHOLDER;
+            if !word.is_empty() {
+                out.extend_from_slice(PLACEHOLDER);
+            }
+        }
+        from = secret.end;
+    }
+    if !has_changed {
+        return None;
+    }
+    out.extend_from_slice(&text[from..]);
+    out.truncate(most);
+    Some(out)
 }
 
 impl PartialEq for Redact {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_str() == other.0.as_str()
+        self.source == other.source
     }
 }
 
 impl Eq for Redact {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn redacted(pattern: &str, args: &str) -> String {
-        let mut text = args.replace(' ', "\0").into_bytes();
-        Redact::new(pattern).unwrap().text(&mut text);
-        String::from_utf8(text).unwrap().replace('\0', " ")
-    }
-
-    #[test]
-    fn what_matches_goes_and_the_arguments_keep_their_places() {
-        assert_eq!(redacted("token=[^ ]+", "curl -H token=abc url"), "curl -H [redacted] url");
-        assert_eq!(redacted("--password[= ][^ ]+", "x --password secret y"), "x [redacted] [redacted] y");
-        assert_eq!(redacted("--password[= ]([^ ]+)", "x --password secret --password=two"), {
-            "x --password [redacted] --password=[redacted]"
-        });
-        assert_eq!(redacted("nothing", "x y"), "x y");
-        assert_eq!(redacted(".*", "x  y"), "[redacted]  [redacted]");
-        assert_eq!(redacted("(a)(b)?", "ab a"), "[redacted][redacted] [redacted]");
-        assert_eq!(redacted("x*", "yy"), "yy");
-    }
-
-    #[test]
-    fn a_secret_need_not_be_utf8() {
-        let mut text = b"x\0key=\xff\xfe\0y".to_vec();
-        Redact::new("(?-u)key=[^ ]+").unwrap().text(&mut text);
-        assert_eq!(text, b"x\0[redacted]\0y");
-        let mut text = b"x\0key=\xff\xfe\0y".to_vec();
-        Redact::new("key=(?-u:[^ ]+)").unwrap().text(&mut text);
-        assert_eq!(text, b"x\0[redacted]\0y");
-    }
-}
+mod tests;

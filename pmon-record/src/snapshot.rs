@@ -3,17 +3,21 @@
 
 use std::fs;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use pmon_core::Tgid;
 use pmon_core::capture::{Reason, Record, Snapshot, Subject};
 
-use crate::clock::Clock;
+use crate::details::{Held, Share};
 use crate::procfs::Procfs;
 use crate::recording::Shared;
 
 /// Records that may wait for the writer thread.
 pub(crate) const RECORDS: usize = 256;
+/// Maximum bytes of memory of records that wait for the writer thread; then the scan pauses for this time and looks again.
+const MEMORY: usize = 2 << 20;
+const PAUSE: Duration = Duration::from_millis(1);
 /// Reasons for a scan that may wait: the next scan serves all of them.
 pub(crate) const REASONS: usize = 1;
 /// A recording that ends waits so long for its scan.
@@ -21,16 +25,20 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// While events go on being lost, one of `/proc` this often.
 const APART: Duration = Duration::from_secs(10);
 
+/// A record of a scan, and the memory that it takes until the writer thread has taken it.
+pub(crate) struct Scanned {
+    pub(crate) record: Record<'static>,
+    _share: Share,
+}
+
 /// The thread's body: a scan at the start, and one for the `reasons`, at once or as soon as the last such scan is long
 /// enough ago; until the other end of either channel is gone.
 pub(crate) fn run(
-    records: &SyncSender<Record<'static>>,
+    records: &SyncSender<Scanned>,
     reasons: &Receiver<Reason>,
     shared: &Shared,
-    clock: Clock,
-    args_max: usize,
+    mut procfs: Procfs,
 ) {
-    let mut procfs = Procfs::new(clock, args_max);
     let mut reason = Reason::Start;
     loop {
         if scan(reason, records, shared, &mut procfs).is_none() {
@@ -51,19 +59,20 @@ pub(crate) fn run(
 
 /// Sends a `Details` for each process and then the `Snapshot`. A scan that is cut short has no `Snapshot`; `None` if that
 /// is because the recording has ended.
-fn scan(
-    reason: Reason,
-    records: &SyncSender<Record<'static>>,
-    shared: &Shared,
-    procfs: &mut Procfs,
-) -> Option<()> {
+fn scan(reason: Reason, records: &SyncSender<Scanned>, shared: &Shared, procfs: &mut Procfs) -> Option<()> {
     let Ok(entries) = fs::read_dir("/proc") else { return Some(()) };
     let (started, mut processes) = (procfs.clock().mono(), 0);
     let mut deadline = None;
+    let mut is_over = || {
+        shared.is_stopping() && Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + PATIENCE)
+    };
+    let held = Held::default();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     for tgid in pids.map(Tgid) {
-        if shared.is_stopping() && Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + PATIENCE)
-        {
+        while held.bytes() > MEMORY && !is_over() {
+            thread::sleep(PAUSE);
+        }
+        if is_over() {
             return None;
         }
         let details = procfs.read(Subject::Snapshot { tgid });
@@ -71,9 +80,10 @@ fn scan(
             // It ended between the listing and the reading: there is nothing to tell of it.
             continue;
         }
-        records.send(Record::Details(Box::new(details))).ok()?;
+        let share = Share::new(&details, &held);
+        records.send(Scanned { record: Record::Details(Box::new(details)), _share: share }).ok()?;
         processes += 1;
     }
     let snapshot = Snapshot { started, ended: procfs.clock().mono(), processes, reason, atomic: false };
-    records.send(Record::Snapshot(snapshot)).ok()
+    records.send(Scanned { record: Record::Snapshot(snapshot), _share: Share::default() }).ok()
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::{self, ClockAnchor, Edge, Header};
@@ -85,7 +86,7 @@ impl Subscription {
         let in_queue = socket_buffer / CHARGE;
         let room = if ring.is_some() { options.ring as u64 / RING_CHARGE } else { in_queue };
         let largest_annex = match transport.name.as_str() {
-            RING_DETAILS => entry::LARGEST + options.args_max.min(entry::MOST_ARGS),
+            RING_DETAILS => entry::LARGEST + options.args_read(),
             RING => size_of::<u32>(),
             _ => 0,
         };
@@ -115,13 +116,16 @@ impl Subscription {
 
     /// The header of a capture of this subscription, which records `command` (or nothing special).
     pub fn header(&self, command: &[OsString]) -> Header {
-        let mut header = host::header(command, &self.transport, self.socket_buffer, self.start);
-        let command = &mut header.meta.command;
-        if self.args_max == 0 {
-            command.truncate(1);
-        }
+        let kept = if self.args_max == 0 { command.len().min(1) } else { command.len() };
+        let mut command: Vec<_> = command[..kept].iter().map(|word| word.as_bytes().to_vec()).collect();
         if let Some(redact) = &self.redact {
-            redact.arguments(command);
+            // Before it is cut: what is left of a secret need not match.
+            redact.arguments(&mut command);
+        }
+        let mut header = host::header(command, &self.transport, self.socket_buffer, self.start);
+        if let Some(redact) = &self.redact {
+            redact.string(&mut header.meta.host);
+            redact.string(&mut header.meta.transport.why);
         }
         header
     }

@@ -14,6 +14,7 @@ use crate::details::Outcome;
 use crate::intake::Outlet;
 use crate::recording::Shared;
 use crate::sink::{Sink, SinkError};
+use crate::snapshot::Scanned;
 
 /// Time between ticks of the sink, and between looks at the clocks: while records come,
 const TICK: Duration = Duration::from_millis(20);
@@ -27,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Queues {
     pub(crate) chunks: Outlet,
     pub(crate) results: Receiver<Outcome>,
-    pub(crate) snapshot: Receiver<Record<'static>>,
+    pub(crate) snapshot: Receiver<Scanned>,
     /// Reasons for another snapshot; `None` when none will come any more.
     pub(crate) rescans: Option<SyncSender<Reason>>,
 }
@@ -101,8 +102,8 @@ impl<S: Sink> Writer<S> {
         while let Ok(outcome) = self.queues.results.try_recv() {
             self.assembler.details(outcome)?;
         }
-        while let Ok(record) = self.queues.snapshot.try_recv() {
-            self.assembler.record(&record)?;
+        while let Ok(scanned) = self.queues.snapshot.try_recv() {
+            self.assembler.record(&scanned.record)?;
             self.tick_soon(Instant::now());
         }
         Ok(())
@@ -114,7 +115,7 @@ impl<S: Sink> Writer<S> {
             Ok(outcome) => self.assembler.details(outcome).map(|()| true)?,
             Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => match self.queues.snapshot.recv_timeout(TICK) {
-                Ok(record) => self.assembler.record(&record).map(|()| true)?,
+                Ok(scanned) => self.assembler.record(&scanned.record).map(|()| true)?,
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => false,
             },

@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod hostile;
+mod secrets;
 mod usage;
 
 use std::collections::{HashMap, HashSet};

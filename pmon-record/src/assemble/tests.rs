@@ -9,6 +9,9 @@ use pmon_core::{Cpu, Seq, Task, Tgid};
 use super::*;
 use crate::details::Share;
 
+mod hostile;
+mod secrets;
+
 /// The recorder's process.
 const ME: u32 = 77;
 

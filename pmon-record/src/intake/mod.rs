@@ -21,6 +21,8 @@ use crate::ring::entry::left_out;
 const CHUNK: usize = 2048;
 /// and bytes of annexes, beside one of any size.
 const ANNEXES: usize = 128 << 10;
+/// Bytes of memory of a datagram in a chunk: its slot, and what a [`Batch`] and a [`Chunk`] note of it.
+const FRAME: usize = batch::SLOT + size_of::<batch::Arrival>() + size_of::<usize>() + size_of::<u32>();
 /// So many filled chunks, and the writer is behind.
 const BEHIND: usize = 2;
 
@@ -100,7 +102,7 @@ pub(crate) fn is_there_memory(bytes: usize, largest: usize) -> bool {
 
 /// How many chunks so many bytes pay for.
 fn chunks(bytes: usize, annexes: usize) -> usize {
-    (bytes / (CHUNK * batch::SLOT + annexes)).max(2)
+    (bytes / (CHUNK * FRAME + annexes)).max(2)
 }
 
 impl<S: Source> Intake<S> {

@@ -77,7 +77,7 @@ impl Host {
     /// A recorder with so many chunks, on CPUs that count from there.
     fn new(chunks: usize, first: [u32; CPUS]) -> Self {
         const ANNEX: usize = size_of::<u32>();
-        let bytes = chunks * (CHUNK * batch::SLOT + ANNEXES + ANNEX);
+        let bytes = chunks * (CHUNK * FRAME + ANNEXES + ANNEX);
         let (intake, outlet) = Intake::new(FakeSource::new(), bytes, ANNEX);
         let setup = Setup::new(ByteOrder::NATIVE, Tgid(1));
         let mut this = Self {

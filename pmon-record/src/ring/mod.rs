@@ -65,7 +65,7 @@ impl Ring {
         let mut uids = [0; MAX_UIDS];
         uids.iter_mut().zip(&scope.uids).for_each(|(place, &uid)| *place = uid);
         let numbers = [
-            ("ARGS", options.args_max.min(entry::MOST_ARGS) as u32),
+            ("ARGS", options.args_read() as u32),
             ("FILTER", (!scope.is_all()).into()),
             ("KINDS", scope.mask()),
             ("UIDS", scope.uids.len().min(MAX_UIDS) as u32),

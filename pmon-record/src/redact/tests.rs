@@ -1,0 +1,238 @@
+use pmon_core::capture::{Miss, Subject};
+use pmon_core::{MonoNs, Tgid};
+use proptest::prelude::*;
+
+use super::*;
+
+fn redact(pattern: &str) -> Redact {
+    Redact::new(pattern).unwrap()
+}
+
+/// A command line of which the words stand behind `|`.
+fn redacted(pattern: &str, args: &str) -> String {
+    let mut text = args.replace('|', "\0").into_bytes();
+    redact(pattern).line(&mut text);
+    String::from_utf8(text).unwrap().replace('\0', "|")
+}
+
+fn redacted_bytes(pattern: &str, text: &[u8]) -> Vec<u8> {
+    let mut text = text.to_vec();
+    redact(pattern).line(&mut text);
+    text
+}
+
+fn details() -> Details {
+    let subject = Subject::Exec { tgid: Tgid(1), time: MonoNs(1) };
+    Details { miss: None, ..Details::missed(subject, Miss::Gone) }
+}
+
+#[test]
+fn what_matches_goes_and_the_arguments_keep_their_places() {
+    assert_eq!(redacted("token=[^ ]+", "curl|-H|token=abc|url"), "curl|-H|[redacted]|url");
+    assert_eq!(redacted("--password[= ][^ ]+", "x|--password|secret|y"), "x|[redacted]|[redacted]|y");
+    assert_eq!(redacted("--password[= ]([^ ]+)", "x|--password|secret|--password=two"), {
+        "x|--password|[redacted]|--password=[redacted]"
+    });
+    assert_eq!(redacted("nothing", "x|y"), "x|y");
+    assert_eq!(redacted(".*", "x||y"), "[redacted]||[redacted]");
+    assert_eq!(redacted("(a)(b)?", "ab|a"), "[redacted]|[redacted]");
+    assert_eq!(redacted("x*", "yy"), "yy");
+}
+
+#[test]
+fn an_anchored_pattern_matches_an_argument_alone_as_well() {
+    assert_eq!(redacted("^secret$", "a|secret|secretly"), "a|[redacted]|secretly");
+    assert_eq!(redacted(r"\Atoken=.*", "a|token=b c|d"), "a|[redacted]|d");
+    assert_eq!(redacted("^a b$", "a|b"), "[redacted]|[redacted]", "and the line as a whole");
+    assert!(has_anchors("a|^b") && has_anchors("b$") && has_anchors(r"b\z"));
+    assert!(!has_anchors("[^ ]+"));
+}
+
+#[test]
+fn a_secret_need_not_be_utf8() {
+    for pattern in [
+        "key=[^ ]+",
+        r"key=\S+",
+        "key=.+?(?: |$)",
+        "(?-u)key=[^ ]+",
+        "key=(?-u:[^ ]+)",
+        r"key=[^\p{Greek} ]+",
+        r"key=\xff\xfe",
+    ] {
+        let text = redacted_bytes(pattern, b"x\0key=\xff\xfe\0y");
+        assert!(
+            !text.contains(&0xff) && text.starts_with(b"x\0") && text.ends_with(b"\0y"),
+            "{pattern}: {text:?}"
+        );
+    }
+}
+
+#[test]
+fn characters_outside_of_ascii_match_as_characters_too() {
+    assert_eq!(redacted("pässword=[^ ]+", "x|pässword=ü|y"), "x|[redacted]|y");
+    assert_eq!(redacted("(?i)PÄSS", "x|päss"), "x|[redacted]");
+    assert_eq!(redacted("[äö]+", "x|zäöz"), "x|z[redacted]z");
+    assert_eq!(redacted(r"token=\w+", "token=gehéim|x"), "[redacted]|x", "the é is a letter");
+}
+
+#[test]
+fn a_placeholder_is_not_redacted_again_and_does_not_complete_a_match() {
+    assert_eq!(redacted("red|a", "abc|[redacted]"), "[redacted]bc|[redacted]");
+    assert_eq!(redacted(r"secret|=\[", "token=secret"), "token[redacted]");
+    assert_eq!(redacted(r"secret|\]b", "secretb"), "[redacted]");
+    let twice = |pattern, text: &str| redacted(pattern, &redacted(pattern, text));
+    for pattern in ["[a-z]+", ".", r"=\[", r"\]", "(d).", "[^ ]+"] {
+        for text in ["token=secret|x", "dddd", "[redacted]d[redacted]", "]]=[["] {
+            assert_eq!(redacted(pattern, text), twice(pattern, text), "{pattern} {text}");
+        }
+    }
+}
+
+#[test]
+fn matches_that_touch_become_one_placeholder_and_no_text_grows_over_the_limit() {
+    assert_eq!(redacted("[0-9]{4}", &"1234".repeat(30_000)), "[redacted]");
+    // Placeholders that are longer than the secrets.
+    let text = redacted("x", &"x.".repeat(60_000));
+    assert_eq!(text.len(), MAX_TEXT);
+    assert!(!text.contains('x'));
+}
+
+#[test]
+fn the_patterns_own_text_goes_and_so_does_the_argument_of_the_option() {
+    let pattern = r"pass=(hunter2|sword\w+)";
+    for line in [
+        r"pmon|record|--redact|pass=(hunter2|sword\w+)|--|make",
+        r"sudo|pmon|record|--redact=pass=(hunter2|sword\w+)",
+        r#"sh|-c|pmon record --redact "pass=(hunter2|sword\w+)" -- make"#,
+        r"sh|-c|pmon record --redact pass=\(hunter2\|sword\\w+\) -- make",
+        r"sh|-c|pmon record --redact='pass=(hunter2|'sword\\w+')' -- make",
+    ] {
+        // The `|` of the pattern is none between arguments.
+        let line = line.replace("2|s", "2\u{1}s").replace("2|'", "2\u{1}'").replace(r"\|", "\\\u{1}");
+        let mut text = line.replace('|', "\0").replace('\u{1}', "|").into_bytes();
+        redact(pattern).line(&mut text);
+        let text = String::from_utf8(text).unwrap();
+        assert!(!text.contains("hunter2") && !text.contains("sword"), "{text:?}");
+        assert!(text.contains("--redact") && !line.contains("make") || text.contains("make"), "{text:?}");
+    }
+}
+
+#[test]
+fn a_pattern_is_refused_that_redacts_nothing_or_takes_too_much() {
+    let refused = |pattern: &str| Redact::new(pattern).unwrap_err().to_string();
+    assert!(refused("").contains("empty"));
+    assert!(refused(r"\w{5000}").contains("2 MiB"));
+    assert!(refused("(((a{100}){100}){100}){100}").contains("2 MiB"));
+    assert!(refused("(").contains("unclosed group"));
+    assert!(Redact::new(r"(?-u)\w{2000}").is_ok());
+}
+
+#[test]
+fn every_text_of_a_process_is_redacted() {
+    let secret = || Some(b"/a hunter2/b".to_vec());
+    let mut all = Details {
+        comm: Some(b"hunter2".to_vec()),
+        exe: secret(),
+        filename: secret(),
+        cwd: secret(),
+        cgroup: Some(b"1:cpu:/hunter2\n0::/hunter2.slice".to_vec()),
+        args: Some(b"x\0hunter2\0".to_vec()),
+        ..details()
+    };
+    redact("hunter[0-9]").details(&mut all);
+    for text in all.strings().into_iter().flatten() {
+        let text = String::from_utf8_lossy(text);
+        assert!(text.contains("[redacted]") && !text.contains("hunter"), "{text}");
+    }
+}
+
+#[test]
+fn a_name_that_is_cut_within_a_secret_of_its_file_name_is_redacted() {
+    let of = |comm: &str, filename: &str| {
+        let mut cut = Details { comm: Some(comm.into()), filename: Some(filename.into()), ..details() };
+        redact("hunter2-[a-z]+-rabbit").details(&mut cut);
+        String::from_utf8(cut.comm.unwrap()).unwrap()
+    };
+    assert_eq!(of("run-hunter2-and", "/x/run-hunter2-and-rabbit"), "[redacted]");
+    assert_eq!(of("run-another-nam", "/x/run-another-name"), "run-another-nam");
+    assert_eq!(of("run-hunter2-and", "/x/something"), "run-hunter2-and", "it is not of that name");
+}
+
+#[test]
+fn the_last_argument_of_a_line_that_was_not_read_whole_is_redacted() {
+    let of = |args: Vec<u8>, args_len| {
+        let mut cut = Details { args: Some(args), args_len, ..details() };
+        redact("token=[0-9]{20}").args(&mut cut);
+        cut.args.unwrap()
+    };
+    let cut = [&vec![b'x'; MOST_ARGS - 11][..], b"\0token=1234"].concat();
+    assert!(of(cut.clone(), Some(200_000)).ends_with(b"x\0[redacted]"));
+    assert_eq!(of(cut.clone(), None), cut, "it is whole");
+    let between = [&vec![b'x'; MOST_ARGS - 1][..], b"\0"].concat();
+    assert_eq!(of(between.clone(), Some(200_000)), between, "no argument is cut");
+}
+
+#[test]
+fn a_renamed_threads_name_keeps_its_form() {
+    let renamed = |name: &[u8; 16]| {
+        let mut comm = Comm(*name);
+        redact("hunter2").comm(&mut comm);
+        comm.0
+    };
+    assert_eq!(&renamed(b"hunter2\0\0\0\0\0\0\0\0\0"), b"[redacted]\0\0\0\0\0\0");
+    assert_eq!(&renamed(b"a-hunter2-and-b\0"), b"a-[redacted]-an\0");
+    assert_eq!(&renamed(b"other\0hunter2\0\0\0"), b"other\0[redacted\0", "what is left of an older name");
+    assert_eq!(&renamed(b"nothing\0x\0\0\0\0\0\0\0"), b"nothing\0x\0\0\0\0\0\0\0");
+}
+
+#[test]
+fn a_datagram_of_another_form_keeps_its_length_and_its_numbers() {
+    let message = |what: u32, data: &[u8]| {
+        let mut bytes = vec![b'1'; BEFORE_DATA];
+        bytes[..4].copy_from_slice(&((BEFORE_DATA + data.len()) as u32).to_le_bytes());
+        bytes[36..40].copy_from_slice(&what.to_le_bytes());
+        bytes.extend_from_slice(data);
+        bytes
+    };
+    let blanked = |mut bytes: Vec<u8>| {
+        redact("1+").datagram(&mut bytes, ByteOrder::Little);
+        bytes
+    };
+    let comm = message(0x200, b"11111111a11b");
+    assert_eq!(blanked(comm.clone()), [&comm[..BEFORE_DATA + 8], b"a**b"].concat());
+    let unknown = message(0x4000, b"1x");
+    assert_eq!(blanked(unknown.clone()), [&unknown[..BEFORE_DATA], b"*x"].concat());
+    let exit = message(0x8000_0000, &[b'1'; DATA + 2]);
+    assert_eq!(blanked(exit.clone()), [&exit[..BEFORE_DATA + DATA], b"**"].concat());
+    let both = [comm, b"no message: 11".to_vec()].concat();
+    assert!(blanked(both).ends_with(b"a**bno message: **"));
+    assert_eq!(blanked(b"11".to_vec()), b"**");
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_text_no_secret_is_left_in_it(
+        before in prop::collection::vec(any::<u8>(), 0..40),
+        between in prop::collection::vec(prop_oneof![Just(0), Just(b' '), Just(0xff), any::<u8>()], 0..40),
+        secret in "[a-z]{1,12}",
+    ) {
+        let text = [&before, secret.as_bytes(), &between, secret.as_bytes(), b"\0"].concat();
+        let left = redacted_bytes(&secret, &text);
+        let without: Vec<u8> = String::from_utf8_lossy(&left).replace("[redacted]", "\u{1}").into_bytes();
+        prop_assert!(!without.windows(secret.len()).any(|window| window == secret.as_bytes()));
+        let words = |text: &[u8]| text.iter().filter(|&&byte| byte == 0).count();
+        prop_assert_eq!(words(&left), words(&text));
+    }
+
+    #[test]
+    fn no_pattern_and_no_text_makes_it_panic(
+        pattern in r"[a-c^$.*+?|(){}\[\]\\0-9ä -]{1,12}",
+        text in prop::collection::vec(prop_oneof![Just(0), Just(0xc3), b'a'..=b'd', any::<u8>()], 0..60),
+    ) {
+        if let Ok(redact) = Redact::new(&pattern) {
+            let (mut line, mut raw) = (text.clone(), text);
+            redact.line(&mut line);
+            redact.datagram(&mut raw, ByteOrder::Little);
+        }
+    }
+}

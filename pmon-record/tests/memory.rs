@@ -1,0 +1,102 @@
+//! How much memory a recorder needs, whatever processes name and pass: a program of its own, since it looks at its own peak.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use pmon_core::capture::{Credentials, Details, Header, Membership, Meta, Miss, Record, Subject};
+use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
+use pmon_record::assemble::{Assembler, Setup};
+use pmon_record::{CaptureFile, Chunk, Sink as _, Target};
+
+/// Of the 64 MiB that a recorder takes beside its ring, 32 MiB are the events that wait, and 8 MiB its program.
+const MOST: u64 = 20 << 10;
+
+/// KiB of memory: the most until now, or since it was reset.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Begins to measure the peak anew (`proc_pid_clear_refs(5)`).
+fn reset_peak() {
+    File::create("/proc/self/clear_refs").unwrap().write_all(b"5").unwrap();
+}
+
+fn details(tgid: u32, args: Vec<u8>, path: Vec<u8>) -> Box<Details> {
+    let subject = Subject::Exec { tgid: Tgid(tgid), time: MonoNs(tgid.into()) };
+    Box::new(Details {
+        miss: None,
+        ppid: Some(tgid / 2),
+        start_ticks: Some(tgid.into()),
+        parent_start_ticks: Some(1),
+        ids: Some(Credentials::default()),
+        comm: Some(format!("name-{tgid}").into_bytes()),
+        exe: Some(path.clone()),
+        filename: Some(path.clone()),
+        cwd: Some(path.clone()),
+        cgroup: Some(path),
+        args_len: Some(args.len() as u64 + 1),
+        args: Some(args),
+        membership: Some(Membership { session: tgid, ..Membership::default() }),
+        ..Details::missed(subject, Miss::Gone)
+    })
+}
+
+/// Bytes that cannot be compressed.
+fn noise(seed: u32, len: usize) -> Vec<u8> {
+    let mut state = u64::from(seed) + 1;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8 | 1
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+/// Words that no other process of the same number of words has.
+fn words(first: u32, count: u32) -> Vec<u8> {
+    (0..count).flat_map(|n| format!("{:07x}\0", first * count + n).into_bytes()).collect()
+}
+
+#[test]
+fn what_processes_name_and_pass_takes_a_bounded_amount_of_memory() {
+    let short = || b"/bin/true".to_vec();
+    let path = |n| [b"/", &noise(n, 4095)[..]].concat();
+    let hostile: [(&str, u32, &dyn Fn(u32) -> Box<Details>); 6] = [
+        ("400 words each", 1500, &|n| details(n, words(n, 400), short())),
+        ("120,000 bytes of words", 30, &|n| details(n, words(n, 15_000), short())),
+        ("128 KiB of empty words", 20, &|n| details(n, vec![0; 128 << 10], short())),
+        ("128 KiB of noise", 100, &|n| details(n, noise(n, 128 << 10), short())),
+        ("paths of 4096 bytes", 1500, &|n| details(n, b"x\0".to_vec(), path(n))),
+        ("nothing but many", 20_000, &|n| details(n, words(n, 2), short())),
+    ];
+    for (name, count, of) in hostile {
+        let dir = tempfile::tempdir().unwrap();
+        let header = Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() };
+        reset_peak();
+        let before = peak();
+        let file =
+            CaptureFile::create(&Target::File(dir.path().join("memory.pmon")), &header, false).unwrap();
+        let mut assembler = Assembler::new(file, Setup::new(ByteOrder::NATIVE, Tgid(1)));
+        let mut chunk = Chunk::with_capacity(1);
+        for n in 0..count {
+            let body = Body::Exec { task: Task::new(n, n) };
+            let event = Event { time: MonoNs(n.into()), seq: Seq(n), cpu: Cpu(0), body };
+            chunk.clear();
+            chunk.batch.push(&event.encode(ByteOrder::NATIVE).unwrap(), 0);
+            assembler.chunk(&chunk).unwrap();
+            assembler.record(&Record::Details(of(n))).unwrap();
+            if n % 64 == 0 {
+                // The journal's turn.
+                let soon = Instant::now() + Duration::from_millis(100);
+                assembler.sink_mut().tick(soon).unwrap();
+            }
+        }
+        assembler.finish(MonoNs(count.into())).unwrap();
+        let taken = peak().saturating_sub(before);
+        assert!(taken <= MOST, "{name}: {taken} KiB");
+        let _ = writeln!(std::io::stderr(), "{name}: {taken} KiB");
+    }
+}

@@ -1,0 +1,100 @@
+//! What processes do to the recorder by what they name and pass.
+
+use std::env;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::common::Recorder;
+use super::*;
+
+/// Of the 64 MiB that a recorder takes beside its ring, 8 MiB are the program in its file.
+const MOST: u64 = 56 << 10;
+
+/// KiB of memory of the recorder's own, without the ring and without files.
+fn own_memory(recorder: &Recorder) -> u64 {
+    recorder.status("RssAnon").trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Runs `execs words`; gives the most memory that the recorder took meanwhile.
+fn peak_under(recorder: &Recorder, count: u32, words: u32) -> u64 {
+    let (count, words) = (count.to_string(), words.to_string());
+    let mut execs =
+        Command::new(execs()).args(["words", &count, &words]).stdout(Stdio::null()).spawn().unwrap();
+    let (mut peak, mut ended_at) = (0, None);
+    // And a little longer: the last block.
+    while ended_at.is_none_or(|at: Instant| at.elapsed() < Duration::from_millis(300)) {
+        peak = peak.max(own_memory(recorder));
+        thread::sleep(Duration::from_millis(2));
+        if ended_at.is_none() && execs.try_wait().unwrap().is_some() {
+            ended_at = Some(Instant::now());
+        }
+    }
+    assert!(execs.wait().unwrap().success());
+    peak
+}
+
+/// 8,000 programs with `PMON_HOSTILE_EXECS=8000`.
+#[test]
+fn programs_of_hundreds_of_unique_words_take_no_more_memory_than_promised() {
+    let count = env::var("PMON_HOSTILE_EXECS").map_or(1600, |count| count.parse().unwrap());
+    for transport in [RING, &["--transport", "recvmmsg"]] {
+        let peak = on(transport, || {
+            let (dir, _guard) = scene()?;
+            let recorder = Recorder::start(&dir, &[]);
+            let peaks = [peak_under(&recorder, count, 400), peak_under(&recorder, count / 40, 12_000)];
+            recorder.end().check();
+            Some(peaks)
+        });
+        let Some(peaks) = peak else { return };
+        assert!(peaks.iter().all(|&peak| peak <= MOST), "{transport:?}: {peaks:?} KiB");
+    }
+}
+
+#[test]
+fn a_secret_that_is_shorter_than_its_replacement_ends_no_recording() {
+    let digits = "1234".repeat(30_000);
+    let apart = "1234.".repeat(24_000);
+    for transport in [RING, &["--transport", "recvmmsg"]] {
+        let recorded = on(transport, || {
+            let (dir, _guard) = scene()?;
+            let recorder = Recorder::start(&dir, &["--redact", "[0-9]{4}", "--args-max", "128K"]);
+            for digits in [&digits, &apart] {
+                assert!(Command::new("/bin/true").args(["x", digits]).status().unwrap().success());
+                thread::sleep(Duration::from_millis(100));
+            }
+            Some(recorder.end())
+        });
+        let Some(capture) = recorded else { return };
+        capture.check();
+        let of_true = capture.details.iter().filter(|details| argv(details).get(1) == Some(&&b"x"[..]));
+        let mut found = 0;
+        for details in of_true {
+            let secret = argv(details)[2];
+            assert!(secret.starts_with(b"[redacted]") && !secret.contains(&b'1'), "{transport:?}");
+            found += 1;
+        }
+        assert!(found == 2 || transport != RING, "{found}");
+    }
+}
+
+#[test]
+fn a_process_that_declares_its_memory_to_be_its_arguments_holds_up_no_scan() {
+    let mut execs = Command::new(execs());
+    execs.args(["declare", "64"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut execs = execs.spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(execs.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let scans = on(RING, || {
+        let (dir, _guard) = scene()?;
+        let recorder = Recorder::start(&dir, &["--for", "1s"]);
+        Some(recorder.ended().snapshots.len())
+    });
+    drop(execs.stdin.take());
+    execs.wait().unwrap();
+    if said != "declared\n" {
+        return skip("a process may not declare its arguments (CONFIG_CHECKPOINT_RESTORE)");
+    }
+    assert_eq!(scans.unwrap_or(1), 1, "the scan was given up");
+}

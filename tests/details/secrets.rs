@@ -1,0 +1,211 @@
+//! Secrets are in no place of a capture where a text can be, also in one that is still being written.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use pmon_core::capture::{Frame, Item, Reader, Record};
+use pmon_core::wire::Event;
+use rustix::process::Signal;
+
+use super::common::Recorder;
+use super::*;
+
+/// Every secret begins with this, and the pattern matches it with what follows.
+const SECRET: &[u8] = b"hunter2";
+const PATTERN: &str = r"hunter2[^ /]*";
+
+/// Where a text can be.
+const PLACES: [&str; 8] = ["args", "exe", "filename", "cwd", "comm", "renamed", "snapshot", "header"];
+
+/// A process that is there before the recording begins.
+struct Before(Child);
+
+impl Before {
+    fn start() -> Self {
+        Self(
+            Command::new("sh")
+                .args(["-c", "read -r _", "hunter2-before"])
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        )
+    }
+}
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A script that names the secret in each place. The last argument is not UTF-8.
+fn script(dir: &Path) -> PathBuf {
+    let secret = dir.join("hunter2-dir");
+    fs::create_dir(&secret).unwrap();
+    fs::copy("/bin/sh", secret.join("hunter2-program")).unwrap();
+    let path = dir.join("script");
+    let text = format!(
+        "cd {} && ./hunter2-program -c 'printf hunter2-thread > /proc/$$/comm; sleep 0.2; :' hunter2-arg \"$(printf 'hunter2\\377\\376')\"\n",
+        secret.display()
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn holds(text: &[u8]) -> bool {
+    text.windows(SECRET.len()).any(|window| window == SECRET)
+}
+
+/// The places that hold the secret, as the capture is read.
+fn places(path: &Path) -> Vec<&'static str> {
+    let mut reader = Reader::open(fs::File::open(path).unwrap()).unwrap();
+    let header = reader.header().unwrap().clone();
+    let mut found = Vec::new();
+    found.extend(header.meta.command.iter().any(|word| holds(word)).then_some("header"));
+    while let Some(item) = reader.next_item().unwrap() {
+        let Item::Block(block) = item else { continue };
+        for record in block.records() {
+            match record {
+                Record::Event(Frame::Event(Event { body: Body::Comm { comm, .. }, .. }), _) => {
+                    found.extend(holds(comm.as_bytes()).then_some("renamed"));
+                }
+                Record::Details(details) => {
+                    let Details { args, exe, filename, cwd, comm, .. } = &*details;
+                    let texts =
+                        [("args", args), ("exe", exe), ("filename", filename), ("cwd", cwd), ("comm", comm)];
+                    for (name, text) in texts {
+                        let holds = text.as_ref().is_some_and(|text| holds(text));
+                        let is_scan = matches!(details.subject, Subject::Snapshot { .. });
+                        found.extend(holds.then_some(if is_scan { "snapshot" } else { name }));
+                    }
+                }
+                record => assert!(!holds(format!("{record:?}").as_bytes()), "{record:?}"),
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// All bytes of a capture: as they are, and those of each section of each block, decompressed.
+fn bytes(path: &Path) -> Vec<Vec<u8>> {
+    const MARKER: &[u8] = b"\xb1pmb\r\n\x1a\xe5";
+    let file = fs::read(path).unwrap();
+    let number = |bytes: &[u8], at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize;
+    let mut all = Vec::new();
+    let blocks = file.windows(MARKER.len()).enumerate().filter(|(_, window)| *window == MARKER);
+    for at in blocks.map(|(at, _)| at) {
+        let payload = &file[at + 64..][..number(&file, at + 16)];
+        let mut sections = &payload[if file[at + 12] == 1 { 8 } else { 20 }..];
+        while !sections.is_empty() {
+            let (raw, stored) = (number(sections, 4), number(sections, 8));
+            let data = &sections[12..12 + stored];
+            if sections[2] == 1 {
+                all.push(zstd::bulk::decompress(data, raw).unwrap());
+            }
+            sections = &sections[12 + stored..];
+        }
+    }
+    assert!(!all.is_empty(), "no compressed section");
+    all.push(file);
+    all
+}
+
+/// Records the script by `pmon record`, which a shell runs; gives the capture.
+fn record_secrets(dir: &TempDir, name: &str, options: &str) -> PathBuf {
+    let folder = dir.path().join(name);
+    fs::create_dir(&folder).unwrap();
+    let (script, file) = (script(&folder), folder.join("secrets.pmon"));
+    let _before = Before::start();
+    let pmon = common::recorder::command(&[], &file);
+    let words: Vec<_> =
+        [pmon.get_program()].into_iter().chain(pmon.get_args()).map(OsStr::as_bytes).collect();
+    let line = [
+        &words.join(&b' ')[..],
+        b" ",
+        options.as_bytes(),
+        b" -- sh ",
+        script.as_os_str().as_bytes(),
+        b" hunter2-command",
+    ];
+    let status = Command::new("sh").arg("-c").arg(OsStr::from_bytes(&line.concat())).status().unwrap();
+    assert!(status.success());
+    // The scan may take a moment longer than the script.
+    file
+}
+
+#[test]
+fn no_secret_is_in_any_place_of_a_capture() {
+    for transport in [RING, &["--transport", "recvmmsg"]] {
+        let recorded = on(transport, || {
+            let (dir, _guard) = scene()?;
+            let open = record_secrets(&dir, "open", "");
+            let closed = record_secrets(&dir, "closed", &format!("--redact '{PATTERN}'"));
+            Some((dir, open, closed))
+        });
+        let Some((_dir, open, closed)) = recorded else { return };
+        // What the test looks for is there if nothing is redacted. `/proc` does not tell the file name.
+        let mut expected: Vec<_> =
+            PLACES.into_iter().filter(|&place| place != "filename" || transport == RING).collect();
+        expected.sort_unstable();
+        assert_eq!(places(&open), expected, "{transport:?}");
+        assert!(bytes(&open).iter().any(|bytes| holds(bytes)));
+        assert_eq!(places(&closed), [""; 0], "{transport:?}");
+        assert!(bytes(&closed).iter().all(|bytes| !holds(bytes)), "{transport:?}");
+        let header = Capture::read(&closed);
+        header.check();
+        assert_eq!(header.header().meta.command.last().unwrap(), b"[redacted]");
+    }
+}
+
+#[test]
+fn no_secret_is_in_a_capture_whose_recorder_was_killed() {
+    let recorded = on(RING, || {
+        let (dir, _guard) = scene()?;
+        let _before = Before::start();
+        let recorder = Recorder::start(&dir, &["--redact", PATTERN]);
+        for _ in 0..5 {
+            assert!(Command::new("/bin/true").arg("hunter2-arg").status().unwrap().success());
+            thread::sleep(Duration::from_millis(60));
+        }
+        recorder.send(Signal::KILL);
+        thread::sleep(Duration::from_millis(50));
+        let left = fs::read(recorder.partial()).unwrap();
+        Some((left, recorder.partial(), dir, recorder))
+    });
+    let Some((left, path, _dir, _recorder)) = recorded else { return };
+    assert!(!holds(&left), "in the journal");
+    let redacted = b"[redacted]";
+    assert!(left.windows(redacted.len()).any(|window| window == redacted), "the journal is not compressed");
+    assert_eq!(places(&path), [""; 0]);
+}
+
+#[test]
+fn no_secret_is_in_the_name_of_a_cgroup_or_of_what_is_recorded() {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+    let Some(mount) = mount.and_then(|line| line.split(' ').nth(4)) else {
+        return skip("no cgroups of version 2");
+    };
+    let group = Group(PathBuf::from(mount).join(format!("pmon-hunter2-{}", std::process::id())));
+    if let Err(error) = fs::create_dir_all(&group.0) {
+        return skip(&format!("cannot make a cgroup: {error}"));
+    }
+    let path = group.0.to_str().unwrap();
+    let script = format!("echo $$ > {path}/cgroup.procs; /bin/true inside; exec sleep 0");
+    let recorded = on(RING, || {
+        let (dir, _guard) = scene()?;
+        let (capture, _) = record(&dir, &["--redact", PATTERN, "--cgroup", path], &["sh", "-c", &script]);
+        let file = dir.path().join("command.pmon");
+        Some((capture, places(&file), bytes(&file)))
+    });
+    let Some((capture, places, bytes)) = recorded else { return };
+    assert!(capture.details.iter().any(|details| text(&details.cgroup).contains("[redacted]")));
+    assert_eq!(places, [""; 0]);
+    assert!(bytes.iter().all(|bytes| !holds(bytes)));
+}
