@@ -21,6 +21,7 @@ fn read(bytes: &[u8]) -> Vec<Datagram> {
             }
         }
     }
+    assert!(reader.effort() <= 16 * bytes.len() as u64 + (32 << 20));
     frames
 }
 

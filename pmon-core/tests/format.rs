@@ -245,6 +245,26 @@ fn a_capture_of_version_1_0_is_as_the_page_says() {
     assert_eq!(read, story_1_0().iter().map(expected).collect::<Vec<_>>());
 }
 
+/// Records of which no column has a value but zero: a writer fills their block up.
+#[test]
+fn a_block_of_alike_records_is_as_the_page_says() {
+    let mut encoder = Encoder::new(&shared::records::header()).unwrap();
+    let mut bytes = encoder.header().to_vec();
+    let ack = |n| pmon_core::wire::Event {
+        time: MonoNs(0),
+        seq: pmon_core::Seq(n),
+        cpu: pmon_core::Cpu(0),
+        body: pmon_core::wire::Body::Ack { ack: 0, err: 0 },
+    };
+    let frames: Vec<_> =
+        (1..=8000).map(|n| ack(n).encode(shared::records::ORDER).unwrap().to_vec()).collect();
+    frames.iter().for_each(|frame| encoder.push_frame(frame).unwrap());
+    bytes.extend_from_slice(encoder.seal());
+    bytes.extend_from_slice(encoder.finish());
+    let (_, read, _) = file::read(&bytes);
+    assert!(read == frames.into_iter().map(|frame| Record::Event(frame, None)).collect::<Vec<_>>());
+}
+
 #[test]
 fn the_header_is_as_the_page_says() {
     let text = |text: &str| text.to_owned();

@@ -163,6 +163,10 @@ impl Columns {
     fn new(mut sections: &[u8]) -> Self {
         let mut planes = vec![<[Vec<u8>; 8]>::default(); NAMES.len()];
         while !sections.is_empty() {
+            if usize::from(sections[0]) >= NAMES.len() {
+                sections = &sections[12 + int(sections, 8, 4) as usize..];
+                continue;
+            }
             let (len, stored) = (int(sections, 4, 4) as usize, int(sections, 8, 4) as usize);
             let data = &sections[12..12 + stored];
             let data = match sections[2] {
@@ -262,6 +266,8 @@ impl Strings {
 fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<Record> {
     let (details, notes) = (int(payload, 0, 4) as usize, int(payload, 4, 4) as usize);
     let mut columns = Columns::new(&payload[8..]);
+    let held = columns.planes.iter().flatten().map(Vec::len).sum::<usize>();
+    assert!(32 * events + 128 * (details + notes) + held <= 2048 * (64 + payload.len()));
     let mut strings = Strings::new(["STRING_LEN", "STRING_BYTES"], &mut columns);
     let mut names = Strings::new(["NAME_LEN", "NAME_BYTES"], &mut columns);
     let mut state = Events::new(big_endian);
