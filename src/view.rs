@@ -114,6 +114,7 @@ impl<W: Write> View<W> {
             let untold = untold.join(", and ");
             term::say(format_args!("pmon: {untold}; the classic format has no line for that"));
         }
+        say_forgotten(self.processes.forgotten());
     }
 
     /// Why nothing is shown, or nothing of a process that was asked for.
@@ -183,6 +184,16 @@ impl<W: Write> View<W> {
             }
             _ => {}
         }
+    }
+}
+
+/// Says what a table of processes had no room for.
+pub(crate) fn say_forgotten(forgotten: u64) {
+    if forgotten > 0 {
+        let times = counted(forgotten, "time");
+        term::say(format_args!(
+            "pmon: more processes than there is memory for: {times}, something that was recorded of one is not shown"
+        ));
     }
 }
 

@@ -20,9 +20,9 @@ use stream::{Met, Stream};
 
 /// Records that one capture may be ahead of the other, over all streams: more than any block holds, so that captures
 /// that are read by turns, in one order, never come to it.
-pub const MAX_HELD: usize = 1 << 19;
+pub const MAX_HELD: usize = 1 << 18;
 /// Bytes of unusual datagrams and of losses among them, beside the records themselves.
-pub const MAX_HELD_BYTES: usize = 32 << 20;
+pub const MAX_HELD_BYTES: usize = 16 << 20;
 /// Memory is kept for so many times [`MAX_HELD`] records. Three, because queues double: then giving back what is over
 /// costs less, in the long run, than the records that made it grow.
 const ROOM: usize = 3;

@@ -2,7 +2,7 @@
 
 mod seen;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use pmon_core::capture::{Details, Own, Subject};
 use pmon_core::wire::{Body, Event, Kind};
@@ -109,7 +109,7 @@ impl Filter {
 #[derive(Clone, Debug)]
 pub struct Tree {
     root: Tgid,
-    members: HashSet<Tgid>,
+    members: Members,
     /// Parents from the scan that is under way.
     scan: HashMap<Tgid, Tgid>,
 }
@@ -117,7 +117,7 @@ pub struct Tree {
 impl Tree {
     /// The tree of that process.
     pub fn new(root: Tgid) -> Self {
-        Self { root, members: HashSet::from([root]), scan: HashMap::new() }
+        Self { root, members: Members { root, bits: Vec::new() }.with(root), scan: HashMap::new() }
     }
 
     /// The process that it is the tree of.
@@ -127,7 +127,7 @@ impl Tree {
 
     /// Whether that process is in the tree, as of now.
     pub fn contains(&self, pid: Tgid) -> bool {
-        self.members.contains(&pid)
+        self.members.contains(pid)
     }
 
     fn observe(&mut self, entry: &Entry) {
@@ -155,17 +155,17 @@ impl Tree {
 
     /// An id taken anew belongs where its parent belongs.
     fn fork(&mut self, parent: Tgid, child: Tgid) {
-        if self.members.contains(&parent) {
+        if self.members.contains(parent) {
             self.members.insert(child);
         } else if child != self.root {
-            self.members.remove(&child);
+            self.members.remove(child);
         }
     }
 
     /// A parent in the tree takes in a child whose fork was lost.
     fn parent_told(&mut self, pid: Tgid, details: Option<&Details>) {
         if let Some(ppid) = details.and_then(|details| details.ppid)
-            && self.members.contains(&Tgid(ppid))
+            && self.members.contains(Tgid(ppid))
         {
             self.members.insert(pid);
         }
@@ -177,13 +177,58 @@ impl Tree {
         for (child, parent) in scan {
             children.entry(parent).or_default().push(child);
         }
-        let mut grown: Vec<Tgid> = self.members.iter().copied().collect();
+        // Where a member has children among them; so the time is that of the scan, however large the tree is.
+        let mut grown: Vec<Tgid> =
+            children.keys().copied().filter(|&parent| self.members.contains(parent)).collect();
         while let Some(parent) = grown.pop() {
             for child in children.remove(&parent).unwrap_or_default() {
                 if self.members.insert(child) {
                     grown.push(child);
                 }
             }
+        }
+    }
+}
+
+/// Processes, a bit each: a capture may name any number of them.
+#[derive(Clone, Debug)]
+struct Members {
+    root: Tgid,
+    bits: Vec<u64>,
+}
+
+impl Members {
+    /// No kernel gives an id from here on (`PID_MAX_LIMIT`).
+    const IDS: u32 = 1 << 22;
+
+    fn with(mut self, pid: Tgid) -> Self {
+        self.insert(pid);
+        self
+    }
+
+    fn contains(&self, pid: Tgid) -> bool {
+        let word = self.bits.get(pid.0 as usize / 64);
+        pid == self.root || word.is_some_and(|word| word >> (pid.0 % 64) & 1 != 0)
+    }
+
+    /// Adds it; `false` if it was there, or can be no process.
+    fn insert(&mut self, pid: Tgid) -> bool {
+        if pid.0 >= Self::IDS {
+            return false;
+        }
+        let at = pid.0 as usize / 64;
+        if at >= self.bits.len() {
+            self.bits.resize(at + 1, 0);
+        }
+        let bit = 1 << (pid.0 % 64);
+        let is_new = self.bits[at] & bit == 0;
+        self.bits[at] |= bit;
+        is_new
+    }
+
+    fn remove(&mut self, pid: Tgid) {
+        if let Some(word) = self.bits.get_mut(pid.0 as usize / 64) {
+            *word &= !(1 << (pid.0 % 64));
         }
     }
 }
@@ -288,6 +333,21 @@ mod tests {
         // The id passes to a process outside.
         filter.observe(&entry(fork(8, (50, 50))));
         assert!(!shows(&filter, sid(50)));
+    }
+
+    #[test]
+    fn a_tree_of_any_number_of_processes_takes_a_bit_for_each() {
+        for root in [10, u32::MAX] {
+            let mut tree = Tree::new(Tgid(root));
+            for child in (1..2_000_000).chain([1 << 22, u32::MAX - 1]) {
+                tree.observe(&entry(fork(root, (child, child))));
+            }
+            assert!(tree.contains(Tgid(root)) && tree.contains(Tgid(1_999_999)));
+            assert!(!tree.contains(Tgid(2_000_000)) && !tree.contains(Tgid(1 << 22)));
+            assert!(tree.members.bits.len() <= Members::IDS as usize / 64);
+            tree.observe(&entry(fork(2_000_000, (7, 7))));
+            assert!(!tree.contains(Tgid(7)));
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use pmon_core::{MonoNs, Tgid};
 
 /// Records held back at the most.
 pub const MAX_HELD: usize = 1 << 16;
-/// Bytes of datagrams and details held back at the most.
-pub const MAX_HELD_BYTES: usize = 32 << 20;
+/// Bytes of datagrams, details, usages and notes held back at the most.
+pub const MAX_HELD_BYTES: usize = 16 << 20;
 /// For how long, in event time, details are waited for.
 pub const MAX_WAIT_NS: u64 = 1_000_000_000;
 
@@ -129,7 +129,10 @@ impl Joiner {
             Record::Loss(loss) => Entry::Loss(loss),
             Record::Blind(blind) => Entry::Blind(blind),
             Record::Clock(anchor) => Entry::Clock(anchor),
-            Record::Mark(mark) => Entry::Mark(mark),
+            Record::Mark(mark) => {
+                let bytes = mark.text.len() + ALLOCATION;
+                return self.hold(Entry::Mark(mark), bytes, None);
+            }
             Record::End(end) => {
                 self.released = true;
                 Entry::End(end)
@@ -189,7 +192,8 @@ impl Joiner {
                 awaits = Some((task.tgid, event.time));
             }
         }
-        let bytes = raw.as_ref().map_or(0, |raw| raw.len());
+        let bytes = raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
+            + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION);
         self.hold(Entry::Event(Occurrence { event, raw, details: None, usage }), bytes, awaits);
     }
 
@@ -222,8 +226,29 @@ impl Joiner {
     }
 }
 
-pub(crate) fn size_of_details(details: &Details) -> usize {
-    size_of::<Details>() + details.strings().into_iter().flatten().map(Vec::len).sum::<usize>()
+/// What an allocation takes beside its bytes.
+pub(crate) const ALLOCATION: usize = 16;
+
+/// Bytes of memory that details take.
+pub fn size_of_details(details: &Details) -> usize {
+    let strings = details.strings().into_iter().flatten().map(|string| string.len() + ALLOCATION);
+    size_of::<Details>() + ALLOCATION + strings.sum::<usize>()
+}
+
+/// Bytes of memory that an entry takes.
+pub fn size_of_entry(entry: &Entry) -> usize {
+    let more = match entry {
+        Entry::Event(occurrence) => {
+            let Occurrence { raw, details, usage, .. } = occurrence;
+            raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
+                + details.as_deref().map_or(0, size_of_details)
+                + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION)
+        }
+        Entry::Details(details) => size_of_details(details),
+        Entry::Mark(mark) => mark.text.len() + ALLOCATION,
+        _ => 0,
+    };
+    size_of::<Entry>() + more
 }
 
 #[cfg(test)]
@@ -329,8 +354,18 @@ mod tests {
         let mut joiner = open();
         joiner.push(exec(1, 7));
         let big = vec![0; 1 << 20];
-        for _ in 0..33 {
+        for _ in 0..17 {
             joiner.push(Record::Event(Frame::Raw(&big), None));
+        }
+        assert!(joiner.pop().is_some());
+    }
+
+    #[test]
+    fn bytes_of_notes_are_held_within_the_same_bound() {
+        let mut joiner = open();
+        joiner.push(exec(1, 7));
+        for _ in 0..17 {
+            joiner.push(Record::Mark(Mark { time: MonoNs(1), text: "m".repeat(1 << 20) }));
         }
         assert!(joiner.pop().is_some());
     }

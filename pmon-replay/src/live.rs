@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::time::Instant;
 
-use pmon_analysis::Entry;
+use pmon_analysis::{Entry, size_of_entry};
 use pmon_core::capture::Meta;
 use pmon_fake::Kernel;
 use pmon_fake::host::{Next, Procs, World};
@@ -14,6 +14,10 @@ use crate::{Pace, Replay, ReplayError, Speed};
 
 /// What has happened and was not received is held for so many records; then the oldest count as received.
 const MAX_PENDING: usize = 1 << 12;
+/// And for so many bytes.
+const MAX_PENDING_BYTES: usize = 4 << 20;
+/// What a reader holds beyond this comes out of the room for the processes: twice, for its records take as much again.
+const READER_BYTES: usize = 16 << 20;
 
 /// A [`Replay`] as the [`World`] of a program: its events happen one at a time, when the program waits for one or at a pace, and its
 /// [`Procs`] are the processes of the capture, as of the last event that the program has received.
@@ -76,6 +80,9 @@ pub struct Live<R> {
     procfs: Procfs,
     /// What has happened, and was not received.
     pending: VecDeque<Entry>,
+    pending_bytes: usize,
+    /// How far the capture had been read when it was looked last how much memory that takes.
+    looked_at: u64,
     /// Why it could not begin, until somebody asks.
     trouble: Option<ReplayError>,
     /// It cannot go on.
@@ -94,6 +101,8 @@ impl<R: Read> Live<R> {
             speed,
             began: None,
             pending: VecDeque::new(),
+            pending_bytes: 0,
+            looked_at: 0,
             trouble: None,
             failed: false,
         };
@@ -111,6 +120,19 @@ impl<R: Read> Live<R> {
         self.replay.offset()
     }
 
+    /// Processes, threads, parents and details of which the program does not see something, because there was no room for it.
+    pub fn forgotten(&self) -> u64 {
+        self.procfs.forgotten()
+    }
+
+    /// Reader and processes share one budget of memory: a capture with large blocks leaves less for the details of processes.
+    fn share_memory(&mut self) {
+        let offset = self.replay.offset();
+        if std::mem::replace(&mut self.looked_at, offset) != offset {
+            self.procfs.limit(self.replay.reader_memory().saturating_sub(READER_BYTES));
+        }
+    }
+
     /// Goes as far as the first event. What is told before it, the program finds when it begins.
     fn begin(&mut self) -> Result<(), ReplayError> {
         if let Some(trouble) = self.trouble.take() {
@@ -118,6 +140,7 @@ impl<R: Read> Live<R> {
         }
         loop {
             let is_nearer = self.replay.approach();
+            self.share_memory();
             self.replay.told().for_each(|entry| self.procfs.apply(&entry));
             if !is_nearer? {
                 return Ok(());
@@ -139,8 +162,12 @@ impl<R: Read> Live<R> {
         self.begin()?;
         loop {
             let played = self.replay.play();
-            self.pending.extend(self.replay.told());
-            while self.pending.len() > MAX_PENDING {
+            self.share_memory();
+            for entry in self.replay.told() {
+                self.pending_bytes += size_of_entry(&entry);
+                self.pending.push_back(entry);
+            }
+            while self.pending.len() > MAX_PENDING || self.pending_bytes > MAX_PENDING_BYTES {
                 self.apply_next();
             }
             // A piece may be nothing that shows: a record, or what a filter hides.
@@ -154,6 +181,7 @@ impl<R: Read> Live<R> {
     fn apply_next(&mut self) -> bool {
         let entry = self.pending.pop_front();
         if let Some(entry) = &entry {
+            self.pending_bytes -= size_of_entry(entry);
             self.procfs.apply(entry);
         }
         entry.is_some()

@@ -2,12 +2,15 @@
 
 use std::io::{Read, Seek};
 
-use pmon_analysis::{Entry, Filter, Joiner, Processes, WallClock};
+use pmon_analysis::{Entry, Filter, Joiner, Processes, WallClock, size_of_details, size_of_entry};
 use pmon_core::MonoNs;
 use pmon_core::capture::{Blind, Frame, Item, Loss, Meta, Reader, Record, Scope, Usage};
 use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
 
 use crate::ReplayError;
+
+/// Bytes of memory that loaded records may take. A block of a real capture is less.
+const MAX_LOADED: usize = 16 << 20;
 
 /// The next thing in a capture.
 #[derive(Debug)]
@@ -132,11 +135,13 @@ impl Loaded {
         self.pieces.push(piece);
     }
 
+    /// Gives the bytes of memory that it takes.
     #[inline]
-    fn push_record(&mut self, record: Record<'_>, order: ByteOrder, keeps_usage: bool) {
+    fn push_record(&mut self, record: Record<'_>, order: ByteOrder, keeps_usage: bool) -> usize {
         match &record {
             Record::Event(Frame::Event(event), Some(usage)) if keeps_usage => {
                 self.push(Piece::Exit(*event, usage.clone()));
+                size_of::<Piece>() + size_of::<Usage>()
             }
             Record::Event(Frame::Event(event), _) => {
                 // Written where it stays.
@@ -148,8 +153,14 @@ impl Loaded {
                     Some(Piece::Frames(number)) => *number += 1,
                     _ => self.push(Piece::Frames(1)),
                 }
+                EVENT_FRAME
             }
-            _ => self.push(piece(record, order)),
+            _ => {
+                let piece = piece(record, order);
+                let bytes = size_of_piece(&piece);
+                self.push(piece);
+                bytes
+            }
         }
     }
 }
@@ -160,6 +171,8 @@ pub(crate) struct Pieces<R> {
     loaded: Loaded,
     joined: Option<Joined>,
     keeps_usage: bool,
+    /// Records of the reader's block that were loaded, if not all of them are.
+    rest: Option<u64>,
     at_end: bool,
 }
 
@@ -173,7 +186,8 @@ pub(crate) struct Joined {
 
 impl<R: Read> Pieces<R> {
     pub(crate) fn new(reader: Reader<R>) -> Self {
-        Self { reader, loaded: Loaded::default(), joined: None, keeps_usage: false, at_end: false }
+        let loaded = Loaded::default();
+        Self { reader, loaded, joined: None, keeps_usage: false, rest: None, at_end: false }
     }
 
     /// Brings details to their execs, follows the processes, and shows what the filter lets through.
@@ -192,6 +206,11 @@ impl<R: Read> Pieces<R> {
 
     pub(crate) fn meta(&self) -> Option<&Meta> {
         self.reader.header().map(|header| &header.meta)
+    }
+
+    /// Bytes of memory that the reader holds.
+    pub(crate) fn reader_memory(&self) -> usize {
+        self.reader.memory()
     }
 
     /// Bytes read so far.
@@ -220,27 +239,45 @@ impl<R: Read> Pieces<R> {
         Ok(true)
     }
 
-    /// Loads the next block behind what is loaded; `false` at the end.
+    /// Loads the next block behind what is loaded, or as much of it as there is room for; `false` at the end.
     pub(crate) fn load_more(&mut self) -> Result<bool, ReplayError> {
         self.loaded.clear_taken();
-        let Self { reader, loaded: queue, joined, keeps_usage, at_end } = self;
+        let Self { reader, loaded: queue, joined, keeps_usage, rest, at_end } = self;
         let order = reader.frame_order();
-        match reader.next_item()? {
-            Some(Item::Block(block)) => match joined {
-                Some(Joined { joiner, .. }) => {
-                    for record in block.records() {
-                        // The joiner knows what shows; the rest passes at once.
-                        match keep(record) {
-                            Ok(other) => queue.push(other),
-                            Err(record) => joiner.push(record),
+        let taken = rest.take();
+        let item = match taken {
+            Some(taken) => reader.rest_of_block(taken).map(Item::Block),
+            None => reader.next_item()?,
+        };
+        match item {
+            Some(Item::Block(block)) => {
+                let (mut bytes, mut taken) = (0, taken.unwrap_or(0));
+                let mut records = block.records();
+                while let Some(record) = records.next() {
+                    taken += 1;
+                    match joined {
+                        Some(Joined { joiner, .. }) => {
+                            // The joiner knows what shows; the rest passes at once.
+                            match keep(record) {
+                                Ok(other) => {
+                                    bytes += size_of_piece(&other);
+                                    queue.push(other);
+                                }
+                                Err(record) => joiner.push(record),
+                            }
+                            while let Some(entry) = joiner.pop() {
+                                bytes += size_of_entry(&entry);
+                                queue.push(Piece::Entry(Box::new(entry)));
+                            }
                         }
-                        while let Some(entry) = joiner.pop() {
-                            queue.push(Piece::Entry(Box::new(entry)));
-                        }
+                        None => bytes += queue.push_record(record, order, *keeps_usage),
+                    }
+                    if bytes > MAX_LOADED && records.size_hint().0 > 0 {
+                        *rest = Some(taken);
+                        break;
                     }
                 }
-                None => block.records().for_each(|record| queue.push_record(record, order, *keeps_usage)),
-            },
+            }
             Some(Item::Damage(damage)) => return Err(ReplayError::Damaged(damage)),
             None => {
                 *at_end = true;
@@ -275,9 +312,31 @@ impl<R: Read + Seek> Pieces<R> {
         let there = self.reader.seek(time)?;
         if there {
             self.loaded = Loaded::default();
+            self.rest = None;
         }
         Ok(there)
     }
+}
+
+/// Bytes of memory that a piece takes, more or less.
+fn size_of_piece(piece: &Piece) -> usize {
+    let more = match piece {
+        Piece::Raw(bytes) => bytes.len(),
+        Piece::Other(record) => {
+            size_of::<Record<'_>>()
+                + match &**record {
+                    Record::Details(details) => size_of_details(details),
+                    Record::Mark(mark) => mark.text.len(),
+                    Record::Scope(scope) => scope.text.len(),
+                    Record::Fence(fence) => size_of_val(&*fence.unreached),
+                    Record::Ring(counts) => size_of_val(&*counts.cpus),
+                    _ => 0,
+                }
+        }
+        Piece::Entry(entry) => size_of_entry(entry),
+        _ => 0,
+    };
+    size_of::<Piece>() + more
 }
 
 /// Any record but an event in its usual form.

@@ -256,6 +256,11 @@ impl<R: Read> Replay<R> {
         Ok(!self.started)
     }
 
+    /// Bytes of memory that the capture's reader holds.
+    pub(crate) fn reader_memory(&self) -> usize {
+        self.pieces.reader_memory()
+    }
+
     /// Follows the processes, and keeps what tells of them, [`Replay::told`], and nothing else.
     pub(crate) fn telling(self) -> Self {
         let mut replay = self.follow();

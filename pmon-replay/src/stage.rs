@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use pmon_analysis::Entry;
-use pmon_core::accounting::LossCause;
+use pmon_core::accounting::{LossCause, MAX_CPUS};
 use pmon_core::capture::{Blind, Loss, Record, Subject, Usage};
 use pmon_core::wire::{Body, ByteOrder, EVENT_FRAME, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
@@ -310,6 +310,10 @@ impl Stage {
 
 /// The numbers between that event and the one before it on its CPU, but those that were lost, were left out: they close up.
 fn close_up(next: &mut BTreeMap<Cpu, u32>, event: &Event, feed: &mut Feed<'_>) {
+    // A capture may name any number of CPUs that no kernel has.
+    if event.cpu.0 >= MAX_CPUS {
+        return;
+    }
     let behind = event.seq.0.wrapping_add(1);
     if let Some(expected) = next.insert(event.cpu, behind) {
         let missing = event.seq.0.wrapping_sub(expected);

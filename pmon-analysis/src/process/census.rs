@@ -8,6 +8,7 @@ use pmon_core::capture::{ClockAnchor, Details, Meta, Snapshot, Subject, Usage};
 use pmon_core::wire::{Body, Event};
 use pmon_core::{MonoNs, Task, Tgid, Tid};
 
+use super::MAX_BYTES;
 use super::life::{Life, State, Thread, lasting, merged};
 use crate::join::Entry;
 
@@ -23,7 +24,8 @@ pub(super) struct Census {
     ticks_per_second: u64,
     clock: ClockAnchor,
     now: MonoNs,
-    lives: BTreeMap<Tgid, Life>,
+    /// Each in a place of its own: nodes of the tree are only half full.
+    lives: BTreeMap<Tgid, Box<Life>>,
     /// Processes by their threads beside the first.
     threads: HashMap<Tid, Tgid>,
     children: HashMap<Tgid, BTreeSet<Tgid>>,
@@ -33,16 +35,41 @@ pub(super) struct Census {
     /// The number of the scan at hand, and how many processes it has seen.
     scan: u64,
     scanned: u32,
-    details_bytes: usize,
+    /// Bytes of memory taken, and how many may be.
+    bytes: usize,
+    most_bytes: usize,
+    /// How many processes may be looked at beside those that entries name: a number for each entry, so that the time for a capture is in
+    /// proportion to its length, whatever its processes are.
+    credit: u64,
+    forgotten: u64,
 }
+
+/// Processes that may be looked at for each entry: to come from a process up to its oldest ancestor, or to find those that a scan missed.
+const CREDIT: u64 = 64;
+/// And so many before the first.
+const FIRST_CREDIT: u64 = 1 << 20;
 
 impl Census {
     pub(super) fn new(meta: &Meta) -> Self {
         let ticks_per_second = u64::from(meta.ticks_per_second);
-        Self { ticks_per_second, clock: meta.start, now: meta.start.mono, scan: 1, ..Self::default() }
+        Self {
+            ticks_per_second,
+            clock: meta.start,
+            now: meta.start.mono,
+            scan: 1,
+            most_bytes: MAX_BYTES,
+            credit: FIRST_CREDIT,
+            ..Self::default()
+        }
+    }
+
+    /// What it had no room for, or no time.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     pub(super) fn apply(&mut self, entry: &Entry) {
+        self.credit = self.credit.saturating_add(CREDIT);
         match entry {
             Entry::Event(occurrence) => {
                 if let Some(event) = &occurrence.event {
@@ -62,11 +89,11 @@ impl Census {
 
     pub(super) fn lives(&self) -> impl Iterator<Item = &Life> {
         let now = self.ticks(self.now);
-        self.lives.values().filter(move |life| is_there(life, now))
+        self.lives.values().map(|life| &**life).filter(move |life| is_there(life, now))
     }
 
     pub(super) fn life(&self, pid: Tgid) -> Option<&Life> {
-        self.lives.get(&pid).filter(|life| is_there(life, self.ticks(self.now)))
+        self.lives.get(&pid).map(|life| &**life).filter(|life| is_there(life, self.ticks(self.now)))
     }
 
     pub(super) fn owner(&self, tid: Tid) -> Option<&Life> {
@@ -157,6 +184,7 @@ impl Census {
         for tid in others.keys() {
             self.threads.remove(tid);
         }
+        self.bytes = self.bytes.saturating_sub(others.len() * table::THREAD);
         let all = match (details, before) {
             (Some(details), Some(before)) => Some(merged(details, &before)),
             (details, before) => details.cloned().or(before),
@@ -192,6 +220,7 @@ impl Census {
             life.heard = now;
             if life.threads.remove(&task.tid).is_some() {
                 self.threads.remove(&task.tid);
+                self.bytes = self.bytes.saturating_sub(table::THREAD);
             }
         }
         self.touch(task.tgid);
@@ -248,7 +277,7 @@ impl Census {
     fn complete(&mut self, snapshot: &Snapshot) {
         let scan = self.scan;
         let is_missing = |life: &Life| life.scan != scan && life.heard < snapshot.started;
-        if self.scanned == snapshot.processes {
+        if self.scanned == snapshot.processes && self.affords(self.lives.len() as u64) {
             let missing: Vec<_> =
                 self.lives.values().filter(|life| is_missing(life)).map(|life| life.pid).collect();
             for pid in missing {

@@ -17,16 +17,17 @@ use crate::status::Status;
 
 pub use self::life::{Life, State, Thread};
 
-/// Processes known at a time; beyond it, new ones are not learned.
-pub const MAX_PROCESSES: usize = 1 << 18;
+/// Processes known at a time; beyond it, the one that has ended first is forgotten, and if none has ended, new ones are not learned.
+pub const MAX_PROCESSES: usize = 1 << 17;
 /// Ended processes that are remembered.
 pub const MAX_DEAD: usize = 1 << 14;
 /// Bytes kept of a name; a kernel has 64 at the most, for its own threads.
 pub const MAX_NAME: usize = 64;
 /// Threads known at a time, beside the first ones, where processes are kept in detail; beyond it, new ones are not learned.
 pub const MAX_THREADS: usize = 1 << 18;
-/// Bytes of details, where processes are kept in detail; beyond it, the texts of new ones are left out.
-pub const MAX_DETAILS_BYTES: usize = 256 << 20;
+/// Bytes of memory for all of that, where processes are kept in detail; beyond it, new processes and threads are not learned, and the
+/// texts of new details are left out.
+pub const MAX_BYTES: usize = 128 << 20;
 
 /// One process. What is not known is `None`.
 #[derive(Clone, Debug, Default)]
@@ -50,14 +51,16 @@ pub struct Process {
 /// The table of processes.
 ///
 /// Feed it every [`Entry`] in order; it then says what each id stood for at that moment. An ended process stays
-/// known until its id is taken anew or 16,384 others have ended since. It keeps at most 262,144 processes, about
-/// 256 bytes each; [in detail](Processes::detailed), about 600, with as many threads beside the first ones, and 256 MiB of details.
+/// known until its id is taken anew or 16,384 others have ended since. It keeps at most 131,072 processes, in at most 48 MiB of memory;
+/// [in detail](Processes::detailed), with their threads and details in 128 MiB more, or in [less](Processes::limit). What it had no
+/// room for is [counted](Processes::forgotten).
 #[derive(Clone, Debug, Default)]
 pub struct Processes {
     table: HashMap<Tgid, Process>,
     dead: VecDeque<(Tgid, u64)>,
     births: u64,
     census: Option<Box<Census>>,
+    forgotten: u64,
 }
 
 impl Processes {
@@ -86,6 +89,19 @@ impl Processes {
         if let Some(census) = &mut self.census {
             census.apply(entry);
         }
+    }
+
+    /// Where they are kept [in detail](Processes::detailed), allows so many bytes for that, [`MAX_BYTES`] at the most. If there is more,
+    /// the texts of details go.
+    pub fn limit(&mut self, bytes: usize) {
+        if let Some(census) = &mut self.census {
+            census.limit(bytes.min(MAX_BYTES));
+        }
+    }
+
+    /// Processes, threads, parents and details of which something is not known because there was no room for it, or no time.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten + self.census.as_ref().map_or(0, |census| census.forgotten())
     }
 
     /// The process of that id; perhaps one that has ended.
@@ -169,8 +185,14 @@ impl Processes {
         process.end = Some((time, Status::from_raw(code)));
         let corpse = (process.pid, process.birth);
         self.dead.push_back(corpse);
-        if self.dead.len() > MAX_DEAD
-            && let Some((pid, birth)) = self.dead.pop_front()
+        if self.dead.len() > MAX_DEAD {
+            self.bury();
+        }
+    }
+
+    /// Forgets the process that has ended first, if that is still the one of its id.
+    fn bury(&mut self) {
+        if let Some((pid, birth)) = self.dead.pop_front()
             && self.table.get(&pid).is_some_and(|process| process.birth == birth && process.end.is_some())
         {
             self.table.remove(&pid);
@@ -196,9 +218,17 @@ impl Processes {
     }
 
     fn insert(&mut self, process: Process) {
+        while self.table.len() >= MAX_PROCESSES
+            && !self.dead.is_empty()
+            && !self.table.contains_key(&process.pid)
+        {
+            self.bury();
+        }
         if self.table.len() < MAX_PROCESSES || self.table.contains_key(&process.pid) {
             self.births += 1;
             self.table.insert(process.pid, Process { birth: self.births, ..process });
+        } else {
+            self.forgotten += 1;
         }
     }
 }
@@ -322,6 +352,23 @@ mod tests {
         assert_eq!(process.and_then(|p| p.start), Some(MonoNs(3)));
         assert_eq!(parent(&known, 20), Some(Tgid(11)));
         assert!(process.is_some_and(|p| p.end.is_none()));
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_dead_go_first_and_the_rest_is_counted() {
+        let mut known = Processes::new();
+        let all = MAX_PROCESSES as u32;
+        (1..=all).for_each(|pid| known.apply(&fork(1, all + 9, (pid, pid))));
+        assert_eq!((known.table.len(), known.forgotten()), (MAX_PROCESSES, 0));
+        known.apply(&exit(2, 7, 7, 0));
+        known.apply(&fork(3, 1, (all + 1, all + 1)));
+        assert!(known.process(Tgid(7)).is_none() && known.process(Tgid(all + 1)).is_some());
+        known.apply(&fork(3, 1, (all + 2, all + 2)));
+        assert!(known.process(Tgid(all + 2)).is_none());
+        assert_eq!((known.table.len(), known.forgotten()), (MAX_PROCESSES, 1));
+        // An id that is known is taken anew all the same.
+        known.apply(&fork(5, 1, (8, 8)));
+        assert_eq!(known.process(Tgid(8)).and_then(|process| process.start), Some(MonoNs(5)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod tests;
 
 use std::time::Duration;
 
+use pmon_analysis::process::MAX_BYTES;
 use pmon_analysis::{Entry, Life, Processes};
 use pmon_core::capture::{ClockAnchor, Meta};
 use pmon_core::{MonoNs, Tgid, Tid};
@@ -36,6 +37,16 @@ impl Procfs {
     pub(crate) fn new(meta: Meta) -> Self {
         let processes = Processes::detailed(&meta);
         Self { processes, anchor: meta.start, now: meta.start.mono, meta }
+    }
+
+    /// Leaves so many bytes of memory, twice, to whoever reads the capture.
+    pub(crate) fn limit(&mut self, reader_bytes: usize) {
+        self.processes.limit(MAX_BYTES.saturating_sub(2 * reader_bytes));
+    }
+
+    /// See [`Processes::forgotten`].
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.processes.forgotten()
     }
 
     pub(crate) fn meta(&self) -> &Meta {

@@ -26,6 +26,7 @@ use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
 use crate::render::shell_words;
 use crate::term;
+use crate::view::say_forgotten;
 
 /// So many times Ctrl-C ends the program at once.
 const INSISTED: u32 = 3;
@@ -126,6 +127,7 @@ impl Play<'_> {
             None => term::say(format_args!("pmon: replayed {happened} to {name}, which {how}")),
             Some(why) => term::say(format_args!("pmon: {name} {how}; {why}")),
         }
+        say_forgotten(world.forgotten());
     }
 }
 

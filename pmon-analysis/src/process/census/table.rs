@@ -9,9 +9,49 @@ use pmon_core::{Task, Tgid, Tid};
 use super::{Census, INIT};
 use crate::join::size_of_details;
 use crate::process::life::{Life, State, Thread};
-use crate::process::{MAX_DETAILS_BYTES, MAX_PROCESSES, MAX_THREADS};
+use crate::process::{MAX_PROCESSES, MAX_THREADS};
+
+/// Bytes of memory that a process takes beside its details: what is known of it, its name and usage, and its places in the tables.
+pub(super) const LIFE: usize = size_of::<Life>() + 144;
+/// Bytes of memory that a thread beside the first takes: most processes that have any have several, and names are shared.
+pub(super) const THREAD: usize = 192;
 
 impl Census {
+    /// Allows so many bytes. If there are more, the texts of details go, of the lowest ids first.
+    pub(in crate::process) fn limit(&mut self, bytes: usize) {
+        let is_less = std::mem::replace(&mut self.most_bytes, bytes) > bytes;
+        if !is_less || self.bytes <= bytes {
+            return;
+        }
+        let described: Vec<Tgid> =
+            self.lives.values().filter(|life| life.details.is_some()).map(|life| life.pid).collect();
+        for pid in described {
+            if self.bytes <= self.most_bytes {
+                break;
+            }
+            let details = self.lives.get(&pid).and_then(|life| life.details.as_deref().map(without_texts));
+            // The old ones first, which makes room for the others.
+            self.describe(pid, None);
+            self.describe(pid, details);
+            self.forgotten += 1;
+        }
+    }
+
+    /// Whether so many processes may be looked at.
+    pub(super) fn affords(&mut self, processes: u64) -> bool {
+        let left = self.credit.checked_sub(processes);
+        self.credit = left.unwrap_or(self.credit);
+        self.forgotten += u64::from(left.is_none());
+        left.is_some()
+    }
+
+    /// Whether there is room for so many bytes more.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let has_room = self.bytes + bytes <= self.most_bytes;
+        self.forgotten += u64::from(!has_room);
+        has_room
+    }
+
     /// The process of a task that does something, known from now on with that thread; `None` if there is no room.
     pub(super) fn alive(&mut self, task: Task) -> Option<&mut Life> {
         let now = self.now;
@@ -23,15 +63,17 @@ impl Census {
         if !task.is_leader()
             && self.threads.get(&task.tid) != Some(&task.tgid)
             && (self.threads.len() < MAX_THREADS || self.threads.contains_key(&task.tid))
+            && self.has_room(THREAD)
         {
             self.free(task.tid);
             self.threads.insert(task.tid, task.tgid);
+            self.bytes += THREAD;
             if let Some(life) = self.lives.get_mut(&task.tgid) {
                 life.threads.insert(task.tid, Thread::default());
             }
         }
         self.touch(task.tgid);
-        let life = self.lives.get_mut(&task.tgid)?;
+        let life = &mut **self.lives.get_mut(&task.tgid)?;
         (life.heard, life.unborn) = (now, false);
         Some(life)
     }
@@ -41,14 +83,15 @@ impl Census {
         if pid != Tgid(0) && !self.lives.contains_key(&pid) {
             self.insert(Life { pid, heard: self.now, ..Life::default() });
         }
-        self.lives.get_mut(&pid)
+        self.lives.get_mut(&pid).map(|life| &mut **life)
     }
 
     pub(super) fn insert(&mut self, life: Life) {
         let pid = life.pid;
         self.free(Tid(pid.0));
-        if self.lives.len() < MAX_PROCESSES {
-            self.lives.insert(pid, life);
+        if self.lives.len() < MAX_PROCESSES && self.has_room(LIFE) {
+            self.bytes += LIFE;
+            self.lives.insert(pid, Box::new(life));
             self.touch(pid);
         }
     }
@@ -57,6 +100,7 @@ impl Census {
     fn free(&mut self, id: Tid) {
         self.remove(Tgid(id.0));
         let Some(tgid) = self.threads.remove(&id) else { return };
+        self.bytes = self.bytes.saturating_sub(THREAD);
         self.touch(tgid);
         if let Some(life) = self.lives.get_mut(&tgid) {
             life.threads.remove(&id);
@@ -73,6 +117,7 @@ impl Census {
             for tid in life.threads.keys() {
                 self.threads.remove(tid);
             }
+            self.bytes = self.bytes.saturating_sub(LIFE + life.threads.len() * THREAD);
             self.let_go(life.details);
             self.orphan(pid);
         }
@@ -87,15 +132,21 @@ impl Census {
 
     /// It is a child of that process now; 0 is nobody that is known.
     pub(super) fn adopt(&mut self, pid: Tgid, ppid: Option<Tgid>) {
-        // No kernel says that somebody descends from itself; who goes up the tree must come to its top whatever a capture says.
-        if ppid == Some(Tgid(0)) || ppid.is_some_and(|ppid| self.ancestry(ppid).any(|of| of == pid)) {
+        // Who goes up the tree must come to its top, whatever a capture says: no kernel has it that a process descends from itself.
+        if ppid == Some(Tgid(0))
+            || ppid == Some(pid)
+            || self.lives.get(&pid).is_none_or(|life| life.ppid == ppid)
+        {
+            return;
+        }
+        if let Some(ppid) = ppid
+            && self.children.contains_key(&pid)
+            && self.may_descend(ppid, pid)
+        {
             return;
         }
         let Some(life) = self.lives.get_mut(&pid) else { return };
         let before = mem::replace(&mut life.ppid, ppid);
-        if before == ppid {
-            return;
-        }
         if let Some(before) = before
             && let Some(children) = self.children.get_mut(&before)
         {
@@ -110,22 +161,30 @@ impl Census {
         self.touch(pid);
     }
 
-    /// A process, its parent, and so on.
-    fn ancestry(&self, pid: Tgid) -> impl Iterator<Item = Tgid> {
-        std::iter::successors(Some(pid), |pid| self.lives.get(pid)?.ppid)
+    /// Whether a process descends from another, or is it, or it would take too long to find out.
+    fn may_descend(&mut self, pid: Tgid, from: Tgid) -> bool {
+        let most = usize::try_from(self.credit).unwrap_or(usize::MAX);
+        let ancestry = std::iter::successors(Some(pid), |pid| self.lives.get(pid)?.ppid);
+        let mut walked = 0;
+        let found = ancestry.take(most).inspect(|_| walked += 1).any(|of| of == from);
+        self.affords(walked);
+        if walked == most as u64 {
+            self.forgotten += 1;
+        }
+        found || walked == most as u64
     }
 
     /// Keeps details of a process; without its texts, if there is no room for them.
     pub(super) fn describe(&mut self, pid: Tgid, details: Option<Details>) {
         let details = details.map(|details| {
-            if self.details_bytes + size_of_details(&details) <= MAX_DETAILS_BYTES {
+            if self.bytes + size_of_details(&details) <= self.most_bytes {
                 return details;
             }
-            let Details { subject, ids, membership, .. } = details;
-            Details { ids, membership, ..Details::missed(subject, Miss::TooLong) }
+            self.forgotten += 1;
+            without_texts(&details)
         });
         if let Some(life) = self.lives.get_mut(&pid) {
-            self.details_bytes += details.as_ref().map_or(0, size_of_details);
+            self.bytes += details.as_ref().map_or(0, size_of_details);
             let before = mem::replace(&mut life.details, details.map(Arc::new));
             self.let_go(before);
         }
@@ -133,7 +192,7 @@ impl Census {
 
     fn let_go(&mut self, details: Option<Arc<Details>>) {
         if let Some(details) = details.and_then(Arc::into_inner) {
-            self.details_bytes = self.details_bytes.saturating_sub(size_of_details(&details));
+            self.bytes = self.bytes.saturating_sub(size_of_details(&details));
         }
     }
 
@@ -143,4 +202,10 @@ impl Census {
             life.version = self.versions;
         }
     }
+}
+
+/// Details without what takes most of their memory.
+fn without_texts(details: &Details) -> Details {
+    let Details { subject, ids, membership, .. } = *details;
+    Details { ids, membership, ..Details::missed(subject, Miss::TooLong) }
 }

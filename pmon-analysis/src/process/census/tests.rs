@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::join::{Occurrence, size_of_details};
-use crate::process::{MAX_DETAILS_BYTES, MAX_THREADS, State};
+use crate::process::{MAX_BYTES, MAX_THREADS, State};
 
 /// 100 ticks a second; the host was suspended for a second before.
 fn census(entries: &[Entry]) -> Census {
@@ -332,10 +332,57 @@ fn kernel_threads_have_no_program() {
 #[test]
 fn without_room_details_have_no_texts() {
     let mut census = census(&[exec(1, 10, Some("sh"))]);
-    census.details_bytes = MAX_DETAILS_BYTES;
+    census.bytes = MAX_BYTES - table::LIFE;
     census.apply(&exec(2, 20, Some("sh")));
     let known = life(&census, 20).details.as_ref().unwrap();
     assert_eq!((known.strings().iter().all(|text| text.is_none()), known.ids.is_some()), (true, true));
+    assert_eq!(census.forgotten(), 1);
+}
+
+#[test]
+fn with_less_room_the_texts_of_details_go() {
+    let mut census = census(&[exec(1, 10, Some("sh")), exec(1, 20, Some("sh"))]);
+    let bytes = census.bytes;
+    census.limit(bytes);
+    assert_eq!(census.forgotten(), 0);
+    census.limit(bytes - 1);
+    assert!(census.bytes < bytes);
+    let has_texts = |pid| life(&census, pid).details.as_ref().unwrap().exe.is_some();
+    assert_eq!((has_texts(10), has_texts(20), census.forgotten()), (false, true, 1));
+}
+
+#[test]
+fn without_room_a_new_process_is_not_learned_and_is_counted() {
+    let mut census = census(&[fork(1, 1, 10)]);
+    census.limit(census.bytes);
+    census.apply(&fork(2, 1, 20));
+    census.apply(&thread(3, 30, 10));
+    assert!(!census.lives.contains_key(&Tgid(20)) && census.threads.is_empty());
+    assert_eq!(census.forgotten(), 2);
+}
+
+/// A chain of processes, each the child of the one before, whose first has one parent and then another.
+#[test]
+fn the_time_for_an_entry_is_bounded_however_deep_the_tree_is() {
+    let depth = 30_000;
+    let mut census = census(&[]);
+    (10..10 + depth).for_each(|pid| census.apply(&fork(1, pid - 1, pid)));
+    let before = census.credit;
+    let mut walked = 0;
+    for n in 0..1000 {
+        let credit = census.credit + CREDIT;
+        // A thread's fork names the parent of its process: here, by turns, two that are deep down.
+        census.apply(&thread(2, 100_000, 20));
+        census.apply(&exit(2, 100_000, 20));
+        census.apply(&thread(2, 100_000 + n, 20));
+        walked += (credit + 2 * CREDIT).saturating_sub(census.credit);
+    }
+    assert!(walked <= before + 3000 * CREDIT);
+    // Scans that find nothing look at all of them, as long as there is time.
+    for _ in 0..1000 {
+        census.apply(&snapshot(0, 0));
+    }
+    assert!(census.forgotten() > 500, "{}", census.forgotten());
 }
 
 #[test]
@@ -381,7 +428,8 @@ proptest! {
             .filter_map(|life| life.details.as_ref())
             .map(|details| (Arc::as_ptr(details), size_of_details(details)))
             .collect();
-        prop_assert_eq!(details.values().sum::<usize>(), census.details_bytes);
+        let taken = census.lives.len() * table::LIFE + census.threads.len() * table::THREAD;
+        prop_assert_eq!(details.values().sum::<usize>() + taken, census.bytes);
         for life in census.lives.values() {
             prop_assert!(life.threads.keys().all(|tid| tid.0 != life.pid.0 && !census.lives.contains_key(&Tgid(tid.0))));
             prop_assert!(life.state() != State::Zombie || census.corpse == Some(life.pid));
