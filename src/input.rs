@@ -1,7 +1,7 @@
 //! A capture as input: from a file or from standard input.
 
 use std::fs::File;
-use std::io::{Read, stdin};
+use std::io::{self, Read, Seek, SeekFrom, StdinLock, stdin};
 use std::path::Path;
 
 use indicatif::ProgressBar;
@@ -16,9 +16,42 @@ use crate::verdict::{Examiner, Finding};
 /// A capture that is read from front to back, once.
 pub(crate) struct Input {
     name: String,
-    reader: Reader<Box<dyn Read>>,
+    reader: Reader<Bytes>,
     file_bytes: Option<u64>,
     damaged: u64,
+}
+
+/// Where a capture's bytes come from.
+enum Bytes {
+    File(File),
+    Stdin(StdinLock<'static>),
+}
+
+impl Read for Bytes {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(into),
+            Self::Stdin(stdin) => stdin.read(into),
+        }
+    }
+}
+
+/// Bytes of a hole that are read all the same: a trailer may begin with zeros.
+const END_OF_HOLE: u64 = 24;
+
+/// Passes a hole of a file, as [`Reader::open_sparse`] has it. A file system, or a pipe, that knows of no holes has none.
+pub(crate) fn skip_hole(file: &mut File) -> io::Result<u64> {
+    use rustix::fs::SeekFrom as Place;
+    let Ok(at) = file.stream_position() else { return Ok(0) };
+    let data = match rustix::fs::seek(&*file, Place::Data(at)) {
+        Ok(data) => data,
+        // Nothing but zeros until the end.
+        Err(rustix::io::Errno::NXIO) => file.seek(SeekFrom::End(0))?,
+        Err(_) => at,
+    };
+    let next = data.saturating_sub(END_OF_HOLE).max(at);
+    file.seek(SeekFrom::Start(next))?;
+    Ok(next - at)
 }
 
 /// Something in a capture.
@@ -65,15 +98,19 @@ impl Input {
     /// Opens the capture `path`, or standard input for `-`.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let name = if is_stdio(path) { "standard input".into() } else { shown(path) };
-        let (source, file_bytes): (Box<dyn Read>, _) = if is_stdio(path) {
-            (Box::new(stdin().lock()), None)
+        let (source, file_bytes) = if is_stdio(path) {
+            (Bytes::Stdin(stdin().lock()), None)
         } else {
             let unreadable = format!("cannot open {name}{}", hint(path));
             let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
             let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
-            (Box::new(file), meta.is_file().then_some(meta.len()))
+            (Bytes::File(file), meta.is_file().then_some(meta.len()))
         };
-        let reader = Reader::open(source).map_err(|error| {
+        let skip_hole = |bytes: &mut Bytes| match bytes {
+            Bytes::File(file) => skip_hole(file),
+            Bytes::Stdin(_) => Ok(0),
+        };
+        let reader = Reader::open_sparse(source, skip_hole).map_err(|error| {
             let code = if matches!(error, OpenError::Io(_)) { exit::ENVIRONMENT } else { exit::REFUSED };
             Failure { code, error: Some(anyhow::Error::new(error).context(name.clone())) }
         })?;

@@ -28,6 +28,7 @@ use pmon_record::startup;
 
 use args::{Cli, Command};
 use exit::Failure;
+use render::harmless;
 
 fn main() -> ExitCode {
     if let Err(error) = startup::prepare() {
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         // Help and version, too.
-        Err(said) => return say(said.exit_code(), said.use_stderr(), || said.print()),
+        Err(said) => return say(said.exit_code(), said.use_stderr(), || print_harmless(&said)),
     };
     let Some(command) = command else {
         return say(0, false, || Cli::command().print_help());
@@ -68,6 +69,16 @@ fn say(code: i32, to_stderr: bool, print: impl FnOnce() -> io::Result<()>) -> Ex
     let printed =
         term::output().and_then(|mut out| print().and_then(|()| out.flush()).or_else(Failure::unless_closed));
     printed.map_or_else(|failure| report(&failure), |()| code)
+}
+
+/// Prints what the argument parser reports. It may quote an argument whose bytes would drive the terminal.
+fn print_harmless(said: &clap::Error) -> io::Result<()> {
+    let text = said.render().to_string();
+    if text.lines().all(|line| harmless(line) == line) {
+        return said.print();
+    }
+    text.lines().for_each(|line| term::say(harmless(line)));
+    Ok(())
 }
 
 fn report(failure: &Failure) -> ExitCode {

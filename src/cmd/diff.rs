@@ -8,6 +8,7 @@ use crate::args::DiffArgs;
 use crate::contrast::{Capture, Contrast};
 use crate::exit::{self, Failure};
 use crate::input::{Found, Input, is_stdio, say_damage};
+use crate::render::json_text;
 use crate::term;
 
 /// Runs the verb.
@@ -16,7 +17,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
         return Err(Failure::new(exit::USAGE, "only one of the two can be standard input"));
     }
     let contrast = compare(args, [Input::open(&args.a)?, Input::open(&args.b)?])?;
-    let text = if args.json { format!("{:#}\n", contrast.json()) } else { contrast.text() };
+    let text = if args.json { json_text(&contrast.json()) + "\n" } else { contrast.text() };
     // Whoever has read enough may still want to know how it ended.
     term::print(&text)?;
     Ok(match contrast.finding.outcome {

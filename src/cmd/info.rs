@@ -9,7 +9,7 @@ use crate::args::InfoArgs;
 use crate::details;
 use crate::exit::{self, Failure};
 use crate::input::{Input, Outcome};
-use crate::render::{printable, shell_words};
+use crate::render::{json_text, printable, shell_words};
 use crate::sheet::Sheet;
 use crate::term::{self, counted, grouped, per_event, size};
 use crate::verdict::Finding;
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
     let mut tally = Tally::new(input.order(), header.as_ref().and_then(|header| header.meta.recorder()));
     let (finding, outcome) = input.examine(|record| tally.count(record))?;
     let facts = Facts { name, header, tally, finding, outcome };
-    let text = if args.json { format!("{:#}\n", facts.json()) } else { facts.text() };
+    let text = if args.json { json_text(&facts.json()) + "\n" } else { facts.text() };
     term::print(&text)?;
     Ok(if facts.finding.report.verdict() == Verdict::Damaged { exit::DAMAGED } else { exit::DONE })
 }
@@ -56,7 +56,7 @@ impl Facts {
         let cpus: Map<String, Value> =
             tally.by_cpu().into_iter().map(|(cpu, n)| (cpu.to_string(), n.into())).collect();
         let mut facts = self.finding.json();
-        let more = json!({
+        let Value::Object(more) = json!({
             "bytes": outcome.bytes,
             "bytes_per_event": per_event(outcome.bytes, tally.events),
             "details": details::json(tally),
@@ -67,12 +67,16 @@ impl Facts {
             "host": null, "kernel": null, "machine": null, "boot_id": null, "tool": null, "uuid": null,
             "cpus_online": null, "command": null, "socket_buffer": null, "start_mono_ns": null, "start": null,
             "transport": null, "transport_why": null,
-        });
-        facts.extend(more.as_object().cloned().unwrap_or_default());
+        }) else {
+            return Value::Null;
+        };
+        facts.extend(more);
         if let Some(header) = &self.header {
             let meta = &header.meta;
-            let command: Vec<_> = meta.command.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
-            let of_header = json!({
+            let command = meta.command.iter().map(|arg| String::from_utf8_lossy(arg).into());
+            let command: Vec<Value> = command.collect();
+            facts.insert("command".into(), Value::Array(command));
+            let Value::Object(of_header) = json!({
                 "host": meta.host,
                 "kernel": meta.kernel,
                 "machine": meta.machine,
@@ -80,14 +84,15 @@ impl Facts {
                 "tool": meta.tool,
                 "uuid": format!("{:032x}", u128::from_be_bytes(header.uuid)),
                 "cpus_online": meta.cpus_online,
-                "command": command,
                 "socket_buffer": meta.socket_buffer,
                 "start_mono_ns": meta.start.mono.0,
                 "start": rfc3339(meta.start.real_ns),
                 "transport": meta.transport.name,
                 "transport_why": meta.transport.why,
-            });
-            facts.extend(of_header.as_object().cloned().unwrap_or_default());
+            }) else {
+                return Value::Null;
+            };
+            facts.extend(of_header);
         }
         Value::Object(facts)
     }

@@ -13,7 +13,7 @@ use pmon_core::wire::ByteOrder;
 
 use crate::args::PrintArgs;
 use crate::exit::{self, Failure, OrFail};
-use crate::input::{Found, Input, is_stdio, say_damage, shown};
+use crate::input::{Found, Input, is_stdio, say_damage, shown, skip_hole};
 use crate::term;
 use crate::view::{Range, View};
 use crate::when::{Extent, Moment, resolve};
@@ -101,7 +101,7 @@ fn end(path: &Path) -> Result<(MonoNs, i64), Failure> {
     if !file.metadata().is_ok_and(|meta| meta.is_file()) {
         return Err(Failure::new(exit::USAGE, "a time before the end needs a file that can be read twice"));
     }
-    let mut reader = Reader::open(file).or_fail(exit::REFUSED, &unreadable)?;
+    let mut reader = Reader::open_sparse(file, skip_hole).or_fail(exit::REFUSED, &unreadable)?;
     let mut wall = WallClock::new();
     reader.header().iter().for_each(|header| wall.observe(header.meta.start));
     reader.seek(MonoNs(u64::MAX)).or_fail(exit::ENVIRONMENT, &unreadable)?;

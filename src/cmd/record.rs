@@ -16,6 +16,7 @@ use crate::child::Child;
 use crate::control::{self, Control, Display};
 use crate::exit::{self, Failure};
 use crate::input::is_stdio;
+use crate::render::json_text;
 use crate::summary::Summary;
 use crate::tape::Tape;
 use crate::term;
@@ -99,7 +100,7 @@ fn say(args: &RecordArgs, to_stdout: bool, summary: &Summary<'_>) -> Result<(), 
         }
         return Ok(());
     }
-    let json = format!("{:#}", summary.json());
+    let json = json_text(&summary.json());
     if to_stdout || !args.command.is_empty() {
         term::say(json);
         return Ok(());

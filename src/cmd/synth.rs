@@ -13,7 +13,7 @@ use crate::args::SynthArgs;
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::{is_stdio, shown};
-use crate::render::shell_words;
+use crate::render::{json_text, shell_words};
 use crate::sheet::Sheet;
 use crate::tape::{Tape, facts};
 use crate::term;
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
     let finding = tape.examiner.finish(true);
     let summary = Summary { file: &tape.file, tally: &tape.tally, finding: &finding, header: &header };
     if args.json {
-        let json = format!("{:#}", summary.json());
+        let json = json_text(&summary.json());
         if to_stdout {
             term::say(json);
         } else {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::args::VerifyArgs;
 use crate::exit::Failure;
 use crate::input::Input;
+use crate::render::json_text;
 use crate::sheet::Sheet;
 use crate::term;
 use crate::verdict::Finding;
@@ -15,7 +16,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
     let name = input.name().to_owned();
     let (finding, _) = input.examine(|_| ())?;
     let text = match args.json {
-        true => format!("{:#}\n", Value::Object(finding.json())),
+        true => json_text(&Value::Object(finding.json())) + "\n",
         false => text(&name, &finding),
     };
     term::print(&text)?;

@@ -1,6 +1,10 @@
 //! Bytes that somebody else chose, made fit for a terminal.
 
 use std::fmt::Write as _;
+use std::io;
+
+use serde_json::Value;
+use serde_json::ser::{CharEscape, Formatter, PrettyFormatter, Serializer};
 
 /// Text in which control characters, what changes the direction of writing, bytes that are not UTF-8, and the
 /// backslash itself are escaped.
@@ -72,9 +76,89 @@ fn is_plain(c: char) -> bool {
 }
 
 /// Whether a terminal may do anything else than show it.
-pub(super) fn is_harmful(c: char) -> bool {
+fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Appends the text of a JSON string, with what could drive a terminal escaped.
+pub(super) fn push_json(out: &mut Vec<u8>, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            c if is_harmful(c) => out.extend_from_slice(format!("\\u{:04x}", c as u32).as_bytes()),
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+/// JSON over several lines, for people and programs: as `{:#}` of the value, with what could drive a terminal escaped in its strings.
+pub(crate) fn json_text(value: &Value) -> String {
+    use serde::Serialize as _;
+    let mut out = Vec::new();
+    // Neither can memory refuse it, nor has a value a key that is no string.
+    let _ = value.serialize(&mut Serializer::with_formatter(&mut out, Harmless(PrettyFormatter::new())));
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// A pretty formatter, whose strings are those of [`push_json`].
+struct Harmless<'a>(PrettyFormatter<'a>);
+
+impl Formatter for Harmless<'_> {
+    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+        if !text.chars().any(is_harmful) {
+            return out.write_all(text.as_bytes());
+        }
+        let mut escaped = Vec::with_capacity(text.len() + 8);
+        push_json(&mut escaped, text);
+        out.write_all(&escaped)
+    }
+
+    fn write_char_escape<W: io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        self.0.write_char_escape(out, escape)
+    }
+
+    fn begin_array<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_array(out)
+    }
+
+    fn end_array<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_array(out)
+    }
+
+    fn begin_array_value<W: io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_array_value(out, first)
+    }
+
+    fn end_array_value<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_array_value(out)
+    }
+
+    fn begin_object<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_object(out)
+    }
+
+    fn end_object<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_object(out)
+    }
+
+    fn begin_object_key<W: io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(out, first)
+    }
+
+    fn begin_object_value<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(out)
+    }
+
+    fn end_object_value<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_object_value(out)
+    }
 }
 
 fn push_escape(out: &mut String, c: char) {
@@ -101,6 +185,18 @@ mod tests {
         assert_eq!(printable("\u{9b}2J\u{202e}".as_bytes()), r"\u009b2J\u202e");
         assert_eq!(printable(b"a\xffb\\"), r"a\xffb\\");
         assert_eq!(printable("größe".as_bytes()), "größe");
+    }
+
+    #[test]
+    fn json_is_what_serde_makes_of_it_but_for_what_drives_the_terminal() {
+        let plain =
+            serde_json::json!({ "a": ["größe\"\\\n", 1, null, {}, []], "b": { "c": -1.5, "d": true } });
+        assert_eq!(json_text(&plain), format!("{plain:#}"));
+        let hostile = serde_json::json!({ "k\u{7f}": "\u{7f}\u{9b}2J\u{202e}\u{2066}\u{200f}\u{61c}\u{85}" });
+        let text = json_text(&hostile);
+        assert!(!text.chars().any(|c| c != '\n' && is_harmful(c)), "{text:?}");
+        assert!(text.contains(r"\u009b2J\u202e"), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).ok(), Some(hostile));
     }
 
     #[test]

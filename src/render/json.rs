@@ -6,7 +6,7 @@ use pmon_core::capture::{Blind, Details, Loss, Mark};
 use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task};
 
-use super::escape::is_harmful;
+use super::escape::push_json;
 use super::figures;
 use super::stamp::Stamp;
 use super::{Render, Scene, push_hex, push_number};
@@ -292,24 +292,9 @@ fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
         out.extend_from_slice(bytes);
     } else {
-        push_escaped(out, bytes);
+        push_json(out, &String::from_utf8_lossy(bytes));
     }
     out.push(b'"');
-}
-
-fn push_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
-    use std::io::Write as _;
-    for c in String::from_utf8_lossy(bytes).chars() {
-        match c {
-            '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            c if is_harmful(c) => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use pmon_core::capture::{Blind, Loss, Mark};
 
 pub(crate) use classic::Classic;
 pub(crate) use csv::Csv;
-pub(crate) use escape::{harmless, printable, shell_words};
+pub(crate) use escape::{harmless, json_text, printable, shell_words};
 pub(crate) use json::Json;
 pub(crate) use text::Text;
 

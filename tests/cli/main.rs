@@ -5,6 +5,7 @@ mod diff;
 mod errors;
 #[path = "../common/guard.rs"]
 mod guard;
+mod hostile;
 mod info;
 mod live;
 mod output;

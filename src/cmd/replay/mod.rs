@@ -29,8 +29,8 @@ use crate::args::{Format, ReplayArgs, Speed};
 use crate::cmd::print::range;
 use crate::cmd::watch::Screen;
 use crate::exit::{self, Failure, OrFail};
-use crate::input::{hint, is_stdio, say_damage, shown};
-use crate::render::shell_words;
+use crate::input::{hint, is_stdio, say_damage, shown, skip_hole};
+use crate::render::{json_text, shell_words};
 use crate::sheet::Sheet;
 use crate::tape::{Tape, facts};
 use crate::term;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     let unreadable = format!("cannot open {name}{}", hint(&args.file));
     let file = File::open(&args.file).or_fail(exit::ENVIRONMENT, &unreadable)?;
     let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
-    let reader = Reader::open(file).map_err(|error| refused(&name, error))?;
+    let reader = Reader::open_sparse(file, skip_hole).map_err(|error| refused(&name, error))?;
     let range = range(&args.file, reader.header(), ["--from", "--to"], [args.from, args.to])?;
     let play = Play::new(args, range, reader.header(), meta.len())?;
     let mut replay = Replay::new(reader);
@@ -246,7 +246,7 @@ impl<'a> Play<'a> {
         self.say_vain(self.happened.get());
         if self.args.json {
             let facts = facts(&file, &tally, &finding, &header);
-            let json = format!("{:#}", serde_json::Value::Object(facts));
+            let json = json_text(&serde_json::Value::Object(facts));
             if is_stdio(path) {
                 term::say(json);
             } else {

@@ -1,0 +1,98 @@
+//! Forges hostile captures, and gives each to every verb: none may take more than 256 MiB of memory, or end as if pmon were at fault.
+//!
+//! ```sh
+//! cargo build --release && cargo run --release --example forge -- target/release/pmon 200
+//! ```
+
+#[path = "../../tests/common/forge.rs"]
+mod forge;
+#[path = "../../tests/common/peak.rs"]
+mod peak;
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+/// What each verb may take.
+const MOST: u64 = 256 << 20;
+/// And this long.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// What is done with each file; `@` is the file, and `%` another one of the same content.
+const VERBS: [&[&str]; 19] = [
+    &["info", "@"],
+    &["info", "--json", "@"],
+    &["verify", "@"],
+    &["verify", "--json", "@"],
+    &["print", "@"],
+    &["print", "--format", "json", "@"],
+    &["print", "--format", "csv", "@"],
+    &["print", "--format", "classic", "@"],
+    &["print", "--tree", "1", "@"],
+    &["print", "--since", "-1s", "@"],
+    &["replay", "--format", "text", "@"],
+    &["replay", "--format", "json", "@"],
+    &["replay", "--tree", "1", "@"],
+    &["replay", "@", "--record", "-"],
+    &["replay", "@", "--at-end", "eof", "--", "/bin/true"],
+    &["diff", "@", "%"],
+    &["diff", "--by-cpu", "@", "%"],
+    &["diff", "--renumbered", "@", "%"],
+    &["diff", "--json", "@", "/dev/null"],
+];
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let mut args = std::env::args().skip(1);
+    let pmon = args.next().ok_or("usage: forge PMON [SCALE [KIND]]")?;
+    let scale = args.next().map_or(Ok(200), |scale| scale.parse())?;
+    let kind = args.next();
+    let folder = std::env::temp_dir().join(format!("pmon-forge-{}", std::process::id()));
+    fs::create_dir(&folder)?;
+    let failed = run(&pmon, scale, kind.as_deref(), &folder);
+    fs::remove_dir_all(&folder)?;
+    Ok(if failed? { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn run(pmon: &str, scale: usize, kind: Option<&str>, folder: &Path) -> Result<bool, Box<dyn Error>> {
+    let [file, again] = ["a.pmon", "b.pmon"].map(|name| folder.join(name));
+    let mut failed = false;
+    let mut out = std::io::stdout().lock();
+    for forged in forge::all(scale) {
+        if kind.is_some_and(|kind| kind != forged.name) {
+            continue;
+        }
+        fs::write(&file, &forged.bytes)?;
+        fs::copy(&file, &again)?;
+        for verb in VERBS {
+            let args = verb.iter().map(|arg| match *arg {
+                "@" => file.as_os_str().to_owned(),
+                "%" => again.as_os_str().to_owned(),
+                arg => arg.into(),
+            });
+            let mut child = Command::new(pmon)
+                .args(args)
+                .stdin(Stdio::null())
+                .stdout(File::create("/dev/null")?)
+                .stderr(Stdio::null())
+                .spawn()?;
+            let peak = peak::peak(&mut child, LONGEST)?;
+            let is_well = peak.bytes <= MOST && matches!(peak.status.code(), Some(0 | 2..=8));
+            failed |= !is_well;
+            writeln!(
+                out,
+                "{} {:14} {:>9} B  {:42} {:>4} MiB {:>7.2} s  {}",
+                if is_well { " " } else { "!" },
+                forged.name,
+                forged.bytes.len(),
+                verb.join(" "),
+                peak.bytes >> 20,
+                peak.time.as_secs_f64(),
+                peak.status
+            )?;
+        }
+    }
+    Ok(failed)
+}

@@ -1,0 +1,185 @@
+//! Files that are made to do harm: to the terminal, to memory.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use pmon_core::MonoNs;
+use pmon_core::capture::{Details, Encoder, Header, Mark, Meta, Miss, Record, Scope, Subject, Transport};
+use pmon_core::wire::Body;
+use pmon_core::{Task, Tgid};
+use rustix::fs::{Mode, OFlags, ftruncate, open};
+
+use crate::support::{self, Dir, arg, comm, command, event, exec, exit, run};
+
+#[path = "../common/forge.rs"]
+mod forge;
+#[path = "../common/peak.rs"]
+mod peak;
+
+/// Each of these does something to some terminal: an escape, a delete, a C1 control, marks that turn the direction of writing, line
+/// separators.
+const HOSTILE: &str =
+    "\u{1b}[2J\u{7f}\u{85}\u{9b}31m\u{61c}\u{200e}\u{200f}\u{2028}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}\r";
+
+fn is_harmful(c: char) -> bool {
+    let is_control = c.is_control() && c != '\n';
+    is_control || HOSTILE.chars().any(|of| of == c && !of.is_ascii_graphic())
+}
+
+#[track_caller]
+fn assert_harmless(what: &str, text: &str) {
+    if let Some(at) = text.char_indices().find(|&(_, c)| is_harmful(c)).map(|(at, _)| at) {
+        let near: String = text[at..].chars().take(40).collect();
+        panic!("{what}: {near:?}");
+    }
+}
+
+/// A capture in which every string is hostile; `n` makes it another one.
+fn capture(n: u32) -> Vec<u8> {
+    let text = || HOSTILE.to_owned();
+    let meta = Meta {
+        tool: text(),
+        host: text(),
+        kernel: text(),
+        machine: text(),
+        boot_id: text(),
+        command: vec![HOSTILE.into(), HOSTILE.into()],
+        transport: Transport { name: text(), why: text() },
+        ..support::header().meta
+    };
+    let header = Header { meta, ..support::header() };
+    let mut encoder = Encoder::new(&header).expect("a header");
+    let bytes = || Some(HOSTILE.into());
+    let details = |subject| {
+        Record::Details(Box::new(Details {
+            miss: None,
+            ppid: Some(20),
+            comm: bytes(),
+            exe: bytes(),
+            filename: bytes(),
+            cwd: bytes(),
+            cgroup: bytes(),
+            args: Some([HOSTILE.as_bytes(), b"\0", HOSTILE.as_bytes(), b"\0"].concat()),
+            ..Details::missed(subject, Miss::Gone)
+        }))
+    };
+    let name = comm(&HOSTILE.as_bytes()[HOSTILE.len() - 16..]);
+    let time = MonoNs(support::START + 2_000);
+    let records = [
+        Record::Scope(Scope { text: text() }),
+        details(Subject::Snapshot { tgid: Tgid(20) }),
+        support::scan_end(),
+        event(1, 0, 1, Body::Comm { task: Task::new(20, 20), comm: name }),
+        exec(2, 2, 20),
+        details(Subject::Exec { tgid: Tgid(20), time }),
+        event(3, 0, 3, Body::Comm { task: Task::new(20, 20), comm: comm(&HOSTILE.as_bytes()[..8]) }),
+        Record::Mark(Mark { time, text: text() }),
+        exit(4, 4, (20, 20), n),
+    ];
+    let mut out = encoder.header().to_vec();
+    for record in records {
+        encoder.push(&record).expect("a record");
+    }
+    out.extend(encoder.seal());
+    out.extend(encoder.finish());
+    out
+}
+
+#[test]
+fn no_output_of_any_verb_drives_the_terminal() {
+    let dir = Dir::new();
+    let [a, b] =
+        [(1, "a"), (2, "b")].map(|(n, name)| dir.file(&format!("{name}{HOSTILE}.pmon"), &capture(n)));
+    let torn = dir.file(&format!("torn{HOSTILE}.pmon"), &capture(1)[..600]);
+    let other = dir.file(&format!("other{HOSTILE}.pmon"), b"something else");
+    let nowhere = arg(&dir.path(&format!("nowhere{HOSTILE}.pmon")));
+    let again = arg(&dir.path(&format!("again{HOSTILE}.pmon")));
+    let faults = dir.file(&format!("faults{HOSTILE}"), HOSTILE.as_bytes());
+    let folder = arg(&dir.path(""));
+    let mut runs: Vec<Vec<&str>> = Vec::new();
+    for file in [&a, &torn, &other, &nowhere, &folder] {
+        for verb in ["info", "verify"] {
+            runs.extend([vec![verb, file], vec![verb, "--json", file]]);
+        }
+        for verb in ["print", "replay"] {
+            for format in ["text", "json", "csv", "classic"] {
+                runs.push(vec![verb, "--format", format, file]);
+            }
+        }
+        runs.extend([vec!["diff", file, &b], vec!["diff", "--json", &b, file]]);
+        runs.push(vec!["replay", "--force", "--record", &again, file]);
+        runs.push(vec!["replay", "--force", "--json", "--record", &again, file]);
+    }
+    runs.push(vec!["replay", "--faults", &faults, &a]);
+    runs.push(vec!["replay", "--socket", &faults, &a]);
+    runs.push(vec!["print", "--since", HOSTILE, &a]);
+    runs.push(vec!["print", "--kind", HOSTILE, &a]);
+    runs.push(vec![HOSTILE]);
+    let mut shown = 0;
+    for args in runs {
+        let ran = run(command(&args));
+        assert_harmless(&format!("{args:?}, output"), &ran.out);
+        assert_harmless(&format!("{args:?}, errors"), &ran.err);
+        shown += usize::from(ran.out.contains("202e"));
+        if args.contains(&"--json") && !ran.out.is_empty() {
+            ran.json();
+        }
+    }
+    // It is not that nothing is shown.
+    assert!(shown > 10, "{shown}");
+}
+
+/// An output whose parser must find what was recorded.
+#[test]
+fn json_gives_hostile_strings_back_as_they_were() {
+    let dir = Dir::new();
+    let file = dir.file("a.pmon", &capture(1));
+    let info = run(command(&["info", "--json", &file])).expect(0).json();
+    for field in ["host", "kernel", "machine", "boot_id", "tool", "transport", "transport_why", "scope"] {
+        assert_eq!(info[field], HOSTILE, "{field}");
+    }
+    assert_eq!(info["command"][1], HOSTILE);
+}
+
+/// What takes the most memory, on a small scale: the whole is `cargo run --example forge`.
+#[test]
+fn forged_captures_take_no_more_memory_than_is_promised() {
+    let dir = Dir::new();
+    for forged in forge::all(4) {
+        let file = dir.file("a.pmon", &forged.bytes);
+        let verbs: &[&[&str]] = match forged.name {
+            "census" | "chain" => &[&["replay", &file, "--", "/bin/true"]],
+            "datagrams" | "cpus" => &[&["diff", "--by-cpu", &file, "/dev/null"], &["verify", &file]],
+            "forks" | "tree" => &[&["print", "--tree", "1", &file]],
+            "command" => &[&["info", "--json", &file]],
+            _ => &[&["print", "--format", "json", &file]],
+        };
+        for verb in verbs {
+            let mut command = command(verb);
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let peak = peak::peak(&mut command.spawn().expect("pmon runs"), Duration::from_secs(30));
+            let peak = peak.expect("pmon ends");
+            assert!(peak.status.code().is_some(), "{} {verb:?}: {peak:?}", forged.name);
+            assert!(peak.bytes <= 256 << 20, "{} {verb:?}: {peak:?}", forged.name);
+            assert!(peak.time < Duration::from_secs(30), "{} {verb:?}: {peak:?}", forged.name);
+        }
+    }
+}
+
+/// A recorder that is killed leaves a hole, and a forger may make it as large as a file can be.
+#[test]
+fn a_file_with_a_hole_of_a_tebibyte_is_read_at_once() {
+    let dir = Dir::new();
+    let story = support::story();
+    let parts = support::parts(&story, usize::MAX);
+    let file = dir.file("a.pmon", &parts[..2].concat());
+    let path = dir.path("a.pmon");
+    let fd = open(&path, OFlags::WRONLY, Mode::empty()).expect("the file");
+    if ftruncate(&fd, 1 << 40).is_err() {
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: no file of a tebibyte here\n");
+        return;
+    }
+    let ran = run(command(&["print", "--format", "csv", &file]));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.lines().count() > 8, "{ran:?}");
+}

@@ -1,0 +1,46 @@
+//! How much memory a process takes at the most.
+
+use std::fs;
+use std::io;
+use std::process::{Child, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How a process ended, and the most memory that it had.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peak {
+    pub(crate) status: ExitStatus,
+    pub(crate) bytes: u64,
+    /// From when it was looked at.
+    pub(crate) time: Duration,
+}
+
+/// Waits for a process, and looks at the greatest size that its memory had (`VmHWM`) until then. It is killed if it takes longer than
+/// `limit`.
+pub(crate) fn peak(child: &mut Child, limit: Duration) -> io::Result<Peak> {
+    let (began, mut bytes) = (Instant::now(), 0);
+    let status = format!("/proc/{}/status", child.id());
+    loop {
+        if let Some(kib) = fs::read_to_string(&status).ok().and_then(|status| high_water(&status)) {
+            bytes = bytes.max(kib << 10);
+        }
+        if let Some(status) = child.try_wait()? {
+            return Ok(Peak { status, bytes, time: began.elapsed() });
+        }
+        if began.elapsed() > limit {
+            child.kill()?;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn high_water(status: &str) -> Option<u64> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?
+        .trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse()
+        .ok()
+}
