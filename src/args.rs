@@ -206,6 +206,8 @@ are times in which nothing was heard. The classic format has no line for them; s
 says how many events were lost. A capture
 that is still being written, or whose recorder was killed, is shown as far as it goes, with a note
 at the end; that is no damage. Damage is reported on standard error, and ends in exit code 4.
+A capture of `record --only exec,exit` has no forks: --tree then takes the parents from execs and
+exits, and says on standard error if processes may be missing.
 --comm matches the name after the event. --since and --until take +DURATION from the start,
 -DURATION before the end, or a time, local unless it has an offset from UTC, as in
 2026-10-25T02:30:00+01:00. A time without a date is the first such time in the capture, of --until

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use pmon_analysis::Tally;
+use pmon_analysis::filter::Exits;
 use pmon_core::accounting::{LossCause, Lost};
 use pmon_core::capture::{Header, Item, Reader};
 use pmon_record::{CaptureFile, Options};
@@ -96,6 +97,13 @@ impl Summary<'_> {
     }
 
     fn lines(&self, pid: u32, path: &Path) -> Option<String> {
+        let mut exits = Exits::default();
+        let mut reader = Reader::open(File::open(path).ok()?).ok()?;
+        let order = reader.frame_order();
+        for _ in 0..BLOCKS {
+            let Some(Item::Block(block)) = reader.next_item().ok()? else { break };
+            block.records().for_each(|record| exits.count(&record, order));
+        }
         let mut reader = Reader::open(File::open(path).ok()?).ok()?;
         let args = ViewArgs {
             format: Format::Text,
@@ -108,15 +116,22 @@ impl Summary<'_> {
             clock: Clock::Relative,
         };
         let mut lines = Vec::new();
-        let order = reader.frame_order();
         let mut view = View::new(&args, Range::default(), Some(self.header), order, false, &mut lines);
+        if self.finding.report.scope.is_some() {
+            view.foresee(exits);
+        }
         for _ in 0..BLOCKS {
             let Some(Item::Block(block)) = reader.next_item().ok()? else { break };
             block.records().try_for_each(|record| view.record(record)).ok()?;
         }
         view.release().and_then(|()| view.flush()).ok()?;
+        let doubt = view.doubt();
         drop(view);
-        String::from_utf8(lines).ok()
+        let mut lines = String::from_utf8(lines).ok()?;
+        if let Some(doubt) = doubt {
+            lines = format!("({doubt})\n{lines}");
+        }
+        Some(lines)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
-use pmon_analysis::filter::Tree;
+use pmon_analysis::filter::{Exits, Tree};
 use pmon_analysis::{Bound, Entry, Filter, Joiner, Processes, WallClock};
 use pmon_core::capture::{Header, Record};
 use pmon_core::wire::ByteOrder;
@@ -84,10 +84,18 @@ impl<W: Write> View<W> {
         self.render.needs_details() || self.filter.needs_details()
     }
 
+    /// Learns of exits that are still to come, for the tree of a capture that lacks forks.
+    pub(crate) fn foresee(&mut self, exits: Exits) {
+        if let Some(tree) = &mut self.filter.tree {
+            tree.expect_holes(exits);
+        }
+    }
+
     /// Takes the next record.
     pub(crate) fn record(&mut self, record: Record<'_>) -> io::Result<()> {
         if let Record::Scope(scope) = &record {
             self.scope = Some(scope.text.clone());
+            self.foresee(Exits::default());
         }
         self.joiner.push(record);
         self.advance()
@@ -121,6 +129,19 @@ impl<W: Write> View<W> {
     pub(crate) fn unmatched(&self) -> Option<String> {
         let scope = self.scope.as_deref().map(|scope| printable(scope.as_bytes()));
         self.found.sentence(&self.filter, &self.wall, scope.as_deref())
+    }
+
+    /// What cannot be told of the tree that was asked for, if there is anything.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let tree = self.filter.tree.as_ref()?;
+        let processes = match tree.doubtful() {
+            0 => return None,
+            1 => "1 process".into(),
+            count => format!("{count} processes"),
+        };
+        Some(format!(
+            "the tree may have holes: {processes} may belong to it, too, by forks that were not recorded"
+        ))
     }
 
     /// Writes what is rendered.

@@ -2,9 +2,7 @@
 
 mod seen;
 
-use std::collections::HashMap;
-
-use pmon_core::capture::{Details, Own, Subject};
+use pmon_core::capture::Own;
 use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task, Tgid};
 
@@ -12,6 +10,7 @@ use crate::join::Entry;
 use crate::process::Processes;
 use crate::wall::WallClock;
 
+pub use crate::tree::{Exits, Tree};
 pub use seen::Seen;
 
 /// An end of a range of time.
@@ -105,134 +104,6 @@ impl Filter {
     }
 }
 
-/// A process and its descendants, learned in the order of the capture.
-#[derive(Clone, Debug)]
-pub struct Tree {
-    root: Tgid,
-    members: Members,
-    /// Parents from the scan that is under way.
-    scan: HashMap<Tgid, Tgid>,
-}
-
-impl Tree {
-    /// The tree of that process.
-    pub fn new(root: Tgid) -> Self {
-        Self { root, members: Members { root, bits: Vec::new() }.with(root), scan: HashMap::new() }
-    }
-
-    /// The process that it is the tree of.
-    pub fn root(&self) -> Tgid {
-        self.root
-    }
-
-    /// Whether that process is in the tree, as of now.
-    pub fn contains(&self, pid: Tgid) -> bool {
-        self.members.contains(pid)
-    }
-
-    fn observe(&mut self, entry: &Entry) {
-        match entry {
-            Entry::Event(occurrence) => {
-                let Some(event) = &occurrence.event else { return };
-                match event.body {
-                    Body::Fork { parent, child } if child.is_leader() => self.fork(parent.tgid, child.tgid),
-                    Body::Exec { task } => self.parent_told(task.tgid, occurrence.details.as_deref()),
-                    _ => {}
-                }
-            }
-            Entry::Details(details) => match (details.subject, details.ppid) {
-                (Subject::Snapshot { tgid }, Some(ppid))
-                    if self.scan.len() < crate::process::MAX_PROCESSES =>
-                {
-                    self.scan.insert(tgid, Tgid(ppid));
-                }
-                _ => {}
-            },
-            Entry::Snapshot(_) => self.close_scan(),
-            _ => {}
-        }
-    }
-
-    /// An id taken anew belongs where its parent belongs.
-    fn fork(&mut self, parent: Tgid, child: Tgid) {
-        if self.members.contains(parent) {
-            self.members.insert(child);
-        } else if child != self.root {
-            self.members.remove(child);
-        }
-    }
-
-    /// A parent in the tree takes in a child whose fork was lost.
-    fn parent_told(&mut self, pid: Tgid, details: Option<&Details>) {
-        if let Some(ppid) = details.and_then(|details| details.ppid)
-            && self.members.contains(Tgid(ppid))
-        {
-            self.members.insert(pid);
-        }
-    }
-
-    fn close_scan(&mut self) {
-        let scan = std::mem::take(&mut self.scan);
-        let mut children: HashMap<Tgid, Vec<Tgid>> = HashMap::new();
-        for (child, parent) in scan {
-            children.entry(parent).or_default().push(child);
-        }
-        // Where a member has children among them; so the time is that of the scan, however large the tree is.
-        let mut grown: Vec<Tgid> =
-            children.keys().copied().filter(|&parent| self.members.contains(parent)).collect();
-        while let Some(parent) = grown.pop() {
-            for child in children.remove(&parent).unwrap_or_default() {
-                if self.members.insert(child) {
-                    grown.push(child);
-                }
-            }
-        }
-    }
-}
-
-/// Processes, a bit each: a capture may name any number of them.
-#[derive(Clone, Debug)]
-struct Members {
-    root: Tgid,
-    bits: Vec<u64>,
-}
-
-impl Members {
-    /// No kernel gives an id from here on (`PID_MAX_LIMIT`).
-    const IDS: u32 = 1 << 22;
-
-    fn with(mut self, pid: Tgid) -> Self {
-        self.insert(pid);
-        self
-    }
-
-    fn contains(&self, pid: Tgid) -> bool {
-        let word = self.bits.get(pid.0 as usize / 64);
-        pid == self.root || word.is_some_and(|word| word >> (pid.0 % 64) & 1 != 0)
-    }
-
-    /// Adds it; `false` if it was there, or can be no process.
-    fn insert(&mut self, pid: Tgid) -> bool {
-        if pid.0 >= Self::IDS {
-            return false;
-        }
-        let at = pid.0 as usize / 64;
-        if at >= self.bits.len() {
-            self.bits.resize(at + 1, 0);
-        }
-        let bit = 1 << (pid.0 % 64);
-        let is_new = self.bits[at] & bit == 0;
-        self.bits[at] |= bit;
-        is_new
-    }
-
-    fn remove(&mut self, pid: Tgid) {
-        if let Some(word) = self.bits.get_mut(pid.0 as usize / 64) {
-            *word &= !(1 << (pid.0 % 64));
-        }
-    }
-}
-
 /// The tasks that an event concerns: for a fork both, for any other the one that it happened to.
 fn tasks(event: &Event) -> impl Iterator<Item = Task> {
     let parent = match event.body {
@@ -265,7 +136,7 @@ fn is_after(time: MonoNs, bound: Bound, wall: &WallClock) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{Miss, Reason, Snapshot};
+    use pmon_core::capture::{Details, Miss, Reason, Snapshot, Subject};
     use pmon_core::{Cpu, Seq};
 
     use super::*;
@@ -344,7 +215,6 @@ mod tests {
             }
             assert!(tree.contains(Tgid(root)) && tree.contains(Tgid(1_999_999)));
             assert!(!tree.contains(Tgid(2_000_000)) && !tree.contains(Tgid(1 << 22)));
-            assert!(tree.members.bits.len() <= Members::IDS as usize / 64);
             tree.observe(&entry(fork(2_000_000, (7, 7))));
             assert!(!tree.contains(Tgid(7)));
         }

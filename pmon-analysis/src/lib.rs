@@ -13,9 +13,11 @@
 pub mod diff;
 pub mod filter;
 pub mod join;
+mod pid_set;
 pub mod process;
 pub mod status;
 pub mod tally;
+mod tree;
 pub mod verify;
 pub mod wall;
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use jiff::tz::TimeZone;
 use pmon_analysis::WallClock;
+use pmon_analysis::filter::Exits;
 use pmon_core::MonoNs;
 use pmon_core::capture::{Frame, Header, Item, Reader, Record};
 use pmon_core::wire::ByteOrder;
@@ -18,6 +19,9 @@ use crate::term;
 use crate::view::{Range, View};
 use crate::when::{Extent, Moment, resolve};
 
+/// A capture of a part of the events says so in its first blocks.
+const SCOPE: u32 = 4;
+
 /// Runs the verb.
 pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let input = Input::open(&args.file)?;
@@ -26,6 +30,11 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let range = range(&args.file, input.header(), ["--since", "--until"], [args.since, args.until])?;
     let mut view =
         View::new(&args.view, range, input.header(), order, term::colours(), term::output()?.lock());
+    if args.view.tree.is_some() && input.file_bytes().is_some() {
+        if let Some(exits) = exits(&args.file)? {
+            view.foresee(exits);
+        }
+    }
     let (mut last, mut is_empty) = (None, true);
     let bar = match input.file_bytes() {
         Some(bytes) if !stdout().is_terminal() => term::reading_bar(bytes),
@@ -48,8 +57,8 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     view.release().map_err(Failure::output)?;
     view.flush().map_err(Failure::output)?;
     view.say_untold();
-    if let Some(unmatched) = view.unmatched() {
-        term::say(format_args!("pmon: {name}: {unmatched}"));
+    for remark in [view.unmatched(), view.doubt()].into_iter().flatten() {
+        term::say(format_args!("pmon: {name}: {remark}"));
     }
     if !outcome.clean_end {
         let how_far = match (last, outcome.damaged) {
@@ -64,8 +73,29 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     Ok(outcome.exit_code())
 }
 
-/// What two moments, from when and until when, mean in the capture `file` with that header; `names` are their options. Where one of them
-/// could have meant another time, the time that is taken is said.
+/// The exits of a capture of a part of the events, which name parents whose forks the capture may lack; `None` of a capture of
+/// everything.
+fn exits(path: &Path) -> Result<Option<Exits>, Failure> {
+    let unreadable = format!("cannot read {}", shown(path));
+    let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
+    let mut reader = Reader::open_sparse(file, skip_hole).or_fail(exit::REFUSED, &unreadable)?;
+    let (order, mut exits, mut is_partial, mut blocks) = (reader.frame_order(), Exits::default(), false, 0);
+    while let Some(item) = reader.next_item().or_fail(exit::ENVIRONMENT, &unreadable)? {
+        let Item::Block(block) = item else { continue };
+        for record in block.records() {
+            is_partial |= matches!(record, Record::Scope(_));
+            exits.count(&record, order);
+        }
+        blocks += 1;
+        if !is_partial && blocks == SCOPE {
+            return Ok(None);
+        }
+    }
+    Ok(is_partial.then_some(exits))
+}
+
+/// The range of time between two moments, from when and until when, in the capture `file` with that header. `names` are the
+/// options that gave the moments. Prints which time is taken where a moment can mean several.
 pub(crate) fn range(
     file: &Path,
     header: Option<&Header>,

@@ -1,7 +1,6 @@
 //! `pmon record`: events into a file.
 
 use std::io::{IsTerminal as _, stdout};
-use std::path::Path;
 use std::time::Instant;
 
 use jiff::Zoned;

@@ -136,3 +136,76 @@ fn sizes_without_the_memory_are_refused_before_anything_is_recorded() {
     assert!(record(&["--ring", "3G"], None).expect(2).err.contains("2G"));
     assert!(dir.is_empty());
 }
+
+/// Execs and exits below two forks that did not exec: process 10 forks 20, which forks 21, which starts 22. Process 5 starts 30.
+fn execs_and_exits() -> Vec<u8> {
+    use pmon_core::capture::{Record, Scope};
+    let of = |record, ppid: u32| {
+        let Record::Details(mut details) = record else { unreachable!("details") };
+        details.ppid = Some(ppid);
+        Record::Details(details)
+    };
+    let ended = |us, seq, pid: u32, parent: u32| {
+        let task = |pid| pmon_core::Task::new(pid, pid);
+        let parent = Some(task(parent));
+        event(us, 0, seq, pmon_core::wire::Body::Exit { task: task(pid), code: 0, signal: 17, parent })
+    };
+    let records = [
+        Record::Scope(Scope { text: "exec, exit".into() }),
+        scanned(1, 0, "init"),
+        scanned(5, 1, "bash"),
+        scanned(10, 5, "sh"),
+        scan_end(),
+        exec(1, 1, 22),
+        of(details(1, 22, "inner", b"inner\0"), 21),
+        exec(2, 2, 30),
+        of(details(2, 30, "other", b"other\0"), 5),
+        ended(3, 3, 22, 21),
+        ended(4, 4, 21, 20),
+        ended(5, 5, 20, 10),
+        ended(6, 6, 30, 5),
+        end(7, 6),
+    ];
+    capture(&records, 100)
+}
+
+#[test]
+fn a_tree_goes_on_below_a_fork_that_was_not_recorded() {
+    let dir = Dir::new();
+    let file = dir.file("x.pmon", &execs_and_exits());
+    let seqs =
+        |ran: &Ran| -> Vec<u64> { ran.json_lines().iter().filter_map(|line| line["seq"].as_u64()).collect() };
+    let print = ["print", &file, "--tree", "10", "--format", "json"];
+    let ran = pmon(&print).expect(0);
+    assert_eq!((seqs(&ran), ran.err.as_str()), (vec![1, 3, 4, 5], ""));
+    // What is read once cannot foresee the exits, and says so.
+    let ran =
+        pmon_with_input(&["print", "-", "--tree", "10", "--format", "json"], &execs_and_exits()).expect(0);
+    assert_eq!(seqs(&ran), [5]);
+    assert!(ran.err.contains("2 processes may belong to it"), "{}", ran.err);
+}
+
+#[test]
+fn a_live_capture_of_execs_and_exits_has_the_tree_of_its_command() {
+    use crate::live::can_record;
+    if !can_record() {
+        return;
+    }
+    let dir = Dir::new();
+    let file = arg(&dir.path("x.pmon"));
+    let script = "( ( /bin/true inner; : ); : ); /bin/true outer";
+    let ran = pmon(&["record", "--only", "exec,exit", "-o", &file, "--", "sh", "-c", script]);
+    if ran.code == Some(6) {
+        return skip(&ran.err);
+    }
+    let ran = ran.expect(0);
+    let proposed = ran.err.split("--tree ").nth(1).expect("a command is proposed");
+    let root = proposed.split_whitespace().next().expect("a process");
+    let lines = pmon(&["print", &file, "--tree", root, "--kind", "exec"]).expect(0).out;
+    for word in ["inner", "outer"] {
+        assert!(lines.contains(&format!("/true {word}")), "{lines}");
+        assert!(ran.err.contains(&format!("/true {word}")), "{}", ran.err);
+    }
+    let exits = pmon(&["print", &file, "--tree", root, "--kind", "exit"]).expect(0).out;
+    assert_eq!(exits.lines().count(), 5, "{exits}");
+}

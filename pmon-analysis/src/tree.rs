@@ -1,0 +1,421 @@
+//! A process and its descendants, also where the capture does not hold every fork.
+
+use std::collections::{HashMap, HashSet};
+
+use pmon_core::capture::{Details, Record, Subject};
+use pmon_core::wire::{Body, ByteOrder};
+use pmon_core::{MonoNs, Tgid};
+
+use crate::join::Entry;
+use crate::pid_set::PidSet;
+use crate::process::MAX_PROCESSES;
+
+/// Exits that are kept of a capture; of later ones, the parents are not known.
+const MAX_EXITS: usize = 1 << 20;
+/// Ancestors that are followed from one process.
+const MAX_STEPS: usize = 64;
+/// The process that adopts a process whose parent has ended, unless a nearer ancestor has declared itself a subreaper (`prctl(2)`).
+const INIT: Tgid = Tgid(1);
+
+/// A process and its descendants, learned in the order of the capture.
+///
+/// A capture of a part of the events may lack forks. Then the parents come from the details of execs and from exits. An exit tells of
+/// a parent only after what the process did, so whoever can read the capture twice collects the [`Exits`] first.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    root: Tgid,
+    /// The descendants of the root that are there.
+    members: PidSet,
+    /// Parents from the scan that is under way.
+    scan: HashMap<Tgid, Tgid>,
+    /// What is known besides, where forks may be lacking.
+    partial: Option<Partial>,
+}
+
+/// What a tree keeps where forks may be lacking.
+#[derive(Clone, Debug, Default)]
+struct Partial {
+    exits: Exits,
+    /// The parents that the last scan found, and the root's own parent.
+    scanned: HashMap<Tgid, Tgid>,
+    root_parent: Option<Tgid>,
+    /// Processes that are known not to be in the tree.
+    outside: PidSet,
+    /// The process whose exit was the last event: from the next one on, its id can be another process's.
+    ended: Option<Tgid>,
+    /// Processes that may be in the tree, by their id.
+    doubtful: HashSet<Tgid>,
+}
+
+/// Whether a process is in a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    In,
+    Out,
+    Unknown,
+}
+
+impl Tree {
+    /// The tree of that process.
+    pub fn new(root: Tgid) -> Self {
+        Self { root, members: PidSet::default(), scan: HashMap::new(), partial: None }
+    }
+
+    /// The process that this is the tree of.
+    pub fn root(&self) -> Tgid {
+        self.root
+    }
+
+    /// Takes it that the capture may lack forks. `exits` are those of the capture, if they could be collected before; later calls have no
+    /// effect.
+    pub fn expect_holes(&mut self, exits: Exits) {
+        self.partial.get_or_insert_with(|| Partial { exits: exits.sorted(), ..Partial::default() });
+    }
+
+    /// Whether that process is in the tree, as of now.
+    pub fn contains(&self, pid: Tgid) -> bool {
+        pid == self.root || self.members.contains(pid)
+    }
+
+    /// Processes that may be in the tree, too: the capture does not hold the forks that would tell.
+    pub fn doubtful(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.doubtful.len())
+    }
+
+    pub(crate) fn observe(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Event(occurrence) => {
+                let Some(event) = &occurrence.event else { return };
+                self.forget_ended();
+                match event.body {
+                    Body::Fork { parent, child } if child.is_leader() => {
+                        self.fork(parent.tgid, child.tgid, event.time);
+                    }
+                    Body::Exec { task } => {
+                        let ppid = occurrence.details.as_deref().and_then(|details| details.ppid);
+                        self.parent_told(task.tgid, ppid.map(Tgid), event.time);
+                    }
+                    Body::Exit { task, parent, .. } if self.partial.is_some() => {
+                        self.parent_told(task.tgid, parent.map(|parent| parent.tgid), event.time);
+                        if let Some(partial) = self.partial.as_mut().filter(|_| task.is_leader()) {
+                            partial.ended = Some(task.tgid);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Entry::Details(details) => self.scanned(details),
+            Entry::Snapshot(_) => self.close_scan(),
+            _ => {}
+        }
+    }
+
+    /// An id taken anew belongs where its parent belongs.
+    fn fork(&mut self, parent: Tgid, child: Tgid, time: MonoNs) {
+        if self.contains(parent) {
+            self.enter(child);
+        } else if child == self.root {
+            self.partial.iter_mut().for_each(|partial| partial.root_parent = Some(parent));
+        } else {
+            self.members.remove(child);
+            if let Some(partial) = &mut self.partial {
+                partial.outside.remove(child);
+                // A parent that forks is no adoption.
+                match partial.outside.contains(parent) || parent == INIT {
+                    true => partial.leave(child),
+                    false => self.parent_told(child, Some(parent), time),
+                }
+            }
+        }
+    }
+
+    /// A parent in the tree takes in a child whose fork was lost, or is not in the capture.
+    fn parent_told(&mut self, pid: Tgid, parent: Option<Tgid>, time: MonoNs) {
+        if self.contains(pid) {
+            if let Some(partial) = self.partial.as_mut().filter(|_| pid == self.root) {
+                partial.root_parent = partial.root_parent.or(parent);
+            }
+            return;
+        }
+        let Some(parent) = parent else {
+            return self.doubt(pid);
+        };
+        if self.partial.is_none() {
+            if self.contains(parent) {
+                self.members.insert(pid);
+            }
+            return;
+        }
+        match self.place(parent, time) {
+            Place::In => self.enter(pid),
+            Place::Out => self.partial.iter_mut().for_each(|partial| partial.leave(pid)),
+            Place::Unknown => self.doubt(pid),
+        }
+    }
+
+    /// Where a process is, by what is known of it and of those from which it descends.
+    fn place(&self, pid: Tgid, time: MonoNs) -> Place {
+        let Some(partial) = &self.partial else { return Place::Unknown };
+        let mut pid = pid;
+        for _ in 0..MAX_STEPS {
+            if self.contains(pid) {
+                return Place::In;
+            }
+            // It may have forked the process before it, or have adopted it after its parent in the tree had ended.
+            if self.may_adopt(partial, pid) {
+                return Place::Unknown;
+            }
+            if pid == Tgid(0) || partial.outside.contains(pid) {
+                return Place::Out;
+            }
+            let Some(parent) = partial.exits.parent_of(pid, time) else { return Place::Unknown };
+            pid = parent;
+        }
+        Place::Unknown
+    }
+
+    /// Whether a process can adopt processes of the tree: init, or an ancestor of the root, which may be a subreaper. The root's parent itself
+    /// is taken for none: it is mostly a shell, and has other children.
+    fn may_adopt(&self, partial: &Partial, pid: Tgid) -> bool {
+        let parent = |of: Tgid| partial.scanned.get(&of).copied();
+        let first = partial.root_parent.or_else(|| parent(self.root));
+        let ancestors = std::iter::successors(first.and_then(parent), |&of| parent(of));
+        pid == INIT || ancestors.take(MAX_STEPS).any(|ancestor| ancestor == pid)
+    }
+
+    fn enter(&mut self, pid: Tgid) {
+        self.members.insert(pid);
+        if let Some(partial) = &mut self.partial {
+            partial.outside.remove(pid);
+            partial.doubtful.remove(&pid);
+        }
+    }
+
+    fn doubt(&mut self, pid: Tgid) {
+        if let Some(partial) = &mut self.partial
+            && !partial.outside.contains(pid)
+            && partial.doubtful.len() < MAX_PROCESSES
+        {
+            partial.doubtful.insert(pid);
+        }
+    }
+
+    fn forget_ended(&mut self) {
+        let Some(partial) = &mut self.partial else { return };
+        if let Some(ended) = partial.ended.take() {
+            partial.outside.remove(ended);
+            self.members.remove(ended);
+        }
+    }
+
+    fn scanned(&mut self, details: &Details) {
+        if let (Subject::Snapshot { tgid }, Some(ppid)) = (details.subject, details.ppid)
+            && self.scan.len() < MAX_PROCESSES
+        {
+            self.scan.insert(tgid, Tgid(ppid));
+        }
+    }
+
+    fn close_scan(&mut self) {
+        let scan = std::mem::take(&mut self.scan);
+        let mut children: HashMap<Tgid, Vec<Tgid>> = HashMap::new();
+        for (&child, &parent) in &scan {
+            children.entry(parent).or_default().push(child);
+        }
+        // Starts from the members that have children in the scan: its time depends on the scan, not on the tree.
+        let mut grown: Vec<Tgid> = children.keys().copied().filter(|&parent| self.contains(parent)).collect();
+        while let Some(parent) = grown.pop() {
+            for child in children.remove(&parent).unwrap_or_default() {
+                if self.members.insert(child) {
+                    grown.push(child);
+                }
+            }
+        }
+        if let Some(partial) = &mut self.partial {
+            let (root, members) = (self.root, &self.members);
+            let outside = scan.keys().filter(|&&pid| pid != root && !members.contains(pid));
+            outside.for_each(|&pid| partial.leave(pid));
+            partial.scanned = scan;
+        }
+    }
+}
+
+impl Partial {
+    /// That process is not in the tree.
+    fn leave(&mut self, pid: Tgid) {
+        self.doubtful.remove(&pid);
+        self.outside.insert(pid);
+    }
+}
+
+/// The exit of a process.
+#[derive(Clone, Copy, Debug)]
+struct Exit {
+    time: MonoNs,
+    pid: Tgid,
+    parent: Tgid,
+}
+
+/// The exits of a capture: when, and who the parent was.
+#[derive(Clone, Debug, Default)]
+pub struct Exits {
+    /// In the order of process ids and times, once they are all there.
+    all: Vec<Exit>,
+}
+
+impl Exits {
+    /// Learns from the next record of a capture whose datagrams are in `order`.
+    pub fn count(&mut self, record: &Record<'_>, order: ByteOrder) {
+        let Record::Event(frame, _) = record else { return };
+        if let Some(event) = frame.event(order)
+            && let Body::Exit { task, parent: Some(parent), .. } = event.body
+            && task.is_leader()
+            && self.all.len() < MAX_EXITS
+        {
+            self.all.push(Exit { time: event.time, pid: task.tgid, parent: parent.tgid });
+        }
+    }
+
+    fn sorted(mut self) -> Self {
+        self.all.sort_unstable_by_key(|exit| (exit.pid, exit.time));
+        self
+    }
+
+    /// The parent, when it exits, of the process that has that id at that time.
+    fn parent_of(&self, pid: Tgid, time: MonoNs) -> Option<Tgid> {
+        let at = self.all.partition_point(|exit| (exit.pid, exit.time) < (pid, time));
+        self.all.get(at).filter(|exit| exit.pid == pid).map(|exit| exit.parent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pmon_core::capture::{Frame, Miss, Reason, Snapshot};
+    use pmon_core::wire::Event;
+    use pmon_core::{Cpu, Seq, Task};
+
+    use super::*;
+    use crate::join::Occurrence;
+
+    fn event(time: u64, body: Body) -> Event {
+        Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }
+    }
+
+    fn exec(time: u64, pid: u32, ppid: Option<u32>) -> Entry {
+        let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(time) };
+        let details = Details { ppid, ..Details::missed(subject, Miss::Gone) };
+        let event = Some(event(time, Body::Exec { task: Task::new(pid, pid) }));
+        Entry::Event(Occurrence { event, raw: None, details: Some(Box::new(details)), usage: None })
+    }
+
+    fn exit_event(time: u64, pid: u32, parent: u32) -> Event {
+        let parent = Some(Task::new(parent, parent));
+        event(time, Body::Exit { task: Task::new(pid, pid), code: 0, signal: 17, parent })
+    }
+
+    fn exit(time: u64, pid: u32, parent: u32) -> Entry {
+        let event = Some(exit_event(time, pid, parent));
+        Entry::Event(Occurrence { event, raw: None, details: None, usage: None })
+    }
+
+    fn exits(all: &[(u64, u32, u32)]) -> Exits {
+        let mut exits = Exits::default();
+        for &(time, pid, parent) in all {
+            exits.count(&Record::Event(Frame::Event(exit_event(time, pid, parent)), None), ByteOrder::NATIVE);
+        }
+        exits
+    }
+
+    fn scan(tree: &mut Tree, all: &[(u32, u32)]) {
+        for &(pid, ppid) in all {
+            let missed = Details::missed(Subject::Snapshot { tgid: Tgid(pid) }, Miss::Denied);
+            tree.observe(&Entry::Details(Box::new(Details { ppid: Some(ppid), ..missed })));
+        }
+        let (started, ended, processes) = (MonoNs(0), MonoNs(0), all.len() as u32);
+        tree.observe(&Entry::Snapshot(Snapshot {
+            started,
+            ended,
+            processes,
+            reason: Reason::Start,
+            atomic: false,
+        }));
+    }
+
+    /// The tree of process 10, where forks are lacking; its parent is 5, whose parent is 4.
+    fn partial(exits: Exits) -> Tree {
+        let mut tree = Tree::new(Tgid(10));
+        tree.expect_holes(exits);
+        scan(&mut tree, &[(1, 0), (4, 1), (5, 4), (10, 5), (6, 1)]);
+        tree
+    }
+
+    fn is_in(tree: &mut Tree, entry: Entry, pid: u32) -> bool {
+        tree.observe(&entry);
+        tree.contains(Tgid(pid))
+    }
+
+    #[test]
+    fn below_a_fork_that_did_not_exec_the_tree_goes_on() {
+        // 10 forks 20, which forks 21: neither execs. 21 starts 22.
+        let mut tree = partial(exits(&[(7, 22, 21), (8, 21, 20), (9, 20, 10)]));
+        assert!(is_in(&mut tree, exec(5, 22, Some(21)), 22));
+        for (time, pid, parent) in [(7, 22, 21), (8, 21, 20), (9, 20, 10)] {
+            assert!(is_in(&mut tree, exit(time, pid, parent), pid), "{pid}");
+        }
+        assert_eq!(tree.doubtful(), 0);
+    }
+
+    #[test]
+    fn a_process_outside_stays_outside_and_is_no_doubt() {
+        let mut tree = partial(exits(&[(7, 31, 30), (8, 30, 5)]));
+        assert!(!is_in(&mut tree, exec(5, 31, Some(30)), 31));
+        assert!(!is_in(&mut tree, exec(6, 32, Some(6)), 32));
+        assert!(!is_in(&mut tree, exit(7, 31, 30), 31));
+        assert_eq!(tree.doubtful(), 0);
+    }
+
+    #[test]
+    fn a_branch_that_nothing_tells_of_is_a_doubt() {
+        // The parent goes on beyond the capture; or had been adopted when it ended; or nothing is known.
+        // Init and ancestors of the root may have adopted whom the tree forked.
+        for (pid, adopter) in [(48, 1), (49, 4)] {
+            let mut tree = partial(Exits::default());
+            assert!(!is_in(&mut tree, exec(5, pid, Some(adopter)), pid));
+            assert_eq!(tree.doubtful(), 1, "{adopter}");
+        }
+        let mut tree = partial(exits(&[(9, 41, 1)]));
+        assert!(!is_in(&mut tree, exec(5, 42, Some(40)), 42));
+        assert_eq!(tree.doubtful(), 1);
+        assert!(!is_in(&mut tree, exec(5, 43, Some(41)), 43));
+        assert!(!is_in(&mut tree, exec(5, 44, None), 44));
+        assert_eq!(tree.doubtful(), 3);
+        // The exit of the process itself can resolve it.
+        assert!(is_in(&mut tree, exit(6, 44, 10), 44));
+        assert_eq!(tree.doubtful(), 2);
+        // In a capture of everything there are no doubts.
+        let mut whole = Tree::new(Tgid(10));
+        assert!(!is_in(&mut whole, exec(5, 42, Some(40)), 42));
+        assert_eq!(whole.doubtful(), 0);
+    }
+
+    #[test]
+    fn an_id_that_is_used_again_is_judged_anew() {
+        let mut tree = partial(exits(&[(6, 50, 10), (9, 50, 5)]));
+        assert!(is_in(&mut tree, exec(5, 50, Some(10)), 50));
+        assert!(is_in(&mut tree, exit(6, 50, 10), 50));
+        assert!(!is_in(&mut tree, exec(8, 50, Some(5)), 50));
+        assert!(!is_in(&mut tree, exit(9, 50, 5), 50));
+        // A parent is looked for at the time of the child.
+        let mut tree = partial(exits(&[(6, 50, 10), (9, 50, 5)]));
+        assert!(is_in(&mut tree, exec(5, 51, Some(50)), 51));
+        assert!(!is_in(&mut tree, exec(7, 52, Some(50)), 52));
+        assert_eq!(tree.doubtful(), 0);
+    }
+
+    #[test]
+    fn a_circle_of_parents_ends() {
+        let mut tree = partial(exits(&[(6, 60, 61), (6, 61, 60)]));
+        assert!(!is_in(&mut tree, exec(5, 62, Some(60)), 62));
+        assert_eq!(tree.doubtful(), 1);
+    }
+}
