@@ -30,10 +30,10 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let range = range(&args.file, input.header(), ["--since", "--until"], [args.since, args.until])?;
     let mut view =
         View::new(&args.view, range, input.header(), order, term::colours(), term::output()?.lock());
-    if args.view.tree.is_some() && input.file_bytes().is_some() {
-        if let Some(exits) = exits(&args.file)? {
-            view.foresee(exits);
-        }
+    if args.view.tree.is_some()
+        && let Some(exits) = exits(&args.file)?
+    {
+        view.foresee(exits);
     }
     let (mut last, mut is_empty) = (None, true);
     let bar = match input.file_bytes() {
@@ -73,9 +73,13 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     Ok(outcome.exit_code())
 }
 
-/// The exits of a capture of a part of the events, which name parents whose forks the capture may lack; `None` of a capture of
-/// everything.
-fn exits(path: &Path) -> Result<Option<Exits>, Failure> {
+/// The exits of a capture of a part of the events, which name parents whose forks the capture may lack.
+///
+/// `None` of a capture of everything, and of one that can be read only once.
+pub(crate) fn exits(path: &Path) -> Result<Option<Exits>, Failure> {
+    if is_stdio(path) || !path.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Ok(None);
+    }
     let unreadable = format!("cannot read {}", shown(path));
     let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
     let mut reader = Reader::open_sparse(file, skip_hole).or_fail(exit::REFUSED, &unreadable)?;

@@ -178,6 +178,12 @@ fn a_tree_goes_on_below_a_fork_that_was_not_recorded() {
     let print = ["print", &file, "--tree", "10", "--format", "json"];
     let ran = pmon(&print).expect(0);
     assert_eq!((seqs(&ran), ran.err.as_str()), (vec![1, 3, 4, 5], ""));
+    let again = arg(&dir.path("again.pmon"));
+    pmon(&["replay", &file, "--tree", "10", "--record", &again]).expect(0);
+    assert_eq!(
+        pmon(&["print", &again, "--format", "json", "--kind", "exec,exit"]).expect(0).json_lines().len(),
+        4
+    );
     // What is read once cannot foresee the exits, and says so.
     let ran =
         pmon_with_input(&["print", "-", "--tree", "10", "--format", "json"], &execs_and_exits()).expect(0);

@@ -26,7 +26,7 @@ use pmon_replay::{Replay, ReplayError};
 use self::audience::Audience;
 use self::clock::Clock;
 use crate::args::{Format, ReplayArgs, Speed};
-use crate::cmd::print::range;
+use crate::cmd::print::{exits, range};
 use crate::cmd::watch::Screen;
 use crate::exit::{self, Failure, OrFail};
 use crate::input::{hint, is_stdio, say_damage, shown, skip_hole};
@@ -117,7 +117,7 @@ impl<'a> Play<'a> {
             header: header.cloned(),
             from: range.since.map(mono).transpose()?,
             until: range.until.map(mono).transpose()?,
-            filter: filter(args),
+            filter: filter(args)?,
             script,
             bar: if quiet { term::reading_bar(bytes) } else { ProgressBar::hidden() },
             damaged: Cell::new(false),
@@ -371,17 +371,26 @@ impl<'a> Play<'a> {
 }
 
 /// What happens at all, if that is not everything.
-fn filter(args: &ReplayArgs) -> Option<Filter> {
+fn filter(args: &ReplayArgs) -> Result<Option<Filter>, Failure> {
     use std::os::unix::ffi::OsStrExt as _;
     let view = &args.view;
     let is_all = view.kind.is_empty() && view.pid.is_empty() && view.tree.is_none() && view.comm.is_none();
-    (!is_all).then(|| Filter {
+    if is_all {
+        return Ok(None);
+    }
+    let mut tree = view.tree.map(|pid| Tree::new(Tgid(pid)));
+    if let Some(tree) = &mut tree
+        && let Some(exits) = exits(&args.file)?
+    {
+        tree.expect_holes(exits);
+    }
+    Ok(Some(Filter {
         kinds: view.kind.clone(),
         pids: view.pid.clone(),
-        tree: view.tree.map(|pid| Tree::new(Tgid(pid))),
+        tree,
         name: view.comm.as_ref().map(|name| name.as_bytes().to_vec()),
         ..Filter::default()
-    })
+    }))
 }
 
 fn script(path: &Path) -> Result<Script, Failure> {
