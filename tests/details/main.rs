@@ -16,7 +16,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::recorder::{on, record};
+use common::recorder::{command, on, record};
 use common::{Capture, Need, needs, scene, skip};
 use pmon_core::Tgid;
 use pmon_core::capture::{Details, Subject};
@@ -321,6 +321,29 @@ fn what_is_secret_does_not_reach_the_disk() {
             assert_eq!(args.join(" "), shown, "{transport:?} {options:?}");
             assert_eq!(details.args.is_none(), shown.is_empty());
         }
+    }
+}
+
+#[test]
+fn environment_variables_do_not_reach_the_disk() {
+    let secret = "s3cr3t-of-the-environment";
+    for transport in [RING, &["--transport", "recvmmsg"]] {
+        let recorded = on(transport, || {
+            let (dir, _guard) = scene()?;
+            let file = dir.path().join("x.pmon");
+            let mut command = command(&[], &file);
+            command.args(["--", "sh", "-c", "/bin/sleep 0.2"]).env("PMON_TEST", secret);
+            assert!(command.status().unwrap().success());
+            Some((own(Capture::read(&file)), contents(dir.path())))
+        });
+        let Some((capture, contents)) = recorded else { return };
+        assert_eq!(argv(the(&capture, "sleep")), [&b"/bin/sleep"[..], b"0.2"], "{transport:?}");
+        assert!(!contents.contains(secret), "{transport:?}");
+        let strings = capture.details.iter().flat_map(Details::strings).flatten();
+        assert!(
+            strings.into_iter().all(|text| !String::from_utf8_lossy(text).contains(secret)),
+            "{transport:?}"
+        );
     }
 }
 
