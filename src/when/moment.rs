@@ -194,6 +194,12 @@ impl Resolver<'_> {
         let next = candidates.iter().find(|candidate| candidate.real_ns >= floor).copied();
         let last = candidates.iter().rfind(|candidate| candidate.real_ns < floor).copied();
         match (last, next) {
+            // Of a capture whose end is not known, the minute in which it starts is meant rather than the next day's.
+            (Some(last), _)
+                if self.extent.end.is_none() && since.is_none() && start.abs_diff(last.real_ns) < MINUTE =>
+            {
+                Some(last)
+            }
             (_, Some(next)) if next.real_ns <= end || since.is_some() => Some(next),
             (Some(last), Some(next)) => {
                 let (before, behind) = (start.abs_diff(last.real_ns), end.abs_diff(next.real_ns));
@@ -284,6 +290,9 @@ fn timestamp(real_ns: i64) -> Timestamp {
     // Every i64 of nanoseconds is within the years that a timestamp can be.
     Timestamp::from_nanosecond(real_ns.into()).unwrap_or_default()
 }
+
+/// In ns.
+const MINUTE: u64 = 60_000_000_000;
 
 /// Only a header that is damaged does not tell the start.
 const NO_START: &str = "the capture's header is damaged, so that its start is not known; give the time with its date, \

@@ -92,6 +92,7 @@ fn a_time_of_day_that_is_not_in_the_capture_is_the_nearest_one() {
     // Where the end is not known, it is the next one.
     let open = Extent { end: None, ..short };
     check("UTC", &open, "02:00", "-", ["2026-01-03T02:00:00Z", "-"], &["2026-01-03"]);
+    check("UTC", &open, "02:04:30", "-", ["2026-01-02T02:04:30Z", "-"], &["before the capture starts"]);
 }
 
 #[test]
