@@ -108,6 +108,9 @@ fn a_failed_sync_is_the_recordings_failure_whenever_it_comes() {
         let failure = recorded.and_then(|()| recorder.finish()).unwrap_err();
         assert!(matches!(failure, SinkError::Unsynced { .. }), "{failure}");
         recorder.check_cut();
+        // The kernel has reported the failure, and later syncs succeed: the data is lost all the same.
+        assert!(matches!(recorder.finish(), Err(SinkError::Unsynced { .. })));
+        recorder.check_cut();
     }
 }
 
@@ -176,7 +179,7 @@ fn a_disk_that_gets_full_leaves_whole_blocks_wherever_it_does() {
     for has_no_punch in [false, true] {
         let mut ends = [0; 2];
         // From not even the header to all of it: each step of a recording meets the end of the disk.
-        for pages in 0..40 {
+        for pages in (0..20).chain([24, 30, 36, 39]) {
             let state = State { pages: Some(pages), has_no_punch, hole: SMALL, ..State::default() };
             let Ok(mut recorder) = Recorder::try_new(state) else {
                 assert_eq!(pages, 0, "a header fits");
@@ -284,15 +287,15 @@ fn a_hole_that_gets_full_waits_for_the_sync_and_loses_nothing() {
 
 #[test]
 fn whenever_the_power_fails_what_was_synced_is_there() {
-    for seed in 0..12 {
+    let mut checks = 0;
+    for seed in 0..5 {
         let mut random = Rand32::new(seed);
         let takes = [0, 1, 3][random.rand_range(0..3) as usize];
         let state = State { sync_takes: Duration::from_millis(takes), hole: SMALL, ..State::default() };
         let mut recorder = Recorder::new(state);
         // When each operation was done.
         let mut done: Vec<Instant> = Vec::new();
-        let steps = random.rand_range(60..400);
-        for _ in 0..steps {
+        for _ in 0..random.rand_range(60..250) {
             let marks = match random.rand_range(0..60) {
                 0 => 9000,
                 1 => 2100,
@@ -304,17 +307,24 @@ fn whenever_the_power_fails_what_was_synced_is_there() {
             if takes > 0 && random.rand_range(0..8) == 0 {
                 thread::sleep(Duration::from_millis(1));
             }
-        }
-        recorder.check_kill();
-        for chance in [0, 5] {
-            let (_, durable) = recorder.disk.progress();
-            let image = recorder.disk.after_power_loss(|| random.rand_range(0..10) < chance);
-            let synced_at = durable.checked_sub(1).map(|last| done[last]);
-            let safe = synced_at.map_or(0, |at| recorder.older_than(SYNCED, at));
-            let found = intact(&image);
-            assert!(found.iter().copied().take(safe).eq(0..safe), "seed {seed}: of {safe}, {found:?}");
+            // A block has just been sealed that replaces an old journal, or it may be any other moment.
+            if marks < 9000 && random.rand_range(0..50) > 0 {
+                continue;
+            }
+            recorder.check_kill();
+            for chance in [0, 5, 5] {
+                let (_, durable) = recorder.disk.progress();
+                let image = recorder.disk.after_power_loss(|| random.rand_range(0..10) < chance);
+                let synced_at = durable.checked_sub(1).map(|last| done[last]);
+                let safe = synced_at.map_or(0, |at| recorder.older_than(SYNCED, at));
+                let found = intact(&image);
+                let is_safe = found.iter().copied().take(safe).eq(0..safe);
+                assert!(is_safe, "seed {seed}: of {safe}, {} are there", found.len());
+                checks += 1;
+            }
         }
     }
+    assert!(checks > 30, "{checks}");
 }
 
 /// The numbers of the marks that can be read, whatever else is damaged.
