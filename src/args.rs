@@ -101,6 +101,10 @@ option --redact. Secrets are replaced before --args-max cuts; of a command line 
 argument that is cut there goes as a whole. The kernel cuts names of threads to 15 bytes: let the
 pattern match the beginning of a secret there. Host facts (kernel, machine, boot id) stay.
 
+FILE may also be a FIFO or a device, or `-`. A reader that goes away before the end is an error (7), as
+is a full disk; of a file, all that was recorded until then is there. A FIFO without a reader is waited
+for no longer than --for. Without -o, the file is always a new one.
+
 Nothing is lost silently: what was lost is in the capture and in the summary, counted to the event,
 with its cause. SIZE is in bytes, or with K, M or G for powers of 1024.";
 
@@ -114,7 +118,7 @@ pub(crate) struct RecordArgs {
     /// End after this long: 500ms, 10s, 5m, 1h30m
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_std_duration)]
     pub(crate) duration: Option<Duration>,
-    /// Replace FILE if it exists, and FILE.partial, which a recorder that was killed leaves behind
+    /// Replace FILE if it exists, and FILE.partial, which a recorder that was killed leaves behind; overwrite a block device
     #[arg(long)]
     pub(crate) force: bool,
     /// Print no status, and no summary but with --json
