@@ -54,7 +54,7 @@ fn a_recorded_command_has_the_signals_that_pmon_was_started_with() {
 }
 
 #[test]
-fn a_program_of_a_replay_has_the_signals_that_pmon_was_started_with() {
+fn a_program_of_a_replay_has_the_signals_that_pmon_was_started_with_but_for_those_that_end_it() {
     if !can_set_signals() {
         return;
     }
@@ -69,8 +69,16 @@ fn a_program_of_a_replay_has_the_signals_that_pmon_was_started_with() {
         if ran.code == Some(6) {
             return skip(&ran.err);
         }
+        let expected: String = expected.lines().map(without_ends).collect();
         assert_eq!(ran.expect(0).out, expected, "{way:?}");
     }
+}
+
+/// A line of signals without `SIGINT` and `SIGTERM`.
+fn without_ends(line: &str) -> String {
+    let (name, mask) = line.split_once('\t').expect("a name and a mask");
+    let ends = 1 << (Signal::INT.as_raw() - 1) | 1 << (Signal::TERM.as_raw() - 1);
+    format!("{name}\t{:016x}\n", u64::from_str_radix(mask, 16).expect("a number in hex") & !ends)
 }
 
 #[test]

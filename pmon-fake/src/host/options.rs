@@ -3,8 +3,6 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
-use rustix::process::Signal;
-
 /// A program that is to be run on the fake kernel.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -30,13 +28,6 @@ pub struct StartSignals {
     pub ignored: u64,
     /// Signals that are blocked.
     pub blocked: u64,
-}
-
-impl StartSignals {
-    /// Whether a program without a handler does not end by that signal.
-    pub fn withstand(self, signal: Signal) -> bool {
-        (self.ignored | self.blocked) >> (signal.as_raw() - 1) & 1 == 1
-    }
 }
 
 impl Launch {

@@ -20,9 +20,6 @@ const GLANCES: u32 = 3;
 /// Otherwise, it is looked at whether time is over this often.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A program with a handler for `SIGINT` ends within this time.
-const SOON: Duration = Duration::from_millis(500);
-
 /// What happens when the program wants more, and nothing more comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtEnd {
@@ -42,14 +39,11 @@ pub struct Conduct {
     pub at_end: AtEnd,
     /// and how long the program may take to end by that: then it gets a signal, as long after that a stronger one, and `SIGKILL` at last.
     pub timeout: Duration,
-    /// Whether it begins with `SIGINT` ignored or blocked ([`StartSignals::withstand`](super::StartSignals::withstand)). Then `SIGTERM` follows
-    /// soon: only a program that has a handler ends by the first.
-    pub withstands_interrupt: bool,
 }
 
 impl Default for Conduct {
     fn default() -> Self {
-        Self { at_end: AtEnd::Signal, timeout: Duration::from_secs(10), withstands_interrupt: false }
+        Self { at_end: AtEnd::Signal, timeout: Duration::from_secs(10) }
     }
 }
 
@@ -289,7 +283,7 @@ impl<'a> End<'a> {
 
     fn go_on<W: World>(&mut self, program: &mut Program, world: &mut W) -> Result<(), HostError> {
         let now = Instant::now();
-        let Conduct { at_end, timeout, withstands_interrupt } = *self.conduct;
+        let Conduct { at_end, timeout } = *self.conduct;
         let Some((blow, due)) = self.next else {
             let waits = program.wants_more().is_some_and(|is_sure| {
                 let since = *self.wanted.get_or_insert(now);
@@ -323,10 +317,6 @@ impl<'a> End<'a> {
             }
             Blow::Interrupt => {
                 signal(Signal::INT);
-                if withstands_interrupt {
-                    self.next = Some((Blow::Terminate, after(now, timeout.min(SOON))));
-                    return Ok(());
-                }
                 Blow::Terminate
             }
             Blow::Terminate => {

@@ -54,8 +54,9 @@ impl Play<'_> {
         launch.uid = args.uid;
         launch.private_proc = args.proc == Proc::Capture;
         let startup::StartSignals { ignored, blocked } = startup::signals();
-        launch.signals = StartSignals { ignored, blocked };
-        let withstands = launch.signals.withstand(Signal::INT);
+        // By these, it is ended when there is no more: a script that has put pmon into the background must not change that.
+        let others = !(bit(Signal::INT) | bit(Signal::TERM));
+        launch.signals = StartSignals { ignored: ignored & others, blocked: blocked & others };
         let output = if golden.is_some() {
             let (from, to) =
                 pipe_with(PipeFlags::CLOEXEC).or_fail(exit::ENVIRONMENT, "cannot make a pipe")?;
@@ -74,7 +75,6 @@ impl Play<'_> {
         let mut running = started.map_err(|error| refused(&name, error))?;
         let mut conduct = Conduct::default();
         (conduct.at_end, conduct.timeout) = (args.at_end.into(), args.timeout);
-        conduct.withstands_interrupt = withstands;
         let ending =
             running.run(&mut world, &conduct, |running| signalled.heed(running), |error| self.say(error));
         let ending = match ending {
@@ -104,9 +104,7 @@ impl Play<'_> {
                 &output.or_fail(exit::ENVIRONMENT, format_args!("cannot read the output of {name}"))?,
             )?;
             // Without a handler, this is how it ends.
-            let is_terminated = ending.signal == Some(Signal::TERM)
-                && ending.exit_code() == 128 + Signal::TERM.as_raw() as u8;
-            if ending.is_interrupted() || withstands && is_terminated {
+            if ending.is_interrupted() {
                 return Ok(self.exit_code());
             }
         }
@@ -214,6 +212,11 @@ fn read_all(from: OwnedFd) -> JoinHandle<io::Result<Vec<u8>>> {
         // Behind that, the pipe breaks.
         if all.len() as u64 == LONGEST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(all) }
     })
+}
+
+/// A signal in a set.
+fn bit(signal: Signal) -> u64 {
+    1 << (signal.as_raw() - 1)
 }
 
 fn refused(name: &str, error: HostError) -> Failure {
