@@ -97,9 +97,10 @@ header and the recorder's own command line. The pattern is matched against the a
 between, so `--password[= ]([^ ]+)` finds both forms; of a pattern with groups, only these are
 replaced. A pattern with ^ or $ is matched against each argument alone as well. Text is bytes: a byte
 that is not UTF-8 is a character, too. The pattern itself is redacted, and so is the argument of any
-option --redact. Secrets are replaced before --args-max cuts; of a command line longer than 128K, the
-argument that is cut there goes as a whole. The kernel cuts names of threads to 15 bytes: let the
-pattern match the beginning of a secret there. Host facts (kernel, machine, boot id) stay.
+option --redact. Secrets are replaced before --args-max cuts; of a command line longer than 32K (128K
+if --args-max is above 28K), the argument that is cut there goes as a whole. The kernel cuts names of
+threads to 15 bytes: let the pattern match the beginning of a secret there. What identifies the host
+(kernel, machine, boot id) stays.
 
 FILE may also be a FIFO or a device, or `-`. A reader that goes away before the end is an error (7), as
 is a full disk; of a file, all that was recorded until then is there. A FIFO without a reader is waited
@@ -436,7 +437,7 @@ mod tests {
         assert!(parse_args_max("0").is_err() && parse_args_max("129K").is_err());
         assert!(parse_latency("500us").is_err() && parse_latency("2s").is_err());
         assert_eq!(parse_latency("5ms"), Ok(Duration::from_millis(5)));
-        assert!(parse_redact("(").is_err());
+        assert!(parse_redact("(").is_err() && parse_redact("").is_err());
         assert_eq!(parse_ring("2G"), Ok(2 << 30));
         for large in ["2147483649", "3G", "64G", "18446744073709551615"] {
             assert!(parse_ring(large).is_err(), "{large}");

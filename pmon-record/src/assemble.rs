@@ -17,8 +17,12 @@ use crate::details::{Exec, Outcome};
 use crate::options::Options;
 use crate::pending::Pending;
 use crate::redact::Redact;
-use crate::ring::entry::{self, MOST_ARGS, More, Units};
+use crate::ring::entry::{self, More, Units};
 use crate::sink::{Sink, SinkError};
+
+use self::texts::{fit, is_too_long, redacted};
+
+mod texts;
 
 /// While the counts of losses change, they are recorded this often, in ns of event time.
 const WITNESS_EVERY: u64 = 1_000_000_000;
@@ -108,6 +112,8 @@ pub struct Assembler<S> {
     spare: Option<Box<Usage>>,
     cgroups: Cgroups,
     args_max: usize,
+    /// Bytes of arguments that are read, to be redacted before they are cut.
+    args_read: usize,
     redact: Option<Box<Redact>>,
     /// What is recorded, if that is not everything, until it has been said.
     scope: Option<Scope>,
@@ -135,6 +141,7 @@ impl<S: Sink> Assembler<S> {
             spare: None,
             cgroups: Cgroups::default(),
             args_max: usize::MAX,
+            args_read: usize::MAX,
             redact: None,
             scope: None,
             left_out: Vec::new(),
@@ -144,9 +151,10 @@ impl<S: Sink> Assembler<S> {
     /// One that records what `options` ask for, and may look things up on this host.
     pub(crate) fn of_host(self, options: &Options) -> Self {
         let Options { args_max, redact, scope, .. } = options.clone();
+        let args_read = options.args_read();
         let scope = (!scope.is_all()).then(|| Scope { text: scope.to_string() });
         let redact = redact.map(Box::new);
-        Self { cgroups: Cgroups::new(), args_max, redact, scope, ..self }
+        Self { cgroups: Cgroups::new(), args_max, args_read, redact, scope, ..self }
     }
 
     /// What has been counted so far.
@@ -234,7 +242,7 @@ impl<S: Sink> Assembler<S> {
     /// a process names itself, and what it is given, is never too long for a capture.
     fn process(&mut self, mut details: Box<Details>) -> Result<(), SinkError> {
         if let Some(redact) = &self.redact {
-            redact.details(&mut details);
+            redact.details(&mut details, self.args_read);
         }
         if is_too_long(&details) || self.redact.is_some() {
             fit(&mut details, self.args_max);
@@ -457,50 +465,6 @@ impl<S: Sink> Assembler<S> {
             self.process(details)?;
         }
         Ok(())
-    }
-}
-
-/// Whether a text of a process is longer than a capture takes, with room for what redaction adds.
-fn is_too_long(details: &Details) -> bool {
-    details.strings().into_iter().flatten().any(|text| text.len() > MOST_ARGS)
-}
-
-/// Cuts the arguments to `args_max` bytes, and leaves out any other text that is too long.
-fn fit(details: &mut Details, args_max: usize) {
-    let Details { miss, comm, exe, filename, cwd, cgroup, args, args_len, .. } = details;
-    if let Some(args) = args {
-        let len = args.len();
-        args.truncate(args_max.min(MOST_ARGS));
-        if args.len() < len {
-            *args_len = Some(args_len.unwrap_or(0).max(len as u64));
-        }
-    }
-    for text in [comm, exe, filename, cwd, cgroup] {
-        if text.as_ref().is_some_and(|text| text.len() > MOST_ARGS) {
-            *text = None;
-            miss.get_or_insert(Miss::TooLong);
-        }
-    }
-}
-
-/// The datagram without secrets: in the name of a renamed thread, but for the recorder's own, which have a meaning. What is
-/// no event in its usual form is copied to `bytes`.
-fn redacted<'a>(redact: &Redact, frame: Frame<'a>, bytes: &'a mut [u8; SLOT], setup: &Setup) -> Frame<'a> {
-    if frame.event(setup.order).is_some_and(|event| Own::of(&event, setup.recorder).is_some()) {
-        return frame;
-    }
-    match frame {
-        Frame::Event(Event { time, seq, cpu, body: Body::Comm { task, mut comm } }) => {
-            redact.comm(&mut comm);
-            Frame::Event(Event { time, seq, cpu, body: Body::Comm { task, comm } })
-        }
-        Frame::Raw(raw) => {
-            let bytes = &mut bytes[..raw.len().min(SLOT)];
-            bytes.copy_from_slice(&raw[..bytes.len()]);
-            redact.datagram(bytes, setup.order);
-            Frame::Raw(bytes)
-        }
-        frame => frame,
     }
 }
 

@@ -56,8 +56,8 @@ pub struct Options {
     /// Bytes of a process's arguments that are recorded; 0 for none at all. The ring has room for 128 KiB, and so much is read from
     /// `/proc`.
     pub args_max: usize,
-    /// What is not recorded of command lines, paths, names and cgroups. Command lines are then read as far as
-    /// possible, and redacted before they are cut to `args_max`.
+    /// What is not recorded of command lines, paths, names and cgroups. Command lines are then read
+    /// beyond `args_max`, to 32 KiB at least, and redacted before they are cut.
     pub redact: Option<Redact>,
     /// Whether to scan `/proc`: at the start, and after events were lost.
     pub snapshot: bool,
@@ -87,10 +87,19 @@ impl Default for Options {
     }
 }
 
+/// Bytes of arguments that are read at least where something is to be redacted, of which fewer are recorded.
+const REDACTED: usize = 32 << 10;
+/// Bytes of arguments that are read more than are recorded, at least: a secret that begins before the cut and ends after it.
+const BEYOND: usize = 4 << 10;
+
 impl Options {
     /// Bytes of a process's arguments that are read: a secret is redacted before it is cut.
     pub(crate) fn args_read(&self) -> usize {
-        let most = if self.redact.is_some() && self.args_max > 0 { MOST_ARGS } else { self.args_max };
-        most.min(MOST_ARGS)
+        match (self.args_max, &self.redact) {
+            (args_max, None) => args_max.min(MOST_ARGS),
+            (0, _) => 0,
+            (args_max, _) if args_max <= REDACTED - BEYOND => REDACTED,
+            _ => MOST_ARGS,
+        }
     }
 }

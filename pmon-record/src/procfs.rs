@@ -38,7 +38,8 @@ pub(crate) struct Procfs {
     clock: Clock,
     ticks_per_second: u64,
     args_max: usize,
-    redact: Option<Redact>,
+    /// What is redacted of command lines, and how much of them is looked at.
+    redact: Option<(Redact, usize)>,
     buffer: Box<[u8]>,
     host: Host,
 }
@@ -59,9 +60,9 @@ impl Procfs {
         Self { clock, ticks_per_second, args_max, redact: None, buffer: vec![0; MAX_ARGS].into(), host }
     }
 
-    /// The same, and command lines are redacted before they are cut.
-    pub(crate) fn redacting(self, redact: Option<Redact>) -> Self {
-        Self { redact, ..self }
+    /// The same, and the first `read` bytes of command lines are redacted before they are cut.
+    pub(crate) fn redacting(self, redact: Option<Redact>, read: usize) -> Self {
+        Self { redact: redact.map(|redact| (redact, read)), ..self }
     }
 
     /// Its clock.
@@ -123,9 +124,12 @@ impl Procfs {
         let has_memory =
             details.exe.is_some() || matches!(process.miss, None | Some(Miss::Denied | Miss::TooLong));
         details.args = args.filter(|args| !args.is_empty() || has_memory && !is_kthread);
-        if let Some(redact) = self.redact.as_ref().filter(|_| args_len > self.args_max) {
-            details.args_len = (args_len > MAX_ARGS).then_some(args_len as u64);
-            redact.args(&mut details);
+        if let (Some((redact, read)), Some(args)) = (&self.redact, &mut details.args)
+            && args_len > self.args_max
+        {
+            args.truncate(*read);
+            details.args_len = (args.len() < args_len).then_some(args_len as u64);
+            redact.args(&mut details, *read);
         }
         keep_args(&mut details, args_len, self.args_max);
         details.miss = process.miss;
@@ -226,6 +230,10 @@ impl Process<'_> {
         host: &Host,
     ) -> Option<Membership> {
         let (group, session) = stat.leaders?;
+        if status.len() == MAX_ARGS && inner_pid(status).is_none() {
+            // So many supplementary groups that the line with the ids, which follows them, was not read.
+            return None;
+        }
         // A task that has been waited for meanwhile has no id anywhere.
         let (pid, depth) = inner_pid(status).unwrap_or((tgid.0, 0));
         let pid = Some(pid).filter(|&pid| pid != 0)?;
@@ -270,13 +278,13 @@ impl Process<'_> {
 /// Cuts the arguments, of which there were `len` bytes, to `most`; without any, nothing is said of them.
 fn keep_args(details: &mut Details, len: usize, most: usize) {
     details.args = details.args.take().filter(|_| most > 0);
-    details.args_len = None;
+    let was_cut = details.args_len.take().is_some();
     if let Some(args) = &mut details.args {
         let whole = args.len();
         args.truncate(most);
         args.shrink_to_fit();
-        // Redaction can have made it shorter, or longer.
-        let is_cut = args.len() < whole || len > MAX_ARGS;
+        // Redaction can have made it shorter, or longer; then it has cut what was not read, and said so.
+        let is_cut = args.len() < whole || was_cut || len > MAX_ARGS;
         details.args_len = is_cut.then_some(len.max(whole) as u64);
     }
 }

@@ -97,7 +97,8 @@ impl<S: Sink + 'static> Recording<S> {
         };
         let Subscription { intake, outlet, pulse, drops_before, start, .. } = subscription;
         let (clock, nice) = (Clock::new(), options.nice);
-        let procfs = || Procfs::new(clock, options.args_max).redacting(options.redact.clone());
+        let procfs =
+            || Procfs::new(clock, options.args_max).redacting(options.redact.clone(), options.args_read());
         let shared = Arc::new(Shared::new(outlet.filled.buffer().capacity() - 1));
         let (results_in, results) = sync_channel(details::RESULTS);
         let (snapshot_in, snapshot) = sync_channel(snapshot::RECORDS);

@@ -107,10 +107,10 @@ impl Redact {
         })
     }
 
-    /// Redacts all texts of a process.
-    pub(crate) fn details(&self, details: &mut Details) {
+    /// Redacts all texts of a process, of whose arguments at most `read` bytes were read.
+    pub(crate) fn details(&self, details: &mut Details, read: usize) {
         self.cut_name(details);
-        self.args(details);
+        self.args(details, read);
         let Details { comm, exe, filename, cwd, cgroup, .. } = details;
         for text in [exe, filename, cwd, cgroup].into_iter().flatten() {
             self.text(text, MAX_TEXT);
@@ -121,11 +121,11 @@ impl Redact {
         }
     }
 
-    /// Redacts the arguments of a process, as they were read. The last one of a command line that was too long to be read
-    /// whole goes in any case: it may be the beginning of a secret, which the pattern does not match.
-    pub(crate) fn args(&self, details: &mut Details) {
+    /// Redacts the arguments of a process, of which at most `read` bytes were read. The last one of a command line that was
+    /// too long for that goes in any case: it may be the beginning of a secret, which the pattern does not match.
+    pub(crate) fn args(&self, details: &mut Details, read: usize) {
         let Some(args) = &mut details.args else { return };
-        if details.args_len.is_some() && args.len() >= MOST_ARGS {
+        if details.args_len.is_some() && args.len() >= read {
             let last = args.iter().rposition(|&byte| byte == 0).map_or(0, |end| end + 1);
             if last < args.len() {
                 args.truncate(last);

@@ -60,11 +60,14 @@ fn words(first: u32, count: u32) -> Vec<u8> {
     (0..count).flat_map(|n| format!("{:07x}\0", first * count + n).into_bytes()).collect()
 }
 
+/// What processes do, how many of them, and the details of each.
+type Hostile<'a> = (&'a str, u32, &'a dyn Fn(u32) -> Box<Details>);
+
 #[test]
 fn what_processes_name_and_pass_takes_a_bounded_amount_of_memory() {
     let short = || b"/bin/true".to_vec();
     let path = |n| [b"/", &noise(n, 4095)[..]].concat();
-    let hostile: [(&str, u32, &dyn Fn(u32) -> Box<Details>); 6] = [
+    let hostile: [Hostile<'_>; 6] = [
         ("400 words each", 1500, &|n| details(n, words(n, 400), short())),
         ("120,000 bytes of words", 30, &|n| details(n, words(n, 15_000), short())),
         ("128 KiB of empty words", 20, &|n| details(n, vec![0; 128 << 10], short())),

@@ -139,7 +139,7 @@ fn every_text_of_a_process_is_redacted() {
         args: Some(b"x\0hunter2\0".to_vec()),
         ..details()
     };
-    redact("hunter[0-9]").details(&mut all);
+    redact("hunter[0-9]").details(&mut all, MOST_ARGS);
     for text in all.strings().into_iter().flatten() {
         let text = String::from_utf8_lossy(text);
         assert!(text.contains("[redacted]") && !text.contains("hunter"), "{text}");
@@ -150,7 +150,7 @@ fn every_text_of_a_process_is_redacted() {
 fn a_name_that_is_cut_within_a_secret_of_its_file_name_is_redacted() {
     let of = |comm: &str, filename: &str| {
         let mut cut = Details { comm: Some(comm.into()), filename: Some(filename.into()), ..details() };
-        redact("hunter2-[a-z]+-rabbit").details(&mut cut);
+        redact("hunter2-[a-z]+-rabbit").details(&mut cut, MOST_ARGS);
         String::from_utf8(cut.comm.unwrap()).unwrap()
     };
     assert_eq!(of("run-hunter2-and", "/x/run-hunter2-and-rabbit"), "[redacted]");
@@ -162,7 +162,7 @@ fn a_name_that_is_cut_within_a_secret_of_its_file_name_is_redacted() {
 fn the_last_argument_of_a_line_that_was_not_read_whole_is_redacted() {
     let of = |args: Vec<u8>, args_len| {
         let mut cut = Details { args: Some(args), args_len, ..details() };
-        redact("token=[0-9]{20}").args(&mut cut);
+        redact("token=[0-9]{20}").args(&mut cut, MOST_ARGS);
         cut.args.unwrap()
     };
     let cut = [&vec![b'x'; MOST_ARGS - 11][..], b"\0token=1234"].concat();

@@ -6,7 +6,7 @@ use pmon_core::capture::{Header, Item, Meta, Reader};
 use proptest::prelude::*;
 
 use super::*;
-use crate::ring::entry::LARGEST;
+use crate::ring::entry::{LARGEST, MOST_ARGS};
 use crate::{CaptureFile, Target};
 
 /// What happens to a recorder.

@@ -1,6 +1,7 @@
 //! What is redacted on its way into a recording.
 
 use super::*;
+use crate::ring::entry::MOST_ARGS;
 
 /// A sink that keeps all texts.
 #[derive(Debug, Default)]
@@ -145,4 +146,18 @@ fn redaction_that_makes_a_text_longer_ends_no_recording() {
             .iter()
             .all(|text| text.len() <= MOST_ARGS && !joined(std::slice::from_ref(text)).contains("1234"))
     );
+}
+
+#[test]
+fn an_argument_that_is_cut_where_it_was_read_goes_as_a_whole() {
+    let options = Options { args_max: 4096, ..Options::default() };
+    let read = Options { redact: Some(Redact::new("x").unwrap()), ..options.clone() }.args_read();
+    let mut assembler = redacting("token=[0-9]{20}", options);
+    let subject = Subject::Snapshot { tgid: Tgid(1) };
+    // What was read of a line with one argument, of which the pattern does not match the beginning.
+    let args = Some([b"token=", &vec![b'1'; read - 6][..]].concat());
+    let details =
+        Details { miss: None, args, args_len: Some(1 << 20), ..Details::missed(subject, Miss::Gone) };
+    assembler.record(&Record::Details(Box::new(details))).unwrap();
+    assert_eq!(joined(&assembler.into_sink().0), "[redacted]|1048576 bytes");
 }
