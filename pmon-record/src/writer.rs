@@ -146,3 +146,50 @@ impl<S: Sink> Writer<S> {
         self.tick_at = self.tick_at.min(since + TICK);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use pmon_core::Tgid;
+    use pmon_core::wire::ByteOrder;
+    use pmon_fake::FakeSource;
+
+    use super::*;
+    use crate::assemble::Setup;
+    use crate::intake::Intake;
+
+    /// A sink that remembers whether the end came.
+    struct Ending(bool);
+
+    impl Sink for Ending {
+        fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+            self.0 |= matches!(record, Record::End(_));
+            Ok(())
+        }
+
+        fn tick(&mut self, _now: Instant) -> Result<Option<Instant>, SinkError> {
+            Ok(None)
+        }
+
+        fn finish(&mut self) -> Result<(), SinkError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_read_keeps_no_recording_from_its_end() {
+        let (intake, chunks) = Intake::new(FakeSource::new(), 1 << 20, 0);
+        // The details thread is in the middle of a reading that takes any time, and so is the snapshot thread.
+        let (_reading, results) = sync_channel(1);
+        let (_scanning, snapshot) = sync_channel(1);
+        let queues = Queues { chunks, results, snapshot, rescans: None };
+        let assembler = Assembler::new(Ending(false), Setup::new(ByteOrder::NATIVE, Tgid(1)));
+        let shared = Arc::new(Shared::default());
+        drop(intake);
+        let began = Instant::now();
+        let (sink, end) = Writer::new(assembler, queues, shared, Clock::new()).run().unwrap();
+        assert!(sink.0 && end.is_some());
+        assert!(began.elapsed() < 2 * PATIENCE);
+    }
+}

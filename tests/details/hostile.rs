@@ -38,8 +38,9 @@ fn peak_under(recorder: &Recorder, count: u32, words: u32) -> u64 {
 /// 8,000 programs with `PMON_HOSTILE_EXECS=8000`.
 #[test]
 fn programs_of_hundreds_of_unique_words_take_no_more_memory_than_promised() {
-    let count = env::var("PMON_HOSTILE_EXECS").map_or(1600, |count| count.parse().unwrap());
-    for transport in [RING, &["--transport", "recvmmsg"]] {
+    // More words than a block once held; a details thread misses most of them in any case.
+    for (transport, count) in [(RING, 1400), (&["--transport", "recvmmsg"][..], 400)] {
+        let count = env::var("PMON_HOSTILE_EXECS").map_or(count, |count| count.parse().unwrap());
         let peak = on(transport, || {
             let (dir, _guard) = scene()?;
             let recorder = Recorder::start(&dir, &[]);
