@@ -22,7 +22,7 @@ const MOST: u64 = 256 << 20;
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// What is done with each file; `@` is the file, and `%` another one of the same content.
-const VERBS: [&[&str]; 19] = [
+const VERBS: [&[&str]; 20] = [
     &["info", "@"],
     &["info", "--json", "@"],
     &["verify", "@"],
@@ -38,11 +38,19 @@ const VERBS: [&[&str]; 19] = [
     &["replay", "--tree", "1", "@"],
     &["replay", "@", "--record", "-"],
     &["replay", "@", "--at-end", "eof", "--", "/bin/true"],
+    &["replay", "@", "--at-end", "eof", "--", "python3", "-c", LISTENER],
     &["diff", "@", "%"],
     &["diff", "--by-cpu", "@", "%"],
     &["diff", "--renumbered", "@", "%"],
     &["diff", "--json", "@", "/dev/null"],
 ];
+
+/// A program that takes all events.
+const LISTENER: &str = "import socket, struct
+s = socket.socket(16, 2, 11)
+s.bind((0, 1))
+s.send(struct.pack('=IHHIIIIIIHHI', 40, 3, 0, 0, 0, 1, 1, 0, 0, 4, 0, 1))
+while s.recv(65536): pass";
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
@@ -87,7 +95,7 @@ fn run(pmon: &str, scale: usize, kind: Option<&str>, folder: &Path) -> Result<bo
                 if is_well { " " } else { "!" },
                 forged.name,
                 forged.bytes.len(),
-                verb.join(" "),
+                verb.join(" ").lines().next().unwrap_or_default(),
                 peak.bytes >> 20,
                 peak.time.as_secs_f64(),
                 peak.status

@@ -21,6 +21,8 @@ const WORD: u8 = 37;
 const FILLER: u8 = 255;
 
 const MARKER: [u8; 8] = *b"\xb1pmb\r\n\x1a\xe5";
+/// Processes of a block of a census.
+const CENSUS: usize = 2000;
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
@@ -35,6 +37,8 @@ pub(crate) fn all(scale: usize) -> Vec<Forged> {
     let of = |name, bytes| Forged { name, bytes };
     vec![
         of("census", census(scale)),
+        of("census, columns", [census(scale), columns((scale / 4 * CENSUS) as u64)].concat()),
+        of("columns", [header(), columns(0)].concat()),
         of("forks", forks(scale)),
         of("chain", chain(scale)),
         of("tree", tree(scale)),
@@ -134,7 +138,7 @@ fn claim(len: u32, records: u32, events: u32, first_record: u64, crc: u32) -> Ve
 /// Processes that a scan found, each with 2 KiB of arguments, which take no bytes.
 fn census(scale: usize) -> Vec<u8> {
     let (mut out, mut first) = (header(), 0);
-    let details = 2000;
+    let details = CENSUS;
     for n in 0..scale / 4 {
         let mut ids = vec![2; details];
         ids[0] = 2 * (n * details + 1) as u64;
@@ -147,6 +151,27 @@ fn census(scale: usize) -> Vec<u8> {
             .numbers(STRING_LEN, &[255])
             .section(STRING_BYTES, 0, &[b'x'; 255])
             .filled(1200)
+            .append(&mut first, &mut out);
+    }
+    out
+}
+
+/// Blocks that are as large as can be once they are decoded: columns of numbers, then words and profiles.
+fn columns(mut first: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    for _ in 0..2 {
+        let numbers = (0..37_u8).filter(|column| ![14, 15, 16, 17, 21, 22].contains(column));
+        let block = numbers.fold(Block::new(1, 0), |block, column| block.section(column, 0, &[1; 131_072]));
+        block.filled(8192).append(&mut first, &mut out);
+        let details = 60_000;
+        Block::new(0, details)
+            .numbers(SUBJECT, &vec![1; details])
+            .numbers(DETAILS_TGID, &vec![2; details])
+            .numbers(PROFILE, &vec![1; details])
+            .numbers(ARGS, &vec![1; 4])
+            .section(WORD, 0, &vec![1; 1 << 20])
+            .section(STRING_LEN, 0, &vec![0; 1 << 20])
+            .filled(16_384)
             .append(&mut first, &mut out);
     }
     out
