@@ -220,3 +220,56 @@ fn a_command_s_tree_is_whole_from_its_first_fork_on() {
         assert_eq!(exits, 4);
     });
 }
+
+/// Settings of the kernel that are put back at the end, the last one first.
+struct Settings(Vec<(&'static str, String)>);
+
+impl Settings {
+    /// Changes one; `false` where that is not allowed.
+    fn set(&mut self, path: &'static str, value: &str) -> bool {
+        let Ok(before) = std::fs::read_to_string(path) else { return false };
+        if std::fs::write(path, value).is_err() {
+            return false;
+        }
+        self.0.push((path, before));
+        true
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        while let Some((path, before)) = self.0.pop() {
+            let _ = std::fs::write(path, before);
+        }
+    }
+}
+
+#[test]
+fn a_process_id_above_the_limit_that_was_in_force_at_the_start_is_in_the_tree() {
+    on(&["--transport", "ring"], || {
+        let Some((dir, _guard)) = scene() else { return };
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "read line; (:)"]).stdin(std::process::Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        let root = shell.id();
+        let recorder = Recorder::start(&dir, &["--tree", &root.to_string()]);
+        let mut settings = Settings(Vec::new());
+        let high = 3_000_000;
+        if !settings.set("/proc/sys/kernel/pid_max", "4194304")
+            || !settings.set("/proc/sys/kernel/ns_last_pid", &high.to_string())
+        {
+            shell.kill().unwrap();
+            shell.wait().unwrap();
+            return crate::common::skip("the next process id cannot be chosen");
+        }
+        drop(shell.stdin.take());
+        assert!(shell.wait().unwrap().success());
+        drop(settings);
+        thread::sleep(SETTLED);
+        let capture = recorder.end();
+        capture.check();
+        let of = |event: &&Event| subject(event).is_some_and(|pid| pid > high);
+        let kinds: Vec<_> = capture.events().filter(of).map(Event::kind).collect();
+        assert_eq!(kinds, [Kind::Fork, Kind::Exit]);
+    });
+}
