@@ -14,10 +14,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-#[allow(unsafe_code, reason = "fexecve(3) and prctl(2) have no safe wrapper")]
+#[allow(
+    unsafe_code,
+    reason = "fexecve(3), prctl(2), _exit(2) of a thread and a segmentation fault have no safe wrapper"
+)]
 mod sys;
 
 /// Programs that run at once.
@@ -51,6 +55,35 @@ enum Way {
         #[arg(long)]
         linger: bool,
     },
+    /// Ends by its second thread: 150 ms after the first has ended, or with --together while the first goes on
+    End {
+        how: How,
+        #[arg(long)]
+        together: bool,
+    },
+    /// Takes so many MiB of memory, gives all of it back, and becomes the program
+    Take {
+        mib: usize,
+        /// Keep the memory, and run the program as a child
+        #[arg(long)]
+        keep: bool,
+        program: Vec<OsString>,
+    },
+}
+
+/// What a second thread does.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum How {
+    /// `exit_group(7)`
+    Exit,
+    /// Sends SIGKILL to its process
+    Kill,
+    /// Writes where there is no memory, and dumps core
+    Fault,
+    /// `_exit(9)` of the thread alone; a first thread that goes on ends with 3
+    Alone,
+    /// Becomes a shell that ends with 5
+    Exec,
 }
 
 fn main() -> ExitCode {
@@ -107,6 +140,48 @@ fn run(way: Way) -> anyhow::Result<()> {
             Err(sys::fexecve(&file, path, args)).context("cannot run it")
         }
         Way::Burn { threads, ms, linger } => burn(threads, ms, linger),
+        Way::End { how, together } => end(how, together),
+        Way::Take { mib, keep, program } => {
+            let memory = black_box(vec![1_u8; mib << 20]);
+            let (name, args) = program.split_first().context("no program")?;
+            let mut command = Command::new(name);
+            command.args(args);
+            if keep {
+                let status = command.status()?;
+                ensure!(status.success(), "it ended with {status}");
+                drop(memory);
+                return Ok(());
+            }
+            drop(memory);
+            Err(command.exec()).context("cannot run it")
+        }
+    }
+}
+
+fn end(how: How, together: bool) -> anyhow::Result<()> {
+    let most = Rlimit { current: None, maximum: None };
+    if matches!(how, How::Fault) && setrlimit(Resource::Core, most).is_err() {
+        writeln!(io::stderr(), "execs: there may be no core")?;
+    }
+    let second = thread::spawn(move || {
+        if !together {
+            thread::sleep(Duration::from_millis(150));
+        }
+        match how {
+            How::Exit => sys::end_process(7),
+            How::Kill => drop(kill_process(getpid(), Signal::KILL)),
+            How::Fault => sys::fault(),
+            How::Alone => sys::end_thread(9),
+            How::Exec => drop(Command::new("/bin/sh").args(["-c", "exit 5"]).exec()),
+        }
+    });
+    match (together, how) {
+        (false, _) => sys::end_thread(0),
+        (true, How::Alone) => {
+            thread::sleep(Duration::from_millis(50));
+            sys::end_thread(3)
+        }
+        (true, _) => bail!("the second thread came back: {:?}", second.join()),
     }
 }
 

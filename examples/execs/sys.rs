@@ -1,4 +1,5 @@
-//! The system calls without a safe wrapper: `execveat(2)` with nothing but a descriptor, and `PR_SET_MM_MAP` of `prctl(2)`.
+//! The system calls without a safe wrapper: `execveat(2)` with nothing but a descriptor, `PR_SET_MM_MAP` of `prctl(2)`, and ends of a
+//! thread or a process that run no destructors.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -61,4 +62,26 @@ pub(crate) fn declare_arguments(len: usize) -> io::Result<()> {
     // SAFETY: the kernel reads as many bytes of `map` as it is told, and checks the addresses.
     let done = unsafe { libc::prctl(libc::PR_SET_MM, 14, map.as_ptr(), size_of_val(&map), 0) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Ends this thread alone, as `pthread_exit(3)` does, with that code.
+pub(crate) fn end_thread(code: libc::c_long) -> ! {
+    // SAFETY: nothing of this thread is used after it; what it owns is never given back.
+    unsafe { libc::syscall(libc::SYS_exit, code) };
+    unreachable!("_exit(2) returned")
+}
+
+/// Ends this process, whatever its other threads do.
+pub(crate) fn end_process(code: libc::c_int) -> ! {
+    // SAFETY: nothing of this process is used after it.
+    unsafe { libc::_exit(code) }
+}
+
+/// Lets the kernel end this process for a segmentation fault.
+pub(crate) fn fault() {
+    // SAFETY: the first call takes away the handler of Rust's runtime, so that the signal that the second sends ends the process.
+    unsafe {
+        libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+        libc::raise(libc::SIGSEGV);
+    }
 }

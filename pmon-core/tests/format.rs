@@ -49,6 +49,8 @@ mod second {
         pub(super) numbers: [u64; 8],
         pub(super) threads: u64,
         pub(super) at_least: bool,
+        /// The code of what the exit is for the process, and CPU time of all its threads.
+        pub(super) process: [u64; 2],
     }
 
     #[derive(Debug, PartialEq)]
@@ -196,6 +198,14 @@ fn usage(used: &capture::Usage) -> Usage {
         ],
         threads: used.threads.into(),
         at_least: used.at_least,
+        process: [
+            match used.process {
+                capture::ProcessState::Unknown => 0,
+                capture::ProcessState::Alive => 1,
+                capture::ProcessState::Ended { status } => 2 + u64::from(status),
+            },
+            used.process_cpu_us,
+        ],
     }
 }
 

@@ -57,6 +57,70 @@ static __always_inline void read_path(struct names *names, struct vfsmount *vfsm
 	bpf_loop(STEPS, step, &walk, 0);
 }
 
+// Cgroups whose path is in the ring already, each with the round in which it was put there. The recorder begins another round when it
+// has forgotten paths. What this map forgets is put there once more.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, __u32);
+} CGROUPS SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} ROUND SEC(".maps");
+
+struct climb {
+	struct cgroup_path *path;
+	struct kernfs_node *node;
+};
+
+// One cgroup up; 1 ends the way.
+static long climb(__u32 unused, struct climb *climb)
+{
+	struct cgroup_path *path = climb->path;
+	struct kernfs_node *node = climb->node, *parent;
+	if (bpf_core_field_exists(struct kernfs_node___rcu, __parent))
+		parent = read_field((struct kernfs_node___rcu *)node, __parent);
+	else
+		parent = read_field(node, parent);
+	if (!parent) {
+		path->state |= WHOLE;
+		return 1;
+	}
+	__u64 at = path->len;
+	if (at >= CGROUP_PATH)
+		return 1;
+	long read = bpf_probe_read_kernel_str(&path->text[at], NAME, read_field(node, name));
+	if (read <= 0)
+		return 1;
+	path->len = at + read;
+	climb->node = parent;
+	return 0;
+}
+
+// Puts the path of a cgroup into the ring, unless it is there.
+static __always_inline void take_cgroup(struct kernfs_node *node, __u64 id)
+{
+	__u32 zero = 0;
+	__u32 *round = bpf_map_lookup_elem(&ROUND, &zero), *known = bpf_map_lookup_elem(&CGROUPS, &id);
+	if (!round || (known && *known == *round))
+		return;
+	__u32 now = *round;
+	struct cgroup_path *path = bpf_ringbuf_reserve(&RING, sizeof(*path), 0);
+	if (!path)
+		return;
+	path->id = id;
+	path->len = path->state = 0;
+	struct climb way = {.path = path, .node = node};
+	bpf_loop(CGROUP_PATH / 2 + 1, climb, &way, 0);
+	submit(path);
+	bpf_map_update_elem(&CGROUPS, &id, &now, BPF_ANY);
+}
+
 // Room for the arguments, in the steps in which entries of the ring can be had.
 static __always_inline struct exec *reserve_exec(__u64 args, __u64 *room)
 {
@@ -73,6 +137,9 @@ static __always_inline struct exec *reserve_exec(__u64 args, __u64 *room)
 static __noinline int take_exec(const struct event *event)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct kernfs_node *cgroup = read_field(task, cgroups, dfl_cgrp, kn);
+	__u64 cgroup_id = read_field(cgroup, id);
+	take_cgroup(cgroup, cgroup_id);
 	__u64 args_start = task->mm->arg_start, args_len = task->mm->arg_end - args_start, kept = args_len, room;
 	if (kept > ARGS)
 		kept = ARGS;
@@ -98,7 +165,7 @@ static __noinline int take_exec(const struct event *event)
 	exec->pid_ns = read_field(number, ns, ns.inum);
 	exec->start = task->start_boottime;
 	exec->parent_start = task->real_parent->group_leader->start_boottime;
-	exec->cgroup = read_field(task, cgroups, dfl_cgrp, kn, id);
+	exec->cgroup = cgroup_id;
 	bpf_probe_read_kernel(exec->comm, sizeof(exec->comm), task->comm);
 
 	read_path(&exec->exe, read_field(task, mm, exe_file, f_path.mnt), read_field(task, mm, exe_file, f_path.dentry));
@@ -119,7 +186,7 @@ struct sum {
 	// The threads that are looked at.
 	struct list_head *head, *node;
 	struct task_struct *task, *other;
-	__u32 others;
+	__u32 others, alive;
 };
 
 static __always_inline void add_task(struct sum *sum, struct task_struct *task)
@@ -143,6 +210,7 @@ static long add_thread(__u32 unused, struct sum *sum)
 	if (thread != sum->task) {
 		sum->others++;
 		sum->other = thread;
+		sum->alive += !read_field(thread, exit_state);
 	}
 	sum->node = read_field(node, next);
 	return sum->node == sum->head;
@@ -166,7 +234,7 @@ static __always_inline int add_process(struct sum *sum, struct task_struct *task
 		sum->read_bytes = read_field(signal, ioac.read_bytes);
 		sum->write_bytes = read_field(signal, ioac.write_bytes);
 	}
-	sum->others = 0;
+	sum->others = sum->alive = 0;
 	sum->task = task;
 	struct list_head *head = (void *)signal + bpf_core_field_offset(struct signal_struct, thread_head);
 	sum->head = head;
@@ -176,18 +244,118 @@ static __always_inline int add_process(struct sum *sum, struct task_struct *task
 	return sum->node == sum->head && sequence == read_field(signal, stats_lock.seqcount.seqcount.sequence);
 }
 
-// Pages that an address space has, and has had.
+const volatile __u32 CPUS = 1; // possible CPUs, the numbers of which are below this
+
+// Pages that the CPUs have counted and not added up.
+struct uncounted {
+	__u64 base;
+	char *counters[3];
+	__s64 pages;
+};
+
+static __always_inline __s32 counter_at(void *counters, __u64 offset)
+{
+	__s32 pages = 0;
+	bpf_probe_read_kernel(&pages, sizeof(pages), counters + offset);
+	return pages;
+}
+
+static long add_cpu(__u32 cpu, struct uncounted *sum)
+{
+	__u32 zero = 0;
+	void *element = bpf_map_lookup_percpu_elem(&COUNTS, &zero, cpu);
+	if (!element)
+		return 0;
+	// As a number: where the CPU's own data are, relative to the first's.
+	__u64 offset = 0;
+	bpf_probe_read_kernel(&offset, sizeof(offset), &element);
+	offset -= sum->base;
+	sum->pages += counter_at(sum->counters[0], offset);
+	sum->pages += counter_at(sum->counters[1], offset);
+	sum->pages += counter_at(sum->counters[2], offset);
+	return 0;
+}
+
+// Pages that an address space has, and has had: `VmHWM` of /proc/PID/status. 0 if that is not known.
 static __always_inline __u64 most_pages(struct mm_struct *mm)
 {
 	__s64 now = 0, most = read_field(mm, hiwater_rss);
 	if (bpf_core_field_exists(mm->rss_stat[0].count)) {
-		now = read_field(mm, rss_stat[0].count) + read_field(mm, rss_stat[1].count) + read_field(mm, rss_stat[3].count);
+		// What the counters say lags by up to some dozen pages a CPU, which is all that a small program has.
+		void *map = &COUNTS;
+		struct uncounted sum = {};
+		bpf_probe_read_kernel(&sum.base, sizeof(sum.base), &map);
+		bpf_probe_read_kernel(&sum.base, sizeof(sum.base),
+				      (void *)sum.base + bpf_core_field_offset(struct bpf_array, pptrs));
+		sum.counters[0] = (char *)read_field(mm, rss_stat[0].counters);
+		sum.counters[1] = (char *)read_field(mm, rss_stat[1].counters);
+		sum.counters[2] = (char *)read_field(mm, rss_stat[3].counters);
+		bpf_loop(CPUS, add_cpu, &sum, 0);
+		now = read_field(mm, rss_stat[0].count) + read_field(mm, rss_stat[1].count) +
+		      read_field(mm, rss_stat[3].count) + sum.pages;
 	} else {
 		struct mm_struct___old *old = (void *)mm;
 		now = read_field(old, rss_stat.count[0].counter) + read_field(old, rss_stat.count[1].counter) +
 		      read_field(old, rss_stat.count[3].counter);
 	}
 	return now > most ? now : most;
+}
+
+// The kernel emits an exit after the task has given up its address space, and what it keeps in `signal->maxrss` is the most of all
+// programs that the process has run. So another program looks at it before, when the first thread ends and when the last one does: a word
+// for each process, its id above and its pages below. Where another process has taken the word, the pages are not known.
+#define ENDING 8192
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ENDING);
+	__type(key, __u32);
+	__type(value, __u64);
+} PEAKS SEC(".maps");
+
+static __always_inline int keep_peak(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 tgid = task->tgid, key = tgid % ENDING;
+	if (task->pid != task->tgid && read_field(task, signal, live.counter))
+		return 0;
+	struct mm_struct *mm = read_field(task, mm);
+	__u64 *word = bpf_map_lookup_elem(&PEAKS, &key);
+	if (word)
+		*word = (__u64)tgid << 32 | (mm ? (__u32)most_pages(mm) : 0);
+	return 0;
+}
+
+// Where the kernel can trace its functions.
+SEC("fentry/exit_mm_release")
+int keep_peak_at_release(void *context)
+{
+	return keep_peak();
+}
+
+// Elsewhere. Until 6.15, the address space is gone by then.
+SEC("raw_tp/sched_process_exit")
+int keep_peak_at_exit(void *context)
+{
+	return keep_peak();
+}
+
+static __always_inline __u64 peak_of(__u32 tgid)
+{
+	__u32 key = tgid % ENDING;
+	__u64 *word = bpf_map_lookup_elem(&PEAKS, &key);
+	return word && *word >> 32 == tgid ? (__u32)*word : 0;
+}
+
+#define SIGNAL_GROUP_EXIT 4
+
+// What wait(2) says of a process of which no thread is left.
+static __always_inline __u32 status_of(struct task_struct *task)
+{
+	struct signal_struct *signal = read_field(task, signal);
+	if (read_field(signal, flags) & SIGNAL_GROUP_EXIT)
+		return read_field(signal, group_exit_code);
+	return read_field(task, group_leader, exit_code); // until 5.19, if each thread ended for itself
 }
 
 static __noinline int take_exit(const struct event *event)
@@ -197,24 +365,36 @@ static __noinline int take_exit(const struct event *event)
 		return 0;
 
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct sum sum = {};
+	struct sum sum = {}, all = {};
 	exit->event = *event;
 	exit->start = task->start_boottime;
-	exit->rss = exit->at_least = 0;
-	if (event->tid != event->tgid) {
-		add_task(&sum, task);
-	} else {
-		exit->at_least = 1;
-		for (int i = 0; i < TRIES && exit->at_least; i++)
-			exit->at_least = !add_process(&sum, task);
-		exit->rss = read_field(task, signal, maxrss);
-		// Where the first thread ends before others, the memory is still theirs, and not in the sum.
-		struct task_struct *other = sum.other;
+	exit->rss = exit->at_least = exit->status = exit->process_runtime = 0;
+	exit->process = GOES_ON;
+	int is_first = event->tid == event->tgid;
+	int may_be_last = !read_field(task, signal, live.counter);
+	if (is_first || may_be_last) {
+		int is_unsure = 1;
+		for (int i = 0; i < TRIES && is_unsure; i++)
+			is_unsure = !add_process(&all, task);
+		exit->rss = peak_of(event->tgid);
+		// Where the first thread ends before others, the memory is still theirs.
+		struct task_struct *other = all.other;
 		struct mm_struct *mm = other ? read_field(other, mm) : 0;
 		__u64 pages = mm ? most_pages(mm) : 0;
 		if (exit->rss < pages)
 			exit->rss = pages;
+		// Others that have told their end are either gone or wait for a debugger.
+		if (may_be_last && !all.alive) {
+			exit->process = ENDED;
+			exit->status = status_of(task);
+			exit->process_runtime = all.runtime;
+		}
+		exit->at_least = is_first && is_unsure;
 	}
+	if (is_first)
+		sum = all;
+	else
+		add_task(&sum, task);
 	exit->threads = sum.others;
 	exit->runtime = sum.runtime;
 	exit->utime = sum.utime;

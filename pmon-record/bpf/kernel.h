@@ -52,6 +52,12 @@ struct cred {
 
 struct kernfs_node {
 	__u64 id;
+	struct kernfs_node *parent; // until 6.14
+	const char *name;
+};
+
+struct kernfs_node___rcu { // since 6.15
+	struct kernfs_node *__parent;
 };
 
 struct cgroup {
@@ -111,6 +117,7 @@ struct fs_struct {
 
 struct percpu_counter {
 	__s64 count;
+	__s32 *counters; // of each CPU, what is not in the count yet
 };
 
 struct mm_struct {
@@ -129,6 +136,11 @@ struct mm_struct___old {
 	struct mm_rss_stat rss_stat;
 };
 
+// An array map; of one that is per CPU, where the first CPU's elements would be without that CPU's offset.
+struct bpf_array {
+	void *pptrs[1];
+};
+
 struct task_io_accounting {
 	__u64 read_bytes, write_bytes;
 };
@@ -145,12 +157,19 @@ typedef struct {
 	struct seqcount_spinlock seqcount;
 } seqlock_t;
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct signal_struct {
+	atomic_t live; // threads that do_exit() has not counted off
 	struct list_head thread_head;
+	int group_exit_code;
+	unsigned int flags;
 	struct pid *pids[4];
 	seqlock_t stats_lock;
 	__u64 utime, stime;
-	unsigned long min_flt, maj_flt, maxrss;
+	unsigned long min_flt, maj_flt;
 	struct task_io_accounting ioac;
 	unsigned long long sum_sched_runtime;
 };
@@ -162,6 +181,7 @@ struct sched_entity {
 struct task_struct {
 	struct sched_entity se;
 	struct mm_struct *mm;
+	int exit_state, exit_code;
 	int pid, tgid;
 	struct task_struct *real_parent, *group_leader;
 	struct pid *thread_pid;

@@ -11,7 +11,6 @@ use pmon_core::capture::{
 use pmon_core::wire::{Body, ByteOrder, Event, Message, messages};
 use pmon_core::{MonoNs, Tgid};
 
-use crate::cgroups::Cgroups;
 use crate::chunk::{Chunk, Dropped};
 use crate::details::{Exec, Outcome};
 use crate::options::Options;
@@ -110,7 +109,6 @@ pub struct Assembler<S> {
     units: Units,
     /// Memory for the next usage.
     spare: Option<Box<Usage>>,
-    cgroups: Cgroups,
     args_max: usize,
     /// Bytes of arguments that are read, to be redacted before they are cut.
     args_read: usize,
@@ -139,7 +137,6 @@ impl<S: Sink> Assembler<S> {
             pending: setup.details.then(Pending::default),
             units: Units::new(),
             spare: None,
-            cgroups: Cgroups::default(),
             args_max: usize::MAX,
             args_read: usize::MAX,
             redact: None,
@@ -148,13 +145,13 @@ impl<S: Sink> Assembler<S> {
         }
     }
 
-    /// One that records what `options` ask for, and may look things up on this host.
+    /// One that records what `options` ask for.
     pub(crate) fn of_host(self, options: &Options) -> Self {
         let Options { args_max, redact, scope, .. } = options.clone();
         let args_read = options.args_read();
         let scope = (!scope.is_all()).then(|| Scope { text: scope.to_string() });
         let redact = redact.map(Box::new);
-        Self { cgroups: Cgroups::new(), args_max, args_read, redact, scope, ..self }
+        Self { args_max, args_read, redact, scope, ..self }
     }
 
     /// What has been counted so far.
@@ -428,8 +425,6 @@ impl<S: Sink> Assembler<S> {
         let Some(pending) = &mut self.pending else { return Ok(()) };
         pending.exec(exec, !busy && details.is_none());
         if let Some(mut details) = details {
-            let cgroup = details.membership.and_then(|membership| self.cgroups.line(membership.cgroup));
-            details.cgroup = cgroup.map(|line| line.to_vec());
             if self.args_max == 0 {
                 (details.args, details.args_len) = (None, None);
             }

@@ -1,28 +1,14 @@
-//! Cgroups by their ids: outside of the hot path, as events name them by number only.
+//! Cgroups of version 2, as `/proc/<pid>/cgroup` and the mounted hierarchy have them.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, fstatfs, open, openat, statat};
 use rustix::io::Errno;
 use thiserror::Error;
-
-/// Paths that are kept; beyond it, all are looked for anew.
-const MOST: usize = 1 << 14;
-/// Maximum bytes of the paths that are kept.
-const MOST_BYTES: usize = 2 << 20;
-/// While there are ids that cannot be found, the hierarchy is walked this often.
-const APART: Duration = Duration::from_millis(200);
-/// A hierarchy is not deeper.
-const DEPTH: usize = 64;
 
 /// The deepest cgroup that can be recorded alone: `LEVELS` in `bpf/wanted.h`, of which the root takes one.
 const LEVELS: usize = 255;
@@ -120,56 +106,14 @@ fn id_at(path: &Path) -> Result<u64, CgroupError> {
     if depth > LEVELS { Err(CgroupError::TooDeep { depth }) } else { Ok(stat.st_ino) }
 }
 
-/// The paths of cgroups of version 2, as `/proc/<pid>/cgroup` has them.
-#[derive(Debug, Default)]
-pub(crate) struct Cgroups {
-    mount: Option<PathBuf>,
-    paths: HashMap<u64, Option<Arc<[u8]>>>,
-    /// Bytes of the paths.
-    bytes: usize,
-    walked_at: Option<Instant>,
-}
-
-impl Cgroups {
-    /// Those of this host.
-    pub(crate) fn new() -> Self {
-        Self { mount: mount(), ..Self::default() }
-    }
-
-    /// The line of that cgroup; `None` if it is gone, or there is no such hierarchy here.
-    pub(crate) fn line(&mut self, id: u64) -> Option<Arc<[u8]>> {
-        if let Some(Some(known)) = self.paths.get(&id) {
-            return Some(known.clone());
-        }
-        let mount = self.mount.clone()?;
-        if self.walked_at.is_none_or(|at| at.elapsed() >= APART) {
-            self.paths.clear();
-            self.bytes = 0;
-            self.walk(&mount, &mut b"0::".to_vec(), 0);
-            self.walked_at = Some(Instant::now());
-        }
-        self.paths.get(&id).cloned().flatten()
-    }
-
-    fn walk(&mut self, directory: &Path, line: &mut Vec<u8>, depth: usize) {
-        let Ok(metadata) = fs::metadata(directory) else { return };
-        if self.paths.len() >= MOST || self.bytes >= MOST_BYTES || depth > DEPTH {
-            return;
-        }
-        let path: &[u8] = if depth == 0 { b"0::/" } else { line };
-        self.bytes += path.len();
-        self.paths.insert(metadata.ino(), Some(path.into()));
-        let Ok(entries) = fs::read_dir(directory) else { return };
-        for entry in entries.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let len = line.len();
-                line.push(b'/');
-                line.extend_from_slice(entry.file_name().as_bytes());
-                self.walk(&entry.path(), line, depth + 1);
-                line.truncate(len);
-            }
-        }
-    }
+/// The line of `/proc/<pid>/cgroup` for the hierarchy of version 2.
+///
+/// The lines of hierarchies of version 1 are left out: a process has the same cgroup in a capture whether the kernel's program read it, which
+/// sees version 2 only, or `/proc` was read. Where there is no such line, the hierarchy was never mounted (`cgroups(7)`), and all
+/// processes are in its root.
+pub(crate) fn unified(lines: &[u8]) -> Vec<u8> {
+    let line = lines.split(|&byte| byte == b'\n').find(|line| line.starts_with(b"0::"));
+    line.unwrap_or(b"0::/").to_vec()
 }
 
 /// The hierarchy of version 2, where it is mounted here.
@@ -223,6 +167,8 @@ fn mounted(mounts: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -251,20 +197,9 @@ mod tests {
     }
 
     #[test]
-    fn cgroups_are_known_by_the_inodes_of_their_directories() {
-        // Any hierarchy of directories will do.
-        let root = tempfile::tempdir().unwrap();
-        let below = root.path().join("a.slice/b");
-        fs::create_dir_all(&below).unwrap();
-        let mut cgroups = Cgroups { mount: Some(root.path().into()), ..Cgroups::default() };
-        let ino = |path: &Path| fs::metadata(path).unwrap().ino();
-        assert_eq!(cgroups.line(ino(root.path())).as_deref(), Some(&b"0::/"[..]));
-        assert_eq!(cgroups.line(ino(&below)).as_deref(), Some(&b"0::/a.slice/b"[..]));
-        assert_eq!(cgroups.line(0), None);
-        let new = root.path().join("new");
-        fs::create_dir(&new).unwrap();
-        assert_eq!(cgroups.line(ino(&new)), None, "not so soon again");
-        std::thread::sleep(APART);
-        assert_eq!(cgroups.line(ino(&new)).as_deref(), Some(&b"0::/new"[..]));
+    fn the_line_of_version_2_is_found_among_others() {
+        assert_eq!(unified(b"10:cpu:/a\n1:name=systemd:/b\n0::/c d\n"), b"0::/c d");
+        assert_eq!(unified(b"0::/\n"), b"0::/");
+        assert_eq!(unified(b"2:cpu:/a\n1:name=systemd:/b\n"), b"0::/", "version 2 was never mounted");
     }
 }

@@ -4,8 +4,9 @@ use std::fs;
 
 use pmon_core::capture::Namespaces;
 
-/// Inode numbers of the initial namespaces (`include/linux/proc_ns.h`; fixed since 3.8, `time` since 5.6).
-const INITIAL: [(&str, u64); 3] = [("user", 0xEFFF_FFFD), ("pid", 0xEFFF_FFFC), ("time", 0xEFFF_FFFA)];
+/// Inode numbers of the initial namespaces (`include/linux/proc_ns.h`; fixed since 3.8, `cgroup` since 4.6, `time` since 5.6).
+const INITIAL: [(&str, u64); 4] =
+    [("user", 0xEFFF_FFFD), ("pid", 0xEFFF_FFFC), ("cgroup", 0xEFFF_FFFB), ("time", 0xEFFF_FFFA)];
 
 /// Those that a capture names.
 pub(crate) fn current() -> Namespaces {

@@ -13,8 +13,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat_raw};
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::process::{Pid, test_kill_process};
 
-use self::files::{Stat, credentials, inner_pid, is_traced, number, without_newline};
-use crate::cgroups::Hierarchy;
+use self::files::{Stat, credentials, inner_pid, is_traced, number};
+use crate::cgroups::{Hierarchy, unified};
 use crate::clock::Clock;
 use crate::namespaces;
 use crate::redact::Redact;
@@ -49,6 +49,8 @@ struct Host {
     /// The PID namespace that `/proc` is of, by its inode number; 0 if that is not known.
     pid_namespace: u32,
     cgroups: Option<Hierarchy>,
+    /// Whether paths of cgroups begin at the root of the hierarchy, and not at that of a cgroup namespace.
+    sees_cgroup_root: bool,
 }
 
 impl Procfs {
@@ -56,7 +58,8 @@ impl Procfs {
     pub(crate) fn new(clock: Clock, args_max: usize) -> Self {
         let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
         let pid_namespace = u32::try_from(namespaces::current().pid).unwrap_or(0);
-        let host = Host { pid_namespace, cgroups: Hierarchy::here() };
+        let sees_cgroup_root = namespaces::is_initial("cgroup");
+        let host = Host { pid_namespace, cgroups: Hierarchy::here(), sees_cgroup_root };
         Self { clock, ticks_per_second, args_max, redact: None, buffer: vec![0; MAX_ARGS].into(), host }
     }
 
@@ -93,7 +96,11 @@ impl Procfs {
         let status = process.page("status");
         let is_traced = status.as_deref().is_some_and(is_traced);
         details.ids = status.as_deref().and_then(credentials);
-        details.cgroup = process.page("cgroup").map(without_newline);
+        let cgroups = process.page("cgroup");
+        details.cgroup = cgroups.as_deref().map(unified).filter(|_| self.host.sees_cgroup_root);
+        if cgroups.is_some() && details.cgroup.is_none() {
+            process.missed(Errno::PERM);
+        }
 
         // Another program since the beginning has another executable or other arguments. Without an executable by now,
         // the process is ending, and what was read before is its own.
@@ -134,7 +141,7 @@ impl Procfs {
         keep_args(&mut details, args_len, self.args_max);
         details.miss = process.miss;
         details.membership = stat.as_ref().zip(status.as_deref()).and_then(|(stat, status)| {
-            process.membership(subject.tgid(), stat, status, details.cgroup.as_deref(), &self.host)
+            process.membership(subject.tgid(), stat, status, cgroups.as_deref(), &self.host)
         });
         match stat {
             Some(stat) => {
@@ -302,6 +309,7 @@ fn miss(error: Errno) -> Miss {
     match error {
         Errno::ACCESS | Errno::PERM => Miss::Denied,
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => Miss::Busy,
+        // The path of a cgroup has no more than `PATH_MAX` bytes there.
         Errno::NAMETOOLONG => Miss::TooLong,
         _ => Miss::Gone,
     }

@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod cgroups;
+mod ends;
 mod hostile;
 mod secrets;
 mod usage;

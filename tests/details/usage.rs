@@ -65,6 +65,42 @@ fn threads_that_end_with_their_process_are_in_its_sum() {
     assert!((30 << 10..80 << 10).contains(&process.max_rss_kib), "{process:?}");
 }
 
+/// The most memory of `grep`, in KiB, that `execs take` with these options has run; by the capture and by its own word.
+fn grep(options: &[&str]) -> Option<(u64, u64)> {
+    let program = execs();
+    let take = [&[program.as_str(), "take", "300"], options].concat();
+    let (capture, said) =
+        recorded(&[], &[&take[..], &["--", "grep", "VmHWM", "/proc/self/status"]].concat())?;
+    let tgid = the(&capture, "grep").subject.tgid();
+    let exit = |(task, usage): &(Task, Usage)| (task.tgid == tgid).then_some(usage.max_rss_kib);
+    let said = said.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
+    Some((capture.usages.iter().find_map(exit).unwrap(), said))
+}
+
+#[test]
+fn the_most_memory_of_a_program_is_not_that_of_the_one_before_it_or_of_its_parent() {
+    for options in [&[][..], &["--keep"]] {
+        let Some((recorded, said)) = grep(options) else { return };
+        // Between its own word and its end, it can only get more.
+        assert!((said..said + 1024).contains(&recorded), "{recorded} KiB, {said} by its own word");
+        assert!(said < 64 << 10, "{said}");
+    }
+}
+
+#[test]
+fn memory_that_was_given_back_counts() {
+    let Some((capture, _)) = recorded(&[], &[&execs(), "take", "100", "--keep", "--", "/bin/true"]) else {
+        return;
+    };
+    let most = |name| {
+        let tgid = the(&capture, name).subject.tgid();
+        let of = |(task, usage): &(Task, Usage)| (task.tgid == tgid).then_some(usage.max_rss_kib);
+        capture.usages.iter().find_map(of).unwrap()
+    };
+    assert!((100 << 10..140 << 10).contains(&most("execs")), "{}", most("execs"));
+    assert!((500..20 << 10).contains(&most("true")), "{}", most("true"));
+}
+
 #[test]
 fn what_goes_to_storage_is_counted() {
     let dir = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

@@ -91,10 +91,12 @@ pub(super) enum Column {
     UsageRead = 58,
     UsageWrite = 59,
     UsageThreads = 60,
+    UsageProcess = 61,
+    UsageProcessCpu = 62,
 }
 
 /// How many columns there are.
-const COLUMNS: usize = 61;
+const COLUMNS: usize = 63;
 /// Bytes before a section's data: column, plane, codec, zero, raw length, stored length.
 const SECTION_HEADER: usize = 12;
 

@@ -31,8 +31,8 @@ pub use own::Own;
 pub use read::{Damage, DamageKind, Item, OpenError, Reader};
 pub use record::{
     Blind, ClockAnchor, CpuCounts, Credentials, Details, Edge, End, Fence, Frame, LeftOut, Loss, Mark,
-    Membership, Miss, Reason, Record, RingCounts, Scope, Snapshot, Subject, Unreached, Usage, WhyUnreached,
-    Witness,
+    Membership, Miss, ProcessState, Reason, Record, RingCounts, Scope, Snapshot, Subject, Unreached, Usage,
+    WhyUnreached, Witness,
 };
 
 /// The format's major version: a reader refuses any other.
@@ -43,4 +43,4 @@ pub const MAJOR: u16 = 1;
 ///
 /// * 0: the first.
 /// * 1: what an exit's process used; of an exec, its file name and where the process belongs; events that were left out.
-pub const MINOR: u16 = 1;
+pub const MINOR: u16 = 2;

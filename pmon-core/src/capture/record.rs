@@ -495,7 +495,8 @@ pub struct Usage {
     pub user_us: u64,
     /// and in the kernel, in us.
     pub system_us: u64,
-    /// Most memory that it had at a time, in KiB; 0 of a thread.
+    /// Most memory that the process's address space had at a time, since its last exec, in KiB (`VmHWM` of `proc_pid_status(5)`). 0 where
+    /// that is not known, and of a thread that is neither the first nor the last to end.
     pub max_rss_kib: u64,
     /// Page faults served without,
     pub minor_faults: u64,
@@ -509,6 +510,27 @@ pub struct Usage {
     pub threads: u32,
     /// Threads were ending just then, and may be missing in the sums.
     pub at_least: bool,
+    /// What this exit is for the process, whichever thread it is of.
+    pub process: ProcessState,
+    /// If the process has ended, time on a CPU of all of its threads, in us; else 0.
+    pub process_cpu_us: u64,
+}
+
+/// Whether a process has threads left after one of them has ended.
+///
+/// Where its last two threads end at a time on two CPUs, both exits may say that it has ended, with the same status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProcessState {
+    /// The recorder could not see that.
+    #[default]
+    Unknown,
+    /// Other threads have not ended.
+    Alive,
+    /// No thread is left.
+    Ended {
+        /// The raw wait status of the process, as `wait(2)` gives it to the parent.
+        status: u32,
+    },
 }
 
 /// User and group ids of a process.

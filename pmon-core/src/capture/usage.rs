@@ -1,10 +1,10 @@
 //! What was used until an exit, to columns and back.
 
 use super::column::{Column, ColumnReader, ColumnWriter, Values, delta64, undelta64};
-use super::record::Usage;
+use super::record::{ProcessState, Usage};
 
 /// The columns of numbers that are stored as they are, in their order.
-const PLAIN: [Column; 9] = [
+const PLAIN: [Column; 11] = [
     Column::UsageCpu,
     Column::UsageUser,
     Column::UsageSystem,
@@ -14,7 +14,14 @@ const PLAIN: [Column; 9] = [
     Column::UsageRead,
     Column::UsageWrite,
     Column::UsageThreads,
+    Column::UsageProcess,
+    Column::UsageProcessCpu,
 ];
+
+/// Codes of [`ProcessState`]; a status is the code minus that of status 0.
+const UNKNOWN: u64 = 0;
+const ALIVE: u64 = 1;
+const ENDED: u64 = 2;
 
 /// Writes that an exit has no usage.
 pub(super) fn encode_none(out: &mut ColumnWriter) {
@@ -39,6 +46,12 @@ pub(super) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bo
         usage.read_bytes,
         usage.write_bytes,
         u64::from(usage.threads) << 1 | u64::from(usage.at_least),
+        match usage.process {
+            ProcessState::Unknown => UNKNOWN,
+            ProcessState::Alive => ALIVE,
+            ProcessState::Ended { status } => ENDED + u64::from(status),
+        },
+        usage.process_cpu_us,
     ];
     PLAIN.into_iter().zip(numbers).for_each(|(column, number)| out.put(column, number));
     true
@@ -74,6 +87,8 @@ impl<'a> UsageColumns<'a> {
             read_bytes,
             write_bytes,
             threads,
+            process,
+            process_cpu_us,
         ] = self.plain.each_mut().map(Values::take);
         Usage {
             start_ticks: undelta64(start, expected),
@@ -87,6 +102,12 @@ impl<'a> UsageColumns<'a> {
             write_bytes,
             threads: (threads >> 1) as u32,
             at_least: threads & 1 == 1,
+            process: match process {
+                UNKNOWN => ProcessState::Unknown,
+                ALIVE => ProcessState::Alive,
+                code => ProcessState::Ended { status: (code - ENDED) as u32 },
+            },
+            process_cpu_us,
         }
     }
 }

@@ -140,7 +140,7 @@ fn other_files_and_later_formats_are_refused() {
     let crc = crc32c::crc32c(&bytes[..at]);
     bytes[at..].copy_from_slice(&crc.to_le_bytes());
     let error = read(&bytes).unwrap_err();
-    assert!(error.to_string().starts_with("capture format 2.1 is newer"), "{error}");
+    assert!(error.to_string().starts_with("capture format 2.2 is newer"), "{error}");
 }
 
 /// What a recorder leaves when it is killed: sealed blocks, a hole, provisional blocks.

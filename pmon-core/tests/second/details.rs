@@ -111,7 +111,8 @@ impl Details {
         let numbers = ["CPU", "USER", "SYSTEM", "RSS", "MINOR", "MAJOR", "READ", "WRITE"]
             .map(|name| take(&format!("USAGE_{name}")));
         let threads = take("USAGE_THREADS");
-        Some(Usage { start, numbers, threads: threads / 2, at_least: threads % 2 == 1 })
+        let process = [take("USAGE_PROCESS"), take("USAGE_PROCESS_CPU")];
+        Some(Usage { start, numbers, threads: threads / 2, at_least: threads % 2 == 1, process })
     }
 
     /// The start of a process or thread of that origin.

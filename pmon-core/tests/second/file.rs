@@ -89,7 +89,7 @@ fn index(payload: &[u8], blocks: &[(u64, u64, u64, (u64, u64))], before: u64, re
 }
 
 /// The numbers of the columns are their places here.
-const NAMES: [&str; 61] = [
+const NAMES: [&str; 63] = [
     "TAG",
     "TIME",
     "SEQ",
@@ -151,6 +151,8 @@ const NAMES: [&str; 61] = [
     "USAGE_READ",
     "USAGE_WRITE",
     "USAGE_THREADS",
+    "USAGE_PROCESS",
+    "USAGE_PROCESS_CPU",
 ];
 
 /// The columns of a payload, and how many entries of each were taken.

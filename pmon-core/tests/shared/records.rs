@@ -3,8 +3,8 @@
 use pmon_core::accounting::{LossCause, Lost};
 use pmon_core::capture::{
     Blind, ClockAnchor, CpuCounts, Credentials, Details, Edge, Encoder, End, Fence, Frame, Header, LeftOut,
-    Loss, Mark, Membership, Meta, Miss, Reason, Record, RingCounts, Scope, Snapshot, Subject, Unreached,
-    Usage, WhyUnreached, Witness,
+    Loss, Mark, Membership, Meta, Miss, ProcessState, Reason, Record, RingCounts, Scope, Snapshot, Subject,
+    Unreached, Usage, WhyUnreached, Witness,
 };
 use pmon_core::wire::{Body, ByteOrder, Comm, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -128,6 +128,8 @@ pub(crate) fn story() -> Vec<Owned> {
         write_bytes: 1 << 50,
         threads: u32::MAX,
         at_least: true,
+        process: ProcessState::Ended { status: u32::MAX },
+        process_cpu_us: 1 << 40,
     };
     let time = MonoNs(1_010_500);
     let thread = Body::Exit { task: Task::new(102, 101), code: 0, signal: u32::MAX, parent: Some(shell) };
@@ -290,12 +292,18 @@ fn any_membership() -> impl Strategy<Value = Membership> {
 }
 
 fn any_usage() -> impl Strategy<Value = Usage> {
-    (any_start(), any::<[u64; 8]>(), any::<[bool; 8]>(), any::<u32>(), any::<bool>()).prop_map(
-        |(start_ticks, numbers, is_small, threads, at_least)| {
+    let process = prop_oneof![
+        Just(ProcessState::Unknown),
+        Just(ProcessState::Alive),
+        any::<u32>().prop_map(|status| ProcessState::Ended { status }),
+    ];
+    let threads = (any::<u32>(), any::<bool>(), process);
+    (any_start(), any::<[u64; 9]>(), any::<[bool; 9]>(), threads).prop_map(
+        |(start_ticks, numbers, is_small, (threads, at_least, process))| {
             let mut numbers = numbers;
             let small = numbers.iter_mut().zip(is_small).filter(|(_, is_small)| *is_small);
             small.for_each(|(number, _)| *number %= 300);
-            let [cpu, user, system, rss, minor, major, read, write] = numbers;
+            let [cpu, user, system, rss, minor, major, read, write, process_cpu] = numbers;
             Usage {
                 start_ticks,
                 cpu_us: cpu,
@@ -308,6 +316,8 @@ fn any_usage() -> impl Strategy<Value = Usage> {
                 write_bytes: write,
                 threads,
                 at_least,
+                process,
+                process_cpu_us: process_cpu,
             }
         },
     )

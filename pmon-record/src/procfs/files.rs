@@ -76,13 +76,6 @@ pub(super) fn number(text: &[u8]) -> Option<u32> {
     number.parse().ok()
 }
 
-pub(super) fn without_newline(mut text: Vec<u8>) -> Vec<u8> {
-    if text.last() == Some(&b'\n') {
-        text.pop();
-    }
-    text
-}
-
 fn line<'a>(status: &'a [u8], name: &str) -> Option<&'a [u8]> {
     status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()))
 }

@@ -3,24 +3,31 @@
 //! An entry of an exec has much room for what is mostly short. So the annex is what is filled of the entry, behind the datagram.
 
 use pmon_core::batch::{self, Arrival, Batch};
-use pmon_core::capture::{Credentials, Details, Membership, Miss, Subject, Usage};
+use pmon_core::capture::{Credentials, Details, Membership, Miss, ProcessState, Subject, Usage};
 use pmon_core::wire::EVENT_FRAME;
+
+use super::cgroups::Cgroups;
 
 /// Bytes of a path, or a file name, at the most.
 const PATH: usize = 1024;
 /// `struct event`: the datagram, and a count.
 const EVENT: usize = EVENT_FRAME + 4;
 /// `struct exit`.
-const EXIT: usize = 160;
+const EXIT: usize = 176;
+/// `struct cgroup_path`, and where its text begins.
+const CGROUP_PATH: usize = 4368;
+const CGROUP_TEXT: usize = 12;
 /// `struct exec`: where its paths, its file name and its arguments are. Each path has a head of two 16-bit numbers.
 const EXE: usize = 180;
 const HEAD: usize = 4;
 const CWD: usize = EXE + HEAD + PATH + 256;
 const FILENAME: usize = CWD + HEAD + PATH + 256;
 const ARGS: usize = FILENAME + PATH;
+/// And the id of its cgroup.
+const CGROUP: usize = 136;
 
 /// Most bytes of the annex of an exec, but for its arguments.
-pub(crate) const LARGEST: usize = ARGS - EVENT_FRAME;
+pub(crate) const LARGEST: usize = ARGS - EVENT_FRAME + HEAD + CGROUP_PATH;
 /// Most bytes of arguments that an entry has room for.
 pub(crate) const MOST_ARGS: usize = 128 << 10;
 
@@ -28,9 +35,16 @@ pub(crate) const MOST_ARGS: usize = 128 << 10;
 const WHOLE: u16 = 1;
 const DELETED: u16 = 2;
 const NO_FILE: u16 = 4;
+/// State of the path of a cgroup that has not come.
+pub(super) const NOT_TOLD: u16 = 8;
 
-/// Appends an entry of the ring to a batch that is not full, and says whether that went well; an entry that makes no sense is left out.
-pub(crate) fn take(entry: &[u8], batch: &mut Batch) -> bool {
+/// What an exit is for the process.
+const GOES_ON: u32 = 1;
+const ENDED: u32 = 2;
+
+/// Takes an entry of the ring: appends an event to a batch that is not full, and keeps the path of a cgroup for the execs to come.
+/// `false` if nothing was appended; an entry that makes no sense is left out.
+pub(crate) fn take(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bool {
     let Some((frame, rest)) = entry.split_at_checked(EVENT_FRAME) else { return false };
     let arrival = Arrival { len: EVENT_FRAME, sender: 0 };
     match entry.len() {
@@ -39,21 +53,34 @@ pub(crate) fn take(entry: &[u8], batch: &mut Batch) -> bool {
             _ => batch.push_annexed(frame, arrival, &[rest]),
         },
         EXIT => batch.push_annexed(frame, arrival, &[rest]),
+        CGROUP_PATH => {
+            let len = usize::from(number16(entry, 8));
+            let names = entry[CGROUP_TEXT..].get(..len).unwrap_or_default();
+            cgroups.insert(number64(entry, 0), &entry[8..CGROUP_TEXT], names);
+            false
+        }
         ARGS.. => {
             let path = |at: usize| &entry[at..at + HEAD + usize::from(number16(entry, at)).min(PATH + 256)];
             let filename = &entry[FILENAME..][..filename_len(entry)];
             let args = entry[ARGS..].get(..number32(entry, 152) as usize).unwrap_or_default();
-            let parts = [&entry[EVENT_FRAME..EXE], path(EXE), path(CWD), filename, args];
+            let cgroup = cgroups.find(number64(entry, CGROUP));
+            let parts = [&entry[EVENT_FRAME..EXE], path(EXE), path(CWD), cgroup, filename, args];
             batch.push_annexed(frame, arrival, &parts)
         }
         _ => false,
     }
 }
 
+/// Whether an entry is the path of a cgroup, and no event.
+#[inline]
+pub(crate) fn is_cgroup(entry: &[u8]) -> bool {
+    entry.len() == CGROUP_PATH
+}
+
 /// What an annex says besides what was left out.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum More {
-    /// Of an exec. The cgroup's path is not in it.
+    /// Of an exec.
     Details(Box<Details>),
     /// Of an exit.
     Usage(Usage),
@@ -115,8 +142,7 @@ impl<'a> Fields<'a> {
     }
 
     fn u64(self, at: usize) -> u64 {
-        let bytes = self.annex.get(at - EVENT_FRAME..).and_then(|rest| rest.first_chunk());
-        bytes.map_or(0, |&bytes| u64::from_ne_bytes(bytes))
+        number64(self.annex, at - EVENT_FRAME)
     }
 
     fn usage(self) -> Usage {
@@ -133,6 +159,12 @@ impl<'a> Fields<'a> {
             read_bytes: self.u64(136),
             write_bytes: self.u64(144),
             max_rss_kib: self.u64(152).saturating_mul(self.units.kib_per_page),
+            process: match self.u32(160) {
+                GOES_ON => ProcessState::Alive,
+                ENDED => ProcessState::Ended { status: self.u32(164) },
+                _ => ProcessState::Unknown,
+            },
+            process_cpu_us: us(168),
         }
     }
 
@@ -142,9 +174,10 @@ impl<'a> Fields<'a> {
             let (head, names) = rest.split_at_checked(HEAD)?;
             let (names, behind) = names.split_at_checked(number16(head, 0).into())?;
             rest = behind;
-            Some(text(names, number16(head, 2)))
+            Some((names, number16(head, 2)))
         };
-        let (exe, cwd) = (path()?, path()?);
+        let (exe, cwd, cgroup) = (path()?, path()?, path()?);
+        let (exe, cwd, cgroup) = (text(exe.0, exe.1), text(cwd.0, cwd.1), cgroup_line(cgroup.0, cgroup.1));
         let filename_len = self.u32(156) as i32;
         let (filename, args) = rest.split_at_checked(usize::try_from(filename_len).unwrap_or(0))?;
         let filename = match filename_len {
@@ -155,8 +188,9 @@ impl<'a> Fields<'a> {
         let args_len = self.u64(144);
         let args = if self.u32(160) == 0 { Ok(args.to_vec()) } else { Err(Miss::Unreadable) };
         let cut = args.as_ref().is_ok_and(|args| (args.len() as u64) < args_len);
-        let miss = [exe.as_ref().err(), cwd.as_ref().err(), filename.as_ref().err(), args.as_ref().err()];
-        let miss = miss.into_iter().flatten().next().copied();
+        let paths = [exe.as_ref().err(), cwd.as_ref().err(), filename.as_ref().err()];
+        let others = [args.as_ref().err(), cgroup.as_ref().err()];
+        let miss = paths.into_iter().chain(others).flatten().next().copied();
         let comm = self.annex.get(164 - EVENT_FRAME..EXE - EVENT_FRAME)?;
         Some(Details {
             miss,
@@ -173,6 +207,7 @@ impl<'a> Fields<'a> {
             exe: exe.ok(),
             cwd: cwd.ok(),
             filename: filename.ok(),
+            cgroup: cgroup.ok(),
             args: args.ok(),
             args_len: cut.then_some(args_len),
             membership: Some(Membership {
@@ -181,7 +216,7 @@ impl<'a> Fields<'a> {
                 group: self.u32(108),
                 pid: self.u32(112),
                 pid_namespace: self.u32(116),
-                cgroup: self.u64(136),
+                cgroup: self.u64(CGROUP),
             }),
             ..Details::missed(subject, Miss::Gone)
         })
@@ -205,6 +240,14 @@ fn text(names: &[u8], state: u16) -> Result<Vec<u8>, Miss> {
     Ok(path)
 }
 
+/// The line of `/proc/<pid>/cgroup` for the hierarchy of version 2.
+fn cgroup_line(names: &[u8], state: u16) -> Result<Vec<u8>, Miss> {
+    if state & NOT_TOLD != 0 {
+        return Err(Miss::Busy);
+    }
+    text(names, state & WHOLE).map(|path| [b"0::", &path[..]].concat())
+}
+
 fn filename_len(entry: &[u8]) -> usize {
     usize::try_from(number32(entry, 156) as i32).unwrap_or(0).min(PATH)
 }
@@ -215,6 +258,10 @@ fn number16(bytes: &[u8], at: usize) -> u16 {
 
 fn number32(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| u32::from_ne_bytes(bytes))
+}
+
+fn number64(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| u64::from_ne_bytes(bytes))
 }
 
 #[cfg(test)]
@@ -238,7 +285,7 @@ mod tests {
             for byte in [0, 1, 0x7f, 0xff] {
                 let bytes = vec![byte; len];
                 let mut batch = Batch::with_annexes(1, 2 * ARGS, 0);
-                take(&bytes, &mut batch);
+                take(&bytes, &mut Cgroups::default(), &mut batch);
                 for frame in batch.frames() {
                     More::read(frame.annex, Some(subject), units);
                 }

@@ -1,6 +1,7 @@
 //! The ring: a BPF program on the socket copies events into memory that is mapped here, so that none is queued and none takes
 //! a system call (`bpf/ring.bpf.c`).
 
+mod cgroups;
 pub(crate) mod entry;
 mod refusal;
 #[allow(unsafe_code, reason = "`Pod` says that any bytes are a value")]
@@ -11,13 +12,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::SocketFilter;
+use aya::programs::{FEntry, RawTracePoint, SocketFilter};
 use aya::{Btf, Ebpf, EbpfLoader};
 use pmon_core::Cpu;
 use pmon_core::batch::Batch;
 use pmon_core::capture::CpuCounts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use cgroups::Cgroups;
 pub(crate) use refusal::RingError;
 use sys::Counts;
 use tree::Planting;
@@ -36,6 +38,9 @@ pub(crate) struct Ring {
     ring: RingBuf<MapData>,
     asleep: Array<MapData, u32>,
     counts: PerCpuArray<MapData, Counts>,
+    /// Paths that have come by it, and the round in which the program puts each there once.
+    cgroups: Cgroups,
+    round: Array<MapData, u32>,
     /// The counts when the recording began.
     before: Vec<CpuCounts>,
     /// Whether what does not fit is lost, and not spilled.
@@ -72,6 +77,7 @@ impl Ring {
             ("BY_TREE", scope.tree.is_some().into()),
             ("CHILDREN", (scope.tree == Some(Tree::Children)).into()),
             ("RECORDER", std::process::id()),
+            ("CPUS", possible_cpus()),
         ];
         let cgroup = cgroup.unwrap_or(0);
         let slabs = if scope.tree.is_some() { tree::SLABS } else { 1 };
@@ -92,11 +98,13 @@ impl Ring {
             Some(Tree::Process(root)) => Some(Planting::new(root, &map("TREE")?, map("MARKING")?)?),
             _ => None,
         };
-        let (ring, asleep, counts) = (map("RING")?, map("ASLEEP")?, map("COUNTS")?);
+        let (ring, asleep, counts, round) = (map("RING")?, map("ASLEEP")?, map("COUNTS")?, map("ROUND")?);
         let mut this = Self {
             ring: RingBuf::try_from(ring).map_err(|error| RingError::of_mapping(error, size))?,
             asleep: Array::try_from(asleep)?,
             counts: PerCpuArray::try_from(counts)?,
+            cgroups: Cgroups::default(),
+            round: Array::try_from(round)?,
             before: Vec::new(),
             drops: !scope.is_all(),
             planting,
@@ -105,6 +113,9 @@ impl Ring {
         let filter: &mut SocketFilter =
             this.program.program_mut(name).ok_or(RingError::Incomplete(name))?.try_into()?;
         filter.attach(socket.as_fd()).map_err(RingError::of_attachment)?;
+        if details {
+            keep_peaks(&mut this.program, &btf);
+        }
         Ok(this)
     }
 
@@ -120,12 +131,22 @@ impl Ring {
         Ok(true)
     }
 
-    /// Appends the next entry to a batch that is not full; `false` if there is none.
+    /// Appends the next event to a batch that is not full; `false` if there is none.
     #[inline]
     pub(crate) fn next(&mut self, batch: &mut Batch) -> bool {
-        let Some(item) = self.ring.next() else { return false };
-        entry::take(&item, batch);
-        true
+        while let Some(item) = self.ring.next() {
+            let is_event = !entry::is_cgroup(&item);
+            entry::take(&item, &mut self.cgroups, batch);
+            if is_event {
+                return true;
+            }
+            if self.cgroups.take_forgotten() {
+                let round = self.round.get(&0, 0).unwrap_or_default();
+                // If it cannot be told, an exec in a cgroup that is forgotten misses the path.
+                let _told = self.round.set(0, round.wrapping_add(1), 0);
+            }
+        }
+        false
     }
 
     /// Whether nothing is in it, also no event that its CPU is only just writing, for which [`Ring::next`] does not wait.
@@ -191,6 +212,29 @@ impl AsRawFd for Ring {
 /// The size of a ring that holds so many bytes, which the kernel wants to be a power of two; `None` if it has none that large.
 fn size(bytes: usize) -> Option<u32> {
     u32::try_from(bytes.checked_next_power_of_two()?).ok().map(|size| size.max(page_size()))
+}
+
+/// Has the most memory of a process looked at before the kernel lets go of it. Where the kernel takes neither program, it is not known.
+fn keep_peaks(program: &mut Ebpf, btf: &Btf) {
+    let at_release = program.program_mut("keep_peak_at_release");
+    let at_release = at_release.and_then(|at_release| <&mut FEntry>::try_from(at_release).ok());
+    let is_traced = at_release.is_some_and(|at_release| {
+        at_release.load("exit_mm_release", btf).is_ok() && at_release.attach().is_ok()
+    });
+    if is_traced {
+        return;
+    }
+    let at_exit = program.program_mut("keep_peak_at_exit");
+    if let Some(Ok(at_exit)) = at_exit.map(<&mut RawTracePoint>::try_from)
+        && at_exit.load().is_ok()
+    {
+        let _unknown = at_exit.attach("sched_process_exit");
+    }
+}
+
+/// How many CPUs there can be.
+fn possible_cpus() -> u32 {
+    aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)
 }
 
 fn page_size() -> u32 {

@@ -1,7 +1,7 @@
 //! What is known of processes besides their events: details and usage.
 
 use oorandom::Rand32;
-use pmon_core::capture::{Credentials, Details, Membership, Miss, Subject, Usage};
+use pmon_core::capture::{Credentials, Details, Membership, Miss, ProcessState, Subject, Usage};
 use pmon_core::{MonoNs, Tgid};
 use pmon_fake::Process;
 
@@ -75,12 +75,14 @@ pub(super) fn blank() -> Box<Details> {
     Box::new(Details::missed(Subject::Snapshot { tgid: Tgid(0) }, Miss::Gone))
 }
 
-/// What a task has used from `started` until `now`: of a process, with its memory; `threads` go on.
+/// What a task has used from `started` until `now`: of a process, with its memory; `threads` go on. `process` says what is left of the
+/// process.
 pub(super) fn usage(
     random: &mut Rand32,
     (started, now): (MonoNs, MonoNs),
     is_process: bool,
     threads: u32,
+    process: ProcessState,
 ) -> Usage {
     let lived_us = (now.0.saturating_sub(started.0) / 1_000).min(1_000_000) as u32;
     let noise = random.rand_u32();
@@ -102,5 +104,7 @@ pub(super) fn usage(
         write_bytes: if noise & 0x20f == 0 { 4096 } else { 0 },
         threads,
         at_least: false,
+        process,
+        process_cpu_us: if matches!(process, ProcessState::Ended { .. }) { cpu_us } else { 0 },
     }
 }

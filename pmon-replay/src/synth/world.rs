@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use oorandom::Rand32;
 use pmon_core::batch::Batch;
-use pmon_core::capture::{ClockAnchor, Details, Edge, Own, Reason, Record, Snapshot, Subject};
+use pmon_core::capture::{
+    ClockAnchor, Details, Edge, Own, ProcessState, Reason, Record, Snapshot, Subject, Usage,
+};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{Body, ByteOrder, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -130,6 +132,8 @@ impl World {
         recorder: &mut Recorder<F>,
     ) -> Result<(), E> {
         let mut others = self.actors.get(actor).map_or(0, |actor| actor.threads.len() as u32);
+        // Threads that have not ended, where one has; and CPU time and memory of those that have.
+        let (mut left, mut whole) = (None, (0, 0));
         while let Ok(Received::Frames(1..)) = self.socket.receive(&mut self.batch) {
             for at in 0..self.batch.len() {
                 let frame = self.batch.frames_from(at).next();
@@ -143,8 +147,23 @@ impl World {
                     recorder.drop();
                 }
                 match event.body {
-                    Body::Exit { task, .. } => {
-                        let usage = (!is_lost).then(|| self.usage(actor, task, others));
+                    Body::Exit { task, code, .. } => {
+                        let left = left.get_or_insert(others + 1);
+                        *left = left.saturating_sub(1);
+                        let process = match *left {
+                            0 => ProcessState::Ended { status: code },
+                            _ => ProcessState::Alive,
+                        };
+                        let usage = (!is_lost).then(|| {
+                            let mut usage = self.usage(actor, task, others, process);
+                            // The last thread tells what all have used.
+                            whole.0 += usage.cpu_us;
+                            whole.1 = whole.1.max(usage.max_rss_kib);
+                            if *left == 0 {
+                                (usage.process_cpu_us, usage.max_rss_kib) = whole;
+                            }
+                            usage
+                        });
                         others = others.saturating_sub(1);
                         if !is_lost {
                             recorder.event(event, usage)?;
@@ -186,13 +205,13 @@ impl World {
         self.kernel.pace(Duration::from_nanos(pace));
     }
 
-    fn usage(&mut self, actor: Handle, task: Task, threads: u32) -> pmon_core::capture::Usage {
+    fn usage(&mut self, actor: Handle, task: Task, threads: u32, process: ProcessState) -> Usage {
         let actor = self.actors.get(actor);
         let started = actor.map_or(MonoNs(0), |actor| {
             let thread = actor.threads.iter().find(|&&(tid, _)| tid == task.tid);
             thread.map_or(actor.started, |&(_, started)| started)
         });
-        facts::usage(&mut self.random, (started, self.now), task.is_leader(), threads)
+        facts::usage(&mut self.random, (started, self.now), task.is_leader(), threads, process)
     }
 
     fn describe<E, F: FnMut(&Record<'static>) -> Result<(), E>>(

@@ -1,0 +1,110 @@
+//! Which exit ends a process, and how: what `wait(2)` says, whichever thread is the last.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use pmon_analysis::{Entry, Joiner, ProcessExit, Processes};
+use pmon_core::capture::{Item, ProcessState, Reader, Usage};
+use pmon_core::wire::Body;
+use pmon_core::{MonoNs, Task};
+
+use crate::common::recorder::on;
+use crate::common::{Recorder, scene};
+use crate::{RING, execs};
+
+const RECVMMSG: &[&str] = &["--transport", "recvmmsg"];
+
+const WAYS: [&str; 5] = ["exit", "kill", "fault", "alone", "exec"];
+
+/// An exit, and what it is for the process.
+struct Exit {
+    time: MonoNs,
+    task: Task,
+    usage: Option<Usage>,
+    meaning: ProcessExit,
+}
+
+/// The exits of a capture, and when each process was forked.
+fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
+    let mut reader = Reader::open(File::open(file).unwrap()).unwrap();
+    let (mut joiner, mut processes) = (Joiner::new(reader.frame_order()), Processes::new());
+    let (mut exits, mut forks) = (Vec::new(), Vec::new());
+    while let Some(item) = reader.next_item().unwrap() {
+        let Item::Block(block) = item else { panic!("damage") };
+        for record in block.records() {
+            joiner.push(record);
+            while let Some(entry) = joiner.pop() {
+                processes.apply(&entry);
+                let Entry::Event(occurrence) = &entry else { continue };
+                let Some(event) = occurrence.event else { continue };
+                match event.body {
+                    Body::Fork { child, .. } => forks.push((child, event.time)),
+                    Body::Exit { task, .. } => exits.push(Exit {
+                        time: event.time,
+                        task,
+                        usage: occurrence.usage.as_deref().copied(),
+                        meaning: processes.exit().unwrap(),
+                    }),
+                    _ => {}
+                }
+            }
+        }
+    }
+    (exits, forks)
+}
+
+/// Each way, with the first thread gone before and with it there; how often.
+fn all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) {
+    on(transport, || {
+        let Some((dir, _guard)) = scene() else { return };
+        let recorder = Recorder::start(&dir, &[]);
+        let file = recorder.file.clone();
+        let program = execs();
+        let mut children = Vec::new();
+        for together in [false, true].repeat(often) {
+            for way in WAYS {
+                let mut command = Command::new(&program);
+                command.args(["end", way]).args(together.then_some("--together"));
+                command.current_dir(dir.path()).stderr(Stdio::null());
+                children.push((way, together, command.spawn().unwrap()));
+            }
+        }
+        let ends: Vec<_> = children
+            .into_iter()
+            .map(|(way, together, mut child)| (way, together, child.id(), child.wait().unwrap().into_raw()))
+            .collect();
+        let capture = recorder.end();
+        capture.check();
+        assert_eq!(capture.totals().lost.total(), 0);
+
+        let (exits, forks) = exits(&file);
+        for (way, together, pid, raw) in ends {
+            let what = format!("{way}, together: {together}, process {pid}");
+            let started = forks.iter().find(|(task, _)| task.tid.0 == pid).unwrap().1;
+            let of: Vec<_> = exits.iter().filter(|exit| exit.task.tgid.0 == pid).collect();
+            let ended: Vec<_> = of.iter().filter(|exit| exit.meaning != ProcessExit::GoesOn).collect();
+            let [end] = ended[..] else { panic!("{what}: {} ends", ended.len()) };
+            assert_eq!(end.meaning, ProcessExit::Ended { status: raw as u32 }, "{what}");
+            assert!(together || end.time.0 - started.0 > 145_000_000, "{what}");
+            assert_eq!(end.usage.is_some(), has_ring, "{what}");
+            if let Some(usage) = end.usage {
+                // What is recorded does not depend on what the model knows.
+                assert_eq!(usage.process, ProcessState::Ended { status: raw as u32 }, "{what}");
+                assert!((500..60_000).contains(&usage.max_rss_kib), "{what}: {usage:?}");
+                assert!(usage.process_cpu_us >= usage.cpu_us, "{what}: {usage:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_process_ends_with_its_last_thread_as_wait_says() {
+    all_ways(RING, 3, true);
+}
+
+#[test]
+fn without_the_ring_a_process_ends_with_its_last_thread_as_wait_says() {
+    all_ways(RECVMMSG, 3, false);
+}
