@@ -56,7 +56,10 @@ impl<W: Write> View<W> {
             Format::Csv => Box::new(Csv::new()),
         };
         let joins = render.needs_details() || filter.needs_details();
-        let follows = render.needs_processes() || filter.needs_processes();
+        // Where the recorder saw itself which exit ends a process, that need not be found out.
+        let has_ends = header.is_some_and(|header| header.meta.transport.name == "ring+details");
+        let follows =
+            render.needs_processes() || filter.needs_processes() || render.tells_ends() && !has_ends;
         let mut wall = WallClock::new();
         if let Some(header) = header {
             wall.observe(header.meta.start);

@@ -7,7 +7,7 @@ use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task, Tgid};
 
 use crate::join::Entry;
-use crate::process::Processes;
+use crate::process::{ProcessExit, Processes};
 use crate::wall::WallClock;
 
 pub use crate::tree::{Exits, Tree};
@@ -37,7 +37,7 @@ pub struct Filter {
     pub since: Option<Bound>,
     /// Not later than this.
     pub until: Option<Bound>,
-    /// Whether forks and exits of threads other than the first are left out.
+    /// Whether forks and exits of threads are left out, but for the exit that ends a process.
     pub hide_threads: bool,
     /// The recorder whose own events, which it caused in order to hear them, are left out.
     pub hide_own: Option<Tgid>,
@@ -46,7 +46,7 @@ pub struct Filter {
 impl Filter {
     /// Whether [`Filter::shows`] looks at the processes given to it.
     pub fn needs_processes(&self) -> bool {
-        self.name.is_some()
+        self.name.is_some() || self.hide_threads
     }
 
     /// Whether it looks at [`Filter::observe`]d entries or their details.
@@ -72,7 +72,7 @@ impl Filter {
             let about_processes = !self.pids.is_empty() || self.tree.is_some() || self.name.is_some();
             return !about_processes && self.since.is_none() && self.until.is_none();
         };
-        (!self.hide_threads || !is_threads_own(event))
+        (!self.hide_threads || !is_threads_own(event, processes.exit()))
             && self.hide_own.is_none_or(|recorder| Own::of(event, recorder).is_none())
             && self.has_pid(event)
             && self.tree.as_ref().is_none_or(|tree| tasks(event).any(|task| tree.contains(task.tgid)))
@@ -113,9 +113,15 @@ fn tasks(event: &Event) -> impl Iterator<Item = Task> {
     event.task().into_iter().chain(parent)
 }
 
-fn is_threads_own(event: &Event) -> bool {
+/// Whether an event, which is an `exit` if that is not `None`, is no process's.
+fn is_threads_own(event: &Event, exit: Option<ProcessExit>) -> bool {
     match event.body {
-        Body::Fork { child: task, .. } | Body::Exit { task, .. } => !task.is_leader(),
+        Body::Fork { child, .. } => !child.is_leader(),
+        Body::Exit { task, .. } => match exit {
+            Some(ProcessExit::Ended { .. }) => false,
+            Some(ProcessExit::GoesOn) => true,
+            Some(ProcessExit::Unknown) | None => !task.is_leader(),
+        },
         _ => false,
     }
 }

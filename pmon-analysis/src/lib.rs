@@ -24,7 +24,7 @@ pub mod wall;
 pub use diff::Diff;
 pub use filter::{Bound, Filter};
 pub use join::{Entry, Joiner, Occurrence, size_of_details, size_of_entry};
-pub use process::{Life, Process, Processes, State, Thread};
+pub use process::{Life, Process, ProcessExit, Processes, State, Thread};
 pub use status::Status;
 pub use tally::Tally;
 pub use verify::{Report, Verdict, Verifier};

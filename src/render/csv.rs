@@ -75,9 +75,13 @@ enum Column {
     WriteBytes,
     OtherThreads,
     UsageAtLeast,
+    ProcessEnded,
+    ProcessExitCode,
+    ProcessStatus,
+    ProcessCpuUs,
 }
 
-const NAMES: [&str; 61] = [
+const NAMES: [&str; 65] = [
     "kind",
     "time",
     "mono_ns",
@@ -139,6 +143,10 @@ const NAMES: [&str; 61] = [
     "write_bytes",
     "other_threads",
     "usage_at_least",
+    "process_ended",
+    "process_exit_code",
+    "process_status",
+    "process_cpu_us",
 ];
 
 /// The columns of [`figures::EXEC`],
@@ -210,7 +218,7 @@ impl Render for Csv {
             self.time(event.time, scene);
             self.row.number(Column::Cpu, event.cpu.0);
             self.row.number(Column::Seq, event.seq.0);
-            body(&mut self.row, &event.body, occurrence);
+            body(&mut self.row, &event.body, occurrence, scene);
         }
         if kind == Kind::Unknown {
             push_hex(self.row.cell(Column::Frame), occurrence.raw.as_deref().unwrap_or_default());
@@ -254,9 +262,13 @@ impl Render for Csv {
     fn needs_processes(&self) -> bool {
         false
     }
+
+    fn tells_ends(&self) -> bool {
+        true
+    }
 }
 
-fn body(row: &mut Row, body: &Body, occurrence: &Occurrence) {
+fn body(row: &mut Row, body: &Body, occurrence: &Occurrence, scene: Scene<'_>) {
     match *body {
         Body::Ack { ack, err } => {
             row.number(Column::Ack, ack);
@@ -300,11 +312,17 @@ fn body(row: &mut Row, body: &Body, occurrence: &Occurrence) {
             row.text(Column::Status, &Status::from_raw(code).to_string());
             row.parent(parent);
             let usage = occurrence.usage.as_deref();
-            row.figures(&EXIT, &figures::of_exit(usage));
-            row.text(
-                Column::UsageAtLeast,
-                usage.map_or("", |usage| if usage.at_least { "true" } else { "false" }),
-            );
+            row.figures(&EXIT, &figures::of_exit(task, usage));
+            row.optional_bool(Column::UsageAtLeast, usage.map(|usage| usage.at_least));
+            let Some(process) = figures::of_process(occurrence, scene.processes) else { return };
+            row.optional_bool(Column::ProcessEnded, Some(process.has_ended));
+            if let Some(status) = process.status {
+                row.number(Column::ProcessExitCode, status);
+                row.text(Column::ProcessStatus, &Status::from_raw(status).to_string());
+            }
+            if let Some(cpu_us) = process.cpu_us {
+                row.number(Column::ProcessCpuUs, cpu_us);
+            }
         }
         Body::Unknown { what } => row.number(Column::What, what),
         _ => {}
@@ -340,6 +358,10 @@ impl Row {
 
     fn text(&mut self, column: Column, text: &str) {
         self.cell(column).extend_from_slice(text.as_bytes());
+    }
+
+    fn optional_bool(&mut self, column: Column, value: Option<bool>) {
+        self.text(column, value.map_or("", |value| if value { "true" } else { "false" }));
     }
 
     fn number(&mut self, column: Column, number: impl itoa::Integer) {

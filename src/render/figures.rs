@@ -1,6 +1,8 @@
 //! The numbers that are known of an exec and of an exit, under the same names in JSON and in CSV.
 
-use pmon_core::capture::{Details, Usage};
+use pmon_analysis::{Occurrence, ProcessExit, Processes};
+use pmon_core::Task;
+use pmon_core::capture::{Details, ProcessState, Usage};
 
 /// What [`of_exec`] gives, by name.
 pub(super) const EXEC: [&str; 14] = [
@@ -56,20 +58,53 @@ pub(super) const EXIT: [&str; 10] = [
     "other_threads",
 ];
 
-/// What was used until an exit.
-pub(super) fn of_exit(usage: Option<&Usage>) -> [Option<u64>; EXIT.len()] {
+/// What was used until the exit of a task.
+pub(super) fn of_exit(task: Task, usage: Option<&Usage>) -> [Option<u64>; EXIT.len()] {
     let Some(usage) = usage else { return [None; EXIT.len()] };
+    let is_of_process = task.is_leader() || matches!(usage.process, ProcessState::Ended { .. });
     [
-        usage.start_ticks,
-        usage.cpu_us,
-        usage.user_us,
-        usage.system_us,
-        usage.max_rss_kib,
-        usage.minor_faults,
-        usage.major_faults,
-        usage.read_bytes,
-        usage.write_bytes,
-        usage.threads.into(),
+        Some(usage.start_ticks),
+        Some(usage.cpu_us),
+        Some(usage.user_us),
+        Some(usage.system_us),
+        // No process has had none.
+        Some(usage.max_rss_kib).filter(|&kib| kib > 0 || !is_of_process),
+        Some(usage.minor_faults),
+        Some(usage.major_faults),
+        Some(usage.read_bytes),
+        Some(usage.write_bytes),
+        Some(usage.threads.into()),
     ]
-    .map(Some)
+}
+
+/// What an exit is for the process; `None` if that is not known.
+pub(super) struct OfProcess {
+    /// Whether the process has ended with it.
+    pub(super) has_ended: bool,
+    /// If so, its raw wait status.
+    pub(super) status: Option<u32>,
+    /// And CPU time of all of its threads, if it is known.
+    pub(super) cpu_us: Option<u64>,
+}
+
+/// By what was learned of the processes, or else by what the recorder saw itself.
+pub(super) fn of_process(occurrence: &Occurrence, processes: &Processes) -> Option<OfProcess> {
+    let usage = occurrence.usage.as_deref();
+    let exit = processes.exit().or_else(|| match usage?.process {
+        ProcessState::Alive => Some(ProcessExit::GoesOn),
+        ProcessState::Ended { status } => Some(ProcessExit::Ended { status }),
+        _ => None,
+    });
+    match exit? {
+        ProcessExit::GoesOn => Some(OfProcess { has_ended: false, status: None, cpu_us: None }),
+        ProcessExit::Ended { status } => {
+            let usage = usage.filter(|usage| matches!(usage.process, ProcessState::Ended { .. }));
+            Some(OfProcess {
+                has_ended: true,
+                status: Some(status),
+                cpu_us: usage.map(|usage| usage.process_cpu_us),
+            })
+        }
+        ProcessExit::Unknown => None,
+    }
 }

@@ -45,7 +45,7 @@ impl Render for Json {
                 line.number("cpu", event.cpu.0);
                 line.number("seq", event.seq.0);
                 self.time(&mut line, event.time, scene);
-                body(&mut line, event, occurrence);
+                body(&mut line, event, occurrence, scene);
             }
             None => {
                 line.text("kind", Kind::Unknown.name());
@@ -97,9 +97,13 @@ impl Render for Json {
     fn needs_processes(&self) -> bool {
         false
     }
+
+    fn tells_ends(&self) -> bool {
+        true
+    }
 }
 
-fn body(line: &mut Object<'_>, event: &Event, occurrence: &Occurrence) {
+fn body(line: &mut Object<'_>, event: &Event, occurrence: &Occurrence, scene: Scene<'_>) {
     match event.body {
         Body::Ack { ack, err } => {
             line.no_task();
@@ -146,12 +150,20 @@ fn body(line: &mut Object<'_>, event: &Event, occurrence: &Occurrence) {
             line.display("status", Status::from_raw(code));
             line.parent(parent);
             let usage = occurrence.usage.as_deref();
-            line.figures(&figures::EXIT, &figures::of_exit(usage));
+            line.figures(&figures::EXIT, &figures::of_exit(task, usage));
             line.key("usage_at_least");
-            match usage {
-                Some(usage) => line.out.extend_from_slice(if usage.at_least { b"true" } else { b"false" }),
-                None => line.null(),
+            line.optional_bool(usage.map(|usage| usage.at_least));
+            let process = figures::of_process(occurrence, scene.processes);
+            let process = process.as_ref();
+            line.key("process_ended");
+            line.optional_bool(process.map(|process| process.has_ended));
+            let status = process.and_then(|process| process.status);
+            line.optional_number("process_exit_code", status);
+            match status {
+                Some(status) => line.display("process_status", Status::from_raw(status)),
+                None => line.absent("process_status"),
             }
+            line.optional_number("process_cpu_us", process.and_then(|process| process.cpu_us));
         }
         Body::Unknown { what } => {
             line.no_task();
@@ -221,6 +233,14 @@ impl<'a> Object<'a> {
     fn absent(&mut self, key: &str) {
         self.key(key);
         self.null();
+    }
+
+    fn optional_bool(&mut self, value: Option<bool>) {
+        match value {
+            Some(true) => self.out.extend_from_slice(b"true"),
+            Some(false) => self.out.extend_from_slice(b"false"),
+            None => self.null(),
+        }
     }
 
     fn number(&mut self, key: &str, value: impl itoa::Integer) {

@@ -45,6 +45,10 @@ pub(crate) trait Render: Send {
     fn needs_details(&self) -> bool;
     /// Whether it looks at [`Scene::processes`].
     fn needs_processes(&self) -> bool;
+    /// Whether it tells which exits end a process: of these it looks at [`Processes::exit`], or at what the recorder saw itself.
+    fn tells_ends(&self) -> bool {
+        false
+    }
 }
 
 /// Appends a number in decimal.

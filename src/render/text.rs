@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
-use pmon_analysis::{Occurrence, Status};
+use pmon_analysis::{Occurrence, ProcessExit, Status};
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{Blind, Details, Loss, Mark, Usage};
 use pmon_core::wire::{Body, Event, Kind};
@@ -90,7 +90,7 @@ impl Render for Text {
         };
         self.time(event.time, scene, out);
         out.extend_from_slice(b"  ");
-        self.paint(out, colour(event));
+        self.paint(out, colour(event, scene));
         let kind = event.kind().name();
         out.extend_from_slice(kind.as_bytes());
         self.paint(out, PLAIN);
@@ -150,10 +150,10 @@ impl Render for Text {
     }
 }
 
-fn colour(event: &Event) -> &'static str {
+fn colour(event: &Event, scene: Scene<'_>) -> &'static str {
     match event.body {
         Body::Exec { .. } => GREEN,
-        Body::Exit { code, .. } if !Status::from_raw(code).is_success() => RED,
+        Body::Exit { code, .. } if !Status::from_raw(status(code, scene)).is_success() => RED,
         Body::Coredump { .. } => RED,
         _ => match event.kind() {
             Kind::Fork | Kind::Exit => CYAN,
@@ -196,9 +196,17 @@ fn what(line: &mut String, event: &Event, occurrence: &Occurrence, scene: Scene<
         Body::Comm { comm, .. } => write!(line, "thread is now {}", printable(comm.as_bytes())),
         Body::Coredump { .. } => line.write_str("dumps core"),
         Body::Exit { task, code, .. } => {
-            let thread = if task.is_leader() { "" } else { "thread: " };
-            let used = occurrence.usage.as_deref().map(|usage| used(usage, task)).unwrap_or_default();
-            write!(line, "{thread}{}{}{used}", Status::from_raw(code), ran(event, task, scene))
+            let exit = scene.processes.exit();
+            let thread = match (exit, task.is_leader()) {
+                (Some(ProcessExit::Ended { .. }), _) | (None, true) => "",
+                (_, true) => "first thread: ",
+                (_, false) => "thread: ",
+            };
+            let is_process = thread.is_empty();
+            let used =
+                occurrence.usage.as_deref().map(|usage| used(usage, task, is_process)).unwrap_or_default();
+            let ran = if is_process { ran(event, task, scene) } else { String::new() };
+            write!(line, "{thread}{}{ran}{used}", Status::from_raw(status(code, scene)))
         }
         Body::Unknown { what } => {
             let bytes = occurrence.raw.as_ref().map_or(0, |raw| raw.len());
@@ -208,18 +216,31 @@ fn what(line: &mut String, event: &Event, occurrence: &Occurrence, scene: Scene<
     };
 }
 
+/// The raw wait status of an exit: the process's if the process ends with it, else the thread's.
+fn status(code: u32, scene: Scene<'_>) -> u32 {
+    match scene.processes.exit() {
+        Some(ProcessExit::Ended { status }) => status,
+        _ => code,
+    }
+}
+
 /// For how long a process ran, if its start is known.
 fn ran(event: &Event, task: Task, scene: Scene<'_>) -> String {
-    let start =
-        scene.processes.process(task.tgid).filter(|_| task.is_leader()).and_then(|process| process.start);
+    let start = scene.processes.process(task.tgid).and_then(|process| process.start);
     start.map_or_else(String::new, |start| format!(", ran {}", brief(event.time.0.saturating_sub(start.0))))
 }
 
-/// What a process used, or a thread.
-fn used(usage: &Usage, task: Task) -> String {
-    let least = if usage.at_least { "at least " } else { "" };
-    let mut text = format!(", cpu {least}{}", brief(usage.cpu_us.saturating_mul(1000)));
-    if task.is_leader() {
+/// What a thread used until its exit; what its process used, if it is the first thread or the process ends with it.
+fn used(usage: &Usage, task: Task, is_process: bool) -> String {
+    let is_last = is_process && !task.is_leader();
+    let cpu_us = if is_last { usage.process_cpu_us } else { usage.cpu_us };
+    let mut text = String::new();
+    // Of the last thread, older captures have only what it used itself.
+    if !is_last || cpu_us > 0 {
+        let least = if usage.at_least { "at least " } else { "" };
+        let _ = write!(text, ", cpu {least}{}", brief(cpu_us.saturating_mul(1000)));
+    }
+    if (is_process || task.is_leader()) && usage.max_rss_kib > 0 {
         let _ = write!(text, ", rss {}", size(usage.max_rss_kib.saturating_mul(1024)));
     }
     text

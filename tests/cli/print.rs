@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use pmon_core::Task;
-use pmon_core::capture::{Credentials, Details, Frame, Membership, Record, Usage};
+use pmon_core::capture::{Credentials, Details, Frame, Membership, ProcessState, Record, Usage};
 use pmon_core::wire::Body;
 use serde_json::{Value, json};
 
@@ -28,9 +28,9 @@ fn text_tells_the_story() {
 2026-01-02 03:04:05.000001  fork           20  sh               child of 10 sh
 2026-01-02 03:04:05.000002  exec           20  git              ← 10 sh  uid 1000  /usr/bin/git status 'it'\\''s'
 -- 123 events lost on cpu 1 (seq 10..132): socket overrun --
-2026-01-02 03:04:05.000005  exit           20  git              exit 3, ran 4us
+2026-01-02 03:04:05.000005  exit           20  git              first thread: exit 3
 2026-01-02 03:04:05.000006  exec           30  ?                ? (details missed: gone)
-2026-01-02 03:04:07.000000  exit           30  ?                killed by SIGSEGV (core dumped)
+2026-01-02 03:04:07.000000  exit           30  ?                first thread: killed by SIGSEGV (core dumped)
 "
     );
 }
@@ -72,9 +72,14 @@ fn of_the_ring() -> Vec<Record<'static>> {
         exec(2, 3, 20),
         Record::Details(Box::new(git)),
         fork(3, 4, 10, (21, 20)),
-        exit(12_301, 5, (20, 20), usage(8_100, 1)),
-        exit(12_302, 6, (21, 20), Usage { max_rss_kib: 0, ..usage(70, 0) }),
-        end(13_000, 5),
+        exit(12_301, 5, (20, 20), Usage { process: ProcessState::Alive, ..usage(8_100, 1) }),
+        exit(
+            412_302,
+            6,
+            (21, 20),
+            Usage { process: ProcessState::Ended { status: 9 }, process_cpu_us: 8_170, ..usage(70, 0) },
+        ),
+        end(500_000, 5),
     ]
 }
 
@@ -87,10 +92,38 @@ fn text_tells_who_started_what_and_what_it_used() {
 2026-01-02 03:04:05.000001  fork           20  sh               child of 10 sh
 2026-01-02 03:04:05.000002  exec           20  git              ← 10 sh  uid 1000 as root  /usr/bin/git status ... (1.91 MiB in all)
 2026-01-02 03:04:05.000003  fork        20/21  git              new thread
-2026-01-02 03:04:05.012301  exit           20  git              exit 0, ran 12.3ms, cpu at least 8.1ms, rss 11 MiB
-2026-01-02 03:04:05.012302  exit        20/21  git              thread: exit 0, cpu 70us
+2026-01-02 03:04:05.012301  exit           20  git              first thread: exit 0, cpu at least 8.1ms, rss 11 MiB
+2026-01-02 03:04:05.412302  exit        20/21  git              killed by SIGKILL, ran 412.3ms, cpu 8.1ms, rss 11 MiB
 "
     );
+    // Where threads are not shown, the process ends once.
+    let ran = print(&of_the_ring(), &["--kind", "exit"]);
+    assert_eq!(ran.out.lines().count(), 1, "{}", ran.out);
+    assert!(ran.out.contains("killed by SIGKILL, ran 412.3ms"), "{}", ran.out);
+}
+
+#[test]
+fn without_the_ring_the_process_ends_with_its_last_thread_in_every_format() {
+    let records = [
+        scan_end(),
+        fork(1, 2, 10, (20, 20)),
+        fork(3, 4, 10, (21, 20)),
+        exit(5, 5, (20, 20), 0),
+        exit(300_000, 6, (21, 20), 7 << 8),
+        end(500_000, 4),
+    ];
+    let text = print(&records, &["--kind", "exit"]).out;
+    assert!(text.lines().count() == 1 && text.contains("exit 7, ran 299.9ms"), "{text}");
+    let lines = print(&records, &["--format", "json", "--kind", "exit"]).json_lines();
+    let rows = csv_rows(&print(&records, &["--format", "csv", "--kind", "exit"]).out);
+    let of = |at: usize| {
+        ["process_ended", "process_exit_code", "process_status"].map(|field| lines[at][field].clone())
+    };
+    assert_eq!(of(0), [json!(false), json!(null), json!(null)]);
+    assert_eq!(of(1), [json!(true), json!(7 << 8), json!("exit 7")]);
+    assert_eq!((lines[0]["exit_code"].clone(), lines[1]["exit_code"].clone()), (json!(0), json!(7 << 8)));
+    assert_eq!((&*rows[0]["process_ended"], &*rows[0]["process_status"]), ("false", ""));
+    assert_eq!((&*rows[1]["process_ended"], &*rows[1]["process_status"]), ("true", "exit 7"));
 }
 
 #[test]
@@ -111,7 +144,12 @@ fn json_and_csv_have_all_that_the_ring_tells() {
             3,
             json!({"read_bytes": 4_096, "write_bytes": 0, "other_threads": 1, "usage_at_least": true, "start_ticks": 5}),
         ),
-        (4, json!({"cpu_us": 70, "usage_at_least": false})),
+        (3, json!({"process_ended": false})),
+        (4, json!({"cpu_us": 70, "usage_at_least": false, "max_rss_kib": 11_264})),
+        (
+            4,
+            json!({"process_ended": true, "process_exit_code": 9, "process_status": "killed by SIGKILL", "process_cpu_us": 8_170}),
+        ),
     ];
     for (at, fields) in wanted {
         for (field, value) in fields.as_object().expect("an object") {
@@ -272,7 +310,8 @@ fn json_has_the_documented_fields() {
             "exit_code": code, "exit_signal": signal, "status": status, "parent_pid": 10, "parent_tid": 10,
             "start_ticks": null, "cpu_us": null, "user_us": null, "system_us": null, "max_rss_kib": null,
             "minor_faults": null, "major_faults": null, "read_bytes": null, "write_bytes": null, "other_threads": null,
-            "usage_at_least": null,
+            "usage_at_least": null, "process_ended": null, "process_exit_code": null, "process_status": null,
+            "process_cpu_us": null,
         })
     };
     assert_eq!(lines[5], with(common("exit", 4, 5, 20, 21), how(0, -1, "exit 0")));
@@ -353,7 +392,8 @@ fn csv_columns_stay_where_they_are() {
          parent_pid,parent_tid,ruid,euid,rgid,egid,tracer_pid,tracer_tid,count,first_seq,last_seq,cause,text,\
          after_mono_ns,before_mono_ns,ack,err,what,frame,blind_ns,filename,cwd,cgroup,gid,start_ticks,parent_start_ticks,\
          args_len,login_uid,session,group,cgroup_id,pid_ns,ns_pid,missed,cpu_us,user_us,system_us,max_rss_kib,\
-         minor_faults,major_faults,read_bytes,write_bytes,other_threads,usage_at_least\n"
+         minor_faults,major_faults,read_bytes,write_bytes,other_threads,usage_at_least,process_ended,\
+         process_exit_code,process_status,process_cpu_us\n"
     );
 }
 

@@ -9,6 +9,7 @@ use pmon_core::wire::{Body, Event};
 use pmon_core::{MonoNs, Task, Tgid, Tid};
 
 use super::MAX_BYTES;
+use super::group::ProcessExit;
 use super::life::{Life, State, Thread, lasting, merged};
 use crate::join::Entry;
 
@@ -68,12 +69,13 @@ impl Census {
         self.forgotten
     }
 
-    pub(super) fn apply(&mut self, entry: &Entry) {
+    /// Takes the next entry; `exit` is what it is for its process, if it is an exit.
+    pub(super) fn apply(&mut self, entry: &Entry, exit: Option<ProcessExit>) {
         self.credit = self.credit.saturating_add(CREDIT);
         match entry {
             Entry::Event(occurrence) => {
                 if let Some(event) = &occurrence.event {
-                    self.event(event, occurrence.details.as_deref());
+                    self.event(event, occurrence.details.as_deref(), exit);
                     self.used(event, occurrence.usage.as_deref());
                 }
             }
@@ -100,10 +102,15 @@ impl Census {
         self.life(*self.threads.get(&tid)?)
     }
 
-    fn event(&mut self, event: &Event, details: Option<&Details>) {
+    fn event(&mut self, event: &Event, details: Option<&Details>, exit: Option<ProcessExit>) {
         self.now = self.now.max(event.time);
         // Where another thread than the first execs, the first ends before, and its id lives on.
-        let lives_on = |corpse| matches!(event.body, Body::Exec { task } if task.tgid == corpse);
+        // Where the first thread and another end at a time, the exit of the other may say first that the process has ended.
+        let lives_on = |corpse| match event.body {
+            Body::Exec { task } => task.tgid == corpse,
+            Body::Exit { task, .. } => task.tgid == corpse && task.is_leader(),
+            _ => false,
+        };
         if let Some(corpse) = self.corpse.take_if(|corpse| !lives_on(*corpse)) {
             self.remove(corpse);
         }
@@ -112,7 +119,7 @@ impl Census {
             Body::Fork { parent, child } => self.thread(event.time, parent, child),
             Body::Exec { task } => self.exec(event.time, task.tgid, details),
             Body::Comm { task, comm } => self.rename(task, comm.as_bytes()),
-            Body::Exit { task, code, parent, .. } => self.exit(task, code, parent),
+            Body::Exit { task, code, parent, .. } => self.exit((task, code), parent, exit),
             Body::Uid { task, real, effective } => {
                 self.change(task, |life| life.uid = Some((real, effective)));
             }
@@ -208,7 +215,7 @@ impl Census {
         }
     }
 
-    fn exit(&mut self, task: Task, code: u32, parent: Option<Task>) {
+    fn exit(&mut self, (task, code): (Task, u32), parent: Option<Task>, exit: Option<ProcessExit>) {
         let now = self.now;
         if task.is_leader() {
             // One that was not known had its time.
@@ -223,6 +230,15 @@ impl Census {
                 self.bytes = self.bytes.saturating_sub(table::THREAD);
             }
         }
+        match exit {
+            Some(ProcessExit::Ended { status }) => self.over(task.tgid, status),
+            Some(ProcessExit::GoesOn) if task.is_leader() && self.corpse != Some(task.tgid) => {
+                if let Some(life) = self.lives.get_mut(&task.tgid) {
+                    life.goes_on = true;
+                }
+            }
+            _ => {}
+        }
         self.touch(task.tgid);
         if let Some(parent) = parent {
             self.adopt(task.tgid, Some(parent.tgid));
@@ -230,6 +246,16 @@ impl Census {
         if self.lives.get(&task.tgid).is_some_and(|life| life.state() == State::Zombie) {
             self.corpse = Some(task.tgid);
             self.orphan(task.tgid);
+        }
+    }
+
+    /// A process has ended, of which other threads than known may have been there.
+    fn over(&mut self, pid: Tgid, status: u32) {
+        let Some(life) = self.lives.get_mut(&pid) else { return };
+        (life.exit, life.goes_on) = (Some(status), false);
+        for tid in std::mem::take(&mut life.threads).into_keys() {
+            self.threads.remove(&tid);
+            self.bytes = self.bytes.saturating_sub(table::THREAD);
         }
     }
 

@@ -43,7 +43,7 @@ pub struct Life {
     pub exec: Option<MonoNs>,
     /// Its threads beside the first, as far as they are known: those that were there before the capture show with their first event.
     pub threads: BTreeMap<Tid, Thread>,
-    /// How its first thread ended, as a raw wait status.
+    /// How its first thread ended, or if it has ended, the process itself, as a raw wait status.
     pub exit: Option<u32>,
     /// What it had used when its first thread ended.
     pub usage: Option<Box<Usage>>,
@@ -51,6 +51,8 @@ pub struct Life {
     pub inner_pid: Option<u32>,
     /// Whether the recorder, when it looked at what an exec had made of it, found it gone: who looks then finds nothing.
     pub gone: bool,
+    /// Threads that are not known go on after the first has ended.
+    pub(super) goes_on: bool,
     /// `start_ticks` is the kernel's.
     pub(super) is_exact: bool,
     /// Nothing but a scan has told of it yet.
@@ -84,7 +86,7 @@ pub enum State {
 impl Life {
     /// Whether it runs.
     pub fn state(&self) -> State {
-        match (self.exit, self.threads.is_empty()) {
+        match (self.exit, self.threads.is_empty() && !self.goes_on) {
             (None, _) => State::Running,
             (Some(_), false) => State::Leaderless,
             (Some(_), true) => State::Zombie,
@@ -122,7 +124,8 @@ impl Life {
 
     /// Forgets what an exec changes; what `details` say of the rest counts from now on.
     pub(super) fn exec(&mut self, time: MonoNs, details: Option<&Details>) {
-        (self.name, self.exit, self.exec, self.gone) = (None, None, Some(time), false);
+        (self.name, self.exit, self.exec) = (None, None, Some(time));
+        (self.gone, self.goes_on) = (false, false);
         if details.is_some_and(|details| details.ids.is_some()) {
             (self.uid, self.gid) = (None, None);
         }

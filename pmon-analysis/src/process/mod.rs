@@ -2,19 +2,22 @@
 //! are there ([`Life`]).
 
 mod census;
+mod group;
 mod life;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use pmon_core::capture::{Details, Meta, Subject};
+use pmon_core::capture::{Details, Meta, ProcessState, Subject, Usage};
 use pmon_core::wire::{Body, Event};
 use pmon_core::{MonoNs, Task, Tgid, Tid};
 
 use self::census::Census;
+use self::group::Group;
 use crate::join::Entry;
 use crate::status::Status;
 
+pub use self::group::ProcessExit;
 pub use self::life::{Life, State, Thread};
 
 /// Processes known at a time; beyond it, the one that has ended first is forgotten, and if none has ended, new ones are not learned.
@@ -41,8 +44,9 @@ pub struct Process {
     pub parent: Option<Tgid>,
     /// Name of its first thread.
     pub name: Option<Arc<[u8]>>,
-    /// When and how it ended.
-    pub end: Option<(MonoNs, Status)>,
+    /// When it ended, and how; without a status if its first thread ended and the capture does not tell whether it was the last.
+    pub end: Option<(MonoNs, Option<Status>)>,
+    group: Group,
     /// Whether anything before the first scan told of it.
     heard: bool,
     birth: u64,
@@ -59,6 +63,12 @@ pub struct Processes {
     table: HashMap<Tgid, Process>,
     dead: VecDeque<(Tgid, u64)>,
     births: u64,
+    /// Threads beside the first ones.
+    threads: usize,
+    /// Another one begins where events were lost: what was known of threads before may be wrong.
+    era: u64,
+    /// What the entry at hand is for its process, if it is an exit.
+    exit: Option<ProcessExit>,
     census: Option<Box<Census>>,
     forgotten: u64,
 }
@@ -77,17 +87,19 @@ impl Processes {
 
     /// Learns from the next entry.
     pub fn apply(&mut self, entry: &Entry) {
+        self.exit = None;
         match entry {
             Entry::Event(occurrence) => {
                 if let Some(event) = &occurrence.event {
-                    self.apply_event(event, occurrence.details.as_deref());
+                    self.apply_event(event, occurrence.details.as_deref(), occurrence.usage.as_deref());
                 }
             }
             Entry::Details(details) => self.apply_details(details),
+            Entry::Loss(_) | Entry::Blind(_) => self.era += 1,
             _ => {}
         }
         if let Some(census) = &mut self.census {
-            census.apply(entry);
+            census.apply(entry, self.exit);
         }
     }
 
@@ -102,6 +114,11 @@ impl Processes {
     /// Processes, threads, parents and details of which something is not known because there was no room for it, or no time.
     pub fn forgotten(&self) -> u64 {
         self.forgotten + self.census.as_ref().map_or(0, |census| census.forgotten())
+    }
+
+    /// What the entry that was applied last is for its process, if it is an exit.
+    pub fn exit(&self) -> Option<ProcessExit> {
+        self.exit
     }
 
     /// The process of that id; perhaps one that has ended.
@@ -133,13 +150,21 @@ impl Processes {
         self.census.as_ref()?.owner(tid)
     }
 
-    fn apply_event(&mut self, event: &Event, details: Option<&Details>) {
+    fn apply_event(&mut self, event: &Event, details: Option<&Details>, usage: Option<&Usage>) {
         match event.body {
             Body::Fork { parent, child } if child.is_leader() => self.fork(parent, child.tgid, event.time),
             // A new thread: the payload names the parent of its process.
             Body::Fork { parent, child } => {
-                if let Some(process) = self.entry(child.tgid) {
-                    process.parent.get_or_insert(parent.tgid);
+                let is_full = self.threads >= MAX_THREADS;
+                let Some(process) = self.entry(child.tgid) else { return };
+                process.parent.get_or_insert(parent.tgid);
+                if is_full {
+                    process.group.lose_track();
+                } else {
+                    let before = process.group.len();
+                    process.group.begin(child.tid);
+                    self.threads +=
+                        self.table.get(&child.tgid).map_or(0, |process| process.group.len()) - before;
                 }
             }
             Body::Exec { task } => self.exec(task.tgid, details),
@@ -148,7 +173,10 @@ impl Processes {
                     process.name = Some(comm.as_bytes().into());
                 }
             }
-            Body::Exit { task, code, parent, .. } => self.exit(event.time, task, code, parent),
+            Body::Exit { task, code, parent, .. } => {
+                let state = usage.map_or(ProcessState::Unknown, |usage| usage.process);
+                self.end((event.time, task, code), parent, state);
+            }
             _ => {}
         }
     }
@@ -160,6 +188,7 @@ impl Processes {
             start: Some(time),
             parent: Some(parent.tgid),
             end: None,
+            group: Group::forked(self.era),
             heard: true,
             ..inherited
         });
@@ -169,21 +198,36 @@ impl Processes {
         let Some(process) = self.entry(pid) else { return };
         // Another thread than the first may exec: the first then ends, and its id lives on.
         (process.end, process.name) = (None, None);
+        let threads = process.group.len();
+        process.group.exec();
         if let Some(details) = details {
             fill(process, details);
         }
+        self.threads -= threads;
     }
 
-    fn exit(&mut self, time: MonoNs, task: Task, code: u32, parent: Option<Task>) {
+    fn end(&mut self, exit: (MonoNs, Task, u32), parent: Option<Task>, state: ProcessState) {
+        let ((time, task, code), era) = (exit, self.era);
         let Some(process) = self.entry(task.tgid) else { return };
         if let Some(parent) = parent.filter(|parent| parent.tgid != Tgid(0)) {
             process.parent.get_or_insert(parent.tgid);
         }
-        if !task.is_leader() {
+        let before = process.group.len();
+        let exit = process.group.end((time, task, code), state, era);
+        let gone = before - process.group.len();
+        let status = match exit {
+            ProcessExit::Ended { status } => Some(Some(Status::from_raw(status))),
+            ProcessExit::Unknown if task.is_leader() => Some(None),
+            ProcessExit::Unknown | ProcessExit::GoesOn => None,
+        };
+        let was_known = process.end.is_some();
+        process.end = status.map(|status| (time, status)).or(process.end);
+        let corpse = (process.pid, process.birth);
+        self.exit = Some(exit);
+        self.threads -= gone;
+        if status.is_none() || was_known {
             return;
         }
-        process.end = Some((time, Status::from_raw(code)));
-        let corpse = (process.pid, process.birth);
         self.dead.push_back(corpse);
         if self.dead.len() > MAX_DEAD {
             self.bury();
@@ -195,7 +239,13 @@ impl Processes {
         if let Some((pid, birth)) = self.dead.pop_front()
             && self.table.get(&pid).is_some_and(|process| process.birth == birth && process.end.is_some())
         {
-            self.table.remove(&pid);
+            self.remove(pid);
+        }
+    }
+
+    fn remove(&mut self, pid: Tgid) {
+        if let Some(process) = self.table.remove(&pid) {
+            self.threads -= process.group.len();
         }
     }
 
@@ -226,6 +276,7 @@ impl Processes {
         }
         if self.table.len() < MAX_PROCESSES || self.table.contains_key(&process.pid) {
             self.births += 1;
+            self.remove(process.pid);
             self.table.insert(process.pid, Process { birth: self.births, ..process });
         } else {
             self.forgotten += 1;
@@ -329,9 +380,43 @@ mod tests {
     #[test]
     fn an_exec_by_another_thread_lets_the_process_live_on() {
         let mut known = processes(&[fork(1, 10, (20, 20)), fork(2, 10, (21, 20)), exit(3, 20, 20, 0)]);
-        assert!(known.process(Tgid(20)).is_some_and(|process| process.end.is_some()));
+        assert_eq!(known.exit(), Some(ProcessExit::GoesOn));
+        assert!(known.process(Tgid(20)).is_some_and(|process| process.end.is_none()));
         known.apply(&exec(4, 20, Some("next")));
         assert!(known.process(Tgid(20)).is_some_and(|process| process.end.is_none()));
+        known.apply(&exit(5, 20, 20, 512));
+        assert_eq!(known.exit(), Some(ProcessExit::Ended { status: 512 }));
+        assert_eq!(known.threads, 0);
+    }
+
+    #[test]
+    fn a_process_ends_with_its_last_thread_and_with_that_ones_status() {
+        let begun = [fork(1, 10, (20, 20)), fork(2, 10, (21, 20))];
+        let mut known = processes(&begun);
+        known.apply(&exit(3, 20, 20, 0));
+        known.apply(&exit(900_000_000, 21, 20, 7 << 8));
+        assert_eq!(known.exit(), Some(ProcessExit::Ended { status: 7 << 8 }));
+        let end = known.process(Tgid(20)).and_then(|process| process.end);
+        assert_eq!(end, Some((MonoNs(900_000_000), Some(Status::Exited(7)))));
+        assert_eq!(known.threads, 0);
+        // One that was there before the capture may have threads that it does not tell of.
+        let mut known = processes(&[scanned(10, "sh", 1), exit(3, 10, 10, 0)]);
+        assert_eq!(known.exit(), Some(ProcessExit::Unknown));
+        assert_eq!(known.process(Tgid(10)).and_then(|process| process.end), Some((MonoNs(3), None)));
+        known.apply(&fork(4, 1, (11, 11)));
+        assert_eq!(known.exit(), None);
+    }
+
+    #[test]
+    fn after_a_loss_what_was_known_of_threads_is_not_relied_on() {
+        use pmon_core::capture::Blind;
+        let mut known = processes(&[fork(1, 10, (20, 20))]);
+        known.apply(&Entry::Blind(Blind { from: MonoNs(2), until: MonoNs(3) }));
+        known.apply(&exit(4, 20, 20, 0));
+        assert_eq!(known.exit(), Some(ProcessExit::Unknown));
+        known.apply(&fork(5, 10, (22, 22)));
+        known.apply(&exit(6, 22, 22, 0));
+        assert_eq!(known.exit(), Some(ProcessExit::Ended { status: 0 }));
     }
 
     #[test]

@@ -1,20 +1,27 @@
 use std::sync::Arc;
 
-use pmon_core::capture::{Credentials, Membership, Miss, Reason};
+use pmon_core::capture::{Credentials, Membership, Miss, ProcessState, Reason};
 use pmon_core::wire::Comm;
 use pmon_core::{Cpu, Seq};
 use proptest::prelude::*;
 
 use super::*;
 use crate::join::{Occurrence, size_of_details};
-use crate::process::{MAX_BYTES, MAX_THREADS, State};
+use crate::process::{MAX_BYTES, MAX_THREADS, Processes, State};
 
 /// 100 ticks a second; the host was suspended for a second before.
 fn census(entries: &[Entry]) -> Census {
     let start = ClockAnchor { mono: MonoNs(0), boot_ns: 1_000_000_000, real_ns: 0 };
     let mut census = Census::new(&Meta { ticks_per_second: 100, start, ..Meta::default() });
-    entries.iter().for_each(|entry| census.apply(entry));
+    entries.iter().for_each(|entry| census.take(entry));
     census
+}
+
+impl Census {
+    /// Takes an entry of which only itself tells.
+    fn take(&mut self, entry: &Entry) {
+        self.apply(entry, None);
+    }
 }
 
 fn event(ms: u64, body: Body, details: Option<Details>) -> Entry {
@@ -123,7 +130,7 @@ fn the_dead_are_zombies_until_something_happens() {
     assert_eq!((life(&census, 10).state(), life(&census, 10).exit), (State::Zombie, Some(256)));
     // Its children are not its own any more.
     assert_eq!(life(&census, 20).ppid, Some(Tgid(1)));
-    census.apply(&sid(4, 20));
+    census.take(&sid(4, 20));
     assert_eq!(pids(&census), [1, 20]);
 }
 
@@ -147,10 +154,10 @@ fn zero_is_no_parent() {
 fn without_its_first_thread_a_process_goes_on() {
     let mut census = census(&[fork(1, 1, 10), thread(2, 11, 10), exit(3, 10, 10), sid(4, 1)]);
     assert_eq!(life(&census, 10).state(), State::Leaderless);
-    census.apply(&exit(5, 11, 10));
+    census.take(&exit(5, 11, 10));
     assert_eq!(life(&census, 10).state(), State::Zombie);
     assert!(census.owner(Tid(11)).is_none());
-    census.apply(&sid(6, 1));
+    census.take(&sid(6, 1));
     assert_eq!(pids(&census), [1]);
 }
 
@@ -184,7 +191,7 @@ fn an_exec_ends_the_other_threads_and_replaces_the_program() {
     let exe = |census: &Census| life(census, 10).details.as_ref().unwrap().exe.clone();
     assert_eq!(exe(&census).as_deref(), Some(&b"/bin/ls"[..]));
     // Of an exec without details, only what lasts is known.
-    census.apply(&exec(3, 10, None));
+    census.take(&exec(3, 10, None));
     let process = life(&census, 10);
     let known = process.details.as_ref().unwrap();
     assert_eq!((name(process), &known.exe, &known.args), (None, &None, &None));
@@ -192,9 +199,9 @@ fn an_exec_ends_the_other_threads_and_replaces_the_program() {
     assert_eq!((process.uid, process.session), (Some((7, 8)), Some(3)));
     // They may come late, but not too late.
     let subject = |ms: u64| Subject::Exec { tgid: Tgid(10), time: MonoNs(ms * 1_000_000) };
-    census.apply(&Entry::Details(Box::new(details(subject(2), "ls", None))));
+    census.take(&Entry::Details(Box::new(details(subject(2), "ls", None))));
     assert_eq!(exe(&census), None);
-    census.apply(&Entry::Details(Box::new(details(subject(3), "cp", None))));
+    census.take(&Entry::Details(Box::new(details(subject(3), "cp", None))));
     assert_eq!(exe(&census).as_deref(), Some(&b"/bin/cp"[..]));
     assert_eq!(name(life(&census, 10)), Some("cp"));
 }
@@ -221,7 +228,7 @@ fn ids_change_by_events_of_the_first_thread() {
     let gid = |tid| Body::Gid { task: Task::new(tid, 10), real: tid, effective: 0 };
     let mut census =
         census(&[scanned(10, "su", 50), event(1, uid(10), None), event(2, gid(10), None), sid(3, 10)]);
-    census.apply(&event(4, uid(11), None));
+    census.take(&event(4, uid(11), None));
     let process = life(&census, 10);
     assert_eq!((process.uid, process.gid), (Some((10, 0)), Some((10, 0))));
     assert_eq!((process.session, process.group), (Some(10), Some(10)));
@@ -240,7 +247,7 @@ fn a_tracer_comes_and_goes() {
     let ptrace = |tracer| Body::Ptrace { task: leader(10), tracer: leader(tracer) };
     let mut census = census(&[event(1, ptrace(20), None)]);
     assert_eq!(life(&census, 10).tracer, Some(Tgid(20)));
-    census.apply(&event(2, ptrace(0), None));
+    census.take(&event(2, ptrace(0), None));
     assert_eq!(life(&census, 10).tracer, None);
 }
 
@@ -249,12 +256,12 @@ fn starts_are_in_ticks_since_boot() {
     let mut census = census(&[fork(250, 1, 10)]);
     assert_eq!(life(&census, 10).start_ticks, Some(125));
     // The kernel knows better, and with another start it is another process.
-    census.apply(&scanned(10, "sh", 124));
+    census.take(&scanned(10, "sh", 124));
     assert_eq!(
         (life(&census, 10).start_ticks, life(&census, 10).start),
         (Some(124), Some(MonoNs(250_000_000)))
     );
-    census.apply(&scanned(10, "sh", 125));
+    census.take(&scanned(10, "sh", 125));
     assert_eq!((life(&census, 10).start_ticks, life(&census, 10).start), (Some(125), None));
 }
 
@@ -262,9 +269,9 @@ fn starts_are_in_ticks_since_boot() {
 fn what_a_scan_saw_is_there_from_its_start() {
     let mut census = census(&[scanned(10, "sh", 100), scanned(20, "ls", 150), snapshot(600, 2)]);
     assert_eq!(pids(&census), [10]);
-    census.apply(&sid(499, 10));
+    census.take(&sid(499, 10));
     assert_eq!(pids(&census), [10]);
-    census.apply(&sid(500, 10));
+    census.take(&sid(500, 10));
     assert_eq!(pids(&census), [10, 20]);
 }
 
@@ -308,14 +315,14 @@ fn a_change_has_another_version() {
     let mut last = life(&census, 10).version;
     let changes = [thread(2, 11, 10), comm(3, Task::new(11, 10), "a"), sid(4, 10), exec(5, 10, None)];
     for entry in changes.iter().chain(&[fork(6, 20, 10), exit(7, 20, 20), fork(8, 1, 10), exit(9, 10, 10)]) {
-        census.apply(entry);
+        census.take(entry);
         let version = life(&census, 10).version;
         assert!(version > last, "{entry:?}");
         last = version;
     }
-    census.apply(&fork(10, 1, 30));
+    census.take(&fork(10, 1, 30));
     let version = life(&census, 1).version;
-    census.apply(&fork(11, 1, 40));
+    census.take(&fork(11, 1, 40));
     assert_eq!(life(&census, 1).version, version, "a child changes nothing of its parent");
 }
 
@@ -333,7 +340,7 @@ fn kernel_threads_have_no_program() {
 fn without_room_details_have_no_texts() {
     let mut census = census(&[exec(1, 10, Some("sh"))]);
     census.bytes = MAX_BYTES - table::LIFE;
-    census.apply(&exec(2, 20, Some("sh")));
+    census.take(&exec(2, 20, Some("sh")));
     let known = life(&census, 20).details.as_ref().unwrap();
     assert_eq!((known.strings().iter().all(|text| text.is_none()), known.ids.is_some()), (true, true));
     assert_eq!(census.forgotten(), 1);
@@ -355,8 +362,8 @@ fn with_less_room_the_texts_of_details_go() {
 fn without_room_a_new_process_is_not_learned_and_is_counted() {
     let mut census = census(&[fork(1, 1, 10)]);
     census.limit(census.bytes);
-    census.apply(&fork(2, 1, 20));
-    census.apply(&thread(3, 30, 10));
+    census.take(&fork(2, 1, 20));
+    census.take(&thread(3, 30, 10));
     assert!(!census.lives.contains_key(&Tgid(20)) && census.threads.is_empty());
     assert_eq!(census.forgotten(), 2);
 }
@@ -366,21 +373,21 @@ fn without_room_a_new_process_is_not_learned_and_is_counted() {
 fn the_time_for_an_entry_is_bounded_however_deep_the_tree_is() {
     let depth = 30_000;
     let mut census = census(&[]);
-    (10..10 + depth).for_each(|pid| census.apply(&fork(1, pid - 1, pid)));
+    (10..10 + depth).for_each(|pid| census.take(&fork(1, pid - 1, pid)));
     let before = census.credit;
     let mut walked = 0;
     for n in 0..1000 {
         let credit = census.credit + CREDIT;
         // A thread's fork names the parent of its process: here, by turns, two that are deep down.
-        census.apply(&thread(2, 100_000, 20));
-        census.apply(&exit(2, 100_000, 20));
-        census.apply(&thread(2, 100_000 + n, 20));
+        census.take(&thread(2, 100_000, 20));
+        census.take(&exit(2, 100_000, 20));
+        census.take(&thread(2, 100_000 + n, 20));
         walked += (credit + 2 * CREDIT).saturating_sub(census.credit);
     }
     assert!(walked <= before + 3000 * CREDIT);
     // Scans that find nothing look at all of them, as long as there is time.
     for _ in 0..1000 {
-        census.apply(&snapshot(0, 0));
+        census.take(&snapshot(0, 0));
     }
     assert!(census.forgotten() > 500, "{}", census.forgotten());
 }
@@ -389,7 +396,7 @@ fn the_time_for_an_entry_is_bounded_however_deep_the_tree_is() {
 fn threads_are_bounded() {
     let mut census = census(&[fork(1, 1, 1)]);
     census.threads = (0..MAX_THREADS as u32).map(|tid| (Tid(1000 + tid), Tgid(5))).collect();
-    census.apply(&thread(2, 7, 1));
+    census.take(&thread(2, 7, 1));
     assert!(life(&census, 1).threads.is_empty());
     assert_eq!(census.threads.len(), MAX_THREADS);
 }
@@ -435,4 +442,31 @@ proptest! {
             prop_assert!(life.state() != State::Zombie || census.corpse == Some(life.pid));
         }
     }
+}
+
+/// An exit with code 0, and what the recorder saw of the process.
+fn exit_seen(ms: u64, tid: u32, pid: u32, process: ProcessState) -> Entry {
+    let Entry::Event(mut occurrence) = exit(ms, tid, pid) else { unreachable!() };
+    occurrence.usage = Some(Box::new(Usage { process, ..Usage::default() }));
+    Entry::Event(occurrence)
+}
+
+#[test]
+fn a_process_whose_threads_are_not_known_ends_when_the_recorder_saw_it_end() {
+    let mut known = Processes::detailed(&Meta::default());
+    known.apply(&fork(1, 1, 10));
+    known.apply(&exit_seen(2, 10, 10, ProcessState::Alive));
+    known.apply(&fork(3, 1, 99));
+    assert_eq!(known.life(Tgid(10)).unwrap().state(), State::Leaderless);
+    known.apply(&exit_seen(4, 11, 10, ProcessState::Ended { status: 9 }));
+    let life = known.life(Tgid(10)).unwrap();
+    assert_eq!((life.state(), life.exit), (State::Zombie, Some(9)));
+    // The first thread of another one may be heard of after that.
+    known.apply(&fork(5, 1, 20));
+    known.apply(&exit_seen(6, 21, 20, ProcessState::Ended { status: 9 }));
+    known.apply(&exit_seen(6, 20, 20, ProcessState::Ended { status: 9 }));
+    let life = known.life(Tgid(20)).unwrap();
+    assert_eq!((life.state(), life.start), (State::Zombie, Some(MonoNs(5_000_000))));
+    known.apply(&fork(7, 1, 30));
+    assert!(known.life(Tgid(20)).is_none() && known.life(Tgid(10)).is_none());
 }
