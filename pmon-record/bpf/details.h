@@ -137,8 +137,8 @@ static __always_inline struct exec *reserve_exec(__u64 args, __u64 *room)
 static __noinline int take_exec(const struct event *event)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct kernfs_node *cgroup = read_field(task, cgroups, dfl_cgrp, kn);
-	__u64 cgroup_id = read_field(cgroup, id);
+	struct kernfs_node *cgroup = task->cgroups->dfl_cgrp->kn;
+	__u64 cgroup_id = cgroup->id;
 	take_cgroup(cgroup, cgroup_id);
 	__u64 args_start = task->mm->arg_start, args_len = task->mm->arg_end - args_start, kept = args_len, room;
 	if (kept > ARGS)
@@ -246,60 +246,70 @@ static __always_inline int add_process(struct sum *sum, struct task_struct *task
 
 const volatile __u32 CPUS = 1; // possible CPUs, the numbers of which are below this
 
-// Pages that the CPUs have counted and not added up.
-struct uncounted {
-	__u64 base;
+// Pages of an address space, and what its CPUs have counted and not added up.
+struct pages {
+	__s64 now, most;
+	__u64 base; // what the address of a CPU's counter is relative to
 	char *counters[3];
-	__s64 pages;
+	__u32 are_adjacent;
 };
 
-static __always_inline __s32 counter_at(void *counters, __u64 offset)
-{
-	__s32 pages = 0;
-	bpf_probe_read_kernel(&pages, sizeof(pages), counters + offset);
-	return pages;
-}
-
-static long add_cpu(__u32 cpu, struct uncounted *sum)
+static long add_cpu(__u32 cpu, struct pages *pages)
 {
 	__u32 zero = 0;
+	__s32 counted[4] = {};
 	void *element = bpf_map_lookup_percpu_elem(&COUNTS, &zero, cpu);
 	if (!element)
 		return 0;
 	// As a number: where the CPU's own data are, relative to the first's.
 	__u64 offset = 0;
 	bpf_probe_read_kernel(&offset, sizeof(offset), &element);
-	offset -= sum->base;
-	sum->pages += counter_at(sum->counters[0], offset);
-	sum->pages += counter_at(sum->counters[1], offset);
-	sum->pages += counter_at(sum->counters[2], offset);
+	offset -= pages->base;
+	if (pages->are_adjacent) {
+		bpf_probe_read_kernel(counted, sizeof(counted), pages->counters[0] + offset);
+	} else {
+		bpf_probe_read_kernel(&counted[0], sizeof(counted[0]), pages->counters[0] + offset);
+		bpf_probe_read_kernel(&counted[1], sizeof(counted[1]), pages->counters[1] + offset);
+		bpf_probe_read_kernel(&counted[3], sizeof(counted[3]), pages->counters[2] + offset);
+	}
+	pages->now += counted[0] + counted[1] + counted[3];
 	return 0;
 }
 
-// Pages that an address space has, and has had: `VmHWM` of /proc/PID/status. 0 if that is not known.
-static __always_inline __u64 most_pages(struct mm_struct *mm)
+// What the counters of file, anonymous and shared memory say lags by up to some dozen pages a CPU, which is all that a small program has.
+static __always_inline void add_cpus(struct pages *pages)
 {
-	__s64 now = 0, most = read_field(mm, hiwater_rss);
-	if (bpf_core_field_exists(mm->rss_stat[0].count)) {
-		// What the counters say lags by up to some dozen pages a CPU, which is all that a small program has.
-		void *map = &COUNTS;
-		struct uncounted sum = {};
-		bpf_probe_read_kernel(&sum.base, sizeof(sum.base), &map);
-		bpf_probe_read_kernel(&sum.base, sizeof(sum.base),
-				      (void *)sum.base + bpf_core_field_offset(struct bpf_array, pptrs));
-		sum.counters[0] = (char *)read_field(mm, rss_stat[0].counters);
-		sum.counters[1] = (char *)read_field(mm, rss_stat[1].counters);
-		sum.counters[2] = (char *)read_field(mm, rss_stat[3].counters);
-		bpf_loop(CPUS, add_cpu, &sum, 0);
-		now = read_field(mm, rss_stat[0].count) + read_field(mm, rss_stat[1].count) +
-		      read_field(mm, rss_stat[3].count) + sum.pages;
-	} else {
-		struct mm_struct___old *old = (void *)mm;
-		now = read_field(old, rss_stat.count[0].counter) + read_field(old, rss_stat.count[1].counter) +
-		      read_field(old, rss_stat.count[3].counter);
-	}
-	return now > most ? now : most;
+	void *map = &COUNTS;
+	bpf_probe_read_kernel(&pages->base, sizeof(pages->base), &map);
+	bpf_probe_read_kernel(&pages->base, sizeof(pages->base),
+			      (void *)pages->base + bpf_core_field_offset(struct bpf_array, pptrs));
+	// Since 6.5, the four of an address space are allocated together.
+	pages->are_adjacent = pages->counters[1] == pages->counters[0] + sizeof(__s32) &&
+			      pages->counters[2] == pages->counters[0] + 3 * sizeof(__s32);
+	bpf_loop(CPUS, add_cpu, pages, 0);
 }
+
+#define load_field(pointer, field) ((pointer)->field)
+
+// Pages that an address space has, or if these were more, has had: `VmHWM` of /proc/PID/status. `read` is how a field is read: at once
+// where the verifier knows what the pointer is.
+#define most_pages(mm, read) ({                                                                  \
+	struct pages pages = {.most = read(mm, hiwater_rss)};                                    \
+	if (bpf_core_field_exists(mm->rss_stat[0].count)) {                                      \
+		pages.now = read(mm, rss_stat[0].count) + read(mm, rss_stat[1].count) +          \
+			    read(mm, rss_stat[3].count);                                         \
+		pages.counters[0] = (char *)read(mm, rss_stat[0].counters);                      \
+		pages.counters[1] = (char *)read(mm, rss_stat[1].counters);                      \
+		pages.counters[2] = (char *)read(mm, rss_stat[3].counters);                      \
+		add_cpus(&pages);                                                                \
+	} else {                                                                                 \
+		struct mm_struct___old *old = (void *)mm;                                        \
+		pages.now = read_field(old, rss_stat.count[0].counter) +                         \
+			    read_field(old, rss_stat.count[1].counter) +                         \
+			    read_field(old, rss_stat.count[3].counter);                          \
+	}                                                                                        \
+	(__u64)(pages.now > pages.most ? pages.now : pages.most);                                \
+})
 
 // The kernel emits an exit after the task has given up its address space, and what it keeps in `signal->maxrss` is the most of all
 // programs that the process has run. So another program looks at it before, when the first thread ends and when the last one does: a word
@@ -317,12 +327,12 @@ static __always_inline int keep_peak(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 tgid = task->tgid, key = tgid % ENDING;
-	if (task->pid != task->tgid && read_field(task, signal, live.counter))
+	if (task->pid != task->tgid && task->signal->live.counter)
 		return 0;
-	struct mm_struct *mm = read_field(task, mm);
+	struct mm_struct *mm = task->mm;
 	__u64 *word = bpf_map_lookup_elem(&PEAKS, &key);
 	if (word)
-		*word = (__u64)tgid << 32 | (mm ? (__u32)most_pages(mm) : 0);
+		*word = (__u64)tgid << 32 | (mm ? (__u32)most_pages(mm, load_field) : 0);
 	return 0;
 }
 
@@ -352,10 +362,9 @@ static __always_inline __u64 peak_of(__u32 tgid)
 // What wait(2) says of a process of which no thread is left.
 static __always_inline __u32 status_of(struct task_struct *task)
 {
-	struct signal_struct *signal = read_field(task, signal);
-	if (read_field(signal, flags) & SIGNAL_GROUP_EXIT)
-		return read_field(signal, group_exit_code);
-	return read_field(task, group_leader, exit_code); // until 5.19, if each thread ended for itself
+	if (task->signal->flags & SIGNAL_GROUP_EXIT)
+		return task->signal->group_exit_code;
+	return task->group_leader->exit_code; // until 5.19, if each thread ended for itself
 }
 
 static __noinline int take_exit(const struct event *event)
@@ -371,7 +380,7 @@ static __noinline int take_exit(const struct event *event)
 	exit->rss = exit->at_least = exit->status = exit->process_runtime = 0;
 	exit->process = GOES_ON;
 	int is_first = event->tid == event->tgid;
-	int may_be_last = !read_field(task, signal, live.counter);
+	int may_be_last = !task->signal->live.counter;
 	if (is_first || may_be_last) {
 		int is_unsure = 1;
 		for (int i = 0; i < TRIES && is_unsure; i++)
@@ -380,7 +389,7 @@ static __noinline int take_exit(const struct event *event)
 		// Where the first thread ends before others, the memory is still theirs.
 		struct task_struct *other = all.other;
 		struct mm_struct *mm = other ? read_field(other, mm) : 0;
-		__u64 pages = mm ? most_pages(mm) : 0;
+		__u64 pages = mm ? most_pages(mm, read_field) : 0;
 		if (exit->rss < pages)
 			exit->rss = pages;
 		// Others that have told their end are either gone or wait for a debugger.
