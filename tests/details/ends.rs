@@ -55,10 +55,19 @@ fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
     (exits, forks)
 }
 
+/// Where events are lost, the ends are not known; an ordinary user's socket holds few.
+const TRIES: usize = 5;
+
 /// Each way, with the first thread gone before and with it there; how often.
 fn all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) {
+    let has_lost_none = (0..TRIES).any(|_| try_all_ways(transport, often, has_ring));
+    assert!(has_lost_none, "events were lost in {TRIES} of {TRIES} recordings");
+}
+
+/// `false` if events were lost.
+fn try_all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) -> bool {
     on(transport, || {
-        let Some((dir, _guard)) = scene() else { return };
+        let Some((dir, _guard)) = scene() else { return true };
         let recorder = Recorder::start(&dir, &[]);
         let file = recorder.file.clone();
         let program = execs();
@@ -77,7 +86,9 @@ fn all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) {
             .collect();
         let capture = recorder.end();
         capture.check();
-        assert_eq!(capture.totals().lost.total(), 0);
+        if capture.totals().lost.total() > 0 {
+            return false;
+        }
 
         let (exits, forks) = exits(&file);
         for (way, together, pid, raw) in ends {
@@ -96,7 +107,8 @@ fn all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) {
                 assert!(usage.process_cpu_us >= usage.cpu_us, "{what}: {usage:?}");
             }
         }
-    });
+        true
+    })
 }
 
 #[test]

@@ -277,6 +277,47 @@ mod tests {
         assert_eq!(text(b"x\0tmp\0", 0), Err(Miss::TooLong));
     }
 
+    /// The entry of a cgroup's path, as the program writes it.
+    fn cgroup_entry(id: u64, names: &[u8], state: u16) -> Vec<u8> {
+        let mut entry = vec![0; CGROUP_PATH];
+        entry[..8].copy_from_slice(&id.to_ne_bytes());
+        entry[8..10].copy_from_slice(&(names.len() as u16).to_ne_bytes());
+        entry[10..12].copy_from_slice(&state.to_ne_bytes());
+        entry[CGROUP_TEXT..CGROUP_TEXT + names.len()].copy_from_slice(names);
+        entry
+    }
+
+    /// What is known of an exec in that cgroup, behind these entries.
+    fn exec_in(cgroup: u64, before: &[Vec<u8>]) -> (Option<Miss>, Option<Vec<u8>>) {
+        let mut exec = vec![0; ARGS + 512];
+        exec[CGROUP..CGROUP + 8].copy_from_slice(&cgroup.to_ne_bytes());
+        exec[156..160].copy_from_slice(&2_u32.to_ne_bytes());
+        for path in [EXE, CWD] {
+            exec[path + 2..path + 4].copy_from_slice(&WHOLE.to_ne_bytes());
+        }
+        let (mut cgroups, mut batch) = (Cgroups::default(), Batch::with_annexes(4, 1 << 16, LARGEST));
+        for entry in before {
+            assert!(is_cgroup(entry) && !take(entry, &mut cgroups, &mut batch));
+        }
+        assert!(!is_cgroup(&exec) && take(&exec, &mut cgroups, &mut batch));
+        let frame = batch.frames().next().unwrap();
+        let subject = Subject::Exec { tgid: pmon_core::Tgid(1), time: pmon_core::MonoNs(1) };
+        let Some(More::Details(details)) = More::read(frame.annex, Some(subject), Units::new()) else {
+            panic!("no details");
+        };
+        (details.miss, details.cgroup)
+    }
+
+    #[test]
+    fn the_path_of_a_cgroup_goes_with_each_exec_in_it_and_is_missed_if_it_has_not_come() {
+        let path = |text: &str| (None, Some(text.as_bytes().to_vec()));
+        assert_eq!(exec_in(7, &[cgroup_entry(7, b"b c\0a\0", WHOLE)]), path("0::/a/b c"));
+        assert_eq!(exec_in(7, &[cgroup_entry(7, b"", WHOLE)]), path("0::/"));
+        assert_eq!(exec_in(7, &[cgroup_entry(8, b"a\0", WHOLE)]), (Some(Miss::Busy), None));
+        assert_eq!(exec_in(7, &[]), (Some(Miss::Busy), None));
+        assert_eq!(exec_in(7, &[cgroup_entry(7, &[b'x'; 4200], 0)]), (Some(Miss::TooLong), None));
+    }
+
     #[test]
     fn no_entry_and_no_annex_makes_it_panic() {
         let units = Units::new();
