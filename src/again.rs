@@ -71,7 +71,7 @@ impl<S: Sink> Again<S> {
         while let Some(passed) = replay.take_passed() {
             match passed {
                 Passed::Record(record) => self.assembler.record(&record)?,
-                Passed::Blind(_) => self.chunk.blind = true,
+                Passed::Blind(blind) => self.assembler.blind(blind)?,
                 Passed::Loss(loss) => self.chunk.dropped.events.push(dropped(&loss)),
             }
         }

@@ -170,7 +170,7 @@ pub(crate) struct RecordArgs {
     /// Do not record with less socket buffer than this: end with 6
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) require_buffer: Option<usize>,
-    /// Ask for a sign of life this often, or `off`: when two are missing, nothing is heard any more
+    /// Emit an event that must come back this often, or `off`: where one does not, the kernel emitted no events to anybody
     #[arg(long, value_name = "DURATION", value_parser = parse_heartbeat, default_value = "1s")]
     pub(crate) heartbeat: Duration,
     /// A command to run; the recording ends when it does
@@ -255,7 +255,7 @@ and each has to be told of by the recorder, with its cause. The totals at the en
 Verdicts, of which the worst that applies is given:
   complete   every event from the start to the end is there                     exit code 0
   lossy      all but events that were lost, or may have been                               3
-  blind      nothing was heard of the kernel for a time, so that nothing can be counted    3
+  blind      the kernel emitted no events for a time, so that nothing can be counted       3
   unsealed   still being written, or the recorder was killed; complete up to a moment      3
   damaged    parts cannot be read, are missing, or contradict each other                   4";
 

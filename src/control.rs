@@ -12,7 +12,7 @@ use pmon_record::{
 use crate::child::Child;
 use crate::exit::{self, Failure, OrFail};
 use crate::meter::Meter;
-use crate::term;
+use crate::term::{self, counted};
 
 /// Time between looks at the counters.
 const LOOK: Duration = Duration::from_millis(200);
@@ -38,12 +38,21 @@ pub(crate) struct Display<'a> {
     bytes: Option<&'a dyn Fn() -> u64>,
     silences: u64,
     blind: bool,
+    /// Times of blindness that the capture tells of.
+    blinds: u64,
 }
 
 impl<'a> Display<'a> {
     /// A display with a status line, if that is `wanted` and somebody sees it.
     pub(crate) fn new(wanted: bool, bytes: Option<&'a dyn Fn() -> u64>) -> Self {
-        Self { bar: term::status_bar(wanted), meter: Meter::new(), bytes, silences: 0, blind: false }
+        Self {
+            bar: term::status_bar(wanted),
+            meter: Meter::new(),
+            bytes,
+            silences: 0,
+            blind: false,
+            blinds: 0,
+        }
     }
 
     /// Says what has changed, and all of it if that is `wanted`.
@@ -51,10 +60,15 @@ impl<'a> Display<'a> {
         if counters.silences > self.silences {
             self.say("nothing is heard of the kernel any more: what happens now is not recorded; asking it for events again");
         }
-        if !counters.blind && (self.blind || counters.silences > self.silences) {
+        let was_blind = self.blind || counters.silences > self.silences;
+        if !counters.blind && was_blind {
             self.say("the kernel is heard again; the capture says for how long it was not");
         }
-        (self.silences, self.blind) = (counters.silences, counters.blind);
+        if counters.totals.blinds > self.blinds && !was_blind {
+            self.say("the kernel emitted no events for a time; the capture says from when to when");
+        }
+        (self.silences, self.blind, self.blinds) =
+            (counters.silences, counters.blind, counters.totals.blinds);
         if wanted || !self.bar.is_hidden() {
             let line = self.meter.line(counters, self.bytes.map(|bytes| bytes()));
             if wanted {
@@ -121,6 +135,17 @@ impl Control<'_> {
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Wakeup, Failure> {
         self.signals.wait(timeout).or_fail(exit::INTERNAL, "cannot wait for signals")
+    }
+}
+
+/// Says what had to be put right before the kernel emitted any event, if anything had.
+pub(crate) fn say_added_listeners(added: u64) {
+    if added > 0 {
+        let listeners = counted(added, "listener");
+        term::say(format_args!(
+            "pmon: the kernel emitted no events to anybody, because another process had made it count too few listeners; it counts \
+             {listeners} more now"
+        ));
     }
 }
 

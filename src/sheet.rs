@@ -43,6 +43,12 @@ impl Sheet {
         if let Some(scope) = finding.scope() {
             self.line("only", scope);
         }
+        for shortfall in finding.shortfalls() {
+            self.line("blind", shortfall);
+        }
+        if let Some(absent) = finding.no_forks() {
+            self.line("forks", absent);
+        }
         if let Some(unreached) = finding.unreached() {
             self.line("unreached", unreached);
         }

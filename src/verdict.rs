@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use pmon_analysis::verify::{ForkReport, Shortfall};
 use pmon_analysis::{Report, Verdict, Verifier, WallClock};
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{CpuCounts, Damage, Header, Record};
@@ -66,7 +67,7 @@ impl Finding {
     pub(crate) fn sentence(&self) -> String {
         let report = &self.report;
         let missing = self.exceptions();
-        let blind = format!("blind for {}", brief(report.blind_ns));
+        let blind = self.blind();
         let except = |all: &[String]| match all {
             [] => String::new(),
             all => format!(" except {}", all.join(" and ")),
@@ -78,7 +79,7 @@ impl Finding {
             Verdict::Blind => format!("{blind}, else complete{}", except(&missing)),
             verdict => {
                 let mut all = missing;
-                all.extend((report.blinds > 0).then_some(blind));
+                all.extend((report.all_blinds() > 0).then_some(blind));
                 let up_to = match report.told_up_to {
                     Some(time) => format!("complete up to {}{}", moment(&self.wall, time), except(&all)),
                     None if report.events + report.own == 0 => "no event in it".into(),
@@ -90,6 +91,34 @@ impl Finding {
                 }
             }
         }
+    }
+
+    /// For how long the kernel emitted no events, or not all of them.
+    fn blind(&self) -> String {
+        let (report, missing) = (&self.report, self.report.forks.missing);
+        let forks = match missing {
+            0 => String::new(),
+            _ => format!(" (at least {} without an event)", counted(missing, "fork")),
+        };
+        format!("blind for {}{forks}", brief(report.all_blind_ns()))
+    }
+
+    /// When forks have no event, for people: a line each.
+    pub(crate) fn shortfalls(&self) -> impl Iterator<Item = String> {
+        let forks = &self.report.forks;
+        let told = forks.shortfalls.iter().map(|shortfall| {
+            let (from, until) = (moment(&self.wall, shortfall.from), moment(&self.wall, shortfall.until));
+            let missing = counted(shortfall.missing, "fork");
+            format!("at least {missing} without an event between {from} and {until}")
+        });
+        let more = forks.shortfall_count - forks.shortfalls.len() as u64;
+        told.chain((more > 0).then(|| format!("{} more", counted(more, "such time"))))
+    }
+
+    /// The count of forks, if it could not be read.
+    pub(crate) fn no_forks(&self) -> Option<String> {
+        let why = self.report.forks.absent.as_ref()?;
+        Some(format!("without the kernel's count of forks: {}", printable(why.as_bytes())))
     }
 
     /// What is missing of a capture that is intact.
@@ -206,8 +235,9 @@ impl Finding {
             })).collect::<Vec<_>>()),
             "rejected": report.end.map(|end| end.rejected),
             "malformed": self.malformed(),
-            "blind_ns": report.blind_ns,
-            "blind_intervals": report.blinds,
+            "blind_ns": report.all_blind_ns(),
+            "blind_intervals": report.all_blinds(),
+            "forks": forks(&report.forks),
             "witness": report.witness.map(|witness| json!({ "drops": witness.drops, "gaps": witness.gaps })),
             "unreached": unreached,
             "clean_end": report.is_sealed,
@@ -224,6 +254,18 @@ impl Finding {
         };
         fields
     }
+}
+
+/// What the kernel's count of forks says, for programs; null where it was not read.
+fn forks(forks: &ForkReport) -> Option<Value> {
+    let interval = |shortfall: &Shortfall| json!({ "after_mono_ns": shortfall.from, "before_mono_ns": shortfall.until, "missing": shortfall.missing });
+    let intervals: Vec<_> = forks.shortfalls.iter().map(interval).collect();
+    (forks.readings > 0 || forks.absent.is_some()).then(|| {
+        json!({
+            "readings": forks.readings, "counted": forks.counted, "missing": forks.missing,
+            "intervals": intervals, "absent": forks.absent,
+        })
+    })
 }
 
 #[cfg(test)]
@@ -271,6 +313,15 @@ mod tests {
                 "complete except 2 messages that the source dropped and no gap tells of",
             ),
             (blind.clone(), "blind for 2.10s, else complete"),
+            (
+                Report {
+                    forks: ForkReport { missing: 1_234, ..ForkReport::default() },
+                    untold_blinds: 1,
+                    untold_blind_ns: 1_000_000_000,
+                    ..sealed()
+                },
+                "blind for 1.00s (at least 1,234 forks without an event), else complete",
+            ),
             (
                 Report { lost: one, intervals: 1, ..blind.clone() },
                 "blind for 2.10s, else complete except 1 event lost in 1 interval (socket)",

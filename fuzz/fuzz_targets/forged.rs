@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
 use pmon_core::MonoNs;
-use pmon_core::capture::{Encoder, Frame, Header, Item, Meta, Reader, Record};
+use pmon_core::capture::{Encoder, Forks, Frame, Header, Item, Meta, Reader, Record};
 use pmon_core::wire::{Body, ByteOrder};
 
 const ORDER: ByteOrder = ByteOrder::Little;
@@ -87,6 +87,7 @@ fn look(record: &Record<'_>) {
         Record::Fence(fence) => assert!(fence.unreached.len() <= 256 << 10),
         Record::Ring(counts) => assert!(counts.cpus.len() <= 256 << 10),
         Record::Scope(scope) => assert!(scope.text.len() <= 256 << 10),
+        Record::Forks(Forks::Absent { why }) => assert!(why.len() <= 256 << 10),
         _ => {}
     }
 }

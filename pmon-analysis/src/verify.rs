@@ -1,17 +1,23 @@
 //! How complete a capture is: counted anew from its events, and held against what the recorder says.
 
+mod forks;
+
 use std::fmt;
 
 use pmon_core::accounting::{LossCause, Lost, MAX_CPUS};
 use pmon_core::capture::{
-    CpuCounts, Damage, DamageKind, Edge, End, Frame, LeftOut, Loss, Own, Record, RingCounts, Unreached,
-    WhyUnreached, Witness,
+    Blind, CpuCounts, Damage, DamageKind, Edge, End, Forks, Frame, LeftOut, Loss, Own, Record, RingCounts,
+    Unreached, WhyUnreached, Witness,
 };
-use pmon_core::wire::{ByteOrder, Event, Message, messages};
+use pmon_core::wire::{Body, ByteOrder, Event, Message, messages};
 use pmon_core::{Cpu, MonoNs, Seq, Tgid};
+
+pub use forks::{ForkReport, MAX_SHORTFALLS, Shortfall};
 
 /// Problems that are described; further ones are only counted.
 pub const MAX_PROBLEMS: usize = 16;
+/// Times of blindness that are held against the count of forks.
+const MAX_BLINDS: usize = 4096;
 
 /// What a capture is worth, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +26,7 @@ pub enum Verdict {
     Complete,
     /// All but the events that it says were lost, or but what a CPU emitted that should have been heard and was not.
     Lossy,
-    /// And but for times in which nothing was heard.
+    /// And but for times in which the kernel emitted no events.
     Blind,
     /// The recorder did not end cleanly: so it is up to some moment.
     Unsealed,
@@ -143,10 +149,16 @@ pub struct Report {
     pub left_out: u64,
     /// What did not come by the ring, if there was one.
     pub ring: Option<RingCounts>,
-    /// For how long nothing was heard, in ns.
+    /// For how long the kernel emitted no events, or not all of them, in ns, as the recorder says.
     pub blind_ns: u64,
-    /// How many times nothing was heard.
+    /// How many such times there were.
     pub blinds: u64,
+    /// What the kernel's own count of forks says.
+    pub forks: ForkReport,
+    /// Further times in which the kernel emitted too few, by that count, of which the recorder says nothing,
+    pub untold_blinds: u64,
+    /// and how long they are, in ns.
+    pub untold_blind_ns: u64,
     /// CPUs that fences did not reach.
     pub unreached: Vec<(Edge, Unreached)>,
     /// The last counts of the two witnesses; `None` if the source did not count, or nothing was lost.
@@ -179,13 +191,23 @@ impl Report {
             Verdict::Damaged
         } else if !self.is_sealed {
             Verdict::Unsealed
-        } else if self.blinds > 0 {
+        } else if self.all_blinds() > 0 {
             Verdict::Blind
         } else if self.lost.total() > 0 || self.untold_drops() > 0 || self.silent().next().is_some() {
             Verdict::Lossy
         } else {
             Verdict::Complete
         }
+    }
+
+    /// How many times the kernel emitted no events, or not all of them.
+    pub fn all_blinds(&self) -> u64 {
+        self.blinds.saturating_add(self.untold_blinds)
+    }
+
+    /// How long these times are, in ns.
+    pub fn all_blind_ns(&self) -> u64 {
+        self.blind_ns.saturating_add(self.untold_blind_ns)
     }
 
     /// CPUs that were asked to emit an event, of which none came: what else they emitted then is not known.
@@ -224,6 +246,8 @@ impl Report {
 #[derive(Clone, Copy, Debug)]
 struct Chain {
     next: Seq,
+    /// The latest event.
+    time: MonoNs,
     /// Whether the last of it was a loss.
     is_lost: bool,
     /// Numbers that are missing and not lost,
@@ -246,6 +270,9 @@ pub struct Verifier {
     absent: u64,
     /// Whether there was neither damage nor a contradiction yet.
     is_told: bool,
+    forks: forks::Forks,
+    /// The first times of blindness.
+    blinds: Vec<Blind>,
 }
 
 impl Verifier {
@@ -259,6 +286,8 @@ impl Verifier {
             now: None,
             absent: 0,
             is_told: true,
+            forks: forks::Forks::default(),
+            blinds: Vec::new(),
         }
     }
 
@@ -274,14 +303,25 @@ impl Verifier {
             Record::Blind(blind) => {
                 self.report.blinds += 1;
                 self.report.blind_ns = self.report.blind_ns.saturating_add(blind.length_ns());
+                if self.blinds.len() < MAX_BLINDS {
+                    self.blinds.push(*blind);
+                }
             }
+            Record::Forks(Forks::Counted(count)) => {
+                let last = self.cpus.iter().map(|chain| chain.as_ref().map(|chain| chain.time));
+                self.forks.read(*count, last);
+            }
+            Record::Forks(Forks::Absent { why }) => self.forks.absent(why),
             Record::Fence(fence) => {
                 let room = (2 * MAX_CPUS as usize).saturating_sub(self.report.unreached.len());
                 let unreached = fence.unreached.iter().map(|&unreached| (fence.edge, unreached));
                 self.report.unreached.extend(unreached.take(room));
             }
             Record::Witness(witness) => self.report.witness = Some(*witness),
-            Record::Scope(scope) => self.report.scope = Some(scope.text.clone()),
+            Record::Scope(scope) => {
+                self.report.scope = Some(scope.text.clone());
+                self.forks.partial();
+            }
             Record::LeftOut(left_out) => self.count_left_out(left_out),
             Record::Ring(counts) => self.report.ring = Some(counts.clone()),
             Record::End(end) => self.end(end),
@@ -302,7 +342,25 @@ impl Verifier {
     /// What was found, in a capture whose recorder ended cleanly or did not: a [`pmon_core::capture::Reader`] knows.
     pub fn finish(mut self, is_sealed: bool) -> Report {
         self.report.is_sealed = is_sealed && self.report.end.is_some();
+        // What is missing in damage has no events, and is not blindness.
+        if self.report.damaged == 0 {
+            self.compare_forks();
+        }
         self.report
+    }
+
+    /// What the count of forks says beyond what the recorder does.
+    fn compare_forks(&mut self) {
+        let left_out = self.cpus.iter().flatten().map(|chain| chain.absent).fold(0, u64::saturating_add);
+        self.report.forks = self.forks.finish(left_out);
+        let forks = &self.report.forks;
+        let is_told = |shortfall: &&Shortfall| {
+            self.blinds.iter().any(|blind| blind.from <= shortfall.until && shortfall.from <= blind.until)
+        };
+        let untold: Vec<_> = forks.shortfalls.iter().filter(|shortfall| !is_told(shortfall)).collect();
+        self.report.untold_blinds = untold.len() as u64;
+        let lengths = untold.iter().map(|shortfall| shortfall.until.0.saturating_sub(shortfall.from.0));
+        self.report.untold_blind_ns = lengths.fold(0, u64::saturating_add);
     }
 
     fn count_frame(&mut self, frame: &Frame<'_>) {
@@ -324,7 +382,11 @@ impl Verifier {
     }
 
     fn count_event(&mut self, event: &Event) {
-        self.take(event.cpu, event.seq, event.seq, false);
+        self.take(event.cpu, event.seq, event.seq, Some(event.time));
+        if let Body::Fork { .. } = event.body {
+            self.forks.fork(event.time);
+        }
+        self.forks.event(event.cpu, event.time);
         self.now = self.now.max(Some(event.time));
         self.tell();
     }
@@ -367,20 +429,24 @@ impl Verifier {
             .is_some_and(|slot| slot.is_some_and(|chain| chain.is_lost && chain.next == loss.first));
         self.report.intervals += u64::from(!continues);
         self.report.lost.add(loss.cause, loss.count());
-        self.take(loss.cpu, loss.first, loss.last, true);
+        self.forks.lose(loss.after, loss.before, loss.count());
+        self.take(loss.cpu, loss.first, loss.last, None);
     }
 
-    /// The numbers from `first` to `last` of that CPU come next.
+    /// The numbers from `first` to `last` of that CPU come next: an event of that time, or a loss.
     #[inline]
-    fn take(&mut self, cpu: Cpu, first: Seq, last: Seq, is_lost: bool) {
+    fn take(&mut self, cpu: Cpu, first: Seq, last: Seq, at: Option<MonoNs>) {
+        let is_lost = at.is_none();
         let is_partial = self.report.scope.is_some();
         let Some(slot) = self.slot(cpu) else { return };
         let Some(before) = *slot else {
-            *slot = Some(Chain { next: last.next(), is_lost, absent: 0, left_out: 0 });
+            let time = at.unwrap_or_default();
+            *slot = Some(Chain { next: last.next(), time, is_lost, absent: 0, left_out: 0 });
             return;
         };
         let count = first.0.wrapping_sub(before.next.0);
-        *slot = Some(Chain { next: last.next(), is_lost, ..before });
+        let time = at.map_or(before.time, |at| at.max(before.time));
+        *slot = Some(Chain { next: last.next(), time, is_lost, ..before });
         if count == 0 {
             return;
         }
@@ -391,7 +457,7 @@ impl Verifier {
         }
         let count = u64::from(count);
         if is_partial {
-            *slot = Some(Chain { next: last.next(), is_lost, absent: before.absent + count, ..before });
+            *slot = Some(Chain { next: last.next(), time, is_lost, absent: before.absent + count, ..before });
             self.absent += count;
             return;
         }

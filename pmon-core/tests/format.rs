@@ -39,6 +39,8 @@ mod second {
         LeftOut { cpu_last: [u64; 2], count: u64 },
         Ring { time: u64, cpus: Vec<[u64; 4]> },
         Scope(String),
+        Forks([u64; 4]),
+        NoForks(String),
     }
 
     /// What was used until an exit.
@@ -83,7 +85,7 @@ mod second {
 use pmon_core::MonoNs;
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{
-    self, ClockAnchor, Edge, Encoder, Meta, Miss, Namespaces, Reason, Subject, Transport, WhyUnreached,
+    self, ClockAnchor, Edge, Encoder, Forks, Meta, Miss, Namespaces, Reason, Subject, Transport, WhyUnreached,
 };
 use pmon_core::wire::ByteOrder;
 use proptest::prelude::*;
@@ -129,6 +131,10 @@ fn expected(owned: &Owned) -> Record {
                 .collect(),
         },
         capture::Record::Scope(scope) => Record::Scope(scope.text),
+        capture::Record::Forks(Forks::Counted(count)) => {
+            Record::Forks([count.from.0, count.until.0, count.forks, count.running])
+        }
+        capture::Record::Forks(Forks::Absent { why }) => Record::NoForks(why),
         capture::Record::Fence(fence) => Record::Fence {
             time: fence.time.0,
             edge: u64::from(fence.edge == Edge::End),

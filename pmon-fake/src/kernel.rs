@@ -55,12 +55,13 @@ const WCOREFLAG: u32 = 0x80;
 pub struct Kernel {
     connector: Arc<Mutex<Connector>>,
     processes: Processes,
+    forks: u64,
 }
 
 impl Kernel {
     /// A kernel with so many CPUs, at least 1, on which only process 1, `init`, runs.
     pub fn new(cpus: u32) -> Self {
-        Self { connector: Arc::new(Mutex::new(Connector::new(cpus))), processes: Processes::new() }
+        Self { connector: Arc::new(Mutex::new(Connector::new(cpus))), processes: Processes::new(), forks: 0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, Connector> {
@@ -197,6 +198,7 @@ impl Kernel {
     /// `fork`: a new process.
     pub fn fork(&mut self, parent: Task) -> Task {
         let child = self.processes.fork(parent);
+        self.forks += 1;
         self.happen(Body::Fork { parent, child });
         child
     }
@@ -204,9 +206,15 @@ impl Kernel {
     /// `clone(CLONE_THREAD)`: a new thread of a process. Its event names the process's parent (a thread: the one that forked it), not its creator.
     pub fn thread(&mut self, of: Task) -> Task {
         let child = self.processes.thread(of);
+        self.forks += 1;
         let parent = self.processes.of(of).real_parent();
         self.happen(Body::Fork { parent, child });
         child
+    }
+
+    /// How many processes and threads were started until now, whether or not an event was emitted: `processes` in `/proc/stat`.
+    pub fn forks(&self) -> u64 {
+        self.forks
     }
 
     /// `execve`, by any thread: the others end, with code 0, the first thread last. Returns the task that goes on, the process's only one.

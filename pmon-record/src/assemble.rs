@@ -2,17 +2,21 @@
 //!
 //! A simulator can drive it: every time is an argument.
 
+use std::collections::VecDeque;
+
 use pmon_core::accounting::{Accountant, Continuity, Gap, Ledger, LossCause, Lost};
 use pmon_core::batch::{self, SLOT};
 use pmon_core::capture::{
-    Blind, Details, End, Fence, Frame, LeftOut, Loss, Mark, Miss, Own, Reason, Record, RingCounts, Scope,
-    Subject, Usage, Witness,
+    Blind, Details, End, Fence, ForkCount, Forks, Frame, LeftOut, Loss, Mark, Miss, Own, Reason, Record,
+    RingCounts, Scope, Subject, Usage, Witness,
 };
 use pmon_core::wire::{Body, ByteOrder, Event, Message, messages};
 use pmon_core::{MonoNs, Tgid};
 
 use crate::chunk::{Chunk, Dropped};
 use crate::details::{Exec, Outcome};
+use crate::forks::ForkWitness;
+use crate::liveness::LivenessMonitor;
 use crate::options::Options;
 use crate::pending::Pending;
 use crate::redact::Redact;
@@ -22,6 +26,7 @@ use crate::sink::{Sink, SinkError};
 use self::texts::{fit, is_too_long, redacted};
 
 mod texts;
+pub use crate::sign::{Heartbeat, Sign};
 
 /// While the counts of losses change, they are recorded this often, in ns of event time.
 const WITNESS_EVERY: u64 = 1_000_000_000;
@@ -45,7 +50,7 @@ pub struct Counts {
     pub overruns: u64,
     /// Datagrams that the source has dropped, by its own count; `None` if it does not count.
     pub drops: Option<u64>,
-    /// For how long nothing was heard, over all `Blind` records, in ns.
+    /// For how long the kernel emitted no events, or not all of them, over all `Blind` records, in ns.
     pub blind_ns: u64,
     /// `Blind` records.
     pub blinds: u64,
@@ -69,6 +74,8 @@ pub struct Setup {
     pub since: MonoNs,
     /// Why the source drops what it counts.
     pub drop_cause: LossCause,
+    /// Whether the count of forks will be read.
+    pub forks: bool,
 }
 
 impl Setup {
@@ -81,6 +88,7 @@ impl Setup {
             drops_before: 0,
             since: MonoNs(0),
             drop_cause: LossCause::Socket,
+            forks: false,
         }
     }
 }
@@ -95,8 +103,17 @@ pub struct Assembler<S> {
     counts: Counts,
     /// The latest time of an event.
     last: MonoNs,
-    /// Nothing has been heard since this time, although there should have been something.
-    blind_since: Option<MonoNs>,
+    liveness: LivenessMonitor,
+    forks: ForkWitness,
+    /// Readings of the count of forks that are not compared yet: what was emitted before them may still come.
+    readings: VecDeque<(u64, ForkCount, bool)>,
+    /// Of a part of the events: fork events, and the first and the last readings.
+    part: Option<Part>,
+    /// Up to this sign, all that was emitted has been received.
+    received: u64,
+    /// The last `Blind`.
+    last_blind: Option<Blind>,
+    request: Option<Ask>,
     /// The source has reported an overrun, and not been empty since.
     overrun: bool,
     /// When it was looked last whether counts are to be recorded,
@@ -129,7 +146,13 @@ impl<S: Sink> Assembler<S> {
             ledger: Ledger::new(setup.drop_cause),
             counts: Counts::default(),
             last: MonoNs(0),
-            blind_since: None,
+            liveness: LivenessMonitor::default(),
+            forks: ForkWitness::default(),
+            readings: VecDeque::new(),
+            part: None,
+            received: 0,
+            last_blind: None,
+            request: None,
             overrun: false,
             counted_at: MonoNs(0),
             witnessed: Witness::default(),
@@ -151,7 +174,8 @@ impl<S: Sink> Assembler<S> {
         let args_read = options.args_read();
         let scope = (!scope.is_all()).then(|| Scope { text: scope.to_string() });
         let redact = redact.map(Box::new);
-        Self { args_max, args_read, redact, scope, ..self }
+        let part = scope.is_some().then(Part::default);
+        Self { args_max, args_read, redact, scope, part, ..self }
     }
 
     /// What has been counted so far.
@@ -174,6 +198,38 @@ impl<S: Sink> Assembler<S> {
         self.rescan.take()
     }
 
+    /// What the heartbeat thread is to do, if something new has happened that calls for it.
+    pub(crate) fn take_request(&mut self) -> Option<Ask> {
+        self.request.take()
+    }
+
+    /// Whether a heartbeat is missing, though all that was emitted before it has been received.
+    pub(crate) fn misses_heartbeats(&self) -> bool {
+        self.liveness.misses()
+    }
+
+    /// Takes what the heartbeat thread has done: the sign of that number, counted from 1. It comes before the chunk that says that all
+    /// that was emitted before it has been received.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn sign(&mut self, number: u64, sign: Sign) -> Result<(), SinkError> {
+        match sign {
+            // What came before the recording began does not count.
+            Sign::Heartbeat(heartbeat) if heartbeat.began >= self.setup.since => {
+                self.liveness.announce(number, heartbeat, self.last.max(self.setup.since));
+            }
+            Sign::Forks { forks: Forks::Counted(count), fenced } if count.from >= self.setup.since => {
+                self.readings.push_back((number, count, fenced));
+            }
+            Sign::Forks { forks: forks @ Forks::Absent { .. }, .. } => {
+                self.sink.record(&Record::Forks(forks))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Takes the next chunk.
     ///
     /// # Errors
@@ -182,9 +238,6 @@ impl<S: Sink> Assembler<S> {
         self.sink.taken_at(chunk.taken_at);
         if let Some(scope) = self.scope.take() {
             self.record(&Record::Scope(scope))?;
-        }
-        if chunk.blind {
-            self.blind_since.get_or_insert(self.last);
         }
         if !chunk.dropped.is_empty() {
             self.drop(&chunk.dropped);
@@ -197,6 +250,13 @@ impl<S: Sink> Assembler<S> {
             let busy = busy.next_if(|&&busy| busy as usize == at).is_some();
             self.frame(frame, busy)?;
         }
+        if chunk.signs > self.received {
+            self.received = chunk.signs;
+            if self.liveness.received(chunk.signs) {
+                self.request = Some(Ask::Resubscribe);
+            }
+        }
+        self.compare_forks()?;
         if let Some(time) = chunk.drained_at {
             self.drained(time)?;
         }
@@ -264,7 +324,11 @@ impl<S: Sink> Assembler<S> {
         for gap in self.accountant.finish() {
             self.lose(gap)?;
         }
-        self.see_again(time)?;
+        if let Some(blind) = self.liveness.finish(time) {
+            self.find_blind(blind)?;
+        }
+        self.compare_forks()?;
+        self.compare_forks_in_all()?;
         self.release()?;
         if let Some(mut pending) = self.pending.take() {
             for details in pending.give_up() {
@@ -337,10 +401,62 @@ impl<S: Sink> Assembler<S> {
     }
 
     fn account(&mut self, event: &Event, left_out: u32) -> Result<(), SinkError> {
-        self.see_again(event.time)?;
+        match event.body {
+            Body::Fork { .. } => match &mut self.part {
+                Some(part) => part.forks += 1,
+                None if self.setup.forks => self.forks.fork(event.time),
+                None => {}
+            },
+            Body::Comm { .. } if Own::of(event, self.setup.recorder) == Some(Own::Heartbeat) => {
+                self.liveness.came(event.time);
+            }
+            _ => {}
+        }
+        if let Continuity::Gap(gap) = self.accountant.observe(event, left_out) {
+            self.lose(gap)?;
+        }
+        if self.liveness.is_waiting() {
+            while let Some(blind) = self.liveness.event(event.cpu, event.time) {
+                self.find_blind(blind)?;
+            }
+        }
         self.last = self.last.max(event.time);
-        match self.accountant.observe(event, left_out) {
-            Continuity::Gap(gap) => self.lose(gap),
+        Ok(())
+    }
+
+    /// Compares the readings of the count of forks before which all events have come with these.
+    fn compare_forks(&mut self) -> Result<(), SinkError> {
+        while let Some(&(number, count, fenced)) = self.readings.front()
+            // A heartbeat that is missing before it will tell more.
+            && number <= self.received && !self.liveness.awaits(number)
+        {
+            self.readings.pop_front();
+            self.sink.record(&Record::Forks(Forks::Counted(count)))?;
+            if let Some(part) = &mut self.part {
+                part.read(count);
+                continue;
+            }
+            let shown = self.forks.read(count, fenced);
+            if shown.is_suspicious {
+                self.request.get_or_insert(Ask::Recount);
+            }
+            if let Some(blind) = shown.blind {
+                self.find_blind(blind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same at the end of a recording of a part of the events: which of those that are left out are forks is not known.
+    fn compare_forks_in_all(&mut self) -> Result<(), SinkError> {
+        let Some(Part { forks, first: Some(first), last: [Some(one), Some(other)] }) = self.part else {
+            return Ok(());
+        };
+        let left_out: u64 = self.accountant.left_out().map(|(_, _, count)| count).sum();
+        let events = forks + self.counts.lost.total() + left_out;
+        let blind = |reading| ForkWitness::in_all(&first, reading, events);
+        match (blind(&one), blind(&other)) {
+            (Some(_), Some(blind)) => self.find_blind(blind),
             _ => Ok(()),
         }
     }
@@ -349,6 +465,10 @@ impl<S: Sink> Assembler<S> {
         self.counts.gaps += 1;
         self.doubt_details();
         self.rescan.get_or_insert(Reason::Loss);
+        self.liveness.lose(gap.cpu, gap.before);
+        if self.setup.forks {
+            self.forks.lose(gap.after, gap.before, gap.count());
+        }
         let causes = self.ledger.split(&gap);
         for loss in Loss::of_gap(gap, causes) {
             self.counts.lost.add(loss.cause, loss.count());
@@ -365,10 +485,23 @@ impl<S: Sink> Assembler<S> {
         self.doubt_details();
     }
 
-    /// Something is heard at `time`, or the recording ends.
-    fn see_again(&mut self, time: MonoNs) -> Result<(), SinkError> {
-        let Some(from) = self.blind_since.take() else { return Ok(()) };
-        let blind = Blind { from, until: time };
+    /// Records a time in which the kernel emitted no events, or not all of them, but for what is recorded of it already.
+    fn find_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
+        let told = self.last_blind.filter(|last| blind.from < last.until && last.from < blind.until);
+        let from = told.map_or(blind.from, |last| blind.from.max(last.until));
+        if blind.until <= from {
+            return Ok(());
+        }
+        let blind = Blind { from, ..blind };
+        self.last_blind = Some(blind);
+        self.blind(blind)
+    }
+
+    /// Takes a time in which the kernel emitted no events, or not all of them, that somebody else has found.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn blind(&mut self, blind: Blind) -> Result<(), SinkError> {
         self.counts.blinds += 1;
         self.counts.blind_ns += blind.length_ns();
         self.rescan = Some(Reason::Blind);
@@ -460,6 +593,32 @@ impl<S: Sink> Assembler<S> {
             self.process(details)?;
         }
         Ok(())
+    }
+}
+
+/// What the heartbeat thread is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// The kernel seems to emit nothing: is to look whether it does, and to make it count enough listeners.
+    Resubscribe,
+    /// Forks seem to be missing: is to read their count again, after a fence.
+    Recount,
+}
+
+/// What is known of forks where only a part of the events is recorded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    /// Fork events.
+    forks: u64,
+    first: Option<ForkCount>,
+    /// The last two.
+    last: [Option<ForkCount>; 2],
+}
+
+impl Part {
+    fn read(&mut self, count: ForkCount) {
+        self.first.get_or_insert(count);
+        self.last = [self.last[1], Some(count)];
     }
 }
 

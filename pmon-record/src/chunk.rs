@@ -14,8 +14,9 @@ pub(crate) const SETTLE: u64 = 1_000_000;
 /// Datagrams of one or more looks at the source, and what these looks showed besides. Its memory is allocated once.
 #[derive(Debug)]
 pub struct Chunk {
-    /// Nothing was heard before these datagrams, though something was asked for.
-    pub blind: bool,
+    /// All that was emitted before the heartbeat thread's sign of this number (`assemble::Sign`) has been handed over, with this
+    /// chunk or before; 0 if that is not known of any.
+    pub signs: u64,
     /// What came before them and was dropped, because no chunk was free.
     pub dropped: Dropped,
     /// The datagrams.
@@ -58,7 +59,7 @@ impl Chunk {
     /// The same, with room for annexes as [`Batch::with_annexes`] has it.
     pub fn with_annexes(frames: usize, bytes: usize, largest: usize) -> Self {
         Self {
-            blind: false,
+            signs: 0,
             dropped: Dropped::default(),
             batch: Batch::with_annexes(frames, bytes, largest),
             busy: Vec::with_capacity(frames),
@@ -80,7 +81,7 @@ impl Chunk {
 
     /// Forgets what it holds, keeps the memory.
     pub fn clear(&mut self) {
-        self.blind = false;
+        self.signs = 0;
         self.dropped.clear();
         self.batch.clear();
         self.busy.clear();
@@ -98,7 +99,7 @@ impl Chunk {
             && self.drained_at.is_none()
             && self.fence.is_none()
             && self.ring.is_none()
-            && !self.blind
+            && self.signs == 0
             && self.dropped.is_empty()
     }
 }

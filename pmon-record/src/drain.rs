@@ -18,12 +18,11 @@ use crate::chunk::SETTLE;
 use crate::clock::Clock;
 use crate::details::{Exec, Requests};
 use crate::feed::Feed;
+use crate::fence;
 use crate::intake::{Intake, Look};
 use crate::pulse::Pulse;
 use crate::recording::Shared;
 use crate::ring::entry;
-use crate::vigil::{Change, Vigil};
-use crate::{fence, heal};
 
 /// The thread's name.
 pub(crate) const DRAIN: &str = "pmon-drain";
@@ -47,6 +46,8 @@ const LONGEST_HANDOVER: Duration = Duration::from_millis(60);
 const GRACE: Duration = Duration::from_millis(60);
 /// a storm so long to let the socket be emptied, and every CPU to be heard,
 const LAST: Duration = Duration::from_secs(1);
+/// the last count of forks so long,
+const RECOUNT: Duration = Duration::from_millis(250);
 /// and between looks passes this time.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -54,7 +55,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(crate) struct Drain {
     intake: Intake<Feed>,
     pulse: Pulse,
-    vigil: Vigil,
+    /// All that was emitted before this sign of the heartbeat thread has been received.
+    signs: u64,
     poll: Poll,
     ends: Ends,
     clock: Clock,
@@ -123,10 +125,10 @@ impl Drain {
         for descriptor in intake.source_mut().descriptors() {
             poll.registry().register(&mut SourceFd(&descriptor), SOURCE, Interest::READABLE)?;
         }
-        let (vigil, window, latency) = (Vigil::default(), Window::new(pace), pace.latency);
+        let (window, latency) = (Window::new(pace), pace.latency);
         let lazy = (LAZY_HANDOVER * latency).min(LONGEST_HANDOVER).max(latency);
         let handover = if pace.is_lazy { lazy } else { latency };
-        Ok(Self { intake, pulse, vigil, poll, ends, clock: Clock::new(), latency, handover, window })
+        Ok(Self { intake, pulse, signs: 0, poll, ends, clock: Clock::new(), latency, handover, window })
     }
 
     /// Something that wakes the thread out of `poll`.
@@ -176,7 +178,7 @@ impl Drain {
     /// How long to wait for the socket: no longer than something else waits for this thread.
     fn timeout(&mut self) -> Option<Duration> {
         let soon = (self.ends.is_unsettled() || self.intake.current().is_some()).then_some(self.latency);
-        // Heard or not, the next heartbeat is over by then.
+        // Whether or not it comes back, the next heartbeat is over by then.
         soon.or(self.pulse.interval.map(|interval| interval + self.latency))
     }
 
@@ -193,15 +195,26 @@ impl Drain {
                 _ => break,
             }
         }
+        // Before the fence, with it, and with another one: of what is missing, two readings have to tell.
+        self.pulse.count_forks();
         let Self { intake, pulse, ends, clock, .. } = self;
         let handle = |intake: &mut _, look| ends.take(intake, look);
         let fence = fence::raise(Edge::End, intake, (pulse, *clock), LAST, handle, |_| Ok(true))?;
+        // What the reading with the fence shows first, another one has to confirm.
+        let _ = pulse.fence().recv_timeout(RECOUNT);
         self.intake.source_mut().socket_mut().ignore()?;
         // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time.
-        let began = Instant::now();
-        while let Look::Full | Look::Dropped = self.look()? {
-            if began.elapsed() > LAST {
-                break;
+        let (began, signs) = (Instant::now(), self.pulse.signs());
+        loop {
+            match self.look()? {
+                Look::Drained if self.intake.source_mut().is_empty()? => {
+                    self.intake.tell_signs(signs);
+                    break;
+                }
+                Look::Closed => break,
+                _ if began.elapsed() > LAST => break,
+                Look::Drained => thread::sleep(PAUSE),
+                Look::Full | Look::Dropped => {}
             }
         }
         self.intake.tell(fence);
@@ -216,7 +229,7 @@ impl Drain {
     /// Receives until the socket is empty or a chunk is full, and hands over what is due.
     fn look(&mut self) -> io::Result<Look> {
         let done = self.ends.requests.as_ref().map(Requests::done);
-        let beats = self.pulse.beats();
+        let signs = self.pulse.signs();
         let drained_at = MonoNs(self.clock.mono().0.saturating_sub(SETTLE));
         let look = self.intake.look()?;
         self.window.frames += self.intake.take_frames();
@@ -224,7 +237,13 @@ impl Drain {
         if look != Look::Drained {
             return Ok(look);
         }
-        self.watch(beats)?;
+        if self.intake.take_lost()? {
+            self.pulse.doubt();
+        }
+        if signs > self.signs && self.intake.source_mut().is_empty()? && self.intake.chunk().is_some() {
+            self.intake.tell_signs(signs);
+            self.signs = signs;
+        }
         let is_due = self.is_due();
         let chunk = if self.ends.is_unsettled() { self.intake.chunk() } else { self.intake.current() };
         if let Some(chunk) = chunk {
@@ -243,40 +262,6 @@ impl Drain {
     fn is_due(&self) -> bool {
         let now = !self.intake.is_behind() && self.ends.handed_at.elapsed() >= self.handover;
         now || self.ends.shared.is_stopping()
-    }
-
-    /// The socket is empty: sees to it that this is not because nothing is heard any more.
-    fn watch(&mut self, beats: u64) -> io::Result<()> {
-        let lost = self.intake.take_lost()?;
-        if lost {
-            self.pulse.doubt();
-        }
-        // A beat that was lost with others shows as a gap.
-        let change = if self.intake.take_heard() || lost {
-            self.vigil.heard(self.pulse.beats())
-        } else {
-            self.vigil.silence(beats)
-        };
-        match change {
-            Some(Change::Sees) => self.ends.shared.set_blind(false),
-            Some(Change::Blind) => self.seek_hearing()?,
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn seek_hearing(&mut self) -> io::Result<()> {
-        if !self.ends.shared.is_blind() {
-            self.ends.hand_over(&mut self.intake)?;
-            self.intake.was_blind();
-            self.ends.shared.set_blind(true);
-        }
-        let Self { intake, ends, .. } = self;
-        if heal::listeners(intake, |intake, look| ends.take(intake, look))? {
-            self.vigil.heard(self.pulse.beats());
-            self.ends.shared.set_blind(false);
-        }
-        Ok(())
     }
 }
 

@@ -73,6 +73,11 @@ impl Feed {
         front.ring.is_empty()
     }
 
+    /// Whether nothing stands in the ring, if there is one, that an entry which is only just being written keeps from being taken.
+    pub(crate) fn is_empty(&self) -> io::Result<bool> {
+        self.front.as_ref().map_or(Ok(true), |front| front.ring.is_empty())
+    }
+
     /// [`Source::drops`], also of what was dropped while nothing was taken.
     pub(crate) fn drops_now(&mut self) -> io::Result<Option<u64>> {
         if let Some(front) = &mut self.front {

@@ -5,7 +5,8 @@
 //! * [`Subscription`]: the socket, with a ring in front of it where that can be, bound and acknowledged, or a
 //!   [`SubscribeError`] that names the cause;
 //! * the *drain* thread: datagrams from the socket into preallocated chunks; it does nothing else;
-//! * the *pulse* thread: causes events of its own, so that what is lost shows even in silence: fences and heartbeats;
+//! * the *pulse* thread: causes events of its own, so that what is lost shows even in silence: fences and heartbeats; reads the kernel's
+//!   count of forks; subscribes again when the kernel emits no events any more;
 //! * the *details* thread: `/proc/<pid>` after each exec of which the ring did not tell; the *snapshot* thread: all of `/proc`, at the start and after
 //!   losses;
 //! * the *writer* thread: [`assemble`] puts all of it in order and into a [`Sink`];
@@ -27,9 +28,10 @@ mod details;
 mod drain;
 mod feed;
 mod fence;
-mod heal;
+mod forks;
 mod host;
 pub mod intake;
+mod liveness;
 mod merge;
 mod namespaces;
 mod netlink;
@@ -39,17 +41,19 @@ mod procfs;
 mod pulse;
 mod recording;
 mod redact;
+mod resubscribe;
 mod ring;
 mod scope;
+mod sign;
 mod signals;
 mod sink;
 mod snapshot;
 pub mod startup;
+mod stat;
 mod store;
 mod subscribe;
 #[allow(unsafe_code, reason = "some system calls have no safe wrapper")]
 mod sys;
-mod vigil;
 mod writer;
 
 pub use cgroups::CgroupError;

@@ -11,6 +11,9 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send,
 
 use crate::sys::{self, Mailbox};
 
+/// No operation of the kernel's.
+const INVALID: u32 = 7;
+
 /// A `NETLINK_CONNECTOR` socket (`netlink(7)`, `Documentation/driver-api/connector.rst`).
 pub(crate) struct Socket {
     fd: OwnedFd,
@@ -61,14 +64,28 @@ impl Socket {
         if std::mem::take(&mut self.listens) { self.request(Operation::Ignore, 0) } else { Ok(()) }
     }
 
-    /// Closes it and leaves the kernel's count of listeners one higher than it was.
-    pub(crate) fn leave_counted(mut self) {
-        self.listens = false;
+    /// Makes the kernel count one listener more, which stays when this socket is closed. The acknowledgement carries `ack` plus 1.
+    pub(crate) fn add_listener(&self, ack: u32) -> io::Result<()> {
+        // Since Linux 6.6, a socket that listens is not counted again unless it has asked for something else in between.
+        self.send(&Self::encode(Operation::Listen, ack, Some(INVALID)))?;
+        self.send(&Self::encode(Operation::Listen, ack, None))
     }
 
     fn request(&self, operation: Operation, ack: u32) -> io::Result<()> {
-        let request = Request::new(operation, ack).encode(std::process::id(), ByteOrder::NATIVE);
-        rustix::io::retry_on_intr(|| send(&self.fd, &request, SendFlags::empty()))?;
+        self.send(&Self::encode(operation, ack, None))
+    }
+
+    /// A request, with another number in the place of its operation's if there is one.
+    fn encode(operation: Operation, ack: u32, number: Option<u32>) -> Vec<u8> {
+        let mut request = Request::new(operation, ack).encode(std::process::id(), ByteOrder::NATIVE);
+        if let (Some(number), Some(place)) = (number, request.last_chunk_mut()) {
+            *place = number.to_ne_bytes();
+        }
+        request
+    }
+
+    fn send(&self, request: &[u8]) -> io::Result<()> {
+        rustix::io::retry_on_intr(|| send(&self.fd, request, SendFlags::empty()))?;
         Ok(())
     }
 }

@@ -48,8 +48,8 @@ pub struct Options {
     /// Bytes of memory between the drain thread and the writer thread: 224 an event. When it is full, because the output does
     /// not keep up, events are dropped and counted.
     pub buffer: usize,
-    /// Time between two heartbeats: events of the recorder's own, of which one in two must be heard. Zero for none; then a
-    /// kernel that has fallen silent is not noticed.
+    /// Time between two heartbeats: events of the recorder's own, each of which must come back. Zero for none; then a kernel that emits no
+    /// events any more is noticed only at the end, and only if something forked meanwhile.
     pub heartbeat: Duration,
     /// Whether to record the details of each process after an exec.
     pub details: bool,

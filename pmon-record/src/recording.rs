@@ -65,9 +65,9 @@ pub struct Counters {
     pub queue_fill: f64,
     /// How far the writer thread is behind: the age of the chunk of events that it is at, in ns; 0 if it waits for the next.
     pub lag_ns: u64,
-    /// How often the kernel fell silent, though something was asked for.
+    /// How often the kernel was found to emit no events, though something happened.
     pub silences: u64,
-    /// Whether it is silent now.
+    /// Whether it emits none now.
     pub blind: bool,
 }
 
@@ -95,7 +95,7 @@ impl<S: Sink + 'static> Recording<S> {
             room: subscription.room,
             is_lazy: subscription.tells_details() || !options.details,
         };
-        let Subscription { intake, outlet, pulse, drops_before, start, .. } = subscription;
+        let Subscription { intake, outlet, pulse, signs, drops_before, start, .. } = subscription;
         let (clock, nice) = (Clock::new(), options.nice);
         let procfs =
             || Procfs::new(clock, options.args_max).redacting(options.redact.clone(), options.args_read());
@@ -113,10 +113,12 @@ impl<S: Sink + 'static> Recording<S> {
             drops_before,
             since: start.mono,
             drop_cause: if options.scope.is_all() { LossCause::Socket } else { LossCause::Ring },
+            forks: true,
         };
         let assembler = Assembler::new(sink, setup).of_host(options);
         let rescans = options.snapshot.then_some(rescans);
-        let queues = writer::Queues { chunks: outlet, results, snapshot, rescans };
+        let prompter = pulse.prompter();
+        let queues = writer::Queues { chunks: outlet, signs, prompter, results, snapshot, rescans };
         let writer = Writer::new(assembler, queues, shared.clone(), clock);
         let poll = Poll::new()?;
         let stopper = Stopper { shared: shared.clone(), waker: Arc::new(Drain::waker(&poll)?) };
@@ -181,7 +183,8 @@ impl<S: Sink + 'static> Recording<S> {
         self.shared.ended.load(Ordering::Acquire)
     }
 
-    /// Has `wake` called when the recording ends, or now if it has; and when [`Counters::silences`] or [`Counters::blind`] change.
+    /// Has `wake` called when the recording ends, or now if it has; and when [`Counters::silences`], [`Counters::blind`] or the number of
+    /// blind times change.
     pub fn wake_on_change(&self, wake: Wake) {
         *self.shared.on_change.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
         if self.is_finished() {
@@ -254,7 +257,13 @@ impl Shared {
 
     /// Makes the writer's counts visible.
     pub(crate) fn publish(&self, counts: Counts) {
-        *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        let before = {
+            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *totals, counts)
+        };
+        if before.blinds != counts.blinds {
+            self.wake();
+        }
     }
 
     /// The writer thread begins with a chunk that was handed over then.
@@ -276,7 +285,7 @@ impl Shared {
         }
     }
 
-    /// Tells whether something is heard.
+    /// Tells whether the kernel emits no events.
     pub(crate) fn set_blind(&self, blind: bool) {
         if self.is_blind() != blind {
             self.silences.fetch_add(1, Ordering::Relaxed);

@@ -1,8 +1,10 @@
 //! Subscribing to process events, and saying why where it does not work.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::{self, ClockAnchor, Edge, Header};
@@ -17,9 +19,11 @@ use crate::netlink::Socket;
 use crate::options::{Options, Transport};
 use crate::pulse::Pulse;
 use crate::redact::Redact;
+use crate::resubscribe::Helper;
 use crate::ring::{Ring, RingError, entry};
 use crate::scope::{Scope, ScopeError};
-use crate::{heal, host, namespaces, sys};
+use crate::sign::Sign;
+use crate::{host, namespaces, sys};
 
 /// Bytes of socket buffer that the kernel charges for an event: the message and what manages it.
 const CHARGE: u64 = 832;
@@ -27,6 +31,8 @@ const CHARGE: u64 = 832;
 const RING_CHARGE: u64 = 88;
 /// The kernel answers at once, or something is wrong.
 const ANSWER: Duration = Duration::from_millis(250);
+/// So long it is tried to make a kernel that has process events emit them.
+const LONG_ANSWER: Duration = Duration::from_secs(10);
 /// The first fence takes no longer than this,
 const FENCE: Duration = Duration::from_secs(1);
 /// and is raised no more often than this because something was lost meanwhile.
@@ -38,6 +44,7 @@ pub struct Subscription {
     pub(crate) intake: Intake<Feed>,
     pub(crate) outlet: Outlet,
     pub(crate) pulse: Pulse,
+    pub(crate) signs: Receiver<(u64, Sign)>,
     /// What the socket had dropped before the recording begins.
     pub(crate) drops_before: u64,
     transport: capture::Transport,
@@ -46,6 +53,8 @@ pub struct Subscription {
     socket_buffer: u64,
     /// How many events may wait before one is lost, or takes the slower way.
     pub(crate) room: u64,
+    /// Listeners that were added before the kernel emitted anything.
+    added_listeners: u64,
     /// The clocks before the first event.
     pub(crate) start: ClockAnchor,
 }
@@ -76,7 +85,8 @@ impl Subscription {
         // The kernel's description of its types took some ten MiB.
         sys::trim_memory();
         socket.bind().map_err(|source| refused("bind", source))?;
-        let pulse = Pulse::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
+        let (pulse, signs) =
+            Pulse::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
         if let Some(ring) = &mut ring {
             ring.begin_tree().map_err(|source| SubscribeError::Tree { source })?;
         }
@@ -97,12 +107,14 @@ impl Subscription {
             intake,
             outlet,
             pulse,
+            signs,
             drops_before: 0,
             transport,
             args_max: options.args_max,
             redact: options.redact.clone(),
             socket_buffer,
             room,
+            added_listeners: 0,
             start,
         };
         this.wait_for_ack(nonce.wrapping_add(1), options.ack_timeout)?;
@@ -145,10 +157,15 @@ impl Subscription {
         self.socket_buffer
     }
 
+    /// How many listeners the kernel had to be made to count before it emitted any event: somebody had lowered its count, and nobody
+    /// received any. 0 if that was not so.
+    pub fn added_listeners(&self) -> u64 {
+        self.added_listeners
+    }
+
     fn wait_for_ack(&mut self, ack: u32, timeout: Duration) -> Result<(), SubscribeError> {
         let failed = |source| SubscribeError::Socket { action: "receive from", source };
         let began = Instant::now();
-        let mut tried = false;
         loop {
             let look = self.intake.look().map_err(failed)?;
             match self.answer(ack) {
@@ -159,22 +176,37 @@ impl Subscription {
                 None => {}
             }
             pass_on(&mut self.intake, look).map_err(failed)?;
-            let waited = began.elapsed();
-            if waited >= ANSWER.min(timeout) && !tried {
-                if let Some(error) = foreign() {
-                    return Err(error);
+            let patience = ANSWER.min(timeout);
+            match patience.checked_sub(began.elapsed()) {
+                Some(left) if !left.is_zero() => {
+                    self.intake.source_mut().wait(left).map_err(failed)?;
                 }
-                tried = true;
-                // The kernel may have miscounted its listeners. If it can be put right, something is heard.
-                if heal::listeners(&mut self.intake, pass_on).map_err(failed)? {
-                    return Ok(());
-                }
+                _ => break,
             }
-            if waited >= timeout {
-                return Err(SubscribeError::NoAck { timeout });
-            }
-            self.intake.source_mut().wait(ANSWER.min(timeout - waited)).map_err(failed)?;
         }
+        match foreign() {
+            Some(error) => Err(error),
+            None => self.add_listeners(began, timeout),
+        }
+    }
+
+    /// The kernel has not answered: it may count no listener. If it can be made to count one, it emits events.
+    fn add_listeners(&mut self, began: Instant, timeout: Duration) -> Result<(), SubscribeError> {
+        let failed = |source| SubscribeError::Socket { action: "add a listener by", source };
+        let mut helper = Helper::open().map_err(failed)?;
+        let has_events = has_process_events();
+        // Where it is known that there are events to be had, it is worth the time.
+        let timeout = if has_events == Some(true) { timeout.max(LONG_ANSWER) } else { timeout };
+        while let left = timeout.saturating_sub(began.elapsed())
+            && !left.is_zero()
+        {
+            let round = helper.round(left.min(ANSWER), || false).map_err(failed)?;
+            self.added_listeners += round.added;
+            if round.emits {
+                return Ok(());
+            }
+        }
+        Err(SubscribeError::NoAck { timeout, added: self.added_listeners, has_events })
     }
 
     /// What the kernel says of the request: 0, or an errno.
@@ -315,14 +347,18 @@ pub enum SubscribeError {
         /// The option that makes a container share the host's.
         hint: &'static str,
     },
-    /// No answer, for no reason that can be told.
+    /// No answer.
     #[error(
-        "the kernel did not acknowledge the subscription within {} ms: is it built with CONFIG_PROC_EVENTS=y? \
-         (zgrep PROC_EVENTS /proc/config.gz)", timeout.as_millis()
+        "the kernel did not acknowledge the subscription within {} ms, though it was asked to count {added} listeners \
+         more: {}", timeout.as_millis(), no_ack(*has_events)
     )]
     NoAck {
         /// How long was waited.
         timeout: Duration,
+        /// How many listeners the kernel was asked to count besides.
+        added: u64,
+        /// Whether the kernel has process events; `None` if that cannot be told.
+        has_events: Option<bool>,
     },
     /// There can be no ring, and nothing else was allowed.
     #[error(
@@ -390,6 +426,43 @@ impl SubscribeError {
     }
 }
 
+/// The likely cause of a missing answer.
+fn no_ack(has_events: Option<bool>) -> &'static str {
+    match has_events {
+        Some(true) => {
+            "it has process events, but counts no listener, so that nobody receives any: another process has made it count \
+             too few (by requests to the proc connector with an invalid operation), or is doing so; end that process, and \
+             start again: what was added stays"
+        }
+        Some(false) => "it was built without CONFIG_PROC_EVENTS; use a kernel with CONFIG_PROC_EVENTS=y",
+        None => {
+            "either it was built without CONFIG_PROC_EVENTS (zgrep PROC_EVENTS /proc/config.gz), or another process has \
+             made it count too few listeners (by requests to the proc connector with an invalid operation); in that case, \
+             end that process, and start again: what was added stays"
+        }
+    }
+}
+
+/// Whether this kernel was built with `CONFIG_PROC_EVENTS`, by its symbols (`/proc/kallsyms`); `None` if it does not tell them.
+fn has_process_events() -> Option<bool> {
+    has_symbol(BufReader::new(File::open("/proc/kallsyms").ok()?), b"proc_fork_connector")
+}
+
+/// Whether a list of symbols holds that one; `None` if it is empty or cannot be read.
+fn has_symbol(mut symbols: impl BufRead, name: &[u8]) -> Option<bool> {
+    let (mut line, mut lines) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        if symbols.read_until(b'\n', &mut line).ok()? == 0 {
+            return (lines > 0).then_some(false);
+        }
+        lines += 1;
+        if line.split(u8::is_ascii_whitespace).nth(2) == Some(name) {
+            return Some(true);
+        }
+    }
+}
+
 fn refused(action: &'static str, source: io::Error) -> SubscribeError {
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => SubscribeError::Permission { action, source },
@@ -436,6 +509,26 @@ mod tests {
         }
         assert!(climbed(Transport::RingDetails, None, Some(())).is_err());
         assert_eq!(climbed(Transport::Recvmmsg, Some(()), Some(())), Ok("recvmmsg (asked for)".into()));
+    }
+
+    #[test]
+    fn a_missing_answer_has_the_cause_that_the_symbols_tell() {
+        let symbols = b"0000000000000000 t other\n0000000000000000 T proc_fork_connector\n";
+        assert_eq!(has_symbol(&symbols[..], b"proc_fork_connector"), Some(true));
+        assert_eq!(has_symbol(&symbols[..], b"fork_connector"), Some(false));
+        assert_eq!(has_symbol(&b""[..], b"proc_fork_connector"), None);
+        let said = |has_events| {
+            let timeout = Duration::from_secs(1);
+            SubscribeError::NoAck { timeout, added: 7, has_events }.to_string()
+        };
+        assert!(
+            said(Some(true)).contains("count 7 listeners more: it has process events"),
+            "{}",
+            said(Some(true))
+        );
+        assert!(!said(Some(true)).contains("CONFIG_PROC_EVENTS"));
+        assert!(said(Some(false)).contains("built without CONFIG_PROC_EVENTS"));
+        assert!(said(None).contains("CONFIG_PROC_EVENTS") && said(None).contains("another process"));
     }
 
     #[test]

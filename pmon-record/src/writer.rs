@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use pmon_core::capture::{ClockAnchor, End, Reason, Record};
 
-use crate::assemble::Assembler;
+use crate::assemble::{Ask, Assembler};
 use crate::clock::{self, Clock};
 use crate::details::Outcome;
 use crate::intake::Outlet;
+use crate::pulse::Prompter;
 use crate::recording::Shared;
+use crate::sign::Sign;
 use crate::sink::{Sink, SinkError};
 use crate::snapshot::Scanned;
 
@@ -27,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The ends of the writer thread's queues.
 pub(crate) struct Queues {
     pub(crate) chunks: Outlet,
+    /// What the heartbeat thread has done, and how it is asked for more.
+    pub(crate) signs: Receiver<(u64, Sign)>,
+    pub(crate) prompter: Prompter,
     pub(crate) results: Receiver<Outcome>,
     pub(crate) snapshot: Receiver<Scanned>,
     /// Reasons for another snapshot; `None` when none will come any more.
@@ -84,7 +89,19 @@ impl<S: Sink> Writer<S> {
     fn take(&mut self) -> Result<(), SinkError> {
         while let Ok(chunk) = self.queues.chunks.filled.pop() {
             self.shared.begin(chunk.handed_at);
+            // Those that the chunk speaks of have been sent.
+            while let Ok((number, sign)) = self.queues.signs.try_recv() {
+                self.assembler.sign(number, sign)?;
+            }
             self.assembler.chunk(&chunk)?;
+            match self.assembler.take_request() {
+                Some(Ask::Resubscribe) => self.queues.prompter.resubscribe(self.shared.clone()),
+                Some(Ask::Recount) => self.queues.prompter.recount(),
+                None => {}
+            }
+            if self.shared.is_blind() && !self.assembler.misses_heartbeats() {
+                self.shared.set_blind(false);
+            }
             let taken_at = chunk.taken_at;
             self.queues.chunks.give_back(chunk);
             self.shared.taken.fetch_add(1, Ordering::Relaxed);

@@ -46,6 +46,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     if !args.quiet && !args.json {
         term::say(format_args!("pmon: recording by {}", header.meta.transport));
     }
+    control::say_added_listeners(subscription.added_listeners());
     let (tape, handle) = Tape::new(file, &header);
     let began = Instant::now();
     let recording = Recording::start(subscription, tape, &options).map_err(control::failure)?;

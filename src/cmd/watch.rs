@@ -27,6 +27,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let needs_details = probe.needs_details();
     let options = Options { details: needs_details, snapshot: needs_details, ..Options::default() };
     let subscription = Subscription::open(&options)?;
+    control::say_added_listeners(subscription.added_listeners());
     let header = subscription.header(&[]);
     let view =
         View::new(&args.view, Range::default(), Some(&header), header.frame_order, term::colours(), out);

@@ -9,7 +9,7 @@ use pmon_core::accounting::{LossCause, Lost};
 use pmon_core::batch::Batch;
 use pmon_core::capture::{Blind, Frame, Item, Loss, Own, Reader, Record};
 use pmon_core::source::Source;
-use pmon_core::wire::{ByteOrder, Event};
+use pmon_core::wire::{Body, ByteOrder, Event};
 use pmon_fake::{Errno, Kernel, Socket};
 use pmon_record::SinkError;
 use pmon_replay::Replay;
@@ -18,6 +18,8 @@ use super::Scenario;
 use super::recorder::{Recorded, Tape};
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;
+/// What is lost so long before a heartbeat, in ns, may hold it.
+const DELAY: u64 = 100_000_000;
 
 /// How much was recorded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +63,7 @@ pub(crate) fn all(
     as_sent(&sent, &content, recorded)?;
     totals(&sent, &content, recorded)?;
     verified(&content, recorded)?;
+    witnessed(&sent, &content, recorded)?;
     replayed(scenario, &content, recorded)?;
     Ok(counts)
 }
@@ -75,6 +78,9 @@ struct Content {
     lost: Lost,
     verdict: Option<Verdict>,
     problems: Vec<String>,
+    /// Forks that have no event, by the kernel's count, and blind times of which only `verify` knows by it.
+    missing_forks: u64,
+    untold_blinds: u64,
 }
 
 impl Content {
@@ -99,6 +105,7 @@ impl Content {
         }
         let report = verifier.finish(reader.ended_cleanly());
         content.verdict = Some(report.verdict());
+        (content.missing_forks, content.untold_blinds) = (report.forks.missing, report.untold_blinds);
         content.problems = report.problems.iter().map(ToString::to_string).collect();
         Ok(content)
     }
@@ -216,7 +223,7 @@ fn totals(sent: &Sent, content: &Content, recorded: &Recorded) -> Result<(), Wro
 
 /// The verdict is neither better nor worse than it should be.
 fn verified(content: &Content, recorded: &Recorded) -> Result<(), Wrong> {
-    let wanted = match (content.blind.is_empty(), content.lost.total()) {
+    let wanted = match (content.blind.is_empty() && content.missing_forks == 0, content.lost.total()) {
         (true, 0) => Verdict::Complete,
         (true, _) => Verdict::Lossy,
         (false, _) => Verdict::Blind,
@@ -226,6 +233,35 @@ fn verified(content: &Content, recorded: &Recorded) -> Result<(), Wrong> {
         return Ok(());
     }
     says(format!("verdict {:?}, and should be {wanted:?}: {:?}", content.verdict, content.problems))
+}
+
+/// Every heartbeat and every fork that the kernel did not emit is told of, and none that it did: but for those that may be among what
+/// was lost.
+fn witnessed(sent: &Sent, content: &Content, recorded: &Recorded) -> Result<(), Wrong> {
+    for beat in &recorded.silent {
+        let is_told = content.blind.iter().any(|blind| blind.from <= beat.began && beat.ended <= blind.until);
+        let may_hold = |loss: &Loss| {
+            loss.cpu == beat.cpu && loss.after <= beat.ended && loss.before.0 + DELAY > beat.began.0
+        };
+        if !is_told && !content.losses.iter().any(may_hold) {
+            return says(format!("{beat:?} was not emitted, and nothing says so"));
+        }
+    }
+    let (first, last) = recorded.readings;
+    let is_fork = |frame: &Vec<u8>| match Frame::new(frame, ORDER).event(ORDER) {
+        Some(event) => {
+            matches!(event.body, Body::Fork { .. }) && first.until < event.time && event.time < last.from
+        }
+        None => false,
+    };
+    let emitted = sent.events.values().filter(|frame| is_fork(frame)).count() as u64;
+    let not_emitted = (last.forks - first.forks).saturating_sub(emitted);
+    same("blind times that only the count of forks tells", content.untold_blinds, 0)?;
+    let is_exact = content.lost.total() == 0 && sent.malformed == 0;
+    if content.missing_forks > not_emitted || is_exact && content.missing_forks != not_emitted {
+        return says(format!("{} forks missing, and should be {not_emitted}", content.missing_forks));
+    }
+    Ok(())
 }
 
 /// Replayed and recorded again, it is the same.

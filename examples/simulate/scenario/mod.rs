@@ -42,8 +42,12 @@ enum Step {
     Flood { cpu: u32, events: u32 },
     /// The kernel has no memory for so many events.
     NoMemory { cpu: u32, events: u32 },
-    /// Others take their hands off the kernel's count of listeners; while nothing is heard, so many things happen.
-    Blind(u32),
+    /// Others lower the kernel's count of listeners; while it emits no events, so many things happen, and perhaps a heartbeat.
+    Blind { things: u32, beat: Option<u32> },
+    /// A heartbeat.
+    Beat(u32),
+    /// The kernel's count of forks is read, after a fence or not.
+    CountForks { fenced: bool },
     /// The drain thread looks,
     Look,
     /// and looks until there is nothing left,
@@ -76,12 +80,14 @@ impl Scenario {
         for _ in 0..below(6) {
             script = fault(script, cpus, &mut below);
         }
-        let steps = (0..20 + below(80)).map(|_| match below(24) {
+        let steps = (0..20 + below(80)).map(|_| match below(27) {
             0..6 => Step::Work(1 + below(60)),
             6..8 => Step::Flood { cpu: below(cpus), events: 1 + below(400) },
             8 => Step::Flood { cpu: below(cpus), events: 1 + below(6000) },
             9 => Step::NoMemory { cpu: below(cpus), events: 1 + below(5) },
-            10 => Step::Blind(below(20)),
+            10 => Step::Blind { things: below(20), beat: (below(2) == 0).then(|| below(cpus)) },
+            24 => Step::Beat(below(cpus)),
+            25 => Step::CountForks { fenced: below(2) == 0 },
             11..15 => Step::Look,
             15..17 => Step::Drain,
             17..19 => Step::HandOver,
@@ -127,7 +133,11 @@ impl Scenario {
                 Step::Work(things) => work.some(&mut kernel, things),
                 Step::Flood { cpu, events } => work.flood(&mut kernel, Cpu(cpu), events),
                 Step::NoMemory { cpu, events } => kernel.no_memory(Cpu(cpu), events.into()),
-                Step::Blind(things) => recorder.blind(&mut kernel, |kernel| work.some(kernel, things)),
+                Step::Blind { things, beat } => {
+                    recorder.blind(&mut kernel, beat.map(Cpu), |kernel| work.some(kernel, things))?;
+                }
+                Step::Beat(cpu) => recorder.beat(&mut kernel, Cpu(cpu))?,
+                Step::CountForks { fenced } => recorder.count_forks(&mut kernel, fenced)?,
                 Step::Look => drop(recorder.look()),
                 Step::Drain => recorder.drain(),
                 Step::HandOver => recorder.hand_over(&kernel),

@@ -1,14 +1,19 @@
 //! The recorder's own parts, called as its threads call them.
 
-use pmon_core::capture::{Encoder, End, Header, Meta, Record};
+use std::time::Duration;
+
+use pmon_core::capture::{Encoder, End, ForkCount, Forks, Header, Meta, Record};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{Cpu, MonoNs, Task};
 use pmon_fake::{Kernel, Socket};
-use pmon_record::assemble::{Assembler, Setup};
+use pmon_record::assemble::{Assembler, Heartbeat, Setup, Sign};
 use pmon_record::intake::{Intake, Look, Outlet};
 use pmon_record::{Sink, SinkError};
 
 use super::{Scenario, Wrong};
+
+/// Time between what happens and the reading of a clock.
+const NEXT: Duration = Duration::from_nanos(1);
 
 /// Bytes of a chunk's datagrams, so that there are as many chunks as are wanted.
 const CHUNK: usize = 2048 * pmon_core::batch::SLOT;
@@ -22,6 +27,12 @@ pub(crate) struct Recorder {
     assembler: Assembler<Tape>,
     own: Task,
     first: Vec<u32>,
+    /// Signs of the heartbeat thread until now.
+    signs: u64,
+    /// The first and the last reading of the count of forks.
+    readings: Option<(ForkCount, ForkCount)>,
+    /// Heartbeats that the kernel did not emit.
+    silent: Vec<Heartbeat>,
 }
 
 /// What was recorded.
@@ -33,6 +44,10 @@ pub(crate) struct Recorded {
     pub(crate) end: End,
     /// What the recorder's socket dropped.
     pub(crate) drops: u64,
+    /// The first and the last reading of the count of forks.
+    pub(crate) readings: (ForkCount, ForkCount),
+    /// Heartbeats that the kernel did not emit.
+    pub(crate) silent: Vec<Heartbeat>,
 }
 
 impl Recorder {
@@ -45,11 +60,49 @@ impl Recorder {
         socket.listen()?;
         let own = kernel.boot("pmon");
         let (intake, outlet) = Intake::new(socket, scenario.chunks * CHUNK, 0);
-        let setup = Setup::new(ByteOrder::NATIVE, own.tgid);
+        let setup = Setup { forks: true, ..Setup::new(ByteOrder::NATIVE, own.tgid) };
         let assembler = Assembler::new(Tape::new(scenario, own)?, setup);
-        let mut this = Self { intake, outlet, assembler, own, first };
+        let (signs, readings, silent) = (0, None, Vec::new());
+        let mut this = Self { intake, outlet, assembler, own, first, signs, readings, silent };
         this.fence(kernel);
+        this.count_forks(kernel, true)?;
         Ok(this)
+    }
+
+    /// The heartbeat thread has done something, and what it caused is received.
+    fn sign(&mut self, sign: Sign) -> Result<(), SinkError> {
+        self.signs += 1;
+        self.assembler.sign(self.signs, sign)?;
+        self.drain();
+        self.intake.tell_signs(self.signs);
+        Ok(())
+    }
+
+    /// Emits an event that must come back.
+    pub(crate) fn beat(&mut self, kernel: &mut Kernel, cpu: Cpu) -> Result<(), SinkError> {
+        let is_silent = kernel.listeners() < 1;
+        kernel.run_on(cpu);
+        kernel.advance(NEXT);
+        let began = kernel.now();
+        kernel.rename(self.own, "pmon/heartbeat");
+        kernel.advance(NEXT);
+        let heartbeat = Heartbeat { began, ended: kernel.now(), cpu };
+        self.silent.extend(is_silent.then_some(heartbeat));
+        kernel.advance(NEXT);
+        self.sign(Sign::Heartbeat(heartbeat))
+    }
+
+    /// Reads the count of forks, with a fence before it or without.
+    pub(crate) fn count_forks(&mut self, kernel: &mut Kernel, fenced: bool) -> Result<(), SinkError> {
+        if fenced {
+            self.fence(kernel);
+        }
+        kernel.advance(NEXT);
+        let now = kernel.now();
+        let count = ForkCount { from: now, until: now, forks: kernel.forks(), running: 1 };
+        kernel.advance(NEXT);
+        self.readings = Some((self.readings.map_or(count, |(first, _)| first), count));
+        self.sign(Sign::Forks { forks: Forks::Counted(count), fenced })
     }
 
     /// Each CPU says something, and it is heard.
@@ -89,15 +142,20 @@ impl Recorder {
     }
 
     /// For a time the kernel counts no listener.
-    pub(crate) fn blind(&mut self, kernel: &mut Kernel, meanwhile: impl FnOnce(&mut Kernel)) {
-        self.drain();
-        let _handed = self.intake.hand_over();
+    pub(crate) fn blind(
+        &mut self,
+        kernel: &mut Kernel,
+        beat: Option<Cpu>,
+        meanwhile: impl FnOnce(&mut Kernel),
+    ) -> Result<(), SinkError> {
         let listeners = kernel.listeners();
         kernel.set_listeners(0);
         meanwhile(kernel);
+        if let Some(cpu) = beat {
+            self.beat(kernel, cpu)?;
+        }
         kernel.set_listeners(listeners);
-        self.intake.was_blind();
-        self.fence(kernel);
+        Ok(())
     }
 
     pub(crate) fn write(&mut self, chunks: usize) -> Result<(), SinkError> {
@@ -112,13 +170,16 @@ impl Recorder {
     /// The end: a last word of every CPU, with the writer as far behind as it is.
     pub(crate) fn end(mut self, kernel: &mut Kernel) -> Result<Recorded, Wrong> {
         kernel.settle();
-        self.fence(kernel);
+        self.count_forks(kernel, false)?;
+        self.count_forks(kernel, true)?;
+        self.count_forks(kernel, true)?;
         self.intake.finish()?;
         let drops = u64::from(self.intake.source_mut().memory().drops);
         self.write(usize::MAX)?;
         let end = self.assembler.finish(kernel.now())?;
         let Tape { capture, header, .. } = self.assembler.into_sink();
-        Ok(Recorded { first: self.first, capture, header, end, drops })
+        let (readings, silent) = (self.readings.unwrap_or_default(), self.silent);
+        Ok(Recorded { first: self.first, capture, header, end, drops, readings, silent })
     }
 }
 

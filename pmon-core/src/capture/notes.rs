@@ -14,6 +14,7 @@ const WITNESS: u8 = 8;
 const LEFT_OUT: u8 = 9;
 const RING: u8 = 10;
 const SCOPE: u8 = 11;
+const FORKS: u8 = 12;
 
 /// A note's kind and body; `None` for records that are no notes.
 pub(super) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaError> {
@@ -25,6 +26,7 @@ pub(super) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaE
         Record::LeftOut(left_out) => (LEFT_OUT, meta::encode(left_out)?),
         Record::Ring(counts) => (RING, meta::encode(counts)?),
         Record::Scope(scope) => (SCOPE, meta::encode(scope)?),
+        Record::Forks(forks) => (FORKS, meta::encode(forks)?),
         Record::Clock(clock) => (CLOCK, meta::encode(clock)?),
         Record::Snapshot(snapshot) => (SNAPSHOT, meta::encode(snapshot)?),
         Record::Mark(mark) => (MARK, meta::encode(mark)?),
@@ -47,6 +49,7 @@ pub(super) fn decode(kind: u8, body: &[u8]) -> Record<'static> {
         LEFT_OUT => meta::decode(body).map(Record::LeftOut),
         RING => meta::decode(body).map(Record::Ring),
         SCOPE => meta::decode(body).map(Record::Scope),
+        FORKS => meta::decode(body).map(Record::Forks),
         kind => return Record::Unknown { kind },
     };
     record.unwrap_or(Record::Unknown { kind })

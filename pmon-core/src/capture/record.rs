@@ -69,6 +69,8 @@ pub enum Record<'a> {
     Fence(Fence),
     /// The two counts of what the source lost.
     Witness(Witness),
+    /// What the kernel's own count of forks was: a witness beside the numbers and the drops.
+    Forks(Forks),
     /// What is recorded, if that is not everything.
     Scope(Scope),
     /// Events that were left out because they were not wanted.
@@ -148,13 +150,15 @@ pub struct ClockAnchor {
     pub real_ns: i64,
 }
 
-/// The kernel said nothing though it was asked: own events did not come back. What happened meanwhile has no numbers, so
-/// that it cannot be counted.
+/// A time in which the kernel emitted no events, or none for a part of it: an event of the recorder's own did not come back, or
+/// the kernel counted more forks ([`Forks`]) than events came. What happened meanwhile has no numbers, so that it cannot be
+/// counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blind {
-    /// The time of the last event heard before.
+    /// The time of the last event received before; if the count of forks shows it, of the reading before.
     pub from: MonoNs,
-    /// The time of the first event heard after; the recording's end if there was none.
+    /// The time of the first event received after, or the recording's end if there was none; if the count of forks shows it,
+    /// of the reading after.
     pub until: MonoNs,
 }
 
@@ -240,6 +244,48 @@ pub struct Witness {
     pub drops: u64,
     /// Events missing in the numbers, without those that the recorder dropped itself.
     pub gaps: u64,
+}
+
+/// The kernel's own count of forks: `processes` in `/proc/stat` (`proc_stat(5)`), which counts each fork and each new thread
+/// of the whole machine, whether or not anybody listens. The kernel increments it shortly before it emits the fork event. So
+/// if it emitted events all the time, the forks counted between two readings are the fork events in between, but for tasks that
+/// were between the two steps while the counter was read; each of these was running or waiting for a CPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Forks {
+    /// The counter was read.
+    Counted(ForkCount),
+    /// It cannot be read, and nothing follows from that.
+    Absent {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// One reading of the counter: see [`Forks`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkCount {
+    /// The counter was not read before this time,
+    pub from: MonoNs,
+    /// and not after this time.
+    pub until: MonoNs,
+    /// Forks since the machine was started; wraps at 2^32 on machines of 32 bits.
+    pub forks: u64,
+    /// Tasks that were running or waiting for a CPU, the reader included: `procs_running` in `/proc/stat`.
+    pub running: u64,
+}
+
+impl ForkCount {
+    /// Forks since an earlier reading, also across the wrap of a counter of 32 bits; `None` if the counter began anew.
+    pub fn since(&self, earlier: &Self) -> Option<u64> {
+        const WRAP: u64 = 1 << 32;
+        match self.forks.checked_sub(earlier.forks) {
+            Some(forks) => Some(forks),
+            None if earlier.forks < WRAP => {
+                Some(self.forks + WRAP - earlier.forks).filter(|&forks| forks < WRAP / 2)
+            }
+            None => None,
+        }
+    }
 }
 
 /// What is recorded, if that is not everything.

@@ -13,7 +13,8 @@ mod shared {
 use std::io::Cursor;
 
 use pmon_core::capture::{
-    DamageKind, Details, EncodeError, Encoder, Frame, Item, Miss, OpenError, Reader, Record, Subject, Usage,
+    DamageKind, Details, EncodeError, Encoder, Frame, Item, MINOR, Miss, OpenError, Reader, Record, Subject,
+    Usage,
 };
 use pmon_core::wire::{Body, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -140,7 +141,7 @@ fn other_files_and_later_formats_are_refused() {
     let crc = crc32c::crc32c(&bytes[..at]);
     bytes[at..].copy_from_slice(&crc.to_le_bytes());
     let error = read(&bytes).unwrap_err();
-    assert!(error.to_string().starts_with("capture format 2.2 is newer"), "{error}");
+    assert!(error.to_string().starts_with(&format!("capture format 2.{MINOR} is newer")), "{error}");
 }
 
 /// What a recorder leaves when it is killed: sealed blocks, a hole, provisional blocks.

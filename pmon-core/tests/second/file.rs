@@ -357,6 +357,11 @@ fn note(columns: &mut Columns) -> Record {
             cpus: (0..fields.unsigned()).map(|_| [(); 4].map(|()| fields.unsigned())).collect(),
         },
         11 => Record::Scope(fields.text()),
+        12 => match fields.unsigned() {
+            0 => Record::Forks([(); 4].map(|()| fields.unsigned())),
+            1 => Record::NoForks(fields.text()),
+            reading => panic!("a count of forks of form {reading}"),
+        },
         kind => panic!("note of kind {kind}"),
     }
 }

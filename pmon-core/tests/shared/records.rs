@@ -2,9 +2,9 @@
 
 use pmon_core::accounting::{LossCause, Lost};
 use pmon_core::capture::{
-    Blind, ClockAnchor, CpuCounts, Credentials, Details, Edge, Encoder, End, Fence, Frame, Header, LeftOut,
-    Loss, Mark, Membership, Meta, Miss, ProcessState, Reason, Record, RingCounts, Scope, Snapshot, Subject,
-    Unreached, Usage, WhyUnreached, Witness,
+    Blind, ClockAnchor, CpuCounts, Credentials, Details, Edge, Encoder, End, Fence, ForkCount, Forks, Frame,
+    Header, LeftOut, Loss, Mark, Membership, Meta, Miss, ProcessState, Reason, Record, RingCounts, Scope, Snapshot,
+    Subject, Unreached, Usage, WhyUnreached, Witness,
 };
 use pmon_core::wire::{Body, ByteOrder, Comm, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -56,6 +56,7 @@ impl Owned {
             Record::LeftOut(left_out) => Self::Other(Record::LeftOut(left_out)),
             Record::Ring(ring) => Self::Other(Record::Ring(ring)),
             Record::Scope(scope) => Self::Other(Record::Scope(scope)),
+            Record::Forks(forks) => Self::Other(Record::Forks(forks)),
             Record::Mark(mark) => Self::Other(Record::Mark(mark)),
             Record::End(end) => Self::Other(Record::End(end)),
             record => panic!("{record:?}"),
@@ -162,6 +163,13 @@ pub(crate) fn story() -> Vec<Owned> {
             atomic: false,
         })),
         Owned::Other(Record::Fence(Fence { time: MonoNs(3), edge: Edge::Start, unreached })),
+        Owned::Other(Record::Forks(Forks::Counted(ForkCount {
+            from: MonoNs(1_000),
+            until: MonoNs(1 << 40),
+            forks: 1 << 33,
+            running: 300,
+        }))),
+        Owned::Other(Record::Forks(Forks::Absent { why: "not of the kernel".into() })),
         event(0, 2, Body::Fork { parent: shell, child }),
         event(1, 3, Body::Exec { task: child }),
         Owned::Frame(b"not an event at all".to_vec()),
@@ -202,7 +210,8 @@ pub(crate) const CAPTURE_1_0: &[u8] = include_bytes!("../golden/format-1.0.bin")
 /// The story as version 1.0 could tell it.
 pub(crate) fn story_1_0() -> Vec<Owned> {
     let told = |owned| match owned {
-        Owned::Exit(..) | Owned::Other(Record::Scope(_) | Record::LeftOut(_) | Record::Ring(_)) => None,
+        Owned::Exit(..)
+        | Owned::Other(Record::Scope(_) | Record::LeftOut(_) | Record::Ring(_) | Record::Forks(_)) => None,
         Owned::Other(Record::Details(details)) => {
             let new = Details::missed(details.subject, Miss::Gone);
             let Details { parent_start_ticks, filename, args_len, membership, .. } = new;
@@ -340,6 +349,11 @@ fn any_note() -> impl Strategy<Value = Owned> {
         (any::<u64>(), prop::collection::vec(counts, 0..5))
             .prop_map(|(time, cpus)| Record::Ring(RingCounts { time: MonoNs(time), cpus })),
         any::<String>().prop_map(|text| Record::Scope(Scope { text })),
+        any::<(u64, u64, u64, u64)>().prop_map(|(from, until, forks, running)| {
+            let (from, until) = (MonoNs(from), MonoNs(until));
+            Record::Forks(Forks::Counted(ForkCount { from, until, forks, running }))
+        }),
+        any::<String>().prop_map(|why| Record::Forks(Forks::Absent { why })),
     ]
     .prop_map(Owned::Other)
 }

@@ -40,10 +40,9 @@ pub struct Intake<S> {
     /// Takes what there is no chunk for, and is the last to be handed over.
     reserve: Option<Chunk>,
     dropped: Dropped,
-    blind: bool,
+    signs: u64,
     fence: Option<Fence>,
     ring: Option<Vec<CpuCounts>>,
-    heard: bool,
     /// The source's count of drops when it was asked last, and whether it has grown.
     drops: Option<u64>,
     lost: bool,
@@ -122,10 +121,9 @@ impl<S: Source> Intake<S> {
             scanned: 0,
             reserve: Some(chunk()),
             dropped: Dropped::default(),
-            blind: false,
+            signs: 0,
             fence: None,
             ring: None,
-            heard: false,
             drops: None,
             lost: false,
             counted: false,
@@ -146,7 +144,6 @@ impl<S: Source> Intake<S> {
                     if before == 0 {
                         chunk.taken_at = Instant::now();
                     }
-                    self.heard |= chunk.batch.frames_from(before).any(|frame| frame.arrival.sender == 0);
                     self.frames += (chunk.batch.len() - before) as u64;
                     if chunk.batch.is_full() {
                         return Ok(Look::Full);
@@ -188,7 +185,7 @@ impl<S: Source> Intake<S> {
         if !self.counted {
             self.count_drops()?;
         }
-        let is_worth_it = self.blind
+        let is_worth_it = self.signs > 0
             || self.fence.is_some()
             || self.ring.is_some()
             || self.current.as_ref().is_some_and(|chunk| !chunk.is_empty());
@@ -233,14 +230,14 @@ impl<S: Source> Intake<S> {
             chunk.clear();
         }
         self.dropped.clear();
-        (self.scanned, self.blind) = (0, false);
+        (self.scanned, self.signs) = (0, 0);
         self.take_lost()?;
         Ok(self.drops)
     }
 
-    /// Tells with the next chunk that something was asked for before it, and not heard.
-    pub fn was_blind(&mut self) {
-        self.blind = true;
+    /// Tells that all that was emitted before the heartbeat thread's sign of that number has been received: see [`Chunk::signs`].
+    pub fn tell_signs(&mut self, signs: u64) {
+        self.signs = self.signs.max(signs);
         self.dress();
     }
 
@@ -248,11 +245,6 @@ impl<S: Source> Intake<S> {
     pub(crate) fn take_lost(&mut self) -> Result<bool, S::Error> {
         self.count_drops()?;
         Ok(std::mem::take(&mut self.lost))
-    }
-
-    /// Whether the kernel sent anything since this was asked last.
-    pub(crate) fn take_heard(&mut self) -> bool {
-        std::mem::take(&mut self.heard)
     }
 
     /// Datagrams received since this was asked last.
@@ -299,7 +291,7 @@ impl<S: Source> Intake<S> {
         if chunk.dropped.is_empty() {
             std::mem::swap(&mut chunk.dropped, &mut self.dropped);
         }
-        chunk.blind |= std::mem::take(&mut self.blind);
+        chunk.signs = chunk.signs.max(std::mem::take(&mut self.signs));
         chunk.fence = self.fence.take().or(chunk.fence.take());
         chunk.ring = self.ring.take().or(chunk.ring.take());
     }
@@ -331,7 +323,7 @@ impl<S: Source> Intake<S> {
         let received = self.source.receive(&mut reserve.batch)?;
         self.counted = false;
         self.frames += reserve.batch.len() as u64;
-        self.heard |= self.dropped.take(&reserve.batch);
+        self.dropped.take(&reserve.batch);
         reserve.batch.clear();
         Ok(match received {
             Received::Frames(_) | Received::Overrun => Look::Dropped,
@@ -342,15 +334,13 @@ impl<S: Source> Intake<S> {
 }
 
 impl Dropped {
-    /// Counts datagrams; `true` if the kernel sent any of them.
-    fn take(&mut self, batch: &Batch) -> bool {
-        let mut heard = false;
+    /// Counts datagrams.
+    fn take(&mut self, batch: &Batch) {
         for frame in batch.frames() {
             if frame.arrival.sender != 0 {
                 self.rejected += 1;
                 continue;
             }
-            heard = true;
             self.malformed += u64::from(Frame::Raw(frame.bytes).is_malformed(ByteOrder::NATIVE));
             for message in messages(frame.bytes, ByteOrder::NATIVE) {
                 if let Ok(Message::Event(event)) = message {
@@ -358,7 +348,6 @@ impl Dropped {
                 }
             }
         }
-        heard
     }
 
     fn count(&mut self, event: &Event, left_out: u32) {
