@@ -94,6 +94,8 @@ fn account(play: impl FnOnce() -> (Capture, Flood)) -> Option<Account> {
     let observer = Observer::new();
     let (capture, flood) = play();
     capture.check();
+    // However much is lost or stopped, the kernel has emitted all of it.
+    assert!(capture.blind.is_empty() && capture.report.all_blinds() == 0, "{:?}", capture.report);
     let Some(observer) = observer else {
         let recorded = flood.among(capture.events()).len() as u64;
         assert!(recorded + capture.totals().lost.total() >= flood.emitted, "{recorded} of {}", flood.emitted);

@@ -12,7 +12,7 @@ const MARKER: &[u8] = &[0xB1, 0x70, 0x6D, 0x62, 0x0D, 0x0A, 0x1A, 0xE5];
 pub(crate) fn read(file: &[u8]) -> (Header, Vec<Record>, usize) {
     assert_eq!(&file[..8], MAGIC);
     assert_eq!(int(file, 8, 2), 1);
-    assert!(int(file, 10, 2) <= 1);
+    assert!(int(file, 10, 2) <= 2);
     let len = int(file, 12, 4) as usize;
     assert_eq!(int(file, len - 4, 4), crc32c(&file[..len - 4]).into());
     let big_endian = file[32] == 2;
