@@ -56,8 +56,10 @@ impl Arrived {
 /// A reading after which forks are missing.
 #[derive(Clone, Copy, Debug)]
 struct Suspicion {
-    since: MonoNs,
+    base: Base,
     reading: ForkCount,
+    /// Whether a later reading says so, too.
+    again: bool,
     /// How many events there were before it for sure,
     before: Option<u64>,
     /// and up to it at the most.
@@ -130,26 +132,23 @@ impl ForkWitness {
         };
         self.last = Some((reading, forks));
         let mut shown = Shown::default();
-        if let (Some(base), Some(suspicion)) = (self.base, self.suspicion)
-            && fenced
-        {
-            let missing = |up_to: u64, forks: u64, running: u64| missing(base, up_to, forks, running);
-            let then = missing(suspicion.up_to, suspicion.forks, suspicion.reading.running);
-            if then.min(missing(self.arrived.up_to(reading.until), forks, reading.running)) > 0 {
-                shown.blind = Some(Blind { from: suspicion.since, until: suspicion.reading.until });
-                self.base = suspicion.before.map(|before| Base {
-                    from: suspicion.reading.from,
-                    surplus: before as i64 - suspicion.forks as i64,
-                });
-            }
-            self.suspicion = None;
-        }
         let (before, up_to) = (self.arrived.before(reading.from), self.arrived.up_to(reading.until));
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.again |= missing(suspicion.base, up_to, forks, reading.running) > 0;
+        }
+        if let Some(suspicion) = self.suspicion.take_if(|_| fenced) {
+            let Suspicion { base, reading, again, before, up_to, forks } = suspicion;
+            if again && missing(base, up_to, forks, reading.running) > 0 {
+                shown.blind = Some(Blind { from: base.from, until: reading.until });
+                self.base =
+                    before.map(|before| Base { from: reading.from, surplus: before as i64 - forks as i64 });
+            }
+        }
         if let Some(base) = self.base
             && self.suspicion.is_none()
             && missing(base, up_to, forks, reading.running) > 0
         {
-            self.suspicion = Some(Suspicion { since: base.from, reading, before, up_to, forks });
+            self.suspicion = Some(Suspicion { base, reading, again: false, before, up_to, forks });
             shown.is_suspicious = true;
         }
         if let Some(before) = before {
@@ -320,6 +319,27 @@ mod tests {
             machine.unheard(1);
             assert_eq!(machine.read(1, true), SUSPICIOUS);
             assert!(machine.read(1, true).blind.is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_lost_later_neither_hides_nor_makes_blindness() {
+        for missing in [0, 1] {
+            let mut machine = Machine::new();
+            machine.fork(10);
+            machine.unheard(1);
+            let late = machine.time;
+            assert_eq!(machine.read(1, false), SUSPICIOUS);
+            if missing == 0 {
+                machine.witness.fork(MonoNs(late));
+            }
+            assert_eq!(machine.read(1, false), Shown::default());
+            let after = MonoNs(machine.time);
+            machine.time += 1000;
+            machine.witness.lose(after, MonoNs(machine.time), 5000);
+            machine.time += 1000;
+            assert_eq!(machine.read(1, false), Shown::default());
+            assert_eq!(machine.read(1, true).blind.is_some(), missing == 1);
         }
     }
 

@@ -52,6 +52,7 @@ pub mod startup;
 mod stat;
 mod store;
 mod subscribe;
+mod symbols;
 #[allow(unsafe_code, reason = "some system calls have no safe wrapper")]
 mod sys;
 mod writer;

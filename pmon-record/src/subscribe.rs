@@ -1,8 +1,7 @@
 //! Subscribing to process events, and saying why where it does not work.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -23,6 +22,7 @@ use crate::resubscribe::Helper;
 use crate::ring::{Ring, RingError, entry};
 use crate::scope::{Scope, ScopeError};
 use crate::sign::Sign;
+use crate::symbols::has_process_events;
 use crate::{host, namespaces, sys};
 
 /// Bytes of socket buffer that the kernel charges for an event: the message and what manages it.
@@ -443,26 +443,6 @@ fn no_ack(has_events: Option<bool>) -> &'static str {
     }
 }
 
-/// Whether this kernel was built with `CONFIG_PROC_EVENTS`, by its symbols (`/proc/kallsyms`); `None` if it does not tell them.
-fn has_process_events() -> Option<bool> {
-    has_symbol(BufReader::new(File::open("/proc/kallsyms").ok()?), b"proc_fork_connector")
-}
-
-/// Whether a list of symbols holds that one; `None` if it is empty or cannot be read.
-fn has_symbol(mut symbols: impl BufRead, name: &[u8]) -> Option<bool> {
-    let (mut line, mut lines) = (Vec::new(), 0);
-    loop {
-        line.clear();
-        if symbols.read_until(b'\n', &mut line).ok()? == 0 {
-            return (lines > 0).then_some(false);
-        }
-        lines += 1;
-        if line.split(u8::is_ascii_whitespace).nth(2) == Some(name) {
-            return Some(true);
-        }
-    }
-}
-
 fn refused(action: &'static str, source: io::Error) -> SubscribeError {
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => SubscribeError::Permission { action, source },
@@ -513,10 +493,6 @@ mod tests {
 
     #[test]
     fn a_missing_answer_has_the_cause_that_the_symbols_tell() {
-        let symbols = b"0000000000000000 t other\n0000000000000000 T proc_fork_connector\n";
-        assert_eq!(has_symbol(&symbols[..], b"proc_fork_connector"), Some(true));
-        assert_eq!(has_symbol(&symbols[..], b"fork_connector"), Some(false));
-        assert_eq!(has_symbol(&b""[..], b"proc_fork_connector"), None);
         let said = |has_events| {
             let timeout = Duration::from_secs(1);
             SubscribeError::NoAck { timeout, added: 7, has_events }.to_string()

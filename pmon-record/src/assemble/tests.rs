@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use pmon_core::accounting::Discarded;
 use pmon_core::batch::SLOT;
-use pmon_core::capture::Edge;
+use pmon_core::capture::{Edge, Forks};
 use pmon_core::wire::Comm;
 use pmon_core::{Cpu, Seq, Task, Tgid};
 
