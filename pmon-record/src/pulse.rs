@@ -219,19 +219,23 @@ impl Beating {
         let Ok(mut helper) = Helper::open() else { return };
         let began = Instant::now();
         say(Own::Fence);
-        let mut emits = helper.receives().unwrap_or(false);
-        if !emits {
+        let emitted = helper.receives().unwrap_or(false);
+        let mut emits = emitted;
+        if !emitted {
             recording.set_blind(true);
             let is_over = || self.shared.fences.load(Ordering::Relaxed) > 0;
             emits = helper.round(limit, is_over).is_ok_and(|round| round.emits);
         }
         drop(helper);
-        self.budget.spend(began.elapsed());
         if emits {
             self.fence();
-            self.beat();
             self.count_forks(true);
         }
+        if emits && !emitted {
+            // Whether that lasts is known at once. Where it was only lost, another one would be lost as well.
+            self.beat();
+        }
+        self.budget.spend(began.elapsed());
     }
 }
 
