@@ -3,6 +3,7 @@
 //! A simulator can drive it: every time is an argument.
 
 mod blind;
+mod texts;
 
 use std::collections::VecDeque;
 
@@ -24,8 +25,6 @@ use crate::pending::Pending;
 use crate::redact::Redact;
 use crate::ring::entry::{self, More, Units};
 use crate::sink::{Sink, SinkError};
-
-mod texts;
 
 pub(crate) use blind::Ask;
 use blind::Part;

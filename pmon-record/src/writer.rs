@@ -175,6 +175,7 @@ mod tests {
     use super::*;
     use crate::assemble::Setup;
     use crate::intake::Intake;
+    use crate::pulse::Pulse;
 
     /// A sink that remembers whether the end came.
     struct Ending(bool);
@@ -200,7 +201,9 @@ mod tests {
         // The details thread is in the middle of a reading that takes any time, and so is the snapshot thread.
         let (_reading, results) = sync_channel(1);
         let (_scanning, snapshot) = sync_channel(1);
-        let queues = Queues { chunks, results, snapshot, rescans: None };
+        let (pulse, signs) = Pulse::start(Duration::ZERO, 0).unwrap();
+        let queues =
+            Queues { chunks, signs, prompter: pulse.prompter(), results, snapshot, rescans: None };
         let assembler = Assembler::new(Ending(false), Setup::new(ByteOrder::NATIVE, Tgid(1)));
         let shared = Arc::new(Shared::default());
         drop(intake);

@@ -61,7 +61,7 @@ impl Seen {
         self.events += 1;
         let (first, last) = self.span.get_or_insert((event.time, event.time));
         (*first, *last) = (event.time.min(*first), event.time.max(*last));
-        self.thread |= is_all && filter.hide_threads && is_threads_own(event);
+        self.thread |= is_all && filter.hide_threads && is_threads_own(event, processes.exit());
         self.kind |= is_kind;
         self.pid |= is_pid;
         self.tree |= is_tree;
