@@ -5,6 +5,7 @@ mod common;
 
 use std::ffi::CString;
 use std::fs;
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -303,14 +304,19 @@ fn however_few_listeners_the_kernel_counts_it_is_made_to_count_one_again() {
     let Some((dir, _guard)) = scene() else { return };
     let mut attacker = Attacker::new();
     let recorder = Recorder::start(&dir, &["--heartbeat", "100ms"]);
-    let descriptors = || fs::read_dir(format!("/proc/{}/fd", recorder.pid())).unwrap().count();
-    let before = descriptors();
+    let is_socket = |entry: io::Result<fs::DirEntry>| {
+        fs::read_link(entry.unwrap().path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+    };
+    let folder = format!("/proc/{}/fd", recorder.pid());
+    let sockets =
+        || fs::read_dir(&folder).unwrap().filter_map(|entry| is_socket(entry).then_some(())).count();
+    let before = sockets();
     for (times, below) in (1..).zip(FAR_BELOW) {
         let Some(_) = attacker.silence(below) else { return };
         wait_until(|| recorder.said().matches("the kernel is heard again").count() == times);
         rename(&format!("after{below}"));
     }
-    wait_until(|| descriptors() <= before);
+    wait_until(|| sockets() == before);
     let capture = recorder.end();
     capture.check();
     assert!(FAR_BELOW.iter().all(|below| renamed(&capture, &format!("after{below}")).is_some()));
