@@ -46,8 +46,6 @@ const LONGEST_HANDOVER: Duration = Duration::from_millis(60);
 const GRACE: Duration = Duration::from_millis(60);
 /// a storm so long to let the socket be emptied, and every CPU to be heard,
 const LAST: Duration = Duration::from_secs(1);
-/// the last count of forks so long,
-const RECOUNT: Duration = Duration::from_millis(250);
 /// and between looks passes this time.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -195,13 +193,12 @@ impl Drain {
                 _ => break,
             }
         }
-        // Before the fence, with it, and with another one: of what is missing, two readings have to tell.
+        // Without a fence, with one, and with the last one: of what is missing, two readings have to tell.
         self.pulse.count_forks();
+        self.pulse.prompter().recount();
         let Self { intake, pulse, ends, clock, .. } = self;
         let handle = |intake: &mut _, look| ends.take(intake, look);
         let fence = fence::raise(Edge::End, intake, (pulse, *clock), LAST, handle, |_| Ok(true))?;
-        // What the reading with the fence shows first, another one has to confirm.
-        let _ = pulse.fence().recv_timeout(RECOUNT);
         self.intake.source_mut().socket_mut().ignore()?;
         // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time.
         let (began, signs) = (Instant::now(), self.pulse.signs());
