@@ -67,6 +67,7 @@ mod second {
         /// COMM, EXE, CWD, CGROUP, ARGS, FILENAME.
         pub(super) texts: Vec<Option<Vec<u8>>>,
         pub(super) args_len: Option<u64>,
+        pub(super) threads: Option<u64>,
         pub(super) parent_start: Option<u64>,
         pub(super) context: Option<Context>,
     }
@@ -175,6 +176,7 @@ fn expected(owned: &Owned) -> Record {
                 details.filename,
             ],
             args_len: details.args_len,
+            threads: details.threads.map(u64::from),
             parent_start: details.parent_start_ticks,
             context: details.membership.map(|of| Context {
                 login_uid: of.login_uid.into(),

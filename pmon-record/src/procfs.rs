@@ -152,6 +152,9 @@ impl Procfs {
                     return Details::missed(subject, Miss::Gone);
                 }
                 (details.ppid, details.start_ticks) = (Some(stat.ppid), Some(start_ticks));
+                if let Subject::Snapshot { .. } = subject {
+                    details.threads = stat.threads();
+                }
                 details.comm = Some(stat.comm);
             }
             None => {

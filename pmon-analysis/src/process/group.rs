@@ -54,6 +54,14 @@ impl Group {
         self.others.insert(tid);
     }
 
+    /// A scan in that era found the first thread only.
+    pub(super) fn found_alone(&mut self, era: u64) {
+        // Of others that are known, one may have ended before the scan, and another begun after it.
+        if self.others.is_empty() && !self.has_first_ended {
+            self.era = Some(era);
+        }
+    }
+
     /// A thread begins that cannot be remembered.
     pub(super) fn lose_track(&mut self) {
         self.era = None;

@@ -252,9 +252,13 @@ impl Processes {
     /// A scan's details, or those of an exec that came late: they fill what is not known.
     fn apply_details(&mut self, details: &Details) {
         let is_scan = matches!(details.subject, Subject::Snapshot { .. });
+        let era = self.era;
         let Some(process) = self.entry(details.subject.tgid()) else { return };
         if is_scan && process.heard && process.end.is_some() {
             return;
+        }
+        if is_scan && details.threads == Some(1) {
+            process.group.found_alone(era);
         }
         fill(process, details);
     }
@@ -399,6 +403,11 @@ mod tests {
         let end = known.process(Tgid(20)).and_then(|process| process.end);
         assert_eq!(end, Some((MonoNs(900_000_000), Some(Status::Exited(7)))));
         assert_eq!(known.threads, 0);
+        // A scan may have found that it has no others.
+        let Entry::Details(mut alone) = scanned(10, "sh", 1) else { unreachable!() };
+        alone.threads = Some(1);
+        let known = processes(&[Entry::Details(alone), exit(3, 10, 10, 512)]);
+        assert_eq!(known.exit(), Some(ProcessExit::Ended { status: 512 }));
         // One that was there before the capture may have threads that it does not tell of.
         let mut known = processes(&[scanned(10, "sh", 1), exit(3, 10, 10, 0)]);
         assert_eq!(known.exit(), Some(ProcessExit::Unknown));

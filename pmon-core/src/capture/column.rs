@@ -93,10 +93,12 @@ pub(super) enum Column {
     UsageThreads = 60,
     UsageProcess = 61,
     UsageProcessCpu = 62,
+    // One value for each details record.
+    DetailsThreads = 63,
 }
 
 /// How many columns there are.
-const COLUMNS: usize = 63;
+const COLUMNS: usize = 64;
 /// Bytes before a section's data: column, plane, codec, zero, raw length, stored length.
 const SECTION_HEADER: usize = 12;
 

@@ -146,6 +146,7 @@ impl Context {
             self.words.encode(args, profile.strings[EXE], out, strings);
         }
         out.put(Column::DetailsArgsLen, details.args_len.unwrap_or(0));
+        out.put(Column::DetailsThreads, details.threads.unwrap_or(0).into());
         let expected = self.parent_start();
         let parent_start = details.parent_start_ticks.map(|start| (start, delta64(start, expected)));
         let parent_start = parent_start.filter(|&(_, code)| code < u64::MAX);
@@ -279,6 +280,7 @@ impl Context {
         let [filename, context] = profile.names.map(|number| number.map(|n| names.at(n)));
         let tgid = subject.tgid();
         let args_len = Some(from.args_len.take()).filter(|&len| len != 0);
+        let threads = Some(from.threads.take() as u32).filter(|&threads| threads != 0);
         let expected = self.parent_start();
         let parent_start_ticks =
             from.parent_start.take().checked_sub(1).map(|code| undelta64(code, expected));
@@ -308,6 +310,7 @@ impl Context {
             cgroup: owned(cgroup),
             args,
             args_len,
+            threads,
             membership,
         }
     }
@@ -350,6 +353,7 @@ pub(super) struct DetailsColumns<'a> {
     ppid: Values<'a>,
     start: Values<'a>,
     args_len: Values<'a>,
+    threads: Values<'a>,
     parent_start: Values<'a>,
     group: Values<'a>,
     ns_pid: Values<'a>,
@@ -367,6 +371,7 @@ impl<'a> DetailsColumns<'a> {
             ppid: numbers(Column::DetailsPpid),
             start: numbers(Column::DetailsStart),
             args_len: numbers(Column::DetailsArgsLen),
+            threads: numbers(Column::DetailsThreads),
             parent_start: numbers(Column::DetailsParentStart),
             group: numbers(Column::DetailsGroup),
             ns_pid: numbers(Column::DetailsNsPid),

@@ -475,6 +475,8 @@ pub struct Details {
     pub args_len: Option<u64>,
     /// Where it belongs.
     pub membership: Option<Membership>,
+    /// Threads that it had, of a scan: not 0.
+    pub threads: Option<u32>,
 }
 
 impl Details {
@@ -495,6 +497,7 @@ impl Details {
             args: None,
             args_len: None,
             membership: None,
+            threads: None,
         }
     }
 

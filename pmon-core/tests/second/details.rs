@@ -83,6 +83,7 @@ impl Details {
         let profile = self.profile(tgid, columns, strings, names);
         let args = profile.has_args.then(|| self.arguments(profile.strings[2], columns, strings));
         let args_len = Some(columns.take("DETAILS_ARGS_LEN")).filter(|&len| len != 0);
+        let threads = Some(columns.take("DETAILS_THREADS")).filter(|&threads| threads != 0);
         let parent_start = self.parent_start(columns.take("DETAILS_PARENT_START"));
         if let Some(start) = start {
             self.starts.insert(tgid % 4096, (tgid, start));
@@ -99,6 +100,7 @@ impl Details {
             ids: parts.next().unwrap().map(|ids| [0, 4, 8, 12].map(|at| int(&ids, at, 4) as u32)),
             texts: parts.chain([args, filename]).collect(),
             args_len,
+            threads,
             parent_start,
             context,
         })

@@ -89,7 +89,7 @@ fn index(payload: &[u8], blocks: &[(u64, u64, u64, (u64, u64))], before: u64, re
 }
 
 /// The numbers of the columns are their places here.
-const NAMES: [&str; 63] = [
+const NAMES: [&str; 64] = [
     "TAG",
     "TIME",
     "SEQ",
@@ -153,6 +153,7 @@ const NAMES: [&str; 63] = [
     "USAGE_THREADS",
     "USAGE_PROCESS",
     "USAGE_PROCESS_CPU",
+    "DETAILS_THREADS",
 ];
 
 /// The columns of a payload, and how many entries of each were taken.

@@ -107,6 +107,7 @@ pub(crate) fn story() -> Vec<Owned> {
         parent_start_ticks: Some(12344),
         filename: Some(b"./true".to_vec()),
         args_len: Some(1 << 33),
+        threads: Some(u32::MAX),
         membership: Some(Membership {
             session: 100,
             group: 101,
@@ -214,8 +215,8 @@ pub(crate) fn story_1_0() -> Vec<Owned> {
         | Owned::Other(Record::Scope(_) | Record::LeftOut(_) | Record::Ring(_) | Record::Forks(_)) => None,
         Owned::Other(Record::Details(details)) => {
             let new = Details::missed(details.subject, Miss::Gone);
-            let Details { parent_start_ticks, filename, args_len, membership, .. } = new;
-            let details = Details { parent_start_ticks, filename, args_len, membership, ..*details };
+            let Details { parent_start_ticks, filename, args_len, membership, threads, .. } = new;
+            let details = Details { parent_start_ticks, filename, args_len, membership, threads, ..*details };
             Some(Owned::Other(Record::Details(Box::new(details))))
         }
         owned => Some(owned),
@@ -274,6 +275,7 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
                 cgroup,
                 args,
                 args_len,
+                threads: args_len.map(|len| len as u32 | 1),
                 membership,
             })))
         },

@@ -13,6 +13,7 @@ pub(super) struct Stat {
     /// Process group and session, both 0 for the kernel's own; `None` for a task that is about to be gone.
     pub(super) leaders: Option<(u32, u32)>,
     flags: u64,
+    threads: u32,
     pub(super) start_ticks: u64,
 }
 
@@ -32,8 +33,14 @@ impl Stat {
             // A task that has been waited for has -1 there.
             leaders: leader(5).zip(leader(6)),
             flags: field(9)?.parse().ok()?,
+            threads: field(20)?.parse().ok()?,
             start_ticks: field(22)?.parse().ok()?,
         })
+    }
+
+    /// How many threads it has, with a first one that has ended; `None` for a task that is about to be gone.
+    pub(super) fn threads(&self) -> Option<u32> {
+        Some(self.threads).filter(|&threads| threads != 0)
     }
 
     /// Whether it is a thread of the kernel's own.
