@@ -64,6 +64,16 @@ impl<S: Sink> Again<S> {
         Ok(end?)
     }
 
+    /// Takes a piece of what stands before the first event; `false` if there is no more. Without this it is taken all at once.
+    ///
+    /// # Errors
+    /// As [`Again::take`].
+    pub fn begin<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<bool, AgainError> {
+        let is_nearer = replay.approach();
+        self.hand_over(replay)?;
+        Ok(is_nearer?)
+    }
+
     fn hand_over<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<(), AgainError> {
         self.assembler.sink_mut().usages.extend(replay.take_usages());
         self.assembler.chunk(&self.chunk)?;

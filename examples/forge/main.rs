@@ -68,11 +68,12 @@ fn run(pmon: &str, scale: usize, kind: Option<&str>, folder: &Path) -> Result<bo
     let [file, again] = ["a.pmon", "b.pmon"].map(|name| folder.join(name));
     let mut failed = false;
     let mut out = std::io::stdout().lock();
-    for forged in forge::all(scale) {
+    for forged in forge::ALL {
         if kind.is_some_and(|kind| kind != forged.name) {
             continue;
         }
-        fs::write(&file, &forged.bytes)?;
+        let bytes = (forged.make)(scale);
+        fs::write(&file, &bytes)?;
         fs::copy(&file, &again)?;
         for verb in VERBS {
             let args = verb.iter().map(|arg| match *arg {
@@ -94,7 +95,7 @@ fn run(pmon: &str, scale: usize, kind: Option<&str>, folder: &Path) -> Result<bo
                 "{} {:14} {:>9} B  {:42} {:>4} MiB {:>7.2} s  {}",
                 if is_well { " " } else { "!" },
                 forged.name,
-                forged.bytes.len(),
+                bytes.len(),
                 verb.join(" ").lines().next().unwrap_or_default(),
                 peak.bytes >> 20,
                 peak.time.as_secs_f64(),

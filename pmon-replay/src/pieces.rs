@@ -10,7 +10,7 @@ use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
 use crate::ReplayError;
 
 /// Bytes of memory that loaded records may take. A block of a real capture is less.
-const MAX_LOADED: usize = 16 << 20;
+const MAX_LOADED: usize = 8 << 20;
 
 /// The next thing in a capture.
 #[derive(Debug)]

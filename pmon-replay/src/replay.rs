@@ -228,8 +228,12 @@ impl<R: Read> Replay<R> {
         Ok(())
     }
 
-    /// Goes a piece nearer to the first event in the range; `false` once it is there, or at the end.
-    pub(crate) fn approach(&mut self) -> Result<bool, ReplayError> {
+    /// Goes a piece nearer to the first event in the range; `false` once it is there, or at the end. All else does that by itself, and then
+    /// holds what [passes](Replay::passing) until then: that may be a scan of many processes.
+    ///
+    /// # Errors
+    /// As [`Replay::step`].
+    pub fn approach(&mut self) -> Result<bool, ReplayError> {
         if self.started || !self.pieces.load()? {
             return Ok(false);
         }

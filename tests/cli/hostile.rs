@@ -145,8 +145,8 @@ fn json_gives_hostile_strings_back_as_they_were() {
 #[test]
 fn forged_captures_take_no_more_memory_than_is_promised() {
     let dir = Dir::new();
-    for forged in forge::all(4) {
-        let file = dir.file("a.pmon", &forged.bytes);
+    for forged in forge::ALL {
+        let file = dir.file("a.pmon", &(forged.make)(4));
         let verbs: &[&[&str]] = match forged.name {
             "census" | "chain" => &[&["replay", &file, "--", "/bin/true"]],
             "datagrams" | "cpus" => &[&["diff", "--by-cpu", &file, "/dev/null"], &["verify", &file]],

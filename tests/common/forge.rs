@@ -26,34 +26,36 @@ const CENSUS: usize = 2000;
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// A forged file, by name.
+/// A kind of forged file.
 pub(crate) struct Forged {
     pub(crate) name: &'static str,
-    pub(crate) bytes: Vec<u8>,
+    /// Makes one that asks for about so many MiB of memory, or million records.
+    pub(crate) make: fn(usize) -> Vec<u8>,
 }
 
-/// All kinds. `scale` is about how many MiB of memory, or million records, each asks for.
-pub(crate) fn all(scale: usize) -> Vec<Forged> {
-    let of = |name, bytes| Forged { name, bytes };
-    vec![
-        of("census", census(scale)),
-        of("census, columns", [census(scale), columns((scale / 4 * CENSUS) as u64)].concat()),
-        of("columns", [header(), columns(0)].concat()),
-        of("forks", forks(scale)),
-        of("chain", chain(scale)),
-        of("tree", tree(scale)),
-        of("renames", renames(scale)),
-        of("marks", marks(scale)),
-        of("datagrams", datagrams(scale)),
-        of("cpus", cpus(scale)),
-        of("lists", lists(scale)),
-        of("arguments", arguments(scale)),
-        of("claims", claims(scale)),
-        of("empty columns", empty_columns(scale)),
-        of("zeros", [header(), vec![0; scale * MIB]].concat()),
-        of("b1", [header(), vec![0xB1; scale * MIB]].concat()),
-        of("command", command()),
-    ]
+/// All kinds.
+pub(crate) const ALL: [Forged; 17] = [
+    Forged { name: "census", make: census },
+    Forged { name: "census, columns", make: census_and_columns },
+    Forged { name: "columns", make: |_| [header(), columns(0)].concat() },
+    Forged { name: "forks", make: forks },
+    Forged { name: "chain", make: chain },
+    Forged { name: "tree", make: tree },
+    Forged { name: "renames", make: renames },
+    Forged { name: "marks", make: marks },
+    Forged { name: "datagrams", make: datagrams },
+    Forged { name: "cpus", make: cpus },
+    Forged { name: "lists", make: lists },
+    Forged { name: "arguments", make: arguments },
+    Forged { name: "claims", make: claims },
+    Forged { name: "empty columns", make: empty_columns },
+    Forged { name: "zeros", make: |scale| [header(), vec![0; scale * MIB]].concat() },
+    Forged { name: "b1", make: |scale| [header(), vec![0xB1; scale * MIB]].concat() },
+    Forged { name: "command", make: |_| command() },
+];
+
+fn census_and_columns(scale: usize) -> Vec<u8> {
+    [census(scale), columns((scale / 4 * CENSUS) as u64)].concat()
 }
 
 pub(crate) fn meta() -> Meta {

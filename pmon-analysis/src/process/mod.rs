@@ -20,8 +20,11 @@ use crate::status::Status;
 pub use self::group::ProcessExit;
 pub use self::life::{Life, State, Thread};
 
-/// Processes known at a time; beyond it, the one that has ended first is forgotten, and if none has ended, new ones are not learned.
-pub const MAX_PROCESSES: usize = 1 << 17;
+/// Maximum number of processes known at a time.
+///
+/// Beyond it, the process that ended first is forgotten; if none has ended, new processes are not learned. The number is the load
+/// limit of a hash table of 131,072 places, so that the table never grows to twice that.
+pub const MAX_PROCESSES: usize = (1 << 17) / 8 * 7;
 /// Ended processes that are remembered.
 pub const MAX_DEAD: usize = 1 << 14;
 /// Bytes kept of a name; a kernel has 64 at the most, for its own threads.
@@ -30,7 +33,7 @@ pub const MAX_NAME: usize = 64;
 pub const MAX_THREADS: usize = 1 << 18;
 /// Bytes of memory for all of that, where processes are kept in detail; beyond it, new processes and threads are not learned, and the
 /// texts of new details are left out.
-pub const MAX_BYTES: usize = 128 << 20;
+pub const MAX_BYTES: usize = 112 << 20;
 
 /// One process. What is not known is `None`.
 #[derive(Clone, Debug, Default)]
@@ -55,8 +58,8 @@ pub struct Process {
 /// The table of processes.
 ///
 /// Feed it every [`Entry`] in order; it then says what each id stood for at that moment. An ended process stays
-/// known until its id is taken anew or 16,384 others have ended since. It keeps at most 131,072 processes, in at most 48 MiB of memory;
-/// [in detail](Processes::detailed), with their threads and details in 128 MiB more, or in [less](Processes::limit). What it had no
+/// known until its id is taken anew or 16,384 others have ended since. It keeps at most 114,688 processes, in at most 32 MiB of memory;
+/// [in detail](Processes::detailed), with their threads and details, in 112 MiB, or in [less](Processes::limit). What it had no
 /// room for is [counted](Processes::forgotten).
 #[derive(Clone, Debug, Default)]
 pub struct Processes {
@@ -79,8 +82,8 @@ impl Processes {
         Self::default()
     }
 
-    /// One that also keeps all that is known of the processes that are there: [`Processes::life`]. `meta` says what the clock ticks of
-    /// start times are.
+    /// A table that also keeps all that is known of the processes that are there: see [`Processes::life`]. `meta` says how long the
+    /// clock ticks of start times are.
     pub fn detailed(meta: &Meta) -> Self {
         Self { census: Some(Box::new(Census::new(meta))), ..Self::default() }
     }

@@ -308,6 +308,7 @@ impl<'a> Play<'a> {
             AgainError::Replay(error) => self.say(error).map(|()| true),
             error => Err(self.failure(error)),
         };
+        while again.begin(&mut replay).or_else(&mut tell)? {}
         match self.args.speed {
             Speed::Instant => {
                 while again.take(&mut replay, None).or_else(&mut tell)? {
