@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn the_children_of_a_child_are_found_in_proc() {
         let mut shell = Command::new("sh")
-            .args(["-c", "sh -c 'read line' & wait"])
+            // A background job of a shell has no standard input of its own.
+            .args(["-c", "exec 3<&0; sh -c 'read line' <&3 & wait"])
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
