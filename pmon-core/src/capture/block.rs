@@ -88,7 +88,8 @@ impl BlockHeader {
     /// Reads a header that begins at `bytes`; `None` if there is none that can be trusted.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let header = bytes.get(..BLOCK_HEADER)?;
-        // The length is looked at first: markers may stand so close that each has another one's in its place.
+        // Check the length before the checksum: in a forged file, markers can stand so close
+        // together that each is another header's length field.
         let is_too_long = u32_at(header, 16) as usize > limit::BLOCK - BLOCK_HEADER;
         if header[..8] != MARKER || is_too_long || crc32c::crc32c(&header[..60]) != u32_at(header, 60) {
             return None;

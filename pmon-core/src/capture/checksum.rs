@@ -1,24 +1,28 @@
-//! Checksums of many overlapping parts of a stream, in time that is linear in the stream.
+//! Computes the CRC-32C of many overlapping parts of a stream in time linear in the stream's
+//! length.
 //!
-//! A hostile file can hold a block header in every 64 bytes, each with a payload of 16 MiB behind it. Computed one by one, their
-//! checksums would take the square of the file. So the checksum of the stream from some place on is kept at every 256th byte; that of any
-//! part follows from two of these, since CRCs are linear: `raw(a + b) = raw(a) * x^(8 * length of b) + raw(b)`.
+//! A hostile file can hold a block header every 64 bytes, each claiming a payload of 16 MiB.
+//! Checksumming each payload separately would take quadratic time. Therefore [`Sums`] keeps a
+//! running checksum at every 256th byte and derives the checksum of any part from two of them,
+//! because CRCs are linear: `raw(a + b) = raw(a) * x^(8 * length of b) + raw(b)`.
 
 use std::collections::VecDeque;
 
-/// Bytes between two places whose sums are kept.
+/// Distance in bytes between two kept running checksums.
 const STEP: usize = 256;
-/// Lengths up to `POWERS * POWERS` can be shifted by: 16 MiB.
+/// Entries in each table of powers; together, the two tables shift by up to `POWERS * POWERS` bytes
+/// (16 MiB).
 const POWERS: usize = 4096;
 
-/// The state of the checksum's register after `bytes`, from `state` on, without its first and last inversion.
+/// Advances the CRC register from `state` over `bytes`, without the initial and the final
+/// inversion.
 fn raw(state: u32, bytes: &[u8]) -> u32 {
     !crc32c::crc32c_append(!state, bytes)
 }
 
-/// The carry-less product of two 32-bit numbers.
+/// Multiplies two 32-bit numbers without carries.
 fn carryless(a: u32, b: u32) -> u64 {
-    // Of each factor every fourth bit, so that no carry reaches a bit that counts.
+    // Multiplying only every fourth bit of each factor keeps carries away from the bits in use.
     const EVERY_FOURTH: u64 = 0x1111_1111_1111_1111;
     let parts = |of: u32| [0, 1, 2, 3].map(|shift| u64::from(of) & (EVERY_FOURTH << shift));
     let (a, b) = (parts(a), parts(b));
@@ -28,36 +32,37 @@ fn carryless(a: u32, b: u32) -> u64 {
     })
 }
 
-/// The product of two polynomials modulo that of the checksum; bit 31 has the weight 1.
+/// Multiplies two polynomials modulo the CRC-32C polynomial; bit 31 is the coefficient of `x^0`.
 fn product(a: u32, b: u32) -> u32 {
     let all = carryless(a, b) << 1;
     (all >> 32) as u32 ^ raw(0, &(all as u32).to_le_bytes())
 }
 
-/// The sums of a stream, from which those of its parts follow.
+/// Holds running checksums of a stream, from which the checksum of any part follows.
 #[derive(Default)]
 pub(super) struct Sums {
-    /// Where in the stream the first of `sums` is.
+    /// Stream offset of the first entry of `sums`.
     first: u64,
-    /// The sum of the stream up to each `STEP`th byte from there on.
+    /// Running checksums, one every `STEP` bytes from `first` on.
     sums: VecDeque<u32>,
-    /// `x^(8 n)` and `x^(8 * POWERS * n)`, made when they are needed first.
+    /// Tables of `x^(8 n)` and `x^(8 * POWERS * n)`, built on first use.
     powers: [Vec<u32>; 2],
     summed: u64,
 }
 
 impl Sums {
-    /// Bytes whose sums were computed.
+    /// Returns the number of bytes checksummed so far.
     pub(super) fn summed(&self) -> u64 {
         self.summed
     }
 
-    /// Forgets the sums: the next part may stand anywhere.
+    /// Discards the running checksums, so that the next part may start at any offset.
     pub(super) fn restart(&mut self) {
         self.sums.clear();
     }
 
-    /// The CRC-32C of `part`, which stands at `at` in the stream. Parts must come in the order of their places.
+    /// Returns the CRC-32C of `part`, which starts at stream offset `at`. Offsets must not decrease
+    /// from call to call.
     pub(super) fn crc(&mut self, at: u64, part: &[u8]) -> u32 {
         let step = STEP as u64;
         let end = at + part.len() as u64;
@@ -68,7 +73,7 @@ impl Sums {
         if self.sums.is_empty() || self.first < at {
             (self.first, self.sums) = (at, VecDeque::from([0]));
         }
-        // The first sum stands at or behind the part's begin; those up to its end follow.
+        // The first kept checksum is at or after the start of the part; extend them to its end.
         let head = (self.first - at).min(part.len() as u64) as usize;
         self.summed += head as u64;
         let state = raw(!0, &part[..head]);
@@ -88,14 +93,14 @@ impl Sums {
         !(self.shifted(state ^ self.sums[0], (end - self.first) as usize) ^ sum)
     }
 
-    /// The state after `len` zeros.
+    /// Advances a CRC register over `len` zero bytes.
     fn shifted(&mut self, state: u32, len: usize) -> u32 {
         if self.powers[0].is_empty() {
             let of = |factor: u32, count| {
                 let next = |power: &u32| Some(product(*power, factor));
                 std::iter::successors(Some(1 << 31), next).take(count).collect::<Vec<_>>()
             };
-            // One zero byte shifts by 8 bits.
+            // A zero byte shifts the register by 8 bits.
             let low = of(1 << (31 - 8), POWERS + 1);
             self.powers = [low.clone(), of(low[POWERS], POWERS + 1)];
         }

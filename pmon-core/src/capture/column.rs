@@ -93,7 +93,7 @@ pub(super) enum Column {
     UsageThreads = 60,
     UsageProcess = 61,
     UsageProcessCpu = 62,
-    // One value for each details record.
+    // These columns hold one value per details record.
     DetailsThreads = 63,
 }
 
@@ -102,7 +102,7 @@ const COLUMNS: usize = 64;
 /// Bytes before a section's data: column, plane, codec, zero, raw length, stored length.
 const SECTION_HEADER: usize = 12;
 
-/// A column that no reader knows, now or later: it fills up a block.
+/// Number of a column that every reader skips; the writer uses it for padding.
 const FILLER: u8 = 255;
 
 const STORED: u8 = 0;
@@ -172,7 +172,7 @@ impl ColumnWriter {
             CParameter::HashLog(limit::DENSE_HASH_LOG),
             CParameter::ChainLog(limit::DENSE_CHAIN_LOG),
         ] {
-            // Refused only outside of zstd's own bounds; a compressor without it needs more memory.
+            // zstd refuses only values outside its bounds; the compressor then uses more memory.
             let _ = dense.set_parameter(parameter);
         }
         Self {
@@ -201,7 +201,8 @@ impl ColumnWriter {
         }
     }
 
-    /// The same of the only bytes of the column, which are taken out of `bytes`: a copy of megabytes less.
+    /// Adds a byte column in one piece by taking the content of `bytes`, which avoids copying
+    /// megabytes.
     pub(super) fn take_bytes(&mut self, column: Column, bytes: &mut Vec<u8>) {
         if let Some(at) = Column::BYTES.iter().position(|&c| c == column) {
             debug_assert!(self.bytes[at].is_empty());
@@ -210,7 +211,8 @@ impl ColumnWriter {
         bytes.clear();
     }
 
-    /// Appends all columns to `out` as sections, and empties them. Gives how many bytes they were before they were compressed.
+    /// Appends all columns to `out` as sections and clears them. Returns their size in bytes before
+    /// compression.
     pub(super) fn flush(&mut self, out: &mut Vec<u8>) -> usize {
         let mut raw = 0;
         for column in 0..COLUMNS {
@@ -241,7 +243,7 @@ impl ColumnWriter {
     }
 }
 
-/// Appends a section that is skipped, of `len` bytes or its header's length if that is more.
+/// Appends a padding section of `len` bytes, or of a bare section header if that is longer.
 pub(super) fn fill(len: usize, out: &mut Vec<u8>) {
     let zeros = vec![0; len.saturating_sub(SECTION_HEADER)];
     section(FILLER, 0, &zeros, None, out);
@@ -266,7 +268,8 @@ fn section(
     let codec = match len {
         Some(len) if len < raw.len() => ZSTD,
         _ => {
-            // Not smaller, or not compressible at all for lack of memory: as it is.
+            // Compression did not shrink the data, or zstd ran out of memory: store the data as
+            // they are.
             out.truncate(data);
             out.extend_from_slice(raw);
             STORED
@@ -297,17 +300,18 @@ impl ColumnReader {
         }
     }
 
-    /// Bytes of memory that it holds.
+    /// Returns the bytes of memory allocated.
     pub(super) fn memory(&self) -> usize {
         let numbers = self.numbers.iter().map(Vec::capacity).sum::<usize>();
         let bytes = self.bytes.iter().map(Vec::capacity).sum::<usize>();
         numbers * size_of::<u64>() + bytes + self.plane.capacity()
     }
 
-    /// Reads the sections of a payload, which may be `room` bytes, decompressed. Columns of later versions are skipped.
+    /// Reads the sections of a payload whose columns may decompress to at most `room` bytes.
+    /// Columns of later versions are skipped.
     pub(super) fn load(&mut self, mut payload: &[u8], mut room: usize) -> Result<(), Malformed> {
         if self.memory() > limit::DECODED {
-            // What other blocks needed for other columns is not kept for good.
+            // Free what earlier blocks needed for other columns; buffers would add up otherwise.
             self.numbers.iter_mut().for_each(|numbers| *numbers = Vec::new());
             self.bytes = Default::default();
         }
@@ -382,7 +386,7 @@ impl ColumnReader {
     }
 }
 
-/// Decompresses a section into just as many bytes as it is said to be: whatever its data make, they are no more.
+/// Decompresses a section into exactly `into.len()` bytes; any other length is an error.
 fn decompress(
     decompressor: &mut Option<zstd::bulk::Decompressor<'_>>,
     codec: u8,
@@ -407,7 +411,7 @@ fn add_plane(values: &mut Vec<u64>, plane: u8, raw: &[u8]) {
     for (value, &byte) in values.iter_mut().zip(raw) {
         *value |= u64::from(byte) << shift;
     }
-    // A column is as long as its longest plane, and planes are mostly of one length.
+    // A column is as long as its longest plane, and most planes have the same length.
     values.reserve_exact(raw.len() - known);
     values.extend(raw[known..].iter().map(|&byte| u64::from(byte) << shift));
 }

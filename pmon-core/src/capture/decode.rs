@@ -20,7 +20,7 @@ pub(super) struct Decoded {
     raw: Ends,
     notes: Ends,
     counts: Counts,
-    /// The length of the block, its header included.
+    /// Length of the block in bytes, including its header.
     len: usize,
 }
 
@@ -44,7 +44,7 @@ impl Decoded {
         }
     }
 
-    /// Bytes of memory that it holds.
+    /// Returns the bytes of memory allocated.
     pub(super) fn memory(&self) -> usize {
         let ends = [&self.strings, &self.names, &self.raw, &self.notes];
         self.columns.memory() + ends.map(Ends::memory).into_iter().sum::<usize>()

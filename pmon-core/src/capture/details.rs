@@ -49,9 +49,9 @@ pub(super) struct Context {
     offset: u32,
     profiles: Profiles,
     words: Words,
-    /// Bytes of strings that were given: many records may name one string.
+    /// Bytes of strings that the records have received so far; many records can name one string.
     given: usize,
-    /// Most of them.
+    /// Maximum of `given` for this block.
     most_given: usize,
 }
 
@@ -63,7 +63,7 @@ struct Expected {
 }
 
 impl Context {
-    /// That of a block of `len` bytes, to be read.
+    /// Creates the context for reading a block of `len` bytes.
     pub(super) fn for_block(len: usize) -> Self {
         Self { most_given: limit::given(len), ..Self::default() }
     }

@@ -406,7 +406,8 @@ impl BlockEncoder {
         put_u32(out, details.len() as u32);
         put_u32(out, notes.len() as u32);
         let columns = self.columns.flush(out);
-        // Records that are all alike compress to less than a reader takes for so many.
+        // Many identical records compress to less than a reader accepts for their number: add
+        // padding.
         let given = details.iter().flat_map(|(_, details)| details.strings()).flatten().map(Vec::len).sum();
         let (events, others) = (header.events as usize, details.len() + notes.len());
         let least = limit::least_len(columns, events, others, given);

@@ -1,32 +1,33 @@
-//! Buffered input that can be looked at before it is taken. Whatever is asked for, the bytes that it moves in memory are at most a
-//! constant times those that it reads.
+//! Buffered input with lookahead. The bytes moved within memory are at most a constant multiple of
+//! the bytes read, whatever lengths the caller requests.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::index::TRAILER;
 use super::limit;
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: usize = 256 << 10;
-/// The largest buffer: a block, and a quarter of it as room to read on, so that the bytes before it are moved rarely.
+/// Maximum size of the buffer: a block plus a quarter, so that unread bytes are rarely moved.
 const LARGEST: usize = limit::BLOCK / 4 * 5;
 
-/// Moves an input that stands within a hole of its file near to the hole's end. Gives the number of bytes, all zero, that it passed.
+/// Seeks an input that stands in a hole of its file close to the end of the hole. Returns the
+/// number of bytes skipped, all of them zero.
 pub(super) type SkipHole<R> = fn(&mut R) -> io::Result<u64>;
 
-/// An input, and the bytes of it that were read and not taken.
+/// An input together with the bytes that were read but not yet consumed.
 pub(super) struct Input<R> {
     inner: R,
     skip_hole: SkipHole<R>,
     buffer: Vec<u8>,
-    /// Where the unread bytes begin in the buffer.
+    /// Start of the unconsumed bytes in the buffer.
     start: usize,
-    /// Where the unread bytes end in the buffer.
+    /// End of the unconsumed bytes in the buffer.
     end: usize,
-    /// Where the unread bytes begin in the input.
+    /// Offset of the first unconsumed byte in the input.
     offset: u64,
     at_end: bool,
-    /// Bytes that were moved within the buffer.
+    /// Bytes moved within the buffer so far.
     moved: u64,
 }
 
@@ -36,28 +37,28 @@ impl<R: Read> Input<R> {
         Self { inner, skip_hole, buffer, start: 0, end: 0, offset: 0, at_end: false, moved: 0 }
     }
 
-    /// How far it was taken, in bytes.
+    /// Returns the input offset of the first unconsumed byte.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Bytes that were moved within memory.
+    /// Returns the number of bytes moved within memory so far.
     pub(super) fn moved(&self) -> u64 {
         self.moved
     }
 
-    /// Bytes of memory that it takes.
+    /// Returns the bytes of memory allocated.
     pub(super) fn memory(&self) -> usize {
         self.buffer.len()
     }
 
-    /// The next `len` bytes, or what is left if that is less.
+    /// Returns the next `len` bytes, or the remaining ones if there are fewer.
     pub(super) fn peek(&mut self, len: usize) -> io::Result<&[u8]> {
         let bytes = self.peek_all(len)?;
         Ok(&bytes[..bytes.len().min(len)])
     }
 
-    /// All bytes that were read, at least `len` of them unless fewer are left.
+    /// Returns all buffered bytes: at least `len`, unless fewer remain.
     pub(super) fn peek_all(&mut self, len: usize) -> io::Result<&[u8]> {
         while self.end - self.start < len && !self.at_end {
             self.fill()?;
@@ -65,14 +66,14 @@ impl<R: Read> Input<R> {
         Ok(&self.buffer[self.start..self.end])
     }
 
-    /// Reads once, so that what a pipe has is given on at once. Memory grows with the bytes that have come, not with
-    /// what a file claims.
+    /// Reads once, so that bytes from a pipe are passed on immediately. The buffer grows with the
+    /// bytes received, not with the lengths that a file claims.
     fn fill(&mut self) -> io::Result<()> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
         if self.end == self.buffer.len() {
-            // Each time that bytes are moved, at least a quarter as many have been taken before.
+            // Bytes are moved only after at least a quarter as many have been consumed.
             if self.start < self.buffer.len() / 5 {
                 self.moved += self.end as u64;
                 let larger = (2 * self.buffer.len()).min(LARGEST).max(self.buffer.len() + CHUNK);
@@ -102,14 +103,15 @@ impl<R: Read> Input<R> {
         self.offset += len as u64;
     }
 
-    /// Passes a hole of the file, where only zeros are left of what was read. A trailer may begin with zeros, so that as many are left.
+    /// Skips a hole of the file if all buffered bytes are zero. The last zeros stay in the buffer,
+    /// because a trailer can begin with them.
     pub(super) fn skip_hole(&mut self) -> io::Result<()> {
         if self.at_end || self.buffer[self.start..self.end].iter().any(|&byte| byte != 0) {
             return Ok(());
         }
         let skipped = (self.skip_hole)(&mut self.inner)?;
         if skipped > 0 {
-            // What is kept are then the hole's last zeros, and no longer its first.
+            // The kept zeros now stand for the last ones of the hole instead of the first.
             let kept = TRAILER.min(self.end - self.start);
             self.offset += skipped + (self.end - self.start - kept) as u64;
             self.start = self.end - kept;
@@ -123,7 +125,7 @@ impl<R: Read> Input<R> {
 }
 
 impl<R: Read + Seek> Input<R> {
-    /// The length of the input, which then stands at its end.
+    /// Returns the length of the input and leaves the input at its end.
     pub(super) fn len(&mut self) -> io::Result<u64> {
         self.inner.seek(SeekFrom::End(0))
     }

@@ -8,32 +8,36 @@ pub(super) const VALUES: usize = 1 << 17;
 pub(super) const WORDS: usize = 1 << 20;
 /// Most bytes of a section of bytes, decompressed.
 pub(super) const BYTES: usize = 8 << 20;
-/// Most bytes that the columns of a block take in memory: 8 for each number.
+/// Maximum memory for the columns of a block, in bytes; each number takes 8.
 pub(super) const DECODED: usize = 32 << 20;
 /// Most bytes of a block, its header included.
 pub const BLOCK: usize = 16 << 20;
 
-/// What a block may hold for each of its bytes, its header included: [`BYTE_WEIGHT`] for each byte of its columns, decompressed,
-/// [`EVENT_WEIGHT`] for each event, and [`OTHER_WEIGHT`] for each of its details and notes.
+/// Maximum content of a block per byte of its length (header included), in weighted units.
+///
+/// A decompressed byte of a column weighs [`BYTE_WEIGHT`], an event [`EVENT_WEIGHT`], and a details
+/// record or a note [`OTHER_WEIGHT`].
 const DENSITY: usize = 2048;
 const BYTE_WEIGHT: usize = 1;
 const EVENT_WEIGHT: usize = 32;
 const OTHER_WEIGHT: usize = 128;
-/// Most bytes of strings and arguments that the details of a block are given for each of its bytes: many may name one string.
+/// Maximum bytes of strings and arguments that the details of a block receive per byte of the
+/// block; many records can name one string.
 const GIVEN: usize = 4096;
 
-/// Bytes of columns, decompressed, that a block of `len` bytes with so many records may still hold; `None` if these are too many.
+/// Returns how many bytes the decompressed columns of a block of `len` bytes may take, given its
+/// numbers of events and of other records. `None` means that there are too many records.
 pub(super) fn columns(len: usize, events: usize, others: usize) -> Option<usize> {
     let records = events * EVENT_WEIGHT + others * OTHER_WEIGHT;
     (len * DENSITY).checked_sub(records).map(|left| left / BYTE_WEIGHT)
 }
 
-/// Bytes of strings that the details of a block of `len` bytes are given.
+/// Returns the maximum bytes of strings that the details in a block of `len` bytes receive.
 pub(super) fn given(len: usize) -> usize {
     BYTES.min(len * GIVEN)
 }
 
-/// The least length of a block that holds so much.
+/// Returns the minimum length in bytes of a block with this content.
 pub(super) fn least_len(columns: usize, events: usize, others: usize, given: usize) -> usize {
     let all = columns * BYTE_WEIGHT + events * EVENT_WEIGHT + others * OTHER_WEIGHT;
     all.div_ceil(DENSITY).max(given.div_ceil(GIVEN))
@@ -56,17 +60,19 @@ pub(super) const INDEX: usize = 4096;
 pub(super) const LEVEL: i32 = 1;
 /// zstd level for strings: rarer, and worth more.
 pub(super) const LEVEL_BYTES: i32 = 9;
-/// A section of bytes that is larger is compressed with smaller tables: those that zstd takes for 4 MiB have 24 MiB.
+/// Window size of the compressor for strings, as a power of two: 1 MiB.
+///
+/// For a section of 4 MiB, zstd's own choice of tables takes 24 MiB of memory.
 pub(super) const DENSE_WINDOW_LOG: u32 = 20;
-/// The same for the hash table, of 4 bytes a place,
+/// Hash table size of the compressor for strings, as a power of two; an entry takes 4 bytes.
 pub(super) const DENSE_HASH_LOG: u32 = 18;
-/// and for the chains.
+/// Chain table size of the compressor for strings, as a power of two; an entry takes 4 bytes.
 pub(super) const DENSE_CHAIN_LOG: u32 = 18;
 
-/// Bytes of a buffer that an encoder keeps from block to block. What a large block took besides is given back.
+/// Bytes of a buffer that an encoder keeps from block to block.
 const KEPT: usize = 1 << 20;
 
-/// Gives back the memory of a buffer that exceeds what is kept from block to block.
+/// Shrinks the capacity of a buffer to [`KEPT`] bytes if it is larger.
 pub(super) fn trim<T>(buffer: &mut Vec<T>) {
     buffer.shrink_to(KEPT / size_of::<T>());
 }

@@ -32,8 +32,7 @@ pub use read::{Damage, DamageKind, Item, OpenError, Reader};
 pub use record::{
     Blind, ClockAnchor, CpuCounts, Credentials, Details, Edge, End, Fence, ForkCount, Forks, Frame, LeftOut,
     Loss, Mark, Membership, Miss, ProcessState, Reason, Record, RingCounts, Scope, Snapshot, Subject,
-    Unreached, Usage,
-    WhyUnreached, Witness,
+    Unreached, Usage, WhyUnreached, Witness,
 };
 
 /// The format's major version: a reader refuses any other.
@@ -44,5 +43,5 @@ pub const MAJOR: u16 = 1;
 ///
 /// * 0: the first.
 /// * 1: what an exit's process used; of an exec, its file name and where the process belongs; events that were left out.
-/// * 2: the kernel's own count of forks.
+/// * 2: readings of the kernel's fork counter.
 pub const MINOR: u16 = 2;

@@ -18,7 +18,7 @@ use crate::wire::ByteOrder;
 /// How far a reader looks for a first intact block in a file whose header is not one.
 const SEARCH: u64 = 16 * limit::BLOCK as u64;
 
-/// So many zeros at least are taken for the begin of a hole.
+/// Minimum number of zero bytes that the reader takes for the start of a hole.
 const HOLE: usize = 4096;
 
 /// Why bytes are not read as a capture.
@@ -109,8 +109,9 @@ pub enum Item<'a> {
 /// never existed, and the search for the next one begins behind its first byte. Records that come twice (a
 /// provisional block and the sealed one that replaced it) are given once.
 ///
-/// Whatever a file holds or claims, it needs at most 20 MiB for the bytes of a block and 40 MiB for its columns, and finding what is
-/// intact takes time in proportion to the file's length: see [`Reader::effort`].
+/// Whatever a file holds or claims, the reader needs at most 20 MiB for the bytes of a block and 40
+/// MiB for its columns. Finding the intact blocks takes time proportional to the file's length: see
+/// [`Reader::effort`].
 pub struct Reader<R> {
     input: Input<R>,
     header: Option<Header>,
@@ -118,14 +119,14 @@ pub struct Reader<R> {
     decoded: Decoded,
     next_record: u64,
     queued: Option<Damage>,
-    /// The block that was given last, and how many of its first records were given before.
+    /// The block returned last, and the number of its leading records that were returned before.
     given: Option<(BlockHeader, u64)>,
     seen_end: bool,
     seen_trailer: bool,
     unknown_blocks: u64,
     intact_bytes: u64,
     sums: Sums,
-    /// Bytes of payloads that were checksummed one by one in vain.
+    /// Bytes of payloads that were checksummed separately and did not match.
     wasted: u64,
     searched: u64,
 }
@@ -146,9 +147,11 @@ impl<R: Read> Reader<R> {
         Self::open_sparse(input, |_| Ok(0))
     }
 
-    /// Opens a file that may have holes, as one whose recorder was killed has. Where only zeros come, `skip_hole` is called: if the
-    /// input stands in a hole, it is to seek to 24 bytes before the hole's end, or stay if the hole is shorter, and give the number of
-    /// bytes that it passed.
+    /// Opens a capture in a file that may have holes, such as one whose recorder was killed.
+    ///
+    /// When the reader finds only zeros, it calls `skip_hole`. If the input is in a hole, the
+    /// function must seek to 24 bytes before the end of the hole, or stay if the hole is shorter;
+    /// it returns the number of bytes skipped.
     ///
     /// # Errors
     /// As [`Reader::open`].
@@ -244,7 +247,8 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The block that [`Reader::next_item`] gave last, without its first `taken` records; `None` if it gave none since.
+    /// Returns the block that [`Reader::next_item`] returned last, without its first `taken`
+    /// records; `None` if no block was returned since the last other item.
     pub fn rest_of_block(&self, taken: u64) -> Option<Block<'_>> {
         self.given.map(|(block, skip)| Block::new(&self.decoded, block, skip + taken))
     }
@@ -264,13 +268,13 @@ impl<R: Read> Reader<R> {
         self.input.offset()
     }
 
-    /// Bytes that were searched for blocks, moved in memory and checksummed in vain so far: at most 16 for each byte of the input, and 32
-    /// MiB, whatever the input is.
+    /// Returns the bytes searched for blocks, moved in memory, and checksummed without a match so
+    /// far. For any input, this is at most 16 per byte of input plus 32 MiB.
     pub fn effort(&self) -> u64 {
         self.searched + self.input.moved() + self.wasted + self.sums.summed()
     }
 
-    /// Bytes of memory that it holds now.
+    /// Returns the bytes of memory currently allocated.
     pub fn memory(&self) -> usize {
         self.input.memory() + self.decoded.memory()
     }
@@ -336,10 +340,11 @@ impl<R: Read> Reader<R> {
         Ok(if is_trailer { Found::Trailer } else { Found::Nothing })
     }
 
-    /// Whether the payload behind this header is the one that was written.
+    /// Returns whether the payload after this header matches the header's checksum.
     fn is_intact(&mut self, block: &BlockHeader) -> io::Result<bool> {
         let at = self.input.offset() + BLOCK_HEADER as u64;
-        // Headers may be forged, and their payloads overlap: the rest is checked against sums that are made once.
+        // Payloads of forged headers can overlap. Once too many bytes were wasted, use running
+        // checksums, which are computed once.
         let is_direct = self.wasted + u64::from(block.payload_len) <= at + limit::BLOCK as u64;
         let Some(payload) = self.input.peek(block.len())?.get(BLOCK_HEADER..) else { return Ok(false) };
         if payload.len() != block.payload_len as usize {
@@ -382,7 +387,7 @@ impl<R: Read> Reader<R> {
             self.searched += skip as u64;
             let skipped = &bytes[..skip];
             if skipped.iter().fold(0, |all, byte| all | byte) == 0 {
-                // Of less, reading is as fast as asking.
+                // Below this length, reading takes no longer than seeking.
                 let may_be_hole = skip == end && skip >= HOLE;
                 self.input.consume(skip);
                 if may_be_hole {
@@ -401,7 +406,8 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// Where the first marker of a block begins. It takes the same time whatever the bytes are: no byte is a candidate to be looked at closer.
+/// Returns the position of the first block marker. Its time does not depend on the bytes, because
+/// it examines no candidate separately.
 fn marker(bytes: &[u8]) -> Option<usize> {
     bytes.windows(MARKER.len()).position(|window| window == MARKER)
 }

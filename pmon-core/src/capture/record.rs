@@ -69,7 +69,8 @@ pub enum Record<'a> {
     Fence(Fence),
     /// The two counts of what the source lost.
     Witness(Witness),
-    /// What the kernel's own count of forks was: a witness beside the numbers and the drops.
+    /// A reading of the kernel's fork counter, which can reveal missing events that sequence
+    /// numbers and drop counts do not show.
     Forks(Forks),
     /// What is recorded, if that is not everything.
     Scope(Scope),
@@ -150,15 +151,18 @@ pub struct ClockAnchor {
     pub real_ns: i64,
 }
 
-/// A time in which the kernel emitted no events, or none for a part of it: an event of the recorder's own did not come back, or
-/// the kernel counted more forks ([`Forks`]) than events came. What happened meanwhile has no numbers, so that it cannot be
-/// counted.
+/// A time span in which the kernel emitted no events, or not all of them.
+///
+/// The recorder detects it when one of its self-generated events does not arrive, or when the
+/// kernel counted more forks ([`Forks`]) than fork events arrived. Missing events have no sequence
+/// numbers and cannot be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blind {
-    /// The time of the last event received before; if the count of forks shows it, of the reading before.
+    /// Time of the last event received before the span; for a span shown by the fork counter, the
+    /// time of the reading before it.
     pub from: MonoNs,
-    /// The time of the first event received after, or the recording's end if there was none; if the count of forks shows it,
-    /// of the reading after.
+    /// Time of the first event received after the span, or the end of the recording if there was
+    /// none; for a span shown by the fork counter, the time of the reading after it.
     pub until: MonoNs,
 }
 
@@ -246,36 +250,40 @@ pub struct Witness {
     pub gaps: u64,
 }
 
-/// The kernel's own count of forks: `processes` in `/proc/stat` (`proc_stat(5)`), which counts each fork and each new thread
-/// of the whole machine, whether or not anybody listens. The kernel increments it shortly before it emits the fork event. So
-/// if it emitted events all the time, the forks counted between two readings are the fork events in between, but for tasks that
-/// were between the two steps while the counter was read; each of these was running or waiting for a CPU.
+/// A reading of the kernel's fork counter, `processes` in `/proc/stat` (`proc_stat(5)`).
+///
+/// The counter includes every new process and thread of the machine, even while no process listens
+/// for events. The kernel increments it shortly before it emits the fork event. If the kernel
+/// emitted all events, the forks counted between two readings equal the fork events in between,
+/// except for tasks between these two steps during a reading. Each such task was running or waiting
+/// for a CPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Forks {
     /// The counter was read.
     Counted(ForkCount),
-    /// It cannot be read, and nothing follows from that.
+    /// The counter cannot be read, so it proves nothing.
     Absent {
-        /// Why not.
+        /// The reason why the counter cannot be read.
         why: String,
     },
 }
 
-/// One reading of the counter: see [`Forks`].
+/// A single reading of the fork counter: see [`Forks`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForkCount {
-    /// The counter was not read before this time,
+    /// Start of the reading; the counter was read at or after this time.
     pub from: MonoNs,
-    /// and not after this time.
+    /// End of the reading; the counter was read at or before this time.
     pub until: MonoNs,
-    /// Forks since the machine was started; wraps at 2^32 on machines of 32 bits.
+    /// Forks since boot; on 32-bit machines, the counter wraps at 2^32.
     pub forks: u64,
-    /// Tasks that were running or waiting for a CPU, the reader included: `procs_running` in `/proc/stat`.
+    /// Tasks running or waiting for a CPU, including the reader: `procs_running` in `/proc/stat`.
     pub running: u64,
 }
 
 impl ForkCount {
-    /// Forks since an earlier reading, also across the wrap of a counter of 32 bits; `None` if the counter began anew.
+    /// Returns the forks since an earlier reading, including across the wrap of a 32-bit counter;
+    /// `None` if the counter was reset.
     pub fn since(&self, earlier: &Self) -> Option<u64> {
         const WRAP: u64 = 1 << 32;
         match self.forks.checked_sub(earlier.forks) {
@@ -475,7 +483,7 @@ pub struct Details {
     pub args_len: Option<u64>,
     /// Where it belongs.
     pub membership: Option<Membership>,
-    /// Threads that it had, of a scan: not 0.
+    /// Number of threads of the process when a scan found it; never 0.
     pub threads: Option<u32>,
 }
 
@@ -544,8 +552,9 @@ pub struct Usage {
     pub user_us: u64,
     /// and in the kernel, in us.
     pub system_us: u64,
-    /// Most memory that the process's address space had at a time, since its last exec, in KiB (`VmHWM` of `proc_pid_status(5)`). 0 where
-    /// that is not known, and of a thread that is neither the first nor the last to end.
+    /// Peak resident memory of the process since its last exec, in KiB (`VmHWM` of
+    /// `proc_pid_status(5)`). The value is 0 if it is unknown, and for a thread that is neither the
+    /// first nor the last one to exit.
     pub max_rss_kib: u64,
     /// Page faults served without,
     pub minor_faults: u64,
@@ -559,25 +568,26 @@ pub struct Usage {
     pub threads: u32,
     /// Threads were ending just then, and may be missing in the sums.
     pub at_least: bool,
-    /// What this exit is for the process, whichever thread it is of.
+    /// State of the process after this exit.
     pub process: ProcessState,
-    /// If the process has ended, time on a CPU of all of its threads, in us; else 0.
+    /// CPU time of all threads of the process, in us, if the process has ended; 0 otherwise.
     pub process_cpu_us: u64,
 }
 
-/// Whether a process has threads left after one of them has ended.
+/// Whether a process still has threads after the exit of one of them.
 ///
-/// Where its last two threads end at a time on two CPUs, both exits may say that it has ended, with the same status.
+/// If the last two threads exit at the same time on two CPUs, both exits can report the end of the
+/// process, with the same status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProcessState {
-    /// The recorder could not see that.
+    /// The recorder could not determine the state.
     #[default]
     Unknown,
-    /// Other threads have not ended.
+    /// Other threads are still running.
     Alive,
     /// No thread is left.
     Ended {
-        /// The raw wait status of the process, as `wait(2)` gives it to the parent.
+        /// Raw wait status of the process, as `wait(2)` returns it to the parent.
         status: u32,
     },
 }

@@ -12,24 +12,27 @@ const OLD: u64 = 2;
 
 /// Gives each distinct string a number, in the order of first use.
 ///
-/// The strings lie end to end in one buffer, and the hash table holds their numbers only. A string that occurs once
-/// therefore costs 16 bytes beside its own: a process can pass a hundred thousand words to one `execve`.
+/// The strings are stored end to end in one buffer, and the hash table holds only their numbers. A
+/// string that occurs once therefore takes 16 bytes in addition to its content; a process can pass
+/// a hundred thousand words to one `execve`.
 #[derive(Default)]
 pub(super) struct Interner {
-    /// Processes choose the strings, so the hash is keyed: no choice of strings makes the table slow.
+    /// Keyed hash function: recorded processes choose the strings, and must not be able to cause
+    /// collisions.
     hasher: RandomState,
-    /// Open addressing: a string's number plus 1, or 0 where there is none. A power of two of places.
+    /// Open-addressing hash table. An entry is a string's number plus 1, or 0 if it is empty; the
+    /// length is a power of two.
     table: Vec<u32>,
-    /// Places of the table before it was emptied: about as many will be needed again.
+    /// Length of the table before the last reset, which predicts the length needed next.
     places: usize,
     bytes: Vec<u8>,
-    /// Where each string ends in `bytes`.
+    /// End offset of each string in `bytes`.
     ends: Vec<u32>,
-    /// The hash of each string.
+    /// Hash of each string.
     hashes: Vec<u32>,
 }
 
-/// Places of the smallest table.
+/// Length of the smallest table.
 const PLACES: usize = 256;
 
 impl Interner {
@@ -113,7 +116,7 @@ impl Interner {
 pub(super) struct Ends(Vec<u32>);
 
 impl Ends {
-    /// Bytes of memory that it holds.
+    /// Returns the bytes of memory allocated.
     pub(super) fn memory(&self) -> usize {
         self.0.capacity() * size_of::<u32>()
     }

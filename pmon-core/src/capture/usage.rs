@@ -18,7 +18,7 @@ const PLAIN: [Column; 11] = [
     Column::UsageProcessCpu,
 ];
 
-/// Codes of [`ProcessState`]; a status is the code minus that of status 0.
+/// Code of [`ProcessState::Unknown`].
 const UNKNOWN: u64 = 0;
 const ALIVE: u64 = 1;
 const ENDED: u64 = 2;

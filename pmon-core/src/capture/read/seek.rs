@@ -1,4 +1,4 @@
-//! The way to a time, by the index.
+//! Seeks to a time by means of the index.
 
 use std::io::{self, Read, Seek};
 
@@ -9,11 +9,11 @@ use super::{Found, Reader};
 use crate::ids::MonoNs;
 
 impl<R: Read + Seek> Reader<R> {
-    /// Goes to a place from where on no event at or after `time` is missed, near to its first: the index tells.
-    /// `false`, and all as it was, if the capture has no index that can be trusted.
+    /// Moves to a position close before the first event at or after `time`, as the index states it.
+    /// Returns `false` and keeps the position if the capture has no trustworthy index.
     ///
     /// # Errors
-    /// When the input cannot be read.
+    /// Returns an error if the input cannot be read.
     pub fn seek(&mut self, time: MonoNs) -> io::Result<bool> {
         let back = self.input.offset();
         self.sums.restart();
@@ -22,7 +22,7 @@ impl<R: Read + Seek> Reader<R> {
         match found {
             Ok(Some(entry)) => {
                 self.input.jump(entry.offset)?;
-                // As everywhere, what is there counts only if it is intact, and here what the index said.
+                // Accept the block only if it is intact and is the one that the index describes.
                 let there = match self.found()? {
                     Found::Block(block) => block.first_record == entry.first_record,
                     Found::Trailer | Found::Nothing => false,
@@ -42,7 +42,7 @@ impl<R: Read + Seek> Reader<R> {
         Ok(false)
     }
 
-    /// The first block that holds an event at or after `time`; the last one if none does.
+    /// Finds the first block with an event at or after `time`, or the last block if there is none.
     fn find(&mut self, time: MonoNs) -> io::Result<Option<IndexEntry>> {
         let Some(tag) = self.tag else { return Ok(None) };
         let len = self.input.len()?;
@@ -53,7 +53,7 @@ impl<R: Read + Seek> Reader<R> {
         let mut columns = ColumnReader::new();
         let mut bound = trailer;
         while at != 0 {
-            // Each index stands before the one that names it: the walk ends.
+            // Each index stands before the one that names it, so the walk ends.
             if at >= bound {
                 return Ok(None);
             }
@@ -61,7 +61,7 @@ impl<R: Read + Seek> Reader<R> {
             let Found::Block(block @ BlockHeader { kind: BlockKind::Index, .. }) = self.found()? else {
                 return Ok(None);
             };
-            // Nor do they overlap: each byte is read once.
+            // Index blocks must not overlap, so that each byte is read once.
             if at + block.len() as u64 > bound {
                 return Ok(None);
             }
@@ -74,7 +74,8 @@ impl<R: Read + Seek> Reader<R> {
             best = best.or(entries.last().copied());
             let first = entries.iter().find(|entry| entry.last_time >= time);
             best = first.copied().or(best);
-            // Times of blocks overlap by microseconds at most, but an earlier index may still hold an earlier one.
+            // Block times overlap by microseconds, so an earlier index can still hold an earlier
+            // match.
             at = before;
         }
         Ok(best)
