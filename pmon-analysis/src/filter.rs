@@ -37,7 +37,7 @@ pub struct Filter {
     pub since: Option<Bound>,
     /// Not later than this.
     pub until: Option<Bound>,
-    /// Whether forks and exits of threads are left out, but for the exit that ends a process.
+    /// Whether to hide the forks and exits of threads, except the exit that ends a process.
     pub hide_threads: bool,
     /// The recorder whose own events, which it caused in order to hear them, are left out.
     pub hide_own: Option<Tgid>,
@@ -113,7 +113,8 @@ fn tasks(event: &Event) -> impl Iterator<Item = Task> {
     event.task().into_iter().chain(parent)
 }
 
-/// Whether an event, which is an `exit` if that is not `None`, is no process's.
+/// Returns whether an event is the fork or the exit of a thread and does not end its process.
+/// `exit` is the effect of an exit event on its process.
 fn is_threads_own(event: &Event, exit: Option<ProcessExit>) -> bool {
     match event.body {
         Body::Fork { child, .. } => !child.is_leader(),

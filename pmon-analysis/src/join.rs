@@ -13,7 +13,7 @@ use pmon_core::{MonoNs, Tgid};
 
 /// Records held back at the most.
 pub const MAX_HELD: usize = 1 << 16;
-/// Bytes of datagrams, details, usages and notes held back at the most.
+/// Maximum bytes of datagrams, details, usages and notes held back.
 pub const MAX_HELD_BYTES: usize = 16 << 20;
 /// For how long, in event time, details are waited for.
 pub const MAX_WAIT_NS: u64 = 1_000_000_000;
@@ -226,16 +226,16 @@ impl Joiner {
     }
 }
 
-/// What an allocation takes beside its bytes.
+/// Overhead of one heap allocation, in bytes.
 pub(crate) const ALLOCATION: usize = 16;
 
-/// Bytes of memory that details take.
+/// Returns the bytes of memory that details take.
 pub fn size_of_details(details: &Details) -> usize {
     let strings = details.strings().into_iter().flatten().map(|string| string.len() + ALLOCATION);
     size_of::<Details>() + ALLOCATION + strings.sum::<usize>()
 }
 
-/// Bytes of memory that an entry takes.
+/// Returns the bytes of memory that an entry takes.
 pub fn size_of_entry(entry: &Entry) -> usize {
     let more = match entry {
         Entry::Event(occurrence) => {

@@ -1,24 +1,26 @@
-//! A set of process ids whose memory is bounded, whatever ids a capture names.
+//! A set of process IDs with bounded memory, whatever IDs a capture names.
 
 use pmon_core::Tgid;
 
-/// One more than the largest process id that a Linux kernel gives out (`PID_MAX_LIMIT`).
+/// Number of possible process IDs: one more than the largest ID that a Linux kernel assigns
+/// (`PID_MAX_LIMIT`).
 const IDS: u32 = 1 << 22;
 
-/// A set of process ids, one bit each: at most 512 KiB.
+/// A set of process IDs as a bitmap of at most 512 KiB.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PidSet {
     bits: Vec<u64>,
 }
 
 impl PidSet {
-    /// Whether a process id is in the set.
+    /// Returns whether the set contains a process ID.
     pub(crate) fn contains(&self, pid: Tgid) -> bool {
         let word = self.bits.get(pid.0 as usize / 64);
         word.is_some_and(|word| word >> (pid.0 % 64) & 1 != 0)
     }
 
-    /// Adds a process id; `false` if the set has it already, or if no kernel gives out such an id.
+    /// Adds a process ID. Returns `false` if the set already contains the ID, or if no kernel
+    /// assigns such an ID.
     pub(crate) fn insert(&mut self, pid: Tgid) -> bool {
         if pid.0 >= IDS {
             return false;
@@ -33,7 +35,7 @@ impl PidSet {
         is_new
     }
 
-    /// Removes a process id.
+    /// Removes a process ID.
     pub(crate) fn remove(&mut self, pid: Tgid) {
         if let Some(word) = self.bits.get_mut(pid.0 as usize / 64) {
             *word &= !(1 << (pid.0 % 64));

@@ -18,11 +18,11 @@ pub struct Tally {
     recorder: Option<Tgid>,
     /// Event records: datagrams.
     pub events: u64,
-    /// Execs whose details are known, perhaps in part.
+    /// Number of execs whose details are known, at least in part.
     pub details_known: u64,
-    /// Execs whose details were missed: nothing is known of them but their events.
+    /// Number of execs whose details are missing entirely.
     pub details_missed: u64,
-    /// Of [`Tally::details_known`], those of which something was missed: [`Tally::missing`].
+    /// Number of [`Tally::details_known`] execs with missing fields: see [`Tally::missing`].
     pub details_partial: u64,
     /// Processes in the latest scan of `/proc`.
     pub scanned: u64,
@@ -35,7 +35,7 @@ pub struct Tally {
     /// The CPU of the last event and its count, which is not in `cpus` yet: events of one CPU come in rows.
     row: (Cpu, u64),
     programs: HashMap<Box<[u8]>, u64>,
-    /// Of each reason and field, how many execs miss that field: a handful.
+    /// Number of execs for each reason and missing field; there are only a few pairs.
     missing: Vec<(Miss, &'static str, u64)>,
 }
 
@@ -100,8 +100,9 @@ impl Tally {
         programs
     }
 
-    /// What is missing where details are known in part: why, which field by its name in JSON (`ids` are the user and group ids), and of how
-    /// many execs; in the order in which they were found.
+    /// Returns the missing fields of partially known details: the reason, the field's JSON name
+    /// (`ids` for the user and group IDs), and the number of execs. The order is that of first
+    /// occurrence.
     pub fn missing(&self) -> impl Iterator<Item = (Miss, &'static str, u64)> {
         self.missing.iter().copied()
     }
@@ -131,7 +132,8 @@ impl Tally {
         }
         self.details_known += 1;
         self.details_partial += 1;
-        // Whoever may read the ids may read the arguments (`proc_pid_cmdline(5)`): they were not wanted, or there are none.
+        // A process that can read the IDs can read the arguments (`proc_pid_cmdline(5)`), so the
+        // arguments were not requested, or there are none.
         let is_readable = why == Miss::Denied && details.ids.is_some();
         for (field, is_missing) in fields {
             if !is_missing || is_readable && field == "args" {
@@ -227,7 +229,7 @@ mod tests {
             tally.count(&Record::Details(Box::new(details)));
         }
         assert_eq!((tally.details_known, tally.details_missed, tally.details_partial), (3, 0, 3));
-        // Arguments that could have been read were not denied.
+        // Readable arguments were not denied.
         let of =
             |why| tally.missing().filter(move |missing| missing.0 == why).map(|(_, field, n)| (field, n));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! A process and its descendants, also where the capture does not hold every fork.
+//! Tracks a process and its descendants, even if the capture lacks some of the forks.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,74 +10,78 @@ use crate::join::Entry;
 use crate::pid_set::PidSet;
 use crate::process::MAX_PROCESSES;
 
-/// Exits that are kept of a capture; of later ones, the parents are not known.
+/// Maximum number of exits kept; the parents of processes that exit later are unknown.
 const MAX_EXITS: usize = 1 << 20;
-/// Ancestors that are followed from one process.
+/// Maximum number of ancestors followed from a process.
 const MAX_STEPS: usize = 64;
-/// The process that adopts a process whose parent has ended, unless a nearer ancestor has declared itself a subreaper (`prctl(2)`).
+/// The process that adopts orphans, unless a closer ancestor is a subreaper (`prctl(2)`).
 const INIT: Tgid = Tgid(1);
 
-/// A process and its descendants, learned in the order of the capture.
+/// A process and its descendants, learned in capture order.
 ///
-/// A capture of a part of the events may lack forks. Then the parents come from the details of execs and from exits. An exit tells of
-/// a parent only after what the process did, so whoever can read the capture twice collects the [`Exits`] first.
+/// A filtered capture can lack forks. In that case, parents come from the details of execs and from
+/// exits. An exit names a parent only after the other events of the process, so callers that can
+/// read the capture twice should collect its [`Exits`] first.
 #[derive(Clone, Debug)]
 pub struct Tree {
     root: Tgid,
-    /// The descendants of the root that are there.
+    /// Running descendants of the root.
     members: PidSet,
-    /// Parents from the scan that is under way.
+    /// Parents of the processes in the current scan.
     scan: HashMap<Tgid, Tgid>,
-    /// What is known besides, where forks may be lacking.
+    /// Additional state, present if forks may be missing.
     partial: Option<Partial>,
 }
 
-/// What a tree keeps where forks may be lacking.
+/// State of a tree when forks may be missing.
 #[derive(Clone, Debug, Default)]
 struct Partial {
     exits: Exits,
-    /// The parents that the last scan found, and the root's own parent.
+    /// Parents of the processes in the last scan.
     scanned: HashMap<Tgid, Tgid>,
+    /// Parent of the root.
     root_parent: Option<Tgid>,
-    /// Processes that are known not to be in the tree.
+    /// Processes known to be outside the tree.
     outside: PidSet,
-    /// The process whose exit was the last event: from the next one on, its id can be another process's.
+    /// Process whose exit was the latest event; from the next event on, another process can reuse
+    /// its ID.
     ended: Option<Tgid>,
-    /// Processes that may be in the tree, by their id.
+    /// Processes that may be in the tree.
     doubtful: HashSet<Tgid>,
 }
 
 /// Whether a process is in a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum TreeMembership {
     In,
     Out,
     Unknown,
 }
 
 impl Tree {
-    /// The tree of that process.
+    /// Creates a tree whose root is the process `root`.
     pub fn new(root: Tgid) -> Self {
         Self { root, members: PidSet::default(), scan: HashMap::new(), partial: None }
     }
 
-    /// The process that this is the tree of.
+    /// Returns the process at the root of the tree.
     pub fn root(&self) -> Tgid {
         self.root
     }
 
-    /// Takes it that the capture may lack forks. `exits` are those of the capture, if they could be collected before; later calls have no
-    /// effect.
+    /// Declares that the capture may lack forks. `exits` are the exits of the capture if they were
+    /// collected before, or empty. Later calls have no effect.
     pub fn expect_holes(&mut self, exits: Exits) {
         self.partial.get_or_insert_with(|| Partial { exits: exits.sorted(), ..Partial::default() });
     }
 
-    /// Whether that process is in the tree, as of now.
+    /// Returns whether a process is currently in the tree.
     pub fn contains(&self, pid: Tgid) -> bool {
         pid == self.root || self.members.contains(pid)
     }
 
-    /// Processes that may be in the tree, too: the capture does not hold the forks that would tell.
+    /// Returns the number of processes that may be in the tree, but whose forks are missing from
+    /// the capture.
     pub fn doubtful(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.doubtful.len())
     }
@@ -93,10 +97,10 @@ impl Tree {
                     }
                     Body::Exec { task } => {
                         let ppid = occurrence.details.as_deref().and_then(|details| details.ppid);
-                        self.parent_told(task.tgid, ppid.map(Tgid), event.time);
+                        self.learn_parent(task.tgid, ppid.map(Tgid), event.time);
                     }
                     Body::Exit { task, parent, .. } if self.partial.is_some() => {
-                        self.parent_told(task.tgid, parent.map(|parent| parent.tgid), event.time);
+                        self.learn_parent(task.tgid, parent.map(|parent| parent.tgid), event.time);
                         if let Some(partial) = self.partial.as_mut().filter(|_| task.is_leader()) {
                             partial.ended = Some(task.tgid);
                         }
@@ -110,7 +114,7 @@ impl Tree {
         }
     }
 
-    /// An id taken anew belongs where its parent belongs.
+    /// Places a new process where its parent is, even if its ID was in use.
     fn fork(&mut self, parent: Tgid, child: Tgid, time: MonoNs) {
         if self.contains(parent) {
             self.enter(child);
@@ -120,17 +124,17 @@ impl Tree {
             self.members.remove(child);
             if let Some(partial) = &mut self.partial {
                 partial.outside.remove(child);
-                // A parent that forks is no adoption.
+                // A fork, unlike an exit, names the original parent, so no adoption is possible.
                 match partial.outside.contains(parent) || parent == INIT {
                     true => partial.leave(child),
-                    false => self.parent_told(child, Some(parent), time),
+                    false => self.learn_parent(child, Some(parent), time),
                 }
             }
         }
     }
 
-    /// A parent in the tree takes in a child whose fork was lost, or is not in the capture.
-    fn parent_told(&mut self, pid: Tgid, parent: Option<Tgid>, time: MonoNs) {
+    /// Places a process whose fork is missing where its parent is.
+    fn learn_parent(&mut self, pid: Tgid, parent: Option<Tgid>, time: MonoNs) {
         if self.contains(pid) {
             if let Some(partial) = self.partial.as_mut().filter(|_| pid == self.root) {
                 partial.root_parent = partial.root_parent.or(parent);
@@ -147,35 +151,36 @@ impl Tree {
             return;
         }
         match self.place(parent, time) {
-            Place::In => self.enter(pid),
-            Place::Out => self.partial.iter_mut().for_each(|partial| partial.leave(pid)),
-            Place::Unknown => self.doubt(pid),
+            TreeMembership::In => self.enter(pid),
+            TreeMembership::Out => self.partial.iter_mut().for_each(|partial| partial.leave(pid)),
+            TreeMembership::Unknown => self.doubt(pid),
         }
     }
 
-    /// Where a process is, by what is known of it and of those from which it descends.
-    fn place(&self, pid: Tgid, time: MonoNs) -> Place {
-        let Some(partial) = &self.partial else { return Place::Unknown };
+    /// Returns whether a process is in the tree, from the process itself and its ancestors.
+    fn place(&self, pid: Tgid, time: MonoNs) -> TreeMembership {
+        let Some(partial) = &self.partial else { return TreeMembership::Unknown };
         let mut pid = pid;
         for _ in 0..MAX_STEPS {
             if self.contains(pid) {
-                return Place::In;
+                return TreeMembership::In;
             }
-            // It may have forked the process before it, or have adopted it after its parent in the tree had ended.
+            // This process may have forked the previous one, or may have adopted it from the tree.
             if self.may_adopt(partial, pid) {
-                return Place::Unknown;
+                return TreeMembership::Unknown;
             }
             if pid == Tgid(0) || partial.outside.contains(pid) {
-                return Place::Out;
+                return TreeMembership::Out;
             }
-            let Some(parent) = partial.exits.parent_of(pid, time) else { return Place::Unknown };
+            let Some(parent) = partial.exits.parent_of(pid, time) else { return TreeMembership::Unknown };
             pid = parent;
         }
-        Place::Unknown
+        TreeMembership::Unknown
     }
 
-    /// Whether a process can adopt processes of the tree: init, or an ancestor of the root, which may be a subreaper. The root's parent itself
-    /// is taken for none: it is mostly a shell, and has other children.
+    /// Returns whether a process can adopt processes of the tree: init, or an ancestor of the root,
+    /// which may be a subreaper. The root's parent does not count: usually it is a shell, and has
+    /// other children.
     fn may_adopt(&self, partial: &Partial, pid: Tgid) -> bool {
         let parent = |of: Tgid| partial.scanned.get(&of).copied();
         let first = partial.root_parent.or_else(|| parent(self.root));
@@ -222,7 +227,8 @@ impl Tree {
         for (&child, &parent) in &scan {
             children.entry(parent).or_default().push(child);
         }
-        // Starts from the members that have children in the scan: its time depends on the scan, not on the tree.
+        // Start from members that are parents in the scan, so that the time depends on the scan and
+        // not on the size of the tree.
         let mut grown: Vec<Tgid> = children.keys().copied().filter(|&parent| self.contains(parent)).collect();
         while let Some(parent) = grown.pop() {
             for child in children.remove(&parent).unwrap_or_default() {
@@ -241,14 +247,14 @@ impl Tree {
 }
 
 impl Partial {
-    /// That process is not in the tree.
+    /// Marks a process as outside the tree.
     fn leave(&mut self, pid: Tgid) {
         self.doubtful.remove(&pid);
         self.outside.insert(pid);
     }
 }
 
-/// The exit of a process.
+/// An exit of a process.
 #[derive(Clone, Copy, Debug)]
 struct Exit {
     time: MonoNs,
@@ -256,15 +262,15 @@ struct Exit {
     parent: Tgid,
 }
 
-/// The exits of a capture: when, and who the parent was.
+/// Exit times and parents of the processes in a capture.
 #[derive(Clone, Debug, Default)]
 pub struct Exits {
-    /// In the order of process ids and times, once they are all there.
+    /// Exits, sorted by process ID and time once collection is complete.
     all: Vec<Exit>,
 }
 
 impl Exits {
-    /// Learns from the next record of a capture whose datagrams are in `order`.
+    /// Applies the next record of a capture whose datagrams have the byte order `order`.
     pub fn count(&mut self, record: &Record<'_>, order: ByteOrder) {
         let Record::Event(frame, _) = record else { return };
         if let Some(event) = frame.event(order)
@@ -281,7 +287,7 @@ impl Exits {
         self
     }
 
-    /// The parent, when it exits, of the process that has that id at that time.
+    /// Returns the parent named by the next exit of the process with this ID at this time.
     fn parent_of(&self, pid: Tgid, time: MonoNs) -> Option<Tgid> {
         let at = self.all.partition_point(|exit| (exit.pid, exit.time) < (pid, time));
         self.all.get(at).filter(|exit| exit.pid == pid).map(|exit| exit.parent)
@@ -341,7 +347,8 @@ mod tests {
         }));
     }
 
-    /// The tree of process 10, where forks are lacking; its parent is 5, whose parent is 4.
+    /// A tree of process 10 in a capture that lacks forks. The root's parent is 5, whose parent is
+    /// 4.
     fn partial(exits: Exits) -> Tree {
         let mut tree = Tree::new(Tgid(10));
         tree.expect_holes(exits);
@@ -376,8 +383,8 @@ mod tests {
 
     #[test]
     fn a_branch_that_nothing_tells_of_is_a_doubt() {
-        // The parent goes on beyond the capture; or had been adopted when it ended; or nothing is known.
-        // Init and ancestors of the root may have adopted whom the tree forked.
+        // The parent outlives the capture, was itself adopted before it exited, or is unknown. Init
+        // and the ancestors of the root may have adopted processes that the tree forked.
         for (pid, adopter) in [(48, 1), (49, 4)] {
             let mut tree = partial(Exits::default());
             assert!(!is_in(&mut tree, exec(5, pid, Some(adopter)), pid));
@@ -389,23 +396,23 @@ mod tests {
         assert!(!is_in(&mut tree, exec(5, 43, Some(41)), 43));
         assert!(!is_in(&mut tree, exec(5, 44, None), 44));
         assert_eq!(tree.doubtful(), 3);
-        // The exit of the process itself can resolve it.
+        // The exit of the process itself can settle the question.
         assert!(is_in(&mut tree, exit(6, 44, 10), 44));
         assert_eq!(tree.doubtful(), 2);
-        // In a capture of everything there are no doubts.
+        // A complete capture leaves no process in doubt.
         let mut whole = Tree::new(Tgid(10));
         assert!(!is_in(&mut whole, exec(5, 42, Some(40)), 42));
         assert_eq!(whole.doubtful(), 0);
     }
 
     #[test]
-    fn an_id_that_is_used_again_is_judged_anew() {
+    fn a_reused_id_belongs_where_its_new_parent_does() {
         let mut tree = partial(exits(&[(6, 50, 10), (9, 50, 5)]));
         assert!(is_in(&mut tree, exec(5, 50, Some(10)), 50));
         assert!(is_in(&mut tree, exit(6, 50, 10), 50));
         assert!(!is_in(&mut tree, exec(8, 50, Some(5)), 50));
         assert!(!is_in(&mut tree, exit(9, 50, 5), 50));
-        // A parent is looked for at the time of the child.
+        // Parents are looked up as of the child's time.
         let mut tree = partial(exits(&[(6, 50, 10), (9, 50, 5)]));
         assert!(is_in(&mut tree, exec(5, 51, Some(50)), 51));
         assert!(!is_in(&mut tree, exec(7, 52, Some(50)), 52));

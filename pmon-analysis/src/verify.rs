@@ -16,7 +16,7 @@ pub use forks::{ForkReport, MAX_SHORTFALLS, Shortfall};
 
 /// Problems that are described; further ones are only counted.
 pub const MAX_PROBLEMS: usize = 16;
-/// Times of blindness that are held against the count of forks.
+/// Maximum number of blind spans that are compared with the fork counter.
 const MAX_BLINDS: usize = 4096;
 
 /// What a capture is worth, the best first.
@@ -26,7 +26,8 @@ pub enum Verdict {
     Complete,
     /// All but the events that it says were lost, or but what a CPU emitted that should have been heard and was not.
     Lossy,
-    /// And but for times in which the kernel emitted no events.
+    /// Some events are missing from times in which the kernel emitted none, or not all; everything
+    /// else is as in [`Verdict::Lossy`].
     Blind,
     /// The recorder did not end cleanly: so it is up to some moment.
     Unsealed,
@@ -149,15 +150,16 @@ pub struct Report {
     pub left_out: u64,
     /// What did not come by the ring, if there was one.
     pub ring: Option<RingCounts>,
-    /// For how long the kernel emitted no events, or not all of them, in ns, as the recorder says.
+    /// Total time in ns in which the kernel did not emit all events, as reported by the recorder.
     pub blind_ns: u64,
-    /// How many such times there were.
+    /// Number of blind spans reported by the recorder.
     pub blinds: u64,
-    /// What the kernel's own count of forks says.
+    /// Result of comparing the fork counter with the fork events.
     pub forks: ForkReport,
-    /// Further times in which the kernel emitted too few, by that count, of which the recorder says nothing,
+    /// Number of further blind spans, which the fork counter shows and the recorder does not
+    /// report.
     pub untold_blinds: u64,
-    /// and how long they are, in ns.
+    /// Total length in ns of the further blind spans.
     pub untold_blind_ns: u64,
     /// CPUs that fences did not reach.
     pub unreached: Vec<(Edge, Unreached)>,
@@ -200,12 +202,12 @@ impl Report {
         }
     }
 
-    /// How many times the kernel emitted no events, or not all of them.
+    /// Returns the number of all blind spans.
     pub fn all_blinds(&self) -> u64 {
         self.blinds.saturating_add(self.untold_blinds)
     }
 
-    /// How long these times are, in ns.
+    /// Returns the total length in ns of all blind spans.
     pub fn all_blind_ns(&self) -> u64 {
         self.blind_ns.saturating_add(self.untold_blind_ns)
     }
@@ -246,7 +248,7 @@ impl Report {
 #[derive(Clone, Copy, Debug)]
 struct Chain {
     next: Seq,
-    /// The latest event.
+    /// Time of the latest event.
     time: MonoNs,
     /// Whether the last of it was a loss.
     is_lost: bool,
@@ -271,7 +273,7 @@ pub struct Verifier {
     /// Whether there was neither damage nor a contradiction yet.
     is_told: bool,
     forks: forks::Forks,
-    /// The first times of blindness.
+    /// Blind spans reported by the recorder; only the first ones are kept.
     blinds: Vec<Blind>,
 }
 
@@ -342,14 +344,14 @@ impl Verifier {
     /// What was found, in a capture whose recorder ended cleanly or did not: a [`pmon_core::capture::Reader`] knows.
     pub fn finish(mut self, is_sealed: bool) -> Report {
         self.report.is_sealed = is_sealed && self.report.end.is_some();
-        // What is missing in damage has no events, and is not blindness.
+        // In a damaged capture, missing forks do not prove blindness.
         if self.report.damaged == 0 {
             self.compare_forks();
         }
         self.report
     }
 
-    /// What the count of forks says beyond what the recorder does.
+    /// Compares the fork counter with the fork events, beyond the spans that the recorder reports.
     fn compare_forks(&mut self) {
         let left_out = self.cpus.iter().flatten().map(|chain| chain.absent).fold(0, u64::saturating_add);
         self.report.forks = self.forks.finish(left_out);
@@ -433,7 +435,8 @@ impl Verifier {
         self.take(loss.cpu, loss.first, loss.last, None);
     }
 
-    /// The numbers from `first` to `last` of that CPU come next: an event of that time, or a loss.
+    /// Accounts for the sequence numbers from `first` to `last` on a CPU: an event if `at` is its
+    /// time, a loss otherwise.
     #[inline]
     fn take(&mut self, cpu: Cpu, first: Seq, last: Seq, at: Option<MonoNs>) {
         let is_lost = at.is_none();

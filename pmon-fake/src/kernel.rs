@@ -212,7 +212,8 @@ impl Kernel {
         child
     }
 
-    /// How many processes and threads were started until now, whether or not an event was emitted: `processes` in `/proc/stat`.
+    /// Returns the number of processes and threads started so far, including those without a fork
+    /// event: `processes` in `/proc/stat`.
     pub fn forks(&self) -> u64 {
         self.forks
     }

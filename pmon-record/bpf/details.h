@@ -57,8 +57,8 @@ static __always_inline void read_path(struct names *names, struct vfsmount *vfsm
 	bpf_loop(STEPS, step, &walk, 0);
 }
 
-// Cgroups whose path is in the ring already, each with the round in which it was put there. The recorder begins another round when it
-// has forgotten paths. What this map forgets is put there once more.
+// Maps each cgroup whose path is in the ring to the round of that entry. The recorder starts a
+// round after it has dropped paths. A path evicted from this map is sent again.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -78,7 +78,7 @@ struct climb {
 	struct kernfs_node *node;
 };
 
-// One cgroup up; 1 ends the way.
+// Appends one name of the path and moves to the parent cgroup; returns 1 at the end.
 static long climb(__u32 unused, struct climb *climb)
 {
 	struct cgroup_path *path = climb->path;
@@ -102,7 +102,7 @@ static long climb(__u32 unused, struct climb *climb)
 	return 0;
 }
 
-// Puts the path of a cgroup into the ring, unless it is there.
+// Puts the path of a cgroup into the ring, unless it is there already.
 static __always_inline void take_cgroup(struct kernfs_node *node, __u64 id)
 {
 	__u32 zero = 0;
@@ -244,12 +244,12 @@ static __always_inline int add_process(struct sum *sum, struct task_struct *task
 	return sum->node == sum->head && sequence == read_field(signal, stats_lock.seqcount.seqcount.sequence);
 }
 
-const volatile __u32 CPUS = 1; // possible CPUs, the numbers of which are below this
+const volatile __u32 CPUS = 1; // one more than the highest number of a possible CPU
 
-// Pages of an address space, and what its CPUs have counted and not added up.
+// Resident pages of an address space, including the deltas of each CPU.
 struct pages {
 	__s64 now, most;
-	__u64 base; // what the address of a CPU's counter is relative to
+	__u64 base; // base of the per-CPU addresses
 	char *counters[3];
 	__u32 are_adjacent;
 };
@@ -261,7 +261,7 @@ static long add_cpu(__u32 cpu, struct pages *pages)
 	void *element = bpf_map_lookup_percpu_elem(&COUNTS, &zero, cpu);
 	if (!element)
 		return 0;
-	// As a number: where the CPU's own data are, relative to the first's.
+	// The per-CPU offset of this element, relative to the first CPU, as a number.
 	__u64 offset = 0;
 	bpf_probe_read_kernel(&offset, sizeof(offset), &element);
 	offset -= pages->base;
@@ -276,14 +276,14 @@ static long add_cpu(__u32 cpu, struct pages *pages)
 	return 0;
 }
 
-// What the counters of file, anonymous and shared memory say lags by up to some dozen pages a CPU, which is all that a small program has.
+// Adds the per-CPU deltas: dozens of pages per CPU, which is all that a small program has.
 static __always_inline void add_cpus(struct pages *pages)
 {
 	void *map = &COUNTS;
 	bpf_probe_read_kernel(&pages->base, sizeof(pages->base), &map);
 	bpf_probe_read_kernel(&pages->base, sizeof(pages->base),
 			      (void *)pages->base + bpf_core_field_offset(struct bpf_array, pptrs));
-	// Since 6.5, the four of an address space are allocated together.
+	// Since 6.5, the four counters of an address space are allocated together.
 	pages->are_adjacent = pages->counters[1] == pages->counters[0] + sizeof(__s32) &&
 			      pages->counters[2] == pages->counters[0] + 3 * sizeof(__s32);
 	bpf_loop(CPUS, add_cpu, pages, 0);
@@ -291,8 +291,8 @@ static __always_inline void add_cpus(struct pages *pages)
 
 #define load_field(pointer, field) ((pointer)->field)
 
-// Pages that an address space has, or if these were more, has had: `VmHWM` of /proc/PID/status. `read` is how a field is read: at once
-// where the verifier knows what the pointer is.
+// Peak resident pages of an address space: `VmHWM` of /proc/PID/status. `read` reads a field,
+// either directly if the verifier knows the pointer's type, or by a helper.
 #define most_pages(mm, read) ({                                                                  \
 	struct pages pages = {.most = read(mm, hiwater_rss)};                                    \
 	if (bpf_core_field_exists(mm->rss_stat[0].count)) {                                      \
@@ -311,9 +311,9 @@ static __always_inline void add_cpus(struct pages *pages)
 	(__u64)(pages.now > pages.most ? pages.now : pages.most);                                \
 })
 
-// The kernel emits an exit after the task has given up its address space, and what it keeps in `signal->maxrss` is the most of all
-// programs that the process has run. So another program looks at it before, when the first thread ends and when the last one does: a word
-// for each process, its id above and its pages below. Where another process has taken the word, the pages are not known.
+// An exit event comes after the task has released its address space, and `signal->maxrss` includes
+// earlier programs. Therefore another BPF program stores the peak before, for the first and the
+// last thread: the tgid in the upper half of a word, the pages in the lower half.
 #define ENDING 8192
 
 struct {
@@ -336,14 +336,14 @@ static __always_inline int keep_peak(void)
 	return 0;
 }
 
-// Where the kernel can trace its functions.
+// Used if the kernel can trace its functions.
 SEC("fentry/exit_mm_release")
 int keep_peak_at_release(void *context)
 {
 	return keep_peak();
 }
 
-// Elsewhere. Until 6.15, the address space is gone by then.
+// Used otherwise; before 6.15, the address space is released by then.
 SEC("raw_tp/sched_process_exit")
 int keep_peak_at_exit(void *context)
 {
@@ -359,7 +359,7 @@ static __always_inline __u64 peak_of(__u32 tgid)
 
 #define SIGNAL_GROUP_EXIT 4
 
-// What wait(2) says of a process of which no thread is left.
+// Wait status, as of wait(2), of a process without remaining threads.
 static __always_inline __u32 status_of(struct task_struct *task)
 {
 	if (task->signal->flags & SIGNAL_GROUP_EXIT)
@@ -386,13 +386,13 @@ static __noinline int take_exit(const struct event *event)
 		for (int i = 0; i < TRIES && is_unsure; i++)
 			is_unsure = !add_process(&all, task);
 		exit->rss = peak_of(event->tgid);
-		// Where the first thread ends before others, the memory is still theirs.
+		// If the first thread exits before others, they still use the address space.
 		struct task_struct *other = all.other;
 		struct mm_struct *mm = other ? read_field(other, mm) : 0;
 		__u64 pages = mm ? most_pages(mm, read_field) : 0;
 		if (exit->rss < pages)
 			exit->rss = pages;
-		// Others that have told their end are either gone or wait for a debugger.
+		// Other threads past their exit event are gone, or they wait for a debugger.
 		if (may_be_last && !all.alive) {
 			exit->process = ENDED;
 			exit->status = status_of(task);

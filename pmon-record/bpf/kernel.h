@@ -117,7 +117,7 @@ struct fs_struct {
 
 struct percpu_counter {
 	__s64 count;
-	__s32 *counters; // of each CPU, what is not in the count yet
+	__s32 *counters; // per-CPU deltas, not yet included in the count
 };
 
 struct mm_struct {
@@ -136,7 +136,7 @@ struct mm_struct___old {
 	struct mm_rss_stat rss_stat;
 };
 
-// An array map; of one that is per CPU, where the first CPU's elements would be without that CPU's offset.
+// An array map. For a per-CPU array, `pptrs` are addresses without a CPU's offset.
 struct bpf_array {
 	void *pptrs[1];
 };
@@ -162,7 +162,7 @@ typedef struct {
 } atomic_t;
 
 struct signal_struct {
-	atomic_t live; // threads that do_exit() has not counted off
+	atomic_t live; // threads that have not passed do_exit()'s decrement
 	struct list_head thread_head;
 	int group_exit_code;
 	unsigned int flags;

@@ -62,18 +62,18 @@ struct exec {
 	char args[];
 };
 
-#define CGROUP_PATH 4096 // most bytes of a cgroup's path
+#define CGROUP_PATH 4096 // maximum bytes of a cgroup's path
 
-// The path of a cgroup, before the first exec in it. Its names stand as those of a `struct names`.
+// Path of a cgroup, sent before the first exec in it. Names are laid out as in `struct names`.
 struct cgroup_path {
 	__u64 id;
 	__u16 len, state;
 	char text[CGROUP_PATH + NAME];
 };
 
-// What an exit is for the process.
-#define GOES_ON 1 // other threads have not ended
-#define ENDED 2   // none is left
+// State of the process after an exit.
+#define GOES_ON 1 // other threads are still running
+#define ENDED 2   // no thread is left
 
 // What goes with an EXIT: what the process has used, or only this thread of it if it is not the first.
 struct exit {
@@ -85,8 +85,8 @@ struct exit {
 	__u64 utime, stime; // ns, as the clock's ticks found it
 	__u64 min_flt, maj_flt;
 	__u64 read_bytes, write_bytes; // from and to storage
-	__u64 rss; // most pages of memory at a time that the process's address space has had; 0 if that is not known
+	__u64 rss; // peak resident pages of the address space; 0 if unknown
 	__u32 process; // GOES_ON or ENDED
-	__u32 status; // if it has ended, what wait(2) says of it
-	__u64 process_runtime; // if it has ended, ns on a CPU of all of its threads
+	__u32 status; // wait status, as of wait(2), if the process has ended
+	__u64 process_runtime; // CPU time of all threads in ns, if the process has ended
 };

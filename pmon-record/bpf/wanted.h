@@ -3,8 +3,8 @@
 // Which events are wanted. The kernel numbers the others as well, so that they are counted here, of each CPU.
 #pragma once
 
-#define LEVELS 256 // Deepest cgroup whose ancestors are compared; `src/cgroups.rs` refuses deeper ones.
-#define ANCESTORS 64 // Most ancestors that are searched for a mark while the tree is being marked.
+#define LEVELS 256 // Maximum depth of a cgroup filter; `src/cgroups.rs` refuses deeper ones.
+#define ANCESTORS 64 // Maximum number of ancestors searched for a mark.
 
 const volatile __u32 KINDS = -1;   // bits as in `proc_event.what`
 const volatile __u32 UIDS = 0;     // how many users, and which
@@ -14,8 +14,8 @@ const volatile __u32 BY_TREE = 0;
 const volatile __u32 CHILDREN = 0; // whether what the recorder starts is in the tree
 const volatile __u32 RECORDER = 0; // its process, whose signs of life are always wanted
 
-// One byte per process id: whether the process is in the tree. The recorder maps this memory and marks processes there while the
-// program marks others, so each mark is a byte of its own, which both can write without reading the bytes beside it.
+// One byte per process ID: whether the process is in the tree. The recorder maps this memory and
+// marks processes while the BPF program does the same; separate bytes need no lock.
 struct slab {
 	__u8 is_member[64];
 };
@@ -23,12 +23,12 @@ struct slab {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); // The loader sets another number.
+	__uint(max_entries, 1); // The loader sets the actual number.
 	__type(key, __u32);
 	__type(value, struct slab);
 } TREE SEC(".maps");
 
-// Whether the recorder is still marking the processes that were there before it.
+// Whether the recorder is still marking the processes that are older than the recording.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -49,8 +49,8 @@ static __always_inline int is_member(__u32 tgid)
 	return byte && *byte;
 }
 
-// Whether an ancestor of a task is in the tree. While the recorder marks the processes that were there before it, a process can
-// fork whose own mark is still missing; its ancestors lead to one that is marked, at the latest to the root.
+// Returns whether an ancestor of a task is in the tree. While the recorder marks older processes,
+// an unmarked process can fork; one of its ancestors is marked, at the latest the root.
 static __noinline int has_ancestor_in_tree(struct task_struct *task)
 {
 	for (int i = 0; i < ANCESTORS; i++) {
@@ -64,8 +64,8 @@ static __noinline int has_ancestor_in_tree(struct task_struct *task)
 	return 0;
 }
 
-// A new process is in the tree if the process that forked it is. The fork event comes before any other event of the new process, and
-// every fork writes the mark, so a process id that is used again has no mark left from the process before.
+// A new process is in the tree if its creator is. Its fork event precedes all its other events, and
+// every fork writes the mark, so a reused process ID keeps no mark from its earlier use.
 static __always_inline void grow_tree(const struct event *event)
 {
 	if (event->what != FORK || event->child_tid != event->child_tgid)

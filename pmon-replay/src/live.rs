@@ -14,9 +14,10 @@ use crate::{Pace, Replay, ReplayError, Speed};
 
 /// What has happened and was not received is held for so many records; then the oldest count as received.
 const MAX_PENDING: usize = 1 << 12;
-/// And for so many bytes.
+/// Maximum bytes of the records held for reception; beyond them, the oldest count as received.
 const MAX_PENDING_BYTES: usize = 4 << 20;
-/// What a reader holds beyond this comes out of the room for the processes: twice, for its records take as much again.
+/// Memory budget of the reader in bytes. Twice the excess is deducted from the budget for
+/// processes, because the reader's records take as much memory again.
 const READER_BYTES: usize = 16 << 20;
 
 /// A [`Replay`] as the [`World`] of a program: its events happen one at a time, when the program waits for one or at a pace, and its
@@ -81,7 +82,7 @@ pub struct Live<R> {
     /// What has happened, and was not received.
     pending: VecDeque<Entry>,
     pending_bytes: usize,
-    /// How far the capture had been read when it was looked last how much memory that takes.
+    /// Offset in the capture at which the reader's memory was last measured.
     looked_at: u64,
     /// Why it could not begin, until somebody asks.
     trouble: Option<ReplayError>,
@@ -120,12 +121,14 @@ impl<R: Read> Live<R> {
         self.replay.offset()
     }
 
-    /// Processes, threads, parents and details of which the program does not see something, because there was no room for it.
+    /// Returns the number of processes, threads, parents and details that the program sees
+    /// incompletely for lack of memory.
     pub fn forgotten(&self) -> u64 {
         self.procfs.forgotten()
     }
 
-    /// Reader and processes share one budget of memory: a capture with large blocks leaves less for the details of processes.
+    /// Divides one memory budget between reader and processes: large blocks leave less for the
+    /// details of processes.
     fn share_memory(&mut self) {
         let offset = self.replay.offset();
         if std::mem::replace(&mut self.looked_at, offset) != offset {

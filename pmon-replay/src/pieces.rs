@@ -9,7 +9,7 @@ use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
 
 use crate::ReplayError;
 
-/// Bytes of memory that loaded records may take. A block of a real capture is less.
+/// Maximum memory of the loaded records, in bytes. A block of a real capture takes less.
 const MAX_LOADED: usize = 8 << 20;
 
 /// The next thing in a capture.
@@ -135,7 +135,7 @@ impl Loaded {
         self.pieces.push(piece);
     }
 
-    /// Gives the bytes of memory that it takes.
+    /// Appends a record and returns the bytes of memory that it takes.
     #[inline]
     fn push_record(&mut self, record: Record<'_>, order: ByteOrder, keeps_usage: bool) -> usize {
         match &record {
@@ -171,7 +171,7 @@ pub(crate) struct Pieces<R> {
     loaded: Loaded,
     joined: Option<Joined>,
     keeps_usage: bool,
-    /// Records of the reader's block that were loaded, if not all of them are.
+    /// Number of records loaded from the reader's block, if others remain.
     rest: Option<u64>,
     at_end: bool,
 }
@@ -208,7 +208,7 @@ impl<R: Read> Pieces<R> {
         self.reader.header().map(|header| &header.meta)
     }
 
-    /// Bytes of memory that the reader holds.
+    /// Returns the bytes of memory that the reader holds.
     pub(crate) fn reader_memory(&self) -> usize {
         self.reader.memory()
     }
@@ -239,7 +239,8 @@ impl<R: Read> Pieces<R> {
         Ok(true)
     }
 
-    /// Loads the next block behind what is loaded, or as much of it as there is room for; `false` at the end.
+    /// Loads the next block after the loaded records, or as much of it as fits. Returns `false` at
+    /// the end.
     pub(crate) fn load_more(&mut self) -> Result<bool, ReplayError> {
         self.loaded.clear_taken();
         let Self { reader, loaded: queue, joined, keeps_usage, rest, at_end } = self;
@@ -257,7 +258,7 @@ impl<R: Read> Pieces<R> {
                     taken += 1;
                     match joined {
                         Some(Joined { joiner, .. }) => {
-                            // The joiner knows what shows; the rest passes at once.
+                            // The joiner drops records of these kinds, so queue them directly.
                             match keep(record) {
                                 Ok(other) => {
                                     bytes += size_of_piece(&other);
@@ -318,7 +319,7 @@ impl<R: Read + Seek> Pieces<R> {
     }
 }
 
-/// Bytes of memory that a piece takes, more or less.
+/// Returns the approximate memory of a piece, in bytes.
 fn size_of_piece(piece: &Piece) -> usize {
     let more = match piece {
         Piece::Raw(bytes) => bytes.len(),

@@ -228,8 +228,11 @@ impl<R: Read> Replay<R> {
         Ok(())
     }
 
-    /// Goes a piece nearer to the first event in the range; `false` once it is there, or at the end. All else does that by itself, and then
-    /// holds what [passes](Replay::passing) until then: that may be a scan of many processes.
+    /// Advances by one record toward the first event in the range. Returns `false` at that event or
+    /// at the end of the capture.
+    ///
+    /// The other methods advance by themselves, but then hold everything that
+    /// [passes](Replay::passing) on the way, which can be a scan of many processes.
     ///
     /// # Errors
     /// As [`Replay::step`].
@@ -260,7 +263,7 @@ impl<R: Read> Replay<R> {
         Ok(!self.started)
     }
 
-    /// Bytes of memory that the capture's reader holds.
+    /// Returns the bytes of memory that the capture's reader holds.
     pub(crate) fn reader_memory(&self) -> usize {
         self.pieces.reader_memory()
     }

@@ -310,7 +310,7 @@ impl Stage {
 
 /// The numbers between that event and the one before it on its CPU, but those that were lost, were left out: they close up.
 fn close_up(next: &mut BTreeMap<Cpu, u32>, event: &Event, feed: &mut Feed<'_>) {
-    // A capture may name any number of CPUs that no kernel has.
+    // A forged capture can name CPUs that no kernel has.
     if event.cpu.0 >= MAX_CPUS {
         return;
     }

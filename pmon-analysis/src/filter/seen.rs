@@ -1,4 +1,4 @@
-//! Why a filter shows nothing.
+//! Explains why a filter shows no events.
 
 use pmon_core::capture::Own;
 use pmon_core::wire::{Event, Kind};
@@ -8,31 +8,33 @@ use super::{Filter, is_after, is_before, is_threads_own, tasks};
 use crate::process::Processes;
 use crate::wall::WallClock;
 
-/// Which parts of a [`Filter`] held for some event, whether or not the whole filter did.
+/// Records which parts of a [`Filter`] matched at least one event, independently of the other
+/// parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Events looked at, without those of the recorder itself that the filter hides.
+    /// Number of events examined, without the hidden self-generated events of the recorder.
     pub events: u64,
-    /// The earliest and the latest time of these events.
+    /// Earliest and latest time of the examined events.
     pub span: Option<(MonoNs, MonoNs)>,
-    /// An event was of one of the kinds.
+    /// Whether an event was of one of the selected kinds.
     pub kind: bool,
-    /// An event concerned one of the processes or threads.
+    /// Whether an event concerned one of the selected processes or threads.
     pub pid: bool,
-    /// An event concerned the tree.
+    /// Whether an event concerned the selected tree.
     pub tree: bool,
-    /// An event was of a process of that name.
+    /// Whether an event concerned a process with the selected name.
     pub name: bool,
-    /// An event was within the range of time.
+    /// Whether an event was within the selected time range.
     pub time: bool,
-    /// An event would have been shown if threads were not left out.
+    /// Whether an event was hidden only because threads are hidden.
     pub thread: bool,
-    /// An event would have been shown if the recorder's own events were not left out.
+    /// Whether an event was hidden only because the recorder's self-generated events are hidden.
     pub own: bool,
 }
 
 impl Seen {
-    /// Learns from an event that `filter` does not show, with what [`Filter::shows`] takes.
+    /// Examines an event that `filter` does not show. The other arguments are those of
+    /// [`Filter::shows`].
     pub fn observe(
         &mut self,
         filter: &Filter,

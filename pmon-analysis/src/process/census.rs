@@ -25,7 +25,7 @@ pub(super) struct Census {
     ticks_per_second: u64,
     clock: ClockAnchor,
     now: MonoNs,
-    /// Each in a place of its own: nodes of the tree are only half full.
+    /// All processes, including zombies. Each is boxed, because tree nodes are only half full.
     lives: BTreeMap<Tgid, Box<Life>>,
     /// Processes by their threads beside the first.
     threads: HashMap<Tid, Tgid>,
@@ -36,18 +36,21 @@ pub(super) struct Census {
     /// The number of the scan at hand, and how many processes it has seen.
     scan: u64,
     scanned: u32,
-    /// Bytes of memory taken, and how many may be.
+    /// Bytes of memory in use.
     bytes: usize,
+    /// Maximum of `bytes`.
     most_bytes: usize,
-    /// How many processes may be looked at beside those that entries name: a number for each entry, so that the time for a capture is in
-    /// proportion to its length, whatever its processes are.
+    /// Number of processes that may still be visited in addition to those that entries name. Each
+    /// entry adds to it, so that a capture takes time proportional to its length, whatever its
+    /// processes are.
     credit: u64,
     forgotten: u64,
 }
 
-/// Processes that may be looked at for each entry: to come from a process up to its oldest ancestor, or to find those that a scan missed.
+/// Number of extra processes that each entry permits to visit, for example on the way to the oldest
+/// ancestor, or to find those that a scan missed.
 const CREDIT: u64 = 64;
-/// And so many before the first.
+/// Number of extra processes that may be visited before the first entry.
 const FIRST_CREDIT: u64 = 1 << 20;
 
 impl Census {
@@ -64,12 +67,12 @@ impl Census {
         }
     }
 
-    /// What it had no room for, or no time.
+    /// Returns how many items were dropped for lack of memory or time.
     pub(super) fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
-    /// Takes the next entry; `exit` is what it is for its process, if it is an exit.
+    /// Applies the next entry. `exit` is the effect of an exit event on its process.
     pub(super) fn apply(&mut self, entry: &Entry, exit: Option<ProcessExit>) {
         self.credit = self.credit.saturating_add(CREDIT);
         match entry {
@@ -104,8 +107,9 @@ impl Census {
 
     fn event(&mut self, event: &Event, details: Option<&Details>, exit: Option<ProcessExit>) {
         self.now = self.now.max(event.time);
-        // Where another thread than the first execs, the first ends before, and its id lives on.
-        // Where the first thread and another end at a time, the exit of the other may say first that the process has ended.
+        // When a thread other than the first execs, the first one exits before, and its ID stays in
+        // use. When the first thread and another exit at the same time, the other's exit can be the
+        // first to report the end of the process.
         let lives_on = |corpse| match event.body {
             Body::Exec { task } => task.tgid == corpse,
             Body::Exit { task, .. } => task.tgid == corpse && task.is_leader(),
@@ -249,7 +253,7 @@ impl Census {
         }
     }
 
-    /// A process has ended, of which other threads than known may have been there.
+    /// Marks a process as ended and removes its threads; some of them may have been unknown.
     fn over(&mut self, pid: Tgid, status: u32) {
         let Some(life) = self.lives.get_mut(&pid) else { return };
         (life.exit, life.goes_on) = (Some(status), false);

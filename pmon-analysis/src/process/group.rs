@@ -1,78 +1,81 @@
-//! The threads of a process: which exit ends it, and with which status.
+//! Tracks the threads of a process, to find the exit that ends the process and its status.
 
 use std::collections::BTreeSet;
 
 use pmon_core::capture::ProcessState;
 use pmon_core::{MonoNs, Task, Tid};
 
-/// A thread that ends this shortly after another one with code 0 may have ended before it: two CPUs emit their events in any order.
+/// Maximum distance in ns between exits whose order is uncertain, because two CPUs emit events in
+/// any order. If a thread exits with code 0 this soon after another thread, it may have exited
+/// before it.
 const NEAR_NS: u64 = 1_000_000;
 
-/// What an exit event is for the process of its thread.
+/// The effect of an exit event on the process of its thread.
 ///
-/// A process ends when its last thread does, whichever that is.
+/// A process ends when its last thread exits, which need not be the first thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessExit {
-    /// The process has other threads, or has ended before.
+    /// The process has other threads, or it had ended before.
     GoesOn,
     /// The process has ended.
     Ended {
-        /// Its raw wait status, as `wait(2)` gives it to the parent.
+        /// Raw wait status of the process, as `wait(2)` returns it to the parent.
         status: u32,
     },
-    /// The capture does not tell whether the process has other threads.
+    /// The capture does not show whether the process has other threads.
     Unknown,
 }
 
-/// The threads of a process, as far as the capture tells.
+/// The threads of a process, as far as the capture shows them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Group {
-    /// Those beside the first that have not ended.
+pub(super) struct ThreadGroup {
+    /// Running threads other than the first.
     others: BTreeSet<Tid>,
-    /// The [era](super::Processes) in which the process was forked, if that was seen: since then no event was lost that could have
-    /// been a thread's begin or end.
+    /// The [era](super::Processes) of the process's fork, or of a scan that found only one thread.
+    /// All threads are known as long as the era lasts, because no event of a thread was lost in it.
     era: Option<u64>,
     has_first_ended: bool,
     is_over: bool,
-    /// When a thread ended last, and what the exits tell of the status by then.
+    /// Time of the latest exit, and the status of the process according to the exits so far.
     last: Option<(MonoNs, u32)>,
 }
 
-impl Group {
-    /// That of a process that was just forked.
+impl ThreadGroup {
+    /// Creates the thread group of a newly forked process.
     pub(super) fn forked(era: u64) -> Self {
         Self { era: Some(era), ..Self::default() }
     }
 
-    /// The threads beside the first that are known.
+    /// Returns the number of known threads other than the first.
     pub(super) fn len(&self) -> usize {
         self.others.len()
     }
 
-    /// A thread begins.
+    /// Adds a new thread.
     pub(super) fn begin(&mut self, tid: Tid) {
         self.others.insert(tid);
     }
 
-    /// A scan in that era found the first thread only.
+    /// Notes that a scan in `era` found only the first thread.
     pub(super) fn found_alone(&mut self, era: u64) {
-        // Of others that are known, one may have ended before the scan, and another begun after it.
+        // If other threads are known, one may have exited before the scan, and another started
+        // after it.
         if self.others.is_empty() && !self.has_first_ended {
             self.era = Some(era);
         }
     }
 
-    /// A thread begins that cannot be remembered.
+    /// Notes that a new thread cannot be stored.
     pub(super) fn lose_track(&mut self) {
         self.era = None;
     }
 
-    /// A thread runs another program: it is the first and only one from then on.
+    /// Notes that a thread called exec: it becomes the first and only thread.
     pub(super) fn exec(&mut self) {
         *self = Self { era: self.era, ..Self::default() };
     }
 
-    /// A thread ends, in that era; `state` is what the recorder saw of the process.
+    /// Applies the exit of a thread in `era`. `state` is the process state that the recorder saw.
     pub(super) fn end(
         &mut self,
         (time, task, code): (MonoNs, Task, u32),
@@ -101,10 +104,12 @@ impl Group {
     }
 }
 
-/// The status of a process by the exits of its threads: what the threads before say, and now one that ends with `code`.
+/// Returns the status of a process after an exit with `code`, given the time and status of the
+/// previous exits.
 ///
-/// A thread that ends for itself does so with 0, if it does not call `exit(2)` by number. `exit_group(2)` and a signal give their code to all
-/// threads that are there, and so to the last one; except that only the thread that dumped core has the bit that says so.
+/// A thread that exits by itself has code 0, unless it calls `_exit(2)` by its system call number.
+/// `exit_group(2)` and fatal signals give their code to all running threads, and therefore to the
+/// last one. Only the thread that dumped core has the core dump bit.
 fn status(before: Option<(MonoNs, u32)>, (time, code): (MonoNs, u32)) -> u32 {
     const SIGNAL: u32 = 0x7f;
     const CORE: u32 = 0x80;
@@ -129,9 +134,9 @@ mod tests {
         ProcessExit::Ended { status }
     }
 
-    /// What each of these exits is, of a process that was forked in era 0 and has three threads.
+    /// Returns the effect of each exit of a process that has three threads and was forked in era 0.
     fn exits(era: u64, events: &[(u64, (u32, u32), u32, ProcessState)]) -> Vec<ProcessExit> {
-        let mut group = Group::forked(0);
+        let mut group = ThreadGroup::forked(0);
         group.begin(Tid(SECOND.0));
         group.begin(Tid(THIRD.0));
         let mut end = |&(ms, (tid, tgid), code, state): &(u64, (u32, u32), u32, ProcessState)| {
@@ -168,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_ended_for_itself_and_is_heard_of_last_does_not_hide_the_status() {
+    fn a_thread_that_ended_for_itself_and_is_reported_last_does_not_hide_the_status() {
         assert_eq!(by_events(&[(1, SECOND, 0), (2, THIRD, 7 << 8), (2, FIRST, 0)])[2], ended(7 << 8));
         assert_eq!(by_events(&[(1, SECOND, 0), (2, THIRD, 7 << 8), (9, FIRST, 0)])[2], ended(0));
     }
@@ -176,10 +181,10 @@ mod tests {
     #[test]
     fn what_the_recorder_saw_counts_more_than_the_events() {
         use ProcessState::{Alive, Ended};
-        // Threads that are not known, and ended ones whose exits were lost.
+        // Some threads are unknown, or their exits were lost.
         assert_eq!(exits(1, &[(1, FIRST, 0, Alive)]), [GOES_ON]);
         assert_eq!(exits(1, &[(1, FIRST, 0, Ended { status: 9 })]), [ended(9)]);
-        // Both of the last two may say so.
+        // Both of the last two exits can report the end.
         let both =
             [(1, THIRD, 0, Alive), (2, SECOND, 5, Ended { status: 9 }), (2, FIRST, 0, Ended { status: 9 })];
         assert_eq!(exits(0, &both), [GOES_ON, ended(9), GOES_ON]);
@@ -191,7 +196,7 @@ mod tests {
         assert_eq!(exits(1, &[unknown(FIRST, 0)]), [ProcessExit::Unknown]);
         let rest = [unknown(SECOND, 0), unknown(FIRST, 0), unknown(THIRD, 0)];
         assert_eq!(exits(1, &rest), [ProcessExit::Unknown; 3]);
-        let mut group = Group::forked(0);
+        let mut group = ThreadGroup::forked(0);
         group.lose_track();
         let exit = group.end((MonoNs(1), Task::new(20, 20), 0), ProcessState::Unknown, 0);
         assert_eq!(exit, ProcessExit::Unknown);
@@ -199,9 +204,9 @@ mod tests {
 
     #[test]
     fn an_exec_by_another_thread_leaves_one_thread() {
-        let mut group = Group::forked(0);
+        let mut group = ThreadGroup::forked(0);
         group.begin(Tid(21));
-        let end = |group: &mut Group, code| {
+        let end = |group: &mut ThreadGroup, code| {
             group.end((MonoNs(1), Task::new(20, 20), code), ProcessState::Unknown, 0)
         };
         assert_eq!(end(&mut group, 0), GOES_ON);

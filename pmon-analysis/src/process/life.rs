@@ -43,7 +43,8 @@ pub struct Life {
     pub exec: Option<MonoNs>,
     /// Its threads beside the first, as far as they are known: those that were there before the capture show with their first event.
     pub threads: BTreeMap<Tid, Thread>,
-    /// How its first thread ended, or if it has ended, the process itself, as a raw wait status.
+    /// Raw wait status of the process if it has ended, or of its first thread if only that has
+    /// exited.
     pub exit: Option<u32>,
     /// What it had used when its first thread ended.
     pub usage: Option<Box<Usage>>,
@@ -51,7 +52,7 @@ pub struct Life {
     pub inner_pid: Option<u32>,
     /// Whether the recorder, when it looked at what an exec had made of it, found it gone: who looks then finds nothing.
     pub gone: bool,
-    /// Threads that are not known go on after the first has ended.
+    /// Whether unknown threads run on after the exit of the first one.
     pub(super) goes_on: bool,
     /// `start_ticks` is the kernel's.
     pub(super) is_exact: bool,

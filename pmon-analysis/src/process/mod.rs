@@ -13,17 +13,18 @@ use pmon_core::wire::{Body, Event};
 use pmon_core::{MonoNs, Task, Tgid, Tid};
 
 use self::census::Census;
-use self::group::Group;
+use self::group::ThreadGroup;
 use crate::join::Entry;
 use crate::status::Status;
 
 pub use self::group::ProcessExit;
 pub use self::life::{Life, State, Thread};
 
-/// Maximum number of processes known at a time.
+/// Maximum number of processes in the table.
 ///
-/// Beyond it, the process that ended first is forgotten; if none has ended, new processes are not learned. The number is the load
-/// limit of a hash table of 131,072 places, so that the table never grows to twice that.
+/// Beyond this limit, the table drops the process that ended first; if none has ended, it ignores
+/// new processes. The number is the load limit of a hash table of 131,072 slots, so that the table
+/// never doubles in size.
 pub const MAX_PROCESSES: usize = (1 << 17) / 8 * 7;
 /// Ended processes that are remembered.
 pub const MAX_DEAD: usize = 1 << 14;
@@ -31,8 +32,8 @@ pub const MAX_DEAD: usize = 1 << 14;
 pub const MAX_NAME: usize = 64;
 /// Threads known at a time, beside the first ones, where processes are kept in detail; beyond it, new ones are not learned.
 pub const MAX_THREADS: usize = 1 << 18;
-/// Bytes of memory for all of that, where processes are kept in detail; beyond it, new processes and threads are not learned, and the
-/// texts of new details are left out.
+/// Maximum memory of a detailed table, in bytes. Beyond this limit, the table ignores new processes
+/// and threads, and drops the texts of new details.
 pub const MAX_BYTES: usize = 112 << 20;
 
 /// One process. What is not known is `None`.
@@ -47,9 +48,10 @@ pub struct Process {
     pub parent: Option<Tgid>,
     /// Name of its first thread.
     pub name: Option<Arc<[u8]>>,
-    /// When it ended, and how; without a status if its first thread ended and the capture does not tell whether it was the last.
+    /// Time and status of its end. The status is `None` if its first thread exited and the capture
+    /// does not show whether that was the last thread.
     pub end: Option<(MonoNs, Option<Status>)>,
-    group: Group,
+    group: ThreadGroup,
     /// Whether anything before the first scan told of it.
     heard: bool,
     birth: u64,
@@ -57,20 +59,22 @@ pub struct Process {
 
 /// The table of processes.
 ///
-/// Feed it every [`Entry`] in order; it then says what each id stood for at that moment. An ended process stays
-/// known until its id is taken anew or 16,384 others have ended since. It keeps at most 114,688 processes, in at most 32 MiB of memory;
-/// [in detail](Processes::detailed), with their threads and details, in 112 MiB, or in [less](Processes::limit). What it had no
-/// room for is [counted](Processes::forgotten).
+/// Apply every [`Entry`] in order; the table then shows which process each ID refers to at that
+/// moment. An ended process stays in the table until its ID is reused or 16,384 other processes
+/// have ended. The table holds at most 114,688 processes in at most 32 MiB of memory. A
+/// [detailed](Processes::detailed) table also holds their threads and details, in at most 112 MiB
+/// or a [lower limit](Processes::limit). Dropped items are [counted](Processes::forgotten).
 #[derive(Clone, Debug, Default)]
 pub struct Processes {
     table: HashMap<Tgid, Process>,
     dead: VecDeque<(Tgid, u64)>,
     births: u64,
-    /// Threads beside the first ones.
+    /// Number of threads other than the first ones.
     threads: usize,
-    /// Another one begins where events were lost: what was known of threads before may be wrong.
+    /// Number of times that events were lost so far. Knowledge about threads from an earlier era
+    /// may be wrong.
     era: u64,
-    /// What the entry at hand is for its process, if it is an exit.
+    /// Effect of the current entry on its process, if it is an exit.
     exit: Option<ProcessExit>,
     census: Option<Box<Census>>,
     forgotten: u64,
@@ -82,8 +86,8 @@ impl Processes {
         Self::default()
     }
 
-    /// A table that also keeps all that is known of the processes that are there: see [`Processes::life`]. `meta` says how long the
-    /// clock ticks of start times are.
+    /// Creates a table that also keeps the details of running processes: see [`Processes::life`].
+    /// `meta` states the length of the clock ticks in start times.
     pub fn detailed(meta: &Meta) -> Self {
         Self { census: Some(Box::new(Census::new(meta))), ..Self::default() }
     }
@@ -106,20 +110,21 @@ impl Processes {
         }
     }
 
-    /// Where they are kept [in detail](Processes::detailed), allows so many bytes for that, [`MAX_BYTES`] at the most. If there is more,
-    /// the texts of details go.
+    /// Sets the memory limit of a [detailed](Processes::detailed) table in bytes, at most
+    /// [`MAX_BYTES`]. If more is in use, the texts of details are dropped.
     pub fn limit(&mut self, bytes: usize) {
         if let Some(census) = &mut self.census {
             census.limit(bytes.min(MAX_BYTES));
         }
     }
 
-    /// Processes, threads, parents and details of which something is not known because there was no room for it, or no time.
+    /// Returns the number of processes, threads, parents and details that are incomplete for lack
+    /// of memory or time.
     pub fn forgotten(&self) -> u64 {
         self.forgotten + self.census.as_ref().map_or(0, |census| census.forgotten())
     }
 
-    /// What the entry that was applied last is for its process, if it is an exit.
+    /// Returns the effect of the latest entry on its process, if it was an exit.
     pub fn exit(&self) -> Option<ProcessExit> {
         self.exit
     }
@@ -191,7 +196,7 @@ impl Processes {
             start: Some(time),
             parent: Some(parent.tgid),
             end: None,
-            group: Group::forked(self.era),
+            group: ThreadGroup::forked(self.era),
             heard: true,
             ..inherited
         });
@@ -237,7 +242,7 @@ impl Processes {
         }
     }
 
-    /// Forgets the process that has ended first, if that is still the one of its id.
+    /// Removes the process that ended first, unless its ID was reused.
     fn bury(&mut self) {
         if let Some((pid, birth)) = self.dead.pop_front()
             && self.table.get(&pid).is_some_and(|process| process.birth == birth && process.end.is_some())
@@ -406,12 +411,12 @@ mod tests {
         let end = known.process(Tgid(20)).and_then(|process| process.end);
         assert_eq!(end, Some((MonoNs(900_000_000), Some(Status::Exited(7)))));
         assert_eq!(known.threads, 0);
-        // A scan may have found that it has no others.
+        // A scan can show that the process has no other threads.
         let Entry::Details(mut alone) = scanned(10, "sh", 1) else { unreachable!() };
         alone.threads = Some(1);
         let known = processes(&[Entry::Details(alone), exit(3, 10, 10, 512)]);
         assert_eq!(known.exit(), Some(ProcessExit::Ended { status: 512 }));
-        // One that was there before the capture may have threads that it does not tell of.
+        // A process older than the capture can have unknown threads.
         let mut known = processes(&[scanned(10, "sh", 1), exit(3, 10, 10, 0)]);
         assert_eq!(known.exit(), Some(ProcessExit::Unknown));
         assert_eq!(known.process(Tgid(10)).and_then(|process| process.end), Some((MonoNs(3), None)));
@@ -463,7 +468,7 @@ mod tests {
         known.apply(&fork(3, 1, (all + 2, all + 2)));
         assert!(known.process(Tgid(all + 2)).is_none());
         assert_eq!((known.table.len(), known.forgotten()), (MAX_PROCESSES, 1));
-        // An id that is known is taken anew all the same.
+        // A known ID is reused all the same.
         known.apply(&fork(5, 1, (8, 8)));
         assert_eq!(known.process(Tgid(8)).and_then(|process| process.start), Some(MonoNs(5)));
     }

@@ -1,169 +1,174 @@
-//! The kernel's count of forks, held against the events of a capture. The recorder compares them, too; this is another's arithmetic.
+//! Compares the kernel's fork counter with the events of a capture. The recorder does so too; this
+//! is an independent implementation.
 //!
-//! Let a reading of the counter say `c`, and let it have been made between the times `f` and `u`, while `r` tasks were running, the
-//! reader among them. The kernel counts a fork before it emits the event. So of `c2 - c1` forks counted between two readings, each
+//! Let a reading of the counter return `c`, made between the times `f` and `u`, while `r` tasks
+//! were running, including the reader. The kernel counts a fork before it emits the event.
+//! Therefore each of the `c2 - c1` forks counted between two readings
 //!
 //! * has an event with a time from `f1` to `u2`; or
 //! * was lost, or left out, in that time; or
-//! * was of a task that had not emitted the event yet: at most `r2 - 1`; or
+//! * belongs to a task that had not emitted its event yet, of which there are at most `r2 - 1`; or
 //! * was not emitted.
 //!
-//! What is left over for the last is the *deficit*. It counts if a later reading says so, too, by when every CPU has emitted an event
-//! from after the first of them, so that no loss is unknown.
+//! The number of forks in the last group is the *deficit*. It is reported if a later reading
+//! confirms it, and every CPU has emitted an event from after the first of the two readings by
+//! then, so that all losses are known.
 
 use pmon_core::capture::ForkCount;
 use pmon_core::{Cpu, MonoNs};
 
-/// Times that are kept; with more, those of before are only counted.
+/// Maximum number of times kept in each list; when it is reached, the list is reduced to a count.
 const TIMES: usize = 1 << 16;
-/// Times of blindness that are described; further ones are only counted.
+/// Maximum number of shortfalls described; further ones are only counted.
 pub const MAX_SHORTFALLS: usize = 16;
 
-/// What the kernel's count of forks says of a capture.
+/// Result of comparing the kernel's fork counter with the fork events of a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForkReport {
-    /// How often the counter was read.
+    /// Number of readings of the counter.
     pub readings: u64,
-    /// Forks that it counted from the first to the last reading.
+    /// Forks counted from the first to the last reading.
     pub counted: u64,
-    /// Forks that have no event, and are neither lost nor left out: at least so many.
+    /// Minimum number of forks without an event that were neither lost nor left out.
     pub missing: u64,
-    /// When they happened, the first times,
+    /// The first shortfalls, at most [`MAX_SHORTFALLS`].
     pub shortfalls: Vec<Shortfall>,
-    /// and how many times there are in all.
+    /// Total number of shortfalls.
     pub shortfall_count: u64,
-    /// Why the counter could not be read.
+    /// The reason why the counter could not be read.
     pub absent: Option<String>,
 }
 
-/// Forks without an event, in the time between two readings.
+/// Forks without an event, between two readings of the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortfall {
-    /// The time of the reading before them.
+    /// Time of the reading before the missing forks.
     pub from: MonoNs,
-    /// The time of the reading after them.
+    /// Time of the reading after the missing forks.
     pub until: MonoNs,
-    /// At least so many.
+    /// Minimum number of missing forks.
     pub missing: u64,
 }
 
-/// What can be said of a reading, in numbers since the first one.
+/// Counts as of a reading, starting from the first reading.
 #[derive(Clone, Copy, Debug)]
-struct Point {
+struct ReadingBounds {
     reading: ForkCount,
     counted: u64,
-    /// Events before it, at the least: `None` if that is not known.
+    /// Minimum number of fork events before the reading; `None` if it is unknown.
     least: Option<u64>,
-    /// Events up to it, at the most.
+    /// Maximum number of fork events up to the reading.
     most: u64,
 }
 
-impl Point {
-    /// What the events before it exceed the forks by.
+impl ReadingBounds {
+    /// Returns how far the fork events before the reading exceed the counted forks.
     fn surplus(&self) -> Option<i128> {
         self.least.map(|least| i128::from(least) - i128::from(self.counted))
     }
 
-    /// Forks without an event since a reading with that surplus: at least so many.
+    /// Returns the minimum number of forks without an event since a reading with that surplus.
     fn deficit(&self, surplus: i128) -> i128 {
         let (most, running) = (i128::from(self.most), i128::from(self.reading.running.max(1) - 1));
         surplus - (most - i128::from(self.counted)) - running
     }
 }
 
-/// A reading with a deficit, until it is certain.
+/// A reading with a deficit that a later reading has yet to confirm.
 #[derive(Clone, Debug)]
-struct Doubt {
+struct PendingDeficit {
     from: MonoNs,
     surplus: i128,
-    point: Point,
-    /// CPUs of which no event from after the reading has come.
-    silent: Vec<bool>,
-    silent_count: usize,
+    point: ReadingBounds,
+    /// For each CPU, whether no event from after the reading has arrived.
+    awaited: Vec<bool>,
+    awaited_count: usize,
 }
 
-/// See the module.
+/// Compares readings of the fork counter with fork events and losses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forks {
     report: ForkReport,
-    /// Times of forks, and from and to of losses with their counts, since the last reading.
+    /// Times of the fork events since the last reading.
     forks: Vec<MonoNs>,
+    /// Start, end and count of the losses since the last reading.
     losses: Vec<(MonoNs, MonoNs, u64)>,
-    /// How many are older, and the time of the latest of them.
+    /// Number of fork events and losses before those in `forks` and `losses`.
     older: u64,
+    /// Latest time among the older fork events and losses.
     older_until: MonoNs,
-    point: Option<Point>,
-    /// The highest surplus of a reading, and when it was made.
+    point: Option<ReadingBounds>,
+    /// Reading with the highest surplus: its time and surplus.
     best: Option<(MonoNs, i128)>,
-    doubt: Option<Doubt>,
-    /// Of a capture of a part of the events, it is only known at the end how many are left out: the first reading, and the last but
-    /// one.
+    pending: Option<PendingDeficit>,
+    /// Whether the capture omits events by choice. How many is only known at the end, so only the
+    /// totals are compared then.
     is_partial: bool,
     first: Option<ForkCount>,
-    before_last: Option<Point>,
+    before_last: Option<ReadingBounds>,
     all_forks: u64,
     all_lost: u64,
 }
 
 impl Forks {
-    /// A fork event.
+    /// Applies a fork event.
     #[inline]
     pub(super) fn fork(&mut self, time: MonoNs) {
         self.all_forks += 1;
         self.forks.push(time);
-        if let Some(doubt) = &mut self.doubt {
-            doubt.point.most += u64::from(time <= doubt.point.reading.until);
+        if let Some(pending) = &mut self.pending {
+            pending.point.most += u64::from(time <= pending.point.reading.until);
         }
         if self.forks.len() >= TIMES {
             self.age(MonoNs(u64::MAX));
         }
     }
 
-    /// Any event: whether it is the first of its CPU since a doubt.
+    /// Applies any event, which can be the first of its CPU since a deficit.
     #[inline]
     pub(super) fn event(&mut self, cpu: Cpu, time: MonoNs) {
-        let Some(doubt) = &mut self.doubt else { return };
-        if let Some(silent) = doubt.silent.get_mut(cpu.0 as usize)
-            && time > doubt.point.reading.until
-            && std::mem::take(silent)
+        let Some(pending) = &mut self.pending else { return };
+        if let Some(awaited) = pending.awaited.get_mut(cpu.0 as usize)
+            && time > pending.point.reading.until
+            && std::mem::take(awaited)
         {
-            doubt.silent_count -= 1;
+            pending.awaited_count -= 1;
         }
     }
 
-    /// Events that were lost between two times.
+    /// Applies a loss of events between two times.
     pub(super) fn lose(&mut self, after: MonoNs, before: MonoNs, count: u64) {
         self.all_lost = self.all_lost.saturating_add(count);
         self.losses.push((after, before, count));
-        if let Some(doubt) = &mut self.doubt
-            && after <= doubt.point.reading.until
+        if let Some(pending) = &mut self.pending
+            && after <= pending.point.reading.until
         {
-            doubt.point.most = doubt.point.most.saturating_add(count);
+            pending.point.most = pending.point.most.saturating_add(count);
         }
         if self.losses.len() >= TIMES {
             self.age(MonoNs(u64::MAX));
         }
     }
 
-    /// Only a part of the events is recorded.
+    /// Notes that only a part of the events is recorded.
     pub(super) fn partial(&mut self) {
         self.is_partial = true;
     }
 
-    /// The counter cannot be read.
+    /// Notes that the counter cannot be read.
     pub(super) fn absent(&mut self, why: &str) {
         self.report.absent.get_or_insert_with(|| why.to_owned());
     }
 
-    /// A reading; `cpus` are the times of the last event of each CPU so far.
+    /// Applies a reading. `cpus` yields the time of the latest event of each CPU.
     pub(super) fn read(&mut self, reading: ForkCount, cpus: impl Iterator<Item = Option<MonoNs>>) {
         let counted = match &self.point {
             None => 0,
             Some(last) => match reading.since(&last.reading) {
                 Some(more) => last.counted.saturating_add(more),
-                // The counter is another one: nothing follows from the readings before.
+                // The counter was reset, so earlier readings prove nothing.
                 None => {
-                    (self.best, self.doubt, self.first) = (None, None, None);
+                    (self.best, self.pending, self.first) = (None, None, None);
                     last.counted
                 }
             },
@@ -178,15 +183,15 @@ impl Forks {
         };
         let least = within(&|_, before| before < reading.from);
         let most = within(&|after, _| after <= reading.until);
-        let point = Point { reading, counted, least: is_known.then_some(least), most };
+        let point = ReadingBounds { reading, counted, least: is_known.then_some(least), most };
         self.decide(Some(&point));
-        if let (Some((from, surplus)), None) = (self.best, &self.doubt)
+        if let (Some((from, surplus)), None) = (self.best, &self.pending)
             && point.deficit(surplus) > 0
             && !self.is_partial
         {
-            let silent: Vec<_> = cpus.map(|last| last.is_some_and(|last| last <= reading.until)).collect();
-            let silent_count = silent.iter().filter(|&&silent| silent).count();
-            self.doubt = Some(Doubt { from, surplus, point, silent, silent_count });
+            let awaited: Vec<_> = cpus.map(|last| last.is_some_and(|last| last <= reading.until)).collect();
+            let awaited_count = awaited.iter().filter(|&&awaited| awaited).count();
+            self.pending = Some(PendingDeficit { from, surplus, point, awaited, awaited_count });
         }
         if let Some(surplus) = point.surplus()
             && self.best.is_none_or(|(_, best)| best <= surplus)
@@ -198,7 +203,7 @@ impl Forks {
         self.age(reading.from);
     }
 
-    /// What is found in a capture that has ended, in which so many events are left out.
+    /// Finishes the comparison at the end of a capture in which `left_out` events were omitted.
     pub(super) fn finish(&mut self, left_out: u64) -> ForkReport {
         match self.is_partial {
             true => self.compare_all(left_out),
@@ -207,40 +212,43 @@ impl Forks {
         std::mem::take(&mut self.report)
     }
 
-    /// Whether a doubt is right, given the next reading, or at the end those that there are.
-    fn decide(&mut self, next: Option<&Point>) {
-        let Some(doubt) = self.doubt.take() else { return };
-        let deficit = doubt.point.deficit(doubt.surplus);
+    /// Confirms or drops a deficit, given the next reading, or the last one at the end.
+    fn decide(&mut self, next: Option<&ReadingBounds>) {
+        let Some(pending) = self.pending.take() else { return };
+        let deficit = pending.point.deficit(pending.surplus);
         if deficit <= 0 {
             return;
         }
         let later = match (next, self.point) {
-            (Some(next), _) => next.deficit(doubt.surplus),
-            (None, Some(last)) if last.reading.from > doubt.point.reading.from => last.deficit(doubt.surplus),
-            // It is the last reading.
+            (Some(next), _) => next.deficit(pending.surplus),
+            (None, Some(last)) if last.reading.from > pending.point.reading.from => {
+                last.deficit(pending.surplus)
+            }
+            // No later reading can confirm the deficit.
             _ => return,
         };
         if later <= 0 {
             return;
         }
-        if next.is_some() && doubt.silent_count > 0 {
-            self.doubt = Some(doubt);
+        if next.is_some() && pending.awaited_count > 0 {
+            self.pending = Some(pending);
             return;
         }
-        let Doubt { from, point, .. } = doubt;
+        let PendingDeficit { from, point, .. } = pending;
         let missing = u64::try_from(deficit.min(later)).unwrap_or(u64::MAX);
         self.found(Shortfall { from, until: point.reading.until, missing });
         self.best = point.surplus().map(|surplus| (point.reading.from, surplus));
     }
 
-    /// Where events are left out, it is not known which of them are forks, nor when they happened.
+    /// Compares the totals of a capture that omits events: which of them are forks, and when they
+    /// happened, is unknown.
     fn compare_all(&mut self, left_out: u64) {
         let (Some(first), Some(before_last), Some(last)) = (self.first, self.before_last, self.point) else {
             return;
         };
         let most = self.all_forks.saturating_add(self.all_lost).saturating_add(left_out);
-        let deficit = |point: &Point| match point.reading.since(&first) {
-            Some(counted) => Point { counted, most, ..*point }.deficit(0),
+        let deficit = |point: &ReadingBounds| match point.reading.since(&first) {
+            Some(counted) => ReadingBounds { counted, most, ..*point }.deficit(0),
             None => 0,
         };
         let missing = deficit(&before_last).min(deficit(&last));
@@ -258,7 +266,7 @@ impl Forks {
         }
     }
 
-    /// Only counts what is from before that time.
+    /// Reduces forks and losses from before `time` to a count.
     fn age(&mut self, time: MonoNs) {
         let Self { forks, losses, older, older_until, .. } = self;
         let mut stays = |latest: MonoNs, count: u64| {

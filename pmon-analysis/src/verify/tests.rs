@@ -337,18 +337,19 @@ fn stands_for(record: &Record<'_>) -> (Cpu, u64) {
     }
 }
 
-/// A fork on a CPU, at that time, which is its number, too.
+/// A fork on a CPU at `time`, which is also its sequence number.
 fn fork(cpu: u32, time: u32) -> Record<'static> {
     frame(cpu, time, Body::Fork { parent: Task::new(1, 1), child: Task::new(2, 2) })
 }
 
-/// A reading of the count of forks, from that time to two later.
+/// A reading of the fork counter, made from `time` to two later.
 fn forks(time: u32, forks: u64, running: u64) -> Record<'static> {
     let (from, until) = (MonoNs(time.into()), MonoNs(u64::from(time) + 2));
     Record::Forks(Forks::Counted(ForkCount { from, until, forks, running }))
 }
 
-/// A recording in which, between two readings, `emitted` forks have an event of 100 that were counted; then comes `after`.
+/// A recording in which `emitted` of the 100 forks counted between two readings have an event; then
+/// comes `after`.
 fn forked(emitted: u32, running: u64, after: Vec<Record<'static>>) -> Vec<Record<'static>> {
     let mut records = vec![fork(0, 8), event(1, 900), forks(9, 5000, 3)];
     records.extend((12..12 + emitted).map(|time| fork(0, time)));
@@ -357,7 +358,7 @@ fn forked(emitted: u32, running: u64, after: Vec<Record<'static>>) -> Vec<Record
     records.extend(after);
     let mut next = 8;
     for record in &mut records {
-        // Numbers without a hole; the times stay.
+        // Sequence numbers stay contiguous; the times stay as they are.
         if let Record::Event(Frame::Event(event), _) = record
             && event.cpu == Cpu(0)
         {
@@ -372,7 +373,7 @@ fn later(forked: u64, running: u64) -> Vec<Record<'static>> {
     vec![fork(0, 1005), event(1, 902), at(1, 1006, 903), forks(1010, forked, running)]
 }
 
-/// An event with a number, at another time.
+/// An event with a sequence number and another time.
 fn at(cpu: u32, time: u64, seq: u32) -> Record<'static> {
     let body = Body::Sid { task: Task::new(1, 1) };
     Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body }), None)
@@ -405,13 +406,13 @@ fn what_the_recorder_says_of_it_is_not_counted_twice() {
 
 #[test]
 fn tasks_that_were_running_and_late_events_and_a_single_reading_prove_nothing() {
-    // So many may not have emitted their event yet, then and later.
+    // That many tasks may not have emitted their event yet, at both readings.
     let report = verify_sealed(forked(70, 31, later(5101, 31)));
     assert_eq!((report.verdict(), report.forks.missing), (Verdict::Complete, 0), "{report:?}");
-    // Later, it is certain of some.
+    // The later reading proves some of them missing.
     let report = verify_sealed(forked(70, 21, later(5101, 21)));
     assert_eq!((report.verdict(), report.forks.missing), (Verdict::Blind, 10), "{report:?}");
-    // They come behind the reading, with times from before it.
+    // These events arrive after the reading, with times from before it.
     let mut after: Vec<_> = (0..30).map(|_| fork(0, 999)).collect();
     after.extend(later(5101, 1));
     assert_eq!(verify_sealed(forked(70, 1, after)).verdict(), Verdict::Complete);
@@ -442,7 +443,7 @@ fn events_that_are_left_out_may_be_forks() {
         records.push(self::left_out(1, 904 + left_out, left_out.into()));
         verify_sealed(records)
     };
-    // Fork events from before the first reading may be among those that were counted.
+    // Fork events from before the first reading may be among those counted.
     let report = with(29);
     assert_eq!((report.verdict(), report.forks.missing), (Verdict::Complete, 0), "{report:?}");
     let report = with(19);
@@ -475,7 +476,7 @@ fn another_counter_and_one_that_wraps_and_none_at_all_prove_nothing() {
 }
 
 proptest! {
-    /// Numbers that cannot be end in no panic.
+    /// Impossible numbers cause no panic.
     #[test]
     fn any_readings_and_losses_are_survived(
         readings in prop::collection::vec(any::<[u64; 4]>(), 0..20),

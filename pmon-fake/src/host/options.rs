@@ -17,16 +17,19 @@ pub struct Launch {
     pub private_proc: bool,
     /// Where its standard output goes, if not to this process's.
     pub stdout: Option<OwnedFd>,
-    /// Signals that it begins with.
+    /// Signal dispositions and mask at the start of the program.
     pub signals: StartSignals,
 }
 
-/// Signals that a program begins with. Bit *n* - 1 is signal *n*, as in `/proc/PID/status`. By default, all do what they do by default.
+/// Signals that are ignored or blocked at the start of a program.
+///
+/// Bit *n* - 1 stands for signal *n*, as in `/proc/PID/status`. By default, every signal has its
+/// default disposition and is unblocked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StartSignals {
-    /// Signals that are ignored.
+    /// Mask of ignored signals.
     pub ignored: u64,
-    /// Signals that are blocked.
+    /// Mask of blocked signals.
     pub blocked: u64,
 }
 

@@ -221,18 +221,20 @@ pub(super) fn install(filter: &[sock_filter]) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(listener as c_int) })
 }
 
-/// Gives this process the dispositions and the mask of signals that a program begins with, whatever this process, or whoever has started it,
-/// ignores or blocks.
+/// Sets the signal dispositions and the signal mask that a program starts with, replacing those
+/// inherited from this process's parent.
 pub(super) fn set_signals(signals: StartSignals) {
-    /// The last signal, the bytes of the kernel's set of signals, and at least as many words as its `struct sigaction` has.
+    /// Number of the last signal.
     const LAST: c_int = 64;
+    /// Size in bytes of the kernel's signal set.
     const SET: usize = 8;
+    /// Minimum size in words of the kernel's `struct sigaction`.
     const WORDS: usize = 8;
     for signal in 1..=LAST {
         let mut action = [0_usize; WORDS];
         action[0] = if signals.ignored >> (signal - 1) & 1 == 1 { libc::SIG_IGN } else { libc::SIG_DFL };
-        // SAFETY: the kernel only reads the action, which is at least as large as its struct; no handler is set. The C library refuses signals
-        // that it keeps for itself.
+        // SAFETY: the kernel only reads the action, which is at least as large as its struct; no
+        // handler is set. `sigaction(3)` would refuse the signals that the C library reserves.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<usize>(), SET) };
     }
     let mask = &raw const signals.blocked;

@@ -39,12 +39,12 @@ impl Procfs {
         Self { processes, anchor: meta.start, now: meta.start.mono, meta }
     }
 
-    /// Leaves so many bytes of memory, twice, to whoever reads the capture.
+    /// Deducts twice `reader_bytes` from the memory budget, for the reader of the capture.
     pub(crate) fn limit(&mut self, reader_bytes: usize) {
         self.processes.limit(MAX_BYTES.saturating_sub(2 * reader_bytes));
     }
 
-    /// See [`Processes::forgotten`].
+    /// Returns the number of incomplete items: see [`Processes::forgotten`].
     pub(crate) fn forgotten(&self) -> u64 {
         self.processes.forgotten()
     }

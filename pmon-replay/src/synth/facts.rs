@@ -75,8 +75,8 @@ pub(super) fn blank() -> Box<Details> {
     Box::new(Details::missed(Subject::Snapshot { tgid: Tgid(0) }, Miss::Gone))
 }
 
-/// What a task has used from `started` until `now`: of a process, with its memory; `threads` go on. `process` says what is left of the
-/// process.
+/// Generates the usage of a task from `started` until `now`, including memory if it is a process.
+/// `threads` is the number of threads still running, `process` the state of the process.
 pub(super) fn usage(
     random: &mut Rand32,
     (started, now): (MonoNs, MonoNs),

@@ -319,7 +319,7 @@ fn which_exit_ends_a_process_is_the_same_by_the_usages_and_by_the_events() {
     };
     let (seen, found) = (exits(true), exits(false));
     assert_eq!(seen.len(), found.len());
-    // Of those that were there before, the events do not tell.
+    // The events do not show the threads of processes that are older than the capture.
     let known = |(_, found): &(&ProcessExit, &ProcessExit)| **found != ProcessExit::Unknown;
     let pairs: Vec<_> = seen.iter().zip(&found).filter(known).collect();
     assert!(pairs.len() > 1_000 && pairs.iter().all(|(seen, found)| seen == found), "{}", pairs.len());

@@ -132,8 +132,10 @@ impl World {
         recorder: &mut Recorder<F>,
     ) -> Result<(), E> {
         let mut others = self.actors.get(actor).map_or(0, |actor| actor.threads.len() as u32);
-        // Threads that have not ended, where one has; and CPU time and memory of those that have.
-        let (mut left, mut whole) = (None, (0, 0));
+        // Threads still running, once one has exited.
+        let mut left = None;
+        // CPU time and peak memory of the exited threads.
+        let mut whole = (0, 0);
         while let Ok(Received::Frames(1..)) = self.socket.receive(&mut self.batch) {
             for at in 0..self.batch.len() {
                 let frame = self.batch.frames_from(at).next();
@@ -156,7 +158,7 @@ impl World {
                         };
                         let usage = (!is_lost).then(|| {
                             let mut usage = self.usage(actor, task, others, process);
-                            // The last thread tells what all have used.
+                            // The last thread's exit carries the totals of all threads.
                             whole.0 += usage.cpu_us;
                             whole.1 = whole.1.max(usage.max_rss_kib);
                             if *left == 0 {

@@ -11,13 +11,15 @@ use crate::join::size_of_details;
 use crate::process::life::{Life, State, Thread};
 use crate::process::{MAX_PROCESSES, MAX_THREADS};
 
-/// Bytes of memory that a process takes beside its details: what is known of it, its name and usage, and its places in the tables.
+/// Memory of a process without its details, in bytes: its state, name, usage, and table entries.
 pub(super) const LIFE: usize = size_of::<Life>() + 144;
-/// Bytes of memory that a thread beside the first takes: most processes that have any have several, and names are shared.
+/// Memory of a thread other than the first, in bytes. Most multithreaded processes have several
+/// threads, and names are shared.
 pub(super) const THREAD: usize = 192;
 
 impl Census {
-    /// Allows so many bytes. If there are more, the texts of details go, of the lowest ids first.
+    /// Sets the memory limit in bytes. If more is in use, removes the texts of details, lowest
+    /// process IDs first.
     pub(in crate::process) fn limit(&mut self, bytes: usize) {
         let is_less = std::mem::replace(&mut self.most_bytes, bytes) > bytes;
         if !is_less || self.bytes <= bytes {
@@ -30,14 +32,14 @@ impl Census {
                 break;
             }
             let details = self.lives.get(&pid).and_then(|life| life.details.as_deref().map(without_texts));
-            // The old ones first, which makes room for the others.
+            // Remove the old details first, which makes room for the new ones.
             self.describe(pid, None);
             self.describe(pid, details);
             self.forgotten += 1;
         }
     }
 
-    /// Whether so many processes may be looked at.
+    /// Returns whether that many processes may be visited, and deducts them from the credit.
     pub(super) fn affords(&mut self, processes: u64) -> bool {
         let left = self.credit.checked_sub(processes);
         self.credit = left.unwrap_or(self.credit);
@@ -45,7 +47,7 @@ impl Census {
         left.is_some()
     }
 
-    /// Whether there is room for so many bytes more.
+    /// Returns whether there is room for `bytes` more.
     fn has_room(&mut self, bytes: usize) -> bool {
         let has_room = self.bytes + bytes <= self.most_bytes;
         self.forgotten += u64::from(!has_room);
@@ -132,7 +134,8 @@ impl Census {
 
     /// It is a child of that process now; 0 is nobody that is known.
     pub(super) fn adopt(&mut self, pid: Tgid, ppid: Option<Tgid>) {
-        // Who goes up the tree must come to its top, whatever a capture says: no kernel has it that a process descends from itself.
+        // Walks up the tree must reach its top, even for a forged capture: a process never descends
+        // from itself.
         if ppid == Some(Tgid(0))
             || ppid == Some(pid)
             || self.lives.get(&pid).is_none_or(|life| life.ppid == ppid)
@@ -161,7 +164,8 @@ impl Census {
         self.touch(pid);
     }
 
-    /// Whether a process descends from another, or is it, or it would take too long to find out.
+    /// Returns whether `pid` is `from` or descends from it, or whether the answer would take too
+    /// long.
     fn may_descend(&mut self, pid: Tgid, from: Tgid) -> bool {
         let most = usize::try_from(self.credit).unwrap_or(usize::MAX);
         let ancestry = std::iter::successors(Some(pid), |pid| self.lives.get(pid)?.ppid);
@@ -204,7 +208,7 @@ impl Census {
     }
 }
 
-/// Details without what takes most of their memory.
+/// Copies details without the fields that take most of their memory.
 fn without_texts(details: &Details) -> Details {
     let Details { subject, ids, membership, .. } = *details;
     Details { ids, membership, ..Details::missed(subject, Miss::TooLong) }

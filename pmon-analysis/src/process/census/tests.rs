@@ -18,7 +18,7 @@ fn census(entries: &[Entry]) -> Census {
 }
 
 impl Census {
-    /// Takes an entry of which only itself tells.
+    /// Applies an entry without any knowledge of the process's other threads.
     fn take(&mut self, entry: &Entry) {
         self.apply(entry, None);
     }
@@ -368,7 +368,8 @@ fn without_room_a_new_process_is_not_learned_and_is_counted() {
     assert_eq!(census.forgotten(), 2);
 }
 
-/// A chain of processes, each the child of the one before, whose first has one parent and then another.
+/// A chain of processes, each the child of the previous one. The first one alternates between two
+/// parents.
 #[test]
 fn the_time_for_an_entry_is_bounded_however_deep_the_tree_is() {
     let depth = 30_000;
@@ -378,14 +379,14 @@ fn the_time_for_an_entry_is_bounded_however_deep_the_tree_is() {
     let mut walked = 0;
     for n in 0..1000 {
         let credit = census.credit + CREDIT;
-        // A thread's fork names the parent of its process: here, by turns, two that are deep down.
+        // A thread's fork names the parent of its process: here, two deep processes take turns.
         census.take(&thread(2, 100_000, 20));
         census.take(&exit(2, 100_000, 20));
         census.take(&thread(2, 100_000 + n, 20));
         walked += (credit + 2 * CREDIT).saturating_sub(census.credit);
     }
     assert!(walked <= before + 3000 * CREDIT);
-    // Scans that find nothing look at all of them, as long as there is time.
+    // Scans that find no process visit all of them, while there is credit.
     for _ in 0..1000 {
         census.take(&snapshot(0, 0));
     }
@@ -444,7 +445,7 @@ proptest! {
     }
 }
 
-/// An exit with code 0, and what the recorder saw of the process.
+/// An exit with code 0, and the process state that the recorder saw.
 fn exit_seen(ms: u64, tid: u32, pid: u32, process: ProcessState) -> Entry {
     let Entry::Event(mut occurrence) = exit(ms, tid, pid) else { unreachable!() };
     occurrence.usage = Some(Box::new(Usage { process, ..Usage::default() }));
@@ -461,7 +462,7 @@ fn a_process_whose_threads_are_not_known_ends_when_the_recorder_saw_it_end() {
     known.apply(&exit_seen(4, 11, 10, ProcessState::Ended { status: 9 }));
     let life = known.life(Tgid(10)).unwrap();
     assert_eq!((life.state(), life.exit), (State::Zombie, Some(9)));
-    // The first thread of another one may be heard of after that.
+    // The exit of another process's first thread can arrive later.
     known.apply(&fork(5, 1, 20));
     known.apply(&exit_seen(6, 21, 20, ProcessState::Ended { status: 9 }));
     known.apply(&exit_seen(6, 20, 20, ProcessState::Ended { status: 9 }));
