@@ -1,9 +1,10 @@
-//! What `.ci/run` says at the end of a run of the tests.
+//! Tests the summary that `.ci/run` prints after the tests.
 
 use std::fs;
 use std::process::Command;
 
-/// What `cargo test` prints, and the lines of tests that were skipped: of two programs, one of which has a test of the same name.
+/// Output of `cargo test` with lines of skipped tests, from two programs that have a test of the
+/// same name.
 const LOG: &str = "\
      Running tests/cli/main.rs (target/debug/deps/cli-0)
 skipped record::one: CAP_BPF and CAP_PERFMON are missing

@@ -24,7 +24,7 @@ use rustix::time::{ClockId, clock_gettime};
 )]
 mod sys;
 
-/// Programs that run at once.
+/// Maximum number of programs that run at the same time.
 const AT_ONCE: usize = 4;
 
 /// Runs programs in the ways in which programs are run.
@@ -39,9 +39,9 @@ struct Args {
 enum Way {
     /// Runs `/bin/true` so often, one behind the other, each with a number, `b c` and an empty argument
     Storm { count: u32 },
-    /// Runs `/bin/true` so often, as fast as possible, each time with so many words that no other has
+    /// Run `/bin/true` COUNT times as fast as possible, each time with WORDS unique words
     Words { count: u32, words: u32 },
-    /// Declares so many GiB of memory to be its arguments, says so, and waits for a line
+    /// Declare GIB GiB of memory as its arguments, print a line, and wait for a line of input
     Declare { gib: usize },
     /// Becomes the program, from a thread that is not the first
     Thread { program: Vec<OsString> },
@@ -55,13 +55,14 @@ enum Way {
         #[arg(long)]
         linger: bool,
     },
-    /// Ends by its second thread: 150 ms after the first has ended, or with --together while the first goes on
+    /// End by the second thread: 150 ms after the first has exited or, with --together, while it
+    /// runs
     End {
         how: How,
         #[arg(long)]
         together: bool,
     },
-    /// Takes so many MiB of memory, gives all of it back, and becomes the program
+    /// Allocate MIB MiB of memory, free all of it, and exec the program
     Take {
         mib: usize,
         /// Keep the memory, and run the program as a child
@@ -71,18 +72,18 @@ enum Way {
     },
 }
 
-/// What a second thread does.
+/// The action of the second thread.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum How {
-    /// `exit_group(7)`
+    /// Call `exit_group(7)`
     Exit,
-    /// Sends SIGKILL to its process
+    /// Send SIGKILL to its process
     Kill,
-    /// Writes where there is no memory, and dumps core
+    /// Cause a segmentation fault with a core dump
     Fault,
-    /// `_exit(9)` of the thread alone; a first thread that goes on ends with 3
+    /// Exit alone with `_exit(9)`; a first thread that still runs exits with 3
     Alone,
-    /// Becomes a shell that ends with 5
+    /// Exec a shell that exits with 5
     Exec,
 }
 

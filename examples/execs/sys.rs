@@ -1,4 +1,4 @@
-//! The system calls without a safe wrapper: `execveat(2)` with nothing but a descriptor, `PR_SET_MM_MAP` of `prctl(2)`, and ends of a
+//! System calls without a safe wrapper: `fexecve(3)`, `PR_SET_MM_MAP` of `prctl(2)`, and exits of a
 //! thread or a process that run no destructors.
 
 use std::ffi::{CString, OsStr, OsString};
@@ -20,16 +20,16 @@ pub(crate) fn fexecve(file: &File, name: &OsStr, args: &[OsString]) -> io::Error
     io::Error::last_os_error()
 }
 
-/// Declares memory of so many bytes, all zeros, to be this process's arguments, as any user may.
+/// Declares `len` zero bytes as this process's arguments, which any user may do.
 pub(crate) fn declare_arguments(len: usize) -> io::Result<()> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping, at an address that the kernel chooses.
+    // SAFETY: this creates a new mapping, at an address that the kernel chooses.
     let memory = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
     if memory == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // What is not to change, by its number in `proc_pid_stat(5)`.
+    // Read the values that must not change; `proc_pid_stat(5)` numbers the fields.
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<u64> = stat
         .rsplit(')')
@@ -40,10 +40,11 @@ pub(crate) fn declare_arguments(len: usize) -> io::Result<()> {
         .collect();
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
     let start = memory as u64;
-    // SAFETY: it asks for the break, and changes nothing.
+    // SAFETY: the call returns the program break and changes nothing.
     let brk = unsafe { libc::sbrk(0) } as u64;
-    // `struct prctl_mm_map` (`linux/prctl.h`): code, data, break, stack, arguments, environment, auxiliary vector, and in the
-    // last 8 bytes its length and a descriptor of the executable, -1 for none.
+    // `struct prctl_mm_map` (`linux/prctl.h`): code, data, break, stack, arguments, environment,
+    // auxiliary vector, and in the last 8 bytes the vector's size and the descriptor of the
+    // executable (-1 for none).
     let map = [
         field(26),
         field(27),
@@ -59,27 +60,28 @@ pub(crate) fn declare_arguments(len: usize) -> io::Result<()> {
         0,
         u64::from_ne_bytes([[0; 4], (-1_i32).to_ne_bytes()].concat().try_into().unwrap_or_default()),
     ];
-    // SAFETY: the kernel reads as many bytes of `map` as it is told, and checks the addresses.
+    // SAFETY: the kernel reads `size_of_val(&map)` bytes of `map` and checks the addresses.
     let done = unsafe { libc::prctl(libc::PR_SET_MM, 14, map.as_ptr(), size_of_val(&map), 0) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Ends this thread alone, as `pthread_exit(3)` does, with that code.
+/// Exits only this thread, as `pthread_exit(3)` does, with `code`.
 pub(crate) fn end_thread(code: libc::c_long) -> ! {
-    // SAFETY: nothing of this thread is used after it; what it owns is never given back.
+    // SAFETY: nothing uses this thread's data after the call, and its resources are leaked.
     unsafe { libc::syscall(libc::SYS_exit, code) };
     unreachable!("_exit(2) returned")
 }
 
-/// Ends this process, whatever its other threads do.
+/// Exits this process without regard to its other threads.
 pub(crate) fn end_process(code: libc::c_int) -> ! {
-    // SAFETY: nothing of this process is used after it.
+    // SAFETY: nothing uses this process's data after the call.
     unsafe { libc::_exit(code) }
 }
 
-/// Lets the kernel end this process for a segmentation fault.
+/// Ends this process by a segmentation fault.
 pub(crate) fn fault() {
-    // SAFETY: the first call takes away the handler of Rust's runtime, so that the signal that the second sends ends the process.
+    // SAFETY: the first call removes the handler of the Rust runtime, so that the signal ends the
+    // process.
     unsafe {
         libc::signal(libc::SIGSEGV, libc::SIG_DFL);
         libc::raise(libc::SIGSEGV);

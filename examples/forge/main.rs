@@ -1,4 +1,5 @@
-//! Forges hostile captures, and gives each to every verb: none may take more than 256 MiB of memory, or end as if pmon were at fault.
+//! Runs every verb on forged hostile captures. It fails if a verb needs more than 256 MiB of
+//! memory, crashes, or ends with an exit code that means a defect of pmon.
 //!
 //! ```sh
 //! cargo build --release && cargo run --release --example forge -- target/release/pmon 200
@@ -16,12 +17,12 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-/// What each verb may take.
+/// Maximum memory of each verb, in bytes.
 const MOST: u64 = 256 << 20;
-/// And this long.
+/// Maximum run time of each verb.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// What is done with each file; `@` is the file, and `%` another one of the same content.
+/// Command lines run on each file. `@` stands for the file, `%` for a copy of it.
 const VERBS: [&[&str]; 20] = [
     &["info", "@"],
     &["info", "--json", "@"],
@@ -45,7 +46,7 @@ const VERBS: [&[&str]; 20] = [
     &["diff", "--json", "@", "/dev/null"],
 ];
 
-/// A program that takes all events.
+/// A program that subscribes and receives all events.
 const LISTENER: &str = "import socket, struct
 s = socket.socket(16, 2, 11)
 s.bind((0, 1))

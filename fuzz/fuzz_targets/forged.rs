@@ -1,6 +1,9 @@
-//! Blocks of any content behind checksums that hold, an index and a trailer: no panic, no loop, no memory beyond the
-//! limits, no more work than is in proportion. Input: per block six bytes of numbers, then sections (column, plane, length, data) up to a
-//! byte 255. A header may claim another length than its payload's.
+//! Fuzzes blocks with arbitrary content and valid checksums, an index and a trailer. The reader
+//! must not panic, loop, exceed the memory limits, or do more work than is proportional to the
+//! input.
+//!
+//! Input: per block, six bytes of numbers, then sections (column, plane, length, data) up to a byte
+//! 255. A header can claim a length that differs from its payload's.
 #![no_main]
 
 use std::io::Cursor;
@@ -63,7 +66,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// Lets a header claim a payload of that length, with a checksum of its own that holds.
+/// Changes the length in a block header to `len` and updates the header's checksum.
 fn claim(header: &mut [u8], len: u32) {
     header[16..20].copy_from_slice(&len.to_le_bytes());
     let crc = crc32c::crc32c(&header[..60]);

@@ -51,7 +51,7 @@ mod second {
         pub(super) numbers: [u64; 8],
         pub(super) threads: u64,
         pub(super) at_least: bool,
-        /// The code of what the exit is for the process, and CPU time of all its threads.
+        /// Code of the process state after an exit, and CPU time of all threads of the process.
         pub(super) process: [u64; 2],
     }
 
@@ -263,7 +263,7 @@ fn a_capture_of_version_1_0_is_as_the_page_says() {
     assert_eq!(read, story_1_0().iter().map(expected).collect::<Vec<_>>());
 }
 
-/// Records of which no column has a value but zero: a writer fills their block up.
+/// In these records, all columns are zero, so that the writer adds padding to their block.
 #[test]
 fn a_block_of_alike_records_is_as_the_page_says() {
     let mut encoder = Encoder::new(&shared::records::header()).unwrap();

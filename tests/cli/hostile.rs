@@ -1,4 +1,4 @@
-//! Files that are made to do harm: to the terminal, to memory.
+//! Tests files that attack the terminal or the memory.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,8 +16,8 @@ mod forge;
 #[path = "../common/peak.rs"]
 mod peak;
 
-/// Each of these does something to some terminal: an escape, a delete, a C1 control, marks that turn the direction of writing, line
-/// separators.
+/// Characters that affect some terminals: an escape, a delete, C1 controls, directional formatting
+/// characters, and line separators.
 const HOSTILE: &str =
     "\u{1b}[2J\u{7f}\u{85}\u{9b}31m\u{61c}\u{200e}\u{200f}\u{2028}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}\r";
 
@@ -34,7 +34,7 @@ fn assert_harmless(what: &str, text: &str) {
     }
 }
 
-/// A capture in which every string is hostile; `n` makes it another one.
+/// A capture in which every string is hostile. Different values of `n` give different captures.
 fn capture(n: u32) -> Vec<u8> {
     let text = || HOSTILE.to_owned();
     let meta = Meta {
@@ -125,11 +125,11 @@ fn no_output_of_any_verb_drives_the_terminal() {
             ran.json();
         }
     }
-    // It is not that nothing is shown.
+    // The hostile strings are shown, in escaped form.
     assert!(shown > 10, "{shown}");
 }
 
-/// An output whose parser must find what was recorded.
+/// A JSON parser must return the recorded strings.
 #[test]
 fn json_gives_hostile_strings_back_as_they_were() {
     let dir = Dir::new();
@@ -141,7 +141,8 @@ fn json_gives_hostile_strings_back_as_they_were() {
     assert_eq!(info["command"][1], HOSTILE);
 }
 
-/// What takes the most memory, on a small scale: the whole is `cargo run --example forge`.
+/// Runs the verbs with the highest memory use at a small scale; `cargo run --example forge` runs
+/// all of them.
 #[test]
 fn forged_captures_take_no_more_memory_than_is_promised() {
     let dir = Dir::new();
@@ -166,7 +167,8 @@ fn forged_captures_take_no_more_memory_than_is_promised() {
     }
 }
 
-/// A recorder that is killed leaves a hole, and a forger may make it as large as a file can be.
+/// A killed recorder leaves a hole in its file, and a forger can make a hole as large as a file can
+/// be.
 #[test]
 fn a_file_with_a_hole_of_a_tebibyte_is_read_at_once() {
     let dir = Dir::new();

@@ -15,12 +15,13 @@ use crate::support::*;
 
 pub(crate) use crate::guard::{Need, needs, skip, skip_part};
 
-/// Whether this system lets us record, without any option; if not, says why.
+/// Returns whether this system permits recording without options; skips the test otherwise.
 pub(crate) fn can_record() -> bool {
     needs(&[Need::Recording(&[])])
 }
 
-/// Has a command run without privilege: as nobody, or as the user who runs the tests, if that is not root. Gives the user.
+/// Makes a command run without privilege: as nobody if the tests run as root, otherwise as the
+/// current user. Returns the user ID.
 pub(crate) fn unprivileged(command: &mut Command) -> u32 {
     let user = rustix::process::geteuid();
     if !user.is_root() {

@@ -14,9 +14,9 @@ mod record;
 mod refusals;
 mod replay;
 mod scope;
+mod signals;
 #[path = "../common/skipped.rs"]
 mod skipped;
-mod signals;
 mod support;
 mod synth;
 #[allow(unsafe_code, reason = "a program is started with less than this one has")]

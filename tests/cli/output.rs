@@ -1,4 +1,4 @@
-//! Outputs that are full, closed, or go nowhere.
+//! Tests outputs that are full, closed, or without a reader.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use crate::live::*;
 use crate::support::*;
 
-/// Runs `pmon` with a reader of its standard output that takes so many bytes and goes away.
+/// Runs `pmon` with a reader that takes `bytes` bytes of its standard output and closes the pipe.
 fn read_some(args: &[&str], bytes: usize) -> Ran {
     let mut command = command(args);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -22,7 +22,7 @@ fn read_some(args: &[&str], bytes: usize) -> Ran {
     Ran::new(child.wait_with_output().expect("pmon ends"))
 }
 
-/// A capture of made-up processes, longer than a pipe takes.
+/// A synthetic capture that is larger than a pipe's buffer.
 fn long_capture(dir: &Dir) -> String {
     let file = arg(&dir.path("long.pmon"));
     pmon(&["synth", "-q", "-n", "60K", "-o", &file]).expect(0);
@@ -40,7 +40,7 @@ fn a_reader_of_a_capture_that_goes_away_is_a_failure_and_one_of_text_is_none() {
     for args in [&["print", &file][..], &["replay", &file], &["replay", &file, "--speed", "100000x"]] {
         assert_eq!(read_some(args, 100).expect(0).err, "");
     }
-    // Nobody reads the verdict: the exit code has it all the same.
+    // The exit code has the verdict even if no process reads the output.
     let torn = dir.file("torn.pmon", &capture(&story()[..5], 5));
     for args in [&["verify", &torn][..], &["verify", "--json", &torn], &["diff", &file, &torn]] {
         let code = pmon(args).code.expect("an exit code");
@@ -161,10 +161,11 @@ fn a_fifo_without_a_reader_is_given_up_in_time_or_by_a_signal() {
             let mut command = command(args);
             command.stderr(Stdio::piped());
             let child = start(command);
-            // It waits, and nothing tells from outside since when.
+            // The open of the FIFO is not observable from outside, so give pmon some time to get
+            // there.
             thread::sleep(Duration::from_millis(200));
             send(&child, signal);
-            // It is killed, and fails this test, if it goes on waiting.
+            // `start` kills a program that still waits, with SIGKILL.
             let status = child.wait_with_output().expect("pmon ends").status;
             use std::os::unix::process::ExitStatusExt as _;
             assert_ne!(status.signal(), Some(9), "{args:?}");
@@ -201,7 +202,7 @@ fn a_default_name_is_a_new_file_whatever_others_have_put_there() {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
         .collect();
-    // All names of the next seconds, of each kind of thing that a user can make.
+    // Occupy all default names of the next seconds, with each type of file that a user can create.
     let script = "now=$(date +%s); n=0; while [ $n -lt 30 ]; do
         base=$1/pmon-$2-$(TZ=UTC date -d @$((now + n)) +%Y%m%d-%H%M%S)
         mkfifo $base.pmon $base-2.pmon $base-3.pmon.partial; ln -s $1/victim $base-4.pmon.partial
@@ -233,7 +234,7 @@ fn a_block_device_is_not_overwritten_by_a_name() {
     assert!(ran.err.contains("is a block device") && ran.err.contains("--force"), "{}", ran.err);
 }
 
-/// The file that a test's output goes to is read to its end.
+/// A capture redirected into a file of limited size must be readable to its end.
 #[test]
 fn a_capture_redirected_into_a_full_file_ends_with_a_whole_block() {
     let dir = Dir::new();

@@ -96,7 +96,7 @@ fn text_tells_who_started_what_and_what_it_used() {
 2026-01-02 03:04:05.412302  exit        20/21  git              killed by SIGKILL, ran 412.3ms, cpu 8.1ms, rss 11 MiB
 "
     );
-    // Where threads are not shown, the process ends once.
+    // With threads hidden, the process ends only once.
     let ran = print(&of_the_ring(), &["--kind", "exit"]);
     assert_eq!(ran.out.lines().count(), 1, "{}", ran.out);
     assert!(ran.out.contains("killed by SIGKILL, ran 412.3ms"), "{}", ran.out);

@@ -242,7 +242,7 @@ fn a_full_disk_keeps_what_was_written_and_lets_the_command_finish() {
     assert_eq!(ran.out, "done\n");
     assert!(ran.err.contains("no space left"), "{}", ran.err);
     assert!(read.out.lines().count() > 10, "{read:?}");
-    // What was recorded until then is whole, and no half of a block is left.
+    // The blocks recorded before are whole, and no partial block remains.
     assert_eq!(verified.expect(3).json()["verdict"], "unsealed");
 }
 
@@ -399,7 +399,8 @@ fn details_that_may_be_read_are_known_though_others_are_denied() {
     let dir = Dir::new();
     let program = dir.path("sleep");
     copy_program("/bin/sleep", &program);
-    // Of a program that may be run and not read, an ordinary user may not know the file, nor where it runs.
+    // An ordinary user may not read the file or the working directory of a program that is
+    // executable but not readable.
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o111)).expect("it is ours");
     let (program, file) = (arg(&program), arg(&dir.path("x.pmon")));
     let args = ["record", "--json", "--transport", "recvmmsg", "-o", &file, "--", &program, "0.2"];

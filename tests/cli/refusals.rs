@@ -1,5 +1,5 @@
-//! Each refusal of the ring, provoked: `docs/transport.md` lists them. The cause is named, the recording goes on without, and the
-//! capture says why.
+//! Provokes each refusal of the ring that `docs/transport.md` lists. The error names the cause, the
+//! recording continues with recvmmsg, and the capture states why.
 
 use std::fs::File;
 use std::process::Command;
@@ -10,16 +10,17 @@ use crate::live::*;
 use crate::support::*;
 use crate::sys::{Denied, deny, drop_capabilities, limit_address_space, pretend_old_kernel};
 
-/// Commands of `bpf(2)`, and a socket option (`linux/bpf.h`, `asm-generic/socket.h`).
+// Commands of `bpf(2)` (`linux/bpf.h`).
 const MAP_CREATE: u32 = 0;
 const PROG_LOAD: u32 = 5;
+// A socket option (`asm-generic/socket.h`).
 const SO_ATTACH_BPF: u32 = 50;
-/// Capabilities (`linux/capability.h`).
+// Capabilities (`linux/capability.h`).
 const CAP_SYS_ADMIN: libc::c_ulong = 21;
 const CAP_PERFMON: libc::c_ulong = 38;
 const CAP_BPF: libc::c_ulong = 39;
 
-/// Whether there is a ring where nothing is refused; if not, says why.
+/// Returns whether the ring is available without restrictions; skips the test otherwise.
 fn has_ring() -> bool {
     let dir = Dir::new();
     let file = arg(&dir.path("probe.pmon"));
@@ -34,7 +35,7 @@ fn bpf(command: Option<u32>, errno: i32) -> Denied {
     Denied { call: libc::SYS_bpf, argument: command.map(|command| (0, command)), errno }
 }
 
-/// What the ring is refused for under these conditions, as the error says it that demands one.
+/// Returns the error of a recording that requires the ring under these conditions.
 #[track_caller]
 fn refusal(prepare: impl FnOnce(&mut Command)) -> String {
     let dir = Dir::new();
@@ -47,7 +48,8 @@ fn refusal(prepare: impl FnOnce(&mut Command)) -> String {
     ran.err
 }
 
-/// Records without a demand under these conditions; gives the transport that the capture names.
+/// Records with the default transport under these conditions, and returns the transport stored in
+/// the capture.
 #[track_caller]
 fn fallen_back(prepare: impl FnOnce(&mut Command)) -> Transport {
     let dir = Dir::new();
@@ -56,7 +58,7 @@ fn fallen_back(prepare: impl FnOnce(&mut Command)) -> Transport {
     prepare(&mut command);
     command.args(["--", "true"]);
     run(command).expect(0);
-    // Also the events come that the ring would have brought.
+    // The capture also has the events that the ring would have delivered.
     pmon(&["verify", &file]).expect(0);
     let execs = pmon(&["print", &file, "--kind", "exec"]).expect(0).out;
     assert!(execs.contains("exec"), "{execs}");
@@ -102,7 +104,7 @@ fn a_recording_without_the_ring_that_was_refused_is_whole_and_says_why() {
     };
     let why = named(&|command| deny(command, bpf(None, libc::EPERM)));
     assert!(why.contains("seccomp") && !why.contains("locked memory"), "{why}");
-    // At the last step before the ring is there, and then no filter stays on the socket.
+    // A refusal at the last step must leave no filter on the socket.
     let why = named(&|command| {
         let argument = Some((2, SO_ATTACH_BPF));
         deny(command, Denied { call: libc::SYS_setsockopt, argument, errno: libc::EPERM });
@@ -145,7 +147,7 @@ fn limits_of_old_kernels_are_named_on_old_kernels_only() {
     assert!(no_rings.contains("Linux 5.8") || no_rings.contains("nvalid argument"), "{no_rings}");
 }
 
-/// `pmon record` in a mount namespace of its own, after that script; it ends with 77 where the script fails.
+/// `pmon record` in its own mount namespace, after `script`; it ends with 77 if the script fails.
 fn in_own_mounts(script: &str, dir: &Dir) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &format!("({script}) || exit 77; exec \"$0\" \"$@\"")]);
@@ -184,7 +186,7 @@ fn a_ring_that_cannot_be_mapped_is_refused_and_nothing_stays_of_it() {
     if !has_ring() {
         return;
     }
-    // The ring is mapped twice over, which takes more than this; the rest has room.
+    // The ring is mapped twice, which exceeds this limit; everything else fits.
     let limit = |command: &mut Command| {
         limit_address_space(command, 300 << 20);
         command.args(["--ring", "128M"]);

@@ -1,4 +1,5 @@
-//! What a scope names is looked at before anything else, and refused if it is not what it has to be.
+//! Tests that the objects named by a scope option are checked before anything else, and refused if
+//! they are unsuitable.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -6,14 +7,15 @@ use std::process::{Command, Stdio};
 use crate::live::skip;
 use crate::support::*;
 
-/// Where a file system of that type is mounted, with its root.
+/// Returns the mount point of a file system of this type.
 fn mount_of(kind: &str) -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let line = mounts.lines().find(|line| line.contains(&format!(" - {kind} ")))?;
     line.split(' ').nth(4).map(str::to_owned)
 }
 
-/// The error of a recording of that cgroup. It is the same with every transport, since nothing was asked of the kernel.
+/// Returns the error of a recording restricted to this cgroup. The error does not depend on the
+/// transport, because pmon checks the cgroup first.
 #[track_caller]
 fn refused(cgroup: &str) -> String {
     let dir = Dir::new();
@@ -25,7 +27,8 @@ fn refused(cgroup: &str) -> String {
     });
     assert!(said.iter().all(|one| *one == said[0]), "{said:?}");
     assert!(dir.is_empty());
-    // Neither is the ring the cause, nor can `print` select by cgroup.
+    // The error blames neither the ring nor a capability, and does not suggest `print`, which
+    // cannot select by cgroup.
     for word in ["ring", "print", "CAP_"] {
         assert!(!said[0].replace(cgroup, "").contains(word), "{}", said[0]);
     }
@@ -57,7 +60,7 @@ fn what_is_no_cgroup_of_version_2_is_refused_by_what_it_is() {
 #[test]
 fn a_cgroup_of_version_1_is_refused_also_where_its_inode_is_that_of_a_root() {
     let Some(mount) = mount_of("cgroup") else {
-        // Some kernels can mount one that is of no use.
+        // Some kernels can mount a version 1 hierarchy without controllers.
         let mut command = Command::new("unshare");
         let script = "mount -t cgroup -o none,name=pmon none /mnt || exit 77; exec \"$0\" record --cgroup /mnt --for 1ms";
         command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_pmon")]);
@@ -89,7 +92,7 @@ fn a_tree_is_that_of_a_process_that_is_there() {
     let said = refused(&zombie.id().to_string());
     assert!(said.contains("zombie"), "{said}");
     zombie.wait().expect("it has ended");
-    // A thread has a directory in `/proc`, too, which is not listed there.
+    // A thread also has a directory in `/proc`, but `/proc` does not list it.
     let tid = rustix::thread::gettid().as_raw_pid();
     let said = refused(&tid.to_string());
     assert!(said.contains(&format!("thread of process {}", std::process::id())), "{said}");
@@ -124,7 +127,7 @@ fn sizes_without_the_memory_are_refused_before_anything_is_recorded() {
         assert!(ran.err.contains("of --buffer") && ran.err.contains("ulimit -v"), "{}", ran.err);
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
     }
-    // Sizes of which no machine makes sense are refused by the command line.
+    // The command line refuses sizes that no machine can have.
     for option in ["--buffer", "--ring", "--socket-buffer", "--require-buffer", "--args-max"] {
         for size in
             ["64G", "18446744073709551615", "18446744073709551616", "17179869184G", "9223372036854775807"]
@@ -137,7 +140,8 @@ fn sizes_without_the_memory_are_refused_before_anything_is_recorded() {
     assert!(dir.is_empty());
 }
 
-/// Execs and exits below two forks that did not exec: process 10 forks 20, which forks 21, which starts 22. Process 5 starts 30.
+/// Execs and exits below two forks that did not exec. Process 10 forks 20, which forks 21, which
+/// starts 22; process 5 starts 30.
 fn execs_and_exits() -> Vec<u8> {
     use pmon_core::capture::{Record, Scope};
     let of = |record, ppid: u32| {
@@ -184,7 +188,8 @@ fn a_tree_goes_on_below_a_fork_that_was_not_recorded() {
         pmon(&["print", &again, "--format", "json", "--kind", "exec,exit"]).expect(0).json_lines().len(),
         4
     );
-    // What is read once cannot foresee the exits, and says so.
+    // A capture that can be read only once does not show the exits in time, which the output
+    // states.
     let ran =
         pmon_with_input(&["print", "-", "--tree", "10", "--format", "json"], &execs_and_exits()).expect(0);
     assert_eq!(seqs(&ran), [5]);

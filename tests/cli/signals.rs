@@ -1,4 +1,4 @@
-//! Signals that the parent of `pmon` has left blocked or ignored.
+//! Tests signals that are blocked or ignored when `pmon` starts.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -8,10 +8,10 @@ use rustix::process::Signal;
 use crate::live::*;
 use crate::support::*;
 
-/// What a program sees of its signals: which are blocked, and which ignored.
+/// Command that prints a program's blocked and ignored signals.
 const LOOK: [&str; 3] = ["grep", "-E", "^Sig(Blk|Ign)"];
 
-/// Each way to start a program, as options of `env(1)`.
+/// Ways to start a program, as options of `env(1)`.
 const WAYS: [&[&str]; 6] = [
     &[],
     &["--ignore-signal=INT", "--ignore-signal=QUIT"],
@@ -21,7 +21,7 @@ const WAYS: [&[&str]; 6] = [
     &["--ignore-signal=INT,PIPE,USR1", "--block-signal=TERM,CHLD,USR2"],
 ];
 
-/// Whether `env` can do that; if not, says so.
+/// Returns whether `env` supports these options; skips the test otherwise.
 fn can_set_signals() -> bool {
     let status = Command::new("env").args(WAYS[5]).arg("true").stderr(Stdio::null()).status();
     let can = status.is_ok_and(|status| status.success());
@@ -31,7 +31,7 @@ fn can_set_signals() -> bool {
     can
 }
 
-/// A program started with the signals so, with the default dispositions otherwise.
+/// A program with these signal settings, and default dispositions otherwise.
 fn with_signals(way: &[&str], program: &[&str]) -> Command {
     let mut command = Command::new("env");
     command.arg("--default-signal").args(way).args(program).stdin(Stdio::null());
@@ -73,7 +73,7 @@ fn a_program_of_a_replay_has_the_signals_that_pmon_was_started_with_but_for_thos
     }
 }
 
-/// A line of signals without `SIGINT` and `SIGTERM`.
+/// Returns a line of signals without `SIGINT` and `SIGTERM`.
 fn without_ends(line: &str) -> String {
     let (name, mask) = line.split_once('\t').expect("a name and a mask");
     let ends = 1 << (Signal::INT.as_raw() - 1) | 1 << (Signal::TERM.as_raw() - 1);
@@ -105,7 +105,7 @@ fn signals_end_a_recording_that_was_started_with_them_blocked_or_ignored() {
             assert!(said.any(|line| line.contains("pmon print")), "no summary");
             assert_eq!(child.wait().expect("pmon ends").code(), Some(0), "{way:?}, {signal:?}");
         }
-        // The end of the command ends it, too.
+        // The end of the command also ends the recording.
         let record =
             [env!("CARGO_BIN_EXE_pmon"), "record", "-q", "-o", "/dev/null", "--", "sh", "-c", "exit 9"];
         run(with_signals(way, &record)).expect(9);
@@ -119,7 +119,7 @@ fn blocked_signals_end_the_other_verbs() {
     }
     use std::os::unix::process::ExitStatusExt as _;
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        // It waits for standard input, which stays open.
+        // The program waits for standard input, which stays open.
         let way = ["--block-signal=INT,TERM,HUP"];
         let mut command = with_signals(&way, &[env!("CARGO_BIN_EXE_pmon"), "print", "-"]);
         command.stdin(Stdio::piped());

@@ -1,4 +1,5 @@
-//! A recorder in a time namespace of its own (`time_namespaces(7)`): its clocks are others than those of the events.
+//! Tests a recorder in its own time namespace (`time_namespaces(7)`), whose clocks differ from
+//! those of the events.
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
@@ -11,14 +12,15 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::live::*;
 use crate::support::*;
 
-/// The start of a process, in clock ticks, as this process sees it: the 22nd field of `/proc/<pid>/stat`.
+/// Returns the start time of a process in clock ticks, as this process sees it: field 22 of
+/// `/proc/<pid>/stat`.
 fn start_ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
     let (_, behind_the_name) = stat.rsplit_once(") ").expect("a name");
     behind_the_name.split(' ').nth(19).expect("22 fields").parse().expect("a number")
 }
 
-/// `CLOCK_MONOTONIC` and `CLOCK_REALTIME`, in ns.
+/// Returns `CLOCK_MONOTONIC` and `CLOCK_REALTIME` in ns.
 fn clocks() -> (u64, u64) {
     let mono = clock_gettime(ClockId::Monotonic);
     let real = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
@@ -69,7 +71,8 @@ fn what_a_recorder_in_a_time_namespace_writes_is_of_the_initial_one() {
                 "{what}: {anchor:?} is not in {before:?}..{after:?}"
             );
             assert!((before.1..=after.1).contains(&(anchor.real_ns as u64)), "{what}: {anchor:?}");
-            // Both clocks are of the same namespace: the host has been suspended for the same time.
+            // Both clocks belong to the same namespace, so their difference is the time spent in
+            // suspend.
             let (mono, _) = clocks();
             let boot = clock_gettime(ClockId::Boottime);
             let boot = boot.tv_sec as u64 * 1_000_000_000 + boot.tv_nsec as u64;

@@ -1,4 +1,4 @@
-//! Times as people give them: `--since`, `--until`, `--from`, `--to`.
+//! Tests the times that users specify: `--since`, `--until`, `--from`, `--to`.
 
 use pmon_core::capture::Record;
 use pmon_core::wire::Body;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// Of a capture that starts then (RFC 3339, in UTC), with an event a second.
+/// Creates a capture that starts at `start` (RFC 3339, in UTC), with one event per second.
 fn synth(dir: &Dir, start: &str, seconds: u32) -> String {
     let file = arg(&dir.path("x.pmon"));
     let seconds = seconds.to_string();
@@ -16,7 +16,7 @@ fn synth(dir: &Dir, start: &str, seconds: u32) -> String {
     file
 }
 
-/// `pmon` in that time zone, which ends with 0.
+/// Runs `pmon` successfully in a time zone.
 #[track_caller]
 fn in_zone(zone: &str, args: &[&str]) -> Ran {
     let mut command = command(args);
@@ -24,7 +24,7 @@ fn in_zone(zone: &str, args: &[&str]) -> Ran {
     run(command).expect(0)
 }
 
-/// The first and the last time of what `print` or `replay` shows of a range, and what is said.
+/// Returns the first and last time that `print` or `replay` shows of a range, and its messages.
 #[track_caller]
 fn shown(zone: &str, file: &str, verb: &str, range: &[&str]) -> ((String, String), String) {
     let ran = in_zone(zone, &[&[verb, file, "--format", "json"], range].concat());
@@ -36,7 +36,7 @@ fn shown(zone: &str, file: &str, verb: &str, range: &[&str]) -> ((String, String
 }
 
 #[test]
-fn a_time_of_day_is_found_behind_midnight_and_it_is_said_which() {
+fn a_time_of_day_is_found_after_midnight_and_it_is_said_which() {
     let dir = Dir::new();
     let file = synth(&dir, "2026-01-02T23:30:00Z", 10_000);
     let expected = ("2026-01-03T02:03".to_owned(), "2026-01-03T02:09".to_owned());
@@ -49,7 +49,7 @@ fn a_time_of_day_is_found_behind_midnight_and_it_is_said_which() {
     }
     let (found, _) = shown("Asia/Kolkata", &file, "print", &["--since", "07:33", "--until", "07:39:59"]);
     assert_eq!(found, expected);
-    // On the day of the start, nothing else can be meant.
+    // On the day of the start, the time is unambiguous.
     let (found, said) =
         shown("UTC", &file, "print", &["--since", "2026-01-02 23:40", "--until", "2026-01-02 23:49"]);
     assert_eq!((found.0.as_str(), said.as_str()), ("2026-01-02T23:40", ""));
@@ -58,7 +58,7 @@ fn a_time_of_day_is_found_behind_midnight_and_it_is_said_which() {
 #[test]
 fn the_doubled_hour_of_autumn_is_told_apart() {
     let dir = Dir::new();
-    // In Berlin from 01:30 +02:00 to 03:30 +01:00.
+    // In Berlin, from 01:30 +02:00 to 03:30 +01:00.
     let file = synth(&dir, "2026-10-24T23:30:00Z", 3 * 3600);
     let berlin = |range: &[&str]| shown("Europe/Berlin", &file, "print", range);
     let (found, said) = berlin(&["--since", "02:10", "--until", "02:20"]);
@@ -70,7 +70,7 @@ fn the_doubled_hour_of_autumn_is_told_apart() {
     let (found, said) =
         berlin(&["--since", "2026-10-25T02:10:00+01:00", "--until", "2026-10-25T02:20:00+01:00"]);
     assert_eq!((found.0.as_str(), said.as_str()), ("2026-10-25T01:10", ""));
-    // In text, the offset tells the two apart, and stands nowhere else.
+    // Text output adds the offset to ambiguous times, and only to those.
     let text = in_zone("Europe/Berlin", &["print", &file]).out;
     let is_shown = |hour: &str, offset: &str| {
         text.lines()
@@ -79,7 +79,7 @@ fn the_doubled_hour_of_autumn_is_told_apart() {
     };
     assert!(is_shown("02", " +02:00  ") > 1000 && is_shown("02", " +01:00  ") > 1000);
     assert!(is_shown("01", " +0") == 0 && is_shown("03", " +0") == 0 && is_shown("03", "") > 1000);
-    // Half an hour is doubled on this island.
+    // On this island, half an hour is repeated.
     let file = synth_again(&dir, "2026-04-04T14:00:00Z");
     let (found, said) = shown("Australia/Lord_Howe", &file, "print", &["--since", "01:40"]);
     assert_eq!(found.0, "2026-04-04T14:40");
@@ -117,7 +117,8 @@ fn a_range_whose_ends_are_in_the_wrong_order_is_refused() {
     }
 }
 
-/// What `print` and `replay` say of a selection that nothing matches; neither is an error, and neither shows an event.
+/// Checks the messages of `print` and `replay` for a selection without a match. Neither fails, and
+/// neither shows an event.
 #[track_caller]
 fn nothing(file: &str, selection: &[&str], says: &[&str]) {
     for verb in ["print", "replay"] {
@@ -158,14 +159,14 @@ fn a_selection_that_no_event_matches_says_so_and_why() {
     let again = arg(&dir.path("again.pmon"));
     let ran = pmon(&["replay", &file, "--pid", "4711", "--record", &again]).expect(0);
     assert!(ran.err.contains("no event matches: none concerns process or thread 4711"), "{ran:?}");
-    // A part of it matches: what does not is said.
+    // If only a part of the selection matches, the output names the rest.
     let ran = pmon(&["print", &file, "--pid", "20,4711", "--kind", "exit"]).expect(0);
     assert!(
         ran.out.contains("exit") && ran.err.contains("no event concerns process or thread 4711"),
         "{ran:?}"
     );
     assert_eq!(pmon(&["print", &file, "--pid", "20,30", "--kind", "exit"]).expect(0).err, "");
-    // What is hidden is said to be there.
+    // The output mentions events that are hidden by default.
     let ran = pmon(&["print", &file, "--pid", "21"]).expect(0);
     assert!(ran.err.contains("--threads shows"), "{ran:?}");
 }

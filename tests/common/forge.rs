@@ -1,4 +1,5 @@
-//! Files that no writer makes: each is as hard on memory or time as its kind allows, behind checksums that hold.
+//! Forges files that no writer produces. Each one uses as much memory or time as its kind permits,
+//! with valid checksums.
 
 use pmon_core::capture::{
     CpuCounts, Details, Edge, Encoder, Fence, Frame, Header, Mark, Meta, Miss, Record, RingCounts, Scope,
@@ -7,7 +8,7 @@ use pmon_core::capture::{
 use pmon_core::wire::{Body, ByteOrder, Comm, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 
-/// Columns of the format by their numbers.
+/// Column numbers of the format.
 const TAG: u8 = 0;
 const CHILD: u8 = 7;
 const STRING_LEN: u8 = 16;
@@ -17,11 +18,11 @@ const DETAILS_TGID: u8 = 25;
 const PROFILE: u8 = 29;
 const ARGS: u8 = 31;
 const WORD: u8 = 37;
-/// One that every reader skips.
+/// Number of a column that every reader skips.
 const FILLER: u8 = 255;
 
 const MARKER: [u8; 8] = *b"\xb1pmb\r\n\x1a\xe5";
-/// Processes of a block of a census.
+/// Number of processes per block of a census.
 const CENSUS: usize = 2000;
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -29,11 +30,11 @@ const MIB: usize = 1 << 20;
 /// A kind of forged file.
 pub(crate) struct Forged {
     pub(crate) name: &'static str,
-    /// Makes one that asks for about so many MiB of memory, or million records.
+    /// Creates a file that requires about that many MiB of memory, or million records.
     pub(crate) make: fn(usize) -> Vec<u8>,
 }
 
-/// All kinds.
+/// All kinds of forged files.
 pub(crate) const ALL: [Forged; 17] = [
     Forged { name: "census", make: census },
     Forged { name: "census, columns", make: census_and_columns },
@@ -70,7 +71,7 @@ fn header() -> Vec<u8> {
     Encoder::new(&head()).expect("a header").header().to_vec()
 }
 
-/// A block of records, in which nothing but its checksums need be true.
+/// A block of records whose content is arbitrary, apart from valid checksums.
 struct Block {
     sections: Vec<u8>,
     events: u32,
@@ -99,7 +100,7 @@ impl Block {
         })
     }
 
-    /// As many bytes as it takes for a reader to take all that it claims.
+    /// Pads the block to `len` bytes, so that a reader accepts its claims.
     fn filled(mut self, len: usize) -> Self {
         let zeros = vec![0; len.saturating_sub(self.sections.len())];
         self.sections.extend([FILLER, 0, 0, 0]);
@@ -123,7 +124,7 @@ fn block(payload: &[u8], records: u32, events: u32, first_record: u64) -> Vec<u8
     block
 }
 
-/// A block's header, whose own checksum holds.
+/// A block header with a valid checksum of its own.
 fn claim(len: u32, records: u32, events: u32, first_record: u64, crc: u32) -> Vec<u8> {
     let mut block = MARKER.to_vec();
     block.extend([9, 9, 9, 9, 1, 0, 0, 0]);
@@ -137,7 +138,7 @@ fn claim(len: u32, records: u32, events: u32, first_record: u64, crc: u32) -> Ve
     block
 }
 
-/// Processes that a scan found, each with 2 KiB of arguments, which take no bytes.
+/// Processes found by a scan, each with 2 KiB of arguments that take no bytes in the file.
 fn census(scale: usize) -> Vec<u8> {
     let (mut out, mut first) = (header(), 0);
     let details = CENSUS;
@@ -158,7 +159,7 @@ fn census(scale: usize) -> Vec<u8> {
     out
 }
 
-/// Blocks that are as large as can be once they are decoded: columns of numbers, then words and profiles.
+/// Blocks with the maximum decoded size: number columns, then words and profiles.
 fn columns(mut first: u64) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..2 {
@@ -179,7 +180,7 @@ fn columns(mut first: u64) -> Vec<u8> {
     out
 }
 
-/// Forks of ids that count up.
+/// Forks with ascending IDs.
 fn forks(scale: usize) -> Vec<u8> {
     let (mut out, mut first) = (header(), 0);
     for n in 0..scale {
@@ -217,7 +218,7 @@ fn written(records: impl Iterator<Item = Record<'static>>) -> Vec<u8> {
     out
 }
 
-/// A chain of processes, each the child of the one before, and changes at its upper end.
+/// A chain of processes, each the child of the previous one, with changes at its top.
 fn chain(scale: usize) -> Vec<u8> {
     let len = 500 * scale as u32;
     let threads = (0..len).map(|n| {
@@ -227,12 +228,12 @@ fn chain(scale: usize) -> Vec<u8> {
     written((1..len).map(|n| fork(n, n + 9, n + 10)).chain(threads))
 }
 
-/// A tree of one root, and all ids there are.
+/// A tree with one root that contains all possible IDs.
 fn tree(scale: usize) -> Vec<u8> {
     written((1..scale as u32 * 2000).map(|n| fork(n, 1, n * 1021)))
 }
 
-/// Processes with a name each.
+/// Processes, each with its own name.
 fn renames(scale: usize) -> Vec<u8> {
     written((1..scale as u32 * 1000).map(|n| {
         let mut comm = Comm::default();
@@ -242,7 +243,7 @@ fn renames(scale: usize) -> Vec<u8> {
     }))
 }
 
-/// An exec that waits for its details, and long notes behind it.
+/// An exec that waits for its details, followed by long marks.
 fn marks(scale: usize) -> Vec<u8> {
     let mark = |n| Record::Mark(Mark { time: MonoNs(1), text: format!("{n}{}", "m".repeat(250 * KIB)) });
     let scope = Record::Scope(Scope { text: "s".repeat(250 * KIB) });
@@ -257,7 +258,7 @@ fn datagrams(scale: usize) -> Vec<u8> {
     written((0..4 * scale).map(|_| Record::Event(Frame::Raw(&LONG), None)).chain(small))
 }
 
-/// Events of every CPU that a number can be.
+/// Events of every possible CPU number.
 fn cpus(scale: usize) -> Vec<u8> {
     let scope = Record::Scope(Scope { text: "some".into() });
     let exit = |n: u32| {
@@ -276,7 +277,7 @@ fn lists(scale: usize) -> Vec<u8> {
     written((0..scale * 2).flat_map(|_| [fence.clone(), ring.clone()]))
 }
 
-/// Details with arguments as long as can be, all of them the same words.
+/// Details with arguments of the maximum length, all made of the same words.
 fn arguments(scale: usize) -> Vec<u8> {
     let details = |n: usize| {
         let subject = Subject::Exec { tgid: Tgid(n as u32 + 1), time: MonoNs(1_000_000) };
@@ -287,14 +288,14 @@ fn arguments(scale: usize) -> Vec<u8> {
     written((0..scale * 4).flat_map(|n| [exec(n), details(n)]))
 }
 
-/// Headers that claim all that follows.
+/// Headers that claim the bytes after them.
 fn claims(scale: usize) -> Vec<u8> {
     let len = scale * MIB / 4;
     let each = |at: usize| claim((len - at * 64).clamp(64, 16 * MIB) as u32 - 64, 1, 1, 0, 7);
     [header(), (0..len / 64).flat_map(each).collect()].concat()
 }
 
-/// Records over columns that are not there.
+/// Records over missing columns.
 fn empty_columns(scale: usize) -> Vec<u8> {
     let (mut out, mut first) = (header(), 0);
     for _ in 0..scale * 50 {
@@ -308,7 +309,7 @@ fn empty_columns(scale: usize) -> Vec<u8> {
     out
 }
 
-/// A header as long as can be, of empty arguments.
+/// A header of the maximum length, with empty arguments.
 fn command() -> Vec<u8> {
     let command = vec![Vec::new(); 100_000];
     let header = Header { meta: Meta { command, ..meta() }, ..head() };

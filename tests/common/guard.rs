@@ -1,6 +1,6 @@
-//! What a live test needs of this system, and what is said where it is not there.
+//! States the needs of live tests, and skips tests whose needs are not met.
 //!
-//! Each test states its own needs; where one is missing, it says so, and passes.
+//! A skipped test prints the reason and passes.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::HashMap;
@@ -11,20 +11,20 @@ use std::sync::{Mutex, PoisonError};
 #[allow(unused_imports, reason = "each test program uses a part of it")]
 pub(crate) use super::skipped::{skip, skip_part};
 
-/// Something that a live test needs.
+/// A requirement of a live test.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Need<'a> {
-    /// `pmon record` with these options, as the user who runs the test.
+    /// `pmon record` works with these options, for the user who runs the test.
     Recording(&'a [&'a str]),
     /// The effective user is root.
     Root,
-    /// A capability of the test itself, by its number and name (`capabilities(7)`).
+    /// The test process has a capability, given by number and name (`capabilities(7)`).
     Capability(u32, &'a str),
-    /// Something that is there if this command ends well.
+    /// A feature, given by name, is available if a command succeeds.
     Command(&'a str, &'a [&'a str]),
 }
 
-/// Whether all of it is there. If not, the test that asks is skipped, which is said.
+/// Returns whether all needs are met; skips the test otherwise.
 pub(crate) fn needs(needs: &[Need<'_>]) -> bool {
     let missing = needs.iter().find_map(|need| need.missing());
     missing.iter().for_each(|why| skip(why));
@@ -32,7 +32,7 @@ pub(crate) fn needs(needs: &[Need<'_>]) -> bool {
 }
 
 impl Need<'_> {
-    /// Why it is not there; `None` if it is.
+    /// Returns why the need is not met; `None` if it is met.
     fn missing(self) -> Option<String> {
         match self {
             Self::Recording(options) => recording(options),
@@ -48,7 +48,8 @@ impl Need<'_> {
     }
 }
 
-/// Why this system does not let this user record with these options. Tried once for each set of options; any other failure fails the test.
+/// Returns why this system does not let the user record with these options. Each set of options is
+/// tried once; any other failure fails the test.
 fn recording(options: &[&str]) -> Option<String> {
     static TRIED: Mutex<Option<HashMap<String, Option<String>>>> = Mutex::new(None);
     let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);

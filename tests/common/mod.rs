@@ -19,12 +19,13 @@ pub(crate) use recorder::Recorder;
 /// Held by the scene that is being played: another one would disturb it.
 static STAGE: Mutex<()> = Mutex::new(());
 
-/// A folder, and nobody else recording; `None` where the kernel does not let us record by the transport in use, which is said.
+/// Returns a folder and a lock on recording. Skips the test and returns `None` if the kernel does
+/// not permit recording with the current transport.
 pub(crate) fn scene() -> Option<(TempDir, MutexGuard<'static, ()>)> {
     scene_for(&[Need::Recording(recorder::transport())])
 }
 
-/// The same for a test with other needs than that.
+/// Returns a folder and a lock on recording, as [`scene`] does, for a test with other needs.
 pub(crate) fn scene_for(all: &[Need<'_>]) -> Option<(TempDir, MutexGuard<'static, ()>)> {
     let guard = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
     needs(all).then(|| (TempDir::new().unwrap(), guard))

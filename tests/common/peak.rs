@@ -1,4 +1,4 @@
-//! How much memory a process takes at the most.
+//! Measures the peak memory of a process.
 
 use std::fs;
 use std::io;
@@ -6,17 +6,16 @@ use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How a process ended, and the most memory that it had.
+/// How a process ended, and its peak memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peak {
     pub(crate) status: ExitStatus,
     pub(crate) bytes: u64,
-    /// From when it was looked at.
+    /// Time from the start of the measurement to the end of the process.
     pub(crate) time: Duration,
 }
 
-/// Waits for a process, and looks at the greatest size that its memory had (`VmHWM`) until then. It is killed if it takes longer than
-/// `limit`.
+/// Waits for a process and samples its peak memory (`VmHWM`). Kills the process after `limit`.
 pub(crate) fn peak(child: &mut Child, limit: Duration) -> io::Result<Peak> {
     let (began, mut bytes) = (Instant::now(), 0);
     let status = format!("/proc/{}/status", child.id());

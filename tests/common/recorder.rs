@@ -21,7 +21,7 @@ pub(crate) fn on<T>(transport: &'static [&'static str], scene: impl FnOnce() -> 
     scene()
 }
 
-/// The options of that transport.
+/// Returns the options that select the current transport.
 pub(crate) fn transport() -> &'static [&'static str] {
     TRANSPORT.get()
 }

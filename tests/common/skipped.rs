@@ -1,7 +1,7 @@
-//! What is said of a test that cannot run here.
+//! Reports tests that cannot run on this system.
 //!
-//! One line of standard error: `skipped NAME: REASON`. Where a test can do without a part of what it tests, the line is
-//! `skipped a part of NAME: REASON`. `.ci/run` counts these lines.
+//! Each report is one line on standard error: `skipped NAME: REASON`, or `skipped a part of NAME:
+//! REASON` if the rest of the test runs. `.ci/run` counts these lines.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::BTreeSet;
@@ -9,17 +9,18 @@ use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Says that the test that runs in this thread is skipped. Not by a macro, whose output the harness keeps to itself.
+/// Reports that the current thread's test is skipped. It avoids `eprintln!`, whose output the test
+/// harness captures.
 pub(crate) fn skip(why: &str) {
     skip_test(&name(), why);
 }
 
-/// Says that a part of the test that runs in this thread is skipped.
+/// Reports that a part of the current thread's test is skipped.
 pub(crate) fn skip_part(why: &str) {
     skip_test(&format!("a part of {}", name()), why);
 }
 
-/// Says that a test of that name is skipped, once for each reason.
+/// Reports that a test is skipped, once per reason.
 pub(crate) fn skip_test(name: &str, why: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let line = format!("skipped {name}: {}", reason(why));
@@ -33,7 +34,8 @@ fn name() -> String {
     thread::current().name().unwrap_or("?").to_owned()
 }
 
-/// The reason in a message: the capabilities that it names, or else its first clause. So tests that miss the same have the same reason.
+/// Extracts the reason from an error message: the capabilities that it names, or else its first
+/// clause. Tests that lack the same thing then report the same reason.
 pub(crate) fn reason(message: &str) -> String {
     let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
     let mut names: Vec<&str> =

@@ -44,7 +44,7 @@ fn forged(capture: &Capture) -> [u8; 76] {
 }
 
 pub(super) fn what_user_space_sends_is_rejected_and_counted() {
-    // To send to other sockets.
+    // Sending to other sockets requires root.
     let Some((dir, _guard)) = scene_for(&[Need::Root, Need::Recording(transport())]) else { return };
     let recorder = Recorder::start(&dir, &[]);
     let socket: OwnedFd =

@@ -94,7 +94,7 @@ fn account(play: impl FnOnce() -> (Capture, Flood)) -> Option<Account> {
     let observer = Observer::new();
     let (capture, flood) = play();
     capture.check();
-    // However much is lost or stopped, the kernel has emitted all of it.
+    // Losses and stops of the recorder are no blind spans: the kernel emitted every event.
     assert!(capture.blind.is_empty() && capture.report.all_blinds() == 0, "{:?}", capture.report);
     let Some(observer) = observer else {
         let recorded = flood.among(capture.events()).len() as u64;

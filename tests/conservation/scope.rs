@@ -106,7 +106,7 @@ fn a_tree_is_what_descends_from_its_root_and_nothing_else() {
     });
 }
 
-/// All processes that descend from that one, itself included, by the forks that were heard since it began.
+/// Returns `root` and all processes that descend from it, according to the received forks.
 fn descendants<'a>(root: u32, heard: impl IntoIterator<Item = &'a Event>) -> HashSet<u32> {
     let mut heard: Vec<_> = heard.into_iter().collect();
     heard.sort_by_key(|event| event.time);
@@ -122,7 +122,7 @@ fn descendants<'a>(root: u32, heard: impl IntoIterator<Item = &'a Event>) -> Has
     tree
 }
 
-/// The process that an event happens to: of a fork, the child.
+/// Returns the process that an event concerns; for a fork, the child.
 fn subject(event: &Event) -> Option<u32> {
     match event.body {
         Body::Fork { child, .. } => Some(child.tgid.0),
@@ -130,11 +130,11 @@ fn subject(event: &Event) -> Option<u32> {
     }
 }
 
-/// A process with its descendants, all of which are killed at the end.
+/// A process and its descendants, all killed on drop.
 struct Forking(std::process::Child);
 
 impl Forking {
-    /// A shell that goes on forking as that script says.
+    /// Starts a shell that forks as `script` specifies.
     fn start(script: &str) -> Self {
         use std::os::unix::process::CommandExt as _;
         let mut shell = std::process::Command::new("sh");
@@ -154,7 +154,7 @@ impl Drop for Forking {
 fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
     on(&["--transport", "ring"], || {
         let Some((dir, _guard)) = scene() else { return };
-        // Children in a row, children of children, and orphans.
+        // Consecutive children, nested children, and orphans.
         for script in [
             "while :; do (:); done",
             "while :; do (: ; (:; (:))); done",
@@ -162,7 +162,8 @@ fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
             "f() { (f) & wait; }; while :; do (:); sleep 0.015; done",
         ] {
             let Some(observer) = Observer::new() else { return };
-            // The kernel emits events while anybody listens, and the root's own fork has to be heard.
+            // The kernel emits events only while a process listens, and the observer needs the
+            // root's own fork.
             let listener = Recorder::start_into(&dir.path().join("listener.pmon"), &dir, &["--only", "sid"]);
             let partial = listener.partial();
             crate::common::wait_until(|| partial.metadata().is_ok_and(|meta| meta.len() > 0));
@@ -192,7 +193,7 @@ fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
             let missed: Vec<_> = wanted.difference(&recorded).map(|number| heard[number]).collect();
             assert!(missed.is_empty(), "{script}: {} of {}: {:?}", missed.len(), wanted.len(), &missed[..1]);
             assert!(wanted.len() > 20, "{script}: {}", wanted.len());
-            // And nothing is of another process.
+            // No event of another process is recorded.
             let others = recorded.iter().filter_map(|number| heard.get(number));
             let others: Vec<_> =
                 others.filter(|event| subject(event).is_some_and(|pid| !tree.contains(&pid))).collect();
@@ -221,11 +222,11 @@ fn a_command_s_tree_is_whole_from_its_first_fork_on() {
     });
 }
 
-/// Settings of the kernel that are put back at the end, the last one first.
+/// Kernel settings, restored on drop in reverse order.
 struct Settings(Vec<(&'static str, String)>);
 
 impl Settings {
-    /// Changes one; `false` where that is not allowed.
+    /// Changes a setting; returns `false` if that is not permitted.
     fn set(&mut self, path: &'static str, value: &str) -> bool {
         let Ok(before) = std::fs::read_to_string(path) else { return false };
         if std::fs::write(path, value).is_err() {

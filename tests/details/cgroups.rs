@@ -1,4 +1,4 @@
-//! The path of each program's cgroup, however short it lives.
+//! Tests the cgroup paths of programs, including short-lived programs and cgroups.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -13,11 +13,11 @@ use crate::common::recorder::{command, on};
 use crate::common::{Capture, Recorder, scene, skip};
 use crate::{RING, argv, text};
 
-/// A cgroup of version 2 that is removed with all below it.
+/// A version 2 cgroup, removed on drop with everything below it.
 struct Base(PathBuf);
 
 impl Base {
-    /// `None` where there can be none, which is said.
+    /// Creates a cgroup; skips the test and returns `None` if that is not possible.
     fn new(name: &str) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let mount =
@@ -64,7 +64,7 @@ fn run_in(cgroup: &Path, mark: &str) {
     assert!(status.success(), "{cgroup:?}");
 }
 
-/// The details of the program with that mark.
+/// Returns the details of the program that was run with `mark`.
 #[track_caller]
 fn marked<'a>(capture: &'a Capture, mark: &str) -> &'a Details {
     let is_it = |details: &&Details| argv(details) == [b"/bin/true", mark.as_bytes()];
@@ -102,7 +102,8 @@ fn a_path_of_a_cgroup_that_is_too_long_is_missed_and_said_to_be() {
         let Some(base) = Base::new("deep") else { return };
         let recorder = Recorder::start(&dir, &[]);
         let name = OsString::from_vec(vec![b'd'; 250]);
-        // Paths are longer than a system call takes, so each directory is opened in the one above.
+        // The paths exceed the limit of a system call, so open each directory relative to its
+        // parent.
         let mut opened = vec![File::open(&base.0).unwrap()];
         let by_fd =
             |file: &File| PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
@@ -129,7 +130,8 @@ fn a_path_of_a_cgroup_that_is_too_long_is_missed_and_said_to_be() {
     });
 }
 
-/// What a recorder in a cgroup namespace of its own records of `/bin/true MARK` in its own cgroup.
+/// Returns the cgroup's name and the details that a recorder in its own cgroup namespace records of
+/// a program in the recorder's cgroup.
 fn in_a_namespace(transport: &'static [&'static str]) -> Option<(String, Details)> {
     on(transport, || {
         let (dir, _guard) = scene()?;
@@ -139,7 +141,7 @@ fn in_a_namespace(transport: &'static [&'static str]) -> Option<(String, Details
         let script = r#"echo $$ > "$0/cgroup.procs" && exec unshare -C "$@""#;
         let mut unshare = Command::new("sh");
         unshare.args(["-c", script]).arg(&base.0).arg(recorder.get_program()).args(recorder.get_args());
-        // Where `/proc` is read, it needs to be there for a while.
+        // The details thread reads `/proc`, so the program must run for a while.
         let output = unshare.args(["--", "sh", "-c", "/bin/true mark; exec sleep 0.3"]).output().unwrap();
         if String::from_utf8_lossy(&output.stderr).contains("unshare failed") {
             skip("no cgroup namespace can be made");

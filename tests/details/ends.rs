@@ -1,4 +1,5 @@
-//! Which exit ends a process, and how: what `wait(2)` says, whichever thread is the last.
+//! Tests which exit ends a process, and with which status: the one that `wait(2)` returns,
+//! whichever thread exits last.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
@@ -18,7 +19,7 @@ const RECVMMSG: &[&str] = &["--transport", "recvmmsg"];
 
 const WAYS: [&str; 5] = ["exit", "kill", "fault", "alone", "exec"];
 
-/// An exit, and what it is for the process.
+/// An exit and its effect on the process.
 struct Exit {
     time: MonoNs,
     task: Task,
@@ -26,7 +27,7 @@ struct Exit {
     meaning: ProcessExit,
 }
 
-/// The exits of a capture, and when each process was forked.
+/// Returns the exits and the fork times of a capture.
 fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
     let mut reader = Reader::open(File::open(file).unwrap()).unwrap();
     let (mut joiner, mut processes) = (Joiner::new(reader.frame_order()), Processes::new());
@@ -55,16 +56,17 @@ fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
     (exits, forks)
 }
 
-/// Where events are lost, the ends are not known; an ordinary user's socket holds few.
+/// Maximum number of recordings. A lost event makes the ends unknown, and an ordinary user's socket
+/// buffer is small.
 const TRIES: usize = 5;
 
-/// Each way, with the first thread gone before and with it there; how often.
+/// Ends processes in each way, `often` times with and without a running first thread.
 fn all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) {
     let has_lost_none = (0..TRIES).any(|_| try_all_ways(transport, often, has_ring));
     assert!(has_lost_none, "events were lost in {TRIES} of {TRIES} recordings");
 }
 
-/// `false` if events were lost.
+/// Makes one recording; returns `false` if events were lost.
 fn try_all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) -> bool {
     on(transport, || {
         let Some((dir, _guard)) = scene() else { return true };
@@ -101,7 +103,7 @@ fn try_all_ways(transport: &'static [&'static str], often: usize, has_ring: bool
             assert!(together || end.time.0 - started.0 > 145_000_000, "{what}");
             assert_eq!(end.usage.is_some(), has_ring, "{what}");
             if let Some(usage) = end.usage {
-                // What is recorded does not depend on what the model knows.
+                // The recorded state does not depend on the analysis.
                 assert_eq!(usage.process, ProcessState::Ended { status: raw as u32 }, "{what}");
                 assert!((500..60_000).contains(&usage.max_rss_kib), "{what}: {usage:?}");
                 assert!(usage.process_cpu_us >= usage.cpu_us, "{what}: {usage:?}");

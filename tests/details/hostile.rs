@@ -1,4 +1,4 @@
-//! What processes do to the recorder by what they name and pass.
+//! Tests the recorder's memory under programs with hostile names and arguments.
 
 use std::env;
 use std::io::{BufRead as _, BufReader};
@@ -9,21 +9,22 @@ use std::time::{Duration, Instant};
 use super::common::Recorder;
 use super::*;
 
-/// Of the 64 MiB that a recorder takes beside its ring, 8 MiB are the program in its file.
+/// Maximum anonymous memory in KiB. A recorder takes 64 MiB in addition to its ring, of which 8 MiB
+/// are its mapped executable.
 const MOST: u64 = 56 << 10;
 
-/// KiB of memory of the recorder's own, without the ring and without files.
+/// Returns the recorder's anonymous memory in KiB, without the ring and files.
 fn own_memory(recorder: &Recorder) -> u64 {
     recorder.status("RssAnon").trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Runs `execs words`; gives the most memory that the recorder took meanwhile.
+/// Runs `execs words` and returns the recorder's peak memory meanwhile.
 fn peak_under(recorder: &Recorder, count: u32, words: u32) -> u64 {
     let (count, words) = (count.to_string(), words.to_string());
     let mut execs =
         Command::new(execs()).args(["words", &count, &words]).stdout(Stdio::null()).spawn().unwrap();
     let (mut peak, mut ended_at) = (0, None);
-    // And a little longer: the last block.
+    // Continue for a while, until the last block is written.
     while ended_at.is_none_or(|at: Instant| at.elapsed() < Duration::from_millis(300)) {
         peak = peak.max(own_memory(recorder));
         thread::sleep(Duration::from_millis(2));
@@ -35,10 +36,11 @@ fn peak_under(recorder: &Recorder, count: u32, words: u32) -> u64 {
     peak
 }
 
-/// 8,000 programs with `PMON_HOSTILE_EXECS=8000`.
+/// Set `PMON_HOSTILE_EXECS=8000` to run 8,000 programs.
 #[test]
 fn programs_of_hundreds_of_unique_words_take_no_more_memory_than_promised() {
-    // More words than a block once held; a details thread misses most of them in any case.
+    // These are more words than a block once held. The details thread misses most of them in any
+    // case.
     for (transport, count) in [(RING, 1400), (&["--transport", "recvmmsg"][..], 400)] {
         let count = env::var("PMON_HOSTILE_EXECS").map_or(count, |count| count.parse().unwrap());
         let peak = on(transport, || {

@@ -3,9 +3,9 @@
 //! `cargo test --test details`, after `cargo build --example execs`. Recorded by the ring; where there is none to be had, a test says so
 //! and passes.
 
+mod cgroups;
 #[path = "../common/mod.rs"]
 mod common;
-mod cgroups;
 mod ends;
 mod hostile;
 mod secrets;

@@ -1,4 +1,4 @@
-//! Secrets are in no place of a capture where a text can be, also in one that is still being written.
+//! Tests that a capture contains no redacted secret in any text, even while it is being written.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,14 +13,14 @@ use rustix::process::Signal;
 use super::common::Recorder;
 use super::*;
 
-/// Every secret begins with this, and the pattern matches it with what follows.
+/// Prefix of every secret; the pattern also matches the characters after it.
 const SECRET: &[u8] = b"hunter2";
 const PATTERN: &str = r"hunter2[^ /]*";
 
-/// Where a text can be.
+/// The places of a capture that hold text.
 const PLACES: [&str; 8] = ["args", "exe", "filename", "cwd", "comm", "renamed", "snapshot", "header"];
 
-/// A process that is there before the recording begins.
+/// A process that is older than the recording.
 struct Before(Child);
 
 impl Before {
@@ -42,7 +42,7 @@ impl Drop for Before {
     }
 }
 
-/// A script that names the secret in each place. The last argument is not UTF-8.
+/// Creates a script that names the secret in each place. Its last argument is not UTF-8.
 fn script(dir: &Path) -> PathBuf {
     let secret = dir.join("hunter2-dir");
     fs::create_dir(&secret).unwrap();
@@ -60,7 +60,7 @@ fn holds(text: &[u8]) -> bool {
     text.windows(SECRET.len()).any(|window| window == SECRET)
 }
 
-/// The places that hold the secret, as the capture is read.
+/// Returns the places that hold the secret when the capture is read.
 fn places(path: &Path) -> Vec<&'static str> {
     let mut reader = Reader::open(fs::File::open(path).unwrap()).unwrap();
     let header = reader.header().unwrap().clone();
@@ -92,7 +92,7 @@ fn places(path: &Path) -> Vec<&'static str> {
     found
 }
 
-/// All bytes of a capture: as they are, and those of each section of each block, decompressed.
+/// Returns all bytes of a capture: the raw file, and each decompressed section of each block.
 fn bytes(path: &Path) -> Vec<Vec<u8>> {
     const MARKER: &[u8] = b"\xb1pmb\r\n\x1a\xe5";
     let file = fs::read(path).unwrap();
@@ -116,7 +116,7 @@ fn bytes(path: &Path) -> Vec<Vec<u8>> {
     all
 }
 
-/// Records the script by `pmon record`, which a shell runs; gives the capture.
+/// Records the script with `pmon record`, started by a shell, and returns the capture's path.
 fn record_secrets(dir: &TempDir, name: &str, options: &str) -> PathBuf {
     let folder = dir.path().join(name);
     fs::create_dir(&folder).unwrap();
@@ -135,7 +135,6 @@ fn record_secrets(dir: &TempDir, name: &str, options: &str) -> PathBuf {
     ];
     let status = Command::new("sh").arg("-c").arg(OsStr::from_bytes(&line.concat())).status().unwrap();
     assert!(status.success());
-    // The scan may take a moment longer than the script.
     file
 }
 
@@ -149,7 +148,8 @@ fn no_secret_is_in_any_place_of_a_capture() {
             Some((dir, open, closed))
         });
         let Some((_dir, open, closed)) = recorded else { return };
-        // What the test looks for is there if nothing is redacted. `/proc` does not tell the file name.
+        // Without redaction, all places hold the secret, except that `/proc` does not provide the
+        // file name.
         let mut expected: Vec<_> =
             PLACES.into_iter().filter(|&place| place != "filename" || transport == RING).collect();
         expected.sort_unstable();

@@ -65,7 +65,8 @@ fn threads_that_end_with_their_process_are_in_its_sum() {
     assert!((30 << 10..80 << 10).contains(&process.max_rss_kib), "{process:?}");
 }
 
-/// The most memory of `grep`, in KiB, that `execs take` with these options has run; by the capture and by its own word.
+/// Returns the peak memory in KiB of a `grep` that `execs take` runs: as recorded, and as `grep`
+/// itself printed it.
 fn grep(options: &[&str]) -> Option<(u64, u64)> {
     let program = execs();
     let take = [&[program.as_str(), "take", "300"], options].concat();
@@ -81,7 +82,7 @@ fn grep(options: &[&str]) -> Option<(u64, u64)> {
 fn the_most_memory_of_a_program_is_not_that_of_the_one_before_it_or_of_its_parent() {
     for options in [&[][..], &["--keep"]] {
         let Some((recorded, said)) = grep(options) else { return };
-        // Between its own word and its end, it can only get more.
+        // Between the output and the exit, the peak can only grow.
         assert!((said..said + 1024).contains(&recorded), "{recorded} KiB, {said} by its own word");
         assert!(said < 64 << 10, "{said}");
     }

@@ -64,7 +64,7 @@ fn of_a_long_line_only_the_beginning_is_shown() {
     assert!(ran.err.contains("+exec") && ran.err.len() < 20_000, "{} bytes", ran.err.len());
 }
 
-/// The output of a program that nothing has happened to is what was expected only by chance.
+/// A program that received no events has the expected output only by chance.
 #[test]
 fn a_test_for_which_no_event_matches_fails_and_writes_nothing() {
     let day = Day::new();
@@ -84,12 +84,12 @@ fn a_test_for_which_no_event_matches_fails_and_writes_nothing() {
         }
     }
     assert!(!fs::exists(golden).unwrap());
-    // A program that does not listen has not been shown that anything is missing.
+    // A program that does not subscribe does not depend on the selection.
     replay.with(&["--pid", "4100000"]).program("true", &[], false).expect(0);
 }
 
 #[test]
-fn a_test_whose_fault_is_behind_the_last_event_fails() {
+fn a_test_whose_fault_is_after_the_last_event_fails() {
     let day = Day::new();
     let Some(replay) = Replay::of(&day) else { return };
     let script = replay.file("faults.toml");

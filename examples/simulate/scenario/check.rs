@@ -18,7 +18,7 @@ use super::Scenario;
 use super::recorder::{Recorded, Tape};
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;
-/// What is lost so long before a heartbeat, in ns, may hold it.
+/// Maximum age in ns of a loss, relative to a heartbeat, that may include the heartbeat.
 const DELAY: u64 = 100_000_000;
 
 /// How much was recorded.
@@ -78,8 +78,9 @@ struct Content {
     lost: Lost,
     verdict: Option<Verdict>,
     problems: Vec<String>,
-    /// Forks that have no event, by the kernel's count, and blind times of which only `verify` knows by it.
+    /// Minimum number of forks without an event, according to the fork counter.
     missing_forks: u64,
+    /// Blind spans that only the fork counter shows.
     untold_blinds: u64,
 }
 
@@ -235,8 +236,8 @@ fn verified(content: &Content, recorded: &Recorded) -> Result<(), Wrong> {
     says(format!("verdict {:?}, and should be {wanted:?}: {:?}", content.verdict, content.problems))
 }
 
-/// Every heartbeat and every fork that the kernel did not emit is told of, and none that it did: but for those that may be among what
-/// was lost.
+/// Checks that the capture reports every heartbeat and fork that the kernel did not emit, and no
+/// others, except those that a loss may include.
 fn witnessed(sent: &Sent, content: &Content, recorded: &Recorded) -> Result<(), Wrong> {
     for beat in &recorded.silent {
         let is_told = content.blind.iter().any(|blind| blind.from <= beat.began && beat.ended <= blind.until);

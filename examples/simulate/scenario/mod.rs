@@ -42,11 +42,12 @@ enum Step {
     Flood { cpu: u32, events: u32 },
     /// The kernel has no memory for so many events.
     NoMemory { cpu: u32, events: u32 },
-    /// Others lower the kernel's count of listeners; while it emits no events, so many things happen, and perhaps a heartbeat.
+    /// Other processes lower the kernel's listener count. While the kernel emits no events,
+    /// `things` things happen, and perhaps a heartbeat.
     Blind { things: u32, beat: Option<u32> },
-    /// A heartbeat.
+    /// Emits a heartbeat.
     Beat(u32),
-    /// The kernel's count of forks is read, after a fence or not.
+    /// Reads the fork counter, with or without a fence before.
     CountForks { fenced: bool },
     /// The drain thread looks,
     Look,

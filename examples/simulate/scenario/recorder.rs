@@ -12,7 +12,7 @@ use pmon_record::{Sink, SinkError};
 
 use super::{Scenario, Wrong};
 
-/// Time between what happens and the reading of a clock.
+/// Time between an action and the reading of a clock.
 const NEXT: Duration = Duration::from_nanos(1);
 
 /// Bytes of a chunk's datagrams, so that there are as many chunks as are wanted.
@@ -27,9 +27,9 @@ pub(crate) struct Recorder {
     assembler: Assembler<Tape>,
     own: Task,
     first: Vec<u32>,
-    /// Signs of the heartbeat thread until now.
+    /// Number of heartbeats and readings so far.
     signs: u64,
-    /// The first and the last reading of the count of forks.
+    /// First and last reading of the fork counter.
     readings: Option<(ForkCount, ForkCount)>,
     /// Heartbeats that the kernel did not emit.
     silent: Vec<Heartbeat>,
@@ -44,7 +44,7 @@ pub(crate) struct Recorded {
     pub(crate) end: End,
     /// What the recorder's socket dropped.
     pub(crate) drops: u64,
-    /// The first and the last reading of the count of forks.
+    /// First and last reading of the fork counter.
     pub(crate) readings: (ForkCount, ForkCount),
     /// Heartbeats that the kernel did not emit.
     pub(crate) silent: Vec<Heartbeat>,
@@ -69,7 +69,7 @@ impl Recorder {
         Ok(this)
     }
 
-    /// The heartbeat thread has done something, and what it caused is received.
+    /// Passes on an action of the heartbeat thread whose events have been received.
     fn sign(&mut self, sign: Sign) -> Result<(), SinkError> {
         self.signs += 1;
         self.assembler.sign(self.signs, sign)?;
@@ -78,7 +78,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Emits an event that must come back.
+    /// Emits a heartbeat: an event that the recorder must receive.
     pub(crate) fn beat(&mut self, kernel: &mut Kernel, cpu: Cpu) -> Result<(), SinkError> {
         let is_silent = kernel.listeners() < 1;
         kernel.run_on(cpu);
@@ -92,7 +92,7 @@ impl Recorder {
         self.sign(Sign::Heartbeat(heartbeat))
     }
 
-    /// Reads the count of forks, with a fence before it or without.
+    /// Reads the fork counter, with or without a fence before.
     pub(crate) fn count_forks(&mut self, kernel: &mut Kernel, fenced: bool) -> Result<(), SinkError> {
         if fenced {
             self.fence(kernel);

@@ -1,4 +1,5 @@
-//! How much a block may hold for its bytes: all that a writer writes, and not what a forger claims.
+//! Tests the limits on a block's content per byte: everything that a writer produces is accepted,
+//! and claims of a forger are not.
 
 use pmon_core::capture::{DamageKind, Details, Encoder, Frame, Mark, Miss, Record, Subject};
 use pmon_core::wire::{Body, Comm, Event};
@@ -8,7 +9,7 @@ use crate::hostile::{forged, packed, stored};
 use crate::shared::reading::read;
 use crate::shared::records::{Owned, header};
 
-/// A capture of these records, in blocks as large as a writer makes them.
+/// A capture of `records`, in blocks of the writer's maximum size.
 fn written(records: impl IntoIterator<Item = Record<'static>>) -> Vec<u8> {
     let mut encoder = Encoder::new(&header()).unwrap();
     let mut bytes = encoder.header().to_vec();
@@ -40,7 +41,7 @@ fn exec_details(n: u32) -> [Record<'static>; 2] {
     [exec, Record::Details(Box::new(missed))]
 }
 
-/// Events that are all alike are the most that a byte of a capture can hold.
+/// Identical events give the highest number of events per byte of a capture.
 #[test]
 fn whatever_a_writer_writes_is_read_however_small_it_becomes() {
     let args = |n| {
@@ -74,7 +75,7 @@ fn a_real_storm_needs_no_filler() {
     assert!(!bytes.windows(4).any(|window| window == filler), "{} bytes", bytes.len());
 }
 
-/// Columns that are left out are zeros without end; records of these are claims, not bytes.
+/// Missing columns read as endless zeros; the records over them are claims without bytes.
 #[test]
 fn records_over_empty_columns_are_refused() {
     for counts in [[65_536, 0, 0], [0, 65_536, 0], [0, 0, 65_536], [65_536; 3], [8192, 0, 0], [0, 2048, 0]] {
@@ -104,7 +105,8 @@ fn sections_that_decompress_to_more_than_their_bytes_can_hold_are_refused() {
     }
 }
 
-/// Arguments of expected words take no bytes: they are given as far as the block's own bytes allow.
+/// Repetitions of the expected word take no bytes, so the reader supplies only as many as the
+/// block's length allows.
 #[test]
 fn arguments_that_repeat_without_bytes_are_given_no_further() {
     let details = 1000;

@@ -15,7 +15,7 @@ pub(crate) fn forged(payload: &[u8], records: u32, events: u32, first_record: u6
     framed(1, payload, records, events, first_record)
 }
 
-/// A block of that kind without records.
+/// A block of the given kind without records.
 pub(crate) fn block_of_kind(kind: u8, payload: &[u8]) -> Vec<u8> {
     framed(kind, payload, 0, 0, 0)
 }
@@ -137,7 +137,7 @@ fn a_context_of_a_wrong_length_is_read_as_far_as_it_goes() {
     }
 }
 
-/// A section that is skipped.
+/// A section that every reader skips.
 pub(crate) fn filler(len: usize) -> Vec<u8> {
     stored(200, 0, &vec![0; len])
 }
@@ -158,7 +158,7 @@ fn details_of_a_block_are_given_no_more_than_eight_mebibytes() {
             repeated(24, 1, RECORDS as usize),
             repeated(29, 1, RECORDS as usize),
             packed(column, &codes),
-            // Bytes enough for so many records.
+            // Padding, so that the block has enough bytes for its records.
             filler(8192),
         ];
         let read = read_forged(&sections.concat(), 0, RECORDS);

@@ -1,4 +1,5 @@
-//! The search for intact blocks: it finds each, and its work is in proportion to the file, whatever the bytes are.
+//! Tests the search for intact blocks: it finds each of them, and its work is proportional to the
+//! file, whatever the bytes are.
 
 use std::io::{self, Cursor, Read as _, Seek as _, SeekFrom};
 
@@ -13,7 +14,7 @@ const MARKER: &[u8] = b"\xb1pmb\r\n\x1a\xe5";
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// A block's header whose own checksum holds, without its payload.
+/// A block header with a valid checksum of its own, without its payload.
 fn claim(payload: u32) -> Vec<u8> {
     let mut block = forged(&[1; 8], 1, 1, 0);
     block.truncate(60);
@@ -22,7 +23,7 @@ fn claim(payload: u32) -> Vec<u8> {
     block
 }
 
-/// Headers that stand in one another every `distance` bytes, and whose checksums hold.
+/// Overlapping headers, one every `distance` bytes, all with valid checksums.
 fn nested_claims(distance: usize, len: usize) -> Vec<u8> {
     let fields = claim(300 << 10);
     let mut bytes = Vec::new();
@@ -37,7 +38,7 @@ fn nested_claims(distance: usize, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Bytes that follow no pattern.
+/// Pseudorandom bytes.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 1_u64;
     std::iter::repeat_with(move || {
@@ -52,7 +53,7 @@ fn repeated(pattern: &[u8], len: usize) -> Vec<u8> {
     pattern.iter().copied().cycle().take(len).collect()
 }
 
-/// Files of bytes that are hard to search, each with a name.
+/// Contents that are expensive to search, each with a name.
 fn hard_to_search(len: usize) -> Vec<(String, Vec<u8>)> {
     let mut all = vec![
         ("zeros".into(), vec![0; len]),
@@ -111,7 +112,7 @@ fn an_intact_block_is_found_behind_whatever_is_hard_to_search() {
     }
 }
 
-/// The blocks of a capture, each behind forged headers that claim all that follows.
+/// Each block of a capture, preceded by forged headers that claim the bytes after them.
 #[test]
 fn every_block_is_found_between_forged_headers() {
     let story = story();
@@ -133,7 +134,7 @@ fn every_block_is_found_between_forged_headers() {
     assert_eq!(read.records, story);
 }
 
-/// A file of which only the given parts are there, and zeros between them.
+/// A sparse file: `parts` at their offsets, zeros between them.
 struct Sparse {
     parts: Vec<(u64, Vec<u8>)>,
     len: u64,
@@ -192,7 +193,7 @@ fn a_hole_of_a_tebibyte_is_not_read() {
     }
 }
 
-/// Index blocks, each within the payload of the one before: none of them may be walked.
+/// Index blocks, each inside the payload of the next; the reader must not follow any of them.
 #[test]
 fn index_blocks_within_one_another_lead_nowhere() {
     let start = Encoder::new(&header()).unwrap().header().to_vec();
@@ -202,7 +203,7 @@ fn index_blocks_within_one_another_lead_nowhere() {
     };
     let mut inner = Vec::new();
     let mut offsets = Vec::new();
-    // From the innermost outwards; where each begins shows at the end.
+    // From the innermost block outward; the offsets follow at the end.
     for _ in 0..10 {
         let before = (start.len() as u64).to_le_bytes();
         let entries = [&0_u32.to_le_bytes()[..], &before, &[0; 8]].concat();
@@ -222,7 +223,7 @@ fn index_blocks_within_one_another_lead_nowhere() {
 fn memory_is_bounded_whatever_blocks_hold() {
     let start = Encoder::new(&header()).unwrap().header().to_vec();
     let (mut file, mut number) = (start.clone(), 0);
-    // In turn: each column as long as it can be.
+    // Each column in turn has the maximum length.
     for columns in [0..20_u8, 20..40, 40..61] {
         for column in columns {
             let bytes = [15, 17, 22, 44].contains(&column);
@@ -233,7 +234,7 @@ fn memory_is_bounded_whatever_blocks_hold() {
             number += 1;
         }
     }
-    // A header that claims all that a block may be, and as many bytes.
+    // A header that claims the maximum length of a block, followed by that many bytes.
     file.extend(claim(16_777_000));
     file.resize(file.len() + (16 << 20), 0);
     let mut reader = Reader::open(file.as_slice()).unwrap();
@@ -249,7 +250,7 @@ fn memory_is_bounded_whatever_blocks_hold() {
 }
 
 #[test]
-fn what_was_damaged_is_said_as_before() {
+fn a_corrupt_block_is_reported_with_its_place_and_its_missing_records() {
     let story = story();
     let bytes = capture(&story, 3);
     let mut reader = Reader::open(bytes.as_slice()).unwrap();
@@ -270,7 +271,7 @@ fn what_was_damaged_is_said_as_before() {
     }
     let records: Vec<Owned> = damaged.records;
     assert_eq!(records, story[3..]);
-    // Seekable inputs are read in the same way.
+    // A seekable input reads the same.
     let mut cursor = Cursor::new(bytes);
     cursor.seek(SeekFrom::Start(0)).unwrap();
     let mut all = Vec::new();

@@ -3,8 +3,8 @@
 use pmon_core::accounting::{LossCause, Lost};
 use pmon_core::capture::{
     Blind, ClockAnchor, CpuCounts, Credentials, Details, Edge, Encoder, End, Fence, ForkCount, Forks, Frame,
-    Header, LeftOut, Loss, Mark, Membership, Meta, Miss, ProcessState, Reason, Record, RingCounts, Scope, Snapshot,
-    Subject, Unreached, Usage, WhyUnreached, Witness,
+    Header, LeftOut, Loss, Mark, Membership, Meta, Miss, ProcessState, Reason, Record, RingCounts, Scope,
+    Snapshot, Subject, Unreached, Usage, WhyUnreached, Witness,
 };
 use pmon_core::wire::{Body, ByteOrder, Comm, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
