@@ -202,8 +202,7 @@ mod tests {
         let (_reading, results) = sync_channel(1);
         let (_scanning, snapshot) = sync_channel(1);
         let (pulse, signs) = Pulse::start(Duration::ZERO, 0).unwrap();
-        let queues =
-            Queues { chunks, signs, prompter: pulse.prompter(), results, snapshot, rescans: None };
+        let queues = Queues { chunks, signs, prompter: pulse.prompter(), results, snapshot, rescans: None };
         let assembler = Assembler::new(Ending(false), Setup::new(ByteOrder::NATIVE, Tgid(1)));
         let shared = Arc::new(Shared::default());
         drop(intake);

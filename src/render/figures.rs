@@ -3,6 +3,7 @@
 use pmon_analysis::{Occurrence, ProcessExit, Processes};
 use pmon_core::Task;
 use pmon_core::capture::{Details, ProcessState, Usage};
+use pmon_core::wire::Body;
 
 /// What [`of_exec`] gives, by name.
 pub(super) const EXEC: [&str; 14] = [
@@ -90,7 +91,11 @@ pub(super) struct OfProcess {
 /// By what was learned of the processes, or else by what the recorder saw itself.
 pub(super) fn of_process(occurrence: &Occurrence, processes: &Processes) -> Option<OfProcess> {
     let usage = occurrence.usage.as_deref();
-    let exit = processes.exit().or_else(|| match usage?.process {
+    let state = || match occurrence.event.as_ref()?.body {
+        Body::Exit { task, code, .. } => Some(usage?.process_state(task.is_leader(), code)),
+        _ => None,
+    };
+    let exit = processes.exit().or_else(|| match state()? {
         ProcessState::Alive => Some(ProcessExit::GoesOn),
         ProcessState::Ended { status } => Some(ProcessExit::Ended { status }),
         _ => None,

@@ -9,6 +9,7 @@ use pmon_core::wire::Body;
 use pmon_core::{Task, Tgid};
 use rustix::fs::{Mode, OFlags, ftruncate, open};
 
+use crate::skipped::skip;
 use crate::support::{self, Dir, arg, comm, command, event, exec, exit, run};
 
 #[path = "../common/forge.rs"]
@@ -160,7 +161,9 @@ fn forged_captures_take_no_more_memory_than_is_promised() {
             command.stdout(Stdio::null()).stderr(Stdio::null());
             let peak = peak::peak(&mut command.spawn().expect("pmon runs"), Duration::from_secs(30));
             let peak = peak.expect("pmon ends");
-            assert!(peak.status.code().is_some(), "{} {verb:?}: {peak:?}", forged.name);
+            // A panic ends with 101, an internal error with 1, and an abort by a signal.
+            let ended = peak.status.code().is_some_and(|code| code != 1 && code < 100);
+            assert!(ended, "{} {verb:?}: {peak:?}", forged.name);
             assert!(peak.bytes <= 256 << 20, "{} {verb:?}: {peak:?}", forged.name);
             assert!(peak.time < Duration::from_secs(30), "{} {verb:?}: {peak:?}", forged.name);
         }
@@ -178,7 +181,7 @@ fn a_file_with_a_hole_of_a_tebibyte_is_read_at_once() {
     let path = dir.path("a.pmon");
     let fd = open(&path, OFlags::WRONLY, Mode::empty()).expect("the file");
     if ftruncate(&fd, 1 << 40).is_err() {
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: no file of a tebibyte here\n");
+        skip("this file system has no files of a tebibyte");
         return;
     }
     let ran = run(command(&["print", "--format", "csv", &file]));

@@ -182,7 +182,8 @@ impl Processes {
                 }
             }
             Body::Exit { task, code, parent, .. } => {
-                let state = usage.map_or(ProcessState::Unknown, |usage| usage.process);
+                let state =
+                    usage.map_or(ProcessState::Unknown, |usage| usage.process_state(task.is_leader(), code));
                 self.end((event.time, task, code), parent, state);
             }
             _ => {}
@@ -483,5 +484,19 @@ mod tests {
         assert!(known.process(Tgid(5)).is_none());
         assert!(known.process(Tgid(6)).is_some());
         assert_eq!(known.table.len(), MAX_DEAD);
+    }
+
+    #[test]
+    fn a_capture_before_1_2_ends_a_process_with_its_first_thread_if_no_other_is_counted() {
+        let end = |threads| {
+            let usage = Usage { threads, ..Usage::default() };
+            let mut entry = exit(2, 20, 20, 256);
+            if let Entry::Event(occurrence) = &mut entry {
+                occurrence.usage = Some(Box::new(usage));
+            }
+            processes(&[entry]).process(Tgid(20)).and_then(|process| process.end)
+        };
+        assert_eq!(end(0), Some((MonoNs(2), Some(Status::from_raw(256)))));
+        assert_eq!(end(1), Some((MonoNs(2), None)));
     }
 }

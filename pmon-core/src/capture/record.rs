@@ -574,6 +574,21 @@ pub struct Usage {
     pub process_cpu_us: u64,
 }
 
+impl Usage {
+    /// Returns what an exit with this usage is for its process; `code` is the exit code of the thread.
+    ///
+    /// Captures before 1.2 do not say it. There, the exit of the first thread ends the process if it
+    /// counts no other thread.
+    pub fn process_state(&self, is_leader: bool, code: u32) -> ProcessState {
+        match self.process {
+            ProcessState::Unknown if is_leader && self.threads == 0 && !self.at_least => {
+                ProcessState::Ended { status: code }
+            }
+            state => state,
+        }
+    }
+}
+
 /// Whether a process still has threads after the exit of one of them.
 ///
 /// If the last two threads exit at the same time on two CPUs, both exits can report the end of the

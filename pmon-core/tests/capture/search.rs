@@ -4,7 +4,7 @@
 use std::io::{self, Cursor, Read as _, Seek as _, SeekFrom};
 
 use pmon_core::MonoNs;
-use pmon_core::capture::{DamageKind, Encoder, Item, Reader};
+use pmon_core::capture::{DamageKind, Encoder, Item, Mark, Reader, Record};
 
 use crate::hostile::{block_of_kind, forged, packed};
 use crate::shared::reading::{drain, read};
@@ -193,30 +193,42 @@ fn a_hole_of_a_tebibyte_is_not_read() {
     }
 }
 
-/// Index blocks, each inside the payload of the next; the reader must not follow any of them.
+/// Index blocks, each inside the payload of the next, that form a chain and all name an intact block.
 #[test]
 fn index_blocks_within_one_another_lead_nowhere() {
-    let start = Encoder::new(&header()).unwrap().header().to_vec();
-    let skipped = |data: &[u8]| {
-        [&[200, 0, 0, 0][..], &(data.len() as u32).to_le_bytes(), &(data.len() as u32).to_le_bytes(), data]
-            .concat()
+    let mut encoder = Encoder::new(&header()).unwrap();
+    let start = encoder.header().to_vec();
+    encoder.push(&Record::Mark(Mark { time: MonoNs(5), text: "mark".into() })).unwrap();
+    let records = encoder.seal().to_vec();
+    let section = |column: u8, plane: u8, data: &[u8]| {
+        let len = (data.len() as u32).to_le_bytes();
+        [&[column, plane, 0, 0][..], &len, &len, data].concat()
     };
-    let mut inner = Vec::new();
-    let mut offsets = Vec::new();
-    // From the innermost block outward; the offsets follow at the end.
-    for _ in 0..10 {
-        let before = (start.len() as u64).to_le_bytes();
-        let entries = [&0_u32.to_le_bytes()[..], &before, &[0; 8]].concat();
-        let payload = [&entries[..], &skipped(&inner)].concat();
-        inner = block_of_kind(2, &payload);
-        offsets.push(inner.len());
-    }
-    let innermost = start.len() + inner.len() - offsets[0];
-    let trailer = [&(innermost as u64).to_le_bytes()[..], &header().uuid[..4]].concat();
-    let file = [&start[..], &inner, &trailer, &crc32c::crc32c(&trailer).to_le_bytes(), b"pmon-end"].concat();
-    let mut reader = Reader::open(Cursor::new(file)).unwrap();
-    assert!(!reader.seek(MonoNs(1)).unwrap());
-    assert!(drain(&mut reader).unwrap().records.is_empty());
+    let place = (2 * start.len() as u64).to_le_bytes();
+    // The entries of an index block: how many entries, the index before, the
+    // first record, and the place of the one block.
+    let entries = |before: u64| {
+        let head = [&1_u32.to_le_bytes()[..], &before.to_le_bytes(), &[0; 8]].concat();
+        [&head[..], &section(38, 0, &place[..1]), &section(38, 1, &place[1..2])].concat()
+    };
+    let seek = |blocks: u64| {
+        let first = (start.len() + records.len()) as u64;
+        // A block header, the entries, and the header of the section that holds the inner block.
+        let step = 64 + entries(0).len() as u64 + 12;
+        let mut inner = Vec::new();
+        for depth in (0..blocks).rev() {
+            let before = depth.checked_sub(1).map_or(0, |outer| first + outer * step);
+            inner = block_of_kind(2, &[&entries(before)[..], &section(200, 0, &inner)].concat());
+        }
+        let innermost = first + (blocks - 1) * step;
+        let trailer = [&innermost.to_le_bytes()[..], &header().uuid[..4]].concat();
+        let sum = crc32c::crc32c(&trailer).to_le_bytes();
+        let file = [&start[..], &records, &inner, &trailer, &sum, b"pmon-end"].concat();
+        let mut reader = Reader::open(Cursor::new(file)).unwrap();
+        reader.seek(MonoNs(1)).unwrap()
+    };
+    assert!(seek(1), "one index block is no chain");
+    assert!(!seek(2) && !seek(10));
 }
 
 #[test]
