@@ -26,11 +26,11 @@ use crate::redact::Redact;
 use crate::ring::entry::{self, More, Units};
 use crate::sink::{Sink, SinkError};
 
-pub(crate) use blind::Ask;
 use blind::Part;
+pub(crate) use blind::RecoveryRequest;
 use texts::{fit, is_too_long, redacted};
 
-pub use crate::sign::{Heartbeat, Sign};
+pub use crate::checkpoint::{Checkpoint, Heartbeat};
 
 /// While the counts of losses change, they are recorded this often, in ns of event time.
 const WITNESS_EVERY: u64 = 1_000_000_000;
@@ -54,7 +54,7 @@ pub struct Counts {
     pub overruns: u64,
     /// Datagrams that the source has dropped, by its own count; `None` if it does not count.
     pub drops: Option<u64>,
-    /// For how long the kernel emitted no events, or not all of them, over all `Blind` records, in ns.
+    /// Total time in ns of all `Blind` records, in which the kernel did not emit all events.
     pub blind_ns: u64,
     /// `Blind` records.
     pub blinds: u64,
@@ -78,7 +78,7 @@ pub struct Setup {
     pub since: MonoNs,
     /// Why the source drops what it counts.
     pub drop_cause: LossCause,
-    /// Whether the count of forks will be read.
+    /// Whether the heartbeat thread will read the count of forks.
     pub forks: bool,
 }
 
@@ -109,20 +109,20 @@ pub struct Assembler<S> {
     last: MonoNs,
     liveness: LivenessMonitor,
     forks: ForkWitness,
-    /// Readings of the count of forks that are not compared yet: what was emitted before them may still come.
+    /// Readings of the count of forks whose earlier events may not all have been received yet.
     readings: VecDeque<(u64, ForkCount, bool)>,
-    /// Of a part of the events: fork events, and the first and the last readings.
+    /// The fork events and readings of a recording of only a part of the events.
     part: Option<Part>,
-    /// Up to this sign, all that was emitted has been received.
+    /// Every event that was emitted before this checkpoint has been received or lost.
     received: u64,
-    /// The last `Blind`.
+    /// The most recent `Blind` record.
     last_blind: Option<Blind>,
-    request: Option<Ask>,
+    request: Option<RecoveryRequest>,
     /// The source has reported an overrun, and not been empty since.
     overrun: bool,
-    /// When it was looked last whether counts are to be recorded,
+    /// Time of the last check whether counts must be recorded.
     counted_at: MonoNs,
-    /// and those that were recorded last.
+    /// The counts that were recorded last.
     witnessed: Witness,
     rescan: Option<Reason>,
     /// `None` where details are not wanted.
@@ -131,7 +131,7 @@ pub struct Assembler<S> {
     /// Memory for the next usage.
     spare: Option<Box<Usage>>,
     args_max: usize,
-    /// Bytes of arguments that are read, to be redacted before they are cut.
+    /// Maximum number of argument bytes that are read, so that redaction comes before truncation.
     args_read: usize,
     redact: Option<Box<Redact>>,
     /// What is recorded, if that is not everything, until it has been said.
@@ -172,7 +172,7 @@ impl<S: Sink> Assembler<S> {
         }
     }
 
-    /// One that records what `options` ask for.
+    /// Creates an assembler that records according to `options`.
     pub(crate) fn of_host(self, options: &Options) -> Self {
         let Options { args_max, redact, scope, .. } = options.clone();
         let args_read = options.args_read();
@@ -222,10 +222,10 @@ impl<S: Sink> Assembler<S> {
             let busy = busy.next_if(|&&busy| busy as usize == at).is_some();
             self.frame(frame, busy)?;
         }
-        if chunk.signs > self.received {
-            self.received = chunk.signs;
-            if self.liveness.received(chunk.signs) {
-                self.request = Some(Ask::Resubscribe);
+        if chunk.checkpoints > self.received {
+            self.received = chunk.checkpoints;
+            if self.liveness.received(chunk.checkpoints) {
+                self.request = Some(RecoveryRequest::Resubscribe);
             }
         }
         self.compare_forks()?;
@@ -242,7 +242,7 @@ impl<S: Sink> Assembler<S> {
         Ok(())
     }
 
-    /// Takes a record that is complete as it is, but for what is to be redacted.
+    /// Records a complete record, after redaction.
     ///
     /// # Errors
     /// When the sink fails.
@@ -267,8 +267,8 @@ impl<S: Sink> Assembler<S> {
         }
     }
 
-    /// Records what is known of a process: redacted first, then cut, so that no part of a secret is left at the cut. What
-    /// a process names itself, and what it is given, is never too long for a capture.
+    /// Redacts, then truncates, the details of a process, so no part of a secret stays at the cut.
+    /// Names and arguments that a process sets are never too long for a capture afterwards.
     fn process(&mut self, mut details: Box<Details>) -> Result<(), SinkError> {
         if let Some(redact) = &self.redact {
             redact.details(&mut details, self.args_read);
@@ -431,7 +431,7 @@ impl<S: Sink> Assembler<S> {
         self.sink.record(&Record::Fence(fence.clone()))
     }
 
-    /// The source has dropped so many datagrams; `true` if that is more than before.
+    /// Records the source's count of drops. Returns `true` if it has increased.
     fn witness(&mut self, drops: Option<u64>) -> bool {
         let Some(drops) = drops else { return false };
         let drops = drops.saturating_sub(self.setup.drops_before);

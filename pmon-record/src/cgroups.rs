@@ -1,4 +1,4 @@
-//! Cgroups of version 2, as `/proc/<pid>/cgroup` and the mounted hierarchy have them.
+//! Cgroups of version 2, from `/proc/<pid>/cgroup` and the mounted hierarchy.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,53 +11,55 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstat, fstatfs, open, openat, statat};
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// The deepest cgroup that can be recorded alone: `LEVELS` in `bpf/wanted.h`, of which the root takes one.
+/// Maximum depth of a cgroup that a scope can name: `LEVELS` in `bpf/wanted.h`, less one for the
+/// root.
 const LEVELS: usize = 255;
-/// Types of file systems (`linux/magic.h`).
+/// File system types (`linux/magic.h`).
 const CGROUP2: u64 = 0x6367_7270;
 const CGROUP1: u64 = 0x0027_e0eb;
 
-/// Why a path names no cgroup whose processes can be recorded.
+/// Why a path does not name a cgroup that a scope can select.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CgroupError {
     /// Neither the path nor the path below the hierarchy's mount point exists.
     #[error("no such cgroup; the directories below {} are the cgroups", mount.display())]
     Missing {
-        /// Where the hierarchy is mounted.
+        /// Mount point of the hierarchy.
         mount: PathBuf,
     },
-    /// There is no hierarchy of version 2.
+    /// No hierarchy of version 2 is mounted.
     #[error("no such cgroup: no hierarchy of version 2 is mounted (cgroup2 in /proc/self/mountinfo)")]
     NoHierarchy,
-    /// It is of a hierarchy of version 1, whose cgroups have ids of their own.
+    /// The path names a cgroup of version 1, which has an id of its own.
     #[error(
         "this cgroup is of version 1, and processes are recorded by their cgroup of version 2; name one of those"
     )]
     Version1,
-    /// It is a file.
+    /// The path names a file.
     #[error("this is not a directory; name the directory of the cgroup")]
     NotADirectory,
-    /// It is a directory of another file system.
+    /// The path names a directory of another file system.
     #[error("this is not a cgroup: it is on another file system than cgroup2")]
     OtherFileSystem,
-    /// It is below more others than the program looks at.
+    /// The cgroup is deeper than the BPF program can follow.
     #[error("this cgroup is {depth} levels deep; at most {LEVELS} are supported")]
     TooDeep {
-        /// How many cgroups it is below.
+        /// Number of ancestors of the cgroup.
         depth: usize,
     },
-    /// It could not be looked at.
-    #[error("cannot look at it: {source}")]
+    /// The path cannot be read.
+    #[error("cannot read it: {source}")]
     Unreadable {
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
-/// The id of the cgroup that a path names: of its directory in any mount of the hierarchy of version 2, or as `/proc/<pid>/cgroup` has it.
+/// Returns the id of the cgroup that `path` names: a directory in any mount of the version 2
+/// hierarchy, or a path as in `/proc/<pid>/cgroup`.
 ///
-/// It is the id of the cgroup that is there now. One that is made later under the same path has another.
+/// The id is that of the current cgroup. A cgroup created later under the same path has another id.
 pub(crate) fn find(path: &Path) -> Result<u64, CgroupError> {
     let bytes = path.as_os_str().as_bytes();
     let line = bytes.strip_prefix(b"0::").map(|path| Path::new(OsStr::from_bytes(path)));
@@ -65,7 +67,8 @@ pub(crate) fn find(path: &Path) -> Result<u64, CgroupError> {
         return Err(CgroupError::NotADirectory);
     }
     let at_path = if line.is_some() { Err(CgroupError::OtherFileSystem) } else { id_at(path) };
-    // What there is under that name may be no cgroup, and one of that name be below the mount.
+    // The name may exist and not be a cgroup, while a cgroup of that name exists below the mount
+    // point.
     let at_path = match at_path {
         Err(error @ (CgroupError::NotADirectory | CgroupError::OtherFileSystem)) => Some(error),
         Err(CgroupError::Unreadable { source }) if source.kind() == io::ErrorKind::NotFound => None,
@@ -81,7 +84,7 @@ pub(crate) fn find(path: &Path) -> Result<u64, CgroupError> {
     }
 }
 
-/// The id of the cgroup whose directory that is.
+/// Returns the id of the cgroup with this directory.
 fn id_at(path: &Path) -> Result<u64, CgroupError> {
     let unreadable = |error: Errno| match error {
         Errno::NOTDIR => CgroupError::NotADirectory,
@@ -107,11 +110,11 @@ fn id_at(path: &Path) -> Result<u64, CgroupError> {
     if depth > LEVELS { Err(CgroupError::TooDeep { depth }) } else { Ok(stat.st_ino) }
 }
 
-/// The line of `/proc/<pid>/cgroup` for the hierarchy of version 2.
+/// Returns the line of `/proc/<pid>/cgroup` for the hierarchy of version 2.
 ///
-/// The lines of hierarchies of version 1 are left out: a process has the same cgroup in a capture whether the kernel's program read it, which
-/// sees version 2 only, or `/proc` was read. Where there is no such line, the hierarchy was never mounted (`cgroups(7)`), and all
-/// processes are in its root.
+/// Lines of version 1 are dropped, because the BPF program reads version 2 only: a process then has
+/// the same cgroup with every transport. If the line is missing, the hierarchy was never mounted
+/// (`cgroups(7)`), and all processes are in its root.
 pub(crate) fn unified(lines: &[u8]) -> Vec<u8> {
     let line = lines.split(|&byte| byte == b'\n').find(|line| line.starts_with(b"0::"));
     line.unwrap_or(b"0::/").to_vec()

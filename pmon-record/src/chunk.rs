@@ -1,4 +1,4 @@
-//! What the drain thread hands to the writer thread.
+//! Chunks of datagrams, which the drain thread hands to the writer thread.
 
 use std::time::Instant;
 
@@ -7,35 +7,38 @@ use pmon_core::accounting::Discarded;
 use pmon_core::batch::{Arrival, Batch, SLOT};
 use pmon_core::capture::{CpuCounts, Fence};
 
-/// An event is queued this long after its time at the most, in ns (measured: 80 us). So much before a source is found
-/// empty lies the time up to which all events are known to have come.
+/// Maximum time in ns between an event's timestamp and its arrival in the source (measured: 80 us).
+///
+/// When the source is found empty, all events that are older than this have been received.
 pub(crate) const SETTLE: u64 = 1_000_000;
 
-/// Datagrams of one or more looks at the source, and what these looks showed besides. Its memory is allocated once.
+/// Datagrams of one or more receptions, and what these receptions revealed. The memory is allocated
+/// once.
 #[derive(Debug)]
 pub struct Chunk {
-    /// All that was emitted before the heartbeat thread's sign of this number (`assemble::Sign`) has been handed over, with this
-    /// chunk or before; 0 if that is not known of any.
-    pub signs: u64,
-    /// What came before them and was dropped, because no chunk was free.
+    /// Number of completed checkpoints ([`crate::assemble::Checkpoint`]). Every event before them
+    /// is in this chunk or an earlier one, or lost.
+    pub checkpoints: u64,
+    /// Datagrams that came before these and were dropped, because no chunk was free.
     pub dropped: Dropped,
     /// The datagrams.
     pub batch: Batch,
-    /// Places in `batch`, ascending, of exec events whose details nobody has time to read.
+    /// Indices in `batch`, ascending, of exec events whose details cannot be read in time.
     pub busy: Vec<u32>,
-    /// How many overruns the source reported before or among these datagrams.
+    /// Number of overruns that the source reported before or among these datagrams.
     pub overruns: u64,
-    /// So many datagrams the source has dropped by its own count, as of the last of these datagrams or a little later.
+    /// The source's own count of dropped datagrams, as of the last of these datagrams or a little
+    /// later.
     pub drops: Option<u64>,
     /// All events up to this time have been handed over, with this chunk or before; `None` if that is not known.
     pub drained_at: Option<MonoNs>,
-    /// A fence that was heard by the last of these datagrams.
+    /// A fence whose events have been received with the last of these datagrams.
     pub fence: Option<Fence>,
     /// What did not come by the ring until now, if there is one: at the end of a recording.
     pub ring: Option<Vec<CpuCounts>>,
-    /// When the first of these datagrams was taken from the source,
+    /// Time at which the first of these datagrams was received.
     pub taken_at: Instant,
-    /// and when they were handed over.
+    /// Time at which these datagrams were handed over.
     pub handed_at: Instant,
 }
 
@@ -59,7 +62,7 @@ impl Chunk {
     /// The same, with room for annexes as [`Batch::with_annexes`] has it.
     pub fn with_annexes(frames: usize, bytes: usize, largest: usize) -> Self {
         Self {
-            signs: 0,
+            checkpoints: 0,
             dropped: Dropped::default(),
             batch: Batch::with_annexes(frames, bytes, largest),
             busy: Vec::with_capacity(frames),
@@ -73,7 +76,7 @@ impl Chunk {
         }
     }
 
-    /// Bytes that such a chunk takes, with its places in the queues.
+    /// Bytes of memory of such a chunk, including its entries in the queues.
     pub(crate) fn bytes(frames: usize, annexes: usize) -> usize {
         let per_frame = SLOT + size_of::<Arrival>() + size_of::<usize>() + size_of::<u32>();
         frames * per_frame + annexes + 3 * size_of::<Self>()
@@ -81,7 +84,7 @@ impl Chunk {
 
     /// Forgets what it holds, keeps the memory.
     pub fn clear(&mut self) {
-        self.signs = 0;
+        self.checkpoints = 0;
         self.dropped.clear();
         self.batch.clear();
         self.busy.clear();
@@ -99,7 +102,7 @@ impl Chunk {
             && self.drained_at.is_none()
             && self.fence.is_none()
             && self.ring.is_none()
-            && self.signs == 0
+            && self.checkpoints == 0
             && self.dropped.is_empty()
     }
 }

@@ -9,9 +9,9 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use crate::namespaces;
 
 const SECOND: i64 = 1_000_000_000;
-/// An anchor is recorded at least this often, in ns,
+/// Maximum time in ns between two recorded anchors.
 const ANCHOR_EVERY: u64 = 60_000_000_000;
-/// and when a clock has moved against the monotonic one by more than this, in ns.
+/// Drift in ns of a clock against the monotonic clock above which another anchor is recorded.
 const STEP: u64 = 1_000_000;
 
 /// How the clocks of this process's time namespace (`time_namespaces(7)`, Linux 5.6) differ from the initial one's.
@@ -50,18 +50,20 @@ impl Clock {
         best.map(|(_, anchor)| anchor).unwrap_or_default()
     }
 
-    /// How far boot time is ahead of monotonic time, in the initial time namespace: for how long the host has been suspended.
+    /// Total time for which the machine has been suspended: boot time less monotonic time, in the
+    /// initial time namespace.
     pub(crate) fn suspended(self) -> u64 {
         let anchor = self.anchor();
         anchor.boot_ns.saturating_sub(anchor.mono.0)
     }
 
-    /// The start of a process in clock ticks of the initial time namespace's boot time, given what `/proc/<pid>/stat` shows to this process: the
-    /// kernel adds this namespace's offset before it counts ticks. Where the offset is no whole number of ticks, the nearest tick is taken.
+    /// Converts a process's start from `/proc/<pid>/stat` to clock ticks of the initial time
+    /// namespace. The kernel adds this namespace's offset before it converts to ticks, so a
+    /// fraction of a tick is rounded to the nearest tick.
     pub(crate) fn initial_ticks(self, ticks: u64, ticks_per_second: u64) -> u64 {
         let tick = SECOND / i64::try_from(ticks_per_second).unwrap_or(SECOND).clamp(1, SECOND);
         let mut ns = i128::from(ticks) * i128::from(tick) - i128::from(self.boot_offset);
-        // What started before the zero of this namespace's clock is shown with 64 bits and no sign.
+        // The kernel shows a start before this clock's zero as an unsigned 64-bit number.
         if ns > i128::from(i64::MAX) {
             ns -= 1 << 64;
         }
@@ -114,7 +116,7 @@ mod tests {
         assert_eq!(ticks(0, 4_711), 4_711);
         assert_eq!(ticks(100_000 * SECOND, 10_004_711), 4_711);
         assert_eq!(ticks(-40 * SECOND, 711), 4_711);
-        // Half a tick of the offset, and what cannot be.
+        // Half a tick of offset, and out-of-range values.
         assert_eq!((ticks(4_000_000, 5), ticks(6_000_000, 5)), (5, 4));
         assert_eq!(ticks(100 * SECOND, 0), 0);
         // The first process, started 145 ms after boot, seen with an offset of -200 s.

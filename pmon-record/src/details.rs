@@ -13,11 +13,12 @@ use crate::procfs::Procfs;
 
 /// Execs that may wait for the details thread; those beyond are recorded as missed ([`pmon_core::capture::Miss::Busy`]).
 pub(crate) const REQUESTS: usize = 4096;
-/// Details that may wait for the writer thread.
+/// Maximum number of details that wait for the writer thread.
 pub(crate) const RESULTS: usize = 1024;
-/// Maximum bytes of memory of details that wait for the writer thread or to settle; further ones are recorded as missed.
+/// Maximum bytes of memory of details that wait for the writer thread or to settle; further ones
+/// are recorded as missed.
 const MEMORY: usize = 4 << 20;
-/// Bytes of memory that an allocation takes besides its own, about.
+/// Approximate overhead of an allocation, in bytes.
 const ALLOCATION: usize = 16;
 
 /// A process shows its next program this long before the exec event of that program, in ns. The event is the last act
@@ -41,7 +42,7 @@ pub(crate) struct Outcome {
     pub(crate) began: MonoNs,
     /// It holds if no other exec of the same process happened until then.
     pub(crate) settles_at: MonoNs,
-    pub(crate) _share: Share,
+    pub(crate) _share: MemoryShare,
 }
 
 /// How far the details thread has come.
@@ -52,26 +53,26 @@ pub(crate) struct Progress {
     closed: AtomicBool,
 }
 
-/// The memory of all details that wait for the writer thread.
+/// Total memory of all details that wait for the writer thread.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Held(Arc<AtomicUsize>);
+pub(crate) struct MemoryUse(Arc<AtomicUsize>);
 
-impl Held {
-    /// How many bytes.
+impl MemoryUse {
+    /// Returns the total in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The memory of one result, part of [`Held`] until it is dropped.
+/// The memory of one result, counted in [`MemoryUse`] until it is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Share {
+pub(crate) struct MemoryShare {
     bytes: usize,
-    all: Held,
+    all: MemoryUse,
 }
 
-impl Share {
-    pub(crate) fn new(details: &Details, all: &Held) -> Self {
+impl MemoryShare {
+    pub(crate) fn new(details: &Details, all: &MemoryUse) -> Self {
         let texts = details.strings().into_iter().flatten().map(|text| text.capacity() + ALLOCATION);
         let bytes = size_of::<Outcome>() + size_of::<Details>() + texts.sum::<usize>();
         all.0.fetch_add(bytes, Ordering::Relaxed);
@@ -79,7 +80,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -144,7 +145,7 @@ pub(crate) fn run(
     mut procfs: Procfs,
 ) {
     let clock = procfs.clock();
-    let held = Held::default();
+    let held = MemoryUse::default();
     while !progress.closed.load(Ordering::Acquire) {
         let Ok(exec) = requests.pop() else {
             thread::park();
@@ -154,7 +155,7 @@ pub(crate) fn run(
         let subject = Subject::Exec { tgid: exec.tgid, time: exec.time };
         let is_full = held.bytes() > MEMORY;
         let details = if is_full { Details::missed(subject, Miss::Busy) } else { procfs.read(subject) };
-        let share = Share::new(&details, &held);
+        let share = MemoryShare::new(&details, &held);
         let settles_at = MonoNs(clock.mono().0 + EXEC);
         if results
             .send(Outcome { exec, details: Box::new(details), began, settles_at, _share: share })
@@ -177,8 +178,8 @@ mod tests {
         let mut args = Vec::with_capacity(100_000);
         args.push(b'x');
         let details = Details { args: Some(args), ..Details::missed(subject, Miss::Gone) };
-        let held = Held::default();
-        let shares = [Share::new(&details, &held), Share::new(&details, &held)];
+        let held = MemoryUse::default();
+        let shares = [MemoryShare::new(&details, &held), MemoryShare::new(&details, &held)];
         assert!(held.bytes() > 200_000);
         drop(shares);
         assert_eq!(held.bytes(), 0);

@@ -1,5 +1,7 @@
-//! The drain thread: datagrams from the socket into chunks, and nothing else. At steady state it allocates nothing,
-//! takes no lock and does no I/O but to receive. It waits for nobody.
+//! The drain thread receives datagrams from the socket into chunks, and does nothing else.
+//!
+//! At steady state it allocates nothing, takes no lock, and does no I/O except receiving. It waits
+//! for no other thread.
 
 use std::io;
 use std::sync::Arc;
@@ -30,31 +32,38 @@ pub(crate) const DRAIN: &str = "pmon-drain";
 const SOURCE: Token = Token(0);
 const WAKER: Token = Token(1);
 
-/// Wake-ups by an event in one window of [`crate::Options::latency`]; then events wait for the window's end. So many where details are
-/// read from `/proc`: a lone event is seen at once, and a short-lived process while it is there,
+/// Maximum number of event-driven wake-ups per window of [`crate::Options::latency`] while the
+/// event rate is low.
+///
+/// Waking up early lets the details thread read `/proc/<pid>` before a short-lived process exits.
 const WAKEUPS: u32 = 64;
-/// while a storm costs so many wake-ups, and not one per event.
+/// Maximum number of event-driven wake-ups per window during a storm (see [`STORM`]), so that a
+/// storm does not cause one per event.
 const STORM_WAKEUPS: u32 = 8;
-/// A storm is more events than this in the window before.
+/// Number of events in the previous window above which the current window is a storm.
 const STORM: u64 = 128;
-/// Where details come with the events, nothing hurries: an event wakes only a thread that has found none for a window, and the writer is
-/// woken only so often, in windows, unless a chunk is full;
+/// Number of windows between two hand-overs to the writer thread if details come with the events.
+///
+/// An event then wakes the drain thread only after a window without events. A full chunk is handed
+/// over at once.
 const LAZY_HANDOVER: u32 = 6;
-/// but events wait no longer for it than this, if the window is not longer: a crash costs them.
+/// Maximum time between two such hand-overs, unless the window is longer. A crash loses these
+/// events.
 const LONGEST_HANDOVER: Duration = Duration::from_millis(60);
-/// At the end, details that are being read get this long,
+/// Maximum time that the end of a recording waits for details that are being read.
 const GRACE: Duration = Duration::from_millis(60);
-/// a storm so long to let the socket be emptied, and every CPU to be heard,
+/// Maximum time at the end of a recording to empty the socket and to receive an event of every CPU.
 const LAST: Duration = Duration::from_secs(1);
-/// and between looks passes this time.
+/// Time between two receptions at the end of a recording.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// See the module.
+/// The state of the drain thread.
 pub(crate) struct Drain {
     intake: Intake<Feed>,
     pulse: Pulse,
-    /// All that was emitted before this sign of the heartbeat thread has been received.
-    signs: u64,
+    /// The last checkpoint of the heartbeat thread before which all events have been received or
+    /// lost.
+    checkpoints: u64,
     poll: Poll,
     ends: Ends,
     clock: Clock,
@@ -126,7 +135,7 @@ impl Drain {
         let (window, latency) = (Window::new(pace), pace.latency);
         let lazy = (LAZY_HANDOVER * latency).min(LONGEST_HANDOVER).max(latency);
         let handover = if pace.is_lazy { lazy } else { latency };
-        Ok(Self { intake, pulse, signs: 0, poll, ends, clock: Clock::new(), latency, handover, window })
+        Ok(Self { intake, pulse, checkpoints: 0, poll, ends, clock: Clock::new(), latency, handover, window })
     }
 
     /// Something that wakes the thread out of `poll`.
@@ -176,7 +185,7 @@ impl Drain {
     /// How long to wait for the socket: no longer than something else waits for this thread.
     fn timeout(&mut self) -> Option<Duration> {
         let soon = (self.ends.is_unsettled() || self.intake.current().is_some()).then_some(self.latency);
-        // Whether or not it comes back, the next heartbeat is over by then.
+        // The next heartbeat has been emitted by then, whether or not it is received.
         soon.or(self.pulse.interval.map(|interval| interval + self.latency))
     }
 
@@ -193,19 +202,20 @@ impl Drain {
                 _ => break,
             }
         }
-        // Without a fence, with one, and with the last one: of what is missing, two readings have to tell.
+        // Three readings: without a fence, with one, and with the last one. Two must agree that
+        // forks are missing.
         self.pulse.count_forks();
-        self.pulse.prompter().recount();
+        self.pulse.requester().recount();
         let Self { intake, pulse, ends, clock, .. } = self;
         let handle = |intake: &mut _, look| ends.take(intake, look);
         let fence = fence::raise(Edge::End, intake, (pulse, *clock), LAST, handle, |_| Ok(true))?;
         self.intake.source_mut().socket_mut().ignore()?;
         // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time.
-        let (began, signs) = (Instant::now(), self.pulse.signs());
+        let (began, checkpoints) = (Instant::now(), self.pulse.checkpoints());
         loop {
             match self.look()? {
                 Look::Drained if self.intake.source_mut().is_empty()? => {
-                    self.intake.tell_signs(signs);
+                    self.intake.complete_checkpoints(checkpoints);
                     break;
                 }
                 Look::Closed => break,
@@ -226,7 +236,7 @@ impl Drain {
     /// Receives until the socket is empty or a chunk is full, and hands over what is due.
     fn look(&mut self) -> io::Result<Look> {
         let done = self.ends.requests.as_ref().map(Requests::done);
-        let signs = self.pulse.signs();
+        let checkpoints = self.pulse.checkpoints();
         let drained_at = MonoNs(self.clock.mono().0.saturating_sub(SETTLE));
         let look = self.intake.look()?;
         self.window.frames += self.intake.take_frames();
@@ -237,9 +247,12 @@ impl Drain {
         if self.intake.take_lost()? {
             self.pulse.doubt();
         }
-        if signs > self.signs && self.intake.source_mut().is_empty()? && self.intake.chunk().is_some() {
-            self.intake.tell_signs(signs);
-            self.signs = signs;
+        if checkpoints > self.checkpoints
+            && self.intake.source_mut().is_empty()?
+            && self.intake.chunk().is_some()
+        {
+            self.intake.complete_checkpoints(checkpoints);
+            self.checkpoints = checkpoints;
         }
         let is_due = self.is_due();
         let chunk = if self.ends.is_unsettled() { self.intake.chunk() } else { self.intake.current() };
@@ -274,12 +287,13 @@ pub(crate) fn exec(frame: &batch::Frame<'_>) -> Option<Exec> {
     Some(Exec { tgid: task.tgid, time: event.time })
 }
 
-/// How often the drain thread looks.
+/// How often the drain thread receives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// While busy, this often,
+    /// Time between two receptions while events arrive.
     pub(crate) latency: Duration,
-    /// or more often, so that the source does not fill up: it has room for so many datagrams.
+    /// Number of datagrams that fit into the source. The thread receives more often if the source
+    /// fills up.
     pub(crate) room: u64,
     /// Whether details come with the events.
     pub(crate) is_lazy: bool,

@@ -41,7 +41,7 @@ struct Front {
 }
 
 impl Feed {
-    /// A feed from a socket that has room for so many events.
+    /// Creates a feed from a socket with room for this many events.
     pub(crate) fn new(socket: Socket, ring: Option<Ring>, room: u64) -> Self {
         let front = ring.map(|ring| Front {
             ring,
@@ -73,7 +73,7 @@ impl Feed {
         front.ring.is_empty()
     }
 
-    /// Whether nothing stands in the ring, if there is one, that an entry which is only just being written keeps from being taken.
+    /// Whether the ring, if there is one, holds no entry, not even one that is still being written.
     pub(crate) fn is_empty(&self) -> io::Result<bool> {
         self.front.as_ref().map_or(Ok(true), |front| front.ring.is_empty())
     }
@@ -91,7 +91,7 @@ impl Feed {
         self.front.as_mut().map_or(Ok(()), |front| front.ring.restart())
     }
 
-    /// Marks the rest of the tree that is wanted, as [`Ring::complete_tree`].
+    /// Marks the rest of the scope's tree; see [`Ring::complete_tree`].
     pub(crate) fn complete_tree(&mut self) -> io::Result<bool> {
         self.front.as_mut().map_or(Ok(false), |front| front.ring.complete_tree())
     }

@@ -1,44 +1,50 @@
-//! The kernel's count of forks against the fork events that came: whether the kernel emitted them all.
+//! Compares the kernel's count of forks with the fork events, to check that the kernel emitted all
+//! of them.
 //!
-//! The kernel counts a fork shortly before it emits the event. Of two readings of the counter, each fork that was counted between them
-//! has an event from after the beginning of the first one; or it was lost, and a gap in the numbers tells; or the task has not emitted it
-//! yet, and was running or waiting for a CPU while the counter was read; or the kernel emitted no events. A reading says
-//! how many tasks were running, so that the last can be told from the others.
+//! The kernel counts a fork shortly before it emits the event. So for each fork counted between two
+//! readings, one of the following holds:
 //!
-//! Two readings have to say so: one after a fence, when all that was lost shows.
+//! * The event was emitted after the first reading began.
+//! * The event was lost, and a gap in the numbers shows it.
+//! * The task has not emitted the event yet. It was then running or waiting for a CPU during the
+//!   second reading, which contains the number of such tasks.
+//! * The kernel emitted no events.
+//!
+//! Two readings must show the last case, one of them after a fence, which reveals all losses.
 
 use pmon_core::MonoNs;
 use pmon_core::capture::{Blind, ForkCount};
 
-/// Times of forks that are kept between two readings.
+/// Maximum number of fork times kept between two readings.
 const MOST: usize = 1 << 16;
 
-/// Fork events, and lost ones that may be some, up to now.
+/// Received fork events, and lost events that may be forks.
 #[derive(Debug, Default)]
 struct Arrived {
-    /// Those of which the times are not kept any more: the latest was at `old_until`.
+    /// Number of fork events whose times are no longer kept; the latest was at `old_until`.
     old: u64,
     old_until: MonoNs,
     forks: Vec<MonoNs>,
-    /// Of events lost between two times, how many.
+    /// Numbers of lost events, each between two times.
     lost: Vec<(MonoNs, MonoNs, u64)>,
 }
 
 impl Arrived {
-    /// How many there may have been up to that time.
+    /// Returns the maximum number of forks up to `time`.
     fn up_to(&self, time: MonoNs) -> u64 {
         let forks = self.forks.iter().filter(|&&at| at <= time).count() as u64;
         self.old + forks + self.lost.iter().filter(|lost| lost.0 <= time).map(|lost| lost.2).sum::<u64>()
     }
 
-    /// How many there were before that time for sure; `None` if that is not known any more.
+    /// Returns the minimum number of forks before `time`; `None` if unknown because the times are
+    /// dropped.
     fn before(&self, time: MonoNs) -> Option<u64> {
         let forks = self.forks.iter().filter(|&&at| at < time).count() as u64;
         let lost = self.lost.iter().filter(|lost| lost.1 < time).map(|lost| lost.2).sum::<u64>();
         (self.old == 0 || self.old_until < time).then_some(self.old + forks + lost)
     }
 
-    /// Forgets the times of those from before that time.
+    /// Drops the times before `time`.
     fn forget(&mut self, time: MonoNs) {
         let (mut old, mut until) = (self.old, self.old_until);
         let mut keep = |latest: MonoNs, count: u64| {
@@ -53,29 +59,29 @@ impl Arrived {
     }
 }
 
-/// A reading after which forks are missing.
+/// A reading that shows missing forks.
 #[derive(Clone, Copy, Debug)]
 struct Suspicion {
     base: Base,
     reading: ForkCount,
-    /// Whether a later reading says so, too.
+    /// Whether a later reading confirms the suspicion.
     again: bool,
-    /// How many events there were before it for sure,
+    /// Minimum number of events before the reading; `None` if unknown.
     before: Option<u64>,
-    /// and up to it at the most.
+    /// Maximum number of events up to the reading.
     up_to: u64,
     forks: u64,
 }
 
-/// The reading since which no event can be missing, as far as is known.
+/// The latest reading since which no event is known to be missing.
 #[derive(Clone, Copy, Debug)]
 struct Base {
     from: MonoNs,
-    /// Events before it, less the forks that had been counted.
+    /// Number of events before the reading, less the number of counted forks.
     surplus: i64,
 }
 
-/// See the module.
+/// Detects missing fork events from readings of the kernel's count of forks.
 #[derive(Debug, Default)]
 pub(crate) struct ForkWitness {
     arrived: Arrived,
@@ -85,17 +91,17 @@ pub(crate) struct ForkWitness {
     suspicion: Option<Suspicion>,
 }
 
-/// What a reading shows.
+/// The result of a reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shown {
-    /// The kernel emitted no events for a part of this time.
+pub(crate) struct ForkVerdict {
+    /// A time in a part of which the kernel emitted no events.
     pub(crate) blind: Option<Blind>,
-    /// It may be so: another reading should follow, after a fence.
+    /// Whether forks seem to be missing, so that another reading should follow after a fence.
     pub(crate) is_suspicious: bool,
 }
 
 impl ForkWitness {
-    /// A fork event came.
+    /// Records the time of a received fork event.
     #[inline]
     pub(crate) fn fork(&mut self, time: MonoNs) {
         self.arrived.forks.push(time);
@@ -107,7 +113,7 @@ impl ForkWitness {
         }
     }
 
-    /// Events were lost between these times.
+    /// Records that `count` events were lost between two times.
     pub(crate) fn lose(&mut self, after: MonoNs, before: MonoNs, count: u64) {
         self.arrived.lost.push((after, before, count));
         if let Some(suspicion) = &mut self.suspicion
@@ -120,18 +126,19 @@ impl ForkWitness {
         }
     }
 
-    /// Takes a reading, after all events that were received before it.
-    pub(crate) fn read(&mut self, reading: ForkCount, fenced: bool) -> Shown {
+    /// Evaluates a reading. All events that were received before the reading must be recorded
+    /// already.
+    pub(crate) fn read(&mut self, reading: ForkCount, fenced: bool) -> ForkVerdict {
         let forks = match &self.last {
             Some((last, forks)) => match reading.since(last) {
                 Some(more) => forks + more,
-                // It is another counter.
+                // The counter has been reset.
                 None => return self.begin_anew(reading),
             },
             None => 0,
         };
         self.last = Some((reading, forks));
-        let mut shown = Shown::default();
+        let mut shown = ForkVerdict::default();
         let (before, up_to) = (self.arrived.before(reading.from), self.arrived.up_to(reading.until));
         if let Some(suspicion) = &mut self.suspicion {
             suspicion.again |= missing(suspicion.base, up_to, forks, reading.running) > 0;
@@ -161,8 +168,9 @@ impl ForkWitness {
         shown
     }
 
-    /// For a recording of a part of the events, at its end: `reading` is one of the last two, and `events` is how many fork events
-    /// there are in all, with those that are lost or left out. The time in which the kernel emitted too few.
+    /// Returns the time in which the kernel emitted too few fork events, at the end of a recording
+    /// of only a part of the events. `reading` is one of the last two readings. `events` is the
+    /// number of fork events, including events that were lost or left out.
     pub(crate) fn in_all(first: &ForkCount, reading: &ForkCount, events: u64) -> Option<Blind> {
         let base = Base { from: first.from, surplus: 0 };
         let forks = reading.since(first)?;
@@ -170,15 +178,15 @@ impl ForkWitness {
         is_blind.then_some(Blind { from: first.from, until: reading.until })
     }
 
-    fn begin_anew(&mut self, reading: ForkCount) -> Shown {
+    fn begin_anew(&mut self, reading: ForkCount) -> ForkVerdict {
         let arrived = std::mem::take(&mut self.arrived);
         *self = Self { arrived, ..Self::default() };
         self.read(reading, false)
     }
 }
 
-/// Forks that are missing for sure since `base`, given the events up to a reading and the forks that it counts; the reader is one of
-/// the tasks that were running.
+/// Returns the minimum number of forks without an event since `base`, given the events up to a
+/// reading and its count of forks. One of the running tasks is the reader itself.
 fn missing(base: Base, up_to: u64, forks: u64, running: u64) -> i64 {
     base.surplus - (up_to as i64 - forks as i64) - running.saturating_sub(1) as i64
 }
@@ -187,7 +195,7 @@ fn missing(base: Base, up_to: u64, forks: u64, running: u64) -> i64 {
 mod tests {
     use super::*;
 
-    /// A machine on which forks happen, one in a microsecond.
+    /// A machine that forks once per microsecond.
     #[derive(Default)]
     struct Machine {
         witness: ForkWitness,
@@ -198,7 +206,7 @@ mod tests {
     impl Machine {
         fn new() -> Self {
             let mut this = Self { time: 1_000_000, ..Self::default() };
-            assert_eq!(this.read(1, true), Shown::default());
+            assert_eq!(this.read(1, true), ForkVerdict::default());
             this
         }
 
@@ -220,20 +228,20 @@ mod tests {
             ForkCount { from, until: MonoNs(self.time), forks: self.forks, running }
         }
 
-        fn read(&mut self, running: u64, fenced: bool) -> Shown {
+        fn read(&mut self, running: u64, fenced: bool) -> ForkVerdict {
             let reading = self.reading(running);
             self.witness.read(reading, fenced)
         }
     }
 
-    const SUSPICIOUS: Shown = Shown { blind: None, is_suspicious: true };
+    const SUSPICIOUS: ForkVerdict = ForkVerdict { blind: None, is_suspicious: true };
 
     #[test]
     fn as_many_events_as_forks_are_no_blindness() {
         let mut machine = Machine::new();
         for running in 1..100 {
             machine.fork(1000);
-            assert_eq!(machine.read(running % 5 + 1, running % 3 == 0), Shown::default());
+            assert_eq!(machine.read(running % 5 + 1, running % 3 == 0), ForkVerdict::default());
         }
     }
 
@@ -242,7 +250,7 @@ mod tests {
         for count in [1, 300] {
             let mut machine = Machine::new();
             machine.fork(500);
-            assert_eq!(machine.read(3, true), Shown::default());
+            assert_eq!(machine.read(3, true), ForkVerdict::default());
             let from = MonoNs(machine.time - 10);
             machine.fork(100);
             machine.unheard(count);
@@ -250,11 +258,15 @@ mod tests {
             assert_eq!(machine.read(1, false), SUSPICIOUS, "{count}");
             let until = MonoNs(machine.time);
             machine.fork(100);
-            assert_eq!(machine.read(1, false), Shown::default(), "only a fence shows all losses");
+            assert_eq!(machine.read(1, false), ForkVerdict::default(), "only a fence shows all losses");
             let shown = machine.read(1, true);
-            assert_eq!(shown, Shown { blind: Some(Blind { from, until }), is_suspicious: false }, "{count}");
+            assert_eq!(
+                shown,
+                ForkVerdict { blind: Some(Blind { from, until }), is_suspicious: false },
+                "{count}"
+            );
             machine.fork(100);
-            assert_eq!(machine.read(1, true), Shown::default(), "it is told once");
+            assert_eq!(machine.read(1, true), ForkVerdict::default(), "it is told once");
         }
     }
 
@@ -269,15 +281,15 @@ mod tests {
         let first = shown.blind.unwrap();
         let second = machine.read(1, true);
         assert!(second.blind.is_some_and(|second| second.from < first.until && second.until > first.until));
-        assert_eq!(machine.read(1, true), Shown::default());
+        assert_eq!(machine.read(1, true), ForkVerdict::default());
     }
 
     #[test]
     fn tasks_that_were_running_may_not_have_emitted_theirs_yet() {
         let mut machine = Machine::new();
         machine.unheard(3);
-        assert_eq!(machine.read(4, true), Shown::default());
-        // They never do: that shows when fewer run.
+        assert_eq!(machine.read(4, true), ForkVerdict::default());
+        // The tasks never emit the events; it shows when fewer are running.
         machine.fork(50);
         assert_eq!(machine.read(2, true), SUSPICIOUS);
         assert!(machine.read(2, true).blind.is_some());
@@ -291,7 +303,7 @@ mod tests {
         let late = machine.time;
         assert_eq!(machine.read(1, false), SUSPICIOUS);
         machine.witness.fork(MonoNs(late));
-        assert_eq!(machine.read(1, true), Shown::default());
+        assert_eq!(machine.read(1, true), ForkVerdict::default());
     }
 
     #[test]
@@ -313,8 +325,8 @@ mod tests {
                 machine.time += 100;
                 lose(&mut machine);
             }
-            assert_eq!(machine.read(1, true), Shown::default());
-            // What is lost in one time explains nothing of another.
+            assert_eq!(machine.read(1, true), ForkVerdict::default());
+            // A loss in one time does not explain a fork of another time.
             machine.fork(10);
             machine.unheard(1);
             assert_eq!(machine.read(1, true), SUSPICIOUS);
@@ -333,12 +345,12 @@ mod tests {
             if missing == 0 {
                 machine.witness.fork(MonoNs(late));
             }
-            assert_eq!(machine.read(1, false), Shown::default());
+            assert_eq!(machine.read(1, false), ForkVerdict::default());
             let after = MonoNs(machine.time);
             machine.time += 1000;
             machine.witness.lose(after, MonoNs(machine.time), 5000);
             machine.time += 1000;
-            assert_eq!(machine.read(1, false), Shown::default());
+            assert_eq!(machine.read(1, false), ForkVerdict::default());
             assert_eq!(machine.read(1, true).blind.is_some(), missing == 1);
         }
     }
@@ -347,13 +359,13 @@ mod tests {
     fn forks_around_a_reading_count_once() {
         let mut machine = Machine::new();
         let reading = machine.reading(2);
-        // Counted before the reading, emitted while it was made, and the other way round.
+        // A fork counted before the reading and emitted during it, and the reverse.
         machine.witness.fork(reading.until);
         machine.witness.fork(reading.from);
         let reading = ForkCount { forks: 1, ..reading };
         machine.forks = 2;
-        assert_eq!(machine.witness.read(reading, true), Shown::default());
-        assert_eq!(machine.read(1, true), Shown::default());
+        assert_eq!(machine.witness.read(reading, true), ForkVerdict::default());
+        assert_eq!(machine.read(1, true), ForkVerdict::default());
         machine.unheard(3);
         assert_eq!(machine.read(1, true), SUSPICIOUS);
     }
@@ -364,15 +376,15 @@ mod tests {
         machine.read(1, true);
         machine.fork(10);
         machine.forks -= 1 << 32;
-        assert_eq!(machine.read(1, true), Shown::default());
+        assert_eq!(machine.read(1, true), ForkVerdict::default());
         machine.unheard(1);
         assert_eq!(machine.read(1, true), SUSPICIOUS);
         machine.forks = 1 << 40;
         assert!(machine.read(1, true).blind.is_some());
         machine.forks = 7;
-        assert_eq!(machine.read(1, true), Shown::default());
+        assert_eq!(machine.read(1, true), ForkVerdict::default());
         machine.fork(9);
-        assert_eq!(machine.read(1, true), Shown::default());
+        assert_eq!(machine.read(1, true), ForkVerdict::default());
     }
 
     #[test]
@@ -380,7 +392,7 @@ mod tests {
         let mut machine = Machine::new();
         machine.fork(3 * MOST as u64 / 2);
         assert!(machine.witness.arrived.forks.len() <= MOST);
-        assert_eq!(machine.read(1, true), Shown::default());
+        assert_eq!(machine.read(1, true), ForkVerdict::default());
         machine.unheard(5);
         assert_eq!(machine.read(1, true), SUSPICIOUS);
         assert!(machine.read(1, true).blind.is_some());

@@ -1,24 +1,27 @@
-//! Takes process events from the live kernel of a Linux host into a capture.
+//! Records process events of a live Linux machine into a capture.
 //!
-//! In the order in which data flows:
+//! In the order of the data flow:
 //!
-//! * [`Subscription`]: the socket, with a ring in front of it where that can be, bound and acknowledged, or a
-//!   [`SubscribeError`] that names the cause;
-//! * the *drain* thread: datagrams from the socket into preallocated chunks; it does nothing else;
-//! * the *pulse* thread: causes events of its own, so that what is lost shows even in silence: fences and heartbeats; reads the kernel's
-//!   count of forks; subscribes again when the kernel emits no events any more;
-//! * the *details* thread: `/proc/<pid>` after each exec of which the ring did not tell; the *snapshot* thread: all of `/proc`, at the start and after
-//!   losses;
-//! * the *writer* thread: [`assemble`] puts all of it in order and into a [`Sink`];
-//! * [`CaptureFile`]: the sink that is a file.
+//! * [`Subscription`]: the bound and acknowledged socket, with a ring if possible; or a
+//!   [`SubscribeError`] that names the cause.
+//! * The *drain* thread receives datagrams into preallocated chunks, and does nothing else.
+//! * The *heartbeat* thread emits fences and heartbeats, which reveal losses even if no other
+//!   events follow. It also reads the kernel's count of forks, and subscribes again if the kernel
+//!   emits no events.
+//! * The *details* thread reads `/proc/<pid>` after each exec without details from the ring.
+//! * The *snapshot* thread scans `/proc` at the start and after losses.
+//! * The *writer* thread orders all of it with [`assemble`] and passes it to a [`Sink`].
+//! * [`CaptureFile`] is the sink that writes a file.
 //!
-//! [`Recording`] holds the threads; [`Signals`] is what the controlling thread waits on meanwhile.
+//! [`Recording`] owns the threads. The controlling thread waits on [`Signals`] meanwhile.
 //!
-//! What is `unsafe` is in `sys.rs`. Nothing here prints, exits, or parses what `pmon-core` can.
+//! Unsafe code is in `sys.rs` files. This crate does not print or exit, and leaves parsing to
+//! `pmon-core`.
 #![deny(unsafe_code)]
 
 pub mod assemble;
 mod cgroups;
+mod checkpoint;
 mod chunk;
 mod clock;
 #[cfg(test)]
@@ -44,7 +47,6 @@ mod redact;
 mod resubscribe;
 mod ring;
 mod scope;
-mod sign;
 mod signals;
 mod sink;
 mod snapshot;

@@ -1,62 +1,67 @@
-//! Whether the kernel still emits events: each heartbeat must come back, or be lost with others of its CPU.
+//! Checks that the kernel still emits events: each heartbeat must be received, or lost with other
+//! events of its CPU.
 //!
-//! While the kernel counts no listener it emits nothing, and its numbers stand still. So that other events came says nothing of a
-//! heartbeat. What does: an event of the heartbeat's CPU that came later, with no number missing in between. Then the kernel has
-//! not emitted the heartbeat.
+//! While the kernel counts no listener, it emits no events and its sequence numbers do not advance.
+//! Other received events therefore prove nothing about a heartbeat. A later event of the
+//! heartbeat's CPU without a missing number in between proves that the kernel did not emit the
+//! heartbeat.
 
 use std::collections::VecDeque;
 
 use pmon_core::capture::Blind;
 use pmon_core::{Cpu, MonoNs};
 
-use crate::sign::Heartbeat;
+use crate::checkpoint::Heartbeat;
 
-/// Heartbeats that are waited for. While nothing comes, more would say the same.
+/// Maximum number of heartbeats that are awaited. More would give no further information.
 const MOST: usize = 32;
-/// Heartbeats that came and were not announced yet: there is seldom one.
+/// Maximum number of heartbeats that were received before their checkpoint, which is rare.
 const EARLY: usize = 32;
-/// An event gets its time before its number, and a task may have to wait for the CPU in between. A loss that an event of so much
-/// earlier shows may still hold the heartbeat, in ns.
+/// Maximum time in ns between an event's timestamp and its sequence number.
+///
+/// The task may wait for a CPU in between. A loss that is revealed by an event up to this much
+/// older than a heartbeat may therefore include the heartbeat.
 const DELAY: u64 = 100_000_000;
 
-/// See the module.
+/// Detects times without events from heartbeats that are not received.
 #[derive(Debug, Default)]
 pub(crate) struct LivenessMonitor {
     waiting: VecDeque<Waiting>,
     early: VecDeque<MonoNs>,
-    /// Of each CPU, the time of the last event that showed a loss.
+    /// For each CPU, the time of the last event that revealed a loss.
     lost: Vec<Option<MonoNs>>,
 }
 
-/// A heartbeat that has not come.
+/// A heartbeat that has not been received.
 #[derive(Debug)]
 struct Waiting {
     number: u64,
     heartbeat: Heartbeat,
-    /// The last event before it.
+    /// Time of the last event before the heartbeat.
     from: MonoNs,
-    /// The first event after it, if there was one.
+    /// Time of the first event after the heartbeat, if there is one.
     until: Option<MonoNs>,
-    /// All that was emitted before it has been received.
+    /// Whether every event before the heartbeat's checkpoint has been received.
     missed: bool,
 }
 
 impl LivenessMonitor {
-    /// A heartbeat was emitted, as the sign of that number says; the latest event until now was at `last`.
+    /// Records that the checkpoint of this number emitted a heartbeat. `last` is the time of the
+    /// latest event.
     pub(crate) fn announce(&mut self, number: u64, heartbeat: Heartbeat, last: MonoNs) {
         if let Some(at) = self.early.iter().position(|&time| heartbeat.is_at(time)) {
             self.early.drain(..=at);
             return;
         }
         if self.waiting.len() == MOST {
-            // The first one knows since when.
+            // The first entry has the earliest start.
             self.waiting.remove(1);
         }
         let from = last.min(heartbeat.began);
         self.waiting.push_back(Waiting { number, heartbeat, from, until: None, missed: false });
     }
 
-    /// A heartbeat came.
+    /// Records that a heartbeat was received.
     pub(crate) fn came(&mut self, time: MonoNs) {
         match self.waiting.iter().position(|waiting| waiting.heartbeat.is_at(time)) {
             Some(at) => drop(self.waiting.remove(at)),
@@ -69,7 +74,7 @@ impl LivenessMonitor {
         }
     }
 
-    /// Events of that CPU are lost, as an event at `time` has shown.
+    /// Records a loss of events of this CPU, revealed by an event at `time`.
     pub(crate) fn lose(&mut self, cpu: Cpu, time: MonoNs) {
         let at = cpu.0 as usize;
         if self.lost.len() <= at {
@@ -78,30 +83,30 @@ impl LivenessMonitor {
         self.lost[at] = self.lost[at].max(Some(time));
     }
 
-    /// Whether a heartbeat may be among what is known to be lost.
+    /// Whether a heartbeat may be among the known losses.
     fn is_lost(&self, heartbeat: &Heartbeat) -> bool {
         let lost = self.lost.get(heartbeat.cpu.0 as usize).copied().flatten();
         lost.is_some_and(|lost| lost.0.saturating_add(DELAY) > heartbeat.began.0)
     }
 
-    /// Whether a heartbeat has not come yet.
+    /// Whether any heartbeat has not been received yet.
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whether one has not come though all that was emitted before it has been received.
+    /// Whether a heartbeat is missing although all earlier events have been received.
     pub(crate) fn misses(&self) -> bool {
         self.waiting.iter().any(|waiting| waiting.missed)
     }
 
-    /// Whether one of before this sign has not come.
+    /// Whether a heartbeat from before this checkpoint has not been received.
     pub(crate) fn awaits(&self, number: u64) -> bool {
         self.waiting.iter().any(|waiting| waiting.number < number)
     }
 
-    /// An event came, whose gap, if there is one before it, has been told of. The time in which the kernel emitted nothing, if
-    /// the event shows one: call again until it shows none.
+    /// Records an event, after the gap before it, if any. Returns a time in which the kernel
+    /// emitted no events, if the event proves one. Call it again until it returns `None`.
     pub(crate) fn event(&mut self, cpu: Cpu, time: MonoNs) -> Option<Blind> {
         let mut decided = None;
         for (at, waiting) in self.waiting.iter_mut().enumerate() {
@@ -117,19 +122,21 @@ impl LivenessMonitor {
         }
         let waiting = self.waiting.remove(decided?)?;
         if self.is_lost(&waiting.heartbeat) {
-            // It was lost, and a loss says so. Others may not have been.
+            // This heartbeat is in a recorded loss; others may not be.
             return self.event(cpu, time);
         }
         Some(Blind { from: waiting.from, until: waiting.until.unwrap_or(time) })
     }
 
-    /// All that was emitted before the sign of that number has been received. Whether a heartbeat is newly found to be missing.
+    /// Records that every event before this checkpoint has been received. Returns whether another
+    /// heartbeat is now missing.
     pub(crate) fn received(&mut self, number: u64) -> bool {
         let new = self.waiting.iter_mut().filter(|waiting| waiting.number <= number && !waiting.missed);
         new.map(|waiting| waiting.missed = true).count() > 0
     }
 
-    /// The recording ends at `time`: the time in which the kernel emitted nothing, if heartbeats are missing.
+    /// Ends the recording at `time`. Returns the time in which the kernel emitted no events, if
+    /// heartbeats are missing.
     pub(crate) fn finish(&mut self, time: MonoNs) -> Option<Blind> {
         let waiting = std::mem::take(&mut self.waiting);
         let mut missed = waiting.iter().filter(|waiting| waiting.missed && !self.is_lost(&waiting.heartbeat));
@@ -167,9 +174,9 @@ mod tests {
         let mut monitor = LivenessMonitor::default();
         monitor.announce(1, heartbeat(SECOND, 0), MonoNs(5));
         assert_eq!(monitor.event(Cpu(1), MonoNs(700)), None);
-        // Of other CPUs, later events say nothing of it, but when the kernel emitted again.
+        // Later events of other CPUs only show when the kernel emitted events again.
         assert_eq!(monitor.event(Cpu(1), MonoNs(SECOND + 500)), None);
-        // An event of its CPU before it says nothing, either.
+        // An earlier event of the same CPU proves nothing, either.
         assert_eq!(monitor.event(Cpu(0), MonoNs(900)), None);
         assert!(monitor.received(1) && !monitor.received(1) && monitor.misses());
         let blind = monitor.event(Cpu(0), MonoNs(SECOND + 900));
@@ -194,7 +201,7 @@ mod tests {
         let mut monitor = LivenessMonitor::default();
         monitor.announce(1, heartbeat(SECOND, 0), MonoNs(5));
         monitor.announce(2, heartbeat(2 * SECOND, 1), MonoNs(5));
-        // It is not known whether the second was emitted.
+        // It is unknown whether the kernel emitted the second heartbeat.
         assert!(monitor.received(1));
         let blind = monitor.finish(MonoNs(3 * SECOND));
         assert_eq!(blind, Some(Blind { from: MonoNs(5), until: MonoNs(3 * SECOND) }));

@@ -1,8 +1,9 @@
-//! Two streams of one source, put together: what came by the ring, and what spilled into the queue because the ring was full.
+//! Merges two streams of one source: events from the ring, and events that spilled into the
+//! socket's queue because the ring was full.
 //!
-//! Each event of a CPU goes to one of the two, and each stream has them in the CPU's order. So what spilled goes before the
-//! first event of its CPU's in the ring that has a higher number. Where there is none, it waits until the ring is seen empty:
-//! then, whatever was put into the ring before it has come.
+//! Each event of a CPU is in one of the two streams, and each stream has the CPU's order. So a
+//! spilled event goes before the first event of its CPU in the ring with a higher number. Without
+//! one, it waits until the ring is empty: all earlier events of the ring have been received then.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,11 +11,11 @@ use pmon_core::batch::{self, Batch};
 use pmon_core::wire::{ByteOrder, Event};
 use pmon_core::{Cpu, Seq};
 
-/// See the module.
+/// Merges the events of the ring and the spilled ones, by CPU and number.
 #[derive(Debug, Default)]
 pub(crate) struct Merge {
     spilled: BTreeMap<Cpu, VecDeque<(Seq, Datagram)>>,
-    /// What is in order.
+    /// Datagrams in the final order.
     ready: VecDeque<Datagram>,
 }
 

@@ -1,10 +1,11 @@
-//! The namespaces of this process, and whether they are the ones in which process events are heard.
+//! The namespaces of this process, and whether process events can be received in them.
 
 use std::fs;
 
 use pmon_core::capture::Namespaces;
 
-/// Inode numbers of the initial namespaces (`include/linux/proc_ns.h`; fixed since 3.8, `cgroup` since 4.6, `time` since 5.6).
+/// Inode numbers of the initial namespaces (`include/linux/proc_ns.h`; fixed since 3.8, `cgroup`
+/// since 4.6, `time` since 5.6).
 const INITIAL: [(&str, u64); 4] =
     [("user", 0xEFFF_FFFD), ("pid", 0xEFFF_FFFC), ("cgroup", 0xEFFF_FFFB), ("time", 0xEFFF_FFFA)];
 

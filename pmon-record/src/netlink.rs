@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send,
 
 use crate::sys::{self, Mailbox};
 
-/// No operation of the kernel's.
+/// An operation that the kernel does not define.
 const INVALID: u32 = 7;
 
 /// A `NETLINK_CONNECTOR` socket (`netlink(7)`, `Documentation/driver-api/connector.rst`).
@@ -64,9 +64,11 @@ impl Socket {
         if std::mem::take(&mut self.listens) { self.request(Operation::Ignore, 0) } else { Ok(()) }
     }
 
-    /// Makes the kernel count one listener more, which stays when this socket is closed. The acknowledgement carries `ack` plus 1.
+    /// Makes the kernel count one more listener, even after this socket is closed. The
+    /// acknowledgement carries `ack` plus 1.
     pub(crate) fn add_listener(&self, ack: u32) -> io::Result<()> {
-        // Since Linux 6.6, a socket that listens is not counted again unless it has asked for something else in between.
+        // Since Linux 6.6, the kernel counts a listening socket again only after a different
+        // request.
         self.send(&Self::encode(Operation::Listen, ack, Some(INVALID)))?;
         self.send(&Self::encode(Operation::Listen, ack, None))
     }
@@ -75,7 +77,7 @@ impl Socket {
         self.send(&Self::encode(operation, ack, None))
     }
 
-    /// A request, with another number in the place of its operation's if there is one.
+    /// Encodes a request, with `number` as its operation if given.
     fn encode(operation: Operation, ack: u32, number: Option<u32>) -> Vec<u8> {
         let mut request = Request::new(operation, ack).encode(std::process::id(), ByteOrder::NATIVE);
         if let (Some(number), Some(place)) = (number, request.last_chunk_mut()) {
@@ -92,7 +94,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // If it fails, the kernel emits events to nobody, at some cost, until somebody sets its count right.
+        // If it fails, the kernel keeps emitting events without a listener, at some cost.
         let _ = self.ignore();
     }
 }

@@ -45,19 +45,20 @@ pub struct Options {
     /// (`CAP_SYS_NICE`), and without it has no effect. Against workloads that keep every CPU busy, it decides between half
     /// of a storm's events lost and none.
     pub nice: i32,
-    /// Bytes of memory between the drain thread and the writer thread: 224 an event. When it is full, because the output does
-    /// not keep up, events are dropped and counted.
+    /// Memory in bytes between the drain thread and the writer thread: 224 per event. If it is
+    /// full, because the output is slower than the events, events are dropped and counted.
     pub buffer: usize,
-    /// Time between two heartbeats: events of the recorder's own, each of which must come back. Zero for none; then a kernel that emits no
-    /// events any more is noticed only at the end, and only if something forked meanwhile.
+    /// Interval between two heartbeats, self-generated events that must be received back; zero for
+    /// none. Without heartbeats, a time without events is detected only at the end, and only if it
+    /// contains forks.
     pub heartbeat: Duration,
     /// Whether to record the details of each process after an exec.
     pub details: bool,
     /// Bytes of a process's arguments that are recorded; 0 for none at all. The ring has room for 128 KiB, and so much is read from
     /// `/proc`.
     pub args_max: usize,
-    /// What is not recorded of command lines, paths, names and cgroups. Command lines are then read
-    /// beyond `args_max`, to 32 KiB at least, and redacted before they are cut.
+    /// Pattern of what is replaced in command lines, paths, names and cgroups. Command lines are
+    /// then read beyond `args_max`, at least 32 KiB, and redacted before they are truncated.
     pub redact: Option<Redact>,
     /// Whether to scan `/proc`: at the start, and after events were lost.
     pub snapshot: bool,
@@ -87,13 +88,14 @@ impl Default for Options {
     }
 }
 
-/// Bytes of arguments that are read at least where something is to be redacted, of which fewer are recorded.
+/// Minimum bytes of arguments that are read for redaction, of which fewer are recorded.
 const REDACTED: usize = 32 << 10;
-/// Bytes of arguments that are read more than are recorded, at least: a secret that begins before the cut and ends after it.
+/// Minimum bytes of arguments that are read beyond the recorded ones, for a secret that spans the
+/// cut.
 const BEYOND: usize = 4 << 10;
 
 impl Options {
-    /// Bytes of a process's arguments that are read: a secret is redacted before it is cut.
+    /// Bytes of a process's arguments that are read, so that a secret is redacted before it is cut.
     pub(crate) fn args_read(&self) -> usize {
         match (self.args_max, &self.redact) {
             (args_max, None) => args_max.min(MOST_ARGS),

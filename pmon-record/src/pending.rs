@@ -1,9 +1,9 @@
-//! Details that wait until it is certain whose they are.
+//! Holds details that were read from `/proc` until it is certain which program they belong to.
 //!
-//! What `/proc` shows at some time after an exec may be the next program already. So a result is held until all
-//! events up to some time after the reading have been seen. If another exec of the same process is among them, the
-//! result may be that program's, which shows its image a little before its event: then the result counts only if
-//! the other exec's own result shows another image.
+//! After an exec, `/proc` may already show the next program. So a result is held until all events
+//! up to some time after the reading have been received. If they contain another exec of the same
+//! process, the result may belong to that program, whose image is visible a little before its
+//! event. The result then counts only if the other exec's own result shows another image.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -13,12 +13,12 @@ use pmon_core::capture::{Details, Miss, Subject};
 
 use crate::details::{Exec, Outcome};
 
-/// Execs remembered at the most. Results for those forgotten are void.
+/// Maximum number of remembered execs. Results for older ones are discarded.
 const LIMIT: usize = 1 << 16;
-/// Results held at the most. Beyond it, the oldest is void.
+/// Maximum number of waiting results. Beyond it, the oldest is discarded.
 const HELD: usize = 1 << 13;
 
-/// See the module.
+/// Results that wait until all events around their reading have been received.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     /// All events up to this time have been seen.
@@ -148,7 +148,7 @@ fn subject(exec: Exec) -> Subject {
 mod tests {
     use pmon_core::Tgid;
 
-    use crate::details::Share;
+    use crate::details::MemoryShare;
 
     use super::*;
 
@@ -160,7 +160,7 @@ mod tests {
         let mut details = Box::new(Details::missed(subject(exec), Miss::Gone));
         (details.miss, details.comm) = (None, Some(b"first".to_vec()));
         let began = MonoNs(settles_at.saturating_sub(10));
-        Outcome { exec, details, began, settles_at: MonoNs(settles_at), _share: Share::default() }
+        Outcome { exec, details, began, settles_at: MonoNs(settles_at), _share: MemoryShare::default() }
     }
 
     #[test]

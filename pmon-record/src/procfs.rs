@@ -21,8 +21,9 @@ use crate::redact::Redact;
 
 /// Most bytes kept of a file, thus of a command line.
 const MAX_ARGS: usize = 128 << 10;
-/// Maximum bytes of a command line that are counted. `execve(2)` takes 6 MiB, but a process may declare any of its memory
-/// as its arguments (`PR_SET_MM_ARG_END`), and reading that would take minutes.
+/// Maximum bytes of a command line that are counted. `execve(2)` accepts 6 MiB, but a process may
+/// declare any of its memory as its arguments (`PR_SET_MM_ARG_END`), and reading it would take
+/// minutes.
 const MAX_COUNTED: usize = 8 << 20;
 /// Longest link: `PATH_MAX` and ` (deleted)`.
 const MAX_LINK: usize = 4096 + 16;
@@ -38,7 +39,7 @@ pub(crate) struct Procfs {
     clock: Clock,
     ticks_per_second: u64,
     args_max: usize,
-    /// What is redacted of command lines, and how much of them is looked at.
+    /// Pattern to redact, and the number of bytes of a command line to search.
     redact: Option<(Redact, usize)>,
     buffer: Box<[u8]>,
     host: Host,
@@ -49,7 +50,7 @@ struct Host {
     /// The PID namespace that `/proc` is of, by its inode number; 0 if that is not known.
     pid_namespace: u32,
     cgroups: Option<Hierarchy>,
-    /// Whether paths of cgroups begin at the root of the hierarchy, and not at that of a cgroup namespace.
+    /// Whether cgroup paths begin at the root of the hierarchy, not at that of a cgroup namespace.
     sees_cgroup_root: bool,
 }
 
@@ -63,7 +64,7 @@ impl Procfs {
         Self { clock, ticks_per_second, args_max, redact: None, buffer: vec![0; MAX_ARGS].into(), host }
     }
 
-    /// The same, and the first `read` bytes of command lines are redacted before they are cut.
+    /// Redacts the first `read` bytes of command lines before they are truncated.
     pub(crate) fn redacting(self, redact: Option<Redact>, read: usize) -> Self {
         Self { redact: redact.map(|redact| (redact, read)), ..self }
     }
@@ -241,7 +242,8 @@ impl Process<'_> {
     ) -> Option<Membership> {
         let (group, session) = stat.leaders?;
         if status.len() == MAX_ARGS && inner_pid(status).is_none() {
-            // So many supplementary groups that the line with the ids, which follows them, was not read.
+            // The list of supplementary groups was so long that the line with the ids, which
+            // follows it, was not read.
             return None;
         }
         // A task that has been waited for meanwhile has no id anywhere.
@@ -293,7 +295,7 @@ fn keep_args(details: &mut Details, len: usize, most: usize) {
         let whole = args.len();
         args.truncate(most);
         args.shrink_to_fit();
-        // Redaction can have made it shorter, or longer; then it has cut what was not read, and said so.
+        // Redaction may shorten or lengthen the text; it then truncates it and marks it.
         let is_cut = args.len() < whole || was_cut || len > MAX_ARGS;
         details.args_len = is_cut.then_some(len.max(whole) as u64);
     }
@@ -312,7 +314,7 @@ fn miss(error: Errno) -> Miss {
     match error {
         Errno::ACCESS | Errno::PERM => Miss::Denied,
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => Miss::Busy,
-        // The path of a cgroup has no more than `PATH_MAX` bytes there.
+        // The kernel cannot show a cgroup path longer than `PATH_MAX` bytes.
         Errno::NAMETOOLONG => Miss::TooLong,
         _ => Miss::Gone,
     }
@@ -368,7 +370,7 @@ mod tests {
         let mut unshare = unshare.spawn().unwrap();
         let inner = loop {
             if unshare.try_wait().unwrap().is_some() {
-                // No PID namespace to be had.
+                // No PID namespace is available.
                 return;
             }
             let scan = kinship::processes().unwrap();

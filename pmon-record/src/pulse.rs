@@ -1,5 +1,6 @@
-//! The pulse thread: events of pmon's own, which must come back. On demand, one of each CPU; and one every heartbeat. It also reads the
-//! kernel's count of forks, and has the kernel count enough listeners.
+//! The heartbeat thread. It makes the kernel emit events that must be received: one per heartbeat,
+//! and one on each CPU on request. It also reads the kernel's count of forks, and adds listeners if
+//! the kernel counts too few.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,69 +12,72 @@ use pmon_core::Cpu;
 use pmon_core::capture::{Forks, Own, Unreached, WhyUnreached};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity, set_name};
 
+use crate::checkpoint::{Checkpoint, Heartbeat};
 use crate::clock::Clock;
 use crate::cpus;
 use crate::recording::{self, named, raise};
 use crate::resubscribe::{Budget, Helper};
-use crate::sign::{Heartbeat, Sign};
 use crate::stat::Stat;
 
 /// The thread's name, until it has something to say.
 const NAME: &str = "pmon-pulse";
-/// A thread that was on one CPU before and after so short a time, in ns, was on no other in between.
+/// Maximum duration in ns of a heartbeat during which the thread certainly stayed on one CPU.
 const STEADY: u64 = 200_000;
-/// So often a heartbeat is tried until it is known which CPU has emitted it.
+/// Maximum number of attempts to emit a heartbeat on a known CPU.
 const TRIES: u32 = 5;
 
-/// Which CPUs were made to emit an event, and which could not be.
+/// The CPUs that emitted an event of a fence, and those that could not.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(crate) reached: Vec<Cpu>,
     pub(crate) unreached: Vec<Unreached>,
 }
 
-/// The drain thread's end. The thread ends when this and every [`Prompter`] are dropped.
+/// The drain thread's handle to the heartbeat thread, which ends when this and every
+/// [`HeartbeatRequester`] are dropped.
 pub(crate) struct Pulse {
-    prompter: Prompter,
-    /// Time between two beats; `None` if there are none.
+    requester: HeartbeatRequester,
+    /// Time between two heartbeats; `None` if there are none.
     pub(crate) interval: Option<Duration>,
 }
 
-/// What the thread is asked for.
+/// A request to the heartbeat thread.
 enum Request {
-    /// Each CPU is to emit an event.
+    /// Make each CPU emit an event.
     Fence(SyncSender<Round>),
-    /// The count of forks is to be read, at once
+    /// Read the count of forks immediately.
     Count,
-    /// or after a fence.
+    /// Read the count of forks after a fence.
     Recount,
-    /// The kernel seems to emit no events.
+    /// Check whether the kernel emits events, and add listeners if not.
     Resubscribe(Arc<recording::Shared>),
 }
 
-/// Somebody else's end.
+/// Another thread's handle to the heartbeat thread.
 #[derive(Clone)]
-pub(crate) struct Prompter {
+pub(crate) struct HeartbeatRequester {
     requests: Sender<Request>,
     shared: Arc<Shared>,
 }
 
 #[derive(Default)]
 struct Shared {
-    /// Signs until now: what was emitted before each is in the socket, or lost, by the time that it is counted.
-    signs: AtomicU64,
-    /// Whether the next beat has to come from every CPU.
+    /// Number of checkpoints. Every event from before a checkpoint is in the socket, or lost, when
+    /// the checkpoint is counted.
+    checkpoints: AtomicU64,
+    /// Whether the next heartbeat must include a fence.
     doubt: AtomicBool,
-    /// Fences that were asked for and not raised yet.
+    /// Number of requested fences that are not done yet.
     fences: AtomicU64,
 }
 
 impl Pulse {
-    /// Starts the thread; it is silent until it is asked, or the first beat is due. Then it tells what it has done.
-    pub(crate) fn start(interval: Duration, nice: i32) -> io::Result<(Self, Receiver<(u64, Sign)>)> {
+    /// Starts the thread, which waits for a request or the first heartbeat. The receiver gets its
+    /// numbered checkpoints.
+    pub(crate) fn start(interval: Duration, nice: i32) -> io::Result<(Self, Receiver<(u64, Checkpoint)>)> {
         let interval = (!interval.is_zero()).then_some(interval);
         let (requests, wanted) = channel();
-        let (signs, told) = channel();
+        let (checkpoints, told) = channel();
         let shared = Arc::new(Shared::default());
         named(NAME, {
             let shared = shared.clone();
@@ -82,68 +86,72 @@ impl Pulse {
                 let clock = Clock::new();
                 let (stat, absent) = Stat::open(clock);
                 let budget = Budget::new(Instant::now());
-                let mut thread = Beating { shared, signs, clock, stat, budget, fenced: false };
-                absent.into_iter().for_each(|forks| thread.tell(Sign::Forks { forks, fenced: false }));
+                let mut thread = HeartbeatThread { shared, checkpoints, clock, stat, budget, fenced: false };
+                absent
+                    .into_iter()
+                    .for_each(|forks| thread.report(Checkpoint::Forks { forks, fenced: false }));
                 thread.run(&wanted, interval);
             }
         })?;
-        Ok((Self { prompter: Prompter { requests, shared }, interval }, told))
+        Ok((Self { requester: HeartbeatRequester { requests, shared }, interval }, told))
     }
 
-    /// Has each CPU emit an event. What was done comes when it has been done.
+    /// Requests an event of each CPU. The receiver gets the result.
     pub(crate) fn fence(&self) -> Receiver<Round> {
         let (answer, round) = sync_channel(1);
-        self.prompter.shared.fences.fetch_add(1, Ordering::Relaxed);
-        // Without the thread, the receiver hears of it.
-        let _ = self.prompter.requests.send(Request::Fence(answer));
+        self.requester.shared.fences.fetch_add(1, Ordering::Relaxed);
+        // If the thread has ended, the receiver returns an error.
+        let _ = self.requester.requests.send(Request::Fence(answer));
         round
     }
 
-    /// Has the count of forks read.
+    /// Requests a reading of the count of forks.
     pub(crate) fn count_forks(&self) {
-        let _ = self.prompter.requests.send(Request::Count);
+        let _ = self.requester.requests.send(Request::Count);
     }
 
-    /// How many signs there were.
-    pub(crate) fn signs(&self) -> u64 {
-        self.prompter.shared.signs.load(Ordering::Acquire)
+    /// Returns the number of checkpoints.
+    pub(crate) fn checkpoints(&self) -> u64 {
+        self.requester.shared.checkpoints.load(Ordering::Acquire)
     }
 
-    /// Events were lost: has every CPU say something at the next beat, so that all of the loss shows even in silence.
+    /// Requests an event of each CPU at the next heartbeat, to reveal all of a loss even if no
+    /// other events follow.
     pub(crate) fn doubt(&self) {
-        self.prompter.shared.doubt.store(true, Ordering::Relaxed);
+        self.requester.shared.doubt.store(true, Ordering::Relaxed);
     }
 
-    /// Something for another thread to ask by.
-    pub(crate) fn prompter(&self) -> Prompter {
-        self.prompter.clone()
+    /// Returns a handle for another thread.
+    pub(crate) fn requester(&self) -> HeartbeatRequester {
+        self.requester.clone()
     }
 }
 
-impl Prompter {
-    /// The kernel seems to emit no events: has that looked into, and told, and put right.
+impl HeartbeatRequester {
+    /// Requests a check whether the kernel emits events, and a new subscription if it does not.
     pub(crate) fn resubscribe(&self, recording: Arc<recording::Shared>) {
         let _ = self.requests.send(Request::Resubscribe(recording));
     }
 
-    /// Forks seem to be missing: has each CPU emit an event, and their count read again.
+    /// Requests an event of each CPU and another reading of the count of forks, because forks seem
+    /// to be missing.
     pub(crate) fn recount(&self) {
         let _ = self.requests.send(Request::Recount);
     }
 }
 
-/// The thread.
-struct Beating {
+/// The state of the heartbeat thread.
+struct HeartbeatThread {
     shared: Arc<Shared>,
-    signs: Sender<(u64, Sign)>,
+    checkpoints: Sender<(u64, Checkpoint)>,
     clock: Clock,
     stat: Stat,
     budget: Budget,
-    /// Whether every CPU has emitted an event since the count of forks was read.
+    /// Whether every CPU has emitted an event since the last reading of the count of forks.
     fenced: bool,
 }
 
-impl Beating {
+impl HeartbeatThread {
     fn run(&mut self, wanted: &Receiver<Request>, interval: Option<Duration>) {
         let mut next = interval.map(|interval| Instant::now() + interval);
         loop {
@@ -156,7 +164,7 @@ impl Beating {
                     let round = self.fence();
                     self.shared.fences.fetch_sub(1, Ordering::Relaxed);
                     self.count_forks(true);
-                    // Whoever asked may have given up.
+                    // The requester may have given up.
                     let _ = answer.send(round);
                 }
                 Ok(Request::Count) => self.count_forks(true),
@@ -178,24 +186,24 @@ impl Beating {
         }
     }
 
-    /// Tells of what has been done.
-    fn tell(&self, sign: Sign) {
-        let number = self.shared.signs.load(Ordering::Relaxed) + 1;
-        // At the end, nobody may listen any more.
-        let _ = self.signs.send((number, sign));
-        self.shared.signs.store(number, Ordering::Release);
+    /// Numbers a checkpoint and sends it to the writer thread.
+    fn report(&self, checkpoint: Checkpoint) {
+        let number = self.shared.checkpoints.load(Ordering::Relaxed) + 1;
+        // At the end of a recording there is no receiver.
+        let _ = self.checkpoints.send((number, checkpoint));
+        self.shared.checkpoints.store(number, Ordering::Release);
     }
 
-    /// Emits an event that must come back.
+    /// Emits a heartbeat.
     fn beat(&self) {
         for _ in 0..TRIES {
             let (cpu, began) = (sched_getcpu(), self.clock.mono());
             say(Own::Heartbeat);
             let (ended, is_steady) = (self.clock.mono(), sched_getcpu() == cpu);
-            // Where it was interrupted, the CPU may be another. Then this one proves nothing.
+            // After an interruption the CPU may be another one, so this heartbeat proves nothing.
             if is_steady && ended.0 - began.0 < STEADY {
                 let cpu = Cpu(cpu as u32);
-                return self.tell(Sign::Heartbeat(Heartbeat { began, ended, cpu }));
+                return self.report(Checkpoint::Heartbeat(Heartbeat { began, ended, cpu }));
             }
         }
     }
@@ -203,7 +211,7 @@ impl Beating {
     fn count_forks(&mut self, urgent: bool) {
         let Some(forks) = self.stat.read(urgent) else { return };
         let fenced = std::mem::take(&mut self.fenced) && matches!(forks, Forks::Counted(_));
-        self.tell(Sign::Forks { forks, fenced });
+        self.report(Checkpoint::Forks { forks, fenced });
     }
 
     fn fence(&mut self) -> Round {
@@ -211,11 +219,12 @@ impl Beating {
         fence()
     }
 
-    /// A heartbeat has not come back. It may have been lost; or the kernel counts no listener, and is made to count one. If it then
-    /// emits events, all that was lost shows, and for how long it did not.
+    /// Handles a missing heartbeat. It was lost, or the kernel counts no listener; then this adds
+    /// listeners. If the kernel emits events again, a fence reveals all losses and the length of
+    /// the blind time.
     fn resubscribe(&mut self, recording: &recording::Shared) {
         let Some(limit) = self.budget.limit(Instant::now()) else { return };
-        // Without descriptors or memory for a socket, the recorder goes on as it is.
+        // Without descriptors or memory for a socket, the recorder continues unchanged.
         let Ok(mut helper) = Helper::open() else { return };
         let began = Instant::now();
         say(Own::Fence);
@@ -232,7 +241,8 @@ impl Beating {
             self.count_forks(true);
         }
         if emits && !emitted {
-            // Whether that lasts is known at once. Where it was only lost, another one would be lost as well.
+            // Checks at once whether the kernel keeps emitting. If the heartbeat was only lost,
+            // another one could be lost as well.
             self.beat();
         }
         self.budget.spend(began.elapsed());
@@ -284,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_round_tells_of_each_cpu_once() {
-        let (pulse, signs) = Pulse::start(Duration::ZERO, 0).unwrap();
+        let (pulse, checkpoints) = Pulse::start(Duration::ZERO, 0).unwrap();
         let round = pulse.fence().recv().unwrap();
         let mut told = round.reached.to_vec();
         told.extend(round.unreached.iter().map(|unreached| unreached.cpu));
@@ -293,20 +303,22 @@ mod tests {
         cpus.sort();
         assert_eq!(told, cpus);
         assert!(!round.reached.is_empty());
-        // With it comes a count of forks.
-        let is_count = |sign: &Sign| matches!(sign, Sign::Forks { forks: Forks::Counted(_), fenced: true });
-        assert!(signs.try_iter().any(|(_, sign)| is_count(&sign)));
+        // A reading of the count of forks comes with the fence.
+        let is_count = |checkpoint: &Checkpoint| {
+            matches!(checkpoint, Checkpoint::Forks { forks: Forks::Counted(_), fenced: true })
+        };
+        assert!(checkpoints.try_iter().any(|(_, checkpoint)| is_count(&checkpoint)));
     }
 
     #[test]
     fn it_beats_by_itself_and_says_when_and_where() {
-        let (pulse, signs) = Pulse::start(Duration::from_millis(1), 0).unwrap();
+        let (pulse, checkpoints) = Pulse::start(Duration::from_millis(1), 0).unwrap();
         pulse.doubt();
         let mut beats = Vec::new();
         while beats.len() < 3 {
-            let (number, sign) = signs.recv_timeout(Duration::from_secs(10)).unwrap();
-            assert!(pulse.signs() + 1 >= number);
-            if let Sign::Heartbeat(heartbeat) = sign {
+            let (number, checkpoint) = checkpoints.recv_timeout(Duration::from_secs(10)).unwrap();
+            assert!(pulse.checkpoints() + 1 >= number);
+            if let Checkpoint::Heartbeat(heartbeat) = checkpoint {
                 beats.push((number, heartbeat));
             }
         }

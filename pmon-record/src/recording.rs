@@ -59,15 +59,16 @@ impl RecordError {
 /// A recording until now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counters {
-    /// What has been recorded, and what not.
+    /// Numbers of recorded and missing events.
     pub totals: Counts,
     /// How full the queue to the writer thread is, 0 to 1.
     pub queue_fill: f64,
-    /// How far the writer thread is behind: the age of the chunk of events that it is at, in ns; 0 if it waits for the next.
+    /// How far the writer thread lags: the age of its current chunk, in ns; 0 if it waits for the
+    /// next one.
     pub lag_ns: u64,
-    /// How often the kernel was found to emit no events, though something happened.
+    /// Number of times in which the kernel emitted no events.
     pub silences: u64,
-    /// Whether it emits none now.
+    /// Whether the kernel currently emits no events.
     pub blind: bool,
 }
 
@@ -83,7 +84,7 @@ impl<S: Sink + 'static> Recording<S> {
     /// Starts the threads. `sink` gets every event since the subscription.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When a thread cannot be started.
     pub fn start(subscription: Subscription, sink: S, options: &Options) -> Result<Self, RecordError> {
         // If it fails, the threads that have started end by themselves, and claim nothing to be complete.
         Self::spawn(subscription, sink, options).map_err(RecordError::Start)
@@ -95,7 +96,7 @@ impl<S: Sink + 'static> Recording<S> {
             room: subscription.room,
             is_lazy: subscription.tells_details() || !options.details,
         };
-        let Subscription { intake, outlet, pulse, signs, drops_before, start, .. } = subscription;
+        let Subscription { intake, outlet, pulse, checkpoints, drops_before, start, .. } = subscription;
         let (clock, nice) = (Clock::new(), options.nice);
         let procfs =
             || Procfs::new(clock, options.args_max).redacting(options.redact.clone(), options.args_read());
@@ -117,8 +118,8 @@ impl<S: Sink + 'static> Recording<S> {
         };
         let assembler = Assembler::new(sink, setup).of_host(options);
         let rescans = options.snapshot.then_some(rescans);
-        let prompter = pulse.prompter();
-        let queues = writer::Queues { chunks: outlet, signs, prompter, results, snapshot, rescans };
+        let requester = pulse.requester();
+        let queues = writer::Queues { chunks: outlet, checkpoints, requester, results, snapshot, rescans };
         let writer = Writer::new(assembler, queues, shared.clone(), clock);
         let poll = Poll::new()?;
         let stopper = Stopper { shared: shared.clone(), waker: Arc::new(Drain::waker(&poll)?) };
@@ -183,8 +184,8 @@ impl<S: Sink + 'static> Recording<S> {
         self.shared.ended.load(Ordering::Acquire)
     }
 
-    /// Has `wake` called when the recording ends, or now if it has; and when [`Counters::silences`], [`Counters::blind`] or the number of
-    /// blind times change.
+    /// Sets the function that is called when the recording ends, or now if it has ended, and when
+    /// [`Counters::silences`], [`Counters::blind`] or the number of blind times change.
     pub fn wake_on_change(&self, wake: Wake) {
         *self.shared.on_change.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
         if self.is_finished() {
@@ -233,7 +234,7 @@ pub(crate) struct Shared {
     /// The writer thread has ended.
     ended: AtomicBool,
     on_change: Mutex<Option<Wake>>,
-    /// How often it became silent, or was heard again: it is silent if odd.
+    /// Number of changes between emitting events and not; the kernel emits no events if odd.
     silences: AtomicU64,
     drain: OnceLock<Thread>,
     chunks: usize,
@@ -285,7 +286,7 @@ impl Shared {
         }
     }
 
-    /// Tells whether the kernel emits no events.
+    /// Sets whether the kernel currently emits no events.
     pub(crate) fn set_blind(&self, blind: bool) {
         if self.is_blind() != blind {
             self.silences.fetch_add(1, Ordering::Relaxed);

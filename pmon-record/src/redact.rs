@@ -1,4 +1,4 @@
-//! Secrets that must not reach the disk: what matches a pattern is replaced in every text of a capture.
+//! Redaction of secrets: replaces each match of a pattern in every text of a capture.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,79 +12,82 @@ use crate::ring::entry::MOST_ARGS;
 
 /// The text that replaces a secret.
 const PLACEHOLDER: &[u8] = b"[redacted]";
-/// The byte that replaces each byte of a secret where a text has to keep its length.
+/// The byte that replaces each byte of a secret in a text of fixed length.
 const BLANK: u8 = b'*';
 
-/// Maximum bytes of a text after its redaction: a placeholder can be longer than the secret.
+/// Maximum bytes of a text after redaction. A placeholder can be longer than the secret.
 const MAX_TEXT: usize = MOST_ARGS;
-/// Maximum bytes of a name after its redaction, if it was not longer before (`TASK_COMM_LEN` without the zero byte).
+/// Maximum bytes of a name after redaction, if it was not longer before (`TASK_COMM_LEN` without
+/// the zero byte).
 const MAX_NAME: usize = 15;
-/// Maximum number of passes over a text. A placeholder can complete a match with the text beside it.
+/// Maximum number of passes over a text. A placeholder can complete a match with adjacent text.
 const PASSES: usize = 4;
 
 /// Maximum bytes of memory of one compiled pattern.
 const MAX_COMPILED: usize = 2 << 20;
-/// Maximum bytes of memory of the states that a search remembers, for each thread that searches.
+/// Maximum bytes of memory of the search states that each searching thread caches.
 const MAX_CACHE: usize = 1 << 20;
 
 /// The argument after `--redact`, also within a command line that is quoted for a shell.
 const OPTION: &str = r#"(?s-u)--redact[= ]+((?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"\\])+)"#;
 
-/// Bytes of a message before the data of its event: `nlmsghdr`, `cn_msg`, and the head of `proc_event`.
+/// Bytes of a message before the data of its event: `nlmsghdr`, `cn_msg`, and the head of
+/// `proc_event`.
 const BEFORE_DATA: usize = 16 + 20 + 16;
-/// Bytes of the data before the name in the event of a renamed thread: its ids.
+/// Bytes of the event's data before the name of a renamed thread: the ids.
 const BEFORE_NAME: usize = 8;
 /// Bytes of the data of an event.
 const DATA: usize = 24;
 
-/// A pattern of what is secret in command lines, paths, names and cgroups.
+/// A pattern for secrets in command lines, paths, names and cgroups.
 ///
-/// A command line is matched as a whole, with a space between two arguments, and then each argument alone if the
-/// pattern has anchors (`^`, `$`). Where the pattern has groups, what they match is redacted, else all that it matches;
-/// each argument that is touched keeps its place.
+/// The pattern is matched against a whole command line, with a space between two arguments. A
+/// pattern with anchors (`^`, `$`) is also matched against each argument. If the pattern has
+/// groups, only their matches are redacted. Each argument that is touched keeps its position.
 ///
-/// Text is bytes. A pattern is therefore read in two ways, and what matches in either is redacted: with Unicode, where a
-/// byte that is not UTF-8 counts as the character U+FFFD, and without, where `.`, `\w` and `\xff` are bytes.
+/// A text consists of bytes, so the pattern is compiled twice, and matches of both are redacted.
+/// With Unicode, a byte that is not UTF-8 counts as the character U+FFFD. Without it, `.`, `\w` and
+/// `\xff` match bytes.
 ///
-/// The pattern's own text is redacted too, and so is the argument of an option `--redact`: both are in the recorder's
-/// own command line, and in those of the shells and the like that started it.
+/// The pattern's own text and the argument of an option `--redact` are redacted too. Both are in
+/// the recorder's own command line, and in those of the shells that started it.
 #[derive(Clone, Debug)]
 pub struct Redact {
     source: String,
-    /// With Unicode.
+    /// The pattern with Unicode.
     unicode: Regex,
-    /// Without; `None` if the pattern needs Unicode, such as `\p{Greek}`.
+    /// The pattern without Unicode; `None` if it needs Unicode, such as `\p{Greek}`.
     bytes: Option<Regex>,
-    /// The pattern's own text.
+    /// Matches the pattern's own text.
     literal: Regex,
-    /// The argument of `--redact`.
+    /// Matches the argument of `--redact`.
     option: Regex,
     has_anchors: bool,
 }
 
-/// A pattern that is no pattern of secrets.
+/// Why a pattern is rejected.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RedactError {
-    /// It would redact nothing, although something is to be redacted.
+    /// An empty pattern would redact nothing.
     #[error("the pattern is empty: it would redact nothing")]
     Empty,
-    /// It takes too much memory, and so too much time for each command line.
+    /// The compiled pattern takes too much memory, and thus too much time for each command line.
     #[error(
         "the pattern takes more than {} MiB of memory: use smaller repetitions, or begin it with `(?-u)`, so that \
          \\w and . are bytes and not Unicode", MAX_COMPILED >> 20
     )]
     TooLarge,
-    /// It is not in the syntax of the `regex` crate.
+    /// The pattern is not in the syntax of the `regex` crate.
     #[error(transparent)]
     Syntax(regex::Error),
 }
 
 impl Redact {
-    /// A pattern in the syntax of the `regex` crate.
+    /// Compiles a pattern in the syntax of the `regex` crate.
     ///
     /// # Errors
-    /// When it is empty, or too large, or none.
+    /// When the pattern is empty, too large, or invalid.
     pub fn new(pattern: &str) -> Result<Self, RedactError> {
         if pattern.is_empty() {
             return Err(RedactError::Empty);
@@ -121,8 +124,9 @@ impl Redact {
         }
     }
 
-    /// Redacts the arguments of a process, of which at most `read` bytes were read. The last one of a command line that was
-    /// too long for that goes in any case: it may be the beginning of a secret, which the pattern does not match.
+    /// Redacts the arguments of a process, of which at most `read` bytes were read. The last
+    /// argument of a truncated command line is always replaced: it may be the beginning of a
+    /// secret, which the pattern does not match.
     pub(crate) fn args(&self, details: &mut Details, read: usize) {
         let Some(args) = &mut details.args else { return };
         if details.args_len.is_some() && args.len() >= read {
@@ -145,7 +149,7 @@ impl Redact {
         *arguments = text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
     }
 
-    /// Redacts a text for people.
+    /// Redacts a string that is shown to users.
     pub(crate) fn string(&self, text: &mut String) {
         let mut bytes = std::mem::take(text).into_bytes();
         self.text(&mut bytes, MAX_TEXT);
@@ -153,7 +157,7 @@ impl Redact {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
     }
 
-    /// Redacts the name in the event of a renamed thread.
+    /// Redacts the thread name in a comm event.
     pub(crate) fn comm(&self, comm: &mut Comm) {
         let len = comm.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         let mut name = comm.0[..len].to_vec();
@@ -163,7 +167,7 @@ impl Redact {
         }
     }
 
-    /// Redacts what is text, or may be, in a datagram of another form than an event has. Its length and its numbers stay.
+    /// Redacts the possible texts in a datagram of unknown form. The length and the numbers stay.
     pub(crate) fn datagram(&self, bytes: &mut [u8], order: ByteOrder) {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -177,7 +181,7 @@ impl Redact {
             };
             let len = number(0).map(|len| len as usize).filter(|len| (16..=rest.len()).contains(len));
             let head = match number(BEFORE_DATA - 16) {
-                // It is no message.
+                // The bytes are not a message.
                 _ if len.is_none() => 0,
                 what if what == Kind::Comm.what() => BEFORE_DATA + BEFORE_NAME,
                 Some(what) if Kind::ALL.iter().any(|kind| kind.what() == Some(what)) => BEFORE_DATA + DATA,
@@ -193,8 +197,8 @@ impl Redact {
         }
     }
 
-    /// A name has 15 bytes. If it is the beginning of the program's file name, and part of a secret there, the pattern
-    /// need not match what is left of it.
+    /// Redacts a name that is the beginning of a secret in the program's file name. The kernel cuts
+    /// names to 15 bytes, so the pattern may not match the name itself.
     fn cut_name(&self, details: &mut Details) {
         let Details { comm: Some(comm), exe, filename, .. } = details else { return };
         if comm.len() < MAX_NAME {
@@ -214,12 +218,12 @@ impl Redact {
         }
     }
 
-    /// Redacts a command line: words with zero bytes between.
+    /// Redacts a command line: words separated by zero bytes.
     fn line(&self, text: &mut Vec<u8>) {
         self.replace(text, MAX_TEXT, true);
     }
 
-    /// Redacts a text, of which at most `most` bytes are left then; `true` if something has changed.
+    /// Redacts a text and cuts it to `most` bytes. Returns `true` if the text has changed.
     fn text(&self, text: &mut Vec<u8>, most: usize) -> bool {
         self.replace(text, most, false)
     }
@@ -235,7 +239,7 @@ impl Redact {
         has_changed
     }
 
-    /// Where the secrets in a text are, in order and apart.
+    /// Returns the positions of the secrets in a text, ordered and disjoint.
     fn secrets(&self, text: &[u8], is_line: bool) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         let line: Cow<'_, [u8]> = match text.contains(&0) {
@@ -258,14 +262,15 @@ impl Redact {
             return found;
         }
         merge(&mut found);
-        // A match that reaches into a placeholder takes all of it: else a part of it would stay, to be redacted again.
+        // A match that overlaps a placeholder takes all of it. Otherwise a later pass would redact
+        // its rest.
         let placeholders: Vec<_> = placeholders(text).filter(|place| overlaps(&found, place)).collect();
         found.extend(placeholders);
         merge(&mut found);
         found
     }
 
-    /// Searches a text that stands at `at`, in every way in which the pattern can be read.
+    /// Searches a text at offset `at` with each form of the pattern.
     fn search(&self, text: &[u8], at: usize, found: &mut Vec<Range<usize>>) {
         let mut add = |secret: Range<usize>| found.push(secret.start + at..secret.end + at);
         find(&self.unicode, text, &mut add);
@@ -279,7 +284,8 @@ impl Redact {
     }
 }
 
-/// Gives `take` what is redacted of each match: its groups, or all of it if the pattern has none.
+/// Passes the redacted part of each match to `take`: its groups, or the whole match if the pattern
+/// has none.
 fn find(pattern: &Regex, text: &[u8], mut take: impl FnMut(Range<usize>)) {
     if pattern.captures_len() == 1 {
         pattern.find_iter(text).map(|found| found.range()).filter(|found| !found.is_empty()).for_each(take);
@@ -297,8 +303,8 @@ fn find(pattern: &Regex, text: &[u8], mut take: impl FnMut(Range<usize>)) {
     pattern.captures_iter(text).for_each(groups);
 }
 
-/// The text with the character U+FFFD for each byte that is not UTF-8, and the place in `text` of each of its bytes and
-/// of its end.
+/// Returns the text with the character U+FFFD for each byte that is not UTF-8, and for each byte of
+/// the result and its end the position in `text`.
 fn with_characters(text: &[u8]) -> (Vec<u8>, Vec<usize>) {
     let (mut out, mut places) = (Vec::new(), Vec::new());
     let mut at = 0;
@@ -327,7 +333,7 @@ fn has_anchors(pattern: &str) -> bool {
         || (0..bytes.len()).any(is_caret)
 }
 
-/// Puts ranges in order, and those that overlap or touch together.
+/// Sorts ranges, and merges those that overlap or touch.
 fn merge(ranges: &mut Vec<Range<usize>>) {
     ranges.sort_unstable_by_key(|range| range.start);
     ranges.dedup_by(|next, before| {
@@ -337,19 +343,20 @@ fn merge(ranges: &mut Vec<Range<usize>>) {
     });
 }
 
-/// Where placeholders stand in a text.
+/// Returns the positions of placeholders in a text.
 fn placeholders(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let places = text.windows(PLACEHOLDER.len()).enumerate();
     places.filter(|(_, window)| *window == PLACEHOLDER).map(|(at, _)| at..at + PLACEHOLDER.len())
 }
 
-/// Whether one of the ranges, which are in order and apart, has a byte of that one.
+/// Whether `one` overlaps any of the ranges, which are ordered and disjoint.
 fn overlaps(ranges: &[Range<usize>], one: &Range<usize>) -> bool {
     let behind = ranges.partition_point(|range| range.end <= one.start);
     ranges.get(behind).is_some_and(|range| range.start < one.end)
 }
 
-/// The text with a placeholder in each word of each secret, cut to `most` bytes; `None` if that changes nothing.
+/// Returns the text with a placeholder in each word of each secret, cut to `most` bytes; `None` if
+/// that changes nothing.
 fn replaced(text: &[u8], secrets: &[Range<usize>], most: usize) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut from = 0;

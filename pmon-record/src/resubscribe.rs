@@ -1,10 +1,13 @@
-//! The kernel's count of listeners, put right.
+//! Raises the kernel's count of listeners.
 //!
 //! The kernel emits events while it counts at least one listener (`drivers/connector/cn_proc.c`,
-//! `proc_event_num_listeners`). Any process that may listen can make it count too few: since Linux 6.6, by a request with an
-//! invalid operation and one to ignore, on one socket, again and again. Then no listener receives anything, without an error. The
-//! same helps against it: a request with an invalid operation and one to listen count one more, each time. (Before 6.6, each
-//! request to listen does, and the invalid one changes nothing.) What was added stays, so that rounds add up.
+//! `proc_event_num_listeners`). Any process that may listen can make the count too low. Since Linux
+//! 6.6, one socket can do that by alternating a request with an invalid operation and a request to
+//! ignore. All listeners then receive no events and no error.
+//!
+//! The remedy uses the same effect: each pair of an invalid request and a request to listen raises
+//! the count by one. Before 6.6, each request to listen does, and the invalid one has no effect.
+//! The increase is permanent, so rounds add up.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -15,25 +18,25 @@ use pmon_core::source::{Received, Source};
 use crate::host;
 use crate::netlink::Socket;
 
-/// Datagrams that are looked at in one go.
+/// Maximum number of datagrams received in one call.
 const BATCH: usize = 64;
-/// Of its time, this part may go into rounds, in the long run,
+/// The part of the time that may go into rounds in the long run is one in this number.
 const SHARE: u32 = 10;
-/// and so much at once.
+/// Maximum time of rounds that may be saved up.
 const MOST: Duration = Duration::from_millis(500);
-/// With less than this, a round is not worth it.
+/// Minimum time for which a round is worthwhile.
 const LEAST: Duration = Duration::from_millis(5);
 
-/// How a round ended.
+/// The result of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Round {
     /// Whether the kernel emits events.
     pub(crate) emits: bool,
-    /// Listeners that the kernel counts more than before.
+    /// Number of listeners added to the kernel's count.
     pub(crate) added: u64,
 }
 
-/// A socket that receives whatever the kernel emits, without being counted.
+/// A socket that receives what the kernel emits, without being counted as a listener.
 pub(crate) struct Helper {
     socket: Socket,
     batch: Batch,
@@ -46,13 +49,13 @@ impl Helper {
         Ok(Self { socket, batch: Batch::with_capacity(BATCH) })
     }
 
-    /// Whether the kernel has sent anything since this was asked last.
+    /// Whether the kernel has sent anything since the last call.
     pub(crate) fn receives(&mut self) -> io::Result<bool> {
         let mut receives = false;
         loop {
             self.batch.clear();
             match self.socket.receive(&mut self.batch)? {
-                // Anybody can send to a socket's port; only the kernel's is 0.
+                // Any process can send to a socket's port; only the kernel's port is 0.
                 Received::Frames(_) => receives |= self.batch.frames().any(|frame| frame.arrival.sender == 0),
                 Received::Overrun => {}
                 Received::Empty | Received::Closed => return Ok(receives),
@@ -63,12 +66,12 @@ impl Helper {
         }
     }
 
-    /// Adds listeners until the kernel emits events, for `limit` at the most, or until it `is_over`.
+    /// Adds listeners until the kernel emits events, `limit` has passed, or `is_over` returns true.
     pub(crate) fn round(&mut self, limit: Duration, is_over: impl Fn() -> bool) -> io::Result<Round> {
         let (began, nonce) = (Instant::now(), u32::from_ne_bytes(host::random()));
         let mut added: u64 = 0;
         while began.elapsed() < limit && !is_over() {
-            // The acknowledgement goes to every listener, if the kernel counts any.
+            // Every listener receives the acknowledgement, if the kernel counts any.
             self.socket.add_listener(nonce.wrapping_add(added as u32))?;
             added += 1;
             if self.receives()? {
@@ -79,7 +82,7 @@ impl Helper {
     }
 }
 
-/// How long rounds may take: whoever lowers the count all the time does not get the recorder to spend more of the CPU than that.
+/// Limits the CPU time of rounds, even if another process keeps lowering the count.
 #[derive(Debug)]
 pub(crate) struct Budget {
     left: Duration,
@@ -91,14 +94,14 @@ impl Budget {
         Self { left: MOST, at: now }
     }
 
-    /// How long a round may take now; `None` if it is not worth it.
+    /// Returns the maximum duration of a round now; `None` if it is not worthwhile.
     pub(crate) fn limit(&mut self, now: Instant) -> Option<Duration> {
         let gained = now.saturating_duration_since(self.at) / SHARE;
         (self.left, self.at) = ((self.left + gained).min(MOST), now);
         (self.left >= LEAST).then_some(self.left)
     }
 
-    /// A round has taken so long.
+    /// Subtracts the duration of a round.
     pub(crate) fn spend(&mut self, took: Duration) {
         self.left = self.left.saturating_sub(took);
     }

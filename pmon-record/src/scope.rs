@@ -9,48 +9,48 @@ use thiserror::Error;
 use crate::cgroups::{self, CgroupError};
 use crate::procfs::kinship::{Identity, identity};
 
-/// Users that a [`Scope`] can name.
+/// Maximum number of users in a [`Scope`].
 pub const MAX_UIDS: usize = 16;
 
-/// What is to be recorded. All of it must hold; what is empty or `None` always holds. Acknowledgements of subscriptions, and the
-/// recorder's own signs of life, are recorded in any case.
+/// The events to record. An event must match all fields; an empty field and `None` match every
+/// event. Acknowledgements of subscriptions and the recorder's own heartbeats are always recorded.
 ///
-/// The others are not lost: how many of them each CPU emitted is in the capture, so that the account of losses stays exact.
+/// Other events are not lost: the capture has their number for each CPU, so losses stay exact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Events of these kinds.
+    /// The kinds of events.
     pub kinds: Vec<Kind>,
-    /// What is caused by processes with one of these real user ids: [`MAX_UIDS`] at the most.
+    /// The real user ids of the processes that cause the events, at most [`MAX_UIDS`].
     pub uids: Vec<u32>,
-    /// What is caused by processes of this cgroup of version 2 and those below it: the path of its directory, or as
-    /// `/proc/<pid>/cgroup` has it.
+    /// The cgroup (version 2) of the processes that cause the events, or an ancestor of it: the
+    /// path of its directory, or a path as in `/proc/<pid>/cgroup`.
     pub cgroup: Option<PathBuf>,
-    /// What happens to these processes.
+    /// The tree of processes that the events concern.
     pub tree: Option<Tree>,
 }
 
 /// A process and its descendants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tree {
-    /// This one, and whatever descends from it when the recording begins or later.
+    /// The process with this id, and its descendants when the recording begins or later.
     Process(u32),
-    /// What the recorder's process starts.
+    /// The children of the recorder and their descendants.
     Children,
 }
 
 impl Scope {
-    /// Whether it is everything.
+    /// Whether the scope matches every event.
     pub fn is_all(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The kinds as bits of `proc_event.what`.
+    /// Returns the kinds as bits of `proc_event.what`.
     pub(crate) fn mask(&self) -> u32 {
         let bits = self.kinds.iter().map(|kind| kind.what().unwrap_or(0)).fold(0, |mask, bit| mask | bit);
         if self.kinds.is_empty() { u32::MAX } else { bits }
     }
 
-    /// Checks that what it names is there, and gives the id of its cgroup.
+    /// Checks that the processes, users and cgroup exist, and returns the id of the cgroup.
     pub(crate) fn resolve(&self) -> Result<Option<u64>, ScopeError> {
         if self.uids.len() > MAX_UIDS {
             return Err(ScopeError::ManyUsers);
@@ -71,29 +71,29 @@ impl Scope {
         Ok(Some(id.map_err(|source| ScopeError::Cgroup { path: path.clone(), source })?))
     }
 
-    /// Whether reading selects by all of it, from a capture of everything.
+    /// Whether the whole scope can also be applied when a capture of everything is read.
     pub(crate) fn can_be_read_out(&self) -> bool {
         self.uids.is_empty() && self.cgroup.is_none()
     }
 }
 
-/// What a [`Scope`] names is not what it has to be. Nothing would be recorded, or something else.
+/// The scope names something that does not exist or is of the wrong kind.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ScopeError {
-    /// No process has that id.
-    #[error("there is no process {pid} for --tree; `ps -e` lists the processes that there are")]
+    /// No process has this id.
+    #[error("there is no process {pid} for --tree; `ps -e` lists all processes")]
     NoProcess {
         /// The process id.
         pid: u32,
     },
-    /// The process has ended, and only its parent has to wait for it.
-    #[error("process {pid} for --tree has ended: it is a zombie, and starts nothing any more")]
+    /// The process has ended, and its parent has not waited for it.
+    #[error("process {pid} for --tree has ended: it is a zombie and cannot fork")]
     Ended {
         /// The process id.
         pid: u32,
     },
-    /// The id is a thread's.
+    /// The id is that of a thread.
     #[error("{tid} for --tree is a thread of process {process}; use --tree {process}")]
     Thread {
         /// The thread id.
@@ -101,21 +101,21 @@ pub enum ScopeError {
         /// The process of the thread.
         process: u32,
     },
-    /// No process can have that user id: system calls use it for "no change".
-    #[error("no process has the user id {uid} of --uid; it stands for no user")]
+    /// No process can have this user id: system calls use it for "no change".
+    #[error("no process can have the user id {uid} of --uid")]
     NoUser {
         /// The user id.
         uid: u32,
     },
     /// More user ids than [`MAX_UIDS`].
-    #[error("--uid takes {MAX_UIDS} users at the most")]
+    #[error("--uid takes at most {MAX_UIDS} users")]
     ManyUsers,
-    /// That is no cgroup of version 2.
+    /// The path does not name a cgroup of version 2.
     #[error("--cgroup {}: {source}", path.display())]
     Cgroup {
-        /// What was named.
+        /// The path.
         path: PathBuf,
-        /// Why it is none.
+        /// The reason.
         source: CgroupError,
     },
 }

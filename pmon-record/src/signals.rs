@@ -11,7 +11,7 @@ use signal_hook_mio::v1_0::Signals as SignalPipe;
 
 use crate::startup;
 
-/// Signals that are taken, but for `SIGHUP` where `nohup(1)` has it ignored.
+/// Signals that a recorder handles, besides `SIGHUP` unless it was ignored (`nohup(1)`).
 pub(crate) const TAKEN: [i32; 4] = [SIGINT, SIGTERM, SIGCHLD, SIGUSR1];
 
 const SIGNALS: Token = Token(0);
@@ -27,7 +27,7 @@ pub enum Wakeup {
     Terminate,
     /// `SIGCHLD`: a child has ended, or has been stopped or continued.
     Child,
-    /// `SIGUSR1`: somebody wants to know how it goes.
+    /// `SIGUSR1`: a user requests the live counters.
     Report,
     /// A [`Wake`] was used.
     Woken,
@@ -35,8 +35,8 @@ pub enum Wakeup {
     Timeout,
 }
 
-/// Takes the signals that control a recorder from their default action; each then ends one [`Signals::wait`]. To be
-/// made before a child is started, so that its end is not overlooked. A child that [`startup::spawn`] starts inherits none of it.
+/// Handles the signals that control a recorder; each ends one [`Signals::wait`]. Create this before
+/// a child is started, so its end is not missed. A child of [`startup::spawn`] inherits none of it.
 pub struct Signals {
     poll: Poll,
     events: Events,
@@ -46,10 +46,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals.
+    /// Installs the signal handlers.
     ///
     /// # Errors
-    /// When there are no more file descriptors to be had.
+    /// When no file descriptor is available.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut pipe = SignalPipe::new(TAKEN)?;
@@ -57,7 +57,8 @@ impl Signals {
             pipe.add_signal(SIGHUP)?;
         }
         poll.registry().register(&mut pipe, SIGNALS, Interest::READABLE)?;
-        // Whoever has started this program may have blocked any of them. Threads that are started from here on inherit the mask.
+        // The parent may have blocked any of them. Threads that are started from here on inherit
+        // the mask.
         startup::prepare()?;
         startup::unblock(&TAKEN);
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -119,7 +120,7 @@ pub struct Wake {
 impl Wake {
     /// Ends the wait, or the next one if there is none.
     pub fn wake(&self) {
-        // It fails only when the wait's end is gone: then nobody waits.
+        // It fails only when the other end is closed, so no thread waits.
         let _ = self.waker.wake();
     }
 }

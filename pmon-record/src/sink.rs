@@ -37,7 +37,7 @@ pub trait Sink: Send {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SinkError {
-    /// The target has no room, or may not become larger.
+    /// The target is full or has reached a size limit.
     #[error(
         "{} {path}: what was recorded until now is kept{}; {}", bound(.source), kept_in(.partial.as_deref()),
         remedy(.source)
@@ -51,7 +51,7 @@ pub enum SinkError {
         #[source]
         source: io::Error,
     },
-    /// Whoever read the stream has gone.
+    /// The reader of the stream has closed it.
     #[error("the reader of {path} has closed it before the capture's end: the rest of the capture is lost")]
     Closed {
         /// The target, as the user named it.
@@ -73,36 +73,37 @@ pub enum SinkError {
         #[source]
         source: io::Error,
     },
-    /// A sync of the target failed, so that the disk may not have what was written since the last one that succeeded.
+    /// A sync of the target failed, so the disk may lack what was written since the last successful
+    /// one.
     #[error(
         "cannot sync {}: {source}; what was recorded in the last {:.1} s may be lost, what is older is kept there; look at \
          the system log for a failing device or network filesystem", .partial.display(), .unsafe_for.as_secs_f64()
     )]
     Unsynced {
-        /// Where the records are.
+        /// The file with the records.
         partial: PathBuf,
-        /// Time since the last sync that succeeded began.
+        /// Time since the last successful sync began.
         unsafe_for: Duration,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// The file was removed or replaced by another one.
     #[error("{} was removed or replaced while recording: the capture is lost, or has another name", .partial.display())]
     Replaced {
-        /// The name that it had.
+        /// The file's former name.
         partial: PathBuf,
     },
-    /// The capture is complete, and its name is not as it should be.
+    /// The capture is complete but could not get its final name.
     #[error("cannot {action} {path}: {source}; the capture is complete, and is kept as {}", .current.display())]
     Unnamed {
-        /// What was tried.
+        /// The step that failed.
         action: &'static str,
-        /// The target, as the user named it.
+        /// The target, as given by the user.
         path: String,
-        /// Where the capture is.
+        /// The current name of the capture.
         current: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -116,7 +117,7 @@ pub enum SinkError {
         action: &'static str,
         /// The target, as the user named it.
         path: String,
-        /// Where the records until now are; `None` if they were passed on.
+        /// The file with the records so far; `None` if they were passed on.
         partial: Option<PathBuf>,
         /// What the system said.
         #[source]
@@ -150,7 +151,7 @@ fn kept_in(partial: Option<&Path>) -> String {
     partial.map(|path| format!(" in {}", path.display())).unwrap_or_default()
 }
 
-/// The bound that a target has reached, to be followed by its name.
+/// Describes the limit that a target has reached, to be followed by its name.
 fn bound(error: &io::Error) -> String {
     match (error.raw_os_error(), getrlimit(Resource::Fsize).current) {
         (Some(libc::EFBIG), Some(limit)) => {
@@ -162,7 +163,7 @@ fn bound(error: &io::Error) -> String {
     }
 }
 
-/// What a user can do about it.
+/// Suggests what a user can do.
 fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EFBIG) => "raise the limit, or record to another filesystem",

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 use pmon_core::Tgid;
 use pmon_core::capture::{Reason, Record, Snapshot, Subject};
 
-use crate::details::{Held, Share};
+use crate::details::{MemoryShare, MemoryUse};
 use crate::procfs::Procfs;
 use crate::recording::Shared;
 
 /// Records that may wait for the writer thread.
 pub(crate) const RECORDS: usize = 256;
-/// Maximum bytes of memory of records that wait for the writer thread; then the scan pauses for this time and looks again.
+/// Maximum bytes of memory of records that wait for the writer thread. Beyond it, the scan pauses
+/// for [`PAUSE`] and checks again.
 const MEMORY: usize = 2 << 20;
+/// Time for which a scan pauses while the writer thread lags.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Reasons for a scan that may wait: the next scan serves all of them.
 pub(crate) const REASONS: usize = 1;
@@ -25,10 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// While events go on being lost, one of `/proc` this often.
 const APART: Duration = Duration::from_secs(10);
 
-/// A record of a scan, and the memory that it takes until the writer thread has taken it.
+/// A record of a scan, and the memory that it takes until the writer thread receives it.
 pub(crate) struct Scanned {
     pub(crate) record: Record<'static>,
-    _share: Share,
+    _share: MemoryShare,
 }
 
 /// The thread's body: a scan at the start, and one for the `reasons`, at once or as soon as the last such scan is long
@@ -66,7 +68,7 @@ fn scan(reason: Reason, records: &SyncSender<Scanned>, shared: &Shared, procfs: 
     let mut is_over = || {
         shared.is_stopping() && Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + PATIENCE)
     };
-    let held = Held::default();
+    let held = MemoryUse::default();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     for tgid in pids.map(Tgid) {
         while held.bytes() > MEMORY && !is_over() {
@@ -80,10 +82,10 @@ fn scan(reason: Reason, records: &SyncSender<Scanned>, shared: &Shared, procfs: 
             // It ended between the listing and the reading: there is nothing to tell of it.
             continue;
         }
-        let share = Share::new(&details, &held);
+        let share = MemoryShare::new(&details, &held);
         records.send(Scanned { record: Record::Details(Box::new(details)), _share: share }).ok()?;
         processes += 1;
     }
     let snapshot = Snapshot { started, ended: procfs.clock().mono(), processes, reason, atomic: false };
-    records.send(Scanned { record: Record::Snapshot(snapshot), _share: Share::default() }).ok()
+    records.send(Scanned { record: Record::Snapshot(snapshot), _share: MemoryShare::default() }).ok()
 }

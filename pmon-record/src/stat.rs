@@ -1,7 +1,7 @@
 //! The kernel's count of forks, from `/proc/stat`.
 //!
-//! The file is made anew for each reading, which takes 10 us on a small machine and milliseconds on one with thousands of
-//! interrupts. So it is read less often where it takes long.
+//! The kernel generates the file for each reading, which takes 10 us on a small machine and
+//! milliseconds on one with thousands of interrupts. Slow readings are therefore rarer.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -12,20 +12,20 @@ use rustix::fs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::clock::Clock;
 
-/// One part in so many of the time goes into readings.
+/// Readings may take one part in this number of the time.
 const SHARE: u32 = 1000;
 
-/// See the module.
+/// Reads the kernel's count of forks.
 pub(crate) struct Stat {
     file: Option<File>,
     text: Vec<u8>,
     clock: Clock,
-    /// Not sooner than then, unless it must be.
+    /// Time of the next reading that is not urgent.
     next: Instant,
 }
 
 impl Stat {
-    /// The counter; and why not, where it cannot be read.
+    /// Opens the counter; also returns the reason if it cannot be read.
     pub(crate) fn open(clock: Clock) -> (Self, Option<Forks>) {
         let opened = open();
         let why = opened.as_ref().err().cloned();
@@ -33,7 +33,8 @@ impl Stat {
         (this, why.map(|why| Forks::Absent { why }))
     }
 
-    /// Reads it; `None` if it is not there, or was read lately and it is not `urgent`.
+    /// Reads the counter; `None` if it is unavailable, or was read recently and this reading is not
+    /// `urgent`.
     pub(crate) fn read(&mut self, urgent: bool) -> Option<Forks> {
         let now = Instant::now();
         if self.file.is_none() || now < self.next && !urgent {
@@ -68,7 +69,7 @@ fn open() -> Result<File, String> {
     let file = File::open("/proc/stat").map_err(failed)?;
     let system = fstatfs(&file).map_err(|error| failed(error.into()))?;
     if system.f_type != PROC_SUPER_MAGIC {
-        // As lxcfs puts one there, which has numbers of its own.
+        // lxcfs mounts such a file, with numbers of its own.
         return Err("/proc/stat is not the kernel's, but another filesystem's".into());
     }
     Ok(file)

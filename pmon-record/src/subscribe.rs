@@ -10,6 +10,7 @@ use pmon_core::capture::{self, ClockAnchor, Edge, Header};
 use pmon_core::wire::{Body, ByteOrder, Event};
 use thiserror::Error;
 
+use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::fence;
@@ -21,7 +22,6 @@ use crate::redact::Redact;
 use crate::resubscribe::Helper;
 use crate::ring::{Ring, RingError, entry};
 use crate::scope::{Scope, ScopeError};
-use crate::sign::Sign;
 use crate::symbols::has_process_events;
 use crate::{host, namespaces, sys};
 
@@ -31,36 +31,39 @@ const CHARGE: u64 = 832;
 const RING_CHARGE: u64 = 88;
 /// The kernel answers at once, or something is wrong.
 const ANSWER: Duration = Duration::from_millis(250);
-/// So long it is tried to make a kernel that has process events emit them.
+/// Time in which the recorder tries to make a kernel with process events emit them.
 const LONG_ANSWER: Duration = Duration::from_secs(10);
-/// The first fence takes no longer than this,
+/// Maximum duration of the first fence.
 const FENCE: Duration = Duration::from_secs(1);
-/// and is raised no more often than this because something was lost meanwhile.
+/// Maximum number of times that the first fence is repeated because of a loss.
 const RESTARTS: u32 = 3;
 
-/// A subscription that the kernel has acknowledged, and in which every CPU has been heard: from its start on no event is missed.
+/// A subscription that the kernel has acknowledged, and in which an event of every CPU was
+/// received. No event is missed from its start on.
 pub struct Subscription {
-    /// The socket, and what it has brought until now: the acknowledgement and the first event of each CPU.
+    /// The socket, and the datagrams received so far: the acknowledgement and the first event of
+    /// each CPU.
     pub(crate) intake: Intake<Feed>,
     pub(crate) outlet: Outlet,
     pub(crate) pulse: Pulse,
-    pub(crate) signs: Receiver<(u64, Sign)>,
-    /// What the socket had dropped before the recording begins.
+    pub(crate) checkpoints: Receiver<(u64, Checkpoint)>,
+    /// Number of datagrams that the socket dropped before the recording began.
     pub(crate) drops_before: u64,
     transport: capture::Transport,
     args_max: usize,
     redact: Option<Redact>,
     socket_buffer: u64,
-    /// How many events may wait before one is lost, or takes the slower way.
+    /// Number of events that can wait before one is lost or goes to the socket instead of the ring.
     pub(crate) room: u64,
-    /// Listeners that were added before the kernel emitted anything.
+    /// Number of listeners that were added before the kernel emitted events.
     added_listeners: u64,
     /// The clocks before the first event.
     pub(crate) start: ClockAnchor,
 }
 
 impl Subscription {
-    /// Opens the socket, subscribes, and waits until the kernel says that it has, and every CPU has been heard.
+    /// Opens the socket, subscribes, and waits for the kernel's acknowledgement and an event of
+    /// every CPU.
     ///
     /// # Errors
     /// The [`SubscribeError`] that names the cause.
@@ -85,7 +88,7 @@ impl Subscription {
         // The kernel's description of its types took some ten MiB.
         sys::trim_memory();
         socket.bind().map_err(|source| refused("bind", source))?;
-        let (pulse, signs) =
+        let (pulse, checkpoints) =
             Pulse::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
         if let Some(ring) = &mut ring {
             ring.begin_tree().map_err(|source| SubscribeError::Tree { source })?;
@@ -107,7 +110,7 @@ impl Subscription {
             intake,
             outlet,
             pulse,
-            signs,
+            checkpoints,
             drops_before: 0,
             transport,
             args_max: options.args_max,
@@ -119,7 +122,8 @@ impl Subscription {
         };
         this.wait_for_ack(nonce.wrapping_add(1), options.ack_timeout)?;
         if this.intake.source_mut().complete_tree().map_err(|source| SubscribeError::Tree { source })? {
-            // What its processes did before they were all marked is not recorded, so the recording begins here.
+            // Events from before all processes were marked are not recorded, so the recording
+            // begins here.
             this.begin_anew().map_err(failed("receive from"))?;
         }
         this.wait_for_cpus().map_err(failed("receive from"))?;
@@ -131,7 +135,7 @@ impl Subscription {
         let kept = if self.args_max == 0 { command.len().min(1) } else { command.len() };
         let mut command: Vec<_> = command[..kept].iter().map(|word| word.as_bytes().to_vec()).collect();
         if let Some(redact) = &self.redact {
-            // Before it is cut: what is left of a secret need not match.
+            // Before truncation, because the rest of a secret may not match.
             redact.arguments(&mut command);
         }
         let mut header = host::header(command, &self.transport, self.socket_buffer, self.start);
@@ -157,8 +161,8 @@ impl Subscription {
         self.socket_buffer
     }
 
-    /// How many listeners the kernel had to be made to count before it emitted any event: somebody had lowered its count, and nobody
-    /// received any. 0 if that was not so.
+    /// Returns how many listeners were added to the kernel's count before it emitted events,
+    /// because another process had lowered the count. 0 if the count was correct.
     pub fn added_listeners(&self) -> u64 {
         self.added_listeners
     }
@@ -190,12 +194,12 @@ impl Subscription {
         }
     }
 
-    /// The kernel has not answered: it may count no listener. If it can be made to count one, it emits events.
+    /// Adds listeners, because the kernel sent no acknowledgement and may count no listener.
     fn add_listeners(&mut self, began: Instant, timeout: Duration) -> Result<(), SubscribeError> {
         let failed = |source| SubscribeError::Socket { action: "add a listener by", source };
         let mut helper = Helper::open().map_err(failed)?;
         let has_events = has_process_events();
-        // Where it is known that there are events to be had, it is worth the time.
+        // A kernel that is known to have process events is worth the time.
         let timeout = if has_events == Some(true) { timeout.max(LONG_ANSWER) } else { timeout };
         while let left = timeout.saturating_sub(began.elapsed())
             && !left.is_zero()
@@ -241,7 +245,7 @@ impl Subscription {
     }
 }
 
-/// Lets the recording begin now; gives what the socket had dropped before, and the clocks.
+/// Starts the recording now. Returns the drops that the socket had counted before, and the clocks.
 fn begin_anew(intake: &mut Intake<Feed>, outlet: &mut Outlet) -> io::Result<(u64, ClockAnchor)> {
     intake.source_mut().restart()?;
     intake.source_mut().drops_now()?;
@@ -294,7 +298,7 @@ fn climb<R>(
     }
 }
 
-/// Hands over a full chunk. Nobody reads details yet.
+/// Hands over a full chunk. Details are not read yet.
 fn pass_on(intake: &mut Intake<Feed>, look: Look) -> io::Result<()> {
     if look == Look::Full {
         intake.scan(|frame| crate::drain::exec(frame).is_some());
@@ -303,7 +307,7 @@ fn pass_on(intake: &mut Intake<Feed>, look: Look) -> io::Result<()> {
     Ok(())
 }
 
-/// Why there are no process events to be had.
+/// Why a subscription failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SubscribeError {
@@ -347,7 +351,7 @@ pub enum SubscribeError {
         /// The option that makes a container share the host's.
         hint: &'static str,
     },
-    /// No answer.
+    /// The kernel sent no acknowledgement.
     #[error(
         "the kernel did not acknowledge the subscription within {} ms, though it was asked to count {added} listeners \
          more: {}", timeout.as_millis(), no_ack(*has_events)
@@ -355,9 +359,9 @@ pub enum SubscribeError {
     NoAck {
         /// How long was waited.
         timeout: Duration,
-        /// How many listeners the kernel was asked to count besides.
+        /// Number of listeners that were added meanwhile.
         added: u64,
-        /// Whether the kernel has process events; `None` if that cannot be told.
+        /// Whether the kernel has process events; `None` if unknown.
         has_events: Option<bool>,
     },
     /// There can be no ring, and nothing else was allowed.
@@ -376,13 +380,13 @@ pub enum SubscribeError {
         /// How to select from a capture of everything.
         instead: &'static str,
     },
-    /// What the scope names is not what it has to be.
+    /// The scope names something that does not exist or is of the wrong kind.
     #[error(transparent)]
     Target(#[from] ScopeError),
     /// The processes of the tree could not be marked.
     #[error("cannot find the processes of --tree: {source}; is /proc mounted?")]
     Tree {
-        /// What failed.
+        /// The error.
         source: io::Error,
     },
     /// There is no memory for the buffer between the threads.
@@ -391,7 +395,7 @@ pub enum SubscribeError {
          (ulimit -v); use a smaller --buffer"
     )]
     Memory {
-        /// Bytes that were asked for.
+        /// Number of bytes requested.
         bytes: usize,
     },
     /// The socket's buffer is smaller than required.
@@ -426,19 +430,19 @@ impl SubscribeError {
     }
 }
 
-/// The likely cause of a missing answer.
+/// Returns the likely cause of a missing acknowledgement.
 fn no_ack(has_events: Option<bool>) -> &'static str {
     match has_events {
         Some(true) => {
-            "it has process events, but counts no listener, so that nobody receives any: another process has made it count \
+            "it has process events, but counts no listener, so no process receives any: another process has made it count \
              too few (by requests to the proc connector with an invalid operation), or is doing so; end that process, and \
-             start again: what was added stays"
+             start again: the added listeners stay"
         }
         Some(false) => "it was built without CONFIG_PROC_EVENTS; use a kernel with CONFIG_PROC_EVENTS=y",
         None => {
             "either it was built without CONFIG_PROC_EVENTS (zgrep PROC_EVENTS /proc/config.gz), or another process has \
              made it count too few listeners (by requests to the proc connector with an invalid operation); in that case, \
-             end that process, and start again: what was added stays"
+             end that process, and start again: the added listeners stay"
         }
     }
 }
@@ -516,7 +520,7 @@ mod tests {
                 let options = Options { transport, scope: scope.clone(), ..Options::default() };
                 let error = climb(&options, |_| ring.ok_or(RingError::NoBtf)).err().unwrap();
                 assert!(matches!(error, SubscribeError::Scope { .. }));
-                // What is proposed can select what the scope would have.
+                // The proposed options select the same events as the scope.
                 assert!(error.to_string().contains(instead), "{error}");
             }
         }

@@ -1,14 +1,15 @@
-//! What this kernel was built with, by its symbols.
+//! The kernel's build options, from its symbols.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 
-/// Whether this kernel was built with `CONFIG_PROC_EVENTS`, by its symbols (`/proc/kallsyms`); `None` if it does not tell them.
+/// Whether this kernel was built with `CONFIG_PROC_EVENTS`, by its symbols (`/proc/kallsyms`);
+/// `None` if it hides them.
 pub(crate) fn has_process_events() -> Option<bool> {
     has_symbol(BufReader::new(File::open("/proc/kallsyms").ok()?), b"proc_fork_connector")
 }
 
-/// Whether a list of symbols holds that one; `None` if it is empty or cannot be read.
+/// Whether a list of symbols contains `name`; `None` if it is empty or cannot be read.
 fn has_symbol(mut symbols: impl BufRead, name: &[u8]) -> Option<bool> {
     let (mut line, mut lines) = (Vec::new(), 0);
     loop {

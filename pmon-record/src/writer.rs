@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use pmon_core::capture::{ClockAnchor, End, Reason, Record};
 
-use crate::assemble::{Ask, Assembler};
+use crate::assemble::{Assembler, RecoveryRequest};
+use crate::checkpoint::Checkpoint;
 use crate::clock::{self, Clock};
 use crate::details::Outcome;
 use crate::intake::Outlet;
-use crate::pulse::Prompter;
+use crate::pulse::HeartbeatRequester;
 use crate::recording::Shared;
-use crate::sign::Sign;
 use crate::sink::{Sink, SinkError};
 use crate::snapshot::Scanned;
 
-/// Time between ticks of the sink, and between looks at the clocks: while records come,
+/// Time between two ticks of the sink and two readings of the clocks while records arrive.
 const TICK: Duration = Duration::from_millis(20);
-/// and else, unless the sink asks for it.
+/// Time between two ticks while no records arrive, unless the sink requests an earlier one.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 /// The end of a recording waits no longer for details and the snapshot: the reading of a process whose memory is
 /// locked can take any time.
@@ -29,16 +29,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The ends of the writer thread's queues.
 pub(crate) struct Queues {
     pub(crate) chunks: Outlet,
-    /// What the heartbeat thread has done, and how it is asked for more.
-    pub(crate) signs: Receiver<(u64, Sign)>,
-    pub(crate) prompter: Prompter,
+    /// Checkpoints of the heartbeat thread, by number.
+    pub(crate) checkpoints: Receiver<(u64, Checkpoint)>,
+    pub(crate) requester: HeartbeatRequester,
     pub(crate) results: Receiver<Outcome>,
     pub(crate) snapshot: Receiver<Scanned>,
     /// Reasons for another snapshot; `None` when none will come any more.
     pub(crate) rescans: Option<SyncSender<Reason>>,
 }
 
-/// See the module.
+/// The state of the writer thread.
 pub(crate) struct Writer<S> {
     assembler: Assembler<S>,
     queues: Queues,
@@ -89,14 +89,15 @@ impl<S: Sink> Writer<S> {
     fn take(&mut self) -> Result<(), SinkError> {
         while let Ok(chunk) = self.queues.chunks.filled.pop() {
             self.shared.begin(chunk.handed_at);
-            // Those that the chunk speaks of have been sent.
-            while let Ok((number, sign)) = self.queues.signs.try_recv() {
-                self.assembler.sign(number, sign)?;
+            // The thread sends a checkpoint before it counts it, so all checkpoints of the chunk
+            // are here.
+            while let Ok((number, checkpoint)) = self.queues.checkpoints.try_recv() {
+                self.assembler.checkpoint(number, checkpoint)?;
             }
             self.assembler.chunk(&chunk)?;
             match self.assembler.take_request() {
-                Some(Ask::Resubscribe) => self.queues.prompter.resubscribe(self.shared.clone()),
-                Some(Ask::Recount) => self.queues.prompter.recount(),
+                Some(RecoveryRequest::Resubscribe) => self.queues.requester.resubscribe(self.shared.clone()),
+                Some(RecoveryRequest::Recount) => self.queues.requester.recount(),
                 None => {}
             }
             if self.shared.is_blind() && !self.assembler.misses_heartbeats() {
@@ -177,7 +178,7 @@ mod tests {
     use crate::intake::Intake;
     use crate::pulse::Pulse;
 
-    /// A sink that remembers whether the end came.
+    /// A sink that records whether the end was received.
     struct Ending(bool);
 
     impl Sink for Ending {
@@ -198,11 +199,13 @@ mod tests {
     #[test]
     fn a_process_that_cannot_be_read_keeps_no_recording_from_its_end() {
         let (intake, chunks) = Intake::new(FakeSource::new(), 1 << 20, 0);
-        // The details thread is in the middle of a reading that takes any time, and so is the snapshot thread.
+        // The details thread and the snapshot thread are in the middle of a reading that may take
+        // any time.
         let (_reading, results) = sync_channel(1);
         let (_scanning, snapshot) = sync_channel(1);
-        let (pulse, signs) = Pulse::start(Duration::ZERO, 0).unwrap();
-        let queues = Queues { chunks, signs, prompter: pulse.prompter(), results, snapshot, rescans: None };
+        let (pulse, checkpoints) = Pulse::start(Duration::ZERO, 0).unwrap();
+        let queues =
+            Queues { chunks, checkpoints, requester: pulse.requester(), results, snapshot, rescans: None };
         let assembler = Assembler::new(Ending(false), Setup::new(ByteOrder::NATIVE, Tgid(1)));
         let shared = Arc::new(Shared::default());
         drop(intake);

@@ -1,4 +1,5 @@
-//! How much memory a recorder needs, whatever processes name and pass: a program of its own, since it looks at its own peak.
+//! The memory of a recorder under hostile names and arguments of processes. It is a program of its
+//! own, because it measures its own peak.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -10,17 +11,18 @@ use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_record::assemble::{Assembler, Setup};
 use pmon_record::{CaptureFile, Chunk, Sink as _, Target};
 
-/// Of the 64 MiB that a recorder takes beside its ring, 32 MiB are the events that wait, and 8 MiB its program.
+/// Maximum growth in KiB. Of the 64 MiB that a recorder takes besides its ring, waiting events take
+/// 32 MiB, and the program 8 MiB.
 const MOST: u64 = 20 << 10;
 
-/// KiB of memory: the most until now, or since it was reset.
+/// Returns the peak memory in KiB since the start or the last reset.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Begins to measure the peak anew (`proc_pid_clear_refs(5)`).
+/// Resets the peak (`proc_pid_clear_refs(5)`).
 fn reset_peak() {
     File::create("/proc/self/clear_refs").unwrap().write_all(b"5").unwrap();
 }
@@ -45,7 +47,7 @@ fn details(tgid: u32, args: Vec<u8>, path: Vec<u8>) -> Box<Details> {
     })
 }
 
-/// Bytes that cannot be compressed.
+/// Returns bytes that do not compress.
 fn noise(seed: u32, len: usize) -> Vec<u8> {
     let mut state = u64::from(seed) + 1;
     let next = || {
@@ -55,12 +57,12 @@ fn noise(seed: u32, len: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-/// Words that no other process of the same number of words has.
+/// Returns words that are unique among processes with the same number of words.
 fn words(first: u32, count: u32) -> Vec<u8> {
     (0..count).flat_map(|n| format!("{:07x}\0", first * count + n).into_bytes()).collect()
 }
 
-/// What processes do, how many of them, and the details of each.
+/// A behaviour of processes, their number, and the details of each.
 type Hostile<'a> = (&'a str, u32, &'a dyn Fn(u32) -> Box<Details>);
 
 #[test]
@@ -92,7 +94,7 @@ fn what_processes_name_and_pass_takes_a_bounded_amount_of_memory() {
             assembler.chunk(&chunk).unwrap();
             assembler.record(&Record::Details(of(n))).unwrap();
             if n % 64 == 0 {
-                // The journal's turn.
+                // Writes the journal.
                 let soon = Instant::now() + Duration::from_millis(100);
                 assembler.sink_mut().tick(soon).unwrap();
             }

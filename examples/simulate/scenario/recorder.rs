@@ -6,7 +6,7 @@ use pmon_core::capture::{Encoder, End, ForkCount, Forks, Header, Meta, Record};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{Cpu, MonoNs, Task};
 use pmon_fake::{Kernel, Socket};
-use pmon_record::assemble::{Assembler, Heartbeat, Setup, Sign};
+use pmon_record::assemble::{Assembler, Checkpoint, Heartbeat, Setup};
 use pmon_record::intake::{Intake, Look, Outlet};
 use pmon_record::{Sink, SinkError};
 
@@ -28,7 +28,7 @@ pub(crate) struct Recorder {
     own: Task,
     first: Vec<u32>,
     /// Number of heartbeats and readings so far.
-    signs: u64,
+    checkpoints: u64,
     /// First and last reading of the fork counter.
     readings: Option<(ForkCount, ForkCount)>,
     /// Heartbeats that the kernel did not emit.
@@ -62,19 +62,19 @@ impl Recorder {
         let (intake, outlet) = Intake::new(socket, scenario.chunks * CHUNK, 0);
         let setup = Setup { forks: true, ..Setup::new(ByteOrder::NATIVE, own.tgid) };
         let assembler = Assembler::new(Tape::new(scenario, own)?, setup);
-        let (signs, readings, silent) = (0, None, Vec::new());
-        let mut this = Self { intake, outlet, assembler, own, first, signs, readings, silent };
+        let (checkpoints, readings, silent) = (0, None, Vec::new());
+        let mut this = Self { intake, outlet, assembler, own, first, checkpoints, readings, silent };
         this.fence(kernel);
         this.count_forks(kernel, true)?;
         Ok(this)
     }
 
     /// Passes on an action of the heartbeat thread whose events have been received.
-    fn sign(&mut self, sign: Sign) -> Result<(), SinkError> {
-        self.signs += 1;
-        self.assembler.sign(self.signs, sign)?;
+    fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), SinkError> {
+        self.checkpoints += 1;
+        self.assembler.checkpoint(self.checkpoints, checkpoint)?;
         self.drain();
-        self.intake.tell_signs(self.signs);
+        self.intake.complete_checkpoints(self.checkpoints);
         Ok(())
     }
 
@@ -89,7 +89,7 @@ impl Recorder {
         let heartbeat = Heartbeat { began, ended: kernel.now(), cpu };
         self.silent.extend(is_silent.then_some(heartbeat));
         kernel.advance(NEXT);
-        self.sign(Sign::Heartbeat(heartbeat))
+        self.checkpoint(Checkpoint::Heartbeat(heartbeat))
     }
 
     /// Reads the fork counter, with or without a fence before.
@@ -102,7 +102,7 @@ impl Recorder {
         let count = ForkCount { from: now, until: now, forks: kernel.forks(), running: 1 };
         kernel.advance(NEXT);
         self.readings = Some((self.readings.map_or(count, |(first, _)| first), count));
-        self.sign(Sign::Forks { forks: Forks::Counted(count), fenced })
+        self.checkpoint(Checkpoint::Forks { forks: Forks::Counted(count), fenced })
     }
 
     /// Each CPU says something, and it is heard.

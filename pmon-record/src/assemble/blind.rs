@@ -1,28 +1,29 @@
-//! Whether the kernel emitted every event: what the heartbeat thread has done and read, held against what came.
+//! Checks that the kernel emitted every event, by comparing the heartbeat thread's checkpoints with
+//! the received events.
 
 use pmon_core::capture::{Blind, ForkCount, Forks, Reason, Record};
 
 use super::Assembler;
+use crate::checkpoint::Checkpoint;
 use crate::forks::ForkWitness;
-use crate::sign::Sign;
 use crate::sink::{Sink, SinkError};
 
-/// What the heartbeat thread is to do.
+/// A request to the heartbeat thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
-    /// The kernel seems to emit nothing: is to look whether it does, and to make it count enough listeners.
+pub(crate) enum RecoveryRequest {
+    /// Check whether the kernel emits events, and add listeners if it does not.
     Resubscribe,
-    /// Forks seem to be missing: is to read their count again, after a fence.
+    /// Count the forks again after a fence, because forks seem to be missing.
     Recount,
 }
 
-/// What is known of forks where only a part of the events is recorded.
+/// What is known about the forks if only a part of the events is recorded.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Part {
-    /// Fork events.
+    /// Number of fork events.
     pub(super) forks: u64,
     first: Option<ForkCount>,
-    /// The last two.
+    /// The last two readings of the count of forks.
     last: [Option<ForkCount>; 2],
 }
 
@@ -34,31 +35,31 @@ impl Part {
 }
 
 impl<S: Sink> Assembler<S> {
-    /// What the heartbeat thread is to do, if something new has happened that calls for it.
-    pub(crate) fn take_request(&mut self) -> Option<Ask> {
+    /// Returns the request to the heartbeat thread, if a new one is pending.
+    pub(crate) fn take_request(&mut self) -> Option<RecoveryRequest> {
         self.request.take()
     }
 
-    /// Whether a heartbeat is missing, though all that was emitted before it has been received.
+    /// Whether a heartbeat is missing although all earlier events have been received.
     pub(crate) fn misses_heartbeats(&self) -> bool {
         self.liveness.misses()
     }
 
-    /// Takes what the heartbeat thread has done: the sign of that number, counted from 1. It comes before the chunk that says that all
-    /// that was emitted before it has been received.
+    /// Records a checkpoint of the heartbeat thread. Numbers start at 1. A checkpoint must come
+    /// before the chunk that states that all events before it have been received.
     ///
     /// # Errors
     /// When the sink fails.
-    pub fn sign(&mut self, number: u64, sign: Sign) -> Result<(), SinkError> {
-        match sign {
-            // What came before the recording began does not count.
-            Sign::Heartbeat(heartbeat) if heartbeat.began >= self.setup.since => {
+    pub fn checkpoint(&mut self, number: u64, checkpoint: Checkpoint) -> Result<(), SinkError> {
+        match checkpoint {
+            // Heartbeats from before the recording do not count.
+            Checkpoint::Heartbeat(heartbeat) if heartbeat.began >= self.setup.since => {
                 self.liveness.announce(number, heartbeat, self.last.max(self.setup.since));
             }
-            Sign::Forks { forks: Forks::Counted(count), fenced } if count.from >= self.setup.since => {
+            Checkpoint::Forks { forks: Forks::Counted(count), fenced } if count.from >= self.setup.since => {
                 self.readings.push_back((number, count, fenced));
             }
-            Sign::Forks { forks: forks @ Forks::Absent { .. }, .. } => {
+            Checkpoint::Forks { forks: forks @ Forks::Absent { .. }, .. } => {
                 self.sink.record(&Record::Forks(forks))?;
             }
             _ => {}
@@ -66,10 +67,10 @@ impl<S: Sink> Assembler<S> {
         Ok(())
     }
 
-    /// Compares the readings of the count of forks before which all events have come with these.
+    /// Compares the fork events with each reading whose earlier events have all been received.
     pub(super) fn compare_forks(&mut self) -> Result<(), SinkError> {
         while let Some(&(number, count, fenced)) = self.readings.front()
-            // A heartbeat that is missing before it will tell more.
+            // An earlier missing heartbeat gives a more exact result.
             && number <= self.received && !self.liveness.awaits(number)
         {
             self.readings.pop_front();
@@ -80,7 +81,7 @@ impl<S: Sink> Assembler<S> {
             }
             let shown = self.forks.read(count, fenced);
             if shown.is_suspicious {
-                self.request.get_or_insert(Ask::Recount);
+                self.request.get_or_insert(RecoveryRequest::Recount);
             }
             if let Some(blind) = shown.blind {
                 self.find_blind(blind)?;
@@ -89,7 +90,8 @@ impl<S: Sink> Assembler<S> {
         Ok(())
     }
 
-    /// The same at the end of a recording of a part of the events: which of those that are left out are forks is not known.
+    /// Compares the total of fork events at the end of a recording of only a part of the events.
+    /// Each event that was left out may be a fork.
     pub(super) fn compare_forks_in_all(&mut self) -> Result<(), SinkError> {
         let Some(Part { forks, first: Some(first), last: [Some(one), Some(other)] }) = self.part else {
             return Ok(());
@@ -103,7 +105,8 @@ impl<S: Sink> Assembler<S> {
         }
     }
 
-    /// Records a time in which the kernel emitted no events, or not all of them, but for what is recorded of it already.
+    /// Records a time in which the kernel did not emit all events, except for the part that is
+    /// recorded already.
     pub(super) fn find_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
         let told = self.last_blind.filter(|last| blind.from < last.until && last.from < blind.until);
         let from = told.map_or(blind.from, |last| blind.from.max(last.until));
@@ -115,7 +118,7 @@ impl<S: Sink> Assembler<S> {
         self.blind(blind)
     }
 
-    /// Takes a time in which the kernel emitted no events, or not all of them, that somebody else has found.
+    /// Records a time in which the kernel did not emit all events, found by the caller.
     ///
     /// # Errors
     /// When the sink fails.

@@ -7,7 +7,7 @@ use pmon_core::wire::Comm;
 use pmon_core::{Cpu, Seq, Task, Tgid};
 
 use super::*;
-use crate::details::Share;
+use crate::details::MemoryShare;
 
 mod hostile;
 mod secrets;
@@ -93,7 +93,13 @@ fn found(seq: u32, tgid: u32, settles_at: u32) -> Outcome {
     let exec = Exec { tgid: Tgid(tgid), time: ms(seq) };
     let subject = Subject::Exec { tgid: exec.tgid, time: exec.time };
     let details = Box::new(Details { miss: None, ..Details::missed(subject, Miss::Gone) });
-    Outcome { exec, details, began: ms(settles_at - 1), settles_at: ms(settles_at), _share: Share::default() }
+    Outcome {
+        exec,
+        details,
+        began: ms(settles_at - 1),
+        settles_at: ms(settles_at),
+        _share: MemoryShare::default(),
+    }
 }
 
 #[test]
@@ -154,35 +160,38 @@ fn what_was_dropped_for_want_of_room_is_a_loss_before_the_next_event_or_the_end(
     assert_eq!(assembler.into_sink().0, expected);
 }
 
-/// The sign of a heartbeat in the ms `time`.
-fn beat(time: u32) -> Sign {
-    Sign::Heartbeat(Heartbeat { began: ms(time), ended: MonoNs(ms(time).0 + 9_000), cpu: Cpu(0) })
+/// A heartbeat checkpoint at millisecond `time`.
+fn beat(time: u32) -> Checkpoint {
+    Checkpoint::Heartbeat(Heartbeat { began: ms(time), ended: MonoNs(ms(time).0 + 9_000), cpu: Cpu(0) })
 }
 
-/// Events, and all that was emitted before that sign.
-fn all_before(signs: u64, events: &[Event]) -> Chunk {
-    Chunk { signs, ..chunk(events) }
+/// A chunk with these events, which completes the events before that many checkpoints.
+fn all_before(checkpoints: u64, events: &[Event]) -> Chunk {
+    Chunk { checkpoints, ..chunk(events) }
 }
 
 #[test]
 fn a_heartbeat_that_was_not_emitted_is_blindness_from_the_last_event_to_the_next_or_to_the_end() {
     let mut assembler = assembler();
     assembler.chunk(&chunk(&[sid(1)])).unwrap();
-    assembler.sign(1, beat(2)).unwrap();
+    assembler.checkpoint(1, beat(2)).unwrap();
     assembler.chunk(&all_before(1, &[])).unwrap();
-    assert_eq!((assembler.take_request(), assembler.take_request()), (Some(Ask::Resubscribe), None));
-    assembler.sign(2, beat(3)).unwrap();
+    assert_eq!(
+        (assembler.take_request(), assembler.take_request()),
+        (Some(RecoveryRequest::Resubscribe), None)
+    );
+    assembler.checkpoint(2, beat(3)).unwrap();
     assembler.chunk(&all_before(2, &[])).unwrap();
     let mut forged = chunk(&[]);
     forged.batch.push(&sid(2).encode(ByteOrder::NATIVE).unwrap(), 4711);
     assembler.chunk(&forged).unwrap();
     assert_eq!(assembler.take_rescan(), None);
     assert!(assembler.misses_heartbeats());
-    // Not numbered while nothing was emitted: no gap.
+    // While no events are emitted, no numbers are used, so there is no gap.
     assembler.chunk(&chunk(&[event_at(5, 2)])).unwrap();
     assert_eq!((assembler.take_rescan(), assembler.take_rescan()), (Some(Reason::Blind), None));
     assert!(!assembler.misses_heartbeats());
-    assembler.sign(3, beat(6)).unwrap();
+    assembler.checkpoint(3, beat(6)).unwrap();
     assembler.chunk(&all_before(3, &[])).unwrap();
     let end = assembler.finish(ms(7)).unwrap();
     assert_eq!((end.blind_ns, assembler.counts().blinds, end.lost.total()), (6_000_000, 2, 0));
@@ -197,12 +206,12 @@ fn a_heartbeat_that_came_or_was_lost_with_others_is_no_blindness() {
     let heartbeat = Event { body: Body::Comm { task: Task::new(ME + 1, ME), comm }, ..heartbeat };
     let mut assembler = assembler();
     assembler.chunk(&chunk(&[sid(1), heartbeat])).unwrap();
-    assembler.sign(1, beat(2)).unwrap();
+    assembler.checkpoint(1, beat(2)).unwrap();
     assembler.chunk(&all_before(1, &[])).unwrap();
     assert_eq!(assembler.take_request(), None);
-    assembler.sign(2, beat(3)).unwrap();
+    assembler.checkpoint(2, beat(3)).unwrap();
     assembler.chunk(&all_before(2, &[])).unwrap();
-    assert_eq!(assembler.take_request(), Some(Ask::Resubscribe));
+    assert_eq!(assembler.take_request(), Some(RecoveryRequest::Resubscribe));
     assembler.chunk(&chunk(&[event_at(5, 4)])).unwrap();
     let end = assembler.finish(ms(7)).unwrap();
     assert_eq!((end.blind_ns, assembler.counts().blinds, end.lost.total()), (0, 0, 1));
@@ -212,9 +221,9 @@ fn a_heartbeat_that_came_or_was_lost_with_others_is_no_blindness() {
 fn heartbeats_and_readings_from_before_the_recording_began_say_nothing() {
     let since = Setup { since: ms(3), forks: true, ..Setup::new(ByteOrder::NATIVE, Tgid(ME)) };
     let mut assembler = Assembler::new(Texts::default(), since);
-    assembler.sign(1, beat(2)).unwrap();
-    assembler.sign(2, forks(2, 9)).unwrap();
-    assembler.sign(3, forks(4, 1000)).unwrap();
+    assembler.checkpoint(1, beat(2)).unwrap();
+    assembler.checkpoint(2, forks(2, 9)).unwrap();
+    assembler.checkpoint(3, forks(4, 1000)).unwrap();
     assembler.chunk(&all_before(3, &[event_at(5, 4)])).unwrap();
     assembler.finish(ms(7)).unwrap();
     let texts = assembler.into_sink().0;
@@ -222,10 +231,10 @@ fn heartbeats_and_readings_from_before_the_recording_began_say_nothing() {
     assert!(texts[1].contains("forks: 1000"), "{texts:?}");
 }
 
-/// The sign of a reading in the ms `time`.
-fn forks(time: u32, forks: u64) -> Sign {
+/// A checkpoint with a reading of the count of forks at millisecond `time`.
+fn forks(time: u32, forks: u64) -> Checkpoint {
     let count = ForkCount { from: ms(time), until: MonoNs(ms(time).0 + 9_000), forks, running: 1 };
-    Sign::Forks { forks: Forks::Counted(count), fenced: true }
+    Checkpoint::Forks { forks: Forks::Counted(count), fenced: true }
 }
 
 fn fork(time: u32, seq: u32) -> Event {
@@ -236,19 +245,19 @@ fn fork(time: u32, seq: u32) -> Event {
 fn more_forks_than_fork_events_are_blindness_that_two_readings_have_to_show() {
     let setup = Setup { forks: true, ..Setup::new(ByteOrder::NATIVE, Tgid(ME)) };
     let mut assembler = Assembler::new(Texts::default(), setup);
-    assembler.sign(1, forks(1, 100)).unwrap();
+    assembler.checkpoint(1, forks(1, 100)).unwrap();
     assembler.chunk(&all_before(1, &[fork(2, 1)])).unwrap();
-    assembler.sign(2, forks(3, 101)).unwrap();
+    assembler.checkpoint(2, forks(3, 101)).unwrap();
     assembler.chunk(&all_before(2, &[fork(4, 2)])).unwrap();
     assert_eq!(assembler.take_request(), None);
-    // Two more.
-    assembler.sign(3, forks(5, 104)).unwrap();
+    // Two more forks.
+    assembler.checkpoint(3, forks(5, 104)).unwrap();
     assembler.chunk(&chunk(&[sid(3)])).unwrap();
     assert_eq!(assembler.take_request(), None, "more may come");
     assembler.chunk(&all_before(3, &[])).unwrap();
-    assert_eq!(assembler.take_request(), Some(Ask::Recount));
+    assert_eq!(assembler.take_request(), Some(RecoveryRequest::Recount));
     assert_eq!(assembler.counts().blinds, 0);
-    assembler.sign(4, forks(6, 104)).unwrap();
+    assembler.checkpoint(4, forks(6, 104)).unwrap();
     assembler.chunk(&all_before(4, &[])).unwrap();
     assert_eq!(assembler.take_rescan(), Some(Reason::Blind));
     let end = assembler.finish(ms(7)).unwrap();
@@ -260,18 +269,19 @@ fn more_forks_than_fork_events_are_blindness_that_two_readings_have_to_show() {
 fn a_missing_heartbeat_explains_the_forks_that_are_missing_with_it() {
     let setup = Setup { forks: true, ..Setup::new(ByteOrder::NATIVE, Tgid(ME)) };
     let mut assembler = Assembler::new(Texts::default(), setup);
-    assembler.sign(1, forks(1, 100)).unwrap();
+    assembler.checkpoint(1, forks(1, 100)).unwrap();
     assembler.chunk(&all_before(1, &[fork(2, 1)])).unwrap();
-    assembler.sign(2, beat(5)).unwrap();
-    assembler.sign(3, forks(6, 151)).unwrap();
+    assembler.checkpoint(2, beat(5)).unwrap();
+    assembler.checkpoint(3, forks(6, 151)).unwrap();
     assembler.chunk(&all_before(3, &[])).unwrap();
-    assert_eq!(assembler.take_request(), Some(Ask::Resubscribe));
+    assert_eq!(assembler.take_request(), Some(RecoveryRequest::Resubscribe));
     assembler.chunk(&chunk(&[event_at(8, 2)])).unwrap();
-    assembler.sign(4, forks(9, 151)).unwrap();
-    assembler.sign(5, forks(10, 151)).unwrap();
+    assembler.checkpoint(4, forks(9, 151)).unwrap();
+    assembler.checkpoint(5, forks(10, 151)).unwrap();
     assembler.chunk(&all_before(5, &[])).unwrap();
     let end = assembler.finish(ms(12)).unwrap();
-    // From the last event to the next; and from the reading before, since the forks may have been before that event.
+    // The time between the two events, plus the time since the reading before: the forks may
+    // precede that first event.
     assert_eq!((assembler.counts().blinds, end.blind_ns), (1, 6_000_000));
 }
 

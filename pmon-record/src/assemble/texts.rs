@@ -1,4 +1,4 @@
-//! Texts on their way into a recording: redacted, and never longer than a capture takes.
+//! Redacts and truncates texts before they are recorded.
 
 use pmon_core::batch::SLOT;
 use pmon_core::capture::{Details, Frame, Miss, Own};
@@ -8,12 +8,12 @@ use super::Setup;
 use crate::redact::Redact;
 use crate::ring::entry::MOST_ARGS;
 
-/// Whether a text of a process is longer than a capture takes, with room for what redaction adds.
+/// Whether a text of a process is too long for a capture, with room for redaction to grow it.
 pub(super) fn is_too_long(details: &Details) -> bool {
     details.strings().into_iter().flatten().any(|text| text.len() > MOST_ARGS)
 }
 
-/// Cuts the arguments to `args_max` bytes, and leaves out any other text that is too long.
+/// Truncates the arguments to `args_max` bytes, and leaves out any other text that is too long.
 pub(super) fn fit(details: &mut Details, args_max: usize) {
     let Details { miss, comm, exe, filename, cwd, cgroup, args, args_len, .. } = details;
     if let Some(args) = args {
@@ -31,8 +31,8 @@ pub(super) fn fit(details: &mut Details, args_max: usize) {
     }
 }
 
-/// The datagram without secrets: in the name of a renamed thread, but for the recorder's own, which have a meaning. What is
-/// no event in its usual form is copied to `bytes`.
+/// Returns the datagram with a redacted thread name. The recorder's own names stay, because they
+/// have a meaning. A datagram that is not a regular event is copied to `bytes`.
 pub(super) fn redacted<'a>(
     redact: &Redact,
     frame: Frame<'a>,

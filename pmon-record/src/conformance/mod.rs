@@ -19,9 +19,9 @@ use pmon_core::source::Source;
 
 use stage::Stage;
 
-/// Others' events: with as many, what fails is tried again,
+/// Number of events of other processes from which on a failed check is repeated.
 const STORM: u64 = 2000;
-/// for as long as this.
+/// Maximum time in which failed checks are repeated.
 const LONG: Duration = Duration::from_secs(20);
 
 /// A kernel, and a source of its events that has a listener's queue behind it.
@@ -74,12 +74,12 @@ trait Host {
     fn source(&mut self) -> &mut Self::Source;
 }
 
-/// Says that a test, in a thread of that name, is skipped.
+/// Reports a test, run in a thread of that name, as skipped.
 fn skip(what: &str, why: &str) {
     skipped::skip_test(&format!("conformance::{what}"), why);
 }
 
-/// Says that one check of a test is skipped.
+/// Reports one check of a test as skipped.
 fn skip_part(what: &str, why: &str) {
     skipped::skip_test(&format!("a part of conformance::{what}"), why);
 }

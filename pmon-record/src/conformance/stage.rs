@@ -1,4 +1,4 @@
-//! A host at work: what was emitted, what was heard, and what is missing.
+//! A host at work: the events that were emitted, received and missed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(5);
 /// The names of the events that are emitted here begin so, and go on with a number.
 const NAME: &str = "own-";
 
-/// See the module.
+/// A host at work, and the events that were emitted, received and missed.
 pub(super) struct Stage<H> {
     pub(super) name: &'static str,
     pub(super) host: H,

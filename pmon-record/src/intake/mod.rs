@@ -17,13 +17,14 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::chunk::{Chunk, Dropped};
 use crate::ring::entry::left_out;
 
-/// Datagrams of one chunk: 256 KiB,
+/// Number of datagrams in one chunk: 256 KiB.
 const CHUNK: usize = 2048;
-/// and bytes of annexes, beside one of any size.
+/// Bytes of annexes in one chunk, besides one annex of any size.
 const ANNEXES: usize = 128 << 10;
-/// Bytes of memory of a datagram in a chunk: its slot, and what a [`Batch`] and a [`Chunk`] note of it.
+/// Bytes of memory of one datagram in a chunk: its slot, and its entries in a [`Batch`] and a
+/// [`Chunk`].
 const FRAME: usize = batch::SLOT + size_of::<batch::Arrival>() + size_of::<usize>() + size_of::<u32>();
-/// So many filled chunks, and the writer is behind.
+/// Number of filled chunks from which on the writer thread lags.
 const BEHIND: usize = 2;
 
 /// What a recorder's drain thread does, call by call: see the module.
@@ -40,7 +41,7 @@ pub struct Intake<S> {
     /// Takes what there is no chunk for, and is the last to be handed over.
     reserve: Option<Chunk>,
     dropped: Dropped,
-    signs: u64,
+    checkpoints: u64,
     fence: Option<Fence>,
     ring: Option<Vec<CpuCounts>>,
     /// The source's count of drops when it was asked last, and whether it has grown.
@@ -84,14 +85,15 @@ pub enum Look {
     Closed,
 }
 
-/// Bytes that a recorder needs besides its chunks, at most.
+/// Maximum bytes of memory that a recorder needs besides its chunks.
 const BESIDES: usize = 64 << 20;
 
-/// Whether there is memory for chunks of so many bytes in all, as [`Intake::new`] takes them, and for the rest of a recorder.
+/// Whether there is memory for chunks of `bytes` bytes in all, as passed to [`Intake::new`], and
+/// for the rest of a recorder.
 ///
-/// The memory of the chunks is allocated in small parts, without a way back when one fails, and touched only when it is used. So this
-/// asks for all of it in one piece first: the allocation fails if it is more than the limit on address space, or than the
-/// machine has.
+/// The chunks are allocated in small parts, without a way to recover from a failure, and touched
+/// only when they are used. So this function first allocates the total in one piece, which fails
+/// beyond the limit on address space or the machine's memory.
 pub(crate) fn is_there_memory(bytes: usize, largest: usize) -> bool {
     let annexes = if largest > 0 { ANNEXES + largest } else { 0 };
     let chunk = Chunk::bytes(CHUNK, annexes);
@@ -99,13 +101,14 @@ pub(crate) fn is_there_memory(bytes: usize, largest: usize) -> bool {
     Vec::<u8>::new().try_reserve_exact(needed).is_ok()
 }
 
-/// How many chunks so many bytes pay for.
+/// Returns the number of chunks that fit into `bytes` bytes.
 fn chunks(bytes: usize, annexes: usize) -> usize {
     (bytes / (CHUNK * FRAME + annexes)).max(2)
 }
 
 impl<S: Source> Intake<S> {
-    /// An intake with chunks of so many bytes in all, and its other end. An annex of the source is of `largest` bytes at the most.
+    /// Creates an intake whose chunks take `bytes` bytes in all, and its outlet. `largest` is the
+    /// maximum size of an annex.
     pub fn new(source: S, bytes: usize, largest: usize) -> (Self, Outlet) {
         let annexes = if largest > 0 { ANNEXES + largest } else { 0 };
         let chunk = || Chunk::with_annexes(CHUNK, annexes, largest);
@@ -121,7 +124,7 @@ impl<S: Source> Intake<S> {
             scanned: 0,
             reserve: Some(chunk()),
             dropped: Dropped::default(),
-            signs: 0,
+            checkpoints: 0,
             fence: None,
             ring: None,
             drops: None,
@@ -185,7 +188,7 @@ impl<S: Source> Intake<S> {
         if !self.counted {
             self.count_drops()?;
         }
-        let is_worth_it = self.signs > 0
+        let is_worth_it = self.checkpoints > 0
             || self.fence.is_some()
             || self.ring.is_some()
             || self.current.as_ref().is_some_and(|chunk| !chunk.is_empty());
@@ -215,7 +218,7 @@ impl<S: Source> Intake<S> {
         self.dress();
     }
 
-    /// Tells of a fence that was heard.
+    /// Records a fence whose events have been received.
     pub fn tell(&mut self, fence: Fence) {
         self.fence = Some(fence);
         self.dress();
@@ -230,14 +233,15 @@ impl<S: Source> Intake<S> {
             chunk.clear();
         }
         self.dropped.clear();
-        (self.scanned, self.signs) = (0, 0);
+        (self.scanned, self.checkpoints) = (0, 0);
         self.take_lost()?;
         Ok(self.drops)
     }
 
-    /// Tells that all that was emitted before the heartbeat thread's sign of that number has been received: see [`Chunk::signs`].
-    pub fn tell_signs(&mut self, signs: u64) {
-        self.signs = self.signs.max(signs);
+    /// Records that every event before this checkpoint of the heartbeat thread has been received;
+    /// see [`Chunk::checkpoints`].
+    pub fn complete_checkpoints(&mut self, checkpoints: u64) {
+        self.checkpoints = self.checkpoints.max(checkpoints);
         self.dress();
     }
 
@@ -291,7 +295,7 @@ impl<S: Source> Intake<S> {
         if chunk.dropped.is_empty() {
             std::mem::swap(&mut chunk.dropped, &mut self.dropped);
         }
-        chunk.signs = chunk.signs.max(std::mem::take(&mut self.signs));
+        chunk.checkpoints = chunk.checkpoints.max(std::mem::take(&mut self.checkpoints));
         chunk.fence = self.fence.take().or(chunk.fence.take());
         chunk.ring = self.ring.take().or(chunk.ring.take());
     }
@@ -334,7 +338,7 @@ impl<S: Source> Intake<S> {
 }
 
 impl Dropped {
-    /// Counts datagrams.
+    /// Adds the datagrams of a batch to the counts.
     fn take(&mut self, batch: &Batch) {
         for frame in batch.frames() {
             if frame.arrival.sender != 0 {

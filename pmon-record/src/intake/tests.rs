@@ -11,15 +11,15 @@ use pmon_fake::FakeSource;
 use proptest::prelude::*;
 
 use super::*;
-use crate::assemble::{Assembler, Heartbeat, Setup, Sign};
+use crate::assemble::{Assembler, Checkpoint, Heartbeat, Setup};
 use crate::sink::{Sink, SinkError};
 
 const CPUS: usize = 3;
 /// One event in so many ns.
 const APART: u64 = 1_000;
-/// A time in which nothing is emitted, in ns,
+/// Length in ns of a time in which no events are emitted.
 const LONG: u64 = 1_000_000_000;
-/// and the CPU that should have emitted something.
+/// The CPU that emits the heartbeats.
 const BEATS: u32 = 0;
 
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ struct Host {
     malformed: u64,
     dropped: u64,
     without_memory: u64,
-    /// When heartbeats were not emitted.
+    /// Times of heartbeats that were not emitted.
     blind: Vec<MonoNs>,
     told: Option<Fence>,
 }
@@ -183,8 +183,8 @@ impl Host {
                 self.blind.push(began);
                 let number = self.blind.len() as u64;
                 let heartbeat = Heartbeat { began, ended, cpu: Cpu(BEATS) };
-                self.assembler.sign(number, Sign::Heartbeat(heartbeat)).unwrap();
-                self.intake.tell_signs(number);
+                self.assembler.checkpoint(number, Checkpoint::Heartbeat(heartbeat)).unwrap();
+                self.intake.complete_checkpoints(number);
                 self.time += LONG;
                 self.fence();
             }
@@ -340,7 +340,7 @@ fn check(first: [u32; CPUS], outcome: &Outcome, recorded: &Recorded) -> Result<(
     prop_assert_eq!((lost.of(LossCause::Socket), end.drops), (*dropped, Some(*dropped)));
     let witness = recorded.witness.map(|witness| (witness.drops, witness.gaps)).unwrap_or_default();
     prop_assert_eq!(witness, (*dropped, lost.in_source()));
-    // A heartbeat that the kernel did not emit shows, unless it may be lost with others of its CPU.
+    // A missing heartbeat is reported, unless it may be among lost events of its CPU.
     for &beat in blind {
         let is_told = recorded.blind.iter().any(|blind| blind.from <= beat && beat <= blind.until);
         let may_hold = |loss: &Loss| loss.cpu.0 == BEATS && loss.after <= beat && beat <= loss.before;
@@ -418,7 +418,7 @@ fn a_loss_at_the_tail_is_found_by_the_last_fence() {
 #[test]
 fn memory_that_cannot_be_there_is_told_before_any_is_allocated() {
     assert!(is_there_memory(1 << 20, 0) && is_there_memory(0, 1 << 10));
-    // More than any address space, and numbers at which a size overflows.
+    // More than any address space, and sizes that overflow.
     for bytes in [1 << 60, usize::MAX / 2, usize::MAX] {
         assert!(!is_there_memory(bytes, 0) && !is_there_memory(bytes, 140 << 10), "{bytes}");
     }

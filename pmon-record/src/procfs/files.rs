@@ -38,7 +38,8 @@ impl Stat {
         })
     }
 
-    /// How many threads it has, with a first one that has ended; `None` for a task that is about to be gone.
+    /// Number of threads, including an exited first thread; `None` for a task that is about to
+    /// disappear.
     pub(super) fn threads(&self) -> Option<u32> {
         Some(self.threads).filter(|&threads| threads != 0)
     }
@@ -64,7 +65,8 @@ pub(super) fn is_traced(status: &[u8]) -> bool {
     line(status, "TracerPid:").is_some_and(|tracer| tracer.trim_ascii() != b"0")
 }
 
-/// The process that a task belongs to, and whether the task is a zombie: the lines `Tgid:` and `State:`.
+/// Returns the process id of a task, and whether the task is a zombie: the lines `Tgid:` and
+/// `State:`.
 pub(super) fn process_of(status: &[u8]) -> Option<(u32, bool)> {
     let is_zombie = line(status, "State:")?.trim_ascii_start().starts_with(b"Z");
     Some((numbers(status, "Tgid:")?.next()?, is_zombie))

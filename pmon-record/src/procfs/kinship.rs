@@ -1,4 +1,4 @@
-//! Which process is whose child, as `/proc` shows it.
+//! Parents and children of processes, as in `/proc`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,15 +9,15 @@ use super::files::{Stat, process_of};
 /// One process of a scan of `/proc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kin {
-    /// Its process id.
+    /// Process id.
     pub(crate) pid: u32,
-    /// The process id of its parent.
+    /// Process id of the parent.
     pub(crate) ppid: u32,
-    /// When it began, in clock ticks since boot. The id and the start together name a process.
+    /// Start time, in clock ticks since boot. The id and the start together identify a process.
     pub(crate) start_ticks: u64,
 }
 
-/// All processes, with their parents. A process that ends during the scan may be missing.
+/// Returns all processes with their parents. A process that ends during the scan may be missing.
 ///
 /// # Errors
 /// When `/proc` cannot be listed.
@@ -30,7 +30,7 @@ pub(crate) fn processes() -> io::Result<Vec<Kin>> {
     Ok(pids.filter_map(kin).collect())
 }
 
-/// The processes that `is_root` names, and their descendants.
+/// Returns the processes that `is_root` selects, and their descendants.
 pub(crate) fn trees(processes: &[Kin], is_root: impl Fn(&Kin) -> bool) -> Vec<Kin> {
     let mut children: HashMap<u32, Vec<Kin>> = HashMap::new();
     for kin in processes {
@@ -39,33 +39,33 @@ pub(crate) fn trees(processes: &[Kin], is_root: impl Fn(&Kin) -> bool) -> Vec<Ki
     let mut members: Vec<_> = processes.iter().filter(|kin| is_root(kin)).copied().collect();
     let mut next = 0;
     while let Some(parent) = members.get(next).map(|kin| kin.pid) {
-        // Each list of children is taken once, so a scan that shows a circle of parents ends, too.
+        // Each list of children is taken once, so a cycle of parents in the scan ends, too.
         members.extend(children.remove(&parent).unwrap_or_default().iter().filter(|child| !is_root(child)));
         next += 1;
     }
     members
 }
 
-/// What a number is as a process id.
+/// What a number means as a process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
     /// A process.
     Process,
-    /// A thread of that process, other than its first.
+    /// A thread of this process, other than its first.
     ThreadOf(u32),
-    /// A process that has ended, and that its parent has not waited for.
+    /// A process that has ended and that its parent has not waited for.
     Zombie,
-    /// Nothing.
+    /// No process or thread.
     Nothing,
 }
 
-/// What that process id stands for.
+/// Returns what a process id refers to.
 pub(crate) fn identity(pid: u32) -> Identity {
     let status = fs::read(format!("/proc/{pid}/status"));
     let Some((process, is_zombie)) = status.ok().as_deref().and_then(process_of) else {
         return Identity::Nothing;
     };
-    // The first thread may have ended before the others: then the process has not.
+    // If the first thread has exited before the others, the process has not ended.
     let threads = || fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().count();
     match process {
         process if process != pid => Identity::ThreadOf(process),
@@ -97,17 +97,17 @@ mod tests {
     fn a_tree_has_descendants_in_any_order_and_nothing_else() {
         let processes = [kin(9, 5), kin(1, 0), kin(5, 4), kin(4, 1), kin(6, 1), kin(7, 9)];
         assert_eq!(pids(&trees(&processes, |kin| kin.pid == 4)), [4, 5, 9, 7]);
-        // A member whose parent is a member, too, is there once.
+        // A member whose parent is a member, too, appears once.
         assert_eq!(pids(&trees(&processes, |kin| [4, 9].contains(&kin.pid))), [9, 4, 7, 5]);
         assert!(trees(&processes, |kin| kin.pid == 8).is_empty());
-        // A scan takes time, and a process id can be used again meanwhile.
+        // A scan takes time, and a process id can be reused meanwhile.
         assert_eq!(pids(&trees(&[kin(2, 3), kin(3, 2)], |kin| kin.pid == 2)), [2, 3]);
     }
 
     #[test]
     fn the_children_of_a_child_are_found_in_proc() {
         let mut shell = Command::new("sh")
-            // A background job of a shell has no standard input of its own.
+            // A shell gives a background job no standard input of its own.
             .args(["-c", "exec 3<&0; sh -c 'read line' <&3 & wait"])
             .stdin(Stdio::piped())
             .spawn()

@@ -8,7 +8,7 @@ fn redact(pattern: &str) -> Redact {
     Redact::new(pattern).unwrap()
 }
 
-/// A command line of which the words stand behind `|`.
+/// Redacts a command line whose words are separated by `|`.
 fn redacted(pattern: &str, args: &str) -> String {
     let mut text = args.replace('|', "\0").into_bytes();
     redact(pattern).line(&mut text);
@@ -91,7 +91,7 @@ fn a_placeholder_is_not_redacted_again_and_does_not_complete_a_match() {
 #[test]
 fn matches_that_touch_become_one_placeholder_and_no_text_grows_over_the_limit() {
     assert_eq!(redacted("[0-9]{4}", &"1234".repeat(30_000)), "[redacted]");
-    // Placeholders that are longer than the secrets.
+    // The placeholders are longer than the secrets.
     let text = redacted("x", &"x.".repeat(60_000));
     assert_eq!(text.len(), MAX_TEXT);
     assert!(!text.contains('x'));
@@ -107,7 +107,7 @@ fn the_patterns_own_text_goes_and_so_does_the_argument_of_the_option() {
         r"sh|-c|pmon record --redact pass=\(hunter2\|sword\\w+\) -- make",
         r"sh|-c|pmon record --redact='pass=(hunter2|'sword\\w+')' -- make",
     ] {
-        // The `|` of the pattern is none between arguments.
+        // The `|` of a pattern does not separate arguments.
         let line = line.replace("2|s", "2\u{1}s").replace("2|'", "2\u{1}'").replace(r"\|", "\\\u{1}");
         let mut text = line.replace('|', "\0").replace('\u{1}', "|").into_bytes();
         redact(pattern).line(&mut text);

@@ -1,27 +1,30 @@
-//! Paths of cgroups: the program puts each into the ring once, before the first exec in that cgroup (`bpf/record.h`).
+//! Paths of cgroups. The BPF program writes each into the ring once, before the first exec in that
+//! cgroup (`bpf/record.h`).
 //!
-//! They are kept by the drain thread and go with each exec, so that a chunk that is dropped takes no path with it.
+//! The drain thread keeps the paths and adds one to each exec, so a dropped chunk loses no path.
 
 use std::collections::HashMap;
 
 use super::entry::NOT_TOLD;
 
-/// Bytes of paths in one of the two generations. Hostile processes can make cgroups with paths of 4 KiB without an end.
+/// Maximum bytes of paths in each of the two generations. Hostile processes can create any number
+/// of cgroups with paths of 4 KiB.
 const MOST_BYTES: usize = 2 << 20;
-/// What a path takes besides its bytes, about.
+/// Approximate overhead of a path, in bytes.
 const OVERHEAD: usize = 96;
 
-/// The state of a path that is not known, as it stands in an annex.
+/// The state of an unknown path, as in an annex.
 const UNKNOWN: [u8; 4] = [0, 0, NOT_TOLD.to_ne_bytes()[0], NOT_TOLD.to_ne_bytes()[1]];
 
-/// Paths by the ids of their cgroups, each as it goes into an annex: length, state and names.
+/// Paths by cgroup id, each as it goes into an annex: length, state and names.
 ///
-/// Where there are too many, the older half is forgotten, and the program has to be told so.
+/// If there are too many, the older half is dropped, and the BPF program must send those paths
+/// again.
 #[derive(Debug, Default)]
 pub(crate) struct Cgroups {
     new: HashMap<u64, Box<[u8]>>,
     old: HashMap<u64, Box<[u8]>>,
-    /// Bytes of the new ones.
+    /// Bytes of the paths in `new`.
     bytes: usize,
     has_forgotten: bool,
 }
@@ -40,12 +43,12 @@ impl Cgroups {
         }
     }
 
-    /// The path of a cgroup.
+    /// Returns the path of a cgroup.
     pub(super) fn find(&self, id: u64) -> &[u8] {
         self.new.get(&id).or_else(|| self.old.get(&id)).map_or(&UNKNOWN, |path| path)
     }
 
-    /// Whether paths have been forgotten since this was asked last.
+    /// Whether paths have been dropped since the last call.
     pub(super) fn take_forgotten(&mut self) -> bool {
         std::mem::take(&mut self.has_forgotten)
     }
@@ -77,7 +80,7 @@ mod tests {
         assert!(cgroups.take_forgotten() && !cgroups.take_forgotten());
         let bytes: usize = cgroups.new.values().chain(cgroups.old.values()).map(|path| path.len()).sum();
         assert!(bytes <= 2 * MOST_BYTES + 8192, "{bytes}");
-        // Told once more and once more, a path takes its room once.
+        // A path that is sent repeatedly takes its memory once.
         let mut cgroups = Cgroups::default();
         for _ in 0..10_000 {
             cgroups.insert(1, b"head", &names);

@@ -8,13 +8,13 @@ use pmon_core::wire::EVENT_FRAME;
 
 use super::cgroups::Cgroups;
 
-/// Bytes of a path, or a file name, at the most.
+/// Maximum bytes of a path or a file name.
 const PATH: usize = 1024;
 /// `struct event`: the datagram, and a count.
 const EVENT: usize = EVENT_FRAME + 4;
 /// `struct exit`.
 const EXIT: usize = 176;
-/// `struct cgroup_path`, and where its text begins.
+/// Size of `struct cgroup_path`, and offset of its text.
 const CGROUP_PATH: usize = 4368;
 const CGROUP_TEXT: usize = 12;
 /// `struct exec`: where its paths, its file name and its arguments are. Each path has a head of two 16-bit numbers.
@@ -23,7 +23,7 @@ const HEAD: usize = 4;
 const CWD: usize = EXE + HEAD + PATH + 256;
 const FILENAME: usize = CWD + HEAD + PATH + 256;
 const ARGS: usize = FILENAME + PATH;
-/// And the id of its cgroup.
+/// Offset of the cgroup id.
 const CGROUP: usize = 136;
 
 /// Most bytes of the annex of an exec, but for its arguments.
@@ -35,15 +35,15 @@ pub(crate) const MOST_ARGS: usize = 128 << 10;
 const WHOLE: u16 = 1;
 const DELETED: u16 = 2;
 const NO_FILE: u16 = 4;
-/// State of the path of a cgroup that has not come.
+/// State of a cgroup path that has not been received.
 pub(super) const NOT_TOLD: u16 = 8;
 
-/// What an exit is for the process.
+/// What an exit means for its process.
 const GOES_ON: u32 = 1;
 const ENDED: u32 = 2;
 
-/// Takes an entry of the ring: appends an event to a batch that is not full, and keeps the path of a cgroup for the execs to come.
-/// `false` if nothing was appended; an entry that makes no sense is left out.
+/// Appends an event entry to a batch that is not full, or keeps the cgroup path of a path entry.
+/// Returns `false` if nothing was appended. Malformed entries are skipped.
 pub(crate) fn take(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bool {
     let Some((frame, rest)) = entry.split_at_checked(EVENT_FRAME) else { return false };
     let arrival = Arrival { len: EVENT_FRAME, sender: 0 };
@@ -71,7 +71,7 @@ pub(crate) fn take(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bo
     }
 }
 
-/// Whether an entry is the path of a cgroup, and no event.
+/// Whether an entry is the path of a cgroup rather than an event.
 #[inline]
 pub(crate) fn is_cgroup(entry: &[u8]) -> bool {
     entry.len() == CGROUP_PATH
@@ -80,7 +80,7 @@ pub(crate) fn is_cgroup(entry: &[u8]) -> bool {
 /// What an annex says besides what was left out.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum More {
-    /// Of an exec.
+    /// Details of an exec.
     Details(Box<Details>),
     /// Of an exit.
     Usage(Usage),
@@ -240,7 +240,7 @@ fn text(names: &[u8], state: u16) -> Result<Vec<u8>, Miss> {
     Ok(path)
 }
 
-/// The line of `/proc/<pid>/cgroup` for the hierarchy of version 2.
+/// Returns the line of `/proc/<pid>/cgroup` for the hierarchy of version 2.
 fn cgroup_line(names: &[u8], state: u16) -> Result<Vec<u8>, Miss> {
     if state & NOT_TOLD != 0 {
         return Err(Miss::Busy);
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(text(b"x\0tmp\0", 0), Err(Miss::TooLong));
     }
 
-    /// The entry of a cgroup's path, as the program writes it.
+    /// A cgroup path entry, as the BPF program writes it.
     fn cgroup_entry(id: u64, names: &[u8], state: u16) -> Vec<u8> {
         let mut entry = vec![0; CGROUP_PATH];
         entry[..8].copy_from_slice(&id.to_ne_bytes());
@@ -287,7 +287,7 @@ mod tests {
         entry
     }
 
-    /// What is known of an exec in that cgroup, behind these entries.
+    /// Returns the cgroup details of an exec that follows these entries.
     fn exec_in(cgroup: u64, before: &[Vec<u8>]) -> (Option<Miss>, Option<Vec<u8>>) {
         let mut exec = vec![0; ARGS + 512];
         exec[CGROUP..CGROUP + 8].copy_from_slice(&cgroup.to_ne_bytes());

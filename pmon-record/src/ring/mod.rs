@@ -22,7 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use cgroups::Cgroups;
 pub(crate) use refusal::RingError;
 use sys::Counts;
-use tree::Planting;
+use tree::TreeMarker;
 
 use crate::options::Options;
 use crate::scope::{MAX_UIDS, Tree};
@@ -30,7 +30,8 @@ use crate::scope::{MAX_UIDS, Tree};
 /// The program, compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/ring.bpf.o");
 
-/// The largest ring, in bytes: a map's size is a 32-bit number, and a ring's a power of two.
+/// Maximum size of a ring in bytes. A map's size is a 32-bit number, and a ring's size is a power
+/// of two.
 pub const MOST_RING: usize = 1 << 31;
 
 /// A ring that a socket's events go to.
@@ -38,25 +39,27 @@ pub(crate) struct Ring {
     ring: RingBuf<MapData>,
     asleep: Array<MapData, u32>,
     counts: PerCpuArray<MapData, Counts>,
-    /// Paths that have come by it, and the round in which the program puts each there once.
+    /// Received cgroup paths, and the round in which the BPF program sends each path once.
     cgroups: Cgroups,
     round: Array<MapData, u32>,
     /// The counts when the recording began.
     before: Vec<CpuCounts>,
     /// Whether what does not fit is lost, and not spilled.
     drops: bool,
-    /// The processes to mark before the recording begins.
-    planting: Option<Planting>,
+    /// Marks the processes of the tree before the recording begins.
+    tree_marker: Option<TreeMarker>,
     /// It, and the rest of its maps.
     program: Ebpf,
 }
 
 impl Ring {
-    /// Puts a ring of `options.ring` bytes, rounded up to a power of two, in front of the queue of a socket that is not bound yet;
-    /// with `details`, execs and exits have an annex (`entry.rs`). `cgroup` is the id of the scope's cgroup.
+    /// Attaches a ring of `options.ring` bytes, rounded up to a power of two, to a socket that is
+    /// not bound yet. With `details`, execs and exits have an annex (`entry.rs`). `cgroup` is the
+    /// id of the scope's cgroup.
     ///
-    /// The filter stays on the socket until the socket is closed, also when the ring is gone. So it is attached last, when nothing
-    /// can fail any more after which events would come by the socket alone.
+    /// The filter stays on the socket until the socket is closed, even after the ring is closed. It
+    /// is therefore attached last, after every step that can fail and make the recorder use the
+    /// socket alone.
     pub(crate) fn attach(
         socket: impl AsFd,
         options: &Options,
@@ -94,8 +97,8 @@ impl Ring {
             program.program_mut(name).ok_or(RingError::Incomplete(name))?.try_into()?;
         filter.load().map_err(RingError::of_program)?;
         let mut map = |name| program.take_map(name).ok_or(RingError::Incomplete(name));
-        let planting = match scope.tree {
-            Some(Tree::Process(root)) => Some(Planting::new(root, &map("TREE")?, map("MARKING")?)?),
+        let tree_marker = match scope.tree {
+            Some(Tree::Process(root)) => Some(TreeMarker::new(root, &map("TREE")?, map("MARKING")?)?),
             _ => None,
         };
         let (ring, asleep, counts, round) = (map("RING")?, map("ASLEEP")?, map("COUNTS")?, map("ROUND")?);
@@ -107,7 +110,7 @@ impl Ring {
             round: Array::try_from(round)?,
             before: Vec::new(),
             drops: !scope.is_all(),
-            planting,
+            tree_marker,
             program,
         };
         let filter: &mut SocketFilter =
@@ -119,19 +122,20 @@ impl Ring {
         Ok(this)
     }
 
-    /// Marks the processes of the tree that is wanted, before the socket listens.
+    /// Marks the processes of the scope's tree, before the socket listens.
     pub(crate) fn begin_tree(&mut self) -> io::Result<()> {
-        self.planting.as_mut().map_or(Ok(()), Planting::begin)
+        self.tree_marker.as_mut().map_or(Ok(()), TreeMarker::begin)
     }
 
-    /// Marks those that were forked meanwhile, when the socket listens; `false` if not just a tree is wanted.
+    /// Marks the processes that were forked meanwhile, once the socket listens. Returns `false` if
+    /// the scope is not a tree.
     pub(crate) fn complete_tree(&mut self) -> io::Result<bool> {
-        let Some(mut planting) = self.planting.take() else { return Ok(false) };
-        planting.complete()?;
+        let Some(mut tree_marker) = self.tree_marker.take() else { return Ok(false) };
+        tree_marker.complete()?;
         Ok(true)
     }
 
-    /// Appends the next event to a batch that is not full; `false` if there is none.
+    /// Appends the next event to a batch that is not full; returns `false` if there is none.
     #[inline]
     pub(crate) fn next(&mut self, batch: &mut Batch) -> bool {
         while let Some(item) = self.ring.next() {
@@ -142,7 +146,7 @@ impl Ring {
             }
             if self.cgroups.take_forgotten() {
                 let round = self.round.get(&0, 0).unwrap_or_default();
-                // If it cannot be told, an exec in a cgroup that is forgotten misses the path.
+                // If this fails, an exec in a dropped cgroup records a missed path.
                 let _told = self.round.set(0, round.wrapping_add(1), 0);
             }
         }
@@ -155,7 +159,8 @@ impl Ring {
         Ok(rustix::io::retry_on_intr(|| poll(&mut ring, Some(&Timespec::default())))? == 0)
     }
 
-    /// Lets the next event wake whoever waits for the ring's descriptor. What was there before wakes nobody.
+    /// Makes the next event wake a thread that waits for the ring's descriptor. Earlier events do
+    /// not.
     pub(crate) fn arm(&mut self) -> io::Result<()> {
         self.asleep.set(0, 1, 0).map_err(io::Error::other)
     }
@@ -209,12 +214,14 @@ impl AsRawFd for Ring {
     }
 }
 
-/// The size of a ring that holds so many bytes, which the kernel wants to be a power of two; `None` if it has none that large.
+/// Returns the size of a ring for `bytes` bytes, a power of two as the kernel requires; `None` if
+/// the size is too large.
 fn size(bytes: usize) -> Option<u32> {
     u32::try_from(bytes.checked_next_power_of_two()?).ok().map(|size| size.max(page_size()))
 }
 
-/// Has the most memory of a process looked at before the kernel lets go of it. Where the kernel takes neither program, it is not known.
+/// Attaches a program that reads a process's peak memory before the kernel releases the address
+/// space. If the kernel accepts neither variant, the peak is unknown.
 fn keep_peaks(program: &mut Ebpf, btf: &Btf) {
     let at_release = program.program_mut("keep_peak_at_release");
     let at_release = at_release.and_then(|at_release| <&mut FEntry>::try_from(at_release).ok());
@@ -232,7 +239,7 @@ fn keep_peaks(program: &mut Ebpf, btf: &Btf) {
     }
 }
 
-/// How many CPUs there can be.
+/// Number of possible CPUs.
 fn possible_cpus() -> u32 {
     aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)
 }

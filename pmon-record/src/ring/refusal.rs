@@ -1,4 +1,5 @@
-//! Why there is no ring. `docs/transport.md` lists the refusals; `tests/cli/refusals.rs` provokes each.
+//! Reasons why there is no ring. `docs/transport.md` lists them; `tests/cli/refusals.rs` provokes
+//! each.
 
 use std::error::Error;
 use std::fs;
@@ -19,7 +20,8 @@ const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_PERFMON: u64 = 1 << 38;
 const CAP_BPF: u64 = 1 << 39;
 
-/// Kernels before this one charge BPF memory to the limit on locked memory; later ones charge it to the memory cgroup.
+/// Kernels before this one charge BPF memory to the limit on locked memory; later ones charge it to
+/// the memory cgroup.
 const MEMORY_CGROUP: (u32, u32) = (5, 11);
 /// The first kernel with BPF ring buffers.
 const RING_BUFFERS: (u32, u32) = (5, 8);
@@ -33,7 +35,7 @@ pub(crate) enum RingError {
         "no permission to load a BPF program from this user namespace: only capabilities of the initial one count"
     )]
     Namespace,
-    #[error("{call} is refused ({source}) though CAP_BPF and CAP_PERFMON are there: {} forbids it", guard())]
+    #[error("{call} is refused ({source}) despite CAP_BPF and CAP_PERFMON: {} forbids it", guard())]
     Forbidden { call: &'static str, source: io::Error },
     #[error("the kernel has no bpf(2) (built without CONFIG_BPF_SYSCALL){}", hidden())]
     NoSyscall,
@@ -49,15 +51,15 @@ pub(crate) enum RingError {
     Types(String),
     #[error("the kernel is locked down (confidentiality): a BPF program may not read its memory")]
     LockedDown,
-    #[error("the kernel does not take the BPF program: {0}")]
+    #[error("the kernel rejects the BPF program: {0}")]
     Refused(String),
-    #[error("a ring of {0} bytes is too large; the largest is of {MOST_RING}; use a smaller --ring")]
+    #[error("a ring of {0} bytes is too large; the maximum is {MOST_RING}; use a smaller --ring")]
     TooLarge(usize),
     #[error(
         "the kernel has no memory for a ring of {size} bytes; use a smaller --ring, or raise the limit of the memory cgroup"
     )]
     NoMemory { size: u32 },
-    #[error("the kernel has no BPF ring buffers: Linux 5.8 is the first with them")]
+    #[error("the kernel has no BPF ring buffers: they need Linux 5.8")]
     NoRingBuffers,
     #[error("too many open files; raise the limit (ulimit -n)")]
     Files,
@@ -84,7 +86,7 @@ pub(crate) enum RingError {
 }
 
 impl RingError {
-    /// Why the kernel's types could not be read.
+    /// Explains why the kernel's types cannot be read.
     pub(super) fn of_types(error: BtfError) -> Self {
         match cause(&error).map(io::Error::kind) {
             Some(io::ErrorKind::NotFound) => Self::NoBtf,
@@ -92,12 +94,14 @@ impl RingError {
         }
     }
 
-    /// Why the maps, with a ring of `size` bytes, or the program's places in the kernel's structures, could not be had.
+    /// Explains why the maps, with a ring of `size` bytes, or the relocations of the program
+    /// failed.
     pub(super) fn of_object(error: EbpfError, size: u32) -> Self {
         if let EbpfError::RelocationError(_) = error
             && let Err(refusal) = is_program_supported(ProgramType::SocketFilter)
         {
-            // The loader tries with a small program whether the kernel has global data, and takes a refusal of any program for a no.
+            // The loader probes for global data with a small program, and takes any refusal of it
+            // for missing support.
             return Self::of_program(refusal);
         }
         let is_ring =
@@ -114,8 +118,8 @@ impl RingError {
         }
     }
 
-    /// Why the kernel took the maps and not the program. It does not say which permission a helper takes: to somebody without, it
-    /// is as unknown as to an old kernel.
+    /// Explains why the kernel accepts the maps and rejects the program. The kernel does not name
+    /// the permission that a helper requires: without it, the helper is reported as unknown.
     pub(super) fn of_program(error: ProgramError) -> Self {
         let missing = missing();
         let is_verdict = is_verdict(&error);
@@ -136,12 +140,12 @@ impl RingError {
         }
     }
 
-    /// Why a ring of `size` bytes could not be mapped.
+    /// Explains why a ring of `size` bytes cannot be mapped.
     pub(super) fn of_mapping(error: MapError, size: u32) -> Self {
         Self::RingMapping { size, why: chain(&error) }
     }
 
-    /// Why the socket did not take the program.
+    /// Explains why the socket rejects the program.
     pub(super) fn of_attachment(error: ProgramError) -> Self {
         match cause(&error).and_then(io::Error::raw_os_error) {
             Some(errno @ (libc::EPERM | libc::EACCES)) => Self::denied("SO_ATTACH_BPF", errno),
@@ -150,7 +154,7 @@ impl RingError {
         }
     }
 
-    /// The cause of a lack of permission.
+    /// Explains a lack of permission.
     fn denied(call: &'static str, errno: i32) -> Self {
         let missing = missing();
         if !missing.is_empty() {
@@ -166,12 +170,12 @@ impl RingError {
     }
 }
 
-/// Whether the verifier has looked at the program: its refusal can be EACCES, too.
+/// Whether the verifier has checked the program; its refusal can be `EACCES`, too.
 fn is_verdict(error: &ProgramError) -> bool {
     matches!(error, ProgramError::LoadError { verifier_log, .. } if verifier_log.to_string().contains("processed "))
 }
 
-/// The error of a system call at the bottom of an error.
+/// Returns the system call error that caused `error`.
 fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -183,13 +187,14 @@ fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     None
 }
 
-/// A line of this process's status in `/proc`.
+/// Returns a line of this process's status in `/proc`.
 fn status(name: &str) -> Option<String> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
 }
 
-/// Which capabilities this process lacks of those that the helpers take that read memory; none where that cannot be told.
+/// Returns the capabilities required by memory-reading helpers that this process lacks; none if
+/// that is unknown.
 fn missing() -> Vec<&'static str> {
     let effective = status("CapEff:").and_then(|set| u64::from_str_radix(&set, 16).ok());
     effective.map_or_else(Vec::new, missing_in)
@@ -206,12 +211,12 @@ fn all(names: &[&str]) -> String {
     format!("{} {verb}", names.join(" and "))
 }
 
-/// Whether a seccomp filter looks at this process's system calls.
+/// Whether a seccomp filter checks this process's system calls.
 fn has_seccomp_filter() -> bool {
     status("Seccomp:").as_deref() == Some("2")
 }
 
-/// What can forbid a system call to a process with every capability.
+/// Names what can refuse a system call to a process with every capability.
 fn guard() -> &'static str {
     if has_seccomp_filter() { "a seccomp filter, such as a container's," } else { "a security module" }
 }
@@ -224,7 +229,7 @@ fn filtered() -> &'static str {
     if has_seccomp_filter() { " (a seccomp filter is in force, and may be the cause)" } else { "" }
 }
 
-/// The kernel's version.
+/// Returns the kernel's version.
 fn release() -> Option<(u32, u32)> {
     version(rustix::system::uname().release().to_str().ok()?)
 }
@@ -234,7 +239,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?, numbers.next()?))
 }
 
-/// The limit on locked memory, if there is one.
+/// Returns the limit on locked memory, if there is one.
 fn locked_memory() -> Option<u64> {
     getrlimit(Resource::Memlock).current
 }

@@ -1,4 +1,4 @@
-//! Values of the program's maps that are plain memory, and the map that is shared with the program.
+//! Map values that are plain memory, and the map that is shared with the BPF program.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -46,7 +46,7 @@ impl Marks {
         }
     }
 
-    /// The byte of that process id; `None` if the map has no room for it.
+    /// Returns the byte of a process id; `None` if it is beyond the map.
     pub(crate) fn of(&self, pid: u32) -> Option<&AtomicU8> {
         let at = usize::try_from(pid).ok().filter(|at| *at < self.len)?;
         // SAFETY: the mapping has `len` bytes from `first` on, lives as long as `self`, and any byte is an `AtomicU8`.

@@ -1,9 +1,10 @@
-//! The processes of a [`Tree`](crate::Tree) that were there before the recording, marked for the program.
+//! Marks the processes of a [`Tree`](crate::Tree) that existed before the recording.
 //!
-//! The program marks each process that a marked one forks, from the moment at which the socket listens. A scan of `/proc` that ends
-//! before then misses the processes that are forked in between, and a scan that begins later races with the forks. So the
-//! root is marked first; while the scans go on, the program also follows the ancestors of a process that forks, and so
-//! finds the mark that the scan has not set yet. The scans are few, whatever is forked meanwhile.
+//! Once the socket listens, the BPF program marks each child that a marked process forks. A scan of
+//! `/proc` that ends earlier misses processes that are forked in between. A scan that begins later
+//! races with the forks. So the root is marked first. During the scans, the program also checks the
+//! ancestors of a forking process, and thus finds a mark that the scan has not propagated yet. A
+//! few scans are therefore enough at any rate of forks.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,32 +17,33 @@ use super::RingError;
 use super::sys::{Marks, SLAB};
 use crate::procfs::kinship::{Kin, processes, trees};
 
-/// Process ids that a 64-bit kernel can use (`PID_MAX_LIMIT`). The setting `kernel.pid_max` can be raised to it at any time.
+/// Number of process ids that a 64-bit kernel can use (`PID_MAX_LIMIT`). `kernel.pid_max` can be
+/// raised to it at any time.
 const PIDS: u32 = 1 << 22;
-/// Values of the map for so many process ids.
+/// Number of map values for all process ids.
 pub(super) const SLABS: u32 = PIDS / SLAB;
-/// Most scans after the socket listens. The first finds all but the processes whose parents ended during it; each further one is needed
-/// only where the one before found something.
+/// Maximum number of scans after the socket listens. The first finds all processes except those
+/// whose parents ended during it. Another scan is needed only if the previous one found a process.
 const SCANS: u32 = 4;
 
-/// See the module.
-pub(super) struct Planting {
+/// Marks the processes of one tree in the BPF program's maps.
+pub(super) struct TreeMarker {
     root: u32,
     marks: Marks,
     marking: Array<MapData, u32>,
-    /// What the first scan has marked.
+    /// The processes that the first scan has marked.
     early: Vec<Kin>,
 }
 
-impl Planting {
-    /// Of the tree with that root, by the program's maps `TREE` and `MARKING`.
+impl TreeMarker {
+    /// Creates a marker for the tree of `root` from the program's maps `TREE` and `MARKING`.
     pub(super) fn new(root: u32, tree: &Map, marking: Map) -> Result<Self, RingError> {
         let Map::Array(tree) = tree else { return Err(RingError::Incomplete("TREE")) };
         let marks = Marks::map(tree.fd().as_fd(), PIDS as usize).map_err(RingError::Mapping)?;
         Ok(Self { root, marks, marking: Array::try_from(marking)?, early: Vec::new() })
     }
 
-    /// Marks the root and what descends from it, before the socket listens.
+    /// Marks the root and its descendants, before the socket listens.
     pub(super) fn begin(&mut self) -> io::Result<()> {
         self.set_marking(true)?;
         self.set(self.root, true);
@@ -50,7 +52,7 @@ impl Planting {
         Ok(())
     }
 
-    /// Marks the rest, once the program sees each fork.
+    /// Marks the remaining processes, once the program sees each fork.
     pub(super) fn complete(&mut self) -> io::Result<()> {
         for scan in 0..SCANS {
             let processes = processes()?;
@@ -67,7 +69,8 @@ impl Planting {
         self.set_marking(false)
     }
 
-    /// Takes the marks from processes that have the id of one that ended before the socket listened, when no fork was seen.
+    /// Removes the marks of processes that reuse the id of a process that ended before the socket
+    /// listened.
     fn forget_ended(&mut self, processes: &[Kin]) {
         let starts: HashMap<u32, u64> = self.early.drain(..).map(|kin| (kin.pid, kin.start_ticks)).collect();
         for now in processes {

@@ -1,4 +1,4 @@
-//! The calls without a safe wrapper: signal dispositions and masks.
+//! System calls without a safe wrapper: signal dispositions and masks.
 
 use std::mem::zeroed;
 use std::os::unix::process::CommandExt as _;
@@ -8,29 +8,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::{c_int, sigset_t};
 
-/// The last signal of Linux.
+/// The highest signal number of Linux.
 const LAST: c_int = 64;
 
-/// Bytes of the kernel's set of signals.
+/// Bytes of the kernel's signal set.
 const SET: usize = 8;
-/// At least as many words as the kernel's `struct sigaction` has on any machine.
+/// Number of words that are at least as many as in the kernel's `struct sigaction` on any
+/// architecture.
 const WORDS: usize = 8;
 
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 static CLOSED: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: the section holds pointers to functions of this kind, which the C library calls before `main`: after itself has been initialised,
-// and before Rust's runtime ignores SIGPIPE and opens standard files that are closed.
+// SAFETY: the section holds pointers to functions of this type. The C library calls them before
+// `main`, after its own initialisation and before Rust's runtime ignores SIGPIPE and opens closed
+// standard files.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = look;
 
-/// Looks at what this program was started with. Nothing of Rust's runtime is there yet; this calls only the kernel.
+/// Reads the signals and standard files that this program was started with. It makes only system
+/// calls, because Rust's runtime is not initialised yet.
 extern "C" fn look() {
     let mut ignored = 0;
     for signal in 1..=LAST {
-        // The kernel's own struct, whose first word is the handler. The C library does not tell of signals that it keeps for itself.
+        // The kernel's own struct, whose first word is the handler. The C library hides the signals
+        // that it reserves.
         let mut action = [0_usize; WORDS];
         // SAFETY: without a new action, the kernel only fills in the old one, of which `action` has at least the size.
         let result = unsafe {
@@ -84,7 +88,7 @@ pub(super) fn unblock(signals: &[i32]) {
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) };
 }
 
-/// Runs `body` with these signals blocked in this thread, and no others.
+/// Runs `body` with exactly these signals blocked in this thread.
 pub(super) fn with_mask<T>(mask: u64, body: impl FnOnce() -> T) -> T {
     let set = set(mask);
     // SAFETY: as above; the kernel fills in the old set.
@@ -99,7 +103,8 @@ pub(super) fn with_mask<T>(mask: u64, body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Has the new process of `command` take the dispositions and the mask that this program was started with, before its program begins.
+/// Makes the new process of `command` use the dispositions and the mask that this program was
+/// started with, before its program begins.
 pub(super) fn restore_in(command: &mut Command) {
     let (ignored, mask) = (ignored(), blocked());
     let restore = move || {
@@ -112,7 +117,7 @@ pub(super) fn restore_in(command: &mut Command) {
                 libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<usize>(), SET)
             };
         }
-        // All signals have been blocked until here: those that have come meanwhile find the program's dispositions.
+        // All signals were blocked so far, so pending ones find the program's dispositions.
         // SAFETY: the kernel only reads the mask, of `SET` bytes.
         unsafe {
             libc::syscall(

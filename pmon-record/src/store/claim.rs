@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::StoreError;
 use super::disk::Disk;
 
-/// The names of a capture, and the file that has them.
+/// The names of a capture and the identity of its file.
 pub(super) struct Claim {
     path: PathBuf,
     partial: PathBuf,
@@ -22,15 +22,15 @@ pub(super) struct Claim {
 
 /// Why a file does not get its final name.
 pub(super) enum PublishError {
-    /// Another file has it by now.
+    /// Another file has the name by now.
     Taken(io::Error),
-    /// The file that had the name `NAME.partial` is not there any more.
+    /// The file at `NAME.partial` was removed or replaced.
     Replaced,
     /// Any other failure.
     Io {
-        /// What was tried, to be followed by the final name.
+        /// The step that failed, to be followed by the final name.
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -107,7 +107,7 @@ impl Claim {
         self.aside.take().map_or(Ok(()), |aside| fs::rename(aside, &self.partial))
     }
 
-    /// Makes the names safe from power loss.
+    /// Makes the names durable.
     pub(super) fn sync_directory(&self, disk: &dyn Disk) -> io::Result<()> {
         disk.sync_directory(match self.path.parent() {
             Some(directory) if !directory.as_os_str().is_empty() => directory,

@@ -1,4 +1,5 @@
-//! The system calls by which a capture reaches its file, behind a trait: tests put a disk in their place that fails, fills up, or is slow.
+//! System calls that write a capture's file, behind a trait: tests replace them with a disk that
+//! fails, fills up, or is slow.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,35 +11,38 @@ use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// The largest block fits into a hole, with an index behind it.
+/// Minimum bytes between the sealed blocks and a journal: the largest block and an index fit.
 const HOLE: u64 = MAX_BLOCK as u64 + (1 << 20);
 
-/// A file that a capture is written to, and the directory that it is in.
+/// A file that a capture is written to, and its directory.
 pub(super) trait Disk: Send + Sync {
-    /// Writes some of `bytes` at an offset, as `pwrite(2)`; gives how many.
+    /// Writes a part of `bytes` at an offset, as `pwrite(2)`, and returns the number of bytes
+    /// written.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
 
-    /// Makes the file as long as that.
+    /// Sets the length of the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Makes these bytes zeros again, without a change of the file's length.
+    /// Zeroes a range of bytes without changing the file's length.
     fn punch(&self, at: u64, len: u64) -> io::Result<()>;
 
-    /// Makes what was written safe from power loss, as `fdatasync(2)`.
+    /// Makes all written data durable, as `fdatasync(2)`.
     fn sync(&self) -> io::Result<()>;
 
-    /// Makes the names in a directory safe from power loss.
+    /// Makes the names in a directory durable.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
 
-    /// Renames the file. An existing `to` is an error of kind `AlreadyExists`, unless `replace` is set.
+    /// Renames the file. An existing `to` is an error of kind `AlreadyExists`, unless `replace` is
+    /// set.
     fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()>;
 
-    /// Bytes between the sealed blocks and a journal, at the least.
+    /// Minimum bytes between the sealed blocks and a journal.
     fn hole(&self) -> u64 {
         HOLE
     }
 
-    /// The size in bytes that this process may give the file (`RLIMIT_FSIZE`); `None` if there is no limit.
+    /// Maximum size in bytes that this process may give the file (`RLIMIT_FSIZE`); `None` if there
+    /// is no limit.
     fn size_limit(&self) -> Option<u64>;
 }
 
@@ -66,7 +70,7 @@ impl Disk for RealDisk {
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         match File::open(directory).and_then(|directory| directory.sync_all()) {
-            // Files may be created in a directory that may not be read.
+            // Files may be created in a directory that is not readable.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             result => directory_synced(result),
         }
@@ -81,9 +85,10 @@ impl Disk for RealDisk {
     }
 }
 
-/// The result of a sync of a file; a filesystem that has no such call is no failure.
+/// Returns the result of a file sync, where a filesystem without that call is no failure.
 ///
-/// `EIO`, `ENOSPC` and `EDQUOT` mean that data was lost; so does `EROFS`, which ext4 gives after it has aborted its journal.
+/// `EIO`, `ENOSPC` and `EDQUOT` mean that data was lost; so does `EROFS`, which ext4 returns after
+/// it has aborted its journal.
 pub(super) fn file_synced(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error)
@@ -95,7 +100,8 @@ pub(super) fn file_synced(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The same of a directory, which network and shared filesystems (9p, vboxsf, CIFS, many FUSE) refuse to sync, in several ways.
+/// Returns the result of a directory sync, which network and shared filesystems (9p, vboxsf, CIFS,
+/// many FUSE) refuse with several errors.
 fn directory_synced(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error)
@@ -110,10 +116,10 @@ fn directory_synced(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Renames, and never replaces.
+/// Renames without ever replacing a file.
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some network, shared and FUSE filesystems cannot; there a second name takes its place.
+        // Some network, shared and FUSE filesystems cannot do that; a hard link replaces it there.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         result => return Ok(result?),
     }

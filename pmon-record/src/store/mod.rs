@@ -25,9 +25,9 @@ use stream::{Kind, Stream};
 /// Where a capture goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// What the user has named: a regular file, or a FIFO or a device if one has that name.
+    /// A path given by the user: a regular file, or a FIFO or device that exists there.
     File(PathBuf),
-    /// A regular file that is created, whatever has that name now.
+    /// A new regular file; nothing that exists is replaced.
     NewFile(PathBuf),
     /// Standard output.
     Stdout,
@@ -37,11 +37,12 @@ pub enum Target {
 const ATTEMPT: Duration = Duration::from_millis(20);
 
 impl Target {
-    /// Waits until a FIFO has a reader, so that nothing is recorded that would have to wait for one. The result keeps the FIFO open
-    /// until the capture is created. `wait` waits for about the given time, and returns whether to go on.
+    /// Waits until a FIFO has a reader, so no events are recorded that would have to wait for one.
+    /// The result keeps the FIFO open until the capture is created. `wait` sleeps for about the
+    /// given time, and returns whether to continue.
     ///
     /// # Errors
-    /// [`StoreError::NoReader`] if `wait` says so; or when the FIFO cannot be opened.
+    /// [`StoreError::NoReader`] if `wait` returns false, or when the FIFO cannot be opened.
     pub fn wait_for_reader(
         &self,
         mut wait: impl FnMut(Duration) -> bool,
@@ -125,9 +126,9 @@ enum Output {
 }
 
 impl CaptureFile {
-    /// Begins a capture. A regular file is written as `NAME.partial`, mode 0600, until it is finished; it is refused
-    /// if `NAME` or `NAME.partial` exists, unless `force` says to replace them. A FIFO must have a reader: see
-    /// [`Target::wait_for_reader`].
+    /// Begins a capture. A regular file is written as `NAME.partial`, mode 0600, until it is
+    /// finished. It is refused if `NAME` or `NAME.partial` exists, unless `force` is set. A FIFO
+    /// must have a reader; see [`Target::wait_for_reader`].
     ///
     /// # Errors
     /// When the target is refused, or cannot be written.
@@ -135,7 +136,7 @@ impl CaptureFile {
         Self::create_on(target, header, force, |file| Arc::new(RealDisk { file }))
     }
 
-    /// Begins a capture; `disk` gives the disk that a regular file is on.
+    /// Begins a capture; `disk` wraps the created regular file.
     fn create_on(
         target: &Target,
         header: &Header,

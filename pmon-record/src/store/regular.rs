@@ -4,15 +4,17 @@
 //! header  sealed block*  (hole)  journal: provisional block*
 //! ```
 //!
-//! Sealed blocks are large, for compression. So that a crash loses 100 ms and no more, newer records are appended to the
-//! journal, which begins so far behind the sealed blocks that the next ones fit between. Those hold the journal's
-//! records too: then the journal is cut off. At any moment, one of the two is whole.
+//! Sealed blocks are large, for compression. To limit the loss in a crash to 100 ms, newer records
+//! are appended to the journal, which begins far enough after the sealed blocks that the next ones
+//! fit in between. A new sealed block contains the journal's records too; then the journal is cut
+//! off. At any moment, one of the two is whole.
 //!
-//! The journal may be safe from power loss while the sealed block that replaces it is not yet. Then the journal stays until a sync that
-//! began after the block was written has succeeded, and records that come meanwhile go on behind it: the writer thread waits for
-//! no sync, unless the hole is full.
+//! The journal may be durable while the sealed block that replaces it is not yet. The journal then
+//! stays until a sync has succeeded that began after the block was written. New records are
+//! appended to it meanwhile, so the writer thread waits for no sync unless the hole is full.
 //!
-//! Where a journal cannot be (a small limit on file sizes, a full disk), blocks are sealed as often as it would be written.
+//! If a journal is impossible (a small limit on file sizes, a full disk), blocks are sealed as
+//! often as it would be written.
 
 use std::fs::File;
 use std::io;
@@ -29,19 +31,19 @@ use super::sync::Syncer;
 use crate::sink::SinkError;
 
 const PAGE: u64 = 4096;
-/// Records wait no longer for the journal than this and one tick, since they were taken from the source,
+/// Maximum time between the reception of a record and its entry in the journal, less one tick.
 const JOURNAL: Duration = Duration::from_millis(40);
-/// unless there are so many that a sealed block of them compresses nearly as well as a larger one, and spares the journal.
+/// Number of records that are sealed at once, because they compress nearly as well as a full block.
 const WORTH_SEALING: usize = 2048;
-/// Records wait no longer for a sealed block than this.
+/// Maximum time until a record is in a sealed block.
 const SEAL: Duration = Duration::from_secs(3600);
-/// What was written is synced this often.
+/// Time between the starts of two syncs.
 const SYNC: Duration = Duration::from_millis(700);
-/// Time between looks at a sync that is under way.
+/// Time between checks of a running sync.
 const LOOK: Duration = Duration::from_millis(40);
-/// Bytes that a journal may need. Where the limit on file sizes leaves less, there is none.
+/// Bytes that a journal may need. If the limit on file sizes leaves less, there is no journal.
 const JOURNAL_ROOM: u64 = 4 << 20;
-/// A journal that could not be written is tried again after this.
+/// Time after which a failed journal is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// A capture in a regular file.
@@ -53,9 +55,9 @@ pub(super) struct Regular {
     sealed_end: u64,
     journal: Option<Journal>,
     cut: Cut,
-    /// There is no journal before that time.
+    /// Time until which no journal is written.
     no_journal_until: Option<Instant>,
-    /// The time as of the last tick or record.
+    /// Time of the last tick or record.
     now: Instant,
     /// When the records that come now were taken from the source, at the earliest.
     taken_at: Option<Instant>,
@@ -65,7 +67,7 @@ pub(super) struct Regular {
     dirty_since: Option<Instant>,
 }
 
-/// The provisional blocks behind the hole.
+/// The provisional blocks after the hole.
 struct Journal {
     start: u64,
     end: u64,
@@ -73,19 +75,19 @@ struct Journal {
     is_live: bool,
 }
 
-/// What the journal waits for before it is cut off.
+/// What must happen before the journal is cut off.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cut {
-    /// The next sealed block.
+    /// The next block must be sealed.
     Seal,
-    /// A sync that is still to begin.
+    /// A sync must begin.
     Sync,
-    /// The sync that is under way.
+    /// The running sync must succeed.
     Synced,
 }
 
 impl Regular {
-    /// Begins a capture in a file of that name. `disk` makes the file that was created one that is written to.
+    /// Begins a capture in a file at `path`. `disk` wraps the created file.
     pub(super) fn create(
         path: &Path,
         encoder: &Encoder,
@@ -93,7 +95,7 @@ impl Regular {
         disk: impl FnOnce(File) -> Arc<dyn Disk>,
     ) -> Result<Self, StoreError> {
         let (mut claim, file) = Claim::new(path, force)?;
-        // Not only the data: the file's mode and owner, too.
+        // Syncs the file's mode and owner, too.
         let synced = file_synced(file.sync_all());
         let disk = disk(file);
         let begun = synced
@@ -123,7 +125,7 @@ impl Regular {
         })
     }
 
-    /// The name that the capture has in the end.
+    /// Returns the final name of the capture.
     pub(super) fn path(&self) -> &Path {
         self.claim.path()
     }
@@ -178,7 +180,8 @@ impl Regular {
         Ok(due.chain(self.syncer.is_busy().then(|| now + LOOK)).min())
     }
 
-    /// Writes the block of all records since the last one, and drops the journal, or lets it wait for a sync.
+    /// Writes a block of all records since the last one, and cuts off the journal, or marks it to
+    /// wait for a sync.
     pub(super) fn seal(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
         self.fresh_since = None;
         // What came within the last second, a power loss may cost. What is older is safe in the journal, until the block is.
@@ -193,18 +196,19 @@ impl Regular {
                 self.cut = Cut::Sync;
                 if self.syncer.is_busy() { Ok(()) } else { self.begin_sync(encoder) }
             }
-            // What the journal was given after that sync began is not safe from power loss there either.
+            // Journal records from after the sync began are not durable there, either.
             Cut::Sync | Cut::Synced => Ok(()),
         }
     }
 
-    /// Seals what is left, writes the index, and gives the file its name, once all of it is synced.
+    /// Seals the remaining records, writes the index, and gives the file its name once everything
+    /// is synced.
     pub(super) fn finish(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
         self.fresh_since = None;
         self.append(encoder.seal())?;
         let end = self.sealed_end;
         if let Err(error) = self.close(encoder) {
-            // What is not known to be on the disk must not read as ended cleanly.
+            // Data that may not be on the disk must not read as ended cleanly.
             let written = self.sealed_end - end;
             self.sealed_end = end;
             self.clear(written);
@@ -235,7 +239,8 @@ impl Regular {
         Ok(())
     }
 
-    /// Writes the records that are in no block yet behind the journal's last; if that cannot be, into a sealed block.
+    /// Appends the records that are in no block yet to the journal, or seals them if that is
+    /// impossible.
     fn journal(&mut self, encoder: &mut Encoder, now: Instant) -> Result<(), SinkError> {
         let is_off = self.no_journal_until.is_some_and(|until| now < until);
         let next = (self.sealed_end + self.disk.hole()).next_multiple_of(PAGE);
@@ -247,7 +252,8 @@ impl Regular {
         let block = encoder.provisional();
         let len = block.len() as u64;
         if let Err((_, _)) = write_all(&*self.disk, block, at) {
-            // The half of a block is none. If this fails as well, the seal does, and says so.
+            // Removes the incomplete block. If this fails as well, so does the seal, which reports
+            // the error.
             let _ = self.disk.set_len(if self.journal.is_some() { at } else { self.sealed_end });
             self.no_journal_until = Some(now + RETRY);
             return self.seal(encoder);
@@ -263,7 +269,7 @@ impl Regular {
             return Ok(());
         }
         if self.journal.as_ref().is_some_and(|journal| self.sealed_end + bytes.len() as u64 > journal.start) {
-            // The hole is full: the only case in which a sync is waited for.
+            // The hole is full, the only case in which the writer waits for a sync.
             self.sync()?;
             self.cut()?;
         }
@@ -276,9 +282,10 @@ impl Regular {
         Ok(())
     }
 
-    /// Removes the half of a block behind the sealed ones, so that the capture ends with whole blocks.
+    /// Removes an incomplete block after the sealed ones, so the capture ends with whole blocks.
     fn clear(&self, written: u64) {
-        // What failed is said already. If this fails, too, readers find the half of a block, which costs nothing else.
+        // The original error is reported already. If this fails, too, readers skip the incomplete
+        // block.
         let _ = match &self.journal {
             None => self.disk.set_len(self.sealed_end),
             Some(_) => self.disk.punch(self.sealed_end, written).or_else(|_| {
@@ -299,7 +306,7 @@ impl Regular {
         Ok(())
     }
 
-    /// A sync has succeeded.
+    /// Handles a sync that has succeeded.
     fn synced(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
         if self.cut == Cut::Synced {
             self.seal_live(encoder)?;
@@ -308,7 +315,7 @@ impl Regular {
         Ok(())
     }
 
-    /// Seals the records that the journal has and no sealed block, so that all of the journal can be cut off.
+    /// Seals the journal's unsealed records, so the whole journal can be cut off.
     fn seal_live(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
         if let Some(journal) = self.journal.as_mut().filter(|journal| journal.is_live) {
             journal.is_live = false;
@@ -325,7 +332,7 @@ impl Regular {
         Ok(())
     }
 
-    /// Syncs what was written until now, and waits for it.
+    /// Syncs everything written so far, and waits for the result.
     fn sync(&mut self) -> Result<(), SinkError> {
         let synced = self.syncer.wait().and_then(|()| {
             self.syncer.begin();
@@ -347,7 +354,7 @@ impl Regular {
     }
 }
 
-/// Writes all of `bytes` at an offset; or gives how many were written, and why not the others.
+/// Writes all of `bytes` at an offset, or returns the number of bytes written and the error.
 fn write_all(disk: &dyn Disk, bytes: &[u8], at: u64) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while written < bytes.len() {

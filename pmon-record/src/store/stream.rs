@@ -17,7 +17,7 @@ use crate::sink::SinkError;
 /// Records wait no longer for their block than this and one tick.
 const FLUSH: Duration = Duration::from_millis(40);
 
-/// What the name of a capture stands for, if that is no regular file. Links are followed.
+/// The kind of an existing capture target that is not a regular file. Links are followed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Fifo,
@@ -27,7 +27,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The kind of what has that name; `None` if that is nothing, a regular file, or a directory.
+    /// Returns the kind of the file at `path`; `None` if there is none, or it is a regular file or
+    /// a directory.
     pub(super) fn of(path: &Path) -> Option<Self> {
         Self::new(std::fs::metadata(path).ok()?.file_type())
     }
@@ -43,7 +44,7 @@ impl Kind {
     }
 }
 
-/// Opens what `path` names, which was of that kind a moment ago. Never waits.
+/// Opens `path`, which was of this kind a moment ago, without waiting.
 ///
 /// # Errors
 /// [`StoreError::NoReader`] if it is a FIFO that no process reads.
@@ -113,7 +114,8 @@ impl Stream {
     pub(super) fn finish(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
         self.seal(encoder)?;
         self.write(encoder.finish())?;
-        // Standard output may be a file, and a network filesystem or a block device takes bytes that it cannot keep.
+        // Standard output may be a file. A network filesystem or a block device accepts bytes that
+        // it then cannot keep.
         let is_stored = self
             .file
             .metadata()
@@ -133,7 +135,7 @@ impl Stream {
             match self.file.write(&bytes[written..]) {
                 Ok(some) if some > 0 => written += some,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A parent may share a pipe that it has set so.
+                // A parent may share a pipe that it has made nonblocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
                 failed => {
                     self.clear(written as u64);
@@ -145,7 +147,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Waits until the stream takes more.
+    /// Waits until the stream accepts more bytes.
     fn wait(&self) -> io::Result<()> {
         match poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], None) {
             Err(rustix::io::Errno::INTR) => Ok(()),
@@ -153,11 +155,12 @@ impl Stream {
         }
     }
 
-    /// Where the stream is a regular file, removes the half of a block at its end, so that it ends with a whole one.
+    /// Removes an incomplete block at the end of a stream that is a regular file.
     fn clear(&mut self, written: u64) {
         let Ok(meta) = self.file.metadata() else { return };
         if meta.is_file() && written > 0 && self.file.stream_position().is_ok_and(|at| at == meta.len()) {
-            // What failed is said already. If this fails, too, readers find the half of a block, which costs nothing else.
+            // The original error is reported already. If this fails, too, readers skip the
+            // incomplete block.
             let _ = self.file.set_len(meta.len() - written);
         }
     }

@@ -1,7 +1,7 @@
-//! Syncs on a thread of their own: a slow disk must not keep records from the journal.
+//! Runs syncs on a thread of their own, so a slow disk does not delay the journal.
 //!
-//! The kernel reports a failed write-back once per open file: the next `fdatasync(2)` succeeds, though the data is lost. So the first error
-//! stays the result of every later sync.
+//! The kernel reports a failed write-back once per open file: the next `fdatasync(2)` succeeds,
+//! though the data is lost. The first error therefore stays the result of every later sync.
 
 use std::io;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use super::disk::Disk;
 pub(super) struct Syncer {
     requests: Sender<()>,
     results: Receiver<io::Result<()>>,
-    /// When the sync that is under way began.
+    /// Start time of the running sync.
     began: Option<Instant>,
-    /// When the last sync that succeeded began: what was written before is safe from power loss.
+    /// Start time of the last successful sync. Everything written before is durable.
     safe_until: Instant,
     failed: Option<io::Error>,
 }
 
 impl Syncer {
-    /// Starts the thread. All of the file has just been synced.
+    /// Starts the thread. The whole file must just have been synced.
     pub(super) fn new(disk: Arc<dyn Disk>) -> io::Result<Self> {
         let (requests, requested) = channel();
         let (done, results) = channel();
@@ -37,27 +37,27 @@ impl Syncer {
         Ok(Self { requests, results, began: None, safe_until: Instant::now(), failed: None })
     }
 
-    /// Whether a sync is under way.
+    /// Whether a sync is running.
     pub(super) fn is_busy(&self) -> bool {
         self.began.is_some()
     }
 
-    /// When the last sync that succeeded began.
+    /// Returns the start time of the last successful sync.
     pub(super) fn safe_until(&self) -> Instant {
         self.safe_until
     }
 
-    /// Begins a sync of what has been written until now. None may be under way.
+    /// Begins a sync of everything written so far. None may be running.
     pub(super) fn begin(&mut self) {
-        // The thread runs for as long as this value exists. If it panicked, the result will say so.
+        // The thread runs as long as this value exists. If it panicked, the result is an error.
         let _ = self.requests.send(());
         self.began = Some(Instant::now());
     }
 
-    /// `true` once for each sync that has succeeded since the last call.
+    /// Returns `true` once for each sync that has succeeded since the last call.
     ///
     /// # Errors
-    /// When a sync has failed, this one or any before it.
+    /// When this sync or any earlier one has failed.
     pub(super) fn poll(&mut self) -> io::Result<bool> {
         if !self.is_busy() {
             return self.check().map(|()| false);
@@ -69,10 +69,10 @@ impl Syncer {
         }
     }
 
-    /// Waits for the sync that is under way, if there is one.
+    /// Waits for the running sync, if there is one.
     ///
     /// # Errors
-    /// When a sync has failed, this one or any before it.
+    /// When this sync or any earlier one has failed.
     pub(super) fn wait(&mut self) -> io::Result<()> {
         if !self.is_busy() {
             return self.check();
@@ -90,7 +90,7 @@ impl Syncer {
         self.check()
     }
 
-    /// The first error, if there was one.
+    /// Returns the first error, if there was one.
     fn check(&self) -> io::Result<()> {
         match &self.failed {
             None => Ok(()),

@@ -155,7 +155,7 @@ fn what_has_waited_for_50_ms_survives_and_the_journal_ends_with_the_next_seal() 
 
     let later = Instant::now() + Duration::from_secs(3601);
     file.tick(later).unwrap();
-    // The journal stays until the block is safe.
+    // The journal stays until the block is durable.
     let began = Instant::now();
     while fs::metadata(&partial).unwrap().len() != file.bytes() || file.bytes() > MAX_BLOCK as u64 {
         assert!(began.elapsed() < Duration::from_secs(20), "the journal is still there");
@@ -217,7 +217,7 @@ fn a_reader_that_closes_a_fifo_ends_the_recording() {
     assert!(error.is_closed_pipe(), "{error}");
 }
 
-/// Waits as long as that in all.
+/// Returns a wait function that stops after `limit` in total.
 fn until(limit: Duration) -> impl FnMut(Duration) -> bool {
     let began = Instant::now();
     move |time| {

@@ -1,4 +1,5 @@
-//! Whatever processes call themselves and pass on: the recording goes on, and what is read back is what was recorded.
+//! Any names and arguments of processes: the recording goes on, and reading returns what was
+//! recorded.
 
 use std::fs::File;
 
@@ -9,18 +10,18 @@ use super::*;
 use crate::ring::entry::{LARGEST, MOST_ARGS};
 use crate::{CaptureFile, Target};
 
-/// What happens to a recorder.
+/// One input of a recorder.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Details come from `/proc`.
+    /// Details are read from `/proc`.
     Details(Box<Details>),
-    /// An exec comes by the ring, with that behind it.
+    /// The ring delivers an exec with these details.
     Exec(Vec<u8>),
     /// Time passes.
     Tick,
 }
 
-/// Bytes that a process may have somewhere, also where the kernel would not let them grow so long.
+/// Bytes that a process may have in any text, even where the kernel limits the length.
 fn any_text() -> impl Strategy<Value = Vec<u8>> {
     let len = prop_oneof![6 => 0..300_usize, 2 => 4000..4200_usize, 1 => Just(128 << 10), 1 => 130_000..400_000_usize];
     let byte = prop_oneof![Just(0), Just(b'\n'), Just(0xff), Just(b' '), any::<u8>()];
@@ -63,7 +64,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![4 => any_details().prop_map(Step::Details), 2 => annex.prop_map(Step::Exec), 1 => Just(Step::Tick)]
 }
 
-/// Records the steps into a file; gives what was recorded of `Step::Details`.
+/// Records the steps into a file, and returns the recorded details of each `Step::Details`.
 fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hostile.pmon");
@@ -108,7 +109,7 @@ fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
     found
 }
 
-/// What is to be recorded: all, but for texts that are too long.
+/// The details that must be recorded: all except texts that are too long.
 fn expected(details: &Details) -> Details {
     let mut details = details.clone();
     let is_long = |text: &Option<Vec<u8>>| text.as_ref().is_some_and(|text| text.len() > MOST_ARGS);
@@ -144,7 +145,7 @@ proptest! {
 }
 
 proptest! {
-    // The expressions are not optimised in tests.
+    // Few cases, because the regex engine is not optimised in tests.
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is redacted on its way into a recording.
+//! Redaction of texts before they reach the sink.
 
 use super::*;
 use crate::ring::entry::MOST_ARGS;
@@ -119,7 +119,7 @@ fn arguments_are_redacted_before_they_are_cut() {
         assembler.record(&Record::Details(Box::new(details))).unwrap();
         joined(&assembler.into_sink().0).replace('\0', " ")
     };
-    // Cut at 30 bytes, the pattern would not match what is left of the secret.
+    // After a cut at 30 bytes, the pattern would not match the rest of the secret.
     let text = b"abcdefghijklmnopqrst\0token=12345678901234567890\0x\0";
     assert_eq!(of(text, None), "abcdefghijklmnopqrst [redacted|34 bytes");
     assert_eq!(of(text, Some(200_000)), "abcdefghijklmnopqrst [redacted|200000 bytes");
@@ -154,7 +154,7 @@ fn an_argument_that_is_cut_where_it_was_read_goes_as_a_whole() {
     let read = Options { redact: Some(Redact::new("x").unwrap()), ..options.clone() }.args_read();
     let mut assembler = redacting("token=[0-9]{20}", options);
     let subject = Subject::Snapshot { tgid: Tgid(1) };
-    // What was read of a line with one argument, of which the pattern does not match the beginning.
+    // The pattern does not match the beginning of a single argument that was cut while it was read.
     let args = Some([b"token=", &vec![b'1'; read - 6][..]].concat());
     let details =
         Details { miss: None, args, args_len: Some(1 << 20), ..Details::missed(subject, Miss::Gone) };

@@ -1,4 +1,4 @@
-//! A disk that fails, fills up, or is slow; and what is on it after a power loss.
+//! A disk that fails, fills up, or is slow, and its contents after a power loss.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -8,44 +8,45 @@ use super::*;
 
 const PAGE: u64 = 4096;
 
-/// A real file, with faults in front of it.
+/// A real file with fault injection.
 pub(super) struct FaultyDisk {
     real: RealDisk,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-/// What a test has set, and what has happened.
+/// The faults that a test has set, and the history.
 #[derive(Default)]
 pub(super) struct State {
-    /// Pages that the disk has for the file; without a number, as many as are wanted.
+    /// Number of pages available to the file; `None` for no limit.
     pub(super) pages: Option<usize>,
     /// `RLIMIT_FSIZE`.
     pub(super) limit: Option<u64>,
-    /// Writes that leave a hole fail, as on a filesystem without sparse files that has no room.
+    /// Whether writes that leave a hole fail, as on a full filesystem without sparse files.
     pub(super) has_no_holes: bool,
-    /// Bytes between the sealed blocks and the journal, if not as usual: a small hole is read faster.
+    /// Bytes between the sealed blocks and the journal, if not the default; a small hole is read
+    /// faster.
     pub(super) hole: Option<u64>,
-    /// `fallocate(2)` is not supported.
+    /// Whether `fallocate(2)` is unsupported.
     pub(super) has_no_punch: bool,
-    /// The error of the sync of that number, from 0.
+    /// The sync that fails, counted from 0, and its error.
     pub(super) fails_at_sync: Option<(u32, i32)>,
     pub(super) fails_at_directory: Option<i32>,
     pub(super) fails_at_rename: Option<i32>,
-    /// A sync takes this long.
+    /// Duration of a sync.
     pub(super) sync_takes: Duration,
-    /// No sync ends.
+    /// Whether syncs never end.
     pub(super) is_stuck: bool,
-    /// Syncs that have begun.
+    /// Number of syncs that have begun.
     pub(super) syncs: u32,
     pub(super) past: Past,
 }
 
-/// What has happened to the file.
+/// The history of the file.
 #[derive(Default)]
 pub(super) struct Past {
     operations: Vec<Operation>,
-    /// How many of these were done when the last sync that has succeeded began.
+    /// Number of operations done when the last successful sync began.
     durable: usize,
     allocated: BTreeSet<u64>,
     len: u64,
@@ -78,18 +79,19 @@ impl FaultyDisk {
         self.changed.notify_all();
     }
 
-    /// How much has been done, and how much of it is safe from power loss.
+    /// Returns the number of operations, and how many of them are durable.
     pub(super) fn progress(&self) -> (usize, usize) {
         let state = self.state();
         (state.past.operations.len(), state.past.durable)
     }
 
-    /// How often the file was cut off.
+    /// Returns how often the file was cut off.
     pub(super) fn cuts(&self) -> usize {
         self.state().past.operations.iter().filter(|operation| matches!(operation, Operation::Len(_))).count()
     }
 
-    /// What a power loss leaves: all that was synced, and of the rest what `survives` says.
+    /// Returns the file after a power loss: all synced operations, and the others for which
+    /// `survives` returns true.
     pub(super) fn after_power_loss(&self, mut survives: impl FnMut() -> bool) -> Vec<u8> {
         let state = self.state();
         let mut image = Vec::new();

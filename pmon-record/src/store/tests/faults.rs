@@ -5,22 +5,22 @@ use oorandom::Rand32;
 use super::disk::{FaultyDisk, State};
 use super::*;
 
-/// Records wait for the journal no longer than this, ticks included.
+/// Maximum time until a record is in the journal, ticks included.
 const JOURNALED: Duration = Duration::from_millis(100);
-/// What is older is safe from power loss, as soon as a sync that has begun succeeds.
+/// Maximum age of records that are not durable, once a running sync succeeds.
 const SYNCED: Duration = Duration::from_millis(800);
-/// A hole that blocks of these tests fit into.
+/// A hole that fits the blocks of these tests.
 const SMALL: Option<u64> = Some(1 << 20);
 const STEP: Duration = Duration::from_millis(20);
 
-/// A capture that is recorded in virtual time: numbered marks, each taken at some time.
+/// A capture recorded in virtual time: numbered marks, each with its time.
 struct Recorder {
     file: CaptureFile,
     disk: Arc<FaultyDisk>,
     partial: PathBuf,
     path: PathBuf,
     now: Instant,
-    /// When each was taken.
+    /// Time of each mark.
     taken: Vec<Instant>,
     random: Rand32,
     _directory: TempDir,
@@ -39,7 +39,7 @@ impl Recorder {
         Ok(Self { file, disk, partial, path, now, taken: Vec::new(), random, _directory: directory })
     }
 
-    /// Records a mark of about so many bytes, which do not compress.
+    /// Records a mark of about `bytes` bytes, which do not compress.
     fn mark(&mut self, bytes: usize) -> Result<(), SinkError> {
         let mut text = format!("{} ", self.taken.len());
         while text.len() < bytes {
@@ -50,7 +50,7 @@ impl Recorder {
         self.file.record(&Record::Mark(Mark { time: MonoNs(1), text }))
     }
 
-    /// Lets a little time pass, in which so many marks of that size come.
+    /// Advances the time a little, and records `marks` marks of this size.
     fn step(&mut self, marks: u32, bytes: usize) -> Result<(), SinkError> {
         self.now += STEP;
         (0..marks).try_for_each(|_| self.mark(bytes))?;
@@ -62,12 +62,13 @@ impl Recorder {
         self.file.finish()
     }
 
-    /// How many marks were taken at least so long before a time.
+    /// Returns the number of marks that were recorded at least `age` before `at`.
     fn older_than(&self, age: Duration, at: Instant) -> usize {
         self.taken.partition_point(|&taken| taken + age <= at)
     }
 
-    /// What a killed recorder leaves: numbers from 0 without a hole, nothing damaged; how many, and whether it ended.
+    /// Checks that a killed recorder leaves consecutive numbers from 0 and no damage. Returns their
+    /// count, and whether the capture ended cleanly.
     fn found(&self) -> (usize, bool) {
         let name = if self.partial.exists() { &self.partial } else { &self.path };
         let (texts, clean) = marks(fs::File::open(name).unwrap());
@@ -77,14 +78,14 @@ impl Recorder {
         (texts.len(), clean)
     }
 
-    /// Nothing is lost but what came just now, and the file does not read as complete.
+    /// Checks that only the newest marks are lost, and that the file does not read as complete.
     fn check_cut(&self) {
         let (found, clean) = self.found();
         assert!(!self.path.exists() && self.partial.exists() && !clean);
         assert!(found >= self.older_than(JOURNALED, self.now), "{found} of {}", self.taken.len());
     }
 
-    /// A kill at this moment costs the last 100 ms at the most.
+    /// Checks that a kill now costs at most the last 100 ms.
     fn check_kill(&self) {
         let (found, _) = self.found();
         assert!(found >= self.older_than(JOURNALED, self.now), "{found} of {}", self.taken.len());
@@ -93,7 +94,7 @@ impl Recorder {
 
 #[test]
 fn a_failed_sync_is_the_recordings_failure_whenever_it_comes() {
-    // The first sync is that of the beginning; those of a recording follow; the last one ends it.
+    // The first sync is at the start, then those of the recording, and the last one at the end.
     let syncs = {
         let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
         (0..150).try_for_each(|_| recorder.step(3, 30)).unwrap();
@@ -108,7 +109,7 @@ fn a_failed_sync_is_the_recordings_failure_whenever_it_comes() {
         let failure = recorded.and_then(|()| recorder.finish()).unwrap_err();
         assert!(matches!(failure, SinkError::Unsynced { .. }), "{failure}");
         recorder.check_cut();
-        // The kernel has reported the failure, and later syncs succeed: the data is lost all the same.
+        // The kernel has reported the failure. Later syncs succeed, but the data is lost.
         assert!(matches!(recorder.finish(), Err(SinkError::Unsynced { .. })));
         recorder.check_cut();
     }
@@ -116,7 +117,8 @@ fn a_failed_sync_is_the_recordings_failure_whenever_it_comes() {
 
 #[test]
 fn a_sync_that_fails_while_the_recording_ends_fails_it_though_the_last_one_succeeds() {
-    // The second sync is begun while recording, and is still under way at the end; the third is that of the end.
+    // The second sync begins during the recording and is still running at the end; the third is at
+    // the end.
     for (number, error) in [(1, libc::EIO), (1, libc::ENOSPC), (2, libc::EIO)] {
         let fails_at_sync = Some((number, error));
         let mut recorder = Recorder::new(State { fails_at_sync, hole: SMALL, ..State::default() });
@@ -178,14 +180,15 @@ fn a_file_in_the_place_of_the_captures_own_does_not_get_its_name() {
 fn a_disk_that_gets_full_leaves_whole_blocks_wherever_it_does() {
     for has_no_punch in [false, true] {
         let mut ends = [0; 2];
-        // From not even the header to all of it: each step of a recording meets the end of the disk.
+        // From less than the header to everything: each step of a recording reaches the end of the
+        // disk.
         for pages in (0..20).chain([24, 30, 36, 39]) {
             let state = State { pages: Some(pages), has_no_punch, hole: SMALL, ..State::default() };
             let Ok(mut recorder) = Recorder::try_new(state) else {
                 assert_eq!(pages, 0, "a header fits");
                 continue;
             };
-            // Small records, large ones, and as many at once as are worth a block.
+            // Small records, large ones, and enough at once for a block.
             let steps = (0..60).try_for_each(|step| match step % 20 {
                 7 => recorder.step(1, 9000),
                 13 => recorder.step(2100, 8),
@@ -252,7 +255,7 @@ fn a_slow_sync_keeps_no_record_from_the_file() {
     }
     assert_eq!(recorder.disk.cuts(), 0, "the journal is needed until a sync has ended");
     recorder.disk.release();
-    // Records go on coming; the journal is cut off all the same.
+    // The journal is cut off although records keep arriving.
     let mut steps = 0;
     while recorder.disk.cuts() == 0 {
         thread::sleep(Duration::from_millis(1));
@@ -277,7 +280,7 @@ fn a_hole_that_gets_full_waits_for_the_sync_and_loses_nothing() {
             disk.release();
         }
     });
-    // More than the hole takes.
+    // More than fits into the hole.
     (0..12).try_for_each(|_| recorder.step(1, 240 << 10)).unwrap();
     release.join().unwrap();
     recorder.check_kill();
@@ -293,7 +296,7 @@ fn whenever_the_power_fails_what_was_synced_is_there() {
         let takes = [0, 1, 3][random.rand_range(0..3) as usize];
         let state = State { sync_takes: Duration::from_millis(takes), hole: SMALL, ..State::default() };
         let mut recorder = Recorder::new(state);
-        // When each operation was done.
+        // The time of each operation.
         let mut done: Vec<Instant> = Vec::new();
         for _ in 0..random.rand_range(60..250) {
             let marks = match random.rand_range(0..60) {
@@ -307,7 +310,8 @@ fn whenever_the_power_fails_what_was_synced_is_there() {
             if takes > 0 && random.rand_range(0..8) == 0 {
                 thread::sleep(Duration::from_millis(1));
             }
-            // A block has just been sealed that replaces an old journal, or it may be any other moment.
+            // Either a block that replaces an old journal was just sealed, or it is any other
+            // moment.
             if marks < 9000 && random.rand_range(0..50) > 0 {
                 continue;
             }
@@ -327,7 +331,7 @@ fn whenever_the_power_fails_what_was_synced_is_there() {
     assert!(checks > 30, "{checks}");
 }
 
-/// The numbers of the marks that can be read, whatever else is damaged.
+/// Returns the numbers of the readable marks, whatever else is damaged.
 fn intact(image: &[u8]) -> Vec<usize> {
     let mut reader = Reader::open(image).unwrap();
     let mut numbers = Vec::new();

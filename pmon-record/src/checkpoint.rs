@@ -1,0 +1,37 @@
+//! Checkpoints: what the heartbeat thread has done, for comparison with the received events.
+
+use pmon_core::capture::Forks;
+use pmon_core::{Cpu, MonoNs};
+
+/// A step of the heartbeat thread. Checkpoints are numbered from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// The thread emitted a heartbeat.
+    Heartbeat(Heartbeat),
+    /// The thread read the kernel's count of forks.
+    Forks {
+        /// The count, or why it cannot be read.
+        forks: Forks,
+        /// Whether every CPU has emitted an event since the last reading, which reveals all earlier
+        /// losses.
+        fenced: bool,
+    },
+}
+
+/// A self-generated event that must be received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Time before the event was emitted.
+    pub began: MonoNs,
+    /// Time after the event was emitted.
+    pub ended: MonoNs,
+    /// The CPU that emitted the event.
+    pub cpu: Cpu,
+}
+
+impl Heartbeat {
+    /// Whether an event of this time can be the heartbeat.
+    pub(crate) fn is_at(&self, time: MonoNs) -> bool {
+        (self.began..=self.ended).contains(&time)
+    }
+}
