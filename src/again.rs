@@ -64,7 +64,8 @@ impl<S: Sink> Again<S> {
         Ok(end?)
     }
 
-    /// Takes a piece of what stands before the first event; `false` if there is no more. Without this it is taken all at once.
+    /// Records a part of the events before the first one to replay; returns `false` once there are
+    /// no more. Without this, the first event takes them all at once.
     ///
     /// # Errors
     /// As [`Again::take`].

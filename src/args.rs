@@ -28,9 +28,9 @@ Examples:
   pmon print night.pmon --kind exec    what ran?
   pmon info night.pmon                 how much, of what?
   pmon verify night.pmon               is it complete?
-  pmon replay night.pmon --record again.pmon   let it happen again
+  pmon replay night.pmon --record again.pmon   replay it through the recorder
   pmon diff night.pmon again.pmon      do they hold the same?
-  pmon synth -o test.pmon -n 10M       ten million events that never were";
+  pmon synth -o test.pmon -n 10M       ten million synthetic events";
 
 /// A flight recorder for Linux processes: records every fork, exec and exit, and reads them back.
 #[derive(Debug, Parser)]
@@ -50,25 +50,25 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     /// Show the events of a capture
     Print(PrintArgs),
-    /// Let a capture happen again, for a program under test
+    /// Replay a capture, also into a program under test
     Replay(ReplayArgs),
     /// Compare two captures: do they hold the same events and losses?
     Diff(DiffArgs),
-    /// Tell what is in a capture, and how complete it is
+    /// Summarize a capture and its completeness
     Info(InfoArgs),
-    /// Count a capture anew: is it complete?
+    /// Check a capture for completeness
     Verify(VerifyArgs),
-    /// Write a capture of processes that never were, for tests and benches
+    /// Write a synthetic capture, for tests and benches
     Synth(SynthArgs),
 }
 
-/// No buffer has so many bytes.
+/// Maximum size of a buffer in bytes.
 const MORE_THAN_SENSE: usize = 64 << 30;
-/// Most bytes of a command line.
+/// Maximum bytes of a command line.
 const MOST_ARGS: usize = 128 << 10;
-/// Short enough for details that are read from `/proc`, long enough to save work.
+/// Range of `--latency`: short enough to read details from `/proc`, long enough to save work.
 const LATENCIES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
-/// Heartbeats are no closer than this: they are there to be cheap.
+/// Minimum heartbeat interval, which keeps heartbeats cheap.
 const SHORTEST_BEAT: Duration = Duration::from_millis(10);
 
 const RECORD_HELP: &str = "\
@@ -78,36 +78,37 @@ Examples:
   pmon record -- make -j8              while `make` runs; ends with its exit status
   pmon record --for 10s -o - | pmon print -    through a pipe
 
-While it is written, the file is called FILE.partial; it can be read at any time, even after a
-crash. The whole host is recorded, not only CMD: see one tree of processes with
-`pmon print FILE --tree PID`.
+While it is written, the file is named FILE.partial. It can be read at any time, even after a
+crash. pmon records all processes of the host, not only CMD; `--tree` without PID records only CMD
+and its descendants.
 
-Ctrl-C reaches CMD as well as pmon, which goes on until CMD has ended; a second Ctrl-C ends the
-recording, a third leaves CMD to itself. SIGTERM is passed on to CMD, and the recording ends when
-CMD does. When --for runs out before CMD has ended, the recording ends then; pmon waits for CMD, to
-end with its status. The live status line is shown if standard error is a terminal and no CMD
-writes there too; SIGUSR1 has it printed at any time.
+Ctrl-C reaches CMD as well as pmon, which continues until CMD has ended. A second Ctrl-C ends the
+recording; a third leaves CMD running. SIGTERM is passed on to CMD, and the recording ends with
+CMD. If --for ends before CMD, the recording ends; pmon waits for CMD and ends with its status. The
+live status line is shown if standard error is a terminal and CMD does not write there. SIGUSR1
+prints it at any time.
 
-Not everything need be recorded: --only, --uid, --cgroup and --tree together say what. The rest is
-left out in the kernel and counted, so that a missing number still is a loss. This takes the ring.
+--only, --uid, --cgroup and --tree together select what is recorded. The kernel leaves out and
+counts all other events, so a missing number still means a loss. These options need the ring.
 
-Command lines may hold secrets: --no-args leaves them out. --redact REGEX replaces what matches by
-`[redacted]` before anything reaches the disk: in arguments, paths, cgroups, names of threads, the
-header and the recorder's own command line. The pattern is matched against the arguments with a space
-between, so `--password[= ]([^ ]+)` finds both forms; of a pattern with groups, only these are
-replaced. A pattern with ^ or $ is matched against each argument alone as well. Text is bytes: a byte
-that is not UTF-8 is a character, too. The pattern itself is redacted, and so is the argument of any
-option --redact. Secrets are replaced before --args-max cuts; of a command line longer than 32K (128K
-if --args-max is above 28K), the argument that is cut there goes as a whole. The kernel cuts names of
-threads to 15 bytes: let the pattern match the beginning of a secret there. What identifies the host
-(kernel, machine, boot id) stays.
+Command lines may hold secrets. --no-args leaves all of them out. --redact REGEX replaces matches
+with `[redacted]` before anything reaches the disk: in arguments, paths, cgroups, thread names, the
+header and the recorder's own command line. The pattern itself and the argument of any option
+--redact are redacted, too. What identifies the host (kernel, machine, boot id) stays.
 
-FILE may also be a FIFO or a device, or `-`. A reader that goes away before the end is an error (7), as
-is a full disk; of a file, all that was recorded until then is there. A FIFO without a reader is waited
-for no longer than --for. Without -o, the file is always a new one.
+The pattern is matched against the arguments with a space between them, so `--password[= ]([^ ]+)`
+finds both forms. If a pattern has groups, only their matches are replaced. A pattern with ^ or $
+is also matched against each argument. A byte that is not UTF-8 counts as one character. Secrets
+are replaced before --args-max truncates. If a command line is longer than 32K (128K if --args-max
+is above 28K), its last argument that was read is replaced completely. The kernel cuts thread names
+to 15 bytes, so the pattern should also match the beginning of a secret.
 
-Nothing is lost silently: what was lost is in the capture and in the summary, counted to the event,
-with its cause. SIZE is in bytes, or with K, M or G for powers of 1024.";
+FILE may also be a FIFO or a device, or `-`. If the reader closes it before the end, or the disk is
+full, the exit code is 7; a file keeps everything that was recorded before. pmon waits for the
+reader of a FIFO no longer than --for. Without -o, the file is always a new one.
+
+Losses are never silent: the capture and the summary state how many events were lost, and why. SIZE
+is in bytes, or with K, M or G for powers of 1024.";
 
 /// See [`Command::Record`].
 #[derive(Debug, Args)]
@@ -119,7 +120,8 @@ pub(crate) struct RecordArgs {
     /// End after this long: 500ms, 10s, 5m, 1h30m
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_std_duration)]
     pub(crate) duration: Option<Duration>,
-    /// Replace FILE if it exists, and FILE.partial, which a recorder that was killed leaves behind; overwrite a block device
+    /// Replace FILE and FILE.partial, which a killed recorder leaves, if they exist; overwrite a
+    /// block device
     #[arg(long)]
     pub(crate) force: bool,
     /// Print no status, and no summary but with --json
@@ -128,49 +130,55 @@ pub(crate) struct RecordArgs {
     /// Print the summary as one JSON object: on standard output, or on standard error if CMD or the capture goes there
     #[arg(long)]
     pub(crate) json: bool,
-    /// End with 3 if events were lost, or nothing was heard for a time, unless CMD itself fails
+    /// End with 3 if events were lost or the recording was blind for a time, unless CMD itself
+    /// fails
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Memory for events that wait to be written, 224 bytes each; beyond it, events are dropped and counted
+    /// Memory for events that wait to be written, 224 bytes each; beyond it, events are dropped and
+    /// counted
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "32M")]
     pub(crate) buffer: usize,
-    /// Kernel memory for events that wait to be taken, 832 bytes each; without privilege, net.core.rmem_max bounds it
+    /// Kernel memory for events in the socket's queue, 832 bytes each; limited by net.core.rmem_max
+    /// without privilege
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64M")]
     pub(crate) socket_buffer: usize,
-    /// How events come: by a ring that the kernel fills, which takes CAP_BPF and CAP_PERFMON, or by the socket alone
+    /// How to receive events: by a BPF ring, which needs CAP_BPF and CAP_PERFMON, or by the socket
+    /// alone
     #[arg(long, value_enum, default_value_t = Transport::Auto)]
     pub(crate) transport: Transport,
-    /// Kernel memory for the ring, 88 bytes an event, 4 KiB and more an exec; what does not fit waits in the socket's buffer
+    /// Kernel memory for the ring, 88 bytes per event, at least 4 KiB per exec; when it is full,
+    /// events go to the socket
     #[arg(long, value_name = "SIZE", value_parser = parse_ring, default_value = "16M")]
     pub(crate) ring: usize,
-    /// While busy, take events this often: less costs CPU time, more costs memory
+    /// Interval between receptions while events arrive: shorter takes more CPU time, longer more
+    /// memory
     #[arg(long, value_name = "DURATION", value_parser = parse_latency, default_value = "10ms")]
     pub(crate) latency: Duration,
     /// Record events of these kinds only: fork, exec, uid, gid, sid, ptrace, comm, coredump, exit
     #[arg(long, value_name = "KIND,..", value_delimiter = ',', value_parser = parse_kind, hide_possible_values = true)]
     pub(crate) only: Vec<Kind>,
-    /// Record only what processes of these real user ids cause
+    /// Record only events of processes with these real user ids
     #[arg(long, value_name = "UID,..", value_delimiter = ',')]
     pub(crate) uid: Vec<u32>,
-    /// Record only what processes of this cgroup (of version 2), or one below it, cause
+    /// Record only events of processes in this cgroup (version 2) or below it
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup: Option<PathBuf>,
-    /// Record only this process and its descendants; without PID, CMD and its
+    /// Record only this process and its descendants; without PID, CMD and its descendants
     #[arg(long, value_name = "PID", num_args = 0..=1, default_missing_value = "0", hide_default_value = true)]
     pub(crate) tree: Option<u32>,
-    /// Record so much of each command line at the most; what is cut is marked
+    /// Maximum bytes recorded of each command line; longer ones are truncated and marked
     #[arg(long, value_name = "SIZE", value_parser = parse_args_max, default_value = "4K")]
     pub(crate) args_max: usize,
     /// Record no command lines
     #[arg(long, conflicts_with = "args_max")]
     pub(crate) no_args: bool,
-    /// Replace what matches in command lines, paths, names and cgroups by `[redacted]`
+    /// Replace matches in command lines, paths, names and cgroups with `[redacted]`
     #[arg(long, value_name = "REGEX", value_parser = parse_redact, allow_hyphen_values = true)]
     pub(crate) redact: Option<Redact>,
-    /// Do not record with less socket buffer than this: end with 6
+    /// Minimum size of the socket's buffer; end with 6 if it is smaller
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) require_buffer: Option<usize>,
-    /// Emit an event that must come back this often, or `off`: where one does not, the kernel emitted no events to anybody
+    /// Heartbeat interval, or `off`: a heartbeat that is not received marks the recording as blind
     #[arg(long, value_name = "DURATION", value_parser = parse_heartbeat, default_value = "1s")]
     pub(crate) heartbeat: Duration,
     /// A command to run; the recording ends when it does
@@ -206,19 +214,21 @@ Examples:
   pmon print night.pmon --format json | jq -r 'select(.kind==\"exec\").exe'
   ssh host pmon record --for 10s -o - | pmon print -
 
-Losses are shown where they happened, whatever the filters but time: nobody knows what was lost; so
-are times in which nothing was heard. The classic format has no line for them; standard error then
-says how many events were lost. A capture
-that is still being written, or whose recorder was killed, is shown as far as it goes, with a note
-at the end; that is no damage. Damage is reported on standard error, and ends in exit code 4.
-A capture of `record --only exec,exit` has no forks: --tree then takes the parents from execs and
-exits, and says on standard error if processes may be missing.
---comm matches the name after the event. --since and --until take +DURATION from the start,
--DURATION before the end, or a time, local unless it has an offset from UTC, as in
-2026-10-25T02:30:00+01:00. A time without a date is the first such time in the capture, of --until
-the first after --since. Which one that is, standard error says, unless the capture is of one day;
-so it does of a time that comes twice, or not at all, because clocks are set. In text, times that
-come twice show their offset. A selection that no event matches is said to match none, and why.";
+Losses and blind times are shown where they happened; only --since and --until hide them. The
+classic format has no line for losses; standard error then states how many events were lost. If the
+capture is still being written, or its recorder was killed, everything so far is shown, with a note
+at the end. Damage is reported on standard error, and the exit code is 4.
+
+A capture of `record --only exec,exit` has no forks. --tree then uses the parents from execs and
+exits, and reports on standard error if processes may be missing. --comm matches the name after the
+event.
+
+--since and --until take +DURATION from the start, -DURATION before the end, or a time. A time is
+local unless it has an offset from UTC, as in 2026-10-25T02:30:00+01:00. A time without a date is
+the first such time in the capture; for --until, the first after --since. Standard error states
+which one is used, unless the capture is of one day. It also reports a time that occurs twice or
+never because clocks are set; in text, times that occur twice show their offset. If no event
+matches the selection, standard error states why.";
 
 /// See [`Command::Print`].
 #[derive(Debug, Args)]
@@ -249,13 +259,14 @@ pub(crate) struct InfoArgs {
 }
 
 const VERIFY_HELP: &str = "\
-Everything is counted anew: each CPU's events are numbered without a hole, so that a hole is a loss,
-and each has to be told of by the recorder, with its cause. The totals at the end have to agree.
+pmon checks the capture independently of its recorder. The events of each CPU are numbered without
+a gap, so each gap is a loss, which the recorder must have recorded with its cause. The totals must
+agree.
 
-Verdicts, of which the worst that applies is given:
+The verdict is the worst that applies:
   complete   every event from the start to the end is there                     exit code 0
   lossy      all but events that were lost, or may have been                               3
-  blind      the kernel emitted no events for a time, so that nothing can be counted       3
+  blind      the kernel emitted no events for a time, so losses cannot be counted          3
   unsealed   still being written, or the recorder was killed; complete up to a moment      3
   damaged    parts cannot be read, are missing, or contradict each other                   4";
 
@@ -291,7 +302,7 @@ pub(crate) struct ViewArgs {
     /// Show forks and exits of threads in text; the other formats always do
     #[arg(long)]
     pub(crate) threads: bool,
-    /// Show the recorder's own fences and heartbeats: threads of it that rename themselves in order to be heard
+    /// Show the recorder's own fences and heartbeats, for which its threads rename themselves
     #[arg(long)]
     pub(crate) own: bool,
     /// The time in front of each line of text
@@ -354,11 +365,11 @@ fn parse_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Bytes of the ring.
+/// Parses the size of the ring in bytes.
 fn parse_ring(text: &str) -> Result<usize, String> {
     match parse_size(text)? {
         size @ ..=MOST_RING => Ok(size),
-        _ => Err("the largest ring is of 2G".into()),
+        _ => Err("the maximum size of the ring is 2G".into()),
     }
 }
 

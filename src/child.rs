@@ -27,12 +27,13 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts it, on the terminal and in the place of pmon itself, with the signals as pmon was started with them.
+    /// Starts the command on pmon's terminal and in its directory, with the signals as pmon was
+    /// started with them.
     pub(crate) fn start(command: &[OsString]) -> Result<Option<Self>, Failure> {
         let [program, arguments @ ..] = command else { return Ok(None) };
         let started = match startup::spawn(Command::new(program).args(arguments)) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NOEXEC) => match script(program) {
-                // As execvp(3) has it: a script whose first line does not say who reads it.
+                // As execvp(3): /bin/sh runs a script whose first line names no interpreter.
                 Some(path) => startup::spawn(Command::new("/bin/sh").arg(path).args(arguments)),
                 None => Err(error),
             },
@@ -77,7 +78,8 @@ impl Child {
     }
 }
 
-/// The path of a program that the kernel does not know how to run, if it looks like a script: its first line has no zero byte.
+/// Returns the path of a program that the kernel cannot run, if it looks like a script: its first
+/// line has no zero byte.
 fn script(program: &OsStr) -> Option<PathBuf> {
     const LOOK: u64 = 128;
     let is_program = |path: &PathBuf| {
@@ -92,7 +94,7 @@ fn script(program: &OsStr) -> Option<PathBuf> {
     let mut start = Vec::new();
     File::open(&path).ok()?.take(LOOK).read_to_end(&mut start).ok()?;
     let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    // A path that begins with a minus would be an option of the shell.
+    // The shell would take a path that begins with a minus for an option.
     let path = if path.is_absolute() { path } else { Path::new(".").join(path) };
     (!line.contains(&0)).then_some(path)
 }

@@ -14,10 +14,11 @@ use crate::exit::{self, Failure, OrFail};
 use crate::meter::Meter;
 use crate::term::{self, counted};
 
-/// Time between looks at the counters.
+/// Time between two checks of the counters.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// An end takes so long at the most, unless its output stalls: then another signal ends the program.
+/// Maximum time in which a recording ends, unless its output stalls. After it, another signal ends
+/// pmon.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a recording waits for, and what it shows meanwhile.
@@ -26,11 +27,11 @@ pub(crate) struct Control<'a> {
     pub(crate) deadline: Option<Instant>,
     pub(crate) child: Option<&'a mut Child>,
     pub(crate) display: Display<'a>,
-    /// Whether the events are only shown: then a reader that goes away has seen enough.
+    /// Whether the events are only shown, so that the reader may close the pipe early.
     pub(crate) is_shown: bool,
 }
 
-/// Where a recording says how it goes.
+/// The progress display of a recording.
 pub(crate) struct Display<'a> {
     bar: ProgressBar,
     meter: Meter,
@@ -38,12 +39,12 @@ pub(crate) struct Display<'a> {
     bytes: Option<&'a dyn Fn() -> u64>,
     silences: u64,
     blind: bool,
-    /// Times of blindness that the capture tells of.
+    /// Number of blind times in the capture.
     blinds: u64,
 }
 
 impl<'a> Display<'a> {
-    /// A display with a status line, if that is `wanted` and somebody sees it.
+    /// Creates a display, with a status line if it is `wanted` and standard error is a terminal.
     pub(crate) fn new(wanted: bool, bytes: Option<&'a dyn Fn() -> u64>) -> Self {
         Self {
             bar: term::status_bar(wanted),
@@ -55,17 +56,17 @@ impl<'a> Display<'a> {
         }
     }
 
-    /// Says what has changed, and all of it if that is `wanted`.
+    /// Reports changes of the counters, and all counters if `wanted`.
     fn look(&mut self, counters: &Counters, wanted: bool) {
         if counters.silences > self.silences {
-            self.say("nothing is heard of the kernel any more: what happens now is not recorded; asking it for events again");
+            self.say("the kernel emits no events: what happens now is not recorded; pmon subscribes again");
         }
         let was_blind = self.blind || counters.silences > self.silences;
         if !counters.blind && was_blind {
-            self.say("the kernel is heard again; the capture says for how long it was not");
+            self.say("the kernel emits events again; the capture states the blind time");
         }
         if counters.totals.blinds > self.blinds && !was_blind {
-            self.say("the kernel emitted no events for a time; the capture says from when to when");
+            self.say("the kernel emitted no events for a time; the capture states from when to when");
         }
         (self.silences, self.blind, self.blinds) =
             (counters.silences, counters.blind, counters.totals.blinds);
@@ -138,13 +139,13 @@ impl Control<'_> {
     }
 }
 
-/// Says what had to be put right before the kernel emitted any event, if anything had.
+/// Reports the listeners that were added before the kernel emitted events, if any.
 pub(crate) fn say_added_listeners(added: u64) {
     if added > 0 {
         let listeners = counted(added, "listener");
         term::say(format_args!(
-            "pmon: the kernel emitted no events to anybody, because another process had made it count too few listeners; it counts \
-             {listeners} more now"
+            "pmon: the kernel emitted no events, because another process had made it count too few listeners; pmon added \
+             {listeners}"
         ));
     }
 }
@@ -167,8 +168,8 @@ pub(crate) fn wait_for(child: &mut Child, signals: &mut Signals) -> Result<u8, F
     }
 }
 
-/// Waits until a FIFO that a capture goes to has a reader: no longer than until `deadline`, or a signal that ends pmon. The result keeps the
-/// FIFO open until the capture is created.
+/// Waits until the FIFO for a capture has a reader, at most until `deadline` or a signal that ends
+/// pmon. The result keeps the FIFO open until the capture is created.
 pub(crate) fn wait_for_reader(
     target: &Target,
     signals: &mut Signals,
@@ -202,7 +203,7 @@ pub(crate) fn signals() -> Result<Signals, Failure> {
 impl From<SubscribeError> for Failure {
     fn from(error: SubscribeError) -> Self {
         let code = match &error {
-            // A cgroup is looked for in the file system, as other inputs are.
+            // The cgroup is a path in the file system, like other inputs.
             SubscribeError::Target(ScopeError::Cgroup { .. }) => exit::ENVIRONMENT,
             SubscribeError::Target(_) => exit::USAGE,
             _ => exit::ENVIRONMENT,
@@ -217,7 +218,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// How a recording fails for the user.
+/// Converts the error of a recording into an exit code and a message.
 pub(crate) fn failure(error: RecordError) -> Failure {
     let code = match &error {
         RecordError::Sink(_) => exit::STORAGE,

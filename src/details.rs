@@ -1,4 +1,4 @@
-//! Of how many execs the details are known, and what is missing of the others: for people, and for programs.
+//! Counts of execs with and without details, as text and as JSON.
 
 use pmon_analysis::Tally;
 use pmon_core::capture::Miss;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::term::grouped;
 
-/// `159 known (exe and cwd of 159 denied), 0 missed`.
+/// Returns a text such as `159 known (exe and cwd of 159 denied), 0 missed`.
 pub(crate) fn text(tally: &Tally) -> String {
     let (known, missed) = (grouped(tally.details_known), grouped(tally.details_missed));
     let mut parts: Vec<(Miss, u64, Vec<&str>)> = Vec::new();
@@ -25,7 +25,7 @@ pub(crate) fn text(tally: &Tally) -> String {
     format!("{known} known{parts}, {missed} missed")
 }
 
-/// The field `details` of `info`, `record` and `replay`.
+/// Returns the field `details` of `info`, `record` and `replay`.
 pub(crate) fn json(tally: &Tally) -> Value {
     let missing: Vec<_> = tally
         .missing()
@@ -39,7 +39,7 @@ pub(crate) fn json(tally: &Tally) -> Value {
     })
 }
 
-/// `exe`, `exe and cwd`, `args, exe and cwd`.
+/// Joins words, such as `exe`, `exe and cwd`, `args, exe and cwd`.
 fn list(words: &[&str]) -> String {
     match words {
         [] => String::new(),

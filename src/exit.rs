@@ -60,7 +60,7 @@ impl Failure {
         Self { code, error: Some(anyhow::anyhow!("{message}")) }
     }
 
-    /// An error of a text output at its end: if its reader went away, that changes nothing.
+    /// Handles an error at the end of a text output. A closed pipe is not a failure.
     pub(crate) fn unless_closed(error: io::Error) -> Result<(), Self> {
         if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(Self::output(error)) }
     }

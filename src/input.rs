@@ -21,7 +21,7 @@ pub(crate) struct Input {
     damaged: u64,
 }
 
-/// Where a capture's bytes come from.
+/// The source of a capture's bytes.
 enum Bytes {
     File(File),
     Stdin(StdinLock<'static>),
@@ -36,16 +36,16 @@ impl Read for Bytes {
     }
 }
 
-/// Bytes of a hole that are read all the same: a trailer may begin with zeros.
+/// Bytes at the end of a hole that are read anyway, because a trailer may begin with zeros.
 const END_OF_HOLE: u64 = 24;
 
-/// Passes a hole of a file, as [`Reader::open_sparse`] has it. A file system, or a pipe, that knows of no holes has none.
+/// Skips a hole of a file, for [`Reader::open_sparse`]. Pipes and some file systems have no holes.
 pub(crate) fn skip_hole(file: &mut File) -> io::Result<u64> {
     use rustix::fs::SeekFrom as Place;
     let Ok(at) = file.stream_position() else { return Ok(0) };
     let data = match rustix::fs::seek(&*file, Place::Data(at)) {
         Ok(data) => data,
-        // Nothing but zeros until the end.
+        // Only zeros follow until the end.
         Err(rustix::io::Errno::NXIO) => file.seek(SeekFrom::End(0))?,
         Err(_) => at,
     };

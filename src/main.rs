@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
-        // Help and version, too.
+        // The parser also returns help and version as an error.
         Err(said) => return say(said.exit_code(), said.use_stderr(), || print_harmless(&said)),
     };
     let Some(command) = command else {
@@ -58,11 +58,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Lets the argument parser say something, and gives the exit code after that.
+/// Prints a message of the argument parser, and returns the exit code.
 fn say(code: i32, to_stderr: bool, print: impl FnOnce() -> io::Result<()>) -> ExitCode {
     let code = ExitCode::from(u8::try_from(code).unwrap_or(exit::USAGE));
     if to_stderr {
-        // If nobody listens there, nobody can be told.
+        // If standard error is closed, the message is lost.
         let _ = print();
         return code;
     }
@@ -71,7 +71,8 @@ fn say(code: i32, to_stderr: bool, print: impl FnOnce() -> io::Result<()>) -> Ex
     printed.map_or_else(|failure| report(&failure), |()| code)
 }
 
-/// Prints what the argument parser reports. It may quote an argument whose bytes would drive the terminal.
+/// Prints a message of the argument parser. It may quote an argument whose bytes could control the
+/// terminal.
 fn print_harmless(said: &clap::Error) -> io::Result<()> {
     let text = said.render().to_string();
     if text.lines().all(|line| harmless(line) == line) {

@@ -1,4 +1,4 @@
-//! Selections that no event of a capture matches, and why.
+//! Explains why no event of a capture matches a selection.
 
 use pmon_analysis::filter::{Filter, Seen};
 use pmon_analysis::{Bound, WallClock};
@@ -8,43 +8,44 @@ use pmon_core::wire::{Body, Event};
 use crate::render::printable;
 use crate::when::moment;
 
-/// Most bytes of a name that a process can give itself (`TASK_COMM_LEN` without the zero byte). Only threads of the kernel's own have longer
-/// ones, in `/proc`.
+/// Maximum bytes of a name that a process can set (`TASK_COMM_LEN` without the zero byte). Only
+/// kernel threads have longer names, in `/proc`.
 const MAX_COMM: usize = 15;
 
-/// What was found of a selection, event by event.
+/// The events seen so far, compared with a selection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
-    /// Events that matched.
+    /// Number of events that matched.
     matched: u64,
-    /// What is known of the others, as long as none matched.
+    /// What is known of the other events, as long as none matched.
     seen: Seen,
     /// The selected processes and threads that no event has concerned yet.
     absent: Vec<u32>,
 }
 
 impl Found {
-    /// Nothing yet, of that selection.
+    /// Creates an empty state for a selection.
     pub(crate) fn new(filter: &Filter) -> Self {
         Self { absent: filter.pids.clone(), ..Self::default() }
     }
 
-    /// An event matched.
+    /// Counts an event that matched.
     pub(crate) fn matched(&mut self) {
         self.matched += 1;
     }
 
-    /// Whether an event that does not match is of interest to [`Found::seen`].
+    /// Whether no event has matched, so that [`Found::seen`] needs the others.
     pub(crate) fn is_empty(&self) -> bool {
         self.matched == 0
     }
 
-    /// What the parts of the selection have held for.
+    /// Returns the parts of the selection that matched some event.
     pub(crate) fn seen(&mut self) -> &mut Seen {
         &mut self.seen
     }
 
-    /// Learns which processes and threads an event, matching or not, concerns.
+    /// Removes the processes and threads that an event concerns from the absent ones, whether or
+    /// not it matches.
     pub(crate) fn concerns(&mut self, event: &Event) {
         if self.absent.is_empty() {
             return;
@@ -58,13 +59,14 @@ impl Found {
         }
     }
 
-    /// Why the selection, or a part of it, matches nothing; `None` if all of it matches something. `scope` is what was recorded, if that was
-    /// not everything.
+    /// Explains why the selection, or a part of it, matches no event; `None` if each part matches
+    /// one. `scope` describes what was recorded, if that was not everything.
     pub(crate) fn sentence(&self, filter: &Filter, wall: &WallClock, scope: Option<&str>) -> Option<String> {
         if self.is_empty() {
             return (self.seen.events > 0).then(|| {
                 let why = why(filter, &self.seen, wall).join("; ");
-                let scope = scope.map(|scope| format!("; recorded was only {scope}")).unwrap_or_default();
+                let scope =
+                    scope.map(|scope| format!("; the recording has only {scope}")).unwrap_or_default();
                 format!("no event matches: {why}{scope}")
             });
         }
@@ -104,12 +106,12 @@ fn why(filter: &Filter, seen: &Seen, wall: &WallClock) -> Vec<String> {
         why.push("only events of the recorder itself match, which --own shows".into());
     }
     if why.is_empty() {
-        why.push("each part of the selection matches some event, and none matches all of them".into());
+        why.push("each part of the selection matches an event, but none matches all of them".into());
     }
     why
 }
 
-/// Which end of the range is on the wrong side of all events.
+/// States on which side of all events the range lies.
 fn beyond(filter: &Filter, (first, last): (MonoNs, MonoNs), wall: &WallClock) -> &'static str {
     let is_after = |time: MonoNs, bound: Bound| match bound {
         Bound::Mono(bound) => time > bound,
@@ -127,7 +129,7 @@ fn processes(pids: &[u32]) -> String {
     format!("process or thread {}", all.join(" or "))
 }
 
-/// Why a name is none that a process can have, unless it is a thread of the kernel's own.
+/// Explains why only a kernel thread can have such a long name.
 pub(crate) fn too_long(name: &[u8]) -> Option<String> {
     (name.len() > MAX_COMM).then(|| {
         let kept = printable(&name[..MAX_COMM]);

@@ -1,4 +1,4 @@
-//! What is said at the end of a recording: what was recorded, and what to do next.
+//! The summary at the end of a recording: what was recorded, and what to do next.
 
 use std::fs::File;
 use std::path::Path;
@@ -20,13 +20,14 @@ use crate::verdict::Finding;
 use crate::view::{Range, View};
 use crate::when::brief;
 
-/// Programs that are named, and lines of the command's own events.
+/// Maximum number of programs that are named.
 const PROGRAMS: usize = 3;
+/// Maximum number of lines for the command's own events.
 const LINES: usize = 16;
-/// These come from the first so many blocks, which keeps the end of a long recording short.
+/// Number of first blocks from which these come, which keeps the end of a long recording short.
 const BLOCKS: usize = 2;
 
-/// See the module.
+/// The facts that the summary of a recording shows.
 pub(crate) struct Summary<'a> {
     pub(crate) file: &'a CaptureFile,
     pub(crate) tally: &'a Tally,

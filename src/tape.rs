@@ -14,7 +14,7 @@ use crate::input::shown;
 use crate::term::per_event;
 use crate::verdict::{Examiner, Finding};
 
-/// See the module.
+/// A sink that counts the records that it writes to a capture.
 pub(crate) struct Tape {
     pub(crate) file: CaptureFile,
     pub(crate) tally: Tally,

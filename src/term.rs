@@ -9,20 +9,20 @@ use rustix::io::Errno;
 
 use crate::exit::Failure;
 
-/// Files smaller than this are read too fast for a bar.
+/// Minimum size in bytes of a file that gets a bar.
 const WORTH_A_BAR: u64 = 32 << 20;
-/// and so are fewer events made.
+/// Minimum number of events that gets a bar.
 const WORTH_A_BAR_OF_EVENTS: u64 = 2_000_000;
 
-/// Writes a line to standard error. If nobody listens there, nobody can be told.
+/// Writes a line to standard error. A failure is ignored.
 pub(crate) fn say(line: impl Display) {
     let _ = writeln!(stderr().lock(), "{line}");
 }
 
-/// Standard output, for text.
+/// Returns standard output, for text.
 ///
 /// # Errors
-/// When it was closed before pmon was started. Writes to it would vanish, and succeed.
+/// When it was closed before pmon was started. Writes to it would be discarded without an error.
 pub(crate) fn output() -> Result<Stdout, Failure> {
     if startup::is_stdout_closed() {
         return Err(Failure::output(io::Error::from(Errno::BADF)));
@@ -30,7 +30,7 @@ pub(crate) fn output() -> Result<Stdout, Failure> {
     Ok(stdout())
 }
 
-/// Prints text to standard output. A reader that went away has seen enough: that is no error.
+/// Prints text to standard output. A closed pipe is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = output()?.lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_else(Failure::unless_closed)
@@ -43,7 +43,8 @@ pub(crate) fn colours() -> bool {
     stdout().is_terminal() && !refused && !dumb
 }
 
-/// A bar for the reading of so many bytes, if that takes long enough and somebody sees it.
+/// Creates a bar for reading this many bytes; hidden if they are few or standard error is no
+/// terminal.
 pub(crate) fn reading_bar(bytes: u64) -> ProgressBar {
     if bytes < WORTH_A_BAR || !stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -52,7 +53,8 @@ pub(crate) fn reading_bar(bytes: u64) -> ProgressBar {
     ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A bar for the making of so many events, if that takes long enough and somebody sees it.
+/// Creates a bar for making this many events; hidden if they are few or standard error is no
+/// terminal.
 pub(crate) fn event_bar(events: u64) -> ProgressBar {
     if events < WORTH_A_BAR_OF_EVENTS || !stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -61,7 +63,7 @@ pub(crate) fn event_bar(events: u64) -> ProgressBar {
     ProgressBar::new(events).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A line for the state of something that runs on, if `wanted` and somebody sees it.
+/// Creates a status line; hidden unless it is `wanted` and standard error is a terminal.
 pub(crate) fn status_bar(wanted: bool) -> ProgressBar {
     if !wanted || !stderr().is_terminal() {
         return ProgressBar::hidden();

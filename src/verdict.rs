@@ -54,7 +54,7 @@ impl Examiner {
 }
 
 impl Finding {
-    /// The exit code of whoever asks for completeness.
+    /// Returns the exit code of a request for completeness.
     pub(crate) fn exit_code(&self) -> u8 {
         match self.report.verdict() {
             Verdict::Complete => exit::DONE,
@@ -93,7 +93,7 @@ impl Finding {
         }
     }
 
-    /// For how long the kernel emitted no events, or not all of them.
+    /// Describes the time in which the kernel did not emit all events.
     fn blind(&self) -> String {
         let (report, missing) = (&self.report, self.report.forks.missing);
         let forks = match missing {
@@ -103,7 +103,7 @@ impl Finding {
         format!("blind for {}{forks}", brief(report.all_blind_ns()))
     }
 
-    /// When forks have no event, for people: a line each.
+    /// Returns a line for each time in which forks have no event.
     pub(crate) fn shortfalls(&self) -> impl Iterator<Item = String> {
         let forks = &self.report.forks;
         let told = forks.shortfalls.iter().map(|shortfall| {
@@ -115,7 +115,7 @@ impl Finding {
         told.chain((more > 0).then(|| format!("{} more", counted(more, "such time"))))
     }
 
-    /// The count of forks, if it could not be read.
+    /// Explains why the count of forks could not be read.
     pub(crate) fn no_forks(&self) -> Option<String> {
         let why = self.report.forks.absent.as_ref()?;
         Some(format!("without the kernel's count of forks: {}", printable(why.as_bytes())))
@@ -140,7 +140,10 @@ impl Finding {
             all.push(format!("{} lost in {intervals} ({causes})", counted(lost, "event")));
         }
         for (edge, cpu) in report.silent() {
-            all.push(format!("what cpu {cpu} emitted around the {}, where it was not heard", edge.name()));
+            all.push(format!(
+                "what cpu {cpu} emitted around the {}, where no event was received",
+                edge.name()
+            ));
         }
         let untold = report.untold_drops();
         if untold > 0 {
@@ -256,7 +259,7 @@ impl Finding {
     }
 }
 
-/// What the kernel's count of forks says, for programs; null where it was not read.
+/// Returns the result of the kernel's count of forks as JSON; `None` if it was not read.
 fn forks(forks: &ForkReport) -> Option<Value> {
     let interval = |shortfall: &Shortfall| json!({ "after_mono_ns": shortfall.from, "before_mono_ns": shortfall.until, "missing": shortfall.missing });
     let intervals: Vec<_> = forks.shortfalls.iter().map(interval).collect();
@@ -361,7 +364,7 @@ mod tests {
         let finding = Finding { report: Report { unreached, ..sealed() }, wall: WallClock::new() };
         assert_eq!(
             finding.sentence(),
-            "complete except what cpu 5 emitted around the end, where it was not heard"
+            "complete except what cpu 5 emitted around the end, where no event was received"
         );
         assert_eq!(
             finding.unreached().as_deref(),

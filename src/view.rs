@@ -28,11 +28,11 @@ pub(crate) struct View<W> {
     start: Option<MonoNs>,
     filter: Filter,
     render: Box<dyn Render>,
-    /// What the filter has matched.
+    /// The events seen so far, compared with the filter.
     found: Found,
-    /// What was recorded, if that was not everything.
+    /// Describes what was recorded, if that was not everything.
     scope: Option<String>,
-    /// Events lost, and ns in which nothing was heard, that the format has no line for.
+    /// Number of lost events, and blind time in ns, for which the format has no line.
     untold: (u64, u64),
     out: Vec<u8>,
     sink: W,
@@ -56,7 +56,7 @@ impl<W: Write> View<W> {
             Format::Csv => Box::new(Csv::new()),
         };
         let joins = render.needs_details() || filter.needs_details();
-        // Where the recorder saw itself which exit ends a process, that need not be found out.
+        // If the recorder observed which exits end a process, they need not be derived.
         let has_ends = header.is_some_and(|header| header.meta.transport.name == "ring+details");
         let follows =
             render.needs_processes() || filter.needs_processes() || render.tells_ends() && !has_ends;
@@ -87,7 +87,7 @@ impl<W: Write> View<W> {
         self.render.needs_details() || self.filter.needs_details()
     }
 
-    /// Learns of exits that are still to come, for the tree of a capture that lacks forks.
+    /// Adds exits that are still to come, for the tree of a capture that lacks forks.
     pub(crate) fn foresee(&mut self, exits: Exits) {
         if let Some(tree) = &mut self.filter.tree {
             tree.expect_holes(exits);
@@ -115,11 +115,11 @@ impl<W: Write> View<W> {
         moment(&self.wall, time)
     }
 
-    /// Says at the end, on standard error, what the format has no line for.
+    /// Reports on standard error, at the end, what the format has no line for.
     pub(crate) fn say_untold(&self) {
         let (lost, blind_ns) = self.untold;
         let lost = (lost > 0).then(|| format!("{} lost", counted(lost, "event")));
-        let blind = (blind_ns > 0).then(|| format!("nothing heard for {}", brief(blind_ns)));
+        let blind = (blind_ns > 0).then(|| format!("no events emitted for {}", brief(blind_ns)));
         let untold: Vec<_> = lost.into_iter().chain(blind).collect();
         if !untold.is_empty() {
             let untold = untold.join(", and ");
@@ -128,13 +128,13 @@ impl<W: Write> View<W> {
         say_forgotten(self.processes.forgotten());
     }
 
-    /// Why nothing is shown, or nothing of a process that was asked for.
+    /// Explains why no event is shown, or none of a requested process.
     pub(crate) fn unmatched(&self) -> Option<String> {
         let scope = self.scope.as_deref().map(|scope| printable(scope.as_bytes()));
         self.found.sentence(&self.filter, &self.wall, scope.as_deref())
     }
 
-    /// What cannot be told of the tree that was asked for, if there is anything.
+    /// Describes what is uncertain about the requested tree, if anything.
     pub(crate) fn doubt(&self) -> Option<String> {
         let tree = self.filter.tree.as_ref()?;
         let processes = match tree.doubtful() {
@@ -211,12 +211,12 @@ impl<W: Write> View<W> {
     }
 }
 
-/// Says what a table of processes had no room for.
+/// Reports the processes that a table had no room for.
 pub(crate) fn say_forgotten(forgotten: u64) {
     if forgotten > 0 {
         let times = counted(forgotten, "time");
         term::say(format_args!(
-            "pmon: more processes than there is memory for: {times}, something that was recorded of one is not shown"
+            "pmon: too many processes to keep in memory: {times}, a recorded detail of a process is not shown"
         ));
     }
 }

@@ -20,39 +20,39 @@ Examples:
   pmon replay night.pmon -- forkstat -l        into a program, as an ordinary user
   pmon replay night.pmon --expect golden.txt -- ./program    does it print what it did?
 
-The events happen on a fake kernel, with their times, CPUs and numbers, and whoever listens hears
-of them as of the real one's. What was lost is lost again; where nothing was heard, nothing is.
-Events that --kind, --pid, --tree and --comm leave out are not shown; with --record, --socket or a
-program they never happened: the numbers behind them move up, so that only a loss is a gap.
+The events happen on a fake kernel with their recorded times, CPUs and numbers. Listeners receive
+them as from the real kernel. Lost events are lost again, and blind times have no events. Events that
+--kind, --pid, --tree and --comm leave out are not shown. With --record, --socket or a program, such
+events never happened: later numbers move up, so only a loss is a gap.
 
-A fault script says what is to go wrong, and where; each fault has a `[[fault]]` of its own:
+A fault script defines faults and their positions, each in a `[[fault]]` of its own:
   [[fault]]
   at = 1000              # before event 1000 (the first is 0); or every = N, from = N;
                          # or chance = 0.01
   overrun = 12           # what: overrun, no_memory, burst, blind, hold, eintr, eagain = how many
                          # (or \"1..50\"), truncate = bytes, step = ns, error = errno,
                          # unknown = kind, or foreign_ack, forge, noop, overflow, end = true
-  cpu = 1                # where; else on the CPU of the event behind it
+  cpu = 1                # where; else on the CPU of the next event
 With the same capture, script and seed, the output is the same, to the byte (at other speeds than
 `instant`, the blocks of a capture that is recorded begin and end elsewhere).
 
-Behind --, any program that listens to process events: C, Go, Python, whatever, unmodified. Its
-sockets on the proc connector are the fake kernel's, the next event happens when it waits for one,
-and its /proc shows the capture's processes as of the event that it received last. When it wants
-more and there is no more, it gets SIGINT (--at-end); pmon ends with its exit status. What the
-recorder itself caused is left out (--own passes it on). With --expect, its standard output is
-compared with a file. docs/programs.md tells the rest.
+After --, any unmodified program that listens to process events, in C, Go, Python or any other
+language. Its sockets on the proc connector belong to the fake kernel. The next event happens when
+the program waits for one, and its /proc shows the capture's processes as of the event that it
+received last. After the last event the program gets SIGINT (--at-end); pmon ends with its exit
+status. Events that the recorder itself caused are left out (--own passes them on). With --expect,
+the program's standard output is compared with a file. docs/programs.md has the details.
 
---socket waits for a program to connect, and is over when it has read everything. What was lost
-comes as a gap in the numbers, behind an NLMSG_OVERRUN message: such a socket has no ENOBUFS.
-Requests that the program sends (PROC_CN_MCAST_LISTEN, ..._IGNORE) are answered; it hears
+--socket waits for a program to connect, and ends when the program has read everything. Lost events
+are a gap in the numbers after an NLMSG_OVERRUN message, because such a socket has no ENOBUFS.
+Requests of the program (PROC_CN_MCAST_LISTEN, ..._IGNORE) are answered; the program receives
 everything from the start.
 
 --speed is `instant`, a factor as `1x` or `0.5x`, or `step`: then each line on standard input lets
 one thing happen, or as many as the number on it. --from and --to take what `print` takes for
---since and --until; wall-clock times are as of the clock at the capture's start. A program for which
-no event matches the selection, or for which a fault stands behind the last event, tests nothing:
-exit code 2.";
+--since and --until; wall-clock times are as of the clock at the capture's start. If no event
+matches the selection, or a fault is placed after the last event, a program tests nothing, and the
+exit code is 2.";
 
 /// See [`Command::Replay`](super::Command::Replay).
 #[derive(Debug, Args)]
@@ -148,7 +148,7 @@ pub(crate) enum End {
 pub(crate) enum Speed {
     /// As fast as it can.
     Instant,
-    /// So many times as fast as it was.
+    /// A factor of the recorded speed.
     Times(f64),
     /// One thing for each line of standard input.
     Step,

@@ -18,7 +18,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
     }
     let contrast = compare(args, [Input::open(&args.a)?, Input::open(&args.b)?])?;
     let text = if args.json { json_text(&contrast.json()) + "\n" } else { contrast.text() };
-    // Whoever has read enough may still want to know how it ended.
+    // If the reader closes the pipe early, the exit code still tells the result.
     term::print(&text)?;
     Ok(match contrast.finding.outcome {
         _ if contrast.is_damaged() => exit::DAMAGED,

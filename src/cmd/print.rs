@@ -19,7 +19,7 @@ use crate::term;
 use crate::view::{Range, View};
 use crate::when::{Extent, Moment, resolve};
 
-/// A capture of a part of the events says so in its first blocks.
+/// Number of first blocks in which a capture of only a part of the events states its scope.
 const SCOPE: u32 = 4;
 
 /// Runs the verb.
@@ -73,9 +73,10 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     Ok(outcome.exit_code())
 }
 
-/// The exits of a capture of a part of the events, which name parents whose forks the capture may lack.
+/// Returns the exits of a capture of only a part of the events. They name parents whose forks the
+/// capture may lack.
 ///
-/// `None` of a capture of everything, and of one that can be read only once.
+/// Returns `None` for a capture of everything, and for one that can be read only once.
 pub(crate) fn exits(path: &Path) -> Result<Option<Exits>, Failure> {
     if is_stdio(path) || !path.metadata().is_ok_and(|meta| meta.is_file()) {
         return Ok(None);
@@ -98,8 +99,8 @@ pub(crate) fn exits(path: &Path) -> Result<Option<Exits>, Failure> {
     Ok(is_partial.then_some(exits))
 }
 
-/// The range of time between two moments, from when and until when, in the capture `file` with that header. `names` are the
-/// options that gave the moments. Prints which time is taken where a moment can mean several.
+/// Returns the range of time between two moments in the capture `file`. `names` are the options
+/// that gave the moments. Prints which time is taken if a moment is ambiguous.
 pub(crate) fn range(
     file: &Path,
     header: Option<&Header>,
@@ -122,7 +123,8 @@ pub(crate) fn range(
     Ok(Range { since, until })
 }
 
-/// When the capture ends, by both clocks. The index leads to its last block; without one, all of it is read.
+/// Returns the end of the capture by both clocks. The index leads to its last block; without one,
+/// the whole capture is read.
 fn end(path: &Path) -> Result<(MonoNs, i64), Failure> {
     if is_stdio(path) {
         return Err(Failure::new(

@@ -20,9 +20,9 @@ use crate::summary::Summary;
 use crate::tape::Tape;
 use crate::term;
 
-/// Attempts to find a default name that is free.
+/// Maximum number of default names that are tried.
 const NAMES: u32 = 20;
-/// From this attempt on, names hold the capture's UUID, which no process can have foreseen.
+/// Number of attempts after which names contain the capture's UUID, which no process can predict.
 const NUMBERED: u32 = 10;
 
 /// Runs the verb.
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         true => Target::Stdout,
         false => Target::File(path.clone()),
     });
-    // Before anything is recorded that would have to wait for it.
+    // Waits before events are recorded that would have to wait for the reader.
     let deadline = args.duration.and_then(|duration| Instant::now().checked_add(duration));
     let reader = target.as_ref().map(|target| control::wait_for_reader(target, &mut signals, deadline));
     let reader = reader.transpose()?;
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
             failed => failed,
         }),
         (Err(failure), Some(mut child)) => {
-            // The failure is said at once; the command runs on as if nobody had recorded it.
+            // The failure is reported at once; the command runs on.
             failure.say();
             control::wait_for(&mut child, &mut signals)?;
             Ok(failure.code)
@@ -163,7 +163,7 @@ fn check_stdout(args: &RecordArgs, to_stdout: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Creates the capture. Without a name that the user has given, it is always a new file, whatever others have put in its way.
+/// Creates the capture. A default name always means a new file; an existing one is never replaced.
 fn create(args: &RecordArgs, target: Option<&Target>, header: &Header) -> Result<CaptureFile, Failure> {
     if let Some(target) = target {
         return Ok(CaptureFile::create(target, header, args.force)?);
@@ -179,7 +179,8 @@ fn create(args: &RecordArgs, target: Option<&Target>, header: &Header) -> Result
     }
 }
 
-/// Default names of captures: `pmon-HOST-TIME.pmon`, then with a number behind it, then with one that nobody can foresee.
+/// Default names of captures: `pmon-HOST-TIME.pmon`, then with a number, then with an unpredictable
+/// suffix.
 #[derive(Default)]
 struct Names {
     tried: u32,

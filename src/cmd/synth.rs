@@ -1,4 +1,4 @@
-//! `pmon synth`: a capture of processes that never were.
+//! `pmon synth` writes a synthetic capture.
 
 use std::io::{IsTerminal as _, stdout};
 use std::time::Duration;

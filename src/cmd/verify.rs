@@ -1,4 +1,4 @@
-//! `pmon verify`: whether a capture is complete, counted anew.
+//! `pmon verify`: checks a capture for completeness.
 
 use serde_json::Value;
 

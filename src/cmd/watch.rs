@@ -31,7 +31,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let header = subscription.header(&[]);
     let view =
         View::new(&args.view, Range::default(), Some(&header), header.frame_order, term::colours(), out);
-    // Otherwise it waits for such a process forever, and says nothing.
+    // Otherwise pmon would wait for such a process forever, without a message.
     if let Some(why) = args.view.comm.as_ref().and_then(|name| too_long(name.as_bytes())) {
         term::say(format_args!("pmon: --comm: {why}"));
     }
@@ -67,7 +67,7 @@ impl Screen {
         self.view.say_untold();
     }
 
-    /// Why nothing was shown, or nothing of a process that was asked for.
+    /// Explains why no event was shown, or none of a requested process.
     pub(crate) fn unmatched(&self) -> Option<String> {
         self.view.unmatched()
     }

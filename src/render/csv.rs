@@ -149,7 +149,7 @@ const NAMES: [&str; 65] = [
     "process_cpu_us",
 ];
 
-/// The columns of [`figures::EXEC`],
+/// The columns of [`figures::EXEC`].
 const EXEC: [Column; figures::EXEC.len()] = [
     Column::Ppid,
     Column::Uid,
@@ -166,7 +166,7 @@ const EXEC: [Column; figures::EXEC.len()] = [
     Column::PidNs,
     Column::NsPid,
 ];
-/// and of [`figures::EXIT`].
+/// The columns of [`figures::EXIT`].
 const EXIT: [Column; figures::EXIT.len()] = [
     Column::StartTicks,
     Column::CpuUs,
@@ -180,14 +180,14 @@ const EXIT: [Column; figures::EXIT.len()] = [
     Column::OtherThreads,
 ];
 
-/// See the module.
+/// Writes events as CSV.
 pub(crate) struct Csv {
     stamp: Stamp,
     row: Row,
 }
 
 impl Csv {
-    /// Times are in UTC.
+    /// Creates a renderer with times in UTC.
     pub(crate) fn new() -> Self {
         Self {
             stamp: Stamp::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S"),

@@ -1,4 +1,4 @@
-//! Bytes that somebody else chose, made fit for a terminal.
+//! Escapes bytes from untrusted sources for a terminal.
 
 use std::fmt::Write as _;
 use std::io;
@@ -81,7 +81,7 @@ fn is_harmful(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Appends the text of a JSON string, with what could drive a terminal escaped.
+/// Appends the text of a JSON string, and escapes characters that could control a terminal.
 pub(super) fn push_json(out: &mut Vec<u8>, text: &str) {
     for c in text.chars() {
         match c {
@@ -94,16 +94,17 @@ pub(super) fn push_json(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// JSON over several lines, for people and programs: as `{:#}` of the value, with what could drive a terminal escaped in its strings.
+/// Returns JSON on several lines, as `{:#}` of the value, with characters escaped that could
+/// control a terminal.
 pub(crate) fn json_text(value: &Value) -> String {
     use serde::Serialize as _;
     let mut out = Vec::new();
-    // Neither can memory refuse it, nor has a value a key that is no string.
+    // Writing to memory does not fail, and all keys are strings.
     let _ = value.serialize(&mut Serializer::with_formatter(&mut out, Harmless(PrettyFormatter::new())));
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// A pretty formatter, whose strings are those of [`push_json`].
+/// A pretty formatter that writes strings with [`push_json`].
 struct Harmless<'a>(PrettyFormatter<'a>);
 
 impl Formatter for Harmless<'_> {

@@ -59,7 +59,7 @@ pub(super) const EXIT: [&str; 10] = [
     "other_threads",
 ];
 
-/// What was used until the exit of a task.
+/// Returns the resources that a task had used at its exit.
 pub(super) fn of_exit(task: Task, usage: Option<&Usage>) -> [Option<u64>; EXIT.len()] {
     let Some(usage) = usage else { return [None; EXIT.len()] };
     let is_of_process = task.is_leader() || matches!(usage.process, ProcessState::Ended { .. });
@@ -68,7 +68,7 @@ pub(super) fn of_exit(task: Task, usage: Option<&Usage>) -> [Option<u64>; EXIT.l
         Some(usage.cpu_us),
         Some(usage.user_us),
         Some(usage.system_us),
-        // No process has had none.
+        // Every process has used some memory, so 0 means unknown.
         Some(usage.max_rss_kib).filter(|&kib| kib > 0 || !is_of_process),
         Some(usage.minor_faults),
         Some(usage.major_faults),
@@ -78,17 +78,18 @@ pub(super) fn of_exit(task: Task, usage: Option<&Usage>) -> [Option<u64>; EXIT.l
     ]
 }
 
-/// What an exit is for the process; `None` if that is not known.
+/// What an exit means for its process.
 pub(super) struct OfProcess {
-    /// Whether the process has ended with it.
+    /// Whether the process has ended with this exit.
     pub(super) has_ended: bool,
-    /// If so, its raw wait status.
+    /// The raw wait status of the ended process.
     pub(super) status: Option<u32>,
-    /// And CPU time of all of its threads, if it is known.
+    /// The CPU time of all threads of the ended process, if it is known.
     pub(super) cpu_us: Option<u64>,
 }
 
-/// By what was learned of the processes, or else by what the recorder saw itself.
+/// Uses what the process table has found, or else what the recorder observed. Returns `None` if
+/// neither knows.
 pub(super) fn of_process(occurrence: &Occurrence, processes: &Processes) -> Option<OfProcess> {
     let usage = occurrence.usage.as_deref();
     let state = || match occurrence.event.as_ref()?.body {

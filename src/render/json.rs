@@ -11,13 +11,13 @@ use super::figures;
 use super::stamp::Stamp;
 use super::{Render, Scene, push_hex, push_number};
 
-/// See the module.
+/// Writes events as JSON, one object per line.
 pub(crate) struct Json {
     stamp: Stamp,
 }
 
 impl Json {
-    /// Times are in UTC.
+    /// Creates a renderer with times in UTC.
     pub(crate) fn new() -> Self {
         Self { stamp: Stamp::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S") }
     }

@@ -37,7 +37,7 @@ pub(crate) trait Render: Send {
     fn event(&mut self, occurrence: &Occurrence, scene: Scene<'_>, out: &mut Vec<u8>);
     /// Lost events; `false` if the format has nothing for them.
     fn loss(&mut self, loss: &Loss, scene: Scene<'_>, out: &mut Vec<u8>) -> bool;
-    /// A time in which nothing was heard; `false` if the format has nothing for it.
+    /// A time in which the kernel emitted no events; `false` if the format has nothing for it.
     fn blind(&mut self, blind: &Blind, scene: Scene<'_>, out: &mut Vec<u8>) -> bool;
     /// A user's note.
     fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>);
@@ -45,7 +45,8 @@ pub(crate) trait Render: Send {
     fn needs_details(&self) -> bool;
     /// Whether it looks at [`Scene::processes`].
     fn needs_processes(&self) -> bool;
-    /// Whether it tells which exits end a process: of these it looks at [`Processes::exit`], or at what the recorder saw itself.
+    /// Whether the format shows which exits end a process, from [`Processes::exit`] or from the
+    /// recorder's observation.
     fn tells_ends(&self) -> bool {
         false
     }

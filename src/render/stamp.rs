@@ -9,7 +9,8 @@ pub(super) struct Stamp {
     format: &'static str,
     second: Option<i64>,
     text: String,
-    /// The offset from UTC, in the hour that clocks show twice because they are set back; else nothing.
+    /// The offset from UTC, in an hour that occurs twice because clocks are set back; otherwise
+    /// empty.
     offset: String,
 }
 

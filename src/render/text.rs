@@ -128,7 +128,7 @@ impl Render for Text {
         self.time(blind.from, scene, out);
         out.extend_from_slice(b"  ");
         self.line.clear();
-        let _ = write!(self.line, "blind for {}: nothing was heard", brief(blind.length_ns()));
+        let _ = write!(self.line, "blind for {}: the kernel emitted no events", brief(blind.length_ns()));
         self.aside(out, RED);
         true
     }
@@ -216,7 +216,7 @@ fn what(line: &mut String, event: &Event, occurrence: &Occurrence, scene: Scene<
     };
 }
 
-/// The raw wait status of an exit: the process's if the process ends with it, else the thread's.
+/// Returns the raw wait status of the process if the exit ends it, else that of the thread.
 fn status(code: u32, scene: Scene<'_>) -> u32 {
     match scene.processes.exit() {
         Some(ProcessExit::Ended { status }) => status,
@@ -230,12 +230,13 @@ fn ran(event: &Event, task: Task, scene: Scene<'_>) -> String {
     start.map_or_else(String::new, |start| format!(", ran {}", brief(event.time.0.saturating_sub(start.0))))
 }
 
-/// What a thread used until its exit; what its process used, if it is the first thread or the process ends with it.
+/// Describes what a thread had used at its exit; or its process, if the thread is its first or
+/// last.
 fn used(usage: &Usage, task: Task, is_process: bool) -> String {
     let is_last = is_process && !task.is_leader();
     let cpu_us = if is_last { usage.process_cpu_us } else { usage.cpu_us };
     let mut text = String::new();
-    // Of the last thread, older captures have only what it used itself.
+    // For the last thread, older captures have only the thread's own usage.
     if !is_last || cpu_us > 0 {
         let least = if usage.at_least { "at least " } else { "" };
         let _ = write!(text, ", cpu {least}{}", brief(cpu_us.saturating_mul(1000)));

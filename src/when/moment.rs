@@ -1,4 +1,4 @@
-//! Points in a capture's time, as they are given on the command line, and what they mean in a capture.
+//! Points in time given on the command line, and their meaning in a capture.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -32,17 +32,17 @@ pub(crate) struct Extent {
     pub(crate) end: Option<(MonoNs, i64)>,
 }
 
-/// What two moments mean in a capture.
+/// The meaning of two moments in a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Resolved {
-    /// The first and the last time that are selected.
+    /// The first and the last time of the range.
     pub(crate) bounds: [Option<Bound>; 2],
-    /// Sentences for people, about each moment that could have meant another time.
+    /// A sentence for users about each ambiguous moment.
     pub(crate) notes: Vec<String>,
 }
 
 impl Moment {
-    /// Reads what `--since` and `--until` take.
+    /// Parses the argument of `--since` and `--until`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if let Some(rest) = text.strip_prefix('+') {
             return parse_duration(rest).map(Self::AfterStart);
@@ -53,13 +53,13 @@ impl Moment {
         if let Ok(at) = text.parse::<Timestamp>() {
             return Ok(Self::At(at));
         }
-        // `2026-01-02T03:04:05[Europe/Berlin]`: its own zone counts, not the local one.
+        // `2026-01-02T03:04:05[Europe/Berlin]`: the named zone counts, not the local one.
         if text.contains('[')
             && let Ok(at) = text.parse::<Zoned>()
         {
             return Ok(Self::At(at.timestamp()));
         }
-        // A zone that a date and a time without an offset would drop silently.
+        // A date and a time without an offset would silently drop the zone.
         let zoned = text.contains(['[', '+', 'Z', 'z']);
         if let (Ok(local), false) = (text.parse::<DateTime>(), zoned) {
             return Ok(Self::Local(local));
@@ -70,14 +70,14 @@ impl Moment {
         Err("expected `+2s`, `-30s`, `03:04:05`, `2026-01-02 03:04:05` or `2026-01-02T03:04:05+01:00`".into())
     }
 
-    /// Whether its meaning depends on when the capture ends.
+    /// Whether the meaning depends on the end of the capture.
     pub(crate) fn depends_on_the_end(self) -> bool {
         !matches!(self, Self::AfterStart(_) | Self::At(_))
     }
 }
 
-/// What `moments` mean, the first and the last time of a range, in a capture of that extent; `names` are their options. An error says what
-/// is not known, or that the range is empty whatever the capture holds.
+/// Resolves the two moments of a range in a capture of this extent. `names` are their options. An
+/// error says what is unknown, or that the range is empty in every capture.
 pub(crate) fn resolve(
     names: [&str; 2],
     moments: [Option<Moment>; 2],
@@ -118,16 +118,16 @@ struct Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Once,
-    /// The clock is set back: the same time comes again, or came before, at this instant.
+    /// The clock is set back, so the same time also occurs at the instant `other`.
     Twice {
         other: i64,
     },
-    /// The clock is set forward over it: the candidate is the instant at which that happens.
+    /// The clock is set forward past this time; the candidate is the instant of the change.
     Never,
 }
 
 impl Resolver<'_> {
-    /// The bound that a moment is. One that ends a range is after `since`, if it can be.
+    /// Returns the bound for a moment. The end of a range is after `since`, if possible.
     fn bound(
         &mut self,
         names: [&str; 2],
@@ -162,7 +162,7 @@ impl Resolver<'_> {
         Ok(Bound::Wall(chosen.real_ns))
     }
 
-    /// The instants at which the local clock shows a time.
+    /// Returns the instants at which the local clock shows a time.
     fn candidates(&self, local: DateTime) -> Vec<Candidate> {
         let at = |offset: jiff::tz::Offset| offset.to_timestamp(local).ok().map(real_ns);
         let one = |real_ns, kind| Candidate { real_ns, local, kind };
@@ -185,8 +185,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// The first of them in the capture, and not before `since`; if there is none, the first that is after `since`, or else the one
-    /// nearest to the capture.
+    /// Chooses the first candidate that is in the capture and not before `since`. If there is none,
+    /// chooses the first after `since`, or else the one nearest to the capture.
     fn choose(&self, candidates: &[Candidate], since: Option<Bound>) -> Option<Candidate> {
         let Some((_, start)) = self.extent.start else { return candidates.first().copied() };
         let floor = self.floor(since);
@@ -194,7 +194,8 @@ impl Resolver<'_> {
         let next = candidates.iter().find(|candidate| candidate.real_ns >= floor).copied();
         let last = candidates.iter().rfind(|candidate| candidate.real_ns < floor).copied();
         match (last, next) {
-            // Of a capture whose end is not known, the minute in which it starts is meant rather than the next day's.
+            // If the capture's end is unknown, the minute in which it starts is meant, not the next
+            // day's.
             (Some(last), _)
                 if self.extent.end.is_none() && since.is_none() && start.abs_diff(last.real_ns) < MINUTE =>
             {
@@ -209,8 +210,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// Whether a time of day, taken as of the day after `since`, is rather a range whose ends are in the wrong order: of a capture of one
-    /// day that holds both.
+    /// Whether a time of day that was taken from the day after `since` is more likely the end of a
+    /// reversed range: both times are in a capture of one day.
     fn is_reversed(&self, chosen: Candidate, since: Bound) -> bool {
         let Some(((_, start), (_, end))) = self.extent.start.zip(self.extent.end) else { return false };
         let since = self.floor(Some(since));
@@ -227,7 +228,7 @@ impl Resolver<'_> {
         self.extent.start.zip(self.extent.end).is_some_and(|(start, end)| day(start) == day(end))
     }
 
-    /// The earliest wall-clock time that a bound may be: the start of the range, or of the capture.
+    /// Returns the earliest wall-clock time of a bound: the start of the range, or of the capture.
     fn floor(&self, since: Option<Bound>) -> i64 {
         let (mono, real_ns) = self.extent.start.unwrap_or_default();
         match since {
@@ -244,19 +245,19 @@ impl Resolver<'_> {
         self.zone.to_datetime(timestamp(real_ns))
     }
 
-    /// Says which time was taken, where it could have been another one.
+    /// Adds a note on which time was taken, if the moment is ambiguous.
     fn note(&mut self, name: &str, chosen: Candidate, is_dated: bool) {
         let Candidate { real_ns, local, kind } = chosen;
         let taken = self.shown(real_ns);
         let time = local.time();
         match kind {
             Kind::Never => self.notes.push(format!(
-                "{name}: there is no {time} on {}, when clocks are set forward; {taken} is taken, the time of that",
+                "{name}: there is no {time} on {}, when clocks are set forward; {taken} is taken, the time of the change",
                 local.date()
             )),
             Kind::Twice { other } => self.notes.push(format!(
-                "{name}: {time} comes twice on {}, when clocks are set back; {taken} is taken, and not {}: give the one \
-                 that is meant with its offset",
+                "{name}: {time} occurs twice on {}, when clocks are set back; {taken} is taken, not {}: give the \
+                 intended one with its offset",
                 local.date(),
                 self.shown(other)
             )),
@@ -276,7 +277,7 @@ impl Resolver<'_> {
         self.extent.start.is_some_and(|(_, start)| self.local(start).date() == local.date())
     }
 
-    /// A time with its offset, in a form that [`Moment::parse`] takes.
+    /// Formats a time with its offset, as [`Moment::parse`] accepts it.
     fn shown(&self, real_ns: i64) -> String {
         timestamp(real_ns).to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
     }
@@ -287,14 +288,14 @@ fn real_ns(at: Timestamp) -> i64 {
 }
 
 fn timestamp(real_ns: i64) -> Timestamp {
-    // Every i64 of nanoseconds is within the years that a timestamp can be.
+    // A timestamp can represent every i64 of nanoseconds.
     Timestamp::from_nanosecond(real_ns.into()).unwrap_or_default()
 }
 
-/// In ns.
+/// One minute in ns.
 const MINUTE: u64 = 60_000_000_000;
 
-/// Only a header that is damaged does not tell the start.
+/// The error if the start is unknown, which happens only with a damaged header.
 const NO_START: &str = "the capture's header is damaged, so that its start is not known; give the time with its date, \
     as in `2026-01-02 03:04:05`";
 

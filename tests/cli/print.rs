@@ -480,7 +480,7 @@ fn blindness_stands_where_it_was() {
     let line = |args: &[&str]| print(&records, args).out.lines().nth(1).map(str::to_owned);
     assert_eq!(
         line(&[]).as_deref(),
-        Some("2026-01-02 03:04:05.000001  -- blind for 2.00s: nothing was heard --")
+        Some("2026-01-02 03:04:05.000001  -- blind for 2.00s: the kernel emitted no events --")
     );
     let json = line(&["--format", "json"]).expect("a line");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
@@ -492,7 +492,7 @@ fn blindness_stands_where_it_was() {
     let classic = print(&records, &["--format", "classic"]);
     assert_eq!(
         (classic.out.lines().count(), classic.err.as_str()),
-        (2, "pmon: nothing heard for 2.00s; the classic format has no line for that\n")
+        (2, "pmon: no events emitted for 2.00s; the classic format has no line for that\n")
     );
     // Whatever the filters but time.
     assert_eq!(print(&records, &["--kind", "exit"]).out.lines().count(), 1);

@@ -179,7 +179,7 @@ fn what_the_recording_left_out_is_said_where_nothing_matches() {
     records.push(end(10, 1));
     let file = dir.file("x.pmon", &capture(&records, 5));
     let ran = pmon(&["print", &file, "--kind", "exec"]).expect(0);
-    assert!(ran.err.contains("none of kind exec; recorded was only events of kind exit"), "{ran:?}");
+    assert!(ran.err.contains("none of kind exec; the recording has only events of kind exit"), "{ran:?}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ const BACKLOG: i32 = 16;
 /// While nothing can be moved, signals are looked at this often.
 const TICK: Duration = Duration::from_millis(20);
 
-/// See the module.
+/// The programs that have connected to a socket.
 pub(super) struct Audience {
     listener: OwnedFd,
     path: PathBuf,

@@ -1,4 +1,4 @@
-//! When the next thing happens.
+//! Timing of the next event.
 
 use std::io::{BufRead as _, stdin};
 use std::thread;
@@ -15,7 +15,7 @@ use crate::exit::{self, Failure, OrFail as _};
 /// Whoever waits looks after other things this often.
 const TICK: Duration = Duration::from_millis(20);
 
-/// See the module.
+/// Waits until the next event is due.
 pub(super) struct Clock {
     speed: Speed,
     signals: Signals,

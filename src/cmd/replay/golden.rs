@@ -1,4 +1,4 @@
-//! What a program is expected to print.
+//! The expected output of a program.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -19,10 +19,10 @@ const AROUND: usize = 3;
 const LINES: usize = 500;
 const COLUMNS: usize = 500;
 
-/// See the module.
+/// The expected output of a program, and its file.
 pub(super) struct Golden {
     path: PathBuf,
-    /// What is expected; `None` if that is to be written.
+    /// The expected output; `None` if the file is to be written.
     expected: Option<Vec<u8>>,
 }
 
@@ -74,7 +74,7 @@ impl Golden {
     }
 }
 
-/// Replaces what is in a regular file, or creates it. A FIFO would be waited for.
+/// Replaces the contents of a regular file, or creates it. A FIFO is opened without waiting.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let mut file =

@@ -36,7 +36,8 @@ use crate::tape::{Tape, facts};
 use crate::term;
 use crate::view::{Range, View};
 
-/// Events that happen before a consumer has to have read them: not so many that one loses any.
+/// Number of events that happen before a consumer must have read them, few enough that none is
+/// lost.
 const AT_ONCE: u32 = 64;
 
 /// Runs the verb.
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     let range = range(&args.file, reader.header(), ["--from", "--to"], [args.from, args.to])?;
     let play = Play::new(args, range, reader.header(), meta.len())?;
     let mut replay = Replay::new(reader);
-    // Whoever follows the processes, or shows their names, has to see them begin.
+    // A consumer that follows processes or shows their names needs their starts.
     let follows = play.filter.is_some() || args.shows() || !args.program.is_empty();
     if let (Some(from), true, false) = (play.from, meta.is_file(), follows)
         && let Err(error) = replay.seek(from)
@@ -85,7 +86,7 @@ struct Play<'a> {
     bar: ProgressBar,
     /// Whether any part of the capture is.
     damaged: Cell<bool>,
-    /// Events that have happened, once all of it has been played.
+    /// Number of events that have happened, once the replay is complete.
     happened: Cell<u64>,
 }
 
@@ -154,10 +155,10 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// To whoever connects.
+    /// Replays to each program that connects.
     fn serve<R: Read>(&self, mut replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
         let mut clock = Clock::new(self.args.speed)?;
-        // What is damaged before the first event is said before anybody is waited for.
+        // Damage before the first event is reported before waiting for a program.
         while let Err(error) = replay.next_time() {
             self.say(error)?;
         }
@@ -175,7 +176,8 @@ impl<'a> Play<'a> {
             if !clock.wait(time, |left| audience.attend(&mut replay, left))? {
                 break;
             }
-            // Instantly is as fast as they take it: nobody loses what the capture has not lost.
+            // `instant` is as fast as the programs read, so none loses more than the capture has
+            // lost.
             if self.args.speed == Speed::Instant && room == 0 {
                 if !audience.keep_up(&mut replay, &mut clock)? {
                     break;
@@ -222,7 +224,7 @@ impl<'a> Play<'a> {
         let view = View::new(&args, Range::default(), header, ByteOrder::NATIVE, term::colours(), out);
         let screen = self.play(replay, Screen::new(view))?;
         screen.say_untold();
-        // What is filtered there has happened.
+        // Filtered events have happened.
         match screen.unmatched() {
             Some(why) => term::say(format_args!("pmon: {}: {why}", self.name)),
             None => self.say_vain(self.happened.get()),
@@ -233,7 +235,7 @@ impl<'a> Play<'a> {
     fn record<R: Read>(&self, replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
         let header = self.header_again();
         let target = if is_stdio(path) { Target::Stdout } else { Target::File(path.into()) };
-        // No signal is taken yet: each ends the program.
+        // No signal is handled yet: each ends the program.
         let reader = target.wait_for_reader(|time| {
             thread::sleep(time);
             true
@@ -358,7 +360,7 @@ impl<'a> Play<'a> {
 
     fn failure(&self, error: AgainError) -> Failure {
         match error {
-            // Whoever has seen enough goes away; whoever keeps a capture does not.
+            // A reader that only watches may close the pipe early; the reader of a capture may not.
             AgainError::Sink(error) if error.is_closed_pipe() && self.args.record.is_none() => {
                 Failure { code: exit::DONE, error: None }
             }

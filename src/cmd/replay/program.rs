@@ -28,9 +28,9 @@ use crate::render::shell_words;
 use crate::term;
 use crate::view::say_forgotten;
 
-/// So many times Ctrl-C ends the program at once.
+/// Number of times Ctrl-C must be pressed to end the program at once.
 const INSISTED: u32 = 3;
-/// No output that is compared is as long as that: 256 MiB.
+/// Maximum bytes of output that are compared: 256 MiB.
 const LONGEST: u64 = 256 << 20;
 
 impl Play<'_> {
@@ -54,7 +54,8 @@ impl Play<'_> {
         launch.uid = args.uid;
         launch.private_proc = args.proc == Proc::Capture;
         let startup::StartSignals { ignored, blocked } = startup::signals();
-        // By these, it is ended when there is no more: a script that has put pmon into the background must not change that.
+        // These signals end the program after the last event, even if a script has put pmon into
+        // the background.
         let others = !(bit(Signal::INT) | bit(Signal::TERM));
         launch.signals = StartSignals { ignored: ignored & others, blocked: blocked & others };
         let output = if golden.is_some() {
@@ -92,7 +93,7 @@ impl Play<'_> {
         drop(running);
         self.bar.finish_and_clear();
         self.tell(&name, &ending, without, &mut world.live);
-        // A test that has tested nothing has not passed.
+        // A test that tested nothing has not passed.
         let is_over = matches!(world.live.next(), Ok(Next::Never));
         if let (true, Some(vain)) = (is_over, self.vain(world.live.kernel().happened())) {
             return Err(Failure::new(exit::USAGE, vain));
@@ -129,7 +130,7 @@ impl Play<'_> {
     }
 }
 
-/// A capture in which somebody sees how far it is.
+/// A replay with a progress bar.
 struct Watched<'a, R> {
     live: Live<R>,
     bar: &'a ProgressBar,
@@ -175,7 +176,7 @@ impl Signalled {
     fn heed(&mut self, program: &Program) -> Result<(), Failure> {
         let wakeup =
             self.signals.wait(Some(Duration::ZERO)).or_fail(exit::INTERNAL, "cannot wait for signals")?;
-        // If it has ended, that will be heard of.
+        // The end of the program is noticed later.
         match wakeup {
             Wakeup::Interrupt => {
                 self.pressed += 1;
@@ -214,7 +215,7 @@ fn read_all(from: OwnedFd) -> JoinHandle<io::Result<Vec<u8>>> {
     })
 }
 
-/// A signal in a set.
+/// Returns the bit of a signal in a set.
 fn bit(signal: Signal) -> u64 {
     1 << (signal.as_raw() - 1)
 }

@@ -1,4 +1,4 @@
-//! What was asked for in vain: a selection that no event matches, and a fault behind the last event.
+//! Requests without effect: a selection that no event matches, and a fault after the last event.
 
 use std::fs::File;
 use std::io;
@@ -14,21 +14,21 @@ use crate::term;
 use crate::view::{Range, View};
 
 impl Play<'_> {
-    /// Says what was asked for in vain, now that all of it has been played and so many events have happened.
+    /// Reports requests without effect, after a complete replay with `happened` events.
     pub(super) fn say_vain(&self, happened: u64) {
         if let Some(vain) = self.vain(happened) {
             term::say(format_args!("pmon: {vain}"));
         }
     }
 
-    /// What was asked for in vain; `None` if nothing was.
+    /// Describes the requests without effect; `None` if there are none.
     pub(super) fn vain(&self, happened: u64) -> Option<String> {
         let selects = self.from.is_some() || self.until.is_some() || self.filter.is_some();
         if happened == 0 && selects {
             let why = self.unmatched().unwrap_or_else(|| "no event matches what is selected".into());
             return Some(format!("{}: {why}", self.name));
         }
-        // What a script ends, does not come to what is behind that.
+        // If a fault ends the replay, later faults are not reached.
         if self.script.rules().iter().any(|rule| rule.fault == Fault::End) {
             return None;
         }
@@ -44,7 +44,7 @@ impl Play<'_> {
         ))
     }
 
-    /// Why nothing happened, by reading the capture again; `None` where that cannot be told.
+    /// Explains why no event happened, by reading the capture again; `None` if that is impossible.
     fn unmatched(&self) -> Option<String> {
         if is_stdio(&self.args.file) {
             return None;
@@ -52,7 +52,7 @@ impl Play<'_> {
         let mut reader = Reader::open(File::open(&self.args.file).ok()?).ok()?;
         let range = Range { since: self.from.map(Bound::Mono), until: self.until.map(Bound::Mono) };
         let (header, order) = (reader.header().cloned(), reader.frame_order());
-        // This format hides nothing.
+        // This format shows all events.
         let args = ViewArgs { format: Format::Json, ..self.args.view.clone() };
         let mut view = View::new(&args, range, header.as_ref(), order, false, io::sink());
         while let Some(item) = reader.next_item().ok()? {

@@ -2,7 +2,7 @@ use super::*;
 
 const START: u64 = 1_000_000_000_000;
 
-/// From one time to another, in RFC 3339.
+/// The extent between two times in RFC 3339.
 fn extent(start: &str, end: &str) -> Extent {
     let at = |text: &str| real_ns(text.parse().expect(text));
     let (start, end) = (at(start), at(end));
@@ -10,7 +10,8 @@ fn extent(start: &str, end: &str) -> Extent {
     Extent { start: Some((MonoNs(START), start)), end: Some((MonoNs(START + length), end)) }
 }
 
-/// The range that `since` and `until` select, as RFC 3339 in UTC, and what is said; `-` leaves one out.
+/// Returns the range that `since` and `until` select, as RFC 3339 in UTC, and the notes; `-` omits
+/// an option.
 fn range(zone: &str, extent: &Extent, since: &str, until: &str) -> Result<([String; 2], String), String> {
     let zone = TimeZone::get(zone).expect(zone);
     let parse = |text| (text != "-").then(|| Moment::parse(text).expect(text));
@@ -68,7 +69,7 @@ fn a_time_of_day_is_the_first_such_time_in_the_capture() {
     check("America/New_York", &night, "21:03", "-", ["2026-01-03T02:03:00Z", "-"], &["-05:00"]);
     let days = extent("2026-01-02T22:00:00Z", "2026-01-09T06:00:00Z");
     check("UTC", &days, "02:03", "-", [morning[0], "-"], &["give another one with its date"]);
-    // It ends on the day on which the range starts, or the next.
+    // The range ends on the day on which it starts, or the next.
     check(
         "UTC",
         &days,
@@ -89,7 +90,7 @@ fn a_time_of_day_that_is_not_in_the_capture_is_the_nearest_one() {
     check("UTC", &midnight, "23:50", "00:10", around, &["before the capture", "after the capture ends"]);
     check("UTC", &midnight, "-", "00:10", ["-", around[1]], &["after the capture ends"]);
     check("UTC", &midnight, "23:50", "-", [around[0], "-"], &["before the capture starts"]);
-    // Where the end is not known, it is the next one.
+    // If the end is unknown, the next such time is meant.
     let open = Extent { end: None, ..short };
     check("UTC", &open, "02:00", "-", ["2026-01-03T02:00:00Z", "-"], &["2026-01-03"]);
     check("UTC", &open, "02:04:30", "-", ["2026-01-02T02:04:30Z", "-"], &["before the capture starts"]);
@@ -121,13 +122,13 @@ fn the_doubled_hour_is_told_apart_by_its_offset() {
     check("Europe/Berlin", &autumn, "02:30", "-", [first, "-"], both);
     check("Europe/Berlin", &autumn, "2026-10-25 02:30", "-", [first, "-"], both);
     check("Europe/Berlin", &autumn, "2026-10-25T02:30:00+01:00", "-", [second, "-"], &[]);
-    // The second one is the only one that a capture holds, or that ends a range which starts in it.
+    // Only the second instant is in this capture, or can end a range that starts in it.
     let late = extent("2026-10-25T00:50:00Z", "2026-10-25T06:00:00Z");
     check("Europe/Berlin", &late, "02:30", "-", [second, "-"], &["02:30:00+01:00 is taken"]);
     check("Europe/Berlin", &late, "2026-10-25 02:30", "-", [second, "-"], &["02:30:00+01:00 is taken"]);
     let range = ["2026-10-25T01:00:00Z", second];
     check("Europe/Berlin", &autumn, "2026-10-25T01:00:00Z", "02:30", range, &["02:30:00+01:00 is taken"]);
-    // Elsewhere: by an hour at 06:00 UTC, by half an hour at 15:00 UTC, and never.
+    // Other zones: clocks change by an hour at 06:00 UTC, by half an hour at 15:00 UTC, and never.
     let american = extent("2026-11-01T04:00:00Z", "2026-11-01T12:00:00Z");
     check("America/New_York", &american, "01:30", "-", ["2026-11-01T05:30:00Z", "-"], &["-04:00", "-05:00"]);
     let island = extent("2026-04-04T12:00:00Z", "2026-04-04T20:00:00Z");
