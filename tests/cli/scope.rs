@@ -103,7 +103,7 @@ fn users_are_numbers_that_a_process_can_have() {
     let record = |uid: &str| {
         pmon(&["record", &format!("--uid={uid}"), "--for", "1ms", "-o", "/nosuch/x"]).expect(2).err
     };
-    assert!(record("4294967295").contains("stands for no user"));
+    assert!(record("4294967295").contains("no process can have the user id"));
     for uid in ["nobody", "-1", "4294967296", "", "0,"] {
         assert!(record(uid).contains("--uid"), "{uid}");
     }
