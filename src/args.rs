@@ -101,7 +101,8 @@ finds both forms. If a pattern has groups, only their matches are replaced. A pa
 is also matched against each argument. A byte that is not UTF-8 counts as one character. Secrets
 are replaced before --args-max truncates. If a command line is longer than 32K (128K if --args-max
 is above 28K), its last argument that was read is replaced completely. The kernel cuts thread names
-to 15 bytes, so the pattern should also match the beginning of a secret.
+to 15 bytes, so the pattern should also match the beginning of a secret. Many matches in one
+long command line replace the rest of it, too, so that no process keeps the recorder busy.
 
 FILE may also be a FIFO or a device, or `-`. If the reader closes it before the end, or the disk is
 full, the exit code is 7; a file keeps everything that was recorded before. pmon waits for the

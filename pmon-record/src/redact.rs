@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use pmon_core::capture::Details;
 use pmon_core::wire::{ByteOrder, Comm, Kind};
-use regex::bytes::{Captures, Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 use thiserror::Error;
 
 use crate::ring::entry::MOST_ARGS;
@@ -21,6 +21,12 @@ const MAX_TEXT: usize = MOST_ARGS;
 /// the zero byte).
 const MAX_NAME: usize = 15;
 /// Maximum number of passes over a text. A placeholder can complete a match with adjacent text.
+/// Bytes that the matches in one text may make a search scan; the text after the match that uses up
+/// the last of them is one secret.
+///
+/// A pattern with alternatives can scan to the end of the text before each match, so many matches
+/// in a long text would take time quadratic in its length.
+const SCANNED: usize = 256 << 10;
 const PASSES: usize = 4;
 
 /// Maximum bytes of memory of one compiled pattern.
@@ -246,17 +252,18 @@ impl Redact {
             true => text.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect(),
             false => text.into(),
         };
-        self.search(&line, 0, &mut found);
+        let mut budget = SCANNED;
+        self.search(&line, 0, &mut budget, &mut found);
         if self.has_anchors && line != text {
             let mut at = 0;
             for word in text.split(|&byte| byte == 0) {
-                self.search(word, at, &mut found);
+                self.search(word, at, &mut budget, &mut found);
                 at += word.len() + 1;
             }
         }
-        find(&self.literal, &line, |secret| found.push(secret));
+        find(&self.literal, &line, &mut budget, |secret| found.push(secret));
         if is_line {
-            find(&self.option, &line, |secret| found.push(secret));
+            find(&self.option, &line, &mut budget, |secret| found.push(secret));
         }
         if found.is_empty() {
             return found;
@@ -271,36 +278,47 @@ impl Redact {
     }
 
     /// Searches a text at offset `at` with each form of the pattern.
-    fn search(&self, text: &[u8], at: usize, found: &mut Vec<Range<usize>>) {
+    fn search(&self, text: &[u8], at: usize, budget: &mut usize, found: &mut Vec<Range<usize>>) {
         let mut add = |secret: Range<usize>| found.push(secret.start + at..secret.end + at);
-        find(&self.unicode, text, &mut add);
+        find(&self.unicode, text, budget, &mut add);
         if let Some(bytes) = &self.bytes {
-            find(bytes, text, &mut add);
+            find(bytes, text, budget, &mut add);
         }
         if str::from_utf8(text).is_err() {
             let (text, places) = with_characters(text);
-            find(&self.unicode, &text, |secret| add(places[secret.start]..places[secret.end]));
+            find(&self.unicode, &text, budget, |secret| add(places[secret.start]..places[secret.end]));
         }
     }
 }
 
 /// Passes the redacted part of each match to `take`: its groups, or the whole match if the pattern
-/// has none.
-fn find(pattern: &Regex, text: &[u8], mut take: impl FnMut(Range<usize>)) {
+/// has none. Each match uses up `budget`; with the last of it goes the rest of the text.
+fn find(pattern: &Regex, text: &[u8], budget: &mut usize, mut take: impl FnMut(Range<usize>)) {
+    let mut is_last = |found: Range<usize>, take: &mut dyn FnMut(Range<usize>)| {
+        *budget = budget.saturating_sub(text.len() - found.start);
+        if *budget == 0 && found.end < text.len() {
+            take(found.end..text.len());
+        }
+        *budget == 0
+    };
     if pattern.captures_len() == 1 {
-        pattern.find_iter(text).map(|found| found.range()).filter(|found| !found.is_empty()).for_each(take);
+        for found in pattern.find_iter(text).map(|found| found.range()).filter(|found| !found.is_empty()) {
+            take(found.clone());
+            if is_last(found, &mut take) {
+                return;
+            }
+        }
         return;
     }
-    let groups = |found: Captures<'_>| {
-        found
-            .iter()
-            .skip(1)
-            .flatten()
-            .map(|group| group.range())
-            .filter(|group| !group.is_empty())
-            .for_each(&mut take);
-    };
-    pattern.captures_iter(text).for_each(groups);
+    for found in pattern.captures_iter(text) {
+        let groups = found.iter().skip(1).flatten().map(|group| group.range());
+        groups.filter(|group| !group.is_empty()).for_each(&mut take);
+        if let Some(whole) = found.get(0).map(|whole| whole.range())
+            && is_last(whole, &mut take)
+        {
+            return;
+        }
+    }
 }
 
 /// Returns the text with the character U+FFFD for each byte that is not UTF-8, and for each byte of

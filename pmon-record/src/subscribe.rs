@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pmon_core::capture::{self, ClockAnchor, Edge, Header};
 use pmon_core::wire::{Body, ByteOrder, Event};
+use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 use crate::checkpoint::Checkpoint;
@@ -25,6 +26,8 @@ use crate::scope::{Scope, ScopeError};
 use crate::symbols::has_process_events;
 use crate::{host, namespaces, sys};
 
+/// Open files that a recorder needs with all that it inherits: about 30, and some reserve.
+const FILES: u64 = 48;
 /// Bytes of socket buffer that the kernel charges for an event: the message and what manages it.
 const CHARGE: u64 = 832;
 /// The same of a ring: the frame and eight bytes before it.
@@ -69,6 +72,7 @@ impl Subscription {
     /// The [`SubscribeError`] that names the cause.
     pub fn open(options: &Options) -> Result<Self, SubscribeError> {
         let cgroup = options.scope.resolve()?;
+        has_descriptors()?;
         has_memory(options, 0)?;
         let mut socket = Socket::open().map_err(|source| match source.raw_os_error() {
             Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => SubscribeError::NoConnector { source },
@@ -311,6 +315,14 @@ fn pass_on(intake: &mut Intake<Feed>, look: Look) -> io::Result<()> {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SubscribeError {
+    /// The limit on open files is too low for a recorder.
+    #[error(
+        "cannot record with at most {limit} open files: a recorder needs {FILES}; raise the limit (ulimit -n)"
+    )]
+    Files {
+        /// The limit.
+        limit: u64,
+    },
     /// The kernel knows no connector.
     #[error(
         "this kernel has no process events (socket: {source}): it was built without CONFIG_CONNECTOR; \
@@ -444,6 +456,14 @@ fn no_ack(has_events: Option<bool>) -> &'static str {
              made it count too few listeners (by requests to the proc connector with an invalid operation); in that case, \
              end that process, and start again: the added listeners stay"
         }
+    }
+}
+
+/// Checks the limit on open files: below it, a recording could start and fail on the way.
+fn has_descriptors() -> Result<(), SubscribeError> {
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < FILES => Err(SubscribeError::Files { limit }),
+        _ => Ok(()),
     }
 }
 

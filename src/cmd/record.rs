@@ -1,6 +1,6 @@
 //! `pmon record`: events into a file.
 
-use std::io::{IsTerminal as _, stdout};
+use std::io::{ErrorKind, IsTerminal as _, stdout};
 use std::time::Instant;
 
 use jiff::Zoned;
@@ -174,6 +174,9 @@ fn create(args: &RecordArgs, target: Option<&Target>, header: &Header) -> Result
         match CaptureFile::create(&Target::NewFile(name.into()), header, false) {
             Err(StoreError::Exists { .. } | StoreError::Unfinished { .. } | StoreError::Busy { .. })
                 if names.tried < NAMES => {}
+            // Another user can create a directory of that name, too.
+            Err(StoreError::Io { source, .. })
+                if source.kind() == ErrorKind::IsADirectory && names.tried < NAMES => {}
             created => return Ok(created?),
         }
     }

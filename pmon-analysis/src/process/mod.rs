@@ -34,7 +34,7 @@ pub const MAX_NAME: usize = 64;
 pub const MAX_THREADS: usize = 1 << 18;
 /// Maximum memory of a detailed table, in bytes. Beyond this limit, the table ignores new processes
 /// and threads, and drops the texts of new details.
-pub const MAX_BYTES: usize = 112 << 20;
+pub const MAX_BYTES: usize = 72 << 20;
 
 /// One process. What is not known is `None`.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,7 @@ pub struct Process {
 /// Apply every [`Entry`] in order; the table then shows which process each ID refers to at that
 /// moment. An ended process stays in the table until its ID is reused or 16,384 other processes
 /// have ended. The table holds at most 114,688 processes in at most 32 MiB of memory. A
-/// [detailed](Processes::detailed) table also holds their threads and details, in at most 112 MiB
+/// [detailed](Processes::detailed) table also holds their threads and details, in at most 72 MiB
 /// or a [lower limit](Processes::limit). Dropped items are [counted](Processes::forgotten).
 #[derive(Clone, Debug, Default)]
 pub struct Processes {

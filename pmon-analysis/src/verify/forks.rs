@@ -85,6 +85,10 @@ struct PendingDeficit {
     awaited_count: usize,
 }
 
+/// How many readings may look at a fork or a loss, on average. A recorder's readings look at each
+/// one or two times.
+const LOOKS: u64 = 16;
+
 /// Compares readings of the fork counter with fork events and losses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forks {
@@ -104,6 +108,8 @@ pub(super) struct Forks {
     /// Whether the capture omits events by choice. How many is only known at the end, so only the
     /// totals are compared then.
     is_partial: bool,
+    /// How many forks and losses readings may still look at.
+    credit: u64,
     first: Option<ForkCount>,
     before_last: Option<ReadingBounds>,
     all_forks: u64,
@@ -116,6 +122,7 @@ impl Forks {
     pub(super) fn fork(&mut self, time: MonoNs) {
         self.all_forks += 1;
         self.forks.push(time);
+        self.credit = self.credit.saturating_add(LOOKS);
         if let Some(pending) = &mut self.pending {
             pending.point.most += u64::from(time <= pending.point.reading.until);
         }
@@ -140,6 +147,7 @@ impl Forks {
     pub(super) fn lose(&mut self, after: MonoNs, before: MonoNs, count: u64) {
         self.all_lost = self.all_lost.saturating_add(count);
         self.losses.push((after, before, count));
+        self.credit = self.credit.saturating_add(LOOKS);
         if let Some(pending) = &mut self.pending
             && after <= pending.point.reading.until
         {
@@ -175,6 +183,12 @@ impl Forks {
         };
         self.report.readings += 1;
         self.report.counted = counted;
+        // Forks and losses of a time after the readings would be looked at by each of them.
+        let kept = (self.forks.len() + self.losses.len()) as u64;
+        match self.credit.checked_sub(kept) {
+            Some(left) => self.credit = left,
+            None => self.age(MonoNs(u64::MAX)),
+        }
         let is_known = self.older == 0 || self.older_until < reading.from;
         let within = |count: &dyn Fn(MonoNs, MonoNs) -> bool| {
             let forks = self.forks.iter().filter(|&&time| count(time, time)).count() as u64;
@@ -279,5 +293,28 @@ impl Forks {
         };
         forks.retain(|&at| stays(at, 1));
         losses.retain(|loss| stays(loss.1, loss.2));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forks_from_after_all_readings_are_looked_at_a_bounded_number_of_times() {
+        let mut forks = Forks::default();
+        let future = MonoNs(1 << 60);
+        (0..1000).for_each(|_| forks.fork(future));
+        let read = |forks: &mut Forks, at: u64| {
+            let (from, until) = (MonoNs(at), MonoNs(at + 1));
+            forks.read(ForkCount { from, until, forks: 5, running: 1 }, std::iter::empty());
+        };
+        (1..=LOOKS).for_each(|at| read(&mut forks, at));
+        assert_eq!(forks.forks.len(), 1000);
+        read(&mut forks, LOOKS + 1);
+        assert_eq!((forks.forks.len(), forks.older), (0, 1000));
+        // Nothing is known of the forks before such a reading, so it proves no deficit.
+        read(&mut forks, 1 << 40);
+        assert_eq!(forks.finish(0).missing, 0);
     }
 }

@@ -3,13 +3,13 @@
 //!
 //! A hostile file can hold a block header every 64 bytes, each claiming a payload of 16 MiB.
 //! Checksumming each payload separately would take quadratic time. Therefore [`Sums`] keeps a
-//! running checksum at every 256th byte and derives the checksum of any part from two of them,
+//! running checksum at every 64th byte and derives the checksum of any part from two of them,
 //! because CRCs are linear: `raw(a + b) = raw(a) * x^(8 * length of b) + raw(b)`.
 
 use std::collections::VecDeque;
 
 /// Distance in bytes between two kept running checksums.
-const STEP: usize = 256;
+const STEP: usize = 64;
 /// Entries in each table of powers; together, the two tables shift by up to `POWERS * POWERS` bytes
 /// (16 MiB).
 const POWERS: usize = 4096;

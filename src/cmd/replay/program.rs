@@ -95,7 +95,10 @@ impl Play<'_> {
         self.tell(&name, &ending, without, &mut world.live);
         // A test that tested nothing has not passed.
         let is_over = matches!(world.live.next(), Ok(Next::Never));
-        if let (true, Some(vain)) = (is_over, self.vain(world.live.kernel().happened())) {
+        let happened = world.live.kernel().happened();
+        // Explaining why nothing matched reads the capture again, in the memory that this frees.
+        drop(world);
+        if let (true, Some(vain)) = (is_over, self.vain(happened)) {
             return Err(Failure::new(exit::USAGE, vain));
         }
         if let (Some(golden), Some(output)) = (golden, output) {

@@ -9,7 +9,7 @@ use pmon_fake::{Fault, Place};
 
 use super::Play;
 use crate::args::{Format, ViewArgs};
-use crate::input::is_stdio;
+use crate::input::{is_stdio, skip_hole};
 use crate::term;
 use crate::view::{Range, View};
 
@@ -49,7 +49,7 @@ impl Play<'_> {
         if is_stdio(&self.args.file) {
             return None;
         }
-        let mut reader = Reader::open(File::open(&self.args.file).ok()?).ok()?;
+        let mut reader = Reader::open_sparse(File::open(&self.args.file).ok()?, skip_hole).ok()?;
         let range = Range { since: self.from.map(Bound::Mono), until: self.until.map(Bound::Mono) };
         let (header, order) = (reader.header().cloned(), reader.frame_order());
         // This format shows all events.
