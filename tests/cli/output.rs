@@ -1,7 +1,9 @@
 //! Tests outputs that are full, closed, or without a reader.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -205,7 +207,7 @@ fn a_default_name_is_a_new_file_whatever_others_have_put_there() {
     // Occupy all default names of the next seconds, with each type of file that a user can create.
     let script = "now=$(date +%s); n=0; while [ $n -lt 30 ]; do
         base=$1/pmon-$2-$(TZ=UTC date -d @$((now + n)) +%Y%m%d-%H%M%S)
-        mkfifo $base.pmon $base-2.pmon $base-3.pmon.partial; ln -s $1/victim $base-4.pmon.partial
+        mkfifo $base.pmon $base-3.pmon.partial; mkdir $base-2.pmon; ln -s $1/victim $base-4.pmon.partial
         ln $1/victim $base-5.pmon; ln -s /dev/null $base-6.pmon; mkdir $base-7.pmon.partial
         mkfifo $base-8.pmon.partial $base-9.pmon; n=$((n + 1)); done";
     let made = Command::new("sh").args(["-c", script, "sh", &arg(&dir.path("")), &host]).status();
@@ -227,8 +229,14 @@ fn a_block_device_is_not_overwritten_by_a_name() {
     let devices = fs::read_dir("/dev").expect("/dev").flatten().map(|entry| entry.path());
     let is_block =
         |path: &std::path::PathBuf| fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device());
-    let Some(device) = devices.into_iter().find(is_block) else {
-        return skip("there is no block device");
+    // A device without a medium: nothing is overwritten even if the check fails.
+    let is_empty = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let size = std::path::Path::new("/sys/class/block").join(OsStr::from_bytes(name)).join("size");
+        fs::read_to_string(size).is_ok_and(|size| size.trim() == "0")
+    };
+    let Some(device) = devices.into_iter().find(|path| is_block(path) && is_empty(path)) else {
+        return skip("there is no block device without a medium");
     };
     let ran = pmon(&["synth", "-n", "100", "-o", &arg(&device)]).expect(7);
     assert!(ran.err.contains("is a block device") && ran.err.contains("--force"), "{}", ran.err);
