@@ -91,7 +91,13 @@ impl BlockHeader {
         // Check the length before the checksum: in a forged file, markers can stand so close
         // together that each is another header's length field.
         let is_too_long = u32_at(header, 16) as usize > limit::BLOCK - BLOCK_HEADER;
-        if header[..8] != MARKER || is_too_long || crc32c::crc32c(&header[..60]) != u32_at(header, 60) {
+        // These bytes are zero, so that headers that overlap stand at least 31 bytes apart.
+        let is_zero = header[13..16] == [0; 3] && header[56..60] == [0; 4];
+        if header[..8] != MARKER
+            || is_too_long
+            || !is_zero
+            || crc32c::crc32c(&header[..60]) != u32_at(header, 60)
+        {
             return None;
         }
         let this = Self {

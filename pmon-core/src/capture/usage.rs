@@ -51,7 +51,11 @@ pub(super) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bo
             ProcessState::Alive => ALIVE,
             ProcessState::Ended { status } => ENDED + u64::from(status),
         },
-        usage.process_cpu_us,
+        match usage.process {
+            // Most processes have one thread.
+            ProcessState::Ended { .. } => delta64(usage.process_cpu_us, usage.cpu_us),
+            _ => usage.process_cpu_us,
+        },
     ];
     PLAIN.into_iter().zip(numbers).for_each(|(column, number)| out.put(column, number));
     true
@@ -107,7 +111,10 @@ impl<'a> UsageColumns<'a> {
                 ALIVE => ProcessState::Alive,
                 code => ProcessState::Ended { status: (code - ENDED) as u32 },
             },
-            process_cpu_us,
+            process_cpu_us: match process {
+                UNKNOWN | ALIVE => process_cpu_us,
+                _ => undelta64(process_cpu_us, cpu_us),
+            },
         }
     }
 }

@@ -113,7 +113,8 @@ impl Details {
         let numbers = ["CPU", "USER", "SYSTEM", "RSS", "MINOR", "MAJOR", "READ", "WRITE"]
             .map(|name| take(&format!("USAGE_{name}")));
         let threads = take("USAGE_THREADS");
-        let process = [take("USAGE_PROCESS"), take("USAGE_PROCESS_CPU")];
+        let (state, cpu) = (take("USAGE_PROCESS"), take("USAGE_PROCESS_CPU"));
+        let process = [state, if state < 2 { cpu } else { apply(cpu, numbers[0]) }];
         Some(Usage { start, numbers, threads: threads / 2, at_least: threads % 2 == 1, process })
     }
 
