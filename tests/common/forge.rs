@@ -171,7 +171,7 @@ fn columns(mut first: u64) -> Vec<u8> {
             .numbers(SUBJECT, &vec![1; details])
             .numbers(DETAILS_TGID, &vec![2; details])
             .numbers(PROFILE, &vec![1; details])
-            .numbers(ARGS, &vec![1; 4])
+            .numbers(ARGS, &[1; 4])
             .section(WORD, 0, &vec![1; 1 << 20])
             .section(STRING_LEN, 0, &vec![0; 1 << 20])
             .filled(16_384)
