@@ -133,7 +133,7 @@ impl ForkWitness {
             Some((last, forks)) => match reading.since(last) {
                 Some(more) => forks + more,
                 // The counter has been reset.
-                None => return self.begin_anew(reading),
+                None => return self.restart(reading),
             },
             None => 0,
         };
@@ -178,7 +178,7 @@ impl ForkWitness {
         is_blind.then_some(Blind { from: first.from, until: reading.until })
     }
 
-    fn begin_anew(&mut self, reading: ForkCount) -> ForkVerdict {
+    fn restart(&mut self, reading: ForkCount) -> ForkVerdict {
         let arrived = std::mem::take(&mut self.arrived);
         *self = Self { arrived, ..Self::default() };
         self.read(reading, false)

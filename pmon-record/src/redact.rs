@@ -20,13 +20,12 @@ const MAX_TEXT: usize = MOST_ARGS;
 /// Maximum bytes of a name after redaction, if it was not longer before (`TASK_COMM_LEN` without
 /// the zero byte).
 const MAX_NAME: usize = 15;
-/// Maximum number of passes over a text. A placeholder can complete a match with adjacent text.
-/// Bytes that the matches in one text may make a search scan; the text after the match that uses up
-/// the last of them is one secret.
+/// Maximum bytes scanned for all matches in one text. Beyond it, the rest of the text is redacted.
 ///
-/// A pattern with alternatives can scan to the end of the text before each match, so many matches
-/// in a long text would take time quadratic in its length.
-const SCANNED: usize = 256 << 10;
+/// A pattern with alternatives can scan to the end of the text before each match. Without a limit,
+/// the time would be quadratic in the length of the text.
+const MAX_SCANNED: usize = 256 << 10;
+/// Maximum number of passes over a text. A placeholder can complete a match with adjacent text.
 const PASSES: usize = 4;
 
 /// Maximum bytes of memory of one compiled pattern.
@@ -252,7 +251,7 @@ impl Redact {
             true => text.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect(),
             false => text.into(),
         };
-        let mut budget = SCANNED;
+        let mut budget = MAX_SCANNED;
         self.search(&line, 0, &mut budget, &mut found);
         if self.has_anchors && line != text {
             let mut at = 0;

@@ -26,7 +26,7 @@ use crate::scope::{Scope, ScopeError};
 use crate::symbols::has_process_events;
 use crate::{host, namespaces, sys};
 
-/// Open files that a recorder needs with all that it inherits: about 30, and some reserve.
+/// Minimum limit on open files (`ulimit -n`). A recorder opens about 30; the rest is a reserve.
 const FILES: u64 = 48;
 /// Bytes of socket buffer that the kernel charges for an event: the message and what manages it.
 const CHARGE: u64 = 832;

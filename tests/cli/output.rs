@@ -20,7 +20,7 @@ fn read_some(args: &[&str], bytes: usize) -> Ran {
     let mut command = command(args);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = start(command);
-    child.stdout.take().expect("a pipe").read_exact(&mut vec![0; bytes]).expect("so many bytes");
+    child.stdout.take().expect("a pipe").read_exact(&mut vec![0; bytes]).expect("the bytes");
     Ran::new(child.wait_with_output().expect("pmon ends"))
 }
 

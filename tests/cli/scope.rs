@@ -220,3 +220,15 @@ fn a_live_capture_of_execs_and_exits_has_the_tree_of_its_command() {
     let exits = pmon(&["print", &file, "--tree", root, "--kind", "exit"]).expect(0).out;
     assert_eq!(exits.lines().count(), 5, "{exits}");
 }
+
+#[test]
+fn too_few_open_files_are_refused_before_a_file_is_created() {
+    let dir = Dir::new();
+    let file = dir.path("a.pmon");
+    let mut shell = std::process::Command::new("sh");
+    let script = r#"ulimit -n 40; exec "$0" record --for 1ms -o "$1""#;
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_pmon")]).arg(&file);
+    let ran = run(shell).expect(6);
+    assert!(ran.err.contains("at most 40 open files") && ran.err.contains("ulimit -n"), "{}", ran.err);
+    assert!(!file.exists() && !dir.path("a.pmon.partial").exists());
+}
