@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::exit::Failure;
-use crate::render::shell_words;
+use crate::output::shell_words;
 
 /// Exit codes of a command that could not be started, as shells have them.
 pub(crate) const CANNOT_RUN: u8 = 126;

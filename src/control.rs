@@ -11,8 +11,8 @@ use pmon_record::{
 
 use crate::child::Child;
 use crate::exit::{self, Failure, OrFail};
-use crate::meter::Meter;
-use crate::term::{self, counted};
+use crate::progress::Meter;
+use crate::terminal::{self, counted};
 
 /// Time between two checks of the counters.
 const LOOK: Duration = Duration::from_millis(200);
@@ -47,7 +47,7 @@ impl<'a> Display<'a> {
     /// Creates a display, with a status line if it is `wanted` and standard error is a terminal.
     pub(crate) fn new(wanted: bool, bytes: Option<&'a dyn Fn() -> u64>) -> Self {
         Self {
-            bar: term::status_bar(wanted),
+            bar: terminal::status_bar(wanted),
             meter: Meter::new(),
             bytes,
             silences: 0,
@@ -80,7 +80,7 @@ impl<'a> Display<'a> {
     }
 
     fn say(&self, line: &str) {
-        self.bar.suspend(|| term::say(format_args!("pmon: {line}")));
+        self.bar.suspend(|| terminal::say(format_args!("pmon: {line}")));
     }
 }
 
@@ -143,7 +143,7 @@ impl Control<'_> {
 pub(crate) fn say_added_listeners(added: u64) {
     if added > 0 {
         let listeners = counted(added, "listener");
-        term::say(format_args!(
+        terminal::say(format_args!(
             "pmon: the kernel emitted no events, because another process had made it count too few listeners; pmon added \
              {listeners}"
         ));
@@ -160,7 +160,7 @@ pub(crate) fn wait_for(child: &mut Child, signals: &mut Signals) -> Result<u8, F
         match signals.wait(None).or_fail(exit::INTERNAL, "cannot wait for signals")? {
             Wakeup::Terminate => child.terminate(),
             Wakeup::Interrupt => {
-                term::say(format_args!("pmon: leaving process {} to itself", child.pid()));
+                terminal::say(format_args!("pmon: leaving process {} to itself", child.pid()));
                 return Ok(exit::INTERRUPTED);
             }
             _ => {}

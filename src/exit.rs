@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::io;
 
-use crate::render::harmless;
-use crate::term;
+use crate::output::harmless;
+use crate::terminal;
 
 /// Done.
 pub(crate) const DONE: u8 = 0;
@@ -51,7 +51,7 @@ impl Failure {
     /// Says it on standard error, if there is something to say.
     pub(crate) fn say(&self) {
         if let Some(error) = &self.error {
-            term::say(format_args!("pmon: {}", harmless(&format!("{error:#}"))));
+            terminal::say(format_args!("pmon: {}", harmless(&format!("{error:#}"))));
         }
     }
 

@@ -9,9 +9,9 @@ use pmon_core::capture::{Damage, Header, Item, OpenError, Reader, Record};
 use pmon_core::wire::ByteOrder;
 
 use crate::exit::{self, Failure, OrFail};
-use crate::render::printable;
-use crate::term;
-use crate::verdict::{Examiner, Finding};
+use crate::output::printable;
+use crate::report::verdict::{Examiner, Finding};
+use crate::terminal;
 
 /// A capture that is read from front to back, once.
 pub(crate) struct Input {
@@ -141,7 +141,7 @@ impl Input {
     pub(crate) fn examine(self, mut visit: impl FnMut(&Record<'_>)) -> Result<(Finding, Outcome), Failure> {
         let name = self.name.clone();
         let mut examiner = Examiner::new(self.header(), self.order());
-        let bar = term::reading_bar(self.file_bytes.unwrap_or(0));
+        let bar = terminal::reading_bar(self.file_bytes.unwrap_or(0));
         let outcome = self.read(&bar, |found| {
             match found {
                 Found::Record(record) => {
@@ -221,5 +221,5 @@ pub(crate) fn hint(path: &Path) -> String {
 
 /// Says on standard error what is wrong with a capture, where it was found.
 pub(crate) fn say_damage(name: &str, damage: &Damage) {
-    term::say(format_args!("pmon: {name}: {damage}"));
+    terminal::say(format_args!("pmon: {name}: {damage}"));
 }

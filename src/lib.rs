@@ -1,6 +1,6 @@
 //! What the `pmon` command shares with its tests and examples: a replay that is recorded again. All else is in the crates that it stands on.
 #![forbid(unsafe_code)]
 
-mod again;
+mod rerecord;
 
-pub use again::{Again, AgainError};
+pub use rerecord::{Again, AgainError};

@@ -3,22 +3,18 @@
 
 mod args;
 mod child;
-mod cmd;
-mod contrast;
+mod commands;
 mod control;
-mod details;
+mod counting_sink;
 mod exit;
 mod input;
-mod meter;
-mod render;
+mod output;
+mod progress;
+mod report;
 mod selection;
-mod sheet;
-mod summary;
-mod tape;
-mod term;
-mod verdict;
+mod terminal;
+mod time_spec;
 mod view;
-mod when;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -28,7 +24,7 @@ use pmon_record::startup;
 
 use args::{Cli, Command};
 use exit::Failure;
-use render::harmless;
+use output::harmless;
 
 fn main() -> ExitCode {
     if let Err(error) = startup::prepare() {
@@ -43,14 +39,14 @@ fn main() -> ExitCode {
         return say(0, false, || Cli::command().print_help());
     };
     let result = match command {
-        Command::Record(args) => cmd::record::run(&args),
-        Command::Watch(args) => cmd::watch::run(&args),
-        Command::Print(args) => cmd::print::run(&args),
-        Command::Replay(args) => cmd::replay::run(&args),
-        Command::Diff(args) => cmd::diff::run(&args),
-        Command::Info(args) => cmd::info::run(&args),
-        Command::Synth(args) => cmd::synth::run(&args),
-        Command::Verify(args) => cmd::verify::run(&args),
+        Command::Record(args) => commands::record::run(&args),
+        Command::Watch(args) => commands::watch::run(&args),
+        Command::Print(args) => commands::print::run(&args),
+        Command::Replay(args) => commands::replay::run(&args),
+        Command::Diff(args) => commands::diff::run(&args),
+        Command::Info(args) => commands::info::run(&args),
+        Command::Synth(args) => commands::synth::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -66,8 +62,8 @@ fn say(code: i32, to_stderr: bool, print: impl FnOnce() -> io::Result<()>) -> Ex
         let _ = print();
         return code;
     }
-    let printed =
-        term::output().and_then(|mut out| print().and_then(|()| out.flush()).or_else(Failure::unless_closed));
+    let printed = terminal::output()
+        .and_then(|mut out| print().and_then(|()| out.flush()).or_else(Failure::unless_closed));
     printed.map_or_else(|failure| report(&failure), |()| code)
 }
 
@@ -78,7 +74,7 @@ fn print_harmless(said: &clap::Error) -> io::Result<()> {
     if text.lines().all(|line| harmless(line) == line) {
         return said.print();
     }
-    text.lines().for_each(|line| term::say(harmless(line)));
+    text.lines().for_each(|line| terminal::say(harmless(line)));
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use pmon_analysis::{Bound, WallClock};
 use pmon_core::MonoNs;
 use pmon_core::wire::{Body, Event};
 
-use crate::render::printable;
-use crate::when::moment;
+use crate::output::printable;
+use crate::time_spec::moment;
 
 /// Maximum bytes of a name that a process can set (`TASK_COMM_LEN` without the zero byte). Only
 /// kernel threads have longer names, in `/proc`.

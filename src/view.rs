@@ -10,10 +10,10 @@ use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
 
 use crate::args::{Format, ViewArgs};
-use crate::render::{Classic, Csv, Json, Render, Scene, Text, printable};
+use crate::output::{Classic, Csv, Json, Render, Scene, Text, printable};
 use crate::selection::Found;
-use crate::term::{self, counted};
-use crate::when::{brief, moment};
+use crate::terminal::{self, counted};
+use crate::time_spec::{brief, moment};
 
 /// Bytes that are rendered before they are written.
 const CHUNK: usize = 1 << 16;
@@ -123,7 +123,7 @@ impl<W: Write> View<W> {
         let untold: Vec<_> = lost.into_iter().chain(blind).collect();
         if !untold.is_empty() {
             let untold = untold.join(", and ");
-            term::say(format_args!("pmon: {untold}; the classic format has no line for that"));
+            terminal::say(format_args!("pmon: {untold}; the classic format has no line for that"));
         }
         say_forgotten(self.processes.forgotten());
     }
@@ -215,7 +215,7 @@ impl<W: Write> View<W> {
 pub(crate) fn say_forgotten(forgotten: u64) {
     if forgotten > 0 {
         let times = counted(forgotten, "time");
-        term::say(format_args!(
+        terminal::say(format_args!(
             "pmon: too many processes to keep in memory: {times}, a recorded detail of a process is not shown"
         ));
     }

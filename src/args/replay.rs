@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::ViewArgs;
 use crate::exit;
-use crate::when::{Moment, parse_std_duration};
+use crate::time_spec::{Moment, parse_std_duration};
 
 const REPLAY_HELP: &str = "\
 Examples:

@@ -10,9 +10,9 @@ use pmon_core::wire::ByteOrder;
 use serde_json::{Map, Value, json};
 
 use crate::exit;
-use crate::render::printable;
-use crate::term::{counted, grouped, size};
-use crate::when::{brief, moment, rfc3339};
+use crate::output::printable;
+use crate::terminal::{counted, grouped, size};
+use crate::time_spec::{brief, moment, rfc3339};
 
 /// Examines a capture: feed it every record and every damage.
 pub(crate) struct Examiner {

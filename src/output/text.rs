@@ -10,11 +10,11 @@ use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task, Tgid};
 
 use super::escape::{printable, push_printable};
-use super::stamp::{Stamp, push_fraction};
+use super::timestamps::{Stamp, push_fraction};
 use super::{Render, Scene, push_number, shell_words};
 use crate::args::Clock;
-use crate::term::size;
-use crate::when::brief;
+use crate::terminal::size;
+use crate::time_spec::brief;
 
 const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";

@@ -5,8 +5,8 @@ mod csv;
 mod escape;
 mod figures;
 mod json;
-mod stamp;
 mod text;
+mod timestamps;
 
 use pmon_analysis::{Occurrence, Processes, WallClock};
 use pmon_core::MonoNs;

@@ -11,14 +11,14 @@ use pmon_record::{CaptureFile, Options};
 use serde_json::Value;
 
 use crate::args::{Clock, Format, ViewArgs};
+use crate::counting_sink::facts;
 use crate::input::shown;
-use crate::render::shell_words;
-use crate::sheet::Sheet;
-use crate::tape::facts;
-use crate::term::size;
-use crate::verdict::Finding;
+use crate::output::shell_words;
+use crate::report::text_table::Sheet;
+use crate::report::verdict::Finding;
+use crate::terminal::size;
+use crate::time_spec::brief;
 use crate::view::{Range, View};
-use crate::when::brief;
 
 /// Maximum number of programs that are named.
 const PROGRAMS: usize = 3;

@@ -15,9 +15,9 @@ use pmon_core::wire::ByteOrder;
 use crate::args::PrintArgs;
 use crate::exit::{self, Failure, OrFail};
 use crate::input::{Found, Input, is_stdio, say_damage, shown, skip_hole};
-use crate::term;
+use crate::terminal;
+use crate::time_spec::{Extent, Moment, resolve};
 use crate::view::{Range, View};
-use crate::when::{Extent, Moment, resolve};
 
 /// Number of first blocks in which a capture of only a part of the events states its scope.
 const SCOPE: u32 = 4;
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let order = input.order();
     let range = range(&args.file, input.header(), ["--since", "--until"], [args.since, args.until])?;
     let mut view =
-        View::new(&args.view, range, input.header(), order, term::colours(), term::output()?.lock());
+        View::new(&args.view, range, input.header(), order, terminal::colours(), terminal::output()?.lock());
     if args.view.tree.is_some()
         && let Some(exits) = exits(&args.file)?
     {
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     }
     let (mut last, mut is_empty) = (None, true);
     let bar = match input.file_bytes() {
-        Some(bytes) if !stdout().is_terminal() => term::reading_bar(bytes),
+        Some(bytes) if !stdout().is_terminal() => terminal::reading_bar(bytes),
         _ => ProgressBar::hidden(),
     };
     let outcome = input.read(&bar, |found| match found {
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     view.flush().map_err(Failure::output)?;
     view.say_untold();
     for remark in [view.unmatched(), view.doubt()].into_iter().flatten() {
-        term::say(format_args!("pmon: {name}: {remark}"));
+        terminal::say(format_args!("pmon: {name}: {remark}"));
     }
     if !outcome.clean_end {
         let how_far = match (last, outcome.damaged) {
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
             (Some(last), 0) => format!("complete up to {}", view.moment(last)),
             (Some(last), _) => format!("read up to {}", view.moment(last)),
         };
-        term::say(format_args!("pmon: {name}: not ended cleanly; {how_far}"));
+        terminal::say(format_args!("pmon: {name}: not ended cleanly; {how_far}"));
     }
     Ok(outcome.exit_code())
 }
@@ -118,7 +118,7 @@ pub(crate) fn range(
     }
     let resolved = resolve(names, moments, &extent, &TimeZone::system());
     let resolved = resolved.map_err(|why| Failure::new(exit::USAGE, why))?;
-    resolved.notes.iter().for_each(|note| term::say(format_args!("pmon: {note}")));
+    resolved.notes.iter().for_each(|note| terminal::say(format_args!("pmon: {note}")));
     let [since, until] = resolved.bounds;
     Ok(Range { since, until })
 }

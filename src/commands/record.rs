@@ -13,12 +13,12 @@ use pmon_record::{
 use crate::args::{self, RecordArgs};
 use crate::child::Child;
 use crate::control::{self, Control, Display};
+use crate::counting_sink::Tape;
 use crate::exit::{self, Failure};
 use crate::input::is_stdio;
-use crate::render::json_text;
-use crate::summary::Summary;
-use crate::tape::Tape;
-use crate::term;
+use crate::output::json_text;
+use crate::report::summary::Summary;
+use crate::terminal;
 
 /// Maximum number of default names that are tried.
 const NAMES: u32 = 20;
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let file = create(args, target.as_ref(), &header)?;
     drop(reader);
     if !args.quiet && !args.json {
-        term::say(format_args!("pmon: recording by {}", header.meta.transport));
+        terminal::say(format_args!("pmon: recording by {}", header.meta.transport));
     }
     control::say_added_listeners(subscription.added_listeners());
     let (tape, handle) = Tape::new(file, &header);
@@ -96,16 +96,16 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
 fn say(args: &RecordArgs, to_stdout: bool, summary: &Summary<'_>) -> Result<(), Failure> {
     if !args.json {
         if !args.quiet {
-            term::say(summary.text().trim_end());
+            terminal::say(summary.text().trim_end());
         }
         return Ok(());
     }
     let json = json_text(&summary.json());
     if to_stdout || !args.command.is_empty() {
-        term::say(json);
+        terminal::say(json);
         return Ok(());
     }
-    term::print(&(json + "\n"))
+    terminal::print(&(json + "\n"))
 }
 
 fn options(args: &RecordArgs) -> Result<Options, Failure> {

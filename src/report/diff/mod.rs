@@ -14,7 +14,7 @@ use pmon_core::wire::ByteOrder;
 use serde_json::{Map, Value, json};
 
 use crate::input;
-use crate::term::{counted, grouped};
+use crate::terminal::{counted, grouped};
 use fields::fields;
 
 /// One of the two captures.

@@ -5,10 +5,10 @@ use serde_json::Value;
 use crate::args::VerifyArgs;
 use crate::exit::Failure;
 use crate::input::Input;
-use crate::render::json_text;
-use crate::sheet::Sheet;
-use crate::term;
-use crate::verdict::Finding;
+use crate::output::json_text;
+use crate::report::text_table::Sheet;
+use crate::report::verdict::Finding;
+use crate::terminal;
 
 /// Runs the verb.
 pub(crate) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
         true => json_text(&Value::Object(finding.json())) + "\n",
         false => text(&name, &finding),
     };
-    term::print(&text)?;
+    terminal::print(&text)?;
     Ok(finding.exit_code())
 }
 

@@ -6,14 +6,14 @@ use pmon_core::capture::Header;
 use serde_json::{Map, Value, json};
 
 use crate::args::InfoArgs;
-use crate::details;
 use crate::exit::{self, Failure};
 use crate::input::{Input, Outcome};
-use crate::render::{json_text, printable, shell_words};
-use crate::sheet::Sheet;
-use crate::term::{self, counted, grouped, per_event, size};
-use crate::verdict::Finding;
-use crate::when::{brief, local_time, rfc3339};
+use crate::output::{json_text, printable, shell_words};
+use crate::report::details;
+use crate::report::text_table::Sheet;
+use crate::report::verdict::Finding;
+use crate::terminal::{self, counted, grouped, per_event, size};
+use crate::time_spec::{brief, local_time, rfc3339};
 
 const PROGRAMS: usize = 10;
 
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
     let (finding, outcome) = input.examine(|record| tally.count(record))?;
     let facts = Facts { name, header, tally, finding, outcome };
     let text = if args.json { json_text(&facts.json()) + "\n" } else { facts.text() };
-    term::print(&text)?;
+    terminal::print(&text)?;
     Ok(if facts.finding.report.verdict() == Verdict::Damaged { exit::DAMAGED } else { exit::DONE })
 }
 
@@ -151,7 +151,7 @@ mod tests {
     use pmon_core::wire::ByteOrder;
 
     use super::*;
-    use crate::verdict::Examiner;
+    use crate::report::verdict::Examiner;
 
     fn facts(tally: Tally, end: End, damage: Option<Damage>, outcome: Outcome) -> Facts {
         let mut examiner = Examiner::new(None, ByteOrder::Little);

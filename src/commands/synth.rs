@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use crate::args::SynthArgs;
 use crate::control;
+use crate::counting_sink::{Tape, facts};
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::{is_stdio, shown};
-use crate::render::{json_text, shell_words};
-use crate::sheet::Sheet;
-use crate::tape::{Tape, facts};
-use crate::term;
-use crate::verdict::Finding;
-use crate::when::brief;
+use crate::output::{json_text, shell_words};
+use crate::report::text_table::Sheet;
+use crate::report::verdict::Finding;
+use crate::terminal;
+use crate::time_spec::brief;
 
 /// Records between looks at signals and the bar.
 const LOOK: u64 = 1 << 16;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
     let file = CaptureFile::create(&target, &header, args.force)?;
     drop(reader);
     let (tape, _handle) = Tape::new(file, &header);
-    let bar = if args.quiet { ProgressBar::hidden() } else { term::event_bar(options.events) };
+    let bar = if args.quiet { ProgressBar::hidden() } else { terminal::event_bar(options.events) };
     let mut writing = Writing { tape, signals: &mut signals, bar, records: 0 };
     let written = synth.generate(|record| writing.record(record));
     let finished = written.and_then(|()| writing.tape.finish().map_err(Stop::Sink));
@@ -59,12 +59,12 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
     if args.json {
         let json = json_text(&summary.json());
         if to_stdout {
-            term::say(json);
+            terminal::say(json);
         } else {
-            term::print(&(json + "\n"))?;
+            terminal::print(&(json + "\n"))?;
         }
     } else if !args.quiet {
-        term::say(summary.text().trim_end());
+        terminal::say(summary.text().trim_end());
     }
     Ok(exit::DONE)
 }

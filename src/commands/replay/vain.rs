@@ -10,14 +10,14 @@ use pmon_fake::{Fault, Place};
 use super::Play;
 use crate::args::{Format, ViewArgs};
 use crate::input::{is_stdio, skip_hole};
-use crate::term;
+use crate::terminal;
 use crate::view::{Range, View};
 
 impl Play<'_> {
     /// Reports requests without effect, after a complete replay with `happened` events.
     pub(super) fn say_vain(&self, happened: u64) {
         if let Some(vain) = self.vain(happened) {
-            term::say(format_args!("pmon: {vain}"));
+            terminal::say(format_args!("pmon: {vain}"));
         }
     }
 
@@ -38,7 +38,7 @@ impl Play<'_> {
             Place::Chance(_) => None,
         });
         let late = first.filter(|&first| first >= happened).min()?;
-        let events = term::counted(happened, "event");
+        let events = terminal::counted(happened, "event");
         Some(format!(
             "a fault before event {late} never happens: there are {events}, the first of which is 0"
         ))

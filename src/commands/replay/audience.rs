@@ -17,7 +17,7 @@ use rustix::net::{
 
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::shown;
-use crate::term;
+use crate::terminal;
 
 use super::Clock;
 
@@ -52,7 +52,7 @@ impl Audience {
                 error: Some(error.context(format!("cannot listen at {}{hint}", shown(path)))),
             }
         })?;
-        term::say(format_args!("pmon: waiting for a consumer at {} (SOCK_SEQPACKET)", shown(path)));
+        terminal::say(format_args!("pmon: waiting for a consumer at {} (SOCK_SEQPACKET)", shown(path)));
         replay.kernel().set_listeners(1);
         while this.wires.is_empty() {
             this.attend(replay, TICK)?;
@@ -157,9 +157,9 @@ impl Audience {
         let dropped: u64 =
             self.wires.iter_mut().map(|(wire, _)| u64::from(wire.socket().memory().drops)).sum();
         let dropped = self.dropped + dropped;
-        let who = term::counted(self.connected, "consumer");
+        let who = terminal::counted(self.connected, "consumer");
         Ok(if dropped > 0 {
-            format!("{who}; {} were dropped for want of room", term::grouped(dropped))
+            format!("{who}; {} were dropped for want of room", terminal::grouped(dropped))
         } else {
             who
         })

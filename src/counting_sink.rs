@@ -9,10 +9,10 @@ use pmon_core::capture::{Header, Record};
 use pmon_record::{CaptureFile, Sink, SinkError};
 use serde_json::{Map, Value, json};
 
-use crate::details;
 use crate::input::shown;
-use crate::term::per_event;
-use crate::verdict::{Examiner, Finding};
+use crate::report::details;
+use crate::report::verdict::{Examiner, Finding};
+use crate::terminal::per_event;
 
 /// A sink that counts the records that it writes to a capture.
 pub(crate) struct Tape {

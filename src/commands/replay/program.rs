@@ -24,8 +24,8 @@ use crate::args::{End, Proc, Speed};
 use crate::child::{CANNOT_RUN, NOT_FOUND};
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
-use crate::render::shell_words;
-use crate::term;
+use crate::output::shell_words;
+use crate::terminal;
 use crate::view::say_forgotten;
 
 /// Number of times Ctrl-C must be pressed to end the program at once.
@@ -117,7 +117,7 @@ impl Play<'_> {
 
     /// `without` is why it had no socket.
     fn tell<R: Read>(&self, name: &str, ending: &Ending, without: Option<&str>, world: &mut Live<R>) {
-        let happened = term::counted(world.kernel().happened(), "event");
+        let happened = terminal::counted(world.kernel().happened(), "event");
         let how = match (ending.status & 0x7F, ending.signal) {
             (0, _) => format!("ended with {}", ending.exit_code()),
             (signal, Some(sent)) if sent.as_raw() == signal => {
@@ -126,8 +126,8 @@ impl Play<'_> {
             (signal, _) => format!("was killed by signal {signal}"),
         };
         match without {
-            None => term::say(format_args!("pmon: replayed {happened} to {name}, which {how}")),
-            Some(why) => term::say(format_args!("pmon: {name} {how}; {why}")),
+            None => terminal::say(format_args!("pmon: replayed {happened} to {name}, which {how}")),
+            Some(why) => terminal::say(format_args!("pmon: {name} {how}; {why}")),
         }
         say_forgotten(world.forgotten());
     }

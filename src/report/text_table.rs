@@ -4,10 +4,10 @@ use std::fmt::{Display, Write as _};
 
 use pmon_analysis::Tally;
 
-use crate::details;
-use crate::render::printable;
-use crate::term::{counted, grouped, per_event, size};
-use crate::verdict::Finding;
+use crate::output::printable;
+use crate::report::details;
+use crate::report::verdict::Finding;
+use crate::terminal::{counted, grouped, per_event, size};
 
 /// Lines of a label and a value.
 #[derive(Default)]

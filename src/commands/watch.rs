@@ -12,7 +12,7 @@ use crate::args::WatchArgs;
 use crate::control::{self, Control, Display};
 use crate::exit::{self, Failure};
 use crate::selection::too_long;
-use crate::term;
+use crate::terminal;
 use crate::view::{Range, View};
 
 /// What waits for details that do not come is shown after this time.
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Runs the verb.
 pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let mut signals = control::signals()?;
-    let out = term::output()?;
+    let out = terminal::output()?;
     // The classic format, unfiltered, shows nothing but events.
     let probe = View::new(&args.view, Range::default(), None, ByteOrder::NATIVE, false, io::sink());
     let needs_details = probe.needs_details();
@@ -30,10 +30,10 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     control::say_added_listeners(subscription.added_listeners());
     let header = subscription.header(&[]);
     let view =
-        View::new(&args.view, Range::default(), Some(&header), header.frame_order, term::colours(), out);
+        View::new(&args.view, Range::default(), Some(&header), header.frame_order, terminal::colours(), out);
     // Otherwise pmon would wait for such a process forever, without a message.
     if let Some(why) = args.view.comm.as_ref().and_then(|name| too_long(name.as_bytes())) {
-        term::say(format_args!("pmon: --comm: {why}"));
+        terminal::say(format_args!("pmon: --comm: {why}"));
     }
     let began = Instant::now();
     let recording = Recording::start(subscription, Screen::new(view), &options).map_err(control::failure)?;

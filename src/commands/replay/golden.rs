@@ -10,8 +10,8 @@ use similar::TextDiff;
 
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::shown;
-use crate::render::harmless;
-use crate::term;
+use crate::output::harmless;
+use crate::terminal;
 
 /// Lines shown around each difference.
 const AROUND: usize = 3;
@@ -49,7 +49,7 @@ impl Golden {
         let name = shown(&self.path);
         let Some(expected) = &self.expected else {
             write(&self.path, output).or_fail(exit::STORAGE, format_args!("cannot write {name}"))?;
-            term::say(format_args!("pmon: wrote {name}"));
+            terminal::say(format_args!("pmon: wrote {name}"));
             return Ok(());
         };
         if output == expected {
@@ -62,10 +62,10 @@ impl Golden {
         for line in difference.lines().take(LINES) {
             let cut: String = line.chars().take(COLUMNS).collect();
             let dots = if cut.len() < line.len() { "..." } else { "" };
-            term::say(format_args!("{}{dots}", harmless(&cut)));
+            terminal::say(format_args!("{}{dots}", harmless(&cut)));
         }
         if difference.lines().nth(LINES).is_some() {
-            term::say("... and more");
+            terminal::say("... and more");
         }
         Err(Failure::new(
             exit::INCOMPLETE,

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use pmon_record::Counters;
 
-use crate::term::{grouped, size};
-use crate::when::brief;
+use crate::terminal::{grouped, size};
+use crate::time_spec::brief;
 
 /// Rates are those of this time at the least.
 const WINDOW: Duration = Duration::from_secs(1);

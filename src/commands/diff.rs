@@ -5,11 +5,11 @@ use pmon_analysis::diff::{Diff, Options, Outcome, Side};
 use pmon_core::capture::Record;
 
 use crate::args::DiffArgs;
-use crate::contrast::{Capture, Contrast};
 use crate::exit::{self, Failure};
 use crate::input::{Found, Input, is_stdio, say_damage};
-use crate::render::json_text;
-use crate::term;
+use crate::output::json_text;
+use crate::report::diff::{Capture, Contrast};
+use crate::terminal;
 
 /// Runs the verb.
 pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
     let contrast = compare(args, [Input::open(&args.a)?, Input::open(&args.b)?])?;
     let text = if args.json { json_text(&contrast.json()) + "\n" } else { contrast.text() };
     // If the reader closes the pipe early, the exit code still tells the result.
-    term::print(&text)?;
+    terminal::print(&text)?;
     Ok(match contrast.finding.outcome {
         _ if contrast.is_damaged() => exit::DAMAGED,
         Outcome::Identical => exit::DONE,
@@ -35,7 +35,7 @@ fn compare(args: &DiffArgs, mut inputs: [Input; 2]) -> Result<Contrast, Failure>
     for (clock, input) in clocks.iter_mut().zip(&inputs) {
         input.header().iter().for_each(|header| clock.observe(header.meta.start));
     }
-    let bar = term::reading_bar(inputs.iter().filter_map(Input::file_bytes).sum());
+    let bar = terminal::reading_bar(inputs.iter().filter_map(Input::file_bytes).sum());
     while let Some(side) = diff.wants() {
         let (input, clock) = (&mut inputs[side as usize], &mut clocks[side as usize]);
         let name = input.name().to_owned();

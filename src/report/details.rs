@@ -4,7 +4,7 @@ use pmon_analysis::Tally;
 use pmon_core::capture::Miss;
 use serde_json::{Value, json};
 
-use crate::term::grouped;
+use crate::terminal::grouped;
 
 /// Returns a text such as `159 known (exe and cwd of 159 denied), 0 missed`.
 pub(crate) fn text(tally: &Tally) -> String {

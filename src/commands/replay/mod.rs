@@ -26,14 +26,14 @@ use pmon_replay::{Replay, ReplayError};
 use self::audience::Audience;
 use self::clock::Clock;
 use crate::args::{Format, ReplayArgs, Speed};
-use crate::cmd::print::{exits, range};
-use crate::cmd::watch::Screen;
+use crate::commands::print::{exits, range};
+use crate::commands::watch::Screen;
+use crate::counting_sink::{Tape, facts};
 use crate::exit::{self, Failure, OrFail};
 use crate::input::{hint, is_stdio, say_damage, shown, skip_hole};
-use crate::render::{json_text, shell_words};
-use crate::sheet::Sheet;
-use crate::tape::{Tape, facts};
-use crate::term;
+use crate::output::{json_text, shell_words};
+use crate::report::text_table::Sheet;
+use crate::terminal;
 use crate::view::{Range, View};
 
 /// Number of events that happen before a consumer must have read them, few enough that none is
@@ -120,7 +120,7 @@ impl<'a> Play<'a> {
             until: range.until.map(mono).transpose()?,
             filter: filter(args)?,
             script,
-            bar: if quiet { term::reading_bar(bytes) } else { ProgressBar::hidden() },
+            bar: if quiet { terminal::reading_bar(bytes) } else { ProgressBar::hidden() },
             damaged: Cell::new(false),
             happened: Cell::new(0),
         })
@@ -191,9 +191,9 @@ impl<'a> Play<'a> {
         }
         let said = audience.end(&mut replay, &mut clock)?;
         self.say_vain(replay.kernel().happened());
-        term::say(format_args!(
+        terminal::say(format_args!(
             "pmon: replayed {} to {said}",
-            term::counted(replay.kernel().happened(), "event")
+            terminal::counted(replay.kernel().happened(), "event")
         ));
         Ok(self.exit_code())
     }
@@ -220,13 +220,13 @@ impl<'a> Play<'a> {
             args.format = Format::Classic;
         }
         let header = self.header.as_ref();
-        let out = term::output()?;
-        let view = View::new(&args, Range::default(), header, ByteOrder::NATIVE, term::colours(), out);
+        let out = terminal::output()?;
+        let view = View::new(&args, Range::default(), header, ByteOrder::NATIVE, terminal::colours(), out);
         let screen = self.play(replay, Screen::new(view))?;
         screen.say_untold();
         // Filtered events have happened.
         match screen.unmatched() {
-            Some(why) => term::say(format_args!("pmon: {}: {why}", self.name)),
+            Some(why) => terminal::say(format_args!("pmon: {}: {why}", self.name)),
             None => self.say_vain(self.happened.get()),
         }
         Ok(self.exit_code())
@@ -250,9 +250,9 @@ impl<'a> Play<'a> {
             let facts = facts(&file, &tally, &finding, &header);
             let json = json_text(&serde_json::Value::Object(facts));
             if is_stdio(path) {
-                term::say(json);
+                terminal::say(json);
             } else {
-                term::print(&(json + "\n"))?;
+                terminal::print(&(json + "\n"))?;
             }
         } else {
             let mut sheet = Sheet::default();
@@ -272,7 +272,7 @@ impl<'a> Play<'a> {
                     if is_same { format!("pmon diff {from} {to}") } else { format!("pmon print {to}") },
                 );
             }
-            term::say(sheet.into_text().trim_end());
+            terminal::say(sheet.into_text().trim_end());
         }
         Ok(self.exit_code())
     }

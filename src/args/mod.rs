@@ -1,4 +1,4 @@
-//! The command line, as it is written. What it means is worked out in [`crate::cmd`].
+//! The command line, as it is written. What it means is worked out in [`crate::commands`].
 
 mod diff;
 mod replay;
@@ -18,7 +18,7 @@ pub(crate) use replay::{End, Proc, ReplayArgs, Speed};
 pub(crate) use synth::SynthArgs;
 
 use crate::exit;
-use crate::when::{Moment, parse_std_duration};
+use crate::time_spec::{Moment, parse_std_duration};
 
 const EXAMPLES: &str = "\
 Examples:

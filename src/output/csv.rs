@@ -7,7 +7,7 @@ use pmon_core::wire::{Body, Kind};
 use pmon_core::{MonoNs, Task};
 
 use super::escape::{printable, shell_words};
-use super::stamp::Stamp;
+use super::timestamps::Stamp;
 use super::{Render, Scene, figures, push_hex, push_number};
 
 /// The columns; the names are those of the JSON fields. New ones are added behind the last.

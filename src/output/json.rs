@@ -8,7 +8,7 @@ use pmon_core::{MonoNs, Task};
 
 use super::escape::push_json;
 use super::figures;
-use super::stamp::Stamp;
+use super::timestamps::Stamp;
 use super::{Render, Scene, push_hex, push_number};
 
 /// Writes events as JSON, one object per line.

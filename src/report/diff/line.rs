@@ -8,8 +8,8 @@ use pmon_core::capture::Frame;
 use serde_json::{Map, Value, json};
 
 use super::Capture;
-use crate::render::{Json, Render, Scene, Text};
-use crate::term::counted;
+use crate::output::{Json, Render, Scene, Text};
+use crate::terminal::counted;
 
 /// The record, for people.
 pub(super) fn text(item: &Item, capture: &Capture) -> String {

@@ -1,0 +1,7 @@
+//! Reports about whole captures, as text for people and as JSON.
+
+pub(crate) mod details;
+pub(crate) mod diff;
+pub(crate) mod summary;
+pub(crate) mod text_table;
+pub(crate) mod verdict;
