@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{put_u32, u32_at};
 use super::meta::{self, MetaError};
-use super::record::ClockAnchor;
 use super::{MAJOR, MINOR};
+use crate::capture::records::ClockAnchor;
 use crate::ids::Tgid;
 use crate::wire::ByteOrder;
 
 /// The first bytes of a capture: none of them survives a transfer in text mode.
 const MAGIC: [u8; 8] = *b"\x89PMON\r\n\x1a";
 /// Bytes of a header before its metadata.
-pub(super) const FIXED: usize = 40;
+pub(crate) const FIXED: usize = 40;
 
 /// What stands at the start of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Header {
 
 /// What the first bytes of a file say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
+pub(crate) enum Start {
     /// A header of so many bytes.
     Header(usize),
     /// A header of another major version, if the rest of it can be trusted.
@@ -40,12 +40,12 @@ pub(super) enum Start {
 
 impl Header {
     /// The first bytes of its UUID, which each block carries.
-    pub(super) fn tag(&self) -> [u8; 4] {
+    pub(crate) fn tag(&self) -> [u8; 4] {
         let [a, b, c, d, ..] = self.uuid;
         [a, b, c, d]
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, MetaError> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, MetaError> {
         let meta = meta::encode(&self.meta)?;
         let mut out = Vec::with_capacity(FIXED + meta.len() + 4);
         out.extend_from_slice(&MAGIC);
@@ -62,7 +62,7 @@ impl Header {
     }
 
     /// Looks at the first [`FIXED`] bytes of a file, or at all of them if there are fewer.
-    pub(super) fn start(bytes: &[u8]) -> Start {
+    pub(crate) fn start(bytes: &[u8]) -> Start {
         if bytes.len() < FIXED || bytes[..8] != MAGIC {
             return Start::Foreign;
         }
@@ -79,12 +79,12 @@ impl Header {
     }
 
     /// Whether these bytes, a header of any version, are as they were written.
-    pub(super) fn is_intact(bytes: &[u8]) -> bool {
+    pub(crate) fn is_intact(bytes: &[u8]) -> bool {
         bytes.split_last_chunk().is_some_and(|(head, crc)| crc32c::crc32c(head) == u32::from_le_bytes(*crc))
     }
 
     /// Reads a header of this version; `None` if it is damaged.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         if !Self::is_intact(bytes) {
             return None;
         }

@@ -3,8 +3,8 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use super::index::TRAILER;
-use super::limit;
+use crate::capture::codec::index::TRAILER;
+use crate::capture::format::limit;
 
 /// Bytes per read.
 const CHUNK: usize = 256 << 10;
@@ -13,10 +13,10 @@ const LARGEST: usize = limit::BLOCK / 4 * 5;
 
 /// Seeks an input that stands in a hole of its file close to the end of the hole. Returns the
 /// number of bytes skipped, all of them zero.
-pub(super) type SkipHole<R> = fn(&mut R) -> io::Result<u64>;
+pub(crate) type SkipHole<R> = fn(&mut R) -> io::Result<u64>;
 
 /// An input together with the bytes that were read but not yet consumed.
-pub(super) struct Input<R> {
+pub(crate) struct Input<R> {
     inner: R,
     skip_hole: SkipHole<R>,
     buffer: Vec<u8>,
@@ -32,34 +32,34 @@ pub(super) struct Input<R> {
 }
 
 impl<R: Read> Input<R> {
-    pub(super) fn new(inner: R, skip_hole: SkipHole<R>) -> Self {
+    pub(crate) fn new(inner: R, skip_hole: SkipHole<R>) -> Self {
         let buffer = vec![0; CHUNK];
         Self { inner, skip_hole, buffer, start: 0, end: 0, offset: 0, at_end: false, moved: 0 }
     }
 
     /// Returns the input offset of the first unconsumed byte.
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Returns the number of bytes moved within memory so far.
-    pub(super) fn moved(&self) -> u64 {
+    pub(crate) fn moved(&self) -> u64 {
         self.moved
     }
 
     /// Returns the bytes of memory allocated.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.buffer.len()
     }
 
     /// Returns the next `len` bytes, or the remaining ones if there are fewer.
-    pub(super) fn peek(&mut self, len: usize) -> io::Result<&[u8]> {
+    pub(crate) fn peek(&mut self, len: usize) -> io::Result<&[u8]> {
         let bytes = self.peek_all(len)?;
         Ok(&bytes[..bytes.len().min(len)])
     }
 
     /// Returns all buffered bytes: at least `len`, unless fewer remain.
-    pub(super) fn peek_all(&mut self, len: usize) -> io::Result<&[u8]> {
+    pub(crate) fn peek_all(&mut self, len: usize) -> io::Result<&[u8]> {
         while self.end - self.start < len && !self.at_end {
             self.fill()?;
         }
@@ -97,7 +97,7 @@ impl<R: Read> Input<R> {
         Ok(())
     }
 
-    pub(super) fn consume(&mut self, len: usize) {
+    pub(crate) fn consume(&mut self, len: usize) {
         debug_assert!(self.start + len <= self.end);
         self.start += len;
         self.offset += len as u64;
@@ -105,7 +105,7 @@ impl<R: Read> Input<R> {
 
     /// Skips a hole of the file if all buffered bytes are zero. The last zeros stay in the buffer,
     /// because a trailer can begin with them.
-    pub(super) fn skip_hole(&mut self) -> io::Result<()> {
+    pub(crate) fn skip_hole(&mut self) -> io::Result<()> {
         if self.at_end || self.buffer[self.start..self.end].iter().any(|&byte| byte != 0) {
             return Ok(());
         }
@@ -119,18 +119,18 @@ impl<R: Read> Input<R> {
         Ok(())
     }
 
-    pub(super) fn is_at_end(&mut self) -> io::Result<bool> {
+    pub(crate) fn is_at_end(&mut self) -> io::Result<bool> {
         Ok(self.peek(1)?.is_empty())
     }
 }
 
 impl<R: Read + Seek> Input<R> {
     /// Returns the length of the input and leaves the input at its end.
-    pub(super) fn len(&mut self) -> io::Result<u64> {
+    pub(crate) fn len(&mut self) -> io::Result<u64> {
         self.inner.seek(SeekFrom::End(0))
     }
 
-    pub(super) fn jump(&mut self, offset: u64) -> io::Result<()> {
+    pub(crate) fn jump(&mut self, offset: u64) -> io::Result<()> {
         self.inner.seek(SeekFrom::Start(offset))?;
         (self.start, self.end) = (0, 0);
         self.offset = offset;

@@ -9,7 +9,7 @@ use crate::ids::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 use crate::wire::{Body, Comm, Event, Kind};
 
 /// The tag of a datagram that is stored as it is.
-pub(super) const RAW: u64 = 15;
+pub(crate) const RAW: u64 = 15;
 
 const TASKS: usize = 4096;
 const CPUS: usize = 256;
@@ -28,7 +28,7 @@ struct OnCpu {
     actor: u32,
 }
 
-pub(super) struct Predictor {
+pub(crate) struct Predictor {
     time: u64,
     last_child: u32,
     last_parent: Task,
@@ -41,7 +41,7 @@ pub(super) struct Predictor {
 }
 
 impl Predictor {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             time: 0,
             last_child: 0,
@@ -55,7 +55,7 @@ impl Predictor {
     }
 
     /// Forgets all: each block stands alone.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.time = 0;
         self.last_child = 0;
         self.last_parent = Task::default();
@@ -67,7 +67,7 @@ impl Predictor {
     }
 
     /// The parent of a task and the time of its fork, if the block has told.
-    pub(super) fn origin(&self, tid: u32) -> Option<(Tgid, MonoNs)> {
+    pub(crate) fn origin(&self, tid: u32) -> Option<(Tgid, MonoNs)> {
         let at = tid as usize % TASKS;
         let known = self.tasks[at];
         (known.task.tid.0 == tid && self.forked[at] != 0)
@@ -112,7 +112,7 @@ impl Predictor {
         self.cpu(cpu).actor = if child.is_leader() { parent.tid.0 } else { child.tgid.0 };
     }
 
-    pub(super) fn encode(&mut self, event: &Event, out: &mut ColumnWriter, comm: impl FnOnce(&Comm) -> u64) {
+    pub(crate) fn encode(&mut self, event: &Event, out: &mut ColumnWriter, comm: impl FnOnce(&Comm) -> u64) {
         let cpu = event.cpu;
         out.put(Column::Tag, event.kind() as u64 | u64::from(cpu.0) << 4);
         out.put(Column::Time, delta64(event.time.0, self.time));
@@ -255,7 +255,7 @@ impl Predictor {
 
     /// The next event; `None` if it is raw. `comm` gives the string of a code.
     #[inline]
-    pub(super) fn decode(
+    pub(crate) fn decode(
         &mut self,
         from: &mut EventColumns<'_>,
         comm: impl FnOnce(u64) -> Comm,
@@ -361,7 +361,7 @@ fn exit_signal(task: Task) -> u32 {
 }
 
 /// The columns of events that are being read.
-pub(super) struct EventColumns<'a> {
+pub(crate) struct EventColumns<'a> {
     tag: Values<'a>,
     time: Values<'a>,
     seq: Values<'a>,
@@ -379,7 +379,7 @@ pub(super) struct EventColumns<'a> {
 }
 
 impl<'a> EventColumns<'a> {
-    pub(super) fn new(columns: &'a ColumnReader) -> Self {
+    pub(crate) fn new(columns: &'a ColumnReader) -> Self {
         let numbers = |column| columns.numbers(column);
         Self {
             tag: numbers(Column::Tag),

@@ -7,13 +7,13 @@ use std::io::Cursor;
 
 use zstd::zstd_safe::CParameter;
 
-use super::block::{Malformed, u32_at};
-use super::limit;
+use crate::capture::format::block::{Malformed, u32_at};
+use crate::capture::format::limit;
 
 /// What a section of a block's payload holds. The numbers are part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Column {
+pub(crate) enum Column {
     // One value for each event, in order.
     Tag = 0,
     // One value for each event that is not raw.
@@ -121,37 +121,37 @@ impl Column {
 }
 
 /// Maps differences of either sign to small numbers: 0, -1, 1, -2, 2 to 0, 1, 2, 3, 4.
-pub(super) fn zigzag(value: i64) -> u64 {
+pub(crate) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
 /// Undoes [`zigzag`].
-pub(super) fn unzigzag(value: u64) -> i64 {
+pub(crate) fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// `to - from` of two numbers that may wrap, as a small number.
-pub(super) fn delta32(to: u32, from: u32) -> u64 {
+pub(crate) fn delta32(to: u32, from: u32) -> u64 {
     zigzag(i64::from(to.wrapping_sub(from) as i32))
 }
 
 /// Undoes [`delta32`].
-pub(super) fn undelta32(value: u64, from: u32) -> u32 {
+pub(crate) fn undelta32(value: u64, from: u32) -> u32 {
     from.wrapping_add(unzigzag(value) as u32)
 }
 
 /// The same for times.
-pub(super) fn delta64(to: u64, from: u64) -> u64 {
+pub(crate) fn delta64(to: u64, from: u64) -> u64 {
     zigzag(to.wrapping_sub(from) as i64)
 }
 
 /// Undoes [`delta64`].
-pub(super) fn undelta64(value: u64, from: u64) -> u64 {
+pub(crate) fn undelta64(value: u64, from: u64) -> u64 {
     from.wrapping_add(unzigzag(value) as u64)
 }
 
 /// The columns of a block that is being written.
-pub(super) struct ColumnWriter {
+pub(crate) struct ColumnWriter {
     numbers: Vec<Vec<u64>>,
     bytes: [Vec<u8>; Column::BYTES.len()],
     plane: Vec<u8>,
@@ -161,7 +161,7 @@ pub(super) struct ColumnWriter {
 }
 
 impl ColumnWriter {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let compressor = |level| {
             // The one failure is out of memory in the C library's allocator; without a level it is the default.
             zstd::bulk::Compressor::new(level).unwrap_or_default()
@@ -186,16 +186,16 @@ impl ColumnWriter {
     }
 
     /// Whether to compress what is written from now on.
-    pub(super) fn pack(&mut self, packs: bool) {
+    pub(crate) fn pack(&mut self, packs: bool) {
         self.packs = packs;
     }
 
     #[inline]
-    pub(super) fn put(&mut self, column: Column, value: u64) {
+    pub(crate) fn put(&mut self, column: Column, value: u64) {
         self.numbers[column as usize].push(value);
     }
 
-    pub(super) fn put_bytes(&mut self, column: Column, bytes: &[u8]) {
+    pub(crate) fn put_bytes(&mut self, column: Column, bytes: &[u8]) {
         if let Some(at) = Column::BYTES.iter().position(|&c| c == column) {
             self.bytes[at].extend_from_slice(bytes);
         }
@@ -203,7 +203,7 @@ impl ColumnWriter {
 
     /// Adds a byte column in one piece by taking the content of `bytes`, which avoids copying
     /// megabytes.
-    pub(super) fn take_bytes(&mut self, column: Column, bytes: &mut Vec<u8>) {
+    pub(crate) fn take_bytes(&mut self, column: Column, bytes: &mut Vec<u8>) {
         if let Some(at) = Column::BYTES.iter().position(|&c| c == column) {
             debug_assert!(self.bytes[at].is_empty());
             std::mem::swap(&mut self.bytes[at], bytes);
@@ -213,7 +213,7 @@ impl ColumnWriter {
 
     /// Appends all columns to `out` as sections and clears them. Returns their size in bytes before
     /// compression.
-    pub(super) fn flush(&mut self, out: &mut Vec<u8>) -> usize {
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) -> usize {
         let mut raw = 0;
         for column in 0..COLUMNS {
             let used = self.numbers[column].iter().fold(0, |all, value| all | value);
@@ -244,7 +244,7 @@ impl ColumnWriter {
 }
 
 /// Appends a padding section of `len` bytes, or of a bare section header if that is longer.
-pub(super) fn fill(len: usize, out: &mut Vec<u8>) {
+pub(crate) fn fill(len: usize, out: &mut Vec<u8>) {
     let zeros = vec![0; len.saturating_sub(SECTION_HEADER)];
     section(FILLER, 0, &zeros, None, out);
 }
@@ -283,7 +283,7 @@ fn section(
 }
 
 /// The columns of a block that was read. Its memory is reused from block to block.
-pub(super) struct ColumnReader {
+pub(crate) struct ColumnReader {
     numbers: Vec<Vec<u64>>,
     bytes: [Vec<u8>; Column::BYTES.len()],
     plane: Vec<u8>,
@@ -291,7 +291,7 @@ pub(super) struct ColumnReader {
 }
 
 impl ColumnReader {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             numbers: vec![Vec::new(); COLUMNS],
             bytes: Default::default(),
@@ -301,7 +301,7 @@ impl ColumnReader {
     }
 
     /// Returns the bytes of memory allocated.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         let numbers = self.numbers.iter().map(Vec::capacity).sum::<usize>();
         let bytes = self.bytes.iter().map(Vec::capacity).sum::<usize>();
         numbers * size_of::<u64>() + bytes + self.plane.capacity()
@@ -309,7 +309,7 @@ impl ColumnReader {
 
     /// Reads the sections of a payload whose columns may decompress to at most `room` bytes.
     /// Columns of later versions are skipped.
-    pub(super) fn load(&mut self, mut payload: &[u8], mut room: usize) -> Result<(), Malformed> {
+    pub(crate) fn load(&mut self, mut payload: &[u8], mut room: usize) -> Result<(), Malformed> {
         if self.memory() > limit::DECODED {
             // Free what earlier blocks needed for other columns; buffers would add up otherwise.
             self.numbers.iter_mut().for_each(|numbers| *numbers = Vec::new());
@@ -375,13 +375,13 @@ impl ColumnReader {
     }
 
     /// All values of a column.
-    pub(super) fn numbers(&self, column: Column) -> Values<'_> {
+    pub(crate) fn numbers(&self, column: Column) -> Values<'_> {
         debug_assert!(!column.is_bytes());
         Values(self.numbers[column as usize].iter())
     }
 
     /// The bytes of a column of bytes.
-    pub(super) fn bytes(&self, column: Column) -> &[u8] {
+    pub(crate) fn bytes(&self, column: Column) -> &[u8] {
         Column::BYTES.iter().position(|&c| c == column).map_or(&[], |at| &self.bytes[at])
     }
 }
@@ -418,16 +418,16 @@ fn add_plane(values: &mut Vec<u64>, plane: u8, raw: &[u8]) {
 
 /// The values of a column one after the other; zeros beyond its end.
 #[derive(Clone, Debug)]
-pub(super) struct Values<'a>(std::slice::Iter<'a, u64>);
+pub(crate) struct Values<'a>(std::slice::Iter<'a, u64>);
 
 impl Values<'_> {
     /// How many values there are before the zeros.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     #[inline(always)]
-    pub(super) fn take(&mut self) -> u64 {
+    pub(crate) fn take(&mut self) -> u64 {
         self.0.next().copied().unwrap_or(0)
     }
 }

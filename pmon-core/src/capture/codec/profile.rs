@@ -13,10 +13,10 @@ const OLD: u64 = 2;
 const PROCESSES: usize = 4096;
 
 /// The parts of a profile that are strings, in the order of their columns.
-pub(super) const STRINGS: [Column; 5] =
+pub(crate) const STRINGS: [Column; 5] =
     [Column::DetailsIds, Column::DetailsComm, Column::DetailsExe, Column::DetailsCwd, Column::DetailsCgroup];
 /// The place of the executable in them.
-pub(super) const EXE: usize = 2;
+pub(crate) const EXE: usize = 2;
 /// The parts that are in a table of their own: file names, and where processes belong.
 const NAMES: [Column; 2] = [Column::DetailsFilename, Column::DetailsContext];
 
@@ -25,20 +25,20 @@ type Parts<'a, const N: usize> = [Option<&'a [u8]>; N];
 
 /// All of a process's details that others share.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(super) struct Profile {
+pub(crate) struct Profile {
     /// The code of what is missing.
-    pub(super) miss: u64,
+    pub(crate) miss: u64,
     /// Whether there are arguments.
-    pub(super) has_args: bool,
+    pub(crate) has_args: bool,
     /// The numbers of [`STRINGS`].
-    pub(super) strings: [Option<u32>; STRINGS.len()],
+    pub(crate) strings: [Option<u32>; STRINGS.len()],
     /// The numbers of [`NAMES`].
-    pub(super) names: [Option<u32>; NAMES.len()],
+    pub(crate) names: [Option<u32>; NAMES.len()],
 }
 
 /// The profiles so far, and which is expected next.
 #[derive(Default)]
-pub(super) struct Profiles {
+pub(crate) struct Profiles {
     profiles: Vec<Profile>,
     numbers: HashMap<Profile, u32>,
     /// The profile that followed each in its family.
@@ -48,7 +48,7 @@ pub(super) struct Profiles {
 }
 
 impl Profiles {
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.profiles.clear();
         self.numbers.clear();
         self.next.clear();
@@ -80,7 +80,7 @@ impl Profiles {
     }
 
     /// Writes the profile of a process, of which `strings` and `names` are the parts. The answer holds their numbers.
-    pub(super) fn encode(
+    pub(crate) fn encode(
         &mut self,
         (pid, parent): (u32, u32),
         (miss, has_args): (u64, bool),
@@ -113,7 +113,7 @@ impl Profiles {
     }
 
     /// Reads the profile of a process.
-    pub(super) fn decode(
+    pub(crate) fn decode(
         &mut self,
         (pid, parent): (u32, u32),
         from: &mut ProfileColumns<'_>,
@@ -137,7 +137,7 @@ impl Profiles {
 }
 
 /// The columns of profiles that are being read.
-pub(super) struct ProfileColumns<'a> {
+pub(crate) struct ProfileColumns<'a> {
     profile: Values<'a>,
     miss: Values<'a>,
     args: Values<'a>,
@@ -146,7 +146,7 @@ pub(super) struct ProfileColumns<'a> {
 }
 
 impl<'a> ProfileColumns<'a> {
-    pub(super) fn new(columns: &'a ColumnReader) -> Self {
+    pub(crate) fn new(columns: &'a ColumnReader) -> Self {
         Self {
             profile: columns.numbers(Column::DetailsProfile),
             miss: columns.numbers(Column::DetailsMiss),

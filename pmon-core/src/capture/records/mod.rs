@@ -1,5 +1,8 @@
 //! What a capture holds.
 
+mod self_generated;
+
+pub use self_generated::Own;
 use serde::{Deserialize, Serialize};
 
 use crate::accounting::{Gap, LossCause, Lost};

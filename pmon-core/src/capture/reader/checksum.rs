@@ -40,7 +40,7 @@ fn product(a: u32, b: u32) -> u32 {
 
 /// Holds running checksums of a stream, from which the checksum of any part follows.
 #[derive(Default)]
-pub(super) struct Sums {
+pub(crate) struct Sums {
     /// Stream offset of the first entry of `sums`.
     first: u64,
     /// Running checksums, one every `STEP` bytes from `first` on.
@@ -52,18 +52,18 @@ pub(super) struct Sums {
 
 impl Sums {
     /// Returns the number of bytes checksummed so far.
-    pub(super) fn summed(&self) -> u64 {
+    pub(crate) fn summed(&self) -> u64 {
         self.summed
     }
 
     /// Discards the running checksums, so that the next part may start at any offset.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.sums.clear();
     }
 
     /// Returns the CRC-32C of `part`, which starts at stream offset `at`. Offsets must not decrease
     /// from call to call.
-    pub(super) fn crc(&mut self, at: u64, part: &[u8]) -> u32 {
+    pub(crate) fn crc(&mut self, at: u64, part: &[u8]) -> u32 {
         let step = STEP as u64;
         let end = at + part.len() as u64;
         while self.sums.len() > 1 && self.first < at {

@@ -1,15 +1,15 @@
 //! The numbers that bound a block. What a reader accepts is part of the format; what a writer aims at is not.
 
 /// Most events, notes or details of one block.
-pub(super) const EVENTS: usize = 1 << 16;
+pub(crate) const EVENTS: usize = 1 << 16;
 /// Most values of a column, and so most bytes of a plane;
-pub(super) const VALUES: usize = 1 << 17;
+pub(crate) const VALUES: usize = 1 << 17;
 /// of the columns of strings and of words.
-pub(super) const WORDS: usize = 1 << 20;
+pub(crate) const WORDS: usize = 1 << 20;
 /// Most bytes of a section of bytes, decompressed.
-pub(super) const BYTES: usize = 8 << 20;
+pub(crate) const BYTES: usize = 8 << 20;
 /// Maximum memory for the columns of a block, in bytes; each number takes 8.
-pub(super) const DECODED: usize = 32 << 20;
+pub(crate) const DECODED: usize = 32 << 20;
 /// Most bytes of a block, its header included.
 pub const BLOCK: usize = 16 << 20;
 
@@ -27,52 +27,52 @@ const GIVEN: usize = 4096;
 
 /// Returns how many bytes the decompressed columns of a block of `len` bytes may take, given its
 /// numbers of events and of other records. `None` means that there are too many records.
-pub(super) fn columns(len: usize, events: usize, others: usize) -> Option<usize> {
+pub(crate) fn columns(len: usize, events: usize, others: usize) -> Option<usize> {
     let records = events * EVENT_WEIGHT + others * OTHER_WEIGHT;
     (len * DENSITY).checked_sub(records).map(|left| left / BYTE_WEIGHT)
 }
 
 /// Returns the maximum bytes of strings that the details in a block of `len` bytes receive.
-pub(super) fn given(len: usize) -> usize {
+pub(crate) fn given(len: usize) -> usize {
     BYTES.min(len * GIVEN)
 }
 
 /// Returns the minimum length in bytes of a block with this content.
-pub(super) fn least_len(columns: usize, events: usize, others: usize, given: usize) -> usize {
+pub(crate) fn least_len(columns: usize, events: usize, others: usize, given: usize) -> usize {
     let all = columns * BYTE_WEIGHT + events * EVENT_WEIGHT + others * OTHER_WEIGHT;
     all.div_ceil(DENSITY).max(given.div_ceil(GIVEN))
 }
 
 /// A writer begins a new block at so many events,
-pub(super) const FULL_EVENTS: usize = 1 << 14;
+pub(crate) const FULL_EVENTS: usize = 1 << 14;
 /// at so many details,
-pub(super) const FULL_DETAILS: usize = 1 << 13;
+pub(crate) const FULL_DETAILS: usize = 1 << 13;
 /// or at so many bytes of raw datagrams, strings or notes,
-pub(super) const FULL_BYTES: usize = 4 << 20;
+pub(crate) const FULL_BYTES: usize = 4 << 20;
 /// or at so many words of arguments.
-pub(super) const FULL_WORDS: usize = 1 << 17;
+pub(crate) const FULL_WORDS: usize = 1 << 17;
 /// The longest datagram or string that a writer takes.
-pub(super) const STRING: usize = 256 << 10;
+pub(crate) const STRING: usize = 256 << 10;
 /// Blocks of one index.
-pub(super) const INDEX: usize = 4096;
+pub(crate) const INDEX: usize = 4096;
 
 /// zstd level for planes.
-pub(super) const LEVEL: i32 = 1;
+pub(crate) const LEVEL: i32 = 1;
 /// zstd level for strings: rarer, and worth more.
-pub(super) const LEVEL_BYTES: i32 = 9;
+pub(crate) const LEVEL_BYTES: i32 = 9;
 /// Window size of the compressor for strings, as a power of two: 1 MiB.
 ///
 /// For a section of 4 MiB, zstd's own choice of tables takes 24 MiB of memory.
-pub(super) const DENSE_WINDOW_LOG: u32 = 20;
+pub(crate) const DENSE_WINDOW_LOG: u32 = 20;
 /// Hash table size of the compressor for strings, as a power of two; an entry takes 4 bytes.
-pub(super) const DENSE_HASH_LOG: u32 = 18;
+pub(crate) const DENSE_HASH_LOG: u32 = 18;
 /// Chain table size of the compressor for strings, as a power of two; an entry takes 4 bytes.
-pub(super) const DENSE_CHAIN_LOG: u32 = 18;
+pub(crate) const DENSE_CHAIN_LOG: u32 = 18;
 
 /// Bytes of a buffer that an encoder keeps from block to block.
 const KEPT: usize = 1 << 20;
 
 /// Shrinks the capacity of a buffer to [`KEPT`] bytes if it is larger.
-pub(super) fn trim<T>(buffer: &mut Vec<T>) {
+pub(crate) fn trim<T>(buffer: &mut Vec<T>) {
     buffer.shrink_to(KEPT / size_of::<T>());
 }

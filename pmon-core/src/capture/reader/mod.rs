@@ -1,19 +1,21 @@
 //! Bytes to blocks: finds what is intact, and says what is not.
 
+mod checksum;
+mod input;
 mod seek;
 
 use std::io::{self, Read};
 
 use thiserror::Error;
 
-use super::block::{BLOCK_HEADER, BlockHeader, BlockKind, MARKER};
-use super::checksum::Sums;
-use super::decode::{Block, Decoded};
-use super::header::{FIXED, Header, Start};
-use super::index::{self, TRAILER};
-use super::input::{Input, SkipHole};
-use super::{MAJOR, limit};
+use crate::capture::codec::decode::{Block, Decoded};
+use crate::capture::codec::index::{self, TRAILER};
+use crate::capture::format::block::{BLOCK_HEADER, BlockHeader, BlockKind, MARKER};
+use crate::capture::format::header::{FIXED, Header, Start};
+use crate::capture::format::{MAJOR, limit};
 use crate::wire::ByteOrder;
+use checksum::Sums;
+use input::{Input, SkipHole};
 
 /// How far a reader looks for a first intact block in a file whose header is not one.
 const SEARCH: u64 = 16 * limit::BLOCK as u64;

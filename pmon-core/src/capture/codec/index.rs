@@ -1,43 +1,43 @@
 //! The index: where each block is and what times it holds. A hint for seeking, never trusted without a check.
 
-use super::block::{BLOCK_HEADER, BlockHeader, Malformed, put_u32, u32_at, u64_at};
 use super::column::{Column, ColumnReader, ColumnWriter, delta64, undelta64};
-use super::limit;
+use crate::capture::format::block::{BLOCK_HEADER, BlockHeader, Malformed, put_u32, u32_at, u64_at};
+use crate::capture::format::limit;
 use crate::ids::MonoNs;
 
 /// Bytes of the trailer, the last of a finished capture.
-pub(super) const TRAILER: usize = 24;
+pub(crate) const TRAILER: usize = 24;
 const TRAILER_MAGIC: [u8; 8] = *b"pmon-end";
 
 /// What the index says of one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct IndexEntry {
-    pub(super) offset: u64,
-    pub(super) first_record: u64,
-    pub(super) records: u32,
-    pub(super) events: u32,
-    pub(super) first_time: MonoNs,
-    pub(super) last_time: MonoNs,
+pub(crate) struct IndexEntry {
+    pub(crate) offset: u64,
+    pub(crate) first_record: u64,
+    pub(crate) records: u32,
+    pub(crate) events: u32,
+    pub(crate) first_time: MonoNs,
+    pub(crate) last_time: MonoNs,
 }
 
 /// Collects entries, and writes them out as index blocks, each of which names the one before.
 #[derive(Default)]
-pub(super) struct IndexWriter {
+pub(crate) struct IndexWriter {
     entries: Vec<IndexEntry>,
     last_index: u64,
 }
 
 impl IndexWriter {
-    pub(super) fn push(&mut self, entry: IndexEntry) {
+    pub(crate) fn push(&mut self, entry: IndexEntry) {
         self.entries.push(entry);
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.entries.len() >= limit::INDEX
     }
 
     /// Appends an index block, which will stand at `offset` of the file.
-    pub(super) fn flush(
+    pub(crate) fn flush(
         &mut self,
         header: BlockHeader,
         offset: u64,
@@ -64,7 +64,7 @@ impl IndexWriter {
     }
 
     /// Appends the trailer.
-    pub(super) fn trailer(&self, tag: [u8; 4], out: &mut Vec<u8>) {
+    pub(crate) fn trailer(&self, tag: [u8; 4], out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.last_index.to_le_bytes());
         out.extend_from_slice(&tag);
@@ -74,7 +74,7 @@ impl IndexWriter {
 }
 
 /// Reads a trailer: where the last index block is, if these are a trailer's bytes.
-pub(super) fn read_trailer(bytes: &[u8], tag: [u8; 4]) -> Option<u64> {
+pub(crate) fn read_trailer(bytes: &[u8], tag: [u8; 4]) -> Option<u64> {
     let valid = bytes.len() == TRAILER
         && bytes[16..] == TRAILER_MAGIC
         && bytes[8..12] == tag
@@ -83,7 +83,7 @@ pub(super) fn read_trailer(bytes: &[u8], tag: [u8; 4]) -> Option<u64> {
 }
 
 /// Reads an index block's payload: its entries, and where the index block before it is (0: nowhere).
-pub(super) fn read_index(
+pub(crate) fn read_index(
     payload: &[u8],
     columns: &mut ColumnReader,
 ) -> Result<(Vec<IndexEntry>, u64), Malformed> {

@@ -2,16 +2,17 @@
 
 use thiserror::Error;
 
-use super::block::{BLOCK_HEADER, BlockHeader, BlockKind, put_u32};
 use super::column::{self, Column, ColumnWriter};
 use super::details::Context;
-use super::header::Header;
 use super::index::{IndexEntry, IndexWriter};
-use super::meta::MetaError;
 use super::predict::{Predictor, RAW};
-use super::record::{Details, Frame, Record, Usage};
 use super::strings::Interner;
-use super::{limit, notes, usage};
+use super::{notes, usage};
+use crate::capture::format::block::{BLOCK_HEADER, BlockHeader, BlockKind, put_u32};
+use crate::capture::format::header::Header;
+use crate::capture::format::limit;
+use crate::capture::format::meta::MetaError;
+use crate::capture::records::{Details, Frame, Record, Usage};
 use crate::ids::MonoNs;
 use crate::wire::{Body, ByteOrder, Comm, Event};
 

@@ -5,18 +5,18 @@ use thiserror::Error;
 use super::limit;
 
 /// The first bytes of each block.
-pub(super) const MARKER: [u8; 8] = *b"\xb1pmb\r\n\x1a\xe5";
+pub(crate) const MARKER: [u8; 8] = *b"\xb1pmb\r\n\x1a\xe5";
 /// Bytes of a block before its payload.
-pub(super) const BLOCK_HEADER: usize = 64;
+pub(crate) const BLOCK_HEADER: usize = 64;
 
 /// A block that passed its checksums and yet is not what the format says.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
-pub(super) struct Malformed(pub(super) &'static str);
+pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BlockKind {
+pub(crate) enum BlockKind {
     Records,
     Index,
     /// Of a later version: skipped.
@@ -43,30 +43,30 @@ impl BlockKind {
 
 /// The fields of a block's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BlockHeader {
+pub(crate) struct BlockHeader {
     /// The capture it belongs to: the first four bytes of its UUID.
-    pub(super) tag: [u8; 4],
-    pub(super) kind: BlockKind,
-    pub(super) payload_len: u32,
-    pub(super) payload_crc: u32,
+    pub(crate) tag: [u8; 4],
+    pub(crate) kind: BlockKind,
+    pub(crate) payload_len: u32,
+    pub(crate) payload_crc: u32,
     /// The number of its first record, counted over the whole capture.
-    pub(super) first_record: u64,
-    pub(super) records: u32,
-    pub(super) events: u32,
+    pub(crate) first_record: u64,
+    pub(crate) records: u32,
+    pub(crate) events: u32,
     /// The least and the greatest time of its events; without events, the greatest so far.
-    pub(super) first_time: u64,
-    pub(super) last_time: u64,
+    pub(crate) first_time: u64,
+    pub(crate) last_time: u64,
 }
 
 impl BlockHeader {
     /// Bytes of the whole block.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         BLOCK_HEADER + self.payload_len as usize
     }
 
     /// Fills in the header of a block whose payload stands at the end of `out`, behind [`BLOCK_HEADER`] bytes
     /// kept free at `start`.
-    pub(super) fn write(mut self, out: &mut [u8], start: usize) {
+    pub(crate) fn write(mut self, out: &mut [u8], start: usize) {
         let (header, payload) = out[start..].split_at_mut(BLOCK_HEADER);
         self.payload_len = payload.len() as u32;
         self.payload_crc = crc32c::crc32c(payload);
@@ -86,7 +86,7 @@ impl BlockHeader {
     }
 
     /// Reads a header that begins at `bytes`; `None` if there is none that can be trusted.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let header = bytes.get(..BLOCK_HEADER)?;
         // Check the length before the checksum: in a forged file, markers can stand so close
         // together that each is another header's length field.
@@ -115,19 +115,19 @@ impl BlockHeader {
     }
 
     /// Whether `payload` is the one that was written.
-    pub(super) fn is_intact(&self, payload: &[u8]) -> bool {
+    pub(crate) fn is_intact(&self, payload: &[u8]) -> bool {
         payload.len() == self.payload_len as usize && crc32c::crc32c(payload) == self.payload_crc
     }
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
-pub(super) fn put_u32(out: &mut Vec<u8>, value: u32) {
+pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_le_bytes());
 }

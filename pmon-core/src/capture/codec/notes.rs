@@ -1,7 +1,7 @@
 //! Notes: the rare records, each a kind and a bincode body.
 
-use super::meta::{self, MetaError};
-use super::record::Record;
+use crate::capture::format::meta::{self, MetaError};
+use crate::capture::records::Record;
 
 const LOSS: u8 = 1;
 const CLOCK: u8 = 2;
@@ -17,7 +17,7 @@ const SCOPE: u8 = 11;
 const FORKS: u8 = 12;
 
 /// A note's kind and body; `None` for records that are no notes.
-pub(super) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaError> {
+pub(crate) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaError> {
     Ok(Some(match record {
         Record::Loss(loss) => (LOSS, meta::encode(loss)?),
         Record::Blind(blind) => (BLIND, meta::encode(blind)?),
@@ -36,7 +36,7 @@ pub(super) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaE
 }
 
 /// The record of a note. One that cannot be read is as unknown as one of a later version.
-pub(super) fn decode(kind: u8, body: &[u8]) -> Record<'static> {
+pub(crate) fn decode(kind: u8, body: &[u8]) -> Record<'static> {
     let record = match kind {
         LOSS => meta::decode(body).map(Record::Loss),
         CLOCK => meta::decode(body).map(Record::Clock),
@@ -56,6 +56,6 @@ pub(super) fn decode(kind: u8, body: &[u8]) -> Record<'static> {
 }
 
 /// Whether a note of this kind ends a capture.
-pub(super) fn is_end(kind: u64) -> bool {
+pub(crate) fn is_end(kind: u64) -> bool {
     kind == u64::from(END)
 }

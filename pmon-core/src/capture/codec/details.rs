@@ -2,12 +2,12 @@
 
 use super::args::Words;
 use super::column::{Column, ColumnReader, ColumnWriter, Values, delta32, delta64, undelta32, undelta64};
-use super::limit;
 use super::predict::Predictor;
 use super::profile::{EXE, ProfileColumns, Profiles};
-use super::record::{Credentials, Details, Membership, Miss, Subject, Usage};
 use super::strings::{Interner, Strings};
 use super::usage::{self, UsageColumns};
+use crate::capture::format::limit;
+use crate::capture::records::{Credentials, Details, Membership, Miss, Subject, Usage};
 use crate::ids::{MonoNs, Task, Tgid};
 
 /// Subject codes: an exec that is named, a snapshot, or (from 2 on) an exec of this block by its place.
@@ -30,7 +30,7 @@ const CONTEXT: usize = 20;
 
 /// What each details record, and each usage, is relative to: the same in writer and reader, anew in each block.
 #[derive(Default)]
-pub(super) struct Context {
+pub(crate) struct Context {
     /// The execs of the block so far.
     execs: Vec<(Tgid, MonoNs)>,
     /// The exec expected to be next.
@@ -64,11 +64,11 @@ struct Expected {
 
 impl Context {
     /// Creates the context for reading a block of `len` bytes.
-    pub(super) fn for_block(len: usize) -> Self {
+    pub(crate) fn for_block(len: usize) -> Self {
         Self { most_given: limit::given(len), ..Self::default() }
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         let mut kept = std::mem::take(self);
         kept.execs.clear();
         kept.profiles.reset();
@@ -79,11 +79,11 @@ impl Context {
     }
 
     #[inline]
-    pub(super) fn saw_exec(&mut self, tgid: Tgid, time: MonoNs) {
+    pub(crate) fn saw_exec(&mut self, tgid: Tgid, time: MonoNs) {
         self.execs.push((tgid, time));
     }
 
-    pub(super) fn encode(
+    pub(crate) fn encode(
         &mut self,
         details: &Details,
         events: &Predictor,
@@ -160,7 +160,7 @@ impl Context {
     }
 
     /// Writes the usage of a task that has just ended.
-    pub(super) fn encode_usage(
+    pub(crate) fn encode_usage(
         &mut self,
         task: Task,
         usage: &Usage,
@@ -175,7 +175,7 @@ impl Context {
 
     /// Reads it, if it has one.
     #[inline]
-    pub(super) fn decode_usage(
+    pub(crate) fn decode_usage(
         &mut self,
         task: Task,
         events: &Predictor,
@@ -237,7 +237,7 @@ impl Context {
         }
     }
 
-    pub(super) fn decode(
+    pub(crate) fn decode(
         &mut self,
         events: &Predictor,
         from: &mut DetailsColumns<'_>,
@@ -346,7 +346,7 @@ fn of_context(bytes: &[u8]) -> Membership {
 }
 
 /// The columns of details that are being read.
-pub(super) struct DetailsColumns<'a> {
+pub(crate) struct DetailsColumns<'a> {
     subject: Values<'a>,
     tgid: Values<'a>,
     time: Values<'a>,
@@ -362,7 +362,7 @@ pub(super) struct DetailsColumns<'a> {
 }
 
 impl<'a> DetailsColumns<'a> {
-    pub(super) fn new(columns: &'a ColumnReader) -> Self {
+    pub(crate) fn new(columns: &'a ColumnReader) -> Self {
         let numbers = |column| columns.numbers(column);
         Self {
             subject: numbers(Column::DetailsSubject),

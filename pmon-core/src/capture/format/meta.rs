@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 /// The most that one value may take, encoded and in memory.
-pub(super) const LIMIT: usize = 1 << 20;
+pub(crate) const LIMIT: usize = 1 << 20;
 
 /// Why a value cannot be encoded or decoded.
 #[derive(Debug, Error)]
@@ -31,13 +31,13 @@ fn config() -> Configuration<LittleEndian, Varint, Limit<LIMIT>> {
     standard().with_limit::<LIMIT>()
 }
 
-pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, MetaError> {
+pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, MetaError> {
     // The configuration's limit holds for decoding only.
     let bytes = bincode::serde::encode_to_vec(value, config()).map_err(MetaError::Encode)?;
     if bytes.len() > LIMIT { Err(MetaError::TooLong { len: bytes.len() }) } else { Ok(bytes) }
 }
 
 /// Reads a value from the front of `bytes`. What follows it is left alone: later versions append fields.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MetaError> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MetaError> {
     bincode::serde::decode_from_slice(bytes, config()).map(|(value, _)| value).map_err(MetaError::Decode)
 }

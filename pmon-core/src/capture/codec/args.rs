@@ -5,8 +5,8 @@
 //! was last seen if that word is neither expected nor recent: a word that is new or recent stands for another one.
 
 use super::column::{Column, ColumnWriter, Values};
-use super::limit;
 use super::strings::{Interner, Strings};
+use crate::capture::format::limit;
 
 const EXPECTED: u64 = 0;
 const NEW: u64 = 1;
@@ -22,7 +22,7 @@ const NOWHERE: u32 = u32::MAX;
 
 /// The words so far, and which is expected next.
 #[derive(Default)]
-pub(super) struct Words {
+pub(crate) struct Words {
     stream: Vec<u32>,
     /// Where each string was last seen in the stream.
     seen: Vec<u32>,
@@ -35,7 +35,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         for places in [&mut self.stream, &mut self.seen, &mut self.runs] {
             places.clear();
             limit::trim(places);
@@ -65,7 +65,7 @@ impl Words {
         }
     }
 
-    pub(super) fn encode(
+    pub(crate) fn encode(
         &mut self,
         args: &[u8],
         exe: Option<u32>,
@@ -91,7 +91,7 @@ impl Words {
         self.learn(STOP, END);
     }
 
-    pub(super) fn decode(
+    pub(crate) fn decode(
         &mut self,
         exe: Option<u32>,
         codes: &mut Values<'_>,

@@ -8,7 +8,7 @@ use crate::wire::{Body, Event};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Own {
-    /// A CPU was made to say something: [`super::Fence`].
+    /// A CPU was made to say something: [`crate::capture::Fence`].
     Fence,
     /// A sign of life was wanted.
     Heartbeat,

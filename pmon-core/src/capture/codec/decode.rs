@@ -1,19 +1,19 @@
 //! An intact block to records.
 
-use super::block::{BlockHeader, Malformed, u32_at};
 use super::column::{Column, ColumnReader, Values};
 use super::details::{Context, DetailsColumns};
-use super::limit;
 use super::notes;
 use super::predict::{EventColumns, Predictor};
-use super::record::{Frame, Record};
 use super::strings::{Ends, Strings};
 use super::usage::UsageColumns;
+use crate::capture::format::block::{BlockHeader, Malformed, u32_at};
+use crate::capture::format::limit;
+use crate::capture::records::{Frame, Record};
 use crate::ids::MonoNs;
 use crate::wire::{Body, Comm};
 
 /// The columns of a block. Its memory is reused from block to block.
-pub(super) struct Decoded {
+pub(crate) struct Decoded {
     columns: ColumnReader,
     strings: Ends,
     names: Ends,
@@ -32,7 +32,7 @@ struct Counts {
 }
 
 impl Decoded {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             columns: ColumnReader::new(),
             strings: Ends::default(),
@@ -45,12 +45,12 @@ impl Decoded {
     }
 
     /// Returns the bytes of memory allocated.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         let ends = [&self.strings, &self.names, &self.raw, &self.notes];
         self.columns.memory() + ends.map(Ends::memory).into_iter().sum::<usize>()
     }
 
-    pub(super) fn load(&mut self, payload: &[u8], header: &BlockHeader) -> Result<(), Malformed> {
+    pub(crate) fn load(&mut self, payload: &[u8], header: &BlockHeader) -> Result<(), Malformed> {
         let (fixed, sections) = payload.split_at_checked(8).ok_or(Malformed("a payload is cut"))?;
         let counts = Counts {
             events: header.events as usize,
@@ -77,7 +77,7 @@ impl Decoded {
     }
 
     /// Whether the block holds the record that ends a capture.
-    pub(super) fn has_end(&self) -> bool {
+    pub(crate) fn has_end(&self) -> bool {
         let mut kinds = self.columns.numbers(Column::NoteKind);
         (0..self.counts.notes).any(|_| notes::is_end(kinds.take()))
     }
@@ -91,7 +91,7 @@ pub struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    pub(super) fn new(decoded: &'a Decoded, header: BlockHeader, skip: u64) -> Self {
+    pub(crate) fn new(decoded: &'a Decoded, header: BlockHeader, skip: u64) -> Self {
         Self { decoded, header, skip }
     }
 

@@ -2,10 +2,10 @@
 
 use std::io::{self, Read, Seek};
 
-use super::super::block::{BLOCK_HEADER, BlockHeader, BlockKind};
-use super::super::column::ColumnReader;
-use super::super::index::{self, IndexEntry, TRAILER};
 use super::{Found, Reader};
+use crate::capture::codec::column::ColumnReader;
+use crate::capture::codec::index::{self, IndexEntry, TRAILER};
+use crate::capture::format::block::{BLOCK_HEADER, BlockHeader, BlockKind};
 use crate::ids::MonoNs;
 
 impl<R: Read + Seek> Reader<R> {

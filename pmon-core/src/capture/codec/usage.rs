@@ -1,7 +1,7 @@
 //! What was used until an exit, to columns and back.
 
 use super::column::{Column, ColumnReader, ColumnWriter, Values, delta64, undelta64};
-use super::record::{ProcessState, Usage};
+use crate::capture::records::{ProcessState, Usage};
 
 /// The columns of numbers that are stored as they are, in their order.
 const PLAIN: [Column; 11] = [
@@ -24,13 +24,13 @@ const ALIVE: u64 = 1;
 const ENDED: u64 = 2;
 
 /// Writes that an exit has no usage.
-pub(super) fn encode_none(out: &mut ColumnWriter) {
+pub(crate) fn encode_none(out: &mut ColumnWriter) {
     out.put(Column::UsageStart, 0);
 }
 
 /// Writes the usage of a task that is expected to have begun at `expected`; or, and then it is `false`, none if the code of its start
 /// would not fit, which is not a start that a kernel can have.
-pub(super) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bool {
+pub(crate) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bool {
     let Some(start) = delta64(usage.start_ticks, expected).checked_add(1) else {
         encode_none(out);
         return false;
@@ -62,25 +62,25 @@ pub(super) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bo
 }
 
 /// The columns that are being read.
-pub(super) struct UsageColumns<'a> {
+pub(crate) struct UsageColumns<'a> {
     start: Values<'a>,
     plain: [Values<'a>; PLAIN.len()],
 }
 
 impl<'a> UsageColumns<'a> {
-    pub(super) fn new(columns: &'a ColumnReader) -> Self {
+    pub(crate) fn new(columns: &'a ColumnReader) -> Self {
         let numbers = |column| columns.numbers(column);
         Self { start: numbers(Column::UsageStart), plain: PLAIN.map(numbers) }
     }
 
     /// The code of the next exit's start, if it has a usage.
     #[inline]
-    pub(super) fn start(&mut self) -> Option<u64> {
+    pub(crate) fn start(&mut self) -> Option<u64> {
         self.start.take().checked_sub(1)
     }
 
     /// The rest of that exit's usage.
-    pub(super) fn decode(&mut self, start: u64, expected: u64) -> Usage {
+    pub(crate) fn decode(&mut self, start: u64, expected: u64) -> Usage {
         let [
             cpu_us,
             user_us,

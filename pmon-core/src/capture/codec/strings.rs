@@ -2,9 +2,9 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 
-use super::block::Malformed;
 use super::column::{Column, ColumnReader, ColumnWriter};
-use super::limit;
+use crate::capture::format::block::Malformed;
+use crate::capture::format::limit;
 
 const NONE: u64 = 0;
 const NEW: u64 = 1;
@@ -16,7 +16,7 @@ const OLD: u64 = 2;
 /// string that occurs once therefore takes 16 bytes in addition to its content; a process can pass
 /// a hundred thousand words to one `execve`.
 #[derive(Default)]
-pub(super) struct Interner {
+pub(crate) struct Interner {
     /// Keyed hash function: recorded processes choose the strings, and must not be able to cause
     /// collisions.
     hasher: RandomState,
@@ -37,7 +37,7 @@ const PLACES: usize = 256;
 
 impl Interner {
     /// The number of a string, and whether it is new.
-    pub(super) fn number(&mut self, string: &[u8]) -> (u32, bool) {
+    pub(crate) fn number(&mut self, string: &[u8]) -> (u32, bool) {
         if self.table.len() <= 2 * self.ends.len() {
             self.grow();
         }
@@ -58,13 +58,13 @@ impl Interner {
     }
 
     /// How many strings have a number.
-    pub(super) fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.ends.len() as u32
     }
 
     /// The code by which a column names a string, and its number: 0 for none, 1 for the next that was not named
     /// before, else its number plus 2. Strings that come once then make a run of ones, which costs nothing.
-    pub(super) fn code(&mut self, string: Option<&[u8]>) -> (u64, Option<u32>) {
+    pub(crate) fn code(&mut self, string: Option<&[u8]>) -> (u64, Option<u32>) {
         let Some(string) = string else { return (NONE, None) };
         match self.number(string) {
             (number, true) => (NEW, Some(number)),
@@ -73,7 +73,7 @@ impl Interner {
     }
 
     /// Writes the strings as columns, and forgets them.
-    pub(super) fn flush(&mut self, lens: Column, bytes: Column, out: &mut ColumnWriter) {
+    pub(crate) fn flush(&mut self, lens: Column, bytes: Column, out: &mut ColumnWriter) {
         let mut start = 0;
         for &end in &self.ends {
             out.put(lens, u64::from(end - start));
@@ -113,16 +113,16 @@ impl Interner {
 
 /// Byte strings laid end to end: where each ends.
 #[derive(Default)]
-pub(super) struct Ends(Vec<u32>);
+pub(crate) struct Ends(Vec<u32>);
 
 impl Ends {
     /// Returns the bytes of memory allocated.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.0.capacity() * size_of::<u32>()
     }
 
     /// Takes the lengths from a column; they must add up to the bytes that there are.
-    pub(super) fn load(
+    pub(crate) fn load(
         &mut self,
         columns: &ColumnReader,
         lens: Column,
@@ -150,7 +150,7 @@ impl Ends {
 }
 
 /// The strings of a block that is being read.
-pub(super) struct Strings<'a> {
+pub(crate) struct Strings<'a> {
     bytes: &'a [u8],
     ends: &'a [u32],
     /// The number of the next that was not named before.
@@ -158,12 +158,12 @@ pub(super) struct Strings<'a> {
 }
 
 impl<'a> Strings<'a> {
-    pub(super) fn new(bytes: &'a [u8], ends: &'a Ends) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], ends: &'a Ends) -> Self {
         Self { bytes, ends: &ends.0, next: 0 }
     }
 
     /// The number of the string of a code: see [`Interner::code`]. None if no string has that number.
-    pub(super) fn number(&mut self, code: u64) -> Option<u32> {
+    pub(crate) fn number(&mut self, code: u64) -> Option<u32> {
         match code {
             NONE => None,
             NEW => Some(self.next_number()),
@@ -172,25 +172,25 @@ impl<'a> Strings<'a> {
     }
 
     /// The number of the next string that was not named before.
-    pub(super) fn next_number(&mut self) -> u32 {
+    pub(crate) fn next_number(&mut self) -> u32 {
         let number = self.next;
         self.next = number.saturating_add(1);
         number
     }
 
     /// How many strings have been named.
-    pub(super) fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.next
     }
 
     /// The next string; empty if there is none.
-    pub(super) fn take_next(&mut self) -> &'a [u8] {
+    pub(crate) fn take_next(&mut self) -> &'a [u8] {
         let number = self.next_number();
         self.at(number)
     }
 
     /// String `number`; empty if there is none.
-    pub(super) fn at(&self, number: u32) -> &'a [u8] {
+    pub(crate) fn at(&self, number: u32) -> &'a [u8] {
         let number = number as usize;
         let Some(&end) = self.ends.get(number) else { return &[] };
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);

@@ -1,0 +1,15 @@
+//! The coding of records: numbers in columns, strings in tables, events by prediction.
+
+pub(crate) mod column;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod index;
+
+mod args;
+mod details;
+mod notes;
+mod predict;
+mod profile;
+mod recent;
+mod strings;
+mod usage;
