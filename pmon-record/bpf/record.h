@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 //
-// What stands in the ring, as `src/ring/entry.rs` reads it.
+// What stands in the ring, as `src/transport/ring/entry.rs` reads it.
 #pragma once
 
 #include <linux/types.h>

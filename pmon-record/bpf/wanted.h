@@ -3,7 +3,7 @@
 // Which events are wanted. The kernel numbers the others as well, so that they are counted here, of each CPU.
 #pragma once
 
-#define LEVELS 256 // Maximum depth of a cgroup filter; `src/cgroups.rs` refuses deeper ones.
+#define LEVELS 256 // Maximum depth of a cgroup filter; `src/details/cgroups.rs` refuses deeper ones.
 #define ANCESTORS 64 // Maximum number of ancestors searched for a mark.
 
 const volatile __u32 KINDS = -1;   // bits as in `proc_event.what`

@@ -19,54 +19,35 @@
 //! `pmon-core`.
 #![deny(unsafe_code)]
 
-pub mod assemble;
-mod cgroups;
-mod checkpoint;
-mod chunk;
 mod clock;
 #[cfg(test)]
 mod conformance;
 mod cpus;
 mod details;
-mod drain;
-mod feed;
-mod fence;
-mod forks;
-mod host;
-pub mod intake;
 mod liveness;
-mod merge;
+mod machine;
 mod namespaces;
-mod netlink;
 mod options;
-mod pending;
-mod procfs;
-mod pulse;
+mod pipeline;
 mod recording;
-mod redact;
-mod resubscribe;
-mod ring;
 mod scope;
 mod signals;
 mod sink;
-mod snapshot;
 pub mod startup;
-mod stat;
 mod store;
-mod subscribe;
-mod symbols;
 #[allow(unsafe_code, reason = "some system calls have no safe wrapper")]
 mod sys;
-mod writer;
+mod transport;
 
-pub use cgroups::CgroupError;
-pub use chunk::{Chunk, Dropped};
+pub use details::cgroups::CgroupError;
+pub use details::redact::{Redact, RedactError};
 pub use options::{Options, Transport};
+pub use pipeline::chunk::{Chunk, Dropped};
+pub use pipeline::{assemble, receive};
 pub use recording::{Counters, RecordError, Recording, Stopper};
-pub use redact::{Redact, RedactError};
-pub use ring::MOST_RING;
 pub use scope::{MAX_UIDS, Scope, ScopeError, Tree};
 pub use signals::{Signals, Wake, Wakeup};
 pub use sink::{Sink, SinkError};
 pub use store::{CaptureFile, StoreError, Target};
-pub use subscribe::{SubscribeError, Subscription};
+pub use transport::ring::MOST_RING;
+pub use transport::subscribe::{SubscribeError, Subscription};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::redact::Redact;
-use crate::ring::entry::MOST_ARGS;
+use crate::details::redact::Redact;
 use crate::scope::Scope;
+use crate::transport::ring::entry::MOST_ARGS;
 
 /// How events come from the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

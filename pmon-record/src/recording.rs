@@ -16,17 +16,17 @@ use rtrb::RingBuffer;
 use rustix::process::setpriority_process;
 use thiserror::Error;
 
-use crate::assemble::{Assembler, Counts, Setup};
 use crate::clock::Clock;
-use crate::details::{self, Progress, Requests};
-use crate::drain::{DRAIN, Drain, Ends, Pace};
+use crate::details::exec::{self, Progress, Requests};
+use crate::details::procfs::Procfs;
+use crate::details::snapshot;
 use crate::options::Options;
-use crate::procfs::Procfs;
+use crate::pipeline::assemble::{Assembler, Counts, Setup};
+use crate::pipeline::drain::{DRAIN, Drain, Ends, Pace};
+use crate::pipeline::write::{self, Writer};
 use crate::signals::Wake;
 use crate::sink::{Sink, SinkError};
-use crate::snapshot;
-use crate::subscribe::Subscription;
-use crate::writer::{self, Writer};
+use crate::transport::subscribe::Subscription;
 
 /// Why a recording did not start, or ended by itself.
 #[derive(Debug, Error)]
@@ -101,7 +101,7 @@ impl<S: Sink + 'static> Recording<S> {
         let procfs =
             || Procfs::new(clock, options.args_max).redacting(options.redact.clone(), options.args_read());
         let shared = Arc::new(Shared::new(outlet.filled.buffer().capacity() - 1));
-        let (results_in, results) = sync_channel(details::RESULTS);
+        let (results_in, results) = sync_channel(exec::RESULTS);
         let (snapshot_in, snapshot) = sync_channel(snapshot::RECORDS);
 
         let (rescans, reasons) = sync_channel(snapshot::REASONS);
@@ -119,7 +119,7 @@ impl<S: Sink + 'static> Recording<S> {
         let assembler = Assembler::new(sink, setup).of_host(options);
         let rescans = options.snapshot.then_some(rescans);
         let requester = pulse.requester();
-        let queues = writer::Queues { chunks: outlet, checkpoints, requester, results, snapshot, rescans };
+        let queues = write::Queues { chunks: outlet, checkpoints, requester, results, snapshot, rescans };
         let writer = Writer::new(assembler, queues, shared.clone(), clock);
         let poll = Poll::new()?;
         let stopper = Stopper { shared: shared.clone(), waker: Arc::new(Drain::waker(&poll)?) };
@@ -135,13 +135,13 @@ impl<S: Sink + 'static> Recording<S> {
         })?;
 
         let requests = if options.details {
-            let (queue, requests) = RingBuffer::new(details::REQUESTS);
+            let (queue, requests) = RingBuffer::new(exec::REQUESTS);
             let progress = Arc::new(Progress::default());
             let thread = named("pmon-details", {
                 let (progress, procfs) = (progress.clone(), procfs());
                 move || {
                     raise(nice);
-                    details::run(requests, &results_in, &progress, procfs)
+                    exec::run(requests, &results_in, &progress, procfs)
                 }
             })?;
             Some(Requests::new(queue, progress, thread.thread().clone()))

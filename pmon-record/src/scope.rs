@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use pmon_core::wire::Kind;
 use thiserror::Error;
 
-use crate::cgroups::{self, CgroupError};
-use crate::procfs::kinship::{Identity, identity};
+use crate::details::cgroups::{self, CgroupError};
+use crate::details::procfs::kinship::{Identity, identity};
 
 /// Maximum number of users in a [`Scope`].
 pub const MAX_UIDS: usize = 16;

@@ -7,7 +7,7 @@ use pmon_core::wire::ByteOrder;
 use pmon_core::{Cpu, MonoNs, Task};
 use pmon_fake::{Kernel, Socket};
 use pmon_record::assemble::{Assembler, Checkpoint, Heartbeat, Setup};
-use pmon_record::intake::{Intake, Look, Outlet};
+use pmon_record::receive::{Intake, Look, Outlet};
 use pmon_record::{Sink, SinkError};
 
 use super::{Scenario, Wrong};

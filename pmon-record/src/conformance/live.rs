@@ -14,10 +14,10 @@ use rustix::thread::{CpuSet, gettid, sched_setaffinity, set_name};
 
 use super::Host;
 use crate::cpus;
-use crate::feed::Feed;
-use crate::netlink::Socket;
 use crate::options::Options;
-use crate::ring::{Ring, entry};
+use crate::transport::live_source::Feed;
+use crate::transport::netlink::Socket;
+use crate::transport::ring::{Ring, entry};
 
 /// Room for what others do, however long this thread has to wait for a CPU.
 const ROOM: usize = 64 << 20;

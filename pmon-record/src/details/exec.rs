@@ -1,0 +1,187 @@
+//! The details thread: reads `/proc/<pid>` of each process that ran a new program.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread::{self, Thread};
+
+use pmon_core::capture::{Details, Miss, Subject};
+use pmon_core::{MonoNs, Tgid};
+use rtrb::{Consumer, Producer};
+
+use crate::details::procfs::Procfs;
+
+/// Execs that may wait for the details thread; those beyond are recorded as missed ([`pmon_core::capture::Miss::Busy`]).
+pub(crate) const REQUESTS: usize = 4096;
+/// Maximum number of details that wait for the writer thread.
+pub(crate) const RESULTS: usize = 1024;
+/// Maximum bytes of memory of details that wait for the writer thread or to settle; further ones
+/// are recorded as missed.
+const MEMORY: usize = 4 << 20;
+/// Approximate overhead of an allocation, in bytes.
+const ALLOCATION: usize = 16;
+
+/// A process shows its next program this long before the exec event of that program, in ns. The event is the last act
+/// of `execve` (`fs/exec.c`), a tenth of a millisecond later, unless the process has to wait for a CPU meanwhile: then
+/// some time slices.
+const EXEC: u64 = 25_000_000;
+
+/// An exec event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exec {
+    pub(crate) tgid: Tgid,
+    pub(crate) time: MonoNs,
+}
+
+/// What was read after an exec.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) exec: Exec,
+    pub(crate) details: Box<Details>,
+    /// When the reading began.
+    pub(crate) began: MonoNs,
+    /// It holds if no other exec of the same process happened until then.
+    pub(crate) settles_at: MonoNs,
+    pub(crate) _share: MemoryShare,
+}
+
+/// How far the details thread has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    done: AtomicU64,
+    settles_at: AtomicU64,
+    closed: AtomicBool,
+}
+
+/// Total memory of all details that wait for the writer thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MemoryUse(Arc<AtomicUsize>);
+
+impl MemoryUse {
+    /// Returns the total in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The memory of one result, counted in [`MemoryUse`] until it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryShare {
+    bytes: usize,
+    all: MemoryUse,
+}
+
+impl MemoryShare {
+    pub(crate) fn new(details: &Details, all: &MemoryUse) -> Self {
+        let texts = details.strings().into_iter().flatten().map(|text| text.capacity() + ALLOCATION);
+        let bytes = size_of::<Outcome>() + size_of::<Details>() + texts.sum::<usize>();
+        all.0.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, all: all.clone() }
+    }
+}
+
+impl Drop for MemoryShare {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The drain thread's end: execs whose details are wanted.
+pub(crate) struct Requests {
+    queue: Producer<Exec>,
+    progress: Arc<Progress>,
+    reader: Thread,
+    asked: u64,
+    settled: u64,
+}
+
+impl Requests {
+    pub(crate) fn new(queue: Producer<Exec>, progress: Arc<Progress>, reader: Thread) -> Self {
+        Self { queue, progress, reader, asked: 0, settled: 0 }
+    }
+
+    /// Asks for details; `false` if too many are waiting.
+    pub(crate) fn push(&mut self, exec: Exec) -> bool {
+        let taken = self.queue.push(exec).is_ok();
+        self.asked += u64::from(taken);
+        taken
+    }
+
+    pub(crate) fn wake(&self) {
+        self.reader.unpark();
+    }
+
+    /// How many are done.
+    pub(crate) fn done(&self) -> u64 {
+        self.progress.done.load(Ordering::Acquire)
+    }
+
+    /// Tells that all events up to `drained_at` have been handed over, after `done` was taken.
+    pub(crate) fn settle(&mut self, done: u64, drained_at: MonoNs) {
+        if done == self.asked && self.progress.settles_at.load(Ordering::Acquire) <= drained_at.0 {
+            self.settled = done;
+        }
+    }
+
+    /// Whether the writer still holds details back because it cannot know whether they hold.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.settled < self.asked
+    }
+}
+
+/// Ends the details thread; what it has not begun to read is not read.
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.progress.closed.store(true, Ordering::Release);
+        self.reader.unpark();
+    }
+}
+
+/// The thread's body: runs until the other end of either queue is gone.
+pub(crate) fn run(
+    mut requests: Consumer<Exec>,
+    results: &SyncSender<Outcome>,
+    progress: &Progress,
+    mut procfs: Procfs,
+) {
+    let clock = procfs.clock();
+    let held = MemoryUse::default();
+    while !progress.closed.load(Ordering::Acquire) {
+        let Ok(exec) = requests.pop() else {
+            thread::park();
+            continue;
+        };
+        let began = clock.mono();
+        let subject = Subject::Exec { tgid: exec.tgid, time: exec.time };
+        let is_full = held.bytes() > MEMORY;
+        let details = if is_full { Details::missed(subject, Miss::Busy) } else { procfs.read(subject) };
+        let share = MemoryShare::new(&details, &held);
+        let settles_at = MonoNs(clock.mono().0 + EXEC);
+        if results
+            .send(Outcome { exec, details: Box::new(details), began, settles_at, _share: share })
+            .is_err()
+        {
+            return;
+        }
+        progress.settles_at.store(settles_at.0, Ordering::Release);
+        progress.done.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_counted_with_all_of_its_memory_until_it_is_dropped() {
+        let subject = Subject::Exec { tgid: Tgid(1), time: MonoNs(1) };
+        let mut args = Vec::with_capacity(100_000);
+        args.push(b'x');
+        let details = Details { args: Some(args), ..Details::missed(subject, Miss::Gone) };
+        let held = MemoryUse::default();
+        let shares = [MemoryShare::new(&details, &held), MemoryShare::new(&details, &held)];
+        assert!(held.bytes() > 200_000);
+        drop(shares);
+        assert_eq!(held.bytes(), 0);
+    }
+}

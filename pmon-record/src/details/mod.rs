@@ -1,0 +1,8 @@
+//! Details of processes: what `/proc` shows of them, after an exec or in a snapshot.
+
+pub(crate) mod cgroups;
+pub(crate) mod exec;
+pub(crate) mod procfs;
+pub(crate) mod redact;
+pub(crate) mod settle;
+pub(crate) mod snapshot;

@@ -1,0 +1,116 @@
+//! Fences: at both edges of a recording every CPU says something that must be heard, so that no loss is outside of all gaps.
+
+use std::io;
+use std::sync::mpsc::TryRecvError;
+use std::time::{Duration, Instant};
+
+use pmon_core::capture::{Edge, Fence, Unreached, WhyUnreached};
+use pmon_core::source::Source;
+use pmon_core::{Cpu, MonoNs};
+
+use crate::clock::Clock;
+use crate::cpus;
+use crate::liveness::heartbeat::{Pulse, Round};
+use crate::pipeline::receive::{Intake, Look};
+use crate::transport::live_source::Feed;
+
+/// A CPU that was not heard in this time is asked again.
+const ROUND: Duration = Duration::from_millis(100);
+/// Time between looks at an empty source.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Has every CPU say something and waits, `limit` at the most, until all that could were heard, in a round in which nothing
+/// was dropped. `handle` is called after each look at the source. `again` is called where something was dropped, and says
+/// whether that calls for another round.
+pub(crate) fn raise(
+    edge: Edge,
+    intake: &mut Intake<Feed>,
+    (pulse, clock): (&Pulse, Clock),
+    limit: Duration,
+    mut handle: impl FnMut(&mut Intake<Feed>, Look) -> io::Result<()>,
+    mut again: impl FnMut(&mut Intake<Feed>) -> io::Result<bool>,
+) -> io::Result<Fence> {
+    let deadline = Instant::now() + limit;
+    let mut watch = Watch::new(pulse, clock);
+    let mut drops = intake.source_mut().drops_now()?;
+    if edge == Edge::Start {
+        // What was dropped before the first round is before the first event of a CPU, too.
+        drops = drops.map(|_| 0);
+    }
+    loop {
+        let until = deadline.min(Instant::now() + ROUND);
+        while !watch.is_over() && Instant::now() < until {
+            let look = intake.look()?;
+            watch.see(intake);
+            handle(intake, look)?;
+            match look {
+                Look::Closed => break,
+                Look::Drained if !watch.is_over() => intake.source_mut().wait(PAUSE)?,
+                _ => {}
+            }
+        }
+        let now = intake.source_mut().drops_now()?;
+        let is_clean = now == std::mem::replace(&mut drops, now);
+        let is_to_repeat = !is_clean && again(intake)?;
+        if Instant::now() >= deadline || watch.is_over() && !is_to_repeat {
+            return Ok(Fence { time: clock.mono(), edge, unreached: watch.unreached() });
+        }
+        if watch.round.is_some() {
+            watch = Watch::new(pulse, clock);
+        } else if is_to_repeat {
+            // Whoever has not answered yet is not asked twice.
+            watch.heard.clear();
+        }
+    }
+}
+
+/// One round: who was asked, and who has not been heard.
+struct Watch {
+    since: MonoNs,
+    answer: std::sync::mpsc::Receiver<Round>,
+    round: Option<Round>,
+    heard: Vec<Cpu>,
+}
+
+impl Watch {
+    fn new(pulse: &Pulse, clock: Clock) -> Self {
+        Self { since: clock.mono(), answer: pulse.fence(), round: None, heard: Vec::new() }
+    }
+
+    fn see<S: Source>(&mut self, intake: &Intake<S>) {
+        if self.round.is_none() {
+            self.round = match self.answer.try_recv() {
+                Ok(round) => Some(round),
+                Err(TryRecvError::Empty) => None,
+                // The thread that should have asked has died.
+                Err(TryRecvError::Disconnected) => Some(Round { reached: online(), unreached: Vec::new() }),
+            };
+        }
+        for (cpu, time) in intake.heard_of() {
+            if time >= self.since && !self.heard.contains(&cpu) {
+                self.heard.push(cpu);
+            }
+        }
+    }
+
+    /// Those who were, or may have been, asked, and were not heard.
+    fn silent(&self) -> impl Iterator<Item = Cpu> {
+        let asked = self.round.as_ref().map_or_else(online, |round| round.reached.clone());
+        asked.into_iter().filter(|cpu| !self.heard.contains(cpu))
+    }
+
+    fn is_over(&self) -> bool {
+        self.round.is_some() && self.silent().next().is_none()
+    }
+
+    fn unreached(&self) -> Vec<Unreached> {
+        let mut unreached: Vec<_> = self.round.iter().flat_map(|round| &round.unreached).copied().collect();
+        unreached.extend(self.silent().map(|cpu| Unreached { cpu, why: WhyUnreached::Silent }));
+        unreached.sort_by_key(|unreached| unreached.cpu);
+        unreached
+    }
+}
+
+fn online() -> Vec<Cpu> {
+    cpus::online().into_iter().map(Cpu).collect()
+}

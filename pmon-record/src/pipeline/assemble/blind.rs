@@ -1,0 +1,132 @@
+//! Checks that the kernel emitted every event, by comparing the heartbeat thread's checkpoints with
+//! the received events.
+
+use pmon_core::capture::{Blind, ForkCount, Forks, Reason, Record};
+
+use super::Assembler;
+use crate::liveness::checkpoint::Checkpoint;
+use crate::liveness::fork_witness::ForkWitness;
+use crate::sink::{Sink, SinkError};
+
+/// A request to the heartbeat thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecoveryRequest {
+    /// Check whether the kernel emits events, and add listeners if it does not.
+    Resubscribe,
+    /// Count the forks again after a fence, because forks seem to be missing.
+    Recount,
+}
+
+/// What is known about the forks if only a part of the events is recorded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Part {
+    /// Number of fork events.
+    pub(super) forks: u64,
+    first: Option<ForkCount>,
+    /// The last two readings of the count of forks.
+    last: [Option<ForkCount>; 2],
+}
+
+impl Part {
+    fn read(&mut self, count: ForkCount) {
+        self.first.get_or_insert(count);
+        self.last = [self.last[1], Some(count)];
+    }
+}
+
+impl<S: Sink> Assembler<S> {
+    /// Returns the request to the heartbeat thread, if a new one is pending.
+    pub(crate) fn take_request(&mut self) -> Option<RecoveryRequest> {
+        self.request.take()
+    }
+
+    /// Whether a heartbeat is missing although all earlier events have been received.
+    pub(crate) fn misses_heartbeats(&self) -> bool {
+        self.liveness.misses()
+    }
+
+    /// Records a checkpoint of the heartbeat thread. Numbers start at 1. A checkpoint must come
+    /// before the chunk that states that all events before it have been received.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn checkpoint(&mut self, number: u64, checkpoint: Checkpoint) -> Result<(), SinkError> {
+        match checkpoint {
+            // Heartbeats from before the recording do not count.
+            Checkpoint::Heartbeat(heartbeat) if heartbeat.began >= self.setup.since => {
+                self.liveness.announce(number, heartbeat, self.last.max(self.setup.since));
+            }
+            Checkpoint::Forks { forks: Forks::Counted(count), fenced } if count.from >= self.setup.since => {
+                self.readings.push_back((number, count, fenced));
+            }
+            Checkpoint::Forks { forks: forks @ Forks::Absent { .. }, .. } => {
+                self.sink.record(&Record::Forks(forks))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Compares the fork events with each reading whose earlier events have all been received.
+    pub(super) fn compare_forks(&mut self) -> Result<(), SinkError> {
+        while let Some(&(number, count, fenced)) = self.readings.front()
+            // An earlier missing heartbeat gives a more exact result.
+            && number <= self.received && !self.liveness.awaits(number)
+        {
+            self.readings.pop_front();
+            self.sink.record(&Record::Forks(Forks::Counted(count)))?;
+            if let Some(part) = &mut self.part {
+                part.read(count);
+                continue;
+            }
+            let shown = self.forks.read(count, fenced);
+            if shown.is_suspicious {
+                self.request.get_or_insert(RecoveryRequest::Recount);
+            }
+            if let Some(blind) = shown.blind {
+                self.find_blind(blind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the total of fork events at the end of a recording of only a part of the events.
+    /// Each event that was left out may be a fork.
+    pub(super) fn compare_forks_in_all(&mut self) -> Result<(), SinkError> {
+        let Some(Part { forks, first: Some(first), last: [Some(one), Some(other)] }) = self.part else {
+            return Ok(());
+        };
+        let left_out: u64 = self.accountant.left_out().map(|(_, _, count)| count).sum();
+        let events = forks + self.counts.lost.total() + left_out;
+        let blind = |reading| ForkWitness::in_all(&first, reading, events);
+        match (blind(&one), blind(&other)) {
+            (Some(_), Some(blind)) => self.find_blind(blind),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records a time in which the kernel did not emit all events, except for the part that is
+    /// recorded already.
+    pub(super) fn find_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
+        let told = self.last_blind.filter(|last| blind.from < last.until && last.from < blind.until);
+        let from = told.map_or(blind.from, |last| blind.from.max(last.until));
+        if blind.until <= from {
+            return Ok(());
+        }
+        let blind = Blind { from, ..blind };
+        self.last_blind = Some(blind);
+        self.blind(blind)
+    }
+
+    /// Records a time in which the kernel did not emit all events, found by the caller.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn blind(&mut self, blind: Blind) -> Result<(), SinkError> {
+        self.counts.blinds += 1;
+        self.counts.blind_ns += blind.length_ns();
+        self.rescan = Some(Reason::Blind);
+        self.doubt_details();
+        self.sink.record(&Record::Blind(blind))
+    }
+}

@@ -1,0 +1,161 @@
+//! Any names and arguments of processes: the recording goes on, and reading returns what was
+//! recorded.
+
+use std::fs::File;
+
+use pmon_core::capture::{Header, Item, Meta, Reader};
+use proptest::prelude::*;
+
+use super::*;
+use crate::transport::ring::entry::{LARGEST, MOST_ARGS};
+use crate::{CaptureFile, Target};
+
+/// One input of a recorder.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Details are read from `/proc`.
+    Details(Box<Details>),
+    /// The ring delivers an exec with these details.
+    Exec(Vec<u8>),
+    /// Time passes.
+    Tick,
+}
+
+/// Bytes that a process may have in any text, even where the kernel limits the length.
+fn any_text() -> impl Strategy<Value = Vec<u8>> {
+    let len = prop_oneof![6 => 0..300_usize, 2 => 4000..4200_usize, 1 => Just(128 << 10), 1 => 130_000..400_000_usize];
+    let byte = prop_oneof![Just(0), Just(b'\n'), Just(0xff), Just(b' '), any::<u8>()];
+    let words = (0..20_000_u32, 0..30_000_u32).prop_map(|(first, count)| {
+        (first..first + count).flat_map(|n| format!("{n:x}\0").into_bytes()).collect::<Vec<_>>()
+    });
+    prop_oneof![
+        4 => prop::collection::vec(any::<u8>(), 0..300),
+        2 => (byte, len).prop_map(|(byte, len)| vec![byte; len]),
+        1 => words,
+    ]
+}
+
+fn any_details() -> impl Strategy<Value = Box<Details>> {
+    let text = || prop::option::weighted(0.8, any_text());
+    let texts = (text(), text(), text(), text(), text(), text());
+    (any::<(u32, u32, u64)>(), texts, prop::option::of(1..u64::MAX)).prop_map(
+        |((tgid, ppid, time), texts, args_len)| {
+            let (comm, exe, filename, cwd, cgroup, args) = texts;
+            let subject = Subject::Exec { tgid: Tgid(tgid), time: MonoNs(time) };
+            let missed = Details::missed(subject, Miss::Gone);
+            Box::new(Details {
+                miss: None,
+                ppid: Some(ppid),
+                comm,
+                exe,
+                filename,
+                cwd,
+                cgroup,
+                args,
+                args_len,
+                ..missed
+            })
+        },
+    )
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let annex = prop::collection::vec(any::<u8>(), 0..LARGEST + 2000);
+    prop_oneof![4 => any_details().prop_map(Step::Details), 2 => annex.prop_map(Step::Exec), 1 => Just(Step::Tick)]
+}
+
+/// Records the steps into a file, and returns the recorded details of each `Step::Details`.
+fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hostile.pmon");
+    let header = Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() };
+    let file = CaptureFile::create(&Target::File(path.clone()), &header, false).unwrap();
+    let options = Options { args_max: usize::MAX, redact, ..Options::default() };
+    let mut assembler = Assembler::new(file, setup()).of_host(&options);
+    let mut execs = 0;
+    for (n, step) in steps.iter().enumerate() {
+        match step {
+            Step::Details(details) => assembler.record(&Record::Details(details.clone())).unwrap(),
+            Step::Exec(annex) => {
+                let mut chunk = Chunk::with_annexes(1, annex.len(), annex.len());
+                let exec = exec(n as u32 + 1, 1 << 30).encode(ByteOrder::NATIVE).unwrap();
+                let arrival = batch::Arrival { len: exec.len(), sender: 0 };
+                assert!(chunk.batch.push_annexed(&exec, arrival, &[annex]));
+                execs += 1;
+                assembler.chunk(&chunk).unwrap();
+            }
+            Step::Tick => {
+                let soon = Instant::now() + std::time::Duration::from_millis(100);
+                assembler.sink_mut().tick(soon).map(drop).unwrap();
+            }
+        }
+    }
+    let end = assembler.finish(ms(1_000_000)).unwrap();
+    assert_eq!(end.events, execs);
+    let mut reader = Reader::open(File::open(&path).unwrap()).unwrap();
+    let (mut found, mut events) = (Vec::new(), 0);
+    while let Some(item) = reader.next_item().unwrap() {
+        let Item::Block(block) = item else { panic!("damaged") };
+        for record in block.records() {
+            match record {
+                Record::Event(..) => events += 1,
+                Record::Details(details) if details.subject.tgid() != Tgid(1 << 30) => found.push(*details),
+                _ => {}
+            }
+        }
+    }
+    assert!(reader.ended_cleanly());
+    assert_eq!(events, execs);
+    found
+}
+
+/// The details that must be recorded: all except texts that are too long.
+fn expected(details: &Details) -> Details {
+    let mut details = details.clone();
+    let is_long = |text: &Option<Vec<u8>>| text.as_ref().is_some_and(|text| text.len() > MOST_ARGS);
+    if let Some(args) = details.args.as_mut().filter(|args| args.len() > MOST_ARGS) {
+        details.args_len = details.args_len.max(Some(args.len() as u64));
+        args.truncate(MOST_ARGS);
+    }
+    for text in
+        [&mut details.comm, &mut details.exe, &mut details.filename, &mut details.cwd, &mut details.cgroup]
+    {
+        if is_long(text) {
+            (*text, details.miss) = (None, Some(Miss::TooLong));
+        }
+    }
+    details
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_details_are_recorded_as_they_are_and_end_no_recording(steps in prop::collection::vec(any_step(), 0..12)) {
+        let all: Vec<_> = steps
+            .iter()
+            .filter_map(|step| if let Step::Details(details) = step { Some(expected(details)) } else { None })
+            .collect();
+        let found = recorded(&steps, None);
+        prop_assert_eq!(found.len(), all.len());
+        for (found, expected) in found.iter().zip(&all) {
+            prop_assert!(found == expected, "{:?}", expected.subject);
+        }
+    }
+}
+
+proptest! {
+    // Few cases, because the regex engine is not optimised in tests.
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nor_does_their_redaction(
+        steps in prop::collection::vec(any_step(), 0..2),
+        pattern in prop::sample::select(vec!["[0-9]", ".", r"\xff", "[^ ]+", "(a)|b", "\\s"]),
+    ) {
+        let found = recorded(&steps, Some(Redact::new(pattern).unwrap()));
+        prop_assert_eq!(found.len(), steps.iter().filter(|step| matches!(step, Step::Details(_))).count());
+        let is_short = |details: &Details| details.strings().into_iter().flatten().all(|text| text.len() <= MOST_ARGS);
+        prop_assert!(found.iter().all(is_short));
+    }
+}

@@ -1,0 +1,261 @@
+//! The ring: a BPF program on the socket copies events into memory that is mapped here, so that none is queued and none takes
+//! a system call (`bpf/ring.bpf.c`).
+
+mod cgroups;
+pub(crate) mod entry;
+mod refusal;
+#[allow(unsafe_code, reason = "`Pod` says that any bytes are a value")]
+mod sys;
+mod tree;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::programs::{FEntry, RawTracePoint, SocketFilter};
+use aya::{Btf, Ebpf, EbpfLoader};
+use pmon_core::Cpu;
+use pmon_core::batch::Batch;
+use pmon_core::capture::CpuCounts;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use cgroups::Cgroups;
+pub(crate) use refusal::RingError;
+use sys::Counts;
+use tree::TreeMarker;
+
+use crate::options::Options;
+use crate::scope::{MAX_UIDS, Tree};
+
+/// The program, compiled.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/ring.bpf.o");
+
+/// Maximum size of a ring in bytes. A map's size is a 32-bit number, and a ring's size is a power
+/// of two.
+pub const MOST_RING: usize = 1 << 31;
+
+/// A ring that a socket's events go to.
+pub(crate) struct Ring {
+    ring: RingBuf<MapData>,
+    asleep: Array<MapData, u32>,
+    counts: PerCpuArray<MapData, Counts>,
+    /// Received cgroup paths, and the round in which the BPF program sends each path once.
+    cgroups: Cgroups,
+    round: Array<MapData, u32>,
+    /// The counts when the recording began.
+    before: Vec<CpuCounts>,
+    /// Whether what does not fit is lost, and not spilled.
+    drops: bool,
+    /// Marks the processes of the tree before the recording begins.
+    tree_marker: Option<TreeMarker>,
+    /// It, and the rest of its maps.
+    program: Ebpf,
+}
+
+impl Ring {
+    /// Attaches a ring of `options.ring` bytes, rounded up to a power of two, to a socket that is
+    /// not bound yet. With `details`, execs and exits have an annex (`entry.rs`). `cgroup` is the
+    /// id of the scope's cgroup.
+    ///
+    /// The filter stays on the socket until the socket is closed, even after the ring is closed. It
+    /// is therefore attached last, after every step that can fail and make the recorder use the
+    /// socket alone.
+    pub(crate) fn attach(
+        socket: impl AsFd,
+        options: &Options,
+        cgroup: Option<u64>,
+        details: bool,
+    ) -> Result<Self, RingError> {
+        // Without it, the loader would leave the places of the kernel's fields as they were compiled.
+        let btf = Btf::from_sys_fs().map_err(RingError::of_types)?;
+        let size = size(options.ring).ok_or(RingError::TooLarge(options.ring))?;
+        let scope = &options.scope;
+        let mut uids = [0; MAX_UIDS];
+        uids.iter_mut().zip(&scope.uids).for_each(|(place, &uid)| *place = uid);
+        let numbers = [
+            ("ARGS", options.args_read() as u32),
+            ("FILTER", (!scope.is_all()).into()),
+            ("KINDS", scope.mask()),
+            ("UIDS", scope.uids.len().min(MAX_UIDS) as u32),
+            ("BY_TREE", scope.tree.is_some().into()),
+            ("CHILDREN", (scope.tree == Some(Tree::Children)).into()),
+            ("RECORDER", std::process::id()),
+            ("CPUS", possible_cpus()),
+        ];
+        let cgroup = cgroup.unwrap_or(0);
+        let slabs = if scope.tree.is_some() { tree::SLABS } else { 1 };
+
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf)).map_max_entries("RING", size).map_max_entries("TREE", slabs);
+        for (name, number) in &numbers {
+            loader.override_global(name, number, true);
+        }
+        loader.override_global("UID", &uids, true).override_global("CGROUP", &cgroup, true);
+        let mut program = loader.load(OBJECT).map_err(|error| RingError::of_object(error, size))?;
+        let name = if details { "take_with_details" } else { "take_bare" };
+        let filter: &mut SocketFilter =
+            program.program_mut(name).ok_or(RingError::Incomplete(name))?.try_into()?;
+        filter.load().map_err(RingError::of_program)?;
+        let mut map = |name| program.take_map(name).ok_or(RingError::Incomplete(name));
+        let tree_marker = match scope.tree {
+            Some(Tree::Process(root)) => Some(TreeMarker::new(root, &map("TREE")?, map("MARKING")?)?),
+            _ => None,
+        };
+        let (ring, asleep, counts, round) = (map("RING")?, map("ASLEEP")?, map("COUNTS")?, map("ROUND")?);
+        let mut this = Self {
+            ring: RingBuf::try_from(ring).map_err(|error| RingError::of_mapping(error, size))?,
+            asleep: Array::try_from(asleep)?,
+            counts: PerCpuArray::try_from(counts)?,
+            cgroups: Cgroups::default(),
+            round: Array::try_from(round)?,
+            before: Vec::new(),
+            drops: !scope.is_all(),
+            tree_marker,
+            program,
+        };
+        let filter: &mut SocketFilter =
+            this.program.program_mut(name).ok_or(RingError::Incomplete(name))?.try_into()?;
+        filter.attach(socket.as_fd()).map_err(RingError::of_attachment)?;
+        if details {
+            keep_peaks(&mut this.program, &btf);
+        }
+        Ok(this)
+    }
+
+    /// Marks the processes of the scope's tree, before the socket listens.
+    pub(crate) fn begin_tree(&mut self) -> io::Result<()> {
+        self.tree_marker.as_mut().map_or(Ok(()), TreeMarker::begin)
+    }
+
+    /// Marks the processes that were forked meanwhile, once the socket listens. Returns `false` if
+    /// the scope is not a tree.
+    pub(crate) fn complete_tree(&mut self) -> io::Result<bool> {
+        let Some(mut tree_marker) = self.tree_marker.take() else { return Ok(false) };
+        tree_marker.complete()?;
+        Ok(true)
+    }
+
+    /// Appends the next event to a batch that is not full; returns `false` if there is none.
+    #[inline]
+    pub(crate) fn next(&mut self, batch: &mut Batch) -> bool {
+        while let Some(item) = self.ring.next() {
+            let is_event = !entry::is_cgroup(&item);
+            entry::take(&item, &mut self.cgroups, batch);
+            if is_event {
+                return true;
+            }
+            if self.cgroups.take_forgotten() {
+                let round = self.round.get(&0, 0).unwrap_or_default();
+                // If this fails, an exec in a dropped cgroup records a missed path.
+                let _told = self.round.set(0, round.wrapping_add(1), 0);
+            }
+        }
+        false
+    }
+
+    /// Whether nothing is in it, also no event that its CPU is only just writing, for which [`Ring::next`] does not wait.
+    pub(crate) fn is_empty(&self) -> io::Result<bool> {
+        let mut ring = [PollFd::new(&self.ring, PollFlags::IN)];
+        Ok(rustix::io::retry_on_intr(|| poll(&mut ring, Some(&Timespec::default())))? == 0)
+    }
+
+    /// Makes the next event wake a thread that waits for the ring's descriptor. Earlier events do
+    /// not.
+    pub(crate) fn arm(&mut self) -> io::Result<()> {
+        self.asleep.set(0, 1, 0).map_err(io::Error::other)
+    }
+
+    /// Events that were lost because it was full; none if they spill.
+    pub(crate) fn drops(&self) -> io::Result<u64> {
+        if !self.drops {
+            return Ok(0);
+        }
+        Ok(self.all_counts()?.iter().map(|counts| counts.dropped).sum())
+    }
+
+    /// The recording begins now.
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
+        self.before = self.all_counts()?;
+        Ok(())
+    }
+
+    /// What did not come by it since the recording began, of each CPU.
+    pub(crate) fn counts(&self) -> io::Result<Vec<CpuCounts>> {
+        let mut counts = self.all_counts()?;
+        for (counts, before) in counts.iter_mut().zip(&self.before) {
+            counts.spilled -= before.spilled;
+            counts.dropped -= before.dropped;
+            counts.left_out -= before.left_out;
+        }
+        Ok(counts)
+    }
+
+    fn all_counts(&self) -> io::Result<Vec<CpuCounts>> {
+        let counts = self.counts.get(&0, 0).map_err(io::Error::other)?;
+        let of_cpu = |(cpu, counts): (usize, &Counts)| CpuCounts {
+            cpu: Cpu(cpu as u32),
+            spilled: counts.spilled,
+            dropped: counts.dropped,
+            left_out: counts.left_out,
+        };
+        Ok(counts.iter().enumerate().map(of_cpu).collect())
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+}
+
+/// Returns the size of a ring for `bytes` bytes, a power of two as the kernel requires; `None` if
+/// the size is too large.
+fn size(bytes: usize) -> Option<u32> {
+    u32::try_from(bytes.checked_next_power_of_two()?).ok().map(|size| size.max(page_size()))
+}
+
+/// Attaches a program that reads a process's peak memory before the kernel releases the address
+/// space. If the kernel accepts neither variant, the peak is unknown.
+fn keep_peaks(program: &mut Ebpf, btf: &Btf) {
+    let at_release = program.program_mut("keep_peak_at_release");
+    let at_release = at_release.and_then(|at_release| <&mut FEntry>::try_from(at_release).ok());
+    let is_traced = at_release.is_some_and(|at_release| {
+        at_release.load("exit_mm_release", btf).is_ok() && at_release.attach().is_ok()
+    });
+    if is_traced {
+        return;
+    }
+    let at_exit = program.program_mut("keep_peak_at_exit");
+    if let Some(Ok(at_exit)) = at_exit.map(<&mut RawTracePoint>::try_from)
+        && at_exit.load().is_ok()
+    {
+        let _unknown = at_exit.attach("sched_process_exit");
+    }
+}
+
+/// Number of possible CPUs.
+fn possible_cpus() -> u32 {
+    aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)
+}
+
+fn page_size() -> u32 {
+    rustix::param::page_size() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_is_of_a_size_that_the_kernel_takes_or_refused() {
+        assert_eq!([0, 1, 4097].map(size), [Some(page_size()), Some(page_size()), Some(8192)]);
+        assert_eq!(size(MOST_RING), Some(1 << 31));
+        assert_eq!([MOST_RING + 1, 8 << 30, usize::MAX / 2, usize::MAX].map(size), [None; 4]);
+    }
+}
