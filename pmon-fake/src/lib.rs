@@ -8,36 +8,19 @@
 //! It knows nothing of capture files.
 #![deny(unsafe_code)]
 
-mod bell;
-mod connector;
+mod fake_source;
 mod faults;
-mod fd_source;
-mod filter;
+mod fd_socket;
 pub mod host;
 mod kernel;
-mod member;
-mod multicast;
-mod numbers;
-mod pids;
-mod process;
-mod request;
-mod script;
-mod serve;
-mod sock;
-mod socket;
-mod source;
-mod trouble;
-mod wire;
+mod netlink;
 
-pub use fd_source::FdSource;
-pub use filter::SockFilter;
-pub use kernel::{Feed, Kernel};
-pub use process::Process;
+pub use fake_source::FakeSource;
+pub use faults::script::{Amount, Fault, Place, Rule, Script, ScriptError};
+pub use fd_socket::{Awaits, FdSource, Overruns, Pumped, Serving, Wire};
+pub use kernel::{Feed, Kernel, Process};
+pub use netlink::filter::SockFilter;
+pub use netlink::receive_queue::{Datagram, MemInfo};
+pub use netlink::socket::{Readiness, Socket};
 pub use rustix::io::Errno;
 pub use rustix::net::RecvFlags;
-pub use script::{Amount, Fault, Place, Rule, Script, ScriptError};
-pub use serve::Serving;
-pub use sock::{Datagram, MemInfo};
-pub use socket::{Readiness, Socket};
-pub use source::FakeSource;
-pub use wire::{Awaits, Overruns, Pumped, Wire};

@@ -301,7 +301,7 @@ mod tests {
     use pmon_core::Cpu;
 
     use super::*;
-    use crate::filter::{Filter, SockFilter};
+    use crate::netlink::filter::{Filter, SockFilter};
 
     const CONTROL: u32 = 952;
     const ASKED: u32 = libc::SECCOMP_RET_USER_NOTIF;

@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use super::guest::{FileId, borrow_fd, file_id};
 use super::poll::Interest;
 use super::sockopt::Kept;
-use crate::socket::{Readiness, Socket};
+use crate::netlink::socket::{Readiness, Socket};
 
 /// Tokens that may lie there, for each of which an edge-triggered `epoll` wakes.
 const TOKENS: u32 = 64;

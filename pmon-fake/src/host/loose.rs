@@ -14,7 +14,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use super::held::Held;
 use super::program::{Program, ServeError};
 use super::world::World;
-use crate::wire::is_ready;
+use crate::fd_socket::is_ready;
 
 /// The longest datagram in either direction.
 const LONGEST: usize = 1 << 18;

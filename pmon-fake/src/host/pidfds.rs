@@ -13,7 +13,7 @@ use super::guest::{FileId, file_id};
 use super::program::{Answer, Program};
 use super::sys::{self, Notification};
 use super::world::{Procs, TaskFacts};
-use crate::wire::is_ready;
+use crate::fd_socket::is_ready;
 
 /// `PIDFD_NONBLOCK`, `PIDFD_THREAD`.
 const NONBLOCK: u32 = libc::O_NONBLOCK as u32;

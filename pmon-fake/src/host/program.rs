@@ -18,7 +18,7 @@ use super::sys::{self, Notification};
 use super::tree::Tree;
 use super::wait::Waiting;
 use super::world::{Next, Procs, World};
-use crate::wire::is_ready;
+use crate::fd_socket::is_ready;
 
 /// Who asks so often without waiting waits in its own way.
 const OFTEN: u32 = 3;

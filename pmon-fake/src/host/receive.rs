@@ -10,7 +10,7 @@ use super::held::Held;
 use super::send::NO_OFFSET;
 use super::sockopt::{PKTINFO, SOL_NETLINK};
 use super::sys::Notification;
-use crate::sock::Skb;
+use crate::netlink::receive_queue::Skb;
 
 /// The longest datagram that can come.
 const LONGEST: usize = 1 << 18;

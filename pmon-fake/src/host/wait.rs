@@ -11,7 +11,7 @@ use super::program::{Answer, Program, ServeError};
 use super::receive::Receive;
 use super::sys::{self, Notification};
 use super::world::{Next, World};
-use crate::sock::Skb;
+use crate::netlink::receive_queue::Skb;
 
 /// So much happens at a time before other calls are looked at.
 const STEPS: u32 = 4096;

@@ -9,13 +9,13 @@ use pmon_core::wire::{Body, ByteOrder, EVENT_FRAME, Event};
 use pmon_core::{Cpu, MonoNs, Seq};
 use rustix::io::Errno;
 
-use crate::filter::Filter;
-use crate::member::Member;
-use crate::multicast::Multicast;
-use crate::numbers::Numbers;
-use crate::request;
-use crate::sock::{RMEM_MAX, charge, charge_alone};
-use crate::trouble::Trouble;
+use crate::netlink::fault_actions::Trouble;
+use crate::netlink::filter::Filter;
+use crate::netlink::member::Member;
+use crate::netlink::multicast::Multicast;
+use crate::netlink::receive_queue::{RMEM_MAX, charge, charge_alone};
+use crate::netlink::request;
+use crate::netlink::sequence_numbers::Numbers;
 
 /// The multicast group of process events, as a bit of `sockaddr_nl.nl_groups`.
 pub(crate) const GROUP: u32 = 1;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use crate::bell::Bell;
+use crate::netlink::notifier::Bell;
 
 /// `SO_RCVBUF` of a new socket: `net.core.rmem_default`.
 const RMEM_DEFAULT: u32 = 212_992;

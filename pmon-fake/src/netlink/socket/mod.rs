@@ -9,9 +9,9 @@ use pmon_core::wire::{ByteOrder, Operation, Request};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use crate::connector::{Connector, GROUP};
-use crate::member::Member;
-use crate::sock::Datagram;
+use crate::netlink::connector::{Connector, GROUP};
+use crate::netlink::member::Member;
+use crate::netlink::receive_queue::Datagram;
 
 mod options;
 

@@ -4,7 +4,7 @@ use oorandom::Rand32;
 use pmon_core::wire::{Body, Comm};
 use pmon_core::{Cpu, Task};
 
-use crate::script::{Amount, Fault, MAX_BURST, Place, Rule, Script};
+use crate::faults::script::{Amount, Fault, MAX_BURST, Place, Rule, Script};
 
 /// The processes that cause what nobody asked for, and other listeners, have these ids.
 const STRANGER: u32 = 4711;

@@ -3,8 +3,8 @@
 use rustix::io::Errno;
 
 use super::{Socket, lock};
-use crate::filter::{Filter, SockFilter};
-use crate::sock::MemInfo;
+use crate::netlink::filter::{Filter, SockFilter};
+use crate::netlink::receive_queue::MemInfo;
 
 /// Options.
 impl Socket {

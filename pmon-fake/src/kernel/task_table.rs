@@ -6,7 +6,7 @@ use pmon_core::wire::Comm;
 use pmon_core::{Task, Tgid, Tid};
 
 use crate::kernel::comm;
-use crate::pids::Pids;
+use crate::kernel::id_map::Pids;
 
 const INIT: Tgid = Tgid(1);
 /// Processes that do not belong to the system have ids from here on, also after the highest was given out.

@@ -10,9 +10,15 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown, socketpair,
 };
 
-use crate::connector::GROUP;
-use crate::faults::{NLMSG_OVERRUN, message};
-use crate::socket::Socket;
+use crate::faults::injector::{NLMSG_OVERRUN, message};
+use crate::netlink::connector::GROUP;
+use crate::netlink::socket::Socket;
+
+mod fd_source;
+mod pump_thread;
+
+pub use fd_source::FdSource;
+pub use pump_thread::Serving;
 
 /// The longest request that the kernel looks at. Of a longer one, no more is needed to see that it is too long.
 const REQUEST: usize = pmon_core::wire::NLMSGHDR + 16_384;

@@ -9,8 +9,8 @@ use rustix::event::PollFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::faults::NLMSG_OVERRUN;
-use crate::wire::is_ready;
+use crate::faults::injector::NLMSG_OVERRUN;
+use crate::fd_socket::is_ready;
 
 /// Reads the datagrams of a [`Wire`](crate::Wire), with a call of `recv` each, as a [`Source`].
 ///

@@ -5,10 +5,10 @@
 use pmon_core::wire::Kind;
 use rustix::io::Errno;
 
-use crate::connector::{GROUP, u32_at};
-use crate::filter::Filter;
-use crate::request::Request;
-use crate::sock::Sock;
+use crate::netlink::connector::{GROUP, u32_at};
+use crate::netlink::filter::Filter;
+use crate::netlink::receive_queue::Sock;
+use crate::netlink::request::Request;
 
 /// `PROC_EVENT_ALL`.
 const ALL: u32 = 0xE000_03C7;

@@ -5,9 +5,9 @@
 use pmon_core::Cpu;
 use rustix::io::Errno;
 
-use crate::filter::run::Machine;
+use crate::netlink::filter::machine::Machine;
 
-mod run;
+mod machine;
 
 /// `BPF_MAXINSNS`.
 const LONGEST: usize = 4096;

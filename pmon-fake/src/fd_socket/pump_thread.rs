@@ -9,8 +9,8 @@ use std::thread::{Builder, JoinHandle};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 
-use crate::bell::Bell;
-use crate::wire::{Awaits, Wire};
+use crate::fd_socket::{Awaits, Wire};
+use crate::netlink::notifier::Bell;
 
 /// A [`Wire`] that is being served, by a thread. Dropping it ends that, and with it the consumer's file.
 #[derive(Debug)]

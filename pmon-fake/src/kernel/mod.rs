@@ -9,12 +9,17 @@ use pmon_core::batch::Batch;
 use pmon_core::wire::{Body, Comm, EVENT_FRAME, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 
-use crate::connector::Connector;
-use crate::faults::Faults;
-use crate::process::{Ids, PID_MAX, Process, Processes};
-use crate::script::Script;
-use crate::socket::{Socket, lock};
-use crate::wire::Wire;
+use crate::faults::injector::Faults;
+use crate::faults::script::Script;
+use crate::fd_socket::Wire;
+use crate::kernel::task_table::{Ids, PID_MAX, Processes};
+use crate::netlink::connector::Connector;
+use crate::netlink::socket::{Socket, lock};
+
+mod id_map;
+mod task_table;
+
+pub use task_table::Process;
 
 /// `SIGCHLD`, and what a thread has instead.
 const SIGCHLD: u32 = 17;

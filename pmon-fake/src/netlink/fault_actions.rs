@@ -3,9 +3,9 @@
 use pmon_core::Cpu;
 use pmon_core::wire::{Body, ByteOrder, Event};
 
-use crate::connector::Connector;
-use crate::faults::{Action, Faults};
-use crate::member::Member;
+use crate::faults::injector::{Action, Faults};
+use crate::netlink::connector::Connector;
+use crate::netlink::member::Member;
 
 /// What a script has begun and not ended.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@
 
 use pmon_core::Cpu;
 
-use crate::member::Member;
-use crate::sock::charge;
+use crate::netlink::member::Member;
+use crate::netlink::receive_queue::charge;
 
 /// A datagram on its way.
 #[derive(Debug)]

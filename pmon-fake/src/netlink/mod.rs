@@ -1,0 +1,12 @@
+//! The kernel's side of the proc connector and of the netlink sockets on it.
+
+pub(crate) mod connector;
+mod fault_actions;
+pub(crate) mod filter;
+pub(crate) mod member;
+mod multicast;
+pub(crate) mod notifier;
+pub(crate) mod receive_queue;
+mod request;
+mod sequence_numbers;
+pub(crate) mod socket;
