@@ -2,30 +2,28 @@
 //!
 //! Records go in, in the order of the capture, one at a time; memory stays bounded however long the capture is.
 //!
-//! * [`join`] gives each exec the details that stand further behind;
+//! * [`timeline`] gives each exec the details that stand further behind;
 //! * [`process`] knows the processes as of the record at hand;
 //! * [`filter`] says which events somebody wants to see;
-//! * [`tally`] counts, and [`verify`] says how complete it all is;
+//! * [`stats`] counts, and [`verify`] says how complete it all is;
 //! * [`diff`] says whether two captures hold the same;
-//! * [`wall`] and [`status`] turn numbers into what people read.
+//! * [`wall_clock`] and [`exit_status`] turn numbers into what people read.
 #![forbid(unsafe_code)]
 
 pub mod diff;
+pub mod exit_status;
 pub mod filter;
-pub mod join;
-mod pid_set;
 pub mod process;
-pub mod status;
-pub mod tally;
-mod tree;
+pub mod stats;
+pub mod timeline;
 pub mod verify;
-pub mod wall;
+pub mod wall_clock;
 
 pub use diff::Diff;
+pub use exit_status::Status;
 pub use filter::{Bound, Filter};
-pub use join::{Entry, Joiner, Occurrence, size_of_details, size_of_entry};
 pub use process::{Life, Process, ProcessExit, Processes, State, Thread};
-pub use status::Status;
-pub use tally::Tally;
+pub use stats::Tally;
+pub use timeline::{Entry, Joiner, Occurrence, size_of_details, size_of_entry};
 pub use verify::{Report, Verdict, Verifier};
-pub use wall::WallClock;
+pub use wall_clock::WallClock;

@@ -4,12 +4,9 @@
 //! [`Live`] also has the processes that such a program finds in its `/proc`; [`synth`] makes captures of what never was.
 #![forbid(unsafe_code)]
 
-mod live;
-mod pace;
-mod pieces;
+mod capture_world;
+mod player;
 mod procfs;
-mod replay;
-mod stage;
 pub mod synth;
 
 use std::io;
@@ -17,10 +14,8 @@ use std::io;
 use pmon_core::capture::Damage;
 use thiserror::Error;
 
-pub use live::Live;
-pub use pace::{Pace, Speed};
-pub use replay::Replay;
-pub use stage::{ExitUsage, Passed, Played};
+pub use capture_world::Live;
+pub use player::{ExitUsage, Pace, Passed, Played, Replay, Speed};
 
 /// Why a replay cannot go on.
 #[derive(Debug, Error)]

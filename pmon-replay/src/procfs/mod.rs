@@ -6,10 +6,10 @@
 //! 0 (those of another PID namespace), texts as empty, links not at all, and what is counted as 0. There is no such thing for a name: a
 //! process whose exec left nothing to be read is called `?`, since its old name would be wrong, and readers of `stat` rely on one.
 
-mod files;
-mod stat;
-mod status;
-mod task;
+mod pid_directory;
+mod pid_stat;
+mod pid_status;
+mod task_view;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +21,7 @@ use pmon_core::capture::{ClockAnchor, Meta};
 use pmon_core::{MonoNs, Tgid, Tid};
 use pmon_fake::host::{Node, Procs, TaskFacts};
 
-use self::task::{Kind, Shown};
+use self::task_view::{Kind, Shown};
 
 /// Processes, and the host that they are of.
 pub(crate) struct Procfs {
@@ -97,10 +97,10 @@ impl Procs for Procfs {
     fn entries(&self, id: u32) -> Vec<(String, Node)> {
         let Some(life) = self.life(id) else { return Vec::new() };
         let mut entries = Vec::new();
-        files::process(&Shown::of(life, id, &self.meta), &mut entries);
+        pid_directory::process(&Shown::of(life, id, &self.meta), &mut entries);
         entries.push(("task".into(), Node::Directory));
         for tid in std::iter::once(life.pid.0).chain(life.threads.keys().map(|tid| tid.0)) {
-            files::thread(&Shown::of(life, tid, &self.meta), &mut entries);
+            pid_directory::thread(&Shown::of(life, tid, &self.meta), &mut entries);
         }
         entries
     }

@@ -48,11 +48,11 @@ pub(super) fn describe(
 }
 
 fn membership(actor: &Actor, process: &Process) -> Membership {
-    let logged_in = process.uid.0 == super::world::USER;
+    let logged_in = process.uid.0 == super::host::USER;
     Membership {
         session: process.session.0,
         group: process.session.0,
-        login_uid: if logged_in { super::world::USER } else { u32::MAX },
+        login_uid: if logged_in { super::host::USER } else { u32::MAX },
         cgroup: CGROUP + u64::from(number(actor.service.cgroup)),
         pid_namespace: PID_NAMESPACE,
         pid: actor.task.tgid.0,

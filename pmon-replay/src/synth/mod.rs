@@ -3,10 +3,10 @@
 mod actors;
 mod bursts;
 mod facts;
+mod host;
 mod programs;
 mod records;
 mod steps;
-mod world;
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ use pmon_core::capture::{ClockAnchor, Header, Meta, Record, Transport};
 use pmon_core::wire::ByteOrder;
 use thiserror::Error;
 
+use host::World;
 pub use programs::Profile;
-use world::World;
 
 /// Clock ticks per second: the unit of start times.
 const TICKS: u64 = 100;

@@ -4,9 +4,9 @@ use pmon_core::Task;
 use pmon_core::capture::Record;
 
 use super::actors::Handle;
+use super::host::{USER, World};
 use super::programs::{Habit, Program};
 use super::records::Recorder;
-use super::world::{USER, World};
 
 /// Processes are about so many things.
 const NUMBERS: u32 = 1000;

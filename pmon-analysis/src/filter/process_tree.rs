@@ -6,9 +6,9 @@ use pmon_core::capture::{Details, Record, Subject};
 use pmon_core::wire::{Body, ByteOrder};
 use pmon_core::{MonoNs, Tgid};
 
-use crate::join::Entry;
-use crate::pid_set::PidSet;
+use super::pid_set::PidSet;
 use crate::process::MAX_PROCESSES;
+use crate::timeline::Entry;
 
 /// Maximum number of exits kept; the parents of processes that exit later are unknown.
 const MAX_EXITS: usize = 1 << 20;
@@ -301,7 +301,7 @@ mod tests {
     use pmon_core::{Cpu, Seq, Task};
 
     use super::*;
-    use crate::join::Occurrence;
+    use crate::timeline::Occurrence;
 
     fn event(time: u64, body: Body) -> Event {
         Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }

@@ -1,17 +1,19 @@
 //! Which events somebody wants to see.
 
-mod seen;
+mod diagnosis;
+mod pid_set;
+mod process_tree;
 
 use pmon_core::capture::Own;
 use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task, Tgid};
 
-use crate::join::Entry;
 use crate::process::{ProcessExit, Processes};
-use crate::wall::WallClock;
+use crate::timeline::Entry;
+use crate::wall_clock::WallClock;
 
-pub use crate::tree::{Exits, Tree};
-pub use seen::Seen;
+pub use diagnosis::Seen;
+pub use process_tree::{Exits, Tree};
 
 /// An end of a range of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +149,7 @@ mod tests {
     use pmon_core::{Cpu, Seq};
 
     use super::*;
-    use crate::join::Occurrence;
+    use crate::timeline::Occurrence;
 
     fn event(time: u64, body: Body) -> Event {
         Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }

@@ -6,8 +6,8 @@ use pmon_core::{Cpu, Seq};
 use proptest::prelude::*;
 
 use super::*;
-use crate::join::{Occurrence, size_of_details};
 use crate::process::{MAX_BYTES, MAX_THREADS, Processes, State};
+use crate::timeline::{Occurrence, size_of_details};
 
 /// 100 ticks a second; the host was suspended for a second before.
 fn census(entries: &[Entry]) -> Census {
@@ -339,7 +339,7 @@ fn kernel_threads_have_no_program() {
 #[test]
 fn without_room_details_have_no_texts() {
     let mut census = census(&[exec(1, 10, Some("sh"))]);
-    census.bytes = MAX_BYTES - table::LIFE;
+    census.bytes = MAX_BYTES - index::LIFE;
     census.take(&exec(2, 20, Some("sh")));
     let known = life(&census, 20).details.as_ref().unwrap();
     assert_eq!((known.strings().iter().all(|text| text.is_none()), known.ids.is_some()), (true, true));
@@ -436,7 +436,7 @@ proptest! {
             .filter_map(|life| life.details.as_ref())
             .map(|details| (Arc::as_ptr(details), size_of_details(details)))
             .collect();
-        let taken = census.lives.len() * table::LIFE + census.threads.len() * table::THREAD;
+        let taken = census.lives.len() * index::LIFE + census.threads.len() * index::THREAD;
         prop_assert_eq!(details.values().sum::<usize>() + taken, census.bytes);
         for life in census.lives.values() {
             prop_assert!(life.threads.keys().all(|tid| tid.0 != life.pid.0 && !census.lives.contains_key(&Tgid(tid.0))));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::task::{Kind, Shown};
+use super::task_view::{Kind, Shown};
 
 /// All capabilities that there are, of Linux 6.18.
 const ALL_CAPS: u64 = 0x1ff_ffff_ffff;

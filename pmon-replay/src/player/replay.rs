@@ -11,9 +11,9 @@ use pmon_core::wire::Event;
 use pmon_core::{MonoNs, Seq};
 use pmon_fake::{Kernel, Script, Socket};
 
+use super::pieces::Pieces;
+use super::{ExitUsage, Passed, Played, Stage};
 use crate::ReplayError;
-use crate::pieces::Pieces;
-use crate::stage::{ExitUsage, Passed, Played, Stage};
 
 /// What the kernel says before the first event, it says so long before it.
 const BEFORE_NS: u64 = 2_000;

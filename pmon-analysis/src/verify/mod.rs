@@ -1,6 +1,6 @@
 //! How complete a capture is: counted anew from its events, and held against what the recorder says.
 
-mod forks;
+mod fork_check;
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use pmon_core::capture::{
 use pmon_core::wire::{Body, ByteOrder, Event, Message, messages};
 use pmon_core::{Cpu, MonoNs, Seq, Tgid};
 
-pub use forks::{ForkReport, MAX_SHORTFALLS, Shortfall};
+pub use fork_check::{ForkReport, MAX_SHORTFALLS, Shortfall};
 
 /// Problems that are described; further ones are only counted.
 pub const MAX_PROBLEMS: usize = 16;
@@ -272,7 +272,7 @@ pub struct Verifier {
     absent: u64,
     /// Whether there was neither damage nor a contradiction yet.
     is_told: bool,
-    forks: forks::Forks,
+    forks: fork_check::Forks,
     /// Blind spans reported by the recorder; only the first ones are kept.
     blinds: Vec<Blind>,
 }
@@ -288,7 +288,7 @@ impl Verifier {
             now: None,
             absent: 0,
             is_told: true,
-            forks: forks::Forks::default(),
+            forks: fork_check::Forks::default(),
             blinds: Vec::new(),
         }
     }

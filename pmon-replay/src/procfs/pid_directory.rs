@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use pmon_fake::host::Node;
 
-use super::stat::stat;
-use super::status::status;
-use super::task::{Kind, Shown};
+use super::pid_stat::stat;
+use super::pid_status::status;
+use super::task_view::{Kind, Shown};
 
 /// What the kernel gives a process that uses next to nothing of the memory.
 const OOM_SCORE: u32 = 666;

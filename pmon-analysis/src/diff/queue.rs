@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use pmon_core::MonoNs;
 use pmon_core::capture::Loss;
 
-use super::item::{Item, Piece, Rules, Stretch};
+use super::record::{Item, Piece, Rules, Stretch};
 use super::{Counts, Side};
 
 /// See the module.

@@ -1,6 +1,6 @@
 //! `/proc/<pid>/stat` (`proc_pid_stat(5)`).
 
-use super::task::{Kind, Shown};
+use super::task_view::{Kind, Shown};
 
 /// Flags of tasks (`include/linux/sched.h`): of one that runs a program; of one that has ended; of a kernel thread that runs for ever.
 const PF_RANDOMIZE: u32 = 0x0040_0000;

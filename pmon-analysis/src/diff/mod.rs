@@ -6,17 +6,17 @@
 //! Records are pushed in pieces of any size, from whichever capture [`Diff::wants`]. What has no counterpart yet is held, up to
 //! [`MAX_HELD`] records.
 
-mod item;
-mod stream;
+mod queue;
+mod record;
 
 use pmon_core::Cpu;
 use pmon_core::accounting::MAX_CPUS;
 use pmon_core::capture::{Frame, Record};
 use pmon_core::wire::ByteOrder;
 
-pub use item::{Item, Stretch};
-use item::{Piece, Rules};
-use stream::{Met, Stream};
+use queue::{Met, Stream};
+pub use record::{Item, Stretch};
+use record::{Piece, Rules};
 
 /// Records that one capture may be ahead of the other, over all streams: more than any block holds, so that captures
 /// that are read by turns, in one order, never come to it.

@@ -5,11 +5,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use pmon_core::capture::{
-    Blind, ClockAnchor, Details, End, Frame, Loss, Mark, Record, Snapshot, Subject, Usage,
-};
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::capture::{Details, Frame, Record, Subject, Usage};
+use pmon_core::wire::{Body, ByteOrder};
 use pmon_core::{MonoNs, Tgid};
+
+use super::record::{ALLOCATION, Entry, Occurrence, size_of_details};
 
 /// Records held back at the most.
 pub const MAX_HELD: usize = 1 << 16;
@@ -17,46 +17,6 @@ pub const MAX_HELD: usize = 1 << 16;
 pub const MAX_HELD_BYTES: usize = 16 << 20;
 /// For how long, in event time, details are waited for.
 pub const MAX_WAIT_NS: u64 = 1_000_000_000;
-
-/// One event record, with what belongs to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Occurrence {
-    /// The event; `None` if the datagram holds none that can be read.
-    pub event: Option<Event>,
-    /// The datagram, unless it is the usual form of `event`.
-    pub raw: Option<Box<[u8]>>,
-    /// For an exec, what is known of the process after it.
-    pub details: Option<Box<Details>>,
-    /// For an exit, what was used until then, if it is known.
-    pub usage: Option<Box<Usage>>,
-}
-
-/// A record that owns its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Entry {
-    /// A datagram.
-    Event(Occurrence),
-    /// Lost events.
-    Loss(Loss),
-    /// A time in which nothing was heard.
-    Blind(Blind),
-    /// What the clocks said.
-    Clock(ClockAnchor),
-    /// The end of a scan of `/proc`.
-    Snapshot(Snapshot),
-    /// Details from a scan of `/proc`, or of an exec that was not waited for any longer.
-    Details(Box<Details>),
-    /// A user's note.
-    Mark(Mark),
-    /// The clean end.
-    End(End),
-    /// A record of an unknown kind.
-    Unknown {
-        /// Its kind.
-        kind: u8,
-    },
-}
 
 /// Holds records back until the details of the execs among them have come; yields them in their order.
 ///
@@ -226,34 +186,10 @@ impl Joiner {
     }
 }
 
-/// Overhead of one heap allocation, in bytes.
-pub(crate) const ALLOCATION: usize = 16;
-
-/// Returns the bytes of memory that details take.
-pub fn size_of_details(details: &Details) -> usize {
-    let strings = details.strings().into_iter().flatten().map(|string| string.len() + ALLOCATION);
-    size_of::<Details>() + ALLOCATION + strings.sum::<usize>()
-}
-
-/// Returns the bytes of memory that an entry takes.
-pub fn size_of_entry(entry: &Entry) -> usize {
-    let more = match entry {
-        Entry::Event(occurrence) => {
-            let Occurrence { raw, details, usage, .. } = occurrence;
-            raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
-                + details.as_deref().map_or(0, size_of_details)
-                + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION)
-        }
-        Entry::Details(details) => size_of_details(details),
-        Entry::Mark(mark) => mark.text.len() + ALLOCATION,
-        _ => 0,
-    };
-    size_of::<Entry>() + more
-}
-
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{Miss, Reason};
+    use pmon_core::capture::{End, Mark, Miss, Reason, Snapshot};
+    use pmon_core::wire::Event;
     use pmon_core::{Cpu, Seq, Task};
 
     use super::*;

@@ -6,7 +6,7 @@ use pmon_core::{MonoNs, Task};
 
 use super::{Filter, is_after, is_before, is_threads_own, tasks};
 use crate::process::Processes;
-use crate::wall::WallClock;
+use crate::wall_clock::WallClock;
 
 /// Records which parts of a [`Filter`] matched at least one event, independently of the other
 /// parts.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use pmon_core::capture::{Details, Miss};
 use pmon_core::{Task, Tgid, Tid};
 
+use super::process::{Life, State, Thread};
 use super::{Census, INIT};
-use crate::join::size_of_details;
-use crate::process::life::{Life, State, Thread};
-use crate::process::{MAX_PROCESSES, MAX_THREADS};
+use crate::process::limits::{MAX_PROCESSES, MAX_THREADS};
+use crate::timeline::size_of_details;
 
 /// Memory of a process without its details, in bytes: its state, name, usage, and table entries.
 pub(super) const LIFE: usize = size_of::<Life>() + 144;

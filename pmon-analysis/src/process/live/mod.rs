@@ -1,6 +1,7 @@
 //! All processes that are there, in detail.
 
-mod table;
+mod index;
+mod process;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,10 +9,12 @@ use pmon_core::capture::{ClockAnchor, Details, Meta, Snapshot, Subject, Usage};
 use pmon_core::wire::{Body, Event};
 use pmon_core::{MonoNs, Task, Tgid, Tid};
 
-use super::MAX_BYTES;
-use super::group::ProcessExit;
-use super::life::{Life, State, Thread, lasting, merged};
-use crate::join::Entry;
+use self::process::{lasting, merged};
+use super::limits::MAX_BYTES;
+use super::thread_group::ProcessExit;
+use crate::timeline::Entry;
+
+pub use self::process::{Life, State, Thread};
 
 /// The parent of those whose own has ended.
 const INIT: Tgid = Tgid(1);
@@ -195,7 +198,7 @@ impl Census {
         for tid in others.keys() {
             self.threads.remove(tid);
         }
-        self.bytes = self.bytes.saturating_sub(others.len() * table::THREAD);
+        self.bytes = self.bytes.saturating_sub(others.len() * index::THREAD);
         let all = match (details, before) {
             (Some(details), Some(before)) => Some(merged(details, &before)),
             (details, before) => details.cloned().or(before),
@@ -231,7 +234,7 @@ impl Census {
             life.heard = now;
             if life.threads.remove(&task.tid).is_some() {
                 self.threads.remove(&task.tid);
-                self.bytes = self.bytes.saturating_sub(table::THREAD);
+                self.bytes = self.bytes.saturating_sub(index::THREAD);
             }
         }
         match exit {
@@ -259,7 +262,7 @@ impl Census {
         (life.exit, life.goes_on) = (Some(status), false);
         for tid in std::mem::take(&mut life.threads).into_keys() {
             self.threads.remove(&tid);
-            self.bytes = self.bytes.saturating_sub(table::THREAD);
+            self.bytes = self.bytes.saturating_sub(index::THREAD);
         }
     }
 

@@ -1,5 +1,9 @@
 //! What a replay plays, piece by piece: what of it is in the range, and what becomes of it.
 
+mod pace;
+mod pieces;
+mod replay;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use pmon_analysis::Entry;
@@ -9,7 +13,10 @@ use pmon_core::wire::{Body, ByteOrder, EVENT_FRAME, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 use pmon_fake::Feed;
 
-use crate::pieces::{Joined, Loaded, Piece};
+use self::pieces::{Joined, Loaded, Piece};
+
+pub use self::pace::{Pace, Speed};
+pub use self::replay::Replay;
 
 /// Events of different CPUs come out of order by less than this.
 const INVERSION_NS: u64 = 1_000_000_000;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pmon_core::capture::{Details, Membership, Miss, Usage};
 use pmon_core::{MonoNs, Tgid, Tid};
 
-use super::MAX_NAME;
+use crate::process::limits::MAX_NAME;
 
 /// A process at a moment. What is not known is `None`.
 ///

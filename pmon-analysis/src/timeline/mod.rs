@@ -1,0 +1,7 @@
+//! The records of a capture in order, with each exec and its details brought together.
+
+mod joiner;
+mod record;
+
+pub use joiner::{Joiner, MAX_HELD, MAX_HELD_BYTES, MAX_WAIT_NS};
+pub use record::{Entry, Occurrence, size_of_details, size_of_entry};
