@@ -21,12 +21,12 @@ pub(crate) const CANNOT_RUN: u8 = 126;
 pub(crate) const NOT_FOUND: u8 = 127;
 
 /// A command under way.
-pub(crate) struct Child {
+pub(crate) struct CommandProcess {
     child: process::Child,
     status: Option<ExitStatus>,
 }
 
-impl Child {
+impl CommandProcess {
     /// Starts the command on pmon's terminal and in its directory, with the signals as pmon was
     /// started with them.
     pub(crate) fn start(command: &[OsString]) -> Result<Option<Self>, Failure> {

@@ -9,9 +9,9 @@ use pmon_record::{
     Counters, RecordError, Recording, ScopeError, Signals, Sink, StoreError, SubscribeError, Target, Wakeup,
 };
 
-use crate::child::Child;
+use crate::child::CommandProcess;
 use crate::exit::{self, Failure, OrFail};
-use crate::progress::Meter;
+use crate::progress::StatusLine;
 use crate::terminal::{self, counted};
 
 /// Time between two checks of the counters.
@@ -22,19 +22,19 @@ const LOOK: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a recording waits for, and what it shows meanwhile.
-pub(crate) struct Control<'a> {
+pub(crate) struct RecordingControl<'a> {
     pub(crate) signals: &'a mut Signals,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) child: Option<&'a mut Child>,
-    pub(crate) display: Display<'a>,
+    pub(crate) child: Option<&'a mut CommandProcess>,
+    pub(crate) display: ProgressDisplay<'a>,
     /// Whether the events are only shown, so that the reader may close the pipe early.
     pub(crate) is_shown: bool,
 }
 
 /// The progress display of a recording.
-pub(crate) struct Display<'a> {
+pub(crate) struct ProgressDisplay<'a> {
     bar: ProgressBar,
-    meter: Meter,
+    status_line: StatusLine,
     /// Bytes of the capture so far, if there is one.
     bytes: Option<&'a dyn Fn() -> u64>,
     silences: u64,
@@ -43,12 +43,12 @@ pub(crate) struct Display<'a> {
     blinds: u64,
 }
 
-impl<'a> Display<'a> {
+impl<'a> ProgressDisplay<'a> {
     /// Creates a display, with a status line if it is `wanted` and standard error is a terminal.
     pub(crate) fn new(wanted: bool, bytes: Option<&'a dyn Fn() -> u64>) -> Self {
         Self {
             bar: terminal::status_bar(wanted),
-            meter: Meter::new(),
+            status_line: StatusLine::new(),
             bytes,
             silences: 0,
             blind: false,
@@ -71,7 +71,7 @@ impl<'a> Display<'a> {
         (self.silences, self.blind, self.blinds) =
             (counters.silences, counters.blind, counters.totals.blinds);
         if wanted || !self.bar.is_hidden() {
-            let line = self.meter.line(counters, self.bytes.map(|bytes| bytes()));
+            let line = self.status_line.line(counters, self.bytes.map(|bytes| bytes()));
             if wanted {
                 self.say(&line);
             }
@@ -84,7 +84,7 @@ impl<'a> Display<'a> {
     }
 }
 
-impl Control<'_> {
+impl RecordingControl<'_> {
     /// Waits for the end of `recording`: a signal, the deadline, the child's end, or its own failure.
     pub(crate) fn run<S: Sink + 'static>(mut self, recording: Recording<S>) -> Result<(S, End), Failure> {
         recording.wake_on_change(self.signals.wake());
@@ -140,7 +140,7 @@ impl Control<'_> {
 }
 
 /// Reports the listeners that were added before the kernel emitted events, if any.
-pub(crate) fn say_added_listeners(added: u64) {
+pub(crate) fn report_added_listeners(added: u64) {
     if added > 0 {
         let listeners = counted(added, "listener");
         terminal::say(format_args!(
@@ -151,7 +151,7 @@ pub(crate) fn say_added_listeners(added: u64) {
 }
 
 /// Waits for a child that outlives its recording; gives its exit code. Ctrl-C leaves it to itself.
-pub(crate) fn wait_for(child: &mut Child, signals: &mut Signals) -> Result<u8, Failure> {
+pub(crate) fn wait_for(child: &mut CommandProcess, signals: &mut Signals) -> Result<u8, Failure> {
     loop {
         child.has_ended().or_fail(exit::INTERNAL, "cannot wait")?;
         if let Some(code) = child.exit_code() {

@@ -11,33 +11,33 @@ use serde_json::{Map, Value, json};
 
 use crate::input::shown;
 use crate::report::details;
-use crate::report::verdict::{Examiner, Finding};
+use crate::report::verdict::{Completeness, CompletenessChecker};
 use crate::terminal::per_event;
 
 /// A sink that counts the records that it writes to a capture.
-pub(crate) struct Tape {
+pub(crate) struct CountingSink {
     pub(crate) file: CaptureFile,
     pub(crate) tally: Tally,
-    pub(crate) examiner: Examiner,
-    shared: Arc<Shared>,
+    pub(crate) checker: CompletenessChecker,
+    shared: Arc<SharedCounters>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SharedCounters {
     bytes: AtomicU64,
     discarded: AtomicBool,
 }
 
-/// What the controlling thread sees of a [`Tape`] that the writer thread has.
-pub(crate) struct Handle(Arc<Shared>);
+/// What the controlling thread sees of a [`CountingSink`] that the writer thread has.
+pub(crate) struct SinkMonitor(Arc<SharedCounters>);
 
-impl Tape {
-    /// A tape with that header.
-    pub(crate) fn new(file: CaptureFile, header: &Header) -> (Self, Handle) {
-        let shared = Arc::new(Shared::default());
+impl CountingSink {
+    /// A sink with that header.
+    pub(crate) fn new(file: CaptureFile, header: &Header) -> (Self, SinkMonitor) {
+        let shared = Arc::new(SharedCounters::default());
         let tally = Tally::new(header.frame_order, header.meta.recorder());
-        let examiner = Examiner::new(Some(header), header.frame_order);
-        (Self { file, tally, examiner, shared: shared.clone() }, Handle(shared))
+        let checker = CompletenessChecker::new(Some(header), header.frame_order);
+        (Self { file, tally, checker, shared: shared.clone() }, SinkMonitor(shared))
     }
 }
 
@@ -45,10 +45,10 @@ impl Tape {
 pub(crate) fn facts(
     file: &CaptureFile,
     tally: &Tally,
-    finding: &Finding,
+    completeness: &Completeness,
     header: &Header,
 ) -> Map<String, Value> {
-    let end = finding.report.end.map_or(0, |end| end.time.0);
+    let end = completeness.report.end.map_or(0, |end| end.time.0);
     let more = json!({
         "file": file.path().map(|path| path.to_string_lossy()),
         "bytes": file.bytes(),
@@ -56,15 +56,15 @@ pub(crate) fn facts(
         "duration_ns": end.saturating_sub(header.meta.start.mono.0),
         "details": details::json(tally),
     });
-    let mut facts = finding.json();
+    let mut facts = completeness.json();
     facts.extend(more.as_object().cloned().unwrap_or_default());
     facts
 }
 
-impl Sink for Tape {
+impl Sink for CountingSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.tally.count(record);
-        self.examiner.count(record);
+        self.checker.count(record);
         self.file.record(record)
     }
 
@@ -86,7 +86,7 @@ impl Sink for Tape {
     }
 }
 
-impl Handle {
+impl SinkMonitor {
     /// Lets the capture be removed, rather than finished, at the end of the recording.
     pub(crate) fn discard(&self) {
         self.0.discarded.store(true, Ordering::Release);

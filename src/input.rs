@@ -10,24 +10,24 @@ use pmon_core::wire::ByteOrder;
 
 use crate::exit::{self, Failure, OrFail};
 use crate::output::printable;
-use crate::report::verdict::{Examiner, Finding};
+use crate::report::verdict::{Completeness, CompletenessChecker};
 use crate::terminal;
 
 /// A capture that is read from front to back, once.
-pub(crate) struct Input {
+pub(crate) struct CaptureInput {
     name: String,
-    reader: Reader<Bytes>,
+    reader: Reader<InputBytes>,
     file_bytes: Option<u64>,
     damaged: u64,
 }
 
 /// The source of a capture's bytes.
-enum Bytes {
+enum InputBytes {
     File(File),
     Stdin(StdinLock<'static>),
 }
 
-impl Read for Bytes {
+impl Read for InputBytes {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::File(file) => file.read(into),
@@ -36,7 +36,7 @@ impl Read for Bytes {
     }
 }
 
-/// Bytes at the end of a hole that are read anyway, because a trailer may begin with zeros.
+/// InputBytes at the end of a hole that are read anyway, because a trailer may begin with zeros.
 const END_OF_HOLE: u64 = 24;
 
 /// Skips a hole of a file, for [`Reader::open_sparse`]. Pipes and some file systems have no holes.
@@ -55,7 +55,7 @@ pub(crate) fn skip_hole(file: &mut File) -> io::Result<u64> {
 }
 
 /// Something in a capture.
-pub(crate) enum Found<'a> {
+pub(crate) enum InputItem<'a> {
     /// A record.
     Record(Record<'a>),
     /// The end of a block: the next records may be long in coming.
@@ -66,10 +66,10 @@ pub(crate) enum Found<'a> {
 
 /// How the reading of a capture went.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct ReadOutcome {
     /// Whether the recorder ended cleanly.
     pub(crate) clean_end: bool,
-    /// Bytes of the capture: all of it if it ended cleanly, else its intact part.
+    /// InputBytes of the capture: all of it if it ended cleanly, else its intact part.
     pub(crate) bytes: u64,
     /// Blocks of an unknown kind.
     pub(crate) unknown_blocks: u64,
@@ -77,7 +77,7 @@ pub(crate) struct Outcome {
     pub(crate) damaged: u64,
 }
 
-impl Outcome {
+impl ReadOutcome {
     /// The command's exit code after this.
     pub(crate) fn exit_code(&self) -> u8 {
         if self.damaged > 0 { exit::DAMAGED } else { exit::DONE }
@@ -94,21 +94,21 @@ pub(crate) fn shown(path: &Path) -> String {
     printable(path.as_os_str().as_encoded_bytes())
 }
 
-impl Input {
+impl CaptureInput {
     /// Opens the capture `path`, or standard input for `-`.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let name = if is_stdio(path) { "standard input".into() } else { shown(path) };
         let (source, file_bytes) = if is_stdio(path) {
-            (Bytes::Stdin(stdin().lock()), None)
+            (InputBytes::Stdin(stdin().lock()), None)
         } else {
             let unreadable = format!("cannot open {name}{}", hint(path));
             let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
             let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
-            (Bytes::File(file), meta.is_file().then_some(meta.len()))
+            (InputBytes::File(file), meta.is_file().then_some(meta.len()))
         };
-        let skip_hole = |bytes: &mut Bytes| match bytes {
-            Bytes::File(file) => skip_hole(file),
-            Bytes::Stdin(_) => Ok(0),
+        let skip_hole = |bytes: &mut InputBytes| match bytes {
+            InputBytes::File(file) => skip_hole(file),
+            InputBytes::Stdin(_) => Ok(0),
         };
         let reader = Reader::open_sparse(source, skip_hole).map_err(|error| {
             let code = if matches!(error, OpenError::Io(_)) { exit::ENVIRONMENT } else { exit::REFUSED };
@@ -138,33 +138,36 @@ impl Input {
     }
 
     /// Reads to the end under a bar, says what is damaged, and finds how complete it is. Each record goes to `visit`, too.
-    pub(crate) fn examine(self, mut visit: impl FnMut(&Record<'_>)) -> Result<(Finding, Outcome), Failure> {
+    pub(crate) fn examine(
+        self,
+        mut visit: impl FnMut(&Record<'_>),
+    ) -> Result<(Completeness, ReadOutcome), Failure> {
         let name = self.name.clone();
-        let mut examiner = Examiner::new(self.header(), self.order());
+        let mut checker = CompletenessChecker::new(self.header(), self.order());
         let bar = terminal::reading_bar(self.file_bytes.unwrap_or(0));
         let outcome = self.read(&bar, |found| {
             match found {
-                Found::Record(record) => {
-                    examiner.count(&record);
+                InputItem::Record(record) => {
+                    checker.count(&record);
                     visit(&record);
                 }
-                Found::Pause => {}
-                Found::Damage(damage) => {
-                    bar.suspend(|| say_damage(&name, &damage));
-                    examiner.damage(&damage);
+                InputItem::Pause => {}
+                InputItem::Damage(damage) => {
+                    bar.suspend(|| report_damage(&name, &damage));
+                    checker.damage(&damage);
                 }
             }
             Ok(())
         })?;
-        Ok((examiner.finish(outcome.clean_end), outcome))
+        Ok((checker.finish(outcome.clean_end), outcome))
     }
 
     /// Reads to the end, and gives all that is found to `visit`. `bar` shows how far it is.
     pub(crate) fn read(
         mut self,
         bar: &ProgressBar,
-        mut visit: impl FnMut(Found<'_>) -> Result<(), Failure>,
-    ) -> Result<Outcome, Failure> {
+        mut visit: impl FnMut(InputItem<'_>) -> Result<(), Failure>,
+    ) -> Result<ReadOutcome, Failure> {
         while self.read_some(&mut visit)? {
             bar.set_position(self.offset());
         }
@@ -175,17 +178,17 @@ impl Input {
     /// Reads the next block, or part that could not be used, and gives all in it to `visit`; `false` at the end.
     pub(crate) fn read_some(
         &mut self,
-        mut visit: impl FnMut(Found<'_>) -> Result<(), Failure>,
+        mut visit: impl FnMut(InputItem<'_>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
         let item = self.reader.next_item();
         match item.or_fail(exit::ENVIRONMENT, format_args!("cannot read {}", self.name))? {
             Some(Item::Block(block)) => {
-                block.records().try_for_each(|record| visit(Found::Record(record)))?;
-                visit(Found::Pause)?;
+                block.records().try_for_each(|record| visit(InputItem::Record(record)))?;
+                visit(InputItem::Pause)?;
             }
             Some(Item::Damage(damage)) => {
                 self.damaged += 1;
-                visit(Found::Damage(damage))?;
+                visit(InputItem::Damage(damage))?;
             }
             None => return Ok(false),
         }
@@ -198,14 +201,14 @@ impl Input {
     }
 
     /// How the reading went.
-    pub(crate) fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> ReadOutcome {
         let clean_end = self.reader.ended_cleanly();
         let bytes = match (clean_end, self.file_bytes) {
             (true, Some(bytes)) => bytes,
             (true, None) => self.reader.offset(),
             (false, _) => self.reader.intact_bytes(),
         };
-        Outcome { clean_end, bytes, unknown_blocks: self.reader.unknown_blocks(), damaged: self.damaged }
+        ReadOutcome { clean_end, bytes, unknown_blocks: self.reader.unknown_blocks(), damaged: self.damaged }
     }
 }
 
@@ -220,6 +223,6 @@ pub(crate) fn hint(path: &Path) -> String {
 }
 
 /// Says on standard error what is wrong with a capture, where it was found.
-pub(crate) fn say_damage(name: &str, damage: &Damage) {
+pub(crate) fn report_damage(name: &str, damage: &Damage) {
     terminal::say(format_args!("pmon: {name}: {damage}"));
 }

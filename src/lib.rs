@@ -3,4 +3,4 @@
 
 mod rerecord;
 
-pub use rerecord::{Again, AgainError};
+pub use rerecord::{RerecordError, Rerecorder};

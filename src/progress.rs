@@ -11,14 +11,14 @@ use crate::time_spec::brief;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Makes the line out of counters; knows the counters before, for rates.
-pub(crate) struct Meter {
+pub(crate) struct StatusLine {
     began: Instant,
     /// When rates were worked out last, and the number of events then.
     last: (Instant, u64),
     rate: f64,
 }
 
-impl Meter {
+impl StatusLine {
     /// The meter of a recording that begins now.
     pub(crate) fn new() -> Self {
         let now = Instant::now();

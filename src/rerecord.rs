@@ -18,12 +18,12 @@ use pmon_replay::{ExitUsage, Passed, Replay, ReplayError};
 const CHUNK: usize = 2048;
 
 /// A recorder of what a [`Replay`] delivers. What the capture holds besides goes where it was.
-pub struct Again<S> {
+pub struct Rerecorder<S> {
     assembler: Assembler<WithUsage<S>>,
     chunk: Chunk,
 }
 
-impl<S: Sink> Again<S> {
+impl<S: Sink> Rerecorder<S> {
     /// Records into `sink` what the process `recorder` once recorded.
     pub fn new(sink: S, recorder: Tgid) -> Self {
         let sink = WithUsage { sink, usages: VecDeque::new() };
@@ -40,7 +40,7 @@ impl<S: Sink> Again<S> {
         &mut self,
         replay: &mut Replay<R>,
         mut socket: Option<&mut Socket>,
-    ) -> Result<bool, AgainError> {
+    ) -> Result<bool, RerecordError> {
         let end = loop {
             let batch = &mut self.chunk.batch;
             let received = match &mut socket {
@@ -68,14 +68,14 @@ impl<S: Sink> Again<S> {
     /// no more. Without this, the first event takes them all at once.
     ///
     /// # Errors
-    /// As [`Again::take`].
-    pub fn begin<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<bool, AgainError> {
+    /// As [`Rerecorder::take`].
+    pub fn begin<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<bool, RerecordError> {
         let is_nearer = replay.approach();
         self.hand_over(replay)?;
         Ok(is_nearer?)
     }
 
-    fn hand_over<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<(), AgainError> {
+    fn hand_over<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<(), RerecordError> {
         self.assembler.sink_mut().usages.extend(replay.take_usages());
         self.assembler.chunk(&self.chunk)?;
         self.chunk.clear();
@@ -93,7 +93,7 @@ impl<S: Sink> Again<S> {
     ///
     /// # Errors
     /// When the sink fails.
-    pub fn tick(&mut self) -> Result<(), AgainError> {
+    pub fn tick(&mut self) -> Result<(), RerecordError> {
         self.assembler.sink_mut().sink.tick(Instant::now())?;
         Ok(())
     }
@@ -102,7 +102,7 @@ impl<S: Sink> Again<S> {
     ///
     /// # Errors
     /// When the sink fails.
-    pub fn finish(mut self, end: MonoNs) -> Result<S, AgainError> {
+    pub fn finish(mut self, end: MonoNs) -> Result<S, RerecordError> {
         self.assembler.chunk(&self.chunk)?;
         self.assembler.finish(end)?;
         Ok(self.assembler.into_sink().sink)
@@ -118,7 +118,7 @@ fn dropped(loss: &Loss) -> Discarded {
 
 /// Why a replay is not recorded.
 #[derive(Debug, thiserror::Error)]
-pub enum AgainError {
+pub enum RerecordError {
     /// The capture.
     #[error(transparent)]
     Replay(#[from] ReplayError),

@@ -14,7 +14,7 @@ const MAX_COMM: usize = 15;
 
 /// The events seen so far, compared with a selection.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct MatchTracker {
     /// Number of events that matched.
     matched: u64,
     /// What is known of the other events, as long as none matched.
@@ -23,7 +23,7 @@ pub(crate) struct Found {
     absent: Vec<u32>,
 }
 
-impl Found {
+impl MatchTracker {
     /// Creates an empty state for a selection.
     pub(crate) fn new(filter: &Filter) -> Self {
         Self { absent: filter.pids.clone(), ..Self::default() }
@@ -34,7 +34,7 @@ impl Found {
         self.matched += 1;
     }
 
-    /// Whether no event has matched, so that [`Found::seen`] needs the others.
+    /// Whether no event has matched, so that [`MatchTracker::seen`] needs the others.
     pub(crate) fn is_empty(&self) -> bool {
         self.matched == 0
     }

@@ -10,8 +10,10 @@ use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
 
 use crate::args::{Format, ViewArgs};
-use crate::output::{Classic, Csv, Json, Render, Scene, Text, printable};
-use crate::selection::Found;
+use crate::output::{
+    ClassicRenderer, CsvRenderer, JsonRenderer, Render, RenderContext, TextRenderer, printable,
+};
+use crate::selection::MatchTracker;
 use crate::terminal::{self, counted};
 use crate::time_spec::{brief, moment};
 
@@ -29,11 +31,11 @@ pub(crate) struct View<W> {
     filter: Filter,
     render: Box<dyn Render>,
     /// The events seen so far, compared with the filter.
-    found: Found,
+    found: MatchTracker,
     /// Describes what was recorded, if that was not everything.
     scope: Option<String>,
     /// Number of lost events, and blind time in ns, for which the format has no line.
-    untold: (u64, u64),
+    unshown: (u64, u64),
     out: Vec<u8>,
     sink: W,
 }
@@ -50,10 +52,10 @@ impl<W: Write> View<W> {
     ) -> Self {
         let filter = filter(args, range, header);
         let mut render: Box<dyn Render> = match args.format {
-            Format::Text => Box::new(Text::new(args.clock, TimeZone::system(), colours)),
-            Format::Classic => Box::new(Classic),
-            Format::Json => Box::new(Json::new()),
-            Format::Csv => Box::new(Csv::new()),
+            Format::Text => Box::new(TextRenderer::new(args.clock, TimeZone::system(), colours)),
+            Format::Classic => Box::new(ClassicRenderer),
+            Format::Json => Box::new(JsonRenderer::new()),
+            Format::Csv => Box::new(CsvRenderer::new()),
         };
         let joins = render.needs_details() || filter.needs_details();
         // If the recorder observed which exits end a process, they need not be derived.
@@ -72,11 +74,11 @@ impl<W: Write> View<W> {
             follows,
             wall,
             start: header.map(|header| header.meta.start.mono),
-            found: Found::new(&filter),
+            found: MatchTracker::new(&filter),
             filter,
             render,
             scope: None,
-            untold: (0, 0),
+            unshown: (0, 0),
             out,
             sink,
         }
@@ -116,16 +118,16 @@ impl<W: Write> View<W> {
     }
 
     /// Reports on standard error, at the end, what the format has no line for.
-    pub(crate) fn say_untold(&self) {
-        let (lost, blind_ns) = self.untold;
+    pub(crate) fn report_unshown(&self) {
+        let (lost, blind_ns) = self.unshown;
         let lost = (lost > 0).then(|| format!("{} lost", counted(lost, "event")));
         let blind = (blind_ns > 0).then(|| format!("no events emitted for {}", brief(blind_ns)));
-        let untold: Vec<_> = lost.into_iter().chain(blind).collect();
-        if !untold.is_empty() {
-            let untold = untold.join(", and ");
-            terminal::say(format_args!("pmon: {untold}; the classic format has no line for that"));
+        let unshown: Vec<_> = lost.into_iter().chain(blind).collect();
+        if !unshown.is_empty() {
+            let unshown = unshown.join(", and ");
+            terminal::say(format_args!("pmon: {unshown}; the classic format has no line for that"));
         }
-        say_forgotten(self.processes.forgotten());
+        report_forgotten(self.processes.forgotten());
     }
 
     /// Explains why no event is shown, or none of a requested process.
@@ -178,7 +180,8 @@ impl<W: Write> View<W> {
             self.wall.observe(*anchor);
         }
         let (processes, wall) = (&self.processes, &self.wall);
-        let scene = |start: Option<MonoNs>| Scene { processes, wall, start: start.unwrap_or_default() };
+        let context =
+            |start: Option<MonoNs>| RenderContext { processes, wall, start: start.unwrap_or_default() };
         match entry {
             Entry::Event(occurrence) => {
                 if self.start.is_none() {
@@ -188,23 +191,23 @@ impl<W: Write> View<W> {
                 event.iter().for_each(|event| self.found.concerns(event));
                 if self.filter.shows(event, processes, wall) {
                     self.found.matched();
-                    self.render.event(occurrence, scene(self.start), &mut self.out);
+                    self.render.event(occurrence, context(self.start), &mut self.out);
                 } else if self.found.is_empty() {
                     self.found.seen().observe(&self.filter, event, processes, wall);
                 }
             }
             Entry::Loss(loss) if self.filter.shows_span(loss.after, loss.before, wall) => {
-                let told = self.render.loss(loss, scene(self.start), &mut self.out);
-                let untold = if told { 0 } else { loss.count() };
-                self.untold.0 = self.untold.0.saturating_add(untold);
+                let told = self.render.loss(loss, context(self.start), &mut self.out);
+                let unshown = if told { 0 } else { loss.count() };
+                self.unshown.0 = self.unshown.0.saturating_add(unshown);
             }
             Entry::Blind(blind) if self.filter.shows_span(blind.from, blind.until, wall) => {
-                let told = self.render.blind(blind, scene(self.start), &mut self.out);
-                let untold = if told { 0 } else { blind.length_ns() };
-                self.untold.1 = self.untold.1.saturating_add(untold);
+                let told = self.render.blind(blind, context(self.start), &mut self.out);
+                let unshown = if told { 0 } else { blind.length_ns() };
+                self.unshown.1 = self.unshown.1.saturating_add(unshown);
             }
             Entry::Mark(mark) if self.filter.shows_time(mark.time, wall) => {
-                self.render.mark(mark, scene(self.start), &mut self.out);
+                self.render.mark(mark, context(self.start), &mut self.out);
             }
             _ => {}
         }
@@ -212,7 +215,7 @@ impl<W: Write> View<W> {
 }
 
 /// Reports the processes that a table had no room for.
-pub(crate) fn say_forgotten(forgotten: u64) {
+pub(crate) fn report_forgotten(forgotten: u64) {
     if forgotten > 0 {
         let times = counted(forgotten, "time");
         terminal::say(format_args!(

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
-use pmon::Again;
+use pmon::Rerecorder;
 use pmon_core::Tgid;
 use pmon_core::capture::{Details, Header, Item, Loss, Reader, Record};
 use pmon_record::{CaptureFile, Options, Recording, SubscribeError, Subscription, Target};
@@ -68,9 +68,9 @@ fn record(path: &Path) -> bool {
 fn replay_into(from: &Path, to: &Path, header: &Header) {
     let mut replay = Replay::new(Reader::open(File::open(from).unwrap()).unwrap()).passing();
     let file = CaptureFile::create(&Target::File(to.into()), header, false).unwrap();
-    let mut again = Again::new(file, Tgid(header.meta.recorder_pid));
-    while again.take(&mut replay, None).unwrap() {}
-    again.finish(replay.now()).unwrap();
+    let mut rerecorder = Rerecorder::new(file, Tgid(header.meta.recorder_pid));
+    while rerecorder.take(&mut replay, None).unwrap() {}
+    rerecorder.finish(replay.now()).unwrap();
 }
 
 #[test]

@@ -6,9 +6,9 @@ use pmon_core::capture::Record;
 
 use crate::args::DiffArgs;
 use crate::exit::{self, Failure};
-use crate::input::{Found, Input, is_stdio, say_damage};
+use crate::input::{CaptureInput, InputItem, is_stdio, report_damage};
 use crate::output::json_text;
-use crate::report::diff::{Capture, Contrast};
+use crate::report::diff::{ComparedCapture, Comparison};
 use crate::terminal;
 
 /// Runs the verb.
@@ -16,52 +16,59 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
     if is_stdio(&args.a) && is_stdio(&args.b) {
         return Err(Failure::new(exit::USAGE, "only one of the two can be standard input"));
     }
-    let contrast = compare(args, [Input::open(&args.a)?, Input::open(&args.b)?])?;
-    let text = if args.json { json_text(&contrast.json()) + "\n" } else { contrast.text() };
+    let comparison = compare(args, [CaptureInput::open(&args.a)?, CaptureInput::open(&args.b)?])?;
+    let text = if args.json { json_text(&comparison.json()) + "\n" } else { comparison.text() };
     // If the reader closes the pipe early, the exit code still tells the result.
     terminal::print(&text)?;
-    Ok(match contrast.finding.outcome {
-        _ if contrast.is_damaged() => exit::DAMAGED,
+    Ok(match comparison.finding.outcome {
+        _ if comparison.is_damaged() => exit::DAMAGED,
         Outcome::Identical => exit::DONE,
         Outcome::Different(_) | Outcome::TooFarApart(_) => exit::DIFFERENT,
     })
 }
 
 /// Reads both, each time from the one that is behind.
-fn compare(args: &DiffArgs, mut inputs: [Input; 2]) -> Result<Contrast, Failure> {
+fn compare(args: &DiffArgs, mut inputs: [CaptureInput; 2]) -> Result<Comparison, Failure> {
     let options = Options { by_cpu: args.by_cpu, renumbered: args.renumbered };
     let mut diff = Diff::new(options, [inputs[0].order(), inputs[1].order()]);
     let mut clocks = [WallClock::new(), WallClock::new()];
     for (clock, input) in clocks.iter_mut().zip(&inputs) {
         input.header().iter().for_each(|header| clock.observe(header.meta.start));
     }
-    let bar = terminal::reading_bar(inputs.iter().filter_map(Input::file_bytes).sum());
+    let bar = terminal::reading_bar(inputs.iter().filter_map(CaptureInput::file_bytes).sum());
     while let Some(side) = diff.wants() {
         let (input, clock) = (&mut inputs[side as usize], &mut clocks[side as usize]);
         let name = input.name().to_owned();
         let goes_on = input.read_some(|found| {
             match found {
-                Found::Record(record) => {
+                InputItem::Record(record) => {
                     if let Record::Clock(anchor) = &record {
                         clock.observe(*anchor);
                     }
                     diff.push(side, &record);
                 }
-                Found::Damage(damage) => bar.suspend(|| say_damage(&name, &damage)),
-                Found::Pause => {}
+                InputItem::Damage(damage) => bar.suspend(|| report_damage(&name, &damage)),
+                InputItem::Pause => {}
             }
             Ok(())
         })?;
         if !goes_on {
             diff.end(side);
         }
-        bar.set_position(inputs.iter().filter(|it| it.file_bytes().is_some()).map(Input::offset).sum());
+        bar.set_position(
+            inputs.iter().filter(|it| it.file_bytes().is_some()).map(CaptureInput::offset).sum(),
+        );
     }
     bar.finish_and_clear();
     let [a, b] = clocks;
     let capture = |side: Side, wall| {
         let input = &inputs[side as usize];
-        Capture { name: input.name().to_owned(), order: input.order(), wall, outcome: input.outcome() }
+        ComparedCapture {
+            name: input.name().to_owned(),
+            order: input.order(),
+            wall,
+            outcome: input.outcome(),
+        }
     };
-    Ok(Contrast { options, captures: [capture(Side::A, a), capture(Side::B, b)], finding: diff.finish() })
+    Ok(Comparison { options, captures: [capture(Side::A, a), capture(Side::B, b)], finding: diff.finish() })
 }

@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 
 use crate::args::InfoArgs;
 use crate::exit::{self, Failure};
-use crate::input::{Input, Outcome};
+use crate::input::{CaptureInput, ReadOutcome};
 use crate::output::{json_text, printable, shell_words};
 use crate::report::details;
-use crate::report::text_table::Sheet;
-use crate::report::verdict::Finding;
+use crate::report::text_table::TextTable;
+use crate::report::verdict::Completeness;
 use crate::terminal::{self, counted, grouped, per_event, size};
 use crate::time_spec::{brief, local_time, rfc3339};
 
@@ -19,23 +19,23 @@ const PROGRAMS: usize = 10;
 
 /// Runs the verb.
 pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
-    let input = Input::open(&args.file)?;
+    let input = CaptureInput::open(&args.file)?;
     let name = input.name().to_owned();
     let header = input.header().cloned();
     let mut tally = Tally::new(input.order(), header.as_ref().and_then(|header| header.meta.recorder()));
-    let (finding, outcome) = input.examine(|record| tally.count(record))?;
-    let facts = Facts { name, header, tally, finding, outcome };
+    let (completeness, outcome) = input.examine(|record| tally.count(record))?;
+    let facts = Facts { name, header, tally, completeness, outcome };
     let text = if args.json { json_text(&facts.json()) + "\n" } else { facts.text() };
     terminal::print(&text)?;
-    Ok(if facts.finding.report.verdict() == Verdict::Damaged { exit::DAMAGED } else { exit::DONE })
+    Ok(if facts.completeness.report.verdict() == Verdict::Damaged { exit::DAMAGED } else { exit::DONE })
 }
 
 struct Facts {
     name: String,
     header: Option<Header>,
     tally: Tally,
-    finding: Finding,
-    outcome: Outcome,
+    completeness: Completeness,
+    outcome: ReadOutcome,
 }
 
 impl Facts {
@@ -43,7 +43,7 @@ impl Facts {
     fn duration_ns(&self) -> u64 {
         let start = self.header.as_ref().map(|header| header.meta.start.mono);
         let last = self.tally.span.map(|(_, last)| last);
-        match (start, self.finding.report.end.map(|end| end.time).or(last)) {
+        match (start, self.completeness.report.end.map(|end| end.time).or(last)) {
             (Some(MonoNs(start)), Some(MonoNs(end))) => end.saturating_sub(start),
             _ => self.tally.span_ns(),
         }
@@ -55,13 +55,13 @@ impl Facts {
             tally.by_kind().map(|(kind, n)| (kind.name().into(), n.into())).collect();
         let cpus: Map<String, Value> =
             tally.by_cpu().into_iter().map(|(cpu, n)| (cpu.to_string(), n.into())).collect();
-        let mut facts = self.finding.json();
+        let mut facts = self.completeness.json();
         let Value::Object(more) = json!({
             "bytes": outcome.bytes,
             "bytes_per_event": per_event(outcome.bytes, tally.events),
             "details": details::json(tally),
             "duration_ns": self.duration_ns(),
-            "events": { "total": tally.events, "own": self.finding.report.own, "by_kind": kinds, "by_cpu": cpus },
+            "events": { "total": tally.events, "own": self.completeness.report.own, "by_kind": kinds, "by_cpu": cpus },
             "snapshot_processes": tally.scanned,
             "unknown": { "records": tally.unknown_records, "blocks": outcome.unknown_blocks },
             "host": null, "kernel": null, "machine": null, "boot_id": null, "tool": null, "uuid": null,
@@ -98,51 +98,51 @@ impl Facts {
     }
 
     fn text(&self) -> String {
-        let mut sheet = Sheet::default();
+        let mut table = TextTable::default();
         let (tally, outcome) = (&self.tally, &self.outcome);
-        sheet.line("capture", &self.name);
+        table.line("capture", &self.name);
         match &self.header {
-            Some(header) => describe(&mut sheet, header),
-            None => sheet.line("header", "damaged"),
+            Some(header) => describe(&mut table, header),
+            None => table.line("header", "damaged"),
         }
-        sheet.line("duration", brief(self.duration_ns()));
-        sheet.verdict(&self.finding);
-        sheet.size(outcome.bytes, tally.events);
-        sheet.kinds(tally);
-        sheet.line("by cpu", "");
+        table.line("duration", brief(self.duration_ns()));
+        table.verdict(&self.completeness);
+        table.size(outcome.bytes, tally.events);
+        table.kinds(tally);
+        table.line("by cpu", "");
         for (cpu, count) in tally.by_cpu() {
-            sheet.item(count, format_args!("cpu {cpu}"));
+            table.item(count, format_args!("cpu {cpu}"));
         }
-        sheet.losses(&self.finding);
-        sheet.rejected(&self.finding);
+        table.losses(&self.completeness);
+        table.rejected(&self.completeness);
         if tally.scanned > 0 {
-            sheet.line("processes", format!("{} found in /proc", grouped(tally.scanned)));
+            table.line("processes", format!("{} found in /proc", grouped(tally.scanned)));
         }
         let (records, blocks) = (tally.unknown_records, outcome.unknown_blocks);
         if records > 0 || blocks > 0 {
             let (records, blocks) = (counted(records, "record"), counted(blocks, "block"));
-            sheet.line("skipped", format!("{records} and {blocks} of unknown kinds, from a newer pmon"));
+            table.line("skipped", format!("{records} and {blocks} of unknown kinds, from a newer pmon"));
         }
-        sheet.details(tally, PROGRAMS);
-        sheet.into_text()
+        table.details(tally, PROGRAMS);
+        table.into_text()
     }
 }
 
-fn describe(sheet: &mut Sheet, header: &Header) {
+fn describe(table: &mut TextTable, header: &Header) {
     let meta = &header.meta;
     let text = |text: &str| printable(text.as_bytes());
     let cpus = meta.cpus_online;
-    sheet.line(
+    table.line(
         "host",
         format!("{}, Linux {} {}, {cpus} CPUs", text(&meta.host), text(&meta.kernel), text(&meta.machine)),
     );
-    sheet.line("recorded by", text(&meta.tool));
+    table.line("recorded by", text(&meta.tool));
     if !meta.command.is_empty() {
-        sheet.line("command", shell_words(meta.command.iter().map(Vec::as_slice)));
+        table.line("command", shell_words(meta.command.iter().map(Vec::as_slice)));
     }
-    sheet.line("started", local_time(meta.start.real_ns));
+    table.line("started", local_time(meta.start.real_ns));
     let buffer = size(meta.socket_buffer);
-    sheet.line("transport", format!("{}, buffer {buffer}", text(&meta.transport.to_string())));
+    table.line("transport", format!("{}, buffer {buffer}", text(&meta.transport.to_string())));
 }
 
 #[cfg(test)]
@@ -151,19 +151,19 @@ mod tests {
     use pmon_core::wire::ByteOrder;
 
     use super::*;
-    use crate::report::verdict::Examiner;
+    use crate::report::verdict::CompletenessChecker;
 
-    fn facts(tally: Tally, end: End, damage: Option<Damage>, outcome: Outcome) -> Facts {
-        let mut examiner = Examiner::new(None, ByteOrder::Little);
-        damage.iter().for_each(|damage| examiner.damage(damage));
-        examiner.count(&Record::End(end));
-        Facts { name: "x".into(), header: None, tally, finding: examiner.finish(true), outcome }
+    fn facts(tally: Tally, end: End, damage: Option<Damage>, outcome: ReadOutcome) -> Facts {
+        let mut checker = CompletenessChecker::new(None, ByteOrder::Little);
+        damage.iter().for_each(|damage| checker.damage(damage));
+        checker.count(&Record::End(end));
+        Facts { name: "x".into(), header: None, tally, completeness: checker.finish(true), outcome }
     }
 
     #[test]
     fn what_is_not_as_it_should_be_is_said_only_then() {
         let mut tally = Tally::new(ByteOrder::Little, None);
-        let text = facts(tally.clone(), End::default(), None, Outcome::default()).text();
+        let text = facts(tally.clone(), End::default(), None, ReadOutcome::default()).text();
         for label in ["rejected", "skipped", "processes", "missing", "malformed", "witness", "unreached"] {
             assert!(!text.contains(label), "{text}");
         }
@@ -171,7 +171,7 @@ mod tests {
         (tally.unknown_records, tally.scanned) = (1, 1234);
         let end = End { rejected: 5, malformed: 1, ..End::default() };
         let damage = Damage { offset: 0, bytes: 7, what: DamageKind::Missing { records: 12 } };
-        let outcome = Outcome { unknown_blocks: 2, ..Outcome::default() };
+        let outcome = ReadOutcome { unknown_blocks: 2, ..ReadOutcome::default() };
         let text = facts(tally, end, Some(damage), outcome).text();
         for line in [
             "verdict      damaged (1 damaged part of 7 B in all, 12 records missing; no event in it)",

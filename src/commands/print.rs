@@ -14,7 +14,7 @@ use pmon_core::wire::ByteOrder;
 
 use crate::args::PrintArgs;
 use crate::exit::{self, Failure, OrFail};
-use crate::input::{Found, Input, is_stdio, say_damage, shown, skip_hole};
+use crate::input::{CaptureInput, InputItem, is_stdio, report_damage, shown, skip_hole};
 use crate::terminal;
 use crate::time_spec::{Extent, Moment, resolve};
 use crate::view::{Range, View};
@@ -24,7 +24,7 @@ const SCOPE: u32 = 4;
 
 /// Runs the verb.
 pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
-    let input = Input::open(&args.file)?;
+    let input = CaptureInput::open(&args.file)?;
     let name = input.name().to_owned();
     let order = input.order();
     let range = range(&args.file, input.header(), ["--since", "--until"], [args.since, args.until])?;
@@ -41,22 +41,22 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
         _ => ProgressBar::hidden(),
     };
     let outcome = input.read(&bar, |found| match found {
-        Found::Record(record) => {
+        InputItem::Record(record) => {
             last = time_of(&record, order).or(last);
             is_empty = false;
             view.record(record).map_err(Failure::output)
         }
-        Found::Pause => view.flush().map_err(Failure::output),
-        Found::Damage(damage) => {
+        InputItem::Pause => view.flush().map_err(Failure::output),
+        InputItem::Damage(damage) => {
             // What was read before it is shown before it.
             view.flush().map_err(Failure::output)?;
-            bar.suspend(|| say_damage(&name, &damage));
+            bar.suspend(|| report_damage(&name, &damage));
             Ok(())
         }
     })?;
     view.release().map_err(Failure::output)?;
     view.flush().map_err(Failure::output)?;
-    view.say_untold();
+    view.report_unshown();
     for remark in [view.unmatched(), view.doubt()].into_iter().flatten() {
         terminal::say(format_args!("pmon: {name}: {remark}"));
     }

@@ -11,13 +11,13 @@ use pmon_record::{
 };
 
 use crate::args::{self, RecordArgs};
-use crate::child::Child;
-use crate::control::{self, Control, Display};
-use crate::counting_sink::Tape;
+use crate::child::CommandProcess;
+use crate::control::{self, ProgressDisplay, RecordingControl};
+use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure};
 use crate::input::is_stdio;
 use crate::output::json_text;
-use crate::report::summary::Summary;
+use crate::report::summary::RecordSummary;
 use crate::terminal;
 
 /// Maximum number of default names that are tried.
@@ -46,36 +46,43 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     if !args.quiet && !args.json {
         terminal::say(format_args!("pmon: recording by {}", header.meta.transport));
     }
-    control::say_added_listeners(subscription.added_listeners());
-    let (tape, handle) = Tape::new(file, &header);
+    control::report_added_listeners(subscription.added_listeners());
+    let (sink, monitor) = CountingSink::new(file, &header);
     let began = Instant::now();
-    let recording = Recording::start(subscription, tape, &options).map_err(control::failure)?;
-    let mut child = match Child::start(&args.command) {
+    let recording = Recording::start(subscription, sink, &options).map_err(control::failure)?;
+    let mut child = match CommandProcess::start(&args.command) {
         Ok(child) => child,
         Err(failure) => {
-            handle.discard();
+            monitor.discard();
             recording.stopper().stop();
             recording.join().map_err(control::failure)?;
             return Err(failure);
         }
     };
 
-    let bytes = || handle.bytes();
-    let display = Display::new(!args.quiet && child.is_none(), Some(&bytes));
-    let control = Control {
+    let bytes = || monitor.bytes();
+    let display = ProgressDisplay::new(!args.quiet && child.is_none(), Some(&bytes));
+    let control = RecordingControl {
         signals: &mut signals,
         deadline: args.duration.and_then(|duration| began.checked_add(duration)),
         child: child.as_mut(),
         display,
         is_shown: false,
     };
-    let result = control.run(recording).and_then(|(tape, _)| {
-        let command = child.as_ref().map(Child::pid);
-        let finding = tape.examiner.finish(true);
-        let (file, tally) = (&tape.file, &tape.tally);
-        let summary = Summary { file, tally, finding: &finding, header: &header, options: &options, command };
+    let result = control.run(recording).and_then(|(sink, _)| {
+        let command = child.as_ref().map(CommandProcess::pid);
+        let completeness = sink.checker.finish(true);
+        let (file, tally) = (&sink.file, &sink.tally);
+        let summary = RecordSummary {
+            file,
+            tally,
+            completeness: &completeness,
+            header: &header,
+            options: &options,
+            command,
+        };
         say(args, to_stdout, &summary)?;
-        Ok(if args.strict { finding.exit_code() } else { exit::DONE })
+        Ok(if args.strict { completeness.exit_code() } else { exit::DONE })
     });
     match (result, child) {
         (result, None) => result,
@@ -93,7 +100,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
 }
 
 /// Says what was recorded, where it is wanted.
-fn say(args: &RecordArgs, to_stdout: bool, summary: &Summary<'_>) -> Result<(), Failure> {
+fn say(args: &RecordArgs, to_stdout: bool, summary: &RecordSummary<'_>) -> Result<(), Failure> {
     if !args.json {
         if !args.quiet {
             terminal::say(summary.text().trim_end());
@@ -168,7 +175,7 @@ fn create(args: &RecordArgs, target: Option<&Target>, header: &Header) -> Result
     if let Some(target) = target {
         return Ok(CaptureFile::create(target, header, args.force)?);
     }
-    let mut names = Names::default();
+    let mut names = DefaultNames::default();
     loop {
         let name = names.next(&header.meta, &Zoned::now(), header.uuid);
         match CaptureFile::create(&Target::NewFile(name.into()), header, false) {
@@ -185,11 +192,11 @@ fn create(args: &RecordArgs, target: Option<&Target>, header: &Header) -> Result
 /// Default names of captures: `pmon-HOST-TIME.pmon`, then with a number, then with an unpredictable
 /// suffix.
 #[derive(Default)]
-struct Names {
+struct DefaultNames {
     tried: u32,
 }
 
-impl Names {
+impl DefaultNames {
     fn next(&mut self, meta: &Meta, now: &Zoned, uuid: [u8; 16]) -> String {
         self.tried += 1;
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -211,7 +218,7 @@ mod tests {
     fn names_hold_nothing_that_a_shell_or_a_folder_would_mind() {
         let meta = Meta { host: "a/b c".into(), ..Meta::default() };
         let now = "2026-01-02T03:04:05[UTC]".parse().expect("a time");
-        let mut names = Names::default();
+        let mut names = DefaultNames::default();
         let mut next = || names.next(&meta, &now, [0xab; 16]);
         assert_eq!(next(), "pmon-a_b_c-20260102-030405.pmon");
         assert_eq!(next(), "pmon-a_b_c-20260102-030405-2.pmon");

@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use crate::args::SynthArgs;
 use crate::control;
-use crate::counting_sink::{Tape, facts};
+use crate::counting_sink::{CountingSink, facts};
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::{is_stdio, shown};
 use crate::output::{json_text, shell_words};
-use crate::report::text_table::Sheet;
-use crate::report::verdict::Finding;
+use crate::report::text_table::TextTable;
+use crate::report::verdict::Completeness;
 use crate::terminal;
 use crate::time_spec::brief;
 
@@ -40,22 +40,23 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
     let reader = control::wait_for_reader(&target, &mut signals, None)?;
     let file = CaptureFile::create(&target, &header, args.force)?;
     drop(reader);
-    let (tape, _handle) = Tape::new(file, &header);
+    let (sink, _handle) = CountingSink::new(file, &header);
     let bar = if args.quiet { ProgressBar::hidden() } else { terminal::event_bar(options.events) };
-    let mut writing = Writing { tape, signals: &mut signals, bar, records: 0 };
+    let mut writing = Writing { sink, signals: &mut signals, bar, records: 0 };
     let written = synth.generate(|record| writing.record(record));
-    let finished = written.and_then(|()| writing.tape.finish().map_err(Stop::Sink));
+    let finished = written.and_then(|()| writing.sink.finish().map_err(StopReason::Sink));
     writing.bar.finish_and_clear();
-    let Writing { mut tape, .. } = writing;
+    let Writing { mut sink, .. } = writing;
     if let Err(stop) = finished {
         // What is there of it is of no use to anybody.
-        let removed = tape.file.discard();
+        let removed = sink.file.discard();
         let failure = stop.failure();
         removed.or_fail(exit::STORAGE, "cannot remove what was written")?;
         return Err(failure);
     }
-    let finding = tape.examiner.finish(true);
-    let summary = Summary { file: &tape.file, tally: &tape.tally, finding: &finding, header: &header };
+    let completeness = sink.checker.finish(true);
+    let summary =
+        SynthSummary { file: &sink.file, tally: &sink.tally, completeness: &completeness, header: &header };
     if args.json {
         let json = json_text(&summary.json());
         if to_stdout {
@@ -71,40 +72,40 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
 
 /// A capture on its way into its file.
 struct Writing<'a> {
-    tape: Tape,
+    sink: CountingSink,
     signals: &'a mut Signals,
     bar: ProgressBar,
     records: u64,
 }
 
 /// Why it is not written to its end.
-enum Stop {
+enum StopReason {
     Sink(SinkError),
     Signals(Failure),
     Interrupted,
 }
 
 impl Writing<'_> {
-    fn record(&mut self, record: &Record<'_>) -> Result<(), Stop> {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), StopReason> {
         self.records += 1;
         if self.records.is_multiple_of(LOOK) {
             self.look()?;
         }
-        self.tape.record(record).map_err(Stop::Sink)
+        self.sink.record(record).map_err(StopReason::Sink)
     }
 
     #[cold]
-    fn look(&mut self) -> Result<(), Stop> {
-        self.bar.set_position(self.tape.tally.events);
+    fn look(&mut self) -> Result<(), StopReason> {
+        self.bar.set_position(self.sink.tally.events);
         let wakeup = self.signals.wait(Some(Duration::ZERO));
-        match wakeup.or_fail(exit::INTERNAL, "cannot wait for signals").map_err(Stop::Signals)? {
-            Wakeup::Interrupt | Wakeup::Terminate => Err(Stop::Interrupted),
+        match wakeup.or_fail(exit::INTERNAL, "cannot wait for signals").map_err(StopReason::Signals)? {
+            Wakeup::Interrupt | Wakeup::Terminate => Err(StopReason::Interrupted),
             _ => Ok(()),
         }
     }
 }
 
-impl Stop {
+impl StopReason {
     fn failure(self) -> Failure {
         match self {
             Self::Sink(error) => Failure::new(exit::STORAGE, error),
@@ -115,40 +116,40 @@ impl Stop {
 }
 
 /// What was written.
-struct Summary<'a> {
+struct SynthSummary<'a> {
     file: &'a CaptureFile,
     tally: &'a pmon_analysis::Tally,
-    finding: &'a Finding,
+    completeness: &'a Completeness,
     header: &'a Header,
 }
 
-impl Summary<'_> {
+impl SynthSummary<'_> {
     fn text(&self) -> String {
-        let Self { file, tally, finding, .. } = self;
-        let mut sheet = Sheet::default();
-        sheet.line("made", brief(self.duration_ns()));
-        sheet.verdict(finding);
-        sheet.kinds(tally);
-        sheet.losses(finding);
-        sheet.size(file.bytes(), tally.events);
+        let Self { file, tally, completeness, .. } = self;
+        let mut table = TextTable::default();
+        table.line("made", brief(self.duration_ns()));
+        table.verdict(completeness);
+        table.kinds(tally);
+        table.losses(completeness);
+        table.size(file.bytes(), tally.events);
         if let Some(path) = file.path() {
-            sheet.line("file", shown(path));
+            table.line("file", shown(path));
             let file = shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
-            sheet.line("next", format!("pmon print {file}   or   pmon info {file}"));
+            table.line("next", format!("pmon print {file}   or   pmon info {file}"));
         }
-        sheet.into_text()
+        table.into_text()
     }
 
     fn json(&self) -> Value {
-        let Self { file, tally, finding, header } = self;
-        let mut facts = facts(file, tally, finding, header);
+        let Self { file, tally, completeness, header } = self;
+        let mut facts = facts(file, tally, completeness, header);
         facts.insert("uuid".into(), format!("{:032x}", u128::from_be_bytes(header.uuid)).into());
         facts.insert("made_by".into(), header.meta.transport.why.clone().into());
         Value::Object(facts)
     }
 
     fn duration_ns(&self) -> u64 {
-        let end = self.finding.report.end.map_or(0, |end| end.time.0);
+        let end = self.completeness.report.end.map_or(0, |end| end.time.0);
         end.saturating_sub(self.header.meta.start.mono.0)
     }
 }

@@ -4,35 +4,35 @@ use serde_json::Value;
 
 use crate::args::VerifyArgs;
 use crate::exit::Failure;
-use crate::input::Input;
+use crate::input::CaptureInput;
 use crate::output::json_text;
-use crate::report::text_table::Sheet;
-use crate::report::verdict::Finding;
+use crate::report::text_table::TextTable;
+use crate::report::verdict::Completeness;
 use crate::terminal;
 
 /// Runs the verb.
 pub(crate) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
-    let input = Input::open(&args.file)?;
+    let input = CaptureInput::open(&args.file)?;
     let name = input.name().to_owned();
-    let (finding, _) = input.examine(|_| ())?;
+    let (completeness, _) = input.examine(|_| ())?;
     let text = match args.json {
-        true => json_text(&Value::Object(finding.json())) + "\n",
-        false => text(&name, &finding),
+        true => json_text(&Value::Object(completeness.json())) + "\n",
+        false => text(&name, &completeness),
     };
     terminal::print(&text)?;
-    Ok(finding.exit_code())
+    Ok(completeness.exit_code())
 }
 
-fn text(name: &str, finding: &Finding) -> String {
-    let report = &finding.report;
-    let mut sheet = Sheet::default();
-    sheet.line("capture", name);
-    sheet.verdict(finding);
-    sheet.events(report.events);
-    sheet.losses(finding);
-    sheet.rejected(finding);
-    for problem in finding.problems() {
-        sheet.line("problem", problem);
+fn text(name: &str, completeness: &Completeness) -> String {
+    let report = &completeness.report;
+    let mut table = TextTable::default();
+    table.line("capture", name);
+    table.verdict(completeness);
+    table.events(report.events);
+    table.losses(completeness);
+    table.rejected(completeness);
+    for problem in completeness.problems() {
+        table.line("problem", problem);
     }
-    sheet.into_text()
+    table.into_text()
 }

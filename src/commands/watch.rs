@@ -9,7 +9,7 @@ use pmon_core::wire::ByteOrder;
 use pmon_record::{Options, Recording, Sink, SinkError, Subscription};
 
 use crate::args::WatchArgs;
-use crate::control::{self, Control, Display};
+use crate::control::{self, ProgressDisplay, RecordingControl};
 use crate::exit::{self, Failure};
 use crate::selection::too_long;
 use crate::terminal;
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let needs_details = probe.needs_details();
     let options = Options { details: needs_details, snapshot: needs_details, ..Options::default() };
     let subscription = Subscription::open(&options)?;
-    control::say_added_listeners(subscription.added_listeners());
+    control::report_added_listeners(subscription.added_listeners());
     let header = subscription.header(&[]);
     let view =
         View::new(&args.view, Range::default(), Some(&header), header.frame_order, terminal::colours(), out);
@@ -36,35 +36,36 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
         terminal::say(format_args!("pmon: --comm: {why}"));
     }
     let began = Instant::now();
-    let recording = Recording::start(subscription, Screen::new(view), &options).map_err(control::failure)?;
-    let control = Control {
+    let recording =
+        Recording::start(subscription, ViewSink::new(view), &options).map_err(control::failure)?;
+    let control = RecordingControl {
         signals: &mut signals,
         deadline: args.duration.and_then(|duration| began.checked_add(duration)),
         child: None,
-        display: Display::new(false, None),
+        display: ProgressDisplay::new(false, None),
         is_shown: true,
     };
-    let (screen, _) = control.run(recording)?;
-    screen.say_untold();
+    let (sink, _) = control.run(recording)?;
+    sink.report_unshown();
     Ok(exit::DONE)
 }
 
 /// Shows records as they come.
-pub(crate) struct Screen {
+pub(crate) struct ViewSink {
     view: View<Stdout>,
     /// When the last record came.
     last: Instant,
 }
 
-impl Screen {
+impl ViewSink {
     /// What `view` shows.
     pub(crate) fn new(view: View<Stdout>) -> Self {
         Self { view, last: Instant::now() }
     }
 
     /// Says at the end what the format has no line for.
-    pub(crate) fn say_untold(&self) {
-        self.view.say_untold();
+    pub(crate) fn report_unshown(&self) {
+        self.view.report_unshown();
     }
 
     /// Explains why no event was shown, or none of a requested process.
@@ -73,7 +74,7 @@ impl Screen {
     }
 }
 
-impl Sink for Screen {
+impl Sink for ViewSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.last = Instant::now();
         self.view.record(record.clone()).map_err(failed)

@@ -5,14 +5,14 @@ use pmon_core::Task;
 use pmon_core::capture::{Blind, Loss, Mark};
 use pmon_core::wire::Body;
 
-use super::{Render, Scene, push_number};
+use super::{Render, RenderContext, push_number};
 
 /// Events in the order of arrival, threads included; it has no words for losses, blindness and notes.
-pub(crate) struct Classic;
+pub(crate) struct ClassicRenderer;
 
-impl Render for Classic {
-    fn event(&mut self, occurrence: &Occurrence, _: Scene<'_>, out: &mut Vec<u8>) {
-        let mut line = Line(out);
+impl Render for ClassicRenderer {
+    fn event(&mut self, occurrence: &Occurrence, _: RenderContext<'_>, out: &mut Vec<u8>) {
+        let mut line = ClassicLine(out);
         match occurrence.event.map(|event| event.body) {
             Some(Body::Ack { .. }) => line.text("set mcast listen ok"),
             Some(Body::Fork { parent, child }) => {
@@ -33,15 +33,15 @@ impl Render for Classic {
         out.push(b'\n');
     }
 
-    fn loss(&mut self, _: &Loss, _: Scene<'_>, _: &mut Vec<u8>) -> bool {
+    fn loss(&mut self, _: &Loss, _: RenderContext<'_>, _: &mut Vec<u8>) -> bool {
         false
     }
 
-    fn blind(&mut self, _: &Blind, _: Scene<'_>, _: &mut Vec<u8>) -> bool {
+    fn blind(&mut self, _: &Blind, _: RenderContext<'_>, _: &mut Vec<u8>) -> bool {
         false
     }
 
-    fn mark(&mut self, _: &Mark, _: Scene<'_>, _: &mut Vec<u8>) {}
+    fn mark(&mut self, _: &Mark, _: RenderContext<'_>, _: &mut Vec<u8>) {}
 
     fn needs_details(&self) -> bool {
         false
@@ -52,9 +52,9 @@ impl Render for Classic {
     }
 }
 
-struct Line<'a>(&'a mut Vec<u8>);
+struct ClassicLine<'a>(&'a mut Vec<u8>);
 
-impl Line<'_> {
+impl ClassicLine<'_> {
     fn text(&mut self, text: &str) -> &mut Self {
         self.0.extend_from_slice(text.as_bytes());
         self

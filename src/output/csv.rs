@@ -7,13 +7,13 @@ use pmon_core::wire::{Body, Kind};
 use pmon_core::{MonoNs, Task};
 
 use super::escape::{printable, shell_words};
-use super::timestamps::Stamp;
-use super::{Render, Scene, figures, push_hex, push_number};
+use super::timestamps::TimestampWriter;
+use super::{Render, RenderContext, figures, push_hex, push_number};
 
 /// The columns; the names are those of the JSON fields. New ones are added behind the last.
 #[derive(Clone, Copy)]
 #[repr(usize)]
-enum Column {
+enum CsvColumn {
     Kind,
     Time,
     MonoNs,
@@ -150,108 +150,108 @@ const NAMES: [&str; 65] = [
 ];
 
 /// The columns of [`figures::EXEC`].
-const EXEC: [Column; figures::EXEC.len()] = [
-    Column::Ppid,
-    Column::Uid,
-    Column::Euid,
-    Column::Gid,
-    Column::Egid,
-    Column::StartTicks,
-    Column::ParentStartTicks,
-    Column::ArgsLen,
-    Column::LoginUid,
-    Column::Session,
-    Column::Group,
-    Column::CgroupId,
-    Column::PidNs,
-    Column::NsPid,
+const EXEC: [CsvColumn; figures::EXEC.len()] = [
+    CsvColumn::Ppid,
+    CsvColumn::Uid,
+    CsvColumn::Euid,
+    CsvColumn::Gid,
+    CsvColumn::Egid,
+    CsvColumn::StartTicks,
+    CsvColumn::ParentStartTicks,
+    CsvColumn::ArgsLen,
+    CsvColumn::LoginUid,
+    CsvColumn::Session,
+    CsvColumn::Group,
+    CsvColumn::CgroupId,
+    CsvColumn::PidNs,
+    CsvColumn::NsPid,
 ];
 /// The columns of [`figures::EXIT`].
-const EXIT: [Column; figures::EXIT.len()] = [
-    Column::StartTicks,
-    Column::CpuUs,
-    Column::UserUs,
-    Column::SystemUs,
-    Column::MaxRssKib,
-    Column::MinorFaults,
-    Column::MajorFaults,
-    Column::ReadBytes,
-    Column::WriteBytes,
-    Column::OtherThreads,
+const EXIT: [CsvColumn; figures::EXIT.len()] = [
+    CsvColumn::StartTicks,
+    CsvColumn::CpuUs,
+    CsvColumn::UserUs,
+    CsvColumn::SystemUs,
+    CsvColumn::MaxRssKib,
+    CsvColumn::MinorFaults,
+    CsvColumn::MajorFaults,
+    CsvColumn::ReadBytes,
+    CsvColumn::WriteBytes,
+    CsvColumn::OtherThreads,
 ];
 
 /// Writes events as CSV.
-pub(crate) struct Csv {
-    stamp: Stamp,
-    row: Row,
+pub(crate) struct CsvRenderer {
+    timestamps: TimestampWriter,
+    row: CsvRow,
 }
 
-impl Csv {
+impl CsvRenderer {
     /// Creates a renderer with times in UTC.
     pub(crate) fn new() -> Self {
         Self {
-            stamp: Stamp::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S"),
-            row: Row([const { Vec::new() }; NAMES.len()]),
+            timestamps: TimestampWriter::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S"),
+            row: CsvRow([const { Vec::new() }; NAMES.len()]),
         }
     }
 
-    fn time(&mut self, time: MonoNs, scene: Scene<'_>) {
-        self.row.number(Column::MonoNs, time.0);
-        if let Some(real_ns) = scene.wall.at(time) {
-            let cell = self.row.cell(Column::Time);
-            self.stamp.push(cell, real_ns, 9);
+    fn time(&mut self, time: MonoNs, context: RenderContext<'_>) {
+        self.row.number(CsvColumn::MonoNs, time.0);
+        if let Some(real_ns) = context.wall.at(time) {
+            let cell = self.row.cell(CsvColumn::Time);
+            self.timestamps.push(cell, real_ns, 9);
             cell.push(b'Z');
         }
     }
 }
 
-impl Render for Csv {
+impl Render for CsvRenderer {
     fn begin(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(NAMES.join(",").as_bytes());
         out.push(b'\n');
     }
 
-    fn event(&mut self, occurrence: &Occurrence, scene: Scene<'_>, out: &mut Vec<u8>) {
+    fn event(&mut self, occurrence: &Occurrence, context: RenderContext<'_>, out: &mut Vec<u8>) {
         let kind = occurrence.event.map_or(Kind::Unknown, |event| event.kind());
-        self.row.text(Column::Kind, kind.name());
+        self.row.text(CsvColumn::Kind, kind.name());
         if let Some(event) = &occurrence.event {
-            self.time(event.time, scene);
-            self.row.number(Column::Cpu, event.cpu.0);
-            self.row.number(Column::Seq, event.seq.0);
-            body(&mut self.row, &event.body, occurrence, scene);
+            self.time(event.time, context);
+            self.row.number(CsvColumn::Cpu, event.cpu.0);
+            self.row.number(CsvColumn::Seq, event.seq.0);
+            body(&mut self.row, &event.body, occurrence, context);
         }
         if kind == Kind::Unknown {
-            push_hex(self.row.cell(Column::Frame), occurrence.raw.as_deref().unwrap_or_default());
+            push_hex(self.row.cell(CsvColumn::Frame), occurrence.raw.as_deref().unwrap_or_default());
         }
         self.row.end(out);
     }
 
-    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) -> bool {
-        self.row.text(Column::Kind, "loss");
-        self.row.number(Column::Cpu, loss.cpu.0);
-        self.row.number(Column::Count, loss.count());
-        self.row.number(Column::FirstSeq, loss.first.0);
-        self.row.number(Column::LastSeq, loss.last.0);
-        self.row.text(Column::Cause, loss.cause.name());
-        self.row.number(Column::AfterMonoNs, loss.after.0);
-        self.row.number(Column::BeforeMonoNs, loss.before.0);
+    fn loss(&mut self, loss: &Loss, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+        self.row.text(CsvColumn::Kind, "loss");
+        self.row.number(CsvColumn::Cpu, loss.cpu.0);
+        self.row.number(CsvColumn::Count, loss.count());
+        self.row.number(CsvColumn::FirstSeq, loss.first.0);
+        self.row.number(CsvColumn::LastSeq, loss.last.0);
+        self.row.text(CsvColumn::Cause, loss.cause.name());
+        self.row.number(CsvColumn::AfterMonoNs, loss.after.0);
+        self.row.number(CsvColumn::BeforeMonoNs, loss.before.0);
         self.row.end(out);
         true
     }
 
-    fn blind(&mut self, blind: &Blind, _: Scene<'_>, out: &mut Vec<u8>) -> bool {
-        self.row.text(Column::Kind, "blind");
-        self.row.number(Column::BlindNs, blind.length_ns());
-        self.row.number(Column::AfterMonoNs, blind.from.0);
-        self.row.number(Column::BeforeMonoNs, blind.until.0);
+    fn blind(&mut self, blind: &Blind, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+        self.row.text(CsvColumn::Kind, "blind");
+        self.row.number(CsvColumn::BlindNs, blind.length_ns());
+        self.row.number(CsvColumn::AfterMonoNs, blind.from.0);
+        self.row.number(CsvColumn::BeforeMonoNs, blind.until.0);
         self.row.end(out);
         true
     }
 
-    fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>) {
-        self.row.text(Column::Kind, "mark");
-        self.time(mark.time, scene);
-        self.row.text(Column::Text, &printable(mark.text.as_bytes()));
+    fn mark(&mut self, mark: &Mark, context: RenderContext<'_>, out: &mut Vec<u8>) {
+        self.row.text(CsvColumn::Kind, "mark");
+        self.time(mark.time, context);
+        self.row.text(CsvColumn::Text, &printable(mark.text.as_bytes()));
         self.row.end(out);
     }
 
@@ -268,107 +268,107 @@ impl Render for Csv {
     }
 }
 
-fn body(row: &mut Row, body: &Body, occurrence: &Occurrence, scene: Scene<'_>) {
+fn body(row: &mut CsvRow, body: &Body, occurrence: &Occurrence, context: RenderContext<'_>) {
     match *body {
         Body::Ack { ack, err } => {
-            row.number(Column::Ack, ack);
-            row.number(Column::Err, err);
+            row.number(CsvColumn::Ack, ack);
+            row.number(CsvColumn::Err, err);
         }
         Body::Fork { parent, child } => {
-            row.task(parent, Column::Pid, Column::Tid);
-            row.task(child, Column::ChildPid, Column::ChildTid);
+            row.task(parent, CsvColumn::Pid, CsvColumn::Tid);
+            row.task(child, CsvColumn::ChildPid, CsvColumn::ChildTid);
         }
         Body::Exec { task } => {
-            row.task(task, Column::Pid, Column::Tid);
+            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
             exec(row, occurrence);
         }
         Body::Uid { task, real, effective } => {
-            row.task(task, Column::Pid, Column::Tid);
-            row.number(Column::Ruid, real);
-            row.number(Column::Euid, effective);
+            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
+            row.number(CsvColumn::Ruid, real);
+            row.number(CsvColumn::Euid, effective);
         }
         Body::Gid { task, real, effective } => {
-            row.task(task, Column::Pid, Column::Tid);
-            row.number(Column::Rgid, real);
-            row.number(Column::Egid, effective);
+            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
+            row.number(CsvColumn::Rgid, real);
+            row.number(CsvColumn::Egid, effective);
         }
-        Body::Sid { task } => row.task(task, Column::Pid, Column::Tid),
+        Body::Sid { task } => row.task(task, CsvColumn::Pid, CsvColumn::Tid),
         Body::Ptrace { task, tracer } => {
-            row.task(task, Column::Pid, Column::Tid);
-            row.task(tracer, Column::TracerPid, Column::TracerTid);
+            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
+            row.task(tracer, CsvColumn::TracerPid, CsvColumn::TracerTid);
         }
         Body::Comm { task, comm } => {
-            row.task(task, Column::Pid, Column::Tid);
-            row.text(Column::Comm, &printable(comm.as_bytes()));
+            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
+            row.text(CsvColumn::Comm, &printable(comm.as_bytes()));
         }
         Body::Coredump { task, parent } => {
-            row.task(task, Column::Pid, Column::Tid);
+            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
             row.parent(parent);
         }
         Body::Exit { task, code, signal, parent } => {
-            row.task(task, Column::Pid, Column::Tid);
-            row.number(Column::ExitCode, code);
-            row.number(Column::ExitSignal, signal as i32);
-            row.text(Column::Status, &Status::from_raw(code).to_string());
+            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
+            row.number(CsvColumn::ExitCode, code);
+            row.number(CsvColumn::ExitSignal, signal as i32);
+            row.text(CsvColumn::Status, &Status::from_raw(code).to_string());
             row.parent(parent);
             let usage = occurrence.usage.as_deref();
             row.figures(&EXIT, &figures::of_exit(task, usage));
-            row.optional_bool(Column::UsageAtLeast, usage.map(|usage| usage.at_least));
-            let Some(process) = figures::of_process(occurrence, scene.processes) else { return };
-            row.optional_bool(Column::ProcessEnded, Some(process.has_ended));
+            row.optional_bool(CsvColumn::UsageAtLeast, usage.map(|usage| usage.at_least));
+            let Some(process) = figures::of_process(occurrence, context.processes) else { return };
+            row.optional_bool(CsvColumn::ProcessEnded, Some(process.has_ended));
             if let Some(status) = process.status {
-                row.number(Column::ProcessExitCode, status);
-                row.text(Column::ProcessStatus, &Status::from_raw(status).to_string());
+                row.number(CsvColumn::ProcessExitCode, status);
+                row.text(CsvColumn::ProcessStatus, &Status::from_raw(status).to_string());
             }
             if let Some(cpu_us) = process.cpu_us {
-                row.number(Column::ProcessCpuUs, cpu_us);
+                row.number(CsvColumn::ProcessCpuUs, cpu_us);
             }
         }
-        Body::Unknown { what } => row.number(Column::What, what),
+        Body::Unknown { what } => row.number(CsvColumn::What, what),
         _ => {}
     }
 }
 
-fn exec(row: &mut Row, occurrence: &Occurrence) {
+fn exec(row: &mut CsvRow, occurrence: &Occurrence) {
     let Some(details) = &occurrence.details else { return };
     if let Some(comm) = &details.comm {
-        row.text(Column::Comm, &printable(comm));
+        row.text(CsvColumn::Comm, &printable(comm));
     }
     let texts = [
-        (Column::Exe, &details.exe),
-        (Column::Filename, &details.filename),
-        (Column::Cwd, &details.cwd),
-        (Column::Cgroup, &details.cgroup),
+        (CsvColumn::Exe, &details.exe),
+        (CsvColumn::Filename, &details.filename),
+        (CsvColumn::Cwd, &details.cwd),
+        (CsvColumn::Cgroup, &details.cgroup),
     ];
     for (column, text) in texts {
         row.text(column, &text.as_deref().map(printable).unwrap_or_default());
     }
-    row.text(Column::Args, &shell_words(details.argv()));
+    row.text(CsvColumn::Args, &shell_words(details.argv()));
     row.figures(&EXEC, &figures::of_exec(Some(details)));
-    row.text(Column::Missed, details.miss.map_or("", Miss::name));
+    row.text(CsvColumn::Missed, details.miss.map_or("", Miss::name));
 }
 
 /// A line under construction. Its cells are used again.
-struct Row([Vec<u8>; NAMES.len()]);
+struct CsvRow([Vec<u8>; NAMES.len()]);
 
-impl Row {
-    fn cell(&mut self, column: Column) -> &mut Vec<u8> {
+impl CsvRow {
+    fn cell(&mut self, column: CsvColumn) -> &mut Vec<u8> {
         &mut self.0[column as usize]
     }
 
-    fn text(&mut self, column: Column, text: &str) {
+    fn text(&mut self, column: CsvColumn, text: &str) {
         self.cell(column).extend_from_slice(text.as_bytes());
     }
 
-    fn optional_bool(&mut self, column: Column, value: Option<bool>) {
+    fn optional_bool(&mut self, column: CsvColumn, value: Option<bool>) {
         self.text(column, value.map_or("", |value| if value { "true" } else { "false" }));
     }
 
-    fn number(&mut self, column: Column, number: impl itoa::Integer) {
+    fn number(&mut self, column: CsvColumn, number: impl itoa::Integer) {
         push_number(self.cell(column), number);
     }
 
-    fn figures(&mut self, columns: &[Column], values: &[Option<u64>]) {
+    fn figures(&mut self, columns: &[CsvColumn], values: &[Option<u64>]) {
         for (&column, value) in columns.iter().zip(values) {
             if let Some(value) = value {
                 self.number(column, *value);
@@ -376,14 +376,14 @@ impl Row {
         }
     }
 
-    fn task(&mut self, task: Task, pid: Column, tid: Column) {
+    fn task(&mut self, task: Task, pid: CsvColumn, tid: CsvColumn) {
         self.number(pid, task.tgid.0);
         self.number(tid, task.tid.0);
     }
 
     fn parent(&mut self, parent: Option<Task>) {
         if let Some(parent) = parent {
-            self.task(parent, Column::ParentPid, Column::ParentTid);
+            self.task(parent, CsvColumn::ParentPid, CsvColumn::ParentTid);
         }
     }
 
@@ -419,11 +419,11 @@ mod tests {
 
     #[test]
     fn each_column_has_its_name() {
-        assert_eq!(NAMES[Column::ExitCode as usize], "exit_code");
-        assert_eq!(NAMES[Column::Count as usize], "count");
-        assert_eq!(NAMES[Column::Frame as usize], "frame");
-        assert_eq!(NAMES[Column::BlindNs as usize], "blind_ns");
-        assert_eq!(NAMES[Column::UsageAtLeast as usize], "usage_at_least");
+        assert_eq!(NAMES[CsvColumn::ExitCode as usize], "exit_code");
+        assert_eq!(NAMES[CsvColumn::Count as usize], "count");
+        assert_eq!(NAMES[CsvColumn::Frame as usize], "frame");
+        assert_eq!(NAMES[CsvColumn::BlindNs as usize], "blind_ns");
+        assert_eq!(NAMES[CsvColumn::UsageAtLeast as usize], "usage_at_least");
         assert_eq!(EXEC.map(|column| NAMES[column as usize]), figures::EXEC);
         assert_eq!(EXIT.map(|column| NAMES[column as usize]), figures::EXIT);
     }

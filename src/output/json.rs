@@ -8,27 +8,27 @@ use pmon_core::{MonoNs, Task};
 
 use super::escape::push_json;
 use super::figures;
-use super::timestamps::Stamp;
-use super::{Render, Scene, push_hex, push_number};
+use super::timestamps::TimestampWriter;
+use super::{Render, RenderContext, push_hex, push_number};
 
 /// Writes events as JSON, one object per line.
-pub(crate) struct Json {
-    stamp: Stamp,
+pub(crate) struct JsonRenderer {
+    timestamps: TimestampWriter,
 }
 
-impl Json {
+impl JsonRenderer {
     /// Creates a renderer with times in UTC.
     pub(crate) fn new() -> Self {
-        Self { stamp: Stamp::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S") }
+        Self { timestamps: TimestampWriter::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S") }
     }
 
-    fn time(&mut self, line: &mut Object<'_>, time: MonoNs, scene: Scene<'_>) {
+    fn time(&mut self, line: &mut JsonObject<'_>, time: MonoNs, context: RenderContext<'_>) {
         line.number("mono_ns", time.0);
         line.key("time");
-        match scene.wall.at(time) {
+        match context.wall.at(time) {
             Some(real_ns) => {
                 line.out.push(b'"');
-                self.stamp.push(line.out, real_ns, 9);
+                self.timestamps.push(line.out, real_ns, 9);
                 line.out.extend_from_slice(b"Z\"");
             }
             None => line.null(),
@@ -36,16 +36,16 @@ impl Json {
     }
 }
 
-impl Render for Json {
-    fn event(&mut self, occurrence: &Occurrence, scene: Scene<'_>, out: &mut Vec<u8>) {
-        let mut line = Object::begin(out);
+impl Render for JsonRenderer {
+    fn event(&mut self, occurrence: &Occurrence, context: RenderContext<'_>, out: &mut Vec<u8>) {
+        let mut line = JsonObject::begin(out);
         match &occurrence.event {
             Some(event) => {
                 line.text("kind", event.kind().name());
                 line.number("cpu", event.cpu.0);
                 line.number("seq", event.seq.0);
-                self.time(&mut line, event.time, scene);
-                body(&mut line, event, occurrence, scene);
+                self.time(&mut line, event.time, context);
+                body(&mut line, event, occurrence, context);
             }
             None => {
                 line.text("kind", Kind::Unknown.name());
@@ -58,8 +58,8 @@ impl Render for Json {
         line.end();
     }
 
-    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) -> bool {
-        let mut line = Object::begin(out);
+    fn loss(&mut self, loss: &Loss, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+        let mut line = JsonObject::begin(out);
         line.text("kind", "loss");
         line.number("cpu", loss.cpu.0);
         line.number("count", loss.count());
@@ -72,8 +72,8 @@ impl Render for Json {
         true
     }
 
-    fn blind(&mut self, blind: &Blind, _: Scene<'_>, out: &mut Vec<u8>) -> bool {
-        let mut line = Object::begin(out);
+    fn blind(&mut self, blind: &Blind, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+        let mut line = JsonObject::begin(out);
         line.text("kind", "blind");
         line.number("blind_ns", blind.length_ns());
         line.number("after_mono_ns", blind.from.0);
@@ -82,10 +82,10 @@ impl Render for Json {
         true
     }
 
-    fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>) {
-        let mut line = Object::begin(out);
+    fn mark(&mut self, mark: &Mark, context: RenderContext<'_>, out: &mut Vec<u8>) {
+        let mut line = JsonObject::begin(out);
         line.text("kind", "mark");
-        self.time(&mut line, mark.time, scene);
+        self.time(&mut line, mark.time, context);
         line.text("text", &mark.text);
         line.end();
     }
@@ -103,7 +103,7 @@ impl Render for Json {
     }
 }
 
-fn body(line: &mut Object<'_>, event: &Event, occurrence: &Occurrence, scene: Scene<'_>) {
+fn body(line: &mut JsonObject<'_>, event: &Event, occurrence: &Occurrence, context: RenderContext<'_>) {
     match event.body {
         Body::Ack { ack, err } => {
             line.no_task();
@@ -153,7 +153,7 @@ fn body(line: &mut Object<'_>, event: &Event, occurrence: &Occurrence, scene: Sc
             line.figures(&figures::EXIT, &figures::of_exit(task, usage));
             line.key("usage_at_least");
             line.optional_bool(usage.map(|usage| usage.at_least));
-            let process = figures::of_process(occurrence, scene.processes);
+            let process = figures::of_process(occurrence, context.processes);
             let process = process.as_ref();
             line.key("process_ended");
             line.optional_bool(process.map(|process| process.has_ended));
@@ -175,7 +175,7 @@ fn body(line: &mut Object<'_>, event: &Event, occurrence: &Occurrence, scene: Sc
 }
 
 /// What was missed is null.
-fn details(line: &mut Object<'_>, details: Option<&Details>) {
+fn details(line: &mut JsonObject<'_>, details: Option<&Details>) {
     line.optional_bytes("comm", details.and_then(|details| details.comm.as_deref()));
     line.optional_bytes("exe", details.and_then(|details| details.exe.as_deref()));
     line.optional_bytes("filename", details.and_then(|details| details.filename.as_deref()));
@@ -204,12 +204,12 @@ fn details(line: &mut Object<'_>, details: Option<&Details>) {
 }
 
 /// A line under construction.
-struct Object<'a> {
+struct JsonObject<'a> {
     out: &'a mut Vec<u8>,
     first: bool,
 }
 
-impl<'a> Object<'a> {
+impl<'a> JsonObject<'a> {
     fn begin(out: &'a mut Vec<u8>) -> Self {
         out.push(b'{');
         Self { out, first: true }

@@ -12,15 +12,15 @@ use pmon_analysis::{Occurrence, Processes, WallClock};
 use pmon_core::MonoNs;
 use pmon_core::capture::{Blind, Loss, Mark};
 
-pub(crate) use classic::Classic;
-pub(crate) use csv::Csv;
+pub(crate) use classic::ClassicRenderer;
+pub(crate) use csv::CsvRenderer;
 pub(crate) use escape::{harmless, json_text, printable, shell_words};
-pub(crate) use json::Json;
-pub(crate) use text::Text;
+pub(crate) use json::JsonRenderer;
+pub(crate) use text::TextRenderer;
 
 /// What is known around the record at hand.
 #[derive(Clone, Copy)]
-pub(crate) struct Scene<'a> {
+pub(crate) struct RenderContext<'a> {
     /// The processes, which have learned of it.
     pub(crate) processes: &'a Processes,
     /// The wall clock.
@@ -34,16 +34,16 @@ pub(crate) trait Render: Send {
     /// What stands before the first record.
     fn begin(&mut self, _out: &mut Vec<u8>) {}
     /// An event record.
-    fn event(&mut self, occurrence: &Occurrence, scene: Scene<'_>, out: &mut Vec<u8>);
+    fn event(&mut self, occurrence: &Occurrence, context: RenderContext<'_>, out: &mut Vec<u8>);
     /// Lost events; `false` if the format has nothing for them.
-    fn loss(&mut self, loss: &Loss, scene: Scene<'_>, out: &mut Vec<u8>) -> bool;
+    fn loss(&mut self, loss: &Loss, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool;
     /// A time in which the kernel emitted no events; `false` if the format has nothing for it.
-    fn blind(&mut self, blind: &Blind, scene: Scene<'_>, out: &mut Vec<u8>) -> bool;
+    fn blind(&mut self, blind: &Blind, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool;
     /// A user's note.
-    fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>);
+    fn mark(&mut self, mark: &Mark, context: RenderContext<'_>, out: &mut Vec<u8>);
     /// Whether it looks at [`Occurrence::details`].
     fn needs_details(&self) -> bool;
-    /// Whether it looks at [`Scene::processes`].
+    /// Whether it looks at [`RenderContext::processes`].
     fn needs_processes(&self) -> bool;
     /// Whether the format shows which exits end a process, from [`Processes::exit`] or from the
     /// recorder's observation.

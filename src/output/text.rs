@@ -10,8 +10,8 @@ use pmon_core::wire::{Body, Event, Kind};
 use pmon_core::{MonoNs, Task, Tgid};
 
 use super::escape::{printable, push_printable};
-use super::timestamps::{Stamp, push_fraction};
-use super::{Render, Scene, push_number, shell_words};
+use super::timestamps::{TimestampWriter, push_fraction};
+use super::{Render, RenderContext, push_number, shell_words};
 use crate::args::Clock;
 use crate::terminal::size;
 use crate::time_spec::brief;
@@ -23,9 +23,9 @@ const CYAN: &str = "\x1b[36m";
 const PLAIN: &str = "\x1b[0m";
 
 /// Aligned lines: time, kind, process, name, and what happened.
-pub(crate) struct Text {
+pub(crate) struct TextRenderer {
     clock: Clock,
-    stamp: Stamp,
+    timestamps: TimestampWriter,
     colours: bool,
     /// Whether there is more to tell than the event itself.
     details: bool,
@@ -34,11 +34,11 @@ pub(crate) struct Text {
     line: String,
 }
 
-impl Text {
+impl TextRenderer {
     /// Wall-clock times are in `zone`.
     pub(crate) fn new(clock: Clock, zone: TimeZone, colours: bool) -> Self {
-        let stamp = Stamp::new(zone, "%Y-%m-%d %H:%M:%S");
-        Self { clock, stamp, colours, details: true, before: None, line: String::new() }
+        let timestamps = TimestampWriter::new(zone, "%Y-%m-%d %H:%M:%S");
+        Self { clock, timestamps, colours, details: true, before: None, line: String::new() }
     }
 
     /// Lines that say what is in the event, and no more.
@@ -47,15 +47,15 @@ impl Text {
     }
 
     /// Appends the time of a line.
-    pub(crate) fn time(&mut self, time: MonoNs, scene: Scene<'_>, out: &mut Vec<u8>) {
+    pub(crate) fn time(&mut self, time: MonoNs, context: RenderContext<'_>, out: &mut Vec<u8>) {
         let before = self.before.replace(time);
         match self.clock {
-            Clock::Wall => match scene.wall.at(time) {
-                Some(real_ns) => self.stamp.push(out, real_ns, 6),
+            Clock::Wall => match context.wall.at(time) {
+                Some(real_ns) => self.timestamps.push(out, real_ns, 6),
                 None => push_seconds(out, time.0.into(), 9, false),
             },
             Clock::Mono => push_seconds(out, time.0.into(), 9, false),
-            Clock::Relative => push_seconds(out, i128::from(time.0) - i128::from(scene.start.0), 9, true),
+            Clock::Relative => push_seconds(out, i128::from(time.0) - i128::from(context.start.0), 9, true),
             Clock::Delta => {
                 let before = before.unwrap_or(time);
                 push_seconds(out, i128::from(time.0) - i128::from(before.0), 9, true);
@@ -80,35 +80,35 @@ impl Text {
     }
 }
 
-impl Render for Text {
-    fn event(&mut self, occurrence: &Occurrence, scene: Scene<'_>, out: &mut Vec<u8>) {
+impl Render for TextRenderer {
+    fn event(&mut self, occurrence: &Occurrence, context: RenderContext<'_>, out: &mut Vec<u8>) {
         let bytes = occurrence.raw.as_ref().map_or(0, |raw| raw.len());
         let Some(event) = &occurrence.event else {
             self.line.clear();
             let _ = write!(self.line, "a datagram of {bytes} bytes without a readable event");
             return self.aside(out, YELLOW);
         };
-        self.time(event.time, scene, out);
+        self.time(event.time, context, out);
         out.extend_from_slice(b"  ");
-        self.paint(out, colour(event, scene));
+        self.paint(out, colour(event, context));
         let kind = event.kind().name();
         out.extend_from_slice(kind.as_bytes());
         self.paint(out, PLAIN);
         self.line.clear();
         let (task, name) = match event.task() {
-            Some(task) => (task_number(task), name(task.tgid, scene)),
+            Some(task) => (task_number(task), name(task.tgid, context)),
             None => ("-".into(), "-".into()),
         };
         let _ = write!(self.line, "{:1$}  {task:>7}  {name:<15}  ", "", 8usize.saturating_sub(kind.len()));
         match event.body {
             Body::Exec { .. } if !self.details => self.line.push_str("runs another program"),
-            _ => what(&mut self.line, event, occurrence, scene),
+            _ => what(&mut self.line, event, occurrence, context),
         }
         out.extend_from_slice(self.line.trim_end().as_bytes());
         out.push(b'\n');
     }
 
-    fn loss(&mut self, loss: &Loss, _: Scene<'_>, out: &mut Vec<u8>) -> bool {
+    fn loss(&mut self, loss: &Loss, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
         let cause = match loss.cause {
             LossCause::Socket => "socket overrun",
             LossCause::Backpressure => "the recorder's output did not keep up",
@@ -124,8 +124,8 @@ impl Render for Text {
         true
     }
 
-    fn blind(&mut self, blind: &Blind, scene: Scene<'_>, out: &mut Vec<u8>) -> bool {
-        self.time(blind.from, scene, out);
+    fn blind(&mut self, blind: &Blind, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
+        self.time(blind.from, context, out);
         out.extend_from_slice(b"  ");
         self.line.clear();
         let _ = write!(self.line, "blind for {}: the kernel emitted no events", brief(blind.length_ns()));
@@ -133,8 +133,8 @@ impl Render for Text {
         true
     }
 
-    fn mark(&mut self, mark: &Mark, scene: Scene<'_>, out: &mut Vec<u8>) {
-        self.time(mark.time, scene, out);
+    fn mark(&mut self, mark: &Mark, context: RenderContext<'_>, out: &mut Vec<u8>) {
+        self.time(mark.time, context, out);
         out.extend_from_slice(b"  ");
         self.line.clear();
         push_printable(&mut self.line, mark.text.as_bytes());
@@ -150,10 +150,10 @@ impl Render for Text {
     }
 }
 
-fn colour(event: &Event, scene: Scene<'_>) -> &'static str {
+fn colour(event: &Event, context: RenderContext<'_>) -> &'static str {
     match event.body {
         Body::Exec { .. } => GREEN,
-        Body::Exit { code, .. } if !Status::from_raw(status(code, scene)).is_success() => RED,
+        Body::Exit { code, .. } if !Status::from_raw(status(code, context)).is_success() => RED,
         Body::Coredump { .. } => RED,
         _ => match event.kind() {
             Kind::Fork | Kind::Exit => CYAN,
@@ -167,21 +167,21 @@ fn task_number(task: Task) -> String {
     if task.is_leader() { task.tgid.to_string() } else { format!("{}/{}", task.tgid, task.tid) }
 }
 
-fn name(pid: Tgid, scene: Scene<'_>) -> String {
-    scene.processes.name(pid).map_or_else(|| "?".into(), printable)
+fn name(pid: Tgid, context: RenderContext<'_>) -> String {
+    context.processes.name(pid).map_or_else(|| "?".into(), printable)
 }
 
-fn what(line: &mut String, event: &Event, occurrence: &Occurrence, scene: Scene<'_>) {
+fn what(line: &mut String, event: &Event, occurrence: &Occurrence, context: RenderContext<'_>) {
     let _ = match event.body {
         Body::Ack { err: 0, .. } => line.write_str("a listener subscribed"),
         Body::Ack { err, .. } => write!(line, "a listener was refused: errno {err}"),
         Body::Fork { parent, child } if child.is_leader() => {
-            write!(line, "child of {} {}", parent.tgid, name(parent.tgid, scene))
+            write!(line, "child of {} {}", parent.tgid, name(parent.tgid, context))
         }
         Body::Fork { .. } => line.write_str("new thread"),
         Body::Exec { .. } => {
             if let Some(details) = &occurrence.details {
-                line.push_str(&origin(details, scene));
+                line.push_str(&origin(details, context));
             }
             line.write_str(&command_line(occurrence.details.as_deref()))
         }
@@ -189,14 +189,16 @@ fn what(line: &mut String, event: &Event, occurrence: &Occurrence, scene: Scene<
         Body::Gid { real, effective, .. } => write!(line, "gid {real}, effective {effective}"),
         Body::Sid { .. } => line.write_str("leads a new session"),
         Body::Ptrace { tracer, .. } if tracer.tgid == Tgid(0) => line.write_str("no longer traced"),
-        Body::Ptrace { tracer, .. } => write!(line, "traced by {} {}", tracer.tgid, name(tracer.tgid, scene)),
+        Body::Ptrace { tracer, .. } => {
+            write!(line, "traced by {} {}", tracer.tgid, name(tracer.tgid, context))
+        }
         Body::Comm { task, comm } if task.is_leader() => {
             write!(line, "is now {}", printable(comm.as_bytes()))
         }
         Body::Comm { comm, .. } => write!(line, "thread is now {}", printable(comm.as_bytes())),
         Body::Coredump { .. } => line.write_str("dumps core"),
         Body::Exit { task, code, .. } => {
-            let exit = scene.processes.exit();
+            let exit = context.processes.exit();
             let thread = match (exit, task.is_leader()) {
                 (Some(ProcessExit::Ended { .. }), _) | (None, true) => "",
                 (_, true) => "first thread: ",
@@ -205,8 +207,8 @@ fn what(line: &mut String, event: &Event, occurrence: &Occurrence, scene: Scene<
             let is_process = thread.is_empty();
             let used =
                 occurrence.usage.as_deref().map(|usage| used(usage, task, is_process)).unwrap_or_default();
-            let ran = if is_process { ran(event, task, scene) } else { String::new() };
-            write!(line, "{thread}{}{ran}{used}", Status::from_raw(status(code, scene)))
+            let ran = if is_process { ran(event, task, context) } else { String::new() };
+            write!(line, "{thread}{}{ran}{used}", Status::from_raw(status(code, context)))
         }
         Body::Unknown { what } => {
             let bytes = occurrence.raw.as_ref().map_or(0, |raw| raw.len());
@@ -217,16 +219,16 @@ fn what(line: &mut String, event: &Event, occurrence: &Occurrence, scene: Scene<
 }
 
 /// Returns the raw wait status of the process if the exit ends it, else that of the thread.
-fn status(code: u32, scene: Scene<'_>) -> u32 {
-    match scene.processes.exit() {
+fn status(code: u32, context: RenderContext<'_>) -> u32 {
+    match context.processes.exit() {
         Some(ProcessExit::Ended { status }) => status,
         _ => code,
     }
 }
 
 /// For how long a process ran, if its start is known.
-fn ran(event: &Event, task: Task, scene: Scene<'_>) -> String {
-    let start = scene.processes.process(task.tgid).and_then(|process| process.start);
+fn ran(event: &Event, task: Task, context: RenderContext<'_>) -> String {
+    let start = context.processes.process(task.tgid).and_then(|process| process.start);
     start.map_or_else(String::new, |start| format!(", ran {}", brief(event.time.0.saturating_sub(start.0))))
 }
 
@@ -248,10 +250,10 @@ fn used(usage: &Usage, task: Task, is_process: bool) -> String {
 }
 
 /// Who started a program: its parent, and the user.
-fn origin(details: &Details, scene: Scene<'_>) -> String {
+fn origin(details: &Details, context: RenderContext<'_>) -> String {
     let mut text = String::new();
     if let Some(ppid) = details.ppid {
-        let _ = write!(text, "← {ppid} {}  ", name(Tgid(ppid), scene));
+        let _ = write!(text, "← {ppid} {}  ", name(Tgid(ppid), context));
     }
     let user = |uid: u32| if uid == 0 { "root".to_owned() } else { format!("uid {uid}") };
     if let Some(ids) = details.ids {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
 /// Writes times in one zone.
-pub(super) struct Stamp {
+pub(super) struct TimestampWriter {
     zone: TimeZone,
     format: &'static str,
     second: Option<i64>,
@@ -14,7 +14,7 @@ pub(super) struct Stamp {
     offset: String,
 }
 
-impl Stamp {
+impl TimestampWriter {
     /// `format` is that of `strftime`, down to the second.
     pub(super) fn new(zone: TimeZone, format: &'static str) -> Self {
         Self { zone, format, second: None, text: String::new(), offset: String::new() }
@@ -62,10 +62,10 @@ mod tests {
 
     #[test]
     fn times_before_and_after_1970() {
-        let mut stamp = Stamp::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S");
+        let mut timestamps = TimestampWriter::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S");
         let mut text = |ns, digits| {
             let mut out = Vec::new();
-            stamp.push(&mut out, ns, digits);
+            timestamps.push(&mut out, ns, digits);
             String::from_utf8(out).unwrap_or_default()
         };
         assert_eq!(text(1_767_323_045_678_901_234, 9), "2026-01-02T03:04:05.678901234");
@@ -77,13 +77,13 @@ mod tests {
     #[test]
     fn in_the_hour_that_comes_twice_the_offset_is_shown() {
         let zone = TimeZone::get("Europe/Berlin").expect("the zone is known");
-        let mut stamp = Stamp::new(zone, "%H:%M:%S");
+        let mut timestamps = TimestampWriter::new(zone, "%H:%M:%S");
         // 2026-10-25, when 03:00 +02:00 is followed by 02:00 +01:00, at 01:00 UTC.
         let hour = 3_600_000_000_000;
         let change = 1_792_890_000_000_000_000;
         let mut text = |real_ns| {
             let mut out = Vec::new();
-            stamp.push(&mut out, real_ns, 1);
+            timestamps.push(&mut out, real_ns, 1);
             String::from_utf8(out).unwrap_or_default()
         };
         assert_eq!(text(change - hour - 1_000_000_000), "01:59:59.0");

@@ -14,8 +14,8 @@ use crate::args::{Clock, Format, ViewArgs};
 use crate::counting_sink::facts;
 use crate::input::shown;
 use crate::output::shell_words;
-use crate::report::text_table::Sheet;
-use crate::report::verdict::Finding;
+use crate::report::text_table::TextTable;
+use crate::report::verdict::Completeness;
 use crate::terminal::size;
 use crate::time_spec::brief;
 use crate::view::{Range, View};
@@ -28,53 +28,53 @@ const LINES: usize = 16;
 const BLOCKS: usize = 2;
 
 /// The facts that the summary of a recording shows.
-pub(crate) struct Summary<'a> {
+pub(crate) struct RecordSummary<'a> {
     pub(crate) file: &'a CaptureFile,
     pub(crate) tally: &'a Tally,
-    pub(crate) finding: &'a Finding,
+    pub(crate) completeness: &'a Completeness,
     pub(crate) header: &'a Header,
     pub(crate) options: &'a Options,
     /// The process of the command that was recorded.
     pub(crate) command: Option<u32>,
 }
 
-impl Summary<'_> {
+impl RecordSummary<'_> {
     /// Lines for standard error.
     pub(crate) fn text(&self) -> String {
-        let Self { file, tally, finding, .. } = self;
-        let mut sheet = Sheet::default();
+        let Self { file, tally, completeness, .. } = self;
+        let mut table = TextTable::default();
         let mut text = self.excerpt();
-        sheet.line("recorded", brief(self.duration_ns()));
-        sheet.verdict(finding);
-        for hint in hints(&finding.report.lost, self.header.meta.socket_buffer, self.options) {
-            sheet.line("hint", hint);
+        table.line("recorded", brief(self.duration_ns()));
+        table.verdict(completeness);
+        for hint in hints(&completeness.report.lost, self.header.meta.socket_buffer, self.options) {
+            table.line("hint", hint);
         }
-        sheet.kinds(tally);
-        sheet.losses(finding);
-        sheet.rejected(finding);
-        sheet.details(tally, PROGRAMS);
-        sheet.size(file.bytes(), tally.events);
+        table.kinds(tally);
+        table.losses(completeness);
+        table.rejected(completeness);
+        table.details(tally, PROGRAMS);
+        table.size(file.bytes(), tally.events);
         if let Some(path) = file.path() {
-            sheet.line("file", shown(path));
+            table.line("file", shown(path));
         }
         // What went down a stream cannot be read again.
         if let Some(path) = file.current_path() {
-            sheet.line("next", self.next(path));
+            table.line("next", self.next(path));
         }
-        text.push_str(&sheet.into_text());
+        text.push_str(&table.into_text());
         text
     }
 
     /// One object, for programs.
     pub(crate) fn json(&self) -> Value {
-        let mut facts = facts(self.file, self.tally, self.finding, self.header);
+        let mut facts = facts(self.file, self.tally, self.completeness, self.header);
         facts.insert("socket_buffer".into(), self.header.meta.socket_buffer.into());
         facts.insert("command_pid".into(), self.command.into());
         Value::Object(facts)
     }
 
     fn duration_ns(&self) -> u64 {
-        let end = self.finding.report.end.map_or(0, |end| end.time.0);
+        let end = self.completeness.report.end.map_or(0, |end| end.time.0);
         end.saturating_sub(self.header.meta.start.mono.0)
     }
 
@@ -118,7 +118,7 @@ impl Summary<'_> {
         };
         let mut lines = Vec::new();
         let mut view = View::new(&args, Range::default(), Some(self.header), order, false, &mut lines);
-        if self.finding.report.scope.is_some() {
+        if self.completeness.report.scope.is_some() {
             view.foresee(exits);
         }
         for _ in 0..BLOCKS {

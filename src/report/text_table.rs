@@ -6,14 +6,14 @@ use pmon_analysis::Tally;
 
 use crate::output::printable;
 use crate::report::details;
-use crate::report::verdict::Finding;
+use crate::report::verdict::Completeness;
 use crate::terminal::{counted, grouped, per_event, size};
 
 /// Lines of a label and a value.
 #[derive(Default)]
-pub(crate) struct Sheet(String);
+pub(crate) struct TextTable(String);
 
-impl Sheet {
+impl TextTable {
     /// Its text, with a newline at the end.
     pub(crate) fn into_text(self) -> String {
         self.0
@@ -38,18 +38,18 @@ impl Sheet {
     }
 
     /// How complete the capture is.
-    pub(crate) fn verdict(&mut self, finding: &Finding) {
-        self.line("verdict", finding.sentence());
-        if let Some(scope) = finding.scope() {
+    pub(crate) fn verdict(&mut self, completeness: &Completeness) {
+        self.line("verdict", completeness.sentence());
+        if let Some(scope) = completeness.scope() {
             self.line("only", scope);
         }
-        for shortfall in finding.shortfalls() {
+        for shortfall in completeness.shortfalls() {
             self.line("blind", shortfall);
         }
-        if let Some(absent) = finding.no_forks() {
+        if let Some(absent) = completeness.no_forks() {
             self.line("forks", absent);
         }
-        if let Some(unreached) = finding.unreached() {
+        if let Some(unreached) = completeness.unreached() {
             self.line("unreached", unreached);
         }
     }
@@ -68,8 +68,8 @@ impl Sheet {
     }
 
     /// How many events were lost, why, and what the source counted itself.
-    pub(crate) fn losses(&mut self, finding: &Finding) {
-        let report = &finding.report;
+    pub(crate) fn losses(&mut self, completeness: &Completeness) {
+        let report = &completeness.report;
         let lost = grouped(report.lost.total());
         match report.intervals {
             0 => self.line("lost", lost),
@@ -78,7 +78,7 @@ impl Sheet {
         for (cause, count) in report.lost.by_cause().filter(|&(_, count)| count > 0) {
             self.item(count, cause.name());
         }
-        if let Some(ring) = finding.ring() {
+        if let Some(ring) = completeness.ring() {
             self.line("ring", ring);
         }
         if let Some(witness) = report.witness {
@@ -88,12 +88,12 @@ impl Sheet {
     }
 
     /// How many messages were not recorded, or are no events, if there were any.
-    pub(crate) fn rejected(&mut self, finding: &Finding) {
-        let rejected = finding.report.end.map_or(0, |end| end.rejected);
+    pub(crate) fn rejected(&mut self, completeness: &Completeness) {
+        let rejected = completeness.report.end.map_or(0, |end| end.rejected);
         if rejected > 0 {
             self.line("rejected", format!("{} from user space", grouped(rejected)));
         }
-        let malformed = finding.malformed();
+        let malformed = completeness.malformed();
         if malformed > 0 {
             self.line("malformed", counted(malformed, "message"));
         }

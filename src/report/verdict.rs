@@ -15,18 +15,18 @@ use crate::terminal::{counted, grouped, size};
 use crate::time_spec::{brief, moment, rfc3339};
 
 /// Examines a capture: feed it every record and every damage.
-pub(crate) struct Examiner {
+pub(crate) struct CompletenessChecker {
     verifier: Verifier,
     wall: WallClock,
 }
 
 /// What it found.
-pub(crate) struct Finding {
+pub(crate) struct Completeness {
     pub(crate) report: Report,
     wall: WallClock,
 }
 
-impl Examiner {
+impl CompletenessChecker {
     /// Of a capture with that header, or without one, whose datagrams are in `order`.
     pub(crate) fn new(header: Option<&Header>, order: ByteOrder) -> Self {
         let mut wall = WallClock::new();
@@ -48,12 +48,12 @@ impl Examiner {
     }
 
     /// What was found, in a capture that was read to a clean end or was not.
-    pub(crate) fn finish(self, clean_end: bool) -> Finding {
-        Finding { report: self.verifier.finish(clean_end), wall: self.wall }
+    pub(crate) fn finish(self, clean_end: bool) -> Completeness {
+        Completeness { report: self.verifier.finish(clean_end), wall: self.wall }
     }
 }
 
-impl Finding {
+impl Completeness {
     /// Returns the exit code of a request for completeness.
     pub(crate) fn exit_code(&self) -> u8 {
         match self.report.verdict() {
@@ -145,9 +145,12 @@ impl Finding {
                 edge.name()
             ));
         }
-        let untold = report.untold_drops();
-        if untold > 0 {
-            all.push(format!("{} that the source dropped and no gap tells of", counted(untold, "message")));
+        let unexplained = report.untold_drops();
+        if unexplained > 0 {
+            all.push(format!(
+                "{} that the source dropped and no gap tells of",
+                counted(unexplained, "message")
+            ));
         }
         all
     }
@@ -291,7 +294,7 @@ mod tests {
 
     /// What is said of it, in a world without time zones.
     fn sentence(report: Report) -> String {
-        Finding { report, wall: WallClock::new() }.sentence()
+        Completeness { report, wall: WallClock::new() }.sentence()
     }
 
     #[test]
@@ -361,13 +364,13 @@ mod tests {
             (Edge::Start, unreached(3, WhyUnreached::Offline)),
             (Edge::End, unreached(5, WhyUnreached::Silent)),
         ];
-        let finding = Finding { report: Report { unreached, ..sealed() }, wall: WallClock::new() };
+        let completeness = Completeness { report: Report { unreached, ..sealed() }, wall: WallClock::new() };
         assert_eq!(
-            finding.sentence(),
+            completeness.sentence(),
             "complete except what cpu 5 emitted around the end, where no event was received"
         );
         assert_eq!(
-            finding.unreached().as_deref(),
+            completeness.unreached().as_deref(),
             Some("cpu 3 at the start (offline), cpu 5 at the end (silent)")
         );
     }
@@ -377,7 +380,7 @@ mod tests {
         let mut wall = WallClock::new();
         wall.observe(ClockAnchor { mono: MonoNs(0), boot_ns: 0, real_ns: 1_767_323_045_000_000_000 });
         let json =
-            |is_sealed| Finding { report: Report { is_sealed, ..sealed() }, wall: wall.clone() }.json();
+            |is_sealed| Completeness { report: Report { is_sealed, ..sealed() }, wall: wall.clone() }.json();
         assert_eq!(json(false)["complete_up_to"], "2026-01-02T03:04:05.000000000Z");
         assert!(json(true)["complete_up_to"].is_null());
     }

@@ -111,12 +111,12 @@ struct Resolver<'a> {
 struct Candidate {
     real_ns: i64,
     local: DateTime,
-    kind: Kind,
+    kind: LocalTimeKind,
 }
 
 /// How often the local clock shows a time on one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum LocalTimeKind {
     Once,
     /// The clock is set back, so the same time also occurs at the instant `other`.
     Twice {
@@ -168,11 +168,11 @@ impl Resolver<'_> {
         let one = |real_ns, kind| Candidate { real_ns, local, kind };
         match self.zone.to_ambiguous_timestamp(local).offset() {
             AmbiguousOffset::Unambiguous { offset } => {
-                at(offset).map(|at| one(at, Kind::Once)).into_iter().collect()
+                at(offset).map(|at| one(at, LocalTimeKind::Once)).into_iter().collect()
             }
             AmbiguousOffset::Fold { before, after } => match at(before).zip(at(after)) {
                 Some((first, second)) => {
-                    let kind = |other| Kind::Twice { other };
+                    let kind = |other| LocalTimeKind::Twice { other };
                     vec![one(first, kind(second)), one(second, kind(first))]
                 }
                 None => Vec::new(),
@@ -180,7 +180,7 @@ impl Resolver<'_> {
             AmbiguousOffset::Gap { after, .. } => {
                 let Ok(earlier) = after.to_timestamp(local) else { return Vec::new() };
                 let change = self.zone.following(earlier).next().map(|change| real_ns(change.timestamp()));
-                change.map(|at| one(at, Kind::Never)).into_iter().collect()
+                change.map(|at| one(at, LocalTimeKind::Never)).into_iter().collect()
             }
         }
     }
@@ -251,17 +251,17 @@ impl Resolver<'_> {
         let taken = self.shown(real_ns);
         let time = local.time();
         match kind {
-            Kind::Never => self.notes.push(format!(
+            LocalTimeKind::Never => self.notes.push(format!(
                 "{name}: there is no {time} on {}, when clocks are set forward; {taken} is taken, the time of the change",
                 local.date()
             )),
-            Kind::Twice { other } => self.notes.push(format!(
+            LocalTimeKind::Twice { other } => self.notes.push(format!(
                 "{name}: {time} occurs twice on {}, when clocks are set back; {taken} is taken, not {}: give the \
                  intended one with its offset",
                 local.date(),
                 self.shown(other)
             )),
-            Kind::Once if !(is_dated || self.is_one_day() && self.is_on_that_day(local)) => {
+            LocalTimeKind::Once if !(is_dated || self.is_one_day() && self.is_on_that_day(local)) => {
                 let where_to = match (self.extent.start, self.extent.end) {
                     (Some((_, start)), _) if real_ns < start => "before the capture starts",
                     (_, Some((_, end))) if real_ns > end => "after the capture ends",
@@ -269,7 +269,7 @@ impl Resolver<'_> {
                 };
                 self.notes.push(format!("{name}: {taken} is taken, {where_to}"));
             }
-            Kind::Once => {}
+            LocalTimeKind::Once => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pmon::{Again, AgainError};
+use pmon::{RerecordError, Rerecorder};
 use pmon_analysis::{Verdict, Verifier};
 use pmon_core::Cpu;
 use pmon_core::accounting::{LossCause, Lost};
@@ -36,7 +36,7 @@ pub(crate) enum Wrong {
     #[error("the recording ends: {0}")]
     Sink(#[from] SinkError),
     #[error("the replay is not recorded: {0}")]
-    Again(#[from] AgainError),
+    Rerecorder(#[from] RerecordError),
     #[error("{0}")]
     Says(String),
 }
@@ -270,9 +270,9 @@ fn replayed(scenario: &Scenario, content: &Content, recorded: &Recorded) -> Resu
     let reader = Reader::open(recorded.capture.as_slice()).or_else(|error| says(error.to_string()))?;
     let mut replay = Replay::new(reader).passing();
     let tape = Tape::with_header(recorded.header.clone(), scenario.block())?;
-    let mut again = Again::new(tape, recorded.header.meta.recorder().unwrap_or_default());
-    while again.take(&mut replay, None)? {}
-    let again = again.finish(replay.now())?;
+    let mut rerecorder = Rerecorder::new(tape, recorded.header.meta.recorder().unwrap_or_default());
+    while rerecorder.take(&mut replay, None)? {}
+    let again = rerecorder.finish(replay.now())?;
     let again = Content::of(&again.into_capture())?;
     same("datagrams of the replay", again.frames.len(), content.frames.len())?;
     if let Some(at) = (0..again.frames.len()).find(|&at| again.frames[at] != content.frames[at]) {

@@ -1,10 +1,10 @@
 //! `pmon replay`: a capture happens again.
 
-mod audience;
-mod clock;
-mod golden;
+mod consumers;
+mod expected_output;
+mod no_effect;
+mod pacer;
 mod program;
-mod vain;
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::thread;
 
 use indicatif::ProgressBar;
-use pmon::{Again, AgainError};
+use pmon::{RerecordError, Rerecorder};
 use pmon_analysis::Filter;
 use pmon_analysis::filter::{Bound, Tree};
 use pmon_core::capture::{Header, OpenError, Reader};
@@ -23,16 +23,16 @@ use pmon_fake::Script;
 use pmon_record::{CaptureFile, Sink, Target};
 use pmon_replay::{Replay, ReplayError};
 
-use self::audience::Audience;
-use self::clock::Clock;
+use self::consumers::Consumers;
+use self::pacer::Pacer;
 use crate::args::{Format, ReplayArgs, Speed};
 use crate::commands::print::{exits, range};
-use crate::commands::watch::Screen;
-use crate::counting_sink::{Tape, facts};
+use crate::commands::watch::ViewSink;
+use crate::counting_sink::{CountingSink, facts};
 use crate::exit::{self, Failure, OrFail};
-use crate::input::{hint, is_stdio, say_damage, shown, skip_hole};
+use crate::input::{hint, is_stdio, report_damage, shown, skip_hole};
 use crate::output::{json_text, shell_words};
-use crate::report::text_table::Sheet;
+use crate::report::text_table::TextTable;
 use crate::terminal;
 use crate::view::{Range, View};
 
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
         }
         let reader = Reader::open(stdin().lock()).map_err(|error| refused("standard input", error))?;
         let range = range(&args.file, reader.header(), ["--from", "--to"], [args.from, args.to])?;
-        return Play::new(args, range, reader.header(), 0)?.run(Replay::new(reader));
+        return Playback::new(args, range, reader.header(), 0)?.run(Replay::new(reader));
     }
     let name = shown(&args.file);
     let unreadable = format!("cannot open {name}{}", hint(&args.file));
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
     let reader = Reader::open_sparse(file, skip_hole).map_err(|error| refused(&name, error))?;
     let range = range(&args.file, reader.header(), ["--from", "--to"], [args.from, args.to])?;
-    let play = Play::new(args, range, reader.header(), meta.len())?;
+    let play = Playback::new(args, range, reader.header(), meta.len())?;
     let mut replay = Replay::new(reader);
     // A consumer that follows processes or shows their names needs their starts.
     let follows = play.filter.is_some() || args.shows() || !args.program.is_empty();
@@ -75,7 +75,7 @@ fn refused(name: &str, error: OpenError) -> Failure {
 }
 
 /// What is to be done.
-struct Play<'a> {
+struct Playback<'a> {
     args: &'a ReplayArgs,
     name: String,
     header: Option<Header>,
@@ -90,7 +90,7 @@ struct Play<'a> {
     happened: Cell<u64>,
 }
 
-impl<'a> Play<'a> {
+impl<'a> Playback<'a> {
     fn new(args: &'a ReplayArgs, range: Range, header: Option<&Header>, bytes: u64) -> Result<Self, Failure> {
         let mono = |bound: Bound| -> Result<MonoNs, Failure> {
             match bound {
@@ -157,14 +157,14 @@ impl<'a> Play<'a> {
 
     /// Replays to each program that connects.
     fn serve<R: Read>(&self, mut replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
-        let mut clock = Clock::new(self.args.speed)?;
+        let mut pacer = Pacer::new(self.args.speed)?;
         // Damage before the first event is reported before waiting for a program.
         while let Err(error) = replay.next_time() {
             self.say(error)?;
         }
-        let mut audience = Audience::wait_for_first(path, &mut replay, &mut clock)?;
+        let mut consumers = Consumers::wait_for_first(path, &mut replay, &mut pacer)?;
         let mut room = 0;
-        while !audience.is_gone() {
+        while !consumers.is_gone() {
             let time = match replay.next_time() {
                 Ok(Some(time)) => time,
                 Ok(None) => break,
@@ -173,13 +173,13 @@ impl<'a> Play<'a> {
                     continue;
                 }
             };
-            if !clock.wait(time, |left| audience.attend(&mut replay, left))? {
+            if !pacer.wait(time, |left| consumers.attend(&mut replay, left))? {
                 break;
             }
             // `instant` is as fast as the programs read, so none loses more than the capture has
             // lost.
             if self.args.speed == Speed::Instant && room == 0 {
-                if !audience.keep_up(&mut replay, &mut clock)? {
+                if !consumers.keep_up(&mut replay, &mut pacer)? {
                     break;
                 }
                 room = AT_ONCE;
@@ -189,8 +189,8 @@ impl<'a> Play<'a> {
                 self.say(error)?;
             }
         }
-        let said = audience.end(&mut replay, &mut clock)?;
-        self.say_vain(replay.kernel().happened());
+        let said = consumers.end(&mut replay, &mut pacer)?;
+        self.report_no_effect(replay.kernel().happened());
         terminal::say(format_args!(
             "pmon: replayed {} to {said}",
             terminal::counted(replay.kernel().happened(), "event")
@@ -207,7 +207,7 @@ impl<'a> Play<'a> {
         match error {
             ReplayError::Damaged(damage) => {
                 self.damaged.set(true);
-                self.bar.suspend(|| say_damage(&self.name, &damage));
+                self.bar.suspend(|| report_damage(&self.name, &damage));
                 Ok(())
             }
             error => Err(self.failure(error.into())),
@@ -222,12 +222,12 @@ impl<'a> Play<'a> {
         let header = self.header.as_ref();
         let out = terminal::output()?;
         let view = View::new(&args, Range::default(), header, ByteOrder::NATIVE, terminal::colours(), out);
-        let screen = self.play(replay, Screen::new(view))?;
-        screen.say_untold();
+        let sink = self.play(replay, ViewSink::new(view))?;
+        sink.report_unshown();
         // Filtered events have happened.
-        match screen.unmatched() {
+        match sink.unmatched() {
             Some(why) => terminal::say(format_args!("pmon: {}: {why}", self.name)),
-            None => self.say_vain(self.happened.get()),
+            None => self.report_no_effect(self.happened.get()),
         }
         Ok(self.exit_code())
     }
@@ -242,12 +242,12 @@ impl<'a> Play<'a> {
         })?;
         let file = CaptureFile::create(&target, &header, self.args.force)?;
         drop(reader);
-        let (tape, _) = Tape::new(file, &header);
-        let Tape { file, tally, examiner, .. } = self.play(replay, tape)?;
-        let finding = examiner.finish(true);
-        self.say_vain(self.happened.get());
+        let (sink, _) = CountingSink::new(file, &header);
+        let CountingSink { file, tally, checker, .. } = self.play(replay, sink)?;
+        let completeness = checker.finish(true);
+        self.report_no_effect(self.happened.get());
         if self.args.json {
-            let facts = facts(&file, &tally, &finding, &header);
+            let facts = facts(&file, &tally, &completeness, &header);
             let json = json_text(&serde_json::Value::Object(facts));
             if is_stdio(path) {
                 terminal::say(json);
@@ -255,24 +255,24 @@ impl<'a> Play<'a> {
                 terminal::print(&(json + "\n"))?;
             }
         } else {
-            let mut sheet = Sheet::default();
-            sheet.verdict(&finding);
-            sheet.kinds(&tally);
-            sheet.losses(&finding);
-            sheet.rejected(&finding);
-            sheet.size(file.bytes(), tally.events);
+            let mut table = TextTable::default();
+            table.verdict(&completeness);
+            table.kinds(&tally);
+            table.losses(&completeness);
+            table.rejected(&completeness);
+            table.size(file.bytes(), tally.events);
             if let Some(path) = file.current_path() {
                 let words = |path: &Path| shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
-                sheet.line("file", shown(path));
+                table.line("file", shown(path));
                 let (from, to) = (words(&self.args.file), words(path));
                 let is_all = self.from.is_none() && self.until.is_none() && self.filter.is_none();
                 let is_same = is_all && self.script.rules().is_empty() && !is_stdio(&self.args.file);
-                sheet.line(
+                table.line(
                     "next",
                     if is_same { format!("pmon diff {from} {to}") } else { format!("pmon print {to}") },
                 );
             }
-            terminal::say(sheet.into_text().trim_end());
+            terminal::say(table.into_text().trim_end());
         }
         Ok(self.exit_code())
     }
@@ -305,15 +305,15 @@ impl<'a> Play<'a> {
     /// Plays all of it, and says what is damaged on the way; gives the sink back.
     fn play<R: Read, S: Sink>(&self, mut replay: Replay<R>, sink: S) -> Result<S, Failure> {
         let recorder = self.header.as_ref().map_or(0, |header| header.meta.recorder_pid);
-        let mut again = Again::new(sink, Tgid(recorder));
-        let mut tell = |error: AgainError| match error {
-            AgainError::Replay(error) => self.say(error).map(|()| true),
+        let mut rerecorder = Rerecorder::new(sink, Tgid(recorder));
+        let mut tell = |error: RerecordError| match error {
+            RerecordError::Replay(error) => self.say(error).map(|()| true),
             error => Err(self.failure(error)),
         };
-        while again.begin(&mut replay).or_else(&mut tell)? {}
+        while rerecorder.begin(&mut replay).or_else(&mut tell)? {}
         match self.args.speed {
             Speed::Instant => {
-                while again.take(&mut replay, None).or_else(&mut tell)? {
+                while rerecorder.take(&mut replay, None).or_else(&mut tell)? {
                     self.bar.set_position(replay.offset());
                 }
             }
@@ -324,7 +324,7 @@ impl<'a> Play<'a> {
                         Err(error) => tell(error.into()).map(|_| ())?,
                     }
                 };
-                let mut clock = Clock::new(self.args.speed)?;
+                let mut pacer = Pacer::new(self.args.speed)?;
                 loop {
                     let time = match replay.next_time() {
                         Ok(Some(time)) => time,
@@ -334,37 +334,37 @@ impl<'a> Play<'a> {
                             continue;
                         }
                     };
-                    if !clock.wait(time, |_| again.tick().map_err(|error| self.failure(error)))? {
+                    if !pacer.wait(time, |_| rerecorder.tick().map_err(|error| self.failure(error)))? {
                         break;
                     }
                     if let Err(error) = replay.step() {
                         tell(error.into())?;
                     }
-                    if !again.take(&mut replay, Some(&mut socket)).or_else(&mut tell)? {
+                    if !rerecorder.take(&mut replay, Some(&mut socket)).or_else(&mut tell)? {
                         break;
                     }
                 }
                 replay.kernel().settle();
                 // A script may have it that calls find nothing.
                 while socket.poll().readable
-                    && again.take(&mut replay, Some(&mut socket)).or_else(&mut tell)?
+                    && rerecorder.take(&mut replay, Some(&mut socket)).or_else(&mut tell)?
                 {}
             }
         }
         self.bar.finish_and_clear();
         self.happened.set(replay.kernel().happened());
         let end = self.until.map_or(replay.now(), |until| until.min(replay.now()));
-        let sink = again.finish(end).map_err(|error| self.failure(error))?;
+        let sink = rerecorder.finish(end).map_err(|error| self.failure(error))?;
         Ok(sink)
     }
 
-    fn failure(&self, error: AgainError) -> Failure {
+    fn failure(&self, error: RerecordError) -> Failure {
         match error {
             // A reader that only watches may close the pipe early; the reader of a capture may not.
-            AgainError::Sink(error) if error.is_closed_pipe() && self.args.record.is_none() => {
+            RerecordError::Sink(error) if error.is_closed_pipe() && self.args.record.is_none() => {
                 Failure { code: exit::DONE, error: None }
             }
-            AgainError::Sink(error) => Failure::new(exit::STORAGE, error),
+            RerecordError::Sink(error) => Failure::new(exit::STORAGE, error),
             error => Failure {
                 code: exit::ENVIRONMENT,
                 error: Some(anyhow::Error::new(error).context(self.name.clone())),

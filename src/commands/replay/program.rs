@@ -18,29 +18,29 @@ use rustix::process::{Signal, getpgrp};
 use rustix::stdio;
 use rustix::termios::tcgetpgrp;
 
-use super::Play;
-use super::golden::Golden;
+use super::Playback;
+use super::expected_output::ExpectedOutput;
 use crate::args::{End, Proc, Speed};
 use crate::child::{CANNOT_RUN, NOT_FOUND};
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
 use crate::output::shell_words;
 use crate::terminal;
-use crate::view::say_forgotten;
+use crate::view::report_forgotten;
 
 /// Number of times Ctrl-C must be pressed to end the program at once.
 const INSISTED: u32 = 3;
 /// Maximum bytes of output that are compared: 256 MiB.
 const LONGEST: u64 = 256 << 20;
 
-impl Play<'_> {
+impl Playback<'_> {
     /// Lets a program have it; gives its exit code.
     pub(super) fn run_program<R: Read>(&self, replay: Replay<R>) -> Result<u8, Failure> {
         let args = self.args;
         let [program, arguments @ ..] = &*args.program else {
             return Err(Failure::new(exit::USAGE, "no program is named behind --"));
         };
-        let golden = args.expect.as_deref().map(|path| Golden::new(path, args.update)).transpose()?;
+        let golden = args.expect.as_deref().map(|path| ExpectedOutput::new(path, args.update)).transpose()?;
         let speed = match args.speed {
             Speed::Instant => pmon_replay::Speed::Instant,
             Speed::Times(times) => pmon_replay::Speed::Times(times),
@@ -66,9 +66,9 @@ impl Play<'_> {
         } else {
             None
         };
-        let mut signalled =
-            Signalled { signals: control::signals()?, pressed: 0, ending: None, timeout: args.timeout };
-        let mut world = Watched { live: Live::new(replay, speed), bar: &self.bar };
+        let mut forwarder =
+            SignalForwarder { signals: control::signals()?, pressed: 0, ending: None, timeout: args.timeout };
+        let mut world = WorldWithProgress { live: Live::new(replay, speed), bar: &self.bar };
         let name = shell_words([program.as_encoded_bytes()].into_iter());
         let started = Program::start(&launch, world.processes());
         // The pipe ends when the program's processes have ended, and not later.
@@ -77,7 +77,7 @@ impl Play<'_> {
         let mut conduct = Conduct::default();
         (conduct.at_end, conduct.timeout) = (args.at_end.into(), args.timeout);
         let ending =
-            running.run(&mut world, &conduct, |running| signalled.heed(running), |error| self.say(error));
+            running.run(&mut world, &conduct, |running| forwarder.heed(running), |error| self.say(error));
         let ending = match ending {
             Ok(ending) => ending,
             Err(ServeError::World(failure)) => return Err(failure),
@@ -98,8 +98,8 @@ impl Play<'_> {
         let happened = world.live.kernel().happened();
         // Explaining why nothing matched reads the capture again, in the memory that this frees.
         drop(world);
-        if let (true, Some(vain)) = (is_over, self.vain(happened)) {
-            return Err(Failure::new(exit::USAGE, vain));
+        if let (true, Some(no_effect)) = (is_over, self.no_effect(happened)) {
+            return Err(Failure::new(exit::USAGE, no_effect));
         }
         if let (Some(golden), Some(output)) = (golden, output) {
             let output =
@@ -129,17 +129,17 @@ impl Play<'_> {
             None => terminal::say(format_args!("pmon: replayed {happened} to {name}, which {how}")),
             Some(why) => terminal::say(format_args!("pmon: {name} {how}; {why}")),
         }
-        say_forgotten(world.forgotten());
+        report_forgotten(world.forgotten());
     }
 }
 
 /// A replay with a progress bar.
-struct Watched<'a, R> {
+struct WorldWithProgress<'a, R> {
     live: Live<R>,
     bar: &'a ProgressBar,
 }
 
-impl<R: Read> World for Watched<'_, R> {
+impl<R: Read> World for WorldWithProgress<'_, R> {
     type Error = ReplayError;
 
     fn kernel(&mut self) -> &mut Kernel {
@@ -165,7 +165,7 @@ impl<R: Read> World for Watched<'_, R> {
 }
 
 /// Signals to this process, and what becomes of them.
-struct Signalled {
+struct SignalForwarder {
     signals: Signals,
     /// How often Ctrl-C was pressed.
     pressed: u32,
@@ -174,7 +174,7 @@ struct Signalled {
     timeout: Duration,
 }
 
-impl Signalled {
+impl SignalForwarder {
     /// Passes on a signal that the program has not got itself. One that does not end by it is ended.
     fn heed(&mut self, program: &Program) -> Result<(), Failure> {
         let wakeup =

@@ -7,19 +7,19 @@ use pmon_core::MonoNs;
 use pmon_core::capture::Frame;
 use serde_json::{Map, Value, json};
 
-use super::Capture;
-use crate::output::{Json, Render, Scene, Text};
+use super::ComparedCapture;
+use crate::output::{JsonRenderer, Render, RenderContext, TextRenderer};
 use crate::terminal::counted;
 
 /// The record, for people.
-pub(super) fn text(item: &Item, capture: &Capture) -> String {
+pub(super) fn text(item: &Item, capture: &ComparedCapture) -> String {
     if let Item::Loss(stretch) = item {
         let Stretch { cpu, first, last, count, after, before, .. } = **stretch;
         let [after, before] = [after, before].map(|time| wall_time(time, capture));
         let lost = counted(count, "event");
         return format!("{after}  -- {lost} lost on cpu {cpu} (seq {first}..{last}), before {before} --");
     }
-    let line = rendered(item, capture, &mut Text::of_events_alone(TimeZone::system()));
+    let line = rendered(item, capture, &mut TextRenderer::of_events_alone(TimeZone::system()));
     match occurrence(item, capture).and_then(|occurrence| occurrence.event) {
         Some(event) => format!("cpu {} seq {}  {line}", event.cpu, event.seq),
         None => line,
@@ -27,10 +27,10 @@ pub(super) fn text(item: &Item, capture: &Capture) -> String {
 }
 
 /// The record, for programs.
-pub(super) fn json(item: &Item, capture: &Capture) -> Value {
+pub(super) fn json(item: &Item, capture: &ComparedCapture) -> Value {
     match item {
         Item::Loss(stretch) => loss_json(stretch),
-        item => serde_json::from_str(&rendered(item, capture, &mut Json::new())).unwrap_or_default(),
+        item => serde_json::from_str(&rendered(item, capture, &mut JsonRenderer::new())).unwrap_or_default(),
     }
 }
 
@@ -49,27 +49,27 @@ pub(super) fn loss_json(stretch: &Stretch) -> Value {
     })
 }
 
-fn wall_time(time: MonoNs, capture: &Capture) -> String {
+fn wall_time(time: MonoNs, capture: &ComparedCapture) -> String {
     let processes = Processes::new();
-    let scene = Scene { processes: &processes, wall: &capture.wall, start: MonoNs(0) };
+    let context = RenderContext { processes: &processes, wall: &capture.wall, start: MonoNs(0) };
     let mut out = Vec::new();
-    Text::of_events_alone(TimeZone::system()).time(time, scene, &mut out);
+    TextRenderer::of_events_alone(TimeZone::system()).time(time, context, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn rendered(item: &Item, capture: &Capture, render: &mut dyn Render) -> String {
+fn rendered(item: &Item, capture: &ComparedCapture, render: &mut dyn Render) -> String {
     let processes = Processes::new();
-    let scene = Scene { processes: &processes, wall: &capture.wall, start: MonoNs(0) };
+    let context = RenderContext { processes: &processes, wall: &capture.wall, start: MonoNs(0) };
     let mut out = Vec::new();
     if let Some(occurrence) = occurrence(item, capture) {
-        render.event(&occurrence, scene, &mut out);
+        render.event(&occurrence, context, &mut out);
     } else if let Item::Blind(blind) = item {
-        render.blind(blind, scene, &mut out);
+        render.blind(blind, context, &mut out);
     }
     String::from_utf8_lossy(&out).trim_end().to_owned()
 }
 
-fn occurrence(item: &Item, capture: &Capture) -> Option<Occurrence> {
+fn occurrence(item: &Item, capture: &ComparedCapture) -> Option<Occurrence> {
     let (event, raw) = match item {
         Item::Event(event) => (Some(*event), None),
         Item::Raw(bytes) => (Frame::Raw(bytes).event(capture.order), Some(bytes.clone())),

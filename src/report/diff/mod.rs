@@ -13,26 +13,26 @@ use pmon_core::accounting::Lost;
 use pmon_core::wire::ByteOrder;
 use serde_json::{Map, Value, json};
 
-use crate::input;
+use crate::input::ReadOutcome;
 use crate::terminal::{counted, grouped};
 use fields::fields;
 
 /// One of the two captures.
-pub(crate) struct Capture {
+pub(crate) struct ComparedCapture {
     pub(crate) name: String,
     pub(crate) order: ByteOrder,
     pub(crate) wall: WallClock,
-    pub(crate) outcome: input::Outcome,
+    pub(crate) outcome: ReadOutcome,
 }
 
 /// What a comparison gave.
-pub(crate) struct Contrast {
+pub(crate) struct Comparison {
     pub(crate) options: Options,
-    pub(crate) captures: [Capture; 2],
+    pub(crate) captures: [ComparedCapture; 2],
     pub(crate) finding: Finding,
 }
 
-impl Contrast {
+impl Comparison {
     /// Whether parts of one of them could not be used.
     pub(crate) fn is_damaged(&self) -> bool {
         self.captures.iter().any(|capture| capture.outcome.damaged > 0)
@@ -90,7 +90,7 @@ impl Contrast {
         })
     }
 
-    fn capture(&self, side: Side) -> &Capture {
+    fn capture(&self, side: Side) -> &ComparedCapture {
         &self.captures[side as usize]
     }
 

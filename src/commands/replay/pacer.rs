@@ -16,7 +16,7 @@ use crate::exit::{self, Failure, OrFail as _};
 const TICK: Duration = Duration::from_millis(20);
 
 /// Waits until the next event is due.
-pub(super) struct Clock {
+pub(super) struct Pacer {
     speed: Speed,
     signals: Signals,
     /// The begin, in both times.
@@ -25,8 +25,8 @@ pub(super) struct Clock {
     left: u64,
 }
 
-impl Clock {
-    /// A clock that goes so fast.
+impl Pacer {
+    /// A pacer that goes so fast.
     pub(super) fn new(speed: Speed) -> Result<Self, Failure> {
         Ok(Self { speed, signals: control::signals()?, began: None, left: 0 })
     }

@@ -19,7 +19,7 @@ use crate::exit::{self, Failure, OrFail as _};
 use crate::input::shown;
 use crate::terminal;
 
-use super::Clock;
+use super::Pacer;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 16;
@@ -27,7 +27,7 @@ const BACKLOG: i32 = 16;
 const TICK: Duration = Duration::from_millis(20);
 
 /// The programs that have connected to a socket.
-pub(super) struct Audience {
+pub(super) struct Consumers {
     listener: OwnedFd,
     path: PathBuf,
     /// Each with what it waits for.
@@ -36,12 +36,12 @@ pub(super) struct Audience {
     dropped: u64,
 }
 
-impl Audience {
+impl Consumers {
     /// Listens at `path`, until somebody has connected. The kernel says everything to whoever is connected, asked for or not.
     pub(super) fn wait_for_first<R: Read>(
         path: &Path,
         replay: &mut Replay<R>,
-        clock: &mut Clock,
+        pacer: &mut Pacer,
     ) -> Result<Self, Failure> {
         let mut this = Self::listen(path).map_err(|error| {
             let exists = fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
@@ -56,7 +56,7 @@ impl Audience {
         replay.kernel().set_listeners(1);
         while this.wires.is_empty() {
             this.attend(replay, TICK)?;
-            if !clock.is_wanted(Duration::ZERO)? {
+            if !pacer.is_wanted(Duration::ZERO)? {
                 return Err(Failure { code: exit::INTERRUPTED, error: None });
             }
         }
@@ -130,11 +130,11 @@ impl Audience {
     pub(super) fn keep_up<R: Read>(
         &mut self,
         replay: &mut Replay<R>,
-        clock: &mut Clock,
+        pacer: &mut Pacer,
     ) -> Result<bool, Failure> {
         while !self.pump(replay)? {
             self.attend(replay, TICK)?;
-            if !clock.is_wanted(Duration::ZERO)? {
+            if !pacer.is_wanted(Duration::ZERO)? {
                 return Ok(false);
             }
         }
@@ -150,10 +150,10 @@ impl Audience {
     pub(super) fn end<R: Read>(
         mut self,
         replay: &mut Replay<R>,
-        clock: &mut Clock,
+        pacer: &mut Pacer,
     ) -> Result<String, Failure> {
         replay.kernel().end_of_file();
-        self.keep_up(replay, clock)?;
+        self.keep_up(replay, pacer)?;
         let dropped: u64 =
             self.wires.iter_mut().map(|(wire, _)| u64::from(wire.socket().memory().drops)).sum();
         let dropped = self.dropped + dropped;
@@ -166,7 +166,7 @@ impl Audience {
     }
 }
 
-impl Drop for Audience {
+impl Drop for Consumers {
     fn drop(&mut self) {
         // If it cannot be removed, it stays.
         let _ = fs::remove_file(&self.path);

@@ -20,13 +20,13 @@ const LINES: usize = 500;
 const COLUMNS: usize = 500;
 
 /// The expected output of a program, and its file.
-pub(super) struct Golden {
+pub(super) struct ExpectedOutput {
     path: PathBuf,
     /// The expected output; `None` if the file is to be written.
     expected: Option<Vec<u8>>,
 }
 
-impl Golden {
+impl ExpectedOutput {
     /// What is in that file, or shall be.
     pub(super) fn new(path: &Path, update: bool) -> Result<Self, Failure> {
         if update {

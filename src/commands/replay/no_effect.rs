@@ -7,22 +7,22 @@ use pmon_analysis::Bound;
 use pmon_core::capture::{Item, Reader};
 use pmon_fake::{Fault, Place};
 
-use super::Play;
+use super::Playback;
 use crate::args::{Format, ViewArgs};
 use crate::input::{is_stdio, skip_hole};
 use crate::terminal;
 use crate::view::{Range, View};
 
-impl Play<'_> {
+impl Playback<'_> {
     /// Reports requests without effect, after a complete replay with `happened` events.
-    pub(super) fn say_vain(&self, happened: u64) {
-        if let Some(vain) = self.vain(happened) {
-            terminal::say(format_args!("pmon: {vain}"));
+    pub(super) fn report_no_effect(&self, happened: u64) {
+        if let Some(no_effect) = self.no_effect(happened) {
+            terminal::say(format_args!("pmon: {no_effect}"));
         }
     }
 
     /// Describes the requests without effect; `None` if there are none.
-    pub(super) fn vain(&self, happened: u64) -> Option<String> {
+    pub(super) fn no_effect(&self, happened: u64) -> Option<String> {
         let selects = self.from.is_some() || self.until.is_some() || self.filter.is_some();
         if happened == 0 && selects {
             let why = self.unmatched().unwrap_or_else(|| "no event matches what is selected".into());
