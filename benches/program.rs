@@ -9,7 +9,7 @@ use std::process::Command;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pmon_core::capture::{Encoder, Reader};
-use pmon_fake::host::{Conduct, Launch, Program, World as _};
+use pmon_interpose::{Conduct, Launch, Program, World as _};
 use pmon_replay::synth::{Options, Synth};
 use pmon_replay::{Live, Replay, Speed};
 use tempfile::TempDir;

@@ -6,12 +6,11 @@
 //! [`FakeSource`] only delivers the datagrams and the overruns that it was given, in their order.
 //!
 //! It knows nothing of capture files.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod fake_source;
 mod faults;
 mod fd_socket;
-pub mod host;
 mod kernel;
 mod netlink;
 
@@ -19,8 +18,10 @@ pub use fake_source::FakeSource;
 pub use faults::script::{Amount, Fault, Place, Rule, Script, ScriptError};
 pub use fd_socket::{Awaits, FdSource, Overruns, Pumped, Serving, Wire};
 pub use kernel::{Feed, Kernel, Process};
+#[doc(hidden)]
+pub use netlink::filter::Filter;
 pub use netlink::filter::SockFilter;
-pub use netlink::receive_queue::{Datagram, MemInfo};
+pub use netlink::receive_queue::{Datagram, MemInfo, QueuedDatagram};
 pub use netlink::socket::{Readiness, Socket};
 pub use rustix::io::Errno;
 pub use rustix::net::RecvFlags;

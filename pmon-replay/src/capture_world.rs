@@ -7,7 +7,7 @@ use std::time::Instant;
 use pmon_analysis::{Entry, size_of_entry};
 use pmon_core::capture::Meta;
 use pmon_fake::Kernel;
-use pmon_fake::host::{Next, Procs, World};
+use pmon_interpose::{Next, Procs, World};
 
 use crate::procfs::Procfs;
 use crate::{Pace, Replay, ReplayError, Speed};
@@ -33,7 +33,7 @@ const READER_BYTES: usize = 16 << 20;
 ///
 /// ```
 /// use pmon_core::capture::{Encoder, Reader, Record};
-/// use pmon_fake::host::{Next, Procs, World};
+/// use pmon_interpose::{Next, Procs, World};
 /// use pmon_replay::synth::{Options, Synth};
 /// use pmon_replay::{Live, Replay, Speed};
 ///
@@ -61,7 +61,7 @@ const READER_BYTES: usize = 16 << 20;
 /// ```no_run
 /// use std::fs::File;
 /// use pmon_core::capture::Reader;
-/// use pmon_fake::host::{Conduct, Launch, Program, World};
+/// use pmon_interpose::{Conduct, Launch, Program, World};
 /// use pmon_replay::{Live, Replay, ReplayError, Speed};
 ///
 /// let capture = Reader::open(File::open("night.pmon")?)?;

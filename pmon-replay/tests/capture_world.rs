@@ -9,8 +9,8 @@ use pmon_core::capture::{
 };
 use pmon_core::wire::{Body, ByteOrder, Event, Kind};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
-use pmon_fake::host::{Next, Node, World};
 use pmon_fake::{RecvFlags, Socket};
+use pmon_interpose::{Next, Node, World};
 use pmon_replay::synth::{Options, Synth};
 use pmon_replay::{Live, Replay, ReplayError, Speed};
 

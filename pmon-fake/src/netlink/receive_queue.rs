@@ -30,9 +30,9 @@ pub(crate) fn charge_alone(len: usize) -> u32 {
     if needed > 4096 { needed + 256 } else { charge(len) }
 }
 
-/// A datagram in a queue.
+/// A datagram in the queue of a [`Socket`](crate::Socket), or taken out of it by [`Socket::unqueue`](crate::Socket::unqueue).
 #[derive(Clone, Debug)]
-pub(crate) struct Skb {
+pub struct QueuedDatagram {
     len: u32,
     /// What it takes of the buffer.
     charge: u32,
@@ -50,7 +50,7 @@ enum Bytes {
 /// Most datagrams have no more bytes: these need no memory of their own.
 const SHORT: usize = pmon_core::wire::EVENT_FRAME;
 
-impl Skb {
+impl QueuedDatagram {
     #[inline]
     fn new(datagram: &[u8], charge: u32, sender: u32, groups: u32) -> Self {
         let bytes = match <[u8; SHORT]>::try_from(datagram) {
@@ -107,7 +107,7 @@ pub struct MemInfo {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Sock {
-    queue: VecDeque<Skb>,
+    queue: VecDeque<QueuedDatagram>,
     memory: MemInfo,
     congested: bool,
     no_enobufs: bool,
@@ -149,7 +149,7 @@ impl Sock {
             return false;
         }
         self.memory.rmem_alloc += charge;
-        self.queue.push_back(Skb::new(datagram, charge, sender, groups));
+        self.queue.push_back(QueuedDatagram::new(datagram, charge, sender, groups));
         self.wake_sleeper();
         true
     }
@@ -211,7 +211,7 @@ impl Sock {
 
     /// Gives queued datagrams to `visit` as long as it wants one, without a call for each.
     #[inline]
-    pub(crate) fn drain(&mut self, mut visit: impl FnMut(&Skb) -> bool) -> Result<usize, Errno> {
+    pub(crate) fn drain(&mut self, mut visit: impl FnMut(&QueuedDatagram) -> bool) -> Result<usize, Errno> {
         if let Some(error) = self.error.take() {
             self.wake();
             return Err(error);
@@ -229,7 +229,7 @@ impl Sock {
         Ok(taken)
     }
 
-    fn take<R>(&mut self, peek: bool, read: impl FnOnce(&Skb) -> R) -> Result<R, Errno> {
+    fn take<R>(&mut self, peek: bool, read: impl FnOnce(&QueuedDatagram) -> R) -> Result<R, Errno> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
@@ -243,7 +243,7 @@ impl Sock {
     }
 
     /// Takes a datagram out, whatever else a call would say.
-    pub(crate) fn pop(&mut self) -> Option<Skb> {
+    pub(crate) fn pop(&mut self) -> Option<QueuedDatagram> {
         let skb = self.queue.pop_front()?;
         self.memory.rmem_alloc -= skb.charge;
         self.wake();
@@ -251,7 +251,7 @@ impl Sock {
     }
 
     /// Puts it back where it was.
-    pub(crate) fn put_back(&mut self, skb: Skb) {
+    pub(crate) fn put_back(&mut self, skb: QueuedDatagram) {
         self.memory.rmem_alloc += skb.charge;
         self.queue.push_front(skb);
     }

@@ -19,7 +19,7 @@ use pmon_analysis::process::MAX_BYTES;
 use pmon_analysis::{Entry, Life, Processes};
 use pmon_core::capture::{ClockAnchor, Meta};
 use pmon_core::{MonoNs, Tgid, Tid};
-use pmon_fake::host::{Node, Procs, TaskFacts};
+use pmon_interpose::{Node, Procs, TaskFacts};
 
 use self::task_view::{Kind, Shown};
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use pmon_fake::host::Node;
+use pmon_interpose::Node;
 
 use super::pid_stat::stat;
 use super::pid_status::status;

@@ -7,10 +7,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use pmon_fake::host::{
+use pmon_fake::{Errno, Kernel};
+use pmon_interpose::{
     AtEnd, Conduct, Ending, HostError, Launch, Next, Procs, Program, ServeError, StartSignals, World,
 };
-use pmon_fake::{Errno, Kernel};
 use pmon_record::{Signals, Wakeup, startup};
 use pmon_replay::{Live, Replay, ReplayError};
 use rustix::pipe::{PipeFlags, pipe_with};

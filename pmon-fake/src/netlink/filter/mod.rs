@@ -44,7 +44,8 @@ pub struct SockFilter {
 
 /// A program that ends, whatever it is given.
 #[derive(Debug)]
-pub(crate) struct Filter {
+#[doc(hidden)]
+pub struct Filter {
     program: Box<[SockFilter]>,
     steps: Box<[Step]>,
     /// Not the kernel's luck: the same numbers each time.
@@ -125,7 +126,7 @@ enum Test {
 impl Filter {
     /// # Errors
     /// `EINVAL`, where the kernel would not have the program.
-    pub(crate) fn new(program: &[SockFilter]) -> Result<Self, Errno> {
+    pub fn new(program: &[SockFilter]) -> Result<Self, Errno> {
         let steps = check(program).ok_or(Errno::INVAL)?;
         Ok(Self { program: program.into(), steps, random: oorandom::Rand32::new(0) })
     }
@@ -136,7 +137,7 @@ impl Filter {
     }
 
     /// How many bytes of a datagram are queued, if it has so many; 0: it is not.
-    pub(crate) fn run(&mut self, datagram: &[u8], cpu: Cpu) -> usize {
+    pub fn run(&mut self, datagram: &[u8], cpu: Cpu) -> usize {
         Machine::new(datagram, cpu, &mut self.random).run(&self.steps).unwrap_or(0) as usize
     }
 }

@@ -11,7 +11,7 @@ use rustix::net::RecvFlags;
 
 use crate::netlink::connector::{Connector, GROUP};
 use crate::netlink::member::Member;
-use crate::netlink::receive_queue::Datagram;
+use crate::netlink::receive_queue::{Datagram, QueuedDatagram};
 
 mod options;
 
@@ -185,8 +185,19 @@ impl Socket {
         Readiness { readable: readable || member.ended, error }
     }
 
-    /// Whether it would be told of what happens now.
-    pub(crate) fn hears(&self) -> bool {
+    /// Takes the first datagram out of the queue, regardless of pending errors and faults.
+    pub fn unqueue(&mut self) -> Option<QueuedDatagram> {
+        self.with(|member| member.sock.pop())
+    }
+
+    /// Puts a datagram from [`Socket::unqueue`] back to the front of the queue, even where that exceeds the receive buffer.
+    pub fn requeue(&mut self, datagram: QueuedDatagram) {
+        self.with(|member| member.sock.put_back(datagram));
+    }
+
+    /// Returns whether an event that happens now would be sent to this socket: it has a port and is in the group, the kernel counts at
+    /// least one listener, and the input has not ended.
+    pub fn receives_events(&self) -> bool {
         let mut connector = lock(&self.connector);
         let is_counted = connector.listeners >= 1;
         let member = connector.member(self.id);

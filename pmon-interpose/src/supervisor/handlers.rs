@@ -5,15 +5,15 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use pmon_core::Tgid;
 use rustix::io::Errno;
 
-use super::calls::{NETLINK_CONNECTOR, opens_elsewhere};
-use super::error::HostError;
-use super::guest::{Memory, borrow_fd, file_id};
-use super::held::Held;
-use super::ids::is_about_process;
-use super::program::{Answer, Program, ServeError};
-use super::sys::{self, Notification};
-use super::world::World;
-use super::{send, sockopt};
+use crate::error::HostError;
+use crate::processes::ids::is_about_process;
+use crate::seccomp::filter::{NETLINK_CONNECTOR, opens_elsewhere};
+use crate::sockets::proxy::Held;
+use crate::sockets::{options as sockopt, send};
+use crate::supervisor::{Answer, Program, ServeError};
+use crate::sys::{self, Notification};
+use crate::tracee::{Memory, borrow_fd, file_id};
+use crate::world::World;
 
 /// `SOCK_RAW` and `SOCK_DGRAM`; the other bits of a socket's type are flags.
 const SOCK_TYPE: u32 = 0xF;
@@ -29,7 +29,7 @@ const SIOCGPGRP: libc::Ioctl = 0x8904;
 
 impl Program {
     /// The answer to a call; what it does is done.
-    pub(super) fn respond<W: World>(
+    pub(crate) fn respond<W: World>(
         &mut self,
         world: &mut W,
         notification: &Notification,
@@ -113,7 +113,7 @@ impl Program {
     }
 
     /// The fake kernel's socket behind a task's file descriptor.
-    pub(super) fn find(&mut self, task: u32, fd: u32) -> Option<usize> {
+    pub(crate) fn find(&mut self, task: u32, fd: u32) -> Option<usize> {
         let file = match self.tasks.stat(task, fd) {
             Ok(stat) => file_id(&stat),
             Err(Errno::NOENT | Errno::SRCH | Errno::NOTDIR) => return None,
@@ -249,15 +249,15 @@ fn sends(nr: i64) -> bool {
 }
 
 /// Who makes a call, as the program sees it.
-pub(super) struct Who {
-    pub(super) tgid: u32,
-    pub(super) tid: u32,
+pub(crate) struct Who {
+    pub(crate) tgid: u32,
+    pub(crate) tid: u32,
     /// Whether it has `CAP_NET_ADMIN`, in whatever namespace.
     is_admin: bool,
 }
 
 impl Who {
-    pub(super) fn of(task: u32) -> Result<Self, Errno> {
+    pub(crate) fn of(task: u32) -> Result<Self, Errno> {
         let status = std::fs::read_to_string(format!("/proc/{task}/status")).map_err(|_gone| Errno::SRCH)?;
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
         // The last one is its id in its own namespace.

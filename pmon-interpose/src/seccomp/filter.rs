@@ -5,10 +5,10 @@
 
 use libc::{c_long, seccomp_data, sock_filter};
 
-use super::guest::{Memory, u32_at};
-use super::options::Launch;
-use super::reserved::Reserved;
-use super::sys::Notification;
+use crate::launch::options::Launch;
+use crate::seccomp::reserved::Reserved;
+use crate::sys::Notification;
+use crate::tracee::{Memory, u32_at};
 
 /// The machine's name in `seccomp_data.arch`.
 #[cfg(target_arch = "x86_64")]
@@ -30,7 +30,7 @@ const NR_AT: u32 = 0;
 const ARCH_AT: u32 = 4;
 const ARGS_AT: u32 = 16;
 
-pub(super) const NETLINK_CONNECTOR: u32 = libc::NETLINK_CONNECTOR as u32;
+pub(crate) const NETLINK_CONNECTOR: u32 = libc::NETLINK_CONNECTOR as u32;
 
 /// When a call is asked about.
 #[derive(Clone, Copy)]
@@ -183,7 +183,7 @@ const PATH_CALLS: &[(c_long, Rule)] = &[
 ];
 
 /// The program: asks about calls of sockets and waiting; about those of processes and paths if its `/proc` is another one.
-pub(super) fn filter(
+pub(crate) fn filter(
     reserved: &Reserved,
     control: u32,
     options: &Launch,
@@ -217,7 +217,7 @@ pub(super) fn filter(
 }
 
 /// Whether a program for another machine opens a socket on a proc connector; `None` if the call is of this machine.
-pub(super) fn opens_elsewhere(notification: &Notification) -> Option<bool> {
+pub(crate) fn opens_elsewhere(notification: &Notification) -> Option<bool> {
     let seccomp_data { nr, arch, args, .. } = &notification.data;
     if *arch == ARCH {
         return None;
@@ -301,7 +301,7 @@ mod tests {
     use pmon_core::Cpu;
 
     use super::*;
-    use crate::netlink::filter::{Filter, SockFilter};
+    use pmon_fake::{Filter, SockFilter};
 
     const CONTROL: u32 = 952;
     const ASKED: u32 = libc::SECCOMP_RET_USER_NOTIF;

@@ -5,33 +5,33 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::guest::FileId;
-use super::held::Held;
-use super::program::{Answer, Program, ServeError};
-use super::receive::Receive;
-use super::sys::{self, Notification};
-use super::world::{Next, World};
-use crate::netlink::receive_queue::Skb;
+use crate::sockets::proxy::Held;
+use crate::sockets::receive::Receive;
+use crate::supervisor::{Answer, Program, ServeError};
+use crate::sys::{self, Notification};
+use crate::tracee::FileId;
+use crate::world::{Next, World};
+use pmon_fake::QueuedDatagram;
 
 /// So much happens at a time before other calls are looked at.
 const STEPS: u32 = 4096;
 
 /// A call that waits for a datagram.
-pub(super) struct Waiting {
-    pub(super) notification: Notification,
+pub(crate) struct Waiting {
+    pub(crate) notification: Notification,
     receive: Receive,
     /// Of which socket.
     file: FileId,
     /// How many it has got already,
     got: u64,
     /// and those that are out of the queue: if it is interrupted, they go back.
-    taken: Vec<Skb>,
-    pub(super) until: Option<Instant>,
+    taken: Vec<QueuedDatagram>,
+    pub(crate) until: Option<Instant>,
 }
 
 impl Program {
     /// A call that receives.
-    pub(super) fn receive<W: World>(
+    pub(crate) fn receive<W: World>(
         &mut self,
         world: &mut W,
         notification: &Notification,
@@ -141,7 +141,7 @@ impl Program {
     }
 
     /// Lets the next things happen until any of these sockets has something to receive, which `taker` takes at once.
-    pub(super) fn feed<W: World>(
+    pub(crate) fn feed<W: World>(
         &mut self,
         world: &mut W,
         sockets: &[usize],
@@ -156,7 +156,7 @@ impl Program {
         }
         let mut steps = 0;
         let any = |held: &[Held], has: fn(&Held) -> bool| sockets.iter().any(|&at| has(&held[at]));
-        while !any(&self.held, Held::is_ready) && any(&self.held, |held| held.socket.hears()) {
+        while !any(&self.held, Held::is_ready) && any(&self.held, |held| held.socket.receives_events()) {
             match world.next().map_err(ServeError::World)? {
                 Next::Asked if steps == STEPS => {
                     self.is_unfinished = true;
@@ -183,9 +183,9 @@ impl Program {
     }
 
     /// Lets something happen for those who wait in calls that were let through.
-    pub(super) fn nudge<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
+    pub(crate) fn nudge<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
         for at in 0..self.held.len() {
-            if self.held[at].socket.hears() {
+            if self.held[at].socket.receives_events() {
                 self.feed(world, &[at], None)?;
             }
         }
@@ -193,7 +193,7 @@ impl Program {
     }
 
     /// The same, though a socket is half full that nobody reads.
-    pub(super) fn force<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
+    pub(crate) fn force<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
         for held in self.held.iter_mut().filter(|held| held.is_behind()) {
             held.is_idle = true;
         }
@@ -201,7 +201,7 @@ impl Program {
     }
 
     /// Calls that wait get what has come.
-    pub(super) fn go_on<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
+    pub(crate) fn go_on<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
         let mut result = Ok(());
         for mut waiting in std::mem::take(&mut self.waiting) {
             let id = waiting.notification.id;
@@ -227,7 +227,7 @@ impl Program {
     }
 
     /// Calls that have waited for as long as they wanted.
-    pub(super) fn expire(&mut self) -> Result<(), Errno> {
+    pub(crate) fn expire(&mut self) -> Result<(), Errno> {
         let now = Instant::now();
         let is_over = |waiting: &mut Waiting| waiting.until.is_some_and(|until| until <= now);
         let over: Vec<_> = self.waiting.extract_if(.., is_over).collect();
@@ -246,10 +246,10 @@ impl Program {
 
 impl Waiting {
     /// It was interrupted: what it has not told the program of is queued again.
-    pub(super) fn give_up(&mut self, held: &mut [Held]) {
+    pub(crate) fn give_up(&mut self, held: &mut [Held]) {
         if let Some(held) = held.iter_mut().find(|held| held.file == self.file) {
             for skb in self.taken.drain(..).rev() {
-                held.socket.with(|member| member.sock.put_back(skb));
+                held.socket.requeue(skb);
             }
         }
     }

@@ -9,49 +9,49 @@ use rustix::io::Errno;
 use rustix::path::DecInt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use super::sys;
+use crate::sys;
 
 /// Bytes of one argument that are read at the most.
 const LONGEST: usize = 1 << 20;
 /// `struct msghdr`, `struct mmsghdr`, which ends with the length of what came or went, and `struct cmsghdr`.
-pub(super) const MSGHDR: usize = 56;
-pub(super) const MMSGHDR: u64 = 64;
-pub(super) const CMSGHDR: usize = 16;
+pub(crate) const MSGHDR: usize = 56;
+pub(crate) const MMSGHDR: u64 = 64;
+pub(crate) const CMSGHDR: usize = 16;
 /// Buffers of a message, and messages of a call, at the most.
-pub(super) const UIO_MAXIOV: u64 = 1024;
+pub(crate) const UIO_MAXIOV: u64 = 1024;
 /// `PATH_MAX`.
-pub(super) const PATH_MAX: usize = 4096;
+pub(crate) const PATH_MAX: usize = 4096;
 const PAGE: u64 = 4096;
 
 /// The memory of a task, by its id.
 #[derive(Clone, Copy)]
-pub(super) struct Memory(pub(super) u32);
+pub(crate) struct Memory(pub(crate) u32);
 
 impl Memory {
     /// Fills all of `buffer`.
-    pub(super) fn read(self, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+    pub(crate) fn read(self, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
         let read = if buffer.is_empty() { 0 } else { sys::read_memory(self.0, address, buffer)? };
         if read < buffer.len() { Err(Errno::FAULT) } else { Ok(()) }
     }
 
-    pub(super) fn bytes<const N: usize>(self, address: u64) -> Result<[u8; N], Errno> {
+    pub(crate) fn bytes<const N: usize>(self, address: u64) -> Result<[u8; N], Errno> {
         let mut bytes = [0; N];
         self.read(address, &mut bytes)?;
         Ok(bytes)
     }
 
-    pub(super) fn u32(self, address: u64) -> Result<u32, Errno> {
+    pub(crate) fn u32(self, address: u64) -> Result<u32, Errno> {
         self.bytes(address).map(u32::from_ne_bytes)
     }
 
-    pub(super) fn vec(self, address: u64, len: usize) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn vec(self, address: u64, len: usize) -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0; len.min(LONGEST)];
         self.read(address, &mut bytes)?;
         Ok(bytes)
     }
 
     /// A path, without the zero at its end.
-    pub(super) fn path(self, address: u64) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn path(self, address: u64) -> Result<Vec<u8>, Errno> {
         let mut path = Vec::new();
         let mut at = address;
         while path.len() < PATH_MAX {
@@ -68,12 +68,12 @@ impl Memory {
         Err(Errno::NAMETOOLONG)
     }
 
-    pub(super) fn write(self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn write(self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         self.scatter(bytes, &[(address, bytes.len())])
     }
 
     /// Puts `bytes` into these places, one after the other.
-    pub(super) fn scatter(self, bytes: &[u8], places: &[(u64, usize)]) -> Result<(), Errno> {
+    pub(crate) fn scatter(self, bytes: &[u8], places: &[(u64, usize)]) -> Result<(), Errno> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -82,7 +82,7 @@ impl Memory {
     }
 
     /// The buffers of an array of `struct iovec`.
-    pub(super) fn buffers(self, address: u64, count: u64) -> Result<Vec<(u64, usize)>, Errno> {
+    pub(crate) fn buffers(self, address: u64, count: u64) -> Result<Vec<(u64, usize)>, Errno> {
         if count > UIO_MAXIOV {
             return Err(Errno::INVAL);
         }
@@ -94,7 +94,7 @@ impl Memory {
     }
 
     /// All that is in these buffers, as far as there is any use for it.
-    pub(super) fn gather(self, buffers: &[(u64, usize)]) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn gather(self, buffers: &[(u64, usize)]) -> Result<Vec<u8>, Errno> {
         let mut all = Vec::new();
         for &(at, len) in buffers {
             let room = LONGEST.saturating_sub(all.len());
@@ -104,24 +104,24 @@ impl Memory {
     }
 }
 
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_ne_bytes(*bytes))
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_ne_bytes(*bytes))
 }
 
 /// A file, by its device and its number there.
-pub(super) type FileId = (u64, u64);
+pub(crate) type FileId = (u64, u64);
 
-pub(super) fn file_id(stat: &Stat) -> FileId {
+pub(crate) fn file_id(stat: &Stat) -> FileId {
     (stat.st_dev, stat.st_ino)
 }
 
 /// The tasks that have made calls, each with its folder of file descriptors.
 #[derive(Default)]
-pub(super) struct Tasks(HashMap<u32, OwnedFd>);
+pub(crate) struct Tasks(HashMap<u32, OwnedFd>);
 
 /// Folders that are kept open.
 const MOST: usize = 64;
@@ -155,25 +155,25 @@ impl Tasks {
     }
 
     /// What is behind a file descriptor; `ENOENT` if nothing.
-    pub(super) fn stat(&mut self, task: u32, fd: u32) -> Result<Stat, Errno> {
+    pub(crate) fn stat(&mut self, task: u32, fd: u32) -> Result<Stat, Errno> {
         self.with(task, |folder| statat(folder, DecInt::new(fd), AtFlags::empty()))
     }
 
     /// Its path.
-    pub(super) fn path(&mut self, task: u32, fd: u32) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn path(&mut self, task: u32, fd: u32) -> Result<Vec<u8>, Errno> {
         let link = self.with(task, |folder| readlinkat(folder, DecInt::new(fd), Vec::new()))?;
         Ok(link.into_bytes())
     }
 }
 
 /// What `/proc/<pid>/stat` says behind the name, which may have anything in it: state, parent, group, and so on.
-pub(super) fn stat_of(process: impl Display) -> Option<String> {
+pub(crate) fn stat_of(process: impl Display) -> Option<String> {
     let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
     String::from_utf8_lossy(&stat).rsplit(") ").next().map(str::to_owned)
 }
 
 /// The task's process. `ESRCH` if it has ended.
-pub(super) fn process_of(task: u32) -> Result<u32, Errno> {
+pub(crate) fn process_of(task: u32) -> Result<u32, Errno> {
     let status = std::fs::read_to_string(format!("/proc/{task}/status")).map_err(|_gone| Errno::SRCH)?;
     let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
     tgid.and_then(|tgid| tgid.trim().parse().ok()).ok_or(Errno::SRCH)
@@ -183,7 +183,7 @@ pub(super) fn process_of(task: u32) -> Result<u32, Errno> {
 const PIDFD_THREAD: u32 = libc::O_EXCL as u32;
 
 /// A copy of a task's file descriptor.
-pub(super) fn borrow_fd(task: u32, fd: u32) -> Result<OwnedFd, Errno> {
+pub(crate) fn borrow_fd(task: u32, fd: u32) -> Result<OwnedFd, Errno> {
     let pid = Pid::from_raw(process_of(task)? as i32).ok_or(Errno::SRCH)?;
     let of = |pid, flags| {
         let process = pidfd_open(pid, flags)?;

@@ -2,10 +2,10 @@
 
 use rustix::io::Errno;
 
-use super::guest::{CMSGHDR, MMSGHDR, MSGHDR, Memory, UIO_MAXIOV, u32_at, u64_at};
-use super::held::Held;
-use super::receive::address;
-use super::sys::Notification;
+use crate::sockets::proxy::Held;
+use crate::sockets::receive::address;
+use crate::sys::Notification;
+use crate::tracee::{CMSGHDR, MMSGHDR, MSGHDR, Memory, UIO_MAXIOV, u32_at, u64_at};
 
 /// `struct sockaddr_nl`.
 const ADDRESS: usize = 12;
@@ -13,13 +13,13 @@ const ADDRESS: usize = 12;
 const LONGEST: u64 = 128;
 
 /// The offset of `preadv2` and `pwritev2` by which they are `readv` and `writev`.
-pub(super) const NO_OFFSET: u64 = u64::MAX;
+pub(crate) const NO_OFFSET: u64 = u64::MAX;
 
 /// A port and groups, as a mask.
 type Address = (u32, u32);
 
 /// The call's answer.
-pub(super) fn send(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
+pub(crate) fn send(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
     let memory = Memory(notification.pid);
     let [_, a, b, flags, name, name_len] = notification.data.args;
     match i64::from(notification.data.nr) {
@@ -101,7 +101,7 @@ fn check_control(memory: Memory, address: u64, len: u64) -> Result<(), Errno> {
 }
 
 /// The file descriptors that a call of `sendmsg` passes on.
-pub(super) fn passed_on(notification: &Notification) -> Vec<u32> {
+pub(crate) fn passed_on(notification: &Notification) -> Vec<u32> {
     let memory = Memory(notification.pid);
     let mut fds = Vec::new();
     let header = memory.bytes::<MSGHDR>(notification.data.args[1]);
@@ -140,14 +140,14 @@ fn family(bytes: &[u8]) -> u16 {
 }
 
 /// `bind`.
-pub(super) fn bind(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
+pub(crate) fn bind(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
     let [_, at, len, ..] = notification.data.args;
     let (port, groups) = read_address(Memory(notification.pid), at, len)?;
     held.socket.bind(port, groups).map(|()| 0)
 }
 
 /// `connect`.
-pub(super) fn connect(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
+pub(crate) fn connect(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
     let [_, at, len, ..] = notification.data.args;
     let memory = Memory(notification.pid);
     if !(2..=LONGEST).contains(&len) {
@@ -162,7 +162,7 @@ pub(super) fn connect(held: &mut Held, notification: &Notification) -> Result<us
 }
 
 /// `getsockname` and `getpeername`.
-pub(super) fn tell_address((port, groups): Address, notification: &Notification) -> Result<usize, Errno> {
+pub(crate) fn tell_address((port, groups): Address, notification: &Notification) -> Result<usize, Errno> {
     let [_, at, len_at, ..] = notification.data.args;
     let memory = Memory(notification.pid);
     let room = memory.u32(len_at)?;

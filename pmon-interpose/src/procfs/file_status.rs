@@ -4,21 +4,21 @@ use rustix::fs::{major, minor};
 
 /// Of what kind a file is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     Directory,
     Link,
 }
 
 /// A file, as far as anything of it is told.
-pub(super) struct Shown {
-    pub(super) ino: u64,
-    pub(super) device: u64,
-    pub(super) kind: Kind,
+pub(crate) struct Shown {
+    pub(crate) ino: u64,
+    pub(crate) device: u64,
+    pub(crate) kind: Kind,
     /// User and group.
-    pub(super) owner: (u32, u32),
+    pub(crate) owner: (u32, u32),
     /// When it was last changed, in seconds since 1970: now, as for any file that is made when somebody looks.
-    pub(super) time: u64,
+    pub(crate) time: u64,
 }
 
 impl Shown {
@@ -47,7 +47,7 @@ impl<const N: usize> Bytes<N> {
 
 /// `struct stat`.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn stat(shown: &Shown) -> [u8; 144] {
+pub(crate) fn stat(shown: &Shown) -> [u8; 144] {
     Bytes([0; 144])
         .put(0, shown.device.to_ne_bytes())
         .put(8, shown.ino.to_ne_bytes())
@@ -64,7 +64,7 @@ pub(super) fn stat(shown: &Shown) -> [u8; 144] {
 
 /// `struct stat`.
 #[cfg(target_arch = "aarch64")]
-pub(super) fn stat(shown: &Shown) -> [u8; 128] {
+pub(crate) fn stat(shown: &Shown) -> [u8; 128] {
     Bytes([0; 128])
         .put(0, shown.device.to_ne_bytes())
         .put(8, shown.ino.to_ne_bytes())
@@ -80,7 +80,7 @@ pub(super) fn stat(shown: &Shown) -> [u8; 128] {
 }
 
 /// `struct statx`.
-pub(super) fn statx(shown: &Shown) -> [u8; 256] {
+pub(crate) fn statx(shown: &Shown) -> [u8; 256] {
     /// `STATX_BASIC_STATS`.
     const BASIC: u32 = 0x7FF;
     Bytes([0; 256])
@@ -100,7 +100,7 @@ pub(super) fn statx(shown: &Shown) -> [u8; 256] {
 }
 
 /// `struct statfs` of `/proc`: `PROC_SUPER_MAGIC`, two sizes of blocks, and the longest name.
-pub(super) const STATFS: [u8; 120] = {
+pub(crate) const STATFS: [u8; 120] = {
     let mut bytes = [0; 120];
     let words: [(usize, u64); 4] = [(0, 0x9FA0), (8, 4096), (64, 255), (72, 4096)];
     let mut at = 0;

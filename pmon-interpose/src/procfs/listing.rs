@@ -11,16 +11,16 @@ const IDS: u64 = 256;
 const HEADER: usize = 19;
 
 /// What a folder lists.
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// `.` and `..` come before, and need not be named.
-    pub(super) others: Vec<(String, FileType)>,
+    pub(crate) others: Vec<(String, FileType)>,
     /// In their order.
-    pub(super) ids: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
 }
 
 impl Listing {
     /// `getdents64` into so many bytes: goes on where `folder` is, and moves it on.
-    pub(super) fn read(&self, folder: &OwnedFd, room: usize) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn read(&self, folder: &OwnedFd, room: usize) -> Result<Vec<u8>, Errno> {
         let from = seek(folder, SeekFrom::Current(0))?;
         let dots = [".", ".."].into_iter().map(|name| (name, FileType::Directory));
         let others = dots.chain(self.others.iter().map(|(name, kind)| (&**name, *kind)));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::kernel::Kernel;
+use pmon_fake::Kernel;
 
 /// Events that happen, one after the other, and the processes that they tell of.
 pub trait World {

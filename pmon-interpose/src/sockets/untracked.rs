@@ -11,10 +11,10 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use super::held::Held;
-use super::program::{Program, ServeError};
-use super::world::World;
-use crate::fd_socket::is_ready;
+use crate::sockets::proxy::Held;
+use crate::supervisor::{Program, ServeError};
+use crate::sys::is_ready;
+use crate::world::World;
 
 /// The longest datagram in either direction.
 const LONGEST: usize = 1 << 18;
@@ -30,7 +30,7 @@ enum Awaits {
 
 impl Held {
     /// From now on, all goes by the pair.
-    pub(super) fn loosen(&mut self) -> Result<(), Errno> {
+    pub(crate) fn loosen(&mut self) -> Result<(), Errno> {
         self.withdraw();
         self.is_loose = true;
         // Writable is a buffer then in which is one datagram at the most.
@@ -38,7 +38,7 @@ impl Held {
     }
 
     /// Where it is looked at, and for what.
-    pub(super) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+    pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         let room = if self.is_ready() { PollFlags::OUT } else { PollFlags::empty() };
         self.is_loose.then(|| (self.end.as_fd(), PollFlags::IN | room))
     }
@@ -79,7 +79,7 @@ impl Held {
 
 impl Program {
     /// Moves what can be moved of sockets that go by their pairs.
-    pub(super) fn pump<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
+    pub(crate) fn pump<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
         for at in 0..self.held.len() {
             while self.held[at].is_loose && self.held[at].pump()? == Awaits::Datagram {
                 self.feed(world, &[at], Some(at))?;

@@ -57,7 +57,7 @@ pub enum Step {
 }
 
 impl Step {
-    pub(super) fn from_code(code: u8) -> Option<Self> {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
         let all =
             [Self::Prepare, Self::Namespaces, Self::Map, Self::Mounts, Self::Proc, Self::Seccomp, Self::User];
         all.into_iter().find(|&step| step as u8 == code)

@@ -8,10 +8,10 @@ use rustix::fs::stat;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::error::HostError;
-use super::guest::{FileId, file_id, stat_of};
-use super::program::{Program, ServeError, Served};
-use super::world::{Next, World};
+use crate::error::HostError;
+use crate::supervisor::{Program, ServeError, Served};
+use crate::tracee::{FileId, file_id, stat_of};
+use crate::world::{Next, World};
 
 /// While it is to be seen whether the program sleeps, it is looked at this often,
 const GLANCE: Duration = Duration::from_millis(2);
@@ -155,7 +155,7 @@ impl Program {
         self.send(signal, self.processes())
     }
 
-    pub(super) fn send(&self, signal: Signal, pids: Vec<u32>) -> Result<(), Errno> {
+    pub(crate) fn send(&self, signal: Signal, pids: Vec<u32>) -> Result<(), Errno> {
         let mut result = Err(Errno::SRCH);
         for pid in pids {
             let process = Pid::from_raw(pid as i32).ok_or(Errno::SRCH);
@@ -171,7 +171,7 @@ impl Program {
     }
 
     /// The program's processes, by the ids that they have here.
-    pub(super) fn processes(&self) -> Vec<u32> {
+    pub(crate) fn processes(&self) -> Vec<u32> {
         let mut found = Vec::new();
         let mut parents = vec![self.init()];
         while let Some(parent) = parents.pop() {

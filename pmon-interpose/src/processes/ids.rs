@@ -5,17 +5,17 @@ use std::fs;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use super::guest::{Memory, stat_of};
-use super::program::{Answer, Program};
-use super::sys::Notification;
-use super::world::Procs;
+use crate::supervisor::{Answer, Program};
+use crate::sys::Notification;
+use crate::tracee::{Memory, stat_of};
+use crate::world::Procs;
 
 /// `IOPRIO_WHO_PROCESS`.
 const IOPRIO_PROCESS: u64 = 1;
 /// 20 less a nice value of 0.
 const PRIORITY: i64 = 20;
 
-pub(super) fn is_about_process(nr: i64) -> bool {
+pub(crate) fn is_about_process(nr: i64) -> bool {
     matches!(
         nr,
         libc::SYS_kill
@@ -37,7 +37,7 @@ pub(super) fn is_about_process(nr: i64) -> bool {
 impl Program {
     /// Answers a call about a process of the fake kernel's; the others are made. Nothing reaches those: what has happened stays. What
     /// is not recorded of them is as for any process of which nobody has changed it.
-    pub(super) fn about_process(&mut self, procs: &dyn Procs, notification: &Notification) -> Answer {
+    pub(crate) fn about_process(&mut self, procs: &dyn Procs, notification: &Notification) -> Answer {
         let [first, second, third, fourth, ..] = notification.data.args;
         let nr = i64::from(notification.data.nr);
         if (nr, first as i32) == (libc::SYS_kill, 0) {

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::guest::{Memory, u64_at};
-use super::held::Held;
-use super::receive::address;
-use super::sys::Notification;
-use crate::SockFilter;
+use crate::sockets::proxy::Held;
+use crate::sockets::receive::address;
+use crate::sys::Notification;
+use crate::tracee::{Memory, u64_at};
+use pmon_fake::SockFilter;
 
 /// The part of an argument that an `int` takes.
 const INT: u64 = 0xFFFF_FFFF;
 const SOL_SOCKET: u64 = libc::SOL_SOCKET as u64;
-pub(super) const SOL_NETLINK: u64 = 270;
+pub(crate) const SOL_NETLINK: u64 = 270;
 /// `NETLINK_ADD_MEMBERSHIP` and those behind it.
 const ADD_MEMBERSHIP: u64 = 1;
 const DROP_MEMBERSHIP: u64 = 2;
-pub(super) const PKTINFO: u64 = 3;
+pub(crate) const PKTINFO: u64 = 3;
 const BROADCAST_ERROR: u64 = 4;
 const NO_ENOBUFS: u64 = 5;
 const LISTEN_ALL_NSID: u64 = 8;
@@ -38,7 +38,7 @@ const SNDBUF_MIN: i32 = 4608;
 const WMEM_MAX: i32 = 4 << 20;
 
 /// What was set, and only is told again.
-pub(super) type Kept = BTreeMap<(u64, u64), i32>;
+pub(crate) type Kept = BTreeMap<(u64, u64), i32>;
 
 /// Flags and numbers that change nothing here.
 const IDLE: [libc::c_int; 21] = [
@@ -66,7 +66,7 @@ const IDLE: [libc::c_int; 21] = [
 ];
 
 /// `setsockopt`.
-pub(super) fn set(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
+pub(crate) fn set(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
     let [_, level, option, at, len, _] = notification.data.args;
     let (level, option, len) = (level & INT, option & INT, len & INT);
     let memory = Memory(notification.pid);
@@ -178,7 +178,7 @@ fn program(memory: Memory, at: u64, len: u64) -> Result<Vec<SockFilter>, Errno> 
 }
 
 /// `getsockopt`.
-pub(super) fn get(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
+pub(crate) fn get(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
     let [_, level, option, at, len_at, _] = notification.data.args;
     let (level, option) = (level & INT, option & INT);
     let memory = Memory(notification.pid);

@@ -11,18 +11,18 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::path::DecInt;
 
-use super::launch::REAL;
-use super::listing::Listing;
-use super::world::{Node, Procs};
+use crate::launch::REAL;
+use crate::procfs::listing::Listing;
+use crate::world::{Node, Procs};
 
 /// Processes that are there at the least before those that have ended are looked for.
 const FEW: usize = 256;
 
 /// See the module.
-pub(super) struct Tree {
+pub(crate) struct Tree {
     root: OwnedFd,
     real: OwnedFd,
-    pub(super) device: u64,
+    pub(crate) device: u64,
     /// What is in it beside processes.
     others: Vec<(String, FileType)>,
     /// The tasks that have a folder.
@@ -44,7 +44,7 @@ struct Made {
 }
 
 impl Tree {
-    pub(super) fn new(root: OwnedFd, real: OwnedFd, pid_max: u32) -> Result<Self, Errno> {
+    pub(crate) fn new(root: OwnedFd, real: OwnedFd, pid_max: u32) -> Result<Self, Errno> {
         let device = fstat(&root)?.st_dev;
         let mut this = Self { root, real, device, others: Vec::new(), made: HashMap::new(), many: FEW };
         this.others = this.list_others()?;
@@ -109,7 +109,7 @@ impl Tree {
     }
 
     /// The host's own time.
-    pub(super) fn refresh_times(&self, procs: &dyn Procs) -> Result<(), Errno> {
+    pub(crate) fn refresh_times(&self, procs: &dyn Procs) -> Result<(), Errno> {
         if let Some(uptime) = procs.uptime() {
             let seconds = uptime.as_secs_f64();
             self.write("uptime", format!("{seconds:.2} {seconds:.2}\n").as_bytes())?;
@@ -127,12 +127,12 @@ impl Tree {
     }
 
     /// Whether that is one of the program's own tasks. The process above them, with the id 1, is none: that is the `init` of the others.
-    pub(super) fn is_own(&self, id: u32) -> bool {
+    pub(crate) fn is_own(&self, id: u32) -> bool {
         id != 1 && statat(&self.real, DecInt::new(id), AtFlags::empty()).is_ok()
     }
 
     /// Lets what is at that path in a task's folder be as the task is, or not be if there is none; all that is in the folder for no path.
-    pub(super) fn refresh(&mut self, id: u32, path: Option<&str>, procs: &dyn Procs) -> Result<(), Errno> {
+    pub(crate) fn refresh(&mut self, id: u32, path: Option<&str>, procs: &dyn Procs) -> Result<(), Errno> {
         if self.is_own(id) {
             return self.link_own(id);
         }
@@ -152,7 +152,7 @@ impl Tree {
     }
 
     /// What it lists: what is no process, all processes, and the program's own.
-    pub(super) fn listing(&self, procs: &dyn Procs) -> Result<Listing, Errno> {
+    pub(crate) fn listing(&self, procs: &dyn Procs) -> Result<Listing, Errno> {
         let own = Dir::read_from(open(&self.real, ".")?)?;
         let own = own.filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok());
         let ids: BTreeSet<u32> = own.filter(|&id| id != 1).chain(procs.pids()).collect();
@@ -160,7 +160,7 @@ impl Tree {
     }
 
     /// What the folder of a task's threads lists.
-    pub(super) fn threads(&self, id: u32, procs: &dyn Procs) -> Listing {
+    pub(crate) fn threads(&self, id: u32, procs: &dyn Procs) -> Listing {
         let entries = procs.entries(id).into_iter();
         let ids: BTreeSet<u32> =
             entries.filter_map(|(path, _)| path.strip_prefix("task/")?.parse().ok()).collect();
@@ -209,16 +209,16 @@ impl Tree {
     }
 
     /// Whether there is something at a path in it.
-    pub(super) fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// What is at a path in it, without following a link at its end.
-    pub(super) fn link(&self, path: &str) -> Option<Vec<u8>> {
+    pub(crate) fn link(&self, path: &str) -> Option<Vec<u8>> {
         readlinkat(&self.root, path, Vec::new()).ok().map(|link| link.into_bytes())
     }
 
-    pub(super) fn root(&self) -> &OwnedFd {
+    pub(crate) fn root(&self) -> &OwnedFd {
         &self.root
     }
 }

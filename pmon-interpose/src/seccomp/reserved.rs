@@ -16,14 +16,14 @@ const BEYOND: Range<u32> = 4032..4096;
 
 /// See the module: the last ones that `select` can take, and the limit allows, and some others. No two ranges touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reserved {
+pub(crate) struct Reserved {
     /// The best first.
-    pub(super) ranges: Vec<Range<u32>>,
+    pub(crate) ranges: Vec<Range<u32>>,
 }
 
 impl Reserved {
     /// By this process's limits on file descriptors.
-    pub(super) fn by_limit() -> Self {
+    pub(crate) fn by_limit() -> Self {
         let limit = getrlimit(Resource::Nofile);
         Self::below(limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX))
     }
@@ -38,21 +38,21 @@ impl Reserved {
     }
 
     /// The best of them.
-    pub(super) fn best(&self) -> Range<u32> {
+    pub(crate) fn best(&self) -> Range<u32> {
         self.ranges[0].clone()
     }
 
-    pub(super) fn contains(&self, fd: u32) -> bool {
+    pub(crate) fn contains(&self, fd: u32) -> bool {
         self.ranges.iter().any(|range| range.contains(&fd))
     }
 
     /// The lowest of them.
-    pub(super) fn start(&self) -> u32 {
+    pub(crate) fn start(&self) -> u32 {
         self.ranges.iter().map(|range| range.start).min().unwrap_or(0)
     }
 
     /// Those from a number on, the best first.
-    pub(super) fn from(&self, fd: u32) -> impl Iterator<Item = u32> + use<> {
+    pub(crate) fn from(&self, fd: u32) -> impl Iterator<Item = u32> + use<> {
         self.ranges.clone().into_iter().flatten().filter(move |&number| number >= fd)
     }
 }

@@ -11,46 +11,46 @@ use rustix::fs::fstat;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
-use super::guest::{FileId, borrow_fd, file_id};
-use super::poll::Interest;
-use super::sockopt::Kept;
-use crate::netlink::socket::{Readiness, Socket};
+use crate::sockets::options::Kept;
+use crate::sockets::poll::Interest;
+use crate::tracee::{FileId, borrow_fd, file_id};
+use pmon_fake::{Readiness, Socket};
 
 /// Tokens that may lie there, for each of which an edge-triggered `epoll` wakes.
 const TOKENS: u32 = 64;
 
 /// See the module.
-pub(super) struct Held {
-    pub(super) socket: Socket,
+pub(crate) struct Held {
+    pub(crate) socket: Socket,
     /// `SOCK_RAW` or `SOCK_DGRAM`.
-    pub(super) kind: u32,
-    pub(super) nonblocking: bool,
+    pub(crate) kind: u32,
+    pub(crate) nonblocking: bool,
     /// What a call of `recvmsg` also tells.
-    pub(super) pktinfo: bool,
-    pub(super) passcred: bool,
+    pub(crate) pktinfo: bool,
+    pub(crate) passcred: bool,
     /// Options that were set and do nothing here.
-    pub(super) kept: Kept,
+    pub(crate) kept: Kept,
     /// How long a call waits at the most.
-    pub(super) rcvtimeo: Option<Duration>,
+    pub(crate) rcvtimeo: Option<Duration>,
     /// In which sets of `epoll` it is.
-    pub(super) epolls: Vec<Interest>,
+    pub(crate) epolls: Vec<Interest>,
     /// A call that does not wait has found nothing, and no other has been made since.
-    pub(super) asked_in_vain: bool,
+    pub(crate) asked_in_vain: bool,
     /// It was half full while the program slept: nobody reads it.
-    pub(super) is_idle: bool,
+    pub(crate) is_idle: bool,
     /// Which file it is.
-    pub(super) file: FileId,
+    pub(crate) file: FileId,
     /// It goes by the pair.
-    pub(super) is_loose: bool,
-    pub(super) end: OwnedFd,
+    pub(crate) is_loose: bool,
+    pub(crate) end: OwnedFd,
     tokens: u32,
     /// Who had it last, and by which number.
-    pub(super) seen: (u32, u32),
+    pub(crate) seen: (u32, u32),
 }
 
 impl Held {
     /// Also gives the program's end.
-    pub(super) fn new(socket: Socket, kind: u32, nonblocking: bool) -> Result<(Self, OwnedFd), Errno> {
+    pub(crate) fn new(socket: Socket, kind: u32, nonblocking: bool) -> Result<(Self, OwnedFd), Errno> {
         let flags = SocketFlags::CLOEXEC;
         let (end, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         if nonblocking {
@@ -76,26 +76,26 @@ impl Held {
         Ok((held, theirs))
     }
 
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         let Readiness { readable, error } = self.socket.poll();
         readable || error
     }
 
     /// Whether it is half full: whoever reads it is behind.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         let memory = self.socket.memory();
-        !self.is_idle && self.socket.hears() && memory.rmem_alloc > memory.rcvbuf / 2
+        !self.is_idle && self.socket.receives_events() && memory.rmem_alloc > memory.rcvbuf / 2
     }
 
     /// Whether the program has closed it.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         let mut fd = [PollFd::new(&self.end, PollFlags::empty())];
         let polled = retry_on_intr(|| poll(&mut fd, Some(&Timespec::default())));
         polled == Ok(1) && fd[0].revents().contains(PollFlags::HUP)
     }
 
     /// Something has come: wakes who waits for it.
-    pub(super) fn announce(&mut self) {
+    pub(crate) fn announce(&mut self) {
         if self.is_loose {
             return;
         }
@@ -108,7 +108,7 @@ impl Held {
     }
 
     /// Lets the program's end be readable if a call would bring something, and only then.
-    pub(super) fn tell(&mut self) {
+    pub(crate) fn tell(&mut self) {
         match (self.is_ready(), self.tokens) {
             _ if self.is_loose => {}
             (true, 0) => self.announce(),
@@ -117,7 +117,7 @@ impl Held {
         }
     }
 
-    pub(super) fn withdraw(&mut self) {
+    pub(crate) fn withdraw(&mut self) {
         let (task, fd) = self.seen;
         // If its task has ended, or has closed it, somebody else may have it: then it is readable once without a reason.
         let Ok(theirs) = borrow_fd(task, fd) else { return };

@@ -5,10 +5,10 @@
 
 use rustix::io::Errno;
 
-use super::guest::{Memory, u32_at, u64_at};
-use super::program::{Answer, Program, ServeError};
-use super::sys::Notification;
-use super::world::World;
+use crate::supervisor::{Answer, Program, ServeError};
+use crate::sys::Notification;
+use crate::tracee::{Memory, u32_at, u64_at};
+use crate::world::World;
 
 /// `FD_SETSIZE`, and the longest array that `poll` is looked through.
 const SELECTED: u64 = 1024;
@@ -25,7 +25,7 @@ const READABLE: u32 = (libc::POLLIN | libc::POLLRDNORM) as u32;
 const ERROR: u32 = libc::POLLERR as u32;
 
 /// A socket in a set of `epoll`.
-pub(super) struct Interest {
+pub(crate) struct Interest {
     /// By which number the set is known,
     set: u32,
     /// what is wanted of it,
@@ -46,7 +46,7 @@ enum Sets {
 
 impl Program {
     /// See the module.
-    pub(super) fn before_wait<W: World>(
+    pub(crate) fn before_wait<W: World>(
         &mut self,
         world: &mut W,
         notification: &Notification,
@@ -117,7 +117,7 @@ impl Program {
     }
 
     /// `epoll_ctl` for a socket.
-    pub(super) fn note_interest(&mut self, notification: &Notification) {
+    pub(crate) fn note_interest(&mut self, notification: &Notification) {
         let [set, operation, fd, address, ..] = notification.data.args;
         let Some(at) = self.find(notification.pid, fd as u32) else { return };
         // No more than there may be.

@@ -6,12 +6,13 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 
 use libc::{c_int, c_ulong, iovec, sock_filter, sock_fprog};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
 
-use super::options::StartSignals;
+use crate::launch::options::StartSignals;
 
 /// One system call of a task, which waits for its answer.
-pub(super) type Notification = libc::seccomp_notif;
+pub(crate) type Notification = libc::seccomp_notif;
 
 /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`: whoever is woken runs where the other one did, who is about to sleep. Since Linux 6.6.
 const SYNC_WAKE_UP: u64 = 1;
@@ -25,7 +26,7 @@ fn check(result: c_int) -> Result<c_int, Errno> {
 }
 
 /// `SECCOMP_IOCTL_NOTIF_RECV`: waits for a call. `ENOENT` if its task has ended meanwhile.
-pub(super) fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
+pub(crate) fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
     // SAFETY: a plain C struct of integers, for which all zeros is a value; the kernel demands zeros, and fills it in.
     let mut notification: Notification = unsafe { zeroed() };
     // SAFETY: the request takes a pointer to that struct, which lives until the call returns.
@@ -36,7 +37,7 @@ pub(super) fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
 }
 
 /// `SECCOMP_IOCTL_NOTIF_ID_VALID`: whether that call still waits.
-pub(super) fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
+pub(crate) fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
     // SAFETY: the request takes a pointer to an integer, which lives until the call returns.
     check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) })
         .is_ok()
@@ -44,7 +45,7 @@ pub(super) fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
 
 /// `SECCOMP_IOCTL_NOTIF_SEND`: what the call returns; `None` if it is to be made as if nobody had asked. `ENOENT` if it does not wait any
 /// more.
-pub(super) fn answer(
+pub(crate) fn answer(
     listener: BorrowedFd<'_>,
     id: u64,
     result: Option<Result<i64, Errno>>,
@@ -62,7 +63,7 @@ pub(super) fn answer(
 
 /// `SECCOMP_IOCTL_NOTIF_ADDFD`: the task gets `fd` as its file descriptor `number`, or as the first that is free, and that as the answer to its
 /// call. `EBADF` if that is beyond its limit.
-pub(super) fn answer_with_fd(
+pub(crate) fn answer_with_fd(
     listener: BorrowedFd<'_>,
     id: u64,
     fd: BorrowedFd<'_>,
@@ -83,13 +84,13 @@ pub(super) fn answer_with_fd(
 }
 
 /// Asks the kernel to switch between the two sides without a detour. Before Linux 6.6 it cannot, and nothing changes.
-pub(super) fn wake_in_turn(listener: BorrowedFd<'_>) {
+pub(crate) fn wake_in_turn(listener: BorrowedFd<'_>) {
     // SAFETY: the request takes an integer.
     let _ = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
 }
 
 /// `process_vm_readv`: what another process has at `address`; how much of `buffer` was filled. `EFAULT` if nothing is there.
-pub(super) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+pub(crate) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
     let local = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let remote = iovec { iov_base: ptr::without_provenance_mut(address as usize), iov_len: buffer.len() };
     // SAFETY: `local` is the buffer, borrowed mutably until the call returns; `remote` is an address of another process.
@@ -99,7 +100,7 @@ pub(super) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> Result<u
 
 /// `process_vm_writev`: puts `bytes` into another process's memory, from the first address on, as much as fits there and then at the next. How
 /// much was put; `EFAULT` if nothing.
-pub(super) fn write_memory(pid: u32, bytes: &[u8], to: &[(u64, usize)]) -> Result<usize, Errno> {
+pub(crate) fn write_memory(pid: u32, bytes: &[u8], to: &[(u64, usize)]) -> Result<usize, Errno> {
     const PLACES: usize = 16;
     let local = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut written = 0;
@@ -153,7 +154,7 @@ const CLEAR_SIGHAND: u64 = 1 << 32;
 ///
 /// The copy may have been made while another thread held a lock, of the allocator for instance: `child` allocates nothing, and calls nothing
 /// but the kernel.
-pub(super) fn spawn(namespaces: c_int, child: &mut dyn FnMut() -> u8) -> Result<(u32, OwnedFd), Errno> {
+pub(crate) fn spawn(namespaces: c_int, child: &mut dyn FnMut() -> u8) -> Result<(u32, OwnedFd), Errno> {
     let mut pidfd: c_int = -1;
     let args = CloneArgs {
         // Handlers of this process's signals would be run by the copy.
@@ -182,28 +183,28 @@ pub(super) fn spawn(namespaces: c_int, child: &mut dyn FnMut() -> u8) -> Result<
 }
 
 /// Arguments or environment as `execve` takes them.
-pub(super) struct Strings {
+pub(crate) struct Strings {
     pointers: Vec<*const libc::c_char>,
     /// To which they point.
     _strings: Vec<CString>,
 }
 
 impl Strings {
-    pub(super) fn new(strings: Vec<CString>) -> Self {
+    pub(crate) fn new(strings: Vec<CString>) -> Self {
         let pointers = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
         Self { pointers, _strings: strings }
     }
 }
 
 /// `execve`; why it failed.
-pub(super) fn exec(path: &CStr, args: &Strings, environment: &Strings) -> Errno {
+pub(crate) fn exec(path: &CStr, args: &Strings, environment: &Strings) -> Errno {
     // SAFETY: the path ends with a zero, and so do all strings; the lists end with a null pointer, and all of it is borrowed.
     unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), environment.pointers.as_ptr()) };
     last()
 }
 
 /// `seccomp(SECCOMP_SET_MODE_FILTER)` with a listener: from now on, for this task and all that come of it.
-pub(super) fn install(filter: &[sock_filter]) -> Result<OwnedFd, Errno> {
+pub(crate) fn install(filter: &[sock_filter]) -> Result<OwnedFd, Errno> {
     let program = sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     // SAFETY: the kernel reads the program, which is borrowed, and copies it.
     let listener = unsafe {
@@ -223,7 +224,7 @@ pub(super) fn install(filter: &[sock_filter]) -> Result<OwnedFd, Errno> {
 
 /// Sets the signal dispositions and the signal mask that a program starts with, replacing those
 /// inherited from this process's parent.
-pub(super) fn set_signals(signals: StartSignals) {
+pub(crate) fn set_signals(signals: StartSignals) {
     /// Number of the last signal.
     const LAST: c_int = 64;
     /// Size in bytes of the kernel's signal set.
@@ -243,19 +244,25 @@ pub(super) fn set_signals(signals: StartSignals) {
 }
 
 /// Lets a process hear of its children's ends, though whoever has started it does not care about its own.
-pub(super) fn hear_of_children() {
+pub(crate) fn hear_of_children() {
     // SAFETY: no handler is set.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
+/// Returns whether any of `flags`, or an error or a hang-up, is pending on `fd` now.
+pub(crate) fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> Result<bool, Errno> {
+    let mut fd = [PollFd::from_borrowed_fd(fd, flags)];
+    Ok(retry_on_intr(|| poll(&mut fd, Some(&Timespec::default())))? > 0)
+}
+
 /// Closes a file descriptor that a copy of this process does not need.
-pub(super) fn close(fd: RawFd) {
+pub(crate) fn close(fd: RawFd) {
     // SAFETY: called only in a copy, which does not use it, and never drops whatever owns it.
     unsafe { libc::close(fd) };
 }
 
 /// `setgroups`, `setresgid` and `setresuid`, of this thread alone, which is the only one: that user, the group of that number, and no others.
-pub(super) fn become_user(uid: u32) -> Result<(), Errno> {
+pub(crate) fn become_user(uid: u32) -> Result<(), Errno> {
     let check = |result| if result < 0 { Err(last()) } else { Ok(()) };
     // SAFETY: the list has no members.
     check(unsafe { libc::syscall(libc::SYS_setgroups, 0, ptr::null::<u32>()) })?;
@@ -266,7 +273,7 @@ pub(super) fn become_user(uid: u32) -> Result<(), Errno> {
 }
 
 /// Closes all file descriptors from `first` on.
-pub(super) fn close_from(first: u32) {
+pub(crate) fn close_from(first: u32) {
     // SAFETY: called only in a process that uses none of them any more.
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }

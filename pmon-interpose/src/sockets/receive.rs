@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::guest::{CMSGHDR, MMSGHDR, MSGHDR, Memory, UIO_MAXIOV, u32_at, u64_at};
-use super::held::Held;
-use super::send::NO_OFFSET;
-use super::sockopt::{PKTINFO, SOL_NETLINK};
-use super::sys::Notification;
-use crate::netlink::receive_queue::Skb;
+use crate::sockets::options::{PKTINFO, SOL_NETLINK};
+use crate::sockets::proxy::Held;
+use crate::sockets::send::NO_OFFSET;
+use crate::sys::Notification;
+use crate::tracee::{CMSGHDR, MMSGHDR, MSGHDR, Memory, UIO_MAXIOV, u32_at, u64_at};
+use pmon_fake::QueuedDatagram;
 
 /// The longest datagram that can come.
 const LONGEST: usize = 1 << 18;
@@ -21,10 +21,10 @@ const FLAGS: u64 = 48;
 const SCM_CREDENTIALS: u32 = 2;
 
 /// A call that receives.
-pub(super) struct Receive {
-    pub(super) flags: u32,
+pub(crate) struct Receive {
+    pub(crate) flags: u32,
     /// When `recvmmsg` is content with what it has, as it finds with each datagram.
-    pub(super) until: Option<Instant>,
+    pub(crate) until: Option<Instant>,
     /// Where each datagram goes.
     messages: Messages,
 }
@@ -51,7 +51,7 @@ struct Message {
 
 impl Receive {
     /// What the call asks for.
-    pub(super) fn parse(notification: &Notification) -> Result<Self, Errno> {
+    pub(crate) fn parse(notification: &Notification) -> Result<Self, Errno> {
         let memory = Memory(notification.pid);
         let [_, a, b, flags, name, name_len] = notification.data.args;
         let one = |flags, message| Ok(Self { flags, until: None, messages: Messages::One(message) });
@@ -80,19 +80,19 @@ impl Receive {
     }
 
     /// Whether it is a call of no socket, which returns before any is asked: `read` of nothing.
-    pub(super) fn wants_nothing(&self, nr: i64) -> bool {
+    pub(crate) fn wants_nothing(&self, nr: i64) -> bool {
         let Messages::One(Message { buffers, .. }) = &self.messages else { return self.count() == 0 };
         matches!(nr, libc::SYS_read | libc::SYS_readv | libc::SYS_preadv2)
             && buffers.iter().all(|&(_, len)| len == 0)
     }
 
     /// How many datagrams it takes at the most.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         if let Messages::Many { count, .. } = self.messages { count } else { 1 }
     }
 
     /// Gives it the next datagram, as its so-maniest, and the answer if that was all; the datagram stays queued until it has its answer.
-    pub(super) fn give(&self, held: &mut Held, pid: u32, at: u64) -> Result<usize, Errno> {
+    pub(crate) fn give(&self, held: &mut Held, pid: u32, at: u64) -> Result<usize, Errno> {
         let memory = Memory(pid);
         match &self.messages {
             Messages::One(message) => message.give(held, memory, self.flags),
@@ -106,11 +106,11 @@ impl Receive {
     }
 
     /// Takes what was given out of the queue, unless it was only looked at.
-    pub(super) fn take(&self, held: &mut Held) -> Option<Skb> {
+    pub(crate) fn take(&self, held: &mut Held) -> Option<QueuedDatagram> {
         if self.flags & libc::MSG_PEEK as u32 != 0 {
             return None;
         }
-        held.socket.with(|member| member.sock.pop())
+        held.socket.unqueue()
     }
 }
 
@@ -204,7 +204,7 @@ impl Held {
 }
 
 /// `struct sockaddr_nl`.
-pub(super) fn address(port: u32, groups: u32) -> [u8; 12] {
+pub(crate) fn address(port: u32, groups: u32) -> [u8; 12] {
     let mut address = [0; 12];
     address[..2].copy_from_slice(&(libc::AF_NETLINK as u16).to_ne_bytes());
     address[4..8].copy_from_slice(&port.to_ne_bytes());

@@ -7,18 +7,21 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::error::HostError;
-use super::guest::Tasks;
-use super::held::Held;
-use super::launch::{Launched, Said, launch};
-use super::options::Launch;
-use super::pidfds::PidFd;
-use super::places::pid_max;
-use super::sys::{self, Notification};
-use super::tree::Tree;
-use super::wait::Waiting;
-use super::world::{Next, Procs, World};
-use crate::fd_socket::is_ready;
+use crate::error::HostError;
+use crate::launch::options::Launch;
+use crate::launch::pid_layout::pid_max;
+use crate::launch::{Launched, Said, launch};
+use crate::processes::pidfd::PidFd;
+use crate::procfs::tree::Tree;
+use crate::sockets::proxy::Held;
+use crate::sockets::wait::Waiting;
+use crate::sys::is_ready;
+use crate::sys::{self, Notification};
+use crate::tracee::Tasks;
+use crate::world::{Next, Procs, World};
+
+pub(crate) mod handlers;
+pub(crate) mod run;
 
 /// Who asks so often without waiting waits in its own way.
 const OFTEN: u32 = 3;
@@ -28,20 +31,20 @@ const OFTEN: u32 = 3;
 /// It runs in namespaces of its own: whoever runs this process sees itself there as root, its processes see none of this system's, and when it
 /// is dropped, they all end. So do they when the thread ends that has started it, whatever happens to this process.
 pub struct Program {
-    pub(super) launched: Launched,
-    pub(super) listener: OwnedFd,
-    pub(super) tree: Option<Tree>,
-    pub(super) tasks: Tasks,
+    pub(crate) launched: Launched,
+    pub(crate) listener: OwnedFd,
+    pub(crate) tree: Option<Tree>,
+    pub(crate) tasks: Tasks,
     /// Its sockets on the fake kernel.
-    pub(super) held: Vec<Held>,
+    pub(crate) held: Vec<Held>,
     /// Whether it has ever had one.
-    pub(super) has_opened: bool,
+    pub(crate) has_opened: bool,
     /// Whether it has asked for one as a program for another machine.
-    pub(super) is_foreign: bool,
+    pub(crate) is_foreign: bool,
     /// What it has by `pidfd_open`.
-    pub(super) pidfds: Vec<PidFd>,
+    pub(crate) pidfds: Vec<PidFd>,
     /// Calls that wait for something to come.
-    pub(super) waiting: Vec<Waiting>,
+    pub(crate) waiting: Vec<Waiting>,
     /// A call that was asked about and has no answer yet, as the world could not go on.
     unanswered: Option<Notification>,
     /// How the program ended, as `wait` gives it.
@@ -49,23 +52,23 @@ pub struct Program {
     /// All its processes have ended.
     is_over: bool,
     /// It asks for more where there is no more.
-    pub(super) wants_more: bool,
+    pub(crate) wants_more: bool,
     /// How often it has asked since, without waiting.
-    pub(super) asked_in_vain: u32,
+    pub(crate) asked_in_vain: u32,
     /// Tasks that wait, as far as is known, in a call that was let through,
-    pub(super) pollers: Vec<u32>,
+    pub(crate) pollers: Vec<u32>,
     /// and for which something is to happen.
-    pub(super) owes: bool,
+    pub(crate) owes: bool,
     /// Nothing happens as one of several sockets is half full.
-    pub(super) is_held_back: bool,
+    pub(crate) is_held_back: bool,
     /// A call that was answered when a signal had interrupted it already: if its task makes it again, it is done.
     unheard: Option<(Notification, Result<i64, Errno>)>,
     /// Why it could not be seen which socket is meant.
-    pub(super) trouble: Option<Errno>,
+    pub(crate) trouble: Option<Errno>,
     /// The world has not given anything for long: it goes on when the program's other calls were looked at.
-    pub(super) is_unfinished: bool,
+    pub(crate) is_unfinished: bool,
     /// Something has happened of which calls that wait do not know yet.
-    pub(super) stirred: bool,
+    pub(crate) stirred: bool,
     /// Whether things happen in their time, whatever it does.
     is_timed: bool,
 }
@@ -100,7 +103,7 @@ impl<E> From<Errno> for ServeError<E> {
 }
 
 /// What becomes of a call.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// It is made, as if nobody had asked.
     Make,
     Give(Result<i64, Errno>),
@@ -226,14 +229,14 @@ impl Program {
     }
 
     /// Whether it might wait for something in a way that is not seen here: there is nothing for it, and things happen when it asks.
-    pub(super) fn may_wait_unseen(&self) -> bool {
-        let hears = self.held.iter().any(|held| held.socket.hears());
+    pub(crate) fn may_wait_unseen(&self) -> bool {
+        let hears = self.held.iter().any(|held| held.socket.receives_events());
         let has_nothing = self.waiting.is_empty() && !self.held.iter().any(Held::is_ready);
         !self.is_timed && hears && (has_nothing || self.is_held_back)
     }
 
     /// Nothing comes any more: behind what is queued, each socket is at its end.
-    pub(super) fn end_of_file<W: World>(&mut self, world: &mut W) -> Result<(), HostError> {
+    pub(crate) fn end_of_file<W: World>(&mut self, world: &mut W) -> Result<(), HostError> {
         world.kernel().end_of_file();
         self.held.iter_mut().for_each(Held::announce);
         match self.go_on(world) {
@@ -253,12 +256,12 @@ impl Program {
     }
 
     /// Whether the program's first process has ended.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.status.is_some()
     }
 
     /// The process above all of the program's.
-    pub(super) fn init(&self) -> u32 {
+    pub(crate) fn init(&self) -> u32 {
         self.launched.pid
     }
 
@@ -286,7 +289,7 @@ impl Program {
 
     /// In a world with a clock, what is due happens. How long until more does.
     fn pass_time<W: World>(&mut self, world: &mut W) -> Result<Option<Duration>, ServeError<W::Error>> {
-        if !self.is_timed || !self.held.iter().any(|held| held.socket.hears()) {
+        if !self.is_timed || !self.held.iter().any(|held| held.socket.receives_events()) {
             return Ok(None);
         }
         let mut happened = false;
@@ -359,7 +362,7 @@ impl Program {
         Ok(())
     }
 
-    pub(super) fn answer(&mut self, notification: &Notification, answer: Answer) -> Result<(), Errno> {
+    pub(crate) fn answer(&mut self, notification: &Notification, answer: Answer) -> Result<(), Errno> {
         let result = match answer {
             Answer::Make => None,
             Answer::Give(result) => Some(result),
@@ -374,7 +377,7 @@ impl Program {
         }
     }
 
-    pub(super) fn close_those_that_were_closed(&mut self) {
+    pub(crate) fn close_those_that_were_closed(&mut self) {
         self.held.retain(|held| !held.is_closed());
     }
 }

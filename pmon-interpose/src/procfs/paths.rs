@@ -5,12 +5,12 @@ use std::os::fd::AsFd as _;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlink, statat};
 use rustix::io::Errno;
 
-use super::guest::{Memory, borrow_fd};
-use super::program::{Answer, Program};
-use super::respond::Who;
-use super::stat::{Kind, STATFS, Shown, stat, statx};
-use super::sys::{self, Notification};
-use super::world::Procs;
+use crate::procfs::file_status::{Kind, STATFS, Shown, stat, statx};
+use crate::supervisor::handlers::Who;
+use crate::supervisor::{Answer, Program};
+use crate::sys::{self, Notification};
+use crate::tracee::{Memory, borrow_fd};
+use crate::world::Procs;
 
 /// Bytes of a list that are given at a time.
 const LONGEST_LIST: usize = 1 << 16;
@@ -106,7 +106,7 @@ impl Look {
 
 impl Program {
     /// Answers a call that may be about a file in `/proc`; `None` if it is no such call.
-    pub(super) fn look_up(&mut self, procs: &dyn Procs, notification: &Notification) -> Option<Answer> {
+    pub(crate) fn look_up(&mut self, procs: &dyn Procs, notification: &Notification) -> Option<Answer> {
         let look = Look::parse(notification)?;
         let answer = match self.components(&look, notification) {
             Some(place) => self.answer_look(procs, notification, look.what, &place),

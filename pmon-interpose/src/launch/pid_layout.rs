@@ -11,14 +11,14 @@ const NEEDED: u32 = 200;
 
 /// `kernel.pid_max`, as the program sees it: this system's, unless a process has an id that it does not allow. Programs make tables of that
 /// size, and columns of that width.
-pub(super) fn pid_max(taken: &[u32]) -> u32 {
+pub(crate) fn pid_max(taken: &[u32]) -> u32 {
     let own = fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|own| own.trim().parse().ok());
     own.filter(|&own| taken.iter().all(|&id| id < own)).unwrap_or(MOST)
 }
 
 /// Behind which ids the program's processes may have theirs, the best first: that is the one to which the processes that are there come last, as
 /// ids are given out in their order.
-pub(super) fn places(taken: &[u32], pid_max: u32) -> Vec<u32> {
+pub(crate) fn places(taken: &[u32], pid_max: u32) -> Vec<u32> {
     let mut places: Vec<u32> = (1..PLACES).map(|place| pid_max / PLACES * place).collect();
     places.sort_by_key(|&place| {
         let is_near = taken.iter().any(|id| (place..place.saturating_add(NEEDED)).contains(id));

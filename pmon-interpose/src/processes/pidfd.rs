@@ -9,18 +9,18 @@ use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::guest::{FileId, file_id};
-use super::program::{Answer, Program};
-use super::sys::{self, Notification};
-use super::world::{Procs, TaskFacts};
-use crate::fd_socket::is_ready;
+use crate::supervisor::{Answer, Program};
+use crate::sys::is_ready;
+use crate::sys::{self, Notification};
+use crate::tracee::{FileId, file_id};
+use crate::world::{Procs, TaskFacts};
 
 /// `PIDFD_NONBLOCK`, `PIDFD_THREAD`.
 const NONBLOCK: u32 = libc::O_NONBLOCK as u32;
 const THREAD: u32 = libc::O_EXCL as u32;
 
 /// See the module.
-pub(super) struct PidFd {
+pub(crate) struct PidFd {
     id: u32,
     forked: Option<u64>,
     has_ended: bool,
@@ -34,7 +34,7 @@ pub(super) struct PidFd {
 
 impl Program {
     /// `pidfd_open`, of a task that is there.
-    pub(super) fn open_pidfd(
+    pub(crate) fn open_pidfd(
         &mut self,
         procs: &dyn Procs,
         facts: &TaskFacts,
@@ -69,7 +69,7 @@ impl Program {
     }
 
     /// Those whose process has ended are readable from now on.
-    pub(super) fn end_pidfds(&mut self, procs: &dyn Procs) {
+    pub(crate) fn end_pidfds(&mut self, procs: &dyn Procs) {
         for pidfd in self.pidfds.iter_mut().filter(|pidfd| !pidfd.is_gone) {
             let found = procs.task(pidfd.id).filter(|facts| facts.forked == pidfd.forked);
             pidfd.is_gone = found.is_none();
@@ -82,7 +82,7 @@ impl Program {
     }
 
     /// Whether the process behind a task's file descriptor is there, be it as a zombie; `None` if it is none of the fake kernel's.
-    pub(super) fn finds_by_pidfd(&mut self, task: u32, fd: u32) -> Option<bool> {
+    pub(crate) fn finds_by_pidfd(&mut self, task: u32, fd: u32) -> Option<bool> {
         if self.pidfds.is_empty() {
             return None;
         }

@@ -28,15 +28,18 @@ use rustix::process::{
 };
 use rustix::thread::set_no_new_privs;
 
-use super::calls::filter;
-use super::error::{HostError, Step};
-use super::options::{Launch, StartSignals};
-use super::places::places;
-use super::reserved::Reserved;
-use super::sys::{self, Strings};
+use crate::error::{HostError, Step};
+use crate::launch::options::{Launch, StartSignals};
+use crate::launch::pid_layout::places;
+use crate::seccomp::filter::filter;
+use crate::seccomp::reserved::Reserved;
+use crate::sys::{self, Strings};
+
+pub(crate) mod options;
+pub(crate) mod pid_layout;
 
 /// Where the kernel's own `/proc` is, below the one that the program sees.
-pub(super) const REAL: &str = ".real";
+pub(crate) const REAL: &str = ".real";
 /// As few file descriptors as will do.
 const FEWEST: u32 = 32;
 /// How far before these the new processes are heard.
@@ -50,18 +53,18 @@ const FAILED: u8 = b'F';
 const ENDED: u8 = b'E';
 
 /// A program that was started, or is about to be.
-pub(super) struct Launched {
+pub(crate) struct Launched {
     /// The first process, and its id here.
-    pub(super) init: OwnedFd,
-    pub(super) pid: u32,
-    pub(super) control: OwnedFd,
+    pub(crate) init: OwnedFd,
+    pub(crate) pid: u32,
+    pub(crate) control: OwnedFd,
     /// The root of what becomes its `/proc`, and of the kernel's own.
-    pub(super) proc: Option<(OwnedFd, OwnedFd)>,
-    pub(super) reserved: Reserved,
+    pub(crate) proc: Option<(OwnedFd, OwnedFd)>,
+    pub(crate) reserved: Reserved,
 }
 
 /// What one of the processes says.
-pub(super) enum Said {
+pub(crate) enum Said {
     /// The root of what becomes the program's `/proc`, and of the kernel's own, are there.
     Ready(OwnedFd, OwnedFd),
     /// The program is about to run: whom its calls are asked.
@@ -76,7 +79,7 @@ pub(super) enum Said {
 
 /// Makes the first process. It waits for [`Launched::run`] when its `/proc` is there. Its processes shall have none of the ids that are
 /// `taken`, and none from `pid_max` on.
-pub(super) fn launch(options: &Launch, taken: &[u32], pid_max: u32) -> Result<Launched, HostError> {
+pub(crate) fn launch(options: &Launch, taken: &[u32], pid_max: u32) -> Result<Launched, HostError> {
     let failed = |step| move |errno| HostError::Forbidden { step, errno };
     let (control, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -126,19 +129,19 @@ pub(super) fn launch(options: &Launch, taken: &[u32], pid_max: u32) -> Result<La
 
 impl Launched {
     /// Whatever has not ended ends now.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         // It fails if it has ended.
         let _ = pidfd_send_signal(&self.init, Signal::KILL);
     }
 
     /// Lets the program begin.
-    pub(super) fn run(&self) -> Result<(), HostError> {
+    pub(crate) fn run(&self) -> Result<(), HostError> {
         send(self.control.as_fd(), &[GO], &[])
             .map_err(|errno| HostError::Forbidden { step: Step::Prepare, errno })
     }
 
     /// The next thing that one of the processes says; waits for it.
-    pub(super) fn hear(&self) -> Said {
+    pub(crate) fn hear(&self) -> Said {
         let mut fds = Vec::new();
         let mut message = [0; 8];
         let len = receive(self.control.as_fd(), &mut message, &mut fds).unwrap_or(0);

@@ -1,0 +1,4 @@
+//! System calls about processes: ids, signals, pidfds.
+
+pub(crate) mod ids;
+pub(crate) mod pidfd;

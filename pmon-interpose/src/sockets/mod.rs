@@ -1,0 +1,9 @@
+//! The tracee's proc connector sockets and the system calls on them.
+
+pub(crate) mod options;
+pub(crate) mod poll;
+pub(crate) mod proxy;
+pub(crate) mod receive;
+pub(crate) mod send;
+pub(crate) mod untracked;
+pub(crate) mod wait;
