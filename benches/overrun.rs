@@ -11,7 +11,7 @@ use pmon_core::source::{Received, Source as _};
 use pmon_core::wire::{Body, ByteOrder, Comm, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::FakeSource;
-use pmon_record::assemble::{Assembler, Setup};
+use pmon_record::assemble::{Assembler, AssemblerSettings};
 use pmon_record::{Chunk, Sink, SinkError};
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;
@@ -70,7 +70,7 @@ impl Sink for Nowhere {
 }
 
 fn assembler() -> Assembler<Nowhere> {
-    Assembler::new(Nowhere, Setup::new(ORDER, Tgid(1)))
+    Assembler::new(Nowhere, AssemblerSettings::new(ORDER, Tgid(1)))
 }
 
 /// Numbers to gaps, gaps to causes.

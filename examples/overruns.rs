@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use pmon_record::assemble::Counts;
-use pmon_record::{CaptureFile, Options, Recording, Subscription, Target, Transport};
+use pmon_record::assemble::AssemblerCounters;
+use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, Subscription, TransportChoice};
 use rustix::time::{ClockId, clock_gettime};
 
 /// What is lost when the socket's buffer is full.
@@ -35,8 +35,8 @@ struct Args {
 }
 
 impl Args {
-    fn transport(&self) -> Transport {
-        if self.ring { Transport::Ring } else { Transport::Recvmmsg }
+    fn transport(&self) -> TransportChoice {
+        if self.ring { TransportChoice::Ring } else { TransportChoice::Recvmmsg }
     }
 }
 
@@ -85,22 +85,22 @@ fn main() -> anyhow::Result<()> {
         let cases: Vec<_> = args.buffers.iter().flat_map(|&kib| [(kib, false), (kib, true)]).collect();
         let mut sums: Vec<Sum> = cases.iter().map(|_| Sum::default()).collect();
         for _ in 0..args.rounds {
-            for (&(kib, hush_overruns), sum) in cases.iter().zip(&mut sums) {
-                let options = Options {
+            for (&(kib, no_enobufs), sum) in cases.iter().zip(&mut sums) {
+                let options = RecordOptions {
                     transport: args.transport(),
                     socket_buffer: kib << 10,
-                    hush_overruns,
-                    ..Options::default()
+                    no_enobufs,
+                    ..RecordOptions::default()
                 };
                 sum.add(load, options)?;
             }
         }
-        for (&(kib, hush_overruns), sum) in cases.iter().zip(&sums) {
+        for (&(kib, no_enobufs), sum) in cases.iter().zip(&sums) {
             let all = (sum.recorded + sum.lost).max(1);
             writeln!(
                 out,
                 "{kib:>12}  {:10} {:>10} {:>8.2} {:>8} {:>10}",
-                if hush_overruns { "hushed" } else { "reported" },
+                if no_enobufs { "hushed" } else { "reported" },
                 sum.recorded / u64::from(args.rounds),
                 sum.lost as f64 * 100.0 / all as f64,
                 sum.gaps / u64::from(args.rounds),
@@ -112,9 +112,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 impl Sum {
-    fn add(&mut self, load: &Load, options: Options) -> anyhow::Result<()> {
+    fn add(&mut self, load: &Load, options: RecordOptions) -> anyhow::Result<()> {
         let before = cpu_ns();
-        let Counts { events, lost, gaps, .. } = record(load, &options)?;
+        let AssemblerCounters { events, lost, gaps, .. } = record(load, &options)?;
         self.recorded += events;
         self.lost += lost.total();
         self.gaps += gaps;
@@ -124,10 +124,10 @@ impl Sum {
 }
 
 /// Records the load; gives the last counts.
-fn record(load: &Load, options: &Options) -> anyhow::Result<Counts> {
+fn record(load: &Load, options: &RecordOptions) -> anyhow::Result<AssemblerCounters> {
     let folder = tempfile::tempdir()?;
     let subscription = Subscription::open(options)?;
-    let target = Target::File(folder.path().join("x.pmon"));
+    let target = CaptureTarget::File(folder.path().join("x.pmon"));
     let file = CaptureFile::create(&target, &subscription.header(&[]), false)?;
     let recording = Recording::start(subscription, file, options)?;
     let flood = env::current_exe()?.with_file_name("flood");

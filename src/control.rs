@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use pmon_core::capture::End;
 use pmon_record::{
-    Counters, RecordError, Recording, ScopeError, Signals, Sink, StoreError, SubscribeError, Target, Wakeup,
+    CaptureTarget, Counters, RecordError, Recording, ScopeError, Signals, Sink, StoreError, SubscribeError,
+    WakeReason,
 };
 
 use crate::child::CommandProcess;
@@ -37,7 +38,7 @@ pub(crate) struct ProgressDisplay<'a> {
     status_line: StatusLine,
     /// Bytes of the capture so far, if there is one.
     bytes: Option<&'a dyn Fn() -> u64>,
-    silences: u64,
+    blind_periods: u64,
     blind: bool,
     /// Number of blind times in the capture.
     blinds: u64,
@@ -50,7 +51,7 @@ impl<'a> ProgressDisplay<'a> {
             bar: terminal::status_bar(wanted),
             status_line: StatusLine::new(),
             bytes,
-            silences: 0,
+            blind_periods: 0,
             blind: false,
             blinds: 0,
         }
@@ -58,18 +59,18 @@ impl<'a> ProgressDisplay<'a> {
 
     /// Reports changes of the counters, and all counters if `wanted`.
     fn look(&mut self, counters: &Counters, wanted: bool) {
-        if counters.silences > self.silences {
+        if counters.blind_periods > self.blind_periods {
             self.say("the kernel emits no events: what happens now is not recorded; pmon subscribes again");
         }
-        let was_blind = self.blind || counters.silences > self.silences;
+        let was_blind = self.blind || counters.blind_periods > self.blind_periods;
         if !counters.blind && was_blind {
             self.say("the kernel emits events again; the capture states the blind time");
         }
-        if counters.totals.blinds > self.blinds && !was_blind {
+        if counters.totals.blind_records > self.blinds && !was_blind {
             self.say("the kernel emitted no events for a time; the capture states from when to when");
         }
-        (self.silences, self.blind, self.blinds) =
-            (counters.silences, counters.blind, counters.totals.blinds);
+        (self.blind_periods, self.blind, self.blinds) =
+            (counters.blind_periods, counters.blind, counters.totals.blind_records);
         if wanted || !self.bar.is_hidden() {
             let line = self.status_line.line(counters, self.bytes.map(|bytes| bytes()));
             if wanted {
@@ -99,17 +100,17 @@ impl RecordingControl<'_> {
             let wakeup = self.wait(timeout)?;
             match (wakeup, &self.child) {
                 // From a terminal, it has come to the child as well: its end is to be seen.
-                (Wakeup::Interrupt, Some(_)) if !interrupted => interrupted = true,
-                (Wakeup::Terminate, Some(child)) => child.terminate(),
-                (Wakeup::Interrupt | Wakeup::Terminate, _) => break,
+                (WakeReason::Interrupt, Some(_)) if !interrupted => interrupted = true,
+                (WakeReason::Terminate, Some(child)) => child.terminate(),
+                (WakeReason::Interrupt | WakeReason::Terminate, _) => break,
                 _ => {}
             }
-            self.display.look(&recording.counters(), wakeup == Wakeup::Report);
+            self.display.look(&recording.counters(), wakeup == WakeReason::Report);
         }
         recording.stopper().stop();
         let stopped = Instant::now();
         while !recording.is_finished() {
-            if let Wakeup::Interrupt | Wakeup::Terminate = self.wait(None)?
+            if let WakeReason::Interrupt | WakeReason::Terminate = self.wait(None)?
                 && stopped.elapsed() > PATIENCE
             {
                 return Err(Failure::new(
@@ -134,7 +135,7 @@ impl RecordingControl<'_> {
             .or_fail(exit::INTERNAL, "cannot wait")
     }
 
-    fn wait(&mut self, timeout: Option<Duration>) -> Result<Wakeup, Failure> {
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<WakeReason, Failure> {
         self.signals.wait(timeout).or_fail(exit::INTERNAL, "cannot wait for signals")
     }
 }
@@ -158,8 +159,8 @@ pub(crate) fn wait_for(child: &mut CommandProcess, signals: &mut Signals) -> Res
             return Ok(code);
         }
         match signals.wait(None).or_fail(exit::INTERNAL, "cannot wait for signals")? {
-            Wakeup::Terminate => child.terminate(),
-            Wakeup::Interrupt => {
+            WakeReason::Terminate => child.terminate(),
+            WakeReason::Interrupt => {
                 terminal::say(format_args!("pmon: leaving process {} to itself", child.pid()));
                 return Ok(exit::INTERRUPTED);
             }
@@ -171,7 +172,7 @@ pub(crate) fn wait_for(child: &mut CommandProcess, signals: &mut Signals) -> Res
 /// Waits until the FIFO for a capture has a reader, at most until `deadline` or a signal that ends
 /// pmon. The result keeps the FIFO open until the capture is created.
 pub(crate) fn wait_for_reader(
-    target: &Target,
+    target: &CaptureTarget,
     signals: &mut Signals,
     deadline: Option<Instant>,
 ) -> Result<Option<File>, Failure> {
@@ -180,7 +181,7 @@ pub(crate) fn wait_for_reader(
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let wakeup = signals.wait(Some(left.map_or(time, |left| left.min(time))));
         match wakeup.or_fail(exit::INTERNAL, "cannot wait for signals") {
-            Ok(Wakeup::Interrupt | Wakeup::Terminate) => false,
+            Ok(WakeReason::Interrupt | WakeReason::Terminate) => false,
             Ok(_) => left != Some(Duration::ZERO),
             Err(failure) => {
                 failed = Some(failure);

@@ -10,7 +10,7 @@ use pmon_core::source::{Received, Source};
 use pmon_core::wire::{Body, ByteOrder, Event};
 use pmon_core::{MonoNs, Tgid};
 use pmon_fake::Socket;
-use pmon_record::assemble::{Assembler, Setup};
+use pmon_record::assemble::{Assembler, AssemblerSettings};
 use pmon_record::{Chunk, Sink, SinkError};
 use pmon_replay::{ExitUsage, Passed, Replay, ReplayError};
 
@@ -27,7 +27,7 @@ impl<S: Sink> Rerecorder<S> {
     /// Records into `sink` what the process `recorder` once recorded.
     pub fn new(sink: S, recorder: Tgid) -> Self {
         let sink = WithUsage { sink, usages: VecDeque::new() };
-        let setup = Setup::new(ByteOrder::NATIVE, recorder);
+        let setup = AssemblerSettings::new(ByteOrder::NATIVE, recorder);
         Self { assembler: Assembler::new(sink, setup), chunk: Chunk::with_capacity(CHUNK) }
     }
 

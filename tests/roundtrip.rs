@@ -10,7 +10,7 @@ use std::process::Command;
 use pmon::Rerecorder;
 use pmon_core::Tgid;
 use pmon_core::capture::{Details, Header, Item, Loss, Reader, Record};
-use pmon_record::{CaptureFile, Options, Recording, SubscribeError, Subscription, Target};
+use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, SubscribeError, Subscription};
 use pmon_replay::Replay;
 
 /// What must be the same.
@@ -43,7 +43,7 @@ fn content(path: &Path) -> (Header, Content, Vec<Details>) {
 
 /// Records some processes, and so much at once that a small buffer overruns.
 fn record(path: &Path) -> bool {
-    let options = Options { socket_buffer: 64 << 10, ..Options::default() };
+    let options = RecordOptions { socket_buffer: 64 << 10, ..RecordOptions::default() };
     let subscription = match Subscription::open(&options) {
         Ok(subscription) => subscription,
         Err(error @ SubscribeError::Socket { .. }) => panic!("{error}"),
@@ -53,7 +53,7 @@ fn record(path: &Path) -> bool {
         }
     };
     let header = subscription.header(&[]);
-    let file = CaptureFile::create(&Target::File(path.into()), &header, false).unwrap();
+    let file = CaptureFile::create(&CaptureTarget::File(path.into()), &header, false).unwrap();
     let recording = Recording::start(subscription, file, &options).unwrap();
     let script = "i=0; while [ $i -lt 100 ]; do /bin/true; (exit 3); i=$((i+1)); done";
     assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());
@@ -67,7 +67,7 @@ fn record(path: &Path) -> bool {
 
 fn replay_into(from: &Path, to: &Path, header: &Header) {
     let mut replay = Replay::new(Reader::open(File::open(from).unwrap()).unwrap()).passing();
-    let file = CaptureFile::create(&Target::File(to.into()), header, false).unwrap();
+    let file = CaptureFile::create(&CaptureTarget::File(to.into()), header, false).unwrap();
     let mut rerecorder = Rerecorder::new(file, Tgid(header.meta.recorder_pid));
     while rerecorder.take(&mut replay, None).unwrap() {}
     rerecorder.finish(replay.now()).unwrap();

@@ -15,7 +15,7 @@ use aya::maps::RingBuf;
 use aya::programs::SocketFilter;
 use aya::{Btf, Ebpf, EbpfLoader};
 use pmon_core::wire::{ByteOrder, CN_IDX_PROC, Operation, Request};
-use pmon_record::{Signals, Wakeup};
+use pmon_record::{Signals, WakeReason};
 use rustix::io::Errno;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{
@@ -110,7 +110,7 @@ fn count_until_signal(
             }
         }
     });
-    while !matches!(signals.wait(None)?, Wakeup::Interrupt | Wakeup::Terminate) {}
+    while !matches!(signals.wait(None)?, WakeReason::Interrupt | WakeReason::Terminate) {}
     anyhow::ensure!(!reader.is_finished(), "the reader has failed");
     // Otherwise the kernel would go on as if somebody listened.
     request(socket, Operation::Ignore)?;

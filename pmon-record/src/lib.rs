@@ -41,13 +41,13 @@ mod transport;
 
 pub use details::cgroups::CgroupError;
 pub use details::redact::{Redact, RedactError};
-pub use options::{Options, Transport};
+pub use options::{RecordOptions, TransportChoice};
 pub use pipeline::chunk::{Chunk, Dropped};
 pub use pipeline::{assemble, receive};
 pub use recording::{Counters, RecordError, Recording, Stopper};
-pub use scope::{MAX_UIDS, Scope, ScopeError, Tree};
-pub use signals::{Signals, Wake, Wakeup};
+pub use scope::{MAX_UIDS, Scope, ScopeError, TreeScope};
+pub use signals::{Signals, WakeHandle, WakeReason};
 pub use sink::{Sink, SinkError};
-pub use store::{CaptureFile, StoreError, Target};
-pub use transport::ring::MOST_RING;
+pub use store::{CaptureFile, CaptureTarget, StoreError};
+pub use transport::ring::MAX_RING_BYTES;
 pub use transport::subscribe::{SubscribeError, Subscription};

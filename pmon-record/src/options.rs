@@ -8,7 +8,7 @@ use crate::transport::ring::entry::MOST_ARGS;
 
 /// How events come from the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Transport {
+pub enum TransportChoice {
     /// The best that there is, in the order in which they stand here.
     #[default]
     Auto,
@@ -23,9 +23,9 @@ pub enum Transport {
 
 /// How to record. The defaults suit a production host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct RecordOptions {
     /// How events come from the kernel.
-    pub transport: Transport,
+    pub transport: TransportChoice,
     /// Bytes of the ring, if there is one, of the kernel's memory: a power of two. An event takes 88, an exit with what was used 168,
     /// an exec with its details 4296 or more.
     pub ring: usize,
@@ -38,7 +38,7 @@ pub struct Options {
     pub require_buffer: usize,
     /// After an overrun, whether the socket takes events again as soon as there is room, and not only when it has been
     /// emptied (`NETLINK_NO_ENOBUFS`).
-    pub hush_overruns: bool,
+    pub no_enobufs: bool,
     /// While busy, events are taken from the socket this often, or as often as its buffer needs; while idle, as they come.
     pub latency: Duration,
     /// The nice value of the threads that take events and read details; the writer's is half of it. 0 leaves it alone. Below 0 takes privilege
@@ -66,15 +66,15 @@ pub struct Options {
     pub ack_timeout: Duration,
 }
 
-impl Default for Options {
+impl Default for RecordOptions {
     fn default() -> Self {
         Self {
-            transport: Transport::default(),
+            transport: TransportChoice::default(),
             ring: 16 << 20,
             scope: Scope::default(),
             socket_buffer: 64 << 20,
             require_buffer: 0,
-            hush_overruns: true,
+            no_enobufs: true,
             latency: Duration::from_millis(10),
             nice: -10,
             buffer: 32 << 20,
@@ -94,7 +94,7 @@ const REDACTED: usize = 32 << 10;
 /// cut.
 const BEYOND: usize = 4 << 10;
 
-impl Options {
+impl RecordOptions {
     /// Bytes of a process's arguments that are read, so that a secret is redacted before it is cut.
     pub(crate) fn args_read(&self) -> usize {
         match (self.args_max, &self.redact) {

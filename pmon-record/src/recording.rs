@@ -20,11 +20,11 @@ use crate::clock::Clock;
 use crate::details::exec::{self, Progress, Requests};
 use crate::details::procfs::Procfs;
 use crate::details::snapshot;
-use crate::options::Options;
-use crate::pipeline::assemble::{Assembler, Counts, Setup};
+use crate::options::RecordOptions;
+use crate::pipeline::assemble::{Assembler, AssemblerCounters, AssemblerSettings};
 use crate::pipeline::drain::{DRAIN, Drain, Ends, Pace};
 use crate::pipeline::write::{self, Writer};
-use crate::signals::Wake;
+use crate::signals::WakeHandle;
 use crate::sink::{Sink, SinkError};
 use crate::transport::subscribe::Subscription;
 
@@ -60,14 +60,14 @@ impl RecordError {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counters {
     /// Numbers of recorded and missing events.
-    pub totals: Counts,
+    pub totals: AssemblerCounters,
     /// How full the queue to the writer thread is, 0 to 1.
     pub queue_fill: f64,
     /// How far the writer thread lags: the age of its current chunk, in ns; 0 if it waits for the
     /// next one.
     pub lag_ns: u64,
     /// Number of times in which the kernel emitted no events.
-    pub silences: u64,
+    pub blind_periods: u64,
     /// Whether the kernel currently emits no events.
     pub blind: bool,
 }
@@ -85,12 +85,12 @@ impl<S: Sink + 'static> Recording<S> {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(subscription: Subscription, sink: S, options: &Options) -> Result<Self, RecordError> {
+    pub fn start(subscription: Subscription, sink: S, options: &RecordOptions) -> Result<Self, RecordError> {
         // If it fails, the threads that have started end by themselves, and claim nothing to be complete.
         Self::spawn(subscription, sink, options).map_err(RecordError::Start)
     }
 
-    fn spawn(subscription: Subscription, sink: S, options: &Options) -> io::Result<Self> {
+    fn spawn(subscription: Subscription, sink: S, options: &RecordOptions) -> io::Result<Self> {
         let pace = Pace {
             latency: options.latency,
             room: subscription.room,
@@ -107,7 +107,7 @@ impl<S: Sink + 'static> Recording<S> {
         let (rescans, reasons) = sync_channel(snapshot::REASONS);
 
         let recorder = Tgid(std::process::id());
-        let setup = Setup {
+        let setup = AssemblerSettings {
             order: ByteOrder::NATIVE,
             recorder,
             details: options.details,
@@ -185,8 +185,8 @@ impl<S: Sink + 'static> Recording<S> {
     }
 
     /// Sets the function that is called when the recording ends, or now if it has ended, and when
-    /// [`Counters::silences`], [`Counters::blind`] or the number of blind times change.
-    pub fn wake_on_change(&self, wake: Wake) {
+    /// [`Counters::blind_periods`], [`Counters::blind`] or the number of blind times change.
+    pub fn wake_on_change(&self, wake: WakeHandle) {
         *self.shared.on_change.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
         if self.is_finished() {
             self.shared.wake();
@@ -233,9 +233,9 @@ pub(crate) struct Shared {
     pub(crate) failed: AtomicBool,
     /// The writer thread has ended.
     ended: AtomicBool,
-    on_change: Mutex<Option<Wake>>,
+    on_change: Mutex<Option<WakeHandle>>,
     /// Number of changes between emitting events and not; the kernel emits no events if odd.
-    silences: AtomicU64,
+    blind_periods: AtomicU64,
     drain: OnceLock<Thread>,
     chunks: usize,
     /// Chunks that the drain thread has handed over, and that the writer thread has taken.
@@ -244,7 +244,7 @@ pub(crate) struct Shared {
     /// When the chunk that the writer thread is at was handed over, in ns since `began`, plus 1; 0 if it is at none.
     at_chunk: AtomicU64,
     began: OnceLock<Instant>,
-    totals: Mutex<Counts>,
+    totals: Mutex<AssemblerCounters>,
 }
 
 impl Shared {
@@ -257,12 +257,12 @@ impl Shared {
     }
 
     /// Makes the writer's counts visible.
-    pub(crate) fn publish(&self, counts: Counts) {
+    pub(crate) fn publish(&self, counts: AssemblerCounters) {
         let before = {
             let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *totals, counts)
         };
-        if before.blinds != counts.blinds {
+        if before.blind_records != counts.blind_records {
             self.wake();
         }
     }
@@ -289,13 +289,13 @@ impl Shared {
     /// Sets whether the kernel currently emits no events.
     pub(crate) fn set_blind(&self, blind: bool) {
         if self.is_blind() != blind {
-            self.silences.fetch_add(1, Ordering::Relaxed);
+            self.blind_periods.fetch_add(1, Ordering::Relaxed);
             self.wake();
         }
     }
 
     pub(crate) fn is_blind(&self) -> bool {
-        self.silences.load(Ordering::Relaxed) % 2 == 1
+        self.blind_periods.load(Ordering::Relaxed) % 2 == 1
     }
 
     fn counters(&self) -> Counters {
@@ -305,7 +305,7 @@ impl Shared {
             totals: *self.totals.lock().unwrap_or_else(PoisonError::into_inner),
             queue_fill: (queued as f64 / self.chunks as f64).min(1.0),
             lag_ns: self.lag_ns(),
-            silences: self.silences.load(Ordering::Relaxed).div_ceil(2),
+            blind_periods: self.blind_periods.load(Ordering::Relaxed).div_ceil(2),
             blind: self.is_blind(),
         }
     }

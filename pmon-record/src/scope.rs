@@ -26,12 +26,12 @@ pub struct Scope {
     /// path of its directory, or a path as in `/proc/<pid>/cgroup`.
     pub cgroup: Option<PathBuf>,
     /// The tree of processes that the events concern.
-    pub tree: Option<Tree>,
+    pub tree: Option<TreeScope>,
 }
 
 /// A process and its descendants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tree {
+pub enum TreeScope {
     /// The process with this id, and its descendants when the recording begins or later.
     Process(u32),
     /// The children of the recorder and their descendants.
@@ -58,7 +58,7 @@ impl Scope {
         if self.uids.contains(&u32::MAX) {
             return Err(ScopeError::NoUser { uid: u32::MAX });
         }
-        if let Some(Tree::Process(pid)) = self.tree {
+        if let Some(TreeScope::Process(pid)) = self.tree {
             match identity(pid) {
                 Identity::Process => {}
                 Identity::ThreadOf(process) => return Err(ScopeError::Thread { tid: pid, process }),
@@ -134,8 +134,8 @@ impl fmt::Display for Scope {
             parts.push(format!("of cgroup {}", cgroup.display()));
         }
         match self.tree {
-            Some(Tree::Process(pid)) => parts.push(format!("of process {pid} and its descendants")),
-            Some(Tree::Children) => parts.push("of the recorded command and its descendants".into()),
+            Some(TreeScope::Process(pid)) => parts.push(format!("of process {pid} and its descendants")),
+            Some(TreeScope::Children) => parts.push("of the recorded command and its descendants".into()),
             None => {}
         }
         f.write_str(&parts.join("; "))
@@ -153,7 +153,7 @@ mod tests {
         let scope = Scope {
             kinds: vec![Kind::Exec, Kind::Exit],
             uids: vec![0, 7],
-            tree: Some(Tree::Process(4711)),
+            tree: Some(TreeScope::Process(4711)),
             ..Scope::default()
         };
         assert_eq!(scope.mask(), 0x8000_0002);
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_a_scope_names_has_to_be_there() {
-        let tree = |pid| Scope { tree: Some(Tree::Process(pid)), ..Scope::default() };
+        let tree = |pid| Scope { tree: Some(TreeScope::Process(pid)), ..Scope::default() };
         assert_eq!(tree(std::process::id()).resolve().unwrap(), None);
         assert!(refusal(tree(u32::MAX)).contains("there is no process 4294967295"));
         let uids = |uids: &[u32]| Scope { uids: uids.to_vec(), ..Scope::default() };
@@ -180,7 +180,7 @@ mod tests {
     fn the_id_of_a_thread_is_refused_and_its_process_named() {
         let (tid, named) = std::thread::spawn(|| {
             let tid = rustix::thread::gettid().as_raw_pid() as u32;
-            (tid, refusal(Scope { tree: Some(Tree::Process(tid)), ..Scope::default() }))
+            (tid, refusal(Scope { tree: Some(TreeScope::Process(tid)), ..Scope::default() }))
         })
         .join()
         .unwrap();

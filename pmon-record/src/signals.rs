@@ -20,7 +20,7 @@ const WAKER: Token = Token(1);
 /// Why [`Signals::wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Wakeup {
+pub enum WakeReason {
     /// `SIGINT`: the user pressed Ctrl-C.
     Interrupt,
     /// `SIGTERM`, or `SIGHUP` unless it was ignored from the start (`nohup(1)`).
@@ -29,7 +29,7 @@ pub enum Wakeup {
     Child,
     /// `SIGUSR1`: a user requests the live counters.
     Report,
-    /// A [`Wake`] was used.
+    /// A [`WakeHandle`] was used.
     Woken,
     /// The time is over.
     Timeout,
@@ -42,7 +42,7 @@ pub struct Signals {
     events: Events,
     pipe: SignalPipe,
     waker: Arc<Waker>,
-    queued: VecDeque<Wakeup>,
+    queued: VecDeque<WakeReason>,
 }
 
 impl Signals {
@@ -66,8 +66,8 @@ impl Signals {
     }
 
     /// A handle that ends a wait from another thread.
-    pub fn wake(&self) -> Wake {
-        Wake { waker: self.waker.clone() }
+    pub fn wake(&self) -> WakeHandle {
+        WakeHandle { waker: self.waker.clone() }
     }
 
     /// Waits for one of them, or for `timeout` (without one, as long as it takes). Several of the same kind may count
@@ -75,7 +75,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the system cannot wait, which is a fault of this program.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Wakeup> {
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<WakeReason> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             if let Some(wakeup) = self.queued.pop_front() {
@@ -94,18 +94,18 @@ impl Signals {
             }
             if signals {
                 self.queued.extend(self.pipe.pending().filter_map(|signal| match signal {
-                    SIGINT => Some(Wakeup::Interrupt),
-                    SIGTERM | SIGHUP => Some(Wakeup::Terminate),
-                    SIGCHLD => Some(Wakeup::Child),
-                    SIGUSR1 => Some(Wakeup::Report),
+                    SIGINT => Some(WakeReason::Interrupt),
+                    SIGTERM | SIGHUP => Some(WakeReason::Terminate),
+                    SIGCHLD => Some(WakeReason::Child),
+                    SIGUSR1 => Some(WakeReason::Report),
                     _ => None,
                 }));
             }
             if woken {
-                self.queued.push_back(Wakeup::Woken);
+                self.queued.push_back(WakeReason::Woken);
             }
             if self.queued.is_empty() && left.is_some_and(|left| left.is_zero() || self.events.is_empty()) {
-                return Ok(Wakeup::Timeout);
+                return Ok(WakeReason::Timeout);
             }
         }
     }
@@ -113,11 +113,11 @@ impl Signals {
 
 /// Ends a [`Signals::wait`] from any thread.
 #[derive(Clone)]
-pub struct Wake {
+pub struct WakeHandle {
     waker: Arc<Waker>,
 }
 
-impl Wake {
+impl WakeHandle {
     /// Ends the wait, or the next one if there is none.
     pub fn wake(&self) {
         // It fails only when the other end is closed, so no thread waits.
@@ -136,25 +136,25 @@ mod tests {
     #[test]
     fn a_wait_ends_by_signal_by_wake_by_a_childs_end_or_by_time() {
         let mut signals = Signals::new().unwrap();
-        assert_eq!(signals.wait(Some(Duration::from_millis(5))).unwrap(), Wakeup::Timeout);
+        assert_eq!(signals.wait(Some(Duration::from_millis(5))).unwrap(), WakeReason::Timeout);
         signal_hook::low_level::raise(SIGINT).unwrap();
         signal_hook::low_level::raise(SIGTERM).unwrap();
         let mut two = [signals.wait(None).unwrap(), signals.wait(None).unwrap()];
-        two.sort_by_key(|wakeup| *wakeup == Wakeup::Terminate);
-        assert_eq!(two, [Wakeup::Interrupt, Wakeup::Terminate]);
+        two.sort_by_key(|wakeup| *wakeup == WakeReason::Terminate);
+        assert_eq!(two, [WakeReason::Interrupt, WakeReason::Terminate]);
         signal_hook::low_level::raise(SIGUSR1).unwrap();
-        assert_eq!(signals.wait(None).unwrap(), Wakeup::Report);
+        assert_eq!(signals.wait(None).unwrap(), WakeReason::Report);
         signal_hook::low_level::raise(signal_hook::consts::SIGXFSZ).unwrap();
         if !startup::is_ignored(SIGHUP) {
             signal_hook::low_level::raise(SIGHUP).unwrap();
-            assert_eq!(signals.wait(None).unwrap(), Wakeup::Terminate);
+            assert_eq!(signals.wait(None).unwrap(), WakeReason::Terminate);
         }
         let wake = signals.wake();
         thread::spawn(move || wake.wake());
-        while signals.wait(None).unwrap() != Wakeup::Woken {}
+        while signals.wait(None).unwrap() != WakeReason::Woken {}
         let mut child = Command::new("true").spawn().unwrap();
         while child.try_wait().unwrap().is_none() {
-            while signals.wait(Some(Duration::from_secs(10))).unwrap() != Wakeup::Child {}
+            while signals.wait(Some(Duration::from_secs(10))).unwrap() != WakeReason::Child {}
         }
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use pmon_core::capture::{Credentials, Details, Header, Membership, Meta, Miss, Record, Subject};
 use pmon_core::wire::{Body, ByteOrder, Event};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
-use pmon_record::assemble::{Assembler, Setup};
-use pmon_record::{CaptureFile, Chunk, Sink as _, Target};
+use pmon_record::assemble::{Assembler, AssemblerSettings};
+use pmon_record::{CaptureFile, CaptureTarget, Chunk, Sink as _};
 
 /// Maximum growth in KiB. Of the 64 MiB that a recorder takes besides its ring, waiting events take
 /// 32 MiB, and the program 8 MiB.
@@ -82,9 +82,9 @@ fn what_processes_name_and_pass_takes_a_bounded_amount_of_memory() {
         let header = Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() };
         reset_peak();
         let before = peak();
-        let file =
-            CaptureFile::create(&Target::File(dir.path().join("memory.pmon")), &header, false).unwrap();
-        let mut assembler = Assembler::new(file, Setup::new(ByteOrder::NATIVE, Tgid(1)));
+        let file = CaptureFile::create(&CaptureTarget::File(dir.path().join("memory.pmon")), &header, false)
+            .unwrap();
+        let mut assembler = Assembler::new(file, AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1)));
         let mut chunk = Chunk::with_capacity(1);
         for n in 0..count {
             let body = Body::Exec { task: Task::new(n, n) };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pmon_core::wire::Kind;
-use pmon_record::{MOST_RING, Redact};
+use pmon_record::{MAX_RING_BYTES, Redact};
 
 pub(crate) use diff::DiffArgs;
 pub(crate) use replay::{End, Proc, ReplayArgs, Speed};
@@ -369,7 +369,7 @@ fn parse_size(text: &str) -> Result<usize, String> {
 /// Parses the size of the ring in bytes.
 fn parse_ring(text: &str) -> Result<usize, String> {
     match parse_size(text)? {
-        size @ ..=MOST_RING => Ok(size),
+        size @ ..=MAX_RING_BYTES => Ok(size),
         _ => Err("the maximum size of the ring is 2G".into()),
     }
 }

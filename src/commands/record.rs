@@ -7,7 +7,8 @@ use jiff::Zoned;
 use pmon_core::capture::{Header, Meta};
 use pmon_core::wire::Kind;
 use pmon_record::{
-    CaptureFile, Options, Recording, Scope, StoreError, Subscription, Target, Transport, Tree,
+    CaptureFile, CaptureTarget, RecordOptions, Recording, Scope, StoreError, Subscription, TransportChoice,
+    TreeScope,
 };
 
 use crate::args::{self, RecordArgs};
@@ -31,8 +32,8 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     check_stdout(args, to_stdout)?;
     let mut signals = control::signals()?;
     let target = args.output.as_ref().map(|path| match to_stdout {
-        true => Target::Stdout,
-        false => Target::File(path.clone()),
+        true => CaptureTarget::Stdout,
+        false => CaptureTarget::File(path.clone()),
     });
     // Waits before events are recorded that would have to wait for the reader.
     let deadline = args.duration.and_then(|duration| Instant::now().checked_add(duration));
@@ -115,13 +116,13 @@ fn say(args: &RecordArgs, to_stdout: bool, summary: &RecordSummary<'_>) -> Resul
     terminal::print(&(json + "\n"))
 }
 
-fn options(args: &RecordArgs) -> Result<Options, Failure> {
-    Ok(Options {
+fn options(args: &RecordArgs) -> Result<RecordOptions, Failure> {
+    Ok(RecordOptions {
         transport: match args.transport {
-            args::Transport::Auto => Transport::Auto,
-            args::Transport::RingDetails => Transport::RingDetails,
-            args::Transport::Ring => Transport::Ring,
-            args::Transport::Recvmmsg => Transport::Recvmmsg,
+            args::Transport::Auto => TransportChoice::Auto,
+            args::Transport::RingDetails => TransportChoice::RingDetails,
+            args::Transport::Ring => TransportChoice::Ring,
+            args::Transport::Recvmmsg => TransportChoice::Recvmmsg,
         },
         ring: args.ring,
         scope: scope(args)?,
@@ -132,7 +133,7 @@ fn options(args: &RecordArgs) -> Result<Options, Failure> {
         socket_buffer: args.socket_buffer.max(args.require_buffer.unwrap_or(0)),
         require_buffer: args.require_buffer.unwrap_or(0),
         heartbeat: args.heartbeat,
-        ..Options::default()
+        ..RecordOptions::default()
     })
 }
 
@@ -148,8 +149,8 @@ fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
         Some(0) if args.command.is_empty() => {
             return wrong("--tree takes a process id, or a command behind `--`".into());
         }
-        Some(0) => Some(Tree::Children),
-        pid => pid.map(Tree::Process),
+        Some(0) => Some(TreeScope::Children),
+        pid => pid.map(TreeScope::Process),
     };
     Ok(Scope { kinds: args.only.clone(), uids: args.uid.clone(), cgroup: args.cgroup.clone(), tree })
 }
@@ -171,14 +172,18 @@ fn check_stdout(args: &RecordArgs, to_stdout: bool) -> Result<(), Failure> {
 }
 
 /// Creates the capture. A default name always means a new file; an existing one is never replaced.
-fn create(args: &RecordArgs, target: Option<&Target>, header: &Header) -> Result<CaptureFile, Failure> {
+fn create(
+    args: &RecordArgs,
+    target: Option<&CaptureTarget>,
+    header: &Header,
+) -> Result<CaptureFile, Failure> {
     if let Some(target) = target {
         return Ok(CaptureFile::create(target, header, args.force)?);
     }
     let mut names = DefaultNames::default();
     loop {
         let name = names.next(&header.meta, &Zoned::now(), header.uuid);
-        match CaptureFile::create(&Target::NewFile(name.into()), header, false) {
+        match CaptureFile::create(&CaptureTarget::NewFile(name.into()), header, false) {
             Err(StoreError::Exists { .. } | StoreError::Unfinished { .. } | StoreError::Busy { .. })
                 if names.tried < NAMES => {}
             // Another user can create a directory of that name, too.

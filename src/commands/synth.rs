@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use pmon_core::capture::{Header, Record};
-use pmon_record::{CaptureFile, Signals, Sink as _, SinkError, Target, Wakeup};
+use pmon_record::{CaptureFile, CaptureTarget, Signals, Sink as _, SinkError, WakeReason};
 use pmon_replay::synth::Synth;
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
     let synth = Synth::new(options).map_err(|error| Failure::new(exit::USAGE, error))?;
     let header = synth.header();
     let mut signals = control::signals()?;
-    let target = if to_stdout { Target::Stdout } else { Target::File(args.output.clone()) };
+    let target = if to_stdout { CaptureTarget::Stdout } else { CaptureTarget::File(args.output.clone()) };
     let reader = control::wait_for_reader(&target, &mut signals, None)?;
     let file = CaptureFile::create(&target, &header, args.force)?;
     drop(reader);
@@ -99,7 +99,7 @@ impl Writing<'_> {
         self.bar.set_position(self.sink.tally.events);
         let wakeup = self.signals.wait(Some(Duration::ZERO));
         match wakeup.or_fail(exit::INTERNAL, "cannot wait for signals").map_err(StopReason::Signals)? {
-            Wakeup::Interrupt | Wakeup::Terminate => Err(StopReason::Interrupted),
+            WakeReason::Interrupt | WakeReason::Terminate => Err(StopReason::Interrupted),
             _ => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pmon_core::capture::Record;
 use pmon_core::wire::ByteOrder;
-use pmon_record::{Options, Recording, Sink, SinkError, Subscription};
+use pmon_record::{RecordOptions, Recording, Sink, SinkError, Subscription};
 
 use crate::args::WatchArgs;
 use crate::control::{self, ProgressDisplay, RecordingControl};
@@ -25,7 +25,8 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     // The classic format, unfiltered, shows nothing but events.
     let probe = View::new(&args.view, Range::default(), None, ByteOrder::NATIVE, false, io::sink());
     let needs_details = probe.needs_details();
-    let options = Options { details: needs_details, snapshot: needs_details, ..Options::default() };
+    let options =
+        RecordOptions { details: needs_details, snapshot: needs_details, ..RecordOptions::default() };
     let subscription = Subscription::open(&options)?;
     control::report_added_listeners(subscription.added_listeners());
     let header = subscription.header(&[]);

@@ -7,7 +7,7 @@ use pmon_analysis::Tally;
 use pmon_analysis::filter::Exits;
 use pmon_core::accounting::{LossCause, Lost};
 use pmon_core::capture::{Header, Item, Reader};
-use pmon_record::{CaptureFile, Options};
+use pmon_record::{CaptureFile, RecordOptions};
 use serde_json::Value;
 
 use crate::args::{Clock, Format, ViewArgs};
@@ -33,7 +33,7 @@ pub(crate) struct RecordSummary<'a> {
     pub(crate) tally: &'a Tally,
     pub(crate) completeness: &'a Completeness,
     pub(crate) header: &'a Header,
-    pub(crate) options: &'a Options,
+    pub(crate) options: &'a RecordOptions,
     /// The process of the command that was recorded.
     pub(crate) command: Option<u32>,
 }
@@ -137,7 +137,7 @@ impl RecordSummary<'_> {
 }
 
 /// What to do about losses, where something helps.
-fn hints(lost: &Lost, socket_buffer: u64, options: &Options) -> Vec<String> {
+fn hints(lost: &Lost, socket_buffer: u64, options: &RecordOptions) -> Vec<String> {
     let mut hints = Vec::new();
     if lost.of(LossCause::Socket) > 0 {
         let buffer = size(socket_buffer);
@@ -145,7 +145,7 @@ fn hints(lost: &Lost, socket_buffer: u64, options: &Options) -> Vec<String> {
             hints.push(format!(
                 "the socket's buffer has only {buffer}: run as root or with CAP_NET_ADMIN for a larger one"
             ));
-        } else if options.socket_buffer < Options::default().socket_buffer {
+        } else if options.socket_buffer < RecordOptions::default().socket_buffer {
             hints.push(format!("a --socket-buffer of more than {buffer} bridges longer bursts"));
         }
     }
@@ -165,19 +165,19 @@ mod tests {
     fn hint(cause: LossCause, socket_buffer: u64, asked: usize) -> String {
         let mut lost = Lost::default();
         lost.add(cause, 1);
-        let options = Options { socket_buffer: asked, ..Options::default() };
+        let options = RecordOptions { socket_buffer: asked, ..RecordOptions::default() };
         hints(&lost, socket_buffer, &options).join("\n")
     }
 
     #[test]
     fn a_remedy_is_proposed_only_where_it_helps() {
-        let all = Options::default().socket_buffer;
+        let all = RecordOptions::default().socket_buffer;
         let text = hint(LossCause::Socket, 425_984, all);
         assert!(text.contains("416 KiB") && text.contains("CAP_NET_ADMIN"), "{text}");
         assert!(hint(LossCause::Socket, 1 << 20, 1 << 20).contains("--socket-buffer"));
         assert_eq!(hint(LossCause::Socket, all as u64, all), "");
         assert_eq!(hint(LossCause::KernelMemory, 425_984, all), "");
         assert!(hint(LossCause::Backpressure, all as u64, all).contains("--buffer"));
-        assert!(hints(&Lost::default(), 1, &Options::default()).is_empty());
+        assert!(hints(&Lost::default(), 1, &RecordOptions::default()).is_empty());
     }
 }

@@ -6,8 +6,8 @@ use pmon_core::capture::{Encoder, End, ForkCount, Forks, Header, Meta, Record};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{Cpu, MonoNs, Task};
 use pmon_fake::{Kernel, Socket};
-use pmon_record::assemble::{Assembler, Checkpoint, Heartbeat, Setup};
-use pmon_record::receive::{Intake, Look, Outlet};
+use pmon_record::assemble::{Assembler, AssemblerSettings, Checkpoint, Heartbeat};
+use pmon_record::receive::{ChunkOutput, ReceiveStatus, Receiver};
 use pmon_record::{Sink, SinkError};
 
 use super::{Scenario, Wrong};
@@ -22,8 +22,8 @@ const SETTLE: u64 = 1_000_000;
 
 /// See the module.
 pub(crate) struct Recorder {
-    intake: Intake<Socket>,
-    outlet: Outlet,
+    intake: Receiver<Socket>,
+    outlet: ChunkOutput,
     assembler: Assembler<Tape>,
     own: Task,
     first: Vec<u32>,
@@ -59,8 +59,8 @@ impl Recorder {
         let first = (0..kernel.cpus()).map(|cpu| kernel.next_number(Cpu(cpu)).0).collect();
         socket.listen()?;
         let own = kernel.boot("pmon");
-        let (intake, outlet) = Intake::new(socket, scenario.chunks * CHUNK, 0);
-        let setup = Setup { forks: true, ..Setup::new(ByteOrder::NATIVE, own.tgid) };
+        let (intake, outlet) = Receiver::new(socket, scenario.chunks * CHUNK, 0);
+        let setup = AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, own.tgid) };
         let assembler = Assembler::new(Tape::new(scenario, own)?, setup);
         let (checkpoints, readings, silent) = (0, None, Vec::new());
         let mut this = Self { intake, outlet, assembler, own, first, checkpoints, readings, silent };
@@ -115,9 +115,9 @@ impl Recorder {
         self.drain();
     }
 
-    pub(crate) fn look(&mut self) -> Look {
-        let Ok(look) = self.intake.look() else { return Look::Closed };
-        if look == Look::Full {
+    pub(crate) fn look(&mut self) -> ReceiveStatus {
+        let Ok(look) = self.intake.look() else { return ReceiveStatus::Closed };
+        if look == ReceiveStatus::Full {
             let _handed = self.intake.hand_over();
         }
         look
@@ -126,7 +126,7 @@ impl Recorder {
     /// Looks until nothing waits; a call that a script lets find nothing is made anew.
     pub(crate) fn drain(&mut self) {
         loop {
-            let is_drained = self.look() == Look::Drained;
+            let is_drained = self.look() == ReceiveStatus::Drained;
             if is_drained && !self.intake.source_mut().poll().readable {
                 return;
             }

@@ -14,8 +14,8 @@ use rustix::thread::{CpuSet, gettid, sched_setaffinity, set_name};
 
 use super::Host;
 use crate::cpus;
-use crate::options::Options;
-use crate::transport::live_source::Feed;
+use crate::options::RecordOptions;
+use crate::transport::live_source::LiveSource;
 use crate::transport::netlink::Socket;
 use crate::transport::ring::{Ring, entry};
 
@@ -36,7 +36,7 @@ pub(super) enum Front {
 
 /// See the module. The thread that opens it emits the events.
 pub(super) struct Live {
-    feed: Feed,
+    feed: LiveSource,
     cpus: Vec<Cpu>,
     largest_annex: usize,
     hushed: bool,
@@ -60,19 +60,19 @@ impl Live {
         let socket = Socket::open().map_err(why)?;
         let room = socket.enlarge(ROOM).unwrap();
         if hushed {
-            socket.hush_overruns().unwrap();
+            socket.no_enobufs().unwrap();
         }
         let mut largest_annex = 0;
         let ring = match front {
             Front::None => None,
             Front::Ring { bytes, details } => {
                 largest_annex = if details { entry::LARGEST } else { 0 };
-                let options = Options { ring: bytes, args_max: 0, ..Options::default() };
+                let options = RecordOptions { ring: bytes, args_max: 0, ..RecordOptions::default() };
                 Some(Ring::attach(&socket, &options, None, details).map_err(|error| error.to_string())?)
             }
         };
         socket.bind().map_err(why)?;
-        let mut feed = Feed::new(socket, ring, room / 832);
+        let mut feed = LiveSource::new(socket, ring, room / 832);
         let number = 0x0A5C_0000 ^ gettid().as_raw_nonzero().get() as u32;
         feed.socket_mut().listen(number).map_err(why)?;
         // The acknowledgement, if this kernel speaks to us at all. Those of others' requests come to all.
@@ -105,7 +105,7 @@ fn is_reached(cpu: Cpu) -> bool {
 }
 
 impl Host for Live {
-    type Source = Feed;
+    type Source = LiveSource;
 
     fn tells_overruns(&self) -> bool {
         !self.hushed
@@ -182,7 +182,7 @@ impl Host for Live {
         self.feed.socket_mut().drops().unwrap().expect("this kernel counts")
     }
 
-    fn source(&mut self) -> &mut Feed {
+    fn source(&mut self) -> &mut LiveSource {
         &mut self.feed
     }
 }

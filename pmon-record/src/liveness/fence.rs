@@ -11,8 +11,8 @@ use pmon_core::{Cpu, MonoNs};
 use crate::clock::Clock;
 use crate::cpus;
 use crate::liveness::heartbeat::{Pulse, Round};
-use crate::pipeline::receive::{Intake, Look};
-use crate::transport::live_source::Feed;
+use crate::pipeline::receive::{ReceiveStatus, Receiver};
+use crate::transport::live_source::LiveSource;
 
 /// A CPU that was not heard in this time is asked again.
 const ROUND: Duration = Duration::from_millis(100);
@@ -24,11 +24,11 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// whether that calls for another round.
 pub(crate) fn raise(
     edge: Edge,
-    intake: &mut Intake<Feed>,
+    intake: &mut Receiver<LiveSource>,
     (pulse, clock): (&Pulse, Clock),
     limit: Duration,
-    mut handle: impl FnMut(&mut Intake<Feed>, Look) -> io::Result<()>,
-    mut again: impl FnMut(&mut Intake<Feed>) -> io::Result<bool>,
+    mut handle: impl FnMut(&mut Receiver<LiveSource>, ReceiveStatus) -> io::Result<()>,
+    mut again: impl FnMut(&mut Receiver<LiveSource>) -> io::Result<bool>,
 ) -> io::Result<Fence> {
     let deadline = Instant::now() + limit;
     let mut watch = Watch::new(pulse, clock);
@@ -44,8 +44,8 @@ pub(crate) fn raise(
             watch.see(intake);
             handle(intake, look)?;
             match look {
-                Look::Closed => break,
-                Look::Drained if !watch.is_over() => intake.source_mut().wait(PAUSE)?,
+                ReceiveStatus::Closed => break,
+                ReceiveStatus::Drained if !watch.is_over() => intake.source_mut().wait(PAUSE)?,
                 _ => {}
             }
         }
@@ -77,7 +77,7 @@ impl Watch {
         Self { since: clock.mono(), answer: pulse.fence(), round: None, heard: Vec::new() }
     }
 
-    fn see<S: Source>(&mut self, intake: &Intake<S>) {
+    fn see<S: Source>(&mut self, intake: &Receiver<S>) {
         if self.round.is_none() {
             self.round = match self.answer.try_recv() {
                 Ok(round) => Some(round),

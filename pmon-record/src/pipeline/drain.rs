@@ -21,9 +21,9 @@ use crate::details::exec::{Exec, Requests};
 use crate::liveness::fence;
 use crate::liveness::heartbeat::Pulse;
 use crate::pipeline::chunk::SETTLE;
-use crate::pipeline::receive::{Intake, Look};
+use crate::pipeline::receive::{ReceiveStatus, Receiver};
 use crate::recording::Shared;
-use crate::transport::live_source::Feed;
+use crate::transport::live_source::LiveSource;
 use crate::transport::ring::entry;
 
 /// The thread's name.
@@ -32,7 +32,7 @@ pub(crate) const DRAIN: &str = "pmon-drain";
 const SOURCE: Token = Token(0);
 const WAKER: Token = Token(1);
 
-/// Maximum number of event-driven wake-ups per window of [`crate::Options::latency`] while the
+/// Maximum number of event-driven wake-ups per window of [`crate::RecordOptions::latency`] while the
 /// event rate is low.
 ///
 /// Waking up early lets the details thread read `/proc/<pid>` before a short-lived process exits.
@@ -59,7 +59,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// The state of the drain thread.
 pub(crate) struct Drain {
-    intake: Intake<Feed>,
+    intake: Receiver<LiveSource>,
     pulse: Pulse,
     /// The last checkpoint of the heartbeat thread before which all events have been received or
     /// lost.
@@ -87,12 +87,16 @@ impl Ends {
     }
 
     /// Asks for the details of the execs among the datagrams not looked at yet, and hands over a full chunk.
-    fn take(&mut self, intake: &mut Intake<Feed>, look: Look) -> io::Result<()> {
+    fn take(&mut self, intake: &mut Receiver<LiveSource>, look: ReceiveStatus) -> io::Result<()> {
         self.spot_execs(intake);
-        if matches!(look, Look::Full | Look::Closed) { self.hand_over(intake) } else { Ok(()) }
+        if matches!(look, ReceiveStatus::Full | ReceiveStatus::Closed) {
+            self.hand_over(intake)
+        } else {
+            Ok(())
+        }
     }
 
-    fn spot_execs(&mut self, intake: &mut Intake<Feed>) {
+    fn spot_execs(&mut self, intake: &mut Receiver<LiveSource>) {
         let Some(requests) = &mut self.requests else { return };
         let mut asked = false;
         intake.scan(|frame| {
@@ -106,7 +110,7 @@ impl Ends {
         }
     }
 
-    fn hand_over(&mut self, intake: &mut Intake<Feed>) -> io::Result<()> {
+    fn hand_over(&mut self, intake: &mut Receiver<LiveSource>) -> io::Result<()> {
         if intake.hand_over()? {
             self.shared.handed.fetch_add(1, Ordering::Relaxed);
             self.writer.unpark();
@@ -123,7 +127,7 @@ impl Ends {
 
 impl Drain {
     pub(crate) fn new(
-        mut intake: Intake<Feed>,
+        mut intake: Receiver<LiveSource>,
         pulse: Pulse,
         poll: Poll,
         ends: Ends,
@@ -162,9 +166,9 @@ impl Drain {
         let mut events = Events::with_capacity(4);
         while !self.ends.shared.is_stopping() {
             match self.look()? {
-                Look::Closed => return Ok(()),
-                Look::Full | Look::Dropped => continue,
-                Look::Drained => {}
+                ReceiveStatus::Closed => return Ok(()),
+                ReceiveStatus::Full | ReceiveStatus::Dropped => continue,
+                ReceiveStatus::Drained => {}
             }
             if let Some(rest) = self.window.rest(Instant::now()) {
                 thread::park_timeout(rest);
@@ -196,9 +200,11 @@ impl Drain {
         loop {
             let look = self.look()?;
             match look {
-                Look::Closed => return Ok(()),
-                Look::Drained if self.ends.is_unsettled() && began.elapsed() < GRACE => thread::sleep(PAUSE),
-                Look::Full | Look::Dropped if began.elapsed() < LAST => {}
+                ReceiveStatus::Closed => return Ok(()),
+                ReceiveStatus::Drained if self.ends.is_unsettled() && began.elapsed() < GRACE => {
+                    thread::sleep(PAUSE)
+                }
+                ReceiveStatus::Full | ReceiveStatus::Dropped if began.elapsed() < LAST => {}
                 _ => break,
             }
         }
@@ -214,14 +220,14 @@ impl Drain {
         let (began, checkpoints) = (Instant::now(), self.pulse.checkpoints());
         loop {
             match self.look()? {
-                Look::Drained if self.intake.source_mut().is_empty()? => {
+                ReceiveStatus::Drained if self.intake.source_mut().is_empty()? => {
                     self.intake.complete_checkpoints(checkpoints);
                     break;
                 }
-                Look::Closed => break,
+                ReceiveStatus::Closed => break,
                 _ if began.elapsed() > LAST => break,
-                Look::Drained => thread::sleep(PAUSE),
-                Look::Full | Look::Dropped => {}
+                ReceiveStatus::Drained => thread::sleep(PAUSE),
+                ReceiveStatus::Full | ReceiveStatus::Dropped => {}
             }
         }
         self.intake.tell(fence);
@@ -234,14 +240,14 @@ impl Drain {
     }
 
     /// Receives until the socket is empty or a chunk is full, and hands over what is due.
-    fn look(&mut self) -> io::Result<Look> {
+    fn look(&mut self) -> io::Result<ReceiveStatus> {
         let done = self.ends.requests.as_ref().map(Requests::done);
         let checkpoints = self.pulse.checkpoints();
         let drained_at = MonoNs(self.clock.mono().0.saturating_sub(SETTLE));
         let look = self.intake.look()?;
         self.window.frames += self.intake.take_frames();
         self.ends.take(&mut self.intake, look)?;
-        if look != Look::Drained {
+        if look != ReceiveStatus::Drained {
             return Ok(look);
         }
         if self.intake.take_lost()? {

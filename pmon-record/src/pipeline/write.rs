@@ -14,7 +14,7 @@ use crate::details::snapshot::Scanned;
 use crate::liveness::checkpoint::Checkpoint;
 use crate::liveness::heartbeat::HeartbeatRequester;
 use crate::pipeline::assemble::{Assembler, RecoveryRequest};
-use crate::pipeline::receive::Outlet;
+use crate::pipeline::receive::ChunkOutput;
 use crate::recording::Shared;
 use crate::sink::{Sink, SinkError};
 
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The ends of the writer thread's queues.
 pub(crate) struct Queues {
-    pub(crate) chunks: Outlet,
+    pub(crate) chunks: ChunkOutput,
     /// Checkpoints of the heartbeat thread, by number.
     pub(crate) checkpoints: Receiver<(u64, Checkpoint)>,
     pub(crate) requester: HeartbeatRequester,
@@ -175,8 +175,8 @@ mod tests {
 
     use super::*;
     use crate::liveness::heartbeat::Pulse;
-    use crate::pipeline::assemble::Setup;
-    use crate::pipeline::receive::Intake;
+    use crate::pipeline::assemble::AssemblerSettings;
+    use crate::pipeline::receive::Receiver;
 
     /// A sink that records whether the end was received.
     struct Ending(bool);
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_process_that_cannot_be_read_keeps_no_recording_from_its_end() {
-        let (intake, chunks) = Intake::new(FakeSource::new(), 1 << 20, 0);
+        let (intake, chunks) = Receiver::new(FakeSource::new(), 1 << 20, 0);
         // The details thread and the snapshot thread are in the middle of a reading that may take
         // any time.
         let (_reading, results) = sync_channel(1);
@@ -206,7 +206,7 @@ mod tests {
         let (pulse, checkpoints) = Pulse::start(Duration::ZERO, 0).unwrap();
         let queues =
             Queues { chunks, checkpoints, requester: pulse.requester(), results, snapshot, rescans: None };
-        let assembler = Assembler::new(Ending(false), Setup::new(ByteOrder::NATIVE, Tgid(1)));
+        let assembler = Assembler::new(Ending(false), AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1)));
         let shared = Arc::new(Shared::default());
         drop(intake);
         let began = Instant::now();

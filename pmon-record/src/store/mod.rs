@@ -24,7 +24,7 @@ use stream::{Kind, Stream};
 
 /// Where a capture goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum CaptureTarget {
     /// A path given by the user: a regular file, or a FIFO or device that exists there.
     File(PathBuf),
     /// A new regular file; nothing that exists is replaced.
@@ -36,7 +36,7 @@ pub enum Target {
 /// Time between attempts to open a FIFO.
 const ATTEMPT: Duration = Duration::from_millis(20);
 
-impl Target {
+impl CaptureTarget {
     /// Waits until a FIFO has a reader, so no events are recorded that would have to wait for one.
     /// The result keeps the FIFO open until the capture is created. `wait` sleeps for about the
     /// given time, and returns whether to continue.
@@ -128,24 +128,24 @@ enum Output {
 impl CaptureFile {
     /// Begins a capture. A regular file is written as `NAME.partial`, mode 0600, until it is
     /// finished. It is refused if `NAME` or `NAME.partial` exists, unless `force` is set. A FIFO
-    /// must have a reader; see [`Target::wait_for_reader`].
+    /// must have a reader; see [`CaptureTarget::wait_for_reader`].
     ///
     /// # Errors
     /// When the target is refused, or cannot be written.
-    pub fn create(target: &Target, header: &Header, force: bool) -> Result<Self, StoreError> {
+    pub fn create(target: &CaptureTarget, header: &Header, force: bool) -> Result<Self, StoreError> {
         Self::create_on(target, header, force, |file| Arc::new(RealDisk { file }))
     }
 
     /// Begins a capture; `disk` wraps the created regular file.
     fn create_on(
-        target: &Target,
+        target: &CaptureTarget,
         header: &Header,
         force: bool,
         disk: impl FnOnce(File) -> Arc<dyn Disk>,
     ) -> Result<Self, StoreError> {
         let encoder = Encoder::new(header)?;
         let output = match target {
-            Target::Stdout => {
+            CaptureTarget::Stdout => {
                 let path = Path::new("standard output");
                 let failed = |source| StoreError::Io { action: "write to", path: path.into(), source };
                 if startup::is_stdout_closed() {
@@ -154,14 +154,16 @@ impl CaptureFile {
                 let file = io::stdout().as_fd().try_clone_to_owned();
                 Output::Stream(Stream::new(file.map_err(failed)?.into(), path, &encoder)?, None)
             }
-            Target::File(path) => match Kind::of(path) {
+            CaptureTarget::File(path) => match Kind::of(path) {
                 Some(kind) => {
                     let file = stream::open(path, kind, force)?;
                     Output::Stream(Stream::new(file, path, &encoder)?, Some(path.clone()))
                 }
                 None => Output::Regular(Box::new(Regular::create(path, &encoder, force, disk)?)),
             },
-            Target::NewFile(path) => Output::Regular(Box::new(Regular::create(path, &encoder, false, disk)?)),
+            CaptureTarget::NewFile(path) => {
+                Output::Regular(Box::new(Regular::create(path, &encoder, false, disk)?))
+            }
         };
         Ok(Self { encoder, output })
     }

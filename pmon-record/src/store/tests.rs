@@ -19,9 +19,9 @@ fn header() -> Header {
     Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() }
 }
 
-fn target(directory: &TempDir) -> (Target, PathBuf, PathBuf) {
+fn target(directory: &TempDir) -> (CaptureTarget, PathBuf, PathBuf) {
     let path = directory.path().join("a.pmon");
-    (Target::File(path.clone()), path, directory.path().join("a.pmon.partial"))
+    (CaptureTarget::File(path.clone()), path, directory.path().join("a.pmon.partial"))
 }
 
 fn mark(file: &mut CaptureFile, text: &str) {
@@ -235,15 +235,17 @@ fn a_fifo_without_a_reader_is_waited_for_no_longer_than_wanted() {
     assert!(matches!(waited, Err(StoreError::NoReader { .. })));
     let file = CaptureFile::create(&target, &header(), false);
     assert!(matches!(file, Err(StoreError::NoReader { .. })), "it does not wait");
-    assert!(Target::File(directory.path().join("none")).wait_for_reader(|_| panic!()).unwrap().is_none());
+    assert!(
+        CaptureTarget::File(directory.path().join("none")).wait_for_reader(|_| panic!()).unwrap().is_none()
+    );
 }
 
 #[test]
 fn a_new_file_is_created_whatever_has_its_name() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
-    let Target::File(name) = target else { unreachable!() };
-    let target = Target::NewFile(name);
+    let CaptureTarget::File(name) = target else { unreachable!() };
+    let target = CaptureTarget::NewFile(name);
     let victim = directory.path().join("victim");
     for name in [&path, &partial] {
         let things: [&dyn Fn(); 6] = [
@@ -277,17 +279,17 @@ fn what_is_no_file_is_written_to_only_if_it_takes_a_stream() {
     let (target, path, _) = target(&directory);
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     assert!(matches!(CaptureFile::create(&target, &header(), true), Err(StoreError::Io { .. })));
-    finish(CaptureFile::create(&Target::File("/dev/null".into()), &header(), false).unwrap());
+    finish(CaptureFile::create(&CaptureTarget::File("/dev/null".into()), &header(), false).unwrap());
     let block = fs::read_dir("/dev").unwrap().flatten().map(|entry| entry.path());
     if let Some(path) = block.into_iter().find(|path| Kind::of(path) == Some(Kind::BlockDevice)) {
-        let file = CaptureFile::create(&Target::File(path), &header(), false);
+        let file = CaptureFile::create(&CaptureTarget::File(path), &header(), false);
         assert!(matches!(file, Err(StoreError::BlockDevice { .. })), "without --force");
     }
 }
 
 #[test]
 fn a_full_device_is_named_with_what_to_do() {
-    let file = CaptureFile::create(&Target::File("/dev/full".into()), &header(), false);
+    let file = CaptureFile::create(&CaptureTarget::File("/dev/full".into()), &header(), false);
     let Err(StoreError::Io { source, .. }) = file else { panic!("written to a full device") };
     assert_eq!(source.kind(), io::ErrorKind::StorageFull);
     let error = SinkError::from_io("write to", "a".into(), Some("a.partial".into()), source);
@@ -297,6 +299,6 @@ fn a_full_device_is_named_with_what_to_do() {
 #[test]
 fn a_directory_is_refused() {
     let directory = TempDir::new().unwrap();
-    let file = CaptureFile::create(&Target::File(directory.path().into()), &header(), true);
+    let file = CaptureFile::create(&CaptureTarget::File(directory.path().into()), &header(), true);
     assert!(matches!(file, Err(StoreError::Io { .. })));
 }

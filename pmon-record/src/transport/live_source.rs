@@ -21,7 +21,7 @@ const QUEUE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A socket, and perhaps its ring.
-pub(crate) struct Feed {
+pub(crate) struct LiveSource {
     socket: Socket,
     front: Option<Front>,
 }
@@ -40,7 +40,7 @@ struct Front {
     drops: Option<u64>,
 }
 
-impl Feed {
+impl LiveSource {
     /// Creates a feed from a socket with room for this many events.
     pub(crate) fn new(socket: Socket, ring: Option<Ring>, room: u64) -> Self {
         let front = ring.map(|ring| Front {
@@ -60,7 +60,7 @@ impl Feed {
         &mut self.socket
     }
 
-    /// What becomes readable when there is something to receive after [`Feed::may_sleep`] has said so.
+    /// What becomes readable when there is something to receive after [`LiveSource::may_sleep`] has said so.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let ring = self.front.as_ref().map(|front| front.ring.as_raw_fd());
         std::iter::once(self.socket.as_raw_fd()).chain(ring)
@@ -170,7 +170,7 @@ impl Front {
     }
 }
 
-impl Source for Feed {
+impl Source for LiveSource {
     type Error = io::Error;
 
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, io::Error> {

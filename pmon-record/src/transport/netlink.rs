@@ -48,7 +48,7 @@ impl Socket {
     }
 
     /// Has it take datagrams again as soon as there is room after an overrun; it then reports none.
-    pub(crate) fn hush_overruns(&self) -> io::Result<()> {
+    pub(crate) fn no_enobufs(&self) -> io::Result<()> {
         sys::no_enobufs(self.fd.as_fd())
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::{self, ClockAnchor, Edge, Header};
@@ -17,11 +17,11 @@ use crate::liveness::checkpoint::Checkpoint;
 use crate::liveness::fence;
 use crate::liveness::heartbeat::Pulse;
 use crate::liveness::resubscribe::Helper;
-use crate::options::{Options, Transport};
-use crate::pipeline::receive::{self, Intake, Look, Outlet};
+use crate::options::{RecordOptions, TransportChoice};
+use crate::pipeline::receive::{self, ChunkOutput, ReceiveStatus, Receiver};
 use crate::scope::{Scope, ScopeError};
 use crate::transport::kallsyms::has_process_events;
-use crate::transport::live_source::Feed;
+use crate::transport::live_source::LiveSource;
 use crate::transport::netlink::Socket;
 use crate::transport::ring::{Ring, RingError, entry};
 use crate::{machine, namespaces, sys};
@@ -46,10 +46,10 @@ const RESTARTS: u32 = 3;
 pub struct Subscription {
     /// The socket, and the datagrams received so far: the acknowledgement and the first event of
     /// each CPU.
-    pub(crate) intake: Intake<Feed>,
-    pub(crate) outlet: Outlet,
+    pub(crate) intake: Receiver<LiveSource>,
+    pub(crate) outlet: ChunkOutput,
     pub(crate) pulse: Pulse,
-    pub(crate) checkpoints: Receiver<(u64, Checkpoint)>,
+    pub(crate) checkpoints: mpsc::Receiver<(u64, Checkpoint)>,
     /// Number of datagrams that the socket dropped before the recording began.
     pub(crate) drops_before: u64,
     transport: capture::Transport,
@@ -70,7 +70,7 @@ impl Subscription {
     ///
     /// # Errors
     /// The [`SubscribeError`] that names the cause.
-    pub fn open(options: &Options) -> Result<Self, SubscribeError> {
+    pub fn open(options: &RecordOptions) -> Result<Self, SubscribeError> {
         let cgroup = options.scope.resolve()?;
         has_descriptors()?;
         has_memory(options, 0)?;
@@ -84,8 +84,8 @@ impl Subscription {
         if socket_buffer < required {
             return Err(SubscribeError::Buffer { effective: socket_buffer, required });
         }
-        if options.hush_overruns {
-            socket.hush_overruns().map_err(failed("set NETLINK_NO_ENOBUFS on"))?;
+        if options.no_enobufs {
+            socket.no_enobufs().map_err(failed("set NETLINK_NO_ENOBUFS on"))?;
         }
         let (mut ring, transport) =
             climb(options, |details| Ring::attach(&socket, options, cgroup, details))?;
@@ -108,8 +108,8 @@ impl Subscription {
             _ => 0,
         };
         has_memory(options, largest_annex)?;
-        let feed = Feed::new(socket, ring, in_queue);
-        let (intake, outlet) = Intake::new(feed, options.buffer, largest_annex);
+        let feed = LiveSource::new(socket, ring, in_queue);
+        let (intake, outlet) = Receiver::new(feed, options.buffer, largest_annex);
         let mut this = Self {
             intake,
             outlet,
@@ -250,14 +250,14 @@ impl Subscription {
 }
 
 /// Starts the recording now. Returns the drops that the socket had counted before, and the clocks.
-fn begin_anew(intake: &mut Intake<Feed>, outlet: &mut Outlet) -> io::Result<(u64, ClockAnchor)> {
+fn begin_anew(intake: &mut Receiver<LiveSource>, outlet: &mut ChunkOutput) -> io::Result<(u64, ClockAnchor)> {
     intake.source_mut().restart()?;
     intake.source_mut().drops_now()?;
     let drops_before = intake.restart(outlet)?.unwrap_or(0);
     Ok((drops_before, Clock::new().anchor()))
 }
 
-fn has_memory(options: &Options, largest_annex: usize) -> Result<(), SubscribeError> {
+fn has_memory(options: &RecordOptions, largest_annex: usize) -> Result<(), SubscribeError> {
     let bytes = options.buffer;
     if receive::is_there_memory(bytes, largest_annex) {
         Ok(())
@@ -274,22 +274,22 @@ const RECVMMSG: &str = "recvmmsg";
 /// The ring that is wanted and can be had, and how the capture names the transport: from one step to the next, each with the reason.
 /// `attach` makes a ring, with details or without.
 fn climb<R>(
-    options: &Options,
+    options: &RecordOptions,
     mut attach: impl FnMut(bool) -> Result<R, RingError>,
 ) -> Result<(Option<R>, capture::Transport), SubscribeError> {
     let named = |name: &str, why: String| capture::Transport { name: name.into(), why };
     let refused = |error: RingError| SubscribeError::Ring { why: error.to_string() };
     let asked_for = || "asked for".to_owned();
     match options.transport {
-        Transport::RingDetails => {
+        TransportChoice::RingDetails => {
             Ok((Some(attach(true).map_err(refused)?), named(RING_DETAILS, asked_for())))
         }
-        Transport::Ring => Ok((Some(attach(false).map_err(refused)?), named(RING, asked_for()))),
-        Transport::Recvmmsg if options.scope.is_all() => Ok((None, named(RECVMMSG, asked_for()))),
-        Transport::Recvmmsg => {
+        TransportChoice::Ring => Ok((Some(attach(false).map_err(refused)?), named(RING, asked_for()))),
+        TransportChoice::Recvmmsg if options.scope.is_all() => Ok((None, named(RECVMMSG, asked_for()))),
+        TransportChoice::Recvmmsg => {
             Err(SubscribeError::scope(&options.scope, "--transport recvmmsg has no ring".into()))
         }
-        Transport::Auto => {
+        TransportChoice::Auto => {
             let no_details = match options.details.then(|| attach(true)) {
                 Some(Ok(ring)) => return Ok((Some(ring), named(RING_DETAILS, String::new()))),
                 Some(Err(error)) => format!("no details: {error}"),
@@ -307,8 +307,8 @@ fn climb<R>(
 }
 
 /// Hands over a full chunk. Details are not read yet.
-fn pass_on(intake: &mut Intake<Feed>, look: Look) -> io::Result<()> {
-    if look == Look::Full {
+fn pass_on(intake: &mut Receiver<LiveSource>, look: ReceiveStatus) -> io::Result<()> {
+    if look == ReceiveStatus::Full {
         intake.scan(|frame| crate::pipeline::drain::exec(frame).is_some());
         intake.hand_over()?;
     }
@@ -492,8 +492,8 @@ mod tests {
     use super::*;
 
     /// The transport's name and why, where the steps fail that are `None`.
-    fn climbed(transport: Transport, details: Option<()>, bare: Option<()>) -> Result<String, String> {
-        let options = Options { transport, ..Options::default() };
+    fn climbed(transport: TransportChoice, details: Option<()>, bare: Option<()>) -> Result<String, String> {
+        let options = RecordOptions { transport, ..RecordOptions::default() };
         let climbed = climb(&options, |with| if with { details } else { bare }.ok_or(RingError::NoBtf));
         let (ring, named) = climbed.map_err(|error| error.to_string())?;
         assert_eq!(ring.is_some(), named.name.starts_with("ring"));
@@ -504,19 +504,21 @@ mod tests {
     fn each_step_down_has_its_reason() {
         let why = RingError::NoBtf.to_string();
         assert!(why.contains("/sys/kernel/btf/vmlinux"));
-        assert_eq!(climbed(Transport::Auto, Some(()), Some(())), Ok("ring+details ()".into()));
-        assert_eq!(climbed(Transport::Auto, None, Some(())), Ok(format!("ring (no details: {why})")));
-        assert_eq!(climbed(Transport::Auto, None, None), Ok(format!("recvmmsg (no ring: {why})")));
+        assert_eq!(climbed(TransportChoice::Auto, Some(()), Some(())), Ok("ring+details ()".into()));
+        assert_eq!(climbed(TransportChoice::Auto, None, Some(())), Ok(format!("ring (no details: {why})")));
+        assert_eq!(climbed(TransportChoice::Auto, None, None), Ok(format!("recvmmsg (no ring: {why})")));
     }
 
     #[test]
     fn what_is_asked_for_is_had_or_refused() {
-        for (transport, name) in [(Transport::RingDetails, "ring+details"), (Transport::Ring, "ring")] {
+        for (transport, name) in
+            [(TransportChoice::RingDetails, "ring+details"), (TransportChoice::Ring, "ring")]
+        {
             assert_eq!(climbed(transport, Some(()), Some(())), Ok(format!("{name} (asked for)")));
             assert!(climbed(transport, None, None).unwrap_err().contains("does not describe its types"));
         }
-        assert!(climbed(Transport::RingDetails, None, Some(())).is_err());
-        assert_eq!(climbed(Transport::Recvmmsg, Some(()), Some(())), Ok("recvmmsg (asked for)".into()));
+        assert!(climbed(TransportChoice::RingDetails, None, Some(())).is_err());
+        assert_eq!(climbed(TransportChoice::Recvmmsg, Some(()), Some(())), Ok("recvmmsg (asked for)".into()));
     }
 
     #[test]
@@ -540,8 +542,8 @@ mod tests {
         let by_user = Scope { uids: vec![1], ..Scope::default() };
         let by_kind = Scope { kinds: vec![pmon_core::wire::Kind::Exec], ..Scope::default() };
         for (scope, instead) in [(by_user, "--format json"), (by_kind, "print --kind")] {
-            for (transport, ring) in [(Transport::Auto, None), (Transport::Recvmmsg, Some(()))] {
-                let options = Options { transport, scope: scope.clone(), ..Options::default() };
+            for (transport, ring) in [(TransportChoice::Auto, None), (TransportChoice::Recvmmsg, Some(()))] {
+                let options = RecordOptions { transport, scope: scope.clone(), ..RecordOptions::default() };
                 let error = climb(&options, |_| ring.ok_or(RingError::NoBtf)).err().unwrap();
                 assert!(matches!(error, SubscribeError::Scope { .. }));
                 // The proposed options select the same events as the scope.

@@ -17,11 +17,11 @@ use memory::{Gated, Memory, Recorded};
 use pmon_core::capture::{Item, Miss, Reader, Subject};
 use pmon_core::wire::Body;
 use pmon_core::{Task, Tgid};
-use pmon_record::{CaptureFile, Options, Recording, SubscribeError, Subscription, Target};
+use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, SubscribeError, Subscription};
 use skipped::skip;
 
 /// A subscription, or the reason why this environment has none.
-fn subscribe(options: &Options) -> Option<Subscription> {
+fn subscribe(options: &RecordOptions) -> Option<Subscription> {
     match Subscription::open(options) {
         Ok(subscription) => Some(subscription),
         Err(
@@ -39,7 +39,7 @@ fn subscribe(options: &Options) -> Option<Subscription> {
 }
 
 /// Records while `workload` runs.
-fn record<T>(options: &Options, workload: impl FnOnce() -> T) -> Option<(T, Recorded)> {
+fn record<T>(options: &RecordOptions, workload: impl FnOnce() -> T) -> Option<(T, Recorded)> {
     let subscription = subscribe(options)?;
     let recording = Recording::start(subscription, Memory::default(), options).unwrap();
     let result = workload();
@@ -67,7 +67,7 @@ fn renames_of(recorded: &Recorded, tid: u32) -> u64 {
 
 #[test]
 fn a_command_is_seen_from_fork_to_exit() {
-    let Some((child, recorded)) = record(&Options::default(), || {
+    let Some((child, recorded)) = record(&RecordOptions::default(), || {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "/bin/sleep 0.1; exit 3"]).arg0("a shell").stdin(Stdio::null());
         let mut child = command.spawn().unwrap();
@@ -109,7 +109,7 @@ fn a_command_is_seen_from_fork_to_exit() {
 
 #[test]
 fn the_acknowledgement_the_clocks_and_the_snapshot_are_in_the_recording() {
-    let Some(((), recorded)) = record(&Options::default(), || {}) else { return };
+    let Some(((), recorded)) = record(&RecordOptions::default(), || {}) else { return };
     assert!(recorded.events.iter().any(|event| matches!(event.body, Body::Ack { err: 0, .. })));
     assert!(!recorded.clocks.is_empty());
     let [snapshot] = recorded.snapshots[..] else { panic!("one snapshot") };
@@ -124,7 +124,7 @@ fn the_acknowledgement_the_clocks_and_the_snapshot_are_in_the_recording() {
 fn each_exec_has_its_details_or_a_miss_exactly_once() {
     const RUNS: usize = 200;
     let loops = format!("i=0; while [ $i -lt {RUNS} ]; do /bin/true; i=$((i+1)); done");
-    let Some(((), recorded)) = record(&Options { snapshot: false, ..Options::default() }, || {
+    let Some(((), recorded)) = record(&RecordOptions { snapshot: false, ..RecordOptions::default() }, || {
         assert!(Command::new("/bin/sh").args(["-c", &loops]).status().unwrap().success());
     }) else {
         return;
@@ -150,7 +150,7 @@ fn each_exec_has_its_details_or_a_miss_exactly_once() {
 #[test]
 fn a_program_that_is_replaced_at_once_never_has_its_successors_details() {
     let script = "i=0; while [ $i -lt 50 ]; do (exec /usr/bin/env -i /bin/true last); i=$((i+1)); done";
-    let Some(((), recorded)) = record(&Options { snapshot: false, ..Options::default() }, || {
+    let Some(((), recorded)) = record(&RecordOptions { snapshot: false, ..RecordOptions::default() }, || {
         assert!(Command::new("/bin/sh").args(["-c", script]).status().unwrap().success());
     }) else {
         return;
@@ -178,7 +178,8 @@ fn a_program_that_is_replaced_at_once_never_has_its_successors_details() {
 #[test]
 fn a_storm_is_recorded_or_counted_to_the_event() {
     const RENAMES: u64 = 100_000;
-    let options = Options { socket_buffer: 1 << 20, snapshot: false, details: false, ..Options::default() };
+    let options =
+        RecordOptions { socket_buffer: 1 << 20, snapshot: false, details: false, ..RecordOptions::default() };
     let Some((tid, recorded)) = record(&options, || rename_thread(RENAMES)) else {
         return;
     };
@@ -193,12 +194,12 @@ fn a_storm_is_recorded_or_counted_to_the_event() {
 #[test]
 fn what_a_stalled_output_costs_is_counted_also_at_the_end() {
     const RENAMES: u64 = 20_000;
-    let options = Options {
+    let options = RecordOptions {
         socket_buffer: 256 << 10,
         buffer: 128 << 10,
         snapshot: false,
         details: false,
-        ..Options::default()
+        ..RecordOptions::default()
     };
     let Some(subscription) = subscribe(&options) else { return };
     let sink = Gated::default();
@@ -222,7 +223,7 @@ fn what_a_stalled_output_costs_is_counted_also_at_the_end() {
 
 #[test]
 fn a_recording_ends_also_amid_a_storm() {
-    let options = Options { snapshot: false, details: false, ..Options::default() };
+    let options = RecordOptions { snapshot: false, details: false, ..RecordOptions::default() };
     let Some(subscription) = subscribe(&options) else { return };
     let recording = Recording::start(subscription, Memory::default(), &options).unwrap();
     let over = Arc::new(AtomicBool::new(false));
@@ -244,12 +245,12 @@ fn a_recording_ends_also_amid_a_storm() {
 
 #[test]
 fn a_recording_into_a_file_ends_with_the_same_totals() {
-    let options = Options::default();
+    let options = RecordOptions::default();
     let Some(subscription) = subscribe(&options) else { return };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("live.pmon");
     let header = subscription.header(&["true".into()]);
-    let file = CaptureFile::create(&Target::File(path.clone()), &header, false).unwrap();
+    let file = CaptureFile::create(&CaptureTarget::File(path.clone()), &header, false).unwrap();
     let recording = Recording::start(subscription, file, &options).unwrap();
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(300) {
@@ -276,7 +277,7 @@ fn a_recording_into_a_file_ends_with_the_same_totals() {
 #[test]
 fn nobody_may_record_where_the_kernel_lets_them() {
     // Runs one of the tests above as another user. It passes there too if the kernel refuses, and says so.
-    let options = Options::default();
+    let options = RecordOptions::default();
     if !rustix::process::geteuid().is_root() || subscribe(&options).is_none() {
         skip("the user is not root");
         return;

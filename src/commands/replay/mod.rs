@@ -20,7 +20,7 @@ use pmon_core::capture::{Header, OpenError, Reader};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
 use pmon_fake::Script;
-use pmon_record::{CaptureFile, Sink, Target};
+use pmon_record::{CaptureFile, CaptureTarget, Sink};
 use pmon_replay::{Replay, ReplayError};
 
 use self::consumers::Consumers;
@@ -234,7 +234,7 @@ impl<'a> Playback<'a> {
 
     fn record<R: Read>(&self, replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
         let header = self.header_again();
-        let target = if is_stdio(path) { Target::Stdout } else { Target::File(path.into()) };
+        let target = if is_stdio(path) { CaptureTarget::Stdout } else { CaptureTarget::File(path.into()) };
         // No signal is handled yet: each ends the program.
         let reader = target.wait_for_reader(|time| {
             thread::sleep(time);

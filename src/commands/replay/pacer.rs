@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pmon_core::MonoNs;
-use pmon_record::{Signals, Wakeup};
+use pmon_record::{Signals, WakeReason};
 use pmon_replay::Pace;
 
 use crate::args::Speed;
@@ -61,7 +61,7 @@ impl Pacer {
     /// Waits for a signal; `false` if one came that ends it.
     pub(super) fn is_wanted(&mut self, timeout: Duration) -> Result<bool, Failure> {
         let wakeup = self.signals.wait(Some(timeout)).or_fail(exit::INTERNAL, "cannot wait for signals")?;
-        Ok(!matches!(wakeup, Wakeup::Interrupt | Wakeup::Terminate))
+        Ok(!matches!(wakeup, WakeReason::Interrupt | WakeReason::Terminate))
     }
 
     fn step(&mut self, mut meanwhile: impl FnMut(Duration) -> Result<(), Failure>) -> Result<bool, Failure> {

@@ -11,7 +11,7 @@ use pmon_fake::{Errno, Kernel};
 use pmon_interpose::{
     AtEnd, Conduct, Ending, HostError, Launch, Next, Procs, Program, ServeError, StartSignals, World,
 };
-use pmon_record::{Signals, Wakeup, startup};
+use pmon_record::{Signals, WakeReason, startup};
 use pmon_replay::{Live, Replay, ReplayError};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, getpgrp};
@@ -181,18 +181,18 @@ impl SignalForwarder {
             self.signals.wait(Some(Duration::ZERO)).or_fail(exit::INTERNAL, "cannot wait for signals")?;
         // The end of the program is noticed later.
         match wakeup {
-            Wakeup::Interrupt => {
+            WakeReason::Interrupt => {
                 self.pressed += 1;
                 // From a terminal, it has come to the program as well.
                 if !is_in_foreground() {
                     let _ = program.signal(Signal::INT);
                 }
             }
-            Wakeup::Terminate if self.ending.is_none() => {
+            WakeReason::Terminate if self.ending.is_none() => {
                 self.ending = Some(Instant::now());
                 let _ = program.signal_all(Signal::TERM);
             }
-            Wakeup::Terminate => program.kill(),
+            WakeReason::Terminate => program.kill(),
             _ => {}
         }
         if self.pressed >= INSISTED || self.ending.is_some_and(|since| since.elapsed() >= self.timeout) {

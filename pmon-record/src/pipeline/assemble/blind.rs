@@ -123,7 +123,7 @@ impl<S: Sink> Assembler<S> {
     /// # Errors
     /// When the sink fails.
     pub fn blind(&mut self, blind: Blind) -> Result<(), SinkError> {
-        self.counts.blinds += 1;
+        self.counts.blind_records += 1;
         self.counts.blind_ns += blind.length_ns();
         self.rescan = Some(Reason::Blind);
         self.doubt_details();

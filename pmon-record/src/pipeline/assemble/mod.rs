@@ -21,7 +21,7 @@ use crate::details::redact::Redact;
 use crate::details::settle::Pending;
 use crate::liveness::fork_witness::ForkWitness;
 use crate::liveness::monitor::LivenessMonitor;
-use crate::options::Options;
+use crate::options::RecordOptions;
 use crate::pipeline::chunk::{Chunk, Dropped};
 use crate::sink::{Sink, SinkError};
 use crate::transport::ring::entry::{self, More, Units};
@@ -37,7 +37,7 @@ const WITNESS_EVERY: u64 = 1_000_000_000;
 
 /// What has been counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct AssemblerCounters {
     /// Datagrams recorded.
     pub events: u64,
     /// Those of them that the recorder itself caused: fences and heartbeats.
@@ -57,14 +57,14 @@ pub struct Counts {
     /// Total time in ns of all `Blind` records, in which the kernel did not emit all events.
     pub blind_ns: u64,
     /// `Blind` records.
-    pub blinds: u64,
+    pub blind_records: u64,
     /// Details recorded of which something is missing.
     pub details_missed: u64,
 }
 
 /// Whose recording it is, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Setup {
+pub struct AssemblerSettings {
     /// The byte order of the datagrams.
     pub order: ByteOrder,
     /// The recorder's process, whose fences and heartbeats are not counted as the host's.
@@ -82,7 +82,7 @@ pub struct Setup {
     pub forks: bool,
 }
 
-impl Setup {
+impl AssemblerSettings {
     /// The recording of the process `recorder`, without details, from a socket that has dropped nothing before.
     pub fn new(order: ByteOrder, recorder: Tgid) -> Self {
         Self {
@@ -101,10 +101,10 @@ impl Setup {
 #[derive(Debug)]
 pub struct Assembler<S> {
     sink: S,
-    setup: Setup,
+    setup: AssemblerSettings,
     accountant: Accountant,
     ledger: Ledger,
-    counts: Counts,
+    counts: AssemblerCounters,
     /// The latest time of an event.
     last: MonoNs,
     liveness: LivenessMonitor,
@@ -142,13 +142,13 @@ pub struct Assembler<S> {
 
 impl<S: Sink> Assembler<S> {
     /// An assembler at the start of a recording.
-    pub fn new(sink: S, setup: Setup) -> Self {
+    pub fn new(sink: S, setup: AssemblerSettings) -> Self {
         Self {
             sink,
             setup,
             accountant: Accountant::new(),
             ledger: Ledger::new(setup.drop_cause),
-            counts: Counts::default(),
+            counts: AssemblerCounters::default(),
             last: MonoNs(0),
             liveness: LivenessMonitor::default(),
             forks: ForkWitness::default(),
@@ -173,8 +173,8 @@ impl<S: Sink> Assembler<S> {
     }
 
     /// Creates an assembler that records according to `options`.
-    pub(crate) fn of_host(self, options: &Options) -> Self {
-        let Options { args_max, redact, scope, .. } = options.clone();
+    pub(crate) fn of_host(self, options: &RecordOptions) -> Self {
+        let RecordOptions { args_max, redact, scope, .. } = options.clone();
         let args_read = options.args_read();
         let scope = (!scope.is_all()).then(|| Scope { text: scope.to_string() });
         let redact = redact.map(Box::new);
@@ -183,7 +183,7 @@ impl<S: Sink> Assembler<S> {
     }
 
     /// What has been counted so far.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> AssemblerCounters {
         self.counts
     }
 
@@ -309,7 +309,7 @@ impl<S: Sink> Assembler<S> {
         }
         self.record_left_out()?;
         self.record_witness(time)?;
-        let Counts { events, lost, rejected, malformed, blind_ns, drops, .. } = self.counts;
+        let AssemblerCounters { events, lost, rejected, malformed, blind_ns, drops, .. } = self.counts;
         let end = End { time, events, rejected, malformed, blind_ns, drops, lost };
         self.sink.record(&Record::End(end))?;
         self.sink.finish()?;

@@ -81,8 +81,12 @@ fn chunk(events: &[Event]) -> Chunk {
     chunk
 }
 
-fn setup() -> Setup {
-    Setup { details: true, drops_before: 100, ..Setup::new(ByteOrder::NATIVE, Tgid(ME)) }
+fn setup() -> AssemblerSettings {
+    AssemblerSettings {
+        details: true,
+        drops_before: 100,
+        ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(ME))
+    }
 }
 
 fn assembler() -> Assembler<Texts> {
@@ -194,7 +198,7 @@ fn a_heartbeat_that_was_not_emitted_is_blindness_from_the_last_event_to_the_next
     assembler.checkpoint(3, beat(6)).unwrap();
     assembler.chunk(&all_before(3, &[])).unwrap();
     let end = assembler.finish(ms(7)).unwrap();
-    assert_eq!((end.blind_ns, assembler.counts().blinds, end.lost.total()), (6_000_000, 2, 0));
+    assert_eq!((end.blind_ns, assembler.counts().blind_records, end.lost.total()), (6_000_000, 2, 0));
     let expected = ["sid 1", "blind 1..5", "sid 2", "blind 5..7", "end: 2 0 1", "finished"];
     assert_eq!(assembler.into_sink().0, expected);
 }
@@ -214,12 +218,16 @@ fn a_heartbeat_that_came_or_was_lost_with_others_is_no_blindness() {
     assert_eq!(assembler.take_request(), Some(RecoveryRequest::Resubscribe));
     assembler.chunk(&chunk(&[event_at(5, 4)])).unwrap();
     let end = assembler.finish(ms(7)).unwrap();
-    assert_eq!((end.blind_ns, assembler.counts().blinds, end.lost.total()), (0, 0, 1));
+    assert_eq!((end.blind_ns, assembler.counts().blind_records, end.lost.total()), (0, 0, 1));
 }
 
 #[test]
 fn heartbeats_and_readings_from_before_the_recording_began_say_nothing() {
-    let since = Setup { since: ms(3), forks: true, ..Setup::new(ByteOrder::NATIVE, Tgid(ME)) };
+    let since = AssemblerSettings {
+        since: ms(3),
+        forks: true,
+        ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(ME))
+    };
     let mut assembler = Assembler::new(Texts::default(), since);
     assembler.checkpoint(1, beat(2)).unwrap();
     assembler.checkpoint(2, forks(2, 9)).unwrap();
@@ -243,7 +251,7 @@ fn fork(time: u32, seq: u32) -> Event {
 
 #[test]
 fn more_forks_than_fork_events_are_blindness_that_two_readings_have_to_show() {
-    let setup = Setup { forks: true, ..Setup::new(ByteOrder::NATIVE, Tgid(ME)) };
+    let setup = AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(ME)) };
     let mut assembler = Assembler::new(Texts::default(), setup);
     assembler.checkpoint(1, forks(1, 100)).unwrap();
     assembler.chunk(&all_before(1, &[fork(2, 1)])).unwrap();
@@ -256,18 +264,18 @@ fn more_forks_than_fork_events_are_blindness_that_two_readings_have_to_show() {
     assert_eq!(assembler.take_request(), None, "more may come");
     assembler.chunk(&all_before(3, &[])).unwrap();
     assert_eq!(assembler.take_request(), Some(RecoveryRequest::Recount));
-    assert_eq!(assembler.counts().blinds, 0);
+    assert_eq!(assembler.counts().blind_records, 0);
     assembler.checkpoint(4, forks(6, 104)).unwrap();
     assembler.chunk(&all_before(4, &[])).unwrap();
     assert_eq!(assembler.take_rescan(), Some(Reason::Blind));
     let end = assembler.finish(ms(7)).unwrap();
-    assert_eq!((assembler.counts().blinds, end.blind_ns), (1, 2_009_000));
+    assert_eq!((assembler.counts().blind_records, end.blind_ns), (1, 2_009_000));
     assert!(assembler.into_sink().0.contains(&"blind 3..5".into()));
 }
 
 #[test]
 fn a_missing_heartbeat_explains_the_forks_that_are_missing_with_it() {
-    let setup = Setup { forks: true, ..Setup::new(ByteOrder::NATIVE, Tgid(ME)) };
+    let setup = AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(ME)) };
     let mut assembler = Assembler::new(Texts::default(), setup);
     assembler.checkpoint(1, forks(1, 100)).unwrap();
     assembler.chunk(&all_before(1, &[fork(2, 1)])).unwrap();
@@ -282,7 +290,7 @@ fn a_missing_heartbeat_explains_the_forks_that_are_missing_with_it() {
     let end = assembler.finish(ms(12)).unwrap();
     // The time between the two events, plus the time since the reading before: the forks may
     // precede that first event.
-    assert_eq!((assembler.counts().blinds, end.blind_ns), (1, 6_000_000));
+    assert_eq!((assembler.counts().blind_records, end.blind_ns), (1, 6_000_000));
 }
 
 #[test]
@@ -392,7 +400,7 @@ fn each_exec_has_details_or_a_miss_by_the_end() {
 
 #[test]
 fn without_details_none_are_recorded() {
-    let mut assembler = Assembler::new(Texts::default(), Setup { details: false, ..setup() });
+    let mut assembler = Assembler::new(Texts::default(), AssemblerSettings { details: false, ..setup() });
     assembler.chunk(&chunk(&[exec(1, 5)])).unwrap();
     assembler.finish(ms(2)).unwrap();
     assert_eq!(assembler.into_sink().0, ["exec 1", "end: 1 0 0", "finished"]);
@@ -400,7 +408,7 @@ fn without_details_none_are_recorded() {
 
 #[test]
 fn the_first_event_of_a_cpu_is_none_from_before_the_recording() {
-    let setup = Setup { since: MonoNs(10), details: false, ..setup() };
+    let setup = AssemblerSettings { since: MonoNs(10), details: false, ..setup() };
     let mut assembler = Assembler::new(Texts(Vec::new()), setup);
     let mut chunk = Chunk::with_capacity(8);
     // By the second CPU's first, another of it has an earlier time: it was interrupted on its way.

@@ -4,7 +4,7 @@ use pmon_core::batch::SLOT;
 use pmon_core::capture::{Details, Frame, Miss, Own};
 use pmon_core::wire::{Body, Event};
 
-use super::Setup;
+use super::AssemblerSettings;
 use crate::details::redact::Redact;
 use crate::transport::ring::entry::MOST_ARGS;
 
@@ -37,7 +37,7 @@ pub(super) fn redacted<'a>(
     redact: &Redact,
     frame: Frame<'a>,
     bytes: &'a mut [u8; SLOT],
-    setup: &Setup,
+    setup: &AssemblerSettings,
 ) -> Frame<'a> {
     if frame.event(setup.order).is_some_and(|event| Own::of(&event, setup.recorder).is_some()) {
         return frame;

@@ -28,7 +28,7 @@ const FRAME: usize = batch::SLOT + size_of::<batch::Arrival>() + size_of::<usize
 const BEHIND: usize = 2;
 
 /// What a recorder's drain thread does, call by call: see the module.
-pub struct Intake<S> {
+pub struct Receiver<S> {
     source: S,
     filled: Producer<Chunk>,
     empty: Consumer<Chunk>,
@@ -53,12 +53,12 @@ pub struct Intake<S> {
 }
 
 /// The writer thread's ends of the queues.
-pub struct Outlet {
+pub struct ChunkOutput {
     pub(crate) filled: Consumer<Chunk>,
     pub(crate) empty: Producer<Chunk>,
 }
 
-impl Outlet {
+impl ChunkOutput {
     /// The oldest chunk that was handed over.
     pub fn take(&mut self) -> Option<Chunk> {
         self.filled.pop().ok()
@@ -74,7 +74,7 @@ impl Outlet {
 
 /// How a look at the source ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum ReceiveStatus {
     /// Nothing waits any longer.
     Drained,
     /// The chunk is full, and to be handed over.
@@ -88,7 +88,7 @@ pub enum Look {
 /// Maximum bytes of memory that a recorder needs besides its chunks.
 const BESIDES: usize = 64 << 20;
 
-/// Whether there is memory for chunks of `bytes` bytes in all, as passed to [`Intake::new`], and
+/// Whether there is memory for chunks of `bytes` bytes in all, as passed to [`Receiver::new`], and
 /// for the rest of a recorder.
 ///
 /// The chunks are allocated in small parts, without a way to recover from a failure, and touched
@@ -106,10 +106,10 @@ fn chunks(bytes: usize, annexes: usize) -> usize {
     (bytes / (CHUNK * FRAME + annexes)).max(2)
 }
 
-impl<S: Source> Intake<S> {
+impl<S: Source> Receiver<S> {
     /// Creates an intake whose chunks take `bytes` bytes in all, and its outlet. `largest` is the
     /// maximum size of an annex.
-    pub fn new(source: S, bytes: usize, largest: usize) -> (Self, Outlet) {
+    pub fn new(source: S, bytes: usize, largest: usize) -> (Self, ChunkOutput) {
         let annexes = if largest > 0 { ANNEXES + largest } else { 0 };
         let chunk = || Chunk::with_annexes(CHUNK, annexes, largest);
         let chunks = chunks(bytes, annexes);
@@ -132,11 +132,11 @@ impl<S: Source> Intake<S> {
             counted: false,
             frames: 0,
         };
-        (this, Outlet { filled: filled_out, empty: empty_in })
+        (this, ChunkOutput { filled: filled_out, empty: empty_in })
     }
 
     /// Receives until the source is empty, a chunk is full, or some datagrams had to be dropped.
-    pub fn look(&mut self) -> Result<Look, S::Error> {
+    pub fn look(&mut self) -> Result<ReceiveStatus, S::Error> {
         loop {
             let Some(chunk) = self.chunk() else { return self.drop_some() };
             let before = chunk.batch.len();
@@ -149,15 +149,15 @@ impl<S: Source> Intake<S> {
                     }
                     self.frames += (chunk.batch.len() - before) as u64;
                     if chunk.batch.is_full() {
-                        return Ok(Look::Full);
+                        return Ok(ReceiveStatus::Full);
                     }
                 }
                 Received::Overrun => {
                     self.counted = false;
                     self.note_overrun();
                 }
-                Received::Empty => return Ok(Look::Drained),
-                Received::Closed => return Ok(Look::Closed),
+                Received::Empty => return Ok(ReceiveStatus::Drained),
+                Received::Closed => return Ok(ReceiveStatus::Closed),
             }
         }
     }
@@ -225,7 +225,7 @@ impl<S: Source> Intake<S> {
     }
 
     /// Forgets all that came until now; gives the source's count of drops before what will come.
-    pub(crate) fn restart(&mut self, outlet: &mut Outlet) -> Result<Option<u64>, S::Error> {
+    pub(crate) fn restart(&mut self, outlet: &mut ChunkOutput) -> Result<Option<u64>, S::Error> {
         while let Ok(chunk) = outlet.filled.pop() {
             outlet.give_back(chunk);
         }
@@ -322,17 +322,17 @@ impl<S: Source> Intake<S> {
         }
     }
 
-    fn drop_some(&mut self) -> Result<Look, S::Error> {
-        let Some(reserve) = &mut self.reserve else { return Ok(Look::Closed) };
+    fn drop_some(&mut self) -> Result<ReceiveStatus, S::Error> {
+        let Some(reserve) = &mut self.reserve else { return Ok(ReceiveStatus::Closed) };
         let received = self.source.receive(&mut reserve.batch)?;
         self.counted = false;
         self.frames += reserve.batch.len() as u64;
         self.dropped.take(&reserve.batch);
         reserve.batch.clear();
         Ok(match received {
-            Received::Frames(_) | Received::Overrun => Look::Dropped,
-            Received::Empty => Look::Drained,
-            Received::Closed => Look::Closed,
+            Received::Frames(_) | Received::Overrun => ReceiveStatus::Dropped,
+            Received::Empty => ReceiveStatus::Drained,
+            Received::Closed => ReceiveStatus::Closed,
         })
     }
 }

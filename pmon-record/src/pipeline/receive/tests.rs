@@ -11,7 +11,7 @@ use pmon_fake::FakeSource;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pipeline::assemble::{Assembler, Checkpoint, Heartbeat, Setup};
+use crate::pipeline::assemble::{Assembler, AssemblerSettings, Checkpoint, Heartbeat};
 use crate::sink::{Sink, SinkError};
 
 const CPUS: usize = 3;
@@ -61,8 +61,8 @@ impl Sink for Recorded {
 
 /// A kernel that numbers its events, the recorder that listens to it, and what really became of each event.
 struct Host {
-    intake: Intake<FakeSource>,
-    outlet: Outlet,
+    intake: Receiver<FakeSource>,
+    outlet: ChunkOutput,
     assembler: Assembler<Recorded>,
     next: [u32; CPUS],
     /// What the source counts as left out, from any number on, and what that is more.
@@ -83,8 +83,8 @@ impl Host {
     fn new(chunks: usize, first: [u32; CPUS]) -> Self {
         const ANNEX: usize = size_of::<u32>();
         let bytes = chunks * (CHUNK * FRAME + ANNEXES + ANNEX);
-        let (intake, outlet) = Intake::new(FakeSource::new(), bytes, ANNEX);
-        let setup = Setup::new(ByteOrder::NATIVE, Tgid(1));
+        let (intake, outlet) = Receiver::new(FakeSource::new(), bytes, ANNEX);
+        let setup = AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1));
         let mut this = Self {
             intake,
             outlet,
@@ -193,7 +193,7 @@ impl Host {
                 self.intake.tell(fence.clone());
                 self.told = Some(fence);
             }
-            Step::Look => {
+            Step::ReceiveStatus => {
                 self.look();
             }
             Step::HandOver => {
@@ -204,16 +204,16 @@ impl Host {
     }
 
     /// As the drain thread does it.
-    fn look(&mut self) -> Look {
+    fn look(&mut self) -> ReceiveStatus {
         let look = self.intake.look().unwrap();
-        if look == Look::Full {
+        if look == ReceiveStatus::Full {
             self.intake.hand_over().unwrap();
         }
         look
     }
 
     fn drain(&mut self) {
-        while self.look() != Look::Drained {}
+        while self.look() != ReceiveStatus::Drained {}
     }
 
     fn write(&mut self, chunks: usize) {
@@ -276,7 +276,7 @@ enum Step {
     /// A fence was heard, of which the capture is to tell.
     Tell,
     /// The drain thread looks once.
-    Look,
+    ReceiveStatus,
     /// The drain thread hands over what it has.
     HandOver,
     /// The writer thread takes chunks.
@@ -300,7 +300,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Malformed),
         1 => Just(Step::Blind),
         1 => Just(Step::Tell),
-        4 => Just(Step::Look),
+        4 => Just(Step::ReceiveStatus),
         2 => Just(Step::HandOver),
         2 => (1..4_usize).prop_map(|chunks| Step::Write { chunks }),
     ];
@@ -379,7 +379,7 @@ fn run(chunks: usize, steps: &[Step]) -> Lost {
 
 #[test]
 fn a_writer_that_stalls_costs_nothing_until_all_chunks_are_full_and_then_counted_events() {
-    let full = |cpu, count| [Step::Arrive { cpu, count }, Step::Look];
+    let full = |cpu, count| [Step::Arrive { cpu, count }, Step::ReceiveStatus];
     // The fence of three events is in the first chunk.
     let fits = [full(0, CHUNK as u64 - 3), full(1, CHUNK as u64)].concat();
     assert_eq!(run(3, &fits).total(), 0);
@@ -392,10 +392,10 @@ fn a_writer_that_stalls_costs_nothing_until_all_chunks_are_full_and_then_counted
 fn recording_goes_on_as_soon_as_a_chunk_is_free() {
     let steps = [
         Step::Arrive { cpu: 0, count: 4 * CHUNK as u64 },
-        Step::Look,
-        Step::Look,
-        Step::Look,
-        Step::Look,
+        Step::ReceiveStatus,
+        Step::ReceiveStatus,
+        Step::ReceiveStatus,
+        Step::ReceiveStatus,
         Step::Write { chunks: 2 },
         Step::Arrive { cpu: 1, count: 5 },
     ];
@@ -407,9 +407,9 @@ fn recording_goes_on_as_soon_as_a_chunk_is_free() {
 fn a_loss_at_the_tail_is_found_by_the_last_fence() {
     let steps = [
         Step::Arrive { cpu: 0, count: 3 },
-        Step::Look,
+        Step::ReceiveStatus,
         Step::Overrun { cpu: 1, count: 1000 },
-        Step::Look,
+        Step::ReceiveStatus,
         Step::HandOver,
     ];
     assert_eq!(run(4, &steps).of(LossCause::Socket), 1000);

@@ -60,7 +60,10 @@ enum Operation {
 
 impl FaultyDisk {
     /// Begins a capture on such a disk.
-    pub(super) fn create(target: &Target, state: State) -> Result<(CaptureFile, Arc<Self>), StoreError> {
+    pub(super) fn create(
+        target: &CaptureTarget,
+        state: State,
+    ) -> Result<(CaptureFile, Arc<Self>), StoreError> {
         let mut disk = None;
         let file = CaptureFile::create_on(target, &header(), false, |file| {
             let real = RealDisk { file };

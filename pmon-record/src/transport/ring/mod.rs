@@ -24,15 +24,15 @@ pub(crate) use refusal::RingError;
 use sys::Counts;
 use tree::TreeMarker;
 
-use crate::options::Options;
-use crate::scope::{MAX_UIDS, Tree};
+use crate::options::RecordOptions;
+use crate::scope::{MAX_UIDS, TreeScope};
 
 /// The program, compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/ring.bpf.o");
 
 /// Maximum size of a ring in bytes. A map's size is a 32-bit number, and a ring's size is a power
 /// of two.
-pub const MOST_RING: usize = 1 << 31;
+pub const MAX_RING_BYTES: usize = 1 << 31;
 
 /// A ring that a socket's events go to.
 pub(crate) struct Ring {
@@ -62,7 +62,7 @@ impl Ring {
     /// socket alone.
     pub(crate) fn attach(
         socket: impl AsFd,
-        options: &Options,
+        options: &RecordOptions,
         cgroup: Option<u64>,
         details: bool,
     ) -> Result<Self, RingError> {
@@ -78,7 +78,7 @@ impl Ring {
             ("KINDS", scope.mask()),
             ("UIDS", scope.uids.len().min(MAX_UIDS) as u32),
             ("BY_TREE", scope.tree.is_some().into()),
-            ("CHILDREN", (scope.tree == Some(Tree::Children)).into()),
+            ("CHILDREN", (scope.tree == Some(TreeScope::Children)).into()),
             ("RECORDER", std::process::id()),
             ("CPUS", possible_cpus()),
         ];
@@ -98,7 +98,7 @@ impl Ring {
         filter.load().map_err(RingError::of_program)?;
         let mut map = |name| program.take_map(name).ok_or(RingError::Incomplete(name));
         let tree_marker = match scope.tree {
-            Some(Tree::Process(root)) => Some(TreeMarker::new(root, &map("TREE")?, map("MARKING")?)?),
+            Some(TreeScope::Process(root)) => Some(TreeMarker::new(root, &map("TREE")?, map("MARKING")?)?),
             _ => None,
         };
         let (ring, asleep, counts, round) = (map("RING")?, map("ASLEEP")?, map("COUNTS")?, map("ROUND")?);
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_ring_is_of_a_size_that_the_kernel_takes_or_refused() {
         assert_eq!([0, 1, 4097].map(size), [Some(page_size()), Some(page_size()), Some(8192)]);
-        assert_eq!(size(MOST_RING), Some(1 << 31));
-        assert_eq!([MOST_RING + 1, 8 << 30, usize::MAX / 2, usize::MAX].map(size), [None; 4]);
+        assert_eq!(size(MAX_RING_BYTES), Some(1 << 31));
+        assert_eq!([MAX_RING_BYTES + 1, 8 << 30, usize::MAX / 2, usize::MAX].map(size), [None; 4]);
     }
 }

@@ -12,7 +12,7 @@ use aya::{BtfError, EbpfError};
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
-use super::MOST_RING;
+use super::MAX_RING_BYTES;
 use crate::namespaces;
 
 /// Capabilities as bits of `CapEff` (`capabilities(7)`).
@@ -53,7 +53,7 @@ pub(crate) enum RingError {
     LockedDown,
     #[error("the kernel rejects the BPF program: {0}")]
     Refused(String),
-    #[error("a ring of {0} bytes is too large; the maximum is {MOST_RING}; use a smaller --ring")]
+    #[error("a ring of {0} bytes is too large; the maximum is {MAX_RING_BYTES}; use a smaller --ring")]
     TooLarge(usize),
     #[error(
         "the kernel has no memory for a ring of {size} bytes; use a smaller --ring, or raise the limit of the memory cgroup"

@@ -1,4 +1,4 @@
-//! Marks the processes of a [`Tree`](crate::Tree) that existed before the recording.
+//! Marks the processes of a [`TreeScope`](crate::TreeScope) that existed before the recording.
 //!
 //! Once the socket listens, the BPF program marks each child that a marked process forks. A scan of
 //! `/proc` that ends earlier misses processes that are forked in between. A scan that begins later

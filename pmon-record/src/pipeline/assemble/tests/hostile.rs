@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::transport::ring::entry::{LARGEST, MOST_ARGS};
-use crate::{CaptureFile, Target};
+use crate::{CaptureFile, CaptureTarget};
 
 /// One input of a recorder.
 #[derive(Clone, Debug)]
@@ -69,8 +69,8 @@ fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hostile.pmon");
     let header = Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() };
-    let file = CaptureFile::create(&Target::File(path.clone()), &header, false).unwrap();
-    let options = Options { args_max: usize::MAX, redact, ..Options::default() };
+    let file = CaptureFile::create(&CaptureTarget::File(path.clone()), &header, false).unwrap();
+    let options = RecordOptions { args_max: usize::MAX, redact, ..RecordOptions::default() };
     let mut assembler = Assembler::new(file, setup()).of_host(&options);
     let mut execs = 0;
     for (n, step) in steps.iter().enumerate() {

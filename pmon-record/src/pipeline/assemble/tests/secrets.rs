@@ -31,9 +31,9 @@ impl Sink for Kept {
     }
 }
 
-fn redacting(pattern: &str, options: Options) -> Assembler<Kept> {
+fn redacting(pattern: &str, options: RecordOptions) -> Assembler<Kept> {
     let redact = Some(Redact::new(pattern).unwrap());
-    Assembler::new(Kept::default(), setup()).of_host(&Options { redact, ..options })
+    Assembler::new(Kept::default(), setup()).of_host(&RecordOptions { redact, ..options })
 }
 
 fn comm(seq: u32, tgid: u32, name: &str) -> Event {
@@ -48,7 +48,7 @@ fn joined(texts: &[Vec<u8>]) -> String {
 
 #[test]
 fn names_of_threads_are_redacted_and_the_recorders_own_stay() {
-    let mut assembler = redacting("hunter2|pmon", Options::default());
+    let mut assembler = redacting("hunter2|pmon", RecordOptions::default());
     let own = [Own::Fence, Own::Heartbeat].map(Own::comm);
     let events = [
         comm(1, 5, "hunter2"),
@@ -77,7 +77,7 @@ fn names_of_threads_are_redacted_and_the_recorders_own_stay() {
 
 #[test]
 fn a_datagram_of_an_unknown_form_is_redacted_and_still_accounted_for() {
-    let mut assembler = redacting("hunter2", Options::default());
+    let mut assembler = redacting("hunter2", RecordOptions::default());
     let mut longer = comm(1, 5, "hunter2").encode(ByteOrder::NATIVE).unwrap().to_vec();
     longer.extend_from_slice(b"hunter2!");
     let len = (longer.len() as u32).to_ne_bytes();
@@ -98,7 +98,7 @@ fn notes_and_the_scope_are_redacted() {
     let cgroup = Some("/x/hunter2.slice".into());
     let mut assembler = redacting(
         "hunter2",
-        Options { scope: crate::Scope { cgroup, ..Default::default() }, ..Options::default() },
+        RecordOptions { scope: crate::Scope { cgroup, ..Default::default() }, ..RecordOptions::default() },
     );
     assembler.chunk(&chunk(&[])).unwrap();
     assembler.record(&Record::Mark(Mark { time: ms(1), text: "hunter2 was here".into() })).unwrap();
@@ -108,7 +108,8 @@ fn notes_and_the_scope_are_redacted() {
 #[test]
 fn arguments_are_redacted_before_they_are_cut() {
     let of = |args: &[u8], args_len| {
-        let mut assembler = redacting("token=[0-9]{20}", Options { args_max: 30, ..Options::default() });
+        let mut assembler =
+            redacting("token=[0-9]{20}", RecordOptions { args_max: 30, ..RecordOptions::default() });
         let subject = Subject::Snapshot { tgid: Tgid(1) };
         let details = Details {
             miss: None,
@@ -130,7 +131,8 @@ fn arguments_are_redacted_before_they_are_cut() {
 fn redaction_that_makes_a_text_longer_ends_no_recording() {
     let digits = "1234.".repeat(24_000).into_bytes();
     let long = [digits.clone(), vec![0]].concat();
-    let mut assembler = redacting("[0-9]{4}", Options { args_max: usize::MAX, ..Options::default() });
+    let mut assembler =
+        redacting("[0-9]{4}", RecordOptions { args_max: usize::MAX, ..RecordOptions::default() });
     let subject = Subject::Snapshot { tgid: Tgid(1) };
     let details = Details {
         miss: None,
@@ -150,8 +152,8 @@ fn redaction_that_makes_a_text_longer_ends_no_recording() {
 
 #[test]
 fn an_argument_that_is_cut_where_it_was_read_goes_as_a_whole() {
-    let options = Options { args_max: 4096, ..Options::default() };
-    let read = Options { redact: Some(Redact::new("x").unwrap()), ..options.clone() }.args_read();
+    let options = RecordOptions { args_max: 4096, ..RecordOptions::default() };
+    let read = RecordOptions { redact: Some(Redact::new("x").unwrap()), ..options.clone() }.args_read();
     let mut assembler = redacting("token=[0-9]{20}", options);
     let subject = Subject::Snapshot { tgid: Tgid(1) };
     // The pattern does not match the beginning of a single argument that was cut while it was read.
