@@ -9,7 +9,7 @@ use std::process::Command;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pmon_core::capture::{Encoder, Reader};
-use pmon_interpose::{Conduct, Launch, Program, World as _};
+use pmon_interpose::{LaunchOptions, ReplayWorld as _, RunOptions, Supervisor};
 use pmon_replay::synth::{Options, Synth};
 use pmon_replay::{Live, Replay, Speed};
 use tempfile::TempDir;
@@ -48,11 +48,11 @@ fn client(dir: &Path) -> Option<PathBuf> {
 /// From the start of the program to its end.
 fn run(client: &Path, mode: &str, capture: &[u8], private_proc: bool) {
     let mut world = Live::new(Replay::new(Reader::open(capture).unwrap()), Speed::Instant);
-    let mut launch = Launch::new(client);
+    let mut launch = LaunchOptions::new(client);
     launch.args = [mode.to_owned(), EVENTS.to_string()].map(Into::into).to_vec();
     launch.private_proc = private_proc;
-    let mut program = Program::start(&launch, world.processes()).unwrap();
-    let ending = program.run(&mut world, &Conduct::default(), |_| Ok(()), Err);
+    let mut program = Supervisor::start(&launch, world.processes()).unwrap();
+    let ending = program.run(&mut world, &RunOptions::default(), |_| Ok(()), Err);
     assert_eq!(ending.unwrap().exit_code(), 0);
 }
 

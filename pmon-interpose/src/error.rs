@@ -6,12 +6,12 @@ use thiserror::Error;
 /// Why a program cannot be run on the fake kernel.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum HostError {
+pub enum InterposeError {
     /// This system does not allow it.
     #[error("{step}: {errno}{}", step.hint(*errno))]
     Forbidden {
         /// What it does not.
-        step: Step,
+        step: SetupStep,
         /// What it says.
         errno: Errno,
     },
@@ -32,7 +32,7 @@ pub enum HostError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[repr(u8)]
 #[non_exhaustive]
-pub enum Step {
+pub enum SetupStep {
     /// Memory, processes, file descriptors.
     #[error("cannot prepare the program's process")]
     Prepare = 1,
@@ -56,7 +56,7 @@ pub enum Step {
     User,
 }
 
-impl Step {
+impl SetupStep {
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         let all =
             [Self::Prepare, Self::Namespaces, Self::Map, Self::Mounts, Self::Proc, Self::Seccomp, Self::User];

@@ -1,7 +1,7 @@
 //! Runs an unmodified program on the fake kernel of [`pmon_fake`], without root.
 //!
-//! The program may be written in any language and may be linked statically. [`Program`] supervises it: system calls on proc connector
-//! sockets are intercepted with `seccomp_unotify(2)` and answered from the [`Kernel`](pmon_fake::Kernel) of a [`World`]; all other calls run
+//! The program may be written in any language and may be linked statically. [`Supervisor`] supervises it: system calls on proc connector
+//! sockets are intercepted with `seccomp_unotify(2)` and answered from the [`Kernel`](pmon_fake::Kernel) of a [`ReplayWorld`]; all other calls run
 //! at full speed. The program runs in a mount namespace of its own, whose `/proc` shows the processes of that world.
 #![deny(unsafe_code)]
 
@@ -17,9 +17,9 @@ mod sys;
 mod tracee;
 mod world;
 
-pub use error::{HostError, Step};
-pub use launch::options::{Launch, StartSignals};
+pub use error::{InterposeError, SetupStep};
+pub use launch::options::{LaunchOptions, SignalDispositions};
 pub use rustix::process::Signal;
-pub use supervisor::run::{AtEnd, Conduct, Ending};
-pub use supervisor::{Program, ServeError, Served};
-pub use world::{Next, Node, Procs, TaskFacts, World};
+pub use supervisor::run::{EndPolicy, RunOptions, RunReport};
+pub use supervisor::{ServeError, Served, Supervisor};
+pub use world::{NextEvent, ProcEntry, ProcessView, ReplayWorld, TaskInfo};

@@ -9,7 +9,7 @@ use libc::{c_int, c_ulong, iovec, sock_filter, sock_fprog};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::launch::options::StartSignals;
+use crate::launch::options::SignalDispositions;
 
 /// One system call of a task, which waits for its answer.
 pub(crate) type Notification = libc::seccomp_notif;
@@ -224,7 +224,7 @@ pub(crate) fn install(filter: &[sock_filter]) -> Result<OwnedFd, Errno> {
 
 /// Sets the signal dispositions and the signal mask that a program starts with, replacing those
 /// inherited from this process's parent.
-pub(crate) fn set_signals(signals: StartSignals) {
+pub(crate) fn set_signals(signals: SignalDispositions) {
     /// Number of the last signal.
     const LAST: c_int = 64;
     /// Size in bytes of the kernel's signal set.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pmon_fake::Kernel;
 
 /// Events that happen, one after the other, and the processes that they tell of.
-pub trait World {
+pub trait ReplayWorld {
     /// Why it cannot go on.
     type Error;
 
@@ -16,26 +16,26 @@ pub trait World {
     ///
     /// # Errors
     /// When that cannot be known.
-    fn next(&mut self) -> Result<Next, Self::Error>;
+    fn next_event(&mut self) -> Result<NextEvent, Self::Error>;
 
-    /// Lets it happen, whatever [`World::next`] says.
+    /// Lets it happen, whatever [`ReplayWorld::next_event`] says.
     ///
     /// # Errors
     /// When it cannot go on.
     fn step(&mut self) -> Result<(), Self::Error>;
 
     /// The program has received what has happened so far: from now on, the processes are as of then.
-    fn receive(&mut self);
+    fn mark_received(&mut self);
 
     /// The processes that the program sees.
-    fn processes(&self) -> &dyn Procs;
+    fn processes(&self) -> &dyn ProcessView;
 }
 
 /// When something happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextEvent {
     /// As soon as a program waits for it.
-    Asked,
+    OnDemand,
     /// After that time, whatever the program does.
     In(Duration),
     /// Never: nothing is left.
@@ -43,15 +43,15 @@ pub enum Next {
 }
 
 /// Processes, as `/proc` shows them.
-pub trait Procs {
+pub trait ProcessView {
     /// The ids of all processes, in their order.
     fn pids(&self) -> Vec<u32>;
 
     /// What an id stands for, be it a process's or that of one of its other threads; `None` if nothing has it.
-    fn task(&self, id: u32) -> Option<TaskFacts>;
+    fn task(&self, id: u32) -> Option<TaskInfo>;
 
     /// What is in its directory, each by its path there, `comm` or `task/7/comm`; what is in a directory comes behind it.
-    fn entries(&self, id: u32) -> Vec<(String, Node)>;
+    fn entries(&self, id: u32) -> Vec<(String, ProcEntry)>;
 
     /// How long the host has been up; `None` if it is not known.
     fn uptime(&self) -> Option<Duration>;
@@ -62,7 +62,7 @@ pub trait Procs {
 
 /// What is known of a task beside its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TaskFacts {
+pub struct TaskInfo {
     /// Another number whenever any of its files has changed, and for another task with the same id.
     pub version: u64,
     /// Whose its files are: effective user and group id.
@@ -79,7 +79,7 @@ pub struct TaskFacts {
 
 /// Something in a process's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node {
+pub enum ProcEntry {
     /// A file with that content.
     File(Vec<u8>),
     /// A symbolic link.

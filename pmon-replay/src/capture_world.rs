@@ -7,7 +7,7 @@ use std::time::Instant;
 use pmon_analysis::{Entry, size_of_entry};
 use pmon_core::capture::Meta;
 use pmon_fake::Kernel;
-use pmon_interpose::{Next, Procs, World};
+use pmon_interpose::{NextEvent, ProcessView, ReplayWorld};
 
 use crate::procfs::Procfs;
 use crate::{Pace, Replay, ReplayError, Speed};
@@ -20,8 +20,8 @@ const MAX_PENDING_BYTES: usize = 4 << 20;
 /// processes, because the reader's records take as much memory again.
 const READER_BYTES: usize = 16 << 20;
 
-/// A [`Replay`] as the [`World`] of a program: its events happen one at a time, when the program waits for one or at a pace, and its
-/// [`Procs`] are the processes of the capture, as of the last event that the program has received.
+/// A [`Replay`] as the [`ReplayWorld`] of a program: its events happen one at a time, when the program waits for one or at a pace, and its
+/// [`ProcessView`] are the processes of the capture, as of the last event that the program has received.
 ///
 /// Before the first event, these are the processes of the capture's first scan. An ended process is a zombie until the event after its
 /// exit. Events that a filter hides are not delivered, and yet change the processes: whoever hears of an exec finds the process that its
@@ -33,7 +33,7 @@ const READER_BYTES: usize = 16 << 20;
 ///
 /// ```
 /// use pmon_core::capture::{Encoder, Reader, Record};
-/// use pmon_interpose::{Next, Procs, World};
+/// use pmon_interpose::{NextEvent, ProcessView, ReplayWorld};
 /// use pmon_replay::synth::{Options, Synth};
 /// use pmon_replay::{Live, Replay, Speed};
 ///
@@ -48,9 +48,9 @@ const READER_BYTES: usize = 16 << 20;
 /// let entries = live.processes().entries(1);
 /// assert!(entries.iter().any(|(path, _)| path == "cmdline"));
 ///
-/// while live.next()? == Next::Asked {
+/// while live.next_event()? == NextEvent::OnDemand {
 ///     live.step()?;
-///     live.receive();
+///     live.mark_received();
 /// }
 /// assert_ne!(live.processes().pids(), before);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -61,15 +61,15 @@ const READER_BYTES: usize = 16 << 20;
 /// ```no_run
 /// use std::fs::File;
 /// use pmon_core::capture::Reader;
-/// use pmon_interpose::{Conduct, Launch, Program, World};
+/// use pmon_interpose::{RunOptions, LaunchOptions, Supervisor, ReplayWorld};
 /// use pmon_replay::{Live, Replay, ReplayError, Speed};
 ///
 /// let capture = Reader::open(File::open("night.pmon")?)?;
 /// let mut live = Live::new(Replay::new(capture), Speed::Instant);
-/// let mut launch = Launch::new("forkstat");
+/// let mut launch = LaunchOptions::new("forkstat");
 /// launch.args = vec!["-l".into()];
-/// let mut program = Program::start(&launch, live.processes())?;
-/// let ending = program.run(&mut live, &Conduct::default(), |_| Ok(()), Err::<(), ReplayError>)?;
+/// let mut program = Supervisor::start(&launch, live.processes())?;
+/// let ending = program.run(&mut live, &RunOptions::default(), |_| Ok(()), Err::<(), ReplayError>)?;
 /// assert_eq!(ending.exit_code(), 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -92,9 +92,9 @@ pub struct Live<R> {
 
 impl<R: Read> Live<R> {
     /// A world in which `replay` happens: with [`Speed::Instant`], the next event whenever the program waits for one; else each in its
-    /// time, counted from the first call of [`World::next`], whatever the program does.
+    /// time, counted from the first call of [`ReplayWorld::next_event`], whatever the program does.
     ///
-    /// It reads as far as the first event; what goes wrong with that, the first call of [`World::next`] or [`World::step`] says.
+    /// It reads as far as the first event; what goes wrong with that, the first call of [`ReplayWorld::next_event`] or [`ReplayWorld::step`] says.
     pub fn new(replay: Replay<R>, speed: Speed) -> Self {
         let mut live = Self {
             procfs: Procfs::new(replay.meta().cloned().unwrap_or_default()),
@@ -151,14 +151,14 @@ impl<R: Read> Live<R> {
         }
     }
 
-    fn next_thing(&mut self) -> Result<Next, ReplayError> {
+    fn next_thing(&mut self) -> Result<NextEvent, ReplayError> {
         self.begin()?;
-        let Some(time) = self.replay.next_time()? else { return Ok(Next::Never) };
+        let Some(time) = self.replay.next_time()? else { return Ok(NextEvent::Never) };
         if self.speed == Speed::Instant {
-            return Ok(Next::Asked);
+            return Ok(NextEvent::OnDemand);
         }
         let (began, pace) = self.began.get_or_insert_with(|| (Instant::now(), Pace::new(self.speed, time)));
-        Ok(Next::In(pace.due(time).saturating_sub(began.elapsed())))
+        Ok(NextEvent::In(pace.due(time).saturating_sub(began.elapsed())))
     }
 
     fn let_happen(&mut self) -> Result<(), ReplayError> {
@@ -197,20 +197,20 @@ impl<R: Read> Live<R> {
     }
 }
 
-impl<R: Read> World for Live<R> {
+impl<R: Read> ReplayWorld for Live<R> {
     type Error = ReplayError;
 
     fn kernel(&mut self) -> &mut Kernel {
         self.replay.kernel()
     }
 
-    /// [`Next::Never`] also when it cannot go on.
+    /// [`NextEvent::Never`] also when it cannot go on.
     ///
     /// # Errors
     /// As [`Replay::step`]: behind damage the next call goes on.
-    fn next(&mut self) -> Result<Next, ReplayError> {
+    fn next_event(&mut self) -> Result<NextEvent, ReplayError> {
         if self.failed {
-            return Ok(Next::Never);
+            return Ok(NextEvent::Never);
         }
         let next = self.next_thing();
         self.checked(next)
@@ -226,16 +226,16 @@ impl<R: Read> World for Live<R> {
         }
         let done = self.let_happen();
         if self.speed != Speed::Instant {
-            self.receive();
+            self.mark_received();
         }
         self.checked(done)
     }
 
-    fn receive(&mut self) {
+    fn mark_received(&mut self) {
         while self.apply_next() {}
     }
 
-    fn processes(&self) -> &dyn Procs {
+    fn processes(&self) -> &dyn ProcessView {
         &self.procfs
     }
 }

@@ -10,7 +10,7 @@ use pmon_core::capture::{
 use pmon_core::wire::{Body, ByteOrder, Event, Kind};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{RecvFlags, Socket};
-use pmon_interpose::{Next, Node, World};
+use pmon_interpose::{NextEvent, ProcEntry, ReplayWorld};
 use pmon_replay::synth::{Options, Synth};
 use pmon_replay::{Live, Replay, ReplayError, Speed};
 
@@ -89,7 +89,7 @@ fn scan(pids: &[u32]) -> Vec<Record<'static>> {
 
 fn file(live: &Live<&[u8]>, pid: u32, name: &str) -> Option<Vec<u8>> {
     live.processes().entries(pid).into_iter().find_map(|(path, node)| match node {
-        Node::File(content) if path == name => Some(content),
+        ProcEntry::File(content) if path == name => Some(content),
         _ => None,
     })
 }
@@ -124,25 +124,25 @@ fn processes_are_as_of_the_event_that_was_received() {
     let mut live = live(&bytes);
     // Before anything, those of the scan.
     assert_eq!(live.processes().pids(), [1, 10]);
-    assert_eq!(live.next().unwrap(), Next::Asked);
+    assert_eq!(live.next_event().unwrap(), NextEvent::OnDemand);
     live.step().unwrap();
     assert_eq!(live.processes().pids(), [1, 10]);
-    live.receive();
+    live.mark_received();
     assert_eq!((live.processes().pids(), comm(&live, 20)), (vec![1, 10, 20], "p10\n".into()));
     live.step().unwrap();
     assert_eq!(comm(&live, 20), "p10\n");
-    live.receive();
+    live.mark_received();
     assert_eq!((comm(&live, 20), file(&live, 20, "cmdline")), ("p20\n".into(), Some(b"p20\0".to_vec())));
     live.step().unwrap();
-    live.receive();
+    live.mark_received();
     assert!(file(&live, 20, "stat").is_some_and(|stat| stat.starts_with(b"20 (p20) Z 10 ")));
     live.step().unwrap();
-    live.receive();
+    live.mark_received();
     assert_eq!(live.processes().pids(), [1, 10, 30]);
-    assert_eq!(live.next().unwrap(), Next::Never);
+    assert_eq!(live.next_event().unwrap(), NextEvent::Never);
     // Whoever asks for more has nothing of it.
     live.step().unwrap();
-    live.receive();
+    live.mark_received();
     assert_eq!(live.processes().pids(), [1, 10, 30]);
 }
 
@@ -156,7 +156,7 @@ fn several_events_may_be_received_at_once() {
     }
     assert_eq!(live.processes().pids(), [1]);
     assert!(socket.poll().readable);
-    live.receive();
+    live.mark_received();
     assert_eq!(live.processes().pids(), [1, 20, 30]);
     assert!(file(&live, 30, "stat").is_some_and(|stat| stat.starts_with(b"30 (p1) S 1 ")));
 }
@@ -179,9 +179,9 @@ fn every_exec_of_a_capture_finds_its_command_line() {
     let mut live = live(&bytes);
     let mut socket = listener(&mut live);
     let mut found = 0;
-    while live.next().unwrap() == Next::Asked {
+    while live.next_event().unwrap() == NextEvent::OnDemand {
         live.step().unwrap();
-        live.receive();
+        live.mark_received();
         for event in received(&mut socket) {
             match event.body {
                 Body::Exec { task } => {
@@ -209,10 +209,10 @@ fn what_a_filter_hides_changes_the_processes() {
     let mut live = Live::new(replay(&bytes).filter(filter), Speed::Instant);
     let mut socket = listener(&mut live);
     live.step().unwrap();
-    live.receive();
+    live.mark_received();
     assert!(matches!(received(&mut socket)[..], [Event { body: Body::Exit { .. }, .. }]));
     assert_eq!((live.processes().pids(), comm(&live, 20)), (vec![1, 20, 30], "p20\n".into()));
-    assert_eq!(live.next().unwrap(), Next::Never);
+    assert_eq!(live.next_event().unwrap(), NextEvent::Never);
 }
 
 #[test]
@@ -222,10 +222,10 @@ fn a_range_begins_with_the_processes_of_then_and_ends_with_those() {
     let mut live = Live::new(replay(&bytes).from(at(3)).until(at(5)), Speed::Instant);
     assert_eq!(live.processes().pids(), [1, 11, 12]);
     let mut socket = listener(&mut live);
-    while live.next().unwrap() == Next::Asked {
+    while live.next_event().unwrap() == NextEvent::OnDemand {
         live.step().unwrap();
     }
-    live.receive();
+    live.mark_received();
     assert_eq!(received(&mut socket).len(), 3);
     assert_eq!(live.processes().pids(), [1, 11, 12, 13, 14, 15]);
 }
@@ -234,14 +234,14 @@ fn a_range_begins_with_the_processes_of_then_and_ends_with_those() {
 fn at_a_pace_all_happens_in_its_time_whatever_is_received() {
     let bytes = capture(&[scan(&[1]), vec![fork(1, 1, 20), fork(3_600_001, 1, 30)]].concat());
     let mut live = Live::new(replay(&bytes), Speed::Times(1.0));
-    assert_eq!(live.next().unwrap(), Next::In(Duration::ZERO));
+    assert_eq!(live.next_event().unwrap(), NextEvent::In(Duration::ZERO));
     live.step().unwrap();
     assert_eq!(live.processes().pids(), [1, 20]);
     // An hour, less what has passed since.
-    let Next::In(left) = live.next().unwrap() else { panic!("nothing is left") };
+    let NextEvent::In(left) = live.next_event().unwrap() else { panic!("nothing is left") };
     assert!(left > Duration::from_secs(3_000) && left <= Duration::from_secs(3_600), "{left:?}");
     live.step().unwrap();
-    assert_eq!((live.processes().pids(), live.next().unwrap()), (vec![1, 20, 30], Next::Never));
+    assert_eq!((live.processes().pids(), live.next_event().unwrap()), (vec![1, 20, 30], NextEvent::Never));
 }
 
 #[test]
@@ -252,8 +252,8 @@ fn damage_is_told_and_the_rest_happens() {
     let mut live = live(&bytes);
     let (mut steps, mut damages) = (0, 0);
     loop {
-        match live.next() {
-            Ok(Next::Never) => break,
+        match live.next_event() {
+            Ok(NextEvent::Never) => break,
             Ok(_) => {
                 steps += 1;
                 live.step().unwrap();
@@ -262,7 +262,7 @@ fn damage_is_told_and_the_rest_happens() {
             Err(error) => panic!("{error}"),
         }
     }
-    live.receive();
+    live.mark_received();
     // Eight events were in the first block, ten in each of the others; that some are missing is told as well.
     assert_eq!((steps, damages), (18, 2));
     assert_eq!(live.processes().pids().len(), 19);
@@ -275,9 +275,9 @@ fn damage_before_the_first_event_is_told_by_the_first_call() {
     let bytes = parts.concat();
     let mut live = live(&bytes);
     assert!(matches!(live.step(), Err(ReplayError::Damaged(_))));
-    assert!(matches!(live.next(), Err(ReplayError::Damaged(_))));
-    assert_eq!(live.next().unwrap(), Next::Asked);
+    assert!(matches!(live.next_event(), Err(ReplayError::Damaged(_))));
+    assert_eq!(live.next_event().unwrap(), NextEvent::OnDemand);
     live.step().unwrap();
-    live.receive();
+    live.mark_received();
     assert_eq!(live.processes().pids(), [1, 19]);
 }

@@ -28,8 +28,8 @@ use rustix::process::{
 };
 use rustix::thread::set_no_new_privs;
 
-use crate::error::{HostError, Step};
-use crate::launch::options::{Launch, StartSignals};
+use crate::error::{InterposeError, SetupStep};
+use crate::launch::options::{LaunchOptions, SignalDispositions};
 use crate::launch::pid_layout::places;
 use crate::seccomp::filter::filter;
 use crate::seccomp::reserved::Reserved;
@@ -72,26 +72,30 @@ pub(crate) enum Said {
     /// It has ended, with that status as `wait` gives it.
     Ended(i32),
     /// Something failed.
-    Failed(HostError),
+    Failed(InterposeError),
     /// All have ended.
     Nothing,
 }
 
 /// Makes the first process. It waits for [`Launched::run`] when its `/proc` is there. Its processes shall have none of the ids that are
 /// `taken`, and none from `pid_max` on.
-pub(crate) fn launch(options: &Launch, taken: &[u32], pid_max: u32) -> Result<Launched, HostError> {
-    let failed = |step| move |errno| HostError::Forbidden { step, errno };
+pub(crate) fn launch(
+    options: &LaunchOptions,
+    taken: &[u32],
+    pid_max: u32,
+) -> Result<Launched, InterposeError> {
+    let failed = |step| move |errno| InterposeError::Forbidden { step, errno };
     let (control, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map_err(failed(Step::Prepare))?;
+            .map_err(failed(SetupStep::Prepare))?;
     let reserved = Reserved::by_limit();
     // For this process's own files, the program's, and those of the fake kernel.
     if reserved.best().end < FEWEST {
-        return Err(failed(Step::Prepare)(Errno::MFILE));
+        return Err(failed(SetupStep::Prepare)(Errno::MFILE));
     }
     // By a number that the program is not likely to have: what is sent there is not asked about.
     let theirs = fcntl_dupfd_cloexec(&theirs, reserved.best().start.saturating_sub(ASIDE) as i32)
-        .map_err(failed(Step::Prepare))?;
+        .map_err(failed(SetupStep::Prepare))?;
     let environment = std::env::vars_os().map(|(mut name, value)| {
         name.push("=");
         name.push(value);
@@ -112,16 +116,16 @@ pub(crate) fn launch(options: &Launch, taken: &[u32], pid_max: u32) -> Result<La
         signals: options.signals,
     };
     let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID;
-    let (pid, init) = sys::spawn(namespaces, &mut || child.init()).map_err(failed(Step::Namespaces))?;
+    let (pid, init) = sys::spawn(namespaces, &mut || child.init()).map_err(failed(SetupStep::Namespaces))?;
     drop(child);
     let mut launched = Launched { init, pid, control, proc: None, reserved };
-    map_users(pid, options.uid).map_err(failed(Step::Map))?;
-    send(launched.control.as_fd(), &[GO], &[]).map_err(failed(Step::Prepare))?;
+    map_users(pid, options.uid).map_err(failed(SetupStep::Map))?;
+    send(launched.control.as_fd(), &[GO], &[]).map_err(failed(SetupStep::Prepare))?;
     if options.private_proc {
         launched.proc = match launched.hear() {
             Said::Ready(root, real) => Some((root, real)),
             Said::Failed(error) => return Err(error),
-            _ => return Err(failed(Step::Prepare)(Errno::PIPE)),
+            _ => return Err(failed(SetupStep::Prepare)(Errno::PIPE)),
         };
     }
     Ok(launched)
@@ -135,9 +139,9 @@ impl Launched {
     }
 
     /// Lets the program begin.
-    pub(crate) fn run(&self) -> Result<(), HostError> {
+    pub(crate) fn run(&self) -> Result<(), InterposeError> {
         send(self.control.as_fd(), &[GO], &[])
-            .map_err(|errno| HostError::Forbidden { step: Step::Prepare, errno })
+            .map_err(|errno| InterposeError::Forbidden { step: SetupStep::Prepare, errno })
     }
 
     /// The next thing that one of the processes says; waits for it.
@@ -153,9 +157,9 @@ impl Launched {
             ([ENDED, ..], _) => Said::Ended(number()),
             ([FAILED, step, ..], _) => {
                 let errno = Errno::from_raw_os_error(number());
-                Said::Failed(match Step::from_code(*step) {
-                    Some(step) => HostError::Forbidden { step, errno },
-                    None => HostError::Exec(errno),
+                Said::Failed(match SetupStep::from_code(*step) {
+                    Some(step) => InterposeError::Forbidden { step, errno },
+                    None => InterposeError::Exec(errno),
                 })
             }
             _ => Said::Nothing,
@@ -187,10 +191,10 @@ struct Child<'a> {
     /// Whom it becomes, if it is not that one already.
     user: Option<u32>,
     stdout: Option<&'a OwnedFd>,
-    signals: StartSignals,
+    signals: SignalDispositions,
 }
 
-type Failed = (Option<Step>, Errno);
+type Failed = (Option<SetupStep>, Errno);
 
 impl Child<'_> {
     /// The first process; its exit code.
@@ -206,13 +210,13 @@ impl Child<'_> {
         let program = match sys::spawn(0, &mut || self.program()) {
             Ok((pid, _)) => pid,
             Err(errno) => {
-                self.say_failed((Some(Step::Prepare), errno));
+                self.say_failed((Some(SetupStep::Prepare), errno));
                 return 1;
             }
         };
         // The program's files are its own: who waits for the end of one shall not wait for this process.
         if let Err(errno) = rustix::stdio::dup2_stdin(&self.control) {
-            self.say_failed((Some(Step::Prepare), errno));
+            self.say_failed((Some(SetupStep::Prepare), errno));
             return 1;
         }
         sys::close_from(1);
@@ -233,12 +237,13 @@ impl Child<'_> {
     fn prepare(&mut self) -> Result<(), Failed> {
         let at = |step| move |errno| (Some(step), errno);
         // Whatever happens to pmon, nothing of this stays.
-        set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Step::Prepare))?;
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(SetupStep::Prepare))?;
         self.await_go()?;
         let real = if self.private_proc {
             let (root, real) = self.mount()?;
             let message = [READY];
-            send(self.control.as_fd(), &message, &[root.as_fd(), real.as_fd()]).map_err(at(Step::Prepare))?;
+            send(self.control.as_fd(), &message, &[root.as_fd(), real.as_fd()])
+                .map_err(at(SetupStep::Prepare))?;
             Some(real)
         } else {
             None
@@ -257,8 +262,8 @@ impl Child<'_> {
         let mut message = [0; 8];
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut message)) {
             Ok(1..) => Ok(()),
-            Ok(_) => Err((Some(Step::Prepare), Errno::PIPE)),
-            Err(errno) => Err((Some(Step::Prepare), errno)),
+            Ok(_) => Err((Some(SetupStep::Prepare), Errno::PIPE)),
+            Err(errno) => Err((Some(SetupStep::Prepare), errno)),
         }
     }
 
@@ -266,7 +271,7 @@ impl Child<'_> {
     fn mount(&self) -> Result<(OwnedFd, OwnedFd), Failed> {
         let at = |step| move |errno| (Some(step), errno);
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        mount_change(c"/", private).map_err(at(Step::Mounts))?;
+        mount_change(c"/", private).map_err(at(SetupStep::Mounts))?;
         let flags = FsOpenFlags::FSOPEN_CLOEXEC;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
@@ -279,23 +284,23 @@ impl Child<'_> {
             fsconfig_create(context.as_fd())?;
             fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         };
-        let real = mounted(c"proc", None).map_err(at(Step::Proc))?;
-        let root = mounted(c"tmpfs", Some(c"755")).map_err(at(Step::Mounts))?;
+        let real = mounted(c"proc", None).map_err(at(SetupStep::Proc))?;
+        let root = mounted(c"tmpfs", Some(c"755")).map_err(at(SetupStep::Mounts))?;
         let to = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         let cwd = rustix::fs::CWD;
-        move_mount(&root, c"", cwd, c"/proc", to).map_err(at(Step::Mounts))?;
+        move_mount(&root, c"", cwd, c"/proc", to).map_err(at(SetupStep::Mounts))?;
         let here = c".real";
-        mkdirat(&root, here, Mode::from_raw_mode(0o555)).map_err(at(Step::Mounts))?;
-        move_mount(&real, c"", &root, here, to).map_err(at(Step::Mounts))?;
+        mkdirat(&root, here, Mode::from_raw_mode(0o555)).map_err(at(SetupStep::Mounts))?;
+        move_mount(&real, c"", &root, here, to).map_err(at(SetupStep::Mounts))?;
         // The program may change nothing there, and whoever serves it does so by another mount.
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let ours = open_tree(cwd, c"/proc", clone).map_err(at(Step::Mounts))?;
+        let ours = open_tree(cwd, c"/proc", clone).map_err(at(SetupStep::Mounts))?;
         let kept = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount_remount(c"/proc", MountFlags::BIND | MountFlags::RDONLY | kept, c"")
-            .map_err(at(Step::Mounts))?;
+            .map_err(at(SetupStep::Mounts))?;
         // What a mount gives is only a path.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let real = openat(&real, c".", flags, Mode::empty()).map_err(at(Step::Mounts))?;
+        let real = openat(&real, c".", flags, Mode::empty()).map_err(at(SetupStep::Mounts))?;
         Ok((ours, real))
     }
 
@@ -310,15 +315,15 @@ impl Child<'_> {
         let at = |step| move |errno| (Some(step), errno);
         let act = || -> Result<(), Failed> {
             if let Some(stdout) = self.stdout {
-                rustix::stdio::dup2_stdout(stdout).map_err(at(Step::Prepare))?;
+                rustix::stdio::dup2_stdout(stdout).map_err(at(SetupStep::Prepare))?;
             }
             sys::set_signals(self.signals);
-            let listener = sys::install(&self.filter).map_err(at(Step::Seccomp))?;
+            let listener = sys::install(&self.filter).map_err(at(SetupStep::Seccomp))?;
             if let Some(user) = self.user {
-                sys::become_user(user).map_err(at(Step::User))?;
-                set_no_new_privs(true).map_err(at(Step::User))?;
+                sys::become_user(user).map_err(at(SetupStep::User))?;
+                set_no_new_privs(true).map_err(at(SetupStep::User))?;
             }
-            send(self.control.as_fd(), &[LISTENER], &[listener.as_fd()]).map_err(at(Step::Prepare))?;
+            send(self.control.as_fd(), &[LISTENER], &[listener.as_fd()]).map_err(at(SetupStep::Prepare))?;
             Ok(())
         };
         if let Err(failed) = act() {
@@ -346,7 +351,7 @@ impl Child<'_> {
 }
 
 /// What `execvp` would try, one after the other.
-fn candidates(options: &Launch) -> Result<Vec<(CString, Strings)>, HostError> {
+fn candidates(options: &LaunchOptions) -> Result<Vec<(CString, Strings)>, InterposeError> {
     let name = &options.program;
     let paths: Vec<OsString> = if name.as_bytes().contains(&b'/') {
         vec![name.clone()]
@@ -362,13 +367,13 @@ fn candidates(options: &Launch) -> Result<Vec<(CString, Strings)>, HostError> {
     paths.into_iter().map(candidate).collect()
 }
 
-fn strings(strings: impl Iterator<Item = OsString>) -> Result<Strings, HostError> {
+fn strings(strings: impl Iterator<Item = OsString>) -> Result<Strings, InterposeError> {
     Ok(Strings::new(strings.map(string).collect::<Result<_, _>>()?))
 }
 
 /// As the kernel takes it: without a zero byte in it.
-fn string(string: OsString) -> Result<CString, HostError> {
-    CString::new(string.into_vec()).map_err(|_zero| HostError::Exec(Errno::INVAL))
+fn string(string: OsString) -> Result<CString, InterposeError> {
+    CString::new(string.into_vec()).map_err(|_zero| InterposeError::Exec(Errno::INVAL))
 }
 
 /// Who is who in the new user namespace. Root sees all users as they are; everybody else sees only itself, as `uid`.

@@ -5,10 +5,10 @@ use std::fs;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use crate::supervisor::{Answer, Program};
+use crate::supervisor::{Answer, Supervisor};
 use crate::sys::Notification;
 use crate::tracee::{Memory, stat_of};
-use crate::world::Procs;
+use crate::world::ProcessView;
 
 /// `IOPRIO_WHO_PROCESS`.
 const IOPRIO_PROCESS: u64 = 1;
@@ -34,10 +34,10 @@ pub(crate) fn is_about_process(nr: i64) -> bool {
     )
 }
 
-impl Program {
+impl Supervisor {
     /// Answers a call about a process of the fake kernel's; the others are made. Nothing reaches those: what has happened stays. What
     /// is not recorded of them is as for any process of which nobody has changed it.
-    pub(crate) fn about_process(&mut self, procs: &dyn Procs, notification: &Notification) -> Answer {
+    pub(crate) fn about_process(&mut self, procs: &dyn ProcessView, notification: &Notification) -> Answer {
         let [first, second, third, fourth, ..] = notification.data.args;
         let nr = i64::from(notification.data.nr);
         if (nr, first as i32) == (libc::SYS_kill, 0) {
@@ -79,7 +79,7 @@ impl Program {
     }
 }
 
-impl Program {
+impl Supervisor {
     /// Sends a signal to all that are in a task's process group and are the program's.
     fn signal_group(&self, task: u32, signal: i32) -> Result<i64, Errno> {
         if signal == 0 {

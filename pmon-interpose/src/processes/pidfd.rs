@@ -9,11 +9,11 @@ use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::supervisor::{Answer, Program};
+use crate::supervisor::{Answer, Supervisor};
 use crate::sys::is_ready;
 use crate::sys::{self, Notification};
 use crate::tracee::{FileId, file_id};
-use crate::world::{Procs, TaskFacts};
+use crate::world::{ProcessView, TaskInfo};
 
 /// `PIDFD_NONBLOCK`, `PIDFD_THREAD`.
 const NONBLOCK: u32 = libc::O_NONBLOCK as u32;
@@ -32,12 +32,12 @@ pub(crate) struct PidFd {
     end: OwnedFd,
 }
 
-impl Program {
+impl Supervisor {
     /// `pidfd_open`, of a task that is there.
     pub(crate) fn open_pidfd(
         &mut self,
-        procs: &dyn Procs,
-        facts: &TaskFacts,
+        procs: &dyn ProcessView,
+        facts: &TaskInfo,
         notification: &Notification,
     ) -> Answer {
         let id = notification.data.args[0] as u32;
@@ -69,7 +69,7 @@ impl Program {
     }
 
     /// Those whose process has ended are readable from now on.
-    pub(crate) fn end_pidfds(&mut self, procs: &dyn Procs) {
+    pub(crate) fn end_pidfds(&mut self, procs: &dyn ProcessView) {
         for pidfd in self.pidfds.iter_mut().filter(|pidfd| !pidfd.is_gone) {
             let found = procs.task(pidfd.id).filter(|facts| facts.forked == pidfd.forked);
             pidfd.is_gone = found.is_none();

@@ -7,10 +7,10 @@ use rustix::io::Errno;
 
 use crate::procfs::file_status::{Kind, STATFS, Shown, stat, statx};
 use crate::supervisor::handlers::Who;
-use crate::supervisor::{Answer, Program};
+use crate::supervisor::{Answer, Supervisor};
 use crate::sys::{self, Notification};
 use crate::tracee::{Memory, borrow_fd};
-use crate::world::Procs;
+use crate::world::ProcessView;
 
 /// Bytes of a list that are given at a time.
 const LONGEST_LIST: usize = 1 << 16;
@@ -104,9 +104,9 @@ impl Look {
     }
 }
 
-impl Program {
+impl Supervisor {
     /// Answers a call that may be about a file in `/proc`; `None` if it is no such call.
-    pub(crate) fn look_up(&mut self, procs: &dyn Procs, notification: &Notification) -> Option<Answer> {
+    pub(crate) fn look_up(&mut self, procs: &dyn ProcessView, notification: &Notification) -> Option<Answer> {
         let look = Look::parse(notification)?;
         let answer = match self.components(&look, notification) {
             Some(place) => self.answer_look(procs, notification, look.what, &place),
@@ -158,7 +158,7 @@ impl Program {
 
     fn answer_look(
         &mut self,
-        procs: &dyn Procs,
+        procs: &dyn ProcessView,
         notification: &Notification,
         what: What,
         place: &Place,
@@ -250,7 +250,7 @@ impl Program {
     }
 }
 
-impl Program {
+impl Supervisor {
     /// Opens what takes everything.
     fn give_sink(&self, notification: &Notification, close_on_exec: bool) -> Result<Answer, Errno> {
         let sink = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;

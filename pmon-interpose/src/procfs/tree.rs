@@ -13,7 +13,7 @@ use rustix::path::DecInt;
 
 use crate::launch::REAL;
 use crate::procfs::listing::Listing;
-use crate::world::{Node, Procs};
+use crate::world::{ProcEntry, ProcessView};
 
 /// Processes that are there at the least before those that have ended are looked for.
 const FEW: usize = 256;
@@ -36,7 +36,7 @@ pub(crate) struct Tree {
 struct Made {
     /// Of which state of the task it is; none if it is empty yet.
     version: Option<u64>,
-    entries: Vec<(String, Node)>,
+    entries: Vec<(String, ProcEntry)>,
     /// Whether that is all that is in it; or only what was asked for.
     is_whole: bool,
     /// A link to the kernel's own.
@@ -109,7 +109,7 @@ impl Tree {
     }
 
     /// The host's own time.
-    pub(crate) fn refresh_times(&self, procs: &dyn Procs) -> Result<(), Errno> {
+    pub(crate) fn refresh_times(&self, procs: &dyn ProcessView) -> Result<(), Errno> {
         if let Some(uptime) = procs.uptime() {
             let seconds = uptime.as_secs_f64();
             self.write("uptime", format!("{seconds:.2} {seconds:.2}\n").as_bytes())?;
@@ -132,7 +132,12 @@ impl Tree {
     }
 
     /// Lets what is at that path in a task's folder be as the task is, or not be if there is none; all that is in the folder for no path.
-    pub(crate) fn refresh(&mut self, id: u32, path: Option<&str>, procs: &dyn Procs) -> Result<(), Errno> {
+    pub(crate) fn refresh(
+        &mut self,
+        id: u32,
+        path: Option<&str>,
+        procs: &dyn ProcessView,
+    ) -> Result<(), Errno> {
         if self.is_own(id) {
             return self.link_own(id);
         }
@@ -152,7 +157,7 @@ impl Tree {
     }
 
     /// What it lists: what is no process, all processes, and the program's own.
-    pub(crate) fn listing(&self, procs: &dyn Procs) -> Result<Listing, Errno> {
+    pub(crate) fn listing(&self, procs: &dyn ProcessView) -> Result<Listing, Errno> {
         let own = Dir::read_from(open(&self.real, ".")?)?;
         let own = own.filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok());
         let ids: BTreeSet<u32> = own.filter(|&id| id != 1).chain(procs.pids()).collect();
@@ -160,7 +165,7 @@ impl Tree {
     }
 
     /// What the folder of a task's threads lists.
-    pub(crate) fn threads(&self, id: u32, procs: &dyn Procs) -> Listing {
+    pub(crate) fn threads(&self, id: u32, procs: &dyn ProcessView) -> Listing {
         let entries = procs.entries(id).into_iter();
         let ids: BTreeSet<u32> =
             entries.filter_map(|(path, _)| path.strip_prefix("task/")?.parse().ok()).collect();
@@ -198,7 +203,7 @@ impl Tree {
         unlinkat(&self.root, DecInt::new(id), AtFlags::REMOVEDIR)
     }
 
-    fn forget_the_ended(&mut self, procs: &dyn Procs) -> Result<(), Errno> {
+    fn forget_the_ended(&mut self, procs: &dyn ProcessView) -> Result<(), Errno> {
         if self.made.len() > self.many {
             let ended = self.made.iter().filter(|&(&id, made)| !made.is_link && procs.task(id).is_none());
             let ended: Vec<u32> = ended.map(|(&id, _)| id).collect();
@@ -234,34 +239,35 @@ impl Made {
     fn update(
         &mut self,
         folder: rustix::fd::BorrowedFd<'_>,
-        entries: Vec<(String, Node)>,
+        entries: Vec<(String, ProcEntry)>,
     ) -> Result<(), Errno> {
         let before = std::mem::take(&mut self.entries);
-        let after: HashMap<&str, &Node> = entries.iter().map(|(path, node)| (&**path, node)).collect();
+        let after: HashMap<&str, &ProcEntry> = entries.iter().map(|(path, node)| (&**path, node)).collect();
         // A file that stays one is written over: who has it open sees it change.
-        let stays = |path: &str, node: &Node| match (node, after.get(path)) {
-            (Node::File(_), Some(Node::File(_))) | (Node::Directory, Some(Node::Directory)) => true,
+        let stays = |path: &str, node: &ProcEntry| match (node, after.get(path)) {
+            (ProcEntry::File(_), Some(ProcEntry::File(_)))
+            | (ProcEntry::Directory, Some(ProcEntry::Directory)) => true,
             (before, after) => after.is_some_and(|&after| after == before),
         };
         // What is in a folder stands behind it.
         for (path, node) in before.iter().rev().filter(|(path, node)| !stays(path, node)) {
-            let flags = if *node == Node::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            let flags = if *node == ProcEntry::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             match unlinkat(folder, &**path, flags) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error),
             }
         }
-        let before: HashMap<&str, &Node> = before.iter().map(|(path, node)| (&**path, node)).collect();
+        let before: HashMap<&str, &ProcEntry> = before.iter().map(|(path, node)| (&**path, node)).collect();
         for (path, node) in &entries {
             match (node, before.get(&**path)) {
                 (node, Some(&before)) if node == before => {}
-                (Node::File(content), _) => put(folder, path, content)?,
-                (Node::Link(target), _) => match symlinkat(&**target, folder, &**path) {
+                (ProcEntry::File(content), _) => put(folder, path, content)?,
+                (ProcEntry::Link(target), _) => match symlinkat(&**target, folder, &**path) {
                     // What no link can hold, is not there.
                     Ok(()) | Err(Errno::NAMETOOLONG | Errno::NOENT | Errno::INVAL) => {}
                     Err(error) => return Err(error),
                 },
-                (Node::Directory, _) => mkdirat(folder, &**path, Mode::from_raw_mode(0o755))?,
+                (ProcEntry::Directory, _) => mkdirat(folder, &**path, Mode::from_raw_mode(0o755))?,
             }
         }
         drop(after);

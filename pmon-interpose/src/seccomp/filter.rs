@@ -5,7 +5,7 @@
 
 use libc::{c_long, seccomp_data, sock_filter};
 
-use crate::launch::options::Launch;
+use crate::launch::options::LaunchOptions;
 use crate::seccomp::reserved::Reserved;
 use crate::sys::Notification;
 use crate::tracee::{Memory, u32_at};
@@ -186,7 +186,7 @@ const PATH_CALLS: &[(c_long, Rule)] = &[
 pub(crate) fn filter(
     reserved: &Reserved,
     control: u32,
-    options: &Launch,
+    options: &LaunchOptions,
     knows_users: bool,
 ) -> Vec<sock_filter> {
     let others = OTHER_CALLS.len() as u8;
@@ -308,7 +308,7 @@ mod tests {
     const MADE: u32 = libc::SECCOMP_RET_ALLOW;
 
     /// What becomes of a call.
-    fn action(options: &Launch, arch: u32, nr: c_long, args: &[u64]) -> u32 {
+    fn action(options: &LaunchOptions, arch: u32, nr: c_long, args: &[u64]) -> u32 {
         let reserved = Reserved { ranges: vec![960..1024, 224..248] };
         let program = filter(&reserved, CONTROL, options, true);
         let program: Vec<_> =
@@ -322,7 +322,7 @@ mod tests {
     }
 
     fn is_asked(nr: c_long, args: &[u64]) -> bool {
-        match action(&Launch::new("x"), ARCH, nr, args) {
+        match action(&LaunchOptions::new("x"), ARCH, nr, args) {
             ASKED => true,
             MADE => false,
             other => panic!("{other:#x}"),
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn of_processes_and_paths_only_with_a_proc_of_its_own() {
-        let real = Launch { private_proc: false, ..Launch::new("x") };
+        let real = LaunchOptions { private_proc: false, ..LaunchOptions::new("x") };
         for (nr, args) in [
             (libc::SYS_openat, &[0_u64; 2]),
             (libc::SYS_statx, &[0; 2]),
@@ -403,8 +403,11 @@ mod tests {
 
     #[test]
     fn what_only_root_may_is_granted_to_who_seems_to_be_root() {
-        let user = Launch { uid: 7, ..Launch::new("x") };
-        assert_eq!(action(&Launch::new("x"), ARCH, libc::SYS_setpriority, &[]), libc::SECCOMP_RET_ERRNO);
+        let user = LaunchOptions { uid: 7, ..LaunchOptions::new("x") };
+        assert_eq!(
+            action(&LaunchOptions::new("x"), ARCH, libc::SYS_setpriority, &[]),
+            libc::SECCOMP_RET_ERRNO
+        );
         assert_eq!(action(&user, ARCH, libc::SYS_setpriority, &[]), MADE);
         let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
         assert_eq!(action(&user, ARCH, libc::SYS_io_uring_setup, &[]), missing);
@@ -414,11 +417,11 @@ mod tests {
     #[test]
     fn programs_for_another_machine_are_left_alone_until_they_open_a_socket() {
         let args = [970, 1, 2];
-        assert_eq!(action(&Launch::new("x"), 0x4000_0003, libc::SYS_read, &args), MADE);
-        assert_eq!(action(&Launch::new("x"), 0x4000_0003, 3, &args), MADE);
+        assert_eq!(action(&LaunchOptions::new("x"), 0x4000_0003, libc::SYS_read, &args), MADE);
+        assert_eq!(action(&LaunchOptions::new("x"), 0x4000_0003, 3, &args), MADE);
         for &nr in OTHER_CALLS {
-            assert_eq!(action(&Launch::new("x"), 0x4000_0003, nr.into(), &args), ASKED, "{nr}");
+            assert_eq!(action(&LaunchOptions::new("x"), 0x4000_0003, nr.into(), &args), ASKED, "{nr}");
         }
-        assert_eq!(action(&Launch::new("x"), ARCH, libc::SYS_read, &args), ASKED);
+        assert_eq!(action(&LaunchOptions::new("x"), ARCH, libc::SYS_read, &args), ASKED);
     }
 }

@@ -5,10 +5,10 @@
 
 use rustix::io::Errno;
 
-use crate::supervisor::{Answer, Program, ServeError};
+use crate::supervisor::{Answer, ServeError, Supervisor};
 use crate::sys::Notification;
 use crate::tracee::{Memory, u32_at, u64_at};
-use crate::world::World;
+use crate::world::ReplayWorld;
 
 /// `FD_SETSIZE`, and the longest array that `poll` is looked through.
 const SELECTED: u64 = 1024;
@@ -44,9 +44,9 @@ enum Sets {
     Epoll(u32, u64),
 }
 
-impl Program {
+impl Supervisor {
     /// See the module.
-    pub(crate) fn before_wait<W: World>(
+    pub(crate) fn before_wait<W: ReplayWorld>(
         &mut self,
         world: &mut W,
         notification: &Notification,

@@ -12,9 +12,9 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use crate::sockets::proxy::Held;
-use crate::supervisor::{Program, ServeError};
+use crate::supervisor::{ServeError, Supervisor};
 use crate::sys::is_ready;
-use crate::world::World;
+use crate::world::ReplayWorld;
 
 /// The longest datagram in either direction.
 const LONGEST: usize = 1 << 18;
@@ -25,7 +25,7 @@ enum Awaits {
     /// Something to send on.
     Datagram,
     /// That the program reads.
-    Program,
+    Supervisor,
 }
 
 impl Held {
@@ -58,7 +58,7 @@ impl Held {
             match self.socket.recv(&mut bytes, RecvFlags::empty()) {
                 Ok(datagram) if datagram.len == 0 => {
                     shutdown(&self.end, Shutdown::Write)?;
-                    return Ok(Awaits::Program);
+                    return Ok(Awaits::Supervisor);
                 }
                 Ok(datagram) => {
                     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -73,20 +73,20 @@ impl Held {
                 Err(_) => {}
             }
         }
-        Ok(Awaits::Program)
+        Ok(Awaits::Supervisor)
     }
 }
 
-impl Program {
+impl Supervisor {
     /// Moves what can be moved of sockets that go by their pairs.
-    pub(crate) fn pump<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
+    pub(crate) fn pump<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
         for at in 0..self.held.len() {
             while self.held[at].is_loose && self.held[at].pump()? == Awaits::Datagram {
                 self.feed(world, &[at], Some(at))?;
                 if !self.held[at].is_ready() {
                     break;
                 }
-                world.receive();
+                world.mark_received();
             }
         }
         Ok(())

@@ -7,10 +7,10 @@ use rustix::io::Errno;
 
 use crate::sockets::proxy::Held;
 use crate::sockets::receive::Receive;
-use crate::supervisor::{Answer, Program, ServeError};
+use crate::supervisor::{Answer, ServeError, Supervisor};
 use crate::sys::{self, Notification};
 use crate::tracee::FileId;
-use crate::world::{Next, World};
+use crate::world::{NextEvent, ReplayWorld};
 use pmon_fake::QueuedDatagram;
 
 /// So much happens at a time before other calls are looked at.
@@ -29,9 +29,9 @@ pub(crate) struct Waiting {
     pub(crate) until: Option<Instant>,
 }
 
-impl Program {
+impl Supervisor {
     /// A call that receives.
-    pub(crate) fn receive<W: World>(
+    pub(crate) fn receive<W: ReplayWorld>(
         &mut self,
         world: &mut W,
         notification: &Notification,
@@ -66,7 +66,7 @@ impl Program {
     }
 
     /// Gives a call what there is; `None` if it waits for more.
-    fn attempt<W: World>(
+    fn attempt<W: ReplayWorld>(
         &mut self,
         world: &mut W,
         waiting: &mut Waiting,
@@ -95,7 +95,7 @@ impl Program {
             match receive.give(held, notification.pid, *got) {
                 Ok(given) => {
                     held.is_idle = false;
-                    world.receive();
+                    world.mark_received();
                     self.owes |= std::mem::take(&mut self.is_held_back);
                     len = given;
                     *got += 1;
@@ -124,7 +124,7 @@ impl Program {
                             }
                         }
                     }
-                    world.receive();
+                    world.mark_received();
                     return Ok(Some(Answer::Give(Err(error))));
                 }
             }
@@ -141,7 +141,7 @@ impl Program {
     }
 
     /// Lets the next things happen until any of these sockets has something to receive, which `taker` takes at once.
-    pub(crate) fn feed<W: World>(
+    pub(crate) fn feed<W: ReplayWorld>(
         &mut self,
         world: &mut W,
         sockets: &[usize],
@@ -157,17 +157,17 @@ impl Program {
         let mut steps = 0;
         let any = |held: &[Held], has: fn(&Held) -> bool| sockets.iter().any(|&at| has(&held[at]));
         while !any(&self.held, Held::is_ready) && any(&self.held, |held| held.socket.receives_events()) {
-            match world.next().map_err(ServeError::World)? {
-                Next::Asked if steps == STEPS => {
+            match world.next_event().map_err(ServeError::World)? {
+                NextEvent::OnDemand if steps == STEPS => {
                     self.is_unfinished = true;
                     break;
                 }
-                Next::Asked => {
+                NextEvent::OnDemand => {
                     world.step().map_err(ServeError::World)?;
                     steps += 1;
                 }
-                Next::In(_) => break,
-                Next::Never => {
+                NextEvent::In(_) => break,
+                NextEvent::Never => {
                     self.wants_more = true;
                     break;
                 }
@@ -183,7 +183,7 @@ impl Program {
     }
 
     /// Lets something happen for those who wait in calls that were let through.
-    pub(crate) fn nudge<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
+    pub(crate) fn nudge<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
         for at in 0..self.held.len() {
             if self.held[at].socket.receives_events() {
                 self.feed(world, &[at], None)?;
@@ -193,7 +193,7 @@ impl Program {
     }
 
     /// The same, though a socket is half full that nobody reads.
-    pub(crate) fn force<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
+    pub(crate) fn force<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
         for held in self.held.iter_mut().filter(|held| held.is_behind()) {
             held.is_idle = true;
         }
@@ -201,7 +201,7 @@ impl Program {
     }
 
     /// Calls that wait get what has come.
-    pub(crate) fn go_on<W: World>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
+    pub(crate) fn go_on<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
         let mut result = Ok(());
         for mut waiting in std::mem::take(&mut self.waiting) {
             let id = waiting.notification.id;

@@ -5,15 +5,15 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use pmon_core::Tgid;
 use rustix::io::Errno;
 
-use crate::error::HostError;
+use crate::error::InterposeError;
 use crate::processes::ids::is_about_process;
 use crate::seccomp::filter::{NETLINK_CONNECTOR, opens_elsewhere};
 use crate::sockets::proxy::Held;
 use crate::sockets::{options as sockopt, send};
-use crate::supervisor::{Answer, Program, ServeError};
+use crate::supervisor::{Answer, ServeError, Supervisor};
 use crate::sys::{self, Notification};
 use crate::tracee::{Memory, borrow_fd, file_id};
-use crate::world::World;
+use crate::world::ReplayWorld;
 
 /// `SOCK_RAW` and `SOCK_DGRAM`; the other bits of a socket's type are flags.
 const SOCK_TYPE: u32 = 0xF;
@@ -27,15 +27,15 @@ const SIOCSPGRP: libc::Ioctl = 0x8902;
 const FIOGETOWN: libc::Ioctl = 0x8903;
 const SIOCGPGRP: libc::Ioctl = 0x8904;
 
-impl Program {
+impl Supervisor {
     /// The answer to a call; what it does is done.
-    pub(crate) fn respond<W: World>(
+    pub(crate) fn respond<W: ReplayWorld>(
         &mut self,
         world: &mut W,
         notification: &Notification,
     ) -> Result<Answer, ServeError<W::Error>> {
         if let Some(is_connector) = opens_elsewhere(notification) {
-            self.is_foreign |= is_connector;
+            self.has_foreign_abi |= is_connector;
             return Ok(if is_connector { Answer::Give(Err(Errno::PROTONOSUPPORT)) } else { Answer::Make });
         }
         let nr = i64::from(notification.data.nr);
@@ -46,7 +46,7 @@ impl Program {
                 if let Err(errno @ (Errno::PERM | Errno::ACCESS)) =
                     Memory(notification.pid).bytes::<1>(notification.data.instruction_pointer)
                 {
-                    return Err(HostError::Memory(errno).into());
+                    return Err(InterposeError::Memory(errno).into());
                 }
                 return Ok(self.open(world, notification));
             }
@@ -128,7 +128,7 @@ impl Program {
     }
 
     /// `socket`.
-    fn open<W: World>(&mut self, world: &mut W, notification: &Notification) -> Answer {
+    fn open<W: ReplayWorld>(&mut self, world: &mut W, notification: &Notification) -> Answer {
         let [_, kind, protocol, ..] = notification.data.args.map(|arg| arg as u32);
         debug_assert_eq!(protocol, NETLINK_CONNECTOR);
         let flags = kind & !SOCK_TYPE;
@@ -152,7 +152,7 @@ impl Program {
             let nonblocking = flags & libc::SOCK_NONBLOCK as u32 != 0;
             let (held, theirs) = Held::new(socket, kind & SOCK_TYPE, nonblocking)?;
             self.held.push(held);
-            self.has_opened = true;
+            self.has_opened_socket = true;
             let close_on_exec = flags & libc::SOCK_CLOEXEC as u32 != 0;
             self.hand_over(notification, &theirs, 0, close_on_exec)
         };

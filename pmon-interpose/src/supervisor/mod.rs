@@ -7,8 +7,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::error::HostError;
-use crate::launch::options::Launch;
+use crate::error::InterposeError;
+use crate::launch::options::LaunchOptions;
 use crate::launch::pid_layout::pid_max;
 use crate::launch::{Launched, Said, launch};
 use crate::processes::pidfd::PidFd;
@@ -18,7 +18,7 @@ use crate::sockets::wait::Waiting;
 use crate::sys::is_ready;
 use crate::sys::{self, Notification};
 use crate::tracee::Tasks;
-use crate::world::{Next, Procs, World};
+use crate::world::{NextEvent, ProcessView, ReplayWorld};
 
 pub(crate) mod handlers;
 pub(crate) mod run;
@@ -30,7 +30,7 @@ const OFTEN: u32 = 3;
 ///
 /// It runs in namespaces of its own: whoever runs this process sees itself there as root, its processes see none of this system's, and when it
 /// is dropped, they all end. So do they when the thread ends that has started it, whatever happens to this process.
-pub struct Program {
+pub struct Supervisor {
     pub(crate) launched: Launched,
     pub(crate) listener: OwnedFd,
     pub(crate) tree: Option<Tree>,
@@ -38,9 +38,9 @@ pub struct Program {
     /// Its sockets on the fake kernel.
     pub(crate) held: Vec<Held>,
     /// Whether it has ever had one.
-    pub(crate) has_opened: bool,
+    pub(crate) has_opened_socket: bool,
     /// Whether it has asked for one as a program for another machine.
-    pub(crate) is_foreign: bool,
+    pub(crate) has_foreign_abi: bool,
     /// What it has by `pidfd_open`.
     pub(crate) pidfds: Vec<PidFd>,
     /// Calls that wait for something to come.
@@ -73,7 +73,7 @@ pub struct Program {
     is_timed: bool,
 }
 
-/// What [`Program::serve`] has to say.
+/// What [`Supervisor::serve`] has to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Served {
@@ -93,12 +93,12 @@ pub enum ServeError<E> {
     World(E),
     /// This system fails.
     #[error(transparent)]
-    Host(#[from] HostError),
+    Interpose(#[from] InterposeError),
 }
 
 impl<E> From<Errno> for ServeError<E> {
     fn from(errno: Errno) -> Self {
-        Self::Host(errno.into())
+        Self::Interpose(errno.into())
     }
 }
 
@@ -117,12 +117,12 @@ impl From<Result<usize, Errno>> for Answer {
     }
 }
 
-impl Program {
-    /// Starts it, among these processes. It runs until it wants something of the fake kernel; [`Program::serve`] gives it that.
+impl Supervisor {
+    /// Starts it, among these processes. It runs until it wants something of the fake kernel; [`Supervisor::serve`] gives it that.
     ///
     /// # Errors
     /// When this system does not allow it, or there is no such program.
-    pub fn start(options: &Launch, processes: &dyn Procs) -> Result<Self, HostError> {
+    pub fn start(options: &LaunchOptions, processes: &dyn ProcessView) -> Result<Self, InterposeError> {
         let taken = processes.pids();
         let pid_max = pid_max(&taken);
         let mut launched = launch(options, &taken, pid_max)?;
@@ -140,8 +140,8 @@ impl Program {
             tree,
             tasks: Tasks::default(),
             held: Vec::new(),
-            has_opened: false,
-            is_foreign: false,
+            has_opened_socket: false,
+            has_foreign_abi: false,
             pidfds: Vec::new(),
             waiting: Vec::new(),
             unanswered: None,
@@ -164,8 +164,8 @@ impl Program {
     /// process.
     ///
     /// # Errors
-    /// When the world cannot go on, or the program cannot be run after all ([`HostError::Exec`]).
-    pub fn serve<W: World>(
+    /// When the world cannot go on, or the program cannot be run after all ([`InterposeError::Exec`]).
+    pub fn serve<W: ReplayWorld>(
         &mut self,
         world: &mut W,
         timeout: Duration,
@@ -215,7 +215,7 @@ impl Program {
             }
         }
         if ready[1] {
-            return self.hear().map_err(ServeError::Host);
+            return self.hear().map_err(ServeError::Interpose);
         }
         self.expire()?;
         Ok(Served::Nothing)
@@ -236,23 +236,23 @@ impl Program {
     }
 
     /// Nothing comes any more: behind what is queued, each socket is at its end.
-    pub(crate) fn end_of_file<W: World>(&mut self, world: &mut W) -> Result<(), HostError> {
+    pub(crate) fn end_of_file<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), InterposeError> {
         world.kernel().end_of_file();
         self.held.iter_mut().for_each(Held::announce);
         match self.go_on(world) {
             Ok(()) | Err(ServeError::World(_)) => Ok(()),
-            Err(ServeError::Host(error)) => Err(error),
+            Err(ServeError::Interpose(error)) => Err(error),
         }
     }
 
     /// Whether it has ever opened a socket on the proc connector.
-    pub fn has_opened(&self) -> bool {
-        self.has_opened
+    pub fn has_opened_socket(&self) -> bool {
+        self.has_opened_socket
     }
 
     /// Whether a program for another machine, as a 32-bit one, has asked for such a socket: it was told that there are none.
-    pub fn is_foreign(&self) -> bool {
-        self.is_foreign
+    pub fn has_foreign_abi(&self) -> bool {
+        self.has_foreign_abi
     }
 
     /// Whether the program's first process has ended.
@@ -270,7 +270,7 @@ impl Program {
         self.launched.kill();
     }
 
-    fn hear(&mut self) -> Result<Served, HostError> {
+    fn hear(&mut self) -> Result<Served, InterposeError> {
         match self.launched.hear() {
             Said::Failed(error) => return Err(error),
             Said::Ended(status) => self.status = Some(status),
@@ -279,7 +279,7 @@ impl Program {
         }
         self.close_those_that_were_closed();
         // A program may go into the background: what has a socket goes on, or who may be about to open one.
-        let is_done = self.is_over || self.has_opened && self.held.is_empty();
+        let is_done = self.is_over || self.has_opened_socket && self.held.is_empty();
         Ok(match self.status {
             Some(status) if is_done => Served::Ended(status),
             None if self.is_over => Served::Ended(libc::SIGKILL),
@@ -288,32 +288,32 @@ impl Program {
     }
 
     /// In a world with a clock, what is due happens. How long until more does.
-    fn pass_time<W: World>(&mut self, world: &mut W) -> Result<Option<Duration>, ServeError<W::Error>> {
+    fn pass_time<W: ReplayWorld>(&mut self, world: &mut W) -> Result<Option<Duration>, ServeError<W::Error>> {
         if !self.is_timed || !self.held.iter().any(|held| held.socket.receives_events()) {
             return Ok(None);
         }
         let mut happened = false;
         let due = loop {
-            match world.next().map_err(ServeError::World)? {
+            match world.next_event().map_err(ServeError::World)? {
                 // If it is late, it waits for the program's calls, rather than for the program to be late as well.
-                Next::In(Duration::ZERO) if happened && self.is_called() => break Some(Duration::ZERO),
-                Next::In(Duration::ZERO) => {
+                NextEvent::In(Duration::ZERO) if happened && self.is_called() => break Some(Duration::ZERO),
+                NextEvent::In(Duration::ZERO) => {
                     world.step().map_err(ServeError::World)?;
                     happened = true;
                 }
-                Next::In(due) => break Some(due),
-                Next::Asked => {
+                NextEvent::In(due) => break Some(due),
+                NextEvent::OnDemand => {
                     self.is_timed = false;
                     break None;
                 }
-                Next::Never => {
+                NextEvent::Never => {
                     self.wants_more |= !self.held.iter().any(Held::is_ready);
                     break None;
                 }
             }
         };
         if happened {
-            world.receive();
+            world.mark_received();
             self.held.iter_mut().filter(|held| held.is_ready()).for_each(Held::announce);
             self.go_on(world)?;
         }
@@ -324,7 +324,7 @@ impl Program {
         is_ready(self.listener.as_fd(), PollFlags::IN) == Ok(true)
     }
 
-    fn handle<W: World>(
+    fn handle<W: ReplayWorld>(
         &mut self,
         world: &mut W,
         notification: Notification,
@@ -342,7 +342,7 @@ impl Program {
         };
         match self.trouble.take() {
             None => {}
-            Some(errno @ (Errno::ACCESS | Errno::PERM)) => return Err(HostError::Memory(errno).into()),
+            Some(errno @ (Errno::ACCESS | Errno::PERM)) => return Err(InterposeError::Memory(errno).into()),
             Some(errno) => return Err(errno.into()),
         }
         let answer = match answer {

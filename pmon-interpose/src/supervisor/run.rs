@@ -8,10 +8,10 @@ use rustix::fs::stat;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::error::HostError;
-use crate::supervisor::{Program, ServeError, Served};
+use crate::error::InterposeError;
+use crate::supervisor::{ServeError, Served, Supervisor};
 use crate::tracee::{FileId, file_id, stat_of};
-use crate::world::{Next, World};
+use crate::world::{NextEvent, ReplayWorld};
 
 /// While it is to be seen whether the program sleeps, it is looked at this often,
 const GLANCE: Duration = Duration::from_millis(2);
@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// What happens when the program wants more, and nothing more comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtEnd {
+pub enum EndPolicy {
     /// It gets `SIGINT`, as if somebody had pressed Ctrl-C.
     Signal,
     /// Its calls return 0: the end of a file. No netlink socket says so, but many programs understand it.
@@ -34,30 +34,30 @@ pub enum AtEnd {
 /// How a program is run.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Conduct {
+pub struct RunOptions {
     /// What happens at the end,
-    pub at_end: AtEnd,
+    pub at_end: EndPolicy,
     /// and how long the program may take to end by that: then it gets a signal, as long after that a stronger one, and `SIGKILL` at last.
     pub timeout: Duration,
 }
 
-impl Default for Conduct {
+impl Default for RunOptions {
     fn default() -> Self {
-        Self { at_end: AtEnd::Signal, timeout: Duration::from_secs(10) }
+        Self { at_end: EndPolicy::Signal, timeout: Duration::from_secs(10) }
     }
 }
 
 /// How it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Ending {
+pub struct RunReport {
     /// Its status, as `wait` gives it.
     pub status: i32,
     /// The last signal that it got from here.
     pub signal: Option<Signal>,
 }
 
-impl Ending {
+impl RunReport {
     /// Its exit code; 128 and the signal's number, if one has ended it.
     pub fn exit_code(&self) -> u8 {
         match self.status & 0x7F {
@@ -72,21 +72,21 @@ impl Ending {
     }
 }
 
-impl Program {
+impl Supervisor {
     /// Runs it to its end.
     ///
     /// `meanwhile` is called every now and then, and soon after a signal to this process. An error of the world is told to `tell`, which says
     /// whether to go on.
     ///
     /// # Errors
-    /// As [`Program::serve`], with what `tell` says of an error of the world.
-    pub fn run<W: World, E>(
+    /// As [`Supervisor::serve`], with what `tell` says of an error of the world.
+    pub fn run<W: ReplayWorld, E>(
         &mut self,
         world: &mut W,
-        conduct: &Conduct,
+        conduct: &RunOptions,
         mut meanwhile: impl FnMut(&Self) -> Result<(), E>,
         mut tell: impl FnMut(W::Error) -> Result<(), E>,
-    ) -> Result<Ending, ServeError<E>> {
+    ) -> Result<RunReport, ServeError<E>> {
         let mut end = End::new(conduct);
         let mut looked = Instant::now();
         let mut patience = GLANCE;
@@ -94,7 +94,7 @@ impl Program {
             let timeout = if end.is_near(self) { GLANCE } else { patience };
             let mut unseen = Ok(());
             match self.serve(world, timeout) {
-                Ok(Served::Ended(status)) => return Ok(Ending { status, signal: end.signal }),
+                Ok(Served::Ended(status)) => return Ok(RunReport { status, signal: end.signal }),
                 Ok(Served::Calls) if looked.elapsed() < TICK => (end.asleep, patience) = (0, GLANCE),
                 Ok(Served::Calls) => {
                     (end.asleep, patience) = (0, GLANCE);
@@ -107,9 +107,9 @@ impl Program {
                     // It may count on a signal, or on a wait that began before there was a socket.
                     if self.may_wait_unseen() && self.is_asleep() {
                         self.find_strays();
-                        unseen = match world.next() {
+                        unseen = match world.next_event() {
                             // Whether it wants more is not known so soon.
-                            Ok(Next::Never) if patience < TICK => Ok(()),
+                            Ok(NextEvent::Never) if patience < TICK => Ok(()),
                             Ok(_) => self.force(world),
                             Err(error) => Err(ServeError::World(error)),
                         };
@@ -117,11 +117,11 @@ impl Program {
                     patience = TICK.min(patience * 2);
                 }
                 Err(ServeError::World(error)) => tell(error).map_err(ServeError::World)?,
-                Err(ServeError::Host(error)) => return Err(error.into()),
+                Err(ServeError::Interpose(error)) => return Err(error.into()),
             }
             match unseen {
                 Err(ServeError::World(error)) => tell(error).map_err(ServeError::World)?,
-                Err(ServeError::Host(error)) => return Err(error.into()),
+                Err(ServeError::Interpose(error)) => return Err(error.into()),
                 Ok(()) => {}
             }
             end.go_on(self, world)?;
@@ -245,7 +245,7 @@ fn after(now: Instant, time: Duration) -> Instant {
 
 /// How far the end is.
 struct End<'a> {
-    conduct: &'a Conduct,
+    conduct: &'a RunOptions,
     /// What comes next, and when.
     next: Option<(Blow, Instant)>,
     signal: Option<Signal>,
@@ -267,23 +267,27 @@ enum Blow {
 }
 
 impl<'a> End<'a> {
-    fn new(conduct: &'a Conduct) -> Self {
+    fn new(conduct: &'a RunOptions) -> Self {
         Self { conduct, next: None, signal: None, wanted: None, asleep: 0, active: Instant::now() }
     }
 
     /// Whether it is to be seen soon that the program only waits.
-    fn is_near(&self, program: &Program) -> bool {
+    fn is_near(&self, program: &Supervisor) -> bool {
         self.next.is_none() && program.wants_more().is_some()
     }
 
-    fn finds_asleep(&mut self, program: &Program) -> bool {
+    fn finds_asleep(&mut self, program: &Supervisor) -> bool {
         self.asleep = if program.is_asleep() { self.asleep + 1 } else { 0 };
         self.asleep >= GLANCES
     }
 
-    fn go_on<W: World>(&mut self, program: &mut Program, world: &mut W) -> Result<(), HostError> {
+    fn go_on<W: ReplayWorld>(
+        &mut self,
+        program: &mut Supervisor,
+        world: &mut W,
+    ) -> Result<(), InterposeError> {
         let now = Instant::now();
-        let Conduct { at_end, timeout } = *self.conduct;
+        let RunOptions { at_end, timeout } = *self.conduct;
         let Some((blow, due)) = self.next else {
             let waits = program.wants_more().is_some_and(|is_sure| {
                 let since = *self.wanted.get_or_insert(now);
@@ -295,9 +299,9 @@ impl<'a> End<'a> {
             if waits || is_left {
                 self.next = Some(match at_end {
                     _ if is_left => (Blow::Terminate, now),
-                    AtEnd::Signal => (Blow::Interrupt, now),
-                    AtEnd::Eof => (Blow::Eof, now),
-                    AtEnd::Silence => (Blow::Interrupt, after(now, timeout)),
+                    EndPolicy::Signal => (Blow::Interrupt, now),
+                    EndPolicy::Eof => (Blow::Eof, now),
+                    EndPolicy::Silence => (Blow::Interrupt, after(now, timeout)),
                 });
             }
             return Ok(());

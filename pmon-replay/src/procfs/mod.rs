@@ -19,7 +19,7 @@ use pmon_analysis::process::MAX_BYTES;
 use pmon_analysis::{Entry, Life, Processes};
 use pmon_core::capture::{ClockAnchor, Meta};
 use pmon_core::{MonoNs, Tgid, Tid};
-use pmon_interpose::{Node, Procs, TaskFacts};
+use pmon_interpose::{ProcEntry, ProcessView, TaskInfo};
 
 use self::task_view::{Kind, Shown};
 
@@ -76,15 +76,15 @@ impl Procfs {
     }
 }
 
-impl Procs for Procfs {
+impl ProcessView for Procfs {
     fn pids(&self) -> Vec<u32> {
         self.processes.lives().filter(|life| !life.gone).map(|life| life.pid.0).collect()
     }
 
-    fn task(&self, id: u32) -> Option<TaskFacts> {
+    fn task(&self, id: u32) -> Option<TaskInfo> {
         let life = self.life(id)?;
         let shown = Shown::of(life, id, &self.meta);
-        Some(TaskFacts {
+        Some(TaskInfo {
             version: life.version,
             owner: (shown.uid().1, shown.gid().1),
             group: shown.group(),
@@ -94,11 +94,11 @@ impl Procs for Procfs {
         })
     }
 
-    fn entries(&self, id: u32) -> Vec<(String, Node)> {
+    fn entries(&self, id: u32) -> Vec<(String, ProcEntry)> {
         let Some(life) = self.life(id) else { return Vec::new() };
         let mut entries = Vec::new();
         pid_directory::process(&Shown::of(life, id, &self.meta), &mut entries);
-        entries.push(("task".into(), Node::Directory));
+        entries.push(("task".into(), ProcEntry::Directory));
         for tid in std::iter::once(life.pid.0).chain(life.threads.keys().map(|tid| tid.0)) {
             pid_directory::thread(&Shown::of(life, tid, &self.meta), &mut entries);
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use pmon_interpose::Node;
+use pmon_interpose::ProcEntry;
 
 use super::pid_stat::stat;
 use super::pid_status::status;
@@ -30,21 +30,21 @@ const LIMITS: [(&str, &str, &str, &str); 16] = [
 ];
 
 /// Adds what is in the directory of a process, but for its threads.
-pub(super) fn process(task: &Shown<'_>, entries: &mut Vec<(String, Node)>) {
+pub(super) fn process(task: &Shown<'_>, entries: &mut Vec<(String, ProcEntry)>) {
     let mut put = |name: &str, node| entries.push((name.to_owned(), node));
     task_files(task, &mut put);
     for name in ["environ", "maps", "smaps", "smaps_rollup", "mounts", "mountinfo"] {
-        put(name, Node::File(Vec::new()));
+        put(name, ProcEntry::File(Vec::new()));
     }
-    put("limits", Node::File(limits().into_bytes()));
-    put("oom_adj", Node::File(b"0\n".to_vec()));
-    put("fd", Node::Directory);
-    put("fdinfo", Node::Directory);
-    put("ns", Node::Directory);
+    put("limits", ProcEntry::File(limits().into_bytes()));
+    put("oom_adj", ProcEntry::File(b"0\n".to_vec()));
+    put("fd", ProcEntry::Directory);
+    put("fdinfo", ProcEntry::Directory);
+    put("ns", ProcEntry::Directory);
     if let Some(namespace) = task.life.membership().map(|of| of.pid_namespace)
         && namespace != 0
     {
-        let link = || Node::Link(format!("pid:[{namespace}]").into_bytes());
+        let link = || ProcEntry::Link(format!("pid:[{namespace}]").into_bytes());
         put("ns/pid", link());
         if task.kind() != Kind::Zombie {
             put("ns/pid_for_children", link());
@@ -53,17 +53,17 @@ pub(super) fn process(task: &Shown<'_>, entries: &mut Vec<(String, Node)>) {
 }
 
 /// Adds the directory of a thread, and what is in it.
-pub(super) fn thread(task: &Shown<'_>, entries: &mut Vec<(String, Node)>) {
+pub(super) fn thread(task: &Shown<'_>, entries: &mut Vec<(String, ProcEntry)>) {
     let directory = format!("task/{}", task.tid);
-    entries.push((directory.clone(), Node::Directory));
+    entries.push((directory.clone(), ProcEntry::Directory));
     task_files(task, &mut |name, node| entries.push((format!("{directory}/{name}"), node)));
 }
 
 /// What a process and each of its threads have.
-fn task_files(task: &Shown<'_>, put: &mut dyn FnMut(&str, Node)) {
+fn task_files(task: &Shown<'_>, put: &mut dyn FnMut(&str, ProcEntry)) {
     let details = task.details();
     let kind = task.kind();
-    let mut file = |name: &str, content: Vec<u8>| put(name, Node::File(content));
+    let mut file = |name: &str, content: Vec<u8>| put(name, ProcEntry::File(content));
     file("stat", stat(task));
     file("status", status(task));
     file("statm", b"0 0 0 0 0 0 0\n".to_vec());
@@ -90,7 +90,7 @@ fn task_files(task: &Shown<'_>, put: &mut dyn FnMut(&str, Node)) {
     for (name, target) in [("cwd", cwd.or(of_kernel)), ("root", Some(b"/".to_vec())), ("exe", exe)] {
         // No link leads nowhere.
         if let Some(target) = target.filter(|target| !target.is_empty() && !target.contains(&0)) {
-            put(name, Node::Link(target));
+            put(name, ProcEntry::Link(target));
         }
     }
 }

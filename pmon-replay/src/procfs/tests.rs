@@ -75,20 +75,20 @@ fn rename(tid: u32, name: &str) -> Entry {
     event(Body::Comm { task: Task::new(tid, 19_911), comm }, None)
 }
 
-fn node(procfs: &Procfs, path: &str) -> Option<Node> {
+fn node(procfs: &Procfs, path: &str) -> Option<ProcEntry> {
     procfs.entries(19_911).into_iter().find_map(|(at, node)| (at == path).then_some(node))
 }
 
 fn file(procfs: &Procfs, path: &str) -> String {
     match node(procfs, path) {
-        Some(Node::File(content)) => String::from_utf8(content).unwrap(),
+        Some(ProcEntry::File(content)) => String::from_utf8(content).unwrap(),
         other => panic!("{path}: {other:?}"),
     }
 }
 
 fn link(procfs: &Procfs, path: &str) -> Option<String> {
     match node(procfs, path) {
-        Some(Node::Link(target)) => Some(String::from_utf8(target).unwrap()),
+        Some(ProcEntry::Link(target)) => Some(String::from_utf8(target).unwrap()),
         _ => None,
     }
 }
@@ -168,7 +168,7 @@ fn what_has_ended_has_no_memory_and_no_files() {
     assert_eq!(labels(&status), expected);
     assert_eq!(file(&procfs, "cmdline"), "");
     assert_eq!((link(&procfs, "exe"), link(&procfs, "cwd"), link(&procfs, "root")), (None, None, None));
-    assert_eq!(node(&procfs, "fd"), Some(Node::Directory));
+    assert_eq!(node(&procfs, "fd"), Some(ProcEntry::Directory));
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn threads_are_below_their_process_and_found_by_their_ids() {
     assert_eq!(file(&procfs, "task/20000/cmdline"), "cat\0a b\0");
     assert_eq!(procfs.task(20_000), procfs.task(19_911));
     let own = procfs.entries(20_000).into_iter().find(|(path, _)| path == "comm");
-    assert_eq!(own, Some(("comm".into(), Node::File(b"worker\n".to_vec()))));
+    assert_eq!(own, Some(("comm".into(), ProcEntry::File(b"worker\n".to_vec()))));
     // A first thread that has ended leaves the others what they have.
     procfs.apply(&exit());
     let state = |procfs: &Procfs, path| fields(&file(procfs, path))[0].to_owned();
@@ -218,7 +218,7 @@ fn what_is_in_a_directory_comes_behind_it() {
     for (path, node) in procfs.entries(19_911) {
         let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
         assert!(directories.iter().any(|directory| directory == parent), "{path}");
-        if node == Node::Directory {
+        if node == ProcEntry::Directory {
             assert!(!directories.contains(&path), "{path}");
             directories.push(path);
         }

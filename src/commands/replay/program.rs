@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use pmon_fake::{Errno, Kernel};
 use pmon_interpose::{
-    AtEnd, Conduct, Ending, HostError, Launch, Next, Procs, Program, ServeError, StartSignals, World,
+    EndPolicy, InterposeError, LaunchOptions, NextEvent, ProcessView, ReplayWorld, RunOptions, RunReport,
+    ServeError, SignalDispositions, Supervisor,
 };
 use pmon_record::{Signals, WakeReason, startup};
 use pmon_replay::{Live, Replay, ReplayError};
@@ -49,7 +50,7 @@ impl Playback<'_> {
                 return Err(Failure::new(exit::USAGE, why));
             }
         };
-        let mut launch = Launch::new(program);
+        let mut launch = LaunchOptions::new(program);
         launch.args = arguments.to_vec();
         launch.uid = args.uid;
         launch.private_proc = args.proc == Proc::Capture;
@@ -57,7 +58,7 @@ impl Playback<'_> {
         // These signals end the program after the last event, even if a script has put pmon into
         // the background.
         let others = !(bit(Signal::INT) | bit(Signal::TERM));
-        launch.signals = StartSignals { ignored: ignored & others, blocked: blocked & others };
+        launch.signals = SignalDispositions { ignored: ignored & others, blocked: blocked & others };
         let output = if golden.is_some() {
             let (from, to) =
                 pipe_with(PipeFlags::CLOEXEC).or_fail(exit::ENVIRONMENT, "cannot make a pipe")?;
@@ -70,20 +71,20 @@ impl Playback<'_> {
             SignalForwarder { signals: control::signals()?, pressed: 0, ending: None, timeout: args.timeout };
         let mut world = WorldWithProgress { live: Live::new(replay, speed), bar: &self.bar };
         let name = shell_words([program.as_encoded_bytes()].into_iter());
-        let started = Program::start(&launch, world.processes());
+        let started = Supervisor::start(&launch, world.processes());
         // The pipe ends when the program's processes have ended, and not later.
         drop(launch);
         let mut running = started.map_err(|error| refused(&name, error))?;
-        let mut conduct = Conduct::default();
+        let mut conduct = RunOptions::default();
         (conduct.at_end, conduct.timeout) = (args.at_end.into(), args.timeout);
         let ending =
             running.run(&mut world, &conduct, |running| forwarder.heed(running), |error| self.say(error));
         let ending = match ending {
             Ok(ending) => ending,
             Err(ServeError::World(failure)) => return Err(failure),
-            Err(ServeError::Host(error)) => return Err(refused(&name, error)),
+            Err(ServeError::Interpose(error)) => return Err(refused(&name, error)),
         };
-        let without = match (running.has_opened(), running.is_foreign()) {
+        let without = match (running.has_opened_socket(), running.has_foreign_abi()) {
             (true, _) => None,
             (false, true) => {
                 Some("it is a 32-bit program, for which there are no sockets on the proc connector here")
@@ -94,7 +95,7 @@ impl Playback<'_> {
         self.bar.finish_and_clear();
         self.tell(&name, &ending, without, &mut world.live);
         // A test that tested nothing has not passed.
-        let is_over = matches!(world.live.next(), Ok(Next::Never));
+        let is_over = matches!(world.live.next_event(), Ok(NextEvent::Never));
         let happened = world.live.kernel().happened();
         // Explaining why nothing matched reads the capture again, in the memory that this frees.
         drop(world);
@@ -116,7 +117,7 @@ impl Playback<'_> {
     }
 
     /// `without` is why it had no socket.
-    fn tell<R: Read>(&self, name: &str, ending: &Ending, without: Option<&str>, world: &mut Live<R>) {
+    fn tell<R: Read>(&self, name: &str, ending: &RunReport, without: Option<&str>, world: &mut Live<R>) {
         let happened = terminal::counted(world.kernel().happened(), "event");
         let how = match (ending.status & 0x7F, ending.signal) {
             (0, _) => format!("ended with {}", ending.exit_code()),
@@ -139,15 +140,15 @@ struct WorldWithProgress<'a, R> {
     bar: &'a ProgressBar,
 }
 
-impl<R: Read> World for WorldWithProgress<'_, R> {
+impl<R: Read> ReplayWorld for WorldWithProgress<'_, R> {
     type Error = ReplayError;
 
     fn kernel(&mut self) -> &mut Kernel {
         self.live.kernel()
     }
 
-    fn next(&mut self) -> Result<Next, ReplayError> {
-        self.live.next()
+    fn next_event(&mut self) -> Result<NextEvent, ReplayError> {
+        self.live.next_event()
     }
 
     fn step(&mut self) -> Result<(), ReplayError> {
@@ -155,11 +156,11 @@ impl<R: Read> World for WorldWithProgress<'_, R> {
         self.live.step()
     }
 
-    fn receive(&mut self) {
-        self.live.receive();
+    fn mark_received(&mut self) {
+        self.live.mark_received();
     }
 
-    fn processes(&self) -> &dyn Procs {
+    fn processes(&self) -> &dyn ProcessView {
         self.live.processes()
     }
 }
@@ -176,7 +177,7 @@ struct SignalForwarder {
 
 impl SignalForwarder {
     /// Passes on a signal that the program has not got itself. One that does not end by it is ended.
-    fn heed(&mut self, program: &Program) -> Result<(), Failure> {
+    fn heed(&mut self, program: &Supervisor) -> Result<(), Failure> {
         let wakeup =
             self.signals.wait(Some(Duration::ZERO)).or_fail(exit::INTERNAL, "cannot wait for signals")?;
         // The end of the program is noticed later.
@@ -223,12 +224,12 @@ fn bit(signal: Signal) -> u64 {
     1 << (signal.as_raw() - 1)
 }
 
-fn refused(name: &str, error: HostError) -> Failure {
+fn refused(name: &str, error: InterposeError) -> Failure {
     match error {
-        HostError::Exec(Errno::NOENT) => {
+        InterposeError::Exec(Errno::NOENT) => {
             Failure::new(NOT_FOUND, format_args!("cannot run {name}: not found"))
         }
-        HostError::Exec(errno) => Failure::new(CANNOT_RUN, format_args!("cannot run {name}: {errno}")),
+        InterposeError::Exec(errno) => Failure::new(CANNOT_RUN, format_args!("cannot run {name}: {errno}")),
         error => Failure::new(
             exit::ENVIRONMENT,
             format_args!(
@@ -238,7 +239,7 @@ fn refused(name: &str, error: HostError) -> Failure {
     }
 }
 
-impl From<End> for AtEnd {
+impl From<End> for EndPolicy {
     fn from(end: End) -> Self {
         match end {
             End::Signal => Self::Signal,
