@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pmon_core::batch::Batch;
-use pmon_core::capture::{Encoder, Frame, Header, Item, Meta, Reader, Record};
-use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
+use pmon_core::capture::{Encoder, Header, Item, Meta, Reader, Record, RecordedDatagram};
+use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event};
 
 #[path = "common/build.rs"]
 mod build;
@@ -13,19 +13,19 @@ mod build;
 const ORDER: ByteOrder = ByteOrder::NATIVE;
 const EVENTS: usize = 1 << 16;
 
-fn frames() -> Vec<[u8; EVENT_FRAME]> {
+fn frames() -> Vec<[u8; EVENT_DATAGRAM_LEN]> {
     build::events(EVENTS).iter().filter_map(|event| event.encode(ORDER)).collect()
 }
 
 fn header() -> Header {
-    Header { uuid: [7; 16], frame_order: ORDER, meta: Meta::default() }
+    Header { uuid: [7; 16], byte_order: ORDER, meta: Meta::default() }
 }
 
 fn capture() -> Vec<u8> {
     let mut encoder = Encoder::new(&header()).unwrap();
     let mut out = encoder.header().to_vec();
     for event in build::events(EVENTS) {
-        encoder.push(&Record::Event(Frame::Event(event), None)).unwrap();
+        encoder.push(&Record::Event(RecordedDatagram::Event(event), None)).unwrap();
     }
     out.extend_from_slice(encoder.seal());
     out.extend_from_slice(encoder.finish());
@@ -41,7 +41,7 @@ fn wire(c: &mut Criterion) {
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("decode", |b| {
         b.iter(|| {
-            for frame in batch.frames() {
+            for frame in batch.datagrams() {
                 black_box(Event::decode(black_box(frame.bytes), ORDER).unwrap());
             }
         });
@@ -65,7 +65,7 @@ fn captures(c: &mut Criterion) {
         let mut encoder = Encoder::new(&header()).unwrap();
         b.iter(|| {
             for frame in &frames {
-                encoder.push_frame(black_box(frame)).unwrap();
+                encoder.push_datagram(black_box(frame)).unwrap();
             }
             black_box(encoder.seal().len())
         });
@@ -76,7 +76,7 @@ fn captures(c: &mut Criterion) {
             let mut events = 0;
             while let Some(Item::Block(block)) = reader.next_item().unwrap() {
                 for record in block.records() {
-                    if let Record::Event(Frame::Event(event), _) = &record {
+                    if let Record::Event(RecordedDatagram::Event(event), _) = &record {
                         black_box(event);
                         events += 1;
                     }

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use pmon_analysis::Verifier;
-use pmon_core::accounting::{Accountant, Continuity, Ledger, LossCause};
-use pmon_core::capture::{Frame, Loss, Record};
+use pmon_core::accounting::{Accountant, Continuity, LossCause, LossLedger};
+use pmon_core::capture::{Loss, Record, RecordedDatagram};
 use pmon_core::source::{Received, Source as _};
-use pmon_core::wire::{Body, ByteOrder, Comm, Event};
+use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::FakeSource;
 use pmon_record::assemble::{Assembler, AssemblerSettings};
@@ -27,7 +27,7 @@ const LOSSES: [(&str, Option<usize>); 3] = [("0 %", None), ("1 %", Some(100)), (
 
 fn event(n: usize) -> Event {
     let (cpu, seq) = (n as u32 % 2, n as u32 / 2);
-    let body = Body::Comm { task: Task::new(7, 7), comm: Comm(*b"f1234567\0\0\0\0\0\0\0\0") };
+    let body = EventBody::Comm { task: Task::new(7, 7), comm: Comm(*b"f1234567\0\0\0\0\0\0\0\0") };
     Event { time: MonoNs(500 * n as u64), seq: Seq(seq), cpu: Cpu(cpu), body }
 }
 
@@ -46,7 +46,11 @@ fn records(one_in: Option<usize>) -> Vec<Record<'static>> {
     let record = |n| {
         let Event { time, seq, cpu, .. } = event(n);
         let loss = Loss { cpu, first: seq, last: seq, after: time, before: time, cause: LossCause::Socket };
-        if is_lost(n, one_in) { Record::Loss(loss) } else { Record::Event(Frame::Event(event(n)), None) }
+        if is_lost(n, one_in) {
+            Record::Loss(loss)
+        } else {
+            Record::Event(RecordedDatagram::Event(event(n)), None)
+        }
     };
     (0..EVENTS).map(record).collect()
 }
@@ -81,7 +85,7 @@ fn accounting(c: &mut Criterion) {
         let events = events(one_in);
         group.bench_function(name, |b| {
             b.iter(|| {
-                let (mut accountant, mut ledger) = (Accountant::new(), Ledger::default());
+                let (mut accountant, mut ledger) = (Accountant::new(), LossLedger::default());
                 ledger.witness(EVENTS as u64);
                 for event in &events {
                     if let Continuity::Gap(gap) = accountant.observe(black_box(event), 0) {
@@ -162,7 +166,7 @@ fn recovery(c: &mut Criterion) {
                     chunk.clear();
                     match source.receive(&mut chunk.batch).unwrap() {
                         Received::Overrun => chunk.overruns += 1,
-                        Received::Frames(_) => {}
+                        Received::Datagrams(_) => {}
                         Received::Empty | Received::Closed => return assembler.counts().events,
                     }
                     chunk.drops = source.drops().unwrap();

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pmon_core::accounting::LossCause;
 use pmon_core::batch::Batch;
-use pmon_core::capture::{Encoder, Frame, Header, Item, Loss, Meta, Reader, Record};
+use pmon_core::capture::{Encoder, Header, Item, Loss, Meta, Reader, Record, RecordedDatagram};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Event};
 use pmon_fake::{FdSource, Kernel};
@@ -19,7 +19,7 @@ const BATCH: usize = 2048;
 
 /// A capture of events of which one in so many is lost, each for itself.
 fn capture(one_in: Option<usize>) -> Vec<u8> {
-    let header = Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() };
+    let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() };
     let mut encoder = Encoder::new(&header).unwrap();
     let mut out = encoder.header().to_vec();
     for (n, event) in build::events(EVENTS).into_iter().enumerate() {
@@ -27,7 +27,7 @@ fn capture(one_in: Option<usize>) -> Vec<u8> {
         let loss = Loss { cpu, first: seq, last: seq, after: time, before: time, cause: LossCause::Socket };
         match one_in {
             Some(one_in) if n % one_in == 1 => encoder.push(&Record::Loss(loss)).unwrap(),
-            _ => encoder.push(&Record::Event(Frame::Event(event), None)).unwrap(),
+            _ => encoder.push(&Record::Event(RecordedDatagram::Event(event), None)).unwrap(),
         }
         if encoder.fresh() == 16_384 {
             out.extend_from_slice(encoder.seal());
@@ -43,11 +43,11 @@ fn drain(source: &mut impl Source, batch: &mut Batch) -> (usize, usize) {
     let (mut frames, mut overruns) = (0, 0);
     loop {
         match source.receive(batch).unwrap() {
-            Received::Frames(some) => frames += some,
+            Received::Datagrams(some) => frames += some,
             Received::Overrun => overruns += 1,
             Received::Empty | Received::Closed => return (frames, overruns),
         }
-        black_box(batch.frames().len());
+        black_box(batch.datagrams().len());
         batch.clear();
     }
 }

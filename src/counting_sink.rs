@@ -35,8 +35,8 @@ impl CountingSink {
     /// A sink with that header.
     pub(crate) fn new(file: CaptureFile, header: &Header) -> (Self, SinkMonitor) {
         let shared = Arc::new(SharedCounters::default());
-        let tally = Tally::new(header.frame_order, header.meta.recorder());
-        let checker = CompletenessChecker::new(Some(header), header.frame_order);
+        let tally = Tally::new(header.byte_order, header.meta.recorder());
+        let checker = CompletenessChecker::new(Some(header), header.byte_order);
         (Self { file, tally, checker, shared: shared.clone() }, SinkMonitor(shared))
     }
 }

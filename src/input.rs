@@ -129,7 +129,7 @@ impl CaptureInput {
 
     /// The byte order of its datagrams.
     pub(crate) fn order(&self) -> ByteOrder {
-        self.reader.frame_order()
+        self.reader.byte_order()
     }
 
     /// The length of the file, if it is one.

@@ -5,9 +5,9 @@ use std::io::Read;
 use std::time::Instant;
 
 use pmon_core::accounting::{Discarded, LossCause};
-use pmon_core::capture::{Frame, Loss, Record};
+use pmon_core::capture::{Loss, Record, RecordedDatagram};
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_core::{MonoNs, Tgid};
 use pmon_fake::Socket;
 use pmon_record::assemble::{Assembler, AssemblerSettings};
@@ -48,8 +48,8 @@ impl<S: Sink> Rerecorder<S> {
                 None => replay.receive(batch),
             };
             match received {
-                Ok(Received::Frames(_)) if batch.is_full() => self.hand_over(replay)?,
-                Ok(Received::Frames(_)) => {}
+                Ok(Received::Datagrams(_)) if batch.is_full() => self.hand_over(replay)?,
+                Ok(Received::Datagrams(_)) => {}
                 Ok(Received::Overrun) => self.chunk.overruns += 1,
                 Ok(Received::Empty) => break Ok(true),
                 Ok(Received::Closed) => break Ok(false),
@@ -113,7 +113,7 @@ impl<S: Sink> Rerecorder<S> {
 fn dropped(loss: &Loss) -> Discarded {
     let count = if loss.cause == LossCause::Backpressure { loss.count() } else { 0 };
     let (first, last) = ((loss.first, loss.after), (loss.last, loss.before));
-    Discarded { cpu: loss.cpu, first, last, count, left_out: 0 }
+    Discarded { cpu: loss.cpu, first, last, count, excluded: 0 }
 }
 
 /// Why a replay is not recorded.
@@ -135,13 +135,16 @@ struct WithUsage<S> {
 
 impl<S: Sink> Sink for WithUsage<S> {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
-        if let Record::Event(Frame::Event(event @ Event { body: Body::Exit { task, .. }, .. }), None) = record
+        if let Record::Event(
+            RecordedDatagram::Event(event @ Event { body: EventBody::Exit { task, .. }, .. }),
+            None,
+        ) = record
         {
             let is_its = |of: &ExitUsage| (of.time, of.task) == (event.time, *task);
             if let Some(at) = self.usages.iter().position(is_its) {
                 // Those before it are of exits that were lost on the way.
                 let usage = self.usages.drain(..=at).next_back().map(|of| of.usage);
-                return self.sink.record(&Record::Event(Frame::Event(*event), usage));
+                return self.sink.record(&Record::Event(RecordedDatagram::Event(*event), usage));
             }
         }
         self.sink.record(record)

@@ -3,7 +3,7 @@
 use pmon_analysis::filter::{Filter, Seen};
 use pmon_analysis::{Bound, WallClock};
 use pmon_core::MonoNs;
-use pmon_core::wire::{Body, Event};
+use pmon_core::wire::{Event, EventBody};
 
 use crate::output::printable;
 use crate::time_spec::moment;
@@ -51,7 +51,7 @@ impl MatchTracker {
             return;
         }
         let parent = match event.body {
-            Body::Fork { parent, .. } => Some(parent),
+            EventBody::Fork { parent, .. } => Some(parent),
             _ => None,
         };
         for task in event.task().into_iter().chain(parent) {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use common::{Capture, Recorder, scene, skip, wait_until};
 use pmon_analysis::Verdict;
-use pmon_core::capture::{Blind, Own, Reason};
-use pmon_core::wire::{Body, ByteOrder, CN_IDX_PROC, Event, Operation, Request};
+use pmon_core::capture::{Blind, SelfGenerated, SnapshotReason};
+use pmon_core::wire::{ByteOrder, CN_IDX_PROC, Event, EventBody, SubscribeOp, SubscribeRequest};
 use pmon_core::{MonoNs, Tgid};
 use rustix::fd::OwnedFd;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
@@ -54,8 +54,8 @@ struct Attacker {
 
 impl Attacker {
     fn new() -> Self {
-        let [ignore, listen] = [Operation::Ignore, Operation::Listen]
-            .map(|operation| Request::new(operation, 0).encode(0, ByteOrder::NATIVE));
+        let [ignore, listen] = [SubscribeOp::Ignore, SubscribeOp::Listen]
+            .map(|operation| SubscribeRequest::new(operation, 0).encode(0, ByteOrder::NATIVE));
         let mut invalid = ignore.clone();
         invalid[OPERATION..OPERATION + 4].copy_from_slice(&u32::from(INVALID).to_ne_bytes());
         let probe = socket();
@@ -86,7 +86,7 @@ impl Attacker {
             let mut bytes = [0; 128];
             let Ok((len, _)) = recv(&self.probe, &mut bytes, RecvFlags::empty()) else { return false };
             let event = Event::decode(&bytes[..len], ByteOrder::NATIVE);
-            event.is_ok_and(|event| Own::of(&event, recorder) == Some(Own::Heartbeat))
+            event.is_ok_and(|event| SelfGenerated::of(&event, recorder) == Some(SelfGenerated::Heartbeat))
         });
     }
 
@@ -124,8 +124,7 @@ impl Attacker {
 }
 
 fn renamed<'a>(capture: &'a Capture, name: &str) -> Option<&'a Event> {
-    let is_it =
-        |event: &&Event| matches!(event.body, Body::Comm { comm, .. } if comm.as_bytes() == name.as_bytes());
+    let is_it = |event: &&Event| matches!(event.body, EventBody::Comm { comm, .. } if comm.as_bytes() == name.as_bytes());
     capture.events().find(is_it)
 }
 
@@ -143,7 +142,8 @@ fn a_kernel_that_falls_silent_is_noticed_and_healed_and_the_capture_says_for_how
         recorder.said()
     );
     rename("after");
-    let is_scanned = |capture: &Capture| capture.snapshots.iter().any(|scan| scan.reason == Reason::Blind);
+    let is_scanned =
+        |capture: &Capture| capture.snapshots.iter().any(|scan| scan.reason == SnapshotReason::Blind);
     wait_until(|| is_scanned(&Capture::read(&recorder.partial())));
     let capture = recorder.end();
 
@@ -156,7 +156,7 @@ fn a_kernel_that_falls_silent_is_noticed_and_healed_and_the_capture_says_for_how
     assert_eq!(capture.report.verdict(), Verdict::Blind);
     assert!(renamed(&capture, &unheard).is_none());
     assert!(capture.totals().blind_ns > 0);
-    let scan = capture.snapshots.iter().find(|scan| scan.reason == Reason::Blind).unwrap();
+    let scan = capture.snapshots.iter().find(|scan| scan.reason == SnapshotReason::Blind).unwrap();
     assert!(scan.started >= blind.from, "{scan:?}");
 }
 
@@ -240,7 +240,7 @@ fn assert_told(capture: &Capture, hidden: &Hidden) {
     let missing = report.forks.missing;
     assert!((started / 2..=*forks).contains(&missing), "{missing} missing, {started} started, {forks} forks");
     assert!(report.untold_blinds == 0, "the recorder has found it, too: {report:?}");
-    assert!(capture.snapshots.iter().any(|scan| scan.reason == Reason::Blind));
+    assert!(capture.snapshots.iter().any(|scan| scan.reason == SnapshotReason::Blind));
 }
 
 /// Stops the kernel's events for `length`, shortly after a heartbeat, with the default heartbeat
@@ -252,7 +252,8 @@ fn blind_for(length: Duration) {
     let recorder = Recorder::start(&dir, &[]);
     wait_until(|| !Capture::read(&recorder.partial()).snapshots.is_empty());
     let Some(hidden) = hide(&mut attacker, &recorder, length) else { return };
-    let is_told = |capture: &Capture| capture.snapshots.iter().any(|scan| scan.reason == Reason::Blind);
+    let is_told =
+        |capture: &Capture| capture.snapshots.iter().any(|scan| scan.reason == SnapshotReason::Blind);
     wait_until(|| is_told(&Capture::read(&recorder.partial())));
     assert_told(&recorder.end(), &hidden);
 }

@@ -2,7 +2,7 @@
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, Event, Kind};
+use pmon_core::wire::{ByteOrder, Event, EventKind};
 use pmon_fake::{Fault, Kernel, Place, Script};
 
 /// The consumer: how many programs were run, and whether that is all.
@@ -10,12 +10,12 @@ fn execs(source: &mut impl Source) -> (usize, bool) {
     let (mut execs, mut is_all, mut batch) = (0, true, Batch::with_capacity(64));
     loop {
         match source.receive(&mut batch).unwrap() {
-            Received::Frames(_) => {}
+            Received::Datagrams(_) => {}
             Received::Overrun => is_all = false,
             Received::Empty | Received::Closed => return (execs, is_all),
         }
-        let events = batch.frames().filter_map(|frame| Event::decode(frame.bytes, ByteOrder::NATIVE).ok());
-        execs += events.filter(|event| event.kind() == Kind::Exec).count();
+        let events = batch.datagrams().filter_map(|frame| Event::decode(frame.bytes, ByteOrder::NATIVE).ok());
+        execs += events.filter(|event| event.kind() == EventKind::Exec).count();
         batch.clear();
     }
 }

@@ -29,7 +29,7 @@ fn content(path: &Path) -> (Header, Content, Vec<Details>) {
         for record in block.records() {
             match record {
                 Record::Event(frame, _) => {
-                    frame.with_bytes(header.frame_order, |bytes| content.datagrams.push(bytes.to_vec()));
+                    frame.with_bytes(header.byte_order, |bytes| content.datagrams.push(bytes.to_vec()));
                 }
                 Record::Loss(loss) => content.losses.push(loss),
                 Record::Details(record) => details.push(*record),

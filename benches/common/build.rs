@@ -1,6 +1,6 @@
 //! Events like those of a real host.
 
-use pmon_core::wire::{Body, Comm, Event};
+use pmon_core::wire::{Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 
 /// Processes of a build: shells that start compilers, which name threads of their own, on four CPUs; times with
@@ -18,12 +18,12 @@ pub(crate) fn events(number: usize) -> Vec<Event> {
         pid += 2;
         let (process, thread) = (Task::new(pid, pid), Task::new(pid + 1, pid));
         let leader = Some(shell);
-        let exit = |task, signal, parent| Body::Exit { task, code: 0, signal, parent };
+        let exit = |task, signal, parent| EventBody::Exit { task, code: 0, signal, parent };
         for body in [
-            Body::Fork { parent: shell, child: process },
-            Body::Exec { task: process },
-            Body::Fork { parent: shell, child: thread },
-            Body::Comm { task: thread, comm: Comm(*b"worker-thread\0\0\0") },
+            EventBody::Fork { parent: shell, child: process },
+            EventBody::Exec { task: process },
+            EventBody::Fork { parent: shell, child: thread },
+            EventBody::Comm { task: thread, comm: Comm(*b"worker-thread\0\0\0") },
             exit(thread, u32::MAX, Some(Task::default())),
             exit(process, 17, leader),
         ] {

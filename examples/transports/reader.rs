@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use aya::maps::RingBuf;
 use aya::programs::SocketFilter;
 use aya::{Btf, Ebpf, EbpfLoader};
-use pmon_core::wire::{ByteOrder, CN_IDX_PROC, Operation, Request};
+use pmon_core::wire::{ByteOrder, CN_IDX_PROC, SubscribeOp, SubscribeRequest};
 use pmon_record::{Signals, WakeReason};
 use rustix::io::Errno;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
@@ -100,7 +100,7 @@ fn count_until_signal(
     let mut signals = Signals::new().context("cannot take signals")?;
     // On a port of our number, by which we are known in `/proc/net/netlink`.
     bind(socket, &SocketAddrNetlink::new(process::id(), CN_IDX_PROC))?;
-    request(socket, Operation::Listen)?;
+    request(socket, SubscribeOp::Listen)?;
     let counts = Arc::<Counts>::default();
     let reader = thread::spawn({
         let (socket, counts) = (Arc::clone(socket), Arc::clone(&counts));
@@ -113,13 +113,13 @@ fn count_until_signal(
     while !matches!(signals.wait(None)?, WakeReason::Interrupt | WakeReason::Terminate) {}
     anyhow::ensure!(!reader.is_finished(), "the reader has failed");
     // Otherwise the kernel would go on as if somebody listened.
-    request(socket, Operation::Ignore)?;
+    request(socket, SubscribeOp::Ignore)?;
     writeln!(io::stdout(), "{} {}", counts.events.load(Relaxed), counts.overruns.load(Relaxed))?;
     Ok(())
 }
 
-fn request(socket: &OwnedFd, operation: Operation) -> io::Result<()> {
-    let request = Request::new(operation, 0).encode(getpid().as_raw_pid() as u32, ByteOrder::NATIVE);
+fn request(socket: &OwnedFd, operation: SubscribeOp) -> io::Result<()> {
+    let request = SubscribeRequest::new(operation, 0).encode(getpid().as_raw_pid() as u32, ByteOrder::NATIVE);
     send(socket, &request, SendFlags::empty())?;
     Ok(())
 }

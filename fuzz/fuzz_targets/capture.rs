@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pmon_core::capture::{Encoder, Frame, Header, Item, Meta, Reader, Record, Usage};
-use pmon_core::wire::{Body, ByteOrder};
+use pmon_core::capture::{Encoder, RecordedDatagram, Header, Item, Meta, Reader, Record, Usage};
+use pmon_core::wire::{EventBody, ByteOrder};
 
 const ORDER: ByteOrder = ByteOrder::Little;
 
@@ -26,9 +26,9 @@ fn read(bytes: &[u8]) -> Vec<Datagram> {
 }
 
 /// Of every second exit, one that is made of its numbers.
-fn usage(frame: &Frame<'_>) -> Option<Usage> {
-    let Frame::Event(event) = frame else { return None };
-    let Body::Exit { code, signal, .. } = event.body else { return None };
+fn usage(frame: &RecordedDatagram<'_>) -> Option<Usage> {
+    let RecordedDatagram::Event(event) = frame else { return None };
+    let EventBody::Exit { code, signal, .. } = event.body else { return None };
     let usage = Usage { start_ticks: code.into(), cpu_us: event.time.0, threads: signal, ..Usage::default() };
     (code & 1 == 0).then_some(usage)
 }
@@ -39,9 +39,9 @@ fuzz_target!(|bytes: &[u8]| {
         read(rest);
         return;
     }
-    let frames = rest.chunks(usize::from(first).max(2)).map(|bytes| Frame::new(bytes, ORDER));
+    let frames = rest.chunks(usize::from(first).max(2)).map(|bytes| RecordedDatagram::new(bytes, ORDER));
     let frames: Vec<_> = frames.map(|frame| (frame, usage(&frame))).collect();
-    let header = Header { uuid: [3; 16], frame_order: ORDER, meta: Meta::default() };
+    let header = Header { uuid: [3; 16], byte_order: ORDER, meta: Meta::default() };
     let mut encoder = Encoder::new(&header).unwrap();
     for (frame, usage) in &frames {
         encoder.push(&Record::Event(*frame, usage.map(Box::new))).unwrap();

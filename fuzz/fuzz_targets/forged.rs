@@ -10,8 +10,8 @@ use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
 use pmon_core::MonoNs;
-use pmon_core::capture::{Encoder, Forks, Frame, Header, Item, Meta, Reader, Record};
-use pmon_core::wire::{Body, ByteOrder};
+use pmon_core::capture::{Encoder, ForkReading, RecordedDatagram, Header, Item, Meta, Reader, Record};
+use pmon_core::wire::{EventBody, ByteOrder};
 
 const ORDER: ByteOrder = ByteOrder::Little;
 const TAG: [u8; 4] = [3; 4];
@@ -19,7 +19,7 @@ const TAG: [u8; 4] = [3; 4];
 const STORED: usize = 200;
 
 fuzz_target!(|bytes: &[u8]| {
-    let header = Header { uuid: [3; 16], frame_order: ORDER, meta: Meta::default() };
+    let header = Header { uuid: [3; 16], byte_order: ORDER, meta: Meta::default() };
     let mut file = Encoder::new(&header).unwrap().header().to_vec();
     let mut input = bytes;
     let mut last_index = 0;
@@ -77,8 +77,8 @@ fn look(record: &Record<'_>) {
     match record {
         Record::Event(frame, usage) => {
             frame.with_bytes(ORDER, |bytes| assert!(bytes.len() <= 256 << 10));
-            let exit = frame.event(ORDER).is_some_and(|event| matches!(event.body, Body::Exit { .. }));
-            assert!(usage.is_none() || matches!(frame, Frame::Event(_)) && exit);
+            let exit = frame.event(ORDER).is_some_and(|event| matches!(event.body, EventBody::Exit { .. }));
+            assert!(usage.is_none() || matches!(frame, RecordedDatagram::Event(_)) && exit);
         }
         Record::Details(details) => {
             assert!(details.argv().count() <= 1 << 20);
@@ -90,7 +90,7 @@ fn look(record: &Record<'_>) {
         Record::Fence(fence) => assert!(fence.unreached.len() <= 256 << 10),
         Record::Ring(counts) => assert!(counts.cpus.len() <= 256 << 10),
         Record::Scope(scope) => assert!(scope.text.len() <= 256 << 10),
-        Record::Forks(Forks::Absent { why }) => assert!(why.len() <= 256 << 10),
+        Record::Forks(ForkReading::Absent { why }) => assert!(why.len() <= 256 << 10),
         _ => {}
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pmon_core::capture::{Details, Frame, Miss, Own, Record, Subject};
-use pmon_core::wire::{ByteOrder, Kind};
+use pmon_core::capture::{Details, DetailsSubject, MissReason, Record, RecordedDatagram, SelfGenerated};
+use pmon_core::wire::{ByteOrder, EventKind};
 use pmon_core::{Cpu, MonoNs, Tgid};
 
 /// Names of programs that are counted apart; the execs of further ones are in [`Tally::details_known`] only.
@@ -30,13 +30,13 @@ pub struct Tally {
     pub unknown_records: u64,
     /// The earliest and the latest time of an event.
     pub span: Option<(MonoNs, MonoNs)>,
-    kinds: [u64; Kind::ALL.len()],
+    kinds: [u64; EventKind::ALL.len()],
     cpus: BTreeMap<Cpu, u64>,
     /// The CPU of the last event and its count, which is not in `cpus` yet: events of one CPU come in rows.
     row: (Cpu, u64),
     programs: HashMap<Box<[u8]>, u64>,
     /// Number of execs for each reason and missing field; there are only a few pairs.
-    missing: Vec<(Miss, &'static str, u64)>,
+    missing: Vec<(MissReason, &'static str, u64)>,
 }
 
 impl Tally {
@@ -52,7 +52,7 @@ impl Tally {
             scanned: 0,
             unknown_records: 0,
             span: None,
-            kinds: [0; Kind::ALL.len()],
+            kinds: [0; EventKind::ALL.len()],
             cpus: BTreeMap::new(),
             row: (Cpu(0), 0),
             programs: HashMap::new(),
@@ -64,7 +64,7 @@ impl Tally {
     pub fn count(&mut self, record: &Record<'_>) {
         match record {
             Record::Event(frame, _) => self.count_frame(frame),
-            Record::Details(details) if matches!(details.subject, Subject::Exec { .. }) => {
+            Record::Details(details) if matches!(details.subject, DetailsSubject::Exec { .. }) => {
                 self.count_details(details);
                 if let Some(comm) = &details.comm {
                     self.count_program(comm);
@@ -76,10 +76,10 @@ impl Tally {
         }
     }
 
-    /// Event records by kind, each kind once, in the order of [`Kind::ALL`]. A datagram without a readable event
-    /// is [`Kind::Unknown`].
-    pub fn by_kind(&self) -> impl Iterator<Item = (Kind, u64)> {
-        Kind::ALL.into_iter().zip(self.kinds)
+    /// Event records by kind, each kind once, in the order of [`EventKind::ALL`]. A datagram without a readable event
+    /// is [`EventKind::Unknown`].
+    pub fn by_kind(&self) -> impl Iterator<Item = (EventKind, u64)> {
+        EventKind::ALL.into_iter().zip(self.kinds)
     }
 
     /// Events by CPU, those CPUs that emitted any.
@@ -103,7 +103,7 @@ impl Tally {
     /// Returns the missing fields of partially known details: the reason, the field's JSON name
     /// (`ids` for the user and group IDs), and the number of execs. The order is that of first
     /// occurrence.
-    pub fn missing(&self) -> impl Iterator<Item = (Miss, &'static str, u64)> {
+    pub fn missing(&self) -> impl Iterator<Item = (MissReason, &'static str, u64)> {
         self.missing.iter().copied()
     }
 
@@ -134,7 +134,7 @@ impl Tally {
         self.details_partial += 1;
         // A process that can read the IDs can read the arguments (`proc_pid_cmdline(5)`), so the
         // arguments were not requested, or there are none.
-        let is_readable = why == Miss::Denied && details.ids.is_some();
+        let is_readable = why == MissReason::Denied && details.ids.is_some();
         for (field, is_missing) in fields {
             if !is_missing || is_readable && field == "args" {
                 continue;
@@ -146,16 +146,16 @@ impl Tally {
         }
     }
 
-    fn count_frame(&mut self, frame: &Frame<'_>) {
+    fn count_frame(&mut self, frame: &RecordedDatagram<'_>) {
         let event = frame.event(self.order);
         if let (Some(event), Some(recorder)) = (&event, self.recorder)
-            && Own::of(event, recorder).is_some()
+            && SelfGenerated::of(event, recorder).is_some()
         {
             return;
         }
         self.events += 1;
         let Some(event) = event else {
-            self.kinds[Kind::Unknown as usize] += 1;
+            self.kinds[EventKind::Unknown as usize] += 1;
             return;
         };
         self.kinds[event.kind() as usize] += 1;
@@ -188,31 +188,34 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{Reason, Snapshot};
-    use pmon_core::wire::{Body, Comm, Event};
+    use pmon_core::capture::{Snapshot, SnapshotReason};
+    use pmon_core::wire::{Comm, Event, EventBody};
     use pmon_core::{Seq, Task};
 
     use super::*;
 
-    fn event(cpu: u32, time: u64, body: Body) -> Record<'static> {
-        Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(cpu), body }), None)
+    fn event(cpu: u32, time: u64, body: EventBody) -> Record<'static> {
+        Record::Event(
+            RecordedDatagram::Event(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(cpu), body }),
+            None,
+        )
     }
 
     fn exec(cpu: u32, time: u64) -> Record<'static> {
-        event(cpu, time, Body::Exec { task: Task::new(1, 1) })
+        event(cpu, time, EventBody::Exec { task: Task::new(1, 1) })
     }
 
     /// An own event of the recorder with that process id.
     fn fence(recorder: u32) -> Record<'static> {
         let mut comm = Comm::default();
-        let name = Own::Fence.comm().as_bytes();
+        let name = SelfGenerated::Fence.comm().as_bytes();
         comm.0[..name.len()].copy_from_slice(name);
-        event(0, 1, Body::Comm { task: Task::new(8, recorder), comm })
+        event(0, 1, EventBody::Comm { task: Task::new(8, recorder), comm })
     }
 
     fn details(comm: Option<&str>) -> Record<'static> {
-        let subject = Subject::Exec { tgid: Tgid(1), time: MonoNs(1) };
-        let missed = Details::missed(subject, Miss::Gone);
+        let subject = DetailsSubject::Exec { tgid: Tgid(1), time: MonoNs(1) };
+        let missed = Details::missed(subject, MissReason::Gone);
         Record::Details(Box::new(match comm {
             Some(comm) => Details { miss: None, comm: Some(comm.into()), ..missed },
             None => missed,
@@ -223,8 +226,8 @@ mod tests {
     fn details_of_which_a_part_is_missing_are_known_all_the_same() {
         let mut tally = Tally::new(ByteOrder::Little, None);
         let Record::Details(details) = details(Some("x")) else { panic!("details") };
-        let denied = Details { miss: Some(Miss::Denied), ids: Some(Default::default()), ..*details };
-        let gone = Details { miss: Some(Miss::Gone), ..denied.clone() };
+        let denied = Details { miss: Some(MissReason::Denied), ids: Some(Default::default()), ..*details };
+        let gone = Details { miss: Some(MissReason::Gone), ..denied.clone() };
         for details in [denied.clone(), denied, gone] {
             tally.count(&Record::Details(Box::new(details)));
         }
@@ -233,16 +236,18 @@ mod tests {
         let of =
             |why| tally.missing().filter(move |missing| missing.0 == why).map(|(_, field, n)| (field, n));
         assert_eq!(
-            of(Miss::Denied).collect::<Vec<_>>(),
+            of(MissReason::Denied).collect::<Vec<_>>(),
             [("ppid", 2), ("exe", 2), ("cwd", 2), ("cgroup", 2)]
         );
-        assert_eq!(of(Miss::Gone).last(), Some(("args", 1)));
+        assert_eq!(of(MissReason::Gone).last(), Some(("args", 1)));
     }
 
     #[test]
     fn counts() {
         let mut tally = Tally::new(ByteOrder::Little, Some(Tgid(7)));
-        for record in [exec(0, 9), fence(7), exec(1, 5), exec(0, 12), Record::Event(Frame::Raw(b"?"), None)] {
+        for record in
+            [exec(0, 9), fence(7), exec(1, 5), exec(0, 12), Record::Event(RecordedDatagram::Raw(b"?"), None)]
+        {
             tally.count(&record);
         }
         for comm in [Some("b"), Some("a"), None, Some("b")] {
@@ -253,7 +258,7 @@ mod tests {
             started,
             ended,
             processes: 7,
-            reason: Reason::Loss,
+            reason: SnapshotReason::Loss,
             atomic: false,
         }));
 
@@ -261,9 +266,9 @@ mod tests {
         assert_eq!((tally.details_known, tally.details_missed, tally.details_partial), (3, 1, 0));
         assert_eq!(
             tally.by_kind().filter(|&(_, n)| n > 0).collect::<Vec<_>>(),
-            [(Kind::Exec, 3), (Kind::Unknown, 1)]
+            [(EventKind::Exec, 3), (EventKind::Unknown, 1)]
         );
-        assert_eq!(tally.by_kind().count(), Kind::ALL.len());
+        assert_eq!(tally.by_kind().count(), EventKind::ALL.len());
         assert_eq!(tally.by_cpu().into_iter().collect::<Vec<_>>(), [(Cpu(0), 2), (Cpu(1), 1)]);
         assert_eq!(tally.busiest(1), [(&b"b"[..], 2)]);
         assert_eq!(tally.span_ns(), 7);

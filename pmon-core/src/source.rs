@@ -6,7 +6,7 @@ use crate::batch::Batch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// So many datagrams were appended to the batch; there may be more.
-    Frames(usize),
+    Datagrams(usize),
     /// Nothing is waiting. A source that takes what is there in one go may say so once after it, whatever has come meanwhile.
     Empty,
     /// The source dropped datagrams since the last call (`ENOBUFS`). Those still queued come with the next calls.

@@ -20,7 +20,7 @@ struct Emitted {
     time: u64,
     fate: Fate,
     /// What the source has left out of this CPU until now.
-    left_out: u32,
+    excluded: u32,
 }
 
 impl Emitted {
@@ -34,15 +34,15 @@ fn stream() -> impl Strategy<Value = Vec<Emitted>> {
     let first = prop::collection::vec(prop_oneof![any::<u32>(), (u32::MAX - 20)..=u32::MAX], 8);
     let fate = prop_oneof![7 => Just(Fate::Arrives), 2 => Just(Fate::LeftOut), 2 => Just(Fate::Lost)];
     let events = prop::collection::vec((0..8_u32, 1..1000_u64, fate), 0..400);
-    (first.clone(), first, events).prop_map(|(mut next, mut left_out, events)| {
+    (first.clone(), first, events).prop_map(|(mut next, mut excluded, events)| {
         let mut time = 0;
         let emit = |(cpu, passed, fate): (u32, u64, Fate)| {
             time += passed;
-            let (next, left_out) = (&mut next[cpu as usize], &mut left_out[cpu as usize]);
+            let (next, excluded) = (&mut next[cpu as usize], &mut excluded[cpu as usize]);
             let seq = *next;
             *next = seq.wrapping_add(1);
-            *left_out = left_out.wrapping_add((fate == Fate::LeftOut).into());
-            Emitted { cpu, seq, time, fate, left_out: *left_out }
+            *excluded = excluded.wrapping_add((fate == Fate::LeftOut).into());
+            Emitted { cpu, seq, time, fate, excluded: *excluded }
         };
         events.into_iter().map(emit).collect()
     })
@@ -67,7 +67,7 @@ proptest! {
         let mut gaps: Vec<Gap> = Vec::new();
         for event in events.iter().filter(|event| event.arrives()) {
             let (seq, time) = (Seq(event.seq), MonoNs(event.time));
-            match accountant.observe_number(Cpu(event.cpu), seq, time, event.left_out) {
+            match accountant.observe_number(Cpu(event.cpu), seq, time, event.excluded) {
                 Continuity::Gap(gap) => {
                     prop_assert_eq!((gap.cpu, gap.last.next()), (Cpu(event.cpu), Seq(event.seq)));
                     gaps.push(gap);
@@ -89,7 +89,7 @@ proptest! {
             prop_assert!(of_cpu[after].arrives() && of_cpu[before].arrives());
             prop_assert_eq!(Seq(of_cpu[after + 1].seq), gap.first);
             let between = &of_cpu[after + 1..before];
-            prop_assert_eq!((count(between, Fate::Lost), count(between, Fate::LeftOut)), (gap.count(), gap.left_out));
+            prop_assert_eq!((count(between, Fate::Lost), count(between, Fate::LeftOut)), (gap.count(), gap.excluded));
             prop_assert_eq!(count(between, Fate::Arrives), 0);
         }
     }
@@ -97,8 +97,8 @@ proptest! {
     #[test]
     fn any_numbers_are_taken(numbers in prop::collection::vec(any::<(u32, u32, u64, u32)>(), 0..200)) {
         let mut accountant = Accountant::new();
-        for (cpu, seq, time, left_out) in numbers {
-            accountant.observe_number(Cpu(cpu % 10_000), Seq(seq), MonoNs(time), left_out);
+        for (cpu, seq, time, excluded) in numbers {
+            accountant.observe_number(Cpu(cpu % 10_000), Seq(seq), MonoNs(time), excluded);
         }
     }
 }

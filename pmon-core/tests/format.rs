@@ -34,9 +34,9 @@ mod second {
         Mark(u64, String),
         End { numbers: [u64; 5], drops: Option<u64>, lost: [u64; 5] },
         Blind(u64, u64),
-        Fence { time: u64, edge: u64, unreached: Vec<[u64; 2]> },
+        Fence { time: u64, position: u64, unreached: Vec<[u64; 2]> },
         Witness([u64; 3]),
-        LeftOut { cpu_last: [u64; 2], count: u64 },
+        Excluded { cpu_last: [u64; 2], count: u64 },
         Ring { time: u64, cpus: Vec<[u64; 4]> },
         Scope(String),
         Forks([u64; 4]),
@@ -86,7 +86,8 @@ mod second {
 use pmon_core::MonoNs;
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{
-    self, ClockAnchor, Edge, Encoder, Forks, Meta, Miss, Namespaces, Reason, Subject, Transport, WhyUnreached,
+    self, ClockAnchor, DetailsSubject, Encoder, FencePosition, ForkReading, Meta, MissReason, Namespaces,
+    SnapshotReason, TransportInfo, UnreachedReason,
 };
 use pmon_core::wire::ByteOrder;
 use proptest::prelude::*;
@@ -111,34 +112,34 @@ fn expected(owned: &Owned) -> Record {
             started_ended: [scan.started.0, scan.ended.0],
             processes: scan.processes.into(),
             reason: match scan.reason {
-                Reason::Start => 0,
-                Reason::Loss => 1,
-                Reason::Blind => 2,
+                SnapshotReason::Start => 0,
+                SnapshotReason::Loss => 1,
+                SnapshotReason::Blind => 2,
                 reason => panic!("{reason:?}"),
             },
             atomic: scan.atomic,
         },
         capture::Record::Blind(blind) => Record::Blind(blind.from.0, blind.until.0),
         capture::Record::Witness(witness) => Record::Witness([witness.time.0, witness.drops, witness.gaps]),
-        capture::Record::LeftOut(left) => {
-            Record::LeftOut { cpu_last: [left.cpu.0.into(), left.last.0.into()], count: left.count }
+        capture::Record::Excluded(left) => {
+            Record::Excluded { cpu_last: [left.cpu.0.into(), left.last.0.into()], count: left.count }
         }
         capture::Record::Ring(ring) => Record::Ring {
             time: ring.time.0,
             cpus: ring
                 .cpus
                 .iter()
-                .map(|cpu| [cpu.cpu.0.into(), cpu.spilled, cpu.dropped, cpu.left_out])
+                .map(|cpu| [cpu.cpu.0.into(), cpu.spilled, cpu.dropped, cpu.excluded])
                 .collect(),
         },
         capture::Record::Scope(scope) => Record::Scope(scope.text),
-        capture::Record::Forks(Forks::Counted(count)) => {
+        capture::Record::Forks(ForkReading::Counted(count)) => {
             Record::Forks([count.from.0, count.until.0, count.forks, count.running])
         }
-        capture::Record::Forks(Forks::Absent { why }) => Record::NoForks(why),
+        capture::Record::Forks(ForkReading::Absent { why }) => Record::NoForks(why),
         capture::Record::Fence(fence) => Record::Fence {
             time: fence.time.0,
-            edge: u64::from(fence.edge == Edge::End),
+            position: u64::from(fence.position == FencePosition::End),
             unreached: fence.unreached.iter().map(|cpu| [cpu.cpu.0.into(), why(cpu.why)]).collect(),
         },
         capture::Record::Mark(mark) => Record::Mark(mark.time.0, mark.text),
@@ -151,17 +152,17 @@ fn expected(owned: &Owned) -> Record {
         capture::Record::Details(details) => Record::Details(Process {
             tgid: details.subject.tgid().0,
             exec: match details.subject {
-                Subject::Exec { time, .. } => Some(time.0),
-                Subject::Snapshot { .. } => None,
+                DetailsSubject::Exec { time, .. } => Some(time.0),
+                DetailsSubject::Snapshot { .. } => None,
             },
             miss: match details.miss {
                 None => 0,
-                Some(Miss::Gone) => 1,
-                Some(Miss::Denied) => 2,
-                Some(Miss::Busy) => 3,
-                Some(Miss::Superseded) => 4,
-                Some(Miss::Unreadable) => 5,
-                Some(Miss::TooLong) => 6,
+                Some(MissReason::Gone) => 1,
+                Some(MissReason::Denied) => 2,
+                Some(MissReason::Busy) => 3,
+                Some(MissReason::Superseded) => 4,
+                Some(MissReason::Unreadable) => 5,
+                Some(MissReason::TooLong) => 6,
                 Some(miss) => panic!("{miss:?}"),
             },
             ppid: details.ppid,
@@ -178,7 +179,7 @@ fn expected(owned: &Owned) -> Record {
             args_len: details.args_len,
             threads: details.threads.map(u64::from),
             parent_start: details.parent_start_ticks,
-            context: details.membership.map(|of| Context {
+            context: details.context.map(|of| Context {
                 login_uid: of.login_uid.into(),
                 session: of.session.into(),
                 cgroup: of.cgroup,
@@ -228,11 +229,11 @@ fn cause(cause: LossCause) -> u64 {
     }
 }
 
-fn why(why: WhyUnreached) -> u64 {
+fn why(why: UnreachedReason) -> u64 {
     match why {
-        WhyUnreached::Offline => 0,
-        WhyUnreached::Forbidden => 1,
-        WhyUnreached::Silent => 2,
+        UnreachedReason::Offline => 0,
+        UnreachedReason::Forbidden => 1,
+        UnreachedReason::Silent => 2,
         why => panic!("{why:?}"),
     }
 }
@@ -272,11 +273,11 @@ fn a_block_of_alike_records_is_as_the_page_says() {
         time: MonoNs(0),
         seq: pmon_core::Seq(n),
         cpu: pmon_core::Cpu(0),
-        body: pmon_core::wire::Body::Ack { ack: 0, err: 0 },
+        body: pmon_core::wire::EventBody::Ack { ack: 0, err: 0 },
     };
     let frames: Vec<_> =
         (1..=8000).map(|n| ack(n).encode(shared::records::ORDER).unwrap().to_vec()).collect();
-    frames.iter().for_each(|frame| encoder.push_frame(frame).unwrap());
+    frames.iter().for_each(|frame| encoder.push_datagram(frame).unwrap());
     bytes.extend_from_slice(encoder.seal());
     bytes.extend_from_slice(encoder.finish());
     let (_, read, _) = file::read(&bytes);
@@ -297,12 +298,12 @@ fn the_header_is_as_the_page_says() {
         namespaces: Namespaces { pid: 0xffff, user: 0x1_0000, net: 1 << 32 },
         recorder_pid: u32::MAX,
         command: vec![b"a".to_vec(), vec![], vec![0xff; 300]],
-        transport: Transport { name: text("ring"), why: text("it is there") },
+        transport: TransportInfo { name: text("ring"), why: text("it is there") },
         socket_buffer: u64::MAX,
         start: ClockAnchor { mono: MonoNs(1), boot_ns: 2, real_ns: i64::MIN },
         previous: Some([9; 16]),
     };
-    let header = capture::Header { uuid: [0xab; 16], frame_order: ByteOrder::Big, meta };
+    let header = capture::Header { uuid: [0xab; 16], byte_order: ByteOrder::Big, meta };
     let mut encoder = Encoder::new(&header).unwrap();
     let bytes = [encoder.header().to_vec(), encoder.finish().to_vec()].concat();
     let (read, records, _) = file::read(&bytes);
@@ -331,11 +332,11 @@ proptest! {
     /// Frames of a big-endian machine.
     #[test]
     fn any_big_endian_events_are_as_the_page_says(events in prop::collection::vec(shared::events::any_event(), 1..50)) {
-        let header = capture::Header { frame_order: ByteOrder::Big, ..shared::records::header() };
+        let header = capture::Header { byte_order: ByteOrder::Big, ..shared::records::header() };
         let mut encoder = Encoder::new(&header).unwrap();
         let mut bytes = encoder.header().to_vec();
         let frames: Vec<_> = events.iter().map(|event| event.encode(ByteOrder::Big).unwrap().to_vec()).collect();
-        frames.iter().for_each(|frame| encoder.push_frame(frame).unwrap());
+        frames.iter().for_each(|frame| encoder.push_datagram(frame).unwrap());
         bytes.extend_from_slice(encoder.seal());
         bytes.extend_from_slice(encoder.finish());
         let (_, read, _) = file::read(&bytes);

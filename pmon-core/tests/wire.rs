@@ -1,8 +1,8 @@
 //! The codec against what a real kernel sent, and against anything at all.
 
 use pmon_core::wire::{
-    Body, ByteOrder, CN_MSG, Comm, EVENT_FRAME, Event, Kind, Message, NLMSGHDR, Operation, Request,
-    WireError, messages,
+    ByteOrder, CN_MSG_LEN, Comm, EVENT_DATAGRAM_LEN, Event, EventBody, EventKind, Message, NLMSGHDR_LEN,
+    SubscribeOp, SubscribeRequest, WireError, messages,
 };
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 use proptest::prelude::*;
@@ -31,31 +31,43 @@ fn same(tid: u32) -> Task {
 #[test]
 fn frames_of_a_real_kernel_mean_what_happened() {
     let parent = Some(same(10891));
-    let exit = |tid, code| Body::Exit { task: same(tid), code, signal: 17, parent };
+    let exit = |tid, code| EventBody::Exit { task: same(tid), code, signal: 17, parent };
     let child = same(10933);
     let thread = Task::new(10932, 10891);
     let expected = [
-        ("ack", 1, 13542, 8138581873799, Body::Ack { ack: 0x1235, err: 0 }),
-        ("fork-thread", 1, 13543, 8138582042440, Body::Fork { parent: same(10800), child: thread }),
-        ("comm", 0, 12089, 8138582538212, Body::Comm { task: thread, comm: Comm(*b"golden-name-15c\0") }),
+        ("ack", 1, 13542, 8138581873799, EventBody::Ack { ack: 0x1235, err: 0 }),
+        ("fork-thread", 1, 13543, 8138582042440, EventBody::Fork { parent: same(10800), child: thread }),
+        (
+            "comm",
+            0,
+            12089,
+            8138582538212,
+            EventBody::Comm { task: thread, comm: Comm(*b"golden-name-15c\0") },
+        ),
         (
             "exit-thread",
             0,
             12090,
             8138582673133,
-            Body::Exit { task: thread, code: 0, signal: u32::MAX, parent: Some(Task::new(0, 0)) },
+            EventBody::Exit { task: thread, code: 0, signal: u32::MAX, parent: Some(Task::new(0, 0)) },
         ),
-        ("fork", 1, 13544, 8138583567448, Body::Fork { parent: same(10891), child }),
-        ("sid", 0, 12091, 8138584907262, Body::Sid { task: child }),
-        ("gid", 0, 12092, 8138584968573, Body::Gid { task: child, real: 1001, effective: 1002 }),
-        ("uid", 0, 12093, 8138584990265, Body::Uid { task: child, real: 1003, effective: 1004 }),
+        ("fork", 1, 13544, 8138583567448, EventBody::Fork { parent: same(10891), child }),
+        ("sid", 0, 12091, 8138584907262, EventBody::Sid { task: child }),
+        ("gid", 0, 12092, 8138584968573, EventBody::Gid { task: child, real: 1001, effective: 1002 }),
+        ("uid", 0, 12093, 8138584990265, EventBody::Uid { task: child, real: 1003, effective: 1004 }),
         ("exit-status-7", 0, 12094, 8138585978555, exit(10933, 7 << 8)),
-        ("ptrace-detach", 1, 13546, 8138588409081, Body::Ptrace { task: same(10934), tracer: same(0) }),
+        ("ptrace-detach", 1, 13546, 8138588409081, EventBody::Ptrace { task: same(10934), tracer: same(0) }),
         ("exit-0", 0, 12095, 8138589261189, exit(10934, 0)),
-        ("coredump", 0, 12096, 8138590995629, Body::Coredump { task: same(10935), parent }),
+        ("coredump", 0, 12096, 8138590995629, EventBody::Coredump { task: same(10935), parent }),
         ("exit-sigabrt-core", 1, 13548, 8138594254206, exit(10935, 6 | 0x80)),
-        ("exec", 1, 13549, 8138595335084, Body::Exec { task: same(10936) }),
-        ("ptrace-attach", 1, 13552, 8138597028734, Body::Ptrace { task: same(10937), tracer: same(10891) }),
+        ("exec", 1, 13549, 8138595335084, EventBody::Exec { task: same(10936) }),
+        (
+            "ptrace-attach",
+            1,
+            13552,
+            8138597028734,
+            EventBody::Ptrace { task: same(10937), tracer: same(10891) },
+        ),
         ("exit-sigkill", 0, 12098, 8138597555562, exit(10937, 9)),
     ];
     assert_eq!(golden().count(), expected.len());
@@ -71,7 +83,7 @@ fn frames_of_a_real_kernel_mean_what_happened() {
 #[test]
 fn a_short_datagram_names_the_field_and_the_place() {
     let (_, frame) = golden().find(|(name, _)| *name == "exit-status-7").unwrap();
-    for cut in 0..NLMSGHDR {
+    for cut in 0..NLMSGHDR_LEN {
         assert!(matches!(
             Event::decode(&frame[..cut], LITTLE),
             Err(WireError::Short { field: "nlmsghdr", .. })
@@ -92,7 +104,7 @@ fn a_short_datagram_names_the_field_and_the_place() {
 
 /// The same message with a `proc_event` of `len` bytes, as an older kernel would send it.
 fn shortened(frame: &[u8], len: usize) -> Vec<u8> {
-    let mut frame = frame[..NLMSGHDR + CN_MSG + len].to_vec();
+    let mut frame = frame[..NLMSGHDR_LEN + CN_MSG_LEN + len].to_vec();
     let whole = frame.len() as u32;
     frame[..4].copy_from_slice(&whole.to_le_bytes());
     frame[32..34].copy_from_slice(&(len as u16).to_le_bytes());
@@ -116,7 +128,8 @@ fn an_old_kernels_shorter_event_needs_only_the_fields_of_its_kind() {
             let whole = if parent_is_cut { len == needed || len >= needed + 8 } else { len >= needed };
             assert_eq!(decoded.is_ok(), whole, "{name} with {len} bytes");
             if len == needed && parent_is_cut {
-                let (Body::Exit { parent, .. } | Body::Coredump { parent, .. }) = decoded.unwrap().body
+                let (EventBody::Exit { parent, .. } | EventBody::Coredump { parent, .. }) =
+                    decoded.unwrap().body
                 else {
                     panic!("{name}")
                 };
@@ -130,7 +143,7 @@ fn an_old_kernels_shorter_event_needs_only_the_fields_of_its_kind() {
 fn a_datagram_of_many_messages_is_walked_to_its_trailing_bytes() {
     let mut datagram = Vec::new();
     let mut control = |nlmsg_type: u16, payload: &[u8]| {
-        let len = (NLMSGHDR + payload.len()) as u32;
+        let len = (NLMSGHDR_LEN + payload.len()) as u32;
         datagram.extend_from_slice(&len.to_le_bytes());
         datagram.extend_from_slice(&nlmsg_type.to_le_bytes());
         datagram.extend_from_slice(&[0; 10]);
@@ -168,17 +181,17 @@ fn an_unknown_kind_is_kept_as_a_number() {
     let (_, mut frame) = golden().next().unwrap();
     frame[36..40].copy_from_slice(&0x0100_0000_u32.to_le_bytes());
     let event = Event::decode(&frame, LITTLE).unwrap();
-    assert_eq!((event.kind(), event.body), (Kind::Unknown, Body::Unknown { what: 0x0100_0000 }));
+    assert_eq!((event.kind(), event.body), (EventKind::Unknown, EventBody::Unknown { what: 0x0100_0000 }));
     assert_eq!(event.encode(LITTLE), None);
 }
 
 #[test]
 fn requests_are_those_that_the_kernel_takes() {
-    let listen = Request::new(Operation::Listen, 0x1234).encode(4711, LITTLE);
+    let listen = SubscribeRequest::new(SubscribeOp::Listen, 0x1234).encode(4711, LITTLE);
     assert_eq!(listen.len(), 40);
     assert_eq!(listen[..16], [40, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0x67, 0x12, 0, 0]);
     assert_eq!(listen[16..], [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x34, 0x12, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0]);
-    let masked = Request { operation: Operation::Ignore, ack: 7, mask: Some(0x8000_0002) };
+    let masked = SubscribeRequest { operation: SubscribeOp::Ignore, ack: 7, mask: Some(0x8000_0002) };
     let frame = masked.encode(0, LITTLE);
     assert_eq!((frame.len(), frame[32], &frame[36..]), (44, 8, [2, 0, 0, 0, 2, 0, 0, 0x80].as_slice()));
     let mut wrong = listen;
@@ -194,7 +207,7 @@ proptest! {
     #[test]
     fn every_event_comes_back_in_either_byte_order(event in any_event(), order in any_order()) {
         let frame = event.encode(order).unwrap();
-        prop_assert_eq!(frame.len(), EVENT_FRAME);
+        prop_assert_eq!(frame.len(), EVENT_DATAGRAM_LEN);
         prop_assert_eq!(Event::decode(&frame, order), Ok(event));
         prop_assert_eq!(Event::from_exact(&frame, order), Some(event));
         // The walk and the fast path agree.
@@ -203,8 +216,8 @@ proptest! {
 
     #[test]
     fn every_request_comes_back(listen: bool, ack: u32, mask: Option<u32>, port: u32, order in any_order()) {
-        let operation = if listen { Operation::Listen } else { Operation::Ignore };
-        let request = Request { operation, ack, mask };
+        let operation = if listen { SubscribeOp::Listen } else { SubscribeOp::Ignore };
+        let request = SubscribeRequest { operation, ack, mask };
         let frame = request.encode(port, order);
         prop_assert_eq!(messages(&frame, order).next(), Some(Ok(Message::Request(request))));
     }
@@ -212,7 +225,7 @@ proptest! {
     /// No panic, no reading beyond the end, and no more messages than headers fit.
     #[test]
     fn any_bytes_are_walked_in_bounded_steps(bytes in prop::collection::vec(any::<u8>(), 0..400), order in any_order()) {
-        prop_assert!(messages(&bytes, order).count() <= bytes.len() / NLMSGHDR);
+        prop_assert!(messages(&bytes, order).count() <= bytes.len() / NLMSGHDR_LEN);
         let _ = Event::decode(&bytes, order);
     }
 
@@ -220,8 +233,8 @@ proptest! {
     #[test]
     fn damaged_frames_are_walked_in_bounded_steps(
         event in any_event(),
-        damage in prop::collection::vec((0..EVENT_FRAME, any::<u8>()), 0..6),
-        cut in 0..=EVENT_FRAME,
+        damage in prop::collection::vec((0..EVENT_DATAGRAM_LEN, any::<u8>()), 0..6),
+        cut in 0..=EVENT_DATAGRAM_LEN,
         order in any_order(),
     ) {
         let mut frame = event.encode(order).unwrap();

@@ -37,7 +37,7 @@ enum Step {
     /// The next so many bytes are a datagram from this port, and the ones behind it its annex.
     Datagram {
         len: usize,
-        annex: usize,
+        metadata: usize,
         sender: u32,
     },
     Overrun,
@@ -59,15 +59,15 @@ impl FakeSource {
         self.queue(datagram, sender, &[]);
     }
 
-    /// Queues a datagram from the kernel of which more is known: see [`pmon_core::batch::Frame::annex`].
-    pub fn push_annexed(&mut self, datagram: &[u8], annex: &[u8]) {
-        self.queue(datagram, 0, annex);
+    /// Queues a datagram from the kernel of which more is known: see [`pmon_core::batch::Datagram::metadata`].
+    pub fn push_with_metadata(&mut self, datagram: &[u8], metadata: &[u8]) {
+        self.queue(datagram, 0, metadata);
     }
 
-    fn queue(&mut self, datagram: &[u8], sender: u32, annex: &[u8]) {
+    fn queue(&mut self, datagram: &[u8], sender: u32, metadata: &[u8]) {
         self.bytes.extend(datagram);
-        self.bytes.extend(annex);
-        self.steps.push_back(Step::Datagram { len: datagram.len(), annex: annex.len(), sender });
+        self.bytes.extend(metadata);
+        self.steps.push_back(Step::Datagram { len: datagram.len(), metadata: metadata.len(), sender });
     }
 
     /// Queues the report that datagrams were dropped (`ENOBUFS`).
@@ -98,12 +98,12 @@ impl Source for FakeSource {
         let mut frames = 0;
         while let Some(&step) = self.steps.front() {
             match step {
-                Step::Datagram { len, annex, sender } if !batch.is_full() => {
+                Step::Datagram { len, metadata, sender } if !batch.is_full() => {
                     let (datagram, rest) = self.bytes.make_contiguous().split_at(len);
                     // A batch without room for annexes does without.
-                    let _ = batch.push_annexed(datagram, Arrival { len, sender }, &[&rest[..annex]])
+                    let _ = batch.push_with_metadata(datagram, Arrival { len, sender }, &[&rest[..metadata]])
                         || batch.push(datagram, sender);
-                    self.bytes.drain(..len + annex);
+                    self.bytes.drain(..len + metadata);
                     frames += 1;
                 }
                 Step::Overrun if frames == 0 => {
@@ -117,7 +117,7 @@ impl Source for FakeSource {
         Ok(match frames {
             0 if self.closed && self.steps.is_empty() => Received::Closed,
             0 => Received::Empty,
-            frames => Received::Frames(frames),
+            frames => Received::Datagrams(frames),
         })
     }
 

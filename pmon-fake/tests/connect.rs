@@ -1,7 +1,7 @@
 //! Sockets that are connected. `examples/differential` holds them against the kernel's.
 
 use pmon_core::Tgid;
-use pmon_core::wire::{ByteOrder, Operation, Request};
+use pmon_core::wire::{ByteOrder, SubscribeOp, SubscribeRequest};
 use pmon_fake::{Errno, Kernel, RecvFlags, Socket};
 
 fn ports() -> (Kernel, [Socket; 3]) {
@@ -71,7 +71,7 @@ fn without_privilege_the_kernel_is_the_only_peer() {
     assert!(!socket.is_bound());
     socket.connect(0, 0).unwrap();
     assert_eq!((socket.is_bound(), socket.name()), (true, (42, 0)));
-    let request = Request::new(Operation::Listen, 0).encode(42, ByteOrder::NATIVE);
+    let request = SubscribeRequest::new(SubscribeOp::Listen, 0).encode(42, ByteOrder::NATIVE);
     assert_eq!((socket.send(&request), kernel.listeners()), (Ok(request.len()), 1));
 }
 

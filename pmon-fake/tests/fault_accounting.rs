@@ -64,8 +64,8 @@ fn heard(script: &Script, seed: u64, rcvbuf: i32, every: usize) -> (Heard, u64, 
     let mut take = |socket: &mut pmon_fake::Socket| loop {
         batch.clear();
         match socket.receive(&mut batch).unwrap() {
-            Received::Frames(_) => {
-                heard.extend(batch.frames().map(|frame| (frame.bytes.to_vec(), frame.arrival.sender)));
+            Received::Datagrams(_) => {
+                heard.extend(batch.datagrams().map(|frame| (frame.bytes.to_vec(), frame.arrival.sender)));
             }
             Received::Overrun => {}
             Received::Empty if socket.poll().readable => {}

@@ -2,7 +2,7 @@
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{Body, ByteOrder, Event, Kind, Message, WireError, messages};
+use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind, Message, WireError, messages};
 use pmon_core::{Cpu, Seq, Task};
 use pmon_fake::{Amount, Errno, Fault, Kernel, Place, RecvFlags, Script, Socket};
 
@@ -11,7 +11,7 @@ fn listener() -> (Kernel, Socket, Task) {
     let mut kernel = Kernel::new(2);
     let mut socket = kernel.socket();
     socket.listen().unwrap();
-    assert_eq!(events(&mut socket)[0].kind(), Kind::Ack);
+    assert_eq!(events(&mut socket)[0].kind(), EventKind::Ack);
     let task = kernel.boot("test");
     (kernel, socket, task)
 }
@@ -100,7 +100,7 @@ fn calls_are_interrupted_or_find_nothing_and_nothing_is_lost() {
     }
     // A source makes an interrupted call anew, and says so if there is nothing.
     let mut batch = Batch::with_capacity(8);
-    assert_eq!(with(Fault::Eintr(SOME)).1.receive(&mut batch), Ok(Received::Frames(6)));
+    assert_eq!(with(Fault::Eintr(SOME)).1.receive(&mut batch), Ok(Received::Datagrams(6)));
     assert_eq!(with(Fault::Eagain(SOME)).1.receive(&mut batch), Ok(Received::Empty));
 }
 
@@ -115,7 +115,7 @@ fn a_datagram_is_cut() {
 fn another_listener_subscribes() {
     let (_, mut socket) = with(Fault::ForeignAck);
     let kinds: Vec<_> = events(&mut socket).iter().map(Event::kind).collect();
-    assert_eq!(kinds.iter().position(|&kind| kind == Kind::Ack), Some(2));
+    assert_eq!(kinds.iter().position(|&kind| kind == EventKind::Ack), Some(2));
     assert_eq!(kinds.len(), 7);
 }
 
@@ -153,7 +153,7 @@ fn an_unknown_kind_has_a_number() {
     let (_, mut socket) = with(Fault::Unknown(0x20));
     let events = events(&mut socket);
     assert_eq!(numbers(&events), [1, 2, 3, 4, 5, 6, 7]);
-    assert_eq!(events[2].body, Body::Unknown { what: 0x20 });
+    assert_eq!(events[2].body, EventBody::Unknown { what: 0x20 });
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn what_nobody_is_told_of_has_no_number() {
 fn at_the_end_there_is_an_end_of_file() {
     let (_, mut socket) = with(Fault::End);
     let mut batch = Batch::with_capacity(16);
-    assert_eq!(socket.receive(&mut batch), Ok(Received::Frames(2)));
+    assert_eq!(socket.receive(&mut batch), Ok(Received::Datagrams(2)));
     assert_eq!(socket.receive(&mut batch), Ok(Received::Closed));
     assert_eq!(next(&mut socket), Ok((Vec::new(), 0)));
 }

@@ -2,7 +2,7 @@
 
 use pmon_core::Cpu;
 use pmon_core::batch::Batch;
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_fake::{Errno, Kernel, RecvFlags, SockFilter, Socket};
 use proptest::prelude::*;
 
@@ -63,7 +63,7 @@ fn a_filter_chooses_by_kind() {
     let mut bytes = [0; 128];
     let len = socket.recv(&mut bytes, RecvFlags::empty()).unwrap().len;
     let event = Event::decode(&bytes[..len], ByteOrder::NATIVE).unwrap();
-    assert!(matches!(event.body, Body::Exit { task, .. } if task == child), "{event:?}");
+    assert!(matches!(event.body, EventBody::Exit { task, .. } if task == child), "{event:?}");
     assert_eq!(socket.recv(&mut bytes, RecvFlags::empty()), Err(Errno::AGAIN));
     assert_eq!(socket.memory().drops, 0);
 }
@@ -132,7 +132,7 @@ fn random_numbers_are_the_same_each_time() {
 fn a_frame_for_the_only_socket_goes_through_its_filter() {
     let mut kernel = Kernel::new(1);
     let mut socket = listening(&mut kernel);
-    let body = Body::Sid { task: kernel.boot("test") };
+    let body = EventBody::Sid { task: kernel.boot("test") };
     let event = Event { time: kernel.now(), seq: kernel.next_number(Cpu(0)), cpu: Cpu(0), body };
     let frame = event.encode(ByteOrder::NATIVE).unwrap();
     let mut batch = Batch::with_capacity(8);

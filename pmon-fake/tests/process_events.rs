@@ -1,6 +1,6 @@
 //! What verbs emit, where it is not what one would think. `examples/differential` has it from the kernel.
 
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_core::{Task, Tgid};
 use pmon_fake::{Errno, Kernel, RecvFlags, Socket};
 
@@ -13,7 +13,7 @@ fn listening() -> (Kernel, Socket, Task) {
     (kernel, socket, shell)
 }
 
-fn heard(socket: &mut Socket) -> Vec<Body> {
+fn heard(socket: &mut Socket) -> Vec<EventBody> {
     let mut bodies = Vec::new();
     let mut bytes = [0; 128];
     while let Ok(datagram) = socket.recv(&mut bytes, RecvFlags::empty()) {
@@ -35,8 +35,8 @@ fn a_parent_is_the_thread_that_forked_and_after_its_end_another_one_of_the_proce
     kernel.exit(shell, 0);
     kernel.exit(child, 3);
     let heard = heard(&mut socket);
-    assert_eq!(heard[1], Body::Fork { parent: thread, child });
-    assert_eq!(heard[4], Body::Exit { task: child, code: 0x300, signal: 17, parent: Some(init()) });
+    assert_eq!(heard[1], EventBody::Fork { parent: thread, child });
+    assert_eq!(heard[4], EventBody::Exit { task: child, code: 0x300, signal: 17, parent: Some(init()) });
 
     let (mut kernel, mut socket, shell) = listening();
     let thread = kernel.thread(shell);
@@ -44,7 +44,7 @@ fn a_parent_is_the_thread_that_forked_and_after_its_end_another_one_of_the_proce
     kernel.exit(thread, 0);
     kernel.exit(child, 0);
     let last = self::heard(&mut socket).pop();
-    assert_eq!(last, Some(Body::Exit { task: child, code: 0, signal: 17, parent: Some(shell) }));
+    assert_eq!(last, Some(EventBody::Exit { task: child, code: 0, signal: 17, parent: Some(shell) }));
 }
 
 #[test]
@@ -53,8 +53,9 @@ fn exec_by_another_thread_ends_the_first_one_with_its_signal_and_parent() {
     let (one, two) = (kernel.thread(shell), kernel.thread(shell));
     heard(&mut socket);
     assert_eq!(kernel.exec(two, "/bin/true", &["true"]), shell);
-    let end = |task, signal, parent| Body::Exit { task, code: 0, signal, parent: Some(parent) };
-    let expected = [end(one, u32::MAX, Task::default()), end(shell, 17, init()), Body::Exec { task: shell }];
+    let end = |task, signal, parent| EventBody::Exit { task, code: 0, signal, parent: Some(parent) };
+    let expected =
+        [end(one, u32::MAX, Task::default()), end(shell, 17, init()), EventBody::Exec { task: shell }];
     assert_eq!(heard(&mut socket), expected);
 }
 
@@ -67,7 +68,7 @@ fn the_event_of_a_core_comes_with_its_signals_and_the_code_says_whether_one_was_
         kernel.kill(shell.tgid, signal, core);
         let heard = heard(&mut socket);
         assert_eq!(heard.len(), cores + 1, "{heard:?}");
-        assert!(matches!(heard[cores], Body::Exit { code: found, .. } if found == code), "{heard:?}");
+        assert!(matches!(heard[cores], EventBody::Exit { code: found, .. } if found == code), "{heard:?}");
     }
 }
 
@@ -79,7 +80,7 @@ fn each_thread_has_its_own_ids() {
     kernel.setuid(thread, 0, 0);
     kernel.setuid(thread, 7, 7);
     kernel.setuid(thread, 7, 7);
-    let uid = |task| Body::Uid { task, real: 7, effective: 7 };
+    let uid = |task| EventBody::Uid { task, real: 7, effective: 7 };
     assert_eq!(heard(&mut socket)[1..], [uid(shell), uid(thread)]);
     assert_eq!(kernel.process(shell.tgid).unwrap().uid, (7, 7));
 }
@@ -90,7 +91,7 @@ fn who_leads_a_session_cannot_begin_another() {
     let thread = kernel.thread(shell);
     kernel.setsid(thread);
     kernel.setsid(shell);
-    assert_eq!(heard(&mut socket)[1..], [Body::Sid { task: shell }]);
+    assert_eq!(heard(&mut socket)[1..], [EventBody::Sid { task: shell }]);
 }
 
 #[test]

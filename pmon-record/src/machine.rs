@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fs;
 
-use pmon_core::capture::{ClockAnchor, Header, Meta, Transport};
+use pmon_core::capture::{ClockAnchor, Header, Meta, TransportInfo};
 use pmon_core::wire::ByteOrder;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -15,7 +15,7 @@ const COMMAND: usize = 64 << 10;
 /// The header of a capture that started at `start`, with events from `socket_buffer` bytes of socket buffer.
 pub(crate) fn header(
     command: Vec<Vec<u8>>,
-    transport: &Transport,
+    transport: &TransportInfo,
     socket_buffer: u64,
     start: ClockAnchor,
 ) -> Header {
@@ -46,7 +46,7 @@ pub(crate) fn header(
         start,
         previous: None,
     };
-    Header { uuid: uuid(), frame_order: ByteOrder::NATIVE, meta }
+    Header { uuid: uuid(), byte_order: ByteOrder::NATIVE, meta }
 }
 
 /// 16 random bytes, marked as a version 4 UUID (RFC 9562).
@@ -75,7 +75,7 @@ mod tests {
         let start = Clock::new().anchor();
         let header = |command: &[&str]| {
             let command = command.iter().map(|word| word.as_bytes().to_vec()).collect();
-            header(command, &Transport::default(), 7, start)
+            header(command, &TransportInfo::default(), 7, start)
         };
         let (one, other) = (header(&["true"]), header(&[&"x".repeat(200_000), "y"]));
         assert_eq!(other.meta.command, [vec![b'x'; COMMAND]]);

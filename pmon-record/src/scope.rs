@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use pmon_core::wire::Kind;
+use pmon_core::wire::EventKind;
 use thiserror::Error;
 
 use crate::details::cgroups::{self, CgroupError};
@@ -19,7 +19,7 @@ pub const MAX_UIDS: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     /// The kinds of events.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<EventKind>,
     /// The real user ids of the processes that cause the events, at most [`MAX_UIDS`].
     pub uids: Vec<u32>,
     /// The cgroup (version 2) of the processes that cause the events, or an ancestor of it: the
@@ -151,7 +151,7 @@ mod tests {
         assert!(Scope::default().is_all());
         assert_eq!(Scope::default().mask(), u32::MAX);
         let scope = Scope {
-            kinds: vec![Kind::Exec, Kind::Exit],
+            kinds: vec![EventKind::Exec, EventKind::Exit],
             uids: vec![0, 7],
             tree: Some(TreeScope::Process(4711)),
             ..Scope::default()

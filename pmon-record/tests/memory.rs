@@ -5,8 +5,10 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{Credentials, Details, Header, Membership, Meta, Miss, Record, Subject};
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::capture::{
+    Credentials, Details, DetailsSubject, Header, Meta, MissReason, ProcessContext, Record,
+};
+use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_record::assemble::{Assembler, AssemblerSettings};
 use pmon_record::{CaptureFile, CaptureTarget, Chunk, Sink as _};
@@ -28,7 +30,7 @@ fn reset_peak() {
 }
 
 fn details(tgid: u32, args: Vec<u8>, path: Vec<u8>) -> Box<Details> {
-    let subject = Subject::Exec { tgid: Tgid(tgid), time: MonoNs(tgid.into()) };
+    let subject = DetailsSubject::Exec { tgid: Tgid(tgid), time: MonoNs(tgid.into()) };
     Box::new(Details {
         miss: None,
         ppid: Some(tgid / 2),
@@ -42,8 +44,8 @@ fn details(tgid: u32, args: Vec<u8>, path: Vec<u8>) -> Box<Details> {
         cgroup: Some(path),
         args_len: Some(args.len() as u64 + 1),
         args: Some(args),
-        membership: Some(Membership { session: tgid, ..Membership::default() }),
-        ..Details::missed(subject, Miss::Gone)
+        context: Some(ProcessContext { session: tgid, ..ProcessContext::default() }),
+        ..Details::missed(subject, MissReason::Gone)
     })
 }
 
@@ -79,7 +81,7 @@ fn what_processes_name_and_pass_takes_a_bounded_amount_of_memory() {
     ];
     for (name, count, of) in hostile {
         let dir = tempfile::tempdir().unwrap();
-        let header = Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() };
+        let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() };
         reset_peak();
         let before = peak();
         let file = CaptureFile::create(&CaptureTarget::File(dir.path().join("memory.pmon")), &header, false)
@@ -87,7 +89,7 @@ fn what_processes_name_and_pass_takes_a_bounded_amount_of_memory() {
         let mut assembler = Assembler::new(file, AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1)));
         let mut chunk = Chunk::with_capacity(1);
         for n in 0..count {
-            let body = Body::Exec { task: Task::new(n, n) };
+            let body = EventBody::Exec { task: Task::new(n, n) };
             let event = Event { time: MonoNs(n.into()), seq: Seq(n), cpu: Cpu(0), body };
             chunk.clear();
             chunk.batch.push(&event.encode(ByteOrder::NATIVE).unwrap(), 0);

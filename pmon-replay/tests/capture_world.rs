@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use pmon_analysis::Filter;
 use pmon_core::capture::{
-    Details, Encoder, Frame, Header, Meta, Miss, Reader, Reason, Record, Snapshot, Subject,
+    Details, DetailsSubject, Encoder, Header, Meta, MissReason, Reader, Record, RecordedDatagram, Snapshot,
+    SnapshotReason,
 };
-use pmon_core::wire::{Body, ByteOrder, Event, Kind};
+use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{RecvFlags, Socket};
 use pmon_interpose::{NextEvent, ProcEntry, ReplayWorld};
@@ -24,7 +25,7 @@ fn capture(records: &[Record<'_>]) -> Vec<u8> {
 /// Its header, a block of every ten records, and its end.
 fn blocks(records: &[Record<'_>]) -> Vec<Vec<u8>> {
     let meta = Meta { cpus_online: 1, ticks_per_second: 100, ..Meta::default() };
-    let mut encoder = Encoder::new(&Header { uuid: [1; 16], frame_order: ORDER, meta }).unwrap();
+    let mut encoder = Encoder::new(&Header { uuid: [1; 16], byte_order: ORDER, meta }).unwrap();
     let mut parts = vec![encoder.header().to_vec()];
     for some in records.chunks(10) {
         some.iter().for_each(|record| encoder.push(record).unwrap());
@@ -43,9 +44,14 @@ fn live(capture: &[u8]) -> Live<&[u8]> {
 }
 
 /// Event `n`, at n ms.
-fn nth(n: u32, body: Body) -> Record<'static> {
-    Frame::Event(Event { time: MonoNs(u64::from(n) * 1_000_000), seq: Seq(100 + n), cpu: Cpu(0), body })
-        .into()
+fn nth(n: u32, body: EventBody) -> Record<'static> {
+    RecordedDatagram::Event(Event {
+        time: MonoNs(u64::from(n) * 1_000_000),
+        seq: Seq(100 + n),
+        cpu: Cpu(0),
+        body,
+    })
+    .into()
 }
 
 fn leader(pid: u32) -> Task {
@@ -53,35 +59,35 @@ fn leader(pid: u32) -> Task {
 }
 
 fn fork(n: u32, parent: u32, child: u32) -> Record<'static> {
-    nth(n, Body::Fork { parent: leader(parent), child: leader(child) })
+    nth(n, EventBody::Fork { parent: leader(parent), child: leader(child) })
 }
 
 fn exec(n: u32, pid: u32) -> [Record<'static>; 2] {
-    let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(u64::from(n) * 1_000_000) };
-    [nth(n, Body::Exec { task: leader(pid) }), details(subject)]
+    let subject = DetailsSubject::Exec { tgid: Tgid(pid), time: MonoNs(u64::from(n) * 1_000_000) };
+    [nth(n, EventBody::Exec { task: leader(pid) }), details(subject)]
 }
 
 fn exit(n: u32, pid: u32) -> Record<'static> {
-    nth(n, Body::Exit { task: leader(pid), code: 0, signal: 17, parent: None })
+    nth(n, EventBody::Exit { task: leader(pid), code: 0, signal: 17, parent: None })
 }
 
-fn details(subject: Subject) -> Record<'static> {
+fn details(subject: DetailsSubject) -> Record<'static> {
     let name = format!("p{}", subject.tgid());
     Record::Details(Box::new(Details {
         miss: None,
         comm: Some(name.clone().into()),
         args: Some(format!("{name}\0").into()),
-        ..Details::missed(subject, Miss::Gone)
+        ..Details::missed(subject, MissReason::Gone)
     }))
 }
 
 fn scan(pids: &[u32]) -> Vec<Record<'static>> {
-    let seen = pids.iter().map(|&pid| details(Subject::Snapshot { tgid: Tgid(pid) }));
+    let seen = pids.iter().map(|&pid| details(DetailsSubject::Snapshot { tgid: Tgid(pid) }));
     let snapshot = Snapshot {
         started: MonoNs(0),
         ended: MonoNs(0),
         processes: pids.len() as u32,
-        reason: Reason::Start,
+        reason: SnapshotReason::Start,
         atomic: false,
     };
     seen.chain([Record::Snapshot(snapshot)]).collect()
@@ -168,7 +174,7 @@ fn every_exec_of_a_capture_finds_its_command_line() {
     let mut expected = HashMap::new();
     let told = synth.generate(|record| {
         if let Record::Details(details) = record
-            && let (Subject::Exec { tgid, time }, Some(args)) = (details.subject, &details.args)
+            && let (DetailsSubject::Exec { tgid, time }, Some(args)) = (details.subject, &details.args)
         {
             expected.insert((tgid, time), args.clone());
         }
@@ -184,12 +190,12 @@ fn every_exec_of_a_capture_finds_its_command_line() {
         live.mark_received();
         for event in received(&mut socket) {
             match event.body {
-                Body::Exec { task } => {
+                EventBody::Exec { task } => {
                     let args = expected.get(&(task.tgid, event.time)).cloned();
                     found += u32::from(args.is_some());
                     assert!(args.is_none() || file(&live, task.tgid.0, "cmdline") == args, "{event:?}");
                 }
-                Body::Exit { task, .. } if task.is_leader() => {
+                EventBody::Exit { task, .. } if task.is_leader() => {
                     assert!(live.processes().task(task.tgid.0).is_some(), "{event:?}");
                 }
                 _ => {}
@@ -205,12 +211,12 @@ fn every_exec_of_a_capture_finds_its_command_line() {
 fn what_a_filter_hides_changes_the_processes() {
     let records = [scan(&[1]), vec![fork(1, 1, 20)], exec(2, 20).into(), vec![fork(3, 20, 30), exit(4, 20)]];
     let bytes = capture(&records.concat());
-    let filter = Filter { kinds: vec![Kind::Exit], ..Filter::default() };
+    let filter = Filter { kinds: vec![EventKind::Exit], ..Filter::default() };
     let mut live = Live::new(replay(&bytes).filter(filter), Speed::Instant);
     let mut socket = listener(&mut live);
     live.step().unwrap();
     live.mark_received();
-    assert!(matches!(received(&mut socket)[..], [Event { body: Body::Exit { .. }, .. }]));
+    assert!(matches!(received(&mut socket)[..], [Event { body: EventBody::Exit { .. }, .. }]));
     assert_eq!((live.processes().pids(), comm(&live, 20)), (vec![1, 20, 30], "p20\n".into()));
     assert_eq!(live.next_event().unwrap(), NextEvent::Never);
 }

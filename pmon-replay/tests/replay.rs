@@ -4,10 +4,11 @@ use pmon_analysis::Filter;
 use pmon_core::accounting::LossCause;
 use pmon_core::batch::Batch;
 use pmon_core::capture::{
-    Blind, Details, Encoder, Frame, Header, Loss, Mark, Meta, Miss, Reader, Record, Scope, Subject,
+    Blind, Details, DetailsSubject, Encoder, Header, Loss, Mark, Meta, MissReason, Reader, Record,
+    RecordedDatagram, ScopeInfo,
 };
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{Body, ByteOrder, Comm, Event, Kind};
+use pmon_core::wire::{ByteOrder, Comm, Event, EventBody, EventKind};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{Errno, Fault, Place, RecvFlags, Script, Socket};
 use pmon_replay::{Passed, Played, Replay, ReplayError};
@@ -17,7 +18,7 @@ const ORDER: ByteOrder = ByteOrder::NATIVE;
 /// A capture with blocks of so many records.
 fn capture(records: &[Record<'_>], block: usize) -> Vec<u8> {
     let meta = Meta { cpus_online: 2, ..Meta::default() };
-    let mut encoder = Encoder::new(&Header { uuid: [1; 16], frame_order: ORDER, meta }).unwrap();
+    let mut encoder = Encoder::new(&Header { uuid: [1; 16], byte_order: ORDER, meta }).unwrap();
     let mut bytes = encoder.header().to_vec();
     for some in records.chunks(block) {
         some.iter().for_each(|record| encoder.push(record).unwrap());
@@ -32,16 +33,17 @@ fn replay(capture: &[u8]) -> Replay<&[u8]> {
 }
 
 /// Event `n` of a CPU: number 100 + n at n ms.
-fn nth(cpu: u32, n: u32, body: Body) -> Event {
+fn nth(cpu: u32, n: u32, body: EventBody) -> Event {
     Event { time: MonoNs(u64::from(n) * 1_000_000), seq: Seq(100 + n), cpu: Cpu(cpu), body }
 }
 
 fn exec(cpu: u32, n: u32) -> Record<'static> {
-    Frame::Event(nth(cpu, n, Body::Exec { task: Task::new(n, n) })).into()
+    RecordedDatagram::Event(nth(cpu, n, EventBody::Exec { task: Task::new(n, n) })).into()
 }
 
 fn comm(cpu: u32, n: u32) -> Record<'static> {
-    Frame::Event(nth(cpu, n, Body::Comm { task: Task::new(n, n), comm: Comm::default() })).into()
+    RecordedDatagram::Event(nth(cpu, n, EventBody::Comm { task: Task::new(n, n), comm: Comm::default() }))
+        .into()
 }
 
 /// Events `first` to `last` of CPU 0 are lost.
@@ -56,12 +58,12 @@ fn delivered(source: &mut impl Source) -> Vec<Option<u32>> {
     let (mut all, mut batch) = (Vec::new(), Batch::with_capacity(7));
     loop {
         match source.receive(&mut batch).unwrap() {
-            Received::Frames(_) => {}
+            Received::Datagrams(_) => {}
             Received::Overrun => all.push(None),
             Received::Empty | Received::Closed => return all,
         }
-        let event = |frame: pmon_core::batch::Frame<'_>| Event::decode(frame.bytes, ORDER).unwrap();
-        all.extend(batch.frames().map(|frame| Some(event(frame).seq.0)));
+        let event = |frame: pmon_core::batch::Datagram<'_>| Event::decode(frame.bytes, ORDER).unwrap();
+        all.extend(batch.datagrams().map(|frame| Some(event(frame).seq.0)));
         batch.clear();
     }
 }
@@ -107,7 +109,7 @@ fn what_a_filter_leaves_out_never_happened() {
         [records, vec![loss(4, 6, LossCause::Socket), exec(0, 7), comm(1, 8), comm(1, 9), exec(1, 10)]]
             .concat();
     let bytes = capture(&records, 3);
-    let filter = Filter { kinds: vec![Kind::Exec], ..Filter::default() };
+    let filter = Filter { kinds: vec![EventKind::Exec], ..Filter::default() };
     let mut replay = replay(&bytes).filter(filter);
     // Of CPU 0, 100 and 102 close up, and three are lost; of CPU 1, 110 is the first.
     assert_eq!(delivered(&mut replay), [some([100, 101]), vec![None], some([105, 108])].concat());
@@ -116,7 +118,7 @@ fn what_a_filter_leaves_out_never_happened() {
 
 #[test]
 fn of_a_capture_that_leaves_events_out_only_losses_are_gaps() {
-    let scope = Record::Scope(Scope { text: "execs".into() });
+    let scope = Record::Scope(ScopeInfo { text: "execs".into() });
     let records =
         [scope, exec(0, 0), exec(0, 4), exec(1, 9), loss(7, 9, LossCause::Ring), exec(0, 12), exec(1, 20)];
     let bytes = capture(&records, 10);
@@ -142,10 +144,10 @@ fn a_range_of_time_is_played_from_wherever_the_reader_is() {
 #[test]
 fn a_range_is_the_same_wherever_it_is_read_from() {
     let details = |n: u32| {
-        let subject = Subject::Exec { tgid: Tgid(n), time: MonoNs(u64::from(n) * 1_000_000) };
-        Record::Details(Box::new(Details::missed(subject, Miss::Gone)))
+        let subject = DetailsSubject::Exec { tgid: Tgid(n), time: MonoNs(u64::from(n) * 1_000_000) };
+        Record::Details(Box::new(Details::missed(subject, MissReason::Gone)))
     };
-    let mut records = vec![Record::Scope(Scope { text: "execs".into() })];
+    let mut records = vec![Record::Scope(ScopeInfo { text: "execs".into() })];
     // Every second number is left out; details come late.
     records.extend((0..40).flat_map(|n| [exec(0, 2 * n), details(2 * n.max(1) - 2)]));
     let bytes = capture(&records, 10);
@@ -155,7 +157,7 @@ fn a_range_is_the_same_wherever_it_is_read_from() {
         while replay.receive(&mut batch).unwrap() != Received::Closed {
             all.extend(std::iter::from_fn(|| replay.take_passed()));
         }
-        (batch.frames().map(|frame| frame.bytes.to_vec()).collect::<Vec<_>>(), all)
+        (batch.datagrams().map(|frame| frame.bytes.to_vec()).collect::<Vec<_>>(), all)
     };
     let open = || Replay::new(Reader::open(std::io::Cursor::new(&bytes)).unwrap()).until(until).passing();
     let mut sought = open();
@@ -177,7 +179,7 @@ fn a_consumer_hears_its_acknowledgement_first_with_the_number_before() {
     assert_eq!(replay.advance(MonoNs(6_000_000)).unwrap(), 2);
     let events = heard(&mut socket);
     assert_eq!(events.iter().map(|event| event.seq.0).collect::<Vec<_>>(), [104, 105, 106]);
-    assert!(events[0].kind() == Kind::Ack && events[0].cpu == Cpu(1) && events[0].time < events[1].time);
+    assert!(events[0].kind() == EventKind::Ack && events[0].cpu == Cpu(1) && events[0].time < events[1].time);
     // Whoever asks again meanwhile takes a number, as of a kernel: the others come behind it.
     socket.listen().unwrap();
     let Some(Played::Event(event)) = replay.step().unwrap() else { panic!("an event") };
@@ -234,13 +236,13 @@ fn what_stands_between_comes_between() {
         let received = replay.receive(&mut batch).unwrap();
         (received, std::iter::from_fn(|| replay.take_passed()).collect::<Vec<_>>())
     };
-    assert_eq!(next(), (Received::Frames(2), vec![]));
+    assert_eq!(next(), (Received::Datagrams(2), vec![]));
     assert_eq!(next(), (Received::Empty, vec![Passed::Record(Box::new(mark))]));
     assert_eq!(next(), (Received::Empty, vec![Passed::Blind(blind)]));
-    assert_eq!(next(), (Received::Frames(1), vec![]));
+    assert_eq!(next(), (Received::Datagrams(1), vec![]));
     let (received, passed) = next();
     assert!(received == Received::Overrun && matches!(passed[..], [Passed::Loss(_)]));
-    assert_eq!(next(), (Received::Frames(1), vec![]));
+    assert_eq!(next(), (Received::Datagrams(1), vec![]));
     assert_eq!(next(), (Received::Closed, vec![]));
 }
 
@@ -253,7 +255,7 @@ fn damage_is_told_and_the_rest_is_played() {
     bytes[blocks[1] + 40] ^= 1;
     let mut replay = replay(&bytes);
     let mut batch = Batch::with_capacity(64);
-    assert_eq!(replay.receive(&mut batch).unwrap(), Received::Frames(10));
+    assert_eq!(replay.receive(&mut batch).unwrap(), Received::Datagrams(10));
     let damaged = |result| matches!(result, Err(ReplayError::Damaged(_)));
     assert!(damaged(replay.receive(&mut batch)));
     let rest = std::iter::from_fn(|| match replay.receive(&mut batch) {
@@ -267,19 +269,19 @@ fn damage_is_told_and_the_rest_is_played() {
 /// What each block begins with: the bytes behind the header.
 fn bytes_of_marker(bytes: &[u8]) -> Vec<u8> {
     let meta = Meta { cpus_online: 2, ..Meta::default() };
-    let header = Encoder::new(&Header { uuid: [1; 16], frame_order: ORDER, meta }).unwrap();
+    let header = Encoder::new(&Header { uuid: [1; 16], byte_order: ORDER, meta }).unwrap();
     bytes[header.header().len()..][..8].to_vec()
 }
 
 #[test]
 fn datagrams_of_any_form_are_delivered_as_they_are() {
-    let mut unknown = nth(0, 3, Body::Sid { task: Task::default() }).encode(ORDER).unwrap();
+    let mut unknown = nth(0, 3, EventBody::Sid { task: Task::default() }).encode(ORDER).unwrap();
     unknown[36..40].copy_from_slice(&0x20_u32.to_ne_bytes());
     let datagrams: [&[u8]; 4] = [b"", b"what is this?", &unknown, &[7; 100]];
-    let records: Vec<_> = datagrams.iter().map(|bytes| Frame::Raw(bytes).into()).collect();
+    let records: Vec<_> = datagrams.iter().map(|bytes| RecordedDatagram::Raw(bytes).into()).collect();
     let bytes = capture(&records, 10);
     let mut replay = replay(&bytes);
     let mut batch = Batch::with_capacity(16);
     while replay.receive(&mut batch).unwrap() != Received::Closed {}
-    assert_eq!(batch.frames().map(|frame| frame.bytes).collect::<Vec<_>>(), datagrams);
+    assert_eq!(batch.datagrams().map(|frame| frame.bytes).collect::<Vec<_>>(), datagrams);
 }

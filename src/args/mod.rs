@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pmon_core::wire::Kind;
+use pmon_core::wire::EventKind;
 use pmon_record::{MAX_RING_BYTES, Redact};
 
 pub(crate) use diff::DiffArgs;
@@ -157,7 +157,7 @@ pub(crate) struct RecordArgs {
     pub(crate) latency: Duration,
     /// Record events of these kinds only: fork, exec, uid, gid, sid, ptrace, comm, coredump, exit
     #[arg(long, value_name = "KIND,..", value_delimiter = ',', value_parser = parse_kind, hide_possible_values = true)]
-    pub(crate) only: Vec<Kind>,
+    pub(crate) only: Vec<EventKind>,
     /// Record only events of processes with these real user ids
     #[arg(long, value_name = "UID,..", value_delimiter = ',')]
     pub(crate) uid: Vec<u32>,
@@ -290,7 +290,7 @@ pub(crate) struct ViewArgs {
     pub(crate) format: Format,
     /// Only these kinds: ack, fork, exec, uid, gid, sid, ptrace, comm, coredump, exit, unknown
     #[arg(long, value_name = "KIND,..", value_delimiter = ',', value_parser = parse_kind, hide_possible_values = true)]
-    pub(crate) kind: Vec<Kind>,
+    pub(crate) kind: Vec<EventKind>,
     /// Only these processes or threads; a fork counts for parent and child
     #[arg(long, value_name = "PID,..", value_delimiter = ',')]
     pub(crate) pid: Vec<u32>,
@@ -401,9 +401,9 @@ fn parse_heartbeat(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_kind(name: &str) -> Result<Kind, String> {
-    Kind::from_name(name).ok_or_else(|| {
-        let names: Vec<_> = Kind::ALL.into_iter().map(Kind::name).collect();
+fn parse_kind(name: &str) -> Result<EventKind, String> {
+    EventKind::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = EventKind::ALL.into_iter().map(EventKind::name).collect();
         format!("no such kind; there are {}", names.join(", "))
     })
 }

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use pmon_analysis::WallClock;
 use pmon_analysis::filter::Exits;
 use pmon_core::MonoNs;
-use pmon_core::capture::{Frame, Header, Item, Reader, Record};
+use pmon_core::capture::{Header, Item, Reader, Record, RecordedDatagram};
 use pmon_core::wire::ByteOrder;
 
 use crate::args::PrintArgs;
@@ -84,7 +84,7 @@ pub(crate) fn exits(path: &Path) -> Result<Option<Exits>, Failure> {
     let unreadable = format!("cannot read {}", shown(path));
     let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
     let mut reader = Reader::open_sparse(file, skip_hole).or_fail(exit::REFUSED, &unreadable)?;
-    let (order, mut exits, mut is_partial, mut blocks) = (reader.frame_order(), Exits::default(), false, 0);
+    let (order, mut exits, mut is_partial, mut blocks) = (reader.byte_order(), Exits::default(), false, 0);
     while let Some(item) = reader.next_item().or_fail(exit::ENVIRONMENT, &unreadable)? {
         let Item::Block(block) = item else { continue };
         for record in block.records() {
@@ -141,7 +141,7 @@ fn end(path: &Path) -> Result<(MonoNs, i64), Failure> {
     let mut wall = WallClock::new();
     reader.header().iter().for_each(|header| wall.observe(header.meta.start));
     reader.seek(MonoNs(u64::MAX)).or_fail(exit::ENVIRONMENT, &unreadable)?;
-    let (order, mut end) = (reader.frame_order(), MonoNs(0));
+    let (order, mut end) = (reader.byte_order(), MonoNs(0));
     while let Some(item) = reader.next_item().or_fail(exit::ENVIRONMENT, &unreadable)? {
         if let Item::Block(block) = item {
             for record in block.records() {
@@ -157,7 +157,7 @@ fn end(path: &Path) -> Result<(MonoNs, i64), Failure> {
 
 fn time_of(record: &Record<'_>, order: ByteOrder) -> Option<MonoNs> {
     match record {
-        Record::Event(Frame::Event(event), _) => Some(event.time),
+        Record::Event(RecordedDatagram::Event(event), _) => Some(event.time),
         Record::Event(frame, _) => frame.event(order).map(|event| event.time),
         Record::End(end) => Some(end.time),
         _ => None,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Zoned;
 use pmon_core::capture::{Header, Meta};
-use pmon_core::wire::Kind;
+use pmon_core::wire::EventKind;
 use pmon_record::{
     CaptureFile, CaptureTarget, RecordOptions, Recording, Scope, StoreError, Subscription, TransportChoice,
     TreeScope,
@@ -140,7 +140,7 @@ fn options(args: &RecordArgs) -> Result<RecordOptions, Failure> {
 /// What is to be recorded.
 fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
     let wrong = |why: String| Err(Failure::new(exit::USAGE, why));
-    if let Some(kind) = args.only.iter().find(|kind| matches!(kind, Kind::Ack | Kind::Unknown)) {
+    if let Some(kind) = args.only.iter().find(|kind| matches!(kind, EventKind::Ack | EventKind::Unknown)) {
         return wrong(format!(
             "events of kind `{kind}` cannot be chosen: each that there is, is recorded in any case"
         ));

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     control::report_added_listeners(subscription.added_listeners());
     let header = subscription.header(&[]);
     let view =
-        View::new(&args.view, Range::default(), Some(&header), header.frame_order, terminal::colours(), out);
+        View::new(&args.view, Range::default(), Some(&header), header.byte_order, terminal::colours(), out);
     // Otherwise pmon would wait for such a process forever, without a message.
     if let Some(why) = args.view.comm.as_ref().and_then(|name| too_long(name.as_bytes())) {
         terminal::say(format_args!("pmon: --comm: {why}"));

@@ -3,7 +3,7 @@
 use pmon_analysis::Occurrence;
 use pmon_core::Task;
 use pmon_core::capture::{Blind, Loss, Mark};
-use pmon_core::wire::Body;
+use pmon_core::wire::EventBody;
 
 use super::{Render, RenderContext, push_number};
 
@@ -14,18 +14,18 @@ impl Render for ClassicRenderer {
     fn event(&mut self, occurrence: &Occurrence, _: RenderContext<'_>, out: &mut Vec<u8>) {
         let mut line = ClassicLine(out);
         match occurrence.event.map(|event| event.body) {
-            Some(Body::Ack { .. }) => line.text("set mcast listen ok"),
-            Some(Body::Fork { parent, child }) => {
+            Some(EventBody::Ack { .. }) => line.text("set mcast listen ok"),
+            Some(EventBody::Fork { parent, child }) => {
                 line.text("fork: parent ").task(parent).text(" -> child ").task(child)
             }
-            Some(Body::Exec { task }) => line.text("exec: ").task(task),
-            Some(Body::Uid { task, real, effective }) => {
+            Some(EventBody::Exec { task }) => line.text("exec: ").task(task),
+            Some(EventBody::Uid { task, real, effective }) => {
                 line.text("uid change: ").task(task).text(" from ").int(real).text(" to ").int(effective)
             }
-            Some(Body::Gid { task, real, effective }) => {
+            Some(EventBody::Gid { task, real, effective }) => {
                 line.text("gid change: ").task(task).text(" from ").int(real).text(" to ").int(effective)
             }
-            Some(Body::Exit { task, code, .. }) => {
+            Some(EventBody::Exit { task, code, .. }) => {
                 line.text("exit: ").task(task).text(" exit_code=").int(code)
             }
             _ => line.text("unhandled proc event"),

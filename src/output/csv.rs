@@ -2,8 +2,8 @@
 
 use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, Status};
-use pmon_core::capture::{Blind, Loss, Mark, Miss};
-use pmon_core::wire::{Body, Kind};
+use pmon_core::capture::{Blind, Loss, Mark, MissReason};
+use pmon_core::wire::{EventBody, EventKind};
 use pmon_core::{MonoNs, Task};
 
 use super::escape::{printable, shell_words};
@@ -212,7 +212,7 @@ impl Render for CsvRenderer {
     }
 
     fn event(&mut self, occurrence: &Occurrence, context: RenderContext<'_>, out: &mut Vec<u8>) {
-        let kind = occurrence.event.map_or(Kind::Unknown, |event| event.kind());
+        let kind = occurrence.event.map_or(EventKind::Unknown, |event| event.kind());
         self.row.text(CsvColumn::Kind, kind.name());
         if let Some(event) = &occurrence.event {
             self.time(event.time, context);
@@ -220,7 +220,7 @@ impl Render for CsvRenderer {
             self.row.number(CsvColumn::Seq, event.seq.0);
             body(&mut self.row, &event.body, occurrence, context);
         }
-        if kind == Kind::Unknown {
+        if kind == EventKind::Unknown {
             push_hex(self.row.cell(CsvColumn::Frame), occurrence.raw.as_deref().unwrap_or_default());
         }
         self.row.end(out);
@@ -268,44 +268,44 @@ impl Render for CsvRenderer {
     }
 }
 
-fn body(row: &mut CsvRow, body: &Body, occurrence: &Occurrence, context: RenderContext<'_>) {
+fn body(row: &mut CsvRow, body: &EventBody, occurrence: &Occurrence, context: RenderContext<'_>) {
     match *body {
-        Body::Ack { ack, err } => {
+        EventBody::Ack { ack, err } => {
             row.number(CsvColumn::Ack, ack);
             row.number(CsvColumn::Err, err);
         }
-        Body::Fork { parent, child } => {
+        EventBody::Fork { parent, child } => {
             row.task(parent, CsvColumn::Pid, CsvColumn::Tid);
             row.task(child, CsvColumn::ChildPid, CsvColumn::ChildTid);
         }
-        Body::Exec { task } => {
+        EventBody::Exec { task } => {
             row.task(task, CsvColumn::Pid, CsvColumn::Tid);
             exec(row, occurrence);
         }
-        Body::Uid { task, real, effective } => {
+        EventBody::Uid { task, real, effective } => {
             row.task(task, CsvColumn::Pid, CsvColumn::Tid);
             row.number(CsvColumn::Ruid, real);
             row.number(CsvColumn::Euid, effective);
         }
-        Body::Gid { task, real, effective } => {
+        EventBody::Gid { task, real, effective } => {
             row.task(task, CsvColumn::Pid, CsvColumn::Tid);
             row.number(CsvColumn::Rgid, real);
             row.number(CsvColumn::Egid, effective);
         }
-        Body::Sid { task } => row.task(task, CsvColumn::Pid, CsvColumn::Tid),
-        Body::Ptrace { task, tracer } => {
+        EventBody::Sid { task } => row.task(task, CsvColumn::Pid, CsvColumn::Tid),
+        EventBody::Ptrace { task, tracer } => {
             row.task(task, CsvColumn::Pid, CsvColumn::Tid);
             row.task(tracer, CsvColumn::TracerPid, CsvColumn::TracerTid);
         }
-        Body::Comm { task, comm } => {
+        EventBody::Comm { task, comm } => {
             row.task(task, CsvColumn::Pid, CsvColumn::Tid);
             row.text(CsvColumn::Comm, &printable(comm.as_bytes()));
         }
-        Body::Coredump { task, parent } => {
+        EventBody::Coredump { task, parent } => {
             row.task(task, CsvColumn::Pid, CsvColumn::Tid);
             row.parent(parent);
         }
-        Body::Exit { task, code, signal, parent } => {
+        EventBody::Exit { task, code, signal, parent } => {
             row.task(task, CsvColumn::Pid, CsvColumn::Tid);
             row.number(CsvColumn::ExitCode, code);
             row.number(CsvColumn::ExitSignal, signal as i32);
@@ -324,7 +324,7 @@ fn body(row: &mut CsvRow, body: &Body, occurrence: &Occurrence, context: RenderC
                 row.number(CsvColumn::ProcessCpuUs, cpu_us);
             }
         }
-        Body::Unknown { what } => row.number(CsvColumn::What, what),
+        EventBody::Unknown { what } => row.number(CsvColumn::What, what),
         _ => {}
     }
 }
@@ -345,7 +345,7 @@ fn exec(row: &mut CsvRow, occurrence: &Occurrence) {
     }
     row.text(CsvColumn::Args, &shell_words(details.argv()));
     row.figures(&EXEC, &figures::of_exec(Some(details)));
-    row.text(CsvColumn::Missed, details.miss.map_or("", Miss::name));
+    row.text(CsvColumn::Missed, details.miss.map_or("", MissReason::name));
 }
 
 /// A line under construction. Its cells are used again.

@@ -3,7 +3,7 @@
 use pmon_analysis::{Occurrence, ProcessExit, Processes};
 use pmon_core::Task;
 use pmon_core::capture::{Details, ProcessState, Usage};
-use pmon_core::wire::Body;
+use pmon_core::wire::EventBody;
 
 /// What [`of_exec`] gives, by name.
 pub(super) const EXEC: [&str; 14] = [
@@ -26,7 +26,7 @@ pub(super) const EXEC: [&str; 14] = [
 /// What is known of a process after an exec.
 pub(super) fn of_exec(details: Option<&Details>) -> [Option<u64>; EXEC.len()] {
     let ids = details.and_then(|details| details.ids);
-    let member = details.and_then(|details| details.membership);
+    let member = details.and_then(|details| details.context);
     [
         details.and_then(|details| details.ppid).map(u64::from),
         ids.map(|ids| ids.uid.into()),
@@ -93,7 +93,7 @@ pub(super) struct OfProcess {
 pub(super) fn of_process(occurrence: &Occurrence, processes: &Processes) -> Option<OfProcess> {
     let usage = occurrence.usage.as_deref();
     let state = || match occurrence.event.as_ref()?.body {
-        Body::Exit { task, code, .. } => Some(usage?.process_state(task.is_leader(), code)),
+        EventBody::Exit { task, code, .. } => Some(usage?.process_state(task.is_leader(), code)),
         _ => None,
     };
     let exit = processes.exit().or_else(|| match state()? {

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, Status};
 use pmon_core::capture::{Blind, Details, Loss, Mark};
-use pmon_core::wire::{Body, Event, Kind};
+use pmon_core::wire::{Event, EventBody, EventKind};
 use pmon_core::{MonoNs, Task};
 
 use super::escape::push_json;
@@ -48,7 +48,7 @@ impl Render for JsonRenderer {
                 body(&mut line, event, occurrence, context);
             }
             None => {
-                line.text("kind", Kind::Unknown.name());
+                line.text("kind", EventKind::Unknown.name());
                 ["cpu", "seq", "mono_ns", "time", "pid", "tid", "what"]
                     .iter()
                     .for_each(|key| line.absent(key));
@@ -105,45 +105,45 @@ impl Render for JsonRenderer {
 
 fn body(line: &mut JsonObject<'_>, event: &Event, occurrence: &Occurrence, context: RenderContext<'_>) {
     match event.body {
-        Body::Ack { ack, err } => {
+        EventBody::Ack { ack, err } => {
             line.no_task();
             line.number("ack", ack);
             line.number("err", err);
         }
-        Body::Fork { parent, child } => {
+        EventBody::Fork { parent, child } => {
             line.task(parent);
             line.number("child_pid", child.tgid.0);
             line.number("child_tid", child.tid.0);
         }
-        Body::Exec { task } => {
+        EventBody::Exec { task } => {
             line.task(task);
             details(line, occurrence.details.as_deref());
         }
-        Body::Uid { task, real, effective } => {
+        EventBody::Uid { task, real, effective } => {
             line.task(task);
             line.number("ruid", real);
             line.number("euid", effective);
         }
-        Body::Gid { task, real, effective } => {
+        EventBody::Gid { task, real, effective } => {
             line.task(task);
             line.number("rgid", real);
             line.number("egid", effective);
         }
-        Body::Sid { task } => line.task(task),
-        Body::Ptrace { task, tracer } => {
+        EventBody::Sid { task } => line.task(task),
+        EventBody::Ptrace { task, tracer } => {
             line.task(task);
             line.number("tracer_pid", tracer.tgid.0);
             line.number("tracer_tid", tracer.tid.0);
         }
-        Body::Comm { task, comm } => {
+        EventBody::Comm { task, comm } => {
             line.task(task);
             line.bytes("comm", comm.as_bytes());
         }
-        Body::Coredump { task, parent } => {
+        EventBody::Coredump { task, parent } => {
             line.task(task);
             line.parent(parent);
         }
-        Body::Exit { task, code, signal, parent } => {
+        EventBody::Exit { task, code, signal, parent } => {
             line.task(task);
             line.number("exit_code", code);
             line.number("exit_signal", signal as i32);
@@ -165,7 +165,7 @@ fn body(line: &mut JsonObject<'_>, event: &Event, occurrence: &Occurrence, conte
             }
             line.optional_number("process_cpu_us", process.and_then(|process| process.cpu_us));
         }
-        Body::Unknown { what } => {
+        EventBody::Unknown { what } => {
             line.no_task();
             line.number("what", what);
             line.hex("frame", occurrence.raw.as_deref().unwrap_or_default());

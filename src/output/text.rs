@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, ProcessExit, Status};
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{Blind, Details, Loss, Mark, Usage};
-use pmon_core::wire::{Body, Event, Kind};
+use pmon_core::wire::{Event, EventBody, EventKind};
 use pmon_core::{MonoNs, Task, Tgid};
 
 use super::escape::{printable, push_printable};
@@ -101,7 +101,7 @@ impl Render for TextRenderer {
         };
         let _ = write!(self.line, "{:1$}  {task:>7}  {name:<15}  ", "", 8usize.saturating_sub(kind.len()));
         match event.body {
-            Body::Exec { .. } if !self.details => self.line.push_str("runs another program"),
+            EventBody::Exec { .. } if !self.details => self.line.push_str("runs another program"),
             _ => what(&mut self.line, event, occurrence, context),
         }
         out.extend_from_slice(self.line.trim_end().as_bytes());
@@ -152,11 +152,11 @@ impl Render for TextRenderer {
 
 fn colour(event: &Event, context: RenderContext<'_>) -> &'static str {
     match event.body {
-        Body::Exec { .. } => GREEN,
-        Body::Exit { code, .. } if !Status::from_raw(status(code, context)).is_success() => RED,
-        Body::Coredump { .. } => RED,
+        EventBody::Exec { .. } => GREEN,
+        EventBody::Exit { code, .. } if !Status::from_raw(status(code, context)).is_success() => RED,
+        EventBody::Coredump { .. } => RED,
         _ => match event.kind() {
-            Kind::Fork | Kind::Exit => CYAN,
+            EventKind::Fork | EventKind::Exit => CYAN,
             _ => YELLOW,
         },
     }
@@ -173,31 +173,31 @@ fn name(pid: Tgid, context: RenderContext<'_>) -> String {
 
 fn what(line: &mut String, event: &Event, occurrence: &Occurrence, context: RenderContext<'_>) {
     let _ = match event.body {
-        Body::Ack { err: 0, .. } => line.write_str("a listener subscribed"),
-        Body::Ack { err, .. } => write!(line, "a listener was refused: errno {err}"),
-        Body::Fork { parent, child } if child.is_leader() => {
+        EventBody::Ack { err: 0, .. } => line.write_str("a listener subscribed"),
+        EventBody::Ack { err, .. } => write!(line, "a listener was refused: errno {err}"),
+        EventBody::Fork { parent, child } if child.is_leader() => {
             write!(line, "child of {} {}", parent.tgid, name(parent.tgid, context))
         }
-        Body::Fork { .. } => line.write_str("new thread"),
-        Body::Exec { .. } => {
+        EventBody::Fork { .. } => line.write_str("new thread"),
+        EventBody::Exec { .. } => {
             if let Some(details) = &occurrence.details {
                 line.push_str(&origin(details, context));
             }
             line.write_str(&command_line(occurrence.details.as_deref()))
         }
-        Body::Uid { real, effective, .. } => write!(line, "uid {real}, effective {effective}"),
-        Body::Gid { real, effective, .. } => write!(line, "gid {real}, effective {effective}"),
-        Body::Sid { .. } => line.write_str("leads a new session"),
-        Body::Ptrace { tracer, .. } if tracer.tgid == Tgid(0) => line.write_str("no longer traced"),
-        Body::Ptrace { tracer, .. } => {
+        EventBody::Uid { real, effective, .. } => write!(line, "uid {real}, effective {effective}"),
+        EventBody::Gid { real, effective, .. } => write!(line, "gid {real}, effective {effective}"),
+        EventBody::Sid { .. } => line.write_str("leads a new session"),
+        EventBody::Ptrace { tracer, .. } if tracer.tgid == Tgid(0) => line.write_str("no longer traced"),
+        EventBody::Ptrace { tracer, .. } => {
             write!(line, "traced by {} {}", tracer.tgid, name(tracer.tgid, context))
         }
-        Body::Comm { task, comm } if task.is_leader() => {
+        EventBody::Comm { task, comm } if task.is_leader() => {
             write!(line, "is now {}", printable(comm.as_bytes()))
         }
-        Body::Comm { comm, .. } => write!(line, "thread is now {}", printable(comm.as_bytes())),
-        Body::Coredump { .. } => line.write_str("dumps core"),
-        Body::Exit { task, code, .. } => {
+        EventBody::Comm { comm, .. } => write!(line, "thread is now {}", printable(comm.as_bytes())),
+        EventBody::Coredump { .. } => line.write_str("dumps core"),
+        EventBody::Exit { task, code, .. } => {
             let exit = context.processes.exit();
             let thread = match (exit, task.is_leader()) {
                 (Some(ProcessExit::Ended { .. }), _) | (None, true) => "",
@@ -210,7 +210,7 @@ fn what(line: &mut String, event: &Event, occurrence: &Occurrence, context: Rend
             let ran = if is_process { ran(event, task, context) } else { String::new() };
             write!(line, "{thread}{}{ran}{used}", Status::from_raw(status(code, context)))
         }
-        Body::Unknown { what } => {
+        EventBody::Unknown { what } => {
             let bytes = occurrence.raw.as_ref().map_or(0, |raw| raw.len());
             write!(line, "kind {what:#x}, {bytes} bytes")
         }

@@ -1,7 +1,7 @@
 //! Counts of execs with and without details, as text and as JSON.
 
 use pmon_analysis::Tally;
-use pmon_core::capture::Miss;
+use pmon_core::capture::MissReason;
 use serde_json::{Value, json};
 
 use crate::terminal::grouped;
@@ -9,7 +9,7 @@ use crate::terminal::grouped;
 /// Returns a text such as `159 known (exe and cwd of 159 denied), 0 missed`.
 pub(crate) fn text(tally: &Tally) -> String {
     let (known, missed) = (grouped(tally.details_known), grouped(tally.details_missed));
-    let mut parts: Vec<(Miss, u64, Vec<&str>)> = Vec::new();
+    let mut parts: Vec<(MissReason, u64, Vec<&str>)> = Vec::new();
     for (why, field, execs) in tally.missing() {
         match parts.iter_mut().find(|part| (part.0, part.1) == (why, execs)) {
             Some((_, _, fields)) => fields.push(field),
@@ -50,7 +50,7 @@ fn list(words: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{Details, Record, Subject};
+    use pmon_core::capture::{Details, DetailsSubject, Record};
     use pmon_core::wire::ByteOrder;
     use pmon_core::{MonoNs, Tgid};
 
@@ -62,23 +62,24 @@ mod tests {
         tally
     }
 
-    fn missed(miss: Miss) -> Details {
-        Details::missed(Subject::Exec { tgid: Tgid(1), time: MonoNs(1) }, miss)
+    fn missed(miss: MissReason) -> Details {
+        Details::missed(DetailsSubject::Exec { tgid: Tgid(1), time: MonoNs(1) }, miss)
     }
 
     #[test]
     fn what_is_missing_is_named_with_its_reason() {
         assert_eq!(text(&tally([])), "0 known, 0 missed");
-        let part = Details { comm: Some("x".into()), ids: Some(Default::default()), ..missed(Miss::Denied) };
+        let part =
+            Details { comm: Some("x".into()), ids: Some(Default::default()), ..missed(MissReason::Denied) };
         let denied = Details { args: Some("x\0".into()), cgroup: Some("0::/".into()), ppid: Some(1), ..part };
-        let gone = Details { miss: Some(Miss::Gone), args: None, ..denied.clone() };
+        let gone = Details { miss: Some(MissReason::Gone), args: None, ..denied.clone() };
         let long = Details {
-            miss: Some(Miss::TooLong),
+            miss: Some(MissReason::TooLong),
             exe: Some("/x".into()),
             cwd: Some("/".into()),
             ..gone.clone()
         };
-        let all = tally([denied.clone(), denied.clone(), gone, long, missed(Miss::Gone)]);
+        let all = tally([denied.clone(), denied.clone(), gone, long, missed(MissReason::Gone)]);
         let text = text(&all);
         assert_eq!(
             text,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use pmon_analysis::Tally;
 use pmon_analysis::filter::Exits;
-use pmon_core::accounting::{LossCause, Lost};
+use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{Header, Item, Reader};
 use pmon_record::{CaptureFile, RecordOptions};
 use serde_json::Value;
@@ -100,7 +100,7 @@ impl RecordSummary<'_> {
     fn lines(&self, pid: u32, path: &Path) -> Option<String> {
         let mut exits = Exits::default();
         let mut reader = Reader::open(File::open(path).ok()?).ok()?;
-        let order = reader.frame_order();
+        let order = reader.byte_order();
         for _ in 0..BLOCKS {
             let Some(Item::Block(block)) = reader.next_item().ok()? else { break };
             block.records().for_each(|record| exits.count(&record, order));
@@ -137,7 +137,7 @@ impl RecordSummary<'_> {
 }
 
 /// What to do about losses, where something helps.
-fn hints(lost: &Lost, socket_buffer: u64, options: &RecordOptions) -> Vec<String> {
+fn hints(lost: &LossByCause, socket_buffer: u64, options: &RecordOptions) -> Vec<String> {
     let mut hints = Vec::new();
     if lost.of(LossCause::Socket) > 0 {
         let buffer = size(socket_buffer);
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     fn hint(cause: LossCause, socket_buffer: u64, asked: usize) -> String {
-        let mut lost = Lost::default();
+        let mut lost = LossByCause::default();
         lost.add(cause, 1);
         let options = RecordOptions { socket_buffer: asked, ..RecordOptions::default() };
         hints(&lost, socket_buffer, &options).join("\n")
@@ -178,6 +178,6 @@ mod tests {
         assert_eq!(hint(LossCause::Socket, all as u64, all), "");
         assert_eq!(hint(LossCause::KernelMemory, 425_984, all), "");
         assert!(hint(LossCause::Backpressure, all as u64, all).contains("--buffer"));
-        assert!(hints(&Lost::default(), 1, &RecordOptions::default()).is_empty());
+        assert!(hints(&LossByCause::default(), 1, &RecordOptions::default()).is_empty());
     }
 }

@@ -139,10 +139,10 @@ impl Completeness {
             let intervals = counted(report.intervals, "interval");
             all.push(format!("{} lost in {intervals} ({causes})", counted(lost, "event")));
         }
-        for (edge, cpu) in report.silent() {
+        for (position, cpu) in report.silent() {
             all.push(format!(
                 "what cpu {cpu} emitted around the {}, where no event was received",
-                edge.name()
+                position.name()
             ));
         }
         let unexplained = report.untold_drops();
@@ -189,7 +189,7 @@ impl Completeness {
     pub(crate) fn scope(&self) -> Option<String> {
         let report = &self.report;
         let scope = report.scope.as_ref()?;
-        Some(format!("{}; {} left out", printable(scope.as_bytes()), counted(report.left_out, "other event")))
+        Some(format!("{}; {} left out", printable(scope.as_bytes()), counted(report.excluded, "other event")))
     }
 
     /// What the ring had no room for, if that was anything.
@@ -209,10 +209,10 @@ impl Completeness {
     /// The CPUs that could not be made to say something, if there are any.
     pub(crate) fn unreached(&self) -> Option<String> {
         let mut text = String::new();
-        for (edge, unreached) in &self.report.unreached {
+        for (position, unreached) in &self.report.unreached {
             let comma = if text.is_empty() { "" } else { ", " };
             let (cpu, why) = (unreached.cpu, unreached.why.name());
-            let _ = write!(text, "{comma}cpu {cpu} at the {} ({why})", edge.name());
+            let _ = write!(text, "{comma}cpu {cpu} at the {} ({why})", position.name());
         }
         (!text.is_empty()).then_some(text)
     }
@@ -225,7 +225,7 @@ impl Completeness {
         let unreached: Vec<_> = report
             .unreached
             .iter()
-            .map(|(edge, cpu)| json!({ "edge": edge.name(), "cpu": cpu.cpu, "why": cpu.why.name() }))
+            .map(|(position, cpu)| json!({ "edge": position.name(), "cpu": cpu.cpu, "why": cpu.why.name() }))
             .collect();
         let up_to = report.told_up_to.filter(|_| report.verdict() >= Verdict::Unsealed);
         let Value::Object(fields) = json!({
@@ -235,9 +235,9 @@ impl Completeness {
             "lost": { "total": report.lost.total(), "gaps": report.intervals, "by_cause": by_cause },
             "missing": report.missing,
             "scope": report.scope,
-            "left_out": report.left_out,
+            "left_out": report.excluded,
             "ring": report.ring.as_ref().map(|ring| ring.cpus.iter().map(|cpu| json!({
-                "cpu": cpu.cpu, "spilled": cpu.spilled, "dropped": cpu.dropped, "left_out": cpu.left_out,
+                "cpu": cpu.cpu, "spilled": cpu.spilled, "dropped": cpu.dropped, "left_out": cpu.excluded,
             })).collect::<Vec<_>>()),
             "rejected": report.end.map(|end| end.rejected),
             "malformed": self.malformed(),
@@ -276,14 +276,14 @@ fn forks(forks: &ForkReport) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::accounting::Lost;
-    use pmon_core::capture::{ClockAnchor, Edge, Unreached, WhyUnreached, Witness};
+    use pmon_core::accounting::LossByCause;
+    use pmon_core::capture::{ClockAnchor, FencePosition, UnreachedCpu, UnreachedReason, Witness};
     use pmon_core::{Cpu, MonoNs};
 
     use super::*;
 
-    fn lost(counts: &[(LossCause, u64)]) -> Lost {
-        let mut lost = Lost::default();
+    fn lost(counts: &[(LossCause, u64)]) -> LossByCause {
+        let mut lost = LossByCause::default();
         counts.iter().for_each(|&(cause, count)| lost.add(cause, count));
         lost
     }
@@ -359,10 +359,10 @@ mod tests {
 
     #[test]
     fn cpus_that_were_not_reached_are_named() {
-        let unreached = |cpu, why| Unreached { cpu: Cpu(cpu), why };
+        let unreached = |cpu, why| UnreachedCpu { cpu: Cpu(cpu), why };
         let unreached = vec![
-            (Edge::Start, unreached(3, WhyUnreached::Offline)),
-            (Edge::End, unreached(5, WhyUnreached::Silent)),
+            (FencePosition::Start, unreached(3, UnreachedReason::Offline)),
+            (FencePosition::End, unreached(5, UnreachedReason::Silent)),
         ];
         let completeness = Completeness { report: Report { unreached, ..sealed() }, wall: WallClock::new() };
         assert_eq!(

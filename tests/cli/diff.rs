@@ -3,8 +3,8 @@
 use std::process::Stdio;
 
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::{Encoder, Frame, Header, Loss, Record};
-use pmon_core::wire::{Body, ByteOrder};
+use pmon_core::capture::{Encoder, Header, Loss, Record, RecordedDatagram};
+use pmon_core::wire::{ByteOrder, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 use serde_json::json;
 
@@ -51,7 +51,7 @@ fn execs(count: u32) -> Vec<Record<'static>> {
 }
 
 fn exec_on(cpu: u32, seq: u32, n: u32) -> Record<'static> {
-    event(n.into(), cpu, seq, Body::Exec { task: Task::new(100 + n, 100 + n) })
+    event(n.into(), cpu, seq, EventBody::Exec { task: Task::new(100 + n, 100 + n) })
 }
 
 fn lost(first: u32, last: u32, cause: LossCause) -> Record<'static> {
@@ -125,7 +125,7 @@ fn each_field_that_differs_is_named_with_its_values() {
     let (names, text) = fields(&[exec_on(1, 2, 5)]);
     assert_eq!(names, json!(["cpu", "seq"]));
     assert!(text.contains("  cpu: 0 and 1\n  seq: 1 and 2\n"), "{text}");
-    let (names, text) = fields(&[event(6, 0, 1, Body::Sid { task: Task::new(105, 105) })]);
+    let (names, text) = fields(&[event(6, 0, 1, EventBody::Sid { task: Task::new(105, 105) })]);
     assert_eq!(names, json!(["mono_ns", "kind"]));
     assert!(text.contains("  mono_ns: 1000000005000 and 1000000006000\n  kind: exec and sid\n"), "{text}");
     assert_eq!(fields(&[loss(0, 1, 2)]).0, json!(["kind"]));
@@ -133,7 +133,7 @@ fn each_field_that_differs_is_named_with_its_values() {
     let Record::Event(frame, _) = &a[0] else { panic!("an event") };
     let mut bytes = frame.with_bytes(ByteOrder::Little, <[u8]>::to_vec);
     bytes[75] = 1;
-    assert_eq!(fields(&[Record::Event(Frame::Raw(&bytes), None)]).0, json!(["frame"]));
+    assert_eq!(fields(&[Record::Event(RecordedDatagram::Raw(&bytes), None)]).0, json!(["frame"]));
 }
 
 #[test]
@@ -226,8 +226,8 @@ fn renumbered_takes_other_numbers_and_nothing_else() {
 }
 
 /// A capture of these datagrams, in that byte order.
-fn in_order(frame_order: ByteOrder, records: &[Record<'_>]) -> Vec<u8> {
-    let mut encoder = Encoder::new(&Header { frame_order, ..header() }).expect("the header fits");
+fn in_order(byte_order: ByteOrder, records: &[Record<'_>]) -> Vec<u8> {
+    let mut encoder = Encoder::new(&Header { byte_order, ..header() }).expect("the header fits");
     let mut bytes = encoder.header().to_vec();
     records.iter().for_each(|record| encoder.push(record).expect("the record fits"));
     bytes.extend_from_slice(encoder.seal());
@@ -251,7 +251,7 @@ fn other_byte_orders_are_other_bytes_and_the_same_content() {
 fn the_same_bytes_are_the_same_in_whatever_form_they_are_kept() {
     let Record::Event(frame, _) = exec(0, 1, 20) else { panic!("an event") };
     let bytes = frame.with_bytes(ByteOrder::Big, <[u8]>::to_vec);
-    let raw = in_order(ByteOrder::Little, &[Record::Event(Frame::Raw(&bytes), None)]);
+    let raw = in_order(ByteOrder::Little, &[Record::Event(RecordedDatagram::Raw(&bytes), None)]);
     let usual = in_order(ByteOrder::Big, &[Record::Event(frame, None)]);
     for (a, b) in [(&raw, &usual), (&usual, &raw)] {
         Pair::of_bytes(a, b).says(&[], 0, &["identical: 1 event"]);

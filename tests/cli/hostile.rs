@@ -4,8 +4,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use pmon_core::MonoNs;
-use pmon_core::capture::{Details, Encoder, Header, Mark, Meta, Miss, Record, Scope, Subject, Transport};
-use pmon_core::wire::Body;
+use pmon_core::capture::{
+    Details, DetailsSubject, Encoder, Header, Mark, Meta, MissReason, Record, ScopeInfo, TransportInfo,
+};
+use pmon_core::wire::EventBody;
 use pmon_core::{Task, Tgid};
 use rustix::fs::{Mode, OFlags, ftruncate, open};
 
@@ -45,7 +47,7 @@ fn capture(n: u32) -> Vec<u8> {
         machine: text(),
         boot_id: text(),
         command: vec![HOSTILE.into(), HOSTILE.into()],
-        transport: Transport { name: text(), why: text() },
+        transport: TransportInfo { name: text(), why: text() },
         ..support::header().meta
     };
     let header = Header { meta, ..support::header() };
@@ -61,19 +63,19 @@ fn capture(n: u32) -> Vec<u8> {
             cwd: bytes(),
             cgroup: bytes(),
             args: Some([HOSTILE.as_bytes(), b"\0", HOSTILE.as_bytes(), b"\0"].concat()),
-            ..Details::missed(subject, Miss::Gone)
+            ..Details::missed(subject, MissReason::Gone)
         }))
     };
     let name = comm(&HOSTILE.as_bytes()[HOSTILE.len() - 16..]);
     let time = MonoNs(support::START + 2_000);
     let records = [
-        Record::Scope(Scope { text: text() }),
-        details(Subject::Snapshot { tgid: Tgid(20) }),
+        Record::Scope(ScopeInfo { text: text() }),
+        details(DetailsSubject::Snapshot { tgid: Tgid(20) }),
         support::scan_end(),
-        event(1, 0, 1, Body::Comm { task: Task::new(20, 20), comm: name }),
+        event(1, 0, 1, EventBody::Comm { task: Task::new(20, 20), comm: name }),
         exec(2, 2, 20),
-        details(Subject::Exec { tgid: Tgid(20), time }),
-        event(3, 0, 3, Body::Comm { task: Task::new(20, 20), comm: comm(&HOSTILE.as_bytes()[..8]) }),
+        details(DetailsSubject::Exec { tgid: Tgid(20), time }),
+        event(3, 0, 3, EventBody::Comm { task: Task::new(20, 20), comm: comm(&HOSTILE.as_bytes()[..8]) }),
         Record::Mark(Mark { time, text: text() }),
         exit(4, 4, (20, 20), n),
     ];

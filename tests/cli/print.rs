@@ -5,8 +5,10 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use pmon_core::Task;
-use pmon_core::capture::{Credentials, Details, Frame, Membership, ProcessState, Record, Usage};
-use pmon_core::wire::Body;
+use pmon_core::capture::{
+    Credentials, Details, ProcessContext, ProcessState, Record, RecordedDatagram, Usage,
+};
+use pmon_core::wire::EventBody;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -39,15 +41,15 @@ fn text_tells_the_story() {
 fn of_the_ring() -> Vec<Record<'static>> {
     let Record::Details(git) = details(2, 20, "git", b"git\0status\0") else { unreachable!() };
     let ids = Some(Credentials { uid: 1000, euid: 0, gid: 100, egid: 100 });
-    let membership =
-        Membership { session: 9, group: 10, login_uid: 1000, cgroup: 77, pid_namespace: 4, pid: 2 };
+    let context =
+        ProcessContext { session: 9, group: 10, login_uid: 1000, cgroup: 77, pid_namespace: 4, pid: 2 };
     let git = Details {
         ids,
         filename: Some(b"/bin/git".to_vec()),
         args_len: Some(2_000_000),
         start_ticks: Some(5),
         parent_start_ticks: Some(4),
-        membership: Some(membership),
+        context: Some(context),
         ..*git
     };
     let usage = |cpu_us, threads| Usage {
@@ -163,8 +165,8 @@ fn json_and_csv_have_all_that_the_ring_tells() {
 #[test]
 fn where_a_process_belongs_is_null_where_it_is_not_known() {
     let Record::Details(kworker) = details(2, 20, "kworker", b"") else { unreachable!() };
-    let membership = Membership { login_uid: u32::MAX, pid: 20, ..Membership::default() };
-    let kworker = Details { membership: Some(membership), ..*kworker };
+    let context = ProcessContext { login_uid: u32::MAX, pid: 20, ..ProcessContext::default() };
+    let kworker = Details { context: Some(context), ..*kworker };
     let records = vec![exec(2, 3, 20), Record::Details(Box::new(kworker)), end(10, 3)];
     let line = &print(&records, &["--format", "json"]).json_lines()[0];
     for unknown in ["login_uid", "cgroup_id", "pid_ns"] {
@@ -194,14 +196,14 @@ fn each_kind_has_its_line_of_text() {
     let records = [
         scanned(10, 1, "sh"),
         scan_end(),
-        event(1, 0, 1, Body::Uid { task, real: 5, effective: 0 }),
-        event(2, 0, 2, Body::Gid { task, real: 6, effective: 7 }),
-        event(3, 0, 3, Body::Sid { task }),
-        event(4, 0, 4, Body::Ptrace { task, tracer }),
-        event(5, 0, 5, Body::Ptrace { task, tracer: Task::new(0, 0) }),
-        event(6, 0, 6, Body::Comm { task: Task::new(11, 10), comm: comm(b"worker") }),
-        event(7, 0, 7, Body::Comm { task, comm: comm(b"\x1b[2J\xff") }),
-        event(8, 0, 8, Body::Coredump { task, parent: None }),
+        event(1, 0, 1, EventBody::Uid { task, real: 5, effective: 0 }),
+        event(2, 0, 2, EventBody::Gid { task, real: 6, effective: 7 }),
+        event(3, 0, 3, EventBody::Sid { task }),
+        event(4, 0, 4, EventBody::Ptrace { task, tracer }),
+        event(5, 0, 5, EventBody::Ptrace { task, tracer: Task::new(0, 0) }),
+        event(6, 0, 6, EventBody::Comm { task: Task::new(11, 10), comm: comm(b"worker") }),
+        event(7, 0, 7, EventBody::Comm { task, comm: comm(b"\x1b[2J\xff") }),
+        event(8, 0, 8, EventBody::Coredump { task, parent: None }),
         mark(9, "here\x07"),
         end(10, 8),
     ];
@@ -238,16 +240,16 @@ fn clocks() {
 fn classic_is_the_c_examples_output_byte_for_byte() {
     let task = Task::new(9, 9);
     let records = [
-        event(0, 0, 1, Body::Ack { ack: 1, err: 0 }),
+        event(0, 0, 1, EventBody::Ack { ack: 1, err: 0 }),
         fork(1, 2, 2202, (17596, 17595)),
         loss(0, 3, 4),
         exec(2, 5, 17595),
-        event(3, 0, 6, Body::Uid { task, real: 0, effective: 1000 }),
-        event(4, 0, 7, Body::Gid { task, real: u32::MAX, effective: 1000 }),
+        event(3, 0, 6, EventBody::Uid { task, real: 0, effective: 1000 }),
+        event(4, 0, 7, EventBody::Gid { task, real: u32::MAX, effective: 1000 }),
         exit(5, 8, (17596, 17596), 0),
-        event(6, 0, 9, Body::Sid { task }),
-        event(7, 0, 10, Body::Comm { task, comm: comm(b"x") }),
-        Record::Event(Frame::Raw(b"garbage"), None),
+        event(6, 0, 9, EventBody::Sid { task }),
+        event(7, 0, 10, EventBody::Comm { task, comm: comm(b"x") }),
+        Record::Event(RecordedDatagram::Raw(b"garbage"), None),
         mark(8, "note"),
         exit(9, 11, (5, 5), u32::MAX),
         end(10, 10),
@@ -324,7 +326,7 @@ fn json_has_the_documented_fields() {
 
 #[test]
 fn json_of_what_nobody_can_read_keeps_the_bytes() {
-    let records = [Record::Event(Frame::Raw(b"\x01\xffno"), None), mark(1, "a\"b"), end(2, 1)];
+    let records = [Record::Event(RecordedDatagram::Raw(b"\x01\xffno"), None), mark(1, "a\"b"), end(2, 1)];
     let lines = print(&records, &["--format", "json"]).json_lines();
     assert_eq!(lines[0]["kind"], "unknown");
     assert_eq!(lines[0]["frame"], "01ff6e6f");
@@ -335,7 +337,7 @@ fn json_of_what_nobody_can_read_keeps_the_bytes() {
 
 /// The datagram of an event of a kind that no kernel sends yet, with sequence number 5.
 fn unknown_kind() -> Vec<u8> {
-    let Record::Event(Frame::Event(known), _) = exec(1, 5, 7) else { unreachable!() };
+    let Record::Event(RecordedDatagram::Event(known), _) = exec(1, 5, 7) else { unreachable!() };
     let mut frame = known.encode(pmon_core::wire::ByteOrder::Little).expect("an exec has a frame");
     frame[36] = 0x20;
     frame.to_vec()
@@ -343,8 +345,11 @@ fn unknown_kind() -> Vec<u8> {
 
 #[test]
 fn an_unknown_kind_keeps_its_number_and_its_frame() {
-    let lines = print(&[Record::Event(Frame::Raw(&unknown_kind()), None), end(2, 1)], &["--format", "json"])
-        .json_lines();
+    let lines = print(
+        &[Record::Event(RecordedDatagram::Raw(&unknown_kind()), None), end(2, 1)],
+        &["--format", "json"],
+    )
+    .json_lines();
     assert_eq!(lines[0]["kind"], "unknown");
     assert_eq!(lines[0]["what"], 0x20);
     assert_eq!(lines[0]["seq"], 5);
@@ -361,8 +366,8 @@ fn csv_rows(out: &str) -> Vec<HashMap<String, String>> {
 fn csv_says_what_json_says() {
     let mut records = story();
     let unknown = unknown_kind();
-    records.insert(4, Record::Event(Frame::Raw(&unknown), None));
-    records.insert(5, Record::Event(Frame::Raw(b"\x01\xff"), None));
+    records.insert(4, Record::Event(RecordedDatagram::Raw(&unknown), None));
+    records.insert(5, Record::Event(RecordedDatagram::Raw(b"\x01\xff"), None));
     records.insert(6, mark(1, "a \"note\", and more"));
     let rows = csv_rows(&print(&records, &["--format", "csv"]).out);
     let lines = print(&records, &["--format", "json"]).json_lines();
@@ -404,7 +409,7 @@ fn csv_strings_are_escaped_as_documented() {
     let records = [
         exec(1, 1, 5),
         details(1, 5, "x", &args),
-        event(2, 0, 2, Body::Comm { task: Task::new(5, 5), comm: comm(b"a\\b\t\x7f\xfe") }),
+        event(2, 0, 2, EventBody::Comm { task: Task::new(5, 5), comm: comm(b"a\\b\t\x7f\xfe") }),
         mark(3, "one\r\ntwo\u{9b}"),
         end(4, 2),
     ];

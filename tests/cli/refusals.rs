@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::process::Command;
 
-use pmon_core::capture::{Reader, Transport};
+use pmon_core::capture::{Reader, TransportInfo};
 
 use crate::live::*;
 use crate::support::*;
@@ -51,7 +51,7 @@ fn refusal(prepare: impl FnOnce(&mut Command)) -> String {
 /// Records with the default transport under these conditions, and returns the transport stored in
 /// the capture.
 #[track_caller]
-fn fallen_back(prepare: impl FnOnce(&mut Command)) -> Transport {
+fn fallen_back(prepare: impl FnOnce(&mut Command)) -> TransportInfo {
     let dir = Dir::new();
     let file = arg(&dir.path("x.pmon"));
     let mut command = command(&["record", "--json", "-o", &file]);
@@ -98,7 +98,7 @@ fn a_recording_without_the_ring_that_was_refused_is_whole_and_says_why() {
         return;
     }
     let named = |prepare: &dyn Fn(&mut Command)| {
-        let Transport { name, why } = fallen_back(prepare);
+        let TransportInfo { name, why } = fallen_back(prepare);
         assert_eq!(name, "recvmmsg");
         why
     };

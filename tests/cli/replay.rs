@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::{End, Record};
-use pmon_core::wire::Body;
+use pmon_core::wire::EventBody;
 use pmon_core::{MonoNs, Task};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::support::*;
 
 /// A story with blindness and a note, in which the events around the loss are there, too.
 fn tale() -> Vec<Record<'static>> {
-    let renamed = |us, seq| event(us, 1, seq, Body::Comm { task: Task::new(10, 10), comm: comm(b"sh") });
+    let renamed = |us, seq| event(us, 1, seq, EventBody::Comm { task: Task::new(10, 10), comm: comm(b"sh") });
     let mut records = story();
     let end = records.len() - 1;
     records[end] = end_of(10);

@@ -143,7 +143,7 @@ fn sizes_without_the_memory_are_refused_before_anything_is_recorded() {
 /// Execs and exits below two forks that did not exec. Process 10 forks 20, which forks 21, which
 /// starts 22; process 5 starts 30.
 fn execs_and_exits() -> Vec<u8> {
-    use pmon_core::capture::{Record, Scope};
+    use pmon_core::capture::{Record, ScopeInfo};
     let of = |record, ppid: u32| {
         let Record::Details(mut details) = record else { unreachable!("details") };
         details.ppid = Some(ppid);
@@ -152,10 +152,10 @@ fn execs_and_exits() -> Vec<u8> {
     let ended = |us, seq, pid: u32, parent: u32| {
         let task = |pid| pmon_core::Task::new(pid, pid);
         let parent = Some(task(parent));
-        event(us, 0, seq, pmon_core::wire::Body::Exit { task: task(pid), code: 0, signal: 17, parent })
+        event(us, 0, seq, pmon_core::wire::EventBody::Exit { task: task(pid), code: 0, signal: 17, parent })
     };
     let records = [
-        Record::Scope(Scope { text: "exec, exit".into() }),
+        Record::Scope(ScopeInfo { text: "exec, exit".into() }),
         scanned(1, 0, "init"),
         scanned(5, 1, "bash"),
         scanned(10, 5, "sh"),

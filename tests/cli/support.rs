@@ -6,12 +6,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use pmon_core::accounting::{LossCause, Lost};
+use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{
-    Blind, ClockAnchor, Credentials, Details, Encoder, End, Frame, Header, Loss, Mark, Meta, Miss, Own,
-    Reason, Record, Snapshot, Subject, Transport, Witness,
+    Blind, ClockAnchor, Credentials, Details, DetailsSubject, Encoder, End, Header, Loss, Mark, Meta,
+    MissReason, Record, RecordedDatagram, SelfGenerated, Snapshot, SnapshotReason, TransportInfo, Witness,
 };
-use pmon_core::wire::{Body, ByteOrder, Comm, Event};
+use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -152,7 +152,7 @@ pub(crate) fn arg(path: &Path) -> String {
 pub(crate) fn header() -> Header {
     Header {
         uuid: *b"0123456789abcdef",
-        frame_order: ByteOrder::Little,
+        byte_order: ByteOrder::Little,
         meta: Meta {
             tool: "pmon test".into(),
             host: "box".into(),
@@ -160,7 +160,7 @@ pub(crate) fn header() -> Header {
             machine: "x86_64".into(),
             cpus_online: 2,
             recorder_pid: RECORDER,
-            transport: Transport { name: "replay".into(), why: "a test".into() },
+            transport: TransportInfo { name: "replay".into(), why: "a test".into() },
             start: ANCHOR,
             ..Meta::default()
         },
@@ -187,23 +187,28 @@ pub(crate) fn parts(records: &[Record<'_>], block: usize) -> Vec<Vec<u8>> {
 }
 
 /// The event `us` microseconds after the start.
-pub(crate) fn event(us: u64, cpu: u32, seq: u32, body: Body) -> Record<'static> {
+pub(crate) fn event(us: u64, cpu: u32, seq: u32, body: EventBody) -> Record<'static> {
     let time = MonoNs(START + us * 1_000);
-    Record::Event(Frame::Event(Event { time, seq: Seq(seq), cpu: Cpu(cpu), body }), None)
+    Record::Event(RecordedDatagram::Event(Event { time, seq: Seq(seq), cpu: Cpu(cpu), body }), None)
 }
 
 pub(crate) fn fork(us: u64, seq: u32, parent: u32, child: (u32, u32)) -> Record<'static> {
-    event(us, 0, seq, Body::Fork { parent: Task::new(parent, parent), child: Task::new(child.0, child.1) })
+    event(
+        us,
+        0,
+        seq,
+        EventBody::Fork { parent: Task::new(parent, parent), child: Task::new(child.0, child.1) },
+    )
 }
 
 pub(crate) fn exec(us: u64, seq: u32, pid: u32) -> Record<'static> {
-    event(us, 0, seq, Body::Exec { task: Task::new(pid, pid) })
+    event(us, 0, seq, EventBody::Exec { task: Task::new(pid, pid) })
 }
 
 pub(crate) fn exit(us: u64, seq: u32, task: (u32, u32), code: u32) -> Record<'static> {
     let task = Task::new(task.0, task.1);
     let signal = if task.is_leader() { 17 } else { u32::MAX };
-    event(us, 0, seq, Body::Exit { task, code, signal, parent: Some(Task::new(10, 10)) })
+    event(us, 0, seq, EventBody::Exit { task, code, signal, parent: Some(Task::new(10, 10)) })
 }
 
 pub(crate) fn comm(name: &[u8]) -> Comm {
@@ -214,7 +219,7 @@ pub(crate) fn comm(name: &[u8]) -> Comm {
 
 /// Details of the exec `us` microseconds after the start; `args` end with a zero byte each.
 pub(crate) fn details(us: u64, pid: u32, comm: &str, args: &[u8]) -> Record<'static> {
-    let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(START + us * 1_000) };
+    let subject = DetailsSubject::Exec { tgid: Tgid(pid), time: MonoNs(START + us * 1_000) };
     Record::Details(Box::new(Details {
         miss: None,
         ppid: Some(10),
@@ -222,24 +227,24 @@ pub(crate) fn details(us: u64, pid: u32, comm: &str, args: &[u8]) -> Record<'sta
         comm: Some(comm.into()),
         exe: Some(format!("/usr/bin/{comm}").into_bytes()),
         args: Some(args.into()),
-        ..Details::missed(subject, Miss::Gone)
+        ..Details::missed(subject, MissReason::Gone)
     }))
 }
 
 pub(crate) fn missed(us: u64, pid: u32) -> Record<'static> {
-    let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(START + us * 1_000) };
-    Record::Details(Box::new(Details::missed(subject, Miss::Gone)))
+    let subject = DetailsSubject::Exec { tgid: Tgid(pid), time: MonoNs(START + us * 1_000) };
+    Record::Details(Box::new(Details::missed(subject, MissReason::Gone)))
 }
 
 /// A process that the scan at the start found.
 pub(crate) fn scanned(pid: u32, ppid: u32, comm: &str) -> Record<'static> {
-    let missed = Details::missed(Subject::Snapshot { tgid: Tgid(pid) }, Miss::Denied);
+    let missed = Details::missed(DetailsSubject::Snapshot { tgid: Tgid(pid) }, MissReason::Denied);
     Record::Details(Box::new(Details { miss: None, ppid: Some(ppid), comm: Some(comm.into()), ..missed }))
 }
 
 pub(crate) fn scan_end() -> Record<'static> {
     let (started, ended) = (MonoNs(START), MonoNs(START));
-    Record::Snapshot(Snapshot { started, ended, processes: 2, reason: Reason::Start, atomic: false })
+    Record::Snapshot(Snapshot { started, ended, processes: 2, reason: SnapshotReason::Start, atomic: false })
 }
 
 pub(crate) fn loss(cpu: u32, first: u32, last: u32) -> Record<'static> {
@@ -260,8 +265,8 @@ pub(crate) fn blind(from_us: u64, until_us: u64) -> Record<'static> {
 
 /// A heartbeat of the recorder.
 pub(crate) fn heartbeat(us: u64, seq: u32) -> Record<'static> {
-    let comm = comm(Own::Heartbeat.comm().as_bytes());
-    event(us, 0, seq, Body::Comm { task: Task::new(RECORDER + 1, RECORDER), comm })
+    let comm = comm(SelfGenerated::Heartbeat.comm().as_bytes());
+    event(us, 0, seq, EventBody::Comm { task: Task::new(RECORDER + 1, RECORDER), comm })
 }
 
 /// What the clocks say at the start.
@@ -274,7 +279,7 @@ pub(crate) fn mark(us: u64, text: &str) -> Record<'static> {
 }
 
 pub(crate) fn end(us: u64, events: u64) -> Record<'static> {
-    let mut lost = Lost::default();
+    let mut lost = LossByCause::default();
     lost.add(LossCause::Socket, 123);
     Record::End(End { time: MonoNs(START + us * 1_000), events, drops: Some(123), lost, ..End::default() })
 }
@@ -285,7 +290,7 @@ pub(crate) fn story() -> Vec<Record<'static>> {
         scanned(1, 0, "init"),
         scanned(10, 1, "sh"),
         scan_end(),
-        event(0, 0, 1, Body::Ack { ack: 8, err: 0 }),
+        event(0, 0, 1, EventBody::Ack { ack: 8, err: 0 }),
         fork(1, 2, 10, (20, 20)),
         exec(2, 3, 20),
         fork(3, 4, 10, (21, 20)),

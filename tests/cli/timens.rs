@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pmon_core::capture::{Details, Item, Reader, Record, Subject};
-use pmon_core::wire::Body;
+use pmon_core::capture::{Details, DetailsSubject, Item, Reader, Record};
+use pmon_core::wire::EventBody;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::live::*;
@@ -85,13 +85,15 @@ fn what_a_recorder_in_a_time_namespace_writes_is_of_the_initial_one() {
                 for record in block.records() {
                     match record {
                         Record::Details(details) => match details.subject {
-                            Subject::Snapshot { tgid } if tgid.0 == older.id() => seen = Some(*details),
-                            Subject::Exec { .. } => execs.push(*details),
-                            Subject::Snapshot { .. } => {}
+                            DetailsSubject::Snapshot { tgid } if tgid.0 == older.id() => {
+                                seen = Some(*details)
+                            }
+                            DetailsSubject::Exec { .. } => execs.push(*details),
+                            DetailsSubject::Snapshot { .. } => {}
                         },
                         Record::Event(frame, _) => {
                             let event = frame.event(pmon_core::wire::ByteOrder::NATIVE).expect("an event");
-                            if !matches!(event.body, Body::Ack { .. }) {
+                            if !matches!(event.body, EventBody::Ack { .. }) {
                                 assert!((before.0..=after.0).contains(&event.time.0), "{what}: {event:?}");
                             }
                         }

@@ -1,7 +1,7 @@
 //! Tests the times that users specify: `--since`, `--until`, `--from`, `--to`.
 
 use pmon_core::capture::Record;
-use pmon_core::wire::Body;
+use pmon_core::wire::EventBody;
 use pmon_core::{MonoNs, Task};
 use serde_json::Value;
 
@@ -174,7 +174,8 @@ fn a_selection_that_no_event_matches_says_so_and_why() {
 #[test]
 fn what_the_recording_left_out_is_said_where_nothing_matches() {
     let dir = Dir::new();
-    let mut records = vec![Record::Scope(pmon_core::capture::Scope { text: "events of kind exit".into() })];
+    let mut records =
+        vec![Record::Scope(pmon_core::capture::ScopeInfo { text: "events of kind exit".into() })];
     records.push(exit(5, 6, (20, 20), 0));
     records.push(end(10, 1));
     let file = dir.file("x.pmon", &capture(&records, 5));
@@ -192,7 +193,7 @@ fn a_wall_clock_that_was_set_during_the_recording_counts_for_its_end() {
         boot_ns: START + 2_000_000_000,
         real_ns: START_REAL + 2_000_000_000 + day,
     };
-    let sid = |us, seq| event(us, 0, seq, Body::Sid { task: Task::new(10, 10) });
+    let sid = |us, seq| event(us, 0, seq, EventBody::Sid { task: Task::new(10, 10) });
     let records = [sid(1, 1), Record::Clock(anchor), sid(3_000_000, 2), end(4_000_000, 2)];
     let file = dir.file("x.pmon", &capture(&records, 50));
     let ran = pmon(&["print", &file, "--since", "03:04:07", "--format", "json"]).expect(0);

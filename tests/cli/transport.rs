@@ -2,13 +2,13 @@
 
 use std::fs::File;
 
-use pmon_core::capture::{Reader, Transport};
+use pmon_core::capture::{Reader, TransportInfo};
 
 use crate::live::*;
 use crate::support::*;
 
 /// The transport that a capture names.
-fn of_capture(file: &str) -> Transport {
+fn of_capture(file: &str) -> TransportInfo {
     let reader = Reader::open(File::open(file).expect("the capture")).expect("it can be read");
     reader.header().expect("a header").meta.transport.clone()
 }
@@ -26,7 +26,7 @@ fn a_forced_transport_is_the_one_in_the_capture() {
             return skip_part(&ran.err);
         }
         ran.expect(0);
-        assert_eq!(of_capture(&file), Transport { name: transport.into(), why: "asked for".into() });
+        assert_eq!(of_capture(&file), TransportInfo { name: transport.into(), why: "asked for".into() });
         pmon(&["verify", &file]).expect(0);
         let execs = pmon(&["print", &file, "--kind", "exec"]).expect(0).out;
         assert!(execs.contains("/sleep 0.2"), "{execs}");
@@ -34,7 +34,7 @@ fn a_forced_transport_is_the_one_in_the_capture() {
     // It is taken where it can be had.
     let file = arg(&dir.path("auto"));
     pmon(&["record", "--for", "1ms", "-o", &file]).expect(0);
-    assert_eq!(of_capture(&file), Transport { name: "ring+details".into(), why: String::new() });
+    assert_eq!(of_capture(&file), TransportInfo { name: "ring+details".into(), why: String::new() });
 }
 
 #[test]

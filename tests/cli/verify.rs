@@ -1,7 +1,7 @@
 //! `pmon verify`: what it finds, and how it ends.
 
 use pmon_core::capture::{End, Record};
-use pmon_core::wire::Body;
+use pmon_core::wire::EventBody;
 use pmon_core::{MonoNs, Task};
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::support::*;
 
 /// 60 renames, and the end that they deserve.
 fn renames() -> Vec<Record<'static>> {
-    let body = |n: u32| Body::Comm { task: Task::new(20, 20), comm: comm(format!("f{n}").as_bytes()) };
+    let body = |n: u32| EventBody::Comm { task: Task::new(20, 20), comm: comm(format!("f{n}").as_bytes()) };
     let mut records: Vec<_> = (0..60).map(|n| event(n.into(), 0, n, body(n))).collect();
     records.push(Record::End(End { time: MonoNs(START + 60_000), events: 60, ..End::default() }));
     records

@@ -6,12 +6,12 @@ use std::io::Read;
 use std::path::Path;
 
 use pmon_analysis::{Report, Verifier};
-use pmon_core::accounting::Lost;
+use pmon_core::accounting::LossByCause;
 use pmon_core::capture::{
-    Blind, Details, Edge, End, Fence, Header, Item, Loss, Reader, Record, RingCounts, Snapshot, Subject,
-    Usage, WhyUnreached, Witness,
+    Blind, Details, DetailsSubject, End, Fence, FencePosition, Header, Item, Loss, Reader, Record,
+    RingCounts, Snapshot, UnreachedReason, Usage, Witness,
 };
-use pmon_core::wire::{Body, Event};
+use pmon_core::wire::{Event, EventBody};
 use pmon_core::{Cpu, Seq, Task, Tgid};
 
 /// Of a capture, what the account is made of, in order.
@@ -57,7 +57,7 @@ impl Capture {
         let mut reader = Reader::open(bytes).unwrap();
         let mut this = Self { header: reader.header().cloned(), ..Self::default() };
         let recorder = this.header.as_ref().and_then(|header| header.meta.recorder());
-        let mut verifier = Verifier::new(reader.frame_order(), recorder);
+        let mut verifier = Verifier::new(reader.byte_order(), recorder);
         while let Some(item) = reader.next_item().unwrap() {
             match item {
                 Item::Block(block) => block.records().for_each(|record| {
@@ -77,13 +77,15 @@ impl Capture {
         match record {
             Record::Event(frame, usage) => {
                 self.datagrams += 1;
-                let event = frame.event(self.header().frame_order);
-                if let (Some(Body::Exit { task, .. }), Some(usage)) = (event.map(|event| event.body), usage) {
+                let event = frame.event(self.header().byte_order);
+                if let (Some(EventBody::Exit { task, .. }), Some(usage)) =
+                    (event.map(|event| event.body), usage)
+                {
                     self.usages.push((task, *usage));
                 }
                 self.steps.extend(event.map(Step::Event));
             }
-            Record::Details(details) if matches!(details.subject, Subject::Exec { .. }) => {
+            Record::Details(details) if matches!(details.subject, DetailsSubject::Exec { .. }) => {
                 self.details.push(*details);
             }
             Record::Scope(_) => self.is_partial = true,
@@ -124,12 +126,12 @@ impl Capture {
     pub(crate) fn check(&self) {
         let end = self.totals();
         assert_eq!(end.events, self.datagrams);
-        let mut lost = Lost::default();
+        let mut lost = LossByCause::default();
         self.losses().for_each(|loss| lost.add(loss.cause, loss.count()));
         assert_eq!(end.lost, lost);
         assert_eq!(end.blind_ns, self.blind.iter().map(Blind::length_ns).sum::<u64>());
-        let edges: Vec<_> = self.fences.iter().map(|fence| fence.edge).collect();
-        assert_eq!(edges, [Edge::Start, Edge::End]);
+        let edges: Vec<_> = self.fences.iter().map(|fence| fence.position).collect();
+        assert_eq!(edges, [FencePosition::Start, FencePosition::End]);
         if !self.is_partial {
             self.check_numbers();
         }
@@ -165,6 +167,6 @@ impl Capture {
     #[track_caller]
     pub(crate) fn check_edges(&self) {
         let mut unreached = self.fences.iter().flat_map(|fence| &fence.unreached);
-        assert!(unreached.all(|cpu| cpu.why != WhyUnreached::Silent), "{:?}", self.fences);
+        assert!(unreached.all(|cpu| cpu.why != UnreachedReason::Silent), "{:?}", self.fences);
     }
 }

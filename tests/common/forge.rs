@@ -2,10 +2,10 @@
 //! with valid checksums.
 
 use pmon_core::capture::{
-    CpuCounts, Details, Edge, Encoder, Fence, Frame, Header, Mark, Meta, Miss, Record, RingCounts, Scope,
-    Subject, Unreached, WhyUnreached,
+    CpuCounts, Details, DetailsSubject, Encoder, Fence, FencePosition, Header, Mark, Meta, MissReason,
+    Record, RecordedDatagram, RingCounts, ScopeInfo, UnreachedCpu, UnreachedReason,
 };
-use pmon_core::wire::{Body, ByteOrder, Comm, Event};
+use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 
 /// Column numbers of the format.
@@ -64,7 +64,7 @@ pub(crate) fn meta() -> Meta {
 }
 
 fn head() -> Header {
-    Header { uuid: [9; 16], frame_order: ByteOrder::NATIVE, meta: meta() }
+    Header { uuid: [9; 16], byte_order: ByteOrder::NATIVE, meta: meta() }
 }
 
 fn header() -> Vec<u8> {
@@ -195,13 +195,13 @@ fn forks(scale: usize) -> Vec<u8> {
     out
 }
 
-fn event(n: u32, cpu: u32, body: Body) -> Record<'static> {
+fn event(n: u32, cpu: u32, body: EventBody) -> Record<'static> {
     let event = Event { time: MonoNs(1_000_000), seq: Seq(n), cpu: Cpu(cpu), body };
-    Record::Event(Frame::Event(event), None)
+    Record::Event(RecordedDatagram::Event(event), None)
 }
 
 fn fork(n: u32, parent: u32, child: u32) -> Record<'static> {
-    event(n, 0, Body::Fork { parent: Task::new(parent, parent), child: Task::new(child, child) })
+    event(n, 0, EventBody::Fork { parent: Task::new(parent, parent), child: Task::new(child, child) })
 }
 
 fn written(records: impl Iterator<Item = Record<'static>>) -> Vec<u8> {
@@ -223,7 +223,7 @@ fn chain(scale: usize) -> Vec<u8> {
     let len = 500 * scale as u32;
     let threads = (0..len).map(|n| {
         let (parent, child) = (Task::new(len + n % 2, len + n % 2), Task::new(3_000_000, 20));
-        event(len + n, 0, Body::Fork { parent, child })
+        event(len + n, 0, EventBody::Fork { parent, child })
     });
     written((1..len).map(|n| fork(n, n + 9, n + 10)).chain(threads))
 }
@@ -239,30 +239,30 @@ fn renames(scale: usize) -> Vec<u8> {
         let mut comm = Comm::default();
         let name = format!("{n:015}");
         comm.0[..15].copy_from_slice(name.as_bytes());
-        event(n, 0, Body::Comm { task: Task::new(n, n), comm })
+        event(n, 0, EventBody::Comm { task: Task::new(n, n), comm })
     }))
 }
 
 /// An exec that waits for its details, followed by long marks.
 fn marks(scale: usize) -> Vec<u8> {
     let mark = |n| Record::Mark(Mark { time: MonoNs(1), text: format!("{n}{}", "m".repeat(250 * KIB)) });
-    let scope = Record::Scope(Scope { text: "s".repeat(250 * KIB) });
-    let exec = event(1, 0, Body::Exec { task: Task::new(7, 7) });
+    let scope = Record::Scope(ScopeInfo { text: "s".repeat(250 * KIB) });
+    let exec = event(1, 0, EventBody::Exec { task: Task::new(7, 7) });
     written([scope, exec].into_iter().chain((0..4 * scale).map(mark)))
 }
 
 /// Long datagrams without an event.
 fn datagrams(scale: usize) -> Vec<u8> {
     static LONG: [u8; 250 << 10] = [7; 250 << 10];
-    let small = (0..scale * 1000).map(|_| Record::Event(Frame::Raw(&LONG[..1]), None));
-    written((0..4 * scale).map(|_| Record::Event(Frame::Raw(&LONG), None)).chain(small))
+    let small = (0..scale * 1000).map(|_| Record::Event(RecordedDatagram::Raw(&LONG[..1]), None));
+    written((0..4 * scale).map(|_| Record::Event(RecordedDatagram::Raw(&LONG), None)).chain(small))
 }
 
 /// Events of every possible CPU number.
 fn cpus(scale: usize) -> Vec<u8> {
-    let scope = Record::Scope(Scope { text: "some".into() });
+    let scope = Record::Scope(ScopeInfo { text: "some".into() });
     let exit = |n: u32| {
-        let body = Body::Exit { task: Task::new(n, n), code: 0, signal: 17, parent: None };
+        let body = EventBody::Exit { task: Task::new(n, n), code: 0, signal: 17, parent: None };
         event(n / 8192, if n.is_multiple_of(9) { n.wrapping_mul(77_777) } else { n % 8192 }, body)
     };
     written([scope].into_iter().chain((0..scale as u32 * 2000).map(exit)))
@@ -270,8 +270,8 @@ fn cpus(scale: usize) -> Vec<u8> {
 
 /// Notes with long lists.
 fn lists(scale: usize) -> Vec<u8> {
-    let unreached = (0..20_000).map(|n| Unreached { cpu: Cpu(n), why: WhyUnreached::Silent }).collect();
-    let fence = Record::Fence(Fence { time: MonoNs(1), edge: Edge::Start, unreached });
+    let unreached = (0..20_000).map(|n| UnreachedCpu { cpu: Cpu(n), why: UnreachedReason::Silent }).collect();
+    let fence = Record::Fence(Fence { time: MonoNs(1), position: FencePosition::Start, unreached });
     let cpu = |n| CpuCounts { cpu: Cpu(n), ..CpuCounts::default() };
     let ring = Record::Ring(RingCounts { time: MonoNs(1), cpus: (0..30_000).map(cpu).collect() });
     written((0..scale * 2).flat_map(|_| [fence.clone(), ring.clone()]))
@@ -280,11 +280,11 @@ fn lists(scale: usize) -> Vec<u8> {
 /// Details with arguments of the maximum length, all made of the same words.
 fn arguments(scale: usize) -> Vec<u8> {
     let details = |n: usize| {
-        let subject = Subject::Exec { tgid: Tgid(n as u32 + 1), time: MonoNs(1_000_000) };
+        let subject = DetailsSubject::Exec { tgid: Tgid(n as u32 + 1), time: MonoNs(1_000_000) };
         let args = Some(format!("{n}\0{}", "x\0".repeat(120_000)).into_bytes());
-        Record::Details(Box::new(Details { args, miss: None, ..Details::missed(subject, Miss::Gone) }))
+        Record::Details(Box::new(Details { args, miss: None, ..Details::missed(subject, MissReason::Gone) }))
     };
-    let exec = |n: usize| event(n as u32, 0, Body::Exec { task: Task::new(n as u32 + 1, n as u32 + 1) });
+    let exec = |n: usize| event(n as u32, 0, EventBody::Exec { task: Task::new(n as u32 + 1, n as u32 + 1) });
     written((0..scale * 4).flat_map(|n| [exec(n), details(n)]))
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use pmon_core::Tgid;
-use pmon_core::wire::{Body, Event};
+use pmon_core::wire::{Event, EventBody};
 
 /// What it has done.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Flood {
         // Those of different CPUs come in order only up to some microseconds.
         events.sort_by_key(|event| event.time);
         events.retain(|event| match event.body {
-            Body::Fork { parent, child } => {
+            EventBody::Fork { parent, child } => {
                 let is_its = tree.contains(&parent.tgid) || tree.contains(&child.tgid);
                 if is_its {
                     tree.insert(child.tgid);
@@ -65,7 +65,7 @@ impl Flood {
                 is_its
             }
             // Its number may become another process's.
-            Body::Exit { task, .. } if task.is_leader() => tree.remove(&task.tgid),
+            EventBody::Exit { task, .. } if task.is_leader() => tree.remove(&task.tgid),
             _ => event.task().is_some_and(|task| tree.contains(&task.tgid)),
         });
         events

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use pmon_core::wire::{Body, ByteOrder, CN_IDX_PROC, Comm, Event};
+use pmon_core::wire::{ByteOrder, CN_IDX_PROC, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 use rustix::fd::OwnedFd;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
@@ -38,7 +38,7 @@ fn forged(capture: &Capture) -> [u8; 76] {
     let Event { time, seq, cpu, .. } = *capture.events().last().unwrap();
     let mut comm = Comm::default();
     comm.0[..FORGED.len()].copy_from_slice(FORGED);
-    let body = Body::Comm { task: Task::new(1, 1), comm };
+    let body = EventBody::Comm { task: Task::new(1, 1), comm };
     let event = Event { time: MonoNs(time.0 + 1), seq: Seq(seq.0.wrapping_add(1)), cpu: Cpu(cpu.0), body };
     event.encode(ByteOrder::NATIVE).unwrap()
 }
@@ -70,6 +70,6 @@ pub(super) fn what_user_space_sends_is_rejected_and_counted() {
     let end = capture.totals();
     assert_eq!((end.rejected, end.malformed, end.lost.total()), (4, 0, 0));
     let is_forged =
-        |event: &Event| matches!(event.body, Body::Comm { comm, .. } if comm.as_bytes() == FORGED);
+        |event: &Event| matches!(event.body, EventBody::Comm { comm, .. } if comm.as_bytes() == FORGED);
     assert!(!capture.events().any(is_forged));
 }

@@ -27,8 +27,8 @@ use flood::Flood;
 use forged::what_user_space_sends_is_rejected_and_counted;
 use observer::{Number, Observer};
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::{Loss, Reason};
-use pmon_core::wire::{Body, Event};
+use pmon_core::capture::{Loss, SnapshotReason};
+use pmon_core::wire::{Event, EventBody};
 use pmon_core::{Cpu, Seq, Tgid};
 use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -261,7 +261,7 @@ fn a_loss_shows_in_silence_at_the_next_heartbeat() {
 
 /// The `N` of a rename of a flood's worker to `fN`, and the worker.
 fn rename(event: &Event) -> Option<(Tgid, u64)> {
-    let Body::Comm { task, comm } = event.body else { return None };
+    let EventBody::Comm { task, comm } = event.body else { return None };
     let number = str::from_utf8(comm.as_bytes()).ok()?.strip_prefix('f')?;
     Some((task.tgid, number.parse().ok()?))
 }
@@ -389,7 +389,7 @@ fn after_a_loss_the_processes_are_looked_at_once_and_soon() {
     let recorder = Recorder::start(&dir, &["--socket-buffer", "64K"]);
     let reasons =
         |capture: &Capture| -> Vec<_> { capture.snapshots.iter().map(|snapshot| snapshot.reason).collect() };
-    wait_until(|| reasons(&Capture::read(&recorder.partial())) == [Reason::Start]);
+    wait_until(|| reasons(&Capture::read(&recorder.partial())) == [SnapshotReason::Start]);
     for _ in 0..5 {
         Flood::run(&["rename", "--count", "20000"]);
         thread::sleep(Duration::from_millis(200));
@@ -397,7 +397,7 @@ fn after_a_loss_the_processes_are_looked_at_once_and_soon() {
     let capture = recorder.end();
     capture.check();
     let reasons: Vec<_> = capture.snapshots.iter().map(|snapshot| snapshot.reason).collect();
-    assert_eq!(reasons, [Reason::Start, Reason::Loss]);
+    assert_eq!(reasons, [SnapshotReason::Start, SnapshotReason::Loss]);
     let (loss, scan) = (capture.losses().next().unwrap(), capture.snapshots[1]);
     let later = scan.started.0.saturating_sub(loss.before.0);
     assert!(scan.started >= loss.after && later < 500_000_000, "{later} ns later");

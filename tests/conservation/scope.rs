@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::thread;
 
 use pmon_core::accounting::LossCause;
-use pmon_core::wire::{Body, Event, Kind};
+use pmon_core::wire::{Event, EventBody, EventKind};
 
 use crate::common::recorder::on;
 use crate::common::{Capture, Recorder, scene};
@@ -22,7 +22,7 @@ fn observed(options: &[&str], flood: &[&str]) -> Option<(Capture, Vec<Event>)> {
     thread::sleep(SETTLED);
     let capture = recorder.end();
     capture.check();
-    assert!(capture.is_partial && capture.report.left_out > 0);
+    assert!(capture.is_partial && capture.report.excluded > 0);
     let mut span = std::collections::HashMap::new();
     for event in capture.events() {
         span.entry(event.cpu).or_insert((event.time, event.time)).1 = event.time;
@@ -43,13 +43,13 @@ fn what_is_wanted_is_recorded_and_the_rest_counted_to_the_event() {
         let flood = ["fork", "--count", "3000", "--processes", "2"];
         let Some((capture, emitted)) = observed(&["--only", "exit"], &flood) else { return };
         assert_eq!(capture.totals().lost.total(), 0);
-        let is_wanted = |event: &&Event| event.kind() == Kind::Exit;
+        let is_wanted = |event: &&Event| event.kind() == EventKind::Exit;
         let wanted: HashSet<_> = emitted.iter().filter(is_wanted).map(number).collect();
         let recorded: HashSet<_> = capture.events().filter(is_wanted).map(number).collect();
         assert_eq!(wanted, recorded);
         // Besides there are only acknowledgements, and signs of life.
         assert!(capture.events().filter(|event| !is_wanted(event)).count() < 100);
-        assert_eq!(capture.report.left_out, (emitted.len() - capture.events().count()) as u64);
+        assert_eq!(capture.report.excluded, (emitted.len() - capture.events().count()) as u64);
     });
 }
 
@@ -63,7 +63,7 @@ fn what_a_full_ring_costs_of_what_is_wanted_is_counted_to_the_event() {
         let (ring, backpressure) = (end.lost.of(LossCause::Ring), end.lost.of(LossCause::Backpressure));
         assert!(ring > 0 && ring + backpressure == end.lost.total(), "{:?}", end.lost);
         let recorded = capture.events().count() as u64;
-        assert_eq!(recorded + end.lost.total() + capture.report.left_out, emitted.len() as u64);
+        assert_eq!(recorded + end.lost.total() + capture.report.excluded, emitted.len() as u64);
         // Which of a gap's numbers are lost is not known if some were left out; that they are of a gap is.
         let heard: HashSet<_> = emitted.iter().map(number).collect();
         assert!(capture.losses().flat_map(numbers).all(|number| heard.contains(&number)));
@@ -88,17 +88,17 @@ fn a_tree_is_what_descends_from_its_root_and_nothing_else() {
         thread::sleep(SETTLED);
         let capture = recorder.end();
         capture.check();
-        assert!(others.among(capture.events()).is_empty() && capture.report.left_out >= others.emitted);
+        assert!(others.among(capture.events()).is_empty() && capture.report.excluded >= others.emitted);
         let mut tree = HashSet::from([root]);
         let (mut execs, mut exits) = (0, 0);
         for event in capture.events() {
             match event.body {
-                Body::Fork { parent, child } => {
+                EventBody::Fork { parent, child } => {
                     assert!(tree.contains(&parent.tgid.0), "{event:?}");
                     tree.insert(child.tgid.0);
                 }
-                Body::Exec { task } => execs += u64::from(tree.contains(&task.tgid.0)),
-                Body::Exit { task, .. } => exits += u64::from(tree.contains(&task.tgid.0)),
+                EventBody::Exec { task } => execs += u64::from(tree.contains(&task.tgid.0)),
+                EventBody::Exit { task, .. } => exits += u64::from(tree.contains(&task.tgid.0)),
                 _ => {}
             }
         }
@@ -112,7 +112,7 @@ fn descendants<'a>(root: u32, heard: impl IntoIterator<Item = &'a Event>) -> Has
     heard.sort_by_key(|event| event.time);
     let mut tree = HashSet::from([root]);
     for event in heard {
-        if let Body::Fork { parent, child } = event.body
+        if let EventBody::Fork { parent, child } = event.body
             && child.is_leader()
             && tree.contains(&parent.tgid.0)
         {
@@ -125,7 +125,7 @@ fn descendants<'a>(root: u32, heard: impl IntoIterator<Item = &'a Event>) -> Has
 /// Returns the process that an event concerns; for a fork, the child.
 fn subject(event: &Event) -> Option<u32> {
     match event.body {
-        Body::Fork { child, .. } => Some(child.tgid.0),
+        EventBody::Fork { child, .. } => Some(child.tgid.0),
         _ => event.task().map(|task| task.tgid.0),
     }
 }
@@ -197,7 +197,7 @@ fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
             let others = recorded.iter().filter_map(|number| heard.get(number));
             let others: Vec<_> =
                 others.filter(|event| subject(event).is_some_and(|pid| !tree.contains(&pid))).collect();
-            assert!(others.iter().all(|event| event.kind() == Kind::Ack), "{script}: {others:?}");
+            assert!(others.iter().all(|event| event.kind() == EventKind::Ack), "{script}: {others:?}");
         }
     });
 }
@@ -213,11 +213,11 @@ fn a_command_s_tree_is_whole_from_its_first_fork_on() {
         let [root, child] = pids[..] else { panic!("{pids:?}") };
         let recorder = capture.header.as_ref().unwrap().meta.recorder().unwrap().0;
         let forks = |parent: u32| {
-            let of = |event: &&Event| matches!(event.body, Body::Fork { parent: of, child } if of.tgid.0 == parent && child.is_leader());
+            let of = |event: &&Event| matches!(event.body, EventBody::Fork { parent: of, child } if of.tgid.0 == parent && child.is_leader());
             capture.events().filter(of).count()
         };
         assert_eq!([forks(recorder), forks(root), forks(child)], [1, 2, 1]);
-        let exits = capture.events().filter(|event| event.kind() == Kind::Exit).count();
+        let exits = capture.events().filter(|event| event.kind() == EventKind::Exit).count();
         assert_eq!(exits, 4);
     });
 }
@@ -271,6 +271,6 @@ fn a_process_id_above_the_limit_that_was_in_force_at_the_start_is_in_the_tree() 
         capture.check();
         let of = |event: &&Event| subject(event).is_some_and(|pid| pid > high);
         let kinds: Vec<_> = capture.events().filter(of).map(Event::kind).collect();
-        assert_eq!(kinds, [Kind::Fork, Kind::Exit]);
+        assert_eq!(kinds, [EventKind::Fork, EventKind::Exit]);
     });
 }

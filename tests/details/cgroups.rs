@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pmon_core::capture::{Details, Miss};
+use pmon_core::capture::{Details, MissReason};
 
 use crate::common::recorder::{command, on};
 use crate::common::{Capture, Recorder, scene, skip};
@@ -121,7 +121,8 @@ fn a_path_of_a_cgroup_that_is_too_long_is_missed_and_said_to_be() {
         for depth in 1..=18 {
             let details = marked(&capture, &format!("depth-{depth}"));
             let path = format!("0::/{}{}", base.name(), format!("/{}", name.to_str().unwrap()).repeat(depth));
-            let expected = if path.len() > 4200 { (Some(Miss::TooLong), None) } else { (None, Some(path)) };
+            let expected =
+                if path.len() > 4200 { (Some(MissReason::TooLong), None) } else { (None, Some(path)) };
             assert_eq!(
                 (details.miss, details.cgroup.as_ref().map(|_| text(&details.cgroup).to_owned())),
                 expected
@@ -163,7 +164,7 @@ fn a_recorder_in_a_cgroup_namespace_records_paths_from_the_root_of_all() {
 #[test]
 fn what_proc_says_in_a_cgroup_namespace_is_not_taken_for_a_path_from_the_root() {
     let Some((_, details)) = in_a_namespace(&["--transport", "recvmmsg"]) else { return };
-    assert_eq!((details.miss, details.cgroup.as_ref()), (Some(Miss::Denied), None));
+    assert_eq!((details.miss, details.cgroup.as_ref()), (Some(MissReason::Denied), None));
     assert_eq!(argv(&details), [&b"sleep"[..], b"0.3"]);
 }
 

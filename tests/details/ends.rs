@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use pmon_analysis::{Entry, Joiner, ProcessExit, Processes};
 use pmon_core::capture::{Item, ProcessState, Reader, Usage};
-use pmon_core::wire::Body;
+use pmon_core::wire::EventBody;
 use pmon_core::{MonoNs, Task};
 
 use crate::common::recorder::on;
@@ -30,7 +30,7 @@ struct Exit {
 /// Returns the exits and the fork times of a capture.
 fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
     let mut reader = Reader::open(File::open(file).unwrap()).unwrap();
-    let (mut joiner, mut processes) = (Joiner::new(reader.frame_order()), Processes::new());
+    let (mut joiner, mut processes) = (Joiner::new(reader.byte_order()), Processes::new());
     let (mut exits, mut forks) = (Vec::new(), Vec::new());
     while let Some(item) = reader.next_item().unwrap() {
         let Item::Block(block) = item else { panic!("damage") };
@@ -41,8 +41,8 @@ fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
                 let Entry::Event(occurrence) = &entry else { continue };
                 let Some(event) = occurrence.event else { continue };
                 match event.body {
-                    Body::Fork { child, .. } => forks.push((child, event.time)),
-                    Body::Exit { task, .. } => exits.push(Exit {
+                    EventBody::Fork { child, .. } => forks.push((child, event.time)),
+                    EventBody::Exit { task, .. } => exits.push(Exit {
                         time: event.time,
                         task,
                         usage: occurrence.usage.as_deref().copied(),

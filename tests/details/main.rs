@@ -21,8 +21,8 @@ use std::process::Command;
 use common::recorder::{command, on, record};
 use common::{Capture, Need, needs, scene, skip};
 use pmon_core::Tgid;
-use pmon_core::capture::{Details, Subject};
-use pmon_core::wire::Body;
+use pmon_core::capture::{Details, DetailsSubject};
+use pmon_core::wire::EventBody;
 use tempfile::TempDir;
 
 const RING: &[&str] = &["--transport", "ring+details"];
@@ -54,7 +54,7 @@ fn descendants(capture: &Capture) -> HashSet<Tgid> {
     let mut forks: Vec<_> = capture
         .events()
         .filter_map(|event| match event.body {
-            Body::Fork { parent, child } => Some((event.time, parent.tgid, child.tgid)),
+            EventBody::Fork { parent, child } => Some((event.time, parent.tgid, child.tgid)),
             _ => None,
         })
         .collect();
@@ -119,7 +119,7 @@ fn in_a_storm_of_ten_thousand_programs_each_has_its_own_arguments() {
     }
     assert!((0..5000).all(|number| seen.get(&number) == Some(&2)) && seen.len() == 5000);
     // Of every exec there are details, right behind it.
-    assert!(capture.details.iter().all(|details| details.miss.is_none() && details.membership.is_some()));
+    assert!(capture.details.iter().all(|details| details.miss.is_none() && details.context.is_some()));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn whoever_runs_a_program_and_where_is_known() {
     let ids = sleep.ids.unwrap();
     let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     assert_eq!(((ids.uid, ids.gid), (ids.euid, ids.egid)), (me, me));
-    let (member, of_sh) = (sleep.membership.unwrap(), sh.membership.unwrap());
+    let (member, of_sh) = (sleep.context.unwrap(), sh.context.unwrap());
     assert_eq!(member.pid, sleep.subject.tgid().0, "as in the first PID namespace");
     assert_eq!((member.session, member.group), (of_sh.session, of_sh.group));
     assert_eq!(member.session, own_session());
@@ -251,7 +251,7 @@ fn a_process_in_a_pid_namespace_has_its_id_there_and_the_hosts() {
     }
     let Some((capture, _)) = recorded(&[], &program) else { return };
     let (sh, details) = (the(&capture, "sh"), the(&capture, "true"));
-    let (init, member) = (sh.membership.unwrap(), details.membership.unwrap());
+    let (init, member) = (sh.context.unwrap(), details.context.unwrap());
     assert_eq!((init.pid, member.pid), (1, 2));
     assert!(details.subject.tgid().0 > 2 && details.ppid == Some(sh.subject.tgid().0));
     assert_eq!(init.pid_namespace, member.pid_namespace);
@@ -270,7 +270,7 @@ fn proc_tells_what_the_ring_tells_of_where_a_process_belongs() {
         let recorded = on(transport, || Some(own(record(&scene()?.0, &[], &program).0)));
         let Some(capture) = recorded else { return };
         let sleep = the(&capture, "sleep");
-        let (member, tgid) = (sleep.membership.unwrap(), sleep.subject.tgid().0);
+        let (member, tgid) = (sleep.context.unwrap(), sleep.subject.tgid().0);
         assert_eq!((member.session, member.group, member.pid), (tgid, tgid, 1), "{transport:?}");
         assert_ne!(u64::from(member.pid_namespace), namespace(), "{transport:?}");
         told.push((member.login_uid, member.cgroup));
@@ -389,7 +389,7 @@ fn of_each_exec_there_are_details_once_and_right_behind_it() {
     let mut execs: Vec<_> = capture
         .events()
         .filter_map(|event| match event.body {
-            Body::Exec { task } if own.contains(&task.tgid) => Some((task.tgid, event.time)),
+            EventBody::Exec { task } if own.contains(&task.tgid) => Some((task.tgid, event.time)),
             _ => None,
         })
         .collect();
@@ -397,8 +397,8 @@ fn of_each_exec_there_are_details_once_and_right_behind_it() {
         .details
         .iter()
         .map(|details| match details.subject {
-            Subject::Exec { tgid, time } => (tgid, time),
-            Subject::Snapshot { .. } => unreachable!(),
+            DetailsSubject::Exec { tgid, time } => (tgid, time),
+            DetailsSubject::Snapshot { .. } => unreachable!(),
         })
         .collect();
     execs.sort();
@@ -425,7 +425,7 @@ fn what_a_cgroup_does_is_recorded_alone_and_named() {
     let name = format!("/{}", group.0.file_name().unwrap().to_str().unwrap());
     for scope in [name.as_str(), group.0.to_str().unwrap()] {
         let Some((capture, _)) = recorded(&["--cgroup", scope], &["sh", "-c", &script]) else { return };
-        assert!(capture.is_partial && capture.report.left_out > 0);
+        assert!(capture.is_partial && capture.report.excluded > 0);
         let words: Vec<_> = capture.details.iter().map(|details| argv(details).join(&b' ')).collect();
         assert_eq!(words, [&b"/bin/true inside"[..], b"sleep 0"]);
         assert!(capture.details.iter().all(|details| text(&details.cgroup) == format!("0::{name}/below")));

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use pmon_core::capture::{Frame, Item, Reader, Record};
+use pmon_core::capture::{Item, Reader, Record, RecordedDatagram};
 use pmon_core::wire::Event;
 use rustix::process::Signal;
 
@@ -70,7 +70,10 @@ fn places(path: &Path) -> Vec<&'static str> {
         let Item::Block(block) = item else { continue };
         for record in block.records() {
             match record {
-                Record::Event(Frame::Event(Event { body: Body::Comm { comm, .. }, .. }), _) => {
+                Record::Event(
+                    RecordedDatagram::Event(Event { body: EventBody::Comm { comm, .. }, .. }),
+                    _,
+                ) => {
                     found.extend(holds(comm.as_bytes()).then_some("renamed"));
                 }
                 Record::Details(details) => {
@@ -79,7 +82,7 @@ fn places(path: &Path) -> Vec<&'static str> {
                         [("args", args), ("exe", exe), ("filename", filename), ("cwd", cwd), ("comm", comm)];
                     for (name, text) in texts {
                         let holds = text.as_ref().is_some_and(|text| holds(text));
-                        let is_scan = matches!(details.subject, Subject::Snapshot { .. });
+                        let is_scan = matches!(details.subject, DetailsSubject::Snapshot { .. });
                         found.extend(holds.then_some(if is_scan { "snapshot" } else { name }));
                     }
                 }

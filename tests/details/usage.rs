@@ -26,7 +26,7 @@ fn burnt(args: &[&str]) -> Option<(Usage, Vec<Usage>, u64)> {
 /// Every exit has its usage.
 #[track_caller]
 fn check_every_exit(capture: &Capture) {
-    let exits = capture.events().filter(|event| event.kind() == pmon_core::wire::Kind::Exit).count();
+    let exits = capture.events().filter(|event| event.kind() == pmon_core::wire::EventKind::Exit).count();
     assert_eq!(capture.usages.len(), exits);
 }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use pmon_core::Task;
-use pmon_core::accounting::{LossCause, Lost};
+use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{
-    Credentials, Details, End, Frame, Membership, Miss, Reason, Record, Snapshot, Subject,
+    Credentials, Details, DetailsSubject, End, MissReason, ProcessContext, Record, RecordedDatagram,
+    Snapshot, SnapshotReason,
 };
-use pmon_core::wire::{Body, ByteOrder};
+use pmon_core::wire::{ByteOrder, EventBody};
 use pmon_core::{MonoNs, Tgid};
 
 use crate::support::{START, capture, clock, comm, event, loss, scan_end};
@@ -96,19 +97,20 @@ pub(crate) struct Day {
     records: Vec<Record<'static>>,
     us: u64,
     next: [u32; 2],
-    lost: Lost,
+    lost: LossByCause,
 }
 
 impl Day {
     /// Forks, threads, programs, all kinds of events, and what is known of the programs; nothing is lost.
     pub(crate) fn new() -> Self {
-        let mut day = Self { records: vec![clock()], us: 0, next: [1_000, 5_000], lost: Lost::default() };
+        let mut day =
+            Self { records: vec![clock()], us: 0, next: [1_000, 5_000], lost: LossByCause::default() };
         for ran in &THERE {
-            day.details(Subject::Snapshot { tgid: Tgid(ran.pid) }, ran);
+            day.details(DetailsSubject::Snapshot { tgid: Tgid(ran.pid) }, ran);
         }
         day.records.push(match scan_end() {
             Record::Snapshot(scan) => {
-                Record::Snapshot(Snapshot { processes: 3, reason: Reason::Start, ..scan })
+                Record::Snapshot(Snapshot { processes: 3, reason: SnapshotReason::Start, ..scan })
             }
             other => other,
         });
@@ -120,9 +122,9 @@ impl Day {
         }
         day.session_of_a_daemon();
         day.fork(SHELL, MISSED);
-        day.happens(Body::Exec { task: Task::new(MISSED, MISSED) });
-        let subject = Subject::Exec { tgid: Tgid(MISSED), time: day.now() };
-        day.records.push(Record::Details(Box::new(Details::missed(subject, Miss::Gone))));
+        day.happens(EventBody::Exec { task: Task::new(MISSED, MISSED) });
+        let subject = DetailsSubject::Exec { tgid: Tgid(MISSED), time: day.now() };
+        day.records.push(Record::Details(Box::new(Details::missed(subject, MissReason::Gone))));
         day.exits(MISSED, 0);
         day.starts(&lasting());
         day
@@ -134,7 +136,7 @@ impl Day {
         for number in 0..count {
             let pid = SHELL + 100 + number % 1_000;
             day.fork(SHELL, pid);
-            day.happens(Body::Exec { task: Task::new(pid, pid) });
+            day.happens(EventBody::Exec { task: Task::new(pid, pid) });
             day.exits(pid, 0);
         }
         day
@@ -146,13 +148,13 @@ impl Day {
         let (shell, thread) = (Task::new(SHELL, SHELL), Task::new(git.pid + 1, git.pid));
         self.starts(&git);
         // As the kernel has it: a thread's parent is its process's.
-        self.happens(Body::Fork { parent: shell, child: thread });
-        self.happens(Body::Comm { task: thread, comm: comm(b"worker") });
-        self.happens(Body::Exit { task: thread, code: 0, signal: u32::MAX, parent: None });
+        self.happens(EventBody::Fork { parent: shell, child: thread });
+        self.happens(EventBody::Comm { task: thread, comm: comm(b"worker") });
+        self.happens(EventBody::Exit { task: thread, code: 0, signal: u32::MAX, parent: None });
         self.starts(&pager);
         let task = Task::new(pager.pid, pager.pid);
-        self.happens(Body::Gid { task, real: 100, effective: 0 });
-        self.happens(Body::Uid { task, real: 1000, effective: 0 });
+        self.happens(EventBody::Gid { task, real: 100, effective: 0 });
+        self.happens(EventBody::Uid { task, real: 1000, effective: 0 });
         self.exits(pager.pid, 0);
         self.exits(git.pid, 3 << 8);
     }
@@ -161,10 +163,10 @@ impl Day {
     fn session_of_a_daemon(&mut self) {
         let daemon = Task::new(SHELL + 50, SHELL + 50);
         self.fork(SHELL, daemon.tid.0);
-        self.happens(Body::Sid { task: daemon });
-        self.happens(Body::Comm { task: daemon, comm: comm(b"watcher") });
-        self.happens(Body::Ptrace { task: daemon, tracer: Task::new(SHELL, SHELL) });
-        self.happens(Body::Coredump { task: daemon, parent: Some(Task::new(SHELL, SHELL)) });
+        self.happens(EventBody::Sid { task: daemon });
+        self.happens(EventBody::Comm { task: daemon, comm: comm(b"watcher") });
+        self.happens(EventBody::Ptrace { task: daemon, tracer: Task::new(SHELL, SHELL) });
+        self.happens(EventBody::Coredump { task: daemon, parent: Some(Task::new(SHELL, SHELL)) });
         self.exits(daemon.tid.0, 11 | 0x80);
     }
 
@@ -173,7 +175,7 @@ impl Day {
     }
 
     /// The next event, a step later, on the other CPU.
-    fn happens(&mut self, body: Body) {
+    fn happens(&mut self, body: EventBody) {
         self.us += STEP;
         let cpu = (self.us / STEP % 2) as usize;
         self.next[cpu] += 1;
@@ -181,22 +183,22 @@ impl Day {
     }
 
     fn fork(&mut self, parent: u32, child: u32) {
-        self.happens(Body::Fork { parent: Task::new(parent, parent), child: Task::new(child, child) });
+        self.happens(EventBody::Fork { parent: Task::new(parent, parent), child: Task::new(child, child) });
     }
 
     /// A fork, an exec, and what is known of it.
     fn starts(&mut self, ran: &Ran) {
         self.fork(ran.ppid, ran.pid);
-        self.happens(Body::Exec { task: Task::new(ran.pid, ran.pid) });
-        self.details(Subject::Exec { tgid: Tgid(ran.pid), time: self.now() }, ran);
+        self.happens(EventBody::Exec { task: Task::new(ran.pid, ran.pid) });
+        self.details(DetailsSubject::Exec { tgid: Tgid(ran.pid), time: self.now() }, ran);
     }
 
     fn exits(&mut self, pid: u32, code: u32) {
         let (task, parent) = (Task::new(pid, pid), Some(Task::new(SHELL, SHELL)));
-        self.happens(Body::Exit { task, code, signal: 17, parent });
+        self.happens(EventBody::Exit { task, code, signal: 17, parent });
     }
 
-    fn details(&mut self, subject: Subject, ran: &Ran) {
+    fn details(&mut self, subject: DetailsSubject, ran: &Ran) {
         let some = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
         let mut args = ran.args.replace(' ', "\0").into_bytes();
         args.push(0);
@@ -210,13 +212,13 @@ impl Day {
             exe: some(ran.exe),
             cwd: some(ran.cwd),
             args: some(ran.args).map(|_| args),
-            membership: Some(Membership {
+            context: Some(ProcessContext {
                 session: leader,
                 group: leader,
                 login_uid: 1000,
-                ..Membership::default()
+                ..ProcessContext::default()
             }),
-            ..Details::missed(subject, Miss::Gone)
+            ..Details::missed(subject, MissReason::Gone)
         })));
     }
 
@@ -237,7 +239,7 @@ impl Day {
         let Record::Event(frame, _) = next else { return };
         let Some(shows) = frame.event(ByteOrder::NATIVE) else { return };
         for record in &mut self.records[at..] {
-            let Record::Event(Frame::Event(event), _) = record else { continue };
+            let Record::Event(RecordedDatagram::Event(event), _) = record else { continue };
             if event.cpu == shows.cpu {
                 event.seq.0 += count;
             }
@@ -260,7 +262,7 @@ impl Day {
         capture(&records, 7)
     }
 
-    fn bodies(&self) -> impl Iterator<Item = Body> {
+    fn bodies(&self) -> impl Iterator<Item = EventBody> {
         self.records.iter().filter_map(|record| match record {
             Record::Event(frame, _) => frame.event(ByteOrder::NATIVE).map(|event| event.body),
             _ => None,
@@ -288,7 +290,7 @@ impl Day {
     /// The processes that were forked, and whether they are there at the end.
     pub(crate) fn forked(&self) -> Vec<(u32, bool)> {
         let of_fork = |body| match body {
-            Body::Fork { child, .. } if child.is_leader() => Some((child.tid.0, child.tid.0 == LASTING)),
+            EventBody::Fork { child, .. } if child.is_leader() => Some((child.tid.0, child.tid.0 == LASTING)),
             _ => None,
         };
         self.bodies().filter_map(of_fork).collect()
@@ -296,19 +298,19 @@ impl Day {
 }
 
 /// As the clients print an event.
-fn line(body: Body) -> String {
+fn line(body: EventBody) -> String {
     match body {
-        Body::Fork { parent, child } => format!("fork {} {}", parent.tid, child.tid),
-        Body::Exec { task } => format!("exec {}", task.tid),
-        Body::Uid { task, real, effective } => format!("uid {} {real} {effective}", task.tid),
-        Body::Gid { task, real, effective } => format!("gid {} {real} {effective}", task.tid),
-        Body::Sid { task } => format!("sid {}", task.tid),
-        Body::Ptrace { task, tracer } => format!("ptrace {} {}", task.tid, tracer.tid),
-        Body::Comm { task, comm } => {
+        EventBody::Fork { parent, child } => format!("fork {} {}", parent.tid, child.tid),
+        EventBody::Exec { task } => format!("exec {}", task.tid),
+        EventBody::Uid { task, real, effective } => format!("uid {} {real} {effective}", task.tid),
+        EventBody::Gid { task, real, effective } => format!("gid {} {real} {effective}", task.tid),
+        EventBody::Sid { task } => format!("sid {}", task.tid),
+        EventBody::Ptrace { task, tracer } => format!("ptrace {} {}", task.tid, tracer.tid),
+        EventBody::Comm { task, comm } => {
             format!("comm {} {}", task.tid, String::from_utf8_lossy(comm.as_bytes()))
         }
-        Body::Coredump { task, .. } => format!("coredump {}", task.tid),
-        Body::Exit { task, code, .. } => format!("exit {} {code}", task.tid),
+        EventBody::Coredump { task, .. } => format!("coredump {}", task.tid),
+        EventBody::Exit { task, code, .. } => format!("exit {} {code}", task.tid),
         other => panic!("there is no {other:?} in it"),
     }
 }

@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::Duration;
 
-use pmon_core::wire::{Body, ByteOrder, Event, Kind};
+use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind};
 
 use super::count::Count;
 use super::host::{Deed, Host, Memory, Outcome, Received, Socket};
@@ -189,8 +189,8 @@ impl<'h> Scene<'h> {
         let is_own =
             |task: pmon_core::Task| task.tid.0 == self.names.own.1 || self.host.is_child(task.tgid.0);
         match event.body {
-            Body::Ack { ack, .. } => self.acks.contains(&ack),
-            Body::Fork { parent, child } => is_own(parent) || is_own(child),
+            EventBody::Ack { ack, .. } => self.acks.contains(&ack),
+            EventBody::Fork { parent, child } => is_own(parent) || is_own(child),
             _ => event.task().is_some_and(is_own),
         }
     }
@@ -198,7 +198,7 @@ impl<'h> Scene<'h> {
     /// Whether it begins as the event of our thread's name does.
     fn is_own_rename(&self, bytes: &[u8]) -> bool {
         let is = |at: usize, value: u32| bytes.get(at..at + 4) == Some(&value.to_ne_bytes());
-        is(36, Kind::Comm.what().unwrap_or(0)) && is(52, self.names.own.1)
+        is(36, EventKind::Comm.what().unwrap_or(0)) && is(52, self.names.own.1)
     }
 
     /// Puts the kernel's count right, and closes.

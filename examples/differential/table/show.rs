@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use pmon_core::wire::{Body, ByteOrder, EVENT_FRAME, Event};
+use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody};
 
 use super::host::{Outcome, Received};
 
@@ -30,7 +30,7 @@ impl Names {
     fn received(&self, received: &Received) -> String {
         let Received { bytes, returned, flags, port, groups } = received;
         let mut text = match Event::decode(bytes, ByteOrder::NATIVE) {
-            Ok(event) if bytes.len() == EVENT_FRAME && *port == 0 => self.event(&event),
+            Ok(event) if bytes.len() == EVENT_DATAGRAM_LEN && *port == 0 => self.event(&event),
             _ => format!("{} B", bytes.len()),
         };
         if *returned != bytes.len() {
@@ -49,11 +49,11 @@ impl Names {
     pub(crate) fn event(&self, event: &Event) -> String {
         let mut text = format!("{} {}", event.kind(), self.number(event.cpu.0, event.seq.0));
         let _ = match event.body {
-            Body::Ack { ack, err } => {
+            EventBody::Ack { ack, err } => {
                 write!(text, " {ack:#x} err {err}")
             }
-            Body::Exit { code, signal, .. } => write!(text, " code {code:#x} signal {signal}"),
-            Body::Uid { real: a, effective: b, .. } | Body::Gid { real: a, effective: b, .. } => {
+            EventBody::Exit { code, signal, .. } => write!(text, " code {code:#x} signal {signal}"),
+            EventBody::Uid { real: a, effective: b, .. } | EventBody::Gid { real: a, effective: b, .. } => {
                 write!(text, " {a} {b}")
             }
             _ => Ok(()),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use pmon_core::Task;
-use pmon_core::wire::{Body, Event};
+use pmon_core::wire::{Event, EventBody};
 
 /// A task of the tree.
 pub(crate) fn letter(task: usize) -> char {
@@ -37,7 +37,7 @@ impl Names {
 
     /// The event as text; what it makes has a name from now on.
     pub(crate) fn event(&mut self, event: &Event) -> String {
-        if let Body::Fork { child, .. } = event.body {
+        if let EventBody::Fork { child, .. } = event.body {
             let name = letter(self.tasks).to_string();
             self.names.insert(child.tid.0, name);
             self.tasks += 1;
@@ -45,27 +45,27 @@ impl Names {
         let kind = event.kind();
         let parent = |parent: Option<Task>| parent.map_or("none".into(), |parent| self.task(parent));
         match event.body {
-            Body::Fork { parent, child } => {
+            EventBody::Fork { parent, child } => {
                 format!("{kind} {} parent {}", self.task(child), self.task(parent))
             }
-            Body::Exec { task } | Body::Sid { task } => format!("{kind} {}", self.task(task)),
-            Body::Uid { task, real, effective } | Body::Gid { task, real, effective } => {
+            EventBody::Exec { task } | EventBody::Sid { task } => format!("{kind} {}", self.task(task)),
+            EventBody::Uid { task, real, effective } | EventBody::Gid { task, real, effective } => {
                 format!("{kind} {} {real} {effective}", self.task(task))
             }
-            Body::Ptrace { task, tracer } => {
+            EventBody::Ptrace { task, tracer } => {
                 format!("{kind} {} tracer {}", self.task(task), self.task(tracer))
             }
-            Body::Comm { task, comm } => {
+            EventBody::Comm { task, comm } => {
                 format!("{kind} {} {:?}", self.task(task), comm.0.escape_ascii().to_string())
             }
-            Body::Coredump { task, parent: of } => {
+            EventBody::Coredump { task, parent: of } => {
                 format!("{kind} {} parent {}", self.task(task), parent(of))
             }
-            Body::Exit { task, code, signal, parent: of } => {
+            EventBody::Exit { task, code, signal, parent: of } => {
                 let (task, signal) = (self.task(task), signal.cast_signed());
                 format!("{kind} {task} code {code:#x} signal {signal} parent {}", parent(of))
             }
-            Body::Ack { .. } | _ => format!("{event:?}"),
+            EventBody::Ack { .. } | _ => format!("{event:?}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
-use pmon_core::wire::{Body, ByteOrder, CN_IDX_PROC, Event};
+use pmon_core::wire::{ByteOrder, CN_IDX_PROC, Event, EventBody};
 use rustix::fd::OwnedFd;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
@@ -125,21 +125,25 @@ impl Listener {
         let Some(task) = event.task() else { return false };
         let (tid, tgid) = (task.tid.0, task.tgid.0);
         let is_of_tree = match event.body {
-            Body::Fork { parent, .. } if self.tasks.is_empty() => parent.tid.0 == self.own && tid == tgid,
-            Body::Fork { parent, .. } => self.tasks.contains(&parent.tid.0) || self.tasks.contains(&tgid),
+            EventBody::Fork { parent, .. } if self.tasks.is_empty() => {
+                parent.tid.0 == self.own && tid == tgid
+            }
+            EventBody::Fork { parent, .. } => {
+                self.tasks.contains(&parent.tid.0) || self.tasks.contains(&tgid)
+            }
             _ => self.tasks.contains(&tid),
         };
         if is_of_tree {
             match event.body {
-                Body::Fork { .. } => {
+                EventBody::Fork { .. } => {
                     self.tasks.insert(tid);
                     self.alive.insert(tid, tgid);
                 }
-                Body::Exec { .. } => {
+                EventBody::Exec { .. } => {
                     self.alive.retain(|_, of| *of != tgid);
                     self.alive.insert(tid, tgid);
                 }
-                Body::Exit { .. } => drop(self.alive.remove(&tid)),
+                EventBody::Exit { .. } => drop(self.alive.remove(&tid)),
                 _ => {}
             }
         }

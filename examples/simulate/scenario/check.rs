@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use pmon::{RerecordError, Rerecorder};
 use pmon_analysis::{Verdict, Verifier};
 use pmon_core::Cpu;
-use pmon_core::accounting::{LossCause, Lost};
+use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::batch::Batch;
-use pmon_core::capture::{Blind, Frame, Item, Loss, Own, Reader, Record};
+use pmon_core::capture::{Blind, Item, Loss, Reader, Record, RecordedDatagram, SelfGenerated};
 use pmon_core::source::Source;
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_fake::{Errno, Kernel, Socket};
 use pmon_record::SinkError;
 use pmon_replay::Replay;
@@ -75,7 +75,7 @@ struct Content {
     /// Losses, without their causes: what has several is one.
     losses: Vec<Loss>,
     blind: Vec<Blind>,
-    lost: Lost,
+    lost: LossByCause,
     verdict: Option<Verdict>,
     problems: Vec<String>,
     /// Minimum number of forks without an event, according to the fork counter.
@@ -123,9 +123,9 @@ impl Content {
     }
 
     fn events(&self) -> impl Iterator<Item = (&[u8], Event)> {
-        self.frames
-            .iter()
-            .filter_map(|frame| Frame::new(frame, ORDER).event(ORDER).map(|event| (frame.as_slice(), event)))
+        self.frames.iter().filter_map(|frame| {
+            RecordedDatagram::new(frame, ORDER).event(ORDER).map(|event| (frame.as_slice(), event))
+        })
     }
 }
 
@@ -170,12 +170,12 @@ impl Sent {
         while witness.poll().readable || witness.poll().error {
             batch.clear();
             witness.receive(&mut batch)?;
-            for frame in batch.frames() {
+            for frame in batch.datagrams() {
                 if frame.arrival.sender != 0 {
                     sent.forged += 1;
                     continue;
                 }
-                let datagram = Frame::new(frame.bytes, ORDER);
+                let datagram = RecordedDatagram::new(frame.bytes, ORDER);
                 sent.malformed += u64::from(datagram.is_malformed(ORDER));
                 if let Some(event) = datagram.event(ORDER) {
                     sent.events.insert((event.cpu.0, event.seq.0), frame.bytes.to_vec());
@@ -192,9 +192,9 @@ fn as_sent(sent: &Sent, content: &Content, recorded: &Recorded) -> Result<(), Wr
         let wanted = sent.events.get(&(event.cpu.0, event.seq.0)).map(Vec::as_slice);
         same(&format!("event {} of cpu {}", event.seq, event.cpu), Some(frame), wanted)?;
     }
-    let own = content
-        .events()
-        .filter(|(_, event)| Own::of(event, recorded.header.meta.recorder().unwrap_or_default()).is_some());
+    let own = content.events().filter(|(_, event)| {
+        SelfGenerated::of(event, recorded.header.meta.recorder().unwrap_or_default()).is_some()
+    });
     let fences = own.count() as u64;
     if fences == 0 && content.lost.total() == 0 {
         return says("no fence was heard, and nothing was lost".into());
@@ -249,9 +249,9 @@ fn witnessed(sent: &Sent, content: &Content, recorded: &Recorded) -> Result<(), 
         }
     }
     let (first, last) = recorded.readings;
-    let is_fork = |frame: &Vec<u8>| match Frame::new(frame, ORDER).event(ORDER) {
+    let is_fork = |frame: &Vec<u8>| match RecordedDatagram::new(frame, ORDER).event(ORDER) {
         Some(event) => {
-            matches!(event.body, Body::Fork { .. }) && first.until < event.time && event.time < last.from
+            matches!(event.body, EventBody::Fork { .. }) && first.until < event.time && event.time < last.from
         }
         None => false,
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pmon_core::capture::{Encoder, End, ForkCount, Forks, Header, Meta, Record};
+use pmon_core::capture::{Encoder, End, ForkCount, ForkReading, Header, Meta, Record};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{Cpu, MonoNs, Task};
 use pmon_fake::{Kernel, Socket};
@@ -16,7 +16,7 @@ use super::{Scenario, Wrong};
 const NEXT: Duration = Duration::from_nanos(1);
 
 /// Bytes of a chunk's datagrams, so that there are as many chunks as are wanted.
-const CHUNK: usize = 2048 * pmon_core::batch::SLOT;
+const CHUNK: usize = 2048 * pmon_core::batch::SLOT_LEN;
 /// So long before a look are the events that have surely come.
 const SETTLE: u64 = 1_000_000;
 
@@ -102,7 +102,7 @@ impl Recorder {
         let count = ForkCount { from: now, until: now, forks: kernel.forks(), running: 1 };
         kernel.advance(NEXT);
         self.readings = Some((self.readings.map_or(count, |(first, _)| first), count));
-        self.checkpoint(Checkpoint::Forks { forks: Forks::Counted(count), fenced })
+        self.checkpoint(Checkpoint::Forks { forks: ForkReading::Counted(count), fenced })
     }
 
     /// Each CPU says something, and it is heard.
@@ -195,7 +195,7 @@ pub(crate) struct Tape {
 impl Tape {
     fn new(scenario: &Scenario, own: Task) -> Result<Self, Wrong> {
         let meta = Meta { recorder_pid: own.tgid.0, cpus_online: scenario.cpus, ..Meta::default() };
-        let header = Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta };
+        let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta };
         Self::with_header(header, scenario.block)
     }
 

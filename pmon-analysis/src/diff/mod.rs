@@ -11,7 +11,7 @@ mod record;
 
 use pmon_core::Cpu;
 use pmon_core::accounting::MAX_CPUS;
-use pmon_core::capture::{Frame, Record};
+use pmon_core::capture::{Record, RecordedDatagram};
 use pmon_core::wire::ByteOrder;
 
 use queue::{Met, Stream};
@@ -345,12 +345,12 @@ impl Diff {
     }
 
     #[inline]
-    fn lane_of(&mut self, frame: &Frame<'_>, side: Side) -> usize {
+    fn lane_of(&mut self, frame: &RecordedDatagram<'_>, side: Side) -> usize {
         if !self.options.by_cpu {
             return STRANGE;
         }
         match frame {
-            Frame::Event(event) => self.lane_of_cpu(event.cpu),
+            RecordedDatagram::Event(event) => self.lane_of_cpu(event.cpu),
             frame => match frame.event(self.rules.orders[side as usize]) {
                 Some(event) => self.lane_of_cpu(event.cpu),
                 None => STRANGE,

@@ -1,7 +1,7 @@
 //! What is compared, and when it is the same.
 
-use pmon_core::accounting::Lost;
-use pmon_core::capture::{Blind, Frame, Loss};
+use pmon_core::accounting::LossByCause;
+use pmon_core::capture::{Blind, Loss, RecordedDatagram};
 use pmon_core::wire::{ByteOrder, Event};
 use pmon_core::{Cpu, MonoNs, Seq};
 
@@ -23,13 +23,13 @@ pub struct Stretch {
     /// The time of that CPU's event behind.
     pub before: MonoNs,
     /// Why: so many for each cause.
-    pub causes: Lost,
+    pub causes: LossByCause,
 }
 
 impl Stretch {
     pub(super) fn new(loss: &Loss) -> Self {
         let Loss { cpu, first, last, after, before, cause } = *loss;
-        let (count, mut causes) = (loss.count(), Lost::default());
+        let (count, mut causes) = (loss.count(), LossByCause::default());
         causes.add(cause, count);
         Self { cpu, first, last, count, after, before, causes }
     }
@@ -68,7 +68,7 @@ pub enum Item {
 /// The same, borrowed.
 #[derive(Clone, Copy)]
 pub(super) enum Piece<'a> {
-    Frame(Frame<'a>),
+    Frame(RecordedDatagram<'a>),
     Loss(&'a Stretch),
     Blind(Blind),
 }
@@ -77,8 +77,8 @@ impl Item {
     #[inline]
     pub(super) fn piece(&self) -> Piece<'_> {
         match self {
-            Self::Event(event) => Piece::Frame(Frame::Event(*event)),
-            Self::Raw(bytes) => Piece::Frame(Frame::Raw(bytes)),
+            Self::Event(event) => Piece::Frame(RecordedDatagram::Event(*event)),
+            Self::Raw(bytes) => Piece::Frame(RecordedDatagram::Raw(bytes)),
             Self::Loss(stretch) => Piece::Loss(stretch),
             Self::Blind(blind) => Piece::Blind(*blind),
         }
@@ -99,8 +99,8 @@ impl Piece<'_> {
     #[inline]
     pub(super) fn to_item(self) -> Item {
         match self {
-            Self::Frame(Frame::Event(event)) => Item::Event(event),
-            Self::Frame(Frame::Raw(bytes)) => Item::Raw(bytes.into()),
+            Self::Frame(RecordedDatagram::Event(event)) => Item::Event(event),
+            Self::Frame(RecordedDatagram::Raw(bytes)) => Item::Raw(bytes.into()),
             Self::Loss(stretch) => Item::Loss(Box::new(*stretch)),
             Self::Blind(blind) => Item::Blind(blind),
         }
@@ -110,9 +110,9 @@ impl Piece<'_> {
     #[inline]
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Frame(Frame::Raw(bytes)) => bytes.len(),
+            Self::Frame(RecordedDatagram::Raw(bytes)) => bytes.len(),
             Self::Loss(_) => size_of::<Stretch>(),
-            Self::Frame(Frame::Event(_)) | Self::Blind(_) => 0,
+            Self::Frame(RecordedDatagram::Event(_)) | Self::Blind(_) => 0,
         }
     }
 }
@@ -129,7 +129,7 @@ impl Rules {
     #[inline]
     pub(super) fn same(self, side: Side, ours: &Piece<'_>, theirs: &Piece<'_>) -> bool {
         match (ours, theirs) {
-            (Piece::Frame(Frame::Event(ours)), Piece::Frame(Frame::Event(theirs))) => {
+            (Piece::Frame(RecordedDatagram::Event(ours)), Piece::Frame(RecordedDatagram::Event(theirs))) => {
                 let alike = (ours.time, ours.cpu) == (theirs.time, theirs.cpu) && ours.body == theirs.body;
                 // In one byte order, equal fields are equal bytes.
                 alike && (self.renumbered || ours.seq == theirs.seq && self.orders[0] == self.orders[1])
@@ -145,7 +145,7 @@ impl Rules {
     }
 
     #[cold]
-    fn same_bytes(self, side: Side, ours: &Frame<'_>, theirs: &Frame<'_>) -> bool {
+    fn same_bytes(self, side: Side, ours: &RecordedDatagram<'_>, theirs: &RecordedDatagram<'_>) -> bool {
         let [our_order, their_order] = [side, side.other()].map(|side| self.orders[side as usize]);
         ours.with_bytes(our_order, |ours| {
             theirs.with_bytes(their_order, |theirs| match self.renumbered {

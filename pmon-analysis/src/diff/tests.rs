@@ -1,6 +1,6 @@
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{Blind, ClockAnchor, Loss, Mark};
-use pmon_core::wire::{Body, Event};
+use pmon_core::wire::{Event, EventBody};
 use pmon_core::{MonoNs, Seq, Task};
 use proptest::prelude::*;
 
@@ -12,12 +12,12 @@ const BY_CPU: Options = Options { by_cpu: true, renumbered: false };
 const RENUMBERED: Options = Options { by_cpu: false, renumbered: true };
 
 fn of(cpu: u32, seq: u32, pid: u32) -> Event {
-    let body = Body::Exec { task: Task::new(pid, pid) };
+    let body = EventBody::Exec { task: Task::new(pid, pid) };
     Event { time: MonoNs(u64::from(seq) * 10), seq: Seq(seq), cpu: Cpu(cpu), body }
 }
 
 fn event(cpu: u32, seq: u32) -> Record<'static> {
-    Record::Event(Frame::Event(of(cpu, seq, 7)), None)
+    Record::Event(RecordedDatagram::Event(of(cpu, seq, 7)), None)
 }
 
 fn lost(cpu: u32, first: u32, last: u32, cause: LossCause) -> Record<'static> {
@@ -149,7 +149,7 @@ fn the_order_of_cpus_matters_unless_each_is_compared_for_itself() {
     assert_eq!(difference(&compare(BY_CPU, &a, &c)).lane, Lane::Cpu(Cpu(0)));
     let finding = compare(BY_CPU, &a, &b[1..]);
     assert_eq!(difference(&finding).lane, Lane::Blind);
-    let strange = Record::Event(Frame::Raw(b"?"), None);
+    let strange = Record::Event(RecordedDatagram::Raw(b"?"), None);
     let finding = compare(BY_CPU, &[event(0, 1), strange], &[event(0, 1)]);
     assert_eq!(difference(&finding).lane, Lane::Strange);
 }
@@ -203,7 +203,10 @@ fn room_that_was_needed_once_is_given_back() {
 fn numbers_may_be_others_and_nothing_else() {
     let a = [event(0, 1), loss(0, 2, 4), event(0, 5)];
     let renumber = |seq: u32, time: u64| {
-        Record::Event(Frame::Event(Event { seq: Seq(seq), time: MonoNs(time), ..of(0, 0, 7) }), None)
+        Record::Event(
+            RecordedDatagram::Event(Event { seq: Seq(seq), time: MonoNs(time), ..of(0, 0, 7) }),
+            None,
+        )
     };
     let b = [renumber(101, 10), loss(0, 102, 104), renumber(105, 50)];
     difference(&compare(PLAIN, &a, &b));
@@ -223,7 +226,7 @@ fn unusual_datagrams_are_compared_by_their_bytes() {
         bytes
     };
     let (a, numbered, changed) = (bytes(1, 0), bytes(2, 0), bytes(1, 1));
-    let raw = |bytes| [Record::Event(Frame::Raw(bytes), None)];
+    let raw = |bytes| [Record::Event(RecordedDatagram::Raw(bytes), None)];
     assert_eq!(compare(PLAIN, &raw(&a), &raw(&a)).outcome, Outcome::Identical);
     for other in [&numbered, &changed] {
         difference(&compare(PLAIN, &raw(&a), &raw(other)));
@@ -255,7 +258,7 @@ fn datagrams_of_two_byte_orders_have_the_same_content_and_not_the_same_bytes() {
 #[test]
 fn the_same_bytes_may_be_the_usual_form_in_one_capture_and_not_in_the_other() {
     let bytes = of(0, 1, 7).encode(ByteOrder::Big).expect("it has a form");
-    let (raw, usual) = (Record::Event(Frame::Raw(&bytes), None), event(0, 1));
+    let (raw, usual) = (Record::Event(RecordedDatagram::Raw(&bytes), None), event(0, 1));
     for first in [Side::A, Side::B] {
         let mut diff = Diff::new(PLAIN, [ByteOrder::Little, ByteOrder::Big]);
         for _ in 0..3 {
@@ -289,7 +292,7 @@ fn stories() -> impl Strategy<Value = Vec<Record<'static>>> {
             match what {
                 0 => loss(cpu, at, at + 3),
                 1 => blind(at.into()),
-                2 => Record::Event(Frame::Raw(b"strange"), None),
+                2 => Record::Event(RecordedDatagram::Raw(b"strange"), None),
                 _ => event(cpu, at),
             }
         };
@@ -300,22 +303,22 @@ fn stories() -> impl Strategy<Value = Vec<Record<'static>>> {
 /// The same record, but for one thing.
 fn changed(record: &Record<'static>, how: u32) -> Record<'static> {
     match record {
-        Record::Event(Frame::Event(event), _) => {
+        Record::Event(RecordedDatagram::Event(event), _) => {
             let mut event = *event;
             match how % 4 {
                 0 => event.time.0 += 1,
                 1 => event.seq.0 += 1,
                 2 => event.cpu.0 += 1,
-                _ => event.body = Body::Sid { task: Task::new(7, 7) },
+                _ => event.body = EventBody::Sid { task: Task::new(7, 7) },
             }
-            Record::Event(Frame::Event(event), None)
+            Record::Event(RecordedDatagram::Event(event), None)
         }
         Record::Loss(loss) if how.is_multiple_of(2) => {
             Record::Loss(Loss { last: Seq(loss.last.0 + 1), ..*loss })
         }
         Record::Loss(loss) => Record::Loss(Loss { before: MonoNs(loss.before.0 + 1), ..*loss }),
         Record::Blind(blind) => Record::Blind(Blind { until: MonoNs(blind.until.0 + 1), ..*blind }),
-        _ => Record::Event(Frame::Raw(b"stranger"), None),
+        _ => Record::Event(RecordedDatagram::Raw(b"stranger"), None),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Explains why a filter shows no events.
 
-use pmon_core::capture::Own;
-use pmon_core::wire::{Event, Kind};
+use pmon_core::capture::SelfGenerated;
+use pmon_core::wire::{Event, EventKind};
 use pmon_core::{MonoNs, Task};
 
 use super::{Filter, is_after, is_before, is_threads_own, tasks};
@@ -42,7 +42,7 @@ impl Seen {
         processes: &Processes,
         wall: &WallClock,
     ) {
-        let kind = event.map_or(Kind::Unknown, Event::kind);
+        let kind = event.map_or(EventKind::Unknown, Event::kind);
         let is_kind = filter.kinds.is_empty() || filter.kinds.contains(&kind);
         let Some(event) = event else {
             self.events += 1;
@@ -56,7 +56,7 @@ impl Seen {
         let is_time = filter.since.is_none_or(|since| !is_before(event.time, since, wall))
             && filter.until.is_none_or(|until| !is_after(event.time, until, wall));
         let is_all = is_kind && is_pid && is_tree && is_name && is_time;
-        if filter.hide_own.is_some_and(|recorder| Own::of(event, recorder).is_some()) {
+        if filter.hide_own.is_some_and(|recorder| SelfGenerated::of(event, recorder).is_some()) {
             self.own |= is_all;
             return;
         }
@@ -74,14 +74,14 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::wire::Body;
+    use pmon_core::wire::EventBody;
     use pmon_core::{Cpu, Seq, Tgid};
 
     use super::*;
     use crate::filter::{Bound, Tree};
 
     fn event(time: u64, task: (u32, u32)) -> Event {
-        let body = Body::Exit { task: Task::new(task.0, task.1), code: 0, signal: 17, parent: None };
+        let body = EventBody::Exit { task: Task::new(task.0, task.1), code: 0, signal: 17, parent: None };
         Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }
     }
 
@@ -106,7 +106,7 @@ mod tests {
             ..Seen::default()
         };
         assert_eq!(seen(&Filter::default()), all);
-        let exec = Filter { kinds: vec![Kind::Exec], ..Filter::default() };
+        let exec = Filter { kinds: vec![EventKind::Exec], ..Filter::default() };
         assert_eq!(seen(&exec), Seen { kind: false, ..all });
         assert_eq!(seen(&Filter { pids: vec![11], ..Filter::default() }), Seen { pid: false, ..all });
         let tree = Filter { tree: Some(Tree::new(Tgid(11))), ..Filter::default() };

@@ -4,8 +4,8 @@ mod diagnosis;
 mod pid_set;
 mod process_tree;
 
-use pmon_core::capture::Own;
-use pmon_core::wire::{Body, Event, Kind};
+use pmon_core::capture::SelfGenerated;
+use pmon_core::wire::{Event, EventBody, EventKind};
 use pmon_core::{MonoNs, Task, Tgid};
 
 use crate::process::{ProcessExit, Processes};
@@ -28,7 +28,7 @@ pub enum Bound {
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// One of these kinds.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<EventKind>,
     /// It concerns one of these processes or threads; a fork concerns parent and child.
     pub pids: Vec<u32>,
     /// It concerns this process or a descendant. Whoever has this id counts, if it is used again.
@@ -66,7 +66,7 @@ impl Filter {
     /// Whether the event is to be shown. `processes` have learned of it already. `None` is a datagram without a
     /// readable event: of kind unknown, of no process, at no time.
     pub fn shows(&self, event: Option<&Event>, processes: &Processes, wall: &WallClock) -> bool {
-        let kind = event.map_or(Kind::Unknown, Event::kind);
+        let kind = event.map_or(EventKind::Unknown, Event::kind);
         if !self.kinds.is_empty() && !self.kinds.contains(&kind) {
             return false;
         }
@@ -75,7 +75,7 @@ impl Filter {
             return !about_processes && self.since.is_none() && self.until.is_none();
         };
         (!self.hide_threads || !is_threads_own(event, processes.exit()))
-            && self.hide_own.is_none_or(|recorder| Own::of(event, recorder).is_none())
+            && self.hide_own.is_none_or(|recorder| SelfGenerated::of(event, recorder).is_none())
             && self.has_pid(event)
             && self.tree.as_ref().is_none_or(|tree| tasks(event).any(|task| tree.contains(task.tgid)))
             && self.has_name(event, processes)
@@ -109,7 +109,7 @@ impl Filter {
 /// The tasks that an event concerns: for a fork both, for any other the one that it happened to.
 fn tasks(event: &Event) -> impl Iterator<Item = Task> {
     let parent = match event.body {
-        Body::Fork { parent, child } if child.is_leader() => Some(parent),
+        EventBody::Fork { parent, child } if child.is_leader() => Some(parent),
         _ => None,
     };
     event.task().into_iter().chain(parent)
@@ -119,8 +119,8 @@ fn tasks(event: &Event) -> impl Iterator<Item = Task> {
 /// `exit` is the effect of an exit event on its process.
 fn is_threads_own(event: &Event, exit: Option<ProcessExit>) -> bool {
     match event.body {
-        Body::Fork { child, .. } => !child.is_leader(),
-        Body::Exit { task, .. } => match exit {
+        EventBody::Fork { child, .. } => !child.is_leader(),
+        EventBody::Exit { task, .. } => match exit {
             Some(ProcessExit::Ended { .. }) => false,
             Some(ProcessExit::GoesOn) => true,
             Some(ProcessExit::Unknown) | None => !task.is_leader(),
@@ -145,22 +145,22 @@ fn is_after(time: MonoNs, bound: Bound, wall: &WallClock) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{Details, Miss, Reason, Snapshot, Subject};
+    use pmon_core::capture::{Details, DetailsSubject, MissReason, Snapshot, SnapshotReason};
     use pmon_core::{Cpu, Seq};
 
     use super::*;
     use crate::timeline::Occurrence;
 
-    fn event(time: u64, body: Body) -> Event {
+    fn event(time: u64, body: EventBody) -> Event {
         Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }
     }
 
     fn fork(parent: u32, child: (u32, u32)) -> Event {
-        event(1, Body::Fork { parent: Task::new(parent, parent), child: Task::new(child.0, child.1) })
+        event(1, EventBody::Fork { parent: Task::new(parent, parent), child: Task::new(child.0, child.1) })
     }
 
     fn sid(pid: u32) -> Event {
-        event(1, Body::Sid { task: Task::new(pid, pid) })
+        event(1, EventBody::Sid { task: Task::new(pid, pid) })
     }
 
     fn entry(event: Event) -> Entry {
@@ -168,8 +168,8 @@ mod tests {
     }
 
     fn scanned(pid: u32, ppid: u32) -> Entry {
-        let subject = Subject::Snapshot { tgid: Tgid(pid) };
-        Entry::Details(Box::new(Details { ppid: Some(ppid), ..Details::missed(subject, Miss::Denied) }))
+        let subject = DetailsSubject::Snapshot { tgid: Tgid(pid) };
+        Entry::Details(Box::new(Details { ppid: Some(ppid), ..Details::missed(subject, MissReason::Denied) }))
     }
 
     fn shows(filter: &Filter, event: Event) -> bool {
@@ -181,8 +181,8 @@ mod tests {
         let filter = Filter { pids: vec![20, 31], ..Filter::default() };
         assert!(shows(&filter, fork(20, (25, 25))));
         assert!(shows(&filter, fork(10, (20, 20))));
-        assert!(shows(&filter, event(1, Body::Sid { task: Task::new(31, 30) })));
-        assert!(shows(&filter, event(1, Body::Sid { task: Task::new(22, 20) })));
+        assert!(shows(&filter, event(1, EventBody::Sid { task: Task::new(31, 30) })));
+        assert!(shows(&filter, event(1, EventBody::Sid { task: Task::new(22, 20) })));
         assert!(!shows(&filter, fork(10, (25, 25))));
     }
 
@@ -199,7 +199,7 @@ mod tests {
             started: MonoNs(0),
             ended: MonoNs(0),
             processes: 3,
-            reason: Reason::Start,
+            reason: SnapshotReason::Start,
             atomic: false,
         };
         for entry in [scanned(7, 9), scanned(9, 10), scanned(8, 1), Entry::Snapshot(scan)] {
@@ -246,13 +246,13 @@ mod tests {
             ..Filter::default()
         };
         let shown =
-            |time| filter.shows(Some(&event(time, Body::Unknown { what: 1 })), &Processes::new(), &wall);
+            |time| filter.shows(Some(&event(time, EventBody::Unknown { what: 1 })), &Processes::new(), &wall);
         assert_eq!((4..=8).map(shown).collect::<Vec<_>>(), [false, true, true, true, false]);
     }
 
     #[test]
     fn kinds_and_unreadable_datagrams() {
-        let filter = Filter { kinds: vec![Kind::Unknown], ..Filter::default() };
+        let filter = Filter { kinds: vec![EventKind::Unknown], ..Filter::default() };
         assert!(filter.shows(None, &Processes::new(), &WallClock::new()));
         assert!(!shows(&filter, sid(1)));
         let filter = Filter { pids: vec![1], ..Filter::default() };

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pmon_core::capture::{Details, Record, Subject};
-use pmon_core::wire::{Body, ByteOrder};
+use pmon_core::capture::{Details, DetailsSubject, Record};
+use pmon_core::wire::{ByteOrder, EventBody};
 use pmon_core::{MonoNs, Tgid};
 
 use super::pid_set::PidSet;
@@ -92,14 +92,14 @@ impl Tree {
                 let Some(event) = &occurrence.event else { return };
                 self.forget_ended();
                 match event.body {
-                    Body::Fork { parent, child } if child.is_leader() => {
+                    EventBody::Fork { parent, child } if child.is_leader() => {
                         self.fork(parent.tgid, child.tgid, event.time);
                     }
-                    Body::Exec { task } => {
+                    EventBody::Exec { task } => {
                         let ppid = occurrence.details.as_deref().and_then(|details| details.ppid);
                         self.learn_parent(task.tgid, ppid.map(Tgid), event.time);
                     }
-                    Body::Exit { task, parent, .. } if self.partial.is_some() => {
+                    EventBody::Exit { task, parent, .. } if self.partial.is_some() => {
                         self.learn_parent(task.tgid, parent.map(|parent| parent.tgid), event.time);
                         if let Some(partial) = self.partial.as_mut().filter(|_| task.is_leader()) {
                             partial.ended = Some(task.tgid);
@@ -214,7 +214,7 @@ impl Tree {
     }
 
     fn scanned(&mut self, details: &Details) {
-        if let (Subject::Snapshot { tgid }, Some(ppid)) = (details.subject, details.ppid)
+        if let (DetailsSubject::Snapshot { tgid }, Some(ppid)) = (details.subject, details.ppid)
             && self.scan.len() < MAX_PROCESSES
         {
             self.scan.insert(tgid, Tgid(ppid));
@@ -274,7 +274,7 @@ impl Exits {
     pub fn count(&mut self, record: &Record<'_>, order: ByteOrder) {
         let Record::Event(frame, _) = record else { return };
         if let Some(event) = frame.event(order)
-            && let Body::Exit { task, parent: Some(parent), .. } = event.body
+            && let EventBody::Exit { task, parent: Some(parent), .. } = event.body
             && task.is_leader()
             && self.all.len() < MAX_EXITS
         {
@@ -296,27 +296,27 @@ impl Exits {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{Frame, Miss, Reason, Snapshot};
+    use pmon_core::capture::{MissReason, RecordedDatagram, Snapshot, SnapshotReason};
     use pmon_core::wire::Event;
     use pmon_core::{Cpu, Seq, Task};
 
     use super::*;
     use crate::timeline::Occurrence;
 
-    fn event(time: u64, body: Body) -> Event {
+    fn event(time: u64, body: EventBody) -> Event {
         Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }
     }
 
     fn exec(time: u64, pid: u32, ppid: Option<u32>) -> Entry {
-        let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(time) };
-        let details = Details { ppid, ..Details::missed(subject, Miss::Gone) };
-        let event = Some(event(time, Body::Exec { task: Task::new(pid, pid) }));
+        let subject = DetailsSubject::Exec { tgid: Tgid(pid), time: MonoNs(time) };
+        let details = Details { ppid, ..Details::missed(subject, MissReason::Gone) };
+        let event = Some(event(time, EventBody::Exec { task: Task::new(pid, pid) }));
         Entry::Event(Occurrence { event, raw: None, details: Some(Box::new(details)), usage: None })
     }
 
     fn exit_event(time: u64, pid: u32, parent: u32) -> Event {
         let parent = Some(Task::new(parent, parent));
-        event(time, Body::Exit { task: Task::new(pid, pid), code: 0, signal: 17, parent })
+        event(time, EventBody::Exit { task: Task::new(pid, pid), code: 0, signal: 17, parent })
     }
 
     fn exit(time: u64, pid: u32, parent: u32) -> Entry {
@@ -327,14 +327,17 @@ mod tests {
     fn exits(all: &[(u64, u32, u32)]) -> Exits {
         let mut exits = Exits::default();
         for &(time, pid, parent) in all {
-            exits.count(&Record::Event(Frame::Event(exit_event(time, pid, parent)), None), ByteOrder::NATIVE);
+            exits.count(
+                &Record::Event(RecordedDatagram::Event(exit_event(time, pid, parent)), None),
+                ByteOrder::NATIVE,
+            );
         }
         exits
     }
 
     fn scan(tree: &mut Tree, all: &[(u32, u32)]) {
         for &(pid, ppid) in all {
-            let missed = Details::missed(Subject::Snapshot { tgid: Tgid(pid) }, Miss::Denied);
+            let missed = Details::missed(DetailsSubject::Snapshot { tgid: Tgid(pid) }, MissReason::Denied);
             tree.observe(&Entry::Details(Box::new(Details { ppid: Some(ppid), ..missed })));
         }
         let (started, ended, processes) = (MonoNs(0), MonoNs(0), all.len() as u32);
@@ -342,7 +345,7 @@ mod tests {
             started,
             ended,
             processes,
-            reason: Reason::Start,
+            reason: SnapshotReason::Start,
             atomic: false,
         }));
     }

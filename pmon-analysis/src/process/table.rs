@@ -4,8 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use pmon_core::capture::{Details, Meta, ProcessState, Subject, Usage};
-use pmon_core::wire::{Body, Event};
+use pmon_core::capture::{Details, DetailsSubject, Meta, ProcessState, Usage};
+use pmon_core::wire::{Event, EventBody};
 use pmon_core::{MonoNs, Task, Tgid, Tid};
 
 use super::limits::{MAX_BYTES, MAX_DEAD, MAX_NAME, MAX_PROCESSES, MAX_THREADS};
@@ -138,9 +138,11 @@ impl Processes {
 
     fn apply_event(&mut self, event: &Event, details: Option<&Details>, usage: Option<&Usage>) {
         match event.body {
-            Body::Fork { parent, child } if child.is_leader() => self.fork(parent, child.tgid, event.time),
+            EventBody::Fork { parent, child } if child.is_leader() => {
+                self.fork(parent, child.tgid, event.time)
+            }
             // A new thread: the payload names the parent of its process.
-            Body::Fork { parent, child } => {
+            EventBody::Fork { parent, child } => {
                 let is_full = self.threads >= MAX_THREADS;
                 let Some(process) = self.entry(child.tgid) else { return };
                 process.parent.get_or_insert(parent.tgid);
@@ -153,13 +155,13 @@ impl Processes {
                         self.table.get(&child.tgid).map_or(0, |process| process.group.len()) - before;
                 }
             }
-            Body::Exec { task } => self.exec(task.tgid, details),
-            Body::Comm { task, comm } if task.is_leader() => {
+            EventBody::Exec { task } => self.exec(task.tgid, details),
+            EventBody::Comm { task, comm } if task.is_leader() => {
                 if let Some(process) = self.entry(task.tgid) {
                     process.name = Some(comm.as_bytes().into());
                 }
             }
-            Body::Exit { task, code, parent, .. } => {
+            EventBody::Exit { task, code, parent, .. } => {
                 let state =
                     usage.map_or(ProcessState::Unknown, |usage| usage.process_state(task.is_leader(), code));
                 self.end((event.time, task, code), parent, state);
@@ -238,7 +240,7 @@ impl Processes {
 
     /// A scan's details, or those of an exec that came late: they fill what is not known.
     fn apply_details(&mut self, details: &Details) {
-        let is_scan = matches!(details.subject, Subject::Snapshot { .. });
+        let is_scan = matches!(details.subject, DetailsSubject::Snapshot { .. });
         let era = self.era;
         let Some(process) = self.entry(details.subject.tgid()) else { return };
         if is_scan && process.heard && process.end.is_some() {
@@ -284,14 +286,14 @@ fn fill(process: &mut Process, details: &Details) {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::Miss;
+    use pmon_core::capture::MissReason;
     use pmon_core::wire::Comm;
     use pmon_core::{Cpu, Seq};
 
     use super::*;
     use crate::timeline::Occurrence;
 
-    fn event(time: u64, body: Body, details: Option<Details>) -> Entry {
+    fn event(time: u64, body: EventBody, details: Option<Details>) -> Entry {
         let event = Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body };
         Entry::Event(Occurrence {
             event: Some(event),
@@ -304,32 +306,32 @@ mod tests {
     fn fork(time: u64, parent: u32, child: (u32, u32)) -> Entry {
         event(
             time,
-            Body::Fork { parent: Task::new(parent, parent), child: Task::new(child.0, child.1) },
+            EventBody::Fork { parent: Task::new(parent, parent), child: Task::new(child.0, child.1) },
             None,
         )
     }
 
     fn exit(time: u64, tid: u32, pid: u32, code: u32) -> Entry {
-        event(time, Body::Exit { task: Task::new(tid, pid), code, signal: 17, parent: None }, None)
+        event(time, EventBody::Exit { task: Task::new(tid, pid), code, signal: 17, parent: None }, None)
     }
 
-    fn details(subject: Subject, comm: &str, ppid: u32) -> Details {
+    fn details(subject: DetailsSubject, comm: &str, ppid: u32) -> Details {
         Details {
             miss: None,
             ppid: Some(ppid),
             comm: Some(comm.into()),
             args: Some(format!("{comm}\0-x\0").into_bytes()),
-            ..Details::missed(subject, Miss::Gone)
+            ..Details::missed(subject, MissReason::Gone)
         }
     }
 
     fn exec(time: u64, pid: u32, comm: Option<&str>) -> Entry {
-        let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(time) };
-        event(time, Body::Exec { task: Task::new(pid, pid) }, comm.map(|comm| details(subject, comm, 1)))
+        let subject = DetailsSubject::Exec { tgid: Tgid(pid), time: MonoNs(time) };
+        event(time, EventBody::Exec { task: Task::new(pid, pid) }, comm.map(|comm| details(subject, comm, 1)))
     }
 
     fn scanned(pid: u32, comm: &str, ppid: u32) -> Entry {
-        Entry::Details(Box::new(details(Subject::Snapshot { tgid: Tgid(pid) }, comm, ppid)))
+        Entry::Details(Box::new(details(DetailsSubject::Snapshot { tgid: Tgid(pid) }, comm, ppid)))
     }
 
     fn processes(entries: &[Entry]) -> Processes {
@@ -419,7 +421,7 @@ mod tests {
     fn only_the_first_thread_names_the_process() {
         let mut comm = Comm::default();
         comm.0[..3].copy_from_slice(b"new");
-        let named = |tid| event(2, Body::Comm { task: Task::new(tid, 10), comm }, None);
+        let named = |tid| event(2, EventBody::Comm { task: Task::new(tid, 10), comm }, None);
         let mut known = processes(&[scanned(10, "old", 1), named(11)]);
         assert_eq!(known.name(Tgid(10)), Some(&b"old"[..]));
         known.apply(&named(10));

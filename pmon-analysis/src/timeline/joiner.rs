@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use pmon_core::capture::{Details, Frame, Record, Subject, Usage};
-use pmon_core::wire::{Body, ByteOrder};
+use pmon_core::capture::{Details, DetailsSubject, Record, RecordedDatagram, Usage};
+use pmon_core::wire::{ByteOrder, EventBody};
 use pmon_core::{MonoNs, Tgid};
 
 use super::record::{ALLOCATION, Entry, Occurrence, size_of_details};
@@ -138,17 +138,17 @@ impl Joiner {
         self.released = true;
     }
 
-    fn push_event(&mut self, frame: Frame<'_>, usage: Option<Box<Usage>>) {
+    fn push_event(&mut self, frame: RecordedDatagram<'_>, usage: Option<Box<Usage>>) {
         let event = frame.event(self.order);
         let raw: Option<Box<[u8]>> = match frame {
-            Frame::Event(_) => None,
-            Frame::Raw(bytes) => Some(bytes.into()),
+            RecordedDatagram::Event(_) => None,
+            RecordedDatagram::Raw(bytes) => Some(bytes.into()),
         };
         let mut awaits = None;
         if let Some(event) = event {
             self.now = event.time;
             self.opened.get_or_insert(event.time);
-            if let (Body::Exec { task }, true) = (event.body, self.joining) {
+            if let (EventBody::Exec { task }, true) = (event.body, self.joining) {
                 awaits = Some((task.tgid, event.time));
             }
         }
@@ -160,9 +160,9 @@ impl Joiner {
     fn push_details(&mut self, details: Box<Details>) {
         let bytes = size_of_details(&details);
         match details.subject {
-            Subject::Snapshot { .. } if self.opening => self.ahead.push_back(Entry::Details(details)),
-            Subject::Snapshot { .. } => self.hold(Entry::Details(details), bytes, None),
-            Subject::Exec { tgid, time } => {
+            DetailsSubject::Snapshot { .. } if self.opening => self.ahead.push_back(Entry::Details(details)),
+            DetailsSubject::Snapshot { .. } => self.hold(Entry::Details(details), bytes, None),
+            DetailsSubject::Exec { tgid, time } => {
                 let at = self.waiting.remove(&(tgid, time)).map(|at| (at - self.first) as usize);
                 let Some(held) = at.and_then(|at| self.held.get_mut(at)) else {
                     return self.hold(Entry::Details(details), bytes, None);
@@ -188,31 +188,37 @@ impl Joiner {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{End, Mark, Miss, Reason, Snapshot};
+    use pmon_core::capture::{End, Mark, MissReason, Snapshot, SnapshotReason};
     use pmon_core::wire::Event;
     use pmon_core::{Cpu, Seq, Task};
 
     use super::*;
 
-    fn event(time: u64, body: Body) -> Record<'static> {
-        Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }), None)
+    fn event(time: u64, body: EventBody) -> Record<'static> {
+        Record::Event(
+            RecordedDatagram::Event(Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }),
+            None,
+        )
     }
 
     fn exec(time: u64, pid: u32) -> Record<'static> {
-        event(time, Body::Exec { task: Task::new(pid, pid) })
+        event(time, EventBody::Exec { task: Task::new(pid, pid) })
     }
 
     fn sid(time: u64, pid: u32) -> Record<'static> {
-        event(time, Body::Sid { task: Task::new(pid, pid) })
+        event(time, EventBody::Sid { task: Task::new(pid, pid) })
     }
 
     fn details(time: u64, pid: u32) -> Record<'static> {
-        let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(time) };
-        Record::Details(Box::new(Details::missed(subject, Miss::Gone)))
+        let subject = DetailsSubject::Exec { tgid: Tgid(pid), time: MonoNs(time) };
+        Record::Details(Box::new(Details::missed(subject, MissReason::Gone)))
     }
 
     fn scanned(pid: u32) -> Record<'static> {
-        Record::Details(Box::new(Details::missed(Subject::Snapshot { tgid: Tgid(pid) }, Miss::Gone)))
+        Record::Details(Box::new(Details::missed(
+            DetailsSubject::Snapshot { tgid: Tgid(pid) },
+            MissReason::Gone,
+        )))
     }
 
     fn snapshot() -> Record<'static> {
@@ -220,7 +226,7 @@ mod tests {
             started: MonoNs(0),
             ended: MonoNs(0),
             processes: 1,
-            reason: Reason::Start,
+            reason: SnapshotReason::Start,
             atomic: false,
         })
     }
@@ -291,7 +297,7 @@ mod tests {
         joiner.push(exec(1, 7));
         let big = vec![0; 1 << 20];
         for _ in 0..17 {
-            joiner.push(Record::Event(Frame::Raw(&big), None));
+            joiner.push(Record::Event(RecordedDatagram::Raw(&big), None));
         }
         assert!(joiner.pop().is_some());
     }

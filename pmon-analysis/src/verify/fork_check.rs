@@ -91,7 +91,7 @@ const LOOKS: u64 = 16;
 
 /// Compares readings of the fork counter with fork events and losses.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Forks {
+pub(super) struct ForkComparison {
     report: ForkReport,
     /// Times of the fork events since the last reading.
     forks: Vec<MonoNs>,
@@ -116,7 +116,7 @@ pub(super) struct Forks {
     all_lost: u64,
 }
 
-impl Forks {
+impl ForkComparison {
     /// Applies a fork event.
     #[inline]
     pub(super) fn fork(&mut self, time: MonoNs) {
@@ -217,10 +217,10 @@ impl Forks {
         self.age(reading.from);
     }
 
-    /// Finishes the comparison at the end of a capture in which `left_out` events were omitted.
-    pub(super) fn finish(&mut self, left_out: u64) -> ForkReport {
+    /// Finishes the comparison at the end of a capture in which `excluded` events were omitted.
+    pub(super) fn finish(&mut self, excluded: u64) -> ForkReport {
         match self.is_partial {
-            true => self.compare_all(left_out),
+            true => self.compare_all(excluded),
             false => self.decide(None),
         }
         std::mem::take(&mut self.report)
@@ -256,11 +256,11 @@ impl Forks {
 
     /// Compares the totals of a capture that omits events: which of them are forks, and when they
     /// happened, is unknown.
-    fn compare_all(&mut self, left_out: u64) {
+    fn compare_all(&mut self, excluded: u64) {
         let (Some(first), Some(before_last), Some(last)) = (self.first, self.before_last, self.point) else {
             return;
         };
-        let most = self.all_forks.saturating_add(self.all_lost).saturating_add(left_out);
+        let most = self.all_forks.saturating_add(self.all_lost).saturating_add(excluded);
         let deficit = |point: &ReadingBounds| match point.reading.since(&first) {
             Some(counted) => ReadingBounds { counted, most, ..*point }.deficit(0),
             None => 0,
@@ -302,10 +302,10 @@ mod tests {
 
     #[test]
     fn forks_from_after_all_readings_are_looked_at_a_bounded_number_of_times() {
-        let mut forks = Forks::default();
+        let mut forks = ForkComparison::default();
         let future = MonoNs(1 << 60);
         (0..1000).for_each(|_| forks.fork(future));
-        let read = |forks: &mut Forks, at: u64| {
+        let read = |forks: &mut ForkComparison, at: u64| {
             let (from, until) = (MonoNs(at), MonoNs(at + 1));
             forks.read(ForkCount { from, until, forks: 5, running: 1 }, std::iter::empty());
         };

@@ -4,12 +4,12 @@ mod fork_check;
 
 use std::fmt;
 
-use pmon_core::accounting::{LossCause, Lost, MAX_CPUS};
+use pmon_core::accounting::{LossByCause, LossCause, MAX_CPUS};
 use pmon_core::capture::{
-    Blind, CpuCounts, Damage, DamageKind, Edge, End, Forks, Frame, LeftOut, Loss, Own, Record, RingCounts,
-    Unreached, WhyUnreached, Witness,
+    Blind, CpuCounts, Damage, DamageKind, End, Excluded, FencePosition, ForkReading, Loss, Record,
+    RecordedDatagram, RingCounts, SelfGenerated, UnreachedCpu, UnreachedReason, Witness,
 };
-use pmon_core::wire::{Body, ByteOrder, Event, Message, messages};
+use pmon_core::wire::{ByteOrder, Event, EventBody, Message, messages};
 use pmon_core::{Cpu, MonoNs, Seq, Tgid};
 
 pub use fork_check::{ForkReport, MAX_SHORTFALLS, Shortfall};
@@ -86,7 +86,7 @@ pub enum Problem {
         found: u64,
     },
     /// Of a CPU's numbers, others are missing than were left out.
-    LeftOut {
+    Excluded {
         /// The CPU that emitted them.
         cpu: Cpu,
         /// How many the recorder says that it left out.
@@ -120,7 +120,7 @@ impl fmt::Display for Problem {
             Self::Exceeds { what, stated, found } => {
                 write!(f, "{what}: {found}, which is more than the {stated} that the ring counted")
             }
-            Self::LeftOut { cpu, stated, found } => {
+            Self::Excluded { cpu, stated, found } => {
                 write!(f, "cpu {cpu}: {stated} are said to be left out, and {found} are missing and not lost")
             }
             Self::Lost { cause, stated, found } => {
@@ -139,7 +139,7 @@ pub struct Report {
     /// Datagrams that the recorder itself caused.
     pub own: u64,
     /// Events lost, over all losses.
-    pub lost: Lost,
+    pub lost: LossByCause,
     /// Stretches of consecutive events lost.
     pub intervals: u64,
     /// Events that are missing in the numbers, and of which no loss tells.
@@ -147,7 +147,7 @@ pub struct Report {
     /// What was recorded, if that was not everything.
     pub scope: Option<String>,
     /// Events that were left out because they were not wanted.
-    pub left_out: u64,
+    pub excluded: u64,
     /// What did not come by the ring, if there was one.
     pub ring: Option<RingCounts>,
     /// Total time in ns in which the kernel did not emit all events, as reported by the recorder.
@@ -162,7 +162,7 @@ pub struct Report {
     /// Total length in ns of the further blind spans.
     pub untold_blind_ns: u64,
     /// CPUs that fences did not reach.
-    pub unreached: Vec<(Edge, Unreached)>,
+    pub unreached: Vec<(FencePosition, UnreachedCpu)>,
     /// The last counts of the two witnesses; `None` if the source did not count, or nothing was lost.
     pub witness: Option<Witness>,
     /// Datagrams in the capture from which not all could be read.
@@ -213,9 +213,9 @@ impl Report {
     }
 
     /// CPUs that were asked to emit an event, of which none came: what else they emitted then is not known.
-    pub fn silent(&self) -> impl Iterator<Item = (Edge, Cpu)> {
-        let silent = self.unreached.iter().filter(|(_, unreached)| unreached.why == WhyUnreached::Silent);
-        silent.map(|&(edge, unreached)| (edge, unreached.cpu))
+    pub fn silent(&self) -> impl Iterator<Item = (FencePosition, Cpu)> {
+        let silent = self.unreached.iter().filter(|(_, unreached)| unreached.why == UnreachedReason::Silent);
+        silent.map(|&(position, unreached)| (position, unreached.cpu))
     }
 
     /// Datagrams that the source dropped, of which the numbers tell nothing.
@@ -255,7 +255,7 @@ struct Chain {
     /// Numbers that are missing and not lost,
     absent: u64,
     /// and how many of them are known to be left out.
-    left_out: u64,
+    excluded: u64,
 }
 
 /// Counts a capture anew. Feed it every record and every damage, in order.
@@ -272,7 +272,7 @@ pub struct Verifier {
     absent: u64,
     /// Whether there was neither damage nor a contradiction yet.
     is_told: bool,
-    forks: fork_check::Forks,
+    forks: fork_check::ForkComparison,
     /// Blind spans reported by the recorder; only the first ones are kept.
     blinds: Vec<Blind>,
 }
@@ -288,7 +288,7 @@ impl Verifier {
             now: None,
             absent: 0,
             is_told: true,
-            forks: fork_check::Forks::default(),
+            forks: fork_check::ForkComparison::default(),
             blinds: Vec::new(),
         }
     }
@@ -309,14 +309,14 @@ impl Verifier {
                     self.blinds.push(*blind);
                 }
             }
-            Record::Forks(Forks::Counted(count)) => {
+            Record::Forks(ForkReading::Counted(count)) => {
                 let last = self.cpus.iter().map(|chain| chain.as_ref().map(|chain| chain.time));
                 self.forks.read(*count, last);
             }
-            Record::Forks(Forks::Absent { why }) => self.forks.absent(why),
+            Record::Forks(ForkReading::Absent { why }) => self.forks.absent(why),
             Record::Fence(fence) => {
                 let room = (2 * MAX_CPUS as usize).saturating_sub(self.report.unreached.len());
-                let unreached = fence.unreached.iter().map(|&unreached| (fence.edge, unreached));
+                let unreached = fence.unreached.iter().map(|&unreached| (fence.position, unreached));
                 self.report.unreached.extend(unreached.take(room));
             }
             Record::Witness(witness) => self.report.witness = Some(*witness),
@@ -324,7 +324,7 @@ impl Verifier {
                 self.report.scope = Some(scope.text.clone());
                 self.forks.partial();
             }
-            Record::LeftOut(left_out) => self.count_left_out(left_out),
+            Record::Excluded(excluded) => self.count_left_out(excluded),
             Record::Ring(counts) => self.report.ring = Some(counts.clone()),
             Record::End(end) => self.end(end),
             _ => {}
@@ -353,8 +353,8 @@ impl Verifier {
 
     /// Compares the fork counter with the fork events, beyond the spans that the recorder reports.
     fn compare_forks(&mut self) {
-        let left_out = self.cpus.iter().flatten().map(|chain| chain.absent).fold(0, u64::saturating_add);
-        self.report.forks = self.forks.finish(left_out);
+        let excluded = self.cpus.iter().flatten().map(|chain| chain.absent).fold(0, u64::saturating_add);
+        self.report.forks = self.forks.finish(excluded);
         let forks = &self.report.forks;
         let is_told = |shortfall: &&Shortfall| {
             self.blinds.iter().any(|blind| blind.from <= shortfall.until && shortfall.from <= blind.until)
@@ -365,14 +365,15 @@ impl Verifier {
         self.report.untold_blind_ns = lengths.fold(0, u64::saturating_add);
     }
 
-    fn count_frame(&mut self, frame: &Frame<'_>) {
+    fn count_frame(&mut self, frame: &RecordedDatagram<'_>) {
         let bytes = match frame {
-            Frame::Event(event) => {
-                let is_own = self.recorder.is_some_and(|recorder| Own::of(event, recorder).is_some());
+            RecordedDatagram::Event(event) => {
+                let is_own =
+                    self.recorder.is_some_and(|recorder| SelfGenerated::of(event, recorder).is_some());
                 *(if is_own { &mut self.report.own } else { &mut self.report.events }) += 1;
                 return self.count_event(event);
             }
-            Frame::Raw(bytes) => bytes,
+            RecordedDatagram::Raw(bytes) => bytes,
         };
         self.report.events += 1;
         self.report.malformed += u64::from(frame.is_malformed(self.order));
@@ -385,7 +386,7 @@ impl Verifier {
 
     fn count_event(&mut self, event: &Event) {
         self.take(event.cpu, event.seq, event.seq, Some(event.time));
-        if let Body::Fork { .. } = event.body {
+        if let EventBody::Fork { .. } = event.body {
             self.forks.fork(event.time);
         }
         self.forks.event(event.cpu, event.time);
@@ -401,22 +402,22 @@ impl Verifier {
         }
     }
 
-    fn count_left_out(&mut self, left_out: &LeftOut) {
-        let Some(chain) = self.slot(left_out.cpu).and_then(Option::as_mut) else {
-            return self.contradicted(Problem::LeftOut {
-                cpu: left_out.cpu,
-                stated: left_out.count,
+    fn count_left_out(&mut self, excluded: &Excluded) {
+        let Some(chain) = self.slot(excluded.cpu).and_then(Option::as_mut) else {
+            return self.contradicted(Problem::Excluded {
+                cpu: excluded.cpu,
+                stated: excluded.count,
                 found: 0,
             });
         };
-        let (absent, known) = (chain.absent, std::mem::replace(&mut chain.left_out, left_out.count));
-        let is_last = chain.next == left_out.last.next();
-        if absent != left_out.count || known > left_out.count || !is_last {
-            let (cpu, stated) = (left_out.cpu, left_out.count);
-            return self.contradicted(Problem::LeftOut { cpu, stated, found: absent });
+        let (absent, known) = (chain.absent, std::mem::replace(&mut chain.excluded, excluded.count));
+        let is_last = chain.next == excluded.last.next();
+        if absent != excluded.count || known > excluded.count || !is_last {
+            let (cpu, stated) = (excluded.cpu, excluded.count);
+            return self.contradicted(Problem::Excluded { cpu, stated, found: absent });
         }
-        self.report.left_out += left_out.count - known;
-        self.absent -= left_out.count - known;
+        self.report.excluded += excluded.count - known;
+        self.absent -= excluded.count - known;
         self.tell();
     }
 
@@ -444,7 +445,7 @@ impl Verifier {
         let Some(slot) = self.slot(cpu) else { return };
         let Some(before) = *slot else {
             let time = at.unwrap_or_default();
-            *slot = Some(Chain { next: last.next(), time, is_lost, absent: 0, left_out: 0 });
+            *slot = Some(Chain { next: last.next(), time, is_lost, absent: 0, excluded: 0 });
             return;
         };
         let count = first.0.wrapping_sub(before.next.0);
@@ -481,10 +482,10 @@ impl Verifier {
     /// At the end, what is missing is left out or lost.
     fn end_chains(&mut self) {
         let chains = self.cpus.iter().enumerate().filter_map(|(cpu, chain)| Some((cpu, chain.as_ref()?)));
-        for (cpu, chain) in chains.filter(|(_, chain)| chain.absent > chain.left_out) {
-            let (cpu, stated, found) = (Cpu(cpu as u32), chain.left_out, chain.absent);
+        for (cpu, chain) in chains.filter(|(_, chain)| chain.absent > chain.excluded) {
+            let (cpu, stated, found) = (Cpu(cpu as u32), chain.excluded, chain.absent);
             self.report.missing += found - stated;
-            self.report.problem(Problem::LeftOut { cpu, stated, found });
+            self.report.problem(Problem::Excluded { cpu, stated, found });
         }
     }
 
@@ -511,10 +512,10 @@ impl Verifier {
         if let Some(ring) = &report.ring {
             let sum = |count: fn(&CpuCounts) -> u64| ring.cpus.iter().map(count).fold(0, u64::saturating_add);
             let (spilled, dropped) = (sum(|cpu| cpu.spilled), sum(|cpu| cpu.dropped));
-            let left_out = sum(|cpu| cpu.left_out);
+            let excluded = sum(|cpu| cpu.excluded);
             report.at_most("lost because the ring was full", dropped, report.lost.of(LossCause::Ring));
             report.at_most("lost in the socket", spilled, report.lost.of(LossCause::Socket));
-            report.at_most("left out", left_out, report.left_out);
+            report.at_most("left out", excluded, report.excluded);
         }
         report.end = Some(*end);
     }

@@ -1,27 +1,30 @@
 use pmon_core::Task;
 use pmon_core::capture::{
-    Blind, CpuCounts, Fence, ForkCount, Forks, LeftOut, RingCounts, Scope, WhyUnreached,
+    Blind, CpuCounts, Excluded, Fence, ForkCount, ForkReading, RingCounts, ScopeInfo, UnreachedReason,
 };
-use pmon_core::wire::{Body, Comm};
+use pmon_core::wire::{Comm, EventBody};
 use proptest::prelude::*;
 
 use super::*;
 
 const RECORDER: Tgid = Tgid(7);
 
-fn frame(cpu: u32, seq: u32, body: Body) -> Record<'static> {
-    Record::Event(Frame::Event(Event { time: MonoNs(seq.into()), seq: Seq(seq), cpu: Cpu(cpu), body }), None)
+fn frame(cpu: u32, seq: u32, body: EventBody) -> Record<'static> {
+    Record::Event(
+        RecordedDatagram::Event(Event { time: MonoNs(seq.into()), seq: Seq(seq), cpu: Cpu(cpu), body }),
+        None,
+    )
 }
 
 fn event(cpu: u32, seq: u32) -> Record<'static> {
-    frame(cpu, seq, Body::Sid { task: Task::new(1, 1) })
+    frame(cpu, seq, EventBody::Sid { task: Task::new(1, 1) })
 }
 
 fn heartbeat(cpu: u32, seq: u32) -> Record<'static> {
     let mut comm = Comm::default();
-    let name = Own::Heartbeat.comm().as_bytes();
+    let name = SelfGenerated::Heartbeat.comm().as_bytes();
     comm.0[..name.len()].copy_from_slice(name);
-    frame(cpu, seq, Body::Comm { task: Task::new(9, RECORDER.0), comm })
+    frame(cpu, seq, EventBody::Comm { task: Task::new(9, RECORDER.0), comm })
 }
 
 fn loss(cpu: u32, first: u32, last: u32, cause: LossCause) -> Record<'static> {
@@ -69,12 +72,12 @@ fn numbers_without_a_hole_are_complete_across_the_wrap_and_whatever_the_order_of
     assert_eq!((report.verdict(), report.events, report.own), (Verdict::Complete, 5, 1), "{report:?}");
 }
 
-fn left_out(cpu: u32, last: u32, count: u64) -> Record<'static> {
-    Record::LeftOut(LeftOut { cpu: Cpu(cpu), last: Seq(last), count })
+fn excluded(cpu: u32, last: u32, count: u64) -> Record<'static> {
+    Record::Excluded(Excluded { cpu: Cpu(cpu), last: Seq(last), count })
 }
 
 fn scope() -> Record<'static> {
-    Record::Scope(Scope { text: "exec".into() })
+    Record::Scope(ScopeInfo { text: "exec".into() })
 }
 
 #[test]
@@ -84,41 +87,41 @@ fn what_was_left_out_is_not_missing_if_it_was_counted() {
         event(0, 10),
         event(1, u32::MAX),
         event(0, 15),
-        left_out(0, 15, 4),
+        excluded(0, 15, 4),
         loss(1, 0, 1, LossCause::Ring),
         event(1, 4),
         event(0, 17),
-        left_out(0, 17, 5),
-        left_out(1, 4, 2),
+        excluded(0, 17, 5),
+        excluded(1, 4, 2),
     ];
     let report = verify_sealed(records.clone());
-    assert_eq!((report.verdict(), report.left_out, report.missing), (Verdict::Lossy, 7, 0), "{report:?}");
+    assert_eq!((report.verdict(), report.excluded, report.missing), (Verdict::Lossy, 7, 0), "{report:?}");
     assert_eq!(report.told_up_to, Some(MonoNs(u32::MAX.into())));
     records.pop();
     let report = verify_sealed(records);
-    assert_eq!((report.verdict(), report.left_out, report.missing), (Verdict::Damaged, 5, 2), "{report:?}");
+    assert_eq!((report.verdict(), report.excluded, report.missing), (Verdict::Damaged, 5, 2), "{report:?}");
 }
 
 #[test]
 fn a_wrong_count_of_what_was_left_out_is_a_contradiction() {
-    for wrong in [left_out(0, 15, 3), left_out(0, 15, 5), left_out(0, 14, 4), left_out(9, 15, 4)] {
+    for wrong in [excluded(0, 15, 3), excluded(0, 15, 5), excluded(0, 14, 4), excluded(9, 15, 4)] {
         let report = verify_sealed(vec![scope(), event(0, 10), event(0, 15), wrong]);
         assert_eq!(report.verdict(), Verdict::Damaged, "{report:?}");
     }
     // Without a word that not everything is recorded, what is missing is missing.
-    let report = verify_sealed(vec![event(0, 10), event(0, 15), left_out(0, 15, 4)]);
+    let report = verify_sealed(vec![event(0, 10), event(0, 15), excluded(0, 15, 4)]);
     assert_eq!((report.verdict(), report.missing), (Verdict::Damaged, 4));
 }
 
 #[test]
 fn the_rings_own_counts_bound_what_is_lost_and_left_out() {
-    let ring = |spilled, dropped, left_out| {
-        let counts = CpuCounts { cpu: Cpu(0), spilled, dropped, left_out };
+    let ring = |spilled, dropped, excluded| {
+        let counts = CpuCounts { cpu: Cpu(0), spilled, dropped, excluded };
         Record::Ring(RingCounts { time: MonoNs(1), cpus: vec![CpuCounts::default(), counts] })
     };
     let verdict = |cause, counts| {
         let lost = loss(0, 11, 13, cause);
-        verify_sealed(vec![scope(), event(0, 10), lost, event(0, 15), left_out(0, 15, 1), counts]).verdict()
+        verify_sealed(vec![scope(), event(0, 10), lost, event(0, 15), excluded(0, 15, 1), counts]).verdict()
     };
     assert_eq!(verdict(LossCause::Ring, ring(0, 3, 1)), Verdict::Lossy);
     assert_eq!(verdict(LossCause::Ring, ring(3, 2, 1)), Verdict::Damaged);
@@ -171,7 +174,7 @@ fn what_the_end_says_must_be_so() {
         event(0, 1),
         loss(0, 2, 3, LossCause::Socket),
         Record::Blind(Blind { from: MonoNs(1), until: MonoNs(5) }),
-        Record::Event(Frame::Raw(b"?"), None),
+        Record::Event(RecordedDatagram::Raw(b"?"), None),
         Record::Witness(Witness { time: MonoNs(0), drops: 2, gaps: 2 }),
     ];
     let Record::End(end) = end(&whole) else { unreachable!() };
@@ -240,15 +243,15 @@ fn drops_of_which_no_gap_tells_are_no_completeness() {
 #[test]
 fn a_cpu_that_a_fence_could_not_reach_is_named_and_one_that_should_have_been_heard_is_missed() {
     let verdict = |why| {
-        let unreached = vec![Unreached { cpu: Cpu(3), why }];
-        let fence = Fence { time: MonoNs(0), edge: Edge::End, unreached: unreached.clone() };
+        let unreached = vec![UnreachedCpu { cpu: Cpu(3), why }];
+        let fence = Fence { time: MonoNs(0), position: FencePosition::End, unreached: unreached.clone() };
         let report = verify_sealed(vec![event(0, 1), Record::Fence(fence)]);
-        assert_eq!(report.unreached, [(Edge::End, unreached[0])]);
+        assert_eq!(report.unreached, [(FencePosition::End, unreached[0])]);
         report.verdict()
     };
-    assert_eq!(verdict(WhyUnreached::Offline), Verdict::Complete);
-    assert_eq!(verdict(WhyUnreached::Forbidden), Verdict::Complete);
-    assert_eq!(verdict(WhyUnreached::Silent), Verdict::Lossy);
+    assert_eq!(verdict(UnreachedReason::Offline), Verdict::Complete);
+    assert_eq!(verdict(UnreachedReason::Forbidden), Verdict::Complete);
+    assert_eq!(verdict(UnreachedReason::Silent), Verdict::Lossy);
 }
 
 #[test]
@@ -331,7 +334,7 @@ proptest! {
 /// The CPU of a record, and how many events it stands for.
 fn stands_for(record: &Record<'_>) -> (Cpu, u64) {
     match record {
-        Record::Event(Frame::Event(event), _) => (event.cpu, 1),
+        Record::Event(RecordedDatagram::Event(event), _) => (event.cpu, 1),
         Record::Loss(loss) => (loss.cpu, loss.count()),
         other => panic!("{other:?}"),
     }
@@ -339,13 +342,13 @@ fn stands_for(record: &Record<'_>) -> (Cpu, u64) {
 
 /// A fork on a CPU at `time`, which is also its sequence number.
 fn fork(cpu: u32, time: u32) -> Record<'static> {
-    frame(cpu, time, Body::Fork { parent: Task::new(1, 1), child: Task::new(2, 2) })
+    frame(cpu, time, EventBody::Fork { parent: Task::new(1, 1), child: Task::new(2, 2) })
 }
 
 /// A reading of the fork counter, made from `time` to two later.
 fn forks(time: u32, forks: u64, running: u64) -> Record<'static> {
     let (from, until) = (MonoNs(time.into()), MonoNs(u64::from(time) + 2));
-    Record::Forks(Forks::Counted(ForkCount { from, until, forks, running }))
+    Record::Forks(ForkReading::Counted(ForkCount { from, until, forks, running }))
 }
 
 /// A recording in which `emitted` of the 100 forks counted between two readings have an event; then
@@ -359,7 +362,7 @@ fn forked(emitted: u32, running: u64, after: Vec<Record<'static>>) -> Vec<Record
     let mut next = 8;
     for record in &mut records {
         // Sequence numbers stay contiguous; the times stay as they are.
-        if let Record::Event(Frame::Event(event), _) = record
+        if let Record::Event(RecordedDatagram::Event(event), _) = record
             && event.cpu == Cpu(0)
         {
             event.seq = Seq(next);
@@ -375,8 +378,11 @@ fn later(forked: u64, running: u64) -> Vec<Record<'static>> {
 
 /// An event with a sequence number and another time.
 fn at(cpu: u32, time: u64, seq: u32) -> Record<'static> {
-    let body = Body::Sid { task: Task::new(1, 1) };
-    Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body }), None)
+    let body = EventBody::Sid { task: Task::new(1, 1) };
+    Record::Event(
+        RecordedDatagram::Event(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body }),
+        None,
+    )
 }
 
 #[test]
@@ -436,11 +442,11 @@ fn events_that_are_lost_may_be_forks_also_where_that_shows_later() {
 
 #[test]
 fn events_that_are_left_out_may_be_forks() {
-    let with = |left_out: u32| {
+    let with = |excluded: u32| {
         let mut records = vec![scope()];
         records.extend(forked(70, 1, later(5101, 1)));
-        records.extend([at(1, 1020, 904 + left_out), forks(1030, 5101, 1)]);
-        records.push(self::left_out(1, 904 + left_out, left_out.into()));
+        records.extend([at(1, 1020, 904 + excluded), forks(1030, 5101, 1)]);
+        records.push(self::excluded(1, 904 + excluded, excluded.into()));
         verify_sealed(records)
     };
     // Fork events from before the first reading may be among those counted.
@@ -457,7 +463,7 @@ fn another_counter_and_one_that_wraps_and_none_at_all_prove_nothing() {
         let mut records = records;
         let mut seq = 0;
         for record in &mut records {
-            if let Record::Event(Frame::Event(event), _) = record {
+            if let Record::Event(RecordedDatagram::Event(event), _) = record {
                 (event.time, event.seq) = (MonoNs(10 * u64::from(seq) + 5), Seq(seq));
                 seq += 1;
             }
@@ -470,7 +476,7 @@ fn another_counter_and_one_that_wraps_and_none_at_all_prove_nothing() {
         let report = numbered(records);
         assert_eq!((report.verdict(), report.forks.missing), (Verdict::Complete, 0), "{report:?}");
     }
-    let absent = Record::Forks(Forks::Absent { why: "no".into() });
+    let absent = Record::Forks(ForkReading::Absent { why: "no".into() });
     let report = verify_sealed(vec![event(0, 1), absent]);
     assert_eq!((report.verdict(), report.forks.absent.as_deref()), (Verdict::Complete, Some("no")));
 }
@@ -492,7 +498,7 @@ proptest! {
         for (at, [from, until, forks, running]) in readings.into_iter().enumerate() {
             let (from, until) = (MonoNs(from), MonoNs(until));
             let reading = ForkCount { from, until, forks, running };
-            records.insert(at % (records.len() + 1), Record::Forks(Forks::Counted(reading)));
+            records.insert(at % (records.len() + 1), Record::Forks(ForkReading::Counted(reading)));
         }
         verify(&records);
     }

@@ -22,7 +22,7 @@ pub enum LossCause {
 }
 
 impl LossCause {
-    /// All of them, in the order of [`Lost`].
+    /// All of them, in the order of [`LossByCause`].
     pub const ALL: [Self; 5] =
         [Self::Unknown, Self::Socket, Self::Backpressure, Self::KernelMemory, Self::Ring];
 
@@ -41,9 +41,9 @@ impl LossCause {
 /// Events lost, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Lost([u64; LossCause::ALL.len()]);
+pub struct LossByCause([u64; LossCause::ALL.len()]);
 
-impl Lost {
+impl LossByCause {
     /// Adds `count` events.
     pub fn add(&mut self, cause: LossCause, count: u64) {
         let sum = &mut self.0[cause as usize];
@@ -75,20 +75,20 @@ impl Lost {
 ///
 /// Sums are exact. Where gaps of different causes come close together, which of them had which cause is a guess.
 #[derive(Clone, Copy, Debug)]
-pub struct Ledger {
+pub struct LossLedger {
     cause: LossCause,
     drops: Option<u64>,
     /// Drops that gaps have shown.
     explained: u64,
 }
 
-impl Default for Ledger {
+impl Default for LossLedger {
     fn default() -> Self {
         Self::new(LossCause::Socket)
     }
 }
 
-impl Ledger {
+impl LossLedger {
     /// A ledger of a source that drops for this cause.
     pub fn new(cause: LossCause) -> Self {
         Self { cause, drops: None, explained: 0 }
@@ -135,24 +135,24 @@ mod tests {
             after,
             before,
             discarded,
-            left_out: 0,
+            excluded: 0,
         }
     }
 
-    fn split(ledger: &mut Ledger, count: u32, discarded: u64) -> Vec<(LossCause, u64)> {
+    fn split(ledger: &mut LossLedger, count: u32, discarded: u64) -> Vec<(LossCause, u64)> {
         ledger.split(&gap(count, discarded)).collect()
     }
 
     #[test]
     fn without_a_count_of_drops_the_cause_is_not_known() {
-        let mut ledger = Ledger::default();
+        let mut ledger = LossLedger::default();
         assert_eq!(split(&mut ledger, 3, 0), [(LossCause::Unknown, 3)]);
         assert_eq!(split(&mut ledger, 3, 1), [(LossCause::Backpressure, 1), (LossCause::Unknown, 2)]);
     }
 
     #[test]
     fn drops_explain_gaps_once_and_the_rest_never_came_to_the_socket() {
-        let mut ledger = Ledger::default();
+        let mut ledger = LossLedger::default();
         ledger.witness(5);
         assert_eq!(split(&mut ledger, 4, 0), [(LossCause::Socket, 4)]);
         assert_eq!(
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn each_cause_has_a_place_and_a_name_of_its_own() {
-        let mut lost = Lost::default();
+        let mut lost = LossByCause::default();
         for (n, cause) in LossCause::ALL.into_iter().enumerate() {
             lost.add(cause, 1 << n);
         }

@@ -5,7 +5,7 @@
 
 mod cause;
 
-pub use cause::{Ledger, LossCause, Lost};
+pub use cause::{LossByCause, LossCause, LossLedger};
 
 use crate::ids::{Cpu, MonoNs, Seq};
 use crate::wire::Event;
@@ -29,13 +29,13 @@ pub struct Gap {
     /// So many of the lost ones arrived, and were dropped by the recorder.
     pub discarded: u64,
     /// So many are not lost: nobody wanted them.
-    pub left_out: u64,
+    pub excluded: u64,
 }
 
 impl Gap {
     /// How many events are lost, of up to 2^31 that are missing.
     pub fn count(&self) -> u64 {
-        u64::from(self.last.0.wrapping_sub(self.first.0)) + 1 - self.left_out
+        u64::from(self.last.0.wrapping_sub(self.first.0)) + 1 - self.excluded
     }
 }
 
@@ -51,7 +51,7 @@ pub struct Discarded {
     /// How many.
     pub count: u64,
     /// As in [`Accountant::observe`], of the last.
-    pub left_out: u32,
+    pub excluded: u32,
 }
 
 /// What one event's number says.
@@ -75,7 +75,7 @@ struct Last {
     next: Seq,
     time: MonoNs,
     /// As of the last event, and from the first to it.
-    left_out: u32,
+    excluded: u32,
     all_left_out: u64,
     /// What has been dropped since, of which the next event's gap will tell.
     discarded: u64,
@@ -84,14 +84,14 @@ struct Last {
 }
 
 impl Last {
-    fn new(seq: Seq, time: MonoNs, left_out: u32) -> Self {
-        let latest = (seq, time, left_out);
-        Self { next: seq.next(), time, left_out, all_left_out: 0, discarded: 0, latest }
+    fn new(seq: Seq, time: MonoNs, excluded: u32) -> Self {
+        let latest = (seq, time, excluded);
+        Self { next: seq.next(), time, excluded, all_left_out: 0, discarded: 0, latest }
     }
 
     /// Goes on to an event, in which `missing` numbers come between. The gap, if any of them is lost.
-    fn advance(&mut self, cpu: Cpu, (seq, time, left_out): (Seq, MonoNs, u32), missing: u32) -> Option<Gap> {
-        let not_wanted = u64::from(left_out.wrapping_sub(self.left_out).min(missing));
+    fn advance(&mut self, cpu: Cpu, (seq, time, excluded): (Seq, MonoNs, u32), missing: u32) -> Option<Gap> {
+        let not_wanted = u64::from(excluded.wrapping_sub(self.excluded).min(missing));
         let lost = u64::from(missing) - not_wanted;
         let gap = Gap {
             cpu,
@@ -100,9 +100,9 @@ impl Last {
             after: self.time,
             before: time,
             discarded: self.discarded.min(lost),
-            left_out: not_wanted,
+            excluded: not_wanted,
         };
-        *self = Self { all_left_out: self.all_left_out + not_wanted, ..Self::new(seq, time, left_out) };
+        *self = Self { all_left_out: self.all_left_out + not_wanted, ..Self::new(seq, time, excluded) };
         (lost > 0).then_some(gap)
     }
 }
@@ -122,17 +122,17 @@ impl Accountant {
     }
 
     /// Takes the next event in the order of arrival. Acks count too, whoever they answer: each consumed a number. The source has
-    /// left out `left_out` events of that CPU until then, because they are not wanted; the count wraps.
-    pub fn observe(&mut self, event: &Event, left_out: u32) -> Continuity {
-        self.observe_number(event.cpu, event.seq, event.time, left_out)
+    /// left out `excluded` events of that CPU until then, because they are not wanted; the count wraps.
+    pub fn observe(&mut self, event: &Event, excluded: u32) -> Continuity {
+        self.observe_number(event.cpu, event.seq, event.time, excluded)
     }
 
     /// The same from the three fields that matter.
     #[inline]
-    pub fn observe_number(&mut self, cpu: Cpu, seq: Seq, time: MonoNs, left_out: u32) -> Continuity {
+    pub fn observe_number(&mut self, cpu: Cpu, seq: Seq, time: MonoNs, excluded: u32) -> Continuity {
         let Some(slot) = self.slot(cpu) else { return Continuity::NoSuchCpu };
         let Some(last) = slot else {
-            *slot = Some(Last::new(seq, time, left_out));
+            *slot = Some(Last::new(seq, time, excluded));
             return Continuity::First;
         };
         let missing = seq.0.wrapping_sub(last.next.0);
@@ -140,7 +140,7 @@ impl Accountant {
             self.backwards += 1;
             return Continuity::Backwards;
         }
-        let Some(gap) = last.advance(cpu, (seq, time, left_out), missing) else { return Continuity::Next };
+        let Some(gap) = last.advance(cpu, (seq, time, excluded), missing) else { return Continuity::Next };
         self.lost += gap.count();
         Continuity::Gap(gap)
     }
@@ -151,9 +151,9 @@ impl Accountant {
         let Some(slot) = self.slot(discarded.cpu) else { return };
         let (Seq(first), time) = discarded.first;
         let before = Seq(first.wrapping_sub(1));
-        let last = slot.get_or_insert_with(|| Last::new(before, time, discarded.left_out));
+        let last = slot.get_or_insert_with(|| Last::new(before, time, discarded.excluded));
         last.discarded += discarded.count;
-        last.latest = (discarded.last.0, discarded.last.1, discarded.left_out);
+        last.latest = (discarded.last.0, discarded.last.1, discarded.excluded);
     }
 
     /// At the end: the gaps that no event has ended, because the last events of a CPU were dropped by the recorder.
@@ -161,10 +161,10 @@ impl Accountant {
         let mut gaps = Vec::new();
         for (cpu, last) in self.cpus.iter_mut().enumerate() {
             let Some(last) = last.as_mut().filter(|last| last.discarded > 0) else { continue };
-            let (seq, before, left_out) = last.latest;
+            let (seq, before, excluded) = last.latest;
             let missing = seq.next().0.wrapping_sub(last.next.0);
             // As if an event came behind the last that was dropped.
-            let gap = last.advance(Cpu(cpu as u32), (seq.next(), before, left_out), missing);
+            let gap = last.advance(Cpu(cpu as u32), (seq.next(), before, excluded), missing);
             last.next = seq.next();
             let Some(gap) = gap else { continue };
             self.lost += gap.count();
@@ -182,7 +182,7 @@ impl Accountant {
     }
 
     /// Of each CPU, its last number so far, and how many were left out since its first.
-    pub fn left_out(&self) -> impl Iterator<Item = (Cpu, Seq, u64)> {
+    pub fn excluded(&self) -> impl Iterator<Item = (Cpu, Seq, u64)> {
         let known =
             self.cpus.iter().enumerate().filter_map(|(cpu, last)| Some((Cpu(cpu as u32), last.as_ref()?)));
         known.map(|(cpu, last)| (cpu, Seq(last.next.0.wrapping_sub(1)), last.all_left_out))
@@ -259,7 +259,7 @@ mod tests {
     fn what_the_recorder_dropped_is_part_of_the_gap_around_it() {
         let discarded = |cpu, first, last, count| {
             let at = |seq| (Seq(seq), MonoNs(seq.into()));
-            Discarded { cpu: Cpu(cpu), first: at(first), last: at(last), count, left_out: 0 }
+            Discarded { cpu: Cpu(cpu), first: at(first), last: at(last), count, excluded: 0 }
         };
         let mut accountant = Accountant::new();
         see(&mut accountant, 0, 10);
@@ -284,23 +284,23 @@ mod tests {
     fn what_is_not_wanted_is_not_lost() {
         let mut accountant = Accountant::new();
         let mut see =
-            |seq, left_out| accountant.observe_number(Cpu(0), Seq(seq), MonoNs(seq.into()), left_out);
+            |seq, excluded| accountant.observe_number(Cpu(0), Seq(seq), MonoNs(seq.into()), excluded);
         assert_eq!(see(u32::MAX, u32::MAX - 1), Continuity::First);
         assert_eq!(see(3, 1), Continuity::Next);
         assert_eq!(see(4, 1), Continuity::Next);
         let Continuity::Gap(gap) = see(10, 4) else { panic!("no gap") };
-        assert_eq!((gap.first, gap.last, gap.count(), gap.left_out), (Seq(5), Seq(9), 2, 3));
+        assert_eq!((gap.first, gap.last, gap.count(), gap.excluded), (Seq(5), Seq(9), 2, 3));
         let last = (Seq(14), MonoNs(14));
         accountant.discard(&Discarded {
             cpu: Cpu(0),
             first: (Seq(12), MonoNs(12)),
             last,
             count: 2,
-            left_out: 6,
+            excluded: 6,
         });
         let gaps = accountant.finish();
         assert_eq!(gaps.iter().map(|gap| (gap.count(), gap.discarded)).collect::<Vec<_>>(), [(2, 2)]);
-        assert_eq!(accountant.left_out().collect::<Vec<_>>(), [(Cpu(0), Seq(14), 3 + 3 + 2)]);
+        assert_eq!(accountant.excluded().collect::<Vec<_>>(), [(Cpu(0), Seq(14), 3 + 3 + 2)]);
         assert_eq!(accountant.lost(), 4);
     }
 

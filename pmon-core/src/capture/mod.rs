@@ -14,13 +14,14 @@ mod records;
 
 pub use codec::decode::{Block, Records};
 pub use codec::encode::{EncodeError, Encoder};
-pub use format::header::{Header, Meta, Namespaces, Transport};
+pub use format::header::{Header, Meta, Namespaces, TransportInfo};
 pub use format::limit::BLOCK as MAX_BLOCK;
 pub use format::meta::MetaError;
 pub use format::{MAJOR, MINOR};
 pub use reader::{Damage, DamageKind, Item, OpenError, Reader};
 pub use records::{
-    Blind, ClockAnchor, CpuCounts, Credentials, Details, Edge, End, Fence, ForkCount, Forks, Frame, LeftOut,
-    Loss, Mark, Membership, Miss, Own, ProcessState, Reason, Record, RingCounts, Scope, Snapshot, Subject,
-    Unreached, Usage, WhyUnreached, Witness,
+    Blind, ClockAnchor, CpuCounts, Credentials, Details, DetailsSubject, End, Excluded, Fence, FencePosition,
+    ForkCount, ForkReading, Loss, Mark, MissReason, ProcessContext, ProcessState, Record, RecordedDatagram,
+    RingCounts, ScopeInfo, SelfGenerated, Snapshot, SnapshotReason, UnreachedCpu, UnreachedReason, Usage,
+    Witness,
 };

@@ -4,11 +4,11 @@ use std::fmt;
 
 use super::cursor::{ByteOrder, Cursor, WireError};
 use super::message::{CnMsg, Message, messages};
-use super::{CN_IDX_PROC, CN_MSG, CN_VAL_PROC, NLMSG_DONE, NLMSGHDR, PROC_EVENT};
+use super::{CN_IDX_PROC, CN_MSG_LEN, CN_VAL_PROC, NLMSG_DONE, NLMSGHDR_LEN, PROC_EVENT_LEN};
 use crate::ids::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 
 /// Bytes of the datagram in which a kernel since 3.2 sends one event.
-pub const EVENT_FRAME: usize = NLMSGHDR + CN_MSG + PROC_EVENT;
+pub const EVENT_DATAGRAM_LEN: usize = NLMSGHDR_LEN + CN_MSG_LEN + PROC_EVENT_LEN;
 
 /// One process event as the kernel sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +20,13 @@ pub struct Event {
     /// The CPU that emitted it.
     pub cpu: Cpu,
     /// What happened, to whom.
-    pub body: Body,
+    pub body: EventBody,
 }
 
 /// What happened, with the fields that the kernel gives for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Body {
+pub enum EventBody {
     /// The answer to somebody's subscription request (`PROC_EVENT_NONE`); every listener sees it.
     Ack {
         /// `cn_msg.ack`: that of the request, plus 1.
@@ -111,32 +111,32 @@ pub enum Body {
 /// The kinds of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Kind {
-    /// See [`Body::Ack`].
+pub enum EventKind {
+    /// See [`EventBody::Ack`].
     Ack,
-    /// See [`Body::Fork`].
+    /// See [`EventBody::Fork`].
     Fork,
-    /// See [`Body::Exec`].
+    /// See [`EventBody::Exec`].
     Exec,
-    /// See [`Body::Uid`].
+    /// See [`EventBody::Uid`].
     Uid,
-    /// See [`Body::Gid`].
+    /// See [`EventBody::Gid`].
     Gid,
-    /// See [`Body::Sid`].
+    /// See [`EventBody::Sid`].
     Sid,
-    /// See [`Body::Ptrace`].
+    /// See [`EventBody::Ptrace`].
     Ptrace,
-    /// See [`Body::Comm`].
+    /// See [`EventBody::Comm`].
     Comm,
-    /// See [`Body::Coredump`].
+    /// See [`EventBody::Coredump`].
     Coredump,
-    /// See [`Body::Exit`].
+    /// See [`EventBody::Exit`].
     Exit,
-    /// See [`Body::Unknown`].
+    /// See [`EventBody::Unknown`].
     Unknown,
 }
 
-impl Kind {
+impl EventKind {
     /// All kinds, in the order of their declaration: `ALL[kind as usize] == kind`.
     pub const ALL: [Self; 11] = [
         Self::Ack,
@@ -174,7 +174,7 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// `proc_event.what` of this kind (`enum proc_cn_event`); `None` for [`Kind::Unknown`].
+    /// `proc_event.what` of this kind (`enum proc_cn_event`); `None` for [`EventKind::Unknown`].
     pub fn what(self) -> Option<u32> {
         Some(match self {
             Self::Ack => 0,
@@ -192,7 +192,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
@@ -212,35 +212,35 @@ impl Comm {
 
 impl Event {
     /// Its kind.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> EventKind {
         match self.body {
-            Body::Ack { .. } => Kind::Ack,
-            Body::Fork { .. } => Kind::Fork,
-            Body::Exec { .. } => Kind::Exec,
-            Body::Uid { .. } => Kind::Uid,
-            Body::Gid { .. } => Kind::Gid,
-            Body::Sid { .. } => Kind::Sid,
-            Body::Ptrace { .. } => Kind::Ptrace,
-            Body::Comm { .. } => Kind::Comm,
-            Body::Coredump { .. } => Kind::Coredump,
-            Body::Exit { .. } => Kind::Exit,
-            Body::Unknown { .. } => Kind::Unknown,
+            EventBody::Ack { .. } => EventKind::Ack,
+            EventBody::Fork { .. } => EventKind::Fork,
+            EventBody::Exec { .. } => EventKind::Exec,
+            EventBody::Uid { .. } => EventKind::Uid,
+            EventBody::Gid { .. } => EventKind::Gid,
+            EventBody::Sid { .. } => EventKind::Sid,
+            EventBody::Ptrace { .. } => EventKind::Ptrace,
+            EventBody::Comm { .. } => EventKind::Comm,
+            EventBody::Coredump { .. } => EventKind::Coredump,
+            EventBody::Exit { .. } => EventKind::Exit,
+            EventBody::Unknown { .. } => EventKind::Unknown,
         }
     }
 
     /// The task that it happened to: for a fork the child. `None` for an ack and for unknown kinds.
     pub fn task(&self) -> Option<Task> {
         match self.body {
-            Body::Ack { .. } | Body::Unknown { .. } => None,
-            Body::Fork { child: task, .. }
-            | Body::Exec { task }
-            | Body::Uid { task, .. }
-            | Body::Gid { task, .. }
-            | Body::Sid { task }
-            | Body::Ptrace { task, .. }
-            | Body::Comm { task, .. }
-            | Body::Coredump { task, .. }
-            | Body::Exit { task, .. } => Some(task),
+            EventBody::Ack { .. } | EventBody::Unknown { .. } => None,
+            EventBody::Fork { child: task, .. }
+            | EventBody::Exec { task }
+            | EventBody::Uid { task, .. }
+            | EventBody::Gid { task, .. }
+            | EventBody::Sid { task }
+            | EventBody::Ptrace { task, .. }
+            | EventBody::Comm { task, .. }
+            | EventBody::Coredump { task, .. }
+            | EventBody::Exit { task, .. } => Some(task),
         }
     }
 
@@ -259,20 +259,23 @@ impl Event {
 
     #[inline(always)]
     fn decode_as(datagram: &[u8], order: ByteOrder) -> Result<Self, WireError> {
-        let Ok(frame) = <&[u8; EVENT_FRAME]>::try_from(datagram) else {
+        let Ok(frame) = <&[u8; EVENT_DATAGRAM_LEN]>::try_from(datagram) else {
             return Self::decode_first(datagram, order);
         };
         let u32_at = |at: usize| order.u32([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
-        let is_plain = u32_at(0) == EVENT_FRAME as u32
+        let is_plain = u32_at(0) == EVENT_DATAGRAM_LEN as u32
             && order.u16([frame[4], frame[5]]) == NLMSG_DONE
             && u32_at(16) == CN_IDX_PROC
             && u32_at(20) == CN_VAL_PROC
-            && order.u16([frame[32], frame[33]]) == PROC_EVENT as u16;
+            && order.u16([frame[32], frame[33]]) == PROC_EVENT_LEN as u16;
         if !is_plain {
             return Self::decode_first(datagram, order);
         }
         let msg = CnMsg { seq: Seq(u32_at(24)), ack: u32_at(28) };
-        Self::decode_body(Cursor::new(&frame[NLMSGHDR + CN_MSG..], NLMSGHDR + CN_MSG, order), msg)
+        Self::decode_body(
+            Cursor::new(&frame[NLMSGHDR_LEN + CN_MSG_LEN..], NLMSGHDR_LEN + CN_MSG_LEN, order),
+            msg,
+        )
     }
 
     #[cold]
@@ -287,9 +290,12 @@ impl Event {
                 value: datagram.get(4..6).map_or(0, |b| order.u16([b[0], b[1]]).into()),
                 why: "not a process event",
             }),
-            None => {
-                Err(WireError::Short { field: "nlmsghdr", offset: 0, needed: NLMSGHDR, left: datagram.len() })
-            }
+            None => Err(WireError::Short {
+                field: "nlmsghdr",
+                offset: 0,
+                needed: NLMSGHDR_LEN,
+                left: datagram.len(),
+            }),
         }
     }
 
@@ -301,58 +307,58 @@ impl Event {
         let time = MonoNs(at.u64("proc_event.timestamp_ns")?);
         let at = &mut at;
         let body = match what {
-            0 => Body::Ack { ack: msg.ack, err: at.u32("ack.err")? },
-            1 => Body::Fork {
+            0 => EventBody::Ack { ack: msg.ack, err: at.u32("ack.err")? },
+            1 => EventBody::Fork {
                 parent: task(at, "fork.parent_pid", "fork.parent_tgid")?,
                 child: task(at, "fork.child_pid", "fork.child_tgid")?,
             },
-            2 => Body::Exec { task: task(at, "exec.process_pid", "exec.process_tgid")? },
-            4 => Body::Uid {
+            2 => EventBody::Exec { task: task(at, "exec.process_pid", "exec.process_tgid")? },
+            4 => EventBody::Uid {
                 task: task(at, "id.process_pid", "id.process_tgid")?,
                 real: at.u32("id.r.ruid")?,
                 effective: at.u32("id.e.euid")?,
             },
-            0x40 => Body::Gid {
+            0x40 => EventBody::Gid {
                 task: task(at, "id.process_pid", "id.process_tgid")?,
                 real: at.u32("id.r.rgid")?,
                 effective: at.u32("id.e.egid")?,
             },
-            0x80 => Body::Sid { task: task(at, "sid.process_pid", "sid.process_tgid")? },
-            0x100 => Body::Ptrace {
+            0x80 => EventBody::Sid { task: task(at, "sid.process_pid", "sid.process_tgid")? },
+            0x100 => EventBody::Ptrace {
                 task: task(at, "ptrace.process_pid", "ptrace.process_tgid")?,
                 tracer: task(at, "ptrace.tracer_pid", "ptrace.tracer_tgid")?,
             },
-            0x200 => Body::Comm {
+            0x200 => EventBody::Comm {
                 task: task(at, "comm.process_pid", "comm.process_tgid")?,
                 comm: Comm(at.array("comm.comm")?),
             },
-            0x4000_0000 => Body::Coredump {
+            0x4000_0000 => EventBody::Coredump {
                 task: task(at, "coredump.process_pid", "coredump.process_tgid")?,
                 parent: parent(at, "coredump.parent_pid", "coredump.parent_tgid")?,
             },
-            0x8000_0000 => Body::Exit {
+            0x8000_0000 => EventBody::Exit {
                 task: task(at, "exit.process_pid", "exit.process_tgid")?,
                 code: at.u32("exit.exit_code")?,
                 signal: at.u32("exit.exit_signal")?,
                 parent: parent(at, "exit.parent_pid", "exit.parent_tgid")?,
             },
-            what => Body::Unknown { what },
+            what => EventBody::Unknown { what },
         };
         Ok(Self { time, seq: msg.seq, cpu, body })
     }
 
-    /// The datagram in which a kernel sends this event; `None` for [`Body::Unknown`], whose data are not here.
+    /// The datagram in which a kernel sends this event; `None` for [`EventBody::Unknown`], whose data are not here.
     /// A parent that is `None` is written as zeros, as kernels of 3.2 to 4.17 do.
     #[inline]
-    pub fn encode(&self, order: ByteOrder) -> Option<[u8; EVENT_FRAME]> {
-        let mut frame = [0; EVENT_FRAME];
+    pub fn encode(&self, order: ByteOrder) -> Option<[u8; EVENT_DATAGRAM_LEN]> {
+        let mut frame = [0; EVENT_DATAGRAM_LEN];
         self.encode_into(order, &mut frame).then_some(frame)
     }
 
     /// The same, into `frame`, which is not read; `false` if it cannot be. Bytes that were just written field by field are best not
     /// copied at once: on most CPUs that takes longer than to write them.
     #[inline]
-    pub fn encode_into(&self, order: ByteOrder, frame: &mut [u8; EVENT_FRAME]) -> bool {
+    pub fn encode_into(&self, order: ByteOrder, frame: &mut [u8; EVENT_DATAGRAM_LEN]) -> bool {
         match order {
             ByteOrder::Little => self.encode_as(ByteOrder::Little, frame),
             ByteOrder::Big => self.encode_as(ByteOrder::Big, frame),
@@ -360,11 +366,11 @@ impl Event {
     }
 
     #[inline(always)]
-    fn encode_as(&self, order: ByteOrder, frame: &mut [u8; EVENT_FRAME]) -> bool {
+    fn encode_as(&self, order: ByteOrder, frame: &mut [u8; EVENT_DATAGRAM_LEN]) -> bool {
         let Some(what) = self.kind().what() else { return false };
         frame.fill(0);
         let mut put = |at: usize, value: u32| order.put_u32(&mut frame[at..at + 4], value);
-        put(0, EVENT_FRAME as u32);
+        put(0, EVENT_DATAGRAM_LEN as u32);
         put(8, self.seq.0);
         put(16, CN_IDX_PROC);
         put(20, CN_VAL_PROC);
@@ -376,42 +382,42 @@ impl Event {
             put(at + 4, task.tgid.0);
         };
         match self.body {
-            Body::Ack { ack, err } => {
+            EventBody::Ack { ack, err } => {
                 put(28, ack);
                 put(52, err);
             }
-            Body::Fork { parent, child } => {
+            EventBody::Fork { parent, child } => {
                 put_task(52, parent);
                 put_task(60, child);
             }
-            Body::Exec { task } | Body::Sid { task } => put_task(52, task),
-            Body::Uid { task, real, effective } | Body::Gid { task, real, effective } => {
+            EventBody::Exec { task } | EventBody::Sid { task } => put_task(52, task),
+            EventBody::Uid { task, real, effective } | EventBody::Gid { task, real, effective } => {
                 put_task(52, task);
                 put(60, real);
                 put(64, effective);
             }
-            Body::Ptrace { task, tracer } => {
+            EventBody::Ptrace { task, tracer } => {
                 put_task(52, task);
                 put_task(60, tracer);
             }
-            Body::Comm { task, comm } => {
+            EventBody::Comm { task, comm } => {
                 put_task(52, task);
                 frame[60..76].copy_from_slice(&comm.0);
             }
-            Body::Coredump { task, parent } => {
+            EventBody::Coredump { task, parent } => {
                 put_task(52, task);
                 put_task(60, parent.unwrap_or_default());
             }
-            Body::Exit { task, code, signal, parent } => {
+            EventBody::Exit { task, code, signal, parent } => {
                 put_task(52, task);
                 put_task(68, parent.unwrap_or_default());
                 put(60, code);
                 put(64, signal);
             }
-            Body::Unknown { .. } => {}
+            EventBody::Unknown { .. } => {}
         }
         order.put_u16(&mut frame[4..6], NLMSG_DONE);
-        order.put_u16(&mut frame[32..34], PROC_EVENT as u16);
+        order.put_u16(&mut frame[32..34], PROC_EVENT_LEN as u16);
         order.put_u64(&mut frame[44..52], self.time.0);
         true
     }

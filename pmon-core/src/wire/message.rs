@@ -2,8 +2,10 @@
 
 use super::cursor::{ByteOrder, Cursor, WireError};
 use super::event::Event;
-use super::request::Request;
-use super::{CN_IDX_PROC, CN_MSG, CN_VAL_PROC, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NLMSGHDR};
+use super::request::SubscribeRequest;
+use super::{
+    CN_IDX_PROC, CN_MSG_LEN, CN_VAL_PROC, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NLMSGHDR_LEN,
+};
 use crate::ids::Seq;
 
 /// One netlink message.
@@ -13,7 +15,7 @@ pub enum Message<'a> {
     /// A process event.
     Event(Event),
     /// A subscription request, as a listener sends it.
-    Request(Request),
+    Request(SubscribeRequest),
     /// `NLMSG_NOOP`: to be ignored.
     Noop,
     /// `NLMSG_ERROR`: an errno (positive), or 0 for an acknowledgement.
@@ -63,26 +65,26 @@ impl<'a> Messages<'a> {
         let whole = self.at.rest();
         let len = self.at.u32("nlmsghdr.nlmsg_len")? as usize;
         let wrong = |why| WireError::Length { field: "nlmsghdr.nlmsg_len", offset: start, value: len, why };
-        if len < NLMSGHDR {
+        if len < NLMSGHDR_LEN {
             return Err(wrong("less than a header"));
         }
         if len > whole.len() {
             return Err(wrong("more than there is"));
         }
-        let payload = &whole[NLMSGHDR..len];
+        let payload = &whole[NLMSGHDR_LEN..len];
         let nlmsg_type = self.at.u16("nlmsghdr.nlmsg_type")?;
         // The next message begins at the next multiple of four (NLMSG_ALIGN).
         let aligned = len.next_multiple_of(4).min(whole.len());
         self.at = Cursor::new(&whole[aligned..], start + aligned, self.order);
 
-        let mut at = Cursor::new(payload, start + NLMSGHDR, self.order);
+        let mut at = Cursor::new(payload, start + NLMSGHDR_LEN, self.order);
         match nlmsg_type {
             NLMSG_NOOP => Ok(Message::Noop),
             NLMSG_ERROR => Ok(Message::Error { errno: (at.u32("nlmsgerr.error")? as i32).wrapping_neg() }),
             NLMSG_OVERRUN => Ok(Message::Overrun),
             // The connector looks at no other type; the kernel itself sends NLMSG_DONE.
             NLMSG_DONE => connector(at, nlmsg_type, payload),
-            _ if payload.len() >= CN_MSG => connector(at, nlmsg_type, payload),
+            _ if payload.len() >= CN_MSG_LEN => connector(at, nlmsg_type, payload),
             _ => Ok(Message::Other { nlmsg_type, payload }),
         }
     }
@@ -107,8 +109,8 @@ fn connector<'a>(mut at: Cursor<'a>, nlmsg_type: u16, payload: &'a [u8]) -> Resu
         });
     }
     let body = at.truncated(len);
-    if Request::is_payload(len) {
-        Request::decode_payload(body, msg.ack).map(Message::Request)
+    if SubscribeRequest::is_payload(len) {
+        SubscribeRequest::decode_payload(body, msg.ack).map(Message::Request)
     } else {
         Event::decode_body(body, msg).map(Message::Event)
     }
@@ -118,7 +120,7 @@ impl<'a> Iterator for Messages<'a> {
     type Item = Result<Message<'a>, WireError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at.rest().len() < NLMSGHDR {
+        if self.at.rest().len() < NLMSGHDR_LEN {
             return None;
         }
         let message = self.message();

@@ -17,16 +17,16 @@ mod message;
 mod request;
 
 pub use cursor::{ByteOrder, WireError};
-pub use event::{Body, Comm, EVENT_FRAME, Event, Kind};
+pub use event::{Comm, EVENT_DATAGRAM_LEN, Event, EventBody, EventKind};
 pub use message::{Message, Messages, messages};
-pub use request::{Operation, REQUEST_FRAME, Request};
+pub use request::{REQUEST_DATAGRAM_LEN, SubscribeOp, SubscribeRequest};
 
 /// Bytes of an `nlmsghdr`.
-pub const NLMSGHDR: usize = 16;
+pub const NLMSGHDR_LEN: usize = 16;
 /// Bytes of a `cn_msg` without its payload.
-pub const CN_MSG: usize = 20;
+pub const CN_MSG_LEN: usize = 20;
 /// Bytes of a `proc_event` on kernels since 3.2.
-pub const PROC_EVENT: usize = 40;
+pub const PROC_EVENT_LEN: usize = 40;
 
 pub(crate) const NLMSG_NOOP: u16 = 1;
 pub(crate) const NLMSG_ERROR: u16 = 2;

@@ -1,8 +1,10 @@
 //! Tests the limits on a block's content per byte: everything that a writer produces is accepted,
 //! and claims of a forger are not.
 
-use pmon_core::capture::{DamageKind, Details, Encoder, Frame, Mark, Miss, Record, Subject};
-use pmon_core::wire::{Body, Comm, Event};
+use pmon_core::capture::{
+    DamageKind, Details, DetailsSubject, Encoder, Mark, MissReason, Record, RecordedDatagram,
+};
+use pmon_core::wire::{Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 
 use crate::hostile::{forged, packed, stored};
@@ -24,20 +26,23 @@ fn written(records: impl IntoIterator<Item = Record<'static>>) -> Vec<u8> {
     bytes
 }
 
-fn event(time: u64, seq: u32, body: Body) -> Record<'static> {
-    Record::Event(Frame::Event(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(0), body }), None)
+fn event(time: u64, seq: u32, body: EventBody) -> Record<'static> {
+    Record::Event(
+        RecordedDatagram::Event(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(0), body }),
+        None,
+    )
 }
 
 fn rename(n: u32) -> Record<'static> {
     let mut comm = Comm::default();
     comm.0[..4].copy_from_slice(b"same");
-    event(1_764_000_000_000_000, n, Body::Comm { task: Task::new(4_000_000, 4_000_000), comm })
+    event(1_764_000_000_000_000, n, EventBody::Comm { task: Task::new(4_000_000, 4_000_000), comm })
 }
 
 fn exec_details(n: u32) -> [Record<'static>; 2] {
     let (tgid, time) = (Tgid(7), MonoNs(1_764_000_000_000_000));
-    let missed = Details::missed(Subject::Exec { tgid, time }, Miss::Busy);
-    let exec = event(time.0, n, Body::Exec { task: Task::new(7, 7) });
+    let missed = Details::missed(DetailsSubject::Exec { tgid, time }, MissReason::Busy);
+    let exec = event(time.0, n, EventBody::Exec { task: Task::new(7, 7) });
     [exec, Record::Details(Box::new(missed))]
 }
 
@@ -45,18 +50,21 @@ fn exec_details(n: u32) -> [Record<'static>; 2] {
 #[test]
 fn whatever_a_writer_writes_is_read_however_small_it_becomes() {
     let args = |n| {
-        let subject = Subject::Snapshot { tgid: Tgid(n) };
+        let subject = DetailsSubject::Snapshot { tgid: Tgid(n) };
         let args = Some(b"x\0".repeat(60_000));
-        Record::Details(Box::new(Details { args, ..Details::missed(subject, Miss::Gone) }))
+        Record::Details(Box::new(Details { args, ..Details::missed(subject, MissReason::Gone) }))
     };
     let mark = || Record::Mark(Mark { time: MonoNs(0), text: "m".repeat(1000) });
     let cases: Vec<(&str, Vec<Record<'static>>)> = vec![
         ("renames", (1..=65_536).map(rename).collect()),
-        ("acknowledgements", (1..=20_000).map(|n| event(0, n, Body::Ack { ack: 0, err: 0 })).collect()),
+        ("acknowledgements", (1..=20_000).map(|n| event(0, n, EventBody::Ack { ack: 0, err: 0 })).collect()),
         ("execs that were missed", (1..=10_000).flat_map(exec_details).collect()),
         ("scans", (0..10_000).map(|_| args(1)).take(100).collect()),
         ("marks", (0..9000).map(|_| mark()).collect()),
-        ("raw datagrams", (0..40_000).map(|_| Record::Event(Frame::Raw(&[0; 200]), None)).collect()),
+        (
+            "raw datagrams",
+            (0..40_000).map(|_| Record::Event(RecordedDatagram::Raw(&[0; 200]), None)).collect(),
+        ),
     ];
     for (name, records) in cases {
         let bytes = written(records.iter().cloned());

@@ -131,9 +131,9 @@ fn a_context_of_a_wrong_length_is_read_as_far_as_it_goes() {
         ];
         let read = read_forged(&sections.concat(), 0, 1);
         let [Owned::Other(Record::Details(details))] = &read.records[..] else { panic!("{read:?}") };
-        let membership = details.membership.unwrap();
-        assert_eq!(membership.login_uid, if len < 4 { 0 } else { 0x0101_0101 }, "{len} bytes");
-        assert_eq!(membership.pid_namespace, if len < 20 { 0 } else { 0x0101_0101 }, "{len} bytes");
+        let context = details.context.unwrap();
+        assert_eq!(context.login_uid, if len < 4 { 0 } else { 0x0101_0101 }, "{len} bytes");
+        assert_eq!(context.pid_namespace, if len < 20 { 0 } else { 0x0101_0101 }, "{len} bytes");
     }
 }
 

@@ -13,10 +13,10 @@ mod shared {
 use std::io::Cursor;
 
 use pmon_core::capture::{
-    DamageKind, Details, EncodeError, Encoder, Frame, Item, MINOR, Miss, OpenError, Reader, Record, Subject,
-    Usage,
+    DamageKind, Details, DetailsSubject, EncodeError, Encoder, Item, MINOR, MissReason, OpenError, Reader,
+    Record, RecordedDatagram, Usage,
 };
-use pmon_core::wire::{Body, Event};
+use pmon_core::wire::{Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use proptest::prelude::*;
 use shared::reading::{Read, drain, read};
@@ -176,7 +176,7 @@ fn a_journal_behind_a_hole_is_read_once_and_is_no_damage() {
 #[test]
 fn seeking_misses_no_event_and_starts_near() {
     let records: Vec<_> =
-        (0..10_000).map(|seq| event(0, seq, Body::Exec { task: Task::new(seq, seq) })).collect();
+        (0..10_000).map(|seq| event(0, seq, EventBody::Exec { task: Task::new(seq, seq) })).collect();
     let bytes = capture(&records, 7);
     for seq in [0_u32, 1, 6, 7, 5000, 9999] {
         let mut reader = Reader::open(Cursor::new(&bytes)).unwrap();
@@ -203,10 +203,10 @@ fn seeking_misses_no_event_and_starts_near() {
 #[test]
 fn what_does_not_fit_is_refused_and_leaves_the_rest_alone() {
     let mut encoder = Encoder::new(&header()).unwrap();
-    assert!(encoder.push_frame(&vec![1; 300 << 10]).is_err());
-    let unknown = Body::Unknown { what: 99 };
+    assert!(encoder.push_datagram(&vec![1; 300 << 10]).is_err());
+    let unknown = EventBody::Unknown { what: 99 };
     let event = Event { time: MonoNs(1), seq: Seq(1), cpu: Cpu(0), body: unknown };
-    assert!(encoder.push(&Record::Event(Frame::Event(event), None)).is_err());
+    assert!(encoder.push(&Record::Event(RecordedDatagram::Event(event), None)).is_err());
     assert!(encoder.push(&Record::Unknown { kind: 77 }).is_err());
     assert_eq!(encoder.unsealed(), 0);
     let mut long = header();
@@ -215,7 +215,7 @@ fn what_does_not_fit_is_refused_and_leaves_the_rest_alone() {
     // A caller that never seals loses nothing either.
     let big = vec![7; 200 << 10];
     let mut out = encoder.header().to_vec();
-    (0..60).for_each(|_| encoder.push_frame(&big).unwrap());
+    (0..60).for_each(|_| encoder.push_datagram(&big).unwrap());
     out.extend_from_slice(encoder.seal());
     let read = read(&out).unwrap();
     assert_eq!((read.records.len(), read.damage.len()), (60, 0));
@@ -227,14 +227,16 @@ fn the_usage_of_what_is_no_exit_is_refused_and_leaves_no_trace() {
     let usage = |cpu_us| Usage { cpu_us, ..Usage::default() };
     let mut encoder = Encoder::new(&header()).unwrap();
     let (task, parent) = (Task::new(5, 5), Some(Task::new(1, 1)));
-    let Owned::Frame(exit) = event(0, 1, Body::Exit { task, code: 0, signal: 17, parent }) else { panic!() };
+    let Owned::Frame(exit) = event(0, 1, EventBody::Exit { task, code: 0, signal: 17, parent }) else {
+        panic!()
+    };
     encoder.push(&Owned::Exit(exit.clone(), usage(1)).record()).unwrap();
-    let Owned::Frame(exec) = event(0, 2, Body::Exec { task }) else { panic!() };
-    let no_exit = Record::Event(Frame::new(&exec, ORDER), Some(Box::new(usage(2))));
+    let Owned::Frame(exec) = event(0, 2, EventBody::Exec { task }) else { panic!() };
+    let no_exit = Record::Event(RecordedDatagram::new(&exec, ORDER), Some(Box::new(usage(2))));
     assert!(matches!(encoder.push(&no_exit), Err(EncodeError::NoExit)));
-    assert!(encoder.push(&Record::Event(Frame::Raw(b"raw"), Some(Box::new(usage(3))))).is_err());
+    assert!(encoder.push(&Record::Event(RecordedDatagram::Raw(b"raw"), Some(Box::new(usage(3))))).is_err());
     assert_eq!((encoder.unsealed(), encoder.fresh()), (1, 1));
-    encoder.push_frame(&exit).unwrap();
+    encoder.push_datagram(&exit).unwrap();
     let bytes = [encoder.header().to_vec(), encoder.seal().to_vec()].concat();
     assert_eq!(read(&bytes).unwrap().records, [Owned::Exit(exit.clone(), usage(1)), Owned::Frame(exit)]);
 }
@@ -263,7 +265,7 @@ fn long_command_lines_come_back() {
     };
     let details = |args| Details {
         args: Some(args),
-        ..Details::missed(Subject::Snapshot { tgid: Tgid(1) }, Miss::Gone)
+        ..Details::missed(DetailsSubject::Snapshot { tgid: Tgid(1) }, MissReason::Gone)
     };
     let lines = (0..30).map(args).chain([vec![0; 256 << 10], vec![], vec![0], b"no end".to_vec()]);
     let records: Vec<_> = lines.map(|args| Owned::Other(Record::Details(Box::new(details(args))))).collect();

@@ -348,11 +348,11 @@ fn note(columns: &mut Columns) -> Record {
         6 => Record::Blind(fields.unsigned(), fields.unsigned()),
         7 => Record::Fence {
             time: fields.unsigned(),
-            edge: fields.unsigned(),
+            position: fields.unsigned(),
             unreached: (0..fields.unsigned()).map(|_| [fields.unsigned(), fields.unsigned()]).collect(),
         },
         8 => Record::Witness([(); 3].map(|()| fields.unsigned())),
-        9 => Record::LeftOut { cpu_last: [fields.unsigned(), fields.unsigned()], count: fields.unsigned() },
+        9 => Record::Excluded { cpu_last: [fields.unsigned(), fields.unsigned()], count: fields.unsigned() },
         10 => Record::Ring {
             time: fields.unsigned(),
             cpus: (0..fields.unsigned()).map(|_| [(); 4].map(|()| fields.unsigned())).collect(),

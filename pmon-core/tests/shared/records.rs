@@ -1,12 +1,13 @@
 //! Records of all kinds, and captures of them.
 
-use pmon_core::accounting::{LossCause, Lost};
+use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{
-    Blind, ClockAnchor, CpuCounts, Credentials, Details, Edge, Encoder, End, Fence, ForkCount, Forks, Frame,
-    Header, LeftOut, Loss, Mark, Membership, Meta, Miss, ProcessState, Reason, Record, RingCounts, Scope,
-    Snapshot, Subject, Unreached, Usage, WhyUnreached, Witness,
+    Blind, ClockAnchor, CpuCounts, Credentials, Details, DetailsSubject, Encoder, End, Excluded, Fence,
+    FencePosition, ForkCount, ForkReading, Header, Loss, Mark, Meta, MissReason, ProcessContext,
+    ProcessState, Record, RecordedDatagram, RingCounts, ScopeInfo, Snapshot, SnapshotReason, UnreachedCpu,
+    UnreachedReason, Usage, Witness,
 };
-use pmon_core::wire::{Body, ByteOrder, Comm, Event};
+use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use proptest::prelude::*;
 
@@ -16,7 +17,7 @@ pub(crate) const ORDER: ByteOrder = ByteOrder::Little;
 
 pub(crate) fn header() -> Header {
     let meta = Meta { tool: "pmon test".into(), host: "host".into(), ..Meta::default() };
-    Header { uuid: *b"0123456789abcdef", frame_order: ORDER, meta }
+    Header { uuid: *b"0123456789abcdef", byte_order: ORDER, meta }
 }
 
 /// A record that owns its bytes.
@@ -31,8 +32,10 @@ pub(crate) enum Owned {
 impl Owned {
     pub(crate) fn record(&self) -> Record<'_> {
         match self {
-            Self::Frame(bytes) => Record::Event(Frame::new(bytes, ORDER), None),
-            Self::Exit(bytes, usage) => Record::Event(Frame::new(bytes, ORDER), Some(Box::new(*usage))),
+            Self::Frame(bytes) => Record::Event(RecordedDatagram::new(bytes, ORDER), None),
+            Self::Exit(bytes, usage) => {
+                Record::Event(RecordedDatagram::new(bytes, ORDER), Some(Box::new(*usage)))
+            }
             Self::Other(record) => record.clone(),
         }
     }
@@ -53,7 +56,7 @@ impl Owned {
             Record::Blind(blind) => Self::Other(Record::Blind(blind)),
             Record::Fence(fence) => Self::Other(Record::Fence(fence)),
             Record::Witness(witness) => Self::Other(Record::Witness(witness)),
-            Record::LeftOut(left_out) => Self::Other(Record::LeftOut(left_out)),
+            Record::Excluded(excluded) => Self::Other(Record::Excluded(excluded)),
             Record::Ring(ring) => Self::Other(Record::Ring(ring)),
             Record::Scope(scope) => Self::Other(Record::Scope(scope)),
             Record::Forks(forks) => Self::Other(Record::Forks(forks)),
@@ -76,7 +79,7 @@ pub(crate) fn capture(records: &[Owned], every: usize) -> Vec<u8> {
     out
 }
 
-pub(crate) fn event(cpu: u32, seq: u32, body: Body) -> Owned {
+pub(crate) fn event(cpu: u32, seq: u32, body: EventBody) -> Owned {
     let event = Event { time: MonoNs(1_000_000 + u64::from(seq) * 1000), seq: Seq(seq), cpu: Cpu(cpu), body };
     owned(event, None)
 }
@@ -85,7 +88,7 @@ pub(crate) fn event(cpu: u32, seq: u32, body: Body) -> Owned {
 fn owned(event: Event, usage: Option<Usage>) -> Owned {
     let bytes = event.encode(ORDER).unwrap().to_vec();
     match (event.body, usage) {
-        (Body::Exit { .. }, Some(usage)) => Owned::Exit(bytes, usage),
+        (EventBody::Exit { .. }, Some(usage)) => Owned::Exit(bytes, usage),
         _ => Owned::Frame(bytes),
     }
 }
@@ -93,7 +96,7 @@ fn owned(event: Event, usage: Option<Usage>) -> Owned {
 /// A small recording with a record of each kind.
 pub(crate) fn story() -> Vec<Owned> {
     let (shell, child) = (Task::new(100, 100), Task::new(101, 101));
-    let exec = Subject::Exec { tgid: Tgid(101), time: MonoNs(1_003_000) };
+    let exec = DetailsSubject::Exec { tgid: Tgid(101), time: MonoNs(1_003_000) };
     let details = Details {
         ppid: Some(100),
         start_ticks: Some(12345),
@@ -108,7 +111,7 @@ pub(crate) fn story() -> Vec<Owned> {
         filename: Some(b"./true".to_vec()),
         args_len: Some(1 << 33),
         threads: Some(u32::MAX),
-        membership: Some(Membership {
+        context: Some(ProcessContext {
             session: 100,
             group: 101,
             login_uid: u32::MAX,
@@ -116,7 +119,7 @@ pub(crate) fn story() -> Vec<Owned> {
             pid_namespace: 0xf000_0000,
             pid: 7,
         }),
-        ..Details::missed(exec, Miss::Gone)
+        ..Details::missed(exec, MissReason::Gone)
     };
     let usage = Usage {
         start_ticks: 12346,
@@ -134,45 +137,46 @@ pub(crate) fn story() -> Vec<Owned> {
         process_cpu_us: 1 << 40,
     };
     let time = MonoNs(1_010_500);
-    let thread = Body::Exit { task: Task::new(102, 101), code: 0, signal: u32::MAX, parent: Some(shell) };
+    let thread =
+        EventBody::Exit { task: Task::new(102, 101), code: 0, signal: u32::MAX, parent: Some(shell) };
     let ring = vec![
-        CpuCounts { cpu: Cpu(0), spilled: 1, dropped: 2, left_out: 3 },
-        CpuCounts { cpu: Cpu(300), spilled: 0, dropped: u64::MAX, left_out: 251 },
+        CpuCounts { cpu: Cpu(0), spilled: 1, dropped: 2, excluded: 3 },
+        CpuCounts { cpu: Cpu(300), spilled: 0, dropped: u64::MAX, excluded: 251 },
     ];
-    let old = Subject::Exec { tgid: Tgid(7), time: MonoNs(5) };
+    let old = DetailsSubject::Exec { tgid: Tgid(7), time: MonoNs(5) };
     let comm = Comm(*b"name\0odd\0\0\0\0\0\0\0\0");
-    let mut lost = Lost::default();
+    let mut lost = LossByCause::default();
     lost.add(LossCause::Socket, 6);
     let unreached = vec![
-        Unreached { cpu: Cpu(3), why: WhyUnreached::Offline },
-        Unreached { cpu: Cpu(4), why: WhyUnreached::Forbidden },
-        Unreached { cpu: Cpu(5), why: WhyUnreached::Silent },
+        UnreachedCpu { cpu: Cpu(3), why: UnreachedReason::Offline },
+        UnreachedCpu { cpu: Cpu(4), why: UnreachedReason::Forbidden },
+        UnreachedCpu { cpu: Cpu(5), why: UnreachedReason::Silent },
     ];
     vec![
         Owned::Other(Record::Clock(ClockAnchor { mono: MonoNs(1), boot_ns: 2, real_ns: -3 })),
-        Owned::Other(Record::Scope(Scope { text: "its processes".into() })),
-        event(0, 1, Body::Ack { ack: 2, err: 0 }),
+        Owned::Other(Record::Scope(ScopeInfo { text: "its processes".into() })),
+        event(0, 1, EventBody::Ack { ack: 2, err: 0 }),
         Owned::Other(Record::Details(Box::new(Details {
-            subject: Subject::Snapshot { tgid: Tgid(100) },
+            subject: DetailsSubject::Snapshot { tgid: Tgid(100) },
             ..details.clone()
         }))),
         Owned::Other(Record::Snapshot(Snapshot {
             started: MonoNs(1),
             ended: MonoNs(2),
             processes: 1,
-            reason: Reason::Loss,
+            reason: SnapshotReason::Loss,
             atomic: false,
         })),
-        Owned::Other(Record::Fence(Fence { time: MonoNs(3), edge: Edge::Start, unreached })),
-        Owned::Other(Record::Forks(Forks::Counted(ForkCount {
+        Owned::Other(Record::Fence(Fence { time: MonoNs(3), position: FencePosition::Start, unreached })),
+        Owned::Other(Record::Forks(ForkReading::Counted(ForkCount {
             from: MonoNs(1_000),
             until: MonoNs(1 << 40),
             forks: 1 << 33,
             running: 300,
         }))),
-        Owned::Other(Record::Forks(Forks::Absent { why: "not of the kernel".into() })),
-        event(0, 2, Body::Fork { parent: shell, child }),
-        event(1, 3, Body::Exec { task: child }),
+        Owned::Other(Record::Forks(ForkReading::Absent { why: "not of the kernel".into() })),
+        event(0, 2, EventBody::Fork { parent: shell, child }),
+        event(1, 3, EventBody::Exec { task: child }),
         Owned::Frame(b"not an event at all".to_vec()),
         Owned::Other(Record::Loss(Loss {
             cpu: Cpu(1),
@@ -182,16 +186,16 @@ pub(crate) fn story() -> Vec<Owned> {
             before: MonoNs(1_010_000),
             cause: LossCause::Socket,
         })),
-        event(1, 10, Body::Comm { task: Task::new(102, 101), comm }),
+        event(1, 10, EventBody::Comm { task: Task::new(102, 101), comm }),
         Owned::Other(Record::Details(Box::new(details))),
-        Owned::Other(Record::Details(Box::new(Details::missed(old, Miss::Superseded)))),
-        event(1, 11, Body::Exit { task: child, code: 0x300, signal: 17, parent: Some(shell) }),
+        Owned::Other(Record::Details(Box::new(Details::missed(old, MissReason::Superseded)))),
+        event(1, 11, EventBody::Exit { task: child, code: 0x300, signal: 17, parent: Some(shell) }),
         owned(Event { time, seq: Seq(12), cpu: Cpu(1), body: thread }, Some(usage)),
         Owned::Frame(Vec::new()),
         Owned::Other(Record::Mark(Mark { time: MonoNs(9), text: "a note".into() })),
         Owned::Other(Record::Witness(Witness { time: MonoNs(9), drops: 5, gaps: 6 })),
         Owned::Other(Record::Blind(Blind { from: MonoNs(1_011_000), until: MonoNs(1_011_500) })),
-        Owned::Other(Record::LeftOut(LeftOut { cpu: Cpu(1), last: Seq(12), count: 1 << 40 })),
+        Owned::Other(Record::Excluded(Excluded { cpu: Cpu(1), last: Seq(12), count: 1 << 40 })),
         Owned::Other(Record::Ring(RingCounts { time: MonoNs(10), cpus: ring })),
         Owned::Other(Record::End(End {
             time: MonoNs(2_000_000),
@@ -212,11 +216,11 @@ pub(crate) const CAPTURE_1_0: &[u8] = include_bytes!("../golden/format-1.0.bin")
 pub(crate) fn story_1_0() -> Vec<Owned> {
     let told = |owned| match owned {
         Owned::Exit(..)
-        | Owned::Other(Record::Scope(_) | Record::LeftOut(_) | Record::Ring(_) | Record::Forks(_)) => None,
+        | Owned::Other(Record::Scope(_) | Record::Excluded(_) | Record::Ring(_) | Record::Forks(_)) => None,
         Owned::Other(Record::Details(details)) => {
-            let new = Details::missed(details.subject, Miss::Gone);
-            let Details { parent_start_ticks, filename, args_len, membership, threads, .. } = new;
-            let details = Details { parent_start_ticks, filename, args_len, membership, threads, ..*details };
+            let new = Details::missed(details.subject, MissReason::Gone);
+            let Details { parent_start_ticks, filename, args_len, context, threads, .. } = new;
+            let details = Details { parent_start_ticks, filename, args_len, context, threads, ..*details };
             Some(Owned::Other(Record::Details(Box::new(details))))
         }
         owned => Some(owned),
@@ -239,17 +243,19 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
         any::<Vec<u8>>()
     ]);
     let subject = prop_oneof![
-        any::<u32>().prop_map(|tgid| Subject::Snapshot { tgid: Tgid(tgid) }),
-        any::<(u32, u64)>().prop_map(|(tgid, time)| Subject::Exec { tgid: Tgid(tgid), time: MonoNs(time) }),
-        (0..4_u32, 0..4_u64).prop_map(|(tgid, time)| Subject::Exec { tgid: Tgid(tgid), time: MonoNs(time) }),
+        any::<u32>().prop_map(|tgid| DetailsSubject::Snapshot { tgid: Tgid(tgid) }),
+        any::<(u32, u64)>()
+            .prop_map(|(tgid, time)| DetailsSubject::Exec { tgid: Tgid(tgid), time: MonoNs(time) }),
+        (0..4_u32, 0..4_u64)
+            .prop_map(|(tgid, time)| DetailsSubject::Exec { tgid: Tgid(tgid), time: MonoNs(time) }),
     ];
     let miss = prop::option::of(prop_oneof![
-        Just(Miss::Gone),
-        Just(Miss::Denied),
-        Just(Miss::Busy),
-        Just(Miss::Superseded),
-        Just(Miss::Unreadable),
-        Just(Miss::TooLong)
+        Just(MissReason::Gone),
+        Just(MissReason::Denied),
+        Just(MissReason::Busy),
+        Just(MissReason::Superseded),
+        Just(MissReason::Unreadable),
+        Just(MissReason::TooLong)
     ]);
     let ids = prop::option::of(prop_oneof![Just([0; 4]), any::<[u32; 4]>()]);
     let start = || prop::option::of(any_start());
@@ -258,7 +264,7 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
     let strings = (string(), string(), string(), string(), string(), args);
     let parent = (ppid, start());
     (subject, miss, start(), parent, ids, strings, args_len, prop::option::of(any_membership())).prop_map(
-        |(subject, miss, start_ticks, (ppid, parent_start_ticks), ids, strings, args_len, membership)| {
+        |(subject, miss, start_ticks, (ppid, parent_start_ticks), ids, strings, args_len, context)| {
             let ids = ids.map(|[uid, euid, gid, egid]| Credentials { uid, euid, gid, egid });
             let (comm, exe, filename, cwd, cgroup, args) = strings;
             Owned::Other(Record::Details(Box::new(Details {
@@ -276,7 +282,7 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
                 args,
                 args_len,
                 threads: args_len.map(|len| len as u32 | 1),
-                membership,
+                context,
             })))
         },
     )
@@ -287,11 +293,11 @@ fn any_start() -> impl Strategy<Value = u64> {
     prop_oneof![0..1_u64 << 62, 0..4_u64]
 }
 
-fn any_membership() -> impl Strategy<Value = Membership> {
+fn any_membership() -> impl Strategy<Value = ProcessContext> {
     let small = || prop_oneof![3 => 0..4_u32, 1 => any::<u32>()];
     let cgroup = prop_oneof![3 => 0..4_u64, 1 => any::<u64>()];
     (small(), small(), small(), cgroup, small(), small()).prop_map(
-        |(session, group, login_uid, cgroup, pid_namespace, pid)| Membership {
+        |(session, group, login_uid, cgroup, pid_namespace, pid)| ProcessContext {
             session,
             group,
             login_uid,
@@ -336,26 +342,26 @@ fn any_usage() -> impl Strategy<Value = Usage> {
 
 /// Notes of the kinds that have come last.
 fn any_note() -> impl Strategy<Value = Owned> {
-    let counts = any::<(u32, u64, u64, u64)>().prop_map(|(cpu, spilled, dropped, left_out)| CpuCounts {
+    let counts = any::<(u32, u64, u64, u64)>().prop_map(|(cpu, spilled, dropped, excluded)| CpuCounts {
         cpu: Cpu(cpu),
         spilled,
         dropped,
-        left_out,
+        excluded,
     });
     prop_oneof![
-        any::<(u32, u32, u64)>().prop_map(|(cpu, last, count)| Record::LeftOut(LeftOut {
+        any::<(u32, u32, u64)>().prop_map(|(cpu, last, count)| Record::Excluded(Excluded {
             cpu: Cpu(cpu),
             last: Seq(last),
             count
         })),
         (any::<u64>(), prop::collection::vec(counts, 0..5))
             .prop_map(|(time, cpus)| Record::Ring(RingCounts { time: MonoNs(time), cpus })),
-        any::<String>().prop_map(|text| Record::Scope(Scope { text })),
+        any::<String>().prop_map(|text| Record::Scope(ScopeInfo { text })),
         any::<(u64, u64, u64, u64)>().prop_map(|(from, until, forks, running)| {
             let (from, until) = (MonoNs(from), MonoNs(until));
-            Record::Forks(Forks::Counted(ForkCount { from, until, forks, running }))
+            Record::Forks(ForkReading::Counted(ForkCount { from, until, forks, running }))
         }),
-        any::<String>().prop_map(|why| Record::Forks(Forks::Absent { why })),
+        any::<String>().prop_map(|why| Record::Forks(ForkReading::Absent { why })),
     ]
     .prop_map(Owned::Other)
 }
@@ -369,15 +375,15 @@ pub(crate) fn any_record() -> impl Strategy<Value = Owned> {
     let likely = likely.prop_map(move |(a, b, c, d, cpu, seq, time, usage)| {
         let (task, other) = (Task::new(a, b), Task::new(c, d));
         let body = match (a + b + c + d) % 4 {
-            0 => Body::Fork { parent: task, child: other },
-            1 => Body::Exec { task },
-            2 => Body::Exit {
+            0 => EventBody::Fork { parent: task, child: other },
+            1 => EventBody::Exec { task },
+            2 => EventBody::Exit {
                 task,
                 code: 0,
                 signal: if seq == 0 { u32::MAX } else { 17 },
                 parent: Some(other),
             },
-            _ => Body::Comm { task, comm: Comm::default() },
+            _ => EventBody::Comm { task, comm: Comm::default() },
         };
         owned(Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body }, usage)
     });
@@ -392,7 +398,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Owned> {
             started: MonoNs(time),
             ended: MonoNs(time),
             processes,
-            reason: Reason::Start,
+            reason: SnapshotReason::Start,
             atomic: true,
         }))),
     ]

@@ -1,7 +1,7 @@
 //! What goes wrong, where, and how much of it: a script at work.
 
 use oorandom::Rand32;
-use pmon_core::wire::{Body, Comm};
+use pmon_core::wire::{Comm, EventBody};
 use pmon_core::{Cpu, Task};
 
 use crate::faults::script::{Amount, Fault, MAX_BURST, Place, Rule, Script};
@@ -19,7 +19,7 @@ pub(crate) enum Action {
     /// Events have no memory.
     NoMemory { cpu: Cpu, events: u64 },
     /// Events happen.
-    Emit { cpu: Cpu, events: u64, body: Body },
+    Emit { cpu: Cpu, events: u64, body: EventBody },
     /// An event of a kind that nobody knows happens.
     Unknown { cpu: Cpu, what: u32 },
     /// Calls end with `EINTR`.
@@ -105,7 +105,7 @@ fn action(rule: &Rule, happening_on: Cpu, random: &mut Rand32) -> Option<Action>
         Fault::Overrun(events) => Action::Overrun { cpu, events: draw(events) },
         Fault::NoMemory(events) => Action::NoMemory { cpu, events: draw(events) },
         Fault::Burst(events) => {
-            let body = Body::Comm {
+            let body = EventBody::Comm {
                 task: Task::new(STRANGER, STRANGER),
                 comm: Comm(*b"burst\0\0\0\0\0\0\0\0\0\0\0"),
             };
@@ -115,7 +115,7 @@ fn action(rule: &Rule, happening_on: Cpu, random: &mut Rand32) -> Option<Action>
         Fault::Eagain(calls) => Action::Starve { calls: draw(calls) as u32 },
         Fault::Truncate(bytes) => Action::Cut { bytes: draw(bytes) as usize },
         Fault::ForeignAck => {
-            Action::Emit { cpu, events: 1, body: Body::Ack { ack: random.rand_u32(), err: 0 } }
+            Action::Emit { cpu, events: 1, body: EventBody::Ack { ack: random.rand_u32(), err: 0 } }
         }
         Fault::Forge => Action::Forge { cpu, sender: STRANGER },
         Fault::Noop => Action::Datagram { bytes: message(1, &[]), sender: 0 },
@@ -135,10 +135,10 @@ fn action(rule: &Rule, happening_on: Cpu, random: &mut Rand32) -> Option<Action>
 
 /// A netlink message of that type.
 pub(crate) fn message(nlmsg_type: u16, payload: &[u8]) -> Vec<u8> {
-    let len = (pmon_core::wire::NLMSGHDR + payload.len()) as u32;
+    let len = (pmon_core::wire::NLMSGHDR_LEN + payload.len()) as u32;
     let mut bytes = len.to_ne_bytes().to_vec();
     bytes.extend(nlmsg_type.to_ne_bytes());
-    bytes.resize(pmon_core::wire::NLMSGHDR, 0);
+    bytes.resize(pmon_core::wire::NLMSGHDR_LEN, 0);
     bytes.extend(payload);
     bytes
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use pmon_core::batch::{Arrival, Batch};
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, NLMSGHDR, Operation, Request};
+use pmon_core::wire::{ByteOrder, NLMSGHDR_LEN, SubscribeOp, SubscribeRequest};
 use rustix::event::PollFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -60,7 +60,7 @@ impl FdSource {
     /// # Errors
     /// `EPIPE` if nobody is at the other end.
     pub fn listen(&mut self) -> Result<(), Errno> {
-        self.send(&Request::new(Operation::Listen, 0).encode(0, ByteOrder::NATIVE))
+        self.send(&SubscribeRequest::new(SubscribeOp::Listen, 0).encode(0, ByteOrder::NATIVE))
     }
 
     /// Sends a request.
@@ -98,7 +98,7 @@ impl Source for FdSource {
             }
         }
         if frames > 0 || batch.is_full() {
-            return Ok(Received::Frames(frames));
+            return Ok(Received::Datagrams(frames));
         }
         Ok(match () {
             () if std::mem::take(&mut self.overrun) => Received::Overrun,
@@ -109,7 +109,7 @@ impl Source for FdSource {
 }
 
 fn is_overrun(datagram: &[u8]) -> bool {
-    let is_short = datagram.len() == NLMSGHDR;
+    let is_short = datagram.len() == NLMSGHDR_LEN;
     is_short && datagram[4..6] == NLMSG_OVERRUN.to_ne_bytes()
 }
 

@@ -21,7 +21,7 @@ pub use fd_source::FdSource;
 pub use pump_thread::Serving;
 
 /// The longest request that the kernel looks at. Of a longer one, no more is needed to see that it is too long.
-const REQUEST: usize = pmon_core::wire::NLMSGHDR + 16_384;
+const REQUEST: usize = pmon_core::wire::NLMSGHDR_LEN + 16_384;
 /// Requests taken by one call of [`Wire::pump`].
 const REQUESTS: usize = 64;
 

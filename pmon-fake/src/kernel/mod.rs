@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use pmon_core::batch::Batch;
-use pmon_core::wire::{Body, Comm, EVENT_FRAME, Event};
+use pmon_core::wire::{Comm, EVENT_DATAGRAM_LEN, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 
 use crate::faults::injector::Faults;
@@ -204,7 +204,7 @@ impl Kernel {
     pub fn fork(&mut self, parent: Task) -> Task {
         let child = self.processes.fork(parent);
         self.forks += 1;
-        self.happen(Body::Fork { parent, child });
+        self.happen(EventBody::Fork { parent, child });
         child
     }
 
@@ -213,7 +213,7 @@ impl Kernel {
         let child = self.processes.thread(of);
         self.forks += 1;
         let parent = self.processes.of(of).real_parent();
-        self.happen(Body::Fork { parent, child });
+        self.happen(EventBody::Fork { parent, child });
         child
     }
 
@@ -233,11 +233,11 @@ impl Kernel {
             let other = Task { tid, tgid: task.tgid };
             // The first thread ends as if the process did, though that lives on.
             let (signal, parent) = told(other, parent);
-            self.happen(Body::Exit { task: other, code: 0, signal, parent: Some(parent) });
+            self.happen(EventBody::Exit { task: other, code: 0, signal, parent: Some(parent) });
         }
         self.processes.exec(task, path, args);
         let task = leader(task.tgid);
-        self.happen(Body::Exec { task });
+        self.happen(EventBody::Exec { task });
         task
     }
 
@@ -261,7 +261,7 @@ impl Kernel {
         let task = Task { tid: threads[0], tgid };
         if is_core(signal) {
             let parent = self.processes.of(task).real_parent();
-            self.happen(Body::Coredump { task, parent: Some(parent) });
+            self.happen(EventBody::Coredump { task, parent: Some(parent) });
         }
         if core && is_core(signal) {
             // The others end before it is written, and know nothing of it.
@@ -275,14 +275,14 @@ impl Kernel {
     /// `prctl(PR_SET_NAME)`: the thread calls itself so; 15 bytes are kept.
     pub fn rename(&mut self, task: Task, comm: &str) {
         let comm = self.processes.rename(task, comm);
-        self.happen(Body::Comm { task, comm });
+        self.happen(EventBody::Comm { task, comm });
     }
 
     /// `setresuid` of the real and the effective user id, of that thread alone. Without a change there is no event.
     pub fn setuid(&mut self, task: Task, real: u32, effective: u32) {
         let uid = (real, effective);
         if self.set_ids(task, |ids| Ids { uid, ..ids }) {
-            self.happen(Body::Uid { task, real, effective });
+            self.happen(EventBody::Uid { task, real, effective });
         }
     }
 
@@ -290,7 +290,7 @@ impl Kernel {
     pub fn setgid(&mut self, task: Task, real: u32, effective: u32) {
         let gid = (real, effective);
         if self.set_ids(task, |ids| Ids { gid, ..ids }) {
-            self.happen(Body::Gid { task, real, effective });
+            self.happen(EventBody::Gid { task, real, effective });
         }
     }
 
@@ -309,20 +309,20 @@ impl Kernel {
     pub fn setsid(&mut self, task: Task) {
         let before = std::mem::replace(&mut self.processes.of_mut(task).session, task.tgid);
         if before != task.tgid {
-            self.happen(Body::Sid { task: leader(task.tgid) });
+            self.happen(EventBody::Sid { task: leader(task.tgid) });
         }
     }
 
     /// `ptrace(PTRACE_ATTACH)`.
     pub fn attach(&mut self, tracer: Task, task: Task) {
         self.processes.of(task);
-        self.happen(Body::Ptrace { task, tracer });
+        self.happen(EventBody::Ptrace { task, tracer });
     }
 
     /// `ptrace(PTRACE_DETACH)`.
     pub fn detach(&mut self, task: Task) {
         self.processes.of(task);
-        self.happen(Body::Ptrace { task, tracer: Task::default() });
+        self.happen(EventBody::Ptrace { task, tracer: Task::default() });
     }
 
     /// A living process.
@@ -338,7 +338,7 @@ impl Kernel {
     fn end(&mut self, task: Task, code: u32) {
         let (signal, parent) = told(task, self.processes.of(task).real_parent());
         self.processes.end(task);
-        self.happen(Body::Exit { task, code, signal, parent: Some(parent) });
+        self.happen(EventBody::Exit { task, code, signal, parent: Some(parent) });
     }
 
     /// All threads of a process end, the first one first.
@@ -351,7 +351,7 @@ impl Kernel {
         process.threads().collect()
     }
 
-    fn happen(&mut self, body: Body) {
+    fn happen(&mut self, body: EventBody) {
         self.lock().happen(body);
     }
 }
@@ -400,7 +400,7 @@ impl Feed<'_> {
     /// The same of an event as [`Event::encode`] gives it, for the kernel's only socket, which receives it at once: into `batch`, which is
     /// not full. `false` if it is queued instead; then [`Source::receive`](pmon_core::source::Source::receive) is next.
     #[inline]
-    pub fn frame_into(&mut self, frame: &[u8; EVENT_FRAME], batch: &mut Batch) -> bool {
+    pub fn frame_into(&mut self, frame: &[u8; EVENT_DATAGRAM_LEN], batch: &mut Batch) -> bool {
         self.0.frame_into(frame, batch)
     }
 

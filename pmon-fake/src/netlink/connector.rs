@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 
 use pmon_core::batch::Batch;
-use pmon_core::wire::{Body, ByteOrder, EVENT_FRAME, Event};
+use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq};
 use rustix::io::Errno;
 
@@ -74,7 +74,7 @@ impl Connector {
     }
 
     /// An event of the current CPU, caused by a verb; `None` if nobody listens.
-    pub(crate) fn happen(&mut self, body: Body) -> Option<Event> {
+    pub(crate) fn happen(&mut self, body: EventBody) -> Option<Event> {
         let cpu = self.cpu;
         self.inject(cpu);
         self.tick();
@@ -99,7 +99,7 @@ impl Connector {
     /// The same of an event as [`Event::encode`] gives it, received by the only socket at once: nothing is queued if nothing was. `false`
     /// if it is queued.
     #[inline]
-    pub(crate) fn frame_into(&mut self, frame: &[u8; EVENT_FRAME], batch: &mut Batch) -> bool {
+    pub(crate) fn frame_into(&mut self, frame: &[u8; EVENT_DATAGRAM_LEN], batch: &mut Batch) -> bool {
         let (cpu, seq) = (Cpu(u32_at(frame, CPU)), Seq(u32_at(frame, SEQ)));
         let time = u64::from_ne_bytes(*frame[TIME..].first_chunk().unwrap_or(&[0; 8]));
         let Some(number) = self.number(cpu, seq, MonoNs(time)) else { return true };
@@ -261,12 +261,12 @@ impl Connector {
         self.listeners += listeners;
         if self.listeners >= 1 {
             self.tick();
-            self.emit(self.cpu, Body::Ack { ack: request.ack.wrapping_add(1), err });
+            self.emit(self.cpu, EventBody::Ack { ack: request.ack.wrapping_add(1), err });
         }
     }
 
     /// Numbers an event and sends it.
-    pub(crate) fn emit(&mut self, cpu: Cpu, body: Body) -> Event {
+    pub(crate) fn emit(&mut self, cpu: Cpu, body: EventBody) -> Event {
         let event = Event { time: self.now, seq: self.numbers.give(cpu, 1), cpu, body };
         if let Some(frame) = event.encode(ByteOrder::NATIVE) {
             self.broadcast(cpu, &frame);

@@ -1,7 +1,7 @@
 //! What a script has done to the connector: what happens besides, what is kept back, and what is cut.
 
 use pmon_core::Cpu;
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::wire::{ByteOrder, Event, EventBody};
 
 use crate::faults::injector::{Action, Faults};
 use crate::netlink::connector::Connector;
@@ -150,5 +150,5 @@ impl Connector {
 
 /// An event that says nothing.
 fn nothing(cpu: Cpu, seq: pmon_core::Seq, time: pmon_core::MonoNs) -> Event {
-    Event { time, seq, cpu, body: Body::Sid { task: Default::default() } }
+    Event { time, seq, cpu, body: EventBody::Sid { task: Default::default() } }
 }

@@ -2,7 +2,7 @@
 //!
 //! After `cn_proc_mcast_ctl` and `cn_filter` of `drivers/connector/cn_proc.c`.
 
-use pmon_core::wire::Kind;
+use pmon_core::wire::EventKind;
 use rustix::io::Errno;
 
 use crate::netlink::connector::{GROUP, u32_at};
@@ -119,7 +119,8 @@ impl Member {
             Some(Input { operation: IGNORE, .. }) => false,
             Some(Input { mask, .. }) => {
                 let (what, code) = (u32_at(datagram, WHAT), u32_at(datagram, EXIT_CODE));
-                let is_failure = mask & NONZERO_EXIT != 0 && Some(what) == Kind::Exit.what() && code != 0;
+                let is_failure =
+                    mask & NONZERO_EXIT != 0 && Some(what) == EventKind::Exit.what() && code != 0;
                 mask == ALL || is_failure || mask & what != 0
             }
         }

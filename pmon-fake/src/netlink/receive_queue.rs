@@ -48,7 +48,7 @@ enum Bytes {
 }
 
 /// Most datagrams have no more bytes: these need no memory of their own.
-const SHORT: usize = pmon_core::wire::EVENT_FRAME;
+const SHORT: usize = pmon_core::wire::EVENT_DATAGRAM_LEN;
 
 impl QueuedDatagram {
     #[inline]

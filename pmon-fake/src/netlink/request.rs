@@ -1,6 +1,6 @@
 //! What a listener sends to the kernel, read as the kernel reads it.
 
-use pmon_core::wire::{CN_IDX_PROC, CN_MSG, CN_VAL_PROC, NLMSGHDR};
+use pmon_core::wire::{CN_IDX_PROC, CN_MSG_LEN, CN_VAL_PROC, NLMSGHDR_LEN};
 
 /// `CONNECTOR_MAX_MSG_SIZE`.
 const LONGEST: usize = 16_384;
@@ -21,15 +21,15 @@ pub(crate) struct Request {
 pub(crate) fn parse(datagram: &[u8]) -> Option<Request> {
     let u32_at = |at: usize| Some(u32::from_ne_bytes(*datagram.get(at..at + 4)?.first_chunk()?));
     let message = u32_at(0)? as usize;
-    let payload = message.checked_sub(NLMSGHDR)?;
-    if message > datagram.len() || !(CN_MSG..=LONGEST).contains(&payload) {
+    let payload = message.checked_sub(NLMSGHDR_LEN)?;
+    if message > datagram.len() || !(CN_MSG_LEN..=LONGEST).contains(&payload) {
         return None;
     }
     if (u32_at(16)?, u32_at(20)?) != (CN_IDX_PROC, CN_VAL_PROC) {
         return None;
     }
     let len = usize::from(u16::from_ne_bytes(*datagram.get(32..34)?.first_chunk()?));
-    if len > payload - CN_MSG {
+    if len > payload - CN_MSG_LEN {
         return None;
     }
     let operation = u32_at(36);

@@ -5,17 +5,17 @@ mod served;
 
 use std::os::fd::AsFd;
 
-use pmon_core::wire::{Body, ByteOrder, Event, Operation, Request};
+use pmon_core::wire::{ByteOrder, Event, EventBody, SubscribeOp, SubscribeRequest};
 use pmon_fake::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 /// Asks for all events.
 fn listen(consumer: impl AsFd) {
-    request(consumer, Operation::Listen);
+    request(consumer, SubscribeOp::Listen);
 }
 
-fn request(consumer: impl AsFd, operation: Operation) {
-    let request = Request::new(operation, 41).encode(0, ByteOrder::NATIVE);
+fn request(consumer: impl AsFd, operation: SubscribeOp) {
+    let request = SubscribeRequest::new(operation, 41).encode(0, ByteOrder::NATIVE);
     assert_eq!(send(consumer, &request, SendFlags::NOSIGNAL), Ok(request.len()));
 }
 
@@ -51,5 +51,5 @@ fn numbers(datagrams: &[Vec<u8>]) -> Vec<u32> {
 }
 
 fn is_ack(datagram: &[u8]) -> bool {
-    event(datagram).body == Body::Ack { ack: 42, err: 0 }
+    event(datagram).body == EventBody::Ack { ack: 42, err: 0 }
 }

@@ -8,7 +8,7 @@ use mio::{Events, Interest, Poll, Token};
 use pmon_core::Task;
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::Operation;
+use pmon_core::wire::SubscribeOp;
 use pmon_fake::{Awaits, Errno, Fault, FdSource, Kernel, Overruns, Place, Pumped, RecvFlags, Script, Wire};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::net::{SendFlags, recvfrom, send};
@@ -140,7 +140,7 @@ fn requests_have_their_effect_and_bad_ones_none() {
         send(&consumer, bad, SendFlags::empty()).unwrap();
     }
     assert_eq!(pumped(&mut wire), (3, 0, Awaits::Kernel));
-    request(&consumer, Operation::Ignore);
+    request(&consumer, SubscribeOp::Ignore);
     wire.pump().unwrap();
     renames(&mut kernel, task, 2);
     assert_eq!(pumped(&mut wire), (0, 0, Awaits::Kernel));
@@ -168,7 +168,7 @@ fn the_end_comes_behind_everything_and_requests_still_go() {
     let (rest, is_at_end) = drain(&consumer);
     assert_eq!((rest.len(), is_at_end), (10 - BETWEEN, true));
     assert_eq!(kernel.listeners(), 1);
-    request(&consumer, Operation::Ignore);
+    request(&consumer, SubscribeOp::Ignore);
     assert_eq!(pumped(&mut wire), (1, 0, Awaits::Close));
     assert_eq!(kernel.listeners(), 0);
     drop(consumer);
@@ -181,7 +181,7 @@ fn a_consumer_that_closes_has_closed_the_socket_after_its_last_request() {
         let (mut kernel, mut wire, consumer, task) = subscribed();
         renames(&mut kernel, task, unread);
         wire.pump().unwrap();
-        request(&consumer, Operation::Ignore);
+        request(&consumer, SubscribeOp::Ignore);
         drop(consumer);
         assert_eq!(pumped(&mut wire), (1, 0, Awaits::Nothing), "{unread} unread");
         assert_eq!(kernel.listeners(), 0);
@@ -262,7 +262,7 @@ fn a_source_of_it_tells_overruns_and_the_end_in_their_places() {
     let mut receive = || {
         batch.clear();
         let received = source.receive(&mut batch).unwrap();
-        (received, batch.frames().map(|frame| event(frame.bytes).seq.0).collect::<Vec<_>>())
+        (received, batch.datagrams().map(|frame| event(frame.bytes).seq.0).collect::<Vec<_>>())
     };
     assert_eq!(receive(), (Received::Empty, vec![]));
     renames(&mut kernel, task, 1);
@@ -271,9 +271,9 @@ fn a_source_of_it_tells_overruns_and_the_end_in_their_places() {
     renames(&mut kernel, task, 2);
     kernel.end_of_file();
     wire.pump().unwrap();
-    assert_eq!(receive(), (Received::Frames(1), vec![1]));
+    assert_eq!(receive(), (Received::Datagrams(1), vec![1]));
     assert_eq!(receive(), (Received::Overrun, vec![]));
-    assert_eq!(receive(), (Received::Frames(2), vec![3, 4]));
+    assert_eq!(receive(), (Received::Datagrams(2), vec![3, 4]));
     assert_eq!(receive(), (Received::Closed, vec![]));
     assert_eq!(receive(), (Received::Closed, vec![]));
 }
@@ -286,6 +286,6 @@ fn a_source_of_it_knows_a_datagram_of_no_bytes_from_the_end() {
     wire.pump().unwrap();
     let mut source = FdSource::new(consumer);
     let mut batch = Batch::with_capacity(8);
-    assert_eq!(source.receive(&mut batch), Ok(Received::Frames(3)));
-    assert_eq!(batch.frames().map(|frame| frame.bytes.len()).collect::<Vec<_>>(), [76, 0, 76]);
+    assert_eq!(source.receive(&mut batch), Ok(Received::Datagrams(3)));
+    assert_eq!(batch.datagrams().map(|frame| frame.bytes.len()).collect::<Vec<_>>(), [76, 0, 76]);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use pmon_core::wire::Operation;
+use pmon_core::wire::SubscribeOp;
 use pmon_fake::{Fault, Kernel, Place, RecvFlags, Script};
 
 use super::{drain, event, is_ack, listen, next, numbers, request};
@@ -105,7 +105,7 @@ fn a_consumer_that_closes_ends_the_serving_asleep_or_with_much_to_move() {
         assert!(is_ack(&next(&consumer, RecvFlags::empty()).unwrap()));
         let task = kernel.boot("busy");
         (0..events).for_each(|_| kernel.rename(task, "name"));
-        request(&consumer, Operation::Ignore);
+        request(&consumer, SubscribeOp::Ignore);
         drop(consumer);
         serving.wait().unwrap();
         assert_eq!(kernel.listeners(), 0);

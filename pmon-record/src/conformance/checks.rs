@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use pmon_core::batch::{Arrival, SLOT};
+use pmon_core::batch::{Arrival, SLOT_LEN};
 use pmon_core::source::Received;
-use pmon_core::wire::{Body, EVENT_FRAME};
+use pmon_core::wire::{EVENT_DATAGRAM_LEN, EventBody};
 
 use super::stage::{Stage, own};
 use super::{Host, skip_part};
@@ -50,8 +50,8 @@ fn events_come_whole_and_in_their_order<H: Host>(stage: &mut Stage<H>) {
     let drained = stage.drain();
     assert_eq!(drained.own(), emitted.collect::<Vec<_>>());
     for heard in drained.heard.iter().filter(|heard| heard.own.is_some()) {
-        assert_eq!(heard.arrival, Arrival { len: EVENT_FRAME, sender: 0 });
-        assert_eq!((heard.bytes.len(), heard.event.unwrap().cpu), (EVENT_FRAME, cpu));
+        assert_eq!(heard.arrival, Arrival { len: EVENT_DATAGRAM_LEN, sender: 0 });
+        assert_eq!((heard.bytes.len(), heard.event.unwrap().cpu), (EVENT_DATAGRAM_LEN, cpu));
     }
     assert_eq!((stage.missing - missing, drained.overruns), (0, 0));
 }
@@ -69,8 +69,8 @@ fn a_batch_that_is_full_already_is_not_touched<H: Host>(stage: &mut Stage<H>) {
     let emitted = stage.emit(cpu, 3);
     let mut batch = stage.batch(2);
     assert!(batch.push(b"this", 1) && batch.push(b"that", 2));
-    assert_eq!(stage.receive(&mut batch).0, Received::Frames(0));
-    assert_eq!(stage.receive(&mut batch).0, Received::Frames(0));
+    assert_eq!(stage.receive(&mut batch).0, Received::Datagrams(0));
+    assert_eq!(stage.receive(&mut batch).0, Received::Datagrams(0));
     assert_eq!(stage.drain().own(), emitted.collect::<Vec<_>>());
 }
 
@@ -81,7 +81,7 @@ fn datagrams_go_behind_what_the_batch_holds<H: Host>(stage: &mut Stage<H>) {
     assert!(batch.push(b"held", 5));
     let (_, first) = stage.receive(&mut batch);
     stage.account(&first);
-    assert_eq!(batch.frames().next().map(|frame| frame.bytes), Some(&b"held"[..]));
+    assert_eq!(batch.datagrams().next().map(|frame| frame.bytes), Some(&b"held"[..]));
     // As many as it gives at once, it gives from the first on.
     let rest = stage.drain().own();
     assert!(own(&first).into_iter().chain(rest).eq(emitted.by_ref()));
@@ -149,7 +149,7 @@ fn who_sent_a_datagram_is_known<H: Host>(stage: &mut Stage<H>) {
 
 fn a_longer_datagram_is_marked<H: Host>(stage: &mut Stage<H>) {
     let mut datagram = format!("from {}, of many bytes", stage.host.tid()).into_bytes();
-    for len in [SLOT, SLOT + 1, 3 * SLOT, 5000] {
+    for len in [SLOT_LEN, SLOT_LEN + 1, 3 * SLOT_LEN, 5000] {
         datagram.resize(len, b'.');
         forged(stage, &datagram);
     }
@@ -169,7 +169,7 @@ fn forged<H: Host>(stage: &mut Stage<H>, datagram: &[u8]) {
     emitted.end = stage.emit(cpu, 1).end;
     let drained = stage.drain();
     assert_eq!(drained.own(), emitted.collect::<Vec<_>>());
-    let kept = &datagram[..datagram.len().min(SLOT)];
+    let kept = &datagram[..datagram.len().min(SLOT_LEN)];
     let arrivals: Vec<_> =
         drained.heard.iter().filter(|heard| heard.bytes == kept).map(|heard| heard.arrival).collect();
     let sender = if stage.host.knows_senders() { port } else { 0 };
@@ -180,7 +180,7 @@ fn a_request_is_acknowledged_by_its_number_plus_one<H: Host>(stage: &mut Stage<H
     // Others ask too: their numbers are not so likely to be these.
     for ack in [0x7A11_0000 ^ stage.host.tid(), u32::MAX] {
         stage.host.listen(ack);
-        let expected = Body::Ack { ack: ack.wrapping_add(1), err: 0 };
+        let expected = EventBody::Ack { ack: ack.wrapping_add(1), err: 0 };
         let acks = stage
             .drain()
             .heard

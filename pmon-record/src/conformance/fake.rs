@@ -2,7 +2,7 @@
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, Operation, Request};
+use pmon_core::wire::{ByteOrder, SubscribeOp, SubscribeRequest};
 use pmon_core::{Cpu, Task};
 use pmon_fake::{Errno, FdSource, Kernel, Overruns, Socket, Wire};
 
@@ -39,8 +39,8 @@ impl Machine {
     }
 }
 
-fn request(operation: Operation, ack: u32) -> Vec<u8> {
-    Request::new(operation, ack).encode(0, ByteOrder::NATIVE)
+fn request(operation: SubscribeOp, ack: u32) -> Vec<u8> {
+    SubscribeRequest::new(operation, ack).encode(0, ByteOrder::NATIVE)
 }
 
 fn send(socket: &mut Socket, request: &[u8]) {
@@ -89,11 +89,11 @@ impl Host for InProcess {
     }
 
     fn listen(&mut self, ack: u32) {
-        send(&mut self.socket, &request(Operation::Listen, ack));
+        send(&mut self.socket, &request(SubscribeOp::Listen, ack));
     }
 
     fn ignore(&mut self) {
-        send(&mut self.socket, &request(Operation::Ignore, 0));
+        send(&mut self.socket, &request(SubscribeOp::Ignore, 0));
     }
 
     fn forge(&mut self, datagram: &[u8]) -> Result<u32, String> {
@@ -152,7 +152,7 @@ impl Descriptor {
         Self { machine, pumped: Pumped { wire, source } }
     }
 
-    fn request(&mut self, operation: Operation, ack: u32) {
+    fn request(&mut self, operation: SubscribeOp, ack: u32) {
         self.pumped.source.send(&request(operation, ack)).unwrap();
         self.pumped.wire.pump().unwrap();
     }
@@ -182,11 +182,11 @@ impl Host for Descriptor {
     }
 
     fn listen(&mut self, ack: u32) {
-        self.request(Operation::Listen, ack);
+        self.request(SubscribeOp::Listen, ack);
     }
 
     fn ignore(&mut self) {
-        self.request(Operation::Ignore, 0);
+        self.request(SubscribeOp::Ignore, 0);
     }
 
     fn forge(&mut self, datagram: &[u8]) -> Result<u32, String> {

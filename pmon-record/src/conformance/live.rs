@@ -5,9 +5,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use pmon_core::Cpu;
-use pmon_core::batch::{Batch, Frame};
+use pmon_core::batch::{Batch, Datagram};
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::wire::{ByteOrder, Event, EventBody};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketType, bind, getsockname, sendto, socket};
 use rustix::thread::{CpuSet, gettid, sched_setaffinity, set_name};
@@ -76,14 +76,14 @@ impl Live {
         let number = 0x0A5C_0000 ^ gettid().as_raw_nonzero().get() as u32;
         feed.socket_mut().listen(number).map_err(why)?;
         // The acknowledgement, if this kernel speaks to us at all. Those of others' requests come to all.
-        let expected = Body::Ack { ack: number + 1, err: 0 };
-        let is_answer = |frame: Frame<'_>| {
+        let expected = EventBody::Ack { ack: number + 1, err: 0 };
+        let is_answer = |frame: Datagram<'_>| {
             frame.arrival.sender == 0
                 && Event::decode(frame.bytes, ByteOrder::NATIVE).is_ok_and(|event| event.body == expected)
         };
-        let mut batch = Batch::with_annexes(1, largest_annex, largest_annex);
+        let mut batch = Batch::with_metadata(1, largest_annex, largest_annex);
         let began = Instant::now();
-        while !batch.frames().any(is_answer) {
+        while !batch.datagrams().any(is_answer) {
             batch.clear();
             if feed.receive(&mut batch).unwrap() != Received::Empty {
                 continue;
@@ -158,8 +158,8 @@ impl Host for Live {
         let Some(witness) = &mut self.witness else { return 0 };
         let mut batch = Batch::with_capacity(512);
         let mut forged = 0;
-        while let Received::Frames(1..) = witness.receive(&mut batch).unwrap() {
-            forged += batch.frames().filter(|frame| frame.arrival.sender != 0).count() as u64;
+        while let Received::Datagrams(1..) = witness.receive(&mut batch).unwrap() {
+            forged += batch.datagrams().filter(|frame| frame.arrival.sender != 0).count() as u64;
             batch.clear();
         }
         forged

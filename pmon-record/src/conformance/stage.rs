@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use pmon_core::batch::{Arrival, Batch, Frame};
+use pmon_core::batch::{Arrival, Batch, Datagram};
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{Body, ByteOrder, Comm, Event};
+use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, Seq};
 
 use super::Host;
@@ -61,7 +61,7 @@ impl<H: Host> Stage<H> {
 
     pub(super) fn batch(&self, frames: usize) -> Batch {
         let largest = self.host.largest_annex();
-        Batch::with_annexes(frames, frames * largest, largest)
+        Batch::with_metadata(frames, frames * largest, largest)
     }
 
     /// Emits so many events, and says which.
@@ -81,20 +81,21 @@ impl<H: Host> Stage<H> {
 
     /// One call, which keeps to the contract as far as one call can show.
     pub(super) fn receive(&mut self, batch: &mut Batch) -> (Received, Vec<Heard>) {
-        let before: Vec<_> = batch.frames().map(|frame| (frame.bytes.to_vec(), frame.arrival)).collect();
+        let before: Vec<_> = batch.datagrams().map(|frame| (frame.bytes.to_vec(), frame.arrival)).collect();
         let was_full = batch.is_full();
         let received = self.host.source().receive(batch).unwrap();
-        let kept: Vec<_> = batch.frames().take(before.len()).map(|f| (f.bytes.to_vec(), f.arrival)).collect();
+        let kept: Vec<_> =
+            batch.datagrams().take(before.len()).map(|f| (f.bytes.to_vec(), f.arrival)).collect();
         assert_eq!(kept, before, "what the batch held is as it was");
         let appended = batch.len() - before.len();
         assert_eq!(
             appended,
-            if let Received::Frames(frames) = received { frames } else { 0 },
+            if let Received::Datagrams(frames) = received { frames } else { 0 },
             "{received:?}"
         );
-        assert!(appended > 0 || was_full || received != Received::Frames(0), "nothing is `Empty`");
+        assert!(appended > 0 || was_full || received != Received::Datagrams(0), "nothing is `Empty`");
         assert!(received != Received::Closed);
-        let heard = batch.frames_from(before.len()).map(|frame| heard(frame, self.host.tid())).collect();
+        let heard = batch.datagrams_from(before.len()).map(|frame| heard(frame, self.host.tid())).collect();
         (received, heard)
     }
 
@@ -111,7 +112,7 @@ impl<H: Host> Stage<H> {
             match received {
                 Received::Empty => break,
                 Received::Overrun => drained.overruns += 1,
-                Received::Frames(_) | Received::Closed => {}
+                Received::Datagrams(_) | Received::Closed => {}
             }
             assert!(since.elapsed() < LONG, "there is no end of it");
         }
@@ -155,11 +156,11 @@ pub(super) fn own(heard: &[Heard]) -> Vec<u32> {
     heard.iter().filter_map(|heard| heard.own).collect()
 }
 
-fn heard(frame: Frame<'_>, tid: u32) -> Heard {
+fn heard(frame: Datagram<'_>, tid: u32) -> Heard {
     let is_kernels = frame.arrival.sender == 0;
     let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok().filter(|_| is_kernels);
     let own = event.and_then(|event| match event.body {
-        Body::Comm { task, comm } if task.tid.0 == tid => number(&comm),
+        EventBody::Comm { task, comm } if task.tid.0 == tid => number(&comm),
         _ => None,
     });
     Heard { arrival: frame.arrival, bytes: frame.bytes.to_vec(), event, own }

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, Thread};
 
-use pmon_core::capture::{Details, Miss, Subject};
+use pmon_core::capture::{Details, DetailsSubject, MissReason};
 use pmon_core::{MonoNs, Tgid};
 use rtrb::{Consumer, Producer};
 
 use crate::details::procfs::Procfs;
 
-/// Execs that may wait for the details thread; those beyond are recorded as missed ([`pmon_core::capture::Miss::Busy`]).
+/// Execs that may wait for the details thread; those beyond are recorded as missed ([`pmon_core::capture::MissReason::Busy`]).
 pub(crate) const REQUESTS: usize = 4096;
 /// Maximum number of details that wait for the writer thread.
 pub(crate) const RESULTS: usize = 1024;
@@ -152,9 +152,9 @@ pub(crate) fn run(
             continue;
         };
         let began = clock.mono();
-        let subject = Subject::Exec { tgid: exec.tgid, time: exec.time };
+        let subject = DetailsSubject::Exec { tgid: exec.tgid, time: exec.time };
         let is_full = held.bytes() > MEMORY;
-        let details = if is_full { Details::missed(subject, Miss::Busy) } else { procfs.read(subject) };
+        let details = if is_full { Details::missed(subject, MissReason::Busy) } else { procfs.read(subject) };
         let share = MemoryShare::new(&details, &held);
         let settles_at = MonoNs(clock.mono().0 + EXEC);
         if results
@@ -174,10 +174,10 @@ mod tests {
 
     #[test]
     fn a_result_is_counted_with_all_of_its_memory_until_it_is_dropped() {
-        let subject = Subject::Exec { tgid: Tgid(1), time: MonoNs(1) };
+        let subject = DetailsSubject::Exec { tgid: Tgid(1), time: MonoNs(1) };
         let mut args = Vec::with_capacity(100_000);
         args.push(b'x');
-        let details = Details { args: Some(args), ..Details::missed(subject, Miss::Gone) };
+        let details = Details { args: Some(args), ..Details::missed(subject, MissReason::Gone) };
         let held = MemoryUse::default();
         let shares = [MemoryShare::new(&details, &held), MemoryShare::new(&details, &held)];
         assert!(held.bytes() > 200_000);

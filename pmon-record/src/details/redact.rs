@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use pmon_core::capture::Details;
-use pmon_core::wire::{ByteOrder, Comm, Kind};
+use pmon_core::wire::{ByteOrder, Comm, EventKind};
 use regex::bytes::{Regex, RegexBuilder};
 use thiserror::Error;
 
@@ -188,8 +188,10 @@ impl Redact {
             let head = match number(BEFORE_DATA - 16) {
                 // The bytes are not a message.
                 _ if len.is_none() => 0,
-                what if what == Kind::Comm.what() => BEFORE_DATA + BEFORE_NAME,
-                Some(what) if Kind::ALL.iter().any(|kind| kind.what() == Some(what)) => BEFORE_DATA + DATA,
+                what if what == EventKind::Comm.what() => BEFORE_DATA + BEFORE_NAME,
+                Some(what) if EventKind::ALL.iter().any(|kind| kind.what() == Some(what)) => {
+                    BEFORE_DATA + DATA
+                }
                 _ => BEFORE_DATA,
             };
             let len = len.unwrap_or(rest.len());

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use pmon_core::MonoNs;
-use pmon_core::capture::{Details, Miss, Subject};
+use pmon_core::capture::{Details, DetailsSubject, MissReason};
 
 use crate::details::exec::{Exec, Outcome};
 
@@ -66,7 +66,7 @@ impl Pending {
     pub(crate) fn next_certain(&mut self) -> Option<Box<Details>> {
         let first = self.held.front()?;
         let miss = if self.held.len() > HELD {
-            Some(Miss::Busy)
+            Some(MissReason::Busy)
         } else if first.settles_at > self.watermark {
             return None;
         } else {
@@ -89,18 +89,18 @@ impl Pending {
         std::mem::take(&mut self.execs)
             .into_iter()
             .filter(|&(_, awaited)| awaited)
-            .map(|(exec, _)| Box::new(Details::missed(subject(exec), Miss::Busy)))
+            .map(|(exec, _)| Box::new(Details::missed(subject(exec), MissReason::Busy)))
     }
 
     /// Why a result of which all events around have been seen does not hold; `None` if that is still to be told.
-    fn judge(&self, outcome: &Outcome) -> Option<Option<Miss>> {
+    fn judge(&self, outcome: &Outcome) -> Option<Option<MissReason>> {
         let (tgid, time) = key(outcome.exec);
         if !self.index.contains(&(tgid, time)) || outcome.exec.time <= self.blind_until {
-            return Some(Some(Miss::Busy));
+            return Some(Some(MissReason::Busy));
         }
         let Some(next) = self.next_exec(outcome) else { return Some(None) };
         if next <= outcome.began {
-            return Some(Some(Miss::Superseded));
+            return Some(Some(MissReason::Superseded));
         }
         let is_next = |(exec, _): &&(Exec, bool)| (exec.tgid.0, exec.time) == (tgid, next);
         let awaited = self.execs.iter().find(is_next).is_some_and(|&(_, awaited)| awaited);
@@ -108,7 +108,7 @@ impl Pending {
             None if awaited => None,
             Some(other) if other.settles_at > self.watermark => None,
             Some(other) if self.next_exec(other).is_none() && is_other_image(outcome, other) => Some(None),
-            _ => Some(Some(Miss::Superseded)),
+            _ => Some(Some(MissReason::Superseded)),
         }
     }
 
@@ -140,8 +140,8 @@ fn key(exec: Exec) -> (u32, u64) {
     (exec.tgid.0, exec.time.0)
 }
 
-fn subject(exec: Exec) -> Subject {
-    Subject::Exec { tgid: exec.tgid, time: exec.time }
+fn subject(exec: Exec) -> DetailsSubject {
+    DetailsSubject::Exec { tgid: exec.tgid, time: exec.time }
 }
 
 #[cfg(test)]
@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn outcome(exec: Exec, settles_at: u64) -> Outcome {
-        let mut details = Box::new(Details::missed(subject(exec), Miss::Gone));
+        let mut details = Box::new(Details::missed(subject(exec), MissReason::Gone));
         (details.miss, details.comm) = (None, Some(b"first".to_vec()));
         let began = MonoNs(settles_at.saturating_sub(10));
         Outcome { exec, details, began, settles_at: MonoNs(settles_at), _share: MemoryShare::default() }
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn another_exec_of_the_process_before_the_reading_voids_it_and_one_after_does_not() {
-        for (second, miss) in [(20, Some(Miss::Superseded)), (31, None)] {
+        for (second, miss) in [(20, Some(MissReason::Superseded)), (31, None)] {
             let mut pending = Pending::default();
             pending.exec(exec(1, 10), true);
             pending.hold(outcome(exec(1, 10), 30));
@@ -192,9 +192,11 @@ mod tests {
 
     #[test]
     fn an_exec_between_the_reading_and_the_settling_needs_another_image_to_tell_them_apart() {
-        for (second_args, miss) in
-            [(Some("next"), None), (Some("first"), Some(Miss::Superseded)), (None, Some(Miss::Superseded))]
-        {
+        for (second_args, miss) in [
+            (Some("next"), None),
+            (Some("first"), Some(MissReason::Superseded)),
+            (None, Some(MissReason::Superseded)),
+        ] {
             let mut pending = Pending::default();
             let image = |exec, settles_at, args: Option<&str>| {
                 let mut outcome = outcome(exec, settles_at);
@@ -223,7 +225,7 @@ mod tests {
         pending.hold(outcome(exec(1, 10), 30));
         pending.hold(outcome(exec(2, 20), 31));
         pending.advance(MonoNs(50));
-        assert_eq!(pending.next_certain().unwrap().miss, Some(Miss::Busy));
+        assert_eq!(pending.next_certain().unwrap().miss, Some(MissReason::Busy));
         assert_eq!(pending.next_certain().unwrap().miss, None);
     }
 
@@ -236,7 +238,7 @@ mod tests {
         pending.hold(outcome(exec(1, 10), 99));
         let missed: Vec<_> =
             pending.give_up().map(|details| (details.subject.tgid().0, details.miss)).collect();
-        assert_eq!(missed, [(1, Some(Miss::Busy)), (3, Some(Miss::Busy))]);
+        assert_eq!(missed, [(1, Some(MissReason::Busy)), (3, Some(MissReason::Busy))]);
         assert_eq!(pending.give_up().count(), 0);
     }
 
@@ -248,7 +250,7 @@ mod tests {
         }
         assert_eq!(pending.execs.len(), LIMIT);
         pending.hold(outcome(exec(0, 0), 0));
-        assert_eq!(pending.next_certain().unwrap().miss, Some(Miss::Busy));
+        assert_eq!(pending.next_certain().unwrap().miss, Some(MissReason::Busy));
         assert_eq!(pending.execs.len(), LIMIT);
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pmon_core::Tgid;
-use pmon_core::capture::{Reason, Record, Snapshot, Subject};
+use pmon_core::capture::{DetailsSubject, Record, Snapshot, SnapshotReason};
 
 use crate::details::exec::{MemoryShare, MemoryUse};
 use crate::details::procfs::Procfs;
@@ -37,16 +37,16 @@ pub(crate) struct Scanned {
 /// enough ago; until the other end of either channel is gone.
 pub(crate) fn run(
     records: &SyncSender<Scanned>,
-    reasons: &Receiver<Reason>,
+    reasons: &Receiver<SnapshotReason>,
     shared: &Shared,
     mut procfs: Procfs,
 ) {
-    let mut reason = Reason::Start;
+    let mut reason = SnapshotReason::Start;
     loop {
         if scan(reason, records, shared, &mut procfs).is_none() {
             return;
         }
-        let free_at = Instant::now() + if reason == Reason::Start { Duration::ZERO } else { APART };
+        let free_at = Instant::now() + if reason == SnapshotReason::Start { Duration::ZERO } else { APART };
         let Ok(next) = reasons.recv() else { return };
         reason = next;
         loop {
@@ -61,7 +61,12 @@ pub(crate) fn run(
 
 /// Sends a `Details` for each process and then the `Snapshot`. A scan that is cut short has no `Snapshot`; `None` if that
 /// is because the recording has ended.
-fn scan(reason: Reason, records: &SyncSender<Scanned>, shared: &Shared, procfs: &mut Procfs) -> Option<()> {
+fn scan(
+    reason: SnapshotReason,
+    records: &SyncSender<Scanned>,
+    shared: &Shared,
+    procfs: &mut Procfs,
+) -> Option<()> {
     let Ok(entries) = fs::read_dir("/proc") else { return Some(()) };
     let (started, mut processes) = (procfs.clock().mono(), 0);
     let mut deadline = None;
@@ -77,7 +82,7 @@ fn scan(reason: Reason, records: &SyncSender<Scanned>, shared: &Shared, procfs: 
         if is_over() {
             return None;
         }
-        let details = procfs.read(Subject::Snapshot { tgid });
+        let details = procfs.read(DetailsSubject::Snapshot { tgid });
         if details.start_ticks.is_none() {
             // It ended between the listing and the reading: there is nothing to tell of it.
             continue;

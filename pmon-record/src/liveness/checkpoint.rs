@@ -1,6 +1,6 @@
 //! Checkpoints: what the heartbeat thread has done, for comparison with the received events.
 
-use pmon_core::capture::Forks;
+use pmon_core::capture::ForkReading;
 use pmon_core::{Cpu, MonoNs};
 
 /// A step of the heartbeat thread. Checkpoints are numbered from 1.
@@ -11,7 +11,7 @@ pub enum Checkpoint {
     /// The thread read the kernel's count of forks.
     Forks {
         /// The count, or why it cannot be read.
-        forks: Forks,
+        forks: ForkReading,
         /// Whether every CPU has emitted an event since the last reading, which reveals all earlier
         /// losses.
         fenced: bool,

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{Edge, Fence, Unreached, WhyUnreached};
+use pmon_core::capture::{Fence, FencePosition, UnreachedCpu, UnreachedReason};
 use pmon_core::source::Source;
 use pmon_core::{Cpu, MonoNs};
 
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// was dropped. `handle` is called after each look at the source. `again` is called where something was dropped, and says
 /// whether that calls for another round.
 pub(crate) fn raise(
-    edge: Edge,
+    position: FencePosition,
     intake: &mut Receiver<LiveSource>,
     (pulse, clock): (&Pulse, Clock),
     limit: Duration,
@@ -33,7 +33,7 @@ pub(crate) fn raise(
     let deadline = Instant::now() + limit;
     let mut watch = Watch::new(pulse, clock);
     let mut drops = intake.source_mut().drops_now()?;
-    if edge == Edge::Start {
+    if position == FencePosition::Start {
         // What was dropped before the first round is before the first event of a CPU, too.
         drops = drops.map(|_| 0);
     }
@@ -53,7 +53,7 @@ pub(crate) fn raise(
         let is_clean = now == std::mem::replace(&mut drops, now);
         let is_to_repeat = !is_clean && again(intake)?;
         if Instant::now() >= deadline || watch.is_over() && !is_to_repeat {
-            return Ok(Fence { time: clock.mono(), edge, unreached: watch.unreached() });
+            return Ok(Fence { time: clock.mono(), position, unreached: watch.unreached() });
         }
         if watch.round.is_some() {
             watch = Watch::new(pulse, clock);
@@ -103,9 +103,9 @@ impl Watch {
         self.round.is_some() && self.silent().next().is_none()
     }
 
-    fn unreached(&self) -> Vec<Unreached> {
+    fn unreached(&self) -> Vec<UnreachedCpu> {
         let mut unreached: Vec<_> = self.round.iter().flat_map(|round| &round.unreached).copied().collect();
-        unreached.extend(self.silent().map(|cpu| Unreached { cpu, why: WhyUnreached::Silent }));
+        unreached.extend(self.silent().map(|cpu| UnreachedCpu { cpu, why: UnreachedReason::Silent }));
         unreached.sort_by_key(|unreached| unreached.cpu);
         unreached
     }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::time::Instant;
 
-use pmon_core::capture::{ForkCount, Forks};
+use pmon_core::capture::{ForkCount, ForkReading};
 use rustix::fs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::clock::Clock;
@@ -26,16 +26,16 @@ pub(crate) struct Stat {
 
 impl Stat {
     /// Opens the counter; also returns the reason if it cannot be read.
-    pub(crate) fn open(clock: Clock) -> (Self, Option<Forks>) {
+    pub(crate) fn open(clock: Clock) -> (Self, Option<ForkReading>) {
         let opened = open();
         let why = opened.as_ref().err().cloned();
         let this = Self { file: opened.ok(), text: Vec::new(), clock, next: Instant::now() };
-        (this, why.map(|why| Forks::Absent { why }))
+        (this, why.map(|why| ForkReading::Absent { why }))
     }
 
     /// Reads the counter; `None` if it is unavailable, or was read recently and this reading is not
     /// `urgent`.
-    pub(crate) fn read(&mut self, urgent: bool) -> Option<Forks> {
+    pub(crate) fn read(&mut self, urgent: bool) -> Option<ForkReading> {
         let now = Instant::now();
         if self.file.is_none() || now < self.next && !urgent {
             return None;
@@ -43,10 +43,10 @@ impl Stat {
         let read = self.count();
         self.next = now + SHARE * now.elapsed();
         Some(match read {
-            Ok(count) => Forks::Counted(count),
+            Ok(count) => ForkReading::Counted(count),
             Err(why) => {
                 self.file = None;
-                Forks::Absent { why }
+                ForkReading::Absent { why }
             }
         })
     }
@@ -106,7 +106,7 @@ mod tests {
         let (mut stat, absent) = Stat::open(Clock::new());
         assert_eq!(absent, None);
         let mut read = || match stat.read(true) {
-            Some(Forks::Counted(count)) => count,
+            Some(ForkReading::Counted(count)) => count,
             other => panic!("{other:?}"),
         };
         let before = read();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{ffi::CString, io};
 
 use pmon_core::Cpu;
-use pmon_core::capture::{Forks, Own, Unreached, WhyUnreached};
+use pmon_core::capture::{ForkReading, SelfGenerated, UnreachedCpu, UnreachedReason};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity, set_name};
 
 use crate::clock::Clock;
@@ -30,7 +30,7 @@ const TRIES: u32 = 5;
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(crate) reached: Vec<Cpu>,
-    pub(crate) unreached: Vec<Unreached>,
+    pub(crate) unreached: Vec<UnreachedCpu>,
 }
 
 /// The drain thread's handle to the heartbeat thread, which ends when this and every
@@ -198,7 +198,7 @@ impl HeartbeatThread {
     fn beat(&self) {
         for _ in 0..TRIES {
             let (cpu, began) = (sched_getcpu(), self.clock.mono());
-            say(Own::Heartbeat);
+            say(SelfGenerated::Heartbeat);
             let (ended, is_steady) = (self.clock.mono(), sched_getcpu() == cpu);
             // After an interruption the CPU may be another one, so this heartbeat proves nothing.
             if is_steady && ended.0 - began.0 < STEADY {
@@ -210,7 +210,7 @@ impl HeartbeatThread {
 
     fn count_forks(&mut self, urgent: bool) {
         let Some(forks) = self.stat.read(urgent) else { return };
-        let fenced = std::mem::take(&mut self.fenced) && matches!(forks, Forks::Counted(_));
+        let fenced = std::mem::take(&mut self.fenced) && matches!(forks, ForkReading::Counted(_));
         self.report(Checkpoint::Forks { forks, fenced });
     }
 
@@ -227,7 +227,7 @@ impl HeartbeatThread {
         // Without descriptors or memory for a socket, the recorder continues unchanged.
         let Ok(mut helper) = Helper::open() else { return };
         let began = Instant::now();
-        say(Own::Fence);
+        say(SelfGenerated::Fence);
         let emitted = helper.receives().unwrap_or(false);
         let mut emits = emitted;
         if !emitted {
@@ -252,16 +252,16 @@ impl HeartbeatThread {
 /// Emits an event on each CPU that this thread can be moved to.
 fn fence() -> Round {
     let mut round = Round::default();
-    let unreached = |why| move |cpu| Unreached { cpu: Cpu(cpu), why };
-    round.unreached.extend(cpus::offline().into_iter().map(unreached(WhyUnreached::Offline)));
+    let unreached = |why| move |cpu| UnreachedCpu { cpu: Cpu(cpu), why };
+    round.unreached.extend(cpus::offline().into_iter().map(unreached(UnreachedReason::Offline)));
     let allowed = sched_getaffinity(None);
     for cpu in cpus::online() {
         let is_there = move_to(cpu);
         if is_there {
-            say(Own::Fence);
+            say(SelfGenerated::Fence);
             round.reached.push(Cpu(cpu));
         } else {
-            round.unreached.push(unreached(WhyUnreached::Forbidden)(cpu));
+            round.unreached.push(unreached(UnreachedReason::Forbidden)(cpu));
         }
     }
     if let Ok(allowed) = allowed {
@@ -282,7 +282,7 @@ fn move_to(cpu: u32) -> bool {
 }
 
 /// Emits a COMM event of this thread.
-fn say(own: Own) {
+fn say(own: SelfGenerated) {
     if let Ok(name) = CString::new(own.comm()) {
         let _ = set_name(&name);
     }
@@ -305,7 +305,7 @@ mod tests {
         assert!(!round.reached.is_empty());
         // A reading of the count of forks comes with the fence.
         let is_count = |checkpoint: &Checkpoint| {
-            matches!(checkpoint, Checkpoint::Forks { forks: Forks::Counted(_), fenced: true })
+            matches!(checkpoint, Checkpoint::Forks { forks: ForkReading::Counted(_), fenced: true })
         };
         assert!(checkpoints.try_iter().any(|(_, checkpoint)| is_count(&checkpoint)));
     }

@@ -56,7 +56,9 @@ impl Helper {
             self.batch.clear();
             match self.socket.receive(&mut self.batch)? {
                 // Any process can send to a socket's port; only the kernel's port is 0.
-                Received::Frames(_) => receives |= self.batch.frames().any(|frame| frame.arrival.sender == 0),
+                Received::Datagrams(_) => {
+                    receives |= self.batch.datagrams().any(|frame| frame.arrival.sender == 0)
+                }
                 Received::Overrun => {}
                 Received::Empty | Received::Closed => return Ok(receives),
             }

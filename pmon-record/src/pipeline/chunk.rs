@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pmon_core::MonoNs;
 use pmon_core::accounting::Discarded;
-use pmon_core::batch::{Arrival, Batch, SLOT};
+use pmon_core::batch::{Arrival, Batch, SLOT_LEN};
 use pmon_core::capture::{CpuCounts, Fence};
 
 /// Maximum time in ns between an event's timestamp and its arrival in the source (measured: 80 us).
@@ -56,15 +56,15 @@ pub struct Dropped {
 impl Chunk {
     /// An empty chunk with room for `frames` datagrams.
     pub fn with_capacity(frames: usize) -> Self {
-        Self::with_annexes(frames, 0, 0)
+        Self::with_metadata(frames, 0, 0)
     }
 
-    /// The same, with room for annexes as [`Batch::with_annexes`] has it.
-    pub fn with_annexes(frames: usize, bytes: usize, largest: usize) -> Self {
+    /// The same, with room for annexes as [`Batch::with_metadata`] has it.
+    pub fn with_metadata(frames: usize, bytes: usize, largest: usize) -> Self {
         Self {
             checkpoints: 0,
             dropped: Dropped::default(),
-            batch: Batch::with_annexes(frames, bytes, largest),
+            batch: Batch::with_metadata(frames, bytes, largest),
             busy: Vec::with_capacity(frames),
             overruns: 0,
             drops: None,
@@ -78,7 +78,7 @@ impl Chunk {
 
     /// Bytes of memory of such a chunk, including its entries in the queues.
     pub(crate) fn bytes(frames: usize, annexes: usize) -> usize {
-        let per_frame = SLOT + size_of::<Arrival>() + size_of::<usize>() + size_of::<u32>();
+        let per_frame = SLOT_LEN + size_of::<Arrival>() + size_of::<usize>() + size_of::<u32>();
         frames * per_frame + annexes + 3 * size_of::<Self>()
     }
 

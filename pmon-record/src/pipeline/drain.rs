@@ -13,8 +13,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pmon_core::MonoNs;
 use pmon_core::batch;
-use pmon_core::capture::Edge;
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::capture::FencePosition;
+use pmon_core::wire::{ByteOrder, Event, EventBody};
 
 use crate::clock::Clock;
 use crate::details::exec::{Exec, Requests};
@@ -214,7 +214,7 @@ impl Drain {
         self.pulse.requester().recount();
         let Self { intake, pulse, ends, clock, .. } = self;
         let handle = |intake: &mut _, look| ends.take(intake, look);
-        let fence = fence::raise(Edge::End, intake, (pulse, *clock), LAST, handle, |_| Ok(true))?;
+        let fence = fence::raise(FencePosition::End, intake, (pulse, *clock), LAST, handle, |_| Ok(true))?;
         self.intake.source_mut().socket_mut().ignore()?;
         // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time.
         let (began, checkpoints) = (Instant::now(), self.pulse.checkpoints());
@@ -283,13 +283,13 @@ impl Drain {
 
 /// The exec event that a datagram is, if the kernel sent it and its details did not come with it; looks closely only where it may
 /// be one.
-pub(crate) fn exec(frame: &batch::Frame<'_>) -> Option<Exec> {
+pub(crate) fn exec(frame: &batch::Datagram<'_>) -> Option<Exec> {
     let what = *frame.bytes.get(36..)?.first_chunk()?;
     if u32::from_ne_bytes(what) != 2 || frame.arrival.sender != 0 || entry::has_details(frame) {
         return None;
     }
     let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok()?;
-    let Body::Exec { task } = event.body else { return None };
+    let EventBody::Exec { task } = event.body else { return None };
     Some(Exec { tgid: task.tgid, time: event.time })
 }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{ClockAnchor, End, Reason, Record};
+use pmon_core::capture::{ClockAnchor, End, Record, SnapshotReason};
 
 use crate::clock::{self, Clock};
 use crate::details::exec::Outcome;
@@ -35,7 +35,7 @@ pub(crate) struct Queues {
     pub(crate) results: Receiver<Outcome>,
     pub(crate) snapshot: Receiver<Scanned>,
     /// Reasons for another snapshot; `None` when none will come any more.
-    pub(crate) rescans: Option<SyncSender<Reason>>,
+    pub(crate) rescans: Option<SyncSender<SnapshotReason>>,
 }
 
 /// The state of the writer thread.

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::*;
 
 fn header() -> Header {
-    Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() }
+    Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() }
 }
 
 fn target(directory: &TempDir) -> (CaptureTarget, PathBuf, PathBuf) {

@@ -132,7 +132,7 @@ impl Front {
         loop {
             let taken = self.merge.take(batch);
             if taken > 0 || batch.is_full() {
-                return Ok(Received::Frames(taken));
+                return Ok(Received::Datagrams(taken));
             }
             let before = batch.len();
             while !batch.is_full() && self.ring.next(batch) {}
@@ -141,9 +141,9 @@ impl Front {
             if self.merge.is_empty() {
                 let frames = batch.len() - before;
                 self.is_drained = frames > 0 && !batch.is_full();
-                return Ok(if frames == 0 { Received::Empty } else { Received::Frames(frames) });
+                return Ok(if frames == 0 { Received::Empty } else { Received::Datagrams(frames) });
             }
-            batch.frames_from(before).for_each(|frame| self.merge.ring(&frame));
+            batch.datagrams_from(before).for_each(|frame| self.merge.ring(&frame));
             batch.truncate(before);
             if self.ring.is_empty()? || began.elapsed() > PATIENCE {
                 self.merge.ring_is_empty();
@@ -157,14 +157,14 @@ impl Front {
         while taken < self.room {
             self.queue.clear();
             match socket.receive(&mut self.queue)? {
-                Received::Frames(frames) => {
+                Received::Datagrams(frames) => {
                     taken += frames;
                     self.spilled = true;
                 }
                 Received::Overrun => self.spilled = true,
                 Received::Empty | Received::Closed => break,
             }
-            self.queue.frames().for_each(|frame| self.merge.spill(&frame));
+            self.queue.datagrams().for_each(|frame| self.merge.spill(&frame));
         }
         Ok(())
     }

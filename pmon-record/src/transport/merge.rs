@@ -24,12 +24,12 @@ pub(crate) struct Merge {
 struct Datagram {
     bytes: Box<[u8]>,
     arrival: batch::Arrival,
-    annex: Box<[u8]>,
+    metadata: Box<[u8]>,
 }
 
 impl Datagram {
-    fn new(frame: &batch::Frame<'_>) -> Self {
-        Self { bytes: frame.bytes.into(), arrival: frame.arrival, annex: frame.annex.into() }
+    fn new(frame: &batch::Datagram<'_>) -> Self {
+        Self { bytes: frame.bytes.into(), arrival: frame.arrival, metadata: frame.metadata.into() }
     }
 }
 
@@ -40,7 +40,7 @@ impl Merge {
     }
 
     /// Takes what was found in the queue, after the ring was read.
-    pub(crate) fn spill(&mut self, frame: &batch::Frame<'_>) {
+    pub(crate) fn spill(&mut self, frame: &batch::Datagram<'_>) {
         let datagram = Datagram::new(frame);
         // What user space sent, and what is no event, has no place that it must have.
         let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok().filter(|_| frame.arrival.sender == 0);
@@ -51,7 +51,7 @@ impl Merge {
     }
 
     /// Takes the ring's next frame, read before what was spilled since.
-    pub(crate) fn ring(&mut self, frame: &batch::Frame<'_>) {
+    pub(crate) fn ring(&mut self, frame: &batch::Datagram<'_>) {
         if let Some((cpu, seq)) = number(frame)
             && let Some(spilled) = self.spilled.get_mut(&cpu)
         {
@@ -76,16 +76,16 @@ impl Merge {
     pub(crate) fn take(&mut self, batch: &mut Batch) -> usize {
         let mut taken = 0;
         while !batch.is_full()
-            && let Some(Datagram { bytes, arrival, annex }) = self.ready.pop_front()
+            && let Some(Datagram { bytes, arrival, metadata }) = self.ready.pop_front()
         {
-            taken += usize::from(batch.push_annexed(&bytes, arrival, &[&annex]));
+            taken += usize::from(batch.push_with_metadata(&bytes, arrival, &[&metadata]));
         }
         taken
     }
 }
 
 /// The CPU and the number of an event in its usual form.
-fn number(frame: &batch::Frame<'_>) -> Option<(Cpu, Seq)> {
+fn number(frame: &batch::Datagram<'_>) -> Option<(Cpu, Seq)> {
     let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok()?;
     Some((event.cpu, event.seq))
 }

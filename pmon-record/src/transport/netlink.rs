@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, CN_IDX_PROC, Operation, Request};
+use pmon_core::wire::{ByteOrder, CN_IDX_PROC, SubscribeOp, SubscribeRequest};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send, socket_with, sockopt};
 
@@ -54,14 +54,14 @@ impl Socket {
 
     /// Asks the kernel for events; its acknowledgement carries `ack` plus 1.
     pub(crate) fn listen(&mut self, ack: u32) -> io::Result<()> {
-        self.request(Operation::Listen, ack)?;
+        self.request(SubscribeOp::Listen, ack)?;
         self.listens = true;
         Ok(())
     }
 
     /// Asks the kernel for no more events.
     pub(crate) fn ignore(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.listens) { self.request(Operation::Ignore, 0) } else { Ok(()) }
+        if std::mem::take(&mut self.listens) { self.request(SubscribeOp::Ignore, 0) } else { Ok(()) }
     }
 
     /// Makes the kernel count one more listener, even after this socket is closed. The
@@ -69,17 +69,17 @@ impl Socket {
     pub(crate) fn add_listener(&self, ack: u32) -> io::Result<()> {
         // Since Linux 6.6, the kernel counts a listening socket again only after a different
         // request.
-        self.send(&Self::encode(Operation::Listen, ack, Some(INVALID)))?;
-        self.send(&Self::encode(Operation::Listen, ack, None))
+        self.send(&Self::encode(SubscribeOp::Listen, ack, Some(INVALID)))?;
+        self.send(&Self::encode(SubscribeOp::Listen, ack, None))
     }
 
-    fn request(&self, operation: Operation, ack: u32) -> io::Result<()> {
+    fn request(&self, operation: SubscribeOp, ack: u32) -> io::Result<()> {
         self.send(&Self::encode(operation, ack, None))
     }
 
     /// Encodes a request, with `number` as its operation if given.
-    fn encode(operation: Operation, ack: u32, number: Option<u32>) -> Vec<u8> {
-        let mut request = Request::new(operation, ack).encode(std::process::id(), ByteOrder::NATIVE);
+    fn encode(operation: SubscribeOp, ack: u32, number: Option<u32>) -> Vec<u8> {
+        let mut request = SubscribeRequest::new(operation, ack).encode(std::process::id(), ByteOrder::NATIVE);
         if let (Some(number), Some(place)) = (number, request.last_chunk_mut()) {
             *place = number.to_ne_bytes();
         }
@@ -105,7 +105,7 @@ impl Source for Socket {
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, io::Error> {
         loop {
             let error = match self.mailbox.receive(self.fd.as_fd(), batch) {
-                Ok(received) => return Ok(Received::Frames(received)),
+                Ok(received) => return Ok(Received::Datagrams(received)),
                 Err(error) => error,
             };
             match error.raw_os_error() {

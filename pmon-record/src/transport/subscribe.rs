@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{self, ClockAnchor, Edge, Header};
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::capture::{self, ClockAnchor, FencePosition, Header};
+use pmon_core::wire::{ByteOrder, Event, EventBody};
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
@@ -52,7 +52,7 @@ pub struct Subscription {
     pub(crate) checkpoints: mpsc::Receiver<(u64, Checkpoint)>,
     /// Number of datagrams that the socket dropped before the recording began.
     pub(crate) drops_before: u64,
-    transport: capture::Transport,
+    transport: capture::TransportInfo,
     args_max: usize,
     redact: Option<Redact>,
     socket_buffer: u64,
@@ -151,7 +151,7 @@ impl Subscription {
     }
 
     /// How events come from the kernel, and why this way.
-    pub fn transport(&self) -> &capture::Transport {
+    pub fn transport(&self) -> &capture::TransportInfo {
         &self.transport
     }
 
@@ -219,9 +219,9 @@ impl Subscription {
 
     /// What the kernel says of the request: 0, or an errno.
     fn answer(&mut self, ack: u32) -> Option<u32> {
-        let mut frames = self.intake.current()?.batch.frames();
+        let mut frames = self.intake.current()?.batch.datagrams();
         frames.find_map(|frame| match Event::decode(frame.bytes, ByteOrder::NATIVE).ok()?.body {
-            Body::Ack { ack: found, err } if frame.arrival.sender == 0 && found == ack => Some(err),
+            EventBody::Ack { ack: found, err } if frame.arrival.sender == 0 && found == ack => Some(err),
             _ => None,
         })
     }
@@ -230,7 +230,7 @@ impl Subscription {
         let Self { intake, outlet, pulse, drops_before, start, .. } = self;
         let clock = Clock::new();
         let mut restarts = 0;
-        let fence = fence::raise(Edge::Start, intake, (pulse, clock), FENCE, pass_on, |intake| {
+        let fence = fence::raise(FencePosition::Start, intake, (pulse, clock), FENCE, pass_on, |intake| {
             if restarts == RESTARTS {
                 return Ok(false);
             }
@@ -276,8 +276,8 @@ const RECVMMSG: &str = "recvmmsg";
 fn climb<R>(
     options: &RecordOptions,
     mut attach: impl FnMut(bool) -> Result<R, RingError>,
-) -> Result<(Option<R>, capture::Transport), SubscribeError> {
-    let named = |name: &str, why: String| capture::Transport { name: name.into(), why };
+) -> Result<(Option<R>, capture::TransportInfo), SubscribeError> {
+    let named = |name: &str, why: String| capture::TransportInfo { name: name.into(), why };
     let refused = |error: RingError| SubscribeError::Ring { why: error.to_string() };
     let asked_for = || "asked for".to_owned();
     match options.transport {
@@ -540,7 +540,7 @@ mod tests {
     #[test]
     fn a_part_of_the_events_takes_a_ring() {
         let by_user = Scope { uids: vec![1], ..Scope::default() };
-        let by_kind = Scope { kinds: vec![pmon_core::wire::Kind::Exec], ..Scope::default() };
+        let by_kind = Scope { kinds: vec![pmon_core::wire::EventKind::Exec], ..Scope::default() };
         for (scope, instead) in [(by_user, "--format json"), (by_kind, "print --kind")] {
             for (transport, ring) in [(TransportChoice::Auto, None), (TransportChoice::Recvmmsg, Some(()))] {
                 let options = RecordOptions { transport, scope: scope.clone(), ..RecordOptions::default() };

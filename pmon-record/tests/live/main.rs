@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use memory::{Gated, Memory, Recorded};
-use pmon_core::capture::{Item, Miss, Reader, Subject};
-use pmon_core::wire::Body;
+use pmon_core::capture::{DetailsSubject, Item, MissReason, Reader};
+use pmon_core::wire::EventBody;
 use pmon_core::{Task, Tgid};
 use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, SubscribeError, Subscription};
 use skipped::skip;
@@ -61,7 +61,7 @@ fn rename_thread(times: u64) -> u32 {
 }
 
 fn renames_of(recorded: &Recorded, tid: u32) -> u64 {
-    let is_rename = |body| matches!(body, Body::Comm { task, .. } if task.tid.0 == tid);
+    let is_rename = |body| matches!(body, EventBody::Comm { task, .. } if task.tid.0 == tid);
     recorded.events.iter().filter(|event| is_rename(event.body)).count() as u64
 }
 
@@ -78,17 +78,17 @@ fn a_command_is_seen_from_fork_to_exit() {
     };
     let me = Tgid(std::process::id());
     let mut bodies = recorded.events.iter().map(|event| event.body);
-    let fork = bodies.find(|body| matches!(body, Body::Fork { child: task, .. } if task.tgid == child));
-    let Some(Body::Fork { parent, child: task }) = fork else { panic!("no fork of {child}") };
+    let fork = bodies.find(|body| matches!(body, EventBody::Fork { child: task, .. } if task.tgid == child));
+    let Some(EventBody::Fork { parent, child: task }) = fork else { panic!("no fork of {child}") };
     assert_eq!((parent.tgid, task), (me, Task::new(child.0, child.0)));
     let grandchild = bodies.find_map(|body| match body {
-        Body::Fork { parent, child: grandchild } if parent.tgid == child => Some(grandchild.tgid),
+        EventBody::Fork { parent, child: grandchild } if parent.tgid == child => Some(grandchild.tgid),
         _ => None,
     });
     let grandchild = grandchild.expect("the shell's child");
     let exits = |tgid: Tgid| {
         recorded.events.iter().find_map(|event| match event.body {
-            Body::Exit { task, code, signal, parent } if task.tgid == tgid => {
+            EventBody::Exit { task, code, signal, parent } if task.tgid == tgid => {
                 Some((std::process::ExitStatus::from_raw(code as i32).code(), signal, parent.unwrap().tgid))
             }
             _ => None,
@@ -110,12 +110,13 @@ fn a_command_is_seen_from_fork_to_exit() {
 #[test]
 fn the_acknowledgement_the_clocks_and_the_snapshot_are_in_the_recording() {
     let Some(((), recorded)) = record(&RecordOptions::default(), || {}) else { return };
-    assert!(recorded.events.iter().any(|event| matches!(event.body, Body::Ack { err: 0, .. })));
+    assert!(recorded.events.iter().any(|event| matches!(event.body, EventBody::Ack { err: 0, .. })));
     assert!(!recorded.clocks.is_empty());
     let [snapshot] = recorded.snapshots[..] else { panic!("one snapshot") };
-    let found = recorded.details.iter().filter(|details| matches!(details.subject, Subject::Snapshot { .. }));
+    let found =
+        recorded.details.iter().filter(|details| matches!(details.subject, DetailsSubject::Snapshot { .. }));
     assert_eq!(found.count(), snapshot.processes as usize);
-    let me = Subject::Snapshot { tgid: Tgid(std::process::id()) };
+    let me = DetailsSubject::Snapshot { tgid: Tgid(std::process::id()) };
     assert!(recorded.details.iter().any(|details| details.subject == me && details.miss.is_none()));
     assert_eq!(recorded.end.events, recorded.datagrams);
 }
@@ -133,7 +134,7 @@ fn each_exec_has_its_details_or_a_miss_exactly_once() {
         .events
         .iter()
         .filter_map(|event| match event.body {
-            Body::Exec { task } => Some(Subject::Exec { tgid: task.tgid, time: event.time }),
+            EventBody::Exec { task } => Some(DetailsSubject::Exec { tgid: task.tgid, time: event.time }),
             _ => None,
         })
         .collect();
@@ -158,9 +159,9 @@ fn a_program_that_is_replaced_at_once_never_has_its_successors_details() {
     let mut seen = HashSet::new();
     let mut firsts = 0;
     for event in &recorded.events {
-        let Body::Exec { task } = event.body else { continue };
+        let EventBody::Exec { task } = event.body else { continue };
         let is_first = seen.insert(task.tgid);
-        let subject = Subject::Exec { tgid: task.tgid, time: event.time };
+        let subject = DetailsSubject::Exec { tgid: task.tgid, time: event.time };
         let details = recorded.details.iter().find(|details| details.subject == subject).unwrap();
         let Some(last) = details.argv().last().map(<[u8]>::to_vec) else { continue };
         let is_env = details.argv().next() == Some(b"/usr/bin/env");
@@ -171,7 +172,7 @@ fn a_program_that_is_replaced_at_once_never_has_its_successors_details() {
         }
     }
     eprintln!("details of {firsts} of 50 replaced programs");
-    let superseded = recorded.details.iter().filter(|details| details.miss == Some(Miss::Superseded));
+    let superseded = recorded.details.iter().filter(|details| details.miss == Some(MissReason::Superseded));
     eprintln!("superseded: {}", superseded.count());
 }
 

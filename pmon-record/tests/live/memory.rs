@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use pmon_core::Tgid;
 use pmon_core::capture::{
-    Blind, Block, ClockAnchor, Details, End, Fence, Loss, Record, RingCounts, Snapshot, Subject, Witness,
+    Blind, Block, ClockAnchor, Details, DetailsSubject, End, Fence, Loss, Record, RingCounts, Snapshot,
+    Witness,
 };
 use pmon_core::wire::{ByteOrder, Event};
 use pmon_record::{Sink, SinkError};
@@ -31,7 +32,7 @@ pub(crate) struct Recorded {
 impl Recorded {
     /// The details of a process after its execs.
     pub(crate) fn of_exec(&self, tgid: Tgid) -> Vec<&Details> {
-        let of = |details: &&Details| matches!(details.subject, Subject::Exec { tgid: found, .. } if found == tgid);
+        let of = |details: &&Details| matches!(details.subject, DetailsSubject::Exec { tgid: found, .. } if found == tgid);
         self.details.iter().filter(of).collect()
     }
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use pmon_analysis::Entry;
 use pmon_core::accounting::{LossCause, MAX_CPUS};
-use pmon_core::capture::{Blind, Loss, Record, Subject, Usage};
-use pmon_core::wire::{Body, ByteOrder, EVENT_FRAME, Event};
+use pmon_core::capture::{Blind, DetailsSubject, Loss, Record, Usage};
+use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 use pmon_fake::Feed;
 
@@ -73,7 +73,7 @@ pub(crate) struct Stage {
     shown: bool,
     pub(crate) ended: bool,
     /// Of a capture that leaves events out, the number that comes next of each CPU: what is missing and not lost is left out.
-    left_out: Option<BTreeMap<Cpu, u32>>,
+    excluded: Option<BTreeMap<Cpu, u32>>,
     /// What passes beside the events, if anybody wants it.
     pub(crate) passed: Option<VecDeque<Passed>>,
     pub(crate) usages: Vec<ExitUsage>,
@@ -114,7 +114,7 @@ impl Stage {
         if !self.goes_on(event.time) {
             return None;
         }
-        if let Some(next) = &mut self.left_out {
+        if let Some(next) = &mut self.excluded {
             close_up(next, event, feed);
         }
         let is_emitted = feed.event(event);
@@ -127,13 +127,13 @@ impl Stage {
 
     /// Whether an event that comes next is in the range; the numbers then close up to it.
     #[inline]
-    pub(crate) fn meets(&mut self, frame: &[u8; EVENT_FRAME], feed: &mut Feed<'_>) -> bool {
-        if self.from.is_none() && self.until.is_none() && self.left_out.is_none() {
+    pub(crate) fn meets(&mut self, frame: &[u8; EVENT_DATAGRAM_LEN], feed: &mut Feed<'_>) -> bool {
+        if self.from.is_none() && self.until.is_none() && self.excluded.is_none() {
             return true;
         }
         let Ok(event) = Event::decode(frame, ByteOrder::NATIVE) else { return true };
         let goes_on = self.goes_on(event.time);
-        if let (Some(next), true) = (&mut self.left_out, goes_on) {
+        if let (Some(next), true) = (&mut self.excluded, goes_on) {
             close_up(next, &event, feed);
         }
         goes_on
@@ -144,7 +144,7 @@ impl Stage {
         if !self.goes_on(event.map_or(self.now, |event| event.time)) {
             return None;
         }
-        if let (Some(next), Some(event)) = (&mut self.left_out, &event) {
+        if let (Some(next), Some(event)) = (&mut self.excluded, &event) {
             close_up(next, event, feed);
         }
         feed.datagram(bytes);
@@ -156,7 +156,7 @@ impl Stage {
             return None;
         }
         self.reached = true;
-        if let Some(next) = self.left_out.as_mut().and_then(|next| next.get_mut(&loss.cpu)) {
+        if let Some(next) = self.excluded.as_mut().and_then(|next| next.get_mut(&loss.cpu)) {
             *next = next.wrapping_add(loss.count() as u32);
         }
         let is_dropped = match loss.cause {
@@ -185,7 +185,7 @@ impl Stage {
 
     pub(crate) fn pass(&mut self, record: Record<'static>) -> Option<Played> {
         if let Record::Scope(_) = record {
-            self.left_out.get_or_insert_default();
+            self.excluded.get_or_insert_default();
         }
         if let Record::End(end) = &record
             && self.until.is_none()
@@ -200,7 +200,7 @@ impl Stage {
             record,
             Record::End(_)
                 | Record::Witness(_)
-                | Record::LeftOut(_)
+                | Record::Excluded(_)
                 | Record::Ring(_)
                 | Record::Unknown { .. }
         );
@@ -218,7 +218,7 @@ impl Stage {
         match record {
             Record::Scope(_) => true,
             Record::Details(details) => match details.subject {
-                Subject::Exec { time, .. } => is_in_range(time),
+                DetailsSubject::Exec { time, .. } => is_in_range(time),
                 _ => self.reached || self.from.is_none(),
             },
             Record::Mark(mark) => is_in_range(mark.time),
@@ -243,7 +243,7 @@ impl Stage {
                 let is_shown = filter.shows(occurrence.event.as_ref(), processes, wall);
                 // What the kernel says to the recorder first of all, it says to whoever takes its place, too.
                 let is_first = is_shown && !std::mem::replace(&mut self.shown, true);
-                let is_ack = |event: &Event| matches!(event.body, Body::Ack { .. });
+                let is_ack = |event: &Event| matches!(event.body, EventBody::Ack { .. });
                 let is_own =
                     is_first && filter.hide_own.is_some() && occurrence.event.as_ref().is_some_and(is_ack);
                 if !is_shown || is_own {
@@ -289,7 +289,7 @@ impl Stage {
     /// An event that the filter does not show never happened.
     fn hide(&mut self, event: &Event, feed: &mut Feed<'_>) {
         if self.goes_on(event.time) {
-            if let Some(next) = &mut self.left_out {
+            if let Some(next) = &mut self.excluded {
                 close_up(next, event, feed);
             }
             feed.leave_out(event.cpu, 1);

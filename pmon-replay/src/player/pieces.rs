@@ -4,8 +4,8 @@ use std::io::{Read, Seek};
 
 use pmon_analysis::{Entry, Filter, Joiner, Processes, WallClock, size_of_details, size_of_entry};
 use pmon_core::MonoNs;
-use pmon_core::capture::{Blind, Frame, Item, Loss, Meta, Reader, Record, Scope, Usage};
-use pmon_core::wire::{ByteOrder, EVENT_FRAME, Event};
+use pmon_core::capture::{Blind, Item, Loss, Meta, Reader, Record, RecordedDatagram, ScopeInfo, Usage};
+use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event};
 
 use crate::ReplayError;
 
@@ -33,7 +33,7 @@ pub(crate) struct Loaded {
     pieces: Vec<Piece>,
     at: usize,
     /// Events that need no more than their datagrams, in this machine's byte order, one behind the other.
-    frames: Vec<[u8; EVENT_FRAME]>,
+    frames: Vec<[u8; EVENT_DATAGRAM_LEN]>,
     frame_at: usize,
 }
 
@@ -46,7 +46,7 @@ impl Loaded {
 
     /// The next events, if that is what comes next.
     #[inline]
-    pub(crate) fn frames(&self) -> &[[u8; EVENT_FRAME]] {
+    pub(crate) fn datagrams(&self) -> &[[u8; EVENT_DATAGRAM_LEN]] {
         match self.pieces.get(self.at) {
             Some(Piece::Frames(number)) => &self.frames[self.frame_at..][..*number],
             _ => &[],
@@ -56,7 +56,7 @@ impl Loaded {
     /// The next event, if that is what comes next.
     pub(crate) fn event(&self) -> Option<Event> {
         match self.pieces.get(self.at)? {
-            Piece::Frames(_) => Event::decode(self.frames().first()?, ByteOrder::NATIVE).ok(),
+            Piece::Frames(_) => Event::decode(self.datagrams().first()?, ByteOrder::NATIVE).ok(),
             Piece::Exit(event, _) => Some(*event),
             Piece::Raw(bytes) => Event::decode(bytes, ByteOrder::NATIVE).ok(),
             Piece::Entry(entry) => match &**entry {
@@ -139,13 +139,13 @@ impl Loaded {
     #[inline]
     fn push_record(&mut self, record: Record<'_>, order: ByteOrder, keeps_usage: bool) -> usize {
         match &record {
-            Record::Event(Frame::Event(event), Some(usage)) if keeps_usage => {
+            Record::Event(RecordedDatagram::Event(event), Some(usage)) if keeps_usage => {
                 self.push(Piece::Exit(*event, usage.clone()));
                 size_of::<Piece>() + size_of::<Usage>()
             }
-            Record::Event(Frame::Event(event), _) => {
+            Record::Event(RecordedDatagram::Event(event), _) => {
                 // Written where it stays.
-                self.frames.push([0; EVENT_FRAME]);
+                self.frames.push([0; EVENT_DATAGRAM_LEN]);
                 if let Some(frame) = self.frames.last_mut() {
                     event.encode_into(ByteOrder::NATIVE, frame);
                 }
@@ -153,7 +153,7 @@ impl Loaded {
                     Some(Piece::Frames(number)) => *number += 1,
                     _ => self.push(Piece::Frames(1)),
                 }
-                EVENT_FRAME
+                EVENT_DATAGRAM_LEN
             }
             _ => {
                 let piece = piece(record, order);
@@ -196,7 +196,7 @@ impl<R: Read> Pieces<R> {
         if let Some(header) = self.reader.header() {
             wall.observe(header.meta.start);
         }
-        let joiner = Joiner::new(self.reader.frame_order());
+        let joiner = Joiner::new(self.reader.byte_order());
         self.joined = Some(Joined { joiner, processes: Processes::new(), filter, wall });
     }
 
@@ -244,7 +244,7 @@ impl<R: Read> Pieces<R> {
     pub(crate) fn load_more(&mut self) -> Result<bool, ReplayError> {
         self.loaded.clear_taken();
         let Self { reader, loaded: queue, joined, keeps_usage, rest, at_end } = self;
-        let order = reader.frame_order();
+        let order = reader.byte_order();
         let taken = rest.take();
         let item = match taken {
             Some(taken) => reader.rest_of_block(taken).map(Item::Block),
@@ -296,7 +296,7 @@ impl<R: Read> Pieces<R> {
 
 impl<R: Read> Pieces<R> {
     /// What is recorded at all, if what is loaded says so.
-    pub(crate) fn scope(&self) -> Option<Scope> {
+    pub(crate) fn scope(&self) -> Option<ScopeInfo> {
         self.loaded.pieces.iter().find_map(|piece| match piece {
             Piece::Other(record) => match &**record {
                 Record::Scope(scope) => Some(scope.clone()),
@@ -343,7 +343,7 @@ fn size_of_piece(piece: &Piece) -> usize {
 /// Any record but an event in its usual form.
 fn piece(record: Record<'_>, order: ByteOrder) -> Piece {
     match record {
-        Record::Event(Frame::Raw(bytes), _) => Piece::Raw(native(bytes, order)),
+        Record::Event(RecordedDatagram::Raw(bytes), _) => Piece::Raw(native(bytes, order)),
         Record::Loss(loss) => Piece::Loss(loss),
         Record::Blind(blind) => Piece::Blind(blind),
         record => match keep(record) {
@@ -364,7 +364,7 @@ fn keep(record: Record<'_>) -> Result<Piece, Record<'_>> {
         Record::Fence(fence) => Record::Fence(fence),
         Record::Witness(witness) => Record::Witness(witness),
         Record::Scope(scope) => Record::Scope(scope),
-        Record::LeftOut(left_out) => Record::LeftOut(left_out),
+        Record::Excluded(excluded) => Record::Excluded(excluded),
         Record::Ring(counts) => Record::Ring(counts),
         record => return Err(record),
     };

@@ -295,7 +295,7 @@ impl<R: Read> Replay<R> {
         while !stage.ended && !batch.is_full() {
             let mut taken = 0;
             let mut is_direct = true;
-            for frame in loaded.frames() {
+            for frame in loaded.datagrams() {
                 taken += 1;
                 is_direct = !stage.meets(frame, &mut feed) || feed.frame_into(frame, batch);
                 if !is_direct || stage.ended || batch.is_full() {
@@ -362,7 +362,7 @@ impl<R: Read> Source for Replay<R> {
             }
             match self.fill(batch) {
                 0 => {}
-                frames => return Ok(Received::Frames(frames)),
+                frames => return Ok(Received::Datagrams(frames)),
             }
         }
     }

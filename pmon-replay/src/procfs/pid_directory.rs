@@ -41,7 +41,7 @@ pub(super) fn process(task: &Shown<'_>, entries: &mut Vec<(String, ProcEntry)>) 
     put("fd", ProcEntry::Directory);
     put("fdinfo", ProcEntry::Directory);
     put("ns", ProcEntry::Directory);
-    if let Some(namespace) = task.life.membership().map(|of| of.pid_namespace)
+    if let Some(namespace) = task.life.context().map(|of| of.pid_namespace)
         && namespace != 0
     {
         let link = || ProcEntry::Link(format!("pid:[{namespace}]").into_bytes());
@@ -72,7 +72,7 @@ fn task_files(task: &Shown<'_>, put: &mut dyn FnMut(&str, ProcEntry)) {
     file("cmdline", args.filter(|_| kind == Kind::User).unwrap_or_default());
     let cgroup = details.and_then(|details| details.cgroup.as_deref()).unwrap_or(b"0::/");
     file("cgroup", [cgroup, b"\n"].concat());
-    let login_uid = task.life.membership().map_or(u32::MAX, |of| of.login_uid);
+    let login_uid = task.life.context().map_or(u32::MAX, |of| of.login_uid);
     file("loginuid", login_uid.to_string().into_bytes());
     file("sessionid", u32::MAX.to_string().into_bytes());
     let score = if kind == Kind::User { OOM_SCORE } else { 0 };

@@ -1,8 +1,8 @@
 use std::fs;
 
 use pmon_analysis::Occurrence;
-use pmon_core::capture::{Credentials, Details, Membership, Miss, Subject, Usage};
-use pmon_core::wire::{Body, Comm, Event};
+use pmon_core::capture::{Credentials, Details, DetailsSubject, MissReason, ProcessContext, Usage};
+use pmon_core::wire::{Comm, Event, EventBody};
 use pmon_core::{Cpu, Seq, Task};
 
 use super::*;
@@ -40,7 +40,7 @@ fn cat() -> Details {
         cwd: Some("/root".into()),
         cgroup: Some("1:cpu:/\n0::/".into()),
         args: Some("cat\0a b\0".into()),
-        membership: Some(Membership {
+        context: Some(ProcessContext {
             session: 16_691,
             group: 19_908,
             login_uid: 1000,
@@ -48,31 +48,34 @@ fn cat() -> Details {
             pid: 19_911,
             cgroup: 1,
         }),
-        ..Details::missed(Subject::Exec { tgid: Tgid(19_911), time: MonoNs(5_000_000_000) }, Miss::Gone)
+        ..Details::missed(
+            DetailsSubject::Exec { tgid: Tgid(19_911), time: MonoNs(5_000_000_000) },
+            MissReason::Gone,
+        )
     }
 }
 
-fn event(body: Body, details: Option<Details>) -> Entry {
+fn event(body: EventBody, details: Option<Details>) -> Entry {
     let event = Event { time: MonoNs(5_000_000_000), seq: Seq(0), cpu: Cpu(0), body };
     Entry::Event(Occurrence { event: Some(event), raw: None, details: details.map(Box::new), usage: None })
 }
 
 fn exec(details: Option<Details>) -> Entry {
-    event(Body::Exec { task: Task::new(19_911, 19_911) }, details)
+    event(EventBody::Exec { task: Task::new(19_911, 19_911) }, details)
 }
 
 fn thread(tid: u32) -> Entry {
-    event(Body::Fork { parent: Task::new(19_908, 19_908), child: Task::new(tid, 19_911) }, None)
+    event(EventBody::Fork { parent: Task::new(19_908, 19_908), child: Task::new(tid, 19_911) }, None)
 }
 
 fn exit() -> Entry {
-    event(Body::Exit { task: Task::new(19_911, 19_911), code: 9, signal: 17, parent: None }, None)
+    event(EventBody::Exit { task: Task::new(19_911, 19_911), code: 9, signal: 17, parent: None }, None)
 }
 
 fn rename(tid: u32, name: &str) -> Entry {
     let mut comm = Comm::default();
     comm.0[..name.len()].copy_from_slice(name.as_bytes());
-    event(Body::Comm { task: Task::new(tid, 19_911), comm }, None)
+    event(EventBody::Comm { task: Task::new(tid, 19_911), comm }, None)
 }
 
 fn node(procfs: &Procfs, path: &str) -> Option<ProcEntry> {
@@ -238,10 +241,14 @@ fn nothing_is_made_up_of_an_exec_without_details() {
 
 #[test]
 fn a_kernel_thread_is_one() {
-    let subject = Subject::Snapshot { tgid: Tgid(19_911) };
+    let subject = DetailsSubject::Snapshot { tgid: Tgid(19_911) };
     let (ppid, comm, cgroup) = (Some(2), Some("kworker/0:1H-kblockd".into()), Some("0::/".into()));
-    let kthread =
-        Details { ppid, comm, cgroup, ..Details { miss: None, ..Details::missed(subject, Miss::Gone) } };
+    let kthread = Details {
+        ppid,
+        comm,
+        cgroup,
+        ..Details { miss: None, ..Details::missed(subject, MissReason::Gone) }
+    };
     let procfs = procfs(&[Entry::Details(Box::new(kthread))]);
     assert!(file(&procfs, "stat").starts_with("19911 (kworker/0:1H-kblockd) S 2 0 0 0 -1 2097152 "));
     let status = file(&procfs, "status");
@@ -253,7 +260,7 @@ fn a_kernel_thread_is_one() {
 #[test]
 fn an_id_of_another_namespace_stands_beside() {
     let mut inner = cat();
-    inner.membership = inner.membership.map(|of| Membership { pid: 7, ..of });
+    inner.context = inner.context.map(|of| ProcessContext { pid: 7, ..of });
     let procfs = procfs(&[exec(Some(inner)), thread(20_000)]);
     assert!(file(&procfs, "status").contains("\nNStgid:\t19911\t7\nNSpid:\t19911\t7\n"));
     assert!(file(&procfs, "task/20000/status").contains("\nNStgid:\t19911\t7\nNSpid:\t20000\n"));
@@ -269,7 +276,7 @@ fn the_clocks_are_those_of_the_capture() {
         time: MonoNs(6_000_000_000),
         seq: Seq(0),
         cpu: Cpu(0),
-        body: Body::Sid { task: Task::new(1, 1) },
+        body: EventBody::Sid { task: Task::new(1, 1) },
     };
     procfs.apply(&Entry::Event(Occurrence { event: Some(later), raw: None, details: None, usage: None }));
     assert_eq!(procfs.uptime(), Some(Duration::from_millis(8_500)));

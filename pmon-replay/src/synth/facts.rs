@@ -1,7 +1,9 @@
 //! What is known of processes besides their events: details and usage.
 
 use oorandom::Rand32;
-use pmon_core::capture::{Credentials, Details, Membership, Miss, ProcessState, Subject, Usage};
+use pmon_core::capture::{
+    Credentials, Details, DetailsSubject, MissReason, ProcessContext, ProcessState, Usage,
+};
 use pmon_core::{MonoNs, Tgid};
 use pmon_fake::Process;
 
@@ -20,11 +22,11 @@ pub(super) fn ticks(time: MonoNs) -> u64 {
 /// Fills `details` anew, in the memory that it has.
 pub(super) fn describe(
     details: &mut Details,
-    subject: Subject,
+    subject: DetailsSubject,
     (actor, process): (&Actor, &Process),
     parent_started: MonoNs,
 ) {
-    let is_exec = matches!(subject, Subject::Exec { .. });
+    let is_exec = matches!(subject, DetailsSubject::Exec { .. });
     details.subject = subject;
     details.miss = None;
     details.ppid = Some(process.parent.0);
@@ -44,12 +46,12 @@ pub(super) fn describe(
     } else {
         details.filename = None;
     }
-    details.membership = is_exec.then(|| membership(actor, process));
+    details.context = is_exec.then(|| context(actor, process));
 }
 
-fn membership(actor: &Actor, process: &Process) -> Membership {
+fn context(actor: &Actor, process: &Process) -> ProcessContext {
     let logged_in = process.uid.0 == super::host::USER;
-    Membership {
+    ProcessContext {
         session: process.session.0,
         group: process.session.0,
         login_uid: if logged_in { super::host::USER } else { u32::MAX },
@@ -72,7 +74,7 @@ fn put(place: &mut Option<Vec<u8>>, bytes: &[u8]) {
 
 /// Details of nothing, as memory for others.
 pub(super) fn blank() -> Box<Details> {
-    Box::new(Details::missed(Subject::Snapshot { tgid: Tgid(0) }, Miss::Gone))
+    Box::new(Details::missed(DetailsSubject::Snapshot { tgid: Tgid(0) }, MissReason::Gone))
 }
 
 /// Generates the usage of a task from `started` until `now`, including memory if it is a process.

@@ -7,10 +7,11 @@ use std::time::Duration;
 use oorandom::Rand32;
 use pmon_core::batch::Batch;
 use pmon_core::capture::{
-    ClockAnchor, Details, Edge, Own, ProcessState, Reason, Record, Snapshot, Subject, Usage,
+    ClockAnchor, Details, DetailsSubject, FencePosition, ProcessState, Record, SelfGenerated, Snapshot,
+    SnapshotReason, Usage,
 };
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{Body, ByteOrder, Event};
+use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{Kernel, Socket};
 
@@ -102,8 +103,8 @@ impl World {
     ) -> Result<(), E> {
         let mut recorder = Recorder::begin(start, visit)?;
         self.listen();
-        self.fence(Edge::Start, &mut recorder)?;
-        self.scan(Reason::Start, &mut recorder)?;
+        self.fence(FencePosition::Start, &mut recorder)?;
+        self.scan(SnapshotReason::Start, &mut recorder)?;
         self.start = self.now;
         let mut running = vec![None; self.options.cpus as usize];
         while self.left > 0 {
@@ -117,10 +118,10 @@ impl World {
                 self.put_back(actor);
             }
             if recorder.is_scan_due(self.now) {
-                self.scan(Reason::Loss, &mut recorder)?;
+                self.scan(SnapshotReason::Loss, &mut recorder)?;
             }
         }
-        self.fence(Edge::End, &mut recorder)?;
+        self.fence(FencePosition::End, &mut recorder)?;
         recorder.finish(self.now)
     }
 
@@ -136,9 +137,9 @@ impl World {
         let mut left = None;
         // CPU time and peak memory of the exited threads.
         let mut whole = (0, 0);
-        while let Ok(Received::Frames(1..)) = self.socket.receive(&mut self.batch) {
+        while let Ok(Received::Datagrams(1..)) = self.socket.receive(&mut self.batch) {
             for at in 0..self.batch.len() {
-                let frame = self.batch.frames_from(at).next();
+                let frame = self.batch.datagrams_from(at).next();
                 let event = frame.and_then(|frame| Event::decode(frame.bytes, ByteOrder::NATIVE).ok());
                 let Some(event) = event else { continue };
                 self.now = event.time;
@@ -149,7 +150,7 @@ impl World {
                     recorder.drop();
                 }
                 match event.body {
-                    Body::Exit { task, code, .. } => {
+                    EventBody::Exit { task, code, .. } => {
                         let left = left.get_or_insert(others + 1);
                         *left = left.saturating_sub(1);
                         let process = match *left {
@@ -172,9 +173,9 @@ impl World {
                         }
                     }
                     _ if is_lost => {}
-                    Body::Exec { task } => {
+                    EventBody::Exec { task } => {
                         recorder.event(event, None)?;
-                        let subject = Subject::Exec { tgid: task.tgid, time: event.time };
+                        let subject = DetailsSubject::Exec { tgid: task.tgid, time: event.time };
                         self.describe(actor, subject, recorder)?;
                     }
                     _ => recorder.event(event, None)?,
@@ -219,7 +220,7 @@ impl World {
     fn describe<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         actor: Handle,
-        subject: Subject,
+        subject: DetailsSubject,
         recorder: &mut Recorder<F>,
     ) -> Result<(), E> {
         let Some(actor) = self.actors.get(actor) else { return Ok(()) };
@@ -234,7 +235,7 @@ impl World {
     /// All processes, as they are at this moment.
     fn scan<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
-        reason: Reason,
+        reason: SnapshotReason,
         recorder: &mut Recorder<F>,
     ) -> Result<(), E> {
         let mut spare = self.spare.take().unwrap_or_else(facts::blank);
@@ -244,7 +245,7 @@ impl World {
         for actor in actors {
             let tgid = actor.task.tgid;
             let Some(process) = self.kernel.process(tgid) else { continue };
-            facts::describe(&mut spare, Subject::Snapshot { tgid }, (actor, process), MonoNs(0));
+            facts::describe(&mut spare, DetailsSubject::Snapshot { tgid }, (actor, process), MonoNs(0));
             spare = recorder.details(spare)?.unwrap_or_else(facts::blank);
             processes += 1;
         }
@@ -257,15 +258,15 @@ impl World {
     /// The recorder's thread says something on each CPU.
     fn fence<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
-        edge: Edge,
+        position: FencePosition,
         recorder: &mut Recorder<F>,
     ) -> Result<(), E> {
         self.kernel.pace(Duration::from_micros(20));
         for cpu in 0..self.options.cpus {
             self.kernel.run_on(Cpu(cpu));
-            self.kernel.rename(self.pulse, Own::Fence.comm());
-            if let Ok(Received::Frames(1..)) = self.socket.receive(&mut self.batch) {
-                let events = self.batch.frames();
+            self.kernel.rename(self.pulse, SelfGenerated::Fence.comm());
+            if let Ok(Received::Datagrams(1..)) = self.socket.receive(&mut self.batch) {
+                let events = self.batch.datagrams();
                 for event in events.filter_map(|frame| Event::decode(frame.bytes, ByteOrder::NATIVE).ok()) {
                     self.now = event.time;
                     recorder.event(event, None)?;
@@ -273,7 +274,7 @@ impl World {
                 self.batch.clear();
             }
         }
-        recorder.fence(self.now, edge)
+        recorder.fence(self.now, position)
     }
 
     /// The recorder listens. What acknowledges that is before the first event.

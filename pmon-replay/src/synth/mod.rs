@@ -11,7 +11,7 @@ mod steps;
 use std::fmt;
 
 use oorandom::Rand64;
-use pmon_core::capture::{ClockAnchor, Header, Meta, Record, Transport};
+use pmon_core::capture::{ClockAnchor, Header, Meta, Record, TransportInfo};
 use pmon_core::wire::ByteOrder;
 use thiserror::Error;
 
@@ -150,11 +150,11 @@ impl Synth {
             cpus_online: self.options.cpus,
             ticks_per_second: TICKS as u32,
             recorder_pid: self.world.recorder().0,
-            transport: Transport { name: "synthetic".into(), why },
+            transport: TransportInfo { name: "synthetic".into(), why },
             start: self.start(),
             ..Meta::default()
         };
-        Header { uuid: uuid(&self.options), frame_order: ByteOrder::Little, meta }
+        Header { uuid: uuid(&self.options), byte_order: ByteOrder::Little, meta }
     }
 
     /// Gives the capture's records to `visit`, in order, the end included. It takes the same memory for captures of any length.

@@ -1,8 +1,10 @@
 //! The recorder of what the fake kernel says: events to records, as a recorder of a real one writes them.
 
 use pmon_core::MonoNs;
-use pmon_core::accounting::{Accountant, Continuity, Gap, Ledger, Lost};
-use pmon_core::capture::{ClockAnchor, Details, Edge, End, Fence, Frame, Loss, Record, Usage, Witness};
+use pmon_core::accounting::{Accountant, Continuity, Gap, LossByCause, LossLedger};
+use pmon_core::capture::{
+    ClockAnchor, Details, End, Fence, FencePosition, Loss, Record, RecordedDatagram, Usage, Witness,
+};
 use pmon_core::wire::Event;
 
 /// Clocks are recorded this often,
@@ -16,8 +18,8 @@ const SCAN_EVERY: u64 = 10_000_000_000;
 pub(super) struct Recorder<F> {
     visit: F,
     accountant: Accountant,
-    ledger: Ledger,
-    lost: Lost,
+    ledger: LossLedger,
+    lost: LossByCause,
     drops: u64,
     events: u64,
     start: ClockAnchor,
@@ -38,8 +40,8 @@ impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
         Ok(Self {
             visit,
             accountant: Accountant::new(),
-            ledger: Ledger::default(),
-            lost: Lost::default(),
+            ledger: LossLedger::default(),
+            lost: LossByCause::default(),
             drops: 0,
             events: 0,
             start,
@@ -67,7 +69,7 @@ impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
             *place = usage;
             place
         });
-        let record = Record::Event(Frame::Event(event), usage);
+        let record = Record::Event(RecordedDatagram::Event(event), usage);
         (self.visit)(&record)?;
         if let Record::Event(_, Some(usage)) = record {
             self.usage = Some(usage);
@@ -92,8 +94,8 @@ impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
         (self.visit)(record)
     }
 
-    pub(super) fn fence(&mut self, time: MonoNs, edge: Edge) -> Result<(), E> {
-        self.record(&Record::Fence(Fence { time, edge, unreached: Vec::new() }))
+    pub(super) fn fence(&mut self, time: MonoNs, position: FencePosition) -> Result<(), E> {
+        self.record(&Record::Fence(Fence { time, position, unreached: Vec::new() }))
     }
 
     /// Whether the processes are to be recorded again, as some of their events are missing.

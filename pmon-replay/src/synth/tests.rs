@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 
-use pmon_core::capture::{Details, Encoder, Frame, Own, Subject};
-use pmon_core::wire::{Body, Event};
+use pmon_core::capture::{Details, DetailsSubject, Encoder, RecordedDatagram, SelfGenerated};
+use pmon_core::wire::{Event, EventBody};
 use pmon_core::{MonoNs, Task};
 
 use super::*;
@@ -70,7 +70,7 @@ impl Model {
         );
         *self.seen.entry(event.kind().name()).or_default() += 1;
         match event.body {
-            Body::Fork { parent, child } => {
+            EventBody::Fork { parent, child } => {
                 assert!(self.is_free(child.tid.0), "{event:?}: the id is taken");
                 assert!(self.lives(parent), "{event:?}: the parent is dead");
                 if child.is_leader() {
@@ -81,14 +81,14 @@ impl Model {
                     threads.insert(child.tid.0);
                 }
             }
-            Body::Exec { task } => {
+            EventBody::Exec { task } => {
                 let (_, threads) = self.alive.get_mut(&task.tgid.0).expect("it lives");
                 assert_eq!(threads.len(), 1, "{event:?}: other threads live on");
                 *threads = BTreeSet::from([task.tgid.0]);
                 assert!(task.is_leader());
                 self.awaited = Some((task.tgid.0, event.time));
             }
-            Body::Exit { task, parent, .. } => {
+            EventBody::Exit { task, parent, .. } => {
                 assert!(self.lives(task), "{event:?} of the dead");
                 let (of, threads) = self.alive.get_mut(&task.tgid.0).expect("it lives");
                 threads.remove(&task.tid.0);
@@ -102,20 +102,20 @@ impl Model {
                     }
                 }
             }
-            Body::Coredump { task, parent } => {
+            EventBody::Coredump { task, parent } => {
                 assert!(self.lives(task) && parent.is_some_and(|parent| self.lives(parent)), "{event:?}");
             }
-            Body::Ptrace { task, tracer } => {
+            EventBody::Ptrace { task, tracer } => {
                 assert!(self.lives(task) && (tracer == Task::default() || self.lives(tracer)), "{event:?}");
             }
-            Body::Uid { task, .. }
-            | Body::Gid { task, .. }
-            | Body::Sid { task }
-            | Body::Comm { task, .. } => {
+            EventBody::Uid { task, .. }
+            | EventBody::Gid { task, .. }
+            | EventBody::Sid { task }
+            | EventBody::Comm { task, .. } => {
                 let is_own = task.tgid.0 == self.recorder;
                 assert!(self.lives(task) || is_own, "{event:?} of the dead");
                 if is_own {
-                    assert_eq!(Own::of(event, task.tgid), Some(Own::Fence), "{event:?}");
+                    assert_eq!(SelfGenerated::of(event, task.tgid), Some(SelfGenerated::Fence), "{event:?}");
                 }
             }
             _ => panic!("{event:?}"),
@@ -124,23 +124,23 @@ impl Model {
 
     fn details(&mut self, details: &Details) {
         match details.subject {
-            Subject::Snapshot { tgid } => {
+            DetailsSubject::Snapshot { tgid } => {
                 let ppid = details.ppid.expect("a parent");
                 let before = self.alive.insert(tgid.0, (ppid, BTreeSet::from([tgid.0])));
                 assert!(before.is_none() && self.is_free(0));
                 assert!(self.alive.contains_key(&ppid) || ppid == 0, "{details:?}");
             }
-            Subject::Exec { tgid, time } => {
+            DetailsSubject::Exec { tgid, time } => {
                 assert_eq!(self.awaited.take(), Some((tgid.0, time)));
                 assert_eq!(details.ppid, self.alive.get(&tgid.0).map(|&(of, _)| of), "{details:?}");
                 assert!(details.parent_start_ticks <= details.start_ticks, "{details:?}");
-                assert!(details.membership.is_some() && details.filename.is_some());
+                assert!(details.context.is_some() && details.filename.is_some());
             }
         }
         assert!(details.miss.is_none() && details.argv().next().is_some() && details.exe.is_some());
         assert!(details.start_ticks.is_some_and(|start| start <= self.now.0 / 10_000_000), "{details:?}");
         let file = details.exe.as_deref().and_then(|exe| exe.rsplit(|&byte| byte == b'/').next());
-        if matches!(details.subject, Subject::Exec { .. }) {
+        if matches!(details.subject, DetailsSubject::Exec { .. }) {
             let name = file.map(|name| &name[..name.len().min(15)]);
             assert_eq!(details.comm.as_deref(), name, "{details:?}");
         }
@@ -166,8 +166,8 @@ fn every_event_is_one_that_can_happen() {
         let (mut most, mut scans) = (0, 0);
         for record in records(options) {
             match record {
-                Record::Event(Frame::Event(event), usage) => {
-                    assert_eq!(usage.is_some(), matches!(event.body, Body::Exit { .. }), "{event:?}");
+                Record::Event(RecordedDatagram::Event(event), usage) => {
+                    assert_eq!(usage.is_some(), matches!(event.body, EventBody::Exit { .. }), "{event:?}");
                     let starts_in_time =
                         |usage: &pmon_core::capture::Usage| usage.start_ticks <= event.time.0 / 10_000_000;
                     assert!(usage.as_deref().is_none_or(starts_in_time), "{event:?} {usage:?}");
@@ -208,8 +208,9 @@ fn as_many_events_happen_and_are_lost_as_asked() {
         for record in records(options) {
             assert!(end.is_none(), "{record:?} behind the end");
             match record {
-                Record::Event(Frame::Event(event), _) => {
-                    *if Own::of(&event, recorder).is_some() { &mut own } else { &mut recorded } += 1;
+                Record::Event(RecordedDatagram::Event(event), _) => {
+                    *if SelfGenerated::of(&event, recorder).is_some() { &mut own } else { &mut recorded } +=
+                        1;
                     let before = numbers.insert(event.cpu.0, (event.seq.0.wrapping_add(1), event.time.0));
                     let Some((next, time)) = before else { continue };
                     match gap.take() {
@@ -270,7 +271,7 @@ fn numbers_of_cpus_begin_anywhere_and_wrap_now_and_then() {
     for seed in 0..8 {
         let mut numbers: HashMap<u32, u32> = HashMap::new();
         for record in records(small(2_000, Profile::Storm, seed)) {
-            if let Record::Event(Frame::Event(event), _) = record {
+            if let Record::Event(RecordedDatagram::Event(event), _) = record {
                 let before = numbers.insert(event.cpu.0, event.seq.0);
                 wrapped += u32::from(before.is_some_and(|before| before > event.seq.0));
             }
@@ -362,11 +363,11 @@ fn where_few_processes_may_live_all_events_happen_and_no_more_live() {
         for record in records(options) {
             match record {
                 Record::Details(details) => drop(living.insert(details.subject.tgid(), 1)),
-                Record::Event(Frame::Event(event), _) => {
+                Record::Event(RecordedDatagram::Event(event), _) => {
                     events += 1;
                     match event.body {
-                        Body::Fork { child, .. } => *living.entry(child.tgid).or_default() += 1,
-                        Body::Exit { task, .. } => {
+                        EventBody::Fork { child, .. } => *living.entry(child.tgid).or_default() += 1,
+                        EventBody::Exit { task, .. } => {
                             *living.get_mut(&task.tgid).expect("it lives") -= 1;
                             // Another of its threads may be about to run the next program.
                             living.retain(|_, threads| *threads > 0);

@@ -282,18 +282,18 @@ impl<'a> Playback<'a> {
         let original = self.header.clone();
         let mut header = original.unwrap_or(Header {
             uuid: [0; 16],
-            frame_order: ByteOrder::NATIVE,
+            byte_order: ByteOrder::NATIVE,
             meta: pmon_core::capture::Meta::default(),
         });
         let uuid: String = header.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
         let Self { args: ReplayArgs { seed, .. }, from, until, script, filter, .. } = self;
         let what = format!("{uuid} {from:?} {until:?} {filter:?} {script:?} {seed}");
         header.uuid[..4].copy_from_slice(&crc32c::crc32c(what.as_bytes()).to_le_bytes());
-        header.frame_order = ByteOrder::NATIVE;
+        header.byte_order = ByteOrder::NATIVE;
         let faults =
             if script.rules().is_empty() { String::new() } else { format!(", with faults, seed {seed}") };
         header.meta.transport =
-            pmon_core::capture::Transport { name: "replay".into(), why: format!("of {uuid}{faults}") };
+            pmon_core::capture::TransportInfo { name: "replay".into(), why: format!("of {uuid}{faults}") };
         header.meta.previous = None;
         header
     }

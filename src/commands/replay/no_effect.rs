@@ -51,7 +51,7 @@ impl Playback<'_> {
         }
         let mut reader = Reader::open_sparse(File::open(&self.args.file).ok()?, skip_hole).ok()?;
         let range = Range { since: self.from.map(Bound::Mono), until: self.until.map(Bound::Mono) };
-        let (header, order) = (reader.header().cloned(), reader.frame_order());
+        let (header, order) = (reader.header().cloned(), reader.byte_order());
         // This format shows all events.
         let args = ViewArgs { format: Format::Json, ..self.args.view.clone() };
         let mut view = View::new(&args, range, header.as_ref(), order, false, io::sink());

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use pmon_analysis::diff::{Item, Options};
-use pmon_core::capture::Frame;
+use pmon_core::capture::RecordedDatagram;
 use pmon_core::wire::{ByteOrder, Event};
 
 /// A field that is not the same.
@@ -69,7 +69,7 @@ fn compare<T: PartialEq + Display>(fields: &mut Vec<Field>, name: &'static str, 
 fn event(item: &Item, order: ByteOrder) -> Option<Event> {
     match item {
         Item::Event(event) => Some(*event),
-        Item::Raw(bytes) => Frame::Raw(bytes).event(order),
+        Item::Raw(bytes) => RecordedDatagram::Raw(bytes).event(order),
         Item::Loss(_) | Item::Blind(_) => None,
     }
 }

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use pmon_analysis::diff::{Item, Stretch};
 use pmon_analysis::{Occurrence, Processes};
 use pmon_core::MonoNs;
-use pmon_core::capture::Frame;
+use pmon_core::capture::RecordedDatagram;
 use serde_json::{Map, Value, json};
 
 use super::ComparedCapture;
@@ -72,7 +72,7 @@ fn rendered(item: &Item, capture: &ComparedCapture, render: &mut dyn Render) -> 
 fn occurrence(item: &Item, capture: &ComparedCapture) -> Option<Occurrence> {
     let (event, raw) = match item {
         Item::Event(event) => (Some(*event), None),
-        Item::Raw(bytes) => (Frame::Raw(bytes).event(capture.order), Some(bytes.clone())),
+        Item::Raw(bytes) => (RecordedDatagram::Raw(bytes).event(capture.order), Some(bytes.clone())),
         Item::Loss(_) | Item::Blind(_) => return None,
     };
     Some(Occurrence { event, raw, details: None, usage: None })

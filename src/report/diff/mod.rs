@@ -9,7 +9,7 @@ use pmon_analysis::WallClock;
 use pmon_analysis::diff::{
     Apart, Counts, Difference, Finding, Item, Lane, Options, OtherCauses, Outcome, Side, Stretch,
 };
-use pmon_core::accounting::Lost;
+use pmon_core::accounting::LossByCause;
 use pmon_core::wire::ByteOrder;
 use serde_json::{Map, Value, json};
 
@@ -269,7 +269,7 @@ fn apart_json(apart: &Apart) -> Value {
 }
 
 /// `socket`, or `100 socket, 23 kernel_memory`.
-fn by_cause(lost: &Lost) -> String {
+fn by_cause(lost: &LossByCause) -> String {
     let causes: Vec<_> = lost.by_cause().filter(|&(_, count)| count > 0).collect();
     match causes[..] {
         [(cause, _)] => cause.name().into(),

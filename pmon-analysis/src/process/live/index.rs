@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use pmon_core::capture::{Details, Miss};
+use pmon_core::capture::{Details, MissReason};
 use pmon_core::{Task, Tgid, Tid};
 
 use super::process::{Life, State, Thread};
@@ -210,6 +210,6 @@ impl Census {
 
 /// Copies details without the fields that take most of their memory.
 fn without_texts(details: &Details) -> Details {
-    let Details { subject, ids, membership, .. } = *details;
-    Details { ids, membership, ..Details::missed(subject, Miss::TooLong) }
+    let Details { subject, ids, context, .. } = *details;
+    Details { ids, context, ..Details::missed(subject, MissReason::TooLong) }
 }

@@ -5,8 +5,8 @@ mod process;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use pmon_core::capture::{ClockAnchor, Details, Meta, Snapshot, Subject, Usage};
-use pmon_core::wire::{Body, Event};
+use pmon_core::capture::{ClockAnchor, Details, DetailsSubject, Meta, Snapshot, Usage};
+use pmon_core::wire::{Event, EventBody};
 use pmon_core::{MonoNs, Task, Tgid, Tid};
 
 use self::process::{lasting, merged};
@@ -86,8 +86,8 @@ impl Census {
                 }
             }
             Entry::Details(details) => match details.subject {
-                Subject::Exec { tgid, time } => self.late(tgid, time, details),
-                Subject::Snapshot { tgid } => self.scanned(tgid, details),
+                DetailsSubject::Exec { tgid, time } => self.late(tgid, time, details),
+                DetailsSubject::Snapshot { tgid } => self.scanned(tgid, details),
             },
             Entry::Snapshot(snapshot) => self.complete(snapshot),
             Entry::Clock(anchor) => self.clock = *anchor,
@@ -114,32 +114,34 @@ impl Census {
         // use. When the first thread and another exit at the same time, the other's exit can be the
         // first to report the end of the process.
         let lives_on = |corpse| match event.body {
-            Body::Exec { task } => task.tgid == corpse,
-            Body::Exit { task, .. } => task.tgid == corpse && task.is_leader(),
+            EventBody::Exec { task } => task.tgid == corpse,
+            EventBody::Exit { task, .. } => task.tgid == corpse && task.is_leader(),
             _ => false,
         };
         if let Some(corpse) = self.corpse.take_if(|corpse| !lives_on(*corpse)) {
             self.remove(corpse);
         }
         match event.body {
-            Body::Fork { parent, child } if child.is_leader() => self.fork(event.time, parent, child.tgid),
-            Body::Fork { parent, child } => self.thread(event.time, parent, child),
-            Body::Exec { task } => self.exec(event.time, task.tgid, details),
-            Body::Comm { task, comm } => self.rename(task, comm.as_bytes()),
-            Body::Exit { task, code, parent, .. } => self.exit((task, code), parent, exit),
-            Body::Uid { task, real, effective } => {
+            EventBody::Fork { parent, child } if child.is_leader() => {
+                self.fork(event.time, parent, child.tgid)
+            }
+            EventBody::Fork { parent, child } => self.thread(event.time, parent, child),
+            EventBody::Exec { task } => self.exec(event.time, task.tgid, details),
+            EventBody::Comm { task, comm } => self.rename(task, comm.as_bytes()),
+            EventBody::Exit { task, code, parent, .. } => self.exit((task, code), parent, exit),
+            EventBody::Uid { task, real, effective } => {
                 self.change(task, |life| life.uid = Some((real, effective)));
             }
-            Body::Gid { task, real, effective } => {
+            EventBody::Gid { task, real, effective } => {
                 self.change(task, |life| life.gid = Some((real, effective)));
             }
-            Body::Sid { task } => {
+            EventBody::Sid { task } => {
                 // Any thread makes it of its process.
                 if let Some(life) = self.alive(task) {
                     (life.session, life.group) = (Some(task.tgid.0), Some(task.tgid.0));
                 }
             }
-            Body::Ptrace { task, tracer } => self.change(task, |life| {
+            EventBody::Ptrace { task, tracer } => self.change(task, |life| {
                 life.tracer = (tracer.tgid != Tgid(0)).then_some(tracer.tgid);
             }),
             _ => {}
@@ -268,7 +270,7 @@ impl Census {
 
     /// What the process of a first thread has used until its exit.
     fn used(&mut self, event: &Event, usage: Option<&Usage>) {
-        if let (Body::Exit { task, .. }, Some(usage)) = (event.body, usage)
+        if let (EventBody::Exit { task, .. }, Some(usage)) = (event.body, usage)
             && let Some(life) = self.lives.get_mut(&task.tgid).filter(|_| task.is_leader())
         {
             life.usage = Some(Box::new(*usage));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pmon_core::capture::{Details, Membership, Miss, Usage};
+use pmon_core::capture::{Details, MissReason, ProcessContext, Usage};
 use pmon_core::{MonoNs, Tgid, Tid};
 
 use crate::process::limits::MAX_NAME;
@@ -105,18 +105,18 @@ impl Life {
     }
 
     /// Where it belongs, as of its last exec or a scan; the id that stands there is [`Life::inner_pid`].
-    pub fn membership(&self) -> Option<Membership> {
-        self.details.as_deref()?.membership
+    pub fn context(&self) -> Option<ProcessContext> {
+        self.details.as_deref()?.context
     }
 
     /// Takes what `details` know and it does not.
     pub(super) fn fill(&mut self, details: &Details) {
-        self.gone |= details.miss == Some(Miss::Gone);
+        self.gone |= details.miss == Some(MissReason::Gone);
         self.uid = self.uid.or(details.ids.map(|ids| (ids.uid, ids.euid)));
         self.gid = self.gid.or(details.ids.map(|ids| (ids.gid, ids.egid)));
-        self.session = self.session.or(details.membership.map(|of| of.session));
-        self.group = self.group.or(details.membership.map(|of| of.group));
-        self.inner_pid = self.inner_pid.or(details.membership.map(|of| of.pid));
+        self.session = self.session.or(details.context.map(|of| of.session));
+        self.group = self.group.or(details.context.map(|of| of.group));
+        self.inner_pid = self.inner_pid.or(details.context.map(|of| of.pid));
         self.name = self.name.take().or_else(|| name_of(details));
         if let (Some(ticks), false) = (details.start_ticks, self.is_exact) {
             (self.start_ticks, self.is_exact) = (Some(ticks), true);
@@ -130,7 +130,7 @@ impl Life {
         if details.is_some_and(|details| details.ids.is_some()) {
             (self.uid, self.gid) = (None, None);
         }
-        if details.is_some_and(|details| details.membership.is_some()) {
+        if details.is_some_and(|details| details.context.is_some()) {
             (self.session, self.group, self.inner_pid) = (None, None, None);
         }
     }
@@ -174,7 +174,7 @@ pub(super) fn merged(first: &Details, second: &Details) -> Details {
         (all.args, all.args_len) = (second.args.clone(), second.args_len);
     }
     all.ids = all.ids.or(second.ids);
-    all.membership = all.membership.or(second.membership);
+    all.context = all.context.or(second.context);
     all
 }
 

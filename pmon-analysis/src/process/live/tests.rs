@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use pmon_core::capture::{Credentials, Membership, Miss, ProcessState, Reason};
+use pmon_core::capture::{Credentials, MissReason, ProcessContext, ProcessState, SnapshotReason};
 use pmon_core::wire::Comm;
 use pmon_core::{Cpu, Seq};
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ impl Census {
     }
 }
 
-fn event(ms: u64, body: Body, details: Option<Details>) -> Entry {
+fn event(ms: u64, body: EventBody, details: Option<Details>) -> Entry {
     let event = Event { time: MonoNs(ms * 1_000_000), seq: Seq(0), cpu: Cpu(0), body };
     Entry::Event(Occurrence { event: Some(event), raw: None, details: details.map(Box::new), usage: None })
 }
@@ -34,28 +34,28 @@ fn leader(pid: u32) -> Task {
 }
 
 fn fork(ms: u64, parent: u32, child: u32) -> Entry {
-    event(ms, Body::Fork { parent: leader(parent), child: leader(child) }, None)
+    event(ms, EventBody::Fork { parent: leader(parent), child: leader(child) }, None)
 }
 
 fn thread(ms: u64, tid: u32, pid: u32) -> Entry {
-    event(ms, Body::Fork { parent: leader(1), child: Task::new(tid, pid) }, None)
+    event(ms, EventBody::Fork { parent: leader(1), child: Task::new(tid, pid) }, None)
 }
 
 fn exit(ms: u64, tid: u32, pid: u32) -> Entry {
-    event(ms, Body::Exit { task: Task::new(tid, pid), code: 256, signal: 17, parent: None }, None)
+    event(ms, EventBody::Exit { task: Task::new(tid, pid), code: 256, signal: 17, parent: None }, None)
 }
 
 fn comm(ms: u64, task: Task, name: &str) -> Entry {
     let mut comm = Comm::default();
     comm.0[..name.len()].copy_from_slice(name.as_bytes());
-    event(ms, Body::Comm { task, comm }, None)
+    event(ms, EventBody::Comm { task, comm }, None)
 }
 
 fn sid(ms: u64, pid: u32) -> Entry {
-    event(ms, Body::Sid { task: leader(pid) }, None)
+    event(ms, EventBody::Sid { task: leader(pid) }, None)
 }
 
-fn details(subject: Subject, comm: &str, start_ticks: Option<u64>) -> Details {
+fn details(subject: DetailsSubject, comm: &str, start_ticks: Option<u64>) -> Details {
     Details {
         miss: None,
         ppid: Some(1),
@@ -65,24 +65,30 @@ fn details(subject: Subject, comm: &str, start_ticks: Option<u64>) -> Details {
         exe: Some(format!("/bin/{comm}").into()),
         cwd: Some("/tmp".into()),
         args: Some(format!("{comm}\0-x\0").into()),
-        membership: Some(Membership { session: 3, group: 4, pid: 5, ..Membership::default() }),
-        ..Details::missed(subject, Miss::Gone)
+        context: Some(ProcessContext { session: 3, group: 4, pid: 5, ..ProcessContext::default() }),
+        ..Details::missed(subject, MissReason::Gone)
     }
 }
 
 fn exec(ms: u64, pid: u32, comm: Option<&str>) -> Entry {
-    let subject = Subject::Exec { tgid: Tgid(pid), time: MonoNs(ms * 1_000_000) };
+    let subject = DetailsSubject::Exec { tgid: Tgid(pid), time: MonoNs(ms * 1_000_000) };
     let details = comm.map(|comm| details(subject, comm, None));
-    event(ms, Body::Exec { task: leader(pid) }, details)
+    event(ms, EventBody::Exec { task: leader(pid) }, details)
 }
 
 fn scanned(pid: u32, comm: &str, start_ticks: u64) -> Entry {
-    Entry::Details(Box::new(details(Subject::Snapshot { tgid: Tgid(pid) }, comm, Some(start_ticks))))
+    Entry::Details(Box::new(details(DetailsSubject::Snapshot { tgid: Tgid(pid) }, comm, Some(start_ticks))))
 }
 
 fn snapshot(started_ms: u64, processes: u32) -> Entry {
     let started = MonoNs(started_ms * 1_000_000);
-    Entry::Snapshot(Snapshot { started, ended: started, processes, reason: Reason::Start, atomic: false })
+    Entry::Snapshot(Snapshot {
+        started,
+        ended: started,
+        processes,
+        reason: SnapshotReason::Start,
+        atomic: false,
+    })
 }
 
 fn pids(census: &Census) -> Vec<u32> {
@@ -112,7 +118,7 @@ fn a_child_is_what_its_parent_is() {
 
 #[test]
 fn a_child_has_the_name_of_the_thread_that_forked_it() {
-    let by_thread = Body::Fork { parent: Task::new(11, 10), child: leader(20) };
+    let by_thread = EventBody::Fork { parent: Task::new(11, 10), child: leader(20) };
     let census = census(&[
         fork(1, 1, 10),
         comm(2, leader(10), "first"),
@@ -137,7 +143,7 @@ fn the_dead_are_zombies_until_something_happens() {
 #[test]
 fn who_adopts_is_told_by_an_exit() {
     let parent = Some(leader(30));
-    let body = Body::Exit { task: leader(20), code: 0, signal: 17, parent };
+    let body = EventBody::Exit { task: leader(20), code: 0, signal: 17, parent };
     let census = census(&[fork(1, 1, 10), fork(2, 10, 20), exit(3, 10, 10), event(4, body, None)]);
     assert_eq!(life(&census, 20).ppid, Some(Tgid(30)));
 }
@@ -145,7 +151,7 @@ fn who_adopts_is_told_by_an_exit() {
 #[test]
 fn zero_is_no_parent() {
     let parent = Some(leader(0));
-    let body = Body::Exit { task: leader(20), code: 0, signal: 17, parent };
+    let body = EventBody::Exit { task: leader(20), code: 0, signal: 17, parent };
     let census = census(&[fork(2, 10, 20), event(4, body, None)]);
     assert_eq!(life(&census, 20).ppid, Some(Tgid(10)));
 }
@@ -198,7 +204,7 @@ fn an_exec_ends_the_other_threads_and_replaces_the_program() {
     assert_eq!(known.cwd.as_deref(), Some(&b"/tmp"[..]));
     assert_eq!((process.uid, process.session), (Some((7, 8)), Some(3)));
     // They may come late, but not too late.
-    let subject = |ms: u64| Subject::Exec { tgid: Tgid(10), time: MonoNs(ms * 1_000_000) };
+    let subject = |ms: u64| DetailsSubject::Exec { tgid: Tgid(10), time: MonoNs(ms * 1_000_000) };
     census.take(&Entry::Details(Box::new(details(subject(2), "ls", None))));
     assert_eq!(exe(&census), None);
     census.take(&Entry::Details(Box::new(details(subject(3), "cp", None))));
@@ -208,9 +214,9 @@ fn an_exec_ends_the_other_threads_and_replaces_the_program() {
 
 #[test]
 fn a_process_is_named_after_its_file() {
-    let mut exec = details(Subject::Exec { tgid: Tgid(10), time: MonoNs(0) }, "", None);
+    let mut exec = details(DetailsSubject::Exec { tgid: Tgid(10), time: MonoNs(0) }, "", None);
     (exec.comm, exec.filename) = (None, Some("./a/quite-long-file-name".into()));
-    let census = census(&[event(0, Body::Exec { task: leader(10) }, Some(exec))]);
+    let census = census(&[event(0, EventBody::Exec { task: leader(10) }, Some(exec))]);
     assert_eq!(name(life(&census, 10)), Some("quite-long-file"));
 }
 
@@ -224,8 +230,8 @@ fn an_exec_by_another_thread_lets_the_process_live_on() {
 
 #[test]
 fn ids_change_by_events_of_the_first_thread() {
-    let uid = |tid| Body::Uid { task: Task::new(tid, 10), real: tid, effective: 0 };
-    let gid = |tid| Body::Gid { task: Task::new(tid, 10), real: tid, effective: 0 };
+    let uid = |tid| EventBody::Uid { task: Task::new(tid, 10), real: tid, effective: 0 };
+    let gid = |tid| EventBody::Gid { task: Task::new(tid, 10), real: tid, effective: 0 };
     let mut census =
         census(&[scanned(10, "su", 50), event(1, uid(10), None), event(2, gid(10), None), sid(3, 10)]);
     census.take(&event(4, uid(11), None));
@@ -236,7 +242,7 @@ fn ids_change_by_events_of_the_first_thread() {
 
 #[test]
 fn a_thread_makes_a_session_of_its_process() {
-    let body = Body::Sid { task: Task::new(11, 10) };
+    let body = EventBody::Sid { task: Task::new(11, 10) };
     let census = census(&[fork(1, 1, 10), thread(2, 11, 10), exit(3, 10, 10), event(4, body, None)]);
     let process = life(&census, 10);
     assert_eq!((process.session, process.state()), (Some(10), State::Leaderless));
@@ -244,7 +250,7 @@ fn a_thread_makes_a_session_of_its_process() {
 
 #[test]
 fn a_tracer_comes_and_goes() {
-    let ptrace = |tracer| Body::Ptrace { task: leader(10), tracer: leader(tracer) };
+    let ptrace = |tracer| EventBody::Ptrace { task: leader(10), tracer: leader(tracer) };
     let mut census = census(&[event(1, ptrace(20), None)]);
     assert_eq!(life(&census, 10).tracer, Some(Tgid(20)));
     census.take(&event(2, ptrace(0), None));
@@ -328,7 +334,7 @@ fn a_change_has_another_version() {
 
 #[test]
 fn kernel_threads_have_no_program() {
-    let mut kthread = details(Subject::Snapshot { tgid: Tgid(30) }, "kworker/0:1", Some(1));
+    let mut kthread = details(DetailsSubject::Snapshot { tgid: Tgid(30) }, "kworker/0:1", Some(1));
     (kthread.exe, kthread.args, kthread.ppid) = (None, None, Some(2));
     let census =
         census(&[Entry::Details(Box::new(kthread)), fork(1, 2, 40), fork(2, 2, 50), exec(3, 50, None)]);

@@ -8,9 +8,9 @@ use super::strings::{Ends, Strings};
 use super::usage::UsageColumns;
 use crate::capture::format::block::{BlockHeader, Malformed, u32_at};
 use crate::capture::format::limit;
-use crate::capture::records::{Frame, Record};
+use crate::capture::records::{Record, RecordedDatagram};
 use crate::ids::MonoNs;
-use crate::wire::{Body, Comm};
+use crate::wire::{Comm, EventBody};
 
 /// The columns of a block. Its memory is reused from block to block.
 pub(crate) struct Decoded {
@@ -193,21 +193,21 @@ impl<'a> Records<'a> {
             comm
         };
         let Some(event) = self.predictor.decode(&mut self.columns, comm) else {
-            return Frame::Raw(self.raw.take_next()).into();
+            return RecordedDatagram::Raw(self.raw.take_next()).into();
         };
         let usage = match event.body {
-            Body::Exec { task } => {
+            EventBody::Exec { task } => {
                 if self.counts.details > 0 {
                     self.context.saw_exec(task.tgid, event.time);
                 }
                 None
             }
-            Body::Exit { task, .. } => {
+            EventBody::Exit { task, .. } => {
                 self.context.decode_usage(task, &self.predictor, &mut self.usage_columns)
             }
             _ => None,
         };
-        Record::Event(Frame::Event(event), usage)
+        Record::Event(RecordedDatagram::Event(event), usage)
     }
 
     #[cold]

@@ -7,7 +7,7 @@ use super::profile::{EXE, ProfileColumns, Profiles};
 use super::strings::{Interner, Strings};
 use super::usage::{self, UsageColumns};
 use crate::capture::format::limit;
-use crate::capture::records::{Credentials, Details, Membership, Miss, Subject, Usage};
+use crate::capture::records::{Credentials, Details, DetailsSubject, MissReason, ProcessContext, Usage};
 use crate::ids::{MonoNs, Task, Tgid};
 
 /// Subject codes: an exec that is named, a snapshot, or (from 2 on) an exec of this block by its place.
@@ -20,8 +20,14 @@ const LOOK_BACK: usize = 1024;
 /// What a clock tick takes on nearly every kernel, in ns (`USER_HZ`).
 const TICK: u64 = 10_000_000;
 
-const MISSES: [Miss; 6] =
-    [Miss::Gone, Miss::Denied, Miss::Busy, Miss::Superseded, Miss::Unreadable, Miss::TooLong];
+const MISSES: [MissReason; 6] = [
+    MissReason::Gone,
+    MissReason::Denied,
+    MissReason::Busy,
+    MissReason::Superseded,
+    MissReason::Unreadable,
+    MissReason::TooLong,
+];
 
 /// Processes of which the start is remembered.
 const STARTS: usize = 4096;
@@ -91,11 +97,11 @@ impl Context {
         (strings, names): (&mut Interner, &mut Interner),
     ) {
         match details.subject {
-            Subject::Snapshot { tgid } => {
+            DetailsSubject::Snapshot { tgid } => {
                 out.put(Column::DetailsSubject, SNAPSHOT);
                 self.encode_tgid(tgid, out);
             }
-            Subject::Exec { tgid, time } => {
+            DetailsSubject::Exec { tgid, time } => {
                 let recent = self.execs.len().saturating_sub(LOOK_BACK);
                 let place = self.execs[recent..].iter().rposition(|&exec| exec == (tgid, time));
                 if let Some(place) = place.map(|place| place + recent) {
@@ -137,7 +143,7 @@ impl Context {
             details.cgroup.as_deref(),
         ];
         let family = (tgid.0, self.ppid);
-        let context = details.membership.as_ref().map(context);
+        let context = details.context.as_ref().map(context);
         let context = context.as_ref().map(<[u8; CONTEXT]>::as_slice);
         let parts = (parts, [details.filename.as_deref(), context]);
         let has_args = details.args.is_some();
@@ -152,10 +158,10 @@ impl Context {
         let parent_start = parent_start.filter(|&(_, code)| code < u64::MAX);
         out.put(Column::DetailsParentStart, parent_start.map_or(0, |(_, code)| 1 + code));
         self.learn_starts(tgid, start.map(|(start, _)| start), parent_start.map(|(start, _)| start));
-        if let Some(membership) = &details.membership {
-            out.put(Column::DetailsGroup, delta32(membership.group, self.group));
-            out.put(Column::DetailsNsPid, delta32(membership.pid, tgid.0.wrapping_sub(self.offset)));
-            self.learn_membership(tgid, membership);
+        if let Some(context) = &details.context {
+            out.put(Column::DetailsGroup, delta32(context.group, self.group));
+            out.put(Column::DetailsNsPid, delta32(context.pid, tgid.0.wrapping_sub(self.offset)));
+            self.learn_membership(tgid, context);
         }
     }
 
@@ -204,9 +210,9 @@ impl Context {
         self.parent_start = parent_start.unwrap_or(self.parent_start);
     }
 
-    fn learn_membership(&mut self, tgid: Tgid, membership: &Membership) {
-        self.group = membership.group;
-        self.offset = tgid.0.wrapping_sub(membership.pid);
+    fn learn_membership(&mut self, tgid: Tgid, context: &ProcessContext) {
+        self.group = context.group;
+        self.offset = tgid.0.wrapping_sub(context.pid);
     }
 
     fn encode_tgid(&mut self, tgid: Tgid, out: &mut ColumnWriter) {
@@ -244,18 +250,18 @@ impl Context {
         (strings, names): (&mut Strings<'_>, &mut Strings<'_>),
     ) -> Details {
         let subject = match from.subject.take() {
-            SNAPSHOT => Subject::Snapshot { tgid: self.decode_tgid(from) },
+            SNAPSHOT => DetailsSubject::Snapshot { tgid: self.decode_tgid(from) },
             NAMED_EXEC => {
                 let tgid = self.decode_tgid(from);
                 self.time = undelta64(from.time.take(), self.time);
-                Subject::Exec { tgid, time: MonoNs(self.time) }
+                DetailsSubject::Exec { tgid, time: MonoNs(self.time) }
             }
             code => {
                 let place = undelta64(code - BLOCK_EXEC, self.next_exec as u64) as usize;
                 self.next_exec = place.wrapping_add(1);
                 // A place that is not there: only in a file that no writer wrote.
                 let (tgid, time) = self.execs.get(place).copied().unwrap_or_default();
-                Subject::Exec { tgid, time }
+                DetailsSubject::Exec { tgid, time }
             }
         };
         let expected = self.expect(events.origin(subject.tgid().0));
@@ -265,7 +271,7 @@ impl Context {
 
         if self.given > self.most_given {
             // No writer makes a block of so much.
-            return Details { ppid, start_ticks, ..Details::missed(subject, Miss::Gone) };
+            return Details { ppid, start_ticks, ..Details::missed(subject, MissReason::Gone) };
         }
         let family = (subject.tgid().0, self.ppid);
         let profile = self.profiles.decode(family, &mut from.profiles, (strings, names));
@@ -285,12 +291,12 @@ impl Context {
         let parent_start_ticks =
             from.parent_start.take().checked_sub(1).map(|code| undelta64(code, expected));
         self.learn_starts(tgid, start_ticks, parent_start_ticks);
-        let membership = context.map(|context| {
+        let context = context.map(|context| {
             let group = undelta32(from.group.take(), self.group);
             let pid = undelta32(from.ns_pid.take(), tgid.0.wrapping_sub(self.offset));
-            let membership = Membership { group, pid, ..of_context(context) };
-            self.learn_membership(tgid, &membership);
-            membership
+            let context = ProcessContext { group, pid, ..of_context(context) };
+            self.learn_membership(tgid, &context);
+            context
         });
         let strings = [comm, exe, filename, cwd, cgroup, args.as_deref()];
         self.given += strings.into_iter().flatten().map(<[u8]>::len).sum::<usize>();
@@ -298,7 +304,7 @@ impl Context {
         Details {
             subject,
             // A cause of a later version is still a miss.
-            miss: miss.map(|miss| miss.unwrap_or(Miss::Gone)),
+            miss: miss.map(|miss| miss.unwrap_or(MissReason::Gone)),
             ppid,
             start_ticks,
             parent_start_ticks,
@@ -311,7 +317,7 @@ impl Context {
             args,
             args_len,
             threads,
-            membership,
+            context,
         }
     }
 
@@ -322,8 +328,8 @@ impl Context {
 }
 
 /// What processes of one session share of where they belong.
-fn context(membership: &Membership) -> [u8; CONTEXT] {
-    let Membership { login_uid, session, cgroup, pid_namespace, .. } = membership;
+fn context(context: &ProcessContext) -> [u8; CONTEXT] {
+    let ProcessContext { login_uid, session, cgroup, pid_namespace, .. } = context;
     let mut bytes = [0; CONTEXT];
     bytes[..4].copy_from_slice(&login_uid.to_le_bytes());
     bytes[4..8].copy_from_slice(&session.to_le_bytes());
@@ -333,15 +339,15 @@ fn context(membership: &Membership) -> [u8; CONTEXT] {
 }
 
 /// Undoes [`context`]; zero where bytes are missing, as in no file that a writer wrote.
-fn of_context(bytes: &[u8]) -> Membership {
+fn of_context(bytes: &[u8]) -> ProcessContext {
     let number =
         |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&b| u32::from_le_bytes(b));
-    Membership {
+    ProcessContext {
         login_uid: number(0),
         session: number(4),
         cgroup: u64::from(number(12)) << 32 | u64::from(number(8)),
         pid_namespace: number(16),
-        ..Membership::default()
+        ..ProcessContext::default()
     }
 }
 

@@ -12,9 +12,9 @@ use crate::capture::format::block::{BLOCK_HEADER, BlockHeader, BlockKind, put_u3
 use crate::capture::format::header::Header;
 use crate::capture::format::limit;
 use crate::capture::format::meta::MetaError;
-use crate::capture::records::{Details, Frame, Record, Usage};
+use crate::capture::records::{Details, Record, RecordedDatagram, Usage};
 use crate::ids::MonoNs;
-use crate::wire::{Body, ByteOrder, Comm, Event};
+use crate::wire::{ByteOrder, Comm, Event, EventBody};
 
 /// Why a record is not taken. The encoder is as it was before.
 #[derive(Debug, Error)]
@@ -140,7 +140,7 @@ impl Encoder {
         let bytes = header.encode()?;
         Ok(Self {
             tag: header.tag(),
-            order: header.frame_order,
+            order: header.byte_order,
             offset: bytes.len() as u64,
             header: bytes,
             rows: Rows::default(),
@@ -163,8 +163,8 @@ impl Encoder {
     ///
     /// # Errors
     /// When it is longer.
-    pub fn push_frame(&mut self, datagram: &[u8]) -> Result<(), EncodeError> {
-        self.push(&Frame::new(datagram, self.order).into())
+    pub fn push_datagram(&mut self, datagram: &[u8]) -> Result<(), EncodeError> {
+        self.push(&RecordedDatagram::new(datagram, self.order).into())
     }
 
     /// Takes any record.
@@ -176,16 +176,18 @@ impl Encoder {
             self.seal_block();
         }
         match record {
-            Record::Event(Frame::Event(event), usage) if !matches!(event.body, Body::Unknown { .. }) => {
+            Record::Event(RecordedDatagram::Event(event), usage)
+                if !matches!(event.body, EventBody::Unknown { .. }) =>
+            {
                 if let Some(usage) = usage {
-                    let Body::Exit { .. } = event.body else { return Err(EncodeError::NoExit) };
+                    let EventBody::Exit { .. } = event.body else { return Err(EncodeError::NoExit) };
                     self.rows.usages.push((self.rows.events.len() as u32, **usage));
                 }
                 self.last_time = self.last_time.max(event.time.0);
                 self.rows.events.push(Row::Event(*event));
             }
-            Record::Event(Frame::Raw(_), Some(_)) => return Err(EncodeError::NoExit),
-            Record::Event(Frame::Raw(bytes), None) => {
+            Record::Event(RecordedDatagram::Raw(_), Some(_)) => return Err(EncodeError::NoExit),
+            Record::Event(RecordedDatagram::Raw(bytes), None) => {
                 fits("a datagram", bytes)?;
                 let row = Row::Raw { start: self.rows.raw.len() as u32, len: bytes.len() as u32 };
                 self.rows.raw.extend_from_slice(bytes);
@@ -356,8 +358,8 @@ impl BlockEncoder {
                     let comm = |comm: &Comm| strings.code(Some(trimmed(comm))).0;
                     self.predictor.encode(event, &mut self.columns, comm);
                     match event.body {
-                        Body::Exec { task } => self.context.saw_exec(task.tgid, event.time),
-                        Body::Exit { task, .. } => match usages.next_if(|&&(of, _)| of as usize == at) {
+                        EventBody::Exec { task } => self.context.saw_exec(task.tgid, event.time),
+                        EventBody::Exit { task, .. } => match usages.next_if(|&&(of, _)| of as usize == at) {
                             Some((_, usage)) => {
                                 self.context.encode_usage(task, usage, &self.predictor, &mut self.columns);
                             }

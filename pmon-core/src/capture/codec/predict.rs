@@ -6,7 +6,7 @@
 use super::column::{Column, ColumnReader, ColumnWriter, Values, delta32, delta64, undelta32, undelta64};
 use super::recent::{PLACES, Recent};
 use crate::ids::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
-use crate::wire::{Body, Comm, Event, Kind};
+use crate::wire::{Comm, Event, EventBody, EventKind};
 
 /// The tag of a datagram that is stored as it is.
 pub(crate) const RAW: u64 = 15;
@@ -122,11 +122,11 @@ impl Predictor {
         on.seq = event.seq.0;
         let actor = on.actor;
         match event.body {
-            Body::Ack { ack, err } => {
+            EventBody::Ack { ack, err } => {
                 out.put(Column::First, ack.into());
                 out.put(Column::Second, err.into());
             }
-            Body::Fork { parent, child } => {
+            EventBody::Fork { parent, child } => {
                 out.put(Column::Child, delta32(child.tid.0, self.last_child.wrapping_add(1)));
                 out.put(
                     Column::ChildTgid,
@@ -145,35 +145,35 @@ impl Predictor {
                 self.encode_task(parent, self.fork_parent(child, actor), Column::Forker, out);
                 self.forked(cpu, parent, child);
             }
-            Body::Exec { task } => {
+            EventBody::Exec { task } => {
                 let expected = self.known(self.last_child).task;
                 self.encode_task(task, expected, Column::Actor, out);
                 self.acted(cpu, task);
             }
-            Body::Sid { task } => {
+            EventBody::Sid { task } => {
                 self.encode_actor(cpu, actor, task, out);
             }
-            Body::Uid { task, real, effective } | Body::Gid { task, real, effective } => {
+            EventBody::Uid { task, real, effective } | EventBody::Gid { task, real, effective } => {
                 self.encode_actor(cpu, actor, task, out);
                 out.put(Column::First, real.into());
                 out.put(Column::Second, effective.into());
             }
-            Body::Ptrace { task, tracer } => {
+            EventBody::Ptrace { task, tracer } => {
                 self.encode_actor(cpu, actor, task, out);
                 out.put(Column::First, tracer.tid.0.into());
                 out.put(Column::Second, tracer.tgid.0.into());
             }
-            Body::Comm { task, comm: name } => {
+            EventBody::Comm { task, comm: name } => {
                 self.encode_actor(cpu, actor, task, out);
                 out.put(Column::Comm, comm(&name));
             }
-            Body::Coredump { task, parent } => {
+            EventBody::Coredump { task, parent } => {
                 let known = self.encode_actor(cpu, actor, task, out);
                 let parent = parent.unwrap_or_default();
                 self.encode_parent(parent, known.parent, out);
                 self.has_parent(task, parent);
             }
-            Body::Exit { task, code, signal, parent } => {
+            EventBody::Exit { task, code, signal, parent } => {
                 let expected = self.known(actor).task;
                 self.encode_task(task, expected, Column::Exiter, out);
                 let known = self.acted(cpu, task);
@@ -184,7 +184,7 @@ impl Predictor {
                 self.exited(cpu, task, parent);
             }
             // Such an event does not encode to its datagram, so that its datagram is raw.
-            Body::Unknown { .. } => {}
+            EventBody::Unknown { .. } => {}
         }
     }
 
@@ -261,7 +261,8 @@ impl Predictor {
         comm: impl FnOnce(u64) -> Comm,
     ) -> Option<Event> {
         let tag = from.tag.take();
-        let kind = Kind::ALL.get((tag & 15) as usize).copied().filter(|&kind| kind != Kind::Unknown)?;
+        let kind =
+            EventKind::ALL.get((tag & 15) as usize).copied().filter(|&kind| kind != EventKind::Unknown)?;
         let cpu = Cpu((tag >> 4) as u32);
         self.time = undelta64(from.time.take(), self.time);
         let time = MonoNs(self.time);
@@ -269,8 +270,10 @@ impl Predictor {
         on.seq = undelta32(from.seq.take(), on.seq.wrapping_add(1));
         let (seq, actor) = (Seq(on.seq), on.actor);
         let body = match kind {
-            Kind::Ack => Body::Ack { ack: from.first.take() as u32, err: from.second.take() as u32 },
-            Kind::Fork => {
+            EventKind::Ack => {
+                EventBody::Ack { ack: from.first.take() as u32, err: from.second.take() as u32 }
+            }
+            EventKind::Fork => {
                 let tid = undelta32(from.child.take(), self.last_child.wrapping_add(1));
                 let tgid = match from.child_tgid.take() {
                     0 => tid,
@@ -284,38 +287,39 @@ impl Predictor {
                 let expected = self.fork_parent(child, actor);
                 let parent = self.decode_task(expected, from.forker.take(), &mut from.tgid);
                 self.forked(cpu, parent, child);
-                Body::Fork { parent, child }
+                EventBody::Fork { parent, child }
             }
-            Kind::Exec => {
+            EventKind::Exec => {
                 let expected = self.known(self.last_child).task;
                 let task = self.decode_task(expected, from.actor.take(), &mut from.tgid);
-                Body::Exec { task: self.acted(cpu, task).task }
+                EventBody::Exec { task: self.acted(cpu, task).task }
             }
-            Kind::Sid => Body::Sid { task: self.decode_actor(cpu, actor, from).task },
-            Kind::Uid => Body::Uid {
+            EventKind::Sid => EventBody::Sid { task: self.decode_actor(cpu, actor, from).task },
+            EventKind::Uid => EventBody::Uid {
                 task: self.decode_actor(cpu, actor, from).task,
                 real: from.first.take() as u32,
                 effective: from.second.take() as u32,
             },
-            Kind::Gid => Body::Gid {
+            EventKind::Gid => EventBody::Gid {
                 task: self.decode_actor(cpu, actor, from).task,
                 real: from.first.take() as u32,
                 effective: from.second.take() as u32,
             },
-            Kind::Ptrace => Body::Ptrace {
+            EventKind::Ptrace => EventBody::Ptrace {
                 task: self.decode_actor(cpu, actor, from).task,
                 tracer: Task::new(from.first.take() as u32, from.second.take() as u32),
             },
-            Kind::Comm => {
-                Body::Comm { task: self.decode_actor(cpu, actor, from).task, comm: comm(from.comm.take()) }
-            }
-            Kind::Coredump => {
+            EventKind::Comm => EventBody::Comm {
+                task: self.decode_actor(cpu, actor, from).task,
+                comm: comm(from.comm.take()),
+            },
+            EventKind::Coredump => {
                 let known = self.decode_actor(cpu, actor, from);
                 let parent = self.decode_parent(known.parent, from);
                 self.has_parent(known.task, parent);
-                Body::Coredump { task: known.task, parent: Some(parent) }
+                EventBody::Coredump { task: known.task, parent: Some(parent) }
             }
-            Kind::Exit => {
+            EventKind::Exit => {
                 let expected = self.known(actor).task;
                 let task = self.decode_task(expected, from.exiter.take(), &mut from.tgid);
                 let known = self.acted(cpu, task);
@@ -323,9 +327,9 @@ impl Predictor {
                 let signal = undelta32(from.second.take(), exit_signal(task));
                 let parent = self.decode_parent(self.exit_parent(known), from);
                 self.exited(cpu, task, parent);
-                Body::Exit { task, code, signal, parent: Some(parent) }
+                EventBody::Exit { task, code, signal, parent: Some(parent) }
             }
-            Kind::Unknown => return None,
+            EventKind::Unknown => return None,
         };
         Some(Event { time, seq, cpu, body })
     }

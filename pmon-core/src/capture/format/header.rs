@@ -22,7 +22,7 @@ pub struct Header {
     /// A random number of its own for each capture; its first four bytes mark each block as this capture's.
     pub uuid: [u8; 16],
     /// The byte order of the datagrams.
-    pub frame_order: ByteOrder,
+    pub byte_order: ByteOrder,
     /// Where, how and by what it was recorded.
     pub meta: Meta,
 }
@@ -53,7 +53,7 @@ impl Header {
         out.extend_from_slice(&MINOR.to_le_bytes());
         put_u32(&mut out, (FIXED + meta.len() + 4) as u32);
         out.extend_from_slice(&self.uuid);
-        out.extend_from_slice(&[if self.frame_order == ByteOrder::Big { 2 } else { 1 }, 0, 0, 0]);
+        out.extend_from_slice(&[if self.byte_order == ByteOrder::Big { 2 } else { 1 }, 0, 0, 0]);
         put_u32(&mut out, meta.len() as u32);
         out.extend_from_slice(&meta);
         let crc = crc32c::crc32c(&out);
@@ -89,13 +89,13 @@ impl Header {
             return None;
         }
         let uuid = *bytes.get(16..32)?.first_chunk()?;
-        let frame_order = match bytes[32] {
+        let byte_order = match bytes[32] {
             1 => ByteOrder::Little,
             2 => ByteOrder::Big,
             _ => return None,
         };
         let meta = bytes.get(FIXED..)?.get(..u32_at(bytes, 36) as usize)?;
-        Some(Self { uuid, frame_order, meta: meta::decode(meta).ok()? })
+        Some(Self { uuid, byte_order, meta: meta::decode(meta).ok()? })
     }
 }
 
@@ -123,7 +123,7 @@ pub struct Meta {
     /// The command that was recorded, if it was started by the recorder; else empty.
     pub command: Vec<Vec<u8>>,
     /// How events came from the kernel.
-    pub transport: Transport,
+    pub transport: TransportInfo,
     /// Bytes of socket buffer in effect, as the kernel accounts for them.
     pub socket_buffer: u64,
     /// The clocks at the start.
@@ -152,14 +152,14 @@ pub struct Namespaces {
 
 /// How events came from the kernel, and why this way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Transport {
+pub struct TransportInfo {
     /// Its name: `ring+details`, `ring`, `recvmmsg`, `replay`.
     pub name: String,
     /// Why it was chosen over a better one.
     pub why: String,
 }
 
-impl fmt::Display for Transport {
+impl fmt::Display for TransportInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
         if self.why.is_empty() { Ok(()) } else { write!(f, " ({})", self.why) }

@@ -217,8 +217,8 @@ impl<R: Read> Reader<R> {
     }
 
     /// The byte order of the datagrams; this machine's if the header is damaged.
-    pub fn frame_order(&self) -> ByteOrder {
-        self.header.as_ref().map_or(ByteOrder::NATIVE, |header| header.frame_order)
+    pub fn byte_order(&self) -> ByteOrder {
+        self.header.as_ref().map_or(ByteOrder::NATIVE, |header| header.byte_order)
     }
 
     /// The next block or damage; `None` at the end.

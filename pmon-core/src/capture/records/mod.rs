@@ -2,23 +2,23 @@
 
 mod self_generated;
 
-pub use self_generated::Own;
+pub use self_generated::SelfGenerated;
 use serde::{Deserialize, Serialize};
 
-use crate::accounting::{Gap, LossCause, Lost};
+use crate::accounting::{Gap, LossByCause, LossCause};
 use crate::ids::{Cpu, MonoNs, Seq, Tgid};
-use crate::wire::{ByteOrder, EVENT_FRAME, Event, Message, messages};
+use crate::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, Message, messages};
 
 /// A datagram as it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame<'a> {
+pub enum RecordedDatagram<'a> {
     /// One event in its usual form: [`Event::encode`] gives the datagram's bytes back.
     Event(Event),
     /// Any other datagram, byte for byte: an unknown kind, an old kernel's shorter form, anything.
     Raw(&'a [u8]),
 }
 
-impl<'a> Frame<'a> {
+impl<'a> RecordedDatagram<'a> {
     /// Sorts a datagram into one of the two.
     #[inline]
     pub fn new(datagram: &'a [u8], order: ByteOrder) -> Self {
@@ -52,7 +52,7 @@ impl<'a> Frame<'a> {
     #[inline]
     pub fn with_bytes<R>(&self, order: ByteOrder, consume: impl FnOnce(&[u8]) -> R) -> R {
         match self {
-            Self::Event(event) => consume(&event.encode(order).unwrap_or([0; EVENT_FRAME])),
+            Self::Event(event) => consume(&event.encode(order).unwrap_or([0; EVENT_DATAGRAM_LEN])),
             Self::Raw(bytes) => consume(bytes),
         }
     }
@@ -63,7 +63,7 @@ impl<'a> Frame<'a> {
 #[non_exhaustive]
 pub enum Record<'a> {
     /// A datagram, and of an exit perhaps what was used until then.
-    Event(Frame<'a>, Option<Box<Usage>>),
+    Event(RecordedDatagram<'a>, Option<Box<Usage>>),
     /// Events that were emitted and did not arrive, before the next event.
     Loss(Loss),
     /// A time in which the recorder heard nothing, and does not know what happened.
@@ -74,11 +74,11 @@ pub enum Record<'a> {
     Witness(Witness),
     /// A reading of the kernel's fork counter, which can reveal missing events that sequence
     /// numbers and drop counts do not show.
-    Forks(Forks),
+    Forks(ForkReading),
     /// What is recorded, if that is not everything.
-    Scope(Scope),
+    Scope(ScopeInfo),
     /// Events that were left out because they were not wanted.
-    LeftOut(LeftOut),
+    Excluded(Excluded),
     /// What became of events at the ring.
     Ring(RingCounts),
     /// What the clocks said.
@@ -98,9 +98,9 @@ pub enum Record<'a> {
     },
 }
 
-impl<'a> From<Frame<'a>> for Record<'a> {
+impl<'a> From<RecordedDatagram<'a>> for Record<'a> {
     /// A datagram of which nothing else is known.
-    fn from(frame: Frame<'a>) -> Self {
+    fn from(frame: RecordedDatagram<'a>) -> Self {
         Self::Event(frame, None)
     }
 }
@@ -157,7 +157,7 @@ pub struct ClockAnchor {
 /// A time span in which the kernel emitted no events, or not all of them.
 ///
 /// The recorder detects it when one of its self-generated events does not arrive, or when the
-/// kernel counted more forks ([`Forks`]) than fork events arrived. Missing events have no sequence
+/// kernel counted more forks ([`ForkReading`]) than fork events arrived. Missing events have no sequence
 /// numbers and cannot be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blind {
@@ -183,22 +183,22 @@ pub struct Fence {
     /// When all had been asked.
     pub time: MonoNs,
     /// What it stands at.
-    pub edge: Edge,
+    pub position: FencePosition,
     /// The CPUs that were not heard.
-    pub unreached: Vec<Unreached>,
+    pub unreached: Vec<UnreachedCpu>,
 }
 
 /// What a [`Fence`] stands at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Edge {
+pub enum FencePosition {
     /// The recording's start.
     Start,
     /// Its end.
     End,
 }
 
-impl Edge {
+impl FencePosition {
     /// Its name in every interface of pmon.
     pub fn name(self) -> &'static str {
         match self {
@@ -210,17 +210,17 @@ impl Edge {
 
 /// A CPU that a [`Fence`] did not reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unreached {
+pub struct UnreachedCpu {
     /// The CPU.
     pub cpu: Cpu,
     /// Why not.
-    pub why: WhyUnreached,
+    pub why: UnreachedReason,
 }
 
 /// Why a CPU was not reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum WhyUnreached {
+pub enum UnreachedReason {
     /// It was not online.
     Offline,
     /// The recorder may not run there (`cpuset(7)`).
@@ -229,7 +229,7 @@ pub enum WhyUnreached {
     Silent,
 }
 
-impl WhyUnreached {
+impl UnreachedReason {
     /// Its name in every interface of pmon.
     pub fn name(self) -> &'static str {
         match self {
@@ -261,7 +261,7 @@ pub struct Witness {
 /// except for tasks between these two steps during a reading. Each such task was running or waiting
 /// for a CPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Forks {
+pub enum ForkReading {
     /// The counter was read.
     Counted(ForkCount),
     /// The counter cannot be read, so it proves nothing.
@@ -271,7 +271,7 @@ pub enum Forks {
     },
 }
 
-/// A single reading of the fork counter: see [`Forks`].
+/// A single reading of the fork counter: see [`ForkReading`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForkCount {
     /// Start of the reading; the counter was read at or after this time.
@@ -301,7 +301,7 @@ impl ForkCount {
 
 /// What is recorded, if that is not everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scope {
+pub struct ScopeInfo {
     /// In words.
     pub text: String,
 }
@@ -309,7 +309,7 @@ pub struct Scope {
 /// Events of one CPU that were left out because they were not wanted. They have numbers: of the numbers from the CPU's first
 /// event in the capture up to `last`, so many are left out, and the others are recorded or lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftOut {
+pub struct Excluded {
     /// The CPU that emitted them.
     pub cpu: Cpu,
     /// Up to this number: that of an event in the capture, the CPU's last one before this record.
@@ -337,7 +337,7 @@ pub struct CpuCounts {
     /// The ring was full, and they are lost.
     pub dropped: u64,
     /// They were not wanted.
-    pub left_out: u64,
+    pub excluded: u64,
 }
 
 /// A scan of `/proc`.
@@ -350,7 +350,7 @@ pub struct Snapshot {
     /// How many processes it found, so many `Details` stand before.
     pub processes: u32,
     /// Why it was made.
-    pub reason: Reason,
+    pub reason: SnapshotReason,
     /// Whether it shows one moment. A scan process by process takes time, and is no state that ever was.
     pub atomic: bool,
 }
@@ -358,7 +358,7 @@ pub struct Snapshot {
 /// Why a scan was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum SnapshotReason {
     /// The recording began.
     Start,
     /// Events had been lost.
@@ -385,7 +385,7 @@ pub struct End {
     pub events: u64,
     /// Datagrams that were not recorded because user space sent them.
     pub rejected: u64,
-    /// Datagrams that hold no event that can be read, or were cut because they are too long ([`Frame::is_malformed`]);
+    /// Datagrams that hold no event that can be read, or were cut because they are too long ([`RecordedDatagram::is_malformed`]);
     /// recorded, or dropped because there was no room.
     pub malformed: u64,
     /// For how long nothing was heard, over all `Blind` records, in ns.
@@ -393,12 +393,12 @@ pub struct End {
     /// What the source counts as dropped; `None` if it does not count.
     pub drops: Option<u64>,
     /// Events lost, over all `Loss` records.
-    pub lost: Lost,
+    pub lost: LossByCause,
 }
 
 /// What details belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Subject {
+pub enum DetailsSubject {
     /// The process as it was after this exec.
     Exec {
         /// The process.
@@ -413,7 +413,7 @@ pub enum Subject {
     },
 }
 
-impl Subject {
+impl DetailsSubject {
     /// The process.
     pub fn tgid(self) -> Tgid {
         match self {
@@ -425,7 +425,7 @@ impl Subject {
 /// Why details, or some of them, could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Miss {
+pub enum MissReason {
     /// The process had ended, or its id belonged to another by then.
     Gone,
     /// The recorder may not read them.
@@ -440,7 +440,7 @@ pub enum Miss {
     TooLong,
 }
 
-impl Miss {
+impl MissReason {
     /// Its name in every interface of pmon.
     pub fn name(self) -> &'static str {
         match self {
@@ -459,9 +459,9 @@ impl Miss {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Details {
     /// What they belong to.
-    pub subject: Subject,
+    pub subject: DetailsSubject,
     /// Why something is missing.
-    pub miss: Option<Miss>,
+    pub miss: Option<MissReason>,
     /// Parent process, from `/proc/<pid>/stat`.
     pub ppid: Option<u32>,
     /// Start time in clock ticks since boot, from `/proc/<pid>/stat`: with the pid, a process's identity.
@@ -485,14 +485,14 @@ pub struct Details {
     /// If these are only the first bytes of the arguments, how many there were: not 0.
     pub args_len: Option<u64>,
     /// Where it belongs.
-    pub membership: Option<Membership>,
+    pub context: Option<ProcessContext>,
     /// Number of threads of the process when a scan found it; never 0.
     pub threads: Option<u32>,
 }
 
 impl Details {
     /// Details of which nothing could be had.
-    pub fn missed(subject: Subject, miss: Miss) -> Self {
+    pub fn missed(subject: DetailsSubject, miss: MissReason) -> Self {
         Self {
             subject,
             miss: Some(miss),
@@ -507,7 +507,7 @@ impl Details {
             cgroup: None,
             args: None,
             args_len: None,
-            membership: None,
+            context: None,
             threads: None,
         }
     }
@@ -529,7 +529,7 @@ impl Details {
 
 /// Where a process belongs, as the kernel knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Membership {
+pub struct ProcessContext {
     /// Its session, by its leader.
     pub session: u32,
     /// Its process group, by its leader.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pmon_core::Tgid;
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, Operation, Request};
+use pmon_core::wire::{ByteOrder, SubscribeOp, SubscribeRequest};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
@@ -283,7 +283,7 @@ impl Socket {
     pub fn listen(&mut self) -> Result<(), Errno> {
         let (port, groups) = self.name();
         self.bind(if self.is_bound() { port } else { 0 }, groups | GROUP)?;
-        let request = Request::new(Operation::Listen, 0);
+        let request = SubscribeRequest::new(SubscribeOp::Listen, 0);
         self.send_to(&request.encode(self.name().0, ByteOrder::NATIVE), 0, 0).map(|_| ())
     }
 }
@@ -326,14 +326,14 @@ impl Source for Socket {
             return Ok(Received::Empty);
         }
         if batch.is_full() {
-            return Ok(Received::Frames(0));
+            return Ok(Received::Datagrams(0));
         }
         match member.sock.drain(|skb| batch.push(skb.bytes(), skb.sender())) {
             Err(Errno::NOBUFS) => Ok(Received::Overrun),
             Err(error) => Err(error),
             Ok(0) if member.ended => Ok(Received::Closed),
             Ok(0) => Ok(Received::Empty),
-            Ok(frames) => Ok(Received::Frames(frames)),
+            Ok(frames) => Ok(Received::Datagrams(frames)),
         }
     }
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use pmon_core::Tgid;
-use pmon_core::capture::{Details, Membership, Miss, Subject};
+use pmon_core::capture::{Details, DetailsSubject, MissReason, ProcessContext};
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat_raw};
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::process::{Pid, test_kill_process};
@@ -76,7 +76,7 @@ impl Procfs {
 
     /// Reads the process of `subject`. What an exec left is certain to be this process's, though not that no
     /// other exec of it came before the reading.
-    pub(crate) fn read(&mut self, subject: Subject) -> Details {
+    pub(crate) fn read(&mut self, subject: DetailsSubject) -> Details {
         let began = self.clock.mono();
         // Everything is opened relative to this directory, which stays that of one process whatever becomes of its pid.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -86,7 +86,7 @@ impl Procfs {
             Err(error) => return Details::missed(subject, unseen(subject.tgid(), error)),
         };
         let mut process = Process { directory, buffer: &mut self.buffer, miss: None, len: 0 };
-        let mut details = Details { miss: None, ..Details::missed(subject, Miss::Gone) };
+        let mut details = Details { miss: None, ..Details::missed(subject, MissReason::Gone) };
         // What is lost first comes first: the address space at the beginning of an exit, then the working directory;
         // the rest stays until the parent has waited.
         let args = process.file("cmdline");
@@ -110,15 +110,18 @@ impl Procfs {
         let (new_args, new_exe) = &again;
         let is_image = |exe: &Result<Vec<u8>, Errno>| matches!(exe, Ok(_) | Err(Errno::NAMETOOLONG));
         let is_running = is_image(&exe) && is_image(new_exe);
-        if matches!(subject, Subject::Exec { .. }) && is_running && (&exe, &args) != (new_exe, new_args) {
-            return Details::missed(subject, Miss::Superseded);
+        if matches!(subject, DetailsSubject::Exec { .. })
+            && is_running
+            && (&exe, &args) != (new_exe, new_args)
+        {
+            return Details::missed(subject, MissReason::Superseded);
         }
         process.miss = miss;
-        let is_exec = matches!(subject, Subject::Exec { .. });
+        let is_exec = matches!(subject, DetailsSubject::Exec { .. });
         let is_half_begun = exe.is_ok() && args.as_ref().is_some_and(Vec::is_empty);
         if is_exec && (is_half_begun || is_traced && process.may_be_held_in_exec()) {
             // It has the next program's image, and not yet its arguments, or its exec event is still to come.
-            return Details::missed(subject, Miss::Superseded);
+            return Details::missed(subject, MissReason::Superseded);
         }
 
         let is_kthread = stat.as_ref().is_some_and(Stat::is_kthread);
@@ -129,8 +132,8 @@ impl Procfs {
         details.cwd = cwd.map_err(|error| process.missed(error)).ok();
         // Without an address space there is no command line: the file is empty, as it is for a process without
         // arguments.
-        let has_memory =
-            details.exe.is_some() || matches!(process.miss, None | Some(Miss::Denied | Miss::TooLong));
+        let has_memory = details.exe.is_some()
+            || matches!(process.miss, None | Some(MissReason::Denied | MissReason::TooLong));
         details.args = args.filter(|args| !args.is_empty() || has_memory && !is_kthread);
         if let (Some((redact, read)), Some(args)) = (&self.redact, &mut details.args)
             && args_len > self.args_max
@@ -141,28 +144,28 @@ impl Procfs {
         }
         keep_args(&mut details, args_len, self.args_max);
         details.miss = process.miss;
-        details.membership = stat.as_ref().zip(status.as_deref()).and_then(|(stat, status)| {
-            process.membership(subject.tgid(), stat, status, cgroups.as_deref(), &self.host)
+        details.context = stat.as_ref().zip(status.as_deref()).and_then(|(stat, status)| {
+            process.context(subject.tgid(), stat, status, cgroups.as_deref(), &self.host)
         });
         match stat {
             Some(stat) => {
                 let start_ticks = self.clock.initial_ticks(stat.start_ticks, self.ticks_per_second);
-                if let Subject::Exec { time, .. } = subject
+                if let DetailsSubject::Exec { time, .. } = subject
                     && self.is_later(start_ticks, time.0)
                 {
-                    return Details::missed(subject, Miss::Gone);
+                    return Details::missed(subject, MissReason::Gone);
                 }
                 (details.ppid, details.start_ticks) = (Some(stat.ppid), Some(start_ticks));
-                if let Subject::Snapshot { .. } = subject {
+                if let DetailsSubject::Snapshot { .. } = subject {
                     details.threads = stat.threads();
                 }
                 details.comm = Some(stat.comm);
             }
             None => {
-                if let Subject::Exec { time, .. } = subject
+                if let DetailsSubject::Exec { time, .. } = subject
                     && began.0.saturating_sub(time.0) > REUSE
                 {
-                    return Details::missed(subject, Miss::Gone);
+                    return Details::missed(subject, MissReason::Gone);
                 }
             }
         }
@@ -182,7 +185,7 @@ impl Procfs {
 struct Process<'a> {
     directory: OwnedFd,
     buffer: &'a mut [u8],
-    miss: Option<Miss>,
+    miss: Option<MissReason>,
     /// Bytes that the file read last has.
     len: usize,
 }
@@ -232,14 +235,14 @@ impl Process<'_> {
 
     /// Where it belongs, by what was read anyway, and by two files more. It can do without these, so this comes last,
     /// when nothing that is missing counts any more. Cgroup and namespace are 0 where they are not known.
-    fn membership(
+    fn context(
         mut self,
         tgid: Tgid,
         stat: &Stat,
         status: &[u8],
         cgroup: Option<&[u8]>,
         host: &Host,
-    ) -> Option<Membership> {
+    ) -> Option<ProcessContext> {
         let (group, session) = stat.leaders?;
         if status.len() == MAX_ARGS && inner_pid(status).is_none() {
             // The list of supplementary groups was so long that the line with the ids, which
@@ -255,7 +258,7 @@ impl Process<'_> {
         };
         let login_uid = self.page("loginuid").as_deref().and_then(number).unwrap_or(u32::MAX);
         let cgroup = host.cgroups.as_ref().zip(cgroup).and_then(|(cgroups, lines)| cgroups.id(lines));
-        Some(Membership { session, group, login_uid, cgroup: cgroup.unwrap_or(0), pid_namespace, pid })
+        Some(ProcessContext { session, group, login_uid, cgroup: cgroup.unwrap_or(0), pid_namespace, pid })
     }
 
     /// Whether a process with a debugger may be in the middle of an `execve`, where `PTRACE_EVENT_EXEC` (`ptrace(2)`) can
@@ -281,7 +284,7 @@ impl Process<'_> {
 
     /// Notes why something is missing. That the process is gone explains more than that it may not be read.
     fn missed(&mut self, error: Errno) {
-        if self.miss != Some(Miss::Gone) {
+        if self.miss != Some(MissReason::Gone) {
             self.miss = Some(miss(error));
         }
     }
@@ -302,21 +305,21 @@ fn keep_args(details: &mut Details, len: usize, most: usize) {
 }
 
 /// Why a process's directory is not there. With `hidepid=` (`proc(5)`) it is not there for others' processes.
-fn unseen(tgid: Tgid, error: Errno) -> Miss {
+fn unseen(tgid: Tgid, error: Errno) -> MissReason {
     let pid = i32::try_from(tgid.0).ok().and_then(Pid::from_raw);
     if error == Errno::NOENT && pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::PERM)) {
-        return Miss::Denied;
+        return MissReason::Denied;
     }
     miss(error)
 }
 
-fn miss(error: Errno) -> Miss {
+fn miss(error: Errno) -> MissReason {
     match error {
-        Errno::ACCESS | Errno::PERM => Miss::Denied,
-        Errno::MFILE | Errno::NFILE | Errno::NOMEM => Miss::Busy,
+        Errno::ACCESS | Errno::PERM => MissReason::Denied,
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM => MissReason::Busy,
         // The kernel cannot show a cgroup path longer than `PATH_MAX` bytes.
-        Errno::NAMETOOLONG => Miss::TooLong,
-        _ => Miss::Gone,
+        Errno::NAMETOOLONG => MissReason::TooLong,
+        _ => MissReason::Gone,
     }
 }
 
@@ -332,13 +335,13 @@ mod tests {
     use super::*;
 
     fn scanned(pid: u32) -> Details {
-        Procfs::new(Clock::new(), MAX_ARGS).read(Subject::Snapshot { tgid: Tgid(pid) })
+        Procfs::new(Clock::new(), MAX_ARGS).read(DetailsSubject::Snapshot { tgid: Tgid(pid) })
     }
 
     #[test]
     fn this_process_misses_nothing() {
         let clock = Clock::new();
-        let subject = Subject::Exec { tgid: Tgid(std::process::id()), time: clock.mono() };
+        let subject = DetailsSubject::Exec { tgid: Tgid(std::process::id()), time: clock.mono() };
         let details = Procfs::new(clock, MAX_ARGS).read(subject);
         assert_eq!(details.miss, None);
         let exe = std::env::current_exe().unwrap();
@@ -352,7 +355,7 @@ mod tests {
     #[test]
     fn a_scan_tells_where_this_process_belongs() {
         let me = std::process::id();
-        let belongs = scanned(me).membership.unwrap();
+        let belongs = scanned(me).context.unwrap();
         // `getsid(2)` gives 0 where no one since the kernel's start has made a session, and not everybody takes that.
         let stat = fs::read_to_string("/proc/self/stat").unwrap();
         let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
@@ -379,8 +382,7 @@ mod tests {
             }
             thread::sleep(TRY);
         };
-        let (belongs, outer) =
-            (scanned(inner).membership.unwrap(), scanned(unshare.id()).membership.unwrap());
+        let (belongs, outer) = (scanned(inner).context.unwrap(), scanned(unshare.id()).context.unwrap());
         assert_eq!((belongs.pid, outer.pid), (1, unshare.id()));
         let namespace = fs::metadata(format!("/proc/{inner}/ns/pid")).unwrap().ino();
         assert_eq!(u64::from(belongs.pid_namespace), namespace);
@@ -393,7 +395,7 @@ mod tests {
 
     #[test]
     fn arguments_are_cut_where_told_and_counted() {
-        let subject = Subject::Snapshot { tgid: Tgid(std::process::id()) };
+        let subject = DetailsSubject::Snapshot { tgid: Tgid(std::process::id()) };
         let read = |args_max| Procfs::new(Clock::new(), args_max).read(subject);
         let whole = read(MAX_ARGS);
         let args = whole.args.unwrap();
@@ -412,13 +414,13 @@ mod tests {
         let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
         rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).unwrap();
         let details = scanned(child.id());
-        assert_eq!((details.miss, &details.exe, &details.args), (Some(Miss::Gone), &None, &None));
+        assert_eq!((details.miss, &details.exe, &details.args), (Some(MissReason::Gone), &None, &None));
         assert_eq!((details.comm.as_deref(), details.ppid), (Some(&b"true"[..]), Some(std::process::id())));
-        let group = |details: Details| details.membership.map(|belongs| belongs.group);
+        let group = |details: Details| details.context.map(|belongs| belongs.group);
         assert_eq!(group(details), group(scanned(std::process::id())));
         child.wait().unwrap();
         let details = scanned(child.id());
-        assert_eq!(details, Details::missed(details.subject, Miss::Gone));
+        assert_eq!(details, Details::missed(details.subject, MissReason::Gone));
     }
 
     #[test]
@@ -431,16 +433,16 @@ mod tests {
         // Who is not root is not even told that it has no program.
         let is_denied =
             fs::read_link("/proc/2/exe").is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
-        let miss = is_denied.then_some(Miss::Denied);
+        let miss = is_denied.then_some(MissReason::Denied);
         assert_eq!((details.miss, details.exe, details.args), (miss, None, None));
-        let belongs = details.membership.unwrap();
+        let belongs = details.context.unwrap();
         assert_eq!((belongs.session, belongs.group, belongs.pid), (0, 0, 2));
     }
 
     #[test]
     fn a_process_that_started_after_the_exec_is_another() {
-        let subject = Subject::Exec { tgid: Tgid(std::process::id()), time: MonoNs(1) };
+        let subject = DetailsSubject::Exec { tgid: Tgid(std::process::id()), time: MonoNs(1) };
         let details = Procfs::new(Clock::new(), MAX_ARGS).read(subject);
-        assert_eq!(details, Details::missed(subject, Miss::Gone));
+        assert_eq!(details, Details::missed(subject, MissReason::Gone));
     }
 }

@@ -1,4 +1,4 @@
-use pmon_core::capture::{Miss, Subject};
+use pmon_core::capture::{DetailsSubject, MissReason};
 use pmon_core::{MonoNs, Tgid};
 use proptest::prelude::*;
 
@@ -22,8 +22,8 @@ fn redacted_bytes(pattern: &str, text: &[u8]) -> Vec<u8> {
 }
 
 fn details() -> Details {
-    let subject = Subject::Exec { tgid: Tgid(1), time: MonoNs(1) };
-    Details { miss: None, ..Details::missed(subject, Miss::Gone) }
+    let subject = DetailsSubject::Exec { tgid: Tgid(1), time: MonoNs(1) };
+    Details { miss: None, ..Details::missed(subject, MissReason::Gone) }
 }
 
 #[test]

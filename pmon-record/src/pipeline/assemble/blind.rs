@@ -1,7 +1,7 @@
 //! Checks that the kernel emitted every event, by comparing the heartbeat thread's checkpoints with
 //! the received events.
 
-use pmon_core::capture::{Blind, ForkCount, Forks, Reason, Record};
+use pmon_core::capture::{Blind, ForkCount, ForkReading, Record, SnapshotReason};
 
 use super::Assembler;
 use crate::liveness::checkpoint::Checkpoint;
@@ -56,10 +56,12 @@ impl<S: Sink> Assembler<S> {
             Checkpoint::Heartbeat(heartbeat) if heartbeat.began >= self.setup.since => {
                 self.liveness.announce(number, heartbeat, self.last.max(self.setup.since));
             }
-            Checkpoint::Forks { forks: Forks::Counted(count), fenced } if count.from >= self.setup.since => {
+            Checkpoint::Forks { forks: ForkReading::Counted(count), fenced }
+                if count.from >= self.setup.since =>
+            {
                 self.readings.push_back((number, count, fenced));
             }
-            Checkpoint::Forks { forks: forks @ Forks::Absent { .. }, .. } => {
+            Checkpoint::Forks { forks: forks @ ForkReading::Absent { .. }, .. } => {
                 self.sink.record(&Record::Forks(forks))?;
             }
             _ => {}
@@ -74,7 +76,7 @@ impl<S: Sink> Assembler<S> {
             && number <= self.received && !self.liveness.awaits(number)
         {
             self.readings.pop_front();
-            self.sink.record(&Record::Forks(Forks::Counted(count)))?;
+            self.sink.record(&Record::Forks(ForkReading::Counted(count)))?;
             if let Some(part) = &mut self.part {
                 part.read(count);
                 continue;
@@ -96,8 +98,8 @@ impl<S: Sink> Assembler<S> {
         let Some(Part { forks, first: Some(first), last: [Some(one), Some(other)] }) = self.part else {
             return Ok(());
         };
-        let left_out: u64 = self.accountant.left_out().map(|(_, _, count)| count).sum();
-        let events = forks + self.counts.lost.total() + left_out;
+        let excluded: u64 = self.accountant.excluded().map(|(_, _, count)| count).sum();
+        let events = forks + self.counts.lost.total() + excluded;
         let blind = |reading| ForkWitness::in_all(&first, reading, events);
         match (blind(&one), blind(&other)) {
             (Some(_), Some(blind)) => self.find_blind(blind),
@@ -125,7 +127,7 @@ impl<S: Sink> Assembler<S> {
     pub fn blind(&mut self, blind: Blind) -> Result<(), SinkError> {
         self.counts.blind_records += 1;
         self.counts.blind_ns += blind.length_ns();
-        self.rescan = Some(Reason::Blind);
+        self.rescan = Some(SnapshotReason::Blind);
         self.doubt_details();
         self.sink.record(&Record::Blind(blind))
     }

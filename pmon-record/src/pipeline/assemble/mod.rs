@@ -7,13 +7,13 @@ mod texts;
 
 use std::collections::VecDeque;
 
-use pmon_core::accounting::{Accountant, Continuity, Gap, Ledger, LossCause, Lost};
-use pmon_core::batch::{self, SLOT};
+use pmon_core::accounting::{Accountant, Continuity, Gap, LossByCause, LossCause, LossLedger};
+use pmon_core::batch::{self, SLOT_LEN};
 use pmon_core::capture::{
-    Blind, Details, End, Fence, ForkCount, Frame, LeftOut, Loss, Mark, Miss, Own, Reason, Record, RingCounts,
-    Scope, Subject, Usage, Witness,
+    Blind, Details, DetailsSubject, End, Excluded, Fence, ForkCount, Loss, Mark, MissReason, Record,
+    RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated, SnapshotReason, Usage, Witness,
 };
-use pmon_core::wire::{Body, ByteOrder, Event, Message, messages};
+use pmon_core::wire::{ByteOrder, Event, EventBody, Message, messages};
 use pmon_core::{MonoNs, Tgid};
 
 use crate::details::exec::{Exec, Outcome};
@@ -43,7 +43,7 @@ pub struct AssemblerCounters {
     /// Those of them that the recorder itself caused: fences and heartbeats.
     pub own: u64,
     /// Events lost, over all `Loss` records.
-    pub lost: Lost,
+    pub lost: LossByCause,
     /// Gaps in the numbers, each of one or more events lost in a row.
     pub gaps: u64,
     /// Datagrams not recorded because user space sent them.
@@ -103,7 +103,7 @@ pub struct Assembler<S> {
     sink: S,
     setup: AssemblerSettings,
     accountant: Accountant,
-    ledger: Ledger,
+    ledger: LossLedger,
     counts: AssemblerCounters,
     /// The latest time of an event.
     last: MonoNs,
@@ -124,7 +124,7 @@ pub struct Assembler<S> {
     counted_at: MonoNs,
     /// The counts that were recorded last.
     witnessed: Witness,
-    rescan: Option<Reason>,
+    rescan: Option<SnapshotReason>,
     /// `None` where details are not wanted.
     pending: Option<Pending>,
     units: Units,
@@ -135,9 +135,9 @@ pub struct Assembler<S> {
     args_read: usize,
     redact: Option<Box<Redact>>,
     /// What is recorded, if that is not everything, until it has been said.
-    scope: Option<Scope>,
+    scope: Option<ScopeInfo>,
     /// How many events of each CPU were left out when that was recorded last.
-    left_out: Vec<u64>,
+    excluded: Vec<u64>,
 }
 
 impl<S: Sink> Assembler<S> {
@@ -147,7 +147,7 @@ impl<S: Sink> Assembler<S> {
             sink,
             setup,
             accountant: Accountant::new(),
-            ledger: Ledger::new(setup.drop_cause),
+            ledger: LossLedger::new(setup.drop_cause),
             counts: AssemblerCounters::default(),
             last: MonoNs(0),
             liveness: LivenessMonitor::default(),
@@ -168,7 +168,7 @@ impl<S: Sink> Assembler<S> {
             args_read: usize::MAX,
             redact: None,
             scope: None,
-            left_out: Vec::new(),
+            excluded: Vec::new(),
         }
     }
 
@@ -176,7 +176,7 @@ impl<S: Sink> Assembler<S> {
     pub(crate) fn of_host(self, options: &RecordOptions) -> Self {
         let RecordOptions { args_max, redact, scope, .. } = options.clone();
         let args_read = options.args_read();
-        let scope = (!scope.is_all()).then(|| Scope { text: scope.to_string() });
+        let scope = (!scope.is_all()).then(|| ScopeInfo { text: scope.to_string() });
         let redact = redact.map(Box::new);
         let part = scope.is_some().then(Part::default);
         Self { args_max, args_read, redact, scope, part, ..self }
@@ -198,7 +198,7 @@ impl<S: Sink> Assembler<S> {
     }
 
     /// Why `/proc` should be scanned, if something new has happened that is a reason.
-    pub fn take_rescan(&mut self) -> Option<Reason> {
+    pub fn take_rescan(&mut self) -> Option<SnapshotReason> {
         self.rescan.take()
     }
 
@@ -218,7 +218,7 @@ impl<S: Sink> Assembler<S> {
         let has_dropped_more = self.witness(chunk.drops);
         self.overrun |= has_dropped_more || chunk.overruns > 0;
         let mut busy = chunk.busy.iter().peekable();
-        for (at, frame) in chunk.batch.frames().enumerate() {
+        for (at, frame) in chunk.batch.datagrams().enumerate() {
             let busy = busy.next_if(|&&busy| busy as usize == at).is_some();
             self.frame(frame, busy)?;
         }
@@ -253,10 +253,10 @@ impl<S: Sink> Assembler<S> {
                 self.sink.record(record)
             }
             (Record::Details(details), _) => self.process(details.clone()),
-            (Record::Scope(Scope { text }), Some(redact)) => {
+            (Record::Scope(ScopeInfo { text }), Some(redact)) => {
                 let mut text = text.clone();
                 redact.string(&mut text);
-                self.sink.record(&Record::Scope(Scope { text }))
+                self.sink.record(&Record::Scope(ScopeInfo { text }))
             }
             (Record::Mark(Mark { time, text }), Some(redact)) => {
                 let mut text = text.clone();
@@ -316,25 +316,25 @@ impl<S: Sink> Assembler<S> {
         Ok(end)
     }
 
-    fn frame(&mut self, datagram: batch::Frame<'_>, busy: bool) -> Result<(), SinkError> {
+    fn frame(&mut self, datagram: batch::Datagram<'_>, busy: bool) -> Result<(), SinkError> {
         // Only the kernel has port 0; what else comes is forged, whatever it says.
         if datagram.arrival.sender != 0 {
             self.counts.rejected += 1;
             return Ok(());
         }
         let order = self.setup.order;
-        let frame = Frame::new(datagram.bytes, order);
+        let frame = RecordedDatagram::new(datagram.bytes, order);
         let event = frame.event(order);
         if event.is_some_and(|event| event.time < self.setup.since && !self.accountant.knows(event.cpu)) {
             return Ok(());
         }
-        let left_out = entry::left_out(&datagram);
+        let excluded = entry::excluded(&datagram);
         match &frame {
-            Frame::Event(event) => self.account(event, left_out)?,
-            Frame::Raw(bytes) => {
+            RecordedDatagram::Event(event) => self.account(event, excluded)?,
+            RecordedDatagram::Raw(bytes) => {
                 for message in messages(bytes, order) {
                     if let Ok(Message::Event(event)) = message {
-                        self.account(&event, left_out)?;
+                        self.account(&event, excluded)?;
                     }
                 }
                 let is_malformed = datagram.is_truncated() || frame.is_malformed(order);
@@ -343,11 +343,11 @@ impl<S: Sink> Assembler<S> {
         }
         self.counts.events += 1;
         let exec = match event.map(|event| (event.body, event.time)) {
-            Some((Body::Exec { task }, time)) => Some(Exec { tgid: task.tgid, time }),
+            Some((EventBody::Exec { task }, time)) => Some(Exec { tgid: task.tgid, time }),
             _ => None,
         };
-        let subject = exec.map(|Exec { tgid, time }| Subject::Exec { tgid, time });
-        let (usage, details) = match More::read(datagram.annex, subject, self.units) {
+        let subject = exec.map(|Exec { tgid, time }| DetailsSubject::Exec { tgid, time });
+        let (usage, details) = match More::read(datagram.metadata, subject, self.units) {
             Some(More::Usage(usage)) if is_exit(&frame) => {
                 let mut place = self.spare.take().unwrap_or_default();
                 *place = usage;
@@ -356,7 +356,7 @@ impl<S: Sink> Assembler<S> {
             Some(More::Details(details)) => (None, Some(details)),
             _ => (None, None),
         };
-        let mut bytes = [0; SLOT];
+        let mut bytes = [0; SLOT_LEN];
         let frame = match &self.redact {
             Some(redact) => redacted(redact, frame, &mut bytes, &self.setup),
             None => frame,
@@ -367,24 +367,26 @@ impl<S: Sink> Assembler<S> {
             self.spare = Some(usage);
         }
         if let Some(event) = event {
-            self.counts.own += u64::from(Own::of(&event, self.setup.recorder).is_some());
+            self.counts.own += u64::from(SelfGenerated::of(&event, self.setup.recorder).is_some());
         }
         exec.map_or(Ok(()), |exec| self.exec(exec, busy, details))
     }
 
-    fn account(&mut self, event: &Event, left_out: u32) -> Result<(), SinkError> {
+    fn account(&mut self, event: &Event, excluded: u32) -> Result<(), SinkError> {
         match event.body {
-            Body::Fork { .. } => match &mut self.part {
+            EventBody::Fork { .. } => match &mut self.part {
                 Some(part) => part.forks += 1,
                 None if self.setup.forks => self.forks.fork(event.time),
                 None => {}
             },
-            Body::Comm { .. } if Own::of(event, self.setup.recorder) == Some(Own::Heartbeat) => {
+            EventBody::Comm { .. }
+                if SelfGenerated::of(event, self.setup.recorder) == Some(SelfGenerated::Heartbeat) =>
+            {
                 self.liveness.came(event.time);
             }
             _ => {}
         }
-        if let Continuity::Gap(gap) = self.accountant.observe(event, left_out) {
+        if let Continuity::Gap(gap) = self.accountant.observe(event, excluded) {
             self.lose(gap)?;
         }
         if self.liveness.is_waiting() {
@@ -399,7 +401,7 @@ impl<S: Sink> Assembler<S> {
     fn lose(&mut self, gap: Gap) -> Result<(), SinkError> {
         self.counts.gaps += 1;
         self.doubt_details();
-        self.rescan.get_or_insert(Reason::Loss);
+        self.rescan.get_or_insert(SnapshotReason::Loss);
         self.liveness.lose(gap.cpu, gap.before);
         if self.setup.forks {
             self.forks.lose(gap.after, gap.before, gap.count());
@@ -452,13 +454,13 @@ impl<S: Sink> Assembler<S> {
 
     /// Records how many events were left out of each CPU, where there is news.
     fn record_left_out(&mut self) -> Result<(), SinkError> {
-        for (cpu, last, count) in self.accountant.left_out() {
+        for (cpu, last, count) in self.accountant.excluded() {
             let at = cpu.0 as usize;
-            if self.left_out.len() <= at {
-                self.left_out.resize(at + 1, 0);
+            if self.excluded.len() <= at {
+                self.excluded.resize(at + 1, 0);
             }
-            if std::mem::replace(&mut self.left_out[at], count) != count {
-                self.sink.record(&Record::LeftOut(LeftOut { cpu, last, count }))?;
+            if std::mem::replace(&mut self.excluded[at], count) != count {
+                self.sink.record(&Record::Excluded(Excluded { cpu, last, count }))?;
             }
         }
         Ok(())
@@ -477,8 +479,8 @@ impl<S: Sink> Assembler<S> {
         if !busy {
             return Ok(());
         }
-        let subject = Subject::Exec { tgid: exec.tgid, time: exec.time };
-        self.process(Box::new(Details::missed(subject, Miss::Busy)))
+        let subject = DetailsSubject::Exec { tgid: exec.tgid, time: exec.time };
+        self.process(Box::new(Details::missed(subject, MissReason::Busy)))
     }
 
     /// All events up to `time` have been taken.
@@ -508,8 +510,8 @@ impl<S: Sink> Assembler<S> {
 }
 
 /// Whether an exit's usage can go with it.
-fn is_exit(frame: &Frame<'_>) -> bool {
-    matches!(frame, Frame::Event(Event { body: Body::Exit { .. }, .. }))
+fn is_exit(frame: &RecordedDatagram<'_>) -> bool {
+    matches!(frame, RecordedDatagram::Event(Event { body: EventBody::Exit { .. }, .. }))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 use std::time::Instant;
 
 use pmon_core::accounting::Discarded;
-use pmon_core::batch::SLOT;
-use pmon_core::capture::{Edge, Forks};
+use pmon_core::batch::SLOT_LEN;
+use pmon_core::capture::{FencePosition, ForkReading};
 use pmon_core::wire::Comm;
 use pmon_core::{Cpu, Seq, Task, Tgid};
 
@@ -27,13 +27,13 @@ impl Sink for Texts {
             },
             Record::Loss(loss) => format!("{} lost by {}", loss.count(), loss.cause.name()),
             Record::Details(details) => {
-                let what = details.miss.map_or("found", Miss::name);
+                let what = details.miss.map_or("found", MissReason::name);
                 format!("details of {}: {what}", details.subject.tgid())
             }
             Record::Blind(blind) => {
                 format!("blind {}..{}", blind.from.0 / 1_000_000, blind.until.0 / 1_000_000)
             }
-            Record::Fence(fence) => format!("fence at the {:?}", fence.edge),
+            Record::Fence(fence) => format!("fence at the {:?}", fence.position),
             Record::Witness(witness) => format!("dropped {}, missing {}", witness.drops, witness.gaps),
             Record::End(end) => format!("end: {} {} {}", end.events, end.lost.total(), end.rejected),
             other => format!("{other:?}"),
@@ -52,15 +52,15 @@ impl Sink for Texts {
 }
 
 fn exec(seq: u32, tgid: u32) -> Event {
-    event(seq, Body::Exec { task: Task::new(tgid, tgid) })
+    event(seq, EventBody::Exec { task: Task::new(tgid, tgid) })
 }
 
 fn sid(seq: u32) -> Event {
-    event(seq, Body::Sid { task: Task::new(1, 1) })
+    event(seq, EventBody::Sid { task: Task::new(1, 1) })
 }
 
 /// An event whose time in ms is its number.
-fn event(seq: u32, body: Body) -> Event {
+fn event(seq: u32, body: EventBody) -> Event {
     Event { time: ms(seq), seq: Seq(seq), cpu: Cpu(0), body }
 }
 
@@ -95,8 +95,8 @@ fn assembler() -> Assembler<Texts> {
 
 fn found(seq: u32, tgid: u32, settles_at: u32) -> Outcome {
     let exec = Exec { tgid: Tgid(tgid), time: ms(seq) };
-    let subject = Subject::Exec { tgid: exec.tgid, time: exec.time };
-    let details = Box::new(Details { miss: None, ..Details::missed(subject, Miss::Gone) });
+    let subject = DetailsSubject::Exec { tgid: exec.tgid, time: exec.time };
+    let details = Box::new(Details { miss: None, ..Details::missed(subject, MissReason::Gone) });
     Outcome {
         exec,
         details,
@@ -146,7 +146,7 @@ fn a_loss_has_the_cause_that_the_sources_own_count_tells() {
 fn what_was_dropped_for_want_of_room_is_a_loss_before_the_next_event_or_the_end() {
     let at = |seq| (Seq(seq), ms(seq));
     let dropped =
-        |first, last, count| Discarded { cpu: Cpu(0), first: at(first), last: at(last), count, left_out: 0 };
+        |first, last, count| Discarded { cpu: Cpu(0), first: at(first), last: at(last), count, excluded: 0 };
     let mut assembler = assembler();
     assembler.chunk(&chunk(&[sid(1)])).unwrap();
     let mut next = chunk(&[sid(6)]);
@@ -193,7 +193,7 @@ fn a_heartbeat_that_was_not_emitted_is_blindness_from_the_last_event_to_the_next
     assert!(assembler.misses_heartbeats());
     // While no events are emitted, no numbers are used, so there is no gap.
     assembler.chunk(&chunk(&[event_at(5, 2)])).unwrap();
-    assert_eq!((assembler.take_rescan(), assembler.take_rescan()), (Some(Reason::Blind), None));
+    assert_eq!((assembler.take_rescan(), assembler.take_rescan()), (Some(SnapshotReason::Blind), None));
     assert!(!assembler.misses_heartbeats());
     assembler.checkpoint(3, beat(6)).unwrap();
     assembler.chunk(&all_before(3, &[])).unwrap();
@@ -207,7 +207,7 @@ fn a_heartbeat_that_was_not_emitted_is_blindness_from_the_last_event_to_the_next
 fn a_heartbeat_that_came_or_was_lost_with_others_is_no_blindness() {
     let comm = Comm(*b"pmon/heartbeat\0\0");
     let heartbeat = event_at(2, 2);
-    let heartbeat = Event { body: Body::Comm { task: Task::new(ME + 1, ME), comm }, ..heartbeat };
+    let heartbeat = Event { body: EventBody::Comm { task: Task::new(ME + 1, ME), comm }, ..heartbeat };
     let mut assembler = assembler();
     assembler.chunk(&chunk(&[sid(1), heartbeat])).unwrap();
     assembler.checkpoint(1, beat(2)).unwrap();
@@ -242,11 +242,11 @@ fn heartbeats_and_readings_from_before_the_recording_began_say_nothing() {
 /// A checkpoint with a reading of the count of forks at millisecond `time`.
 fn forks(time: u32, forks: u64) -> Checkpoint {
     let count = ForkCount { from: ms(time), until: MonoNs(ms(time).0 + 9_000), forks, running: 1 };
-    Checkpoint::Forks { forks: Forks::Counted(count), fenced: true }
+    Checkpoint::Forks { forks: ForkReading::Counted(count), fenced: true }
 }
 
 fn fork(time: u32, seq: u32) -> Event {
-    Event { body: Body::Fork { parent: Task::new(1, 1), child: Task::new(2, 2) }, ..event_at(time, seq) }
+    Event { body: EventBody::Fork { parent: Task::new(1, 1), child: Task::new(2, 2) }, ..event_at(time, seq) }
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn more_forks_than_fork_events_are_blindness_that_two_readings_have_to_show() {
     assert_eq!(assembler.counts().blind_records, 0);
     assembler.checkpoint(4, forks(6, 104)).unwrap();
     assembler.chunk(&all_before(4, &[])).unwrap();
-    assert_eq!(assembler.take_rescan(), Some(Reason::Blind));
+    assert_eq!(assembler.take_rescan(), Some(SnapshotReason::Blind));
     let end = assembler.finish(ms(7)).unwrap();
     assert_eq!((assembler.counts().blind_records, end.blind_ns), (1, 2_009_000));
     assert!(assembler.into_sink().0.contains(&"blind 3..5".into()));
@@ -295,10 +295,10 @@ fn a_missing_heartbeat_explains_the_forks_that_are_missing_with_it() {
 
 #[test]
 fn own_events_are_recorded_and_counted_apart_and_a_fence_stands_behind_its_events() {
-    let fence = Fence { time: ms(3), edge: Edge::Start, unreached: Vec::new() };
+    let fence = Fence { time: ms(3), position: FencePosition::Start, unreached: Vec::new() };
     let renamed = |seq, tgid| {
         let comm = Comm(*b"pmon/fence\0\0\0\0\0\0");
-        event(seq, Body::Comm { task: Task::new(tgid + 1, tgid), comm })
+        event(seq, EventBody::Comm { task: Task::new(tgid + 1, tgid), comm })
     };
     let mut assembler = assembler();
     let mut first = chunk(&[renamed(1, ME), renamed(2, 5)]);
@@ -312,7 +312,7 @@ fn own_events_are_recorded_and_counted_apart_and_a_fence_stands_behind_its_event
 fn a_loss_is_a_reason_for_a_scan_once() {
     let mut assembler = assembler();
     assembler.chunk(&chunk(&[sid(1), sid(3)])).unwrap();
-    assert_eq!((assembler.take_rescan(), assembler.take_rescan()), (Some(Reason::Loss), None));
+    assert_eq!((assembler.take_rescan(), assembler.take_rescan()), (Some(SnapshotReason::Loss), None));
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn any_datagram_of_the_kernel_is_recorded_and_a_cut_one_is_counted() {
     let mut odd = chunk(&[]);
     odd.batch.push(b"", 0);
     odd.batch.push(b"nonsense", 0);
-    odd.batch.push(&[0; SLOT + 1], 0);
+    odd.batch.push(&[0; SLOT_LEN + 1], 0);
     assembler.chunk(&odd).unwrap();
     assert_eq!((assembler.counts().events, assembler.counts().malformed), (3, 3));
     assert_eq!(assembler.into_sink().0, ["raw", "raw", "raw"]);
@@ -413,7 +413,7 @@ fn the_first_event_of_a_cpu_is_none_from_before_the_recording() {
     let mut chunk = Chunk::with_capacity(8);
     // By the second CPU's first, another of it has an earlier time: it was interrupted on its way.
     for (cpu, seq, time) in [(0, 1, 8), (0, 5, 12), (1, 7, 9), (1, 8, 11), (1, 9, 9), (0, 6, 13)] {
-        let body = Body::Sid { task: Task::new(1, 1) };
+        let body = EventBody::Sid { task: Task::new(1, 1) };
         let event = Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body };
         assert!(chunk.batch.push(&event.encode(ByteOrder::NATIVE).unwrap(), 0));
     }

@@ -1,8 +1,8 @@
 //! Redacts and truncates texts before they are recorded.
 
-use pmon_core::batch::SLOT;
-use pmon_core::capture::{Details, Frame, Miss, Own};
-use pmon_core::wire::{Body, Event};
+use pmon_core::batch::SLOT_LEN;
+use pmon_core::capture::{Details, MissReason, RecordedDatagram, SelfGenerated};
+use pmon_core::wire::{Event, EventBody};
 
 use super::AssemblerSettings;
 use crate::details::redact::Redact;
@@ -26,7 +26,7 @@ pub(super) fn fit(details: &mut Details, args_max: usize) {
     for text in [comm, exe, filename, cwd, cgroup] {
         if text.as_ref().is_some_and(|text| text.len() > MOST_ARGS) {
             *text = None;
-            miss.get_or_insert(Miss::TooLong);
+            miss.get_or_insert(MissReason::TooLong);
         }
     }
 }
@@ -35,23 +35,23 @@ pub(super) fn fit(details: &mut Details, args_max: usize) {
 /// have a meaning. A datagram that is not a regular event is copied to `bytes`.
 pub(super) fn redacted<'a>(
     redact: &Redact,
-    frame: Frame<'a>,
-    bytes: &'a mut [u8; SLOT],
+    frame: RecordedDatagram<'a>,
+    bytes: &'a mut [u8; SLOT_LEN],
     setup: &AssemblerSettings,
-) -> Frame<'a> {
-    if frame.event(setup.order).is_some_and(|event| Own::of(&event, setup.recorder).is_some()) {
+) -> RecordedDatagram<'a> {
+    if frame.event(setup.order).is_some_and(|event| SelfGenerated::of(&event, setup.recorder).is_some()) {
         return frame;
     }
     match frame {
-        Frame::Event(Event { time, seq, cpu, body: Body::Comm { task, mut comm } }) => {
+        RecordedDatagram::Event(Event { time, seq, cpu, body: EventBody::Comm { task, mut comm } }) => {
             redact.comm(&mut comm);
-            Frame::Event(Event { time, seq, cpu, body: Body::Comm { task, comm } })
+            RecordedDatagram::Event(Event { time, seq, cpu, body: EventBody::Comm { task, comm } })
         }
-        Frame::Raw(raw) => {
-            let bytes = &mut bytes[..raw.len().min(SLOT)];
+        RecordedDatagram::Raw(raw) => {
+            let bytes = &mut bytes[..raw.len().min(SLOT_LEN)];
             bytes.copy_from_slice(&raw[..bytes.len()]);
             redact.datagram(bytes, setup.order);
-            Frame::Raw(bytes)
+            RecordedDatagram::Raw(bytes)
         }
         frame => frame,
     }

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use pmon_core::accounting::Discarded;
 use pmon_core::batch::{self, Batch};
-use pmon_core::capture::{CpuCounts, Fence, Frame};
+use pmon_core::capture::{CpuCounts, Fence, RecordedDatagram};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Event, Message, messages};
 use pmon_core::{Cpu, MonoNs};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::pipeline::chunk::{Chunk, Dropped};
-use crate::transport::ring::entry::left_out;
+use crate::transport::ring::entry::excluded;
 
 /// Number of datagrams in one chunk: 256 KiB.
 const CHUNK: usize = 2048;
@@ -23,7 +23,7 @@ const CHUNK: usize = 2048;
 const ANNEXES: usize = 128 << 10;
 /// Bytes of memory of one datagram in a chunk: its slot, and its entries in a [`Batch`] and a
 /// [`Chunk`].
-const FRAME: usize = batch::SLOT + size_of::<batch::Arrival>() + size_of::<usize>() + size_of::<u32>();
+const FRAME: usize = batch::SLOT_LEN + size_of::<batch::Arrival>() + size_of::<usize>() + size_of::<u32>();
 /// Number of filled chunks from which on the writer thread lags.
 const BEHIND: usize = 2;
 
@@ -111,7 +111,7 @@ impl<S: Source> Receiver<S> {
     /// maximum size of an annex.
     pub fn new(source: S, bytes: usize, largest: usize) -> (Self, ChunkOutput) {
         let annexes = if largest > 0 { ANNEXES + largest } else { 0 };
-        let chunk = || Chunk::with_annexes(CHUNK, annexes, largest);
+        let chunk = || Chunk::with_metadata(CHUNK, annexes, largest);
         let chunks = chunks(bytes, annexes);
         let (filled, filled_out) = RingBuffer::new(chunks + 1);
         let (empty_in, empty) = RingBuffer::new(chunks + 1);
@@ -141,7 +141,7 @@ impl<S: Source> Receiver<S> {
             let Some(chunk) = self.chunk() else { return self.drop_some() };
             let before = chunk.batch.len();
             match self.receive()? {
-                Received::Frames(_) => {
+                Received::Datagrams(_) => {
                     self.counted = false;
                     let Some(chunk) = &mut self.current else { continue };
                     if before == 0 {
@@ -164,9 +164,9 @@ impl<S: Source> Receiver<S> {
 
     /// Gives the datagrams of the current chunk that were not given before to `visit`, which says whether the details of
     /// that exec event cannot be had.
-    pub(crate) fn scan(&mut self, mut visit: impl FnMut(&batch::Frame<'_>) -> bool) {
+    pub(crate) fn scan(&mut self, mut visit: impl FnMut(&batch::Datagram<'_>) -> bool) {
         let Some(chunk) = &mut self.current else { return };
-        for (n, frame) in chunk.batch.frames_from(self.scanned).enumerate() {
+        for (n, frame) in chunk.batch.datagrams_from(self.scanned).enumerate() {
             if visit(&frame) {
                 chunk.busy.push((self.scanned + n) as u32);
             }
@@ -176,7 +176,7 @@ impl<S: Source> Receiver<S> {
 
     /// When the last event of each CPU happened of those in hand: in the current chunk, or dropped.
     pub(crate) fn heard_of(&self) -> impl Iterator<Item = (Cpu, MonoNs)> {
-        let frames = self.current.iter().flat_map(|chunk| chunk.batch.frames());
+        let frames = self.current.iter().flat_map(|chunk| chunk.batch.datagrams());
         let events = frames.filter(|frame| frame.arrival.sender == 0);
         let events = events.filter_map(|frame| Event::decode(frame.bytes, ByteOrder::NATIVE).ok());
         let dropped = self.dropped.events.iter().map(|dropped| (dropped.cpu, dropped.last.1));
@@ -330,7 +330,7 @@ impl<S: Source> Receiver<S> {
         self.dropped.take(&reserve.batch);
         reserve.batch.clear();
         Ok(match received {
-            Received::Frames(_) | Received::Overrun => ReceiveStatus::Dropped,
+            Received::Datagrams(_) | Received::Overrun => ReceiveStatus::Dropped,
             Received::Empty => ReceiveStatus::Drained,
             Received::Closed => ReceiveStatus::Closed,
         })
@@ -340,29 +340,29 @@ impl<S: Source> Receiver<S> {
 impl Dropped {
     /// Adds the datagrams of a batch to the counts.
     fn take(&mut self, batch: &Batch) {
-        for frame in batch.frames() {
+        for frame in batch.datagrams() {
             if frame.arrival.sender != 0 {
                 self.rejected += 1;
                 continue;
             }
-            self.malformed += u64::from(Frame::Raw(frame.bytes).is_malformed(ByteOrder::NATIVE));
+            self.malformed += u64::from(RecordedDatagram::Raw(frame.bytes).is_malformed(ByteOrder::NATIVE));
             for message in messages(frame.bytes, ByteOrder::NATIVE) {
                 if let Ok(Message::Event(event)) = message {
-                    self.count(&event, left_out(&frame));
+                    self.count(&event, excluded(&frame));
                 }
             }
         }
     }
 
-    fn count(&mut self, event: &Event, left_out: u32) {
+    fn count(&mut self, event: &Event, excluded: u32) {
         let at = (event.seq, event.time);
         match self.events.iter_mut().find(|dropped| dropped.cpu == event.cpu) {
             Some(dropped) => {
-                (dropped.last, dropped.left_out) = (at, left_out);
+                (dropped.last, dropped.excluded) = (at, excluded);
                 dropped.count += 1;
             }
             None => {
-                self.events.push(Discarded { cpu: event.cpu, first: at, last: at, count: 1, left_out });
+                self.events.push(Discarded { cpu: event.cpu, first: at, last: at, count: 1, excluded });
             }
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use pmon_core::accounting::{LossCause, Lost};
-use pmon_core::capture::{Blind, Edge, End, Loss, Record, Witness};
-use pmon_core::wire::Body;
+use pmon_core::accounting::{LossByCause, LossCause};
+use pmon_core::capture::{Blind, End, FencePosition, Loss, Record, Witness};
+use pmon_core::wire::EventBody;
 use pmon_core::{Seq, Task, Tgid};
 use pmon_fake::FakeSource;
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ struct Recorded {
     blind: Vec<Blind>,
     witness: Option<Witness>,
     fences: Vec<Fence>,
-    left_out: BTreeMap<u32, u64>,
+    excluded: BTreeMap<u32, u64>,
 }
 
 impl Sink for Recorded {
@@ -44,7 +44,7 @@ impl Sink for Recorded {
             Record::Blind(blind) => self.blind.push(*blind),
             Record::Witness(witness) => self.witness = Some(*witness),
             Record::Fence(fence) => self.fences.push(fence.clone()),
-            Record::LeftOut(left_out) => drop(self.left_out.insert(left_out.cpu.0, left_out.count)),
+            Record::Excluded(excluded) => drop(self.excluded.insert(excluded.cpu.0, excluded.count)),
             _ => {}
         }
         Ok(())
@@ -66,7 +66,7 @@ struct Host {
     assembler: Assembler<Recorded>,
     next: [u32; CPUS],
     /// What the source counts as left out, from any number on, and what that is more.
-    left_out: [(u32, u64); CPUS],
+    excluded: [(u32, u64); CPUS],
     time: u64,
     emitted: [u64; CPUS],
     forged: u64,
@@ -90,7 +90,7 @@ impl Host {
             outlet,
             assembler: Assembler::new(Recorded::default(), setup),
             next: first,
-            left_out: first.map(|seq| (seq, 0)),
+            excluded: first.map(|seq| (seq, 0)),
             time: 0,
             emitted: [0; CPUS],
             forged: 0,
@@ -105,7 +105,7 @@ impl Host {
     }
 
     /// The next event of a CPU.
-    fn emit(&mut self, cpu: usize, body: Body) -> Event {
+    fn emit(&mut self, cpu: usize, body: EventBody) -> Event {
         let seq = self.next[cpu];
         self.next[cpu] = seq.wrapping_add(1);
         self.emitted[cpu] += 1;
@@ -120,9 +120,9 @@ impl Host {
         }
     }
 
-    fn arrive(&mut self, cpu: usize, body: Body) {
+    fn arrive(&mut self, cpu: usize, body: EventBody) {
         let frame = self.emit(cpu, body).encode(ByteOrder::NATIVE).unwrap();
-        self.intake.source_mut().push_annexed(&frame, &self.left_out[cpu].0.to_ne_bytes());
+        self.intake.source_mut().push_with_metadata(&frame, &self.excluded[cpu].0.to_ne_bytes());
     }
 
     /// An event as an older kernel sends it: without the bytes that only other kinds have a use for.
@@ -131,7 +131,7 @@ impl Host {
         let mut frame = self.emit(cpu, sid()).encode(ByteOrder::NATIVE).unwrap()[..LENGTH.into()].to_vec();
         frame[..4].copy_from_slice(&u32::from(LENGTH).to_ne_bytes());
         frame[32..34].copy_from_slice(&u16::from(LENGTH - 36).to_ne_bytes());
-        self.intake.source_mut().push_annexed(&frame, &self.left_out[cpu].0.to_ne_bytes());
+        self.intake.source_mut().push_with_metadata(&frame, &self.excluded[cpu].0.to_ne_bytes());
     }
 
     /// What a fence is to the kernel: an event of each CPU, which arrives.
@@ -143,7 +143,7 @@ impl Host {
         match *step {
             Step::Arrive { cpu, count } => (0..count).for_each(|_| self.arrive(cpu, sid())),
             Step::Short { cpu } => self.arrive_short(cpu),
-            Step::ForeignAck { cpu } => self.arrive(cpu, Body::Ack { ack: 4711, err: 0 }),
+            Step::ForeignAck { cpu } => self.arrive(cpu, EventBody::Ack { ack: 4711, err: 0 }),
             Step::Overrun { cpu, count } => {
                 self.lose(cpu, count);
                 self.dropped += count;
@@ -152,8 +152,8 @@ impl Host {
             }
             Step::LeaveOut { cpu, count } => {
                 self.lose(cpu, count);
-                self.left_out[cpu].0 = self.left_out[cpu].0.wrapping_add(count as u32);
-                self.left_out[cpu].1 += count;
+                self.excluded[cpu].0 = self.excluded[cpu].0.wrapping_add(count as u32);
+                self.excluded[cpu].1 += count;
             }
             Step::NoMemory { cpu, count } => {
                 self.lose(cpu, count);
@@ -189,7 +189,8 @@ impl Host {
                 self.fence();
             }
             Step::Tell => {
-                let fence = Fence { time: MonoNs(self.time), edge: Edge::Start, unreached: Vec::new() };
+                let fence =
+                    Fence { time: MonoNs(self.time), position: FencePosition::Start, unreached: Vec::new() };
                 self.intake.tell(fence.clone());
                 self.told = Some(fence);
             }
@@ -232,10 +233,10 @@ impl Host {
         self.intake.finish().unwrap();
         self.write(usize::MAX);
         let end = self.assembler.finish(MonoNs(self.time)).unwrap();
-        let left_out = self.left_out.map(|(_, count)| count);
+        let excluded = self.excluded.map(|(_, count)| count);
         let Self { assembler, emitted, forged, malformed, dropped, without_memory, blind, told, .. } = self;
         let outcome =
-            Outcome { end, emitted, left_out, forged, malformed, dropped, without_memory, blind, told };
+            Outcome { end, emitted, excluded, forged, malformed, dropped, without_memory, blind, told };
         (outcome, assembler.into_sink())
     }
 }
@@ -244,7 +245,7 @@ impl Host {
 struct Outcome {
     end: End,
     emitted: [u64; CPUS],
-    left_out: [u64; CPUS],
+    excluded: [u64; CPUS],
     forged: u64,
     malformed: u64,
     dropped: u64,
@@ -283,8 +284,8 @@ enum Step {
     Write { chunks: usize },
 }
 
-fn sid() -> Body {
-    Body::Sid { task: Task::new(9, 9) }
+fn sid() -> EventBody {
+    EventBody::Sid { task: Task::new(9, 9) }
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -309,12 +310,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Each number of each CPU is recorded or lost, once, and nothing else is; but those that were left out are not.
 fn check(first: [u32; CPUS], outcome: &Outcome, recorded: &Recorded) -> Result<(), TestCaseError> {
-    let Outcome { end, emitted, left_out, forged, malformed, dropped, without_memory, blind, told } = outcome;
+    let Outcome { end, emitted, excluded, forged, malformed, dropped, without_memory, blind, told } = outcome;
     let mut numbers: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for event in &recorded.events {
         numbers.entry(event.cpu.0).or_default().push(event.seq.0);
     }
-    let mut lost = Lost::default();
+    let mut lost = LossByCause::default();
     for loss in &recorded.losses {
         let missing = (0..loss.count()).map(|n| loss.first.0.wrapping_add(n as u32));
         numbers.entry(loss.cpu.0).or_default().extend(missing);
@@ -323,13 +324,13 @@ fn check(first: [u32; CPUS], outcome: &Outcome, recorded: &Recorded) -> Result<(
     for (cpu, (first, emitted)) in first.into_iter().zip(emitted).enumerate() {
         let numbers = &numbers[&(cpu as u32)];
         let wanted: BTreeSet<_> = (0..*emitted).map(|n| first.wrapping_add(n as u32)).collect();
-        prop_assert_eq!(numbers.len() as u64, *emitted - left_out[cpu], "cpu {}", cpu);
+        prop_assert_eq!(numbers.len() as u64, *emitted - excluded[cpu], "cpu {}", cpu);
         // Of a gap that is partly left out, it is not known which are.
         let numbers: BTreeSet<_> = numbers.iter().copied().collect();
-        prop_assert_eq!(numbers.len() as u64, *emitted - left_out[cpu], "cpu {}", cpu);
+        prop_assert_eq!(numbers.len() as u64, *emitted - excluded[cpu], "cpu {}", cpu);
         prop_assert!(numbers.is_subset(&wanted), "cpu {}", cpu);
-        let told = recorded.left_out.get(&(cpu as u32)).copied().unwrap_or(0);
-        prop_assert_eq!(told, left_out[cpu], "cpu {}", cpu);
+        let told = recorded.excluded.get(&(cpu as u32)).copied().unwrap_or(0);
+        prop_assert_eq!(told, excluded[cpu], "cpu {}", cpu);
     }
     prop_assert_eq!(end.lost, lost);
     prop_assert_eq!((end.rejected, end.malformed), (*forged, *malformed));
@@ -369,7 +370,7 @@ proptest! {
 }
 
 /// The script's losses, by cause.
-fn run(chunks: usize, steps: &[Step]) -> Lost {
+fn run(chunks: usize, steps: &[Step]) -> LossByCause {
     let mut host = Host::new(chunks, [0; CPUS]);
     steps.iter().for_each(|step| host.step(step));
     let (outcome, recorded) = host.finish();

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use pmon_core::wire::{Body, EVENT_FRAME};
+use pmon_core::wire::{EVENT_DATAGRAM_LEN, EventBody};
 use pmon_core::{MonoNs, Task};
 use proptest::prelude::*;
 
@@ -8,8 +8,8 @@ use super::*;
 
 const CPUS: usize = 3;
 
-fn frame(cpu: usize, seq: u32) -> [u8; EVENT_FRAME] {
-    let body = Body::Sid { task: Task::new(1, 1) };
+fn frame(cpu: usize, seq: u32) -> [u8; EVENT_DATAGRAM_LEN] {
+    let body = EventBody::Sid { task: Task::new(1, 1) };
     Event { time: MonoNs(0), seq: Seq(seq), cpu: Cpu(cpu as u32), body }.encode(ByteOrder::NATIVE).unwrap()
 }
 
@@ -17,8 +17,8 @@ fn frame(cpu: usize, seq: u32) -> [u8; EVENT_FRAME] {
 #[derive(Default)]
 struct Host {
     next: [u32; CPUS],
-    ring: VecDeque<[u8; EVENT_FRAME]>,
-    queue: VecDeque<[u8; EVENT_FRAME]>,
+    ring: VecDeque<[u8; EVENT_DATAGRAM_LEN]>,
+    queue: VecDeque<[u8; EVENT_DATAGRAM_LEN]>,
     merge: Merge,
     read: Vec<(Cpu, Seq)>,
 }
@@ -33,25 +33,29 @@ impl Host {
     /// Reads what can be read of the ring, at most so much, then the queue, then looks whether the ring is empty; a kernel emits
     /// between these.
     fn read(&mut self, most: usize, between: &[Vec<(usize, usize)>; 2]) {
-        let mut frames = Batch::with_annexes(self.ring.len().min(most).max(1), 4096, 0);
+        let mut frames = Batch::with_metadata(self.ring.len().min(most).max(1), 4096, 0);
         for frame in (0..most).map_while(|_| self.ring.pop_front()) {
             // What is known besides of an event by the ring: here its bytes 8 to 12, which are its number.
             let arrival = batch::Arrival { len: frame.len(), sender: 0 };
-            assert!(frames.push_annexed(&frame, arrival, &[&frame[8..12]]));
+            assert!(frames.push_with_metadata(&frame, arrival, &[&frame[8..12]]));
         }
         between[0].iter().for_each(|&(cpu, room)| self.emit(cpu, room));
         let mut queue = Batch::with_capacity(self.queue.len().max(1));
         self.queue.drain(..).for_each(|frame| assert!(queue.push(&frame, 0)));
-        queue.frames().for_each(|frame| self.merge.spill(&frame));
-        frames.frames().for_each(|frame| self.merge.ring(&frame));
+        queue.datagrams().for_each(|frame| self.merge.spill(&frame));
+        frames.datagrams().for_each(|frame| self.merge.ring(&frame));
         between[1].iter().for_each(|&(cpu, room)| self.emit(cpu, room));
         if self.ring.is_empty() {
             self.merge.ring_is_empty();
         }
-        let mut batch = Batch::with_annexes(4, 64, 4);
+        let mut batch = Batch::with_metadata(4, 64, 4);
         while self.merge.take(&mut batch) > 0 {
-            assert!(batch.frames().all(|frame| frame.annex.is_empty() || frame.annex == &frame.bytes[8..12]));
-            self.read.extend(batch.frames().filter_map(|frame| number(&frame)));
+            assert!(
+                batch
+                    .datagrams()
+                    .all(|frame| frame.metadata.is_empty() || frame.metadata == &frame.bytes[8..12])
+            );
+            self.read.extend(batch.datagrams().filter_map(|frame| number(&frame)));
             batch.clear();
         }
     }
@@ -90,10 +94,10 @@ fn what_has_no_place_comes_as_it_is() {
     let mut merge = Merge::default();
     let mut queue = Batch::with_capacity(2);
     assert!(queue.push(&frame(0, 7), 4711) && queue.push(&[1; 5000], 0));
-    queue.frames().for_each(|frame| merge.spill(&frame));
+    queue.datagrams().for_each(|frame| merge.spill(&frame));
     let mut batch = Batch::with_capacity(4);
     assert_eq!(merge.take(&mut batch), 2);
-    let arrivals: Vec<_> = batch.frames().map(|frame| (frame.arrival.sender, frame.arrival.len)).collect();
-    assert_eq!(arrivals, [(4711, EVENT_FRAME), (0, 5000)]);
+    let arrivals: Vec<_> = batch.datagrams().map(|frame| (frame.arrival.sender, frame.arrival.len)).collect();
+    assert_eq!(arrivals, [(4711, EVENT_DATAGRAM_LEN), (0, 5000)]);
     assert!(merge.is_empty());
 }

@@ -3,15 +3,17 @@
 //! An entry of an exec has much room for what is mostly short. So the annex is what is filled of the entry, behind the datagram.
 
 use pmon_core::batch::{self, Arrival, Batch};
-use pmon_core::capture::{Credentials, Details, Membership, Miss, ProcessState, Subject, Usage};
-use pmon_core::wire::EVENT_FRAME;
+use pmon_core::capture::{
+    Credentials, Details, DetailsSubject, MissReason, ProcessContext, ProcessState, Usage,
+};
+use pmon_core::wire::EVENT_DATAGRAM_LEN;
 
 use super::cgroups::Cgroups;
 
 /// Maximum bytes of a path or a file name.
 const PATH: usize = 1024;
 /// `struct event`: the datagram, and a count.
-const EVENT: usize = EVENT_FRAME + 4;
+const EVENT: usize = EVENT_DATAGRAM_LEN + 4;
 /// `struct exit`.
 const EXIT: usize = 176;
 /// Size of `struct cgroup_path`, and offset of its text.
@@ -27,7 +29,7 @@ const ARGS: usize = FILENAME + PATH;
 const CGROUP: usize = 136;
 
 /// Most bytes of the annex of an exec, but for its arguments.
-pub(crate) const LARGEST: usize = ARGS - EVENT_FRAME + HEAD + CGROUP_PATH;
+pub(crate) const LARGEST: usize = ARGS - EVENT_DATAGRAM_LEN + HEAD + CGROUP_PATH;
 /// Most bytes of arguments that an entry has room for.
 pub(crate) const MOST_ARGS: usize = 128 << 10;
 
@@ -45,14 +47,14 @@ const ENDED: u32 = 2;
 /// Appends an event entry to a batch that is not full, or keeps the cgroup path of a path entry.
 /// Returns `false` if nothing was appended. Malformed entries are skipped.
 pub(crate) fn take(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bool {
-    let Some((frame, rest)) = entry.split_at_checked(EVENT_FRAME) else { return false };
-    let arrival = Arrival { len: EVENT_FRAME, sender: 0 };
+    let Some((frame, rest)) = entry.split_at_checked(EVENT_DATAGRAM_LEN) else { return false };
+    let arrival = Arrival { len: EVENT_DATAGRAM_LEN, sender: 0 };
     match entry.len() {
-        EVENT => match number32(entry, EVENT_FRAME) {
-            0 => batch.push_annexed(frame, arrival, &[]),
-            _ => batch.push_annexed(frame, arrival, &[rest]),
+        EVENT => match number32(entry, EVENT_DATAGRAM_LEN) {
+            0 => batch.push_with_metadata(frame, arrival, &[]),
+            _ => batch.push_with_metadata(frame, arrival, &[rest]),
         },
-        EXIT => batch.push_annexed(frame, arrival, &[rest]),
+        EXIT => batch.push_with_metadata(frame, arrival, &[rest]),
         CGROUP_PATH => {
             let len = usize::from(number16(entry, 8));
             let names = entry[CGROUP_TEXT..].get(..len).unwrap_or_default();
@@ -64,8 +66,8 @@ pub(crate) fn take(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bo
             let filename = &entry[FILENAME..][..filename_len(entry)];
             let args = entry[ARGS..].get(..number32(entry, 152) as usize).unwrap_or_default();
             let cgroup = cgroups.find(number64(entry, CGROUP));
-            let parts = [&entry[EVENT_FRAME..EXE], path(EXE), path(CWD), cgroup, filename, args];
-            batch.push_annexed(frame, arrival, &parts)
+            let parts = [&entry[EVENT_DATAGRAM_LEN..EXE], path(EXE), path(CWD), cgroup, filename, args];
+            batch.push_with_metadata(frame, arrival, &parts)
         }
         _ => false,
     }
@@ -108,23 +110,23 @@ impl Units {
 }
 
 /// Events of its CPU that were left out, until a datagram.
-pub(crate) fn left_out(frame: &batch::Frame<'_>) -> u32 {
-    number32(frame.annex, 0)
+pub(crate) fn excluded(frame: &batch::Datagram<'_>) -> u32 {
+    number32(frame.metadata, 0)
 }
 
 /// Whether the details of an exec are in this datagram's annex.
-pub(crate) fn has_details(frame: &batch::Frame<'_>) -> bool {
-    frame.annex.len() > EXIT - EVENT_FRAME
+pub(crate) fn has_details(frame: &batch::Datagram<'_>) -> bool {
+    frame.metadata.len() > EXIT - EVENT_DATAGRAM_LEN
 }
 
 impl More {
     /// Reads the annex of an event, which is of `subject` if it is an exec.
-    pub(crate) fn read(annex: &[u8], subject: Option<Subject>, units: Units) -> Option<Self> {
+    pub(crate) fn read(metadata: &[u8], subject: Option<DetailsSubject>, units: Units) -> Option<Self> {
         // Places as in an entry.
-        let entry = Fields { annex, units };
+        let entry = Fields { metadata, units };
         match subject {
             Some(subject) => entry.details(subject).map(|details| Self::Details(Box::new(details))),
-            None if annex.len() == EXIT - EVENT_FRAME => Some(Self::Usage(entry.usage())),
+            None if metadata.len() == EXIT - EVENT_DATAGRAM_LEN => Some(Self::Usage(entry.usage())),
             None => None,
         }
     }
@@ -132,17 +134,17 @@ impl More {
 
 #[derive(Clone, Copy)]
 struct Fields<'a> {
-    annex: &'a [u8],
+    metadata: &'a [u8],
     units: Units,
 }
 
 impl<'a> Fields<'a> {
     fn u32(self, at: usize) -> u32 {
-        number32(self.annex, at - EVENT_FRAME)
+        number32(self.metadata, at - EVENT_DATAGRAM_LEN)
     }
 
     fn u64(self, at: usize) -> u64 {
-        number64(self.annex, at - EVENT_FRAME)
+        number64(self.metadata, at - EVENT_DATAGRAM_LEN)
     }
 
     fn usage(self) -> Usage {
@@ -168,8 +170,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn details(self, subject: Subject) -> Option<Details> {
-        let mut rest = self.annex.get(EXE - EVENT_FRAME..)?;
+    fn details(self, subject: DetailsSubject) -> Option<Details> {
+        let mut rest = self.metadata.get(EXE - EVENT_DATAGRAM_LEN..)?;
         let mut path = || {
             let (head, names) = rest.split_at_checked(HEAD)?;
             let (names, behind) = names.split_at_checked(number16(head, 0).into())?;
@@ -181,17 +183,17 @@ impl<'a> Fields<'a> {
         let filename_len = self.u32(156) as i32;
         let (filename, args) = rest.split_at_checked(usize::try_from(filename_len).unwrap_or(0))?;
         let filename = match filename_len {
-            ..=0 => Err(Miss::Unreadable),
-            len if len as usize >= PATH => Err(Miss::TooLong),
+            ..=0 => Err(MissReason::Unreadable),
+            len if len as usize >= PATH => Err(MissReason::TooLong),
             _ => Ok(filename[..filename.len() - 1].to_vec()),
         };
         let args_len = self.u64(144);
-        let args = if self.u32(160) == 0 { Ok(args.to_vec()) } else { Err(Miss::Unreadable) };
+        let args = if self.u32(160) == 0 { Ok(args.to_vec()) } else { Err(MissReason::Unreadable) };
         let cut = args.as_ref().is_ok_and(|args| (args.len() as u64) < args_len);
         let paths = [exe.as_ref().err(), cwd.as_ref().err(), filename.as_ref().err()];
         let others = [args.as_ref().err(), cgroup.as_ref().err()];
         let miss = paths.into_iter().chain(others).flatten().next().copied();
-        let comm = self.annex.get(164 - EVENT_FRAME..EXE - EVENT_FRAME)?;
+        let comm = self.metadata.get(164 - EVENT_DATAGRAM_LEN..EXE - EVENT_DATAGRAM_LEN)?;
         Some(Details {
             miss,
             ppid: Some(self.u32(80)),
@@ -210,7 +212,7 @@ impl<'a> Fields<'a> {
             cgroup: cgroup.ok(),
             args: args.ok(),
             args_len: cut.then_some(args_len),
-            membership: Some(Membership {
+            context: Some(ProcessContext {
                 login_uid: self.u32(100),
                 session: self.u32(104),
                 group: self.u32(108),
@@ -218,15 +220,15 @@ impl<'a> Fields<'a> {
                 pid_namespace: self.u32(116),
                 cgroup: self.u64(CGROUP),
             }),
-            ..Details::missed(subject, Miss::Gone)
+            ..Details::missed(subject, MissReason::Gone)
         })
     }
 }
 
 /// A path as `/proc` has it, from its names, the last one first.
-fn text(names: &[u8], state: u16) -> Result<Vec<u8>, Miss> {
+fn text(names: &[u8], state: u16) -> Result<Vec<u8>, MissReason> {
     if state & WHOLE == 0 {
-        return Err(Miss::TooLong);
+        return Err(MissReason::TooLong);
     }
     let mut path = Vec::with_capacity(names.len() + 10);
     let names = names.strip_suffix(b"\0").unwrap_or(names);
@@ -241,9 +243,9 @@ fn text(names: &[u8], state: u16) -> Result<Vec<u8>, Miss> {
 }
 
 /// Returns the line of `/proc/<pid>/cgroup` for the hierarchy of version 2.
-fn cgroup_line(names: &[u8], state: u16) -> Result<Vec<u8>, Miss> {
+fn cgroup_line(names: &[u8], state: u16) -> Result<Vec<u8>, MissReason> {
     if state & NOT_TOLD != 0 {
-        return Err(Miss::Busy);
+        return Err(MissReason::Busy);
     }
     text(names, state & WHOLE).map(|path| [b"0::", &path[..]].concat())
 }
@@ -274,7 +276,7 @@ mod tests {
         assert_eq!(text(b"", WHOLE), Ok(b"/".to_vec()));
         assert_eq!(text(b"x\0tmp\0", WHOLE | DELETED), Ok(b"/tmp/x (deleted)".to_vec()));
         assert_eq!(text(b"memfd:x\0", WHOLE | NO_FILE), Ok(b"/memfd:x (deleted)".to_vec()));
-        assert_eq!(text(b"x\0tmp\0", 0), Err(Miss::TooLong));
+        assert_eq!(text(b"x\0tmp\0", 0), Err(MissReason::TooLong));
     }
 
     /// A cgroup path entry, as the BPF program writes it.
@@ -288,21 +290,21 @@ mod tests {
     }
 
     /// Returns the cgroup details of an exec that follows these entries.
-    fn exec_in(cgroup: u64, before: &[Vec<u8>]) -> (Option<Miss>, Option<Vec<u8>>) {
+    fn exec_in(cgroup: u64, before: &[Vec<u8>]) -> (Option<MissReason>, Option<Vec<u8>>) {
         let mut exec = vec![0; ARGS + 512];
         exec[CGROUP..CGROUP + 8].copy_from_slice(&cgroup.to_ne_bytes());
         exec[156..160].copy_from_slice(&2_u32.to_ne_bytes());
         for path in [EXE, CWD] {
             exec[path + 2..path + 4].copy_from_slice(&WHOLE.to_ne_bytes());
         }
-        let (mut cgroups, mut batch) = (Cgroups::default(), Batch::with_annexes(4, 1 << 16, LARGEST));
+        let (mut cgroups, mut batch) = (Cgroups::default(), Batch::with_metadata(4, 1 << 16, LARGEST));
         for entry in before {
             assert!(is_cgroup(entry) && !take(entry, &mut cgroups, &mut batch));
         }
         assert!(!is_cgroup(&exec) && take(&exec, &mut cgroups, &mut batch));
-        let frame = batch.frames().next().unwrap();
-        let subject = Subject::Exec { tgid: pmon_core::Tgid(1), time: pmon_core::MonoNs(1) };
-        let Some(More::Details(details)) = More::read(frame.annex, Some(subject), Units::new()) else {
+        let frame = batch.datagrams().next().unwrap();
+        let subject = DetailsSubject::Exec { tgid: pmon_core::Tgid(1), time: pmon_core::MonoNs(1) };
+        let Some(More::Details(details)) = More::read(frame.metadata, Some(subject), Units::new()) else {
             panic!("no details");
         };
         (details.miss, details.cgroup)
@@ -313,22 +315,22 @@ mod tests {
         let path = |text: &str| (None, Some(text.as_bytes().to_vec()));
         assert_eq!(exec_in(7, &[cgroup_entry(7, b"b c\0a\0", WHOLE)]), path("0::/a/b c"));
         assert_eq!(exec_in(7, &[cgroup_entry(7, b"", WHOLE)]), path("0::/"));
-        assert_eq!(exec_in(7, &[cgroup_entry(8, b"a\0", WHOLE)]), (Some(Miss::Busy), None));
-        assert_eq!(exec_in(7, &[]), (Some(Miss::Busy), None));
-        assert_eq!(exec_in(7, &[cgroup_entry(7, &[b'x'; 4200], 0)]), (Some(Miss::TooLong), None));
+        assert_eq!(exec_in(7, &[cgroup_entry(8, b"a\0", WHOLE)]), (Some(MissReason::Busy), None));
+        assert_eq!(exec_in(7, &[]), (Some(MissReason::Busy), None));
+        assert_eq!(exec_in(7, &[cgroup_entry(7, &[b'x'; 4200], 0)]), (Some(MissReason::TooLong), None));
     }
 
     #[test]
     fn no_entry_and_no_annex_makes_it_panic() {
         let units = Units::new();
-        let subject = Subject::Exec { tgid: pmon_core::Tgid(1), time: pmon_core::MonoNs(1) };
+        let subject = DetailsSubject::Exec { tgid: pmon_core::Tgid(1), time: pmon_core::MonoNs(1) };
         for len in 0..ARGS + 100 {
             for byte in [0, 1, 0x7f, 0xff] {
                 let bytes = vec![byte; len];
-                let mut batch = Batch::with_annexes(1, 2 * ARGS, 0);
+                let mut batch = Batch::with_metadata(1, 2 * ARGS, 0);
                 take(&bytes, &mut Cgroups::default(), &mut batch);
-                for frame in batch.frames() {
-                    More::read(frame.annex, Some(subject), units);
+                for frame in batch.datagrams() {
+                    More::read(frame.metadata, Some(subject), units);
                 }
                 More::read(&bytes, Some(subject), units);
                 More::read(&bytes, None, units);

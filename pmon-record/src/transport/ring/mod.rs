@@ -185,7 +185,7 @@ impl Ring {
         for (counts, before) in counts.iter_mut().zip(&self.before) {
             counts.spilled -= before.spilled;
             counts.dropped -= before.dropped;
-            counts.left_out -= before.left_out;
+            counts.excluded -= before.excluded;
         }
         Ok(counts)
     }
@@ -196,7 +196,7 @@ impl Ring {
             cpu: Cpu(cpu as u32),
             spilled: counts.spilled,
             dropped: counts.dropped,
-            left_out: counts.left_out,
+            excluded: counts.excluded,
         };
         Ok(counts.iter().enumerate().map(of_cpu).collect())
     }

@@ -16,7 +16,7 @@ pub(crate) const SLAB: u32 = 64;
 pub(crate) struct Counts {
     pub(crate) spilled: u64,
     pub(crate) dropped: u64,
-    pub(crate) left_out: u64,
+    pub(crate) excluded: u64,
 }
 
 // SAFETY: numbers without padding between; any bytes are a value.

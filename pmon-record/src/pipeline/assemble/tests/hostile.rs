@@ -41,8 +41,8 @@ fn any_details() -> impl Strategy<Value = Box<Details>> {
     (any::<(u32, u32, u64)>(), texts, prop::option::of(1..u64::MAX)).prop_map(
         |((tgid, ppid, time), texts, args_len)| {
             let (comm, exe, filename, cwd, cgroup, args) = texts;
-            let subject = Subject::Exec { tgid: Tgid(tgid), time: MonoNs(time) };
-            let missed = Details::missed(subject, Miss::Gone);
+            let subject = DetailsSubject::Exec { tgid: Tgid(tgid), time: MonoNs(time) };
+            let missed = Details::missed(subject, MissReason::Gone);
             Box::new(Details {
                 miss: None,
                 ppid: Some(ppid),
@@ -60,15 +60,15 @@ fn any_details() -> impl Strategy<Value = Box<Details>> {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    let annex = prop::collection::vec(any::<u8>(), 0..LARGEST + 2000);
-    prop_oneof![4 => any_details().prop_map(Step::Details), 2 => annex.prop_map(Step::Exec), 1 => Just(Step::Tick)]
+    let metadata = prop::collection::vec(any::<u8>(), 0..LARGEST + 2000);
+    prop_oneof![4 => any_details().prop_map(Step::Details), 2 => metadata.prop_map(Step::Exec), 1 => Just(Step::Tick)]
 }
 
 /// Records the steps into a file, and returns the recorded details of each `Step::Details`.
 fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hostile.pmon");
-    let header = Header { uuid: [7; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() };
+    let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() };
     let file = CaptureFile::create(&CaptureTarget::File(path.clone()), &header, false).unwrap();
     let options = RecordOptions { args_max: usize::MAX, redact, ..RecordOptions::default() };
     let mut assembler = Assembler::new(file, setup()).of_host(&options);
@@ -76,11 +76,11 @@ fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
     for (n, step) in steps.iter().enumerate() {
         match step {
             Step::Details(details) => assembler.record(&Record::Details(details.clone())).unwrap(),
-            Step::Exec(annex) => {
-                let mut chunk = Chunk::with_annexes(1, annex.len(), annex.len());
+            Step::Exec(metadata) => {
+                let mut chunk = Chunk::with_metadata(1, metadata.len(), metadata.len());
                 let exec = exec(n as u32 + 1, 1 << 30).encode(ByteOrder::NATIVE).unwrap();
                 let arrival = batch::Arrival { len: exec.len(), sender: 0 };
-                assert!(chunk.batch.push_annexed(&exec, arrival, &[annex]));
+                assert!(chunk.batch.push_with_metadata(&exec, arrival, &[metadata]));
                 execs += 1;
                 assembler.chunk(&chunk).unwrap();
             }
@@ -121,7 +121,7 @@ fn expected(details: &Details) -> Details {
         [&mut details.comm, &mut details.exe, &mut details.filename, &mut details.cwd, &mut details.cgroup]
     {
         if is_long(text) {
-            (*text, details.miss) = (None, Some(Miss::TooLong));
+            (*text, details.miss) = (None, Some(MissReason::TooLong));
         }
     }
     details

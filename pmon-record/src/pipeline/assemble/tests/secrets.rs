@@ -39,7 +39,7 @@ fn redacting(pattern: &str, options: RecordOptions) -> Assembler<Kept> {
 fn comm(seq: u32, tgid: u32, name: &str) -> Event {
     let mut comm = Comm::default();
     comm.0[..name.len()].copy_from_slice(name.as_bytes());
-    event(seq, Body::Comm { task: Task::new(tgid, tgid), comm })
+    event(seq, EventBody::Comm { task: Task::new(tgid, tgid), comm })
 }
 
 fn joined(texts: &[Vec<u8>]) -> String {
@@ -49,7 +49,7 @@ fn joined(texts: &[Vec<u8>]) -> String {
 #[test]
 fn names_of_threads_are_redacted_and_the_recorders_own_stay() {
     let mut assembler = redacting("hunter2|pmon", RecordOptions::default());
-    let own = [Own::Fence, Own::Heartbeat].map(Own::comm);
+    let own = [SelfGenerated::Fence, SelfGenerated::Heartbeat].map(SelfGenerated::comm);
     let events = [
         comm(1, 5, "hunter2"),
         comm(2, ME, own[0]),
@@ -62,7 +62,7 @@ fn names_of_threads_are_redacted_and_the_recorders_own_stay() {
     let names: Vec<_> = frames
         .iter()
         .map(|frame| match Event::decode(frame, ByteOrder::NATIVE).unwrap().body {
-            Body::Comm { comm, .. } => String::from_utf8(comm.as_bytes().to_vec()).unwrap(),
+            EventBody::Comm { comm, .. } => String::from_utf8(comm.as_bytes().to_vec()).unwrap(),
             body => panic!("{body:?}"),
         })
         .collect();
@@ -110,12 +110,12 @@ fn arguments_are_redacted_before_they_are_cut() {
     let of = |args: &[u8], args_len| {
         let mut assembler =
             redacting("token=[0-9]{20}", RecordOptions { args_max: 30, ..RecordOptions::default() });
-        let subject = Subject::Snapshot { tgid: Tgid(1) };
+        let subject = DetailsSubject::Snapshot { tgid: Tgid(1) };
         let details = Details {
             miss: None,
             args: Some(args.to_vec()),
             args_len,
-            ..Details::missed(subject, Miss::Gone)
+            ..Details::missed(subject, MissReason::Gone)
         };
         assembler.record(&Record::Details(Box::new(details))).unwrap();
         joined(&assembler.into_sink().0).replace('\0', " ")
@@ -133,13 +133,13 @@ fn redaction_that_makes_a_text_longer_ends_no_recording() {
     let long = [digits.clone(), vec![0]].concat();
     let mut assembler =
         redacting("[0-9]{4}", RecordOptions { args_max: usize::MAX, ..RecordOptions::default() });
-    let subject = Subject::Snapshot { tgid: Tgid(1) };
+    let subject = DetailsSubject::Snapshot { tgid: Tgid(1) };
     let details = Details {
         miss: None,
         exe: Some(digits.clone()),
         cgroup: Some(digits),
         args: Some(long),
-        ..Details::missed(subject, Miss::Gone)
+        ..Details::missed(subject, MissReason::Gone)
     };
     assembler.record(&Record::Details(Box::new(details))).unwrap();
     let texts = assembler.into_sink().0;
@@ -155,11 +155,11 @@ fn an_argument_that_is_cut_where_it_was_read_goes_as_a_whole() {
     let options = RecordOptions { args_max: 4096, ..RecordOptions::default() };
     let read = RecordOptions { redact: Some(Redact::new("x").unwrap()), ..options.clone() }.args_read();
     let mut assembler = redacting("token=[0-9]{20}", options);
-    let subject = Subject::Snapshot { tgid: Tgid(1) };
+    let subject = DetailsSubject::Snapshot { tgid: Tgid(1) };
     // The pattern does not match the beginning of a single argument that was cut while it was read.
     let args = Some([b"token=", &vec![b'1'; read - 6][..]].concat());
     let details =
-        Details { miss: None, args, args_len: Some(1 << 20), ..Details::missed(subject, Miss::Gone) };
+        Details { miss: None, args, args_len: Some(1 << 20), ..Details::missed(subject, MissReason::Gone) };
     assembler.record(&Record::Details(Box::new(details))).unwrap();
     assert_eq!(joined(&assembler.into_sink().0), "[redacted]|1048576 bytes");
 }
