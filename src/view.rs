@@ -206,9 +206,6 @@ impl<W: Write> View<W> {
                 let unshown = if told { 0 } else { blind.length_ns() };
                 self.unshown.1 = self.unshown.1.saturating_add(unshown);
             }
-            Entry::Mark(mark) if self.filter.shows_time(mark.time, wall) => {
-                self.render.mark(mark, context(self.start), &mut self.out);
-            }
             _ => {}
         }
     }

@@ -27,17 +27,41 @@ mod second {
     #[derive(Debug, PartialEq)]
     pub(super) enum Record {
         Event(Vec<u8>, Option<Usage>),
-        Loss { cpu_first_last: [u64; 3], after_before: [u64; 2], cause: u64 },
+        Loss {
+            cpu_first_last: [u64; 3],
+            after_before: [u64; 2],
+            cause: u64,
+        },
         Clock(u64, u64, i64),
-        Snapshot { started_ended: [u64; 2], processes: u64, reason: u64, atomic: bool },
+        Snapshot {
+            started_ended: [u64; 2],
+            processes: u64,
+            reason: u64,
+            atomic: bool,
+        },
         Details(Process),
-        Mark(u64, String),
-        End { numbers: [u64; 5], drops: Option<u64>, lost: [u64; 5] },
+        /// A note whose kind the page does not define, by that kind.
+        Unknown(u64),
+        End {
+            numbers: [u64; 5],
+            drops: Option<u64>,
+            lost: [u64; 5],
+        },
         Blind(u64, u64),
-        Fence { time: u64, position: u64, unreached: Vec<[u64; 2]> },
+        Fence {
+            time: u64,
+            position: u64,
+            unreached: Vec<[u64; 2]>,
+        },
         Witness([u64; 3]),
-        Excluded { cpu_last: [u64; 2], count: u64 },
-        Ring { time: u64, cpus: Vec<[u64; 4]> },
+        Excluded {
+            cpu_last: [u64; 2],
+            count: u64,
+        },
+        Ring {
+            time: u64,
+            cpus: Vec<[u64; 4]>,
+        },
         Scope(String),
         Forks([u64; 4]),
         NoForks(String),
@@ -142,7 +166,7 @@ fn expected(owned: &Owned) -> Record {
             position: u64::from(fence.position == FencePosition::End),
             unreached: fence.unreached.iter().map(|cpu| [cpu.cpu.0.into(), why(cpu.why)]).collect(),
         },
-        capture::Record::Mark(mark) => Record::Mark(mark.time.0, mark.text),
+        capture::Record::Unknown { kind } => Record::Unknown(kind.into()),
         capture::Record::End(end) => {
             let mut lost = [0; 5];
             end.lost.by_cause().for_each(|(of, count)| lost[cause(of) as usize] = count);

@@ -4,7 +4,7 @@ use pmon_analysis::Filter;
 use pmon_core::accounting::LossCause;
 use pmon_core::batch::Batch;
 use pmon_core::capture::{
-    Blind, Details, DetailsSubject, Encoder, Header, Loss, Mark, Meta, MissReason, Reader, Record,
+    Blind, ClockAnchor, Details, DetailsSubject, Encoder, Header, Loss, Meta, MissReason, Reader, Record,
     RecordedDatagram, ScopeInfo,
 };
 use pmon_core::source::{Received, Source};
@@ -217,12 +217,12 @@ fn faults_count_the_events_of_the_replay() {
 
 #[test]
 fn what_stands_between_comes_between() {
-    let mark = Record::Mark(Mark { time: MonoNs(1), text: "here".into() });
+    let clock = Record::Clock(ClockAnchor::default());
     let blind = Blind { from: MonoNs(1_000_000), until: MonoNs(6_000_000) };
     let records = [
         exec(0, 0),
         exec(0, 1),
-        mark.clone(),
+        clock.clone(),
         Record::Blind(blind),
         exec(0, 2),
         loss(3, 3, LossCause::Socket),
@@ -237,7 +237,7 @@ fn what_stands_between_comes_between() {
         (received, std::iter::from_fn(|| replay.take_passed()).collect::<Vec<_>>())
     };
     assert_eq!(next(), (Received::Datagrams(2), vec![]));
-    assert_eq!(next(), (Received::Empty, vec![Passed::Record(Box::new(mark))]));
+    assert_eq!(next(), (Received::Empty, vec![Passed::Record(Box::new(clock))]));
     assert_eq!(next(), (Received::Empty, vec![Passed::Blind(blind)]));
     assert_eq!(next(), (Received::Datagrams(1), vec![]));
     let (received, passed) = next();

@@ -2,7 +2,7 @@
 
 use pmon_analysis::Occurrence;
 use pmon_core::Task;
-use pmon_core::capture::{Blind, Loss, Mark};
+use pmon_core::capture::{Blind, Loss};
 use pmon_core::wire::EventBody;
 
 use super::{Render, RenderContext, push_number};
@@ -40,8 +40,6 @@ impl Render for ClassicRenderer {
     fn blind(&mut self, _: &Blind, _: RenderContext<'_>, _: &mut Vec<u8>) -> bool {
         false
     }
-
-    fn mark(&mut self, _: &Mark, _: RenderContext<'_>, _: &mut Vec<u8>) {}
 
     fn needs_details(&self) -> bool {
         false

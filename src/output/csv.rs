@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, Status};
-use pmon_core::capture::{Blind, Loss, Mark, MissReason};
+use pmon_core::capture::{Blind, Loss, MissReason};
 use pmon_core::wire::{EventBody, EventKind};
 use pmon_core::{MonoNs, Task};
 
@@ -43,8 +43,8 @@ enum CsvColumn {
     FirstSeq,
     LastSeq,
     Cause,
-    Text,
-    AfterMonoNs,
+    // Column 29, `text`, is always empty: no record has such a field any more.
+    AfterMonoNs = 30,
     BeforeMonoNs,
     Ack,
     Err,
@@ -246,13 +246,6 @@ impl Render for CsvRenderer {
         self.row.number(CsvColumn::BeforeMonoNs, blind.until.0);
         self.row.end(out);
         true
-    }
-
-    fn mark(&mut self, mark: &Mark, context: RenderContext<'_>, out: &mut Vec<u8>) {
-        self.row.text(CsvColumn::Kind, "mark");
-        self.time(mark.time, context);
-        self.row.text(CsvColumn::Text, &printable(mark.text.as_bytes()));
-        self.row.end(out);
     }
 
     fn needs_details(&self) -> bool {

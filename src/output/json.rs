@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, Status};
-use pmon_core::capture::{Blind, Details, Loss, Mark};
+use pmon_core::capture::{Blind, Details, Loss};
 use pmon_core::wire::{Event, EventBody, EventKind};
 use pmon_core::{MonoNs, Task};
 
@@ -80,14 +80,6 @@ impl Render for JsonRenderer {
         line.number("before_mono_ns", blind.until.0);
         line.end();
         true
-    }
-
-    fn mark(&mut self, mark: &Mark, context: RenderContext<'_>, out: &mut Vec<u8>) {
-        let mut line = JsonObject::begin(out);
-        line.text("kind", "mark");
-        self.time(&mut line, mark.time, context);
-        line.text("text", &mark.text);
-        line.end();
     }
 
     fn needs_details(&self) -> bool {

@@ -10,7 +10,7 @@ mod timestamps;
 
 use pmon_analysis::{Occurrence, Processes, WallClock};
 use pmon_core::MonoNs;
-use pmon_core::capture::{Blind, Loss, Mark};
+use pmon_core::capture::{Blind, Loss};
 
 pub(crate) use classic::ClassicRenderer;
 pub(crate) use csv::CsvRenderer;
@@ -39,8 +39,6 @@ pub(crate) trait Render: Send {
     fn loss(&mut self, loss: &Loss, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool;
     /// A time in which the kernel emitted no events; `false` if the format has nothing for it.
     fn blind(&mut self, blind: &Blind, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool;
-    /// A user's note.
-    fn mark(&mut self, mark: &Mark, context: RenderContext<'_>, out: &mut Vec<u8>);
     /// Whether it looks at [`Occurrence::details`].
     fn needs_details(&self) -> bool;
     /// Whether it looks at [`RenderContext::processes`].

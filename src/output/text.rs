@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use pmon_analysis::{Occurrence, ProcessExit, Status};
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::{Blind, Details, Loss, Mark, Usage};
+use pmon_core::capture::{Blind, Details, Loss, Usage};
 use pmon_core::wire::{Event, EventBody, EventKind};
 use pmon_core::{MonoNs, Task, Tgid};
 
-use super::escape::{printable, push_printable};
+use super::escape::printable;
 use super::timestamps::{TimestampWriter, push_fraction};
 use super::{Render, RenderContext, push_number, shell_words};
 use crate::args::Clock;
@@ -131,14 +131,6 @@ impl Render for TextRenderer {
         let _ = write!(self.line, "blind for {}: the kernel emitted no events", brief(blind.length_ns()));
         self.aside(out, RED);
         true
-    }
-
-    fn mark(&mut self, mark: &Mark, context: RenderContext<'_>, out: &mut Vec<u8>) {
-        self.time(mark.time, context, out);
-        out.extend_from_slice(b"  ");
-        self.line.clear();
-        push_printable(&mut self.line, mark.text.as_bytes());
-        self.aside(out, CYAN);
     }
 
     fn needs_details(&self) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pmon_core::MonoNs;
 use pmon_core::capture::{
-    Details, DetailsSubject, Encoder, Header, Mark, Meta, MissReason, Record, ScopeInfo, TransportInfo,
+    Details, DetailsSubject, Encoder, Header, Meta, MissReason, Record, ScopeInfo, TransportInfo,
 };
 use pmon_core::wire::EventBody;
 use pmon_core::{Task, Tgid};
@@ -76,7 +76,6 @@ fn capture(n: u32) -> Vec<u8> {
         exec(2, 2, 20),
         details(DetailsSubject::Exec { tgid: Tgid(20), time }),
         event(3, 0, 3, EventBody::Comm { task: Task::new(20, 20), comm: comm(&HOSTILE.as_bytes()[..8]) }),
-        Record::Mark(Mark { time, text: text() }),
         exit(4, 4, (20, 20), n),
     ];
     let mut out = encoder.header().to_vec();

@@ -204,7 +204,6 @@ fn each_kind_has_its_line_of_text() {
         event(6, 0, 6, EventBody::Comm { task: Task::new(11, 10), comm: comm(b"worker") }),
         event(7, 0, 7, EventBody::Comm { task, comm: comm(b"\x1b[2J\xff") }),
         event(8, 0, 8, EventBody::Coredump { task, parent: None }),
-        mark(9, "here\x07"),
         end(10, 8),
     ];
     let ran = print(&records, &["--clock", "relative"]);
@@ -219,7 +218,6 @@ fn each_kind_has_its_line_of_text() {
 +0.000006000  comm        10/11  sh               thread is now worker
 +0.000007000  comm           10  \\x1b[2J\\xff      is now \\x1b[2J\\xff
 +0.000008000  coredump       10  \\x1b[2J\\xff      dumps core
-+0.000009000  -- here\\x07 --
 "
     );
 }
@@ -250,7 +248,6 @@ fn classic_is_the_c_examples_output_byte_for_byte() {
         event(6, 0, 9, EventBody::Sid { task }),
         event(7, 0, 10, EventBody::Comm { task, comm: comm(b"x") }),
         Record::Event(RecordedDatagram::Raw(b"garbage"), None),
-        mark(8, "note"),
         exit(9, 11, (5, 5), u32::MAX),
         end(10, 10),
     ];
@@ -326,13 +323,11 @@ fn json_has_the_documented_fields() {
 
 #[test]
 fn json_of_what_nobody_can_read_keeps_the_bytes() {
-    let records = [Record::Event(RecordedDatagram::Raw(b"\x01\xffno"), None), mark(1, "a\"b"), end(2, 1)];
+    let records = [Record::Event(RecordedDatagram::Raw(b"\x01\xffno"), None), end(2, 1)];
     let lines = print(&records, &["--format", "json"]).json_lines();
     assert_eq!(lines[0]["kind"], "unknown");
     assert_eq!(lines[0]["frame"], "01ff6e6f");
     assert_eq!(lines[0]["pid"], json!(null));
-    assert_eq!(lines[1]["kind"], "mark");
-    assert_eq!(lines[1]["text"], "a\"b");
 }
 
 /// The datagram of an event of a kind that no kernel sends yet, with sequence number 5.
@@ -368,7 +363,6 @@ fn csv_says_what_json_says() {
     let unknown = unknown_kind();
     records.insert(4, Record::Event(RecordedDatagram::Raw(&unknown), None));
     records.insert(5, Record::Event(RecordedDatagram::Raw(b"\x01\xff"), None));
-    records.insert(6, mark(1, "a \"note\", and more"));
     let rows = csv_rows(&print(&records, &["--format", "csv"]).out);
     let lines = print(&records, &["--format", "json"]).json_lines();
     assert_eq!(rows.len(), lines.len());
@@ -410,13 +404,11 @@ fn csv_strings_are_escaped_as_documented() {
         exec(1, 1, 5),
         details(1, 5, "x", &args),
         event(2, 0, 2, EventBody::Comm { task: Task::new(5, 5), comm: comm(b"a\\b\t\x7f\xfe") }),
-        mark(3, "one\r\ntwo\u{9b}"),
         end(4, 2),
     ];
     let rows = csv_rows(&print(&records, &["--format", "csv"]).out);
     assert_eq!(rows[0]["args"], r"plain 'two words' 'a\b' '' $'it\'s\x1b\\\u202e' $'\xff\n'");
     assert_eq!(rows[1]["comm"], r"a\\b\t\x7f\xfe");
-    assert_eq!(rows[2]["text"], r"one\r\ntwo\u009b");
 }
 
 /// The kinds and sequence numbers of what is shown, losses left out.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::*;
 
-/// A story with blindness and a note, in which the events around the loss are there, too.
+/// A story with blindness, in which the events around the loss are there, too.
 fn tale() -> Vec<Record<'static>> {
     let renamed = |us, seq| event(us, 1, seq, EventBody::Comm { task: Task::new(10, 10), comm: comm(b"sh") });
     let mut records = story();
@@ -19,7 +19,7 @@ fn tale() -> Vec<Record<'static>> {
     // As a recorder has it: right before the event that shows it.
     let lost = records.iter().position(|record| matches!(record, Record::Loss(_))).unwrap();
     let lost = records.remove(lost);
-    records.splice(8..8, [mark(3, "lunch"), blind(3, 4), lost, renamed(4, 133)]);
+    records.splice(8..8, [blind(3, 4), lost, renamed(4, 133)]);
     records.insert(4, renamed(0, 9));
     records
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{
-    Blind, ClockAnchor, Credentials, Details, DetailsSubject, Encoder, End, Header, Loss, Mark, Meta,
-    MissReason, Record, RecordedDatagram, SelfGenerated, Snapshot, SnapshotReason, TransportInfo, Witness,
+    Blind, ClockAnchor, Credentials, Details, DetailsSubject, Encoder, End, Header, Loss, Meta, MissReason,
+    Record, RecordedDatagram, SelfGenerated, Snapshot, SnapshotReason, TransportInfo, Witness,
 };
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -272,10 +272,6 @@ pub(crate) fn heartbeat(us: u64, seq: u32) -> Record<'static> {
 /// What the clocks say at the start.
 pub(crate) fn clock() -> Record<'static> {
     Record::Clock(ANCHOR)
-}
-
-pub(crate) fn mark(us: u64, text: &str) -> Record<'static> {
-    Record::Mark(Mark { time: MonoNs(START + us * 1_000), text: text.into() })
 }
 
 pub(crate) fn end(us: u64, events: u64) -> Record<'static> {

@@ -2,8 +2,8 @@
 //! with valid checksums.
 
 use pmon_core::capture::{
-    CpuCounts, Details, DetailsSubject, Encoder, Fence, FencePosition, Header, Mark, Meta, MissReason,
-    Record, RecordedDatagram, RingCounts, ScopeInfo, UnreachedCpu, UnreachedReason,
+    CpuCounts, Details, DetailsSubject, Encoder, Fence, FencePosition, Header, Meta, MissReason, Record,
+    RecordedDatagram, RingCounts, ScopeInfo, UnreachedCpu, UnreachedReason,
 };
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -43,7 +43,7 @@ pub(crate) const ALL: [Forged; 17] = [
     Forged { name: "chain", make: chain },
     Forged { name: "tree", make: tree },
     Forged { name: "renames", make: renames },
-    Forged { name: "marks", make: marks },
+    Forged { name: "waiting", make: waiting },
     Forged { name: "datagrams", make: datagrams },
     Forged { name: "cpus", make: cpus },
     Forged { name: "lists", make: lists },
@@ -243,12 +243,12 @@ fn renames(scale: usize) -> Vec<u8> {
     }))
 }
 
-/// An exec that waits for its details, followed by long marks.
-fn marks(scale: usize) -> Vec<u8> {
-    let mark = |n| Record::Mark(Mark { time: MonoNs(1), text: format!("{n}{}", "m".repeat(250 * KIB)) });
+/// An exec that waits for its details, followed by long datagrams without an event.
+fn waiting(scale: usize) -> Vec<u8> {
     let scope = Record::Scope(ScopeInfo { text: "s".repeat(250 * KIB) });
     let exec = event(1, 0, EventBody::Exec { task: Task::new(7, 7) });
-    written([scope, exec].into_iter().chain((0..4 * scale).map(mark)))
+    let long = (0..4 * scale).map(|_| Record::Event(RecordedDatagram::Raw(&[0; 250 * KIB]), None));
+    written([scope, exec].into_iter().chain(long))
 }
 
 /// Long datagrams without an event.

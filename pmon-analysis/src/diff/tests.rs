@@ -1,5 +1,5 @@
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::{Blind, ClockAnchor, Loss, Mark};
+use pmon_core::capture::{Blind, ClockAnchor, Loss, ScopeInfo};
 use pmon_core::wire::{Event, EventBody};
 use pmon_core::{MonoNs, Seq, Task};
 use proptest::prelude::*;
@@ -61,8 +61,8 @@ fn difference(finding: &Finding) -> &Difference {
 #[test]
 fn what_others_know_of_events_is_not_compared() {
     let a = [event(0, 1), Record::Clock(ClockAnchor::default()), event(0, 2), blind(7)];
-    let mark = Record::Mark(Mark { time: MonoNs(3), text: "here".into() });
-    let b = [event(0, 1), event(0, 2), mark, blind(7)];
+    let scope = Record::Scope(ScopeInfo { text: "all".into() });
+    let b = [event(0, 1), event(0, 2), scope, blind(7)];
     let finding = compare(PLAIN, &a, &b);
     assert_eq!(finding.outcome, Outcome::Identical);
     let counts = Counts { events: 2, blind: 1, ..Counts::default() };

@@ -89,10 +89,6 @@ impl Joiner {
             Record::Loss(loss) => Entry::Loss(loss),
             Record::Blind(blind) => Entry::Blind(blind),
             Record::Clock(anchor) => Entry::Clock(anchor),
-            Record::Mark(mark) => {
-                let bytes = mark.text.len() + ALLOCATION;
-                return self.hold(Entry::Mark(mark), bytes, None);
-            }
             Record::End(end) => {
                 self.released = true;
                 Entry::End(end)
@@ -188,7 +184,7 @@ impl Joiner {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{End, Mark, MissReason, Snapshot, SnapshotReason};
+    use pmon_core::capture::{End, MissReason, Snapshot, SnapshotReason};
     use pmon_core::wire::Event;
     use pmon_core::{Cpu, Seq, Task};
 
@@ -298,16 +294,6 @@ mod tests {
         let big = vec![0; 1 << 20];
         for _ in 0..17 {
             joiner.push(Record::Event(RecordedDatagram::Raw(&big), None));
-        }
-        assert!(joiner.pop().is_some());
-    }
-
-    #[test]
-    fn bytes_of_notes_are_held_within_the_same_bound() {
-        let mut joiner = open();
-        joiner.push(exec(1, 7));
-        for _ in 0..17 {
-            joiner.push(Record::Mark(Mark { time: MonoNs(1), text: "m".repeat(1 << 20) }));
         }
         assert!(joiner.pop().is_some());
     }

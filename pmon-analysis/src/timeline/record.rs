@@ -1,6 +1,6 @@
 //! Records that own their bytes, and their size in memory.
 
-use pmon_core::capture::{Blind, ClockAnchor, Details, End, Loss, Mark, Snapshot, Usage};
+use pmon_core::capture::{Blind, ClockAnchor, Details, End, Loss, Snapshot, Usage};
 use pmon_core::wire::Event;
 
 /// One event record, with what belongs to it.
@@ -32,8 +32,6 @@ pub enum Entry {
     Snapshot(Snapshot),
     /// Details from a scan of `/proc`, or of an exec that was not waited for any longer.
     Details(Box<Details>),
-    /// A user's note.
-    Mark(Mark),
     /// The clean end.
     End(End),
     /// A record of an unknown kind.
@@ -62,7 +60,6 @@ pub fn size_of_entry(entry: &Entry) -> usize {
                 + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION)
         }
         Entry::Details(details) => size_of_details(details),
-        Entry::Mark(mark) => mark.text.len() + ALLOCATION,
         _ => 0,
     };
     size_of::<Entry>() + more

@@ -21,7 +21,7 @@ pub use format::{MAJOR, MINOR};
 pub use reader::{Damage, DamageKind, Item, OpenError, Reader};
 pub use records::{
     Blind, ClockAnchor, CpuCounts, Credentials, Details, DetailsSubject, End, Excluded, Fence, FencePosition,
-    ForkCount, ForkReading, Loss, Mark, MissReason, ProcessContext, ProcessState, Record, RecordedDatagram,
+    ForkCount, ForkReading, Loss, MissReason, ProcessContext, ProcessState, Record, RecordedDatagram,
     RingCounts, ScopeInfo, SelfGenerated, Snapshot, SnapshotReason, UnreachedCpu, UnreachedReason, Usage,
     Witness,
 };

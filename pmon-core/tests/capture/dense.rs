@@ -2,7 +2,7 @@
 //! and claims of a forger are not.
 
 use pmon_core::capture::{
-    DamageKind, Details, DetailsSubject, Encoder, Mark, MissReason, Record, RecordedDatagram,
+    DamageKind, Details, DetailsSubject, Encoder, MissReason, Record, RecordedDatagram, ScopeInfo,
 };
 use pmon_core::wire::{Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -54,13 +54,13 @@ fn whatever_a_writer_writes_is_read_however_small_it_becomes() {
         let args = Some(b"x\0".repeat(60_000));
         Record::Details(Box::new(Details { args, ..Details::missed(subject, MissReason::Gone) }))
     };
-    let mark = || Record::Mark(Mark { time: MonoNs(0), text: "m".repeat(1000) });
+    let scope = || Record::Scope(ScopeInfo { text: "s".repeat(1000) });
     let cases: Vec<(&str, Vec<Record<'static>>)> = vec![
         ("renames", (1..=65_536).map(rename).collect()),
         ("acknowledgements", (1..=20_000).map(|n| event(0, n, EventBody::Ack { ack: 0, err: 0 })).collect()),
         ("execs that were missed", (1..=10_000).flat_map(exec_details).collect()),
         ("scans", (0..10_000).map(|_| args(1)).take(100).collect()),
-        ("marks", (0..9000).map(|_| mark()).collect()),
+        ("notes", (0..9000).map(|_| scope()).collect()),
         (
             "raw datagrams",
             (0..40_000).map(|_| Record::Event(RecordedDatagram::Raw(&[0; 200]), None)).collect(),

@@ -4,7 +4,7 @@
 use std::io::{self, Cursor, Read as _, Seek as _, SeekFrom};
 
 use pmon_core::MonoNs;
-use pmon_core::capture::{DamageKind, Encoder, Item, Mark, Reader, Record};
+use pmon_core::capture::{DamageKind, Encoder, Item, Reader, Record, ScopeInfo};
 
 use crate::hostile::{block_of_kind, forged, packed};
 use crate::shared::reading::{drain, read};
@@ -198,7 +198,7 @@ fn a_hole_of_a_tebibyte_is_not_read() {
 fn index_blocks_within_one_another_lead_nowhere() {
     let mut encoder = Encoder::new(&header()).unwrap();
     let start = encoder.header().to_vec();
-    encoder.push(&Record::Mark(Mark { time: MonoNs(5), text: "mark".into() })).unwrap();
+    encoder.push(&Record::Scope(ScopeInfo { text: "scope".into() })).unwrap();
     let records = encoder.seal().to_vec();
     let section = |column: u8, plane: u8, data: &[u8]| {
         let len = (data.len() as u32).to_le_bytes();

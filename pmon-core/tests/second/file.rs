@@ -339,7 +339,7 @@ fn note(columns: &mut Columns) -> Record {
             reason: fields.unsigned(),
             atomic: fields.u8() == 1,
         },
-        4 => Record::Mark(fields.unsigned(), fields.text()),
+        4 => Record::Unknown(kind),
         5 => Record::End {
             numbers: [(); 5].map(|()| fields.unsigned()),
             drops: (fields.u8() == 1).then(|| fields.unsigned()),

@@ -3,9 +3,9 @@
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{
     Blind, ClockAnchor, CpuCounts, Credentials, Details, DetailsSubject, Encoder, End, Excluded, Fence,
-    FencePosition, ForkCount, ForkReading, Header, Loss, Mark, Meta, MissReason, ProcessContext,
-    ProcessState, Record, RecordedDatagram, RingCounts, ScopeInfo, Snapshot, SnapshotReason, UnreachedCpu,
-    UnreachedReason, Usage, Witness,
+    FencePosition, ForkCount, ForkReading, Header, Loss, Meta, MissReason, ProcessContext, ProcessState,
+    Record, RecordedDatagram, RingCounts, ScopeInfo, Snapshot, SnapshotReason, UnreachedCpu, UnreachedReason,
+    Usage, Witness,
 };
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -60,8 +60,8 @@ impl Owned {
             Record::Ring(ring) => Self::Other(Record::Ring(ring)),
             Record::Scope(scope) => Self::Other(Record::Scope(scope)),
             Record::Forks(forks) => Self::Other(Record::Forks(forks)),
-            Record::Mark(mark) => Self::Other(Record::Mark(mark)),
             Record::End(end) => Self::Other(Record::End(end)),
+            Record::Unknown { kind } => Self::Other(Record::Unknown { kind }),
             record => panic!("{record:?}"),
         }
     }
@@ -192,7 +192,6 @@ pub(crate) fn story() -> Vec<Owned> {
         event(1, 11, EventBody::Exit { task: child, code: 0x300, signal: 17, parent: Some(shell) }),
         owned(Event { time, seq: Seq(12), cpu: Cpu(1), body: thread }, Some(usage)),
         Owned::Frame(Vec::new()),
-        Owned::Other(Record::Mark(Mark { time: MonoNs(9), text: "a note".into() })),
         Owned::Other(Record::Witness(Witness { time: MonoNs(9), drops: 5, gaps: 6 })),
         Owned::Other(Record::Blind(Blind { from: MonoNs(1_011_000), until: MonoNs(1_011_500) })),
         Owned::Other(Record::Excluded(Excluded { cpu: Cpu(1), last: Seq(12), count: 1 << 40 })),
@@ -212,7 +211,10 @@ pub(crate) fn story() -> Vec<Owned> {
 /// A capture that version 1.0 wrote of [`story_1_0`].
 pub(crate) const CAPTURE_1_0: &[u8] = include_bytes!("../golden/format-1.0.bin");
 
-/// The story as version 1.0 could tell it.
+/// Kind of a note that version 1.0 defined and the golden file contains. It is reserved now.
+pub(crate) const RESERVED_NOTE: u8 = 4;
+
+/// The records of [`story`] that version 1.0 could hold, and a note of the reserved kind.
 pub(crate) fn story_1_0() -> Vec<Owned> {
     let told = |owned| match owned {
         Owned::Exit(..)
@@ -225,7 +227,10 @@ pub(crate) fn story_1_0() -> Vec<Owned> {
         }
         owned => Some(owned),
     };
-    story().into_iter().filter_map(told).collect()
+    let mut records: Vec<_> = story().into_iter().filter_map(told).collect();
+    let witness = records.iter().position(|owned| matches!(owned, Owned::Other(Record::Witness(_))));
+    records.insert(witness.unwrap(), Owned::Other(Record::Unknown { kind: RESERVED_NOTE }));
+    records
 }
 
 pub(crate) fn any_details() -> impl Strategy<Value = Owned> {

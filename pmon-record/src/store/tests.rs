@@ -8,8 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use pmon_core::MonoNs;
-use pmon_core::capture::{End, Item, MAX_BLOCK, Mark, Meta, Reader};
+use pmon_core::capture::{End, Item, MAX_BLOCK, Meta, Reader, ScopeInfo};
 use pmon_core::wire::ByteOrder;
 use tempfile::TempDir;
 
@@ -24,8 +23,8 @@ fn target(directory: &TempDir) -> (CaptureTarget, PathBuf, PathBuf) {
     (CaptureTarget::File(path.clone()), path, directory.path().join("a.pmon.partial"))
 }
 
-fn mark(file: &mut CaptureFile, text: &str) {
-    file.record(&Record::Mark(Mark { time: MonoNs(1), text: text.into() })).unwrap();
+fn note(file: &mut CaptureFile, text: &str) {
+    file.record(&Record::Scope(ScopeInfo { text: text.into() })).unwrap();
 }
 
 fn finish(mut file: CaptureFile) {
@@ -33,14 +32,14 @@ fn finish(mut file: CaptureFile) {
     file.finish().unwrap();
 }
 
-/// The texts of the marks in a capture, and whether it ended cleanly.
-fn marks(input: impl Read) -> (Vec<String>, bool) {
+/// The texts of the notes in a capture, and whether it ended cleanly.
+fn notes(input: impl Read) -> (Vec<String>, bool) {
     let mut reader = Reader::open(input).unwrap();
     let mut texts = Vec::new();
     while let Some(item) = reader.next_item().unwrap() {
         match item {
             Item::Block(block) => texts.extend(block.records().filter_map(|record| match record {
-                Record::Mark(mark) => Some(mark.text),
+                Record::Scope(scope) => Some(scope.text),
                 _ => None,
             })),
             Item::Damage(damage) => panic!("{damage:?}"),
@@ -56,11 +55,11 @@ fn a_capture_is_partial_until_finished_and_private() {
     let mut file = CaptureFile::create(&target, &header(), false).unwrap();
     assert_eq!((file.path(), file.current_path()), (Some(&*path), Some(&*partial)));
     assert_eq!(fs::metadata(&partial).unwrap().permissions().mode() & 0o777, 0o600);
-    mark(&mut file, "one");
+    note(&mut file, "one");
     assert!(!path.exists());
     finish(file);
     assert!(!partial.exists());
-    assert_eq!(marks(fs::File::open(&path).unwrap()), (vec!["one".into()], true));
+    assert_eq!(notes(fs::File::open(&path).unwrap()), (vec!["one".into()], true));
 }
 
 #[test]
@@ -75,7 +74,7 @@ fn what_exists_is_refused_unless_forced() {
 
     fs::write(&path, "old").unwrap();
     finish(CaptureFile::create(&target, &header(), true).unwrap());
-    assert!(marks(fs::File::open(&path).unwrap()).1);
+    assert!(notes(fs::File::open(&path).unwrap()).1);
 }
 
 #[test]
@@ -83,12 +82,12 @@ fn another_recorders_capture_is_not_touched() {
     let directory = TempDir::new().unwrap();
     let (target, path, _) = target(&directory);
     let mut first = CaptureFile::create(&target, &header(), false).unwrap();
-    mark(&mut first, "first");
+    note(&mut first, "first");
     for force in [false, true] {
         assert!(matches!(CaptureFile::create(&target, &header(), force), Err(StoreError::Busy { .. })));
     }
     finish(first);
-    assert_eq!(marks(fs::File::open(&path).unwrap()), (vec!["first".into()], true));
+    assert_eq!(notes(fs::File::open(&path).unwrap()), (vec!["first".into()], true));
 }
 
 #[test]
@@ -129,12 +128,12 @@ fn a_file_that_appears_meanwhile_is_not_replaced_and_the_capture_is_kept() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
     let mut file = CaptureFile::create(&target, &header(), false).unwrap();
-    mark(&mut file, "kept");
+    note(&mut file, "kept");
     fs::write(&path, "other").unwrap();
     file.record(&Record::End(End::default())).unwrap();
     assert!(matches!(file.finish(), Err(SinkError::Exists { .. })));
     assert_eq!(fs::read_to_string(&path).unwrap(), "other");
-    assert_eq!(marks(fs::File::open(&partial).unwrap()), (vec!["kept".into()], true));
+    assert_eq!(notes(fs::File::open(&partial).unwrap()), (vec!["kept".into()], true));
 }
 
 #[test]
@@ -143,10 +142,10 @@ fn what_has_waited_for_50_ms_survives_and_the_journal_ends_with_the_next_seal() 
     let (target, path, partial) = target(&directory);
     let mut file = CaptureFile::create(&target, &header(), false).unwrap();
     for (count, text) in ["one", "two", "three"].into_iter().enumerate() {
-        mark(&mut file, text);
+        note(&mut file, text);
         file.tick(Instant::now() + Duration::from_millis(50)).unwrap();
         // What a reader finds if the recorder is killed now.
-        let (texts, clean) = marks(fs::File::open(&partial).unwrap());
+        let (texts, clean) = notes(fs::File::open(&partial).unwrap());
         assert_eq!((texts.len(), texts.last().map(String::as_str), clean), (count + 1, Some(text), false));
     }
     let meta = fs::metadata(&partial).unwrap();
@@ -163,11 +162,11 @@ fn what_has_waited_for_50_ms_survives_and_the_journal_ends_with_the_next_seal() 
         file.tick(later).unwrap();
     }
     assert_eq!(fs::metadata(&partial).unwrap().len(), file.bytes(), "sealed: no journal");
-    assert_eq!(marks(fs::File::open(&partial).unwrap()).0.len(), 3);
-    mark(&mut file, "four");
+    assert_eq!(notes(fs::File::open(&partial).unwrap()).0.len(), 3);
+    note(&mut file, "four");
     finish(file);
     assert_eq!(
-        marks(fs::File::open(&path).unwrap()),
+        notes(fs::File::open(&path).unwrap()),
         (["one", "two", "three", "four"].map(String::from).into(), true)
     );
 }
@@ -179,7 +178,7 @@ fn a_fifo_gets_the_capture_as_it_comes() {
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     let reader = thread::spawn({
         let path = path.clone();
-        move || marks(fs::File::open(path).unwrap())
+        move || notes(fs::File::open(path).unwrap())
     });
     let waiting = target.wait_for_reader(until(Duration::from_secs(20))).unwrap();
     let mut file = CaptureFile::create(&target, &header(), false).unwrap();
@@ -187,11 +186,11 @@ fn a_fifo_gets_the_capture_as_it_comes() {
     assert_eq!(file.current_path(), None);
     let began = Instant::now();
     let before = file.bytes();
-    mark(&mut file, "one");
+    note(&mut file, "one");
     file.tick(began).unwrap();
     file.tick(began + Duration::from_millis(50)).unwrap();
     assert!(file.bytes() > before, "nothing waits for long");
-    mark(&mut file, "two");
+    note(&mut file, "two");
     finish(file);
     assert_eq!(reader.join().unwrap(), (vec!["one".into(), "two".into()], true));
     assert!(path.exists() && !partial.exists());
@@ -212,7 +211,7 @@ fn a_reader_that_closes_a_fifo_ends_the_recording() {
         Err(error) => panic!("{error}"),
     };
     reader.join().unwrap();
-    mark(&mut file, "one");
+    note(&mut file, "one");
     let error = file.finish().unwrap_err();
     assert!(error.is_closed_pipe(), "{error}");
 }
@@ -270,7 +269,7 @@ fn a_new_file_is_created_whatever_has_its_name() {
         }
     }
     finish(CaptureFile::create(&target, &header(), false).unwrap());
-    assert!(marks(fs::File::open(&path).unwrap()).1);
+    assert!(notes(fs::File::open(&path).unwrap()).1);
 }
 
 #[test]

@@ -221,7 +221,6 @@ impl Stage {
                 DetailsSubject::Exec { time, .. } => is_in_range(time),
                 _ => self.reached || self.from.is_none(),
             },
-            Record::Mark(mark) => is_in_range(mark.time),
             _ => self.reached || self.from.is_none(),
         }
     }
@@ -268,7 +267,6 @@ impl Stage {
             }
             Entry::Snapshot(snapshot) => self.pass(Record::Snapshot(*snapshot)),
             Entry::Details(details) => self.pass(Record::Details(details.clone())),
-            Entry::Mark(mark) => self.pass(Record::Mark(mark.clone())),
             _ => None,
         }
     }

@@ -327,7 +327,6 @@ fn size_of_piece(piece: &Piece) -> usize {
             size_of::<Record<'_>>()
                 + match &**record {
                     Record::Details(details) => size_of_details(details),
-                    Record::Mark(mark) => mark.text.len(),
                     Record::Scope(scope) => scope.text.len(),
                     Record::Fence(fence) => size_of_val(&*fence.unreached),
                     Record::Ring(counts) => size_of_val(&*counts.cpus),
@@ -351,7 +350,6 @@ fn piece(record: Record<'_>, order: ByteOrder) -> Piece {
             Err(Record::Details(details)) => Piece::Other(Box::new(Record::Details(details))),
             Err(Record::Clock(anchor)) => Piece::Other(Box::new(Record::Clock(anchor))),
             Err(Record::Snapshot(snapshot)) => Piece::Other(Box::new(Record::Snapshot(snapshot))),
-            Err(Record::Mark(mark)) => Piece::Other(Box::new(Record::Mark(mark))),
             Err(Record::End(end)) => Piece::Other(Box::new(Record::End(end))),
             Err(_) => Piece::Other(Box::new(Record::Unknown { kind: u8::MAX })),
         },

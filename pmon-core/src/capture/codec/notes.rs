@@ -6,12 +6,12 @@ use crate::capture::records::Record;
 const LOSS: u8 = 1;
 const CLOCK: u8 = 2;
 const SNAPSHOT: u8 = 3;
-const MARK: u8 = 4;
+// 4 is reserved: versions 1.0 to 1.2 defined it, and no writer used it.
 const END: u8 = 5;
 const BLIND: u8 = 6;
 const FENCE: u8 = 7;
 const WITNESS: u8 = 8;
-const LEFT_OUT: u8 = 9;
+const EXCLUDED: u8 = 9;
 const RING: u8 = 10;
 const SCOPE: u8 = 11;
 const FORKS: u8 = 12;
@@ -23,13 +23,12 @@ pub(crate) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaE
         Record::Blind(blind) => (BLIND, meta::encode(blind)?),
         Record::Fence(fence) => (FENCE, meta::encode(fence)?),
         Record::Witness(witness) => (WITNESS, meta::encode(witness)?),
-        Record::Excluded(excluded) => (LEFT_OUT, meta::encode(excluded)?),
+        Record::Excluded(excluded) => (EXCLUDED, meta::encode(excluded)?),
         Record::Ring(counts) => (RING, meta::encode(counts)?),
         Record::Scope(scope) => (SCOPE, meta::encode(scope)?),
         Record::Forks(forks) => (FORKS, meta::encode(forks)?),
         Record::Clock(clock) => (CLOCK, meta::encode(clock)?),
         Record::Snapshot(snapshot) => (SNAPSHOT, meta::encode(snapshot)?),
-        Record::Mark(mark) => (MARK, meta::encode(mark)?),
         Record::End(end) => (END, meta::encode(end)?),
         Record::Event(..) | Record::Details(_) | Record::Unknown { .. } => return Ok(None),
     }))
@@ -41,12 +40,11 @@ pub(crate) fn decode(kind: u8, body: &[u8]) -> Record<'static> {
         LOSS => meta::decode(body).map(Record::Loss),
         CLOCK => meta::decode(body).map(Record::Clock),
         SNAPSHOT => meta::decode(body).map(Record::Snapshot),
-        MARK => meta::decode(body).map(Record::Mark),
         END => meta::decode(body).map(Record::End),
         BLIND => meta::decode(body).map(Record::Blind),
         FENCE => meta::decode(body).map(Record::Fence),
         WITNESS => meta::decode(body).map(Record::Witness),
-        LEFT_OUT => meta::decode(body).map(Record::Excluded),
+        EXCLUDED => meta::decode(body).map(Record::Excluded),
         RING => meta::decode(body).map(Record::Ring),
         SCOPE => meta::decode(body).map(Record::Scope),
         FORKS => meta::decode(body).map(Record::Forks),

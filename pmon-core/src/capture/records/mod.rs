@@ -87,8 +87,6 @@ pub enum Record<'a> {
     Snapshot(Snapshot),
     /// What is known of a process besides its events.
     Details(Box<Details>),
-    /// A user's note.
-    Mark(Mark),
     /// The recorder ended cleanly. Nothing follows.
     End(End),
     /// A record of a kind that this version does not know.
@@ -365,15 +363,6 @@ pub enum SnapshotReason {
     Loss,
     /// Nothing had been heard for some time.
     Blind,
-}
-
-/// A user's note.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// When it was made.
-    pub time: MonoNs,
-    /// What it says.
-    pub text: String,
 }
 
 /// The totals of a recording that ended cleanly.

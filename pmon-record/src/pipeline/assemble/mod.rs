@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use pmon_core::accounting::{Accountant, Continuity, Gap, LossByCause, LossCause, LossLedger};
 use pmon_core::batch::{self, SLOT_LEN};
 use pmon_core::capture::{
-    Blind, Details, DetailsSubject, End, Excluded, Fence, ForkCount, Loss, Mark, MissReason, Record,
+    Blind, Details, DetailsSubject, End, Excluded, Fence, ForkCount, Loss, MissReason, Record,
     RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated, SnapshotReason, Usage, Witness,
 };
 use pmon_core::wire::{ByteOrder, Event, EventBody, Message, messages};
@@ -257,11 +257,6 @@ impl<S: Sink> Assembler<S> {
                 let mut text = text.clone();
                 redact.string(&mut text);
                 self.sink.record(&Record::Scope(ScopeInfo { text }))
-            }
-            (Record::Mark(Mark { time, text }), Some(redact)) => {
-                let mut text = text.clone();
-                redact.string(&mut text);
-                self.sink.record(&Record::Mark(Mark { time: *time, text }))
             }
             _ => self.sink.record(record),
         }

@@ -13,14 +13,14 @@ const SYNCED: Duration = Duration::from_millis(800);
 const SMALL: Option<u64> = Some(1 << 20);
 const STEP: Duration = Duration::from_millis(20);
 
-/// A capture recorded in virtual time: numbered marks, each with its time.
+/// A capture recorded in virtual time: numbered notes, each with its time.
 struct Recorder {
     file: CaptureFile,
     disk: Arc<FaultyDisk>,
     partial: PathBuf,
     path: PathBuf,
     now: Instant,
-    /// Time of each mark.
+    /// Time of each note.
     taken: Vec<Instant>,
     random: Rand32,
     _directory: TempDir,
@@ -39,21 +39,21 @@ impl Recorder {
         Ok(Self { file, disk, partial, path, now, taken: Vec::new(), random, _directory: directory })
     }
 
-    /// Records a mark of about `bytes` bytes, which do not compress.
-    fn mark(&mut self, bytes: usize) -> Result<(), SinkError> {
+    /// Records a note of about `bytes` bytes, which do not compress.
+    fn note(&mut self, bytes: usize) -> Result<(), SinkError> {
         let mut text = format!("{} ", self.taken.len());
         while text.len() < bytes {
             text.push_str(&format!("{:08x}", self.random.rand_u32()));
         }
         self.file.taken_at(self.now);
         self.taken.push(self.now);
-        self.file.record(&Record::Mark(Mark { time: MonoNs(1), text }))
+        self.file.record(&Record::Scope(ScopeInfo { text }))
     }
 
-    /// Advances the time a little, and records `marks` marks of this size.
-    fn step(&mut self, marks: u32, bytes: usize) -> Result<(), SinkError> {
+    /// Advances the time a little, and records `notes` notes of this size.
+    fn step(&mut self, notes: u32, bytes: usize) -> Result<(), SinkError> {
         self.now += STEP;
-        (0..marks).try_for_each(|_| self.mark(bytes))?;
+        (0..notes).try_for_each(|_| self.note(bytes))?;
         self.file.tick(self.now).map(drop)
     }
 
@@ -62,7 +62,7 @@ impl Recorder {
         self.file.finish()
     }
 
-    /// Returns the number of marks that were recorded at least `age` before `at`.
+    /// Returns the number of notes that were recorded at least `age` before `at`.
     fn older_than(&self, age: Duration, at: Instant) -> usize {
         self.taken.partition_point(|&taken| taken + age <= at)
     }
@@ -71,14 +71,14 @@ impl Recorder {
     /// count, and whether the capture ended cleanly.
     fn found(&self) -> (usize, bool) {
         let name = if self.partial.exists() { &self.partial } else { &self.path };
-        let (texts, clean) = marks(fs::File::open(name).unwrap());
+        let (texts, clean) = notes(fs::File::open(name).unwrap());
         for (number, text) in texts.iter().enumerate() {
-            assert!(text.starts_with(&format!("{number} ")), "mark {number} is {text:.20}");
+            assert!(text.starts_with(&format!("{number} ")), "note {number} is {text:.20}");
         }
         (texts.len(), clean)
     }
 
-    /// Checks that only the newest marks are lost, and that the file does not read as complete.
+    /// Checks that only the newest notes are lost, and that the file does not read as complete.
     fn check_cut(&self) {
         let (found, clean) = self.found();
         assert!(!self.path.exists() && self.partial.exists() && !clean);
@@ -299,20 +299,20 @@ fn whenever_the_power_fails_what_was_synced_is_there() {
         // The time of each operation.
         let mut done: Vec<Instant> = Vec::new();
         for _ in 0..random.rand_range(60..250) {
-            let marks = match random.rand_range(0..60) {
+            let notes = match random.rand_range(0..60) {
                 0 => 9000,
                 1 => 2100,
                 2..40 => random.rand_range(0..20),
                 _ => 0,
             };
-            recorder.step(marks, 10).unwrap();
+            recorder.step(notes, 10).unwrap();
             done.resize(recorder.disk.progress().0, recorder.now);
             if takes > 0 && random.rand_range(0..8) == 0 {
                 thread::sleep(Duration::from_millis(1));
             }
             // Either a block that replaces an old journal was just sealed, or it is any other
             // moment.
-            if marks < 9000 && random.rand_range(0..50) > 0 {
+            if notes < 9000 && random.rand_range(0..50) > 0 {
                 continue;
             }
             recorder.check_kill();
@@ -331,14 +331,14 @@ fn whenever_the_power_fails_what_was_synced_is_there() {
     assert!(checks > 30, "{checks}");
 }
 
-/// Returns the numbers of the readable marks, whatever else is damaged.
+/// Returns the numbers of the readable notes, whatever else is damaged.
 fn intact(image: &[u8]) -> Vec<usize> {
     let mut reader = Reader::open(image).unwrap();
     let mut numbers = Vec::new();
     while let Some(item) = reader.next_item().unwrap() {
         if let Item::Block(block) = item {
             numbers.extend(block.records().filter_map(|record| match record {
-                Record::Mark(mark) => mark.text.split(' ').next()?.parse::<usize>().ok(),
+                Record::Scope(scope) => scope.text.split(' ').next()?.parse::<usize>().ok(),
                 _ => None,
             }));
         }

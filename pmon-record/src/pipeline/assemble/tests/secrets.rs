@@ -16,7 +16,6 @@ impl Sink for Kept {
                 self.0.extend(details.args_len.map(|len| format!("{len} bytes").into_bytes()));
             }
             Record::Scope(scope) => self.0.push(scope.text.clone().into_bytes()),
-            Record::Mark(mark) => self.0.push(mark.text.clone().into_bytes()),
             _ => {}
         }
         Ok(())
@@ -94,15 +93,14 @@ fn a_datagram_of_an_unknown_form_is_redacted_and_still_accounted_for() {
 }
 
 #[test]
-fn notes_and_the_scope_are_redacted() {
+fn the_scope_is_redacted() {
     let cgroup = Some("/x/hunter2.slice".into());
     let mut assembler = redacting(
         "hunter2",
         RecordOptions { scope: crate::Scope { cgroup, ..Default::default() }, ..RecordOptions::default() },
     );
     assembler.chunk(&chunk(&[])).unwrap();
-    assembler.record(&Record::Mark(Mark { time: ms(1), text: "hunter2 was here".into() })).unwrap();
-    assert_eq!(joined(&assembler.into_sink().0), "of cgroup /x/[redacted].slice|[redacted] was here");
+    assert_eq!(joined(&assembler.into_sink().0), "of cgroup /x/[redacted].slice");
 }
 
 #[test]
