@@ -119,8 +119,8 @@ fn assembling(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let mut assembler = assembler();
-                chunks.iter().for_each(|chunk| assembler.chunk(black_box(chunk)).unwrap());
-                assembler.counts().lost.total()
+                chunks.iter().for_each(|chunk| assembler.add_chunk(black_box(chunk)).unwrap());
+                assembler.counters().lost.total()
             });
         });
     }
@@ -167,10 +167,10 @@ fn recovery(c: &mut Criterion) {
                     match source.receive(&mut chunk.batch).unwrap() {
                         Received::Overrun => chunk.overruns += 1,
                         Received::Datagrams(_) => {}
-                        Received::Empty | Received::Closed => return assembler.counts().events,
+                        Received::Empty | Received::Closed => return assembler.counters().events,
                     }
                     chunk.drops = source.drops().unwrap();
-                    assembler.chunk(&chunk).unwrap();
+                    assembler.add_chunk(&chunk).unwrap();
                 }
             },
             BatchSize::PerIteration,

@@ -205,8 +205,8 @@ impl From<SubscribeError> for Failure {
     fn from(error: SubscribeError) -> Self {
         let code = match &error {
             // The cgroup is a path in the file system, like other inputs.
-            SubscribeError::Target(ScopeError::Cgroup { .. }) => exit::ENVIRONMENT,
-            SubscribeError::Target(_) => exit::USAGE,
+            SubscribeError::InvalidScope(ScopeError::Cgroup { .. }) => exit::ENVIRONMENT,
+            SubscribeError::InvalidScope(_) => exit::USAGE,
             _ => exit::ENVIRONMENT,
         };
         Self::new(code, error)

@@ -68,8 +68,8 @@ impl Sink for CountingSink {
         self.file.record(record)
     }
 
-    fn taken_at(&mut self, time: Instant) {
-        self.file.taken_at(time);
+    fn received_at(&mut self, time: Instant) {
+        self.file.received_at(time);
     }
 
     fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {

@@ -29,7 +29,7 @@ impl StatusLine {
     pub(crate) fn line(&mut self, counters: &Counters, bytes: Option<u64>) -> String {
         let now = Instant::now();
         let totals = &counters.totals;
-        let events = totals.events - totals.own;
+        let events = totals.events - totals.self_generated;
         let (then, before) = self.last;
         let passed = now.duration_since(then);
         if passed >= WINDOW || then == self.began {

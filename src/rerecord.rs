@@ -77,12 +77,12 @@ impl<S: Sink> Rerecorder<S> {
 
     fn hand_over<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<(), RerecordError> {
         self.assembler.sink_mut().usages.extend(replay.take_usages());
-        self.assembler.chunk(&self.chunk)?;
+        self.assembler.add_chunk(&self.chunk)?;
         self.chunk.clear();
         while let Some(passed) = replay.take_passed() {
             match passed {
                 Passed::Record(record) => self.assembler.record(&record)?,
-                Passed::Blind(blind) => self.assembler.blind(blind)?,
+                Passed::Blind(blind) => self.assembler.add_blind(blind)?,
                 Passed::Loss(loss) => self.chunk.dropped.events.push(dropped(&loss)),
             }
         }
@@ -103,7 +103,7 @@ impl<S: Sink> Rerecorder<S> {
     /// # Errors
     /// When the sink fails.
     pub fn finish(mut self, end: MonoNs) -> Result<S, RerecordError> {
-        self.assembler.chunk(&self.chunk)?;
+        self.assembler.add_chunk(&self.chunk)?;
         self.assembler.finish(end)?;
         Ok(self.assembler.into_sink().sink)
     }
@@ -150,7 +150,7 @@ impl<S: Sink> Sink for WithUsage<S> {
         self.sink.record(record)
     }
 
-    fn taken_at(&mut self, _time: Instant) {
+    fn received_at(&mut self, _time: Instant) {
         // The same content is the same file, however fast it came.
     }
 

@@ -96,11 +96,11 @@ impl<S: Sink + 'static> Recording<S> {
             room: subscription.room,
             is_lazy: subscription.tells_details() || !options.details,
         };
-        let Subscription { intake, outlet, pulse, checkpoints, drops_before, start, .. } = subscription;
+        let Subscription { receiver, output, pulse, checkpoints, drops_before, start, .. } = subscription;
         let (clock, nice) = (Clock::new(), options.nice);
         let procfs =
             || Procfs::new(clock, options.args_max).redacting(options.redact.clone(), options.args_read());
-        let shared = Arc::new(Shared::new(outlet.filled.buffer().capacity() - 1));
+        let shared = Arc::new(Shared::new(output.filled.buffer().capacity() - 1));
         let (results_in, results) = sync_channel(exec::RESULTS);
         let (snapshot_in, snapshot) = sync_channel(snapshot::RECORDS);
 
@@ -116,10 +116,10 @@ impl<S: Sink + 'static> Recording<S> {
             drop_cause: if options.scope.is_all() { LossCause::Socket } else { LossCause::Ring },
             forks: true,
         };
-        let assembler = Assembler::new(sink, setup).of_host(options);
+        let assembler = Assembler::new(sink, setup).with_options(options);
         let rescans = options.snapshot.then_some(rescans);
         let requester = pulse.requester();
-        let queues = write::Queues { chunks: outlet, checkpoints, requester, results, snapshot, rescans };
+        let queues = write::Queues { chunks: output, checkpoints, requester, results, snapshot, rescans };
         let writer = Writer::new(assembler, queues, shared.clone(), clock);
         let poll = Poll::new()?;
         let stopper = Stopper { shared: shared.clone(), waker: Arc::new(Drain::waker(&poll)?) };
@@ -156,7 +156,7 @@ impl<S: Sink + 'static> Recording<S> {
             drop(snapshot_in);
         }
         let ends = Ends::new(writer.thread().clone(), requests, shared.clone());
-        let drain = Drain::new(intake, pulse, poll, ends, pace)?;
+        let drain = Drain::new(receiver, pulse, poll, ends, pace)?;
         let drain = named(DRAIN, {
             let shared = shared.clone();
             move || {

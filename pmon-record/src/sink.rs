@@ -17,7 +17,7 @@ pub trait Sink: Send {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError>;
 
     /// The records that come next were taken from the source at that time, at the earliest.
-    fn taken_at(&mut self, _time: Instant) {}
+    fn received_at(&mut self, _time: Instant) {}
 
     /// Time has passed: this is called within 50 ms after a record, and at the time that the last call gave, or a little
     /// later; `None` gives no time. In any case it is called about once a second.

@@ -93,7 +93,7 @@ fn what_processes_name_and_pass_takes_a_bounded_amount_of_memory() {
             let event = Event { time: MonoNs(n.into()), seq: Seq(n), cpu: Cpu(0), body };
             chunk.clear();
             chunk.batch.push(&event.encode(ByteOrder::NATIVE).unwrap(), 0);
-            assembler.chunk(&chunk).unwrap();
+            assembler.add_chunk(&chunk).unwrap();
             assembler.record(&Record::Details(of(n))).unwrap();
             if n % 64 == 0 {
                 // Writes the journal.

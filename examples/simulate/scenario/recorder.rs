@@ -22,8 +22,8 @@ const SETTLE: u64 = 1_000_000;
 
 /// See the module.
 pub(crate) struct Recorder {
-    intake: Receiver<Socket>,
-    outlet: ChunkOutput,
+    receiver: Receiver<Socket>,
+    output: ChunkOutput,
     assembler: Assembler<Tape>,
     own: Task,
     first: Vec<u32>,
@@ -59,11 +59,11 @@ impl Recorder {
         let first = (0..kernel.cpus()).map(|cpu| kernel.next_number(Cpu(cpu)).0).collect();
         socket.listen()?;
         let own = kernel.boot("pmon");
-        let (intake, outlet) = Receiver::new(socket, scenario.chunks * CHUNK, 0);
+        let (receiver, output) = Receiver::new(socket, scenario.chunks * CHUNK, 0);
         let setup = AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, own.tgid) };
         let assembler = Assembler::new(Tape::new(scenario, own)?, setup);
         let (checkpoints, readings, silent) = (0, None, Vec::new());
-        let mut this = Self { intake, outlet, assembler, own, first, checkpoints, readings, silent };
+        let mut this = Self { receiver, output, assembler, own, first, checkpoints, readings, silent };
         this.fence(kernel);
         this.count_forks(kernel, true)?;
         Ok(this)
@@ -72,9 +72,9 @@ impl Recorder {
     /// Passes on an action of the heartbeat thread whose events have been received.
     fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), SinkError> {
         self.checkpoints += 1;
-        self.assembler.checkpoint(self.checkpoints, checkpoint)?;
+        self.assembler.add_checkpoint(self.checkpoints, checkpoint)?;
         self.drain();
-        self.intake.complete_checkpoints(self.checkpoints);
+        self.receiver.complete_checkpoints(self.checkpoints);
         Ok(())
     }
 
@@ -116,9 +116,9 @@ impl Recorder {
     }
 
     pub(crate) fn look(&mut self) -> ReceiveStatus {
-        let Ok(look) = self.intake.look() else { return ReceiveStatus::Closed };
+        let Ok(look) = self.receiver.receive() else { return ReceiveStatus::Closed };
         if look == ReceiveStatus::Full {
-            let _handed = self.intake.hand_over();
+            let _handed = self.receiver.hand_over();
         }
         look
     }
@@ -127,7 +127,7 @@ impl Recorder {
     pub(crate) fn drain(&mut self) {
         loop {
             let is_drained = self.look() == ReceiveStatus::Drained;
-            if is_drained && !self.intake.source_mut().poll().readable {
+            if is_drained && !self.receiver.source_mut().poll().readable {
                 return;
             }
         }
@@ -135,10 +135,10 @@ impl Recorder {
 
     pub(crate) fn hand_over(&mut self, kernel: &Kernel) {
         self.drain();
-        if let Some(chunk) = self.intake.current() {
+        if let Some(chunk) = self.receiver.current() {
             chunk.drained_at = Some(MonoNs(kernel.now().0.saturating_sub(SETTLE)));
         }
-        let _handed = self.intake.hand_over();
+        let _handed = self.receiver.hand_over();
     }
 
     /// For a time the kernel counts no listener.
@@ -160,9 +160,9 @@ impl Recorder {
 
     pub(crate) fn write(&mut self, chunks: usize) -> Result<(), SinkError> {
         for _ in 0..chunks {
-            let Some(chunk) = self.outlet.take() else { return Ok(()) };
-            self.assembler.chunk(&chunk)?;
-            self.outlet.give_back(chunk);
+            let Some(chunk) = self.output.pop() else { return Ok(()) };
+            self.assembler.add_chunk(&chunk)?;
+            self.output.recycle(chunk);
         }
         Ok(())
     }
@@ -173,8 +173,8 @@ impl Recorder {
         self.count_forks(kernel, false)?;
         self.count_forks(kernel, true)?;
         self.count_forks(kernel, true)?;
-        self.intake.finish()?;
-        let drops = u64::from(self.intake.source_mut().memory().drops);
+        self.receiver.finish()?;
+        let drops = u64::from(self.receiver.source_mut().memory().drops);
         self.write(usize::MAX)?;
         let end = self.assembler.finish(kernel.now())?;
         let Tape { capture, header, .. } = self.assembler.into_sink();

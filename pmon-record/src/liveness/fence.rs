@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// whether that calls for another round.
 pub(crate) fn raise(
     position: FencePosition,
-    intake: &mut Receiver<LiveSource>,
+    receiver: &mut Receiver<LiveSource>,
     (pulse, clock): (&Pulse, Clock),
     limit: Duration,
     mut handle: impl FnMut(&mut Receiver<LiveSource>, ReceiveStatus) -> io::Result<()>,
@@ -32,7 +32,7 @@ pub(crate) fn raise(
 ) -> io::Result<Fence> {
     let deadline = Instant::now() + limit;
     let mut watch = Watch::new(pulse, clock);
-    let mut drops = intake.source_mut().drops_now()?;
+    let mut drops = receiver.source_mut().drops_now()?;
     if position == FencePosition::Start {
         // What was dropped before the first round is before the first event of a CPU, too.
         drops = drops.map(|_| 0);
@@ -40,18 +40,18 @@ pub(crate) fn raise(
     loop {
         let until = deadline.min(Instant::now() + ROUND);
         while !watch.is_over() && Instant::now() < until {
-            let look = intake.look()?;
-            watch.see(intake);
-            handle(intake, look)?;
+            let look = receiver.receive()?;
+            watch.see(receiver);
+            handle(receiver, look)?;
             match look {
                 ReceiveStatus::Closed => break,
-                ReceiveStatus::Drained if !watch.is_over() => intake.source_mut().wait(PAUSE)?,
+                ReceiveStatus::Drained if !watch.is_over() => receiver.source_mut().wait(PAUSE)?,
                 _ => {}
             }
         }
-        let now = intake.source_mut().drops_now()?;
+        let now = receiver.source_mut().drops_now()?;
         let is_clean = now == std::mem::replace(&mut drops, now);
-        let is_to_repeat = !is_clean && again(intake)?;
+        let is_to_repeat = !is_clean && again(receiver)?;
         if Instant::now() >= deadline || watch.is_over() && !is_to_repeat {
             return Ok(Fence { time: clock.mono(), position, unreached: watch.unreached() });
         }
@@ -77,7 +77,7 @@ impl Watch {
         Self { since: clock.mono(), answer: pulse.fence(), round: None, heard: Vec::new() }
     }
 
-    fn see<S: Source>(&mut self, intake: &Receiver<S>) {
+    fn see<S: Source>(&mut self, receiver: &Receiver<S>) {
         if self.round.is_none() {
             self.round = match self.answer.try_recv() {
                 Ok(round) => Some(round),
@@ -86,7 +86,7 @@ impl Watch {
                 Err(TryRecvError::Disconnected) => Some(Round { reached: online(), unreached: Vec::new() }),
             };
         }
-        for (cpu, time) in intake.heard_of() {
+        for (cpu, time) in receiver.heard_of() {
             if time >= self.since && !self.heard.contains(&cpu) {
                 self.heard.push(cpu);
             }

@@ -37,7 +37,7 @@ pub struct Chunk {
     /// What did not come by the ring until now, if there is one: at the end of a recording.
     pub ring: Option<Vec<CpuCounts>>,
     /// Time at which the first of these datagrams was received.
-    pub taken_at: Instant,
+    pub received_at: Instant,
     /// Time at which these datagrams were handed over.
     pub handed_at: Instant,
 }
@@ -71,7 +71,7 @@ impl Chunk {
             drained_at: None,
             fence: None,
             ring: None,
-            taken_at: Instant::now(),
+            received_at: Instant::now(),
             handed_at: Instant::now(),
         }
     }

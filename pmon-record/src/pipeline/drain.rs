@@ -59,7 +59,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// The state of the drain thread.
 pub(crate) struct Drain {
-    intake: Receiver<LiveSource>,
+    receiver: Receiver<LiveSource>,
     pulse: Pulse,
     /// The last checkpoint of the heartbeat thread before which all events have been received or
     /// lost.
@@ -87,19 +87,19 @@ impl Ends {
     }
 
     /// Asks for the details of the execs among the datagrams not looked at yet, and hands over a full chunk.
-    fn take(&mut self, intake: &mut Receiver<LiveSource>, look: ReceiveStatus) -> io::Result<()> {
-        self.spot_execs(intake);
+    fn take(&mut self, receiver: &mut Receiver<LiveSource>, look: ReceiveStatus) -> io::Result<()> {
+        self.spot_execs(receiver);
         if matches!(look, ReceiveStatus::Full | ReceiveStatus::Closed) {
-            self.hand_over(intake)
+            self.hand_over(receiver)
         } else {
             Ok(())
         }
     }
 
-    fn spot_execs(&mut self, intake: &mut Receiver<LiveSource>) {
+    fn spot_execs(&mut self, receiver: &mut Receiver<LiveSource>) {
         let Some(requests) = &mut self.requests else { return };
         let mut asked = false;
-        intake.scan(|frame| {
+        receiver.scan(|frame| {
             let Some(exec) = exec(frame) else { return false };
             let taken = requests.push(exec);
             asked |= taken;
@@ -110,8 +110,8 @@ impl Ends {
         }
     }
 
-    fn hand_over(&mut self, intake: &mut Receiver<LiveSource>) -> io::Result<()> {
-        if intake.hand_over()? {
+    fn hand_over(&mut self, receiver: &mut Receiver<LiveSource>) -> io::Result<()> {
+        if receiver.hand_over()? {
             self.shared.handed.fetch_add(1, Ordering::Relaxed);
             self.writer.unpark();
             self.handed_at = Instant::now();
@@ -127,19 +127,29 @@ impl Ends {
 
 impl Drain {
     pub(crate) fn new(
-        mut intake: Receiver<LiveSource>,
+        mut receiver: Receiver<LiveSource>,
         pulse: Pulse,
         poll: Poll,
         ends: Ends,
         pace: Pace,
     ) -> io::Result<Self> {
-        for descriptor in intake.source_mut().descriptors() {
+        for descriptor in receiver.source_mut().descriptors() {
             poll.registry().register(&mut SourceFd(&descriptor), SOURCE, Interest::READABLE)?;
         }
         let (window, latency) = (Window::new(pace), pace.latency);
         let lazy = (LAZY_HANDOVER * latency).min(LONGEST_HANDOVER).max(latency);
         let handover = if pace.is_lazy { lazy } else { latency };
-        Ok(Self { intake, pulse, checkpoints: 0, poll, ends, clock: Clock::new(), latency, handover, window })
+        Ok(Self {
+            receiver,
+            pulse,
+            checkpoints: 0,
+            poll,
+            ends,
+            clock: Clock::new(),
+            latency,
+            handover,
+            window,
+        })
     }
 
     /// Something that wakes the thread out of `poll`.
@@ -152,12 +162,12 @@ impl Drain {
         let result = self.record();
         if result.is_err() {
             // What is there is kept; the socket's error is the one that counts.
-            let _ = self.intake.hand_over();
+            let _ = self.receiver.hand_over();
             self.ends.shared.failed.store(true, Ordering::Release);
         }
         // The writer ends when it sees the queue abandoned, the details thread likewise.
-        let Self { ends, intake, .. } = self;
-        drop(intake);
+        let Self { ends, receiver, .. } = self;
+        drop(receiver);
         ends.writer.unpark();
         result
     }
@@ -174,7 +184,7 @@ impl Drain {
                 thread::park_timeout(rest);
                 continue;
             }
-            if !self.intake.source_mut().may_sleep()? {
+            if !self.receiver.source_mut().may_sleep()? {
                 continue;
             }
             let timeout = self.timeout();
@@ -188,7 +198,7 @@ impl Drain {
 
     /// How long to wait for the socket: no longer than something else waits for this thread.
     fn timeout(&mut self) -> Option<Duration> {
-        let soon = (self.ends.is_unsettled() || self.intake.current().is_some()).then_some(self.latency);
+        let soon = (self.ends.is_unsettled() || self.receiver.current().is_some()).then_some(self.latency);
         // The next heartbeat has been emitted by then, whether or not it is received.
         soon.or(self.pulse.interval.map(|interval| interval + self.latency))
     }
@@ -212,16 +222,16 @@ impl Drain {
         // forks are missing.
         self.pulse.count_forks();
         self.pulse.requester().recount();
-        let Self { intake, pulse, ends, clock, .. } = self;
-        let handle = |intake: &mut _, look| ends.take(intake, look);
-        let fence = fence::raise(FencePosition::End, intake, (pulse, *clock), LAST, handle, |_| Ok(true))?;
-        self.intake.source_mut().socket_mut().ignore()?;
+        let Self { receiver, pulse, ends, clock, .. } = self;
+        let handle = |receiver: &mut _, look| ends.take(receiver, look);
+        let fence = fence::raise(FencePosition::End, receiver, (pulse, *clock), LAST, handle, |_| Ok(true))?;
+        self.receiver.source_mut().socket_mut().ignore()?;
         // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time.
         let (began, checkpoints) = (Instant::now(), self.pulse.checkpoints());
         loop {
             match self.look()? {
-                ReceiveStatus::Drained if self.intake.source_mut().is_empty()? => {
-                    self.intake.complete_checkpoints(checkpoints);
+                ReceiveStatus::Drained if self.receiver.source_mut().is_empty()? => {
+                    self.receiver.complete_checkpoints(checkpoints);
                     break;
                 }
                 ReceiveStatus::Closed => break,
@@ -230,11 +240,11 @@ impl Drain {
                 ReceiveStatus::Full | ReceiveStatus::Dropped => {}
             }
         }
-        self.intake.tell(fence);
+        self.receiver.set_fence(fence);
         // Whatever is in the capture is in these, too.
-        let ring = self.intake.source_mut().ring_counts()?;
-        ring.into_iter().for_each(|counts| self.intake.tell_ring(counts));
-        self.intake.finish()?;
+        let ring = self.receiver.source_mut().ring_counts()?;
+        ring.into_iter().for_each(|counts| self.receiver.set_ring_counts(counts));
+        self.receiver.finish()?;
         self.ends.writer.unpark();
         Ok(())
     }
@@ -244,28 +254,28 @@ impl Drain {
         let done = self.ends.requests.as_ref().map(Requests::done);
         let checkpoints = self.pulse.checkpoints();
         let drained_at = MonoNs(self.clock.mono().0.saturating_sub(SETTLE));
-        let look = self.intake.look()?;
-        self.window.frames += self.intake.take_frames();
-        self.ends.take(&mut self.intake, look)?;
+        let look = self.receiver.receive()?;
+        self.window.frames += self.receiver.take_frames();
+        self.ends.take(&mut self.receiver, look)?;
         if look != ReceiveStatus::Drained {
             return Ok(look);
         }
-        if self.intake.take_lost()? {
+        if self.receiver.take_lost()? {
             self.pulse.doubt();
         }
         if checkpoints > self.checkpoints
-            && self.intake.source_mut().is_empty()?
-            && self.intake.chunk().is_some()
+            && self.receiver.source_mut().is_empty()?
+            && self.receiver.chunk().is_some()
         {
-            self.intake.complete_checkpoints(checkpoints);
+            self.receiver.complete_checkpoints(checkpoints);
             self.checkpoints = checkpoints;
         }
         let is_due = self.is_due();
-        let chunk = if self.ends.is_unsettled() { self.intake.chunk() } else { self.intake.current() };
+        let chunk = if self.ends.is_unsettled() { self.receiver.chunk() } else { self.receiver.current() };
         if let Some(chunk) = chunk {
             chunk.drained_at = Some(drained_at);
             if is_due {
-                self.ends.hand_over(&mut self.intake)?;
+                self.ends.hand_over(&mut self.receiver)?;
                 if let (Some(requests), Some(done)) = (&mut self.ends.requests, done) {
                     requests.settle(done, drained_at);
                 }
@@ -276,7 +286,7 @@ impl Drain {
 
     /// Whether a chunk that is not full should be handed over: the writer is woken no more often than this, too.
     fn is_due(&self) -> bool {
-        let now = !self.intake.is_behind() && self.ends.handed_at.elapsed() >= self.handover;
+        let now = !self.receiver.is_behind() && self.ends.handed_at.elapsed() >= self.handover;
         now || self.ends.shared.is_stopping()
     }
 }

@@ -62,7 +62,7 @@ impl<S: Sink> Writer<S> {
             // In this order: what is queued when the queue is seen abandoned is all there will be.
             let is_over = self.queues.chunks.filled.is_abandoned();
             self.take()?;
-            self.shared.publish(self.assembler.counts());
+            self.shared.publish(self.assembler.counters());
             if is_over && self.queues.chunks.filled.is_empty() {
                 break;
             }
@@ -81,7 +81,7 @@ impl<S: Sink> Writer<S> {
             return Ok((self.assembler.into_sink(), None));
         }
         let end = self.assembler.finish(self.clock.mono())?;
-        self.shared.publish(self.assembler.counts());
+        self.shared.publish(self.assembler.counters());
         Ok((self.assembler.into_sink(), Some(end)))
     }
 
@@ -92,9 +92,9 @@ impl<S: Sink> Writer<S> {
             // The thread sends a checkpoint before it counts it, so all checkpoints of the chunk
             // are here.
             while let Ok((number, checkpoint)) = self.queues.checkpoints.try_recv() {
-                self.assembler.checkpoint(number, checkpoint)?;
+                self.assembler.add_checkpoint(number, checkpoint)?;
             }
-            self.assembler.chunk(&chunk)?;
+            self.assembler.add_chunk(&chunk)?;
             match self.assembler.take_request() {
                 Some(RecoveryRequest::Resubscribe) => self.queues.requester.resubscribe(self.shared.clone()),
                 Some(RecoveryRequest::Recount) => self.queues.requester.recount(),
@@ -103,17 +103,19 @@ impl<S: Sink> Writer<S> {
             if self.shared.is_blind() && !self.assembler.misses_heartbeats() {
                 self.shared.set_blind(false);
             }
-            let taken_at = chunk.taken_at;
-            self.queues.chunks.give_back(chunk);
+            let received_at = chunk.received_at;
+            self.queues.chunks.recycle(chunk);
             self.shared.taken.fetch_add(1, Ordering::Relaxed);
-            if let (Some(reason), Some(rescans)) = (self.assembler.take_rescan(), &self.queues.rescans) {
+            if let (Some(reason), Some(rescans)) =
+                (self.assembler.take_snapshot_reason(), &self.queues.rescans)
+            {
                 // If one is waited for, it serves this reason, too.
                 let _ = rescans.try_send(reason);
             }
             while let Ok(outcome) = self.queues.results.try_recv() {
                 self.assembler.details(outcome)?;
             }
-            self.tick_soon(taken_at);
+            self.tick_soon(received_at);
             self.tick(Instant::now())?;
         }
         self.shared.caught_up();
@@ -198,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_process_that_cannot_be_read_keeps_no_recording_from_its_end() {
-        let (intake, chunks) = Receiver::new(FakeSource::new(), 1 << 20, 0);
+        let (receiver, chunks) = Receiver::new(FakeSource::new(), 1 << 20, 0);
         // The details thread and the snapshot thread are in the middle of a reading that may take
         // any time.
         let (_reading, results) = sync_channel(1);
@@ -208,7 +210,7 @@ mod tests {
             Queues { chunks, checkpoints, requester: pulse.requester(), results, snapshot, rescans: None };
         let assembler = Assembler::new(Ending(false), AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1)));
         let shared = Arc::new(Shared::default());
-        drop(intake);
+        drop(receiver);
         let began = Instant::now();
         let (sink, end) = Writer::new(assembler, queues, shared, Clock::new()).run().unwrap();
         assert!(sink.0 && end.is_some());

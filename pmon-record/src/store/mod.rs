@@ -219,9 +219,9 @@ impl Sink for CaptureFile {
         Ok(())
     }
 
-    fn taken_at(&mut self, time: Instant) {
+    fn received_at(&mut self, time: Instant) {
         if let Output::Regular(regular) = &mut self.output {
-            regular.taken_at(time);
+            regular.received_at(time);
         }
     }
 

@@ -60,7 +60,7 @@ pub(super) struct Regular {
     /// Time of the last tick or record.
     now: Instant,
     /// When the records that come now were taken from the source, at the earliest.
-    taken_at: Option<Instant>,
+    received_at: Option<Instant>,
     fresh_since: Option<Instant>,
     unsealed_since: Option<Instant>,
     /// When the oldest bytes not synced yet were written.
@@ -118,7 +118,7 @@ impl Regular {
             cut: Cut::Seal,
             no_journal_until: None,
             now: Instant::now(),
-            taken_at: None,
+            received_at: None,
             fresh_since: None,
             unsealed_since: None,
             dirty_since: None,
@@ -143,15 +143,15 @@ impl Regular {
     }
 
     /// The records that come from now on were taken from the source then, at the earliest.
-    pub(super) fn taken_at(&mut self, time: Instant) {
-        self.taken_at = Some(time);
+    pub(super) fn received_at(&mut self, time: Instant) {
+        self.received_at = Some(time);
         self.now = self.now.max(time);
     }
 
     /// A record has come.
     pub(super) fn recorded(&mut self) {
         if self.fresh_since.is_none() {
-            let now = self.taken_at.unwrap_or_else(Instant::now);
+            let now = self.received_at.unwrap_or_else(Instant::now);
             self.fresh_since = Some(now);
             self.unsealed_since.get_or_insert(now);
         }

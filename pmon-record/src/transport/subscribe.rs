@@ -46,8 +46,8 @@ const RESTARTS: u32 = 3;
 pub struct Subscription {
     /// The socket, and the datagrams received so far: the acknowledgement and the first event of
     /// each CPU.
-    pub(crate) intake: Receiver<LiveSource>,
-    pub(crate) outlet: ChunkOutput,
+    pub(crate) receiver: Receiver<LiveSource>,
+    pub(crate) output: ChunkOutput,
     pub(crate) pulse: Pulse,
     pub(crate) checkpoints: mpsc::Receiver<(u64, Checkpoint)>,
     /// Number of datagrams that the socket dropped before the recording began.
@@ -109,10 +109,10 @@ impl Subscription {
         };
         has_memory(options, largest_annex)?;
         let feed = LiveSource::new(socket, ring, in_queue);
-        let (intake, outlet) = Receiver::new(feed, options.buffer, largest_annex);
+        let (receiver, output) = Receiver::new(feed, options.buffer, largest_annex);
         let mut this = Self {
-            intake,
-            outlet,
+            receiver,
+            output,
             pulse,
             checkpoints,
             drops_before: 0,
@@ -125,7 +125,7 @@ impl Subscription {
             start,
         };
         this.wait_for_ack(nonce.wrapping_add(1), options.ack_timeout)?;
-        if this.intake.source_mut().complete_tree().map_err(|source| SubscribeError::Tree { source })? {
+        if this.receiver.source_mut().complete_tree().map_err(|source| SubscribeError::Tree { source })? {
             // Events from before all processes were marked are not recorded, so the recording
             // begins here.
             this.begin_anew().map_err(failed("receive from"))?;
@@ -175,7 +175,7 @@ impl Subscription {
         let failed = |source| SubscribeError::Socket { action: "receive from", source };
         let began = Instant::now();
         loop {
-            let look = self.intake.look().map_err(failed)?;
+            let look = self.receiver.receive().map_err(failed)?;
             match self.answer(ack) {
                 Some(0) => return Ok(()),
                 Some(errno) => {
@@ -183,11 +183,11 @@ impl Subscription {
                 }
                 None => {}
             }
-            pass_on(&mut self.intake, look).map_err(failed)?;
+            pass_on(&mut self.receiver, look).map_err(failed)?;
             let patience = ANSWER.min(timeout);
             match patience.checked_sub(began.elapsed()) {
                 Some(left) if !left.is_zero() => {
-                    self.intake.source_mut().wait(left).map_err(failed)?;
+                    self.receiver.source_mut().wait(left).map_err(failed)?;
                 }
                 _ => break,
             }
@@ -219,7 +219,7 @@ impl Subscription {
 
     /// What the kernel says of the request: 0, or an errno.
     fn answer(&mut self, ack: u32) -> Option<u32> {
-        let mut frames = self.intake.current()?.batch.datagrams();
+        let mut frames = self.receiver.current()?.batch.datagrams();
         frames.find_map(|frame| match Event::decode(frame.bytes, ByteOrder::NATIVE).ok()?.body {
             EventBody::Ack { ack: found, err } if frame.arrival.sender == 0 && found == ack => Some(err),
             _ => None,
@@ -227,33 +227,37 @@ impl Subscription {
     }
 
     fn wait_for_cpus(&mut self) -> io::Result<()> {
-        let Self { intake, outlet, pulse, drops_before, start, .. } = self;
+        let Self { receiver, output, pulse, drops_before, start, .. } = self;
         let clock = Clock::new();
         let mut restarts = 0;
-        let fence = fence::raise(FencePosition::Start, intake, (pulse, clock), FENCE, pass_on, |intake| {
-            if restarts == RESTARTS {
-                return Ok(false);
-            }
-            restarts += 1;
-            // What is lost before the first event of a CPU cannot be counted: the recording begins here, with a new round.
-            (*drops_before, *start) = begin_anew(intake, outlet)?;
-            Ok(true)
-        })?;
-        self.intake.tell(fence);
+        let fence =
+            fence::raise(FencePosition::Start, receiver, (pulse, clock), FENCE, pass_on, |receiver| {
+                if restarts == RESTARTS {
+                    return Ok(false);
+                }
+                restarts += 1;
+                // What is lost before the first event of a CPU cannot be counted: the recording begins here, with a new round.
+                (*drops_before, *start) = begin_anew(receiver, output)?;
+                Ok(true)
+            })?;
+        self.receiver.set_fence(fence);
         Ok(())
     }
 
     fn begin_anew(&mut self) -> io::Result<()> {
-        (self.drops_before, self.start) = begin_anew(&mut self.intake, &mut self.outlet)?;
+        (self.drops_before, self.start) = begin_anew(&mut self.receiver, &mut self.output)?;
         Ok(())
     }
 }
 
 /// Starts the recording now. Returns the drops that the socket had counted before, and the clocks.
-fn begin_anew(intake: &mut Receiver<LiveSource>, outlet: &mut ChunkOutput) -> io::Result<(u64, ClockAnchor)> {
-    intake.source_mut().restart()?;
-    intake.source_mut().drops_now()?;
-    let drops_before = intake.restart(outlet)?.unwrap_or(0);
+fn begin_anew(
+    receiver: &mut Receiver<LiveSource>,
+    output: &mut ChunkOutput,
+) -> io::Result<(u64, ClockAnchor)> {
+    receiver.source_mut().restart()?;
+    receiver.source_mut().drops_now()?;
+    let drops_before = receiver.restart(output)?.unwrap_or(0);
     Ok((drops_before, Clock::new().anchor()))
 }
 
@@ -307,10 +311,10 @@ fn climb<R>(
 }
 
 /// Hands over a full chunk. Details are not read yet.
-fn pass_on(intake: &mut Receiver<LiveSource>, look: ReceiveStatus) -> io::Result<()> {
+fn pass_on(receiver: &mut Receiver<LiveSource>, look: ReceiveStatus) -> io::Result<()> {
     if look == ReceiveStatus::Full {
-        intake.scan(|frame| crate::pipeline::drain::exec(frame).is_some());
-        intake.hand_over()?;
+        receiver.scan(|frame| crate::pipeline::drain::exec(frame).is_some());
+        receiver.hand_over()?;
     }
     Ok(())
 }
@@ -390,7 +394,7 @@ pub enum SubscribeError {
     },
     /// Not everything is wanted, and only a ring can leave events out and count them.
     #[error("cannot record a part of the events without a ring: {why}; record everything, and {instead}")]
-    Scope {
+    ScopeNeedsRing {
         /// Why there is no ring.
         why: String,
         /// How to select from a capture of everything.
@@ -398,7 +402,7 @@ pub enum SubscribeError {
     },
     /// The scope names something that does not exist or is of the wrong kind.
     #[error(transparent)]
-    Target(#[from] ScopeError),
+    InvalidScope(#[from] ScopeError),
     /// The processes of the tree could not be marked.
     #[error("cannot find the processes of --tree: {source}; is /proc mounted?")]
     Tree {
@@ -442,7 +446,7 @@ impl SubscribeError {
         } else {
             "choose when reading (`pmon print --format json` has the user and the cgroup of each exec)"
         };
-        Self::Scope { why, instead }
+        Self::ScopeNeedsRing { why, instead }
     }
 }
 
@@ -545,7 +549,7 @@ mod tests {
             for (transport, ring) in [(TransportChoice::Auto, None), (TransportChoice::Recvmmsg, Some(()))] {
                 let options = RecordOptions { transport, scope: scope.clone(), ..RecordOptions::default() };
                 let error = climb(&options, |_| ring.ok_or(RingError::NoBtf)).err().unwrap();
-                assert!(matches!(error, SubscribeError::Scope { .. }));
+                assert!(matches!(error, SubscribeError::ScopeNeedsRing { .. }));
                 // The proposed options select the same events as the scope.
                 assert!(error.to_string().contains(instead), "{error}");
             }

@@ -50,7 +50,7 @@ impl<S: Sink> Assembler<S> {
     ///
     /// # Errors
     /// When the sink fails.
-    pub fn checkpoint(&mut self, number: u64, checkpoint: Checkpoint) -> Result<(), SinkError> {
+    pub fn add_checkpoint(&mut self, number: u64, checkpoint: Checkpoint) -> Result<(), SinkError> {
         match checkpoint {
             // Heartbeats from before the recording do not count.
             Checkpoint::Heartbeat(heartbeat) if heartbeat.began >= self.setup.since => {
@@ -117,14 +117,14 @@ impl<S: Sink> Assembler<S> {
         }
         let blind = Blind { from, ..blind };
         self.last_blind = Some(blind);
-        self.blind(blind)
+        self.add_blind(blind)
     }
 
     /// Records a time in which the kernel did not emit all events, found by the caller.
     ///
     /// # Errors
     /// When the sink fails.
-    pub fn blind(&mut self, blind: Blind) -> Result<(), SinkError> {
+    pub fn add_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
         self.counts.blind_records += 1;
         self.counts.blind_ns += blind.length_ns();
         self.rescan = Some(SnapshotReason::Blind);

@@ -41,7 +41,7 @@ pub struct AssemblerCounters {
     /// Datagrams recorded.
     pub events: u64,
     /// Those of them that the recorder itself caused: fences and heartbeats.
-    pub own: u64,
+    pub self_generated: u64,
     /// Events lost, over all `Loss` records.
     pub lost: LossByCause,
     /// Gaps in the numbers, each of one or more events lost in a row.
@@ -173,7 +173,7 @@ impl<S: Sink> Assembler<S> {
     }
 
     /// Creates an assembler that records according to `options`.
-    pub(crate) fn of_host(self, options: &RecordOptions) -> Self {
+    pub(crate) fn with_options(self, options: &RecordOptions) -> Self {
         let RecordOptions { args_max, redact, scope, .. } = options.clone();
         let args_read = options.args_read();
         let scope = (!scope.is_all()).then(|| ScopeInfo { text: scope.to_string() });
@@ -183,7 +183,7 @@ impl<S: Sink> Assembler<S> {
     }
 
     /// What has been counted so far.
-    pub fn counts(&self) -> AssemblerCounters {
+    pub fn counters(&self) -> AssemblerCounters {
         self.counts
     }
 
@@ -198,7 +198,7 @@ impl<S: Sink> Assembler<S> {
     }
 
     /// Why `/proc` should be scanned, if something new has happened that is a reason.
-    pub fn take_rescan(&mut self) -> Option<SnapshotReason> {
+    pub fn take_snapshot_reason(&mut self) -> Option<SnapshotReason> {
         self.rescan.take()
     }
 
@@ -206,8 +206,8 @@ impl<S: Sink> Assembler<S> {
     ///
     /// # Errors
     /// When the sink fails.
-    pub fn chunk(&mut self, chunk: &Chunk) -> Result<(), SinkError> {
-        self.sink.taken_at(chunk.taken_at);
+    pub fn add_chunk(&mut self, chunk: &Chunk) -> Result<(), SinkError> {
+        self.sink.received_at(chunk.received_at);
         if let Some(scope) = self.scope.take() {
             self.record(&Record::Scope(scope))?;
         }
@@ -362,7 +362,7 @@ impl<S: Sink> Assembler<S> {
             self.spare = Some(usage);
         }
         if let Some(event) = event {
-            self.counts.own += u64::from(SelfGenerated::of(&event, self.setup.recorder).is_some());
+            self.counts.self_generated += u64::from(SelfGenerated::of(&event, self.setup.recorder).is_some());
         }
         exec.map_or(Ok(()), |exec| self.exec(exec, busy, details))
     }

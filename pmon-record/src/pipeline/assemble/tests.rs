@@ -109,7 +109,7 @@ fn found(seq: u32, tgid: u32, settles_at: u32) -> Outcome {
 #[test]
 fn a_loss_stands_before_the_event_that_revealed_it_and_is_counted() {
     let mut assembler = assembler();
-    assembler.chunk(&chunk(&[sid(1), sid(2), sid(6), sid(7)])).unwrap();
+    assembler.add_chunk(&chunk(&[sid(1), sid(2), sid(6), sid(7)])).unwrap();
     let end = assembler.finish(ms(8)).unwrap();
     assert_eq!((end.events, end.lost.total()), (4, 3));
     let expected = ["sid 1", "sid 2", "3 lost by unknown", "sid 6", "sid 7", "end: 4 3 0", "finished"];
@@ -119,13 +119,13 @@ fn a_loss_stands_before_the_event_that_revealed_it_and_is_counted() {
 #[test]
 fn a_loss_has_the_cause_that_the_sources_own_count_tells() {
     let mut assembler = assembler();
-    assembler.chunk(&chunk(&[sid(1)])).unwrap();
+    assembler.add_chunk(&chunk(&[sid(1)])).unwrap();
     let counted = |drops: u64, events: &[Event]| Chunk { drops: Some(100 + drops), ..chunk(events) };
-    assembler.chunk(&counted(3, &[sid(5)])).unwrap();
+    assembler.add_chunk(&counted(3, &[sid(5)])).unwrap();
     // The kernel had no memory for two of these.
     let mut next = counted(4, &[sid(9)]);
     next.drained_at = Some(ms(2000));
-    assembler.chunk(&next).unwrap();
+    assembler.add_chunk(&next).unwrap();
     let end = assembler.finish(ms(3000)).unwrap();
     assert_eq!((end.drops, end.lost.total()), (Some(4), 6));
     let expected = [
@@ -148,17 +148,17 @@ fn what_was_dropped_for_want_of_room_is_a_loss_before_the_next_event_or_the_end(
     let dropped =
         |first, last, count| Discarded { cpu: Cpu(0), first: at(first), last: at(last), count, excluded: 0 };
     let mut assembler = assembler();
-    assembler.chunk(&chunk(&[sid(1)])).unwrap();
+    assembler.add_chunk(&chunk(&[sid(1)])).unwrap();
     let mut next = chunk(&[sid(6)]);
     next.dropped.events.push(dropped(2, 5, 4));
     next.dropped.rejected = 2;
-    assembler.chunk(&next).unwrap();
+    assembler.add_chunk(&next).unwrap();
     let mut last = chunk(&[]);
     last.dropped.events.push(dropped(7, 8, 2));
     last.dropped.malformed = 1;
-    assembler.chunk(&last).unwrap();
+    assembler.add_chunk(&last).unwrap();
     let end = assembler.finish(ms(9)).unwrap();
-    assert_eq!((end.rejected, end.malformed, assembler.counts().gaps), (2, 1, 2));
+    assert_eq!((end.rejected, end.malformed, assembler.counters().gaps), (2, 1, 2));
     let expected =
         ["sid 1", "4 lost by backpressure", "sid 6", "2 lost by backpressure", "end: 2 6 2", "finished"];
     assert_eq!(assembler.into_sink().0, expected);
@@ -177,28 +177,31 @@ fn all_before(checkpoints: u64, events: &[Event]) -> Chunk {
 #[test]
 fn a_heartbeat_that_was_not_emitted_is_blindness_from_the_last_event_to_the_next_or_to_the_end() {
     let mut assembler = assembler();
-    assembler.chunk(&chunk(&[sid(1)])).unwrap();
-    assembler.checkpoint(1, beat(2)).unwrap();
-    assembler.chunk(&all_before(1, &[])).unwrap();
+    assembler.add_chunk(&chunk(&[sid(1)])).unwrap();
+    assembler.add_checkpoint(1, beat(2)).unwrap();
+    assembler.add_chunk(&all_before(1, &[])).unwrap();
     assert_eq!(
         (assembler.take_request(), assembler.take_request()),
         (Some(RecoveryRequest::Resubscribe), None)
     );
-    assembler.checkpoint(2, beat(3)).unwrap();
-    assembler.chunk(&all_before(2, &[])).unwrap();
+    assembler.add_checkpoint(2, beat(3)).unwrap();
+    assembler.add_chunk(&all_before(2, &[])).unwrap();
     let mut forged = chunk(&[]);
     forged.batch.push(&sid(2).encode(ByteOrder::NATIVE).unwrap(), 4711);
-    assembler.chunk(&forged).unwrap();
-    assert_eq!(assembler.take_rescan(), None);
+    assembler.add_chunk(&forged).unwrap();
+    assert_eq!(assembler.take_snapshot_reason(), None);
     assert!(assembler.misses_heartbeats());
     // While no events are emitted, no numbers are used, so there is no gap.
-    assembler.chunk(&chunk(&[event_at(5, 2)])).unwrap();
-    assert_eq!((assembler.take_rescan(), assembler.take_rescan()), (Some(SnapshotReason::Blind), None));
+    assembler.add_chunk(&chunk(&[event_at(5, 2)])).unwrap();
+    assert_eq!(
+        (assembler.take_snapshot_reason(), assembler.take_snapshot_reason()),
+        (Some(SnapshotReason::Blind), None)
+    );
     assert!(!assembler.misses_heartbeats());
-    assembler.checkpoint(3, beat(6)).unwrap();
-    assembler.chunk(&all_before(3, &[])).unwrap();
+    assembler.add_checkpoint(3, beat(6)).unwrap();
+    assembler.add_chunk(&all_before(3, &[])).unwrap();
     let end = assembler.finish(ms(7)).unwrap();
-    assert_eq!((end.blind_ns, assembler.counts().blind_records, end.lost.total()), (6_000_000, 2, 0));
+    assert_eq!((end.blind_ns, assembler.counters().blind_records, end.lost.total()), (6_000_000, 2, 0));
     let expected = ["sid 1", "blind 1..5", "sid 2", "blind 5..7", "end: 2 0 1", "finished"];
     assert_eq!(assembler.into_sink().0, expected);
 }
@@ -209,16 +212,16 @@ fn a_heartbeat_that_came_or_was_lost_with_others_is_no_blindness() {
     let heartbeat = event_at(2, 2);
     let heartbeat = Event { body: EventBody::Comm { task: Task::new(ME + 1, ME), comm }, ..heartbeat };
     let mut assembler = assembler();
-    assembler.chunk(&chunk(&[sid(1), heartbeat])).unwrap();
-    assembler.checkpoint(1, beat(2)).unwrap();
-    assembler.chunk(&all_before(1, &[])).unwrap();
+    assembler.add_chunk(&chunk(&[sid(1), heartbeat])).unwrap();
+    assembler.add_checkpoint(1, beat(2)).unwrap();
+    assembler.add_chunk(&all_before(1, &[])).unwrap();
     assert_eq!(assembler.take_request(), None);
-    assembler.checkpoint(2, beat(3)).unwrap();
-    assembler.chunk(&all_before(2, &[])).unwrap();
+    assembler.add_checkpoint(2, beat(3)).unwrap();
+    assembler.add_chunk(&all_before(2, &[])).unwrap();
     assert_eq!(assembler.take_request(), Some(RecoveryRequest::Resubscribe));
-    assembler.chunk(&chunk(&[event_at(5, 4)])).unwrap();
+    assembler.add_chunk(&chunk(&[event_at(5, 4)])).unwrap();
     let end = assembler.finish(ms(7)).unwrap();
-    assert_eq!((end.blind_ns, assembler.counts().blind_records, end.lost.total()), (0, 0, 1));
+    assert_eq!((end.blind_ns, assembler.counters().blind_records, end.lost.total()), (0, 0, 1));
 }
 
 #[test]
@@ -229,10 +232,10 @@ fn heartbeats_and_readings_from_before_the_recording_began_say_nothing() {
         ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(ME))
     };
     let mut assembler = Assembler::new(Texts::default(), since);
-    assembler.checkpoint(1, beat(2)).unwrap();
-    assembler.checkpoint(2, forks(2, 9)).unwrap();
-    assembler.checkpoint(3, forks(4, 1000)).unwrap();
-    assembler.chunk(&all_before(3, &[event_at(5, 4)])).unwrap();
+    assembler.add_checkpoint(1, beat(2)).unwrap();
+    assembler.add_checkpoint(2, forks(2, 9)).unwrap();
+    assembler.add_checkpoint(3, forks(4, 1000)).unwrap();
+    assembler.add_chunk(&all_before(3, &[event_at(5, 4)])).unwrap();
     assembler.finish(ms(7)).unwrap();
     let texts = assembler.into_sink().0;
     assert_eq!((texts[0].as_str(), texts.len()), ("sid 4", 4), "{texts:?}");
@@ -253,23 +256,23 @@ fn fork(time: u32, seq: u32) -> Event {
 fn more_forks_than_fork_events_are_blindness_that_two_readings_have_to_show() {
     let setup = AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(ME)) };
     let mut assembler = Assembler::new(Texts::default(), setup);
-    assembler.checkpoint(1, forks(1, 100)).unwrap();
-    assembler.chunk(&all_before(1, &[fork(2, 1)])).unwrap();
-    assembler.checkpoint(2, forks(3, 101)).unwrap();
-    assembler.chunk(&all_before(2, &[fork(4, 2)])).unwrap();
+    assembler.add_checkpoint(1, forks(1, 100)).unwrap();
+    assembler.add_chunk(&all_before(1, &[fork(2, 1)])).unwrap();
+    assembler.add_checkpoint(2, forks(3, 101)).unwrap();
+    assembler.add_chunk(&all_before(2, &[fork(4, 2)])).unwrap();
     assert_eq!(assembler.take_request(), None);
     // Two more forks.
-    assembler.checkpoint(3, forks(5, 104)).unwrap();
-    assembler.chunk(&chunk(&[sid(3)])).unwrap();
+    assembler.add_checkpoint(3, forks(5, 104)).unwrap();
+    assembler.add_chunk(&chunk(&[sid(3)])).unwrap();
     assert_eq!(assembler.take_request(), None, "more may come");
-    assembler.chunk(&all_before(3, &[])).unwrap();
+    assembler.add_chunk(&all_before(3, &[])).unwrap();
     assert_eq!(assembler.take_request(), Some(RecoveryRequest::Recount));
-    assert_eq!(assembler.counts().blind_records, 0);
-    assembler.checkpoint(4, forks(6, 104)).unwrap();
-    assembler.chunk(&all_before(4, &[])).unwrap();
-    assert_eq!(assembler.take_rescan(), Some(SnapshotReason::Blind));
+    assert_eq!(assembler.counters().blind_records, 0);
+    assembler.add_checkpoint(4, forks(6, 104)).unwrap();
+    assembler.add_chunk(&all_before(4, &[])).unwrap();
+    assert_eq!(assembler.take_snapshot_reason(), Some(SnapshotReason::Blind));
     let end = assembler.finish(ms(7)).unwrap();
-    assert_eq!((assembler.counts().blind_records, end.blind_ns), (1, 2_009_000));
+    assert_eq!((assembler.counters().blind_records, end.blind_ns), (1, 2_009_000));
     assert!(assembler.into_sink().0.contains(&"blind 3..5".into()));
 }
 
@@ -277,20 +280,20 @@ fn more_forks_than_fork_events_are_blindness_that_two_readings_have_to_show() {
 fn a_missing_heartbeat_explains_the_forks_that_are_missing_with_it() {
     let setup = AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(ME)) };
     let mut assembler = Assembler::new(Texts::default(), setup);
-    assembler.checkpoint(1, forks(1, 100)).unwrap();
-    assembler.chunk(&all_before(1, &[fork(2, 1)])).unwrap();
-    assembler.checkpoint(2, beat(5)).unwrap();
-    assembler.checkpoint(3, forks(6, 151)).unwrap();
-    assembler.chunk(&all_before(3, &[])).unwrap();
+    assembler.add_checkpoint(1, forks(1, 100)).unwrap();
+    assembler.add_chunk(&all_before(1, &[fork(2, 1)])).unwrap();
+    assembler.add_checkpoint(2, beat(5)).unwrap();
+    assembler.add_checkpoint(3, forks(6, 151)).unwrap();
+    assembler.add_chunk(&all_before(3, &[])).unwrap();
     assert_eq!(assembler.take_request(), Some(RecoveryRequest::Resubscribe));
-    assembler.chunk(&chunk(&[event_at(8, 2)])).unwrap();
-    assembler.checkpoint(4, forks(9, 151)).unwrap();
-    assembler.checkpoint(5, forks(10, 151)).unwrap();
-    assembler.chunk(&all_before(5, &[])).unwrap();
+    assembler.add_chunk(&chunk(&[event_at(8, 2)])).unwrap();
+    assembler.add_checkpoint(4, forks(9, 151)).unwrap();
+    assembler.add_checkpoint(5, forks(10, 151)).unwrap();
+    assembler.add_chunk(&all_before(5, &[])).unwrap();
     let end = assembler.finish(ms(12)).unwrap();
     // The time between the two events, plus the time since the reading before: the forks may
     // precede that first event.
-    assert_eq!((assembler.counts().blind_records, end.blind_ns), (1, 6_000_000));
+    assert_eq!((assembler.counters().blind_records, end.blind_ns), (1, 6_000_000));
 }
 
 #[test]
@@ -303,16 +306,19 @@ fn own_events_are_recorded_and_counted_apart_and_a_fence_stands_behind_its_event
     let mut assembler = assembler();
     let mut first = chunk(&[renamed(1, ME), renamed(2, 5)]);
     first.fence = Some(fence);
-    assembler.chunk(&first).unwrap();
-    assert_eq!((assembler.counts().events, assembler.counts().own), (2, 1));
+    assembler.add_chunk(&first).unwrap();
+    assert_eq!((assembler.counters().events, assembler.counters().self_generated), (2, 1));
     assert_eq!(assembler.into_sink().0, ["comm 1", "comm 2", "fence at the Start"]);
 }
 
 #[test]
 fn a_loss_is_a_reason_for_a_scan_once() {
     let mut assembler = assembler();
-    assembler.chunk(&chunk(&[sid(1), sid(3)])).unwrap();
-    assert_eq!((assembler.take_rescan(), assembler.take_rescan()), (Some(SnapshotReason::Loss), None));
+    assembler.add_chunk(&chunk(&[sid(1), sid(3)])).unwrap();
+    assert_eq!(
+        (assembler.take_snapshot_reason(), assembler.take_snapshot_reason()),
+        (Some(SnapshotReason::Loss), None)
+    );
 }
 
 #[test]
@@ -321,7 +327,7 @@ fn what_user_space_sent_is_not_recorded_and_counts_for_nothing_else() {
     let mut forged = chunk(&[sid(1)]);
     forged.batch.push(&exec(9, 5).encode(ByteOrder::NATIVE).unwrap(), 4711);
     forged.batch.push(&sid(2).encode(ByteOrder::NATIVE).unwrap(), 0);
-    assembler.chunk(&forged).unwrap();
+    assembler.add_chunk(&forged).unwrap();
     let end = assembler.finish(ms(3)).unwrap();
     assert_eq!((end.events, end.lost.total(), end.rejected), (2, 0, 1));
 }
@@ -333,23 +339,23 @@ fn any_datagram_of_the_kernel_is_recorded_and_a_cut_one_is_counted() {
     odd.batch.push(b"", 0);
     odd.batch.push(b"nonsense", 0);
     odd.batch.push(&[0; SLOT_LEN + 1], 0);
-    assembler.chunk(&odd).unwrap();
-    assert_eq!((assembler.counts().events, assembler.counts().malformed), (3, 3));
+    assembler.add_chunk(&odd).unwrap();
+    assert_eq!((assembler.counters().events, assembler.counters().malformed), (3, 3));
     assert_eq!(assembler.into_sink().0, ["raw", "raw", "raw"]);
 }
 
 #[test]
 fn details_wait_until_all_events_up_to_their_reading_were_seen() {
     let mut assembler = assembler();
-    assembler.chunk(&chunk(&[exec(1, 5)])).unwrap();
+    assembler.add_chunk(&chunk(&[exec(1, 5)])).unwrap();
     assembler.details(found(1, 5, 4)).unwrap();
     let mut drained = chunk(&[sid(2)]);
     drained.drained_at = Some(ms(3));
-    assembler.chunk(&drained).unwrap();
+    assembler.add_chunk(&drained).unwrap();
     assert_eq!(assembler.sink_mut().0.len(), 2);
     let mut drained = chunk(&[]);
     drained.drained_at = Some(ms(4));
-    assembler.chunk(&drained).unwrap();
+    assembler.add_chunk(&drained).unwrap();
     assert_eq!(assembler.into_sink().0, ["exec 1", "sid 2", "details of 5: found"]);
 }
 
@@ -359,7 +365,7 @@ fn details_of_a_program_replaced_before_they_were_read_are_superseded() {
     assembler.details(found(1, 5, 4)).unwrap();
     let mut chunk = chunk(&[exec(1, 5), exec(2, 6), exec(3, 5)]);
     chunk.drained_at = Some(ms(9));
-    assembler.chunk(&chunk).unwrap();
+    assembler.add_chunk(&chunk).unwrap();
     assembler.details(found(2, 6, 5)).unwrap();
     assembler.details(found(3, 5, 6)).unwrap();
     let details = &assembler.into_sink().0[3..];
@@ -371,16 +377,16 @@ fn details_of_an_exec_that_was_queued_when_events_were_lost_are_void() {
     let mut assembler = assembler();
     let mut overrun = chunk(&[exec(1, 5)]);
     overrun.overruns = 1;
-    assembler.chunk(&overrun).unwrap();
+    assembler.add_chunk(&overrun).unwrap();
     assembler.details(found(1, 5, 4)).unwrap();
     // The queue is empty only now: whatever was lost, was lost after the exec.
     let mut drained = chunk(&[]);
     drained.drained_at = Some(ms(4));
-    assembler.chunk(&drained).unwrap();
+    assembler.add_chunk(&drained).unwrap();
     let mut later = chunk(&[exec(2, 6)]);
     later.drained_at = Some(ms(9));
     assembler.details(found(2, 6, 8)).unwrap();
-    assembler.chunk(&later).unwrap();
+    assembler.add_chunk(&later).unwrap();
     assert_eq!(assembler.into_sink().0, ["exec 1", "details of 5: busy", "exec 2", "details of 6: found"]);
 }
 
@@ -389,10 +395,10 @@ fn each_exec_has_details_or_a_miss_by_the_end() {
     let mut assembler = assembler();
     let mut chunk = chunk(&[exec(1, 5), exec(2, 6), exec(3, 7)]);
     chunk.busy.push(1);
-    assembler.chunk(&chunk).unwrap();
+    assembler.add_chunk(&chunk).unwrap();
     assembler.details(found(1, 5, 4)).unwrap();
     assembler.finish(ms(4)).unwrap();
-    assert_eq!(assembler.counts().details_missed, 3);
+    assert_eq!(assembler.counters().details_missed, 3);
     let expected =
         ["exec 1", "exec 2", "details of 6: busy", "exec 3", "details of 5: busy", "details of 7: busy"];
     assert_eq!(assembler.into_sink().0[..6], expected);
@@ -401,7 +407,7 @@ fn each_exec_has_details_or_a_miss_by_the_end() {
 #[test]
 fn without_details_none_are_recorded() {
     let mut assembler = Assembler::new(Texts::default(), AssemblerSettings { details: false, ..setup() });
-    assembler.chunk(&chunk(&[exec(1, 5)])).unwrap();
+    assembler.add_chunk(&chunk(&[exec(1, 5)])).unwrap();
     assembler.finish(ms(2)).unwrap();
     assert_eq!(assembler.into_sink().0, ["exec 1", "end: 1 0 0", "finished"]);
 }
@@ -417,6 +423,6 @@ fn the_first_event_of_a_cpu_is_none_from_before_the_recording() {
         let event = Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body };
         assert!(chunk.batch.push(&event.encode(ByteOrder::NATIVE).unwrap(), 0));
     }
-    assembler.chunk(&chunk).unwrap();
-    assert_eq!((assembler.counts().events, assembler.counts().lost.total()), (4, 0));
+    assembler.add_chunk(&chunk).unwrap();
+    assert_eq!((assembler.counters().events, assembler.counters().lost.total()), (4, 0));
 }

@@ -60,12 +60,12 @@ pub struct ChunkOutput {
 
 impl ChunkOutput {
     /// The oldest chunk that was handed over.
-    pub fn take(&mut self) -> Option<Chunk> {
+    pub fn pop(&mut self) -> Option<Chunk> {
         self.filled.pop().ok()
     }
 
     /// Makes a chunk free again.
-    pub fn give_back(&mut self, mut chunk: Chunk) {
+    pub fn recycle(&mut self, mut chunk: Chunk) {
         chunk.clear();
         // There are no more chunks than places in the queue.
         let _never_full = self.empty.push(chunk);
@@ -107,7 +107,7 @@ fn chunks(bytes: usize, annexes: usize) -> usize {
 }
 
 impl<S: Source> Receiver<S> {
-    /// Creates an intake whose chunks take `bytes` bytes in all, and its outlet. `largest` is the
+    /// Creates an receiver whose chunks take `bytes` bytes in all, and its output. `largest` is the
     /// maximum size of an annex.
     pub fn new(source: S, bytes: usize, largest: usize) -> (Self, ChunkOutput) {
         let annexes = if largest > 0 { ANNEXES + largest } else { 0 };
@@ -136,16 +136,16 @@ impl<S: Source> Receiver<S> {
     }
 
     /// Receives until the source is empty, a chunk is full, or some datagrams had to be dropped.
-    pub fn look(&mut self) -> Result<ReceiveStatus, S::Error> {
+    pub fn receive(&mut self) -> Result<ReceiveStatus, S::Error> {
         loop {
             let Some(chunk) = self.chunk() else { return self.drop_some() };
             let before = chunk.batch.len();
-            match self.receive()? {
+            match self.receive_into_chunk()? {
                 Received::Datagrams(_) => {
                     self.counted = false;
                     let Some(chunk) = &mut self.current else { continue };
                     if before == 0 {
-                        chunk.taken_at = Instant::now();
+                        chunk.received_at = Instant::now();
                     }
                     self.frames += (chunk.batch.len() - before) as u64;
                     if chunk.batch.is_full() {
@@ -213,21 +213,21 @@ impl<S: Source> Receiver<S> {
     }
 
     /// Tells what did not come by the ring.
-    pub(crate) fn tell_ring(&mut self, counts: Vec<CpuCounts>) {
+    pub(crate) fn set_ring_counts(&mut self, counts: Vec<CpuCounts>) {
         self.ring = Some(counts);
         self.dress();
     }
 
     /// Records a fence whose events have been received.
-    pub fn tell(&mut self, fence: Fence) {
+    pub fn set_fence(&mut self, fence: Fence) {
         self.fence = Some(fence);
         self.dress();
     }
 
     /// Forgets all that came until now; gives the source's count of drops before what will come.
-    pub(crate) fn restart(&mut self, outlet: &mut ChunkOutput) -> Result<Option<u64>, S::Error> {
-        while let Ok(chunk) = outlet.filled.pop() {
-            outlet.give_back(chunk);
+    pub(crate) fn restart(&mut self, output: &mut ChunkOutput) -> Result<Option<u64>, S::Error> {
+        while let Ok(chunk) = output.filled.pop() {
+            output.recycle(chunk);
         }
         if let Some(chunk) = &mut self.current {
             chunk.clear();
@@ -308,7 +308,7 @@ impl<S: Source> Receiver<S> {
         Ok(())
     }
 
-    fn receive(&mut self) -> Result<Received, S::Error> {
+    fn receive_into_chunk(&mut self) -> Result<Received, S::Error> {
         match &mut self.current {
             Some(chunk) => self.source.receive(&mut chunk.batch),
             None => Ok(Received::Empty),

@@ -61,8 +61,8 @@ impl Sink for Recorded {
 
 /// A kernel that numbers its events, the recorder that listens to it, and what really became of each event.
 struct Host {
-    intake: Receiver<FakeSource>,
-    outlet: ChunkOutput,
+    receiver: Receiver<FakeSource>,
+    output: ChunkOutput,
     assembler: Assembler<Recorded>,
     next: [u32; CPUS],
     /// What the source counts as left out, from any number on, and what that is more.
@@ -83,11 +83,11 @@ impl Host {
     fn new(chunks: usize, first: [u32; CPUS]) -> Self {
         const ANNEX: usize = size_of::<u32>();
         let bytes = chunks * (CHUNK * FRAME + ANNEXES + ANNEX);
-        let (intake, outlet) = Receiver::new(FakeSource::new(), bytes, ANNEX);
+        let (receiver, output) = Receiver::new(FakeSource::new(), bytes, ANNEX);
         let setup = AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1));
         let mut this = Self {
-            intake,
-            outlet,
+            receiver,
+            output,
             assembler: Assembler::new(Recorded::default(), setup),
             next: first,
             excluded: first.map(|seq| (seq, 0)),
@@ -122,7 +122,7 @@ impl Host {
 
     fn arrive(&mut self, cpu: usize, body: EventBody) {
         let frame = self.emit(cpu, body).encode(ByteOrder::NATIVE).unwrap();
-        self.intake.source_mut().push_with_metadata(&frame, &self.excluded[cpu].0.to_ne_bytes());
+        self.receiver.source_mut().push_with_metadata(&frame, &self.excluded[cpu].0.to_ne_bytes());
     }
 
     /// An event as an older kernel sends it: without the bytes that only other kinds have a use for.
@@ -131,7 +131,7 @@ impl Host {
         let mut frame = self.emit(cpu, sid()).encode(ByteOrder::NATIVE).unwrap()[..LENGTH.into()].to_vec();
         frame[..4].copy_from_slice(&u32::from(LENGTH).to_ne_bytes());
         frame[32..34].copy_from_slice(&u16::from(LENGTH - 36).to_ne_bytes());
-        self.intake.source_mut().push_with_metadata(&frame, &self.excluded[cpu].0.to_ne_bytes());
+        self.receiver.source_mut().push_with_metadata(&frame, &self.excluded[cpu].0.to_ne_bytes());
     }
 
     /// What a fence is to the kernel: an event of each CPU, which arrives.
@@ -147,8 +147,8 @@ impl Host {
             Step::Overrun { cpu, count } => {
                 self.lose(cpu, count);
                 self.dropped += count;
-                self.intake.source_mut().drop(count);
-                self.intake.source_mut().overrun();
+                self.receiver.source_mut().drop(count);
+                self.receiver.source_mut().overrun();
             }
             Step::LeaveOut { cpu, count } => {
                 self.lose(cpu, count);
@@ -167,11 +167,11 @@ impl Host {
                     cpu: Cpu(cpu as u32),
                     body: sid(),
                 };
-                self.intake.source_mut().push_from(&event.encode(ByteOrder::NATIVE).unwrap(), 4711);
+                self.receiver.source_mut().push_from(&event.encode(ByteOrder::NATIVE).unwrap(), 4711);
                 self.forged += 1;
             }
             Step::Malformed => {
-                self.intake.source_mut().push(b"what is this?");
+                self.receiver.source_mut().push(b"what is this?");
                 self.malformed += 1;
             }
             Step::Blind => {
@@ -183,22 +183,22 @@ impl Host {
                 self.blind.push(began);
                 let number = self.blind.len() as u64;
                 let heartbeat = Heartbeat { began, ended, cpu: Cpu(BEATS) };
-                self.assembler.checkpoint(number, Checkpoint::Heartbeat(heartbeat)).unwrap();
-                self.intake.complete_checkpoints(number);
+                self.assembler.add_checkpoint(number, Checkpoint::Heartbeat(heartbeat)).unwrap();
+                self.receiver.complete_checkpoints(number);
                 self.time += LONG;
                 self.fence();
             }
             Step::Tell => {
                 let fence =
                     Fence { time: MonoNs(self.time), position: FencePosition::Start, unreached: Vec::new() };
-                self.intake.tell(fence.clone());
+                self.receiver.set_fence(fence.clone());
                 self.told = Some(fence);
             }
             Step::ReceiveStatus => {
                 self.look();
             }
             Step::HandOver => {
-                self.intake.hand_over().unwrap();
+                self.receiver.hand_over().unwrap();
             }
             Step::Write { chunks } => self.write(chunks),
         }
@@ -206,9 +206,9 @@ impl Host {
 
     /// As the drain thread does it.
     fn look(&mut self) -> ReceiveStatus {
-        let look = self.intake.look().unwrap();
+        let look = self.receiver.receive().unwrap();
         if look == ReceiveStatus::Full {
-            self.intake.hand_over().unwrap();
+            self.receiver.hand_over().unwrap();
         }
         look
     }
@@ -219,9 +219,9 @@ impl Host {
 
     fn write(&mut self, chunks: usize) {
         for _ in 0..chunks {
-            let Ok(chunk) = self.outlet.filled.pop() else { return };
-            self.assembler.chunk(&chunk).unwrap();
-            self.outlet.give_back(chunk);
+            let Ok(chunk) = self.output.filled.pop() else { return };
+            self.assembler.add_chunk(&chunk).unwrap();
+            self.output.recycle(chunk);
         }
     }
 
@@ -230,7 +230,7 @@ impl Host {
         self.drain();
         self.fence();
         self.drain();
-        self.intake.finish().unwrap();
+        self.receiver.finish().unwrap();
         self.write(usize::MAX);
         let end = self.assembler.finish(MonoNs(self.time)).unwrap();
         let excluded = self.excluded.map(|(_, count)| count);

@@ -45,7 +45,7 @@ impl Recorder {
         while text.len() < bytes {
             text.push_str(&format!("{:08x}", self.random.rand_u32()));
         }
-        self.file.taken_at(self.now);
+        self.file.received_at(self.now);
         self.taken.push(self.now);
         self.file.record(&Record::Scope(ScopeInfo { text }))
     }

@@ -71,7 +71,7 @@ fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
     let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() };
     let file = CaptureFile::create(&CaptureTarget::File(path.clone()), &header, false).unwrap();
     let options = RecordOptions { args_max: usize::MAX, redact, ..RecordOptions::default() };
-    let mut assembler = Assembler::new(file, setup()).of_host(&options);
+    let mut assembler = Assembler::new(file, setup()).with_options(&options);
     let mut execs = 0;
     for (n, step) in steps.iter().enumerate() {
         match step {
@@ -82,7 +82,7 @@ fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
                 let arrival = batch::Arrival { len: exec.len(), sender: 0 };
                 assert!(chunk.batch.push_with_metadata(&exec, arrival, &[metadata]));
                 execs += 1;
-                assembler.chunk(&chunk).unwrap();
+                assembler.add_chunk(&chunk).unwrap();
             }
             Step::Tick => {
                 let soon = Instant::now() + std::time::Duration::from_millis(100);

@@ -32,7 +32,7 @@ impl Sink for Kept {
 
 fn redacting(pattern: &str, options: RecordOptions) -> Assembler<Kept> {
     let redact = Some(Redact::new(pattern).unwrap());
-    Assembler::new(Kept::default(), setup()).of_host(&RecordOptions { redact, ..options })
+    Assembler::new(Kept::default(), setup()).with_options(&RecordOptions { redact, ..options })
 }
 
 fn comm(seq: u32, tgid: u32, name: &str) -> Event {
@@ -56,7 +56,7 @@ fn names_of_threads_are_redacted_and_the_recorders_own_stay() {
         comm(4, 5, own[0]),
         comm(5, ME, "hunter2"),
     ];
-    assembler.chunk(&chunk(&events)).unwrap();
+    assembler.add_chunk(&chunk(&events)).unwrap();
     let frames = assembler.into_sink().0;
     let names: Vec<_> = frames
         .iter()
@@ -84,8 +84,8 @@ fn a_datagram_of_an_unknown_form_is_redacted_and_still_accounted_for() {
     let mut chunk = Chunk::with_capacity(4);
     chunk.batch.push(&longer, 0);
     chunk.batch.push(b"hunter2", 0);
-    assembler.chunk(&chunk).unwrap();
-    assert_eq!((assembler.counts().events, assembler.counts().malformed), (2, 1));
+    assembler.add_chunk(&chunk).unwrap();
+    assert_eq!((assembler.counters().events, assembler.counters().malformed), (2, 1));
     let frames = assembler.into_sink().0;
     assert_eq!((frames[0].len(), &frames[0][..60]), (longer.len(), &longer[..60]));
     assert_eq!(frames[1], b"*******");
@@ -99,7 +99,7 @@ fn the_scope_is_redacted() {
         "hunter2",
         RecordOptions { scope: crate::Scope { cgroup, ..Default::default() }, ..RecordOptions::default() },
     );
-    assembler.chunk(&chunk(&[])).unwrap();
+    assembler.add_chunk(&chunk(&[])).unwrap();
     assert_eq!(joined(&assembler.into_sink().0), "of cgroup /x/[redacted].slice");
 }
 
