@@ -7,14 +7,13 @@ use pmon_core::batch::Batch;
 use pmon_core::capture::{Encoder, Header, Item, Meta, Reader, Record, RecordedDatagram};
 use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event};
 
-#[path = "common/build.rs"]
-mod build;
+use pmon_testkit::workload;
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;
 const EVENTS: usize = 1 << 16;
 
 fn frames() -> Vec<[u8; EVENT_DATAGRAM_LEN]> {
-    build::events(EVENTS).iter().filter_map(|event| event.encode(ORDER)).collect()
+    workload::build(EVENTS).iter().filter_map(|event| event.encode(ORDER)).collect()
 }
 
 fn header() -> Header {
@@ -24,7 +23,7 @@ fn header() -> Header {
 fn capture() -> Vec<u8> {
     let mut encoder = Encoder::new(&header()).unwrap();
     let mut out = encoder.header().to_vec();
-    for event in build::events(EVENTS) {
+    for event in workload::build(EVENTS) {
         encoder.push(&Record::Event(RecordedDatagram::Event(event), None)).unwrap();
     }
     out.extend_from_slice(encoder.seal());
@@ -36,7 +35,7 @@ fn wire(c: &mut Criterion) {
     let frames = frames();
     let mut batch = Batch::with_capacity(EVENTS);
     frames.iter().for_each(|frame| assert!(batch.push(frame, 0)));
-    let events = build::events(EVENTS);
+    let events = workload::build(EVENTS);
     let mut group = c.benchmark_group("wire");
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("decode", |b| {

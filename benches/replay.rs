@@ -10,9 +10,7 @@ use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Event};
 use pmon_fake::{FdSource, Kernel};
 use pmon_replay::Replay;
-
-#[path = "common/build.rs"]
-mod build;
+use pmon_testkit::workload;
 
 const EVENTS: usize = 1 << 20;
 const BATCH: usize = 2048;
@@ -22,7 +20,7 @@ fn capture(one_in: Option<usize>) -> Vec<u8> {
     let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() };
     let mut encoder = Encoder::new(&header).unwrap();
     let mut out = encoder.header().to_vec();
-    for (n, event) in build::events(EVENTS).into_iter().enumerate() {
+    for (n, event) in workload::build(EVENTS).into_iter().enumerate() {
         let Event { time, seq, cpu, .. } = event;
         let loss = Loss { cpu, first: seq, last: seq, after: time, before: time, cause: LossCause::Socket };
         match one_in {
@@ -81,7 +79,7 @@ fn replay(c: &mut Criterion) {
 /// The kernel alone: events that are in memory, to one socket and to two.
 fn kernel(c: &mut Criterion) {
     const AT_ONCE: usize = 512;
-    let events = build::events(1 << 16);
+    let events = workload::build(1 << 16);
     let mut batch = Batch::with_capacity(BATCH);
     let mut group = c.benchmark_group("fake kernel");
     group.throughput(Throughput::Elements(events.len() as u64));
@@ -112,7 +110,7 @@ fn kernel(c: &mut Criterion) {
 
 /// Through a file descriptor: moved by one thread and read by it, in turns, as there is room.
 fn descriptor(c: &mut Criterion) {
-    let events = build::events(1 << 14);
+    let events = workload::build(1 << 14);
     let mut batch = Batch::with_capacity(BATCH);
     let mut group = c.benchmark_group("descriptor");
     group.throughput(Throughput::Elements(events.len() as u64)).sample_size(20);

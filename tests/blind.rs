@@ -1,19 +1,17 @@
 //! Tests recordings during which an attacker stops the kernel's events. This is a program of its
 //! own, because at times every other listener on the machine receives no events either.
 
-mod common;
-
 use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Capture, Recorder, scene, skip, wait_until};
 use pmon_analysis::Verdict;
 use pmon_core::capture::{Blind, SelfGenerated, SnapshotReason};
 use pmon_core::wire::{ByteOrder, CN_IDX_PROC, Event, EventBody, SubscribeOp, SubscribeRequest};
 use pmon_core::{MonoNs, Tgid};
+use pmon_testkit::live::{Capture, Recorder, scene, skip, wait_until};
 use rustix::fd::OwnedFd;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{

@@ -1,8 +1,5 @@
 //! Recorded live, replayed in process, recorded again: the same events, byte for byte.
 
-#[path = "common/skipped.rs"]
-mod skipped;
-
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
@@ -48,7 +45,7 @@ fn record(path: &Path) -> bool {
         Ok(subscription) => subscription,
         Err(error @ SubscribeError::Socket { .. }) => panic!("{error}"),
         Err(error) => {
-            skipped::skip(&error.to_string());
+            pmon_testkit::skipped::skip(&error.to_string());
             return false;
         }
     };

@@ -1,7 +1,7 @@
 //! A stand-in for the kernel's proc connector, for tests without root, without a kernel and without luck.
 //!
 //! [`Kernel`] is a model of it: processes that do things, numbers, listeners, and [`Socket`]s with their buffers, congestion and errors,
-//! as Linux 6.18 has them; `cargo run --example differential` shows the two side by side. [`Script`] makes things go wrong.
+//! as Linux 6.18 has them; `cargo run -p pmon-testkit --bin differential` shows the two side by side. [`Script`] makes things go wrong.
 //! For a program that wants a file descriptor, a [`Wire`] has one, and [`FdSource`] reads it.
 //! [`FakeSource`] only delivers the datagrams and the overruns that it was given, in their order.
 //!

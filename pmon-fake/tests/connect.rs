@@ -1,4 +1,4 @@
-//! Sockets that are connected. `examples/differential` holds them against the kernel's.
+//! Sockets that are connected. `pmon-testkit/src/differential` holds them against the kernel's.
 
 use pmon_core::Tgid;
 use pmon_core::wire::{ByteOrder, SubscribeOp, SubscribeRequest};

@@ -1,4 +1,4 @@
-//! Filters of sockets. `examples/differential` holds them against the kernel's; these tests need neither it nor root.
+//! Filters of sockets. `pmon-testkit/src/differential` holds them against the kernel's; these tests need neither it nor root.
 
 use pmon_core::Cpu;
 use pmon_core::batch::Batch;

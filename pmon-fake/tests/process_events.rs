@@ -1,4 +1,4 @@
-//! What verbs emit, where it is not what one would think. `examples/differential` has it from the kernel.
+//! What verbs emit, where it is not what one would think. `pmon-testkit/src/differential` has it from the kernel.
 
 use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_core::{Task, Tgid};

@@ -12,12 +12,9 @@ use pmon_core::{Task, Tgid};
 use rustix::fs::{Mode, OFlags, ftruncate, open};
 
 use crate::skipped::skip;
-use crate::support::{self, Dir, arg, comm, command, event, exec, exit, run};
+use pmon_testkit::{forge, peak};
 
-#[path = "../common/forge.rs"]
-mod forge;
-#[path = "../common/peak.rs"]
-mod peak;
+use crate::support::{self, Dir, arg, comm, command, event, exec, exit, run};
 
 /// Characters that affect some terminals: an escape, a delete, C1 controls, directional formatting
 /// characters, and line separators.
@@ -143,7 +140,7 @@ fn json_gives_hostile_strings_back_as_they_were() {
     assert_eq!(info["command"][1], HOSTILE);
 }
 
-/// Runs the verbs with the highest memory use at a small scale; `cargo run --example forge` runs
+/// Runs the verbs with the highest memory use at a small scale; `cargo run -p pmon-testkit --bin forge` runs
 /// all of them.
 #[test]
 fn forged_captures_take_no_more_memory_than_is_promised() {

@@ -3,8 +3,6 @@
 mod buffer;
 mod diff;
 mod errors;
-#[path = "../common/guard.rs"]
-mod guard;
 mod hostile;
 mod info;
 mod live;
@@ -15,9 +13,6 @@ mod refusals;
 mod replay;
 mod scope;
 mod signals;
-#[path = "../common/skipped.rs"]
-mod skipped;
-mod support;
 mod synth;
 #[allow(unsafe_code, reason = "a program is started with less than this one has")]
 mod sys;
@@ -26,3 +21,5 @@ mod times;
 mod transport;
 mod verify;
 mod watch;
+
+use pmon_testkit::{guard, skipped, support};

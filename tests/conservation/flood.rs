@@ -1,8 +1,6 @@
 //! The load generator that says how many events it has caused.
 
 use std::collections::HashSet;
-use std::env;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use pmon_core::Tgid;
@@ -74,15 +72,6 @@ impl Flood {
 
 /// Starts it.
 pub(crate) fn start(args: &[&str]) -> Child {
-    let mut command = Command::new(program());
+    let mut command = Command::new(pmon_testkit::programs::tool("flood"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
-}
-
-/// Where cargo has put it.
-#[track_caller]
-pub(crate) fn program() -> PathBuf {
-    let test = env::current_exe().unwrap();
-    let program = test.ancestors().nth(2).unwrap().join("examples/flood");
-    assert!(program.exists(), "run `cargo build --example flood` first: there is no {}", program.display());
-    program
 }

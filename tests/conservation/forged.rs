@@ -9,8 +9,8 @@ use rustix::fd::OwnedFd;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sendto, socket_with};
 
-use crate::common::recorder::transport;
-use crate::common::{Capture, Need, Recorder, scene_for, skip, wait_until};
+use pmon_testkit::live::{Capture, Need, Recorder, scene_for, skip, wait_until};
+use pmon_testkit::recorder::transport;
 
 /// A name that only the forged event gives.
 const FORGED: &[u8] = b"forged";

@@ -5,8 +5,6 @@
 //! make the recorder lose events. An observer with room for everything knows each event by its CPU and number, so that
 //! the account is exact whatever else the host does.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod flood;
 mod forged;
 mod observer;
@@ -20,9 +18,6 @@ use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
-use common::capture::Step;
-use common::recorder::{on, record};
-use common::{Capture, Recorder, scene, wait_until};
 use flood::Flood;
 use forged::what_user_space_sends_is_rejected_and_counted;
 use observer::{Number, Observer};
@@ -30,6 +25,9 @@ use pmon_core::accounting::LossCause;
 use pmon_core::capture::{Loss, SnapshotReason};
 use pmon_core::wire::{Event, EventBody};
 use pmon_core::{Cpu, Seq, Tgid};
+use pmon_testkit::capture::Step;
+use pmon_testkit::live::{Capture, Recorder, scene, wait_until};
+use pmon_testkit::recorder::{on, record};
 use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use stall::{
@@ -354,7 +352,7 @@ fn in_the_midst_of_a_flood_no_gap_is_without_a_drop() {
 
 /// Records a flood as the command that it is recorded for.
 fn record_flood(dir: &TempDir, args: &[&str]) -> (Capture, Flood) {
-    let program = flood::program();
+    let program = pmon_testkit::programs::tool("flood");
     let script = format!("\"$@\"; sleep {}", SETTLED.as_secs_f64());
     let shell = ["sh", "-c", &script, "sh", program.to_str().unwrap()];
     let (capture, report) = record(dir, &[], &[&shell, args].concat());

@@ -7,11 +7,11 @@ use pmon_core::MonoNs;
 use pmon_core::wire::Event;
 use tempfile::TempDir;
 
-use crate::common::recorder::on;
-use crate::common::{Capture, Need, Recorder, scene, scene_for};
 use crate::flood::Flood;
 use crate::observer::Number;
 use crate::{SETTLED, account, stop};
+use pmon_testkit::live::{Capture, Need, Recorder, scene, scene_for};
+use pmon_testkit::recorder::on;
 
 /// Stops a recorder while 20,000 events happen, and fails if it has lost any of them.
 #[track_caller]

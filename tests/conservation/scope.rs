@@ -6,11 +6,11 @@ use std::thread;
 use pmon_core::accounting::LossCause;
 use pmon_core::wire::{Event, EventBody, EventKind};
 
-use crate::common::recorder::on;
-use crate::common::{Capture, Recorder, scene};
 use crate::flood::Flood;
 use crate::observer::{Number, Observer};
 use crate::{SETTLED, numbers};
+use pmon_testkit::live::{Capture, Recorder, scene};
+use pmon_testkit::recorder::on;
 
 /// Records a flood with these options, in the presence of an observer; gives the capture, and all that was emitted from the first
 /// event of each CPU in it to the last. `None` where that cannot be.
@@ -166,7 +166,7 @@ fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
             // root's own fork.
             let listener = Recorder::start_into(&dir.path().join("listener.pmon"), &dir, &["--only", "sid"]);
             let partial = listener.partial();
-            crate::common::wait_until(|| partial.metadata().is_ok_and(|meta| meta.len() > 0));
+            pmon_testkit::live::wait_until(|| partial.metadata().is_ok_and(|meta| meta.len() > 0));
             let shell = Forking::start(script);
             let root = shell.0.id();
             thread::sleep(std::time::Duration::from_millis(20));
@@ -261,7 +261,7 @@ fn a_process_id_above_the_limit_that_was_in_force_at_the_start_is_in_the_tree() 
         {
             shell.kill().unwrap();
             shell.wait().unwrap();
-            return crate::common::skip("the next process id cannot be chosen");
+            return pmon_testkit::live::skip("the next process id cannot be chosen");
         }
         drop(shell.stdin.take());
         assert!(shell.wait().unwrap().success());

@@ -10,9 +10,9 @@ use pmon_core::accounting::LossCause;
 use rustix::pipe::fcntl_setpipe_size;
 use tempfile::TempDir;
 
-use crate::common::{Capture, Recorder, scene};
 use crate::flood::Flood;
 use crate::{Account, SETTLED, account};
+use pmon_testkit::live::{Capture, Recorder, scene};
 
 /// Floods a recorder of which nobody reads what it writes, until the flood is over.
 fn stall(dir: &TempDir, options: &[&str], flood: impl FnOnce(&Recorder) -> Flood) -> (Capture, Flood) {

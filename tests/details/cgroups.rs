@@ -9,9 +9,9 @@ use std::process::Command;
 
 use pmon_core::capture::{Details, MissReason};
 
-use crate::common::recorder::{command, on};
-use crate::common::{Capture, Recorder, scene, skip};
 use crate::{RING, argv, text};
+use pmon_testkit::live::{Capture, Recorder, scene, skip};
+use pmon_testkit::recorder::{command, on};
 
 /// A version 2 cgroup, removed on drop with everything below it.
 struct Base(PathBuf);

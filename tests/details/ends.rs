@@ -11,9 +11,9 @@ use pmon_core::capture::{Item, ProcessState, Reader, Usage};
 use pmon_core::wire::EventBody;
 use pmon_core::{MonoNs, Task};
 
-use crate::common::recorder::on;
-use crate::common::{Recorder, scene};
 use crate::{RING, execs};
+use pmon_testkit::live::{Recorder, scene};
+use pmon_testkit::recorder::on;
 
 const RECVMMSG: &[&str] = &["--transport", "recvmmsg"];
 

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::common::Recorder;
 use super::*;
+use pmon_testkit::live::Recorder;
 
 /// Maximum anonymous memory in KiB. A recorder takes 64 MiB in addition to its ring, of which 8 MiB
 /// are its mapped executable.

@@ -4,25 +4,23 @@
 //! and passes.
 
 mod cgroups;
-#[path = "../common/mod.rs"]
-mod common;
 mod ends;
 mod hostile;
 mod secrets;
 mod usage;
 
 use std::collections::{HashMap, HashSet};
-use std::env;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::recorder::{command, on, record};
-use common::{Capture, Need, needs, scene, skip};
 use pmon_core::Tgid;
 use pmon_core::capture::{Details, DetailsSubject};
 use pmon_core::wire::EventBody;
+use pmon_testkit::live::{Capture, Need, needs, scene, skip};
+use pmon_testkit::programs;
+use pmon_testkit::recorder::{command, on, record};
 use tempfile::TempDir;
 
 const RING: &[&str] = &["--transport", "ring+details"];
@@ -69,12 +67,9 @@ fn descendants(capture: &Capture) -> HashSet<Tgid> {
     found
 }
 
-/// `examples/execs`, where cargo has put it.
+/// Returns the path of the tool `execs`.
 fn execs() -> String {
-    let test = env::current_exe().unwrap();
-    let program = test.ancestors().nth(2).unwrap().join("examples/execs");
-    assert!(program.exists(), "run `cargo build --example execs` first: there is no {}", program.display());
-    program.to_str().unwrap().to_owned()
+    programs::tool("execs").to_str().unwrap().to_owned()
 }
 
 /// The details of the only exec of a program of that name.

@@ -10,8 +10,8 @@ use pmon_core::capture::{Item, Reader, Record, RecordedDatagram};
 use pmon_core::wire::Event;
 use rustix::process::Signal;
 
-use super::common::Recorder;
 use super::*;
+use pmon_testkit::live::Recorder;
 
 /// Prefix of every secret; the pattern also matches the characters after it.
 const SECRET: &[u8] = b"hunter2";
@@ -125,7 +125,7 @@ fn record_secrets(dir: &TempDir, name: &str, options: &str) -> PathBuf {
     fs::create_dir(&folder).unwrap();
     let (script, file) = (script(&folder), folder.join("secrets.pmon"));
     let _before = Before::start();
-    let pmon = common::recorder::command(&[], &file);
+    let pmon = pmon_testkit::recorder::command(&[], &file);
     let words: Vec<_> =
         [pmon.get_program()].into_iter().chain(pmon.get_args()).map(OsStr::as_bytes).collect();
     let line = [

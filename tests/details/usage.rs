@@ -3,8 +3,8 @@
 use pmon_core::Task;
 use pmon_core::capture::Usage;
 
-use crate::common::Capture;
 use crate::{execs, recorded, the};
+use pmon_testkit::live::Capture;
 
 /// The usage of the process that burnt, and of its threads; and what it says itself of its CPU time, in us.
 fn burnt(args: &[&str]) -> Option<(Usage, Vec<Usage>, u64)> {

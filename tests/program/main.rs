@@ -1,15 +1,6 @@
 //! `pmon replay FILE -- PROGRAM`: unmodified programs on a fake kernel, as an ordinary user. In `clients/` are small ones, one for each idea
 //! that a program may have of receiving events; they are built here, and are as right about the real kernel, which is tried too.
 
-#[path = "../cli/support.rs"]
-#[allow(dead_code, unused_imports, reason = "the command's tests use the rest of it")]
-mod support;
-
-#[path = "../common/guard.rs"]
-mod guard;
-#[path = "../common/skipped.rs"]
-mod skipped;
-
 mod day;
 mod ends;
 mod expect;
@@ -22,3 +13,5 @@ mod peers;
 mod procfs;
 mod rows;
 mod stage;
+
+use pmon_testkit::{guard, support};

@@ -1,6 +1,6 @@
 //! The kernel's side of the proc connector: who listens, the numbers of each CPU, and who gets what.
 //!
-//! After `drivers/connector/cn_proc.c` and `connector.c` of Linux 6.18; `examples/differential` compares the two.
+//! After `drivers/connector/cn_proc.c` and `connector.c` of Linux 6.18; `pmon-testkit/src/differential` compares the two.
 
 use std::cmp::Reverse;
 

@@ -1,6 +1,6 @@
 //! The receiving half of a netlink socket, as the kernel keeps it: a queue, what it is charged, and congestion.
 //!
-//! After `net/netlink/af_netlink.c` of Linux 6.18; `examples/differential` compares the two.
+//! After `net/netlink/af_netlink.c` of Linux 6.18; `pmon-testkit/src/differential` compares the two.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

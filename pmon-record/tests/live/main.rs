@@ -2,8 +2,6 @@
 #![allow(clippy::print_stderr, reason = "some tests say what they saw")]
 
 mod memory;
-#[path = "../../../tests/common/skipped.rs"]
-mod skipped;
 
 use std::collections::HashSet;
 use std::fs;
@@ -18,7 +16,7 @@ use pmon_core::capture::{DetailsSubject, Item, MissReason, Reader};
 use pmon_core::wire::EventBody;
 use pmon_core::{Task, Tgid};
 use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, SubscribeError, Subscription};
-use skipped::skip;
+use pmon_testkit::skipped::skip;
 
 /// A subscription, or the reason why this environment has none.
 fn subscribe(options: &RecordOptions) -> Option<Subscription> {

@@ -1,6 +1,6 @@
 //! Classic socket filters, `SO_ATTACH_FILTER`: a program that is asked for each datagram how much of it is queued.
 //!
-//! After `bpf_check_classic` and `convert_bpf_extensions` of `net/core/filter.c`; `examples/differential` compares the two.
+//! After `bpf_check_classic` and `convert_bpf_extensions` of `net/core/filter.c`; `pmon-testkit/src/differential` compares the two.
 
 use pmon_core::Cpu;
 use rustix::io::Errno;
