@@ -1,61 +1,64 @@
-//! How the command ends: exit codes, and the error that carries one.
+//! Exit codes, and the error type that carries one.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write as _};
 
 use crate::output::harmless;
-use crate::terminal;
 
-/// Done.
+/// Success.
 pub(crate) const DONE: u8 = 0;
-/// An error within pmon.
+/// An internal error of pmon.
 pub(crate) const INTERNAL: u8 = 1;
-/// The command line makes no sense. The argument parser itself ends with this one too.
+/// Wrong usage. The argument parser uses this code, too.
 pub(crate) const USAGE: u8 = 2;
-/// Done, but not with what was asked for: the capture is incomplete, or a program's output is another.
+/// The requested completeness or output was not reached: the capture is incomplete, or the output
+/// of a program is not the expected one.
 pub(crate) const INCOMPLETE: u8 = 3;
-/// The input is torn or corrupt; its intact part was used.
+/// The input is damaged; its intact part was used.
 pub(crate) const DAMAGED: u8 = 4;
-/// The input was refused: not a capture, or of a future version.
+/// The input was refused: it is not a capture, or of a future version.
 pub(crate) const REFUSED: u8 = 5;
-/// The environment does not allow it: permission, kernel support, an input that cannot be read.
+/// The environment prevents the operation: permissions, kernel support, or an unreadable input.
 pub(crate) const ENVIRONMENT: u8 = 6;
 /// The output cannot be written.
 pub(crate) const STORAGE: u8 = 7;
-/// Two captures were compared, and differ, or are too far apart to tell.
+/// Two captures differ, or comparing them was given up.
 pub(crate) const DIFFERENT: u8 = 8;
-/// Ended by a Ctrl-C that leaves the command to itself, as shells have it.
+/// Ended by a Ctrl-C that leaves the command running; the code that shells use for SIGINT.
 pub(crate) const INTERRUPTED: u8 = 128 + 2;
-/// What `--help` says of them.
+/// The section of `--help` about exit codes.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  0  done                               4  input damaged; intact part used
-  1  internal error                     5  input refused: not a capture, or too new
-  2  usage                              6  no permission, no kernel support, or unreadable input
-  3  `verify`, `record --strict`:       7  output cannot be written, or exists already
-     the capture is incomplete;         8  `diff`: the captures differ
-     `replay --expect`: other output       (or are too far apart to tell)
-  `record -- CMD` ends with CMD's own: 128+N if signal N killed it, 127 if it was not found, 126 if
-  it could not be run; 130 if a third Ctrl-C left it to itself. `replay FILE -- PROGRAM` does the same.";
+  0  success
+  1  internal error
+  2  wrong usage
+  3  incomplete: `verify`, `record --strict`; other output: `replay --expect`
+  4  the input is damaged; its intact part was used
+  5  the input is not a capture, or its format is too new
+  6  no permission, no kernel support, or an unreadable input
+  7  the output cannot be written, or exists already
+  8  `diff`: the captures differ, or comparing them was given up
+`record -- CMD` and `replay -- PROGRAM` exit with the status of the command:
+128+N if signal N killed it, 127 if it was not found, 126 if it could not be
+run, 130 if a third Ctrl-C left it running.";
 
-/// An error, and the exit code that goes with it.
+/// An error and the exit code for it.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// The exit code.
     pub(crate) code: u8,
-    /// What to say; `None` if nothing, as for a reader that went away.
+    /// The message; `None` for a silent end, for example if the reader of a pipe closed it.
     pub(crate) error: Option<anyhow::Error>,
 }
 
 impl Failure {
-    /// Says it on standard error, if there is something to say.
-    pub(crate) fn say(&self) {
+    /// Prints the message to standard error, if there is one.
+    pub(crate) fn print(&self) {
         if let Some(error) = &self.error {
-            terminal::say(format_args!("pmon: {}", harmless(&format!("{error:#}"))));
+            let _ = writeln!(io::stderr().lock(), "pmon: {}", harmless(&format!("{error:#}")));
         }
     }
 
-    /// An error that says everything itself.
+    /// Creates an error whose message is complete.
     pub(crate) fn new(code: u8, message: impl Display) -> Self {
         Self { code, error: Some(anyhow::anyhow!("{message}")) }
     }
@@ -65,7 +68,7 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(Self::output(error)) }
     }
 
-    /// An error of the program's output: a reader that went away is a quiet, clean end.
+    /// Converts an error of a text output. If the reader closed the pipe, pmon ends silently with success.
     pub(crate) fn output(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { code: DONE, error: None },
@@ -77,9 +80,9 @@ impl Failure {
     }
 }
 
-/// Gives an error its exit code and says what was being done.
+/// Converts errors to a [`Failure`].
 pub(crate) trait OrFail<T> {
-    /// The value, or a failure that begins with `what`.
+    /// Returns the value, or a failure with this exit code whose message begins with `what`.
     fn or_fail(self, code: u8, what: impl Display) -> Result<T, Failure>;
 }
 

@@ -79,6 +79,6 @@ fn print_harmless(said: &clap::Error) -> io::Result<()> {
 }
 
 fn report(failure: &Failure) -> ExitCode {
-    failure.say();
+    failure.print();
     ExitCode::from(failure.code)
 }

@@ -9,7 +9,7 @@ use pmon_core::capture::{Header, Record};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
 
-use crate::args::{Format, ViewArgs};
+use crate::args::{FormatArg, ViewArgs};
 use crate::output::{
     ClassicRenderer, CsvRenderer, JsonRenderer, Render, RenderContext, TextRenderer, printable,
 };
@@ -52,10 +52,10 @@ impl<W: Write> View<W> {
     ) -> Self {
         let filter = filter(args, range, header);
         let mut render: Box<dyn Render> = match args.format {
-            Format::Text => Box::new(TextRenderer::new(args.clock, TimeZone::system(), colours)),
-            Format::Classic => Box::new(ClassicRenderer),
-            Format::Json => Box::new(JsonRenderer::new()),
-            Format::Csv => Box::new(CsvRenderer::new()),
+            FormatArg::Text => Box::new(TextRenderer::new(args.clock, TimeZone::system(), colours)),
+            FormatArg::Classic => Box::new(ClassicRenderer),
+            FormatArg::Json => Box::new(JsonRenderer::new()),
+            FormatArg::Csv => Box::new(CsvRenderer::new()),
         };
         let joins = render.needs_details() || filter.needs_details();
         // If the recorder observed which exits end a process, they need not be derived.
@@ -239,7 +239,7 @@ fn filter(args: &ViewArgs, range: Range, header: Option<&Header>) -> Filter {
         name: args.comm.as_ref().map(|name| name.as_bytes().to_vec()),
         since: range.since,
         until: range.until,
-        hide_threads: args.format == Format::Text && !args.threads,
+        hide_threads: args.format == FormatArg::Text && !args.threads,
         hide_own: header.and_then(|header| header.meta.recorder()).filter(|_| !args.own),
     }
 }

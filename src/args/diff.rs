@@ -1,4 +1,4 @@
-//! `pmon diff` on the command line.
+//! The arguments of `pmon diff`.
 
 use std::path::PathBuf;
 
@@ -6,46 +6,52 @@ use clap::Args;
 
 use crate::exit;
 
-const DIFF_HELP: &str = "\
+const EXAMPLES: &str = "\
 Examples:
-  pmon diff night.pmon again.pmon                  the same, in the same order?
-  pmon replay night.pmon --record again.pmon && pmon diff night.pmon again.pmon
-  pmon diff --by-cpu one.pmon two.pmon             two recorders of the same host
-  pmon diff --renumbered night.pmon again.pmon     after a replay that left events out
-  ssh host cat night.pmon | pmon diff - night.pmon
+  pmon diff night.pmon again.pmon                  same events, in the same order?
+  pmon diff --by-cpu one.pmon two.pmon             two recorders of one host
+  pmon diff --renumbered night.pmon again.pmon     after a filtered replay
+  pmon diff --json night.pmon again.pmon | jq .difference
+  ssh host cat night.pmon | pmon diff - night.pmon";
 
-Compared are the events, each datagram byte for byte; the losses, by CPU, numbers and times; and the
-times in which nothing was heard: in the order of the capture, up to the first difference. Losses
-that follow one another on a CPU are one; if only their causes differ, that is told, and is no
-difference.
-Not compared is what a recorder says of them: details of processes, what they used, scans of /proc,
-clocks, fences (but their events), marks, totals, the header.
+const DETAILS: &str = "\
+pmon compares events (each datagram byte for byte), losses (CPU, numbers, times)
+and blind times, in the order of the captures, and reports the first difference.
+Consecutive losses of a CPU count as one. If only their causes differ, pmon
+prints a note, and the captures count as equal.
 
-Between CPUs the order of events is that of their arrival, and chance. --by-cpu takes each CPU for
-itself, and times in which nothing was heard for themselves. What one capture is ahead of the other
-is then held in memory, up to 524,288 records; if that is not enough, the comparison is given up,
-which is said, and ends as a difference does. The difference that is told is the one found first.
+pmon does not compare what a recorder adds: process details, resource usage,
+scans of /proc, clocks, fence records, totals and the header.
 
-With --renumbered, events are compared by time, CPU, kind and content, losses by CPU and count.
+The order of events of different CPUs is that of their arrival, which varies.
+--by-cpu compares each CPU separately, and blind times separately. Records that
+one capture has ahead of the other are held in memory, at most 524,288; beyond
+that pmon gives up, and the exit code is 8. The reported difference is the one
+that was found first.
 
-Both captures are read to their ends, so that they are counted. Of a damaged one the intact part is
-compared; exit code 4 then says so, whether they differ or not.";
+--renumbered compares events by time, CPU, kind and content, and losses by CPU
+and count.
 
-/// See [`Command::Diff`](super::Command::Diff).
+Both captures are read to the end, so the totals are complete. Of a damaged
+capture, the intact part is compared; the exit code is then 4 in any case.";
+
 #[derive(Debug, Args)]
-#[command(after_help = format!("{DIFF_HELP}\n\n{}", exit::HELP))]
+#[command(
+    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
+    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n\n{}", exit::HELP),
+)]
 pub(crate) struct DiffArgs {
-    /// A capture, `-` for standard input
+    /// The first capture; `-` is standard input.
     pub(crate) a: PathBuf,
-    /// Another one; one of the two may be standard input
+    /// The second capture; `-` is standard input.
     pub(crate) b: PathBuf,
-    /// Compare each CPU's events and losses in their own order, whatever comes between
+    /// Compare the events and losses of each CPU separately.
     #[arg(long)]
     pub(crate) by_cpu: bool,
-    /// The numbers of events may differ
+    /// Ignore the sequence numbers of events.
     #[arg(long)]
     pub(crate) renumbered: bool,
-    /// For programs: one JSON object; its fields are in docs/json.md
+    /// Print one JSON object; docs/json.md has its fields.
     #[arg(long)]
     pub(crate) json: bool,
 }

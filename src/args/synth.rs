@@ -1,4 +1,4 @@
-//! What `pmon synth` takes.
+//! The arguments of `pmon synth`.
 
 use std::path::PathBuf;
 
@@ -8,71 +8,75 @@ use pmon_replay::synth;
 
 use crate::exit;
 
-const SYNTH_HELP: &str = "\
+const EXAMPLES: &str = "\
 Examples:
-  pmon synth -o test.pmon                            a million events, nothing lost
+  pmon synth -o test.pmon                            a million events
   pmon synth -o big.pmon --events 100M --profile build
-  pmon synth -o lossy.pmon --loss 1% --seed 7        of each 100 events, one is missing, in bursts
+  pmon synth -o lossy.pmon --loss 1% --seed 7        1% of the events are lost
   pmon synth -o - --events 10k | pmon print - --tree 1
+  pmon synth -o - -n 10M -q | pmon info -            measure reading";
 
-The processes are made up and consistent: each has a parent that lives, each exec its details, each
-exit what was used; each CPU numbers its events. What is lost has happened: so the fork of a process
-that ends may be missing, as it would be on a real host. The capture says of itself that it is
-synthetic, and by which options.
+const DETAILS: &str = "\
+The processes are consistent: each has a living parent, each exec has details,
+each exit has resource usage, and each CPU numbers its events. Lost events did
+happen, so the fork of a process that exits may be missing, as on a real host.
+The header of the capture states that it is synthetic, and the options.
 
-The same options and seed give the same file, byte for byte, on any machine, of the same version of
-pmon. COUNT is a number, or with k, M or G for powers of 1000.
+The same options and seed give the same file, byte for byte, on any machine with
+the same version of pmon.
 
 Profiles:
-  build    make, shells and compilers: an exec for every third event
-  storm    processes and threads that come and go as fast as they can, hardly an exec
-  server   workers, threads, logins, jobs by the clock, crashes with core dumps
-  mixed    a bit of each";
+  build    make, shells and compilers; every third event is an exec
+  storm    short-lived processes and threads at the maximum rate, few execs
+  server   workers, threads, logins, periodic jobs, crashes with core dumps
+  mixed    some of each
 
-/// See [`super::Command::Synth`].
+COUNT is a number, or has a suffix k, M or G for powers of 1000.";
+
 #[derive(Debug, Args)]
-#[command(after_help = format!("{SYNTH_HELP}\n\n{}", exit::HELP))]
+#[command(after_help = format!("{EXAMPLES}\n\n{DETAILS}\n\n{}", exit::HELP))]
 pub(crate) struct SynthArgs {
-    /// The file to write, `-` for standard output
+    /// Write the capture to this file; `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// So many events happen, with those that are lost, and without the recorder's own, two of each CPU
+    /// Number of events, including lost ones; the recorder's own events, two per CPU, come on top.
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = parse_count, default_value = "1M")]
     pub(crate) events: u64,
-    /// So many events happen in a second of the capture's time
+    /// Events per second of the capture's time.
     #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value = "100k")]
     pub(crate) rate: u64,
-    /// On so many CPUs
+    /// Number of CPUs.
     #[arg(long, value_name = "N", default_value = "4")]
     pub(crate) cpus: u32,
-    /// So much of the events is lost, in bursts: up to 50%, with four decimals at the most
+    /// Share of the events that is lost, in bursts: at most 50%, with at most four decimals.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, default_value = "0%")]
     pub(crate) loss: u32,
-    /// So many processes live at a time, at the most; a third of them all the time
+    /// Maximum number of processes at a time; a third of them runs all the time.
     #[arg(long, value_name = "COUNT", value_parser = parse_count, default_value = "400")]
     pub(crate) processes: u64,
-    /// What the processes do
-    #[arg(long, value_enum, default_value_t = Profile::Mixed)]
-    pub(crate) profile: Profile,
-    /// Another seed gives other processes
+    /// What the processes do.
+    #[arg(long, value_enum, default_value_t = ProfileArg::Mixed)]
+    pub(crate) profile: ProfileArg,
+    /// Seed of the random numbers; another seed gives other processes.
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) seed: u64,
-    /// When the recording is said to have started, as in 2026-01-02T03:04:05Z
+    /// Start of the recording, for example 2026-01-02T03:04:05Z.
     #[arg(long, value_name = "TIME", default_value = "2026-01-01T00:00:00Z")]
     pub(crate) start: Timestamp,
-    /// Replace FILE if it exists, and FILE.partial
+    /// Replace FILE and FILE.partial if they exist.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Print no progress, and no summary but with --json
+    /// Print no progress bar and no summary (--json still prints its summary).
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Print the summary as one JSON object, on standard error if the capture goes to standard output
+    /// Print the summary as one JSON object: on standard output, or on standard error if the
+    /// capture goes to standard output.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 impl SynthArgs {
-    /// What is out of bounds here is so there, too.
+    /// Returns the options of the generator, which checks their ranges.
     pub(crate) fn options(&self) -> synth::Options {
         let bounded = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         synth::Options {
@@ -82,10 +86,10 @@ impl SynthArgs {
             loss_ppm: self.loss,
             processes: bounded(self.processes),
             profile: match self.profile {
-                Profile::Build => synth::Profile::Build,
-                Profile::Storm => synth::Profile::Storm,
-                Profile::Server => synth::Profile::Server,
-                Profile::Mixed => synth::Profile::Mixed,
+                ProfileArg::Build => synth::Profile::Build,
+                ProfileArg::Storm => synth::Profile::Storm,
+                ProfileArg::Server => synth::Profile::Server,
+                ProfileArg::Mixed => synth::Profile::Mixed,
             },
             seed: self.seed,
             start_ns: i64::try_from(self.start.as_nanosecond()).unwrap_or(i64::MAX),
@@ -93,32 +97,31 @@ impl SynthArgs {
     }
 }
 
-/// What the processes of a synthetic capture do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Profile {
-    /// Software is built
+pub(crate) enum ProfileArg {
+    /// A software build.
     Build,
-    /// Short-lived processes and threads
+    /// Short-lived processes and threads.
     Storm,
-    /// Services, sessions, jobs
+    /// Services, sessions and periodic jobs.
     Server,
-    /// A bit of each
+    /// Some of each.
     Mixed,
 }
 
-/// A number of things: `400`, `100k`, `10M`, `2G`.
+/// Parses a count: `400`, `100k`, `10M`, `2G`.
 fn parse_count(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let power = ["", "k", "M", "G"].iter().position(|name| name.eq_ignore_ascii_case(unit));
     let count = power.zip(number.parse::<u64>().ok());
     let count = count.and_then(|(power, number)| number.checked_mul(1000_u64.pow(power as u32)));
-    count.ok_or_else(|| "expected a number, as in 400, 100k, 10M or 2G".into())
+    count.ok_or_else(|| "expected a number, for example 400, 100k, 10M or 2G".into())
 }
 
-/// `1%`, `0.25%`: in millionths.
+/// Parses a percentage such as `1%` or `0.25%`, and returns it in millionths.
 fn parse_percent(text: &str) -> Result<u32, String> {
-    let wrong = || "expected a percentage with four decimals at the most, as in 1% or 0.25%".to_owned();
+    let wrong = || "expected a percentage with at most four decimals, for example 1% or 0.25%".to_owned();
     let number = text.strip_suffix('%').ok_or_else(wrong)?;
     let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
     let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -11,7 +11,7 @@ use pmon_record::{
     TreeScope,
 };
 
-use crate::args::{self, RecordArgs};
+use crate::args::{RecordArgs, TransportArg};
 use crate::child::CommandProcess;
 use crate::control::{self, ProgressDisplay, RecordingControl};
 use crate::counting_sink::CountingSink;
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         }),
         (Err(failure), Some(mut child)) => {
             // The failure is reported at once; the command runs on.
-            failure.say();
+            failure.print();
             control::wait_for(&mut child, &mut signals)?;
             Ok(failure.code)
         }
@@ -119,10 +119,10 @@ fn say(args: &RecordArgs, to_stdout: bool, summary: &RecordSummary<'_>) -> Resul
 fn options(args: &RecordArgs) -> Result<RecordOptions, Failure> {
     Ok(RecordOptions {
         transport: match args.transport {
-            args::Transport::Auto => TransportChoice::Auto,
-            args::Transport::RingDetails => TransportChoice::RingDetails,
-            args::Transport::Ring => TransportChoice::Ring,
-            args::Transport::Recvmmsg => TransportChoice::Recvmmsg,
+            TransportArg::Auto => TransportChoice::Auto,
+            TransportArg::RingDetails => TransportChoice::RingDetails,
+            TransportArg::Ring => TransportChoice::Ring,
+            TransportArg::Recvmmsg => TransportChoice::Recvmmsg,
         },
         ring: args.ring,
         scope: scope(args)?,

@@ -12,7 +12,7 @@ use pmon_core::{MonoNs, Task, Tgid};
 use super::escape::printable;
 use super::timestamps::{TimestampWriter, push_fraction};
 use super::{Render, RenderContext, push_number, shell_words};
-use crate::args::Clock;
+use crate::args::ClockArg;
 use crate::terminal::size;
 use crate::time_spec::brief;
 
@@ -24,7 +24,7 @@ const PLAIN: &str = "\x1b[0m";
 
 /// Aligned lines: time, kind, process, name, and what happened.
 pub(crate) struct TextRenderer {
-    clock: Clock,
+    clock: ClockArg,
     timestamps: TimestampWriter,
     colours: bool,
     /// Whether there is more to tell than the event itself.
@@ -36,27 +36,29 @@ pub(crate) struct TextRenderer {
 
 impl TextRenderer {
     /// Wall-clock times are in `zone`.
-    pub(crate) fn new(clock: Clock, zone: TimeZone, colours: bool) -> Self {
+    pub(crate) fn new(clock: ClockArg, zone: TimeZone, colours: bool) -> Self {
         let timestamps = TimestampWriter::new(zone, "%Y-%m-%d %H:%M:%S");
         Self { clock, timestamps, colours, details: true, before: None, line: String::new() }
     }
 
     /// Lines that say what is in the event, and no more.
     pub(crate) fn of_events_alone(zone: TimeZone) -> Self {
-        Self { details: false, ..Self::new(Clock::Wall, zone, false) }
+        Self { details: false, ..Self::new(ClockArg::Wall, zone, false) }
     }
 
     /// Appends the time of a line.
     pub(crate) fn time(&mut self, time: MonoNs, context: RenderContext<'_>, out: &mut Vec<u8>) {
         let before = self.before.replace(time);
         match self.clock {
-            Clock::Wall => match context.wall.at(time) {
+            ClockArg::Wall => match context.wall.at(time) {
                 Some(real_ns) => self.timestamps.push(out, real_ns, 6),
                 None => push_seconds(out, time.0.into(), 9, false),
             },
-            Clock::Mono => push_seconds(out, time.0.into(), 9, false),
-            Clock::Relative => push_seconds(out, i128::from(time.0) - i128::from(context.start.0), 9, true),
-            Clock::Delta => {
+            ClockArg::Mono => push_seconds(out, time.0.into(), 9, false),
+            ClockArg::Relative => {
+                push_seconds(out, i128::from(time.0) - i128::from(context.start.0), 9, true)
+            }
+            ClockArg::Delta => {
                 let before = before.unwrap_or(time);
                 push_seconds(out, i128::from(time.0) - i128::from(before.0), 9, true);
             }

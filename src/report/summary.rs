@@ -10,7 +10,7 @@ use pmon_core::capture::{Header, Item, Reader};
 use pmon_record::{CaptureFile, RecordOptions};
 use serde_json::Value;
 
-use crate::args::{Clock, Format, ViewArgs};
+use crate::args::{ClockArg, FormatArg, ViewArgs};
 use crate::counting_sink::facts;
 use crate::input::shown;
 use crate::output::shell_words;
@@ -107,14 +107,14 @@ impl RecordSummary<'_> {
         }
         let mut reader = Reader::open(File::open(path).ok()?).ok()?;
         let args = ViewArgs {
-            format: Format::Text,
+            format: FormatArg::Text,
             kind: Vec::new(),
             pid: Vec::new(),
             tree: Some(pid),
             comm: None,
             threads: false,
             own: false,
-            clock: Clock::Relative,
+            clock: ClockArg::Relative,
         };
         let mut lines = Vec::new();
         let mut view = View::new(&args, Range::default(), Some(self.header), order, false, &mut lines);

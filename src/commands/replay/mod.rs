@@ -25,7 +25,7 @@ use pmon_replay::{Replay, ReplayError};
 
 use self::consumers::Consumers;
 use self::pacer::Pacer;
-use crate::args::{Format, ReplayArgs, Speed};
+use crate::args::{FormatArg, ReplayArgs, SpeedArg};
 use crate::commands::print::{exits, range};
 use crate::commands::watch::ViewSink;
 use crate::counting_sink::{CountingSink, facts};
@@ -43,7 +43,7 @@ const AT_ONCE: u32 = 64;
 /// Runs the verb.
 pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     if is_stdio(&args.file) {
-        if args.speed == Speed::Step {
+        if args.speed == SpeedArg::Step {
             let why = "--speed step reads standard input, where the capture comes from: name a file";
             return Err(Failure::new(exit::USAGE, why));
         }
@@ -111,7 +111,7 @@ impl<'a> Playback<'a> {
         };
         // What goes to the terminal itself shows how far it is.
         let is_unseen = args.record.is_some() || !args.program.is_empty() && !stdout().is_terminal();
-        let quiet = args.speed == Speed::Instant && (is_unseen || args.expect.is_some());
+        let quiet = args.speed == SpeedArg::Instant && (is_unseen || args.expect.is_some());
         Ok(Self {
             args,
             name: if is_stdio(&args.file) { "standard input".into() } else { shown(&args.file) },
@@ -178,7 +178,7 @@ impl<'a> Playback<'a> {
             }
             // `instant` is as fast as the programs read, so none loses more than the capture has
             // lost.
-            if self.args.speed == Speed::Instant && room == 0 {
+            if self.args.speed == SpeedArg::Instant && room == 0 {
                 if !consumers.keep_up(&mut replay, &mut pacer)? {
                     break;
                 }
@@ -217,7 +217,7 @@ impl<'a> Playback<'a> {
     fn show<R: Read>(&self, replay: Replay<R>) -> Result<u8, Failure> {
         let mut args = self.args.view.clone();
         if self.args.classic {
-            args.format = Format::Classic;
+            args.format = FormatArg::Classic;
         }
         let header = self.header.as_ref();
         let out = terminal::output()?;
@@ -312,12 +312,12 @@ impl<'a> Playback<'a> {
         };
         while rerecorder.begin(&mut replay).or_else(&mut tell)? {}
         match self.args.speed {
-            Speed::Instant => {
+            SpeedArg::Instant => {
                 while rerecorder.take(&mut replay, None).or_else(&mut tell)? {
                     self.bar.set_position(replay.offset());
                 }
             }
-            Speed::Times(_) | Speed::Step => {
+            SpeedArg::Times(_) | SpeedArg::Step => {
                 let mut socket = loop {
                     match replay.listener() {
                         Ok(socket) => break socket,

@@ -8,7 +8,7 @@ use pmon_core::capture::{Item, Reader};
 use pmon_fake::{Fault, Place};
 
 use super::Playback;
-use crate::args::{Format, ViewArgs};
+use crate::args::{FormatArg, ViewArgs};
 use crate::input::{is_stdio, skip_hole};
 use crate::terminal;
 use crate::view::{Range, View};
@@ -53,7 +53,7 @@ impl Playback<'_> {
         let range = Range { since: self.from.map(Bound::Mono), until: self.until.map(Bound::Mono) };
         let (header, order) = (reader.header().cloned(), reader.byte_order());
         // This format shows all events.
-        let args = ViewArgs { format: Format::Json, ..self.args.view.clone() };
+        let args = ViewArgs { format: FormatArg::Json, ..self.args.view.clone() };
         let mut view = View::new(&args, range, header.as_ref(), order, false, io::sink());
         while let Some(item) = reader.next_item().ok()? {
             if let Item::Block(block) = item {

@@ -8,7 +8,7 @@ use pmon_core::MonoNs;
 use pmon_record::{Signals, WakeReason};
 use pmon_replay::Pace;
 
-use crate::args::Speed;
+use crate::args::SpeedArg;
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
 
@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// Waits until the next event is due.
 pub(super) struct Pacer {
-    speed: Speed,
+    speed: SpeedArg,
     signals: Signals,
     /// The begin, in both times.
     began: Option<(Pace, Instant)>,
@@ -27,7 +27,7 @@ pub(super) struct Pacer {
 
 impl Pacer {
     /// A pacer that goes so fast.
-    pub(super) fn new(speed: Speed) -> Result<Self, Failure> {
+    pub(super) fn new(speed: SpeedArg) -> Result<Self, Failure> {
         Ok(Self { speed, signals: control::signals()?, began: None, left: 0 })
     }
 
@@ -39,9 +39,9 @@ impl Pacer {
         mut meanwhile: impl FnMut(Duration) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
         let times = match self.speed {
-            Speed::Instant => return Ok(true),
-            Speed::Step => return self.step(meanwhile),
-            Speed::Times(times) => times,
+            SpeedArg::Instant => return Ok(true),
+            SpeedArg::Step => return self.step(meanwhile),
+            SpeedArg::Times(times) => times,
         };
         let start = || (Pace::new(pmon_replay::Speed::Times(times), time), Instant::now());
         let (pace, began) = *self.began.get_or_insert_with(start);

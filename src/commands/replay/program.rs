@@ -21,7 +21,7 @@ use rustix::termios::tcgetpgrp;
 
 use super::Playback;
 use super::expected_output::ExpectedOutput;
-use crate::args::{End, Proc, Speed};
+use crate::args::{AtEndArg, ProcArg, SpeedArg};
 use crate::child::{CANNOT_RUN, NOT_FOUND};
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
@@ -43,9 +43,9 @@ impl Playback<'_> {
         };
         let golden = args.expect.as_deref().map(|path| ExpectedOutput::new(path, args.update)).transpose()?;
         let speed = match args.speed {
-            Speed::Instant => pmon_replay::Speed::Instant,
-            Speed::Times(times) => pmon_replay::Speed::Times(times),
-            Speed::Step => {
+            SpeedArg::Instant => pmon_replay::Speed::Instant,
+            SpeedArg::Times(times) => pmon_replay::Speed::Times(times),
+            SpeedArg::Step => {
                 let why = "--speed step reads standard input, which is the program's: give a factor as 1x";
                 return Err(Failure::new(exit::USAGE, why));
             }
@@ -53,7 +53,7 @@ impl Playback<'_> {
         let mut launch = LaunchOptions::new(program);
         launch.args = arguments.to_vec();
         launch.uid = args.uid;
-        launch.private_proc = args.proc == Proc::Capture;
+        launch.private_proc = args.proc == ProcArg::Capture;
         let startup::StartSignals { ignored, blocked } = startup::signals();
         // These signals end the program after the last event, even if a script has put pmon into
         // the background.
@@ -239,12 +239,12 @@ fn refused(name: &str, error: InterposeError) -> Failure {
     }
 }
 
-impl From<End> for EndPolicy {
-    fn from(end: End) -> Self {
+impl From<AtEndArg> for EndPolicy {
+    fn from(end: AtEndArg) -> Self {
         match end {
-            End::Signal => Self::Signal,
-            End::Eof => Self::Eof,
-            End::Silence => Self::Silence,
+            AtEndArg::Signal => Self::Signal,
+            AtEndArg::Eof => Self::Eof,
+            AtEndArg::Silence => Self::Silence,
         }
     }
 }

@@ -1,0 +1,73 @@
+//! The arguments of `pmon print`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::ViewArgs;
+use crate::exit;
+use crate::time_spec::Moment;
+
+const EXAMPLES: &str = "\
+Examples:
+  pmon print night.pmon                   all events of processes
+  pmon print night.pmon --tree 4711       one process and its descendants
+  pmon print night.pmon --since 02:00 --until 02:10 --kind exec,exit
+  pmon print night.pmon --since -30s      the last 30 seconds
+  pmon print night.pmon --format json | jq -r 'select(.kind==\"exec\").exe'";
+
+const DETAILS: &str = "\
+Times: --since and --until take +DURATION after the start, -DURATION before the
+end, or a time. A time is local unless it has an offset from UTC, for example
+2026-10-25T02:30:00+01:00. A time without a date is the first such time in the
+capture; for --until, the first one after --since. If the capture spans several
+days, or the clock shows the time twice or never because of daylight saving,
+standard error states which time is used. In text, times that occur twice show
+their offset.
+
+Losses: losses and blind times are printed where they happened; only --since and
+--until hide them. The classic format has no line for them, so standard error
+states how many events were lost.
+
+Incomplete captures: if a capture is still being written, or its recorder was
+killed, everything up to that point is printed, and standard error says so.
+Damage is reported on standard error, and the exit code is 4.
+
+Selections: if no event matches, standard error states why. --comm matches the
+name after the event. A capture of `record --only exec,exit` has no forks, so
+--tree uses the parents from execs and exits, and standard error states whether
+processes may be missing.";
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
+    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n\n{}", exit::HELP),
+)]
+pub(crate) struct PrintArgs {
+    /// The capture to print; `-` is standard input.
+    pub(crate) file: PathBuf,
+    /// Print only events from this time on, for example +2s, -30s, 03:04:05 or
+    /// "2026-01-02 03:04:05" [default: the start].
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    pub(crate) since: Option<Moment>,
+    /// Print only events up to this time [default: the end].
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse, allow_hyphen_values = true)]
+    pub(crate) until: Option<Moment>,
+    #[command(flatten)]
+    pub(crate) view: ViewArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    #[test]
+    fn a_time_may_begin_with_a_minus() {
+        let cli = Cli::try_parse_from(["pmon", "print", "x", "--since", "-30s"]).expect("parses");
+        let Some(Command::Print(args)) = cli.command else { panic!("print") };
+        assert_eq!(args.since, Some(Moment::BeforeEnd(30_000_000_000)));
+    }
+}
