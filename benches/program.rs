@@ -10,15 +10,15 @@ use std::process::Command;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pmon_core::capture::{Encoder, Reader};
 use pmon_interpose::{LaunchOptions, ReplayWorld as _, RunOptions, Supervisor};
-use pmon_replay::synth::{Options, Synth};
-use pmon_replay::{Live, Replay, Speed};
+use pmon_replay::synth::{Synth, SynthOptions};
+use pmon_replay::{CaptureWorld, Replay, Speed};
 use tempfile::TempDir;
 
 const EVENTS: u64 = 20_000;
 
 /// A capture of rather more events.
 fn capture() -> Vec<u8> {
-    let synth = Synth::new(Options { events: EVENTS + 1_000, ..Options::default() }).unwrap();
+    let synth = Synth::new(SynthOptions { events: EVENTS + 1_000, ..SynthOptions::default() }).unwrap();
     let mut encoder = Encoder::new(&synth.header()).unwrap();
     let mut out = encoder.header().to_vec();
     synth
@@ -47,7 +47,7 @@ fn client(dir: &Path) -> Option<PathBuf> {
 
 /// From the start of the program to its end.
 fn run(client: &Path, mode: &str, capture: &[u8], private_proc: bool) {
-    let mut world = Live::new(Replay::new(Reader::open(capture).unwrap()), Speed::Instant);
+    let mut world = CaptureWorld::new(Replay::new(Reader::open(capture).unwrap()), Speed::Instant);
     let mut launch = LaunchOptions::new(client);
     launch.args = [mode.to_owned(), EVENTS.to_string()].map(Into::into).to_vec();
     launch.private_proc = private_proc;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use pmon_analysis::Tally;
+use pmon_analysis::Statistics;
 use pmon_core::capture::{Header, Record};
 use pmon_record::{CaptureFile, Sink, SinkError};
 use serde_json::{Map, Value, json};
@@ -17,7 +17,7 @@ use crate::terminal::per_event;
 /// A sink that counts the records that it writes to a capture.
 pub(crate) struct CountingSink {
     pub(crate) file: CaptureFile,
-    pub(crate) tally: Tally,
+    pub(crate) tally: Statistics,
     pub(crate) checker: CompletenessChecker,
     shared: Arc<SharedCounters>,
 }
@@ -35,7 +35,7 @@ impl CountingSink {
     /// A sink with that header.
     pub(crate) fn new(file: CaptureFile, header: &Header) -> (Self, SinkMonitor) {
         let shared = Arc::new(SharedCounters::default());
-        let tally = Tally::new(header.byte_order, header.meta.recorder());
+        let tally = Statistics::new(header.byte_order, header.meta.recorder());
         let checker = CompletenessChecker::new(Some(header), header.byte_order);
         (Self { file, tally, checker, shared: shared.clone() }, SinkMonitor(shared))
     }
@@ -44,7 +44,7 @@ impl CountingSink {
 /// What JSON says of a capture that was written, beside what was found: its place, size, length and details.
 pub(crate) fn facts(
     file: &CaptureFile,
-    tally: &Tally,
+    tally: &Statistics,
     completeness: &Completeness,
     header: &Header,
 ) -> Map<String, Value> {

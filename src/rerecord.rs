@@ -12,7 +12,7 @@ use pmon_core::{MonoNs, Tgid};
 use pmon_fake::Socket;
 use pmon_record::assemble::{Assembler, AssemblerSettings};
 use pmon_record::{Chunk, Sink, SinkError};
-use pmon_replay::{ExitUsage, Passed, Replay, ReplayError};
+use pmon_replay::{ExitUsage, PassedRecord, Replay, ReplayError};
 
 /// Datagrams of a chunk.
 const CHUNK: usize = 2048;
@@ -79,11 +79,11 @@ impl<S: Sink> Rerecorder<S> {
         self.assembler.sink_mut().usages.extend(replay.take_usages());
         self.assembler.add_chunk(&self.chunk)?;
         self.chunk.clear();
-        while let Some(passed) = replay.take_passed() {
+        while let Some(passed) = replay.take_passed_record() {
             match passed {
-                Passed::Record(record) => self.assembler.record(&record)?,
-                Passed::Blind(blind) => self.assembler.add_blind(blind)?,
-                Passed::Loss(loss) => self.chunk.dropped.events.push(dropped(&loss)),
+                PassedRecord::Record(record) => self.assembler.record(&record)?,
+                PassedRecord::Blind(blind) => self.assembler.add_blind(blind)?,
+                PassedRecord::Loss(loss) => self.chunk.dropped.events.push(dropped(&loss)),
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Explains why no event of a capture matches a selection.
 
-use pmon_analysis::filter::{Filter, Seen};
-use pmon_analysis::{Bound, WallClock};
+use pmon_analysis::filter::{Filter, FilterDiagnosis};
+use pmon_analysis::{TimeBound, WallClock};
 use pmon_core::MonoNs;
 use pmon_core::wire::{Event, EventBody};
 
@@ -18,7 +18,7 @@ pub(crate) struct MatchTracker {
     /// Number of events that matched.
     matched: u64,
     /// What is known of the other events, as long as none matched.
-    seen: Seen,
+    seen: FilterDiagnosis,
     /// The selected processes and threads that no event has concerned yet.
     absent: Vec<u32>,
 }
@@ -40,7 +40,7 @@ impl MatchTracker {
     }
 
     /// Returns the parts of the selection that matched some event.
-    pub(crate) fn seen(&mut self) -> &mut Seen {
+    pub(crate) fn seen(&mut self) -> &mut FilterDiagnosis {
         &mut self.seen
     }
 
@@ -74,7 +74,7 @@ impl MatchTracker {
     }
 }
 
-fn why(filter: &Filter, seen: &Seen, wall: &WallClock) -> Vec<String> {
+fn why(filter: &Filter, seen: &FilterDiagnosis, wall: &WallClock) -> Vec<String> {
     let mut why = Vec::new();
     if let (false, Some((first, last))) = (seen.time, seen.span) {
         let at = |time: MonoNs| moment(wall, time);
@@ -113,9 +113,9 @@ fn why(filter: &Filter, seen: &Seen, wall: &WallClock) -> Vec<String> {
 
 /// States on which side of all events the range lies.
 fn beyond(filter: &Filter, (first, last): (MonoNs, MonoNs), wall: &WallClock) -> &'static str {
-    let is_after = |time: MonoNs, bound: Bound| match bound {
-        Bound::Mono(bound) => time > bound,
-        Bound::Wall(bound) => wall.at(time).is_some_and(|at| at > bound),
+    let is_after = |time: MonoNs, bound: TimeBound| match bound {
+        TimeBound::Mono(bound) => time > bound,
+        TimeBound::Wall(bound) => wall.at(time).is_some_and(|at| at > bound),
     };
     match (filter.since, filter.until) {
         (Some(since), _) if !is_after(last, since) => ", and the range starts after that",

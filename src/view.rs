@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
-use pmon_analysis::filter::{Exits, Tree};
-use pmon_analysis::{Bound, Entry, Filter, Joiner, Processes, WallClock};
+use pmon_analysis::filter::{ExitIndex, ProcessTree};
+use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, ProcessTable, TimeBound, WallClock};
 use pmon_core::capture::{Header, Record};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
@@ -22,8 +22,8 @@ const CHUNK: usize = 1 << 16;
 
 /// Shows records, in order, on `sink`.
 pub(crate) struct View<W> {
-    joiner: Joiner,
-    processes: Processes,
+    joiner: DetailsJoiner,
+    processes: ProcessTable,
     /// Whether anybody looks at them.
     follows: bool,
     wall: WallClock,
@@ -69,8 +69,8 @@ impl<W: Write> View<W> {
         let mut out = Vec::with_capacity(2 * CHUNK);
         render.begin(&mut out);
         Self {
-            joiner: if joins { Joiner::new(order) } else { Joiner::passing(order) },
-            processes: Processes::new(),
+            joiner: if joins { DetailsJoiner::new(order) } else { DetailsJoiner::passthrough(order) },
+            processes: ProcessTable::new(),
             follows,
             wall,
             start: header.map(|header| header.meta.start.mono),
@@ -90,9 +90,9 @@ impl<W: Write> View<W> {
     }
 
     /// Adds exits that are still to come, for the tree of a capture that lacks forks.
-    pub(crate) fn foresee(&mut self, exits: Exits) {
+    pub(crate) fn foresee(&mut self, exits: ExitIndex) {
         if let Some(tree) = &mut self.filter.tree {
-            tree.expect_holes(exits);
+            tree.expect_missing_forks(exits);
         }
     }
 
@@ -100,7 +100,7 @@ impl<W: Write> View<W> {
     pub(crate) fn record(&mut self, record: Record<'_>) -> io::Result<()> {
         if let Record::Scope(scope) = &record {
             self.scope = Some(scope.text.clone());
-            self.foresee(Exits::default());
+            self.foresee(ExitIndex::default());
         }
         self.joiner.push(record);
         self.advance()
@@ -139,7 +139,7 @@ impl<W: Write> View<W> {
     /// Describes what is uncertain about the requested tree, if anything.
     pub(crate) fn doubt(&self) -> Option<String> {
         let tree = self.filter.tree.as_ref()?;
-        let processes = match tree.doubtful() {
+        let processes = match tree.uncertain() {
             0 => return None,
             1 => "1 process".into(),
             count => format!("{count} processes"),
@@ -171,37 +171,37 @@ impl<W: Write> View<W> {
         result
     }
 
-    fn show(&mut self, entry: &Entry) {
+    fn show(&mut self, entry: &OwnedRecord) {
         if self.follows {
             self.processes.apply(entry);
         }
         self.filter.observe(entry);
-        if let Entry::Clock(anchor) = entry {
+        if let OwnedRecord::Clock(anchor) = entry {
             self.wall.observe(*anchor);
         }
         let (processes, wall) = (&self.processes, &self.wall);
         let context =
             |start: Option<MonoNs>| RenderContext { processes, wall, start: start.unwrap_or_default() };
         match entry {
-            Entry::Event(occurrence) => {
+            OwnedRecord::Event(occurrence) => {
                 if self.start.is_none() {
                     self.start = occurrence.event.map(|event| event.time);
                 }
                 let event = occurrence.event.as_ref();
                 event.iter().for_each(|event| self.found.concerns(event));
-                if self.filter.shows(event, processes, wall) {
+                if self.filter.matches(event, processes, wall) {
                     self.found.matched();
                     self.render.event(occurrence, context(self.start), &mut self.out);
                 } else if self.found.is_empty() {
                     self.found.seen().observe(&self.filter, event, processes, wall);
                 }
             }
-            Entry::Loss(loss) if self.filter.shows_span(loss.after, loss.before, wall) => {
+            OwnedRecord::Loss(loss) if self.filter.matches_span(loss.after, loss.before, wall) => {
                 let told = self.render.loss(loss, context(self.start), &mut self.out);
                 let unshown = if told { 0 } else { loss.count() };
                 self.unshown.0 = self.unshown.0.saturating_add(unshown);
             }
-            Entry::Blind(blind) if self.filter.shows_span(blind.from, blind.until, wall) => {
+            OwnedRecord::Blind(blind) if self.filter.matches_span(blind.from, blind.until, wall) => {
                 let told = self.render.blind(blind, context(self.start), &mut self.out);
                 let unshown = if told { 0 } else { blind.length_ns() };
                 self.unshown.1 = self.unshown.1.saturating_add(unshown);
@@ -225,9 +225,9 @@ pub(crate) fn report_forgotten(forgotten: u64) {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Range {
     /// Not earlier than this.
-    pub(crate) since: Option<Bound>,
+    pub(crate) since: Option<TimeBound>,
     /// Not later than this.
-    pub(crate) until: Option<Bound>,
+    pub(crate) until: Option<TimeBound>,
 }
 
 fn filter(args: &ViewArgs, range: Range, header: Option<&Header>) -> Filter {
@@ -235,11 +235,11 @@ fn filter(args: &ViewArgs, range: Range, header: Option<&Header>) -> Filter {
     Filter {
         kinds: args.kind.clone(),
         pids: args.pid.clone(),
-        tree: args.tree.map(|pid| Tree::new(Tgid(pid))),
+        tree: args.tree.map(|pid| ProcessTree::new(Tgid(pid))),
         name: args.comm.as_ref().map(|name| name.as_bytes().to_vec()),
         since: range.since,
         until: range.until,
         hide_threads: args.format == FormatArg::Text && !args.threads,
-        hide_own: header.and_then(|header| header.meta.recorder()).filter(|_| !args.own),
+        hide_self_generated: header.and_then(|header| header.meta.recorder()).filter(|_| !args.own),
     }
 }

@@ -237,7 +237,7 @@ fn assert_told(capture: &Capture, hidden: &Hidden) {
     // Tasks that were running may not have emitted their events yet.
     let missing = report.forks.missing;
     assert!((started / 2..=*forks).contains(&missing), "{missing} missing, {started} started, {forks} forks");
-    assert!(report.untold_blinds == 0, "the recorder has found it, too: {report:?}");
+    assert!(report.unreported_blinds == 0, "the recorder has found it, too: {report:?}");
     assert!(capture.snapshots.iter().any(|scan| scan.reason == SnapshotReason::Blind));
 }
 

@@ -63,7 +63,7 @@ fn record(path: &Path) -> bool {
 }
 
 fn replay_into(from: &Path, to: &Path, header: &Header) {
-    let mut replay = Replay::new(Reader::open(File::open(from).unwrap()).unwrap()).passing();
+    let mut replay = Replay::new(Reader::open(File::open(from).unwrap()).unwrap()).pass_records();
     let file = CaptureFile::create(&CaptureTarget::File(to.into()), header, false).unwrap();
     let mut rerecorder = Rerecorder::new(file, Tgid(header.meta.recorder_pid));
     while rerecorder.take(&mut replay, None).unwrap() {}

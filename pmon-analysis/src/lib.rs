@@ -7,23 +7,23 @@
 //! * [`filter`] says which events somebody wants to see;
 //! * [`stats`] counts, and [`verify`] says how complete it all is;
 //! * [`diff`] says whether two captures hold the same;
-//! * [`wall_clock`] and [`exit_status`] turn numbers into what people read.
+//! * [`wall_clock`] and [`wait_status`] turn numbers into what people read.
 #![forbid(unsafe_code)]
 
 pub mod diff;
-pub mod exit_status;
 pub mod filter;
 pub mod process;
 pub mod stats;
 pub mod timeline;
 pub mod verify;
+pub mod wait_status;
 pub mod wall_clock;
 
 pub use diff::Diff;
-pub use exit_status::Status;
-pub use filter::{Bound, Filter};
-pub use process::{Life, Process, ProcessExit, Processes, State, Thread};
-pub use stats::Tally;
-pub use timeline::{Entry, Joiner, Occurrence, size_of_details, size_of_entry};
-pub use verify::{Report, Verdict, Verifier};
+pub use filter::{Filter, TimeBound};
+pub use process::{LiveProcess, Process, ProcessExit, ProcessTable, RunState, Thread};
+pub use stats::Statistics;
+pub use timeline::{DetailsJoiner, OwnedRecord, TimelineItem, size_of_details, size_of_record};
+pub use verify::{Verdict, Verifier, VerifyReport};
+pub use wait_status::WaitStatus;
 pub use wall_clock::WallClock;

@@ -6,14 +6,14 @@ use pmon_core::capture::{Details, DetailsSubject, MissReason, Record, RecordedDa
 use pmon_core::wire::{ByteOrder, EventKind};
 use pmon_core::{Cpu, MonoNs, Tgid};
 
-/// Names of programs that are counted apart; the execs of further ones are in [`Tally::details_known`] only.
+/// Names of programs that are counted apart; the execs of further ones are in [`Statistics::details_known`] only.
 const MAX_PROGRAMS: usize = 1 << 14;
 /// CPUs that are counted apart: as many as Linux supports.
 const MAX_CPUS: usize = 8192;
 
-/// What was counted. Feed it records with [`Tally::count`].
+/// What was counted. Feed it records with [`Statistics::count`].
 #[derive(Clone, Debug)]
-pub struct Tally {
+pub struct Statistics {
     order: ByteOrder,
     recorder: Option<Tgid>,
     /// Event records: datagrams.
@@ -22,9 +22,9 @@ pub struct Tally {
     pub details_known: u64,
     /// Number of execs whose details are missing entirely.
     pub details_missed: u64,
-    /// Number of [`Tally::details_known`] execs with missing fields: see [`Tally::missing`].
+    /// Number of [`Statistics::details_known`] execs with missing fields: see [`Statistics::missing`].
     pub details_partial: u64,
-    /// Processes in the latest scan of `/proc`.
+    /// ProcessTable in the latest scan of `/proc`.
     pub scanned: u64,
     /// Records of a kind that this version does not know.
     pub unknown_records: u64,
@@ -39,7 +39,7 @@ pub struct Tally {
     missing: Vec<(MissReason, &'static str, u64)>,
 }
 
-impl Tally {
+impl Statistics {
     /// A tally of a capture whose datagrams are in `order`, without the own events of the process `recorder`.
     pub fn new(order: ByteOrder, recorder: Option<Tgid>) -> Self {
         Self {
@@ -92,7 +92,7 @@ impl Tally {
     }
 
     /// The `n` names that were exec'd most often, the most frequent first, with how often.
-    pub fn busiest(&self, n: usize) -> Vec<(&[u8], u64)> {
+    pub fn most_executed(&self, n: usize) -> Vec<(&[u8], u64)> {
         let mut programs: Vec<(&[u8], u64)> =
             self.programs.iter().map(|(name, &count)| (&**name, count)).collect();
         programs.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn details_of_which_a_part_is_missing_are_known_all_the_same() {
-        let mut tally = Tally::new(ByteOrder::Little, None);
+        let mut tally = Statistics::new(ByteOrder::Little, None);
         let Record::Details(details) = details(Some("x")) else { panic!("details") };
         let denied = Details { miss: Some(MissReason::Denied), ids: Some(Default::default()), ..*details };
         let gone = Details { miss: Some(MissReason::Gone), ..denied.clone() };
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn counts() {
-        let mut tally = Tally::new(ByteOrder::Little, Some(Tgid(7)));
+        let mut tally = Statistics::new(ByteOrder::Little, Some(Tgid(7)));
         for record in
             [exec(0, 9), fence(7), exec(1, 5), exec(0, 12), Record::Event(RecordedDatagram::Raw(b"?"), None)]
         {
@@ -270,7 +270,7 @@ mod tests {
         );
         assert_eq!(tally.by_kind().count(), EventKind::ALL.len());
         assert_eq!(tally.by_cpu().into_iter().collect::<Vec<_>>(), [(Cpu(0), 2), (Cpu(1), 1)]);
-        assert_eq!(tally.busiest(1), [(&b"b"[..], 2)]);
+        assert_eq!(tally.most_executed(1), [(&b"b"[..], 2)]);
         assert_eq!(tally.span_ns(), 7);
     }
 }

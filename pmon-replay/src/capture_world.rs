@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::time::Instant;
 
-use pmon_analysis::{Entry, size_of_entry};
+use pmon_analysis::{OwnedRecord, size_of_record};
 use pmon_core::capture::Meta;
 use pmon_fake::Kernel;
 use pmon_interpose::{NextEvent, ProcessView, ReplayWorld};
@@ -34,15 +34,15 @@ const READER_BYTES: usize = 16 << 20;
 /// ```
 /// use pmon_core::capture::{Encoder, Reader, Record};
 /// use pmon_interpose::{NextEvent, ProcessView, ReplayWorld};
-/// use pmon_replay::synth::{Options, Synth};
-/// use pmon_replay::{Live, Replay, Speed};
+/// use pmon_replay::synth::{SynthOptions, Synth};
+/// use pmon_replay::{CaptureWorld, Replay, Speed};
 ///
-/// let synth = Synth::new(Options { events: 100, ..Options::default() })?;
+/// let synth = Synth::new(SynthOptions { events: 100, ..SynthOptions::default() })?;
 /// let mut encoder = Encoder::new(&synth.header())?;
 /// synth.generate(|record| encoder.push(record))?;
 /// let capture = [encoder.header().to_vec(), encoder.seal().to_vec(), encoder.finish().to_vec()].concat();
 ///
-/// let mut live = Live::new(Replay::new(Reader::open(capture.as_slice())?), Speed::Instant);
+/// let mut live = CaptureWorld::new(Replay::new(Reader::open(capture.as_slice())?), Speed::Instant);
 /// let before = live.processes().pids();
 /// assert_eq!(before[0], 1);
 /// let entries = live.processes().entries(1);
@@ -62,10 +62,10 @@ const READER_BYTES: usize = 16 << 20;
 /// use std::fs::File;
 /// use pmon_core::capture::Reader;
 /// use pmon_interpose::{RunOptions, LaunchOptions, Supervisor, ReplayWorld};
-/// use pmon_replay::{Live, Replay, ReplayError, Speed};
+/// use pmon_replay::{CaptureWorld, Replay, ReplayError, Speed};
 ///
 /// let capture = Reader::open(File::open("night.pmon")?)?;
-/// let mut live = Live::new(Replay::new(capture), Speed::Instant);
+/// let mut live = CaptureWorld::new(Replay::new(capture), Speed::Instant);
 /// let mut launch = LaunchOptions::new("forkstat");
 /// launch.args = vec!["-l".into()];
 /// let mut program = Supervisor::start(&launch, live.processes())?;
@@ -73,14 +73,14 @@ const READER_BYTES: usize = 16 << 20;
 /// assert_eq!(ending.exit_code(), 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Live<R> {
+pub struct CaptureWorld<R> {
     replay: Replay<R>,
     speed: Speed,
     /// Since when it goes on, where it has a pace.
     began: Option<(Instant, Pace)>,
     procfs: Procfs,
     /// What has happened, and was not received.
-    pending: VecDeque<Entry>,
+    pending: VecDeque<OwnedRecord>,
     pending_bytes: usize,
     /// Offset in the capture at which the reader's memory was last measured.
     looked_at: u64,
@@ -90,7 +90,7 @@ pub struct Live<R> {
     failed: bool,
 }
 
-impl<R: Read> Live<R> {
+impl<R: Read> CaptureWorld<R> {
     /// A world in which `replay` happens: with [`Speed::Instant`], the next event whenever the program waits for one; else each in its
     /// time, counted from the first call of [`ReplayWorld::next_event`], whatever the program does.
     ///
@@ -167,7 +167,7 @@ impl<R: Read> Live<R> {
             let played = self.replay.play();
             self.share_memory();
             for entry in self.replay.told() {
-                self.pending_bytes += size_of_entry(&entry);
+                self.pending_bytes += size_of_record(&entry);
                 self.pending.push_back(entry);
             }
             while self.pending.len() > MAX_PENDING || self.pending_bytes > MAX_PENDING_BYTES {
@@ -184,7 +184,7 @@ impl<R: Read> Live<R> {
     fn apply_next(&mut self) -> bool {
         let entry = self.pending.pop_front();
         if let Some(entry) = &entry {
-            self.pending_bytes -= size_of_entry(entry);
+            self.pending_bytes -= size_of_record(entry);
             self.procfs.apply(entry);
         }
         entry.is_some()
@@ -197,7 +197,7 @@ impl<R: Read> Live<R> {
     }
 }
 
-impl<R: Read> ReplayWorld for Live<R> {
+impl<R: Read> ReplayWorld for CaptureWorld<R> {
     type Error = ReplayError;
 
     fn kernel(&mut self) -> &mut Kernel {

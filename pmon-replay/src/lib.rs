@@ -1,7 +1,7 @@
 //! Captures, delivered again: what a recorder once received, a consumer under test receives in the same order.
 //!
 //! [`Replay`] lets a capture happen again on a [`pmon_fake::Kernel`], and is a source of it; [`Pace`] says when, where that matters;
-//! [`Live`] also has the processes that such a program finds in its `/proc`; [`synth`] makes captures of what never was.
+//! [`CaptureWorld`] also has the processes that such a program finds in its `/proc`; [`synth`] makes captures of what never was.
 #![forbid(unsafe_code)]
 
 mod capture_world;
@@ -14,8 +14,8 @@ use std::io;
 use pmon_core::capture::Damage;
 use thiserror::Error;
 
-pub use capture_world::Live;
-pub use player::{ExitUsage, Pace, Passed, Played, Replay, Speed};
+pub use capture_world::CaptureWorld;
+pub use player::{ExitUsage, Pace, PassedRecord, Replay, Speed, StepResult};
 
 /// Why a replay cannot go on.
 #[derive(Debug, Error)]

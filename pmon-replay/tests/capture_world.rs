@@ -12,8 +12,8 @@ use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{RecvFlags, Socket};
 use pmon_interpose::{NextEvent, ProcEntry, ReplayWorld};
-use pmon_replay::synth::{Options, Synth};
-use pmon_replay::{Live, Replay, ReplayError, Speed};
+use pmon_replay::synth::{Synth, SynthOptions};
+use pmon_replay::{CaptureWorld, Replay, ReplayError, Speed};
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;
 
@@ -39,8 +39,8 @@ fn replay(capture: &[u8]) -> Replay<&[u8]> {
     Replay::new(Reader::open(capture).unwrap())
 }
 
-fn live(capture: &[u8]) -> Live<&[u8]> {
-    Live::new(replay(capture), Speed::Instant)
+fn live(capture: &[u8]) -> CaptureWorld<&[u8]> {
+    CaptureWorld::new(replay(capture), Speed::Instant)
 }
 
 /// Event `n`, at n ms.
@@ -93,19 +93,19 @@ fn scan(pids: &[u32]) -> Vec<Record<'static>> {
     seen.chain([Record::Snapshot(snapshot)]).collect()
 }
 
-fn file(live: &Live<&[u8]>, pid: u32, name: &str) -> Option<Vec<u8>> {
+fn file(live: &CaptureWorld<&[u8]>, pid: u32, name: &str) -> Option<Vec<u8>> {
     live.processes().entries(pid).into_iter().find_map(|(path, node)| match node {
         ProcEntry::File(content) if path == name => Some(content),
         _ => None,
     })
 }
 
-fn comm(live: &Live<&[u8]>, pid: u32) -> String {
+fn comm(live: &CaptureWorld<&[u8]>, pid: u32) -> String {
     String::from_utf8(file(live, pid, "comm").unwrap_or_default()).unwrap()
 }
 
 /// A socket that listens, past its acknowledgement.
-fn listener(live: &mut Live<&[u8]>) -> Socket {
+fn listener(live: &mut CaptureWorld<&[u8]>) -> Socket {
     let mut socket = live.kernel().socket();
     socket.listen().unwrap();
     socket.recv(&mut [], RecvFlags::empty()).unwrap();
@@ -169,7 +169,7 @@ fn several_events_may_be_received_at_once() {
 
 #[test]
 fn every_exec_of_a_capture_finds_its_command_line() {
-    let synth = Synth::new(Options { events: 3_000, seed: 5, ..Options::default() }).unwrap();
+    let synth = Synth::new(SynthOptions { events: 3_000, seed: 5, ..SynthOptions::default() }).unwrap();
     let mut encoder = Encoder::new(&synth.header()).unwrap();
     let mut expected = HashMap::new();
     let told = synth.generate(|record| {
@@ -212,7 +212,7 @@ fn what_a_filter_hides_changes_the_processes() {
     let records = [scan(&[1]), vec![fork(1, 1, 20)], exec(2, 20).into(), vec![fork(3, 20, 30), exit(4, 20)]];
     let bytes = capture(&records.concat());
     let filter = Filter { kinds: vec![EventKind::Exit], ..Filter::default() };
-    let mut live = Live::new(replay(&bytes).filter(filter), Speed::Instant);
+    let mut live = CaptureWorld::new(replay(&bytes).filter(filter), Speed::Instant);
     let mut socket = listener(&mut live);
     live.step().unwrap();
     live.mark_received();
@@ -225,7 +225,7 @@ fn what_a_filter_hides_changes_the_processes() {
 fn a_range_begins_with_the_processes_of_then_and_ends_with_those() {
     let bytes = capture(&[scan(&[1]), (1..8).map(|n| fork(n, 1, 10 + n)).collect()].concat());
     let at = |n: u64| MonoNs(n * 1_000_000);
-    let mut live = Live::new(replay(&bytes).from(at(3)).until(at(5)), Speed::Instant);
+    let mut live = CaptureWorld::new(replay(&bytes).from(at(3)).until(at(5)), Speed::Instant);
     assert_eq!(live.processes().pids(), [1, 11, 12]);
     let mut socket = listener(&mut live);
     while live.next_event().unwrap() == NextEvent::OnDemand {
@@ -239,7 +239,7 @@ fn a_range_begins_with_the_processes_of_then_and_ends_with_those() {
 #[test]
 fn at_a_pace_all_happens_in_its_time_whatever_is_received() {
     let bytes = capture(&[scan(&[1]), vec![fork(1, 1, 20), fork(3_600_001, 1, 30)]].concat());
-    let mut live = Live::new(replay(&bytes), Speed::Times(1.0));
+    let mut live = CaptureWorld::new(replay(&bytes), Speed::Times(1.0));
     assert_eq!(live.next_event().unwrap(), NextEvent::In(Duration::ZERO));
     live.step().unwrap();
     assert_eq!(live.processes().pids(), [1, 20]);

@@ -11,7 +11,7 @@ use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody, EventKind};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{Errno, Fault, Place, RecvFlags, Script, Socket};
-use pmon_replay::{Passed, Played, Replay, ReplayError};
+use pmon_replay::{PassedRecord, Replay, ReplayError, StepResult};
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;
 
@@ -155,11 +155,12 @@ fn a_range_is_the_same_wherever_it_is_read_from() {
     let passed = |mut replay: Replay<std::io::Cursor<&Vec<u8>>>| {
         let (mut all, mut batch) = (Vec::new(), Batch::with_capacity(64));
         while replay.receive(&mut batch).unwrap() != Received::Closed {
-            all.extend(std::iter::from_fn(|| replay.take_passed()));
+            all.extend(std::iter::from_fn(|| replay.take_passed_record()));
         }
         (batch.datagrams().map(|frame| frame.bytes.to_vec()).collect::<Vec<_>>(), all)
     };
-    let open = || Replay::new(Reader::open(std::io::Cursor::new(&bytes)).unwrap()).until(until).passing();
+    let open =
+        || Replay::new(Reader::open(std::io::Cursor::new(&bytes)).unwrap()).until(until).pass_records();
     let mut sought = open();
     assert!(sought.seek(from).unwrap());
     let (frames, all) = passed(sought);
@@ -182,7 +183,7 @@ fn a_consumer_hears_its_acknowledgement_first_with_the_number_before() {
     assert!(events[0].kind() == EventKind::Ack && events[0].cpu == Cpu(1) && events[0].time < events[1].time);
     // Whoever asks again meanwhile takes a number, as of a kernel: the others come behind it.
     socket.listen().unwrap();
-    let Some(Played::Event(event)) = replay.step().unwrap() else { panic!("an event") };
+    let Some(StepResult::Event(event)) = replay.step().unwrap() else { panic!("an event") };
     assert_eq!(event.seq, Seq(107));
     assert_eq!(
         heard(&mut socket).iter().map(|event| (event.cpu.0, event.seq.0)).collect::<Vec<_>>(),
@@ -229,19 +230,19 @@ fn what_stands_between_comes_between() {
         exec(0, 4),
     ];
     let bytes = capture(&records, 10);
-    let mut replay = replay(&bytes).passing();
+    let mut replay = replay(&bytes).pass_records();
     let mut batch = Batch::with_capacity(16);
     let mut next = || {
         batch.clear();
         let received = replay.receive(&mut batch).unwrap();
-        (received, std::iter::from_fn(|| replay.take_passed()).collect::<Vec<_>>())
+        (received, std::iter::from_fn(|| replay.take_passed_record()).collect::<Vec<_>>())
     };
     assert_eq!(next(), (Received::Datagrams(2), vec![]));
-    assert_eq!(next(), (Received::Empty, vec![Passed::Record(Box::new(clock))]));
-    assert_eq!(next(), (Received::Empty, vec![Passed::Blind(blind)]));
+    assert_eq!(next(), (Received::Empty, vec![PassedRecord::Record(Box::new(clock))]));
+    assert_eq!(next(), (Received::Empty, vec![PassedRecord::Blind(blind)]));
     assert_eq!(next(), (Received::Datagrams(1), vec![]));
     let (received, passed) = next();
-    assert!(received == Received::Overrun && matches!(passed[..], [Passed::Loss(_)]));
+    assert!(received == Received::Overrun && matches!(passed[..], [PassedRecord::Loss(_)]));
     assert_eq!(next(), (Received::Datagrams(1), vec![]));
     assert_eq!(next(), (Received::Closed, vec![]));
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use pmon_analysis::{Report, Verifier};
+use pmon_analysis::{Verifier, VerifyReport};
 use pmon_core::accounting::LossByCause;
 use pmon_core::capture::{
     Blind, Details, DetailsSubject, End, Fence, FencePosition, Header, Item, Loss, Reader, Record,
@@ -41,7 +41,7 @@ pub struct Capture {
     /// `None` if it is still being written.
     pub end: Option<End>,
     /// What `pmon verify` finds.
-    pub report: Report,
+    pub report: VerifyReport,
 }
 
 impl Capture {
@@ -135,7 +135,7 @@ impl Capture {
         if !self.is_partial {
             self.check_numbers();
         }
-        let Report { events, own, missing, problems, .. } = &self.report;
+        let VerifyReport { events, self_generated: own, missing, problems, .. } = &self.report;
         assert_eq!((events + own, self.report.lost, *missing), (end.events, lost, 0));
         assert!(problems.is_empty(), "{problems:?}");
     }

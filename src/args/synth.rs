@@ -77,19 +77,19 @@ pub(crate) struct SynthArgs {
 
 impl SynthArgs {
     /// Returns the options of the generator, which checks their ranges.
-    pub(crate) fn options(&self) -> synth::Options {
+    pub(crate) fn options(&self) -> synth::SynthOptions {
         let bounded = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-        synth::Options {
+        synth::SynthOptions {
             events: self.events,
             rate: bounded(self.rate),
             cpus: self.cpus,
             loss_ppm: self.loss,
             processes: bounded(self.processes),
             profile: match self.profile {
-                ProfileArg::Build => synth::Profile::Build,
-                ProfileArg::Storm => synth::Profile::Storm,
-                ProfileArg::Server => synth::Profile::Server,
-                ProfileArg::Mixed => synth::Profile::Mixed,
+                ProfileArg::Build => synth::WorkloadProfile::Build,
+                ProfileArg::Storm => synth::WorkloadProfile::Storm,
+                ProfileArg::Server => synth::WorkloadProfile::Server,
+                ProfileArg::Mixed => synth::WorkloadProfile::Mixed,
             },
             seed: self.seed,
             start_ns: i64::try_from(self.start.as_nanosecond()).unwrap_or(i64::MAX),

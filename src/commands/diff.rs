@@ -1,7 +1,7 @@
 //! `pmon diff`: whether two captures hold the same events and losses.
 
 use pmon_analysis::WallClock;
-use pmon_analysis::diff::{Diff, Options, Outcome, Side};
+use pmon_analysis::diff::{Diff, DiffOptions, DiffOutcome, Side};
 use pmon_core::capture::Record;
 
 use crate::args::DiffArgs;
@@ -22,21 +22,21 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
     terminal::print(&text)?;
     Ok(match comparison.finding.outcome {
         _ if comparison.is_damaged() => exit::DAMAGED,
-        Outcome::Identical => exit::DONE,
-        Outcome::Different(_) | Outcome::TooFarApart(_) => exit::DIFFERENT,
+        DiffOutcome::Identical => exit::DONE,
+        DiffOutcome::Different(_) | DiffOutcome::TooFarApart(_) => exit::DIFFERENT,
     })
 }
 
 /// Reads both, each time from the one that is behind.
 fn compare(args: &DiffArgs, mut inputs: [CaptureInput; 2]) -> Result<Comparison, Failure> {
-    let options = Options { by_cpu: args.by_cpu, renumbered: args.renumbered };
+    let options = DiffOptions { by_cpu: args.by_cpu, renumbered: args.renumbered };
     let mut diff = Diff::new(options, [inputs[0].order(), inputs[1].order()]);
     let mut clocks = [WallClock::new(), WallClock::new()];
     for (clock, input) in clocks.iter_mut().zip(&inputs) {
         input.header().iter().for_each(|header| clock.observe(header.meta.start));
     }
     let bar = terminal::reading_bar(inputs.iter().filter_map(CaptureInput::file_bytes).sum());
-    while let Some(side) = diff.wants() {
+    while let Some(side) = diff.next_side() {
         let (input, clock) = (&mut inputs[side as usize], &mut clocks[side as usize]);
         let name = input.name().to_owned();
         let goes_on = input.read_some(|found| {

@@ -1,6 +1,6 @@
 //! `pmon info`: what is in a capture, and how complete it is.
 
-use pmon_analysis::{Tally, Verdict};
+use pmon_analysis::{Statistics, Verdict};
 use pmon_core::MonoNs;
 use pmon_core::capture::Header;
 use serde_json::{Map, Value, json};
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
     let input = CaptureInput::open(&args.file)?;
     let name = input.name().to_owned();
     let header = input.header().cloned();
-    let mut tally = Tally::new(input.order(), header.as_ref().and_then(|header| header.meta.recorder()));
+    let mut tally = Statistics::new(input.order(), header.as_ref().and_then(|header| header.meta.recorder()));
     let (completeness, outcome) = input.examine(|record| tally.count(record))?;
     let facts = Facts { name, header, tally, completeness, outcome };
     let text = if args.json { json_text(&facts.json()) + "\n" } else { facts.text() };
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
 struct Facts {
     name: String,
     header: Option<Header>,
-    tally: Tally,
+    tally: Statistics,
     completeness: Completeness,
     outcome: ReadOutcome,
 }
@@ -61,7 +61,7 @@ impl Facts {
             "bytes_per_event": per_event(outcome.bytes, tally.events),
             "details": details::json(tally),
             "duration_ns": self.duration_ns(),
-            "events": { "total": tally.events, "own": self.completeness.report.own, "by_kind": kinds, "by_cpu": cpus },
+            "events": { "total": tally.events, "own": self.completeness.report.self_generated, "by_kind": kinds, "by_cpu": cpus },
             "snapshot_processes": tally.scanned,
             "unknown": { "records": tally.unknown_records, "blocks": outcome.unknown_blocks },
             "host": null, "kernel": null, "machine": null, "boot_id": null, "tool": null, "uuid": null,
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::report::verdict::CompletenessChecker;
 
-    fn facts(tally: Tally, end: End, damage: Option<Damage>, outcome: ReadOutcome) -> Facts {
+    fn facts(tally: Statistics, end: End, damage: Option<Damage>, outcome: ReadOutcome) -> Facts {
         let mut checker = CompletenessChecker::new(None, ByteOrder::Little);
         damage.iter().for_each(|damage| checker.damage(damage));
         checker.count(&Record::End(end));
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_is_not_as_it_should_be_is_said_only_then() {
-        let mut tally = Tally::new(ByteOrder::Little, None);
+        let mut tally = Statistics::new(ByteOrder::Little, None);
         let text = facts(tally.clone(), End::default(), None, ReadOutcome::default()).text();
         for label in ["rejected", "skipped", "processes", "missing", "malformed", "witness", "unreached"] {
             assert!(!text.contains(label), "{text}");

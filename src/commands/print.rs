@@ -7,7 +7,7 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use jiff::tz::TimeZone;
 use pmon_analysis::WallClock;
-use pmon_analysis::filter::Exits;
+use pmon_analysis::filter::ExitIndex;
 use pmon_core::MonoNs;
 use pmon_core::capture::{Header, Item, Reader, Record, RecordedDatagram};
 use pmon_core::wire::ByteOrder;
@@ -77,14 +77,15 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
 /// capture may lack.
 ///
 /// Returns `None` for a capture of everything, and for one that can be read only once.
-pub(crate) fn exits(path: &Path) -> Result<Option<Exits>, Failure> {
+pub(crate) fn exits(path: &Path) -> Result<Option<ExitIndex>, Failure> {
     if is_stdio(path) || !path.metadata().is_ok_and(|meta| meta.is_file()) {
         return Ok(None);
     }
     let unreadable = format!("cannot read {}", shown(path));
     let file = File::open(path).or_fail(exit::ENVIRONMENT, &unreadable)?;
     let mut reader = Reader::open_sparse(file, skip_hole).or_fail(exit::REFUSED, &unreadable)?;
-    let (order, mut exits, mut is_partial, mut blocks) = (reader.byte_order(), Exits::default(), false, 0);
+    let (order, mut exits, mut is_partial, mut blocks) =
+        (reader.byte_order(), ExitIndex::default(), false, 0);
     while let Some(item) = reader.next_item().or_fail(exit::ENVIRONMENT, &unreadable)? {
         let Item::Block(block) = item else { continue };
         for record in block.records() {

@@ -118,7 +118,7 @@ impl StopReason {
 /// What was written.
 struct SynthSummary<'a> {
     file: &'a CaptureFile,
-    tally: &'a pmon_analysis::Tally,
+    tally: &'a pmon_analysis::Statistics,
     completeness: &'a Completeness,
     header: &'a Header,
 }

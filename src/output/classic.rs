@@ -1,6 +1,6 @@
 //! The lines of the well-known C example, byte for byte.
 
-use pmon_analysis::Occurrence;
+use pmon_analysis::TimelineItem;
 use pmon_core::Task;
 use pmon_core::capture::{Blind, Loss};
 use pmon_core::wire::EventBody;
@@ -11,7 +11,7 @@ use super::{Render, RenderContext, push_number};
 pub(crate) struct ClassicRenderer;
 
 impl Render for ClassicRenderer {
-    fn event(&mut self, occurrence: &Occurrence, _: RenderContext<'_>, out: &mut Vec<u8>) {
+    fn event(&mut self, occurrence: &TimelineItem, _: RenderContext<'_>, out: &mut Vec<u8>) {
         let mut line = ClassicLine(out);
         match occurrence.event.map(|event| event.body) {
             Some(EventBody::Ack { .. }) => line.text("set mcast listen ok"),

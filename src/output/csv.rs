@@ -1,7 +1,7 @@
 //! Comma-separated values (RFC 4180), one line a record, a header line first.
 
 use jiff::tz::TimeZone;
-use pmon_analysis::{Occurrence, Status};
+use pmon_analysis::{TimelineItem, WaitStatus};
 use pmon_core::capture::{Blind, Loss, MissReason};
 use pmon_core::wire::{EventBody, EventKind};
 use pmon_core::{MonoNs, Task};
@@ -211,7 +211,7 @@ impl Render for CsvRenderer {
         out.push(b'\n');
     }
 
-    fn event(&mut self, occurrence: &Occurrence, context: RenderContext<'_>, out: &mut Vec<u8>) {
+    fn event(&mut self, occurrence: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>) {
         let kind = occurrence.event.map_or(EventKind::Unknown, |event| event.kind());
         self.row.text(CsvColumn::Kind, kind.name());
         if let Some(event) = &occurrence.event {
@@ -261,7 +261,7 @@ impl Render for CsvRenderer {
     }
 }
 
-fn body(row: &mut CsvRow, body: &EventBody, occurrence: &Occurrence, context: RenderContext<'_>) {
+fn body(row: &mut CsvRow, body: &EventBody, occurrence: &TimelineItem, context: RenderContext<'_>) {
     match *body {
         EventBody::Ack { ack, err } => {
             row.number(CsvColumn::Ack, ack);
@@ -302,7 +302,7 @@ fn body(row: &mut CsvRow, body: &EventBody, occurrence: &Occurrence, context: Re
             row.task(task, CsvColumn::Pid, CsvColumn::Tid);
             row.number(CsvColumn::ExitCode, code);
             row.number(CsvColumn::ExitSignal, signal as i32);
-            row.text(CsvColumn::Status, &Status::from_raw(code).to_string());
+            row.text(CsvColumn::Status, &WaitStatus::from_raw(code).to_string());
             row.parent(parent);
             let usage = occurrence.usage.as_deref();
             row.figures(&EXIT, &figures::of_exit(task, usage));
@@ -311,7 +311,7 @@ fn body(row: &mut CsvRow, body: &EventBody, occurrence: &Occurrence, context: Re
             row.optional_bool(CsvColumn::ProcessEnded, Some(process.has_ended));
             if let Some(status) = process.status {
                 row.number(CsvColumn::ProcessExitCode, status);
-                row.text(CsvColumn::ProcessStatus, &Status::from_raw(status).to_string());
+                row.text(CsvColumn::ProcessStatus, &WaitStatus::from_raw(status).to_string());
             }
             if let Some(cpu_us) = process.cpu_us {
                 row.number(CsvColumn::ProcessCpuUs, cpu_us);
@@ -322,7 +322,7 @@ fn body(row: &mut CsvRow, body: &EventBody, occurrence: &Occurrence, context: Re
     }
 }
 
-fn exec(row: &mut CsvRow, occurrence: &Occurrence) {
+fn exec(row: &mut CsvRow, occurrence: &TimelineItem) {
     let Some(details) = &occurrence.details else { return };
     if let Some(comm) = &details.comm {
         row.text(CsvColumn::Comm, &printable(comm));

@@ -1,6 +1,6 @@
 //! The numbers that are known of an exec and of an exit, under the same names in JSON and in CSV.
 
-use pmon_analysis::{Occurrence, ProcessExit, Processes};
+use pmon_analysis::{ProcessExit, ProcessTable, TimelineItem};
 use pmon_core::Task;
 use pmon_core::capture::{Details, ProcessState, Usage};
 use pmon_core::wire::EventBody;
@@ -90,7 +90,7 @@ pub(super) struct OfProcess {
 
 /// Uses what the process table has found, or else what the recorder observed. Returns `None` if
 /// neither knows.
-pub(super) fn of_process(occurrence: &Occurrence, processes: &Processes) -> Option<OfProcess> {
+pub(super) fn of_process(occurrence: &TimelineItem, processes: &ProcessTable) -> Option<OfProcess> {
     let usage = occurrence.usage.as_deref();
     let state = || match occurrence.event.as_ref()?.body {
         EventBody::Exit { task, code, .. } => Some(usage?.process_state(task.is_leader(), code)),

@@ -1,7 +1,7 @@
 //! One JSON object a line. `docs/json.md` is the contract: fields are only ever added.
 
 use jiff::tz::TimeZone;
-use pmon_analysis::{Occurrence, Status};
+use pmon_analysis::{TimelineItem, WaitStatus};
 use pmon_core::capture::{Blind, Details, Loss};
 use pmon_core::wire::{Event, EventBody, EventKind};
 use pmon_core::{MonoNs, Task};
@@ -37,7 +37,7 @@ impl JsonRenderer {
 }
 
 impl Render for JsonRenderer {
-    fn event(&mut self, occurrence: &Occurrence, context: RenderContext<'_>, out: &mut Vec<u8>) {
+    fn event(&mut self, occurrence: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>) {
         let mut line = JsonObject::begin(out);
         match &occurrence.event {
             Some(event) => {
@@ -95,7 +95,7 @@ impl Render for JsonRenderer {
     }
 }
 
-fn body(line: &mut JsonObject<'_>, event: &Event, occurrence: &Occurrence, context: RenderContext<'_>) {
+fn body(line: &mut JsonObject<'_>, event: &Event, occurrence: &TimelineItem, context: RenderContext<'_>) {
     match event.body {
         EventBody::Ack { ack, err } => {
             line.no_task();
@@ -139,7 +139,7 @@ fn body(line: &mut JsonObject<'_>, event: &Event, occurrence: &Occurrence, conte
             line.task(task);
             line.number("exit_code", code);
             line.number("exit_signal", signal as i32);
-            line.display("status", Status::from_raw(code));
+            line.display("status", WaitStatus::from_raw(code));
             line.parent(parent);
             let usage = occurrence.usage.as_deref();
             line.figures(&figures::EXIT, &figures::of_exit(task, usage));
@@ -152,7 +152,7 @@ fn body(line: &mut JsonObject<'_>, event: &Event, occurrence: &Occurrence, conte
             let status = process.and_then(|process| process.status);
             line.optional_number("process_exit_code", status);
             match status {
-                Some(status) => line.display("process_status", Status::from_raw(status)),
+                Some(status) => line.display("process_status", WaitStatus::from_raw(status)),
                 None => line.absent("process_status"),
             }
             line.optional_number("process_cpu_us", process.and_then(|process| process.cpu_us));

@@ -8,7 +8,7 @@ mod json;
 mod text;
 mod timestamps;
 
-use pmon_analysis::{Occurrence, Processes, WallClock};
+use pmon_analysis::{ProcessTable, TimelineItem, WallClock};
 use pmon_core::MonoNs;
 use pmon_core::capture::{Blind, Loss};
 
@@ -22,7 +22,7 @@ pub(crate) use text::TextRenderer;
 #[derive(Clone, Copy)]
 pub(crate) struct RenderContext<'a> {
     /// The processes, which have learned of it.
-    pub(crate) processes: &'a Processes,
+    pub(crate) processes: &'a ProcessTable,
     /// The wall clock.
     pub(crate) wall: &'a WallClock,
     /// When the recording began.
@@ -34,16 +34,16 @@ pub(crate) trait Render: Send {
     /// What stands before the first record.
     fn begin(&mut self, _out: &mut Vec<u8>) {}
     /// An event record.
-    fn event(&mut self, occurrence: &Occurrence, context: RenderContext<'_>, out: &mut Vec<u8>);
+    fn event(&mut self, occurrence: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>);
     /// Lost events; `false` if the format has nothing for them.
     fn loss(&mut self, loss: &Loss, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool;
     /// A time in which the kernel emitted no events; `false` if the format has nothing for it.
     fn blind(&mut self, blind: &Blind, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool;
-    /// Whether it looks at [`Occurrence::details`].
+    /// Whether it looks at [`TimelineItem::details`].
     fn needs_details(&self) -> bool;
     /// Whether it looks at [`RenderContext::processes`].
     fn needs_processes(&self) -> bool;
-    /// Whether the format shows which exits end a process, from [`Processes::exit`] or from the
+    /// Whether the format shows which exits end a process, from [`ProcessTable::exit`] or from the
     /// recorder's observation.
     fn tells_ends(&self) -> bool {
         false

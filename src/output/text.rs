@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
-use pmon_analysis::{Occurrence, ProcessExit, Status};
+use pmon_analysis::{ProcessExit, TimelineItem, WaitStatus};
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{Blind, Details, Loss, Usage};
 use pmon_core::wire::{Event, EventBody, EventKind};
@@ -83,7 +83,7 @@ impl TextRenderer {
 }
 
 impl Render for TextRenderer {
-    fn event(&mut self, occurrence: &Occurrence, context: RenderContext<'_>, out: &mut Vec<u8>) {
+    fn event(&mut self, occurrence: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>) {
         let bytes = occurrence.raw.as_ref().map_or(0, |raw| raw.len());
         let Some(event) = &occurrence.event else {
             self.line.clear();
@@ -147,7 +147,7 @@ impl Render for TextRenderer {
 fn colour(event: &Event, context: RenderContext<'_>) -> &'static str {
     match event.body {
         EventBody::Exec { .. } => GREEN,
-        EventBody::Exit { code, .. } if !Status::from_raw(status(code, context)).is_success() => RED,
+        EventBody::Exit { code, .. } if !WaitStatus::from_raw(status(code, context)).is_success() => RED,
         EventBody::Coredump { .. } => RED,
         _ => match event.kind() {
             EventKind::Fork | EventKind::Exit => CYAN,
@@ -165,7 +165,7 @@ fn name(pid: Tgid, context: RenderContext<'_>) -> String {
     context.processes.name(pid).map_or_else(|| "?".into(), printable)
 }
 
-fn what(line: &mut String, event: &Event, occurrence: &Occurrence, context: RenderContext<'_>) {
+fn what(line: &mut String, event: &Event, occurrence: &TimelineItem, context: RenderContext<'_>) {
     let _ = match event.body {
         EventBody::Ack { err: 0, .. } => line.write_str("a listener subscribed"),
         EventBody::Ack { err, .. } => write!(line, "a listener was refused: errno {err}"),
@@ -202,7 +202,7 @@ fn what(line: &mut String, event: &Event, occurrence: &Occurrence, context: Rend
             let used =
                 occurrence.usage.as_deref().map(|usage| used(usage, task, is_process)).unwrap_or_default();
             let ran = if is_process { ran(event, task, context) } else { String::new() };
-            write!(line, "{thread}{}{ran}{used}", Status::from_raw(status(code, context)))
+            write!(line, "{thread}{}{ran}{used}", WaitStatus::from_raw(status(code, context)))
         }
         EventBody::Unknown { what } => {
             let bytes = occurrence.raw.as_ref().map_or(0, |raw| raw.len());

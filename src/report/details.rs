@@ -1,13 +1,13 @@
 //! Counts of execs with and without details, as text and as JSON.
 
-use pmon_analysis::Tally;
+use pmon_analysis::Statistics;
 use pmon_core::capture::MissReason;
 use serde_json::{Value, json};
 
 use crate::terminal::grouped;
 
 /// Returns a text such as `159 known (exe and cwd of 159 denied), 0 missed`.
-pub(crate) fn text(tally: &Tally) -> String {
+pub(crate) fn text(tally: &Statistics) -> String {
     let (known, missed) = (grouped(tally.details_known), grouped(tally.details_missed));
     let mut parts: Vec<(MissReason, u64, Vec<&str>)> = Vec::new();
     for (why, field, execs) in tally.missing() {
@@ -26,7 +26,7 @@ pub(crate) fn text(tally: &Tally) -> String {
 }
 
 /// Returns the field `details` of `info`, `record` and `replay`.
-pub(crate) fn json(tally: &Tally) -> Value {
+pub(crate) fn json(tally: &Statistics) -> Value {
     let missing: Vec<_> = tally
         .missing()
         .map(|(why, field, execs)| json!({ "field": field, "why": why.name(), "execs": execs }))
@@ -56,8 +56,8 @@ mod tests {
 
     use super::*;
 
-    fn tally(details: impl IntoIterator<Item = Details>) -> Tally {
-        let mut tally = Tally::new(ByteOrder::Little, None);
+    fn tally(details: impl IntoIterator<Item = Details>) -> Statistics {
+        let mut tally = Statistics::new(ByteOrder::Little, None);
         details.into_iter().for_each(|details| tally.count(&Record::Details(Box::new(details))));
         tally
     }

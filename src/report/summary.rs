@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
-use pmon_analysis::Tally;
-use pmon_analysis::filter::Exits;
+use pmon_analysis::Statistics;
+use pmon_analysis::filter::ExitIndex;
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{Header, Item, Reader};
 use pmon_record::{CaptureFile, RecordOptions};
@@ -30,7 +30,7 @@ const BLOCKS: usize = 2;
 /// The facts that the summary of a recording shows.
 pub(crate) struct RecordSummary<'a> {
     pub(crate) file: &'a CaptureFile,
-    pub(crate) tally: &'a Tally,
+    pub(crate) tally: &'a Statistics,
     pub(crate) completeness: &'a Completeness,
     pub(crate) header: &'a Header,
     pub(crate) options: &'a RecordOptions,
@@ -98,7 +98,7 @@ impl RecordSummary<'_> {
     }
 
     fn lines(&self, pid: u32, path: &Path) -> Option<String> {
-        let mut exits = Exits::default();
+        let mut exits = ExitIndex::default();
         let mut reader = Reader::open(File::open(path).ok()?).ok()?;
         let order = reader.byte_order();
         for _ in 0..BLOCKS {

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use pmon_analysis::Tally;
+use pmon_analysis::Statistics;
 
 use crate::output::printable;
 use crate::report::details;
@@ -60,7 +60,7 @@ impl TextTable {
     }
 
     /// How many events there are, in all and of each kind.
-    pub(crate) fn kinds(&mut self, tally: &Tally) {
+    pub(crate) fn kinds(&mut self, tally: &Statistics) {
         self.events(tally.events);
         for (kind, count) in tally.by_kind().filter(|&(_, count)| count > 0) {
             self.item(count, kind.name());
@@ -100,12 +100,12 @@ impl TextTable {
     }
 
     /// Of how many execs the details are known, and the `programs` that were run most often.
-    pub(crate) fn details(&mut self, tally: &Tally, programs: usize) {
+    pub(crate) fn details(&mut self, tally: &Statistics, programs: usize) {
         self.line("details", details::text(tally));
-        let busiest = tally.busiest(programs);
-        if !busiest.is_empty() {
-            self.line("busiest", "");
-            busiest.into_iter().for_each(|(name, count)| self.item(count, printable(name)));
+        let most_executed = tally.most_executed(programs);
+        if !most_executed.is_empty() {
+            self.line("most_executed", "");
+            most_executed.into_iter().for_each(|(name, count)| self.item(count, printable(name)));
         }
     }
 }

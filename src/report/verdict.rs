@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use pmon_analysis::verify::{ForkReport, Shortfall};
-use pmon_analysis::{Report, Verdict, Verifier, WallClock};
+use pmon_analysis::{Verdict, Verifier, VerifyReport, WallClock};
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{CpuCounts, Damage, Header, Record};
 use pmon_core::wire::ByteOrder;
@@ -22,7 +22,7 @@ pub(crate) struct CompletenessChecker {
 
 /// What it found.
 pub(crate) struct Completeness {
-    pub(crate) report: Report,
+    pub(crate) report: VerifyReport,
     wall: WallClock,
 }
 
@@ -80,9 +80,9 @@ impl Completeness {
             verdict => {
                 let mut all = missing;
                 all.extend((report.all_blinds() > 0).then_some(blind));
-                let up_to = match report.told_up_to {
+                let up_to = match report.accounted_until {
                     Some(time) => format!("complete up to {}{}", moment(&self.wall, time), except(&all)),
-                    None if report.events + report.own == 0 => "no event in it".into(),
+                    None if report.events + report.self_generated == 0 => "no event in it".into(),
                     None => "not from its first event on".into(),
                 };
                 match verdict {
@@ -139,13 +139,13 @@ impl Completeness {
             let intervals = counted(report.intervals, "interval");
             all.push(format!("{} lost in {intervals} ({causes})", counted(lost, "event")));
         }
-        for (position, cpu) in report.silent() {
+        for (position, cpu) in report.silent_cpus() {
             all.push(format!(
                 "what cpu {cpu} emitted around the {}, where no event was received",
                 position.name()
             ));
         }
-        let unexplained = report.untold_drops();
+        let unexplained = report.unexplained_drops();
         if unexplained > 0 {
             all.push(format!(
                 "{} that the source dropped and no gap tells of",
@@ -227,11 +227,11 @@ impl Completeness {
             .iter()
             .map(|(position, cpu)| json!({ "edge": position.name(), "cpu": cpu.cpu, "why": cpu.why.name() }))
             .collect();
-        let up_to = report.told_up_to.filter(|_| report.verdict() >= Verdict::Unsealed);
+        let up_to = report.accounted_until.filter(|_| report.verdict() >= Verdict::Unsealed);
         let Value::Object(fields) = json!({
             "verdict": report.verdict().name(),
             "summary": self.sentence(),
-            "events": { "total": report.events, "own": report.own },
+            "events": { "total": report.events, "own": report.self_generated },
             "lost": { "total": report.lost.total(), "gaps": report.intervals, "by_cause": by_cause },
             "missing": report.missing,
             "scope": report.scope,
@@ -288,12 +288,12 @@ mod tests {
         lost
     }
 
-    fn sealed() -> Report {
-        Report { is_sealed: true, told_up_to: Some(MonoNs(0)), ..Report::default() }
+    fn sealed() -> VerifyReport {
+        VerifyReport { is_sealed: true, accounted_until: Some(MonoNs(0)), ..VerifyReport::default() }
     }
 
     /// What is said of it, in a world without time zones.
-    fn sentence(report: Report) -> String {
+    fn sentence(report: VerifyReport) -> String {
         Completeness { report, wall: WallClock::new() }.sentence()
     }
 
@@ -301,49 +301,50 @@ mod tests {
     fn each_verdict_has_its_sentence() {
         let one = lost(&[(LossCause::Socket, 1)]);
         let more = lost(&[(LossCause::Socket, 1_000), (LossCause::Backpressure, 234)]);
-        let blind = Report { blinds: 2, blind_ns: 2_100_000_000, ..sealed() };
-        let damaged = Report { damaged: 1, damaged_bytes: 2048, missing_records: 9, missing: 8, ..sealed() };
+        let blind = VerifyReport { blinds: 2, blind_ns: 2_100_000_000, ..sealed() };
+        let damaged =
+            VerifyReport { damaged: 1, damaged_bytes: 2048, missing_records: 9, missing: 8, ..sealed() };
         let up_to = "complete up to 0.000000000 s of the monotonic clock";
         for (report, expected) in [
             (sealed(), "complete"),
             (
-                Report { lost: one, intervals: 1, ..sealed() },
+                VerifyReport { lost: one, intervals: 1, ..sealed() },
                 "complete except 1 event lost in 1 interval (socket)",
             ),
             (
-                Report { lost: more, intervals: 3, ..sealed() },
+                VerifyReport { lost: more, intervals: 3, ..sealed() },
                 "complete except 1,234 events lost in 3 intervals (1,000 socket, 234 backpressure)",
             ),
             (
-                Report { witness: Some(Witness { drops: 2, ..Witness::default() }), ..sealed() },
+                VerifyReport { witness: Some(Witness { drops: 2, ..Witness::default() }), ..sealed() },
                 "complete except 2 messages that the source dropped and no gap tells of",
             ),
             (blind.clone(), "blind for 2.10s, else complete"),
             (
-                Report {
+                VerifyReport {
                     forks: ForkReport { missing: 1_234, ..ForkReport::default() },
-                    untold_blinds: 1,
-                    untold_blind_ns: 1_000_000_000,
+                    unreported_blinds: 1,
+                    unreported_blind_ns: 1_000_000_000,
                     ..sealed()
                 },
                 "blind for 1.00s (at least 1,234 forks without an event), else complete",
             ),
             (
-                Report { lost: one, intervals: 1, ..blind.clone() },
+                VerifyReport { lost: one, intervals: 1, ..blind.clone() },
                 "blind for 2.10s, else complete except 1 event lost in 1 interval (socket)",
             ),
             (
-                Report { is_sealed: false, ..sealed() },
+                VerifyReport { is_sealed: false, ..sealed() },
                 &format!("unsealed (the recorder did not end cleanly; {up_to})"),
             ),
             (
-                Report { is_sealed: false, lost: one, intervals: 1, ..blind },
+                VerifyReport { is_sealed: false, lost: one, intervals: 1, ..blind },
                 &format!(
                     "unsealed (the recorder did not end cleanly; {up_to} except 1 event lost in 1 interval (socket) \
                      and blind for 2.10s)"
                 ),
             ),
-            (Report::default(), "unsealed (the recorder did not end cleanly; no event in it)"),
+            (VerifyReport::default(), "unsealed (the recorder did not end cleanly; no event in it)"),
             (
                 damaged,
                 &format!(
@@ -351,7 +352,7 @@ mod tests {
                      tells; {up_to})"
                 ),
             ),
-            (Report { problem_count: 2, ..sealed() }, &format!("damaged (2 contradictions; {up_to})")),
+            (VerifyReport { problem_count: 2, ..sealed() }, &format!("damaged (2 contradictions; {up_to})")),
         ] {
             assert_eq!(sentence(report), expected);
         }
@@ -364,7 +365,8 @@ mod tests {
             (FencePosition::Start, unreached(3, UnreachedReason::Offline)),
             (FencePosition::End, unreached(5, UnreachedReason::Silent)),
         ];
-        let completeness = Completeness { report: Report { unreached, ..sealed() }, wall: WallClock::new() };
+        let completeness =
+            Completeness { report: VerifyReport { unreached, ..sealed() }, wall: WallClock::new() };
         assert_eq!(
             completeness.sentence(),
             "complete except what cpu 5 emitted around the end, where no event was received"
@@ -379,8 +381,9 @@ mod tests {
     fn json_says_how_far_it_is_complete_only_if_it_is_not_to_the_end() {
         let mut wall = WallClock::new();
         wall.observe(ClockAnchor { mono: MonoNs(0), boot_ns: 0, real_ns: 1_767_323_045_000_000_000 });
-        let json =
-            |is_sealed| Completeness { report: Report { is_sealed, ..sealed() }, wall: wall.clone() }.json();
+        let json = |is_sealed| {
+            Completeness { report: VerifyReport { is_sealed, ..sealed() }, wall: wall.clone() }.json()
+        };
         assert_eq!(json(false)["complete_up_to"], "2026-01-02T03:04:05.000000000Z");
         assert!(json(true)["complete_up_to"].is_null());
     }

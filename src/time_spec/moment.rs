@@ -3,7 +3,7 @@
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Span, Timestamp, Zoned};
-use pmon_analysis::Bound;
+use pmon_analysis::TimeBound;
 use pmon_core::MonoNs;
 
 use super::parse_duration;
@@ -36,7 +36,7 @@ pub(crate) struct Extent {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Resolved {
     /// The first and the last time of the range.
-    pub(crate) bounds: [Option<Bound>; 2],
+    pub(crate) bounds: [Option<TimeBound>; 2],
     /// A sentence for users about each ambiguous moment.
     pub(crate) notes: Vec<String>,
 }
@@ -88,8 +88,8 @@ pub(crate) fn resolve(
     let since = moments[0].map(|moment| resolver.bound(names, 0, moment, None)).transpose()?;
     let until = moments[1].map(|moment| resolver.bound(names, 1, moment, since)).transpose()?;
     let is_reversed = match (since, until) {
-        (Some(Bound::Mono(since)), Some(Bound::Mono(until))) => since > until,
-        (Some(Bound::Wall(since)), Some(Bound::Wall(until))) => since > until,
+        (Some(TimeBound::Mono(since)), Some(TimeBound::Mono(until))) => since > until,
+        (Some(TimeBound::Wall(since)), Some(TimeBound::Wall(until))) => since > until,
         _ => false,
     };
     if is_reversed {
@@ -133,16 +133,16 @@ impl Resolver<'_> {
         names: [&str; 2],
         which: usize,
         moment: Moment,
-        since: Option<Bound>,
-    ) -> Result<Bound, String> {
+        since: Option<TimeBound>,
+    ) -> Result<TimeBound, String> {
         let start = || self.extent.start.ok_or_else(|| NO_START.to_owned());
         let (candidates, is_dated) = match moment {
-            Moment::AfterStart(ns) => return Ok(Bound::Mono(MonoNs(start()?.0.0.saturating_add(ns)))),
+            Moment::AfterStart(ns) => return Ok(TimeBound::Mono(MonoNs(start()?.0.0.saturating_add(ns)))),
             Moment::BeforeEnd(ns) => {
                 let (end, _) = self.extent.end.ok_or("the capture's end is not known")?;
-                return Ok(Bound::Mono(MonoNs(end.0.saturating_sub(ns))));
+                return Ok(TimeBound::Mono(MonoNs(end.0.saturating_sub(ns))));
             }
-            Moment::At(at) => return Ok(Bound::Wall(real_ns(at))),
+            Moment::At(at) => return Ok(TimeBound::Wall(real_ns(at))),
             Moment::Local(local) => (self.candidates(local), true),
             Moment::OfDay(time) => {
                 start()?;
@@ -159,7 +159,7 @@ impl Resolver<'_> {
             ));
         }
         self.note(names[which], chosen, is_dated);
-        Ok(Bound::Wall(chosen.real_ns))
+        Ok(TimeBound::Wall(chosen.real_ns))
     }
 
     /// Returns the instants at which the local clock shows a time.
@@ -187,7 +187,7 @@ impl Resolver<'_> {
 
     /// Chooses the first candidate that is in the capture and not before `since`. If there is none,
     /// chooses the first after `since`, or else the one nearest to the capture.
-    fn choose(&self, candidates: &[Candidate], since: Option<Bound>) -> Option<Candidate> {
+    fn choose(&self, candidates: &[Candidate], since: Option<TimeBound>) -> Option<Candidate> {
         let Some((_, start)) = self.extent.start else { return candidates.first().copied() };
         let floor = self.floor(since);
         let end = self.extent.end.map_or(i64::MAX, |(_, end)| end);
@@ -212,7 +212,7 @@ impl Resolver<'_> {
 
     /// Whether a time of day that was taken from the day after `since` is more likely the end of a
     /// reversed range: both times are in a capture of one day.
-    fn is_reversed(&self, chosen: Candidate, since: Bound) -> bool {
+    fn is_reversed(&self, chosen: Candidate, since: TimeBound) -> bool {
         let Some(((_, start), (_, end))) = self.extent.start.zip(self.extent.end) else { return false };
         let since = self.floor(Some(since));
         let day_before = chosen.local.checked_sub(Span::new().days(1));
@@ -229,12 +229,12 @@ impl Resolver<'_> {
     }
 
     /// Returns the earliest wall-clock time of a bound: the start of the range, or of the capture.
-    fn floor(&self, since: Option<Bound>) -> i64 {
+    fn floor(&self, since: Option<TimeBound>) -> i64 {
         let (mono, real_ns) = self.extent.start.unwrap_or_default();
         match since {
             None => real_ns,
-            Some(Bound::Wall(at)) => at,
-            Some(Bound::Mono(at)) => {
+            Some(TimeBound::Wall(at)) => at,
+            Some(TimeBound::Mono(at)) => {
                 let at = i128::from(real_ns) + i128::from(at.0) - i128::from(mono.0);
                 i64::try_from(at).unwrap_or(i64::MAX)
             }

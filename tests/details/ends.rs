@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use pmon_analysis::{Entry, Joiner, ProcessExit, Processes};
+use pmon_analysis::{DetailsJoiner, OwnedRecord, ProcessExit, ProcessTable};
 use pmon_core::capture::{Item, ProcessState, Reader, Usage};
 use pmon_core::wire::EventBody;
 use pmon_core::{MonoNs, Task};
@@ -30,7 +30,7 @@ struct Exit {
 /// Returns the exits and the fork times of a capture.
 fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
     let mut reader = Reader::open(File::open(file).unwrap()).unwrap();
-    let (mut joiner, mut processes) = (Joiner::new(reader.byte_order()), Processes::new());
+    let (mut joiner, mut processes) = (DetailsJoiner::new(reader.byte_order()), ProcessTable::new());
     let (mut exits, mut forks) = (Vec::new(), Vec::new());
     while let Some(item) = reader.next_item().unwrap() {
         let Item::Block(block) = item else { panic!("damage") };
@@ -38,7 +38,7 @@ fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
             joiner.push(record);
             while let Some(entry) = joiner.pop() {
                 processes.apply(&entry);
-                let Entry::Event(occurrence) = &entry else { continue };
+                let OwnedRecord::Event(occurrence) = &entry else { continue };
                 let Some(event) = occurrence.event else { continue };
                 match event.body {
                     EventBody::Fork { child, .. } => forks.push((child, event.time)),

@@ -3,7 +3,7 @@
 //! Compared are EVENT, LOSS and BLIND records, in the order of the capture, or each CPU's own ones in theirs. All else
 //! (details, usage, scans, clocks, fences, marks, totals) is somebody's knowledge of them, and passed over.
 //!
-//! Records are pushed in pieces of any size, from whichever capture [`Diff::wants`]. What has no counterpart yet is held, up to
+//! Records are pushed in pieces of any size, from whichever capture [`Diff::next_side`]. What has no counterpart yet is held, up to
 //! [`MAX_HELD`] records.
 
 mod queue;
@@ -15,7 +15,7 @@ use pmon_core::capture::{Record, RecordedDatagram};
 use pmon_core::wire::ByteOrder;
 
 use queue::{Met, Stream};
-pub use record::{Item, Stretch};
+pub use record::{ComparedRecord, LossInterval};
 use record::{Piece, Rules};
 
 /// Records that one capture may be ahead of the other, over all streams: more than any block holds, so that captures
@@ -48,7 +48,7 @@ impl Side {
 
 /// What counts as the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct DiffOptions {
     /// Each CPU's records are compared in their own order, whatever comes between.
     pub by_cpu: bool,
     /// Numbers of events may differ: events are compared by time, CPU, kind and content, losses by CPU and count.
@@ -57,7 +57,7 @@ pub struct Options {
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct DiffCounts {
     /// Datagrams.
     pub events: u64,
     /// Stretches of lost events: losses that follow one another are one.
@@ -68,7 +68,7 @@ pub struct Counts {
     pub blind: u64,
 }
 
-impl Counts {
+impl DiffCounts {
     fn add(&mut self, piece: &Piece<'_>) {
         match piece {
             Piece::Frame(_) => self.events += 1,
@@ -83,7 +83,7 @@ impl Counts {
 
 /// What is compared in an order of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub enum DiffStream {
     /// All there is.
     All,
     /// Events and losses of one CPU.
@@ -98,20 +98,20 @@ pub enum Lane {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Where this is.
-    pub lane: Lane,
+    pub lane: DiffStream,
     /// How much of that lane was the same before.
-    pub before: Counts,
+    pub before: DiffCounts,
     /// What the first capture has there; `None` if nothing more.
-    pub a: Option<Item>,
+    pub a: Option<ComparedRecord>,
     /// What the second has.
-    pub b: Option<Item>,
+    pub b: Option<ComparedRecord>,
 }
 
 /// One capture is too far ahead of the other to be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Apart {
+pub struct TooFarApart {
     /// The lane with the most records that wait.
-    pub lane: Lane,
+    pub lane: DiffStream,
     /// Which capture has them.
     pub ahead: Side,
     /// How many they are,
@@ -122,34 +122,34 @@ pub struct Apart {
 
 /// What a comparison found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DiffOutcome {
     /// They are the same.
     Identical,
     /// They are not, and this is where.
     Different(Box<Difference>),
     /// It cannot be told.
-    TooFarApart(Apart),
+    TooFarApart(TooFarApart),
 }
 
 /// Losses that are the same but for their causes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OtherCauses {
+pub struct CauseDifferences {
     /// How many.
     pub losses: u64,
     /// The first of them, as the one capture has it and as the other does.
-    pub first: (Stretch, Stretch),
+    pub first: (LossInterval, LossInterval),
 }
 
-/// Compares two captures. Push records until [`Diff::wants`] neither, end both, and [`Diff::finish`].
+/// Compares two captures. Push records until [`Diff::next_side`] neither, end both, and [`Diff::finish`].
 #[derive(Debug)]
 pub struct Diff {
-    options: Options,
+    options: DiffOptions,
     rules: Rules,
     lanes: Vec<Stream>,
     ended: [bool; 2],
-    totals: [Counts; 2],
-    equal: Counts,
-    causes: Option<OtherCauses>,
+    totals: [DiffCounts; 2],
+    equal: DiffCounts,
+    causes: Option<CauseDifferences>,
     /// Records taken, of each side: losses that are one count once.
     taken: [u64; 2],
     held: usize,
@@ -157,7 +157,7 @@ pub struct Diff {
     most_held: usize,
     /// For how many records there is memory, over all streams.
     room: usize,
-    outcome: Option<Outcome>,
+    outcome: Option<DiffOutcome>,
 }
 
 /// Lanes before those of the CPUs.
@@ -167,14 +167,14 @@ const CPUS: usize = 2;
 
 impl Diff {
     /// A comparison of captures whose datagrams are in these orders.
-    pub fn new(options: Options, orders: [ByteOrder; 2]) -> Self {
+    pub fn new(options: DiffOptions, orders: [ByteOrder; 2]) -> Self {
         Self {
             options,
             rules: Rules { renumbered: options.renumbered, orders },
             lanes: (0..CPUS).map(|_| Stream::default()).collect(),
             ended: [false; 2],
-            totals: [Counts::default(); 2],
-            equal: Counts::default(),
+            totals: [DiffCounts::default(); 2],
+            equal: DiffCounts::default(),
             causes: None,
             taken: [0; 2],
             held: 0,
@@ -186,7 +186,7 @@ impl Diff {
     }
 
     /// Which capture to read on: the one that is behind. `None` when both have ended.
-    pub fn wants(&self) -> Option<Side> {
+    pub fn next_side(&self) -> Option<Side> {
         match self.ended {
             [true, true] => None,
             [true, false] => Some(Side::B),
@@ -243,14 +243,14 @@ impl Diff {
     }
 
     /// What was found, once both have ended.
-    pub fn finish(mut self) -> Finding {
+    pub fn finish(mut self) -> DiffReport {
         for side in [Side::A, Side::B] {
             if !self.ended[side as usize] {
                 self.end(side);
             }
         }
-        let outcome = self.outcome.unwrap_or(Outcome::Identical);
-        Finding { outcome, totals: self.totals, equal: self.equal, causes: self.causes }
+        let outcome = self.outcome.unwrap_or(DiffOutcome::Identical);
+        DiffReport { outcome, totals: self.totals, equal: self.equal, causes: self.causes }
     }
 
     #[inline]
@@ -304,20 +304,26 @@ impl Diff {
     }
 
     #[cold]
-    fn compare_causes(&mut self, side: Side, ours: &Stretch, theirs: &Stretch) {
+    fn compare_causes(&mut self, side: Side, ours: &LossInterval, theirs: &LossInterval) {
         if ours.causes == theirs.causes {
             return;
         }
         let first = if side == Side::A { (*ours, *theirs) } else { (*theirs, *ours) };
-        self.causes.get_or_insert(OtherCauses { losses: 0, first }).losses += 1;
+        self.causes.get_or_insert(CauseDifferences { losses: 0, first }).losses += 1;
     }
 
     #[cold]
-    fn differ(&mut self, lane: usize, side: Side, ours: Option<Item>, theirs: Option<Item>) {
+    fn differ(
+        &mut self,
+        lane: usize,
+        side: Side,
+        ours: Option<ComparedRecord>,
+        theirs: Option<ComparedRecord>,
+    ) {
         let before = self.lanes[lane].equal;
         let (a, b) = if side == Side::A { (ours, theirs) } else { (theirs, ours) };
         let lane = self.lane(lane);
-        self.decide(Outcome::Different(Box::new(Difference { lane, before, a, b })));
+        self.decide(DiffOutcome::Different(Box::new(Difference { lane, before, a, b })));
     }
 
     #[cold]
@@ -326,7 +332,7 @@ impl Diff {
         if let Some((lane, stream)) = most {
             let (ahead, held) = (stream.holder(), stream.held() as u64);
             let (lane, held_in_all) = (self.lane(lane), self.held as u64);
-            self.decide(Outcome::TooFarApart(Apart { lane, ahead, held, held_in_all }));
+            self.decide(DiffOutcome::TooFarApart(TooFarApart { lane, ahead, held, held_in_all }));
         }
     }
 
@@ -338,7 +344,7 @@ impl Diff {
     }
 
     /// From now on nothing waits.
-    fn decide(&mut self, outcome: Outcome) {
+    fn decide(&mut self, outcome: DiffOutcome) {
         self.outcome = Some(outcome);
         self.lanes.iter_mut().for_each(Stream::forget);
         (self.held, self.held_bytes, self.room) = (0, 0, 0);
@@ -370,27 +376,27 @@ impl Diff {
         lane
     }
 
-    fn lane(&self, lane: usize) -> Lane {
+    fn lane(&self, lane: usize) -> DiffStream {
         match lane {
-            _ if !self.options.by_cpu => Lane::All,
-            STRANGE => Lane::Strange,
-            BLIND => Lane::Blind,
-            lane => Lane::Cpu(Cpu((lane - CPUS) as u32)),
+            _ if !self.options.by_cpu => DiffStream::All,
+            STRANGE => DiffStream::Strange,
+            BLIND => DiffStream::Blind,
+            lane => DiffStream::Cpu(Cpu((lane - CPUS) as u32)),
         }
     }
 }
 
 /// What a whole comparison found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct DiffReport {
     /// Whether they are the same.
-    pub outcome: Outcome,
+    pub outcome: DiffOutcome,
     /// All there is in each.
-    pub totals: [Counts; 2],
+    pub totals: [DiffCounts; 2],
     /// What was the same until the difference.
-    pub equal: Counts,
+    pub equal: DiffCounts,
     /// Losses so far that are the same but for their causes.
-    pub causes: Option<OtherCauses>,
+    pub causes: Option<CauseDifferences>,
 }
 
 #[cfg(test)]

@@ -5,20 +5,20 @@ use std::collections::VecDeque;
 use pmon_core::MonoNs;
 use pmon_core::capture::Loss;
 
-use super::record::{Item, Piece, Rules, Stretch};
-use super::{Counts, Side};
+use super::record::{ComparedRecord, LossInterval, Piece, Rules};
+use super::{DiffCounts, Side};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     /// Records of one side, oldest first, whose counterparts have not come.
-    waiting: VecDeque<Item>,
+    waiting: VecDeque<ComparedRecord>,
     /// The side that they are of is B.
     of_b: bool,
     /// The losses of each side that may go on with the next record.
-    open: [Option<Box<Stretch>>; 2],
+    open: [Option<Box<LossInterval>>; 2],
     /// What was the same so far.
-    pub(super) equal: Counts,
+    pub(super) equal: DiffCounts,
 }
 
 /// What became of a record.
@@ -27,26 +27,26 @@ pub(super) enum Met {
     /// can be an event in its usual form in one capture, and raw in the other.
     Same { bytes: usize },
     /// The same, of losses: the counterpart.
-    SameLoss(Box<Stretch>),
+    SameLoss(Box<LossInterval>),
     /// Its counterpart is another one.
-    Different(Item),
+    Different(ComparedRecord),
     /// There is no counterpart yet.
     Alone,
 }
 
 impl Stream {
     /// Takes a loss. If it does not go on with the one before, that one is whole.
-    pub(super) fn join(&mut self, side: Side, loss: &Loss) -> Option<Box<Stretch>> {
+    pub(super) fn join(&mut self, side: Side, loss: &Loss) -> Option<Box<LossInterval>> {
         let open = &mut self.open[side as usize];
         if open.as_mut().is_some_and(|stretch| stretch.extend(loss)) {
             return None;
         }
-        open.replace(Box::new(Stretch::new(loss)))
+        open.replace(Box::new(LossInterval::new(loss)))
     }
 
     /// The loss that nothing can be added to any more.
     #[inline]
-    pub(super) fn whole_loss(&mut self, side: Side) -> Option<Box<Stretch>> {
+    pub(super) fn whole_loss(&mut self, side: Side) -> Option<Box<LossInterval>> {
         self.open[side as usize].take()
     }
 
@@ -58,7 +58,7 @@ impl Stream {
         let Some(theirs) = self.waiting.front() else { return Met::Alone };
         let same = rules.same(side, piece, &theirs.piece());
         match (same, self.waiting.pop_front()) {
-            (true, Some(Item::Loss(theirs))) => Met::SameLoss(theirs),
+            (true, Some(ComparedRecord::Loss(theirs))) => Met::SameLoss(theirs),
             (true, Some(theirs)) => Met::Same { bytes: theirs.piece().bytes() },
             (false, Some(theirs)) => Met::Different(theirs),
             (_, None) => Met::Alone,
@@ -67,7 +67,7 @@ impl Stream {
 
     /// Lets a record wait, where nothing of the other side does. Gives for how many more there is memory now.
     #[inline]
-    pub(super) fn hold(&mut self, side: Side, item: Item) -> usize {
+    pub(super) fn hold(&mut self, side: Side, item: ComparedRecord) -> usize {
         let before = self.waiting.capacity();
         self.of_b = side == Side::B;
         self.waiting.push_back(item);
@@ -81,10 +81,10 @@ impl Stream {
 
     /// The time of the oldest record of that side that waits.
     pub(super) fn oldest(&self, side: Side) -> Option<MonoNs> {
-        self.waiting.front().filter(|_| self.holder() == side).map(Item::time)
+        self.waiting.front().filter(|_| self.holder() == side).map(ComparedRecord::time)
     }
 
-    pub(super) fn pop(&mut self) -> Option<Item> {
+    pub(super) fn pop(&mut self) -> Option<ComparedRecord> {
         self.waiting.pop_front()
     }
 

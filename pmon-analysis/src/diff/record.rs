@@ -9,7 +9,7 @@ use super::Side;
 
 /// Consecutive lost events of one CPU, of whatever causes: one loss, or several that follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stretch {
+pub struct LossInterval {
     /// The CPU that emitted them.
     pub cpu: Cpu,
     /// The first number lost.
@@ -26,7 +26,7 @@ pub struct Stretch {
     pub causes: LossByCause,
 }
 
-impl Stretch {
+impl LossInterval {
     pub(super) fn new(loss: &Loss) -> Self {
         let Loss { cpu, first, last, after, before, cause } = *loss;
         let (count, mut causes) = (loss.count(), LossByCause::default());
@@ -54,13 +54,13 @@ impl Stretch {
 
 /// A record that is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
+pub enum ComparedRecord {
     /// A datagram: one event in its usual form.
     Event(Event),
     /// Any other datagram.
     Raw(Box<[u8]>),
     /// Lost events.
-    Loss(Box<Stretch>),
+    Loss(Box<LossInterval>),
     /// A time in which nothing was heard.
     Blind(Blind),
 }
@@ -69,11 +69,11 @@ pub enum Item {
 #[derive(Clone, Copy)]
 pub(super) enum Piece<'a> {
     Frame(RecordedDatagram<'a>),
-    Loss(&'a Stretch),
+    Loss(&'a LossInterval),
     Blind(Blind),
 }
 
-impl Item {
+impl ComparedRecord {
     #[inline]
     pub(super) fn piece(&self) -> Piece<'_> {
         match self {
@@ -97,21 +97,21 @@ impl Item {
 
 impl Piece<'_> {
     #[inline]
-    pub(super) fn to_item(self) -> Item {
+    pub(super) fn to_item(self) -> ComparedRecord {
         match self {
-            Self::Frame(RecordedDatagram::Event(event)) => Item::Event(event),
-            Self::Frame(RecordedDatagram::Raw(bytes)) => Item::Raw(bytes.into()),
-            Self::Loss(stretch) => Item::Loss(Box::new(*stretch)),
-            Self::Blind(blind) => Item::Blind(blind),
+            Self::Frame(RecordedDatagram::Event(event)) => ComparedRecord::Event(event),
+            Self::Frame(RecordedDatagram::Raw(bytes)) => ComparedRecord::Raw(bytes.into()),
+            Self::Loss(stretch) => ComparedRecord::Loss(Box::new(*stretch)),
+            Self::Blind(blind) => ComparedRecord::Blind(blind),
         }
     }
 
-    /// Bytes that it takes beside its [`Item`].
+    /// Bytes that it takes beside its [`ComparedRecord`].
     #[inline]
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Frame(RecordedDatagram::Raw(bytes)) => bytes.len(),
-            Self::Loss(_) => size_of::<Stretch>(),
+            Self::Loss(_) => size_of::<LossInterval>(),
             Self::Frame(RecordedDatagram::Event(_)) | Self::Blind(_) => 0,
         }
     }

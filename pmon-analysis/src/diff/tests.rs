@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use super::*;
 
 const LITTLE: [ByteOrder; 2] = [ByteOrder::Little; 2];
-const PLAIN: Options = Options { by_cpu: false, renumbered: false };
-const BY_CPU: Options = Options { by_cpu: true, renumbered: false };
-const RENUMBERED: Options = Options { by_cpu: false, renumbered: true };
+const PLAIN: DiffOptions = DiffOptions { by_cpu: false, renumbered: false };
+const BY_CPU: DiffOptions = DiffOptions { by_cpu: true, renumbered: false };
+const RENUMBERED: DiffOptions = DiffOptions { by_cpu: false, renumbered: true };
 
 fn of(cpu: u32, seq: u32, pid: u32) -> Event {
     let body = EventBody::Exec { task: Task::new(pid, pid) };
@@ -34,10 +34,10 @@ fn blind(from: u64) -> Record<'static> {
 }
 
 /// Compares them as somebody does who reads `blocks` records at a time of the one and of the other.
-fn compare_in(options: Options, sides: [&[Record<'_>]; 2], blocks: [usize; 2]) -> Finding {
+fn compare_in(options: DiffOptions, sides: [&[Record<'_>]; 2], blocks: [usize; 2]) -> DiffReport {
     let mut diff = Diff::new(options, LITTLE);
     let mut left = [sides[0].chunks(blocks[0]), sides[1].chunks(blocks[1])];
-    while let Some(side) = diff.wants() {
+    while let Some(side) = diff.next_side() {
         match left[side as usize].next() {
             Some(block) => block.iter().for_each(|record| diff.push(side, record)),
             None => diff.end(side),
@@ -46,14 +46,14 @@ fn compare_in(options: Options, sides: [&[Record<'_>]; 2], blocks: [usize; 2]) -
     diff.finish()
 }
 
-fn compare(options: Options, a: &[Record<'_>], b: &[Record<'_>]) -> Finding {
+fn compare(options: DiffOptions, a: &[Record<'_>], b: &[Record<'_>]) -> DiffReport {
     compare_in(options, [a, b], [2, 3])
 }
 
 #[track_caller]
-fn difference(finding: &Finding) -> &Difference {
+fn difference(finding: &DiffReport) -> &Difference {
     match &finding.outcome {
-        Outcome::Different(difference) => difference,
+        DiffOutcome::Different(difference) => difference,
         outcome => panic!("{outcome:?}"),
     }
 }
@@ -64,8 +64,8 @@ fn what_others_know_of_events_is_not_compared() {
     let scope = Record::Scope(ScopeInfo { text: "all".into() });
     let b = [event(0, 1), event(0, 2), scope, blind(7)];
     let finding = compare(PLAIN, &a, &b);
-    assert_eq!(finding.outcome, Outcome::Identical);
-    let counts = Counts { events: 2, blind: 1, ..Counts::default() };
+    assert_eq!(finding.outcome, DiffOutcome::Identical);
+    let counts = DiffCounts { events: 2, blind: 1, ..DiffCounts::default() };
     assert_eq!((finding.equal, finding.totals), (counts, [counts; 2]));
 }
 
@@ -74,9 +74,9 @@ fn the_first_difference_is_told_with_what_was_the_same_before() {
     let a = [event(0, 1), loss(0, 2, 4), event(0, 5), event(0, 6)];
     let b = [event(0, 1), loss(0, 2, 4), event(0, 7), event(0, 8), event(0, 9)];
     let finding = compare(PLAIN, &a, &b);
-    let before = Counts { events: 1, losses: 1, lost: 3, blind: 0 };
-    let (a, b) = (Some(Item::Event(of(0, 5, 7))), Some(Item::Event(of(0, 7, 7))));
-    assert_eq!(*difference(&finding), Difference { lane: Lane::All, before, a, b });
+    let before = DiffCounts { events: 1, losses: 1, lost: 3, blind: 0 };
+    let (a, b) = (Some(ComparedRecord::Event(of(0, 5, 7))), Some(ComparedRecord::Event(of(0, 7, 7))));
+    assert_eq!(*difference(&finding), Difference { lane: DiffStream::All, before, a, b });
     assert_eq!(finding.equal, before);
     assert_eq!(finding.totals.map(|totals| totals.events), [3, 4]);
 }
@@ -99,9 +99,9 @@ fn a_gap_is_one_loss_whatever_its_causes() {
     let a = [event(0, 1), loss(0, 2, 9), event(0, 10)];
     let b = [event(0, 1), loss(0, 2, 4), lost(0, 5, 9, LossCause::KernelMemory), event(0, 10)];
     let finding = compare(PLAIN, &a, &b);
-    assert_eq!(finding.outcome, Outcome::Identical);
-    assert_eq!(finding.equal, Counts { events: 2, losses: 1, lost: 8, blind: 0 });
-    let OtherCauses { losses, first: (ours, theirs) } = finding.causes.expect("other causes");
+    assert_eq!(finding.outcome, DiffOutcome::Identical);
+    assert_eq!(finding.equal, DiffCounts { events: 2, losses: 1, lost: 8, blind: 0 });
+    let CauseDifferences { losses, first: (ours, theirs) } = finding.causes.expect("other causes");
     assert_eq!((losses, ours.count, theirs.count), (1, 8, 8));
     assert_eq!((ours.causes.of(LossCause::Socket), theirs.causes.of(LossCause::Socket)), (8, 3));
     assert_eq!(theirs.causes.of(LossCause::KernelMemory), 5);
@@ -142,16 +142,16 @@ fn the_order_of_cpus_matters_unless_each_is_compared_for_itself() {
     let b = [blind(7), event(1, 1), event(0, 1), event(0, 2), loss(0, 3, 4), event(0, 5)];
     difference(&compare(PLAIN, &a, &b));
     let finding = compare(BY_CPU, &a, &b);
-    assert_eq!(finding.outcome, Outcome::Identical);
-    assert_eq!(finding.equal, Counts { events: 4, losses: 1, lost: 2, blind: 1 });
+    assert_eq!(finding.outcome, DiffOutcome::Identical);
+    assert_eq!(finding.equal, DiffCounts { events: 4, losses: 1, lost: 2, blind: 1 });
     // The order within a CPU does matter.
     let c = [event(0, 2), event(0, 1), loss(0, 3, 4), event(1, 1), blind(7), event(0, 5)];
-    assert_eq!(difference(&compare(BY_CPU, &a, &c)).lane, Lane::Cpu(Cpu(0)));
+    assert_eq!(difference(&compare(BY_CPU, &a, &c)).lane, DiffStream::Cpu(Cpu(0)));
     let finding = compare(BY_CPU, &a, &b[1..]);
-    assert_eq!(difference(&finding).lane, Lane::Blind);
+    assert_eq!(difference(&finding).lane, DiffStream::Blind);
     let strange = Record::Event(RecordedDatagram::Raw(b"?"), None);
     let finding = compare(BY_CPU, &[event(0, 1), strange], &[event(0, 1)]);
-    assert_eq!(difference(&finding).lane, Lane::Strange);
+    assert_eq!(difference(&finding).lane, DiffStream::Strange);
 }
 
 #[test]
@@ -159,7 +159,10 @@ fn of_what_is_left_over_the_earliest_is_told() {
     let a = [event(0, 1), event(0, 9), event(1, 5), event(2, 7)];
     let finding = compare_in(BY_CPU, [&a, &[event(0, 1)]], [9, 9]);
     let difference = difference(&finding);
-    assert_eq!((difference.lane, &difference.a), (Lane::Cpu(Cpu(1)), &Some(Item::Event(of(1, 5, 7)))));
+    assert_eq!(
+        (difference.lane, &difference.a),
+        (DiffStream::Cpu(Cpu(1)), &Some(ComparedRecord::Event(of(1, 5, 7))))
+    );
 }
 
 #[test]
@@ -175,8 +178,8 @@ fn what_is_too_far_apart_is_given_up() {
     diff.push(Side::A, &event(0, 100));
     assert!(diff.is_decided());
     let finding = diff.finish();
-    let apart = Apart { lane: Lane::Cpu(Cpu(3)), ahead: Side::A, held: 100, held_in_all: 101 };
-    assert_eq!(finding.outcome, Outcome::TooFarApart(apart));
+    let apart = TooFarApart { lane: DiffStream::Cpu(Cpu(3)), ahead: Side::A, held: 100, held_in_all: 101 };
+    assert_eq!(finding.outcome, DiffOutcome::TooFarApart(apart));
     assert_eq!(finding.equal.events, 100);
 }
 
@@ -210,7 +213,7 @@ fn numbers_may_be_others_and_nothing_else() {
     };
     let b = [renumber(101, 10), loss(0, 102, 104), renumber(105, 50)];
     difference(&compare(PLAIN, &a, &b));
-    assert_eq!(compare(RENUMBERED, &a, &b).outcome, Outcome::Identical);
+    assert_eq!(compare(RENUMBERED, &a, &b).outcome, DiffOutcome::Identical);
     difference(&compare(RENUMBERED, &a, &[renumber(101, 11)]));
     let c = [renumber(101, 10), loss(0, 102, 105), renumber(105, 50)];
     assert_eq!(difference(&compare(RENUMBERED, &a, &c)).before.events, 1);
@@ -227,7 +230,7 @@ fn unusual_datagrams_are_compared_by_their_bytes() {
     };
     let (a, numbered, changed) = (bytes(1, 0), bytes(2, 0), bytes(1, 1));
     let raw = |bytes| [Record::Event(RecordedDatagram::Raw(bytes), None)];
-    assert_eq!(compare(PLAIN, &raw(&a), &raw(&a)).outcome, Outcome::Identical);
+    assert_eq!(compare(PLAIN, &raw(&a), &raw(&a)).outcome, DiffOutcome::Identical);
     for other in [&numbered, &changed] {
         difference(&compare(PLAIN, &raw(&a), &raw(other)));
     }
@@ -236,10 +239,10 @@ fn unusual_datagrams_are_compared_by_their_bytes() {
     for at in [8, 24, 76 + 8, 76 + 24] {
         renumbered[at] = 9;
     }
-    assert_eq!(compare(RENUMBERED, &raw(&a), &raw(&renumbered)).outcome, Outcome::Identical);
+    assert_eq!(compare(RENUMBERED, &raw(&a), &raw(&renumbered)).outcome, DiffOutcome::Identical);
     difference(&compare(RENUMBERED, &raw(&a), &raw(&changed)));
     for junk in [&b""[..], b"???", b"\0\0\0\0\0", b"\xff\xff\xff\xff12345678901234567890123456789"] {
-        assert_eq!(compare(RENUMBERED, &raw(junk), &raw(junk)).outcome, Outcome::Identical);
+        assert_eq!(compare(RENUMBERED, &raw(junk), &raw(junk)).outcome, DiffOutcome::Identical);
     }
 }
 
@@ -252,7 +255,7 @@ fn datagrams_of_two_byte_orders_have_the_same_content_and_not_the_same_bytes() {
         diff.finish()
     };
     difference(&compare(PLAIN));
-    assert_eq!(compare(RENUMBERED).outcome, Outcome::Identical);
+    assert_eq!(compare(RENUMBERED).outcome, DiffOutcome::Identical);
 }
 
 #[test]
@@ -267,7 +270,7 @@ fn the_same_bytes_may_be_the_usual_form_in_one_capture_and_not_in_the_other() {
             }
             assert_eq!((diff.held, diff.held_bytes), (0, 0));
         }
-        assert_eq!(diff.finish().outcome, Outcome::Identical);
+        assert_eq!(diff.finish().outcome, DiffOutcome::Identical);
     }
 }
 
@@ -277,10 +280,10 @@ fn losses_that_wait_take_memory_too() {
     // Every other number is lost, so that none follows another.
     let losses = |count: u32| (0..count).map(|n| loss(0, 2 * n + 1, 2 * n + 1));
     losses(1_001).for_each(|loss| diff.push(Side::A, &loss));
-    assert_eq!((diff.held, diff.held_bytes), (1_000, 1_000 * size_of::<Stretch>()));
+    assert_eq!((diff.held, diff.held_bytes), (1_000, 1_000 * size_of::<LossInterval>()));
     losses(1_001).for_each(|loss| diff.push(Side::B, &loss));
     assert_eq!((diff.held, diff.held_bytes), (0, 0));
-    assert_eq!(diff.finish().outcome, Outcome::Identical);
+    assert_eq!(diff.finish().outcome, DiffOutcome::Identical);
 }
 
 /// Records of three CPUs, each of another time.
@@ -331,8 +334,8 @@ proptest! {
         renumbered: bool,
     ) {
         let blocks = [blocks.0, blocks.1];
-        let finding = compare_in(Options { by_cpu, renumbered }, [&records, &records], blocks);
-        prop_assert_eq!(&finding.outcome, &Outcome::Identical);
+        let finding = compare_in(DiffOptions { by_cpu, renumbered }, [&records, &records], blocks);
+        prop_assert_eq!(&finding.outcome, &DiffOutcome::Identical);
         prop_assert_eq!([finding.equal; 2], finding.totals);
         prop_assert_eq!(finding.causes, None);
     }
@@ -352,8 +355,8 @@ proptest! {
             5 => other.insert(at, event(1, 77_777)),
             how => other[at] = changed(&other[at], how),
         }
-        let finding = compare_in(Options { by_cpu, renumbered: false }, [&records, &other], [blocks.0, blocks.1]);
-        let Outcome::Different(difference) = &finding.outcome else {
+        let finding = compare_in(DiffOptions { by_cpu, renumbered: false }, [&records, &other], [blocks.0, blocks.1]);
+        let DiffOutcome::Different(difference) = &finding.outcome else {
             return Err(TestCaseError::fail(format!("{:?}", finding.outcome)));
         };
         prop_assert!(difference.a.is_some() || difference.b.is_some());
@@ -374,6 +377,6 @@ proptest! {
         let mut sorted = records.clone();
         sorted.sort_by_key(cpu);
         let finding = compare_in(BY_CPU, [&records, &sorted], [blocks.0, blocks.1]);
-        prop_assert_eq!(finding.outcome, Outcome::Identical);
+        prop_assert_eq!(finding.outcome, DiffOutcome::Identical);
     }
 }

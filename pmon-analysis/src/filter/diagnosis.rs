@@ -1,17 +1,17 @@
-//! Explains why a filter shows no events.
+//! Explains why a filter matches no events.
 
 use pmon_core::capture::SelfGenerated;
 use pmon_core::wire::{Event, EventKind};
 use pmon_core::{MonoNs, Task};
 
 use super::{Filter, is_after, is_before, is_threads_own, tasks};
-use crate::process::Processes;
+use crate::process::ProcessTable;
 use crate::wall_clock::WallClock;
 
 /// Records which parts of a [`Filter`] matched at least one event, independently of the other
 /// parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct FilterDiagnosis {
     /// Number of events examined, without the hidden self-generated events of the recorder.
     pub events: u64,
     /// Earliest and latest time of the examined events.
@@ -32,14 +32,14 @@ pub struct Seen {
     pub own: bool,
 }
 
-impl Seen {
+impl FilterDiagnosis {
     /// Examines an event that `filter` does not show. The other arguments are those of
-    /// [`Filter::shows`].
+    /// [`Filter::matches`].
     pub fn observe(
         &mut self,
         filter: &Filter,
         event: Option<&Event>,
-        processes: &Processes,
+        processes: &ProcessTable,
         wall: &WallClock,
     ) {
         let kind = event.map_or(EventKind::Unknown, Event::kind);
@@ -56,7 +56,7 @@ impl Seen {
         let is_time = filter.since.is_none_or(|since| !is_before(event.time, since, wall))
             && filter.until.is_none_or(|until| !is_after(event.time, until, wall));
         let is_all = is_kind && is_pid && is_tree && is_name && is_time;
-        if filter.hide_own.is_some_and(|recorder| SelfGenerated::of(event, recorder).is_some()) {
+        if filter.hide_self_generated.is_some_and(|recorder| SelfGenerated::of(event, recorder).is_some()) {
             self.own |= is_all;
             return;
         }
@@ -78,24 +78,24 @@ mod tests {
     use pmon_core::{Cpu, Seq, Tgid};
 
     use super::*;
-    use crate::filter::{Bound, Tree};
+    use crate::filter::{ProcessTree, TimeBound};
 
     fn event(time: u64, task: (u32, u32)) -> Event {
         let body = EventBody::Exit { task: Task::new(task.0, task.1), code: 0, signal: 17, parent: None };
         Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }
     }
 
-    fn seen(filter: &Filter) -> Seen {
-        let mut seen = Seen::default();
+    fn seen(filter: &Filter) -> FilterDiagnosis {
+        let mut seen = FilterDiagnosis::default();
         for event in [event(5, (10, 10)), event(9, (21, 20))] {
-            seen.observe(filter, Some(&event), &Processes::new(), &WallClock::new());
+            seen.observe(filter, Some(&event), &ProcessTable::new(), &WallClock::new());
         }
         seen
     }
 
     #[test]
     fn each_part_is_looked_at_for_itself() {
-        let all = Seen {
+        let all = FilterDiagnosis {
             events: 2,
             span: Some((MonoNs(5), MonoNs(9))),
             kind: true,
@@ -103,25 +103,28 @@ mod tests {
             tree: true,
             name: true,
             time: true,
-            ..Seen::default()
+            ..FilterDiagnosis::default()
         };
         assert_eq!(seen(&Filter::default()), all);
         let exec = Filter { kinds: vec![EventKind::Exec], ..Filter::default() };
-        assert_eq!(seen(&exec), Seen { kind: false, ..all });
-        assert_eq!(seen(&Filter { pids: vec![11], ..Filter::default() }), Seen { pid: false, ..all });
-        let tree = Filter { tree: Some(Tree::new(Tgid(11))), ..Filter::default() };
-        assert_eq!(seen(&tree), Seen { tree: false, ..all });
+        assert_eq!(seen(&exec), FilterDiagnosis { kind: false, ..all });
+        assert_eq!(
+            seen(&Filter { pids: vec![11], ..Filter::default() }),
+            FilterDiagnosis { pid: false, ..all }
+        );
+        let tree = Filter { tree: Some(ProcessTree::new(Tgid(11))), ..Filter::default() };
+        assert_eq!(seen(&tree), FilterDiagnosis { tree: false, ..all });
         let name = Filter { name: Some(b"sh".to_vec()), ..Filter::default() };
-        assert_eq!(seen(&name), Seen { name: false, ..all });
-        let later = Filter { since: Some(Bound::Mono(MonoNs(10))), ..Filter::default() };
-        assert_eq!(seen(&later), Seen { time: false, ..all });
+        assert_eq!(seen(&name), FilterDiagnosis { name: false, ..all });
+        let later = Filter { since: Some(TimeBound::Mono(MonoNs(10))), ..Filter::default() };
+        assert_eq!(seen(&later), FilterDiagnosis { time: false, ..all });
         let between = Filter {
-            since: Some(Bound::Mono(MonoNs(6))),
-            until: Some(Bound::Mono(MonoNs(8))),
+            since: Some(TimeBound::Mono(MonoNs(6))),
+            until: Some(TimeBound::Mono(MonoNs(8))),
             ..Filter::default()
         };
-        assert_eq!(seen(&between), Seen { time: false, ..all });
+        assert_eq!(seen(&between), FilterDiagnosis { time: false, ..all });
         let thread = Filter { pids: vec![21], hide_threads: true, ..Filter::default() };
-        assert_eq!(seen(&thread), Seen { thread: true, ..all });
+        assert_eq!(seen(&thread), FilterDiagnosis { thread: true, ..all });
     }
 }

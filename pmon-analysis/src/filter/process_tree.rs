@@ -8,7 +8,7 @@ use pmon_core::{MonoNs, Tgid};
 
 use super::pid_set::PidSet;
 use crate::process::MAX_PROCESSES;
-use crate::timeline::Entry;
+use crate::timeline::OwnedRecord;
 
 /// Maximum number of exits kept; the parents of processes that exit later are unknown.
 const MAX_EXITS: usize = 1 << 20;
@@ -21,9 +21,9 @@ const INIT: Tgid = Tgid(1);
 ///
 /// A filtered capture can lack forks. In that case, parents come from the details of execs and from
 /// exits. An exit names a parent only after the other events of the process, so callers that can
-/// read the capture twice should collect its [`Exits`] first.
+/// read the capture twice should collect its [`ExitIndex`] first.
 #[derive(Clone, Debug)]
-pub struct Tree {
+pub struct ProcessTree {
     root: Tgid,
     /// Running descendants of the root.
     members: PidSet,
@@ -36,18 +36,18 @@ pub struct Tree {
 /// State of a tree when forks may be missing.
 #[derive(Clone, Debug, Default)]
 struct Partial {
-    exits: Exits,
+    exits: ExitIndex,
     /// Parents of the processes in the last scan.
     scanned: HashMap<Tgid, Tgid>,
     /// Parent of the root.
     root_parent: Option<Tgid>,
-    /// Processes known to be outside the tree.
+    /// ProcessTable known to be outside the tree.
     outside: PidSet,
     /// Process whose exit was the latest event; from the next event on, another process can reuse
     /// its ID.
     ended: Option<Tgid>,
-    /// Processes that may be in the tree.
-    doubtful: HashSet<Tgid>,
+    /// ProcessTable that may be in the tree.
+    uncertain: HashSet<Tgid>,
 }
 
 /// Whether a process is in a tree.
@@ -58,7 +58,7 @@ enum TreeMembership {
     Unknown,
 }
 
-impl Tree {
+impl ProcessTree {
     /// Creates a tree whose root is the process `root`.
     pub fn new(root: Tgid) -> Self {
         Self { root, members: PidSet::default(), scan: HashMap::new(), partial: None }
@@ -71,7 +71,7 @@ impl Tree {
 
     /// Declares that the capture may lack forks. `exits` are the exits of the capture if they were
     /// collected before, or empty. Later calls have no effect.
-    pub fn expect_holes(&mut self, exits: Exits) {
+    pub fn expect_missing_forks(&mut self, exits: ExitIndex) {
         self.partial.get_or_insert_with(|| Partial { exits: exits.sorted(), ..Partial::default() });
     }
 
@@ -82,13 +82,13 @@ impl Tree {
 
     /// Returns the number of processes that may be in the tree, but whose forks are missing from
     /// the capture.
-    pub fn doubtful(&self) -> usize {
-        self.partial.as_ref().map_or(0, |partial| partial.doubtful.len())
+    pub fn uncertain(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.uncertain.len())
     }
 
-    pub(crate) fn observe(&mut self, entry: &Entry) {
+    pub(crate) fn observe(&mut self, entry: &OwnedRecord) {
         match entry {
-            Entry::Event(occurrence) => {
+            OwnedRecord::Event(occurrence) => {
                 let Some(event) = &occurrence.event else { return };
                 self.forget_ended();
                 match event.body {
@@ -108,8 +108,8 @@ impl Tree {
                     _ => {}
                 }
             }
-            Entry::Details(details) => self.scanned(details),
-            Entry::Snapshot(_) => self.close_scan(),
+            OwnedRecord::Details(details) => self.scanned(details),
+            OwnedRecord::Snapshot(_) => self.close_scan(),
             _ => {}
         }
     }
@@ -192,16 +192,16 @@ impl Tree {
         self.members.insert(pid);
         if let Some(partial) = &mut self.partial {
             partial.outside.remove(pid);
-            partial.doubtful.remove(&pid);
+            partial.uncertain.remove(&pid);
         }
     }
 
     fn doubt(&mut self, pid: Tgid) {
         if let Some(partial) = &mut self.partial
             && !partial.outside.contains(pid)
-            && partial.doubtful.len() < MAX_PROCESSES
+            && partial.uncertain.len() < MAX_PROCESSES
         {
-            partial.doubtful.insert(pid);
+            partial.uncertain.insert(pid);
         }
     }
 
@@ -249,7 +249,7 @@ impl Tree {
 impl Partial {
     /// Marks a process as outside the tree.
     fn leave(&mut self, pid: Tgid) {
-        self.doubtful.remove(&pid);
+        self.uncertain.remove(&pid);
         self.outside.insert(pid);
     }
 }
@@ -264,12 +264,12 @@ struct Exit {
 
 /// Exit times and parents of the processes in a capture.
 #[derive(Clone, Debug, Default)]
-pub struct Exits {
+pub struct ExitIndex {
     /// Exits, sorted by process ID and time once collection is complete.
     all: Vec<Exit>,
 }
 
-impl Exits {
+impl ExitIndex {
     /// Applies the next record of a capture whose datagrams have the byte order `order`.
     pub fn count(&mut self, record: &Record<'_>, order: ByteOrder) {
         let Record::Event(frame, _) = record else { return };
@@ -301,17 +301,17 @@ mod tests {
     use pmon_core::{Cpu, Seq, Task};
 
     use super::*;
-    use crate::timeline::Occurrence;
+    use crate::timeline::TimelineItem;
 
     fn event(time: u64, body: EventBody) -> Event {
         Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }
     }
 
-    fn exec(time: u64, pid: u32, ppid: Option<u32>) -> Entry {
+    fn exec(time: u64, pid: u32, ppid: Option<u32>) -> OwnedRecord {
         let subject = DetailsSubject::Exec { tgid: Tgid(pid), time: MonoNs(time) };
         let details = Details { ppid, ..Details::missed(subject, MissReason::Gone) };
         let event = Some(event(time, EventBody::Exec { task: Task::new(pid, pid) }));
-        Entry::Event(Occurrence { event, raw: None, details: Some(Box::new(details)), usage: None })
+        OwnedRecord::Event(TimelineItem { event, raw: None, details: Some(Box::new(details)), usage: None })
     }
 
     fn exit_event(time: u64, pid: u32, parent: u32) -> Event {
@@ -319,13 +319,13 @@ mod tests {
         event(time, EventBody::Exit { task: Task::new(pid, pid), code: 0, signal: 17, parent })
     }
 
-    fn exit(time: u64, pid: u32, parent: u32) -> Entry {
+    fn exit(time: u64, pid: u32, parent: u32) -> OwnedRecord {
         let event = Some(exit_event(time, pid, parent));
-        Entry::Event(Occurrence { event, raw: None, details: None, usage: None })
+        OwnedRecord::Event(TimelineItem { event, raw: None, details: None, usage: None })
     }
 
-    fn exits(all: &[(u64, u32, u32)]) -> Exits {
-        let mut exits = Exits::default();
+    fn exits(all: &[(u64, u32, u32)]) -> ExitIndex {
+        let mut exits = ExitIndex::default();
         for &(time, pid, parent) in all {
             exits.count(
                 &Record::Event(RecordedDatagram::Event(exit_event(time, pid, parent)), None),
@@ -335,13 +335,13 @@ mod tests {
         exits
     }
 
-    fn scan(tree: &mut Tree, all: &[(u32, u32)]) {
+    fn scan(tree: &mut ProcessTree, all: &[(u32, u32)]) {
         for &(pid, ppid) in all {
             let missed = Details::missed(DetailsSubject::Snapshot { tgid: Tgid(pid) }, MissReason::Denied);
-            tree.observe(&Entry::Details(Box::new(Details { ppid: Some(ppid), ..missed })));
+            tree.observe(&OwnedRecord::Details(Box::new(Details { ppid: Some(ppid), ..missed })));
         }
         let (started, ended, processes) = (MonoNs(0), MonoNs(0), all.len() as u32);
-        tree.observe(&Entry::Snapshot(Snapshot {
+        tree.observe(&OwnedRecord::Snapshot(Snapshot {
             started,
             ended,
             processes,
@@ -352,14 +352,14 @@ mod tests {
 
     /// A tree of process 10 in a capture that lacks forks. The root's parent is 5, whose parent is
     /// 4.
-    fn partial(exits: Exits) -> Tree {
-        let mut tree = Tree::new(Tgid(10));
-        tree.expect_holes(exits);
+    fn partial(exits: ExitIndex) -> ProcessTree {
+        let mut tree = ProcessTree::new(Tgid(10));
+        tree.expect_missing_forks(exits);
         scan(&mut tree, &[(1, 0), (4, 1), (5, 4), (10, 5), (6, 1)]);
         tree
     }
 
-    fn is_in(tree: &mut Tree, entry: Entry, pid: u32) -> bool {
+    fn is_in(tree: &mut ProcessTree, entry: OwnedRecord, pid: u32) -> bool {
         tree.observe(&entry);
         tree.contains(Tgid(pid))
     }
@@ -372,7 +372,7 @@ mod tests {
         for (time, pid, parent) in [(7, 22, 21), (8, 21, 20), (9, 20, 10)] {
             assert!(is_in(&mut tree, exit(time, pid, parent), pid), "{pid}");
         }
-        assert_eq!(tree.doubtful(), 0);
+        assert_eq!(tree.uncertain(), 0);
     }
 
     #[test]
@@ -381,7 +381,7 @@ mod tests {
         assert!(!is_in(&mut tree, exec(5, 31, Some(30)), 31));
         assert!(!is_in(&mut tree, exec(6, 32, Some(6)), 32));
         assert!(!is_in(&mut tree, exit(7, 31, 30), 31));
-        assert_eq!(tree.doubtful(), 0);
+        assert_eq!(tree.uncertain(), 0);
     }
 
     #[test]
@@ -389,23 +389,23 @@ mod tests {
         // The parent outlives the capture, was itself adopted before it exited, or is unknown. Init
         // and the ancestors of the root may have adopted processes that the tree forked.
         for (pid, adopter) in [(48, 1), (49, 4)] {
-            let mut tree = partial(Exits::default());
+            let mut tree = partial(ExitIndex::default());
             assert!(!is_in(&mut tree, exec(5, pid, Some(adopter)), pid));
-            assert_eq!(tree.doubtful(), 1, "{adopter}");
+            assert_eq!(tree.uncertain(), 1, "{adopter}");
         }
         let mut tree = partial(exits(&[(9, 41, 1)]));
         assert!(!is_in(&mut tree, exec(5, 42, Some(40)), 42));
-        assert_eq!(tree.doubtful(), 1);
+        assert_eq!(tree.uncertain(), 1);
         assert!(!is_in(&mut tree, exec(5, 43, Some(41)), 43));
         assert!(!is_in(&mut tree, exec(5, 44, None), 44));
-        assert_eq!(tree.doubtful(), 3);
+        assert_eq!(tree.uncertain(), 3);
         // The exit of the process itself can settle the question.
         assert!(is_in(&mut tree, exit(6, 44, 10), 44));
-        assert_eq!(tree.doubtful(), 2);
+        assert_eq!(tree.uncertain(), 2);
         // A complete capture leaves no process in doubt.
-        let mut whole = Tree::new(Tgid(10));
+        let mut whole = ProcessTree::new(Tgid(10));
         assert!(!is_in(&mut whole, exec(5, 42, Some(40)), 42));
-        assert_eq!(whole.doubtful(), 0);
+        assert_eq!(whole.uncertain(), 0);
     }
 
     #[test]
@@ -419,13 +419,13 @@ mod tests {
         let mut tree = partial(exits(&[(6, 50, 10), (9, 50, 5)]));
         assert!(is_in(&mut tree, exec(5, 51, Some(50)), 51));
         assert!(!is_in(&mut tree, exec(7, 52, Some(50)), 52));
-        assert_eq!(tree.doubtful(), 0);
+        assert_eq!(tree.uncertain(), 0);
     }
 
     #[test]
     fn a_circle_of_parents_ends() {
         let mut tree = partial(exits(&[(6, 60, 61), (6, 61, 60)]));
         assert!(!is_in(&mut tree, exec(5, 62, Some(60)), 62));
-        assert_eq!(tree.doubtful(), 1);
+        assert_eq!(tree.uncertain(), 1);
     }
 }

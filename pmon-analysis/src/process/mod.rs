@@ -6,6 +6,6 @@ mod table;
 mod thread_group;
 
 pub use limits::{MAX_BYTES, MAX_DEAD, MAX_NAME, MAX_PROCESSES, MAX_THREADS};
-pub use live::{Life, State, Thread};
-pub use table::{Process, Processes};
+pub use live::{LiveProcess, RunState, Thread};
+pub use table::{Process, ProcessTable};
 pub use thread_group::ProcessExit;

@@ -1,5 +1,5 @@
 //! The processes of a capture, as of the record at hand: who is who ([`Process`]), and where asked for, all that is known of those that
-//! are there ([`Life`]).
+//! are there ([`LiveProcess`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use pmon_core::wire::{Event, EventBody};
 use pmon_core::{MonoNs, Task, Tgid, Tid};
 
 use super::limits::{MAX_BYTES, MAX_DEAD, MAX_NAME, MAX_PROCESSES, MAX_THREADS};
-use super::live::{Census, Life};
+use super::live::{LiveProcess, LiveProcesses};
 use super::thread_group::{ProcessExit, ThreadGroup};
-use crate::exit_status::Status;
-use crate::timeline::Entry;
+use crate::timeline::OwnedRecord;
+use crate::wait_status::WaitStatus;
 
 /// One process. What is not known is `None`.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +28,7 @@ pub struct Process {
     pub name: Option<Arc<[u8]>>,
     /// Time and status of its end. The status is `None` if its first thread exited and the capture
     /// does not show whether that was the last thread.
-    pub end: Option<(MonoNs, Option<Status>)>,
+    pub end: Option<(MonoNs, Option<WaitStatus>)>,
     group: ThreadGroup,
     /// Whether anything before the first scan told of it.
     heard: bool,
@@ -37,13 +37,13 @@ pub struct Process {
 
 /// The table of processes.
 ///
-/// Apply every [`Entry`] in order; the table then shows which process each ID refers to at that
+/// Apply every [`OwnedRecord`] in order; the table then shows which process each ID refers to at that
 /// moment. An ended process stays in the table until its ID is reused or 16,384 other processes
 /// have ended. The table holds at most 114,688 processes in at most 32 MiB of memory. A
-/// [detailed](Processes::detailed) table also holds their threads and details, in at most 72 MiB
-/// or a [lower limit](Processes::limit). Dropped items are [counted](Processes::forgotten).
+/// [detailed](ProcessTable::detailed) table also holds their threads and details, in at most 72 MiB
+/// or a [lower limit](ProcessTable::limit). Dropped items are [counted](ProcessTable::forgotten).
 #[derive(Clone, Debug, Default)]
-pub struct Processes {
+pub struct ProcessTable {
     table: HashMap<Tgid, Process>,
     dead: VecDeque<(Tgid, u64)>,
     births: u64,
@@ -54,52 +54,52 @@ pub struct Processes {
     era: u64,
     /// Effect of the current entry on its process, if it is an exit.
     exit: Option<ProcessExit>,
-    census: Option<Box<Census>>,
+    live: Option<Box<LiveProcesses>>,
     forgotten: u64,
 }
 
-impl Processes {
+impl ProcessTable {
     /// A table that knows nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Creates a table that also keeps the details of running processes: see [`Processes::life`].
+    /// Creates a table that also keeps the details of running processes: see [`ProcessTable::live_process`].
     /// `meta` states the length of the clock ticks in start times.
     pub fn detailed(meta: &Meta) -> Self {
-        Self { census: Some(Box::new(Census::new(meta))), ..Self::default() }
+        Self { live: Some(Box::new(LiveProcesses::new(meta))), ..Self::default() }
     }
 
     /// Learns from the next entry.
-    pub fn apply(&mut self, entry: &Entry) {
+    pub fn apply(&mut self, entry: &OwnedRecord) {
         self.exit = None;
         match entry {
-            Entry::Event(occurrence) => {
+            OwnedRecord::Event(occurrence) => {
                 if let Some(event) = &occurrence.event {
                     self.apply_event(event, occurrence.details.as_deref(), occurrence.usage.as_deref());
                 }
             }
-            Entry::Details(details) => self.apply_details(details),
-            Entry::Loss(_) | Entry::Blind(_) => self.era += 1,
+            OwnedRecord::Details(details) => self.apply_details(details),
+            OwnedRecord::Loss(_) | OwnedRecord::Blind(_) => self.era += 1,
             _ => {}
         }
-        if let Some(census) = &mut self.census {
-            census.apply(entry, self.exit);
+        if let Some(live) = &mut self.live {
+            live.apply(entry, self.exit);
         }
     }
 
-    /// Sets the memory limit of a [detailed](Processes::detailed) table in bytes, at most
+    /// Sets the memory limit of a [detailed](ProcessTable::detailed) table in bytes, at most
     /// [`MAX_BYTES`]. If more is in use, the texts of details are dropped.
     pub fn limit(&mut self, bytes: usize) {
-        if let Some(census) = &mut self.census {
-            census.limit(bytes.min(MAX_BYTES));
+        if let Some(live) = &mut self.live {
+            live.limit(bytes.min(MAX_BYTES));
         }
     }
 
     /// Returns the number of processes, threads, parents and details that are incomplete for lack
     /// of memory or time.
     pub fn forgotten(&self) -> u64 {
-        self.forgotten + self.census.as_ref().map_or(0, |census| census.forgotten())
+        self.forgotten + self.live.as_ref().map_or(0, |live| live.forgotten())
     }
 
     /// Returns the effect of the latest entry on its process, if it was an exit.
@@ -117,23 +117,23 @@ impl Processes {
         self.process(pid)?.name.as_deref()
     }
 
-    /// Where they are kept [in detail](Processes::detailed), the processes that are there, in the order of their ids.
+    /// Where they are kept [in detail](ProcessTable::detailed), the processes that are there, in the order of their ids.
     ///
     /// One that has ended is there, as a zombie, until the next event, whoever's that is: the capture does not say when its parent waited for
     /// it, and nearly always that is at once. One that only a scan saw is there from its start on. What was not heard to end, a later
     /// scan finds gone.
-    pub fn lives(&self) -> impl Iterator<Item = &Life> {
-        self.census.iter().flat_map(|census| census.lives())
+    pub fn live_processes(&self) -> impl Iterator<Item = &LiveProcess> {
+        self.live.iter().flat_map(|live| live.iter())
     }
 
     /// One of them.
-    pub fn life(&self, pid: Tgid) -> Option<&Life> {
-        self.census.as_ref()?.life(pid)
+    pub fn live_process(&self, pid: Tgid) -> Option<&LiveProcess> {
+        self.live.as_ref()?.get(pid)
     }
 
     /// The one of them that has that thread, which is not its first.
-    pub fn life_of_thread(&self, tid: Tid) -> Option<&Life> {
-        self.census.as_ref()?.owner(tid)
+    pub fn process_of_thread(&self, tid: Tid) -> Option<&LiveProcess> {
+        self.live.as_ref()?.owner(tid)
     }
 
     fn apply_event(&mut self, event: &Event, details: Option<&Details>, usage: Option<&Usage>) {
@@ -205,7 +205,7 @@ impl Processes {
         let exit = process.group.end((time, task, code), state, era);
         let gone = before - process.group.len();
         let status = match exit {
-            ProcessExit::Ended { status } => Some(Some(Status::from_raw(status))),
+            ProcessExit::Ended { status } => Some(Some(WaitStatus::from_raw(status))),
             ProcessExit::Unknown if task.is_leader() => Some(None),
             ProcessExit::Unknown | ProcessExit::GoesOn => None,
         };
@@ -291,11 +291,11 @@ mod tests {
     use pmon_core::{Cpu, Seq};
 
     use super::*;
-    use crate::timeline::Occurrence;
+    use crate::timeline::TimelineItem;
 
-    fn event(time: u64, body: EventBody, details: Option<Details>) -> Entry {
+    fn event(time: u64, body: EventBody, details: Option<Details>) -> OwnedRecord {
         let event = Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body };
-        Entry::Event(Occurrence {
+        OwnedRecord::Event(TimelineItem {
             event: Some(event),
             raw: None,
             details: details.map(Box::new),
@@ -303,7 +303,7 @@ mod tests {
         })
     }
 
-    fn fork(time: u64, parent: u32, child: (u32, u32)) -> Entry {
+    fn fork(time: u64, parent: u32, child: (u32, u32)) -> OwnedRecord {
         event(
             time,
             EventBody::Fork { parent: Task::new(parent, parent), child: Task::new(child.0, child.1) },
@@ -311,7 +311,7 @@ mod tests {
         )
     }
 
-    fn exit(time: u64, tid: u32, pid: u32, code: u32) -> Entry {
+    fn exit(time: u64, tid: u32, pid: u32, code: u32) -> OwnedRecord {
         event(time, EventBody::Exit { task: Task::new(tid, pid), code, signal: 17, parent: None }, None)
     }
 
@@ -325,22 +325,22 @@ mod tests {
         }
     }
 
-    fn exec(time: u64, pid: u32, comm: Option<&str>) -> Entry {
+    fn exec(time: u64, pid: u32, comm: Option<&str>) -> OwnedRecord {
         let subject = DetailsSubject::Exec { tgid: Tgid(pid), time: MonoNs(time) };
         event(time, EventBody::Exec { task: Task::new(pid, pid) }, comm.map(|comm| details(subject, comm, 1)))
     }
 
-    fn scanned(pid: u32, comm: &str, ppid: u32) -> Entry {
-        Entry::Details(Box::new(details(DetailsSubject::Snapshot { tgid: Tgid(pid) }, comm, ppid)))
+    fn scanned(pid: u32, comm: &str, ppid: u32) -> OwnedRecord {
+        OwnedRecord::Details(Box::new(details(DetailsSubject::Snapshot { tgid: Tgid(pid) }, comm, ppid)))
     }
 
-    fn processes(entries: &[Entry]) -> Processes {
-        let mut processes = Processes::new();
+    fn processes(entries: &[OwnedRecord]) -> ProcessTable {
+        let mut processes = ProcessTable::new();
         entries.iter().for_each(|entry| processes.apply(entry));
         processes
     }
 
-    fn parent(known: &Processes, pid: u32) -> Option<Tgid> {
+    fn parent(known: &ProcessTable, pid: u32) -> Option<Tgid> {
         known.process(Tgid(pid))?.parent
     }
 
@@ -390,12 +390,12 @@ mod tests {
         known.apply(&exit(900_000_000, 21, 20, 7 << 8));
         assert_eq!(known.exit(), Some(ProcessExit::Ended { status: 7 << 8 }));
         let end = known.process(Tgid(20)).and_then(|process| process.end);
-        assert_eq!(end, Some((MonoNs(900_000_000), Some(Status::Exited(7)))));
+        assert_eq!(end, Some((MonoNs(900_000_000), Some(WaitStatus::Exited(7)))));
         assert_eq!(known.threads, 0);
         // A scan can show that the process has no other threads.
-        let Entry::Details(mut alone) = scanned(10, "sh", 1) else { unreachable!() };
+        let OwnedRecord::Details(mut alone) = scanned(10, "sh", 1) else { unreachable!() };
         alone.threads = Some(1);
-        let known = processes(&[Entry::Details(alone), exit(3, 10, 10, 512)]);
+        let known = processes(&[OwnedRecord::Details(alone), exit(3, 10, 10, 512)]);
         assert_eq!(known.exit(), Some(ProcessExit::Ended { status: 512 }));
         // A process older than the capture can have unknown threads.
         let mut known = processes(&[scanned(10, "sh", 1), exit(3, 10, 10, 0)]);
@@ -409,7 +409,7 @@ mod tests {
     fn after_a_loss_what_was_known_of_threads_is_not_relied_on() {
         use pmon_core::capture::Blind;
         let mut known = processes(&[fork(1, 10, (20, 20))]);
-        known.apply(&Entry::Blind(Blind { from: MonoNs(2), until: MonoNs(3) }));
+        known.apply(&OwnedRecord::Blind(Blind { from: MonoNs(2), until: MonoNs(3) }));
         known.apply(&exit(4, 20, 20, 0));
         assert_eq!(known.exit(), Some(ProcessExit::Unknown));
         known.apply(&fork(5, 10, (22, 22)));
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn where_there_is_no_room_the_dead_go_first_and_the_rest_is_counted() {
-        let mut known = Processes::new();
+        let mut known = ProcessTable::new();
         let all = MAX_PROCESSES as u32;
         (1..=all).for_each(|pid| known.apply(&fork(1, all + 9, (pid, pid))));
         assert_eq!((known.table.len(), known.forgotten()), (MAX_PROCESSES, 0));
@@ -456,7 +456,7 @@ mod tests {
 
     #[test]
     fn the_dead_are_forgotten_in_their_order() {
-        let mut known = Processes::new();
+        let mut known = ProcessTable::new();
         for pid in 1..=(MAX_DEAD as u32 + 5) {
             known.apply(&fork(1, 1_000_000, (pid, pid)));
             known.apply(&exit(2, pid, pid, 0));
@@ -471,12 +471,12 @@ mod tests {
         let end = |threads| {
             let usage = Usage { threads, ..Usage::default() };
             let mut entry = exit(2, 20, 20, 256);
-            if let Entry::Event(occurrence) = &mut entry {
+            if let OwnedRecord::Event(occurrence) = &mut entry {
                 occurrence.usage = Some(Box::new(usage));
             }
             processes(&[entry]).process(Tgid(20)).and_then(|process| process.end)
         };
-        assert_eq!(end(0), Some((MonoNs(2), Some(Status::from_raw(256)))));
+        assert_eq!(end(0), Some((MonoNs(2), Some(WaitStatus::from_raw(256)))));
         assert_eq!(end(1), Some((MonoNs(2), None)));
     }
 }

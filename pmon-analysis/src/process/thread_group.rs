@@ -31,7 +31,7 @@ pub enum ProcessExit {
 pub(super) struct ThreadGroup {
     /// Running threads other than the first.
     others: BTreeSet<Tid>,
-    /// The [era](super::Processes) of the process's fork, or of a scan that found only one thread.
+    /// The [era](super::ProcessTable) of the process's fork, or of a scan that found only one thread.
     /// All threads are known as long as the era lasts, because no event of a thread was lost in it.
     era: Option<u64>,
     has_first_ended: bool,

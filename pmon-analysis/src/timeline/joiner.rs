@@ -1,7 +1,7 @@
 //! Execs and their details, brought together.
 //!
 //! The recorder reads the details of a process after its exec, so that they stand behind the exec event, with
-//! other records between. A [`Joiner`] holds records back until the details of the execs among them have come.
+//! other records between. A [`DetailsJoiner`] holds records back until the details of the execs among them have come.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,7 +9,7 @@ use pmon_core::capture::{Details, DetailsSubject, Record, RecordedDatagram, Usag
 use pmon_core::wire::{ByteOrder, EventBody};
 use pmon_core::{MonoNs, Tgid};
 
-use super::record::{ALLOCATION, Entry, Occurrence, size_of_details};
+use super::record::{ALLOCATION, OwnedRecord, TimelineItem, size_of_details};
 
 /// Records held back at the most.
 pub const MAX_HELD: usize = 1 << 16;
@@ -24,7 +24,7 @@ pub const MAX_WAIT_NS: u64 = 1_000_000_000;
 /// of a capture, everything waits until the first scan of `/proc` is complete, whose details come out first: they
 /// tell of processes that were there before any event.
 #[derive(Debug)]
-pub struct Joiner {
+pub struct DetailsJoiner {
     order: ByteOrder,
     /// Whether to hold anything at all.
     joining: bool,
@@ -32,7 +32,7 @@ pub struct Joiner {
     opening: bool,
     opened: Option<MonoNs>,
     released: bool,
-    ahead: VecDeque<Entry>,
+    ahead: VecDeque<OwnedRecord>,
     held: VecDeque<Held>,
     held_bytes: usize,
     /// The number, in the order of arrival, of the first in `held`.
@@ -43,13 +43,13 @@ pub struct Joiner {
 
 #[derive(Debug)]
 struct Held {
-    entry: Entry,
+    entry: OwnedRecord,
     bytes: usize,
     /// The key in `waiting`, while its details have not come.
     awaits: Option<(Tgid, MonoNs)>,
 }
 
-impl Joiner {
+impl DetailsJoiner {
     /// A joiner for a capture whose datagrams are in `order`.
     pub fn new(order: ByteOrder) -> Self {
         Self {
@@ -68,11 +68,11 @@ impl Joiner {
     }
 
     /// One that holds nothing back and joins nothing, for whoever needs no details.
-    pub fn passing(order: ByteOrder) -> Self {
+    pub fn passthrough(order: ByteOrder) -> Self {
         Self { joining: false, opening: false, ..Self::new(order) }
     }
 
-    /// Takes the next record; then [`Joiner::pop`] until it gives no more.
+    /// Takes the next record; then [`DetailsJoiner::pop`] until it gives no more.
     pub fn push(&mut self, record: Record<'_>) {
         self.released = false;
         let entry = match record {
@@ -81,26 +81,26 @@ impl Joiner {
             Record::Snapshot(snapshot) => {
                 if self.opening {
                     self.opening = false;
-                    self.ahead.push_back(Entry::Snapshot(snapshot));
+                    self.ahead.push_back(OwnedRecord::Snapshot(snapshot));
                     return;
                 }
-                Entry::Snapshot(snapshot)
+                OwnedRecord::Snapshot(snapshot)
             }
-            Record::Loss(loss) => Entry::Loss(loss),
-            Record::Blind(blind) => Entry::Blind(blind),
-            Record::Clock(anchor) => Entry::Clock(anchor),
+            Record::Loss(loss) => OwnedRecord::Loss(loss),
+            Record::Blind(blind) => OwnedRecord::Blind(blind),
+            Record::Clock(anchor) => OwnedRecord::Clock(anchor),
             Record::End(end) => {
                 self.released = true;
-                Entry::End(end)
+                OwnedRecord::End(end)
             }
-            Record::Unknown { kind } => Entry::Unknown { kind },
+            Record::Unknown { kind } => OwnedRecord::Unknown { kind },
             _ => return,
         };
         self.hold(entry, 0, None);
     }
 
     /// The next entry whose turn has come.
-    pub fn pop(&mut self) -> Option<Entry> {
+    pub fn pop(&mut self) -> Option<OwnedRecord> {
         if let Some(entry) = self.ahead.pop_front() {
             return Some(entry);
         }
@@ -150,30 +150,32 @@ impl Joiner {
         }
         let bytes = raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
             + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION);
-        self.hold(Entry::Event(Occurrence { event, raw, details: None, usage }), bytes, awaits);
+        self.hold(OwnedRecord::Event(TimelineItem { event, raw, details: None, usage }), bytes, awaits);
     }
 
     fn push_details(&mut self, details: Box<Details>) {
         let bytes = size_of_details(&details);
         match details.subject {
-            DetailsSubject::Snapshot { .. } if self.opening => self.ahead.push_back(Entry::Details(details)),
-            DetailsSubject::Snapshot { .. } => self.hold(Entry::Details(details), bytes, None),
+            DetailsSubject::Snapshot { .. } if self.opening => {
+                self.ahead.push_back(OwnedRecord::Details(details))
+            }
+            DetailsSubject::Snapshot { .. } => self.hold(OwnedRecord::Details(details), bytes, None),
             DetailsSubject::Exec { tgid, time } => {
                 let at = self.waiting.remove(&(tgid, time)).map(|at| (at - self.first) as usize);
                 let Some(held) = at.and_then(|at| self.held.get_mut(at)) else {
-                    return self.hold(Entry::Details(details), bytes, None);
+                    return self.hold(OwnedRecord::Details(details), bytes, None);
                 };
                 held.awaits = None;
                 held.bytes += bytes;
                 self.held_bytes += bytes;
-                if let Entry::Event(occurrence) = &mut held.entry {
+                if let OwnedRecord::Event(occurrence) = &mut held.entry {
                     occurrence.details = Some(details);
                 }
             }
         }
     }
 
-    fn hold(&mut self, entry: Entry, bytes: usize, awaits: Option<(Tgid, MonoNs)>) {
+    fn hold(&mut self, entry: OwnedRecord, bytes: usize, awaits: Option<(Tgid, MonoNs)>) {
         if let Some(key) = awaits {
             self.waiting.insert(key, self.first + self.held.len() as u64);
         }
@@ -228,23 +230,23 @@ mod tests {
     }
 
     /// A joiner past the first scan.
-    fn open() -> Joiner {
-        let mut joiner = Joiner::new(ByteOrder::Little);
+    fn open() -> DetailsJoiner {
+        let mut joiner = DetailsJoiner::new(ByteOrder::Little);
         joiner.push(snapshot());
-        assert!(matches!(joiner.pop(), Some(Entry::Snapshot(_))));
+        assert!(matches!(joiner.pop(), Some(OwnedRecord::Snapshot(_))));
         joiner
     }
 
     /// The times of events, with a `d` for those that have details.
-    fn drain(joiner: &mut Joiner) -> Vec<String> {
+    fn drain(joiner: &mut DetailsJoiner) -> Vec<String> {
         std::iter::from_fn(|| joiner.pop())
             .map(|entry| match entry {
-                Entry::Event(o) => {
+                OwnedRecord::Event(o) => {
                     let mark = if o.details.is_some() { "d" } else { "" };
                     format!("{}{mark}", o.event.map_or(0, |event| event.time.0))
                 }
-                Entry::Details(details) => format!("details {}", details.subject.tgid()),
-                Entry::Snapshot(_) => "snapshot".into(),
+                OwnedRecord::Details(details) => format!("details {}", details.subject.tgid()),
+                OwnedRecord::Snapshot(_) => "snapshot".into(),
                 other => format!("{other:?}"),
             })
             .collect()
@@ -308,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_first_scan_comes_out_before_the_events_that_arrived_meanwhile() {
-        let mut joiner = Joiner::new(ByteOrder::Little);
+        let mut joiner = DetailsJoiner::new(ByteOrder::Little);
         joiner.push(sid(1, 1));
         joiner.push(scanned(9));
         joiner.push(sid(2, 1));
@@ -321,7 +323,7 @@ mod tests {
 
     #[test]
     fn without_a_scan_the_start_waits_a_second_at_the_most() {
-        let mut joiner = Joiner::new(ByteOrder::Little);
+        let mut joiner = DetailsJoiner::new(ByteOrder::Little);
         joiner.push(sid(1, 1));
         joiner.push(sid(2 + MAX_WAIT_NS, 1));
         assert_eq!(drain(&mut joiner).len(), 2);
@@ -329,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_passing_one_holds_nothing() {
-        let mut joiner = Joiner::passing(ByteOrder::Little);
+        let mut joiner = DetailsJoiner::passthrough(ByteOrder::Little);
         joiner.push(exec(1, 7));
         assert_eq!(drain(&mut joiner), ["1"]);
         joiner.push(details(1, 7));

@@ -3,5 +3,5 @@
 mod joiner;
 mod record;
 
-pub use joiner::{Joiner, MAX_HELD, MAX_HELD_BYTES, MAX_WAIT_NS};
-pub use record::{Entry, Occurrence, size_of_details, size_of_entry};
+pub use joiner::{DetailsJoiner, MAX_HELD, MAX_HELD_BYTES, MAX_WAIT_NS};
+pub use record::{OwnedRecord, TimelineItem, size_of_details, size_of_record};

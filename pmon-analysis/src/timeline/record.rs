@@ -5,7 +5,7 @@ use pmon_core::wire::Event;
 
 /// One event record, with what belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Occurrence {
+pub struct TimelineItem {
     /// The event; `None` if the datagram holds none that can be read.
     pub event: Option<Event>,
     /// The datagram, unless it is the usual form of `event`.
@@ -19,9 +19,9 @@ pub struct Occurrence {
 /// A record that owns its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Entry {
+pub enum OwnedRecord {
     /// A datagram.
-    Event(Occurrence),
+    Event(TimelineItem),
     /// Lost events.
     Loss(Loss),
     /// A time in which nothing was heard.
@@ -51,16 +51,16 @@ pub fn size_of_details(details: &Details) -> usize {
 }
 
 /// Returns the bytes of memory that an entry takes.
-pub fn size_of_entry(entry: &Entry) -> usize {
+pub fn size_of_record(entry: &OwnedRecord) -> usize {
     let more = match entry {
-        Entry::Event(occurrence) => {
-            let Occurrence { raw, details, usage, .. } = occurrence;
+        OwnedRecord::Event(occurrence) => {
+            let TimelineItem { raw, details, usage, .. } = occurrence;
             raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
                 + details.as_deref().map_or(0, size_of_details)
                 + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION)
         }
-        Entry::Details(details) => size_of_details(details),
+        OwnedRecord::Details(details) => size_of_details(details),
         _ => 0,
     };
-    size_of::<Entry>() + more
+    size_of::<OwnedRecord>() + more
 }

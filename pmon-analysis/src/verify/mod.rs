@@ -104,7 +104,7 @@ pub enum Problem {
         found: u64,
     },
     /// There are records behind the end.
-    BehindEnd,
+    AfterEnd,
 }
 
 impl fmt::Display for Problem {
@@ -126,18 +126,18 @@ impl fmt::Display for Problem {
             Self::Lost { cause, stated, found } => {
                 write!(f, "lost ({}): the end says {stated}, and there are {found}", cause.name())
             }
-            Self::BehindEnd => f.write_str("records follow the end"),
+            Self::AfterEnd => f.write_str("records follow the end"),
         }
     }
 }
 
 /// What a [`Verifier`] found.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Datagrams, without `own`.
+pub struct VerifyReport {
+    /// Datagrams, without `self_generated`.
     pub events: u64,
     /// Datagrams that the recorder itself caused.
-    pub own: u64,
+    pub self_generated: u64,
     /// Events lost, over all losses.
     pub lost: LossByCause,
     /// Stretches of consecutive events lost.
@@ -146,7 +146,7 @@ pub struct Report {
     pub missing: u64,
     /// What was recorded, if that was not everything.
     pub scope: Option<String>,
-    /// Events that were left out because they were not wanted.
+    /// Events that the recorder excluded by its filter.
     pub excluded: u64,
     /// What did not come by the ring, if there was one.
     pub ring: Option<RingCounts>,
@@ -158,9 +158,9 @@ pub struct Report {
     pub forks: ForkReport,
     /// Number of further blind spans, which the fork counter shows and the recorder does not
     /// report.
-    pub untold_blinds: u64,
+    pub unreported_blinds: u64,
     /// Total length in ns of the further blind spans.
-    pub untold_blind_ns: u64,
+    pub unreported_blind_ns: u64,
     /// CPUs that fences did not reach.
     pub unreached: Vec<(FencePosition, UnreachedCpu)>,
     /// The last counts of the two witnesses; `None` if the source did not count, or nothing was lost.
@@ -173,7 +173,7 @@ pub struct Report {
     pub is_sealed: bool,
     /// The latest event before the first damage or contradiction: up to it, all that is missing is told. `None` if there is no
     /// event before.
-    pub told_up_to: Option<MonoNs>,
+    pub accounted_until: Option<MonoNs>,
     /// Parts that could not be used.
     pub damaged: u64,
     /// Bytes of them.
@@ -186,7 +186,7 @@ pub struct Report {
     pub problem_count: u64,
 }
 
-impl Report {
+impl VerifyReport {
     /// The worst that applies.
     pub fn verdict(&self) -> Verdict {
         if self.damaged > 0 || self.problem_count > 0 {
@@ -195,7 +195,8 @@ impl Report {
             Verdict::Unsealed
         } else if self.all_blinds() > 0 {
             Verdict::Blind
-        } else if self.lost.total() > 0 || self.untold_drops() > 0 || self.silent().next().is_some() {
+        } else if self.lost.total() > 0 || self.unexplained_drops() > 0 || self.silent_cpus().next().is_some()
+        {
             Verdict::Lossy
         } else {
             Verdict::Complete
@@ -204,22 +205,22 @@ impl Report {
 
     /// Returns the number of all blind spans.
     pub fn all_blinds(&self) -> u64 {
-        self.blinds.saturating_add(self.untold_blinds)
+        self.blinds.saturating_add(self.unreported_blinds)
     }
 
     /// Returns the total length in ns of all blind spans.
     pub fn all_blind_ns(&self) -> u64 {
-        self.blind_ns.saturating_add(self.untold_blind_ns)
+        self.blind_ns.saturating_add(self.unreported_blind_ns)
     }
 
     /// CPUs that were asked to emit an event, of which none came: what else they emitted then is not known.
-    pub fn silent(&self) -> impl Iterator<Item = (FencePosition, Cpu)> {
+    pub fn silent_cpus(&self) -> impl Iterator<Item = (FencePosition, Cpu)> {
         let silent = self.unreached.iter().filter(|(_, unreached)| unreached.why == UnreachedReason::Silent);
         silent.map(|&(position, unreached)| (position, unreached.cpu))
     }
 
     /// Datagrams that the source dropped, of which the numbers tell nothing.
-    pub fn untold_drops(&self) -> u64 {
+    pub fn unexplained_drops(&self) -> u64 {
         self.witness.map_or(0, |witness| witness.drops.saturating_sub(witness.gaps))
     }
 
@@ -266,7 +267,7 @@ pub struct Verifier {
     order: ByteOrder,
     recorder: Option<Tgid>,
     cpus: Vec<Option<Chain>>,
-    report: Report,
+    report: VerifyReport,
     now: Option<MonoNs>,
     /// Numbers that are missing and not lost, of which it is not known yet whether they were left out.
     absent: u64,
@@ -284,7 +285,7 @@ impl Verifier {
             order,
             recorder,
             cpus: Vec::new(),
-            report: Report::default(),
+            report: VerifyReport::default(),
             now: None,
             absent: 0,
             is_told: true,
@@ -297,7 +298,7 @@ impl Verifier {
     #[inline]
     pub fn count(&mut self, record: &Record<'_>) {
         if self.report.end.is_some() {
-            return self.report.problem(Problem::BehindEnd);
+            return self.report.problem(Problem::AfterEnd);
         }
         match record {
             Record::Event(frame, _) => self.count_frame(frame),
@@ -342,7 +343,7 @@ impl Verifier {
     }
 
     /// What was found, in a capture whose recorder ended cleanly or did not: a [`pmon_core::capture::Reader`] knows.
-    pub fn finish(mut self, is_sealed: bool) -> Report {
+    pub fn finish(mut self, is_sealed: bool) -> VerifyReport {
         self.report.is_sealed = is_sealed && self.report.end.is_some();
         // In a damaged capture, missing forks do not prove blindness.
         if self.report.damaged == 0 {
@@ -360,9 +361,9 @@ impl Verifier {
             self.blinds.iter().any(|blind| blind.from <= shortfall.until && shortfall.from <= blind.until)
         };
         let untold: Vec<_> = forks.shortfalls.iter().filter(|shortfall| !is_told(shortfall)).collect();
-        self.report.untold_blinds = untold.len() as u64;
+        self.report.unreported_blinds = untold.len() as u64;
         let lengths = untold.iter().map(|shortfall| shortfall.until.0.saturating_sub(shortfall.from.0));
-        self.report.untold_blind_ns = lengths.fold(0, u64::saturating_add);
+        self.report.unreported_blind_ns = lengths.fold(0, u64::saturating_add);
     }
 
     fn count_frame(&mut self, frame: &RecordedDatagram<'_>) {
@@ -370,7 +371,7 @@ impl Verifier {
             RecordedDatagram::Event(event) => {
                 let is_own =
                     self.recorder.is_some_and(|recorder| SelfGenerated::of(event, recorder).is_some());
-                *(if is_own { &mut self.report.own } else { &mut self.report.events }) += 1;
+                *(if is_own { &mut self.report.self_generated } else { &mut self.report.events }) += 1;
                 return self.count_event(event);
             }
             RecordedDatagram::Raw(bytes) => bytes,
@@ -398,7 +399,7 @@ impl Verifier {
     #[inline]
     fn tell(&mut self) {
         if self.is_told && self.absent == 0 {
-            self.report.told_up_to = self.now;
+            self.report.accounted_until = self.now;
         }
     }
 
@@ -492,7 +493,7 @@ impl Verifier {
     fn end(&mut self, end: &End) {
         self.end_chains();
         let report = &mut self.report;
-        report.total("events", end.events, report.events + report.own);
+        report.total("events", end.events, report.events + report.self_generated);
         for cause in LossCause::ALL {
             let (stated, found) = (end.lost.of(cause), report.lost.of(cause));
             if stated != found {

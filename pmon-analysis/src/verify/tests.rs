@@ -47,14 +47,14 @@ fn end(records: &[Record<'_>]) -> Record<'static> {
     Record::End(end)
 }
 
-fn verify(records: &[Record<'_>]) -> Report {
+fn verify(records: &[Record<'_>]) -> VerifyReport {
     let mut verifier = Verifier::new(ByteOrder::NATIVE, Some(RECORDER));
     records.iter().for_each(|record| verifier.count(record));
     verifier.finish(true)
 }
 
 /// With the end that they deserve.
-fn verify_sealed(mut records: Vec<Record<'_>>) -> Report {
+fn verify_sealed(mut records: Vec<Record<'_>>) -> VerifyReport {
     records.push(end(&records));
     verify(&records)
 }
@@ -69,7 +69,11 @@ fn numbers_without_a_hole_are_complete_across_the_wrap_and_whatever_the_order_of
         event(0, 11),
         event(3, 2),
     ]);
-    assert_eq!((report.verdict(), report.events, report.own), (Verdict::Complete, 5, 1), "{report:?}");
+    assert_eq!(
+        (report.verdict(), report.events, report.self_generated),
+        (Verdict::Complete, 5, 1),
+        "{report:?}"
+    );
 }
 
 fn excluded(cpu: u32, last: u32, count: u64) -> Record<'static> {
@@ -96,7 +100,7 @@ fn what_was_left_out_is_not_missing_if_it_was_counted() {
     ];
     let report = verify_sealed(records.clone());
     assert_eq!((report.verdict(), report.excluded, report.missing), (Verdict::Lossy, 7, 0), "{report:?}");
-    assert_eq!(report.told_up_to, Some(MonoNs(u32::MAX.into())));
+    assert_eq!(report.accounted_until, Some(MonoNs(u32::MAX.into())));
     records.pop();
     let report = verify_sealed(records);
     assert_eq!((report.verdict(), report.excluded, report.missing), (Verdict::Damaged, 5, 2), "{report:?}");
@@ -149,7 +153,7 @@ fn losses_that_fill_the_gaps_are_counted_by_cause_and_interval() {
         "{report:?}"
     );
     assert_eq!((report.lost.of(LossCause::Socket), report.lost.of(LossCause::Backpressure)), (8, 5));
-    assert_eq!((report.missing, report.untold_drops()), (0, 0));
+    assert_eq!((report.missing, report.unexplained_drops()), (0, 0));
 }
 
 #[test]
@@ -201,7 +205,7 @@ fn what_the_end_says_must_be_so() {
     // It may have dropped malformed ones.
     assert_eq!(with(End { malformed: 2, ..honest }).verdict(), Verdict::Blind);
     let report = verify(&[Record::End(End::default()), event(0, 1)]);
-    assert_eq!(report.problems, [Problem::BehindEnd]);
+    assert_eq!(report.problems, [Problem::AfterEnd]);
 }
 
 #[test]
@@ -211,13 +215,13 @@ fn the_worst_that_applies() {
     let blind = [lossy, vec![Record::Blind(Blind { from: MonoNs(4), until: MonoNs(9) })]].concat();
     assert_eq!(verify_sealed(blind.clone()).verdict(), Verdict::Blind);
     let unsealed = verify(&blind);
-    assert_eq!((unsealed.verdict(), unsealed.told_up_to), (Verdict::Unsealed, Some(MonoNs(4))));
+    assert_eq!((unsealed.verdict(), unsealed.accounted_until), (Verdict::Unsealed, Some(MonoNs(4))));
     let mut verifier = Verifier::new(ByteOrder::NATIVE, None);
     blind.iter().for_each(|record| verifier.count(record));
     verifier.damage(&Damage { offset: 0, bytes: 9, what: DamageKind::Missing { records: 3 } });
     verifier.count(&event(0, 5));
     let report = verifier.finish(true);
-    assert_eq!((report.verdict(), report.told_up_to), (Verdict::Damaged, Some(MonoNs(4))));
+    assert_eq!((report.verdict(), report.accounted_until), (Verdict::Damaged, Some(MonoNs(4))));
     assert_eq!((report.damaged_bytes, report.missing_records), (9, 3));
 }
 
@@ -233,11 +237,11 @@ fn a_capture_that_is_cut_behind_its_end_is_unsealed() {
 fn drops_of_which_no_gap_tells_are_no_completeness() {
     let witness = |drops, gaps| Record::Witness(Witness { time: MonoNs(0), drops, gaps });
     let report = verify_sealed(vec![event(0, 1), witness(3, 0)]);
-    assert_eq!((report.verdict(), report.untold_drops()), (Verdict::Lossy, 3));
+    assert_eq!((report.verdict(), report.unexplained_drops()), (Verdict::Lossy, 3));
     // Without memory, the kernel skips numbers and drops nothing.
     let report =
         verify_sealed(vec![event(0, 1), loss(0, 2, 2, LossCause::KernelMemory), event(0, 3), witness(0, 1)]);
-    assert_eq!((report.verdict(), report.untold_drops()), (Verdict::Lossy, 0));
+    assert_eq!((report.verdict(), report.unexplained_drops()), (Verdict::Lossy, 0));
 }
 
 #[test]
@@ -263,7 +267,7 @@ fn all_is_told_up_to_the_first_damage_or_contradiction() {
         what(&mut verifier);
         verifier.count(&event(1, 50));
         verifier.damage(&damage);
-        verifier.finish(true).told_up_to
+        verifier.finish(true).accounted_until
     };
     let damaged = |verifier: &mut Verifier| verifier.damage(&damage);
     assert_eq!(up_to(&[], &damaged), None);
@@ -397,7 +401,7 @@ fn forks_without_an_event_are_blindness_though_the_recorder_does_not_say_so() {
     let report = verify_sealed(forked(70, 1, later(5101, 1)));
     assert_eq!((report.verdict(), report.forks.missing), (Verdict::Blind, 30), "{report:?}");
     assert_eq!(report.forks.shortfalls, [Shortfall { from: MonoNs(9), until: MonoNs(1002), missing: 30 }]);
-    assert_eq!((report.blinds, report.untold_blinds, report.all_blind_ns()), (0, 1, 993));
+    assert_eq!((report.blinds, report.unreported_blinds, report.all_blind_ns()), (0, 1, 993));
     assert!(report.problems.is_empty());
 }
 

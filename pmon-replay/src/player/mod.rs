@@ -6,7 +6,7 @@ mod replay;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use pmon_analysis::Entry;
+use pmon_analysis::OwnedRecord;
 use pmon_core::accounting::{LossCause, MAX_CPUS};
 use pmon_core::capture::{Blind, DetailsSubject, Loss, Record, Usage};
 use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody};
@@ -23,7 +23,7 @@ const INVERSION_NS: u64 = 1_000_000_000;
 
 /// What a step did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Played {
+pub enum StepResult {
     /// An event happened.
     Event(Event),
     /// A datagram came that holds no event.
@@ -32,13 +32,13 @@ pub enum Played {
     Loss(Loss),
     /// Nothing was heard for a time, until now.
     Blind(Blind),
-    /// A record that is no event; what [`Replay::passing`](crate::Replay::passing) asks for.
+    /// A record that is no event; what [`Replay::pass_records`](crate::Replay::pass_records) asks for.
     Other,
 }
 
-/// What is in a capture beside events and losses, where it stands; see [`Replay::passing`](crate::Replay::passing).
+/// What is in a capture beside events and losses, where it stands; see [`Replay::pass_records`](crate::Replay::pass_records).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Passed {
+pub enum PassedRecord {
     /// A record as it is: details, a snapshot, clocks, a note, a fence, what was recorded.
     Record(Box<Record<'static>>),
     /// A time in which nothing was heard.
@@ -61,7 +61,7 @@ pub struct ExitUsage {
 
 /// What is played, and how far it is.
 #[derive(Default)]
-pub(crate) struct Stage {
+pub(crate) struct Player {
     pub(crate) from: Option<MonoNs>,
     pub(crate) until: Option<MonoNs>,
     pub(crate) now: MonoNs,
@@ -75,20 +75,20 @@ pub(crate) struct Stage {
     /// Of a capture that leaves events out, the number that comes next of each CPU: what is missing and not lost is left out.
     excluded: Option<BTreeMap<Cpu, u32>>,
     /// What passes beside the events, if anybody wants it.
-    pub(crate) passed: Option<VecDeque<Passed>>,
+    pub(crate) passed: Option<VecDeque<PassedRecord>>,
     pub(crate) usages: Vec<ExitUsage>,
     /// What tells of processes, if anybody wants it: also what is before the range, or hidden.
-    pub(crate) told: Option<VecDeque<Entry>>,
+    pub(crate) told: Option<VecDeque<OwnedRecord>>,
 }
 
-impl Stage {
+impl Player {
     /// Lets the next piece happen, if it is in the range and shown.
     pub(crate) fn play(
         &mut self,
         loaded: &mut Loaded,
         joined: Option<&mut Joined>,
         feed: &mut Feed<'_>,
-    ) -> Option<Played> {
+    ) -> Option<StepResult> {
         let event = loaded.event();
         let played = match (loaded.first()?, event) {
             (Piece::Frames(_), event) => event.and_then(|event| self.event(&event, None, feed)),
@@ -99,7 +99,7 @@ impl Stage {
             (Piece::Other(record), _) => {
                 self.pass(std::mem::replace(&mut **record, Record::Unknown { kind: 0 }))
             }
-            (Piece::Entry(entry), _) => self.entry(entry, joined, feed),
+            (Piece::Record(entry), _) => self.entry(entry, joined, feed),
         };
         loaded.take();
         played
@@ -110,7 +110,7 @@ impl Stage {
         event: &Event,
         usage: Option<&mut Box<Usage>>,
         feed: &mut Feed<'_>,
-    ) -> Option<Played> {
+    ) -> Option<StepResult> {
         if !self.goes_on(event.time) {
             return None;
         }
@@ -122,7 +122,7 @@ impl Stage {
             let usage = std::mem::take(usage);
             self.usages.push(ExitUsage { time: event.time, task, usage });
         }
-        Some(Played::Event(*event))
+        Some(StepResult::Event(*event))
     }
 
     /// Whether an event that comes next is in the range; the numbers then close up to it.
@@ -139,7 +139,7 @@ impl Stage {
         goes_on
     }
 
-    fn raw(&mut self, bytes: &[u8], feed: &mut Feed<'_>) -> Option<Played> {
+    fn raw(&mut self, bytes: &[u8], feed: &mut Feed<'_>) -> Option<StepResult> {
         let event = Event::decode(bytes, ByteOrder::NATIVE).ok();
         if !self.goes_on(event.map_or(self.now, |event| event.time)) {
             return None;
@@ -148,10 +148,10 @@ impl Stage {
             close_up(next, event, feed);
         }
         feed.datagram(bytes);
-        Some(event.map_or(Played::Datagram, Played::Event))
+        Some(event.map_or(StepResult::Datagram, StepResult::Event))
     }
 
-    fn loss(&mut self, loss: Loss, feed: &mut Feed<'_>) -> Option<Played> {
+    fn loss(&mut self, loss: Loss, feed: &mut Feed<'_>) -> Option<StepResult> {
         if self.is_before(loss.before) || self.until.is_some_and(|until| loss.after > until) {
             return None;
         }
@@ -168,22 +168,22 @@ impl Stage {
             feed.lose(loss.count());
         }
         if let Some(passed) = &mut self.passed {
-            passed.push_back(Passed::Loss(loss));
+            passed.push_back(PassedRecord::Loss(loss));
         }
-        Some(Played::Loss(loss))
+        Some(StepResult::Loss(loss))
     }
 
-    fn blind(&mut self, blind: Blind) -> Option<Played> {
+    fn blind(&mut self, blind: Blind) -> Option<StepResult> {
         if self.is_before(blind.until) {
             return None;
         }
         if let Some(passed) = &mut self.passed {
-            passed.push_back(Passed::Blind(blind));
+            passed.push_back(PassedRecord::Blind(blind));
         }
-        Some(Played::Blind(blind))
+        Some(StepResult::Blind(blind))
     }
 
-    pub(crate) fn pass(&mut self, record: Record<'static>) -> Option<Played> {
+    pub(crate) fn pass(&mut self, record: Record<'static>) -> Option<StepResult> {
         if let Record::Scope(_) = record {
             self.excluded.get_or_insert_default();
         }
@@ -205,8 +205,8 @@ impl Stage {
                 | Record::Unknown { .. }
         );
         if let (Some(passed), false) = (&mut self.passed, is_counted) {
-            passed.push_back(Passed::Record(Box::new(record)));
-            return Some(Played::Other);
+            passed.push_back(PassedRecord::Record(Box::new(record)));
+            return Some(StepResult::Other);
         }
         None
     }
@@ -227,10 +227,10 @@ impl Stage {
 
     fn entry(
         &mut self,
-        entry: &mut Entry,
+        entry: &mut OwnedRecord,
         joined: Option<&mut Joined>,
         feed: &mut Feed<'_>,
-    ) -> Option<Played> {
+    ) -> Option<StepResult> {
         let Joined { processes, filter, wall, .. } = joined?;
         processes.apply(entry);
         filter.observe(entry);
@@ -238,13 +238,14 @@ impl Stage {
             self.tell(entry);
         }
         match entry {
-            Entry::Event(occurrence) => {
-                let is_shown = filter.shows(occurrence.event.as_ref(), processes, wall);
+            OwnedRecord::Event(occurrence) => {
+                let is_shown = filter.matches(occurrence.event.as_ref(), processes, wall);
                 // What the kernel says to the recorder first of all, it says to whoever takes its place, too.
                 let is_first = is_shown && !std::mem::replace(&mut self.shown, true);
                 let is_ack = |event: &Event| matches!(event.body, EventBody::Ack { .. });
-                let is_own =
-                    is_first && filter.hide_own.is_some() && occurrence.event.as_ref().is_some_and(is_ack);
+                let is_own = is_first
+                    && filter.hide_self_generated.is_some()
+                    && occurrence.event.as_ref().is_some_and(is_ack);
                 if !is_shown || is_own {
                     self.hide(occurrence.event.as_ref()?, feed);
                     return None;
@@ -259,23 +260,23 @@ impl Stage {
                 }
                 played
             }
-            Entry::Loss(loss) => self.loss(*loss, feed),
-            Entry::Blind(blind) => self.blind(*blind),
-            Entry::Clock(anchor) => {
+            OwnedRecord::Loss(loss) => self.loss(*loss, feed),
+            OwnedRecord::Blind(blind) => self.blind(*blind),
+            OwnedRecord::Clock(anchor) => {
                 wall.observe(*anchor);
                 self.pass(Record::Clock(*anchor))
             }
-            Entry::Snapshot(snapshot) => self.pass(Record::Snapshot(*snapshot)),
-            Entry::Details(details) => self.pass(Record::Details(details.clone())),
+            OwnedRecord::Snapshot(snapshot) => self.pass(Record::Snapshot(*snapshot)),
+            OwnedRecord::Details(details) => self.pass(Record::Details(details.clone())),
             _ => None,
         }
     }
 
     /// Keeps what tells of processes, and does not happen behind the range.
-    fn tell(&mut self, entry: &Entry) {
+    fn tell(&mut self, entry: &OwnedRecord) {
         let time = match entry {
-            Entry::Event(occurrence) => occurrence.event.map(|event| event.time),
-            Entry::Details(_) | Entry::Snapshot(_) | Entry::Clock(_) => None,
+            OwnedRecord::Event(occurrence) => occurrence.event.map(|event| event.time),
+            OwnedRecord::Details(_) | OwnedRecord::Snapshot(_) | OwnedRecord::Clock(_) => None,
             _ => return,
         };
         let is_behind = time.zip(self.until).is_some_and(|(time, until)| time > until);

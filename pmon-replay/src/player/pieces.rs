@@ -2,7 +2,9 @@
 
 use std::io::{Read, Seek};
 
-use pmon_analysis::{Entry, Filter, Joiner, Processes, WallClock, size_of_details, size_of_entry};
+use pmon_analysis::{
+    DetailsJoiner, Filter, OwnedRecord, ProcessTable, WallClock, size_of_details, size_of_record,
+};
 use pmon_core::MonoNs;
 use pmon_core::capture::{Blind, Item, Loss, Meta, Reader, Record, RecordedDatagram, ScopeInfo, Usage};
 use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event};
@@ -24,7 +26,7 @@ pub(crate) enum Piece {
     Blind(Blind),
     Other(Box<Record<'static>>),
     /// Any of them, where processes are followed.
-    Entry(Box<Entry>),
+    Record(Box<OwnedRecord>),
 }
 
 /// What is loaded, and was not taken.
@@ -59,8 +61,8 @@ impl Loaded {
             Piece::Frames(_) => Event::decode(self.datagrams().first()?, ByteOrder::NATIVE).ok(),
             Piece::Exit(event, _) => Some(*event),
             Piece::Raw(bytes) => Event::decode(bytes, ByteOrder::NATIVE).ok(),
-            Piece::Entry(entry) => match &**entry {
-                Entry::Event(occurrence) => occurrence.event,
+            Piece::Record(entry) => match &**entry {
+                OwnedRecord::Event(occurrence) => occurrence.event,
                 _ => None,
             },
             _ => None,
@@ -71,8 +73,8 @@ impl Loaded {
     pub(crate) fn loss(&self) -> Option<&Loss> {
         match self.pieces.get(self.at)? {
             Piece::Loss(loss) => Some(loss),
-            Piece::Entry(entry) => match &**entry {
-                Entry::Loss(loss) => Some(loss),
+            Piece::Record(entry) => match &**entry {
+                OwnedRecord::Loss(loss) => Some(loss),
                 _ => None,
             },
             _ => None,
@@ -84,7 +86,7 @@ impl Loaded {
     pub(crate) fn is_datagram(&self) -> bool {
         match self.pieces.get(self.at) {
             Some(Piece::Frames(_) | Piece::Exit(..) | Piece::Raw(_)) => true,
-            Some(Piece::Entry(entry)) => matches!(**entry, Entry::Event(_)),
+            Some(Piece::Record(entry)) => matches!(**entry, OwnedRecord::Event(_)),
             _ => false,
         }
     }
@@ -94,9 +96,9 @@ impl Loaded {
         match self.pieces.get(self.at)? {
             Piece::Loss(loss) => Some(loss.after),
             Piece::Blind(blind) => Some(blind.until),
-            Piece::Entry(entry) => match &**entry {
-                Entry::Loss(loss) => Some(loss.after),
-                Entry::Blind(blind) => Some(blind.until),
+            Piece::Record(entry) => match &**entry {
+                OwnedRecord::Loss(loss) => Some(loss.after),
+                OwnedRecord::Blind(blind) => Some(blind.until),
                 _ => self.event().map(|event| event.time),
             },
             _ => self.event().map(|event| event.time),
@@ -178,8 +180,8 @@ pub(crate) struct Pieces<R> {
 
 /// Those who follow the processes.
 pub(crate) struct Joined {
-    joiner: Joiner,
-    pub(crate) processes: Processes,
+    joiner: DetailsJoiner,
+    pub(crate) processes: ProcessTable,
     pub(crate) filter: Filter,
     pub(crate) wall: WallClock,
 }
@@ -196,8 +198,8 @@ impl<R: Read> Pieces<R> {
         if let Some(header) = self.reader.header() {
             wall.observe(header.meta.start);
         }
-        let joiner = Joiner::new(self.reader.byte_order());
-        self.joined = Some(Joined { joiner, processes: Processes::new(), filter, wall });
+        let joiner = DetailsJoiner::new(self.reader.byte_order());
+        self.joined = Some(Joined { joiner, processes: ProcessTable::new(), filter, wall });
     }
 
     pub(crate) fn joined(&self) -> Option<&Joined> {
@@ -267,8 +269,8 @@ impl<R: Read> Pieces<R> {
                                 Err(record) => joiner.push(record),
                             }
                             while let Some(entry) = joiner.pop() {
-                                bytes += size_of_entry(&entry);
-                                queue.push(Piece::Entry(Box::new(entry)));
+                                bytes += size_of_record(&entry);
+                                queue.push(Piece::Record(Box::new(entry)));
                             }
                         }
                         None => bytes += queue.push_record(record, order, *keeps_usage),
@@ -285,7 +287,7 @@ impl<R: Read> Pieces<R> {
                 if let Some(Joined { joiner, .. }) = joined {
                     joiner.release();
                     while let Some(entry) = joiner.pop() {
-                        queue.push(Piece::Entry(Box::new(entry)));
+                        queue.push(Piece::Record(Box::new(entry)));
                     }
                 }
             }
@@ -333,7 +335,7 @@ fn size_of_piece(piece: &Piece) -> usize {
                     _ => 0,
                 }
         }
-        Piece::Entry(entry) => size_of_entry(entry),
+        Piece::Record(entry) => size_of_record(entry),
         _ => 0,
     };
     size_of::<Piece>() + more

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Seek};
 
-use pmon_analysis::{Entry, Filter, Processes};
+use pmon_analysis::{Filter, OwnedRecord, ProcessTable};
 use pmon_core::batch::Batch;
 use pmon_core::capture::{Meta, Reader, Record};
 use pmon_core::source::{Received, Source};
@@ -12,7 +12,7 @@ use pmon_core::{MonoNs, Seq};
 use pmon_fake::{Kernel, Script, Socket};
 
 use super::pieces::Pieces;
-use super::{ExitUsage, Passed, Played, Stage};
+use super::{ExitUsage, PassedRecord, Player, StepResult};
 use crate::ReplayError;
 
 /// What the kernel says before the first event, it says so long before it.
@@ -27,8 +27,8 @@ const BEFORE_NS: u64 = 2_000;
 /// As a source it delivers everything at once, one thing after the other, and drops nothing of its own accord. With other sockets of its
 /// kernel, the test says when it goes on: [`Replay::step`], [`Replay::advance`]; then what finds no room is dropped, as a kernel does.
 ///
-/// It holds one block of the capture at a time, whatever the capture's length; with [`Replay::follow`], also what a
-/// [`pmon_analysis::Joiner`] and [`Processes`] hold.
+/// It holds one block of the capture at a time, whatever the capture's length; with [`Replay::follow_processes`], also what a
+/// [`pmon_analysis::DetailsJoiner`] and [`ProcessTable`] hold.
 ///
 /// ```
 /// use pmon_core::batch::Batch;
@@ -55,7 +55,7 @@ pub struct Replay<R> {
     /// The source's own.
     socket: Option<Socket>,
     started: bool,
-    stage: Stage,
+    stage: Player,
 }
 
 impl<R: Read> Replay<R> {
@@ -67,7 +67,7 @@ impl<R: Read> Replay<R> {
             kernel: Kernel::new(cpus),
             socket: None,
             started: false,
-            stage: Stage::default(),
+            stage: Player::default(),
         }
     }
 
@@ -96,7 +96,7 @@ impl<R: Read> Replay<R> {
 
     /// Follows the processes: [`Replay::processes`]. It costs about as much as all the rest.
     #[must_use]
-    pub fn follow(self) -> Self {
+    pub fn follow_processes(self) -> Self {
         if self.pieces.joined().is_some() { self } else { self.filter(Filter::default()) }
     }
 
@@ -107,10 +107,10 @@ impl<R: Read> Replay<R> {
         self
     }
 
-    /// Keeps what is beside the events: [`Replay::take_passed`]. The source then ends each run of events with [`Received::Empty`] before
+    /// Keeps what is beside the events: [`Replay::take_passed_record`]. The source then ends each run of events with [`Received::Empty`] before
     /// whatever stands between them, which is to be taken then.
     #[must_use]
-    pub fn passing(mut self) -> Self {
+    pub fn pass_records(mut self) -> Self {
         self.stage.passed = Some(VecDeque::new());
         self.pieces.keep_usage();
         self
@@ -146,8 +146,8 @@ impl<R: Read> Replay<R> {
         Ok(socket)
     }
 
-    /// The processes as of the last event that happened; `None` unless [`Replay::follow`] or a filter was asked for.
-    pub fn processes(&self) -> Option<&Processes> {
+    /// The processes as of the last event that happened; `None` unless [`Replay::follow_processes`] or a filter was asked for.
+    pub fn processes(&self) -> Option<&ProcessTable> {
         self.pieces.joined().map(|joined| &joined.processes)
     }
 
@@ -168,7 +168,7 @@ impl<R: Read> Replay<R> {
     ///
     /// # Errors
     /// When the capture cannot be read, or is damaged: then the next call goes on behind the damage.
-    pub fn step(&mut self) -> Result<Option<Played>, ReplayError> {
+    pub fn step(&mut self) -> Result<Option<StepResult>, ReplayError> {
         self.start()?;
         while let Some(played) = self.play()? {
             if played.is_some() {
@@ -179,7 +179,7 @@ impl<R: Read> Replay<R> {
     }
 
     /// The next piece is played, and perhaps nothing happens by it; `None` at the end.
-    pub(crate) fn play(&mut self) -> Result<Option<Option<Played>>, ReplayError> {
+    pub(crate) fn play(&mut self) -> Result<Option<Option<StepResult>>, ReplayError> {
         if self.stage.ended || !self.pieces.load()? {
             self.kernel.settle();
             return Ok(None);
@@ -196,18 +196,18 @@ impl<R: Read> Replay<R> {
     pub fn advance(&mut self, until: MonoNs) -> Result<u64, ReplayError> {
         let mut events = 0;
         while self.next_time()?.is_some_and(|time| time <= until) {
-            events += u64::from(matches!(self.step()?, Some(Played::Event(_) | Played::Datagram)));
+            events += u64::from(matches!(self.step()?, Some(StepResult::Event(_) | StepResult::Datagram)));
         }
         self.kernel.feed().at(until);
         Ok(events)
     }
 
     /// What has passed beside the events since this was asked last.
-    pub fn take_passed(&mut self) -> Option<Passed> {
+    pub fn take_passed_record(&mut self) -> Option<PassedRecord> {
         self.stage.passed.as_mut()?.pop_front()
     }
 
-    /// What was used until the exits that have happened since this was asked last, in their order, if [`Replay::passing`] was asked for.
+    /// What was used until the exits that have happened since this was asked last, in their order, if [`Replay::pass_records`] was asked for.
     pub fn take_usages(&mut self) -> impl Iterator<Item = ExitUsage> {
         self.stage.usages.drain(..)
     }
@@ -232,7 +232,7 @@ impl<R: Read> Replay<R> {
     /// at the end of the capture.
     ///
     /// The other methods advance by themselves, but then hold everything that
-    /// [passes](Replay::passing) on the way, which can be a scan of many processes.
+    /// [passes](Replay::pass_records) on the way, which can be a scan of many processes.
     ///
     /// # Errors
     /// As [`Replay::step`].
@@ -270,14 +270,14 @@ impl<R: Read> Replay<R> {
 
     /// Follows the processes, and keeps what tells of them, [`Replay::told`], and nothing else.
     pub(crate) fn telling(self) -> Self {
-        let mut replay = self.follow();
+        let mut replay = self.follow_processes();
         replay.stage.passed = None;
         replay.stage.told = Some(VecDeque::new());
         replay
     }
 
     /// What has told of processes since this was asked last, shown or not, with what belongs to it; nothing behind the range.
-    pub(crate) fn told(&mut self) -> impl Iterator<Item = Entry> {
+    pub(crate) fn told(&mut self) -> impl Iterator<Item = OwnedRecord> {
         self.stage.told.iter_mut().flat_map(|told| told.drain(..))
     }
 

@@ -16,17 +16,17 @@ mod tests;
 use std::time::Duration;
 
 use pmon_analysis::process::MAX_BYTES;
-use pmon_analysis::{Entry, Life, Processes};
+use pmon_analysis::{LiveProcess, OwnedRecord, ProcessTable};
 use pmon_core::capture::{ClockAnchor, Meta};
 use pmon_core::{MonoNs, Tgid, Tid};
 use pmon_interpose::{ProcEntry, ProcessView, TaskInfo};
 
 use self::task_view::{Kind, Shown};
 
-/// Processes, and the host that they are of.
+/// ProcessTable, and the host that they are of.
 pub(crate) struct Procfs {
     meta: Meta,
-    processes: Processes,
+    processes: ProcessTable,
     /// The clocks, as of the time that the program is at.
     anchor: ClockAnchor,
     now: MonoNs,
@@ -35,7 +35,7 @@ pub(crate) struct Procfs {
 impl Procfs {
     /// Those of a capture with that header, as far as it is known.
     pub(crate) fn new(meta: Meta) -> Self {
-        let processes = Processes::detailed(&meta);
+        let processes = ProcessTable::detailed(&meta);
         Self { processes, anchor: meta.start, now: meta.start.mono, meta }
     }
 
@@ -44,7 +44,7 @@ impl Procfs {
         self.processes.limit(MAX_BYTES.saturating_sub(2 * reader_bytes));
     }
 
-    /// Returns the number of incomplete items: see [`Processes::forgotten`].
+    /// Returns the number of incomplete items: see [`ProcessTable::forgotten`].
     pub(crate) fn forgotten(&self) -> u64 {
         self.processes.forgotten()
     }
@@ -54,19 +54,20 @@ impl Procfs {
     }
 
     /// From now on, the processes are as of that.
-    pub(crate) fn apply(&mut self, entry: &Entry) {
+    pub(crate) fn apply(&mut self, entry: &OwnedRecord) {
         self.processes.apply(entry);
         match entry {
-            Entry::Event(occurrence) => {
+            OwnedRecord::Event(occurrence) => {
                 self.now = self.now.max(occurrence.event.map_or(MonoNs(0), |event| event.time));
             }
-            Entry::Clock(anchor) => self.anchor = *anchor,
+            OwnedRecord::Clock(anchor) => self.anchor = *anchor,
             _ => {}
         }
     }
 
-    fn life(&self, id: u32) -> Option<&Life> {
-        let life = self.processes.life(Tgid(id)).or_else(|| self.processes.life_of_thread(Tid(id)));
+    fn life(&self, id: u32) -> Option<&LiveProcess> {
+        let life =
+            self.processes.live_process(Tgid(id)).or_else(|| self.processes.process_of_thread(Tid(id)));
         life.filter(|life| !life.gone)
     }
 
@@ -78,7 +79,7 @@ impl Procfs {
 
 impl ProcessView for Procfs {
     fn pids(&self) -> Vec<u32> {
-        self.processes.lives().filter(|life| !life.gone).map(|life| life.pid.0).collect()
+        self.processes.live_processes().filter(|life| !life.gone).map(|life| life.pid.0).collect()
     }
 
     fn task(&self, id: u32) -> Option<TaskInfo> {

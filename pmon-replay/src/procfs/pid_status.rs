@@ -56,7 +56,7 @@ fn text(task: &Shown<'_>) -> String {
     if kind != Kind::Zombie {
         line("Umask", &"0022");
     }
-    line("State", &state);
+    line("RunState", &state);
     line("Tgid", &task.pid());
     line("Ngid", &0);
     line("Pid", &task.tid);

@@ -1,6 +1,6 @@
 //! A task of the model, as `/proc` has to show it.
 
-use pmon_analysis::{Life, State, Thread};
+use pmon_analysis::{LiveProcess, RunState, Thread};
 use pmon_core::Tid;
 use pmon_core::capture::{Details, Meta, Usage};
 
@@ -9,7 +9,7 @@ const NOBODY: u32 = 65_534;
 
 /// A thread of a process.
 pub(super) struct Shown<'a> {
-    pub(super) life: &'a Life,
+    pub(super) life: &'a LiveProcess,
     pub(super) tid: u32,
     /// If it is not the first one.
     thread: Option<&'a Thread>,
@@ -28,12 +28,12 @@ pub(super) enum Kind {
 }
 
 impl<'a> Shown<'a> {
-    pub(super) fn of(life: &'a Life, tid: u32, meta: &'a Meta) -> Self {
+    pub(super) fn of(life: &'a LiveProcess, tid: u32, meta: &'a Meta) -> Self {
         Self { life, tid, thread: life.threads.get(&Tid(tid)), meta }
     }
 
     pub(super) fn kind(&self) -> Kind {
-        if self.thread.is_none() && self.life.state() != State::Running {
+        if self.thread.is_none() && self.life.state() != RunState::Running {
             Kind::Zombie
         } else if self.life.is_kernel_thread() {
             Kind::Kernel

@@ -1,6 +1,6 @@
 use std::fs;
 
-use pmon_analysis::Occurrence;
+use pmon_analysis::TimelineItem;
 use pmon_core::capture::{Credentials, Details, DetailsSubject, MissReason, ProcessContext, Usage};
 use pmon_core::wire::{Comm, Event, EventBody};
 use pmon_core::{Cpu, Seq, Task};
@@ -15,13 +15,13 @@ const STAT: &str = "19911 (cat) R 19908 19908 16691 0 -1 4194304 101 0 0 0 0 0 0
 const STATUS: &str = "Name:\tcat\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t19911\nNgid:\t0\nPid:\t19911\nPPid:\t19908\n\
     TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t \nNStgid:\t19911\nNSpid:\t19911\nNSpgid:\t19908\n\
     NSsid:\t16691\nKthread:\t0\nVmPeak:\t       0 kB\n";
-const LABELS: &str = "Name Umask State Tgid Ngid Pid PPid TracerPid Uid Gid FDSize Groups NStgid NSpid NSpgid NSsid Kthread \
+const LABELS: &str = "Name Umask RunState Tgid Ngid Pid PPid TracerPid Uid Gid FDSize Groups NStgid NSpid NSpgid NSsid Kthread \
     VmPeak VmSize VmLck VmPin VmHWM VmRSS RssAnon RssFile RssShmem VmData VmStk VmExe VmLib VmPTE VmSwap HugetlbPages CoreDumping \
     THP_enabled untag_mask Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp \
     Seccomp_filters Speculation_Store_Bypass SpeculationIndirectBranch Cpus_allowed Cpus_allowed_list Mems_allowed \
     Mems_allowed_list voluntary_ctxt_switches nonvoluntary_ctxt_switches";
 
-fn procfs(entries: &[Entry]) -> Procfs {
+fn procfs(entries: &[OwnedRecord]) -> Procfs {
     let start =
         ClockAnchor { mono: MonoNs(5_000_000_000), boot_ns: 7_500_000_000, real_ns: 1_000_007_400_000_000 };
     let mut procfs = Procfs::new(Meta { ticks_per_second: 100, cpus_online: 2, start, ..Meta::default() });
@@ -55,24 +55,29 @@ fn cat() -> Details {
     }
 }
 
-fn event(body: EventBody, details: Option<Details>) -> Entry {
+fn event(body: EventBody, details: Option<Details>) -> OwnedRecord {
     let event = Event { time: MonoNs(5_000_000_000), seq: Seq(0), cpu: Cpu(0), body };
-    Entry::Event(Occurrence { event: Some(event), raw: None, details: details.map(Box::new), usage: None })
+    OwnedRecord::Event(TimelineItem {
+        event: Some(event),
+        raw: None,
+        details: details.map(Box::new),
+        usage: None,
+    })
 }
 
-fn exec(details: Option<Details>) -> Entry {
+fn exec(details: Option<Details>) -> OwnedRecord {
     event(EventBody::Exec { task: Task::new(19_911, 19_911) }, details)
 }
 
-fn thread(tid: u32) -> Entry {
+fn thread(tid: u32) -> OwnedRecord {
     event(EventBody::Fork { parent: Task::new(19_908, 19_908), child: Task::new(tid, 19_911) }, None)
 }
 
-fn exit() -> Entry {
+fn exit() -> OwnedRecord {
     event(EventBody::Exit { task: Task::new(19_911, 19_911), code: 9, signal: 17, parent: None }, None)
 }
 
-fn rename(tid: u32, name: &str) -> Entry {
+fn rename(tid: u32, name: &str) -> OwnedRecord {
     let mut comm = Comm::default();
     comm.0[..name.len()].copy_from_slice(name.as_bytes());
     event(EventBody::Comm { task: Task::new(tid, 19_911), comm }, None)
@@ -159,7 +164,7 @@ fn what_has_ended_has_no_memory_and_no_files() {
     let stat = file(&procfs, "stat");
     assert!(stat.starts_with("19911 (cat) Z 19908 19908 16691 ") && stat.ends_with(" 9\n"), "{stat}");
     let status = file(&procfs, "status");
-    assert!(status.contains("State:\tZ (zombie)\n") && status.contains("FDSize:\t0\n"));
+    assert!(status.contains("RunState:\tZ (zombie)\n") && status.contains("FDSize:\t0\n"));
     let expected: Vec<_> = LABELS
         .split(' ')
         .filter(|label| {
@@ -185,7 +190,7 @@ fn what_was_used_until_the_end_is_told() {
         ..Usage::default()
     };
     let mut exit = exit();
-    if let Entry::Event(occurrence) = &mut exit {
+    if let OwnedRecord::Event(occurrence) = &mut exit {
         occurrence.usage = Some(Box::new(usage));
     }
     let procfs = procfs(&[exec(Some(cat())), exit]);
@@ -249,7 +254,7 @@ fn a_kernel_thread_is_one() {
         cgroup,
         ..Details { miss: None, ..Details::missed(subject, MissReason::Gone) }
     };
-    let procfs = procfs(&[Entry::Details(Box::new(kthread))]);
+    let procfs = procfs(&[OwnedRecord::Details(Box::new(kthread))]);
     assert!(file(&procfs, "stat").starts_with("19911 (kworker/0:1H-kblockd) S 2 0 0 0 -1 2097152 "));
     let status = file(&procfs, "status");
     assert!(status.contains("\nKthread:\t1\n") && status.contains("SigIgn:\tffffffffffffffff\n"));
@@ -278,12 +283,17 @@ fn the_clocks_are_those_of_the_capture() {
         cpu: Cpu(0),
         body: EventBody::Sid { task: Task::new(1, 1) },
     };
-    procfs.apply(&Entry::Event(Occurrence { event: Some(later), raw: None, details: None, usage: None }));
+    procfs.apply(&OwnedRecord::Event(TimelineItem {
+        event: Some(later),
+        raw: None,
+        details: None,
+        usage: None,
+    }));
     assert_eq!(procfs.uptime(), Some(Duration::from_millis(8_500)));
     // A suspended minute.
     let anchor =
         ClockAnchor { mono: MonoNs(6_000_000_000), boot_ns: 68_500_000_000, real_ns: 1_000_068_400_000_000 };
-    procfs.apply(&Entry::Clock(anchor));
+    procfs.apply(&OwnedRecord::Clock(anchor));
     assert_eq!(procfs.uptime(), Some(Duration::from_millis(68_500)));
     assert_eq!(Procfs::new(Meta::default()).uptime(), None);
 }

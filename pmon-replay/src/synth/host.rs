@@ -15,7 +15,7 @@ use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{Kernel, Socket};
 
-use super::Options;
+use super::SynthOptions;
 use super::actors::{Actors, Handle};
 use super::bursts::Bursts;
 use super::facts;
@@ -32,7 +32,7 @@ const SOCKET: i32 = 64 << 20;
 
 /// See the module.
 pub(super) struct World {
-    pub(super) options: Options,
+    pub(super) options: SynthOptions,
     pub(super) kernel: Kernel,
     pub(super) random: Rand32,
     pub(super) actors: Actors,
@@ -60,7 +60,7 @@ pub(super) struct World {
 
 impl World {
     /// A host that has been up for some time, and on which nothing has been recorded.
-    pub(super) fn boot(options: Options) -> Self {
+    pub(super) fn boot(options: SynthOptions) -> Self {
         let kernel = Kernel::new(options.cpus);
         let socket = kernel.socket();
         let mut actors = Actors::default();

@@ -16,7 +16,7 @@ use pmon_core::wire::ByteOrder;
 use thiserror::Error;
 
 use host::World;
-pub use programs::Profile;
+pub use programs::WorkloadProfile;
 
 /// Clock ticks per second: the unit of start times.
 const TICKS: u64 = 100;
@@ -31,7 +31,7 @@ const LATEST: i64 = 7_258_118_400_000_000_000;
 
 /// What is wanted of a synthetic capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct SynthOptions {
     /// How many events happen, besides the recorder's own: those that are recorded and those that are lost.
     pub events: u64,
     /// How many happen in a second, 1 to 10 million.
@@ -43,14 +43,14 @@ pub struct Options {
     /// So many processes live at a time, at the most; 20 to 100,000.
     pub processes: u32,
     /// What they do.
-    pub profile: Profile,
+    pub profile: WorkloadProfile,
     /// Where the random numbers begin.
     pub seed: u64,
     /// The wall-clock time of the recording's start, in ns since 1970-01-01T00:00Z; up to 2200.
     pub start_ns: i64,
 }
 
-impl Default for Options {
+impl Default for SynthOptions {
     fn default() -> Self {
         Self {
             events: 1_000_000,
@@ -58,7 +58,7 @@ impl Default for Options {
             cpus: 4,
             loss_ppm: 0,
             processes: 400,
-            profile: Profile::Mixed,
+            profile: WorkloadProfile::Mixed,
             seed: 1,
             start_ns: START,
         }
@@ -66,7 +66,7 @@ impl Default for Options {
 }
 
 /// As the command takes them, but for the start.
-impl fmt::Display for Options {
+impl fmt::Display for SynthOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { events, rate, cpus, loss_ppm, processes, profile, seed, start_ns: _ } = *self;
         let (percent, rest) = (loss_ppm / 10_000, loss_ppm % 10_000);
@@ -83,7 +83,7 @@ impl fmt::Display for Options {
 /// Why options make no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum OptionsError {
+pub enum SynthOptionsError {
     /// The rate is out of bounds.
     #[error("a rate is from 1 to 10,000,000 events a second")]
     Rate,
@@ -95,7 +95,7 @@ pub enum OptionsError {
     Loss,
     /// So many processes are not to be had.
     #[error("there are from 20 to 100,000 processes at a time")]
-    Processes,
+    ProcessTable,
     /// At that rate, it takes too long.
     #[error("that is a recording of more than ten years: have less events, or a higher rate")]
     Duration,
@@ -108,9 +108,9 @@ pub enum OptionsError {
 ///
 /// ```
 /// use pmon_core::capture::Record;
-/// use pmon_replay::synth::{Options, Synth};
+/// use pmon_replay::synth::{SynthOptions, Synth};
 ///
-/// let synth = Synth::new(Options { events: 1000, seed: 7, ..Options::default() })?;
+/// let synth = Synth::new(SynthOptions { events: 1000, seed: 7, ..SynthOptions::default() })?;
 /// assert_eq!(synth.header().meta.host, "synthetic");
 /// let mut execs = 0;
 /// synth.generate(|record| {
@@ -124,7 +124,7 @@ pub enum OptionsError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Synth {
-    options: Options,
+    options: SynthOptions,
     world: World,
 }
 
@@ -133,7 +133,7 @@ impl Synth {
     ///
     /// # Errors
     /// When the options make no sense.
-    pub fn new(options: Options) -> Result<Self, OptionsError> {
+    pub fn new(options: SynthOptions) -> Result<Self, SynthOptionsError> {
         check(&options)?;
         Ok(Self { options, world: World::boot(options) })
     }
@@ -172,21 +172,21 @@ impl Synth {
     }
 }
 
-fn check(options: &Options) -> Result<(), OptionsError> {
-    let Options { events, rate, cpus, loss_ppm, processes, start_ns, .. } = *options;
+fn check(options: &SynthOptions) -> Result<(), SynthOptionsError> {
+    let SynthOptions { events, rate, cpus, loss_ppm, processes, start_ns, .. } = *options;
     let bounds = [
-        ((1..=10_000_000).contains(&rate), OptionsError::Rate),
-        ((1..=4096).contains(&cpus), OptionsError::Cpus),
-        (loss_ppm <= MOST_LOST, OptionsError::Loss),
-        ((20..=100_000).contains(&processes), OptionsError::Processes),
-        (events / u64::from(rate.max(1)) <= LONGEST, OptionsError::Duration),
-        ((0..=LATEST).contains(&start_ns), OptionsError::Start),
+        ((1..=10_000_000).contains(&rate), SynthOptionsError::Rate),
+        ((1..=4096).contains(&cpus), SynthOptionsError::Cpus),
+        (loss_ppm <= MOST_LOST, SynthOptionsError::Loss),
+        ((20..=100_000).contains(&processes), SynthOptionsError::ProcessTable),
+        (events / u64::from(rate.max(1)) <= LONGEST, SynthOptionsError::Duration),
+        ((0..=LATEST).contains(&start_ns), SynthOptionsError::Start),
     ];
     bounds.into_iter().try_for_each(|(holds, error)| if holds { Ok(()) } else { Err(error) })
 }
 
 /// One for each set of options: version 8 of RFC 9562, of no meaning but its own.
-fn uuid(options: &Options) -> [u8; 16] {
+fn uuid(options: &SynthOptions) -> [u8; 16] {
     let text = format!("{options} --start {}", options.start_ns);
     // FNV-1a of 128 bits, and some random numbers from there.
     let hash = text.bytes().fold(0x6c62272e07bb014262b821756295c58d, |hash: u128, byte| {

@@ -2,7 +2,7 @@
 
 /// A kind of day on a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Profile {
+pub enum WorkloadProfile {
     /// Software is built: `make`, shells, compilers; three events a process, of which one is an exec.
     Build,
     /// Short-lived processes and threads, as fast as they come, and hardly an exec.
@@ -14,7 +14,7 @@ pub enum Profile {
     Mixed,
 }
 
-impl Profile {
+impl WorkloadProfile {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Build, Self::Storm, Self::Server, Self::Mixed];
 

@@ -8,7 +8,7 @@ use super::host::{USER, World};
 use super::programs::{Habit, Program};
 use super::records::Recorder;
 
-/// Processes are about so many things.
+/// ProcessTable are about so many things.
 const NUMBERS: u32 = 1000;
 const SIGABRT: u8 = 6;
 const SIGKILL: u8 = 9;

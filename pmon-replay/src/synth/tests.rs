@@ -7,11 +7,11 @@ use pmon_core::{MonoNs, Task};
 
 use super::*;
 
-fn small(events: u64, profile: Profile, seed: u64) -> Options {
-    Options { events, profile, seed, cpus: 3, processes: 60, ..Options::default() }
+fn small(events: u64, profile: WorkloadProfile, seed: u64) -> SynthOptions {
+    SynthOptions { events, profile, seed, cpus: 3, processes: 60, ..SynthOptions::default() }
 }
 
-fn records(options: Options) -> Vec<Record<'static>> {
+fn records(options: SynthOptions) -> Vec<Record<'static>> {
     let mut records = Vec::new();
     let synth = Synth::new(options).expect("the options make sense");
     let Ok(()) = synth.generate(|record| {
@@ -22,7 +22,7 @@ fn records(options: Options) -> Vec<Record<'static>> {
 }
 
 /// The blocks of the capture; the header, which names the version, is not among them.
-fn blocks(options: Options) -> Vec<u8> {
+fn blocks(options: SynthOptions) -> Vec<u8> {
     let synth = Synth::new(options).expect("the options make sense");
     let mut encoder = Encoder::new(&synth.header()).expect("the header fits");
     let mut bytes = Vec::new();
@@ -151,7 +151,7 @@ impl Model {
 fn every_event_is_one_that_can_happen() {
     let mut all = BTreeMap::new();
     for (profile, seed) in
-        Profile::ALL.into_iter().flat_map(|profile| (0..4).map(move |seed| (profile, seed)))
+        WorkloadProfile::ALL.into_iter().flat_map(|profile| (0..4).map(move |seed| (profile, seed)))
     {
         let options = small(4_000, profile, seed);
         let synth = Synth::new(options).expect("the options make sense");
@@ -199,7 +199,7 @@ fn as_many_events_happen_and_are_lost_as_asked() {
     for (events, loss_ppm) in
         [(0, 0), (0, 500_000), (1, 0), (2, 500_000), (30_000, 0), (30_000, 12_345), (9_999, 500_000)]
     {
-        let options = Options { loss_ppm, rate: 3_000, ..small(events, Profile::Mixed, 5) };
+        let options = SynthOptions { loss_ppm, rate: 3_000, ..small(events, WorkloadProfile::Mixed, 5) };
         let (mut recorded, mut own, mut lost, mut end, mut witness, mut scans) = (0, 0, 0, None, (0, 0), 0);
         let mut numbers: HashMap<u32, (u32, u64)> = HashMap::new();
         let synth = Synth::new(options).expect("the options make sense");
@@ -245,7 +245,7 @@ fn as_many_events_happen_and_are_lost_as_asked() {
 #[test]
 fn events_come_at_the_rate_and_from_the_start_that_were_asked_for() {
     for (events, rate) in [(2_000, 1), (20_000, 1_000), (20_000, 10_000_000)] {
-        let options = Options { rate, start_ns: 5, ..small(events, Profile::Server, 1) };
+        let options = SynthOptions { rate, start_ns: 5, ..small(events, WorkloadProfile::Server, 1) };
         let (mut first, mut last, mut anchors) = (None, MonoNs(0), Vec::new());
         for record in records(options) {
             match record {
@@ -270,7 +270,7 @@ fn numbers_of_cpus_begin_anywhere_and_wrap_now_and_then() {
     let mut wrapped = 0;
     for seed in 0..8 {
         let mut numbers: HashMap<u32, u32> = HashMap::new();
-        for record in records(small(2_000, Profile::Storm, seed)) {
+        for record in records(small(2_000, WorkloadProfile::Storm, seed)) {
             if let Record::Event(RecordedDatagram::Event(event), _) = record {
                 let before = numbers.insert(event.cpu.0, event.seq.0);
                 wrapped += u32::from(before.is_some_and(|before| before > event.seq.0));
@@ -282,17 +282,17 @@ fn numbers_of_cpus_begin_anywhere_and_wrap_now_and_then() {
 
 #[test]
 fn the_same_options_give_the_same_bytes_and_others_do_not() {
-    let options = Options { loss_ppm: 20_000, ..small(20_000, Profile::Mixed, 7) };
+    let options = SynthOptions { loss_ppm: 20_000, ..small(20_000, WorkloadProfile::Mixed, 7) };
     let bytes = blocks(options);
     assert_eq!(blocks(options), bytes);
     let header = |options| Synth::new(options).expect("the options make sense").header();
     for other in [
-        Options { seed: 8, ..options },
-        Options { rate: 99_999, ..options },
-        Options { loss_ppm: 0, ..options },
-        Options { profile: Profile::Server, ..options },
-        Options { processes: 61, ..options },
-        Options { start_ns: 1, ..options },
+        SynthOptions { seed: 8, ..options },
+        SynthOptions { rate: 99_999, ..options },
+        SynthOptions { loss_ppm: 0, ..options },
+        SynthOptions { profile: WorkloadProfile::Server, ..options },
+        SynthOptions { processes: 61, ..options },
+        SynthOptions { start_ns: 1, ..options },
     ] {
         assert_ne!(blocks(other), bytes, "{other}");
         assert_ne!(header(other).uuid, header(options).uuid);
@@ -302,11 +302,11 @@ fn the_same_options_give_the_same_bytes_and_others_do_not() {
 
 #[test]
 fn which_exit_ends_a_process_is_the_same_by_the_usages_and_by_the_events() {
-    use pmon_analysis::{Joiner, ProcessExit, Processes};
+    use pmon_analysis::{DetailsJoiner, ProcessExit, ProcessTable};
     let exits = |has_usages: bool| {
-        let (mut joiner, mut processes) = (Joiner::new(ByteOrder::Little), Processes::new());
+        let (mut joiner, mut processes) = (DetailsJoiner::new(ByteOrder::Little), ProcessTable::new());
         let mut exits = Vec::new();
-        for record in records(small(40_000, Profile::Mixed, 3)) {
+        for record in records(small(40_000, WorkloadProfile::Mixed, 3)) {
             joiner.push(match record {
                 Record::Event(frame, usage) => Record::Event(frame, usage.filter(|_| has_usages)),
                 record => record,
@@ -331,24 +331,24 @@ fn which_exit_ends_a_process_is_the_same_by_the_usages_and_by_the_events() {
 #[test]
 fn these_options_have_always_given_these_bytes() {
     let crc = |profile| crc32c::crc32c(&blocks(small(5_000, profile, 42)));
-    assert_eq!(Profile::ALL.map(crc), [4064842637, 861745880, 2557499926, 422133150]);
+    assert_eq!(WorkloadProfile::ALL.map(crc), [4064842637, 861745880, 2557499926, 422133150]);
 }
 
 #[test]
 fn options_that_make_no_sense_are_refused() {
     let refused = |options| Synth::new(options).err();
-    let good = Options::default();
+    let good = SynthOptions::default();
     assert_eq!(refused(good), None);
     let bad = [
-        (Options { rate: 0, ..good }, OptionsError::Rate),
-        (Options { rate: 10_000_001, ..good }, OptionsError::Rate),
-        (Options { cpus: 0, ..good }, OptionsError::Cpus),
-        (Options { cpus: 4097, ..good }, OptionsError::Cpus),
-        (Options { loss_ppm: 500_001, ..good }, OptionsError::Loss),
-        (Options { processes: 19, ..good }, OptionsError::Processes),
-        (Options { events: u64::MAX, ..good }, OptionsError::Duration),
-        (Options { start_ns: -1, ..good }, OptionsError::Start),
-        (Options { start_ns: i64::MAX, ..good }, OptionsError::Start),
+        (SynthOptions { rate: 0, ..good }, SynthOptionsError::Rate),
+        (SynthOptions { rate: 10_000_001, ..good }, SynthOptionsError::Rate),
+        (SynthOptions { cpus: 0, ..good }, SynthOptionsError::Cpus),
+        (SynthOptions { cpus: 4097, ..good }, SynthOptionsError::Cpus),
+        (SynthOptions { loss_ppm: 500_001, ..good }, SynthOptionsError::Loss),
+        (SynthOptions { processes: 19, ..good }, SynthOptionsError::ProcessTable),
+        (SynthOptions { events: u64::MAX, ..good }, SynthOptionsError::Duration),
+        (SynthOptions { start_ns: -1, ..good }, SynthOptionsError::Start),
+        (SynthOptions { start_ns: i64::MAX, ..good }, SynthOptionsError::Start),
     ];
     for (options, error) in bad {
         assert_eq!(refused(options), Some(error));
@@ -357,8 +357,8 @@ fn options_that_make_no_sense_are_refused() {
 
 #[test]
 fn where_few_processes_may_live_all_events_happen_and_no_more_live() {
-    for profile in Profile::ALL {
-        let options = Options { processes: 20, cpus: 40, ..small(3_000, profile, 1) };
+    for profile in WorkloadProfile::ALL {
+        let options = SynthOptions { processes: 20, cpus: 40, ..small(3_000, profile, 1) };
         let (mut living, mut events) = (BTreeMap::new(), 0);
         for record in records(options) {
             match record {
@@ -387,11 +387,11 @@ fn where_few_processes_may_live_all_events_happen_and_no_more_live() {
 
 #[test]
 fn the_options_are_told_as_they_are_given() {
-    let options = Options { loss_ppm: 12_500, ..Options::default() };
+    let options = SynthOptions { loss_ppm: 12_500, ..SynthOptions::default() };
     let text =
         "--events 1000000 --rate 100000 --cpus 4 --loss 1.25% --processes 400 --profile mixed --seed 1";
     assert_eq!(options.to_string(), text);
     let header = Synth::new(options).expect("the options make sense").header();
     assert_eq!(header.meta.transport.why, format!("pmon synth {text}"));
-    assert!(Options::default().to_string().contains("--loss 0% "));
+    assert!(SynthOptions::default().to_string().contains("--loss 0% "));
 }

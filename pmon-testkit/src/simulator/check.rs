@@ -81,7 +81,7 @@ struct Content {
     /// Minimum number of forks without an event, according to the fork counter.
     missing_forks: u64,
     /// Blind spans that only the fork counter shows.
-    untold_blinds: u64,
+    unreported_blinds: u64,
 }
 
 impl Content {
@@ -106,7 +106,7 @@ impl Content {
         }
         let report = verifier.finish(reader.ended_cleanly());
         content.verdict = Some(report.verdict());
-        (content.missing_forks, content.untold_blinds) = (report.forks.missing, report.untold_blinds);
+        (content.missing_forks, content.unreported_blinds) = (report.forks.missing, report.unreported_blinds);
         content.problems = report.problems.iter().map(ToString::to_string).collect();
         Ok(content)
     }
@@ -257,7 +257,7 @@ fn witnessed(sent: &Sent, content: &Content, recorded: &Recorded) -> Result<(), 
     };
     let emitted = sent.events.values().filter(|frame| is_fork(frame)).count() as u64;
     let not_emitted = (last.forks - first.forks).saturating_sub(emitted);
-    same("blind times that only the count of forks tells", content.untold_blinds, 0)?;
+    same("blind times that only the count of forks tells", content.unreported_blinds, 0)?;
     let is_exact = content.lost.total() == 0 && sent.malformed == 0;
     if content.missing_forks > not_emitted || is_exact && content.missing_forks != not_emitted {
         return says(format!("{} forks missing, and should be {not_emitted}", content.missing_forks));
@@ -268,7 +268,7 @@ fn witnessed(sent: &Sent, content: &Content, recorded: &Recorded) -> Result<(), 
 /// Replayed and recorded again, it is the same.
 fn replayed(scenario: &Scenario, content: &Content, recorded: &Recorded) -> Result<(), Wrong> {
     let reader = Reader::open(recorded.capture.as_slice()).or_else(|error| says(error.to_string()))?;
-    let mut replay = Replay::new(reader).passing();
+    let mut replay = Replay::new(reader).pass_records();
     let tape = Tape::with_header(recorded.header.clone(), scenario.block())?;
     let mut rerecorder = Rerecorder::new(tape, recorded.header.meta.recorder().unwrap_or_default());
     while rerecorder.take(&mut replay, None)? {}

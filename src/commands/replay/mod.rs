@@ -15,7 +15,7 @@ use std::thread;
 use indicatif::ProgressBar;
 use pmon::{RerecordError, Rerecorder};
 use pmon_analysis::Filter;
-use pmon_analysis::filter::{Bound, Tree};
+use pmon_analysis::filter::{ProcessTree, TimeBound};
 use pmon_core::capture::{Header, OpenError, Reader};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
@@ -92,10 +92,10 @@ struct Playback<'a> {
 
 impl<'a> Playback<'a> {
     fn new(args: &'a ReplayArgs, range: Range, header: Option<&Header>, bytes: u64) -> Result<Self, Failure> {
-        let mono = |bound: Bound| -> Result<MonoNs, Failure> {
+        let mono = |bound: TimeBound| -> Result<MonoNs, Failure> {
             match bound {
-                Bound::Mono(time) => Ok(time),
-                Bound::Wall(at) => {
+                TimeBound::Mono(time) => Ok(time),
+                TimeBound::Wall(at) => {
                     let start = header.map(|header| header.meta.start).ok_or_else(|| {
                         Failure::new(exit::USAGE, "the capture's header is damaged: give times as +DURATION")
                     })?;
@@ -142,16 +142,16 @@ impl<'a> Playback<'a> {
         if let (false, Some(recorder)) = (self.args.program.is_empty() || self.args.view.own, self.recorder())
         {
             let filter = self.filter.clone().unwrap_or_default();
-            replay = replay.filter(Filter { hide_own: Some(recorder), ..filter });
+            replay = replay.filter(Filter { hide_self_generated: Some(recorder), ..filter });
         }
         replay = replay.faults(self.script.clone(), self.args.seed);
         if !self.args.program.is_empty() {
             return self.run_program(replay);
         }
         match (&self.args.record, &self.args.socket) {
-            (Some(path), _) => self.record(replay.passing(), path),
+            (Some(path), _) => self.record(replay.pass_records(), path),
             (None, Some(path)) => self.serve(replay, path),
-            (None, None) => self.show(replay.passing()),
+            (None, None) => self.show(replay.pass_records()),
         }
     }
 
@@ -381,11 +381,11 @@ fn filter(args: &ReplayArgs) -> Result<Option<Filter>, Failure> {
     if is_all {
         return Ok(None);
     }
-    let mut tree = view.tree.map(|pid| Tree::new(Tgid(pid)));
+    let mut tree = view.tree.map(|pid| ProcessTree::new(Tgid(pid)));
     if let Some(tree) = &mut tree
         && let Some(exits) = exits(&args.file)?
     {
-        tree.expect_holes(exits);
+        tree.expect_missing_forks(exits);
     }
     Ok(Some(Filter {
         kinds: view.kind.clone(),

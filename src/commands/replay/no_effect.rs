@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use pmon_analysis::Bound;
+use pmon_analysis::TimeBound;
 use pmon_core::capture::{Item, Reader};
 use pmon_fake::{Fault, Place};
 
@@ -50,7 +50,7 @@ impl Playback<'_> {
             return None;
         }
         let mut reader = Reader::open_sparse(File::open(&self.args.file).ok()?, skip_hole).ok()?;
-        let range = Range { since: self.from.map(Bound::Mono), until: self.until.map(Bound::Mono) };
+        let range = Range { since: self.from.map(TimeBound::Mono), until: self.until.map(TimeBound::Mono) };
         let (header, order) = (reader.header().cloned(), reader.byte_order());
         // This format shows all events.
         let args = ViewArgs { format: FormatArg::Json, ..self.args.view.clone() };

@@ -13,7 +13,7 @@ use pmon_interpose::{
     ServeError, SignalDispositions, Supervisor,
 };
 use pmon_record::{Signals, WakeReason, startup};
-use pmon_replay::{Live, Replay, ReplayError};
+use pmon_replay::{CaptureWorld, Replay, ReplayError};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, getpgrp};
 use rustix::stdio;
@@ -69,7 +69,7 @@ impl Playback<'_> {
         };
         let mut forwarder =
             SignalForwarder { signals: control::signals()?, pressed: 0, ending: None, timeout: args.timeout };
-        let mut world = WorldWithProgress { live: Live::new(replay, speed), bar: &self.bar };
+        let mut world = WorldWithProgress { live: CaptureWorld::new(replay, speed), bar: &self.bar };
         let name = shell_words([program.as_encoded_bytes()].into_iter());
         let started = Supervisor::start(&launch, world.processes());
         // The pipe ends when the program's processes have ended, and not later.
@@ -117,7 +117,13 @@ impl Playback<'_> {
     }
 
     /// `without` is why it had no socket.
-    fn tell<R: Read>(&self, name: &str, ending: &RunReport, without: Option<&str>, world: &mut Live<R>) {
+    fn tell<R: Read>(
+        &self,
+        name: &str,
+        ending: &RunReport,
+        without: Option<&str>,
+        world: &mut CaptureWorld<R>,
+    ) {
         let happened = terminal::counted(world.kernel().happened(), "event");
         let how = match (ending.status & 0x7F, ending.signal) {
             (0, _) => format!("ended with {}", ending.exit_code()),
@@ -136,7 +142,7 @@ impl Playback<'_> {
 
 /// A replay with a progress bar.
 struct WorldWithProgress<'a, R> {
-    live: Live<R>,
+    live: CaptureWorld<R>,
     bar: &'a ProgressBar,
 }
 

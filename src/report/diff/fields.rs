@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use pmon_analysis::diff::{Item, Options};
+use pmon_analysis::diff::{ComparedRecord, DiffOptions};
 use pmon_core::capture::RecordedDatagram;
 use pmon_core::wire::{ByteOrder, Event};
 
@@ -14,10 +14,14 @@ pub(super) struct Field {
 }
 
 /// The fields, by their names in JSON, in which two records differ.
-pub(super) fn fields(items: [&Item; 2], orders: [ByteOrder; 2], options: Options) -> Vec<Field> {
+pub(super) fn fields(
+    items: [&ComparedRecord; 2],
+    orders: [ByteOrder; 2],
+    options: DiffOptions,
+) -> Vec<Field> {
     let mut fields = Vec::new();
     match items {
-        [Item::Loss(a), Item::Loss(b)] => {
+        [ComparedRecord::Loss(a), ComparedRecord::Loss(b)] => {
             compare(&mut fields, "cpu", a.cpu, b.cpu);
             compare(&mut fields, "count", a.count, b.count);
             if !options.renumbered {
@@ -27,11 +31,12 @@ pub(super) fn fields(items: [&Item; 2], orders: [ByteOrder; 2], options: Options
                 compare(&mut fields, "before_mono_ns", a.before, b.before);
             }
         }
-        [Item::Blind(a), Item::Blind(b)] => {
+        [ComparedRecord::Blind(a), ComparedRecord::Blind(b)] => {
             compare(&mut fields, "after_mono_ns", a.from, b.from);
             compare(&mut fields, "before_mono_ns", a.until, b.until);
         }
-        [Item::Loss(_) | Item::Blind(_), _] | [_, Item::Loss(_) | Item::Blind(_)] => {
+        [ComparedRecord::Loss(_) | ComparedRecord::Blind(_), _]
+        | [_, ComparedRecord::Loss(_) | ComparedRecord::Blind(_)] => {
             compare(&mut fields, "kind", kind(items[0], orders[0]), kind(items[1], orders[1]));
         }
         [a, b] => {
@@ -47,7 +52,7 @@ pub(super) fn fields(items: [&Item; 2], orders: [ByteOrder; 2], options: Options
     fields
 }
 
-fn compare_events(fields: &mut Vec<Field>, a: &Event, b: &Event, options: Options) {
+fn compare_events(fields: &mut Vec<Field>, a: &Event, b: &Event, options: DiffOptions) {
     compare(fields, "mono_ns", a.time, b.time);
     compare(fields, "cpu", a.cpu, b.cpu);
     if !options.renumbered {
@@ -66,18 +71,18 @@ fn compare<T: PartialEq + Display>(fields: &mut Vec<Field>, name: &'static str, 
     }
 }
 
-fn event(item: &Item, order: ByteOrder) -> Option<Event> {
+fn event(item: &ComparedRecord, order: ByteOrder) -> Option<Event> {
     match item {
-        Item::Event(event) => Some(*event),
-        Item::Raw(bytes) => RecordedDatagram::Raw(bytes).event(order),
-        Item::Loss(_) | Item::Blind(_) => None,
+        ComparedRecord::Event(event) => Some(*event),
+        ComparedRecord::Raw(bytes) => RecordedDatagram::Raw(bytes).event(order),
+        ComparedRecord::Loss(_) | ComparedRecord::Blind(_) => None,
     }
 }
 
-fn kind(item: &Item, order: ByteOrder) -> &'static str {
+fn kind(item: &ComparedRecord, order: ByteOrder) -> &'static str {
     match item {
-        Item::Loss(_) => "loss",
-        Item::Blind(_) => "blind",
+        ComparedRecord::Loss(_) => "loss",
+        ComparedRecord::Blind(_) => "blind",
         item => event(item, order).map_or("unknown", |event| event.kind().name()),
     }
 }

@@ -1,8 +1,8 @@
 //! One record of a comparison, as a line and as an object.
 
 use jiff::tz::TimeZone;
-use pmon_analysis::diff::{Item, Stretch};
-use pmon_analysis::{Occurrence, Processes};
+use pmon_analysis::diff::{ComparedRecord, LossInterval};
+use pmon_analysis::{ProcessTable, TimelineItem};
 use pmon_core::MonoNs;
 use pmon_core::capture::RecordedDatagram;
 use serde_json::{Map, Value, json};
@@ -12,9 +12,9 @@ use crate::output::{JsonRenderer, Render, RenderContext, TextRenderer};
 use crate::terminal::counted;
 
 /// The record, for people.
-pub(super) fn text(item: &Item, capture: &ComparedCapture) -> String {
-    if let Item::Loss(stretch) = item {
-        let Stretch { cpu, first, last, count, after, before, .. } = **stretch;
+pub(super) fn text(item: &ComparedRecord, capture: &ComparedCapture) -> String {
+    if let ComparedRecord::Loss(stretch) = item {
+        let LossInterval { cpu, first, last, count, after, before, .. } = **stretch;
         let [after, before] = [after, before].map(|time| wall_time(time, capture));
         let lost = counted(count, "event");
         return format!("{after}  -- {lost} lost on cpu {cpu} (seq {first}..{last}), before {before} --");
@@ -27,15 +27,15 @@ pub(super) fn text(item: &Item, capture: &ComparedCapture) -> String {
 }
 
 /// The record, for programs.
-pub(super) fn json(item: &Item, capture: &ComparedCapture) -> Value {
+pub(super) fn json(item: &ComparedRecord, capture: &ComparedCapture) -> Value {
     match item {
-        Item::Loss(stretch) => loss_json(stretch),
+        ComparedRecord::Loss(stretch) => loss_json(stretch),
         item => serde_json::from_str(&rendered(item, capture, &mut JsonRenderer::new())).unwrap_or_default(),
     }
 }
 
 /// A loss of any causes.
-pub(super) fn loss_json(stretch: &Stretch) -> Value {
+pub(super) fn loss_json(stretch: &LossInterval) -> Value {
     let by_cause = stretch.causes.by_cause().map(|(cause, count)| (cause.name().into(), count.into()));
     json!({
         "kind": "loss",
@@ -50,30 +50,32 @@ pub(super) fn loss_json(stretch: &Stretch) -> Value {
 }
 
 fn wall_time(time: MonoNs, capture: &ComparedCapture) -> String {
-    let processes = Processes::new();
+    let processes = ProcessTable::new();
     let context = RenderContext { processes: &processes, wall: &capture.wall, start: MonoNs(0) };
     let mut out = Vec::new();
     TextRenderer::of_events_alone(TimeZone::system()).time(time, context, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn rendered(item: &Item, capture: &ComparedCapture, render: &mut dyn Render) -> String {
-    let processes = Processes::new();
+fn rendered(item: &ComparedRecord, capture: &ComparedCapture, render: &mut dyn Render) -> String {
+    let processes = ProcessTable::new();
     let context = RenderContext { processes: &processes, wall: &capture.wall, start: MonoNs(0) };
     let mut out = Vec::new();
     if let Some(occurrence) = occurrence(item, capture) {
         render.event(&occurrence, context, &mut out);
-    } else if let Item::Blind(blind) = item {
+    } else if let ComparedRecord::Blind(blind) = item {
         render.blind(blind, context, &mut out);
     }
     String::from_utf8_lossy(&out).trim_end().to_owned()
 }
 
-fn occurrence(item: &Item, capture: &ComparedCapture) -> Option<Occurrence> {
+fn occurrence(item: &ComparedRecord, capture: &ComparedCapture) -> Option<TimelineItem> {
     let (event, raw) = match item {
-        Item::Event(event) => (Some(*event), None),
-        Item::Raw(bytes) => (RecordedDatagram::Raw(bytes).event(capture.order), Some(bytes.clone())),
-        Item::Loss(_) | Item::Blind(_) => return None,
+        ComparedRecord::Event(event) => (Some(*event), None),
+        ComparedRecord::Raw(bytes) => {
+            (RecordedDatagram::Raw(bytes).event(capture.order), Some(bytes.clone()))
+        }
+        ComparedRecord::Loss(_) | ComparedRecord::Blind(_) => return None,
     };
-    Some(Occurrence { event, raw, details: None, usage: None })
+    Some(TimelineItem { event, raw, details: None, usage: None })
 }

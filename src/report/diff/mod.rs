@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use pmon_analysis::WallClock;
 use pmon_analysis::diff::{
-    Apart, Counts, Difference, Finding, Item, Lane, Options, OtherCauses, Outcome, Side, Stretch,
+    CauseDifferences, ComparedRecord, DiffCounts, DiffOptions, DiffOutcome, DiffReport, DiffStream,
+    Difference, LossInterval, Side, TooFarApart,
 };
 use pmon_core::accounting::LossByCause;
 use pmon_core::wire::ByteOrder;
@@ -27,9 +28,9 @@ pub(crate) struct ComparedCapture {
 
 /// What a comparison gave.
 pub(crate) struct Comparison {
-    pub(crate) options: Options,
+    pub(crate) options: DiffOptions,
     pub(crate) captures: [ComparedCapture; 2],
-    pub(crate) finding: Finding,
+    pub(crate) finding: DiffReport,
 }
 
 impl Comparison {
@@ -43,10 +44,10 @@ impl Comparison {
         let mut text = String::new();
         let intact = if self.is_damaged() { "of what is intact: " } else { "" };
         let _ = writeln!(text, "{intact}{}", self.headline());
-        if let Outcome::Different(difference) = &self.finding.outcome {
+        if let DiffOutcome::Different(difference) = &self.finding.outcome {
             self.explain(&mut text, difference);
         }
-        if self.finding.outcome != Outcome::Identical {
+        if self.finding.outcome != DiffOutcome::Identical {
             let _ = writeln!(text, "the same until then: {}", amount(&self.finding.equal));
             for side in [Side::A, Side::B] {
                 let all = amount(&self.finding.totals[side as usize]);
@@ -62,14 +63,14 @@ impl Comparison {
     /// For programs.
     pub(crate) fn json(&self) -> Value {
         let (difference, apart) = match &self.finding.outcome {
-            Outcome::Identical => (Value::Null, Value::Null),
-            Outcome::Different(difference) => (self.difference_json(difference), Value::Null),
-            Outcome::TooFarApart(apart) => (Value::Null, apart_json(apart)),
+            DiffOutcome::Identical => (Value::Null, Value::Null),
+            DiffOutcome::Different(difference) => (self.difference_json(difference), Value::Null),
+            DiffOutcome::TooFarApart(apart) => (Value::Null, apart_json(apart)),
         };
         let verdict = match self.finding.outcome {
-            Outcome::Identical => "identical",
-            Outcome::Different(_) => "different",
-            Outcome::TooFarApart(_) => "too_far_apart",
+            DiffOutcome::Identical => "identical",
+            DiffOutcome::Different(_) => "different",
+            DiffOutcome::TooFarApart(_) => "too_far_apart",
         };
         let causes = self.finding.causes.as_ref().map(|causes| {
             let (a, b) = &causes.first;
@@ -106,9 +107,9 @@ impl Comparison {
 
     fn headline(&self) -> String {
         match &self.finding.outcome {
-            Outcome::Identical => format!("identical: {}", amount(&self.finding.equal)),
-            Outcome::Different(difference) => format!("they differ at {}", place(difference)),
-            Outcome::TooFarApart(apart) => format!(
+            DiffOutcome::Identical => format!("identical: {}", amount(&self.finding.equal)),
+            DiffOutcome::Different(difference) => format!("they differ at {}", place(difference)),
+            DiffOutcome::TooFarApart(apart) => format!(
                 "given up: {} is {} ahead{}, of {} that had to be held; they differ, or are too far apart to tell",
                 self.name(apart.ahead),
                 counted(apart.held, "record"),
@@ -145,12 +146,12 @@ impl Comparison {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if let Some(OtherCauses { losses, first: (a, b) }) = &self.finding.causes {
+        if let Some(CauseDifferences { losses, first: (a, b) }) = &self.finding.causes {
             let losses = match losses {
                 1 => "1 loss has".into(),
                 losses => format!("{} losses have", grouped(*losses)),
             };
-            let Stretch { cpu, first, last, .. } = a;
+            let LossInterval { cpu, first, last, .. } = a;
             let (ours, theirs) = (by_cause(&a.causes), by_cause(&b.causes));
             notes.push(format!(
                 "{losses} other causes; the first: cpu {cpu}, seq {first}..{last}: {ours} in {}, {theirs} in {}",
@@ -181,7 +182,9 @@ impl Comparison {
     }
 
     fn difference_json(&self, difference: &Difference) -> Value {
-        let line = |side, item: &Option<Item>| item.as_ref().map(|item| line::json(item, self.capture(side)));
+        let line = |side, item: &Option<ComparedRecord>| {
+            item.as_ref().map(|item| line::json(item, self.capture(side)))
+        };
         let fields: Vec<_> = self.fields(difference).iter().map(|field| field.name).collect();
         json!({
             "lane": lane_json(difference.lane),
@@ -194,7 +197,7 @@ impl Comparison {
 }
 
 /// `10 events, 2 losses of 33 events`.
-fn amount(counts: &Counts) -> String {
+fn amount(counts: &DiffCounts) -> String {
     let mut text = counted(counts.events, "event");
     if counts.losses > 0 {
         let what = if counts.losses == 1 { "loss" } else { "losses" };
@@ -206,7 +209,7 @@ fn amount(counts: &Counts) -> String {
     text
 }
 
-fn amount_json(counts: &Counts) -> Map<String, Value> {
+fn amount_json(counts: &DiffCounts) -> Map<String, Value> {
     let numbers = [
         ("events", counts.events),
         ("losses", counts.losses),
@@ -219,11 +222,13 @@ fn amount_json(counts: &Counts) -> Map<String, Value> {
 /// Where a difference is, in words.
 fn place(difference: &Difference) -> String {
     let before = &difference.before;
-    let is_event = |item: &Option<Item>| matches!(item, Some(Item::Event(_) | Item::Raw(_)));
-    let is_loss = |item: &Option<Item>| matches!(item, Some(Item::Loss(_)));
-    let is_any = |is: fn(&Option<Item>) -> bool| is(&difference.a) || is(&difference.b);
+    let is_event = |item: &Option<ComparedRecord>| {
+        matches!(item, Some(ComparedRecord::Event(_) | ComparedRecord::Raw(_)))
+    };
+    let is_loss = |item: &Option<ComparedRecord>| matches!(item, Some(ComparedRecord::Loss(_)));
+    let is_any = |is: fn(&Option<ComparedRecord>) -> bool| is(&difference.a) || is(&difference.b);
     let what = match () {
-        () if difference.lane == Lane::Blind => {
+        () if difference.lane == DiffStream::Blind => {
             return format!("blind interval {}", grouped(before.blind + 1));
         }
         () if is_any(is_event) => format!("event {}", grouped(before.events + 1)),
@@ -237,25 +242,25 @@ fn place(difference: &Difference) -> String {
     what + &of_lane(difference.lane)
 }
 
-fn of_lane(lane: Lane) -> String {
+fn of_lane(lane: DiffStream) -> String {
     match lane {
-        Lane::All => String::new(),
-        Lane::Cpu(cpu) => format!(" of cpu {cpu}"),
-        Lane::Strange => " of those whose CPU is not known".into(),
-        Lane::Blind => " in blind intervals".into(),
+        DiffStream::All => String::new(),
+        DiffStream::Cpu(cpu) => format!(" of cpu {cpu}"),
+        DiffStream::Strange => " of those whose CPU is not known".into(),
+        DiffStream::Blind => " in blind intervals".into(),
     }
 }
 
-fn lane_json(lane: Lane) -> Value {
+fn lane_json(lane: DiffStream) -> Value {
     match lane {
-        Lane::All => json!({ "kind": "all", "cpu": null }),
-        Lane::Cpu(cpu) => json!({ "kind": "cpu", "cpu": cpu.0 }),
-        Lane::Strange => json!({ "kind": "strange", "cpu": null }),
-        Lane::Blind => json!({ "kind": "blind", "cpu": null }),
+        DiffStream::All => json!({ "kind": "all", "cpu": null }),
+        DiffStream::Cpu(cpu) => json!({ "kind": "cpu", "cpu": cpu.0 }),
+        DiffStream::Strange => json!({ "kind": "strange", "cpu": null }),
+        DiffStream::Blind => json!({ "kind": "blind", "cpu": null }),
     }
 }
 
-fn apart_json(apart: &Apart) -> Value {
+fn apart_json(apart: &TooFarApart) -> Value {
     let ahead = match apart.ahead {
         Side::A => "a",
         Side::B => "b",

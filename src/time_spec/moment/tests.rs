@@ -16,10 +16,10 @@ fn range(zone: &str, extent: &Extent, since: &str, until: &str) -> Result<([Stri
     let zone = TimeZone::get(zone).expect(zone);
     let parse = |text| (text != "-").then(|| Moment::parse(text).expect(text));
     let resolved = resolve(["--since", "--until"], [parse(since), parse(until)], extent, &zone)?;
-    let shown = |bound: Option<Bound>| match bound {
+    let shown = |bound: Option<TimeBound>| match bound {
         None => "-".to_owned(),
-        Some(Bound::Mono(at)) => format!("+{}", at.0 - START),
-        Some(Bound::Wall(at)) => timestamp(at).to_string(),
+        Some(TimeBound::Mono(at)) => format!("+{}", at.0 - START),
+        Some(TimeBound::Wall(at)) => timestamp(at).to_string(),
     };
     Ok((resolved.bounds.map(shown), resolved.notes.join("\n")))
 }

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use pmon_core::capture::{Details, MissReason};
 use pmon_core::{Task, Tgid, Tid};
 
-use super::process::{Life, State, Thread};
-use super::{Census, INIT};
+use super::process::{LiveProcess, RunState, Thread};
+use super::{INIT, LiveProcesses};
 use crate::process::limits::{MAX_PROCESSES, MAX_THREADS};
 use crate::timeline::size_of_details;
 
 /// Memory of a process without its details, in bytes: its state, name, usage, and table entries.
-pub(super) const LIFE: usize = size_of::<Life>() + 144;
+pub(super) const LIFE: usize = size_of::<LiveProcess>() + 144;
 /// Memory of a thread other than the first, in bytes. Most multithreaded processes have several
 /// threads, and names are shared.
 pub(super) const THREAD: usize = 192;
 
-impl Census {
+impl LiveProcesses {
     /// Sets the memory limit in bytes. If more is in use, removes the texts of details, lowest
     /// process IDs first.
     pub(in crate::process) fn limit(&mut self, bytes: usize) {
@@ -55,7 +55,7 @@ impl Census {
     }
 
     /// The process of a task that does something, known from now on with that thread; `None` if there is no room.
-    pub(super) fn alive(&mut self, task: Task) -> Option<&mut Life> {
+    pub(super) fn alive(&mut self, task: Task) -> Option<&mut LiveProcess> {
         let now = self.now;
         if task.is_leader() && self.lives.get(&task.tgid).is_some_and(|life| life.exit.is_some()) {
             // It has ended: this is another one, whose fork was lost.
@@ -81,14 +81,14 @@ impl Census {
     }
 
     /// The process of that id, known from now on; `None` if there is no room.
-    pub(super) fn entry(&mut self, pid: Tgid) -> Option<&mut Life> {
+    pub(super) fn entry(&mut self, pid: Tgid) -> Option<&mut LiveProcess> {
         if pid != Tgid(0) && !self.lives.contains_key(&pid) {
-            self.insert(Life { pid, heard: self.now, ..Life::default() });
+            self.insert(LiveProcess { pid, heard: self.now, ..LiveProcess::default() });
         }
         self.lives.get_mut(&pid).map(|life| &mut **life)
     }
 
-    pub(super) fn insert(&mut self, life: Life) {
+    pub(super) fn insert(&mut self, life: LiveProcess) {
         let pid = life.pid;
         self.free(Tid(pid.0));
         if self.lives.len() < MAX_PROCESSES && self.has_room(LIFE) {
@@ -106,7 +106,7 @@ impl Census {
         self.touch(tgid);
         if let Some(life) = self.lives.get_mut(&tgid) {
             life.threads.remove(&id);
-            if life.state() == State::Zombie {
+            if life.state() == RunState::Zombie {
                 self.remove(tgid);
             }
         }

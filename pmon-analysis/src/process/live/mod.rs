@@ -12,9 +12,9 @@ use pmon_core::{MonoNs, Task, Tgid, Tid};
 use self::process::{lasting, merged};
 use super::limits::MAX_BYTES;
 use super::thread_group::ProcessExit;
-use crate::timeline::Entry;
+use crate::timeline::OwnedRecord;
 
-pub use self::process::{Life, State, Thread};
+pub use self::process::{LiveProcess, RunState, Thread};
 
 /// The parent of those whose own has ended.
 const INIT: Tgid = Tgid(1);
@@ -24,13 +24,13 @@ const INIT: Tgid = Tgid(1);
 /// A process that has ended is a zombie until the next event, whoever's that is. The capture does not say when its parent waited for it;
 /// nearly always that is at once, and whoever is told of the exit finds it gone or about to go.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Census {
+pub(super) struct LiveProcesses {
     ticks_per_second: u64,
     clock: ClockAnchor,
     now: MonoNs,
     /// All processes, including zombies. Each is boxed, because tree nodes are only half full.
-    lives: BTreeMap<Tgid, Box<Life>>,
-    /// Processes by their threads beside the first.
+    lives: BTreeMap<Tgid, Box<LiveProcess>>,
+    /// ProcessTable by their threads beside the first.
     threads: HashMap<Tid, Tgid>,
     children: HashMap<Tgid, BTreeSet<Tgid>>,
     /// The zombie that is gone with the next event.
@@ -56,7 +56,7 @@ const CREDIT: u64 = 64;
 /// Number of extra processes that may be visited before the first entry.
 const FIRST_CREDIT: u64 = 1 << 20;
 
-impl Census {
+impl LiveProcesses {
     pub(super) fn new(meta: &Meta) -> Self {
         let ticks_per_second = u64::from(meta.ticks_per_second);
         Self {
@@ -76,36 +76,36 @@ impl Census {
     }
 
     /// Applies the next entry. `exit` is the effect of an exit event on its process.
-    pub(super) fn apply(&mut self, entry: &Entry, exit: Option<ProcessExit>) {
+    pub(super) fn apply(&mut self, entry: &OwnedRecord, exit: Option<ProcessExit>) {
         self.credit = self.credit.saturating_add(CREDIT);
         match entry {
-            Entry::Event(occurrence) => {
+            OwnedRecord::Event(occurrence) => {
                 if let Some(event) = &occurrence.event {
                     self.event(event, occurrence.details.as_deref(), exit);
                     self.used(event, occurrence.usage.as_deref());
                 }
             }
-            Entry::Details(details) => match details.subject {
+            OwnedRecord::Details(details) => match details.subject {
                 DetailsSubject::Exec { tgid, time } => self.late(tgid, time, details),
                 DetailsSubject::Snapshot { tgid } => self.scanned(tgid, details),
             },
-            Entry::Snapshot(snapshot) => self.complete(snapshot),
-            Entry::Clock(anchor) => self.clock = *anchor,
+            OwnedRecord::Snapshot(snapshot) => self.complete(snapshot),
+            OwnedRecord::Clock(anchor) => self.clock = *anchor,
             _ => {}
         }
     }
 
-    pub(super) fn lives(&self) -> impl Iterator<Item = &Life> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &LiveProcess> {
         let now = self.ticks(self.now);
         self.lives.values().map(|life| &**life).filter(move |life| is_there(life, now))
     }
 
-    pub(super) fn life(&self, pid: Tgid) -> Option<&Life> {
+    pub(super) fn get(&self, pid: Tgid) -> Option<&LiveProcess> {
         self.lives.get(&pid).map(|life| &**life).filter(|life| is_there(life, self.ticks(self.now)))
     }
 
-    pub(super) fn owner(&self, tid: Tid) -> Option<&Life> {
-        self.life(*self.threads.get(&tid)?)
+    pub(super) fn owner(&self, tid: Tid) -> Option<&LiveProcess> {
+        self.get(*self.threads.get(&tid)?)
     }
 
     fn event(&mut self, event: &Event, details: Option<&Details>, exit: Option<ProcessExit>) {
@@ -154,9 +154,10 @@ impl Census {
             (life.heard, life.unborn) = (time, false);
             &*life
         });
-        let fresh = Life { pid: child, start: Some(time), start_ticks, heard: time, ..Life::default() };
+        let fresh =
+            LiveProcess { pid: child, start: Some(time), start_ticks, heard: time, ..LiveProcess::default() };
         let life = match of {
-            Some(of) => Life {
+            Some(of) => LiveProcess {
                 // It is named as the thread that forked.
                 name: of.threads.get(&parent.tid).and_then(|of| of.name.clone()).or_else(|| of.name.clone()),
                 details: of.details.clone(),
@@ -252,7 +253,7 @@ impl Census {
         if let Some(parent) = parent {
             self.adopt(task.tgid, Some(parent.tgid));
         }
-        if self.lives.get(&task.tgid).is_some_and(|life| life.state() == State::Zombie) {
+        if self.lives.get(&task.tgid).is_some_and(|life| life.state() == RunState::Zombie) {
             self.corpse = Some(task.tgid);
             self.orphan(task.tgid);
         }
@@ -278,7 +279,7 @@ impl Census {
     }
 
     /// A change to a process by its first thread; another one only shows that it is there.
-    fn change(&mut self, task: Task, change: impl FnOnce(&mut Life)) {
+    fn change(&mut self, task: Task, change: impl FnOnce(&mut LiveProcess)) {
         if let Some(life) = self.alive(task)
             && task.is_leader()
         {
@@ -311,7 +312,7 @@ impl Census {
     /// A scan is complete: what it did not see, and was not heard of since, has ended unheard.
     fn complete(&mut self, snapshot: &Snapshot) {
         let scan = self.scan;
-        let is_missing = |life: &Life| life.scan != scan && life.heard < snapshot.started;
+        let is_missing = |life: &LiveProcess| life.scan != scan && life.heard < snapshot.started;
         if self.scanned == snapshot.processes && self.affords(self.lives.len() as u64) {
             let missing: Vec<_> =
                 self.lives.values().filter(|life| is_missing(life)).map(|life| life.pid).collect();
@@ -343,7 +344,7 @@ impl Census {
 }
 
 /// Whether it is there at that time, in clock ticks since boot: what only a scan told of has been there since its start.
-fn is_there(life: &Life, now: Option<u64>) -> bool {
+fn is_there(life: &LiveProcess, now: Option<u64>) -> bool {
     !life.unborn || life.start_ticks.zip(now).is_none_or(|(start, now)| start <= now)
 }
 

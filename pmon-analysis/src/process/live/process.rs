@@ -12,7 +12,7 @@ use crate::process::limits::MAX_NAME;
 ///
 /// It is the same process as long as its id and its start are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Life {
+pub struct LiveProcess {
     /// Its id.
     pub pid: Tgid,
     /// Another number after each change, and for each process.
@@ -75,7 +75,7 @@ pub struct Thread {
 
 /// Whether a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum RunState {
     /// It does.
     Running,
     /// Its first thread has ended, others go on.
@@ -84,13 +84,13 @@ pub enum State {
     Zombie,
 }
 
-impl Life {
+impl LiveProcess {
     /// Whether it runs.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> RunState {
         match (self.exit, self.threads.is_empty() && !self.goes_on) {
-            (None, _) => State::Running,
-            (Some(_), false) => State::Leaderless,
-            (Some(_), true) => State::Zombie,
+            (None, _) => RunState::Running,
+            (Some(_), false) => RunState::Leaderless,
+            (Some(_), true) => RunState::Zombie,
         }
     }
 
@@ -104,7 +104,7 @@ impl Life {
         is_child && self.exec.is_none() && !has_program
     }
 
-    /// Where it belongs, as of its last exec or a scan; the id that stands there is [`Life::inner_pid`].
+    /// Where it belongs, as of its last exec or a scan; the id that stands there is [`LiveProcess::inner_pid`].
     pub fn context(&self) -> Option<ProcessContext> {
         self.details.as_deref()?.context
     }

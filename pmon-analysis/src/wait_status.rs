@@ -4,7 +4,7 @@ use std::fmt;
 
 /// How a task ended, from its raw wait status (`wait(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Status {
+pub enum WaitStatus {
     /// It exited with this code.
     Exited(u8),
     /// A signal ended it.
@@ -16,7 +16,7 @@ pub enum Status {
     },
 }
 
-impl Status {
+impl WaitStatus {
     /// Reads a raw wait status, `exit_code` of an exit event.
     pub fn from_raw(raw: u32) -> Self {
         match (raw & 0x7f) as u8 {
@@ -31,7 +31,7 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for WaitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Exited(code) => write!(f, "exit {code}"),
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn words() {
-        let words = |raw| Status::from_raw(raw).to_string();
+        let words = |raw| WaitStatus::from_raw(raw).to_string();
         assert_eq!(words(0), "exit 0");
         assert_eq!(words(3 << 8), "exit 3");
         assert_eq!(words(255 << 8), "exit 255");
@@ -104,8 +104,8 @@ mod tests {
 
     #[test]
     fn only_exit_0_is_success() {
-        assert!(Status::from_raw(0).is_success());
-        assert!(!Status::from_raw(1 << 8).is_success());
-        assert!(!Status::from_raw(15).is_success());
+        assert!(WaitStatus::from_raw(0).is_success());
+        assert!(!WaitStatus::from_raw(1 << 8).is_success());
+        assert!(!WaitStatus::from_raw(15).is_success());
     }
 }
