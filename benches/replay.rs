@@ -95,7 +95,7 @@ fn kernel(c: &mut Criterion) {
                 for some in events.chunks(AT_ONCE) {
                     let mut feed = kernel.feed();
                     some.iter().for_each(|event| {
-                        feed.event(event);
+                        feed.emit(event);
                     });
                     drop(feed);
                     for socket in &mut sockets {
@@ -116,14 +116,14 @@ fn descriptor(c: &mut Criterion) {
     group.throughput(Throughput::Elements(events.len() as u64)).sample_size(20);
     let mut kernel = Kernel::new(4);
     kernel.set_listeners(1);
-    let mut wire = kernel.nonblocking_wire().unwrap();
+    let mut wire = kernel.nonblocking_fd_socket().unwrap();
     let mut consumer = FdSource::new(wire.consumer().unwrap());
     group.bench_function("pumped", |b| {
         b.iter(|| {
             for some in events.chunks(128) {
                 let mut feed = kernel.feed();
                 some.iter().for_each(|event| {
-                    feed.event(event);
+                    feed.emit(event);
                 });
                 drop(feed);
                 let mut read = 0;

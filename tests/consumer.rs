@@ -3,7 +3,7 @@
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Event, EventKind};
-use pmon_fake::{Fault, Kernel, Place, Script};
+use pmon_fake::{Fault, FaultScript, Kernel, Trigger};
 
 /// The consumer: how many programs were run, and whether that is all.
 fn execs(source: &mut impl Source) -> (usize, bool) {
@@ -23,10 +23,10 @@ fn execs(source: &mut impl Source) -> (usize, bool) {
 #[test]
 fn it_counts_programs_and_notices_what_it_missed() {
     let mut kernel = Kernel::new(2);
-    kernel.inject(Script::new().with(Place::At(17), Fault::Overrun(5.into()), None), 0);
+    kernel.inject(FaultScript::new().with(Trigger::At(17), Fault::Overrun(5.into()), None), 0);
     let mut socket = kernel.socket();
     socket.listen().unwrap();
-    let shell = kernel.boot("sh");
+    let shell = kernel.add_process("sh");
     for _ in 0..10 {
         let child = kernel.fork(shell);
         kernel.exec(child, "/bin/true", &["true"]);

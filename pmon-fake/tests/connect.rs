@@ -50,7 +50,7 @@ fn events_come_whoever_the_peer_is() {
     socket.listen().unwrap();
     sender(&mut socket).unwrap();
     socket.connect(2, 0).unwrap();
-    let task = kernel.boot("test");
+    let task = kernel.add_process("test");
     kernel.rename(task, "other");
     assert_eq!(sender(&mut socket), Ok(0));
 }

@@ -7,7 +7,7 @@ use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Event, Message, messages};
 use pmon_core::{Cpu, Seq};
-use pmon_fake::{Amount, Fault, Kernel, Place, Script};
+use pmon_fake::{Amount, Fault, FaultScript, Kernel, Trigger};
 use proptest::prelude::*;
 
 const CPUS: u32 = 3;
@@ -34,15 +34,17 @@ fn faults() -> impl Strategy<Value = Fault> {
     ]
 }
 
-fn scripts() -> impl Strategy<Value = Script> {
+fn scripts() -> impl Strategy<Value = FaultScript> {
     let place = prop_oneof![
-        (0..400_u64).prop_map(Place::At),
-        (1..100_u64, 0..100_u64).prop_map(|(events, from)| Place::Every { events, from }),
-        any::<u32>().prop_map(|of| Place::Chance(of >> 4)),
+        (0..400_u64).prop_map(Trigger::At),
+        (1..100_u64, 0..100_u64).prop_map(|(events, from)| Trigger::Every { events, from }),
+        any::<u32>().prop_map(|of| Trigger::Chance(of >> 4)),
     ];
     let rule = (place, faults(), prop::option::of(0..CPUS));
     prop::collection::vec(rule, 0..6).prop_map(|rules| {
-        rules.into_iter().fold(Script::new(), |script, (place, fault, cpu)| script.with(place, fault, cpu))
+        rules
+            .into_iter()
+            .fold(FaultScript::new(), |script, (place, fault, cpu)| script.with(place, fault, cpu))
     })
 }
 
@@ -50,15 +52,15 @@ fn scripts() -> impl Strategy<Value = Script> {
 type Heard = Vec<(Vec<u8>, u32)>;
 
 /// What a listener with that buffer hears of 400 events, of which it takes as many at a time as it is told; and the numbers of the CPUs.
-fn heard(script: &Script, seed: u64, rcvbuf: i32, every: usize) -> (Heard, u64, Vec<Seq>) {
+fn heard(script: &FaultScript, seed: u64, rcvbuf: i32, every: usize) -> (Heard, u64, Vec<Seq>) {
     let mut kernel = Kernel::new(CPUS);
     for cpu in 0..CPUS {
-        kernel.number(Cpu(cpu), Seq(u32::MAX - 20 * cpu));
+        kernel.set_next_seq(Cpu(cpu), Seq(u32::MAX - 20 * cpu));
     }
     let mut socket = kernel.socket();
     socket.force_rcvbuf(rcvbuf).unwrap();
     socket.listen().unwrap();
-    let task = kernel.boot("test");
+    let task = kernel.add_process("test");
     let mut heard = Vec::new();
     let mut batch = Batch::with_capacity(64);
     let mut take = |socket: &mut pmon_fake::Socket| loop {
@@ -92,10 +94,10 @@ fn heard(script: &Script, seed: u64, rcvbuf: i32, every: usize) -> (Heard, u64, 
             kernel.setsid(task);
         }
     }
-    kernel.inject(Script::new(), 0);
+    kernel.inject(FaultScript::new(), 0);
     say(&mut kernel, &mut socket);
     let drops = socket.drops().unwrap().unwrap();
-    let next = (0..CPUS).map(|cpu| kernel.next_number(Cpu(cpu))).collect();
+    let next = (0..CPUS).map(|cpu| kernel.next_seq(Cpu(cpu))).collect();
     (heard, drops, next)
 }
 

@@ -1,10 +1,10 @@
 //! Fault scripts: what they say, and where they are wrong.
 
-use pmon_fake::{Fault, Place, Script};
+use pmon_fake::{Fault, FaultScript, Trigger};
 use proptest::prelude::*;
 
-fn parse(text: &str) -> Result<Script, (Option<usize>, String)> {
-    text.parse::<Script>().map_err(|error| (error.line(), error.to_string()))
+fn parse(text: &str) -> Result<FaultScript, (Option<usize>, String)> {
+    text.parse::<FaultScript>().map_err(|error| (error.line(), error.to_string()))
 }
 
 #[test]
@@ -22,11 +22,11 @@ fn every_fault_can_be_written() {
     ];
     for (name, fault) in amounts {
         let one = parse(&format!("[[fault]]\nat = 7\n{name} = 3\n")).unwrap();
-        assert_eq!(one, Script::new().with(Place::At(7), fault(3.into()), None));
+        assert_eq!(one, FaultScript::new().with(Trigger::At(7), fault(3.into()), None));
         let some = parse(&format!("[[fault]]\nevery = 10\nfrom = 5\n{name} = \"2..9\"\ncpu = 1\n")).unwrap();
         assert_eq!(
             some,
-            Script::new().with(Place::Every { events: 10, from: 5 }, fault((2..=9).into()), Some(1))
+            FaultScript::new().with(Trigger::Every { events: 10, from: 5 }, fault((2..=9).into()), Some(1))
         );
     }
     let others = [
@@ -40,9 +40,9 @@ fn every_fault_can_be_written() {
     ];
     for (text, fault) in others {
         let script = parse(&format!("[[fault]]\nchance = 0.5\n{text}\n")).unwrap();
-        assert_eq!(script, Script::new().with(Place::chance(0.5), fault, None));
+        assert_eq!(script, FaultScript::new().with(Trigger::chance(0.5), fault, None));
     }
-    assert_eq!(parse("# nothing goes wrong\n"), Ok(Script::new()));
+    assert_eq!(parse("# nothing goes wrong\n"), Ok(FaultScript::new()));
 }
 
 #[test]
@@ -78,7 +78,7 @@ proptest! {
     #[test]
     fn any_text_is_a_script_or_is_refused(lines in prop::collection::vec(line(), 0..12)) {
         let text = lines.join("\n");
-        match text.parse::<Script>() {
+        match text.parse::<FaultScript>() {
             Ok(script) => prop_assert_eq!(script.rules().len(), text.matches("[[fault]]").count()),
             Err(error) => prop_assert!(error.line().is_none_or(|line| line <= lines.len() + 1), "{text}\n{error}"),
         }

@@ -4,7 +4,7 @@ use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind, Message, WireError, messages};
 use pmon_core::{Cpu, Seq, Task};
-use pmon_fake::{Amount, Errno, Fault, Kernel, Place, RecvFlags, Script, Socket};
+use pmon_fake::{Amount, Errno, Fault, FaultScript, Kernel, RecvFlags, Socket, Trigger};
 
 /// A kernel with two CPUs, a socket that listens, and a process.
 fn listener() -> (Kernel, Socket, Task) {
@@ -12,14 +12,14 @@ fn listener() -> (Kernel, Socket, Task) {
     let mut socket = kernel.socket();
     socket.listen().unwrap();
     assert_eq!(events(&mut socket)[0].kind(), EventKind::Ack);
-    let task = kernel.boot("test");
+    let task = kernel.add_process("test");
     (kernel, socket, task)
 }
 
 /// The same, with a fault before the third of six events.
 fn with(fault: Fault) -> (Kernel, Socket) {
     let (mut kernel, socket, task) = listener();
-    kernel.inject(Script::new().with(Place::At(2), fault, None), 1);
+    kernel.inject(FaultScript::new().with(Trigger::At(2), fault, None), 1);
     for n in 0..6 {
         kernel.rename(task, &format!("event {n}"));
     }
@@ -160,12 +160,12 @@ fn an_unknown_kind_has_a_number() {
 fn an_event_is_held_back_behind_those_of_other_cpus_but_not_of_its_own() {
     let held = |then: &[u32]| {
         let (mut kernel, mut socket, task) = listener();
-        kernel.inject(Script::new().with(Place::At(0), Fault::Hold(2.into()), Some(1)), 0);
+        kernel.inject(FaultScript::new().with(Trigger::At(0), Fault::Hold(2.into()), Some(1)), 0);
         for &cpu in then {
             kernel.run_on(Cpu(cpu));
             kernel.rename(task, "test");
         }
-        kernel.settle();
+        kernel.release_delayed();
         events(&mut socket).iter().map(|event| (event.cpu.0, event.seq.0)).collect::<Vec<_>>()
     };
     assert_eq!(held(&[1, 0, 0, 0]), [(0, 1), (0, 2), (1, 0), (0, 3)]);
@@ -185,7 +185,7 @@ fn the_clock_goes_on_at_once() {
 fn what_nobody_is_told_of_has_no_number() {
     let (kernel, mut socket) = with(Fault::Blind(SOME));
     assert_eq!(numbers(&events(&mut socket)), [1, 2, 3]);
-    assert_eq!((kernel.next_number(Cpu(0)), kernel.happened()), (Seq(4), 6));
+    assert_eq!((kernel.next_seq(Cpu(0)), kernel.events_happened()), (Seq(4), 6));
 }
 
 #[test]
@@ -217,11 +217,11 @@ fn amounts_that_are_out_of_all_proportion_harm_nobody() {
         Fault::Burst(SOME),
     ];
     let script =
-        faults.into_iter().fold(Script::new(), |script, fault| script.with(Place::At(1), fault, None));
+        faults.into_iter().fold(FaultScript::new(), |script, fault| script.with(Trigger::At(1), fault, None));
     kernel.inject(script, 0);
     kernel.rename(task, "before");
     kernel.rename(task, "silenced");
-    kernel.inject(Script::new(), 0);
+    kernel.inject(FaultScript::new(), 0);
     kernel.rename(task, "after");
     assert_eq!(socket.drops(), Ok(Some(u32::MAX.into())));
     // 2^32 - 1 were skipped twice.

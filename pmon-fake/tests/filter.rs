@@ -55,7 +55,7 @@ fn a_filter_chooses_by_kind() {
     socket.attach_filter(&program).unwrap();
     assert_eq!(socket.filter().as_deref(), Some(&program[..]));
 
-    let shell = kernel.boot("sh");
+    let shell = kernel.add_process("sh");
     let child = kernel.fork(shell);
     kernel.exit(child, 3);
     kernel.rename(shell, "other");
@@ -72,7 +72,7 @@ fn a_filter_chooses_by_kind() {
 fn what_is_cut_looks_whole_and_takes_the_room_that_it_took() {
     let mut kernel = Kernel::new(1);
     let mut socket = listening(&mut kernel);
-    let task = kernel.boot("test");
+    let task = kernel.add_process("test");
     socket.attach_filter(&leave(20)).unwrap();
     kernel.rename(task, "other");
     assert_eq!(socket.memory().rmem_alloc, 832);
@@ -84,7 +84,7 @@ fn what_is_cut_looks_whole_and_takes_the_room_that_it_took() {
 #[test]
 fn a_cut_holds_for_those_who_hear_later_until_somebody_has_the_event() {
     let mut kernel = Kernel::new(1);
-    let task = kernel.boot("test");
+    let task = kernel.add_process("test");
     let [mut first, mut second, mut last] = std::array::from_fn(|_| listening(&mut kernel));
     let heard = [&mut first, &mut second, &mut last].map(lengths);
     assert_eq!(heard, [vec![76; 2], vec![76], vec![]], "acknowledgements");
@@ -102,7 +102,7 @@ fn a_cut_holds_for_those_who_hear_later_until_somebody_has_the_event() {
 #[test]
 fn a_filter_hears_of_the_cpu_of_the_event() {
     let mut kernel = Kernel::new(4);
-    let task = kernel.boot("test");
+    let task = kernel.add_process("test");
     let mut socket = listening(&mut kernel);
     socket.attach_filter(&[op(LD_W_ABS, AD_CPU), op(0x04, 10), op(RET_A, 0)]).unwrap();
     for cpu in [3, 0, 2] {
@@ -116,7 +116,7 @@ fn a_filter_hears_of_the_cpu_of_the_event() {
 fn random_numbers_are_the_same_each_time() {
     let run = || {
         let mut kernel = Kernel::new(1);
-        let task = kernel.boot("test");
+        let task = kernel.add_process("test");
         let mut socket = listening(&mut kernel);
         let program = [op(LD_W_ABS, AD_RANDOM), op(0x54, 63), op(0x04, 1), op(RET_A, 0)];
         socket.attach_filter(&program).unwrap();
@@ -132,17 +132,17 @@ fn random_numbers_are_the_same_each_time() {
 fn a_frame_for_the_only_socket_goes_through_its_filter() {
     let mut kernel = Kernel::new(1);
     let mut socket = listening(&mut kernel);
-    let body = EventBody::Sid { task: kernel.boot("test") };
-    let event = Event { time: kernel.now(), seq: kernel.next_number(Cpu(0)), cpu: Cpu(0), body };
+    let body = EventBody::Sid { task: kernel.add_process("test") };
+    let event = Event { time: kernel.now(), seq: kernel.next_seq(Cpu(0)), cpu: Cpu(0), body };
     let frame = event.encode(ByteOrder::NATIVE).unwrap();
     let mut batch = Batch::with_capacity(8);
     for (program, kept) in [(leave(0), vec![]), (leave(9), vec![9])] {
         socket.attach_filter(&program).unwrap();
-        assert!(!kernel.feed().frame_into(&frame, &mut batch));
+        assert!(!kernel.feed().emit_into(&frame, &mut batch));
         assert_eq!(lengths(&mut socket), kept);
     }
     socket.detach_filter().unwrap();
-    assert!(kernel.feed().frame_into(&frame, &mut batch));
+    assert!(kernel.feed().emit_into(&frame, &mut batch));
     assert_eq!(batch.len(), 1);
 }
 
@@ -161,7 +161,7 @@ fn a_sender_hears_how_much_the_filter_left_but_not_that_it_left_nothing() {
 #[test]
 fn no_room_is_lost_to_what_nobody_wants() {
     let mut kernel = Kernel::new(1);
-    let task = kernel.boot("test");
+    let task = kernel.add_process("test");
     let mut socket = listening(&mut kernel);
     socket.set_rcvbuf(0);
     socket.attach_filter(&leave(0)).unwrap();
@@ -175,7 +175,7 @@ fn no_room_is_lost_to_what_nobody_wants() {
 #[test]
 fn a_locked_filter_stays() {
     let mut kernel = Kernel::new(1);
-    let task = kernel.boot("test");
+    let task = kernel.add_process("test");
     let mut socket = listening(&mut kernel);
     assert_eq!(socket.detach_filter(), Err(Errno::NOENT));
     socket.attach_filter(&leave(9)).unwrap();
@@ -191,7 +191,7 @@ fn a_locked_filter_stays() {
 #[test]
 fn a_bad_program_is_refused_and_the_one_before_holds() {
     let mut kernel = Kernel::new(1);
-    let task = kernel.boot("test");
+    let task = kernel.add_process("test");
     let mut socket = listening(&mut kernel);
     socket.attach_filter(&leave(9)).unwrap();
     let bad: &[&[SockFilter]] = &[
@@ -268,7 +268,7 @@ proptest! {
         ),
     ) {
         let mut kernel = Kernel::new(1);
-        let task = kernel.boot("test");
+        let task = kernel.add_process("test");
         let mut socket = listening(&mut kernel);
         match socket.attach_filter(&program) {
             Ok(()) => kernel.rename(task, "test"),

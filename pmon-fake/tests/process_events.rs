@@ -9,7 +9,7 @@ fn listening() -> (Kernel, Socket, Task) {
     let mut socket = kernel.socket();
     socket.listen().unwrap();
     socket.recv(&mut [], RecvFlags::empty()).unwrap();
-    let shell = kernel.boot("sh");
+    let shell = kernel.add_process("sh");
     (kernel, socket, shell)
 }
 
@@ -29,7 +29,7 @@ fn init() -> Task {
 #[test]
 fn a_parent_is_the_thread_that_forked_and_after_its_end_another_one_of_the_process() {
     let (mut kernel, mut socket, shell) = listening();
-    let thread = kernel.thread(shell);
+    let thread = kernel.clone_thread(shell);
     let child = kernel.fork(thread);
     kernel.exit(thread, 0);
     kernel.exit(shell, 0);
@@ -39,7 +39,7 @@ fn a_parent_is_the_thread_that_forked_and_after_its_end_another_one_of_the_proce
     assert_eq!(heard[4], EventBody::Exit { task: child, code: 0x300, signal: 17, parent: Some(init()) });
 
     let (mut kernel, mut socket, shell) = listening();
-    let thread = kernel.thread(shell);
+    let thread = kernel.clone_thread(shell);
     let child = kernel.fork(thread);
     kernel.exit(thread, 0);
     kernel.exit(child, 0);
@@ -50,7 +50,7 @@ fn a_parent_is_the_thread_that_forked_and_after_its_end_another_one_of_the_proce
 #[test]
 fn exec_by_another_thread_ends_the_first_one_with_its_signal_and_parent() {
     let (mut kernel, mut socket, shell) = listening();
-    let (one, two) = (kernel.thread(shell), kernel.thread(shell));
+    let (one, two) = (kernel.clone_thread(shell), kernel.clone_thread(shell));
     heard(&mut socket);
     assert_eq!(kernel.exec(two, "/bin/true", &["true"]), shell);
     let end = |task, signal, parent| EventBody::Exit { task, code: 0, signal, parent: Some(parent) };
@@ -75,7 +75,7 @@ fn the_event_of_a_core_comes_with_its_signals_and_the_code_says_whether_one_was_
 #[test]
 fn each_thread_has_its_own_ids() {
     let (mut kernel, mut socket, shell) = listening();
-    let thread = kernel.thread(shell);
+    let thread = kernel.clone_thread(shell);
     kernel.setuid(shell, 7, 7);
     kernel.setuid(thread, 0, 0);
     kernel.setuid(thread, 7, 7);
@@ -88,7 +88,7 @@ fn each_thread_has_its_own_ids() {
 #[test]
 fn who_leads_a_session_cannot_begin_another() {
     let (mut kernel, mut socket, shell) = listening();
-    let thread = kernel.thread(shell);
+    let thread = kernel.clone_thread(shell);
     kernel.setsid(thread);
     kernel.setsid(shell);
     assert_eq!(heard(&mut socket)[1..], [EventBody::Sid { task: shell }]);

@@ -10,7 +10,7 @@ use pmon_core::capture::{
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody, EventKind};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
-use pmon_fake::{Errno, Fault, Place, RecvFlags, Script, Socket};
+use pmon_fake::{Errno, Fault, FaultScript, RecvFlags, Socket, Trigger};
 use pmon_replay::{PassedRecord, Replay, ReplayError, StepResult};
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;
@@ -210,8 +210,11 @@ fn a_consumer_that_sleeps_loses_what_does_not_fit() {
 fn faults_count_the_events_of_the_replay() {
     let records: Vec<_> = (0..10).map(|n| exec(0, n)).collect();
     let bytes = capture(&records, 4);
-    let script =
-        Script::new().with(Place::At(3), Fault::Overrun(2.into()), None).with(Place::At(8), Fault::End, None);
+    let script = FaultScript::new().with(Trigger::At(3), Fault::Overrun(2.into()), None).with(
+        Trigger::At(8),
+        Fault::End,
+        None,
+    );
     let mut replay = replay(&bytes).faults(script, 0);
     assert_eq!(delivered(&mut replay), [some(100..103), vec![None], some(105..110)].concat());
 }

@@ -4,7 +4,7 @@ use oorandom::Rand32;
 use pmon_core::wire::{Comm, EventBody};
 use pmon_core::{Cpu, Task};
 
-use crate::faults::script::{Amount, Fault, MAX_BURST, Place, Rule, Script};
+use crate::faults::script::{Amount, Fault, FaultRule, FaultScript, MAX_BURST, Trigger};
 
 /// The processes that cause what nobody asked for, and other listeners, have these ids.
 const STRANGER: u32 = 4711;
@@ -13,7 +13,7 @@ pub(crate) const NLMSG_OVERRUN: u16 = 4;
 
 /// Something to be done to the connector.
 #[derive(Debug)]
-pub(crate) enum Action {
+pub(crate) enum FaultAction {
     /// Events are dropped for want of room.
     Overrun { cpu: Cpu, events: u64 },
     /// Events have no memory.
@@ -44,21 +44,21 @@ pub(crate) enum Action {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Faults {
-    script: Script,
+pub(crate) struct FaultInjector {
+    script: FaultScript,
     random: Rand32,
     /// No rule is due before this event.
     next: u64,
 }
 
-impl Default for Faults {
+impl Default for FaultInjector {
     fn default() -> Self {
-        Self { script: Script::default(), random: Rand32::new(0), next: u64::MAX }
+        Self { script: FaultScript::default(), random: Rand32::new(0), next: u64::MAX }
     }
 }
 
-impl Faults {
-    pub(crate) fn new(script: Script, seed: u64) -> Self {
+impl FaultInjector {
+    pub(crate) fn new(script: FaultScript, seed: u64) -> Self {
         let next = if script.rules().is_empty() { u64::MAX } else { 0 };
         Self { script, random: Rand32::new(seed), next }
     }
@@ -70,12 +70,12 @@ impl Faults {
     }
 
     /// What is to be done before that event, which is of `cpu`.
-    pub(crate) fn before(&mut self, happens: u64, cpu: Cpu) -> Vec<Action> {
+    pub(crate) fn before(&mut self, happens: u64, cpu: Cpu) -> Vec<FaultAction> {
         let Self { script, random, next } = self;
         *next = u64::MAX;
         let mut actions = Vec::new();
         for rule in script.rules() {
-            let (is_due, again) = is_due(rule.place, happens, random);
+            let (is_due, again) = is_due(rule.trigger, happens, random);
             if is_due {
                 actions.extend(action(rule, cpu, random));
             }
@@ -86,50 +86,50 @@ impl Faults {
 }
 
 /// Whether that place is before event number `happens`, and the next event before which it may be.
-fn is_due(place: Place, happens: u64, random: &mut Rand32) -> (bool, u64) {
+fn is_due(place: Trigger, happens: u64, random: &mut Rand32) -> (bool, u64) {
     match place {
-        Place::At(at) => (at == happens, if happens < at { at } else { u64::MAX }),
-        Place::Every { events, from } => match happens.checked_sub(from) {
+        Trigger::At(at) => (at == happens, if happens < at { at } else { u64::MAX }),
+        Trigger::Every { events, from } => match happens.checked_sub(from) {
             None => (false, from),
             Some(since) => (since % events == 0, happens.saturating_add(events - since % events)),
         },
         // In whole numbers: the same on every machine.
-        Place::Chance(of) => (random.rand_u32() < of, happens + 1),
+        Trigger::Chance(of) => (random.rand_u32() < of, happens + 1),
     }
 }
 
-fn action(rule: &Rule, happening_on: Cpu, random: &mut Rand32) -> Option<Action> {
+fn action(rule: &FaultRule, happening_on: Cpu, random: &mut Rand32) -> Option<FaultAction> {
     let cpu = rule.cpu.unwrap_or(happening_on);
     let mut draw = |amount: Amount| amount.draw(random);
     Some(match rule.fault {
-        Fault::Overrun(events) => Action::Overrun { cpu, events: draw(events) },
-        Fault::NoMemory(events) => Action::NoMemory { cpu, events: draw(events) },
+        Fault::Overrun(events) => FaultAction::Overrun { cpu, events: draw(events) },
+        Fault::NoMemory(events) => FaultAction::NoMemory { cpu, events: draw(events) },
         Fault::Burst(events) => {
             let body = EventBody::Comm {
                 task: Task::new(STRANGER, STRANGER),
                 comm: Comm(*b"burst\0\0\0\0\0\0\0\0\0\0\0"),
             };
-            Action::Emit { cpu, events: draw(events).min(MAX_BURST.into()), body }
+            FaultAction::Emit { cpu, events: draw(events).min(MAX_BURST.into()), body }
         }
-        Fault::Eintr(calls) => Action::Interrupt { calls: draw(calls) as u32 },
-        Fault::Eagain(calls) => Action::Starve { calls: draw(calls) as u32 },
-        Fault::Truncate(bytes) => Action::Cut { bytes: draw(bytes) as usize },
+        Fault::Eintr(calls) => FaultAction::Interrupt { calls: draw(calls) as u32 },
+        Fault::Eagain(calls) => FaultAction::Starve { calls: draw(calls) as u32 },
+        Fault::Truncate(bytes) => FaultAction::Cut { bytes: draw(bytes) as usize },
         Fault::ForeignAck => {
-            Action::Emit { cpu, events: 1, body: EventBody::Ack { ack: random.rand_u32(), err: 0 } }
+            FaultAction::Emit { cpu, events: 1, body: EventBody::Ack { ack: random.rand_u32(), err: 0 } }
         }
-        Fault::Forge => Action::Forge { cpu, sender: STRANGER },
-        Fault::Noop => Action::Datagram { bytes: message(1, &[]), sender: 0 },
+        Fault::Forge => FaultAction::Forge { cpu, sender: STRANGER },
+        Fault::Noop => FaultAction::Datagram { bytes: message(1, &[]), sender: 0 },
         Fault::Error(errno) => {
             // An `nlmsgerr`: the negative errno, and the header of what it is the answer to.
             let error = errno.wrapping_neg().to_ne_bytes();
-            Action::Datagram { bytes: message(2, &[&error[..], &message(3, &[])].concat()), sender: 0 }
+            FaultAction::Datagram { bytes: message(2, &[&error[..], &message(3, &[])].concat()), sender: 0 }
         }
-        Fault::Overflow => Action::Datagram { bytes: message(NLMSG_OVERRUN, &[]), sender: 0 },
-        Fault::Unknown(what) => Action::Unknown { cpu, what },
-        Fault::Hold(events) => Action::Hold { cpu, until: draw(events) as u32 },
-        Fault::Step(ns) => Action::Step { ns: draw(ns) },
-        Fault::Blind(events) => Action::Blind { events: draw(events) },
-        Fault::End => Action::End,
+        Fault::Overflow => FaultAction::Datagram { bytes: message(NLMSG_OVERRUN, &[]), sender: 0 },
+        Fault::Unknown(what) => FaultAction::Unknown { cpu, what },
+        Fault::Hold(events) => FaultAction::Hold { cpu, until: draw(events) as u32 },
+        Fault::Step(ns) => FaultAction::Step { ns: draw(ns) },
+        Fault::Blind(events) => FaultAction::Blind { events: draw(events) },
+        Fault::End => FaultAction::End,
     })
 }
 

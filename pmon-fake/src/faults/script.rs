@@ -48,9 +48,9 @@ pub(crate) const MAX_BURST: u32 = 1_000_000;
 /// `cpu = N` says on which CPU; without it, it is that of the event that is about to happen.
 ///
 /// ```
-/// use pmon_fake::{Fault, Place, Script};
+/// use pmon_fake::{Fault, Trigger, FaultScript};
 ///
-/// let script: Script = r#"
+/// let script: FaultScript = r#"
 ///     [[fault]]
 ///     at = 1000
 ///     overrun = 12
@@ -61,21 +61,21 @@ pub(crate) const MAX_BURST: u32 = 1_000_000;
 ///     eintr = "1..3"
 /// "#.parse()?;
 /// assert_eq!(script.rules().len(), 2);
-/// assert_eq!(script, Script::new().with(Place::At(1000), Fault::Overrun(12.into()), Some(1))
-///     .with(Place::chance(0.01), Fault::Eintr((1..=3).into()), None));
+/// assert_eq!(script, FaultScript::new().with(Trigger::At(1000), Fault::Overrun(12.into()), Some(1))
+///     .with(Trigger::chance(0.01), Fault::Eintr((1..=3).into()), None));
 ///
-/// let wrong = "[[fault]]\nat = 3\noverrun = 1\ncpu = 99999\n".parse::<Script>().unwrap_err();
+/// let wrong = "[[fault]]\nat = 3\noverrun = 1\ncpu = 99999\n".parse::<FaultScript>().unwrap_err();
 /// assert_eq!(wrong.line(), Some(4));
-/// # Ok::<(), pmon_fake::ScriptError>(())
+/// # Ok::<(), pmon_fake::FaultScriptError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Script(Vec<Rule>);
+pub struct FaultScript(Vec<FaultRule>);
 
-/// One fault of a [`Script`].
+/// One fault of a [`FaultScript`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct FaultRule {
     /// Where.
-    pub place: Place,
+    pub trigger: Trigger,
     /// What.
     pub fault: Fault,
     /// On which CPU; `None` is that of the event that is about to happen.
@@ -84,7 +84,7 @@ pub struct Rule {
 
 /// Where a fault comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Trigger {
     /// Before event number so-and-so; the first is 0.
     At(u64),
     /// Before each of so many events, at least 1, beginning with event number `from`.
@@ -98,10 +98,10 @@ pub enum Place {
     Chance(u32),
 }
 
-/// What goes wrong. See [`Script`] for what each means.
+/// What goes wrong. See [`FaultScript`] for what each means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "Script documents them, as a table")]
+#[expect(missing_docs, reason = "FaultScript documents them, as a table")]
 pub enum Fault {
     Overrun(Amount),
     NoMemory(Amount),
@@ -155,14 +155,14 @@ impl Amount {
     }
 }
 
-impl Place {
+impl Trigger {
     /// Before each event with probability `p`, 0 to 1.
     pub fn chance(p: f64) -> Self {
         Self::Chance((p.clamp(0.0, 1.0) * f64::from(u32::MAX)) as u32)
     }
 }
 
-impl Script {
+impl FaultScript {
     /// A script without faults.
     pub fn new() -> Self {
         Self::default()
@@ -170,13 +170,13 @@ impl Script {
 
     /// The same with one more rule.
     #[must_use]
-    pub fn with(mut self, place: Place, fault: Fault, cpu: Option<u32>) -> Self {
-        self.0.push(Rule { place, fault, cpu: cpu.map(Cpu) });
+    pub fn with(mut self, trigger: Trigger, fault: Fault, cpu: Option<u32>) -> Self {
+        self.0.push(FaultRule { trigger, fault, cpu: cpu.map(Cpu) });
         self
     }
 
     /// Its rules.
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[FaultRule] {
         &self.0
     }
 }
@@ -184,29 +184,29 @@ impl Script {
 /// Why a text is no fault script.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}{why}", .line.map(|line| format!("line {line}: ")).unwrap_or_default())]
-pub struct ScriptError {
+pub struct FaultScriptError {
     line: Option<usize>,
     why: String,
 }
 
-impl ScriptError {
+impl FaultScriptError {
     /// Where it is, if it is anywhere; the first line is 1.
     pub fn line(&self) -> Option<usize> {
         self.line
     }
 }
 
-impl std::str::FromStr for Script {
-    type Err = ScriptError;
+impl std::str::FromStr for FaultScript {
+    type Err = FaultScriptError;
 
-    fn from_str(text: &str) -> Result<Self, ScriptError> {
+    fn from_str(text: &str) -> Result<Self, FaultScriptError> {
         let line_of = |at: usize| 1 + text[..at.min(text.len())].matches('\n').count();
-        let file: File = toml::from_str(text).map_err(|error| ScriptError {
+        let file: File = toml::from_str(text).map_err(|error| FaultScriptError {
             line: error.span().map(|span| line_of(span.start)),
             why: error.message().trim_end().replace('\n', "; "),
         })?;
         let rule = |entry: &Spanned<Entry>| {
-            let wrong = |(at, why)| ScriptError { line: Some(line_of(at)), why };
+            let wrong = |(at, why)| FaultScriptError { line: Some(line_of(at)), why };
             entry.get_ref().rule(entry.span().start).map_err(wrong)
         };
         file.fault.iter().map(rule).collect::<Result<_, _>>().map(Self)
@@ -251,33 +251,33 @@ struct Entry {
 type Wrong = (usize, String);
 
 impl Entry {
-    fn rule(&self, start: usize) -> Result<Rule, Wrong> {
+    fn rule(&self, start: usize) -> Result<FaultRule, Wrong> {
         let cpu = match &self.cpu {
             Some(cpu) if *cpu.get_ref() > MAX_CPU => {
                 return Err((cpu.span().start, format!("cpu is at most {MAX_CPU}")));
             }
             cpu => cpu.as_ref().map(|cpu| Cpu(*cpu.get_ref())),
         };
-        Ok(Rule { place: self.place(start)?, fault: self.fault(start)?, cpu })
+        Ok(FaultRule { trigger: self.trigger(start)?, fault: self.fault(start)?, cpu })
     }
 
-    fn place(&self, start: usize) -> Result<Place, Wrong> {
+    fn trigger(&self, start: usize) -> Result<Trigger, Wrong> {
         let from = self.from.as_ref();
         if let (Some(from), None) = (from, &self.every) {
             return Err((from.span().start, "`from` goes with `every` only".into()));
         }
         match (&self.at, &self.every, &self.chance) {
-            (Some(at), None, None) => Ok(Place::At(*at.get_ref())),
+            (Some(at), None, None) => Ok(Trigger::At(*at.get_ref())),
             (None, Some(every), None) if *every.get_ref() == 0 => {
                 Err((every.span().start, "every = 0 is no distance: it is at least 1".into()))
             }
             (None, Some(every), None) => {
-                Ok(Place::Every { events: *every.get_ref(), from: from.map_or(0, |from| *from.get_ref()) })
+                Ok(Trigger::Every { events: *every.get_ref(), from: from.map_or(0, |from| *from.get_ref()) })
             }
             (None, None, Some(chance)) if !(0.0..=1.0).contains(chance.get_ref()) => {
                 Err((chance.span().start, "chance is a probability: 0 to 1".into()))
             }
-            (None, None, Some(chance)) => Ok(Place::chance(*chance.get_ref())),
+            (None, None, Some(chance)) => Ok(Trigger::chance(*chance.get_ref())),
             _ => Err((start, "a fault has one of `at`, `every` and `chance`".into())),
         }
     }

@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use crate::faults::injector::NLMSG_OVERRUN;
 use crate::fd_socket::is_ready;
 
-/// Reads the datagrams of a [`Wire`](crate::Wire), with a call of `recv` each, as a [`Source`].
+/// Reads the datagrams of a [`FdSocket`](crate::FdSocket), with a call of `recv` each, as a [`Source`].
 ///
 /// An `NLMSG_OVERRUN` is told as [`Received::Overrun`], the end of the file as [`Received::Closed`]. All senders are the kernel, as far as it
 /// can see, and it does not know how many datagrams were dropped.
@@ -20,16 +20,16 @@ use crate::fd_socket::is_ready;
 /// ```
 /// use pmon_core::batch::Batch;
 /// use pmon_core::source::{Received, Source};
-/// use pmon_fake::{FdSource, Kernel, Overruns};
+/// use pmon_fake::{FdSource, Kernel, OverrunSignal};
 ///
 /// let mut kernel = Kernel::new(1);
-/// let mut wire = kernel.wire()?;
-/// wire.set_overruns(Overruns::Message);
+/// let mut wire = kernel.fd_socket()?;
+/// wire.set_overrun_signal(OverrunSignal::Message);
 /// let mut source = FdSource::new(wire.consumer().unwrap());
 /// source.listen()?;
 /// wire.pump()?;
 ///
-/// let shell = kernel.boot("sh");
+/// let shell = kernel.add_process("sh");
 /// kernel.overrun(pmon_core::Cpu(0), 5);
 /// kernel.setsid(shell);
 /// wire.pump()?;

@@ -18,11 +18,11 @@ mod fd_source;
 mod pump_thread;
 
 pub use fd_source::FdSource;
-pub use pump_thread::Serving;
+pub use pump_thread::PumpThread;
 
 /// The longest request that the kernel looks at. Of a longer one, no more is needed to see that it is too long.
 const REQUEST: usize = pmon_core::wire::NLMSGHDR_LEN + 16_384;
-/// Requests taken by one call of [`Wire::pump`].
+/// Requests taken by one call of [`FdSocket::pump`].
 const REQUESTS: usize = 64;
 
 /// A file descriptor that behaves as a netlink socket does, as far as another socket can: datagrams can be read from it, one at a time, and
@@ -30,7 +30,7 @@ const REQUESTS: usize = 64;
 ///
 /// It is one end of a pair of `AF_UNIX` sockets of type `SOCK_SEQPACKET`. The other end is here: what is written to the first goes
 /// to a [`Socket`] of the fake kernel, and the socket's datagrams go to the first. This takes somebody to move them:
-/// [`Wire::pump`] moves what can be moved now, for tests with one thread, in which everything has its order; [`Wire::serve`] is a
+/// [`FdSocket::pump`] moves what can be moved now, for tests with one thread, in which everything has its order; [`FdSocket::spawn_pump`] is a
 /// thread that does it all the time.
 ///
 /// ```
@@ -38,10 +38,10 @@ const REQUESTS: usize = 64;
 /// use std::io::{Read, Write};
 ///
 /// use pmon_core::wire::{Body, ByteOrder, Event, Operation, Request};
-/// use pmon_fake::{Awaits, Kernel};
+/// use pmon_fake::{PumpBlockedOn, Kernel};
 ///
 /// let mut kernel = Kernel::new(1);
-/// let mut wire = kernel.wire()?;
+/// let mut wire = kernel.fd_socket()?;
 /// let mut consumer = File::from(wire.consumer().unwrap());
 ///
 /// // The program under test subscribes,
@@ -49,10 +49,10 @@ const REQUESTS: usize = 64;
 /// assert_eq!(wire.pump()?.requests, 1);
 ///
 /// // and something happens.
-/// let shell = kernel.boot("sh");
+/// let shell = kernel.add_process("sh");
 /// kernel.fork(shell);
 /// kernel.end_of_file();
-/// assert_eq!(wire.pump()?.awaits, Awaits::Close);
+/// assert_eq!(wire.pump()?.blocked_on, PumpBlockedOn::ConsumerClose);
 ///
 /// let mut buffer = [0; 1024];
 /// let mut next = || consumer.read(&mut buffer).map(|len| Event::decode(&buffer[..len], ByteOrder::NATIVE).ok());
@@ -69,34 +69,34 @@ const REQUESTS: usize = 64;
 /// socket's buffer is empty, at most so many datagrams before the consumer has read everything.
 ///
 /// # What it is not
-/// - It never says `ENOBUFS`: no socket of another family does. An overrun shows as [`Overruns`] says.
+/// - It never says `ENOBUFS`: no socket of another family does. An overrun shows as [`OverrunSignal`] says.
 /// - There is no sender's address: `recvfrom` gives none (a length of 0). What user space sent on the fake kernel cannot be told
 ///   from what that kernel sent.
 /// - `bind`, `getsockname` and the options of netlink are those of a `AF_UNIX` socket: they fail, or do something else. The fake
-///   socket is bound to the group from the beginning; [`Wire::socket`] has its options.
+///   socket is bound to the group from the beginning; [`FdSocket::socket`] has its options.
 /// - A request that `sendto` would refuse is not refused, but has no effect. A `send` with an address fails.
 /// - Calls are not interrupted: [`Fault::Eintr`](crate::Fault::Eintr) has no effect. [`Fault::Eagain`](crate::Fault::Eagain)
-///   makes so many calls of [`Wire::pump`] bring nothing.
+///   makes so many calls of [`FdSocket::pump`] bring nothing.
 /// - A datagram of no bytes, as [`Fault::Truncate`](crate::Fault::Truncate) can make one, looks like the end of the file.
 ///
 /// Its end, after [`Fault::End`](crate::Fault::End) or when the wire is dropped, is that of a file: once everything was read, `recv` returns 0.
 /// Then `send` fails with `EPIPE` if the wire was dropped; no signal comes.
 #[derive(Debug)]
-pub struct Wire {
+pub struct FdSocket {
     socket: Socket,
     end: OwnedFd,
     consumer: Option<OwnedFd>,
-    overruns: Overruns,
+    overruns: OverrunSignal,
     /// An overrun that there was no room to tell of.
     overrun: bool,
     state: State,
     request: Box<[u8]>,
 }
 
-/// How a [`Wire`] shows that datagrams were lost, which is `ENOBUFS` on a netlink socket.
+/// How a [`FdSocket`] shows that datagrams were lost, which is `ENOBUFS` on a netlink socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overruns {
-    /// Numbers are missing: nothing else comes that does not come from the kernel.
+pub enum OverrunSignal {
+    /// SequenceNumbers are missing: nothing else comes that does not come from the kernel.
     #[default]
     Gap,
     /// The same, and before the datagrams that were still queued comes a message of type `NLMSG_OVERRUN`, where `ENOBUFS` would have been
@@ -104,30 +104,30 @@ pub enum Overruns {
     Message,
 }
 
-/// What a call of [`Wire::pump`] did.
+/// What a call of [`FdSocket::pump`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pumped {
+pub struct PumpResult {
     /// Requests of the consumer that went to the fake socket.
     pub requests: usize,
     /// Datagrams that went to the consumer.
     pub datagrams: usize,
     /// Why there were no more.
-    pub awaits: Awaits,
+    pub blocked_on: PumpBlockedOn,
 }
 
-/// What has to happen before a [`Wire`] can move something.
+/// What has to happen before a [`FdSocket`] can move something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Awaits {
+pub enum PumpBlockedOn {
     /// Something on the fake kernel, or a request.
     Kernel,
-    /// The consumer has to read: see [`Wire`] for how much is between.
+    /// The consumer has to read: see [`FdSocket`] for how much is between.
     Consumer,
     /// Only the next call: a fault script keeps things back, or there were very many requests.
-    Pump,
+    NextPump,
     /// The consumer has its end of file. Requests are still taken.
-    Close,
+    ConsumerClose,
     /// The consumer has closed its end, and with it the fake socket is closed.
-    Nothing,
+    Closed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ enum State {
     Closed,
 }
 
-impl Wire {
+impl FdSocket {
     pub(crate) fn open(socket: Socket, nonblocking: bool) -> io::Result<Self> {
         let (end, consumer) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
@@ -152,7 +152,7 @@ impl Wire {
             socket,
             end,
             consumer: None,
-            overruns: Overruns::default(),
+            overruns: OverrunSignal::default(),
             overrun: false,
             state: State::Open,
             request: vec![0; REQUEST].into(),
@@ -165,7 +165,7 @@ impl Wire {
     }
 
     /// How overruns are shown from now on.
-    pub fn set_overruns(&mut self, overruns: Overruns) {
+    pub fn set_overrun_signal(&mut self, overruns: OverrunSignal) {
         self.overruns = overruns;
     }
 
@@ -179,11 +179,12 @@ impl Wire {
     ///
     /// # Errors
     /// When this host has no memory for it.
-    pub fn pump(&mut self) -> io::Result<Pumped> {
-        let mut pumped = Pumped { requests: self.take_requests()?, datagrams: 0, awaits: Awaits::Pump };
+    pub fn pump(&mut self) -> io::Result<PumpResult> {
+        let mut pumped =
+            PumpResult { requests: self.take_requests()?, datagrams: 0, blocked_on: PumpBlockedOn::NextPump };
         if self.state == State::Open && pumped.requests < REQUESTS {
             match self.forward(&mut pumped.datagrams) {
-                Ok(awaits) => pumped.awaits = awaits,
+                Ok(awaits) => pumped.blocked_on = awaits,
                 // It does not read any more. What it asked for before it closed is done.
                 Err(Errno::PIPE | Errno::CONNRESET) => {
                     pumped.requests += self.take_requests()?;
@@ -195,8 +196,8 @@ impl Wire {
         match self.state {
             State::Open => {}
             State::Ended if pumped.requests == REQUESTS => {}
-            State::Ended => pumped.awaits = Awaits::Close,
-            State::Closed => pumped.awaits = Awaits::Nothing,
+            State::Ended => pumped.blocked_on = PumpBlockedOn::ConsumerClose,
+            State::Closed => pumped.blocked_on = PumpBlockedOn::Closed,
         }
         Ok(pumped)
     }
@@ -227,7 +228,7 @@ impl Wire {
     }
 
     /// Sends what is queued, as long as there is room.
-    fn forward(&mut self, datagrams: &mut usize) -> Result<Awaits, Errno> {
+    fn forward(&mut self, datagrams: &mut usize) -> Result<PumpBlockedOn, Errno> {
         let is_starved = self.socket.with(|member| {
             member.interrupted = 0;
             let is_starved = member.starved > 0;
@@ -235,13 +236,13 @@ impl Wire {
             is_starved
         });
         if is_starved {
-            return Ok(Awaits::Pump);
+            return Ok(PumpBlockedOn::NextPump);
         }
         let Self { socket, end, overruns, overrun, state, .. } = self;
         loop {
             if *overrun {
                 if !put(end.as_fd(), &message(NLMSG_OVERRUN, &[]))? {
-                    return Ok(Awaits::Consumer);
+                    return Ok(PumpBlockedOn::Consumer);
                 }
                 *overrun = false;
                 *datagrams += 1;
@@ -258,24 +259,24 @@ impl Wire {
             match drained {
                 Ok(drained) => *datagrams += drained,
                 Err(Errno::NOBUFS) => {
-                    *overrun = *overruns == Overruns::Message;
+                    *overrun = *overruns == OverrunSignal::Message;
                     continue;
                 }
                 Err(error) => return Err(error),
             }
             if !sent? {
-                return Ok(Awaits::Consumer);
+                return Ok(PumpBlockedOn::Consumer);
             }
             if is_ended {
                 shutdown(&*end, Shutdown::Write)?;
                 *state = State::Ended;
             }
-            return Ok(Awaits::Kernel);
+            return Ok(PumpBlockedOn::Kernel);
         }
     }
 }
 
-impl AsFd for Wire {
+impl AsFd for FdSocket {
     /// The end that is here: readable when there are requests, or the consumer has closed its end.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.end.as_fd()

@@ -5,7 +5,7 @@ const PAGE: usize = 1024;
 
 /// A map from ids. Memory is taken by the page where there are any, as they are given out one after the other.
 #[derive(Debug)]
-pub(crate) struct Pids<T> {
+pub(crate) struct IdMap<T> {
     pages: Vec<Option<Page<T>>>,
 }
 
@@ -15,13 +15,13 @@ struct Page<T> {
     taken: usize,
 }
 
-impl<T> Default for Pids<T> {
+impl<T> Default for IdMap<T> {
     fn default() -> Self {
         Self { pages: Vec::new() }
     }
 }
 
-impl<T> Pids<T> {
+impl<T> IdMap<T> {
     #[inline]
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         let page = self.pages.get(id as usize / PAGE)?.as_ref()?;
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_is_in_is_found_and_walked_in_order_and_what_is_out_is_not() {
-        let mut pids = Pids::default();
+        let mut pids = IdMap::default();
         for id in [5000, 1, 1023, 1024, 4_194_303] {
             pids.insert(id, id * 2 % 1000);
         }
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_page_without_ids_takes_no_memory() {
-        let mut pids = Pids::default();
+        let mut pids = IdMap::default();
         for id in 0..10_000 {
             pids.insert(id, ());
         }

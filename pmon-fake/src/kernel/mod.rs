@@ -9,17 +9,17 @@ use pmon_core::batch::Batch;
 use pmon_core::wire::{Comm, EVENT_DATAGRAM_LEN, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 
-use crate::faults::injector::Faults;
-use crate::faults::script::Script;
-use crate::fd_socket::Wire;
-use crate::kernel::task_table::{Ids, PID_MAX, Processes};
+use crate::faults::injector::FaultInjector;
+use crate::faults::script::FaultScript;
+use crate::fd_socket::FdSocket;
+use crate::kernel::task_table::{Ids, PID_MAX, TaskTable};
 use crate::netlink::connector::Connector;
 use crate::netlink::socket::{Socket, lock};
 
 mod id_map;
 mod task_table;
 
-pub use task_table::Process;
+pub use task_table::FakeProcess;
 
 /// `SIGCHLD`, and what a thread has instead.
 const SIGCHLD: u32 = 17;
@@ -45,7 +45,7 @@ const WCOREFLAG: u32 = 0x80;
 /// let mut socket = kernel.socket();
 /// socket.listen()?;
 ///
-/// let shell = kernel.boot("sh");
+/// let shell = kernel.add_process("sh");
 /// let child = kernel.fork(shell);
 /// kernel.exec(child, "/bin/true", &["true"]);
 /// kernel.exit(child, 0);
@@ -59,14 +59,14 @@ const WCOREFLAG: u32 = 0x80;
 #[derive(Debug)]
 pub struct Kernel {
     connector: Arc<Mutex<Connector>>,
-    processes: Processes,
+    processes: TaskTable,
     forks: u64,
 }
 
 impl Kernel {
     /// A kernel with so many CPUs, at least 1, on which only process 1, `init`, runs.
     pub fn new(cpus: u32) -> Self {
-        Self { connector: Arc::new(Mutex::new(Connector::new(cpus))), processes: Processes::new(), forks: 0 }
+        Self { connector: Arc::new(Mutex::new(Connector::new(cpus))), processes: TaskTable::new(), forks: 0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, Connector> {
@@ -97,34 +97,34 @@ impl Kernel {
     ///
     /// # Errors
     /// When this host has no file descriptor left.
-    pub fn wire(&self) -> io::Result<Wire> {
-        Wire::open(self.socket(), false)
+    pub fn fd_socket(&self) -> io::Result<FdSocket> {
+        FdSocket::open(self.socket(), false)
     }
 
     /// The same, of which no call blocks: as with `SOCK_NONBLOCK`.
     ///
     /// # Errors
-    /// As [`Kernel::wire`].
-    pub fn nonblocking_wire(&self) -> io::Result<Wire> {
-        Wire::open(self.socket(), true)
+    /// As [`Kernel::fd_socket`].
+    pub fn nonblocking_fd_socket(&self) -> io::Result<FdSocket> {
+        FdSocket::open(self.socket(), true)
     }
 
     /// The same over a connection that somebody else has made, of type `SOCK_SEQPACKET`, whose other end is the consumer's.
     ///
     /// # Errors
     /// When it is no such connection.
-    pub fn wire_over(&self, end: OwnedFd) -> io::Result<Wire> {
-        Wire::over(self.socket(), end)
+    pub fn fd_socket_over(&self, end: OwnedFd) -> io::Result<FdSocket> {
+        FdSocket::over(self.socket(), end)
     }
 
     /// Things go wrong from now on as `script` says, and no longer as an earlier one did. Its events are counted from the first that
-    /// ever happened; see [`Kernel::happened`].
-    pub fn inject(&mut self, script: Script, seed: u64) {
-        self.lock().set_faults(Faults::new(script, seed));
+    /// ever happened; see [`Kernel::events_happened`].
+    pub fn inject(&mut self, script: FaultScript, seed: u64) {
+        self.lock().set_faults(FaultInjector::new(script, seed));
     }
 
     /// How many events have happened, by verb or by frame, whoever heard of them.
-    pub fn happened(&self) -> u64 {
+    pub fn events_happened(&self) -> u64 {
         self.lock().happened
     }
 }
@@ -159,12 +159,12 @@ impl Kernel {
     }
 
     /// From now on, so much time passes with each event; 1 µs at first.
-    pub fn pace(&mut self, event: Duration) {
+    pub fn set_time_per_event(&mut self, event: Duration) {
         self.lock().pace = event.as_nanos() as u64;
     }
 
     /// The next event of that CPU has this number. Without it, a CPU begins with 0.
-    pub fn number(&mut self, cpu: Cpu, next: Seq) {
+    pub fn set_next_seq(&mut self, cpu: Cpu, next: Seq) {
         self.lock().numbers.set_next(cpu, next);
     }
 
@@ -172,7 +172,7 @@ impl Kernel {
     ///
     /// # Panics
     /// If there is no such CPU.
-    pub fn next_number(&self, cpu: Cpu) -> Seq {
+    pub fn next_seq(&self, cpu: Cpu) -> Seq {
         self.lock().numbers.next(cpu).unwrap_or_else(|| panic!("no CPU {cpu}"))
     }
 
@@ -196,7 +196,7 @@ impl Kernel {
 /// What processes do.
 impl Kernel {
     /// A process that has been there from before, a child of `init`: no event.
-    pub fn boot(&mut self, comm: &str) -> Task {
+    pub fn add_process(&mut self, comm: &str) -> Task {
         self.processes.boot(comm)
     }
 
@@ -209,7 +209,7 @@ impl Kernel {
     }
 
     /// `clone(CLONE_THREAD)`: a new thread of a process. Its event names the process's parent (a thread: the one that forked it), not its creator.
-    pub fn thread(&mut self, of: Task) -> Task {
+    pub fn clone_thread(&mut self, of: Task) -> Task {
         let child = self.processes.thread(of);
         self.forks += 1;
         let parent = self.processes.of(of).real_parent();
@@ -314,24 +314,24 @@ impl Kernel {
     }
 
     /// `ptrace(PTRACE_ATTACH)`.
-    pub fn attach(&mut self, tracer: Task, task: Task) {
+    pub fn ptrace_attach(&mut self, tracer: Task, task: Task) {
         self.processes.of(task);
         self.happen(EventBody::Ptrace { task, tracer });
     }
 
     /// `ptrace(PTRACE_DETACH)`.
-    pub fn detach(&mut self, task: Task) {
+    pub fn ptrace_detach(&mut self, task: Task) {
         self.processes.of(task);
         self.happen(EventBody::Ptrace { task, tracer: Task::default() });
     }
 
     /// A living process.
-    pub fn process(&self, tgid: Tgid) -> Option<&Process> {
+    pub fn process(&self, tgid: Tgid) -> Option<&FakeProcess> {
         self.processes.get(tgid)
     }
 
     /// The living processes, by their ids.
-    pub fn processes(&self) -> impl Iterator<Item = (Tgid, &Process)> {
+    pub fn processes(&self) -> impl Iterator<Item = (Tgid, &FakeProcess)> {
         self.processes.iter()
     }
 
@@ -359,8 +359,8 @@ impl Kernel {
 /// Events from elsewhere, and what is lost of them.
 impl Kernel {
     /// All that is fed until the feed is dropped is one thing: nobody sees a part of it.
-    pub fn feed(&mut self) -> Feed<'_> {
-        Feed(self.lock())
+    pub fn feed(&mut self) -> EventFeed<'_> {
+        EventFeed(self.lock())
     }
 
     /// So many events of that CPU happen and are dropped for want of room, whatever the room: their numbers are missing, each listener
@@ -380,53 +380,53 @@ impl Kernel {
     }
 
     /// What a script holds back comes now.
-    pub fn settle(&mut self) {
+    pub fn release_delayed(&mut self) {
         self.lock().settle();
     }
 }
 
 /// See [`Kernel::feed`].
 #[derive(Debug)]
-pub struct Feed<'a>(MutexGuard<'a, Connector>);
+pub struct EventFeed<'a>(MutexGuard<'a, Connector>);
 
-impl Feed<'_> {
+impl EventFeed<'_> {
     /// An event with its time, CPU and number as they were elsewhere. The numbers of a CPU's events keep their distances; they are
     /// moved by those that this kernel gave to events of its own there. `false` if nobody is told of it.
     #[inline]
-    pub fn event(&mut self, event: &Event) -> bool {
+    pub fn emit(&mut self, event: &Event) -> bool {
         self.0.frame(event)
     }
 
     /// The same of an event as [`Event::encode`] gives it, for the kernel's only socket, which receives it at once: into `batch`, which is
     /// not full. `false` if it is queued instead; then [`Source::receive`](pmon_core::source::Source::receive) is next.
     #[inline]
-    pub fn frame_into(&mut self, frame: &[u8; EVENT_DATAGRAM_LEN], batch: &mut Batch) -> bool {
+    pub fn emit_into(&mut self, frame: &[u8; EVENT_DATAGRAM_LEN], batch: &mut Batch) -> bool {
         self.0.frame_into(frame, batch)
     }
 
     /// The same of a datagram in any form, from the kernel.
-    pub fn datagram(&mut self, bytes: &[u8]) {
+    pub fn emit_datagram(&mut self, bytes: &[u8]) {
         self.0.raw_frame(bytes);
     }
 
     /// So many events that this kernel is not told of: the numbers behind them move up.
-    pub fn leave_out(&mut self, cpu: Cpu, events: u32) {
+    pub fn omit(&mut self, cpu: Cpu, events: u32) {
         self.0.numbers.leave_out(cpu, events);
     }
 
     /// So many events whose numbers will be missing anyhow are dropped for want of room.
-    pub fn lose(&mut self, events: u64) {
+    pub fn drop_datagrams(&mut self, events: u64) {
         self.0.lose(events);
     }
 
     /// What this kernel says next of itself, it says on that CPU, with that number.
-    pub fn begin(&mut self, cpu: Cpu, next: Seq) {
+    pub fn start_at(&mut self, cpu: Cpu, next: Seq) {
         self.0.cpu = cpu;
         self.0.numbers.set_next(cpu, next);
     }
 
     /// Time passes, up to that.
-    pub fn at(&mut self, time: MonoNs) {
+    pub fn advance_to(&mut self, time: MonoNs) {
         self.0.at(time);
     }
 }

@@ -6,17 +6,17 @@ use pmon_core::wire::Comm;
 use pmon_core::{Task, Tgid, Tid};
 
 use crate::kernel::comm;
-use crate::kernel::id_map::Pids;
+use crate::kernel::id_map::IdMap;
 
 const INIT: Tgid = Tgid(1);
-/// Processes that do not belong to the system have ids from here on, also after the highest was given out.
+/// TaskTable that do not belong to the system have ids from here on, also after the highest was given out.
 const FIRST: u32 = 300;
 /// `kernel.pid_max` of a 64-bit system.
 pub(crate) const PID_MAX: u32 = 4 << 20;
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
+pub struct FakeProcess {
     /// Its parent.
     pub parent: Tgid,
     /// Real and effective user id, of its first thread.
@@ -35,7 +35,7 @@ pub struct Process {
     ids: Vec<(Tid, Ids)>,
     /// Which of its parent's threads is its parent.
     parent_tid: Tid,
-    kin: Kin,
+    kin: SiblingLinks,
 }
 
 /// Real and effective ids.
@@ -47,13 +47,13 @@ pub(crate) struct Ids {
 
 /// A process's place among its siblings, as the kernel keeps it: a list, so that nobody has to be looked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Kin {
+struct SiblingLinks {
     child: Option<Tgid>,
     before: Option<Tgid>,
     behind: Option<Tgid>,
 }
 
-impl Process {
+impl FakeProcess {
     /// The arguments, one by one.
     pub fn args(&self) -> impl Iterator<Item = &str> {
         self.cmdline.split_terminator('\0')
@@ -103,25 +103,25 @@ impl Process {
 
 /// All that live.
 #[derive(Debug)]
-pub(crate) struct Processes {
-    alive: Pids<Process>,
+pub(crate) struct TaskTable {
+    alive: IdMap<FakeProcess>,
     /// The ids of threads that are no process's first.
-    threads: Pids<Tgid>,
+    threads: IdMap<Tgid>,
     next: u32,
     /// Memory for the next command line.
     cmdline: String,
 }
 
-impl Processes {
+impl TaskTable {
     pub(crate) fn new() -> Self {
-        let mut alive = Pids::default();
+        let mut alive = IdMap::default();
         alive.insert(INIT.0, process(INIT, Tgid(0), "init"));
-        Self { alive, threads: Pids::default(), next: FIRST, cmdline: String::new() }
+        Self { alive, threads: IdMap::default(), next: FIRST, cmdline: String::new() }
     }
 
     pub(crate) fn boot(&mut self, comm: &str) -> Task {
         let id = self.id();
-        self.add(id, Process { session: INIT, ..process(Tgid(id), INIT, comm) });
+        self.add(id, FakeProcess { session: INIT, ..process(Tgid(id), INIT, comm) });
         Task::new(id, id)
     }
 
@@ -132,8 +132,8 @@ impl Processes {
         let (Ids { uid, gid }, session) = (process.ids(parent.tid), process.session);
         let (exe, cmdline) = (process.exe.clone(), process.cmdline.clone());
         let (threads, ids) = (vec![(Tid(id), comm)], Vec::new());
-        let (parent, parent_tid, kin) = (parent.tgid, parent.tid, Kin::default());
-        self.add(id, Process { parent, uid, gid, session, exe, cmdline, threads, ids, parent_tid, kin });
+        let (parent, parent_tid, kin) = (parent.tgid, parent.tid, SiblingLinks::default());
+        self.add(id, FakeProcess { parent, uid, gid, session, exe, cmdline, threads, ids, parent_tid, kin });
         Task::new(id, id)
     }
 
@@ -222,28 +222,28 @@ impl Processes {
     /// The process of a task that exists.
     #[track_caller]
     #[inline]
-    pub(crate) fn of(&self, task: Task) -> &Process {
+    pub(crate) fn of(&self, task: Task) -> &FakeProcess {
         let process = self.alive.get(task.tgid.0).filter(|process| process.place(task.tid).is_ok());
         process.unwrap_or_else(|| panic!("no such task: {task:?}"))
     }
 
     #[track_caller]
     #[inline]
-    pub(crate) fn of_mut(&mut self, task: Task) -> &mut Process {
+    pub(crate) fn of_mut(&mut self, task: Task) -> &mut FakeProcess {
         let process = self.alive.get_mut(task.tgid.0).filter(|process| process.place(task.tid).is_ok());
         process.unwrap_or_else(|| panic!("no such task: {task:?}"))
     }
 
-    pub(crate) fn get(&self, tgid: Tgid) -> Option<&Process> {
+    pub(crate) fn get(&self, tgid: Tgid) -> Option<&FakeProcess> {
         self.alive.get(tgid.0)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Tgid, &Process)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Tgid, &FakeProcess)> {
         self.alive.iter().map(|(id, process)| (Tgid(id), process))
     }
 
     /// A process comes to those of its parent.
-    fn add(&mut self, id: u32, process: Process) {
+    fn add(&mut self, id: u32, process: FakeProcess) {
         let parent = process.real_parent();
         self.alive.insert(id, process);
         self.adopt(Tgid(id), parent);
@@ -262,8 +262,8 @@ impl Processes {
     }
 
     fn remove(&mut self, tgid: Tgid) {
-        let Some(Process { parent, kin, .. }) = self.alive.remove(tgid.0) else { return };
-        let Kin { child, before, behind } = kin;
+        let Some(FakeProcess { parent, kin, .. }) = self.alive.remove(tgid.0) else { return };
+        let SiblingLinks { child, before, behind } = kin;
         match before {
             Some(before) => {
                 if let Some(process) = self.alive.get_mut(before.0) {
@@ -299,8 +299,8 @@ impl Processes {
     }
 }
 
-fn process(tgid: Tgid, parent: Tgid, name: &str) -> Process {
-    Process {
+fn process(tgid: Tgid, parent: Tgid, name: &str) -> FakeProcess {
+    FakeProcess {
         parent,
         uid: (0, 0),
         gid: (0, 0),
@@ -310,7 +310,7 @@ fn process(tgid: Tgid, parent: Tgid, name: &str) -> Process {
         threads: vec![(Tid(tgid.0), comm(name))],
         ids: Vec::new(),
         parent_tid: Tid(parent.0),
-        kin: Kin::default(),
+        kin: SiblingLinks::default(),
     }
 }
 

@@ -9,13 +9,13 @@ use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq};
 use rustix::io::Errno;
 
-use crate::netlink::fault_actions::Trouble;
-use crate::netlink::filter::Filter;
-use crate::netlink::member::Member;
+use crate::netlink::fault_actions::FaultState;
+use crate::netlink::filter::ClassicFilter;
+use crate::netlink::member::SocketState;
 use crate::netlink::multicast::Multicast;
 use crate::netlink::receive_queue::{RMEM_MAX, charge, charge_alone};
 use crate::netlink::request;
-use crate::netlink::sequence_numbers::Numbers;
+use crate::netlink::sequence_numbers::SequenceNumbers;
 
 /// The multicast group of process events, as a bit of `sockaddr_nl.nl_groups`.
 pub(crate) const GROUP: u32 = 1;
@@ -27,7 +27,7 @@ const TIME: usize = 44;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Connector {
-    pub(crate) numbers: Numbers,
+    pub(crate) numbers: SequenceNumbers,
     now: MonoNs,
     /// How far the clock moves with each event, in ns.
     pub(crate) pace: u64,
@@ -35,14 +35,14 @@ pub(crate) struct Connector {
     pub(crate) cpu: Cpu,
     /// `proc_event_num_listeners`: without one, nothing is emitted, and no number used.
     pub(crate) listeners: i32,
-    pub(crate) members: Vec<Member>,
+    pub(crate) members: Vec<SocketState>,
     /// Whether somebody has ever had a filter: without one, nobody needs to ask in what order members hear.
     is_filtered: bool,
     /// How often somebody has joined a first group.
     joins: u64,
     /// Events that happened, by verb or by frame: the place that a fault script means.
     pub(crate) happened: u64,
-    pub(crate) trouble: Trouble,
+    pub(crate) trouble: FaultState,
     /// `net.core.rmem_max`.
     pub(crate) rmem_max: u32,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Connector {
 impl Connector {
     pub(crate) fn new(cpus: u32) -> Self {
         Self {
-            numbers: Numbers::new(cpus),
+            numbers: SequenceNumbers::new(cpus),
             now: MonoNs(0),
             pace: 1_000,
             cpu: Cpu(0),
@@ -59,7 +59,7 @@ impl Connector {
             is_filtered: false,
             joins: 0,
             happened: 0,
-            trouble: Trouble::default(),
+            trouble: FaultState::default(),
             rmem_max: RMEM_MAX,
         }
     }
@@ -179,7 +179,7 @@ impl Connector {
     }
 
     pub(crate) fn open(&mut self, admin: bool) -> usize {
-        self.members.push(Member::new(admin));
+        self.members.push(SocketState::new(admin));
         self.members.len() - 1
     }
 
@@ -188,12 +188,12 @@ impl Connector {
         self.members[id].close();
     }
 
-    pub(crate) fn member(&mut self, id: usize) -> &mut Member {
+    pub(crate) fn member(&mut self, id: usize) -> &mut SocketState {
         &mut self.members[id]
     }
 
     /// `SO_ATTACH_FILTER`.
-    pub(crate) fn attach(&mut self, id: usize, filter: Filter) {
+    pub(crate) fn attach(&mut self, id: usize, filter: ClassicFilter) {
         self.members[id].filter = Some(filter);
         self.is_filtered = true;
     }
@@ -217,7 +217,7 @@ impl Connector {
     pub(crate) fn multicast(&mut self, from: usize, datagram: &[u8], groups: u32, but: u32) {
         let sender = self.members[from].port;
         let is_addressed =
-            |member: &Member| member.groups & groups != 0 && member.port != sender && member.port != but;
+            |member: &SocketState| member.groups & groups != 0 && member.port != sender && member.port != but;
         if self.is_filtered {
             return self.filter_to(Multicast::new(datagram, sender, groups, self.cpu), is_addressed);
         }
@@ -235,7 +235,7 @@ impl Connector {
         groups: u32,
     ) -> Result<usize, Errno> {
         let (sender, cpu) = (self.members[from].port, self.cpu);
-        let is_heard = |member: &Member| member.peer.is_none_or(|(peer, _)| peer == sender);
+        let is_heard = |member: &SocketState| member.peer.is_none_or(|(peer, _)| peer == sender);
         let to = self.members.iter_mut().find(|member| member.bound && member.port == port);
         let to = to.filter(|member| is_heard(member)).ok_or(Errno::CONNREFUSED)?;
         let mut len = datagram.len();
@@ -265,7 +265,7 @@ impl Connector {
         }
     }
 
-    /// Numbers an event and sends it.
+    /// SequenceNumbers an event and sends it.
     pub(crate) fn emit(&mut self, cpu: Cpu, body: EventBody) -> Event {
         let event = Event { time: self.now, seq: self.numbers.give(cpu, 1), cpu, body };
         if let Some(frame) = event.encode(ByteOrder::NATIVE) {
@@ -306,8 +306,9 @@ impl Connector {
     #[inline]
     pub(crate) fn deliver(&mut self, datagram: &[u8], sender: u32) {
         // A socket that is not bound is taken for the one that sends.
-        let is_addressed =
-            |member: &Member| member.listens() && member.port != 0 && member.port != sender && !member.ended;
+        let is_addressed = |member: &SocketState| {
+            member.listens() && member.port != 0 && member.port != sender && !member.ended
+        };
         if self.is_filtered {
             let cpu = if sender == 0 { Cpu(u32_at(datagram, CPU)) } else { self.cpu };
             return self.filter_to(Multicast::new(datagram, sender, GROUP, cpu), is_addressed);
@@ -321,7 +322,7 @@ impl Connector {
 
     /// To those who are addressed, in the order in which the kernel has them.
     #[cold]
-    fn filter_to(&mut self, mut message: Multicast<'_>, is_addressed: impl Fn(&Member) -> bool) {
+    fn filter_to(&mut self, mut message: Multicast<'_>, is_addressed: impl Fn(&SocketState) -> bool) {
         let mut members: Vec<_> = self.members.iter_mut().filter(|member| is_addressed(member)).collect();
         members.sort_by_key(|member| Reverse(member.joined));
         members.into_iter().for_each(|member| message.deliver(member));

@@ -3,29 +3,29 @@
 use pmon_core::Cpu;
 use pmon_core::wire::{ByteOrder, Event, EventBody};
 
-use crate::faults::injector::{Action, Faults};
+use crate::faults::injector::{FaultAction, FaultInjector};
 use crate::netlink::connector::Connector;
-use crate::netlink::member::Member;
+use crate::netlink::member::SocketState;
 
 /// What a script has begun and not ended.
 #[derive(Debug, Default)]
-pub(crate) struct Trouble {
-    faults: Faults,
+pub(crate) struct FaultState {
+    faults: FaultInjector,
     /// So many events are not emitted.
     pub(crate) blind: u64,
-    held: Vec<Held>,
+    held: Vec<DelayedDatagram>,
     cut: Option<usize>,
 }
 
 /// A datagram that is kept back until so many of other CPUs were delivered; none yet, if its event has not happened.
 #[derive(Debug)]
-struct Held {
+struct DelayedDatagram {
     cpu: Cpu,
     until: u32,
     datagram: Option<Vec<u8>>,
 }
 
-impl Trouble {
+impl FaultState {
     /// Whether datagrams do not simply go to all who listen.
     #[inline]
     pub(crate) fn is_in_the_way(&self) -> bool {
@@ -34,9 +34,9 @@ impl Trouble {
 }
 
 impl Connector {
-    pub(crate) fn set_faults(&mut self, faults: Faults) {
+    pub(crate) fn set_faults(&mut self, faults: FaultInjector) {
         self.settle();
-        self.trouble = Trouble { faults, ..Trouble::default() };
+        self.trouble = FaultState { faults, ..FaultState::default() };
         self.each(|member| (member.interrupted, member.starved) = (0, 0));
     }
 
@@ -50,32 +50,32 @@ impl Connector {
         }
     }
 
-    fn apply(&mut self, action: Action) {
+    fn apply(&mut self, action: FaultAction) {
         let is_silent = self.trouble.blind > 0 || self.listeners < 1;
         match action {
             // What nobody is told of has no number.
-            Action::Overrun { .. }
-            | Action::NoMemory { .. }
-            | Action::Emit { .. }
-            | Action::Unknown { .. }
+            FaultAction::Overrun { .. }
+            | FaultAction::NoMemory { .. }
+            | FaultAction::Emit { .. }
+            | FaultAction::Unknown { .. }
                 if is_silent => {}
-            Action::Overrun { cpu, events } => self.overrun(cpu, events),
-            Action::NoMemory { cpu, events } => self.skip(cpu, events),
-            Action::Emit { cpu, events, body } => {
+            FaultAction::Overrun { cpu, events } => self.overrun(cpu, events),
+            FaultAction::NoMemory { cpu, events } => self.skip(cpu, events),
+            FaultAction::Emit { cpu, events, body } => {
                 for _ in 0..events {
                     self.tick();
                     self.emit(cpu, body);
                 }
             }
-            Action::Interrupt { calls } => {
+            FaultAction::Interrupt { calls } => {
                 self.each(|member| member.interrupted = member.interrupted.saturating_add(calls))
             }
-            Action::Starve { calls } => {
+            FaultAction::Starve { calls } => {
                 self.each(|member| member.starved = member.starved.saturating_add(calls))
             }
-            Action::Cut { bytes } => self.trouble.cut = Some(bytes),
-            Action::Datagram { bytes, sender } => self.deliver(&bytes, sender),
-            Action::Unknown { cpu, what } => {
+            FaultAction::Cut { bytes } => self.trouble.cut = Some(bytes),
+            FaultAction::Datagram { bytes, sender } => self.deliver(&bytes, sender),
+            FaultAction::Unknown { cpu, what } => {
                 self.tick();
                 let seq = self.numbers.give(cpu, 1);
                 if let Some(mut frame) = nothing(cpu, seq, self.now()).encode(ByteOrder::NATIVE) {
@@ -83,7 +83,7 @@ impl Connector {
                     self.broadcast(cpu, &frame);
                 }
             }
-            Action::Forge { cpu, sender } => {
+            FaultAction::Forge { cpu, sender } => {
                 // Plausible: it has the number that comes next.
                 let seq = self.numbers.next(cpu).unwrap_or_default();
                 if let Some(frame) = nothing(cpu, seq, self.now()).encode(ByteOrder::NATIVE) {
@@ -91,15 +91,17 @@ impl Connector {
                 }
             }
             // Of a CPU, one is held back at a time.
-            Action::Hold { cpu, .. } if self.trouble.held.iter().any(|held| held.cpu == cpu) => {}
-            Action::Hold { cpu, until } => self.trouble.held.push(Held { cpu, until, datagram: None }),
-            Action::Step { ns } => self.pass(ns),
-            Action::Blind { events } => self.trouble.blind = self.trouble.blind.saturating_add(events),
-            Action::End => self.end(),
+            FaultAction::Hold { cpu, .. } if self.trouble.held.iter().any(|held| held.cpu == cpu) => {}
+            FaultAction::Hold { cpu, until } => {
+                self.trouble.held.push(DelayedDatagram { cpu, until, datagram: None })
+            }
+            FaultAction::Step { ns } => self.pass(ns),
+            FaultAction::Blind { events } => self.trouble.blind = self.trouble.blind.saturating_add(events),
+            FaultAction::End => self.end(),
         }
     }
 
-    fn each(&mut self, change: impl FnMut(&mut Member)) {
+    fn each(&mut self, change: impl FnMut(&mut SocketState)) {
         self.members.iter_mut().filter(|member| member.open).for_each(change);
     }
 
@@ -135,7 +137,7 @@ impl Connector {
     }
 
     /// Delivers what was kept back, if it is due.
-    fn release(&mut self, is_due: impl Fn(&Held) -> bool) {
+    fn release(&mut self, is_due: impl Fn(&DelayedDatagram) -> bool) {
         let mut at = 0;
         while let Some(held) = self.trouble.held.get(at) {
             if held.datagram.is_none() || !is_due(held) {

@@ -6,8 +6,8 @@ use pmon_core::wire::EventKind;
 use rustix::io::Errno;
 
 use crate::netlink::connector::{GROUP, u32_at};
-use crate::netlink::filter::Filter;
-use crate::netlink::receive_queue::Sock;
+use crate::netlink::filter::ClassicFilter;
+use crate::netlink::receive_queue::ReceiveQueue;
 use crate::netlink::request::Request;
 
 /// `PROC_EVENT_ALL`.
@@ -22,8 +22,8 @@ const EXIT_CODE: usize = 60;
 
 /// An open socket.
 #[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) sock: Sock,
+pub(crate) struct SocketState {
+    pub(crate) sock: ReceiveQueue,
     pub(crate) port: u32,
     /// Whether the port is this socket's: after `EADDRINUSE`, it shows one that is another's.
     pub(crate) bound: bool,
@@ -32,7 +32,7 @@ pub(crate) struct Member {
     pub(crate) joined: u64,
     /// Where `send` goes, port and group, if it is connected. Nobody else's messages come to its port then.
     pub(crate) peer: Option<(u32, u32)>,
-    pub(crate) filter: Option<Filter>,
+    pub(crate) filter: Option<ClassicFilter>,
     /// `SO_LOCK_FILTER`.
     pub(crate) filter_is_locked: bool,
     /// `sk_user_data`: what it last asked for.
@@ -53,10 +53,10 @@ struct Input {
     mask: u32,
 }
 
-impl Member {
+impl SocketState {
     pub(crate) fn new(admin: bool) -> Self {
         Self {
-            sock: Sock::default(),
+            sock: ReceiveQueue::default(),
             port: 0,
             bound: false,
             groups: 0,

@@ -4,7 +4,7 @@
 
 use pmon_core::Cpu;
 
-use crate::netlink::member::Member;
+use crate::netlink::member::SocketState;
 use crate::netlink::receive_queue::charge;
 
 /// A datagram on its way.
@@ -29,7 +29,7 @@ impl<'a> Multicast<'a> {
     }
 
     /// To the next that it is addressed to, if that wants it.
-    pub(crate) fn deliver(&mut self, member: &mut Member) {
+    pub(crate) fn deliver(&mut self, member: &mut SocketState) {
         let mut len = self.copy.take().unwrap_or(self.len);
         if self.sender == 0 && !member.wants(self.datagram) {
             return;

@@ -7,9 +7,9 @@ use rustix::io::{Errno, read, write};
 
 /// Readable from when it was rung until it is silenced (`eventfd(2)`).
 #[derive(Debug)]
-pub(crate) struct Bell(OwnedFd);
+pub(crate) struct Notifier(OwnedFd);
 
-impl Bell {
+impl Notifier {
     pub(crate) fn new() -> Result<Self, Errno> {
         eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Self)
     }
@@ -25,7 +25,7 @@ impl Bell {
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for Notifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

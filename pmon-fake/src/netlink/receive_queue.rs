@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use crate::netlink::notifier::Bell;
+use crate::netlink::notifier::Notifier;
 
 /// `SO_RCVBUF` of a new socket: `net.core.rmem_default`.
 const RMEM_DEFAULT: u32 = 212_992;
@@ -82,7 +82,7 @@ impl QueuedDatagram {
 
 /// What a call of `recvmsg` brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datagram {
+pub struct ReceivedDatagram {
     /// What `recvmsg` returns: the bytes that were copied, or with `MSG_TRUNC` those that the datagram has.
     pub len: usize,
     /// Whether `MSG_TRUNC` is set in `msg_flags`: the datagram has more bytes than were copied.
@@ -106,7 +106,7 @@ pub struct MemInfo {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Sock {
+pub(crate) struct ReceiveQueue {
     queue: VecDeque<QueuedDatagram>,
     memory: MemInfo,
     congested: bool,
@@ -116,10 +116,10 @@ pub(crate) struct Sock {
     /// All drops: `SK_MEMINFO_DROPS` wraps.
     dropped: u64,
     /// Who wants to know of the next thing that a call would bring.
-    sleeper: Option<Arc<Bell>>,
+    sleeper: Option<Arc<Notifier>>,
 }
 
-impl Default for Sock {
+impl Default for ReceiveQueue {
     fn default() -> Self {
         let memory = MemInfo { rcvbuf: RMEM_DEFAULT, ..MemInfo::default() };
         Self {
@@ -134,7 +134,7 @@ impl Default for Sock {
     }
 }
 
-impl Sock {
+impl ReceiveQueue {
     /// A datagram for this socket (`netlink_broadcast_deliver`); `false` if it was dropped.
     #[inline]
     pub(crate) fn deliver(&mut self, datagram: &[u8], sender: u32, groups: u32) -> bool {
@@ -185,7 +185,7 @@ impl Sock {
     }
 
     /// Rings `bell` once, when a call would bring something.
-    pub(crate) fn sleep(&mut self, bell: &Arc<Bell>) {
+    pub(crate) fn sleep(&mut self, bell: &Arc<Notifier>) {
         self.sleeper = Some(bell.clone());
     }
 
@@ -197,13 +197,13 @@ impl Sock {
     }
 
     /// `recvmsg` with `MSG_DONTWAIT` (`netlink_recvmsg`).
-    pub(crate) fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<Datagram, Errno> {
+    pub(crate) fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<ReceivedDatagram, Errno> {
         let received = self.take(flags.contains(RecvFlags::PEEK), |skb| {
             let bytes = skb.bytes();
             let copied = bytes.len().min(buffer.len());
             buffer[..copied].copy_from_slice(&bytes[..copied]);
             let len = if flags.contains(RecvFlags::TRUNC) { bytes.len() } else { copied };
-            Datagram { len, truncated: copied < bytes.len(), sender: skb.sender, groups: skb.groups }
+            ReceivedDatagram { len, truncated: copied < bytes.len(), sender: skb.sender, groups: skb.groups }
         });
         self.wake();
         received

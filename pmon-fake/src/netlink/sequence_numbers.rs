@@ -7,7 +7,7 @@ const MAX_CPUS: usize = 8192;
 
 /// Those that this kernel gives to its own events, and those that events from elsewhere bring along.
 #[derive(Debug)]
-pub(crate) struct Numbers(Vec<Count>);
+pub(crate) struct SequenceNumbers(Vec<Count>);
 
 /// Of one CPU.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,7 +21,7 @@ struct Count {
     shift: u32,
 }
 
-impl Numbers {
+impl SequenceNumbers {
     pub(crate) fn new(cpus: u32) -> Self {
         Self(vec![Count::default(); (cpus as usize).clamp(1, MAX_CPUS)])
     }

@@ -9,7 +9,10 @@ use pmon_core::Task;
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::SubscribeOp;
-use pmon_fake::{Awaits, Errno, Fault, FdSource, Kernel, Overruns, Place, Pumped, RecvFlags, Script, Wire};
+use pmon_fake::{
+    Errno, Fault, FaultScript, FdSocket, FdSource, Kernel, OverrunSignal, PumpBlockedOn, PumpResult,
+    RecvFlags, Trigger,
+};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::net::{SendFlags, recvfrom, send};
 
@@ -19,20 +22,20 @@ use super::{drain, event, is_ack, listen, next, numbers, request};
 const BETWEEN: usize = 6;
 
 /// A kernel, a wire whose consumer has subscribed and read the acknowledgement, and a process.
-fn subscribed() -> (Kernel, Wire, OwnedFd, Task) {
+fn subscribed() -> (Kernel, FdSocket, OwnedFd, Task) {
     let mut kernel = Kernel::new(1);
-    let mut wire = kernel.wire().unwrap();
+    let mut wire = kernel.fd_socket().unwrap();
     let consumer = wire.consumer().unwrap();
     listen(&consumer);
-    assert_eq!(pumped(&mut wire), (1, 1, Awaits::Kernel));
+    assert_eq!(pumped(&mut wire), (1, 1, PumpBlockedOn::Kernel));
     assert!(is_ack(&next(&consumer, RecvFlags::DONTWAIT).unwrap()));
-    let task = kernel.boot("busy");
+    let task = kernel.add_process("busy");
     (kernel, wire, consumer, task)
 }
 
-fn pumped(wire: &mut Wire) -> (usize, usize, Awaits) {
-    let Pumped { requests, datagrams, awaits } = wire.pump().unwrap();
-    (requests, datagrams, awaits)
+fn pumped(wire: &mut FdSocket) -> (usize, usize, PumpBlockedOn) {
+    let PumpResult { requests, datagrams, blocked_on } = wire.pump().unwrap();
+    (requests, datagrams, blocked_on)
 }
 
 fn renames(kernel: &mut Kernel, task: Task, times: usize) {
@@ -40,7 +43,7 @@ fn renames(kernel: &mut Kernel, task: Task, times: usize) {
 }
 
 /// Pumps and reads until nothing moves.
-fn exhaust(wire: &mut Wire, consumer: impl AsFd) -> Vec<Vec<u8>> {
+fn exhaust(wire: &mut FdSocket, consumer: impl AsFd) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     while wire.pump().unwrap().datagrams > 0 {
         all.extend(drain(&consumer).0);
@@ -52,7 +55,7 @@ fn exhaust(wire: &mut Wire, consumer: impl AsFd) -> Vec<Vec<u8>> {
 fn each_event_is_a_datagram_of_its_own_and_nobody_sent_it() {
     let (mut kernel, mut wire, consumer, task) = subscribed();
     renames(&mut kernel, task, 3);
-    assert_eq!(pumped(&mut wire), (0, 3, Awaits::Kernel));
+    assert_eq!(pumped(&mut wire), (0, 3, PumpBlockedOn::Kernel));
     let mut buffer = [0; 4096];
     let (len, _, sender) = recvfrom(&consumer, &mut buffer, RecvFlags::PEEK).unwrap();
     assert_eq!((len, sender), (76, None));
@@ -66,8 +69,8 @@ fn a_consumer_that_does_not_read_has_a_few_on_the_way_and_then_the_sockets_own_b
     renames(&mut kernel, task, 300);
     // Nothing was moved: the buffer's limit is that of the model, exactly.
     assert_eq!(wire.socket().memory().drops, 300 - 256);
-    assert_eq!(pumped(&mut wire), (0, BETWEEN, Awaits::Consumer));
-    assert_eq!(pumped(&mut wire), (0, 0, Awaits::Consumer));
+    assert_eq!(pumped(&mut wire), (0, BETWEEN, PumpBlockedOn::Consumer));
+    assert_eq!(pumped(&mut wire), (0, 0, PumpBlockedOn::Consumer));
     assert_eq!(wire.socket().memory().rmem_alloc, (256 - BETWEEN as u32) * 832);
     // It is congested, as a socket is of which not all was read.
     renames(&mut kernel, task, 1);
@@ -99,19 +102,19 @@ fn a_datagram_of_any_length_goes_through_one_at_a_time() {
     assert!(all[2..].iter().flatten().all(|&byte| byte == 7));
     renames(&mut kernel, task, 1);
     forger.send_to(&[7; 4_577], 1, 1).unwrap_err();
-    assert_eq!(pumped(&mut wire), (0, 2, Awaits::Kernel));
+    assert_eq!(pumped(&mut wire), (0, 2, PumpBlockedOn::Kernel));
 }
 
 #[test]
 fn an_overrun_is_a_gap_or_a_message_before_what_was_queued() {
-    for overruns in [Overruns::Gap, Overruns::Message] {
+    for overruns in [OverrunSignal::Gap, OverrunSignal::Message] {
         let (mut kernel, mut wire, consumer, task) = subscribed();
-        wire.set_overruns(overruns);
+        wire.set_overrun_signal(overruns);
         renames(&mut kernel, task, 1);
         kernel.overrun(pmon_core::Cpu(0), 5);
         renames(&mut kernel, task, 1);
         let mut all = exhaust(&mut wire, &consumer);
-        if overruns == Overruns::Message {
+        if overruns == OverrunSignal::Message {
             assert_eq!(all.remove(0), [&16_u32.to_ne_bytes()[..], &4_u16.to_ne_bytes(), &[0; 10]].concat());
         }
         assert_eq!(numbers(&all), [1, 7]);
@@ -121,14 +124,14 @@ fn an_overrun_is_a_gap_or_a_message_before_what_was_queued() {
 #[test]
 fn an_overrun_that_has_no_room_is_told_when_there_is_some() {
     let (mut kernel, mut wire, consumer, task) = subscribed();
-    wire.set_overruns(Overruns::Message);
+    wire.set_overrun_signal(OverrunSignal::Message);
     renames(&mut kernel, task, BETWEEN);
-    assert_eq!(pumped(&mut wire), (0, BETWEEN, Awaits::Kernel));
+    assert_eq!(pumped(&mut wire), (0, BETWEEN, PumpBlockedOn::Kernel));
     kernel.overrun(pmon_core::Cpu(0), 2);
     renames(&mut kernel, task, 1);
-    assert_eq!(pumped(&mut wire), (0, 0, Awaits::Consumer));
+    assert_eq!(pumped(&mut wire), (0, 0, PumpBlockedOn::Consumer));
     assert_eq!(numbers(&drain(&consumer).0), (1..=BETWEEN as u32).collect::<Vec<_>>());
-    assert_eq!(pumped(&mut wire), (0, 2, Awaits::Kernel));
+    assert_eq!(pumped(&mut wire), (0, 2, PumpBlockedOn::Kernel));
     let found = drain(&consumer).0;
     assert_eq!((found[0].len(), event(&found[1]).seq.0), (16, 9));
 }
@@ -139,11 +142,11 @@ fn requests_have_their_effect_and_bad_ones_none() {
     for bad in [&b""[..], b"short", &[0xff; 40_000]] {
         send(&consumer, bad, SendFlags::empty()).unwrap();
     }
-    assert_eq!(pumped(&mut wire), (3, 0, Awaits::Kernel));
+    assert_eq!(pumped(&mut wire), (3, 0, PumpBlockedOn::Kernel));
     request(&consumer, SubscribeOp::Ignore);
     wire.pump().unwrap();
     renames(&mut kernel, task, 2);
-    assert_eq!(pumped(&mut wire), (0, 0, Awaits::Kernel));
+    assert_eq!(pumped(&mut wire), (0, 0, PumpBlockedOn::Kernel));
     listen(&consumer);
     // After IGNORE nobody listened, and no number was taken.
     assert_eq!(numbers(&exhaust(&mut wire, &consumer)), [1]);
@@ -153,8 +156,8 @@ fn requests_have_their_effect_and_bad_ones_none() {
 fn more_requests_than_one_call_takes_are_for_the_next() {
     let (_kernel, mut wire, consumer, _) = subscribed();
     (0..100).for_each(|_| listen(&consumer));
-    assert_eq!(pumped(&mut wire), (64, 0, Awaits::Pump));
-    assert_eq!(pumped(&mut wire), (36, BETWEEN, Awaits::Consumer));
+    assert_eq!(pumped(&mut wire), (64, 0, PumpBlockedOn::NextPump));
+    assert_eq!(pumped(&mut wire), (36, BETWEEN, PumpBlockedOn::Consumer));
 }
 
 #[test]
@@ -162,17 +165,17 @@ fn the_end_comes_behind_everything_and_requests_still_go() {
     let (mut kernel, mut wire, consumer, task) = subscribed();
     renames(&mut kernel, task, 10);
     kernel.end_of_file();
-    assert_eq!(pumped(&mut wire), (0, BETWEEN, Awaits::Consumer));
+    assert_eq!(pumped(&mut wire), (0, BETWEEN, PumpBlockedOn::Consumer));
     assert!(!drain(&consumer).1);
-    assert_eq!(pumped(&mut wire), (0, 10 - BETWEEN, Awaits::Close));
+    assert_eq!(pumped(&mut wire), (0, 10 - BETWEEN, PumpBlockedOn::ConsumerClose));
     let (rest, is_at_end) = drain(&consumer);
     assert_eq!((rest.len(), is_at_end), (10 - BETWEEN, true));
     assert_eq!(kernel.listeners(), 1);
     request(&consumer, SubscribeOp::Ignore);
-    assert_eq!(pumped(&mut wire), (1, 0, Awaits::Close));
+    assert_eq!(pumped(&mut wire), (1, 0, PumpBlockedOn::ConsumerClose));
     assert_eq!(kernel.listeners(), 0);
     drop(consumer);
-    assert_eq!(pumped(&mut wire), (0, 0, Awaits::Nothing));
+    assert_eq!(pumped(&mut wire), (0, 0, PumpBlockedOn::Closed));
 }
 
 #[test]
@@ -183,12 +186,12 @@ fn a_consumer_that_closes_has_closed_the_socket_after_its_last_request() {
         wire.pump().unwrap();
         request(&consumer, SubscribeOp::Ignore);
         drop(consumer);
-        assert_eq!(pumped(&mut wire), (1, 0, Awaits::Nothing), "{unread} unread");
+        assert_eq!(pumped(&mut wire), (1, 0, PumpBlockedOn::Closed), "{unread} unread");
         assert_eq!(kernel.listeners(), 0);
         kernel.set_listeners(1);
         renames(&mut kernel, task, 1);
         assert_eq!(wire.socket().memory().rmem_alloc, 0);
-        assert_eq!(pumped(&mut wire), (0, 0, Awaits::Nothing));
+        assert_eq!(pumped(&mut wire), (0, 0, PumpBlockedOn::Closed));
     }
 }
 
@@ -207,23 +210,23 @@ fn a_consumer_whose_wire_is_dropped_reads_what_was_sent_and_then_the_end() {
 fn calls_that_a_script_lets_find_nothing_are_pumps() {
     let (mut kernel, mut wire, _consumer, task) = subscribed();
     kernel.inject(
-        Script::new().with(Place::At(0), Fault::Eagain(2.into()), None).with(
-            Place::At(0),
+        FaultScript::new().with(Trigger::At(0), Fault::Eagain(2.into()), None).with(
+            Trigger::At(0),
             Fault::Eintr(9.into()),
             None,
         ),
         0,
     );
     renames(&mut kernel, task, 1);
-    assert_eq!(pumped(&mut wire), (0, 0, Awaits::Pump));
-    assert_eq!(pumped(&mut wire), (0, 0, Awaits::Pump));
-    assert_eq!(pumped(&mut wire), (0, 1, Awaits::Kernel));
+    assert_eq!(pumped(&mut wire), (0, 0, PumpBlockedOn::NextPump));
+    assert_eq!(pumped(&mut wire), (0, 0, PumpBlockedOn::NextPump));
+    assert_eq!(pumped(&mut wire), (0, 1, PumpBlockedOn::Kernel));
 }
 
 #[test]
 fn epoll_tells_the_truth_at_each_edge() {
     let mut kernel = Kernel::new(1);
-    let mut wire = kernel.nonblocking_wire().unwrap();
+    let mut wire = kernel.nonblocking_fd_socket().unwrap();
     let consumer = wire.consumer().unwrap();
     let mut poll = Poll::new().unwrap();
     poll.registry().register(&mut SourceFd(&consumer.as_raw_fd()), Token(3), Interest::READABLE).unwrap();
@@ -234,7 +237,7 @@ fn epoll_tells_the_truth_at_each_edge() {
     };
     assert_eq!(is_ready(), None);
     listen(&consumer);
-    let task = kernel.boot("busy");
+    let task = kernel.add_process("busy");
     assert_eq!(is_ready(), None);
     for _ in 0..3 {
         wire.pump().unwrap();
@@ -256,7 +259,7 @@ fn epoll_tells_the_truth_at_each_edge() {
 #[test]
 fn a_source_of_it_tells_overruns_and_the_end_in_their_places() {
     let (mut kernel, mut wire, consumer, task) = subscribed();
-    wire.set_overruns(Overruns::Message);
+    wire.set_overrun_signal(OverrunSignal::Message);
     let mut source = FdSource::new(consumer);
     let mut batch = Batch::with_capacity(2);
     let mut receive = || {
@@ -281,7 +284,7 @@ fn a_source_of_it_tells_overruns_and_the_end_in_their_places() {
 #[test]
 fn a_source_of_it_knows_a_datagram_of_no_bytes_from_the_end() {
     let (mut kernel, mut wire, consumer, task) = subscribed();
-    kernel.inject(Script::new().with(Place::At(1), Fault::Truncate(0.into()), None), 0);
+    kernel.inject(FaultScript::new().with(Trigger::At(1), Fault::Truncate(0.into()), None), 0);
     renames(&mut kernel, task, 3);
     wire.pump().unwrap();
     let mut source = FdSource::new(consumer);

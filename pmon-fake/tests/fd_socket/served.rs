@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use pmon_core::wire::SubscribeOp;
-use pmon_fake::{Fault, Kernel, Place, RecvFlags, Script};
+use pmon_fake::{Fault, FaultScript, Kernel, RecvFlags, Trigger};
 
 use super::{drain, event, is_ack, listen, next, numbers, request};
 
@@ -19,17 +19,17 @@ const LONG: Duration = Duration::from_secs(20);
 fn a_hundred_thousand_events_come_to_a_loop_of_mio() {
     const EVENTS: u32 = 100_000;
     let mut kernel = Kernel::new(1);
-    let mut wire = kernel.nonblocking_wire().unwrap();
+    let mut wire = kernel.nonblocking_fd_socket().unwrap();
     // Room for all: none is lost, however late the other threads are.
     wire.socket().force_rcvbuf(EVENTS as i32 * 832).unwrap();
     let consumer = wire.consumer().unwrap();
-    let serving = wire.serve().unwrap();
+    let serving = wire.spawn_pump().unwrap();
     listen(&consumer);
     let emitter = thread::spawn(move || {
         while kernel.listeners() == 0 {
             thread::yield_now();
         }
-        let task = kernel.boot("busy");
+        let task = kernel.add_process("busy");
         for i in 0..EVENTS {
             kernel.rename(task, if i % 2 == 0 { "even" } else { "odd" });
         }
@@ -67,9 +67,9 @@ fn a_hundred_thousand_events_come_to_a_loop_of_mio() {
 #[test]
 fn a_blocking_read_waits_for_the_next_event_and_for_the_end() {
     let mut kernel = Kernel::new(1);
-    let mut wire = kernel.wire().unwrap();
+    let mut wire = kernel.fd_socket().unwrap();
     let consumer = wire.consumer().unwrap();
-    let serving = wire.serve().unwrap();
+    let serving = wire.spawn_pump().unwrap();
     let (tell, told) = mpsc::channel();
     let reader = thread::spawn(move || {
         listen(&consumer);
@@ -83,7 +83,7 @@ fn a_blocking_read_waits_for_the_next_event_and_for_the_end() {
         }
     });
     assert!(is_ack(&told.recv_timeout(LONG).unwrap()));
-    let task = kernel.boot("busy");
+    let task = kernel.add_process("busy");
     for number in 1..=100 {
         kernel.rename(task, "name");
         assert_eq!(event(&told.recv_timeout(LONG).unwrap()).seq.0, number);
@@ -98,12 +98,12 @@ fn a_blocking_read_waits_for_the_next_event_and_for_the_end() {
 fn a_consumer_that_closes_ends_the_serving_asleep_or_with_much_to_move() {
     for events in [0, 200] {
         let mut kernel = Kernel::new(1);
-        let mut wire = kernel.wire().unwrap();
+        let mut wire = kernel.fd_socket().unwrap();
         let consumer = wire.consumer().unwrap();
-        let serving = wire.serve().unwrap();
+        let serving = wire.spawn_pump().unwrap();
         listen(&consumer);
         assert!(is_ack(&next(&consumer, RecvFlags::empty()).unwrap()));
-        let task = kernel.boot("busy");
+        let task = kernel.add_process("busy");
         (0..events).for_each(|_| kernel.rename(task, "name"));
         request(&consumer, SubscribeOp::Ignore);
         drop(consumer);
@@ -115,13 +115,13 @@ fn a_consumer_that_closes_ends_the_serving_asleep_or_with_much_to_move() {
 #[test]
 fn what_stops_it_leaves_the_rest_to_be_moved_by_hand() {
     let mut kernel = Kernel::new(1);
-    let mut wire = kernel.wire().unwrap();
+    let mut wire = kernel.fd_socket().unwrap();
     let consumer = wire.consumer().unwrap();
-    let serving = wire.serve().unwrap();
+    let serving = wire.spawn_pump().unwrap();
     listen(&consumer);
     assert!(is_ack(&next(&consumer, RecvFlags::empty()).unwrap()));
     let mut wire = serving.stop().unwrap();
-    let task = kernel.boot("busy");
+    let task = kernel.add_process("busy");
     kernel.rename(task, "name");
     assert_eq!(drain(&consumer), (Vec::new(), false));
     wire.pump().unwrap();
@@ -132,12 +132,12 @@ fn what_stops_it_leaves_the_rest_to_be_moved_by_hand() {
 fn dropping_it_is_the_end_of_the_consumers_file_also_while_it_is_full() {
     for events in [0, 200] {
         let mut kernel = Kernel::new(1);
-        let mut wire = kernel.wire().unwrap();
+        let mut wire = kernel.fd_socket().unwrap();
         let consumer = wire.consumer().unwrap();
         wire.socket().listen().unwrap();
-        let task = kernel.boot("busy");
+        let task = kernel.add_process("busy");
         (0..events).for_each(|_| kernel.rename(task, "name"));
-        let serving = wire.serve().unwrap();
+        let serving = wire.spawn_pump().unwrap();
         // Until the first is there, the thread may not have begun.
         assert_eq!(next(&consumer, RecvFlags::PEEK).unwrap().len(), 76);
         drop(serving);
@@ -149,12 +149,12 @@ fn dropping_it_is_the_end_of_the_consumers_file_also_while_it_is_full() {
 #[test]
 fn faults_that_let_calls_find_nothing_delay_nothing() {
     let mut kernel = Kernel::new(1);
-    let mut wire = kernel.wire().unwrap();
+    let mut wire = kernel.fd_socket().unwrap();
     let consumer = wire.consumer().unwrap();
     wire.socket().listen().unwrap();
-    let _serving = wire.serve().unwrap();
-    kernel.inject(Script::new().with(Place::At(0), Fault::Eagain(1000.into()), None), 0);
-    let task = kernel.boot("busy");
+    let _serving = wire.spawn_pump().unwrap();
+    kernel.inject(FaultScript::new().with(Trigger::At(0), Fault::Eagain(1000.into()), None), 0);
+    let task = kernel.add_process("busy");
     kernel.rename(task, "name");
     let since = Instant::now();
     assert_eq!(event(&next(&consumer, RecvFlags::empty()).unwrap()).seq.0, 0);

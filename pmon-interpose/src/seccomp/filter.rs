@@ -301,7 +301,7 @@ mod tests {
     use pmon_core::Cpu;
 
     use super::*;
-    use pmon_fake::{Filter, SockFilter};
+    use pmon_fake::{ClassicFilter, SockFilter};
 
     const CONTROL: u32 = 952;
     const ASKED: u32 = libc::SECCOMP_RET_USER_NOTIF;
@@ -318,7 +318,7 @@ mod tests {
         let halves = args.flat_map(|arg| [arg as u32, (arg >> 32) as u32]);
         let words = [nr as u32, arch, 0, 0].into_iter().chain(halves);
         let data: Vec<u8> = words.flat_map(u32::to_be_bytes).collect();
-        Filter::new(&program).unwrap().run(&data, Cpu(0)) as u32
+        ClassicFilter::new(&program).unwrap().run(&data, Cpu(0)) as u32
     }
 
     fn is_asked(nr: c_long, args: &[u64]) -> bool {

@@ -11,7 +11,7 @@ use pmon_core::accounting::{LossCause, MAX_CPUS};
 use pmon_core::capture::{Blind, DetailsSubject, Loss, Record, Usage};
 use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
-use pmon_fake::Feed;
+use pmon_fake::EventFeed;
 
 use self::pieces::{Joined, Loaded, Piece};
 
@@ -87,7 +87,7 @@ impl Player {
         &mut self,
         loaded: &mut Loaded,
         joined: Option<&mut Joined>,
-        feed: &mut Feed<'_>,
+        feed: &mut EventFeed<'_>,
     ) -> Option<StepResult> {
         let event = loaded.event();
         let played = match (loaded.first()?, event) {
@@ -109,7 +109,7 @@ impl Player {
         &mut self,
         event: &Event,
         usage: Option<&mut Box<Usage>>,
-        feed: &mut Feed<'_>,
+        feed: &mut EventFeed<'_>,
     ) -> Option<StepResult> {
         if !self.goes_on(event.time) {
             return None;
@@ -117,7 +117,7 @@ impl Player {
         if let Some(next) = &mut self.excluded {
             close_up(next, event, feed);
         }
-        let is_emitted = feed.event(event);
+        let is_emitted = feed.emit(event);
         if let (Some(usage), Some(_), Some(task), true) = (usage, &self.passed, event.task(), is_emitted) {
             let usage = std::mem::take(usage);
             self.usages.push(ExitUsage { time: event.time, task, usage });
@@ -127,7 +127,7 @@ impl Player {
 
     /// Whether an event that comes next is in the range; the numbers then close up to it.
     #[inline]
-    pub(crate) fn meets(&mut self, frame: &[u8; EVENT_DATAGRAM_LEN], feed: &mut Feed<'_>) -> bool {
+    pub(crate) fn meets(&mut self, frame: &[u8; EVENT_DATAGRAM_LEN], feed: &mut EventFeed<'_>) -> bool {
         if self.from.is_none() && self.until.is_none() && self.excluded.is_none() {
             return true;
         }
@@ -139,7 +139,7 @@ impl Player {
         goes_on
     }
 
-    fn raw(&mut self, bytes: &[u8], feed: &mut Feed<'_>) -> Option<StepResult> {
+    fn raw(&mut self, bytes: &[u8], feed: &mut EventFeed<'_>) -> Option<StepResult> {
         let event = Event::decode(bytes, ByteOrder::NATIVE).ok();
         if !self.goes_on(event.map_or(self.now, |event| event.time)) {
             return None;
@@ -147,11 +147,11 @@ impl Player {
         if let (Some(next), Some(event)) = (&mut self.excluded, &event) {
             close_up(next, event, feed);
         }
-        feed.datagram(bytes);
+        feed.emit_datagram(bytes);
         Some(event.map_or(StepResult::Datagram, StepResult::Event))
     }
 
-    fn loss(&mut self, loss: Loss, feed: &mut Feed<'_>) -> Option<StepResult> {
+    fn loss(&mut self, loss: Loss, feed: &mut EventFeed<'_>) -> Option<StepResult> {
         if self.is_before(loss.before) || self.until.is_some_and(|until| loss.after > until) {
             return None;
         }
@@ -165,7 +165,7 @@ impl Player {
             _ => true,
         };
         if is_dropped {
-            feed.lose(loss.count());
+            feed.drop_datagrams(loss.count());
         }
         if let Some(passed) = &mut self.passed {
             passed.push_back(PassedRecord::Loss(loss));
@@ -229,7 +229,7 @@ impl Player {
         &mut self,
         entry: &mut OwnedRecord,
         joined: Option<&mut Joined>,
-        feed: &mut Feed<'_>,
+        feed: &mut EventFeed<'_>,
     ) -> Option<StepResult> {
         let Joined { processes, filter, wall, .. } = joined?;
         processes.apply(entry);
@@ -286,12 +286,12 @@ impl Player {
     }
 
     /// An event that the filter does not show never happened.
-    fn hide(&mut self, event: &Event, feed: &mut Feed<'_>) {
+    fn hide(&mut self, event: &Event, feed: &mut EventFeed<'_>) {
         if self.goes_on(event.time) {
             if let Some(next) = &mut self.excluded {
                 close_up(next, event, feed);
             }
-            feed.leave_out(event.cpu, 1);
+            feed.omit(event.cpu, 1);
         }
     }
 
@@ -315,7 +315,7 @@ impl Player {
 }
 
 /// The numbers between that event and the one before it on its CPU, but those that were lost, were left out: they close up.
-fn close_up(next: &mut BTreeMap<Cpu, u32>, event: &Event, feed: &mut Feed<'_>) {
+fn close_up(next: &mut BTreeMap<Cpu, u32>, event: &Event, feed: &mut EventFeed<'_>) {
     // A forged capture can name CPUs that no kernel has.
     if event.cpu.0 >= MAX_CPUS {
         return;
@@ -324,7 +324,7 @@ fn close_up(next: &mut BTreeMap<Cpu, u32>, event: &Event, feed: &mut Feed<'_>) {
     if let Some(expected) = next.insert(event.cpu, behind) {
         let missing = event.seq.0.wrapping_sub(expected);
         if missing < 1 << 31 {
-            feed.leave_out(event.cpu, missing);
+            feed.omit(event.cpu, missing);
         }
     }
 }

@@ -9,7 +9,7 @@ use pmon_core::capture::{Meta, Reader, Record};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::Event;
 use pmon_core::{MonoNs, Seq};
-use pmon_fake::{Kernel, Script, Socket};
+use pmon_fake::{FaultScript, Kernel, Socket};
 
 use super::pieces::Pieces;
 use super::{ExitUsage, PassedRecord, Player, StepResult};
@@ -102,7 +102,7 @@ impl<R: Read> Replay<R> {
 
     /// Things go wrong as `script` says, which counts the events of this replay.
     #[must_use]
-    pub fn faults(mut self, script: Script, seed: u64) -> Self {
+    pub fn faults(mut self, script: FaultScript, seed: u64) -> Self {
         self.kernel.inject(script, seed);
         self
     }
@@ -142,7 +142,7 @@ impl<R: Read> Replay<R> {
         let acknowledged = listened.and_then(|()| socket.recv(&mut [], pmon_fake::RecvFlags::empty()));
         acknowledged.map_err(ReplayError::Socket)?;
         let (cpu, before) = self.stage.before;
-        self.kernel.feed().begin(cpu, before);
+        self.kernel.feed().start_at(cpu, before);
         Ok(socket)
     }
 
@@ -181,7 +181,7 @@ impl<R: Read> Replay<R> {
     /// The next piece is played, and perhaps nothing happens by it; `None` at the end.
     pub(crate) fn play(&mut self) -> Result<Option<Option<StepResult>>, ReplayError> {
         if self.stage.ended || !self.pieces.load()? {
-            self.kernel.settle();
+            self.kernel.release_delayed();
             return Ok(None);
         }
         let Self { pieces, kernel, stage, .. } = self;
@@ -198,7 +198,7 @@ impl<R: Read> Replay<R> {
         while self.next_time()?.is_some_and(|time| time <= until) {
             events += u64::from(matches!(self.step()?, Some(StepResult::Event(_) | StepResult::Datagram)));
         }
-        self.kernel.feed().at(until);
+        self.kernel.feed().advance_to(until);
         Ok(events)
     }
 
@@ -247,16 +247,16 @@ impl<R: Read> Replay<R> {
             self.started = true;
             if let Some(Event { cpu, seq, time, .. }) = loaded.event() {
                 stage.before = (cpu, Seq(seq.0.wrapping_sub(1)));
-                feed.at(MonoNs(time.0.saturating_sub(BEFORE_NS)));
+                feed.advance_to(MonoNs(time.0.saturating_sub(BEFORE_NS)));
             }
-            feed.begin(stage.before.0, stage.before.1);
+            feed.start_at(stage.before.0, stage.before.1);
         } else if let Some(loss) = loaded.loss()
             && !stage.is_before(loss.before)
         {
             self.started = true;
             stage.before = (loss.cpu, Seq(loss.first.0.wrapping_sub(1)));
-            feed.begin(stage.before.0, stage.before.1);
-            feed.at(loss.after);
+            feed.start_at(stage.before.0, stage.before.1);
+            feed.advance_to(loss.after);
         } else {
             stage.play(loaded, joined, &mut feed);
         }
@@ -297,7 +297,7 @@ impl<R: Read> Replay<R> {
             let mut is_direct = true;
             for frame in loaded.datagrams() {
                 taken += 1;
-                is_direct = !stage.meets(frame, &mut feed) || feed.frame_into(frame, batch);
+                is_direct = !stage.meets(frame, &mut feed) || feed.emit_into(frame, batch);
                 if !is_direct || stage.ended || batch.is_full() {
                     break;
                 }

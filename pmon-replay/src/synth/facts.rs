@@ -5,7 +5,7 @@ use pmon_core::capture::{
     Credentials, Details, DetailsSubject, MissReason, ProcessContext, ProcessState, Usage,
 };
 use pmon_core::{MonoNs, Tgid};
-use pmon_fake::Process;
+use pmon_fake::FakeProcess;
 
 use super::TICKS;
 use super::actors::Actor;
@@ -23,7 +23,7 @@ pub(super) fn ticks(time: MonoNs) -> u64 {
 pub(super) fn describe(
     details: &mut Details,
     subject: DetailsSubject,
-    (actor, process): (&Actor, &Process),
+    (actor, process): (&Actor, &FakeProcess),
     parent_started: MonoNs,
 ) {
     let is_exec = matches!(subject, DetailsSubject::Exec { .. });
@@ -49,7 +49,7 @@ pub(super) fn describe(
     details.context = is_exec.then(|| context(actor, process));
 }
 
-fn context(actor: &Actor, process: &Process) -> ProcessContext {
+fn context(actor: &Actor, process: &FakeProcess) -> ProcessContext {
     let logged_in = process.uid.0 == super::host::USER;
     ProcessContext {
         session: process.session.0,

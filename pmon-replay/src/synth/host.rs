@@ -205,7 +205,7 @@ impl World {
         let mean = (due + 1_000_000_000 / u64::from(self.options.rate)).saturating_sub(self.now.0).max(1);
         let random = u128::from(self.random.rand_u32());
         let pace = 1 + ((random * u128::from(2 * mean - 1)) >> 32) as u64;
-        self.kernel.pace(Duration::from_nanos(pace));
+        self.kernel.set_time_per_event(Duration::from_nanos(pace));
     }
 
     fn usage(&mut self, actor: Handle, task: Task, threads: u32, process: ProcessState) -> Usage {
@@ -261,7 +261,7 @@ impl World {
         position: FencePosition,
         recorder: &mut Recorder<F>,
     ) -> Result<(), E> {
-        self.kernel.pace(Duration::from_micros(20));
+        self.kernel.set_time_per_event(Duration::from_micros(20));
         for cpu in 0..self.options.cpus {
             self.kernel.run_on(Cpu(cpu));
             self.kernel.rename(self.pulse, SelfGenerated::Fence.comm());
@@ -292,7 +292,7 @@ impl World {
         self.kernel.exec(init, INIT.program.path, INIT.program.args);
         let recorder = self.start_service(&RECORDER, None);
         self.recorder = self.actors.get(recorder).map_or(init, |actor| actor.task);
-        self.pulse = self.kernel.thread(self.recorder);
+        self.pulse = self.kernel.clone_thread(self.recorder);
         let started = self.kernel.now();
         if let Some(actor) = self.actors.get_mut(recorder) {
             actor.threads.push((self.pulse.tid, started));
@@ -354,7 +354,8 @@ impl World {
         for cpu in 0..self.options.cpus {
             let wraps = self.chance(8);
             let number = self.random.rand_u32();
-            self.kernel.number(Cpu(cpu), Seq(if wraps { u32::MAX - (number & 0xff) } else { number >> 1 }));
+            self.kernel
+                .set_next_seq(Cpu(cpu), Seq(if wraps { u32::MAX - (number & 0xff) } else { number >> 1 }));
         }
     }
 }

@@ -61,7 +61,7 @@ impl World {
         let Some(actor) = self.actors.get_mut(handle) else { return Ok(false) };
         if actor.threads_to_come > 0 {
             actor.threads_to_come -= 1;
-            let thread = self.kernel.thread(task);
+            let thread = self.kernel.clone_thread(task);
             self.hear(handle, recorder)?;
             let now = self.now;
             if let Some(actor) = self.actors.get_mut(handle) {
@@ -167,8 +167,8 @@ impl World {
             (Habit::Traces, 0 | 1) => {
                 let Some(child) = child.and_then(|child| self.actors.get(child)) else { return Ok(false) };
                 match step {
-                    0 => self.kernel.attach(task, child.task),
-                    _ => self.kernel.detach(child.task),
+                    0 => self.kernel.ptrace_attach(task, child.task),
+                    _ => self.kernel.ptrace_detach(child.task),
                 }
             }
             (Habit::Restarts, 0) if is_ready => {

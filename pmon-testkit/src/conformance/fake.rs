@@ -4,7 +4,7 @@ use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, SubscribeOp, SubscribeRequest};
 use pmon_core::{Cpu, Task};
-use pmon_fake::{Errno, FdSource, Kernel, Overruns, Socket, Wire};
+use pmon_fake::{Errno, FdSocket, FdSource, Kernel, OverrunSignal, Socket};
 
 use super::Host;
 
@@ -21,7 +21,7 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         let mut kernel = Kernel::new(CPUS);
-        let task = kernel.boot("conformance");
+        let task = kernel.add_process("conformance");
         Self { kernel, task }
     }
 
@@ -125,7 +125,7 @@ pub struct Descriptor {
 
 /// Whatever can come to the source has come whenever it is read.
 pub struct Pumped {
-    wire: Wire,
+    wire: FdSocket,
     source: FdSource,
 }
 
@@ -145,8 +145,8 @@ impl Source for Pumped {
 impl Descriptor {
     pub fn open() -> Self {
         let machine = Machine::new();
-        let mut wire = machine.kernel.wire().unwrap();
-        wire.set_overruns(Overruns::Message);
+        let mut wire = machine.kernel.fd_socket().unwrap();
+        wire.set_overrun_signal(OverrunSignal::Message);
         wire.socket().force_rcvbuf(ROOM).unwrap();
         let source = FdSource::new(wire.consumer().unwrap());
         Self { machine, pumped: Pumped { wire, source } }

@@ -141,7 +141,7 @@ fn accounted_for(kernel: &Kernel, first: &[u32], content: &Content) -> Result<Co
         numbers.entry(loss.cpu.0).or_default().extend(lost);
     }
     for (cpu, &first) in (0..).zip(first) {
-        let emitted = kernel.next_number(Cpu(cpu)).0.wrapping_sub(first);
+        let emitted = kernel.next_seq(Cpu(cpu)).0.wrapping_sub(first);
         let wanted: BTreeSet<_> = (0..emitted).map(|n| first.wrapping_add(n)).collect();
         let found = numbers.remove(&cpu).unwrap_or_default();
         same(&format!("events of cpu {cpu}, recorded or lost"), found.len() as u64, emitted.into())?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use oorandom::Rand32;
 use pmon_core::{Cpu, Seq};
-use pmon_fake::{Fault, Kernel, Place, Script, Socket};
+use pmon_fake::{Fault, FaultScript, Kernel, Socket, Trigger};
 
 pub use check::{Counts, Wrong};
 use recorder::{Recorded, Recorder};
@@ -28,7 +28,7 @@ pub struct Scenario {
     block: usize,
     /// Time between events, in ns.
     pace: u64,
-    script: Script,
+    script: FaultScript,
     seed: u64,
     steps: Vec<Step>,
 }
@@ -77,7 +77,7 @@ impl Scenario {
         let rcvbuf = [1 << 11, 1 << 14, 1 << 17, 1 << 20, 64 << 20][below(5) as usize];
         let (no_enobufs, chunks, block) = (below(2) == 0, 2 + below(4) as usize, 1 + below(2000) as usize);
         let pace = [100, 1_000, 50_000, 20_000_000][below(4) as usize];
-        let mut script = Script::new();
+        let mut script = FaultScript::new();
         for _ in 0..below(6) {
             script = fault(script, cpus, &mut below);
         }
@@ -120,9 +120,9 @@ impl Scenario {
     fn play(&self) -> Result<(Kernel, Socket, Recorded), Wrong> {
         let mut kernel = Kernel::new(self.cpus);
         for (cpu, &first) in (0..).zip(&self.first) {
-            kernel.number(Cpu(cpu), Seq(first));
+            kernel.set_next_seq(Cpu(cpu), Seq(first));
         }
-        kernel.pace(Duration::from_nanos(self.pace));
+        kernel.set_time_per_event(Duration::from_nanos(self.pace));
         let mut witness = kernel.socket();
         witness.force_rcvbuf(i32::MAX)?;
         witness.listen()?;
@@ -146,18 +146,18 @@ impl Scenario {
                 Step::Pass(ms) => kernel.advance(Duration::from_millis(ms.into())),
             }
         }
-        kernel.inject(Script::new(), 0);
+        kernel.inject(FaultScript::new(), 0);
         let recorded = recorder.end(&mut kernel)?;
         Ok((kernel, witness, recorded))
     }
 }
 
 /// The script with one more fault.
-fn fault(script: Script, cpus: u32, below: &mut impl FnMut(u32) -> u32) -> Script {
+fn fault(script: FaultScript, cpus: u32, below: &mut impl FnMut(u32) -> u32) -> FaultScript {
     let place = match below(3) {
-        0 => Place::At(below(3000).into()),
-        1 => Place::Every { events: 1 + u64::from(below(500)), from: below(1000).into() },
-        _ => Place::chance(f64::from(below(100)) / 5000.0),
+        0 => Trigger::At(below(3000).into()),
+        1 => Trigger::Every { events: 1 + u64::from(below(500)), from: below(1000).into() },
+        _ => Trigger::chance(f64::from(below(100)) / 5000.0),
     };
     let few = (1..=1 + below(5)).into();
     let some = (1..=1 + below(50)).into();

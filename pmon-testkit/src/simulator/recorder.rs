@@ -56,9 +56,9 @@ impl Recorder {
         let mut socket = kernel.socket();
         socket.force_rcvbuf(scenario.rcvbuf)?;
         socket.set_no_enobufs(scenario.no_enobufs);
-        let first = (0..kernel.cpus()).map(|cpu| kernel.next_number(Cpu(cpu)).0).collect();
+        let first = (0..kernel.cpus()).map(|cpu| kernel.next_seq(Cpu(cpu)).0).collect();
         socket.listen()?;
-        let own = kernel.boot("pmon");
+        let own = kernel.add_process("pmon");
         let (receiver, output) = Receiver::new(socket, scenario.chunks * CHUNK, 0);
         let setup = AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, own.tgid) };
         let assembler = Assembler::new(Tape::new(scenario, own)?, setup);
@@ -169,7 +169,7 @@ impl Recorder {
 
     /// The end: a last word of every CPU, with the writer as far behind as it is.
     pub(crate) fn end(mut self, kernel: &mut Kernel) -> Result<Recorded, Wrong> {
-        kernel.settle();
+        kernel.release_delayed();
         self.count_forks(kernel, false)?;
         self.count_forks(kernel, true)?;
         self.count_forks(kernel, true)?;

@@ -16,7 +16,7 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn new(kernel: &mut Kernel, seed: u64) -> Self {
-        Self { random: Rand32::new(!seed), tasks: Vec::new(), shell: kernel.boot("sh") }
+        Self { random: Rand32::new(!seed), tasks: Vec::new(), shell: kernel.add_process("sh") }
     }
 
     /// So many things happen.
@@ -40,7 +40,7 @@ impl Work {
         let number = self.random.rand_range(0..3);
         match self.random.rand_range(0..12) {
             0..3 if self.tasks.len() < MOST => self.tasks.push(kernel.fork(task)),
-            3 if self.tasks.len() < MOST => self.tasks.push(kernel.thread(task)),
+            3 if self.tasks.len() < MOST => self.tasks.push(kernel.clone_thread(task)),
             4..6 => {
                 let after = kernel.exec(task, "/bin/true", &["true"]);
                 self.forget(task);
@@ -49,7 +49,7 @@ impl Work {
             6 => kernel.rename(task, "work"),
             7 => kernel.setuid(task, number, number),
             8 => kernel.setsid(task),
-            9 => kernel.attach(self.shell, task),
+            9 => kernel.ptrace_attach(self.shell, task),
             10 => {
                 kernel.kill(task.tgid, 11, number == 0);
                 self.forget(task);

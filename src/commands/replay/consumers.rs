@@ -7,7 +7,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pmon_fake::{Awaits, Overruns, Wire};
+use pmon_fake::{FdSocket, OverrunSignal, PumpBlockedOn};
 use pmon_replay::Replay;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
@@ -31,7 +31,7 @@ pub(super) struct Consumers {
     listener: OwnedFd,
     path: PathBuf,
     /// Each with what it waits for.
-    wires: Vec<(Wire, Awaits)>,
+    wires: Vec<(FdSocket, PumpBlockedOn)>,
     connected: u64,
     dropped: u64,
 }
@@ -81,7 +81,7 @@ impl Consumers {
         let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
         let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
         fds.extend(self.wires.iter().map(|(wire, awaits)| {
-            let room = if *awaits == Awaits::Consumer { PollFlags::OUT } else { PollFlags::empty() };
+            let room = if *awaits == PumpBlockedOn::Consumer { PollFlags::OUT } else { PollFlags::empty() };
             PollFd::from_borrowed_fd(wire.as_fd(), PollFlags::IN | room)
         }));
         match poll(&mut fds, Some(&timeout)) {
@@ -96,16 +96,19 @@ impl Consumers {
         let failed =
             |error: io::Error| Failure::new(exit::ENVIRONMENT, format!("cannot serve a consumer: {error}"));
         while let Some(end) = self.accept().map_err(failed)? {
-            let mut wire = replay.kernel().wire_over(end).map_err(failed)?;
-            wire.set_overruns(Overruns::Message);
-            self.wires.push((wire, Awaits::Pump));
+            let mut wire = replay.kernel().fd_socket_over(end).map_err(failed)?;
+            wire.set_overrun_signal(OverrunSignal::Message);
+            self.wires.push((wire, PumpBlockedOn::NextPump));
             self.connected += 1;
         }
         let (mut kept, mut all) = (Vec::new(), true);
         for (mut wire, _) in std::mem::take(&mut self.wires) {
-            let awaits = wire.pump().map_err(failed)?.awaits;
-            all &= matches!(awaits, Awaits::Kernel | Awaits::Nothing | Awaits::Close);
-            if awaits == Awaits::Nothing {
+            let awaits = wire.pump().map_err(failed)?.blocked_on;
+            all &= matches!(
+                awaits,
+                PumpBlockedOn::Kernel | PumpBlockedOn::Closed | PumpBlockedOn::ConsumerClose
+            );
+            if awaits == PumpBlockedOn::Closed {
                 self.dropped += u64::from(wire.socket().memory().drops);
             } else {
                 kept.push((wire, awaits));

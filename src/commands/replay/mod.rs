@@ -19,7 +19,7 @@ use pmon_analysis::filter::{ProcessTree, TimeBound};
 use pmon_core::capture::{Header, OpenError, Reader};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
-use pmon_fake::Script;
+use pmon_fake::FaultScript;
 use pmon_record::{CaptureFile, CaptureTarget, Sink};
 use pmon_replay::{Replay, ReplayError};
 
@@ -82,7 +82,7 @@ struct Playback<'a> {
     from: Option<MonoNs>,
     until: Option<MonoNs>,
     filter: Option<Filter>,
-    script: Script,
+    script: FaultScript,
     bar: ProgressBar,
     /// Whether any part of the capture is.
     damaged: Cell<bool>,
@@ -107,7 +107,7 @@ impl<'a> Playback<'a> {
         };
         let script = match &args.faults {
             Some(path) => script(path)?,
-            None => Script::new(),
+            None => FaultScript::new(),
         };
         // What goes to the terminal itself shows how far it is.
         let is_unseen = args.record.is_some() || !args.program.is_empty() && !stdout().is_terminal();
@@ -190,10 +190,10 @@ impl<'a> Playback<'a> {
             }
         }
         let said = consumers.end(&mut replay, &mut pacer)?;
-        self.report_no_effect(replay.kernel().happened());
+        self.report_no_effect(replay.kernel().events_happened());
         terminal::say(format_args!(
             "pmon: replayed {} to {said}",
-            terminal::counted(replay.kernel().happened(), "event")
+            terminal::counted(replay.kernel().events_happened(), "event")
         ));
         Ok(self.exit_code())
     }
@@ -344,7 +344,7 @@ impl<'a> Playback<'a> {
                         break;
                     }
                 }
-                replay.kernel().settle();
+                replay.kernel().release_delayed();
                 // A script may have it that calls find nothing.
                 while socket.poll().readable
                     && rerecorder.take(&mut replay, Some(&mut socket)).or_else(&mut tell)?
@@ -352,7 +352,7 @@ impl<'a> Playback<'a> {
             }
         }
         self.bar.finish_and_clear();
-        self.happened.set(replay.kernel().happened());
+        self.happened.set(replay.kernel().events_happened());
         let end = self.until.map_or(replay.now(), |until| until.min(replay.now()));
         let sink = rerecorder.finish(end).map_err(|error| self.failure(error))?;
         Ok(sink)
@@ -396,7 +396,7 @@ fn filter(args: &ReplayArgs) -> Result<Option<Filter>, Failure> {
     }))
 }
 
-fn script(path: &Path) -> Result<Script, Failure> {
+fn script(path: &Path) -> Result<FaultScript, Failure> {
     let name = shown(path);
     let text = fs::read_to_string(path).or_fail(exit::ENVIRONMENT, format!("cannot read {name}"))?;
     text.parse().map_err(|error| Failure::new(exit::USAGE, format!("{name}: {error}")))

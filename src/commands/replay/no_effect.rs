@@ -5,7 +5,7 @@ use std::io;
 
 use pmon_analysis::TimeBound;
 use pmon_core::capture::{Item, Reader};
-use pmon_fake::{Fault, Place};
+use pmon_fake::{Fault, Trigger};
 
 use super::Playback;
 use crate::args::{FormatArg, ViewArgs};
@@ -32,10 +32,10 @@ impl Playback<'_> {
         if self.script.rules().iter().any(|rule| rule.fault == Fault::End) {
             return None;
         }
-        let first = self.script.rules().iter().filter_map(|rule| match rule.place {
-            Place::At(at) => Some(at),
-            Place::Every { from, .. } => Some(from),
-            Place::Chance(_) => None,
+        let first = self.script.rules().iter().filter_map(|rule| match rule.trigger {
+            Trigger::At(at) => Some(at),
+            Trigger::Every { from, .. } => Some(from),
+            Trigger::Chance(_) => None,
         });
         let late = first.filter(|&first| first >= happened).min()?;
         let events = terminal::counted(happened, "event");

@@ -96,7 +96,7 @@ impl Playback<'_> {
         self.tell(&name, &ending, without, &mut world.live);
         // A test that tested nothing has not passed.
         let is_over = matches!(world.live.next_event(), Ok(NextEvent::Never));
-        let happened = world.live.kernel().happened();
+        let happened = world.live.kernel().events_happened();
         // Explaining why nothing matched reads the capture again, in the memory that this frees.
         drop(world);
         if let (true, Some(no_effect)) = (is_over, self.no_effect(happened)) {
@@ -124,7 +124,7 @@ impl Playback<'_> {
         without: Option<&str>,
         world: &mut CaptureWorld<R>,
     ) {
-        let happened = terminal::counted(world.kernel().happened(), "event");
+        let happened = terminal::counted(world.kernel().events_happened(), "event");
         let how = match (ending.status & 0x7F, ending.signal) {
             (0, _) => format!("ended with {}", ending.exit_code()),
             (signal, Some(sent)) if sent.as_raw() == signal => {

@@ -29,7 +29,7 @@ impl Model {
 #[test]
 fn children_and_threads_are_as_a_model_has_them() {
     let mut random = Rand32::new(11);
-    let mut real = Processes::new();
+    let mut real = TaskTable::new();
     let mut model = Model(BTreeMap::from([(1, (0, BTreeSet::from([1])))]));
     for _ in 0..5_000 {
         let tasks = model.tasks();
@@ -63,7 +63,7 @@ fn children_and_threads_are_as_a_model_has_them() {
 
 #[test]
 fn ids_go_round_and_leave_out_those_that_are_taken() {
-    let mut processes = Processes::new();
+    let mut processes = TaskTable::new();
     let kept = processes.fork(Task::new(1, 1));
     let thread = processes.thread(kept);
     assert_eq!((kept.tid, thread.tid), (Tid(FIRST), Tid(FIRST + 1)));
@@ -74,7 +74,7 @@ fn ids_go_round_and_leave_out_those_that_are_taken() {
 
 #[test]
 fn a_child_inherits_what_its_parent_is() {
-    let mut processes = Processes::new();
+    let mut processes = TaskTable::new();
     let shell = processes.boot("sh");
     processes.exec(shell, "/bin/dash", &["dash", "-e"]);
     processes.of_mut(shell).uid = (7, 8);

@@ -12,7 +12,7 @@ const NLATTR: usize = 4;
 const TYPE: u32 = 0x3fff;
 
 /// See the module.
-pub(super) struct Machine<'a> {
+pub(super) struct FilterMachine<'a> {
     a: u32,
     x: u32,
     cells: [u32; CELLS],
@@ -21,7 +21,7 @@ pub(super) struct Machine<'a> {
     random: &'a mut oorandom::Rand32,
 }
 
-impl<'a> Machine<'a> {
+impl<'a> FilterMachine<'a> {
     pub(super) fn new(datagram: &'a [u8], cpu: Cpu, random: &'a mut oorandom::Rand32) -> Self {
         Self { a: 0, x: 0, cells: [0; CELLS], datagram, cpu, random }
     }

@@ -5,7 +5,7 @@
 use pmon_core::Cpu;
 use rustix::io::Errno;
 
-use crate::netlink::filter::machine::Machine;
+use crate::netlink::filter::machine::FilterMachine;
 
 mod machine;
 
@@ -45,7 +45,7 @@ pub struct SockFilter {
 /// A program that ends, whatever it is given.
 #[derive(Debug)]
 #[doc(hidden)]
-pub struct Filter {
+pub struct ClassicFilter {
     program: Box<[SockFilter]>,
     steps: Box<[Step]>,
     /// Not the kernel's luck: the same numbers each time.
@@ -123,7 +123,7 @@ enum Test {
     Set,
 }
 
-impl Filter {
+impl ClassicFilter {
     /// # Errors
     /// `EINVAL`, where the kernel would not have the program.
     pub fn new(program: &[SockFilter]) -> Result<Self, Errno> {
@@ -138,7 +138,7 @@ impl Filter {
 
     /// How many bytes of a datagram are queued, if it has so many; 0: it is not.
     pub fn run(&mut self, datagram: &[u8], cpu: Cpu) -> usize {
-        Machine::new(datagram, cpu, &mut self.random).run(&self.steps).unwrap_or(0) as usize
+        FilterMachine::new(datagram, cpu, &mut self.random).run(&self.steps).unwrap_or(0) as usize
     }
 }
 

@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use crate::netlink::connector::{Connector, GROUP};
-use crate::netlink::member::Member;
-use crate::netlink::receive_queue::{Datagram, QueuedDatagram};
+use crate::netlink::member::SocketState;
+use crate::netlink::receive_queue::{QueuedDatagram, ReceivedDatagram};
 
 mod options;
 
@@ -35,7 +35,7 @@ const HIGHEST_PORT: u32 = -4097_i32 as u32;
 /// socket.listen()?;
 ///
 /// // There is room for two datagrams: the acknowledgement, and one of ten events.
-/// let task = kernel.boot("test");
+/// let task = kernel.add_process("test");
 /// (0..10).for_each(|_| kernel.rename(task, "renamed"));
 /// assert_eq!(socket.memory().drops, 9);
 ///
@@ -72,7 +72,7 @@ impl Socket {
     }
 
     /// The kernel's side of it; meanwhile nothing else happens there.
-    pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut Member) -> R) -> R {
+    pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut SocketState) -> R) -> R {
         act(lock(&self.connector).member(self.id))
     }
 
@@ -253,7 +253,7 @@ impl Socket {
     /// # Errors
     /// `ENOBUFS` if datagrams were dropped, before those that are queued; `EAGAIN` if none is queued; `EOPNOTSUPP` for `MSG_OOB`; what a
     /// fault script has.
-    pub fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<Datagram, Errno> {
+    pub fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<ReceivedDatagram, Errno> {
         if flags.contains(RecvFlags::OOB) {
             return Err(Errno::OPNOTSUPP);
         }
@@ -269,7 +269,7 @@ impl Socket {
         }
         match member.sock.recv(buffer, flags) {
             Err(Errno::AGAIN) if member.ended => {
-                Ok(Datagram { len: 0, truncated: false, sender: 0, groups: 0 })
+                Ok(ReceivedDatagram { len: 0, truncated: false, sender: 0, groups: 0 })
             }
             received => received,
         }

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::{Socket, lock};
-use crate::netlink::filter::{Filter, SockFilter};
+use crate::netlink::filter::{ClassicFilter, SockFilter};
 use crate::netlink::receive_queue::MemInfo;
 
 /// Options.
@@ -61,7 +61,7 @@ impl Socket {
         if connector.member(self.id).filter_is_locked {
             return Err(Errno::PERM);
         }
-        connector.attach(self.id, Filter::new(program)?);
+        connector.attach(self.id, ClassicFilter::new(program)?);
         Ok(())
     }
 

@@ -38,7 +38,7 @@ impl Model {
     fn of(cpus: usize, rmem_max: u32) -> Self {
         let mut kernel = pmon_fake::Kernel::new(cpus as u32);
         kernel.set_rmem_max(rmem_max);
-        let own = kernel.boot("differential");
+        let own = kernel.add_process("differential");
         Self {
             kernel,
             own,

@@ -13,7 +13,7 @@ pub(crate) fn play(case: &Case) -> Vec<Vec<String>> {
     let mut socket = kernel.socket();
     socket.listen().expect("a listener");
     socket.recv(&mut [], RecvFlags::empty()).expect("its ack");
-    let own = kernel.boot("differential");
+    let own = kernel.add_process("differential");
     let mut names = Names::default();
     names.name(1, "init");
     names.name(own.tid.0, "us");
@@ -45,7 +45,7 @@ fn act(kernel: &mut Kernel, tasks: &mut Vec<Task>, actor: usize, deed: Deed) {
     let task = tasks[actor];
     match deed {
         Deed::Fork | Deed::Vfork => tasks.push(kernel.fork(task)),
-        Deed::Thread => tasks.push(kernel.thread(task)),
+        Deed::Thread => tasks.push(kernel.clone_thread(task)),
         Deed::Exec => {
             let task = kernel.exec(task, "/bin/true", &["true"]);
             kernel.exit(task, 0);
@@ -57,7 +57,7 @@ fn act(kernel: &mut Kernel, tasks: &mut Vec<Task>, actor: usize, deed: Deed) {
         Deed::Uid(real, effective) => kernel.setuid(task, real, effective),
         Deed::Gid(real, effective) => kernel.setgid(task, real, effective),
         Deed::Session => kernel.setsid(task),
-        Deed::Attach(of) => kernel.attach(task, tasks[of]),
-        Deed::Detach(of) => kernel.detach(tasks[of]),
+        Deed::Attach(of) => kernel.ptrace_attach(task, tasks[of]),
+        Deed::Detach(of) => kernel.ptrace_detach(tasks[of]),
     }
 }
