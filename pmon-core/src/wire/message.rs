@@ -1,14 +1,15 @@
 //! The netlink messages of a datagram.
 
-use super::cursor::{ByteOrder, Cursor, WireError};
+use super::body::{self, CnMsg};
+use super::byte_order::ByteOrder;
+use super::cursor::{Cursor, WireError};
 use super::event::Event;
+use super::layout::{CN_MSG_LEN, NLMSGHDR_LEN};
 use super::request::SubscribeRequest;
-use super::{
-    CN_IDX_PROC, CN_MSG_LEN, CN_VAL_PROC, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NLMSGHDR_LEN,
-};
+use super::{CN_IDX_PROC, CN_VAL_PROC, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN};
 use crate::ids::Seq;
 
-/// One netlink message.
+/// A netlink message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Message<'a> {
@@ -16,38 +17,33 @@ pub enum Message<'a> {
     Event(Event),
     /// A subscription request, as a listener sends it.
     Request(SubscribeRequest),
-    /// `NLMSG_NOOP`: to be ignored.
+    /// `NLMSG_NOOP`: the receiver ignores it.
     Noop,
-    /// `NLMSG_ERROR`: an errno (positive), or 0 for an acknowledgement.
+    /// `NLMSG_ERROR`: the request failed, or was acknowledged.
     Error {
-        /// The errno.
+        /// A positive errno, or 0 for an acknowledgement.
         errno: i32,
     },
-    /// `NLMSG_OVERRUN`: data were lost.
+    /// `NLMSG_OVERRUN`: messages were lost.
     Overrun,
-    /// A message that is not the proc connector's.
+    /// A message of something other than the proc connector.
     Other {
         /// `nlmsghdr.nlmsg_type`.
         nlmsg_type: u16,
-        /// What follows the `nlmsghdr`.
+        /// The bytes after the `nlmsghdr`.
         payload: &'a [u8],
     },
 }
 
-/// The fields of `cn_msg` that an event needs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CnMsg {
-    pub(super) seq: Seq,
-    pub(super) ack: u32,
-}
-
-/// The messages of `datagram`, in order. The first malformed one ends the walk with its error; fewer trailing
-/// bytes than a header takes are left alone, as the kernel's `NLMSG_OK` does.
+/// Returns the messages of `datagram`, in order.
+///
+/// The first malformed message ends the iteration with its error. Trailing bytes that are fewer than
+/// a header are ignored, as by the kernel's `NLMSG_OK`.
 pub fn messages(datagram: &[u8], order: ByteOrder) -> Messages<'_> {
     Messages { at: Cursor::new(datagram, 0, order), order }
 }
 
-/// See [`messages`].
+/// Iterator over the messages of a datagram, returned by [`messages`].
 #[derive(Clone, Debug)]
 pub struct Messages<'a> {
     at: Cursor<'a>,
@@ -55,7 +51,7 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// The bytes that have not been walked yet; at the end, the trailing bytes that are no message.
+    /// Returns the bytes that were not read yet; at the end, the trailing bytes that are no message.
     pub fn rest(&self) -> &'a [u8] {
         self.at.rest()
     }
@@ -90,7 +86,7 @@ impl<'a> Messages<'a> {
     }
 }
 
-/// A `cn_msg`, whose payload is an event from the kernel, or a request on its way there.
+/// Reads a `cn_msg`, whose payload is an event from the kernel or a request to the kernel.
 fn connector<'a>(mut at: Cursor<'a>, nlmsg_type: u16, payload: &'a [u8]) -> Result<Message<'a>, WireError> {
     let id = (at.u32("cn_msg.id.idx")?, at.u32("cn_msg.id.val")?);
     if id != (CN_IDX_PROC, CN_VAL_PROC) {
@@ -108,11 +104,11 @@ fn connector<'a>(mut at: Cursor<'a>, nlmsg_type: u16, payload: &'a [u8]) -> Resu
             why: "more than the message holds",
         });
     }
-    let body = at.truncated(len);
+    let payload = at.truncated(len);
     if SubscribeRequest::is_payload(len) {
-        SubscribeRequest::decode_payload(body, msg.ack).map(Message::Request)
+        SubscribeRequest::decode_payload(payload, msg.ack).map(Message::Request)
     } else {
-        Event::decode_body(body, msg).map(Message::Event)
+        body::decode(payload, msg).map(Message::Event)
     }
 }
 

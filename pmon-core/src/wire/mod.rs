@@ -1,6 +1,7 @@
-//! The wire format of the netlink *proc connector*, both ways.
+//! The wire format of the netlink *proc connector*, in both directions.
 //!
-//! One datagram holds one or more netlink messages; one that is a process event is laid out as
+//! A datagram holds one or more netlink messages. A message with a process event consists of three
+//! structs, in the byte order of the kernel that sent it; [`layout`] has the offset of each field.
 //!
 //! | bytes | struct | source |
 //! | --- | --- | --- |
@@ -8,32 +9,35 @@
 //! | 20 | `cn_msg` | `include/uapi/linux/connector.h` |
 //! | 40 | `proc_event` | `include/uapi/linux/cn_proc.h` |
 //!
-//! in the byte order of the kernel that sent it. [`Event::decode`] reads the datagram that the kernel sends in
-//! practice (one message, one event); [`messages`] walks any datagram.
+//! [`Event::decode`] reads what kernels send in practice: one message with one event. [`messages`]
+//! reads every message of any datagram.
 
+pub mod layout;
+
+mod body;
+mod byte_order;
 mod cursor;
+mod decode;
+mod encode;
 mod event;
+mod kind;
 mod message;
 mod request;
 
-pub use cursor::{ByteOrder, WireError};
-pub use event::{Comm, EVENT_DATAGRAM_LEN, Event, EventBody, EventKind};
+pub use byte_order::{ByteOrder, u32_at, u64_at};
+pub use cursor::WireError;
+pub use event::{Comm, Event, EventBody};
+pub use kind::EventKind;
+pub use layout::{CN_MSG_LEN, EVENT_DATAGRAM_LEN, NLMSGHDR_LEN, PROC_EVENT_LEN, REQUEST_DATAGRAM_LEN};
 pub use message::{Message, Messages, messages};
-pub use request::{REQUEST_DATAGRAM_LEN, SubscribeOp, SubscribeRequest};
-
-/// Bytes of an `nlmsghdr`.
-pub const NLMSGHDR_LEN: usize = 16;
-/// Bytes of a `cn_msg` without its payload.
-pub const CN_MSG_LEN: usize = 20;
-/// Bytes of a `proc_event` on kernels since 3.2.
-pub const PROC_EVENT_LEN: usize = 40;
+pub use request::{SubscribeOp, SubscribeRequest};
 
 pub(crate) const NLMSG_NOOP: u16 = 1;
 pub(crate) const NLMSG_ERROR: u16 = 2;
 pub(crate) const NLMSG_DONE: u16 = 3;
 pub(crate) const NLMSG_OVERRUN: u16 = 4;
 
-/// `cn_msg.id` of the proc connector: `CN_IDX_PROC`, also its multicast group.
+/// `cn_msg.id.idx` of the proc connector, and the number of its multicast group.
 pub const CN_IDX_PROC: u32 = 1;
 /// `cn_msg.id.val` of the proc connector.
 pub const CN_VAL_PROC: u32 = 1;

@@ -1,70 +1,76 @@
-//! What a listener sends to the kernel: `PROC_CN_MCAST_LISTEN` and `PROC_CN_MCAST_IGNORE`.
+//! Subscription requests, which a listener sends to the kernel.
 
-use super::cursor::{ByteOrder, Cursor, WireError};
-use super::{CN_IDX_PROC, CN_MSG_LEN, CN_VAL_PROC, NLMSG_DONE, NLMSGHDR_LEN};
+use super::byte_order::ByteOrder;
+use super::cursor::{Cursor, WireError};
+use super::layout::{self, MASKED_REQUEST_DATAGRAM_LEN, PAYLOAD, REQUEST_DATAGRAM_LEN};
+use super::{CN_IDX_PROC, CN_VAL_PROC, NLMSG_DONE};
 
-/// Bytes of a request without a mask.
-pub const REQUEST_DATAGRAM_LEN: usize = NLMSGHDR_LEN + CN_MSG_LEN + 4;
+/// `PROC_CN_MCAST_LISTEN`.
+const LISTEN: u32 = 1;
+/// `PROC_CN_MCAST_IGNORE`.
+const IGNORE: u32 = 2;
 
-/// `enum proc_cn_mcast_op`.
+/// What a listener requests (`enum proc_cn_mcast_op`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SubscribeOp {
-    /// Begin to receive events.
+    /// Start receiving events (`PROC_CN_MCAST_LISTEN`).
     Listen,
-    /// Stop.
+    /// Stop receiving events (`PROC_CN_MCAST_IGNORE`).
     Ignore,
 }
 
 /// A subscription request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscribeRequest {
-    /// What the listener wants.
+    /// The operation.
     pub operation: SubscribeOp,
-    /// `cn_msg.ack`; the kernel's answer carries this plus 1.
+    /// `cn_msg.ack`; the kernel's acknowledgement carries this value plus 1.
     pub ack: u32,
-    /// The kinds wanted, as the bits of `proc_event.what` (`struct proc_input`, Linux >= 6.6). The kernel then
-    /// sends no ack, and what it filters out still consumes sequence numbers.
+    /// The kinds to receive, as the bits of `proc_event.what` (`struct proc_input`, Linux 6.6); `None`
+    /// for all kinds.
+    ///
+    /// The kernel sends no acknowledgement of a request with a mask, and the events that the mask
+    /// removes still consume sequence numbers.
     pub mask: Option<u32>,
 }
 
 impl SubscribeRequest {
-    /// A request for all events.
+    /// Creates a request for all events.
     pub fn new(operation: SubscribeOp, ack: u32) -> Self {
         Self { operation, ack, mask: None }
     }
 
-    /// The datagram to send, from the socket bound to `port`.
+    /// Returns the datagram to send from the socket that is bound to netlink port `port`.
     pub fn encode(&self, port: u32, order: ByteOrder) -> Vec<u8> {
-        let payload = if self.mask.is_some() { 8 } else { 4 };
-        let mut frame = vec![0; NLMSGHDR_LEN + CN_MSG_LEN + payload];
-        let len = frame.len() as u32;
-        let mut put = |at: usize, value: u32| order.put_u32(&mut frame[at..at + 4], value);
-        put(0, len);
-        put(12, port);
-        put(16, CN_IDX_PROC);
-        put(20, CN_VAL_PROC);
-        put(28, self.ack);
-        put(36, if self.operation == SubscribeOp::Listen { 1 } else { 2 });
+        let len = if self.mask.is_some() { MASKED_REQUEST_DATAGRAM_LEN } else { REQUEST_DATAGRAM_LEN };
+        let mut datagram = vec![0; len];
+        order.put_u32(&mut datagram[layout::NLMSG_LEN], len as u32);
+        order.put_u16(&mut datagram[layout::NLMSG_TYPE], NLMSG_DONE);
+        order.put_u32(&mut datagram[layout::NLMSG_PID], port);
+        order.put_u32(&mut datagram[layout::CN_IDX], CN_IDX_PROC);
+        order.put_u32(&mut datagram[layout::CN_VAL], CN_VAL_PROC);
+        order.put_u32(&mut datagram[layout::CN_ACK], self.ack);
+        order.put_u16(&mut datagram[layout::CN_LEN], (len - PAYLOAD) as u16);
+        let operation = if self.operation == SubscribeOp::Listen { LISTEN } else { IGNORE };
+        order.put_u32(&mut datagram[layout::MCAST_OP], operation);
         if let Some(mask) = self.mask {
-            put(40, mask);
+            order.put_u32(&mut datagram[layout::EVENT_TYPE], mask);
         }
-        order.put_u16(&mut frame[4..6], NLMSG_DONE);
-        order.put_u16(&mut frame[32..34], payload as u16);
-        frame
+        datagram
     }
 
-    /// Whether a `cn_msg` payload of `len` bytes is a request: the kernel takes these two sizes, and no event is
-    /// as short.
+    /// Returns whether a `cn_msg` payload of `len` bytes is a request. The kernel accepts requests of
+    /// these two lengths only, and no event is as short.
     pub(super) fn is_payload(len: usize) -> bool {
-        matches!(len, 4 | 8)
+        len == REQUEST_DATAGRAM_LEN - PAYLOAD || len == MASKED_REQUEST_DATAGRAM_LEN - PAYLOAD
     }
 
-    /// Reads a `cn_msg` payload.
+    /// Reads the payload of a `cn_msg`.
     pub(super) fn decode_payload(mut at: Cursor<'_>, ack: u32) -> Result<Self, WireError> {
         let offset = at.offset();
         let operation = match at.u32("proc_input.mcast_op")? {
-            1 => SubscribeOp::Listen,
-            2 => SubscribeOp::Ignore,
+            LISTEN => SubscribeOp::Listen,
+            IGNORE => SubscribeOp::Ignore,
             value => {
                 let why = "neither PROC_CN_MCAST_LISTEN nor PROC_CN_MCAST_IGNORE";
                 return Err(WireError::Value { field: "proc_input.mcast_op", offset, value, why });
