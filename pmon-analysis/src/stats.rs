@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use pmon_core::accounting::MAX_CPUS;
 use pmon_core::capture::{Details, DetailsSubject, MissReason, Record, RecordedDatagram, SelfGenerated};
 use pmon_core::wire::{ByteOrder, EventKind};
 use pmon_core::{Cpu, MonoNs, Tgid};
 
 /// Names of programs that are counted apart; the execs of further ones are in [`Statistics::details_known`] only.
 const MAX_PROGRAMS: usize = 1 << 14;
-/// CPUs that are counted apart: as many as Linux supports.
-const MAX_CPUS: usize = 8192;
 
 /// What was counted. Feed it records with [`Statistics::count`].
 #[derive(Clone, Debug)]
@@ -171,7 +170,7 @@ impl Statistics {
 
     fn end_row(&mut self) {
         let (cpu, count) = self.row;
-        if count > 0 && (self.cpus.len() < MAX_CPUS || self.cpus.contains_key(&cpu)) {
+        if count > 0 && (self.cpus.len() < MAX_CPUS as usize || self.cpus.contains_key(&cpu)) {
             *self.cpus.entry(cpu).or_default() += count;
         }
     }

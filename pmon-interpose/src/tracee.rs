@@ -1,5 +1,6 @@
 //! A task of the program that has made a call: its memory, and its file descriptors.
 
+use pmon_core::wire::u64_at;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::os::fd::{AsFd, OwnedFd};
@@ -102,14 +103,6 @@ impl Memory {
         }
         Ok(all)
     }
-}
-
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_ne_bytes(*bytes))
-}
-
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_ne_bytes(*bytes))
 }
 
 /// A file, by its device and its number there.

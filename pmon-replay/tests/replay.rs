@@ -8,7 +8,7 @@ use pmon_core::capture::{
     RecordedDatagram, ScopeInfo,
 };
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, Comm, Event, EventBody, EventKind};
+use pmon_core::wire::{ByteOrder, Comm, Event, EventBody, EventKind, layout};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{Errno, Fault, FaultScript, RecvFlags, Socket, Trigger};
 use pmon_replay::{PassedRecord, Replay, ReplayError, StepResult};
@@ -280,7 +280,7 @@ fn bytes_of_marker(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn datagrams_of_any_form_are_delivered_as_they_are() {
     let mut unknown = nth(0, 3, EventBody::Sid { task: Task::default() }).encode(ORDER).unwrap();
-    unknown[36..40].copy_from_slice(&0x20_u32.to_ne_bytes());
+    unknown[layout::WHAT].copy_from_slice(&0x20_u32.to_ne_bytes());
     let datagrams: [&[u8]; 4] = [b"", b"what is this?", &unknown, &[7; 100]];
     let records: Vec<_> = datagrams.iter().map(|bytes| RecordedDatagram::Raw(bytes).into()).collect();
     let bytes = capture(&records, 10);

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::{End, Record};
-use pmon_core::wire::EventBody;
+use pmon_core::wire::{EventBody, layout};
 use pmon_core::{MonoNs, Task};
 use serde_json::json;
 
@@ -234,7 +234,8 @@ fn a_program_that_connects_has_each_datagram_and_is_told_of_losses() {
         let datagrams = consume(&path, usize::MAX);
         let ran = Ran::new(pmon.wait_with_output().unwrap()).expect(0);
         assert!(ran.err.contains("replayed 10 events to 1 consumer"), "{ran:?}");
-        let overruns = datagrams.iter().filter(|bytes| bytes[4..6] == 4_u16.to_ne_bytes()).count();
+        let overruns =
+            datagrams.iter().filter(|bytes| bytes[layout::NLMSG_TYPE] == 4_u16.to_ne_bytes()).count();
         assert_eq!((datagrams.len(), overruns), (11, 1));
         assert!(!path.exists());
     }

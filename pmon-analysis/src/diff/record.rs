@@ -2,7 +2,7 @@
 
 use pmon_core::accounting::LossByCause;
 use pmon_core::capture::{Blind, Loss, RecordedDatagram};
-use pmon_core::wire::{ByteOrder, Event};
+use pmon_core::wire::{ByteOrder, Event, layout};
 use pmon_core::{Cpu, MonoNs, Seq};
 
 use super::Side;
@@ -167,7 +167,7 @@ fn without_numbers(datagram: &[u8], order: ByteOrder) -> Vec<u8> {
         } as usize;
         let message = &mut bytes[at..];
         let message_len = len.min(message.len());
-        for number in [8..12, 24..28] {
+        for number in [layout::NLMSG_SEQ, layout::CN_SEQ] {
             if let Some(number) = message[..message_len].get_mut(number) {
                 number.fill(0);
             }

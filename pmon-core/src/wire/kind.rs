@@ -28,6 +28,7 @@ macro_rules! event_kinds {
 
             /// Returns the kind's `proc_event.what` (`enum proc_cn_event` in
             /// `include/uapi/linux/cn_proc.h`); `None` for [`EventKind::Unknown`].
+            #[inline]
             pub fn what(self) -> Option<u32> {
                 match self {
                     $(Self::$kind => Some($what),)*

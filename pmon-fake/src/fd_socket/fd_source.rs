@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use pmon_core::batch::{Arrival, Batch};
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, NLMSGHDR_LEN, SubscribeOp, SubscribeRequest};
+use pmon_core::wire::{ByteOrder, NLMSGHDR_LEN, SubscribeOp, SubscribeRequest, layout};
 use rustix::event::PollFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -110,7 +110,7 @@ impl Source for FdSource {
 
 fn is_overrun(datagram: &[u8]) -> bool {
     let is_short = datagram.len() == NLMSGHDR_LEN;
-    is_short && datagram[4..6] == NLMSG_OVERRUN.to_ne_bytes()
+    is_short && datagram[layout::NLMSG_TYPE] == NLMSG_OVERRUN.to_ne_bytes()
 }
 
 impl AsFd for FdSource {

@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 
 use pmon_core::batch::Batch;
-use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody};
+use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody, layout, u32_at, u64_at};
 use pmon_core::{Cpu, MonoNs, Seq};
 use rustix::io::Errno;
 
@@ -19,10 +19,6 @@ use crate::netlink::sequence_numbers::SequenceNumbers;
 
 /// The multicast group of process events, as a bit of `sockaddr_nl.nl_groups`.
 pub(crate) const GROUP: u32 = 1;
-/// Where in a datagram `cn_msg.seq` is, `proc_event.cpu` and `.timestamp_ns`.
-const SEQ: usize = 24;
-const CPU: usize = 40;
-const TIME: usize = 44;
 
 /// See the module.
 #[derive(Debug)]
@@ -100,8 +96,8 @@ impl Connector {
     /// if it is queued.
     #[inline]
     pub(crate) fn frame_into(&mut self, frame: &[u8; EVENT_DATAGRAM_LEN], batch: &mut Batch) -> bool {
-        let (cpu, seq) = (Cpu(u32_at(frame, CPU)), Seq(u32_at(frame, SEQ)));
-        let time = u64::from_ne_bytes(*frame[TIME..].first_chunk().unwrap_or(&[0; 8]));
+        let (cpu, seq) = (Cpu(u32_at(frame, layout::CPU.start)), Seq(u32_at(frame, layout::CN_SEQ.start)));
+        let time = u64_at(frame, layout::TIMESTAMP_NS.start);
         let Some(number) = self.number(cpu, seq, MonoNs(time)) else { return true };
         let mut copy;
         let mut frame = frame;
@@ -310,7 +306,7 @@ impl Connector {
             member.listens() && member.port != 0 && member.port != sender && !member.ended
         };
         if self.is_filtered {
-            let cpu = if sender == 0 { Cpu(u32_at(datagram, CPU)) } else { self.cpu };
+            let cpu = if sender == 0 { Cpu(u32_at(datagram, layout::CPU.start)) } else { self.cpu };
             return self.filter_to(Multicast::new(datagram, sender, GROUP, cpu), is_addressed);
         }
         for member in self.members.iter_mut().filter(|member| is_addressed(member)) {
@@ -329,16 +325,10 @@ impl Connector {
     }
 }
 
-/// A field of a datagram; 0 where it ends before.
-#[inline]
-pub(crate) fn u32_at(datagram: &[u8], at: usize) -> u32 {
-    datagram.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_ne_bytes(*bytes))
-}
-
 /// Writes another number into an event's datagram: `nlmsg_seq`, and `cn_msg.seq`.
 fn renumber(datagram: &mut [u8], seq: Seq) {
-    for at in [8, SEQ] {
-        if let Some(bytes) = datagram.get_mut(at..at + 4) {
+    for field in [layout::NLMSG_SEQ, layout::CN_SEQ] {
+        if let Some(bytes) = datagram.get_mut(field) {
             bytes.copy_from_slice(&seq.0.to_ne_bytes());
         }
     }

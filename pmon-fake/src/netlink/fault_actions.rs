@@ -1,7 +1,7 @@
 //! What a script has done to the connector: what happens besides, what is kept back, and what is cut.
 
 use pmon_core::Cpu;
-use pmon_core::wire::{ByteOrder, Event, EventBody};
+use pmon_core::wire::{ByteOrder, Event, EventBody, layout};
 
 use crate::faults::injector::{FaultAction, FaultInjector};
 use crate::netlink::connector::Connector;
@@ -79,7 +79,7 @@ impl Connector {
                 self.tick();
                 let seq = self.numbers.give(cpu, 1);
                 if let Some(mut frame) = nothing(cpu, seq, self.now()).encode(ByteOrder::NATIVE) {
-                    frame[36..40].copy_from_slice(&what.to_ne_bytes());
+                    frame[layout::WHAT].copy_from_slice(&what.to_ne_bytes());
                     self.broadcast(cpu, &frame);
                 }
             }

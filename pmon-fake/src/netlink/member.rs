@@ -2,10 +2,10 @@
 //!
 //! After `cn_proc_mcast_ctl` and `cn_filter` of `drivers/connector/cn_proc.c`.
 
-use pmon_core::wire::EventKind;
+use pmon_core::wire::{EventKind, layout, u32_at};
 use rustix::io::Errno;
 
-use crate::netlink::connector::{GROUP, u32_at};
+use crate::netlink::connector::GROUP;
 use crate::netlink::filter::ClassicFilter;
 use crate::netlink::receive_queue::ReceiveQueue;
 use crate::netlink::request::Request;
@@ -16,9 +16,6 @@ const ALL: u32 = 0xE000_03C7;
 const NONZERO_EXIT: u32 = 0x2000_0000;
 const LISTEN: u32 = 1;
 const IGNORE: u32 = 2;
-/// Where `proc_event.what` is in a datagram, and the `exit_code` of an exit.
-const WHAT: usize = 36;
-const EXIT_CODE: usize = 60;
 
 /// An open socket.
 #[derive(Debug)]
@@ -118,7 +115,8 @@ impl SocketState {
             None | Some(Input { operation: LISTEN, mask: ALL }) => true,
             Some(Input { operation: IGNORE, .. }) => false,
             Some(Input { mask, .. }) => {
-                let (what, code) = (u32_at(datagram, WHAT), u32_at(datagram, EXIT_CODE));
+                let (what, code) =
+                    (u32_at(datagram, layout::WHAT.start), u32_at(datagram, layout::EXIT_CODE.start));
                 let is_failure =
                     mask & NONZERO_EXIT != 0 && Some(what) == EventKind::Exit.what() && code != 0;
                 mask == ALL || is_failure || mask & what != 0

@@ -1,9 +1,7 @@
 //! The numbers of each CPU's events.
 
+use pmon_core::accounting::MAX_CPUS;
 use pmon_core::{Cpu, Seq};
-
-/// No host has so many CPUs. What a frame claims to come from beyond is delivered, but not counted.
-const MAX_CPUS: usize = 8192;
 
 /// Those that this kernel gives to its own events, and those that events from elsewhere bring along.
 #[derive(Debug)]
@@ -23,7 +21,7 @@ struct Count {
 
 impl SequenceNumbers {
     pub(crate) fn new(cpus: u32) -> Self {
-        Self(vec![Count::default(); (cpus as usize).clamp(1, MAX_CPUS)])
+        Self(vec![Count::default(); (cpus as usize).clamp(1, MAX_CPUS as usize)])
     }
 
     /// How many CPUs there are.
@@ -85,7 +83,7 @@ impl SequenceNumbers {
     #[inline]
     fn count(&mut self, cpu: Cpu) -> Option<&mut Count> {
         let index = cpu.0 as usize;
-        if index >= self.0.len() && index < MAX_CPUS {
+        if index >= self.0.len() && index < MAX_CPUS as usize {
             self.0.resize(index + 1, Count::default());
         }
         self.0.get_mut(index)

@@ -4,11 +4,12 @@
 //! others run at full speed.
 
 use libc::{c_long, seccomp_data, sock_filter};
+use pmon_core::wire::u32_at;
 
 use crate::launch::options::LaunchOptions;
 use crate::seccomp::reserved::Reserved;
 use crate::sys::Notification;
-use crate::tracee::{Memory, u32_at};
+use crate::tracee::Memory;
 
 /// The machine's name in `seccomp_data.arch`.
 #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,6 @@
 //! A socket's options, as a netlink socket has them.
 
+use pmon_core::wire::u64_at;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use rustix::io::Errno;
 use crate::sockets::proxy::Held;
 use crate::sockets::receive::address;
 use crate::sys::Notification;
-use crate::tracee::{Memory, u64_at};
+use crate::tracee::Memory;
 use pmon_fake::SockFilter;
 
 /// The part of an argument that an `int` takes.

@@ -3,11 +3,12 @@
 //! They are the kernel's: it looks at the pairs of sockets. But first, the next thing happens if there is nothing on the fake kernel's
 //! sockets among those files; and an error there, which a pair cannot have, is told from here.
 
+use pmon_core::wire::{u32_at, u64_at};
 use rustix::io::Errno;
 
 use crate::supervisor::{Answer, ServeError, Supervisor};
 use crate::sys::Notification;
-use crate::tracee::{Memory, u32_at, u64_at};
+use crate::tracee::Memory;
 use crate::world::ReplayWorld;
 
 /// `FD_SETSIZE`, and the longest array that `poll` is looked through.

@@ -1,5 +1,6 @@
 //! Calls that receive: what they ask for, and what they get.
 
+use pmon_core::wire::{u32_at, u64_at};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -9,7 +10,7 @@ use crate::sockets::options::{PKTINFO, SOL_NETLINK};
 use crate::sockets::proxy::Held;
 use crate::sockets::send::NO_OFFSET;
 use crate::sys::Notification;
-use crate::tracee::{CMSGHDR, MMSGHDR, MSGHDR, Memory, UIO_MAXIOV, u32_at, u64_at};
+use crate::tracee::{CMSGHDR, MMSGHDR, MSGHDR, Memory, UIO_MAXIOV};
 use pmon_fake::QueuedDatagram;
 
 /// The longest datagram that can come.

@@ -1,11 +1,12 @@
 //! Calls that send, and those about addresses.
 
+use pmon_core::wire::{u32_at, u64_at};
 use rustix::io::Errno;
 
 use crate::sockets::proxy::Held;
 use crate::sockets::receive::address;
 use crate::sys::Notification;
-use crate::tracee::{CMSGHDR, MMSGHDR, MSGHDR, Memory, UIO_MAXIOV, u32_at, u64_at};
+use crate::tracee::{CMSGHDR, MMSGHDR, MSGHDR, Memory, UIO_MAXIOV};
 
 /// `struct sockaddr_nl`.
 const ADDRESS: usize = 12;

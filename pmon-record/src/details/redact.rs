@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use pmon_core::capture::Details;
-use pmon_core::wire::{ByteOrder, Comm, EventKind};
+use pmon_core::wire::{ByteOrder, Comm, EventKind, layout};
 use regex::bytes::{Regex, RegexBuilder};
 use thiserror::Error;
 
@@ -38,7 +38,7 @@ const OPTION: &str = r#"(?s-u)--redact[= ]+((?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\
 
 /// Bytes of a message before the data of its event: `nlmsghdr`, `cn_msg`, and the head of
 /// `proc_event`.
-const BEFORE_DATA: usize = 16 + 20 + 16;
+const BEFORE_DATA: usize = layout::EVENT_DATA;
 /// Bytes of the event's data before the name of a renamed thread: the ids.
 const BEFORE_NAME: usize = 8;
 /// Bytes of the data of an event.
@@ -185,7 +185,7 @@ impl Redact {
                 })
             };
             let len = number(0).map(|len| len as usize).filter(|len| (16..=rest.len()).contains(len));
-            let head = match number(BEFORE_DATA - 16) {
+            let head = match number(layout::WHAT.start) {
                 // The bytes are not a message.
                 _ if len.is_none() => 0,
                 what if what == EventKind::Comm.what() => BEFORE_DATA + BEFORE_NAME,

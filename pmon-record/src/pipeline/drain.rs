@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use pmon_core::MonoNs;
 use pmon_core::batch;
 use pmon_core::capture::FencePosition;
-use pmon_core::wire::{ByteOrder, Event, EventBody};
+use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind, layout, u32_at};
 
 use crate::clock::Clock;
 use crate::details::exec::{Exec, Requests};
@@ -294,8 +294,8 @@ impl Drain {
 /// The exec event that a datagram is, if the kernel sent it and its details did not come with it; looks closely only where it may
 /// be one.
 pub(crate) fn exec(frame: &batch::Datagram<'_>) -> Option<Exec> {
-    let what = *frame.bytes.get(36..)?.first_chunk()?;
-    if u32::from_ne_bytes(what) != 2 || frame.arrival.sender != 0 || entry::has_details(frame) {
+    let what = u32_at(frame.bytes, layout::WHAT.start);
+    if Some(what) != EventKind::Exec.what() || frame.arrival.sender != 0 || entry::has_details(frame) {
         return None;
     }
     let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok()?;

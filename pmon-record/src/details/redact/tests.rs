@@ -1,4 +1,5 @@
 use pmon_core::capture::{DetailsSubject, MissReason};
+use pmon_core::wire::layout;
 use pmon_core::{MonoNs, Tgid};
 use proptest::prelude::*;
 
@@ -193,8 +194,8 @@ fn a_renamed_threads_name_keeps_its_form() {
 fn a_datagram_of_another_form_keeps_its_length_and_its_numbers() {
     let message = |what: u32, data: &[u8]| {
         let mut bytes = vec![b'1'; BEFORE_DATA];
-        bytes[..4].copy_from_slice(&((BEFORE_DATA + data.len()) as u32).to_le_bytes());
-        bytes[36..40].copy_from_slice(&what.to_le_bytes());
+        bytes[layout::NLMSG_LEN].copy_from_slice(&((BEFORE_DATA + data.len()) as u32).to_le_bytes());
+        bytes[layout::WHAT].copy_from_slice(&what.to_le_bytes());
         bytes.extend_from_slice(data);
         bytes
     };

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{Blind, End, FencePosition, Loss, Record, Witness};
-use pmon_core::wire::EventBody;
+use pmon_core::wire::{EventBody, layout};
 use pmon_core::{Seq, Task, Tgid};
 use pmon_fake::FakeSource;
 use proptest::prelude::*;
@@ -129,8 +129,8 @@ impl Host {
     fn arrive_short(&mut self, cpu: usize) {
         const LENGTH: u8 = 60;
         let mut frame = self.emit(cpu, sid()).encode(ByteOrder::NATIVE).unwrap()[..LENGTH.into()].to_vec();
-        frame[..4].copy_from_slice(&u32::from(LENGTH).to_ne_bytes());
-        frame[32..34].copy_from_slice(&u16::from(LENGTH - 36).to_ne_bytes());
+        frame[layout::NLMSG_LEN].copy_from_slice(&u32::from(LENGTH).to_ne_bytes());
+        frame[layout::CN_LEN].copy_from_slice(&u16::from(LENGTH - layout::PAYLOAD as u8).to_ne_bytes());
         self.receiver.source_mut().push_with_metadata(&frame, &self.excluded[cpu].0.to_ne_bytes());
     }
 

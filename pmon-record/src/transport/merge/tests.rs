@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use pmon_core::wire::{EVENT_DATAGRAM_LEN, EventBody};
+use pmon_core::wire::{EVENT_DATAGRAM_LEN, EventBody, layout};
 use pmon_core::{MonoNs, Task};
 use proptest::prelude::*;
 
@@ -37,7 +37,7 @@ impl Host {
         for frame in (0..most).map_while(|_| self.ring.pop_front()) {
             // What is known besides of an event by the ring: here its bytes 8 to 12, which are its number.
             let arrival = batch::Arrival { len: frame.len(), sender: 0 };
-            assert!(frames.push_with_metadata(&frame, arrival, &[&frame[8..12]]));
+            assert!(frames.push_with_metadata(&frame, arrival, &[&frame[layout::NLMSG_SEQ]]));
         }
         between[0].iter().for_each(|&(cpu, room)| self.emit(cpu, room));
         let mut queue = Batch::with_capacity(self.queue.len().max(1));
@@ -53,7 +53,8 @@ impl Host {
             assert!(
                 batch
                     .datagrams()
-                    .all(|frame| frame.metadata.is_empty() || frame.metadata == &frame.bytes[8..12])
+                    .all(|frame| frame.metadata.is_empty()
+                        || frame.metadata == &frame.bytes[layout::NLMSG_SEQ])
             );
             self.read.extend(batch.datagrams().filter_map(|frame| number(&frame)));
             batch.clear();
