@@ -1,4 +1,4 @@
-//! The command that is recorded.
+//! The process of the command that is recorded.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -15,25 +15,25 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::exit::Failure;
 use crate::output::shell_words;
 
-/// Exit codes of a command that could not be started, as shells have them.
+/// Exit code if the command exists but cannot be run, as in shells.
 pub(crate) const CANNOT_RUN: u8 = 126;
-/// The same if there is none.
+/// Exit code if the command does not exist, as in shells.
 pub(crate) const NOT_FOUND: u8 = 127;
 
-/// A command under way.
+/// A started command.
 pub(crate) struct CommandProcess {
     child: process::Child,
     status: Option<ExitStatus>,
 }
 
 impl CommandProcess {
-    /// Starts the command on pmon's terminal and in its directory, with the signals as pmon was
-    /// started with them.
+    /// Starts the command with the signal dispositions that pmon itself was started with. Returns
+    /// `None` if there is no command.
     pub(crate) fn start(command: &[OsString]) -> Result<Option<Self>, Failure> {
         let [program, arguments @ ..] = command else { return Ok(None) };
         let started = match startup::spawn(Command::new(program).args(arguments)) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NOEXEC) => match script(program) {
-                // As execvp(3): /bin/sh runs a script whose first line names no interpreter.
+                // Like execvp(3): /bin/sh runs a script whose first line names no interpreter.
                 Some(path) => startup::spawn(Command::new("/bin/sh").arg(path).args(arguments)),
                 None => Err(error),
             },
@@ -49,12 +49,11 @@ impl CommandProcess {
         }
     }
 
-    /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it has ended.
+    /// Whether the command has ended.
     pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
         if self.status.is_none() {
             self.status = self.child.try_wait()?;
@@ -62,15 +61,15 @@ impl CommandProcess {
         Ok(self.status.is_some())
     }
 
-    /// Asks it to end, unless it has.
+    /// Sends SIGTERM to the command, unless it has ended.
     pub(crate) fn terminate(&self) {
         if self.status.is_none() {
-            // As long as it has not been waited for, the id is its own.
+            // The process id cannot be reused before the process has been waited for.
             let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         }
     }
 
-    /// The exit code that passes its status on, if it has ended.
+    /// Returns the exit code that passes on the status of the command, if it has ended.
     pub(crate) fn exit_code(&self) -> Option<u8> {
         let status = self.status?;
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
@@ -81,7 +80,7 @@ impl CommandProcess {
 /// Returns the path of a program that the kernel cannot run, if it looks like a script: its first
 /// line has no zero byte.
 fn script(program: &OsStr) -> Option<PathBuf> {
-    const LOOK: u64 = 128;
+    const MAX_FIRST_LINE: u64 = 128;
     let is_program = |path: &PathBuf| {
         fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
@@ -92,9 +91,9 @@ fn script(program: &OsStr) -> Option<PathBuf> {
         std::env::split_paths(&path).map(|folder| Path::new(&folder).join(program)).find(is_program)?
     };
     let mut start = Vec::new();
-    File::open(&path).ok()?.take(LOOK).read_to_end(&mut start).ok()?;
+    File::open(&path).ok()?.take(MAX_FIRST_LINE).read_to_end(&mut start).ok()?;
     let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    // The shell would take a path that begins with a minus for an option.
+    // The shell would parse a path that begins with a minus as an option.
     let path = if path.is_absolute() { path } else { Path::new(".").join(path) };
     (!line.contains(&0)).then_some(path)
 }

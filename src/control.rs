@@ -1,4 +1,5 @@
-//! A recording under way: what ends it.
+//! Controls a running recording: signals, the deadline, the end of the command, and the progress
+//! display.
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -15,20 +16,19 @@ use crate::exit::{self, Failure, OrFail};
 use crate::progress::StatusLine;
 use crate::terminal::{self, counted};
 
-/// Time between two checks of the counters.
-const LOOK: Duration = Duration::from_millis(200);
+/// Interval between two updates of the status line.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Maximum time in which a recording ends, unless its output stalls. After it, another signal ends
-/// pmon.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time that a recording has to end. After it, the output has stalled, and another signal ends pmon.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a recording waits for, and what it shows meanwhile.
+/// The conditions that end a recording, and its progress display.
 pub(crate) struct RecordingControl<'a> {
     pub(crate) signals: &'a mut Signals,
     pub(crate) deadline: Option<Instant>,
     pub(crate) child: Option<&'a mut CommandProcess>,
     pub(crate) display: ProgressDisplay<'a>,
-    /// Whether the events are only shown, so that the reader may close the pipe early.
+    /// Whether the events are only shown. The reader may then close the pipe early.
     pub(crate) is_shown: bool,
 }
 
@@ -36,11 +36,11 @@ pub(crate) struct RecordingControl<'a> {
 pub(crate) struct ProgressDisplay<'a> {
     bar: ProgressBar,
     status_line: StatusLine,
-    /// Bytes of the capture so far, if there is one.
+    /// Returns the current size of the capture in bytes, if there is one.
     bytes: Option<&'a dyn Fn() -> u64>,
     blind_periods: u64,
     blind: bool,
-    /// Number of blind times in the capture.
+    /// Number of blind times recorded so far.
     blinds: u64,
 }
 
@@ -57,36 +57,38 @@ impl<'a> ProgressDisplay<'a> {
         }
     }
 
-    /// Reports changes of the counters, and all counters if `wanted`.
-    fn look(&mut self, counters: &Counters, wanted: bool) {
+    /// Reports the start and end of blind times, and the status line if `is_requested`.
+    fn update(&mut self, counters: &Counters, is_requested: bool) {
         if counters.blind_periods > self.blind_periods {
-            self.say("the kernel emits no events: what happens now is not recorded; pmon subscribes again");
+            self.print(
+                "the kernel emits no events at the moment, so none are recorded; pmon subscribes again",
+            );
         }
         let was_blind = self.blind || counters.blind_periods > self.blind_periods;
         if !counters.blind && was_blind {
-            self.say("the kernel emits events again; the capture states the blind time");
+            self.print("the kernel emits events again; the capture states the blind time");
         }
         if counters.totals.blind_records > self.blinds && !was_blind {
-            self.say("the kernel emitted no events for a time; the capture states from when to when");
+            self.print("the kernel emitted no events for a time; the capture states the blind time");
         }
         (self.blind_periods, self.blind, self.blinds) =
             (counters.blind_periods, counters.blind, counters.totals.blind_records);
-        if wanted || !self.bar.is_hidden() {
+        if is_requested || !self.bar.is_hidden() {
             let line = self.status_line.line(counters, self.bytes.map(|bytes| bytes()));
-            if wanted {
-                self.say(&line);
+            if is_requested {
+                self.print(&line);
             }
             self.bar.set_message(format!("{line}; Ctrl-C ends it"));
         }
     }
 
-    fn say(&self, line: &str) {
-        self.bar.suspend(|| terminal::say(format_args!("pmon: {line}")));
+    fn print(&self, line: &str) {
+        self.bar.suspend(|| terminal::eprintln(format_args!("pmon: {line}")));
     }
 }
 
 impl RecordingControl<'_> {
-    /// Waits for the end of `recording`: a signal, the deadline, the child's end, or its own failure.
+    /// Waits until a signal, the deadline, the end of the command or a failure ends `recording`.
     pub(crate) fn run<S: Sink + 'static>(mut self, recording: Recording<S>) -> Result<(S, End), Failure> {
         recording.wake_on_change(self.signals.wake());
         let mut interrupted = false;
@@ -95,27 +97,27 @@ impl RecordingControl<'_> {
             if left == Some(Duration::ZERO) {
                 break;
             }
-            let look = (!self.display.bar.is_hidden()).then_some(LOOK);
-            let timeout = left.into_iter().chain(look).min();
+            let update = (!self.display.bar.is_hidden()).then_some(UPDATE_INTERVAL);
+            let timeout = left.into_iter().chain(update).min();
             let wakeup = self.wait(timeout)?;
             match (wakeup, &self.child) {
-                // From a terminal, it has come to the child as well: its end is to be seen.
+                // A terminal sends SIGINT to the command as well, whose end is still recorded.
                 (WakeReason::Interrupt, Some(_)) if !interrupted => interrupted = true,
                 (WakeReason::Terminate, Some(child)) => child.terminate(),
                 (WakeReason::Interrupt | WakeReason::Terminate, _) => break,
                 _ => {}
             }
-            self.display.look(&recording.counters(), wakeup == WakeReason::Report);
+            self.display.update(&recording.counters(), wakeup == WakeReason::Report);
         }
         recording.stopper().stop();
         let stopped = Instant::now();
         while !recording.is_finished() {
             if let WakeReason::Interrupt | WakeReason::Terminate = self.wait(None)?
-                && stopped.elapsed() > PATIENCE
+                && stopped.elapsed() > STOP_TIMEOUT
             {
                 return Err(Failure::new(
                     exit::STORAGE,
-                    "ended at once, without the end of the capture: its output is not taking it",
+                    "ended without completing the capture: the output has stalled",
                 ));
             }
         }
@@ -132,7 +134,7 @@ impl RecordingControl<'_> {
         self.child
             .as_mut()
             .map_or(Ok(false), |child| child.has_ended())
-            .or_fail(exit::INTERNAL, "cannot wait")
+            .or_fail(exit::INTERNAL, "cannot wait for the command")
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<WakeReason, Failure> {
@@ -144,24 +146,25 @@ impl RecordingControl<'_> {
 pub(crate) fn report_added_listeners(added: u64) {
     if added > 0 {
         let listeners = counted(added, "listener");
-        terminal::say(format_args!(
-            "pmon: the kernel emitted no events, because another process had made it count too few listeners; pmon added \
-             {listeners}"
+        terminal::eprintln(format_args!(
+            "pmon: the kernel emitted no events, because another process had lowered its count of listeners; \
+             pmon added {listeners}"
         ));
     }
 }
 
-/// Waits for a child that outlives its recording; gives its exit code. Ctrl-C leaves it to itself.
+/// Waits for a command that outlives its recording, and returns its exit code. Ctrl-C leaves the
+/// command running.
 pub(crate) fn wait_for(child: &mut CommandProcess, signals: &mut Signals) -> Result<u8, Failure> {
     loop {
-        child.has_ended().or_fail(exit::INTERNAL, "cannot wait")?;
+        child.has_ended().or_fail(exit::INTERNAL, "cannot wait for the command")?;
         if let Some(code) = child.exit_code() {
             return Ok(code);
         }
         match signals.wait(None).or_fail(exit::INTERNAL, "cannot wait for signals")? {
             WakeReason::Terminate => child.terminate(),
             WakeReason::Interrupt => {
-                terminal::say(format_args!("pmon: leaving process {} to itself", child.pid()));
+                terminal::eprintln(format_args!("pmon: process {} keeps running", child.pid()));
                 return Ok(exit::INTERRUPTED);
             }
             _ => {}
@@ -195,16 +198,16 @@ pub(crate) fn wait_for_reader(
     }
 }
 
-/// The signals, taken before anything else is started.
+/// Starts to handle signals, before any thread or command is started.
 pub(crate) fn signals() -> Result<Signals, Failure> {
     Signals::new()
-        .or_fail(exit::ENVIRONMENT, "cannot take signals; look at the limit on open files (ulimit -n)")
+        .or_fail(exit::ENVIRONMENT, "cannot handle signals; check the limit on open files (ulimit -n)")
 }
 
 impl From<SubscribeError> for Failure {
     fn from(error: SubscribeError) -> Self {
         let code = match &error {
-            // The cgroup is a path in the file system, like other inputs.
+            // A cgroup that cannot be read is like any other unreadable input.
             SubscribeError::InvalidScope(ScopeError::Cgroup { .. }) => exit::ENVIRONMENT,
             SubscribeError::InvalidScope(_) => exit::USAGE,
             _ => exit::ENVIRONMENT,

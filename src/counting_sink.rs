@@ -1,4 +1,4 @@
-//! A capture that is counted while it is written.
+//! Counts the records of a capture while they are written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use crate::report::details;
 use crate::report::verdict::{Completeness, CompletenessChecker};
 use crate::terminal::per_event;
 
-/// A sink that counts the records that it writes to a capture.
+/// A sink that counts the records that it writes to a capture file.
 pub(crate) struct CountingSink {
     pub(crate) file: CaptureFile,
     pub(crate) tally: Statistics,
@@ -28,11 +28,11 @@ struct SharedCounters {
     discarded: AtomicBool,
 }
 
-/// What the controlling thread sees of a [`CountingSink`] that the writer thread has.
+/// A handle for the controlling thread, while the writer thread owns the [`CountingSink`].
 pub(crate) struct SinkMonitor(Arc<SharedCounters>);
 
 impl CountingSink {
-    /// A sink with that header.
+    /// Creates a sink for a capture with this header.
     pub(crate) fn new(file: CaptureFile, header: &Header) -> (Self, SinkMonitor) {
         let shared = Arc::new(SharedCounters::default());
         let tally = Statistics::new(header.byte_order, header.meta.recorder());
@@ -41,7 +41,7 @@ impl CountingSink {
     }
 }
 
-/// What JSON says of a capture that was written, beside what was found: its place, size, length and details.
+/// Returns the JSON fields that every verb that writes a capture prints.
 pub(crate) fn facts(
     file: &CaptureFile,
     tally: &Statistics,
@@ -87,12 +87,12 @@ impl Sink for CountingSink {
 }
 
 impl SinkMonitor {
-    /// Lets the capture be removed, rather than finished, at the end of the recording.
+    /// Removes the capture at the end of the recording instead of completing it.
     pub(crate) fn discard(&self) {
         self.0.discarded.store(true, Ordering::Release);
     }
 
-    /// Bytes of the capture, as of the last tick.
+    /// Returns the size of the capture in bytes as of the last tick.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
     }

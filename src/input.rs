@@ -1,4 +1,4 @@
-//! A capture as input: from a file or from standard input.
+//! Reads a capture from a file or from standard input.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, StdinLock, stdin};
@@ -13,7 +13,7 @@ use crate::output::printable;
 use crate::report::verdict::{Completeness, CompletenessChecker};
 use crate::terminal;
 
-/// A capture that is read from front to back, once.
+/// A capture that is read once, from the start to the end.
 pub(crate) struct CaptureInput {
     name: String,
     reader: Reader<InputBytes>,
@@ -21,7 +21,6 @@ pub(crate) struct CaptureInput {
     damaged: u64,
 }
 
-/// The source of a capture's bytes.
 enum InputBytes {
     File(File),
     Stdin(StdinLock<'static>),
@@ -41,9 +40,9 @@ const END_OF_HOLE: u64 = 24;
 
 /// Skips a hole of a file, for [`Reader::open_sparse`]. Pipes and some file systems have no holes.
 pub(crate) fn skip_hole(file: &mut File) -> io::Result<u64> {
-    use rustix::fs::SeekFrom as Place;
+    use rustix::fs::SeekFrom as HoleSeek;
     let Ok(at) = file.stream_position() else { return Ok(0) };
-    let data = match rustix::fs::seek(&*file, Place::Data(at)) {
+    let data = match rustix::fs::seek(&*file, HoleSeek::Data(at)) {
         Ok(data) => data,
         // Only zeros follow until the end.
         Err(rustix::io::Errno::NXIO) => file.seek(SeekFrom::End(0))?,
@@ -54,42 +53,42 @@ pub(crate) fn skip_hole(file: &mut File) -> io::Result<u64> {
     Ok(next - at)
 }
 
-/// Something in a capture.
+/// An item of a capture.
 pub(crate) enum InputItem<'a> {
-    /// A record.
+    /// A record of a block.
     Record(Record<'a>),
-    /// The end of a block: the next records may be long in coming.
-    Pause,
-    /// A part that could not be used.
+    /// The end of a block. From a pipe, the next block may arrive much later.
+    BlockEnd,
+    /// A damaged part.
     Damage(Damage),
 }
 
-/// How the reading of a capture went.
+/// The result of reading a capture.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReadOutcome {
     /// Whether the recorder ended cleanly.
     pub(crate) clean_end: bool,
-    /// InputBytes of the capture: all of it if it ended cleanly, else its intact part.
+    /// Size of the capture in bytes; of its intact part if the recorder did not end cleanly.
     pub(crate) bytes: u64,
-    /// Blocks of an unknown kind.
+    /// Number of blocks of an unknown kind.
     pub(crate) unknown_blocks: u64,
-    /// Parts that could not be used.
+    /// Number of damaged parts.
     pub(crate) damaged: u64,
 }
 
 impl ReadOutcome {
-    /// The command's exit code after this.
+    /// Returns the exit code of the verb.
     pub(crate) fn exit_code(&self) -> u8 {
         if self.damaged > 0 { exit::DAMAGED } else { exit::DONE }
     }
 }
 
-/// Whether the path stands for standard input or output.
+/// Whether the path is `-`, which means standard input or output.
 pub(crate) fn is_stdio(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// A path, fit for a terminal.
+/// Formats a path, with characters escaped that could control the terminal.
 pub(crate) fn shown(path: &Path) -> String {
     printable(path.as_os_str().as_encoded_bytes())
 }
@@ -117,27 +116,28 @@ impl CaptureInput {
         Ok(Self { name, reader, file_bytes, damaged: 0 })
     }
 
-    /// The capture's name, for messages.
+    /// Returns the name of the capture for messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The header, if it is intact.
+    /// Returns the header, if it is intact.
     pub(crate) fn header(&self) -> Option<&Header> {
         self.reader.header()
     }
 
-    /// The byte order of its datagrams.
+    /// Returns the byte order of the datagrams.
     pub(crate) fn order(&self) -> ByteOrder {
         self.reader.byte_order()
     }
 
-    /// The length of the file, if it is one.
+    /// Returns the length of a regular file.
     pub(crate) fn file_bytes(&self) -> Option<u64> {
         self.file_bytes
     }
 
-    /// Reads to the end under a bar, says what is damaged, and finds how complete it is. Each record goes to `visit`, too.
+    /// Reads to the end and checks the completeness, with a progress bar. Reports damage on standard
+    /// error. Passes each record to `visit`, too.
     pub(crate) fn examine(
         self,
         mut visit: impl FnMut(&Record<'_>),
@@ -151,7 +151,7 @@ impl CaptureInput {
                     checker.count(&record);
                     visit(&record);
                 }
-                InputItem::Pause => {}
+                InputItem::BlockEnd => {}
                 InputItem::Damage(damage) => {
                     bar.suspend(|| report_damage(&name, &damage));
                     checker.damage(&damage);
@@ -162,7 +162,7 @@ impl CaptureInput {
         Ok((checker.finish(outcome.clean_end), outcome))
     }
 
-    /// Reads to the end, and gives all that is found to `visit`. `bar` shows how far it is.
+    /// Reads to the end, and passes each item to `visit`. `bar` shows the progress.
     pub(crate) fn read(
         mut self,
         bar: &ProgressBar,
@@ -175,7 +175,8 @@ impl CaptureInput {
         Ok(self.outcome())
     }
 
-    /// Reads the next block, or part that could not be used, and gives all in it to `visit`; `false` at the end.
+    /// Reads the next block or damaged part, and passes its items to `visit`. Returns `false` at the
+    /// end.
     pub(crate) fn read_some(
         &mut self,
         mut visit: impl FnMut(InputItem<'_>) -> Result<(), Failure>,
@@ -184,7 +185,7 @@ impl CaptureInput {
         match item.or_fail(exit::ENVIRONMENT, format_args!("cannot read {}", self.name))? {
             Some(Item::Block(block)) => {
                 block.records().try_for_each(|record| visit(InputItem::Record(record)))?;
-                visit(InputItem::Pause)?;
+                visit(InputItem::BlockEnd)?;
             }
             Some(Item::Damage(damage)) => {
                 self.damaged += 1;
@@ -195,12 +196,12 @@ impl CaptureInput {
         Ok(true)
     }
 
-    /// How far it has come, in bytes.
+    /// Returns the number of bytes read so far.
     pub(crate) fn offset(&self) -> u64 {
         self.reader.offset()
     }
 
-    /// How the reading went.
+    /// Returns the result of reading so far.
     pub(crate) fn outcome(&self) -> ReadOutcome {
         let clean_end = self.reader.ended_cleanly();
         let bytes = match (clean_end, self.file_bytes) {
@@ -212,7 +213,7 @@ impl CaptureInput {
     }
 }
 
-/// Where a file that is not there may be found.
+/// Returns a hint if a capture does not exist, but its unfinished file does.
 pub(crate) fn hint(path: &Path) -> String {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
@@ -222,7 +223,7 @@ pub(crate) fn hint(path: &Path) -> String {
     format!(" ({} exists: still being written, or its recorder was killed)", shown(Path::new(&partial)))
 }
 
-/// Says on standard error what is wrong with a capture, where it was found.
+/// Reports a damaged part on standard error.
 pub(crate) fn report_damage(name: &str, damage: &Damage) {
-    terminal::say(format_args!("pmon: {name}: {damage}"));
+    terminal::eprintln(format_args!("pmon: {name}: {damage}"));
 }

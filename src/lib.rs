@@ -1,4 +1,4 @@
-//! What the `pmon` command shares with its tests and examples: a replay that is recorded again. All else is in the crates that it stands on.
+//! The part of the `pmon` command that its tests and examples use: recording a replay again.
 #![forbid(unsafe_code)]
 
 mod rerecord;

@@ -1,4 +1,4 @@
-//! The `pmon` command: a flight recorder for Linux processes.
+//! The `pmon` command: records the process events of a Linux host, prints and replays them.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -28,15 +28,17 @@ use output::harmless;
 
 fn main() -> ExitCode {
     if let Err(error) = startup::prepare() {
-        return report(&Failure::new(exit::INTERNAL, format_args!("cannot take signals: {error}")));
+        return report(&Failure::new(exit::INTERNAL, format_args!("cannot handle signals: {error}")));
     }
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         // The parser also returns help and version as an error.
-        Err(said) => return say(said.exit_code(), said.use_stderr(), || print_harmless(&said)),
+        Err(message) => {
+            return print_message(message.exit_code(), message.use_stderr(), || print_harmless(&message));
+        }
     };
     let Some(command) = command else {
-        return say(0, false, || Cli::command().print_help());
+        return print_message(0, false, || Cli::command().print_help());
     };
     let result = match command {
         Command::Record(args) => commands::record::run(&args),
@@ -54,8 +56,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a message of the argument parser, and returns the exit code.
-fn say(code: i32, to_stderr: bool, print: impl FnOnce() -> io::Result<()>) -> ExitCode {
+/// Prints help, the version or a usage error with `print`, and returns the exit code.
+fn print_message(code: i32, to_stderr: bool, print: impl FnOnce() -> io::Result<()>) -> ExitCode {
     let code = ExitCode::from(u8::try_from(code).unwrap_or(exit::USAGE));
     if to_stderr {
         // If standard error is closed, the message is lost.
@@ -67,14 +69,14 @@ fn say(code: i32, to_stderr: bool, print: impl FnOnce() -> io::Result<()>) -> Ex
     printed.map_or_else(|failure| report(&failure), |()| code)
 }
 
-/// Prints a message of the argument parser. It may quote an argument whose bytes could control the
+/// Prints a message of the argument parser, which may quote arguments that could control the
 /// terminal.
-fn print_harmless(said: &clap::Error) -> io::Result<()> {
-    let text = said.render().to_string();
+fn print_harmless(message: &clap::Error) -> io::Result<()> {
+    let text = message.render().to_string();
     if text.lines().all(|line| harmless(line) == line) {
-        return said.print();
+        return message.print();
     }
-    text.lines().for_each(|line| terminal::say(harmless(line)));
+    text.lines().for_each(|line| terminal::eprintln(harmless(line)));
     Ok(())
 }
 

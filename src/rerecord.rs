@@ -1,4 +1,4 @@
-//! What a capture holds, recorded again: from the fake kernel's socket, by the recorder's own assembler.
+//! Records a replay into a new capture, with the recorder's own assembler.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -14,28 +14,30 @@ use pmon_record::assemble::{Assembler, AssemblerSettings};
 use pmon_record::{Chunk, Sink, SinkError};
 use pmon_replay::{ExitUsage, PassedRecord, Replay, ReplayError};
 
-/// Datagrams of a chunk.
+/// Maximum number of datagrams in a chunk.
 const CHUNK: usize = 2048;
 
-/// A recorder of what a [`Replay`] delivers. What the capture holds besides goes where it was.
+/// Records the datagrams that a [`Replay`] delivers. Other records of the capture keep their positions.
 pub struct Rerecorder<S> {
     assembler: Assembler<WithUsage<S>>,
     chunk: Chunk,
 }
 
 impl<S: Sink> Rerecorder<S> {
-    /// Records into `sink` what the process `recorder` once recorded.
+    /// Creates a recorder that writes to `sink`. `recorder` is the process that recorded the original.
     pub fn new(sink: S, recorder: Tgid) -> Self {
         let sink = WithUsage { sink, usages: VecDeque::new() };
         let setup = AssemblerSettings::new(ByteOrder::NATIVE, recorder);
         Self { assembler: Assembler::new(sink, setup), chunk: Chunk::with_capacity(CHUNK) }
     }
 
-    /// Takes what `replay` delivers, or what a `socket` on its kernel has, until there is nothing more at the moment, something else
-    /// stands between, or a part is damaged; `false` at the end.
+    /// Records the datagrams that `replay` delivers, or that a `socket` of its kernel has queued.
+    ///
+    /// Returns `true` if there may be more later: nothing is queued at the moment, or a record that
+    /// is not an event follows. Returns `false` at the end of the capture.
     ///
     /// # Errors
-    /// When the capture or the sink fails. After damage, the next call goes on.
+    /// Fails if the capture is damaged or the sink fails. After damage, the next call continues.
     pub fn take<R: Read>(
         &mut self,
         replay: &mut Replay<R>,
@@ -64,15 +66,15 @@ impl<S: Sink> Rerecorder<S> {
         Ok(end?)
     }
 
-    /// Records a part of the events before the first one to replay; returns `false` once there are
-    /// no more. Without this, the first event takes them all at once.
+    /// Reads a part of the capture before the first event to replay, and returns `false` once that
+    /// event is reached. Without this call, the first event reads the whole part at once.
     ///
     /// # Errors
-    /// As [`Rerecorder::take`].
+    /// Fails like [`Rerecorder::take`].
     pub fn begin<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<bool, RerecordError> {
-        let is_nearer = replay.approach();
+        let has_more = replay.approach();
         self.hand_over(replay)?;
-        Ok(is_nearer?)
+        Ok(has_more?)
     }
 
     fn hand_over<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<(), RerecordError> {
@@ -89,19 +91,19 @@ impl<S: Sink> Rerecorder<S> {
         Ok(())
     }
 
-    /// Time has passed, for a replay that takes its time.
+    /// Lets the sink do periodic work, in a replay that is not instant.
     ///
     /// # Errors
-    /// When the sink fails.
+    /// Fails if the sink fails.
     pub fn tick(&mut self) -> Result<(), RerecordError> {
         self.assembler.sink_mut().sink.tick(Instant::now())?;
         Ok(())
     }
 
-    /// The end of the recording, which is that of the replay.
+    /// Ends the recording at the time `end`, and returns the sink.
     ///
     /// # Errors
-    /// When the sink fails.
+    /// Fails if the sink fails.
     pub fn finish(mut self, end: MonoNs) -> Result<S, RerecordError> {
         self.assembler.add_chunk(&self.chunk)?;
         self.assembler.finish(end)?;
@@ -109,25 +111,26 @@ impl<S: Sink> Rerecorder<S> {
     }
 }
 
-/// What a recorder had no room for then, it has none for now. Behind other losses, too, there may be no event that shows them.
+/// Converts a recorded loss to the assembler's form, so that the loss is recorded even if no later
+/// event reveals it. A loss by backpressure stays one.
 fn dropped(loss: &Loss) -> Discarded {
     let count = if loss.cause == LossCause::Backpressure { loss.count() } else { 0 };
     let (first, last) = ((loss.first, loss.after), (loss.last, loss.before));
     Discarded { cpu: loss.cpu, first, last, count, excluded: 0 }
 }
 
-/// Why a replay is not recorded.
+/// The reason why a replay cannot be recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum RerecordError {
-    /// The capture.
+    /// Reading or replaying the capture failed.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// The output.
+    /// Writing the new capture failed.
     #[error(transparent)]
     Sink(#[from] SinkError),
 }
 
-/// Gives the exits back what was known of them: that does not come by a socket.
+/// A sink that adds the recorded resource usage to exits, because a socket does not deliver it.
 struct WithUsage<S> {
     sink: S,
     usages: VecDeque<ExitUsage>,
@@ -140,9 +143,9 @@ impl<S: Sink> Sink for WithUsage<S> {
             None,
         ) = record
         {
-            let is_its = |of: &ExitUsage| (of.time, of.task) == (event.time, *task);
-            if let Some(at) = self.usages.iter().position(is_its) {
-                // Those before it are of exits that were lost on the way.
+            let matches = |of: &ExitUsage| (of.time, of.task) == (event.time, *task);
+            if let Some(at) = self.usages.iter().position(matches) {
+                // Earlier entries belong to exits that were lost during the replay.
                 let usage = self.usages.drain(..=at).next_back().map(|of| of.usage);
                 return self.sink.record(&Record::Event(RecordedDatagram::Event(*event), usage));
             }
@@ -151,7 +154,7 @@ impl<S: Sink> Sink for WithUsage<S> {
     }
 
     fn received_at(&mut self, _time: Instant) {
-        // The same content is the same file, however fast it came.
+        // Ignored, so that the same content gives the same file.
     }
 
     fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {

@@ -17,7 +17,7 @@ const MAX_COMM: usize = 15;
 pub(crate) struct MatchTracker {
     /// Number of events that matched.
     matched: u64,
-    /// What is known of the other events, as long as none matched.
+    /// The parts of the selection that some event matched, as long as none matched all of it.
     seen: FilterDiagnosis,
     /// The selected processes and threads that no event has concerned yet.
     absent: Vec<u32>,
@@ -118,8 +118,8 @@ fn beyond(filter: &Filter, (first, last): (MonoNs, MonoNs), wall: &WallClock) ->
         TimeBound::Wall(bound) => wall.at(time).is_some_and(|at| at > bound),
     };
     match (filter.since, filter.until) {
-        (Some(since), _) if !is_after(last, since) => ", and the range starts after that",
-        (_, Some(until)) if is_after(first, until) => ", and the range ends before that",
+        (Some(since), _) if !is_after(last, since) => ", and the range starts after them",
+        (_, Some(until)) if is_after(first, until) => ", and the range ends before them",
         _ => ", and none is in the range",
     }
 }
@@ -133,6 +133,6 @@ fn processes(pids: &[u32]) -> String {
 pub(crate) fn too_long(name: &[u8]) -> Option<String> {
     (name.len() > MAX_COMM).then(|| {
         let kept = printable(&name[..MAX_COMM]);
-        format!("the kernel keeps {MAX_COMM} bytes of a name, which would be {kept}")
+        format!("the kernel truncates names to {MAX_COMM} bytes, here to {kept}")
     })
 }

@@ -1,4 +1,4 @@
-//! Records to lines: joins, follows the processes, filters, renders.
+//! Converts records to output: joins details to events, follows processes, filters, renders.
 
 use std::io::{self, Write};
 
@@ -17,14 +17,14 @@ use crate::selection::MatchTracker;
 use crate::terminal::{self, counted};
 use crate::time_spec::{brief, moment};
 
-/// Bytes that are rendered before they are written.
+/// Number of rendered bytes after which they are written.
 const CHUNK: usize = 1 << 16;
 
-/// Shows records, in order, on `sink`.
+/// Renders records, in order, to `sink`.
 pub(crate) struct View<W> {
     joiner: DetailsJoiner,
     processes: ProcessTable,
-    /// Whether anybody looks at them.
+    /// Whether the renderer or the filter uses `processes`.
     follows: bool,
     wall: WallClock,
     start: Option<MonoNs>,
@@ -41,7 +41,7 @@ pub(crate) struct View<W> {
 }
 
 impl<W: Write> View<W> {
-    /// A view of a capture with that header, or without one, whose datagrams are in `order`.
+    /// Creates a view of a capture with this header, if known, and datagrams in byte order `order`.
     pub(crate) fn new(
         args: &ViewArgs,
         range: Range,
@@ -84,40 +84,41 @@ impl<W: Write> View<W> {
         }
     }
 
-    /// Whether it looks at the details of processes.
+    /// Whether the renderer or the filter uses the details of processes.
     pub(crate) fn needs_details(&self) -> bool {
         self.render.needs_details() || self.filter.needs_details()
     }
 
-    /// Adds exits that are still to come, for the tree of a capture that lacks forks.
-    pub(crate) fn foresee(&mut self, exits: ExitIndex) {
+    /// Adds later exits of the capture, which name the parents of processes whose forks it lacks.
+    pub(crate) fn add_exits(&mut self, exits: ExitIndex) {
         if let Some(tree) = &mut self.filter.tree {
             tree.expect_missing_forks(exits);
         }
     }
 
-    /// Takes the next record.
+    /// Renders the next record, or holds it back until its details arrive.
     pub(crate) fn record(&mut self, record: Record<'_>) -> io::Result<()> {
         if let Record::Scope(scope) = &record {
             self.scope = Some(scope.text.clone());
-            self.foresee(ExitIndex::default());
+            self.add_exits(ExitIndex::default());
         }
         self.joiner.push(record);
         self.advance()
     }
 
-    /// Shows what is held back, without details.
+    /// Renders the records that are held back, without details.
     pub(crate) fn release(&mut self) -> io::Result<()> {
         self.joiner.release();
         self.advance()
     }
 
-    /// The time of an event, for people.
+    /// Formats the time of an event.
     pub(crate) fn moment(&self, time: MonoNs) -> String {
         moment(&self.wall, time)
     }
 
-    /// Reports on standard error, at the end, what the format has no line for.
+    /// Reports losses and blind times on standard error at the end, if the format has no line for
+    /// them.
     pub(crate) fn report_unshown(&self) {
         let (lost, blind_ns) = self.unshown;
         let lost = (lost > 0).then(|| format!("{} lost", counted(lost, "event")));
@@ -125,7 +126,7 @@ impl<W: Write> View<W> {
         let unshown: Vec<_> = lost.into_iter().chain(blind).collect();
         if !unshown.is_empty() {
             let unshown = unshown.join(", and ");
-            terminal::say(format_args!("pmon: {unshown}; the classic format has no line for that"));
+            terminal::eprintln(format_args!("pmon: {unshown}; the classic format has no line for that"));
         }
         report_forgotten(self.processes.forgotten());
     }
@@ -149,7 +150,7 @@ impl<W: Write> View<W> {
         ))
     }
 
-    /// Writes what is rendered.
+    /// Writes the rendered records.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.write()?;
         self.sink.flush()
@@ -197,13 +198,13 @@ impl<W: Write> View<W> {
                 }
             }
             OwnedRecord::Loss(loss) if self.filter.matches_span(loss.after, loss.before, wall) => {
-                let told = self.render.loss(loss, context(self.start), &mut self.out);
-                let unshown = if told { 0 } else { loss.count() };
+                let is_rendered = self.render.loss(loss, context(self.start), &mut self.out);
+                let unshown = if is_rendered { 0 } else { loss.count() };
                 self.unshown.0 = self.unshown.0.saturating_add(unshown);
             }
             OwnedRecord::Blind(blind) if self.filter.matches_span(blind.from, blind.until, wall) => {
-                let told = self.render.blind(blind, context(self.start), &mut self.out);
-                let unshown = if told { 0 } else { blind.length_ns() };
+                let is_rendered = self.render.blind(blind, context(self.start), &mut self.out);
+                let unshown = if is_rendered { 0 } else { blind.length_ns() };
                 self.unshown.1 = self.unshown.1.saturating_add(unshown);
             }
             _ => {}
@@ -211,22 +212,22 @@ impl<W: Write> View<W> {
     }
 }
 
-/// Reports the processes that a table had no room for.
+/// Reports the number of processes that the process table had no room for.
 pub(crate) fn report_forgotten(forgotten: u64) {
     if forgotten > 0 {
         let times = counted(forgotten, "time");
-        terminal::say(format_args!(
-            "pmon: too many processes to keep in memory: {times}, a recorded detail of a process is not shown"
+        terminal::eprintln(format_args!(
+            "pmon: too many processes to keep in memory: {times}, a detail of a process is not shown"
         ));
     }
 }
 
-/// From when to when.
+/// A range of time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Range {
-    /// Not earlier than this.
+    /// The first time of the range.
     pub(crate) since: Option<TimeBound>,
-    /// Not later than this.
+    /// The last time of the range.
     pub(crate) until: Option<TimeBound>,
 }
 

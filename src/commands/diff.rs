@@ -48,7 +48,7 @@ fn compare(args: &DiffArgs, mut inputs: [CaptureInput; 2]) -> Result<Comparison,
                     diff.push(side, &record);
                 }
                 InputItem::Damage(damage) => bar.suspend(|| report_damage(&name, &damage)),
-                InputItem::Pause => {}
+                InputItem::BlockEnd => {}
             }
             Ok(())
         })?;

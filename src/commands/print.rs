@@ -33,7 +33,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     if args.view.tree.is_some()
         && let Some(exits) = exits(&args.file)?
     {
-        view.foresee(exits);
+        view.add_exits(exits);
     }
     let (mut last, mut is_empty) = (None, true);
     let bar = match input.file_bytes() {
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
             is_empty = false;
             view.record(record).map_err(Failure::output)
         }
-        InputItem::Pause => view.flush().map_err(Failure::output),
+        InputItem::BlockEnd => view.flush().map_err(Failure::output),
         InputItem::Damage(damage) => {
             // What was read before it is shown before it.
             view.flush().map_err(Failure::output)?;
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     view.flush().map_err(Failure::output)?;
     view.report_unshown();
     for remark in [view.unmatched(), view.doubt()].into_iter().flatten() {
-        terminal::say(format_args!("pmon: {name}: {remark}"));
+        terminal::eprintln(format_args!("pmon: {name}: {remark}"));
     }
     if !outcome.clean_end {
         let how_far = match (last, outcome.damaged) {
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
             (Some(last), 0) => format!("complete up to {}", view.moment(last)),
             (Some(last), _) => format!("read up to {}", view.moment(last)),
         };
-        terminal::say(format_args!("pmon: {name}: not ended cleanly; {how_far}"));
+        terminal::eprintln(format_args!("pmon: {name}: not ended cleanly; {how_far}"));
     }
     Ok(outcome.exit_code())
 }
@@ -119,7 +119,7 @@ pub(crate) fn range(
     }
     let resolved = resolve(names, moments, &extent, &TimeZone::system());
     let resolved = resolved.map_err(|why| Failure::new(exit::USAGE, why))?;
-    resolved.notes.iter().for_each(|note| terminal::say(format_args!("pmon: {note}")));
+    resolved.notes.iter().for_each(|note| terminal::eprintln(format_args!("pmon: {note}")));
     let [since, until] = resolved.bounds;
     Ok(Range { since, until })
 }

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let file = create(args, target.as_ref(), &header)?;
     drop(reader);
     if !args.quiet && !args.json {
-        terminal::say(format_args!("pmon: recording by {}", header.meta.transport));
+        terminal::eprintln(format_args!("pmon: recording by {}", header.meta.transport));
     }
     control::report_added_listeners(subscription.added_listeners());
     let (sink, monitor) = CountingSink::new(file, &header);
@@ -104,13 +104,13 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
 fn say(args: &RecordArgs, to_stdout: bool, summary: &RecordSummary<'_>) -> Result<(), Failure> {
     if !args.json {
         if !args.quiet {
-            terminal::say(summary.text().trim_end());
+            terminal::eprintln(summary.text().trim_end());
         }
         return Ok(());
     }
     let json = json_text(&summary.json());
     if to_stdout || !args.command.is_empty() {
-        terminal::say(json);
+        terminal::eprintln(json);
         return Ok(());
     }
     terminal::print(&(json + "\n"))

@@ -60,12 +60,12 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
     if args.json {
         let json = json_text(&summary.json());
         if to_stdout {
-            terminal::say(json);
+            terminal::eprintln(json);
         } else {
             terminal::print(&(json + "\n"))?;
         }
     } else if !args.quiet {
-        terminal::say(summary.text().trim_end());
+        terminal::eprintln(summary.text().trim_end());
     }
     Ok(exit::DONE)
 }

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
         View::new(&args.view, Range::default(), Some(&header), header.byte_order, terminal::colours(), out);
     // Otherwise pmon would wait for such a process forever, without a message.
     if let Some(why) = args.view.comm.as_ref().and_then(|name| too_long(name.as_bytes())) {
-        terminal::say(format_args!("pmon: --comm: {why}"));
+        terminal::eprintln(format_args!("pmon: --comm: {why}"));
     }
     let began = Instant::now();
     let recording =

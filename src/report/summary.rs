@@ -119,7 +119,7 @@ impl RecordSummary<'_> {
         let mut lines = Vec::new();
         let mut view = View::new(&args, Range::default(), Some(self.header), order, false, &mut lines);
         if self.completeness.report.scope.is_some() {
-            view.foresee(exits);
+            view.add_exits(exits);
         }
         for _ in 0..BLOCKS {
             let Some(Item::Block(block)) = reader.next_item().ok()? else { break };

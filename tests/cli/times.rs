@@ -141,9 +141,9 @@ fn a_selection_that_no_event_matches_says_so_and_why() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &capture(&story(), 5));
     let covers = "from 2026-01-02 03:04:05 UTC to 2026-01-02 03:04:07 UTC";
-    nothing(&file, &["--since", "+1h"], &[covers, "starts after that"]);
-    nothing(&file, &["--since", "2026-01-02 03:05"], &[covers, "starts after that"]);
-    nothing(&file, &["--until", "2026-01-02 03:04"], &[covers, "ends before that"]);
+    nothing(&file, &["--since", "+1h"], &[covers, "starts after them"]);
+    nothing(&file, &["--since", "2026-01-02 03:05"], &[covers, "starts after them"]);
+    nothing(&file, &["--until", "2026-01-02 03:04"], &[covers, "ends before them"]);
     nothing(&file, &["--since", "-0s"], &[]);
     nothing(&file, &["--pid", "4711"], &["none concerns process or thread 4711"]);
     nothing(&file, &["--pid", "4711,4712"], &["none concerns process or thread 4711 or 4712"]);

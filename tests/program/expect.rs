@@ -73,9 +73,9 @@ fn a_test_for_which_no_event_matches_fails_and_writes_nothing() {
     let golden = golden.to_str().unwrap();
     for (selection, why) in [
         (&["--pid", "4100000"][..], "none concerns process or thread 4100000"),
-        (&["--comm", "a-name-of-16-byt"], "the kernel keeps 15 bytes of a name"),
-        (&["--from", "+300d"], "the range starts after that"),
-        (&["--to", "2001-01-01"], "the range ends before that"),
+        (&["--comm", "a-name-of-16-byt"], "the kernel truncates names to 15 bytes"),
+        (&["--from", "+300d"], "the range starts after them"),
+        (&["--to", "2001-01-01"], "the range ends before them"),
     ] {
         for options in [&[][..], &["--expect", golden, "--update"]] {
             let replay = Replay::of(&day).unwrap().with(selection).with(options);

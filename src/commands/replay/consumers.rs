@@ -52,7 +52,7 @@ impl Consumers {
                 error: Some(error.context(format!("cannot listen at {}{hint}", shown(path)))),
             }
         })?;
-        terminal::say(format_args!("pmon: waiting for a consumer at {} (SOCK_SEQPACKET)", shown(path)));
+        terminal::eprintln(format_args!("pmon: waiting for a consumer at {} (SOCK_SEQPACKET)", shown(path)));
         replay.kernel().set_listeners(1);
         while this.wires.is_empty() {
             this.attend(replay, TICK)?;

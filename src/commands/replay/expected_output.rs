@@ -49,7 +49,7 @@ impl ExpectedOutput {
         let name = shown(&self.path);
         let Some(expected) = &self.expected else {
             write(&self.path, output).or_fail(exit::STORAGE, format_args!("cannot write {name}"))?;
-            terminal::say(format_args!("pmon: wrote {name}"));
+            terminal::eprintln(format_args!("pmon: wrote {name}"));
             return Ok(());
         };
         if output == expected {
@@ -62,10 +62,10 @@ impl ExpectedOutput {
         for line in difference.lines().take(LINES) {
             let cut: String = line.chars().take(COLUMNS).collect();
             let dots = if cut.len() < line.len() { "..." } else { "" };
-            terminal::say(format_args!("{}{dots}", harmless(&cut)));
+            terminal::eprintln(format_args!("{}{dots}", harmless(&cut)));
         }
         if difference.lines().nth(LINES).is_some() {
-            terminal::say("... and more");
+            terminal::eprintln("... and more");
         }
         Err(Failure::new(
             exit::INCOMPLETE,

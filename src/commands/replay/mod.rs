@@ -191,7 +191,7 @@ impl<'a> Playback<'a> {
         }
         let said = consumers.end(&mut replay, &mut pacer)?;
         self.report_no_effect(replay.kernel().events_happened());
-        terminal::say(format_args!(
+        terminal::eprintln(format_args!(
             "pmon: replayed {} to {said}",
             terminal::counted(replay.kernel().events_happened(), "event")
         ));
@@ -226,7 +226,7 @@ impl<'a> Playback<'a> {
         sink.report_unshown();
         // Filtered events have happened.
         match sink.unmatched() {
-            Some(why) => terminal::say(format_args!("pmon: {}: {why}", self.name)),
+            Some(why) => terminal::eprintln(format_args!("pmon: {}: {why}", self.name)),
             None => self.report_no_effect(self.happened.get()),
         }
         Ok(self.exit_code())
@@ -250,7 +250,7 @@ impl<'a> Playback<'a> {
             let facts = facts(&file, &tally, &completeness, &header);
             let json = json_text(&serde_json::Value::Object(facts));
             if is_stdio(path) {
-                terminal::say(json);
+                terminal::eprintln(json);
             } else {
                 terminal::print(&(json + "\n"))?;
             }
@@ -272,7 +272,7 @@ impl<'a> Playback<'a> {
                     if is_same { format!("pmon diff {from} {to}") } else { format!("pmon print {to}") },
                 );
             }
-            terminal::say(table.into_text().trim_end());
+            terminal::eprintln(table.into_text().trim_end());
         }
         Ok(self.exit_code())
     }

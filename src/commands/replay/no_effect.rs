@@ -17,7 +17,7 @@ impl Playback<'_> {
     /// Reports requests without effect, after a complete replay with `happened` events.
     pub(super) fn report_no_effect(&self, happened: u64) {
         if let Some(no_effect) = self.no_effect(happened) {
-            terminal::say(format_args!("pmon: {no_effect}"));
+            terminal::eprintln(format_args!("pmon: {no_effect}"));
         }
     }
 

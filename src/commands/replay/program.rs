@@ -133,8 +133,8 @@ impl Playback<'_> {
             (signal, _) => format!("was killed by signal {signal}"),
         };
         match without {
-            None => terminal::say(format_args!("pmon: replayed {happened} to {name}, which {how}")),
-            Some(why) => terminal::say(format_args!("pmon: {name} {how}; {why}")),
+            None => terminal::eprintln(format_args!("pmon: replayed {happened} to {name}, which {how}")),
+            Some(why) => terminal::eprintln(format_args!("pmon: {name} {how}; {why}")),
         }
         report_forgotten(world.forgotten());
     }
