@@ -23,7 +23,7 @@ pub use diff::Diff;
 pub use filter::{Filter, TimeBound};
 pub use process::{LiveProcess, Process, ProcessExit, ProcessTable, RunState, Thread};
 pub use stats::Statistics;
-pub use timeline::{DetailsJoiner, OwnedRecord, TimelineItem, size_of_details, size_of_record};
+pub use timeline::{DetailsJoiner, OwnedRecord, TimelineItem, size_of_record};
 pub use verify::{Verdict, Verifier, VerifyReport};
 pub use wait_status::WaitStatus;
 pub use wall_clock::WallClock;

@@ -9,7 +9,7 @@ use pmon_core::capture::{Details, DetailsSubject, Record, RecordedDatagram, Usag
 use pmon_core::wire::{ByteOrder, EventBody};
 use pmon_core::{MonoNs, Tgid};
 
-use super::record::{ALLOCATION, OwnedRecord, TimelineItem, size_of_details};
+use super::record::{ALLOCATION, OwnedRecord, TimelineItem};
 
 /// Records held back at the most.
 pub const MAX_HELD: usize = 1 << 16;
@@ -154,7 +154,7 @@ impl DetailsJoiner {
     }
 
     fn push_details(&mut self, details: Box<Details>) {
-        let bytes = size_of_details(&details);
+        let bytes = details.memory();
         match details.subject {
             DetailsSubject::Snapshot { .. } if self.opening => {
                 self.ahead.push_back(OwnedRecord::Details(details))

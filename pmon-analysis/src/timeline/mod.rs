@@ -4,4 +4,4 @@ mod joiner;
 mod record;
 
 pub use joiner::{DetailsJoiner, MAX_HELD, MAX_HELD_BYTES, MAX_WAIT_NS};
-pub use record::{OwnedRecord, TimelineItem, size_of_details, size_of_record};
+pub use record::{OwnedRecord, TimelineItem, size_of_record};

@@ -44,22 +44,16 @@ pub enum OwnedRecord {
 /// Overhead of one heap allocation, in bytes.
 pub(super) const ALLOCATION: usize = 16;
 
-/// Returns the bytes of memory that details take.
-pub fn size_of_details(details: &Details) -> usize {
-    let strings = details.strings().into_iter().flatten().map(|string| string.len() + ALLOCATION);
-    size_of::<Details>() + ALLOCATION + strings.sum::<usize>()
-}
-
 /// Returns the bytes of memory that an entry takes.
 pub fn size_of_record(entry: &OwnedRecord) -> usize {
     let more = match entry {
         OwnedRecord::Event(occurrence) => {
             let TimelineItem { raw, details, usage, .. } = occurrence;
             raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
-                + details.as_deref().map_or(0, size_of_details)
+                + details.as_deref().map_or(0, Details::memory)
                 + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION)
         }
-        OwnedRecord::Details(details) => size_of_details(details),
+        OwnedRecord::Details(details) => details.memory(),
         _ => 0,
     };
     size_of::<OwnedRecord>() + more

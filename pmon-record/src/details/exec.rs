@@ -18,8 +18,6 @@ pub(crate) const RESULTS: usize = 1024;
 /// Maximum bytes of memory of details that wait for the writer thread or to settle; further ones
 /// are recorded as missed.
 const MEMORY: usize = 4 << 20;
-/// Approximate overhead of an allocation, in bytes.
-const ALLOCATION: usize = 16;
 
 /// A process shows its next program this long before the exec event of that program, in ns. The event is the last act
 /// of `execve` (`fs/exec.c`), a tenth of a millisecond later, unless the process has to wait for a CPU meanwhile: then
@@ -73,8 +71,7 @@ pub(crate) struct MemoryShare {
 
 impl MemoryShare {
     pub(crate) fn new(details: &Details, all: &MemoryUse) -> Self {
-        let texts = details.strings().into_iter().flatten().map(|text| text.capacity() + ALLOCATION);
-        let bytes = size_of::<Outcome>() + size_of::<Details>() + texts.sum::<usize>();
+        let bytes = size_of::<Outcome>() + details.memory();
         all.0.fetch_add(bytes, Ordering::Relaxed);
         Self { bytes, all: all.clone() }
     }

@@ -2,9 +2,7 @@
 
 use std::io::{Read, Seek};
 
-use pmon_analysis::{
-    DetailsJoiner, Filter, OwnedRecord, ProcessTable, WallClock, size_of_details, size_of_record,
-};
+use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, ProcessTable, WallClock, size_of_record};
 use pmon_core::MonoNs;
 use pmon_core::capture::{Blind, Item, Loss, Meta, Reader, Record, RecordedDatagram, ScopeInfo, Usage};
 use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event};
@@ -328,7 +326,7 @@ fn size_of_piece(piece: &Piece) -> usize {
         Piece::Other(record) => {
             size_of::<Record<'_>>()
                 + match &**record {
-                    Record::Details(details) => size_of_details(details),
+                    Record::Details(details) => details.memory(),
                     Record::Scope(scope) => scope.text.len(),
                     Record::Fence(fence) => size_of_val(&*fence.unreached),
                     Record::Ring(counts) => size_of_val(&*counts.cpus),

@@ -9,7 +9,6 @@ use pmon_core::{Task, Tgid, Tid};
 use super::process::{LiveProcess, RunState, Thread};
 use super::{INIT, LiveProcesses};
 use crate::process::limits::{MAX_PROCESSES, MAX_THREADS};
-use crate::timeline::size_of_details;
 
 /// Memory of a process without its details, in bytes: its state, name, usage, and table entries.
 pub(super) const LIFE: usize = size_of::<LiveProcess>() + 144;
@@ -181,14 +180,14 @@ impl LiveProcesses {
     /// Keeps details of a process; without its texts, if there is no room for them.
     pub(super) fn describe(&mut self, pid: Tgid, details: Option<Details>) {
         let details = details.map(|details| {
-            if self.bytes + size_of_details(&details) <= self.most_bytes {
+            if self.bytes + details.memory() <= self.most_bytes {
                 return details;
             }
             self.forgotten += 1;
             without_texts(&details)
         });
         if let Some(life) = self.lives.get_mut(&pid) {
-            self.bytes += details.as_ref().map_or(0, size_of_details);
+            self.bytes += details.as_ref().map_or(0, |details| details.memory());
             let before = mem::replace(&mut life.details, details.map(Arc::new));
             self.let_go(before);
         }
@@ -196,7 +195,7 @@ impl LiveProcesses {
 
     fn let_go(&mut self, details: Option<Arc<Details>>) {
         if let Some(details) = details.and_then(Arc::into_inner) {
-            self.bytes = self.bytes.saturating_sub(size_of_details(&details));
+            self.bytes = self.bytes.saturating_sub(details.memory());
         }
     }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::process::{MAX_BYTES, MAX_THREADS, ProcessTable, RunState};
-use crate::timeline::{TimelineItem, size_of_details};
+use crate::timeline::TimelineItem;
 
 /// 100 ticks a second; the host was suspended for a second before.
 fn live(entries: &[OwnedRecord]) -> LiveProcesses {
@@ -445,7 +445,7 @@ proptest! {
         prop_assert_eq!(&children, &live.children);
         let details: HashMap<_, _> = live.lives.values()
             .filter_map(|life| life.details.as_ref())
-            .map(|details| (Arc::as_ptr(details), size_of_details(details)))
+            .map(|details| (Arc::as_ptr(details), details.memory()))
             .collect();
         let taken = live.lives.len() * index::LIFE + live.threads.len() * index::THREAD;
         prop_assert_eq!(details.values().sum::<usize>() + taken, live.bytes);

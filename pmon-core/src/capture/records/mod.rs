@@ -479,6 +479,9 @@ pub struct Details {
     pub threads: Option<u32>,
 }
 
+/// Overhead of one heap allocation, in bytes.
+const ALLOCATION: usize = 16;
+
 impl Details {
     /// Details of which nothing could be had.
     pub fn missed(subject: DetailsSubject, miss: MissReason) -> Self {
@@ -504,6 +507,12 @@ impl Details {
     /// Its texts.
     pub fn strings(&self) -> [&Option<Vec<u8>>; 6] {
         [&self.comm, &self.exe, &self.filename, &self.cwd, &self.cgroup, &self.args]
+    }
+
+    /// Returns the bytes of memory that these details take when they are boxed.
+    pub fn memory(&self) -> usize {
+        let texts = self.strings().into_iter().flatten().map(|text| text.capacity() + ALLOCATION);
+        size_of::<Self>() + ALLOCATION + texts.sum::<usize>()
     }
 
     /// The arguments one by one; none if they were missed.
