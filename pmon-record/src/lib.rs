@@ -34,9 +34,11 @@ mod scope;
 mod signals;
 mod sink;
 pub mod startup;
+mod status;
 mod store;
 #[allow(unsafe_code, reason = "some system calls have no safe wrapper")]
 mod sys;
+mod thread;
 mod transport;
 
 pub use details::cgroups::CgroupError;
@@ -44,10 +46,11 @@ pub use details::redact::{Redact, RedactError};
 pub use options::{RecordOptions, TransportChoice};
 pub use pipeline::chunk::{Chunk, Dropped};
 pub use pipeline::{assemble, receive};
-pub use recording::{Counters, RecordError, Recording, Stopper};
+pub use recording::{RecordError, Recording, Stopper};
 pub use scope::{MAX_UIDS, Scope, ScopeError, TreeScope};
 pub use signals::{Signals, WakeHandle, WakeReason};
 pub use sink::{Sink, SinkError};
+pub use status::Counters;
 pub use store::{CaptureFile, CaptureTarget, StoreError};
 pub use transport::ring::MAX_RING_BYTES;
 pub use transport::subscribe::{SubscribeError, Subscription};

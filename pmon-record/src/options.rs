@@ -62,8 +62,6 @@ pub struct RecordOptions {
     pub redact: Option<Redact>,
     /// Whether to scan `/proc`: at the start, and after events were lost.
     pub snapshot: bool,
-    /// How long to wait for the kernel to acknowledge the subscription.
-    pub ack_timeout: Duration,
 }
 
 impl Default for RecordOptions {
@@ -83,7 +81,6 @@ impl Default for RecordOptions {
             args_max: 4096,
             redact: None,
             snapshot: true,
-            ack_timeout: Duration::from_secs(1),
         }
     }
 }

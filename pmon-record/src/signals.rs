@@ -11,9 +11,6 @@ use signal_hook_mio::v1_0::Signals as SignalPipe;
 
 use crate::startup;
 
-/// Signals that a recorder handles, besides `SIGHUP` unless it was ignored (`nohup(1)`).
-pub(crate) const TAKEN: [i32; 4] = [SIGINT, SIGTERM, SIGCHLD, SIGUSR1];
-
 const SIGNALS: Token = Token(0);
 const WAKER: Token = Token(1);
 
@@ -52,7 +49,7 @@ impl Signals {
     /// When no file descriptor is available.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut pipe = SignalPipe::new(TAKEN)?;
+        let mut pipe = SignalPipe::new(startup::CONTROL_SIGNALS)?;
         if !startup::is_ignored(SIGHUP) {
             pipe.add_signal(SIGHUP)?;
         }
@@ -60,7 +57,7 @@ impl Signals {
         // The parent may have blocked any of them. Threads that are started from here on inherit
         // the mask.
         startup::prepare()?;
-        startup::unblock(&TAKEN);
+        startup::unblock(&startup::CONTROL_SIGNALS);
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         Ok(Self { poll, events: Events::with_capacity(4), pipe, waker, queued: VecDeque::new() })
     }

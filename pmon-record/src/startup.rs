@@ -14,7 +14,10 @@ mod sys;
 use std::io;
 use std::process::{Child, Command};
 
-use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
+
+/// Signals that control a recorder, besides `SIGHUP` unless it was ignored (`nohup(1)`).
+pub(crate) const CONTROL_SIGNALS: [i32; 4] = [SIGINT, SIGTERM, SIGCHLD, SIGUSR1];
 
 /// Signals that end a program without a handler; a program that blocks them can only be killed.
 const ENDING: [i32; 5] = [SIGHUP, SIGINT, SIGQUIT, SIGALRM, SIGTERM];
@@ -65,7 +68,7 @@ pub(crate) fn unblock(signals: &[i32]) {
 /// As [`Command::spawn`].
 pub fn spawn(command: &mut Command) -> io::Result<Child> {
     let StartSignals { ignored, blocked } = signals();
-    let taken = [SIGPIPE, SIGXFSZ].into_iter().chain(crate::signals::TAKEN);
+    let taken = [SIGPIPE, SIGXFSZ].into_iter().chain(CONTROL_SIGNALS);
     if taken.fold(0, |mask, signal| mask | bit(signal)) & ignored == 0 {
         // An exec resets handled signals to their default, and `Command` resets SIGPIPE.
         return sys::with_mask(blocked, || command.spawn());

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, Thread};
 
+use pmon_core::batch::Datagram;
 use pmon_core::capture::{Details, DetailsSubject, MissReason};
+use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind, layout, u32_at};
 use pmon_core::{MonoNs, Tgid};
 use rtrb::{Consumer, Producer};
 
 use crate::details::procfs::Procfs;
+use crate::transport::ring::entry;
 
 /// Execs that may wait for the details thread; those beyond are recorded as missed ([`pmon_core::capture::MissReason::Busy`]).
 pub(crate) const REQUESTS: usize = 4096;
@@ -31,9 +34,26 @@ pub(crate) struct Exec {
     pub(crate) time: MonoNs,
 }
 
+impl Exec {
+    /// Returns the exec event in a datagram of the kernel if its details did not come with it.
+    ///
+    /// Every datagram is checked, so this function decodes only those whose `proc_event.what` is
+    /// `PROC_EVENT_EXEC`.
+    pub(crate) fn without_details(datagram: &Datagram<'_>) -> Option<Self> {
+        let what = u32_at(datagram.bytes, layout::WHAT.start);
+        let is_exec = Some(what) == EventKind::Exec.what() && datagram.arrival.sender == 0;
+        if !is_exec || entry::has_details(datagram) {
+            return None;
+        }
+        let event = Event::decode(datagram.bytes, ByteOrder::NATIVE).ok()?;
+        let EventBody::Exec { task } = event.body else { return None };
+        Some(Self { tgid: task.tgid, time: event.time })
+    }
+}
+
 /// What was read after an exec.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct ExecDetails {
     pub(crate) exec: Exec,
     pub(crate) details: Box<Details>,
     /// When the reading began.
@@ -45,7 +65,7 @@ pub(crate) struct Outcome {
 
 /// How far the details thread has come.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct DetailsProgress {
     done: AtomicU64,
     settles_at: AtomicU64,
     closed: AtomicBool,
@@ -71,7 +91,7 @@ pub(crate) struct MemoryShare {
 
 impl MemoryShare {
     pub(crate) fn new(details: &Details, all: &MemoryUse) -> Self {
-        let bytes = size_of::<Outcome>() + details.memory();
+        let bytes = size_of::<ExecDetails>() + details.memory();
         all.0.fetch_add(bytes, Ordering::Relaxed);
         Self { bytes, all: all.clone() }
     }
@@ -84,16 +104,16 @@ impl Drop for MemoryShare {
 }
 
 /// The drain thread's end: execs whose details are wanted.
-pub(crate) struct Requests {
+pub(crate) struct ExecRequests {
     queue: Producer<Exec>,
-    progress: Arc<Progress>,
+    progress: Arc<DetailsProgress>,
     reader: Thread,
     asked: u64,
     settled: u64,
 }
 
-impl Requests {
-    pub(crate) fn new(queue: Producer<Exec>, progress: Arc<Progress>, reader: Thread) -> Self {
+impl ExecRequests {
+    pub(crate) fn new(queue: Producer<Exec>, progress: Arc<DetailsProgress>, reader: Thread) -> Self {
         Self { queue, progress, reader, asked: 0, settled: 0 }
     }
 
@@ -127,7 +147,7 @@ impl Requests {
 }
 
 /// Ends the details thread; what it has not begun to read is not read.
-impl Drop for Requests {
+impl Drop for ExecRequests {
     fn drop(&mut self) {
         self.progress.closed.store(true, Ordering::Release);
         self.reader.unpark();
@@ -137,8 +157,8 @@ impl Drop for Requests {
 /// The thread's body: runs until the other end of either queue is gone.
 pub(crate) fn run(
     mut requests: Consumer<Exec>,
-    results: &SyncSender<Outcome>,
-    progress: &Progress,
+    results: &SyncSender<ExecDetails>,
+    progress: &DetailsProgress,
     mut procfs: Procfs,
 ) {
     let clock = procfs.clock();
@@ -155,7 +175,7 @@ pub(crate) fn run(
         let share = MemoryShare::new(&details, &held);
         let settles_at = MonoNs(clock.mono().0 + EXEC);
         if results
-            .send(Outcome { exec, details: Box::new(details), began, settles_at, _share: share })
+            .send(ExecDetails { exec, details: Box::new(details), began, settles_at, _share: share })
             .is_err()
         {
             return;

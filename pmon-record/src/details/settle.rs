@@ -11,7 +11,7 @@ use std::ops::Bound;
 use pmon_core::MonoNs;
 use pmon_core::capture::{Details, DetailsSubject, MissReason};
 
-use crate::details::exec::{Exec, Outcome};
+use crate::details::exec::{Exec, ExecDetails};
 
 /// Maximum number of remembered execs. Results for older ones are discarded.
 const LIMIT: usize = 1 << 16;
@@ -20,7 +20,7 @@ const HELD: usize = 1 << 13;
 
 /// Results that wait until all events around their reading have been received.
 #[derive(Debug, Default)]
-pub(crate) struct Pending {
+pub(crate) struct DetailsSettler {
     /// All events up to this time have been seen.
     watermark: MonoNs,
     /// Events were lost after the execs up to this time: their results are void.
@@ -30,10 +30,10 @@ pub(crate) struct Pending {
     /// The same, to be searched.
     index: BTreeSet<(u32, u64)>,
     /// Results, in the order of their execs.
-    held: VecDeque<Outcome>,
+    held: VecDeque<ExecDetails>,
 }
 
-impl Pending {
+impl DetailsSettler {
     /// An exec event was seen, and its details are `awaited` or have been missed.
     pub(crate) fn exec(&mut self, exec: Exec, awaited: bool) {
         if !awaited && self.execs.is_empty() {
@@ -47,7 +47,7 @@ impl Pending {
     }
 
     /// A result has come.
-    pub(crate) fn hold(&mut self, outcome: Outcome) {
+    pub(crate) fn hold(&mut self, outcome: ExecDetails) {
         self.held.push_back(outcome);
     }
 
@@ -72,7 +72,7 @@ impl Pending {
         } else {
             self.judge(first)?
         };
-        let Outcome { exec, mut details, .. } = self.held.pop_front()?;
+        let ExecDetails { exec, mut details, .. } = self.held.pop_front()?;
         if let Some(miss) = miss {
             *details = Details::missed(subject(exec), miss);
         }
@@ -93,7 +93,7 @@ impl Pending {
     }
 
     /// Why a result of which all events around have been seen does not hold; `None` if that is still to be told.
-    fn judge(&self, outcome: &Outcome) -> Option<Option<MissReason>> {
+    fn judge(&self, outcome: &ExecDetails) -> Option<Option<MissReason>> {
         let (tgid, time) = key(outcome.exec);
         if !self.index.contains(&(tgid, time)) || outcome.exec.time <= self.blind_until {
             return Some(Some(MissReason::Busy));
@@ -113,7 +113,7 @@ impl Pending {
     }
 
     /// When the same process ran its next program, if that was before the result settled.
-    fn next_exec(&self, outcome: &Outcome) -> Option<MonoNs> {
+    fn next_exec(&self, outcome: &ExecDetails) -> Option<MonoNs> {
         let (tgid, time) = key(outcome.exec);
         let until = outcome.settles_at.0.max(time + 1);
         let later = (Bound::Excluded((tgid, time)), Bound::Included((tgid, until)));
@@ -128,8 +128,8 @@ impl Pending {
 }
 
 /// Whether two results are certainly not of the same program with the same arguments.
-fn is_other_image(one: &Outcome, other: &Outcome) -> bool {
-    let image = |outcome: &Outcome| {
+fn is_other_image(one: &ExecDetails, other: &ExecDetails) -> bool {
+    let image = |outcome: &ExecDetails| {
         let Details { exe, args, .. } = &*outcome.details;
         exe.clone().zip(args.clone())
     };
@@ -156,16 +156,16 @@ mod tests {
         Exec { tgid: Tgid(tgid), time: MonoNs(time) }
     }
 
-    fn outcome(exec: Exec, settles_at: u64) -> Outcome {
+    fn outcome(exec: Exec, settles_at: u64) -> ExecDetails {
         let mut details = Box::new(Details::missed(subject(exec), MissReason::Gone));
         (details.miss, details.comm) = (None, Some(b"first".to_vec()));
         let began = MonoNs(settles_at.saturating_sub(10));
-        Outcome { exec, details, began, settles_at: MonoNs(settles_at), _share: MemoryShare::default() }
+        ExecDetails { exec, details, began, settles_at: MonoNs(settles_at), _share: MemoryShare::default() }
     }
 
     #[test]
     fn a_result_is_held_until_all_events_up_to_its_reading_were_seen() {
-        let mut pending = Pending::default();
+        let mut pending = DetailsSettler::default();
         pending.exec(exec(1, 10), true);
         pending.hold(outcome(exec(1, 10), 30));
         pending.advance(MonoNs(29));
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn another_exec_of_the_process_before_the_reading_voids_it_and_one_after_does_not() {
         for (second, miss) in [(20, Some(MissReason::Superseded)), (31, None)] {
-            let mut pending = Pending::default();
+            let mut pending = DetailsSettler::default();
             pending.exec(exec(1, 10), true);
             pending.hold(outcome(exec(1, 10), 30));
             pending.exec(exec(2, 20), false);
@@ -197,7 +197,7 @@ mod tests {
             (Some("first"), Some(MissReason::Superseded)),
             (None, Some(MissReason::Superseded)),
         ] {
-            let mut pending = Pending::default();
+            let mut pending = DetailsSettler::default();
             let image = |exec, settles_at, args: Option<&str>| {
                 let mut outcome = outcome(exec, settles_at);
                 (outcome.details.exe, outcome.details.args) = (Some(b"/x".to_vec()), args.map(Into::into));
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_was_read_before_a_loss_was_seen_is_void() {
-        let mut pending = Pending::default();
+        let mut pending = DetailsSettler::default();
         pending.exec(exec(1, 10), true);
         pending.blind();
         pending.exec(exec(2, 20), true);
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_is_uncertain_at_the_end_is_missed_once_for_each_exec() {
-        let mut pending = Pending::default();
+        let mut pending = DetailsSettler::default();
         pending.exec(exec(1, 10), true);
         pending.exec(exec(2, 11), false);
         pending.exec(exec(3, 12), true);
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_a_result_for_a_forgotten_exec_is_void() {
-        let mut pending = Pending::default();
+        let mut pending = DetailsSettler::default();
         for time in 0..=LIMIT as u64 {
             pending.exec(exec(time as u32, time), true);
         }

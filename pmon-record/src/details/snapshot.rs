@@ -11,7 +11,7 @@ use pmon_core::capture::{DetailsSubject, Record, Snapshot, SnapshotReason};
 
 use crate::details::exec::{MemoryShare, MemoryUse};
 use crate::details::procfs::Procfs;
-use crate::recording::Shared;
+use crate::status::RecordingStatus;
 
 /// Records that may wait for the writer thread.
 pub(crate) const RECORDS: usize = 256;
@@ -38,7 +38,7 @@ pub(crate) struct Scanned {
 pub(crate) fn run(
     records: &SyncSender<Scanned>,
     reasons: &Receiver<SnapshotReason>,
-    shared: &Shared,
+    shared: &RecordingStatus,
     mut procfs: Procfs,
 ) {
     let mut reason = SnapshotReason::Start;
@@ -64,7 +64,7 @@ pub(crate) fn run(
 fn scan(
     reason: SnapshotReason,
     records: &SyncSender<Scanned>,
-    shared: &Shared,
+    shared: &RecordingStatus,
     procfs: &mut Procfs,
 ) -> Option<()> {
     let Ok(entries) = fs::read_dir("/proc") else { return Some(()) };

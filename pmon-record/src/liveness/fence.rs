@@ -10,7 +10,7 @@ use pmon_core::{Cpu, MonoNs};
 
 use crate::clock::Clock;
 use crate::cpus;
-use crate::liveness::heartbeat::{Pulse, Round};
+use crate::liveness::heartbeat::{FenceResult, HeartbeatHandle};
 use crate::pipeline::receive::{ReceiveStatus, Receiver};
 use crate::transport::live_source::LiveSource;
 
@@ -25,13 +25,13 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(crate) fn raise(
     position: FencePosition,
     receiver: &mut Receiver<LiveSource>,
-    (pulse, clock): (&Pulse, Clock),
+    (heartbeat, clock): (&HeartbeatHandle, Clock),
     limit: Duration,
     mut handle: impl FnMut(&mut Receiver<LiveSource>, ReceiveStatus) -> io::Result<()>,
     mut again: impl FnMut(&mut Receiver<LiveSource>) -> io::Result<bool>,
 ) -> io::Result<Fence> {
     let deadline = Instant::now() + limit;
-    let mut watch = Watch::new(pulse, clock);
+    let mut watch = Watch::new(heartbeat, clock);
     let mut drops = receiver.source_mut().drops_now()?;
     if position == FencePosition::Start {
         // What was dropped before the first round is before the first event of a CPU, too.
@@ -56,7 +56,7 @@ pub(crate) fn raise(
             return Ok(Fence { time: clock.mono(), position, unreached: watch.unreached() });
         }
         if watch.round.is_some() {
-            watch = Watch::new(pulse, clock);
+            watch = Watch::new(heartbeat, clock);
         } else if is_to_repeat {
             // Whoever has not answered yet is not asked twice.
             watch.heard.clear();
@@ -67,14 +67,14 @@ pub(crate) fn raise(
 /// One round: who was asked, and who has not been heard.
 struct Watch {
     since: MonoNs,
-    answer: std::sync::mpsc::Receiver<Round>,
-    round: Option<Round>,
+    answer: std::sync::mpsc::Receiver<FenceResult>,
+    round: Option<FenceResult>,
     heard: Vec<Cpu>,
 }
 
 impl Watch {
-    fn new(pulse: &Pulse, clock: Clock) -> Self {
-        Self { since: clock.mono(), answer: pulse.fence(), round: None, heard: Vec::new() }
+    fn new(heartbeat: &HeartbeatHandle, clock: Clock) -> Self {
+        Self { since: clock.mono(), answer: heartbeat.fence(), round: None, heard: Vec::new() }
     }
 
     fn see<S: Source>(&mut self, receiver: &Receiver<S>) {
@@ -83,10 +83,12 @@ impl Watch {
                 Ok(round) => Some(round),
                 Err(TryRecvError::Empty) => None,
                 // The thread that should have asked has died.
-                Err(TryRecvError::Disconnected) => Some(Round { reached: online(), unreached: Vec::new() }),
+                Err(TryRecvError::Disconnected) => {
+                    Some(FenceResult { reached: online(), unreached: Vec::new() })
+                }
             };
         }
-        for (cpu, time) in receiver.heard_of() {
+        for (cpu, time) in receiver.recent_events() {
             if time >= self.since && !self.heard.contains(&cpu) {
                 self.heard.push(cpu);
             }

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 const SHARE: u32 = 1000;
 
 /// Reads the kernel's count of forks.
-pub(crate) struct Stat {
+pub(crate) struct ForkCounter {
     file: Option<File>,
     text: Vec<u8>,
     clock: Clock,
@@ -24,7 +24,7 @@ pub(crate) struct Stat {
     next: Instant,
 }
 
-impl Stat {
+impl ForkCounter {
     /// Opens the counter; also returns the reason if it cannot be read.
     pub(crate) fn open(clock: Clock) -> (Self, Option<ForkReading>) {
         let opened = open();
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_thread_more_is_a_fork_more_and_the_reader_is_running() {
-        let (mut stat, absent) = Stat::open(Clock::new());
+        let (mut stat, absent) = ForkCounter::open(Clock::new());
         assert_eq!(absent, None);
         let mut read = || match stat.read(true) {
             Some(ForkReading::Counted(count)) => count,
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn it_is_read_again_only_after_a_thousand_times_the_time_that_it_took_unless_it_must_be() {
-        let (mut stat, _) = Stat::open(Clock::new());
+        let (mut stat, _) = ForkCounter::open(Clock::new());
         stat.next = Instant::now() + Duration::from_secs(3600);
         assert_eq!(stat.read(false), None);
         assert!(stat.read(true).is_some());

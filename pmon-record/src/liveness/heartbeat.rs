@@ -15,9 +15,10 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity,
 use crate::clock::Clock;
 use crate::cpus;
 use crate::liveness::checkpoint::{Checkpoint, Heartbeat};
-use crate::liveness::fork_count::Stat;
-use crate::liveness::resubscribe::{Budget, Helper};
-use crate::recording::{self, named, raise};
+use crate::liveness::fork_count::ForkCounter;
+use crate::liveness::resubscribe::{Budget, ListenerSocket};
+use crate::status::RecordingStatus;
+use crate::thread::{set_nice, spawn};
 
 /// The thread's name, until it has something to say.
 const NAME: &str = "pmon-pulse";
@@ -28,40 +29,40 @@ const TRIES: u32 = 5;
 
 /// The CPUs that emitted an event of a fence, and those that could not.
 #[derive(Debug, Default)]
-pub(crate) struct Round {
+pub(crate) struct FenceResult {
     pub(crate) reached: Vec<Cpu>,
     pub(crate) unreached: Vec<UnreachedCpu>,
 }
 
 /// The drain thread's handle to the heartbeat thread, which ends when this and every
 /// [`HeartbeatRequester`] are dropped.
-pub(crate) struct Pulse {
+pub(crate) struct HeartbeatHandle {
     requester: HeartbeatRequester,
     /// Time between two heartbeats; `None` if there are none.
     pub(crate) interval: Option<Duration>,
 }
 
 /// A request to the heartbeat thread.
-enum Request {
+enum HeartbeatRequest {
     /// Make each CPU emit an event.
-    Fence(SyncSender<Round>),
+    Fence(SyncSender<FenceResult>),
     /// Read the count of forks immediately.
     Count,
     /// Read the count of forks after a fence.
     Recount,
     /// Check whether the kernel emits events, and add listeners if not.
-    Resubscribe(Arc<recording::Shared>),
+    Resubscribe(Arc<RecordingStatus>),
 }
 
 /// Another thread's handle to the heartbeat thread.
 #[derive(Clone)]
 pub(crate) struct HeartbeatRequester {
-    requests: Sender<Request>,
-    shared: Arc<Shared>,
+    requests: Sender<HeartbeatRequest>,
+    shared: Arc<HeartbeatState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct HeartbeatState {
     /// Number of checkpoints. Every event from before a checkpoint is in the socket, or lost, when
     /// the checkpoint is counted.
     checkpoints: AtomicU64,
@@ -71,20 +72,20 @@ struct Shared {
     fences: AtomicU64,
 }
 
-impl Pulse {
+impl HeartbeatHandle {
     /// Starts the thread, which waits for a request or the first heartbeat. The receiver gets its
     /// numbered checkpoints.
     pub(crate) fn start(interval: Duration, nice: i32) -> io::Result<(Self, Receiver<(u64, Checkpoint)>)> {
         let interval = (!interval.is_zero()).then_some(interval);
         let (requests, wanted) = channel();
         let (checkpoints, told) = channel();
-        let shared = Arc::new(Shared::default());
-        named(NAME, {
+        let shared = Arc::new(HeartbeatState::default());
+        spawn(NAME, {
             let shared = shared.clone();
             move || {
-                raise(nice);
+                set_nice(nice);
                 let clock = Clock::new();
-                let (stat, absent) = Stat::open(clock);
+                let (stat, absent) = ForkCounter::open(clock);
                 let budget = Budget::new(Instant::now());
                 let mut thread = HeartbeatThread { shared, checkpoints, clock, stat, budget, fenced: false };
                 absent
@@ -97,17 +98,17 @@ impl Pulse {
     }
 
     /// Requests an event of each CPU. The receiver gets the result.
-    pub(crate) fn fence(&self) -> Receiver<Round> {
+    pub(crate) fn fence(&self) -> Receiver<FenceResult> {
         let (answer, round) = sync_channel(1);
         self.requester.shared.fences.fetch_add(1, Ordering::Relaxed);
         // If the thread has ended, the receiver returns an error.
-        let _ = self.requester.requests.send(Request::Fence(answer));
+        let _ = self.requester.requests.send(HeartbeatRequest::Fence(answer));
         round
     }
 
     /// Requests a reading of the count of forks.
     pub(crate) fn count_forks(&self) {
-        let _ = self.requester.requests.send(Request::Count);
+        let _ = self.requester.requests.send(HeartbeatRequest::Count);
     }
 
     /// Returns the number of checkpoints.
@@ -129,30 +130,30 @@ impl Pulse {
 
 impl HeartbeatRequester {
     /// Requests a check whether the kernel emits events, and a new subscription if it does not.
-    pub(crate) fn resubscribe(&self, recording: Arc<recording::Shared>) {
-        let _ = self.requests.send(Request::Resubscribe(recording));
+    pub(crate) fn resubscribe(&self, recording: Arc<RecordingStatus>) {
+        let _ = self.requests.send(HeartbeatRequest::Resubscribe(recording));
     }
 
     /// Requests an event of each CPU and another reading of the count of forks, because forks seem
     /// to be missing.
     pub(crate) fn recount(&self) {
-        let _ = self.requests.send(Request::Recount);
+        let _ = self.requests.send(HeartbeatRequest::Recount);
     }
 }
 
 /// The state of the heartbeat thread.
 struct HeartbeatThread {
-    shared: Arc<Shared>,
+    shared: Arc<HeartbeatState>,
     checkpoints: Sender<(u64, Checkpoint)>,
     clock: Clock,
-    stat: Stat,
+    stat: ForkCounter,
     budget: Budget,
     /// Whether every CPU has emitted an event since the last reading of the count of forks.
     fenced: bool,
 }
 
 impl HeartbeatThread {
-    fn run(&mut self, wanted: &Receiver<Request>, interval: Option<Duration>) {
+    fn run(&mut self, wanted: &Receiver<HeartbeatRequest>, interval: Option<Duration>) {
         let mut next = interval.map(|interval| Instant::now() + interval);
         loop {
             let request = match next {
@@ -160,19 +161,19 @@ impl HeartbeatThread {
                 None => wanted.recv().map_err(Into::into),
             };
             match request {
-                Ok(Request::Fence(answer)) => {
+                Ok(HeartbeatRequest::Fence(answer)) => {
                     let round = self.fence();
                     self.shared.fences.fetch_sub(1, Ordering::Relaxed);
                     self.count_forks(true);
                     // The requester may have given up.
                     let _ = answer.send(round);
                 }
-                Ok(Request::Count) => self.count_forks(true),
-                Ok(Request::Recount) => {
+                Ok(HeartbeatRequest::Count) => self.count_forks(true),
+                Ok(HeartbeatRequest::Recount) => {
                     self.fence();
                     self.count_forks(true);
                 }
-                Ok(Request::Resubscribe(recording)) => self.resubscribe(&recording),
+                Ok(HeartbeatRequest::Resubscribe(recording)) => self.resubscribe(&recording),
                 Err(RecvTimeoutError::Timeout) => {
                     if self.shared.doubt.swap(false, Ordering::Relaxed) {
                         self.fence();
@@ -214,7 +215,7 @@ impl HeartbeatThread {
         self.report(Checkpoint::Forks { forks, fenced });
     }
 
-    fn fence(&mut self) -> Round {
+    fn fence(&mut self) -> FenceResult {
         self.fenced = true;
         fence()
     }
@@ -222,10 +223,10 @@ impl HeartbeatThread {
     /// Handles a missing heartbeat. It was lost, or the kernel counts no listener; then this adds
     /// listeners. If the kernel emits events again, a fence reveals all losses and the length of
     /// the blind time.
-    fn resubscribe(&mut self, recording: &recording::Shared) {
+    fn resubscribe(&mut self, recording: &RecordingStatus) {
         let Some(limit) = self.budget.limit(Instant::now()) else { return };
         // Without descriptors or memory for a socket, the recorder continues unchanged.
-        let Ok(mut helper) = Helper::open() else { return };
+        let Ok(mut helper) = ListenerSocket::open() else { return };
         let began = Instant::now();
         say(SelfGenerated::Fence);
         let emitted = helper.receives().unwrap_or(false);
@@ -250,8 +251,8 @@ impl HeartbeatThread {
 }
 
 /// Emits an event on each CPU that this thread can be moved to.
-fn fence() -> Round {
-    let mut round = Round::default();
+fn fence() -> FenceResult {
+    let mut round = FenceResult::default();
     let unreached = |why| move |cpu| UnreachedCpu { cpu: Cpu(cpu), why };
     round.unreached.extend(cpus::offline().into_iter().map(unreached(UnreachedReason::Offline)));
     let allowed = sched_getaffinity(None);
@@ -294,8 +295,8 @@ mod tests {
 
     #[test]
     fn a_round_tells_of_each_cpu_once() {
-        let (pulse, checkpoints) = Pulse::start(Duration::ZERO, 0).unwrap();
-        let round = pulse.fence().recv().unwrap();
+        let (heartbeat, checkpoints) = HeartbeatHandle::start(Duration::ZERO, 0).unwrap();
+        let round = heartbeat.fence().recv().unwrap();
         let mut told = round.reached.to_vec();
         told.extend(round.unreached.iter().map(|unreached| unreached.cpu));
         told.sort();
@@ -312,12 +313,12 @@ mod tests {
 
     #[test]
     fn it_beats_by_itself_and_says_when_and_where() {
-        let (pulse, checkpoints) = Pulse::start(Duration::from_millis(1), 0).unwrap();
-        pulse.doubt();
+        let (heartbeat, checkpoints) = HeartbeatHandle::start(Duration::from_millis(1), 0).unwrap();
+        heartbeat.doubt();
         let mut beats = Vec::new();
         while beats.len() < 3 {
             let (number, checkpoint) = checkpoints.recv_timeout(Duration::from_secs(10)).unwrap();
-            assert!(pulse.checkpoints() + 1 >= number);
+            assert!(heartbeat.checkpoints() + 1 >= number);
             if let Checkpoint::Heartbeat(heartbeat) = checkpoint {
                 beats.push((number, heartbeat));
             }

@@ -29,7 +29,7 @@ const LEAST: Duration = Duration::from_millis(5);
 
 /// The result of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Round {
+pub(crate) struct ResubscribeResult {
     /// Whether the kernel emits events.
     pub(crate) emits: bool,
     /// Number of listeners added to the kernel's count.
@@ -37,12 +37,12 @@ pub(crate) struct Round {
 }
 
 /// A socket that receives what the kernel emits, without being counted as a listener.
-pub(crate) struct Helper {
+pub(crate) struct ListenerSocket {
     socket: Socket,
     batch: Batch,
 }
 
-impl Helper {
+impl ListenerSocket {
     pub(crate) fn open() -> io::Result<Self> {
         let socket = Socket::open()?;
         socket.bind()?;
@@ -69,7 +69,11 @@ impl Helper {
     }
 
     /// Adds listeners until the kernel emits events, `limit` has passed, or `is_over` returns true.
-    pub(crate) fn round(&mut self, limit: Duration, is_over: impl Fn() -> bool) -> io::Result<Round> {
+    pub(crate) fn round(
+        &mut self,
+        limit: Duration,
+        is_over: impl Fn() -> bool,
+    ) -> io::Result<ResubscribeResult> {
         let (began, nonce) = (Instant::now(), u32::from_ne_bytes(machine::random()));
         let mut added: u64 = 0;
         while began.elapsed() < limit && !is_over() {
@@ -77,10 +81,10 @@ impl Helper {
             self.socket.add_listener(nonce.wrapping_add(added as u32))?;
             added += 1;
             if self.receives()? {
-                return Ok(Round { emits: true, added });
+                return Ok(ResubscribeResult { emits: true, added });
             }
         }
-        Ok(Round { emits: false, added })
+        Ok(ResubscribeResult { emits: false, added })
     }
 }
 

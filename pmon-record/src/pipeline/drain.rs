@@ -1,187 +1,173 @@
-//! The drain thread receives datagrams from the socket into chunks, and does nothing else.
+//! The drain thread receives datagrams from the source into chunks, and does nothing else.
 //!
 //! At steady state it allocates nothing, takes no lock, and does no I/O except receiving. It waits
 //! for no other thread.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pmon_core::MonoNs;
-use pmon_core::batch;
 use pmon_core::capture::FencePosition;
-use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind, layout, u32_at};
 
 use crate::clock::Clock;
-use crate::details::exec::{Exec, Requests};
+use crate::details::exec::{Exec, ExecRequests};
 use crate::liveness::fence;
-use crate::liveness::heartbeat::Pulse;
+use crate::liveness::heartbeat::HeartbeatHandle;
 use crate::pipeline::chunk::SETTLE;
 use crate::pipeline::receive::{ReceiveStatus, Receiver};
-use crate::recording::Shared;
+use crate::pipeline::wakeups::{ReceivePace, WakeBudget};
+use crate::status::RecordingStatus;
 use crate::transport::live_source::LiveSource;
-use crate::transport::ring::entry;
 
-/// The thread's name.
-pub(crate) const DRAIN: &str = "pmon-drain";
+/// Name of the thread.
+pub(crate) const THREAD_NAME: &str = "pmon-drain";
 
 const SOURCE: Token = Token(0);
 const WAKER: Token = Token(1);
 
-/// Maximum number of event-driven wake-ups per window of [`crate::RecordOptions::latency`] while the
-/// event rate is low.
-///
-/// Waking up early lets the details thread read `/proc/<pid>` before a short-lived process exits.
-const WAKEUPS: u32 = 64;
-/// Maximum number of event-driven wake-ups per window during a storm (see [`STORM`]), so that a
-/// storm does not cause one per event.
-const STORM_WAKEUPS: u32 = 8;
-/// Number of events in the previous window above which the current window is a storm.
-const STORM: u64 = 128;
-/// Number of windows between two hand-overs to the writer thread if details come with the events.
+/// Number of windows of [`crate::RecordOptions::latency`] between two hand-overs to the writer
+/// thread with a lazy [`ReceivePace`].
 ///
 /// An event then wakes the drain thread only after a window without events. A full chunk is handed
 /// over at once.
-const LAZY_HANDOVER: u32 = 6;
+const LAZY_HANDOVER_WINDOWS: u32 = 6;
 /// Maximum time between two such hand-overs, unless the window is longer. A crash loses these
 /// events.
-const LONGEST_HANDOVER: Duration = Duration::from_millis(60);
+const MAX_HANDOVER_INTERVAL: Duration = Duration::from_millis(60);
 /// Maximum time that the end of a recording waits for details that are being read.
-const GRACE: Duration = Duration::from_millis(60);
+const DETAILS_TIMEOUT: Duration = Duration::from_millis(60);
 /// Maximum time at the end of a recording to empty the socket and to receive an event of every CPU.
-const LAST: Duration = Duration::from_secs(1);
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between two receptions at the end of a recording.
-const PAUSE: Duration = Duration::from_millis(1);
+const END_PAUSE: Duration = Duration::from_millis(1);
 
 /// The state of the drain thread.
-pub(crate) struct Drain {
+pub(crate) struct DrainThread {
     receiver: Receiver<LiveSource>,
-    pulse: Pulse,
+    heartbeat: HeartbeatHandle,
     /// The last checkpoint of the heartbeat thread before which all events have been received or
     /// lost.
     checkpoints: u64,
     poll: Poll,
-    ends: Ends,
+    consumers: Consumers,
     clock: Clock,
     latency: Duration,
-    /// The writer is woken no more often.
-    handover: Duration,
-    window: Window,
+    /// Minimum time between two hand-overs of chunks that are not full.
+    handover_interval: Duration,
+    wake_budget: WakeBudget,
 }
 
-/// The threads that the drain thread works for.
-pub(crate) struct Ends {
+/// The threads for which the drain thread receives: the writer thread and the details thread.
+pub(crate) struct Consumers {
     writer: Thread,
-    requests: Option<Requests>,
-    shared: Arc<Shared>,
+    requests: Option<ExecRequests>,
+    status: Arc<RecordingStatus>,
     handed_at: Instant,
 }
 
-impl Ends {
-    pub(crate) fn new(writer: Thread, requests: Option<Requests>, shared: Arc<Shared>) -> Self {
-        Self { writer, requests, shared, handed_at: Instant::now() }
+impl Consumers {
+    pub(crate) fn new(writer: Thread, requests: Option<ExecRequests>, status: Arc<RecordingStatus>) -> Self {
+        Self { writer, requests, status, handed_at: Instant::now() }
     }
 
-    /// Asks for the details of the execs among the datagrams not looked at yet, and hands over a full chunk.
-    fn take(&mut self, receiver: &mut Receiver<LiveSource>, look: ReceiveStatus) -> io::Result<()> {
-        self.spot_execs(receiver);
-        if matches!(look, ReceiveStatus::Full | ReceiveStatus::Closed) {
-            self.hand_over(receiver)
-        } else {
-            Ok(())
+    /// Requests the details of new exec events, and hands over a full chunk.
+    fn process(&mut self, receiver: &mut Receiver<LiveSource>, received: ReceiveStatus) -> io::Result<()> {
+        self.request_details(receiver);
+        match received {
+            ReceiveStatus::Full | ReceiveStatus::Closed => self.hand_over(receiver),
+            _ => Ok(()),
         }
     }
 
-    fn spot_execs(&mut self, receiver: &mut Receiver<LiveSource>) {
+    fn request_details(&mut self, receiver: &mut Receiver<LiveSource>) {
         let Some(requests) = &mut self.requests else { return };
-        let mut asked = false;
-        receiver.scan(|frame| {
-            let Some(exec) = exec(frame) else { return false };
-            let taken = requests.push(exec);
-            asked |= taken;
-            !taken
+        let mut has_requested = false;
+        receiver.scan(|datagram| {
+            let Some(exec) = Exec::without_details(datagram) else { return false };
+            let is_queued = requests.push(exec);
+            has_requested |= is_queued;
+            !is_queued
         });
-        if asked {
+        if has_requested {
             requests.wake();
         }
     }
 
     fn hand_over(&mut self, receiver: &mut Receiver<LiveSource>) -> io::Result<()> {
         if receiver.hand_over()? {
-            self.shared.handed.fetch_add(1, Ordering::Relaxed);
+            self.status.count_handed_over();
             self.writer.unpark();
             self.handed_at = Instant::now();
         }
         Ok(())
     }
 
-    /// Whether details are awaited that no look has confirmed yet.
+    /// Whether details are awaited that no reception has confirmed yet.
     fn is_unsettled(&self) -> bool {
-        self.requests.as_ref().is_some_and(Requests::is_unsettled)
+        self.requests.as_ref().is_some_and(ExecRequests::is_unsettled)
     }
 }
 
-impl Drain {
+impl DrainThread {
     pub(crate) fn new(
         mut receiver: Receiver<LiveSource>,
-        pulse: Pulse,
+        heartbeat: HeartbeatHandle,
         poll: Poll,
-        ends: Ends,
-        pace: Pace,
+        consumers: Consumers,
+        pace: ReceivePace,
     ) -> io::Result<Self> {
         for descriptor in receiver.source_mut().descriptors() {
             poll.registry().register(&mut SourceFd(&descriptor), SOURCE, Interest::READABLE)?;
         }
-        let (window, latency) = (Window::new(pace), pace.latency);
-        let lazy = (LAZY_HANDOVER * latency).min(LONGEST_HANDOVER).max(latency);
-        let handover = if pace.is_lazy { lazy } else { latency };
+        let latency = pace.latency;
+        let lazy = (LAZY_HANDOVER_WINDOWS * latency).min(MAX_HANDOVER_INTERVAL).max(latency);
         Ok(Self {
             receiver,
-            pulse,
+            heartbeat,
             checkpoints: 0,
             poll,
-            ends,
+            consumers,
             clock: Clock::new(),
             latency,
-            handover,
-            window,
+            handover_interval: if pace.is_lazy { lazy } else { latency },
+            wake_budget: WakeBudget::new(pace),
         })
     }
 
-    /// Something that wakes the thread out of `poll`.
+    /// Creates a waker that ends a wait on `poll`.
     pub(crate) fn waker(poll: &Poll) -> io::Result<Waker> {
         Waker::new(poll.registry(), WAKER)
     }
 
-    /// Runs until stopped.
+    /// Runs until the recording is stopped or the source fails.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let result = self.record();
         if result.is_err() {
-            // What is there is kept; the socket's error is the one that counts.
+            // Keeps the events received so far. An error here would hide the source's error.
             let _ = self.receiver.hand_over();
-            self.ends.shared.failed.store(true, Ordering::Release);
+            self.consumers.status.set_failed();
         }
-        // The writer ends when it sees the queue abandoned, the details thread likewise.
-        let Self { ends, receiver, .. } = self;
+        // The writer thread and the details thread end when their queues are abandoned.
+        let Self { consumers, receiver, .. } = self;
         drop(receiver);
-        ends.writer.unpark();
+        consumers.writer.unpark();
         result
     }
 
     fn record(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(4);
-        while !self.ends.shared.is_stopping() {
-            match self.look()? {
+        while !self.consumers.status.is_stopping() {
+            match self.receive()? {
                 ReceiveStatus::Closed => return Ok(()),
                 ReceiveStatus::Full | ReceiveStatus::Dropped => continue,
                 ReceiveStatus::Drained => {}
             }
-            if let Some(rest) = self.window.rest(Instant::now()) {
-                thread::park_timeout(rest);
+            if let Some(pause) = self.wake_budget.pause(Instant::now()) {
+                thread::park_timeout(pause);
                 continue;
             }
             if !self.receiver.source_mut().may_sleep()? {
@@ -190,78 +176,84 @@ impl Drain {
             let timeout = self.timeout();
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                _ => self.window.woken(Instant::now()),
+                _ => self.wake_budget.wake(Instant::now()),
             }
         }
         self.end()
     }
 
-    /// How long to wait for the socket: no longer than something else waits for this thread.
+    /// Returns the maximum time to wait for an event.
     fn timeout(&mut self) -> Option<Duration> {
-        let soon = (self.ends.is_unsettled() || self.receiver.current().is_some()).then_some(self.latency);
+        let is_waited_for = self.consumers.is_unsettled() || self.receiver.current().is_some();
         // The next heartbeat has been emitted by then, whether or not it is received.
-        soon.or(self.pulse.interval.map(|interval| interval + self.latency))
+        let after_heartbeat = self.heartbeat.interval.map(|interval| interval + self.latency);
+        is_waited_for.then_some(self.latency).or(after_heartbeat)
     }
 
-    /// Takes what the socket still holds, lets every CPU say a last word, unsubscribes, and takes what came until then.
+    /// Ends the recording: empties the source, receives an event of every CPU, unsubscribes, and
+    /// receives everything that was emitted until then.
     fn end(&mut self) -> io::Result<()> {
-        // Without room in the socket, the last words would be lost, too. So it is emptied first.
+        // The socket needs room for the events of the fence, so it is emptied first.
         let began = Instant::now();
         loop {
-            let look = self.look()?;
-            match look {
+            match self.receive()? {
                 ReceiveStatus::Closed => return Ok(()),
-                ReceiveStatus::Drained if self.ends.is_unsettled() && began.elapsed() < GRACE => {
-                    thread::sleep(PAUSE)
+                ReceiveStatus::Drained
+                    if self.consumers.is_unsettled() && began.elapsed() < DETAILS_TIMEOUT =>
+                {
+                    thread::sleep(END_PAUSE);
                 }
-                ReceiveStatus::Full | ReceiveStatus::Dropped if began.elapsed() < LAST => {}
+                ReceiveStatus::Full | ReceiveStatus::Dropped if began.elapsed() < END_TIMEOUT => {}
                 _ => break,
             }
         }
         // Three readings: without a fence, with one, and with the last one. Two must agree that
         // forks are missing.
-        self.pulse.count_forks();
-        self.pulse.requester().recount();
-        let Self { receiver, pulse, ends, clock, .. } = self;
-        let handle = |receiver: &mut _, look| ends.take(receiver, look);
-        let fence = fence::raise(FencePosition::End, receiver, (pulse, *clock), LAST, handle, |_| Ok(true))?;
+        self.heartbeat.count_forks();
+        self.heartbeat.requester().recount();
+        let Self { receiver, heartbeat, consumers, clock, .. } = self;
+        let process = |receiver: &mut _, received| consumers.process(receiver, received);
+        let source = (&*heartbeat, *clock);
+        let fence = fence::raise(FencePosition::End, receiver, source, END_TIMEOUT, process, |_| Ok(true))?;
         self.receiver.source_mut().socket_mut().ignore()?;
-        // Before Linux 6.6, other listeners keep the events coming. What was queued until now is taken in this time.
-        let (began, checkpoints) = (Instant::now(), self.pulse.checkpoints());
+        // Before Linux 6.6, the kernel keeps sending events while there are other listeners. So this
+        // receives for a bounded time.
+        let (began, checkpoints) = (Instant::now(), self.heartbeat.checkpoints());
         loop {
-            match self.look()? {
+            match self.receive()? {
                 ReceiveStatus::Drained if self.receiver.source_mut().is_empty()? => {
                     self.receiver.complete_checkpoints(checkpoints);
                     break;
                 }
                 ReceiveStatus::Closed => break,
-                _ if began.elapsed() > LAST => break,
-                ReceiveStatus::Drained => thread::sleep(PAUSE),
+                _ if began.elapsed() > END_TIMEOUT => break,
+                ReceiveStatus::Drained => thread::sleep(END_PAUSE),
                 ReceiveStatus::Full | ReceiveStatus::Dropped => {}
             }
         }
         self.receiver.set_fence(fence);
-        // Whatever is in the capture is in these, too.
+        // Read after the last event, so the counts include every recorded event.
         let ring = self.receiver.source_mut().ring_counts()?;
         ring.into_iter().for_each(|counts| self.receiver.set_ring_counts(counts));
         self.receiver.finish()?;
-        self.ends.writer.unpark();
+        self.consumers.writer.unpark();
         Ok(())
     }
 
-    /// Receives until the socket is empty or a chunk is full, and hands over what is due.
-    fn look(&mut self) -> io::Result<ReceiveStatus> {
-        let done = self.ends.requests.as_ref().map(Requests::done);
-        let checkpoints = self.pulse.checkpoints();
+    /// Receives until the source is empty or a chunk is full, and hands over chunks that are due.
+    fn receive(&mut self) -> io::Result<ReceiveStatus> {
+        // These are read first: everything before them is received below.
+        let done = self.consumers.requests.as_ref().map(ExecRequests::done);
+        let checkpoints = self.heartbeat.checkpoints();
         let drained_at = MonoNs(self.clock.mono().0.saturating_sub(SETTLE));
-        let look = self.receiver.receive()?;
-        self.window.frames += self.receiver.take_frames();
-        self.ends.take(&mut self.receiver, look)?;
-        if look != ReceiveStatus::Drained {
-            return Ok(look);
+        let received = self.receiver.receive()?;
+        self.wake_budget.count(self.receiver.take_received());
+        self.consumers.process(&mut self.receiver, received)?;
+        if received != ReceiveStatus::Drained {
+            return Ok(received);
         }
         if self.receiver.take_lost()? {
-            self.pulse.doubt();
+            self.heartbeat.doubt();
         }
         if checkpoints > self.checkpoints
             && self.receiver.source_mut().is_empty()?
@@ -270,160 +262,25 @@ impl Drain {
             self.receiver.complete_checkpoints(checkpoints);
             self.checkpoints = checkpoints;
         }
-        let is_due = self.is_due();
-        let chunk = if self.ends.is_unsettled() { self.receiver.chunk() } else { self.receiver.current() };
+        let is_due = self.is_handover_due();
+        let is_unsettled = self.consumers.is_unsettled();
+        let chunk = if is_unsettled { self.receiver.chunk() } else { self.receiver.current() };
         if let Some(chunk) = chunk {
             chunk.drained_at = Some(drained_at);
             if is_due {
-                self.ends.hand_over(&mut self.receiver)?;
-                if let (Some(requests), Some(done)) = (&mut self.ends.requests, done) {
+                self.consumers.hand_over(&mut self.receiver)?;
+                if let (Some(requests), Some(done)) = (&mut self.consumers.requests, done) {
                     requests.settle(done, drained_at);
                 }
             }
         }
-        Ok(look)
+        Ok(received)
     }
 
-    /// Whether a chunk that is not full should be handed over: the writer is woken no more often than this, too.
-    fn is_due(&self) -> bool {
-        let now = !self.receiver.is_behind() && self.ends.handed_at.elapsed() >= self.handover;
-        now || self.ends.shared.is_stopping()
-    }
-}
-
-/// The exec event that a datagram is, if the kernel sent it and its details did not come with it; looks closely only where it may
-/// be one.
-pub(crate) fn exec(frame: &batch::Datagram<'_>) -> Option<Exec> {
-    let what = u32_at(frame.bytes, layout::WHAT.start);
-    if Some(what) != EventKind::Exec.what() || frame.arrival.sender != 0 || entry::has_details(frame) {
-        return None;
-    }
-    let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok()?;
-    let EventBody::Exec { task } = event.body else { return None };
-    Some(Exec { tgid: task.tgid, time: event.time })
-}
-
-/// How often the drain thread receives.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    /// Time between two receptions while events arrive.
-    pub(crate) latency: Duration,
-    /// Number of datagrams that fit into the source. The thread receives more often if the source
-    /// fills up.
-    pub(crate) room: u64,
-    /// Whether details come with the events.
-    pub(crate) is_lazy: bool,
-}
-
-/// The windows in which wake-ups, or events, are counted.
-struct Window {
-    pace: Pace,
-    start: Instant,
-    wakeups: u32,
-    budget: u32,
-    /// Datagrams received.
-    frames: u64,
-}
-
-impl Window {
-    fn new(pace: Pace) -> Self {
-        Self { pace, start: Instant::now(), wakeups: 0, budget: WAKEUPS, frames: 0 }
-    }
-
-    fn woken(&mut self, now: Instant) {
-        let (passed, length) = (now.duration_since(self.start), self.pace.latency);
-        if self.pace.is_lazy {
-            self.start = now;
-        } else if passed >= length {
-            // A window that nothing has ended in time says nothing of a storm.
-            let is_storm = passed < 2 * length && self.frames > STORM;
-            let budget = if is_storm { STORM_WAKEUPS } else { WAKEUPS };
-            *self = Self { start: now, budget, ..Self::new(self.pace) };
-        }
-        self.wakeups += 1;
-    }
-
-    /// How long to sleep before the next look, or before the socket may wake the thread again; `None` if it may.
-    fn rest(&mut self, now: Instant) -> Option<Duration> {
-        let passed = now.duration_since(self.start);
-        // At the pace so far, half of the source's room is taken by then.
-        let half_full = passed.mul_f64((self.pace.room / 2) as f64 / self.frames.max(1) as f64);
-        let rest = if self.pace.is_lazy {
-            self.start = now;
-            let frames = std::mem::take(&mut self.frames);
-            (frames > 0).then_some(self.pace.latency.min(half_full))
-        } else {
-            let spent = self.wakeups >= self.budget;
-            spent.then(|| self.pace.latency.saturating_sub(passed).min(half_full))
-        };
-        rest.filter(|rest| !rest.is_zero())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LENGTH: Duration = Duration::from_millis(10);
-    const PACE: Pace = Pace { latency: LENGTH, room: 80_000, is_lazy: false };
-
-    /// Wakes from `now` on, every 10 us, as often as allowed, at most `most` times, with `frames` datagrams each.
-    fn wake(window: &mut Window, mut now: Instant, most: u32, frames: u64) -> u32 {
-        let mut wakeups = 0;
-        while wakeups < most && window.rest(now).is_none() {
-            window.woken(now);
-            window.frames += frames;
-            wakeups += 1;
-            now += LENGTH / 1000;
-        }
-        wakeups
-    }
-
-    #[test]
-    fn lone_events_wake_at_once_and_a_storm_only_so_often() {
-        let mut window = Window::new(PACE);
-        let mut now = window.start;
-        for _ in 0..100 {
-            now += LENGTH;
-            assert_eq!(wake(&mut window, now, 40, 1), 40);
-        }
-        now += LENGTH;
-        assert_eq!(wake(&mut window, now, 1000, 10), WAKEUPS);
-        for _ in 0..100 {
-            now += LENGTH;
-            assert_eq!(wake(&mut window, now, 1000, 1000), STORM_WAKEUPS);
-            assert_eq!(window.rest(now + LENGTH / 2), Some(LENGTH / 2));
-        }
-        // The storm is over: its last window still counts, then all is as before.
-        now += LENGTH * 2;
-        assert_eq!(wake(&mut window, now, 40, 1), 40);
-    }
-
-    #[test]
-    fn where_nothing_hurries_events_are_taken_once_a_window_and_the_first_after_none_at_once() {
-        let mut window = Window::new(Pace { is_lazy: true, room: 1000, ..PACE });
-        let now = window.start + LENGTH;
-        assert_eq!(window.rest(now), None);
-        window.woken(now + LENGTH);
-        window.frames += 1;
-        assert_eq!(window.rest(now + LENGTH + LENGTH / 100), Some(LENGTH));
-        window.frames += 100;
-        assert_eq!(window.rest(now + LENGTH * 2), Some(LENGTH));
-        // In a window as many as there is room for.
-        window.frames += 1000;
-        assert_eq!(window.rest(now + LENGTH * 3), Some(LENGTH / 2));
-        assert_eq!(window.rest(now + LENGTH * 4), None);
-    }
-
-    #[test]
-    fn no_rest_is_so_long_that_the_socket_overruns() {
-        let mut window = Window::new(Pace { room: 1000, ..PACE });
-        let now = window.start + LENGTH;
-        // 640 events in the first millisecond: in the same time as many again come, more than half of what there is room for.
-        assert_eq!(wake(&mut window, now, 1000, 10), WAKEUPS);
-        assert_eq!(window.rest(now + LENGTH / 10), Some(LENGTH / 10 * 500 / 640));
-        // With more room, it is the window that ends.
-        window.pace.room *= 100;
-        assert_eq!(window.rest(now + LENGTH / 10), Some(LENGTH - LENGTH / 10));
+    /// Whether a chunk that is not full should be handed over. This also limits how often the writer
+    /// thread wakes up.
+    fn is_handover_due(&self) -> bool {
+        let is_time = self.consumers.handed_at.elapsed() >= self.handover_interval;
+        is_time && !self.receiver.is_writer_lagging() || self.consumers.status.is_stopping()
     }
 }

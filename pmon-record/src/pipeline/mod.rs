@@ -1,7 +1,10 @@
-//! How received events become records: receive, queue, assemble, write.
+//! How received datagrams become records, in the order of the data: [`receive`], [`queue`],
+//! [`assemble`], [`write`](mod@write).
 
 pub mod assemble;
 pub(crate) mod chunk;
 pub(crate) mod drain;
+pub(crate) mod queue;
 pub mod receive;
+pub(crate) mod wakeups;
 pub(crate) mod write;

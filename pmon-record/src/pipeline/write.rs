@@ -1,7 +1,6 @@
-//! The writer thread: chunks and results to the assembler, time to the sink.
+//! The writer thread: passes chunks and details to the assembler, and the time to the sink.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,119 +8,125 @@ use std::time::{Duration, Instant};
 use pmon_core::capture::{ClockAnchor, End, Record, SnapshotReason};
 
 use crate::clock::{self, Clock};
-use crate::details::exec::Outcome;
+use crate::details::exec::ExecDetails;
 use crate::details::snapshot::Scanned;
 use crate::liveness::checkpoint::Checkpoint;
 use crate::liveness::heartbeat::HeartbeatRequester;
 use crate::pipeline::assemble::{Assembler, RecoveryRequest};
-use crate::pipeline::receive::ChunkOutput;
-use crate::recording::Shared;
+use crate::pipeline::queue::ChunkOutput;
 use crate::sink::{Sink, SinkError};
+use crate::status::RecordingStatus;
 
 /// Time between two ticks of the sink and two readings of the clocks while records arrive.
 const TICK: Duration = Duration::from_millis(20);
 /// Time between two ticks while no records arrive, unless the sink requests an earlier one.
 const IDLE_TICK: Duration = Duration::from_secs(1);
-/// The end of a recording waits no longer for details and the snapshot: the reading of a process whose memory is
-/// locked can take any time.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum time that the end of a recording waits for details and the snapshot.
+///
+/// Reading a process whose memory is locked can take any time.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The ends of the writer thread's queues.
-pub(crate) struct Queues {
+/// The writer thread's ends of its queues.
+pub(crate) struct WriterQueues {
     pub(crate) chunks: ChunkOutput,
     /// Checkpoints of the heartbeat thread, by number.
     pub(crate) checkpoints: Receiver<(u64, Checkpoint)>,
     pub(crate) requester: HeartbeatRequester,
-    pub(crate) results: Receiver<Outcome>,
+    pub(crate) results: Receiver<ExecDetails>,
     pub(crate) snapshot: Receiver<Scanned>,
-    /// Reasons for another snapshot; `None` when none will come any more.
-    pub(crate) rescans: Option<SyncSender<SnapshotReason>>,
+    /// Requests to the snapshot thread. `None` if there is no such thread, or at the end.
+    pub(crate) snapshot_reasons: Option<SyncSender<SnapshotReason>>,
 }
 
 /// The state of the writer thread.
-pub(crate) struct Writer<S> {
+pub(crate) struct WriterThread<S> {
     assembler: Assembler<S>,
-    queues: Queues,
-    shared: Arc<Shared>,
+    queues: WriterQueues,
+    status: Arc<RecordingStatus>,
     clock: Clock,
+    /// The last recorded anchor.
     anchor: ClockAnchor,
+    /// Time of the next reading of the clocks.
     clocks_at: Instant,
+    /// Time of the next tick of the sink.
     tick_at: Instant,
 }
 
-impl<S: Sink> Writer<S> {
-    pub(crate) fn new(assembler: Assembler<S>, queues: Queues, shared: Arc<Shared>, clock: Clock) -> Self {
+impl<S: Sink> WriterThread<S> {
+    pub(crate) fn new(
+        assembler: Assembler<S>,
+        queues: WriterQueues,
+        status: Arc<RecordingStatus>,
+        clock: Clock,
+    ) -> Self {
         let now = Instant::now();
         let anchor = ClockAnchor::default();
-        Self { assembler, queues, shared, clock, anchor, clocks_at: now, tick_at: now + TICK }
+        Self { assembler, queues, status, clock, anchor, clocks_at: now, tick_at: now + TICK }
     }
 
-    /// Runs until the drain thread has ended. `None`: it failed, and the recording has no clean end.
+    /// Runs until the drain thread has ended. Returns no [`End`] if that thread failed, because the
+    /// recording then has no clean end.
     pub(crate) fn run(mut self) -> Result<(S, Option<End>), SinkError> {
         loop {
-            // In this order: what is queued when the queue is seen abandoned is all there will be.
-            let is_over = self.queues.chunks.filled.is_abandoned();
-            self.take()?;
-            self.shared.publish(self.assembler.counters());
-            if is_over && self.queues.chunks.filled.is_empty() {
+            // Read before the queue is emptied, so no chunk can follow.
+            let is_last = self.queues.chunks.is_abandoned();
+            self.process_queues()?;
+            self.status.publish(self.assembler.counters());
+            if is_last && self.queues.chunks.is_empty() {
                 break;
             }
             let now = Instant::now();
             self.tick(now)?;
-            if self.queues.chunks.filled.is_empty() && !self.queues.chunks.filled.is_abandoned() {
+            if self.queues.chunks.is_empty() && !self.queues.chunks.is_abandoned() {
                 thread::park_timeout(self.tick_at.saturating_duration_since(now));
             }
         }
-        self.queues.rescans = None;
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline && self.take_last()? {}
-        if self.shared.failed.load(Ordering::Acquire) {
-            // What is there must be safe; the end that did not come must not be claimed.
+        self.queues.snapshot_reasons = None;
+        let deadline = Instant::now() + END_TIMEOUT;
+        while Instant::now() < deadline && self.process_remaining()? {}
+        if self.status.has_failed() {
+            // Makes the records so far safe, and writes no end record, which would be false.
             self.assembler.sink_mut().tick(Instant::now() + IDLE_TICK)?;
             return Ok((self.assembler.into_sink(), None));
         }
         let end = self.assembler.finish(self.clock.mono())?;
-        self.shared.publish(self.assembler.counters());
+        self.status.publish(self.assembler.counters());
         Ok((self.assembler.into_sink(), Some(end)))
     }
 
-    /// Takes what is queued.
-    fn take(&mut self) -> Result<(), SinkError> {
-        while let Ok(chunk) = self.queues.chunks.filled.pop() {
-            self.shared.begin(chunk.handed_at);
-            // The thread sends a checkpoint before it counts it, so all checkpoints of the chunk
-            // are here.
+    /// Processes everything that is queued.
+    fn process_queues(&mut self) -> Result<(), SinkError> {
+        while let Some(chunk) = self.queues.chunks.pop() {
+            self.status.begin_chunk(chunk.handed_at);
+            // The heartbeat thread sends a checkpoint before it counts it, so all checkpoints of the
+            // chunk are here.
             while let Ok((number, checkpoint)) = self.queues.checkpoints.try_recv() {
                 self.assembler.add_checkpoint(number, checkpoint)?;
             }
             self.assembler.add_chunk(&chunk)?;
             match self.assembler.take_request() {
-                Some(RecoveryRequest::Resubscribe) => self.queues.requester.resubscribe(self.shared.clone()),
+                Some(RecoveryRequest::Resubscribe) => self.queues.requester.resubscribe(self.status.clone()),
                 Some(RecoveryRequest::Recount) => self.queues.requester.recount(),
                 None => {}
             }
-            if self.shared.is_blind() && !self.assembler.misses_heartbeats() {
-                self.shared.set_blind(false);
+            if self.status.is_blind() && !self.assembler.misses_heartbeats() {
+                self.status.set_blind(false);
             }
             let received_at = chunk.received_at;
             self.queues.chunks.recycle(chunk);
-            self.shared.taken.fetch_add(1, Ordering::Relaxed);
-            if let (Some(reason), Some(rescans)) =
-                (self.assembler.take_snapshot_reason(), &self.queues.rescans)
+            self.status.count_processed();
+            if let (Some(reason), Some(reasons)) =
+                (self.assembler.take_snapshot_reason(), &self.queues.snapshot_reasons)
             {
-                // If one is waited for, it serves this reason, too.
-                let _ = rescans.try_send(reason);
+                // If the queue is full, the next snapshot serves this reason as well.
+                let _ = reasons.try_send(reason);
             }
-            while let Ok(outcome) = self.queues.results.try_recv() {
-                self.assembler.details(outcome)?;
-            }
+            self.process_results()?;
             self.tick_soon(received_at);
             self.tick(Instant::now())?;
         }
-        self.shared.caught_up();
-        while let Ok(outcome) = self.queues.results.try_recv() {
-            self.assembler.details(outcome)?;
-        }
+        self.status.set_caught_up();
+        self.process_results()?;
         while let Ok(scanned) = self.queues.snapshot.try_recv() {
             self.assembler.record(&scanned.record)?;
             self.tick_soon(Instant::now());
@@ -129,10 +134,17 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
-    /// Waits for the details and the snapshot that are being read; `false` when all have come.
-    fn take_last(&mut self) -> Result<bool, SinkError> {
-        let more = match self.queues.results.recv_timeout(TICK) {
-            Ok(outcome) => self.assembler.details(outcome).map(|()| true)?,
+    fn process_results(&mut self) -> Result<(), SinkError> {
+        while let Ok(details) = self.queues.results.try_recv() {
+            self.assembler.add_details(details)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for details and the snapshot that are being read. Returns `false` if there are no more.
+    fn process_remaining(&mut self) -> Result<bool, SinkError> {
+        let has_more = match self.queues.results.recv_timeout(TICK) {
+            Ok(details) => self.assembler.add_details(details).map(|()| true)?,
             Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => match self.queues.snapshot.recv_timeout(TICK) {
                 Ok(scanned) => self.assembler.record(&scanned.record).map(|()| true)?,
@@ -141,9 +153,10 @@ impl<S: Sink> Writer<S> {
             },
         };
         self.tick(Instant::now())?;
-        Ok(more)
+        Ok(has_more)
     }
 
+    /// Records the clocks and ticks the sink, where either is due.
     fn tick(&mut self, now: Instant) -> Result<(), SinkError> {
         if now >= self.clocks_at {
             self.clocks_at = now + TICK;
@@ -161,7 +174,7 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
-    /// A record has come that was there from that time on.
+    /// Schedules the next tick for a record that has existed since `since`.
     fn tick_soon(&mut self, since: Instant) {
         self.tick_at = self.tick_at.min(since + TICK);
     }
@@ -176,14 +189,14 @@ mod tests {
     use pmon_fake::FakeSource;
 
     use super::*;
-    use crate::liveness::heartbeat::Pulse;
+    use crate::liveness::heartbeat::HeartbeatHandle;
     use crate::pipeline::assemble::AssemblerSettings;
-    use crate::pipeline::receive::Receiver;
+    use crate::pipeline::receive;
 
-    /// A sink that records whether the end was received.
-    struct Ending(bool);
+    /// A sink that records whether it received the end.
+    struct EndSink(bool);
 
-    impl Sink for Ending {
+    impl Sink for EndSink {
         fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
             self.0 |= matches!(record, Record::End(_));
             Ok(())
@@ -199,21 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_cannot_be_read_keeps_no_recording_from_its_end() {
-        let (receiver, chunks) = Receiver::new(FakeSource::new(), 1 << 20, 0);
+    fn a_recording_ends_although_a_process_cannot_be_read() {
+        let (receiver, chunks) = receive::Receiver::new(FakeSource::new(), 1 << 20, 0);
         // The details thread and the snapshot thread are in the middle of a reading that may take
         // any time.
         let (_reading, results) = sync_channel(1);
         let (_scanning, snapshot) = sync_channel(1);
-        let (pulse, checkpoints) = Pulse::start(Duration::ZERO, 0).unwrap();
+        let (heartbeat, checkpoints) = HeartbeatHandle::start(Duration::ZERO, 0).unwrap();
+        let requester = heartbeat.requester();
         let queues =
-            Queues { chunks, checkpoints, requester: pulse.requester(), results, snapshot, rescans: None };
-        let assembler = Assembler::new(Ending(false), AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1)));
-        let shared = Arc::new(Shared::default());
+            WriterQueues { chunks, checkpoints, requester, results, snapshot, snapshot_reasons: None };
+        let assembler = Assembler::new(EndSink(false), AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1)));
+        let status = Arc::new(RecordingStatus::default());
         drop(receiver);
         let began = Instant::now();
-        let (sink, end) = Writer::new(assembler, queues, shared, Clock::new()).run().unwrap();
+        let (sink, end) = WriterThread::new(assembler, queues, status, Clock::new()).run().unwrap();
         assert!(sink.0 && end.is_some());
-        assert!(began.elapsed() < 2 * PATIENCE);
+        assert!(began.elapsed() < 2 * END_TIMEOUT);
     }
 }

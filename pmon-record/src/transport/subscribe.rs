@@ -12,13 +12,15 @@ use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 use crate::clock::Clock;
+use crate::details::exec::Exec;
 use crate::details::redact::Redact;
 use crate::liveness::checkpoint::Checkpoint;
 use crate::liveness::fence;
-use crate::liveness::heartbeat::Pulse;
-use crate::liveness::resubscribe::Helper;
+use crate::liveness::heartbeat::HeartbeatHandle;
+use crate::liveness::resubscribe::ListenerSocket;
 use crate::options::{RecordOptions, TransportChoice};
-use crate::pipeline::receive::{self, ChunkOutput, ReceiveStatus, Receiver};
+use crate::pipeline::queue;
+use crate::pipeline::receive::{ChunkOutput, ReceiveStatus, Receiver};
 use crate::scope::{Scope, ScopeError};
 use crate::transport::kallsyms::has_process_events;
 use crate::transport::live_source::LiveSource;
@@ -32,10 +34,12 @@ const FILES: u64 = 48;
 const CHARGE: u64 = 832;
 /// The same of a ring: the frame and eight bytes before it.
 const RING_CHARGE: u64 = 88;
-/// The kernel answers at once, or something is wrong.
-const ANSWER: Duration = Duration::from_millis(250);
-/// Time in which the recorder tries to make a kernel with process events emit them.
-const LONG_ANSWER: Duration = Duration::from_secs(10);
+/// Maximum wait for the first acknowledgement, which the kernel sends at once.
+const FIRST_ACK_TIMEOUT: Duration = Duration::from_millis(250);
+/// Maximum wait for the kernel to acknowledge the subscription, attempts to add listeners included.
+const ACK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum wait for a kernel that is known to have process events.
+const LONG_ACK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum duration of the first fence.
 const FENCE: Duration = Duration::from_secs(1);
 /// Maximum number of times that the first fence is repeated because of a loss.
@@ -48,7 +52,7 @@ pub struct Subscription {
     /// each CPU.
     pub(crate) receiver: Receiver<LiveSource>,
     pub(crate) output: ChunkOutput,
-    pub(crate) pulse: Pulse,
+    pub(crate) heartbeat: HeartbeatHandle,
     pub(crate) checkpoints: mpsc::Receiver<(u64, Checkpoint)>,
     /// Number of datagrams that the socket dropped before the recording began.
     pub(crate) drops_before: u64,
@@ -57,7 +61,7 @@ pub struct Subscription {
     redact: Option<Redact>,
     socket_buffer: u64,
     /// Number of events that can wait before one is lost or goes to the socket instead of the ring.
-    pub(crate) room: u64,
+    pub(crate) capacity: u64,
     /// Number of listeners that were added before the kernel emitted events.
     added_listeners: u64,
     /// The clocks before the first event.
@@ -92,8 +96,8 @@ impl Subscription {
         // The kernel's description of its types took some ten MiB.
         sys::trim_memory();
         socket.bind().map_err(|source| refused("bind", source))?;
-        let (pulse, checkpoints) =
-            Pulse::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
+        let (heartbeat, checkpoints) =
+            HeartbeatHandle::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
         if let Some(ring) = &mut ring {
             ring.begin_tree().map_err(|source| SubscribeError::Tree { source })?;
         }
@@ -113,18 +117,18 @@ impl Subscription {
         let mut this = Self {
             receiver,
             output,
-            pulse,
+            heartbeat,
             checkpoints,
             drops_before: 0,
             transport,
             args_max: options.args_max,
             redact: options.redact.clone(),
             socket_buffer,
-            room,
+            capacity: room,
             added_listeners: 0,
             start,
         };
-        this.wait_for_ack(nonce.wrapping_add(1), options.ack_timeout)?;
+        this.wait_for_ack(nonce.wrapping_add(1))?;
         if this.receiver.source_mut().complete_tree().map_err(|source| SubscribeError::Tree { source })? {
             // Events from before all processes were marked are not recorded, so the recording
             // begins here.
@@ -156,7 +160,7 @@ impl Subscription {
     }
 
     /// Whether details come with the events.
-    pub(crate) fn tells_details(&self) -> bool {
+    pub(crate) fn has_details(&self) -> bool {
         self.transport.name == RING_DETAILS
     }
 
@@ -171,7 +175,7 @@ impl Subscription {
         self.added_listeners
     }
 
-    fn wait_for_ack(&mut self, ack: u32, timeout: Duration) -> Result<(), SubscribeError> {
+    fn wait_for_ack(&mut self, ack: u32) -> Result<(), SubscribeError> {
         let failed = |source| SubscribeError::Socket { action: "receive from", source };
         let began = Instant::now();
         loop {
@@ -184,8 +188,7 @@ impl Subscription {
                 None => {}
             }
             pass_on(&mut self.receiver, look).map_err(failed)?;
-            let patience = ANSWER.min(timeout);
-            match patience.checked_sub(began.elapsed()) {
+            match FIRST_ACK_TIMEOUT.checked_sub(began.elapsed()) {
                 Some(left) if !left.is_zero() => {
                     self.receiver.source_mut().wait(left).map_err(failed)?;
                 }
@@ -194,21 +197,21 @@ impl Subscription {
         }
         match foreign() {
             Some(error) => Err(error),
-            None => self.add_listeners(began, timeout),
+            None => self.add_listeners(began),
         }
     }
 
     /// Adds listeners, because the kernel sent no acknowledgement and may count no listener.
-    fn add_listeners(&mut self, began: Instant, timeout: Duration) -> Result<(), SubscribeError> {
+    fn add_listeners(&mut self, began: Instant) -> Result<(), SubscribeError> {
         let failed = |source| SubscribeError::Socket { action: "add a listener by", source };
-        let mut helper = Helper::open().map_err(failed)?;
+        let mut helper = ListenerSocket::open().map_err(failed)?;
         let has_events = has_process_events();
         // A kernel that is known to have process events is worth the time.
-        let timeout = if has_events == Some(true) { timeout.max(LONG_ANSWER) } else { timeout };
+        let timeout = if has_events == Some(true) { LONG_ACK_TIMEOUT } else { ACK_TIMEOUT };
         while let left = timeout.saturating_sub(began.elapsed())
             && !left.is_zero()
         {
-            let round = helper.round(left.min(ANSWER), || false).map_err(failed)?;
+            let round = helper.round(left.min(FIRST_ACK_TIMEOUT), || false).map_err(failed)?;
             self.added_listeners += round.added;
             if round.emits {
                 return Ok(());
@@ -227,11 +230,11 @@ impl Subscription {
     }
 
     fn wait_for_cpus(&mut self) -> io::Result<()> {
-        let Self { receiver, output, pulse, drops_before, start, .. } = self;
+        let Self { receiver, output, heartbeat, drops_before, start, .. } = self;
         let clock = Clock::new();
         let mut restarts = 0;
         let fence =
-            fence::raise(FencePosition::Start, receiver, (pulse, clock), FENCE, pass_on, |receiver| {
+            fence::raise(FencePosition::Start, receiver, (heartbeat, clock), FENCE, pass_on, |receiver| {
                 if restarts == RESTARTS {
                     return Ok(false);
                 }
@@ -263,7 +266,7 @@ fn begin_anew(
 
 fn has_memory(options: &RecordOptions, largest_annex: usize) -> Result<(), SubscribeError> {
     let bytes = options.buffer;
-    if receive::is_there_memory(bytes, largest_annex) {
+    if queue::is_memory_available(bytes, largest_annex) {
         Ok(())
     } else {
         Err(SubscribeError::Memory { bytes })
@@ -313,7 +316,7 @@ fn climb<R>(
 /// Hands over a full chunk. Details are not read yet.
 fn pass_on(receiver: &mut Receiver<LiveSource>, look: ReceiveStatus) -> io::Result<()> {
     if look == ReceiveStatus::Full {
-        receiver.scan(|frame| crate::pipeline::drain::exec(frame).is_some());
+        receiver.scan(|frame| Exec::without_details(frame).is_some());
         receiver.hand_over()?;
     }
     Ok(())

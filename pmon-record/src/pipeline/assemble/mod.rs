@@ -16,9 +16,9 @@ use pmon_core::capture::{
 use pmon_core::wire::{ByteOrder, Event, EventBody, Message, messages};
 use pmon_core::{MonoNs, Tgid};
 
-use crate::details::exec::{Exec, Outcome};
+use crate::details::exec::{Exec, ExecDetails};
 use crate::details::redact::Redact;
-use crate::details::settle::Pending;
+use crate::details::settle::DetailsSettler;
 use crate::liveness::fork_witness::ForkWitness;
 use crate::liveness::monitor::LivenessMonitor;
 use crate::options::RecordOptions;
@@ -126,7 +126,7 @@ pub struct Assembler<S> {
     witnessed: Witness,
     rescan: Option<SnapshotReason>,
     /// `None` where details are not wanted.
-    pending: Option<Pending>,
+    pending: Option<DetailsSettler>,
     units: Units,
     /// Memory for the next usage.
     spare: Option<Box<Usage>>,
@@ -161,7 +161,7 @@ impl<S: Sink> Assembler<S> {
             counted_at: MonoNs(0),
             witnessed: Witness::default(),
             rescan: None,
-            pending: setup.details.then(Pending::default),
+            pending: setup.details.then(DetailsSettler::default),
             units: Units::new(),
             spare: None,
             args_max: usize::MAX,
@@ -276,7 +276,7 @@ impl<S: Sink> Assembler<S> {
     }
 
     /// Takes what was read after an exec.
-    pub(crate) fn details(&mut self, outcome: Outcome) -> Result<(), SinkError> {
+    pub(crate) fn add_details(&mut self, outcome: ExecDetails) -> Result<(), SinkError> {
         if let Some(pending) = &mut self.pending {
             pending.hold(outcome);
         }
@@ -497,7 +497,7 @@ impl<S: Sink> Assembler<S> {
 
     /// Records the details that have become certain.
     fn release(&mut self) -> Result<(), SinkError> {
-        while let Some(details) = self.pending.as_mut().and_then(Pending::next_certain) {
+        while let Some(details) = self.pending.as_mut().and_then(DetailsSettler::next_certain) {
             self.process(details)?;
         }
         Ok(())

@@ -93,11 +93,11 @@ fn assembler() -> Assembler<Texts> {
     Assembler::new(Texts::default(), setup())
 }
 
-fn found(seq: u32, tgid: u32, settles_at: u32) -> Outcome {
+fn found(seq: u32, tgid: u32, settles_at: u32) -> ExecDetails {
     let exec = Exec { tgid: Tgid(tgid), time: ms(seq) };
     let subject = DetailsSubject::Exec { tgid: exec.tgid, time: exec.time };
     let details = Box::new(Details { miss: None, ..Details::missed(subject, MissReason::Gone) });
-    Outcome {
+    ExecDetails {
         exec,
         details,
         began: ms(settles_at - 1),
@@ -348,7 +348,7 @@ fn any_datagram_of_the_kernel_is_recorded_and_a_cut_one_is_counted() {
 fn details_wait_until_all_events_up_to_their_reading_were_seen() {
     let mut assembler = assembler();
     assembler.add_chunk(&chunk(&[exec(1, 5)])).unwrap();
-    assembler.details(found(1, 5, 4)).unwrap();
+    assembler.add_details(found(1, 5, 4)).unwrap();
     let mut drained = chunk(&[sid(2)]);
     drained.drained_at = Some(ms(3));
     assembler.add_chunk(&drained).unwrap();
@@ -362,12 +362,12 @@ fn details_wait_until_all_events_up_to_their_reading_were_seen() {
 #[test]
 fn details_of_a_program_replaced_before_they_were_read_are_superseded() {
     let mut assembler = assembler();
-    assembler.details(found(1, 5, 4)).unwrap();
+    assembler.add_details(found(1, 5, 4)).unwrap();
     let mut chunk = chunk(&[exec(1, 5), exec(2, 6), exec(3, 5)]);
     chunk.drained_at = Some(ms(9));
     assembler.add_chunk(&chunk).unwrap();
-    assembler.details(found(2, 6, 5)).unwrap();
-    assembler.details(found(3, 5, 6)).unwrap();
+    assembler.add_details(found(2, 6, 5)).unwrap();
+    assembler.add_details(found(3, 5, 6)).unwrap();
     let details = &assembler.into_sink().0[3..];
     assert_eq!(details, ["details of 5: superseded", "details of 6: found", "details of 5: found"]);
 }
@@ -378,14 +378,14 @@ fn details_of_an_exec_that_was_queued_when_events_were_lost_are_void() {
     let mut overrun = chunk(&[exec(1, 5)]);
     overrun.overruns = 1;
     assembler.add_chunk(&overrun).unwrap();
-    assembler.details(found(1, 5, 4)).unwrap();
+    assembler.add_details(found(1, 5, 4)).unwrap();
     // The queue is empty only now: whatever was lost, was lost after the exec.
     let mut drained = chunk(&[]);
     drained.drained_at = Some(ms(4));
     assembler.add_chunk(&drained).unwrap();
     let mut later = chunk(&[exec(2, 6)]);
     later.drained_at = Some(ms(9));
-    assembler.details(found(2, 6, 8)).unwrap();
+    assembler.add_details(found(2, 6, 8)).unwrap();
     assembler.add_chunk(&later).unwrap();
     assert_eq!(assembler.into_sink().0, ["exec 1", "details of 5: busy", "exec 2", "details of 6: found"]);
 }
@@ -396,7 +396,7 @@ fn each_exec_has_details_or_a_miss_by_the_end() {
     let mut chunk = chunk(&[exec(1, 5), exec(2, 6), exec(3, 7)]);
     chunk.busy.push(1);
     assembler.add_chunk(&chunk).unwrap();
-    assembler.details(found(1, 5, 4)).unwrap();
+    assembler.add_details(found(1, 5, 4)).unwrap();
     assembler.finish(ms(4)).unwrap();
     assert_eq!(assembler.counters().details_missed, 3);
     let expected =

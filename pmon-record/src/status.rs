@@ -1,0 +1,176 @@
+//! The state that the threads of a recording share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::Instant;
+
+use crate::pipeline::assemble::AssemblerCounters;
+use crate::signals::WakeHandle;
+
+/// Live counters of a recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// Numbers of recorded and missing events.
+    pub totals: AssemblerCounters,
+    /// Fill level of the queue to the writer thread, from 0 to 1.
+    pub queue_fill: f64,
+    /// How far the writer thread lags: the age of its current chunk in ns, or 0 if it waits for the
+    /// next one.
+    pub lag_ns: u64,
+    /// Number of periods in which the kernel emitted no events.
+    pub blind_periods: u64,
+    /// Whether the kernel currently emits no events.
+    pub blind: bool,
+}
+
+/// State that the controlling thread and the threads of a recording share.
+#[derive(Default)]
+pub(crate) struct RecordingStatus {
+    stop: AtomicBool,
+    /// Whether the drain thread has failed, or has not started.
+    failed: AtomicBool,
+    /// Whether the writer thread has ended.
+    ended: AtomicBool,
+    on_change: Mutex<Option<WakeHandle>>,
+    /// Number of transitions between emitting events and emitting none. The kernel emits no events
+    /// while it is odd.
+    blind_changes: AtomicU64,
+    drain: OnceLock<Thread>,
+    /// Capacity of the queue to the writer thread, in chunks.
+    chunks: usize,
+    /// Number of chunks that the drain thread has handed over.
+    handed_over: AtomicU64,
+    /// Number of chunks that the writer thread has processed.
+    processed: AtomicU64,
+    /// When the writer thread's current chunk was handed over, in ns since `began`, plus 1; 0 if
+    /// there is no current chunk.
+    current_chunk: AtomicU64,
+    began: OnceLock<Instant>,
+    totals: Mutex<AssemblerCounters>,
+}
+
+impl RecordingStatus {
+    /// Creates the state of a recording whose queue to the writer thread has room for `chunks`
+    /// chunks.
+    pub(crate) fn new(chunks: usize) -> Self {
+        Self { chunks, failed: AtomicBool::new(true), ..Self::default() }
+    }
+
+    /// Requests the end of the recording.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(drain) = self.drain.get() {
+            drain.unpark();
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Records that the drain thread, which is `thread`, has started.
+    pub(crate) fn set_drain_started(&self, thread: Thread) {
+        let _first_time = self.drain.set(thread);
+        self.failed.store(false, Ordering::Release);
+    }
+
+    /// Records that the drain thread has failed.
+    pub(crate) fn set_failed(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Records that the writer thread has ended.
+    pub(crate) fn set_ended(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Sets the handle that is woken when the recording changes; see
+    /// [`crate::Recording::wake_on_change`].
+    pub(crate) fn wake_on_change(&self, wake: WakeHandle) {
+        *self.on_change.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+        if self.has_ended() {
+            self.wake();
+        }
+    }
+
+    /// Makes the assembler's counters visible to the controlling thread.
+    pub(crate) fn publish(&self, counters: AssemblerCounters) {
+        let before = {
+            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *totals, counters)
+        };
+        if before.blind_records != counters.blind_records {
+            self.wake();
+        }
+    }
+
+    /// Counts a chunk that the drain thread has handed over.
+    pub(crate) fn count_handed_over(&self) {
+        self.handed_over.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a chunk that the writer thread has processed.
+    pub(crate) fn count_processed(&self) {
+        self.processed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records that the writer thread begins a chunk that was handed over at `handed_over_at`.
+    pub(crate) fn begin_chunk(&self, handed_over_at: Instant) {
+        let began = self.began.get_or_init(|| handed_over_at);
+        let at = handed_over_at.saturating_duration_since(*began).as_nanos() as u64;
+        self.current_chunk.store(at + 1, Ordering::Relaxed);
+    }
+
+    /// Records that the writer thread waits for the next chunk.
+    pub(crate) fn set_caught_up(&self) {
+        self.current_chunk.store(0, Ordering::Relaxed);
+    }
+
+    fn lag_ns(&self) -> u64 {
+        match (self.current_chunk.load(Ordering::Relaxed), self.began.get()) {
+            (0, _) | (_, None) => 0,
+            (at, Some(began)) => (began.elapsed().as_nanos() as u64).saturating_sub(at - 1),
+        }
+    }
+
+    /// Sets whether the kernel currently emits no events.
+    pub(crate) fn set_blind(&self, blind: bool) {
+        if self.is_blind() != blind {
+            self.blind_changes.fetch_add(1, Ordering::Relaxed);
+            self.wake();
+        }
+    }
+
+    pub(crate) fn is_blind(&self) -> bool {
+        self.blind_changes.load(Ordering::Relaxed) % 2 == 1
+    }
+
+    /// Returns the counters as of now.
+    pub(crate) fn counters(&self) -> Counters {
+        let processed = self.processed.load(Ordering::Relaxed);
+        let queued = self.handed_over.load(Ordering::Relaxed).saturating_sub(processed);
+        Counters {
+            totals: *self.totals.lock().unwrap_or_else(PoisonError::into_inner),
+            queue_fill: (queued as f64 / self.chunks as f64).min(1.0),
+            lag_ns: self.lag_ns(),
+            blind_periods: self.blind_changes.load(Ordering::Relaxed).div_ceil(2),
+            blind: self.is_blind(),
+        }
+    }
+
+    /// Wakes the controlling thread.
+    pub(crate) fn wake(&self) {
+        if let Some(wake) = &*self.on_change.lock().unwrap_or_else(PoisonError::into_inner) {
+            wake.wake();
+        }
+    }
+}
