@@ -11,7 +11,10 @@ use pmon_analysis::Verdict;
 use pmon_core::capture::{Blind, SelfGenerated, SnapshotReason};
 use pmon_core::wire::{ByteOrder, CN_IDX_PROC, Event, EventBody, SubscribeOp, SubscribeRequest};
 use pmon_core::{MonoNs, Tgid};
-use pmon_testkit::live::{Capture, Recorder, scene, skip, wait_until};
+use pmon_testkit::capture::CaptureContents;
+use pmon_testkit::guard::skip;
+use pmon_testkit::live::{live_test, wait_until};
+use pmon_testkit::recorder::RecorderProcess;
 use rustix::fd::OwnedFd;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{
@@ -78,7 +81,7 @@ impl Attacker {
     }
 
     /// Waits for the next heartbeat of `recorder`.
-    fn wait_for_heartbeat(&self, recorder: &Recorder) {
+    fn wait_for_heartbeat(&self, recorder: &RecorderProcess) {
         let recorder = Tgid(recorder.pid());
         wait_until(|| {
             let mut bytes = [0; 128];
@@ -121,25 +124,25 @@ impl Attacker {
     }
 }
 
-fn renamed<'a>(capture: &'a Capture, name: &str) -> Option<&'a Event> {
+fn renamed<'a>(capture: &'a CaptureContents, name: &str) -> Option<&'a Event> {
     let is_it = |event: &&Event| matches!(event.body, EventBody::Comm { comm, .. } if comm.as_bytes() == name.as_bytes());
     capture.events().find(is_it)
 }
 
 #[test]
 fn a_kernel_that_falls_silent_is_noticed_and_healed_and_the_capture_says_for_how_long() {
-    let Some((dir, _guard)) = scene() else { return };
-    let recorder = Recorder::start(&dir, &["--heartbeat", "100ms"]);
-    wait_until(|| !Capture::read(&recorder.partial()).snapshots.is_empty());
+    let Some((dir, _guard)) = live_test() else { return };
+    let recorder = RecorderProcess::start(&dir, &["--heartbeat", "100ms"]);
+    wait_until(|| !recorder.read_partial().snapshots.is_empty());
     rename("before");
     let Some(unheard) = Attacker::new().silence(BELOW) else { return };
-    wait_until(|| recorder.said().contains("the kernel emits events again"));
-    assert!(recorder.said().contains("the kernel emits no events at the moment"), "{}", recorder.said());
+    wait_until(|| recorder.stderr().contains("the kernel emits events again"));
+    assert!(recorder.stderr().contains("the kernel emits no events at the moment"), "{}", recorder.stderr());
     rename("after");
     let is_scanned =
-        |capture: &Capture| capture.snapshots.iter().any(|scan| scan.reason == SnapshotReason::Blind);
-    wait_until(|| is_scanned(&Capture::read(&recorder.partial())));
-    let capture = recorder.end();
+        |capture: &CaptureContents| capture.snapshots.iter().any(|scan| scan.reason == SnapshotReason::Blind);
+    wait_until(|| is_scanned(&recorder.read_partial()));
+    let capture = recorder.finish();
 
     capture.check();
     let [blind] = capture.blind[..] else { panic!("once: {:?}", capture.blind) };
@@ -194,7 +197,7 @@ fn work(length: Duration) -> u64 {
 
 /// Works, and stops the kernel's events for `length` in the middle of it, shortly after a
 /// heartbeat.
-fn hide(attacker: &mut Attacker, recorder: &Recorder, length: Duration) -> Option<Hidden> {
+fn hide(attacker: &mut Attacker, recorder: &RecorderProcess, length: Duration) -> Option<Hidden> {
     attacker.wait_for_heartbeat(recorder);
     work(Duration::from_millis(50));
     let (forks_before, began_at_least) = (forks(), now());
@@ -215,7 +218,7 @@ fn hide(attacker: &mut Attacker, recorder: &Recorder, length: Duration) -> Optio
 
 /// Asserts that the capture reports the span without events, or a part of it, as blind.
 #[track_caller]
-fn assert_told(capture: &Capture, hidden: &Hidden) {
+fn assert_told(capture: &CaptureContents, hidden: &Hidden) {
     capture.check();
     let Hidden { surely, at_most, started, forks } = hidden;
     let covers = |blind: &Blind| blind.from <= surely.from && surely.until <= blind.until;
@@ -241,15 +244,15 @@ fn assert_told(capture: &Capture, hidden: &Hidden) {
 /// interval.
 #[track_caller]
 fn blind_for(length: Duration) {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let mut attacker = Attacker::new();
-    let recorder = Recorder::start(&dir, &[]);
-    wait_until(|| !Capture::read(&recorder.partial()).snapshots.is_empty());
+    let recorder = RecorderProcess::start(&dir, &[]);
+    wait_until(|| !recorder.read_partial().snapshots.is_empty());
     let Some(hidden) = hide(&mut attacker, &recorder, length) else { return };
     let is_told =
-        |capture: &Capture| capture.snapshots.iter().any(|scan| scan.reason == SnapshotReason::Blind);
-    wait_until(|| is_told(&Capture::read(&recorder.partial())));
-    assert_told(&recorder.end(), &hidden);
+        |capture: &CaptureContents| capture.snapshots.iter().any(|scan| scan.reason == SnapshotReason::Blind);
+    wait_until(|| is_told(&recorder.read_partial()));
+    assert_told(&recorder.finish(), &hidden);
 }
 
 #[test]
@@ -264,14 +267,14 @@ fn blind_for_850_ms_between_two_heartbeats_is_blind() {
 
 #[test]
 fn blind_just_before_the_end_is_blind() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let mut attacker = Attacker::new();
-    let recorder = Recorder::start(&dir, &["--heartbeat", "off"]);
+    let recorder = RecorderProcess::start(&dir, &["--heartbeat", "off"]);
     work(Duration::from_millis(50));
     let Some(_) = attacker.silence(0) else { return };
     let started = work(Duration::from_millis(100));
     attacker.end();
-    let capture = recorder.end();
+    let capture = recorder.finish();
     capture.check();
     assert_eq!(capture.blind.len(), 1, "{:?}", capture.blind);
     assert_eq!(capture.report.verdict(), Verdict::Blind);
@@ -280,9 +283,9 @@ fn blind_just_before_the_end_is_blind() {
 
 #[test]
 fn a_single_heartbeat_that_does_not_come_back_is_blindness_though_events_come_before_and_after() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let mut attacker = Attacker::new();
-    let recorder = Recorder::start(&dir, &[]);
+    let recorder = RecorderProcess::start(&dir, &[]);
     attacker.wait_for_heartbeat(&recorder);
     let (began, mut silent) = (Instant::now(), Vec::new());
     // For 1.4 s, stop the events again whenever the recorder has restored them.
@@ -294,8 +297,8 @@ fn a_single_heartbeat_that_does_not_come_back_is_blindness_though_events_come_be
     }
     attacker.end();
     rename("after");
-    wait_until(|| renamed(&Capture::read(&recorder.partial()), "after").is_some());
-    let capture = recorder.end();
+    wait_until(|| renamed(&recorder.read_partial(), "after").is_some());
+    let capture = recorder.finish();
     capture.check();
     assert_eq!(capture.report.verdict(), Verdict::Blind);
     let after = renamed(&capture, "after").unwrap();
@@ -305,9 +308,9 @@ fn a_single_heartbeat_that_does_not_come_back_is_blindness_though_events_come_be
 
 #[test]
 fn however_few_listeners_the_kernel_counts_it_is_made_to_count_one_again() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let mut attacker = Attacker::new();
-    let recorder = Recorder::start(&dir, &["--heartbeat", "100ms"]);
+    let recorder = RecorderProcess::start(&dir, &["--heartbeat", "100ms"]);
     let is_socket = |entry: io::Result<fs::DirEntry>| {
         fs::read_link(entry.unwrap().path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
     };
@@ -317,11 +320,11 @@ fn however_few_listeners_the_kernel_counts_it_is_made_to_count_one_again() {
     let before = sockets();
     for (times, below) in (1..).zip(FAR_BELOW) {
         let Some(_) = attacker.silence(below) else { return };
-        wait_until(|| recorder.said().matches("the kernel emits events again").count() == times);
+        wait_until(|| recorder.stderr().matches("the kernel emits events again").count() == times);
         rename(&format!("after{below}"));
     }
     wait_until(|| sockets() == before);
-    let capture = recorder.end();
+    let capture = recorder.finish();
     capture.check();
     assert!(FAR_BELOW.iter().all(|below| renamed(&capture, &format!("after{below}")).is_some()));
     assert!(capture.blind.len() >= FAR_BELOW.len(), "{:?}", capture.blind);
@@ -331,12 +334,12 @@ fn however_few_listeners_the_kernel_counts_it_is_made_to_count_one_again() {
 #[test]
 fn a_recorder_begins_however_few_listeners_the_kernel_counts_and_says_why_it_was_silent() {
     for below in [BELOW, FAR_BELOW[1]] {
-        let Some((dir, _guard)) = scene() else { return };
+        let Some((dir, _guard)) = live_test() else { return };
         let Some(unheard) = Attacker::new().silence(below) else { return };
-        let recorder = Recorder::start(&dir, &[]);
-        wait_until(|| recorder.said().contains("too few listeners"));
+        let recorder = RecorderProcess::start(&dir, &[]);
+        wait_until(|| recorder.stderr().contains("too few listeners"));
         rename("heard");
-        let capture = recorder.end();
+        let capture = recorder.finish();
         capture.check();
         assert_eq!(capture.report.verdict(), Verdict::Complete, "{:?}", capture.report);
         assert!(renamed(&capture, "heard").is_some() && renamed(&capture, &unheard).is_none());

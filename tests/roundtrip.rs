@@ -45,7 +45,7 @@ fn record(path: &Path) -> bool {
         Ok(subscription) => subscription,
         Err(error @ SubscribeError::Socket { .. }) => panic!("{error}"),
         Err(error) => {
-            pmon_testkit::skipped::skip(&error.to_string());
+            pmon_testkit::guard::skip(&error.to_string());
             return false;
         }
     };

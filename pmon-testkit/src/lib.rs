@@ -1,7 +1,17 @@
 //! What the tests of pmon's crates share.
+//!
+//! * [`conformance`]: what holds for every source of process events.
+//! * [`differential`]: the fake kernel compared with the running one, line by line.
+//! * [`simulator`]: the recorder on the fake kernel, in virtual time.
+//! * [`capture`]: the contents of a capture, and checks of its accounting.
+//! * [`guard`]: what live tests need, skipped tests and retries.
+//! * [`live`], [`recorder`], [`programs`]: `pmon record` and other programs, run by live tests.
+//! * [`forge`], [`peak`]: hostile captures, and the memory that a process needs for them.
+//! * [`support`], [`workload`]: small captures and events for tests and benches.
 
 pub mod conformance;
-pub mod skipped;
+pub mod guard;
+pub mod programs;
 
 #[cfg(feature = "full")]
 pub mod capture;
@@ -10,13 +20,9 @@ pub mod differential;
 #[cfg(feature = "full")]
 pub mod forge;
 #[cfg(feature = "full")]
-pub mod guard;
-#[cfg(feature = "full")]
 pub mod live;
 #[cfg(feature = "full")]
 pub mod peak;
-#[cfg(feature = "full")]
-pub mod programs;
 #[cfg(feature = "full")]
 pub mod recorder;
 #[cfg(feature = "full")]

@@ -1,4 +1,4 @@
-//! What tests of live recordings share: a recorder under way, and what its capture holds.
+//! What tests of live recordings share: a directory, a lock, and waiting.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -6,32 +6,34 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub use crate::capture::Capture;
-pub use crate::guard::{Need, needs, skip, skip_part};
+use crate::guard::{Need, needs};
 use crate::recorder;
-pub use crate::recorder::Recorder;
 
-/// Held by the scene that is being played: another one would disturb it.
-static STAGE: Mutex<()> = Mutex::new(());
+/// Maximum time that [`wait_until`] waits.
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
-/// Returns a folder and a lock on recording. Skips the test and returns `None` if the kernel does
-/// not permit recording with the current transport.
-pub fn scene() -> Option<(TempDir, MutexGuard<'static, ()>)> {
-    scene_for(&[Need::Recording(recorder::transport())])
+/// Held by the live test that runs: another one at the same time would disturb it.
+static RUNNING: Mutex<()> = Mutex::new(());
+
+/// Returns a directory and a lock on live recordings. Skips the test and returns `None` if the
+/// kernel does not permit recording with the current transport.
+pub fn live_test() -> Option<(TempDir, MutexGuard<'static, ()>)> {
+    live_test_with(&[Need::Recording(recorder::transport_options())])
 }
 
-/// Returns a folder and a lock on recording, as [`scene`] does, for a test with other needs.
-pub fn scene_for(all: &[Need<'_>]) -> Option<(TempDir, MutexGuard<'static, ()>)> {
-    let guard = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
-    needs(all).then(|| (TempDir::new().unwrap(), guard))
+/// Returns a directory and a lock on live recordings, as [`live_test`] does, for a test with other
+/// needs.
+pub fn live_test_with(all: &[Need<'_>]) -> Option<(TempDir, MutexGuard<'static, ()>)> {
+    let guard = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    needs(all).then(|| (TempDir::new().expect("a temporary directory"), guard))
 }
 
-/// Waits until `what` holds.
+/// Waits until `condition` holds; fails the test after 20 seconds.
 #[track_caller]
-pub fn wait_until(mut what: impl FnMut() -> bool) {
+pub fn wait_until(mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
-    while !what() {
-        assert!(began.elapsed() < Duration::from_secs(20), "waited for 20 s");
+    while !condition() {
+        assert!(began.elapsed() < MAX_WAIT, "waited for {MAX_WAIT:?}");
         thread::sleep(Duration::from_millis(2));
     }
 }

@@ -1,4 +1,4 @@
-//! `pmon record`, as its users run it.
+//! Runs `pmon record` as a program.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -8,27 +8,28 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::live::{Capture, wait_until};
+use crate::capture::CaptureContents;
+use crate::live::wait_until;
 use crate::programs;
 
 thread_local! {
-    /// Options of each recorder that this thread starts.
+    /// Options that select the transport of each recorder that this thread starts.
     static TRANSPORT: Cell<&'static [&'static str]> = const { Cell::new(&[]) };
 }
 
-/// Plays a scene with recorders of that transport.
-pub fn on<T>(transport: &'static [&'static str], scene: impl FnOnce() -> T) -> T {
-    TRANSPORT.set(transport);
-    scene()
+/// Runs a test whose recorders use the transport that these options select.
+pub fn with_transport<T>(options: &'static [&'static str], test: impl FnOnce() -> T) -> T {
+    TRANSPORT.set(options);
+    test()
 }
 
 /// Returns the options that select the current transport.
-pub fn transport() -> &'static [&'static str] {
+pub fn transport_options() -> &'static [&'static str] {
     TRANSPORT.get()
 }
 
-/// `pmon record -q` with these options.
-pub fn command(options: &[&str], output: &Path) -> Command {
+/// Returns the command `pmon record -q` with these options.
+pub fn record_command(options: &[&str], output: &Path) -> Command {
     let mut command = Command::new(programs::pmon());
     command
         .args(["record", "-q"])
@@ -40,67 +41,85 @@ pub fn command(options: &[&str], output: &Path) -> Command {
     command
 }
 
-/// Records a command from before its start to its end; gives what it wrote.
+/// Records `program` by `pmon record -- PROGRAM`. Returns the capture, and the program's standard
+/// output.
 #[track_caller]
-pub fn record(dir: &TempDir, options: &[&str], program: &[&str]) -> (Capture, String) {
+pub fn record_program(dir: &TempDir, options: &[&str], program: &[&str]) -> (CaptureContents, String) {
     let file = dir.path().join("command.pmon");
-    let output = command(options, &file).arg("--force").arg("--").args(program).output().unwrap();
+    let output =
+        record_command(options, &file).arg("--force").arg("--").args(program).output().expect("pmon runs");
     assert!(output.status.success(), "{output:?}");
-    (Capture::read(&file), String::from_utf8(output.stdout).unwrap())
+    (CaptureContents::read(&file), String::from_utf8(output.stdout).expect("UTF-8"))
 }
 
-/// A recording under way.
-pub struct Recorder {
+/// A running `pmon record`. It is killed on drop.
+#[derive(Debug)]
+pub struct RecorderProcess {
     child: Child,
+    /// Path of the capture.
     pub file: PathBuf,
-    said: PathBuf,
+    stderr: PathBuf,
 }
 
-impl Recorder {
-    /// Starts it with these options, and waits until it records.
+impl RecorderProcess {
+    /// Starts a recorder with these options, and waits until it records.
     pub fn start(dir: &TempDir, options: &[&str]) -> Self {
         let file = dir.path().join("live.pmon");
         let this = Self::start_into(&file, dir, options);
-        let partial = this.partial();
-        wait_until(|| partial.metadata().is_ok_and(|meta| meta.len() > 0));
+        this.wait_until_recording();
         this
     }
 
-    /// Starts it with that output.
+    /// Starts a recorder with that output, and does not wait.
     pub fn start_into(file: &Path, dir: &TempDir, options: &[&str]) -> Self {
-        let said = dir.path().join("said");
-        let mut command = command(options, file);
-        command.arg("--force").stdout(Stdio::null()).stderr(File::create(&said).unwrap());
-        Self { child: command.spawn().unwrap(), file: file.into(), said }
+        let stderr = dir.path().join("stderr");
+        let mut command = record_command(options, file);
+        command.arg("--force").stdout(Stdio::null()).stderr(File::create(&stderr).expect("a new file"));
+        Self { child: command.spawn().expect("pmon starts"), file: file.into(), stderr }
     }
 
-    /// Its file, until it ends.
+    /// Waits until the recorder has written to its file.
+    #[track_caller]
+    pub fn wait_until_recording(&self) {
+        let partial = self.partial();
+        wait_until(|| partial.metadata().is_ok_and(|meta| meta.len() > 0));
+    }
+
+    /// Returns the path of the capture before the recorder renames it.
     pub fn partial(&self) -> PathBuf {
         self.file.with_extension("pmon.partial")
     }
 
+    /// Reads what the recorder has written so far.
+    #[track_caller]
+    pub fn read_partial(&self) -> CaptureContents {
+        CaptureContents::read(&self.partial())
+    }
+
+    /// Returns the recorder's process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// A field of its status in `/proc`.
+    /// Returns a field of `/proc/PID/status`.
     pub fn status(&self, field: &str) -> String {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a status");
         let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        value.unwrap().trim().to_owned()
+        value.expect(field).trim().to_owned()
     }
 
-    /// What it has written to standard error.
-    pub fn said(&self) -> String {
-        fs::read_to_string(&self.said).unwrap()
+    /// Returns what the recorder has written to standard error.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(&self.stderr).expect("its standard error")
     }
 
+    /// Sends a signal to the recorder.
     pub fn send(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(Pid::from_child(&self.child), signal).expect("a child that has not been waited for");
     }
 
-    /// Stops it, while `meanwhile` happens.
-    pub fn stopped<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+    /// Runs `meanwhile` while the recorder is stopped by SIGSTOP.
+    pub fn while_stopped<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
         self.send(Signal::STOP);
         wait_until(|| self.status("State").starts_with('T'));
         let result = meanwhile();
@@ -108,42 +127,42 @@ impl Recorder {
         result
     }
 
-    /// Waits for its end.
+    /// Waits until the recorder has exited with code 0.
     #[track_caller]
     fn wait(&mut self) {
         let mut status = None;
         wait_until(|| {
-            status = self.child.try_wait().unwrap();
+            status = self.child.try_wait().expect("a child");
             status.is_some()
         });
-        assert_eq!(status.unwrap().code(), Some(0), "{}", self.said());
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", self.stderr());
     }
 
-    /// Has it end, and waits for that.
+    /// Sends SIGINT to the recorder, and waits until it has exited.
     #[track_caller]
-    pub fn finish(&mut self) {
+    pub fn interrupt(&mut self) {
         self.send(Signal::INT);
         self.wait();
     }
 
-    /// Has it end, and reads its capture.
+    /// Sends SIGINT to the recorder, and reads its capture.
     #[track_caller]
-    pub fn end(mut self) -> Capture {
-        self.finish();
-        Capture::read(&self.file)
+    pub fn finish(mut self) -> CaptureContents {
+        self.interrupt();
+        CaptureContents::read(&self.file)
     }
 
-    /// Reads its capture when it has ended.
+    /// Waits until the recorder exits by itself, and reads its capture.
     #[track_caller]
-    pub fn ended(mut self) -> Capture {
+    pub fn wait_for_capture(mut self) -> CaptureContents {
         self.wait();
-        Capture::read(&self.file)
+        CaptureContents::read(&self.file)
     }
 }
 
-impl Drop for Recorder {
+impl Drop for RecorderProcess {
     fn drop(&mut self) {
-        // One that a failed test leaves behind.
+        // A failed test leaves its recorder running.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

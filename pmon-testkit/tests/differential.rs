@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pmon_testkit::differential::{Kernel, Model, Row, compare_scenarios, verbs};
-use pmon_testkit::skipped::{skip, skip_part};
+use pmon_testkit::guard::{skip, skip_part};
 
 /// How long a host may be too busy for it. Undisturbed, it takes less than a second.
 const PATIENCE: Duration = Duration::from_secs(10);

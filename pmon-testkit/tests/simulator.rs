@@ -1,13 +1,13 @@
-//! The recorder in virtual time: some scenarios of the simulator, which can run any number of them (`pmon-testkit/src/simulator`).
+//! Runs the first hundred simulations of the recorder; `--bin simulate` runs any number of them.
 
-use pmon_testkit::simulator::Scenario;
+use pmon_testkit::simulator::Simulation;
 
 #[test]
-fn whatever_happens_is_accounted_for_and_its_replay_is_the_same() {
+fn every_event_is_recorded_or_lost_and_the_replay_is_the_same() {
     let (mut events, mut lost) = (0, 0);
     for seed in 0..100 {
-        match Scenario::of(seed).run() {
-            Ok(counts) => (events, lost) = (events + counts.events, lost + counts.lost),
+        match Simulation::from_seed(seed).run() {
+            Ok(totals) => (events, lost) = (events + totals.events, lost + totals.lost),
             Err(why) => {
                 panic!(
                     "seed {seed}: {why}\nagain: cargo run --release -p pmon-testkit --bin simulate -- --seed {seed}"
@@ -15,12 +15,12 @@ fn whatever_happens_is_accounted_for_and_its_replay_is_the_same() {
             }
         }
     }
-    assert!(events > 100_000 && lost > 10_000, "{events} events, {lost} lost: these scenarios say little");
+    assert!(events > 100_000 && lost > 10_000, "only {events} events and {lost} lost: nothing is tested");
 }
 
 #[test]
-fn a_seed_is_the_same_scenario_to_the_byte() {
-    let capture = |seed| Scenario::of(seed).capture().unwrap();
+fn a_seed_always_gives_the_same_capture() {
+    let capture = |seed| Simulation::from_seed(seed).capture().unwrap();
     for seed in [1, 2, 3] {
         assert_eq!(capture(seed), capture(seed));
     }

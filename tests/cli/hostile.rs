@@ -11,7 +11,7 @@ use pmon_core::wire::EventBody;
 use pmon_core::{Task, Tgid};
 use rustix::fs::{Mode, OFlags, ftruncate, open};
 
-use crate::skipped::skip;
+use crate::guard::skip;
 use pmon_testkit::{forge, peak};
 
 use crate::support::{self, Dir, arg, comm, command, event, exec, exit, run};

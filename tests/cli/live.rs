@@ -125,22 +125,3 @@ pub(crate) fn kinds_of(lines: &[Value], pid: u64) -> Vec<String> {
 pub(crate) fn json_of(file: &str) -> Vec<Value> {
     pmon(&["print", file, "--format", "json"]).expect(0).json_lines()
 }
-
-#[test]
-fn tests_that_miss_the_same_are_skipped_for_the_same_reason() {
-    let reason = crate::skipped::reason;
-    let ring = "pmon: no permission to load a BPF program: it takes CAP_BPF and CAP_PERFMON (kernel.unprivileged_bpf_disabled is 2)";
-    assert_eq!(reason(ring), "CAP_BPF and CAP_PERFMON are missing");
-    assert_eq!(
-        reason("it takes CAP_PERFMON, and CAP_BPF; or --transport recvmmsg\n"),
-        "CAP_BPF and CAP_PERFMON are missing"
-    );
-    assert_eq!(
-        reason("pmon: cannot listen: this takes CAP_NET_ADMIN before Linux 6.6\n"),
-        "CAP_NET_ADMIN is missing"
-    );
-    let namespace =
-        "pmon: no process events come here: this is another PID namespace; run pmon outside\nmore\n";
-    assert_eq!(reason(namespace), "no process events come here: this is another PID namespace");
-    assert_eq!(reason("the user is not root"), "the user is not root");
-}

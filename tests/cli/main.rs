@@ -22,4 +22,4 @@ mod transport;
 mod verify;
 mod watch;
 
-use pmon_testkit::{guard, skipped, support};
+use pmon_testkit::{guard, support};

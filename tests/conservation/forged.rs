@@ -9,15 +9,18 @@ use rustix::fd::OwnedFd;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sendto, socket_with};
 
-use pmon_testkit::live::{Capture, Need, Recorder, scene_for, skip, wait_until};
-use pmon_testkit::recorder::transport;
+use pmon_testkit::capture::CaptureContents;
+use pmon_testkit::guard::{Need, skip};
+use pmon_testkit::live::{live_test_with, wait_until};
+use pmon_testkit::recorder::RecorderProcess;
+use pmon_testkit::recorder::transport_options;
 
 /// A name that only the forged event gives.
 const FORGED: &[u8] = b"forged";
 
 /// The port of a recorder's socket: `/proc/net/netlink` has each socket's inode, and the recorder that inode among its
 /// files.
-fn port(recorder: &Recorder) -> u32 {
+fn port(recorder: &RecorderProcess) -> u32 {
     let files = fs::read_dir(format!("/proc/{}/fd", recorder.pid())).unwrap();
     let links = files.filter_map(|file| fs::read_link(file.unwrap().path()).ok());
     let links: Vec<_> = links.collect();
@@ -34,7 +37,7 @@ fn port(recorder: &Recorder) -> u32 {
 }
 
 /// What could come next, if the kernel sent it.
-fn forged(capture: &Capture) -> [u8; 76] {
+fn forged(capture: &CaptureContents) -> [u8; 76] {
     let Event { time, seq, cpu, .. } = *capture.events().last().unwrap();
     let mut comm = Comm::default();
     comm.0[..FORGED.len()].copy_from_slice(FORGED);
@@ -45,14 +48,16 @@ fn forged(capture: &Capture) -> [u8; 76] {
 
 pub(super) fn what_user_space_sends_is_rejected_and_counted() {
     // Sending to other sockets requires root.
-    let Some((dir, _guard)) = scene_for(&[Need::Root, Need::Recording(transport())]) else { return };
-    let recorder = Recorder::start(&dir, &[]);
+    let Some((dir, _guard)) = live_test_with(&[Need::Root, Need::Recording(transport_options())]) else {
+        return;
+    };
+    let recorder = RecorderProcess::start(&dir, &[]);
     let socket: OwnedFd =
         socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(CONNECTOR))
             .unwrap();
     let port = port(&recorder);
-    wait_until(|| Capture::read(&recorder.partial()).events().next().is_some());
-    let forged = forged(&Capture::read(&recorder.partial()));
+    wait_until(|| recorder.read_partial().events().next().is_some());
+    let forged = forged(&recorder.read_partial());
     let to_it = SocketAddrNetlink::new(port, 0);
     let to_all = SocketAddrNetlink::new(0, CN_IDX_PROC);
     for (bytes, address) in
@@ -65,7 +70,7 @@ pub(super) fn what_user_space_sends_is_rejected_and_counted() {
             Err(error) => panic!("{error}"),
         }
     }
-    let capture = recorder.end();
+    let capture = recorder.finish();
     capture.check();
     let end = capture.totals();
     assert_eq!((end.rejected, end.malformed, end.lost.total()), (4, 0, 0));

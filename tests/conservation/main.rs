@@ -25,9 +25,11 @@ use pmon_core::accounting::LossCause;
 use pmon_core::capture::{Loss, SnapshotReason};
 use pmon_core::wire::{Event, EventBody};
 use pmon_core::{Cpu, Seq, Tgid};
-use pmon_testkit::capture::Step;
-use pmon_testkit::live::{Capture, Recorder, scene, wait_until};
-use pmon_testkit::recorder::{on, record};
+use pmon_testkit::capture::AccountedRecord;
+use pmon_testkit::capture::CaptureContents;
+use pmon_testkit::live::{live_test, wait_until};
+use pmon_testkit::recorder::RecorderProcess;
+use pmon_testkit::recorder::{record_program, with_transport};
 use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use stall::{
@@ -41,17 +43,17 @@ macro_rules! scenes {
     ($($scene:ident,)*) => {
         mod queue {
             use super::*;
-            $(#[test] fn $scene() { on(&["--transport", "recvmmsg"], super::$scene); })*
+            $(#[test] fn $scene() { with_transport(&["--transport", "recvmmsg"], super::$scene); })*
         }
         /// A ring that has room for next to nothing, so that events go both ways all the time.
         mod spilling {
             use super::*;
-            $(#[test] fn $scene() { on(&["--transport", "ring", "--ring", "4K"], super::$scene); })*
+            $(#[test] fn $scene() { with_transport(&["--transport", "ring", "--ring", "4K"], super::$scene); })*
         }
         /// A small one, and execs and exits need more of it.
         mod spilling_details {
             use super::*;
-            $(#[test] fn $scene() { on(&["--transport", "ring+details", "--ring", "8K"], super::$scene); })*
+            $(#[test] fn $scene() { with_transport(&["--transport", "ring+details", "--ring", "8K"], super::$scene); })*
         }
     };
 }
@@ -79,7 +81,7 @@ const SETTLED: Duration = Duration::from_millis(50);
 
 /// What became of a flood.
 struct Account {
-    capture: Capture,
+    capture: CaptureContents,
     emitted: u64,
     recorded: u64,
     lost: u64,
@@ -88,7 +90,7 @@ struct Account {
 /// Plays a scene in the presence of an observer. Fails unless each event of the flood was recorded as it was, or is within
 /// a loss. `None` if there is no observer to be had: then only that there are no fewer than were emitted is known.
 #[track_caller]
-fn account(play: impl FnOnce() -> (Capture, Flood)) -> Option<Account> {
+fn account(play: impl FnOnce() -> (CaptureContents, Flood)) -> Option<Account> {
     let observer = Observer::new();
     let (capture, flood) = play();
     capture.check();
@@ -126,11 +128,11 @@ fn numbers(loss: &Loss) -> impl Iterator<Item = Number> + use<> {
 }
 
 /// Floods a recorder with next to no room.
-fn overrun(dir: &TempDir, args: &[&str]) -> (Capture, Flood) {
-    let recorder = Recorder::start(dir, &["--socket-buffer", "64K"]);
+fn overrun(dir: &TempDir, args: &[&str]) -> (CaptureContents, Flood) {
+    let recorder = RecorderProcess::start(dir, &["--socket-buffer", "64K"]);
     let flood = Flood::run(args);
     thread::sleep(SETTLED);
-    (recorder.end(), flood)
+    (recorder.finish(), flood)
 }
 
 /// Fails unless the socket, and nothing else, has lost some of a flood, and its own count of that agrees.
@@ -141,27 +143,27 @@ fn assert_overrun(account: &Account) {
     let end = capture.totals();
     assert_eq!(end.lost.of(LossCause::Socket), end.lost.total(), "{:?}", end.lost);
     capture.check_witnesses();
-    capture.check_edges();
+    capture.check_fences();
 }
 
 fn what_one_loop_overruns_is_counted_to_the_event() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let args = ["rename", "--count", "50000"];
     let Some(account) = account(|| overrun(&dir, &args)) else { return };
     assert_overrun(&account);
 }
 
 fn what_two_loops_on_two_cpus_overrun_is_counted_to_the_event() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let args = ["rename", "--count", "50000", "--processes", "2", "--pin"];
     let Some(account) = account(|| overrun(&dir, &args)) else { return };
     assert_overrun(&account);
 }
 
 /// Floods a recorder that is stopped for so long.
-fn stop(dir: &TempDir, options: &[&str], length: Duration) -> (Recorder, Flood) {
-    let recorder = Recorder::start(dir, options);
-    let flood = recorder.stopped(|| {
+fn stop(dir: &TempDir, options: &[&str], length: Duration) -> (RecorderProcess, Flood) {
+    let recorder = RecorderProcess::start(dir, options);
+    let flood = recorder.while_stopped(|| {
         let flood = Flood::run(&["rename", "--count", "20000", "--pin"]);
         thread::sleep(length);
         flood
@@ -171,32 +173,32 @@ fn stop(dir: &TempDir, options: &[&str], length: Duration) -> (Recorder, Flood) 
 }
 
 fn what_a_stopped_recorder_misses_is_counted_to_the_event() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let account = account(|| {
         let (recorder, flood) = stop(&dir, &["--socket-buffer", "1M"], Duration::from_secs(1));
         let flood = flood.and(Flood::run(&["rename", "--count", "100"]));
         thread::sleep(SETTLED);
-        (recorder.end(), flood)
+        (recorder.finish(), flood)
     });
     let Some(account) = account else { return };
     assert_overrun(&account);
 }
 
 /// Stops a recorder again and again while it is flooded.
-fn interrupt(dir: &TempDir, options: &[&str]) -> (Capture, Flood) {
-    let recorder = Recorder::start(dir, options);
+fn interrupt(dir: &TempDir, options: &[&str]) -> (CaptureContents, Flood) {
+    let recorder = RecorderProcess::start(dir, options);
     let flood = flood::start(&["rename", "--count", "40000", "--processes", "3"]);
     for n in 0..6 {
-        recorder.stopped(|| thread::sleep(Duration::from_millis(7 * n)));
+        recorder.while_stopped(|| thread::sleep(Duration::from_millis(7 * n)));
         thread::sleep(Duration::from_millis(3));
     }
     let flood = Flood::ended(flood);
     thread::sleep(SETTLED);
-    (recorder.end(), flood)
+    (recorder.finish(), flood)
 }
 
 fn whatever_the_buffers_and_the_interruptions_what_is_lost_is_counted_to_the_event() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let sizes = [("2K", "10ms", "64K"), ("4K", "off", "32M"), ("16K", "20ms", "128K"), ("1M", "10ms", "64K")];
     for (socket_buffer, heartbeat, buffer) in sizes {
         let options = ["--socket-buffer", socket_buffer, "--heartbeat", heartbeat, "--buffer", buffer];
@@ -207,11 +209,11 @@ fn whatever_the_buffers_and_the_interruptions_what_is_lost_is_counted_to_the_eve
 }
 
 fn a_loss_at_the_tail_is_found_by_the_last_fence() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let account = account(|| {
         let (recorder, flood) = stop(&dir, &["--socket-buffer", "1M", "--heartbeat", "off"], SETTLED);
         thread::sleep(Duration::from_millis(300));
-        (recorder.end(), flood)
+        (recorder.finish(), flood)
     });
     let Some(account) = account else { return };
     assert_overrun(&account);
@@ -219,42 +221,42 @@ fn a_loss_at_the_tail_is_found_by_the_last_fence() {
 }
 
 fn what_is_lost_before_the_signal_that_ends_it_is_counted_to_the_event() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let account = account(|| {
-        let recorder = Recorder::start(&dir, &["--socket-buffer", "1M", "--heartbeat", "off"]);
-        let flood = recorder.stopped(|| {
+        let recorder = RecorderProcess::start(&dir, &["--socket-buffer", "1M", "--heartbeat", "off"]);
+        let flood = recorder.while_stopped(|| {
             let flood = Flood::run(&["rename", "--count", "20000", "--pin"]);
             thread::sleep(SETTLED);
             recorder.send(Signal::INT);
             flood
         });
-        (recorder.ended(), flood)
+        (recorder.wait_for_capture(), flood)
     });
     let Some(account) = account else { return };
     assert_overrun(&account);
 }
 
 fn a_loss_shows_in_silence_at_the_next_heartbeat() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     // Heartbeats come from one CPU, and the loss is of another, if there is one.
     let allowed = sched_getaffinity(None).unwrap();
     let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
     let mut last = CpuSet::new();
     last.set(cpus[cpus.len() - 1]);
     sched_setaffinity(None, &last).unwrap();
-    let recorder = Recorder::start(&dir, &["--socket-buffer", "1M", "--heartbeat", "100ms"]);
+    let recorder = RecorderProcess::start(&dir, &["--socket-buffer", "1M", "--heartbeat", "100ms"]);
     sched_setaffinity(None, &allowed).unwrap();
-    let flood = recorder.stopped(|| {
+    let flood = recorder.while_stopped(|| {
         let flood = Flood::run(&["rename", "--count", "20000", "--cpu", &cpus[0].to_string()]);
         thread::sleep(SETTLED);
         flood
     });
     wait_until(|| {
-        let capture = Capture::read(&recorder.partial());
+        let capture = recorder.read_partial();
         let lost: u64 = capture.losses().map(Loss::count).sum();
         flood.among(capture.events()).len() as u64 + lost >= flood.emitted
     });
-    recorder.end().check();
+    recorder.finish().check();
 }
 
 /// The `N` of a rename of a flood's worker to `fN`, and the worker.
@@ -267,14 +269,14 @@ fn rename(event: &Event) -> Option<(Tgid, u64)> {
 /// Of each pinned worker, between each two renames recorded: the renames missing by their names are lost by number on
 /// its CPU. Gives how many are recorded, and how many missing, of how many workers.
 #[track_caller]
-fn check_renames(capture: &Capture, workers: &[u32]) -> (u64, u64, usize) {
+fn check_renames(capture: &CaptureContents, workers: &[u32]) -> (u64, u64, usize) {
     let (mut recorded, mut missing) = (0, 0);
     let mut lost: HashMap<Cpu, u64> = HashMap::new();
     let mut last: HashMap<Tgid, (Cpu, u64, u64)> = HashMap::new();
-    for step in &capture.steps {
+    for step in &capture.accounted {
         let event = match step {
-            Step::Event(event) => event,
-            Step::Loss(loss) => {
+            AccountedRecord::Event(event) => event,
+            AccountedRecord::Loss(loss) => {
                 *lost.entry(loss.cpu).or_default() += loss.count();
                 continue;
             }
@@ -313,15 +315,15 @@ fn endless_flood() -> (Child, Vec<u32>) {
 }
 
 fn in_the_midst_of_a_flood_what_is_missing_by_name_is_missing_by_number() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let (mut flood, workers) = endless_flood();
-    let recorder = Recorder::start(&dir, &["--socket-buffer", "256K"]);
+    let recorder = RecorderProcess::start(&dir, &["--socket-buffer", "256K"]);
     thread::sleep(Duration::from_millis(300));
     let is_enough =
         |(recorded, missing, seen): (u64, u64, usize)| recorded > 1000 && missing > 1000 && seen == 2;
     // On a busy host it takes longer.
-    wait_until(|| is_enough(check_renames(&Capture::read(&recorder.partial()), &workers)));
-    let capture = recorder.end();
+    wait_until(|| is_enough(check_renames(&recorder.read_partial(), &workers)));
+    let capture = recorder.finish();
     flood.kill().unwrap();
     flood.wait().unwrap();
 
@@ -332,12 +334,12 @@ fn in_the_midst_of_a_flood_what_is_missing_by_name_is_missing_by_number() {
 }
 
 fn in_the_midst_of_a_flood_no_gap_is_without_a_drop() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     let (mut flood, _) = endless_flood();
     let captures = ["8K", "64K", "256K", "1M", "2M", "4M"].map(|size| {
-        let recorder = Recorder::start(&dir, &["--socket-buffer", size]);
+        let recorder = RecorderProcess::start(&dir, &["--socket-buffer", size]);
         thread::sleep(Duration::from_millis(50));
-        (size, recorder.end())
+        (size, recorder.finish())
     });
     flood.kill().unwrap();
     flood.wait().unwrap();
@@ -351,16 +353,16 @@ fn in_the_midst_of_a_flood_no_gap_is_without_a_drop() {
 }
 
 /// Records a flood as the command that it is recorded for.
-fn record_flood(dir: &TempDir, args: &[&str]) -> (Capture, Flood) {
+fn record_flood(dir: &TempDir, args: &[&str]) -> (CaptureContents, Flood) {
     let program = pmon_testkit::programs::tool("flood");
     let script = format!("\"$@\"; sleep {}", SETTLED.as_secs_f64());
     let shell = ["sh", "-c", &script, "sh", program.to_str().unwrap()];
-    let (capture, report) = record(dir, &[], &[&shell, args].concat());
+    let (capture, report) = record_program(dir, &[], &[&shell, args].concat());
     (capture, Flood::read(&report))
 }
 
 fn with_room_for_all_of_it_each_kind_of_flood_is_recorded_whole() {
-    let Some((dir, _guard)) = scene() else { return };
+    let Some((dir, _guard)) = live_test() else { return };
     for (kind, count) in [("fork", "2000"), ("vfork", "2000"), ("thread", "5000"), ("exec", "300")] {
         let args = [kind, "--count", count, "--processes", "2"];
         let Some(account) = account(|| record_flood(&dir, &args)) else { return };
@@ -370,12 +372,12 @@ fn with_room_for_all_of_it_each_kind_of_flood_is_recorded_whole() {
 }
 
 fn memory_stays_within_its_limit_whatever_is_lost() {
-    let Some((dir, _guard)) = scene() else { return };
-    let recorder = Recorder::start(&dir, &["--socket-buffer", "256K", "--buffer", "8M"]);
+    let Some((dir, _guard)) = live_test() else { return };
+    let recorder = RecorderProcess::start(&dir, &["--socket-buffer", "256K", "--buffer", "8M"]);
     let flood = Flood::run(&["rename", "--count", "200000", "--processes", "2", "--pin"]);
     thread::sleep(SETTLED);
     let peak = recorder.status("VmHWM");
-    let capture = recorder.end();
+    let capture = recorder.finish();
     capture.check();
     assert!((flood.among(capture.events()).len() as u64) < flood.emitted, "nothing was lost");
     let peak: u64 = peak.strip_suffix(" kB").unwrap().parse().unwrap();
@@ -383,16 +385,17 @@ fn memory_stays_within_its_limit_whatever_is_lost() {
 }
 
 fn after_a_loss_the_processes_are_looked_at_once_and_soon() {
-    let Some((dir, _guard)) = scene() else { return };
-    let recorder = Recorder::start(&dir, &["--socket-buffer", "64K"]);
-    let reasons =
-        |capture: &Capture| -> Vec<_> { capture.snapshots.iter().map(|snapshot| snapshot.reason).collect() };
-    wait_until(|| reasons(&Capture::read(&recorder.partial())) == [SnapshotReason::Start]);
+    let Some((dir, _guard)) = live_test() else { return };
+    let recorder = RecorderProcess::start(&dir, &["--socket-buffer", "64K"]);
+    let reasons = |capture: &CaptureContents| -> Vec<_> {
+        capture.snapshots.iter().map(|snapshot| snapshot.reason).collect()
+    };
+    wait_until(|| reasons(&recorder.read_partial()) == [SnapshotReason::Start]);
     for _ in 0..5 {
         Flood::run(&["rename", "--count", "20000"]);
         thread::sleep(Duration::from_millis(200));
     }
-    let capture = recorder.end();
+    let capture = recorder.finish();
     capture.check();
     let reasons: Vec<_> = capture.snapshots.iter().map(|snapshot| snapshot.reason).collect();
     assert_eq!(reasons, [SnapshotReason::Start, SnapshotReason::Loss]);

@@ -11,7 +11,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrAny, SocketFlags, SocketType, bind, recvfrom, socket_with, sockopt,
 };
 
-use pmon_testkit::live::skip_part;
+use pmon_testkit::guard::skip_part;
 
 /// Bytes of its socket's buffer, of which the kernel charges about 832 for an event.
 const ROOM: usize = 1 << 30;

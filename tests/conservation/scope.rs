@@ -9,18 +9,20 @@ use pmon_core::wire::{Event, EventBody, EventKind};
 use crate::flood::Flood;
 use crate::observer::{Number, Observer};
 use crate::{SETTLED, numbers};
-use pmon_testkit::live::{Capture, Recorder, scene};
-use pmon_testkit::recorder::on;
+use pmon_testkit::capture::CaptureContents;
+use pmon_testkit::live::live_test;
+use pmon_testkit::recorder::RecorderProcess;
+use pmon_testkit::recorder::with_transport;
 
 /// Records a flood with these options, in the presence of an observer; gives the capture, and all that was emitted from the first
 /// event of each CPU in it to the last. `None` where that cannot be.
-fn observed(options: &[&str], flood: &[&str]) -> Option<(Capture, Vec<Event>)> {
-    let (dir, _guard) = scene()?;
+fn observed(options: &[&str], flood: &[&str]) -> Option<(CaptureContents, Vec<Event>)> {
+    let (dir, _guard) = live_test()?;
     let observer = Observer::new()?;
-    let recorder = Recorder::start(&dir, options);
+    let recorder = RecorderProcess::start(&dir, options);
     Flood::run(flood);
     thread::sleep(SETTLED);
-    let capture = recorder.end();
+    let capture = recorder.finish();
     capture.check();
     assert!(capture.is_partial && capture.report.excluded > 0);
     let mut span = std::collections::HashMap::new();
@@ -39,7 +41,7 @@ fn number(event: &Event) -> Number {
 
 #[test]
 fn what_is_wanted_is_recorded_and_the_rest_counted_to_the_event() {
-    on(&["--transport", "ring+details"], || {
+    with_transport(&["--transport", "ring+details"], || {
         let flood = ["fork", "--count", "3000", "--processes", "2"];
         let Some((capture, emitted)) = observed(&["--only", "exit"], &flood) else { return };
         assert_eq!(capture.totals().lost.total(), 0);
@@ -55,7 +57,7 @@ fn what_is_wanted_is_recorded_and_the_rest_counted_to_the_event() {
 
 #[test]
 fn what_a_full_ring_costs_of_what_is_wanted_is_counted_to_the_event() {
-    on(&["--transport", "ring"], || {
+    with_transport(&["--transport", "ring"], || {
         let flood = ["rename", "--count", "50000", "--processes", "2", "--pin"];
         let options = ["--only", "comm,exec", "--ring", "4K", "--buffer", "64K"];
         let Some((capture, emitted)) = observed(&options, &flood) else { return };
@@ -74,19 +76,19 @@ fn what_a_full_ring_costs_of_what_is_wanted_is_counted_to_the_event() {
 
 #[test]
 fn a_tree_is_what_descends_from_its_root_and_nothing_else() {
-    on(&["--transport", "ring"], || {
-        let Some((dir, _guard)) = scene() else { return };
+    with_transport(&["--transport", "ring"], || {
+        let Some((dir, _guard)) = live_test() else { return };
         let mut shell = std::process::Command::new("sh");
         let shell =
             shell.args(["-c", "read line; (true; sh -c '(true)')"]).stdin(std::process::Stdio::piped());
         let mut shell = shell.spawn().unwrap();
         let root = shell.id();
-        let recorder = Recorder::start(&dir, &["--tree", &root.to_string()]);
+        let recorder = RecorderProcess::start(&dir, &["--tree", &root.to_string()]);
         let others = Flood::run(&["fork", "--count", "200"]);
         drop(shell.stdin.take());
         assert!(shell.wait().unwrap().success());
         thread::sleep(SETTLED);
-        let capture = recorder.end();
+        let capture = recorder.finish();
         capture.check();
         assert!(others.among(capture.events()).is_empty() && capture.report.excluded >= others.emitted);
         let mut tree = HashSet::from([root]);
@@ -152,8 +154,8 @@ impl Drop for Forking {
 
 #[test]
 fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
-    on(&["--transport", "ring"], || {
-        let Some((dir, _guard)) = scene() else { return };
+    with_transport(&["--transport", "ring"], || {
+        let Some((dir, _guard)) = live_test() else { return };
         // Consecutive children, nested children, and orphans.
         for script in [
             "while :; do (:); done",
@@ -164,15 +166,16 @@ fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
             let Some(observer) = Observer::new() else { return };
             // The kernel emits events only while a process listens, and the observer needs the
             // root's own fork.
-            let listener = Recorder::start_into(&dir.path().join("listener.pmon"), &dir, &["--only", "sid"]);
+            let listener =
+                RecorderProcess::start_into(&dir.path().join("listener.pmon"), &dir, &["--only", "sid"]);
             let partial = listener.partial();
             pmon_testkit::live::wait_until(|| partial.metadata().is_ok_and(|meta| meta.len() > 0));
             let shell = Forking::start(script);
             let root = shell.0.id();
             thread::sleep(std::time::Duration::from_millis(20));
-            let recorder = Recorder::start(&dir, &["--tree", &root.to_string()]);
+            let recorder = RecorderProcess::start(&dir, &["--tree", &root.to_string()]);
             thread::sleep(std::time::Duration::from_millis(200));
-            let capture = recorder.end();
+            let capture = recorder.finish();
             drop(shell);
             drop(listener);
             capture.check();
@@ -204,10 +207,13 @@ fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
 
 #[test]
 fn a_command_s_tree_is_whole_from_its_first_fork_on() {
-    on(&["--transport", "ring"], || {
-        let Some((dir, _guard)) = scene() else { return };
-        let (capture, pids) =
-            crate::record(&dir, &["--tree"], &["sh", "-c", "echo $$; sh -c 'echo $$; (:); exec true'; (:)"]);
+    with_transport(&["--transport", "ring"], || {
+        let Some((dir, _guard)) = live_test() else { return };
+        let (capture, pids) = crate::record_program(
+            &dir,
+            &["--tree"],
+            &["sh", "-c", "echo $$; sh -c 'echo $$; (:); exec true'; (:)"],
+        );
         capture.check();
         let pids: Vec<u32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
         let [root, child] = pids[..] else { panic!("{pids:?}") };
@@ -247,13 +253,13 @@ impl Drop for Settings {
 
 #[test]
 fn a_process_id_above_the_limit_that_was_in_force_at_the_start_is_in_the_tree() {
-    on(&["--transport", "ring"], || {
-        let Some((dir, _guard)) = scene() else { return };
+    with_transport(&["--transport", "ring"], || {
+        let Some((dir, _guard)) = live_test() else { return };
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", "read line; (:)"]).stdin(std::process::Stdio::piped());
         let mut shell = shell.spawn().unwrap();
         let root = shell.id();
-        let recorder = Recorder::start(&dir, &["--tree", &root.to_string()]);
+        let recorder = RecorderProcess::start(&dir, &["--tree", &root.to_string()]);
         let mut settings = Settings(Vec::new());
         let high = 3_000_000;
         if !settings.set("/proc/sys/kernel/pid_max", "4194304")
@@ -261,13 +267,13 @@ fn a_process_id_above_the_limit_that_was_in_force_at_the_start_is_in_the_tree() 
         {
             shell.kill().unwrap();
             shell.wait().unwrap();
-            return pmon_testkit::live::skip("the next process id cannot be chosen");
+            return pmon_testkit::guard::skip("the next process id cannot be chosen");
         }
         drop(shell.stdin.take());
         assert!(shell.wait().unwrap().success());
         drop(settings);
         thread::sleep(SETTLED);
-        let capture = recorder.end();
+        let capture = recorder.finish();
         capture.check();
         let of = |event: &&Event| subject(event).is_some_and(|pid| pid > high);
         let kinds: Vec<_> = capture.events().filter(of).map(Event::kind).collect();

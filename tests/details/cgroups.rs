@@ -10,8 +10,11 @@ use std::process::Command;
 use pmon_core::capture::{Details, MissReason};
 
 use crate::{RING, argv, text};
-use pmon_testkit::live::{Capture, Recorder, scene, skip};
-use pmon_testkit::recorder::{command, on};
+use pmon_testkit::capture::CaptureContents;
+use pmon_testkit::guard::skip;
+use pmon_testkit::live::live_test;
+use pmon_testkit::recorder::RecorderProcess;
+use pmon_testkit::recorder::{record_command, with_transport};
 
 /// A version 2 cgroup, removed on drop with everything below it.
 struct Base(PathBuf);
@@ -66,17 +69,17 @@ fn run_in(cgroup: &Path, mark: &str) {
 
 /// Returns the details of the program that was run with `mark`.
 #[track_caller]
-fn marked<'a>(capture: &'a Capture, mark: &str) -> &'a Details {
+fn marked<'a>(capture: &'a CaptureContents, mark: &str) -> &'a Details {
     let is_it = |details: &&Details| argv(details) == [b"/bin/true", mark.as_bytes()];
     capture.details.iter().find(is_it).unwrap_or_else(|| panic!("no exec of {mark}"))
 }
 
 #[test]
 fn a_cgroup_that_is_removed_at_once_has_its_path() {
-    on(RING, || {
-        let Some((dir, _guard)) = scene() else { return };
+    with_transport(RING, || {
+        let Some((dir, _guard)) = live_test() else { return };
         let Some(base) = Base::new("short") else { return };
-        let recorder = Recorder::start(&dir, &[]);
+        let recorder = RecorderProcess::start(&dir, &[]);
         let odd: [&[u8]; 4] = [b"a b", b"\xff\x01", "d\u{e9}\u{202e}".as_bytes(), &[b'n'; 255]];
         let names = (0..100).map(|n| format!("s{n}").into_bytes()).chain(odd.map(<[u8]>::to_vec));
         let names: Vec<_> = names.collect();
@@ -86,7 +89,7 @@ fn a_cgroup_that_is_removed_at_once_has_its_path() {
             run_in(&cgroup, &format!("mark-{n}"));
             fs::remove_dir(&cgroup).unwrap();
         }
-        let capture = recorder.end();
+        let capture = recorder.finish();
         for (n, name) in names.iter().enumerate() {
             let details = marked(&capture, &format!("mark-{n}"));
             let path = [b"0::/", base.name().as_bytes(), b"/", name].concat();
@@ -97,10 +100,10 @@ fn a_cgroup_that_is_removed_at_once_has_its_path() {
 
 #[test]
 fn a_path_of_a_cgroup_that_is_too_long_is_missed_and_said_to_be() {
-    on(RING, || {
-        let Some((dir, _guard)) = scene() else { return };
+    with_transport(RING, || {
+        let Some((dir, _guard)) = live_test() else { return };
         let Some(base) = Base::new("deep") else { return };
-        let recorder = Recorder::start(&dir, &[]);
+        let recorder = RecorderProcess::start(&dir, &[]);
         let name = OsString::from_vec(vec![b'd'; 250]);
         // The paths exceed the limit of a system call, so open each directory relative to its
         // parent.
@@ -117,7 +120,7 @@ fn a_path_of_a_cgroup_that_is_too_long_is_missed_and_said_to_be() {
             let Some(above) = opened.last() else { break };
             fs::remove_dir(by_fd(above).join(&name)).unwrap();
         }
-        let capture = recorder.end();
+        let capture = recorder.finish();
         for depth in 1..=18 {
             let details = marked(&capture, &format!("depth-{depth}"));
             let path = format!("0::/{}{}", base.name(), format!("/{}", name.to_str().unwrap()).repeat(depth));
@@ -134,11 +137,11 @@ fn a_path_of_a_cgroup_that_is_too_long_is_missed_and_said_to_be() {
 /// Returns the cgroup's name and the details that a recorder in its own cgroup namespace records of
 /// a program in the recorder's cgroup.
 fn in_a_namespace(transport: &'static [&'static str]) -> Option<(String, Details)> {
-    on(transport, || {
-        let (dir, _guard) = scene()?;
+    with_transport(transport, || {
+        let (dir, _guard) = live_test()?;
         let base = Base::new("namespace")?;
         let file = dir.path().join("namespace.pmon");
-        let recorder = command(&["--force"], &file);
+        let recorder = record_command(&["--force"], &file);
         let script = r#"echo $$ > "$0/cgroup.procs" && exec unshare -C "$@""#;
         let mut unshare = Command::new("sh");
         unshare.args(["-c", script]).arg(&base.0).arg(recorder.get_program()).args(recorder.get_args());
@@ -149,7 +152,7 @@ fn in_a_namespace(transport: &'static [&'static str]) -> Option<(String, Details
             return None;
         }
         assert!(output.status.success(), "{output:?}");
-        let capture = Capture::read(&file);
+        let capture = CaptureContents::read(&file);
         let details = capture.details.iter().find(|details| argv(details) == [&b"sleep"[..], b"0.3"]);
         Some((base.name().to_owned(), details.unwrap().clone()))
     })
@@ -171,13 +174,13 @@ fn what_proc_says_in_a_cgroup_namespace_is_not_taken_for_a_path_from_the_root() 
 #[test]
 fn proc_tells_the_path_that_the_ring_tells_and_no_more() {
     let told = |transport| {
-        on(transport, || {
-            let (dir, _guard) = scene()?;
+        with_transport(transport, || {
+            let (dir, _guard) = live_test()?;
             let base = Base::new("both")?;
-            let recorder = Recorder::start(&dir, &[]);
+            let recorder = RecorderProcess::start(&dir, &[]);
             let script = r#"echo $$ > "$0/cgroup.procs" && exec sleep 0.3"#;
             assert!(Command::new("sh").args(["-c", script]).arg(&base.0).status().unwrap().success());
-            let capture = recorder.end();
+            let capture = recorder.finish();
             let mut of = capture.details.iter().filter(|details| argv(details) == [&b"sleep"[..], b"0.3"]);
             let details = of.next().unwrap();
             assert_eq!(text(&details.cgroup), format!("0::/{}", base.name()));

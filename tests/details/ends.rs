@@ -12,8 +12,9 @@ use pmon_core::wire::EventBody;
 use pmon_core::{MonoNs, Task};
 
 use crate::{RING, execs};
-use pmon_testkit::live::{Recorder, scene};
-use pmon_testkit::recorder::on;
+use pmon_testkit::live::live_test;
+use pmon_testkit::recorder::RecorderProcess;
+use pmon_testkit::recorder::with_transport;
 
 const RECVMMSG: &[&str] = &["--transport", "recvmmsg"];
 
@@ -68,9 +69,9 @@ fn all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) {
 
 /// Makes one recording; returns `false` if events were lost.
 fn try_all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) -> bool {
-    on(transport, || {
-        let Some((dir, _guard)) = scene() else { return true };
-        let recorder = Recorder::start(&dir, &[]);
+    with_transport(transport, || {
+        let Some((dir, _guard)) = live_test() else { return true };
+        let recorder = RecorderProcess::start(&dir, &[]);
         let file = recorder.file.clone();
         let program = execs();
         let mut children = Vec::new();
@@ -86,7 +87,7 @@ fn try_all_ways(transport: &'static [&'static str], often: usize, has_ring: bool
             .into_iter()
             .map(|(way, together, mut child)| (way, together, child.id(), child.wait().unwrap().into_raw()))
             .collect();
-        let capture = recorder.end();
+        let capture = recorder.finish();
         capture.check();
         if capture.totals().lost.total() > 0 {
             return false;

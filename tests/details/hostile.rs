@@ -7,19 +7,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use pmon_testkit::live::Recorder;
+use pmon_testkit::recorder::RecorderProcess;
 
 /// Maximum anonymous memory in KiB. A recorder takes 64 MiB in addition to its ring, of which 8 MiB
 /// are its mapped executable.
 const MOST: u64 = 56 << 10;
 
 /// Returns the recorder's anonymous memory in KiB, without the ring and files.
-fn own_memory(recorder: &Recorder) -> u64 {
+fn own_memory(recorder: &RecorderProcess) -> u64 {
     recorder.status("RssAnon").trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Runs `execs words` and returns the recorder's peak memory meanwhile.
-fn peak_under(recorder: &Recorder, count: u32, words: u32) -> u64 {
+fn peak_under(recorder: &RecorderProcess, count: u32, words: u32) -> u64 {
     let (count, words) = (count.to_string(), words.to_string());
     let mut execs =
         Command::new(execs()).args(["words", &count, &words]).stdout(Stdio::null()).spawn().unwrap();
@@ -43,11 +43,11 @@ fn programs_of_hundreds_of_unique_words_take_no_more_memory_than_promised() {
     // case.
     for (transport, count) in [(RING, 1400), (&["--transport", "recvmmsg"][..], 400)] {
         let count = env::var("PMON_HOSTILE_EXECS").map_or(count, |count| count.parse().unwrap());
-        let peak = on(transport, || {
-            let (dir, _guard) = scene()?;
-            let recorder = Recorder::start(&dir, &[]);
+        let peak = with_transport(transport, || {
+            let (dir, _guard) = live_test()?;
+            let recorder = RecorderProcess::start(&dir, &[]);
             let peaks = [peak_under(&recorder, count, 400), peak_under(&recorder, count / 40, 12_000)];
-            recorder.end().check();
+            recorder.finish().check();
             Some(peaks)
         });
         let Some(peaks) = peak else { return };
@@ -60,14 +60,14 @@ fn a_secret_that_is_shorter_than_its_replacement_ends_no_recording() {
     let digits = "1234".repeat(30_000);
     let apart = "1234.".repeat(24_000);
     for transport in [RING, &["--transport", "recvmmsg"]] {
-        let recorded = on(transport, || {
-            let (dir, _guard) = scene()?;
-            let recorder = Recorder::start(&dir, &["--redact", "[0-9]{4}", "--args-max", "128K"]);
+        let recorded = with_transport(transport, || {
+            let (dir, _guard) = live_test()?;
+            let recorder = RecorderProcess::start(&dir, &["--redact", "[0-9]{4}", "--args-max", "128K"]);
             for digits in [&digits, &apart] {
                 assert!(Command::new("/bin/true").args(["x", digits]).status().unwrap().success());
                 thread::sleep(Duration::from_millis(100));
             }
-            Some(recorder.end())
+            Some(recorder.finish())
         });
         let Some(capture) = recorded else { return };
         capture.check();
@@ -89,10 +89,10 @@ fn a_process_that_declares_its_memory_to_be_its_arguments_holds_up_no_scan() {
     let mut execs = execs.spawn().unwrap();
     let mut said = String::new();
     BufReader::new(execs.stdout.take().unwrap()).read_line(&mut said).unwrap();
-    let scans = on(RING, || {
-        let (dir, _guard) = scene()?;
-        let recorder = Recorder::start(&dir, &["--for", "1s"]);
-        Some(recorder.ended().snapshots.len())
+    let scans = with_transport(RING, || {
+        let (dir, _guard) = live_test()?;
+        let recorder = RecorderProcess::start(&dir, &["--for", "1s"]);
+        Some(recorder.wait_for_capture().snapshots.len())
     });
     drop(execs.stdin.take());
     execs.wait().unwrap();

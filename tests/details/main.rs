@@ -18,19 +18,21 @@ use std::process::Command;
 use pmon_core::Tgid;
 use pmon_core::capture::{Details, DetailsSubject};
 use pmon_core::wire::EventBody;
-use pmon_testkit::live::{Capture, Need, needs, scene, skip};
+use pmon_testkit::capture::CaptureContents;
+use pmon_testkit::guard::{Need, needs, skip};
+use pmon_testkit::live::live_test;
 use pmon_testkit::programs;
-use pmon_testkit::recorder::{command, on, record};
+use pmon_testkit::recorder::{record_command, record_program, with_transport};
 use tempfile::TempDir;
 
 const RING: &[&str] = &["--transport", "ring+details"];
 
 /// Records what a program does; `None` where there is no ring to be had, which is said. The details are those of that program and of its
 /// descendants: others here may run programs at any time.
-fn recorded(options: &[&str], program: &[&str]) -> Option<(Capture, String)> {
-    on(RING, || {
-        let (dir, _guard) = scene()?;
-        let (capture, said) = record(&dir, options, program);
+fn recorded(options: &[&str], program: &[&str]) -> Option<(CaptureContents, String)> {
+    with_transport(RING, || {
+        let (dir, _guard) = live_test()?;
+        let (capture, said) = record_program(&dir, options, program);
         capture.check();
         assert_eq!(capture.totals().lost.total(), 0);
         Some((own(capture), said))
@@ -38,7 +40,7 @@ fn recorded(options: &[&str], program: &[&str]) -> Option<(Capture, String)> {
 }
 
 /// Without the details of others' programs; of a part of the events, nothing is of others.
-fn own(mut capture: Capture) -> Capture {
+fn own(mut capture: CaptureContents) -> CaptureContents {
     if capture.is_partial {
         return capture;
     }
@@ -48,7 +50,7 @@ fn own(mut capture: Capture) -> Capture {
 }
 
 /// The recorder, and whoever descends from it.
-fn descendants(capture: &Capture) -> HashSet<Tgid> {
+fn descendants(capture: &CaptureContents) -> HashSet<Tgid> {
     let mut forks: Vec<_> = capture
         .events()
         .filter_map(|event| match event.body {
@@ -74,7 +76,7 @@ fn execs() -> String {
 
 /// The details of the only exec of a program of that name.
 #[track_caller]
-fn the<'a>(capture: &'a Capture, name: &str) -> &'a Details {
+fn the<'a>(capture: &'a CaptureContents, name: &str) -> &'a Details {
     let mut of_name =
         capture.details.iter().filter(|details| details.comm.as_deref() == Some(name.as_bytes()));
     let details = of_name.next().unwrap_or_else(|| panic!("no exec of {name}: {:#?}", capture.details));
@@ -262,7 +264,8 @@ fn proc_tells_what_the_ring_tells_of_where_a_process_belongs() {
     }
     let mut told = Vec::new();
     for transport in [RING, &["--transport", "recvmmsg"]] {
-        let recorded = on(transport, || Some(own(record(&scene()?.0, &[], &program).0)));
+        let recorded =
+            with_transport(transport, || Some(own(record_program(&live_test()?.0, &[], &program).0)));
         let Some(capture) = recorded else { return };
         let sleep = the(&capture, "sleep");
         let (member, tgid) = (sleep.context.unwrap(), sleep.subject.tgid().0);
@@ -301,9 +304,9 @@ fn what_is_secret_does_not_reach_the_disk() {
     ];
     for transport in [RING, &["--transport", "recvmmsg"]] {
         for (options, shown) in both {
-            let recorded = on(transport, || {
-                let (dir, _guard) = scene()?;
-                let (capture, _) = record(&dir, options, &command);
+            let recorded = with_transport(transport, || {
+                let (dir, _guard) = live_test()?;
+                let (capture, _) = record_program(&dir, options, &command);
                 Some((own(capture), contents(dir.path())))
             });
             let Some((capture, contents)) = recorded else { return };
@@ -325,13 +328,13 @@ fn what_is_secret_does_not_reach_the_disk() {
 fn environment_variables_do_not_reach_the_disk() {
     let secret = "s3cr3t-of-the-environment";
     for transport in [RING, &["--transport", "recvmmsg"]] {
-        let recorded = on(transport, || {
-            let (dir, _guard) = scene()?;
+        let recorded = with_transport(transport, || {
+            let (dir, _guard) = live_test()?;
             let file = dir.path().join("x.pmon");
-            let mut command = command(&[], &file);
+            let mut command = record_command(&[], &file);
             command.args(["--", "sh", "-c", "/bin/sleep 0.2"]).env("PMON_TEST", secret);
             assert!(command.status().unwrap().success());
-            Some((own(Capture::read(&file)), contents(dir.path())))
+            Some((own(CaptureContents::read(&file)), contents(dir.path())))
         });
         let Some((capture, contents)) = recorded else { return };
         assert_eq!(argv(the(&capture, "sleep")), [&b"/bin/sleep"[..], b"0.2"], "{transport:?}");

@@ -11,7 +11,7 @@ use pmon_core::wire::Event;
 use rustix::process::Signal;
 
 use super::*;
-use pmon_testkit::live::Recorder;
+use pmon_testkit::recorder::RecorderProcess;
 
 /// Prefix of every secret; the pattern also matches the characters after it.
 const SECRET: &[u8] = b"hunter2";
@@ -125,7 +125,7 @@ fn record_secrets(dir: &TempDir, name: &str, options: &str) -> PathBuf {
     fs::create_dir(&folder).unwrap();
     let (script, file) = (script(&folder), folder.join("secrets.pmon"));
     let _before = Before::start();
-    let pmon = pmon_testkit::recorder::command(&[], &file);
+    let pmon = pmon_testkit::recorder::record_command(&[], &file);
     let words: Vec<_> =
         [pmon.get_program()].into_iter().chain(pmon.get_args()).map(OsStr::as_bytes).collect();
     let line = [
@@ -144,8 +144,8 @@ fn record_secrets(dir: &TempDir, name: &str, options: &str) -> PathBuf {
 #[test]
 fn no_secret_is_in_any_place_of_a_capture() {
     for transport in [RING, &["--transport", "recvmmsg"]] {
-        let recorded = on(transport, || {
-            let (dir, _guard) = scene()?;
+        let recorded = with_transport(transport, || {
+            let (dir, _guard) = live_test()?;
             let open = record_secrets(&dir, "open", "");
             let closed = record_secrets(&dir, "closed", &format!("--redact '{PATTERN}'"));
             Some((dir, open, closed))
@@ -160,7 +160,7 @@ fn no_secret_is_in_any_place_of_a_capture() {
         assert!(bytes(&open).iter().any(|bytes| holds(bytes)));
         assert_eq!(places(&closed), [""; 0], "{transport:?}");
         assert!(bytes(&closed).iter().all(|bytes| !holds(bytes)), "{transport:?}");
-        let header = Capture::read(&closed);
+        let header = CaptureContents::read(&closed);
         header.check();
         assert_eq!(header.header().meta.command.last().unwrap(), b"[redacted]");
     }
@@ -168,10 +168,10 @@ fn no_secret_is_in_any_place_of_a_capture() {
 
 #[test]
 fn no_secret_is_in_a_capture_whose_recorder_was_killed() {
-    let recorded = on(RING, || {
-        let (dir, _guard) = scene()?;
+    let recorded = with_transport(RING, || {
+        let (dir, _guard) = live_test()?;
         let _before = Before::start();
-        let recorder = Recorder::start(&dir, &["--redact", PATTERN]);
+        let recorder = RecorderProcess::start(&dir, &["--redact", PATTERN]);
         for _ in 0..5 {
             assert!(Command::new("/bin/true").arg("hunter2-arg").status().unwrap().success());
             thread::sleep(Duration::from_millis(60));
@@ -201,9 +201,10 @@ fn no_secret_is_in_the_name_of_a_cgroup_or_of_what_is_recorded() {
     }
     let path = group.0.to_str().unwrap();
     let script = format!("echo $$ > {path}/cgroup.procs; /bin/true inside; exec sleep 0");
-    let recorded = on(RING, || {
-        let (dir, _guard) = scene()?;
-        let (capture, _) = record(&dir, &["--redact", PATTERN, "--cgroup", path], &["sh", "-c", &script]);
+    let recorded = with_transport(RING, || {
+        let (dir, _guard) = live_test()?;
+        let (capture, _) =
+            record_program(&dir, &["--redact", PATTERN, "--cgroup", path], &["sh", "-c", &script]);
         let file = dir.path().join("command.pmon");
         Some((capture, places(&file), bytes(&file)))
     });

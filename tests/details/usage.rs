@@ -4,7 +4,7 @@ use pmon_core::Task;
 use pmon_core::capture::Usage;
 
 use crate::{execs, recorded, the};
-use pmon_testkit::live::Capture;
+use pmon_testkit::capture::CaptureContents;
 
 /// The usage of the process that burnt, and of its threads; and what it says itself of its CPU time, in us.
 fn burnt(args: &[&str]) -> Option<(Usage, Vec<Usage>, u64)> {
@@ -25,7 +25,7 @@ fn burnt(args: &[&str]) -> Option<(Usage, Vec<Usage>, u64)> {
 
 /// Every exit has its usage.
 #[track_caller]
-fn check_every_exit(capture: &Capture) {
+fn check_every_exit(capture: &CaptureContents) {
     let exits = capture.events().filter(|event| event.kind() == pmon_core::wire::EventKind::Exit).count();
     assert_eq!(capture.usages.len(), exits);
 }

@@ -16,7 +16,7 @@ use pmon_core::capture::{DetailsSubject, Item, MissReason, Reader};
 use pmon_core::wire::EventBody;
 use pmon_core::{Task, Tgid};
 use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, SubscribeError, Subscription};
-use pmon_testkit::skipped::skip;
+use pmon_testkit::guard::skip;
 
 /// A subscription, or the reason why this environment has none.
 fn subscribe(options: &RecordOptions) -> Option<Subscription> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use pmon_core::Cpu;
 use pmon_core::source::Source;
 
-use crate::skipped;
+use crate::guard;
 use stage::Stage;
 
 /// Number of events of other processes from which on a failed check is repeated.
@@ -74,12 +74,12 @@ pub trait Host {
 
 /// Reports a test, run in a thread of that name, as skipped.
 fn skip(what: &str, why: &str) {
-    skipped::skip_test(&format!("conformance::{what}"), why);
+    guard::skip_test(&format!("conformance::{what}"), why);
 }
 
 /// Reports one check of a test as skipped.
 fn skip_part(what: &str, why: &str) {
-    skipped::skip_test(&format!("a part of conformance::{what}"), why);
+    guard::skip_test(&format!("a part of conformance::{what}"), why);
 }
 
 /// Every check, on a host that is opened by `open`, which says why where there is none.

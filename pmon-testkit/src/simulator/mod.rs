@@ -1,22 +1,28 @@
-//! One scenario: a kernel on which things happen, a recorder that listens, a disk that stalls.
+//! Runs the recorder's own parts on the fake kernel, in virtual time.
+//!
+//! A seed determines everything: the kernel's CPUs and sequence numbers, the socket's buffer, a
+//! fault script, what the processes do, and how far the recorder's threads get in between. After
+//! the run, each sequence number must be recorded or lost, exactly once, and a recording of the
+//! replayed capture must be the same.
 
 mod check;
 mod recorder;
-mod work;
+mod workload;
 
 use std::time::Duration;
 
 use oorandom::Rand32;
+use pmon::RerecordError;
 use pmon_core::{Cpu, Seq};
-use pmon_fake::{Fault, FaultScript, Kernel, Socket, Trigger};
+use pmon_fake::{Errno, Fault, FaultScript, Kernel, Socket, Trigger};
+use pmon_record::SinkError;
 
-pub use check::{Counts, Wrong};
-use recorder::{Recorded, Recorder};
-use work::Work;
+use recorder::{SimulatedRecorder, SimulatedRecording};
+use workload::Workload;
 
-/// What is to happen, all of it drawn from a seed.
+/// A recording in virtual time, all of it drawn from a seed.
 #[derive(Clone, Debug)]
-pub struct Scenario {
+pub struct Simulation {
     cpus: u32,
     /// The number of the first event of each CPU.
     first: Vec<u32>,
@@ -24,50 +30,82 @@ pub struct Scenario {
     rcvbuf: i32,
     no_enobufs: bool,
     chunks: usize,
-    /// Records of a block of the capture.
-    block: usize,
+    /// Number of records per block of the capture.
+    block_records: usize,
     /// Time between events, in ns.
     pace: u64,
     script: FaultScript,
     seed: u64,
-    steps: Vec<Step>,
+    actions: Vec<Action>,
 }
 
-/// What happens next.
+/// Something that happens in a simulation.
 #[derive(Clone, Copy, Debug)]
-enum Step {
-    /// Processes do something: so many things.
+enum Action {
+    /// Processes perform that many random actions.
     Work(u32),
-    /// One thread renames itself so many times, on one CPU.
+    /// One thread renames itself that many times, on one CPU.
     Flood { cpu: u32, events: u32 },
-    /// The kernel has no memory for so many events.
+    /// The kernel has no memory for that many events.
     NoMemory { cpu: u32, events: u32 },
     /// Other processes lower the kernel's listener count. While the kernel emits no events,
-    /// `things` things happen, and perhaps a heartbeat.
-    Blind { things: u32, beat: Option<u32> },
-    /// Emits a heartbeat.
-    Beat(u32),
-    /// Reads the fork counter, with or without a fence before.
+    /// processes perform `work` actions, and perhaps a heartbeat is emitted.
+    Blind { work: u32, heartbeat: Option<u32> },
+    /// The heartbeat thread emits a heartbeat.
+    Heartbeat(u32),
+    /// The heartbeat thread reads the fork counter, with or without a fence before.
     CountForks { fenced: bool },
-    /// The drain thread looks,
-    Look,
-    /// and looks until there is nothing left,
+    /// The drain thread receives one batch.
+    Receive,
+    /// The drain thread receives until the socket is empty.
     Drain,
-    /// and hands over.
+    /// The drain thread hands its chunk over.
     HandOver,
-    /// The writer thread takes so many chunks; while it does not, the disk stalls.
+    /// The writer thread writes that many chunks. Without this action, the disk stalls.
     Write(u32),
     /// Time passes, in ms.
     Pass(u32),
 }
 
-impl Scenario {
-    /// The scenario of that seed.
-    pub fn of(seed: u64) -> Self {
+/// What a simulation recorded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SimulationTotals {
+    /// Number of recorded events.
+    pub events: u64,
+    /// Number of lost events.
+    pub lost: u64,
+}
+
+/// Why a simulation fails.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulationError {
+    /// A socket of the fake kernel refused a call.
+    #[error("a socket of the fake kernel: {0}")]
+    Socket(#[from] Errno),
+    /// The sink refused a record.
+    #[error("the recording ends: {0}")]
+    Sink(#[from] SinkError),
+    /// The replay could not be recorded.
+    #[error("the replay is not recorded: {0}")]
+    Rerecord(#[from] RerecordError),
+    /// The recording is not what happened.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl From<String> for SimulationError {
+    fn from(why: String) -> Self {
+        Self::Wrong(why)
+    }
+}
+
+impl Simulation {
+    /// Draws a simulation from a seed.
+    pub fn from_seed(seed: u64) -> Self {
         let mut random = Rand32::new(seed);
         let mut below = |n: u32| random.rand_range(0..n);
         let cpus = 1 + below(4);
-        // Often, a CPU's numbers are about to begin anew.
+        // A CPU's numbers often wrap during the simulation.
         let first = (0..cpus).map(|_| match below(3) {
             0 => 0,
             1 => u32::MAX - below(300),
@@ -75,49 +113,51 @@ impl Scenario {
         });
         let first = first.collect();
         let rcvbuf = [1 << 11, 1 << 14, 1 << 17, 1 << 20, 64 << 20][below(5) as usize];
-        let (no_enobufs, chunks, block) = (below(2) == 0, 2 + below(4) as usize, 1 + below(2000) as usize);
+        let (no_enobufs, chunks, block_records) =
+            (below(2) == 0, 2 + below(4) as usize, 1 + below(2000) as usize);
         let pace = [100, 1_000, 50_000, 20_000_000][below(4) as usize];
         let mut script = FaultScript::new();
         for _ in 0..below(6) {
-            script = fault(script, cpus, &mut below);
+            script = with_random_fault(script, cpus, &mut below);
         }
-        let steps = (0..20 + below(80)).map(|_| match below(27) {
-            0..6 => Step::Work(1 + below(60)),
-            6..8 => Step::Flood { cpu: below(cpus), events: 1 + below(400) },
-            8 => Step::Flood { cpu: below(cpus), events: 1 + below(6000) },
-            9 => Step::NoMemory { cpu: below(cpus), events: 1 + below(5) },
-            10 => Step::Blind { things: below(20), beat: (below(2) == 0).then(|| below(cpus)) },
-            24 => Step::Beat(below(cpus)),
-            25 => Step::CountForks { fenced: below(2) == 0 },
-            11..15 => Step::Look,
-            15..17 => Step::Drain,
-            17..19 => Step::HandOver,
-            19..22 => Step::Write(1 + below(4)),
-            _ => Step::Pass(below(3000)),
+        let actions = (0..20 + below(80)).map(|_| match below(27) {
+            0..6 => Action::Work(1 + below(60)),
+            6..8 => Action::Flood { cpu: below(cpus), events: 1 + below(400) },
+            8 => Action::Flood { cpu: below(cpus), events: 1 + below(6000) },
+            9 => Action::NoMemory { cpu: below(cpus), events: 1 + below(5) },
+            10 => Action::Blind { work: below(20), heartbeat: (below(2) == 0).then(|| below(cpus)) },
+            24 => Action::Heartbeat(below(cpus)),
+            25 => Action::CountForks { fenced: below(2) == 0 },
+            11..15 => Action::Receive,
+            15..17 => Action::Drain,
+            17..19 => Action::HandOver,
+            19..22 => Action::Write(1 + below(4)),
+            _ => Action::Pass(below(3000)),
         });
-        let steps = steps.collect();
-        Self { cpus, first, rcvbuf, no_enobufs, chunks, block, pace, script, seed, steps }
+        let actions = actions.collect();
+        Self { cpus, first, rcvbuf, no_enobufs, chunks, block_records, pace, script, seed, actions }
     }
 
-    /// Records of a block of the capture.
-    fn block(&self) -> usize {
-        self.block
+    /// Performs the simulation, and checks the recording.
+    ///
+    /// # Errors
+    /// If the recording ends early, or is not what happened.
+    pub fn run(&self) -> Result<SimulationTotals, SimulationError> {
+        let (mut kernel, mut witness, recording) = self.perform()?;
+        check::check(self, &mut kernel, &mut witness, &recording)
     }
 
-    /// Lets it happen, and counts.
-    pub fn run(&self) -> Result<Counts, Wrong> {
-        let (mut kernel, mut witness, recorded) = self.play()?;
-        check::all(self, &mut kernel, &mut witness, &recorded)
+    /// Performs the simulation, and returns the capture.
+    ///
+    /// # Errors
+    /// If the recording ends early.
+    pub fn capture(&self) -> Result<Vec<u8>, SimulationError> {
+        self.perform().map(|(_, _, recording)| recording.capture)
     }
 
-    /// The capture of it.
-    #[allow(dead_code, reason = "for the test")]
-    pub fn capture(&self) -> Result<Vec<u8>, Wrong> {
-        self.play().map(|(_, _, recorded)| recorded.capture)
-    }
-
-    /// The kernel at the end, who has heard all that was sent, and what was recorded.
-    fn play(&self) -> Result<(Kernel, Socket, Recorded), Wrong> {
+    /// Returns the kernel at the end, a socket that holds every event that was emitted, and the
+    /// recording.
+    fn perform(&self) -> Result<(Kernel, Socket, SimulatedRecording), SimulationError> {
         let mut kernel = Kernel::new(self.cpus);
         for (cpu, &first) in (0..).zip(&self.first) {
             kernel.set_next_seq(Cpu(cpu), Seq(first));
@@ -126,34 +166,35 @@ impl Scenario {
         let mut witness = kernel.socket();
         witness.force_rcvbuf(i32::MAX)?;
         witness.listen()?;
-        let mut recorder = Recorder::begin(self, &mut kernel)?;
-        let mut work = Work::new(&mut kernel, self.seed);
+        let mut recorder = SimulatedRecorder::begin(self, &mut kernel)?;
+        let mut workload = Workload::new(&mut kernel, self.seed);
         kernel.inject(self.script.clone(), self.seed);
-        for &step in &self.steps {
-            match step {
-                Step::Work(things) => work.some(&mut kernel, things),
-                Step::Flood { cpu, events } => work.flood(&mut kernel, Cpu(cpu), events),
-                Step::NoMemory { cpu, events } => kernel.no_memory(Cpu(cpu), events.into()),
-                Step::Blind { things, beat } => {
-                    recorder.blind(&mut kernel, beat.map(Cpu), |kernel| work.some(kernel, things))?;
+        for &action in &self.actions {
+            match action {
+                Action::Work(actions) => workload.perform(&mut kernel, actions),
+                Action::Flood { cpu, events } => workload.flood(&mut kernel, Cpu(cpu), events),
+                Action::NoMemory { cpu, events } => kernel.no_memory(Cpu(cpu), events.into()),
+                Action::Blind { work, heartbeat } => {
+                    let meanwhile = |kernel: &mut Kernel| workload.perform(kernel, work);
+                    recorder.blind(&mut kernel, heartbeat.map(Cpu), meanwhile)?;
                 }
-                Step::Beat(cpu) => recorder.beat(&mut kernel, Cpu(cpu))?,
-                Step::CountForks { fenced } => recorder.count_forks(&mut kernel, fenced)?,
-                Step::Look => drop(recorder.look()),
-                Step::Drain => recorder.drain(),
-                Step::HandOver => recorder.hand_over(&kernel),
-                Step::Write(chunks) => recorder.write(chunks as usize)?,
-                Step::Pass(ms) => kernel.advance(Duration::from_millis(ms.into())),
+                Action::Heartbeat(cpu) => recorder.heartbeat(&mut kernel, Cpu(cpu))?,
+                Action::CountForks { fenced } => recorder.count_forks(&mut kernel, fenced)?,
+                Action::Receive => drop(recorder.receive()),
+                Action::Drain => recorder.drain(),
+                Action::HandOver => recorder.hand_over(&kernel),
+                Action::Write(chunks) => recorder.write(chunks as usize)?,
+                Action::Pass(ms) => kernel.advance(Duration::from_millis(ms.into())),
             }
         }
         kernel.inject(FaultScript::new(), 0);
-        let recorded = recorder.end(&mut kernel)?;
-        Ok((kernel, witness, recorded))
+        let recording = recorder.end(&mut kernel)?;
+        Ok((kernel, witness, recording))
     }
 }
 
-/// The script with one more fault.
-fn fault(script: FaultScript, cpus: u32, below: &mut impl FnMut(u32) -> u32) -> FaultScript {
+/// Adds a random fault to the script.
+fn with_random_fault(script: FaultScript, cpus: u32, below: &mut impl FnMut(u32) -> u32) -> FaultScript {
     let place = match below(3) {
         0 => Trigger::At(below(3000).into()),
         1 => Trigger::Every { events: 1 + u64::from(below(500)), from: below(1000).into() },

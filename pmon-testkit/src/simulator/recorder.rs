@@ -1,8 +1,8 @@
-//! The recorder's own parts, called as its threads call them.
+//! The recorder's receiver and assembler, called as its threads call them.
 
 use std::time::Duration;
 
-use pmon_core::capture::{Encoder, End, ForkCount, ForkReading, Header, Meta, Record};
+use pmon_core::capture::{Encoder, ForkCount, ForkReading, Header, Meta, Record};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{Cpu, MonoNs, Task};
 use pmon_fake::{Kernel, Socket};
@@ -10,21 +10,21 @@ use pmon_record::assemble::{Assembler, AssemblerSettings, Checkpoint, Heartbeat}
 use pmon_record::receive::{ChunkOutput, ReceiveStatus, Receiver};
 use pmon_record::{Sink, SinkError};
 
-use super::{Scenario, Wrong};
+use super::{Simulation, SimulationError};
 
 /// Time between an action and the reading of a clock.
-const NEXT: Duration = Duration::from_nanos(1);
+const CLOCK_STEP: Duration = Duration::from_nanos(1);
 
-/// Bytes of a chunk's datagrams, so that there are as many chunks as are wanted.
-const CHUNK: usize = 2048 * pmon_core::batch::SLOT_LEN;
-/// So long before a look are the events that have surely come.
-const SETTLE: u64 = 1_000_000;
+/// Bytes of datagrams per chunk; the receiver gets a multiple of it as its buffer.
+const CHUNK_BYTES: usize = 2048 * pmon_core::batch::SLOT_LEN;
+/// Events are received at most this long after they were emitted, in ns.
+const DELIVERY_NS: u64 = 1_000_000;
 
-/// See the module.
-pub(crate) struct Recorder {
+/// The parts of a recorder that listens on the fake kernel.
+pub(super) struct SimulatedRecorder {
     receiver: Receiver<Socket>,
     output: ChunkOutput,
-    assembler: Assembler<Tape>,
+    assembler: Assembler<MemorySink>,
     own: Task,
     first: Vec<u32>,
     /// Number of heartbeats and readings so far.
@@ -35,33 +35,35 @@ pub(crate) struct Recorder {
     silent: Vec<Heartbeat>,
 }
 
-/// What was recorded.
-pub(crate) struct Recorded {
-    /// The number of the first event of each CPU that the recorder could hear.
-    pub(crate) first: Vec<u32>,
-    pub(crate) capture: Vec<u8>,
-    pub(crate) header: Header,
-    pub(crate) end: End,
-    /// What the recorder's socket dropped.
-    pub(crate) drops: u64,
+/// A finished recording, and what the simulator knows about it.
+pub(super) struct SimulatedRecording {
+    /// The number of the first event of each CPU after the recorder has subscribed.
+    pub(super) first: Vec<u32>,
+    pub(super) capture: Vec<u8>,
+    pub(super) header: Header,
+    /// Number of datagrams that the recorder's socket dropped.
+    pub(super) drops: u64,
     /// First and last reading of the fork counter.
-    pub(crate) readings: (ForkCount, ForkCount),
+    pub(super) readings: (ForkCount, ForkCount),
     /// Heartbeats that the kernel did not emit.
-    pub(crate) silent: Vec<Heartbeat>,
+    pub(super) silent: Vec<Heartbeat>,
 }
 
-impl Recorder {
-    /// Subscribes, and has each CPU say something: what happens from then on is accounted for.
-    pub(crate) fn begin(scenario: &Scenario, kernel: &mut Kernel) -> Result<Self, Wrong> {
+impl SimulatedRecorder {
+    /// Subscribes, and emits a fence on each CPU.
+    pub(super) fn begin(simulation: &Simulation, kernel: &mut Kernel) -> Result<Self, SimulationError> {
         let mut socket = kernel.socket();
-        socket.force_rcvbuf(scenario.rcvbuf)?;
-        socket.set_no_enobufs(scenario.no_enobufs);
+        socket.force_rcvbuf(simulation.rcvbuf)?;
+        socket.set_no_enobufs(simulation.no_enobufs);
         let first = (0..kernel.cpus()).map(|cpu| kernel.next_seq(Cpu(cpu)).0).collect();
         socket.listen()?;
         let own = kernel.add_process("pmon");
-        let (receiver, output) = Receiver::new(socket, scenario.chunks * CHUNK, 0);
-        let setup = AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, own.tgid) };
-        let assembler = Assembler::new(Tape::new(scenario, own)?, setup);
+        let (receiver, output) = Receiver::new(socket, simulation.chunks * CHUNK_BYTES, 0);
+        let settings =
+            AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, own.tgid) };
+        let meta = Meta { recorder_pid: own.tgid.0, cpus_online: simulation.cpus, ..Meta::default() };
+        let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta };
+        let assembler = Assembler::new(MemorySink::new(header, simulation.block_records)?, settings);
         let (checkpoints, readings, silent) = (0, None, Vec::new());
         let mut this = Self { receiver, output, assembler, own, first, checkpoints, readings, silent };
         this.fence(kernel);
@@ -69,7 +71,7 @@ impl Recorder {
         Ok(this)
     }
 
-    /// Passes on an action of the heartbeat thread whose events have been received.
+    /// Passes a checkpoint of the heartbeat thread to the assembler, after its events were received.
     fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), SinkError> {
         self.checkpoints += 1;
         self.assembler.add_checkpoint(self.checkpoints, checkpoint)?;
@@ -79,33 +81,33 @@ impl Recorder {
     }
 
     /// Emits a heartbeat: an event that the recorder must receive.
-    pub(crate) fn beat(&mut self, kernel: &mut Kernel, cpu: Cpu) -> Result<(), SinkError> {
+    pub(super) fn heartbeat(&mut self, kernel: &mut Kernel, cpu: Cpu) -> Result<(), SinkError> {
         let is_silent = kernel.listeners() < 1;
         kernel.run_on(cpu);
-        kernel.advance(NEXT);
+        kernel.advance(CLOCK_STEP);
         let began = kernel.now();
         kernel.rename(self.own, "pmon/heartbeat");
-        kernel.advance(NEXT);
+        kernel.advance(CLOCK_STEP);
         let heartbeat = Heartbeat { began, ended: kernel.now(), cpu };
         self.silent.extend(is_silent.then_some(heartbeat));
-        kernel.advance(NEXT);
+        kernel.advance(CLOCK_STEP);
         self.checkpoint(Checkpoint::Heartbeat(heartbeat))
     }
 
     /// Reads the fork counter, with or without a fence before.
-    pub(crate) fn count_forks(&mut self, kernel: &mut Kernel, fenced: bool) -> Result<(), SinkError> {
+    pub(super) fn count_forks(&mut self, kernel: &mut Kernel, fenced: bool) -> Result<(), SinkError> {
         if fenced {
             self.fence(kernel);
         }
-        kernel.advance(NEXT);
+        kernel.advance(CLOCK_STEP);
         let now = kernel.now();
         let count = ForkCount { from: now, until: now, forks: kernel.forks(), running: 1 };
-        kernel.advance(NEXT);
+        kernel.advance(CLOCK_STEP);
         self.readings = Some((self.readings.map_or(count, |(first, _)| first), count));
         self.checkpoint(Checkpoint::Forks { forks: ForkReading::Counted(count), fenced })
     }
 
-    /// Each CPU says something, and it is heard.
+    /// Emits an event on each CPU, and receives it.
     fn fence(&mut self, kernel: &mut Kernel) {
         for cpu in 0..kernel.cpus() {
             self.drain();
@@ -115,50 +117,54 @@ impl Recorder {
         self.drain();
     }
 
-    pub(crate) fn look(&mut self) -> ReceiveStatus {
-        let Ok(look) = self.receiver.receive() else { return ReceiveStatus::Closed };
-        if look == ReceiveStatus::Full {
-            let _handed = self.receiver.hand_over();
+    /// Receives one batch.
+    pub(super) fn receive(&mut self) -> ReceiveStatus {
+        let Ok(status) = self.receiver.receive() else { return ReceiveStatus::Closed };
+        if status == ReceiveStatus::Full {
+            let _handed_over = self.receiver.hand_over();
         }
-        look
+        status
     }
 
-    /// Looks until nothing waits; a call that a script lets find nothing is made anew.
-    pub(crate) fn drain(&mut self) {
+    /// Receives until the socket is empty. A fault can make a single call fail, so the socket is
+    /// polled as well.
+    pub(super) fn drain(&mut self) {
         loop {
-            let is_drained = self.look() == ReceiveStatus::Drained;
+            let is_drained = self.receive() == ReceiveStatus::Drained;
             if is_drained && !self.receiver.source_mut().poll().readable {
                 return;
             }
         }
     }
 
-    pub(crate) fn hand_over(&mut self, kernel: &Kernel) {
+    /// Hands the current chunk over to the writer thread.
+    pub(super) fn hand_over(&mut self, kernel: &Kernel) {
         self.drain();
         if let Some(chunk) = self.receiver.current() {
-            chunk.drained_at = Some(MonoNs(kernel.now().0.saturating_sub(SETTLE)));
+            chunk.drained_at = Some(MonoNs(kernel.now().0.saturating_sub(DELIVERY_NS)));
         }
-        let _handed = self.receiver.hand_over();
+        let _handed_over = self.receiver.hand_over();
     }
 
-    /// For a time the kernel counts no listener.
-    pub(crate) fn blind(
+    /// Runs `meanwhile` and perhaps a heartbeat while the kernel counts no listener.
+    pub(super) fn blind(
         &mut self,
         kernel: &mut Kernel,
-        beat: Option<Cpu>,
+        heartbeat: Option<Cpu>,
         meanwhile: impl FnOnce(&mut Kernel),
     ) -> Result<(), SinkError> {
         let listeners = kernel.listeners();
         kernel.set_listeners(0);
         meanwhile(kernel);
-        if let Some(cpu) = beat {
-            self.beat(kernel, cpu)?;
+        if let Some(cpu) = heartbeat {
+            self.heartbeat(kernel, cpu)?;
         }
         kernel.set_listeners(listeners);
         Ok(())
     }
 
-    pub(crate) fn write(&mut self, chunks: usize) -> Result<(), SinkError> {
+    /// Writes at most `chunks` chunks, as the writer thread does.
+    pub(super) fn write(&mut self, chunks: usize) -> Result<(), SinkError> {
         for _ in 0..chunks {
             let Some(chunk) = self.output.pop() else { return Ok(()) };
             self.assembler.add_chunk(&chunk)?;
@@ -167,8 +173,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// The end: a last word of every CPU, with the writer as far behind as it is.
-    pub(crate) fn end(mut self, kernel: &mut Kernel) -> Result<Recorded, Wrong> {
+    /// Ends the recording: emits a last fence on each CPU, and writes all chunks.
+    pub(super) fn end(mut self, kernel: &mut Kernel) -> Result<SimulatedRecording, SimulationError> {
         kernel.release_delayed();
         self.count_forks(kernel, false)?;
         self.count_forks(kernel, true)?;
@@ -176,44 +182,38 @@ impl Recorder {
         self.receiver.finish()?;
         let drops = u64::from(self.receiver.source_mut().memory().drops);
         self.write(usize::MAX)?;
-        let end = self.assembler.finish(kernel.now())?;
-        let Tape { capture, header, .. } = self.assembler.into_sink();
+        self.assembler.finish(kernel.now())?;
+        let MemorySink { capture, header, .. } = self.assembler.into_sink();
         let (readings, silent) = (self.readings.unwrap_or_default(), self.silent);
-        Ok(Recorded { first: self.first, capture, header, end, drops, readings, silent })
+        Ok(SimulatedRecording { first: self.first, capture, header, drops, readings, silent })
     }
 }
 
-/// A capture in memory.
-pub(crate) struct Tape {
+/// A sink that encodes a capture into memory.
+pub(super) struct MemorySink {
     encoder: Encoder,
     header: Header,
-    /// Records of a block.
-    block: usize,
+    /// Number of records per block.
+    block_records: usize,
     capture: Vec<u8>,
 }
 
-impl Tape {
-    fn new(scenario: &Scenario, own: Task) -> Result<Self, Wrong> {
-        let meta = Meta { recorder_pid: own.tgid.0, cpus_online: scenario.cpus, ..Meta::default() };
-        let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta };
-        Self::with_header(header, scenario.block)
-    }
-
-    pub(crate) fn with_header(header: Header, block: usize) -> Result<Self, Wrong> {
+impl MemorySink {
+    pub(super) fn new(header: Header, block_records: usize) -> Result<Self, SimulationError> {
         let encoder = Encoder::new(&header).map_err(SinkError::from)?;
         let capture = encoder.header().to_vec();
-        Ok(Self { encoder, header, block, capture })
+        Ok(Self { encoder, header, block_records, capture })
     }
 
-    pub(crate) fn into_capture(self) -> Vec<u8> {
+    pub(super) fn into_capture(self) -> Vec<u8> {
         self.capture
     }
 }
 
-impl Sink for Tape {
+impl Sink for MemorySink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.encoder.push(record)?;
-        if self.encoder.fresh() >= self.block {
+        if self.encoder.fresh() >= self.block_records {
             self.capture.extend_from_slice(self.encoder.seal());
         }
         Ok(())
