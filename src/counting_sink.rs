@@ -7,18 +7,18 @@ use std::time::Instant;
 use pmon_analysis::Statistics;
 use pmon_core::capture::{Header, Record};
 use pmon_record::{CaptureFile, Sink, SinkError};
-use serde_json::{Map, Value, json};
 
 use crate::input::shown;
-use crate::report::details;
-use crate::report::verdict::{Completeness, CompletenessChecker};
-use crate::terminal::per_event;
+use crate::report::programs::ProgramCounter;
+use crate::report::verdict::CompletenessChecker;
 
 /// A sink that counts the records that it writes to a capture file.
 pub(crate) struct CountingSink {
     pub(crate) file: CaptureFile,
-    pub(crate) tally: Statistics,
+    pub(crate) statistics: Statistics,
     pub(crate) checker: CompletenessChecker,
+    /// Counts the programs of the recorded command, if there is one.
+    pub(crate) programs: Option<ProgramCounter>,
     shared: Arc<SharedCounters>,
 }
 
@@ -35,36 +35,19 @@ impl CountingSink {
     /// Creates a sink for a capture with this header.
     pub(crate) fn new(file: CaptureFile, header: &Header) -> (Self, SinkMonitor) {
         let shared = Arc::new(SharedCounters::default());
-        let tally = Statistics::new(header.byte_order, header.meta.recorder());
+        let statistics = Statistics::new(header.byte_order, header.meta.recorder());
         let checker = CompletenessChecker::new(Some(header), header.byte_order);
-        (Self { file, tally, checker, shared: shared.clone() }, SinkMonitor(shared))
+        (Self { file, statistics, checker, programs: None, shared: shared.clone() }, SinkMonitor(shared))
     }
-}
-
-/// Returns the JSON fields that every verb that writes a capture prints.
-pub(crate) fn facts(
-    file: &CaptureFile,
-    tally: &Statistics,
-    completeness: &Completeness,
-    header: &Header,
-) -> Map<String, Value> {
-    let end = completeness.report.end.map_or(0, |end| end.time.0);
-    let more = json!({
-        "file": file.path().map(|path| path.to_string_lossy()),
-        "bytes": file.bytes(),
-        "bytes_per_event": per_event(file.bytes(), tally.events),
-        "duration_ns": end.saturating_sub(header.meta.start.mono.0),
-        "details": details::json(tally),
-    });
-    let mut facts = completeness.json();
-    facts.extend(more.as_object().cloned().unwrap_or_default());
-    facts
 }
 
 impl Sink for CountingSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
-        self.tally.count(record);
+        self.statistics.count(record);
         self.checker.count(record);
+        if let Some(programs) = &mut self.programs {
+            programs.count(record);
+        }
         self.file.record(record)
     }
 

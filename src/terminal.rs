@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use pmon_record::startup;
 use rustix::io::Errno;
 
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 
 /// Minimum size in bytes of a file that gets a progress bar.
 const MIN_BAR_BYTES: u64 = 32 << 20;
@@ -29,6 +29,19 @@ pub(crate) fn output() -> Result<Stdout, Failure> {
         return Err(Failure::output(io::Error::from(Errno::BADF)));
     }
     Ok(stdout())
+}
+
+/// Returns an error if standard output is a terminal, to which `verb` would write a capture.
+pub(crate) fn refuse_capture(verb: &str) -> Result<(), Failure> {
+    if !stdout().is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        exit::USAGE,
+        format_args!(
+            "cannot write a capture to a terminal, because it is binary; use a pipe: `pmon {verb} -o - | pmon print -`"
+        ),
+    ))
 }
 
 /// Prints text to standard output. A closed pipe is not an error.

@@ -22,9 +22,10 @@ pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
     let input = CaptureInput::open(&args.file)?;
     let name = input.name().to_owned();
     let header = input.header().cloned();
-    let mut tally = Statistics::new(input.order(), header.as_ref().and_then(|header| header.meta.recorder()));
-    let (completeness, outcome) = input.examine(|record| tally.count(record))?;
-    let facts = Facts { name, header, tally, completeness, outcome };
+    let mut statistics =
+        Statistics::new(input.order(), header.as_ref().and_then(|header| header.meta.recorder()));
+    let (completeness, outcome) = input.examine(|record| statistics.count(record))?;
+    let facts = Facts { name, header, statistics, completeness, outcome };
     let text = if args.json { json_text(&facts.json()) + "\n" } else { facts.text() };
     terminal::print(&text)?;
     Ok(if facts.completeness.report.verdict() == Verdict::Damaged { exit::DAMAGED } else { exit::DONE })
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<u8, Failure> {
 struct Facts {
     name: String,
     header: Option<Header>,
-    tally: Statistics,
+    statistics: Statistics,
     completeness: Completeness,
     outcome: ReadOutcome,
 }
@@ -42,28 +43,28 @@ impl Facts {
     /// From the start of the recording to its end, or to the last event if it was not ended.
     fn duration_ns(&self) -> u64 {
         let start = self.header.as_ref().map(|header| header.meta.start.mono);
-        let last = self.tally.span.map(|(_, last)| last);
+        let last = self.statistics.span.map(|(_, last)| last);
         match (start, self.completeness.report.end.map(|end| end.time).or(last)) {
             (Some(MonoNs(start)), Some(MonoNs(end))) => end.saturating_sub(start),
-            _ => self.tally.span_ns(),
+            _ => self.statistics.span_ns(),
         }
     }
 
     fn json(&self) -> Value {
-        let (tally, outcome) = (&self.tally, &self.outcome);
+        let (statistics, outcome) = (&self.statistics, &self.outcome);
         let kinds: Map<String, Value> =
-            tally.by_kind().map(|(kind, n)| (kind.name().into(), n.into())).collect();
+            statistics.by_kind().map(|(kind, n)| (kind.name().into(), n.into())).collect();
         let cpus: Map<String, Value> =
-            tally.by_cpu().into_iter().map(|(cpu, n)| (cpu.to_string(), n.into())).collect();
+            statistics.by_cpu().into_iter().map(|(cpu, n)| (cpu.to_string(), n.into())).collect();
         let mut facts = self.completeness.json();
         let Value::Object(more) = json!({
             "bytes": outcome.bytes,
-            "bytes_per_event": per_event(outcome.bytes, tally.events),
-            "details": details::json(tally),
+            "bytes_per_event": per_event(outcome.bytes, statistics.events),
+            "details": details::json(statistics),
             "duration_ns": self.duration_ns(),
-            "events": { "total": tally.events, "own": self.completeness.report.self_generated, "by_kind": kinds, "by_cpu": cpus },
-            "snapshot_processes": tally.scanned,
-            "unknown": { "records": tally.unknown_records, "blocks": outcome.unknown_blocks },
+            "events": { "total": statistics.events, "own": self.completeness.report.self_generated, "by_kind": kinds, "by_cpu": cpus },
+            "snapshot_processes": statistics.scanned,
+            "unknown": { "records": statistics.unknown_records, "blocks": outcome.unknown_blocks },
             "host": null, "kernel": null, "machine": null, "boot_id": null, "tool": null, "uuid": null,
             "cpus_online": null, "command": null, "socket_buffer": null, "start_mono_ns": null, "start": null,
             "transport": null, "transport_why": null,
@@ -99,7 +100,7 @@ impl Facts {
 
     fn text(&self) -> String {
         let mut table = TextTable::default();
-        let (tally, outcome) = (&self.tally, &self.outcome);
+        let (statistics, outcome) = (&self.statistics, &self.outcome);
         table.line("capture", &self.name);
         match &self.header {
             Some(header) => describe(&mut table, header),
@@ -107,23 +108,23 @@ impl Facts {
         }
         table.line("duration", brief(self.duration_ns()));
         table.verdict(&self.completeness);
-        table.size(outcome.bytes, tally.events);
-        table.kinds(tally);
+        table.size(outcome.bytes, statistics.events);
+        table.kinds(statistics);
         table.line("by cpu", "");
-        for (cpu, count) in tally.by_cpu() {
+        for (cpu, count) in statistics.by_cpu() {
             table.item(count, format_args!("cpu {cpu}"));
         }
         table.losses(&self.completeness);
         table.rejected(&self.completeness);
-        if tally.scanned > 0 {
-            table.line("processes", format!("{} found in /proc", grouped(tally.scanned)));
+        if statistics.scanned > 0 {
+            table.line("processes", format!("{} found in /proc", grouped(statistics.scanned)));
         }
-        let (records, blocks) = (tally.unknown_records, outcome.unknown_blocks);
+        let (records, blocks) = (statistics.unknown_records, outcome.unknown_blocks);
         if records > 0 || blocks > 0 {
             let (records, blocks) = (counted(records, "record"), counted(blocks, "block"));
             table.line("skipped", format!("{records} and {blocks} of unknown kinds, from a newer pmon"));
         }
-        table.details(tally, PROGRAMS);
+        table.details(statistics, PROGRAMS);
         table.into_text()
     }
 }
@@ -153,26 +154,26 @@ mod tests {
     use super::*;
     use crate::report::verdict::CompletenessChecker;
 
-    fn facts(tally: Statistics, end: End, damage: Option<Damage>, outcome: ReadOutcome) -> Facts {
+    fn facts(statistics: Statistics, end: End, damage: Option<Damage>, outcome: ReadOutcome) -> Facts {
         let mut checker = CompletenessChecker::new(None, ByteOrder::Little);
         damage.iter().for_each(|damage| checker.damage(damage));
         checker.count(&Record::End(end));
-        Facts { name: "x".into(), header: None, tally, completeness: checker.finish(true), outcome }
+        Facts { name: "x".into(), header: None, statistics, completeness: checker.finish(true), outcome }
     }
 
     #[test]
     fn what_is_not_as_it_should_be_is_said_only_then() {
-        let mut tally = Statistics::new(ByteOrder::Little, None);
-        let text = facts(tally.clone(), End::default(), None, ReadOutcome::default()).text();
+        let mut statistics = Statistics::new(ByteOrder::Little, None);
+        let text = facts(statistics.clone(), End::default(), None, ReadOutcome::default()).text();
         for label in ["rejected", "skipped", "processes", "missing", "malformed", "witness", "unreached"] {
             assert!(!text.contains(label), "{text}");
         }
 
-        (tally.unknown_records, tally.scanned) = (1, 1234);
+        (statistics.unknown_records, statistics.scanned) = (1, 1234);
         let end = End { rejected: 5, malformed: 1, ..End::default() };
         let damage = Damage { offset: 0, bytes: 7, what: DamageKind::Missing { records: 12 } };
         let outcome = ReadOutcome { unknown_blocks: 2, ..ReadOutcome::default() };
-        let text = facts(tally, end, Some(damage), outcome).text();
+        let text = facts(statistics, end, Some(damage), outcome).text();
         for line in [
             "verdict      damaged (1 damaged part of 7 B in all, 12 records missing; no event in it)",
             "rejected     5 from user space",

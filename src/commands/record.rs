@@ -1,6 +1,6 @@
-//! `pmon record`: events into a file.
+//! `pmon record`: records process events to a file.
 
-use std::io::{ErrorKind, IsTerminal as _, stdout};
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use jiff::Zoned;
@@ -17,14 +17,16 @@ use crate::control::{self, ProgressDisplay, RecordingControl};
 use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure};
 use crate::input::is_stdio;
-use crate::output::json_text;
-use crate::report::summary::RecordSummary;
+use crate::report::programs::ProgramCounter;
+use crate::report::recording::RecordSummary;
+use crate::report::summary::{Summary, print_json};
 use crate::terminal;
 
 /// Maximum number of default names that are tried.
-const NAMES: u32 = 20;
-/// Number of attempts after which names contain the capture's UUID, which no process can predict.
-const NUMBERED: u32 = 10;
+const MAX_NAMES: u32 = 20;
+/// Number of the name from which on names contain the UUID of the capture, which no process can
+/// predict.
+const FIRST_UUID_NAME: u32 = 10;
 
 /// Runs the verb.
 pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
@@ -35,7 +37,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         true => CaptureTarget::Stdout,
         false => CaptureTarget::File(path.clone()),
     });
-    // Waits before events are recorded that would have to wait for the reader.
+    // The reader must be there before any event is recorded, or the events would have to wait for it.
     let deadline = args.duration.and_then(|duration| Instant::now().checked_add(duration));
     let reader = target.as_ref().map(|target| control::wait_for_reader(target, &mut signals, deadline));
     let reader = reader.transpose()?;
@@ -48,7 +50,8 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         terminal::eprintln(format_args!("pmon: recording by {}", header.meta.transport));
     }
     control::report_added_listeners(subscription.added_listeners());
-    let (sink, monitor) = CountingSink::new(file, &header);
+    let (mut sink, monitor) = CountingSink::new(file, &header);
+    sink.programs = (!args.command.is_empty()).then(|| ProgramCounter::new(&header));
     let began = Instant::now();
     let recording = Recording::start(subscription, sink, &options).map_err(control::failure)?;
     let mut child = match CommandProcess::start(&args.command) {
@@ -72,17 +75,12 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     };
     let result = control.run(recording).and_then(|(sink, _)| {
         let command = child.as_ref().map(CommandProcess::pid);
-        let completeness = sink.checker.finish(true);
-        let (file, tally) = (&sink.file, &sink.tally);
-        let summary = RecordSummary {
-            file,
-            tally,
-            completeness: &completeness,
-            header: &header,
-            options: &options,
-            command,
-        };
-        say(args, to_stdout, &summary)?;
+        let CountingSink { file, statistics, checker, programs, .. } = sink;
+        let completeness = checker.finish(true);
+        let summary =
+            Summary { file: &file, statistics: &statistics, completeness: &completeness, header: &header };
+        let summary = RecordSummary { summary, options: &options, command, programs: programs.as_ref() };
+        print_summary(args, to_stdout, &summary)?;
         Ok(if args.strict { completeness.exit_code() } else { exit::DONE })
     });
     match (result, child) {
@@ -92,7 +90,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
             failed => failed,
         }),
         (Err(failure), Some(mut child)) => {
-            // The failure is reported at once; the command runs on.
+            // The failure is reported at once, although the command still runs.
             failure.print();
             control::wait_for(&mut child, &mut signals)?;
             Ok(failure.code)
@@ -100,20 +98,15 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     }
 }
 
-/// Says what was recorded, where it is wanted.
-fn say(args: &RecordArgs, to_stdout: bool, summary: &RecordSummary<'_>) -> Result<(), Failure> {
-    if !args.json {
-        if !args.quiet {
-            terminal::eprintln(summary.text().trim_end());
-        }
-        return Ok(());
+/// Prints the summary, unless `--quiet` is given without `--json`.
+fn print_summary(args: &RecordArgs, to_stdout: bool, summary: &RecordSummary<'_>) -> Result<(), Failure> {
+    if args.json {
+        return print_json(summary.json(), to_stdout || !args.command.is_empty());
     }
-    let json = json_text(&summary.json());
-    if to_stdout || !args.command.is_empty() {
-        terminal::eprintln(json);
-        return Ok(());
+    if !args.quiet {
+        terminal::eprintln(summary.text().trim_end());
     }
-    terminal::print(&(json + "\n"))
+    Ok(())
 }
 
 fn options(args: &RecordArgs) -> Result<RecordOptions, Failure> {
@@ -137,17 +130,15 @@ fn options(args: &RecordArgs) -> Result<RecordOptions, Failure> {
     })
 }
 
-/// What is to be recorded.
+/// Returns the events to record.
 fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
     let wrong = |why: String| Err(Failure::new(exit::USAGE, why));
     if let Some(kind) = args.only.iter().find(|kind| matches!(kind, EventKind::Ack | EventKind::Unknown)) {
-        return wrong(format!(
-            "events of kind `{kind}` cannot be chosen: each that there is, is recorded in any case"
-        ));
+        return wrong(format!("--only cannot select kind `{kind}`: events of this kind are always recorded"));
     }
     let tree = match args.tree {
         Some(0) if args.command.is_empty() => {
-            return wrong("--tree takes a process id, or a command behind `--`".into());
+            return wrong("--tree needs a process id, or a command after `--`".into());
         }
         Some(0) => Some(TreeScope::Children),
         pid => pid.map(TreeScope::Process),
@@ -159,19 +150,13 @@ fn check_stdout(args: &RecordArgs, to_stdout: bool) -> Result<(), Failure> {
     if to_stdout && !args.command.is_empty() {
         return Err(Failure::new(
             exit::USAGE,
-            "`-o -` does not go with a command: both would write to standard output; name a file, or a FIFO",
+            "`-o -` cannot be used with a command, because both would write to standard output; name a file or a FIFO",
         ));
     }
-    if to_stdout && stdout().is_terminal() {
-        return Err(Failure::new(
-            exit::USAGE,
-            "a capture is binary, and standard output is a terminal: pipe it, as in `pmon record -o - | pmon print -`",
-        ));
-    }
-    Ok(())
+    if to_stdout { terminal::refuse_capture("record") } else { Ok(()) }
 }
 
-/// Creates the capture. A default name always means a new file; an existing one is never replaced.
+/// Creates the capture file. With a default name, an existing file is never replaced.
 fn create(
     args: &RecordArgs,
     target: Option<&CaptureTarget>,
@@ -185,10 +170,10 @@ fn create(
         let name = names.next(&header.meta, &Zoned::now(), header.uuid);
         match CaptureFile::create(&CaptureTarget::NewFile(name.into()), header, false) {
             Err(StoreError::Exists { .. } | StoreError::Unfinished { .. } | StoreError::Busy { .. })
-                if names.tried < NAMES => {}
+                if names.tried < MAX_NAMES => {}
             // Another user can create a directory of that name, too.
             Err(StoreError::Io { source, .. })
-                if source.kind() == ErrorKind::IsADirectory && names.tried < NAMES => {}
+                if source.kind() == ErrorKind::IsADirectory && names.tried < MAX_NAMES => {}
             created => return Ok(created?),
         }
     }
@@ -208,7 +193,7 @@ impl DefaultNames {
         let host: String = meta.host.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
         let number = match self.tried {
             1 => String::new(),
-            n @ ..NUMBERED => format!("-{n}"),
+            n @ ..FIRST_UUID_NAME => format!("-{n}"),
             n => format!("-{:x}", u128::from_be_bytes(uuid).rotate_left(n)),
         };
         format!("pmon-{host}-{}{number}.pmon", now.strftime("%Y%m%d-%H%M%S"))
@@ -220,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_hold_nothing_that_a_shell_or_a_folder_would_mind() {
+    fn default_names_need_no_quoting_and_become_unpredictable() {
         let meta = Meta { host: "a/b c".into(), ..Meta::default() };
         let now = "2026-01-02T03:04:05[UTC]".parse().expect("a time");
         let mut names = DefaultNames::default();

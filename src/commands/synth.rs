@@ -1,36 +1,29 @@
-//! `pmon synth` writes a synthetic capture.
+//! `pmon synth`: writes a synthetic capture.
 
-use std::io::{IsTerminal as _, stdout};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use pmon_core::capture::{Header, Record};
+use pmon_core::capture::Record;
 use pmon_record::{CaptureFile, CaptureTarget, Signals, Sink as _, SinkError, WakeReason};
 use pmon_replay::synth::Synth;
-use serde_json::Value;
 
 use crate::args::SynthArgs;
 use crate::control;
-use crate::counting_sink::{CountingSink, facts};
+use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail as _};
-use crate::input::{is_stdio, shown};
-use crate::output::{json_text, shell_words};
-use crate::report::text_table::TextTable;
-use crate::report::verdict::Completeness;
+use crate::input::is_stdio;
+use crate::output::shell_words;
+use crate::report::summary::{Summary, VerbParts, print_json};
 use crate::terminal;
-use crate::time_spec::brief;
 
-/// Records between looks at signals and the bar.
-const LOOK: u64 = 1 << 16;
+/// Number of records after which signals and the progress bar are updated.
+const UPDATE_INTERVAL: u64 = 1 << 16;
 
 /// Runs the verb.
 pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
     let to_stdout = is_stdio(&args.output);
-    if to_stdout && stdout().is_terminal() {
-        return Err(Failure::new(
-            exit::USAGE,
-            "a capture is binary, and standard output is a terminal: pipe it, as in `pmon synth -o - | pmon print -`",
-        ));
+    if to_stdout {
+        terminal::refuse_capture("synth")?;
     }
     let options = args.options();
     let synth = Synth::new(options).map_err(|error| Failure::new(exit::USAGE, error))?;
@@ -40,7 +33,7 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
     let reader = control::wait_for_reader(&target, &mut signals, None)?;
     let file = CaptureFile::create(&target, &header, args.force)?;
     drop(reader);
-    let (sink, _handle) = CountingSink::new(file, &header);
+    let (sink, _monitor) = CountingSink::new(file, &header);
     let bar = if args.quiet { ProgressBar::hidden() } else { terminal::event_bar(options.events) };
     let mut writing = Writing { sink, signals: &mut signals, bar, records: 0 };
     let written = synth.generate(|record| writing.record(record));
@@ -48,29 +41,31 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
     writing.bar.finish_and_clear();
     let Writing { mut sink, .. } = writing;
     if let Err(stop) = finished {
-        // What is there of it is of no use to anybody.
+        // An incomplete synthetic capture is of no use.
         let removed = sink.file.discard();
         let failure = stop.failure();
-        removed.or_fail(exit::STORAGE, "cannot remove what was written")?;
+        removed.or_fail(exit::STORAGE, "cannot remove the incomplete capture")?;
         return Err(failure);
     }
-    let completeness = sink.checker.finish(true);
+    let CountingSink { file, statistics, checker, .. } = sink;
+    let completeness = checker.finish(true);
     let summary =
-        SynthSummary { file: &sink.file, tally: &sink.tally, completeness: &completeness, header: &header };
+        Summary { file: &file, statistics: &statistics, completeness: &completeness, header: &header };
     if args.json {
-        let json = json_text(&summary.json());
-        if to_stdout {
-            terminal::eprintln(json);
-        } else {
-            terminal::print(&(json + "\n"))?;
-        }
+        let mut fields = summary.json();
+        fields.insert("uuid".into(), format!("{:032x}", u128::from_be_bytes(header.uuid)).into());
+        fields.insert("made_by".into(), header.meta.transport.why.clone().into());
+        print_json(fields, to_stdout)?;
     } else if !args.quiet {
-        terminal::eprintln(summary.text().trim_end());
+        let path = shell_words([args.output.as_os_str().as_encoded_bytes()].into_iter());
+        let next = vec![format!("pmon print {path}"), format!("pmon info {path}")];
+        let parts = VerbParts { duration_label: Some("made"), next, ..VerbParts::default() };
+        terminal::eprintln(summary.text(&parts).trim_end());
     }
     Ok(exit::DONE)
 }
 
-/// A capture on its way into its file.
+/// A capture while it is written.
 struct Writing<'a> {
     sink: CountingSink,
     signals: &'a mut Signals,
@@ -78,7 +73,7 @@ struct Writing<'a> {
     records: u64,
 }
 
-/// Why it is not written to its end.
+/// The reason why a capture is not completed.
 enum StopReason {
     Sink(SinkError),
     Signals(Failure),
@@ -88,15 +83,15 @@ enum StopReason {
 impl Writing<'_> {
     fn record(&mut self, record: &Record<'_>) -> Result<(), StopReason> {
         self.records += 1;
-        if self.records.is_multiple_of(LOOK) {
-            self.look()?;
+        if self.records.is_multiple_of(UPDATE_INTERVAL) {
+            self.update()?;
         }
         self.sink.record(record).map_err(StopReason::Sink)
     }
 
     #[cold]
-    fn look(&mut self) -> Result<(), StopReason> {
-        self.bar.set_position(self.sink.tally.events);
+    fn update(&mut self) -> Result<(), StopReason> {
+        self.bar.set_position(self.sink.statistics.events);
         let wakeup = self.signals.wait(Some(Duration::ZERO));
         match wakeup.or_fail(exit::INTERNAL, "cannot wait for signals").map_err(StopReason::Signals)? {
             WakeReason::Interrupt | WakeReason::Terminate => Err(StopReason::Interrupted),
@@ -110,46 +105,9 @@ impl StopReason {
         match self {
             Self::Sink(error) => Failure::new(exit::STORAGE, error),
             Self::Signals(failure) => failure,
-            Self::Interrupted => Failure::new(exit::INTERRUPTED, "interrupted; nothing is kept"),
+            Self::Interrupted => {
+                Failure::new(exit::INTERRUPTED, "interrupted; the incomplete capture was removed")
+            }
         }
-    }
-}
-
-/// What was written.
-struct SynthSummary<'a> {
-    file: &'a CaptureFile,
-    tally: &'a pmon_analysis::Statistics,
-    completeness: &'a Completeness,
-    header: &'a Header,
-}
-
-impl SynthSummary<'_> {
-    fn text(&self) -> String {
-        let Self { file, tally, completeness, .. } = self;
-        let mut table = TextTable::default();
-        table.line("made", brief(self.duration_ns()));
-        table.verdict(completeness);
-        table.kinds(tally);
-        table.losses(completeness);
-        table.size(file.bytes(), tally.events);
-        if let Some(path) = file.path() {
-            table.line("file", shown(path));
-            let file = shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
-            table.line("next", format!("pmon print {file}   or   pmon info {file}"));
-        }
-        table.into_text()
-    }
-
-    fn json(&self) -> Value {
-        let Self { file, tally, completeness, header } = self;
-        let mut facts = facts(file, tally, completeness, header);
-        facts.insert("uuid".into(), format!("{:032x}", u128::from_be_bytes(header.uuid)).into());
-        facts.insert("made_by".into(), header.meta.transport.why.clone().into());
-        Value::Object(facts)
-    }
-
-    fn duration_ns(&self) -> u64 {
-        let end = self.completeness.report.end.map_or(0, |end| end.time.0);
-        end.saturating_sub(self.header.meta.start.mono.0)
     }
 }

@@ -4,13 +4,14 @@ use pmon_analysis::Statistics;
 use pmon_core::capture::MissReason;
 use serde_json::{Value, json};
 
-use crate::terminal::grouped;
+use crate::terminal::{counted, grouped};
 
-/// Returns a text such as `159 known (exe and cwd of 159 denied), 0 missed`.
-pub(crate) fn text(tally: &Statistics) -> String {
-    let (known, missed) = (grouped(tally.details_known), grouped(tally.details_missed));
+/// Returns a text such as `159 execs known (exe and cwd of 159 denied), 0 execs missed`.
+pub(crate) fn text(statistics: &Statistics) -> String {
+    let (known, missed) =
+        (counted(statistics.details_known, "exec"), counted(statistics.details_missed, "exec"));
     let mut parts: Vec<(MissReason, u64, Vec<&str>)> = Vec::new();
-    for (why, field, execs) in tally.missing() {
+    for (why, field, execs) in statistics.missing() {
         match parts.iter_mut().find(|part| (part.0, part.1) == (why, execs)) {
             Some((_, _, fields)) => fields.push(field),
             None => parts.push((why, execs, vec![field])),
@@ -26,15 +27,15 @@ pub(crate) fn text(tally: &Statistics) -> String {
 }
 
 /// Returns the field `details` of `info`, `record` and `replay`.
-pub(crate) fn json(tally: &Statistics) -> Value {
-    let missing: Vec<_> = tally
+pub(crate) fn json(statistics: &Statistics) -> Value {
+    let missing: Vec<_> = statistics
         .missing()
         .map(|(why, field, execs)| json!({ "field": field, "why": why.name(), "execs": execs }))
         .collect();
     json!({
-        "known": tally.details_known,
-        "missed": tally.details_missed,
-        "partial": tally.details_partial,
+        "known": statistics.details_known,
+        "missed": statistics.details_missed,
+        "partial": statistics.details_partial,
         "missing": missing,
     })
 }
@@ -56,10 +57,10 @@ mod tests {
 
     use super::*;
 
-    fn tally(details: impl IntoIterator<Item = Details>) -> Statistics {
-        let mut tally = Statistics::new(ByteOrder::Little, None);
-        details.into_iter().for_each(|details| tally.count(&Record::Details(Box::new(details))));
-        tally
+    fn statistics(details: impl IntoIterator<Item = Details>) -> Statistics {
+        let mut statistics = Statistics::new(ByteOrder::Little, None);
+        details.into_iter().for_each(|details| statistics.count(&Record::Details(Box::new(details))));
+        statistics
     }
 
     fn missed(miss: MissReason) -> Details {
@@ -67,8 +68,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_its_reason() {
-        assert_eq!(text(&tally([])), "0 known, 0 missed");
+    fn missing_fields_are_named_with_their_reason() {
+        assert_eq!(text(&statistics([])), "0 execs known, 0 execs missed");
         let part =
             Details { comm: Some("x".into()), ids: Some(Default::default()), ..missed(MissReason::Denied) };
         let denied = Details { args: Some("x\0".into()), cgroup: Some("0::/".into()), ppid: Some(1), ..part };
@@ -79,11 +80,11 @@ mod tests {
             cwd: Some("/".into()),
             ..gone.clone()
         };
-        let all = tally([denied.clone(), denied.clone(), gone, long, missed(MissReason::Gone)]);
+        let all = statistics([denied.clone(), denied.clone(), gone, long, missed(MissReason::Gone)]);
         let text = text(&all);
         assert_eq!(
             text,
-            "4 known (exe and cwd of 2 denied; exe, cwd and args of 1 gone; args of 1 too long), 1 missed"
+            "4 execs known (exe and cwd of 2 denied; exe, cwd and args of 1 gone; args of 1 too long), 1 exec missed"
         );
         let expected = json!({
             "known": 1, "missed": 0, "partial": 1,
@@ -92,6 +93,6 @@ mod tests {
                 { "field": "cwd", "why": "denied", "execs": 1 },
             ],
         });
-        assert_eq!(json(&tally([denied])), expected);
+        assert_eq!(json(&statistics([denied])), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! `pmon replay`: a capture happens again.
+//! `pmon replay`: replays the events of a capture.
 
 mod consumers;
 mod expected_output;
@@ -28,23 +28,23 @@ use self::pacer::Pacer;
 use crate::args::{FormatArg, ReplayArgs, SpeedArg};
 use crate::commands::print::{exits, range};
 use crate::commands::watch::ViewSink;
-use crate::counting_sink::{CountingSink, facts};
+use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail};
 use crate::input::{hint, is_stdio, report_damage, shown, skip_hole};
-use crate::output::{json_text, shell_words};
-use crate::report::text_table::TextTable;
+use crate::output::shell_words;
+use crate::report::summary::{Summary, VerbParts, print_json};
 use crate::terminal;
 use crate::view::{Range, View};
 
-/// Number of events that happen before a consumer must have read them, few enough that none is
+/// Number of events after which every consumer must have read them. It is small enough that none is
 /// lost.
-const AT_ONCE: u32 = 64;
+const UNREAD_EVENTS: u32 = 64;
 
 /// Runs the verb.
 pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     if is_stdio(&args.file) {
         if args.speed == SpeedArg::Step {
-            let why = "--speed step reads standard input, where the capture comes from: name a file";
+            let why = "--speed step cannot be used with a capture from standard input, which it reads itself; name a file";
             return Err(Failure::new(exit::USAGE, why));
         }
         let reader = Reader::open(stdin().lock()).map_err(|error| refused("standard input", error))?;
@@ -57,16 +57,16 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
     let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
     let reader = Reader::open_sparse(file, skip_hole).map_err(|error| refused(&name, error))?;
     let range = range(&args.file, reader.header(), ["--from", "--to"], [args.from, args.to])?;
-    let play = Playback::new(args, range, reader.header(), meta.len())?;
+    let playback = Playback::new(args, range, reader.header(), meta.len())?;
     let mut replay = Replay::new(reader);
-    // A consumer that follows processes or shows their names needs their starts.
-    let follows = play.filter.is_some() || args.shows() || !args.program.is_empty();
-    if let (Some(from), true, false) = (play.from, meta.is_file(), follows)
+    // A consumer that follows processes or shows their names needs the events that started them.
+    let follows = playback.filter.is_some() || args.shows() || !args.program.is_empty();
+    if let (Some(from), true, false) = (playback.from, meta.is_file(), follows)
         && let Err(error) = replay.seek(from)
     {
-        play.say(error)?;
+        playback.report(error)?;
     }
-    play.run(replay)
+    playback.run(replay)
 }
 
 fn refused(name: &str, error: OpenError) -> Failure {
@@ -74,7 +74,7 @@ fn refused(name: &str, error: OpenError) -> Failure {
     Failure { code, error: Some(anyhow::Error::new(error).context(name.to_owned())) }
 }
 
-/// What is to be done.
+/// A replay with its options.
 struct Playback<'a> {
     args: &'a ReplayArgs,
     name: String,
@@ -84,7 +84,7 @@ struct Playback<'a> {
     filter: Option<Filter>,
     script: FaultScript,
     bar: ProgressBar,
-    /// Whether any part of the capture is.
+    /// Whether any part of the capture is damaged.
     damaged: Cell<bool>,
     /// Number of events that have happened, once the replay is complete.
     happened: Cell<u64>,
@@ -97,7 +97,7 @@ impl<'a> Playback<'a> {
                 TimeBound::Mono(time) => Ok(time),
                 TimeBound::Wall(at) => {
                     let start = header.map(|header| header.meta.start).ok_or_else(|| {
-                        Failure::new(exit::USAGE, "the capture's header is damaged: give times as +DURATION")
+                        Failure::new(exit::USAGE, "the capture's header is damaged, so its start is unknown; give times as +DURATION")
                     })?;
                     let since = i128::from(at) - i128::from(start.real_ns);
                     let time = (i128::from(start.mono.0) + since).clamp(0, u64::MAX.into());
@@ -109,9 +109,9 @@ impl<'a> Playback<'a> {
             Some(path) => script(path)?,
             None => FaultScript::new(),
         };
-        // What goes to the terminal itself shows how far it is.
-        let is_unseen = args.record.is_some() || !args.program.is_empty() && !stdout().is_terminal();
-        let quiet = args.speed == SpeedArg::Instant && (is_unseen || args.expect.is_some());
+        // Output to the terminal shows the progress by itself.
+        let has_no_output = args.record.is_some() || !args.program.is_empty() && !stdout().is_terminal();
+        let quiet = args.speed == SpeedArg::Instant && (has_no_output || args.expect.is_some());
         Ok(Self {
             args,
             name: if is_stdio(&args.file) { "standard input".into() } else { shown(&args.file) },
@@ -133,12 +133,12 @@ impl<'a> Playback<'a> {
         if let Some(until) = self.until {
             replay = replay.until(until);
         }
-        // What is only shown is filtered there, where everything is known that happened before.
+        // Events that are only shown are filtered by the view, which knows all earlier events.
         let is_shown = self.args.shows();
         if let (Some(filter), false) = (&self.filter, is_shown) {
             replay = replay.filter(filter.clone());
         }
-        // A program takes the recorder's place, and does not find it there.
+        // A program takes the place of the recorder, so the recorder's own events are excluded.
         if let (false, Some(recorder)) = (self.args.program.is_empty() || self.args.view.own, self.recorder())
         {
             let filter = self.filter.clone().unwrap_or_default();
@@ -155,12 +155,12 @@ impl<'a> Playback<'a> {
         }
     }
 
-    /// Replays to each program that connects.
+    /// Replays the events to each program that connects to the socket.
     fn serve<R: Read>(&self, mut replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
         let mut pacer = Pacer::new(self.args.speed)?;
         // Damage before the first event is reported before waiting for a program.
         while let Err(error) = replay.next_time() {
-            self.say(error)?;
+            self.report(error)?;
         }
         let mut consumers = Consumers::wait_for_first(path, &mut replay, &mut pacer)?;
         let mut room = 0;
@@ -169,30 +169,30 @@ impl<'a> Playback<'a> {
                 Ok(Some(time)) => time,
                 Ok(None) => break,
                 Err(error) => {
-                    self.say(error)?;
+                    self.report(error)?;
                     continue;
                 }
             };
             if !pacer.wait(time, |left| consumers.attend(&mut replay, left))? {
                 break;
             }
-            // `instant` is as fast as the programs read, so none loses more than the capture has
-            // lost.
+            // With `instant`, the programs set the pace, so they lose only the events that the
+            // capture lost.
             if self.args.speed == SpeedArg::Instant && room == 0 {
                 if !consumers.keep_up(&mut replay, &mut pacer)? {
                     break;
                 }
-                room = AT_ONCE;
+                room = UNREAD_EVENTS;
             }
             room = room.saturating_sub(1);
             if let Err(error) = replay.step() {
-                self.say(error)?;
+                self.report(error)?;
             }
         }
-        let said = consumers.end(&mut replay, &mut pacer)?;
+        let readers = consumers.end(&mut replay, &mut pacer)?;
         self.report_no_effect(replay.kernel().events_happened());
         terminal::eprintln(format_args!(
-            "pmon: replayed {} to {said}",
+            "pmon: replayed {} to {readers}",
             terminal::counted(replay.kernel().events_happened(), "event")
         ));
         Ok(self.exit_code())
@@ -202,8 +202,8 @@ impl<'a> Playback<'a> {
         self.header.as_ref()?.meta.recorder()
     }
 
-    /// Says what is damaged, and goes on.
-    fn say(&self, error: ReplayError) -> Result<(), Failure> {
+    /// Reports damage, which does not end the replay; returns other errors.
+    fn report(&self, error: ReplayError) -> Result<(), Failure> {
         match error {
             ReplayError::Damaged(damage) => {
                 self.damaged.set(true);
@@ -233,9 +233,9 @@ impl<'a> Playback<'a> {
     }
 
     fn record<R: Read>(&self, replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
-        let header = self.header_again();
+        let header = self.new_header();
         let target = if is_stdio(path) { CaptureTarget::Stdout } else { CaptureTarget::File(path.into()) };
-        // No signal is handled yet: each ends the program.
+        // No signal is handled yet, so SIGINT and SIGTERM end the wait.
         let reader = target.wait_for_reader(|time| {
             thread::sleep(time);
             true
@@ -243,42 +243,28 @@ impl<'a> Playback<'a> {
         let file = CaptureFile::create(&target, &header, self.args.force)?;
         drop(reader);
         let (sink, _) = CountingSink::new(file, &header);
-        let CountingSink { file, tally, checker, .. } = self.play(replay, sink)?;
+        let CountingSink { file, statistics, checker, .. } = self.play(replay, sink)?;
         let completeness = checker.finish(true);
         self.report_no_effect(self.happened.get());
+        let summary =
+            Summary { file: &file, statistics: &statistics, completeness: &completeness, header: &header };
         if self.args.json {
-            let facts = facts(&file, &tally, &completeness, &header);
-            let json = json_text(&serde_json::Value::Object(facts));
-            if is_stdio(path) {
-                terminal::eprintln(json);
-            } else {
-                terminal::print(&(json + "\n"))?;
-            }
+            print_json(summary.json(), is_stdio(path))?;
         } else {
-            let mut table = TextTable::default();
-            table.verdict(&completeness);
-            table.kinds(&tally);
-            table.losses(&completeness);
-            table.rejected(&completeness);
-            table.size(file.bytes(), tally.events);
-            if let Some(path) = file.current_path() {
-                let words = |path: &Path| shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
-                table.line("file", shown(path));
-                let (from, to) = (words(&self.args.file), words(path));
-                let is_all = self.from.is_none() && self.until.is_none() && self.filter.is_none();
-                let is_same = is_all && self.script.rules().is_empty() && !is_stdio(&self.args.file);
-                table.line(
-                    "next",
-                    if is_same { format!("pmon diff {from} {to}") } else { format!("pmon print {to}") },
-                );
-            }
-            terminal::eprintln(table.into_text().trim_end());
+            let words = |path: &Path| shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
+            let (from, to) = (words(&self.args.file), words(path));
+            let is_all = self.from.is_none() && self.until.is_none() && self.filter.is_none();
+            let is_same = is_all && self.script.rules().is_empty() && !is_stdio(&self.args.file);
+            let next = if is_same { format!("pmon diff {from} {to}") } else { format!("pmon print {to}") };
+            let parts = VerbParts { next: vec![next], ..VerbParts::default() };
+            terminal::eprintln(summary.text(&parts).trim_end());
         }
         Ok(self.exit_code())
     }
 
-    /// The header of what is recorded: of the same host and time, but not the same capture. It depends on nothing else.
-    fn header_again(&self) -> Header {
+    /// Returns the header of the new capture: the original header with another UUID, which depends on
+    /// the original one and on the options only.
+    fn new_header(&self) -> Header {
         let original = self.header.clone();
         let mut header = original.unwrap_or(Header {
             uuid: [0; 16],
@@ -302,18 +288,18 @@ impl<'a> Playback<'a> {
         if self.damaged.get() { exit::DAMAGED } else { exit::DONE }
     }
 
-    /// Plays all of it, and says what is damaged on the way; gives the sink back.
+    /// Replays all events to `sink`, reports damage, and returns the sink.
     fn play<R: Read, S: Sink>(&self, mut replay: Replay<R>, sink: S) -> Result<S, Failure> {
         let recorder = self.header.as_ref().map_or(0, |header| header.meta.recorder_pid);
         let mut rerecorder = Rerecorder::new(sink, Tgid(recorder));
-        let mut tell = |error: RerecordError| match error {
-            RerecordError::Replay(error) => self.say(error).map(|()| true),
+        let mut report = |error: RerecordError| match error {
+            RerecordError::Replay(error) => self.report(error).map(|()| true),
             error => Err(self.failure(error)),
         };
-        while rerecorder.begin(&mut replay).or_else(&mut tell)? {}
+        while rerecorder.begin(&mut replay).or_else(&mut report)? {}
         match self.args.speed {
             SpeedArg::Instant => {
-                while rerecorder.take(&mut replay, None).or_else(&mut tell)? {
+                while rerecorder.take(&mut replay, None).or_else(&mut report)? {
                     self.bar.set_position(replay.offset());
                 }
             }
@@ -321,7 +307,7 @@ impl<'a> Playback<'a> {
                 let mut socket = loop {
                     match replay.listener() {
                         Ok(socket) => break socket,
-                        Err(error) => tell(error.into()).map(|_| ())?,
+                        Err(error) => report(error.into()).map(|_| ())?,
                     }
                 };
                 let mut pacer = Pacer::new(self.args.speed)?;
@@ -330,7 +316,7 @@ impl<'a> Playback<'a> {
                         Ok(Some(time)) => time,
                         Ok(None) => break,
                         Err(error) => {
-                            tell(error.into())?;
+                            report(error.into())?;
                             continue;
                         }
                     };
@@ -338,16 +324,16 @@ impl<'a> Playback<'a> {
                         break;
                     }
                     if let Err(error) = replay.step() {
-                        tell(error.into())?;
+                        report(error.into())?;
                     }
-                    if !rerecorder.take(&mut replay, Some(&mut socket)).or_else(&mut tell)? {
+                    if !rerecorder.take(&mut replay, Some(&mut socket)).or_else(&mut report)? {
                         break;
                     }
                 }
                 replay.kernel().release_delayed();
-                // A script may have it that calls find nothing.
+                // A fault can make calls return no event although some are queued.
                 while socket.poll().readable
-                    && rerecorder.take(&mut replay, Some(&mut socket)).or_else(&mut tell)?
+                    && rerecorder.take(&mut replay, Some(&mut socket)).or_else(&mut report)?
                 {}
             }
         }
@@ -360,7 +346,7 @@ impl<'a> Playback<'a> {
 
     fn failure(&self, error: RerecordError) -> Failure {
         match error {
-            // A reader that only watches may close the pipe early; the reader of a capture may not.
+            // The reader of text may close the pipe early; the reader of a capture may not.
             RerecordError::Sink(error) if error.is_closed_pipe() && self.args.record.is_none() => {
                 Failure { code: exit::DONE, error: None }
             }
@@ -373,7 +359,7 @@ impl<'a> Playback<'a> {
     }
 }
 
-/// What happens at all, if that is not everything.
+/// Returns the filter for the events that happen; `None` if all of them do.
 fn filter(args: &ReplayArgs) -> Result<Option<Filter>, Failure> {
     use std::os::unix::ffi::OsStrExt as _;
     let view = &args.view;

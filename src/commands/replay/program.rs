@@ -78,7 +78,7 @@ impl Playback<'_> {
         let mut conduct = RunOptions::default();
         (conduct.at_end, conduct.timeout) = (args.at_end.into(), args.timeout);
         let ending =
-            running.run(&mut world, &conduct, |running| forwarder.heed(running), |error| self.say(error));
+            running.run(&mut world, &conduct, |running| forwarder.heed(running), |error| self.report(error));
         let ending = match ending {
             Ok(ending) => ending,
             Err(ServeError::World(failure)) => return Err(failure),
