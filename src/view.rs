@@ -128,7 +128,7 @@ impl<W: Write> View<W> {
             let unshown = unshown.join(", and ");
             terminal::eprintln(format_args!("pmon: {unshown}; the classic format has no line for that"));
         }
-        report_forgotten(self.processes.forgotten());
+        report_forgotten(self.processes.incomplete());
     }
 
     /// Explains why no event is shown, or none of a requested process.

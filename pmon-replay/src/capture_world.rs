@@ -123,8 +123,8 @@ impl<R: Read> CaptureWorld<R> {
 
     /// Returns the number of processes, threads, parents and details that the program sees
     /// incompletely for lack of memory.
-    pub fn forgotten(&self) -> u64 {
-        self.procfs.forgotten()
+    pub fn incomplete(&self) -> u64 {
+        self.procfs.incomplete()
     }
 
     /// Divides one memory budget between reader and processes: large blocks leave less for the
@@ -144,7 +144,7 @@ impl<R: Read> CaptureWorld<R> {
         loop {
             let is_nearer = self.replay.approach();
             self.share_memory();
-            self.replay.told().for_each(|entry| self.procfs.apply(&entry));
+            self.replay.told().for_each(|record| self.procfs.apply(&record));
             if !is_nearer? {
                 return Ok(());
             }
@@ -166,9 +166,9 @@ impl<R: Read> CaptureWorld<R> {
         loop {
             let played = self.replay.play();
             self.share_memory();
-            for entry in self.replay.told() {
-                self.pending_bytes += size_of_record(&entry);
-                self.pending.push_back(entry);
+            for record in self.replay.told() {
+                self.pending_bytes += size_of_record(&record);
+                self.pending.push_back(record);
             }
             while self.pending.len() > MAX_PENDING || self.pending_bytes > MAX_PENDING_BYTES {
                 self.apply_next();
@@ -182,12 +182,12 @@ impl<R: Read> CaptureWorld<R> {
     }
 
     fn apply_next(&mut self) -> bool {
-        let entry = self.pending.pop_front();
-        if let Some(entry) = &entry {
-            self.pending_bytes -= size_of_record(entry);
-            self.procfs.apply(entry);
+        let record = self.pending.pop_front();
+        if let Some(record) = &record {
+            self.pending_bytes -= size_of_record(record);
+            self.procfs.apply(record);
         }
-        entry.is_some()
+        record.is_some()
     }
 
     /// Behind damage it goes on, behind anything else it does not.

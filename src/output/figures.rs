@@ -96,7 +96,7 @@ pub(super) fn of_process(occurrence: &TimelineItem, processes: &ProcessTable) ->
         EventBody::Exit { task, code, .. } => Some(usage?.process_state(task.is_leader(), code)),
         _ => None,
     };
-    let exit = processes.exit().or_else(|| match state()? {
+    let exit = processes.last_exit().or_else(|| match state()? {
         ProcessState::Alive => Some(ProcessExit::GoesOn),
         ProcessState::Ended { status } => Some(ProcessExit::Ended { status }),
         _ => None,

@@ -192,7 +192,7 @@ fn what(line: &mut String, event: &Event, occurrence: &TimelineItem, context: Re
         EventBody::Comm { comm, .. } => write!(line, "thread is now {}", printable(comm.as_bytes())),
         EventBody::Coredump { .. } => line.write_str("dumps core"),
         EventBody::Exit { task, code, .. } => {
-            let exit = context.processes.exit();
+            let exit = context.processes.last_exit();
             let thread = match (exit, task.is_leader()) {
                 (Some(ProcessExit::Ended { .. }), _) | (None, true) => "",
                 (_, true) => "first thread: ",
@@ -214,7 +214,7 @@ fn what(line: &mut String, event: &Event, occurrence: &TimelineItem, context: Re
 
 /// Returns the raw wait status of the process if the exit ends it, else that of the thread.
 fn status(code: u32, context: RenderContext<'_>) -> u32 {
-    match context.processes.exit() {
+    match context.processes.last_exit() {
         Some(ProcessExit::Ended { status }) => status,
         _ => code,
     }

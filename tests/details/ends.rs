@@ -47,7 +47,7 @@ fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
                         time: event.time,
                         task,
                         usage: occurrence.usage.as_deref().copied(),
-                        meaning: processes.exit().unwrap(),
+                        meaning: processes.last_exit().unwrap(),
                     }),
                     _ => {}
                 }

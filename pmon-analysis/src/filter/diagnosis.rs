@@ -63,7 +63,7 @@ impl FilterDiagnosis {
         self.events += 1;
         let (first, last) = self.span.get_or_insert((event.time, event.time));
         (*first, *last) = (event.time.min(*first), event.time.max(*last));
-        self.thread |= is_all && filter.hide_threads && is_threads_own(event, processes.exit());
+        self.thread |= is_all && filter.hide_threads && is_threads_own(event, processes.last_exit());
         self.kind |= is_kind;
         self.pid |= is_pid;
         self.tree |= is_tree;

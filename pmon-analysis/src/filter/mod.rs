@@ -57,9 +57,9 @@ impl Filter {
     }
 
     /// Learns from the next entry, shown or not, before [`Filter::matches`] is asked about it.
-    pub fn observe(&mut self, entry: &OwnedRecord) {
+    pub fn observe(&mut self, record: &OwnedRecord) {
         if let Some(tree) = &mut self.tree {
-            tree.observe(entry);
+            tree.observe(record);
         }
     }
 
@@ -74,7 +74,7 @@ impl Filter {
             let about_processes = !self.pids.is_empty() || self.tree.is_some() || self.name.is_some();
             return !about_processes && self.since.is_none() && self.until.is_none();
         };
-        (!self.hide_threads || !is_threads_own(event, processes.exit()))
+        (!self.hide_threads || !is_threads_own(event, processes.last_exit()))
             && self.hide_self_generated.is_none_or(|recorder| SelfGenerated::of(event, recorder).is_none())
             && self.has_pid(event)
             && self.tree.as_ref().is_none_or(|tree| tasks(event).any(|task| tree.contains(task.tgid)))
@@ -205,8 +205,8 @@ mod tests {
             reason: SnapshotReason::Start,
             atomic: false,
         };
-        for entry in [scanned(7, 9), scanned(9, 10), scanned(8, 1), OwnedRecord::Snapshot(scan)] {
-            filter.observe(&entry);
+        for record in [scanned(7, 9), scanned(9, 10), scanned(8, 1), OwnedRecord::Snapshot(scan)] {
+            filter.observe(&record);
         }
         assert!(matches(&filter, sid(7)));
         assert!(!matches(&filter, sid(8)));

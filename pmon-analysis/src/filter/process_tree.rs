@@ -86,17 +86,17 @@ impl ProcessTree {
         self.partial.as_ref().map_or(0, |partial| partial.uncertain.len())
     }
 
-    pub(crate) fn observe(&mut self, entry: &OwnedRecord) {
-        match entry {
-            OwnedRecord::Event(occurrence) => {
-                let Some(event) = &occurrence.event else { return };
+    pub(crate) fn observe(&mut self, record: &OwnedRecord) {
+        match record {
+            OwnedRecord::Event(item) => {
+                let Some(event) = &item.event else { return };
                 self.forget_ended();
                 match event.body {
                     EventBody::Fork { parent, child } if child.is_leader() => {
                         self.fork(parent.tgid, child.tgid, event.time);
                     }
                     EventBody::Exec { task } => {
-                        let ppid = occurrence.details.as_deref().and_then(|details| details.ppid);
+                        let ppid = item.details.as_deref().and_then(|details| details.ppid);
                         self.learn_parent(task.tgid, ppid.map(Tgid), event.time);
                     }
                     EventBody::Exit { task, parent, .. } if self.partial.is_some() => {
@@ -359,8 +359,8 @@ mod tests {
         tree
     }
 
-    fn is_in(tree: &mut ProcessTree, entry: OwnedRecord, pid: u32) -> bool {
-        tree.observe(&entry);
+    fn is_in(tree: &mut ProcessTree, record: OwnedRecord, pid: u32) -> bool {
+        tree.observe(&record);
         tree.contains(Tgid(pid))
     }
 

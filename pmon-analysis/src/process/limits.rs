@@ -6,12 +6,18 @@
 /// new processes. The number is the load limit of a hash table of 131,072 slots, so that the table
 /// never doubles in size.
 pub const MAX_PROCESSES: usize = (1 << 17) / 8 * 7;
-/// Ended processes that are remembered.
+/// Maximum number of ended processes in the table.
 pub const MAX_DEAD: usize = 1 << 14;
-/// Bytes kept of a name; a kernel has 64 at the most, for its own threads.
+/// Maximum number of bytes stored of a process name.
+///
+/// The kernel reports at most 64 bytes, and only for its own threads.
 pub const MAX_NAME: usize = 64;
-/// Threads known at a time, beside the first ones, where processes are kept in detail; beyond it, new ones are not learned.
+/// Maximum number of threads in a detailed table, not counting the first thread of each process.
+///
+/// Beyond this limit, the table ignores new threads.
 pub const MAX_THREADS: usize = 1 << 18;
-/// Maximum memory of a detailed table, in bytes. Beyond this limit, the table ignores new processes
-/// and threads, and drops the texts of new details.
+/// Maximum memory of a detailed table, in bytes.
+///
+/// Beyond this limit, the table ignores new processes and threads, and drops the texts of new
+/// details.
 pub const MAX_BYTES: usize = 72 << 20;

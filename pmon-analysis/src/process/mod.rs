@@ -1,4 +1,8 @@
-//! The processes of a capture, as of the record at hand.
+//! The processes of a capture, as of the current record.
+//!
+//! [`ProcessTable`] holds the name, parent, start and end of each [`Process`]. A
+//! [detailed](ProcessTable::detailed) table also holds everything that the capture shows about the
+//! running processes: see [`LiveProcess`].
 
 mod limits;
 mod live;

@@ -31,8 +31,9 @@ pub enum ProcessExit {
 pub(super) struct ThreadGroup {
     /// Running threads other than the first.
     others: BTreeSet<Tid>,
-    /// The [era](super::ProcessTable) of the process's fork, or of a scan that found only one thread.
-    /// All threads are known as long as the era lasts, because no event of a thread was lost in it.
+    /// The era (see [`ProcessTable`](super::ProcessTable)) of the process's fork, or of a scan that
+    /// found only one thread. All threads are known as long as the era lasts, because no event of a
+    /// thread was lost in it.
     era: Option<u64>,
     has_first_ended: bool,
     is_over: bool,
@@ -52,12 +53,12 @@ impl ThreadGroup {
     }
 
     /// Adds a new thread.
-    pub(super) fn begin(&mut self, tid: Tid) {
+    pub(super) fn add(&mut self, tid: Tid) {
         self.others.insert(tid);
     }
 
     /// Notes that a scan in `era` found only the first thread.
-    pub(super) fn found_alone(&mut self, era: u64) {
+    pub(super) fn mark_single_threaded(&mut self, era: u64) {
         // If other threads are known, one may have exited before the scan, and another started
         // after it.
         if self.others.is_empty() && !self.has_first_ended {
@@ -66,7 +67,7 @@ impl ThreadGroup {
     }
 
     /// Notes that a new thread cannot be stored.
-    pub(super) fn lose_track(&mut self) {
+    pub(super) fn mark_incomplete(&mut self) {
         self.era = None;
     }
 
@@ -137,8 +138,8 @@ mod tests {
     /// Returns the effect of each exit of a process that has three threads and was forked in era 0.
     fn exits(era: u64, events: &[(u64, (u32, u32), u32, ProcessState)]) -> Vec<ProcessExit> {
         let mut group = ThreadGroup::forked(0);
-        group.begin(Tid(SECOND.0));
-        group.begin(Tid(THIRD.0));
+        group.add(Tid(SECOND.0));
+        group.add(Tid(THIRD.0));
         let mut end = |&(ms, (tid, tgid), code, state): &(u64, (u32, u32), u32, ProcessState)| {
             group.end((MonoNs(ms * 1_000_000), Task::new(tid, tgid), code), state, era)
         };
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_ends_with_its_last_thread_whichever_that_is() {
+    fn a_process_ends_with_whichever_thread_exits_last() {
         for (first, second, third) in
             [(FIRST, SECOND, THIRD), (SECOND, FIRST, THIRD), (THIRD, SECOND, FIRST), (SECOND, THIRD, FIRST)]
         {
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_dumped_by_any_thread_is_in_the_status() {
+    fn the_status_shows_a_core_dump_of_any_thread() {
         let core = 11 | 0x80;
         assert_eq!(by_events(&[(1, FIRST, 0), (2, SECOND, core), (2, THIRD, 11)])[2], ended(core));
         assert_eq!(by_events(&[(2, SECOND, core), (2, THIRD, 11), (2, FIRST, 11)])[2], ended(core));
@@ -173,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_ended_for_itself_and_is_reported_last_does_not_hide_the_status() {
+    fn a_voluntary_exit_reported_last_does_not_hide_the_status() {
         assert_eq!(by_events(&[(1, SECOND, 0), (2, THIRD, 7 << 8), (2, FIRST, 0)])[2], ended(7 << 8));
         assert_eq!(by_events(&[(1, SECOND, 0), (2, THIRD, 7 << 8), (9, FIRST, 0)])[2], ended(0));
     }
 
     #[test]
-    fn what_the_recorder_saw_counts_more_than_the_events() {
+    fn the_recorded_process_state_overrides_the_events() {
         use ProcessState::{Alive, Ended};
         // Some threads are unknown, or their exits were lost.
         assert_eq!(exits(1, &[(1, FIRST, 0, Alive)]), [GOES_ON]);
@@ -191,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn where_events_were_lost_the_end_of_the_first_thread_is_not_taken_for_the_end_of_all() {
+    fn after_a_loss_an_exit_of_the_first_thread_does_not_prove_the_end() {
         let unknown = |task, code| (1, task, code, ProcessState::Unknown);
         assert_eq!(exits(1, &[unknown(FIRST, 0)]), [ProcessExit::Unknown]);
         let rest = [unknown(SECOND, 0), unknown(FIRST, 0), unknown(THIRD, 0)];
         assert_eq!(exits(1, &rest), [ProcessExit::Unknown; 3]);
         let mut group = ThreadGroup::forked(0);
-        group.lose_track();
+        group.mark_incomplete();
         let exit = group.end((MonoNs(1), Task::new(20, 20), 0), ProcessState::Unknown, 0);
         assert_eq!(exit, ProcessExit::Unknown);
     }
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn an_exec_by_another_thread_leaves_one_thread() {
         let mut group = ThreadGroup::forked(0);
-        group.begin(Tid(21));
+        group.add(Tid(21));
         let end = |group: &mut ThreadGroup, code| {
             group.end((MonoNs(1), Task::new(20, 20), code), ProcessState::Unknown, 0)
         };

@@ -43,7 +43,7 @@ pub struct DetailsJoiner {
 
 #[derive(Debug)]
 struct Held {
-    entry: OwnedRecord,
+    record: OwnedRecord,
     bytes: usize,
     /// The key in `waiting`, while its details have not come.
     awaits: Option<(Tgid, MonoNs)>,
@@ -75,7 +75,7 @@ impl DetailsJoiner {
     /// Takes the next record; then [`DetailsJoiner::pop`] until it gives no more.
     pub fn push(&mut self, record: Record<'_>) {
         self.released = false;
-        let entry = match record {
+        let record = match record {
             Record::Event(frame, usage) => return self.push_event(frame, usage),
             Record::Details(details) => return self.push_details(details),
             Record::Snapshot(snapshot) => {
@@ -96,13 +96,13 @@ impl DetailsJoiner {
             Record::Unknown { kind } => OwnedRecord::Unknown { kind },
             _ => return,
         };
-        self.hold(entry, 0, None);
+        self.hold(record, 0, None);
     }
 
     /// The next entry whose turn has come.
     pub fn pop(&mut self) -> Option<OwnedRecord> {
-        if let Some(entry) = self.ahead.pop_front() {
-            return Some(entry);
+        if let Some(record) = self.ahead.pop_front() {
+            return Some(record);
         }
         let full = self.released || self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES;
         if self.opening {
@@ -126,7 +126,7 @@ impl DetailsJoiner {
             self.waiting.remove(&key);
         }
         self.first += 1;
-        Some(held.entry)
+        Some(held.record)
     }
 
     /// Lets everything go that is held now: the input has ended, or somebody has waited for long enough.
@@ -168,19 +168,19 @@ impl DetailsJoiner {
                 held.awaits = None;
                 held.bytes += bytes;
                 self.held_bytes += bytes;
-                if let OwnedRecord::Event(occurrence) = &mut held.entry {
-                    occurrence.details = Some(details);
+                if let OwnedRecord::Event(item) = &mut held.record {
+                    item.details = Some(details);
                 }
             }
         }
     }
 
-    fn hold(&mut self, entry: OwnedRecord, bytes: usize, awaits: Option<(Tgid, MonoNs)>) {
+    fn hold(&mut self, record: OwnedRecord, bytes: usize, awaits: Option<(Tgid, MonoNs)>) {
         if let Some(key) = awaits {
             self.waiting.insert(key, self.first + self.held.len() as u64);
         }
         self.held_bytes += bytes;
-        self.held.push_back(Held { entry, bytes, awaits });
+        self.held.push_back(Held { record, bytes, awaits });
     }
 }
 
@@ -240,7 +240,7 @@ mod tests {
     /// The times of events, with a `d` for those that have details.
     fn drain(joiner: &mut DetailsJoiner) -> Vec<String> {
         std::iter::from_fn(|| joiner.pop())
-            .map(|entry| match entry {
+            .map(|record| match record {
                 OwnedRecord::Event(o) => {
                     let mark = if o.details.is_some() { "d" } else { "" };
                     format!("{}{mark}", o.event.map_or(0, |event| event.time.0))

@@ -45,10 +45,10 @@ pub enum OwnedRecord {
 pub(super) const ALLOCATION: usize = 16;
 
 /// Returns the bytes of memory that an entry takes.
-pub fn size_of_record(entry: &OwnedRecord) -> usize {
-    let more = match entry {
-        OwnedRecord::Event(occurrence) => {
-            let TimelineItem { raw, details, usage, .. } = occurrence;
+pub fn size_of_record(record: &OwnedRecord) -> usize {
+    let more = match record {
+        OwnedRecord::Event(item) => {
+            let TimelineItem { raw, details, usage, .. } = item;
             raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
                 + details.as_deref().map_or(0, Details::memory)
                 + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION)

@@ -99,7 +99,7 @@ impl Player {
             (Piece::Other(record), _) => {
                 self.pass(std::mem::replace(&mut **record, Record::Unknown { kind: 0 }))
             }
-            (Piece::Record(entry), _) => self.entry(entry, joined, feed),
+            (Piece::Record(record), _) => self.entry(record, joined, feed),
         };
         loaded.take();
         played
@@ -227,35 +227,35 @@ impl Player {
 
     fn entry(
         &mut self,
-        entry: &mut OwnedRecord,
+        record: &mut OwnedRecord,
         joined: Option<&mut Joined>,
         feed: &mut EventFeed<'_>,
     ) -> Option<StepResult> {
         let Joined { processes, filter, wall, .. } = joined?;
-        processes.apply(entry);
-        filter.observe(entry);
+        processes.apply(record);
+        filter.observe(record);
         if self.told.is_some() {
-            self.tell(entry);
+            self.tell(record);
         }
-        match entry {
-            OwnedRecord::Event(occurrence) => {
-                let is_shown = filter.matches(occurrence.event.as_ref(), processes, wall);
+        match record {
+            OwnedRecord::Event(item) => {
+                let is_shown = filter.matches(item.event.as_ref(), processes, wall);
                 // What the kernel says to the recorder first of all, it says to whoever takes its place, too.
                 let is_first = is_shown && !std::mem::replace(&mut self.shown, true);
                 let is_ack = |event: &Event| matches!(event.body, EventBody::Ack { .. });
                 let is_own = is_first
                     && filter.hide_self_generated.is_some()
-                    && occurrence.event.as_ref().is_some_and(is_ack);
+                    && item.event.as_ref().is_some_and(is_ack);
                 if !is_shown || is_own {
-                    self.hide(occurrence.event.as_ref()?, feed);
+                    self.hide(item.event.as_ref()?, feed);
                     return None;
                 }
-                let played = match (&occurrence.event, &occurrence.raw) {
+                let played = match (&item.event, &item.raw) {
                     (_, Some(bytes)) => self.raw(bytes, feed),
-                    (Some(event), None) => self.event(event, occurrence.usage.as_mut(), feed),
+                    (Some(event), None) => self.event(event, item.usage.as_mut(), feed),
                     (None, None) => None,
                 };
-                if let (Some(details), Some(_)) = (occurrence.details.take(), &played) {
+                if let (Some(details), Some(_)) = (item.details.take(), &played) {
                     self.pass(Record::Details(details));
                 }
                 played
@@ -273,15 +273,15 @@ impl Player {
     }
 
     /// Keeps what tells of processes, and does not happen behind the range.
-    fn tell(&mut self, entry: &OwnedRecord) {
-        let time = match entry {
-            OwnedRecord::Event(occurrence) => occurrence.event.map(|event| event.time),
+    fn tell(&mut self, record: &OwnedRecord) {
+        let time = match record {
+            OwnedRecord::Event(item) => item.event.map(|event| event.time),
             OwnedRecord::Details(_) | OwnedRecord::Snapshot(_) | OwnedRecord::Clock(_) => None,
             _ => return,
         };
         let is_behind = time.zip(self.until).is_some_and(|(time, until)| time > until);
         if let (Some(told), false) = (&mut self.told, is_behind) {
-            told.push_back(entry.clone());
+            told.push_back(record.clone());
         }
     }
 

@@ -59,8 +59,8 @@ impl Loaded {
             Piece::Frames(_) => Event::decode(self.datagrams().first()?, ByteOrder::NATIVE).ok(),
             Piece::Exit(event, _) => Some(*event),
             Piece::Raw(bytes) => Event::decode(bytes, ByteOrder::NATIVE).ok(),
-            Piece::Record(entry) => match &**entry {
-                OwnedRecord::Event(occurrence) => occurrence.event,
+            Piece::Record(record) => match &**record {
+                OwnedRecord::Event(item) => item.event,
                 _ => None,
             },
             _ => None,
@@ -71,7 +71,7 @@ impl Loaded {
     pub(crate) fn loss(&self) -> Option<&Loss> {
         match self.pieces.get(self.at)? {
             Piece::Loss(loss) => Some(loss),
-            Piece::Record(entry) => match &**entry {
+            Piece::Record(record) => match &**record {
                 OwnedRecord::Loss(loss) => Some(loss),
                 _ => None,
             },
@@ -84,7 +84,7 @@ impl Loaded {
     pub(crate) fn is_datagram(&self) -> bool {
         match self.pieces.get(self.at) {
             Some(Piece::Frames(_) | Piece::Exit(..) | Piece::Raw(_)) => true,
-            Some(Piece::Record(entry)) => matches!(**entry, OwnedRecord::Event(_)),
+            Some(Piece::Record(record)) => matches!(**record, OwnedRecord::Event(_)),
             _ => false,
         }
     }
@@ -94,7 +94,7 @@ impl Loaded {
         match self.pieces.get(self.at)? {
             Piece::Loss(loss) => Some(loss.after),
             Piece::Blind(blind) => Some(blind.until),
-            Piece::Record(entry) => match &**entry {
+            Piece::Record(record) => match &**record {
                 OwnedRecord::Loss(loss) => Some(loss.after),
                 OwnedRecord::Blind(blind) => Some(blind.until),
                 _ => self.event().map(|event| event.time),
@@ -266,9 +266,9 @@ impl<R: Read> Pieces<R> {
                                 }
                                 Err(record) => joiner.push(record),
                             }
-                            while let Some(entry) = joiner.pop() {
-                                bytes += size_of_record(&entry);
-                                queue.push(Piece::Record(Box::new(entry)));
+                            while let Some(record) = joiner.pop() {
+                                bytes += size_of_record(&record);
+                                queue.push(Piece::Record(Box::new(record)));
                             }
                         }
                         None => bytes += queue.push_record(record, order, *keeps_usage),
@@ -284,8 +284,8 @@ impl<R: Read> Pieces<R> {
                 *at_end = true;
                 if let Some(Joined { joiner, .. }) = joined {
                     joiner.release();
-                    while let Some(entry) = joiner.pop() {
-                        queue.push(Piece::Record(Box::new(entry)));
+                    while let Some(record) = joiner.pop() {
+                        queue.push(Piece::Record(Box::new(record)));
                     }
                 }
             }
@@ -333,7 +333,7 @@ fn size_of_piece(piece: &Piece) -> usize {
                     _ => 0,
                 }
         }
-        Piece::Record(entry) => size_of_record(entry),
+        Piece::Record(record) => size_of_record(record),
         _ => 0,
     };
     size_of::<Piece>() + more

@@ -41,12 +41,12 @@ impl Procfs {
 
     /// Deducts twice `reader_bytes` from the memory budget, for the reader of the capture.
     pub(crate) fn limit(&mut self, reader_bytes: usize) {
-        self.processes.limit(MAX_BYTES.saturating_sub(2 * reader_bytes));
+        self.processes.set_memory_limit(MAX_BYTES.saturating_sub(2 * reader_bytes));
     }
 
-    /// Returns the number of incomplete items: see [`ProcessTable::forgotten`].
-    pub(crate) fn forgotten(&self) -> u64 {
-        self.processes.forgotten()
+    /// Returns the number of incomplete items: see [`ProcessTable::incomplete`].
+    pub(crate) fn incomplete(&self) -> u64 {
+        self.processes.incomplete()
     }
 
     pub(crate) fn meta(&self) -> &Meta {
@@ -54,11 +54,11 @@ impl Procfs {
     }
 
     /// From now on, the processes are as of that.
-    pub(crate) fn apply(&mut self, entry: &OwnedRecord) {
-        self.processes.apply(entry);
-        match entry {
-            OwnedRecord::Event(occurrence) => {
-                self.now = self.now.max(occurrence.event.map_or(MonoNs(0), |event| event.time));
+    pub(crate) fn apply(&mut self, record: &OwnedRecord) {
+        self.processes.apply(record);
+        match record {
+            OwnedRecord::Event(item) => {
+                self.now = self.now.max(item.event.map_or(MonoNs(0), |event| event.time));
             }
             OwnedRecord::Clock(anchor) => self.anchor = *anchor,
             _ => {}
@@ -68,7 +68,7 @@ impl Procfs {
     fn life(&self, id: u32) -> Option<&LiveProcess> {
         let life =
             self.processes.live_process(Tgid(id)).or_else(|| self.processes.process_of_thread(Tid(id)));
-        life.filter(|life| !life.gone)
+        life.filter(|life| !life.gone_at_exec)
     }
 
     /// The clocks, if the capture tells of them at all.
@@ -79,7 +79,7 @@ impl Procfs {
 
 impl ProcessView for Procfs {
     fn pids(&self) -> Vec<u32> {
-        self.processes.live_processes().filter(|life| !life.gone).map(|life| life.pid.0).collect()
+        self.processes.live_processes().filter(|life| !life.gone_at_exec).map(|life| life.pid.0).collect()
     }
 
     fn task(&self, id: u32) -> Option<TaskInfo> {

@@ -115,7 +115,7 @@ fn text(task: &Shown<'_>) -> String {
 
 /// An id in each PID namespace from the initial one on; of those between, the capture does not tell.
 fn in_namespaces(task: &Shown<'_>, id: u32) -> String {
-    match task.life.inner_pid {
+    match task.life.namespace_pid {
         Some(inner) if id == task.pid() && inner != id => format!("{id}\t{inner}"),
         _ => id.to_string(),
     }

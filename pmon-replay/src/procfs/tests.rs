@@ -25,7 +25,7 @@ fn procfs(entries: &[OwnedRecord]) -> Procfs {
     let start =
         ClockAnchor { mono: MonoNs(5_000_000_000), boot_ns: 7_500_000_000, real_ns: 1_000_007_400_000_000 };
     let mut procfs = Procfs::new(Meta { ticks_per_second: 100, cpus_online: 2, start, ..Meta::default() });
-    entries.iter().for_each(|entry| procfs.apply(entry));
+    entries.iter().for_each(|record| procfs.apply(record));
     procfs
 }
 
@@ -190,8 +190,8 @@ fn what_was_used_until_the_end_is_told() {
         ..Usage::default()
     };
     let mut exit = exit();
-    if let OwnedRecord::Event(occurrence) = &mut exit {
-        occurrence.usage = Some(Box::new(usage));
+    if let OwnedRecord::Event(item) = &mut exit {
+        item.usage = Some(Box::new(usage));
     }
     let procfs = procfs(&[exec(Some(cat())), exit]);
     assert_eq!(fields(&file(&procfs, "stat"))[7..15], ["7", "0", "8", "0", "12", "3", "0", "0"]);

@@ -313,7 +313,7 @@ fn which_exit_ends_a_process_is_the_same_by_the_usages_and_by_the_events() {
             });
             while let Some(entry) = joiner.pop() {
                 processes.apply(&entry);
-                exits.extend(processes.exit());
+                exits.extend(processes.last_exit());
             }
         }
         exits

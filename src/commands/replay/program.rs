@@ -136,7 +136,7 @@ impl Playback<'_> {
             None => terminal::eprintln(format_args!("pmon: replayed {happened} to {name}, which {how}")),
             Some(why) => terminal::eprintln(format_args!("pmon: {name} {how}; {why}")),
         }
-        report_forgotten(world.forgotten());
+        report_forgotten(world.incomplete());
     }
 }
 

@@ -1,4 +1,4 @@
-//! All processes that are there, in detail.
+//! All existing processes, with everything that the capture shows about them.
 
 mod index;
 mod process;
@@ -9,51 +9,54 @@ use pmon_core::capture::{ClockAnchor, Details, DetailsSubject, Meta, Snapshot, U
 use pmon_core::wire::{Event, EventBody};
 use pmon_core::{MonoNs, Task, Tgid, Tid};
 
-use self::process::{lasting, merged};
+use self::process::{merged, preserved_by_exec};
 use super::limits::MAX_BYTES;
 use super::thread_group::ProcessExit;
 use crate::timeline::OwnedRecord;
 
 pub use self::process::{LiveProcess, RunState, Thread};
 
-/// The parent of those whose own has ended.
+/// Process that adopts orphans.
 const INIT: Tgid = Tgid(1);
 
-/// The processes that are there.
+/// The running processes and zombies.
 ///
-/// A process that has ended is a zombie until the next event, whoever's that is. The capture does not say when its parent waited for it;
-/// nearly always that is at once, and whoever is told of the exit finds it gone or about to go.
+/// An exited process is a zombie until the next event of any process. The capture does not show when
+/// the parent waited for it; nearly always the parent does so at once, and a consumer of the exit
+/// event finds the process gone or about to go.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LiveProcesses {
     ticks_per_second: u64,
     clock: ClockAnchor,
     now: MonoNs,
     /// All processes, including zombies. Each is boxed, because tree nodes are only half full.
-    lives: BTreeMap<Tgid, Box<LiveProcess>>,
-    /// ProcessTable by their threads beside the first.
+    processes: BTreeMap<Tgid, Box<LiveProcess>>,
+    /// Processes by their threads other than the first.
     threads: HashMap<Tid, Tgid>,
     children: HashMap<Tgid, BTreeSet<Tgid>>,
-    /// The zombie that is gone with the next event.
-    corpse: Option<Tgid>,
-    versions: u64,
-    /// The number of the scan at hand, and how many processes it has seen.
+    /// The zombie, which the next event removes.
+    zombie: Option<Tgid>,
+    last_version: u64,
+    /// Number of the current scan.
     scan: u64,
+    /// Number of processes that the current scan has found.
     scanned: u32,
     /// Bytes of memory in use.
     bytes: usize,
     /// Maximum of `bytes`.
-    most_bytes: usize,
-    /// Number of processes that may still be visited in addition to those that entries name. Each
-    /// entry adds to it, so that a capture takes time proportional to its length, whatever its
+    max_bytes: usize,
+    /// Number of processes that may still be visited in addition to those that records name. Each
+    /// record adds to it, so that a capture takes time proportional to its length, whatever its
     /// processes are.
     credit: u64,
-    forgotten: u64,
+    /// Number of items dropped for lack of memory or time.
+    dropped: u64,
 }
 
-/// Number of extra processes that each entry permits to visit, for example on the way to the oldest
+/// Number of extra processes that each record permits to visit, for example on the way to the oldest
 /// ancestor, or to find those that a scan missed.
 const CREDIT: u64 = 64;
-/// Number of extra processes that may be visited before the first entry.
+/// Number of extra processes that may be visited before the first record.
 const FIRST_CREDIT: u64 = 1 << 20;
 
 impl LiveProcesses {
@@ -64,163 +67,175 @@ impl LiveProcesses {
             clock: meta.start,
             now: meta.start.mono,
             scan: 1,
-            most_bytes: MAX_BYTES,
+            max_bytes: MAX_BYTES,
             credit: FIRST_CREDIT,
             ..Self::default()
         }
     }
 
     /// Returns how many items were dropped for lack of memory or time.
-    pub(super) fn forgotten(&self) -> u64 {
-        self.forgotten
+    pub(super) fn incomplete(&self) -> u64 {
+        self.dropped
     }
 
-    /// Applies the next entry. `exit` is the effect of an exit event on its process.
-    pub(super) fn apply(&mut self, entry: &OwnedRecord, exit: Option<ProcessExit>) {
+    /// Applies the next record. `exit` is the effect of an exit event on its process.
+    pub(super) fn apply(&mut self, record: &OwnedRecord, exit: Option<ProcessExit>) {
         self.credit = self.credit.saturating_add(CREDIT);
-        match entry {
-            OwnedRecord::Event(occurrence) => {
-                if let Some(event) = &occurrence.event {
-                    self.event(event, occurrence.details.as_deref(), exit);
-                    self.used(event, occurrence.usage.as_deref());
+        match record {
+            OwnedRecord::Event(item) => {
+                if let Some(event) = &item.event {
+                    self.apply_event(event, item.details.as_deref(), exit);
+                    self.store_usage(event, item.usage.as_deref());
                 }
             }
             OwnedRecord::Details(details) => match details.subject {
-                DetailsSubject::Exec { tgid, time } => self.late(tgid, time, details),
-                DetailsSubject::Snapshot { tgid } => self.scanned(tgid, details),
+                DetailsSubject::Exec { tgid, time } => self.late_exec_details(tgid, time, details),
+                DetailsSubject::Snapshot { tgid } => self.scanned_details(tgid, details),
             },
-            OwnedRecord::Snapshot(snapshot) => self.complete(snapshot),
+            OwnedRecord::Snapshot(snapshot) => self.finish_scan(snapshot),
             OwnedRecord::Clock(anchor) => self.clock = *anchor,
             _ => {}
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &LiveProcess> {
-        let now = self.ticks(self.now);
-        self.lives.values().map(|life| &**life).filter(move |life| is_there(life, now))
+        let now = self.boot_ticks(self.now);
+        self.processes.values().map(|process| &**process).filter(move |process| exists(process, now))
     }
 
     pub(super) fn get(&self, pid: Tgid) -> Option<&LiveProcess> {
-        self.lives.get(&pid).map(|life| &**life).filter(|life| is_there(life, self.ticks(self.now)))
+        self.processes
+            .get(&pid)
+            .map(|process| &**process)
+            .filter(|process| exists(process, self.boot_ticks(self.now)))
     }
 
-    pub(super) fn owner(&self, tid: Tid) -> Option<&LiveProcess> {
+    pub(super) fn process_of_thread(&self, tid: Tid) -> Option<&LiveProcess> {
         self.get(*self.threads.get(&tid)?)
     }
 
-    fn event(&mut self, event: &Event, details: Option<&Details>, exit: Option<ProcessExit>) {
+    fn apply_event(&mut self, event: &Event, details: Option<&Details>, exit: Option<ProcessExit>) {
         self.now = self.now.max(event.time);
         // When a thread other than the first execs, the first one exits before, and its ID stays in
         // use. When the first thread and another exit at the same time, the other's exit can be the
         // first to report the end of the process.
-        let lives_on = |corpse| match event.body {
-            EventBody::Exec { task } => task.tgid == corpse,
-            EventBody::Exit { task, .. } => task.tgid == corpse && task.is_leader(),
+        let keeps_id = |zombie| match event.body {
+            EventBody::Exec { task } => task.tgid == zombie,
+            EventBody::Exit { task, .. } => task.tgid == zombie && task.is_leader(),
             _ => false,
         };
-        if let Some(corpse) = self.corpse.take_if(|corpse| !lives_on(*corpse)) {
-            self.remove(corpse);
+        if let Some(zombie) = self.zombie.take_if(|zombie| !keeps_id(*zombie)) {
+            self.remove(zombie);
         }
         match event.body {
             EventBody::Fork { parent, child } if child.is_leader() => {
                 self.fork(event.time, parent, child.tgid)
             }
-            EventBody::Fork { parent, child } => self.thread(event.time, parent, child),
+            EventBody::Fork { parent, child } => self.add_thread(event.time, parent, child),
             EventBody::Exec { task } => self.exec(event.time, task.tgid, details),
-            EventBody::Comm { task, comm } => self.rename(task, comm.as_bytes()),
+            EventBody::Comm { task, comm } => self.set_name(task, comm.as_bytes()),
             EventBody::Exit { task, code, parent, .. } => self.exit((task, code), parent, exit),
             EventBody::Uid { task, real, effective } => {
-                self.change(task, |life| life.uid = Some((real, effective)));
+                self.change_by_leader(task, |process| process.uid = Some((real, effective)));
             }
             EventBody::Gid { task, real, effective } => {
-                self.change(task, |life| life.gid = Some((real, effective)));
+                self.change_by_leader(task, |process| process.gid = Some((real, effective)));
             }
             EventBody::Sid { task } => {
-                // Any thread makes it of its process.
-                if let Some(life) = self.alive(task) {
-                    (life.session, life.group) = (Some(task.tgid.0), Some(task.tgid.0));
+                // Any thread can create a session for its process.
+                if let Some(process) = self.active_process(task) {
+                    (process.session, process.group) = (Some(task.tgid.0), Some(task.tgid.0));
                 }
             }
-            EventBody::Ptrace { task, tracer } => self.change(task, |life| {
-                life.tracer = (tracer.tgid != Tgid(0)).then_some(tracer.tgid);
+            EventBody::Ptrace { task, tracer } => self.change_by_leader(task, |process| {
+                process.tracer = (tracer.tgid != Tgid(0)).then_some(tracer.tgid);
             }),
             _ => {}
         }
     }
 
     fn fork(&mut self, time: MonoNs, parent: Task, child: Tgid) {
-        let start_ticks = self.ticks(time);
-        let of = self.entry(parent.tgid).map(|life| {
-            (life.heard, life.unborn) = (time, false);
-            &*life
+        let start_ticks = self.boot_ticks(time);
+        let parent_process = self.get_or_insert(parent.tgid).map(|process| {
+            (process.last_event, process.is_only_scanned) = (time, false);
+            &*process
         });
-        let fresh =
-            LiveProcess { pid: child, start: Some(time), start_ticks, heard: time, ..LiveProcess::default() };
-        let life = match of {
-            Some(of) => LiveProcess {
-                // It is named as the thread that forked.
-                name: of.threads.get(&parent.tid).and_then(|of| of.name.clone()).or_else(|| of.name.clone()),
-                details: of.details.clone(),
-                uid: of.uid,
-                gid: of.gid,
-                session: of.session,
-                group: of.group,
-                exec: of.exec,
-                ..fresh
-            },
-            None => fresh,
+        let new = LiveProcess {
+            pid: child,
+            start: Some(time),
+            start_ticks,
+            last_event: time,
+            ..LiveProcess::default()
         };
-        self.insert(life);
-        self.adopt(child, Some(parent.tgid));
+        let process = match parent_process {
+            Some(parent_process) => LiveProcess {
+                // The child gets the name of the thread that forked it.
+                name: parent_process
+                    .threads
+                    .get(&parent.tid)
+                    .and_then(|thread| thread.name.clone())
+                    .or_else(|| parent_process.name.clone()),
+                details: parent_process.details.clone(),
+                uid: parent_process.uid,
+                gid: parent_process.gid,
+                session: parent_process.session,
+                group: parent_process.group,
+                exec: parent_process.exec,
+                ..new
+            },
+            None => new,
+        };
+        self.insert(process);
+        self.set_parent(child, Some(parent.tgid));
     }
 
-    fn thread(&mut self, time: MonoNs, parent: Task, child: Task) {
-        let start_ticks = self.ticks(time);
-        self.alive(child);
-        if let Some(life) = self.lives.get_mut(&child.tgid)
-            && let Some(thread) = life.threads.get_mut(&child.tid)
+    fn add_thread(&mut self, time: MonoNs, parent: Task, child: Task) {
+        let start_ticks = self.boot_ticks(time);
+        self.active_process(child);
+        if let Some(process) = self.processes.get_mut(&child.tgid)
+            && let Some(thread) = process.threads.get_mut(&child.tid)
         {
-            *thread = Thread { name: life.name.clone(), start_ticks };
+            *thread = Thread { name: process.name.clone(), start_ticks };
         }
-        // The parent is that of the process.
-        self.adopt(child.tgid, Some(parent.tgid));
+        // The fork event of a thread names the parent of its process.
+        self.set_parent(child.tgid, Some(parent.tgid));
     }
 
     fn exec(&mut self, time: MonoNs, pid: Tgid, details: Option<&Details>) {
         let start_ticks = details.and_then(|details| details.start_ticks);
-        if self.lives.get(&pid).is_some_and(|life| life.is_other(start_ticks)) {
+        if self.processes.get(&pid).is_some_and(|process| process.differs_from_start(start_ticks)) {
             self.remove(pid);
         }
-        self.corpse.take_if(|corpse| *corpse == pid);
-        let Some(life) = self.entry(pid) else { return };
-        life.exec(time, details);
-        life.heard = time;
-        life.unborn = false;
-        let others = std::mem::take(&mut life.threads);
-        let before = life.details.as_deref().map(lasting);
+        self.zombie.take_if(|zombie| *zombie == pid);
+        let Some(process) = self.get_or_insert(pid) else { return };
+        process.exec(time, details);
+        process.last_event = time;
+        process.is_only_scanned = false;
+        let others = std::mem::take(&mut process.threads);
+        let before = process.details.as_deref().map(preserved_by_exec);
         for tid in others.keys() {
             self.threads.remove(tid);
         }
-        self.bytes = self.bytes.saturating_sub(others.len() * index::THREAD);
+        self.bytes = self.bytes.saturating_sub(others.len() * index::THREAD_BYTES);
         let all = match (details, before) {
             (Some(details), Some(before)) => Some(merged(details, &before)),
             (details, before) => details.cloned().or(before),
         };
-        self.describe(pid, all);
-        if let (Some(life), Some(details)) = (self.lives.get_mut(&pid), details) {
-            life.fill(details);
+        self.set_details(pid, all);
+        if let (Some(process), Some(details)) = (self.processes.get_mut(&pid), details) {
+            process.fill(details);
         }
-        self.touch(pid);
+        self.bump_version(pid);
         if let Some(ppid) = details.and_then(|details| details.ppid) {
-            self.adopt(pid, Some(Tgid(ppid)));
+            self.set_parent(pid, Some(Tgid(ppid)));
         }
     }
 
-    fn rename(&mut self, task: Task, name: &[u8]) {
-        let Some(life) = self.alive(task) else { return };
-        match life.threads.get_mut(&task.tid) {
+    fn set_name(&mut self, task: Task, name: &[u8]) {
+        let Some(process) = self.active_process(task) else { return };
+        match process.threads.get_mut(&task.tid) {
             Some(thread) => thread.name = Some(name.into()),
-            None if task.is_leader() => life.name = Some(name.into()),
+            None if task.is_leader() => process.name = Some(name.into()),
             None => {}
         }
     }
@@ -228,94 +243,101 @@ impl LiveProcesses {
     fn exit(&mut self, (task, code): (Task, u32), parent: Option<Task>, exit: Option<ProcessExit>) {
         let now = self.now;
         if task.is_leader() {
-            // One that was not known had its time.
-            let Some(life) = self.entry(task.tgid) else { return };
-            (life.exit, life.heard, life.unborn) = (Some(code), now, false);
+            // A process that was unknown until now is added as a zombie.
+            let Some(process) = self.get_or_insert(task.tgid) else { return };
+            (process.exit, process.last_event, process.is_only_scanned) = (Some(code), now, false);
         } else {
-            // Of a process that has ended, threads that were not known end later.
-            let Some(life) = self.lives.get_mut(&task.tgid) else { return };
-            life.heard = now;
-            if life.threads.remove(&task.tid).is_some() {
+            // Unknown threads of an ended process can exit after it.
+            let Some(process) = self.processes.get_mut(&task.tgid) else { return };
+            process.last_event = now;
+            if process.threads.remove(&task.tid).is_some() {
                 self.threads.remove(&task.tid);
-                self.bytes = self.bytes.saturating_sub(index::THREAD);
+                self.bytes = self.bytes.saturating_sub(index::THREAD_BYTES);
             }
         }
         match exit {
-            Some(ProcessExit::Ended { status }) => self.over(task.tgid, status),
-            Some(ProcessExit::GoesOn) if task.is_leader() && self.corpse != Some(task.tgid) => {
-                if let Some(life) = self.lives.get_mut(&task.tgid) {
-                    life.goes_on = true;
+            Some(ProcessExit::Ended { status }) => self.mark_ended(task.tgid, status),
+            Some(ProcessExit::GoesOn) if task.is_leader() && self.zombie != Some(task.tgid) => {
+                if let Some(process) = self.processes.get_mut(&task.tgid) {
+                    process.has_unknown_threads = true;
                 }
             }
             _ => {}
         }
-        self.touch(task.tgid);
+        self.bump_version(task.tgid);
         if let Some(parent) = parent {
-            self.adopt(task.tgid, Some(parent.tgid));
+            self.set_parent(task.tgid, Some(parent.tgid));
         }
-        if self.lives.get(&task.tgid).is_some_and(|life| life.state() == RunState::Zombie) {
-            self.corpse = Some(task.tgid);
-            self.orphan(task.tgid);
+        if self.processes.get(&task.tgid).is_some_and(|process| process.state() == RunState::Zombie) {
+            self.zombie = Some(task.tgid);
+            self.reparent_children(task.tgid);
         }
     }
 
     /// Marks a process as ended and removes its threads; some of them may have been unknown.
-    fn over(&mut self, pid: Tgid, status: u32) {
-        let Some(life) = self.lives.get_mut(&pid) else { return };
-        (life.exit, life.goes_on) = (Some(status), false);
-        for tid in std::mem::take(&mut life.threads).into_keys() {
+    fn mark_ended(&mut self, pid: Tgid, status: u32) {
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        (process.exit, process.has_unknown_threads) = (Some(status), false);
+        for tid in std::mem::take(&mut process.threads).into_keys() {
             self.threads.remove(&tid);
-            self.bytes = self.bytes.saturating_sub(index::THREAD);
+            self.bytes = self.bytes.saturating_sub(index::THREAD_BYTES);
         }
     }
 
-    /// What the process of a first thread has used until its exit.
-    fn used(&mut self, event: &Event, usage: Option<&Usage>) {
+    /// Stores the usage of a process at the exit of its first thread.
+    fn store_usage(&mut self, event: &Event, usage: Option<&Usage>) {
         if let (EventBody::Exit { task, .. }, Some(usage)) = (event.body, usage)
-            && let Some(life) = self.lives.get_mut(&task.tgid).filter(|_| task.is_leader())
+            && let Some(process) = self.processes.get_mut(&task.tgid).filter(|_| task.is_leader())
         {
-            life.usage = Some(Box::new(*usage));
+            process.usage = Some(Box::new(*usage));
         }
     }
 
-    /// A change to a process by its first thread; another one only shows that it is there.
-    fn change(&mut self, task: Task, change: impl FnOnce(&mut LiveProcess)) {
-        if let Some(life) = self.alive(task)
+    /// Changes a process if the event is of its first thread. Other threads only show that the
+    /// process exists.
+    fn change_by_leader(&mut self, task: Task, change: impl FnOnce(&mut LiveProcess)) {
+        if let Some(process) = self.active_process(task)
             && task.is_leader()
         {
-            change(life);
+            change(process);
         }
     }
 
-    /// Details of an exec that come after it.
-    fn late(&mut self, pid: Tgid, time: MonoNs, details: &Details) {
-        if self.lives.get(&pid).is_some_and(|life| life.exec == Some(time)) {
+    /// Applies details that arrive after their exec.
+    fn late_exec_details(&mut self, pid: Tgid, time: MonoNs, details: &Details) {
+        if self.processes.get(&pid).is_some_and(|process| process.exec == Some(time)) {
             self.fill(pid, details);
         }
     }
 
-    fn scanned(&mut self, pid: Tgid, details: &Details) {
+    fn scanned_details(&mut self, pid: Tgid, details: &Details) {
         self.scanned += 1;
-        if self.lives.get(&pid).is_some_and(|life| life.is_other(details.start_ticks)) {
+        if self.processes.get(&pid).is_some_and(|process| process.differs_from_start(details.start_ticks)) {
             self.remove(pid);
         }
-        // A scan takes time: it may see what is forked only behind the event at hand.
-        let (scan, unborn) = (self.scan, !self.lives.contains_key(&pid));
-        let Some(life) = self.entry(pid) else { return };
-        life.unborn |= unborn;
-        life.scan = scan;
-        if life.exit.is_none() {
+        // A scan takes time: it can find processes whose fork event follows the current event.
+        let (scan, is_new) = (self.scan, !self.processes.contains_key(&pid));
+        let Some(process) = self.get_or_insert(pid) else { return };
+        process.is_only_scanned |= is_new;
+        process.last_scan = scan;
+        if process.exit.is_none() {
             self.fill(pid, details);
         }
     }
 
-    /// A scan is complete: what it did not see, and was not heard of since, has ended unheard.
-    fn complete(&mut self, snapshot: &Snapshot) {
+    /// Completes a scan: removes processes that the scan did not find and that have no later event.
+    /// Their exits are missing from the capture.
+    fn finish_scan(&mut self, snapshot: &Snapshot) {
         let scan = self.scan;
-        let is_missing = |life: &LiveProcess| life.scan != scan && life.heard < snapshot.started;
-        if self.scanned == snapshot.processes && self.affords(self.lives.len() as u64) {
-            let missing: Vec<_> =
-                self.lives.values().filter(|life| is_missing(life)).map(|life| life.pid).collect();
+        let is_missing =
+            |process: &LiveProcess| process.last_scan != scan && process.last_event < snapshot.started;
+        if self.scanned == snapshot.processes && self.spend_credit(self.processes.len() as u64) {
+            let missing: Vec<_> = self
+                .processes
+                .values()
+                .filter(|process| is_missing(process))
+                .map(|process| process.pid)
+                .collect();
             for pid in missing {
                 self.remove(pid);
             }
@@ -325,27 +347,28 @@ impl LiveProcesses {
     }
 
     fn fill(&mut self, pid: Tgid, details: &Details) {
-        let Some(life) = self.lives.get_mut(&pid) else { return };
-        life.fill(details);
-        let (ppid, all) = (life.ppid, life.details.as_deref().map(|known| merged(known, details)));
-        self.describe(pid, Some(all.unwrap_or_else(|| details.clone())));
-        self.touch(pid);
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        process.fill(details);
+        let (ppid, all) = (process.ppid, process.details.as_deref().map(|known| merged(known, details)));
+        self.set_details(pid, Some(all.unwrap_or_else(|| details.clone())));
+        self.bump_version(pid);
         if let (None, Some(ppid)) = (ppid, details.ppid) {
-            self.adopt(pid, Some(Tgid(ppid)));
+            self.set_parent(pid, Some(Tgid(ppid)));
         }
     }
 
-    /// Clock ticks since boot at that time, if the capture says how long they are.
-    fn ticks(&self, time: MonoNs) -> Option<u64> {
+    /// Converts a time to clock ticks since boot, if the capture states the length of a tick.
+    fn boot_ticks(&self, time: MonoNs) -> Option<u64> {
         let since_boot = i128::from(time.0) + i128::from(self.clock.boot_ns) - i128::from(self.clock.mono.0);
         let ticks = since_boot * i128::from(self.ticks_per_second) / 1_000_000_000;
         (self.ticks_per_second != 0).then_some(u64::try_from(ticks).ok()?)
     }
 }
 
-/// Whether it is there at that time, in clock ticks since boot: what only a scan told of has been there since its start.
-fn is_there(life: &LiveProcess, now: Option<u64>) -> bool {
-    !life.unborn || life.start_ticks.zip(now).is_none_or(|(start, now)| start <= now)
+/// Returns whether a process exists at `now`, in clock ticks since boot. A process known only from a
+/// scan exists from its start time on.
+fn exists(process: &LiveProcess, now: Option<u64>) -> bool {
+    !process.is_only_scanned || process.start_ticks.zip(now).is_none_or(|(start, now)| start <= now)
 }
 
 #[cfg(test)]

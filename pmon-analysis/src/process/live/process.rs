@@ -1,4 +1,4 @@
-//! A process that is there, in detail.
+//! An existing process, with everything that the capture shows about it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,93 +8,98 @@ use pmon_core::{MonoNs, Tgid, Tid};
 
 use crate::process::limits::MAX_NAME;
 
-/// A process at a moment. What is not known is `None`.
+/// A running process or a zombie, as of the current record. Unknown fields are `None`.
 ///
-/// It is the same process as long as its id and its start are the same.
+/// Two values describe the same process if their process IDs and starts are equal.
 #[derive(Clone, Debug, Default)]
 pub struct LiveProcess {
-    /// Its id.
+    /// Process ID.
     pub pid: Tgid,
-    /// Another number after each change, and for each process.
+    /// Number that differs between processes, and changes whenever the process changes.
     pub version: u64,
-    /// When it was forked; `None` if that was before the capture, or lost.
+    /// Time of the fork; `None` if the fork was lost or happened before the capture.
     pub start: Option<MonoNs>,
-    /// When it began, in clock ticks since boot: as the kernel said it, else by the time of its fork event, which comes a little after the
-    /// begin.
+    /// Start time in clock ticks since boot, from the kernel if it is recorded. Otherwise the time of
+    /// the fork event, which is slightly later.
     pub start_ticks: Option<u64>,
-    /// The process that it is a child of now: when a parent ends, that is 1, unless an event says who else adopted it.
+    /// Current parent. When a parent ends, its children get parent 1, unless an event names another
+    /// one.
     pub ppid: Option<Tgid>,
-    /// Who traces it.
+    /// Process that traces this one (`ptrace(2)`).
     pub tracer: Option<Tgid>,
-    /// Name of its first thread.
+    /// Name of the first thread.
     pub name: Option<Arc<[u8]>>,
-    /// What was read of it after its last exec, or by a scan; of a parent, if it has not had an exec since. After an exec of which
-    /// nothing could be had, what an exec leaves as it is: working directory, cgroup, membership.
+    /// Details from the last exec or from a scan, or those of the parent if the process has not
+    /// called exec since its fork. If the details of the last exec are missing, the earlier ones
+    /// remain as far as an exec preserves them: working directory, cgroup and process context.
     pub details: Option<Arc<Details>>,
-    /// Real and effective user id of its first thread.
+    /// Real and effective user ID of the first thread.
     pub uid: Option<(u32, u32)>,
-    /// Real and effective group id of its first thread.
+    /// Real and effective group ID of the first thread.
     pub gid: Option<(u32, u32)>,
-    /// Its session, by its leader.
+    /// Session ID.
     pub session: Option<u32>,
-    /// Its process group, by its leader. `setpgid(2)` makes no event: this is as of the last exec or `setsid(2)`, before these as of a scan.
+    /// Process group ID, as of the last exec, `setsid(2)` or scan. `setpgid(2)` causes no event.
     pub group: Option<u32>,
-    /// When it became the program that it is, be it by an exec of a parent. `None` if that was before the capture.
+    /// Time of the exec of the current program, by the process itself or by the ancestor it was
+    /// forked from. `None` if the exec happened before the capture.
     pub exec: Option<MonoNs>,
-    /// Its threads beside the first, as far as they are known: those that were there before the capture show with their first event.
+    /// Known threads other than the first. Threads from before the capture are added by their first
+    /// event.
     pub threads: BTreeMap<Tid, Thread>,
     /// Raw wait status of the process if it has ended, or of its first thread if only that has
     /// exited.
     pub exit: Option<u32>,
-    /// What it had used when its first thread ended.
+    /// Resource usage as of the exit of the first thread.
     pub usage: Option<Box<Usage>>,
-    /// Its id in its own PID namespace, if that is known.
-    pub inner_pid: Option<u32>,
-    /// Whether the recorder, when it looked at what an exec had made of it, found it gone: who looks then finds nothing.
-    pub gone: bool,
-    /// Whether unknown threads run on after the exit of the first one.
-    pub(super) goes_on: bool,
-    /// `start_ticks` is the kernel's.
-    pub(super) is_exact: bool,
-    /// Nothing but a scan has told of it yet.
-    pub(super) unborn: bool,
-    /// When it was last heard of.
-    pub(super) heard: MonoNs,
-    /// The last scan that saw it.
-    pub(super) scan: u64,
+    /// Process ID in the innermost PID namespace of the process.
+    pub namespace_pid: Option<u32>,
+    /// Whether the process had already exited when the recorder read the details of its exec. No
+    /// other reader of `/proc` would have found it either.
+    pub gone_at_exec: bool,
+    /// Whether unknown threads still run after the exit of the first one.
+    pub(super) has_unknown_threads: bool,
+    /// Whether `start_ticks` is from the kernel.
+    pub(super) has_kernel_start: bool,
+    /// Whether the process is known only from a scan.
+    pub(super) is_only_scanned: bool,
+    /// Time of the latest event of the process.
+    pub(super) last_event: MonoNs,
+    /// Number of the last scan that found the process.
+    pub(super) last_scan: u64,
 }
 
-/// A thread beside the first.
+/// A thread other than the first one of its process.
 #[derive(Clone, Debug, Default)]
 pub struct Thread {
-    /// Its name.
+    /// Name of the thread.
     pub name: Option<Arc<[u8]>>,
-    /// When it began, in clock ticks since boot, by the time of its fork event.
+    /// Time of the fork event, in clock ticks since boot.
     pub start_ticks: Option<u64>,
 }
 
-/// Whether a process runs.
+/// Whether a process is running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RunState {
-    /// It does.
+    /// The first thread is running.
     Running,
-    /// Its first thread has ended, others go on.
+    /// The first thread has exited, and other threads are running.
     Leaderless,
-    /// All its threads have ended, and its parent has not waited for it yet.
+    /// All threads have exited, and the parent has not waited for the process yet.
     Zombie,
 }
 
 impl LiveProcess {
-    /// Whether it runs.
+    /// Returns whether the process is running.
     pub fn state(&self) -> RunState {
-        match (self.exit, self.threads.is_empty() && !self.goes_on) {
+        match (self.exit, self.threads.is_empty() && !self.has_unknown_threads) {
             (None, _) => RunState::Running,
             (Some(_), false) => RunState::Leaderless,
             (Some(_), true) => RunState::Zombie,
         }
     }
 
-    /// Whether it is a thread of the kernel's own: a child of `kthreadd`, or that itself, without a program.
+    /// Returns whether this is a kernel thread: `kthreadd`, or a child of it without a program.
     pub fn is_kernel_thread(&self) -> bool {
         let is_child = self.pid == Tgid(2) || self.ppid == Some(Tgid(2));
         let details = self.details.as_deref();
@@ -104,51 +109,53 @@ impl LiveProcess {
         is_child && self.exec.is_none() && !has_program
     }
 
-    /// Where it belongs, as of its last exec or a scan; the id that stands there is [`LiveProcess::inner_pid`].
+    /// Returns the process context as of the last exec or scan. Its process ID can be that of a
+    /// parent: use [`LiveProcess::namespace_pid`] instead.
     pub fn context(&self) -> Option<ProcessContext> {
         self.details.as_deref()?.context
     }
 
-    /// Takes what `details` know and it does not.
+    /// Fills unknown fields from `details`.
     pub(super) fn fill(&mut self, details: &Details) {
-        self.gone |= details.miss == Some(MissReason::Gone);
+        self.gone_at_exec |= details.miss == Some(MissReason::Gone);
         self.uid = self.uid.or(details.ids.map(|ids| (ids.uid, ids.euid)));
         self.gid = self.gid.or(details.ids.map(|ids| (ids.gid, ids.egid)));
         self.session = self.session.or(details.context.map(|of| of.session));
         self.group = self.group.or(details.context.map(|of| of.group));
-        self.inner_pid = self.inner_pid.or(details.context.map(|of| of.pid));
+        self.namespace_pid = self.namespace_pid.or(details.context.map(|of| of.pid));
         self.name = self.name.take().or_else(|| name_of(details));
-        if let (Some(ticks), false) = (details.start_ticks, self.is_exact) {
-            (self.start_ticks, self.is_exact) = (Some(ticks), true);
+        if let (Some(ticks), false) = (details.start_ticks, self.has_kernel_start) {
+            (self.start_ticks, self.has_kernel_start) = (Some(ticks), true);
         }
     }
 
-    /// Forgets what an exec changes; what `details` say of the rest counts from now on.
+    /// Clears the fields that an exec changes, and those that `details` replace.
     pub(super) fn exec(&mut self, time: MonoNs, details: Option<&Details>) {
         (self.name, self.exit, self.exec) = (None, None, Some(time));
-        (self.gone, self.goes_on) = (false, false);
+        (self.gone_at_exec, self.has_unknown_threads) = (false, false);
         if details.is_some_and(|details| details.ids.is_some()) {
             (self.uid, self.gid) = (None, None);
         }
         if details.is_some_and(|details| details.context.is_some()) {
-            (self.session, self.group, self.inner_pid) = (None, None, None);
+            (self.session, self.group, self.namespace_pid) = (None, None, None);
         }
     }
 
-    /// Whether a process that began at these ticks, as the kernel says, is another one.
-    pub(super) fn is_other(&self, start_ticks: Option<u64>) -> bool {
+    /// Returns whether a process with this start time from the kernel is a different process.
+    pub(super) fn differs_from_start(&self, start_ticks: Option<u64>) -> bool {
         match (self.start_ticks, start_ticks) {
-            (Some(known), Some(ticks)) if self.is_exact => known != ticks,
-            // The event comes after the begin, and the offset between the clocks is itself measured.
+            (Some(known), Some(ticks)) if self.has_kernel_start => known != ticks,
+            // The fork event is later than the start, and the offset between the clocks is measured.
             (Some(known), Some(ticks)) => ticks > known + 1,
             _ => false,
         }
     }
 }
 
-/// The name by its details: a kernel names a process after the file that it was given.
+/// Returns the name according to `details`. An exec names the process after the base name of the
+/// file passed to it.
 fn name_of(details: &Details) -> Option<Arc<[u8]>> {
-    /// `TASK_COMM_LEN`, without the final zero.
+    /// `TASK_COMM_LEN` without the terminating zero.
     const LEN: usize = 15;
     if let Some(comm) = details.comm.as_deref() {
         return Some(comm[..comm.len().min(MAX_NAME)].into());
@@ -157,12 +164,12 @@ fn name_of(details: &Details) -> Option<Arc<[u8]>> {
     (!base.is_empty()).then(|| base[..base.len().min(LEN)].into())
 }
 
-/// What both know together; where they differ, as `first` has it.
+/// Combines two details. Where they differ, `first` wins.
 pub(super) fn merged(first: &Details, second: &Details) -> Details {
     let mut all = first.clone();
-    let fill = |place: &mut Option<Vec<u8>>, bytes: &Option<Vec<u8>>| {
-        if place.is_none() {
-            place.clone_from(bytes);
+    let fill = |field: &mut Option<Vec<u8>>, bytes: &Option<Vec<u8>>| {
+        if field.is_none() {
+            field.clone_from(bytes);
         }
     };
     fill(&mut all.comm, &second.comm);
@@ -178,8 +185,8 @@ pub(super) fn merged(first: &Details, second: &Details) -> Details {
     all
 }
 
-/// What an exec leaves as it is.
-pub(super) fn lasting(details: &Details) -> Details {
+/// Returns the part of the details that an exec preserves.
+pub(super) fn preserved_by_exec(details: &Details) -> Details {
     Details {
         comm: None,
         exe: None,
