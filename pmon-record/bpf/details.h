@@ -9,6 +9,13 @@
 
 #define read_field BPF_CORE_READ
 
+// The current task, as an address without a type. The verifier searches the kernel's BTF by name
+// three times for each load through a typed pointer: that took 50 ms of a start.
+static __always_inline struct task_struct *current_task(void)
+{
+	return (void *)bpf_get_current_task();
+}
+
 struct walk {
 	struct names *names;
 	struct mount *mount;
@@ -136,11 +143,13 @@ static __always_inline struct exec *reserve_exec(__u64 args, __u64 *room)
 
 static __noinline int take_exec(const struct event *event)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct kernfs_node *cgroup = task->cgroups->dfl_cgrp->kn;
-	__u64 cgroup_id = cgroup->id;
+	struct task_struct *task = current_task();
+	struct kernfs_node *cgroup = read_field(task, cgroups, dfl_cgrp, kn);
+	__u64 cgroup_id = read_field(cgroup, id);
 	take_cgroup(cgroup, cgroup_id);
-	__u64 args_start = task->mm->arg_start, args_len = task->mm->arg_end - args_start, kept = args_len, room;
+	struct mm_struct *mm = read_field(task, mm);
+	__u64 args_start = read_field(mm, arg_start), args_len = read_field(mm, arg_end) - args_start;
+	__u64 kept = args_len, room;
 	if (kept > ARGS)
 		kept = ARGS;
 	struct exec *exec = reserve_exec(kept, &room);
@@ -148,14 +157,16 @@ static __noinline int take_exec(const struct event *event)
 		return 0;
 
 	exec->event = *event;
-	exec->ppid = task->real_parent->tgid;
-	exec->uid = task->cred->uid.val;
-	exec->euid = task->cred->euid.val;
-	exec->gid = task->cred->gid.val;
-	exec->egid = task->cred->egid.val;
+	struct task_struct *parent = read_field(task, real_parent);
+	const struct cred *cred = read_field(task, cred);
+	exec->ppid = read_field(parent, tgid);
+	exec->uid = read_field(cred, uid.val);
+	exec->euid = read_field(cred, euid.val);
+	exec->gid = read_field(cred, gid.val);
+	exec->egid = read_field(cred, egid.val);
 	exec->login_uid = -1;
 	if (bpf_core_field_exists(task->loginuid))
-		exec->login_uid = task->loginuid.val;
+		exec->login_uid = read_field(task, loginuid.val);
 	exec->session = read_field(task, signal, pids[PIDTYPE_SID], numbers[0].nr);
 	exec->group = read_field(task, signal, pids[PIDTYPE_PGID], numbers[0].nr);
 	struct pid *pid = read_field(task, thread_pid);
@@ -163,15 +174,15 @@ static __noinline int take_exec(const struct event *event)
 	struct upid *number = (void *)pid + bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
 	exec->ns_pid = read_field(number, nr);
 	exec->pid_ns = read_field(number, ns, ns.inum);
-	exec->start = task->start_boottime;
-	exec->parent_start = task->real_parent->group_leader->start_boottime;
+	exec->start = read_field(task, start_boottime);
+	exec->parent_start = read_field(parent, group_leader, start_boottime);
 	exec->cgroup = cgroup_id;
 	bpf_probe_read_kernel(exec->comm, sizeof(exec->comm), task->comm);
 
-	read_path(&exec->exe, read_field(task, mm, exe_file, f_path.mnt), read_field(task, mm, exe_file, f_path.dentry));
+	read_path(&exec->exe, read_field(mm, exe_file, f_path.mnt), read_field(mm, exe_file, f_path.dentry));
 	read_path(&exec->cwd, read_field(task, fs, pwd.mnt), read_field(task, fs, pwd.dentry));
 	// Behind the environment, the kernel keeps what execve was given.
-	exec->filename_len = bpf_probe_read_user_str(exec->filename, PATH, (void *)task->mm->env_end);
+	exec->filename_len = bpf_probe_read_user_str(exec->filename, PATH, (void *)read_field(mm, env_end));
 	exec->args_len = args_len;
 	if (kept > room)
 		kept = room;
@@ -289,27 +300,25 @@ static __always_inline void add_cpus(struct pages *pages)
 	bpf_loop(CPUS, add_cpu, pages, 0);
 }
 
-#define load_field(pointer, field) ((pointer)->field)
-
-// Peak resident pages of an address space: `VmHWM` of /proc/PID/status. `read` reads a field,
-// either directly if the verifier knows the pointer's type, or by a helper.
-#define most_pages(mm, read) ({                                                                  \
-	struct pages pages = {.most = read(mm, hiwater_rss)};                                    \
-	if (bpf_core_field_exists(mm->rss_stat[0].count)) {                                      \
-		pages.now = read(mm, rss_stat[0].count) + read(mm, rss_stat[1].count) +          \
-			    read(mm, rss_stat[3].count);                                         \
-		pages.counters[0] = (char *)read(mm, rss_stat[0].counters);                      \
-		pages.counters[1] = (char *)read(mm, rss_stat[1].counters);                      \
-		pages.counters[2] = (char *)read(mm, rss_stat[3].counters);                      \
-		add_cpus(&pages);                                                                \
-	} else {                                                                                 \
-		struct mm_struct___old *old = (void *)mm;                                        \
-		pages.now = read_field(old, rss_stat.count[0].counter) +                         \
-			    read_field(old, rss_stat.count[1].counter) +                         \
-			    read_field(old, rss_stat.count[3].counter);                          \
-	}                                                                                        \
-	(__u64)(pages.now > pages.most ? pages.now : pages.most);                                \
-})
+// Peak resident pages of an address space: `VmHWM` of /proc/PID/status.
+static __always_inline __u64 most_pages(struct mm_struct *mm)
+{
+	struct pages pages = {.most = read_field(mm, hiwater_rss)};
+	if (bpf_core_field_exists(mm->rss_stat[0].count)) {
+		pages.now = read_field(mm, rss_stat[0].count) + read_field(mm, rss_stat[1].count) +
+			    read_field(mm, rss_stat[3].count);
+		pages.counters[0] = (char *)read_field(mm, rss_stat[0].counters);
+		pages.counters[1] = (char *)read_field(mm, rss_stat[1].counters);
+		pages.counters[2] = (char *)read_field(mm, rss_stat[3].counters);
+		add_cpus(&pages);
+	} else {
+		struct mm_struct___old *old = (void *)mm;
+		pages.now = read_field(old, rss_stat.count[0].counter) +
+			    read_field(old, rss_stat.count[1].counter) +
+			    read_field(old, rss_stat.count[3].counter);
+	}
+	return pages.now > pages.most ? pages.now : pages.most;
+}
 
 // An exit event comes after the task has released its address space, and `signal->maxrss` includes
 // earlier programs. Therefore another BPF program stores the peak before, for the first and the
@@ -325,14 +334,14 @@ struct {
 
 static __always_inline int keep_peak(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	__u32 tgid = task->tgid, key = tgid % ENDING;
-	if (task->pid != task->tgid && task->signal->live.counter)
+	struct task_struct *task = current_task();
+	__u32 tgid = read_field(task, tgid), key = tgid % ENDING;
+	if (read_field(task, pid) != tgid && read_field(task, signal, live.counter))
 		return 0;
-	struct mm_struct *mm = task->mm;
+	struct mm_struct *mm = read_field(task, mm);
 	__u64 *word = bpf_map_lookup_elem(&PEAKS, &key);
 	if (word)
-		*word = (__u64)tgid << 32 | (mm ? (__u32)most_pages(mm, load_field) : 0);
+		*word = (__u64)tgid << 32 | (mm ? (__u32)most_pages(mm) : 0);
 	return 0;
 }
 
@@ -362,9 +371,10 @@ static __always_inline __u64 peak_of(__u32 tgid)
 // Wait status, as of wait(2), of a process without remaining threads.
 static __always_inline __u32 status_of(struct task_struct *task)
 {
-	if (task->signal->flags & SIGNAL_GROUP_EXIT)
-		return task->signal->group_exit_code;
-	return task->group_leader->exit_code; // until 5.19, if each thread ended for itself
+	struct signal_struct *signal = read_field(task, signal);
+	if (read_field(signal, flags) & SIGNAL_GROUP_EXIT)
+		return read_field(signal, group_exit_code);
+	return read_field(task, group_leader, exit_code); // until 5.19, if each thread ended for itself
 }
 
 static __noinline int take_exit(const struct event *event)
@@ -373,14 +383,14 @@ static __noinline int take_exit(const struct event *event)
 	if (!exit)
 		return 0;
 
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct sum sum = {}, all = {};
 	exit->event = *event;
-	exit->start = task->start_boottime;
+	exit->start = read_field(task, start_boottime);
 	exit->rss = exit->at_least = exit->status = exit->process_runtime = 0;
 	exit->process = GOES_ON;
 	int is_first = event->tid == event->tgid;
-	int may_be_last = !task->signal->live.counter;
+	int may_be_last = !read_field(task, signal, live.counter);
 	if (is_first || may_be_last) {
 		int is_unsure = 1;
 		for (int i = 0; i < TRIES && is_unsure; i++)
@@ -389,7 +399,7 @@ static __noinline int take_exit(const struct event *event)
 		// If the first thread exits before others, they still use the address space.
 		struct task_struct *other = all.other;
 		struct mm_struct *mm = other ? read_field(other, mm) : 0;
-		__u64 pages = mm ? most_pages(mm, read_field) : 0;
+		__u64 pages = mm ? most_pages(mm) : 0;
 		if (exit->rss < pages)
 			exit->rss = pages;
 		// Other threads past their exit event are gone, or they wait for a debugger.

@@ -70,8 +70,8 @@ static __always_inline void grow_tree(const struct event *event)
 {
 	if (event->what != FORK || event->child_tid != event->child_tgid)
 		return;
-	struct task_struct *task = bpf_get_current_task_btf();
-	__u32 creator = task->tgid, zero = 0;
+	struct task_struct *task = current_task();
+	__u32 creator = read_field(task, tgid), zero = 0;
 	__u8 *byte = member(event->child_tgid);
 	if (!byte)
 		return;
@@ -115,12 +115,12 @@ static __noinline int is_wanted(const struct event *event)
 		return 0;
 	if (BY_TREE && !is_member(event->what == FORK ? event->child_tgid : event->tgid))
 		return 0;
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	if (CGROUP && !is_in_cgroup(task))
 		return 0;
 	if (!UIDS)
 		return 1;
-	__u32 uid = task->cred->uid.val;
+	__u32 uid = read_field(task, cred, uid.val);
 	for (int i = 0; i < 16; i++)
 		if (i < UIDS && UID[i] == uid)
 			return 1;
