@@ -3,6 +3,7 @@
 
 mod cgroups;
 pub(crate) mod entry;
+mod kernel_types;
 mod refusal;
 #[allow(unsafe_code, reason = "`Pod` says that any bytes are a value")]
 mod sys;
@@ -13,13 +14,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::{FEntry, RawTracePoint, SocketFilter};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader};
 use pmon_core::Cpu;
 use pmon_core::batch::Batch;
 use pmon_core::capture::CpuCounts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use cgroups::Cgroups;
+use kernel_types::KernelTypes;
 pub(crate) use refusal::RingError;
 use sys::Counts;
 use tree::TreeMarker;
@@ -67,7 +69,8 @@ impl Ring {
         details: bool,
     ) -> Result<Self, RingError> {
         // Without it, the loader would leave the places of the kernel's fields as they were compiled.
-        let btf = Btf::from_sys_fs().map_err(RingError::of_types)?;
+        let types = KernelTypes::open().map_err(RingError::of_types)?;
+        let btf = types.reduce_to(OBJECT).map_err(RingError::of_types)?;
         let size = size(options.ring).ok_or(RingError::TooLarge(options.ring))?;
         let scope = &options.scope;
         let mut uids = [0; MAX_UIDS];
@@ -117,7 +120,7 @@ impl Ring {
             this.program.program_mut(name).ok_or(RingError::Incomplete(name))?.try_into()?;
         filter.attach(socket.as_fd()).map_err(RingError::of_attachment)?;
         if details {
-            keep_peaks(&mut this.program, &btf);
+            keep_peaks(&mut this.program, &types);
         }
         Ok(this)
     }
@@ -222,11 +225,13 @@ fn size(bytes: usize) -> Option<u32> {
 
 /// Attaches a program that reads a process's peak memory before the kernel releases the address
 /// space. If the kernel accepts neither variant, the peak is unknown.
-fn keep_peaks(program: &mut Ebpf, btf: &Btf) {
+fn keep_peaks(program: &mut Ebpf, types: &KernelTypes) {
     let at_release = program.program_mut("keep_peak_at_release");
     let at_release = at_release.and_then(|at_release| <&mut FEntry>::try_from(at_release).ok());
     let is_traced = at_release.is_some_and(|at_release| {
-        at_release.load("exit_mm_release", btf).is_ok() && at_release.attach().is_ok()
+        let function = "exit_mm_release";
+        let btf = types.function(function);
+        btf.is_ok_and(|btf| at_release.load(function, &btf).is_ok()) && at_release.attach().is_ok()
     });
     if is_traced {
         return;
