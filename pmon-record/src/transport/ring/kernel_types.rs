@@ -1,8 +1,8 @@
 //! The kernel's types (BTF), reduced to those that the BPF program reads.
 //!
-//! `/sys/kernel/btf/vmlinux` describes 80,000 types in 5 MiB. The loader would allocate each of
-//! them, and search all of them by name for each type that the program reads: half of the time that
-//! a recording took to start. It receives a few hundred types instead.
+//! `/sys/kernel/btf/vmlinux` describes 80,000 types in 5 MiB. To relocate a program, aya allocates
+//! each of them, and searches all of them by name for each type that the program reads: half of the
+//! time that a recording took to start. It receives a few hundred types instead.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -25,7 +25,6 @@ const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
 const ENUM: u32 = 6;
-const FORWARD: u32 = 7;
 const TYPEDEF: u32 = 8;
 const VOLATILE: u32 = 9;
 const CONST: u32 = 10;
@@ -59,15 +58,9 @@ impl KernelTypes {
         Btf::parse(&reduced.ok_or(BtfError::InvalidTypeInfo)?, Endianness::default())
     }
 
-    /// Returns types in which only the function `name` has a name and its id. `FEntry::load` uses
-    /// nothing else.
-    pub(super) fn function(&self, name: &str) -> Result<Btf, BtfError> {
-        let id = Types::parse(&self.file).and_then(|types| types.function(name.as_bytes()));
-        let id = id.ok_or_else(|| BtfError::UnknownBtfTypeName { type_name: name.into() })?;
-        let filler = [0, FORWARD << 24, 0].map(u32::to_ne_bytes).concat();
-        let mut types = filler.repeat(id as usize - 1);
-        types.extend([1, FUNCTION << 24, 0].map(u32::to_ne_bytes).concat());
-        Btf::parse(&file(&types, &[b"\0", name.as_bytes(), b"\0"].concat()), Endianness::default())
+    /// Returns the id of a function; `None` if the kernel has no function of that name.
+    pub(super) fn function(&self, name: &str) -> Option<u32> {
+        Types::parse(&self.file)?.function(name.as_bytes())
     }
 }
 
@@ -125,7 +118,8 @@ impl<'a> Types<'a> {
     }
 
     fn reduce_to(&self, names: &HashSet<&[u8]>) -> Option<Vec<u8>> {
-        let mut reduced = Reduced { ids: HashMap::new(), order: Vec::new(), types: Vec::new(), names: vec![0] };
+        let mut reduced =
+            Reduced { ids: HashMap::new(), order: Vec::new(), types: Vec::new(), names: vec![0] };
         for (id, &at) in self.positions.iter().enumerate().skip(1) {
             let name = match self.kind(at)? {
                 STRUCT | UNION | ENUM | ENUM64 | TYPEDEF => self.name(word(self.types, at)?)?,
@@ -234,7 +228,6 @@ fn without_flavor(name: &[u8]) -> &[u8] {
     let flavor = name.windows(3).position(|bytes| bytes == b"___");
     &name[..flavor.unwrap_or(name.len())]
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -4,17 +4,16 @@
 mod cgroups;
 pub(crate) mod entry;
 mod kernel_types;
+mod loader;
 mod refusal;
-#[allow(unsafe_code, reason = "`Pod` says that any bytes are a value")]
+#[allow(unsafe_code, reason = "`bpf(2)` and mapped memory have no safe wrapper")]
 mod sys;
 mod tree;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::{FEntry, RawTracePoint, SocketFilter};
-use aya::{Ebpf, EbpfLoader};
 use pmon_core::Cpu;
 use pmon_core::batch::Batch;
 use pmon_core::capture::CpuCounts;
@@ -22,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use cgroups::Cgroups;
 use kernel_types::KernelTypes;
+use loader::Object;
 pub(crate) use refusal::RingError;
 use sys::Counts;
 use tree::TreeMarker;
@@ -50,8 +50,8 @@ pub(crate) struct Ring {
     drops: bool,
     /// Marks the processes of the tree before the recording begins.
     tree_marker: Option<TreeMarker>,
-    /// It, and the rest of its maps.
-    program: Ebpf,
+    /// Keeps the program attached that reads each process's peak memory.
+    peak_tracer: Option<OwnedFd>,
 }
 
 impl Ring {
@@ -68,9 +68,7 @@ impl Ring {
         cgroup: Option<u64>,
         details: bool,
     ) -> Result<Self, RingError> {
-        // Without it, the loader would leave the places of the kernel's fields as they were compiled.
         let types = KernelTypes::open().map_err(RingError::of_types)?;
-        let btf = types.reduce_to(OBJECT).map_err(RingError::of_types)?;
         let size = size(options.ring).ok_or(RingError::TooLarge(options.ring))?;
         let scope = &options.scope;
         let mut uids = [0; MAX_UIDS];
@@ -85,21 +83,15 @@ impl Ring {
             ("RECORDER", std::process::id()),
             ("CPUS", possible_cpus()),
         ];
-        let cgroup = cgroup.unwrap_or(0);
         let slabs = if scope.tree.is_some() { tree::SLABS } else { 1 };
 
-        let mut loader = EbpfLoader::new();
-        loader.btf(Some(&btf)).map_max_entries("RING", size).map_max_entries("TREE", slabs);
-        for (name, number) in &numbers {
-            loader.override_global(name, number, true);
-        }
-        loader.override_global("UID", &uids, true).override_global("CGROUP", &cgroup, true);
-        let mut program = loader.load(OBJECT).map_err(|error| RingError::of_object(error, size))?;
+        let mut constants = numbers.map(|(name, number)| (name, number.to_ne_bytes().to_vec())).to_vec();
+        constants.push(("UID", uids.map(u32::to_ne_bytes).concat()));
+        constants.push(("CGROUP", cgroup.unwrap_or(0).to_ne_bytes().to_vec()));
+        let mut object = Object::load(OBJECT, &constants, &[("RING", size), ("TREE", slabs)], &types)?;
         let name = if details { "take_with_details" } else { "take_bare" };
-        let filter: &mut SocketFilter =
-            program.program_mut(name).ok_or(RingError::Incomplete(name))?.try_into()?;
-        filter.load().map_err(RingError::of_program)?;
-        let mut map = |name| program.take_map(name).ok_or(RingError::Incomplete(name));
+        let filter = object.load_program(name, 0).map_err(RingError::of_program)?;
+        let mut map = |name| object.take_map(name);
         let tree_marker = match scope.tree {
             Some(TreeScope::Process(root)) => Some(TreeMarker::new(root, &map("TREE")?, map("MARKING")?)?),
             _ => None,
@@ -114,13 +106,11 @@ impl Ring {
             before: Vec::new(),
             drops: !scope.is_all(),
             tree_marker,
-            program,
+            peak_tracer: None,
         };
-        let filter: &mut SocketFilter =
-            this.program.program_mut(name).ok_or(RingError::Incomplete(name))?.try_into()?;
-        filter.attach(socket.as_fd()).map_err(RingError::of_attachment)?;
+        sys::attach_filter(socket.as_fd(), filter.as_fd()).map_err(RingError::of_attachment)?;
         if details {
-            keep_peaks(&mut this.program, &types);
+            this.peak_tracer = trace_peaks(&object, &types);
         }
         Ok(this)
     }
@@ -225,23 +215,14 @@ fn size(bytes: usize) -> Option<u32> {
 
 /// Attaches a program that reads a process's peak memory before the kernel releases the address
 /// space. If the kernel accepts neither variant, the peak is unknown.
-fn keep_peaks(program: &mut Ebpf, types: &KernelTypes) {
-    let at_release = program.program_mut("keep_peak_at_release");
-    let at_release = at_release.and_then(|at_release| <&mut FEntry>::try_from(at_release).ok());
-    let is_traced = at_release.is_some_and(|at_release| {
-        let function = "exit_mm_release";
-        let btf = types.function(function);
-        btf.is_ok_and(|btf| at_release.load(function, &btf).is_ok()) && at_release.attach().is_ok()
-    });
-    if is_traced {
-        return;
-    }
-    let at_exit = program.program_mut("keep_peak_at_exit");
-    if let Some(Ok(at_exit)) = at_exit.map(<&mut RawTracePoint>::try_from)
-        && at_exit.load().is_ok()
-    {
-        let _unknown = at_exit.attach("sched_process_exit");
-    }
+fn trace_peaks(object: &Object, types: &KernelTypes) -> Option<OwnedFd> {
+    let attach = |program, function, tracepoint| {
+        let program = object.load_program(program, function).ok()?;
+        sys::attach_tracer(program.as_fd(), tracepoint).ok()
+    };
+    let function = types.function("exit_mm_release");
+    let at_release = function.and_then(|function| attach("keep_peak_at_release", function, None));
+    at_release.or_else(|| attach("keep_peak_at_exit", 0, Some(c"sched_process_exit")))
 }
 
 /// Number of possible CPUs.

@@ -5,14 +5,13 @@ use std::error::Error;
 use std::fs;
 use std::io;
 
+use aya::BtfError;
 use aya::maps::MapError;
-use aya::programs::{ProgramError, ProgramType};
-use aya::sys::is_program_supported;
-use aya::{BtfError, EbpfError};
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 use super::MAX_RING_BYTES;
+use super::loader::LoadError;
 use crate::namespaces;
 
 /// Capabilities as bits of `CapEff` (`capabilities(7)`).
@@ -75,10 +74,10 @@ pub(crate) enum RingError {
     OptionMemory,
     #[error("cannot attach the BPF program: {0}")]
     Attachment(String),
-    #[error("{}{}", chain(.0), filtered())]
-    Load(#[from] EbpfError),
-    #[error("{}{}", chain(.0), filtered())]
-    Program(#[from] ProgramError),
+    #[error("cannot use the compiled program: {0}")]
+    Object(String),
+    #[error("{call}: {source}{}", filtered())]
+    Call { call: &'static str, source: io::Error },
     #[error("{}{}", chain(.0), filtered())]
     Map(#[from] MapError),
     #[error("the compiled program lacks {0}")]
@@ -94,49 +93,58 @@ impl RingError {
         }
     }
 
-    /// Explains why the maps, with a ring of `size` bytes, or the relocations of the program
-    /// failed.
-    pub(super) fn of_object(error: EbpfError, size: u32) -> Self {
-        if let EbpfError::RelocationError(_) = error
-            && let Err(refusal) = is_program_supported(ProgramType::SocketFilter)
-        {
-            // The loader probes for global data with a small program, and takes any refusal of it
-            // for missing support.
-            return Self::of_program(refusal);
-        }
-        let is_ring =
-            matches!(&error, EbpfError::MapError(MapError::CreateError { name, .. }) if name == "RING");
+    /// Explains why the compiled object cannot be used.
+    pub(super) fn of_object(error: impl Error) -> Self {
+        Self::Object(chain(&error))
+    }
+
+    /// Explains why a map of `entries` entries cannot be created; for a ring these are bytes.
+    pub(super) fn of_map(error: MapError, entries: u32) -> Self {
+        let is_ring = matches!(&error, MapError::CreateError { name, .. } if name == "RING");
         match cause(&error).and_then(io::Error::raw_os_error) {
-            Some(errno @ (libc::EPERM | libc::EACCES)) => Self::denied("bpf(2)", errno),
-            Some(libc::ENOSYS) => Self::NoSyscall,
-            Some(libc::ENOMEM) => Self::NoMemory { size },
-            Some(libc::EMFILE | libc::ENFILE) => Self::Files,
+            Some(libc::ENOMEM) if is_ring => Self::NoMemory { size: entries },
             Some(libc::EINVAL) if is_ring && release().is_some_and(|at| at < RING_BUFFERS) => {
                 Self::NoRingBuffers
             }
-            _ => Self::Load(error),
+            Some(errno) => Self::of_errno("bpf(2)", errno).unwrap_or(Self::Map(error)),
+            None => Self::Map(error),
         }
+    }
+
+    /// Explains why a call that prepares the program failed.
+    pub(super) fn of_call(call: &'static str, source: io::Error) -> Self {
+        let known = source.raw_os_error().and_then(|errno| Self::of_errno("bpf(2)", errno));
+        known.unwrap_or(Self::Call { call, source })
     }
 
     /// Explains why the kernel accepts the maps and rejects the program. The kernel does not name
     /// the permission that a helper requires: without it, the helper is reported as unknown.
-    pub(super) fn of_program(error: ProgramError) -> Self {
+    pub(super) fn of_program(error: LoadError) -> Self {
         let missing = missing();
-        let is_verdict = is_verdict(&error);
-        let errno = cause(&error).and_then(io::Error::raw_os_error);
+        let LoadError { error: source, log } = error;
+        // The verifier checked the program; its refusal can be `EACCES`, too.
+        let is_verdict = log.contains("processed ");
+        let errno = source.raw_os_error();
         let is_denied = matches!(errno, Some(libc::EPERM | libc::EACCES));
-        match &error {
-            _ if !missing.is_empty() => Self::Privilege { missing },
-            _ if (is_verdict || is_denied) && is_locked_down() => Self::LockedDown,
-            ProgramError::LoadError { verifier_log, .. } if is_verdict => {
-                Self::Refused(last_words(&verifier_log.to_string()))
-            }
-            _ => match errno {
-                Some(errno) if is_denied => Self::denied("BPF_PROG_LOAD", errno),
-                Some(libc::ENOSYS) => Self::NoSyscall,
-                Some(libc::EMFILE | libc::ENFILE) => Self::Files,
-                _ => Self::Program(error),
-            },
+        let call = "BPF_PROG_LOAD";
+        if !missing.is_empty() {
+            Self::Privilege { missing }
+        } else if (is_verdict || is_denied) && is_locked_down() {
+            Self::LockedDown
+        } else if is_verdict {
+            Self::Refused(last_words(&log))
+        } else {
+            errno.and_then(|errno| Self::of_errno(call, errno)).unwrap_or(Self::Call { call, source })
+        }
+    }
+
+    /// Explains an error that any command of `bpf(2)` can return.
+    fn of_errno(call: &'static str, errno: i32) -> Option<Self> {
+        match errno {
+            libc::EPERM | libc::EACCES => Some(Self::denied(call, errno)),
+            libc::ENOSYS => Some(Self::NoSyscall),
+            libc::EMFILE | libc::ENFILE => Some(Self::Files),
+            _ => None,
         }
     }
 
@@ -146,11 +154,11 @@ impl RingError {
     }
 
     /// Explains why the socket rejects the program.
-    pub(super) fn of_attachment(error: ProgramError) -> Self {
-        match cause(&error).and_then(io::Error::raw_os_error) {
+    pub(super) fn of_attachment(error: io::Error) -> Self {
+        match error.raw_os_error() {
             Some(errno @ (libc::EPERM | libc::EACCES)) => Self::denied("SO_ATTACH_BPF", errno),
             Some(libc::ENOMEM) => Self::OptionMemory,
-            _ => Self::Attachment(format!("{}{}", chain(&error), filtered())),
+            _ => Self::Attachment(format!("{error}{}", filtered())),
         }
     }
 
@@ -168,11 +176,6 @@ impl RingError {
         }
         Self::Forbidden { call, source: io::Error::from_raw_os_error(errno) }
     }
-}
-
-/// Whether the verifier has checked the program; its refusal can be `EACCES`, too.
-fn is_verdict(error: &ProgramError) -> bool {
-    matches!(error, ProgramError::LoadError { verifier_log, .. } if verifier_log.to_string().contains("processed "))
 }
 
 /// Returns the system call error that caused `error`.

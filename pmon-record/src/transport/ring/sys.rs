@@ -1,17 +1,24 @@
-//! Memory that is mapped from files, and values of BPF maps.
+//! Memory that is mapped from files, values of BPF maps, and `bpf(2)`.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::AtomicU8;
 use std::{io, slice};
 
 use aya::Pod;
+use aya_obj::Function;
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type};
 
 /// Bytes of one value of the map `TREE`: `struct slab`.
 pub(crate) const SLAB: u32 = 64;
+
+// Bits of the level of the verifier's log (`linux/bpf_verifier.h`).
+const LOG_MESSAGES: u32 = 1;
+const LOG_STATISTICS: u32 = 4;
 
 /// `struct counts`.
 #[derive(Clone, Copy)]
@@ -107,4 +114,119 @@ impl Deref for ConstantFile {
             Self::Copied(bytes) => bytes,
         }
     }
+}
+
+/// Loads an object's types.
+pub(super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
+    let mut attributes = attributes();
+    attributes.__bindgen_anon_7.btf = btf.as_ptr() as u64;
+    attributes.__bindgen_anon_7.btf_size = btf.len() as u32;
+    // SAFETY: `btf` is borrowed until the call returns, which is the descriptor that the command creates.
+    unsafe { Ok(OwnedFd::from_raw_fd(bpf(bpf_cmd::BPF_BTF_LOAD, attributes)?)) }
+}
+
+/// Sets the only value of a map of constants, and makes it read-only.
+pub(super) fn set_constants(map: BorrowedFd<'_>, value: &[u8]) -> io::Result<()> {
+    let (key, mut attributes) = (0_u32, attributes());
+    // SAFETY: all fields of the union are numbers.
+    let element = unsafe { &mut attributes.__bindgen_anon_2 };
+    element.map_fd = map.as_raw_fd() as u32;
+    element.key = &raw const key as u64;
+    element.__bindgen_anon_1.value = value.as_ptr() as u64;
+    // SAFETY: the kernel reads the key and a value of the size with which the map was created from the same object;
+    // both are borrowed until the call returns.
+    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, attributes) }?;
+    attributes = self::attributes();
+    attributes.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    // SAFETY: the attributes have no pointer.
+    unsafe { bpf(bpf_cmd::BPF_MAP_FREEZE, attributes) }?;
+    Ok(())
+}
+
+/// Loads a program, and writes the verifier's messages to `log` unless it is empty.
+pub(super) fn load_program(
+    kind: bpf_prog_type,
+    license: &CStr,
+    code: &Function,
+    btf: Option<BorrowedFd<'_>>,
+    traced_function: u32,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
+    let (functions, lines) = (code.func_info.func_info_bytes(), code.line_info.line_info_bytes());
+    let mut attributes = attributes();
+    // SAFETY: all fields of the union are numbers.
+    let load = unsafe { &mut attributes.__bindgen_anon_3 };
+    load.prog_type = kind as u32;
+    load.insns = code.instructions.as_ptr() as u64;
+    load.insn_cnt = code.instructions.len() as u32;
+    load.license = license.as_ptr() as u64;
+    // The last byte of the name stays zero.
+    for (to, byte) in load.prog_name[..15].iter_mut().zip(code.name.bytes()) {
+        *to = byte as libc::c_char;
+    }
+    if let Some(btf) = btf {
+        load.prog_btf_fd = btf.as_raw_fd() as u32;
+        load.func_info = functions.as_ptr() as u64;
+        load.func_info_cnt = code.func_info.len() as u32;
+        load.func_info_rec_size = code.func_info_rec_size as u32;
+        load.line_info = lines.as_ptr() as u64;
+        load.line_info_cnt = code.line_info.len() as u32;
+        load.line_info_rec_size = code.line_info_rec_size as u32;
+    }
+    if traced_function != 0 {
+        load.expected_attach_type = bpf_attach_type::BPF_TRACE_FENTRY as u32;
+        load.attach_btf_id = traced_function;
+    }
+    if !log.is_empty() {
+        load.log_level = LOG_MESSAGES | LOG_STATISTICS;
+        load.log_buf = log.as_mut_ptr() as u64;
+        load.log_size = log.len() as u32;
+    }
+    // SAFETY: the kernel reads the instructions, the license, and the records of functions and lines, and writes to the
+    // log; each has the length beside its pointer and outlives the call, which returns the descriptor that it creates.
+    unsafe { Ok(OwnedFd::from_raw_fd(bpf(bpf_cmd::BPF_PROG_LOAD, attributes)?)) }
+}
+
+/// Attaches a program to a raw tracepoint, or to the function with which it was loaded. The program
+/// stays attached until the returned descriptor is closed.
+pub(super) fn attach_tracer(program: BorrowedFd<'_>, tracepoint: Option<&CStr>) -> io::Result<OwnedFd> {
+    let mut attributes = attributes();
+    attributes.raw_tracepoint.name = tracepoint.map_or(0, |name| name.as_ptr() as u64);
+    attributes.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
+    // SAFETY: the name outlives the call, which returns the descriptor that the command creates.
+    unsafe { Ok(OwnedFd::from_raw_fd(bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, attributes)?)) }
+}
+
+/// Attaches a program to a socket, until the socket is closed.
+pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let program = program.as_raw_fd();
+    // SAFETY: the kernel reads the four bytes of `program`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_BPF,
+            (&raw const program).cast(),
+            size_of_val(&program) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Returns attributes of `bpf(2)` that are all zero.
+fn attributes() -> bpf_attr {
+    // SAFETY: the union consists of numbers, for which zero is a value.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Calls `bpf(2)`, and returns what it returns.
+///
+/// # Safety
+///
+/// The pointers in the attributes are valid for the command.
+unsafe fn bpf(command: bpf_cmd, mut attributes: bpf_attr) -> io::Result<RawFd> {
+    // SAFETY: by the caller; the attributes outlive the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut attributes, size_of::<bpf_attr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }

@@ -1,0 +1,125 @@
+//! Loads the maps and programs of the compiled BPF object.
+//!
+//! aya's own loader reads and parses all of the kernel's types at each start, even if it receives
+//! others. That takes 20 ms, a third of a start. So only aya's parts are used here.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+
+use aya::maps::{Map, MapData};
+use aya_obj::generated::bpf_prog_type;
+use aya_obj::{EbpfSectionKind, ProgramSection};
+use thiserror::Error;
+
+use super::kernel_types::KernelTypes;
+use super::{RingError, sys};
+
+/// Bytes of the first buffer for the verifier's log, and of the largest.
+const LOG: usize = 64 << 10;
+const MAX_LOG: usize = 16 << 20;
+
+/// Why the kernel did not load a program.
+#[derive(Debug, Error)]
+#[error("BPF_PROG_LOAD: {error}")]
+pub(super) struct LoadError {
+    #[source]
+    pub(super) error: io::Error,
+    /// Messages of the verifier.
+    pub(super) log: String,
+}
+
+/// An object whose maps exist, and whose programs can be loaded.
+pub(super) struct Object {
+    object: aya_obj::Object,
+    /// The object's types, which the kernel needs to check callbacks.
+    btf: Option<OwnedFd>,
+    maps: HashMap<String, MapData>,
+}
+
+impl Object {
+    /// Creates the maps of a compiled object, and relocates its programs to the kernel's `types`.
+    ///
+    /// `constants` are values of the object's constants by their names; `entries` are numbers of
+    /// entries by the names of the maps whose compiled number they replace.
+    pub(super) fn load(
+        bytes: &[u8],
+        constants: &[(&str, Vec<u8>)],
+        entries: &[(&str, u32)],
+        types: &KernelTypes,
+    ) -> Result<Self, RingError> {
+        let mut object = aya_obj::Object::parse(bytes).map_err(RingError::of_object)?;
+        object
+            .patch_map_data(constants.iter().map(|(name, value)| (*name, (&value[..], true))).collect())
+            .map_err(RingError::of_object)?;
+        let btf = match aya::features().btf() {
+            Some(features) => object.fixup_and_sanitize_btf(features).map_err(RingError::of_object)?,
+            None => None,
+        };
+        let btf = btf.map(|btf| sys::load_btf(&btf.to_bytes())).transpose();
+        let btf = btf.map_err(|error| RingError::of_call("BPF_BTF_LOAD", error))?;
+        let reduced = types.reduce_to(bytes).map_err(RingError::of_types)?;
+        object.relocate_btf(&reduced).map_err(RingError::of_object)?;
+
+        let mut maps = HashMap::new();
+        for (name, map) in &mut object.maps {
+            if let Some((_, entries)) = entries.iter().find(|(changed, _)| changed == name) {
+                map.set_max_entries(*entries);
+            }
+            let data = MapData::create(map.clone(), name, btf.as_ref().map(OwnedFd::as_fd));
+            let data = data.map_err(|error| RingError::of_map(error, map.max_entries()))?;
+            if map.section_kind() == EbpfSectionKind::Rodata {
+                sys::set_constants(data.fd().as_fd(), map.data())
+                    .map_err(|error| RingError::of_call("BPF_MAP_UPDATE_ELEM", error))?;
+            }
+            maps.insert(name.clone(), data);
+        }
+        let sections = object.functions.keys().map(|(section, _)| *section).collect();
+        let maps_of_object = object.maps.clone();
+        let created = maps
+            .iter()
+            .map(|(name, data)| (name.as_str(), data.fd().as_fd().as_raw_fd(), &maps_of_object[name]));
+        object.relocate_maps(created, &sections).map_err(RingError::of_object)?;
+        object.relocate_calls(&sections).map_err(RingError::of_object)?;
+        Ok(Self { object, btf, maps })
+    }
+
+    /// Takes a map by its name.
+    pub(super) fn take_map(&mut self, name: &'static str) -> Result<Map, RingError> {
+        let data = self.maps.remove(name).ok_or(RingError::Incomplete(name))?;
+        Ok(Map::from_map_data(data)?)
+    }
+
+    /// Loads a program. `function` is the id of the kernel function that an `fentry` program traces.
+    pub(super) fn load_program(&self, name: &'static str, function: u32) -> Result<OwnedFd, LoadError> {
+        let missing = || LoadError { error: io::ErrorKind::NotFound.into(), log: String::new() };
+        let program = self.object.programs.get(name).ok_or_else(missing)?;
+        let code = self.object.functions.get(&program.function_key()).ok_or_else(missing)?;
+        let kind = match program.section {
+            ProgramSection::SocketFilter => bpf_prog_type::BPF_PROG_TYPE_SOCKET_FILTER,
+            ProgramSection::RawTracePoint => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT,
+            _ => bpf_prog_type::BPF_PROG_TYPE_TRACING,
+        };
+        let load = |log: &mut [u8]| {
+            let btf = self.btf.as_ref().map(OwnedFd::as_fd);
+            sys::load_program(kind, &program.license, code, btf, function, log)
+        };
+        load(&mut []).or_else(|_| {
+            // Only a failure is worth the time that a log takes.
+            let mut log = vec![0; LOG];
+            loop {
+                match load(&mut log) {
+                    Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && log.len() < MAX_LOG => {
+                        log.resize(4 * log.len(), 0);
+                    }
+                    loaded => {
+                        return loaded.map_err(|error| {
+                            let text = log.split(|byte| *byte == 0).next().unwrap_or_default();
+                            LoadError { error, log: String::from_utf8_lossy(text).into_owned() }
+                        });
+                    }
+                }
+            }
+        })
+    }
+}
