@@ -5,6 +5,7 @@
 //! time that a recording took to start. It receives a few hundred types instead.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 
 use aya::{Btf, BtfError, Endianness};
@@ -17,6 +18,9 @@ const PATH: &str = "/sys/kernel/btf/vmlinux";
 /// Bytes of `struct btf_type`, with which every type begins: name, kind and number of entries, size
 /// or type.
 const HEAD: usize = 12;
+
+/// Bytes of a typical type, for the first guess at the number of types.
+const TYPICAL: usize = 32;
 
 // Kinds of types (`linux/btf.h`).
 const INT: u32 = 1;
@@ -40,101 +44,99 @@ const ENUM64: u32 = 19;
 /// The types of the running kernel.
 pub(super) struct KernelTypes {
     file: ConstantFile,
+    types: Range<usize>,
+    names: Range<usize>,
+    /// Position of each type in `types`, from type 1 on; type 0 is `void`.
+    positions: Vec<u32>,
 }
 
 impl KernelTypes {
-    /// Opens the description of the running kernel's types.
-    pub(super) fn open() -> Result<Self, BtfError> {
+    /// Reads the description of the running kernel's types.
+    pub(super) fn read() -> Result<Self, BtfError> {
         let file = ConstantFile::open(Path::new(PATH));
         let file = file.map_err(|error| BtfError::FileError { path: PATH.into(), error })?;
-        Ok(Self { file })
+        Self::parse(file).ok_or(BtfError::InvalidTypeInfo)
+    }
+
+    fn parse(file: ConstantFile) -> Option<Self> {
+        let body = word(&file, 4)? as usize;
+        let section = |at| {
+            let start = body + word(&file, at)? as usize;
+            let section = start..start + word(&file, at + 4)? as usize;
+            file.get(section.clone()).map(|_| section)
+        };
+        let (types, names) = (section(8)?, section(16)?);
+        let mut this = Self { file, types, names, positions: Vec::new() };
+        this.positions.reserve(this.types.len() / TYPICAL);
+        let mut at = 0;
+        while at < this.types.len() {
+            this.positions.push(at as u32);
+            let (_, entries, bytes) = this.head(at)?;
+            at += HEAD + entries * bytes;
+        }
+        (at == this.types.len()).then_some(this)
     }
 
     /// Returns the structures, unions, enumerations and type definitions whose names occur in
-    /// `object`, a compiled BPF program, and the types of their fields. Pointers point to `void`.
+    /// `object`, a compiled BPF program, with the fields whose names occur there, and the types of
+    /// these fields. Pointers point to `void`.
     pub(super) fn reduce_to(&self, object: &[u8]) -> Result<Btf, BtfError> {
-        let names = object.split(|byte| *byte == 0).map(without_flavor).collect();
-        let reduced = Types::parse(&self.file).and_then(|types| types.reduce_to(&names));
-        Btf::parse(&reduced.ok_or(BtfError::InvalidTypeInfo)?, Endianness::default())
+        let strings = object.split(|byte| *byte == 0).filter(|string| !string.is_empty());
+        let names = strings.map(without_flavor).collect();
+        let reduced = self.reduce(&names).ok_or(BtfError::InvalidTypeInfo)?;
+        Btf::parse(&reduced, Endianness::default())
+    }
+
+    fn reduce(&self, names: &HashSet<&[u8]>) -> Option<Vec<u8>> {
+        let mut reduced =
+            Reduced { ids: HashMap::new(), order: Vec::new(), types: Vec::new(), names: vec![0] };
+        for (index, &at) in self.positions.iter().enumerate() {
+            let at = at as usize;
+            if matches!(self.head(at)?.0, STRUCT | UNION | ENUM | ENUM64 | TYPEDEF)
+                && names.contains(self.name(word(self.types(), at)?)?)
+            {
+                reduced.id(index as u32 + 1);
+            }
+        }
+        let mut next = 0;
+        while let Some(&id) = reduced.order.get(next) {
+            reduced.add(self, *self.positions.get(id as usize - 1)? as usize, names)?;
+            next += 1;
+        }
+        Some(file(&reduced.types, &reduced.names))
     }
 
     /// Returns the id of a function; `None` if the kernel has no function of that name.
     pub(super) fn function(&self, name: &str) -> Option<u32> {
-        Types::parse(&self.file)?.function(name.as_bytes())
-    }
-}
-
-/// The sections of a BTF file.
-struct Types<'a> {
-    types: &'a [u8],
-    names: &'a [u8],
-    /// Position of each type in `types`. Type 0 is `void` and not in the file.
-    positions: Vec<usize>,
-}
-
-impl<'a> Types<'a> {
-    fn parse(file: &'a [u8]) -> Option<Self> {
-        let sections = file.get(word(file, 4)? as usize..)?;
-        let section = |at| sections.get(word(file, at)? as usize..)?.get(..word(file, at + 4)? as usize);
-        let mut this = Self { types: section(8)?, names: section(16)?, positions: vec![0] };
-        let mut at = 0;
-        while at < this.types.len() {
-            this.positions.push(at);
-            let (entries, bytes) = this.entries(at)?;
-            at += HEAD + entries * bytes;
-        }
-        Some(this)
+        let is_it = |&at: &u32| {
+            self.head(at as usize).is_some_and(|(kind, ..)| kind == FUNCTION)
+                && word(self.types(), at as usize).and_then(|at| self.name(at)) == Some(name.as_bytes())
+        };
+        self.positions.iter().position(is_it).map(|index| index as u32 + 1)
     }
 
-    /// Returns the kind of the type at a position.
-    fn kind(&self, at: usize) -> Option<u32> {
-        Some(word(self.types, at + 4)? >> 24 & 0x1f)
+    fn types(&self) -> &[u8] {
+        &self.file[self.types.clone()]
     }
 
-    /// Returns the number of entries that follow the head of the type at a position, and the bytes
-    /// of one entry.
-    fn entries(&self, at: usize) -> Option<(usize, usize)> {
-        let several = (word(self.types, at + 4)? & 0xffff) as usize;
-        Some(match self.kind(at)? {
+    /// Returns the kind of the type at a position, the number of entries that follow its head, and
+    /// the bytes of one entry.
+    fn head(&self, at: usize) -> Option<(u32, usize, usize)> {
+        let info = word(self.types(), at + 4)?;
+        let (kind, several) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+        let (entries, bytes) = match kind {
             INT | VARIABLE | DECLARATION_TAG => (1, 4),
             ARRAY => (1, 12),
             STRUCT | UNION | SECTION | ENUM64 => (several, 12),
             ENUM | PROTOTYPE => (several, 8),
             _ => (0, 0),
-        })
-    }
-
-    /// Returns a name by its position in the file's names.
-    fn name(&self, at: u32) -> Option<&'a [u8]> {
-        self.names.get(at as usize..)?.split(|byte| *byte == 0).next()
-    }
-
-    fn function(&self, name: &[u8]) -> Option<u32> {
-        let is_named = |&at: &usize| {
-            self.kind(at) == Some(FUNCTION) && word(self.types, at).and_then(|at| self.name(at)) == Some(name)
         };
-        let at = self.positions.iter().skip(1).position(is_named)?;
-        Some(at as u32 + 1)
+        Some((kind, entries, bytes))
     }
 
-    fn reduce_to(&self, names: &HashSet<&[u8]>) -> Option<Vec<u8>> {
-        let mut reduced =
-            Reduced { ids: HashMap::new(), order: Vec::new(), types: Vec::new(), names: vec![0] };
-        for (id, &at) in self.positions.iter().enumerate().skip(1) {
-            let name = match self.kind(at)? {
-                STRUCT | UNION | ENUM | ENUM64 | TYPEDEF => self.name(word(self.types, at)?)?,
-                _ => continue,
-            };
-            if names.contains(without_flavor(name)) {
-                reduced.id(id as u32);
-            }
-        }
-        let mut next = 0;
-        while let Some(&id) = reduced.order.get(next) {
-            reduced.add(self, *self.positions.get(id as usize)?)?;
-            next += 1;
-        }
-        Some(file(&reduced.types, &reduced.names))
+    /// Returns a name by its position among the names.
+    fn name(&self, at: u32) -> Option<&[u8]> {
+        self.file[self.names.clone()].get(at as usize..)?.split(|byte| *byte == 0).next()
     }
 }
 
@@ -149,7 +151,7 @@ struct Reduced {
 }
 
 impl Reduced {
-    /// Returns the new id of a type and selects the type.
+    /// Returns the new id of a type, and selects the type.
     fn id(&mut self, id: u32) -> u32 {
         if id == 0 {
             return 0;
@@ -160,32 +162,45 @@ impl Reduced {
         })
     }
 
-    /// Appends the type at a position, and selects the types of its fields.
-    fn add(&mut self, from: &Types<'_>, at: usize) -> Option<()> {
-        let (entries, bytes) = from.entries(at)?;
-        let kind = from.kind(at)?;
+    /// Appends the type at a position, with the entries that have a name of `names` or none, and
+    /// selects their types.
+    fn add(&mut self, from: &KernelTypes, at: usize, names: &HashSet<&[u8]>) -> Option<()> {
+        let (kind, entries, bytes) = from.head(at)?;
         let start = self.types.len();
-        self.types.extend(from.types.get(at..at + HEAD + entries * bytes)?);
+        self.types.extend(from.types().get(at..at + HEAD)?);
         self.rename(from, start)?;
         match kind {
             POINTER => self.set(start + 8, 0),
             TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG => self.retype(start + 8)?,
-            ARRAY => {
-                self.retype(start + HEAD)?;
-                self.set(start + HEAD + 4, 0);
-            }
             _ => {}
         }
-        for entry in (start + HEAD..).step_by(bytes.max(1)).take(entries) {
+        let mut left_out = 0;
+        for index in 0..entries {
+            let entry = from.types().get(at + HEAD + index * bytes..)?.get(..bytes)?;
+            let at = self.types.len();
             match kind {
-                STRUCT | UNION => {
-                    self.rename(from, entry)?;
-                    self.retype(entry + 4)?;
+                STRUCT | UNION | ENUM | ENUM64 => {
+                    let name = from.name(word(entry, 0)?)?;
+                    if !name.is_empty() && !names.contains(name) {
+                        left_out += 1;
+                        continue;
+                    }
+                    self.types.extend(entry);
+                    self.rename(from, at)?;
+                    if matches!(kind, STRUCT | UNION) {
+                        self.retype(at + 4)?;
+                    }
                 }
-                ENUM | ENUM64 => self.rename(from, entry)?,
-                _ => {}
+                ARRAY => {
+                    self.types.extend(entry);
+                    self.retype(at)?;
+                    // The type of an index has no meaning.
+                    self.set(at + 4, 0);
+                }
+                _ => self.types.extend(entry),
             }
         }
+        self.set(start + 4, word(&self.types, start + 4)? - left_out);
         Some(())
     }
 
@@ -193,6 +208,7 @@ impl Reduced {
         self.types[at..at + 4].copy_from_slice(&word.to_ne_bytes());
     }
 
+    /// Replaces the kernel's id of a type.
     fn retype(&mut self, at: usize) -> Option<()> {
         let id = word(&self.types, at)?;
         let id = self.id(id);
@@ -200,11 +216,13 @@ impl Reduced {
         Some(())
     }
 
-    fn rename(&mut self, from: &Types<'_>, at: usize) -> Option<()> {
+    /// Replaces the position of a name in the kernel's names.
+    fn rename(&mut self, from: &KernelTypes, at: usize) -> Option<()> {
         let name = from.name(word(&self.types, at)?)?;
         let new = if name.is_empty() { 0 } else { self.names.len() as u32 };
         if new != 0 {
-            self.names.extend([name, b"\0"].concat());
+            self.names.extend(name);
+            self.names.push(0);
         }
         self.set(at, new);
         Some(())
@@ -222,8 +240,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Returns a name without `___` and what follows, which tells different kernels' forms of a type
-/// apart.
+/// Returns a name without `___` and what follows, which distinguishes the forms that a type has in
+/// different kernels.
 fn without_flavor(name: &[u8]) -> &[u8] {
     let flavor = name.windows(3).position(|bytes| bytes == b"___");
     &name[..flavor.unwrap_or(name.len())]
@@ -238,45 +256,51 @@ mod tests {
         types.extend(words.iter().copied().flat_map(u32::to_ne_bytes));
     }
 
-    /// Types 1 to 4: an integer, a function, and two structures, the second of which has a field of
-    /// the first structure's type and a pointer to itself (type 5).
-    fn example() -> Vec<u8> {
-        let names = b"\0int\0inner\0outer\0call\0a\0b\0";
-        let [int, inner, outer, call, a, b] = [1, 5, 11, 17, 22, 24];
+    /// Types 1 to 5: an integer, a function, two structures, and a pointer to the second structure. Its fields
+    /// are the first structure, an integer, and the pointer.
+    fn example() -> KernelTypes {
+        let names = b"\0int\0inner\0outer\0call\0a\0b\0c\0";
+        let [int, inner, outer, call, a, b, c] = [1, 5, 11, 17, 22, 24, 26];
         let mut types = Vec::new();
         add(&mut types, &[int, INT << 24, 4, 0]);
         add(&mut types, &[call, FUNCTION << 24, 0]);
         add(&mut types, &[inner, STRUCT << 24 | 1, 4, a, 1, 0]);
-        add(&mut types, &[outer, STRUCT << 24 | 2, 16, a, 3, 0, b, 5, 64]);
+        add(&mut types, &[outer, STRUCT << 24 | 3, 16, a, 3, 0, b, 1, 32, c, 5, 64]);
         add(&mut types, &[0, POINTER << 24, 4]);
-        file(&types, names)
+        parse(file(&types, names)).unwrap()
+    }
+
+    fn parse(bytes: Vec<u8>) -> Option<KernelTypes> {
+        KernelTypes::parse(ConstantFile::Copied(bytes))
     }
 
     #[test]
-    fn a_structure_keeps_its_fields_types_but_no_pointers_target() {
-        let example = example();
-        let types = Types::parse(&example).unwrap();
-        let reduced = types.reduce_to(&HashSet::from([&b"outer"[..], b"call"])).unwrap();
-        let reduced = Types::parse(&reduced).unwrap();
-        let name = |id: usize| reduced.name(word(reduced.types, reduced.positions[id]).unwrap()).unwrap();
-        let kinds: Vec<_> = reduced.positions[1..].iter().map(|&at| reduced.kind(at).unwrap()).collect();
-        assert_eq!(kinds, [STRUCT, STRUCT, POINTER, INT]);
+    fn a_structure_keeps_named_fields_and_their_types_but_no_target_of_a_pointer() {
+        let names = HashSet::from([&b"outer"[..], b"a", b"c", b"call"]);
+        let reduced = parse(example().reduce(&names).unwrap()).unwrap();
+        let at = |id: usize| reduced.positions[id - 1] as usize;
+        let name = |id| reduced.name(word(reduced.types(), at(id)).unwrap()).unwrap();
+        let head = |id| reduced.head(at(id)).unwrap();
+        assert_eq!(reduced.positions.len(), 4);
+        assert_eq!([1, 2, 3, 4].map(|id| head(id).0), [STRUCT, STRUCT, POINTER, INT]);
         assert_eq!([1, 2, 3, 4].map(name), [&b"outer"[..], b"inner", b"", b"int"]);
-        assert_eq!(word(reduced.types, reduced.positions[3] + 8), Some(0));
+        assert_eq!([1, 2].map(|id| head(id).1), [2, 1]);
+        let bit_offset_of_c = word(reduced.types(), at(1) + HEAD + 12 + 8);
+        assert_eq!((bit_offset_of_c, word(reduced.types(), at(3) + 8)), (Some(64), Some(0)));
     }
 
     #[test]
     fn a_function_is_found_by_its_name() {
-        let example = example();
-        let types = Types::parse(&example).unwrap();
-        assert_eq!([&b"call"[..], b"outer", b""].map(|name| types.function(name)), [Some(2), None, None]);
+        let types = example();
+        assert_eq!(["call", "outer", ""].map(|name| types.function(name)), [Some(2), None, None]);
     }
 
     #[test]
-    fn cut_types_are_refused() {
-        let example = example();
-        for len in 0..example.len() {
-            assert!(Types::parse(&example[..len]).is_none(), "{len}");
+    fn a_truncated_description_is_rejected() {
+        let bytes = example().file.to_vec();
+        assert!(parse(bytes.clone()).is_some());
+        for len in 0..bytes.len() {
+            assert!(parse(bytes[..len].to_vec()).is_none(), "{len}");
         }
     }
 }

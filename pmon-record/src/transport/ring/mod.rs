@@ -68,7 +68,7 @@ impl Ring {
         cgroup: Option<u64>,
         details: bool,
     ) -> Result<Self, RingError> {
-        let types = KernelTypes::open().map_err(RingError::of_types)?;
+        let types = KernelTypes::read().map_err(RingError::of_types)?;
         let size = size(options.ring).ok_or(RingError::TooLarge(options.ring))?;
         let scope = &options.scope;
         let mut uids = [0; MAX_UIDS];
