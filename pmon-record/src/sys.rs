@@ -1,4 +1,4 @@
-//! The calls without a safe wrapper: `recvmmsg(2)`, two socket options, and `malloc_trim(3)`.
+//! The calls without a safe wrapper: `recvmmsg(2)`, and two socket options.
 
 use std::io;
 use std::mem::{size_of, size_of_val};
@@ -110,13 +110,4 @@ pub(crate) fn no_enobufs(socket: BorrowedFd<'_>) -> io::Result<()> {
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Gives memory that is free back to the system, where the C library keeps it otherwise.
-pub(crate) fn trim_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it has no precondition (`malloc_trim(3)`).
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }

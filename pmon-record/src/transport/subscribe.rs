@@ -26,7 +26,7 @@ use crate::transport::kallsyms::has_process_events;
 use crate::transport::live_source::LiveSource;
 use crate::transport::netlink::Socket;
 use crate::transport::ring::{Ring, RingError, entry};
-use crate::{machine, namespaces, sys};
+use crate::{machine, namespaces};
 
 /// Minimum limit on open files (`ulimit -n`). A recorder opens about 30; the rest is a reserve.
 const FILES: u64 = 48;
@@ -93,8 +93,6 @@ impl Subscription {
         }
         let (mut ring, transport) =
             climb(options, |details| Ring::attach(&socket, options, cgroup, details))?;
-        // The kernel's description of its types took some ten MiB.
-        sys::trim_memory();
         socket.bind().map_err(|source| refused("bind", source))?;
         let (heartbeat, checkpoints) =
             HeartbeatHandle::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
