@@ -1,169 +1,113 @@
-//! The heart of the recorder, without threads and clocks: puts datagrams, losses and details in order.
+//! Turns received datagrams and details into records, in order, with a record for each loss.
 //!
-//! A simulator can drive it: every time is an argument.
+//! The assembler uses no thread and no clock: every time is an argument, so a simulator can drive
+//! it.
 
-mod blind;
+mod details;
+mod liveness;
+mod loss;
+mod settings;
 mod texts;
 
 use std::collections::VecDeque;
 
-use pmon_core::accounting::{Accountant, Continuity, Gap, LossByCause, LossCause, LossLedger};
-use pmon_core::batch::{self, SLOT_LEN};
+use pmon_core::MonoNs;
+use pmon_core::accounting::{Accountant, Continuity, LossLedger};
+use pmon_core::batch::{Datagram, SLOT_LEN};
 use pmon_core::capture::{
-    Blind, Details, DetailsSubject, End, Excluded, Fence, ForkCount, Loss, MissReason, Record,
-    RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated, SnapshotReason, Usage, Witness,
+    Blind, DetailsSubject, End, ForkCount, Record, RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated,
+    SnapshotReason, Usage, Witness,
 };
-use pmon_core::wire::{ByteOrder, Event, EventBody, Message, messages};
-use pmon_core::{MonoNs, Tgid};
+use pmon_core::wire::{Event, EventBody, Message, messages};
 
-use crate::details::exec::{Exec, ExecDetails};
+use crate::details::exec::Exec;
 use crate::details::redact::Redact;
 use crate::details::settle::DetailsSettler;
 use crate::liveness::fork_witness::ForkWitness;
 use crate::liveness::monitor::LivenessMonitor;
 use crate::options::RecordOptions;
-use crate::pipeline::chunk::{Chunk, Dropped};
+use crate::pipeline::chunk::Chunk;
 use crate::sink::{Sink, SinkError};
 use crate::transport::ring::entry::{self, More, Units};
 
-use blind::Part;
-pub(crate) use blind::RecoveryRequest;
-use texts::{fit, is_too_long, redacted};
+use liveness::PartialForks;
+pub(crate) use liveness::RecoveryRequest;
+pub use settings::{AssemblerCounters, AssemblerSettings};
+use texts::{is_too_long, redacted};
 
 pub use crate::liveness::checkpoint::{Checkpoint, Heartbeat};
 
-/// While the counts of losses change, they are recorded this often, in ns of event time.
-const WITNESS_EVERY: u64 = 1_000_000_000;
+/// Minimum time between two records of the loss counts, in ns of event time.
+const WITNESS_INTERVAL: u64 = 1_000_000_000;
 
-/// What has been counted so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AssemblerCounters {
-    /// Datagrams recorded.
-    pub events: u64,
-    /// Those of them that the recorder itself caused: fences and heartbeats.
-    pub self_generated: u64,
-    /// Events lost, over all `Loss` records.
-    pub lost: LossByCause,
-    /// Gaps in the numbers, each of one or more events lost in a row.
-    pub gaps: u64,
-    /// Datagrams not recorded because user space sent them.
-    pub rejected: u64,
-    /// Datagrams without a readable event, or cut: see [`End::malformed`].
-    pub malformed: u64,
-    /// Overruns that the source reported: each stands for any number of lost events.
-    pub overruns: u64,
-    /// Datagrams that the source has dropped, by its own count; `None` if it does not count.
-    pub drops: Option<u64>,
-    /// Total time in ns of all `Blind` records, in which the kernel did not emit all events.
-    pub blind_ns: u64,
-    /// `Blind` records.
-    pub blind_records: u64,
-    /// Details recorded of which something is missing.
-    pub details_missed: u64,
-}
-
-/// Whose recording it is, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AssemblerSettings {
-    /// The byte order of the datagrams.
-    pub order: ByteOrder,
-    /// The recorder's process, whose fences and heartbeats are not counted as the host's.
-    pub recorder: Tgid,
-    /// Whether details are wanted after each exec.
-    pub details: bool,
-    /// What the source had dropped before the recording began.
-    pub drops_before: u64,
-    /// When that was counted, at the latest. The first event of a CPU that is recorded did not happen before: what is missing
-    /// behind it was dropped after that count.
-    pub since: MonoNs,
-    /// Why the source drops what it counts.
-    pub drop_cause: LossCause,
-    /// Whether the heartbeat thread will read the count of forks.
-    pub forks: bool,
-}
-
-impl AssemblerSettings {
-    /// The recording of the process `recorder`, without details, from a socket that has dropped nothing before.
-    pub fn new(order: ByteOrder, recorder: Tgid) -> Self {
-        Self {
-            order,
-            recorder,
-            details: false,
-            drops_before: 0,
-            since: MonoNs(0),
-            drop_cause: LossCause::Socket,
-            forks: false,
-        }
-    }
-}
-
-/// Turns chunks and results into records, in order, and gives them to a sink.
+/// Turns chunks and details into records, in order, and passes them to a sink.
 #[derive(Debug)]
 pub struct Assembler<S> {
     sink: S,
-    setup: AssemblerSettings,
+    settings: AssemblerSettings,
     accountant: Accountant,
     ledger: LossLedger,
-    counts: AssemblerCounters,
+    counters: AssemblerCounters,
     /// The latest time of an event.
-    last: MonoNs,
+    last_time: MonoNs,
     liveness: LivenessMonitor,
     forks: ForkWitness,
-    /// Readings of the count of forks whose earlier events may not all have been received yet.
+    /// Readings of the count of forks whose earlier events may not all have been received yet, with
+    /// their checkpoint and whether they followed a fence.
     readings: VecDeque<(u64, ForkCount, bool)>,
-    /// The fork events and readings of a recording of only a part of the events.
-    part: Option<Part>,
+    /// The fork events and readings if only a part of the events is recorded.
+    partial_forks: Option<PartialForks>,
     /// Every event that was emitted before this checkpoint has been received or lost.
-    received: u64,
+    completed_checkpoints: u64,
     /// The most recent `Blind` record.
     last_blind: Option<Blind>,
     request: Option<RecoveryRequest>,
-    /// The source has reported an overrun, and not been empty since.
-    overrun: bool,
-    /// Time of the last check whether counts must be recorded.
-    counted_at: MonoNs,
-    /// The counts that were recorded last.
-    witnessed: Witness,
-    rescan: Option<SnapshotReason>,
-    /// `None` where details are not wanted.
-    pending: Option<DetailsSettler>,
+    /// Whether the source reported an overrun and has not been empty since.
+    has_overrun: bool,
+    /// Time of the last check whether loss counts must be recorded.
+    witness_checked_at: MonoNs,
+    /// The loss counts that were recorded last.
+    witness: Witness,
+    snapshot_reason: Option<SnapshotReason>,
+    /// Holds details until they are certain. `None` if no details are recorded.
+    settler: Option<DetailsSettler>,
     units: Units,
     /// Memory for the next usage.
-    spare: Option<Box<Usage>>,
+    spare_usage: Option<Box<Usage>>,
     args_max: usize,
     /// Maximum number of argument bytes that are read, so that redaction comes before truncation.
     args_read: usize,
     redact: Option<Box<Redact>>,
-    /// What is recorded, if that is not everything, until it has been said.
+    /// The scope, if only a part of the events is recorded; `None` once it has been recorded.
     scope: Option<ScopeInfo>,
-    /// How many events of each CPU were left out when that was recorded last.
+    /// The number of excluded events of each CPU that was recorded last.
     excluded: Vec<u64>,
 }
 
 impl<S: Sink> Assembler<S> {
-    /// An assembler at the start of a recording.
-    pub fn new(sink: S, setup: AssemblerSettings) -> Self {
+    /// Creates an assembler at the start of a recording.
+    pub fn new(sink: S, settings: AssemblerSettings) -> Self {
         Self {
             sink,
-            setup,
+            settings,
             accountant: Accountant::new(),
-            ledger: LossLedger::new(setup.drop_cause),
-            counts: AssemblerCounters::default(),
-            last: MonoNs(0),
+            ledger: LossLedger::new(settings.drop_cause),
+            counters: AssemblerCounters::default(),
+            last_time: MonoNs(0),
             liveness: LivenessMonitor::default(),
             forks: ForkWitness::default(),
             readings: VecDeque::new(),
-            part: None,
-            received: 0,
+            partial_forks: None,
+            completed_checkpoints: 0,
             last_blind: None,
             request: None,
-            overrun: false,
-            counted_at: MonoNs(0),
-            witnessed: Witness::default(),
-            rescan: None,
-            pending: setup.details.then(DetailsSettler::default),
+            has_overrun: false,
+            witness_checked_at: MonoNs(0),
+            witness: Witness::default(),
+            snapshot_reason: None,
+            settler: settings.details.then(DetailsSettler::default),
             units: Units::new(),
-            spare: None,
+            spare_usage: None,
             args_max: usize::MAX,
             args_read: usize::MAX,
             redact: None,
@@ -172,37 +116,37 @@ impl<S: Sink> Assembler<S> {
         }
     }
 
-    /// Creates an assembler that records according to `options`.
+    /// Applies the limits, the redaction and the scope of `options`.
     pub(crate) fn with_options(self, options: &RecordOptions) -> Self {
         let RecordOptions { args_max, redact, scope, .. } = options.clone();
         let args_read = options.args_read();
         let scope = (!scope.is_all()).then(|| ScopeInfo { text: scope.to_string() });
         let redact = redact.map(Box::new);
-        let part = scope.is_some().then(Part::default);
-        Self { args_max, args_read, redact, scope, part, ..self }
+        let partial_forks = scope.is_some().then(PartialForks::default);
+        Self { args_max, args_read, redact, scope, partial_forks, ..self }
     }
 
-    /// What has been counted so far.
+    /// Returns the counters as of now.
     pub fn counters(&self) -> AssemblerCounters {
-        self.counts
+        self.counters
     }
 
-    /// The sink.
+    /// Returns the sink.
     pub fn sink_mut(&mut self) -> &mut S {
         &mut self.sink
     }
 
-    /// The sink, for good.
+    /// Consumes the assembler and returns the sink.
     pub fn into_sink(self) -> S {
         self.sink
     }
 
-    /// Why `/proc` should be scanned, if something new has happened that is a reason.
+    /// Returns why `/proc` should be scanned, if there is a new reason.
     pub fn take_snapshot_reason(&mut self) -> Option<SnapshotReason> {
-        self.rescan.take()
+        self.snapshot_reason.take()
     }
 
-    /// Takes the next chunk.
+    /// Records the events of the next chunk, and the losses that it reveals.
     ///
     /// # Errors
     /// When the sink fails.
@@ -212,31 +156,31 @@ impl<S: Sink> Assembler<S> {
             self.record(&Record::Scope(scope))?;
         }
         if !chunk.dropped.is_empty() {
-            self.drop(&chunk.dropped);
+            self.add_dropped(&chunk.dropped);
         }
-        self.counts.overruns += chunk.overruns;
-        let has_dropped_more = self.witness(chunk.drops);
-        self.overrun |= has_dropped_more || chunk.overruns > 0;
+        self.counters.overruns += chunk.overruns;
+        let has_dropped_more = self.set_drops(chunk.drops);
+        self.has_overrun |= has_dropped_more || chunk.overruns > 0;
         let mut busy = chunk.busy.iter().peekable();
-        for (at, frame) in chunk.batch.datagrams().enumerate() {
-            let busy = busy.next_if(|&&busy| busy as usize == at).is_some();
-            self.frame(frame, busy)?;
+        for (index, datagram) in chunk.batch.datagrams().enumerate() {
+            let busy = busy.next_if(|&&busy| busy as usize == index).is_some();
+            self.add_datagram(datagram, busy)?;
         }
-        if chunk.checkpoints > self.received {
-            self.received = chunk.checkpoints;
+        if chunk.checkpoints > self.completed_checkpoints {
+            self.completed_checkpoints = chunk.checkpoints;
             if self.liveness.received(chunk.checkpoints) {
                 self.request = Some(RecoveryRequest::Resubscribe);
             }
         }
         self.compare_forks()?;
         if let Some(time) = chunk.drained_at {
-            self.drained(time)?;
+            self.set_drained(time)?;
         }
         if let Some(fence) = &chunk.fence {
-            self.fence(fence)?;
+            self.sink.record(&Record::Fence(fence.clone()))?;
         }
         if let Some(cpus) = &chunk.ring {
-            let counts = RingCounts { time: self.last, cpus: cpus.clone() };
+            let counts = RingCounts { time: self.last_time, cpus: cpus.clone() };
             self.sink.record(&Record::Ring(counts))?;
         }
         Ok(())
@@ -249,10 +193,10 @@ impl<S: Sink> Assembler<S> {
     pub fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         match (record, &self.redact) {
             (Record::Details(details), None) if !is_too_long(details) => {
-                self.counts.details_missed += u64::from(details.miss.is_some());
+                self.counters.details_missed += u64::from(details.miss.is_some());
                 self.sink.record(record)
             }
-            (Record::Details(details), _) => self.process(details.clone()),
+            (Record::Details(details), _) => self.record_details(details.clone()),
             (Record::Scope(ScopeInfo { text }), Some(redact)) => {
                 let mut text = text.clone();
                 redact.string(&mut text);
@@ -262,69 +206,45 @@ impl<S: Sink> Assembler<S> {
         }
     }
 
-    /// Redacts, then truncates, the details of a process, so no part of a secret stays at the cut.
-    /// Names and arguments that a process sets are never too long for a capture afterwards.
-    fn process(&mut self, mut details: Box<Details>) -> Result<(), SinkError> {
-        if let Some(redact) = &self.redact {
-            redact.details(&mut details, self.args_read);
-        }
-        if is_too_long(&details) || self.redact.is_some() {
-            fit(&mut details, self.args_max);
-        }
-        self.counts.details_missed += u64::from(details.miss.is_some());
-        self.sink.record(&Record::Details(details))
-    }
-
-    /// Takes what was read after an exec.
-    pub(crate) fn add_details(&mut self, outcome: ExecDetails) -> Result<(), SinkError> {
-        if let Some(pending) = &mut self.pending {
-            pending.hold(outcome);
-        }
-        self.release()
-    }
-
-    /// Ends the recording at `time`: the totals, and whatever the sink does last.
+    /// Ends the recording at `time`: records what is still pending and the totals, and finishes the
+    /// sink.
     ///
     /// # Errors
     /// When the sink fails.
     pub fn finish(&mut self, time: MonoNs) -> Result<End, SinkError> {
         for gap in self.accountant.finish() {
-            self.lose(gap)?;
+            self.add_gap(gap)?;
         }
         if let Some(blind) = self.liveness.finish(time) {
-            self.find_blind(blind)?;
+            self.add_detected_blind(blind)?;
         }
         self.compare_forks()?;
-        self.compare_forks_in_all()?;
-        self.release()?;
-        if let Some(mut pending) = self.pending.take() {
-            for details in pending.give_up() {
-                self.process(details)?;
-            }
-        }
-        self.record_left_out()?;
+        self.compare_partial_forks()?;
+        self.record_settled()?;
+        self.record_unsettled()?;
+        self.record_excluded()?;
         self.record_witness(time)?;
-        let AssemblerCounters { events, lost, rejected, malformed, blind_ns, drops, .. } = self.counts;
+        let AssemblerCounters { events, lost, rejected, malformed, blind_ns, drops, .. } = self.counters;
         let end = End { time, events, rejected, malformed, blind_ns, drops, lost };
         self.sink.record(&Record::End(end))?;
         self.sink.finish()?;
         Ok(end)
     }
 
-    fn frame(&mut self, datagram: batch::Datagram<'_>, busy: bool) -> Result<(), SinkError> {
-        // Only the kernel has port 0; what else comes is forged, whatever it says.
+    fn add_datagram(&mut self, datagram: Datagram<'_>, busy: bool) -> Result<(), SinkError> {
+        // Only the kernel sends from port 0. Datagrams from other ports are forged.
         if datagram.arrival.sender != 0 {
-            self.counts.rejected += 1;
+            self.counters.rejected += 1;
             return Ok(());
         }
-        let order = self.setup.order;
-        let frame = RecordedDatagram::new(datagram.bytes, order);
-        let event = frame.event(order);
-        if event.is_some_and(|event| event.time < self.setup.since && !self.accountant.knows(event.cpu)) {
+        let order = self.settings.order;
+        let recorded = RecordedDatagram::new(datagram.bytes, order);
+        let event = recorded.event(order);
+        if event.is_some_and(|event| event.time < self.settings.since && !self.accountant.knows(event.cpu)) {
             return Ok(());
         }
         let excluded = entry::excluded(&datagram);
-        match &frame {
+        match &recorded {
             RecordedDatagram::Event(event) => self.account(event, excluded)?,
             RecordedDatagram::Raw(bytes) => {
                 for message in messages(bytes, order) {
@@ -332,181 +252,92 @@ impl<S: Sink> Assembler<S> {
                         self.account(&event, excluded)?;
                     }
                 }
-                let is_malformed = datagram.is_truncated() || frame.is_malformed(order);
-                self.counts.malformed += u64::from(is_malformed);
+                let is_malformed = datagram.is_truncated() || recorded.is_malformed(order);
+                self.counters.malformed += u64::from(is_malformed);
             }
         }
-        self.counts.events += 1;
+        self.counters.events += 1;
         let exec = match event.map(|event| (event.body, event.time)) {
             Some((EventBody::Exec { task }, time)) => Some(Exec { tgid: task.tgid, time }),
             _ => None,
         };
         let subject = exec.map(|Exec { tgid, time }| DetailsSubject::Exec { tgid, time });
         let (usage, details) = match More::read(datagram.metadata, subject, self.units) {
-            Some(More::Usage(usage)) if is_exit(&frame) => {
-                let mut place = self.spare.take().unwrap_or_default();
-                *place = usage;
-                (Some(place), None)
+            Some(More::Usage(usage)) if is_exit(&recorded) => {
+                let mut memory = self.spare_usage.take().unwrap_or_default();
+                *memory = usage;
+                (Some(memory), None)
             }
             Some(More::Details(details)) => (None, Some(details)),
             _ => (None, None),
         };
         let mut bytes = [0; SLOT_LEN];
-        let frame = match &self.redact {
-            Some(redact) => redacted(redact, frame, &mut bytes, &self.setup),
-            None => frame,
+        let recorded = match &self.redact {
+            Some(redact) => redacted(redact, recorded, &mut bytes, &self.settings),
+            None => recorded,
         };
-        let record = Record::Event(frame, usage);
+        let record = Record::Event(recorded, usage);
         self.sink.record(&record)?;
         if let Record::Event(_, Some(usage)) = record {
-            self.spare = Some(usage);
+            self.spare_usage = Some(usage);
         }
         if let Some(event) = event {
-            self.counts.self_generated += u64::from(SelfGenerated::of(&event, self.setup.recorder).is_some());
+            let self_generated = SelfGenerated::of(&event, self.settings.recorder);
+            self.counters.self_generated += u64::from(self_generated.is_some());
         }
-        exec.map_or(Ok(()), |exec| self.exec(exec, busy, details))
+        exec.map_or(Ok(()), |exec| self.add_exec(exec, busy, details))
     }
 
+    /// Accounts for an event's sequence number, and records the losses and blind times that it
+    /// reveals.
     fn account(&mut self, event: &Event, excluded: u32) -> Result<(), SinkError> {
         match event.body {
-            EventBody::Fork { .. } => match &mut self.part {
-                Some(part) => part.forks += 1,
-                None if self.setup.forks => self.forks.fork(event.time),
+            EventBody::Fork { .. } => match &mut self.partial_forks {
+                Some(partial) => partial.events += 1,
+                None if self.settings.forks => self.forks.fork(event.time),
                 None => {}
             },
             EventBody::Comm { .. }
-                if SelfGenerated::of(event, self.setup.recorder) == Some(SelfGenerated::Heartbeat) =>
+                if SelfGenerated::of(event, self.settings.recorder) == Some(SelfGenerated::Heartbeat) =>
             {
                 self.liveness.came(event.time);
             }
             _ => {}
         }
         if let Continuity::Gap(gap) = self.accountant.observe(event, excluded) {
-            self.lose(gap)?;
+            self.add_gap(gap)?;
         }
         if self.liveness.is_waiting() {
             while let Some(blind) = self.liveness.event(event.cpu, event.time) {
-                self.find_blind(blind)?;
+                self.add_detected_blind(blind)?;
             }
         }
-        self.last = self.last.max(event.time);
+        self.last_time = self.last_time.max(event.time);
         Ok(())
     }
 
-    fn lose(&mut self, gap: Gap) -> Result<(), SinkError> {
-        self.counts.gaps += 1;
-        self.doubt_details();
-        self.rescan.get_or_insert(SnapshotReason::Loss);
-        self.liveness.lose(gap.cpu, gap.before);
-        if self.setup.forks {
-            self.forks.lose(gap.after, gap.before, gap.count());
-        }
-        let causes = self.ledger.split(&gap);
-        for loss in Loss::of_gap(gap, causes) {
-            self.counts.lost.add(loss.cause, loss.count());
-            self.sink.record(&Record::Loss(loss))?;
-        }
-        Ok(())
-    }
-
-    /// Events came that were dropped for want of a chunk.
-    fn drop(&mut self, dropped: &Dropped) {
-        self.counts.rejected += dropped.rejected;
-        self.counts.malformed += dropped.malformed;
-        dropped.events.iter().for_each(|events| self.accountant.discard(events));
-        self.doubt_details();
-    }
-
-    /// Events have been lost: an exec may be among them.
-    fn doubt_details(&mut self) {
-        if let Some(pending) = &mut self.pending {
-            pending.blind();
-        }
-    }
-
-    fn fence(&mut self, fence: &Fence) -> Result<(), SinkError> {
-        self.sink.record(&Record::Fence(fence.clone()))
-    }
-
-    /// Records the source's count of drops. Returns `true` if it has increased.
-    fn witness(&mut self, drops: Option<u64>) -> bool {
-        let Some(drops) = drops else { return false };
-        let drops = drops.saturating_sub(self.setup.drops_before);
-        self.ledger.witness(drops);
-        self.counts.drops.replace(drops).is_some_and(|before| before < drops)
-    }
-
-    /// Records both counts of what was lost, if there is news.
-    fn record_witness(&mut self, time: MonoNs) -> Result<(), SinkError> {
-        let Some(drops) = self.counts.drops else { return Ok(()) };
-        let witness = Witness { time, drops, gaps: self.counts.lost.in_source() };
-        if (witness.drops, witness.gaps) == (self.witnessed.drops, self.witnessed.gaps) {
-            return Ok(());
-        }
-        self.witnessed = witness;
-        self.sink.record(&Record::Witness(witness))
-    }
-
-    /// Records how many events were left out of each CPU, where there is news.
-    fn record_left_out(&mut self) -> Result<(), SinkError> {
-        for (cpu, last, count) in self.accountant.excluded() {
-            let at = cpu.0 as usize;
-            if self.excluded.len() <= at {
-                self.excluded.resize(at + 1, 0);
-            }
-            if std::mem::replace(&mut self.excluded[at], count) != count {
-                self.sink.record(&Record::Excluded(Excluded { cpu, last, count }))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes note of an exec, whose `details` have come with it, or `busy`: will not be read, or else will be.
-    fn exec(&mut self, exec: Exec, busy: bool, details: Option<Box<Details>>) -> Result<(), SinkError> {
-        let Some(pending) = &mut self.pending else { return Ok(()) };
-        pending.exec(exec, !busy && details.is_none());
-        if let Some(mut details) = details {
-            if self.args_max == 0 {
-                (details.args, details.args_len) = (None, None);
-            }
-            return self.process(details);
-        }
-        if !busy {
-            return Ok(());
-        }
-        let subject = DetailsSubject::Exec { tgid: exec.tgid, time: exec.time };
-        self.process(Box::new(Details::missed(subject, MissReason::Busy)))
-    }
-
-    /// All events up to `time` have been taken.
-    fn drained(&mut self, time: MonoNs) -> Result<(), SinkError> {
-        if std::mem::take(&mut self.overrun) {
-            // It was reported before what was still queued: that has come by now.
+    /// Handles that all events up to `time` have been received.
+    fn set_drained(&mut self, time: MonoNs) -> Result<(), SinkError> {
+        if std::mem::take(&mut self.has_overrun) {
+            // The source reports an overrun before it delivers the events that were queued then.
+            // These have been received now.
             self.doubt_details();
         }
-        if let Some(pending) = &mut self.pending {
-            pending.advance(time);
+        if let Some(settler) = &mut self.settler {
+            settler.advance(time);
         }
-        if time.0.saturating_sub(self.counted_at.0) >= WITNESS_EVERY {
-            self.counted_at = time;
-            self.record_left_out()?;
+        if time.0.saturating_sub(self.witness_checked_at.0) >= WITNESS_INTERVAL {
+            self.witness_checked_at = time;
+            self.record_excluded()?;
             self.record_witness(time)?;
         }
-        self.release()
-    }
-
-    /// Records the details that have become certain.
-    fn release(&mut self) -> Result<(), SinkError> {
-        while let Some(details) = self.pending.as_mut().and_then(DetailsSettler::next_certain) {
-            self.process(details)?;
-        }
-        Ok(())
+        self.record_settled()
     }
 }
 
-/// Whether an exit's usage can go with it.
-fn is_exit(frame: &RecordedDatagram<'_>) -> bool {
-    matches!(frame, RecordedDatagram::Event(Event { body: EventBody::Exit { .. }, .. }))
+/// Whether a usage can be recorded with this datagram.
+fn is_exit(datagram: &RecordedDatagram<'_>) -> bool {
+    matches!(datagram, RecordedDatagram::Event(Event { body: EventBody::Exit { .. }, .. }))
 }
 
 #[cfg(test)]

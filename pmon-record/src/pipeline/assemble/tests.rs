@@ -1,34 +1,34 @@
 use std::time::Instant;
 
 use pmon_core::accounting::Discarded;
-use pmon_core::batch::SLOT_LEN;
-use pmon_core::capture::{FencePosition, ForkReading};
-use pmon_core::wire::Comm;
+use pmon_core::capture::{Details, Fence, FencePosition, ForkReading, MissReason};
+use pmon_core::wire::{ByteOrder, Comm};
 use pmon_core::{Cpu, Seq, Task, Tgid};
 
 use super::*;
-use crate::details::exec::MemoryShare;
+use crate::details::exec::{ExecDetails, MemoryShare};
 
 mod hostile;
 mod secrets;
 
-/// The recorder's process.
-const ME: u32 = 77;
+/// The recorder's process id.
+const RECORDER: u32 = 77;
 
+/// A sink that describes each record in a few words.
 #[derive(Debug, Default)]
-struct Texts(Vec<String>);
+struct TextSink(Vec<String>);
 
-impl Sink for Texts {
+impl Sink for TextSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.0.push(match record {
-            Record::Event(frame, _) => match frame.event(ByteOrder::NATIVE) {
+            Record::Event(datagram, _) => match datagram.event(ByteOrder::NATIVE) {
                 Some(event) => format!("{} {}", event.kind(), event.seq),
                 None => "raw".into(),
             },
             Record::Loss(loss) => format!("{} lost by {}", loss.count(), loss.cause.name()),
             Record::Details(details) => {
-                let what = details.miss.map_or("found", MissReason::name);
-                format!("details of {}: {what}", details.subject.tgid())
+                let result = details.miss.map_or("found", MissReason::name);
+                format!("details of {}: {result}", details.subject.tgid())
             }
             Record::Blind(blind) => {
                 format!("blind {}..{}", blind.from.0 / 1_000_000, blind.until.0 / 1_000_000)
@@ -59,12 +59,12 @@ fn sid(seq: u32) -> Event {
     event(seq, EventBody::Sid { task: Task::new(1, 1) })
 }
 
-/// An event whose time in ms is its number.
+/// Returns an event of CPU 0 whose time in ms equals its sequence number.
 fn event(seq: u32, body: EventBody) -> Event {
     Event { time: ms(seq), seq: Seq(seq), cpu: Cpu(0), body }
 }
 
-/// The event of that number at another time.
+/// Returns an event of CPU 0 at `time` ms.
 fn event_at(time: u32, seq: u32) -> Event {
     Event { time: ms(time), ..sid(seq) }
 }
@@ -81,18 +81,19 @@ fn chunk(events: &[Event]) -> Chunk {
     chunk
 }
 
-fn setup() -> AssemblerSettings {
+fn settings() -> AssemblerSettings {
     AssemblerSettings {
         details: true,
         drops_before: 100,
-        ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(ME))
+        ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(RECORDER))
     }
 }
 
-fn assembler() -> Assembler<Texts> {
-    Assembler::new(Texts::default(), setup())
+fn assembler() -> Assembler<TextSink> {
+    Assembler::new(TextSink::default(), settings())
 }
 
+/// Returns details of an exec that were read completely.
 fn found(seq: u32, tgid: u32, settles_at: u32) -> ExecDetails {
     let exec = Exec { tgid: Tgid(tgid), time: ms(seq) };
     let subject = DetailsSubject::Exec { tgid: exec.tgid, time: exec.time };
@@ -107,7 +108,7 @@ fn found(seq: u32, tgid: u32, settles_at: u32) -> ExecDetails {
 }
 
 #[test]
-fn a_loss_stands_before_the_event_that_revealed_it_and_is_counted() {
+fn a_loss_is_recorded_before_the_event_that_reveals_it_and_is_counted() {
     let mut assembler = assembler();
     assembler.add_chunk(&chunk(&[sid(1), sid(2), sid(6), sid(7)])).unwrap();
     let end = assembler.finish(ms(8)).unwrap();
@@ -117,7 +118,7 @@ fn a_loss_stands_before_the_event_that_revealed_it_and_is_counted() {
 }
 
 #[test]
-fn a_loss_has_the_cause_that_the_sources_own_count_tells() {
+fn the_sources_count_of_drops_decides_the_cause_of_a_loss() {
     let mut assembler = assembler();
     assembler.add_chunk(&chunk(&[sid(1)])).unwrap();
     let counted = |drops: u64, events: &[Event]| Chunk { drops: Some(100 + drops), ..chunk(events) };
@@ -143,7 +144,7 @@ fn a_loss_has_the_cause_that_the_sources_own_count_tells() {
 }
 
 #[test]
-fn what_was_dropped_for_want_of_room_is_a_loss_before_the_next_event_or_the_end() {
+fn events_dropped_for_lack_of_a_chunk_are_a_loss_before_the_next_event_or_the_end() {
     let at = |seq| (Seq(seq), ms(seq));
     let dropped =
         |first, last, count| Discarded { cpu: Cpu(0), first: at(first), last: at(last), count, excluded: 0 };
@@ -164,42 +165,42 @@ fn what_was_dropped_for_want_of_room_is_a_loss_before_the_next_event_or_the_end(
     assert_eq!(assembler.into_sink().0, expected);
 }
 
-/// A heartbeat checkpoint at millisecond `time`.
-fn beat(time: u32) -> Checkpoint {
+/// Returns the checkpoint of a heartbeat at `time` ms.
+fn heartbeat_at(time: u32) -> Checkpoint {
     Checkpoint::Heartbeat(Heartbeat { began: ms(time), ended: MonoNs(ms(time).0 + 9_000), cpu: Cpu(0) })
 }
 
-/// A chunk with these events, which completes the events before that many checkpoints.
-fn all_before(checkpoints: u64, events: &[Event]) -> Chunk {
+/// Returns a chunk with these events, which completes the events before this number of checkpoints.
+fn completing(checkpoints: u64, events: &[Event]) -> Chunk {
     Chunk { checkpoints, ..chunk(events) }
 }
 
 #[test]
-fn a_heartbeat_that_was_not_emitted_is_blindness_from_the_last_event_to_the_next_or_to_the_end() {
+fn a_missing_heartbeat_means_blind_from_the_last_event_to_the_next_or_the_end() {
     let mut assembler = assembler();
     assembler.add_chunk(&chunk(&[sid(1)])).unwrap();
-    assembler.add_checkpoint(1, beat(2)).unwrap();
-    assembler.add_chunk(&all_before(1, &[])).unwrap();
+    assembler.add_checkpoint(1, heartbeat_at(2)).unwrap();
+    assembler.add_chunk(&completing(1, &[])).unwrap();
     assert_eq!(
         (assembler.take_request(), assembler.take_request()),
         (Some(RecoveryRequest::Resubscribe), None)
     );
-    assembler.add_checkpoint(2, beat(3)).unwrap();
-    assembler.add_chunk(&all_before(2, &[])).unwrap();
+    assembler.add_checkpoint(2, heartbeat_at(3)).unwrap();
+    assembler.add_chunk(&completing(2, &[])).unwrap();
     let mut forged = chunk(&[]);
     forged.batch.push(&sid(2).encode(ByteOrder::NATIVE).unwrap(), 4711);
     assembler.add_chunk(&forged).unwrap();
     assert_eq!(assembler.take_snapshot_reason(), None);
     assert!(assembler.misses_heartbeats());
-    // While no events are emitted, no numbers are used, so there is no gap.
+    // While the kernel emits no events, it uses no sequence numbers, so there is no gap.
     assembler.add_chunk(&chunk(&[event_at(5, 2)])).unwrap();
     assert_eq!(
         (assembler.take_snapshot_reason(), assembler.take_snapshot_reason()),
         (Some(SnapshotReason::Blind), None)
     );
     assert!(!assembler.misses_heartbeats());
-    assembler.add_checkpoint(3, beat(6)).unwrap();
-    assembler.add_chunk(&all_before(3, &[])).unwrap();
+    assembler.add_checkpoint(3, heartbeat_at(6)).unwrap();
+    assembler.add_chunk(&completing(3, &[])).unwrap();
     let end = assembler.finish(ms(7)).unwrap();
     assert_eq!((end.blind_ns, assembler.counters().blind_records, end.lost.total()), (6_000_000, 2, 0));
     let expected = ["sid 1", "blind 1..5", "sid 2", "blind 5..7", "end: 2 0 1", "finished"];
@@ -207,17 +208,18 @@ fn a_heartbeat_that_was_not_emitted_is_blindness_from_the_last_event_to_the_next
 }
 
 #[test]
-fn a_heartbeat_that_came_or_was_lost_with_others_is_no_blindness() {
+fn a_heartbeat_that_was_received_or_lost_does_not_mean_blind() {
     let comm = Comm(*b"pmon/heartbeat\0\0");
     let heartbeat = event_at(2, 2);
-    let heartbeat = Event { body: EventBody::Comm { task: Task::new(ME + 1, ME), comm }, ..heartbeat };
+    let heartbeat =
+        Event { body: EventBody::Comm { task: Task::new(RECORDER + 1, RECORDER), comm }, ..heartbeat };
     let mut assembler = assembler();
     assembler.add_chunk(&chunk(&[sid(1), heartbeat])).unwrap();
-    assembler.add_checkpoint(1, beat(2)).unwrap();
-    assembler.add_chunk(&all_before(1, &[])).unwrap();
+    assembler.add_checkpoint(1, heartbeat_at(2)).unwrap();
+    assembler.add_chunk(&completing(1, &[])).unwrap();
     assert_eq!(assembler.take_request(), None);
-    assembler.add_checkpoint(2, beat(3)).unwrap();
-    assembler.add_chunk(&all_before(2, &[])).unwrap();
+    assembler.add_checkpoint(2, heartbeat_at(3)).unwrap();
+    assembler.add_chunk(&completing(2, &[])).unwrap();
     assert_eq!(assembler.take_request(), Some(RecoveryRequest::Resubscribe));
     assembler.add_chunk(&chunk(&[event_at(5, 4)])).unwrap();
     let end = assembler.finish(ms(7)).unwrap();
@@ -225,24 +227,24 @@ fn a_heartbeat_that_came_or_was_lost_with_others_is_no_blindness() {
 }
 
 #[test]
-fn heartbeats_and_readings_from_before_the_recording_began_say_nothing() {
+fn heartbeats_and_readings_from_before_the_recording_are_ignored() {
     let since = AssemblerSettings {
         since: ms(3),
         forks: true,
-        ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(ME))
+        ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(RECORDER))
     };
-    let mut assembler = Assembler::new(Texts::default(), since);
-    assembler.add_checkpoint(1, beat(2)).unwrap();
+    let mut assembler = Assembler::new(TextSink::default(), since);
+    assembler.add_checkpoint(1, heartbeat_at(2)).unwrap();
     assembler.add_checkpoint(2, forks(2, 9)).unwrap();
     assembler.add_checkpoint(3, forks(4, 1000)).unwrap();
-    assembler.add_chunk(&all_before(3, &[event_at(5, 4)])).unwrap();
+    assembler.add_chunk(&completing(3, &[event_at(5, 4)])).unwrap();
     assembler.finish(ms(7)).unwrap();
     let texts = assembler.into_sink().0;
     assert_eq!((texts[0].as_str(), texts.len()), ("sid 4", 4), "{texts:?}");
     assert!(texts[1].contains("forks: 1000"), "{texts:?}");
 }
 
-/// A checkpoint with a reading of the count of forks at millisecond `time`.
+/// Returns the checkpoint of a reading of the count of forks at `time` ms.
 fn forks(time: u32, forks: u64) -> Checkpoint {
     let count = ForkCount { from: ms(time), until: MonoNs(ms(time).0 + 9_000), forks, running: 1 };
     Checkpoint::Forks { forks: ForkReading::Counted(count), fenced: true }
@@ -253,23 +255,24 @@ fn fork(time: u32, seq: u32) -> Event {
 }
 
 #[test]
-fn more_forks_than_fork_events_are_blindness_that_two_readings_have_to_show() {
-    let setup = AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(ME)) };
-    let mut assembler = Assembler::new(Texts::default(), setup);
+fn more_forks_than_fork_events_in_two_readings_mean_blind() {
+    let settings =
+        AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(RECORDER)) };
+    let mut assembler = Assembler::new(TextSink::default(), settings);
     assembler.add_checkpoint(1, forks(1, 100)).unwrap();
-    assembler.add_chunk(&all_before(1, &[fork(2, 1)])).unwrap();
+    assembler.add_chunk(&completing(1, &[fork(2, 1)])).unwrap();
     assembler.add_checkpoint(2, forks(3, 101)).unwrap();
-    assembler.add_chunk(&all_before(2, &[fork(4, 2)])).unwrap();
+    assembler.add_chunk(&completing(2, &[fork(4, 2)])).unwrap();
     assert_eq!(assembler.take_request(), None);
     // Two more forks.
     assembler.add_checkpoint(3, forks(5, 104)).unwrap();
     assembler.add_chunk(&chunk(&[sid(3)])).unwrap();
-    assert_eq!(assembler.take_request(), None, "more may come");
-    assembler.add_chunk(&all_before(3, &[])).unwrap();
+    assert_eq!(assembler.take_request(), None, "more fork events may follow");
+    assembler.add_chunk(&completing(3, &[])).unwrap();
     assert_eq!(assembler.take_request(), Some(RecoveryRequest::Recount));
     assert_eq!(assembler.counters().blind_records, 0);
     assembler.add_checkpoint(4, forks(6, 104)).unwrap();
-    assembler.add_chunk(&all_before(4, &[])).unwrap();
+    assembler.add_chunk(&completing(4, &[])).unwrap();
     assert_eq!(assembler.take_snapshot_reason(), Some(SnapshotReason::Blind));
     let end = assembler.finish(ms(7)).unwrap();
     assert_eq!((assembler.counters().blind_records, end.blind_ns), (1, 2_009_000));
@@ -277,19 +280,20 @@ fn more_forks_than_fork_events_are_blindness_that_two_readings_have_to_show() {
 }
 
 #[test]
-fn a_missing_heartbeat_explains_the_forks_that_are_missing_with_it() {
-    let setup = AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(ME)) };
-    let mut assembler = Assembler::new(Texts::default(), setup);
+fn a_missing_heartbeat_explains_the_missing_forks_of_the_same_time() {
+    let settings =
+        AssemblerSettings { forks: true, ..AssemblerSettings::new(ByteOrder::NATIVE, Tgid(RECORDER)) };
+    let mut assembler = Assembler::new(TextSink::default(), settings);
     assembler.add_checkpoint(1, forks(1, 100)).unwrap();
-    assembler.add_chunk(&all_before(1, &[fork(2, 1)])).unwrap();
-    assembler.add_checkpoint(2, beat(5)).unwrap();
+    assembler.add_chunk(&completing(1, &[fork(2, 1)])).unwrap();
+    assembler.add_checkpoint(2, heartbeat_at(5)).unwrap();
     assembler.add_checkpoint(3, forks(6, 151)).unwrap();
-    assembler.add_chunk(&all_before(3, &[])).unwrap();
+    assembler.add_chunk(&completing(3, &[])).unwrap();
     assert_eq!(assembler.take_request(), Some(RecoveryRequest::Resubscribe));
     assembler.add_chunk(&chunk(&[event_at(8, 2)])).unwrap();
     assembler.add_checkpoint(4, forks(9, 151)).unwrap();
     assembler.add_checkpoint(5, forks(10, 151)).unwrap();
-    assembler.add_chunk(&all_before(5, &[])).unwrap();
+    assembler.add_chunk(&completing(5, &[])).unwrap();
     let end = assembler.finish(ms(12)).unwrap();
     // The time between the two events, plus the time since the reading before: the forks may
     // precede that first event.
@@ -297,14 +301,14 @@ fn a_missing_heartbeat_explains_the_forks_that_are_missing_with_it() {
 }
 
 #[test]
-fn own_events_are_recorded_and_counted_apart_and_a_fence_stands_behind_its_events() {
+fn self_generated_events_are_counted_separately_and_a_fence_follows_its_events() {
     let fence = Fence { time: ms(3), position: FencePosition::Start, unreached: Vec::new() };
     let renamed = |seq, tgid| {
         let comm = Comm(*b"pmon/fence\0\0\0\0\0\0");
         event(seq, EventBody::Comm { task: Task::new(tgid + 1, tgid), comm })
     };
     let mut assembler = assembler();
-    let mut first = chunk(&[renamed(1, ME), renamed(2, 5)]);
+    let mut first = chunk(&[renamed(1, RECORDER), renamed(2, 5)]);
     first.fence = Some(fence);
     assembler.add_chunk(&first).unwrap();
     assert_eq!((assembler.counters().events, assembler.counters().self_generated), (2, 1));
@@ -312,7 +316,7 @@ fn own_events_are_recorded_and_counted_apart_and_a_fence_stands_behind_its_event
 }
 
 #[test]
-fn a_loss_is_a_reason_for_a_scan_once() {
+fn a_loss_is_a_reason_for_one_snapshot() {
     let mut assembler = assembler();
     assembler.add_chunk(&chunk(&[sid(1), sid(3)])).unwrap();
     assert_eq!(
@@ -322,7 +326,7 @@ fn a_loss_is_a_reason_for_a_scan_once() {
 }
 
 #[test]
-fn what_user_space_sent_is_not_recorded_and_counts_for_nothing_else() {
+fn a_datagram_from_user_space_is_only_counted_as_rejected() {
     let mut assembler = assembler();
     let mut forged = chunk(&[sid(1)]);
     forged.batch.push(&exec(9, 5).encode(ByteOrder::NATIVE).unwrap(), 4711);
@@ -333,7 +337,7 @@ fn what_user_space_sent_is_not_recorded_and_counts_for_nothing_else() {
 }
 
 #[test]
-fn any_datagram_of_the_kernel_is_recorded_and_a_cut_one_is_counted() {
+fn any_datagram_of_the_kernel_is_recorded_and_malformed_ones_are_counted() {
     let mut assembler = assembler();
     let mut odd = chunk(&[]);
     odd.batch.push(b"", 0);
@@ -345,7 +349,7 @@ fn any_datagram_of_the_kernel_is_recorded_and_a_cut_one_is_counted() {
 }
 
 #[test]
-fn details_wait_until_all_events_up_to_their_reading_were_seen() {
+fn details_wait_until_all_events_up_to_their_reading_are_received() {
     let mut assembler = assembler();
     assembler.add_chunk(&chunk(&[exec(1, 5)])).unwrap();
     assembler.add_details(found(1, 5, 4)).unwrap();
@@ -406,18 +410,20 @@ fn each_exec_has_details_or_a_miss_by_the_end() {
 
 #[test]
 fn without_details_none_are_recorded() {
-    let mut assembler = Assembler::new(Texts::default(), AssemblerSettings { details: false, ..setup() });
+    let mut assembler =
+        Assembler::new(TextSink::default(), AssemblerSettings { details: false, ..settings() });
     assembler.add_chunk(&chunk(&[exec(1, 5)])).unwrap();
     assembler.finish(ms(2)).unwrap();
     assert_eq!(assembler.into_sink().0, ["exec 1", "end: 1 0 0", "finished"]);
 }
 
 #[test]
-fn the_first_event_of_a_cpu_is_none_from_before_the_recording() {
-    let setup = AssemblerSettings { since: MonoNs(10), details: false, ..setup() };
-    let mut assembler = Assembler::new(Texts(Vec::new()), setup);
+fn earlier_first_events_of_a_cpu_are_not_recorded() {
+    let settings = AssemblerSettings { since: MonoNs(10), details: false, ..settings() };
+    let mut assembler = Assembler::new(TextSink(Vec::new()), settings);
     let mut chunk = Chunk::with_capacity(8);
-    // By the second CPU's first, another of it has an earlier time: it was interrupted on its way.
+    // On the second CPU, a later event has an earlier time, because the kernel was interrupted
+    // before it sent the event.
     for (cpu, seq, time) in [(0, 1, 8), (0, 5, 12), (1, 7, 9), (1, 8, 11), (1, 9, 9), (0, 6, 13)] {
         let body = EventBody::Sid { task: Task::new(1, 1) };
         let event = Event { time: MonoNs(time), seq: Seq(seq), cpu: Cpu(cpu), body };

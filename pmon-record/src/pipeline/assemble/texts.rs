@@ -35,14 +35,17 @@ pub(super) fn fit(details: &mut Details, args_max: usize) {
 /// have a meaning. A datagram that is not a regular event is copied to `bytes`.
 pub(super) fn redacted<'a>(
     redact: &Redact,
-    frame: RecordedDatagram<'a>,
+    datagram: RecordedDatagram<'a>,
     bytes: &'a mut [u8; SLOT_LEN],
-    setup: &AssemblerSettings,
+    settings: &AssemblerSettings,
 ) -> RecordedDatagram<'a> {
-    if frame.event(setup.order).is_some_and(|event| SelfGenerated::of(&event, setup.recorder).is_some()) {
-        return frame;
+    if datagram
+        .event(settings.order)
+        .is_some_and(|event| SelfGenerated::of(&event, settings.recorder).is_some())
+    {
+        return datagram;
     }
-    match frame {
+    match datagram {
         RecordedDatagram::Event(Event { time, seq, cpu, body: EventBody::Comm { task, mut comm } }) => {
             redact.comm(&mut comm);
             RecordedDatagram::Event(Event { time, seq, cpu, body: EventBody::Comm { task, comm } })
@@ -50,9 +53,9 @@ pub(super) fn redacted<'a>(
         RecordedDatagram::Raw(raw) => {
             let bytes = &mut bytes[..raw.len().min(SLOT_LEN)];
             bytes.copy_from_slice(&raw[..bytes.len()]);
-            redact.datagram(bytes, setup.order);
+            redact.datagram(bytes, settings.order);
             RecordedDatagram::Raw(bytes)
         }
-        frame => frame,
+        datagram => datagram,
     }
 }

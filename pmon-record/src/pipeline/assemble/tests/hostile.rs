@@ -1,8 +1,8 @@
-//! Any names and arguments of processes: the recording goes on, and reading returns what was
-//! recorded.
+//! Any names and arguments of processes can be recorded, and reading returns them unchanged.
 
 use std::fs::File;
 
+use pmon_core::batch::Arrival;
 use pmon_core::capture::{Header, Item, Meta, Reader};
 use proptest::prelude::*;
 
@@ -64,14 +64,14 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![4 => any_details().prop_map(Step::Details), 2 => metadata.prop_map(Step::Exec), 1 => Just(Step::Tick)]
 }
 
-/// Records the steps into a file, and returns the recorded details of each `Step::Details`.
+/// Records the steps into a file, and returns the recorded details of each [`Step::Details`].
 fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hostile.pmon");
     let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() };
     let file = CaptureFile::create(&CaptureTarget::File(path.clone()), &header, false).unwrap();
     let options = RecordOptions { args_max: usize::MAX, redact, ..RecordOptions::default() };
-    let mut assembler = Assembler::new(file, setup()).with_options(&options);
+    let mut assembler = Assembler::new(file, settings()).with_options(&options);
     let mut execs = 0;
     for (n, step) in steps.iter().enumerate() {
         match step {
@@ -79,7 +79,7 @@ fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
             Step::Exec(metadata) => {
                 let mut chunk = Chunk::with_metadata(1, metadata.len(), metadata.len());
                 let exec = exec(n as u32 + 1, 1 << 30).encode(ByteOrder::NATIVE).unwrap();
-                let arrival = batch::Arrival { len: exec.len(), sender: 0 };
+                let arrival = Arrival { len: exec.len(), sender: 0 };
                 assert!(chunk.batch.push_with_metadata(&exec, arrival, &[metadata]));
                 execs += 1;
                 assembler.add_chunk(&chunk).unwrap();
@@ -93,23 +93,25 @@ fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
     let end = assembler.finish(ms(1_000_000)).unwrap();
     assert_eq!(end.events, execs);
     let mut reader = Reader::open(File::open(&path).unwrap()).unwrap();
-    let (mut found, mut events) = (Vec::new(), 0);
+    let (mut recorded, mut events) = (Vec::new(), 0);
     while let Some(item) = reader.next_item().unwrap() {
-        let Item::Block(block) = item else { panic!("damaged") };
+        let Item::Block(block) = item else { panic!("the capture is damaged") };
         for record in block.records() {
             match record {
                 Record::Event(..) => events += 1,
-                Record::Details(details) if details.subject.tgid() != Tgid(1 << 30) => found.push(*details),
+                Record::Details(details) if details.subject.tgid() != Tgid(1 << 30) => {
+                    recorded.push(*details)
+                }
                 _ => {}
             }
         }
     }
     assert!(reader.ended_cleanly());
     assert_eq!(events, execs);
-    found
+    recorded
 }
 
-/// The details that must be recorded: all except texts that are too long.
+/// Returns the details that must be recorded: all except texts that are too long.
 fn expected(details: &Details) -> Details {
     let mut details = details.clone();
     let is_long = |text: &Option<Vec<u8>>| text.as_ref().is_some_and(|text| text.len() > MOST_ARGS);
@@ -131,7 +133,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_details_are_recorded_as_they_are_and_end_no_recording(steps in prop::collection::vec(any_step(), 0..12)) {
+    fn any_details_are_recorded_unchanged_and_do_not_end_the_recording(steps in prop::collection::vec(any_step(), 0..12)) {
         let all: Vec<_> = steps
             .iter()
             .filter_map(|step| if let Step::Details(details) = step { Some(expected(details)) } else { None })
@@ -149,7 +151,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn nor_does_their_redaction(
+    fn redaction_of_any_details_does_not_end_the_recording(
         steps in prop::collection::vec(any_step(), 0..2),
         pattern in prop::sample::select(vec!["[0-9]", ".", r"\xff", "[^ ]+", "(a)|b", "\\s"]),
     ) {

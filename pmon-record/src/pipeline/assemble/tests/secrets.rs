@@ -1,16 +1,18 @@
-//! Redaction of texts before they reach the sink.
+//! Texts are redacted before they reach the sink.
+
+use pmon_core::wire::layout;
 
 use super::*;
 use crate::transport::ring::entry::MOST_ARGS;
 
 /// A sink that keeps all texts.
 #[derive(Debug, Default)]
-struct Kept(Vec<Vec<u8>>);
+struct KeptTexts(Vec<Vec<u8>>);
 
-impl Sink for Kept {
+impl Sink for KeptTexts {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         match record {
-            Record::Event(frame, _) => self.0.push(frame.with_bytes(ByteOrder::NATIVE, <[u8]>::to_vec)),
+            Record::Event(datagram, _) => self.0.push(datagram.with_bytes(ByteOrder::NATIVE, <[u8]>::to_vec)),
             Record::Details(details) => {
                 self.0.extend(details.strings().into_iter().flatten().cloned());
                 self.0.extend(details.args_len.map(|len| format!("{len} bytes").into_bytes()));
@@ -30,9 +32,9 @@ impl Sink for Kept {
     }
 }
 
-fn redacting(pattern: &str, options: RecordOptions) -> Assembler<Kept> {
+fn redacting(pattern: &str, options: RecordOptions) -> Assembler<KeptTexts> {
     let redact = Some(Redact::new(pattern).unwrap());
-    Assembler::new(Kept::default(), setup()).with_options(&RecordOptions { redact, ..options })
+    Assembler::new(KeptTexts::default(), settings()).with_options(&RecordOptions { redact, ..options })
 }
 
 fn comm(seq: u32, tgid: u32, name: &str) -> Event {
@@ -46,50 +48,50 @@ fn joined(texts: &[Vec<u8>]) -> String {
 }
 
 #[test]
-fn names_of_threads_are_redacted_and_the_recorders_own_stay() {
+fn thread_names_are_redacted_except_the_recorders_own() {
     let mut assembler = redacting("hunter2|pmon", RecordOptions::default());
     let own = [SelfGenerated::Fence, SelfGenerated::Heartbeat].map(SelfGenerated::comm);
     let events = [
         comm(1, 5, "hunter2"),
-        comm(2, ME, own[0]),
-        comm(3, ME, own[1]),
+        comm(2, RECORDER, own[0]),
+        comm(3, RECORDER, own[1]),
         comm(4, 5, own[0]),
-        comm(5, ME, "hunter2"),
+        comm(5, RECORDER, "hunter2"),
     ];
     assembler.add_chunk(&chunk(&events)).unwrap();
-    let frames = assembler.into_sink().0;
-    let names: Vec<_> = frames
+    let datagrams = assembler.into_sink().0;
+    let names: Vec<_> = datagrams
         .iter()
-        .map(|frame| match Event::decode(frame, ByteOrder::NATIVE).unwrap().body {
+        .map(|datagram| match Event::decode(datagram, ByteOrder::NATIVE).unwrap().body {
             EventBody::Comm { comm, .. } => String::from_utf8(comm.as_bytes().to_vec()).unwrap(),
             body => panic!("{body:?}"),
         })
         .collect();
     assert_eq!(names, ["[redacted]", own[0], own[1], "[redacted]/fenc", "[redacted]"]);
     assert!(
-        frames
+        datagrams
             .iter()
             .zip(&events)
-            .all(|(frame, event)| frame[..60] == event.encode(ByteOrder::NATIVE).unwrap()[..60])
+            .all(|(datagram, event)| datagram[..60] == event.encode(ByteOrder::NATIVE).unwrap()[..60])
     );
 }
 
 #[test]
-fn a_datagram_of_an_unknown_form_is_redacted_and_still_accounted_for() {
+fn a_datagram_of_an_unknown_form_is_redacted_and_its_number_is_counted() {
     let mut assembler = redacting("hunter2", RecordOptions::default());
     let mut longer = comm(1, 5, "hunter2").encode(ByteOrder::NATIVE).unwrap().to_vec();
     longer.extend_from_slice(b"hunter2!");
     let len = (longer.len() as u32).to_ne_bytes();
-    longer[..4].copy_from_slice(&len);
+    longer[layout::NLMSG_LEN].copy_from_slice(&len);
     let mut chunk = Chunk::with_capacity(4);
     chunk.batch.push(&longer, 0);
     chunk.batch.push(b"hunter2", 0);
     assembler.add_chunk(&chunk).unwrap();
     assert_eq!((assembler.counters().events, assembler.counters().malformed), (2, 1));
-    let frames = assembler.into_sink().0;
-    assert_eq!((frames[0].len(), &frames[0][..60]), (longer.len(), &longer[..60]));
-    assert_eq!(frames[1], b"*******");
-    assert!(!joined(&frames).contains("hunter2"));
+    let datagrams = assembler.into_sink().0;
+    assert_eq!((datagrams[0].len(), &datagrams[0][..60]), (longer.len(), &longer[..60]));
+    assert_eq!(datagrams[1], b"*******");
+    assert!(!joined(&datagrams).contains("hunter2"));
 }
 
 #[test]
@@ -104,7 +106,7 @@ fn the_scope_is_redacted() {
 }
 
 #[test]
-fn arguments_are_redacted_before_they_are_cut() {
+fn arguments_are_redacted_before_they_are_truncated() {
     let of = |args: &[u8], args_len| {
         let mut assembler =
             redacting("token=[0-9]{20}", RecordOptions { args_max: 30, ..RecordOptions::default() });
@@ -122,11 +124,15 @@ fn arguments_are_redacted_before_they_are_cut() {
     let text = b"abcdefghijklmnopqrst\0token=12345678901234567890\0x\0";
     assert_eq!(of(text, None), "abcdefghijklmnopqrst [redacted|34 bytes");
     assert_eq!(of(text, Some(200_000)), "abcdefghijklmnopqrst [redacted|200000 bytes");
-    assert_eq!(of(b"a\0token=12345678901234567890\0x\0", None), "a [redacted] x ", "it fits by now");
+    assert_eq!(
+        of(b"a\0token=12345678901234567890\0x\0", None),
+        "a [redacted] x ",
+        "the redacted arguments fit"
+    );
 }
 
 #[test]
-fn redaction_that_makes_a_text_longer_ends_no_recording() {
+fn redaction_that_lengthens_a_text_does_not_end_the_recording() {
     let digits = "1234.".repeat(24_000).into_bytes();
     let long = [digits.clone(), vec![0]].concat();
     let mut assembler =
@@ -149,7 +155,7 @@ fn redaction_that_makes_a_text_longer_ends_no_recording() {
 }
 
 #[test]
-fn an_argument_that_is_cut_where_it_was_read_goes_as_a_whole() {
+fn an_argument_that_was_truncated_while_reading_is_redacted_completely() {
     let options = RecordOptions { args_max: 4096, ..RecordOptions::default() };
     let read = RecordOptions { redact: Some(Redact::new("x").unwrap()), ..options.clone() }.args_read();
     let mut assembler = redacting("token=[0-9]{20}", options);

@@ -17,25 +17,25 @@ pub(crate) enum RecoveryRequest {
     Recount,
 }
 
-/// What is known about the forks if only a part of the events is recorded.
+/// Fork events and readings of a recording of only a part of the events.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Part {
+pub(super) struct PartialForks {
     /// Number of fork events.
-    pub(super) forks: u64,
+    pub(super) events: u64,
     first: Option<ForkCount>,
     /// The last two readings of the count of forks.
     last: [Option<ForkCount>; 2],
 }
 
-impl Part {
-    fn read(&mut self, count: ForkCount) {
+impl PartialForks {
+    fn add_reading(&mut self, count: ForkCount) {
         self.first.get_or_insert(count);
         self.last = [self.last[1], Some(count)];
     }
 }
 
 impl<S: Sink> Assembler<S> {
-    /// Returns the request to the heartbeat thread, if a new one is pending.
+    /// Returns the request to the heartbeat thread, if there is a new one.
     pub(crate) fn take_request(&mut self) -> Option<RecoveryRequest> {
         self.request.take()
     }
@@ -45,20 +45,21 @@ impl<S: Sink> Assembler<S> {
         self.liveness.misses()
     }
 
-    /// Records a checkpoint of the heartbeat thread. Numbers start at 1. A checkpoint must come
-    /// before the chunk that states that all events before it have been received.
+    /// Adds a checkpoint of the heartbeat thread. Numbers start at 1.
+    ///
+    /// The checkpoint must be added before the chunk that states that all events before it have
+    /// been received.
     ///
     /// # Errors
     /// When the sink fails.
     pub fn add_checkpoint(&mut self, number: u64, checkpoint: Checkpoint) -> Result<(), SinkError> {
+        let since = self.settings.since;
         match checkpoint {
             // Heartbeats from before the recording do not count.
-            Checkpoint::Heartbeat(heartbeat) if heartbeat.began >= self.setup.since => {
-                self.liveness.announce(number, heartbeat, self.last.max(self.setup.since));
+            Checkpoint::Heartbeat(heartbeat) if heartbeat.began >= since => {
+                self.liveness.announce(number, heartbeat, self.last_time.max(since));
             }
-            Checkpoint::Forks { forks: ForkReading::Counted(count), fenced }
-                if count.from >= self.setup.since =>
-            {
+            Checkpoint::Forks { forks: ForkReading::Counted(count), fenced } if count.from >= since => {
                 self.readings.push_back((number, count, fenced));
             }
             Checkpoint::Forks { forks: forks @ ForkReading::Absent { .. }, .. } => {
@@ -73,45 +74,47 @@ impl<S: Sink> Assembler<S> {
     pub(super) fn compare_forks(&mut self) -> Result<(), SinkError> {
         while let Some(&(number, count, fenced)) = self.readings.front()
             // An earlier missing heartbeat gives a more exact result.
-            && number <= self.received && !self.liveness.awaits(number)
+            && number <= self.completed_checkpoints && !self.liveness.awaits(number)
         {
             self.readings.pop_front();
             self.sink.record(&Record::Forks(ForkReading::Counted(count)))?;
-            if let Some(part) = &mut self.part {
-                part.read(count);
+            if let Some(partial) = &mut self.partial_forks {
+                partial.add_reading(count);
                 continue;
             }
-            let shown = self.forks.read(count, fenced);
-            if shown.is_suspicious {
+            let verdict = self.forks.read(count, fenced);
+            if verdict.is_suspicious {
                 self.request.get_or_insert(RecoveryRequest::Recount);
             }
-            if let Some(blind) = shown.blind {
-                self.find_blind(blind)?;
+            if let Some(blind) = verdict.blind {
+                self.add_detected_blind(blind)?;
             }
         }
         Ok(())
     }
 
     /// Compares the total of fork events at the end of a recording of only a part of the events.
-    /// Each event that was left out may be a fork.
-    pub(super) fn compare_forks_in_all(&mut self) -> Result<(), SinkError> {
-        let Some(Part { forks, first: Some(first), last: [Some(one), Some(other)] }) = self.part else {
+    /// Each excluded event may be a fork.
+    pub(super) fn compare_partial_forks(&mut self) -> Result<(), SinkError> {
+        let Some(PartialForks { events, first: Some(first), last: [Some(one), Some(other)] }) =
+            self.partial_forks
+        else {
             return Ok(());
         };
         let excluded: u64 = self.accountant.excluded().map(|(_, _, count)| count).sum();
-        let events = forks + self.counts.lost.total() + excluded;
+        let events = events + self.counters.lost.total() + excluded;
         let blind = |reading| ForkWitness::in_all(&first, reading, events);
         match (blind(&one), blind(&other)) {
-            (Some(_), Some(blind)) => self.find_blind(blind),
+            (Some(_), Some(blind)) => self.add_detected_blind(blind),
             _ => Ok(()),
         }
     }
 
-    /// Records a time in which the kernel did not emit all events, except for the part that is
-    /// recorded already.
-    pub(super) fn find_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
-        let told = self.last_blind.filter(|last| blind.from < last.until && last.from < blind.until);
-        let from = told.map_or(blind.from, |last| blind.from.max(last.until));
+    /// Records a time in which the kernel did not emit all events, except for the part that the last
+    /// `Blind` record covers.
+    pub(super) fn add_detected_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
+        let recorded = self.last_blind.filter(|last| blind.from < last.until && last.from < blind.until);
+        let from = recorded.map_or(blind.from, |last| blind.from.max(last.until));
         if blind.until <= from {
             return Ok(());
         }
@@ -120,14 +123,14 @@ impl<S: Sink> Assembler<S> {
         self.add_blind(blind)
     }
 
-    /// Records a time in which the kernel did not emit all events, found by the caller.
+    /// Records a time in which the kernel did not emit all events.
     ///
     /// # Errors
     /// When the sink fails.
     pub fn add_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
-        self.counts.blind_records += 1;
-        self.counts.blind_ns += blind.length_ns();
-        self.rescan = Some(SnapshotReason::Blind);
+        self.counters.blind_records += 1;
+        self.counters.blind_ns += blind.length_ns();
+        self.snapshot_reason = Some(SnapshotReason::Blind);
         self.doubt_details();
         self.sink.record(&Record::Blind(blind))
     }
