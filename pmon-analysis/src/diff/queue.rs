@@ -1,107 +1,117 @@
-//! One order of records, in both captures: what the one has and the other has not yet.
+//! The records of one stream that only one of the two captures has delivered so far.
 
 use std::collections::VecDeque;
 
 use pmon_core::MonoNs;
 use pmon_core::capture::Loss;
 
-use super::record::{ComparedRecord, LossInterval, Piece, Rules};
-use super::{DiffCounts, Side};
+use super::record::{ComparedRecord, ComparedRef, EqualityRules, LossInterval, Side};
+use super::report::DiffCounts;
 
-/// See the module.
+/// The waiting records of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
-    /// Records of one side, oldest first, whose counterparts have not come.
+pub(super) struct StreamQueue {
+    /// Records of one side, oldest first, whose counterparts have not arrived.
     waiting: VecDeque<ComparedRecord>,
-    /// The side that they are of is B.
+    /// Whether `waiting` holds records of side B.
     of_b: bool,
-    /// The losses of each side that may go on with the next record.
+    /// Loss interval of each side that the next record may extend.
     open: [Option<Box<LossInterval>>; 2],
-    /// What was the same so far.
+    /// Number of equal records so far.
     pub(super) equal: DiffCounts,
 }
 
-/// What became of a record.
-pub(super) enum Met {
-    /// Its counterpart is the same, and gone, with so many bytes beside it. The record may have others: the same datagram
-    /// can be an event in its usual form in one capture, and raw in the other.
-    Same { bytes: usize },
-    /// The same, of losses: the counterpart.
-    SameLoss(Box<LossInterval>),
-    /// Its counterpart is another one.
+/// Result of comparing a record with its counterpart.
+pub(super) enum MatchResult {
+    /// The counterpart was equal, and has been removed. `bytes` is its heap memory, which can differ
+    /// from the record's: the same datagram can be an event in its usual form in one capture, and
+    /// raw in the other.
+    Equal { bytes: usize },
+    /// The counterpart was an equal loss, and has been removed.
+    EqualLoss(Box<LossInterval>),
+    /// The counterpart is different.
     Different(ComparedRecord),
-    /// There is no counterpart yet.
-    Alone,
+    /// The counterpart has not arrived yet.
+    NoCounterpart,
 }
 
-impl Stream {
-    /// Takes a loss. If it does not go on with the one before, that one is whole.
-    pub(super) fn join(&mut self, side: Side, loss: &Loss) -> Option<Box<LossInterval>> {
+impl StreamQueue {
+    /// Adds a loss. If it does not extend the open interval, returns that interval, which is then
+    /// complete.
+    pub(super) fn add_loss(&mut self, side: Side, loss: &Loss) -> Option<Box<LossInterval>> {
         let open = &mut self.open[side as usize];
-        if open.as_mut().is_some_and(|stretch| stretch.extend(loss)) {
+        if open.as_mut().is_some_and(|interval| interval.extend(loss)) {
             return None;
         }
         open.replace(Box::new(LossInterval::new(loss)))
     }
 
-    /// The loss that nothing can be added to any more.
+    /// Closes and returns the open loss interval.
     #[inline]
-    pub(super) fn whole_loss(&mut self, side: Side) -> Option<Box<LossInterval>> {
+    pub(super) fn close_loss(&mut self, side: Side) -> Option<Box<LossInterval>> {
         self.open[side as usize].take()
     }
 
+    /// Compares a record with its counterpart, and removes the counterpart.
     #[inline]
-    pub(super) fn meet(&mut self, side: Side, piece: &Piece<'_>, rules: Rules) -> Met {
+    pub(super) fn match_next(
+        &mut self,
+        side: Side,
+        record: &ComparedRef<'_>,
+        rules: EqualityRules,
+    ) -> MatchResult {
         if self.of_b == (side == Side::B) {
-            return Met::Alone;
+            return MatchResult::NoCounterpart;
         }
-        let Some(theirs) = self.waiting.front() else { return Met::Alone };
-        let same = rules.same(side, piece, &theirs.piece());
-        match (same, self.waiting.pop_front()) {
-            (true, Some(ComparedRecord::Loss(theirs))) => Met::SameLoss(theirs),
-            (true, Some(theirs)) => Met::Same { bytes: theirs.piece().bytes() },
-            (false, Some(theirs)) => Met::Different(theirs),
-            (_, None) => Met::Alone,
+        let Some(theirs) = self.waiting.front() else { return MatchResult::NoCounterpart };
+        let are_equal = rules.are_equal(side, record, &theirs.as_compared());
+        match (are_equal, self.waiting.pop_front()) {
+            (true, Some(ComparedRecord::Loss(theirs))) => MatchResult::EqualLoss(theirs),
+            (true, Some(theirs)) => MatchResult::Equal { bytes: theirs.as_compared().heap_bytes() },
+            (false, Some(theirs)) => MatchResult::Different(theirs),
+            (_, None) => MatchResult::NoCounterpart,
         }
     }
 
-    /// Lets a record wait, where nothing of the other side does. Gives for how many more there is memory now.
+    /// Appends a record while no record of the other side waits. Returns by how many records the
+    /// capacity has grown.
     #[inline]
-    pub(super) fn hold(&mut self, side: Side, item: ComparedRecord) -> usize {
+    pub(super) fn push(&mut self, side: Side, record: ComparedRecord) -> usize {
         let before = self.waiting.capacity();
         self.of_b = side == Side::B;
-        self.waiting.push_back(item);
+        self.waiting.push_back(record);
         self.waiting.capacity() - before
     }
 
-    /// Gives back the memory of those that no longer wait.
+    /// Releases unused memory.
     pub(super) fn shrink(&mut self) {
         self.waiting.shrink_to_fit();
     }
 
-    /// The time of the oldest record of that side that waits.
+    /// Returns the time of the oldest waiting record of a side.
     pub(super) fn oldest(&self, side: Side) -> Option<MonoNs> {
-        self.waiting.front().filter(|_| self.holder() == side).map(ComparedRecord::time)
+        self.waiting.front().filter(|_| self.waiting_side() == side).map(ComparedRecord::time)
     }
 
     pub(super) fn pop(&mut self) -> Option<ComparedRecord> {
         self.waiting.pop_front()
     }
 
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// For how many records it has memory.
-    pub(super) fn room(&self) -> usize {
+    /// Returns the number of records that fit in the allocated memory.
+    pub(super) fn capacity(&self) -> usize {
         self.waiting.capacity()
     }
 
-    pub(super) fn holder(&self) -> Side {
+    /// Returns the side whose records wait.
+    pub(super) fn waiting_side(&self) -> Side {
         if self.of_b { Side::B } else { Side::A }
     }
 
-    pub(super) fn forget(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.waiting = VecDeque::new();
     }
 }

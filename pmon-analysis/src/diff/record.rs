@@ -1,28 +1,45 @@
-//! What is compared, and when it is the same.
+//! The records that a comparison looks at, and when two of them are equal.
 
 use pmon_core::accounting::LossByCause;
 use pmon_core::capture::{Blind, Loss, RecordedDatagram};
 use pmon_core::wire::{ByteOrder, Event, layout};
 use pmon_core::{Cpu, MonoNs, Seq};
 
-use super::Side;
+/// One of the two captures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The first capture.
+    A,
+    /// The second capture.
+    B,
+}
 
-/// Consecutive lost events of one CPU, of whatever causes: one loss, or several that follow one another.
+impl Side {
+    /// Returns the other capture.
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// Consecutive lost events of one CPU: one loss record, or several adjacent ones with any causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LossInterval {
-    /// The CPU that emitted them.
+    /// CPU that emitted the events.
     pub cpu: Cpu,
-    /// The first number lost.
+    /// First lost sequence number.
     pub first: Seq,
-    /// The last number lost.
+    /// Last lost sequence number.
     pub last: Seq,
-    /// How many.
+    /// Number of lost events.
     pub count: u64,
-    /// The time of that CPU's event before.
+    /// Time of the CPU's last event before the loss.
     pub after: MonoNs,
-    /// The time of that CPU's event behind.
+    /// Time of the CPU's first event after the loss.
     pub before: MonoNs,
-    /// Why: so many for each cause.
+    /// Number of lost events for each cause.
     pub causes: LossByCause,
 }
 
@@ -34,7 +51,7 @@ impl LossInterval {
         Self { cpu, first, last, count, after, before, causes }
     }
 
-    /// Takes the loss in if it follows, between the same two events.
+    /// Adds a loss if it directly follows, between the same two events. Returns whether it does.
     pub(super) fn extend(&mut self, loss: &Loss) -> bool {
         let between = (loss.cpu, loss.after, loss.before) == (self.cpu, self.after, self.before);
         if !between || loss.first != self.last.next() {
@@ -46,106 +63,115 @@ impl LossInterval {
         true
     }
 
+    /// Returns whether two intervals are equal except for their causes.
     fn is_same_loss(&self, other: &Self) -> bool {
         let key = |it: &Self| (it.cpu, it.first, it.last, it.count, it.after, it.before);
         key(self) == key(other)
     }
 }
 
-/// A record that is compared.
+/// A record that a comparison looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ComparedRecord {
-    /// A datagram: one event in its usual form.
+    /// A datagram that holds one event in its usual form.
     Event(Event),
     /// Any other datagram.
     Raw(Box<[u8]>),
     /// Lost events.
     Loss(Box<LossInterval>),
-    /// A time in which nothing was heard.
+    /// A time span in which the recorder may have missed events without noticing.
     Blind(Blind),
 }
 
-/// The same, borrowed.
+/// A borrowed [`ComparedRecord`].
 #[derive(Clone, Copy)]
-pub(super) enum Piece<'a> {
-    Frame(RecordedDatagram<'a>),
+pub(super) enum ComparedRef<'a> {
+    Datagram(RecordedDatagram<'a>),
     Loss(&'a LossInterval),
     Blind(Blind),
 }
 
 impl ComparedRecord {
     #[inline]
-    pub(super) fn piece(&self) -> Piece<'_> {
+    pub(super) fn as_compared(&self) -> ComparedRef<'_> {
         match self {
-            Self::Event(event) => Piece::Frame(RecordedDatagram::Event(*event)),
-            Self::Raw(bytes) => Piece::Frame(RecordedDatagram::Raw(bytes)),
-            Self::Loss(stretch) => Piece::Loss(stretch),
-            Self::Blind(blind) => Piece::Blind(*blind),
+            Self::Event(event) => ComparedRef::Datagram(RecordedDatagram::Event(*event)),
+            Self::Raw(bytes) => ComparedRef::Datagram(RecordedDatagram::Raw(bytes)),
+            Self::Loss(interval) => ComparedRef::Loss(interval),
+            Self::Blind(blind) => ComparedRef::Blind(*blind),
         }
     }
 
-    /// When it was: 0 of a datagram that is not in its usual form.
+    /// Returns the time of the record, or 0 for a datagram in an unusual form.
     pub(super) fn time(&self) -> MonoNs {
         match self {
             Self::Event(event) => event.time,
             Self::Raw(_) => MonoNs(0),
-            Self::Loss(stretch) => stretch.after,
+            Self::Loss(interval) => interval.after,
             Self::Blind(blind) => blind.from,
         }
     }
 }
 
-impl Piece<'_> {
+impl ComparedRef<'_> {
     #[inline]
-    pub(super) fn to_item(self) -> ComparedRecord {
+    pub(super) fn to_record(self) -> ComparedRecord {
         match self {
-            Self::Frame(RecordedDatagram::Event(event)) => ComparedRecord::Event(event),
-            Self::Frame(RecordedDatagram::Raw(bytes)) => ComparedRecord::Raw(bytes.into()),
-            Self::Loss(stretch) => ComparedRecord::Loss(Box::new(*stretch)),
+            Self::Datagram(RecordedDatagram::Event(event)) => ComparedRecord::Event(event),
+            Self::Datagram(RecordedDatagram::Raw(bytes)) => ComparedRecord::Raw(bytes.into()),
+            Self::Loss(interval) => ComparedRecord::Loss(Box::new(*interval)),
             Self::Blind(blind) => ComparedRecord::Blind(blind),
         }
     }
 
-    /// Bytes that it takes beside its [`ComparedRecord`].
+    /// Returns the heap memory of the owned record, in bytes.
     #[inline]
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         match self {
-            Self::Frame(RecordedDatagram::Raw(bytes)) => bytes.len(),
+            Self::Datagram(RecordedDatagram::Raw(bytes)) => bytes.len(),
             Self::Loss(_) => size_of::<LossInterval>(),
-            Self::Frame(RecordedDatagram::Event(_)) | Self::Blind(_) => 0,
+            Self::Datagram(RecordedDatagram::Event(_)) | Self::Blind(_) => 0,
         }
     }
 }
 
-/// When two are the same.
+/// When two records are equal.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub(super) struct EqualityRules {
+    /// Whether to ignore sequence numbers.
     pub(super) renumbered: bool,
+    /// Byte orders of the datagrams in the two captures.
     pub(super) orders: [ByteOrder; 2],
 }
 
-impl Rules {
-    /// Whether a record of that side is the same as one of the other.
+impl EqualityRules {
+    /// Returns whether a record of `side` equals one of the other side.
     #[inline]
-    pub(super) fn same(self, side: Side, ours: &Piece<'_>, theirs: &Piece<'_>) -> bool {
+    pub(super) fn are_equal(self, side: Side, ours: &ComparedRef<'_>, theirs: &ComparedRef<'_>) -> bool {
+        use ComparedRef::{Blind, Datagram, Loss};
         match (ours, theirs) {
-            (Piece::Frame(RecordedDatagram::Event(ours)), Piece::Frame(RecordedDatagram::Event(theirs))) => {
+            (Datagram(RecordedDatagram::Event(ours)), Datagram(RecordedDatagram::Event(theirs))) => {
                 let alike = (ours.time, ours.cpu) == (theirs.time, theirs.cpu) && ours.body == theirs.body;
-                // In one byte order, equal fields are equal bytes.
+                // If the byte orders are the same, equal fields mean equal bytes.
                 alike && (self.renumbered || ours.seq == theirs.seq && self.orders[0] == self.orders[1])
             }
-            (Piece::Frame(ours), Piece::Frame(theirs)) => self.same_bytes(side, ours, theirs),
-            (Piece::Loss(ours), Piece::Loss(theirs)) if self.renumbered => {
+            (Datagram(ours), Datagram(theirs)) => self.have_equal_bytes(side, ours, theirs),
+            (Loss(ours), Loss(theirs)) if self.renumbered => {
                 (ours.cpu, ours.count) == (theirs.cpu, theirs.count)
             }
-            (Piece::Loss(ours), Piece::Loss(theirs)) => ours.is_same_loss(theirs),
-            (Piece::Blind(ours), Piece::Blind(theirs)) => ours == theirs,
+            (Loss(ours), Loss(theirs)) => ours.is_same_loss(theirs),
+            (Blind(ours), Blind(theirs)) => ours == theirs,
             _ => false,
         }
     }
 
     #[cold]
-    fn same_bytes(self, side: Side, ours: &RecordedDatagram<'_>, theirs: &RecordedDatagram<'_>) -> bool {
+    fn have_equal_bytes(
+        self,
+        side: Side,
+        ours: &RecordedDatagram<'_>,
+        theirs: &RecordedDatagram<'_>,
+    ) -> bool {
         let [our_order, their_order] = [side, side.other()].map(|side| self.orders[side as usize]);
         ours.with_bytes(our_order, |ours| {
             theirs.with_bytes(their_order, |theirs| match self.renumbered {
@@ -156,7 +182,8 @@ impl Rules {
     }
 }
 
-/// A datagram with zeros for the numbers of its messages: `nlmsghdr.nlmsg_seq` and `cn_msg.seq`.
+/// Copies a datagram, with zeros for the sequence numbers of its messages: `nlmsghdr.nlmsg_seq` and
+/// `cn_msg.seq`.
 fn without_numbers(datagram: &[u8], order: ByteOrder) -> Vec<u8> {
     let mut bytes = datagram.to_vec();
     let mut at = 0;
@@ -172,7 +199,7 @@ fn without_numbers(datagram: &[u8], order: ByteOrder) -> Vec<u8> {
                 number.fill(0);
             }
         }
-        // Messages are aligned to 4 bytes; one shorter than its length field is none.
+        // Messages are aligned to 4 bytes. A message shorter than its length field is invalid.
         match len.checked_next_multiple_of(4) {
             Some(len @ 4..) => at = at.saturating_add(len).min(bytes.len()),
             _ => break,

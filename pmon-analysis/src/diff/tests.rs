@@ -33,7 +33,7 @@ fn blind(from: u64) -> Record<'static> {
     Record::Blind(Blind { from: MonoNs(from), until: MonoNs(from + 5) })
 }
 
-/// Compares them as somebody does who reads `blocks` records at a time of the one and of the other.
+/// Compares two captures, reading `blocks` records at a time from each.
 fn compare_in(options: DiffOptions, sides: [&[Record<'_>]; 2], blocks: [usize; 2]) -> DiffReport {
     let mut diff = Diff::new(options, LITTLE);
     let mut left = [sides[0].chunks(blocks[0]), sides[1].chunks(blocks[1])];
@@ -51,38 +51,38 @@ fn compare(options: DiffOptions, a: &[Record<'_>], b: &[Record<'_>]) -> DiffRepo
 }
 
 #[track_caller]
-fn difference(finding: &DiffReport) -> &Difference {
-    match &finding.outcome {
+fn difference(report: &DiffReport) -> &Difference {
+    match &report.outcome {
         DiffOutcome::Different(difference) => difference,
         outcome => panic!("{outcome:?}"),
     }
 }
 
 #[test]
-fn what_others_know_of_events_is_not_compared() {
+fn records_about_events_are_ignored() {
     let a = [event(0, 1), Record::Clock(ClockAnchor::default()), event(0, 2), blind(7)];
     let scope = Record::Scope(ScopeInfo { text: "all".into() });
     let b = [event(0, 1), event(0, 2), scope, blind(7)];
-    let finding = compare(PLAIN, &a, &b);
-    assert_eq!(finding.outcome, DiffOutcome::Identical);
+    let report = compare(PLAIN, &a, &b);
+    assert_eq!(report.outcome, DiffOutcome::Identical);
     let counts = DiffCounts { events: 2, blind: 1, ..DiffCounts::default() };
-    assert_eq!((finding.equal, finding.totals), (counts, [counts; 2]));
+    assert_eq!((report.equal, report.totals), (counts, [counts; 2]));
 }
 
 #[test]
-fn the_first_difference_is_told_with_what_was_the_same_before() {
+fn the_first_difference_and_the_equal_records_before_it_are_reported() {
     let a = [event(0, 1), loss(0, 2, 4), event(0, 5), event(0, 6)];
     let b = [event(0, 1), loss(0, 2, 4), event(0, 7), event(0, 8), event(0, 9)];
-    let finding = compare(PLAIN, &a, &b);
+    let report = compare(PLAIN, &a, &b);
     let before = DiffCounts { events: 1, losses: 1, lost: 3, blind: 0 };
     let (a, b) = (Some(ComparedRecord::Event(of(0, 5, 7))), Some(ComparedRecord::Event(of(0, 7, 7))));
-    assert_eq!(*difference(&finding), Difference { lane: DiffStream::All, before, a, b });
-    assert_eq!(finding.equal, before);
-    assert_eq!(finding.totals.map(|totals| totals.events), [3, 4]);
+    assert_eq!(*difference(&report), Difference { stream: DiffStream::All, before, a, b });
+    assert_eq!(report.equal, before);
+    assert_eq!(report.totals.map(|totals| totals.events), [3, 4]);
 }
 
 #[test]
-fn one_may_end_before_the_other() {
+fn a_capture_may_end_before_the_other() {
     let records = [event(0, 1), event(0, 2), event(0, 3), loss(0, 4, 5)];
     for (whole, cut) in [(4, 3), (3, 1), (4, 0)] {
         let longer = compare(PLAIN, &records[..whole], &records[..cut]);
@@ -95,28 +95,28 @@ fn one_may_end_before_the_other() {
 }
 
 #[test]
-fn a_gap_is_one_loss_whatever_its_causes() {
+fn adjacent_losses_with_any_causes_are_one_interval() {
     let a = [event(0, 1), loss(0, 2, 9), event(0, 10)];
     let b = [event(0, 1), loss(0, 2, 4), lost(0, 5, 9, LossCause::KernelMemory), event(0, 10)];
-    let finding = compare(PLAIN, &a, &b);
-    assert_eq!(finding.outcome, DiffOutcome::Identical);
-    assert_eq!(finding.equal, DiffCounts { events: 2, losses: 1, lost: 8, blind: 0 });
-    let CauseDifferences { losses, first: (ours, theirs) } = finding.causes.expect("other causes");
+    let report = compare(PLAIN, &a, &b);
+    assert_eq!(report.outcome, DiffOutcome::Identical);
+    assert_eq!(report.equal, DiffCounts { events: 2, losses: 1, lost: 8, blind: 0 });
+    let CauseDifferences { losses, first: (ours, theirs) } = report.causes.expect("different causes");
     assert_eq!((losses, ours.count, theirs.count), (1, 8, 8));
     assert_eq!((ours.causes.of(LossCause::Socket), theirs.causes.of(LossCause::Socket)), (8, 3));
     assert_eq!(theirs.causes.of(LossCause::KernelMemory), 5);
-    // The same the other way round, and nothing to tell where the causes are the same too.
-    assert_eq!(compare(PLAIN, &b, &a).causes.expect("other causes").first, (theirs, ours));
+    // Swapping the captures swaps the result; equal causes are no difference.
+    assert_eq!(compare(PLAIN, &b, &a).causes.expect("different causes").first, (theirs, ours));
     assert_eq!(compare(PLAIN, &b, &b).causes, None);
 }
 
 #[test]
-fn losses_that_do_not_follow_one_another_are_several() {
+fn losses_that_are_not_adjacent_stay_separate() {
     let other = |records: &[Record<'_>]| compare(PLAIN, &[event(0, 1), loss(0, 2, 9)], records);
     difference(&other(&[event(0, 1), loss(0, 2, 4), loss(0, 6, 9)]));
     difference(&other(&[event(0, 1), loss(0, 2, 4), loss(1, 5, 9)]));
     difference(&other(&[event(0, 1), loss(0, 2, 4), event(0, 99), loss(0, 5, 9)]));
-    // Each field counts.
+    // Every field is compared.
     let whole = Loss {
         cpu: Cpu(0),
         first: Seq(2),
@@ -137,38 +137,38 @@ fn losses_that_do_not_follow_one_another_are_several() {
 }
 
 #[test]
-fn the_order_of_cpus_matters_unless_each_is_compared_for_itself() {
+fn the_order_of_cpus_matters_unless_they_are_compared_separately() {
     let a = [event(0, 1), event(0, 2), loss(0, 3, 4), event(1, 1), blind(7), event(0, 5)];
     let b = [blind(7), event(1, 1), event(0, 1), event(0, 2), loss(0, 3, 4), event(0, 5)];
     difference(&compare(PLAIN, &a, &b));
-    let finding = compare(BY_CPU, &a, &b);
-    assert_eq!(finding.outcome, DiffOutcome::Identical);
-    assert_eq!(finding.equal, DiffCounts { events: 4, losses: 1, lost: 2, blind: 1 });
-    // The order within a CPU does matter.
+    let report = compare(BY_CPU, &a, &b);
+    assert_eq!(report.outcome, DiffOutcome::Identical);
+    assert_eq!(report.equal, DiffCounts { events: 4, losses: 1, lost: 2, blind: 1 });
+    // The order within a CPU matters.
     let c = [event(0, 2), event(0, 1), loss(0, 3, 4), event(1, 1), blind(7), event(0, 5)];
-    assert_eq!(difference(&compare(BY_CPU, &a, &c)).lane, DiffStream::Cpu(Cpu(0)));
-    let finding = compare(BY_CPU, &a, &b[1..]);
-    assert_eq!(difference(&finding).lane, DiffStream::Blind);
-    let strange = Record::Event(RecordedDatagram::Raw(b"?"), None);
-    let finding = compare(BY_CPU, &[event(0, 1), strange], &[event(0, 1)]);
-    assert_eq!(difference(&finding).lane, DiffStream::Strange);
+    assert_eq!(difference(&compare(BY_CPU, &a, &c)).stream, DiffStream::Cpu(Cpu(0)));
+    let report = compare(BY_CPU, &a, &b[1..]);
+    assert_eq!(difference(&report).stream, DiffStream::Blind);
+    let unreadable = Record::Event(RecordedDatagram::Raw(b"?"), None);
+    let report = compare(BY_CPU, &[event(0, 1), unreadable], &[event(0, 1)]);
+    assert_eq!(difference(&report).stream, DiffStream::Unattributed);
 }
 
 #[test]
-fn of_what_is_left_over_the_earliest_is_told() {
+fn the_earliest_record_without_a_counterpart_is_reported() {
     let a = [event(0, 1), event(0, 9), event(1, 5), event(2, 7)];
-    let finding = compare_in(BY_CPU, [&a, &[event(0, 1)]], [9, 9]);
-    let difference = difference(&finding);
+    let report = compare_in(BY_CPU, [&a, &[event(0, 1)]], [9, 9]);
+    let difference = difference(&report);
     assert_eq!(
-        (difference.lane, &difference.a),
+        (difference.stream, &difference.a),
         (DiffStream::Cpu(Cpu(1)), &Some(ComparedRecord::Event(of(1, 5, 7))))
     );
 }
 
 #[test]
-fn what_is_too_far_apart_is_given_up() {
+fn captures_too_far_apart_end_the_comparison() {
     let mut diff = Diff::new(BY_CPU, LITTLE);
-    diff.most_held = 100;
+    diff.max_held = 100;
     for seq in 0..100 {
         diff.push(Side::A, &event(0, seq));
         diff.push(Side::B, &event(0, seq));
@@ -177,17 +177,17 @@ fn what_is_too_far_apart_is_given_up() {
     assert!(!diff.is_decided());
     diff.push(Side::A, &event(0, 100));
     assert!(diff.is_decided());
-    let finding = diff.finish();
-    let apart = TooFarApart { lane: DiffStream::Cpu(Cpu(3)), ahead: Side::A, held: 100, held_in_all: 101 };
-    assert_eq!(finding.outcome, DiffOutcome::TooFarApart(apart));
-    assert_eq!(finding.equal.events, 100);
+    let report = diff.finish();
+    let apart = TooFarApart { stream: DiffStream::Cpu(Cpu(3)), ahead: Side::A, held: 100, held_in_all: 101 };
+    assert_eq!(report.outcome, DiffOutcome::TooFarApart(apart));
+    assert_eq!(report.equal.events, 100);
 }
 
 #[test]
-fn room_that_was_needed_once_is_given_back() {
+fn unused_memory_is_released() {
     let mut diff = Diff::new(BY_CPU, LITTLE);
-    diff.most_held = 1_000;
-    // Each CPU in turn is as far behind as one can be, and catches up but for one.
+    diff.max_held = 1_000;
+    // Each CPU in turn falls 800 records behind, and catches up except for one.
     for cpu in 0..100 {
         for seq in 0..800 {
             diff.push(Side::A, &event(cpu, seq));
@@ -198,12 +198,12 @@ fn room_that_was_needed_once_is_given_back() {
     }
     assert!(!diff.is_decided());
     assert_eq!(diff.held, 100);
-    let room: usize = diff.lanes.iter().map(Stream::room).sum();
-    assert!(room <= 4 * diff.most_held, "room for {room} records");
+    let capacity: usize = diff.streams.iter().map(StreamQueue::capacity).sum();
+    assert!(capacity <= 4 * diff.max_held, "capacity for {capacity} records");
 }
 
 #[test]
-fn numbers_may_be_others_and_nothing_else() {
+fn only_sequence_numbers_may_differ_in_renumbered_captures() {
     let a = [event(0, 1), loss(0, 2, 4), event(0, 5)];
     let renumber = |seq: u32, time: u64| {
         Record::Event(
@@ -222,7 +222,7 @@ fn numbers_may_be_others_and_nothing_else() {
 #[test]
 fn unusual_datagrams_are_compared_by_their_bytes() {
     let bytes = |seq: u32, last: u8| {
-        let mut bytes = of(0, seq, 7).encode(ByteOrder::Little).expect("it has a form").to_vec();
+        let mut bytes = of(0, seq, 7).encode(ByteOrder::Little).expect("can be encoded").to_vec();
         let second = bytes.clone();
         bytes.extend(second);
         bytes.push(last);
@@ -234,7 +234,7 @@ fn unusual_datagrams_are_compared_by_their_bytes() {
     for other in [&numbered, &changed] {
         difference(&compare(PLAIN, &raw(&a), &raw(other)));
     }
-    // The numbers within it, of both of its messages.
+    // Changes the sequence numbers of both messages.
     let mut renumbered = a.clone();
     for at in [8, 24, 76 + 8, 76 + 24] {
         renumbered[at] = 9;
@@ -247,7 +247,7 @@ fn unusual_datagrams_are_compared_by_their_bytes() {
 }
 
 #[test]
-fn datagrams_of_two_byte_orders_have_the_same_content_and_not_the_same_bytes() {
+fn datagrams_of_different_byte_orders_are_equal_only_if_renumbered() {
     let compare = |options| {
         let mut diff = Diff::new(options, [ByteOrder::Little, ByteOrder::Big]);
         diff.push(Side::A, &event(0, 1));
@@ -259,8 +259,8 @@ fn datagrams_of_two_byte_orders_have_the_same_content_and_not_the_same_bytes() {
 }
 
 #[test]
-fn the_same_bytes_may_be_the_usual_form_in_one_capture_and_not_in_the_other() {
-    let bytes = of(0, 1, 7).encode(ByteOrder::Big).expect("it has a form");
+fn a_raw_datagram_can_equal_an_event_of_the_other_byte_order() {
+    let bytes = of(0, 1, 7).encode(ByteOrder::Big).expect("can be encoded");
     let (raw, usual) = (Record::Event(RecordedDatagram::Raw(&bytes), None), event(0, 1));
     for first in [Side::A, Side::B] {
         let mut diff = Diff::new(PLAIN, [ByteOrder::Little, ByteOrder::Big]);
@@ -275,9 +275,9 @@ fn the_same_bytes_may_be_the_usual_form_in_one_capture_and_not_in_the_other() {
 }
 
 #[test]
-fn losses_that_wait_take_memory_too() {
+fn the_memory_of_waiting_losses_is_counted() {
     let mut diff = Diff::new(BY_CPU, LITTLE);
-    // Every other number is lost, so that none follows another.
+    // Every second number is lost, so no losses are adjacent.
     let losses = |count: u32| (0..count).map(|n| loss(0, 2 * n + 1, 2 * n + 1));
     losses(1_001).for_each(|loss| diff.push(Side::A, &loss));
     assert_eq!((diff.held, diff.held_bytes), (1_000, 1_000 * size_of::<LossInterval>()));
@@ -286,8 +286,8 @@ fn losses_that_wait_take_memory_too() {
     assert_eq!(diff.finish().outcome, DiffOutcome::Identical);
 }
 
-/// Records of three CPUs, each of another time.
-fn stories() -> impl Strategy<Value = Vec<Record<'static>>> {
+/// Generates records of three CPUs, each with a different time.
+fn record_lists() -> impl Strategy<Value = Vec<Record<'static>>> {
     proptest::collection::vec((0..3u32, 0..8u32), 1..60).prop_map(|drawn| {
         let records = drawn.into_iter().enumerate();
         let record = |(n, (cpu, what)): (usize, (u32, u32))| {
@@ -303,7 +303,7 @@ fn stories() -> impl Strategy<Value = Vec<Record<'static>>> {
     })
 }
 
-/// The same record, but for one thing.
+/// Returns a copy of a record with one change.
 fn changed(record: &Record<'static>, how: u32) -> Record<'static> {
     match record {
         Record::Event(RecordedDatagram::Event(event), _) => {
@@ -327,22 +327,22 @@ fn changed(record: &Record<'static>, how: u32) -> Record<'static> {
 
 proptest! {
     #[test]
-    fn equal_streams_are_identical_in_whatever_blocks(
-        records in stories(),
+    fn equal_captures_are_identical_in_blocks_of_any_size(
+        records in record_lists(),
         blocks in (1..70usize, 1..70usize),
         by_cpu: bool,
         renumbered: bool,
     ) {
         let blocks = [blocks.0, blocks.1];
-        let finding = compare_in(DiffOptions { by_cpu, renumbered }, [&records, &records], blocks);
-        prop_assert_eq!(&finding.outcome, &DiffOutcome::Identical);
-        prop_assert_eq!([finding.equal; 2], finding.totals);
-        prop_assert_eq!(finding.causes, None);
+        let report = compare_in(DiffOptions { by_cpu, renumbered }, [&records, &records], blocks);
+        prop_assert_eq!(&report.outcome, &DiffOutcome::Identical);
+        prop_assert_eq!([report.equal; 2], report.totals);
+        prop_assert_eq!(report.causes, None);
     }
 
     #[test]
-    fn any_single_change_is_found_where_it_is(
-        records in stories(),
+    fn any_single_change_is_found_at_its_position(
+        records in record_lists(),
         at: prop::sample::Index,
         how in 0..6u32,
         blocks in (1..70usize, 1..70usize),
@@ -355,12 +355,12 @@ proptest! {
             5 => other.insert(at, event(1, 77_777)),
             how => other[at] = changed(&other[at], how),
         }
-        let finding = compare_in(DiffOptions { by_cpu, renumbered: false }, [&records, &other], [blocks.0, blocks.1]);
-        let DiffOutcome::Different(difference) = &finding.outcome else {
-            return Err(TestCaseError::fail(format!("{:?}", finding.outcome)));
+        let report = compare_in(DiffOptions { by_cpu, renumbered: false }, [&records, &other], [blocks.0, blocks.1]);
+        let DiffOutcome::Different(difference) = &report.outcome else {
+            return Err(TestCaseError::fail(format!("{:?}", report.outcome)));
         };
         prop_assert!(difference.a.is_some() || difference.b.is_some());
-        let equal = finding.equal.events + finding.equal.losses + finding.equal.blind;
+        let equal = report.equal.events + report.equal.losses + report.equal.blind;
         if !by_cpu && how != 4 {
             prop_assert_eq!(equal, at as u64);
         }
@@ -368,15 +368,15 @@ proptest! {
     }
 
     #[test]
-    fn each_cpu_for_itself_is_identical_in_whatever_interleaving(records in stories(), blocks in (1..70usize, 1..70usize)) {
+    fn by_cpu_any_interleaving_of_cpus_is_identical(records in record_lists(), blocks in (1..70usize, 1..70usize)) {
         let cpu = |record: &Record<'_>| match record {
-            Record::Event(frame, _) => frame.event(ByteOrder::Little).map_or(90, |event| event.cpu.0),
+            Record::Event(datagram, _) => datagram.event(ByteOrder::Little).map_or(90, |event| event.cpu.0),
             Record::Loss(loss) => loss.cpu.0,
             _ => 91,
         };
         let mut sorted = records.clone();
         sorted.sort_by_key(cpu);
-        let finding = compare_in(BY_CPU, [&records, &sorted], [blocks.0, blocks.1]);
-        prop_assert_eq!(finding.outcome, DiffOutcome::Identical);
+        let report = compare_in(BY_CPU, [&records, &sorted], [blocks.0, blocks.1]);
+        prop_assert_eq!(report.outcome, DiffOutcome::Identical);
     }
 }

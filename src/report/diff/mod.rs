@@ -113,7 +113,7 @@ impl Comparison {
                 "given up: {} is {} ahead{}, of {} that had to be held; they differ, or are too far apart to tell",
                 self.name(apart.ahead),
                 counted(apart.held, "record"),
-                of_lane(apart.lane),
+                of_lane(apart.stream),
                 grouped(apart.held_in_all)
             ),
         }
@@ -187,7 +187,7 @@ impl Comparison {
         };
         let fields: Vec<_> = self.fields(difference).iter().map(|field| field.name).collect();
         json!({
-            "lane": lane_json(difference.lane),
+            "lane": lane_json(difference.stream),
             "equal": amount_json(&difference.before),
             "a": line(Side::A, &difference.a),
             "b": line(Side::B, &difference.b),
@@ -228,7 +228,7 @@ fn place(difference: &Difference) -> String {
     let is_loss = |item: &Option<ComparedRecord>| matches!(item, Some(ComparedRecord::Loss(_)));
     let is_any = |is: fn(&Option<ComparedRecord>) -> bool| is(&difference.a) || is(&difference.b);
     let what = match () {
-        () if difference.lane == DiffStream::Blind => {
+        () if difference.stream == DiffStream::Blind => {
             return format!("blind interval {}", grouped(before.blind + 1));
         }
         () if is_any(is_event) => format!("event {}", grouped(before.events + 1)),
@@ -239,14 +239,14 @@ fn place(difference: &Difference) -> String {
             format!("blind interval {}, after {}", grouped(before.blind + 1), counted(before.events, "event"))
         }
     };
-    what + &of_lane(difference.lane)
+    what + &of_lane(difference.stream)
 }
 
 fn of_lane(lane: DiffStream) -> String {
     match lane {
         DiffStream::All => String::new(),
         DiffStream::Cpu(cpu) => format!(" of cpu {cpu}"),
-        DiffStream::Strange => " of those whose CPU is not known".into(),
+        DiffStream::Unattributed => " of those whose CPU is not known".into(),
         DiffStream::Blind => " in blind intervals".into(),
     }
 }
@@ -255,7 +255,7 @@ fn lane_json(lane: DiffStream) -> Value {
     match lane {
         DiffStream::All => json!({ "kind": "all", "cpu": null }),
         DiffStream::Cpu(cpu) => json!({ "kind": "cpu", "cpu": cpu.0 }),
-        DiffStream::Strange => json!({ "kind": "strange", "cpu": null }),
+        DiffStream::Unattributed => json!({ "kind": "strange", "cpu": null }),
         DiffStream::Blind => json!({ "kind": "blind", "cpu": null }),
     }
 }
@@ -266,7 +266,7 @@ fn apart_json(apart: &TooFarApart) -> Value {
         Side::B => "b",
     };
     json!({
-        "lane": lane_json(apart.lane),
+        "lane": lane_json(apart.stream),
         "ahead": ahead,
         "held": apart.held,
         "held_in_all": apart.held_in_all,
