@@ -41,7 +41,7 @@ pub(crate) struct ProgressDisplay<'a> {
     blind_periods: u64,
     blind: bool,
     /// Number of blind times recorded so far.
-    blinds: u64,
+    blind_records: u64,
 }
 
 impl<'a> ProgressDisplay<'a> {
@@ -53,7 +53,7 @@ impl<'a> ProgressDisplay<'a> {
             bytes,
             blind_periods: 0,
             blind: false,
-            blinds: 0,
+            blind_records: 0,
         }
     }
 
@@ -68,17 +68,18 @@ impl<'a> ProgressDisplay<'a> {
         if !counters.blind && was_blind {
             self.print("the kernel emits events again; the capture states the blind time");
         }
-        if counters.totals.blind_records > self.blinds && !was_blind {
+        if counters.totals.blind_records > self.blind_records && !was_blind {
             self.print("the kernel emitted no events for a time; the capture states the blind time");
         }
-        (self.blind_periods, self.blind, self.blinds) =
+        (self.blind_periods, self.blind, self.blind_records) =
             (counters.blind_periods, counters.blind, counters.totals.blind_records);
         if is_requested || !self.bar.is_hidden() {
-            let line = self.status_line.line(counters, self.bytes.map(|bytes| bytes()));
+            let bytes = self.bytes.map(|bytes| bytes());
             if is_requested {
+                let line = self.status_line.long(counters, bytes);
                 self.print(&line);
             }
-            self.bar.set_message(format!("{line}; Ctrl-C ends it"));
+            self.bar.set_message(self.status_line.short(counters, bytes) + "; Ctrl-C ends it");
         }
     }
 

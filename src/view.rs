@@ -1,6 +1,7 @@
 //! Converts records to output: joins details to events, follows processes, filters, renders.
 
-use std::io::{self, Write};
+use std::io::{self, Stdout, Write};
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use pmon_analysis::filter::{ExitIndex, ProcessTree};
@@ -8,6 +9,7 @@ use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, ProcessTable, TimeBound,
 use pmon_core::capture::{Header, Record};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
+use pmon_record::{Sink, SinkError};
 
 use crate::args::{FormatArg, ViewArgs};
 use crate::output::{
@@ -19,6 +21,9 @@ use crate::time_spec::{brief, moment};
 
 /// Number of rendered bytes after which they are written.
 const CHUNK: usize = 1 << 16;
+
+/// Time after the last record after which records are shown without the details they wait for.
+const DETAILS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Renders records, in order, to `sink`.
 pub(crate) struct View<W> {
@@ -210,6 +215,54 @@ impl<W: Write> View<W> {
             _ => {}
         }
     }
+}
+
+/// A sink that shows records on standard output as they arrive.
+pub(crate) struct ViewSink {
+    view: View<Stdout>,
+    /// The time of the last record.
+    last: Instant,
+}
+
+impl ViewSink {
+    /// Creates a sink that shows records with `view`.
+    pub(crate) fn new(view: View<Stdout>) -> Self {
+        Self { view, last: Instant::now() }
+    }
+
+    /// Reports losses and blind times at the end, if the format has no line for them.
+    pub(crate) fn report_unshown(&self) {
+        self.view.report_unshown();
+    }
+
+    /// Explains why no event was shown, or none of a requested process.
+    pub(crate) fn unmatched(&self) -> Option<String> {
+        self.view.unmatched()
+    }
+}
+
+impl Sink for ViewSink {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.last = Instant::now();
+        self.view.record(record.clone()).map_err(write_error)
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
+        let release_at = self.last + DETAILS_TIMEOUT;
+        if now >= release_at {
+            self.view.release().map_err(write_error)?;
+        }
+        self.view.flush().map_err(write_error)?;
+        Ok((now < release_at).then_some(release_at))
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.view.release().and_then(|()| self.view.flush()).map_err(write_error)
+    }
+}
+
+fn write_error(error: io::Error) -> SinkError {
+    SinkError::from_io("write to", "standard output".into(), None, error)
 }
 
 /// Reports the number of processes that the process table had no room for.

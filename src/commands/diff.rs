@@ -1,4 +1,4 @@
-//! `pmon diff`: whether two captures hold the same events and losses.
+//! `pmon diff`: compares the events and losses of two captures.
 
 use pmon_analysis::WallClock;
 use pmon_analysis::diff::{Diff, DiffOptions, DiffOutcome, Side};
@@ -18,7 +18,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
     }
     let comparison = compare(args, [CaptureInput::open(&args.a)?, CaptureInput::open(&args.b)?])?;
     let text = if args.json { json_text(&comparison.json()) + "\n" } else { comparison.text() };
-    // If the reader closes the pipe early, the exit code still tells the result.
+    // If the reader closes the pipe early, the exit code still states the result.
     terminal::print(&text)?;
     Ok(match comparison.finding.outcome {
         _ if comparison.is_damaged() => exit::DAMAGED,
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
     })
 }
 
-/// Reads both, each time from the one that is behind.
+/// Reads both captures, each time from the one that the comparison needs next.
 fn compare(args: &DiffArgs, mut inputs: [CaptureInput; 2]) -> Result<Comparison, Failure> {
     let options = DiffOptions { by_cpu: args.by_cpu, renumbered: args.renumbered };
     let mut diff = Diff::new(options, [inputs[0].order(), inputs[1].order()]);

@@ -1,4 +1,4 @@
-//! `pmon info`: what is in a capture, and how complete it is.
+//! `pmon info`: summarizes the contents and the completeness of a capture.
 
 use pmon_analysis::{Statistics, Verdict};
 use pmon_core::MonoNs;
@@ -15,6 +15,7 @@ use crate::report::verdict::Completeness;
 use crate::terminal::{self, counted, grouped, per_event, size};
 use crate::time_spec::{brief, local_time, rfc3339};
 
+/// Number of programs that are named.
 const PROGRAMS: usize = 10;
 
 /// Runs the verb.
@@ -40,7 +41,8 @@ struct Facts {
 }
 
 impl Facts {
-    /// From the start of the recording to its end, or to the last event if it was not ended.
+    /// Returns the time from the start of the recording to its end, or to the last event if the
+    /// recorder did not end it.
     fn duration_ns(&self) -> u64 {
         let start = self.header.as_ref().map(|header| header.meta.start.mono);
         let last = self.statistics.span.map(|(_, last)| last);
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_it_should_be_is_said_only_then() {
+    fn anomalies_are_shown_only_if_there_are_any() {
         let mut statistics = Statistics::new(ByteOrder::Little, None);
         let text = facts(statistics.clone(), End::default(), None, ReadOutcome::default()).text();
         for label in ["rejected", "skipped", "processes", "missing", "malformed", "witness", "unreached"] {
@@ -175,8 +177,8 @@ mod tests {
         let outcome = ReadOutcome { unknown_blocks: 2, ..ReadOutcome::default() };
         let text = facts(statistics, end, Some(damage), outcome).text();
         for line in [
-            "verdict      damaged (1 damaged part of 7 B in all, 12 records missing; no event in it)",
-            "rejected     5 from user space",
+            "verdict      damaged (1 damaged part of 7 B in all, 12 records missing; no event in",
+            "rejected     5 messages from user space",
             "malformed    1 message",
             "processes    1,234 found in /proc",
             "skipped      1 record and 2 blocks of unknown kinds, from a newer pmon",

@@ -1,4 +1,4 @@
-//! The verbs, one file each.
+//! The verbs: each parses its input, runs, and returns the exit code.
 
 pub(crate) mod diff;
 pub(crate) mod info;

@@ -1,4 +1,4 @@
-//! `pmon print`: the events of a capture.
+//! `pmon print`: prints the events of a capture.
 
 use std::fs::File;
 use std::io::{IsTerminal as _, stdout};
@@ -19,8 +19,8 @@ use crate::terminal;
 use crate::time_spec::{Extent, Moment, resolve};
 use crate::view::{Range, View};
 
-/// Number of first blocks in which a capture of only a part of the events states its scope.
-const SCOPE: u32 = 4;
+/// Number of blocks at the start of a capture in which the recorder states its scope.
+const SCOPE_BLOCKS: u32 = 4;
 
 /// Runs the verb.
 pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
         }
         InputItem::BlockEnd => view.flush().map_err(Failure::output),
         InputItem::Damage(damage) => {
-            // What was read before it is shown before it.
+            // Events before the damage are printed before the report.
             view.flush().map_err(Failure::output)?;
             bar.suspend(|| report_damage(&name, &damage));
             Ok(())
@@ -73,10 +73,10 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     Ok(outcome.exit_code())
 }
 
-/// Returns the exits of a capture of only a part of the events. They name parents whose forks the
-/// capture may lack.
+/// Returns the exits of a capture with a limited scope. They name the parents of processes whose
+/// forks the capture may lack.
 ///
-/// Returns `None` for a capture of everything, and for one that can be read only once.
+/// Returns `None` for a capture of all events, and for an input that can be read only once.
 pub(crate) fn exits(path: &Path) -> Result<Option<ExitIndex>, Failure> {
     if is_stdio(path) || !path.metadata().is_ok_and(|meta| meta.is_file()) {
         return Ok(None);
@@ -93,7 +93,7 @@ pub(crate) fn exits(path: &Path) -> Result<Option<ExitIndex>, Failure> {
             exits.count(&record, order);
         }
         blocks += 1;
-        if !is_partial && blocks == SCOPE {
+        if !is_partial && blocks == SCOPE_BLOCKS {
             return Ok(None);
         }
     }
@@ -101,7 +101,7 @@ pub(crate) fn exits(path: &Path) -> Result<Option<ExitIndex>, Failure> {
 }
 
 /// Returns the range of time between two moments in the capture `file`. `names` are the options
-/// that gave the moments. Prints which time is taken if a moment is ambiguous.
+/// that gave the moments. Standard error states which time is used if a moment is ambiguous.
 pub(crate) fn range(
     file: &Path,
     header: Option<&Header>,
@@ -130,7 +130,7 @@ fn end(path: &Path) -> Result<(MonoNs, i64), Failure> {
     if is_stdio(path) {
         return Err(Failure::new(
             exit::USAGE,
-            "a time before the end needs a file: standard input is read once",
+            "a time before the end needs a file, because standard input can be read only once",
         ));
     }
     let unreadable = format!("cannot read {}", shown(path));

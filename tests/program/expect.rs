@@ -95,5 +95,5 @@ fn a_test_whose_fault_is_after_the_last_event_fails() {
     let script = replay.file("faults.toml");
     fs::write(&script, "[[fault]]\nat = 100000\noverrun = 7\n").unwrap();
     let ran = replay.with(&["--faults", script.to_str().unwrap()]).client("receive", &["recv"]).expect(2);
-    assert!(ran.err.contains("a fault before event 100000 never happens"), "{}", ran.err);
+    assert!(ran.err.contains("the fault before event 100000 never happens"), "{}", ran.err);
 }

@@ -1,4 +1,4 @@
-//! Programs that connect to a socket, and read process events from it.
+//! Programs that connect to the socket of `replay --socket` and read process events from it.
 
 use std::fs;
 use std::io::{self, Read};
@@ -21,23 +21,24 @@ use crate::terminal;
 
 use super::Pacer;
 
-/// Connections that wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 16;
-/// While nothing can be moved, signals are looked at this often.
-const TICK: Duration = Duration::from_millis(20);
+/// Interval between two checks for signals while no datagram can be moved.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The programs that have connected to a socket.
+/// The programs that are connected.
 pub(super) struct Consumers {
     listener: OwnedFd,
     path: PathBuf,
-    /// Each with what it waits for.
+    /// The sockets of the programs, each with the reason why its pump stopped.
     wires: Vec<(FdSocket, PumpBlockedOn)>,
     connected: u64,
     dropped: u64,
 }
 
 impl Consumers {
-    /// Listens at `path`, until somebody has connected. The kernel says everything to whoever is connected, asked for or not.
+    /// Listens at `path` until the first program has connected. The fake kernel sends events to every
+    /// connected program, subscribed or not.
     pub(super) fn wait_for_first<R: Read>(
         path: &Path,
         replay: &mut Replay<R>,
@@ -45,7 +46,7 @@ impl Consumers {
     ) -> Result<Self, Failure> {
         let mut this = Self::listen(path).map_err(|error| {
             let exists = fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-            let hint = if exists { ": it exists; remove it if nobody uses it" } else { "" };
+            let hint = if exists { ": the socket exists; remove it if no process uses it" } else { "" };
             let error = anyhow::Error::new(error);
             Failure {
                 code: exit::STORAGE,
@@ -55,8 +56,8 @@ impl Consumers {
         terminal::eprintln(format_args!("pmon: waiting for a consumer at {} (SOCK_SEQPACKET)", shown(path)));
         replay.kernel().set_listeners(1);
         while this.wires.is_empty() {
-            this.attend(replay, TICK)?;
-            if !pacer.is_wanted(Duration::ZERO)? {
+            this.serve(replay, SIGNAL_INTERVAL)?;
+            if !pacer.continues(Duration::ZERO)? {
                 return Err(Failure { code: exit::INTERRUPTED, error: None });
             }
         }
@@ -71,8 +72,8 @@ impl Consumers {
         Ok(Self { listener, path: path.into(), wires: Vec::new(), connected: 0, dropped: 0 })
     }
 
-    /// Takes who connects, and moves what can be moved; waits that long at the most until something can.
-    pub(super) fn attend<R: Read>(
+    /// Accepts connections and moves datagrams; waits at most `timeout` until that is possible.
+    pub(super) fn serve<R: Read>(
         &mut self,
         replay: &mut Replay<R>,
         timeout: Duration,
@@ -91,31 +92,33 @@ impl Consumers {
         self.pump(replay).map(|_| ())
     }
 
-    /// Moves what can be moved; `true` if nobody has to read before more can happen.
+    /// Accepts connections and moves datagrams. Returns `true` if no program has to read before the
+    /// next event can happen.
     fn pump<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<bool, Failure> {
-        let failed =
-            |error: io::Error| Failure::new(exit::ENVIRONMENT, format!("cannot serve a consumer: {error}"));
+        let failed = |error: io::Error| {
+            Failure::new(exit::ENVIRONMENT, format!("cannot send events to a program: {error}"))
+        };
         while let Some(end) = self.accept().map_err(failed)? {
             let mut wire = replay.kernel().fd_socket_over(end).map_err(failed)?;
             wire.set_overrun_signal(OverrunSignal::Message);
             self.wires.push((wire, PumpBlockedOn::NextPump));
             self.connected += 1;
         }
-        let (mut kept, mut all) = (Vec::new(), true);
+        let (mut connected, mut is_idle) = (Vec::new(), true);
         for (mut wire, _) in std::mem::take(&mut self.wires) {
             let awaits = wire.pump().map_err(failed)?.blocked_on;
-            all &= matches!(
+            is_idle &= matches!(
                 awaits,
                 PumpBlockedOn::Kernel | PumpBlockedOn::Closed | PumpBlockedOn::ConsumerClose
             );
             if awaits == PumpBlockedOn::Closed {
                 self.dropped += u64::from(wire.socket().memory().drops);
             } else {
-                kept.push((wire, awaits));
+                connected.push((wire, awaits));
             }
         }
-        self.wires = kept;
-        Ok(all)
+        self.wires = connected;
+        Ok(is_idle)
     }
 
     fn accept(&self) -> io::Result<Option<OwnedFd>> {
@@ -129,40 +132,40 @@ impl Consumers {
         }
     }
 
-    /// Waits until everybody has read what there is; `false` if nobody wants more.
-    pub(super) fn keep_up<R: Read>(
+    /// Waits until all programs have read all events. Returns `false` if no program is left.
+    pub(super) fn wait_until_read<R: Read>(
         &mut self,
         replay: &mut Replay<R>,
         pacer: &mut Pacer,
     ) -> Result<bool, Failure> {
         while !self.pump(replay)? {
-            self.attend(replay, TICK)?;
-            if !pacer.is_wanted(Duration::ZERO)? {
+            self.serve(replay, SIGNAL_INTERVAL)?;
+            if !pacer.continues(Duration::ZERO)? {
                 return Ok(false);
             }
         }
-        Ok(!self.is_gone())
+        Ok(!self.is_empty())
     }
 
-    /// Whether all who had connected have gone.
-    pub(super) fn is_gone(&self) -> bool {
+    /// Whether all programs have disconnected.
+    pub(super) fn is_empty(&self) -> bool {
         self.wires.is_empty()
     }
 
-    /// The end of file, once everything was read; says who has read.
+    /// Sends the end of file after all events, and describes the programs that have read.
     pub(super) fn end<R: Read>(
         mut self,
         replay: &mut Replay<R>,
         pacer: &mut Pacer,
     ) -> Result<String, Failure> {
         replay.kernel().end_of_file();
-        self.keep_up(replay, pacer)?;
+        self.wait_until_read(replay, pacer)?;
         let dropped: u64 =
             self.wires.iter_mut().map(|(wire, _)| u64::from(wire.socket().memory().drops)).sum();
         let dropped = self.dropped + dropped;
         let who = terminal::counted(self.connected, "consumer");
         Ok(if dropped > 0 {
-            format!("{who}; {} were dropped for want of room", terminal::grouped(dropped))
+            format!("{who}; {} were dropped because a socket was full", terminal::grouped(dropped))
         } else {
             who
         })
@@ -171,7 +174,7 @@ impl Consumers {
 
 impl Drop for Consumers {
     fn drop(&mut self) {
-        // If it cannot be removed, it stays.
+        // A failure only leaves the socket in the file system.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,4 +1,4 @@
-//! The expected output of a program.
+//! Compares the output of a program with the expected output (`replay --expect`).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -13,13 +13,14 @@ use crate::input::shown;
 use crate::output::harmless;
 use crate::terminal;
 
-/// Lines shown around each difference.
-const AROUND: usize = 3;
-/// Of a difference that is long, as much is shown.
-const LINES: usize = 500;
-const COLUMNS: usize = 500;
+/// Number of equal lines printed around each difference.
+const CONTEXT_LINES: usize = 3;
+/// Maximum number of lines of a difference that are printed.
+const MAX_LINES: usize = 500;
+/// Maximum number of characters of each line.
+const MAX_COLUMNS: usize = 500;
 
-/// The expected output of a program, and its file.
+/// The file with the expected output of a program.
 pub(super) struct ExpectedOutput {
     path: PathBuf,
     /// The expected output; `None` if the file is to be written.
@@ -27,7 +28,7 @@ pub(super) struct ExpectedOutput {
 }
 
 impl ExpectedOutput {
-    /// What is in that file, or shall be.
+    /// Reads the file, unless it is to be written.
     pub(super) fn new(path: &Path, update: bool) -> Result<Self, Failure> {
         if update {
             return Ok(Self { path: path.into(), expected: None });
@@ -36,15 +37,15 @@ impl ExpectedOutput {
             Ok(expected) => Some(expected),
             Err(error) => {
                 let is_missing = error.kind() == io::ErrorKind::NotFound;
-                let hint = if is_missing { " (--update writes what the program prints)" } else { "" };
-                let what = format!("cannot read what is expected, {}{hint}", shown(path));
+                let hint = if is_missing { " (--update writes the output of the program)" } else { "" };
+                let what = format!("cannot read the expected output {}{hint}", shown(path));
                 return Err(error).or_fail(exit::ENVIRONMENT, what);
             }
         };
         Ok(Self { path: path.into(), expected })
     }
 
-    /// Compares, or writes.
+    /// Compares the output with the expected one, or writes it to the file.
     pub(super) fn check(&self, output: &[u8]) -> Result<(), Failure> {
         let name = shown(&self.path);
         let Some(expected) = &self.expected else {
@@ -58,18 +59,18 @@ impl ExpectedOutput {
         let (expected, output) = (String::from_utf8_lossy(expected), String::from_utf8_lossy(output));
         let diff = TextDiff::from_lines(&*expected, &*output);
         let difference =
-            diff.unified_diff().context_radius(AROUND).header(&name, "what was printed").to_string();
-        for line in difference.lines().take(LINES) {
-            let cut: String = line.chars().take(COLUMNS).collect();
+            diff.unified_diff().context_radius(CONTEXT_LINES).header(&name, "the output").to_string();
+        for line in difference.lines().take(MAX_LINES) {
+            let cut: String = line.chars().take(MAX_COLUMNS).collect();
             let dots = if cut.len() < line.len() { "..." } else { "" };
             terminal::eprintln(format_args!("{}{dots}", harmless(&cut)));
         }
-        if difference.lines().nth(LINES).is_some() {
+        if difference.lines().nth(MAX_LINES).is_some() {
             terminal::eprintln("... and more");
         }
         Err(Failure::new(
             exit::INCOMPLETE,
-            format_args!("the output is not that of {name} (--update accepts it)"),
+            format_args!("the output differs from {name}; --update accepts it"),
         ))
     }
 }
@@ -80,7 +81,7 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(io::Error::other("not a regular file"));
     }
     file.set_len(0)?;
     file.write_all(bytes)?;

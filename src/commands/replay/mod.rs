@@ -27,14 +27,13 @@ use self::consumers::Consumers;
 use self::pacer::Pacer;
 use crate::args::{FormatArg, ReplayArgs, SpeedArg};
 use crate::commands::print::{exits, range};
-use crate::commands::watch::ViewSink;
 use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail};
 use crate::input::{hint, is_stdio, report_damage, shown, skip_hole};
 use crate::output::shell_words;
 use crate::report::summary::{Summary, VerbParts, print_json};
 use crate::terminal;
-use crate::view::{Range, View};
+use crate::view::{Range, View, ViewSink};
 
 /// Number of events after which every consumer must have read them. It is small enough that none is
 /// lost.
@@ -163,8 +162,8 @@ impl<'a> Playback<'a> {
             self.report(error)?;
         }
         let mut consumers = Consumers::wait_for_first(path, &mut replay, &mut pacer)?;
-        let mut room = 0;
-        while !consumers.is_gone() {
+        let mut unread_allowed = 0;
+        while !consumers.is_empty() {
             let time = match replay.next_time() {
                 Ok(Some(time)) => time,
                 Ok(None) => break,
@@ -173,18 +172,18 @@ impl<'a> Playback<'a> {
                     continue;
                 }
             };
-            if !pacer.wait(time, |left| consumers.attend(&mut replay, left))? {
+            if !pacer.wait(time, |left| consumers.serve(&mut replay, left))? {
                 break;
             }
             // With `instant`, the programs set the pace, so they lose only the events that the
             // capture lost.
-            if self.args.speed == SpeedArg::Instant && room == 0 {
-                if !consumers.keep_up(&mut replay, &mut pacer)? {
+            if self.args.speed == SpeedArg::Instant && unread_allowed == 0 {
+                if !consumers.wait_until_read(&mut replay, &mut pacer)? {
                     break;
                 }
-                room = UNREAD_EVENTS;
+                unread_allowed = UNREAD_EVENTS;
             }
-            room = room.saturating_sub(1);
+            unread_allowed = unread_allowed.saturating_sub(1);
             if let Err(error) = replay.step() {
                 self.report(error)?;
             }

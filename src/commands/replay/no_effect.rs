@@ -25,7 +25,7 @@ impl Playback<'_> {
     pub(super) fn no_effect(&self, happened: u64) -> Option<String> {
         let selects = self.from.is_some() || self.until.is_some() || self.filter.is_some();
         if happened == 0 && selects {
-            let why = self.unmatched().unwrap_or_else(|| "no event matches what is selected".into());
+            let why = self.unmatched().unwrap_or_else(|| "no event matches the selection".into());
             return Some(format!("{}: {why}", self.name));
         }
         // If a fault ends the replay, later faults are not reached.
@@ -39,9 +39,7 @@ impl Playback<'_> {
         });
         let late = first.filter(|&first| first >= happened).min()?;
         let events = terminal::counted(happened, "event");
-        Some(format!(
-            "a fault before event {late} never happens: there are {events}, the first of which is 0"
-        ))
+        Some(format!("the fault before event {late} never happens: there are only {events}, numbered from 0"))
     }
 
     /// Explains why no event happened, by reading the capture again; `None` if that is impossible.
@@ -52,7 +50,7 @@ impl Playback<'_> {
         let mut reader = Reader::open_sparse(File::open(&self.args.file).ok()?, skip_hole).ok()?;
         let range = Range { since: self.from.map(TimeBound::Mono), until: self.until.map(TimeBound::Mono) };
         let (header, order) = (reader.header().cloned(), reader.byte_order());
-        // This format shows all events.
+        // The JSON format shows all events, also those of threads.
         let args = ViewArgs { format: FormatArg::Json, ..self.args.view.clone() };
         let mut view = View::new(&args, range, header.as_ref(), order, false, io::sink());
         while let Some(item) = reader.next_item().ok()? {

@@ -1,4 +1,4 @@
-//! Timing of the next event.
+//! Waits until the next event is due, according to `--speed`.
 
 use std::io::{BufRead as _, stdin};
 use std::thread;
@@ -12,27 +12,29 @@ use crate::args::SpeedArg;
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
 
-/// Whoever waits looks after other things this often.
-const TICK: Duration = Duration::from_millis(20);
+/// Maximum time between two calls of the caller's periodic work during a wait.
+const WORK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Waits until the next event is due.
 pub(super) struct Pacer {
     speed: SpeedArg,
     signals: Signals,
-    /// The begin, in both times.
+    /// The time of the first event, and the time at which it was replayed.
     began: Option<(Pace, Instant)>,
-    /// Steps that were asked for.
+    /// Number of events that may still happen before the next line of standard input is read.
     left: u64,
 }
 
 impl Pacer {
-    /// A pacer that goes so fast.
+    /// Creates a pacer, which also handles signals.
     pub(super) fn new(speed: SpeedArg) -> Result<Self, Failure> {
         Ok(Self { speed, signals: control::signals()?, began: None, left: 0 })
     }
 
-    /// Waits until what happens at that time is due, while `meanwhile` may take that long, or not; `false` if nothing is any more: a signal,
-    /// or the end of standard input.
+    /// Waits until an event at `time` is due. Returns `false` if a signal or the end of standard input
+    /// ends the replay.
+    ///
+    /// Calls `meanwhile` periodically, which may take the given time.
     pub(super) fn wait(
         &mut self,
         time: MonoNs,
@@ -46,20 +48,20 @@ impl Pacer {
         let start = || (Pace::new(pmon_replay::Speed::Times(times), time), Instant::now());
         let (pace, began) = *self.began.get_or_insert_with(start);
         loop {
-            let left = pace.due(time).saturating_sub(began.elapsed());
-            if left.is_zero() {
+            let remaining = pace.due(time).saturating_sub(began.elapsed());
+            if remaining.is_zero() {
                 return Ok(true);
             }
-            meanwhile(left.min(TICK))?;
-            let left = pace.due(time).saturating_sub(began.elapsed());
-            if !self.is_wanted(left.min(TICK))? {
+            meanwhile(remaining.min(WORK_INTERVAL))?;
+            let remaining = pace.due(time).saturating_sub(began.elapsed());
+            if !self.continues(remaining.min(WORK_INTERVAL))? {
                 return Ok(false);
             }
         }
     }
 
-    /// Waits for a signal; `false` if one came that ends it.
-    pub(super) fn is_wanted(&mut self, timeout: Duration) -> Result<bool, Failure> {
+    /// Waits for a signal; returns `false` if one ends the replay.
+    pub(super) fn continues(&mut self, timeout: Duration) -> Result<bool, Failure> {
         let wakeup = self.signals.wait(Some(timeout)).or_fail(exit::INTERNAL, "cannot wait for signals")?;
         Ok(!matches!(wakeup, WakeReason::Interrupt | WakeReason::Terminate))
     }
@@ -67,14 +69,14 @@ impl Pacer {
     fn step(&mut self, mut meanwhile: impl FnMut(Duration) -> Result<(), Failure>) -> Result<bool, Failure> {
         if self.left == 0 {
             meanwhile(Duration::ZERO)?;
-            // The signals are taken here; while standard input is waited for, they shall end it.
+            // Standard input is read in another thread, so that signals can end the wait.
             let line = thread::spawn(|| {
                 let mut line = String::new();
                 stdin().lock().read_line(&mut line).map(|read| (read > 0).then_some(line))
             });
             while !line.is_finished() {
-                meanwhile(TICK)?;
-                if !self.is_wanted(TICK)? {
+                meanwhile(WORK_INTERVAL)?;
+                if !self.continues(WORK_INTERVAL)? {
                     return Ok(false);
                 }
             }

@@ -1,4 +1,4 @@
-//! A program that runs on the fake kernel, and what is said of its end.
+//! Runs a program on the fake kernel (`replay -- PROGRAM`), and reports its end.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -29,24 +29,27 @@ use crate::output::shell_words;
 use crate::terminal;
 use crate::view::report_forgotten;
 
-/// Number of times Ctrl-C must be pressed to end the program at once.
-const INSISTED: u32 = 3;
-/// Maximum bytes of output that are compared: 256 MiB.
-const LONGEST: u64 = 256 << 20;
+/// Number of times Ctrl-C must be pressed to kill the program.
+const INTERRUPTS_TO_KILL: u32 = 3;
+/// Maximum bytes of output that are compared.
+const MAX_OUTPUT_BYTES: u64 = 256 << 20;
 
 impl Playback<'_> {
-    /// Lets a program have it; gives its exit code.
+    /// Runs the program on the events of `replay`, and returns the exit code.
     pub(super) fn run_program<R: Read>(&self, replay: Replay<R>) -> Result<u8, Failure> {
         let args = self.args;
         let [program, arguments @ ..] = &*args.program else {
-            return Err(Failure::new(exit::USAGE, "no program is named behind --"));
+            return Err(Failure::new(
+                exit::USAGE,
+                "no program after `--`; give one, for example `-- ./monitor`",
+            ));
         };
         let golden = args.expect.as_deref().map(|path| ExpectedOutput::new(path, args.update)).transpose()?;
         let speed = match args.speed {
             SpeedArg::Instant => pmon_replay::Speed::Instant,
             SpeedArg::Times(times) => pmon_replay::Speed::Times(times),
             SpeedArg::Step => {
-                let why = "--speed step reads standard input, which is the program's: give a factor as 1x";
+                let why = "--speed step cannot be used with a program, which reads standard input itself; use a factor such as 1x";
                 return Err(Failure::new(exit::USAGE, why));
             }
         };
@@ -61,7 +64,7 @@ impl Playback<'_> {
         launch.signals = SignalDispositions { ignored: ignored & others, blocked: blocked & others };
         let output = if golden.is_some() {
             let (from, to) =
-                pipe_with(PipeFlags::CLOEXEC).or_fail(exit::ENVIRONMENT, "cannot make a pipe")?;
+                pipe_with(PipeFlags::CLOEXEC).or_fail(exit::ENVIRONMENT, "cannot create a pipe")?;
             launch.stdout = Some(to);
             Some(read_all(from))
         } else {
@@ -72,43 +75,48 @@ impl Playback<'_> {
         let mut world = WorldWithProgress { live: CaptureWorld::new(replay, speed), bar: &self.bar };
         let name = shell_words([program.as_encoded_bytes()].into_iter());
         let started = Supervisor::start(&launch, world.processes());
-        // The pipe ends when the program's processes have ended, and not later.
+        // Closes the write end here, so that the pipe ends with the last process of the program.
         drop(launch);
         let mut running = started.map_err(|error| refused(&name, error))?;
         let mut conduct = RunOptions::default();
         (conduct.at_end, conduct.timeout) = (args.at_end.into(), args.timeout);
-        let ending =
-            running.run(&mut world, &conduct, |running| forwarder.heed(running), |error| self.report(error));
+        let ending = running.run(
+            &mut world,
+            &conduct,
+            |running| forwarder.forward(running),
+            |error| self.report(error),
+        );
         let ending = match ending {
             Ok(ending) => ending,
             Err(ServeError::World(failure)) => return Err(failure),
             Err(ServeError::Interpose(error)) => return Err(refused(&name, error)),
         };
-        let without = match (running.has_opened_socket(), running.has_foreign_abi()) {
+        let no_socket = match (running.has_opened_socket(), running.has_foreign_abi()) {
             (true, _) => None,
             (false, true) => {
-                Some("it is a 32-bit program, for which there are no sockets on the proc connector here")
+                Some("it is a 32-bit program, for which pmon has no sockets on the proc connector")
             }
-            (false, false) => Some("it has opened no socket on the proc connector"),
+            (false, false) => Some("it opened no socket on the proc connector"),
         };
         drop(running);
         self.bar.finish_and_clear();
-        self.tell(&name, &ending, without, &mut world.live);
-        // A test that tested nothing has not passed.
+        self.report_end(&name, &ending, no_socket, &mut world.live);
+        // A test without events has not passed.
         let is_over = matches!(world.live.next_event(), Ok(NextEvent::Never));
         let happened = world.live.kernel().events_happened();
-        // Explaining why nothing matched reads the capture again, in the memory that this frees.
+        // Explaining why nothing matched reads the capture again, with the memory that this frees.
         drop(world);
         if let (true, Some(no_effect)) = (is_over, self.no_effect(happened)) {
             return Err(Failure::new(exit::USAGE, no_effect));
         }
         if let (Some(golden), Some(output)) = (golden, output) {
-            let output =
-                output.join().map_err(|_panic| Failure::new(exit::INTERNAL, "cannot read its output"))?;
+            let output = output
+                .join()
+                .map_err(|_panic| Failure::new(exit::INTERNAL, "cannot read the output of the program"))?;
             golden.check(
                 &output.or_fail(exit::ENVIRONMENT, format_args!("cannot read the output of {name}"))?,
             )?;
-            // Without a handler, this is how it ends.
+            // A program without a handler ends by this signal, which is the normal end.
             if ending.is_interrupted() {
                 return Ok(self.exit_code());
             }
@@ -116,23 +124,23 @@ impl Playback<'_> {
         Ok(if ending.status == 0 { self.exit_code() } else { ending.exit_code() })
     }
 
-    /// `without` is why it had no socket.
-    fn tell<R: Read>(
+    /// Reports how the program ended. `no_socket` is the reason if it opened no socket.
+    fn report_end<R: Read>(
         &self,
         name: &str,
         ending: &RunReport,
-        without: Option<&str>,
+        no_socket: Option<&str>,
         world: &mut CaptureWorld<R>,
     ) {
         let happened = terminal::counted(world.kernel().events_happened(), "event");
         let how = match (ending.status & 0x7F, ending.signal) {
             (0, _) => format!("ended with {}", ending.exit_code()),
             (signal, Some(sent)) if sent.as_raw() == signal => {
-                format!("ended by signal {signal}, which it got as there was no more")
+                format!("ended by signal {signal}, which pmon sent after the last event")
             }
             (signal, _) => format!("was killed by signal {signal}"),
         };
-        match without {
+        match no_socket {
             None => terminal::eprintln(format_args!("pmon: replayed {happened} to {name}, which {how}")),
             Some(why) => terminal::eprintln(format_args!("pmon: {name} {how}; {why}")),
         }
@@ -140,7 +148,7 @@ impl Playback<'_> {
     }
 }
 
-/// A replay with a progress bar.
+/// A replay that updates a progress bar.
 struct WorldWithProgress<'a, R> {
     live: CaptureWorld<R>,
     bar: &'a ProgressBar,
@@ -171,26 +179,27 @@ impl<R: Read> ReplayWorld for WorldWithProgress<'_, R> {
     }
 }
 
-/// Signals to this process, and what becomes of them.
+/// Forwards the signals of this process to the program.
 struct SignalForwarder {
     signals: Signals,
-    /// How often Ctrl-C was pressed.
+    /// Number of times Ctrl-C was pressed.
     pressed: u32,
-    /// Since when it is to end.
+    /// Time at which the program was told to end.
     ending: Option<Instant>,
     timeout: Duration,
 }
 
 impl SignalForwarder {
-    /// Passes on a signal that the program has not got itself. One that does not end by it is ended.
-    fn heed(&mut self, program: &Supervisor) -> Result<(), Failure> {
+    /// Forwards a signal that the program has not received itself, and kills a program that does not
+    /// end in time.
+    fn forward(&mut self, program: &Supervisor) -> Result<(), Failure> {
         let wakeup =
             self.signals.wait(Some(Duration::ZERO)).or_fail(exit::INTERNAL, "cannot wait for signals")?;
-        // The end of the program is noticed later.
+        // If a signal cannot be sent, the program has ended, which the supervisor notices.
         match wakeup {
             WakeReason::Interrupt => {
                 self.pressed += 1;
-                // From a terminal, it has come to the program as well.
+                // A terminal sends SIGINT to the program as well.
                 if !is_in_foreground() {
                     let _ = program.signal(Signal::INT);
                 }
@@ -202,26 +211,28 @@ impl SignalForwarder {
             WakeReason::Terminate => program.kill(),
             _ => {}
         }
-        if self.pressed >= INSISTED || self.ending.is_some_and(|since| since.elapsed() >= self.timeout) {
+        if self.pressed >= INTERRUPTS_TO_KILL
+            || self.ending.is_some_and(|since| since.elapsed() >= self.timeout)
+        {
             program.kill();
         }
         Ok(())
     }
 }
 
-/// Whether a key at the terminal is for this process.
+/// Whether this process is in the foreground of its terminal, and so receives its signals.
 fn is_in_foreground() -> bool {
     let own = Some(getpgrp());
     [stdio::stdin(), stdio::stdout(), stdio::stderr()].into_iter().any(|fd| tcgetpgrp(fd).ok() == own)
 }
 
-/// All that comes from there, in a thread of its own.
+/// Reads everything from a pipe, in a thread.
 fn read_all(from: OwnedFd) -> JoinHandle<io::Result<Vec<u8>>> {
     thread::spawn(move || {
         let mut all = Vec::new();
-        File::from(from).take(LONGEST).read_to_end(&mut all)?;
-        // Behind that, the pipe breaks.
-        if all.len() as u64 == LONGEST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(all) }
+        File::from(from).take(MAX_OUTPUT_BYTES).read_to_end(&mut all)?;
+        // The program gets SIGPIPE or EPIPE for further output.
+        if all.len() as u64 == MAX_OUTPUT_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(all) }
     })
 }
 
@@ -239,7 +250,7 @@ fn refused(name: &str, error: InterposeError) -> Failure {
         error => Failure::new(
             exit::ENVIRONMENT,
             format_args!(
-                "{error}. A program that reads a socket it is given works without: pmon replay --socket PATH"
+                "{error}. A program that reads from a given socket does not need this: use pmon replay --socket PATH"
             ),
         ),
     }
