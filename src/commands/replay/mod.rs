@@ -19,7 +19,7 @@ use pmon_analysis::filter::{ProcessTree, TimeBound};
 use pmon_core::capture::{Header, OpenError, Reader};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
-use pmon_fake::FaultScript;
+use pmon_fake::{FaultRule, FaultScript};
 use pmon_record::{CaptureFile, CaptureTarget, Sink};
 use pmon_replay::{Replay, ReplayError};
 
@@ -272,8 +272,9 @@ impl<'a> Playback<'a> {
         });
         let uuid: String = header.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
         let Self { args: ReplayArgs { seed, .. }, from, until, script, filter, .. } = self;
-        let what = format!("{uuid} {from:?} {until:?} {filter:?} {script:?} {seed}");
-        header.uuid[..4].copy_from_slice(&crc32c::crc32c(what.as_bytes()).to_le_bytes());
+        let (filter, faults) = (filter_fingerprint(filter.as_ref()), script_fingerprint(script));
+        let fingerprint = format!("{uuid} {from:?} {until:?} {filter} {faults} {seed}");
+        header.uuid[..4].copy_from_slice(&crc32c::crc32c(fingerprint.as_bytes()).to_le_bytes());
         header.byte_order = ByteOrder::NATIVE;
         let faults =
             if script.rules().is_empty() { String::new() } else { format!(", with faults, seed {seed}") };
@@ -385,4 +386,28 @@ fn script(path: &Path) -> Result<FaultScript, Failure> {
     let name = shown(path);
     let text = fs::read_to_string(path).or_fail(exit::ENVIRONMENT, format!("cannot read {name}"))?;
     text.parse().map_err(|error| Failure::new(exit::USAGE, format!("{name}: {error}")))
+}
+
+/// Returns a filter as text. The text decides the UUID of a recorded replay, so its form does not
+/// change: the same replay has the same UUID with every version of pmon.
+fn filter_fingerprint(filter: Option<&Filter>) -> String {
+    let Some(filter) = filter else { return "None".to_owned() };
+    let Filter { kinds, pids, tree, name, since, until, hide_threads, hide_self_generated } = filter;
+    let tree = tree.as_ref().map(ProcessTree::root);
+    format!(
+        "Some(Filter {{ kinds: {kinds:?}, pids: {pids:?}, tree: {tree:?}, name: {name:?}, since: {since:?}, \
+         until: {until:?}, hide_threads: {hide_threads:?}, hide_own: {hide_self_generated:?} }})"
+    )
+}
+
+/// Returns a fault script as text, in a form that does not change; see [`filter_fingerprint`].
+fn script_fingerprint(script: &FaultScript) -> String {
+    let rules: Vec<String> = script
+        .rules()
+        .iter()
+        .map(|FaultRule { trigger, fault, cpu }| {
+            format!("Rule {{ place: {trigger:?}, fault: {fault:?}, cpu: {cpu:?} }}")
+        })
+        .collect();
+    format!("Script([{}])", rules.join(", "))
 }
