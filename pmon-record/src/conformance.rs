@@ -1,4 +1,5 @@
-//! The running kernel: its socket, with or without a ring in front of it.
+//! The conformance suite of `pmon-testkit` on the running kernel: its socket, with and without a
+//! ring.
 
 use std::ffi::CString;
 use std::io;
@@ -8,7 +9,7 @@ use pmon_core::Cpu;
 use pmon_core::batch::{Batch, Datagram};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Event, EventBody};
-use pmon_testkit::conformance::{Host, conforms};
+use pmon_testkit::conformance::{SourceUnderTest, conforms};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketType, bind, getsockname, sendto, socket};
 use rustix::thread::{CpuSet, gettid, sched_setaffinity, set_name};
@@ -19,34 +20,38 @@ use crate::transport::live_source::LiveSource;
 use crate::transport::netlink::Socket;
 use crate::transport::ring::{Ring, entry};
 
-/// Room for what others do, however long this thread has to wait for a CPU.
-const ROOM: usize = 64 << 20;
-/// A port that nobody has: above all process ids, and below those that the kernel chooses otherwise.
-const NOBODY: u32 = 0x7FFF_FFF0;
+/// A buffer for the events of other processes while this thread waits for a CPU.
+const LARGE_BUFFER: usize = 64 << 20;
+/// A port that no socket has: above all process IDs, and below the ports that the kernel assigns
+/// otherwise.
+const UNUSED_PORT: u32 = 0x7FFF_FFF0;
 
-/// The kernel answers at once, or not at all.
-const ANSWER: Duration = Duration::from_millis(250);
+/// Maximum time in which the kernel acknowledges the subscription.
+const MAX_ACK_DELAY: Duration = Duration::from_millis(250);
 
-/// What is in front of the queue.
+/// The ring that receives events before the socket's queue does.
 #[derive(Clone, Copy, Debug)]
-enum Front {
-    None,
-    Ring { bytes: usize, details: bool },
+struct FrontRing {
+    bytes: usize,
+    details: bool,
 }
 
-/// See the module. The thread that opens it emits the events.
-struct Live {
-    feed: LiveSource,
+/// The running kernel, with a source of its events.
+struct LiveKernel {
+    source: LiveSource,
     cpus: Vec<Cpu>,
-    largest_annex: usize,
-    hushed: bool,
-    /// Hears what the other socket has no room for.
+    max_metadata: usize,
+    no_enobufs: bool,
+    /// Receives the datagrams that the other socket drops.
     witness: Option<Socket>,
 }
 
-impl Live {
-    /// Or why this environment has none.
-    fn open(front: Front, hushed: bool) -> Result<Self, String> {
+impl LiveKernel {
+    /// Subscribes.
+    ///
+    /// # Errors
+    /// Why this environment has no process events.
+    fn open(ring: Option<FrontRing>, no_enobufs: bool) -> Result<Self, String> {
         let why = |error: io::Error| match error.raw_os_error() {
             Some(
                 libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::EPERM | libc::EACCES | libc::ECONNREFUSED,
@@ -54,69 +59,70 @@ impl Live {
             _ => panic!("{error}"),
         };
         let cpus: Vec<_> = cpus::online().into_iter().map(Cpu).collect();
-        if let Some(cpu) = cpus.iter().find(|&&cpu| !is_reached(cpu)) {
+        if let Some(cpu) = cpus.iter().find(|&&cpu| !move_to(cpu)) {
             return Err(format!("this thread may not run on CPU {cpu}"));
         }
         let socket = Socket::open().map_err(why)?;
-        let room = socket.enlarge(ROOM).unwrap();
-        if hushed {
+        let room = socket.enlarge(LARGE_BUFFER).unwrap();
+        if no_enobufs {
             socket.no_enobufs().unwrap();
         }
-        let mut largest_annex = 0;
-        let ring = match front {
-            Front::None => None,
-            Front::Ring { bytes, details } => {
-                largest_annex = if details { entry::LARGEST } else { 0 };
+        let mut max_metadata = 0;
+        let ring = match ring {
+            None => None,
+            Some(FrontRing { bytes, details }) => {
+                max_metadata = if details { entry::LARGEST } else { 0 };
                 let options = RecordOptions { ring: bytes, args_max: 0, ..RecordOptions::default() };
                 Some(Ring::attach(&socket, &options, None, details).map_err(|error| error.to_string())?)
             }
         };
         socket.bind().map_err(why)?;
-        let mut feed = LiveSource::new(socket, ring, room / 832);
+        let mut source = LiveSource::new(socket, ring, room / 832);
         let number = 0x0A5C_0000 ^ gettid().as_raw_nonzero().get() as u32;
-        feed.socket_mut().listen(number).map_err(why)?;
-        // The acknowledgement, if this kernel speaks to us at all. Those of others' requests come to all.
+        source.socket_mut().listen(number).map_err(why)?;
+        // The kernel sends acknowledgements to all listeners, so those of other processes arrive,
+        // too.
         let expected = EventBody::Ack { ack: number + 1, err: 0 };
-        let is_answer = |frame: Datagram<'_>| {
-            frame.arrival.sender == 0
-                && Event::decode(frame.bytes, ByteOrder::NATIVE).is_ok_and(|event| event.body == expected)
+        let is_own_ack = |datagram: Datagram<'_>| {
+            datagram.arrival.sender == 0
+                && Event::decode(datagram.bytes, ByteOrder::NATIVE).is_ok_and(|event| event.body == expected)
         };
-        let mut batch = Batch::with_metadata(1, largest_annex, largest_annex);
+        let mut batch = Batch::with_metadata(1, max_metadata, max_metadata);
         let began = Instant::now();
-        while !batch.datagrams().any(is_answer) {
+        while !batch.datagrams().any(is_own_ack) {
             batch.clear();
-            if feed.receive(&mut batch).unwrap() != Received::Empty {
+            if source.receive(&mut batch).unwrap() != Received::Empty {
                 continue;
             }
-            let Some(left) = ANSWER.checked_sub(began.elapsed()) else {
-                return Err("the kernel does not answer".into());
+            let Some(left) = MAX_ACK_DELAY.checked_sub(began.elapsed()) else {
+                return Err("the kernel does not acknowledge the subscription".into());
             };
-            feed.wait(left).unwrap();
+            source.wait(left).unwrap();
         }
-        Ok(Self { feed, cpus, largest_annex, hushed, witness: None })
+        Ok(Self { source, cpus, max_metadata, no_enobufs, witness: None })
     }
 }
 
-/// Moves this thread there.
-fn is_reached(cpu: Cpu) -> bool {
+/// Moves this thread to a CPU. Returns whether that is permitted.
+fn move_to(cpu: Cpu) -> bool {
     let mut only = CpuSet::new();
     only.set(cpu.0 as usize);
     sched_setaffinity(None, &only).is_ok()
 }
 
-impl Host for Live {
+impl SourceUnderTest for LiveKernel {
     type Source = LiveSource;
 
-    fn tells_overruns(&self) -> bool {
-        !self.hushed
+    fn reports_overruns(&self) -> bool {
+        !self.no_enobufs
     }
 
-    fn knows_senders(&self) -> bool {
+    fn reports_senders(&self) -> bool {
         true
     }
 
-    fn largest_annex(&self) -> usize {
-        self.largest_annex
+    fn max_metadata(&self) -> usize {
+        self.max_metadata
     }
 
     fn cpus(&self) -> Vec<Cpu> {
@@ -128,24 +134,24 @@ impl Host for Live {
     }
 
     fn emit(&mut self, cpu: Cpu, name: &str) {
-        assert!(is_reached(cpu));
+        assert!(move_to(cpu));
         set_name(&CString::new(name).unwrap()).unwrap();
     }
 
     fn listen(&mut self, ack: u32) {
-        self.feed.socket_mut().listen(ack).unwrap();
+        self.source.socket_mut().listen(ack).unwrap();
     }
 
     fn ignore(&mut self) {
-        self.feed.socket_mut().ignore().unwrap();
+        self.source.socket_mut().ignore().unwrap();
     }
 
-    fn forge(&mut self, datagram: &[u8]) -> Result<u32, String> {
+    fn send_to_group(&mut self, datagram: &[u8]) -> Result<u32, String> {
         let socket = socket(AddressFamily::NETLINK, SocketType::DGRAM, Some(CONNECTOR)).unwrap();
         bind(&socket, &SocketAddrNetlink::new(0, 0)).unwrap();
-        let to = SocketAddrNetlink::new(NOBODY, 1);
+        let to = SocketAddrNetlink::new(UNUSED_PORT, 1);
         match sendto(&socket, datagram, SendFlags::empty(), &to) {
-            // By nobody; the group has it.
+            // No socket has the port, but the group has received the datagram.
             Err(rustix::io::Errno::CONNREFUSED) => {}
             Err(rustix::io::Errno::PERM) => return Err("no permission to send to the group".into()),
             other => panic!("{other:?}"),
@@ -154,64 +160,64 @@ impl Host for Live {
         Ok(name.pid())
     }
 
-    fn forged(&mut self) -> u64 {
+    fn foreign_datagrams(&mut self) -> u64 {
         let Some(witness) = &mut self.witness else { return 0 };
         let mut batch = Batch::with_capacity(512);
-        let mut forged = 0;
+        let mut datagrams = 0;
         while let Received::Datagrams(1..) = witness.receive(&mut batch).unwrap() {
-            forged += batch.datagrams().filter(|frame| frame.arrival.sender != 0).count() as u64;
+            datagrams += batch.datagrams().filter(|datagram| datagram.arrival.sender != 0).count() as u64;
             batch.clear();
         }
-        forged
+        datagrams
     }
 
-    fn squeeze(&mut self) {
+    fn shrink_buffer(&mut self) {
         let witness = Socket::open().unwrap();
-        witness.enlarge(ROOM).unwrap();
+        witness.enlarge(LARGE_BUFFER).unwrap();
         witness.bind().unwrap();
         self.witness = Some(witness);
-        self.feed.socket_mut().enlarge(0).unwrap();
+        self.source.socket_mut().enlarge(0).unwrap();
     }
 
-    fn relieve(&mut self) {
-        self.feed.socket_mut().enlarge(ROOM).unwrap();
+    fn enlarge_buffer(&mut self) {
+        self.source.socket_mut().enlarge(LARGE_BUFFER).unwrap();
     }
 
-    fn lost(&mut self) -> u64 {
-        // Not by the feed, which is under test; what comes by these rings is not dropped without the queue.
-        self.feed.socket_mut().drops().unwrap().expect("this kernel counts")
+    fn dropped(&mut self) -> u64 {
+        // Read from the socket: the source's own count is under test. A ring drops no event that
+        // the queue does not drop as well.
+        self.source.socket_mut().drops().unwrap().expect("this kernel counts")
     }
 
     fn source(&mut self) -> &mut LiveSource {
-        &mut self.feed
+        &mut self.source
     }
 }
 
 #[test]
 fn the_sockets_queue() {
-    conforms("the_sockets_queue", || Live::open(Front::None, false));
+    conforms("the_sockets_queue", || LiveKernel::open(None, false));
 }
 
 #[test]
 fn the_sockets_queue_without_enobufs() {
-    conforms("the_sockets_queue_without_enobufs", || Live::open(Front::None, true));
+    conforms("the_sockets_queue_without_enobufs", || LiveKernel::open(None, true));
 }
 
 #[test]
 fn the_ring() {
-    conforms("the_ring", || Live::open(Front::Ring { bytes: 64 << 10, details: false }, true));
+    conforms("the_ring", || LiveKernel::open(Some(FrontRing { bytes: 64 << 10, details: false }), true));
 }
 
 #[test]
 fn the_ring_with_details() {
-    let front = Front::Ring { bytes: 64 << 10, details: true };
-    conforms("the_ring_with_details", || Live::open(front, true));
+    let ring = FrontRing { bytes: 64 << 10, details: true };
+    conforms("the_ring_with_details", || LiveKernel::open(Some(ring), true));
 }
 
-/// Most of what comes at once goes by the queue.
-
+/// Most events of a burst arrive by the socket's queue.
 #[test]
 fn a_ring_that_is_mostly_full() {
-    let front = Front::Ring { bytes: 4 << 10, details: false };
-    conforms("a_ring_that_is_mostly_full", || Live::open(front, true));
+    let ring = FrontRing { bytes: 4 << 10, details: false };
+    conforms("a_ring_that_is_mostly_full", || LiveKernel::open(Some(ring), true));
 }

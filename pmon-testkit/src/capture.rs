@@ -236,7 +236,8 @@ impl CaptureContents {
         assert_eq!(end.drops, Some(last.drops));
     }
 
-    /// Fails the test unless the fences at the start and at the end reached every CPU that is online.
+    /// Fails the test unless the fences at the start and at the end reached every CPU that is
+    /// online.
     #[track_caller]
     pub fn check_fences(&self) {
         let mut unreached = self.fences.iter().flat_map(|fence| &fence.unreached);

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use crate::programs;
 
-/// Reasons for skipping a test that are accepted with `PMON_REQUIRE_LIVE=1`: features that a kernel,
-/// a file system or a container may lack although it emits process events. A reason matches if it
-/// contains one of these.
+/// Reasons for skipping a test that are accepted with `PMON_REQUIRE_LIVE=1`: features that a
+/// kernel, a file system or a container may lack although it emits process events. A reason matches
+/// if it contains one of these.
 pub const OPTIONAL: &[&str] = &[
     // Kernel features.
     "time namespaces",
@@ -109,7 +109,7 @@ fn recording(options: &[&str]) -> Option<String> {
         .clone()
 }
 
-/// Returns the path of a capture that only tells whether recording works.
+/// Returns the path of a capture that only shows whether recording works.
 fn probe_file(number: usize) -> PathBuf {
     env::temp_dir().join(format!("pmon-probe-{}-{number}.pmon", process::id()))
 }
@@ -147,8 +147,8 @@ fn are_required() -> bool {
     env::var_os("PMON_REQUIRE_LIVE").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// Performs a part of the current thread's test until it succeeds, at most [`MAX_RETRIES`] times more.
-/// An attempt fails with the reason for a retry; a panic fails the test at once.
+/// Performs a part of the current thread's test until it succeeds, at most [`MAX_RETRIES`] times
+/// more. An attempt fails with the reason for a retry; a panic fails the test at once.
 ///
 /// # Errors
 /// The last reason, if no attempt succeeded.

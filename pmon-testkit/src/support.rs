@@ -74,8 +74,9 @@ pub fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Copies a program that is to be run. Not by this process: one that another test is just starting would have the copy open for writing as
-/// well, until it is that other program, and meanwhile nobody can run it.
+/// Copies a program that is to be run. Not by this process: one that another test is just starting
+/// would have the copy open for writing as well, until it is that other program, and meanwhile
+/// nobody can run it.
 #[track_caller]
 pub fn copy_program(program: impl AsRef<Path>, to: &Path) {
     let status = Command::new("cp").arg("-p").arg(program.as_ref()).arg(to).status();
@@ -87,7 +88,8 @@ pub fn start(command: Command) -> Child {
     try_start(command).expect("pmon runs")
 }
 
-/// Starts it if the system lets us. It is killed when its time is up, so that nobody waits for it in vain.
+/// Starts it if the system lets us. It is killed when its time is up, so that nobody waits for it
+/// in vain.
 pub fn try_start(mut command: Command) -> io::Result<Child> {
     let child = command.spawn()?;
     let process =

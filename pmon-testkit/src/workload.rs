@@ -3,8 +3,8 @@
 use pmon_core::wire::{Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 
-/// Processes of a build: shells that start compilers, which name threads of their own, on four CPUs; times with
-/// the spread that a real clock has.
+/// Processes of a build: shells that start compilers, which name threads of their own, on four
+/// CPUs; times with the spread that a real clock has.
 pub fn build(number: usize) -> Vec<Event> {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move |below: u64| {

@@ -1,12 +1,15 @@
-//! The differential table: the same scenarios on the kernel and on the fake kernel, and what was seen on each.
+//! The differential table: the same scenarios on the kernel and on the fake kernel, and what was
+//! seen on each.
 //!
 //! `cargo run --release -p pmon-testkit --bin differential [-- --all]`
 //!
-//! Prints how many lines of each scenario are the same, and every line that is not; with `--all`, every line. The exit status is 0 if all
-//! are the same, 1 if not, and 2 if some could not be compared. On a kernel that cannot be, the fake kernel's column stands alone.
+//! Prints how many lines of each scenario are the same, and every line that is not; with `--all`,
+//! every line. The exit status is 0 if all are the same, 1 if not, and 2 if some could not be
+//! compared. On a kernel that cannot be, the fake kernel's column stands alone.
 //!
-//! As root, on a machine where little else happens: a scenario that events of other processes disturb is played again.
-//! While the last scenarios are played, other listeners hear nothing, for some milliseconds each.
+//! As root, on a machine where little else happens: a scenario that events of other processes
+//! disturb is played again. While the last scenarios are played, other listeners hear nothing, for
+//! some milliseconds each.
 #![deny(unsafe_code)]
 
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! The fake kernel: its socket in this process, and as a descriptor.
+//! The sources of the fake kernel: a socket in this process, and a file descriptor.
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
@@ -6,19 +6,19 @@ use pmon_core::wire::{ByteOrder, SubscribeOp, SubscribeRequest};
 use pmon_core::{Cpu, Task};
 use pmon_fake::{Errno, FdSocket, FdSource, Kernel, OverrunSignal, Socket};
 
-use super::Host;
+use super::SourceUnderTest;
 
 const CPUS: u32 = 2;
-/// Room for more than any check needs.
-const ROOM: i32 = 1 << 20;
+/// A buffer size that suffices for every check.
+const LARGE_BUFFER: i32 = 1 << 20;
 
-/// A kernel on which a process does what it is told.
-struct Machine {
+/// A fake kernel with one process.
+struct FakeMachine {
     kernel: Kernel,
     task: Task,
 }
 
-impl Machine {
+impl FakeMachine {
     fn new() -> Self {
         let mut kernel = Kernel::new(CPUS);
         let task = kernel.add_process("conformance");
@@ -30,10 +30,10 @@ impl Machine {
         self.kernel.rename(self.task, name);
     }
 
-    fn forge(&mut self, datagram: &[u8]) -> u32 {
+    fn send_to_group(&mut self, datagram: &[u8]) -> u32 {
         let mut socket = self.kernel.socket();
         socket.bind(0, 0).unwrap();
-        // To the group, and to somebody who is not there.
+        // No socket has the port 999, so only the group receives it.
         assert_eq!(socket.send_to(datagram, 999, 1), Err(Errno::CONNREFUSED));
         socket.name().0
     }
@@ -47,32 +47,33 @@ fn send(socket: &mut Socket, request: &[u8]) {
     assert_eq!(socket.send(request), Ok(request.len()));
 }
 
-/// A [`Socket`].
+/// The fake kernel's [`Socket`].
 pub struct InProcess {
-    machine: Machine,
+    machine: FakeMachine,
     socket: Socket,
-    hushed: bool,
+    no_enobufs: bool,
 }
 
 impl InProcess {
-    pub fn open(hushed: bool) -> Self {
-        let machine = Machine::new();
+    /// Opens a socket, perhaps with `NETLINK_NO_ENOBUFS`.
+    pub fn open(no_enobufs: bool) -> Self {
+        let machine = FakeMachine::new();
         let mut socket = machine.kernel.socket();
         socket.bind(0, 1).unwrap();
-        socket.force_rcvbuf(ROOM).unwrap();
-        socket.set_no_enobufs(hushed);
-        Self { machine, socket, hushed }
+        socket.force_rcvbuf(LARGE_BUFFER).unwrap();
+        socket.set_no_enobufs(no_enobufs);
+        Self { machine, socket, no_enobufs }
     }
 }
 
-impl Host for InProcess {
+impl SourceUnderTest for InProcess {
     type Source = Socket;
 
-    fn tells_overruns(&self) -> bool {
-        !self.hushed
+    fn reports_overruns(&self) -> bool {
+        !self.no_enobufs
     }
 
-    fn knows_senders(&self) -> bool {
+    fn reports_senders(&self) -> bool {
         true
     }
 
@@ -96,19 +97,19 @@ impl Host for InProcess {
         send(&mut self.socket, &request(SubscribeOp::Ignore, 0));
     }
 
-    fn forge(&mut self, datagram: &[u8]) -> Result<u32, String> {
-        Ok(self.machine.forge(datagram))
+    fn send_to_group(&mut self, datagram: &[u8]) -> Result<u32, String> {
+        Ok(self.machine.send_to_group(datagram))
     }
 
-    fn squeeze(&mut self) {
+    fn shrink_buffer(&mut self) {
         self.socket.force_rcvbuf(0).unwrap();
     }
 
-    fn relieve(&mut self) {
-        self.socket.force_rcvbuf(ROOM).unwrap();
+    fn enlarge_buffer(&mut self) {
+        self.socket.force_rcvbuf(LARGE_BUFFER).unwrap();
     }
 
-    fn lost(&mut self) -> u64 {
+    fn dropped(&mut self) -> u64 {
         self.socket.memory().drops.into()
     }
 
@@ -117,55 +118,56 @@ impl Host for InProcess {
     }
 }
 
-/// An [`FdSource`], and the wire that it reads from.
+/// An [`FdSource`], and the socket that it reads from.
 pub struct Descriptor {
-    machine: Machine,
-    pumped: Pumped,
+    machine: FakeMachine,
+    source: PumpedSource,
 }
 
-/// Whatever can come to the source has come whenever it is read.
-pub struct Pumped {
-    wire: FdSocket,
-    source: FdSource,
+/// An [`FdSource`] that moves all queued datagrams to its descriptor before each call.
+pub struct PumpedSource {
+    fd_socket: FdSocket,
+    descriptor: FdSource,
 }
 
-impl Source for Pumped {
+impl Source for PumpedSource {
     type Error = std::io::Error;
 
     fn receive(&mut self, batch: &mut Batch) -> std::io::Result<Received> {
-        self.wire.pump()?;
-        Ok(self.source.receive(batch)?)
+        self.fd_socket.pump()?;
+        Ok(self.descriptor.receive(batch)?)
     }
 
     fn drops(&mut self) -> std::io::Result<Option<u64>> {
-        Ok(self.source.drops()?)
+        Ok(self.descriptor.drops()?)
     }
 }
 
 impl Descriptor {
+    /// Opens a descriptor that reports overruns by a message.
     pub fn open() -> Self {
-        let machine = Machine::new();
-        let mut wire = machine.kernel.fd_socket().unwrap();
-        wire.set_overrun_signal(OverrunSignal::Message);
-        wire.socket().force_rcvbuf(ROOM).unwrap();
-        let source = FdSource::new(wire.consumer().unwrap());
-        Self { machine, pumped: Pumped { wire, source } }
+        let machine = FakeMachine::new();
+        let mut fd_socket = machine.kernel.fd_socket().unwrap();
+        fd_socket.set_overrun_signal(OverrunSignal::Message);
+        fd_socket.socket().force_rcvbuf(LARGE_BUFFER).unwrap();
+        let descriptor = FdSource::new(fd_socket.consumer().unwrap());
+        Self { machine, source: PumpedSource { fd_socket, descriptor } }
     }
 
     fn request(&mut self, operation: SubscribeOp, ack: u32) {
-        self.pumped.source.send(&request(operation, ack)).unwrap();
-        self.pumped.wire.pump().unwrap();
+        self.source.descriptor.send(&request(operation, ack)).unwrap();
+        self.source.fd_socket.pump().unwrap();
     }
 }
 
-impl Host for Descriptor {
-    type Source = Pumped;
+impl SourceUnderTest for Descriptor {
+    type Source = PumpedSource;
 
-    fn tells_overruns(&self) -> bool {
+    fn reports_overruns(&self) -> bool {
         true
     }
 
-    fn knows_senders(&self) -> bool {
+    fn reports_senders(&self) -> bool {
         false
     }
 
@@ -189,23 +191,23 @@ impl Host for Descriptor {
         self.request(SubscribeOp::Ignore, 0);
     }
 
-    fn forge(&mut self, datagram: &[u8]) -> Result<u32, String> {
-        Ok(self.machine.forge(datagram))
+    fn send_to_group(&mut self, datagram: &[u8]) -> Result<u32, String> {
+        Ok(self.machine.send_to_group(datagram))
     }
 
-    fn squeeze(&mut self) {
-        self.pumped.wire.socket().force_rcvbuf(0).unwrap();
+    fn shrink_buffer(&mut self) {
+        self.source.fd_socket.socket().force_rcvbuf(0).unwrap();
     }
 
-    fn relieve(&mut self) {
-        self.pumped.wire.socket().force_rcvbuf(ROOM).unwrap();
+    fn enlarge_buffer(&mut self) {
+        self.source.fd_socket.socket().force_rcvbuf(LARGE_BUFFER).unwrap();
     }
 
-    fn lost(&mut self) -> u64 {
-        self.pumped.wire.socket().memory().drops.into()
+    fn dropped(&mut self) -> u64 {
+        self.source.fd_socket.socket().memory().drops.into()
     }
 
-    fn source(&mut self) -> &mut Pumped {
-        &mut self.pumped
+    fn source(&mut self) -> &mut PumpedSource {
+        &mut self.source
     }
 }

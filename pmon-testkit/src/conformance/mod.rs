@@ -1,111 +1,115 @@
-//! What every source of process events has to do, and does: the kernel's socket, the ring, and those that stand in for them.
+//! What holds for every source of process events: the kernel's socket, the BPF ring, and those that
+//! replace them in tests.
 //!
-//! A [`Host`] is a kernel, real or not, and a source of its events. [`checks`](checks::checks) hold for all of them. On the real kernel,
-//! others cause events too: what is expected is expected of those that the test causes itself, and the account of losses of all.
+//! A [`SourceUnderTest`] is a source with the kernel behind it, real or fake. [`conforms`] performs
+//! every check on it. On the real kernel, other processes emit events too: the checks expect exact
+//! results only for the events that the test emits itself, and account for the losses of all.
 
 mod checks;
 pub mod fake;
-mod stage;
+mod fixture;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use pmon_core::Cpu;
 use pmon_core::source::Source;
 
 use crate::guard;
-use stage::Stage;
+use fixture::Fixture;
 
-/// Number of events of other processes from which on a failed check is repeated.
+/// Number of foreign events from which on a failed check is repeated.
 const STORM: u64 = 2000;
-/// Maximum time in which failed checks are repeated.
-const LONG: Duration = Duration::from_secs(20);
 
-/// A kernel, and a source of its events that has a listener's queue behind it.
-pub trait Host {
+/// A source of process events with a listener's queue, and the kernel that fills it.
+///
+/// The thread that opens it emits the events.
+pub trait SourceUnderTest {
+    /// The source's type.
     type Source: Source;
 
-    /// Whether an overrun is told; otherwise, it shows in the count of drops only.
-    fn tells_overruns(&self) -> bool;
+    /// Returns whether the source reports an overrun when it happens. Otherwise only the count of
+    /// drops shows it.
+    fn reports_overruns(&self) -> bool;
 
-    /// Whether the source knows who sent a datagram.
-    fn knows_senders(&self) -> bool;
+    /// Returns whether the source reports which port sent a datagram.
+    fn reports_senders(&self) -> bool;
 
-    /// Most bytes that the source knows besides a datagram.
-    fn largest_annex(&self) -> usize {
+    /// Returns the maximum size of a datagram's metadata, in bytes.
+    fn max_metadata(&self) -> usize {
         0
     }
 
-    /// The CPUs that may lose something.
+    /// Returns the CPUs on which events can be emitted.
     fn cpus(&self) -> Vec<Cpu>;
 
-    /// The thread that emits events.
+    /// Returns the ID of the thread that emits events.
     fn tid(&self) -> u32;
 
-    /// That thread calls itself so, on that CPU: one event.
+    /// Emits one event on a CPU: the thread takes that name.
     fn emit(&mut self, cpu: Cpu, name: &str);
 
-    /// Asks for events.
+    /// Sends the request to listen.
     fn listen(&mut self, ack: u32);
 
-    /// Asks for no more.
+    /// Sends the request to ignore.
     fn ignore(&mut self);
 
-    /// User space sends a datagram to the group: from which port, or why it cannot.
-    fn forge(&mut self, datagram: &[u8]) -> Result<u32, String>;
+    /// Sends a datagram from user space to the group. Returns the sender's port.
+    ///
+    /// # Errors
+    /// Why this user cannot send to the group.
+    fn send_to_group(&mut self, datagram: &[u8]) -> Result<u32, String>;
 
-    /// How many datagrams somebody else may have sent to the group, from user space, since it was last squeezed.
-    fn forged(&mut self) -> u64 {
+    /// Returns how many datagrams other processes have sent to the group since the last call of
+    /// [`Self::shrink_buffer`].
+    fn foreign_datagrams(&mut self) -> u64 {
         0
     }
 
-    /// There is room for hardly anything from now on.
-    fn squeeze(&mut self);
+    /// Makes the socket's buffer as small as possible.
+    fn shrink_buffer(&mut self);
 
-    /// There is room for much.
-    fn relieve(&mut self);
+    /// Makes the socket's buffer large again.
+    fn enlarge_buffer(&mut self);
 
-    /// How many datagrams were dropped until now.
-    fn lost(&mut self) -> u64;
+    /// Returns the number of datagrams that the socket has dropped, not by the source.
+    fn dropped(&mut self) -> u64;
 
+    /// Returns the source.
     fn source(&mut self) -> &mut Self::Source;
 }
 
-/// Reports a test, run in a thread of that name, as skipped.
-fn skip(what: &str, why: &str) {
-    guard::skip_test(&format!("conformance::{what}"), why);
+/// Reports that one check is skipped.
+fn skip_check(name: &str, why: &str) {
+    guard::skip_test(&format!("a part of conformance::{name}"), why);
 }
 
-/// Reports one check of a test as skipped.
-fn skip_part(what: &str, why: &str) {
-    guard::skip_test(&format!("a part of conformance::{what}"), why);
-}
-
-/// Every check, on a host that is opened by `open`, which says why where there is none.
-pub fn conforms<H: Host>(name: &'static str, open: impl Fn() -> Result<H, String> + Sync) {
-    let perform = || {
-        let began = Instant::now();
-        loop {
-            let mut stage = match open() {
-                Ok(host) => Stage::new(name, host),
-                Err(why) => return skip(name, &why),
-            };
-            let perform = || checks::checks::<H>().iter().for_each(|check| check(&mut stage));
-            let Err(panic) = catch_unwind(AssertUnwindSafe(perform)) else { return };
-            // A storm of others' events is more than a test has room and time for.
-            if stage.others() < STORM {
-                resume_unwind(panic);
+/// Performs every check on a source. `open` opens it; if it cannot, the test is skipped. While
+/// other processes emit too many events, failed checks are repeated on a new source.
+pub fn conforms<S: SourceUnderTest>(name: &'static str, open: impl Fn() -> Result<S, String> + Sync) {
+    let test = format!("conformance::{name}");
+    let attempt = || {
+        let mut fixture = match open() {
+            Ok(tested) => Fixture::new(name, tested),
+            Err(why) => return Ok(Some(why)),
+        };
+        let perform = || checks::checks::<S>().iter().for_each(|check| check(&mut fixture));
+        match catch_unwind(AssertUnwindSafe(perform)) {
+            Ok(()) => Ok(None),
+            Err(_) if fixture.foreign_events() >= STORM => {
+                Err("other processes emit too many events".to_owned())
             }
-            if began.elapsed() > LONG {
-                return skip(name, "others cause too many events");
-            }
-            thread::sleep(Duration::from_millis(200));
+            Err(panic) => resume_unwind(panic),
         }
     };
-    // A thread of its own: it takes another name, and moves from CPU to CPU.
+    let perform = || match guard::retry_test(&test, attempt) {
+        Ok(None) => {}
+        Ok(Some(why)) | Err(why) => guard::skip_test(&test, &why),
+    };
+    // The checks rename their thread and move it from CPU to CPU, so they get one of their own.
     thread::scope(|scope| {
-        let thread = thread::Builder::new().name(name.into()).spawn_scoped(scope, perform).unwrap();
-        thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let thread = thread::Builder::new().name(name.into()).spawn_scoped(scope, perform);
+        thread.expect("a thread").join().unwrap_or_else(|panic| resume_unwind(panic));
     });
 }

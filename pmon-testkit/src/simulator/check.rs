@@ -80,8 +80,8 @@ fn merge(losses: &mut Vec<Loss>, loss: Loss) {
     }
 }
 
-/// Checks that each number of each CPU, from the first after the subscription to the last, is in the
-/// capture once, or in a loss.
+/// Checks that each number of each CPU, from the first after the subscription to the last, is in
+/// the capture once, or in a loss.
 fn check_numbers(
     kernel: &Kernel,
     first: &[u32],
@@ -163,7 +163,8 @@ fn check_totals(
     if end.lost.of(LossCause::Socket) > recording.drops {
         return Err(format!("more is lost by the socket than the {} that it dropped", recording.drops).into());
     }
-    // If the recorder's socket dropped no more than every other socket, it received everything else.
+    // If the recorder's socket dropped no more than every other socket, it received everything
+    // else.
     if recording.drops == emitted.dropped_everywhere {
         ensure_equal("forged messages", end.rejected, emitted.forged)?;
         ensure_equal("malformed messages", end.malformed, emitted.malformed)?;

@@ -71,7 +71,8 @@ impl SimulatedRecorder {
         Ok(this)
     }
 
-    /// Passes a checkpoint of the heartbeat thread to the assembler, after its events were received.
+    /// Passes a checkpoint of the heartbeat thread to the assembler, after its events were
+    /// received.
     fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), SinkError> {
         self.checkpoints += 1;
         self.assembler.add_checkpoint(self.checkpoints, checkpoint)?;
