@@ -86,7 +86,7 @@ fn accounting(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let (mut accountant, mut ledger) = (Accountant::new(), LossLedger::default());
-                ledger.witness(EVENTS as u64);
+                ledger.note_drops(EVENTS as u64);
                 for event in &events {
                     if let Continuity::Gap(gap) = accountant.observe(black_box(event), 0) {
                         for part in ledger.split(&gap) {

@@ -24,7 +24,7 @@ fn capture() -> Vec<u8> {
     synth
         .generate(|record| {
             encoder.push(record).unwrap();
-            if encoder.fresh() == 16_384 {
+            if encoder.pending() == 16_384 {
                 out.extend_from_slice(encoder.seal());
             }
             Ok::<_, Infallible>(())

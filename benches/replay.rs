@@ -27,7 +27,7 @@ fn capture(one_in: Option<usize>) -> Vec<u8> {
             Some(one_in) if n % one_in == 1 => encoder.push(&Record::Loss(loss)).unwrap(),
             _ => encoder.push(&Record::Event(RecordedDatagram::Event(event), None)).unwrap(),
         }
-        if encoder.fresh() == 16_384 {
+        if encoder.pending() == 16_384 {
             out.extend_from_slice(encoder.seal());
         }
     }

@@ -1,142 +1,147 @@
-//! Preallocated memory for many datagrams, filled by a source and handed on whole.
+//! Preallocated memory for many datagrams, which a source fills and a consumer reads.
 
-/// Bytes kept of one datagram. A process event takes 76; a longer datagram is truncated and marked.
+/// Maximum bytes kept of one datagram. A process event takes 76; longer datagrams are truncated and
+/// marked.
 pub const SLOT_LEN: usize = 128;
 
-/// What is known of a datagram besides its bytes.
+/// Length and sender of a datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arrival {
-    /// Its length as sent, in bytes; more than [`SLOT_LEN`] if truncated.
+    /// Length in bytes as sent; more than [`SLOT_LEN`] if the datagram was truncated.
     pub len: usize,
-    /// The sender's netlink port (`sockaddr_nl.nl_pid`): 0 is the kernel, anything else is user space.
+    /// Netlink port of the sender (`sockaddr_nl.nl_pid`): 0 is the kernel, other values are user space.
     pub sender: u32,
 }
 
 /// One datagram of a [`Batch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
-    /// The bytes that were kept: the whole datagram unless [`Datagram::is_truncated`].
+    /// The kept bytes: the whole datagram unless [`Datagram::is_truncated`] returns `true`.
     pub bytes: &'a [u8],
-    /// Its length as sent, and its sender.
+    /// Length as sent, and sender.
     pub arrival: Arrival,
-    /// What the source knows besides, in a form of its own; mostly nothing.
+    /// Metadata in a format that the source defines; usually empty.
     pub metadata: &'a [u8],
 }
 
 impl Datagram<'_> {
-    /// Whether bytes are missing at the end.
+    /// Returns whether bytes are missing at the end.
     pub fn is_truncated(&self) -> bool {
         self.arrival.len > self.bytes.len()
     }
 }
 
-/// Datagrams in the order of their arrival. Its memory is allocated once, by [`Batch::with_capacity`].
+/// Datagrams in the order of their arrival. All memory is allocated when the batch is created.
 #[derive(Debug)]
 pub struct Batch {
     slots: Box<[u8]>,
     arrivals: Vec<Arrival>,
-    /// The annexes, and where that of each datagram ends.
-    annexes: Vec<u8>,
+    /// Metadata of all datagrams, end to end.
+    metadata: Vec<u8>,
+    /// End offset of each datagram's metadata.
     ends: Vec<usize>,
-    largest_annex: usize,
+    /// Maximum bytes of metadata of one datagram.
+    max_metadata: usize,
 }
 
 impl Batch {
-    /// An empty batch with room for `frames` datagrams.
-    pub fn with_capacity(frames: usize) -> Self {
-        Self::with_metadata(frames, 0, 0)
+    /// Creates an empty batch with room for `datagrams` datagrams without metadata.
+    pub fn with_capacity(datagrams: usize) -> Self {
+        Self::with_metadata(datagrams, 0, 0)
     }
 
-    /// An empty batch that has room for `frames` datagrams and `bytes` of annexes, of which one is of `largest` bytes at the most.
-    pub fn with_metadata(frames: usize, bytes: usize, largest: usize) -> Self {
+    /// Creates an empty batch with room for `datagrams` datagrams and `metadata_bytes` bytes of
+    /// metadata, of which one datagram has at most `max_metadata`.
+    pub fn with_metadata(datagrams: usize, metadata_bytes: usize, max_metadata: usize) -> Self {
         Self {
-            slots: vec![0; frames * SLOT_LEN].into(),
-            arrivals: Vec::with_capacity(frames),
-            annexes: Vec::with_capacity(bytes),
-            ends: Vec::with_capacity(frames),
-            largest_annex: largest,
+            slots: vec![0; datagrams * SLOT_LEN].into(),
+            arrivals: Vec::with_capacity(datagrams),
+            metadata: Vec::with_capacity(metadata_bytes),
+            ends: Vec::with_capacity(datagrams),
+            max_metadata,
         }
     }
 
-    /// How many datagrams it can hold.
+    /// Returns the maximum number of datagrams.
     pub fn capacity(&self) -> usize {
         self.slots.len() / SLOT_LEN
     }
 
-    /// How many datagrams it holds.
+    /// Returns the number of datagrams.
     pub fn len(&self) -> usize {
         self.arrivals.len()
     }
 
-    /// Whether it holds none.
+    /// Returns whether the batch holds no datagram.
     pub fn is_empty(&self) -> bool {
         self.arrivals.is_empty()
     }
 
-    /// Whether there is no room left for a datagram with any annex.
+    /// Returns whether there is no room for another datagram with metadata of any permitted length.
     pub fn is_full(&self) -> bool {
-        self.len() == self.capacity() || self.annexes.capacity() - self.annexes.len() < self.largest_annex
+        self.len() == self.capacity() || self.metadata.capacity() - self.metadata.len() < self.max_metadata
     }
 
-    /// Forgets the datagrams, keeps the memory.
+    /// Removes all datagrams and keeps the memory.
     pub fn clear(&mut self) {
         self.truncate(0);
     }
 
-    /// Forgets the datagrams from number `len` on.
+    /// Removes all datagrams after the first `len`.
     pub fn truncate(&mut self, len: usize) {
         self.arrivals.truncate(len);
         self.ends.truncate(len);
-        self.annexes.truncate(self.ends.last().copied().unwrap_or(0));
+        self.metadata.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
-    /// The free slots, [`SLOT_LEN`] bytes each, for a source that writes into them itself and then calls
-    /// [`Batch::commit`] once for each that it filled, in order.
+    /// Returns the free slots, [`SLOT_LEN`] bytes each. The caller writes datagrams into them and then
+    /// calls [`Batch::commit`] for each, in order.
     pub fn free_slots(&mut self) -> std::slice::ChunksExactMut<'_, u8> {
         self.slots[self.arrivals.len() * SLOT_LEN..].chunks_exact_mut(SLOT_LEN)
     }
 
-    /// Counts the next free slot as filled. Without a free slot, nothing happens.
+    /// Takes the content of the next free slot as a datagram. Does nothing if no slot is free.
     pub fn commit(&mut self, arrival: Arrival) {
         if self.len() < self.capacity() {
             self.arrivals.push(arrival);
-            self.ends.push(self.annexes.len());
+            self.ends.push(self.metadata.len());
         }
     }
 
-    /// Appends a copy of `datagram`, cut to [`SLOT_LEN`] bytes; `false` if there is no room.
+    /// Appends a copy of `datagram`, truncated to [`SLOT_LEN`] bytes. Returns `false` if there is no
+    /// room.
     pub fn push(&mut self, datagram: &[u8], sender: u32) -> bool {
         self.push_with_metadata(datagram, Arrival { len: datagram.len(), sender }, &[])
     }
 
-    /// The same of a datagram that arrived as `arrival` says, with an annex that is the `parts` end to end; `false` also if there is
-    /// no room for that.
+    /// Appends a copy of `datagram`, truncated to [`SLOT_LEN`] bytes, with the concatenated `parts` as
+    /// its metadata. Returns `false` if there is no room for both.
     #[inline]
     pub fn push_with_metadata(&mut self, datagram: &[u8], arrival: Arrival, parts: &[&[u8]]) -> bool {
-        let metadata: usize = parts.iter().map(|part| part.len()).sum();
-        if metadata > self.annexes.capacity() - self.annexes.len() {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len > self.metadata.capacity() - self.metadata.len() {
             return false;
         }
         let Some(slot) = self.free_slots().next() else { return false };
         let kept = datagram.len().min(SLOT_LEN);
         slot[..kept].copy_from_slice(&datagram[..kept]);
-        parts.iter().for_each(|part| self.annexes.extend_from_slice(part));
+        parts.iter().for_each(|part| self.metadata.extend_from_slice(part));
         self.commit(arrival);
         true
     }
 
-    /// The datagrams, oldest first.
+    /// Returns the datagrams, oldest first.
     pub fn datagrams(&self) -> impl ExactSizeIterator<Item = Datagram<'_>> {
         self.datagrams_from(0)
     }
 
-    /// The datagrams from number `first` on.
+    /// Returns the datagrams from number `first` on.
     pub fn datagrams_from(&self, first: usize) -> impl ExactSizeIterator<Item = Datagram<'_>> {
         let first = first.min(self.len());
         let mut start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
         let slots = self.slots[first * SLOT_LEN..].chunks_exact(SLOT_LEN);
         slots.zip(&self.arrivals[first..]).zip(&self.ends[first..]).map(move |((slot, &arrival), &end)| {
-            let metadata = &self.annexes[std::mem::replace(&mut start, end)..end];
+            let metadata = &self.metadata[std::mem::replace(&mut start, end)..end];
             Datagram { bytes: &slot[..arrival.len.min(SLOT_LEN)], arrival, metadata }
         })
     }
@@ -147,40 +152,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_datagram_comes_back_as_pushed_until_the_batch_is_full() {
+    fn datagrams_are_returned_as_pushed_until_the_batch_is_full() {
         let mut batch = Batch::with_capacity(2);
         assert!(batch.push(b"one", 0));
         assert!(batch.push(&[7; SLOT_LEN + 1], 42));
         assert!(!batch.push(b"three", 0));
-        let frames: Vec<_> = batch.datagrams().collect();
-        assert_eq!(frames[0].bytes, b"one");
-        assert!(!frames[0].is_truncated());
-        assert_eq!(frames[1].bytes.len(), SLOT_LEN);
-        assert!(frames[1].is_truncated());
-        assert_eq!(frames[1].arrival, Arrival { len: SLOT_LEN + 1, sender: 42 });
+        let datagrams: Vec<_> = batch.datagrams().collect();
+        assert_eq!(datagrams[0].bytes, b"one");
+        assert!(!datagrams[0].is_truncated());
+        assert_eq!(datagrams[1].bytes.len(), SLOT_LEN);
+        assert!(datagrams[1].is_truncated());
+        assert_eq!(datagrams[1].arrival, Arrival { len: SLOT_LEN + 1, sender: 42 });
         batch.clear();
         assert!(batch.is_empty() && batch.push(b"again", 0));
     }
 
     #[test]
-    fn annexes_stay_with_their_datagrams_and_are_taken_only_as_long_as_any_fits() {
+    fn metadata_stay_with_their_datagram_and_count_towards_the_capacity() {
         let mut batch = Batch::with_metadata(8, 10, 4);
         let arrival = Arrival { len: 3, sender: 0 };
-        assert!(batch.push_with_metadata(b"one", arrival, &[b"an", b"nex"]));
+        assert!(batch.push_with_metadata(b"one", arrival, &[b"fi", b"rst"]));
         assert!(batch.push(b"two", 0));
-        assert!(!batch.is_full() && !batch.push_with_metadata(b"too long", arrival, &[b"annexe"]));
+        assert!(!batch.is_full() && !batch.push_with_metadata(b"too long", arrival, &[b"second"]));
         assert!(batch.push_with_metadata(b"six", arrival, &[b"ab"]));
         assert!(batch.is_full());
-        let annexes =
-            |batch: &Batch| batch.datagrams().map(|frame| frame.metadata.to_vec()).collect::<Vec<_>>();
-        assert_eq!(annexes(&batch), [&b"annex"[..], b"", b"ab"]);
+        let metadata =
+            |batch: &Batch| batch.datagrams().map(|datagram| datagram.metadata.to_vec()).collect::<Vec<_>>();
+        assert_eq!(metadata(&batch), [&b"first"[..], b"", b"ab"]);
         assert_eq!(
-            batch.datagrams_from(2).map(|frame| (frame.bytes, frame.metadata)).collect::<Vec<_>>(),
+            batch.datagrams_from(2).map(|datagram| (datagram.bytes, datagram.metadata)).collect::<Vec<_>>(),
             [(&b"six"[..], &b"ab"[..])]
         );
         assert_eq!((batch.datagrams_from(3).len(), batch.datagrams_from(9).len()), (0, 0));
         batch.truncate(2);
         assert!(!batch.is_full() && batch.push_with_metadata(b"six", arrival, &[b"cd"]));
-        assert_eq!(annexes(&batch), [&b"annex"[..], b"", b"cd"]);
+        assert_eq!(metadata(&batch), [&b"first"[..], b"", b"cd"]);
     }
 }

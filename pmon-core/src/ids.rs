@@ -1,4 +1,4 @@
-//! Newtypes for the numbers of process events, so that none can be taken for another.
+//! Newtypes for the numbers in process events, so that one cannot be passed as another.
 
 use std::fmt;
 
@@ -20,49 +20,51 @@ macro_rules! number {
 }
 
 number! {
-    /// A thread's id: the kernel's `pid`, what `gettid(2)` returns, in the initial PID namespace.
+    /// Thread id in the initial PID namespace: the kernel's `pid`, which `gettid(2)` returns.
     Tid(u32)
 }
 number! {
-    /// A process's id: the kernel's `tgid`, what `getpid(2)` returns, in the initial PID namespace.
+    /// Process id in the initial PID namespace: the kernel's `tgid`, which `getpid(2)` returns.
     Tgid(u32)
 }
 number! {
-    /// A CPU's number, as in `/sys/devices/system/cpu/cpuN`.
+    /// Number of a CPU, as in `/sys/devices/system/cpu/cpuN`.
     Cpu(u32)
 }
 number! {
-    /// `cn_msg.seq`: a count per CPU that the kernel advances once for each event it emits; wraps at 2^32.
+    /// Sequence number of an event on its CPU (`cn_msg.seq`). The kernel increments it for each event
+    /// that the CPU emits; it wraps at 2^32.
     Seq(u32)
 }
 number! {
-    /// Nanoseconds of `CLOCK_MONOTONIC` in the initial time namespace, the clock of `proc_event.timestamp_ns`.
+    /// Time in ns of `CLOCK_MONOTONIC` in the initial time namespace, the clock of
+    /// `proc_event.timestamp_ns`.
     MonoNs(u64)
 }
 
 impl Seq {
-    /// The number that follows this one.
+    /// Returns the number after this one.
     pub fn next(self) -> Self {
         Self(self.0.wrapping_add(1))
     }
 }
 
-/// A thread and the process it belongs to; the two numbers are equal for a process's first thread.
+/// A thread and its process. For the first thread of a process, the two ids are equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Task {
-    /// The thread (`process_pid` in the kernel's struct).
+    /// Id of the thread (`process_pid` in the kernel's structs).
     pub tid: Tid,
-    /// Its process (`process_tgid` in the kernel's struct).
+    /// Id of the process (`process_tgid` in the kernel's structs).
     pub tgid: Tgid,
 }
 
 impl Task {
-    /// A task from its two numbers.
+    /// Creates a task from its two ids.
     pub fn new(tid: u32, tgid: u32) -> Self {
         Self { tid: Tid(tid), tgid: Tgid(tgid) }
     }
 
-    /// Whether this is the first thread of its process: its fork and exit are the process's own.
+    /// Returns whether this is the first thread of its process.
     pub fn is_leader(self) -> bool {
         self.tid.0 == self.tgid.0
     }

@@ -1,13 +1,15 @@
-//! The sans-IO heart of pmon: everything that can be said about process events without a kernel.
+//! The core of pmon: process events as bytes, losses and captures, without any I/O of its own.
 //!
-//! In the order in which data flows:
+//! The modules in the order in which data flows through them:
 //!
-//! * [`source`] and [`batch`]: the contract of whatever delivers datagrams, and the memory they travel in;
+//! * [`source`] and [`batch`]: the interface of a source of datagrams, and the memory for many
+//!   datagrams;
 //! * [`wire`]: the bytes of the netlink *proc connector* to typed [`wire::Event`]s, and back;
-//! * [`accounting`]: per-CPU sequence numbers to exact losses;
-//! * [`capture`]: records to capture bytes, and back.
+//! * [`accounting`]: sequence numbers of each CPU to exact losses;
+//! * [`capture`]: records to capture files, and back.
 //!
-//! This crate opens no file descriptor, reads no clock and starts no thread. Time is always an argument.
+//! This crate opens no file descriptor, reads no clock and starts no thread. Time is always an
+//! argument.
 #![forbid(unsafe_code)]
 
 pub mod accounting;

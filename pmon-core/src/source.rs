@@ -1,36 +1,38 @@
-//! The contract between whatever delivers datagrams and whatever consumes them.
+//! The interface of a source of datagrams.
 
 use crate::batch::Batch;
 
-/// What one call of [`Source::receive`] brought.
+/// Result of one call of [`Source::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// So many datagrams were appended to the batch; there may be more.
+    /// The source appended this many datagrams to the batch. There may be more.
     Datagrams(usize),
-    /// Nothing is waiting. A source that takes what is there in one go may say so once after it, whatever has come meanwhile.
+    /// No datagram is waiting. A source that takes all waiting datagrams in one call may return this
+    /// once afterwards, even if further datagrams arrived in the meantime.
     Empty,
-    /// The source dropped datagrams since the last call (`ENOBUFS`). Those still queued come with the next calls.
+    /// The source dropped datagrams since the last call (`ENOBUFS`). The next calls return the
+    /// datagrams that are still queued.
     Overrun,
-    /// The source will never deliver again.
+    /// The source is closed and will deliver no more datagrams.
     Closed,
 }
 
-/// A source of netlink datagrams: the kernel's socket, or something that stands in for it.
+/// A source of netlink datagrams: a kernel socket, or a replacement for one.
 ///
-/// One call never blocks. Datagrams are appended in the order in which the source delivers them, and each goes
-/// into the batch whole or marked as truncated.
+/// Calls never block. The source appends datagrams in the order of their arrival; a datagram that is
+/// longer than a slot of the batch is truncated and marked.
 pub trait Source {
-    /// Why a source failed for good. An overrun is not a failure: see [`Received::Overrun`].
+    /// Permanent failure of the source. An overrun is not a failure: see [`Received::Overrun`].
     type Error: std::error::Error;
 
-    /// Appends waiting datagrams to `batch`, as many as fit.
+    /// Appends the waiting datagrams to `batch`, up to its capacity.
     ///
     /// # Errors
-    /// When the source is broken and will stay so.
+    /// Returns an error if the source failed permanently.
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, Self::Error>;
 
-    /// How many datagrams it has dropped since its beginning, those included of which [`Source::receive`] has said
-    /// nothing yet; `None` if it does not count them.
+    /// Returns the number of datagrams that the source dropped since it was created, including drops
+    /// that [`Source::receive`] has not reported yet; `None` if the source does not count them.
     ///
     /// # Errors
     /// As [`Source::receive`].

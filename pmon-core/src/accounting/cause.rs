@@ -1,32 +1,32 @@
-//! Gaps to causes: what the recorder dropped itself, what the socket dropped, and what never came that far.
+//! The causes of losses: gaps to numbers of events lost for each cause.
 
 use serde::{Deserialize, Serialize};
 
 use super::Gap;
 
-/// Why events were lost.
+/// Cause of a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum LossCause {
-    /// Not known beyond the gap in the numbers.
+    /// Only the gap in the sequence numbers is known.
     Unknown,
-    /// The socket had no room (`ENOBUFS`, `SK_MEMINFO_DROPS`).
+    /// The socket's buffer was full (`ENOBUFS`, `SK_MEMINFO_DROPS`).
     Socket,
-    /// The recorder had no room: its output did not keep up, and its memory for that was full.
+    /// The recorder's output did not keep up, and its memory for waiting events was full.
     Backpressure,
-    /// The kernel had no memory for the message, which so never came to the socket: the numbers have a gap that
-    /// the socket's count of drops does not explain.
+    /// The kernel had no memory for the message, so the socket never saw it: the numbers have a gap
+    /// that the socket's count of drops does not explain.
     KernelMemory,
-    /// The ring that is mapped into the recorder had no room.
+    /// The BPF ring that is mapped into the recorder was full.
     Ring,
 }
 
 impl LossCause {
-    /// All of them, in the order of [`LossByCause`].
+    /// All causes, in the order of [`LossByCause`].
     pub const ALL: [Self; 5] =
         [Self::Unknown, Self::Socket, Self::Backpressure, Self::KernelMemory, Self::Ring];
 
-    /// Its name in every interface of pmon.
+    /// Returns the cause's name in every interface of pmon.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -38,47 +38,48 @@ impl LossCause {
     }
 }
 
-/// Events lost, by cause.
+/// Numbers of lost events by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LossByCause([u64; LossCause::ALL.len()]);
 
 impl LossByCause {
-    /// Adds `count` events.
+    /// Adds `count` events to a cause.
     pub fn add(&mut self, cause: LossCause, count: u64) {
         let sum = &mut self.0[cause as usize];
         *sum = sum.saturating_add(count);
     }
 
-    /// Events lost for that cause.
+    /// Returns the number of events lost for a cause.
     pub fn of(&self, cause: LossCause) -> u64 {
         self.0[cause as usize]
     }
 
-    /// Each cause with its events.
+    /// Returns each cause with its number of lost events.
     pub fn by_cause(&self) -> impl Iterator<Item = (LossCause, u64)> {
         LossCause::ALL.into_iter().zip(self.0)
     }
 
-    /// All of them.
+    /// Returns the number of lost events of all causes.
     pub fn total(&self) -> u64 {
         self.0.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 
-    /// Those that did not come out of the source: what a socket's count of drops is to be compared with.
+    /// Returns the number of events lost before the recorder received them, which is comparable to the
+    /// socket's count of drops.
     pub fn in_source(&self) -> u64 {
         self.total().saturating_sub(self.of(LossCause::Backpressure))
     }
 }
 
-/// Tells the causes of gaps, by two witnesses: the numbers, and the source's own count of what it dropped.
+/// Attributes gaps to causes by comparing them with the source's own count of drops.
 ///
-/// Sums are exact. Where gaps of different causes come close together, which of them had which cause is a guess.
+/// The sum of each cause is exact. Which of several adjacent gaps had which cause is a guess.
 #[derive(Clone, Copy, Debug)]
 pub struct LossLedger {
     cause: LossCause,
     drops: Option<u64>,
-    /// Drops that gaps have shown.
+    /// Number of drops that gaps account for.
     explained: u64,
 }
 
@@ -89,22 +90,22 @@ impl Default for LossLedger {
 }
 
 impl LossLedger {
-    /// A ledger of a source that drops for this cause.
+    /// Creates a ledger for a source whose drops have this cause.
     pub fn new(cause: LossCause) -> Self {
         Self { cause, drops: None, explained: 0 }
     }
 
-    /// The source has dropped so many datagrams since its beginning, at the least.
-    pub fn witness(&mut self, drops: u64) {
+    /// Records that the source has dropped at least `drops` datagrams since it was created.
+    pub fn note_drops(&mut self, drops: u64) {
         self.drops = self.drops.max(Some(drops));
     }
 
-    /// Drops that the source has counted; `None` if it does not count.
+    /// Returns the number of drops that the source has counted; `None` if it does not count them.
     pub fn drops(&self) -> Option<u64> {
         self.drops
     }
 
-    /// Splits a gap into causes and counts; their sum is the gap's count.
+    /// Splits a gap into causes with counts, whose sum is the gap's count.
     pub fn split(&mut self, gap: &Gap) -> impl Iterator<Item = (LossCause, u64)> + use<> {
         let in_source = gap.count().saturating_sub(gap.discarded);
         let (dropped, rest) = match self.drops {
@@ -144,30 +145,30 @@ mod tests {
     }
 
     #[test]
-    fn without_a_count_of_drops_the_cause_is_not_known() {
+    fn without_a_count_of_drops_the_cause_is_unknown() {
         let mut ledger = LossLedger::default();
         assert_eq!(split(&mut ledger, 3, 0), [(LossCause::Unknown, 3)]);
         assert_eq!(split(&mut ledger, 3, 1), [(LossCause::Backpressure, 1), (LossCause::Unknown, 2)]);
     }
 
     #[test]
-    fn drops_explain_gaps_once_and_the_rest_never_came_to_the_socket() {
+    fn drops_explain_gaps_once_and_the_rest_never_reached_the_socket() {
         let mut ledger = LossLedger::default();
-        ledger.witness(5);
+        ledger.note_drops(5);
         assert_eq!(split(&mut ledger, 4, 0), [(LossCause::Socket, 4)]);
         assert_eq!(
             split(&mut ledger, 4, 1),
             [(LossCause::Backpressure, 1), (LossCause::Socket, 1), (LossCause::KernelMemory, 2)]
         );
         assert_eq!(split(&mut ledger, 1, 0), [(LossCause::KernelMemory, 1)]);
-        // A count never goes back.
-        ledger.witness(4);
-        ledger.witness(7);
+        // The count of drops never decreases.
+        ledger.note_drops(4);
+        ledger.note_drops(7);
         assert_eq!(split(&mut ledger, 2, 0), [(LossCause::Socket, 2)]);
     }
 
     #[test]
-    fn each_cause_has_a_place_and_a_name_of_its_own() {
+    fn each_cause_has_its_own_index_and_name() {
         let mut lost = LossByCause::default();
         for (n, cause) in LossCause::ALL.into_iter().enumerate() {
             lost.add(cause, 1 << n);

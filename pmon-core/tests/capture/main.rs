@@ -157,7 +157,7 @@ fn a_journal_behind_a_hole_is_read_once_and_is_no_damage() {
             sealed.extend_from_slice(encoder.seal());
         } else if at > 4 {
             journal.extend_from_slice(encoder.provisional());
-            assert_eq!(encoder.fresh(), 0);
+            assert_eq!(encoder.pending(), 0);
         }
     }
     let hole = vec![0; 10_000];
@@ -235,7 +235,7 @@ fn the_usage_of_what_is_no_exit_is_refused_and_leaves_no_trace() {
     let no_exit = Record::Event(RecordedDatagram::new(&exec, ORDER), Some(Box::new(usage(2))));
     assert!(matches!(encoder.push(&no_exit), Err(EncodeError::NoExit)));
     assert!(encoder.push(&Record::Event(RecordedDatagram::Raw(b"raw"), Some(Box::new(usage(3))))).is_err());
-    assert_eq!((encoder.unsealed(), encoder.fresh()), (1, 1));
+    assert_eq!((encoder.unsealed(), encoder.pending()), (1, 1));
     encoder.push_datagram(&exit).unwrap();
     let bytes = [encoder.header().to_vec(), encoder.seal().to_vec()].concat();
     assert_eq!(read(&bytes).unwrap().records, [Owned::Exit(exit.clone(), usage(1)), Owned::Frame(exit)]);

@@ -170,7 +170,7 @@ impl Regular {
             self.seal(encoder)?;
         }
         if is_due(self.fresh_since, JOURNAL) {
-            if encoder.fresh() < WORTH_SEALING { self.journal(encoder, now)? } else { self.seal(encoder)? }
+            if encoder.pending() < WORTH_SEALING { self.journal(encoder, now)? } else { self.seal(encoder)? }
         }
         if !self.syncer.is_busy() && (self.cut == Cut::Sync || is_due(self.dirty_since, SYNC)) {
             self.begin_sync(encoder)?;

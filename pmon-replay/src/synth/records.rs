@@ -123,9 +123,9 @@ impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
 
     fn lose(&mut self, gap: Gap) -> Result<(), E> {
         self.wants_scan = true;
-        self.ledger.witness(self.drops);
+        self.ledger.note_drops(self.drops);
         let causes = self.ledger.split(&gap);
-        for loss in Loss::of_gap(gap, causes) {
+        for loss in Loss::from_gap(gap, causes) {
             self.lost.add(loss.cause, loss.count());
             (self.visit)(&Record::Loss(loss))?;
         }

@@ -214,7 +214,7 @@ impl MemorySink {
 impl Sink for MemorySink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.encoder.push(record)?;
-        if self.encoder.fresh() >= self.block_records {
+        if self.encoder.pending() >= self.block_records {
             self.capture.extend_from_slice(self.encoder.seal());
         }
         Ok(())

@@ -225,7 +225,7 @@ impl Encoder {
     }
 
     /// Records that are in no block yet, neither sealed nor provisional.
-    pub fn fresh(&self) -> usize {
+    pub fn pending(&self) -> usize {
         self.rows.end().records() - self.provisional.records()
     }
 
@@ -233,7 +233,7 @@ impl Encoder {
     pub fn provisional(&mut self) -> &[u8] {
         self.out.clear();
         limit::trim(&mut self.out);
-        if self.fresh() > 0 {
+        if self.pending() > 0 {
             let first_record = self.records + self.provisional.records() as u64;
             self.blocks.columns.pack(false);
             self.blocks.encode(&self.rows, self.provisional, self.block(first_record), &mut self.out);

@@ -240,7 +240,8 @@ impl<S: Sink> Assembler<S> {
         let order = self.settings.order;
         let recorded = RecordedDatagram::new(datagram.bytes, order);
         let event = recorded.event(order);
-        if event.is_some_and(|event| event.time < self.settings.since && !self.accountant.knows(event.cpu)) {
+        if event.is_some_and(|event| event.time < self.settings.since && !self.accountant.has_seen(event.cpu))
+        {
             return Ok(());
         }
         let excluded = entry::excluded(&datagram);
