@@ -19,7 +19,7 @@ impl<S: Sink> Assembler<S> {
             self.forks.lose(gap.after, gap.before, gap.count());
         }
         let causes = self.ledger.split(&gap);
-        for loss in Loss::of_gap(gap, causes) {
+        for loss in Loss::from_gap(gap, causes) {
             self.counters.lost.add(loss.cause, loss.count());
             self.sink.record(&Record::Loss(loss))?;
         }
@@ -38,7 +38,7 @@ impl<S: Sink> Assembler<S> {
     pub(super) fn set_drops(&mut self, drops: Option<u64>) -> bool {
         let Some(drops) = drops else { return false };
         let drops = drops.saturating_sub(self.settings.drops_before);
-        self.ledger.witness(drops);
+        self.ledger.note_drops(drops);
         self.counters.drops.replace(drops).is_some_and(|before| before < drops)
     }
 
