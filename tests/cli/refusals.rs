@@ -188,7 +188,7 @@ fn a_ring_that_cannot_be_mapped_is_refused_and_nothing_stays_of_it() {
     }
     // The ring is mapped twice, which exceeds this limit; everything else fits.
     let limit = |command: &mut Command| {
-        limit_address_space(command, 300 << 20);
+        limit_address_space(command, 260 << 20);
         command.args(["--ring", "128M"]);
     };
     let said = refusal(limit);
