@@ -79,7 +79,7 @@ pub enum ComparedRecord {
     Raw(Box<[u8]>),
     /// Lost events.
     Loss(Box<LossInterval>),
-    /// A time span in which the recorder may have missed events without noticing.
+    /// A time span in which the kernel did not emit all events.
     Blind(Blind),
 }
 

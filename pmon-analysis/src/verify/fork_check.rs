@@ -85,9 +85,9 @@ struct PendingDeficit {
     awaited_count: usize,
 }
 
-/// How many readings may look at a fork or a loss, on average. A recorder's readings look at each
-/// one or two times.
-const LOOKS: u64 = 16;
+/// Maximum number of readings, on average, that examine a fork or a loss. The readings of a recorder
+/// examine each one or two times.
+const EXAMINATIONS: u64 = 16;
 
 /// Compares readings of the fork counter with fork events and losses.
 #[derive(Clone, Debug, Default)]
@@ -108,7 +108,7 @@ pub(super) struct ForkComparison {
     /// Whether the capture omits events by choice. How many is only known at the end, so only the
     /// totals are compared then.
     is_partial: bool,
-    /// How many forks and losses readings may still look at.
+    /// Number of forks and losses that readings may still examine.
     credit: u64,
     first: Option<ForkCount>,
     before_last: Option<ReadingBounds>,
@@ -122,7 +122,7 @@ impl ForkComparison {
     pub(super) fn fork(&mut self, time: MonoNs) {
         self.all_forks += 1;
         self.forks.push(time);
-        self.credit = self.credit.saturating_add(LOOKS);
+        self.credit = self.credit.saturating_add(EXAMINATIONS);
         if let Some(pending) = &mut self.pending {
             pending.point.most += u64::from(time <= pending.point.reading.until);
         }
@@ -147,7 +147,7 @@ impl ForkComparison {
     pub(super) fn lose(&mut self, after: MonoNs, before: MonoNs, count: u64) {
         self.all_lost = self.all_lost.saturating_add(count);
         self.losses.push((after, before, count));
-        self.credit = self.credit.saturating_add(LOOKS);
+        self.credit = self.credit.saturating_add(EXAMINATIONS);
         if let Some(pending) = &mut self.pending
             && after <= pending.point.reading.until
         {
@@ -183,7 +183,7 @@ impl ForkComparison {
         };
         self.report.readings += 1;
         self.report.counted = counted;
-        // Forks and losses of a time after the readings would be looked at by each of them.
+        // Forks and losses with a time after the readings would be examined by each of them.
         let kept = (self.forks.len() + self.losses.len()) as u64;
         match self.credit.checked_sub(kept) {
             Some(left) => self.credit = left,
@@ -250,7 +250,7 @@ impl ForkComparison {
         }
         let PendingDeficit { from, point, .. } = pending;
         let missing = u64::try_from(deficit.min(later)).unwrap_or(u64::MAX);
-        self.found(Shortfall { from, until: point.reading.until, missing });
+        self.add_shortfall(Shortfall { from, until: point.reading.until, missing });
         self.best = point.surplus().map(|surplus| (point.reading.from, surplus));
     }
 
@@ -268,11 +268,15 @@ impl ForkComparison {
         let missing = deficit(&before_last).min(deficit(&last));
         if missing > 0 {
             let (from, until) = (first.from, last.reading.until);
-            self.found(Shortfall { from, until, missing: u64::try_from(missing).unwrap_or(u64::MAX) });
+            self.add_shortfall(Shortfall {
+                from,
+                until,
+                missing: u64::try_from(missing).unwrap_or(u64::MAX),
+            });
         }
     }
 
-    fn found(&mut self, shortfall: Shortfall) {
+    fn add_shortfall(&mut self, shortfall: Shortfall) {
         self.report.missing = self.report.missing.saturating_add(shortfall.missing);
         self.report.shortfall_count += 1;
         if self.report.shortfalls.len() < MAX_SHORTFALLS {
@@ -301,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forks_from_after_all_readings_are_looked_at_a_bounded_number_of_times() {
+    fn forks_after_all_readings_are_examined_a_bounded_number_of_times() {
         let mut forks = ForkComparison::default();
         let future = MonoNs(1 << 60);
         (0..1000).for_each(|_| forks.fork(future));
@@ -309,11 +313,11 @@ mod tests {
             let (from, until) = (MonoNs(at), MonoNs(at + 1));
             forks.read(ForkCount { from, until, forks: 5, running: 1 }, std::iter::empty());
         };
-        (1..=LOOKS).for_each(|at| read(&mut forks, at));
+        (1..=EXAMINATIONS).for_each(|at| read(&mut forks, at));
         assert_eq!(forks.forks.len(), 1000);
-        read(&mut forks, LOOKS + 1);
+        read(&mut forks, EXAMINATIONS + 1);
         assert_eq!((forks.forks.len(), forks.older), (0, 1000));
-        // Nothing is known of the forks before such a reading, so it proves no deficit.
+        // The forks before such a reading are unknown, so it proves no deficit.
         read(&mut forks, 1 << 40);
         assert_eq!(forks.finish(0).missing, 0);
     }

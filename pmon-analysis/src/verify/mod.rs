@@ -1,285 +1,64 @@
-//! How complete a capture is: counted anew from its events, and held against what the recorder says.
+//! Checks a capture for completeness: recounts its events, and compares the counts with those of
+//! the recorder.
 
 mod fork_check;
+mod problem;
+mod report;
 
-use std::fmt;
-
-use pmon_core::accounting::{LossByCause, LossCause, MAX_CPUS};
+use pmon_core::accounting::{LossCause, MAX_CPUS};
 use pmon_core::capture::{
-    Blind, CpuCounts, Damage, DamageKind, End, Excluded, FencePosition, ForkReading, Loss, Record,
-    RecordedDatagram, RingCounts, SelfGenerated, UnreachedCpu, UnreachedReason, Witness,
+    Blind, CpuCounts, Damage, DamageKind, End, Excluded, ForkReading, Loss, Record, RecordedDatagram,
+    SelfGenerated,
 };
 use pmon_core::wire::{ByteOrder, Event, EventBody, Message, messages};
 use pmon_core::{Cpu, MonoNs, Seq, Tgid};
 
+use fork_check::ForkComparison;
 pub use fork_check::{ForkReport, MAX_SHORTFALLS, Shortfall};
+pub use problem::Problem;
+pub use report::{MAX_PROBLEMS, Verdict, VerifyReport};
 
-/// Problems that are described; further ones are only counted.
-pub const MAX_PROBLEMS: usize = 16;
 /// Maximum number of blind spans that are compared with the fork counter.
 const MAX_BLINDS: usize = 4096;
 
-/// What a capture is worth, the best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
-    /// Every event from its start to its end is in it.
-    Complete,
-    /// All but the events that it says were lost, or but what a CPU emitted that should have been heard and was not.
-    Lossy,
-    /// Some events are missing from times in which the kernel emitted none, or not all; everything
-    /// else is as in [`Verdict::Lossy`].
-    Blind,
-    /// The recorder did not end cleanly: so it is up to some moment.
-    Unsealed,
-    /// Parts cannot be read, or contradict each other.
-    Damaged,
-}
-
-impl Verdict {
-    /// Its name in every interface of pmon.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Lossy => "lossy",
-            Self::Blind => "blind",
-            Self::Unsealed => "unsealed",
-            Self::Damaged => "damaged",
-        }
-    }
-}
-
-/// Two things in a capture that cannot both be true.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// Numbers are missing, and no loss says so.
-    Missing {
-        /// The CPU that emitted them.
-        cpu: Cpu,
-        /// The first that is missing.
-        first: Seq,
-        /// How many.
-        count: u64,
-    },
-    /// A number was passed before.
-    Backwards {
-        /// The CPU that it is of.
-        cpu: Cpu,
-        /// The number.
-        seq: Seq,
-    },
-    /// The end counts otherwise.
-    Total {
-        /// What is counted.
-        what: &'static str,
-        /// What the end says.
-        stated: u64,
-        /// What is there.
-        found: u64,
-    },
-    /// More is there than was counted elsewhere.
-    Exceeds {
-        /// What is counted.
-        what: &'static str,
-        /// What was counted.
-        stated: u64,
-        /// What is there.
-        found: u64,
-    },
-    /// Of a CPU's numbers, others are missing than were left out.
-    Excluded {
-        /// The CPU that emitted them.
-        cpu: Cpu,
-        /// How many the recorder says that it left out.
-        stated: u64,
-        /// How many are missing, and not lost.
-        found: u64,
-    },
-    /// The end counts the losses for a cause otherwise.
-    Lost {
-        /// The cause.
-        cause: LossCause,
-        /// What the end says.
-        stated: u64,
-        /// What is there.
-        found: u64,
-    },
-    /// There are records behind the end.
-    AfterEnd,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Missing { cpu, first, count } => {
-                write!(f, "{count} missing on cpu {cpu} from seq {first} on, and no loss says so")
-            }
-            Self::Backwards { cpu, seq } => write!(f, "seq {seq} on cpu {cpu} comes after a later one"),
-            Self::Total { what, stated, found } => {
-                write!(f, "{what}: the end says {stated}, and there are {found}")
-            }
-            Self::Exceeds { what, stated, found } => {
-                write!(f, "{what}: {found}, which is more than the {stated} that the ring counted")
-            }
-            Self::Excluded { cpu, stated, found } => {
-                write!(f, "cpu {cpu}: {stated} are said to be left out, and {found} are missing and not lost")
-            }
-            Self::Lost { cause, stated, found } => {
-                write!(f, "lost ({}): the end says {stated}, and there are {found}", cause.name())
-            }
-            Self::AfterEnd => f.write_str("records follow the end"),
-        }
-    }
-}
-
-/// What a [`Verifier`] found.
-#[derive(Clone, Debug, Default)]
-pub struct VerifyReport {
-    /// Datagrams, without `self_generated`.
-    pub events: u64,
-    /// Datagrams that the recorder itself caused.
-    pub self_generated: u64,
-    /// Events lost, over all losses.
-    pub lost: LossByCause,
-    /// Stretches of consecutive events lost.
-    pub intervals: u64,
-    /// Events that are missing in the numbers, and of which no loss tells.
-    pub missing: u64,
-    /// What was recorded, if that was not everything.
-    pub scope: Option<String>,
-    /// Events that the recorder excluded by its filter.
-    pub excluded: u64,
-    /// What did not come by the ring, if there was one.
-    pub ring: Option<RingCounts>,
-    /// Total time in ns in which the kernel did not emit all events, as reported by the recorder.
-    pub blind_ns: u64,
-    /// Number of blind spans reported by the recorder.
-    pub blinds: u64,
-    /// Result of comparing the fork counter with the fork events.
-    pub forks: ForkReport,
-    /// Number of further blind spans, which the fork counter shows and the recorder does not
-    /// report.
-    pub unreported_blinds: u64,
-    /// Total length in ns of the further blind spans.
-    pub unreported_blind_ns: u64,
-    /// CPUs that fences did not reach.
-    pub unreached: Vec<(FencePosition, UnreachedCpu)>,
-    /// The last counts of the two witnesses; `None` if the source did not count, or nothing was lost.
-    pub witness: Option<Witness>,
-    /// Datagrams in the capture from which not all could be read.
-    pub malformed: u64,
-    /// What the end says; `None` if there is none.
-    pub end: Option<End>,
-    /// Whether the recorder ended cleanly: the capture has its end, and is whole behind it.
-    pub is_sealed: bool,
-    /// The latest event before the first damage or contradiction: up to it, all that is missing is told. `None` if there is no
-    /// event before.
-    pub accounted_until: Option<MonoNs>,
-    /// Parts that could not be used.
-    pub damaged: u64,
-    /// Bytes of them.
-    pub damaged_bytes: u64,
-    /// Records that are known to be missing with them.
-    pub missing_records: u64,
-    /// The first contradictions,
-    pub problems: Vec<Problem>,
-    /// and how many there are in all.
-    pub problem_count: u64,
-}
-
-impl VerifyReport {
-    /// The worst that applies.
-    pub fn verdict(&self) -> Verdict {
-        if self.damaged > 0 || self.problem_count > 0 {
-            Verdict::Damaged
-        } else if !self.is_sealed {
-            Verdict::Unsealed
-        } else if self.all_blinds() > 0 {
-            Verdict::Blind
-        } else if self.lost.total() > 0 || self.unexplained_drops() > 0 || self.silent_cpus().next().is_some()
-        {
-            Verdict::Lossy
-        } else {
-            Verdict::Complete
-        }
-    }
-
-    /// Returns the number of all blind spans.
-    pub fn all_blinds(&self) -> u64 {
-        self.blinds.saturating_add(self.unreported_blinds)
-    }
-
-    /// Returns the total length in ns of all blind spans.
-    pub fn all_blind_ns(&self) -> u64 {
-        self.blind_ns.saturating_add(self.unreported_blind_ns)
-    }
-
-    /// CPUs that were asked to emit an event, of which none came: what else they emitted then is not known.
-    pub fn silent_cpus(&self) -> impl Iterator<Item = (FencePosition, Cpu)> {
-        let silent = self.unreached.iter().filter(|(_, unreached)| unreached.why == UnreachedReason::Silent);
-        silent.map(|&(position, unreached)| (position, unreached.cpu))
-    }
-
-    /// Datagrams that the source dropped, of which the numbers tell nothing.
-    pub fn unexplained_drops(&self) -> u64 {
-        self.witness.map_or(0, |witness| witness.drops.saturating_sub(witness.gaps))
-    }
-
-    fn problem(&mut self, problem: Problem) {
-        self.problem_count += 1;
-        if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push(problem);
-        }
-    }
-
-    /// The ring has counted `stated` of what `found` of are in the capture, which begins a little later.
-    fn at_most(&mut self, what: &'static str, stated: u64, found: u64) {
-        if found > stated {
-            self.problem(Problem::Exceeds { what, stated, found });
-        }
-    }
-
-    fn total(&mut self, what: &'static str, stated: u64, found: u64) {
-        if stated != found {
-            self.problem(Problem::Total { what, stated, found });
-        }
-    }
-}
-
-/// The numbers of one CPU.
+/// State of one CPU's sequence numbers.
 #[derive(Clone, Copy, Debug)]
-struct Chain {
+struct CpuSequence {
+    /// Next expected number.
     next: Seq,
     /// Time of the latest event.
     time: MonoNs,
-    /// Whether the last of it was a loss.
+    /// Whether the latest numbers were lost.
     is_lost: bool,
-    /// Numbers that are missing and not lost,
+    /// Number of numbers that are missing and not lost.
     absent: u64,
-    /// and how many of them are known to be left out.
+    /// Number of events that the recorder reports as excluded.
     excluded: u64,
 }
 
-/// Counts a capture anew. Feed it every record and every damage, in order.
+/// Checks a capture for completeness. Apply every record and every damage in capture order.
 ///
-/// It trusts no total: losses have to fill the gaps in the numbers exactly, and what the end says is compared.
+/// The verifier trusts no total of the recorder: losses must fill the gaps in the sequence numbers
+/// exactly, and the totals in the end record must match the records.
 #[derive(Clone, Debug)]
 pub struct Verifier {
     order: ByteOrder,
     recorder: Option<Tgid>,
-    cpus: Vec<Option<Chain>>,
+    cpus: Vec<Option<CpuSequence>>,
     report: VerifyReport,
     now: Option<MonoNs>,
-    /// Numbers that are missing and not lost, of which it is not known yet whether they were left out.
+    /// Number of numbers, over all CPUs, that are missing, not lost, and not yet known to be excluded.
     absent: u64,
-    /// Whether there was neither damage nor a contradiction yet.
-    is_told: bool,
-    forks: fork_check::ForkComparison,
-    /// Blind spans reported by the recorder; only the first ones are kept.
+    /// Whether no damage and no contradiction has occurred yet.
+    is_accounted: bool,
+    forks: ForkComparison,
+    /// The first blind spans reported by the recorder, at most [`MAX_BLINDS`].
     blinds: Vec<Blind>,
 }
 
 impl Verifier {
-    /// A verifier of a capture whose datagrams are in `order`; events of the process `recorder` may be its own.
+    /// Creates a verifier for a capture whose datagrams have the byte order `order`. `recorder` is
+    /// the process whose self-generated events are counted separately.
     pub fn new(order: ByteOrder, recorder: Option<Tgid>) -> Self {
         Self {
             order,
@@ -288,20 +67,20 @@ impl Verifier {
             report: VerifyReport::default(),
             now: None,
             absent: 0,
-            is_told: true,
-            forks: fork_check::ForkComparison::default(),
+            is_accounted: true,
+            forks: ForkComparison::default(),
             blinds: Vec::new(),
         }
     }
 
-    /// Takes the next record.
+    /// Applies the next record.
     #[inline]
     pub fn count(&mut self, record: &Record<'_>) {
         if self.report.end.is_some() {
-            return self.report.problem(Problem::AfterEnd);
+            return self.report.add_problem(Problem::AfterEnd);
         }
         match record {
-            Record::Event(frame, _) => self.count_frame(frame),
+            Record::Event(datagram, _) => self.count_datagram(datagram),
             Record::Loss(loss) => self.count_loss(loss),
             Record::Blind(blind) => {
                 self.report.blinds += 1;
@@ -311,7 +90,7 @@ impl Verifier {
                 }
             }
             Record::Forks(ForkReading::Counted(count)) => {
-                let last = self.cpus.iter().map(|chain| chain.as_ref().map(|chain| chain.time));
+                let last = self.cpus.iter().map(|cpu| cpu.as_ref().map(|cpu| cpu.time));
                 self.forks.read(*count, last);
             }
             Record::Forks(ForkReading::Absent { why }) => self.forks.absent(why),
@@ -325,16 +104,16 @@ impl Verifier {
                 self.report.scope = Some(scope.text.clone());
                 self.forks.partial();
             }
-            Record::Excluded(excluded) => self.count_left_out(excluded),
+            Record::Excluded(excluded) => self.count_excluded(excluded),
             Record::Ring(counts) => self.report.ring = Some(counts.clone()),
-            Record::End(end) => self.end(end),
+            Record::End(end) => self.check_end(end),
             _ => {}
         }
     }
 
-    /// Takes a part that could not be used.
+    /// Applies an unreadable part of the capture.
     pub fn damage(&mut self, damage: &Damage) {
-        self.is_told &= matches!(damage.what, DamageKind::Header);
+        self.is_accounted &= matches!(damage.what, DamageKind::Header);
         self.report.damaged += 1;
         self.report.damaged_bytes = self.report.damaged_bytes.saturating_add(damage.bytes);
         if let DamageKind::Missing { records } = damage.what {
@@ -342,7 +121,8 @@ impl Verifier {
         }
     }
 
-    /// What was found, in a capture whose recorder ended cleanly or did not: a [`pmon_core::capture::Reader`] knows.
+    /// Finishes the verification. `is_sealed` states whether the recorder ended cleanly, according to
+    /// the [`pmon_core::capture::Reader`].
     pub fn finish(mut self, is_sealed: bool) -> VerifyReport {
         self.report.is_sealed = is_sealed && self.report.end.is_some();
         // In a damaged capture, missing forks do not prove blindness.
@@ -354,20 +134,21 @@ impl Verifier {
 
     /// Compares the fork counter with the fork events, beyond the spans that the recorder reports.
     fn compare_forks(&mut self) {
-        let excluded = self.cpus.iter().flatten().map(|chain| chain.absent).fold(0, u64::saturating_add);
+        let excluded = self.cpus.iter().flatten().map(|cpu| cpu.absent).fold(0, u64::saturating_add);
         self.report.forks = self.forks.finish(excluded);
         let forks = &self.report.forks;
-        let is_told = |shortfall: &&Shortfall| {
+        let is_reported = |shortfall: &&Shortfall| {
             self.blinds.iter().any(|blind| blind.from <= shortfall.until && shortfall.from <= blind.until)
         };
-        let untold: Vec<_> = forks.shortfalls.iter().filter(|shortfall| !is_told(shortfall)).collect();
-        self.report.unreported_blinds = untold.len() as u64;
-        let lengths = untold.iter().map(|shortfall| shortfall.until.0.saturating_sub(shortfall.from.0));
+        let unreported: Vec<_> =
+            forks.shortfalls.iter().filter(|shortfall| !is_reported(shortfall)).collect();
+        self.report.unreported_blinds = unreported.len() as u64;
+        let lengths = unreported.iter().map(|shortfall| shortfall.until.0.saturating_sub(shortfall.from.0));
         self.report.unreported_blind_ns = lengths.fold(0, u64::saturating_add);
     }
 
-    fn count_frame(&mut self, frame: &RecordedDatagram<'_>) {
-        let bytes = match frame {
+    fn count_datagram(&mut self, datagram: &RecordedDatagram<'_>) {
+        let bytes = match datagram {
             RecordedDatagram::Event(event) => {
                 let is_own =
                     self.recorder.is_some_and(|recorder| SelfGenerated::of(event, recorder).is_some());
@@ -377,7 +158,7 @@ impl Verifier {
             RecordedDatagram::Raw(bytes) => bytes,
         };
         self.report.events += 1;
-        self.report.malformed += u64::from(frame.is_malformed(self.order));
+        self.report.malformed += u64::from(datagram.is_malformed(self.order));
         for message in messages(bytes, self.order) {
             if let Ok(Message::Event(event)) = message {
                 self.count_event(&event);
@@ -386,93 +167,99 @@ impl Verifier {
     }
 
     fn count_event(&mut self, event: &Event) {
-        self.take(event.cpu, event.seq, event.seq, Some(event.time));
+        self.count_numbers(event.cpu, event.seq, event.seq, Some(event.time));
         if let EventBody::Fork { .. } = event.body {
             self.forks.fork(event.time);
         }
         self.forks.event(event.cpu, event.time);
         self.now = self.now.max(Some(event.time));
-        self.tell();
+        self.update_accounted_until();
     }
 
-    /// All that is missing until now is told of, if it is.
+    /// Extends the accounted time to the latest event, if no missing number is unexplained.
     #[inline]
-    fn tell(&mut self) {
-        if self.is_told && self.absent == 0 {
+    fn update_accounted_until(&mut self) {
+        if self.is_accounted && self.absent == 0 {
             self.report.accounted_until = self.now;
         }
     }
 
-    fn count_left_out(&mut self, excluded: &Excluded) {
-        let Some(chain) = self.slot(excluded.cpu).and_then(Option::as_mut) else {
-            return self.contradicted(Problem::Excluded {
+    fn count_excluded(&mut self, excluded: &Excluded) {
+        let Some(sequence) = self.sequence(excluded.cpu).and_then(Option::as_mut) else {
+            return self.contradiction(Problem::Excluded {
                 cpu: excluded.cpu,
                 stated: excluded.count,
                 found: 0,
             });
         };
-        let (absent, known) = (chain.absent, std::mem::replace(&mut chain.excluded, excluded.count));
-        let is_last = chain.next == excluded.last.next();
+        let (absent, known) = (sequence.absent, std::mem::replace(&mut sequence.excluded, excluded.count));
+        let is_last = sequence.next == excluded.last.next();
         if absent != excluded.count || known > excluded.count || !is_last {
             let (cpu, stated) = (excluded.cpu, excluded.count);
-            return self.contradicted(Problem::Excluded { cpu, stated, found: absent });
+            return self.contradiction(Problem::Excluded { cpu, stated, found: absent });
         }
         self.report.excluded += excluded.count - known;
         self.absent -= excluded.count - known;
-        self.tell();
+        self.update_accounted_until();
     }
 
-    fn contradicted(&mut self, problem: Problem) {
-        self.is_told = false;
-        self.report.problem(problem);
+    fn contradiction(&mut self, problem: Problem) {
+        self.is_accounted = false;
+        self.report.add_problem(problem);
     }
 
     fn count_loss(&mut self, loss: &Loss) {
-        let continues = self
-            .slot(loss.cpu)
-            .is_some_and(|slot| slot.is_some_and(|chain| chain.is_lost && chain.next == loss.first));
+        let continues = self.sequence(loss.cpu).is_some_and(|sequence| {
+            sequence.is_some_and(|sequence| sequence.is_lost && sequence.next == loss.first)
+        });
         self.report.intervals += u64::from(!continues);
         self.report.lost.add(loss.cause, loss.count());
         self.forks.lose(loss.after, loss.before, loss.count());
-        self.take(loss.cpu, loss.first, loss.last, None);
+        self.count_numbers(loss.cpu, loss.first, loss.last, None);
     }
 
     /// Accounts for the sequence numbers from `first` to `last` on a CPU: an event if `at` is its
     /// time, a loss otherwise.
     #[inline]
-    fn take(&mut self, cpu: Cpu, first: Seq, last: Seq, at: Option<MonoNs>) {
+    fn count_numbers(&mut self, cpu: Cpu, first: Seq, last: Seq, at: Option<MonoNs>) {
         let is_lost = at.is_none();
         let is_partial = self.report.scope.is_some();
-        let Some(slot) = self.slot(cpu) else { return };
-        let Some(before) = *slot else {
+        let Some(sequence) = self.sequence(cpu) else { return };
+        let Some(before) = *sequence else {
             let time = at.unwrap_or_default();
-            *slot = Some(Chain { next: last.next(), time, is_lost, absent: 0, excluded: 0 });
+            *sequence = Some(CpuSequence { next: last.next(), time, is_lost, absent: 0, excluded: 0 });
             return;
         };
         let count = first.0.wrapping_sub(before.next.0);
         let time = at.map_or(before.time, |at| at.max(before.time));
-        *slot = Some(Chain { next: last.next(), time, is_lost, ..before });
+        *sequence = Some(CpuSequence { next: last.next(), time, is_lost, ..before });
         if count == 0 {
             return;
         }
         if count > i32::MAX as u32 {
-            *slot = Some(before);
-            self.is_told = false;
-            return self.report.problem(Problem::Backwards { cpu, seq: first });
+            *sequence = Some(before);
+            self.is_accounted = false;
+            return self.report.add_problem(Problem::Backwards { cpu, seq: first });
         }
         let count = u64::from(count);
         if is_partial {
-            *slot = Some(Chain { next: last.next(), time, is_lost, absent: before.absent + count, ..before });
+            *sequence = Some(CpuSequence {
+                next: last.next(),
+                time,
+                is_lost,
+                absent: before.absent + count,
+                ..before
+            });
             self.absent += count;
             return;
         }
-        self.is_told = false;
+        self.is_accounted = false;
         self.report.missing += count;
-        self.report.problem(Problem::Missing { cpu, first: before.next, count });
+        self.report.add_problem(Problem::Missing { cpu, first: before.next, count });
     }
 
     #[inline]
-    fn slot(&mut self, cpu: Cpu) -> Option<&mut Option<Chain>> {
+    fn sequence(&mut self, cpu: Cpu) -> Option<&mut Option<CpuSequence>> {
         let index = cpu.0 as usize;
         if index >= self.cpus.len() && cpu.0 < MAX_CPUS {
             self.cpus.resize(index + 1, None);
@@ -480,43 +267,45 @@ impl Verifier {
         self.cpus.get_mut(index)
     }
 
-    /// At the end, what is missing is left out or lost.
-    fn end_chains(&mut self) {
-        let chains = self.cpus.iter().enumerate().filter_map(|(cpu, chain)| Some((cpu, chain.as_ref()?)));
-        for (cpu, chain) in chains.filter(|(_, chain)| chain.absent > chain.excluded) {
-            let (cpu, stated, found) = (Cpu(cpu as u32), chain.excluded, chain.absent);
+    /// Checks that every missing number is lost or excluded.
+    fn check_absent(&mut self) {
+        let cpus = self.cpus.iter().enumerate().filter_map(|(cpu, sequence)| Some((cpu, sequence.as_ref()?)));
+        for (cpu, sequence) in cpus.filter(|(_, sequence)| sequence.absent > sequence.excluded) {
+            let (cpu, stated, found) = (Cpu(cpu as u32), sequence.excluded, sequence.absent);
             self.report.missing += found - stated;
-            self.report.problem(Problem::Excluded { cpu, stated, found });
+            self.report.add_problem(Problem::Excluded { cpu, stated, found });
         }
     }
 
-    fn end(&mut self, end: &End) {
-        self.end_chains();
+    /// Compares the totals in the end record with the records.
+    fn check_end(&mut self, end: &End) {
+        self.check_absent();
         let report = &mut self.report;
-        report.total("events", end.events, report.events + report.self_generated);
+        report.check_total("events", end.events, report.events + report.self_generated);
         for cause in LossCause::ALL {
             let (stated, found) = (end.lost.of(cause), report.lost.of(cause));
             if stated != found {
-                report.problem(Problem::Lost { cause, stated, found });
+                report.add_problem(Problem::Lost { cause, stated, found });
             }
         }
-        report.total("blind ns", end.blind_ns, report.blind_ns);
-        // Of those that were dropped for want of room, nothing else tells.
+        report.check_total("blind ns", end.blind_ns, report.blind_ns);
+        // The end record also counts malformed datagrams that the recorder dropped for lack of
+        // memory, and no other record does.
         if report.malformed > end.malformed {
-            report.total("malformed datagrams", end.malformed, report.malformed);
+            report.check_total("malformed datagrams", end.malformed, report.malformed);
         }
         if let Some(drops) = end.drops {
             let witness = report.witness.unwrap_or_default();
-            report.total("drops of the source", drops, witness.drops);
-            report.total("gaps for them", witness.gaps, report.lost.in_source());
+            report.check_total("drops of the source", drops, witness.drops);
+            report.check_total("gaps for them", witness.gaps, report.lost.in_source());
         }
         if let Some(ring) = &report.ring {
             let sum = |count: fn(&CpuCounts) -> u64| ring.cpus.iter().map(count).fold(0, u64::saturating_add);
             let (spilled, dropped) = (sum(|cpu| cpu.spilled), sum(|cpu| cpu.dropped));
             let excluded = sum(|cpu| cpu.excluded);
-            report.at_most("lost because the ring was full", dropped, report.lost.of(LossCause::Ring));
-            report.at_most("lost in the socket", spilled, report.lost.of(LossCause::Socket));
-            report.at_most("left out", excluded, report.excluded);
+            report.check_maximum("lost because the ring was full", dropped, report.lost.of(LossCause::Ring));
+            report.check_maximum("lost in the socket", spilled, report.lost.of(LossCause::Socket));
+            report.check_maximum("left out", excluded, report.excluded);
         }
         report.end = Some(*end);
     }

@@ -1,6 +1,7 @@
 use pmon_core::Task;
 use pmon_core::capture::{
-    Blind, CpuCounts, Excluded, Fence, ForkCount, ForkReading, RingCounts, ScopeInfo, UnreachedReason,
+    Blind, CpuCounts, Excluded, Fence, FencePosition, ForkCount, ForkReading, RingCounts, ScopeInfo,
+    UnreachedCpu, UnreachedReason, Witness,
 };
 use pmon_core::wire::{Comm, EventBody};
 use proptest::prelude::*;
@@ -9,7 +10,7 @@ use super::*;
 
 const RECORDER: Tgid = Tgid(7);
 
-fn frame(cpu: u32, seq: u32, body: EventBody) -> Record<'static> {
+fn datagram(cpu: u32, seq: u32, body: EventBody) -> Record<'static> {
     Record::Event(
         RecordedDatagram::Event(Event { time: MonoNs(seq.into()), seq: Seq(seq), cpu: Cpu(cpu), body }),
         None,
@@ -17,14 +18,14 @@ fn frame(cpu: u32, seq: u32, body: EventBody) -> Record<'static> {
 }
 
 fn event(cpu: u32, seq: u32) -> Record<'static> {
-    frame(cpu, seq, EventBody::Sid { task: Task::new(1, 1) })
+    datagram(cpu, seq, EventBody::Sid { task: Task::new(1, 1) })
 }
 
 fn heartbeat(cpu: u32, seq: u32) -> Record<'static> {
     let mut comm = Comm::default();
     let name = SelfGenerated::Heartbeat.comm().as_bytes();
     comm.0[..name.len()].copy_from_slice(name);
-    frame(cpu, seq, EventBody::Comm { task: Task::new(9, RECORDER.0), comm })
+    datagram(cpu, seq, EventBody::Comm { task: Task::new(9, RECORDER.0), comm })
 }
 
 fn loss(cpu: u32, first: u32, last: u32, cause: LossCause) -> Record<'static> {
@@ -32,7 +33,7 @@ fn loss(cpu: u32, first: u32, last: u32, cause: LossCause) -> Record<'static> {
     Record::Loss(Loss { cpu: Cpu(cpu), first: Seq(first), last: Seq(last), after, before, cause })
 }
 
-/// The end that these records deserve.
+/// Creates the end record that matches these records.
 fn end(records: &[Record<'_>]) -> Record<'static> {
     let mut end = End::default();
     for record in records {
@@ -53,14 +54,14 @@ fn verify(records: &[Record<'_>]) -> VerifyReport {
     verifier.finish(true)
 }
 
-/// With the end that they deserve.
+/// Verifies the records with a matching end record.
 fn verify_sealed(mut records: Vec<Record<'_>>) -> VerifyReport {
     records.push(end(&records));
     verify(&records)
 }
 
 #[test]
-fn numbers_without_a_hole_are_complete_across_the_wrap_and_whatever_the_order_of_cpus() {
+fn contiguous_numbers_are_complete_across_the_wrap_and_in_any_order_of_cpus() {
     let report = verify_sealed(vec![
         event(3, u32::MAX),
         event(0, 10),
@@ -85,7 +86,7 @@ fn scope() -> Record<'static> {
 }
 
 #[test]
-fn what_was_left_out_is_not_missing_if_it_was_counted() {
+fn counted_excluded_events_are_not_missing() {
     let mut records = vec![
         scope(),
         event(0, 10),
@@ -107,18 +108,18 @@ fn what_was_left_out_is_not_missing_if_it_was_counted() {
 }
 
 #[test]
-fn a_wrong_count_of_what_was_left_out_is_a_contradiction() {
+fn a_wrong_count_of_excluded_events_is_a_contradiction() {
     for wrong in [excluded(0, 15, 3), excluded(0, 15, 5), excluded(0, 14, 4), excluded(9, 15, 4)] {
         let report = verify_sealed(vec![scope(), event(0, 10), event(0, 15), wrong]);
         assert_eq!(report.verdict(), Verdict::Damaged, "{report:?}");
     }
-    // Without a word that not everything is recorded, what is missing is missing.
+    // Without a scope record, absent numbers are missing.
     let report = verify_sealed(vec![event(0, 10), event(0, 15), excluded(0, 15, 4)]);
     assert_eq!((report.verdict(), report.missing), (Verdict::Damaged, 4));
 }
 
 #[test]
-fn the_rings_own_counts_bound_what_is_lost_and_left_out() {
+fn the_counters_of_the_ring_limit_losses_and_excluded_events() {
     let ring = |spilled, dropped, excluded| {
         let counts = CpuCounts { cpu: Cpu(0), spilled, dropped, excluded };
         Record::Ring(RingCounts { time: MonoNs(1), cpus: vec![CpuCounts::default(), counts] })
@@ -135,7 +136,7 @@ fn the_rings_own_counts_bound_what_is_lost_and_left_out() {
 }
 
 #[test]
-fn losses_that_fill_the_gaps_are_counted_by_cause_and_interval() {
+fn losses_that_fill_gaps_are_counted_by_cause_and_interval() {
     let report = verify_sealed(vec![
         event(0, 10),
         loss(0, 11, 13, LossCause::Backpressure),
@@ -143,7 +144,7 @@ fn losses_that_fill_the_gaps_are_counted_by_cause_and_interval() {
         event(0, 21),
         event(1, 5),
         loss(0, 22, 22, LossCause::Socket),
-        // Of a CPU of which nothing was recorded, at the end.
+        // A loss at the end, of a CPU without events.
         loss(2, 100, 101, LossCause::Backpressure),
         Record::Witness(Witness { time: MonoNs(0), drops: 8, gaps: 8 }),
     ]);
@@ -157,7 +158,7 @@ fn losses_that_fill_the_gaps_are_counted_by_cause_and_interval() {
 }
 
 #[test]
-fn a_gap_that_no_loss_tells_of_is_damage() {
+fn a_gap_without_a_loss_record_is_damage() {
     let report = verify(&[event(0, 1), event(0, 4)]);
     assert_eq!((report.verdict(), report.missing), (Verdict::Damaged, 2));
     let report = verify(&[event(0, 1), loss(0, 3, 4, LossCause::Socket), event(0, 5)]);
@@ -166,33 +167,33 @@ fn a_gap_that_no_loss_tells_of_is_damage() {
 }
 
 #[test]
-fn a_number_that_comes_twice_is_damage_and_changes_nothing_else() {
+fn a_repeated_number_is_damage_and_has_no_other_effect() {
     let report = verify_sealed(vec![event(0, 1), event(0, 2), event(0, 1), event(0, 3)]);
     assert_eq!(report.problems, [Problem::Backwards { cpu: Cpu(0), seq: Seq(1) }]);
     assert_eq!(report.verdict(), Verdict::Damaged);
 }
 
 #[test]
-fn what_the_end_says_must_be_so() {
-    let whole = vec![
+fn totals_in_the_end_record_must_match_the_records() {
+    let records = vec![
         event(0, 1),
         loss(0, 2, 3, LossCause::Socket),
         Record::Blind(Blind { from: MonoNs(1), until: MonoNs(5) }),
         Record::Event(RecordedDatagram::Raw(b"?"), None),
         Record::Witness(Witness { time: MonoNs(0), drops: 2, gaps: 2 }),
     ];
-    let Record::End(end) = end(&whole) else { unreachable!() };
-    let honest = End { malformed: 1, ..end };
+    let Record::End(end) = end(&records) else { unreachable!() };
+    let correct = End { malformed: 1, ..end };
     let mut lost = end.lost;
     lost.add(LossCause::Ring, 1);
     let wrong = [
-        ("events", End { events: 3, ..honest }),
-        ("blind ns", End { blind_ns: 5, ..honest }),
-        ("malformed datagrams", End { malformed: 0, ..honest }),
-        ("drops of the source", End { drops: Some(3), ..honest }),
+        ("events", End { events: 3, ..correct }),
+        ("blind ns", End { blind_ns: 5, ..correct }),
+        ("malformed datagrams", End { malformed: 0, ..correct }),
+        ("drops of the source", End { drops: Some(3), ..correct }),
     ];
-    let with = |end| verify(&[whole.clone(), vec![Record::End(end)]].concat());
-    assert_eq!(with(honest).verdict(), Verdict::Blind);
+    let with = |end| verify(&[records.clone(), vec![Record::End(end)]].concat());
+    assert_eq!(with(correct).verdict(), Verdict::Blind);
     for (name, end) in wrong {
         let report = with(end);
         assert!(
@@ -200,16 +201,16 @@ fn what_the_end_says_must_be_so() {
             "{name}: {report:?}"
         );
     }
-    let report = with(End { lost, ..honest });
+    let report = with(End { lost, ..correct });
     assert_eq!(report.problems, [Problem::Lost { cause: LossCause::Ring, stated: 1, found: 0 }]);
-    // It may have dropped malformed ones.
-    assert_eq!(with(End { malformed: 2, ..honest }).verdict(), Verdict::Blind);
+    // The recorder may have dropped malformed datagrams.
+    assert_eq!(with(End { malformed: 2, ..correct }).verdict(), Verdict::Blind);
     let report = verify(&[Record::End(End::default()), event(0, 1)]);
     assert_eq!(report.problems, [Problem::AfterEnd]);
 }
 
 #[test]
-fn the_worst_that_applies() {
+fn the_worst_applicable_verdict_wins() {
     let lossy = vec![event(0, 1), loss(0, 2, 3, LossCause::Unknown), event(0, 4)];
     assert_eq!(verify_sealed(lossy.clone()).verdict(), Verdict::Lossy);
     let blind = [lossy, vec![Record::Blind(Blind { from: MonoNs(4), until: MonoNs(9) })]].concat();
@@ -226,7 +227,7 @@ fn the_worst_that_applies() {
 }
 
 #[test]
-fn a_capture_that_is_cut_behind_its_end_is_unsealed() {
+fn a_capture_cut_after_its_end_record_is_unsealed() {
     let mut verifier = Verifier::new(ByteOrder::NATIVE, None);
     verifier.count(&Record::End(End::default()));
     assert_eq!(verifier.clone().finish(true).verdict(), Verdict::Complete);
@@ -234,18 +235,18 @@ fn a_capture_that_is_cut_behind_its_end_is_unsealed() {
 }
 
 #[test]
-fn drops_of_which_no_gap_tells_are_no_completeness() {
+fn drops_without_a_gap_make_a_capture_lossy() {
     let witness = |drops, gaps| Record::Witness(Witness { time: MonoNs(0), drops, gaps });
     let report = verify_sealed(vec![event(0, 1), witness(3, 0)]);
     assert_eq!((report.verdict(), report.unexplained_drops()), (Verdict::Lossy, 3));
-    // Without memory, the kernel skips numbers and drops nothing.
+    // If the kernel has no memory, it skips numbers and counts no drop.
     let report =
         verify_sealed(vec![event(0, 1), loss(0, 2, 2, LossCause::KernelMemory), event(0, 3), witness(0, 1)]);
     assert_eq!((report.verdict(), report.unexplained_drops()), (Verdict::Lossy, 0));
 }
 
 #[test]
-fn a_cpu_that_a_fence_could_not_reach_is_named_and_one_that_should_have_been_heard_is_missed() {
+fn only_a_silent_cpu_of_a_fence_makes_a_capture_lossy() {
     let verdict = |why| {
         let unreached = vec![UnreachedCpu { cpu: Cpu(3), why }];
         let fence = Fence { time: MonoNs(0), position: FencePosition::End, unreached: unreached.clone() };
@@ -259,7 +260,7 @@ fn a_cpu_that_a_fence_could_not_reach_is_named_and_one_that_should_have_been_hea
 }
 
 #[test]
-fn all_is_told_up_to_the_first_damage_or_contradiction() {
+fn events_are_accounted_up_to_the_first_damage_or_contradiction() {
     let damage = Damage { offset: 0, bytes: 9, what: DamageKind::Corrupt };
     let up_to = |before: &[Record<'_>], what: &dyn Fn(&mut Verifier)| {
         let mut verifier = Verifier::new(ByteOrder::NATIVE, None);
@@ -285,8 +286,8 @@ fn problems_are_bounded() {
     assert_eq!((report.problems.len(), report.problem_count, report.missing), (MAX_PROBLEMS, 99, 99));
 }
 
-/// Records of some CPUs, whose every gap has its losses.
-fn told() -> impl Strategy<Value = Vec<Record<'static>>> {
+/// Generates records of three CPUs in which losses fill every gap.
+fn accounted_records() -> impl Strategy<Value = Vec<Record<'static>>> {
     let steps = prop::collection::vec((0..3u32, 0..4u32, 0..3u32), 4..60);
     (prop::array::uniform3(prop_oneof![any::<u32>(), u32::MAX - 9..=u32::MAX]), steps).prop_map(
         |(mut next, steps)| {
@@ -312,7 +313,7 @@ fn told() -> impl Strategy<Value = Vec<Record<'static>>> {
 
 proptest! {
     #[test]
-    fn what_is_told_is_counted_to_the_event(records in told()) {
+    fn losses_that_fill_every_gap_are_counted_exactly(records in accounted_records()) {
         let lost: u64 = records.iter().map(|r| if let Record::Loss(loss) = r { loss.count() } else { 0 }).sum();
         let report = verify_sealed(records);
         prop_assert_eq!((report.lost.total(), report.missing, report.problem_count), (lost, 0, 0));
@@ -320,23 +321,24 @@ proptest! {
     }
 
     #[test]
-    fn nothing_can_be_taken_out_unnoticed(records in told(), at: prop::sample::Index) {
+    fn removing_any_record_is_noticed(records in accounted_records(), at: prop::sample::Index) {
         let at = at.index(records.len());
         let mut cut = records.clone();
-        let (cpu, count) = stands_for(&cut.remove(at));
-        let is_of_cpu = |record: &Record<'_>| stands_for(record).0 == cpu;
+        let (cpu, count) = cpu_and_count(&cut.remove(at));
+        let is_of_cpu = |record: &Record<'_>| cpu_and_count(record).0 == cpu;
         let is_inner = records[..at].iter().any(is_of_cpu) && cut[at..].iter().any(is_of_cpu);
-        // Without an end, the numbers tell, but for the first and the last of a CPU.
+        // Without an end record, the sequence numbers show it, unless the record is the first or last
+        // of its CPU.
         prop_assert_eq!(verify(&cut).missing, if is_inner { count } else { 0 });
         prop_assert!(verify(&cut).verdict() >= Verdict::Unsealed);
-        // With one, the totals tell.
+        // With an end record, the totals show it.
         cut.push(end(&records));
         prop_assert_eq!(verify(&cut).verdict(), Verdict::Damaged);
     }
 }
 
-/// The CPU of a record, and how many events it stands for.
-fn stands_for(record: &Record<'_>) -> (Cpu, u64) {
+/// Returns the CPU of a record, and the number of events that the record accounts for.
+fn cpu_and_count(record: &Record<'_>) -> (Cpu, u64) {
     match record {
         Record::Event(RecordedDatagram::Event(event), _) => (event.cpu, 1),
         Record::Loss(loss) => (loss.cpu, loss.count()),
@@ -344,19 +346,19 @@ fn stands_for(record: &Record<'_>) -> (Cpu, u64) {
     }
 }
 
-/// A fork on a CPU at `time`, which is also its sequence number.
+/// Creates a fork on a CPU at `time`, which is also its sequence number.
 fn fork(cpu: u32, time: u32) -> Record<'static> {
-    frame(cpu, time, EventBody::Fork { parent: Task::new(1, 1), child: Task::new(2, 2) })
+    datagram(cpu, time, EventBody::Fork { parent: Task::new(1, 1), child: Task::new(2, 2) })
 }
 
-/// A reading of the fork counter, made from `time` to two later.
+/// Creates a reading of the fork counter, made between `time` and `time + 2`.
 fn forks(time: u32, forks: u64, running: u64) -> Record<'static> {
     let (from, until) = (MonoNs(time.into()), MonoNs(u64::from(time) + 2));
     Record::Forks(ForkReading::Counted(ForkCount { from, until, forks, running }))
 }
 
-/// A recording in which `emitted` of the 100 forks counted between two readings have an event; then
-/// comes `after`.
+/// Creates a recording in which `emitted` of the 100 forks counted between two readings have an
+/// event, followed by `after`.
 fn forked(emitted: u32, running: u64, after: Vec<Record<'static>>) -> Vec<Record<'static>> {
     let mut records = vec![fork(0, 8), event(1, 900), forks(9, 5000, 3)];
     records.extend((12..12 + emitted).map(|time| fork(0, time)));
@@ -365,7 +367,7 @@ fn forked(emitted: u32, running: u64, after: Vec<Record<'static>>) -> Vec<Record
     records.extend(after);
     let mut next = 8;
     for record in &mut records {
-        // Sequence numbers stay contiguous; the times stay as they are.
+        // Makes the sequence numbers contiguous and keeps the times.
         if let Record::Event(RecordedDatagram::Event(event), _) = record
             && event.cpu == Cpu(0)
         {
@@ -380,7 +382,7 @@ fn later(forked: u64, running: u64) -> Vec<Record<'static>> {
     vec![fork(0, 1005), event(1, 902), at(1, 1006, 903), forks(1010, forked, running)]
 }
 
-/// An event with a sequence number and another time.
+/// Creates an event with a time that differs from its sequence number.
 fn at(cpu: u32, time: u64, seq: u32) -> Record<'static> {
     let body = EventBody::Sid { task: Task::new(1, 1) };
     Record::Event(
@@ -390,14 +392,14 @@ fn at(cpu: u32, time: u64, seq: u32) -> Record<'static> {
 }
 
 #[test]
-fn as_many_forks_as_fork_events_are_complete() {
+fn equal_numbers_of_forks_and_fork_events_are_complete() {
     let report = verify_sealed(forked(100, 1, later(5101, 1)));
     assert_eq!((report.verdict(), report.forks.missing), (Verdict::Complete, 0), "{report:?}");
     assert_eq!((report.forks.readings, report.forks.counted), (3, 101));
 }
 
 #[test]
-fn forks_without_an_event_are_blindness_though_the_recorder_does_not_say_so() {
+fn forks_without_an_event_are_an_unreported_blind_span() {
     let report = verify_sealed(forked(70, 1, later(5101, 1)));
     assert_eq!((report.verdict(), report.forks.missing), (Verdict::Blind, 30), "{report:?}");
     assert_eq!(report.forks.shortfalls, [Shortfall { from: MonoNs(9), until: MonoNs(1002), missing: 30 }]);
@@ -406,7 +408,7 @@ fn forks_without_an_event_are_blindness_though_the_recorder_does_not_say_so() {
 }
 
 #[test]
-fn what_the_recorder_says_of_it_is_not_counted_twice() {
+fn a_reported_blind_span_is_not_counted_twice() {
     let mut after = later(5101, 1);
     after.push(Record::Blind(Blind { from: MonoNs(500), until: MonoNs(600) }));
     let report = verify_sealed(forked(70, 1, after));
@@ -415,7 +417,7 @@ fn what_the_recorder_says_of_it_is_not_counted_twice() {
 }
 
 #[test]
-fn tasks_that_were_running_and_late_events_and_a_single_reading_prove_nothing() {
+fn running_tasks_late_events_and_a_single_reading_prove_no_missing_fork() {
     // That many tasks may not have emitted their event yet, at both readings.
     let report = verify_sealed(forked(70, 31, later(5101, 31)));
     assert_eq!((report.verdict(), report.forks.missing), (Verdict::Complete, 0), "{report:?}");
@@ -430,7 +432,7 @@ fn tasks_that_were_running_and_late_events_and_a_single_reading_prove_nothing() 
 }
 
 #[test]
-fn events_that_are_lost_may_be_forks_also_where_that_shows_later() {
+fn lost_events_may_be_forks_even_if_the_loss_is_reported_later() {
     let lost = |count: u32| {
         let (after, before) = (MonoNs(901), MonoNs(1006));
         let (first, last) = (Seq(903), Seq(902 + count));
@@ -445,7 +447,7 @@ fn events_that_are_lost_may_be_forks_also_where_that_shows_later() {
 }
 
 #[test]
-fn events_that_are_left_out_may_be_forks() {
+fn excluded_events_may_be_forks() {
     let with = |excluded: u32| {
         let mut records = vec![scope()];
         records.extend(forked(70, 1, later(5101, 1)));
@@ -461,7 +463,7 @@ fn events_that_are_left_out_may_be_forks() {
 }
 
 #[test]
-fn another_counter_and_one_that_wraps_and_none_at_all_prove_nothing() {
+fn a_reset_wrapped_or_absent_counter_proves_no_missing_fork() {
     let before = |start| vec![fork(0, 8), forks(9, start, 1), fork(0, 9), forks(20, start + 1, 1)];
     let numbered = |records: Vec<Record<'static>>| {
         let mut records = records;
@@ -488,7 +490,7 @@ fn another_counter_and_one_that_wraps_and_none_at_all_prove_nothing() {
 proptest! {
     /// Impossible numbers cause no panic.
     #[test]
-    fn any_readings_and_losses_are_survived(
+    fn any_readings_and_losses_are_accepted(
         readings in prop::collection::vec(any::<[u64; 4]>(), 0..20),
         losses in prop::collection::vec(any::<(u32, u32, u64, u64)>(), 0..20),
         scoped in any::<bool>(),
