@@ -1,58 +1,76 @@
-//! Why a program cannot be run on the fake kernel.
+//! Errors of interposition.
 
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// Why a program cannot be run on the fake kernel.
+/// The reason why a program cannot be run on the fake kernel.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum InterposeError {
-    /// This system does not allow it.
+    /// This system does not allow a step of the setup.
     #[error("{step}: {errno}{}", step.hint(*errno))]
     Forbidden {
-        /// What it does not.
+        /// The step that failed.
         step: SetupStep,
-        /// What it says.
+        /// The error of the system call.
         errno: Errno,
     },
-    /// The program cannot be run: `ENOENT` if there is none of that name.
+    /// `execve` failed; `ENOENT` if there is no program of that name.
     #[error("{0}")]
     Exec(Errno),
-    /// Its memory cannot be read, nor written.
+    /// The program's memory or file descriptors are not accessible.
     #[error(
-        "cannot reach the program: {0}; whoever runs one here must be allowed to read its file, too (chmod +r), and it must not make itself undumpable"
+        "cannot access the program's memory: {0}; its file must be readable by this user (chmod +r), and it must not make itself undumpable"
     )]
     Memory(Errno),
-    /// What the program asks for cannot be answered: this system fails.
-    #[error("cannot answer the program: {0}")]
+    /// A call of the program cannot be answered because this system fails.
+    #[error("cannot answer the program's system call: {0}")]
     Serve(#[from] Errno),
 }
 
-/// What it takes to run a program on the fake kernel.
+/// The reason why a program cannot be served any longer.
+#[derive(Debug, Error)]
+pub enum ServeError<E> {
+    /// The world failed. The program's call is kept and retried by the next call of
+    /// [`Supervisor::serve`](crate::Supervisor::serve).
+    #[error("{0}")]
+    World(E),
+    /// This system failed.
+    #[error(transparent)]
+    Interpose(#[from] InterposeError),
+}
+
+impl<E> From<Errno> for ServeError<E> {
+    fn from(errno: Errno) -> Self {
+        Self::Interpose(errno.into())
+    }
+}
+
+/// A step of the setup of a program's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum SetupStep {
-    /// Memory, processes, file descriptors.
+    /// Allocates file descriptors and starts the processes.
     #[error("cannot prepare the program's process")]
     Prepare = 1,
-    /// New namespaces for it.
-    #[error("cannot make a user namespace")]
+    /// Creates the user, mount and PID namespaces.
+    #[error("cannot create a user namespace")]
     Namespaces,
-    /// Users in it.
+    /// Maps users and groups into the user namespace.
     #[error("cannot map a user into the new user namespace")]
     Map,
-    /// Its own mounts.
+    /// Mounts the program's `/proc`.
     #[error("cannot mount a /proc for the program")]
     Mounts,
-    /// The kernel's own `/proc` in them.
+    /// Mounts the kernel's own procfs below the program's `/proc`.
     #[error("cannot mount a new procfs")]
     Proc,
-    /// Its system calls are asked about.
+    /// Installs the seccomp filter that intercepts system calls.
     #[error("cannot intercept system calls (seccomp user notification)")]
     Seccomp,
-    /// Who it is.
-    #[error("cannot become that user")]
+    /// Changes the user.
+    #[error("cannot change to the requested user")]
     User,
 }
 
@@ -63,32 +81,32 @@ impl SetupStep {
         all.into_iter().find(|&step| step as u8 == code)
     }
 
-    /// What is missing, and what to do.
+    /// Returns the likely cause and its remedy.
     fn hint(self, errno: Errno) -> &'static str {
         match (self, errno) {
             (_, Errno::MFILE) => "; the limit on open files (ulimit -n) is too low",
             (Self::Namespaces, Errno::NOSPC | Errno::USERS) => {
-                "; no more of them are allowed: see the sysctls user.max_user_namespaces, user.max_pid_namespaces and \
+                "; the limit on namespaces is reached: see the sysctls user.max_user_namespaces, user.max_pid_namespaces and \
                  user.max_mnt_namespaces"
             }
             (Self::Namespaces, _) => {
-                "; user namespaces are switched off, or not for this user: see the sysctls kernel.unprivileged_userns_clone and \
+                "; user namespaces are disabled, or not allowed for this user: see the sysctls kernel.unprivileged_userns_clone and \
                  kernel.apparmor_restrict_unprivileged_userns, and in a container its seccomp profile"
             }
             (Self::Map, Errno::NOENT | Errno::ACCESS) => {
-                "; /proc is not mounted, or is that of another PID namespace: mount -t proc proc /proc"
+                "; /proc is not mounted, or belongs to another PID namespace: mount -t proc proc /proc"
             }
             (Self::Map, _) => {
-                "; the sysctl kernel.apparmor_restrict_unprivileged_userns may forbid it, or root is without CAP_SETFCAP, as in a container"
+                "; the sysctl kernel.apparmor_restrict_unprivileged_userns may forbid it, or root lacks CAP_SETFCAP, as in a container"
             }
             (Self::Mounts | Self::Proc, _) => {
                 "; parts of /proc are hidden, as in a container: with --proc real the program runs, and sees this system's processes"
             }
             (Self::Seccomp, Errno::BUSY) => {
-                "; pmon is under one already, another pmon replay for instance, and a program's calls can be intercepted only once"
+                "; another seccomp listener intercepts pmon's calls already, for instance that of another pmon replay, and only one can"
             }
             (Self::Seccomp, _) => {
-                "; it takes Linux 5.9 with CONFIG_SECCOMP_FILTER, and in a container a seccomp profile that allows it"
+                "; it requires Linux 5.9 with CONFIG_SECCOMP_FILTER, and in a container a seccomp profile that allows it"
             }
             (Self::Prepare | Self::User, _) => "",
         }

@@ -1,8 +1,12 @@
 //! Runs an unmodified program on the fake kernel of [`pmon_fake`], without root.
 //!
-//! The program may be written in any language and may be linked statically. [`Supervisor`] supervises it: system calls on proc connector
-//! sockets are intercepted with `seccomp_unotify(2)` and answered from the [`Kernel`](pmon_fake::Kernel) of a [`ReplayWorld`]; all other calls run
-//! at full speed. The program runs in a mount namespace of its own, whose `/proc` shows the processes of that world.
+//! The program, the _tracee_, may be written in any language and may be linked statically. A
+//! [`Supervisor`] intercepts its system calls on proc connector sockets with `seccomp_unotify(2)`
+//! and answers them from the [`Kernel`](pmon_fake::Kernel) of a [`ReplayWorld`]; all other calls
+//! run at full speed. The tracee runs in a mount namespace of its own, whose `/proc` shows the
+//! processes of that world.
+//!
+//! `docs/programs.md` lists the emulated calls and their limits.
 #![deny(unsafe_code)]
 
 mod error;
@@ -17,9 +21,10 @@ mod sys;
 mod tracee;
 mod world;
 
-pub use error::{InterposeError, SetupStep};
+pub use error::{InterposeError, ServeError, SetupStep};
 pub use launch::options::{LaunchOptions, SignalDispositions};
 pub use rustix::process::Signal;
-pub use supervisor::run::{EndPolicy, RunOptions, RunReport};
-pub use supervisor::{ServeError, Served, Supervisor};
+pub use supervisor::end_sequence::{EndPolicy, RunOptions};
+pub use supervisor::run::RunReport;
+pub use supervisor::{Served, Supervisor};
 pub use world::{NextEvent, ProcEntry, ProcessView, ReplayWorld, TaskInfo};

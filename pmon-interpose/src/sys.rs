@@ -1,4 +1,5 @@
-//! The calls without a safe wrapper: seccomp's notifications, another process's memory, and the birth of a process in namespaces of its own.
+//! System calls without a safe wrapper: seccomp notifications, memory of other processes, and the
+//! creation of a process in new namespaces.
 
 use std::ffi::{CStr, CString};
 use std::mem::{size_of, zeroed};
@@ -9,25 +10,25 @@ use libc::{c_int, c_ulong, iovec, sock_filter, sock_fprog};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::launch::options::SignalDispositions;
-
-/// One system call of a task, which waits for its answer.
+/// An intercepted system call of a task that waits for the response.
 pub(crate) type Notification = libc::seccomp_notif;
 
-/// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`: whoever is woken runs where the other one did, who is about to sleep. Since Linux 6.6.
+/// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`, since Linux 6.6: the kernel wakes the other side on the
+/// CPU of the side that is about to sleep.
 const SYNC_WAKE_UP: u64 = 1;
 
-fn last() -> Errno {
+fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 fn check(result: c_int) -> Result<c_int, Errno> {
-    if result < 0 { Err(last()) } else { Ok(result) }
+    if result < 0 { Err(last_errno()) } else { Ok(result) }
 }
 
-/// `SECCOMP_IOCTL_NOTIF_RECV`: waits for a call. `ENOENT` if its task has ended meanwhile.
-pub(crate) fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
-    // SAFETY: a plain C struct of integers, for which all zeros is a value; the kernel demands zeros, and fills it in.
+/// `SECCOMP_IOCTL_NOTIF_RECV`: waits for an intercepted call. `ENOENT` if its task has ended.
+pub(crate) fn receive_notification(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
+    // SAFETY: a plain C struct of integers, for which all zeros is valid. The kernel requires zeros
+    // and fills the struct in.
     let mut notification: Notification = unsafe { zeroed() };
     // SAFETY: the request takes a pointer to that struct, which lives until the call returns.
     check(unsafe {
@@ -36,16 +37,16 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> Result<Notification, Errno> {
     Ok(notification)
 }
 
-/// `SECCOMP_IOCTL_NOTIF_ID_VALID`: whether that call still waits.
-pub(crate) fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
+/// `SECCOMP_IOCTL_NOTIF_ID_VALID`: returns whether the call still waits for its response.
+pub(crate) fn is_notification_valid(listener: BorrowedFd<'_>, id: u64) -> bool {
     // SAFETY: the request takes a pointer to an integer, which lives until the call returns.
     check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) })
         .is_ok()
 }
 
-/// `SECCOMP_IOCTL_NOTIF_SEND`: what the call returns; `None` if it is to be made as if nobody had asked. `ENOENT` if it does not wait any
-/// more.
-pub(crate) fn answer(
+/// `SECCOMP_IOCTL_NOTIF_SEND`: lets the call return `result`; with `None`, the kernel executes the
+/// call. `ENOENT` if the call does not wait any more.
+pub(crate) fn send_response(
     listener: BorrowedFd<'_>,
     id: u64,
     result: Option<Result<i64, Errno>>,
@@ -61,9 +62,10 @@ pub(crate) fn answer(
     Ok(())
 }
 
-/// `SECCOMP_IOCTL_NOTIF_ADDFD`: the task gets `fd` as its file descriptor `number`, or as the first that is free, and that as the answer to its
-/// call. `EBADF` if that is beyond its limit.
-pub(crate) fn answer_with_fd(
+/// `SECCOMP_IOCTL_NOTIF_ADDFD`: installs `fd` as the task's file descriptor `number`, or as its
+/// lowest free one, and lets the call return that number. `EBADF` if the number exceeds the task's
+/// limit.
+pub(crate) fn add_fd(
     listener: BorrowedFd<'_>,
     id: u64,
     fd: BorrowedFd<'_>,
@@ -83,30 +85,33 @@ pub(crate) fn answer_with_fd(
     Ok(())
 }
 
-/// Asks the kernel to switch between the two sides without a detour. Before Linux 6.6 it cannot, and nothing changes.
-pub(crate) fn wake_in_turn(listener: BorrowedFd<'_>) {
+/// Sets [`SYNC_WAKE_UP`]. Has no effect before Linux 6.6.
+pub(crate) fn set_sync_wake_up(listener: BorrowedFd<'_>) {
     // SAFETY: the request takes an integer.
     let _ = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
 }
 
-/// `process_vm_readv`: what another process has at `address`; how much of `buffer` was filled. `EFAULT` if nothing is there.
+/// `process_vm_readv`: reads another process's memory at `address`; returns how many bytes of
+/// `buffer` were filled. `EFAULT` if no byte is readable.
 pub(crate) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
     let local = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let remote = iovec { iov_base: ptr::without_provenance_mut(address as usize), iov_len: buffer.len() };
-    // SAFETY: `local` is the buffer, borrowed mutably until the call returns; `remote` is an address of another process.
+    // SAFETY: `local` is the buffer, borrowed mutably until the call returns; `remote` is an
+    // address of another process.
     let read = unsafe { libc::process_vm_readv(pid as i32, &raw const local, 1, &raw const remote, 1, 0) };
-    if read < 0 { Err(last()) } else { Ok(read as usize) }
+    if read < 0 { Err(last_errno()) } else { Ok(read as usize) }
 }
 
-/// `process_vm_writev`: puts `bytes` into another process's memory, from the first address on, as much as fits there and then at the next. How
-/// much was put; `EFAULT` if nothing.
-pub(crate) fn write_memory(pid: u32, bytes: &[u8], to: &[(u64, usize)]) -> Result<usize, Errno> {
-    const PLACES: usize = 16;
+/// `process_vm_writev`: writes `bytes` into these buffers (address, length) of another process, one
+/// after the other; returns how many bytes were written. `EFAULT` if no byte was.
+pub(crate) fn write_memory(pid: u32, bytes: &[u8], buffers: &[(u64, usize)]) -> Result<usize, Errno> {
+    /// Maximum number of buffers per call.
+    const BATCH: usize = 16;
     let local = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut written = 0;
-    let mut remote = [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; PLACES];
-    for places in to.chunks(PLACES) {
-        for (iovec, &(address, len)) in remote.iter_mut().zip(places) {
+    let mut remote = [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
+    for batch in buffers.chunks(BATCH) {
+        for (iovec, &(address, len)) in remote.iter_mut().zip(batch) {
             *iovec = libc::iovec { iov_base: ptr::without_provenance_mut(address as usize), iov_len: len };
         }
         let local =
@@ -114,27 +119,27 @@ pub(crate) fn write_memory(pid: u32, bytes: &[u8], to: &[(u64, usize)]) -> Resul
         if local.iov_len == 0 {
             break;
         }
-        // SAFETY: `local` is within `bytes`, borrowed until the call returns, and only read; `remote` are addresses of another process,
-        // and no more of them than there are.
+        // SAFETY: `local` is within `bytes`, which is borrowed until the call returns and only
+        // read; `remote` holds at least `batch.len()` addresses of another process.
         let put = unsafe {
             libc::process_vm_writev(
                 pid as i32,
                 &raw const local,
                 1,
                 remote.as_ptr(),
-                places.len() as c_ulong,
+                batch.len() as c_ulong,
                 0,
             )
         };
         if put < 0 {
-            return Err(last());
+            return Err(last_errno());
         }
         written += put as usize;
     }
     Ok(written)
 }
 
-/// `struct clone_args`, as far as Linux 5.3 has it (`clone(2)`).
+/// `struct clone_args` of `clone(2)`, as of Linux 5.3.
 #[repr(C)]
 struct CloneArgs {
     flags: u64,
@@ -150,14 +155,15 @@ struct CloneArgs {
 /// `CLONE_CLEAR_SIGHAND`, since Linux 5.5.
 const CLEAR_SIGHAND: u64 = 1 << 32;
 
-/// A process of its own making: a copy of this one, of only this thread, which runs `child` and ends.
+/// Forks a process that runs `child` and exits with the code that `child` returns. Returns its id
+/// and a pidfd.
 ///
-/// The copy may have been made while another thread held a lock, of the allocator for instance: `child` allocates nothing, and calls nothing
-/// but the kernel.
+/// Only the calling thread is copied. Another thread may have held a lock, such as the allocator's:
+/// `child` must not allocate and must call only the kernel.
 pub(crate) fn spawn(namespaces: c_int, child: &mut dyn FnMut() -> u8) -> Result<(u32, OwnedFd), Errno> {
     let mut pidfd: c_int = -1;
     let args = CloneArgs {
-        // Handlers of this process's signals would be run by the copy.
+        // Otherwise the child would run this process's signal handlers.
         flags: (libc::CLONE_PIDFD | namespaces) as u64 | CLEAR_SIGHAND,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
@@ -167,46 +173,47 @@ pub(crate) fn spawn(namespaces: c_int, child: &mut dyn FnMut() -> u8) -> Result<
         stack_size: 0,
         tls: 0,
     };
-    // SAFETY: without CLONE_VM the copy has its own memory, and without a stack of its own goes on on its copy of this one. What it may do
-    // there, the caller has promised; it never returns from here.
+    // SAFETY: without CLONE_VM the child has its own memory, and without a new stack it continues
+    // on its copy of this one. The caller guarantees what `child` does; the child never returns.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
     if pid < 0 {
-        return Err(last());
+        return Err(last_errno());
     }
     if pid == 0 {
         let code = child();
-        // SAFETY: ends the copy at once, without what this process would do at its end.
+        // SAFETY: ends the child at once, without this process's exit handlers.
         unsafe { libc::_exit(code.into()) };
     }
-    // SAFETY: the kernel has just made it, for nobody else.
+    // SAFETY: the kernel has just created the descriptor, and nothing else owns it.
     Ok((pid as u32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
-/// Arguments or environment as `execve` takes them.
-pub(crate) struct Strings {
+/// Arguments or environment in the form that `execve` takes.
+pub(crate) struct CStringArray {
     pointers: Vec<*const libc::c_char>,
-    /// To which they point.
+    /// Owns the memory that `pointers` refers to.
     _strings: Vec<CString>,
 }
 
-impl Strings {
+impl CStringArray {
     pub(crate) fn new(strings: Vec<CString>) -> Self {
         let pointers = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
         Self { pointers, _strings: strings }
     }
 }
 
-/// `execve`; why it failed.
-pub(crate) fn exec(path: &CStr, args: &Strings, environment: &Strings) -> Errno {
-    // SAFETY: the path ends with a zero, and so do all strings; the lists end with a null pointer, and all of it is borrowed.
+/// `execve`; returns the error if it fails.
+pub(crate) fn exec(path: &CStr, args: &CStringArray, environment: &CStringArray) -> Errno {
+    // SAFETY: the path and all strings end with a zero byte, the arrays end with a null pointer,
+    // and all of them are borrowed until the call returns.
     unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), environment.pointers.as_ptr()) };
-    last()
+    last_errno()
 }
 
-/// `seccomp(SECCOMP_SET_MODE_FILTER)` with a listener: from now on, for this task and all that come of it.
-pub(crate) fn install(filter: &[sock_filter]) -> Result<OwnedFd, Errno> {
+/// `seccomp(SECCOMP_SET_MODE_FILTER)` with a listener, for this task and all its descendants.
+pub(crate) fn install_filter(filter: &[sock_filter]) -> Result<OwnedFd, Errno> {
     let program = sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: the kernel reads the program, which is borrowed, and copies it.
+    // SAFETY: the kernel copies the program, which is borrowed until the call returns.
     let listener = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
@@ -216,15 +223,15 @@ pub(crate) fn install(filter: &[sock_filter]) -> Result<OwnedFd, Errno> {
         )
     };
     if listener < 0 {
-        return Err(last());
+        return Err(last_errno());
     }
-    // SAFETY: the kernel has just made it, for nobody else.
+    // SAFETY: the kernel has just created the descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(listener as c_int) })
 }
 
 /// Sets the signal dispositions and the signal mask that a program starts with, replacing those
-/// inherited from this process's parent.
-pub(crate) fn set_signals(signals: SignalDispositions) {
+/// inherited from this process's parent. Bit *n* - 1 of a mask stands for signal *n*.
+pub(crate) fn set_signals(ignored: u64, blocked: u64) {
     /// Number of the last signal.
     const LAST: c_int = 64;
     /// Size in bytes of the kernel's signal set.
@@ -233,18 +240,19 @@ pub(crate) fn set_signals(signals: SignalDispositions) {
     const WORDS: usize = 8;
     for signal in 1..=LAST {
         let mut action = [0_usize; WORDS];
-        action[0] = if signals.ignored >> (signal - 1) & 1 == 1 { libc::SIG_IGN } else { libc::SIG_DFL };
+        action[0] = if ignored >> (signal - 1) & 1 == 1 { libc::SIG_IGN } else { libc::SIG_DFL };
         // SAFETY: the kernel only reads the action, which is at least as large as its struct; no
         // handler is set. `sigaction(3)` would refuse the signals that the C library reserves.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<usize>(), SET) };
     }
-    let mask = &raw const signals.blocked;
+    let mask = &raw const blocked;
     // SAFETY: the kernel only reads the mask, of `SET` bytes.
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, mask, ptr::null::<u64>(), SET) };
 }
 
-/// Lets a process hear of its children's ends, though whoever has started it does not care about its own.
-pub(crate) fn hear_of_children() {
+/// Restores the default disposition of `SIGCHLD`, so that `wait` reports children even if this
+/// process inherited an ignored `SIGCHLD`.
+pub(crate) fn unignore_sigchld() {
     // SAFETY: no handler is set.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
@@ -255,25 +263,26 @@ pub(crate) fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> Result<bool, Err
     Ok(retry_on_intr(|| poll(&mut fd, Some(&Timespec::default())))? > 0)
 }
 
-/// Closes a file descriptor that a copy of this process does not need.
+/// Closes a file descriptor in a forked child that does not need it.
 pub(crate) fn close(fd: RawFd) {
-    // SAFETY: called only in a copy, which does not use it, and never drops whatever owns it.
+    // SAFETY: called only in a forked child, which neither uses the descriptor nor drops its owner.
     unsafe { libc::close(fd) };
 }
 
-/// `setgroups`, `setresgid` and `setresuid`, of this thread alone, which is the only one: that user, the group of that number, and no others.
+/// Changes this thread, which must be the only one, to user `uid`, group `uid` and no other groups
+/// (`setgroups`, `setresgid`, `setresuid`).
 pub(crate) fn become_user(uid: u32) -> Result<(), Errno> {
-    let check = |result| if result < 0 { Err(last()) } else { Ok(()) };
-    // SAFETY: the list has no members.
+    let check = |result| if result < 0 { Err(last_errno()) } else { Ok(()) };
+    // SAFETY: the list is empty.
     check(unsafe { libc::syscall(libc::SYS_setgroups, 0, ptr::null::<u32>()) })?;
-    // SAFETY: they take integers.
+    // SAFETY: the call takes integers.
     check(unsafe { libc::syscall(libc::SYS_setresgid, uid, uid, uid) })?;
     // SAFETY: as above.
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
 }
 
-/// Closes all file descriptors from `first` on.
+/// Closes all file descriptors that are at least `first`.
 pub(crate) fn close_from(first: u32) {
-    // SAFETY: called only in a process that uses none of them any more.
+    // SAFETY: called only in a process that does not use any of them afterwards.
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }

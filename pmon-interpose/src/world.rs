@@ -1,88 +1,92 @@
-//! What a program finds itself in: events that happen, and processes that it can look at.
+//! The interface to the source of events and processes.
 
 use std::time::Duration;
 
 use pmon_fake::Kernel;
 
-/// Events that happen, one after the other, and the processes that they tell of.
+/// A sequence of process events on a fake kernel, and the processes as of those events.
 pub trait ReplayWorld {
-    /// Why it cannot go on.
+    /// The reason why the world cannot continue.
     type Error;
 
-    /// The kernel on which they happen.
+    /// Returns the kernel that emits the events.
     fn kernel(&mut self) -> &mut Kernel;
 
-    /// When the next thing happens.
+    /// Returns when the next event is due.
     ///
     /// # Errors
-    /// When that cannot be known.
+    /// When the next event cannot be read.
     fn next_event(&mut self) -> Result<NextEvent, Self::Error>;
 
-    /// Lets it happen, whatever [`ReplayWorld::next_event`] says.
+    /// Emits the next event, even if [`ReplayWorld::next_event`] says that it is not due.
     ///
     /// # Errors
-    /// When it cannot go on.
+    /// When the world cannot continue.
     fn step(&mut self) -> Result<(), Self::Error>;
 
-    /// The program has received what has happened so far: from now on, the processes are as of then.
+    /// Records that the program has received all events so far: [`ReplayWorld::processes`] are as
+    /// of now.
     fn mark_received(&mut self);
 
-    /// The processes that the program sees.
+    /// Returns the processes as of the last call of [`ReplayWorld::mark_received`].
     fn processes(&self) -> &dyn ProcessView;
 }
 
-/// When something happens.
+/// The time at which the next event is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextEvent {
-    /// As soon as a program waits for it.
+    /// The event is emitted as soon as the program waits for one.
     OnDemand,
-    /// After that time, whatever the program does.
+    /// The event is emitted after this time, whatever the program does.
     In(Duration),
-    /// Never: nothing is left.
+    /// No event is left.
     Never,
 }
 
-/// Processes, as `/proc` shows them.
+/// The processes that the program sees in `/proc`.
 pub trait ProcessView {
-    /// The ids of all processes, in their order.
+    /// Returns the ids of all processes, in ascending order.
     fn pids(&self) -> Vec<u32>;
 
-    /// What an id stands for, be it a process's or that of one of its other threads; `None` if nothing has it.
+    /// Returns information on the process or thread with this id; `None` if there is none.
     fn task(&self, id: u32) -> Option<TaskInfo>;
 
-    /// What is in its directory, each by its path there, `comm` or `task/7/comm`; what is in a directory comes behind it.
+    /// Returns the entries of the task's `/proc` directory by their paths in it, such as `comm` or
+    /// `task/7/comm`. The entries of a directory follow the directory.
     fn entries(&self, id: u32) -> Vec<(String, ProcEntry)>;
 
-    /// How long the host has been up; `None` if it is not known.
+    /// Returns the uptime of the recorded machine; `None` if it is unknown.
     fn uptime(&self) -> Option<Duration>;
 
-    /// When the host was started, in seconds since 1970.
+    /// Returns the boot time of the recorded machine, in seconds since 1970.
     fn boot_time(&self) -> Option<u64>;
 }
 
-/// What is known of a task beside its files.
+/// Information on a process or thread, apart from its files in `/proc`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskInfo {
-    /// Another number whenever any of its files has changed, and for another task with the same id.
+    /// The version of the task's files. It differs after each change of a file, and for another
+    /// task with the same id.
     pub version: u64,
-    /// Whose its files are: effective user and group id.
+    /// Owner of the task's files: effective user and group id.
     pub owner: (u32, u32),
-    /// Its process group.
+    /// Process group.
     pub group: u32,
-    /// Its session.
+    /// Session.
     pub session: u32,
-    /// When its process was forked, in nanoseconds since boot, by which two of the same id are told apart; `None` if that is not known.
+    /// Time of the process's fork, in nanoseconds since boot; `None` if it is unknown. It
+    /// distinguishes processes with the same id.
     pub forked: Option<u64>,
-    /// Whether it is a zombie.
+    /// Whether the task is a zombie.
     pub is_zombie: bool,
 }
 
-/// Something in a process's directory.
+/// An entry of a process's directory in `/proc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcEntry {
-    /// A file with that content.
+    /// A file with this content.
     File(Vec<u8>),
-    /// A symbolic link.
+    /// A symbolic link with this target.
     Link(Vec<u8>),
     /// A directory.
     Directory,

@@ -44,7 +44,7 @@ fn no_more_user_namespaces() {
     let before = fs::read_to_string(MAX_USER_NAMESPACES).unwrap();
     let script = format!("echo 0 >{MAX_USER_NAMESPACES}");
     for options in [&[][..], &["--proc", "real"]] {
-        refused(|_| shell(&script), options, &["cannot make a user namespace", "user.max_user_namespaces"]);
+        refused(|_| shell(&script), options, &["cannot create a user namespace", "user.max_user_namespaces"]);
     }
     assert_eq!(fs::read_to_string(MAX_USER_NAMESPACES).unwrap(), before, "only there");
 }
@@ -53,7 +53,7 @@ fn no_more_user_namespaces() {
 #[test]
 fn no_new_namespaces_in_a_container() {
     for errno in [libc::EPERM, libc::ENOSYS] {
-        let says = &["cannot make a user namespace", "seccomp profile"];
+        let says = &["cannot create a user namespace", "seccomp profile"];
         refused(|replay| forbid(replay, libc::SYS_clone3, errno), &[], says);
     }
 }
@@ -78,7 +78,11 @@ fn a_replay_under_a_replay() {
         let capture = replay.file("day.pmon").to_str().unwrap().to_owned();
         vec![replay.path("pmon"), "replay".to_owned(), capture, "--".to_owned()]
     };
-    refused(nested, &[], &["cannot intercept system calls", "is under one already", "ended with 6"]);
+    refused(
+        nested,
+        &[],
+        &["cannot intercept system calls", "intercepts pmon's calls already", "ended with 6"],
+    );
 }
 
 /// As in a container that hides what is in it.
@@ -104,7 +108,7 @@ fn no_proc_at_all() {
 #[test]
 fn the_proc_of_another_pid_namespace() {
     let under = ["unshare", "-U", "-r", "-p", "-f"].map(str::to_owned).to_vec();
-    refused(|_| under, &[], &["cannot map a user", "that of another PID namespace", "mount -t proc"]);
+    refused(|_| under, &[], &["cannot map a user", "another PID namespace", "mount -t proc"]);
 }
 
 #[test]

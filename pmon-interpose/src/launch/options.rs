@@ -1,27 +1,27 @@
-//! What is to be run, and as whom.
+//! The options of a launch.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
-/// A program that is to be run on the fake kernel.
+/// A program to run on the fake kernel.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LaunchOptions {
-    /// Its path, or its name, which is looked for in `PATH`.
+    /// The program's path, or a name that is searched in `PATH`.
     pub program: OsString,
-    /// Its arguments.
+    /// The program's arguments, without its name.
     pub args: Vec<OsString>,
-    /// As which user it sees itself.
+    /// The user id that the program sees as its own.
     pub uid: u32,
-    /// Whether its `/proc` is that of the fake kernel's processes, and not this system's.
+    /// Whether the program's `/proc` shows the fake kernel's processes instead of this system's.
     pub private_proc: bool,
-    /// Where its standard output goes, if not to this process's.
+    /// The program's standard output; by default that of this process.
     pub stdout: Option<OwnedFd>,
-    /// Signal dispositions and mask at the start of the program.
+    /// The program's initial signal dispositions and mask.
     pub signals: SignalDispositions,
 }
 
-/// Signals that are ignored or blocked at the start of a program.
+/// The signals that are ignored or blocked at the start of a program.
 ///
 /// Bit *n* - 1 stands for signal *n*, as in `/proc/PID/status`. By default, every signal has its
 /// default disposition and is unblocked.
@@ -34,7 +34,7 @@ pub struct SignalDispositions {
 }
 
 impl LaunchOptions {
-    /// That program, as root, with a `/proc` of the fake kernel's.
+    /// Returns options for a program that sees itself as root and has a private `/proc`.
     pub fn new(program: impl Into<OsString>) -> Self {
         let signals = SignalDispositions::default();
         Self { program: program.into(), args: Vec::new(), uid: 0, private_proc: true, stdout: None, signals }

@@ -1,4 +1,4 @@
-//! System calls about processes: ids, signals, pidfds.
+//! System calls that take the id or a pidfd of a process.
 
-pub(crate) mod ids;
+pub(crate) mod id_calls;
 pub(crate) mod pidfd;

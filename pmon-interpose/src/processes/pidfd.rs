@@ -1,6 +1,7 @@
-//! File descriptors of the fake kernel's processes, as `pidfd_open` gives them.
+//! The descriptors that `pidfd_open` returns for recorded processes.
 //!
-//! Each is the end of a pipe: it is readable when the process has ended. Only `pidfd_send_signal` knows it for more than that.
+//! Each is the reading end of a pipe, which becomes readable when the process ends. Only
+//! `pidfd_send_signal` recognizes the descriptor as a pidfd.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -9,84 +10,97 @@ use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::supervisor::{Answer, Supervisor};
-use crate::sys::is_ready;
-use crate::sys::{self, Notification};
-use crate::tracee::{FileId, file_id};
+use crate::seccomp::listener::{Listener, Reply};
+use crate::sys::{Notification, is_ready};
+use crate::tracee::fds::{FileId, TaskFds, file_id};
 use crate::world::{ProcessView, TaskInfo};
 
-/// `PIDFD_NONBLOCK`, `PIDFD_THREAD`.
-const NONBLOCK: u32 = libc::O_NONBLOCK as u32;
-const THREAD: u32 = libc::O_EXCL as u32;
+/// `PIDFD_NONBLOCK`.
+const PIDFD_NONBLOCK: u32 = libc::O_NONBLOCK as u32;
+/// `PIDFD_THREAD`.
+const PIDFD_THREAD: u32 = libc::O_EXCL as u32;
 
-/// See the module.
-pub(crate) struct PidFd {
+/// The pidfds that the tracee has opened.
+#[derive(Default)]
+pub(crate) struct PidFdTable(Vec<EmulatedPidFd>);
+
+struct EmulatedPidFd {
     id: u32,
+    /// [`TaskInfo::forked`] of the process: distinguishes it from a later one with the same id.
     forked: Option<u64>,
-    has_ended: bool,
-    /// Nothing is left of it.
-    is_gone: bool,
-    /// Which file the program has,
+    state: PidState,
+    /// The pipe. Its writing end is here.
     file: FileId,
-    /// and its other end.
-    end: OwnedFd,
+    writer: OwnedFd,
 }
 
-impl Supervisor {
-    /// `pidfd_open`, of a task that is there.
-    pub(crate) fn open_pidfd(
+/// The state of the process behind a pidfd.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PidState {
+    Running,
+    Zombie,
+    Reaped,
+}
+
+impl PidFdTable {
+    /// Executes `pidfd_open` for an existing task.
+    pub(crate) fn open(
         &mut self,
-        procs: &dyn ProcessView,
-        facts: &TaskInfo,
+        listener: &Listener,
+        view: &dyn ProcessView,
+        info: &TaskInfo,
         notification: &Notification,
-    ) -> Answer {
+    ) -> Reply {
         let id = notification.data.args[0] as u32;
         let flags = notification.data.args[1] as u32;
-        if flags & !(NONBLOCK | THREAD) != 0 {
-            return Answer::Give(Err(Errno::INVAL));
+        if flags & !(PIDFD_NONBLOCK | PIDFD_THREAD) != 0 {
+            return Errno::INVAL.into();
         }
-        // As Linux 6.18 has it.
-        if flags & THREAD == 0 && procs.pids().binary_search(&id).is_err() {
-            return Answer::Give(Err(Errno::NOENT));
+        // Linux 6.18 returns this error for a thread that is not the main one.
+        if flags & PIDFD_THREAD == 0 && view.pids().binary_search(&id).is_err() {
+            return Errno::NOENT.into();
         }
-        // Those that nobody has any more.
-        self.pidfds.retain(|pidfd| is_ready(pidfd.end.as_fd(), PollFlags::empty()) != Ok(true));
-        let open = || -> Result<PidFd, Errno> {
-            let blocking = if flags & NONBLOCK != 0 { PipeFlags::NONBLOCK } else { PipeFlags::empty() };
-            let (theirs, end) = pipe_with(PipeFlags::CLOEXEC | blocking)?;
-            let file = file_id(&fstat(&theirs)?);
-            sys::answer_with_fd(self.listener.as_fd(), notification.id, theirs.as_fd(), None, true)?;
-            Ok(PidFd { id, forked: facts.forked, has_ended: false, is_gone: false, file, end })
+        // A hang-up means that the tracee has closed the descriptor.
+        self.0.retain(|pidfd| is_ready(pidfd.writer.as_fd(), PollFlags::empty()) != Ok(true));
+        let open = || -> Result<EmulatedPidFd, Errno> {
+            let nonblock = if flags & PIDFD_NONBLOCK != 0 { PipeFlags::NONBLOCK } else { PipeFlags::empty() };
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | nonblock)?;
+            let file = file_id(&fstat(&reader)?);
+            listener.return_fd(notification.id, reader.as_fd(), None, true)?;
+            Ok(EmulatedPidFd { id, forked: info.forked, state: PidState::Running, file, writer })
         };
         match open() {
-            Ok(pidfd) => {
-                self.pidfds.push(pidfd);
-                Answer::None
+            Ok(pidfd) => self.0.push(pidfd),
+            Err(Errno::NOENT) => {}
+            Err(error) => return error.into(),
+        }
+        Reply::Deferred
+    }
+
+    /// Makes the pidfds of processes that have ended readable.
+    pub(crate) fn update(&mut self, view: &dyn ProcessView) {
+        for pidfd in self.0.iter_mut().filter(|pidfd| pidfd.state != PidState::Reaped) {
+            let state = match view.task(pidfd.id).filter(|info| info.forked == pidfd.forked) {
+                None => PidState::Reaped,
+                Some(info) if info.is_zombie => PidState::Zombie,
+                // A zombie does not run again.
+                Some(_) => pidfd.state,
+            };
+            if pidfd.state == PidState::Running && state != PidState::Running {
+                // An empty pipe takes a byte.
+                let _ = rustix::io::write(&pidfd.writer, &[0]);
             }
-            Err(Errno::NOENT) => Answer::None,
-            Err(error) => Answer::Give(Err(error)),
+            pidfd.state = state;
         }
     }
 
-    /// Those whose process has ended are readable from now on.
-    pub(crate) fn end_pidfds(&mut self, procs: &dyn ProcessView) {
-        for pidfd in self.pidfds.iter_mut().filter(|pidfd| !pidfd.is_gone) {
-            let found = procs.task(pidfd.id).filter(|facts| facts.forked == pidfd.forked);
-            pidfd.is_gone = found.is_none();
-            if found.is_none_or(|facts| facts.is_zombie) && !pidfd.has_ended {
-                pidfd.has_ended = true;
-                // There is room in it.
-                let _ = rustix::io::write(&pidfd.end, &[0]);
-            }
-        }
-    }
-
-    /// Whether the process behind a task's file descriptor is there, be it as a zombie; `None` if it is none of the fake kernel's.
-    pub(crate) fn finds_by_pidfd(&mut self, task: u32, fd: u32) -> Option<bool> {
-        if self.pidfds.is_empty() {
+    /// Returns whether the process behind a descriptor exists, if only as a zombie; `None` if the
+    /// descriptor is not in this table.
+    pub(crate) fn process_exists(&self, tasks: &mut TaskFds, task: u32, fd: u32) -> Option<bool> {
+        if self.0.is_empty() {
             return None;
         }
-        let file = file_id(&self.tasks.stat(task, fd).ok()?);
-        self.pidfds.iter().find(|pidfd| pidfd.file == file).map(|pidfd| !pidfd.is_gone)
+        let file = file_id(&tasks.stat(task, fd).ok()?);
+        self.0.iter().find(|pidfd| pidfd.file == file).map(|pidfd| pidfd.state != PidState::Reaped)
     }
 }

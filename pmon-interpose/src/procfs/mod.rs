@@ -1,6 +1,9 @@
-//! The tracee's `/proc` and the system calls that look at it.
+//! The tracee's `/proc` and the system calls that refer to it.
+//!
+//! The content of the files comes from a [`ProcessView`](crate::ProcessView); during a replay,
+//! `pmon_replay` generates it.
 
-pub(crate) mod file_status;
-pub(crate) mod listing;
-pub(crate) mod paths;
+pub(crate) mod directory_listing;
+pub(crate) mod path_calls;
+pub(crate) mod stat_structs;
 pub(crate) mod tree;

@@ -1,6 +1,8 @@
-//! The program's `/proc`: a file system in memory, in which what the program looks at is made when it looks.
+//! The tracee's `/proc`: a tmpfs in which files are created just before the tracee accesses them.
 //!
-//! What is not about processes is a link to the kernel's own `/proc`, which is mounted in it; and so are the program's processes.
+//! The directories of recorded processes are written here. The directories of the tracee's own
+//! processes, and files that do not belong to a process, are links to the kernel's own procfs,
+//! mounted at `.real`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,53 +13,61 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::path::DecInt;
 
-use crate::launch::REAL;
-use crate::procfs::listing::Listing;
+use crate::launch::child::REAL_PROC;
+use crate::procfs::directory_listing::DirectoryListing;
 use crate::world::{ProcEntry, ProcessView};
 
-/// Processes that are there at the least before those that have ended are looked for.
-const FEW: usize = 256;
+/// Minimum number of directories before those of ended processes are removed.
+const MIN_CLEANUP: usize = 256;
 
-/// See the module.
-pub(crate) struct Tree {
+/// The tracee's `/proc`.
+pub(crate) struct ProcfsTree {
     root: OwnedFd,
+    /// The root of the kernel's own procfs.
     real: OwnedFd,
     pub(crate) device: u64,
-    /// What is in it beside processes.
+    /// The entries of the root directory other than processes.
     others: Vec<(String, FileType)>,
-    /// The tasks that have a folder.
-    made: HashMap<u32, Made>,
-    /// When those that have ended are looked for.
-    many: usize,
+    /// The created entries of processes and threads, by id.
+    directories: HashMap<u32, TaskDirectory>,
+    /// Number of `directories` above which those of ended processes are removed.
+    cleanup_threshold: usize,
 }
 
-/// A task's folder.
+/// The entry of a process or thread in the root directory.
 #[derive(Default)]
-struct Made {
-    /// Of which state of the task it is; none if it is empty yet.
+struct TaskDirectory {
+    /// [`TaskInfo::version`](crate::TaskInfo::version) of the content; `None` while it is empty.
     version: Option<u64>,
     entries: Vec<(String, ProcEntry)>,
-    /// Whether that is all that is in it; or only what was asked for.
-    is_whole: bool,
-    /// A link to the kernel's own.
+    /// Whether `entries` is complete, rather than only what was accessed.
+    is_complete: bool,
+    /// Whether the entry is a link to the kernel's own directory of the process.
     is_link: bool,
 }
 
-impl Tree {
+impl ProcfsTree {
     pub(crate) fn new(root: OwnedFd, real: OwnedFd, pid_max: u32) -> Result<Self, Errno> {
         let device = fstat(&root)?.st_dev;
-        let mut this = Self { root, real, device, others: Vec::new(), made: HashMap::new(), many: FEW };
-        this.others = this.list_others()?;
-        this.link_all("", &["sys", "stat", "uptime"])?;
-        this.make_folder("sys")?;
-        this.link_all("sys", &["kernel"])?;
-        this.make_folder("sys/kernel")?;
-        this.link_all("sys/kernel", &["pid_max"])?;
-        this.write("sys/kernel/pid_max", format!("{pid_max}\n").as_bytes())?;
+        let mut tree = Self {
+            root,
+            real,
+            device,
+            others: Vec::new(),
+            directories: HashMap::new(),
+            cleanup_threshold: MIN_CLEANUP,
+        };
+        tree.others = tree.list_others()?;
+        tree.link_all("", &["sys", "stat", "uptime"])?;
+        tree.create_directory("sys")?;
+        tree.link_all("sys", &["kernel"])?;
+        tree.create_directory("sys/kernel")?;
+        tree.link_all("sys/kernel", &["pid_max"])?;
+        tree.write("sys/kernel/pid_max", format!("{pid_max}\n").as_bytes())?;
         for file in ["stat", "uptime"] {
-            this.write(file, &this.read(file)?)?;
+            tree.write(file, &tree.read(file)?)?;
         }
-        Ok(this)
+        Ok(tree)
     }
 
     fn list_others(&self) -> Result<Vec<(String, FileType)>, Errno> {
@@ -72,30 +82,31 @@ impl Tree {
         Ok(others)
     }
 
-    /// Links to all that is in a folder of the kernel's own, but to processes.
-    fn link_all(&self, folder: &str, but: &[&str]) -> Result<(), Errno> {
-        let up = "../".repeat(folder.split('/').filter(|part| !part.is_empty()).count());
-        let place = if folder.is_empty() { "." } else { folder };
-        for entry in Dir::read_from(open(&self.real, place)?)? {
+    /// Creates links to all entries of a directory of the kernel's procfs, except processes and
+    /// `except`.
+    fn link_all(&self, directory: &str, except: &[&str]) -> Result<(), Errno> {
+        let up = "../".repeat(directory.split('/').filter(|part| !part.is_empty()).count());
+        let path = if directory.is_empty() { "." } else { directory };
+        for entry in Dir::read_from(open(&self.real, path)?)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            let is_process = folder.is_empty() && name.starts_with(|first: char| first.is_ascii_digit());
-            if !is_process && !but.contains(&&*name) && name != "." && name != ".." {
-                let inside = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-                symlinkat(format!("{up}{REAL}/{inside}"), &self.root, &inside)?;
+            let is_process = directory.is_empty() && name.starts_with(|first: char| first.is_ascii_digit());
+            if !is_process && !except.contains(&&*name) && name != "." && name != ".." {
+                let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+                symlinkat(format!("{up}{REAL_PROC}/{path}"), &self.root, &path)?;
             }
         }
         Ok(())
     }
 
-    fn make_folder(&self, path: &str) -> Result<(), Errno> {
+    fn create_directory(&self, path: &str) -> Result<(), Errno> {
         mkdirat(&self.root, path, Mode::from_raw_mode(0o755))
     }
 
     fn write(&self, path: &str, content: &[u8]) -> Result<(), Errno> {
-        put(&self.root, path, content)
+        write_file(&self.root, path, content)
     }
 
-    /// A file of the kernel's own.
+    /// Reads a file of the kernel's own procfs.
     fn read(&self, path: &str) -> Result<Vec<u8>, Errno> {
         let file = openat(&self.real, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut content = Vec::new();
@@ -108,13 +119,13 @@ impl Tree {
         }
     }
 
-    /// The host's own time.
-    pub(crate) fn refresh_times(&self, procs: &dyn ProcessView) -> Result<(), Errno> {
-        if let Some(uptime) = procs.uptime() {
+    /// Writes `uptime`, and `btime` in `stat`, of the recorded machine.
+    pub(crate) fn refresh_times(&self, view: &dyn ProcessView) -> Result<(), Errno> {
+        if let Some(uptime) = view.uptime() {
             let seconds = uptime.as_secs_f64();
             self.write("uptime", format!("{seconds:.2} {seconds:.2}\n").as_bytes())?;
         }
-        if let Some(boot_time) = procs.boot_time() {
+        if let Some(boot_time) = view.boot_time() {
             let stat = self.read("stat")?;
             let stat = String::from_utf8_lossy(&stat);
             let lines = stat.lines().map(|line| match line.strip_prefix("btime ") {
@@ -126,101 +137,113 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether that is one of the program's own tasks. The process above them, with the id 1, is none: that is the `init` of the others.
+    /// Returns whether `id` is one of the tracee's own tasks. Id 1 is not: it is the `init` of the
+    /// recorded machine.
     pub(crate) fn is_own(&self, id: u32) -> bool {
         id != 1 && statat(&self.real, DecInt::new(id), AtFlags::empty()).is_ok()
     }
 
-    /// Lets what is at that path in a task's folder be as the task is, or not be if there is none; all that is in the folder for no path.
+    /// Brings `path` in a task's directory up to date, or the whole directory if `path` is `None`.
+    /// Removes the directory if there is no such task.
     pub(crate) fn refresh(
         &mut self,
         id: u32,
         path: Option<&str>,
-        procs: &dyn ProcessView,
+        view: &dyn ProcessView,
     ) -> Result<(), Errno> {
         if self.is_own(id) {
             return self.link_own(id);
         }
-        let Some(facts) = procs.task(id) else { return self.remove(id) };
-        if self.made.get(&id).is_some_and(|made| made.version == Some(facts.version) && made.has(path)) {
+        let Some(info) = view.task(id) else { return self.remove(id) };
+        if self
+            .directories
+            .get(&id)
+            .is_some_and(|directory| directory.version == Some(info.version) && directory.has(path))
+        {
             return Ok(());
         }
-        self.make(id)?;
-        let Some(made) = self.made.get_mut(&id) else { return Ok(()) };
-        let folder = open(&self.root, DecInt::new(id))?;
-        let mut entries = procs.entries(id);
-        made.is_whole = path.is_none();
-        entries.retain(|(entry, _)| made.has(Some(entry)) || path.is_some_and(|path| is_on(path, entry)));
-        made.update(folder.as_fd(), entries)?;
-        made.version = Some(facts.version);
-        self.forget_the_ended(procs)
+        self.ensure_directory(id)?;
+        let Some(directory) = self.directories.get_mut(&id) else { return Ok(()) };
+        let fd = open(&self.root, DecInt::new(id))?;
+        let mut entries = view.entries(id);
+        directory.is_complete = path.is_none();
+        entries.retain(|(entry, _)| {
+            directory.has(Some(entry)) || path.is_some_and(|path| is_on_path(path, entry))
+        });
+        directory.update(fd.as_fd(), entries)?;
+        directory.version = Some(info.version);
+        self.remove_ended(view)
     }
 
-    /// What it lists: what is no process, all processes, and the program's own.
-    pub(crate) fn listing(&self, procs: &dyn ProcessView) -> Result<Listing, Errno> {
+    /// Lists the root directory: entries other than processes, recorded processes, and the tracee's
+    /// own.
+    pub(crate) fn listing(&self, view: &dyn ProcessView) -> Result<DirectoryListing, Errno> {
         let own = Dir::read_from(open(&self.real, ".")?)?;
         let own = own.filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok());
-        let ids: BTreeSet<u32> = own.filter(|&id| id != 1).chain(procs.pids()).collect();
-        Ok(Listing { others: self.others.clone(), ids: ids.into_iter().collect() })
+        let ids: BTreeSet<u32> = own.filter(|&id| id != 1).chain(view.pids()).collect();
+        Ok(DirectoryListing { others: self.others.clone(), ids: ids.into_iter().collect() })
     }
 
-    /// What the folder of a task's threads lists.
-    pub(crate) fn threads(&self, id: u32, procs: &dyn ProcessView) -> Listing {
-        let entries = procs.entries(id).into_iter();
+    /// Lists the `task` directory of a recorded process.
+    pub(crate) fn threads(&self, id: u32, view: &dyn ProcessView) -> DirectoryListing {
+        let entries = view.entries(id).into_iter();
         let ids: BTreeSet<u32> =
             entries.filter_map(|(path, _)| path.strip_prefix("task/")?.parse().ok()).collect();
-        Listing { others: Vec::new(), ids: ids.into_iter().collect() }
+        DirectoryListing { others: Vec::new(), ids: ids.into_iter().collect() }
     }
 
-    /// An empty folder, if there is none.
-    fn make(&mut self, id: u32) -> Result<(), Errno> {
-        if self.made.get(&id).is_some_and(|made| made.is_link) {
+    /// Creates an empty directory for a task unless it has one.
+    fn ensure_directory(&mut self, id: u32) -> Result<(), Errno> {
+        if self.directories.get(&id).is_some_and(|directory| directory.is_link) {
             self.remove(id)?;
         }
-        if !self.made.contains_key(&id) {
+        if !self.directories.contains_key(&id) {
             mkdirat(&self.root, DecInt::new(id), Mode::from_raw_mode(0o755))?;
-            self.made.insert(id, Made::default());
+            self.directories.insert(id, TaskDirectory::default());
         }
         Ok(())
     }
 
     fn link_own(&mut self, id: u32) -> Result<(), Errno> {
-        if self.made.get(&id).is_some_and(|made| made.is_link) {
+        if self.directories.get(&id).is_some_and(|directory| directory.is_link) {
             return Ok(());
         }
         self.remove(id)?;
-        symlinkat(format!("{REAL}/{id}"), &self.root, DecInt::new(id))?;
-        self.made.insert(id, Made { is_link: true, ..Made::default() });
+        symlinkat(format!("{REAL_PROC}/{id}"), &self.root, DecInt::new(id))?;
+        self.directories.insert(id, TaskDirectory { is_link: true, ..TaskDirectory::default() });
         Ok(())
     }
 
     fn remove(&mut self, id: u32) -> Result<(), Errno> {
-        let Some(mut made) = self.made.remove(&id) else { return Ok(()) };
-        if made.is_link {
+        let Some(mut directory) = self.directories.remove(&id) else { return Ok(()) };
+        if directory.is_link {
             return unlinkat(&self.root, DecInt::new(id), AtFlags::empty());
         }
-        made.update(open(&self.root, DecInt::new(id))?.as_fd(), Vec::new())?;
+        directory.update(open(&self.root, DecInt::new(id))?.as_fd(), Vec::new())?;
         unlinkat(&self.root, DecInt::new(id), AtFlags::REMOVEDIR)
     }
 
-    fn forget_the_ended(&mut self, procs: &dyn ProcessView) -> Result<(), Errno> {
-        if self.made.len() > self.many {
-            let ended = self.made.iter().filter(|&(&id, made)| !made.is_link && procs.task(id).is_none());
+    fn remove_ended(&mut self, view: &dyn ProcessView) -> Result<(), Errno> {
+        if self.directories.len() > self.cleanup_threshold {
+            let ended = self
+                .directories
+                .iter()
+                .filter(|&(&id, directory)| !directory.is_link && view.task(id).is_none());
             let ended: Vec<u32> = ended.map(|(&id, _)| id).collect();
             ended.into_iter().try_for_each(|id| self.remove(id))?;
-            self.many = FEW.max(self.made.len() * 2);
+            self.cleanup_threshold = MIN_CLEANUP.max(self.directories.len() * 2);
         }
         Ok(())
     }
 
-    /// Whether there is something at a path in it.
-    pub(crate) fn has(&self, path: &str) -> bool {
+    /// Returns whether `path` exists.
+    pub(crate) fn exists(&self, path: &str) -> bool {
         statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// What is at a path in it, without following a link at its end.
-    pub(crate) fn link(&self, path: &str) -> Option<Vec<u8>> {
-        readlinkat(&self.root, path, Vec::new()).ok().map(|link| link.into_bytes())
+    /// Returns whether `path` is a symbolic link.
+    pub(crate) fn is_link(&self, path: &str) -> bool {
+        readlinkat(&self.root, path, Vec::new()).is_ok()
     }
 
     pub(crate) fn root(&self) -> &OwnedFd {
@@ -228,46 +251,46 @@ impl Tree {
     }
 }
 
-impl Made {
-    /// Whether that is there, if it is anywhere.
+impl TaskDirectory {
+    /// Returns whether `path` (`None`: the whole directory) needs no new entries.
     fn has(&self, path: Option<&str>) -> bool {
-        let is_there = |path: &str| path.is_empty() || self.entries.iter().any(|(entry, _)| entry == path);
-        self.is_whole || path.is_some_and(is_there)
+        let is_created = |path: &str| path.is_empty() || self.entries.iter().any(|(entry, _)| entry == path);
+        self.is_complete || path.is_some_and(is_created)
     }
 
-    /// Changes what is not as it shall be.
+    /// Replaces the content of the directory `fd` by `entries`; keeps files that are in both.
     fn update(
         &mut self,
-        folder: rustix::fd::BorrowedFd<'_>,
+        fd: rustix::fd::BorrowedFd<'_>,
         entries: Vec<(String, ProcEntry)>,
     ) -> Result<(), Errno> {
         let before = std::mem::take(&mut self.entries);
-        let after: HashMap<&str, &ProcEntry> = entries.iter().map(|(path, node)| (&**path, node)).collect();
-        // A file that stays one is written over: who has it open sees it change.
-        let stays = |path: &str, node: &ProcEntry| match (node, after.get(path)) {
+        let after: HashMap<&str, &ProcEntry> = entries.iter().map(|(path, entry)| (&**path, entry)).collect();
+        // A file is overwritten, so that a process that has it open sees the change.
+        let is_kept = |path: &str, entry: &ProcEntry| match (entry, after.get(path)) {
             (ProcEntry::File(_), Some(ProcEntry::File(_)))
             | (ProcEntry::Directory, Some(ProcEntry::Directory)) => true,
             (before, after) => after.is_some_and(|&after| after == before),
         };
-        // What is in a folder stands behind it.
-        for (path, node) in before.iter().rev().filter(|(path, node)| !stays(path, node)) {
-            let flags = if *node == ProcEntry::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            match unlinkat(folder, &**path, flags) {
+        // The entries of a directory follow it: remove in reverse order.
+        for (path, entry) in before.iter().rev().filter(|(path, entry)| !is_kept(path, entry)) {
+            let flags = if *entry == ProcEntry::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            match unlinkat(fd, &**path, flags) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error),
             }
         }
-        let before: HashMap<&str, &ProcEntry> = before.iter().map(|(path, node)| (&**path, node)).collect();
-        for (path, node) in &entries {
-            match (node, before.get(&**path)) {
-                (node, Some(&before)) if node == before => {}
-                (ProcEntry::File(content), _) => put(folder, path, content)?,
-                (ProcEntry::Link(target), _) => match symlinkat(&**target, folder, &**path) {
-                    // What no link can hold, is not there.
+        let before: HashMap<&str, &ProcEntry> = before.iter().map(|(path, entry)| (&**path, entry)).collect();
+        for (path, entry) in &entries {
+            match (entry, before.get(&**path)) {
+                (entry, Some(&before)) if entry == before => {}
+                (ProcEntry::File(content), _) => write_file(fd, path, content)?,
+                (ProcEntry::Link(target), _) => match symlinkat(&**target, fd, &**path) {
+                    // A target that no link can hold is omitted.
                     Ok(()) | Err(Errno::NAMETOOLONG | Errno::NOENT | Errno::INVAL) => {}
                     Err(error) => return Err(error),
                 },
-                (ProcEntry::Directory, _) => mkdirat(folder, &**path, Mode::from_raw_mode(0o755))?,
+                (ProcEntry::Directory, _) => mkdirat(fd, &**path, Mode::from_raw_mode(0o755))?,
             }
         }
         drop(after);
@@ -276,14 +299,14 @@ impl Made {
     }
 }
 
-/// Whether the way to `path` leads through `entry`, or ends there.
-fn is_on(path: &str, entry: &str) -> bool {
+/// Returns whether `entry` is `path` or a parent directory of it.
+fn is_on_path(path: &str, entry: &str) -> bool {
     path.strip_prefix(entry).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn put(folder: impl AsFd, path: &str, content: &[u8]) -> Result<(), Errno> {
+fn write_file(directory: impl AsFd, path: &str, content: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(folder, path, flags, Mode::from_raw_mode(0o644))?;
+    let file = openat(directory, path, flags, Mode::from_raw_mode(0o644))?;
     let mut left = content;
     while !left.is_empty() {
         let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, left))?;
@@ -293,7 +316,7 @@ fn put(folder: impl AsFd, path: &str, content: &[u8]) -> Result<(), Errno> {
 }
 
 fn open(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
-    // Whatever the program, which is root there, has put in the way.
+    // The tracee is root in its `/proc`: never follow a link of its making.
     openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
@@ -302,8 +325,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_on_the_way_is_made() {
-        for (path, entry, wanted) in [
+    fn only_entries_on_the_path_are_created() {
+        for (path, entry, expected) in [
             ("comm", "comm", true),
             ("task/7/comm", "task", true),
             ("task/7/comm", "task/7", true),
@@ -315,7 +338,7 @@ mod tests {
             ("status", "stat", false),
             ("", "comm", false),
         ] {
-            assert_eq!(is_on(path, entry), wanted, "{entry} on the way to {path:?}");
+            assert_eq!(is_on_path(path, entry), expected, "{entry} on the path {path:?}");
         }
     }
 }

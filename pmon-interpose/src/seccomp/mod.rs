@@ -1,4 +1,5 @@
-//! Which system calls are intercepted.
+//! Interception of system calls: the seccomp filter and its listener.
 
+pub(crate) mod fd_numbers;
 pub(crate) mod filter;
-pub(crate) mod reserved;
+pub(crate) mod listener;

@@ -1,128 +1,148 @@
-//! A socket of the fake kernel, and what the program has in its place.
+//! A socket of the fake kernel and the descriptor that stands for it in the tracee.
 //!
-//! The program's file descriptor is one end of a pair of sockets, of which the other end is here. No call but `poll`, `select`, `epoll` and `close`
-//! gets as far as that. It is readable while a byte, a token, lies in it; its other end hangs up when the last copy of it is closed.
+//! The tracee's descriptor is one end of a `socketpair`; the supervisor has the other end. All
+//! calls on the descriptor are intercepted, except waiting calls and `close`. While the fake
+//! kernel's socket is readable, a one-byte token lies in the pair, so that the tracee's end is
+//! readable, too. When the tracee closes its last copy, the supervisor's end hangs up.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
+use pmon_fake::{Readiness, Socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstat;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
-use crate::sockets::options::Kept;
-use crate::sockets::poll::Interest;
-use crate::tracee::{FileId, borrow_fd, file_id};
-use pmon_fake::{Readiness, Socket};
+use crate::tracee::fds::{FileId, duplicate_fd, file_id};
 
-/// Tokens that may lie there, for each of which an edge-triggered `epoll` wakes.
-const TOKENS: u32 = 64;
+/// Maximum number of tokens in a pair. Each token wakes an edge-triggered `epoll`.
+const MAX_TOKENS: u32 = 64;
 
-/// See the module.
-pub(crate) struct Held {
+/// A socket of the tracee.
+pub(crate) struct SocketProxy {
     pub(crate) socket: Socket,
     /// `SOCK_RAW` or `SOCK_DGRAM`.
-    pub(crate) kind: u32,
+    pub(crate) socket_type: u32,
     pub(crate) nonblocking: bool,
-    /// What a call of `recvmsg` also tells.
-    pub(crate) pktinfo: bool,
-    pub(crate) passcred: bool,
-    /// Options that were set and do nothing here.
-    pub(crate) kept: Kept,
-    /// How long a call waits at the most.
-    pub(crate) rcvtimeo: Option<Duration>,
-    /// In which sets of `epoll` it is.
-    pub(crate) epolls: Vec<Interest>,
-    /// A call that does not wait has found nothing, and no other has been made since.
-    pub(crate) asked_in_vain: bool,
-    /// It was half full while the program slept: nobody reads it.
-    pub(crate) is_idle: bool,
-    /// Which file it is.
+    pub(crate) options: ProxyOptions,
+    /// The epoll sets that contain the socket.
+    pub(crate) epolls: Vec<EpollInterest>,
+    /// A nonblocking call has found the queue empty, and no other call has been made since.
+    pub(crate) found_empty: bool,
+    /// The queue was half full while the tracee slept: the tracee does not read this socket.
+    pub(crate) is_abandoned: bool,
+    /// Identifies the tracee's end.
     pub(crate) file: FileId,
-    /// It goes by the pair.
-    pub(crate) is_loose: bool,
+    /// Whether data is transferred through the pair; see [`untracked`](crate::sockets::untracked).
+    pub(crate) is_untracked: bool,
+    /// The supervisor's end of the pair.
     pub(crate) end: OwnedFd,
+    /// Number of tokens in the pair.
     tokens: u32,
-    /// Who had it last, and by which number.
-    pub(crate) seen: (u32, u32),
+    /// The task that used the tracee's end last, and its descriptor.
+    pub(crate) last_user: (u32, u32),
 }
 
-impl Held {
-    /// Also gives the program's end.
-    pub(crate) fn new(socket: Socket, kind: u32, nonblocking: bool) -> Result<(Self, OwnedFd), Errno> {
+/// Options of a socket that the fake kernel does not implement.
+#[derive(Default)]
+pub(crate) struct ProxyOptions {
+    /// Whether `recvmsg` returns `NETLINK_PKTINFO`.
+    pub(crate) pktinfo: bool,
+    /// Whether `recvmsg` returns `SCM_CREDENTIALS`.
+    pub(crate) passcred: bool,
+    /// `SO_RCVTIMEO`; `None` is unlimited.
+    pub(crate) rcvtimeo: Option<Duration>,
+    /// Options without an effect, by level and name.
+    pub(crate) stored: BTreeMap<(u64, u64), i32>,
+}
+
+/// The registration of a socket in an epoll set.
+pub(crate) struct EpollInterest {
+    /// Descriptor of the epoll set.
+    pub(crate) set: u32,
+    /// Requested events.
+    pub(crate) events: u32,
+    /// The data that `epoll_wait` returns.
+    pub(crate) data: u64,
+}
+
+impl SocketProxy {
+    /// Returns the proxy and the tracee's end of the pair.
+    pub(crate) fn new(socket: Socket, socket_type: u32, nonblocking: bool) -> Result<(Self, OwnedFd), Errno> {
         let flags = SocketFlags::CLOEXEC;
-        let (end, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let (end, tracee_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         if nonblocking {
-            rustix::io::ioctl_fionbio(&theirs, true)?;
+            rustix::io::ioctl_fionbio(&tracee_end, true)?;
         }
-        let held = Self {
+        let proxy = Self {
             socket,
-            kind,
+            socket_type,
             nonblocking,
-            pktinfo: false,
-            passcred: false,
-            kept: Kept::new(),
-            rcvtimeo: None,
+            options: ProxyOptions::default(),
             epolls: Vec::new(),
-            asked_in_vain: false,
-            is_idle: false,
-            file: file_id(&fstat(&theirs)?),
-            is_loose: false,
+            found_empty: false,
+            is_abandoned: false,
+            file: file_id(&fstat(&tracee_end)?),
+            is_untracked: false,
             end,
             tokens: 0,
-            seen: (0, 0),
+            last_user: (0, 0),
         };
-        Ok((held, theirs))
+        Ok((proxy, tracee_end))
     }
 
+    /// Returns whether a receiving call would return a datagram or an error.
     pub(crate) fn is_ready(&self) -> bool {
         let Readiness { readable, error } = self.socket.poll();
         readable || error
     }
 
-    /// Whether it is half full: whoever reads it is behind.
-    pub(crate) fn is_behind(&self) -> bool {
+    /// Returns whether the tracee reads the socket slowly: the queue is half full.
+    pub(crate) fn is_lagging(&self) -> bool {
         let memory = self.socket.memory();
-        !self.is_idle && self.socket.receives_events() && memory.rmem_alloc > memory.rcvbuf / 2
+        !self.is_abandoned && self.socket.receives_events() && memory.rmem_alloc > memory.rcvbuf / 2
     }
 
-    /// Whether the program has closed it.
+    /// Returns whether the tracee has closed all copies of its end.
     pub(crate) fn is_closed(&self) -> bool {
         let mut fd = [PollFd::new(&self.end, PollFlags::empty())];
         let polled = retry_on_intr(|| poll(&mut fd, Some(&Timespec::default())));
         polled == Ok(1) && fd[0].revents().contains(PollFlags::HUP)
     }
 
-    /// Something has come: wakes who waits for it.
-    pub(crate) fn announce(&mut self) {
-        if self.is_loose {
+    /// Wakes waiting calls: adds a token to the pair.
+    pub(crate) fn notify(&mut self) {
+        if self.is_untracked {
             return;
         }
-        if self.tokens >= TOKENS {
-            self.withdraw();
+        if self.tokens >= MAX_TOKENS {
+            self.take_tokens();
         }
         if send(&self.end, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok() {
             self.tokens += 1;
         }
     }
 
-    /// Lets the program's end be readable if a call would bring something, and only then.
-    pub(crate) fn tell(&mut self) {
+    /// Makes the tracee's end readable if and only if the fake kernel's socket is.
+    pub(crate) fn sync_readiness(&mut self) {
         match (self.is_ready(), self.tokens) {
-            _ if self.is_loose => {}
-            (true, 0) => self.announce(),
-            (false, 1..) => self.withdraw(),
+            _ if self.is_untracked => {}
+            (true, 0) => self.notify(),
+            (false, 1..) => self.take_tokens(),
             _ => {}
         }
     }
 
-    pub(crate) fn withdraw(&mut self) {
-        let (task, fd) = self.seen;
-        // If its task has ended, or has closed it, somebody else may have it: then it is readable once without a reason.
-        let Ok(theirs) = borrow_fd(task, fd) else { return };
-        if fstat(theirs.as_fd()).is_ok_and(|stat| file_id(&stat) == self.file) {
-            while recv(&theirs, &mut [0], RecvFlags::DONTWAIT).is_ok_and(|(len, _)| len > 0) {}
+    /// Removes all tokens from the pair.
+    pub(crate) fn take_tokens(&mut self) {
+        let (task, fd) = self.last_user;
+        // If that task has ended or has closed its descriptor, the tokens stay: a process that has
+        // another copy may find it readable once without a reason.
+        let Ok(tracee_end) = duplicate_fd(task, fd) else { return };
+        if fstat(tracee_end.as_fd()).is_ok_and(|stat| file_id(&stat) == self.file) {
+            while recv(&tracee_end, &mut [0], RecvFlags::DONTWAIT).is_ok_and(|(len, _)| len > 0) {}
             self.tokens = 0;
         }
     }

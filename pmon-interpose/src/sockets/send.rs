@@ -1,70 +1,84 @@
-//! Calls that send, and those about addresses.
+//! Calls that send: `write`, `sendto`, `sendmsg` and their variants.
 
 use pmon_core::wire::{u32_at, u64_at};
 use rustix::io::Errno;
 
-use crate::sockets::proxy::Held;
-use crate::sockets::receive::address;
+use crate::sockets::abi::NO_OFFSET;
+use crate::sockets::address::{NetlinkAddress, SOCKADDR_STORAGE, read_address};
+use crate::sockets::proxy::SocketProxy;
 use crate::sys::Notification;
-use crate::tracee::{CMSGHDR, MMSGHDR, MSGHDR, Memory, UIO_MAXIOV};
+use crate::tracee::memory::{CMSGHDR, MMSGHDR, MSGHDR, TraceeMemory, UIO_MAXIOV};
 
-/// `struct sockaddr_nl`.
-const ADDRESS: usize = 12;
-/// `struct sockaddr_storage`: no address is longer.
-const LONGEST: u64 = 128;
+/// Returns whether the call with this number sends.
+pub(crate) fn is_send(nr: i64) -> bool {
+    let file_calls = [libc::SYS_write, libc::SYS_writev, libc::SYS_pwritev2];
+    file_calls.contains(&nr) || [libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg].contains(&nr)
+}
 
-/// The offset of `preadv2` and `pwritev2` by which they are `readv` and `writev`.
-pub(crate) const NO_OFFSET: u64 = u64::MAX;
-
-/// A port and groups, as a mask.
-type Address = (u32, u32);
-
-/// The call's answer.
-pub(crate) fn send(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
-    let memory = Memory(notification.pid);
+/// Executes a sending call.
+pub(crate) fn send(proxy: &mut SocketProxy, notification: &Notification) -> Result<usize, Errno> {
+    let memory = TraceeMemory(notification.pid);
     let [_, a, b, flags, name, name_len] = notification.data.args;
     match i64::from(notification.data.nr) {
-        libc::SYS_write => to(held, &memory.gather(&[(a, b as usize)])?, None),
+        libc::SYS_write => send_datagram(proxy, &memory.gather(&[(a, b as usize)])?, None),
         libc::SYS_pwritev2 if flags != NO_OFFSET => Err(Errno::SPIPE),
         libc::SYS_writev | libc::SYS_pwritev2 if b == 0 => Ok(0),
-        libc::SYS_writev | libc::SYS_pwritev2 => to(held, &memory.gather(&memory.buffers(a, b)?)?, None),
+        libc::SYS_writev | libc::SYS_pwritev2 => {
+            send_datagram(proxy, &memory.gather(&memory.iovecs(a, b)?)?, None)
+        }
         libc::SYS_sendto => {
             check_flags(flags)?;
-            let to_whom = if name == 0 { None } else { named(memory, name, name_len)? };
-            to(held, &memory.gather(&[(a, b as usize)])?, to_whom)
+            let destination = if name == 0 { None } else { read_name(memory, name, name_len)? };
+            send_datagram(proxy, &memory.gather(&[(a, b as usize)])?, destination)
         }
-        libc::SYS_sendmsg => message(held, memory, a, b),
-        _ => many(held, memory, a, b.min(UIO_MAXIOV), flags),
+        libc::SYS_sendmsg => send_message(proxy, memory, a, b),
+        _ => send_messages(proxy, memory, a, b.min(UIO_MAXIOV), flags),
     }
 }
 
-fn to(held: &mut Held, datagram: &[u8], whom: Option<Address>) -> Result<usize, Errno> {
-    match whom {
-        Some((port, groups)) => held.socket.send_to(datagram, port, groups),
-        None => held.socket.send(datagram),
+fn send_datagram(
+    proxy: &mut SocketProxy,
+    datagram: &[u8],
+    destination: Option<NetlinkAddress>,
+) -> Result<usize, Errno> {
+    match destination {
+        Some((port, groups)) => proxy.socket.send_to(datagram, port, groups),
+        None => proxy.socket.send(datagram),
     }
 }
 
-fn message(held: &mut Held, memory: Memory, header: u64, flags: u64) -> Result<usize, Errno> {
+fn send_message(
+    proxy: &mut SocketProxy,
+    memory: TraceeMemory,
+    header: u64,
+    flags: u64,
+) -> Result<usize, Errno> {
     check_flags(flags)?;
     let bytes: [u8; MSGHDR] = memory.bytes(header)?;
     let (name, name_len) = (u64_at(&bytes, 0), u32_at(&bytes, 8));
     if name_len > i32::MAX as u32 {
         return Err(Errno::INVAL);
     }
-    let whom = if name == 0 { None } else { named(memory, name, u64::from(name_len).min(LONGEST))? };
+    let destination =
+        if name == 0 { None } else { read_name(memory, name, u64::from(name_len).min(SOCKADDR_STORAGE))? };
     let count = u64_at(&bytes, 24);
     if count > UIO_MAXIOV {
         return Err(Errno::MSGSIZE);
     }
     check_control(memory, u64_at(&bytes, 32), u64_at(&bytes, 40))?;
-    to(held, &memory.gather(&memory.buffers(u64_at(&bytes, 16), count)?)?, whom)
+    send_datagram(proxy, &memory.gather(&memory.iovecs(u64_at(&bytes, 16), count)?)?, destination)
 }
 
-fn many(held: &mut Held, memory: Memory, address: u64, count: u64, flags: u64) -> Result<usize, Errno> {
+fn send_messages(
+    proxy: &mut SocketProxy,
+    memory: TraceeMemory,
+    address: u64,
+    count: u64,
+    flags: u64,
+) -> Result<usize, Errno> {
     for at in 0..count {
         let header = address.wrapping_add(at * MMSGHDR);
-        let sent = message(held, memory, header, flags)
+        let sent = send_message(proxy, memory, header, flags)
             .and_then(|sent| memory.write(header.wrapping_add(MSGHDR as u64), &(sent as u32).to_ne_bytes()));
         match sent {
             Ok(()) => {}
@@ -79,8 +93,11 @@ fn check_flags(flags: u64) -> Result<(), Errno> {
     if flags & libc::MSG_OOB as u64 != 0 { Err(Errno::OPNOTSUPP) } else { Ok(()) }
 }
 
-/// Control messages: nothing can be sent along but who one is, and that is known.
-fn check_control(memory: Memory, address: u64, len: u64) -> Result<(), Errno> {
+/// Checks control messages. A netlink socket accepts only credentials, which the fake kernel
+/// ignores.
+fn check_control(memory: TraceeMemory, address: u64, len: u64) -> Result<(), Errno> {
+    /// Size of `struct ucred`.
+    const SIZEOF_UCRED: usize = 12;
     if len > i32::MAX as u64 {
         return Err(Errno::NOBUFS);
     }
@@ -90,9 +107,9 @@ fn check_control(memory: Memory, address: u64, len: u64) -> Result<(), Errno> {
         if len < CMSGHDR || len > control.len() {
             return Err(Errno::INVAL);
         }
-        let (level, kind) = (u32_at(control, 8), u32_at(control, 12));
+        let (level, message_type) = (u32_at(control, 8), u32_at(control, 12));
         if level == libc::SOL_SOCKET as u32
-            && (kind != libc::SCM_CREDENTIALS as u32 || len < CMSGHDR + ADDRESS)
+            && (message_type != libc::SCM_CREDENTIALS as u32 || len < CMSGHDR + SIZEOF_UCRED)
         {
             return Err(Errno::INVAL);
         }
@@ -101,12 +118,12 @@ fn check_control(memory: Memory, address: u64, len: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The file descriptors that a call of `sendmsg` passes on.
-pub(crate) fn passed_on(notification: &Notification) -> Vec<u32> {
-    let memory = Memory(notification.pid);
+/// Returns the file descriptors in the control messages of a `sendmsg` call.
+pub(crate) fn passed_fds(notification: &Notification) -> Vec<u32> {
+    let memory = TraceeMemory(notification.pid);
     let mut fds = Vec::new();
     let header = memory.bytes::<MSGHDR>(notification.data.args[1]);
-    // What cannot be read is the kernel's to refuse.
+    // The kernel refuses what cannot be read.
     let control = header.and_then(|header| memory.vec(u64_at(&header, 32), u64_at(&header, 40) as usize));
     let control = control.unwrap_or_default();
     let mut rest = &*control;
@@ -120,58 +137,7 @@ pub(crate) fn passed_on(notification: &Notification) -> Vec<u32> {
     fds
 }
 
-/// The address of a datagram, if there is one.
-fn named(memory: Memory, at: u64, len: u64) -> Result<Option<Address>, Errno> {
+/// Reads the destination of a datagram; `None` if `len` is 0.
+fn read_name(memory: TraceeMemory, at: u64, len: u64) -> Result<Option<NetlinkAddress>, Errno> {
     if len == 0 { Ok(None) } else { read_address(memory, at, len).map(Some) }
-}
-
-fn read_address(memory: Memory, at: u64, len: u64) -> Result<Address, Errno> {
-    if len > LONGEST || len < ADDRESS as u64 {
-        return Err(Errno::INVAL);
-    }
-    let bytes: [u8; ADDRESS] = memory.bytes(at)?;
-    if family(&bytes) != libc::AF_NETLINK as u16 {
-        return Err(Errno::INVAL);
-    }
-    Ok((u32_at(&bytes, 4), u32_at(&bytes, 8)))
-}
-
-fn family(bytes: &[u8]) -> u16 {
-    bytes.first_chunk().map_or(0, |bytes| u16::from_ne_bytes(*bytes))
-}
-
-/// `bind`.
-pub(crate) fn bind(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
-    let [_, at, len, ..] = notification.data.args;
-    let (port, groups) = read_address(Memory(notification.pid), at, len)?;
-    held.socket.bind(port, groups).map(|()| 0)
-}
-
-/// `connect`.
-pub(crate) fn connect(held: &mut Held, notification: &Notification) -> Result<usize, Errno> {
-    let [_, at, len, ..] = notification.data.args;
-    let memory = Memory(notification.pid);
-    if !(2..=LONGEST).contains(&len) {
-        return Err(Errno::INVAL);
-    }
-    if family(&memory.bytes::<2>(at)?) == libc::AF_UNSPEC as u16 {
-        held.socket.disconnect();
-        return Ok(0);
-    }
-    let (port, groups) = read_address(memory, at, len)?;
-    held.socket.connect(port, groups).map(|()| 0)
-}
-
-/// `getsockname` and `getpeername`.
-pub(crate) fn tell_address((port, groups): Address, notification: &Notification) -> Result<usize, Errno> {
-    let [_, at, len_at, ..] = notification.data.args;
-    let memory = Memory(notification.pid);
-    let room = memory.u32(len_at)?;
-    if room > i32::MAX as u32 {
-        return Err(Errno::INVAL);
-    }
-    let address = address(port, groups);
-    memory.write(at, &address[..address.len().min(room as usize)])?;
-    memory.write(len_at, &(address.len() as u32).to_ne_bytes())?;
-    Ok(0)
 }

@@ -1,8 +1,11 @@
-//! A socket of which the program has a copy by a number that is not asked about, as `dup2` may give one.
+//! Sockets of which the tracee has a copy whose number is not reserved, for instance through
+//! `dup2`.
 //!
-//! Calls by that number go to the pair of sockets that stands in for it: from then on, so do all, and what is sent there is moved from here.
-//! Datagrams and requests arrive as they should; senders' addresses, options and `ENOBUFS` there are not those of netlink, and a
-//! datagram lies ready before it is asked for, so that `/proc` may be of an event later.
+//! Calls on that number are not intercepted: they reach the pair of sockets. From then on all calls
+//! on all copies use the pair, and the supervisor moves datagrams between the pair and the fake
+//! kernel's socket. Datagrams and requests are delivered; senders' addresses, netlink options and
+//! `ENOBUFS` are not. A datagram is in the pair before the tracee receives it, so `/proc` may show
+//! a later event.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -11,44 +14,40 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use crate::sockets::proxy::Held;
-use crate::supervisor::{ServeError, Supervisor};
+use crate::sockets::abi::MAX_DATAGRAM;
+use crate::sockets::proxy::SocketProxy;
 use crate::sys::is_ready;
-use crate::world::ReplayWorld;
 
-/// The longest datagram in either direction.
-const LONGEST: usize = 1 << 18;
-
-/// What a socket waits for.
+/// The reason why [`SocketProxy::pump`] stopped.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Awaits {
-    /// Something to send on.
-    Datagram,
-    /// That the program reads.
-    Supervisor,
+pub(crate) enum PumpStop {
+    /// The fake kernel's socket has no datagram.
+    QueueEmpty,
+    /// The pair is full, or shut down.
+    PairFull,
 }
 
-impl Held {
-    /// From now on, all goes by the pair.
-    pub(crate) fn loosen(&mut self) -> Result<(), Errno> {
-        self.withdraw();
-        self.is_loose = true;
-        // Writable is a buffer then in which is one datagram at the most.
+impl SocketProxy {
+    /// Lets all data go through the pair from now on.
+    pub(crate) fn untrack(&mut self) -> Result<(), Errno> {
+        self.take_tokens();
+        self.is_untracked = true;
+        // With the minimum size, the pair is writable only while it holds at most one datagram.
         set_socket_send_buffer_size(&self.end, 0)
     }
 
-    /// Where it is looked at, and for what.
-    pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        let room = if self.is_ready() { PollFlags::OUT } else { PollFlags::empty() };
-        self.is_loose.then(|| (self.end.as_fd(), PollFlags::IN | room))
+    /// Returns the supervisor's end and the events to poll it for; `None` if the socket is tracked.
+    pub(crate) fn poll_interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let writable = if self.is_ready() { PollFlags::OUT } else { PollFlags::empty() };
+        self.is_untracked.then(|| (self.end.as_fd(), PollFlags::IN | writable))
     }
 
-    /// Moves what can be moved.
-    fn pump(&mut self) -> Result<Awaits, Errno> {
-        let mut bytes = vec![0; LONGEST];
+    /// Moves datagrams in both directions as far as possible without waiting.
+    pub(crate) fn pump(&mut self) -> Result<PumpStop, Errno> {
+        let mut bytes = vec![0; MAX_DATAGRAM];
         loop {
             match recv(&self.end, &mut bytes[..], RecvFlags::DONTWAIT) {
-                // Who writes to a pair is told of no error.
+                // The tracee's call has already returned: an error cannot be reported.
                 Ok((1.., len)) => drop(self.socket.send(&bytes[..len])),
                 Err(Errno::INTR) => {}
                 Ok(_) | Err(_) => break,
@@ -58,37 +57,22 @@ impl Held {
             match self.socket.recv(&mut bytes, RecvFlags::empty()) {
                 Ok(datagram) if datagram.len == 0 => {
                     shutdown(&self.end, Shutdown::Write)?;
-                    return Ok(Awaits::Supervisor);
+                    return Ok(PumpStop::PairFull);
                 }
                 Ok(datagram) => {
                     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
                     match send(&self.end, &bytes[..datagram.len], flags) {
-                        // It was closed, or there is no room for so long a one, which is none of the kernel's.
+                        // The tracee has closed its end, or the datagram exceeds the pair's buffer.
+                        // The kernel's own datagrams fit.
                         Ok(_) | Err(Errno::PIPE | Errno::CONNRESET | Errno::MSGSIZE) => {}
                         Err(error) => return Err(error),
                     }
                 }
-                Err(Errno::AGAIN) => return Ok(Awaits::Datagram),
-                // What was lost shows as a gap.
+                Err(Errno::AGAIN) => return Ok(PumpStop::QueueEmpty),
+                // The tracee can detect the loss by a gap in the sequence numbers.
                 Err(_) => {}
             }
         }
-        Ok(Awaits::Supervisor)
-    }
-}
-
-impl Supervisor {
-    /// Moves what can be moved of sockets that go by their pairs.
-    pub(crate) fn pump<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), ServeError<W::Error>> {
-        for at in 0..self.held.len() {
-            while self.held[at].is_loose && self.held[at].pump()? == Awaits::Datagram {
-                self.feed(world, &[at], Some(at))?;
-                if !self.held[at].is_ready() {
-                    break;
-                }
-                world.mark_received();
-            }
-        }
-        Ok(())
+        Ok(PumpStop::PairFull)
     }
 }

@@ -1,389 +1,263 @@
-//! A program that runs on the fake kernel: its calls, and their answers.
+//! Supervises a program on the fake kernel: receives its intercepted calls and replies to them.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use thiserror::Error;
+use rustix::process::Signal;
 
-use crate::error::InterposeError;
+use crate::error::{InterposeError, ServeError};
+use crate::launch::control::{ChildMessage, receive_message};
 use crate::launch::options::LaunchOptions;
 use crate::launch::pid_layout::pid_max;
-use crate::launch::{Launched, Said, launch};
-use crate::processes::pidfd::PidFd;
-use crate::procfs::tree::Tree;
-use crate::sockets::proxy::Held;
-use crate::sockets::wait::Waiting;
-use crate::sys::is_ready;
-use crate::sys::{self, Notification};
-use crate::tracee::Tasks;
-use crate::world::{NextEvent, ProcessView, ReplayWorld};
+use crate::launch::{Launched, launch};
+use crate::processes::pidfd::PidFdTable;
+use crate::procfs::tree::ProcfsTree;
+use crate::seccomp::listener::{Listener, Reply};
+use crate::sockets::delivery::EventDelivery;
+use crate::sockets::proxy::SocketProxy;
+use crate::sockets::table::SocketTable;
+use crate::supervisor::handlers::CallHandlers;
+use crate::sys::Notification;
+use crate::tracee::fds::TaskFds;
+use crate::tracee::process_tree::{ProcessTree, fork_parent};
+use crate::world::{ProcessView, ReplayWorld};
 
+pub(crate) mod end_sequence;
 pub(crate) mod handlers;
 pub(crate) mod run;
 
-/// Who asks so often without waiting waits in its own way.
-const OFTEN: u32 = 3;
-
 /// A program that runs on the fake kernel.
 ///
-/// It runs in namespaces of its own: whoever runs this process sees itself there as root, its processes see none of this system's, and when it
-/// is dropped, they all end. So do they when the thread ends that has started it, whatever happens to this process.
+/// The program runs in user, mount and PID namespaces of its own and sees the user who runs this
+/// process as root. Its processes cannot see processes outside. All of them are killed when the
+/// supervisor is dropped, and when the thread that started it ends.
 pub struct Supervisor {
-    pub(crate) launched: Launched,
-    pub(crate) listener: OwnedFd,
-    pub(crate) tree: Option<Tree>,
-    pub(crate) tasks: Tasks,
-    /// Its sockets on the fake kernel.
-    pub(crate) held: Vec<Held>,
-    /// Whether it has ever had one.
-    pub(crate) has_opened_socket: bool,
-    /// Whether it has asked for one as a program for another machine.
-    pub(crate) has_foreign_abi: bool,
-    /// What it has by `pidfd_open`.
-    pub(crate) pidfds: Vec<PidFd>,
-    /// Calls that wait for something to come.
-    pub(crate) waiting: Vec<Waiting>,
-    /// A call that was asked about and has no answer yet, as the world could not go on.
-    unanswered: Option<Notification>,
-    /// How the program ended, as `wait` gives it.
-    status: Option<i32>,
-    /// All its processes have ended.
-    is_over: bool,
-    /// It asks for more where there is no more.
-    pub(crate) wants_more: bool,
-    /// How often it has asked since, without waiting.
-    pub(crate) asked_in_vain: u32,
-    /// Tasks that wait, as far as is known, in a call that was let through,
-    pub(crate) pollers: Vec<u32>,
-    /// and for which something is to happen.
-    pub(crate) owes: bool,
-    /// Nothing happens as one of several sockets is half full.
-    pub(crate) is_held_back: bool,
-    /// A call that was answered when a signal had interrupted it already: if its task makes it again, it is done.
-    unheard: Option<(Notification, Result<i64, Errno>)>,
-    /// Why it could not be seen which socket is meant.
-    pub(crate) trouble: Option<Errno>,
-    /// The world has not given anything for long: it goes on when the program's other calls were looked at.
-    pub(crate) is_unfinished: bool,
-    /// Something has happened of which calls that wait do not know yet.
-    pub(crate) stirred: bool,
-    /// Whether things happen in their time, whatever it does.
-    is_timed: bool,
+    launched: Launched,
+    listener: Listener,
+    handlers: CallHandlers,
+    /// A received call whose handler failed; [`Supervisor::serve`] handles it again.
+    retry: Option<Notification>,
+    state: TraceeState,
 }
 
-/// What [`Supervisor::serve`] has to say.
+/// Which of the program's processes have exited.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TraceeState {
+    Running,
+    /// The first process has exited with this wait status; others may still run.
+    FirstExited(i32),
+    /// All processes have exited. The status is that of the first one.
+    AllExited(i32),
+}
+
+/// The result of [`Supervisor::serve`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Served {
-    /// The time is over, or there was a signal.
+    /// The time-out has expired, or a signal has arrived.
     Nothing,
-    /// Calls were answered.
+    /// Calls were replied to.
     Calls,
-    /// The program, and all processes that hold a socket, have ended: with that status, as `wait` gives it.
+    /// The program, and all processes that had a socket open, have exited; the value is the
+    /// program's wait status.
     Ended(i32),
 }
 
-/// Why a program cannot be served any longer.
-#[derive(Debug, Error)]
-pub enum ServeError<E> {
-    /// The world cannot go on. What the program has asked for is asked again by the next call.
-    #[error("{0}")]
-    World(E),
-    /// This system fails.
-    #[error(transparent)]
-    Interpose(#[from] InterposeError),
-}
-
-impl<E> From<Errno> for ServeError<E> {
-    fn from(errno: Errno) -> Self {
-        Self::Interpose(errno.into())
-    }
-}
-
-/// What becomes of a call.
-pub(crate) enum Answer {
-    /// It is made, as if nobody had asked.
-    Make,
-    Give(Result<i64, Errno>),
-    /// It has its answer, or waits for it.
-    None,
-}
-
-impl From<Result<usize, Errno>> for Answer {
-    fn from(result: Result<usize, Errno>) -> Self {
-        Self::Give(result.map(|value| value as i64))
-    }
-}
-
 impl Supervisor {
-    /// Starts it, among these processes. It runs until it wants something of the fake kernel; [`Supervisor::serve`] gives it that.
+    /// Starts a program whose `/proc` shows `processes`. It runs until it makes an intercepted
+    /// call, which [`Supervisor::serve`] handles.
     ///
     /// # Errors
-    /// When this system does not allow it, or there is no such program.
+    /// When this system does not allow it, or the program does not exist.
     pub fn start(options: &LaunchOptions, processes: &dyn ProcessView) -> Result<Self, InterposeError> {
         let taken = processes.pids();
         let pid_max = pid_max(&taken);
         let mut launched = launch(options, &taken, pid_max)?;
-        let tree = launched.proc.take().map(|(root, real)| Tree::new(root, real, pid_max)).transpose()?;
+        let procfs =
+            launched.proc.take().map(|(root, real)| ProcfsTree::new(root, real, pid_max)).transpose()?;
         launched.run()?;
-        let listener = match launched.hear() {
-            Said::Listener(listener) => listener,
-            Said::Failed(error) => return Err(error),
+        let listener = match receive_message(&launched.control) {
+            ChildMessage::Listener(listener) => listener,
+            ChildMessage::Failed(error) => return Err(error),
             _ => return Err(Errno::PIPE.into()),
         };
-        sys::wake_in_turn(listener.as_fd());
-        Ok(Self {
-            launched,
-            listener,
-            tree,
-            tasks: Tasks::default(),
-            held: Vec::new(),
-            has_opened_socket: false,
-            has_foreign_abi: false,
-            pidfds: Vec::new(),
-            waiting: Vec::new(),
-            unanswered: None,
-            status: None,
-            is_over: false,
-            wants_more: false,
-            asked_in_vain: 0,
-            pollers: Vec::new(),
-            owes: false,
-            is_held_back: false,
-            unheard: None,
-            trouble: None,
-            is_unfinished: false,
-            stirred: false,
-            is_timed: true,
-        })
+        let handlers = CallHandlers {
+            tracee: ProcessTree { init: launched.pid },
+            tasks: TaskFds::default(),
+            delivery: EventDelivery::new(SocketTable::new(launched.reserved.clone())),
+            procfs,
+            pidfds: PidFdTable::default(),
+        };
+        let listener = Listener::new(listener);
+        Ok(Self { launched, listener, handlers, retry: None, state: TraceeState::Running })
     }
 
-    /// Lets things happen, and answers one of the program's calls; waits for that time at the most, and no longer than for a signal to this
-    /// process.
+    /// Emits events that are due and handles one of the program's calls. Waits for at most
+    /// `timeout`, and returns early if a signal arrives.
     ///
     /// # Errors
-    /// When the world cannot go on, or the program cannot be run after all ([`InterposeError::Exec`]).
+    /// When the world fails, or the program cannot be executed ([`InterposeError::Exec`]).
     pub fn serve<W: ReplayWorld>(
         &mut self,
         world: &mut W,
         timeout: Duration,
     ) -> Result<Served, ServeError<W::Error>> {
-        if let Some(notification) = self.unanswered.take() {
+        if let Some(notification) = self.retry.take() {
             self.handle(world, notification)?;
             return Ok(Served::Calls);
         }
-        let due = self.pass_time(world)?;
-        self.end_pidfds(world.processes());
-        self.pump(world)?;
-        if std::mem::take(&mut self.is_unfinished) {
-            self.nudge(world)?;
-        }
-        let timeout = if self.is_unfinished { Duration::ZERO } else { timeout };
-        let now = Instant::now();
-        let soonest = self.waiting.iter().filter_map(|waiting| waiting.until).min();
-        let soonest = soonest.map(|until| until.saturating_duration_since(now));
-        let timeout = [Some(timeout), due, soonest].into_iter().flatten().min().unwrap_or_default();
+        let due = self.handlers.delivery.advance_clock(world, &mut self.listener)?;
+        self.handlers.pidfds.update(world.processes());
+        self.handlers.delivery.pump_untracked(world)?;
+        let is_incomplete = self.handlers.delivery.continue_batch(world, &mut self.listener)?;
+        let timeout = if is_incomplete { Duration::ZERO } else { timeout };
+        let deadline = self.handlers.delivery.next_deadline();
+        let until_deadline = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = [Some(timeout), due, until_deadline].into_iter().flatten().min().unwrap_or_default();
         let timeout = Timespec {
             tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
         let mut fds = vec![
-            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
             PollFd::new(&self.launched.control, PollFlags::IN),
         ];
-        let loose = self.held.iter().filter_map(Held::interest);
-        fds.extend(loose.map(|(end, interest)| PollFd::from_borrowed_fd(end, interest)));
+        let untracked = self.handlers.delivery.sockets.proxies.iter().filter_map(SocketProxy::poll_interest);
+        fds.extend(untracked.map(|(end, interest)| PollFd::from_borrowed_fd(end, interest)));
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let ready = [0, 1].map(|at| !fds[at].revents().is_empty());
+        let [has_call, has_message] = [0, 1].map(|at| !fds[at].revents().is_empty());
         if fds[2..].iter().any(|fd| fd.revents().contains(PollFlags::HUP)) {
-            self.close_those_that_were_closed();
+            self.handlers.delivery.sockets.remove_closed();
         }
-        if ready[0] {
-            match sys::receive(self.listener.as_fd()) {
+        if has_call {
+            match self.listener.receive() {
                 Ok(notification) => {
                     self.handle(world, notification)?;
                     return Ok(Served::Calls);
                 }
-                // Its task has ended, or all of them have.
+                // The task that made the call has ended, or all tasks have.
                 Err(Errno::NOENT | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        if ready[1] {
-            return self.hear().map_err(ServeError::Interpose);
+        if has_message {
+            return self.receive_message().map_err(ServeError::Interpose);
         }
-        self.expire()?;
+        self.handlers.delivery.expire(&self.listener)?;
         Ok(Served::Nothing)
     }
 
-    /// Whether it asks for more, and nothing more comes; and whether it is sure that it does nothing else: it waits in a call that a signal ends
-    /// whenever that comes, or asks again and again; and no other of its sockets has anything left.
-    pub fn wants_more(&self) -> Option<bool> {
-        let waits = !self.waiting.is_empty() || self.asked_in_vain >= OFTEN;
-        self.wants_more.then(|| waits && !self.held.iter().any(Held::is_ready))
-    }
-
-    /// Whether it might wait for something in a way that is not seen here: there is nothing for it, and things happen when it asks.
-    pub(crate) fn may_wait_unseen(&self) -> bool {
-        let hears = self.held.iter().any(|held| held.socket.receives_events());
-        let has_nothing = self.waiting.is_empty() && !self.held.iter().any(Held::is_ready);
-        !self.is_timed && hears && (has_nothing || self.is_held_back)
-    }
-
-    /// Nothing comes any more: behind what is queued, each socket is at its end.
-    pub(crate) fn end_of_file<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), InterposeError> {
-        world.kernel().end_of_file();
-        self.held.iter_mut().for_each(Held::announce);
-        match self.go_on(world) {
-            Ok(()) | Err(ServeError::World(_)) => Ok(()),
-            Err(ServeError::Interpose(error)) => Err(error),
-        }
-    }
-
-    /// Whether it has ever opened a socket on the proc connector.
-    pub fn has_opened_socket(&self) -> bool {
-        self.has_opened_socket
-    }
-
-    /// Whether a program for another machine, as a 32-bit one, has asked for such a socket: it was told that there are none.
-    pub fn has_foreign_abi(&self) -> bool {
-        self.has_foreign_abi
-    }
-
-    /// Whether the program's first process has ended.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.status.is_some()
-    }
-
-    /// The process above all of the program's.
-    pub(crate) fn init(&self) -> u32 {
-        self.launched.pid
-    }
-
-    /// Whatever has not ended ends now.
-    pub fn kill(&self) {
-        self.launched.kill();
-    }
-
-    fn hear(&mut self) -> Result<Served, InterposeError> {
-        match self.launched.hear() {
-            Said::Failed(error) => return Err(error),
-            Said::Ended(status) => self.status = Some(status),
-            Said::Ready(..) | Said::Listener(_) => {}
-            Said::Nothing => self.is_over = true,
-        }
-        self.close_those_that_were_closed();
-        // A program may go into the background: what has a socket goes on, or who may be about to open one.
-        let is_done = self.is_over || self.has_opened_socket && self.held.is_empty();
-        Ok(match self.status {
-            Some(status) if is_done => Served::Ended(status),
-            None if self.is_over => Served::Ended(libc::SIGKILL),
-            _ => Served::Calls,
-        })
-    }
-
-    /// In a world with a clock, what is due happens. How long until more does.
-    fn pass_time<W: ReplayWorld>(&mut self, world: &mut W) -> Result<Option<Duration>, ServeError<W::Error>> {
-        if !self.is_timed || !self.held.iter().any(|held| held.socket.receives_events()) {
-            return Ok(None);
-        }
-        let mut happened = false;
-        let due = loop {
-            match world.next_event().map_err(ServeError::World)? {
-                // If it is late, it waits for the program's calls, rather than for the program to be late as well.
-                NextEvent::In(Duration::ZERO) if happened && self.is_called() => break Some(Duration::ZERO),
-                NextEvent::In(Duration::ZERO) => {
-                    world.step().map_err(ServeError::World)?;
-                    happened = true;
-                }
-                NextEvent::In(due) => break Some(due),
-                NextEvent::OnDemand => {
-                    self.is_timed = false;
-                    break None;
-                }
-                NextEvent::Never => {
-                    self.wants_more |= !self.held.iter().any(Held::is_ready);
-                    break None;
-                }
-            }
-        };
-        if happened {
-            world.mark_received();
-            self.held.iter_mut().filter(|held| held.is_ready()).for_each(Held::announce);
-            self.go_on(world)?;
-        }
-        Ok(due)
-    }
-
-    fn is_called(&self) -> bool {
-        is_ready(self.listener.as_fd(), PollFlags::IN) == Ok(true)
-    }
-
+    /// Handles one call and replies to it.
     fn handle<W: ReplayWorld>(
         &mut self,
         world: &mut W,
         notification: Notification,
     ) -> Result<(), ServeError<W::Error>> {
-        // Whoever makes a call waits in no other: that one was interrupted, or has ended.
-        let is_over = |waiting: &mut Waiting| waiting.notification.pid == notification.pid;
-        for mut waiting in self.waiting.extract_if(.., is_over) {
-            waiting.give_up(&mut self.held);
-        }
-        self.pollers.retain(|&task| task != notification.pid);
-        let is_again = |(before, _): &mut (Notification, _)| is_same_call(before, &notification);
-        let answer = match self.unheard.take_if(is_again) {
-            Some((_, result)) => Ok(Answer::Give(result)),
-            None => self.respond(world, &notification),
+        self.handlers.delivery.remove_calls_of(notification.pid);
+        let reply = match self.listener.take_undelivered(&notification) {
+            Some(result) => Ok(Reply::Return(result)),
+            None => self.handlers.handle(world, &self.listener, &notification),
         };
-        match self.trouble.take() {
-            None => {}
-            Some(errno @ (Errno::ACCESS | Errno::PERM)) => return Err(InterposeError::Memory(errno).into()),
-            Some(errno) => return Err(errno.into()),
-        }
-        let answer = match answer {
-            Ok(answer) => answer,
+        let reply = match reply {
+            Ok(reply) => reply,
             Err(error) => {
-                self.unanswered = Some(notification);
+                self.retry = Some(notification);
                 return Err(error);
             }
         };
-        self.answer(&notification, answer)?;
-        if std::mem::take(&mut self.owes) {
-            self.nudge(world)?;
-        }
-        if std::mem::take(&mut self.stirred) {
-            self.go_on(world)?;
-        }
-        Ok(())
+        self.listener.reply(&notification, reply)?;
+        self.handlers.delivery.finish_call(world, &mut self.listener)
     }
 
-    pub(crate) fn answer(&mut self, notification: &Notification, answer: Answer) -> Result<(), Errno> {
-        let result = match answer {
-            Answer::Make => None,
-            Answer::Give(result) => Some(result),
-            Answer::None => return Ok(()),
-        };
-        match sys::answer(self.listener.as_fd(), notification.id, result) {
-            Err(Errno::NOENT) => {
-                self.unheard = result.map(|result| (*notification, result));
-                Ok(())
+    /// Handles a message from the new processes.
+    fn receive_message(&mut self) -> Result<Served, InterposeError> {
+        match (receive_message(&self.launched.control), self.state) {
+            (ChildMessage::Failed(error), _) => return Err(error),
+            (ChildMessage::Exited(status), _) => self.state = TraceeState::FirstExited(status),
+            (ChildMessage::ProcMounted(..) | ChildMessage::Listener(_), _) => {}
+            (ChildMessage::Closed, TraceeState::FirstExited(status)) => {
+                self.state = TraceeState::AllExited(status);
             }
-            done => done,
+            // `init` was killed, and with it all processes.
+            (ChildMessage::Closed, TraceeState::Running) => {
+                self.state = TraceeState::AllExited(libc::SIGKILL);
+            }
+            (ChildMessage::Closed, TraceeState::AllExited(_)) => {}
         }
+        let sockets = &mut self.handlers.delivery.sockets;
+        sockets.remove_closed();
+        Ok(match self.state {
+            TraceeState::AllExited(status) => Served::Ended(status),
+            // A program may fork into the background: a process with a socket, or one that may
+            // still open a socket, continues.
+            TraceeState::FirstExited(status) if sockets.has_opened && sockets.proxies.is_empty() => {
+                Served::Ended(status)
+            }
+            _ => Served::Calls,
+        })
     }
 
-    pub(crate) fn close_those_that_were_closed(&mut self) {
-        self.held.retain(|held| !held.is_closed());
+    /// Returns `Some` if the program has asked for an event after the last one; `Some(true)` if it
+    /// certainly does nothing but wait: in a call that a signal can interrupt at any time, or by
+    /// repeated nonblocking calls; and none of its other sockets has a datagram.
+    pub fn waits_at_end(&self) -> Option<bool> {
+        self.handlers.delivery.waits_at_end()
     }
-}
 
-/// Whether a task makes a call again, as the kernel does for it after a signal.
-fn is_same_call(before: &Notification, again: &Notification) -> bool {
-    let parts = |of: &Notification| (of.pid, of.data.nr, of.data.args);
-    parts(before) == parts(again)
+    /// Returns whether the program has ever opened a proc connector socket.
+    pub fn has_opened_socket(&self) -> bool {
+        self.handlers.delivery.sockets.has_opened
+    }
+
+    /// Returns whether a task with a foreign ABI, such as a 32-bit program, has tried to open a
+    /// proc connector socket; this was refused.
+    pub fn has_foreign_abi(&self) -> bool {
+        self.handlers.delivery.sockets.has_refused_foreign_abi
+    }
+
+    /// Sends a signal to the program: to its processes with a proc connector socket and the
+    /// processes that forked them, or to all processes if none has a socket. A shell around the
+    /// program, or a process that reads its output, gets no signal.
+    ///
+    /// # Errors
+    /// When no process can be reached.
+    pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        let CallHandlers { tracee, delivery, .. } = &self.handlers;
+        let all = tracee.pids();
+        let mut targets: Vec<u32> =
+            all.iter().copied().filter(|&pid| delivery.sockets.is_open_in(pid)).collect();
+        let mut at = 0;
+        while let Some(&pid) = targets.get(at) {
+            let parent = fork_parent(pid).filter(|parent| all.contains(parent) && !targets.contains(parent));
+            targets.extend(parent);
+            at += 1;
+        }
+        // A parent that restarts an ended child must get the signal first.
+        targets.reverse();
+        tracee.signal(signal, if targets.is_empty() { all } else { targets })
+    }
+
+    /// Sends a signal to all processes of the program.
+    ///
+    /// # Errors
+    /// When no process can be reached.
+    pub fn signal_all(&self, signal: Signal) -> Result<(), Errno> {
+        let tracee = self.handlers.tracee;
+        tracee.signal(signal, tracee.pids())
+    }
+
+    /// Kills all processes of the program.
+    pub fn kill(&self) {
+        self.launched.kill();
+    }
+
+    /// Returns whether the program's first process has exited.
+    fn first_has_exited(&self) -> bool {
+        self.state != TraceeState::Running
+    }
 }

@@ -1,0 +1,177 @@
+//! The code of the two new processes: `init` of the PID namespace, and the program before `execve`.
+//!
+//! It runs in a copy of a possibly multi-threaded process: it must not allocate memory.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, mount_remount,
+    move_mount, open_tree,
+};
+use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, wait};
+use rustix::thread::set_no_new_privs;
+
+use crate::error::SetupStep;
+use crate::launch::control::{Failure, await_go, send_exited, send_failed, send_listener, send_proc_mounted};
+use crate::launch::options::SignalDispositions;
+use crate::sys::{self, CStringArray};
+
+/// Directory of the kernel's own procfs below the tracee's `/proc`.
+pub(crate) const REAL_PROC: &str = ".real";
+
+/// The input of the new processes, prepared in advance: they must not allocate memory.
+pub(crate) struct ChildSetup<'a> {
+    pub(crate) control: OwnedFd,
+    /// The supervisor's end of the control socket.
+    pub(crate) supervisor_end: RawFd,
+    pub(crate) private_proc: bool,
+    /// Candidate values of `ns_last_pid`, in order of preference.
+    pub(crate) last_pids: Vec<String>,
+    /// Candidate paths of the program, each with the arguments of a shell that would run it as a
+    /// script.
+    pub(crate) candidates: Vec<(CString, CStringArray)>,
+    pub(crate) args: CStringArray,
+    pub(crate) environment: CStringArray,
+    pub(crate) filter: Vec<libc::sock_filter>,
+    /// The user to change to, if it differs from the current one.
+    pub(crate) user: Option<u32>,
+    pub(crate) stdout: Option<&'a OwnedFd>,
+    pub(crate) signals: SignalDispositions,
+}
+
+impl ChildSetup<'_> {
+    /// Runs `init`, the first process; returns its exit code.
+    pub(crate) fn run_init(&mut self) -> u8 {
+        // With its own copy of this end open, a process would never see the supervisor's end close.
+        sys::close(self.supervisor_end);
+        sys::unignore_sigchld();
+        if let Err(failure) = self.prepare() {
+            send_failed(&self.control, failure);
+            return 1;
+        }
+        let program = match sys::spawn(0, &mut || self.run_program()) {
+            Ok((pid, _)) => pid,
+            Err(errno) => {
+                send_failed(&self.control, (Some(SetupStep::Prepare), errno));
+                return 1;
+            }
+        };
+        // A process that waits until the program has closed a file must not wait for `init`: `init`
+        // keeps only the control socket.
+        if let Err(errno) = rustix::stdio::dup2_stdin(&self.control) {
+            send_failed(&self.control, (Some(SetupStep::Prepare), errno));
+            return 1;
+        }
+        sys::close_from(1);
+        loop {
+            match wait(WaitOptions::empty()) {
+                Ok(Some((pid, status))) if pid.as_raw_pid() as u32 == program => {
+                    let _ = send_exited(rustix::stdio::stdin(), status.as_raw());
+                }
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return 0,
+            }
+        }
+    }
+
+    /// Mounts `/proc`, sets the next process id, and waits for the supervisor.
+    fn prepare(&mut self) -> Result<(), Failure> {
+        let at = |step| move |errno| (Some(step), errno);
+        // If the supervisor is killed, so is `init`, and with it the whole PID namespace.
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(SetupStep::Prepare))?;
+        await_go(&self.control).map_err(at(SetupStep::Prepare))?;
+        let real = if self.private_proc {
+            let (root, real) = self.mount_proc()?;
+            send_proc_mounted(&self.control, root.as_fd(), real.as_fd()).map_err(at(SetupStep::Prepare))?;
+            Some(real)
+        } else {
+            None
+        };
+        if let Some(real) = real {
+            // Without permission to write it, ids start at 2 and may collide with recorded ones.
+            let path = c"sys/kernel/ns_last_pid";
+            if let Ok(last) = openat(&real, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+                let _ = self.last_pids.iter().find(|pid| rustix::io::write(&last, pid.as_bytes()).is_ok());
+            }
+        }
+        await_go(&self.control).map_err(at(SetupStep::Prepare))
+    }
+
+    /// Mounts an empty tmpfs as `/proc`, and the kernel's own procfs in it; returns the roots of
+    /// both.
+    fn mount_proc(&self) -> Result<(OwnedFd, OwnedFd), Failure> {
+        let at = |step| move |errno| (Some(step), errno);
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change(c"/", private).map_err(at(SetupStep::Mounts))?;
+        let flags = FsOpenFlags::FSOPEN_CLOEXEC;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let mounted = |name: &CStr, mode: Option<&CStr>| -> Result<OwnedFd, Errno> {
+            let context = fsopen(name, flags)?;
+            if let Some(mode) = mode {
+                fsconfig_set_string(context.as_fd(), c"mode", mode)?;
+            }
+            fsconfig_create(context.as_fd())?;
+            fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        };
+        let real = mounted(c"proc", None).map_err(at(SetupStep::Proc))?;
+        let root = mounted(c"tmpfs", Some(c"755")).map_err(at(SetupStep::Mounts))?;
+        let to = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        let cwd = rustix::fs::CWD;
+        move_mount(&root, c"", cwd, c"/proc", to).map_err(at(SetupStep::Mounts))?;
+        mkdirat(&root, REAL_PROC, Mode::from_raw_mode(0o555)).map_err(at(SetupStep::Mounts))?;
+        move_mount(&real, c"", &root, REAL_PROC, to).map_err(at(SetupStep::Mounts))?;
+        // The program's mount is read-only; the supervisor writes through a clone of the mount.
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let ours = open_tree(cwd, c"/proc", clone).map_err(at(SetupStep::Mounts))?;
+        let kept = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount_remount(c"/proc", MountFlags::BIND | MountFlags::RDONLY | kept, c"")
+            .map_err(at(SetupStep::Mounts))?;
+        // `fsmount` returns an O_PATH descriptor; reading directories requires an open file.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let real = openat(&real, c".", flags, Mode::empty()).map_err(at(SetupStep::Mounts))?;
+        Ok((ours, real))
+    }
+
+    /// Runs the second process; returns only if the program cannot be executed.
+    fn run_program(&self) -> u8 {
+        send_failed(&self.control, self.exec_program());
+        1
+    }
+
+    fn exec_program(&self) -> Failure {
+        let at = |step| move |errno| (Some(step), errno);
+        let set_up = || -> Result<(), Failure> {
+            if let Some(stdout) = self.stdout {
+                rustix::stdio::dup2_stdout(stdout).map_err(at(SetupStep::Prepare))?;
+            }
+            sys::set_signals(self.signals.ignored, self.signals.blocked);
+            let listener = sys::install_filter(&self.filter).map_err(at(SetupStep::Seccomp))?;
+            if let Some(user) = self.user {
+                sys::become_user(user).map_err(at(SetupStep::User))?;
+                set_no_new_privs(true).map_err(at(SetupStep::User))?;
+            }
+            send_listener(&self.control, listener.as_fd()).map_err(at(SetupStep::Prepare))
+        };
+        if let Err(failure) = set_up() {
+            return failure;
+        }
+        let mut error = Errno::NOENT;
+        for (path, script) in &self.candidates {
+            match sys::exec(path, &self.args, &self.environment) {
+                // `execvp` runs a script without an interpreter line with the shell.
+                Errno::NOEXEC => return (None, sys::exec(c"/bin/sh", script, &self.environment)),
+                // The next directory of PATH may have it.
+                Errno::NOENT | Errno::NOTDIR => {}
+                Errno::ACCESS => error = Errno::ACCESS,
+                errno => return (None, errno),
+            }
+        }
+        (None, error)
+    }
+}

@@ -1,0 +1,108 @@
+//! The seccomp listener: intercepted calls and their replies.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+
+use crate::sys::{self, Notification};
+
+/// The reply to an intercepted call.
+pub(crate) enum Reply {
+    /// The kernel executes the call.
+    Continue,
+    /// The call returns this result without being executed.
+    Return(Result<i64, Errno>),
+    /// The call was replied to already, or stays blocked.
+    Deferred,
+}
+
+impl From<Result<usize, Errno>> for Reply {
+    fn from(result: Result<usize, Errno>) -> Self {
+        Self::Return(result.map(|value| value as i64))
+    }
+}
+
+impl From<Errno> for Reply {
+    fn from(errno: Errno) -> Self {
+        Self::Return(Err(errno))
+    }
+}
+
+/// The file descriptor from which intercepted calls are received.
+pub(crate) struct Listener {
+    fd: OwnedFd,
+    /// The last result that was not delivered because a signal had interrupted the call. If the
+    /// task restarts the call, it gets this result.
+    undelivered: Option<(Notification, Result<i64, Errno>)>,
+}
+
+impl Listener {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        sys::set_sync_wake_up(fd.as_fd());
+        Self { fd, undelivered: None }
+    }
+
+    /// Receives the next call; blocks until there is one. `ENOENT` if its task has ended.
+    pub(crate) fn receive(&self) -> Result<Notification, Errno> {
+        sys::receive_notification(self.fd.as_fd())
+    }
+
+    /// Returns whether a call can be received now.
+    pub(crate) fn is_ready(&self) -> bool {
+        sys::is_ready(self.fd.as_fd(), PollFlags::IN) == Ok(true)
+    }
+
+    /// Returns whether a call still waits for its reply: its task has not ended and no signal has
+    /// interrupted it.
+    pub(crate) fn is_pending(&self, id: u64) -> bool {
+        sys::is_notification_valid(self.fd.as_fd(), id)
+    }
+
+    /// Lets a call return `result`. `ENOENT` if it is not pending any more.
+    pub(crate) fn complete(&self, id: u64, result: Result<i64, Errno>) -> Result<(), Errno> {
+        sys::send_response(self.fd.as_fd(), id, Some(result))
+    }
+
+    /// Replies to a call, and keeps the result if it cannot be delivered.
+    pub(crate) fn reply(&mut self, call: &Notification, reply: Reply) -> Result<(), Errno> {
+        let result = match reply {
+            Reply::Continue => None,
+            Reply::Return(result) => Some(result),
+            Reply::Deferred => return Ok(()),
+        };
+        match sys::send_response(self.fd.as_fd(), call.id, result) {
+            Err(Errno::NOENT) => {
+                self.undelivered = result.map(|result| (*call, result));
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// Installs `fd` as the task's file descriptor `number`, or as its lowest free one, and lets
+    /// the call return that number. `EBADF` if `number` exceeds the task's limit, `ENOENT` if the
+    /// call is not pending any more.
+    pub(crate) fn return_fd(
+        &self,
+        id: u64,
+        fd: BorrowedFd<'_>,
+        number: Option<u32>,
+        close_on_exec: bool,
+    ) -> Result<(), Errno> {
+        sys::add_fd(self.fd.as_fd(), id, fd, number, close_on_exec)
+    }
+
+    /// Takes the undelivered result of a call that the task has restarted.
+    pub(crate) fn take_undelivered(&mut self, call: &Notification) -> Option<Result<i64, Errno>> {
+        let identity = |of: &Notification| (of.pid, of.data.nr, of.data.args);
+        let restarted = self.undelivered.take_if(|(before, _)| identity(before) == identity(call));
+        restarted.map(|(_, result)| result)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

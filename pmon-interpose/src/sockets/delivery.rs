@@ -1,0 +1,511 @@
+//! Delivery of events to the tracee's sockets and to blocked calls.
+//!
+//! In a world without a clock, the next event is emitted when the tracee waits for one: in a
+//! receiving call that finds the queue empty, or before a waiting call (`poll`, `select`,
+//! `epoll_wait`) that the kernel then executes. In a world with a clock, events are emitted when
+//! they are due.
+
+use std::time::{Duration, Instant};
+
+use pmon_fake::QueuedDatagram;
+use rustix::io::Errno;
+
+use crate::error::{InterposeError, ServeError};
+use crate::seccomp::listener::{Listener, Reply};
+use crate::sockets::proxy::SocketProxy;
+use crate::sockets::receive::ReceiveCall;
+use crate::sockets::table::SocketTable;
+use crate::sockets::untracked::PumpStop;
+use crate::sys::Notification;
+use crate::tracee::fds::FileId;
+use crate::world::{NextEvent, ReplayWorld};
+
+/// Maximum number of events emitted in a batch, before other calls are handled.
+const BATCH: u32 = 4096;
+/// Number of nonblocking calls that find the input exhausted before the tracee counts as waiting.
+const EMPTY_READS: u32 = 3;
+
+/// The tracee's sockets, its blocked calls, and the state of the event source.
+pub(crate) struct EventDelivery {
+    pub(crate) sockets: SocketTable,
+    /// Receiving calls that wait for a datagram.
+    blocked: Vec<BlockedReceive>,
+    /// Tasks that may still be in a waiting call that the kernel executes.
+    pollers: Vec<u32>,
+    pacing: Pacing,
+    input: InputState,
+    deferred: DeferredWork,
+    /// The last batch ended before it reached an event for the tracee.
+    batch_is_incomplete: bool,
+    /// No event is emitted because one of several sockets is half full.
+    is_held_back: bool,
+}
+
+/// Whether events are emitted by a clock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pacing {
+    /// Events are emitted when they are due. Assumed until the world has an event on demand.
+    Timed,
+    OnDemand,
+}
+
+/// Whether the world has events left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InputState {
+    Available,
+    /// No event is left, and the tracee has asked for one.
+    Exhausted {
+        /// Number of nonblocking calls that have found nothing since.
+        empty_reads: u32,
+    },
+}
+
+/// Work that a call causes and that is done after the reply to it.
+#[derive(Default)]
+struct DeferredWork {
+    /// Emit events for tasks in waiting calls.
+    advance: bool,
+    /// Retry blocked calls, because events were emitted.
+    resume: bool,
+}
+
+/// A receiving call that waits for a datagram.
+struct BlockedReceive {
+    notification: Notification,
+    call: ReceiveCall,
+    /// The socket.
+    file: FileId,
+    /// Number of datagrams copied to the tracee.
+    received: u64,
+    /// The copied datagrams. If the call is interrupted, they return to the queue.
+    dequeued: Vec<QueuedDatagram>,
+    /// End of the time-out of the socket.
+    deadline: Option<Instant>,
+}
+
+impl InputState {
+    fn exhaust(&mut self) {
+        if *self == Self::Available {
+            *self = Self::Exhausted { empty_reads: 0 };
+        }
+    }
+
+    fn count_empty_read(&mut self) {
+        if let Self::Exhausted { empty_reads } = self {
+            *empty_reads += 1;
+        }
+    }
+}
+
+impl EventDelivery {
+    pub(crate) fn new(sockets: SocketTable) -> Self {
+        Self {
+            sockets,
+            blocked: Vec::new(),
+            pollers: Vec::new(),
+            pacing: Pacing::Timed,
+            input: InputState::Available,
+            deferred: DeferredWork::default(),
+            batch_is_incomplete: false,
+            is_held_back: false,
+        }
+    }
+
+    /// Returns `Some` if the tracee has asked for an event after the last one: `Some(true)` if it
+    /// certainly does nothing but wait, in a blocked call or by repeated nonblocking calls, and has
+    /// received everything from its other sockets.
+    pub(crate) fn waits_at_end(&self) -> Option<bool> {
+        let InputState::Exhausted { empty_reads } = self.input else { return None };
+        let waits = !self.blocked.is_empty() || empty_reads >= EMPTY_READS;
+        Some(waits && !self.sockets.any_ready())
+    }
+
+    /// Returns whether the tracee may wait in a way that no intercepted call shows: it has
+    /// subscribed, events are emitted on demand, and nothing is queued or no event is emitted
+    /// because of a slow reader.
+    pub(crate) fn may_wait_unnoticed(&self) -> bool {
+        let has_nothing = self.blocked.is_empty() && !self.sockets.any_ready();
+        self.pacing == Pacing::OnDemand
+            && self.sockets.any_receives_events()
+            && (has_nothing || self.is_held_back)
+    }
+
+    /// Returns the end of the earliest time-out of a blocked call.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.blocked.iter().filter_map(|blocked| blocked.deadline).min()
+    }
+
+    /// Registers a task that enters a waiting call.
+    pub(crate) fn add_poller(&mut self, task: u32) {
+        self.pollers.push(task);
+    }
+
+    /// Emits events after the current call, if a task is in a waiting call.
+    pub(crate) fn advance_for_pollers_later(&mut self) {
+        self.deferred.advance |= !self.pollers.is_empty();
+    }
+
+    /// Retries blocked calls after the current call.
+    pub(crate) fn resume_later(&mut self) {
+        self.deferred.resume = true;
+    }
+
+    /// Removes the blocked and waiting calls of a task that makes another call: they were
+    /// interrupted.
+    pub(crate) fn remove_calls_of(&mut self, task: u32) {
+        for mut blocked in self.blocked.extract_if(.., |blocked| blocked.notification.pid == task) {
+            blocked.requeue(&mut self.sockets);
+        }
+        self.pollers.retain(|&poller| poller != task);
+    }
+
+    /// Does the work that the current call has deferred.
+    pub(crate) fn finish_call<W: ReplayWorld>(
+        &mut self,
+        world: &mut W,
+        listener: &mut Listener,
+    ) -> Result<(), ServeError<W::Error>> {
+        if std::mem::take(&mut self.deferred.advance) {
+            self.advance_all(world, listener)?;
+        }
+        if std::mem::take(&mut self.deferred.resume) {
+            self.resume_blocked(world, listener)?;
+        }
+        Ok(())
+    }
+
+    /// In a world with a clock, emits the events that are due; returns the time until the next one.
+    pub(crate) fn advance_clock<W: ReplayWorld>(
+        &mut self,
+        world: &mut W,
+        listener: &mut Listener,
+    ) -> Result<Option<Duration>, ServeError<W::Error>> {
+        if self.pacing == Pacing::OnDemand || !self.sockets.any_receives_events() {
+            return Ok(None);
+        }
+        let mut has_emitted = false;
+        let due = loop {
+            match world.next_event().map_err(ServeError::World)? {
+                // Late events wait for the tracee's calls: the tracee must not be late, too.
+                NextEvent::In(Duration::ZERO) if has_emitted && listener.is_ready() => {
+                    break Some(Duration::ZERO);
+                }
+                NextEvent::In(Duration::ZERO) => {
+                    world.step().map_err(ServeError::World)?;
+                    has_emitted = true;
+                }
+                NextEvent::In(due) => break Some(due),
+                NextEvent::OnDemand => {
+                    self.pacing = Pacing::OnDemand;
+                    break None;
+                }
+                NextEvent::Never => {
+                    if !self.sockets.any_ready() {
+                        self.input.exhaust();
+                    }
+                    break None;
+                }
+            }
+        };
+        if has_emitted {
+            world.mark_received();
+            self.sockets.notify_ready();
+            self.resume_blocked(world, listener)?;
+        }
+        Ok(due)
+    }
+
+    /// Continues an incomplete batch. Returns whether it is still incomplete.
+    pub(crate) fn continue_batch<W: ReplayWorld>(
+        &mut self,
+        world: &mut W,
+        listener: &mut Listener,
+    ) -> Result<bool, ServeError<W::Error>> {
+        if std::mem::take(&mut self.batch_is_incomplete) {
+            self.advance_all(world, listener)?;
+        }
+        Ok(self.batch_is_incomplete)
+    }
+
+    /// Emits events until one of the sockets `indexes` is ready. A call receives from the socket
+    /// `receiver` immediately afterwards, so that its waiting calls need no notification.
+    pub(crate) fn advance<W: ReplayWorld>(
+        &mut self,
+        world: &mut W,
+        indexes: &[usize],
+        receiver: Option<usize>,
+    ) -> Result<(), ServeError<W::Error>> {
+        // A fast reader waits for a slow reader, unless the latter does not read at all.
+        let proxies = &mut self.sockets.proxies;
+        let is_slower = |(index, proxy): (usize, &SocketProxy)| {
+            !indexes.contains(&index) && proxy.is_lagging() && !proxy.is_closed()
+        };
+        if proxies.len() > 1 && proxies.iter().enumerate().any(is_slower) {
+            self.is_held_back = true;
+            return Ok(());
+        }
+        let mut steps = 0;
+        while !indexes.iter().any(|&index| proxies[index].is_ready())
+            && indexes.iter().any(|&index| proxies[index].socket.receives_events())
+        {
+            match world.next_event().map_err(ServeError::World)? {
+                NextEvent::OnDemand if steps == BATCH => {
+                    self.batch_is_incomplete = true;
+                    break;
+                }
+                NextEvent::OnDemand => {
+                    world.step().map_err(ServeError::World)?;
+                    steps += 1;
+                }
+                NextEvent::In(_) => break,
+                NextEvent::Never => {
+                    self.input.exhaust();
+                    break;
+                }
+            }
+        }
+        if steps > 0 {
+            self.deferred.resume = true;
+            let others = proxies
+                .iter_mut()
+                .enumerate()
+                .filter(|(index, proxy)| Some(*index) != receiver && proxy.is_ready());
+            others.for_each(|(_, proxy)| proxy.notify());
+        }
+        Ok(())
+    }
+
+    /// Emits events until each subscribed socket is ready, for tasks in waiting calls, and resumes
+    /// blocked calls.
+    pub(crate) fn advance_all<W: ReplayWorld>(
+        &mut self,
+        world: &mut W,
+        listener: &mut Listener,
+    ) -> Result<(), ServeError<W::Error>> {
+        for index in 0..self.sockets.proxies.len() {
+            if self.sockets.proxies[index].socket.receives_events() {
+                self.advance(world, &[index], None)?;
+            }
+        }
+        self.resume_blocked(world, listener)
+    }
+
+    /// Emits events although a socket is half full: the tracee sleeps without reading it.
+    pub(crate) fn advance_past_abandoned<W: ReplayWorld>(
+        &mut self,
+        world: &mut W,
+        listener: &mut Listener,
+    ) -> Result<(), ServeError<W::Error>> {
+        for proxy in self.sockets.proxies.iter_mut().filter(|proxy| proxy.is_lagging()) {
+            proxy.is_abandoned = true;
+        }
+        self.advance_all(world, listener)
+    }
+
+    /// Moves datagrams of untracked sockets, and emits events while they have room.
+    pub(crate) fn pump_untracked<W: ReplayWorld>(
+        &mut self,
+        world: &mut W,
+    ) -> Result<(), ServeError<W::Error>> {
+        for index in 0..self.sockets.proxies.len() {
+            while self.sockets.proxies[index].is_untracked
+                && self.sockets.proxies[index].pump()? == PumpStop::QueueEmpty
+            {
+                self.advance(world, &[index], Some(index))?;
+                if !self.sockets.proxies[index].is_ready() {
+                    break;
+                }
+                world.mark_received();
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the input: once their queues are empty, all sockets return the end of file.
+    pub(crate) fn end_input<W: ReplayWorld>(
+        &mut self,
+        world: &mut W,
+        listener: &mut Listener,
+    ) -> Result<(), InterposeError> {
+        world.kernel().end_of_file();
+        self.sockets.proxies.iter_mut().for_each(SocketProxy::notify);
+        match self.resume_blocked(world, listener) {
+            Ok(()) | Err(ServeError::World(_)) => Ok(()),
+            Err(ServeError::Interpose(error)) => Err(error),
+        }
+    }
+
+    /// Executes a receiving call on the socket `index`.
+    pub(crate) fn receive<W: ReplayWorld>(
+        &mut self,
+        world: &mut W,
+        listener: &Listener,
+        notification: &Notification,
+        index: usize,
+    ) -> Result<Reply, ServeError<W::Error>> {
+        let call = match ReceiveCall::parse(notification) {
+            Ok(call) => call,
+            Err(error) => return Ok(error.into()),
+        };
+        if call.is_noop(notification.data.nr.into()) {
+            return Ok(Reply::Return(Ok(0)));
+        }
+        let proxy = &self.sockets.proxies[index];
+        let blocks = !proxy.nonblocking && call.flags & libc::MSG_DONTWAIT as u32 == 0;
+        // A time-out that exceeds the range of the clock is unlimited.
+        let deadline = proxy.options.rcvtimeo.and_then(|timeout| Instant::now().checked_add(timeout));
+        let (notification, file) = (*notification, proxy.file);
+        let mut blocked =
+            BlockedReceive { notification, call, file, received: 0, dequeued: Vec::new(), deadline };
+        let reply = match self.try_receive(world, listener, &mut blocked, index, blocks) {
+            Ok(reply) => reply,
+            // The call is retried from its first datagram on.
+            Err(error) => {
+                blocked.requeue(&mut self.sockets);
+                return Err(error);
+            }
+        };
+        Ok(reply.unwrap_or_else(|| {
+            self.blocked.push(blocked);
+            Reply::Deferred
+        }))
+    }
+
+    /// Copies available datagrams to a call and replies to it; returns `None` if the call has to
+    /// wait.
+    fn try_receive<W: ReplayWorld>(
+        &mut self,
+        world: &mut W,
+        listener: &Listener,
+        blocked: &mut BlockedReceive,
+        index: usize,
+        blocks: bool,
+    ) -> Result<Option<Reply>, ServeError<W::Error>> {
+        let BlockedReceive { notification, call, received, dequeued, .. } = blocked;
+        let is_recvmmsg = i64::from(notification.data.nr) == libc::SYS_recvmmsg;
+        let mut len = 0;
+        while *received < call.max_datagrams() {
+            let waits = blocks && (*received == 0 || call.flags & libc::MSG_WAITFORONE as u32 == 0);
+            if call.deadline.is_some_and(|deadline| *received > 0 && deadline <= Instant::now()) {
+                break;
+            }
+            // A tracee that repeats nonblocking calls waits, too.
+            if waits || self.sockets.proxies[index].found_empty {
+                self.advance(world, &[index], Some(index))?;
+                // That may have taken long: another task may have got the id of a task that has
+                // ended.
+                if !listener.is_pending(notification.id) {
+                    blocked.requeue(&mut self.sockets);
+                    return Ok(Some(Reply::Deferred));
+                }
+            }
+            let proxy = &mut self.sockets.proxies[index];
+            proxy.found_empty = false;
+            match call.copy_next(proxy, notification.pid, *received) {
+                Ok(copied) => {
+                    proxy.is_abandoned = false;
+                    world.mark_received();
+                    self.deferred.advance |= std::mem::take(&mut self.is_held_back);
+                    len = copied;
+                    *received += 1;
+                    // A single datagram leaves the queue after the reply has been delivered.
+                    if is_recvmmsg {
+                        dequeued.extend(call.dequeue(proxy));
+                    }
+                }
+                // A fault script may let a call find nothing while datagrams are queued.
+                Err(Errno::AGAIN) if waits && proxy.is_ready() => {}
+                // `recvmmsg` returns what it has when no event is left.
+                Err(Errno::AGAIN) if waits && (*received == 0 || self.input == InputState::Available) => {
+                    return Ok(None);
+                }
+                Err(_) if *received > 0 => break,
+                Err(error) => {
+                    if error == Errno::FAULT {
+                        call.dequeue(proxy);
+                    }
+                    if error == Errno::AGAIN {
+                        proxy.found_empty = true;
+                        self.input.count_empty_read();
+                        // Another task waits for the event, or for an edge on this socket.
+                        if !self.pollers.is_empty() {
+                            self.deferred.advance = true;
+                            if proxy.is_ready() {
+                                proxy.notify();
+                            }
+                        }
+                    }
+                    world.mark_received();
+                    return Ok(Some(error.into()));
+                }
+            }
+        }
+        let result = if is_recvmmsg { *received as i64 } else { len as i64 };
+        match listener.complete(notification.id, Ok(result)) {
+            Ok(()) if !is_recvmmsg => drop(call.dequeue(&mut self.sockets.proxies[index])),
+            Ok(()) => {}
+            // A signal has interrupted the call; the task will restart it.
+            Err(Errno::NOENT) => blocked.requeue(&mut self.sockets),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Some(Reply::Deferred))
+    }
+
+    /// Retries all blocked calls.
+    fn resume_blocked<W: ReplayWorld>(
+        &mut self,
+        world: &mut W,
+        listener: &mut Listener,
+    ) -> Result<(), ServeError<W::Error>> {
+        let mut result = Ok(());
+        for mut blocked in std::mem::take(&mut self.blocked) {
+            let notification = blocked.notification;
+            if !listener.is_pending(notification.id) {
+                blocked.requeue(&mut self.sockets);
+                continue;
+            }
+            // A blocked call keeps the socket, even if another thread closes its descriptor.
+            let Some(index) = self.sockets.index_of(blocked.file) else {
+                listener.reply(&notification, Errno::BADF.into())?;
+                continue;
+            };
+            match self.try_receive(world, listener, &mut blocked, index, true) {
+                Ok(Some(reply)) => listener.reply(&notification, reply)?,
+                Ok(None) => self.blocked.push(blocked),
+                Err(error) => {
+                    self.blocked.push(blocked);
+                    result = Err(error);
+                }
+            }
+        }
+        result
+    }
+
+    /// Replies to blocked calls whose time-out has expired.
+    pub(crate) fn expire(&mut self, listener: &Listener) -> Result<(), Errno> {
+        let now = Instant::now();
+        let is_expired =
+            |blocked: &mut BlockedReceive| blocked.deadline.is_some_and(|deadline| deadline <= now);
+        let expired: Vec<_> = self.blocked.extract_if(.., is_expired).collect();
+        for mut blocked in expired {
+            let result = if blocked.received > 0 { Ok(blocked.received as i64) } else { Err(Errno::AGAIN) };
+            match listener.complete(blocked.notification.id, result) {
+                // A signal has interrupted the call before.
+                Err(Errno::NOENT) => blocked.requeue(&mut self.sockets),
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BlockedReceive {
+    /// Puts the datagrams of an interrupted call back into the queue.
+    fn requeue(&mut self, sockets: &mut SocketTable) {
+        if let Some(index) = sockets.index_of(self.file) {
+            for datagram in self.dequeued.drain(..).rev() {
+                sockets.proxies[index].socket.requeue(datagram);
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The table of the tracee's sockets: opening, finding, duplicating and closing them.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use pmon_core::Tgid;
+use pmon_fake::Kernel;
+use rustix::io::Errno;
+
+use crate::error::InterposeError;
+use crate::seccomp::fd_numbers::ReservedFds;
+use crate::seccomp::filter::NETLINK_CONNECTOR;
+use crate::seccomp::listener::{Listener, Reply};
+use crate::sockets::proxy::SocketProxy;
+use crate::sockets::send;
+use crate::sys::Notification;
+use crate::tracee::fds::{FileId, TaskFds, duplicate_fd, file_id};
+use crate::tracee::process_tree::{ProcessTree, open_files};
+use crate::tracee::status::Caller;
+
+/// Mask of a socket's type without its flags.
+const SOCK_TYPE_MASK: u32 = 0xF;
+/// `SOCK_MAX`.
+const SOCK_MAX: u32 = 11;
+/// Default of `fs.nr_open`, the maximum number of open files of a process.
+const NR_OPEN: u32 = 1 << 20;
+
+/// The tracee's sockets on the fake kernel.
+pub(crate) struct SocketTable {
+    /// The open sockets. An index is valid until [`SocketTable::remove_closed`].
+    pub(crate) proxies: Vec<SocketProxy>,
+    pub(crate) reserved: ReservedFds,
+    /// Whether the tracee has ever opened a socket.
+    pub(crate) has_opened: bool,
+    /// Whether a task with a foreign ABI, such as a 32-bit program, was refused a socket.
+    pub(crate) has_refused_foreign_abi: bool,
+}
+
+impl SocketTable {
+    pub(crate) fn new(reserved: ReservedFds) -> Self {
+        Self { proxies: Vec::new(), reserved, has_opened: false, has_refused_foreign_abi: false }
+    }
+
+    /// Returns the index of the socket behind a task's descriptor.
+    pub(crate) fn find(
+        &mut self,
+        tasks: &mut TaskFds,
+        task: u32,
+        fd: u32,
+    ) -> Result<Option<usize>, InterposeError> {
+        let file = match tasks.stat(task, fd) {
+            Ok(stat) => file_id(&stat),
+            Err(Errno::NOENT | Errno::SRCH | Errno::NOTDIR) => return Ok(None),
+            Err(errno @ (Errno::ACCESS | Errno::PERM)) => return Err(InterposeError::Memory(errno)),
+            Err(errno) => return Err(errno.into()),
+        };
+        let index = self.index_of(file);
+        if let Some(index) = index {
+            self.proxies[index].last_user = (task, fd);
+        }
+        Ok(index)
+    }
+
+    pub(crate) fn index_of(&self, file: FileId) -> Option<usize> {
+        self.proxies.iter().position(|proxy| proxy.file == file)
+    }
+
+    /// Returns whether a process has an open socket of this table.
+    pub(crate) fn is_open_in(&self, process: u32) -> bool {
+        open_files(process).any(|(_, file)| self.index_of(file).is_some())
+    }
+
+    /// Returns whether any socket is ready.
+    pub(crate) fn any_ready(&self) -> bool {
+        self.proxies.iter().any(SocketProxy::is_ready)
+    }
+
+    /// Returns whether an event would be delivered to any socket.
+    pub(crate) fn any_receives_events(&self) -> bool {
+        self.proxies.iter().any(|proxy| proxy.socket.receives_events())
+    }
+
+    /// Wakes calls that wait for ready sockets.
+    pub(crate) fn notify_ready(&mut self) {
+        self.proxies.iter_mut().filter(|proxy| proxy.is_ready()).for_each(SocketProxy::notify);
+    }
+
+    /// Removes the sockets that the tracee has closed.
+    pub(crate) fn remove_closed(&mut self) {
+        self.proxies.retain(|proxy| !proxy.is_closed());
+    }
+
+    /// Executes `socket`.
+    pub(crate) fn open(
+        &mut self,
+        kernel: &mut Kernel,
+        tasks: &mut TaskFds,
+        listener: &Listener,
+        notification: &Notification,
+    ) -> Reply {
+        let [_, type_and_flags, protocol, ..] = notification.data.args.map(|arg| arg as u32);
+        debug_assert_eq!(protocol, NETLINK_CONNECTOR);
+        let (socket_type, flags) = (type_and_flags & SOCK_TYPE_MASK, type_and_flags & !SOCK_TYPE_MASK);
+        let known = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32;
+        match socket_type as i32 {
+            _ if flags & !known != 0 || socket_type >= SOCK_MAX => return Errno::INVAL.into(),
+            libc::SOCK_RAW | libc::SOCK_DGRAM => {}
+            _ => return Errno::SOCKTNOSUPPORT.into(),
+        }
+        self.remove_closed();
+        let mut open = || -> Result<(), Errno> {
+            let caller = Caller::of(notification.pid)?;
+            let socket = if caller.has_net_admin {
+                kernel.socket_of(Tgid(caller.tgid))
+            } else {
+                kernel.unprivileged_socket_of(Tgid(caller.tgid))
+            };
+            let nonblocking = flags & libc::SOCK_NONBLOCK as u32 != 0;
+            let (proxy, tracee_end) = SocketProxy::new(socket, socket_type, nonblocking)?;
+            self.proxies.push(proxy);
+            self.has_opened = true;
+            let close_on_exec = flags & libc::SOCK_CLOEXEC as u32 != 0;
+            self.return_reserved_fd(tasks, listener, notification, &tracee_end, 0, close_on_exec)
+        };
+        match open() {
+            // With ENOENT, a signal has interrupted the call: the tracee has no descriptor.
+            Ok(()) | Err(Errno::NOENT) => Reply::Deferred,
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Executes `dup`, `dup2`, `dup3` and `fcntl(F_DUPFD)`.
+    pub(crate) fn duplicate(
+        &mut self,
+        tasks: &mut TaskFds,
+        listener: &Listener,
+        notification: &Notification,
+    ) -> Result<Reply, InterposeError> {
+        let [fd, second, third, ..] = notification.data.args.map(|arg| arg as u32);
+        let (minimum, close_on_exec) = match i64::from(notification.data.nr) {
+            libc::SYS_dup => (0, false),
+            libc::SYS_fcntl => (third, second == libc::F_DUPFD_CLOEXEC as u32),
+            // `dup2` or `dup3` to a reserved number.
+            _ if self.reserved.contains(second) => return Ok(Reply::Continue),
+            _ => return self.untrack_duplicated(tasks, notification),
+        };
+        let copied = duplicate_fd(notification.pid, fd);
+        match copied.and_then(|tracee_end| {
+            self.return_reserved_fd(tasks, listener, notification, &tracee_end, minimum, close_on_exec)
+        }) {
+            Ok(()) | Err(Errno::NOENT) => Ok(Reply::Deferred),
+            Err(Errno::MFILE) => self.untrack_duplicated(tasks, notification),
+            Err(error) => Ok(error.into()),
+        }
+    }
+
+    /// Lets the kernel duplicate a socket to a number that is not reserved.
+    fn untrack_duplicated(
+        &mut self,
+        tasks: &mut TaskFds,
+        notification: &Notification,
+    ) -> Result<Reply, InterposeError> {
+        let [fd, to, flags, ..] = notification.data.args.map(|arg| arg as u32);
+        // If the kernel refuses the call, the socket stays tracked.
+        let is_refused = match i64::from(notification.data.nr) {
+            libc::SYS_dup3 => to == fd || to > NR_OPEN || flags & !(libc::O_CLOEXEC as u32) != 0,
+            libc::SYS_fcntl => flags > NR_OPEN,
+            _ => to == fd || to > NR_OPEN,
+        };
+        let index = if is_refused { None } else { self.find(tasks, notification.pid, fd)? };
+        Ok(match index.map_or(Ok(()), |index| self.proxies[index].untrack()) {
+            Ok(()) => Reply::Continue,
+            Err(error) => error.into(),
+        })
+    }
+
+    /// Untracks the sockets that `sendmsg` passes to another process, where they get other numbers.
+    pub(crate) fn untrack_passed(
+        &mut self,
+        tasks: &mut TaskFds,
+        notification: &Notification,
+    ) -> Result<(), InterposeError> {
+        for fd in send::passed_fds(notification) {
+            if self.reserved.contains(fd)
+                && let Some(index) = self.find(tasks, notification.pid, fd)?
+            {
+                self.proxies[index].untrack()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Untracks the sockets that a process of the tracee has by numbers that are not reserved,
+    /// because it received them from another process.
+    pub(crate) fn untrack_received(&mut self, tracee: ProcessTree) {
+        for (fd, file) in tracee.pids().into_iter().flat_map(open_files) {
+            let found = self.proxies.iter_mut().find(|proxy| proxy.file == file && !proxy.is_untracked);
+            if let (Some(proxy), false) = (found, self.reserved.contains(fd)) {
+                // On an error, the next search tries again.
+                let _ = proxy.untrack();
+            }
+        }
+    }
+
+    /// Lets a call return `file` as the first free reserved number that is at least `minimum`.
+    fn return_reserved_fd(
+        &self,
+        tasks: &mut TaskFds,
+        listener: &Listener,
+        notification: &Notification,
+        file: &OwnedFd,
+        minimum: u32,
+        close_on_exec: bool,
+    ) -> Result<(), Errno> {
+        let Notification { id, pid, .. } = *notification;
+        for number in self.reserved.at_least(minimum) {
+            if tasks.stat(pid, number).is_err() {
+                match listener.return_fd(id, file.as_fd(), Some(number), close_on_exec) {
+                    // The number exceeds the task's limit, which the task may have lowered.
+                    Err(Errno::BADF) => {}
+                    done => return done,
+                }
+            }
+        }
+        Err(Errno::MFILE)
+    }
+}

@@ -1,0 +1,157 @@
+//! The end of a replay: detects that the program waits for more events, and makes it end.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::error::InterposeError;
+use crate::supervisor::Supervisor;
+use crate::world::ReplayWorld;
+
+/// Number of consecutive observations of a sleeping program after which it counts as waiting.
+const ASLEEP_OBSERVATIONS: u32 = 3;
+
+/// What happens when the program waits for an event after the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndPolicy {
+    /// The program gets `SIGINT`, as by Ctrl-C.
+    Signal,
+    /// The program's receiving calls return 0, the end of a file. A real netlink socket never does
+    /// that, but many programs handle it.
+    Eof,
+    /// Nothing: the program continues to wait, until the time-out.
+    Silence,
+}
+
+/// How a program is run.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RunOptions {
+    /// What happens at the end of the input.
+    pub at_end: EndPolicy,
+    /// Time between the steps that make the program end: `SIGINT`, `SIGTERM`, then `SIGKILL`.
+    pub timeout: Duration,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { at_end: EndPolicy::Signal, timeout: Duration::from_secs(10) }
+    }
+}
+
+/// A step that makes the program end.
+#[derive(Clone, Copy)]
+enum EndStep {
+    Eof,
+    Interrupt,
+    Terminate,
+    Kill,
+}
+
+/// The state of the steps that make the program end.
+pub(super) struct EndSequence<'a> {
+    options: &'a RunOptions,
+    /// The next step and its time; `None` until the program waits at the end of the input.
+    next: Option<(EndStep, Instant)>,
+    /// The last signal sent.
+    signal: Option<Signal>,
+    /// When the program was first seen to ask for an event after the last one.
+    waiting_since: Option<Instant>,
+    /// Number of consecutive observations of a sleeping program.
+    asleep: u32,
+    /// Time of the program's last call, to within 100 ms.
+    last_call: Instant,
+}
+
+impl<'a> EndSequence<'a> {
+    pub(super) fn new(options: &'a RunOptions) -> Self {
+        let last_call = Instant::now();
+        Self { options, next: None, signal: None, waiting_since: None, asleep: 0, last_call }
+    }
+
+    pub(super) fn signal(&self) -> Option<Signal> {
+        self.signal
+    }
+
+    /// Records that the program is not asleep: it has made a call.
+    pub(super) fn reset_asleep(&mut self) {
+        self.asleep = 0;
+    }
+
+    pub(super) fn set_last_call(&mut self, time: Instant) {
+        self.last_call = time;
+    }
+
+    /// Returns whether the program has to be observed closely, to see whether it only waits.
+    pub(super) fn is_near(&self, supervisor: &Supervisor) -> bool {
+        self.next.is_none() && supervisor.waits_at_end().is_some()
+    }
+
+    /// Executes the next step if it is due.
+    pub(super) fn advance<W: ReplayWorld>(
+        &mut self,
+        supervisor: &mut Supervisor,
+        world: &mut W,
+    ) -> Result<(), InterposeError> {
+        let now = Instant::now();
+        let RunOptions { at_end, timeout } = *self.options;
+        let Some((step, due)) = self.next else {
+            let waits = supervisor.waits_at_end().is_some_and(|is_certain| {
+                let since = *self.waiting_since.get_or_insert(now);
+                // The time-out is for a program with a thread that never sleeps.
+                is_certain || self.is_asleep(supervisor) || now - since >= timeout
+            });
+            // The first process has exited; another one keeps the socket without using it.
+            let is_left_over = supervisor.first_has_exited() && now - self.last_call >= timeout;
+            if waits || is_left_over {
+                self.next = Some(match at_end {
+                    _ if is_left_over => (EndStep::Terminate, now),
+                    EndPolicy::Signal => (EndStep::Interrupt, now),
+                    EndPolicy::Eof => (EndStep::Eof, now),
+                    EndPolicy::Silence => (EndStep::Interrupt, add_capped(now, timeout)),
+                });
+            }
+            return Ok(());
+        };
+        if now < due {
+            return Ok(());
+        }
+        let next = match step {
+            EndStep::Eof => {
+                supervisor.end_input(world)?;
+                EndStep::Terminate
+            }
+            EndStep::Interrupt => {
+                self.send(supervisor, Signal::INT);
+                EndStep::Terminate
+            }
+            EndStep::Terminate => {
+                self.send(supervisor, Signal::TERM);
+                EndStep::Kill
+            }
+            EndStep::Kill => {
+                self.send(supervisor, Signal::KILL);
+                EndStep::Kill
+            }
+        };
+        self.next = Some((next, add_capped(now, timeout)));
+        Ok(())
+    }
+
+    fn is_asleep(&mut self, supervisor: &Supervisor) -> bool {
+        self.asleep = if supervisor.handlers.tracee.is_asleep() { self.asleep + 1 } else { 0 };
+        self.asleep >= ASLEEP_OBSERVATIONS
+    }
+
+    fn send(&mut self, supervisor: &Supervisor, signal: Signal) {
+        self.signal = Some(signal);
+        // It fails if the program has ended; the next call of `serve` reports that.
+        let _ = supervisor.signal(signal);
+    }
+}
+
+/// Adds a time-out, limited to a year so that the sum does not overflow.
+fn add_capped(now: Instant, timeout: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    now + timeout.min(YEAR)
+}

@@ -1,0 +1,6 @@
+//! Reads and writes the state of the tracee: memory, file descriptors, process status.
+
+pub(crate) mod fds;
+pub(crate) mod memory;
+pub(crate) mod process_tree;
+pub(crate) mod status;
