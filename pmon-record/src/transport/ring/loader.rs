@@ -40,12 +40,12 @@ pub(super) struct Object {
 impl Object {
     /// Creates the maps of a compiled object, and relocates its programs to the kernel's `types`.
     ///
-    /// `constants` are values of the object's constants by their names; `entries` are numbers of
-    /// entries by the names of the maps whose compiled number they replace.
+    /// `constants` are values of the object's constants by their names. `ring_size` (bytes) and
+    /// `slabs` replace the compiled numbers of entries of the maps `RING` and `TREE`.
     pub(super) fn load(
         bytes: &[u8],
         constants: &[(&str, Vec<u8>)],
-        entries: &[(&str, u32)],
+        (ring_size, slabs): (u32, u32),
         types: &KernelTypes,
     ) -> Result<Self, RingError> {
         let mut object = aya_obj::Object::parse(bytes).map_err(RingError::of_object)?;
@@ -63,11 +63,13 @@ impl Object {
 
         let mut maps = HashMap::new();
         for (name, map) in &mut object.maps {
-            if let Some((_, entries)) = entries.iter().find(|(changed, _)| changed == name) {
-                map.set_max_entries(*entries);
+            match name.as_str() {
+                "RING" => map.set_max_entries(ring_size),
+                "TREE" => map.set_max_entries(slabs),
+                _ => {}
             }
             let data = MapData::create(map.clone(), name, btf.as_ref().map(OwnedFd::as_fd));
-            let data = data.map_err(|error| RingError::of_map(error, map.max_entries()))?;
+            let data = data.map_err(|error| RingError::of_map(error, ring_size))?;
             if map.section_kind() == EbpfSectionKind::Rodata {
                 sys::set_constants(data.fd().as_fd(), map.data())
                     .map_err(|error| RingError::of_call("BPF_MAP_UPDATE_ELEM", error))?;

@@ -88,7 +88,7 @@ impl Ring {
         let mut constants = numbers.map(|(name, number)| (name, number.to_ne_bytes().to_vec())).to_vec();
         constants.push(("UID", uids.map(u32::to_ne_bytes).concat()));
         constants.push(("CGROUP", cgroup.unwrap_or(0).to_ne_bytes().to_vec()));
-        let mut object = Object::load(OBJECT, &constants, &[("RING", size), ("TREE", slabs)], &types)?;
+        let mut object = Object::load(OBJECT, &constants, (size, slabs), &types)?;
         let name = if details { "take_with_details" } else { "take_bare" };
         let filter = object.load_program(name, 0).map_err(RingError::of_program)?;
         let mut map = |name| object.take_map(name);

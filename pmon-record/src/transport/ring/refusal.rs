@@ -98,11 +98,11 @@ impl RingError {
         Self::Object(chain(&error))
     }
 
-    /// Explains why a map of `entries` entries cannot be created; for a ring these are bytes.
-    pub(super) fn of_map(error: MapError, entries: u32) -> Self {
+    /// Explains why the maps, with a ring of `size` bytes, cannot be created.
+    pub(super) fn of_map(error: MapError, size: u32) -> Self {
         let is_ring = matches!(&error, MapError::CreateError { name, .. } if name == "RING");
         match cause(&error).and_then(io::Error::raw_os_error) {
-            Some(libc::ENOMEM) if is_ring => Self::NoMemory { size: entries },
+            Some(libc::ENOMEM) => Self::NoMemory { size },
             Some(libc::EINVAL) if is_ring && release().is_some_and(|at| at < RING_BUFFERS) => {
                 Self::NoRingBuffers
             }
