@@ -17,7 +17,7 @@ use rustix::thread::{CpuSet, gettid, sched_setaffinity, set_name};
 use crate::cpus;
 use crate::options::RecordOptions;
 use crate::transport::live_source::LiveSource;
-use crate::transport::netlink::Socket;
+use crate::transport::netlink::NetlinkSocket;
 use crate::transport::ring::{Ring, entry};
 
 /// A buffer for the events of other processes while this thread waits for a CPU.
@@ -43,7 +43,7 @@ struct LiveKernel {
     max_metadata: usize,
     no_enobufs: bool,
     /// Receives the datagrams that the other socket drops.
-    witness: Option<Socket>,
+    witness: Option<NetlinkSocket>,
 }
 
 impl LiveKernel {
@@ -62,10 +62,10 @@ impl LiveKernel {
         if let Some(cpu) = cpus.iter().find(|&&cpu| !move_to(cpu)) {
             return Err(format!("this thread may not run on CPU {cpu}"));
         }
-        let socket = Socket::open().map_err(why)?;
-        let room = socket.enlarge(LARGE_BUFFER).unwrap();
+        let socket = NetlinkSocket::open().map_err(why)?;
+        let room = socket.set_buffer(LARGE_BUFFER).unwrap();
         if no_enobufs {
-            socket.no_enobufs().unwrap();
+            socket.set_no_enobufs().unwrap();
         }
         let mut max_metadata = 0;
         let ring = match ring {
@@ -172,15 +172,15 @@ impl SourceUnderTest for LiveKernel {
     }
 
     fn shrink_buffer(&mut self) {
-        let witness = Socket::open().unwrap();
-        witness.enlarge(LARGE_BUFFER).unwrap();
+        let witness = NetlinkSocket::open().unwrap();
+        witness.set_buffer(LARGE_BUFFER).unwrap();
         witness.bind().unwrap();
         self.witness = Some(witness);
-        self.source.socket_mut().enlarge(0).unwrap();
+        self.source.socket_mut().set_buffer(0).unwrap();
     }
 
     fn enlarge_buffer(&mut self) {
-        self.source.socket_mut().enlarge(LARGE_BUFFER).unwrap();
+        self.source.socket_mut().set_buffer(LARGE_BUFFER).unwrap();
     }
 
     fn dropped(&mut self) -> u64 {

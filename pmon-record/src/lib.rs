@@ -53,4 +53,5 @@ pub use sink::{Sink, SinkError};
 pub use status::Counters;
 pub use store::{CaptureFile, CaptureTarget, StoreError};
 pub use transport::ring::MAX_RING_BYTES;
-pub use transport::subscribe::{SubscribeError, Subscription};
+pub use transport::subscribe::Subscription;
+pub use transport::subscribe_error::SubscribeError;

@@ -1,4 +1,4 @@
-//! The calls without a safe wrapper: `recvmmsg(2)`, and two socket options.
+//! System calls without a safe wrapper: `recvmmsg(2)` and two socket options.
 
 use std::io;
 use std::mem::{size_of, size_of_val};
@@ -6,39 +6,39 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use pmon_core::batch::{Arrival, Batch};
 
-/// Most datagrams of one call.
-const CALL: usize = 256;
+/// Maximum number of datagrams per call of `recvmmsg`.
+const MAX_MESSAGES: usize = 256;
 
-/// What the kernel fills in besides the datagrams, preallocated.
-pub(crate) struct Mailbox {
+/// Preallocated arguments of `recvmmsg`: headers, addresses, and pointers to the datagrams' memory.
+pub(crate) struct MessageBuffers {
     addresses: Box<[libc::sockaddr_nl]>,
     buffers: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
 }
 
-// SAFETY: its pointers are written anew by each call of `receive` before the kernel sees them, and nothing else
+// SAFETY: each call of `receive` sets all pointers before the kernel reads them, and no other code
 // follows them.
-unsafe impl Send for Mailbox {}
+unsafe impl Send for MessageBuffers {}
 
-impl Mailbox {
+impl MessageBuffers {
     pub(crate) fn new() -> Self {
         // SAFETY: these are plain C structs of integers and pointers, for which all zeros is a value.
         let (address, buffer, header): (libc::sockaddr_nl, libc::iovec, libc::mmsghdr) =
             unsafe { (std::mem::zeroed(), std::mem::zeroed(), std::mem::zeroed()) };
         Self {
-            addresses: vec![address; CALL].into(),
-            buffers: vec![buffer; CALL].into(),
-            headers: vec![header; CALL].into(),
+            addresses: vec![address; MAX_MESSAGES].into(),
+            buffers: vec![buffer; MAX_MESSAGES].into(),
+            headers: vec![header; MAX_MESSAGES].into(),
         }
     }
 
-    /// Appends the datagrams that are waiting to `batch`, as many as fit; never blocks. Returns how many.
+    /// Appends waiting datagrams to `batch`, as many as fit, without blocking. Returns their number.
     ///
     /// # Errors
-    /// As `recvmmsg(2)`: `EAGAIN` when nothing is waiting, `ENOBUFS` after an overrun.
+    /// As `recvmmsg(2)`: `EAGAIN` if no datagram is waiting, `ENOBUFS` after an overrun.
     pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, batch: &mut Batch) -> io::Result<usize> {
         let mut slots = 0;
-        for slot in batch.free_slots().take(CALL) {
+        for slot in batch.free_slots().take(MAX_MESSAGES) {
             self.buffers[slots] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
             let header = &mut self.headers[slots].msg_hdr;
             header.msg_name = (&raw mut self.addresses[slots]).cast();
@@ -47,10 +47,11 @@ impl Mailbox {
             header.msg_iovlen = 1;
             slots += 1;
         }
-        // MSG_TRUNC: report a datagram's real length also where the slot is shorter.
+        // MSG_TRUNC: report a datagram's real length even if the slot is shorter.
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-        // SAFETY: each of the first `slots` headers points to one address and one buffer, both of the size that
-        // stands beside the pointer; they and the slots they point to are borrowed mutably until the call returns.
+        // SAFETY: each of the first `slots` headers points to one address and one buffer, each of the
+        // length given beside its pointer. They, and the slots to which the buffers point, are
+        // borrowed mutably until the call returns.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -68,26 +69,28 @@ impl Mailbox {
     }
 }
 
-/// Datagrams that the socket has dropped: `SK_MEMINFO_DROPS` of `SO_MEMINFO` (`Documentation/networking`, since 4.12); wraps
-/// at 2^32. `None` from a kernel that does not tell.
+/// Returns the number of datagrams that the socket has dropped, modulo 2^32: `SK_MEMINFO_DROPS` of
+/// `SO_MEMINFO` (since Linux 4.12). `None` on older kernels.
 pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<Option<u32>> {
-    /// Places in the answer (`linux/sock_diag.h`).
+    /// Index of `SK_MEMINFO_DROPS` in the option's value (`linux/sock_diag.h`).
     const DROPS: usize = 8;
-    const PLACES: usize = 9;
-    let mut answer = [0_u32; PLACES];
-    let mut len = size_of_val(&answer) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `answer`, which has so many, and to `len`; both outlive the call.
+    /// `SK_MEMINFO_VARS`.
+    const FIELDS: usize = 9;
+    let mut fields = [0_u32; FIELDS];
+    let mut len = size_of_val(&fields) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `fields`, which is as long, and the new length
+    // to `len`. Both outlive the call.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_MEMINFO,
-            answer.as_mut_ptr().cast(),
+            fields.as_mut_ptr().cast(),
             &raw mut len,
         )
     };
     match result {
-        0 => Ok((len as usize >= size_of_val(&answer)).then_some(answer[DROPS])),
+        0 => Ok((len as usize >= size_of_val(&fields)).then_some(fields[DROPS])),
         _ => match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(None),
             error => Err(error),
@@ -95,9 +98,9 @@ pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     }
 }
 
-/// Lets the socket take datagrams again as soon as it has room after an overrun, without a word (`NETLINK_NO_ENOBUFS`,
-/// `netlink(7)`).
-pub(crate) fn no_enobufs(socket: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes the socket accept datagrams as soon as it has space again after an overrun, without
+/// reporting the overrun (`NETLINK_NO_ENOBUFS`, `netlink(7)`).
+pub(crate) fn set_no_enobufs(socket: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the kernel reads the four bytes of `on`, which outlives the call.
     let result = unsafe {

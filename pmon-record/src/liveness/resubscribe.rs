@@ -16,7 +16,7 @@ use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
 
 use crate::machine;
-use crate::transport::netlink::Socket;
+use crate::transport::netlink::NetlinkSocket;
 
 /// Maximum number of datagrams received in one call.
 const BATCH: usize = 64;
@@ -38,13 +38,13 @@ pub(crate) struct ResubscribeResult {
 
 /// A socket that receives what the kernel emits, without being counted as a listener.
 pub(crate) struct ListenerSocket {
-    socket: Socket,
+    socket: NetlinkSocket,
     batch: Batch,
 }
 
 impl ListenerSocket {
     pub(crate) fn open() -> io::Result<Self> {
-        let socket = Socket::open()?;
+        let socket = NetlinkSocket::open()?;
         socket.bind()?;
         Ok(Self { socket, batch: Batch::with_capacity(BATCH) })
     }

@@ -1,4 +1,4 @@
-//! The kernel's build options, from its symbols.
+//! Reads the kernel's build options from its symbol table.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -29,10 +29,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_symbol_is_found_by_its_whole_name_if_there_are_any() {
+    fn a_symbol_is_found_by_its_whole_name() {
         let symbols = b"0000000000000000 t other\n0000000000000000 T proc_fork_connector\n";
         assert_eq!(has_symbol(&symbols[..], b"proc_fork_connector"), Some(true));
         assert_eq!(has_symbol(&symbols[..], b"fork_connector"), Some(false));
+    }
+
+    #[test]
+    fn an_empty_list_of_symbols_decides_nothing() {
         assert_eq!(has_symbol(&b""[..], b"proc_fork_connector"), None);
     }
 }

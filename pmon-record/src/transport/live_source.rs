@@ -1,4 +1,6 @@
-//! Where events come from: the socket's queue, with or without a ring in front of it.
+//! The source of live events: the netlink socket, with or without a ring.
+//!
+//! With a ring, the socket receives only events that spill because the ring is full.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -10,107 +12,114 @@ use pmon_core::source::{Received, Source};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::transport::merge::Merge;
-use crate::transport::netlink::Socket;
+use crate::transport::netlink::NetlinkSocket;
 use crate::transport::ring::Ring;
 
-/// Datagrams taken from the queue at a time: there are seldom any.
-const QUEUE: usize = 64;
+/// Number of datagrams that are read from the socket at once. Spilled events are rare.
+const SPILL_BATCH: usize = 64;
 
-/// A CPU that has begun to write an event into the ring ends it within a microsecond, unless its host stops it meanwhile. What
-/// has spilled waits no longer than this for it.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Maximum time that spilled events wait for an unfinished entry of the ring.
+///
+/// A CPU finishes an entry within a microsecond, unless a hypervisor stops that CPU.
+const ENTRY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A socket, and perhaps its ring.
+/// The netlink socket, and the ring if there is one, as one source of events.
 pub(crate) struct LiveSource {
-    socket: Socket,
-    front: Option<Front>,
+    socket: NetlinkSocket,
+    ring: Option<MergedRing>,
 }
 
-/// A ring, and what it takes to put what comes by it and what spills from it in order.
-struct Front {
+/// A ring, and the state that merges its events with spilled ones.
+struct MergedRing {
     ring: Ring,
     merge: Merge,
-    queue: Batch,
-    /// What was in the queue at any moment is not more than this.
-    room: usize,
-    /// The last call found both empty behind what it gave.
+    /// Datagrams that were read from the socket.
+    spilled: Batch,
+    /// Maximum number of datagrams in the socket's queue at any moment.
+    queue_capacity: usize,
+    /// Whether the last call returned events and found both ring and socket empty after them.
     is_drained: bool,
-    /// Whether anything was in the queue since its drops were counted, and their number then. It drops nothing while it is empty.
-    spilled: bool,
-    drops: Option<u64>,
+    /// Whether the socket's queue was not empty since the socket's drops were counted. An empty
+    /// queue drops nothing.
+    has_spilled: bool,
+    /// The socket's count of drops when it was last read.
+    socket_drops: Option<u64>,
 }
 
 impl LiveSource {
-    /// Creates a feed from a socket with room for this many events.
-    pub(crate) fn new(socket: Socket, ring: Option<Ring>, room: u64) -> Self {
-        let front = ring.map(|ring| Front {
+    /// Creates a source from a socket with room for `capacity` events, and its ring.
+    pub(crate) fn new(socket: NetlinkSocket, ring: Option<Ring>, capacity: u64) -> Self {
+        let ring = ring.map(|ring| MergedRing {
             ring,
             merge: Merge::default(),
-            queue: Batch::with_capacity(QUEUE),
-            room: room as usize + QUEUE,
+            spilled: Batch::with_capacity(SPILL_BATCH),
+            queue_capacity: capacity as usize + SPILL_BATCH,
             is_drained: false,
-            spilled: true,
-            drops: None,
+            has_spilled: true,
+            socket_drops: None,
         });
-        Self { socket, front }
+        Self { socket, ring }
     }
 
-    /// The socket.
-    pub(crate) fn socket_mut(&mut self) -> &mut Socket {
+    /// Returns the socket.
+    pub(crate) fn socket_mut(&mut self) -> &mut NetlinkSocket {
         &mut self.socket
     }
 
-    /// What becomes readable when there is something to receive after [`LiveSource::may_sleep`] has said so.
+    /// Returns the descriptors that become readable when events arrive after
+    /// [`LiveSource::may_sleep`] has returned `true`.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let ring = self.front.as_ref().map(|front| front.ring.as_raw_fd());
+        let ring = self.ring.as_ref().map(|merged| merged.ring.as_raw_fd());
         std::iter::once(self.socket.as_raw_fd()).chain(ring)
     }
 
-    /// Whether there is nothing to receive; then, whatever comes will wake who waits.
+    /// Whether the caller may wait for the descriptors: there is no event to receive, and the next
+    /// one will make a descriptor readable.
     pub(crate) fn may_sleep(&mut self) -> io::Result<bool> {
-        let Some(front) = &mut self.front else { return Ok(true) };
-        front.ring.arm()?;
-        front.ring.is_empty()
+        let Some(merged) = &mut self.ring else { return Ok(true) };
+        merged.ring.arm()?;
+        merged.ring.is_empty()
     }
 
-    /// Whether the ring, if there is one, holds no entry, not even one that is still being written.
+    /// Whether the ring, if there is one, holds no entry, not even an unfinished one.
     pub(crate) fn is_empty(&self) -> io::Result<bool> {
-        self.front.as_ref().map_or(Ok(true), |front| front.ring.is_empty())
+        self.ring.as_ref().map_or(Ok(true), |merged| merged.ring.is_empty())
     }
 
-    /// [`Source::drops`], also of what was dropped while nothing was taken.
+    /// Reads [`Source::drops`], including drops since the last reception.
     pub(crate) fn drops_now(&mut self) -> io::Result<Option<u64>> {
-        if let Some(front) = &mut self.front {
-            front.spilled = true;
+        if let Some(merged) = &mut self.ring {
+            merged.has_spilled = true;
         }
         self.drops()
     }
 
-    /// The recording begins now.
+    /// Resets the ring's counts, because the recording begins now.
     pub(crate) fn restart(&mut self) -> io::Result<()> {
-        self.front.as_mut().map_or(Ok(()), |front| front.ring.restart())
+        self.ring.as_mut().map_or(Ok(()), |merged| merged.ring.restart())
     }
 
     /// Marks the rest of the scope's tree; see [`Ring::complete_tree`].
     pub(crate) fn complete_tree(&mut self) -> io::Result<bool> {
-        self.front.as_mut().map_or(Ok(false), |front| front.ring.complete_tree())
+        self.ring.as_mut().map_or(Ok(false), |merged| merged.ring.complete_tree())
     }
 
-    /// What did not come by the ring since then, of each CPU; `None` without a ring.
+    /// Returns for each CPU the numbers of events that did not come by the ring since the recording
+    /// began; `None` without a ring.
     pub(crate) fn ring_counts(&self) -> io::Result<Option<Vec<CpuCounts>>> {
-        self.front.as_ref().map(|front| front.ring.counts()).transpose()
+        self.ring.as_ref().map(|merged| merged.ring.counts()).transpose()
     }
 
-    /// Waits until there is something to receive, or the time is over.
+    /// Waits until there is an event to receive, at most for `timeout`.
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         if !self.may_sleep()? {
             return Ok(());
         }
         let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
         let socket = PollFd::new(&self.socket, PollFlags::IN);
-        let polled = match &self.front {
-            Some(front) => {
-                let ring = front.ring.as_fd();
+        let polled = match &self.ring {
+            Some(merged) => {
+                let ring = merged.ring.as_fd();
                 poll(&mut [socket, PollFd::new(&ring, PollFlags::IN)], Some(&timeout))
             }
             None => poll(&mut [socket], Some(&timeout)),
@@ -122,49 +131,49 @@ impl LiveSource {
     }
 }
 
-impl Front {
-    fn receive(&mut self, socket: &mut Socket, batch: &mut Batch) -> io::Result<Received> {
+impl MergedRing {
+    fn receive(&mut self, socket: &mut NetlinkSocket, batch: &mut Batch) -> io::Result<Received> {
         if std::mem::take(&mut self.is_drained) {
-            // What has come since then is for the next look.
+            // Events that have arrived since then are left for the next call.
             return Ok(Received::Empty);
         }
         let began = Instant::now();
         loop {
-            let taken = self.merge.take(batch);
-            if taken > 0 || batch.is_full() {
-                return Ok(Received::Datagrams(taken));
+            let merged = self.merge.take(batch);
+            if merged > 0 || batch.is_full() {
+                return Ok(Received::Datagrams(merged));
             }
             let before = batch.len();
             while !batch.is_full() && self.ring.next(batch) {}
-            // What spilled before these were put into the ring is in the queue by now.
-            self.empty(socket)?;
+            // Events that spilled before these entered the ring are in the socket now.
+            self.receive_spilled(socket)?;
             if self.merge.is_empty() {
-                let frames = batch.len() - before;
-                self.is_drained = frames > 0 && !batch.is_full();
-                return Ok(if frames == 0 { Received::Empty } else { Received::Datagrams(frames) });
+                let received = batch.len() - before;
+                self.is_drained = received > 0 && !batch.is_full();
+                return Ok(if received == 0 { Received::Empty } else { Received::Datagrams(received) });
             }
-            batch.datagrams_from(before).for_each(|frame| self.merge.ring(&frame));
+            batch.datagrams_from(before).for_each(|datagram| self.merge.add_from_ring(&datagram));
             batch.truncate(before);
-            if self.ring.is_empty()? || began.elapsed() > PATIENCE {
-                self.merge.ring_is_empty();
+            if self.ring.is_empty()? || began.elapsed() > ENTRY_TIMEOUT {
+                self.merge.set_ring_empty();
             }
         }
     }
 
-    /// Takes what is in the queue.
-    fn empty(&mut self, socket: &mut Socket) -> io::Result<()> {
-        let mut taken = 0;
-        while taken < self.room {
-            self.queue.clear();
-            match socket.receive(&mut self.queue)? {
-                Received::Datagrams(frames) => {
-                    taken += frames;
-                    self.spilled = true;
+    /// Receives the spilled events in the socket's queue.
+    fn receive_spilled(&mut self, socket: &mut NetlinkSocket) -> io::Result<()> {
+        let mut received = 0;
+        while received < self.queue_capacity {
+            self.spilled.clear();
+            match socket.receive(&mut self.spilled)? {
+                Received::Datagrams(datagrams) => {
+                    received += datagrams;
+                    self.has_spilled = true;
                 }
-                Received::Overrun => self.spilled = true,
+                Received::Overrun => self.has_spilled = true,
                 Received::Empty | Received::Closed => break,
             }
-            self.queue.datagrams().for_each(|frame| self.merge.spill(&frame));
+            self.spilled.datagrams().for_each(|datagram| self.merge.add_spilled(&datagram));
         }
         Ok(())
     }
@@ -174,18 +183,18 @@ impl Source for LiveSource {
     type Error = io::Error;
 
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, io::Error> {
-        match &mut self.front {
-            Some(front) => front.receive(&mut self.socket, batch),
+        match &mut self.ring {
+            Some(merged) => merged.receive(&mut self.socket, batch),
             None => self.socket.receive(batch),
         }
     }
 
     fn drops(&mut self) -> Result<Option<u64>, io::Error> {
-        let Some(front) = &mut self.front else { return self.socket.drops() };
-        if std::mem::take(&mut front.spilled) {
-            front.drops = self.socket.drops()?;
+        let Some(merged) = &mut self.ring else { return self.socket.drops() };
+        if std::mem::take(&mut merged.has_spilled) {
+            merged.socket_drops = self.socket.drops()?;
         }
-        let in_ring = front.ring.drops()?;
-        Ok(front.drops.map(|in_queue| in_queue + in_ring))
+        let ring_drops = merged.ring.drops()?;
+        Ok(merged.socket_drops.map(|drops| drops + ring_drops))
     }
 }

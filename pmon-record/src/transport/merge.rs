@@ -7,76 +7,78 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use pmon_core::batch::{self, Batch};
+use pmon_core::batch::{Arrival, Batch, Datagram};
 use pmon_core::wire::{ByteOrder, Event};
 use pmon_core::{Cpu, Seq};
 
-/// Merges the events of the ring and the spilled ones, by CPU and number.
+/// Merges the events of the ring and the spilled ones, by CPU and sequence number.
 #[derive(Debug, Default)]
 pub(crate) struct Merge {
-    spilled: BTreeMap<Cpu, VecDeque<(Seq, Datagram)>>,
+    spilled: BTreeMap<Cpu, VecDeque<(Seq, OwnedDatagram)>>,
     /// Datagrams in the final order.
-    ready: VecDeque<Datagram>,
+    ready: VecDeque<OwnedDatagram>,
 }
 
-/// A datagram that owns its bytes, and its annex.
+/// A datagram that owns its bytes and its metadata.
 #[derive(Debug)]
-struct Datagram {
+struct OwnedDatagram {
     bytes: Box<[u8]>,
-    arrival: batch::Arrival,
+    arrival: Arrival,
     metadata: Box<[u8]>,
 }
 
-impl Datagram {
-    fn new(frame: &batch::Datagram<'_>) -> Self {
-        Self { bytes: frame.bytes.into(), arrival: frame.arrival, metadata: frame.metadata.into() }
+impl OwnedDatagram {
+    fn new(datagram: &Datagram<'_>) -> Self {
+        let Datagram { bytes, arrival, metadata } = *datagram;
+        Self { bytes: bytes.into(), arrival, metadata: metadata.into() }
     }
 }
 
 impl Merge {
-    /// Whether nothing is held.
+    /// Whether no datagram waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.ready.is_empty() && self.spilled.is_empty()
     }
 
-    /// Takes what was found in the queue, after the ring was read.
-    pub(crate) fn spill(&mut self, frame: &batch::Datagram<'_>) {
-        let datagram = Datagram::new(frame);
-        // What user space sent, and what is no event, has no place that it must have.
-        let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok().filter(|_| frame.arrival.sender == 0);
-        match event {
-            Some(event) => self.spilled.entry(event.cpu).or_default().push_back((event.seq, datagram)),
-            None => self.ready.push_back(datagram),
+    /// Adds a datagram from the socket's queue, which must be read after the ring.
+    pub(crate) fn add_spilled(&mut self, datagram: &Datagram<'_>) {
+        let owned = OwnedDatagram::new(datagram);
+        // Datagrams from user space, and those without an event, have no position in the order.
+        let event = Event::decode(datagram.bytes, ByteOrder::NATIVE).ok();
+        match event.filter(|_| datagram.arrival.sender == 0) {
+            Some(event) => self.spilled.entry(event.cpu).or_default().push_back((event.seq, owned)),
+            None => self.ready.push_back(owned),
         }
     }
 
-    /// Takes the ring's next frame, read before what was spilled since.
-    pub(crate) fn ring(&mut self, frame: &batch::Datagram<'_>) {
-        if let Some((cpu, seq)) = number(frame)
+    /// Adds the next datagram of the ring, which must be read before the last spilled ones.
+    pub(crate) fn add_from_ring(&mut self, datagram: &Datagram<'_>) {
+        if let Some((cpu, seq)) = position(datagram)
             && let Some(spilled) = self.spilled.get_mut(&cpu)
         {
-            let is_before = |at: Seq| (seq.0.wrapping_sub(at.0) as i32) > 0;
-            while let Some((_, datagram)) = spilled.pop_front_if(|(at, _)| is_before(*at)) {
-                self.ready.push_back(datagram);
+            let is_before = |other: Seq| (seq.0.wrapping_sub(other.0) as i32) > 0;
+            while let Some((_, earlier)) = spilled.pop_front_if(|(other, _)| is_before(*other)) {
+                self.ready.push_back(earlier);
             }
             if spilled.is_empty() {
                 self.spilled.remove(&cpu);
             }
         }
-        self.ready.push_back(Datagram::new(frame));
+        self.ready.push_back(OwnedDatagram::new(datagram));
     }
 
-    /// The ring was seen empty after all that has spilled was found: nothing more of before can come.
-    pub(crate) fn ring_is_empty(&mut self) {
+    /// Handles that the ring was found empty after all spilled datagrams were added, so the ring can
+    /// hold no earlier event.
+    pub(crate) fn set_ring_empty(&mut self) {
         let spilled = std::mem::take(&mut self.spilled).into_values().flatten();
         self.ready.extend(spilled.map(|(_, datagram)| datagram));
     }
 
-    /// Appends what is in order to `batch`, as much as fits. Returns how many datagrams.
+    /// Appends datagrams in the final order to `batch`, as many as fit. Returns their number.
     pub(crate) fn take(&mut self, batch: &mut Batch) -> usize {
         let mut taken = 0;
         while !batch.is_full()
-            && let Some(Datagram { bytes, arrival, metadata }) = self.ready.pop_front()
+            && let Some(OwnedDatagram { bytes, arrival, metadata }) = self.ready.pop_front()
         {
             taken += usize::from(batch.push_with_metadata(&bytes, arrival, &[&metadata]));
         }
@@ -84,9 +86,9 @@ impl Merge {
     }
 }
 
-/// The CPU and the number of an event in its usual form.
-fn number(frame: &batch::Datagram<'_>) -> Option<(Cpu, Seq)> {
-    let event = Event::decode(frame.bytes, ByteOrder::NATIVE).ok()?;
+/// Returns the CPU and the sequence number of an event in its usual form.
+fn position(datagram: &Datagram<'_>) -> Option<(Cpu, Seq)> {
+    let event = Event::decode(datagram.bytes, ByteOrder::NATIVE).ok()?;
     Some((event.cpu, event.seq))
 }
 

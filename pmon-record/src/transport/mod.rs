@@ -1,8 +1,11 @@
-//! How events come from the kernel: the netlink socket, the BPF ring, and both merged.
+//! How events come from the kernel: by the netlink socket, or by a BPF ring with the socket as its
+//! overflow.
 
 mod kallsyms;
 pub(crate) mod live_source;
 pub(crate) mod merge;
 pub(crate) mod netlink;
 pub(crate) mod ring;
+mod select;
 pub(crate) mod subscribe;
+pub(crate) mod subscribe_error;

@@ -1,4 +1,4 @@
-//! The socket of the proc connector, as a source of datagrams.
+//! The netlink socket of the proc connector.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -9,79 +9,82 @@ use pmon_core::wire::{ByteOrder, CN_IDX_PROC, SubscribeOp, SubscribeRequest};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send, socket_with, sockopt};
 
-use crate::sys::{self, Mailbox};
+use crate::sys::{self, MessageBuffers};
 
 /// An operation that the kernel does not define.
-const INVALID: u32 = 7;
+const INVALID_OP: u32 = 7;
 
 /// A `NETLINK_CONNECTOR` socket (`netlink(7)`, `Documentation/driver-api/connector.rst`).
-pub(crate) struct Socket {
+pub(crate) struct NetlinkSocket {
     fd: OwnedFd,
-    mailbox: Mailbox,
-    /// Whether the kernel counts it among its listeners: that count does not go down by itself when it is closed.
-    listens: bool,
-    /// Datagrams dropped, of which the kernel tells the lower 32 bits.
+    buffers: MessageBuffers,
+    /// Whether the kernel counts the socket as a listener. Closing the socket does not lower that
+    /// count.
+    is_listening: bool,
+    /// Number of dropped datagrams. The kernel reports only the lower 32 bits.
     drops: u64,
 }
 
-impl Socket {
-    /// Opens a socket; it receives nothing yet.
+impl NetlinkSocket {
+    /// Opens a socket, which receives no events yet.
     pub(crate) fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(CONNECTOR))?;
-        Ok(Self { fd, mailbox: Mailbox::new(), listens: false, drops: 0 })
+        Ok(Self { fd, buffers: MessageBuffers::new(), is_listening: false, drops: 0 })
     }
 
-    /// Joins the group of process events, on a port that the kernel chooses.
+    /// Joins the multicast group of process events. The kernel chooses the port.
     pub(crate) fn bind(&self) -> io::Result<()> {
         Ok(bind(&self.fd, &SocketAddrNetlink::new(0, CN_IDX_PROC))?)
     }
 
-    /// Makes `bytes` of buffer, without bound if privileged, and returns what the kernel then accounts with.
-    pub(crate) fn enlarge(&self, bytes: usize) -> io::Result<u64> {
-        // The kernel doubles what it is asked for, in an int.
-        let asked = bytes.div_ceil(2).min(i32::MAX as usize / 2);
-        if sockopt::set_socket_recv_buffer_size_force(&self.fd, asked).is_err() {
-            sockopt::set_socket_recv_buffer_size(&self.fd, asked)?;
+    /// Requests a receive buffer of `bytes` bytes, beyond `net.core.rmem_max` if privileged. Returns
+    /// the effective size, as the kernel accounts for it.
+    pub(crate) fn set_buffer(&self, bytes: usize) -> io::Result<u64> {
+        // The kernel doubles the requested size, in an `int`.
+        let requested = bytes.div_ceil(2).min(i32::MAX as usize / 2);
+        if sockopt::set_socket_recv_buffer_size_force(&self.fd, requested).is_err() {
+            sockopt::set_socket_recv_buffer_size(&self.fd, requested)?;
         }
         Ok(sockopt::socket_recv_buffer_size(&self.fd)? as u64)
     }
 
-    /// Has it take datagrams again as soon as there is room after an overrun; it then reports none.
-    pub(crate) fn no_enobufs(&self) -> io::Result<()> {
-        sys::no_enobufs(self.fd.as_fd())
+    /// Makes the socket accept datagrams as soon as it has space again after an overrun. It then
+    /// reports no overruns (`NETLINK_NO_ENOBUFS`).
+    pub(crate) fn set_no_enobufs(&self) -> io::Result<()> {
+        sys::set_no_enobufs(self.fd.as_fd())
     }
 
-    /// Asks the kernel for events; its acknowledgement carries `ack` plus 1.
+    /// Requests events. The kernel's acknowledgement has the number `ack` + 1.
     pub(crate) fn listen(&mut self, ack: u32) -> io::Result<()> {
         self.request(SubscribeOp::Listen, ack)?;
-        self.listens = true;
+        self.is_listening = true;
         Ok(())
     }
 
-    /// Asks the kernel for no more events.
+    /// Ends the request for events.
     pub(crate) fn ignore(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.listens) { self.request(SubscribeOp::Ignore, 0) } else { Ok(()) }
+        if std::mem::take(&mut self.is_listening) { self.request(SubscribeOp::Ignore, 0) } else { Ok(()) }
     }
 
     /// Makes the kernel count one more listener, even after this socket is closed. The
-    /// acknowledgement carries `ack` plus 1.
+    /// acknowledgement has the number `ack` + 1.
     pub(crate) fn add_listener(&self, ack: u32) -> io::Result<()> {
         // Since Linux 6.6, the kernel counts a listening socket again only after a different
         // request.
-        self.send(&Self::encode(SubscribeOp::Listen, ack, Some(INVALID)))?;
+        self.send(&Self::encode(SubscribeOp::Listen, ack, Some(INVALID_OP)))?;
         self.send(&Self::encode(SubscribeOp::Listen, ack, None))
     }
 
-    fn request(&self, operation: SubscribeOp, ack: u32) -> io::Result<()> {
-        self.send(&Self::encode(operation, ack, None))
+    fn request(&self, op: SubscribeOp, ack: u32) -> io::Result<()> {
+        self.send(&Self::encode(op, ack, None))
     }
 
-    /// Encodes a request, with `number` as its operation if given.
-    fn encode(operation: SubscribeOp, ack: u32, number: Option<u32>) -> Vec<u8> {
-        let mut request = SubscribeRequest::new(operation, ack).encode(std::process::id(), ByteOrder::NATIVE);
-        if let (Some(number), Some(place)) = (number, request.last_chunk_mut()) {
-            *place = number.to_ne_bytes();
+    /// Encodes a request, with `raw_op` as its operation if given.
+    fn encode(op: SubscribeOp, ack: u32, raw_op: Option<u32>) -> Vec<u8> {
+        let mut request = SubscribeRequest::new(op, ack).encode(std::process::id(), ByteOrder::NATIVE);
+        if let (Some(raw_op), Some(field)) = (raw_op, request.last_chunk_mut()) {
+            *field = raw_op.to_ne_bytes();
         }
         request
     }
@@ -92,19 +95,19 @@ impl Socket {
     }
 }
 
-impl Drop for Socket {
+impl Drop for NetlinkSocket {
     fn drop(&mut self) {
-        // If it fails, the kernel keeps emitting events without a listener, at some cost.
+        // If this fails, the kernel keeps emitting events without a listener, at some cost.
         let _ = self.ignore();
     }
 }
 
-impl Source for Socket {
+impl Source for NetlinkSocket {
     type Error = io::Error;
 
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, io::Error> {
         loop {
-            let error = match self.mailbox.receive(self.fd.as_fd(), batch) {
+            let error = match self.buffers.receive(self.fd.as_fd(), batch) {
                 Ok(received) => return Ok(Received::Datagrams(received)),
                 Err(error) => error,
             };
@@ -124,13 +127,13 @@ impl Source for Socket {
     }
 }
 
-impl AsRawFd for Socket {
+impl AsRawFd for NetlinkSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 }
 
-impl AsFd for Socket {
+impl AsFd for NetlinkSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

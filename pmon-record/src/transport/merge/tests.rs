@@ -8,14 +8,14 @@ use super::*;
 
 const CPUS: usize = 3;
 
-fn frame(cpu: usize, seq: u32) -> [u8; EVENT_DATAGRAM_LEN] {
+fn datagram(cpu: usize, seq: u32) -> [u8; EVENT_DATAGRAM_LEN] {
     let body = EventBody::Sid { task: Task::new(1, 1) };
     Event { time: MonoNs(0), seq: Seq(seq), cpu: Cpu(cpu as u32), body }.encode(ByteOrder::NATIVE).unwrap()
 }
 
-/// A kernel with a ring and a queue, and the reader of both.
+/// A kernel with a ring and a socket queue, and the reader of both.
 #[derive(Default)]
-struct Host {
+struct SimulatedRing {
     next: [u32; CPUS],
     ring: VecDeque<[u8; EVENT_DATAGRAM_LEN]>,
     queue: VecDeque<[u8; EVENT_DATAGRAM_LEN]>,
@@ -23,40 +23,38 @@ struct Host {
     read: Vec<(Cpu, Seq)>,
 }
 
-impl Host {
-    fn emit(&mut self, cpu: usize, room: usize) {
-        let frame = frame(cpu, self.next[cpu]);
+impl SimulatedRing {
+    /// Emits an event, which spills if the ring holds `capacity` events.
+    fn emit(&mut self, cpu: usize, capacity: usize) {
+        let datagram = datagram(cpu, self.next[cpu]);
         self.next[cpu] = self.next[cpu].wrapping_add(1);
-        if self.ring.len() < room { &mut self.ring } else { &mut self.queue }.push_back(frame);
+        if self.ring.len() < capacity { &mut self.ring } else { &mut self.queue }.push_back(datagram);
     }
 
-    /// Reads what can be read of the ring, at most so much, then the queue, then looks whether the ring is empty; a kernel emits
-    /// between these.
-    fn read(&mut self, most: usize, between: &[Vec<(usize, usize)>; 2]) {
-        let mut frames = Batch::with_metadata(self.ring.len().min(most).max(1), 4096, 0);
-        for frame in (0..most).map_while(|_| self.ring.pop_front()) {
-            // What is known besides of an event by the ring: here its bytes 8 to 12, which are its number.
-            let arrival = batch::Arrival { len: frame.len(), sender: 0 };
-            assert!(frames.push_with_metadata(&frame, arrival, &[&frame[layout::NLMSG_SEQ]]));
+    /// Reads at most `max` events of the ring, then the queue, then checks whether the ring is empty.
+    /// `between` are the events that the kernel emits between these steps.
+    fn read(&mut self, max: usize, between: &[Vec<(usize, usize)>; 2]) {
+        let mut from_ring = Batch::with_metadata(self.ring.len().min(max).max(1), 4096, 0);
+        for datagram in (0..max).map_while(|_| self.ring.pop_front()) {
+            // The metadata of an event is a copy of its `nlmsg_seq` here.
+            let arrival = Arrival { len: datagram.len(), sender: 0 };
+            assert!(from_ring.push_with_metadata(&datagram, arrival, &[&datagram[layout::NLMSG_SEQ]]));
         }
-        between[0].iter().for_each(|&(cpu, room)| self.emit(cpu, room));
+        between[0].iter().for_each(|&(cpu, capacity)| self.emit(cpu, capacity));
         let mut queue = Batch::with_capacity(self.queue.len().max(1));
-        self.queue.drain(..).for_each(|frame| assert!(queue.push(&frame, 0)));
-        queue.datagrams().for_each(|frame| self.merge.spill(&frame));
-        frames.datagrams().for_each(|frame| self.merge.ring(&frame));
-        between[1].iter().for_each(|&(cpu, room)| self.emit(cpu, room));
+        self.queue.drain(..).for_each(|datagram| assert!(queue.push(&datagram, 0)));
+        queue.datagrams().for_each(|datagram| self.merge.add_spilled(&datagram));
+        from_ring.datagrams().for_each(|datagram| self.merge.add_from_ring(&datagram));
+        between[1].iter().for_each(|&(cpu, capacity)| self.emit(cpu, capacity));
         if self.ring.is_empty() {
-            self.merge.ring_is_empty();
+            self.merge.set_ring_empty();
         }
         let mut batch = Batch::with_metadata(4, 64, 4);
         while self.merge.take(&mut batch) > 0 {
-            assert!(
-                batch
-                    .datagrams()
-                    .all(|frame| frame.metadata.is_empty()
-                        || frame.metadata == &frame.bytes[layout::NLMSG_SEQ])
-            );
-            self.read.extend(batch.datagrams().filter_map(|frame| number(&frame)));
+            assert!(batch.datagrams().all(|datagram| {
+                datagram.metadata.is_empty() || datagram.metadata == &datagram.bytes[layout::NLMSG_SEQ]
+            }));
+            self.read.extend(batch.datagrams().filter_map(|datagram| position(&datagram)));
             batch.clear();
         }
     }
@@ -68,20 +66,20 @@ fn emissions() -> impl Strategy<Value = Vec<(usize, usize)>> {
 
 proptest! {
     #[test]
-    fn each_cpus_events_come_in_their_order_and_none_is_kept(
+    fn the_events_of_each_cpu_are_returned_in_order_and_completely(
         first in prop::array::uniform3(prop_oneof![any::<u32>(), u32::MAX - 9..=u32::MAX]),
         rounds in prop::collection::vec((emissions(), 0..8usize, [emissions(), emissions()]), 1..20),
     ) {
-        let mut host = Host { next: first, ..Host::default() };
-        for (before, most, between) in rounds {
-            before.iter().for_each(|&(cpu, room)| host.emit(cpu, room));
-            host.read(most, &between);
+        let mut simulation = SimulatedRing { next: first, ..SimulatedRing::default() };
+        for (before, max, between) in rounds {
+            before.iter().for_each(|&(cpu, capacity)| simulation.emit(cpu, capacity));
+            simulation.read(max, &between);
         }
-        host.read(usize::MAX, &Default::default());
-        prop_assert!(host.merge.is_empty());
+        simulation.read(usize::MAX, &Default::default());
+        prop_assert!(simulation.merge.is_empty());
         for (cpu, &first) in first.iter().enumerate() {
-            let seqs = host.read.iter().filter(|(of, _)| of.0 as usize == cpu).map(|(_, seq)| seq.0);
-            let emitted = host.next[cpu].wrapping_sub(first);
+            let seqs = simulation.read.iter().filter(|(of, _)| of.0 as usize == cpu).map(|(_, seq)| seq.0);
+            let emitted = simulation.next[cpu].wrapping_sub(first);
             prop_assert_eq!(
                 seqs.collect::<Vec<_>>(),
                 (0..emitted).map(|n| first.wrapping_add(n)).collect::<Vec<_>>()
@@ -91,14 +89,15 @@ proptest! {
 }
 
 #[test]
-fn what_has_no_place_comes_as_it_is() {
+fn datagrams_without_a_position_are_returned_unchanged() {
     let mut merge = Merge::default();
     let mut queue = Batch::with_capacity(2);
-    assert!(queue.push(&frame(0, 7), 4711) && queue.push(&[1; 5000], 0));
-    queue.datagrams().for_each(|frame| merge.spill(&frame));
+    assert!(queue.push(&datagram(0, 7), 4711) && queue.push(&[1; 5000], 0));
+    queue.datagrams().for_each(|datagram| merge.add_spilled(&datagram));
     let mut batch = Batch::with_capacity(4);
     assert_eq!(merge.take(&mut batch), 2);
-    let arrivals: Vec<_> = batch.datagrams().map(|frame| (frame.arrival.sender, frame.arrival.len)).collect();
+    let arrivals: Vec<_> =
+        batch.datagrams().map(|datagram| (datagram.arrival.sender, datagram.arrival.len)).collect();
     assert_eq!(arrivals, [(4711, EVENT_DATAGRAM_LEN), (0, 5000)]);
     assert!(merge.is_empty());
 }
