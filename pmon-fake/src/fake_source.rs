@@ -1,4 +1,4 @@
-//! An in-process source that is fed with datagrams.
+//! A source whose datagrams a test queues.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -6,7 +6,8 @@ use std::convert::Infallible;
 use pmon_core::batch::{Arrival, Batch};
 use pmon_core::source::{Received, Source};
 
-/// Delivers what it was fed, in order: no file descriptor, no thread, no clock.
+/// A source that delivers the datagrams and overruns that were queued, in order: no descriptor, no
+/// thread, no clock.
 ///
 /// ```
 /// use pmon_core::batch::Batch;
@@ -19,22 +20,24 @@ use pmon_core::source::{Received, Source};
 /// source.close();
 ///
 /// let mut batch = Batch::with_capacity(8);
-/// assert_eq!(source.receive(&mut batch), Ok(Received::Frames(1)));
+/// assert_eq!(source.receive(&mut batch), Ok(Received::Datagrams(1)));
 /// assert_eq!(source.receive(&mut batch), Ok(Received::Overrun));
 /// assert_eq!(source.receive(&mut batch), Ok(Received::Closed));
-/// assert_eq!(batch.frames().next().unwrap().bytes, b"one datagram");
+/// assert_eq!(batch.datagrams().next().unwrap().bytes, b"one datagram");
 /// ```
 #[derive(Debug, Default)]
 pub struct FakeSource {
-    steps: VecDeque<Step>,
+    items: VecDeque<QueuedItem>,
+    /// The bytes of all queued datagrams and their metadata.
     bytes: VecDeque<u8>,
     dropped: u64,
     closed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
-    /// The next so many bytes are a datagram from this port, and the ones behind it its annex.
+enum QueuedItem {
+    /// A datagram from port `sender`: its `len` bytes and `metadata` bytes come next in
+    /// [`FakeSource::bytes`].
     Datagram {
         len: usize,
         metadata: usize,
@@ -44,7 +47,7 @@ enum Step {
 }
 
 impl FakeSource {
-    /// A source with nothing to deliver yet.
+    /// Creates an empty source.
     pub fn new() -> Self {
         Self::default()
     }
@@ -54,12 +57,12 @@ impl FakeSource {
         self.push_from(datagram, 0);
     }
 
-    /// Queues a datagram from the netlink port `sender`: any but 0 is user space's.
+    /// Queues a datagram from the netlink port `sender`; a port other than 0 belongs to user space.
     pub fn push_from(&mut self, datagram: &[u8], sender: u32) {
         self.queue(datagram, sender, &[]);
     }
 
-    /// Queues a datagram from the kernel of which more is known: see [`pmon_core::batch::Datagram::metadata`].
+    /// Queues a datagram from the kernel with [metadata](pmon_core::batch::Datagram::metadata).
     pub fn push_with_metadata(&mut self, datagram: &[u8], metadata: &[u8]) {
         self.queue(datagram, 0, metadata);
     }
@@ -67,27 +70,28 @@ impl FakeSource {
     fn queue(&mut self, datagram: &[u8], sender: u32, metadata: &[u8]) {
         self.bytes.extend(datagram);
         self.bytes.extend(metadata);
-        self.steps.push_back(Step::Datagram { len: datagram.len(), metadata: metadata.len(), sender });
+        self.items.push_back(QueuedItem::Datagram { len: datagram.len(), metadata: metadata.len(), sender });
     }
 
     /// Queues the report that datagrams were dropped (`ENOBUFS`).
     pub fn overrun(&mut self) {
-        self.steps.push_back(Step::Overrun);
+        self.items.push_back(QueuedItem::Overrun);
     }
 
-    /// Counts so many datagrams as dropped, now: the source says so at once when it is asked, whatever is queued.
+    /// Adds `datagrams` to the drops that [`Source::drops`] returns, independently of what is
+    /// queued.
     pub fn drop(&mut self, datagrams: u64) {
         self.dropped += datagrams;
     }
 
-    /// After what is queued, nothing will come.
+    /// Closes the source after what is queued.
     pub fn close(&mut self) {
         self.closed = true;
     }
 
-    /// Whether nothing is queued.
+    /// Returns whether nothing is queued.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.items.is_empty()
     }
 }
 
@@ -95,29 +99,29 @@ impl Source for FakeSource {
     type Error = Infallible;
 
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, Infallible> {
-        let mut frames = 0;
-        while let Some(&step) = self.steps.front() {
-            match step {
-                Step::Datagram { len, metadata, sender } if !batch.is_full() => {
+        let mut datagrams = 0;
+        while let Some(&item) = self.items.front() {
+            match item {
+                QueuedItem::Datagram { len, metadata, sender } if !batch.is_full() => {
                     let (datagram, rest) = self.bytes.make_contiguous().split_at(len);
-                    // A batch without room for annexes does without.
+                    // A batch that stores no metadata gets the datagram alone.
                     let _ = batch.push_with_metadata(datagram, Arrival { len, sender }, &[&rest[..metadata]])
                         || batch.push(datagram, sender);
                     self.bytes.drain(..len + metadata);
-                    frames += 1;
+                    datagrams += 1;
                 }
-                Step::Overrun if frames == 0 => {
-                    self.steps.pop_front();
+                QueuedItem::Overrun if datagrams == 0 => {
+                    self.items.pop_front();
                     return Ok(Received::Overrun);
                 }
-                Step::Datagram { .. } | Step::Overrun => break,
+                QueuedItem::Datagram { .. } | QueuedItem::Overrun => break,
             }
-            self.steps.pop_front();
+            self.items.pop_front();
         }
-        Ok(match frames {
-            0 if self.closed && self.steps.is_empty() => Received::Closed,
+        Ok(match datagrams {
+            0 if self.closed && self.items.is_empty() => Received::Closed,
             0 => Received::Empty,
-            frames => Received::Datagrams(frames),
+            datagrams => Received::Datagrams(datagrams),
         })
     }
 

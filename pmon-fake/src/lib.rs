@@ -1,11 +1,14 @@
-//! A stand-in for the kernel's proc connector, for tests without root, without a kernel and without luck.
+//! A model of the kernel's proc connector, for deterministic tests without root.
 //!
-//! [`Kernel`] is a model of it: processes that do things, numbers, listeners, and [`Socket`]s with their buffers, congestion and errors,
-//! as Linux 6.18 has them; `cargo run -p pmon-testkit --bin differential` shows the two side by side. [`FaultScript`] makes things go wrong.
-//! For a program that wants a file descriptor, a [`FdSocket`] has one, and [`FdSource`] reads it.
-//! [`FakeSource`] only delivers the datagrams and the overruns that it was given, in their order.
+//! [`Kernel`] models processes, per-CPU sequence numbers, listeners, and [`Socket`]s with their
+//! buffers, congestion and errors, as Linux 6.18 has them; `cargo run -p pmon-testkit --bin
+//! differential` compares the model with the running kernel. A [`FaultScript`] injects losses,
+//! interrupted calls and malformed datagrams. [`FdSocket`] gives a program under test a file
+//! descriptor, which [`FdSource`] reads. [`FakeSource`] delivers the datagrams that a test queues,
+//! without a kernel.
 //!
-//! It knows nothing of capture files.
+//! `docs/fake-kernel.md` lists what is modelled and what differs from Linux. This crate knows
+//! nothing of capture files.
 #![forbid(unsafe_code)]
 
 mod fake_source;

@@ -1,4 +1,4 @@
-//! What goes wrong, where, and how much of it: a script at work.
+//! The fault injector: decides before each event which faults of a script are due.
 
 use oorandom::Rand32;
 use pmon_core::wire::{Comm, EventBody};
@@ -6,48 +6,35 @@ use pmon_core::{Cpu, Task};
 
 use crate::faults::script::{Amount, Fault, FaultRule, FaultScript, MAX_BURST, Trigger};
 
-/// The processes that cause what nobody asked for, and other listeners, have these ids.
-const STRANGER: u32 = 4711;
-/// The message that says that some were lost.
-pub(crate) const NLMSG_OVERRUN: u16 = 4;
+/// Process id and netlink port of the processes and listeners that a script invents.
+const INVENTED_ID: u32 = 4711;
 
-/// Something to be done to the connector.
+/// What the connector has to do for a fault, with all random amounts drawn.
 #[derive(Debug)]
 pub(crate) enum FaultAction {
-    /// Events are dropped for want of room.
     Overrun { cpu: Cpu, events: u64 },
-    /// Events have no memory.
     NoMemory { cpu: Cpu, events: u64 },
-    /// Events happen.
     Emit { cpu: Cpu, events: u64, body: EventBody },
-    /// An event of a kind that nobody knows happens.
     Unknown { cpu: Cpu, what: u32 },
-    /// Calls end with `EINTR`.
-    Interrupt { calls: u32 },
-    /// Calls end with `EAGAIN`.
-    Starve { calls: u32 },
-    /// The next datagram has no more bytes than this.
-    Cut { bytes: usize },
-    /// A datagram that is no event comes.
-    Datagram { bytes: Vec<u8>, sender: u32 },
-    /// User space sends what looks like an event.
+    Eintr { calls: u32 },
+    Eagain { calls: u32 },
+    Truncate { bytes: usize },
+    Noop,
+    Error { errno: i32 },
+    OverrunMessage,
     Forge { cpu: Cpu, sender: u32 },
-    /// The CPU's next event comes after so many of other CPUs.
-    Hold { cpu: Cpu, until: u32 },
-    /// The clock goes on.
+    Hold { cpu: Cpu, events: u32 },
     Step { ns: u64 },
-    /// Events are not emitted.
     Blind { events: u64 },
-    /// Nothing comes any more.
     End,
 }
 
-/// See the module.
+/// A running script: its random state, and the next event that needs a look at its rules.
 #[derive(Debug)]
 pub(crate) struct FaultInjector {
     script: FaultScript,
     random: Rand32,
-    /// No rule is due before this event.
+    /// Number of the next event before which a rule may be due.
     next: u64,
 }
 
@@ -63,82 +50,69 @@ impl FaultInjector {
         Self { script, random: Rand32::new(seed), next }
     }
 
-    /// Whether anything may be due before event number `happens`.
+    /// Returns whether a rule may be due before event number `event`.
     #[inline]
-    pub(crate) fn is_due(&self, happens: u64) -> bool {
-        happens >= self.next
+    pub(crate) fn is_due(&self, event: u64) -> bool {
+        event >= self.next
     }
 
-    /// What is to be done before that event, which is of `cpu`.
-    pub(crate) fn before(&mut self, happens: u64, cpu: Cpu) -> Vec<FaultAction> {
+    /// Returns the actions that are due before event number `event`, which happens on `cpu`.
+    pub(crate) fn actions_before(&mut self, event: u64, cpu: Cpu) -> Vec<FaultAction> {
         let Self { script, random, next } = self;
         *next = u64::MAX;
         let mut actions = Vec::new();
         for rule in script.rules() {
-            let (is_due, again) = is_due(rule.trigger, happens, random);
+            let (is_due, following) = is_due(rule.trigger, event, random);
             if is_due {
-                actions.extend(action(rule, cpu, random));
+                actions.push(action(rule, cpu, random));
             }
-            *next = again.min(*next);
+            *next = following.min(*next);
         }
         actions
     }
 }
 
-/// Whether that place is before event number `happens`, and the next event before which it may be.
-fn is_due(place: Trigger, happens: u64, random: &mut Rand32) -> (bool, u64) {
-    match place {
-        Trigger::At(at) => (at == happens, if happens < at { at } else { u64::MAX }),
-        Trigger::Every { events, from } => match happens.checked_sub(from) {
+/// Returns whether the trigger fires before event number `event`, and the next event before which
+/// it may fire.
+fn is_due(trigger: Trigger, event: u64, random: &mut Rand32) -> (bool, u64) {
+    match trigger {
+        Trigger::At(at) => (at == event, if event < at { at } else { u64::MAX }),
+        Trigger::Every { events, from } => match event.checked_sub(from) {
             None => (false, from),
-            Some(since) => (since % events == 0, happens.saturating_add(events - since % events)),
+            Some(since) => (since % events == 0, event.saturating_add(events - since % events)),
         },
-        // In whole numbers: the same on every machine.
-        Trigger::Chance(of) => (random.rand_u32() < of, happens + 1),
+        // Integer arithmetic gives the same result on every machine.
+        Trigger::Chance(probability) => (random.rand_u32() < probability, event + 1),
     }
 }
 
-fn action(rule: &FaultRule, happening_on: Cpu, random: &mut Rand32) -> Option<FaultAction> {
-    let cpu = rule.cpu.unwrap_or(happening_on);
+fn action(rule: &FaultRule, event_cpu: Cpu, random: &mut Rand32) -> FaultAction {
+    let cpu = rule.cpu.unwrap_or(event_cpu);
     let mut draw = |amount: Amount| amount.draw(random);
-    Some(match rule.fault {
+    match rule.fault {
         Fault::Overrun(events) => FaultAction::Overrun { cpu, events: draw(events) },
         Fault::NoMemory(events) => FaultAction::NoMemory { cpu, events: draw(events) },
         Fault::Burst(events) => {
             let body = EventBody::Comm {
-                task: Task::new(STRANGER, STRANGER),
+                task: Task::new(INVENTED_ID, INVENTED_ID),
                 comm: Comm(*b"burst\0\0\0\0\0\0\0\0\0\0\0"),
             };
             FaultAction::Emit { cpu, events: draw(events).min(MAX_BURST.into()), body }
         }
-        Fault::Eintr(calls) => FaultAction::Interrupt { calls: draw(calls) as u32 },
-        Fault::Eagain(calls) => FaultAction::Starve { calls: draw(calls) as u32 },
-        Fault::Truncate(bytes) => FaultAction::Cut { bytes: draw(bytes) as usize },
+        Fault::Eintr(calls) => FaultAction::Eintr { calls: draw(calls) as u32 },
+        Fault::Eagain(calls) => FaultAction::Eagain { calls: draw(calls) as u32 },
+        Fault::Truncate(bytes) => FaultAction::Truncate { bytes: draw(bytes) as usize },
         Fault::ForeignAck => {
             FaultAction::Emit { cpu, events: 1, body: EventBody::Ack { ack: random.rand_u32(), err: 0 } }
         }
-        Fault::Forge => FaultAction::Forge { cpu, sender: STRANGER },
-        Fault::Noop => FaultAction::Datagram { bytes: message(1, &[]), sender: 0 },
-        Fault::Error(errno) => {
-            // An `nlmsgerr`: the negative errno, and the header of what it is the answer to.
-            let error = errno.wrapping_neg().to_ne_bytes();
-            FaultAction::Datagram { bytes: message(2, &[&error[..], &message(3, &[])].concat()), sender: 0 }
-        }
-        Fault::Overflow => FaultAction::Datagram { bytes: message(NLMSG_OVERRUN, &[]), sender: 0 },
+        Fault::Forge => FaultAction::Forge { cpu, sender: INVENTED_ID },
+        Fault::Noop => FaultAction::Noop,
+        Fault::Error(errno) => FaultAction::Error { errno },
+        Fault::Overflow => FaultAction::OverrunMessage,
         Fault::Unknown(what) => FaultAction::Unknown { cpu, what },
-        Fault::Hold(events) => FaultAction::Hold { cpu, until: draw(events) as u32 },
+        Fault::Hold(events) => FaultAction::Hold { cpu, events: draw(events) as u32 },
         Fault::Step(ns) => FaultAction::Step { ns: draw(ns) },
         Fault::Blind(events) => FaultAction::Blind { events: draw(events) },
         Fault::End => FaultAction::End,
-    })
-}
-
-/// A netlink message of that type.
-pub(crate) fn message(nlmsg_type: u16, payload: &[u8]) -> Vec<u8> {
-    let len = (pmon_core::wire::NLMSGHDR_LEN + payload.len()) as u32;
-    let mut bytes = len.to_ne_bytes().to_vec();
-    bytes.extend(nlmsg_type.to_ne_bytes());
-    bytes.resize(pmon_core::wire::NLMSGHDR_LEN, 0);
-    bytes.extend(payload);
-    bytes
+    }
 }

@@ -14,7 +14,8 @@ const MAX_CPU: u32 = 8191;
 /// A burst has no more events: they happen one by one, and before the next call of anybody.
 pub(crate) const MAX_BURST: u32 = 1_000_000;
 
-/// What is to go wrong, and where: rules, each of which holds for itself, in the order in which they are applied.
+/// What is to go wrong, and where: rules, each of which holds for itself, in the order in which
+/// they are applied.
 ///
 /// As a file it is TOML, a `[[fault]]` each. Where:
 ///
@@ -24,7 +25,8 @@ pub(crate) const MAX_BURST: u32 = 1_000_000;
 /// | `every = N` | before each Nth event, beginning with event `from` (default 0) |
 /// | `chance = P` | before each event with that probability, as the seed has it |
 ///
-/// What, one of these; a number may be a range, as `"1..50"` (both included), of which the seed takes one:
+/// What, one of these; a number may be a range, as `"1..50"` (both included), of which the seed
+/// takes one:
 ///
 /// | key | |
 /// | --- | --- |

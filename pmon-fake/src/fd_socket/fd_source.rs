@@ -1,4 +1,4 @@
-//! The consumer's end of a wire, as a source.
+//! A source that reads the consumer's end of an `FdSocket`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -9,13 +9,14 @@ use rustix::event::PollFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::faults::injector::NLMSG_OVERRUN;
-use crate::fd_socket::is_ready;
+use super::is_ready;
+use crate::netlink::message::NLMSG_OVERRUN;
 
-/// Reads the datagrams of a [`FdSocket`](crate::FdSocket), with a call of `recv` each, as a [`Source`].
+/// A [`Source`] that reads the consumer's end of an [`FdSocket`](crate::FdSocket), with one `recv`
+/// per datagram.
 ///
-/// An `NLMSG_OVERRUN` is told as [`Received::Overrun`], the end of the file as [`Received::Closed`]. All senders are the kernel, as far as it
-/// can see, and it does not know how many datagrams were dropped.
+/// An `NLMSG_OVERRUN` becomes [`Received::Overrun`], and the end of file [`Received::Closed`]. All
+/// datagrams seem to come from the kernel, and drops are not counted.
 ///
 /// ```
 /// use pmon_core::batch::Batch;
@@ -23,42 +24,42 @@ use crate::fd_socket::is_ready;
 /// use pmon_fake::{FdSource, Kernel, OverrunSignal};
 ///
 /// let mut kernel = Kernel::new(1);
-/// let mut wire = kernel.fd_socket()?;
-/// wire.set_overrun_signal(OverrunSignal::Message);
-/// let mut source = FdSource::new(wire.consumer().unwrap());
+/// let mut fd_socket = kernel.fd_socket()?;
+/// fd_socket.set_overrun_signal(OverrunSignal::Message);
+/// let mut source = FdSource::new(fd_socket.consumer().unwrap());
 /// source.listen()?;
-/// wire.pump()?;
+/// fd_socket.pump()?;
 ///
 /// let shell = kernel.add_process("sh");
 /// kernel.overrun(pmon_core::Cpu(0), 5);
 /// kernel.setsid(shell);
-/// wire.pump()?;
+/// fd_socket.pump()?;
 ///
 /// let mut batch = Batch::with_capacity(8);
-/// assert_eq!(source.receive(&mut batch)?, Received::Frames(1));
+/// assert_eq!(source.receive(&mut batch)?, Received::Datagrams(1));
 /// assert_eq!(source.receive(&mut batch)?, Received::Overrun);
-/// assert_eq!(source.receive(&mut batch)?, Received::Frames(1));
+/// assert_eq!(source.receive(&mut batch)?, Received::Datagrams(1));
 /// assert_eq!(source.receive(&mut batch)?, Received::Empty);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct FdSource {
     fd: OwnedFd,
-    /// Is to be told before anything else.
-    overrun: bool,
+    /// Whether the next call returns [`Received::Overrun`].
+    overrun_pending: bool,
     closed: bool,
 }
 
 impl FdSource {
-    /// A source that reads this descriptor; whether that blocks makes no difference.
+    /// Creates a source that reads `fd`, which may be blocking or not.
     pub fn new(fd: OwnedFd) -> Self {
-        Self { fd, overrun: false, closed: false }
+        Self { fd, overrun_pending: false, closed: false }
     }
 
-    /// Asks for all events.
+    /// Subscribes to all events.
     ///
     /// # Errors
-    /// `EPIPE` if nobody is at the other end.
+    /// `EPIPE` if the other end is closed.
     pub fn listen(&mut self) -> Result<(), Errno> {
         self.send(&SubscribeRequest::new(SubscribeOp::Listen, 0).encode(0, ByteOrder::NATIVE))
     }
@@ -76,41 +77,43 @@ impl Source for FdSource {
     type Error = Errno;
 
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, Errno> {
-        let mut frames = 0;
-        while !self.closed && !self.overrun && !batch.is_full() {
+        let mut datagrams = 0;
+        while !self.closed && !self.overrun_pending && !batch.is_full() {
             let Some(slot) = batch.free_slots().next() else { break };
-            // MSG_TRUNC: a datagram's real length also where the slot is shorter.
+            // With MSG_TRUNC, `recv` returns the length of the datagram even if the slot is
+            // shorter.
             let (kept, len) = match recv(&self.fd, &mut *slot, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
                 Ok(received) => received,
                 Err(Errno::AGAIN) => break,
-                // The other end was closed with a request unread; what it has sent before comes yet.
+                // ECONNRESET: the other end was closed with a request unread. Its datagrams follow.
                 Err(Errno::INTR | Errno::CONNRESET) => continue,
                 Err(error) => return Err(error),
             };
             if is_overrun(&slot[..kept]) {
-                self.overrun = true;
+                self.overrun_pending = true;
             } else if len == 0 && is_ready(self.fd.as_fd(), PollFlags::RDHUP)? {
-                // Otherwise, it is a datagram of no bytes.
+                // Without POLLRDHUP it is an empty datagram.
                 self.closed = true;
             } else {
                 batch.commit(Arrival { len, sender: 0 });
-                frames += 1;
+                datagrams += 1;
             }
         }
-        if frames > 0 || batch.is_full() {
-            return Ok(Received::Datagrams(frames));
+        if datagrams > 0 || batch.is_full() {
+            return Ok(Received::Datagrams(datagrams));
         }
         Ok(match () {
-            () if std::mem::take(&mut self.overrun) => Received::Overrun,
+            () if std::mem::take(&mut self.overrun_pending) => Received::Overrun,
             () if self.closed => Received::Closed,
             () => Received::Empty,
         })
     }
 }
 
+/// Returns whether a datagram is an `NLMSG_OVERRUN` message, which is only a header.
 fn is_overrun(datagram: &[u8]) -> bool {
-    let is_short = datagram.len() == NLMSGHDR_LEN;
-    is_short && datagram[layout::NLMSG_TYPE] == NLMSG_OVERRUN.to_ne_bytes()
+    let is_header = datagram.len() == NLMSGHDR_LEN;
+    is_header && datagram[layout::NLMSG_TYPE] == NLMSG_OVERRUN.to_ne_bytes()
 }
 
 impl AsFd for FdSource {

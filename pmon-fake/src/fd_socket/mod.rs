@@ -1,4 +1,4 @@
-//! A socket of the fake kernel as a file descriptor: for programs that take one.
+//! A socket of the fake kernel as a file descriptor, for programs that read one.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,8 +10,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown, socketpair,
 };
 
-use crate::faults::injector::{NLMSG_OVERRUN, message};
-use crate::netlink::connector::GROUP;
+use crate::netlink::message::{NLMSG_OVERRUN, PROC_GROUP, message};
 use crate::netlink::socket::Socket;
 
 mod fd_source;
@@ -20,120 +19,135 @@ mod pump_thread;
 pub use fd_source::FdSource;
 pub use pump_thread::PumpThread;
 
-/// The longest request that the kernel looks at. Of a longer one, no more is needed to see that it is too long.
-const REQUEST: usize = pmon_core::wire::NLMSGHDR_LEN + 16_384;
-/// Requests taken by one call of [`FdSocket::pump`].
-const REQUESTS: usize = 64;
+/// The length of the longest request that the kernel acts on; the rest of a longer one is not
+/// needed to reject it.
+const MAX_REQUEST: usize = pmon_core::wire::NLMSGHDR_LEN + 16_384;
+/// The maximum number of requests that one [`FdSocket::pump`] transfers.
+const MAX_REQUESTS_PER_PUMP: usize = 64;
 
-/// A file descriptor that behaves as a netlink socket does, as far as another socket can: datagrams can be read from it, one at a time, and
-/// requests can be written to it; `poll`, `select` and `epoll` tell the truth.
+/// A file descriptor that behaves like a netlink socket of the fake kernel, as far as another kind
+/// of socket can.
 ///
-/// It is one end of a pair of `AF_UNIX` sockets of type `SOCK_SEQPACKET`. The other end is here: what is written to the first goes
-/// to a [`Socket`] of the fake kernel, and the socket's datagrams go to the first. This takes somebody to move them:
-/// [`FdSocket::pump`] moves what can be moved now, for tests with one thread, in which everything has its order; [`FdSocket::spawn_pump`] is a
-/// thread that does it all the time.
+/// The consumer reads one datagram per `recv` from it and writes requests to it; `poll`, `select`
+/// and `epoll` work.
+///
+/// The descriptor is one end of a pair of `AF_UNIX` sockets of type `SOCK_SEQPACKET`. This value
+/// has the other end and a [`Socket`] of the fake kernel, and transfers requests and datagrams
+/// between the two. [`FdSocket::pump`] transfers what can be transferred now, for deterministic
+/// tests with one thread; [`FdSocket::spawn_pump`] starts a thread that transfers all the time.
 ///
 /// ```
 /// use std::fs::File;
 /// use std::io::{Read, Write};
 ///
-/// use pmon_core::wire::{Body, ByteOrder, Event, Operation, Request};
-/// use pmon_fake::{PumpBlockedOn, Kernel};
+/// use pmon_core::wire::{ByteOrder, Event, EventBody, SubscribeOp, SubscribeRequest};
+/// use pmon_fake::{Kernel, PumpBlockedOn};
 ///
 /// let mut kernel = Kernel::new(1);
-/// let mut wire = kernel.fd_socket()?;
-/// let mut consumer = File::from(wire.consumer().unwrap());
+/// let mut fd_socket = kernel.fd_socket()?;
+/// let mut consumer = File::from(fd_socket.consumer().unwrap());
 ///
-/// // The program under test subscribes,
-/// consumer.write_all(&Request::new(Operation::Listen, 7).encode(0, ByteOrder::NATIVE))?;
-/// assert_eq!(wire.pump()?.requests, 1);
+/// // The program under test subscribes.
+/// consumer.write_all(&SubscribeRequest::new(SubscribeOp::Listen, 7).encode(0, ByteOrder::NATIVE))?;
+/// assert_eq!(fd_socket.pump()?.requests, 1);
 ///
-/// // and something happens.
 /// let shell = kernel.add_process("sh");
 /// kernel.fork(shell);
 /// kernel.end_of_file();
-/// assert_eq!(wire.pump()?.blocked_on, PumpBlockedOn::ConsumerClose);
+/// assert_eq!(fd_socket.pump()?.blocked_on, PumpBlockedOn::ConsumerClose);
 ///
 /// let mut buffer = [0; 1024];
 /// let mut next = || consumer.read(&mut buffer).map(|len| Event::decode(&buffer[..len], ByteOrder::NATIVE).ok());
-/// assert_eq!(next()?.unwrap().body, Body::Ack { ack: 8, err: 0 });
-/// assert!(matches!(next()?.unwrap().body, Body::Fork { parent, .. } if parent == shell));
+/// assert_eq!(next()?.unwrap().body, EventBody::Ack { ack: 8, err: 0 });
+/// assert!(matches!(next()?.unwrap().body, EventBody::Fork { parent, .. } if parent == shell));
 /// assert_eq!(next()?, None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # What is between
-/// A datagram that is on its way has left the fake socket's buffer, and has not been read yet. There are no more of them than the
-/// least buffer of a socket takes: on Linux 6.18, 6 events, or one datagram of more than 4576 bytes and one event before it. So the consumer
-/// loses nothing until it is that much further behind than the [`Socket`]'s `SO_RCVBUF` allows; and congestion ends when the fake
-/// socket's buffer is empty, at most so many datagrams before the consumer has read everything.
+/// # Datagrams in transit
+/// A transferred datagram has left the fake socket's buffer and waits in the socket pair. The pair
+/// holds no more than the smallest buffer of a socket: on Linux 6.18, 6 events, or one datagram of
+/// more than 4576 bytes and one event before it. So the consumer can be that many datagrams further
+/// behind than the `SO_RCVBUF` of the [`Socket`] allows before it loses any, and congestion ends
+/// when the fake socket's buffer is empty, up to that many datagrams before the consumer has read
+/// everything.
 ///
-/// # What it is not
-/// - It never says `ENOBUFS`: no socket of another family does. An overrun shows as [`OverrunSignal`] says.
-/// - There is no sender's address: `recvfrom` gives none (a length of 0). What user space sent on the fake kernel cannot be told
-///   from what that kernel sent.
-/// - `bind`, `getsockname` and the options of netlink are those of a `AF_UNIX` socket: they fail, or do something else. The fake
-///   socket is bound to the group from the beginning; [`FdSocket::socket`] has its options.
-/// - A request that `sendto` would refuse is not refused, but has no effect. A `send` with an address fails.
-/// - Calls are not interrupted: [`Fault::Eintr`](crate::Fault::Eintr) has no effect. [`Fault::Eagain`](crate::Fault::Eagain)
-///   makes so many calls of [`FdSocket::pump`] bring nothing.
-/// - A datagram of no bytes, as [`Fault::Truncate`](crate::Fault::Truncate) can make one, looks like the end of the file.
+/// # Differences from a netlink socket
+/// - `ENOBUFS` is never returned; no socket of another family returns it. [`OverrunSignal`] decides
+///   how an overrun shows.
+/// - `recvfrom` returns no sender address (its length is 0), so that datagrams from user space and
+///   from the kernel look alike.
+/// - `bind`, `getsockname` and socket options are those of an `AF_UNIX` socket: they fail or do
+///   something else. The fake socket is bound to the group from the start; [`FdSocket::socket`]
+///   gives access to its options.
+/// - A request that `sendto` on a netlink socket would refuse is accepted and has no effect.
+///   `sendto` with an address fails.
+/// - Calls are never interrupted: [`Fault::Eintr`](crate::Fault::Eintr) has no effect.
+///   [`Fault::Eagain`](crate::Fault::Eagain) makes calls of [`FdSocket::pump`] transfer no
+///   datagram.
+/// - An empty datagram, which [`Fault::Truncate`](crate::Fault::Truncate) can produce, looks like
+///   the end of file.
 ///
-/// Its end, after [`Fault::End`](crate::Fault::End) or when the wire is dropped, is that of a file: once everything was read, `recv` returns 0.
-/// Then `send` fails with `EPIPE` if the wire was dropped; no signal comes.
+/// After [`Fault::End`](crate::Fault::End), or when this value is dropped, the consumer is at end
+/// of file: once it has read everything, `recv` returns 0. If this value was dropped, `send` then
+/// fails with `EPIPE`, without a signal.
 #[derive(Debug)]
 pub struct FdSocket {
     socket: Socket,
     end: OwnedFd,
     consumer: Option<OwnedFd>,
-    overruns: OverrunSignal,
-    /// An overrun that there was no room to tell of.
-    overrun: bool,
-    state: State,
+    overrun_signal: OverrunSignal,
+    /// Whether an `NLMSG_OVERRUN` is still to be sent.
+    overrun_pending: bool,
+    state: FdSocketState,
     request: Box<[u8]>,
 }
 
-/// How a [`FdSocket`] shows that datagrams were lost, which is `ENOBUFS` on a netlink socket.
+/// How an [`FdSocket`] shows an overrun, which is `ENOBUFS` on a netlink socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OverrunSignal {
-    /// SequenceNumbers are missing: nothing else comes that does not come from the kernel.
+    /// Only by missing sequence numbers: the consumer receives nothing that does not come from the
+    /// kernel.
     #[default]
     Gap,
-    /// The same, and before the datagrams that were still queued comes a message of type `NLMSG_OVERRUN`, where `ENOBUFS` would have been
-    /// returned. [`FdSource`](crate::FdSource) understands it.
+    /// By missing sequence numbers, and by a message of type `NLMSG_OVERRUN` where `ENOBUFS` would
+    /// have been returned.
+    ///
+    /// [`FdSource`] understands this message. It comes before the datagrams still queued.
     Message,
 }
 
-/// What a call of [`FdSocket::pump`] did.
+/// The result of [`FdSocket::pump`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PumpResult {
-    /// Requests of the consumer that went to the fake socket.
+    /// Number of requests transferred to the fake socket.
     pub requests: usize,
-    /// Datagrams that went to the consumer.
+    /// Number of datagrams transferred to the consumer.
     pub datagrams: usize,
-    /// Why there were no more.
+    /// Why no more were transferred.
     pub blocked_on: PumpBlockedOn,
 }
 
-/// What has to happen before a [`FdSocket`] can move something.
+/// What has to happen before an [`FdSocket`] can transfer something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PumpBlockedOn {
-    /// Something on the fake kernel, or a request.
+    /// The fake kernel must emit an event, or the consumer must send a request.
     Kernel,
-    /// The consumer has to read: see [`FdSocket`] for how much is between.
+    /// The consumer must read a datagram.
     Consumer,
-    /// Only the next call: a fault script keeps things back, or there were very many requests.
+    /// The next call may transfer more: a fault script delayed this one, or there were too many
+    /// requests.
     NextPump,
-    /// The consumer has its end of file. Requests are still taken.
+    /// The consumer is at end of file; its requests are still transferred until it closes its end.
     ConsumerClose,
-    /// The consumer has closed its end, and with it the fake socket is closed.
+    /// The consumer has closed its end, and the fake socket is closed too.
     Closed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum FdSocketState {
     Open,
-    Ended,
+    AtEnd,
     Closed,
 }
 
@@ -146,80 +160,81 @@ impl FdSocket {
     }
 
     pub(crate) fn over(mut socket: Socket, end: OwnedFd) -> io::Result<Self> {
-        socket.bind(0, GROUP)?;
+        socket.bind(0, PROC_GROUP)?;
         set_socket_send_buffer_size(&end, 0)?;
         Ok(Self {
             socket,
             end,
             consumer: None,
-            overruns: OverrunSignal::default(),
-            overrun: false,
-            state: State::Open,
-            request: vec![0; REQUEST].into(),
+            overrun_signal: OverrunSignal::default(),
+            overrun_pending: false,
+            state: FdSocketState::Open,
+            request: vec![0; MAX_REQUEST].into(),
         })
     }
 
-    /// The consumer's end, the first time.
+    /// Returns the consumer's end on the first call, and `None` afterwards.
     pub fn consumer(&mut self) -> Option<OwnedFd> {
         self.consumer.take()
     }
 
-    /// How overruns are shown from now on.
-    pub fn set_overrun_signal(&mut self, overruns: OverrunSignal) {
-        self.overruns = overruns;
+    /// Sets how coming overruns are shown.
+    pub fn set_overrun_signal(&mut self, overrun_signal: OverrunSignal) {
+        self.overrun_signal = overrun_signal;
     }
 
-    /// The socket of the fake kernel: its buffer, its options, its counts.
+    /// Returns the socket of the fake kernel.
     pub fn socket(&mut self) -> &mut Socket {
         &mut self.socket
     }
 
-    /// Moves what can be moved now: first the consumer's requests to the fake kernel, then the fake socket's datagrams to the consumer. Waits
-    /// for nothing.
+    /// Transfers what can be transferred without blocking: first the consumer's requests, then the
+    /// fake socket's datagrams.
     ///
     /// # Errors
-    /// When this host has no memory for it.
+    /// Returns an error if the machine has no memory for a datagram.
     pub fn pump(&mut self) -> io::Result<PumpResult> {
-        let mut pumped =
-            PumpResult { requests: self.take_requests()?, datagrams: 0, blocked_on: PumpBlockedOn::NextPump };
-        if self.state == State::Open && pumped.requests < REQUESTS {
-            match self.forward(&mut pumped.datagrams) {
-                Ok(awaits) => pumped.blocked_on = awaits,
-                // It does not read any more. What it asked for before it closed is done.
+        let requests = self.transfer_requests()?;
+        let mut result = PumpResult { requests, datagrams: 0, blocked_on: PumpBlockedOn::NextPump };
+        if self.state == FdSocketState::Open && requests < MAX_REQUESTS_PER_PUMP {
+            match self.transfer_datagrams(&mut result.datagrams) {
+                Ok(blocked_on) => result.blocked_on = blocked_on,
+                // The consumer closed its end. Requests that it sent before take effect.
                 Err(Errno::PIPE | Errno::CONNRESET) => {
-                    pumped.requests += self.take_requests()?;
+                    result.requests += self.transfer_requests()?;
                     self.close();
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         match self.state {
-            State::Open => {}
-            State::Ended if pumped.requests == REQUESTS => {}
-            State::Ended => pumped.blocked_on = PumpBlockedOn::ConsumerClose,
-            State::Closed => pumped.blocked_on = PumpBlockedOn::Closed,
+            FdSocketState::Open => {}
+            FdSocketState::AtEnd if result.requests == MAX_REQUESTS_PER_PUMP => {}
+            FdSocketState::AtEnd => result.blocked_on = PumpBlockedOn::ConsumerClose,
+            FdSocketState::Closed => result.blocked_on = PumpBlockedOn::Closed,
         }
-        Ok(pumped)
+        Ok(result)
     }
 
     fn close(&mut self) {
-        self.state = State::Closed;
+        self.state = FdSocketState::Closed;
         self.socket.close();
     }
 
-    fn take_requests(&mut self) -> io::Result<usize> {
+    fn transfer_requests(&mut self) -> io::Result<usize> {
         let mut requests = 0;
-        while self.state != State::Closed && requests < REQUESTS {
+        while self.state != FdSocketState::Closed && requests < MAX_REQUESTS_PER_PUMP {
             match recv(&self.end, &mut self.request[..], RecvFlags::DONTWAIT) {
-                // A request of no bytes looks the same.
+                // Without POLLRDHUP it is an empty request, which looks the same.
                 Ok((0, _)) if is_ready(self.end.as_fd(), PollFlags::RDHUP)? => self.close(),
                 Ok((len, _)) => {
-                    // What is refused cannot be told.
+                    // The consumer's `send` has returned; its error cannot be reported any more.
                     let _ = self.socket.send(&self.request[..len]);
                     requests += 1;
                 }
                 Err(Errno::AGAIN) => break,
-                // It was closed before everything was read; what it had sent comes next.
+                // ECONNRESET: the consumer closed its end with datagrams unread. Its requests
+                // follow.
                 Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -227,39 +242,39 @@ impl FdSocket {
         Ok(requests)
     }
 
-    /// Sends what is queued, as long as there is room.
-    fn forward(&mut self, datagrams: &mut usize) -> Result<PumpBlockedOn, Errno> {
-        let is_starved = self.socket.with(|member| {
-            member.interrupted = 0;
-            let is_starved = member.starved > 0;
-            member.starved -= u32::from(is_starved);
-            is_starved
+    /// Sends queued datagrams to the consumer until the socket pair is full.
+    fn transfer_datagrams(&mut self, datagrams: &mut usize) -> Result<PumpBlockedOn, Errno> {
+        let returns_eagain = self.socket.with(|socket| {
+            socket.eintr_calls = 0;
+            let returns_eagain = socket.eagain_calls > 0;
+            socket.eagain_calls -= u32::from(returns_eagain);
+            returns_eagain
         });
-        if is_starved {
+        if returns_eagain {
             return Ok(PumpBlockedOn::NextPump);
         }
-        let Self { socket, end, overruns, overrun, state, .. } = self;
+        let Self { socket, end, overrun_signal, overrun_pending, state, .. } = self;
         loop {
-            if *overrun {
-                if !put(end.as_fd(), &message(NLMSG_OVERRUN, &[]))? {
+            if *overrun_pending {
+                if !send_datagram(end.as_fd(), &message(NLMSG_OVERRUN, &[]))? {
                     return Ok(PumpBlockedOn::Consumer);
                 }
-                *overrun = false;
+                *overrun_pending = false;
                 *datagrams += 1;
             }
-            // What cannot be sent is still queued.
+            // A datagram that cannot be sent stays in the queue.
             let mut sent = Ok(true);
-            let (drained, is_ended) = socket.with(|member| {
-                let drained = member.sock.drain(|skb| {
-                    sent = put(end.as_fd(), skb.bytes());
+            let (drained, ended) = socket.with(|socket| {
+                let drained = socket.queue.drain(|datagram| {
+                    sent = send_datagram(end.as_fd(), datagram.bytes());
                     sent == Ok(true)
                 });
-                (drained, member.ended)
+                (drained, socket.ended)
             });
             match drained {
                 Ok(drained) => *datagrams += drained,
                 Err(Errno::NOBUFS) => {
-                    *overrun = *overruns == OverrunSignal::Message;
+                    *overrun_pending = *overrun_signal == OverrunSignal::Message;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -267,9 +282,9 @@ impl FdSocket {
             if !sent? {
                 return Ok(PumpBlockedOn::Consumer);
             }
-            if is_ended {
+            if ended {
                 shutdown(&*end, Shutdown::Write)?;
-                *state = State::Ended;
+                *state = FdSocketState::AtEnd;
             }
             return Ok(PumpBlockedOn::Kernel);
         }
@@ -277,22 +292,23 @@ impl FdSocket {
 }
 
 impl AsFd for FdSocket {
-    /// The end that is here: readable when there are requests, or the consumer has closed its end.
+    /// Returns this side's end: readable when the consumer has sent a request or closed its end.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.end.as_fd()
     }
 }
 
-/// Sends a datagram; `false` if there is no room.
-fn put(end: BorrowedFd<'_>, datagram: &[u8]) -> Result<bool, Errno> {
+/// Sends a datagram, or returns `false` if the socket pair is full.
+fn send_datagram(end: BorrowedFd<'_>, datagram: &[u8]) -> Result<bool, Errno> {
     let sent = match try_send(end, datagram) {
         Err(Errno::MSGSIZE) => {
-            // The buffer is too small for it, even if it is empty. Writable is a buffer of which three quarters are: here, there is no
-            // more than one event in it, and no other long datagram.
+            // The datagram is longer than the whole send buffer. POLLOUT means that at least three
+            // quarters of the buffer are free: at most one event is in transit, and no other long
+            // datagram.
             if !is_ready(end, PollFlags::OUT)? {
                 return Ok(false);
             }
-            // The kernel doubles what is asked for, and needs some more.
+            // The kernel doubles the requested size, and adds its overhead to the datagram's.
             set_socket_send_buffer_size(end, datagram.len() / 2 + 32)?;
             let sent = try_send(end, datagram);
             set_socket_send_buffer_size(end, 0)?;
@@ -307,8 +323,8 @@ fn put(end: BorrowedFd<'_>, datagram: &[u8]) -> Result<bool, Errno> {
     }
 }
 
-/// `poll` for one of these, which waits for nothing.
-pub(crate) fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> Result<bool, Errno> {
+/// Polls one descriptor without waiting; returns whether any of `flags` is set.
+fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> Result<bool, Errno> {
     let mut fd = [PollFd::from_borrowed_fd(fd, flags)];
     Ok(retry_on_intr(|| poll(&mut fd, Some(&Timespec::default())))? > 0)
 }

@@ -1,4 +1,4 @@
-//! A thread that moves what a wire can move, as soon as it can.
+//! A thread that pumps an [`FdSocket`] whenever something can be transferred.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,41 +9,45 @@ use std::thread::{Builder, JoinHandle};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 
-use crate::fd_socket::{FdSocket, PumpBlockedOn};
+use super::{FdSocket, PumpBlockedOn};
 use crate::netlink::notifier::Notifier;
 
-/// A [`FdSocket`] that is being served, by a thread. Dropping it ends that, and with it the consumer's file.
+/// A thread that pumps an [`FdSocket`]; dropping this value stops the thread and closes the
+/// descriptor's other end.
 #[derive(Debug)]
 pub struct PumpThread {
     thread: Option<JoinHandle<io::Result<FdSocket>>>,
     stop: Arc<AtomicBool>,
-    bell: Arc<Notifier>,
+    notifier: Arc<Notifier>,
 }
 
 impl FdSocket {
-    /// Serves it until the consumer closes its end, or the returned value is dropped. Take the [consumer's end](FdSocket::consumer) before.
+    /// Starts a thread that pumps until the consumer closes its end or the returned value is
+    /// dropped.
     ///
-    /// The thread sleeps until the consumer's end or the fake kernel has something for it. When it gets to move what is queued is the
-    /// scheduler's choice: a test that depends on when the fake socket overruns calls [`FdSocket::pump`] itself.
+    /// Call [`FdSocket::consumer`] first. The thread sleeps until the consumer or the fake kernel
+    /// has something to transfer. The scheduler decides when it runs: a test that depends on the
+    /// moment of an overrun calls [`FdSocket::pump`] itself.
     ///
     /// # Errors
-    /// When this host has no file descriptor or no thread left.
+    /// Returns an error if this process has no file descriptor or no thread left.
     pub fn spawn_pump(self) -> io::Result<PumpThread> {
         let stop = Arc::new(AtomicBool::new(false));
-        let bell = Arc::new(Notifier::new()?);
+        let notifier = Arc::new(Notifier::new()?);
         let thread = {
-            let (stop, bell) = (stop.clone(), bell.clone());
-            Builder::new().name("fake-wire".into()).spawn(move || serve(self, &stop, &bell))?
+            let (stop, notifier) = (stop.clone(), notifier.clone());
+            Builder::new().name("fake-fd-pump".into()).spawn(move || run(self, &stop, &notifier))?
         };
-        Ok(PumpThread { thread: Some(thread), stop, bell })
+        Ok(PumpThread { thread: Some(thread), stop, notifier })
     }
 
-    /// Whether there is nothing to move; then, `bell` is rung as soon as there is.
-    fn may_sleep(&mut self, bell: &Arc<Notifier>) -> bool {
-        self.socket().with(|member| {
-            let is_idle = member.sock.readiness() == (false, false) && !member.ended;
+    /// Returns whether nothing can be transferred now; then `notifier` is notified as soon as
+    /// something can.
+    fn may_sleep(&mut self, notifier: &Arc<Notifier>) -> bool {
+        self.socket().with(|socket| {
+            let is_idle = socket.queue.readiness() == (false, false) && !socket.ended;
             if is_idle {
-                member.sock.sleep(bell);
+                socket.queue.set_waiter(notifier);
             }
             is_idle
         })
@@ -59,48 +63,50 @@ impl PumpThread {
         self.join().map(|_| ())
     }
 
-    /// Stops, and gives the wire back: the consumer's end stays open, and what is queued stays queued.
+    /// Stops the thread and returns the socket; the consumer's end stays open, and queued datagrams
+    /// stay queued.
     ///
     /// # Errors
     /// As [`FdSocket::pump`].
     pub fn stop(mut self) -> io::Result<FdSocket> {
-        self.halt();
+        self.request_stop();
         self.join()
     }
 
-    fn halt(&self) {
+    fn request_stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.bell.ring();
+        self.notifier.notify();
     }
 
     fn join(&mut self) -> io::Result<FdSocket> {
-        let thread = self.thread.take().ok_or_else(|| io::Error::other("it has been waited for before"))?;
+        let thread =
+            self.thread.take().ok_or_else(|| io::Error::other("the pump thread was joined before"))?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
 impl Drop for PumpThread {
     fn drop(&mut self) {
-        self.halt();
+        self.request_stop();
         if let Some(thread) = self.thread.take() {
-            // If it failed, the consumer had its end of file then.
+            // If the thread failed, the consumer was at end of file from then on.
             let _ = thread.join();
         }
     }
 }
 
-fn serve(mut wire: FdSocket, stop: &AtomicBool, bell: &Arc<Notifier>) -> io::Result<FdSocket> {
+fn run(mut fd_socket: FdSocket, stop: &AtomicBool, notifier: &Arc<Notifier>) -> io::Result<FdSocket> {
     while !stop.load(Ordering::Acquire) {
-        let interest = match wire.pump()?.blocked_on {
+        let interest = match fd_socket.pump()?.blocked_on {
             PumpBlockedOn::Closed => break,
             PumpBlockedOn::NextPump => continue,
-            PumpBlockedOn::Kernel if !wire.may_sleep(bell) => continue,
+            PumpBlockedOn::Kernel if !fd_socket.may_sleep(notifier) => continue,
             PumpBlockedOn::Kernel | PumpBlockedOn::ConsumerClose => PollFlags::IN,
             PumpBlockedOn::Consumer => PollFlags::IN | PollFlags::OUT,
         };
-        let end = PollFd::from_borrowed_fd(wire.as_fd(), interest);
-        retry_on_intr(|| poll(&mut [end.clone(), PollFd::new(bell, PollFlags::IN)], None))?;
-        bell.silence();
+        let end = PollFd::from_borrowed_fd(fd_socket.as_fd(), interest);
+        retry_on_intr(|| poll(&mut [end.clone(), PollFd::new(notifier, PollFlags::IN)], None))?;
+        notifier.clear();
     }
-    Ok(wire)
+    Ok(fd_socket)
 }

@@ -1,44 +1,41 @@
-//! The fake kernel: processes that do things, and sockets that hear of it.
+//! The fake kernel: its sockets, its clock, its sequence numbers and its processes.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use pmon_core::batch::Batch;
-use pmon_core::wire::{Comm, EVENT_DATAGRAM_LEN, Event, EventBody};
-use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
+use pmon_core::{Cpu, MonoNs, Seq, Tgid};
 
 use crate::faults::injector::FaultInjector;
 use crate::faults::script::FaultScript;
 use crate::fd_socket::FdSocket;
-use crate::kernel::task_table::{Ids, PID_MAX, TaskTable};
-use crate::netlink::connector::Connector;
-use crate::netlink::socket::{Socket, lock};
+use crate::netlink::connector::{Connector, lock};
+use crate::netlink::socket::Socket;
 
+mod event_feed;
 mod id_map;
 mod task_table;
+mod verbs;
 
+pub use event_feed::EventFeed;
 pub use task_table::FakeProcess;
+use task_table::{PID_MAX, TaskTable};
 
-/// `SIGCHLD`, and what a thread has instead.
-const SIGCHLD: u32 = 17;
-const NO_SIGNAL: u32 = u32::MAX;
-/// Whose the sockets are, unless it is said.
-const OUTSIDE: Tgid = Tgid(PID_MAX);
-/// In a wait status: a core was dumped.
-const WCOREFLAG: u32 = 0x80;
+/// The owner of sockets that belong to no process of the model; its id is beyond all others.
+const OUTSIDE_PROCESS: Tgid = Tgid(PID_MAX);
 
-/// A kernel with a proc connector, as Linux 6.18 has it, and nothing else: processes begin, change and end as it is told, and its
-/// [sockets](Socket) hear of it. It has no threads and no clock of its own: time goes on by a microsecond an event, or as told.
+/// A model of a kernel with a proc connector, as Linux 6.18 has it.
 ///
-/// Each verb is what one system call of a process does, on the [current CPU](Kernel::run_on), with the events that it causes. A verb
-/// on a task that does not exist panics: that is a mistake of the test.
+/// Methods such as [`Kernel::fork`] are the system calls of the model's processes. Each emits the
+/// events that the system call causes, on the [current CPU](Kernel::run_on), to all
+/// [sockets](Socket). The model has no threads and no clock: time advances by 1 µs per event, or as
+/// [`Kernel::advance`] says. A method that is passed a task that does not exist panics.
 ///
 /// ```
 /// use pmon_core::batch::Batch;
 /// use pmon_core::source::{Received, Source};
-/// use pmon_core::wire::{ByteOrder, Event, Kind};
+/// use pmon_core::wire::{ByteOrder, Event, EventKind};
 /// use pmon_fake::Kernel;
 ///
 /// let mut kernel = Kernel::new(2);
@@ -51,57 +48,58 @@ const WCOREFLAG: u32 = 0x80;
 /// kernel.exit(child, 0);
 ///
 /// let mut batch = Batch::with_capacity(16);
-/// assert_eq!(socket.receive(&mut batch)?, Received::Frames(4));
-/// let kinds: Vec<_> = batch.frames().map(|frame| Event::decode(frame.bytes, ByteOrder::NATIVE).unwrap().kind()).collect();
-/// assert_eq!(kinds, [Kind::Ack, Kind::Fork, Kind::Exec, Kind::Exit]);
+/// assert_eq!(socket.receive(&mut batch)?, Received::Datagrams(4));
+/// let events = batch.datagrams().map(|datagram| Event::decode(datagram.bytes, ByteOrder::NATIVE).unwrap());
+/// let kinds: Vec<_> = events.map(|event| event.kind()).collect();
+/// assert_eq!(kinds, [EventKind::Ack, EventKind::Fork, EventKind::Exec, EventKind::Exit]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Kernel {
     connector: Arc<Mutex<Connector>>,
-    processes: TaskTable,
+    tasks: TaskTable,
     forks: u64,
 }
 
 impl Kernel {
-    /// A kernel with so many CPUs, at least 1, on which only process 1, `init`, runs.
+    /// Creates a kernel with `cpus` CPUs, at least 1, on which only process 1, `init`, runs.
     pub fn new(cpus: u32) -> Self {
-        Self { connector: Arc::new(Mutex::new(Connector::new(cpus))), processes: TaskTable::new(), forks: 0 }
+        Self { connector: Arc::new(Mutex::new(Connector::new(cpus))), tasks: TaskTable::new(), forks: 0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, Connector> {
         lock(&self.connector)
     }
 
-    /// A new socket, of a process with all privileges that is not in the model.
+    /// Opens a socket of a privileged process outside the model.
     pub fn socket(&self) -> Socket {
-        self.socket_of(OUTSIDE)
+        self.socket_of(OUTSIDE_PROCESS)
     }
 
-    /// A new socket of that process, with all privileges.
+    /// Opens a privileged socket of the given process.
     pub fn socket_of(&self, tgid: Tgid) -> Socket {
         Socket::open(&self.connector, tgid, true)
     }
 
-    /// A new socket of a process without privileges, which is not in the model.
+    /// Opens a socket of an unprivileged process outside the model.
     pub fn unprivileged_socket(&self) -> Socket {
-        self.unprivileged_socket_of(OUTSIDE)
+        self.unprivileged_socket_of(OUTSIDE_PROCESS)
     }
 
-    /// A new socket of that process, without privileges.
+    /// Opens an unprivileged socket of the given process.
     pub fn unprivileged_socket_of(&self, tgid: Tgid) -> Socket {
         Socket::open(&self.connector, tgid, false)
     }
 
-    /// A new socket that a program can have as a file descriptor, bound to the group.
+    /// Opens a socket as a file descriptor, bound to the group of process events.
     ///
     /// # Errors
-    /// When this host has no file descriptor left.
+    /// Returns an error if this process has no file descriptor left.
     pub fn fd_socket(&self) -> io::Result<FdSocket> {
         FdSocket::open(self.socket(), false)
     }
 
-    /// The same, of which no call blocks: as with `SOCK_NONBLOCK`.
+    /// Opens a non-blocking socket as a file descriptor, as with `SOCK_NONBLOCK`.
     ///
     /// # Errors
     /// As [`Kernel::fd_socket`].
@@ -109,348 +107,127 @@ impl Kernel {
         FdSocket::open(self.socket(), true)
     }
 
-    /// The same over a connection that somebody else has made, of type `SOCK_SEQPACKET`, whose other end is the consumer's.
+    /// Opens a socket for the consumer at the other end of an established `SOCK_SEQPACKET`
+    /// connection.
     ///
     /// # Errors
-    /// When it is no such connection.
+    /// Returns an error if `end` is not such a connection.
     pub fn fd_socket_over(&self, end: OwnedFd) -> io::Result<FdSocket> {
         FdSocket::over(self.socket(), end)
     }
 
-    /// Things go wrong from now on as `script` says, and no longer as an earlier one did. Its events are counted from the first that
-    /// ever happened; see [`Kernel::events_happened`].
+    /// Starts a fault script, which replaces the previous one; `seed` determines its random
+    /// choices.
+    ///
+    /// The event numbers of the script count from the kernel's first event; see
+    /// [`Kernel::events_happened`].
     pub fn inject(&mut self, script: FaultScript, seed: u64) {
         self.lock().set_faults(FaultInjector::new(script, seed));
     }
 
-    /// How many events have happened, by verb or by frame, whoever heard of them.
+    /// Returns the number of events that happened so far, including those that were not emitted.
     pub fn events_happened(&self) -> u64 {
-        self.lock().happened
+        self.lock().events
     }
 }
 
-/// Time and place.
+/// The clock, CPUs, sequence numbers, and the listener count.
 impl Kernel {
-    /// What happens next happens on that CPU.
+    /// Sets the CPU on which the next events happen.
     ///
     /// # Panics
-    /// If there is no such CPU.
+    /// Panics if there is no such CPU.
     pub fn run_on(&mut self, cpu: Cpu) {
         let mut connector = self.lock();
-        assert!(cpu.0 < connector.numbers.cpus(), "no CPU {cpu}: there are {}", connector.numbers.cpus());
-        connector.cpu = cpu;
+        assert!(cpu.0 < connector.seq.cpus(), "no CPU {cpu}: there are {}", connector.seq.cpus());
+        connector.current_cpu = cpu;
     }
 
-    /// How many CPUs there are.
+    /// Returns the number of CPUs.
     pub fn cpus(&self) -> u32 {
-        self.lock().numbers.cpus()
+        self.lock().seq.cpus()
     }
 
-    /// `CLOCK_MONOTONIC`.
+    /// Returns the time of `CLOCK_MONOTONIC`.
     pub fn now(&self) -> MonoNs {
         self.lock().now()
     }
 
-    /// Time passes.
+    /// Advances the clock.
     pub fn advance(&mut self, by: Duration) {
         let mut connector = self.lock();
         let then = connector.now().0.saturating_add(by.as_nanos() as u64);
-        connector.at(MonoNs(then));
+        connector.advance_to(MonoNs(then));
     }
 
-    /// From now on, so much time passes with each event; 1 µs at first.
-    pub fn set_time_per_event(&mut self, event: Duration) {
-        self.lock().pace = event.as_nanos() as u64;
+    /// Sets the time that passes with each event; the default is 1 µs.
+    pub fn set_time_per_event(&mut self, time: Duration) {
+        self.lock().event_ns = time.as_nanos() as u64;
     }
 
-    /// The next event of that CPU has this number. Without it, a CPU begins with 0.
+    /// Sets the sequence number of the CPU's next event; the default is 0.
     pub fn set_next_seq(&mut self, cpu: Cpu, next: Seq) {
-        self.lock().numbers.set_next(cpu, next);
+        self.lock().seq.set_next(cpu, next);
     }
 
-    /// The number of the next event of that CPU.
+    /// Returns the sequence number of the CPU's next event.
     ///
     /// # Panics
-    /// If there is no such CPU.
+    /// Panics if there is no such CPU.
     pub fn next_seq(&self, cpu: Cpu) -> Seq {
-        self.lock().numbers.next(cpu).unwrap_or_else(|| panic!("no CPU {cpu}"))
+        self.lock().seq.next(cpu).unwrap_or_else(|| panic!("no CPU {cpu}"))
     }
 
-    /// `net.core.rmem_max`, which bounds [`Socket::set_rcvbuf`]; 4 MiB at first.
+    /// Sets `net.core.rmem_max` in bytes, which limits [`Socket::set_rcvbuf`]; the default is 4
+    /// MiB.
     pub fn set_rmem_max(&mut self, bytes: u32) {
         self.lock().rmem_max = bytes;
     }
 
-    /// The kernel's count of listeners, which is not always that of the sockets that listen: one that is closed stays in it.
-    /// Below 1, nothing is emitted, and no number used.
+    /// Returns the kernel's count of listeners (`proc_event_num_listeners`).
+    ///
+    /// The count can differ from the number of listening sockets: closing a socket does not change
+    /// it. While it is below 1, no event is emitted and no sequence number used.
     pub fn listeners(&self) -> i32 {
         self.lock().listeners
     }
 
-    /// Sets that count: what others have done to it.
+    /// Sets the kernel's count of listeners, as other listeners on the machine would change it.
     pub fn set_listeners(&mut self, count: i32) {
         self.lock().listeners = count;
     }
 }
 
-/// What processes do.
+/// External events, forced losses, and the end of the input.
 impl Kernel {
-    /// A process that has been there from before, a child of `init`: no event.
-    pub fn add_process(&mut self, comm: &str) -> Task {
-        self.processes.boot(comm)
-    }
-
-    /// `fork`: a new process.
-    pub fn fork(&mut self, parent: Task) -> Task {
-        let child = self.processes.fork(parent);
-        self.forks += 1;
-        self.happen(EventBody::Fork { parent, child });
-        child
-    }
-
-    /// `clone(CLONE_THREAD)`: a new thread of a process. Its event names the process's parent (a thread: the one that forked it), not its creator.
-    pub fn clone_thread(&mut self, of: Task) -> Task {
-        let child = self.processes.thread(of);
-        self.forks += 1;
-        let parent = self.processes.of(of).real_parent();
-        self.happen(EventBody::Fork { parent, child });
-        child
-    }
-
-    /// Returns the number of processes and threads started so far, including those without a fork
-    /// event: `processes` in `/proc/stat`.
-    pub fn forks(&self) -> u64 {
-        self.forks
-    }
-
-    /// `execve`, by any thread: the others end, with code 0, the first thread last. Returns the task that goes on, the process's only one.
-    pub fn exec(&mut self, task: Task, path: &str, args: &[&str]) -> Task {
-        let process = self.processes.of(task);
-        let parent = process.real_parent();
-        let others: Vec<_> = process.threads().filter(|&tid| tid != task.tid).collect();
-        let (first, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|tid| tid.0 == task.tgid.0);
-        for tid in others.into_iter().chain(first) {
-            let other = Task { tid, tgid: task.tgid };
-            // The first thread ends as if the process did, though that lives on.
-            let (signal, parent) = told(other, parent);
-            self.happen(EventBody::Exit { task: other, code: 0, signal, parent: Some(parent) });
-        }
-        self.processes.exec(task, path, args);
-        let task = leader(task.tgid);
-        self.happen(EventBody::Exec { task });
-        task
-    }
-
-    /// `pthread_exit`, or `exit` of a process with one thread: that thread ends. With the last one ends the process, with `code` as its
-    /// exit code.
-    pub fn exit(&mut self, task: Task, code: u8) {
-        self.end(task, u32::from(code) << 8);
-    }
-
-    /// `exit_group`: the process ends, all its threads with it, the first one first.
-    pub fn exit_group(&mut self, tgid: Tgid, code: u8) {
-        self.end_all(tgid, u32::from(code) << 8);
-    }
-
-    /// A signal that ends the process. With one that dumps core (`SIGABRT`, `SIGSEGV` and the like) the event of that comes in any case;
-    /// `core` says whether a core was written, which the exit code tells.
-    pub fn kill(&mut self, tgid: Tgid, signal: u8, core: bool) {
-        let code = u32::from(signal);
-        let mut threads = self.threads(tgid);
-        // Whoever takes the signal: the first thread, or the one that has been there longest.
-        let task = Task { tid: threads[0], tgid };
-        if is_core(signal) {
-            let parent = self.processes.of(task).real_parent();
-            self.happen(EventBody::Coredump { task, parent: Some(parent) });
-        }
-        if core && is_core(signal) {
-            // The others end before it is written, and know nothing of it.
-            threads.drain(1..).for_each(|tid| self.end(Task { tid, tgid }, code));
-            self.end(task, code | WCOREFLAG);
-        } else {
-            self.end_all(tgid, code);
-        }
-    }
-
-    /// `prctl(PR_SET_NAME)`: the thread calls itself so; 15 bytes are kept.
-    pub fn rename(&mut self, task: Task, comm: &str) {
-        let comm = self.processes.rename(task, comm);
-        self.happen(EventBody::Comm { task, comm });
-    }
-
-    /// `setresuid` of the real and the effective user id, of that thread alone. Without a change there is no event.
-    pub fn setuid(&mut self, task: Task, real: u32, effective: u32) {
-        let uid = (real, effective);
-        if self.set_ids(task, |ids| Ids { uid, ..ids }) {
-            self.happen(EventBody::Uid { task, real, effective });
-        }
-    }
-
-    /// `setresgid`; as [`Kernel::setuid`].
-    pub fn setgid(&mut self, task: Task, real: u32, effective: u32) {
-        let gid = (real, effective);
-        if self.set_ids(task, |ids| Ids { gid, ..ids }) {
-            self.happen(EventBody::Gid { task, real, effective });
-        }
-    }
-
-    /// Whether there was something to change.
-    fn set_ids(&mut self, task: Task, change: impl FnOnce(Ids) -> Ids) -> bool {
-        let process = self.processes.of_mut(task);
-        let before = process.ids(task.tid);
-        let ids = change(before);
-        if ids != before {
-            process.set_ids(task, ids);
-        }
-        ids != before
-    }
-
-    /// `setsid`: the process leads a new session. One that leads a session already is refused, and nothing happens.
-    pub fn setsid(&mut self, task: Task) {
-        let before = std::mem::replace(&mut self.processes.of_mut(task).session, task.tgid);
-        if before != task.tgid {
-            self.happen(EventBody::Sid { task: leader(task.tgid) });
-        }
-    }
-
-    /// `ptrace(PTRACE_ATTACH)`.
-    pub fn ptrace_attach(&mut self, tracer: Task, task: Task) {
-        self.processes.of(task);
-        self.happen(EventBody::Ptrace { task, tracer });
-    }
-
-    /// `ptrace(PTRACE_DETACH)`.
-    pub fn ptrace_detach(&mut self, task: Task) {
-        self.processes.of(task);
-        self.happen(EventBody::Ptrace { task, tracer: Task::default() });
-    }
-
-    /// A living process.
-    pub fn process(&self, tgid: Tgid) -> Option<&FakeProcess> {
-        self.processes.get(tgid)
-    }
-
-    /// The living processes, by their ids.
-    pub fn processes(&self) -> impl Iterator<Item = (Tgid, &FakeProcess)> {
-        self.processes.iter()
-    }
-
-    fn end(&mut self, task: Task, code: u32) {
-        let (signal, parent) = told(task, self.processes.of(task).real_parent());
-        self.processes.end(task);
-        self.happen(EventBody::Exit { task, code, signal, parent: Some(parent) });
-    }
-
-    /// All threads of a process end, the first one first.
-    fn end_all(&mut self, tgid: Tgid, code: u32) {
-        self.threads(tgid).into_iter().for_each(|tid| self.end(Task { tid, tgid }, code));
-    }
-
-    fn threads(&self, tgid: Tgid) -> Vec<Tid> {
-        let process = self.processes.get(tgid).unwrap_or_else(|| panic!("no such process: {tgid}"));
-        process.threads().collect()
-    }
-
-    fn happen(&mut self, body: EventBody) {
-        self.lock().happen(body);
-    }
-}
-
-/// Events from elsewhere, and what is lost of them.
-impl Kernel {
-    /// All that is fed until the feed is dropped is one thing: nobody sees a part of it.
+    /// Starts feeding external events; sockets see none of them before the feed is dropped.
     pub fn feed(&mut self) -> EventFeed<'_> {
         EventFeed(self.lock())
     }
 
-    /// So many events of that CPU happen and are dropped for want of room, whatever the room: their numbers are missing, each listener
-    /// counts them as dropped, and has `ENOBUFS`.
+    /// Makes `events` events of a CPU happen and be dropped for lack of buffer space, however full
+    /// the buffers are.
+    ///
+    /// Their sequence numbers are missing, and each listener counts the drops and receives
+    /// `ENOBUFS`.
     pub fn overrun(&mut self, cpu: Cpu, events: u64) {
         self.lock().overrun(cpu, events);
     }
 
-    /// So many events of that CPU happen for which the kernel has no memory: their numbers are missing, and nobody says so.
+    /// Makes `events` events of a CPU happen for which the kernel has no memory.
+    ///
+    /// Their sequence numbers are missing, and no drop is counted.
     pub fn no_memory(&mut self, cpu: Cpu, events: u64) {
-        self.lock().skip(cpu, events);
+        self.lock().skip_numbers(cpu, events);
     }
 
-    /// Nothing comes any more: behind what is queued, each socket is at its end.
+    /// Ends the input: after the datagrams already queued, each socket is at end of file.
     pub fn end_of_file(&mut self) {
         self.lock().end();
     }
 
-    /// What a script holds back comes now.
+    /// Delivers all datagrams that the fault [`Hold`](crate::Fault::Hold) delays.
     pub fn release_delayed(&mut self) {
-        self.lock().settle();
+        self.lock().release_all();
     }
-}
-
-/// See [`Kernel::feed`].
-#[derive(Debug)]
-pub struct EventFeed<'a>(MutexGuard<'a, Connector>);
-
-impl EventFeed<'_> {
-    /// An event with its time, CPU and number as they were elsewhere. The numbers of a CPU's events keep their distances; they are
-    /// moved by those that this kernel gave to events of its own there. `false` if nobody is told of it.
-    #[inline]
-    pub fn emit(&mut self, event: &Event) -> bool {
-        self.0.frame(event)
-    }
-
-    /// The same of an event as [`Event::encode`] gives it, for the kernel's only socket, which receives it at once: into `batch`, which is
-    /// not full. `false` if it is queued instead; then [`Source::receive`](pmon_core::source::Source::receive) is next.
-    #[inline]
-    pub fn emit_into(&mut self, frame: &[u8; EVENT_DATAGRAM_LEN], batch: &mut Batch) -> bool {
-        self.0.frame_into(frame, batch)
-    }
-
-    /// The same of a datagram in any form, from the kernel.
-    pub fn emit_datagram(&mut self, bytes: &[u8]) {
-        self.0.raw_frame(bytes);
-    }
-
-    /// So many events that this kernel is not told of: the numbers behind them move up.
-    pub fn omit(&mut self, cpu: Cpu, events: u32) {
-        self.0.numbers.leave_out(cpu, events);
-    }
-
-    /// So many events whose numbers will be missing anyhow are dropped for want of room.
-    pub fn drop_datagrams(&mut self, events: u64) {
-        self.0.lose(events);
-    }
-
-    /// What this kernel says next of itself, it says on that CPU, with that number.
-    pub fn start_at(&mut self, cpu: Cpu, next: Seq) {
-        self.0.cpu = cpu;
-        self.0.numbers.set_next(cpu, next);
-    }
-
-    /// Time passes, up to that.
-    pub fn advance_to(&mut self, time: MonoNs) {
-        self.0.at(time);
-    }
-}
-
-fn leader(tgid: Tgid) -> Task {
-    Task::new(tgid.0, tgid.0)
-}
-
-/// A thread's name as the kernel keeps it.
-pub(crate) fn comm(name: &str) -> Comm {
-    let mut comm = Comm::default();
-    let name = name.split('\0').next().unwrap_or(name);
-    let kept = name.len().min(comm.0.len() - 1);
-    comm.0[..kept].copy_from_slice(&name.as_bytes()[..kept]);
-    comm
-}
-
-/// What an exit says of signal and parent. Threads but a process's first have no signal, and since Linux 6.18 no parent either.
-fn told(task: Task, parent: Task) -> (u32, Task) {
-    if task.tid.0 == task.tgid.0 { (SIGCHLD, parent) } else { (NO_SIGNAL, Task::default()) }
-}
-
-/// Whether a process that this signal ends dumps core, if it may: the event comes in any case.
-fn is_core(signal: u8) -> bool {
-    // QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.
-    matches!(signal, 3..=8 | 11 | 24 | 25 | 31)
 }

@@ -1,88 +1,90 @@
-//! The processes of the fake kernel.
+//! The processes and threads of the fake kernel, and the allocation of their ids.
 
 use std::sync::Arc;
 
 use pmon_core::wire::Comm;
 use pmon_core::{Task, Tgid, Tid};
 
-use crate::kernel::comm;
-use crate::kernel::id_map::IdMap;
+use super::id_map::IdMap;
 
 const INIT: Tgid = Tgid(1);
-/// TaskTable that do not belong to the system have ids from here on, also after the highest was given out.
-const FIRST: u32 = 300;
+/// The lowest id given out after ids have wrapped (`RESERVED_PIDS`), and the first one given out.
+const FIRST_ID: u32 = 300;
 /// `kernel.pid_max` of a 64-bit system.
 pub(crate) const PID_MAX: u32 = 4 << 20;
 
-/// A process.
+/// A process of the fake kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FakeProcess {
-    /// Its parent.
+    /// The parent process.
     pub parent: Tgid,
-    /// Real and effective user id, of its first thread.
+    /// Real and effective user id of the first thread.
     pub uid: (u32, u32),
-    /// Real and effective group id, of its first thread.
+    /// Real and effective group id of the first thread.
     pub gid: (u32, u32),
-    /// Its session, by its leader.
+    /// The session, named by its leader.
     pub session: Tgid,
-    /// What it runs; empty if it has not run anything since it was there.
+    /// The path of the last `execve`, inherited by `fork`; empty without one.
     pub exe: Arc<str>,
-    /// The arguments of that, as `/proc/<pid>/cmdline` has them: each with a zero byte behind.
+    /// The arguments of the last `execve`, each followed by a zero byte, as in
+    /// `/proc/<pid>/cmdline`.
     pub cmdline: Arc<str>,
-    /// By their ids.
+    /// The threads and their names, in the order of their ids.
     threads: Vec<(Tid, Comm)>,
-    /// Real and effective user and group ids of threads that do not go by the process's: each thread has its own.
-    ids: Vec<(Tid, Ids)>,
-    /// Which of its parent's threads is its parent.
+    /// The ids of the threads that differ from those of the first thread: each thread has its own.
+    ids: Vec<(Tid, CredentialIds)>,
+    /// The thread of `parent` that is the parent.
     parent_tid: Tid,
-    kin: SiblingLinks,
+    links: FamilyLinks,
 }
 
-/// Real and effective ids.
+/// The real and effective ids of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ids {
+pub(crate) struct CredentialIds {
     pub(crate) uid: (u32, u32),
     pub(crate) gid: (u32, u32),
 }
 
-/// A process's place among its siblings, as the kernel keeps it: a list, so that nobody has to be looked for.
+/// A process's links to its children and siblings, as in the kernel's lists, so that none has to be
+/// searched for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct SiblingLinks {
-    child: Option<Tgid>,
-    before: Option<Tgid>,
-    behind: Option<Tgid>,
+struct FamilyLinks {
+    first_child: Option<Tgid>,
+    previous: Option<Tgid>,
+    next: Option<Tgid>,
 }
 
 impl FakeProcess {
-    /// The arguments, one by one.
+    /// Returns the arguments one by one.
     pub fn args(&self) -> impl Iterator<Item = &str> {
         self.cmdline.split_terminator('\0')
     }
 
-    /// Its threads.
+    /// Returns the ids of the threads in ascending order.
     pub fn threads(&self) -> impl Iterator<Item = Tid> {
         self.threads.iter().map(|&(tid, _)| tid)
     }
 
-    /// The name of one of them.
+    /// Returns the name of a thread.
     pub fn comm(&self, tid: Tid) -> Option<Comm> {
-        self.place(tid).ok().map(|at| self.threads[at].1)
+        self.thread_index(tid).ok().map(|index| self.threads[index].1)
     }
 
-    /// `real_parent`: a thread, the one that made it, or after its end another of that process.
+    /// Returns the parent as the kernel's `real_parent`: the thread that forked this process, or
+    /// after its end another thread of the same process.
     pub(crate) fn real_parent(&self) -> Task {
         Task { tid: self.parent_tid, tgid: self.parent }
     }
 
-    pub(crate) fn ids(&self, tid: Tid) -> Ids {
-        let own = self.ids.iter().find(|(of, _)| *of == tid);
-        own.map_or(Ids { uid: self.uid, gid: self.gid }, |&(_, ids)| ids)
+    pub(crate) fn ids(&self, tid: Tid) -> CredentialIds {
+        let own = self.ids.iter().find(|(owner, _)| *owner == tid);
+        own.map_or(CredentialIds { uid: self.uid, gid: self.gid }, |&(_, ids)| ids)
     }
 
-    /// Changes the ids of that thread; those of its first thread are the process's.
-    pub(crate) fn set_ids(&mut self, task: Task, ids: Ids) {
+    /// Sets the ids of one thread; those of the other threads do not change.
+    pub(crate) fn set_ids(&mut self, task: Task, ids: CredentialIds) {
         if task.tid.0 != task.tgid.0 {
-            self.ids.retain(|(of, _)| *of != task.tid);
+            self.ids.retain(|(owner, _)| *owner != task.tid);
             self.ids.push((task.tid, ids));
             return;
         }
@@ -92,8 +94,9 @@ impl FakeProcess {
         (self.uid, self.gid) = (ids.uid, ids.gid);
     }
 
+    /// Returns the index of a thread, or the index at which it would be inserted.
     #[inline]
-    fn place(&self, tid: Tid) -> Result<usize, usize> {
+    fn thread_index(&self, tid: Tid) -> Result<usize, usize> {
         match self.threads[..] {
             [(only, _)] if only == tid => Ok(0),
             _ => self.threads.binary_search_by_key(&tid, |&(tid, _)| tid),
@@ -101,55 +104,60 @@ impl FakeProcess {
     }
 }
 
-/// All that live.
+/// All running processes and threads.
 #[derive(Debug)]
 pub(crate) struct TaskTable {
-    alive: IdMap<FakeProcess>,
-    /// The ids of threads that are no process's first.
+    processes: IdMap<FakeProcess>,
+    /// The ids of threads other than their process's first.
     threads: IdMap<Tgid>,
-    next: u32,
-    /// Memory for the next command line.
+    next_id: u32,
+    /// A reused buffer for the next command line.
     cmdline: String,
 }
 
 impl TaskTable {
     pub(crate) fn new() -> Self {
-        let mut alive = IdMap::default();
-        alive.insert(INIT.0, process(INIT, Tgid(0), "init"));
-        Self { alive, threads: IdMap::default(), next: FIRST, cmdline: String::new() }
+        let mut processes = IdMap::default();
+        processes.insert(INIT.0, process(INIT, Tgid(0), "init"));
+        Self { processes, threads: IdMap::default(), next_id: FIRST_ID, cmdline: String::new() }
     }
 
-    pub(crate) fn boot(&mut self, comm: &str) -> Task {
-        let id = self.id();
+    pub(crate) fn add_process(&mut self, comm: &str) -> Task {
+        let id = self.allocate_id();
         self.add(id, FakeProcess { session: INIT, ..process(Tgid(id), INIT, comm) });
         Task::new(id, id)
     }
 
     pub(crate) fn fork(&mut self, parent: Task) -> Task {
-        let id = self.id();
-        let process = self.of(parent);
+        let id = self.allocate_id();
+        let process = self.process_of(parent);
         let comm = process.comm(parent.tid).unwrap_or_default();
-        let (Ids { uid, gid }, session) = (process.ids(parent.tid), process.session);
+        let (CredentialIds { uid, gid }, session) = (process.ids(parent.tid), process.session);
         let (exe, cmdline) = (process.exe.clone(), process.cmdline.clone());
         let (threads, ids) = (vec![(Tid(id), comm)], Vec::new());
-        let (parent, parent_tid, kin) = (parent.tgid, parent.tid, SiblingLinks::default());
-        self.add(id, FakeProcess { parent, uid, gid, session, exe, cmdline, threads, ids, parent_tid, kin });
+        let (parent, parent_tid, links) = (parent.tgid, parent.tid, FamilyLinks::default());
+        self.add(
+            id,
+            FakeProcess { parent, uid, gid, session, exe, cmdline, threads, ids, parent_tid, links },
+        );
         Task::new(id, id)
     }
 
-    pub(crate) fn thread(&mut self, of: Task) -> Task {
-        let id = self.id();
-        let process = self.of_mut(of);
-        let comm = process.comm(of.tid).unwrap_or_default();
-        let at = process.place(Tid(id)).unwrap_or_else(|at| at);
-        process.threads.insert(at, (Tid(id), comm));
-        if let Some(&(_, ids)) = process.ids.iter().find(|(tid, _)| *tid == of.tid) {
+    pub(crate) fn clone_thread(&mut self, creator: Task) -> Task {
+        let id = self.allocate_id();
+        let process = self.process_of_mut(creator);
+        let comm = process.comm(creator.tid).unwrap_or_default();
+        let index = process.thread_index(Tid(id)).unwrap_or_else(|index| index);
+        process.threads.insert(index, (Tid(id), comm));
+        if let Some(&(_, ids)) = process.ids.iter().find(|(tid, _)| *tid == creator.tid) {
             process.ids.push((Tid(id), ids));
         }
-        self.threads.insert(id, of.tgid);
-        Task { tid: Tid(id), tgid: of.tgid }
+        self.threads.insert(id, creator.tgid);
+        Task { tid: Tid(id), tgid: creator.tgid }
     }
 
+    /// Replaces the program of a process and ends all its threads but one, which becomes the first
+    /// thread.
     pub(crate) fn exec(&mut self, task: Task, path: &str, args: &[&str]) {
         let mut cmdline = std::mem::take(&mut self.cmdline);
         cmdline.clear();
@@ -157,15 +165,15 @@ impl TaskTable {
             cmdline.push_str(arg);
             cmdline.push('\0');
         }
-        let process = self.of_mut(task);
+        let process = self.process_of_mut(task);
         process.exe = path.into();
         process.cmdline = cmdline.as_str().into();
         let name = path.rsplit('/').next().unwrap_or(path);
         let first = (Tid(task.tgid.0), comm(name));
-        let Ids { uid, gid } = process.ids(task.tid);
+        let CredentialIds { uid, gid } = process.ids(task.tid);
         (process.uid, process.gid) = (uid, gid);
         process.ids.clear();
-        let is_alone = process.threads.len() == 1 && task.tid.0 == task.tgid.0;
+        let is_only_thread = process.threads.len() == 1 && task.tid.0 == task.tgid.0;
         match &mut process.threads[..] {
             [only] => *only = first,
             _ => {
@@ -175,128 +183,143 @@ impl TaskTable {
                 }
             }
         }
-        // Of one that was the only one.
+        // The match does not remove the id of a single thread that is not the first.
         self.threads.remove(task.tid.0);
         self.cmdline = cmdline;
-        if !is_alone {
-            self.hand_on(task.tgid, None, Tid(task.tgid.0));
+        if !is_only_thread {
+            self.reparent_children(task.tgid, None, Tid(task.tgid.0));
         }
     }
 
     pub(crate) fn rename(&mut self, task: Task, name: &str) -> Comm {
         let comm = comm(name);
-        let process = self.of_mut(task);
-        if let Ok(at) = process.place(task.tid) {
-            process.threads[at].1 = comm;
+        let process = self.process_of_mut(task);
+        if let Ok(index) = process.thread_index(task.tid) {
+            process.threads[index].1 = comm;
         }
         comm
     }
 
-    /// A thread ends; with the last one its process. Its children go to another thread of the process, or to `init`.
-    pub(crate) fn end(&mut self, task: Task) {
-        let process = self.of_mut(task);
-        if let Ok(at) = process.place(task.tid) {
-            process.threads.remove(at);
+    /// Ends a thread, and with its last thread the process.
+    ///
+    /// The thread's children are reparented to another thread of the process, or to `init`.
+    pub(crate) fn end_thread(&mut self, task: Task) {
+        let process = self.process_of_mut(task);
+        if let Ok(index) = process.thread_index(task.tid) {
+            process.threads.remove(index);
         }
-        process.ids.retain(|(of, _)| *of != task.tid);
-        // The process's first thread, or the one that has been there longest.
-        let heir = process.threads().next();
+        process.ids.retain(|(owner, _)| *owner != task.tid);
+        // The first thread, or after its end the oldest one.
+        let new_parent = process.threads().next();
         self.threads.remove(task.tid.0);
-        match heir {
-            Some(heir) => self.hand_on(task.tgid, Some(task.tid), heir),
+        match new_parent {
+            Some(new_parent) => self.reparent_children(task.tgid, Some(task.tid), new_parent),
             None => self.remove(task.tgid),
         }
     }
 
-    /// The children of a thread, or of all threads of a process, get another thread of it as their parent.
-    fn hand_on(&mut self, tgid: Tgid, of: Option<Tid>, heir: Tid) {
-        let mut next = self.alive.get(tgid.0).and_then(|process| process.kin.child);
-        while let Some(child) = next.and_then(|child| self.alive.get_mut(child.0)) {
-            if of.is_none_or(|tid| child.parent_tid == tid) {
-                child.parent_tid = heir;
+    /// Reparents the children of one thread of a process, or of all with `None`, to another thread
+    /// of that process.
+    fn reparent_children(&mut self, tgid: Tgid, old_parent: Option<Tid>, new_parent: Tid) {
+        let mut next = self.processes.get(tgid.0).and_then(|process| process.links.first_child);
+        while let Some(child) = next.and_then(|child| self.processes.get_mut(child.0)) {
+            if old_parent.is_none_or(|tid| child.parent_tid == tid) {
+                child.parent_tid = new_parent;
             }
-            next = child.kin.behind;
+            next = child.links.next;
         }
     }
 
-    /// The process of a task that exists.
+    /// Returns the process of a task that exists.
     #[track_caller]
     #[inline]
-    pub(crate) fn of(&self, task: Task) -> &FakeProcess {
-        let process = self.alive.get(task.tgid.0).filter(|process| process.place(task.tid).is_ok());
+    pub(crate) fn process_of(&self, task: Task) -> &FakeProcess {
+        let process =
+            self.processes.get(task.tgid.0).filter(|process| process.thread_index(task.tid).is_ok());
         process.unwrap_or_else(|| panic!("no such task: {task:?}"))
     }
 
     #[track_caller]
     #[inline]
-    pub(crate) fn of_mut(&mut self, task: Task) -> &mut FakeProcess {
-        let process = self.alive.get_mut(task.tgid.0).filter(|process| process.place(task.tid).is_ok());
+    pub(crate) fn process_of_mut(&mut self, task: Task) -> &mut FakeProcess {
+        let process =
+            self.processes.get_mut(task.tgid.0).filter(|process| process.thread_index(task.tid).is_ok());
         process.unwrap_or_else(|| panic!("no such task: {task:?}"))
     }
 
     pub(crate) fn get(&self, tgid: Tgid) -> Option<&FakeProcess> {
-        self.alive.get(tgid.0)
+        self.processes.get(tgid.0)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Tgid, &FakeProcess)> {
-        self.alive.iter().map(|(id, process)| (Tgid(id), process))
+        self.processes.iter().map(|(id, process)| (Tgid(id), process))
     }
 
-    /// A process comes to those of its parent.
+    /// Inserts a process and links it to its parent.
     fn add(&mut self, id: u32, process: FakeProcess) {
         let parent = process.real_parent();
-        self.alive.insert(id, process);
-        self.adopt(Tgid(id), parent);
+        self.processes.insert(id, process);
+        self.link_to_parent(Tgid(id), parent);
     }
 
-    fn adopt(&mut self, child: Tgid, parent: Task) {
-        let Some(of) = self.alive.get_mut(parent.tgid.0) else { return };
-        let behind = of.kin.child.replace(child);
-        if let Some(process) = self.alive.get_mut(child.0) {
+    fn link_to_parent(&mut self, child: Tgid, parent: Task) {
+        let Some(parent_process) = self.processes.get_mut(parent.tgid.0) else { return };
+        let next = parent_process.links.first_child.replace(child);
+        if let Some(process) = self.processes.get_mut(child.0) {
             (process.parent, process.parent_tid) = (parent.tgid, parent.tid);
-            (process.kin.before, process.kin.behind) = (None, behind);
+            (process.links.previous, process.links.next) = (None, next);
         }
-        if let Some(process) = behind.and_then(|behind| self.alive.get_mut(behind.0)) {
-            process.kin.before = Some(child);
+        if let Some(process) = next.and_then(|next| self.processes.get_mut(next.0)) {
+            process.links.previous = Some(child);
         }
     }
 
     fn remove(&mut self, tgid: Tgid) {
-        let Some(FakeProcess { parent, kin, .. }) = self.alive.remove(tgid.0) else { return };
-        let SiblingLinks { child, before, behind } = kin;
-        match before {
-            Some(before) => {
-                if let Some(process) = self.alive.get_mut(before.0) {
-                    process.kin.behind = behind;
+        let Some(FakeProcess { parent, links, .. }) = self.processes.remove(tgid.0) else { return };
+        let FamilyLinks { first_child, previous, next } = links;
+        match previous {
+            Some(previous) => {
+                if let Some(process) = self.processes.get_mut(previous.0) {
+                    process.links.next = next;
                 }
             }
             None => {
-                if let Some(process) = self.alive.get_mut(parent.0) {
-                    process.kin.child = behind;
+                if let Some(process) = self.processes.get_mut(parent.0) {
+                    process.links.first_child = next;
                 }
             }
         }
-        if let Some(process) = behind.and_then(|behind| self.alive.get_mut(behind.0)) {
-            process.kin.before = before;
+        if let Some(process) = next.and_then(|next| self.processes.get_mut(next.0)) {
+            process.links.previous = previous;
         }
-        let mut next = child;
-        while let Some(orphan) = next {
-            next = self.alive.get(orphan.0).and_then(|process| process.kin.behind);
-            self.adopt(orphan, Task::new(INIT.0, INIT.0));
+        let mut next_orphan = first_child;
+        while let Some(orphan) = next_orphan {
+            next_orphan = self.processes.get(orphan.0).and_then(|process| process.links.next);
+            self.link_to_parent(orphan, Task::new(INIT.0, INIT.0));
         }
     }
 
-    /// An id that nothing has: the next one, as the kernel gives them out.
-    fn id(&mut self) -> u32 {
-        for _ in FIRST..PID_MAX {
-            let id = self.next;
-            self.next = if id + 1 >= PID_MAX { FIRST } else { id + 1 };
-            if !self.alive.contains(id) && !self.threads.contains(id) {
+    /// Returns the next free id; as in the kernel, ids ascend and wrap at [`PID_MAX`].
+    fn allocate_id(&mut self) -> u32 {
+        for _ in FIRST_ID..PID_MAX {
+            let id = self.next_id;
+            self.next_id = if id + 1 >= PID_MAX { FIRST_ID } else { id + 1 };
+            if !self.processes.contains(id) && !self.threads.contains(id) {
                 return id;
             }
         }
         panic!("all ids are taken: fork would fail with EAGAIN");
     }
+}
+
+/// Returns a thread's name as the kernel stores it: up to the first zero byte, and at most 15
+/// bytes.
+fn comm(name: &str) -> Comm {
+    let mut comm = Comm::default();
+    let name = name.split('\0').next().unwrap_or(name);
+    let kept = name.len().min(comm.0.len() - 1);
+    comm.0[..kept].copy_from_slice(&name.as_bytes()[..kept]);
+    comm
 }
 
 fn process(tgid: Tgid, parent: Tgid, name: &str) -> FakeProcess {
@@ -310,7 +333,7 @@ fn process(tgid: Tgid, parent: Tgid, name: &str) -> FakeProcess {
         threads: vec![(Tid(tgid.0), comm(name))],
         ids: Vec::new(),
         parent_tid: Tid(parent.0),
-        kin: SiblingLinks::default(),
+        links: FamilyLinks::default(),
     }
 }
 

@@ -1,61 +1,68 @@
-//! The kernel's side of the proc connector: who listens, the numbers of each CPU, and who gets what.
+//! The kernel's side of the proc connector: the listener count, the emission of events, and their
+//! delivery to sockets.
 //!
-//! After `drivers/connector/cn_proc.c` and `connector.c` of Linux 6.18; `pmon-testkit/src/differential` compares the two.
+//! After `drivers/connector/cn_proc.c` and `connector.c` of Linux 6.18; the `differential` tool of
+//! `pmon-testkit` compares the two.
 
 use std::cmp::Reverse;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pmon_core::batch::Batch;
 use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody, layout, u32_at, u64_at};
 use pmon_core::{Cpu, MonoNs, Seq};
 use rustix::io::Errno;
 
-use crate::netlink::fault_actions::FaultState;
+use crate::faults::state::FaultState;
 use crate::netlink::filter::ClassicFilter;
-use crate::netlink::member::SocketState;
+use crate::netlink::message::{PROC_GROUP, set_seq};
 use crate::netlink::multicast::Multicast;
-use crate::netlink::receive_queue::{RMEM_MAX, charge, charge_alone};
+use crate::netlink::receive_queue::{RMEM_MAX, truesize, truesize_unicast};
 use crate::netlink::request;
 use crate::netlink::sequence_numbers::SequenceNumbers;
+use crate::netlink::socket_state::SocketState;
 
-/// The multicast group of process events, as a bit of `sockaddr_nl.nl_groups`.
-pub(crate) const GROUP: u32 = 1;
-
-/// See the module.
+/// The state that all sockets of a fake kernel share.
 #[derive(Debug)]
 pub(crate) struct Connector {
-    pub(crate) numbers: SequenceNumbers,
+    pub(crate) seq: SequenceNumbers,
     now: MonoNs,
-    /// How far the clock moves with each event, in ns.
-    pub(crate) pace: u64,
-    /// The CPU on which whatever happens now happens.
-    pub(crate) cpu: Cpu,
-    /// `proc_event_num_listeners`: without one, nothing is emitted, and no number used.
+    /// The time that passes with each event, in ns.
+    pub(crate) event_ns: u64,
+    /// The CPU on which the next event of this kernel happens.
+    pub(crate) current_cpu: Cpu,
+    /// `proc_event_num_listeners`: below 1, no event is emitted and no sequence number used.
     pub(crate) listeners: i32,
-    pub(crate) members: Vec<SocketState>,
-    /// Whether somebody has ever had a filter: without one, nobody needs to ask in what order members hear.
-    is_filtered: bool,
-    /// How often somebody has joined a first group.
+    pub(crate) sockets: Vec<SocketState>,
+    /// Whether any socket has ever had a filter. Without one, the order of delivery makes no
+    /// difference.
+    has_filters: bool,
+    /// How often a socket has joined its first group.
     joins: u64,
-    /// Events that happened, by verb or by frame: the place that a fault script means.
-    pub(crate) happened: u64,
-    pub(crate) trouble: FaultState,
-    /// `net.core.rmem_max`.
+    /// Events that happened so far, emitted or not: the event number that a fault script refers to.
+    pub(crate) events: u64,
+    pub(crate) faults: FaultState,
+    /// `net.core.rmem_max` in bytes.
     pub(crate) rmem_max: u32,
+}
+
+/// Locks the connector, also after a panic of another thread, which has failed its test anyway.
+pub(crate) fn lock(connector: &Mutex<Connector>) -> MutexGuard<'_, Connector> {
+    connector.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Connector {
     pub(crate) fn new(cpus: u32) -> Self {
         Self {
-            numbers: SequenceNumbers::new(cpus),
+            seq: SequenceNumbers::new(cpus),
             now: MonoNs(0),
-            pace: 1_000,
-            cpu: Cpu(0),
+            event_ns: 1_000,
+            current_cpu: Cpu(0),
             listeners: 0,
-            members: Vec::new(),
-            is_filtered: false,
+            sockets: Vec::new(),
+            has_filters: false,
             joins: 0,
-            happened: 0,
-            trouble: FaultState::default(),
+            events: 0,
+            faults: FaultState::default(),
             rmem_max: RMEM_MAX,
         }
     }
@@ -64,165 +71,177 @@ impl Connector {
         self.now
     }
 
-    /// The clock goes on; it never goes back.
-    pub(crate) fn at(&mut self, time: MonoNs) {
+    /// Advances the clock to `time`, unless it is past it already.
+    pub(crate) fn advance_to(&mut self, time: MonoNs) {
         self.now = self.now.max(time);
     }
 
-    /// An event of the current CPU, caused by a verb; `None` if nobody listens.
-    pub(crate) fn happen(&mut self, body: EventBody) -> Option<Event> {
-        let cpu = self.cpu;
-        self.inject(cpu);
+    /// Emits an event of this kernel on the current CPU.
+    pub(crate) fn emit_own(&mut self, body: EventBody) {
+        let cpu = self.current_cpu;
+        self.inject_faults(cpu);
         self.tick();
-        if self.is_silent() {
-            return None;
+        if !self.suppresses_event() {
+            self.emit(cpu, body);
+            self.release_due(cpu);
         }
-        let event = self.emit(cpu, body);
-        self.settle_held(cpu);
-        Some(event)
     }
 
-    /// An event that happened elsewhere, as it was there but for its number, if there have been others; whether it is emitted.
+    /// Emits an external event with its time and CPU, and its number as [`SequenceNumbers`] maps
+    /// it; returns `false` if the event is not emitted.
     #[inline]
-    pub(crate) fn frame(&mut self, event: &Event) -> bool {
-        let Some(seq) = self.number(event.cpu, event.seq, event.time) else { return false };
-        let Some(frame) = (Event { seq, ..*event }).encode(ByteOrder::NATIVE) else { return false };
-        self.broadcast(event.cpu, &frame);
-        self.settle_held(event.cpu);
+    pub(crate) fn emit_external(&mut self, event: &Event) -> bool {
+        let Some(seq) = self.begin_external(event.cpu, event.seq, event.time) else { return false };
+        let Some(datagram) = (Event { seq, ..*event }).encode(ByteOrder::NATIVE) else { return false };
+        self.broadcast(event.cpu, &datagram);
+        self.release_due(event.cpu);
         true
     }
 
-    /// The same of an event as [`Event::encode`] gives it, received by the only socket at once: nothing is queued if nothing was. `false`
-    /// if it is queued.
+    /// Emits an external, encoded event, which is pushed to `batch` instead of being queued if the
+    /// kernel has one socket and that accepts it directly; returns `false` if the event was queued.
     #[inline]
-    pub(crate) fn frame_into(&mut self, frame: &[u8; EVENT_DATAGRAM_LEN], batch: &mut Batch) -> bool {
-        let (cpu, seq) = (Cpu(u32_at(frame, layout::CPU.start)), Seq(u32_at(frame, layout::CN_SEQ.start)));
-        let time = u64_at(frame, layout::TIMESTAMP_NS.start);
-        let Some(number) = self.number(cpu, seq, MonoNs(time)) else { return true };
+    pub(crate) fn emit_external_into(
+        &mut self,
+        datagram: &[u8; EVENT_DATAGRAM_LEN],
+        batch: &mut Batch,
+    ) -> bool {
+        let cpu = Cpu(u32_at(datagram, layout::CPU.start));
+        let external = Seq(u32_at(datagram, layout::CN_SEQ.start));
+        let time = u64_at(datagram, layout::TIMESTAMP_NS.start);
+        let Some(seq) = self.begin_external(cpu, external, MonoNs(time)) else { return true };
         let mut copy;
-        let mut frame = frame;
-        if number != seq {
-            copy = *frame;
-            renumber(&mut copy, number);
-            frame = &copy;
+        let mut datagram = datagram;
+        if seq != external {
+            copy = *datagram;
+            set_seq(&mut copy, seq);
+            datagram = &copy;
         }
-        if !self.trouble.is_in_the_way()
-            && let [member] = &*self.members
-            && member.takes_all()
+        if !self.faults.intercepts_datagrams()
+            && let [socket] = &*self.sockets
+            && socket.accepts_directly()
         {
-            return batch.push(frame, 0);
+            return batch.push(datagram, 0);
         }
-        self.broadcast(cpu, frame);
-        self.settle_held(cpu);
+        self.broadcast(cpu, datagram);
+        self.release_due(cpu);
         false
     }
 
-    /// The number here of an event that happened elsewhere; `None` if it is not emitted.
-    #[inline]
-    fn number(&mut self, cpu: Cpu, seq: Seq, time: MonoNs) -> Option<Seq> {
-        self.inject(cpu);
-        self.at(time);
-        if self.is_silent() {
-            self.numbers.silence(cpu);
-            return None;
-        }
-        Some(self.numbers.of_frame(cpu, seq))
-    }
-
-    /// The same of a datagram of any form.
-    pub(crate) fn raw_frame(&mut self, datagram: &[u8]) {
+    /// Emits an external datagram of any form; one that is an event is numbered as such.
+    pub(crate) fn emit_external_datagram(&mut self, datagram: &[u8]) {
         let Ok(event) = Event::decode(datagram, ByteOrder::NATIVE) else {
-            self.inject(self.cpu);
-            return self.broadcast(self.cpu, datagram);
+            self.inject_faults(self.current_cpu);
+            return self.broadcast(self.current_cpu, datagram);
         };
-        let Some(seq) = self.number(event.cpu, event.seq, event.time) else { return };
+        let Some(seq) = self.begin_external(event.cpu, event.seq, event.time) else { return };
         if seq == event.seq {
             self.broadcast(event.cpu, datagram);
         } else {
             let mut copy = datagram.to_vec();
-            renumber(&mut copy, seq);
+            set_seq(&mut copy, seq);
             self.broadcast(event.cpu, &copy);
         }
-        self.settle_held(event.cpu);
+        self.release_due(event.cpu);
     }
 
-    /// So many events of that CPU happen and are dropped for want of room.
+    /// Applies due faults and advances the clock for an external event; returns its number here, or
+    /// `None` if it is not emitted.
+    #[inline]
+    fn begin_external(&mut self, cpu: Cpu, seq: Seq, time: MonoNs) -> Option<Seq> {
+        self.inject_faults(cpu);
+        self.advance_to(time);
+        if self.suppresses_event() {
+            self.seq.omit_suppressed(cpu);
+            return None;
+        }
+        Some(self.seq.map_external(cpu, seq))
+    }
+
+    /// Makes `events` events of `cpu` happen and be dropped for lack of buffer space.
     pub(crate) fn overrun(&mut self, cpu: Cpu, events: u64) {
-        self.skip(cpu, events);
-        self.lose(events);
+        self.skip_numbers(cpu, events);
+        self.drop_datagrams(events);
     }
 
-    /// Events that have their numbers, but no datagram: the kernel had no memory for it.
-    pub(crate) fn skip(&mut self, cpu: Cpu, events: u64) {
-        self.pass(self.pace.saturating_mul(events));
-        self.numbers.give(cpu, events);
+    /// Uses the numbers of `events` events that have no datagram, as when the kernel has no memory
+    /// for one.
+    pub(crate) fn skip_numbers(&mut self, cpu: Cpu, events: u64) {
+        self.advance(self.event_ns.saturating_mul(events));
+        self.seq.allocate(cpu, events);
     }
 
-    /// Each listener drops so many datagrams that have no number, or one that is skipped anyhow.
-    pub(crate) fn lose(&mut self, events: u64) {
-        for member in self.members.iter_mut().filter(|member| member.listens()) {
-            member.sock.lose(events);
+    /// Counts `events` drops on each socket in the group, and reports `ENOBUFS` there.
+    pub(crate) fn drop_datagrams(&mut self, events: u64) {
+        for socket in self.sockets.iter_mut().filter(|socket| socket.is_in_proc_group()) {
+            socket.queue.force_drops(events);
         }
     }
 
-    /// From now on nothing comes, and each socket says so once it is empty.
+    /// Ends the input: each socket is at end of file once its queue is empty.
     pub(crate) fn end(&mut self) {
-        self.settle();
-        for member in &mut self.members {
-            member.ended = true;
-            member.sock.wake_sleeper();
+        self.release_all();
+        for socket in &mut self.sockets {
+            socket.ended = true;
+            socket.queue.notify_waiter();
         }
     }
 
-    pub(crate) fn open(&mut self, admin: bool) -> usize {
-        self.members.push(SocketState::new(admin));
-        self.members.len() - 1
+    pub(crate) fn open(&mut self, privileged: bool) -> usize {
+        self.sockets.push(SocketState::new(privileged));
+        self.sockets.len() - 1
     }
 
-    /// `close`. The kernel's count of listeners stays as it is.
+    /// Closes a socket; as in the kernel, the listener count does not change.
     pub(crate) fn close(&mut self, id: usize) {
-        self.members[id].close();
+        self.sockets[id].close();
     }
 
-    pub(crate) fn member(&mut self, id: usize) -> &mut SocketState {
-        &mut self.members[id]
+    pub(crate) fn socket(&mut self, id: usize) -> &mut SocketState {
+        &mut self.sockets[id]
     }
 
     /// `SO_ATTACH_FILTER`.
-    pub(crate) fn attach(&mut self, id: usize, filter: ClassicFilter) {
-        self.members[id].filter = Some(filter);
-        self.is_filtered = true;
+    pub(crate) fn attach_filter(&mut self, id: usize, filter: ClassicFilter) {
+        self.sockets[id].filter = Some(filter);
+        self.has_filters = true;
     }
 
-    /// The groups that it is in from now on (`netlink_update_subscriptions`).
+    /// Sets the groups of a socket (`netlink_update_subscriptions`).
     pub(crate) fn set_groups(&mut self, id: usize, groups: u32) {
-        let member = &mut self.members[id];
-        if member.groups == 0 && groups != 0 {
+        let socket = &mut self.sockets[id];
+        if socket.groups == 0 && groups != 0 {
             self.joins += 1;
-            member.joined = self.joins;
+            socket.join_order = self.joins;
         }
-        member.groups = groups;
+        socket.groups = groups;
     }
 
-    /// Whether no other socket has that port.
-    pub(crate) fn is_free(&self, port: u32) -> bool {
-        !self.members.iter().any(|member| member.bound && member.port == port)
+    pub(crate) fn is_port_free(&self, port: u32) -> bool {
+        !self.sockets.iter().any(|socket| socket.bound && socket.port == port)
     }
 
-    /// A multicast from user space, to all but its sender and the socket with that other port.
-    pub(crate) fn multicast(&mut self, from: usize, datagram: &[u8], groups: u32, but: u32) {
-        let sender = self.members[from].port;
-        let is_addressed =
-            |member: &SocketState| member.groups & groups != 0 && member.port != sender && member.port != but;
-        if self.is_filtered {
-            return self.filter_to(Multicast::new(datagram, sender, groups, self.cpu), is_addressed);
+    /// Multicasts a datagram of socket `from` to `groups`, except to its sender and to the socket
+    /// at port `except`.
+    pub(crate) fn multicast(&mut self, from: usize, datagram: &[u8], groups: u32, except: u32) {
+        let sender = self.sockets[from].port;
+        let is_addressed = |socket: &SocketState| {
+            socket.groups & groups != 0 && socket.port != sender && socket.port != except
+        };
+        if self.has_filters {
+            let multicast = Multicast::new(datagram, sender, groups, self.current_cpu);
+            return self.deliver_filtered(multicast, is_addressed);
         }
-        for member in self.members.iter_mut().filter(|member| is_addressed(member)) {
-            member.sock.deliver(datagram, sender, groups);
+        for socket in self.sockets.iter_mut().filter(|socket| is_addressed(socket)) {
+            socket.queue.deliver(datagram, sender, groups);
         }
     }
 
-    /// A datagram from user space for one socket; it says which group it also went to. How many bytes went there, or were not wanted.
+    /// Sends a datagram of socket `from` to the socket at `port`; `groups` are those it was also
+    /// multicast to.
+    ///
+    /// Returns the length that the receiver's filter left, or the whole length if the filter
+    /// rejected the datagram.
     pub(crate) fn unicast(
         &mut self,
         from: usize,
@@ -230,106 +249,103 @@ impl Connector {
         port: u32,
         groups: u32,
     ) -> Result<usize, Errno> {
-        let (sender, cpu) = (self.members[from].port, self.cpu);
-        let is_heard = |member: &SocketState| member.peer.is_none_or(|(peer, _)| peer == sender);
-        let to = self.members.iter_mut().find(|member| member.bound && member.port == port);
-        let to = to.filter(|member| is_heard(member)).ok_or(Errno::CONNREFUSED)?;
+        let (sender, cpu) = (self.sockets[from].port, self.current_cpu);
+        let accepts_sender = |socket: &SocketState| socket.peer.is_none_or(|(peer, _)| peer == sender);
+        let receiver = self.sockets.iter_mut().find(|socket| socket.bound && socket.port == port);
+        let receiver = receiver.filter(|socket| accepts_sender(socket)).ok_or(Errno::CONNREFUSED)?;
         let mut len = datagram.len();
-        let charge = if groups == 0 { charge_alone(len) } else { charge(len) };
-        if let Some(filter) = &mut to.filter {
+        let truesize = if groups == 0 { truesize_unicast(len) } else { truesize(len) };
+        if let Some(filter) = &mut receiver.filter {
             match filter.run(datagram, cpu) {
                 0 => return Ok(len),
                 kept => len = len.min(kept),
             }
         }
-        // The sender waits, or is told to; nothing is dropped.
-        if !to.sock.has_room(charge) {
+        // A unicast is never dropped: its sender blocks, or gets EAGAIN.
+        if !receiver.queue.has_room(truesize) {
             return Err(Errno::AGAIN);
         }
-        to.sock.deliver_charged(&datagram[..len], charge, sender, groups);
+        receiver.queue.deliver_charged(&datagram[..len], truesize, sender, groups);
         Ok(len)
     }
 
-    /// A datagram from that socket for the kernel (`cn_rx_skb`).
+    /// Handles a datagram that socket `id` sent to the kernel (`cn_rx_skb`).
     pub(crate) fn request(&mut self, id: usize, datagram: &[u8]) {
         let Some(request) = request::parse(datagram) else { return };
-        let (listeners, err) = self.members[id].ask(&request);
-        self.listeners += listeners;
+        let (change, err) = self.sockets[id].apply_request(&request);
+        self.listeners += change;
         if self.listeners >= 1 {
             self.tick();
-            self.emit(self.cpu, EventBody::Ack { ack: request.ack.wrapping_add(1), err });
+            self.emit(self.current_cpu, EventBody::Ack { ack: request.ack.wrapping_add(1), err });
         }
     }
 
-    /// SequenceNumbers an event and sends it.
-    pub(crate) fn emit(&mut self, cpu: Cpu, body: EventBody) -> Event {
-        let event = Event { time: self.now, seq: self.numbers.give(cpu, 1), cpu, body };
-        if let Some(frame) = event.encode(ByteOrder::NATIVE) {
-            self.broadcast(cpu, &frame);
+    /// Numbers an event of this kernel and broadcasts it.
+    pub(crate) fn emit(&mut self, cpu: Cpu, body: EventBody) {
+        let event = Event { time: self.now, seq: self.seq.allocate(cpu, 1), cpu, body };
+        if let Some(datagram) = event.encode(ByteOrder::NATIVE) {
+            self.broadcast(cpu, &datagram);
         }
-        event
     }
 
+    /// Advances the clock by the time of one event.
     pub(crate) fn tick(&mut self) {
-        self.pass(self.pace);
+        self.advance(self.event_ns);
     }
 
-    /// So many ns pass.
-    pub(crate) fn pass(&mut self, ns: u64) {
+    pub(crate) fn advance(&mut self, ns: u64) {
         self.now.0 = self.now.0.saturating_add(ns);
     }
 
-    /// Whether what happens now is not emitted.
+    /// Returns whether the event that happens now is not emitted, and counts it against the fault
+    /// `blind`.
     #[inline]
-    fn is_silent(&mut self) -> bool {
-        if self.trouble.blind > 0 {
-            self.trouble.blind -= 1;
+    fn suppresses_event(&mut self) -> bool {
+        if self.faults.blind > 0 {
+            self.faults.blind -= 1;
             return true;
         }
         self.listeners < 1
     }
 
-    /// Sends to all who listen, or keeps back.
+    /// Sends a datagram of the kernel to the group, subject to the faults `truncate` and `hold`.
     #[inline]
     pub(crate) fn broadcast(&mut self, cpu: Cpu, datagram: &[u8]) {
-        if self.trouble.is_in_the_way() {
-            return self.broadcast_faulty(cpu, datagram);
+        if self.faults.intercepts_datagrams() {
+            return self.broadcast_with_faults(cpu, datagram);
         }
         self.deliver(datagram, 0);
     }
 
-    /// To each member of the group (`do_one_broadcast`).
+    /// Delivers a datagram to each member of the group (`do_one_broadcast`).
     #[inline]
     pub(crate) fn deliver(&mut self, datagram: &[u8], sender: u32) {
-        // A socket that is not bound is taken for the one that sends.
-        let is_addressed = |member: &SocketState| {
-            member.listens() && member.port != 0 && member.port != sender && !member.ended
+        // As in the kernel, a socket without a port compares equal to the sending kernel and is
+        // left out.
+        let is_addressed = |socket: &SocketState| {
+            socket.is_in_proc_group() && socket.port != 0 && socket.port != sender && !socket.ended
         };
-        if self.is_filtered {
-            let cpu = if sender == 0 { Cpu(u32_at(datagram, layout::CPU.start)) } else { self.cpu };
-            return self.filter_to(Multicast::new(datagram, sender, GROUP, cpu), is_addressed);
+        if self.has_filters {
+            let cpu = if sender == 0 { Cpu(u32_at(datagram, layout::CPU.start)) } else { self.current_cpu };
+            return self.deliver_filtered(Multicast::new(datagram, sender, PROC_GROUP, cpu), is_addressed);
         }
-        for member in self.members.iter_mut().filter(|member| is_addressed(member)) {
-            if sender != 0 || member.wants(datagram) {
-                member.sock.deliver(datagram, sender, GROUP);
+        for socket in self.sockets.iter_mut().filter(|socket| is_addressed(socket)) {
+            if sender != 0 || socket.mask_selects(datagram) {
+                socket.queue.deliver(datagram, sender, PROC_GROUP);
             }
         }
     }
 
-    /// To those who are addressed, in the order in which the kernel has them.
+    /// Delivers a multicast to the addressed sockets in the kernel's order: the one that joined
+    /// last comes first.
     #[cold]
-    fn filter_to(&mut self, mut message: Multicast<'_>, is_addressed: impl Fn(&SocketState) -> bool) {
-        let mut members: Vec<_> = self.members.iter_mut().filter(|member| is_addressed(member)).collect();
-        members.sort_by_key(|member| Reverse(member.joined));
-        members.into_iter().for_each(|member| message.deliver(member));
-    }
-}
-
-/// Writes another number into an event's datagram: `nlmsg_seq`, and `cn_msg.seq`.
-fn renumber(datagram: &mut [u8], seq: Seq) {
-    for field in [layout::NLMSG_SEQ, layout::CN_SEQ] {
-        if let Some(bytes) = datagram.get_mut(field) {
-            bytes.copy_from_slice(&seq.0.to_ne_bytes());
-        }
+    fn deliver_filtered(
+        &mut self,
+        mut multicast: Multicast<'_>,
+        is_addressed: impl Fn(&SocketState) -> bool,
+    ) {
+        let mut sockets: Vec<_> = self.sockets.iter_mut().filter(|socket| is_addressed(socket)).collect();
+        sockets.sort_by_key(|socket| Reverse(socket.join_order));
+        sockets.into_iter().for_each(|socket| multicast.deliver(socket));
     }
 }

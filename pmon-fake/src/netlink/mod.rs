@@ -3,10 +3,11 @@
 pub(crate) mod connector;
 mod fault_actions;
 pub(crate) mod filter;
-pub(crate) mod member;
+pub(crate) mod message;
 mod multicast;
 pub(crate) mod notifier;
 pub(crate) mod receive_queue;
 mod request;
 mod sequence_numbers;
 pub(crate) mod socket;
+mod socket_state;

@@ -1,40 +1,45 @@
-//! A datagram for many, where some have filters: one that is cut may be another's, too.
+//! Delivery of one datagram to several sockets, some of which have filters.
 //!
-//! After `do_one_broadcast` of `net/netlink/af_netlink.c`. Without a filter nothing of it shows.
+//! After `do_one_broadcast` of `net/netlink/af_netlink.c`: a filter of one socket can truncate the
+//! datagram for the sockets that come after it. Without filters, each socket receives the datagram
+//! whole.
 
 use pmon_core::Cpu;
 
-use crate::netlink::member::SocketState;
-use crate::netlink::receive_queue::charge;
+use crate::netlink::receive_queue::truesize;
+use crate::netlink::socket_state::SocketState;
 
-/// A datagram on its way.
+/// A datagram during its delivery.
 #[derive(Debug)]
 pub(crate) struct Multicast<'a> {
     datagram: &'a [u8],
     sender: u32,
     groups: u32,
-    /// Where it is sent, which filters may ask.
+    /// The CPU that filters see.
     cpu: Cpu,
-    /// How much of it there still is: as long as nobody else has it, a filter cuts it for all who come after.
+    /// The length that filters have left of the original.
     len: usize,
+    /// Whether another holder has the original, so that each socket gets a copy and a filter
+    /// truncates only that.
     is_shared: bool,
-    /// The length of a copy that found no room: the next gets it.
-    copy: Option<usize>,
+    /// The length of a copy that was dropped for lack of buffer space; the next socket gets that
+    /// copy.
+    spare_copy: Option<usize>,
 }
 
 impl<'a> Multicast<'a> {
     pub(crate) fn new(datagram: &'a [u8], sender: u32, groups: u32, cpu: Cpu) -> Self {
-        // Who sends from user space keeps it, for the port that it is also sent to.
-        Self { datagram, sender, groups, cpu, len: datagram.len(), is_shared: sender != 0, copy: None }
+        // A sender in user space keeps the original for the unicast to the destination port.
+        Self { datagram, sender, groups, cpu, len: datagram.len(), is_shared: sender != 0, spare_copy: None }
     }
 
-    /// To the next that it is addressed to, if that wants it.
-    pub(crate) fn deliver(&mut self, member: &mut SocketState) {
-        let mut len = self.copy.take().unwrap_or(self.len);
-        if self.sender == 0 && !member.wants(self.datagram) {
+    /// Delivers the datagram to one socket, if its mask and its filter accept it.
+    pub(crate) fn deliver(&mut self, socket: &mut SocketState) {
+        let mut len = self.spare_copy.take().unwrap_or(self.len);
+        if self.sender == 0 && !socket.mask_selects(self.datagram) {
             return;
         }
-        if let Some(filter) = &mut member.filter {
+        if let Some(filter) = &mut socket.filter {
             len = filter.run(&self.datagram[..len], self.cpu).min(len);
             if len == 0 {
                 return;
@@ -43,11 +48,11 @@ impl<'a> Multicast<'a> {
         if !self.is_shared {
             self.len = len;
         }
-        let charge = charge(self.datagram.len());
-        if member.sock.deliver_charged(&self.datagram[..len], charge, self.sender, self.groups) {
+        let truesize = truesize(self.datagram.len());
+        if socket.queue.deliver_charged(&self.datagram[..len], truesize, self.sender, self.groups) {
             self.is_shared = true;
         } else if self.is_shared {
-            self.copy = Some(len);
+            self.spare_copy = Some(len);
         }
     }
 }

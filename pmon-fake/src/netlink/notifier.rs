@@ -1,11 +1,12 @@
-//! What wakes a thread that waits in `poll`.
+//! An `eventfd` that wakes a thread waiting in `poll`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, read, write};
 
-/// Readable from when it was rung until it is silenced (`eventfd(2)`).
+/// A file descriptor that is readable between [`Notifier::notify`] and [`Notifier::clear`]
+/// (`eventfd(2)`).
 #[derive(Debug)]
 pub(crate) struct Notifier(OwnedFd);
 
@@ -14,13 +15,14 @@ impl Notifier {
         eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Self)
     }
 
-    pub(crate) fn ring(&self) {
-        // It fails only if it has been rung 2^64 times, and is readable then.
+    pub(crate) fn notify(&self) {
+        // The write fails only when the counter is at its maximum; then the descriptor is readable
+        // already.
         let _ = write(&self.0, &1_u64.to_ne_bytes());
     }
 
-    pub(crate) fn silence(&self) {
-        // It fails if it is silent.
+    pub(crate) fn clear(&self) {
+        // The read fails when the counter is 0; then the descriptor is not readable already.
         let _ = read(&self.0, &mut [0; 8]);
     }
 }

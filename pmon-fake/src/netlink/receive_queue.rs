@@ -1,6 +1,7 @@
-//! The receiving half of a netlink socket, as the kernel keeps it: a queue, what it is charged, and congestion.
+//! The receive queue of a netlink socket: buffer accounting, overruns (`ENOBUFS`) and congestion.
 //!
-//! After `net/netlink/af_netlink.c` of Linux 6.18; `pmon-testkit/src/differential` compares the two.
+//! After `net/netlink/af_netlink.c` of Linux 6.18; the `differential` tool of `pmon-testkit`
+//! compares the two.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,264 +11,288 @@ use rustix::net::RecvFlags;
 
 use crate::netlink::notifier::Notifier;
 
-/// `SO_RCVBUF` of a new socket: `net.core.rmem_default`.
+/// `SO_RCVBUF` of a new socket in bytes: `net.core.rmem_default`.
 const RMEM_DEFAULT: u32 = 212_992;
-/// What `SO_RCVBUF` is cut to: `net.core.rmem_max`, as it is since Linux 6.17.
+/// The default of `net.core.rmem_max` in bytes since Linux 6.17; it limits `SO_RCVBUF`.
 pub(crate) const RMEM_MAX: u32 = 4 << 20;
-/// The least that `SO_RCVBUF` can be (`SOCK_MIN_RCVBUF`).
+/// The minimum of `SO_RCVBUF` in bytes (`SOCK_MIN_RCVBUF`).
 const RCVBUF_MIN: u32 = 2304;
+/// Datagrams of up to this length are stored without an allocation; most have exactly this length.
+const INLINE_LEN: usize = pmon_core::wire::EVENT_DATAGRAM_LEN;
 
-/// What a queued datagram of `len` bytes takes of the buffer: with its `sk_buff`, the memory that the kernel's allocator
-/// gives for it (`skb->truesize`).
-pub(crate) fn charge(len: usize) -> u32 {
-    // Up to 256 bytes share a cache of their own (`skb_small_head_cache`); the others come in powers of two.
+/// Returns the bytes of receive buffer that a multicast datagram of `len` bytes occupies
+/// (`skb->truesize`).
+///
+/// This is the memory that the kernel allocates for the data, and the `sk_buff` itself.
+pub(crate) fn truesize(len: usize) -> u32 {
+    // Up to 256 bytes come from a cache of their own (`skb_small_head_cache`), the others from
+    // power-of-two caches.
     if len <= 256 { 832 } else { (len as u32 + 320).next_power_of_two() + 256 }
 }
 
-/// The same for one that goes to a port and to no group: from a page on, it takes no more than it needs.
-pub(crate) fn charge_alone(len: usize) -> u32 {
+/// Returns the same for a unicast datagram; above a page of data, such a datagram is charged for
+/// its length only.
+pub(crate) fn truesize_unicast(len: usize) -> u32 {
     let needed = (len as u32).next_multiple_of(64) + 320;
-    if needed > 4096 { needed + 256 } else { charge(len) }
+    if needed > 4096 { needed + 256 } else { truesize(len) }
 }
 
-/// A datagram in the queue of a [`Socket`](crate::Socket), or taken out of it by [`Socket::unqueue`](crate::Socket::unqueue).
+/// A datagram in the queue of a [`Socket`](crate::Socket), or taken out of it by
+/// [`Socket::unqueue`](crate::Socket::unqueue).
 #[derive(Clone, Debug)]
 pub struct QueuedDatagram {
     len: u32,
-    /// What it takes of the buffer.
-    charge: u32,
+    /// Bytes of receive buffer that the datagram occupies.
+    truesize: u32,
     sender: u32,
     groups: u32,
-    bytes: Bytes,
+    bytes: QueuedBytes,
 }
 
 #[derive(Clone, Debug)]
-enum Bytes {
-    Short([u8; SHORT]),
-    Long(Box<[u8]>),
+enum QueuedBytes {
+    Inline([u8; INLINE_LEN]),
+    Boxed(Box<[u8]>),
 }
-
-/// Most datagrams have no more bytes: these need no memory of their own.
-const SHORT: usize = pmon_core::wire::EVENT_DATAGRAM_LEN;
 
 impl QueuedDatagram {
     #[inline]
-    fn new(datagram: &[u8], charge: u32, sender: u32, groups: u32) -> Self {
-        let bytes = match <[u8; SHORT]>::try_from(datagram) {
-            Ok(bytes) => Bytes::Short(bytes),
-            Err(_) if datagram.len() < SHORT => {
-                let mut bytes = [0; SHORT];
+    fn new(datagram: &[u8], truesize: u32, sender: u32, groups: u32) -> Self {
+        let bytes = match <[u8; INLINE_LEN]>::try_from(datagram) {
+            Ok(bytes) => QueuedBytes::Inline(bytes),
+            Err(_) if datagram.len() < INLINE_LEN => {
+                let mut bytes = [0; INLINE_LEN];
                 bytes[..datagram.len()].copy_from_slice(datagram);
-                Bytes::Short(bytes)
+                QueuedBytes::Inline(bytes)
             }
-            Err(_) => Bytes::Long(datagram.into()),
+            Err(_) => QueuedBytes::Boxed(datagram.into()),
         };
-        Self { len: datagram.len() as u32, charge, sender, groups, bytes }
+        Self { len: datagram.len() as u32, truesize, sender, groups, bytes }
     }
 
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.bytes {
-            Bytes::Short(bytes) => &bytes[..self.len as usize],
-            Bytes::Long(bytes) => bytes,
+            QueuedBytes::Inline(bytes) => &bytes[..self.len as usize],
+            QueuedBytes::Boxed(bytes) => bytes,
         }
     }
 
-    /// The netlink port it came from.
+    /// Returns the sender's netlink port; 0 is the kernel.
     #[inline]
     pub(crate) fn sender(&self) -> u32 {
         self.sender
     }
 }
 
-/// What a call of `recvmsg` brought.
+/// The result of one [`Socket::recv`](crate::Socket::recv).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceivedDatagram {
-    /// What `recvmsg` returns: the bytes that were copied, or with `MSG_TRUNC` those that the datagram has.
+    /// The return value of `recvmsg`: the bytes copied, or with `MSG_TRUNC` the length of the
+    /// datagram.
     pub len: usize,
-    /// Whether `MSG_TRUNC` is set in `msg_flags`: the datagram has more bytes than were copied.
+    /// Whether `MSG_TRUNC` is set in `msg_flags`: the datagram is longer than the buffer.
     pub truncated: bool,
-    /// The sender's address, `sockaddr_nl.nl_pid`: 0 is the kernel.
+    /// The sender's port (`sockaddr_nl.nl_pid`); 0 is the kernel.
     pub sender: u32,
-    /// The sender's address, `sockaddr_nl.nl_groups`: the groups that it was sent to.
+    /// The groups that the datagram was sent to (`sockaddr_nl.nl_groups`).
     pub groups: u32,
 }
 
-/// `SO_MEMINFO`, as far as it says anything of a netlink socket.
+/// The values of `SO_MEMINFO` that concern the receiving side of a netlink socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemInfo {
-    /// What is queued, as charged (`SK_MEMINFO_RMEM_ALLOC`), in bytes.
+    /// Bytes of receive buffer that the queued datagrams occupy (`SK_MEMINFO_RMEM_ALLOC`).
     pub rmem_alloc: u32,
-    /// The room (`SK_MEMINFO_RCVBUF`), in bytes.
+    /// The size of the receive buffer in bytes (`SK_MEMINFO_RCVBUF`).
     pub rcvbuf: u32,
-    /// Datagrams dropped (`SK_MEMINFO_DROPS`).
+    /// Datagrams dropped, modulo 2^32 (`SK_MEMINFO_DROPS`).
     pub drops: u32,
 }
 
-/// See the module.
+/// The receive queue of one socket.
 #[derive(Debug)]
 pub(crate) struct ReceiveQueue {
-    queue: VecDeque<QueuedDatagram>,
+    datagrams: VecDeque<QueuedDatagram>,
     memory: MemInfo,
+    /// Whether the socket drops everything until a receive call leaves the queue empty
+    /// (`NETLINK_S_CONGESTED`).
     congested: bool,
     no_enobufs: bool,
-    /// `sk_err`: what the next call returns.
+    /// The error that the next call returns (`sk_err`).
     error: Option<Errno>,
-    /// All drops: `SK_MEMINFO_DROPS` wraps.
+    /// Datagrams dropped; unlike [`MemInfo::drops`], this count does not wrap.
     dropped: u64,
-    /// Who wants to know of the next thing that a call would bring.
-    sleeper: Option<Arc<Notifier>>,
+    /// Notified once, when a receive call would return something.
+    waiter: Option<Arc<Notifier>>,
 }
 
 impl Default for ReceiveQueue {
     fn default() -> Self {
         let memory = MemInfo { rcvbuf: RMEM_DEFAULT, ..MemInfo::default() };
         Self {
-            queue: VecDeque::new(),
+            datagrams: VecDeque::new(),
             memory,
             congested: false,
             no_enobufs: false,
             error: None,
             dropped: 0,
-            sleeper: None,
+            waiter: None,
         }
     }
 }
 
 impl ReceiveQueue {
-    /// A datagram for this socket (`netlink_broadcast_deliver`); `false` if it was dropped.
+    /// Queues a multicast datagram (`netlink_broadcast_deliver`), or drops it and returns `false`.
     #[inline]
     pub(crate) fn deliver(&mut self, datagram: &[u8], sender: u32, groups: u32) -> bool {
-        self.deliver_charged(datagram, charge(datagram.len()), sender, groups)
+        self.deliver_charged(datagram, truesize(datagram.len()), sender, groups)
     }
 
-    /// The same of one that takes so much of the buffer: it was longer.
+    /// Queues a datagram that occupies `truesize` bytes, or drops it and returns `false`.
     #[inline]
-    pub(crate) fn deliver_charged(&mut self, datagram: &[u8], charge: u32, sender: u32, groups: u32) -> bool {
-        if !self.has_room(charge) {
+    pub(crate) fn deliver_charged(
+        &mut self,
+        datagram: &[u8],
+        truesize: u32,
+        sender: u32,
+        groups: u32,
+    ) -> bool {
+        if !self.has_room(truesize) {
             self.overrun();
             return false;
         }
-        self.memory.rmem_alloc += charge;
-        self.queue.push_back(QueuedDatagram::new(datagram, charge, sender, groups));
-        self.wake_sleeper();
+        self.memory.rmem_alloc += truesize;
+        self.datagrams.push_back(QueuedDatagram::new(datagram, truesize, sender, groups));
+        self.notify_waiter();
         true
     }
 
-    /// Whether a datagram that takes so much would be taken.
+    /// Returns whether a datagram that occupies `truesize` bytes would be queued.
     #[inline]
-    pub(crate) fn has_room(&self, charge: u32) -> bool {
+    pub(crate) fn has_room(&self, truesize: u32) -> bool {
         let MemInfo { rmem_alloc, rcvbuf, .. } = self.memory;
-        !self.congested && (rmem_alloc == 0 || rmem_alloc + charge <= rcvbuf)
+        !self.congested && (rmem_alloc == 0 || rmem_alloc + truesize <= rcvbuf)
     }
 
-    /// `netlink_overrun`: one datagram is dropped. Until all that is queued was read, so is what comes.
+    /// Drops one datagram for lack of buffer space and makes the socket congested
+    /// (`netlink_overrun`).
     fn overrun(&mut self) {
         if !self.no_enobufs && !std::mem::replace(&mut self.congested, true) {
             self.error = Some(Errno::NOBUFS);
-            self.wake_sleeper();
+            self.notify_waiter();
         }
-        self.drop(1);
+        self.count_drops(1);
     }
 
-    /// So many datagrams are dropped, and neither more nor less, however full the queue.
-    pub(crate) fn lose(&mut self, datagrams: u64) {
+    /// Counts `datagrams` as dropped and reports `ENOBUFS`, without congestion and regardless of
+    /// the buffer's state.
+    pub(crate) fn force_drops(&mut self, datagrams: u64) {
         if !self.no_enobufs {
             self.error = Some(Errno::NOBUFS);
-            self.wake_sleeper();
+            self.notify_waiter();
         }
-        self.drop(datagrams);
+        self.count_drops(datagrams);
     }
 
-    fn drop(&mut self, datagrams: u64) {
+    fn count_drops(&mut self, datagrams: u64) {
         self.dropped += datagrams;
         self.memory.drops = self.dropped as u32;
     }
 
-    /// Rings `bell` once, when a call would bring something.
-    pub(crate) fn sleep(&mut self, bell: &Arc<Notifier>) {
-        self.sleeper = Some(bell.clone());
+    /// Notifies `waiter` once, as soon as a receive call would return something.
+    pub(crate) fn set_waiter(&mut self, waiter: &Arc<Notifier>) {
+        self.waiter = Some(waiter.clone());
     }
 
     #[inline]
-    pub(crate) fn wake_sleeper(&mut self) {
-        if let Some(bell) = self.sleeper.take() {
-            bell.ring();
+    pub(crate) fn notify_waiter(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            waiter.notify();
         }
     }
 
     /// `recvmsg` with `MSG_DONTWAIT` (`netlink_recvmsg`).
     pub(crate) fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<ReceivedDatagram, Errno> {
-        let received = self.take(flags.contains(RecvFlags::PEEK), |skb| {
-            let bytes = skb.bytes();
+        let received = self.take(flags.contains(RecvFlags::PEEK), |datagram| {
+            let bytes = datagram.bytes();
             let copied = bytes.len().min(buffer.len());
             buffer[..copied].copy_from_slice(&bytes[..copied]);
             let len = if flags.contains(RecvFlags::TRUNC) { bytes.len() } else { copied };
-            ReceivedDatagram { len, truncated: copied < bytes.len(), sender: skb.sender, groups: skb.groups }
+            ReceivedDatagram {
+                len,
+                truncated: copied < bytes.len(),
+                sender: datagram.sender,
+                groups: datagram.groups,
+            }
         });
-        self.wake();
+        self.end_congestion_if_empty();
         received
     }
 
-    /// Gives queued datagrams to `visit` as long as it wants one, without a call for each.
+    /// Removes datagrams as long as `visit` accepts them by returning `true`; returns how many were
+    /// removed.
+    ///
+    /// # Errors
+    /// Returns the pending error instead, and clears it.
     #[inline]
     pub(crate) fn drain(&mut self, mut visit: impl FnMut(&QueuedDatagram) -> bool) -> Result<usize, Errno> {
         if let Some(error) = self.error.take() {
-            self.wake();
+            self.end_congestion_if_empty();
             return Err(error);
         }
-        let mut taken = 0;
-        while let Some(skb) = self.queue.front() {
-            if !visit(skb) {
+        let mut removed = 0;
+        while let Some(datagram) = self.datagrams.front() {
+            if !visit(datagram) {
                 break;
             }
-            self.memory.rmem_alloc -= skb.charge;
-            self.queue.pop_front();
-            taken += 1;
+            self.memory.rmem_alloc -= datagram.truesize;
+            self.datagrams.pop_front();
+            removed += 1;
         }
-        self.wake();
-        Ok(taken)
+        self.end_congestion_if_empty();
+        Ok(removed)
     }
 
     fn take<R>(&mut self, peek: bool, read: impl FnOnce(&QueuedDatagram) -> R) -> Result<R, Errno> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
-        let skb = self.queue.front().ok_or(Errno::AGAIN)?;
-        let result = read(skb);
+        let datagram = self.datagrams.front().ok_or(Errno::AGAIN)?;
+        let result = read(datagram);
         if !peek {
-            self.memory.rmem_alloc -= skb.charge;
-            self.queue.pop_front();
+            self.memory.rmem_alloc -= datagram.truesize;
+            self.datagrams.pop_front();
         }
         Ok(result)
     }
 
-    /// Takes a datagram out, whatever else a call would say.
+    /// Removes the first datagram, even if an error is pending.
     pub(crate) fn pop(&mut self) -> Option<QueuedDatagram> {
-        let skb = self.queue.pop_front()?;
-        self.memory.rmem_alloc -= skb.charge;
-        self.wake();
-        Some(skb)
+        let datagram = self.datagrams.pop_front()?;
+        self.memory.rmem_alloc -= datagram.truesize;
+        self.end_congestion_if_empty();
+        Some(datagram)
     }
 
-    /// Puts it back where it was.
-    pub(crate) fn put_back(&mut self, skb: QueuedDatagram) {
-        self.memory.rmem_alloc += skb.charge;
-        self.queue.push_front(skb);
+    /// Puts a removed datagram back to the front, even if the buffer is full.
+    pub(crate) fn push_front(&mut self, datagram: QueuedDatagram) {
+        self.memory.rmem_alloc += datagram.truesize;
+        self.datagrams.push_front(datagram);
     }
 
-    /// `netlink_rcv_wake`: an empty queue ends congestion.
-    fn wake(&mut self) {
-        if self.queue.is_empty() {
+    /// `netlink_rcv_wake`.
+    fn end_congestion_if_empty(&mut self) {
+        if self.datagrams.is_empty() {
             self.congested = false;
         }
     }
 
-    /// `SO_RCVBUF`, where it is at most `rmem_max`, or `SO_RCVBUFFORCE`, where that is `None`.
+    /// `SO_RCVBUF` with the given `rmem_max`, or `SO_RCVBUFFORCE` where that is `None`.
     pub(crate) fn set_rcvbuf(&mut self, bytes: i32, rmem_max: Option<u32>) {
         let bytes = match rmem_max {
-            // A negative number is a large one to this comparison, in the kernel.
-            Some(most) => (bytes as u32).min(most),
+            // The kernel compares unsigned numbers: a negative size is a large one.
+            Some(max) => (bytes as u32).min(max),
             None => bytes.max(0) as u32,
         };
         self.memory.rcvbuf = (bytes.min(i32::MAX as u32 / 2) * 2).max(RCVBUF_MIN);
@@ -290,7 +315,7 @@ impl ReceiveQueue {
         self.memory
     }
 
-    /// All datagrams dropped.
+    /// Returns the number of datagrams dropped so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -300,14 +325,14 @@ impl ReceiveQueue {
         self.error.take()
     }
 
-    /// Whether nothing is queued, and nothing wrong.
+    /// Returns whether no datagram is queued, no error pending, and the socket not congested.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.error.is_none() && !self.congested
+        self.datagrams.is_empty() && self.error.is_none() && !self.congested
     }
 
-    /// What `poll` tells: whether a call would bring a datagram, and whether it would fail.
+    /// Returns whether a receive call would return a datagram, and whether it would fail (`poll`).
     pub(crate) fn readiness(&self) -> (bool, bool) {
-        (!self.queue.is_empty(), self.error.is_some())
+        (!self.datagrams.is_empty(), self.error.is_some())
     }
 }

@@ -1,17 +1,20 @@
-//! The machine that runs a filter, for one datagram.
+//! The interpreter of a filter program.
 
 use pmon_core::Cpu;
 
-use super::{Arithmetic, CELLS, Operand, Step, Test, Value};
+use super::instruction::{Arithmetic, CELLS, Comparison, Instruction, LoadSource, Operand};
 
-/// `SKF_NET_OFF`: from here on, offsets count from the network header; a netlink datagram's is where it begins. Below, they count from the link's,
-/// which it has not.
-const NET_OFF: i32 = -0x10_0000;
-/// `sizeof(struct nlattr)`, and what its type is cut to, `NLA_TYPE_MASK`.
-const NLATTR: usize = 4;
-const TYPE: u32 = 0x3fff;
+/// `SKF_NET_OFF`: from this offset on, offsets count from the network header, which is the start of
+/// a netlink datagram.
+///
+/// Offsets below count from the link-layer header, which a netlink datagram lacks.
+const NETWORK_OFFSET: i32 = -0x10_0000;
+/// `sizeof(struct nlattr)`.
+const NLATTR_LEN: usize = 4;
+/// `NLA_TYPE_MASK`.
+const NLA_TYPE_MASK: u32 = 0x3fff;
 
-/// See the module.
+/// The registers and memory of one run, and the datagram that it examines.
 pub(super) struct FilterMachine<'a> {
     a: u32,
     x: u32,
@@ -26,36 +29,39 @@ impl<'a> FilterMachine<'a> {
         Self { a: 0, x: 0, cells: [0; CELLS], datagram, cpu, random }
     }
 
-    /// What the program returns; `None` if it reads what is not there, or divides by 0. It only jumps forward.
-    pub(super) fn run(mut self, steps: &[Step]) -> Option<u32> {
+    /// Runs the program and returns its result, or `None` if it reads beyond the datagram or
+    /// divides by 0.
+    ///
+    /// The program terminates because all jumps go forward.
+    pub(super) fn run(mut self, instructions: &[Instruction]) -> Option<u32> {
         let mut at = 0;
         loop {
-            let step = *steps.get(at)?;
+            let instruction = *instructions.get(at)?;
             at += 1;
-            match step {
-                Step::Load(value) => self.a = self.value(value)?,
-                Step::LoadX(value) => self.x = self.value(value)?,
-                Step::Store(cell) => self.cells[cell] = self.a,
-                Step::StoreX(cell) => self.cells[cell] = self.x,
-                Step::Compute(arithmetic, operand) => {
+            match instruction {
+                Instruction::LoadA(source) => self.a = self.load(source)?,
+                Instruction::LoadX(source) => self.x = self.load(source)?,
+                Instruction::StoreA(cell) => self.cells[cell] = self.a,
+                Instruction::StoreX(cell) => self.cells[cell] = self.x,
+                Instruction::Compute(arithmetic, operand) => {
                     self.a = compute(arithmetic, self.a, self.operand(operand))?;
                 }
-                Step::Negate => self.a = self.a.wrapping_neg(),
-                Step::Jump(over) => at += over as usize,
-                Step::Branch { test, than, yes, no } => {
-                    let than = self.operand(than);
+                Instruction::Negate => self.a = self.a.wrapping_neg(),
+                Instruction::Jump(skip) => at += skip as usize,
+                Instruction::Branch { test, operand, if_true, if_false } => {
+                    let operand = self.operand(operand);
                     let is_true = match test {
-                        Test::Equal => self.a == than,
-                        Test::Greater => self.a > than,
-                        Test::GreaterOrEqual => self.a >= than,
-                        Test::Set => self.a & than != 0,
+                        Comparison::Equal => self.a == operand,
+                        Comparison::Greater => self.a > operand,
+                        Comparison::GreaterOrEqual => self.a >= operand,
+                        Comparison::AnyBitSet => self.a & operand != 0,
                     };
-                    at += usize::from(if is_true { yes } else { no });
+                    at += usize::from(if is_true { if_true } else { if_false });
                 }
-                Step::Return(result) => return Some(result),
-                Step::ReturnA => return Some(self.a),
-                Step::AToX => self.x = self.a,
-                Step::XToA => self.a = self.x,
+                Instruction::Return(result) => return Some(result),
+                Instruction::ReturnA => return Some(self.a),
+                Instruction::AToX => self.x = self.a,
+                Instruction::XToA => self.a = self.x,
             }
         }
     }
@@ -67,67 +73,67 @@ impl<'a> FilterMachine<'a> {
         }
     }
 
-    fn value(&mut self, value: Value) -> Option<u32> {
-        Some(match value {
-            Value::Constant(value) => value,
-            Value::Cell(cell) => self.cells[cell],
-            Value::Len => self.datagram.len() as u32,
-            Value::Bytes(size, at) => self.bytes(size, at)?,
-            Value::Indexed(size, at) => self.bytes(size, at.wrapping_add(self.x))?,
-            Value::Header(at) => (self.bytes(1, at)? & 0xf) * 4,
-            Value::Attribute => self.attribute(),
-            Value::Nested => self.nested(),
-            Value::Cpu => self.cpu.0,
-            Value::Random => self.random.rand_u32(),
+    fn load(&mut self, source: LoadSource) -> Option<u32> {
+        Some(match source {
+            LoadSource::Constant(value) => value,
+            LoadSource::Cell(cell) => self.cells[cell],
+            LoadSource::DatagramLen => self.datagram.len() as u32,
+            LoadSource::Bytes(size, at) => self.bytes(size, at)?,
+            LoadSource::IndexedBytes(size, at) => self.bytes(size, at.wrapping_add(self.x))?,
+            LoadSource::IpHeaderLen(at) => (self.bytes(1, at)? & 0xf) * 4,
+            LoadSource::Attribute => self.attribute(),
+            LoadSource::NestedAttribute => self.nested(),
+            LoadSource::Cpu => self.cpu.0,
+            LoadSource::Random => self.random.rand_u32(),
         })
     }
 
-    /// Bytes of the datagram, as a number in network byte order.
+    /// Reads `size` bytes of the datagram as a number in network byte order.
     fn bytes(&self, size: usize, at: u32) -> Option<u32> {
         let at = match at.cast_signed() {
             at @ 0.. => at,
-            at @ NET_OFF.. => at - NET_OFF,
+            at @ NETWORK_OFFSET.. => at - NETWORK_OFFSET,
             _ => return None,
         } as usize;
         let bytes = self.datagram.get(at..at + size)?;
         Some(bytes.iter().fold(0, |number, &byte| number << 8 | u32::from(byte)))
     }
 
-    /// `bpf_skb_get_nlattr`; 0 if there is none.
+    /// `bpf_skb_get_nlattr`; returns 0 without such an attribute.
     fn attribute(&self) -> u32 {
         let begin = self.a as usize;
         self.datagram.get(begin..).and_then(|bytes| find(bytes, self.x)).map_or(0, |at| (begin + at) as u32)
     }
 
-    /// `bpf_skb_get_nlattr_nest`.
+    /// `bpf_skb_get_nlattr_nest`; returns 0 without such an attribute.
     fn nested(&self) -> u32 {
         let begin = self.a as usize;
         let inside = || {
             let bytes = self.datagram.get(begin..)?;
-            let bytes = bytes.get(NLATTR..usize::from(header(bytes)?.0))?;
+            let bytes = bytes.get(NLATTR_LEN..usize::from(header(bytes)?.0))?;
             find(bytes, self.x)
         };
-        inside().map_or(0, |at| (begin + NLATTR + at) as u32)
+        inside().map_or(0, |at| (begin + NLATTR_LEN + at) as u32)
     }
 }
 
-/// Length and type of the attribute that begins here.
+/// Returns length and type of the attribute at the start of `bytes`.
 fn header(bytes: &[u8]) -> Option<(u16, u16)> {
-    let [a, b, c, d] = *bytes.first_chunk::<NLATTR>()?;
+    let [a, b, c, d] = *bytes.first_chunk::<NLATTR_LEN>()?;
     Some((u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])))
 }
 
-/// `nla_find`: where the first attribute of that type is, of those that stand here in a row.
-fn find(bytes: &[u8], of: u32) -> Option<usize> {
+/// Returns the offset of the first attribute of a type in a sequence of attributes (`nla_find`).
+fn find(bytes: &[u8], wanted: u32) -> Option<usize> {
     let mut at = 0;
     loop {
         let rest = bytes.get(at..)?;
         let (len, kind) = header(rest)?;
         let len = usize::from(len);
-        if !(NLATTR..=rest.len()).contains(&len) {
+        if !(NLATTR_LEN..=rest.len()).contains(&len) {
             return None;
         }
-        if u32::from(kind) & TYPE == of {
+        if u32::from(kind) & NLA_TYPE_MASK == wanted {
             return Some(at);
         }
         at += len.next_multiple_of(4);
@@ -144,7 +150,7 @@ fn compute(arithmetic: Arithmetic, a: u32, b: u32) -> Option<u32> {
         Arithmetic::Or => a | b,
         Arithmetic::And => a & b,
         Arithmetic::Xor => a ^ b,
-        // By what the index register has: of that, five bits.
+        // The kernel uses the low five bits of the index register.
         Arithmetic::Lsh => a.wrapping_shl(b),
         Arithmetic::Rsh => a.wrapping_shr(b),
     })

@@ -1,6 +1,6 @@
-//! A netlink socket of the fake kernel, with the calls that a program makes.
+//! A netlink socket of the fake kernel, with the system calls that a program makes on it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use pmon_core::Tgid;
 use pmon_core::batch::Batch;
@@ -9,22 +9,26 @@ use pmon_core::wire::{ByteOrder, SubscribeOp, SubscribeRequest};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use crate::netlink::connector::{Connector, GROUP};
-use crate::netlink::member::SocketState;
+use crate::netlink::connector::{Connector, lock};
+use crate::netlink::message::PROC_GROUP;
 use crate::netlink::receive_queue::{QueuedDatagram, ReceivedDatagram};
+use crate::netlink::socket_state::SocketState;
 
 mod options;
 
-/// The longest datagram that can be sent: `SO_SNDBUF` as it is by default, less what each takes.
-const LONGEST: usize = 212_992 - 32;
-/// The ports given to those who want any, and whose process's own is taken, go down from here: as negative numbers, -4097.
-const HIGHEST_PORT: u32 = -4097_i32 as u32;
+/// The longest datagram that can be sent, in bytes: the default `SO_SNDBUF` less the kernel's
+/// overhead.
+const MAX_SEND: usize = 212_992 - 32;
+/// The highest automatic port: -4097 as a negative number. The kernel counts down from here where a
+/// process's id is taken.
+const HIGHEST_AUTO_PORT: u32 = -4097_i32 as u32;
 
-/// A socket as `socket(AF_NETLINK, SOCK_DGRAM, NETLINK_CONNECTOR)` makes it, of a process on the fake kernel. Nothing blocks: a call
-/// that would is refused with `EAGAIN`.
+/// A netlink socket of a process on the fake kernel, as `socket(AF_NETLINK, SOCK_DGRAM,
+/// NETLINK_CONNECTOR)` opens it.
 ///
-/// It hears what happens on its [`Kernel`](crate::Kernel), once it is bound to the group and somebody has asked for events;
-/// [`Socket::listen`] does both. Dropping it closes it.
+/// The socket receives the events of its [`Kernel`](crate::Kernel) once it is bound to the group of
+/// process events and any socket has sent a LISTEN request; [`Socket::listen`] does both. No call
+/// blocks: one that would returns `EAGAIN`. Dropping the value closes the socket.
 ///
 /// ```
 /// use pmon_fake::{Errno, Kernel, RecvFlags};
@@ -34,7 +38,7 @@ const HIGHEST_PORT: u32 = -4097_i32 as u32;
 /// socket.set_rcvbuf(832);
 /// socket.listen()?;
 ///
-/// // There is room for two datagrams: the acknowledgement, and one of ten events.
+/// // The buffer holds two datagrams: the acknowledgement, and one of ten events.
 /// let task = kernel.add_process("test");
 /// (0..10).for_each(|_| kernel.rename(task, "renamed"));
 /// assert_eq!(socket.memory().drops, 9);
@@ -47,114 +51,116 @@ const HIGHEST_PORT: u32 = -4097_i32 as u32;
 pub struct Socket {
     connector: Arc<Mutex<Connector>>,
     id: usize,
-    /// The port that it gets first of all: its process's id.
+    /// The process that opened the socket; its id is the first choice for an automatic port.
     owner: Tgid,
 }
 
-/// What `poll` tells of a [`Socket`].
+/// The result of `poll` on a [`Socket`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
-    /// `POLLIN`: a call would bring a datagram, or the end.
+    /// `POLLIN`: a receive call would return a datagram, or the end of file.
     pub readable: bool,
-    /// `POLLERR`: a call would bring an error.
+    /// `POLLERR`: a receive call would fail.
     pub error: bool,
 }
 
-/// The connector, also after a panic of another thread: a test that has failed anyhow.
-pub(crate) fn lock(connector: &Mutex<Connector>) -> MutexGuard<'_, Connector> {
-    connector.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Socket {
-    pub(crate) fn open(connector: &Arc<Mutex<Connector>>, owner: Tgid, admin: bool) -> Self {
-        let id = lock(connector).open(admin);
+    pub(crate) fn open(connector: &Arc<Mutex<Connector>>, owner: Tgid, privileged: bool) -> Self {
+        let id = lock(connector).open(privileged);
         Self { connector: connector.clone(), id, owner }
     }
 
-    /// The kernel's side of it; meanwhile nothing else happens there.
+    /// Runs `act` on the connector's state of this socket, with the connector locked.
     pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut SocketState) -> R) -> R {
-        act(lock(&self.connector).member(self.id))
+        act(lock(&self.connector).socket(self.id))
     }
 
-    /// `close`, before it is dropped.
+    /// Closes the socket before it is dropped.
     pub(crate) fn close(&mut self) {
         lock(&self.connector).close(self.id);
     }
 
-    /// `bind` to a port and to groups, as a mask; port 0 is the process's id, or any that is free.
+    /// `bind` to a port and to a mask of groups.
+    ///
+    /// Port 0 selects the process's id, or a free port if that is taken.
     ///
     /// # Errors
-    /// `EINVAL` if it is bound to another port, `EADDRINUSE` if another socket is bound to that one, `EPERM` if it may not hear
-    /// these groups.
+    /// `EINVAL` if the socket is bound to another port, `EADDRINUSE` if another socket is bound to
+    /// this one, `EPERM` if the groups need privileges that the socket lacks.
     pub fn bind(&mut self, port: u32, groups: u32) -> Result<(), Errno> {
         let mut connector = lock(&self.connector);
-        let member = connector.member(self.id);
-        let bound = member.bound.then_some(member.port);
+        let socket = connector.socket(self.id);
+        let bound = socket.bound.then_some(socket.port);
         if bound.is_some_and(|bound| bound != port) {
             return Err(Errno::INVAL);
         }
-        // Without privilege, the groups with odd numbers (`cn_bind`).
-        if !member.admin && groups & 0xAAAA_AAAA != 0 {
+        // An unprivileged socket may join the groups with odd numbers (`cn_bind`).
+        if !socket.privileged && groups & 0xAAAA_AAAA != 0 {
             return Err(Errno::PERM);
         }
-        if bound.is_none() && port != 0 && !connector.is_free(port) {
-            connector.member(self.id).port = port;
+        if bound.is_none() && port != 0 && !connector.is_port_free(port) {
+            connector.socket(self.id).port = port;
             return Err(Errno::ADDRINUSE);
         }
-        let port = if port == 0 { free_port(&connector, self.owner) } else { port };
-        let member = connector.member(self.id);
-        (member.port, member.bound) = (port, true);
+        let port = if port == 0 { auto_port(&connector, self.owner) } else { port };
+        let socket = connector.socket(self.id);
+        (socket.port, socket.bound) = (port, true);
         connector.set_groups(self.id, groups);
         Ok(())
     }
 
-    /// Whether it has a port of its own.
+    /// Returns whether the socket owns a port.
     pub fn is_bound(&self) -> bool {
-        lock(&self.connector).member(self.id).bound
+        lock(&self.connector).socket(self.id).bound
     }
 
-    /// `connect`: from now on, [`Socket::send`] goes to that port and to the groups, of which only the first counts, and messages to this
-    /// socket's port come from that port alone. Nobody need have it. A socket that is not bound is bound by it.
+    /// `connect` to a port and to the lowest of `groups`.
+    ///
+    /// [`Socket::send`] then sends to this port and group, and only unicasts from this port are
+    /// received. No socket needs to have the port. An unbound socket is bound to an automatic port.
     ///
     /// # Errors
-    /// `EPERM` without privilege but to the kernel alone.
+    /// `EPERM` if an unprivileged socket connects to anything but the kernel (port and groups 0).
     pub fn connect(&mut self, port: u32, groups: u32) -> Result<(), Errno> {
         let mut connector = lock(&self.connector);
-        if !connector.member(self.id).admin && (port, groups) != (0, 0) {
+        if !connector.socket(self.id).privileged && (port, groups) != (0, 0) {
             return Err(Errno::PERM);
         }
-        bind_if_not(&mut connector, self.id, self.owner);
-        connector.member(self.id).peer = Some((port, first(groups)));
+        bind_if_unbound(&mut connector, self.id, self.owner);
+        connector.socket(self.id).peer = Some((port, lowest_group(groups)));
         Ok(())
     }
 
-    /// `connect` to `AF_UNSPEC`: as before the first [`Socket::connect`], but that it stays bound.
+    /// `connect` to `AF_UNSPEC`: reverts [`Socket::connect`], except that the socket stays bound.
     pub fn disconnect(&mut self) {
-        lock(&self.connector).member(self.id).peer = None;
+        lock(&self.connector).socket(self.id).peer = None;
     }
 
-    /// `getpeername`: the port, and the group as a mask; both are 0 if it is not connected.
+    /// `getpeername`: the port and the group mask of [`Socket::connect`], or zeros if the socket is
+    /// not connected.
     pub fn peer_name(&self) -> (u32, u32) {
-        lock(&self.connector).member(self.id).peer.unwrap_or_default()
+        lock(&self.connector).socket(self.id).peer.unwrap_or_default()
     }
 
-    /// `getsockname`: the port, and the groups as a mask. After a `bind` that failed with `EADDRINUSE`, the port is the one that was not
-    /// to be had, and not this socket's.
+    /// `getsockname`: the port and the mask of groups.
+    ///
+    /// After a `bind` that failed with `EADDRINUSE`, the port is the requested one, which another
+    /// socket owns.
     pub fn name(&self) -> (u32, u32) {
         let mut connector = lock(&self.connector);
-        let member = connector.member(self.id);
-        (member.port, member.groups)
+        let socket = connector.socket(self.id);
+        (socket.port, socket.groups)
     }
 
-    /// `NETLINK_ADD_MEMBERSHIP` of the group with that number.
+    /// `NETLINK_ADD_MEMBERSHIP` of the group with number `group`.
     ///
     /// # Errors
-    /// `EINVAL` if there is no such group, `EPERM` if it may not hear it.
+    /// `EINVAL` if there is no such group, `EPERM` if it needs privileges that the socket lacks.
     pub fn add_membership(&mut self, group: i32) -> Result<(), Errno> {
         self.set_membership(group, true)
     }
 
-    /// `NETLINK_DROP_MEMBERSHIP`. What is queued stays.
+    /// `NETLINK_DROP_MEMBERSHIP` of the group with number `group`; queued datagrams stay queued.
     ///
     /// # Errors
     /// `EINVAL` if there is no such group.
@@ -168,75 +174,83 @@ impl Socket {
             _ => return Err(Errno::INVAL),
         };
         let mut connector = lock(&self.connector);
-        let member = connector.member(self.id);
-        if on && !member.admin && group % 2 == 0 {
+        let socket = connector.socket(self.id);
+        if on && !socket.privileged && group % 2 == 0 {
             return Err(Errno::PERM);
         }
-        let groups = if on { member.groups | bit } else { member.groups & !bit };
+        let groups = if on { socket.groups | bit } else { socket.groups & !bit };
         connector.set_groups(self.id, groups);
         Ok(())
     }
 
-    /// `poll`.
+    /// `poll` with a timeout of 0.
     pub fn poll(&self) -> Readiness {
         let mut connector = lock(&self.connector);
-        let member = connector.member(self.id);
-        let (readable, error) = member.sock.readiness();
-        Readiness { readable: readable || member.ended, error }
+        let socket = connector.socket(self.id);
+        let (readable, error) = socket.queue.readiness();
+        Readiness { readable: readable || socket.ended, error }
     }
 
     /// Takes the first datagram out of the queue, regardless of pending errors and faults.
     pub fn unqueue(&mut self) -> Option<QueuedDatagram> {
-        self.with(|member| member.sock.pop())
+        self.with(|socket| socket.queue.pop())
     }
 
-    /// Puts a datagram from [`Socket::unqueue`] back to the front of the queue, even where that exceeds the receive buffer.
+    /// Puts a datagram from [`Socket::unqueue`] back to the front of the queue, even where that
+    /// exceeds the receive buffer.
     pub fn requeue(&mut self, datagram: QueuedDatagram) {
-        self.with(|member| member.sock.put_back(datagram));
+        self.with(|socket| socket.queue.push_front(datagram));
     }
 
-    /// Returns whether an event that happens now would be sent to this socket: it has a port and is in the group, the kernel counts at
-    /// least one listener, and the input has not ended.
+    /// Returns whether an event that happens now would be sent to this socket.
+    ///
+    /// That is the case if the socket has a port and is in the group, the kernel counts at least
+    /// one listener, and the input has not ended.
     pub fn receives_events(&self) -> bool {
         let mut connector = lock(&self.connector);
-        let is_counted = connector.listeners >= 1;
-        let member = connector.member(self.id);
-        is_counted && member.listens() && member.port != 0 && !member.ended
+        let has_listeners = connector.listeners >= 1;
+        let socket = connector.socket(self.id);
+        has_listeners && socket.is_in_proc_group() && socket.port != 0 && !socket.ended
     }
 
-    /// `send`: to the kernel, or to what it is connected to.
+    /// `send`: sends a datagram to the peer of [`Socket::connect`], or else to the kernel; returns
+    /// the bytes sent.
     ///
     /// # Errors
-    /// As [`Socket::send_to`]; privilege was asked for when it was connected.
+    /// As [`Socket::send_to`], except `EPERM`: privileges are checked by [`Socket::connect`].
     pub fn send(&mut self, datagram: &[u8]) -> Result<usize, Errno> {
         let (port, groups) = self.peer_name();
         self.send_as(true, datagram, port, groups)
     }
 
-    /// `sendto`: to the groups, of which only the first counts, and to a port; 0 is the kernel. A socket that is not bound is bound
-    /// by it. How much was sent: if the port's owner has a filter that cuts it, what is left.
+    /// `sendto`: sends a datagram to the lowest of `groups` and to a port, of which 0 is the
+    /// kernel; returns the bytes sent.
+    ///
+    /// An unbound socket is bound to an automatic port. If the filter of the socket at the port
+    /// truncates the datagram, the truncated length is returned.
     ///
     /// # Errors
-    /// `ENODATA` for nothing, `EMSGSIZE` for too much, `EPERM` without privilege but to the kernel alone, `ECONNREFUSED` if nobody has
-    /// that port, or it is connected to another's, `EAGAIN` if its queue is full.
+    /// `ENODATA` for an empty datagram, `EMSGSIZE` for one that is too long, `EPERM` if an
+    /// unprivileged socket sends to anything but the kernel, `ECONNREFUSED` if no socket has the
+    /// port or that socket is connected to another port, `EAGAIN` if its receive buffer is full.
     pub fn send_to(&mut self, datagram: &[u8], port: u32, groups: u32) -> Result<usize, Errno> {
-        let admin = lock(&self.connector).member(self.id).admin;
-        self.send_as(admin, datagram, port, groups)
+        let privileged = lock(&self.connector).socket(self.id).privileged;
+        self.send_as(privileged, datagram, port, groups)
     }
 
-    fn send_as(&mut self, admin: bool, datagram: &[u8], port: u32, groups: u32) -> Result<usize, Errno> {
+    fn send_as(&mut self, privileged: bool, datagram: &[u8], port: u32, groups: u32) -> Result<usize, Errno> {
         if datagram.is_empty() {
             return Err(Errno::NODATA);
         }
-        if !admin && (port, groups) != (0, 0) {
+        if !privileged && (port, groups) != (0, 0) {
             return Err(Errno::PERM);
         }
         let mut connector = lock(&self.connector);
-        bind_if_not(&mut connector, self.id, self.owner);
-        if datagram.len() > LONGEST {
+        bind_if_unbound(&mut connector, self.id, self.owner);
+        if datagram.len() > MAX_SEND {
             return Err(Errno::MSGSIZE);
         }
-        let group = first(groups);
+        let group = lowest_group(groups);
         if group != 0 {
             connector.multicast(self.id, datagram, group, port);
         }
@@ -247,64 +261,67 @@ impl Socket {
         Ok(datagram.len())
     }
 
-    /// `recvmsg`: the next datagram into `buffer`, as much as fits. After [`Fault::End`](crate::Fault::End) and all that was queued, a
-    /// datagram of no bytes.
+    /// `recvmsg` with `MSG_DONTWAIT`: copies the next datagram into `buffer`, as far as it fits.
+    ///
+    /// After [`Fault::End`](crate::Fault::End), once the queue is empty, a datagram of length 0 is
+    /// returned.
     ///
     /// # Errors
-    /// `ENOBUFS` if datagrams were dropped, before those that are queued; `EAGAIN` if none is queued; `EOPNOTSUPP` for `MSG_OOB`; what a
-    /// fault script has.
+    /// `ENOBUFS` if datagrams were dropped, before the datagrams still queued; `EAGAIN` if none is
+    /// queued; `EOPNOTSUPP` for `MSG_OOB`; `EINTR` and `EAGAIN` where a fault script injects them.
     pub fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<ReceivedDatagram, Errno> {
         if flags.contains(RecvFlags::OOB) {
             return Err(Errno::OPNOTSUPP);
         }
         let mut connector = lock(&self.connector);
-        let member = connector.member(self.id);
-        if member.interrupted > 0 {
-            member.interrupted -= 1;
+        let socket = connector.socket(self.id);
+        if socket.eintr_calls > 0 {
+            socket.eintr_calls -= 1;
             return Err(Errno::INTR);
         }
-        if member.starved > 0 {
-            member.starved -= 1;
+        if socket.eagain_calls > 0 {
+            socket.eagain_calls -= 1;
             return Err(Errno::AGAIN);
         }
-        match member.sock.recv(buffer, flags) {
-            Err(Errno::AGAIN) if member.ended => {
+        match socket.queue.recv(buffer, flags) {
+            Err(Errno::AGAIN) if socket.ended => {
                 Ok(ReceivedDatagram { len: 0, truncated: false, sender: 0, groups: 0 })
             }
             received => received,
         }
     }
 
-    /// Asks for all events as a client does: binds to the group, if it is not bound yet, and sends the request. The kernel's
-    /// acknowledgement is the next datagram.
+    /// Subscribes to all events: binds to the group, and sends a LISTEN request.
+    ///
+    /// The kernel's acknowledgement is the next datagram.
     ///
     /// # Errors
     /// As [`Socket::bind`].
     pub fn listen(&mut self) -> Result<(), Errno> {
         let (port, groups) = self.name();
-        self.bind(if self.is_bound() { port } else { 0 }, groups | GROUP)?;
+        self.bind(if self.is_bound() { port } else { 0 }, groups | PROC_GROUP)?;
         let request = SubscribeRequest::new(SubscribeOp::Listen, 0);
         self.send_to(&request.encode(self.name().0, ByteOrder::NATIVE), 0, 0).map(|_| ())
     }
 }
 
 /// `netlink_autobind`.
-fn bind_if_not(connector: &mut Connector, id: usize, owner: Tgid) {
-    if !connector.member(id).bound {
-        let port = free_port(connector, owner);
-        let member = connector.member(id);
-        (member.port, member.bound) = (port, true);
+fn bind_if_unbound(connector: &mut Connector, id: usize, owner: Tgid) {
+    if !connector.socket(id).bound {
+        let port = auto_port(connector, owner);
+        let socket = connector.socket(id);
+        (socket.port, socket.bound) = (port, true);
     }
 }
 
-/// Of some groups, the first.
-fn first(groups: u32) -> u32 {
+/// Returns the lowest group of a mask, as a mask.
+fn lowest_group(groups: u32) -> u32 {
     groups & groups.wrapping_neg()
 }
 
-fn free_port(connector: &Connector, owner: Tgid) -> u32 {
-    let others = (1..=HIGHEST_PORT).rev();
-    std::iter::once(owner.0).chain(others).find(|&port| connector.is_free(port)).unwrap_or(owner.0)
+fn auto_port(connector: &Connector, owner: Tgid) -> u32 {
+    let others = (1..=HIGHEST_AUTO_PORT).rev();
+    std::iter::once(owner.0).chain(others).find(|&port| connector.is_port_free(port)).unwrap_or(owner.0)
 }
 
 impl Drop for Socket {
@@ -318,26 +335,26 @@ impl Source for Socket {
 
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, Errno> {
         let mut connector = lock(&self.connector);
-        let member = connector.member(self.id);
-        // A call that was interrupted is made anew.
-        member.interrupted = 0;
-        if member.starved > 0 {
-            member.starved -= 1;
+        let socket = connector.socket(self.id);
+        // A source repeats interrupted calls.
+        socket.eintr_calls = 0;
+        if socket.eagain_calls > 0 {
+            socket.eagain_calls -= 1;
             return Ok(Received::Empty);
         }
         if batch.is_full() {
             return Ok(Received::Datagrams(0));
         }
-        match member.sock.drain(|skb| batch.push(skb.bytes(), skb.sender())) {
+        match socket.queue.drain(|datagram| batch.push(datagram.bytes(), datagram.sender())) {
             Err(Errno::NOBUFS) => Ok(Received::Overrun),
             Err(error) => Err(error),
-            Ok(0) if member.ended => Ok(Received::Closed),
+            Ok(0) if socket.ended => Ok(Received::Closed),
             Ok(0) => Ok(Received::Empty),
-            Ok(frames) => Ok(Received::Datagrams(frames)),
+            Ok(datagrams) => Ok(Received::Datagrams(datagrams)),
         }
     }
 
     fn drops(&mut self) -> Result<Option<u64>, Errno> {
-        Ok(Some(lock(&self.connector).member(self.id).sock.dropped()))
+        Ok(Some(lock(&self.connector).socket(self.id).queue.dropped()))
     }
 }

@@ -1,104 +1,111 @@
-//! A socket's options, `setsockopt` and `getsockopt`.
+//! The options of a socket: `setsockopt` and `getsockopt`.
 
 use rustix::io::Errno;
 
-use super::{Socket, lock};
+use super::Socket;
+use crate::netlink::connector::lock;
 use crate::netlink::filter::{ClassicFilter, SockFilter};
 use crate::netlink::receive_queue::MemInfo;
 
-/// Options.
+/// Socket options.
 impl Socket {
-    /// `SO_RCVBUF`: doubled, and cut to twice `net.core.rmem_max`.
+    /// Sets `SO_RCVBUF`: the kernel doubles `bytes` and limits the result to twice
+    /// `net.core.rmem_max`.
     pub fn set_rcvbuf(&mut self, bytes: i32) {
         let mut connector = lock(&self.connector);
-        let most = connector.rmem_max;
-        connector.member(self.id).sock.set_rcvbuf(bytes, Some(most));
+        let rmem_max = connector.rmem_max;
+        connector.socket(self.id).queue.set_rcvbuf(bytes, Some(rmem_max));
     }
 
-    /// `SO_RCVBUFFORCE`: doubled.
+    /// Sets `SO_RCVBUFFORCE`: the kernel doubles `bytes`, without a limit.
     ///
     /// # Errors
-    /// `EPERM` without privilege.
+    /// `EPERM` without privileges.
     pub fn force_rcvbuf(&mut self, bytes: i32) -> Result<(), Errno> {
         let mut connector = lock(&self.connector);
-        let member = connector.member(self.id);
-        if !member.admin {
+        let socket = connector.socket(self.id);
+        if !socket.privileged {
             return Err(Errno::PERM);
         }
-        member.sock.set_rcvbuf(bytes, None);
+        socket.queue.set_rcvbuf(bytes, None);
         Ok(())
     }
 
-    /// `NETLINK_NO_ENOBUFS`: an overrun is no error, and no congestion.
+    /// Sets `NETLINK_NO_ENOBUFS`: overruns cause neither `ENOBUFS` nor congestion.
     pub fn set_no_enobufs(&mut self, on: bool) {
-        lock(&self.connector).member(self.id).sock.set_no_enobufs(on);
+        self.with(|socket| socket.queue.set_no_enobufs(on));
     }
 
-    /// `SO_MEMINFO`.
-    pub fn memory(&self) -> MemInfo {
-        lock(&self.connector).member(self.id).sock.memory()
-    }
-
-    /// `SO_ERROR`: what the next call would have failed with.
-    pub fn take_error(&mut self) -> Option<Errno> {
-        lock(&self.connector).member(self.id).sock.take_error()
-    }
-
-    /// Whether `NETLINK_NO_ENOBUFS` is set.
+    /// Returns whether `NETLINK_NO_ENOBUFS` is set.
     pub fn no_enobufs(&self) -> bool {
-        lock(&self.connector).member(self.id).sock.no_enobufs()
+        lock(&self.connector).socket(self.id).queue.no_enobufs()
     }
 
-    /// `SO_ATTACH_FILTER`: from now on a datagram is queued if `program`, a classic filter, returns another number than 0, and has at most so
-    /// many bytes. One that is not queued is no drop, and to its sender no error. The program takes the place of an earlier one.
+    /// Returns `SO_MEMINFO`.
+    pub fn memory(&self) -> MemInfo {
+        lock(&self.connector).socket(self.id).queue.memory()
+    }
+
+    /// Returns and clears `SO_ERROR`, the error that the next call would have failed with.
+    pub fn take_error(&mut self) -> Option<Errno> {
+        self.with(|socket| socket.queue.take_error())
+    }
+
+    /// Sets `SO_ATTACH_FILTER`: runs `program`, a classic BPF filter, on each datagram that is sent
+    /// to this socket.
+    ///
+    /// The program returns the maximum length to queue. A datagram for which it returns 0 is not
+    /// queued; that is neither a drop nor an error of the sender. A new program replaces the
+    /// previous one.
     ///
     /// # Errors
-    /// `EPERM` if filters are locked; `EINVAL` if the program has no instruction or more than 4096, or such as are not known, that jump
-    /// beyond its end, divide by a constant 0 or read a cell that may not have been written, or if it does not end with a return. Then the
-    /// earlier one holds.
+    /// `EPERM` if the filter is locked. `EINVAL` if the program is empty or has more than 4096
+    /// instructions, has an unknown instruction, jumps beyond its end, divides by the constant 0,
+    /// reads a memory cell that may be unwritten, or does not end with a return; the previous
+    /// program then stays attached.
     pub fn attach_filter(&mut self, program: &[SockFilter]) -> Result<(), Errno> {
         let mut connector = lock(&self.connector);
-        if connector.member(self.id).filter_is_locked {
+        if connector.socket(self.id).filter_is_locked {
             return Err(Errno::PERM);
         }
-        connector.attach(self.id, ClassicFilter::new(program)?);
+        connector.attach_filter(self.id, ClassicFilter::new(program)?);
         Ok(())
     }
 
-    /// `SO_DETACH_FILTER`.
+    /// Sets `SO_DETACH_FILTER`.
     ///
     /// # Errors
-    /// `EPERM` if filters are locked, `ENOENT` if there is none.
+    /// `EPERM` if the filter is locked, `ENOENT` if there is none.
     pub fn detach_filter(&mut self) -> Result<(), Errno> {
-        let mut connector = lock(&self.connector);
-        let member = connector.member(self.id);
-        if member.filter_is_locked {
-            return Err(Errno::PERM);
-        }
-        member.filter.take().map(drop).ok_or(Errno::NOENT)
+        self.with(|socket| {
+            if socket.filter_is_locked {
+                return Err(Errno::PERM);
+            }
+            socket.filter.take().map(drop).ok_or(Errno::NOENT)
+        })
     }
 
-    /// `SO_GET_FILTER`: the program, as it was attached.
+    /// Returns `SO_GET_FILTER`, the program as it was attached.
     pub fn filter(&self) -> Option<Box<[SockFilter]>> {
-        lock(&self.connector).member(self.id).filter.as_ref().map(|filter| filter.program().into())
+        lock(&self.connector).socket(self.id).filter.as_ref().map(|filter| filter.program().into())
     }
 
-    /// `SO_LOCK_FILTER`: the filter, or that there is none, stays as it is.
+    /// Sets `SO_LOCK_FILTER`: the filter, or its absence, can no longer be changed.
     ///
     /// # Errors
-    /// `EPERM` if it is locked, and shall not be.
+    /// `EPERM` if the filter is locked and `on` is false.
     pub fn lock_filter(&mut self, on: bool) -> Result<(), Errno> {
-        let mut connector = lock(&self.connector);
-        let is_locked = &mut connector.member(self.id).filter_is_locked;
-        if *is_locked && !on {
-            return Err(Errno::PERM);
-        }
-        *is_locked = on;
-        Ok(())
+        self.with(|socket| {
+            if socket.filter_is_locked && !on {
+                return Err(Errno::PERM);
+            }
+            socket.filter_is_locked = on;
+            Ok(())
+        })
     }
 
-    /// Whether `SO_LOCK_FILTER` is set.
+    /// Returns whether `SO_LOCK_FILTER` is set.
     pub fn is_filter_locked(&self) -> bool {
-        lock(&self.connector).member(self.id).filter_is_locked
+        lock(&self.connector).socket(self.id).filter_is_locked
     }
 }

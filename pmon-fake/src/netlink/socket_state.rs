@@ -1,0 +1,134 @@
+//! The connector's state of one open socket: its address, its receive queue, and the subscription
+//! it requested.
+//!
+//! After `cn_proc_mcast_ctl` and `cn_filter` of `drivers/connector/cn_proc.c`.
+
+use pmon_core::wire::{EventKind, layout, u32_at};
+use rustix::io::Errno;
+
+use crate::netlink::filter::ClassicFilter;
+use crate::netlink::message::PROC_GROUP;
+use crate::netlink::receive_queue::ReceiveQueue;
+use crate::netlink::request::ParsedRequest;
+
+/// `PROC_EVENT_ALL`.
+const MASK_ALL: u32 = 0xE000_03C7;
+/// `PROC_EVENT_NONZERO_EXIT`: selects exits with a code other than 0.
+const MASK_NONZERO_EXIT: u32 = 0x2000_0000;
+/// `PROC_CN_MCAST_LISTEN`.
+const LISTEN: u32 = 1;
+/// `PROC_CN_MCAST_IGNORE`.
+const IGNORE: u32 = 2;
+
+/// The state of one socket.
+#[derive(Debug)]
+pub(crate) struct SocketState {
+    pub(crate) queue: ReceiveQueue,
+    pub(crate) port: u32,
+    /// Whether the socket owns its port. After `EADDRINUSE`, `port` is another socket's.
+    pub(crate) bound: bool,
+    pub(crate) groups: u32,
+    /// The rank of the socket's first join among all joins. A multicast is delivered to the highest
+    /// rank first.
+    pub(crate) join_order: u64,
+    /// Port and group of `connect`. A connected socket receives unicasts from this port only.
+    pub(crate) peer: Option<(u32, u32)>,
+    pub(crate) filter: Option<ClassicFilter>,
+    /// `SO_LOCK_FILTER`.
+    pub(crate) filter_is_locked: bool,
+    /// The last request (`sk_user_data`).
+    subscription: Option<Subscription>,
+    pub(crate) open: bool,
+    /// Whether the owner has `CAP_NET_ADMIN`.
+    pub(crate) privileged: bool,
+    /// Number of coming receive calls that fail with `EINTR` (fault `eintr`).
+    pub(crate) eintr_calls: u32,
+    /// Number of coming receive calls that fail with `EAGAIN` (fault `eagain`).
+    pub(crate) eagain_calls: u32,
+    /// Whether the input has ended: after the queue, the socket is at end of file (fault `end`).
+    pub(crate) ended: bool,
+}
+
+/// Operation and mask of a request.
+#[derive(Clone, Copy, Debug)]
+struct Subscription {
+    operation: u32,
+    mask: u32,
+}
+
+impl SocketState {
+    pub(crate) fn new(privileged: bool) -> Self {
+        Self {
+            queue: ReceiveQueue::default(),
+            port: 0,
+            bound: false,
+            groups: 0,
+            join_order: 0,
+            peer: None,
+            filter: None,
+            filter_is_locked: false,
+            subscription: None,
+            open: true,
+            privileged,
+            eintr_calls: 0,
+            eagain_calls: 0,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn close(&mut self) {
+        *self = Self { open: false, ..Self::new(self.privileged) };
+    }
+
+    /// Applies a request; returns the change of the kernel's listener count and the errno of the
+    /// acknowledgement.
+    pub(crate) fn apply_request(&mut self, request: &ParsedRequest) -> (i32, u32) {
+        let mask = match request.mask.map(|mask| mask & MASK_ALL) {
+            None | Some(0) => MASK_ALL,
+            Some(mask) => mask,
+        };
+        let previous = self.subscription.replace(Subscription { operation: request.operation, mask });
+        match request.operation {
+            LISTEN => (i32::from(previous.is_none_or(|previous| previous.operation != LISTEN)), 0),
+            IGNORE => {
+                self.subscription = Some(Subscription { operation: IGNORE, mask: 0 });
+                (-i32::from(previous.is_some_and(|previous| previous.operation != IGNORE)), 0)
+            }
+            _ => (0, Errno::INVAL.raw_os_error() as u32),
+        }
+    }
+
+    /// Returns whether the socket is a member of the group of process events.
+    pub(crate) fn is_in_proc_group(&self) -> bool {
+        self.groups & PROC_GROUP != 0
+    }
+
+    /// Returns whether the next event could be handed to the reader at once: nothing is queued,
+    /// filtered or masked.
+    #[inline]
+    pub(crate) fn accepts_directly(&self) -> bool {
+        self.is_in_proc_group()
+            && self.port != 0
+            && self.eagain_calls == 0
+            && !self.ended
+            && self.filter.is_none()
+            && matches!(self.subscription, None | Some(Subscription { operation: LISTEN, mask: MASK_ALL }))
+            && self.queue.is_idle()
+    }
+
+    /// Returns whether the subscription's mask selects an event of the kernel (`cn_filter`).
+    #[inline]
+    pub(crate) fn mask_selects(&self, datagram: &[u8]) -> bool {
+        match self.subscription {
+            None | Some(Subscription { operation: LISTEN, mask: MASK_ALL }) => true,
+            Some(Subscription { operation: IGNORE, .. }) => false,
+            Some(Subscription { mask, .. }) => {
+                let what = u32_at(datagram, layout::WHAT.start);
+                let code = u32_at(datagram, layout::EXIT_CODE.start);
+                let is_failure =
+                    mask & MASK_NONZERO_EXIT != 0 && Some(what) == EventKind::Exit.what() && code != 0;
+                mask == MASK_ALL || is_failure || mask & what != 0
+            }
+        }
+    }
+}
