@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Stdout, Write, stderr, stdout};
 use indicatif::{ProgressBar, ProgressStyle};
 use pmon_record::startup;
 use rustix::io::Errno;
+use rustix::termios::tcgetwinsize;
 
 use crate::exit::{self, Failure};
 
@@ -55,6 +56,11 @@ pub(crate) fn colours() -> bool {
     let is_disabled = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     stdout().is_terminal() && !is_disabled && !is_dumb
+}
+
+/// Returns the number of columns of standard error, if it is a terminal.
+pub(crate) fn width() -> Option<usize> {
+    tcgetwinsize(stderr()).ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
 /// Creates a progress bar for reading this many bytes. The bar is hidden if they are few or standard

@@ -55,18 +55,28 @@ impl<W: Write> View<W> {
         colours: bool,
         sink: W,
     ) -> Self {
-        let filter = filter(args, range, header);
-        let mut render: Box<dyn Render> = match args.format {
+        let render: Box<dyn Render> = match args.format {
             FormatArg::Text => Box::new(TextRenderer::new(args.clock, TimeZone::system(), colours)),
             FormatArg::Classic => Box::new(ClassicRenderer),
             FormatArg::Json => Box::new(JsonRenderer::new()),
             FormatArg::Csv => Box::new(CsvRenderer::new()),
         };
+        Self::with_renderer(render, filter(args, range, header), header, order, sink)
+    }
+
+    /// Creates a view with this renderer and filter.
+    pub(crate) fn with_renderer(
+        mut render: Box<dyn Render>,
+        filter: Filter,
+        header: Option<&Header>,
+        order: ByteOrder,
+        sink: W,
+    ) -> Self {
         let joins = render.needs_details() || filter.needs_details();
         // If the recorder observed which exits end a process, they need not be derived.
         let has_ends = header.is_some_and(|header| header.meta.transport.name == "ring+details");
         let follows =
-            render.needs_processes() || filter.needs_processes() || render.tells_ends() && !has_ends;
+            render.needs_processes() || filter.needs_processes() || render.shows_process_ends() && !has_ends;
         let mut wall = WallClock::new();
         if let Some(header) = header {
             wall.observe(header.meta.start);
@@ -150,9 +160,7 @@ impl<W: Write> View<W> {
             1 => "1 process".into(),
             count => format!("{count} processes"),
         };
-        Some(format!(
-            "the tree may have holes: {processes} may belong to it, too, by forks that were not recorded"
-        ))
+        Some(format!("the tree may lack {processes}, because not all forks were recorded"))
     }
 
     /// Writes the rendered records.
@@ -189,15 +197,15 @@ impl<W: Write> View<W> {
         let context =
             |start: Option<MonoNs>| RenderContext { processes, wall, start: start.unwrap_or_default() };
         match entry {
-            OwnedRecord::Event(occurrence) => {
+            OwnedRecord::Event(item) => {
                 if self.start.is_none() {
-                    self.start = occurrence.event.map(|event| event.time);
+                    self.start = item.event.map(|event| event.time);
                 }
-                let event = occurrence.event.as_ref();
+                let event = item.event.as_ref();
                 event.iter().for_each(|event| self.found.concerns(event));
                 if self.filter.matches(event, processes, wall) {
                     self.found.matched();
-                    self.render.event(occurrence, context(self.start), &mut self.out);
+                    self.render.event(item, context(self.start), &mut self.out);
                 } else if self.found.is_empty() {
                     self.found.seen().observe(&self.filter, event, processes, wall);
                 }

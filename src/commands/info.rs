@@ -177,7 +177,8 @@ mod tests {
         let outcome = ReadOutcome { unknown_blocks: 2, ..ReadOutcome::default() };
         let text = facts(statistics, end, Some(damage), outcome).text();
         for line in [
-            "verdict      damaged (1 damaged part of 7 B in all, 12 records missing; no event in",
+            "verdict      damaged (1 damaged part of 7 B in all, 12 records missing; no event",
+            "             in it)",
             "rejected     5 messages from user space",
             "malformed    1 message",
             "processes    1,234 found in /proc",

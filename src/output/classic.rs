@@ -1,4 +1,4 @@
-//! The lines of the well-known C example, byte for byte.
+//! The output of the well-known C example, byte for byte.
 
 use pmon_analysis::TimelineItem;
 use pmon_core::Task;
@@ -7,13 +7,14 @@ use pmon_core::wire::EventBody;
 
 use super::{Render, RenderContext, push_number};
 
-/// Events in the order of arrival, threads included; it has no words for losses, blindness and notes.
+/// Writes events in the order of arrival, including those of threads. The format has no lines for
+/// losses and blind times.
 pub(crate) struct ClassicRenderer;
 
 impl Render for ClassicRenderer {
-    fn event(&mut self, occurrence: &TimelineItem, _: RenderContext<'_>, out: &mut Vec<u8>) {
+    fn event(&mut self, item: &TimelineItem, _: RenderContext<'_>, out: &mut Vec<u8>) {
         let mut line = ClassicLine(out);
-        match occurrence.event.map(|event| event.body) {
+        match item.event.map(|event| event.body) {
             Some(EventBody::Ack { .. }) => line.text("set mcast listen ok"),
             Some(EventBody::Fork { parent, child }) => {
                 line.text("fork: parent ").task(parent).text(" -> child ").task(child)
@@ -58,7 +59,7 @@ impl ClassicLine<'_> {
         self
     }
 
-    /// As C's `%d`.
+    /// Appends a number like `%d` in C.
     fn int(&mut self, number: u32) -> &mut Self {
         push_number(self.0, number as i32);
         self

@@ -1,4 +1,4 @@
-//! Comma-separated values (RFC 4180), one line a record, a header line first.
+//! Comma-separated values (RFC 4180): a header line, then one line per record.
 
 use jiff::tz::TimeZone;
 use pmon_analysis::{TimelineItem, WaitStatus};
@@ -10,77 +10,7 @@ use super::escape::{printable, shell_words};
 use super::timestamps::TimestampWriter;
 use super::{Render, RenderContext, figures, push_hex, push_number};
 
-/// The columns; the names are those of the JSON fields. New ones are added behind the last.
-#[derive(Clone, Copy)]
-#[repr(usize)]
-enum CsvColumn {
-    Kind,
-    Time,
-    MonoNs,
-    Cpu,
-    Seq,
-    Pid,
-    Tid,
-    ChildPid,
-    ChildTid,
-    Comm,
-    Exe,
-    Args,
-    Ppid,
-    Uid,
-    ExitCode,
-    ExitSignal,
-    Status,
-    ParentPid,
-    ParentTid,
-    Ruid,
-    Euid,
-    Rgid,
-    Egid,
-    TracerPid,
-    TracerTid,
-    Count,
-    FirstSeq,
-    LastSeq,
-    Cause,
-    // Column 29, `text`, is always empty: no record has such a field any more.
-    AfterMonoNs = 30,
-    BeforeMonoNs,
-    Ack,
-    Err,
-    What,
-    Frame,
-    BlindNs,
-    Filename,
-    Cwd,
-    Cgroup,
-    Gid,
-    StartTicks,
-    ParentStartTicks,
-    ArgsLen,
-    LoginUid,
-    Session,
-    Group,
-    CgroupId,
-    PidNs,
-    NsPid,
-    Missed,
-    CpuUs,
-    UserUs,
-    SystemUs,
-    MaxRssKib,
-    MinorFaults,
-    MajorFaults,
-    ReadBytes,
-    WriteBytes,
-    OtherThreads,
-    UsageAtLeast,
-    ProcessEnded,
-    ProcessExitCode,
-    ProcessStatus,
-    ProcessCpuUs,
-}
-
+/// The columns, named like the JSON fields. New ones are added at the end.
 const NAMES: [&str; 65] = [
     "kind",
     "time",
@@ -111,6 +41,7 @@ const NAMES: [&str; 65] = [
     "first_seq",
     "last_seq",
     "cause",
+    // Always empty: no record has this field any more.
     "text",
     "after_mono_ns",
     "before_mono_ns",
@@ -149,36 +80,44 @@ const NAMES: [&str; 65] = [
     "process_cpu_us",
 ];
 
-/// The columns of [`figures::EXEC`].
-const EXEC: [CsvColumn; figures::EXEC.len()] = [
-    CsvColumn::Ppid,
-    CsvColumn::Uid,
-    CsvColumn::Euid,
-    CsvColumn::Gid,
-    CsvColumn::Egid,
-    CsvColumn::StartTicks,
-    CsvColumn::ParentStartTicks,
-    CsvColumn::ArgsLen,
-    CsvColumn::LoginUid,
-    CsvColumn::Session,
-    CsvColumn::Group,
-    CsvColumn::CgroupId,
-    CsvColumn::PidNs,
-    CsvColumn::NsPid,
-];
-/// The columns of [`figures::EXIT`].
-const EXIT: [CsvColumn; figures::EXIT.len()] = [
-    CsvColumn::StartTicks,
-    CsvColumn::CpuUs,
-    CsvColumn::UserUs,
-    CsvColumn::SystemUs,
-    CsvColumn::MaxRssKib,
-    CsvColumn::MinorFaults,
-    CsvColumn::MajorFaults,
-    CsvColumn::ReadBytes,
-    CsvColumn::WriteBytes,
-    CsvColumn::OtherThreads,
-];
+/// The index of a column; an unknown name does not compile.
+macro_rules! column {
+    ($name:literal) => {
+        const { index_of($name) }
+    };
+}
+
+/// The columns of [`figures::EXEC`] and [`figures::EXIT`].
+const EXEC: [usize; figures::EXEC.len()] = indices_of(figures::EXEC);
+const EXIT: [usize; figures::EXIT.len()] = indices_of(figures::EXIT);
+
+const fn indices_of<const N: usize>(names: [&str; N]) -> [usize; N] {
+    let mut indices = [0; N];
+    let mut at = 0;
+    while at < N {
+        indices[at] = index_of(names[at]);
+        at += 1;
+    }
+    indices
+}
+
+const fn index_of(name: &str) -> usize {
+    let mut index = 0;
+    while !is_equal(NAMES[index].as_bytes(), name.as_bytes()) {
+        index += 1;
+    }
+    index
+}
+
+const fn is_equal(mut a: &[u8], mut b: &[u8]) -> bool {
+    while let ([x, rest_a @ ..], [y, rest_b @ ..]) = (a, b) {
+        if *x != *y {
+            return false;
+        }
+        (a, b) = (rest_a, rest_b);
+    }
+    a.is_empty() && b.is_empty()
+}
 
 /// Writes events as CSV.
 pub(crate) struct CsvRenderer {
@@ -196,9 +135,9 @@ impl CsvRenderer {
     }
 
     fn time(&mut self, time: MonoNs, context: RenderContext<'_>) {
-        self.row.number(CsvColumn::MonoNs, time.0);
+        self.row.number(column!("mono_ns"), time.0);
         if let Some(real_ns) = context.wall.at(time) {
-            let cell = self.row.cell(CsvColumn::Time);
+            let cell = self.row.cell(column!("time"));
             self.timestamps.push(cell, real_ns, 9);
             cell.push(b'Z');
         }
@@ -211,39 +150,39 @@ impl Render for CsvRenderer {
         out.push(b'\n');
     }
 
-    fn event(&mut self, occurrence: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>) {
-        let kind = occurrence.event.map_or(EventKind::Unknown, |event| event.kind());
-        self.row.text(CsvColumn::Kind, kind.name());
-        if let Some(event) = &occurrence.event {
+    fn event(&mut self, item: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>) {
+        let kind = item.event.map_or(EventKind::Unknown, |event| event.kind());
+        self.row.text(column!("kind"), kind.name());
+        if let Some(event) = &item.event {
             self.time(event.time, context);
-            self.row.number(CsvColumn::Cpu, event.cpu.0);
-            self.row.number(CsvColumn::Seq, event.seq.0);
-            body(&mut self.row, &event.body, occurrence, context);
+            self.row.number(column!("cpu"), event.cpu.0);
+            self.row.number(column!("seq"), event.seq.0);
+            body(&mut self.row, &event.body, item, context);
         }
         if kind == EventKind::Unknown {
-            push_hex(self.row.cell(CsvColumn::Frame), occurrence.raw.as_deref().unwrap_or_default());
+            push_hex(self.row.cell(column!("frame")), item.raw.as_deref().unwrap_or_default());
         }
         self.row.end(out);
     }
 
     fn loss(&mut self, loss: &Loss, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
-        self.row.text(CsvColumn::Kind, "loss");
-        self.row.number(CsvColumn::Cpu, loss.cpu.0);
-        self.row.number(CsvColumn::Count, loss.count());
-        self.row.number(CsvColumn::FirstSeq, loss.first.0);
-        self.row.number(CsvColumn::LastSeq, loss.last.0);
-        self.row.text(CsvColumn::Cause, loss.cause.name());
-        self.row.number(CsvColumn::AfterMonoNs, loss.after.0);
-        self.row.number(CsvColumn::BeforeMonoNs, loss.before.0);
+        self.row.text(column!("kind"), "loss");
+        self.row.number(column!("cpu"), loss.cpu.0);
+        self.row.number(column!("count"), loss.count());
+        self.row.number(column!("first_seq"), loss.first.0);
+        self.row.number(column!("last_seq"), loss.last.0);
+        self.row.text(column!("cause"), loss.cause.name());
+        self.row.number(column!("after_mono_ns"), loss.after.0);
+        self.row.number(column!("before_mono_ns"), loss.before.0);
         self.row.end(out);
         true
     }
 
     fn blind(&mut self, blind: &Blind, _: RenderContext<'_>, out: &mut Vec<u8>) -> bool {
-        self.row.text(CsvColumn::Kind, "blind");
-        self.row.number(CsvColumn::BlindNs, blind.length_ns());
-        self.row.number(CsvColumn::AfterMonoNs, blind.from.0);
-        self.row.number(CsvColumn::BeforeMonoNs, blind.until.0);
+        self.row.text(column!("kind"), "blind");
+        self.row.number(column!("blind_ns"), blind.length_ns());
+        self.row.number(column!("after_mono_ns"), blind.from.0);
+        self.row.number(column!("before_mono_ns"), blind.until.0);
         self.row.end(out);
         true
     }
@@ -256,127 +195,127 @@ impl Render for CsvRenderer {
         false
     }
 
-    fn tells_ends(&self) -> bool {
+    fn shows_process_ends(&self) -> bool {
         true
     }
 }
 
-fn body(row: &mut CsvRow, body: &EventBody, occurrence: &TimelineItem, context: RenderContext<'_>) {
+fn body(row: &mut CsvRow, body: &EventBody, item: &TimelineItem, context: RenderContext<'_>) {
     match *body {
         EventBody::Ack { ack, err } => {
-            row.number(CsvColumn::Ack, ack);
-            row.number(CsvColumn::Err, err);
+            row.number(column!("ack"), ack);
+            row.number(column!("err"), err);
         }
         EventBody::Fork { parent, child } => {
-            row.task(parent, CsvColumn::Pid, CsvColumn::Tid);
-            row.task(child, CsvColumn::ChildPid, CsvColumn::ChildTid);
+            row.task(parent, column!("pid"), column!("tid"));
+            row.task(child, column!("child_pid"), column!("child_tid"));
         }
         EventBody::Exec { task } => {
-            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
-            exec(row, occurrence);
+            row.task(task, column!("pid"), column!("tid"));
+            exec(row, item);
         }
         EventBody::Uid { task, real, effective } => {
-            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
-            row.number(CsvColumn::Ruid, real);
-            row.number(CsvColumn::Euid, effective);
+            row.task(task, column!("pid"), column!("tid"));
+            row.number(column!("ruid"), real);
+            row.number(column!("euid"), effective);
         }
         EventBody::Gid { task, real, effective } => {
-            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
-            row.number(CsvColumn::Rgid, real);
-            row.number(CsvColumn::Egid, effective);
+            row.task(task, column!("pid"), column!("tid"));
+            row.number(column!("rgid"), real);
+            row.number(column!("egid"), effective);
         }
-        EventBody::Sid { task } => row.task(task, CsvColumn::Pid, CsvColumn::Tid),
+        EventBody::Sid { task } => row.task(task, column!("pid"), column!("tid")),
         EventBody::Ptrace { task, tracer } => {
-            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
-            row.task(tracer, CsvColumn::TracerPid, CsvColumn::TracerTid);
+            row.task(task, column!("pid"), column!("tid"));
+            row.task(tracer, column!("tracer_pid"), column!("tracer_tid"));
         }
         EventBody::Comm { task, comm } => {
-            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
-            row.text(CsvColumn::Comm, &printable(comm.as_bytes()));
+            row.task(task, column!("pid"), column!("tid"));
+            row.text(column!("comm"), &printable(comm.as_bytes()));
         }
         EventBody::Coredump { task, parent } => {
-            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
+            row.task(task, column!("pid"), column!("tid"));
             row.parent(parent);
         }
         EventBody::Exit { task, code, signal, parent } => {
-            row.task(task, CsvColumn::Pid, CsvColumn::Tid);
-            row.number(CsvColumn::ExitCode, code);
-            row.number(CsvColumn::ExitSignal, signal as i32);
-            row.text(CsvColumn::Status, &WaitStatus::from_raw(code).to_string());
+            row.task(task, column!("pid"), column!("tid"));
+            row.number(column!("exit_code"), code);
+            row.number(column!("exit_signal"), signal as i32);
+            row.text(column!("status"), &WaitStatus::from_raw(code).to_string());
             row.parent(parent);
-            let usage = occurrence.usage.as_deref();
+            let usage = item.usage.as_deref();
             row.figures(&EXIT, &figures::of_exit(task, usage));
-            row.optional_bool(CsvColumn::UsageAtLeast, usage.map(|usage| usage.at_least));
-            let Some(process) = figures::of_process(occurrence, context.processes) else { return };
-            row.optional_bool(CsvColumn::ProcessEnded, Some(process.has_ended));
+            row.optional_bool(column!("usage_at_least"), usage.map(|usage| usage.at_least));
+            let Some(process) = figures::of_process(item, context.processes) else { return };
+            row.optional_bool(column!("process_ended"), Some(process.has_ended));
             if let Some(status) = process.status {
-                row.number(CsvColumn::ProcessExitCode, status);
-                row.text(CsvColumn::ProcessStatus, &WaitStatus::from_raw(status).to_string());
+                row.number(column!("process_exit_code"), status);
+                row.text(column!("process_status"), &WaitStatus::from_raw(status).to_string());
             }
             if let Some(cpu_us) = process.cpu_us {
-                row.number(CsvColumn::ProcessCpuUs, cpu_us);
+                row.number(column!("process_cpu_us"), cpu_us);
             }
         }
-        EventBody::Unknown { what } => row.number(CsvColumn::What, what),
+        EventBody::Unknown { what } => row.number(column!("what"), what),
         _ => {}
     }
 }
 
-fn exec(row: &mut CsvRow, occurrence: &TimelineItem) {
-    let Some(details) = &occurrence.details else { return };
+fn exec(row: &mut CsvRow, item: &TimelineItem) {
+    let Some(details) = &item.details else { return };
     if let Some(comm) = &details.comm {
-        row.text(CsvColumn::Comm, &printable(comm));
+        row.text(column!("comm"), &printable(comm));
     }
     let texts = [
-        (CsvColumn::Exe, &details.exe),
-        (CsvColumn::Filename, &details.filename),
-        (CsvColumn::Cwd, &details.cwd),
-        (CsvColumn::Cgroup, &details.cgroup),
+        (column!("exe"), &details.exe),
+        (column!("filename"), &details.filename),
+        (column!("cwd"), &details.cwd),
+        (column!("cgroup"), &details.cgroup),
     ];
     for (column, text) in texts {
         row.text(column, &text.as_deref().map(printable).unwrap_or_default());
     }
-    row.text(CsvColumn::Args, &shell_words(details.argv()));
+    row.text(column!("args"), &shell_words(details.argv()));
     row.figures(&EXEC, &figures::of_exec(Some(details)));
-    row.text(CsvColumn::Missed, details.miss.map_or("", MissReason::name));
+    row.text(column!("missed"), details.miss.map_or("", MissReason::name));
 }
 
-/// A line under construction. Its cells are used again.
+/// A row while it is built. Its buffers are reused.
 struct CsvRow([Vec<u8>; NAMES.len()]);
 
 impl CsvRow {
-    fn cell(&mut self, column: CsvColumn) -> &mut Vec<u8> {
-        &mut self.0[column as usize]
+    fn cell(&mut self, column: usize) -> &mut Vec<u8> {
+        &mut self.0[column]
     }
 
-    fn text(&mut self, column: CsvColumn, text: &str) {
+    fn text(&mut self, column: usize, text: &str) {
         self.cell(column).extend_from_slice(text.as_bytes());
     }
 
-    fn optional_bool(&mut self, column: CsvColumn, value: Option<bool>) {
+    fn optional_bool(&mut self, column: usize, value: Option<bool>) {
         self.text(column, value.map_or("", |value| if value { "true" } else { "false" }));
     }
 
-    fn number(&mut self, column: CsvColumn, number: impl itoa::Integer) {
+    fn number(&mut self, column: usize, number: impl itoa::Integer) {
         push_number(self.cell(column), number);
     }
 
-    fn figures(&mut self, columns: &[CsvColumn], values: &[Option<u64>]) {
+    fn figures(&mut self, columns: &[usize], values: &[Option<u64>]) {
         for (&column, value) in columns.iter().zip(values) {
             if let Some(value) = value {
-                self.number(column, *value);
+                push_number(&mut self.0[column], *value);
             }
         }
     }
 
-    fn task(&mut self, task: Task, pid: CsvColumn, tid: CsvColumn) {
+    fn task(&mut self, task: Task, pid: usize, tid: usize) {
         self.number(pid, task.tgid.0);
         self.number(tid, task.tid.0);
     }
 
     fn parent(&mut self, parent: Option<Task>) {
         if let Some(parent) = parent {
-            self.task(parent, CsvColumn::ParentPid, CsvColumn::ParentTid);
+            self.task(parent, column!("parent_pid"), column!("parent_tid"));
         }
     }
 
@@ -411,14 +350,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_column_has_its_name() {
-        assert_eq!(NAMES[CsvColumn::ExitCode as usize], "exit_code");
-        assert_eq!(NAMES[CsvColumn::Count as usize], "count");
-        assert_eq!(NAMES[CsvColumn::Frame as usize], "frame");
-        assert_eq!(NAMES[CsvColumn::BlindNs as usize], "blind_ns");
-        assert_eq!(NAMES[CsvColumn::UsageAtLeast as usize], "usage_at_least");
-        assert_eq!(EXEC.map(|column| NAMES[column as usize]), figures::EXEC);
-        assert_eq!(EXIT.map(|column| NAMES[column as usize]), figures::EXIT);
+    fn each_column_is_found_by_its_name() {
+        let columns = NAMES.map(index_of);
+        assert!(columns.into_iter().eq(0..NAMES.len()), "{columns:?}");
+        assert_eq!(NAMES[column!("process_cpu_us")], "process_cpu_us");
+        assert_eq!(EXEC.map(|column| NAMES[column]), figures::EXEC);
+        assert_eq!(EXIT.map(|column| NAMES[column]), figures::EXIT);
     }
 
     #[test]

@@ -6,15 +6,15 @@ use std::io;
 use serde_json::Value;
 use serde_json::ser::{CharEscape, Formatter, PrettyFormatter, Serializer};
 
-/// Text in which control characters, what changes the direction of writing, bytes that are not UTF-8, and the
-/// backslash itself are escaped.
+/// Escapes control characters, characters that change the direction of writing, bytes that are not
+/// UTF-8, and backslashes.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     push_printable(&mut out, bytes);
     out
 }
 
-/// See [`printable`].
+/// Appends the result of [`printable`].
 pub(crate) fn push_printable(out: &mut String, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -30,7 +30,7 @@ pub(crate) fn push_printable(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// A message, with escapes where a file's name in it would drive the terminal.
+/// Escapes the characters of a message that could control the terminal.
 pub(crate) fn harmless(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     for c in message.chars() {
@@ -39,7 +39,7 @@ pub(crate) fn harmless(message: &str) -> String {
     out
 }
 
-/// A command line that bash would split into these arguments again.
+/// Returns a command line that bash splits into these arguments.
 pub(crate) fn shell_words<'a>(args: impl Iterator<Item = &'a [u8]>) -> String {
     let mut out = String::new();
     for (n, arg) in args.enumerate() {
@@ -70,12 +70,12 @@ fn push_shell_word(out: &mut String, arg: &[u8]) {
     }
 }
 
-/// Whether no shell reads anything into it.
+/// Whether a character has no special meaning in a shell.
 fn is_plain(c: char) -> bool {
     c.is_alphanumeric() || "_@%+=:,./-".contains(c)
 }
 
-/// Whether a terminal may do anything else than show it.
+/// Whether a character may control the terminal.
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -94,8 +94,8 @@ pub(super) fn push_json(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Returns JSON on several lines, as `{:#}` of the value, with characters escaped that could
-/// control a terminal.
+/// Returns JSON on several lines, like `{:#}` of the value, with characters escaped that could
+/// control the terminal.
 pub(crate) fn json_text(value: &Value) -> String {
     use serde::Serialize as _;
     let mut out = Vec::new();
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_drives_the_terminal() {
+    fn characters_that_control_the_terminal_are_escaped() {
         assert_eq!(printable(b"\x1b[2Jevil\n"), r"\x1b[2Jevil\n");
         assert_eq!(printable("\u{9b}2J\u{202e}".as_bytes()), r"\u009b2J\u202e");
         assert_eq!(printable(b"a\xffb\\"), r"a\xffb\\");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_what_serde_makes_of_it_but_for_what_drives_the_terminal() {
+    fn json_differs_from_serde_only_in_characters_that_control_the_terminal() {
         let plain =
             serde_json::json!({ "a": ["größe\"\\\n", 1, null, {}, []], "b": { "c": -1.5, "d": true } });
         assert_eq!(json_text(&plain), format!("{plain:#}"));

@@ -1,11 +1,11 @@
-//! The numbers that are known of an exec and of an exit, under the same names in JSON and in CSV.
+//! The numbers of execs and exits, which have the same names in JSON and CSV.
 
 use pmon_analysis::{ProcessExit, ProcessTable, TimelineItem};
 use pmon_core::Task;
 use pmon_core::capture::{Details, ProcessState, Usage};
 use pmon_core::wire::EventBody;
 
-/// What [`of_exec`] gives, by name.
+/// The names of the numbers that [`of_exec`] returns.
 pub(super) const EXEC: [&str; 14] = [
     "ppid",
     "uid",
@@ -23,7 +23,7 @@ pub(super) const EXEC: [&str; 14] = [
     "ns_pid",
 ];
 
-/// What is known of a process after an exec.
+/// Returns the numbers of a process after an exec.
 pub(super) fn of_exec(details: Option<&Details>) -> [Option<u64>; EXEC.len()] {
     let ids = details.and_then(|details| details.ids);
     let member = details.and_then(|details| details.context);
@@ -45,7 +45,7 @@ pub(super) fn of_exec(details: Option<&Details>) -> [Option<u64>; EXEC.len()] {
     ]
 }
 
-/// What [`of_exit`] gives, by name.
+/// The names of the numbers that [`of_exit`] returns.
 pub(super) const EXIT: [&str; 10] = [
     "start_ticks",
     "cpu_us",
@@ -59,7 +59,7 @@ pub(super) const EXIT: [&str; 10] = [
     "other_threads",
 ];
 
-/// Returns the resources that a task had used at its exit.
+/// Returns the resources that a task used until its exit.
 pub(super) fn of_exit(task: Task, usage: Option<&Usage>) -> [Option<u64>; EXIT.len()] {
     let Some(usage) = usage else { return [None; EXIT.len()] };
     let is_of_process = task.is_leader() || matches!(usage.process, ProcessState::Ended { .. });
@@ -78,7 +78,7 @@ pub(super) fn of_exit(task: Task, usage: Option<&Usage>) -> [Option<u64>; EXIT.l
     ]
 }
 
-/// What an exit means for its process.
+/// The state of a process after the exit of a task.
 pub(super) struct OfProcess {
     /// Whether the process has ended with this exit.
     pub(super) has_ended: bool,
@@ -88,11 +88,11 @@ pub(super) struct OfProcess {
     pub(super) cpu_us: Option<u64>,
 }
 
-/// Uses what the process table has found, or else what the recorder observed. Returns `None` if
-/// neither knows.
-pub(super) fn of_process(occurrence: &TimelineItem, processes: &ProcessTable) -> Option<OfProcess> {
-    let usage = occurrence.usage.as_deref();
-    let state = || match occurrence.event.as_ref()?.body {
+/// Returns the state of the process from the process table, or else from the recorder's observation;
+/// `None` if neither is known.
+pub(super) fn of_process(item: &TimelineItem, processes: &ProcessTable) -> Option<OfProcess> {
+    let usage = item.usage.as_deref();
+    let state = || match item.event.as_ref()?.body {
         EventBody::Exit { task, code, .. } => Some(usage?.process_state(task.is_leader(), code)),
         _ => None,
     };

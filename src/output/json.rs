@@ -1,4 +1,4 @@
-//! One JSON object a line. `docs/json.md` is the contract: fields are only ever added.
+//! JSON, one object per line. `docs/json.md` documents the fields; they are only ever added.
 
 use jiff::tz::TimeZone;
 use pmon_analysis::{TimelineItem, WaitStatus};
@@ -37,22 +37,22 @@ impl JsonRenderer {
 }
 
 impl Render for JsonRenderer {
-    fn event(&mut self, occurrence: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>) {
+    fn event(&mut self, item: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>) {
         let mut line = JsonObject::begin(out);
-        match &occurrence.event {
+        match &item.event {
             Some(event) => {
                 line.text("kind", event.kind().name());
                 line.number("cpu", event.cpu.0);
                 line.number("seq", event.seq.0);
                 self.time(&mut line, event.time, context);
-                body(&mut line, event, occurrence, context);
+                body(&mut line, event, item, context);
             }
             None => {
                 line.text("kind", EventKind::Unknown.name());
                 ["cpu", "seq", "mono_ns", "time", "pid", "tid", "what"]
                     .iter()
                     .for_each(|key| line.absent(key));
-                line.hex("frame", occurrence.raw.as_deref().unwrap_or_default());
+                line.hex("frame", item.raw.as_deref().unwrap_or_default());
             }
         }
         line.end();
@@ -90,12 +90,12 @@ impl Render for JsonRenderer {
         false
     }
 
-    fn tells_ends(&self) -> bool {
+    fn shows_process_ends(&self) -> bool {
         true
     }
 }
 
-fn body(line: &mut JsonObject<'_>, event: &Event, occurrence: &TimelineItem, context: RenderContext<'_>) {
+fn body(line: &mut JsonObject<'_>, event: &Event, item: &TimelineItem, context: RenderContext<'_>) {
     match event.body {
         EventBody::Ack { ack, err } => {
             line.no_task();
@@ -109,7 +109,7 @@ fn body(line: &mut JsonObject<'_>, event: &Event, occurrence: &TimelineItem, con
         }
         EventBody::Exec { task } => {
             line.task(task);
-            details(line, occurrence.details.as_deref());
+            details(line, item.details.as_deref());
         }
         EventBody::Uid { task, real, effective } => {
             line.task(task);
@@ -141,11 +141,11 @@ fn body(line: &mut JsonObject<'_>, event: &Event, occurrence: &TimelineItem, con
             line.number("exit_signal", signal as i32);
             line.display("status", WaitStatus::from_raw(code));
             line.parent(parent);
-            let usage = occurrence.usage.as_deref();
+            let usage = item.usage.as_deref();
             line.figures(&figures::EXIT, &figures::of_exit(task, usage));
             line.key("usage_at_least");
             line.optional_bool(usage.map(|usage| usage.at_least));
-            let process = figures::of_process(occurrence, context.processes);
+            let process = figures::of_process(item, context.processes);
             let process = process.as_ref();
             line.key("process_ended");
             line.optional_bool(process.map(|process| process.has_ended));
@@ -160,13 +160,13 @@ fn body(line: &mut JsonObject<'_>, event: &Event, occurrence: &TimelineItem, con
         EventBody::Unknown { what } => {
             line.no_task();
             line.number("what", what);
-            line.hex("frame", occurrence.raw.as_deref().unwrap_or_default());
+            line.hex("frame", item.raw.as_deref().unwrap_or_default());
         }
         _ => line.no_task(),
     }
 }
 
-/// What was missed is null.
+/// Appends the details of an exec; missing ones are null.
 fn details(line: &mut JsonObject<'_>, details: Option<&Details>) {
     line.optional_bytes("comm", details.and_then(|details| details.comm.as_deref()));
     line.optional_bytes("exe", details.and_then(|details| details.exe.as_deref()));
@@ -195,7 +195,7 @@ fn details(line: &mut JsonObject<'_>, details: Option<&Details>) {
     }
 }
 
-/// A line under construction.
+/// A line while it is built.
 struct JsonObject<'a> {
     out: &'a mut Vec<u8>,
     first: bool,
@@ -240,7 +240,7 @@ impl<'a> JsonObject<'a> {
         push_number(self.out, value);
     }
 
-    /// Numbers, each with its name.
+    /// Appends several numbers.
     fn figures(&mut self, keys: &[&str], values: &[Option<u64>]) {
         keys.iter().zip(values).for_each(|(key, &value)| self.optional_number(key, value));
     }
@@ -268,7 +268,7 @@ impl<'a> JsonObject<'a> {
         }
     }
 
-    /// For values that need no escape.
+    /// Appends a string that needs no escapes.
     fn display(&mut self, key: &str, value: impl std::fmt::Display) {
         use std::io::Write as _;
         self.key(key);
@@ -298,7 +298,8 @@ impl<'a> JsonObject<'a> {
     }
 }
 
-/// A string; what is not UTF-8 becomes U+FFFD, what could drive a terminal is escaped.
+/// Appends a string. Bytes that are not UTF-8 become U+FFFD, and characters that could control the
+/// terminal are escaped.
 fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     if bytes.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
@@ -314,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_survive_a_parser() {
+    fn a_parser_returns_the_original_strings() {
         for text in ["plain", "a\"b\\c", "\u{1b}[2J\n\t\u{7f}\u{9b}\u{202e}", "größe 𝄞", ""] {
             let mut out = Vec::new();
             push_string(&mut out, text.as_bytes());

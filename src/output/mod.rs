@@ -1,4 +1,4 @@
-//! Events as bytes: one file a format.
+//! The output formats for events, one file each.
 
 mod classic;
 mod csv;
@@ -18,34 +18,34 @@ pub(crate) use escape::{harmless, json_text, printable, shell_words};
 pub(crate) use json::JsonRenderer;
 pub(crate) use text::TextRenderer;
 
-/// What is known around the record at hand.
+/// The state of the capture at the record that is rendered.
 #[derive(Clone, Copy)]
 pub(crate) struct RenderContext<'a> {
-    /// The processes, which have learned of it.
+    /// The processes after the record.
     pub(crate) processes: &'a ProcessTable,
-    /// The wall clock.
+    /// The relation of monotonic to wall-clock time.
     pub(crate) wall: &'a WallClock,
-    /// When the recording began.
+    /// The start of the recording.
     pub(crate) start: MonoNs,
 }
 
-/// A format. What it writes, it appends to `out`.
+/// An output format. All functions append to `out`.
 pub(crate) trait Render: Send {
-    /// What stands before the first record.
+    /// Appends the header, if the format has one.
     fn begin(&mut self, _out: &mut Vec<u8>) {}
-    /// An event record.
-    fn event(&mut self, occurrence: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>);
-    /// Lost events; `false` if the format has nothing for them.
+    /// Appends an event.
+    fn event(&mut self, item: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>);
+    /// Appends a loss; returns `false` if the format has no line for losses.
     fn loss(&mut self, loss: &Loss, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool;
-    /// A time in which the kernel emitted no events; `false` if the format has nothing for it.
+    /// Appends a blind time; returns `false` if the format has no line for it.
     fn blind(&mut self, blind: &Blind, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool;
-    /// Whether it looks at [`TimelineItem::details`].
+    /// Whether the format uses [`TimelineItem::details`].
     fn needs_details(&self) -> bool;
-    /// Whether it looks at [`RenderContext::processes`].
+    /// Whether the format uses [`RenderContext::processes`].
     fn needs_processes(&self) -> bool;
     /// Whether the format shows which exits end a process, from [`ProcessTable::exit`] or from the
     /// recorder's observation.
-    fn tells_ends(&self) -> bool {
+    fn shows_process_ends(&self) -> bool {
         false
     }
 }
@@ -55,7 +55,7 @@ fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Appends bytes in hex.
+/// Appends bytes in hexadecimal.
 fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.extend(bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| DIGITS[usize::from(digit)]));

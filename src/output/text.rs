@@ -1,4 +1,4 @@
-//! Lines for people.
+//! Aligned lines of text for people.
 
 use std::fmt::Write as _;
 
@@ -22,33 +22,41 @@ const GREEN: &str = "\x1b[32m";
 const CYAN: &str = "\x1b[36m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Aligned lines: time, kind, process, name, and what happened.
+/// Writes a line per event: time, kind, process, name, and a description.
 pub(crate) struct TextRenderer {
     clock: ClockArg,
     timestamps: TimestampWriter,
     colours: bool,
-    /// Whether there is more to tell than the event itself.
+    /// Whether lines use the details and the process table, not only the event.
     details: bool,
-    /// The time of the line before.
+    /// Whether lines are short: times in ms, and execs without the parent and the user.
+    is_brief: bool,
+    /// The time of the previous line.
     before: Option<MonoNs>,
     line: String,
 }
 
 impl TextRenderer {
-    /// Wall-clock times are in `zone`.
+    /// Creates a renderer with wall-clock times in `zone`.
     pub(crate) fn new(clock: ClockArg, zone: TimeZone, colours: bool) -> Self {
         let timestamps = TimestampWriter::new(zone, "%Y-%m-%d %H:%M:%S");
-        Self { clock, timestamps, colours, details: true, before: None, line: String::new() }
+        Self { clock, timestamps, colours, details: true, is_brief: false, before: None, line: String::new() }
     }
 
-    /// Lines that say what is in the event, and no more.
-    pub(crate) fn of_events_alone(zone: TimeZone) -> Self {
+    /// Creates a renderer that shows only the contents of the event.
+    pub(crate) fn without_details(zone: TimeZone) -> Self {
         Self { details: false, ..Self::new(ClockArg::Wall, zone, false) }
+    }
+
+    /// Creates a renderer of short lines with times since the start.
+    pub(crate) fn brief(zone: TimeZone) -> Self {
+        Self { is_brief: true, ..Self::new(ClockArg::Relative, zone, false) }
     }
 
     /// Appends the time of a line.
     pub(crate) fn time(&mut self, time: MonoNs, context: RenderContext<'_>, out: &mut Vec<u8>) {
         let before = self.before.replace(time);
+        let digits = if self.is_brief { 3 } else { 9 };
         match self.clock {
             ClockArg::Wall => match context.wall.at(time) {
                 Some(real_ns) => self.timestamps.push(out, real_ns, 6),
@@ -56,7 +64,7 @@ impl TextRenderer {
             },
             ClockArg::Mono => push_seconds(out, time.0.into(), 9, false),
             ClockArg::Relative => {
-                push_seconds(out, i128::from(time.0) - i128::from(context.start.0), 9, true)
+                push_seconds(out, i128::from(time.0) - i128::from(context.start.0), digits, true)
             }
             ClockArg::Delta => {
                 let before = before.unwrap_or(time);
@@ -71,8 +79,8 @@ impl TextRenderer {
         }
     }
 
-    /// A line that is no event's.
-    fn aside(&mut self, out: &mut Vec<u8>, colour: &str) {
+    /// Appends a line that is not an event.
+    fn note(&mut self, out: &mut Vec<u8>, colour: &str) {
         self.paint(out, colour);
         out.extend_from_slice(b"-- ");
         out.extend_from_slice(self.line.as_bytes());
@@ -83,12 +91,12 @@ impl TextRenderer {
 }
 
 impl Render for TextRenderer {
-    fn event(&mut self, occurrence: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>) {
-        let bytes = occurrence.raw.as_ref().map_or(0, |raw| raw.len());
-        let Some(event) = &occurrence.event else {
+    fn event(&mut self, item: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>) {
+        let bytes = item.raw.as_ref().map_or(0, |raw| raw.len());
+        let Some(event) = &item.event else {
             self.line.clear();
             let _ = write!(self.line, "a datagram of {bytes} bytes without a readable event");
-            return self.aside(out, YELLOW);
+            return self.note(out, YELLOW);
         };
         self.time(event.time, context, out);
         out.extend_from_slice(b"  ");
@@ -104,7 +112,7 @@ impl Render for TextRenderer {
         let _ = write!(self.line, "{:1$}  {task:>7}  {name:<15}  ", "", 8usize.saturating_sub(kind.len()));
         match event.body {
             EventBody::Exec { .. } if !self.details => self.line.push_str("runs another program"),
-            _ => what(&mut self.line, event, occurrence, context),
+            _ => describe(&mut self.line, event, item, context, self.is_brief),
         }
         out.extend_from_slice(self.line.trim_end().as_bytes());
         out.push(b'\n');
@@ -122,7 +130,7 @@ impl Render for TextRenderer {
         let events = if count == 1 { "event" } else { "events" };
         self.line.clear();
         let _ = write!(self.line, "{count} {events} lost on cpu {cpu} (seq {first}..{last}): {cause}");
-        self.aside(out, RED);
+        self.note(out, RED);
         true
     }
 
@@ -131,7 +139,7 @@ impl Render for TextRenderer {
         out.extend_from_slice(b"  ");
         self.line.clear();
         let _ = write!(self.line, "blind for {}: the kernel emitted no events", brief(blind.length_ns()));
-        self.aside(out, RED);
+        self.note(out, RED);
         true
     }
 
@@ -156,7 +164,7 @@ fn colour(event: &Event, context: RenderContext<'_>) -> &'static str {
     }
 }
 
-/// `pid`, or `pid/tid` for a thread other than the first.
+/// Returns `pid`, or `pid/tid` for a thread other than the first.
 fn task_number(task: Task) -> String {
     if task.is_leader() { task.tgid.to_string() } else { format!("{}/{}", task.tgid, task.tid) }
 }
@@ -165,7 +173,13 @@ fn name(pid: Tgid, context: RenderContext<'_>) -> String {
     context.processes.name(pid).map_or_else(|| "?".into(), printable)
 }
 
-fn what(line: &mut String, event: &Event, occurrence: &TimelineItem, context: RenderContext<'_>) {
+fn describe(
+    line: &mut String,
+    event: &Event,
+    item: &TimelineItem,
+    context: RenderContext<'_>,
+    is_brief: bool,
+) {
     let _ = match event.body {
         EventBody::Ack { err: 0, .. } => line.write_str("a listener subscribed"),
         EventBody::Ack { err, .. } => write!(line, "a listener was refused: errno {err}"),
@@ -174,10 +188,10 @@ fn what(line: &mut String, event: &Event, occurrence: &TimelineItem, context: Re
         }
         EventBody::Fork { .. } => line.write_str("new thread"),
         EventBody::Exec { .. } => {
-            if let Some(details) = &occurrence.details {
+            if let Some(details) = item.details.as_ref().filter(|_| !is_brief) {
                 line.push_str(&origin(details, context));
             }
-            line.write_str(&command_line(occurrence.details.as_deref()))
+            line.write_str(&command_line(item.details.as_deref()))
         }
         EventBody::Uid { real, effective, .. } => write!(line, "uid {real}, effective {effective}"),
         EventBody::Gid { real, effective, .. } => write!(line, "gid {real}, effective {effective}"),
@@ -199,13 +213,12 @@ fn what(line: &mut String, event: &Event, occurrence: &TimelineItem, context: Re
                 (_, false) => "thread: ",
             };
             let is_process = thread.is_empty();
-            let used =
-                occurrence.usage.as_deref().map(|usage| used(usage, task, is_process)).unwrap_or_default();
+            let used = item.usage.as_deref().map(|usage| used(usage, task, is_process)).unwrap_or_default();
             let ran = if is_process { ran(event, task, context) } else { String::new() };
             write!(line, "{thread}{}{ran}{used}", WaitStatus::from_raw(status(code, context)))
         }
         EventBody::Unknown { what } => {
-            let bytes = occurrence.raw.as_ref().map_or(0, |raw| raw.len());
+            let bytes = item.raw.as_ref().map_or(0, |raw| raw.len());
             write!(line, "kind {what:#x}, {bytes} bytes")
         }
         _ => Ok(()),
@@ -220,14 +233,14 @@ fn status(code: u32, context: RenderContext<'_>) -> u32 {
     }
 }
 
-/// For how long a process ran, if its start is known.
+/// Describes how long a process ran, if its start is known.
 fn ran(event: &Event, task: Task, context: RenderContext<'_>) -> String {
     let start = context.processes.process(task.tgid).and_then(|process| process.start);
     start.map_or_else(String::new, |start| format!(", ran {}", brief(event.time.0.saturating_sub(start.0))))
 }
 
-/// Describes what a thread had used at its exit; or its process, if the thread is its first or
-/// last.
+/// Describes the resources that a thread used until its exit, or its process, if the thread is the
+/// first or last one.
 fn used(usage: &Usage, task: Task, is_process: bool) -> String {
     let is_last = is_process && !task.is_leader();
     let cpu_us = if is_last { usage.process_cpu_us } else { usage.cpu_us };
@@ -243,7 +256,7 @@ fn used(usage: &Usage, task: Task, is_process: bool) -> String {
     text
 }
 
-/// Who started a program: its parent, and the user.
+/// Describes the parent and the user of a program.
 fn origin(details: &Details, context: RenderContext<'_>) -> String {
     let mut text = String::new();
     if let Some(ppid) = details.ppid {
@@ -260,7 +273,7 @@ fn origin(details: &Details, context: RenderContext<'_>) -> String {
     text
 }
 
-/// The arguments, with the path of the executable in place of its name.
+/// Returns the arguments, with the path of the executable in place of its name.
 fn command_line(details: Option<&Details>) -> String {
     let Some(details) = details else { return "? (no details recorded)".into() };
     let why =
@@ -288,7 +301,7 @@ fn command_line(details: Option<&Details>) -> String {
     }
 }
 
-/// Seconds, with a sign if wished.
+/// Appends a time in seconds, with a sign if it is negative or `signed`.
 fn push_seconds(out: &mut Vec<u8>, ns: i128, digits: usize, signed: bool) {
     if ns < 0 {
         out.push(b'-');

@@ -1,9 +1,9 @@
-//! Wall-clock time as text, fast: events come in rows within one second.
+//! Formats wall-clock times. The text of the last second is reused, because many events share it.
 
 use jiff::Timestamp;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
-/// Writes times in one zone.
+/// Formats times in one time zone.
 pub(super) struct TimestampWriter {
     zone: TimeZone,
     format: &'static str,
@@ -15,19 +15,19 @@ pub(super) struct TimestampWriter {
 }
 
 impl TimestampWriter {
-    /// `format` is that of `strftime`, down to the second.
+    /// Creates a writer with a `strftime` format down to the second.
     pub(super) fn new(zone: TimeZone, format: &'static str) -> Self {
         Self { zone, format, second: None, text: String::new(), offset: String::new() }
     }
 
-    /// Appends the time, with `digits` (at most 9) of the second's fraction.
+    /// Appends a time with `digits` decimals of the second (at most 9).
     pub(super) fn push(&mut self, out: &mut Vec<u8>, real_ns: i64, digits: usize) {
         let second = real_ns.div_euclid(1_000_000_000);
         if self.second != Some(second) {
             self.second = Some(second);
             self.text.clear();
             self.offset.clear();
-            // Every i64 of nanoseconds is within the years that a timestamp can be.
+            // A timestamp can represent every i64 of nanoseconds.
             if let Ok(at) = Timestamp::from_second(second) {
                 let local = at.to_zoned(self.zone.clone());
                 self.text = local.strftime(self.format).to_string();
@@ -45,7 +45,7 @@ impl TimestampWriter {
     }
 }
 
-/// Appends the first `digits` digits of `ns`, which has nine.
+/// Appends the first `digits` of the nine digits of `ns`.
 pub(super) fn push_fraction(out: &mut Vec<u8>, ns: u32, digits: usize) {
     let mut text = [b'0'; 9];
     let mut rest = ns;
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_before_and_after_1970() {
+    fn times_before_and_after_1970_are_formatted() {
         let mut timestamps = TimestampWriter::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S");
         let mut text = |ns, digits| {
             let mut out = Vec::new();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_hour_that_comes_twice_the_offset_is_shown() {
+    fn the_offset_is_shown_in_the_hour_that_occurs_twice() {
         let zone = TimeZone::get("Europe/Berlin").expect("the zone is known");
         let mut timestamps = TimestampWriter::new(zone, "%H:%M:%S");
         // 2026-10-25, when 03:00 +02:00 is followed by 02:00 +01:00, at 01:00 UTC.

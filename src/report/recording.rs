@@ -3,25 +3,25 @@
 use std::fs::File;
 use std::path::Path;
 
-use pmon_analysis::filter::ExitIndex;
+use jiff::tz::TimeZone;
+use pmon_analysis::Filter;
+use pmon_analysis::filter::{ExitIndex, ProcessTree};
+use pmon_core::Tgid;
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{Item, Reader};
 use pmon_record::RecordOptions;
 use serde_json::{Map, Value};
 
-use crate::args::{ClockArg, FormatArg, ViewArgs};
-use crate::output::shell_words;
+use crate::output::{TextRenderer, shell_words};
 use crate::report::programs::ProgramCounter;
 use crate::report::summary::{Summary, VerbParts};
-use crate::terminal::size;
-use crate::view::{Range, View};
+use crate::terminal::{self, size};
+use crate::view::View;
 
 /// Maximum number of programs that are named.
 const PROGRAMS: usize = 3;
 /// Maximum number of events of the command that are shown.
 const EVENTS: usize = 16;
-/// Width to which the lines of these events are cut.
-const WIDTH: usize = 80;
 /// Number of blocks that are searched for these events, which keeps the end of a long recording
 /// short.
 const BLOCKS: usize = 2;
@@ -75,7 +75,8 @@ impl RecordSummary<'_> {
         if lines.is_empty() {
             return lines;
         }
-        let shown = lines.lines().take(EVENTS).map(|line| format!("  {}\n", cut(line, WIDTH - 2)));
+        let width = terminal::width().map_or(usize::MAX, |width| width.saturating_sub(2));
+        let shown = lines.lines().take(EVENTS).map(|line| format!("  {}\n", cut(line, width)));
         let more = if lines.lines().count() > EVENTS { "  ...\n" } else { "" };
         format!(
             "The first events of the command, in seconds since the start:\n{}{more}\n",
@@ -83,7 +84,9 @@ impl RecordSummary<'_> {
         )
     }
 
+    /// Returns the lines of the first events of a process and its descendants.
     fn lines(&self, pid: u32, path: &Path) -> Option<String> {
+        let header = self.summary.header;
         let mut exits = ExitIndex::default();
         let mut reader = Reader::open(File::open(path).ok()?).ok()?;
         let order = reader.byte_order();
@@ -92,19 +95,15 @@ impl RecordSummary<'_> {
             block.records().for_each(|record| exits.count(&record, order));
         }
         let mut reader = Reader::open(File::open(path).ok()?).ok()?;
-        let args = ViewArgs {
-            format: FormatArg::Text,
-            kind: Vec::new(),
-            pid: Vec::new(),
-            tree: Some(pid),
-            comm: None,
-            threads: false,
-            own: false,
-            clock: ClockArg::Relative,
+        let filter = Filter {
+            tree: Some(ProcessTree::new(Tgid(pid))),
+            hide_threads: true,
+            hide_self_generated: header.meta.recorder(),
+            ..Filter::default()
         };
         let mut lines = Vec::new();
-        let mut view =
-            View::new(&args, Range::default(), Some(self.summary.header), order, false, &mut lines);
+        let render = Box::new(TextRenderer::brief(TimeZone::system()));
+        let mut view = View::with_renderer(render, filter, Some(header), order, &mut lines);
         if self.summary.completeness.report.scope.is_some() {
             view.add_exits(exits);
         }
@@ -115,20 +114,17 @@ impl RecordSummary<'_> {
         view.release().and_then(|()| view.flush()).ok()?;
         let doubt = view.doubt();
         drop(view);
-        let mut lines = String::from_utf8(lines).ok()?;
-        if let Some(doubt) = doubt {
-            lines = format!("({doubt})\n{lines}");
-        }
-        Some(lines)
+        let doubt = doubt.map_or_else(String::new, |doubt| format!("({doubt})\n"));
+        Some(doubt + &String::from_utf8(lines).ok()?)
     }
 }
 
-/// Cuts a line to a number of characters.
+/// Cuts a line to `width` characters.
 fn cut(line: &str, width: usize) -> String {
     if line.chars().count() <= width {
         return line.to_owned();
     }
-    line.chars().take(width - 3).chain("...".chars()).collect()
+    line.chars().take(width.saturating_sub(3)).chain("...".chars()).collect()
 }
 
 /// Returns remedies for the losses, if there are any.

@@ -1,4 +1,4 @@
-//! How complete a capture is, in words, in JSON, and as an exit code.
+//! The completeness of a capture in words, in JSON, and as an exit code.
 
 use std::fmt::Write as _;
 
@@ -14,20 +14,20 @@ use crate::output::printable;
 use crate::terminal::{counted, grouped, size};
 use crate::time_spec::{brief, moment, rfc3339};
 
-/// Examines a capture: feed it every record and every damage.
+/// Checks the completeness of a capture from all its records and damaged parts.
 pub(crate) struct CompletenessChecker {
     verifier: Verifier,
     wall: WallClock,
 }
 
-/// What it found.
+/// The result of a [`CompletenessChecker`].
 pub(crate) struct Completeness {
     pub(crate) report: VerifyReport,
     wall: WallClock,
 }
 
 impl CompletenessChecker {
-    /// Of a capture with that header, or without one, whose datagrams are in `order`.
+    /// Creates a checker for a capture with this header, if known, and datagrams in byte order `order`.
     pub(crate) fn new(header: Option<&Header>, order: ByteOrder) -> Self {
         let mut wall = WallClock::new();
         if let Some(header) = header {
@@ -47,14 +47,14 @@ impl CompletenessChecker {
         self.verifier.damage(damage);
     }
 
-    /// What was found, in a capture that was read to a clean end or was not.
+    /// Returns the result. `clean_end` states whether the recorder ended the capture cleanly.
     pub(crate) fn finish(self, clean_end: bool) -> Completeness {
         Completeness { report: self.verifier.finish(clean_end), wall: self.wall }
     }
 }
 
 impl Completeness {
-    /// Returns the exit code of a request for completeness.
+    /// Returns the exit code of `verify` and of `record --strict`.
     pub(crate) fn exit_code(&self) -> u8 {
         match self.report.verdict() {
             Verdict::Complete => exit::DONE,
@@ -63,7 +63,7 @@ impl Completeness {
         }
     }
 
-    /// The verdict, and what it rests on.
+    /// Returns the verdict and its reasons in words.
     pub(crate) fn sentence(&self) -> String {
         let report = &self.report;
         let missing = self.exceptions();
@@ -106,13 +106,13 @@ impl Completeness {
     /// Returns a line for each time in which forks have no event.
     pub(crate) fn shortfalls(&self) -> impl Iterator<Item = String> {
         let forks = &self.report.forks;
-        let told = forks.shortfalls.iter().map(|shortfall| {
+        let listed = forks.shortfalls.iter().map(|shortfall| {
             let (from, until) = (moment(&self.wall, shortfall.from), moment(&self.wall, shortfall.until));
             let missing = counted(shortfall.missing, "fork");
             format!("at least {missing} without an event between {from} and {until}")
         });
         let more = forks.shortfall_count - forks.shortfalls.len() as u64;
-        told.chain((more > 0).then(|| format!("{} more", counted(more, "such time"))))
+        listed.chain((more > 0).then(|| format!("{} more", counted(more, "such time"))))
     }
 
     /// Explains why the count of forks could not be read.
@@ -121,7 +121,7 @@ impl Completeness {
         Some(format!("without the kernel's count of forks: {}", printable(why.as_bytes())))
     }
 
-    /// What is missing of a capture that is intact.
+    /// Describes what an intact capture lacks.
     fn exceptions(&self) -> Vec<String> {
         let report = &self.report;
         let mut all = Vec::new();
@@ -155,7 +155,7 @@ impl Completeness {
         all
     }
 
-    /// What is wrong with one that is not.
+    /// Describes what is wrong with a damaged capture.
     fn damage(&self) -> Vec<String> {
         let report = &self.report;
         let mut all = Vec::new();
@@ -175,24 +175,24 @@ impl Completeness {
         all
     }
 
-    /// Datagrams that are no whole event, recorded or not.
+    /// Returns the number of datagrams that are not a whole event, recorded or not.
     pub(crate) fn malformed(&self) -> u64 {
         self.report.end.map_or(0, |end| end.malformed).max(self.report.malformed)
     }
 
-    /// The first contradictions, in words.
+    /// Returns the first contradictions in words.
     pub(crate) fn problems(&self) -> impl Iterator<Item = String> {
         self.report.problems.iter().map(ToString::to_string)
     }
 
-    /// What was recorded, if that was not everything.
+    /// Describes the scope of the recording, if it was limited.
     pub(crate) fn scope(&self) -> Option<String> {
         let report = &self.report;
         let scope = report.scope.as_ref()?;
         Some(format!("{}; {} left out", printable(scope.as_bytes()), counted(report.excluded, "other event")))
     }
 
-    /// What the ring had no room for, if that was anything.
+    /// Describes the events for which the ring was full, if there are any.
     pub(crate) fn ring(&self) -> Option<String> {
         let cpus = &self.report.ring.as_ref()?.cpus;
         let sum = |count: fn(&CpuCounts) -> u64| cpus.iter().map(count).sum::<u64>();
@@ -206,7 +206,7 @@ impl Completeness {
         }
     }
 
-    /// The CPUs that could not be made to say something, if there are any.
+    /// Names the CPUs that could not be made to emit an event, if there are any.
     pub(crate) fn unreached(&self) -> Option<String> {
         let mut text = String::new();
         for (position, unreached) in &self.report.unreached {
@@ -217,7 +217,7 @@ impl Completeness {
         (!text.is_empty()).then_some(text)
     }
 
-    /// The fields that every verb has in its JSON.
+    /// Returns the JSON fields that all verbs with a verdict have.
     pub(crate) fn json(&self) -> Map<String, Value> {
         let report = &self.report;
         let by_cause: Map<String, Value> =
@@ -292,7 +292,7 @@ mod tests {
         VerifyReport { is_sealed: true, accounted_until: Some(MonoNs(0)), ..VerifyReport::default() }
     }
 
-    /// What is said of it, in a world without time zones.
+    /// Returns the sentence for a report, without a wall clock.
     fn sentence(report: VerifyReport) -> String {
         Completeness { report, wall: WallClock::new() }.sentence()
     }

@@ -1,4 +1,4 @@
-//! Durations and moments, as people write and read them.
+//! Parses and formats durations and points in time.
 
 mod moment;
 
@@ -9,10 +9,13 @@ use pmon_core::MonoNs;
 
 pub(crate) use moment::{Extent, Moment, resolve};
 
-/// Reads `500ms`, `10s`, `1.5h`, `1h30m`; gives ns.
+/// Parses a duration such as `500ms`, `10s`, `1.5h` or `1h30m`, and returns it in ns.
 pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
-    let wrong =
-        || format!("`{text}` is no duration: expected a number and a unit (us, ms, s, m, h, d), as in `10s`");
+    let wrong = || {
+        format!(
+            "`{text}` is no duration; expected a number and a unit (us, ms, s, m, h, d), for example `10s`"
+        )
+    };
     let too_long = || format!("`{text}` is too long");
     let mut total = 0u64;
     let mut rest = text;
@@ -41,7 +44,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
-/// `whole.fraction` times `unit_ns`; both are digits, at most nine in `fraction`. `None` if it is too much.
+/// Returns `whole.fraction` times `unit_ns`; `None` on overflow. Both parts are digits, at most nine in
+/// `fraction`.
 fn times(whole: &str, fraction: &str, unit_ns: u64) -> Option<u64> {
     let whole = whole.parse::<u64>().ok()?.checked_mul(unit_ns)?;
     let part =
@@ -49,7 +53,7 @@ fn times(whole: &str, fraction: &str, unit_ns: u64) -> Option<u64> {
     whole.checked_add(u64::try_from(part).ok()?)
 }
 
-/// A duration at a glance: `850us`, `12.3ms`, `4.25s`, `5m 03s`, `2h 05m`.
+/// Formats a duration with three digits or so: `850us`, `12.3ms`, `4.25s`, `5m 03s`, `2h 05m`.
 pub(crate) fn brief(ns: u64) -> String {
     let (us, ms, s) = (ns / 1_000, ns / 1_000_000, ns / 1_000_000_000);
     match s {
@@ -61,25 +65,26 @@ pub(crate) fn brief(ns: u64) -> String {
     }
 }
 
-/// A duration for the other parts of the command.
+/// Parses a duration that must not be zero.
 pub(crate) fn parse_std_duration(text: &str) -> Result<std::time::Duration, String> {
     let ns = parse_duration(text)?;
-    if ns == 0 { Err("must be longer than nothing".into()) } else { Ok(std::time::Duration::from_nanos(ns)) }
+    if ns == 0 { Err("must be longer than 0".into()) } else { Ok(std::time::Duration::from_nanos(ns)) }
 }
 
-/// The time of an event, for people: in the local time zone, or by the kernel's clock if nothing better is known.
+/// Formats the time of an event in the local time zone, or as monotonic time if the wall-clock time
+/// is unknown.
 pub(crate) fn moment(wall: &WallClock, time: MonoNs) -> String {
     let mono =
         || format!("{}.{:09} s of the monotonic clock", time.0 / 1_000_000_000, time.0 % 1_000_000_000);
     wall.at(time).map_or_else(mono, local_time)
 }
 
-/// Wall-clock time for programs, in UTC.
+/// Formats a wall-clock time in UTC, for programs.
 pub(crate) fn rfc3339(real_ns: i64) -> Option<String> {
     Timestamp::from_nanosecond(real_ns.into()).ok().map(|at| format!("{at:.9}"))
 }
 
-/// Wall-clock time for people, in the local time zone, to the second; `?` where it cannot be.
+/// Formats a wall-clock time in the local time zone, to the second; `?` if it is out of range.
 pub(crate) fn local_time(real_ns: i64) -> String {
     let Ok(at) = Timestamp::from_nanosecond(real_ns.into()) else { return "?".into() };
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
@@ -90,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn durations_are_parsed() {
         assert_eq!(parse_duration("500ms"), Ok(500_000_000));
         assert_eq!(parse_duration("10s"), Ok(10_000_000_000));
         assert_eq!(parse_duration("1.5m"), Ok(90_000_000_000));
@@ -105,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_at_a_glance() {
+    fn durations_are_formatted_briefly() {
         assert_eq!(brief(850_999), "850us");
         assert_eq!(brief(12_345_678), "12.3ms");
         assert_eq!(brief(4_256_000_000), "4.25s");

@@ -94,10 +94,10 @@ fn the_first_difference_is_shown_from_both() {
             "they differ at event 6",
             "  {a}  cpu 0 seq 6  2026-01-02 03:04:05.000005  exit           20  ?                exit 3",
             "  {b}  cpu 0 seq 6  2026-01-02 03:04:05.000005  exit           20  ?                killed by SIGKILL",
-            "  content: not the same",
-            "the same until then: 5 events, 1 loss of 123 events",
-            "in all of {a}: 8 events, 1 loss of 123 events",
-            "in all of {b}: 8 events, 1 loss of 123 events",
+            "  content: differs",
+            "equal before that: 5 events, 1 loss of 123 events",
+            "all of {a}: 8 events, 1 loss of 123 events",
+            "all of {b}: 8 events, 1 loss of 123 events",
         ],
     );
     assert_eq!(ran.err, "");
@@ -155,7 +155,7 @@ fn losses_and_blindness_differ_too() {
     pair.says(
         &[],
         8,
-        &["they differ at blind interval 1, after 1 event", "in all of {a}: 2 events, 1 blind interval"],
+        &["they differ at blind interval 1, after 1 event", "all of {a}: 2 events, 1 blind interval"],
     );
     pair.says(&["--by-cpu"], 8, &["they differ at blind interval 1"]);
     pair.says(&["--renumbered"], 8, &["they differ at blind interval 1, after 1 event"]);
@@ -166,7 +166,7 @@ fn one_may_be_the_beginning_of_the_other() {
     let all = execs(40);
     let pair = Pair::new(&all, &all[..25]);
     for args in [&[][..], &["--renumbered"]] {
-        pair.says(args, 8, &["they differ at event 26", "  {b}  nothing more", "in all of {a}: 40 events"]);
+        pair.says(args, 8, &["they differ at event 26", "  {b}  nothing more", "all of {a}: 40 events"]);
     }
     let found = pair.diff(&["--json"]).expect(8).json();
     assert_eq!((&found["difference"]["a"]["seq"], &found["difference"]["b"]), (&json!(12), &json!(null)));
@@ -240,7 +240,7 @@ fn other_byte_orders_are_other_bytes_and_the_same_content() {
     let all = execs(10);
     let pair = Pair::of_bytes(&in_order(ByteOrder::Little, &all), &in_order(ByteOrder::Big, &all));
     let note = "note: their datagrams are in different byte orders: only --renumbered can match them";
-    pair.says(&[], 8, &["they differ at event 1", "  frame: not the same", note]);
+    pair.says(&[], 8, &["they differ at event 1", "  frame: differs", note]);
     pair.says(&["--by-cpu"], 8, &["they differ at event 1 of cpu 0"]);
     pair.says(&["--renumbered"], 0, &["identical: 10 events"]);
     let big = in_order(ByteOrder::Big, &all);
@@ -281,7 +281,7 @@ fn of_a_damaged_capture_the_intact_part_is_compared() {
     let mut damaged = whole.clone();
     damaged[2][70] ^= 1;
     let pair = Pair::of_bytes(&whole.concat(), &damaged.concat());
-    let ran = pair.says(&[], 4, &["of what is intact: they differ at event 21", "in all of {b}: 40 events"]);
+    let ran = pair.says(&[], 4, &["of what is intact: they differ at event 21", "all of {b}: 40 events"]);
     assert!(ran.err.contains(&format!("pmon: {}: ", pair.b)) && ran.err.contains("damaged"), "{}", ran.err);
     let found = pair.diff(&["--json"]).expect(4).json();
     assert_eq!((&found["a"]["damaged_parts"], &found["verdict"]), (&json!(0), &json!("different")));

@@ -153,7 +153,7 @@ fn a_selection_that_no_event_matches_says_so_and_why() {
     nothing(
         &file,
         &["--comm", "a-name-of-20-bytes--"],
-        &["called a-name-of-20-bytes--", "would be a-name-of-20-by"],
+        &["called a-name-of-20-bytes--", "here to a-name-of-20-by"],
     );
     nothing(&file, &["--kind", "exec", "--pid", "10"], &["none matches all of them"]);
     let again = arg(&dir.path("again.pmon"));

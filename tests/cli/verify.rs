@@ -27,7 +27,7 @@ fn a_complete_capture() {
     let bytes = capture(&renames(), 20);
     let ran = pmon(&["verify", &dir.file("x.pmon", &bytes)]).expect(0);
     assert_eq!(ran.err, "");
-    for line in ["verdict      complete", "events       60", "lost         0"] {
+    for line in ["verdict      complete", "events       60", "lost         0 events"] {
         assert!(ran.out.lines().any(|found| found == line), "{line:?} not in\n{}", ran.out);
     }
     let found = verify(&bytes, 0);
@@ -43,7 +43,7 @@ fn a_lossy_capture() {
     let ran = pmon(&["verify", &dir.file("x.pmon", &bytes)]).expect(3);
     for line in [
         "verdict      complete except 123 events lost in 1 interval (socket)",
-        "witness      the source dropped 123; 123 are missing in its numbers",
+        "witness      the source dropped 123 events; 123 are missing in its numbers",
     ] {
         assert!(ran.out.lines().any(|found| found == line), "{line:?} not in\n{}", ran.out);
     }

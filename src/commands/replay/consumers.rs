@@ -19,7 +19,7 @@ use crate::exit::{self, Failure, OrFail as _};
 use crate::input::shown;
 use crate::terminal;
 
-use super::Pacer;
+use super::pacer::Pacer;
 
 /// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 16;

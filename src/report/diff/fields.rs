@@ -1,4 +1,4 @@
-//! In what two records differ.
+//! The fields in which two records differ.
 
 use std::fmt::Display;
 
@@ -6,14 +6,14 @@ use pmon_analysis::diff::{ComparedRecord, DiffOptions};
 use pmon_core::capture::RecordedDatagram;
 use pmon_core::wire::{ByteOrder, Event};
 
-/// A field that is not the same.
+/// A field that differs.
 pub(super) struct Field {
     pub(super) name: &'static str,
-    /// What it is in either, if that is short.
+    /// The two values, if they are short.
     pub(super) values: Option<(String, String)>,
 }
 
-/// The fields, by their names in JSON, in which two records differ.
+/// Returns the fields in which two records differ, with their JSON names.
 pub(super) fn fields(
     items: [&ComparedRecord; 2],
     orders: [ByteOrder; 2],
@@ -43,7 +43,7 @@ pub(super) fn fields(
             if let (Some(a), Some(b)) = (event(a, orders[0]), event(b, orders[1])) {
                 compare_events(&mut fields, &a, &b, options);
             }
-            // All that can be read is the same, and yet the bytes are not.
+            // All decoded fields are equal, but the bytes of the datagrams are not.
             if fields.is_empty() {
                 fields.push(Field { name: "frame", values: None });
             }

@@ -1,4 +1,4 @@
-//! One record of a comparison, as a line and as an object.
+//! A record of a comparison as text and as JSON.
 
 use jiff::tz::TimeZone;
 use pmon_analysis::diff::{ComparedRecord, LossInterval};
@@ -11,7 +11,7 @@ use super::ComparedCapture;
 use crate::output::{JsonRenderer, Render, RenderContext, TextRenderer};
 use crate::terminal::counted;
 
-/// The record, for people.
+/// Formats a record as text.
 pub(super) fn text(item: &ComparedRecord, capture: &ComparedCapture) -> String {
     if let ComparedRecord::Loss(stretch) = item {
         let LossInterval { cpu, first, last, count, after, before, .. } = **stretch;
@@ -19,14 +19,14 @@ pub(super) fn text(item: &ComparedRecord, capture: &ComparedCapture) -> String {
         let lost = counted(count, "event");
         return format!("{after}  -- {lost} lost on cpu {cpu} (seq {first}..{last}), before {before} --");
     }
-    let line = rendered(item, capture, &mut TextRenderer::of_events_alone(TimeZone::system()));
+    let line = rendered(item, capture, &mut TextRenderer::without_details(TimeZone::system()));
     match occurrence(item, capture).and_then(|occurrence| occurrence.event) {
         Some(event) => format!("cpu {} seq {}  {line}", event.cpu, event.seq),
         None => line,
     }
 }
 
-/// The record, for programs.
+/// Formats a record as JSON.
 pub(super) fn json(item: &ComparedRecord, capture: &ComparedCapture) -> Value {
     match item {
         ComparedRecord::Loss(stretch) => loss_json(stretch),
@@ -34,7 +34,7 @@ pub(super) fn json(item: &ComparedRecord, capture: &ComparedCapture) -> Value {
     }
 }
 
-/// A loss of any causes.
+/// Formats a loss, with all its causes, as JSON.
 pub(super) fn loss_json(stretch: &LossInterval) -> Value {
     let by_cause = stretch.causes.by_cause().map(|(cause, count)| (cause.name().into(), count.into()));
     json!({
@@ -53,7 +53,7 @@ fn wall_time(time: MonoNs, capture: &ComparedCapture) -> String {
     let processes = ProcessTable::new();
     let context = RenderContext { processes: &processes, wall: &capture.wall, start: MonoNs(0) };
     let mut out = Vec::new();
-    TextRenderer::of_events_alone(TimeZone::system()).time(time, context, &mut out);
+    TextRenderer::without_details(TimeZone::system()).time(time, context, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 

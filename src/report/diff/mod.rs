@@ -1,4 +1,4 @@
-//! How two captures compare, in words and in JSON.
+//! The result of `diff` in words and in JSON.
 
 mod fields;
 mod line;
@@ -18,7 +18,7 @@ use crate::input::ReadOutcome;
 use crate::terminal::{counted, grouped};
 use fields::fields;
 
-/// One of the two captures.
+/// One of the two compared captures.
 pub(crate) struct ComparedCapture {
     pub(crate) name: String,
     pub(crate) order: ByteOrder,
@@ -26,7 +26,7 @@ pub(crate) struct ComparedCapture {
     pub(crate) outcome: ReadOutcome,
 }
 
-/// What a comparison gave.
+/// The result of a comparison.
 pub(crate) struct Comparison {
     pub(crate) options: DiffOptions,
     pub(crate) captures: [ComparedCapture; 2],
@@ -34,12 +34,12 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    /// Whether parts of one of them could not be used.
+    /// Whether one of the captures is damaged.
     pub(crate) fn is_damaged(&self) -> bool {
         self.captures.iter().any(|capture| capture.outcome.damaged > 0)
     }
 
-    /// For people.
+    /// Returns the result as text.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let intact = if self.is_damaged() { "of what is intact: " } else { "" };
@@ -48,10 +48,10 @@ impl Comparison {
             self.explain(&mut text, difference);
         }
         if self.finding.outcome != DiffOutcome::Identical {
-            let _ = writeln!(text, "the same until then: {}", amount(&self.finding.equal));
+            let _ = writeln!(text, "equal before that: {}", amount(&self.finding.equal));
             for side in [Side::A, Side::B] {
                 let all = amount(&self.finding.totals[side as usize]);
-                let _ = writeln!(text, "in all of {}: {all}", self.name(side));
+                let _ = writeln!(text, "all of {}: {all}", self.name(side));
             }
         }
         for note in self.notes() {
@@ -60,7 +60,7 @@ impl Comparison {
         text
     }
 
-    /// For programs.
+    /// Returns the result as JSON.
     pub(crate) fn json(&self) -> Value {
         let (difference, apart) = match &self.finding.outcome {
             DiffOutcome::Identical => (Value::Null, Value::Null),
@@ -95,7 +95,7 @@ impl Comparison {
         &self.captures[side as usize]
     }
 
-    /// A capture's name: with a letter, where both have the same.
+    /// Returns the name of a capture, which is made unique if both have the same name.
     fn name(&self, side: Side) -> String {
         let [a, b] = &self.captures;
         match side {
@@ -108,7 +108,7 @@ impl Comparison {
     fn headline(&self) -> String {
         match &self.finding.outcome {
             DiffOutcome::Identical => format!("identical: {}", amount(&self.finding.equal)),
-            DiffOutcome::Different(difference) => format!("they differ at {}", place(difference)),
+            DiffOutcome::Different(difference) => format!("they differ at {}", position(difference)),
             DiffOutcome::TooFarApart(apart) => format!(
                 "given up: {} is {} ahead{}, of {} that had to be held; they differ, or are too far apart to tell",
                 self.name(apart.ahead),
@@ -133,7 +133,7 @@ impl Comparison {
             if let Some((a, b)) = &field.values {
                 let _ = writeln!(text, "  {}: {a} and {b}", field.name);
             } else {
-                let _ = writeln!(text, "  {}: not the same", field.name);
+                let _ = writeln!(text, "  {}: differs", field.name);
             }
         }
     }
@@ -196,7 +196,7 @@ impl Comparison {
     }
 }
 
-/// `10 events, 2 losses of 33 events`.
+/// Describes a number of records, for example `10 events, 2 losses of 33 events`.
 fn amount(counts: &DiffCounts) -> String {
     let mut text = counted(counts.events, "event");
     if counts.losses > 0 {
@@ -219,8 +219,8 @@ fn amount_json(counts: &DiffCounts) -> Map<String, Value> {
     numbers.into_iter().map(|(name, number)| (name.to_owned(), number.into())).collect()
 }
 
-/// Where a difference is, in words.
-fn place(difference: &Difference) -> String {
+/// Describes the position of a difference.
+fn position(difference: &Difference) -> String {
     let before = &difference.before;
     let is_event = |item: &Option<ComparedRecord>| {
         matches!(item, Some(ComparedRecord::Event(_) | ComparedRecord::Raw(_)))
@@ -273,7 +273,7 @@ fn apart_json(apart: &TooFarApart) -> Value {
     })
 }
 
-/// `socket`, or `100 socket, 23 kernel_memory`.
+/// Describes causes, for example `socket` or `100 socket, 23 kernel_memory`.
 fn by_cause(lost: &LossByCause) -> String {
     let causes: Vec<_> = lost.by_cause().filter(|&(_, count)| count > 0).collect();
     match causes[..] {
