@@ -1,13 +1,15 @@
-//! What a capture says about processes, worked out offline: this crate never looks at the live `/proc`.
+//! Offline analysis of captures: what the records show about processes, and how complete they are.
+//! This crate never reads the live `/proc`.
 //!
-//! Records go in, in the order of the capture, one at a time; memory stays bounded however long the capture is.
+//! Every analysis takes the records one at a time, in capture order, with bounded memory for captures
+//! of any length.
 //!
-//! * [`timeline`] gives each exec the details that stand further behind;
-//! * [`process`] knows the processes as of the record at hand;
-//! * [`filter`] says which events somebody wants to see;
-//! * [`stats`] counts, and [`verify`] says how complete it all is;
-//! * [`diff`] says whether two captures hold the same;
-//! * [`wall_clock`] and [`wait_status`] turn numbers into what people read.
+//! * [`timeline`] joins the details of each exec to the exec event.
+//! * [`process`] tracks the processes as of the current record.
+//! * [`filter`] selects the events to show.
+//! * [`stats`] counts events, and [`verify`] checks a capture for completeness.
+//! * [`diff`] compares two captures.
+//! * [`wall_clock`] and [`wait_status`] convert numbers for display.
 #![forbid(unsafe_code)]
 
 pub mod diff;
@@ -23,7 +25,7 @@ pub use diff::Diff;
 pub use filter::{Filter, TimeBound};
 pub use process::{LiveProcess, Process, ProcessExit, ProcessTable, RunState, Thread};
 pub use stats::Statistics;
-pub use timeline::{DetailsJoiner, OwnedRecord, TimelineItem, size_of_record};
+pub use timeline::{DetailsJoiner, OwnedRecord, TimelineItem};
 pub use verify::{Verdict, Verifier, VerifyReport};
 pub use wait_status::WaitStatus;
 pub use wall_clock::WallClock;

@@ -1,4 +1,4 @@
-//! Counts over a capture.
+//! Counts the records of a capture.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,15 +7,16 @@ use pmon_core::capture::{Details, DetailsSubject, MissReason, Record, RecordedDa
 use pmon_core::wire::{ByteOrder, EventKind};
 use pmon_core::{Cpu, MonoNs, Tgid};
 
-/// Names of programs that are counted apart; the execs of further ones are in [`Statistics::details_known`] only.
+/// Maximum number of program names counted separately. Execs of further programs are counted only in
+/// [`Statistics::details_known`].
 const MAX_PROGRAMS: usize = 1 << 14;
 
-/// What was counted. Feed it records with [`Statistics::count`].
+/// Counts of the records in a capture, updated by [`Statistics::count`].
 #[derive(Clone, Debug)]
 pub struct Statistics {
     order: ByteOrder,
     recorder: Option<Tgid>,
-    /// Event records: datagrams.
+    /// Number of datagrams, without self-generated events of the recorder.
     pub events: u64,
     /// Number of execs whose details are known, at least in part.
     pub details_known: u64,
@@ -23,23 +24,25 @@ pub struct Statistics {
     pub details_missed: u64,
     /// Number of [`Statistics::details_known`] execs with missing fields: see [`Statistics::missing`].
     pub details_partial: u64,
-    /// ProcessTable in the latest scan of `/proc`.
+    /// Number of processes in the latest scan of `/proc`.
     pub scanned: u64,
-    /// Records of a kind that this version does not know.
+    /// Number of records of unknown kinds.
     pub unknown_records: u64,
-    /// The earliest and the latest time of an event.
+    /// Earliest and latest time of an event.
     pub span: Option<(MonoNs, MonoNs)>,
     kinds: [u64; EventKind::ALL.len()],
     cpus: BTreeMap<Cpu, u64>,
-    /// The CPU of the last event and its count, which is not in `cpus` yet: events of one CPU come in rows.
-    row: (Cpu, u64),
+    /// CPU of the latest events, and their number, which `cpus` does not include yet. Consecutive events
+    /// are often from the same CPU.
+    run: (Cpu, u64),
     programs: HashMap<Box<[u8]>, u64>,
     /// Number of execs for each reason and missing field; there are only a few pairs.
     missing: Vec<(MissReason, &'static str, u64)>,
 }
 
 impl Statistics {
-    /// A tally of a capture whose datagrams are in `order`, without the own events of the process `recorder`.
+    /// Creates empty statistics for a capture whose datagrams have the byte order `order`. Events that
+    /// the process `recorder` generated to check the reception are not counted.
     pub fn new(order: ByteOrder, recorder: Option<Tgid>) -> Self {
         Self {
             order,
@@ -53,16 +56,16 @@ impl Statistics {
             span: None,
             kinds: [0; EventKind::ALL.len()],
             cpus: BTreeMap::new(),
-            row: (Cpu(0), 0),
+            run: (Cpu(0), 0),
             programs: HashMap::new(),
             missing: Vec::new(),
         }
     }
 
-    /// Counts a record.
+    /// Counts the next record.
     pub fn count(&mut self, record: &Record<'_>) {
         match record {
-            Record::Event(frame, _) => self.count_frame(frame),
+            Record::Event(datagram, _) => self.count_datagram(datagram),
             Record::Details(details) if matches!(details.subject, DetailsSubject::Exec { .. }) => {
                 self.count_details(details);
                 if let Some(comm) = &details.comm {
@@ -75,22 +78,22 @@ impl Statistics {
         }
     }
 
-    /// Event records by kind, each kind once, in the order of [`EventKind::ALL`]. A datagram without a readable event
-    /// is [`EventKind::Unknown`].
+    /// Returns the number of datagrams of each event kind, in the order of [`EventKind::ALL`]. A datagram
+    /// without a readable event has the kind [`EventKind::Unknown`].
     pub fn by_kind(&self) -> impl Iterator<Item = (EventKind, u64)> {
         EventKind::ALL.into_iter().zip(self.kinds)
     }
 
-    /// Events by CPU, those CPUs that emitted any.
+    /// Returns the number of events of each CPU that emitted any.
     pub fn by_cpu(&self) -> BTreeMap<Cpu, u64> {
         let mut cpus = self.cpus.clone();
-        if self.row.1 > 0 {
-            *cpus.entry(self.row.0).or_default() += self.row.1;
+        if self.run.1 > 0 {
+            *cpus.entry(self.run.0).or_default() += self.run.1;
         }
         cpus
     }
 
-    /// The `n` names that were exec'd most often, the most frequent first, with how often.
+    /// Returns the `n` most frequently executed program names, most frequent first, with their counts.
     pub fn most_executed(&self, n: usize) -> Vec<(&[u8], u64)> {
         let mut programs: Vec<(&[u8], u64)> =
             self.programs.iter().map(|(name, &count)| (&**name, count)).collect();
@@ -106,7 +109,7 @@ impl Statistics {
         self.missing.iter().copied()
     }
 
-    /// From the earliest event to the latest, in ns; 0 without events.
+    /// Returns the time between the earliest and the latest event in ns, or 0 without events.
     pub fn span_ns(&self) -> u64 {
         self.span.map_or(0, |(first, last)| last.0 - first.0)
     }
@@ -145,8 +148,8 @@ impl Statistics {
         }
     }
 
-    fn count_frame(&mut self, frame: &RecordedDatagram<'_>) {
-        let event = frame.event(self.order);
+    fn count_datagram(&mut self, datagram: &RecordedDatagram<'_>) {
+        let event = datagram.event(self.order);
         if let (Some(event), Some(recorder)) = (&event, self.recorder)
             && SelfGenerated::of(event, recorder).is_some()
         {
@@ -161,15 +164,15 @@ impl Statistics {
         let (first, last) = self.span.get_or_insert((event.time, event.time));
         *first = event.time.min(*first);
         *last = event.time.max(*last);
-        if self.row.0 != event.cpu {
-            self.end_row();
-            self.row = (event.cpu, 0);
+        if self.run.0 != event.cpu {
+            self.end_run();
+            self.run = (event.cpu, 0);
         }
-        self.row.1 += 1;
+        self.run.1 += 1;
     }
 
-    fn end_row(&mut self) {
-        let (cpu, count) = self.row;
+    fn end_run(&mut self) {
+        let (cpu, count) = self.run;
         if count > 0 && (self.cpus.len() < MAX_CPUS as usize || self.cpus.contains_key(&cpu)) {
             *self.cpus.entry(cpu).or_default() += count;
         }
@@ -204,7 +207,7 @@ mod tests {
         event(cpu, time, EventBody::Exec { task: Task::new(1, 1) })
     }
 
-    /// An own event of the recorder with that process id.
+    /// Creates a self-generated event of the recorder with this process ID.
     fn fence(recorder: u32) -> Record<'static> {
         let mut comm = Comm::default();
         let name = SelfGenerated::Fence.comm().as_bytes();
@@ -222,18 +225,18 @@ mod tests {
     }
 
     #[test]
-    fn details_of_which_a_part_is_missing_are_known_all_the_same() {
-        let mut tally = Statistics::new(ByteOrder::Little, None);
+    fn partially_known_details_are_known() {
+        let mut stats = Statistics::new(ByteOrder::Little, None);
         let Record::Details(details) = details(Some("x")) else { panic!("details") };
         let denied = Details { miss: Some(MissReason::Denied), ids: Some(Default::default()), ..*details };
         let gone = Details { miss: Some(MissReason::Gone), ..denied.clone() };
         for details in [denied.clone(), denied, gone] {
-            tally.count(&Record::Details(Box::new(details)));
+            stats.count(&Record::Details(Box::new(details)));
         }
-        assert_eq!((tally.details_known, tally.details_missed, tally.details_partial), (3, 0, 3));
+        assert_eq!((stats.details_known, stats.details_missed, stats.details_partial), (3, 0, 3));
         // Readable arguments were not denied.
         let of =
-            |why| tally.missing().filter(move |missing| missing.0 == why).map(|(_, field, n)| (field, n));
+            |why| stats.missing().filter(move |missing| missing.0 == why).map(|(_, field, n)| (field, n));
         assert_eq!(
             of(MissReason::Denied).collect::<Vec<_>>(),
             [("ppid", 2), ("exe", 2), ("cwd", 2), ("cgroup", 2)]
@@ -242,18 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn counts() {
-        let mut tally = Statistics::new(ByteOrder::Little, Some(Tgid(7)));
+    fn records_are_counted() {
+        let mut stats = Statistics::new(ByteOrder::Little, Some(Tgid(7)));
         for record in
             [exec(0, 9), fence(7), exec(1, 5), exec(0, 12), Record::Event(RecordedDatagram::Raw(b"?"), None)]
         {
-            tally.count(&record);
+            stats.count(&record);
         }
         for comm in [Some("b"), Some("a"), None, Some("b")] {
-            tally.count(&details(comm));
+            stats.count(&details(comm));
         }
         let (started, ended) = (MonoNs(0), MonoNs(0));
-        tally.count(&Record::Snapshot(Snapshot {
+        stats.count(&Record::Snapshot(Snapshot {
             started,
             ended,
             processes: 7,
@@ -261,15 +264,15 @@ mod tests {
             atomic: false,
         }));
 
-        assert_eq!((tally.events, tally.scanned), (4, 7));
-        assert_eq!((tally.details_known, tally.details_missed, tally.details_partial), (3, 1, 0));
+        assert_eq!((stats.events, stats.scanned), (4, 7));
+        assert_eq!((stats.details_known, stats.details_missed, stats.details_partial), (3, 1, 0));
         assert_eq!(
-            tally.by_kind().filter(|&(_, n)| n > 0).collect::<Vec<_>>(),
+            stats.by_kind().filter(|&(_, n)| n > 0).collect::<Vec<_>>(),
             [(EventKind::Exec, 3), (EventKind::Unknown, 1)]
         );
-        assert_eq!(tally.by_kind().count(), EventKind::ALL.len());
-        assert_eq!(tally.by_cpu().into_iter().collect::<Vec<_>>(), [(Cpu(0), 2), (Cpu(1), 1)]);
-        assert_eq!(tally.most_executed(1), [(&b"b"[..], 2)]);
-        assert_eq!(tally.span_ns(), 7);
+        assert_eq!(stats.by_kind().count(), EventKind::ALL.len());
+        assert_eq!(stats.by_cpu().into_iter().collect::<Vec<_>>(), [(Cpu(0), 2), (Cpu(1), 1)]);
+        assert_eq!(stats.most_executed(1), [(&b"b"[..], 2)]);
+        assert_eq!(stats.span_ns(), 7);
     }
 }

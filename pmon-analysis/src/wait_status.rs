@@ -1,23 +1,23 @@
-//! Wait statuses in words.
+//! Wait statuses as text.
 
 use std::fmt;
 
-/// How a task ended, from its raw wait status (`wait(2)`).
+/// How a task ended, decoded from its raw wait status (`wait(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WaitStatus {
-    /// It exited with this code.
+    /// The task exited with this code.
     Exited(u8),
-    /// A signal ended it.
+    /// A signal killed the task.
     Killed {
-        /// The signal's number.
+        /// Signal number.
         signal: u8,
-        /// Whether its core was dumped.
+        /// Whether the process dumped core.
         core: bool,
     },
 }
 
 impl WaitStatus {
-    /// Reads a raw wait status, `exit_code` of an exit event.
+    /// Decodes a raw wait status, the field `exit_code` of an exit event.
     pub fn from_raw(raw: u32) -> Self {
         match (raw & 0x7f) as u8 {
             0 => Self::Exited((raw >> 8) as u8),
@@ -25,7 +25,7 @@ impl WaitStatus {
         }
     }
 
-    /// Whether it exited with code 0.
+    /// Returns whether the task exited with code 0.
     pub fn is_success(self) -> bool {
         self == Self::Exited(0)
     }
@@ -46,8 +46,8 @@ impl fmt::Display for WaitStatus {
     }
 }
 
-/// The name of a signal (`signal(7)`, the numbers of x86, Arm and RISC-V); `None` for real-time signals, whose
-/// names differ between C libraries, and for numbers that are none.
+/// Returns the name of a signal (`signal(7)`, with the numbers of x86, Arm and RISC-V). Returns `None`
+/// for invalid numbers, and for real-time signals, whose names differ between C libraries.
 pub fn signal_name(signal: u8) -> Option<&'static str> {
     const NAMES: [&str; 31] = [
         "SIGHUP",
@@ -90,20 +90,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words() {
-        let words = |raw| WaitStatus::from_raw(raw).to_string();
-        assert_eq!(words(0), "exit 0");
-        assert_eq!(words(3 << 8), "exit 3");
-        assert_eq!(words(255 << 8), "exit 255");
-        assert_eq!(words(9), "killed by SIGKILL");
-        assert_eq!(words(11 | 0x80), "killed by SIGSEGV (core dumped)");
-        assert_eq!(words(31), "killed by SIGSYS");
-        assert_eq!(words(34), "killed by signal 34");
-        assert_eq!(words(u32::MAX), "killed by signal 127 (core dumped)");
+    fn statuses_as_text() {
+        let text = |raw| WaitStatus::from_raw(raw).to_string();
+        assert_eq!(text(0), "exit 0");
+        assert_eq!(text(3 << 8), "exit 3");
+        assert_eq!(text(255 << 8), "exit 255");
+        assert_eq!(text(9), "killed by SIGKILL");
+        assert_eq!(text(11 | 0x80), "killed by SIGSEGV (core dumped)");
+        assert_eq!(text(31), "killed by SIGSYS");
+        assert_eq!(text(34), "killed by signal 34");
+        assert_eq!(text(u32::MAX), "killed by signal 127 (core dumped)");
     }
 
     #[test]
-    fn only_exit_0_is_success() {
+    fn only_exit_code_0_is_success() {
         assert!(WaitStatus::from_raw(0).is_success());
         assert!(!WaitStatus::from_raw(1 << 8).is_success());
         assert!(!WaitStatus::from_raw(15).is_success());

@@ -1,37 +1,42 @@
-//! Wall-clock time of events.
+//! Converts the times of events to wall-clock time.
 
 use std::collections::BTreeMap;
 
 use pmon_core::MonoNs;
 use pmon_core::capture::ClockAnchor;
 
-/// Anchors kept; a capture has one at the start, one now and then, and one for each step of the clock.
+/// Maximum number of clock anchors kept. A capture has one at the start, one now and then, and one for
+/// each step of the clock.
 const MAX_ANCHORS: usize = 1 << 16;
 
-/// Turns monotonic time into wall-clock time, by the nearest anchor before it, or the first for earlier times.
+/// Converts monotonic time to wall-clock time, by the last anchor before it, or by the first anchor for
+/// earlier times.
 ///
-/// Between two anchors the clocks run in step: what the wall clock was slewed by since the anchor is not seen.
+/// Both clocks are assumed to run at the same rate between two anchors, so slewing of the wall clock
+/// since the last anchor is ignored.
 #[derive(Clone, Debug, Default)]
 pub struct WallClock {
     anchors: BTreeMap<MonoNs, ClockAnchor>,
 }
 
 impl WallClock {
-    /// A clock that knows nothing yet.
+    /// Creates a clock without anchors.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Learns an anchor; of two for one time, the second counts. Beyond 65,536 of them, further ones are left out.
+    /// Adds an anchor, which replaces an earlier one for the same time. After 65,536 anchors, further
+    /// ones are ignored.
     pub fn observe(&mut self, anchor: ClockAnchor) {
         if self.anchors.len() < MAX_ANCHORS {
             self.anchors.insert(anchor.mono, anchor);
         }
     }
 
-    /// Nanoseconds since 1970-01-01T00:00Z; `None` without an anchor, or beyond the years 1678 to 2262.
+    /// Returns the wall-clock time in nanoseconds since 1970-01-01T00:00Z; `None` without an anchor, or
+    /// outside the years 1678 to 2262.
     pub fn at(&self, time: MonoNs) -> Option<i64> {
-        // Most times are behind all anchors that are known.
+        // Most times are after all known anchors.
         let last = self.anchors.last_key_value().filter(|&(&mono, _)| mono <= time);
         let before = || self.anchors.range(..=time).next_back();
         let (_, anchor) = last.or_else(before).or_else(|| self.anchors.first_key_value())?;
@@ -53,12 +58,12 @@ mod tests {
     }
 
     #[test]
-    fn no_anchor_no_time() {
+    fn without_an_anchor_there_is_no_time() {
         assert_eq!(WallClock::new().at(MonoNs(5)), None);
     }
 
     #[test]
-    fn each_stretch_follows_the_anchor_before_it() {
+    fn each_time_follows_the_last_anchor_before_it() {
         // The clock is set forward by 1000 at mono 200, and back by 500 at mono 300.
         let clock = clock(&[(100, 5_100), (200, 6_200), (300, 5_800)]);
         assert_eq!(clock.at(MonoNs(100)), Some(5_100));
@@ -69,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn anchors_may_come_in_any_order() {
+    fn anchors_may_arrive_in_any_order() {
         let clock = clock(&[(300, 5_800), (200, 6_000), (100, 5_100), (200, 6_200)]);
         assert_eq!(clock.at(MonoNs(150)), Some(5_150));
         assert_eq!(clock.at(MonoNs(250)), Some(6_250));
@@ -77,12 +82,12 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_anchor_the_first_holds() {
+    fn times_before_the_first_anchor_follow_the_first_anchor() {
         assert_eq!(clock(&[(100, 50)]).at(MonoNs(0)), Some(-50));
     }
 
     #[test]
-    fn absurd_times_are_no_time() {
+    fn a_time_out_of_range_is_none() {
         assert_eq!(clock(&[(0, i64::MAX)]).at(MonoNs(u64::MAX)), None);
     }
 }

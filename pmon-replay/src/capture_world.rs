@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::time::Instant;
 
-use pmon_analysis::{OwnedRecord, size_of_record};
+use pmon_analysis::OwnedRecord;
 use pmon_core::capture::Meta;
 use pmon_fake::Kernel;
 use pmon_interpose::{NextEvent, ProcessView, ReplayWorld};
@@ -167,7 +167,7 @@ impl<R: Read> CaptureWorld<R> {
             let played = self.replay.play();
             self.share_memory();
             for record in self.replay.told() {
-                self.pending_bytes += size_of_record(&record);
+                self.pending_bytes += record.memory();
                 self.pending.push_back(record);
             }
             while self.pending.len() > MAX_PENDING || self.pending_bytes > MAX_PENDING_BYTES {
@@ -184,7 +184,7 @@ impl<R: Read> CaptureWorld<R> {
     fn apply_next(&mut self) -> bool {
         let record = self.pending.pop_front();
         if let Some(record) = &record {
-            self.pending_bytes -= size_of_record(record);
+            self.pending_bytes -= record.memory();
             self.procfs.apply(record);
         }
         record.is_some()

@@ -4,12 +4,12 @@ use pmon_core::capture::SelfGenerated;
 use pmon_core::wire::{Event, EventKind};
 use pmon_core::{MonoNs, Task};
 
-use super::{Filter, is_after, is_before, is_threads_own, tasks};
+use super::{Filter, is_after, is_before, is_thread_only, tasks};
 use crate::process::ProcessTable;
 use crate::wall_clock::WallClock;
 
-/// Records which parts of a [`Filter`] matched at least one event, independently of the other
-/// parts.
+/// Records which conditions of a [`Filter`] matched at least one event, independently of the other
+/// conditions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FilterDiagnosis {
     /// Number of events examined, without the hidden self-generated events of the recorder.
@@ -63,7 +63,7 @@ impl FilterDiagnosis {
         self.events += 1;
         let (first, last) = self.span.get_or_insert((event.time, event.time));
         (*first, *last) = (event.time.min(*first), event.time.max(*last));
-        self.thread |= is_all && filter.hide_threads && is_threads_own(event, processes.last_exit());
+        self.thread |= is_all && filter.hide_threads && is_thread_only(event, processes.last_exit());
         self.kind |= is_kind;
         self.pid |= is_pid;
         self.tree |= is_tree;
@@ -85,16 +85,16 @@ mod tests {
         Event { time: MonoNs(time), seq: Seq(0), cpu: Cpu(0), body }
     }
 
-    fn seen(filter: &Filter) -> FilterDiagnosis {
-        let mut seen = FilterDiagnosis::default();
+    fn diagnose(filter: &Filter) -> FilterDiagnosis {
+        let mut diagnosis = FilterDiagnosis::default();
         for event in [event(5, (10, 10)), event(9, (21, 20))] {
-            seen.observe(filter, Some(&event), &ProcessTable::new(), &WallClock::new());
+            diagnosis.observe(filter, Some(&event), &ProcessTable::new(), &WallClock::new());
         }
-        seen
+        diagnosis
     }
 
     #[test]
-    fn each_part_is_looked_at_for_itself() {
+    fn each_condition_is_examined_separately() {
         let all = FilterDiagnosis {
             events: 2,
             span: Some((MonoNs(5), MonoNs(9))),
@@ -105,26 +105,26 @@ mod tests {
             time: true,
             ..FilterDiagnosis::default()
         };
-        assert_eq!(seen(&Filter::default()), all);
+        assert_eq!(diagnose(&Filter::default()), all);
         let exec = Filter { kinds: vec![EventKind::Exec], ..Filter::default() };
-        assert_eq!(seen(&exec), FilterDiagnosis { kind: false, ..all });
+        assert_eq!(diagnose(&exec), FilterDiagnosis { kind: false, ..all });
         assert_eq!(
-            seen(&Filter { pids: vec![11], ..Filter::default() }),
+            diagnose(&Filter { pids: vec![11], ..Filter::default() }),
             FilterDiagnosis { pid: false, ..all }
         );
         let tree = Filter { tree: Some(ProcessTree::new(Tgid(11))), ..Filter::default() };
-        assert_eq!(seen(&tree), FilterDiagnosis { tree: false, ..all });
+        assert_eq!(diagnose(&tree), FilterDiagnosis { tree: false, ..all });
         let name = Filter { name: Some(b"sh".to_vec()), ..Filter::default() };
-        assert_eq!(seen(&name), FilterDiagnosis { name: false, ..all });
+        assert_eq!(diagnose(&name), FilterDiagnosis { name: false, ..all });
         let later = Filter { since: Some(TimeBound::Mono(MonoNs(10))), ..Filter::default() };
-        assert_eq!(seen(&later), FilterDiagnosis { time: false, ..all });
+        assert_eq!(diagnose(&later), FilterDiagnosis { time: false, ..all });
         let between = Filter {
             since: Some(TimeBound::Mono(MonoNs(6))),
             until: Some(TimeBound::Mono(MonoNs(8))),
             ..Filter::default()
         };
-        assert_eq!(seen(&between), FilterDiagnosis { time: false, ..all });
+        assert_eq!(diagnose(&between), FilterDiagnosis { time: false, ..all });
         let thread = Filter { pids: vec![21], hide_threads: true, ..Filter::default() };
-        assert_eq!(seen(&thread), FilterDiagnosis { thread: true, ..all });
+        assert_eq!(diagnose(&thread), FilterDiagnosis { thread: true, ..all });
     }
 }

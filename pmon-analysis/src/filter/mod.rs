@@ -1,6 +1,7 @@
-//! Which events somebody wants to see.
+//! Selects the events to show.
 
 mod diagnosis;
+mod exit_index;
 mod pid_set;
 mod process_tree;
 
@@ -13,58 +14,60 @@ use crate::timeline::OwnedRecord;
 use crate::wall_clock::WallClock;
 
 pub use diagnosis::FilterDiagnosis;
-pub use process_tree::{ExitIndex, ProcessTree};
+pub use exit_index::ExitIndex;
+pub use process_tree::ProcessTree;
 
-/// An end of a range of time.
+/// Start or end of a time range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeBound {
-    /// By the clock of events.
+    /// Monotonic time, as in events.
     Mono(MonoNs),
-    /// By the wall clock: nanoseconds since 1970-01-01T00:00Z.
+    /// Wall-clock time in nanoseconds since 1970-01-01T00:00Z.
     Wall(i64),
 }
 
-/// What an event must be to be shown. All of it must hold; what is empty or `None` always holds.
+/// Conditions on events. An event must satisfy all of them; an empty or `None` field is no condition.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// One of these kinds.
+    /// Event kinds.
     pub kinds: Vec<EventKind>,
-    /// It concerns one of these processes or threads; a fork concerns parent and child.
+    /// Process or thread IDs. A fork concerns both parent and child.
     pub pids: Vec<u32>,
-    /// It concerns this process or a descendant. Whoever has this id counts, if it is used again.
+    /// A process and its descendants. If the ID of the process is reused, the new process counts too.
     pub tree: Option<ProcessTree>,
-    /// The process has this name, after the event.
+    /// Name of the process after the event.
     pub name: Option<Vec<u8>>,
-    /// Not earlier than this.
+    /// Earliest time.
     pub since: Option<TimeBound>,
-    /// Not later than this.
+    /// Latest time.
     pub until: Option<TimeBound>,
     /// Whether to hide the forks and exits of threads, except the exit that ends a process.
     pub hide_threads: bool,
-    /// The recorder whose own events, which it caused in order to hear them, are left out.
+    /// Process ID of the recorder, to hide the events that it generates to check the reception.
     pub hide_self_generated: Option<Tgid>,
 }
 
 impl Filter {
-    /// Whether [`Filter::matches`] looks at the processes given to it.
+    /// Returns whether [`Filter::matches`] uses its argument `processes`.
     pub fn needs_processes(&self) -> bool {
         self.name.is_some() || self.hide_threads
     }
 
-    /// Whether it looks at [`Filter::observe`]d entries or their details.
+    /// Returns whether the filter uses the details of records passed to [`Filter::observe`].
     pub fn needs_details(&self) -> bool {
         self.name.is_some() || self.tree.is_some()
     }
 
-    /// Learns from the next entry, shown or not, before [`Filter::matches`] is asked about it.
+    /// Applies the next record, whether it is shown or not. Call this before [`Filter::matches`].
     pub fn observe(&mut self, record: &OwnedRecord) {
         if let Some(tree) = &mut self.tree {
             tree.observe(record);
         }
     }
 
-    /// Whether the event is to be shown. `processes` have learned of it already. `None` is a datagram without a
-    /// readable event: of kind unknown, of no process, at no time.
+    /// Returns whether an event satisfies all conditions. The record of the event must have been
+    /// applied to `processes`. `None` is a datagram without a readable event, which has the kind
+    /// `unknown`, no process and no time.
     pub fn matches(&self, event: Option<&Event>, processes: &ProcessTable, wall: &WallClock) -> bool {
         let kind = event.map_or(EventKind::Unknown, Event::kind);
         if !self.kinds.is_empty() && !self.kinds.contains(&kind) {
@@ -74,7 +77,7 @@ impl Filter {
             let about_processes = !self.pids.is_empty() || self.tree.is_some() || self.name.is_some();
             return !about_processes && self.since.is_none() && self.until.is_none();
         };
-        (!self.hide_threads || !is_threads_own(event, processes.last_exit()))
+        (!self.hide_threads || !is_thread_only(event, processes.last_exit()))
             && self.hide_self_generated.is_none_or(|recorder| SelfGenerated::of(event, recorder).is_none())
             && self.has_pid(event)
             && self.tree.as_ref().is_none_or(|tree| tasks(event).any(|task| tree.contains(task.tgid)))
@@ -83,21 +86,21 @@ impl Filter {
             && self.until.is_none_or(|until| !is_after(event.time, until, wall))
     }
 
-    /// Whether something between two times, of no process, is to be shown. A loss is: what was lost may have been
-    /// anything.
+    /// Returns whether a time span without a process, such as a loss, overlaps the time range. A loss
+    /// is always shown then, because any event may have been lost.
     pub fn matches_span(&self, from: MonoNs, until: MonoNs, wall: &WallClock) -> bool {
         self.since.is_none_or(|since| !is_before(until, since, wall))
             && self.until.is_none_or(|last| !is_after(from, last, wall))
     }
 
-    /// Whether something at that time, of no process, is to be shown.
+    /// Returns whether a time is within the time range.
     pub fn matches_time(&self, time: MonoNs, wall: &WallClock) -> bool {
         self.matches_span(time, time, wall)
     }
 
     fn has_pid(&self, event: &Event) -> bool {
-        let wanted = |task: Task| self.pids.contains(&task.tid.0) || self.pids.contains(&task.tgid.0);
-        self.pids.is_empty() || tasks(event).any(wanted)
+        let is_selected = |task: Task| self.pids.contains(&task.tid.0) || self.pids.contains(&task.tgid.0);
+        self.pids.is_empty() || tasks(event).any(is_selected)
     }
 
     fn has_name(&self, event: &Event, processes: &ProcessTable) -> bool {
@@ -106,7 +109,8 @@ impl Filter {
     }
 }
 
-/// The tasks that an event concerns: for a fork both, for any other the one that it happened to.
+/// Returns the tasks that an event concerns: parent and child of a process's fork, otherwise the
+/// task of the event.
 fn tasks(event: &Event) -> impl Iterator<Item = Task> {
     let parent = match event.body {
         EventBody::Fork { parent, child } if child.is_leader() => Some(parent),
@@ -117,7 +121,7 @@ fn tasks(event: &Event) -> impl Iterator<Item = Task> {
 
 /// Returns whether an event is the fork or the exit of a thread and does not end its process.
 /// `exit` is the effect of an exit event on its process.
-fn is_threads_own(event: &Event, exit: Option<ProcessExit>) -> bool {
+fn is_thread_only(event: &Event, exit: Option<ProcessExit>) -> bool {
     match event.body {
         EventBody::Fork { child, .. } => !child.is_leader(),
         EventBody::Exit { task, .. } => match exit {
@@ -190,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn the_parent_in_a_threads_fork_did_not_fork() {
+    fn the_fork_of_a_thread_does_not_concern_the_parent_it_names() {
         let filter = Filter { pids: vec![10], ..Filter::default() };
         assert!(!matches(&filter, fork(10, (21, 20))));
     }
 
     #[test]
-    fn a_tree_has_those_from_the_scan_and_those_forked_since() {
+    fn a_tree_includes_scanned_and_forked_descendants() {
         let mut filter = Filter { tree: Some(ProcessTree::new(Tgid(10))), ..Filter::default() };
         let scan = Snapshot {
             started: MonoNs(0),
@@ -213,13 +217,13 @@ mod tests {
 
         filter.observe(&entry(fork(7, (50, 50))));
         assert!(matches(&filter, sid(50)));
-        // The id passes to a process outside.
+        // A process outside the tree reuses the ID.
         filter.observe(&entry(fork(8, (50, 50))));
         assert!(!matches(&filter, sid(50)));
     }
 
     #[test]
-    fn a_tree_of_any_number_of_processes_takes_a_bit_for_each() {
+    fn a_tree_can_have_millions_of_processes() {
         for root in [10, u32::MAX] {
             let mut tree = ProcessTree::new(Tgid(root));
             for child in (1..2_000_000).chain([1 << 22, u32::MAX - 1]) {
@@ -233,14 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_hidden_on_wish() {
+    fn threads_can_be_hidden() {
         let filter = Filter { hide_threads: true, ..Filter::default() };
         assert!(!matches(&filter, fork(10, (21, 20))));
         assert!(matches(&filter, fork(10, (20, 20))));
     }
 
     #[test]
-    fn times_are_inclusive_by_either_clock() {
+    fn time_bounds_are_inclusive_for_both_clocks() {
         let mut wall = WallClock::new();
         wall.observe(pmon_core::capture::ClockAnchor { mono: MonoNs(0), boot_ns: 0, real_ns: 1_000 });
         let filter = Filter {
@@ -255,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_and_unreadable_datagrams() {
+    fn an_unreadable_datagram_has_the_kind_unknown_and_no_process() {
         let filter = Filter { kinds: vec![EventKind::Unknown], ..Filter::default() };
         assert!(filter.matches(None, &ProcessTable::new(), &WallClock::new()));
         assert!(!matches(&filter, sid(1)));

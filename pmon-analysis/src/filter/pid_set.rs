@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_enter_once_and_leave() {
+    fn ids_are_added_once_and_removed() {
         let mut set = PidSet::default();
         assert!(set.insert(Tgid(7)) && set.insert(Tgid(IDS - 1)));
         assert!(!set.insert(Tgid(7)));
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_no_kernel_gives_out_take_no_memory() {
+    fn impossible_ids_take_no_memory() {
         let mut set = PidSet::default();
         assert!(!set.insert(Tgid(IDS)) && !set.insert(Tgid(u32::MAX)));
         assert_eq!(set.bits.capacity(), 0);

@@ -2,18 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pmon_core::capture::{Details, DetailsSubject, Record};
-use pmon_core::wire::{ByteOrder, EventBody};
+use pmon_core::capture::{Details, DetailsSubject};
+use pmon_core::wire::EventBody;
 use pmon_core::{MonoNs, Tgid};
 
+use super::exit_index::ExitIndex;
 use super::pid_set::PidSet;
 use crate::process::MAX_PROCESSES;
 use crate::timeline::OwnedRecord;
 
-/// Maximum number of exits kept; the parents of processes that exit later are unknown.
-const MAX_EXITS: usize = 1 << 20;
 /// Maximum number of ancestors followed from a process.
-const MAX_STEPS: usize = 64;
+const MAX_ANCESTORS: usize = 64;
 /// The process that adopts orphans, unless a closer ancestor is a subreaper (`prctl(2)`).
 const INIT: Tgid = Tgid(1);
 
@@ -30,23 +29,23 @@ pub struct ProcessTree {
     /// Parents of the processes in the current scan.
     scan: HashMap<Tgid, Tgid>,
     /// Additional state, present if forks may be missing.
-    partial: Option<Partial>,
+    partial: Option<PartialTree>,
 }
 
 /// State of a tree when forks may be missing.
 #[derive(Clone, Debug, Default)]
-struct Partial {
+struct PartialTree {
     exits: ExitIndex,
     /// Parents of the processes in the last scan.
     scanned: HashMap<Tgid, Tgid>,
     /// Parent of the root.
     root_parent: Option<Tgid>,
-    /// ProcessTable known to be outside the tree.
+    /// Processes known to be outside the tree.
     outside: PidSet,
     /// Process whose exit was the latest event; from the next event on, another process can reuse
     /// its ID.
     ended: Option<Tgid>,
-    /// ProcessTable that may be in the tree.
+    /// Processes that may be in the tree.
     uncertain: HashSet<Tgid>,
 }
 
@@ -72,7 +71,7 @@ impl ProcessTree {
     /// Declares that the capture may lack forks. `exits` are the exits of the capture if they were
     /// collected before, or empty. Later calls have no effect.
     pub fn expect_missing_forks(&mut self, exits: ExitIndex) {
-        self.partial.get_or_insert_with(|| Partial { exits: exits.sorted(), ..Partial::default() });
+        self.partial.get_or_insert_with(|| PartialTree { exits: exits.sorted(), ..PartialTree::default() });
     }
 
     /// Returns whether a process is currently in the tree.
@@ -108,8 +107,8 @@ impl ProcessTree {
                     _ => {}
                 }
             }
-            OwnedRecord::Details(details) => self.scanned(details),
-            OwnedRecord::Snapshot(_) => self.close_scan(),
+            OwnedRecord::Details(details) => self.add_scanned(details),
+            OwnedRecord::Snapshot(_) => self.finish_scan(),
             _ => {}
         }
     }
@@ -117,7 +116,7 @@ impl ProcessTree {
     /// Places a new process where its parent is, even if its ID was in use.
     fn fork(&mut self, parent: Tgid, child: Tgid, time: MonoNs) {
         if self.contains(parent) {
-            self.enter(child);
+            self.add_member(child);
         } else if child == self.root {
             self.partial.iter_mut().for_each(|partial| partial.root_parent = Some(parent));
         } else {
@@ -126,7 +125,7 @@ impl ProcessTree {
                 partial.outside.remove(child);
                 // A fork, unlike an exit, names the original parent, so no adoption is possible.
                 match partial.outside.contains(parent) || parent == INIT {
-                    true => partial.leave(child),
+                    true => partial.mark_outside(child),
                     false => self.learn_parent(child, Some(parent), time),
                 }
             }
@@ -142,7 +141,7 @@ impl ProcessTree {
             return;
         }
         let Some(parent) = parent else {
-            return self.doubt(pid);
+            return self.mark_uncertain(pid);
         };
         if self.partial.is_none() {
             if self.contains(parent) {
@@ -150,18 +149,18 @@ impl ProcessTree {
             }
             return;
         }
-        match self.place(parent, time) {
-            TreeMembership::In => self.enter(pid),
-            TreeMembership::Out => self.partial.iter_mut().for_each(|partial| partial.leave(pid)),
-            TreeMembership::Unknown => self.doubt(pid),
+        match self.membership(parent, time) {
+            TreeMembership::In => self.add_member(pid),
+            TreeMembership::Out => self.partial.iter_mut().for_each(|partial| partial.mark_outside(pid)),
+            TreeMembership::Unknown => self.mark_uncertain(pid),
         }
     }
 
     /// Returns whether a process is in the tree, from the process itself and its ancestors.
-    fn place(&self, pid: Tgid, time: MonoNs) -> TreeMembership {
+    fn membership(&self, pid: Tgid, time: MonoNs) -> TreeMembership {
         let Some(partial) = &self.partial else { return TreeMembership::Unknown };
         let mut pid = pid;
-        for _ in 0..MAX_STEPS {
+        for _ in 0..MAX_ANCESTORS {
             if self.contains(pid) {
                 return TreeMembership::In;
             }
@@ -181,14 +180,14 @@ impl ProcessTree {
     /// Returns whether a process can adopt processes of the tree: init, or an ancestor of the root,
     /// which may be a subreaper. The root's parent does not count: usually it is a shell, and has
     /// other children.
-    fn may_adopt(&self, partial: &Partial, pid: Tgid) -> bool {
+    fn may_adopt(&self, partial: &PartialTree, pid: Tgid) -> bool {
         let parent = |of: Tgid| partial.scanned.get(&of).copied();
         let first = partial.root_parent.or_else(|| parent(self.root));
         let ancestors = std::iter::successors(first.and_then(parent), |&of| parent(of));
-        pid == INIT || ancestors.take(MAX_STEPS).any(|ancestor| ancestor == pid)
+        pid == INIT || ancestors.take(MAX_ANCESTORS).any(|ancestor| ancestor == pid)
     }
 
-    fn enter(&mut self, pid: Tgid) {
+    fn add_member(&mut self, pid: Tgid) {
         self.members.insert(pid);
         if let Some(partial) = &mut self.partial {
             partial.outside.remove(pid);
@@ -196,7 +195,7 @@ impl ProcessTree {
         }
     }
 
-    fn doubt(&mut self, pid: Tgid) {
+    fn mark_uncertain(&mut self, pid: Tgid) {
         if let Some(partial) = &mut self.partial
             && !partial.outside.contains(pid)
             && partial.uncertain.len() < MAX_PROCESSES
@@ -213,7 +212,7 @@ impl ProcessTree {
         }
     }
 
-    fn scanned(&mut self, details: &Details) {
+    fn add_scanned(&mut self, details: &Details) {
         if let (DetailsSubject::Snapshot { tgid }, Some(ppid)) = (details.subject, details.ppid)
             && self.scan.len() < MAX_PROCESSES
         {
@@ -221,7 +220,7 @@ impl ProcessTree {
         }
     }
 
-    fn close_scan(&mut self) {
+    fn finish_scan(&mut self) {
         let scan = std::mem::take(&mut self.scan);
         let mut children: HashMap<Tgid, Vec<Tgid>> = HashMap::new();
         for (&child, &parent) in &scan {
@@ -229,75 +228,36 @@ impl ProcessTree {
         }
         // Start from members that are parents in the scan, so that the time depends on the scan and
         // not on the size of the tree.
-        let mut grown: Vec<Tgid> = children.keys().copied().filter(|&parent| self.contains(parent)).collect();
-        while let Some(parent) = grown.pop() {
+        let mut new_parents: Vec<Tgid> =
+            children.keys().copied().filter(|&parent| self.contains(parent)).collect();
+        while let Some(parent) = new_parents.pop() {
             for child in children.remove(&parent).unwrap_or_default() {
                 if self.members.insert(child) {
-                    grown.push(child);
+                    new_parents.push(child);
                 }
             }
         }
         if let Some(partial) = &mut self.partial {
             let (root, members) = (self.root, &self.members);
             let outside = scan.keys().filter(|&&pid| pid != root && !members.contains(pid));
-            outside.for_each(|&pid| partial.leave(pid));
+            outside.for_each(|&pid| partial.mark_outside(pid));
             partial.scanned = scan;
         }
     }
 }
 
-impl Partial {
+impl PartialTree {
     /// Marks a process as outside the tree.
-    fn leave(&mut self, pid: Tgid) {
+    fn mark_outside(&mut self, pid: Tgid) {
         self.uncertain.remove(&pid);
         self.outside.insert(pid);
     }
 }
 
-/// An exit of a process.
-#[derive(Clone, Copy, Debug)]
-struct Exit {
-    time: MonoNs,
-    pid: Tgid,
-    parent: Tgid,
-}
-
-/// Exit times and parents of the processes in a capture.
-#[derive(Clone, Debug, Default)]
-pub struct ExitIndex {
-    /// Exits, sorted by process ID and time once collection is complete.
-    all: Vec<Exit>,
-}
-
-impl ExitIndex {
-    /// Applies the next record of a capture whose datagrams have the byte order `order`.
-    pub fn count(&mut self, record: &Record<'_>, order: ByteOrder) {
-        let Record::Event(frame, _) = record else { return };
-        if let Some(event) = frame.event(order)
-            && let EventBody::Exit { task, parent: Some(parent), .. } = event.body
-            && task.is_leader()
-            && self.all.len() < MAX_EXITS
-        {
-            self.all.push(Exit { time: event.time, pid: task.tgid, parent: parent.tgid });
-        }
-    }
-
-    fn sorted(mut self) -> Self {
-        self.all.sort_unstable_by_key(|exit| (exit.pid, exit.time));
-        self
-    }
-
-    /// Returns the parent named by the next exit of the process with this ID at this time.
-    fn parent_of(&self, pid: Tgid, time: MonoNs) -> Option<Tgid> {
-        let at = self.all.partition_point(|exit| (exit.pid, exit.time) < (pid, time));
-        self.all.get(at).filter(|exit| exit.pid == pid).map(|exit| exit.parent)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use pmon_core::capture::{MissReason, RecordedDatagram, Snapshot, SnapshotReason};
-    use pmon_core::wire::Event;
+    use pmon_core::capture::{MissReason, Record, RecordedDatagram, Snapshot, SnapshotReason};
+    use pmon_core::wire::{ByteOrder, Event};
     use pmon_core::{Cpu, Seq, Task};
 
     use super::*;
@@ -365,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn below_a_fork_that_did_not_exec_the_tree_goes_on() {
+    fn the_tree_includes_children_of_forks_without_an_exec() {
         // 10 forks 20, which forks 21: neither execs. 21 starts 22.
         let mut tree = partial(exits(&[(7, 22, 21), (8, 21, 20), (9, 20, 10)]));
         assert!(is_in(&mut tree, exec(5, 22, Some(21)), 22));
@@ -376,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_outside_stays_outside_and_is_no_doubt() {
+    fn a_process_outside_the_tree_is_not_uncertain() {
         let mut tree = partial(exits(&[(7, 31, 30), (8, 30, 5)]));
         assert!(!is_in(&mut tree, exec(5, 31, Some(30)), 31));
         assert!(!is_in(&mut tree, exec(6, 32, Some(6)), 32));
@@ -385,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_that_nothing_tells_of_is_a_doubt() {
+    fn a_branch_with_an_unknown_parent_is_uncertain() {
         // The parent outlives the capture, was itself adopted before it exited, or is unknown. Init
         // and the ancestors of the root may have adopted processes that the tree forked.
         for (pid, adopter) in [(48, 1), (49, 4)] {
@@ -402,14 +362,14 @@ mod tests {
         // The exit of the process itself can settle the question.
         assert!(is_in(&mut tree, exit(6, 44, 10), 44));
         assert_eq!(tree.uncertain(), 2);
-        // A complete capture leaves no process in doubt.
+        // In a complete capture, no process is uncertain.
         let mut whole = ProcessTree::new(Tgid(10));
         assert!(!is_in(&mut whole, exec(5, 42, Some(40)), 42));
         assert_eq!(whole.uncertain(), 0);
     }
 
     #[test]
-    fn a_reused_id_belongs_where_its_new_parent_does() {
+    fn a_reused_id_follows_its_new_parent() {
         let mut tree = partial(exits(&[(6, 50, 10), (9, 50, 5)]));
         assert!(is_in(&mut tree, exec(5, 50, Some(10)), 50));
         assert!(is_in(&mut tree, exit(6, 50, 10), 50));
@@ -423,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_of_parents_ends() {
+    fn a_cycle_of_parents_terminates() {
         let mut tree = partial(exits(&[(6, 60, 61), (6, 61, 60)]));
         assert!(!is_in(&mut tree, exec(5, 62, Some(60)), 62));
         assert_eq!(tree.uncertain(), 1);

@@ -1,7 +1,8 @@
-//! Execs and their details, brought together.
+//! Joins the details of each exec to the exec event.
 //!
-//! The recorder reads the details of a process after its exec, so that they stand behind the exec event, with
-//! other records between. A [`DetailsJoiner`] holds records back until the details of the execs among them have come.
+//! The recorder reads the details of a process after its exec, so other records can lie between the
+//! exec event and its details. A [`DetailsJoiner`] delays records until the details of all execs
+//! before them have arrived.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,77 +12,82 @@ use pmon_core::{MonoNs, Tgid};
 
 use super::record::{ALLOCATION, OwnedRecord, TimelineItem};
 
-/// Records held back at the most.
+/// Maximum number of delayed records.
 pub const MAX_HELD: usize = 1 << 16;
-/// Maximum bytes of datagrams, details, usages and notes held back.
+/// Maximum memory of the delayed datagrams, details and usages, in bytes.
 pub const MAX_HELD_BYTES: usize = 16 << 20;
-/// For how long, in event time, details are waited for.
+/// Maximum delay of an exec whose details are missing, in ns of event time.
 pub const MAX_WAIT_NS: u64 = 1_000_000_000;
 
-/// Holds records back until the details of the execs among them have come; yields them in their order.
+/// Delays records until the details of the execs among them have arrived, and keeps their order.
 ///
-/// What is held is bounded, by number, bytes and event time; then the oldest go on without details. At the start
-/// of a capture, everything waits until the first scan of `/proc` is complete, whose details come out first: they
-/// tell of processes that were there before any event.
+/// The number, memory and event time of the delayed records are limited. Beyond a limit, the oldest
+/// records are released without details. At the start of a capture, all events wait for the first
+/// scan of `/proc`, and the details of the scan are released first: they describe processes that
+/// existed before any event.
 #[derive(Debug)]
 pub struct DetailsJoiner {
     order: ByteOrder,
-    /// Whether to hold anything at all.
-    joining: bool,
-    /// Whether the first scan of `/proc` is still to come, and when the first event was.
-    opening: bool,
-    opened: Option<MonoNs>,
-    released: bool,
-    ahead: VecDeque<OwnedRecord>,
-    held: VecDeque<Held>,
-    held_bytes: usize,
-    /// The number, in the order of arrival, of the first in `held`.
+    /// Whether execs wait for their details.
+    is_joining: bool,
+    /// Whether the first scan of `/proc` has not ended yet.
+    awaits_scan: bool,
+    /// Time of the first event.
+    first_time: Option<MonoNs>,
+    /// Whether all delayed records are due.
+    is_released: bool,
+    /// Records of the first scan, which are due at once.
+    scanned: VecDeque<OwnedRecord>,
+    delayed: VecDeque<DelayedRecord>,
+    delayed_bytes: usize,
+    /// Number of the first record in `delayed`, in the order of arrival.
     first: u64,
-    waiting: HashMap<(Tgid, MonoNs), u64>,
+    /// Numbers of the execs whose details have not arrived.
+    awaited: HashMap<(Tgid, MonoNs), u64>,
     now: MonoNs,
 }
 
 #[derive(Debug)]
-struct Held {
+struct DelayedRecord {
     record: OwnedRecord,
     bytes: usize,
-    /// The key in `waiting`, while its details have not come.
+    /// Key in `awaited` until the details arrive.
     awaits: Option<(Tgid, MonoNs)>,
 }
 
 impl DetailsJoiner {
-    /// A joiner for a capture whose datagrams are in `order`.
+    /// Creates a joiner for a capture whose datagrams have the byte order `order`.
     pub fn new(order: ByteOrder) -> Self {
         Self {
             order,
-            joining: true,
-            opening: true,
-            opened: None,
-            released: false,
-            ahead: VecDeque::new(),
-            held: VecDeque::new(),
-            held_bytes: 0,
+            is_joining: true,
+            awaits_scan: true,
+            first_time: None,
+            is_released: false,
+            scanned: VecDeque::new(),
+            delayed: VecDeque::new(),
+            delayed_bytes: 0,
             first: 0,
-            waiting: HashMap::new(),
+            awaited: HashMap::new(),
             now: MonoNs(0),
         }
     }
 
-    /// One that holds nothing back and joins nothing, for whoever needs no details.
+    /// Creates a joiner that delays and joins no records, for callers that need no details.
     pub fn passthrough(order: ByteOrder) -> Self {
-        Self { joining: false, opening: false, ..Self::new(order) }
+        Self { is_joining: false, awaits_scan: false, ..Self::new(order) }
     }
 
-    /// Takes the next record; then [`DetailsJoiner::pop`] until it gives no more.
+    /// Adds the next record. Afterwards, call [`DetailsJoiner::pop`] until it returns `None`.
     pub fn push(&mut self, record: Record<'_>) {
-        self.released = false;
+        self.is_released = false;
         let record = match record {
-            Record::Event(frame, usage) => return self.push_event(frame, usage),
+            Record::Event(datagram, usage) => return self.push_event(datagram, usage),
             Record::Details(details) => return self.push_details(details),
             Record::Snapshot(snapshot) => {
-                if self.opening {
-                    self.opening = false;
-                    self.ahead.push_back(OwnedRecord::Snapshot(snapshot));
+                if self.awaits_scan {
+                    self.awaits_scan = false;
+                    self.scanned.push_back(OwnedRecord::Snapshot(snapshot));
                     return;
                 }
                 OwnedRecord::Snapshot(snapshot)
@@ -90,97 +96,98 @@ impl DetailsJoiner {
             Record::Blind(blind) => OwnedRecord::Blind(blind),
             Record::Clock(anchor) => OwnedRecord::Clock(anchor),
             Record::End(end) => {
-                self.released = true;
+                self.is_released = true;
                 OwnedRecord::End(end)
             }
             Record::Unknown { kind } => OwnedRecord::Unknown { kind },
             _ => return,
         };
-        self.hold(record, 0, None);
+        self.delay(record, 0, None);
     }
 
-    /// The next entry whose turn has come.
+    /// Returns the next record that is due.
     pub fn pop(&mut self) -> Option<OwnedRecord> {
-        if let Some(record) = self.ahead.pop_front() {
+        if let Some(record) = self.scanned.pop_front() {
             return Some(record);
         }
-        let full = self.released || self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES;
-        if self.opening {
-            let waited = self.opened.map_or(0, |opened| self.now.0.saturating_sub(opened.0));
-            if !full && waited <= MAX_WAIT_NS {
+        let is_full =
+            self.is_released || self.delayed.len() > MAX_HELD || self.delayed_bytes > MAX_HELD_BYTES;
+        if self.awaits_scan {
+            let waited = self.first_time.map_or(0, |first| self.now.0.saturating_sub(first.0));
+            if !is_full && waited <= MAX_WAIT_NS {
                 return None;
             }
-            self.opening = false;
+            self.awaits_scan = false;
         }
-        if let Some((_, time)) = self.held.front()?.awaits
-            && !full
+        if let Some((_, time)) = self.delayed.front()?.awaits
+            && !is_full
             && self.now.0.saturating_sub(time.0) <= MAX_WAIT_NS
         {
             return None;
         }
-        let held = self.held.pop_front()?;
-        self.held_bytes -= held.bytes;
-        if let Some(key) = held.awaits
-            && self.waiting.get(&key) == Some(&self.first)
+        let delayed = self.delayed.pop_front()?;
+        self.delayed_bytes -= delayed.bytes;
+        if let Some(key) = delayed.awaits
+            && self.awaited.get(&key) == Some(&self.first)
         {
-            self.waiting.remove(&key);
+            self.awaited.remove(&key);
         }
         self.first += 1;
-        Some(held.record)
+        Some(delayed.record)
     }
 
-    /// Lets everything go that is held now: the input has ended, or somebody has waited for long enough.
+    /// Makes all delayed records due: the input has ended, or the caller waits no longer.
     pub fn release(&mut self) {
-        self.released = true;
+        self.is_released = true;
     }
 
-    fn push_event(&mut self, frame: RecordedDatagram<'_>, usage: Option<Box<Usage>>) {
-        let event = frame.event(self.order);
-        let raw: Option<Box<[u8]>> = match frame {
+    fn push_event(&mut self, datagram: RecordedDatagram<'_>, usage: Option<Box<Usage>>) {
+        let event = datagram.event(self.order);
+        let raw: Option<Box<[u8]>> = match datagram {
             RecordedDatagram::Event(_) => None,
             RecordedDatagram::Raw(bytes) => Some(bytes.into()),
         };
         let mut awaits = None;
         if let Some(event) = event {
             self.now = event.time;
-            self.opened.get_or_insert(event.time);
-            if let (EventBody::Exec { task }, true) = (event.body, self.joining) {
+            self.first_time.get_or_insert(event.time);
+            if let (EventBody::Exec { task }, true) = (event.body, self.is_joining) {
                 awaits = Some((task.tgid, event.time));
             }
         }
         let bytes = raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
             + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION);
-        self.hold(OwnedRecord::Event(TimelineItem { event, raw, details: None, usage }), bytes, awaits);
+        self.delay(OwnedRecord::Event(TimelineItem { event, raw, details: None, usage }), bytes, awaits);
     }
 
     fn push_details(&mut self, details: Box<Details>) {
         let bytes = details.memory();
         match details.subject {
-            DetailsSubject::Snapshot { .. } if self.opening => {
-                self.ahead.push_back(OwnedRecord::Details(details))
+            DetailsSubject::Snapshot { .. } if self.awaits_scan => {
+                self.scanned.push_back(OwnedRecord::Details(details))
             }
-            DetailsSubject::Snapshot { .. } => self.hold(OwnedRecord::Details(details), bytes, None),
+            DetailsSubject::Snapshot { .. } => self.delay(OwnedRecord::Details(details), bytes, None),
             DetailsSubject::Exec { tgid, time } => {
-                let at = self.waiting.remove(&(tgid, time)).map(|at| (at - self.first) as usize);
-                let Some(held) = at.and_then(|at| self.held.get_mut(at)) else {
-                    return self.hold(OwnedRecord::Details(details), bytes, None);
+                let at = self.awaited.remove(&(tgid, time)).map(|at| (at - self.first) as usize);
+                let Some(delayed) = at.and_then(|at| self.delayed.get_mut(at)) else {
+                    return self.delay(OwnedRecord::Details(details), bytes, None);
                 };
-                held.awaits = None;
-                held.bytes += bytes;
-                self.held_bytes += bytes;
-                if let OwnedRecord::Event(item) = &mut held.record {
+                delayed.awaits = None;
+                delayed.bytes += bytes;
+                self.delayed_bytes += bytes;
+                if let OwnedRecord::Event(item) = &mut delayed.record {
                     item.details = Some(details);
                 }
             }
         }
     }
 
-    fn hold(&mut self, record: OwnedRecord, bytes: usize, awaits: Option<(Tgid, MonoNs)>) {
+    fn delay(&mut self, record: OwnedRecord, bytes: usize, awaits: Option<(Tgid, MonoNs)>) {
         if let Some(key) = awaits {
-            self.waiting.insert(key, self.first + self.held.len() as u64);
+            self.awaited.insert(key, self.first + self.delayed.len() as u64);
         }
-        self.held_bytes += bytes;
-        self.held.push_back(Held { record, bytes, awaits });
+        self.delayed_bytes += bytes;
+        self.delayed.push_back(DelayedRecord { record, bytes, awaits });
     }
 }
 
@@ -229,15 +236,15 @@ mod tests {
         })
     }
 
-    /// A joiner past the first scan.
-    fn open() -> DetailsJoiner {
+    /// Creates a joiner after the first scan.
+    fn after_scan() -> DetailsJoiner {
         let mut joiner = DetailsJoiner::new(ByteOrder::Little);
         joiner.push(snapshot());
         assert!(matches!(joiner.pop(), Some(OwnedRecord::Snapshot(_))));
         joiner
     }
 
-    /// The times of events, with a `d` for those that have details.
+    /// Returns the times of the due events, with a `d` after those that have details.
     fn drain(joiner: &mut DetailsJoiner) -> Vec<String> {
         std::iter::from_fn(|| joiner.pop())
             .map(|record| match record {
@@ -253,8 +260,8 @@ mod tests {
     }
 
     #[test]
-    fn records_wait_for_the_exec_before_them_and_keep_their_order() {
-        let mut joiner = open();
+    fn records_wait_for_earlier_execs_and_keep_their_order() {
+        let mut joiner = after_scan();
         joiner.push(sid(1, 1));
         joiner.push(exec(2, 7));
         joiner.push(exec(3, 8));
@@ -264,12 +271,12 @@ mod tests {
         assert!(drain(&mut joiner).is_empty());
         joiner.push(details(2, 7));
         assert_eq!(drain(&mut joiner), ["2d", "3d", "4"]);
-        assert!(joiner.held.is_empty() && joiner.waiting.is_empty());
+        assert!(joiner.delayed.is_empty() && joiner.awaited.is_empty());
     }
 
     #[test]
-    fn after_a_second_of_event_time_it_goes_on_without_and_late_details_stand_alone() {
-        let mut joiner = open();
+    fn after_one_second_of_event_time_an_exec_is_released_and_late_details_stay_separate() {
+        let mut joiner = after_scan();
         joiner.push(exec(5, 7));
         joiner.push(sid(5 + MAX_WAIT_NS, 1));
         assert!(drain(&mut joiner).is_empty());
@@ -280,8 +287,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_bounded() {
-        let mut joiner = open();
+    fn the_number_of_delayed_records_is_limited() {
+        let mut joiner = after_scan();
         joiner.push(exec(1, 7));
         for _ in 0..MAX_HELD {
             joiner.push(sid(1, 1));
@@ -290,8 +297,8 @@ mod tests {
     }
 
     #[test]
-    fn bytes_held_are_bounded() {
-        let mut joiner = open();
+    fn the_memory_of_delayed_records_is_limited() {
+        let mut joiner = after_scan();
         joiner.push(exec(1, 7));
         let big = vec![0; 1 << 20];
         for _ in 0..17 {
@@ -301,15 +308,15 @@ mod tests {
     }
 
     #[test]
-    fn the_end_releases_everything() {
-        let mut joiner = open();
+    fn the_end_releases_all_records() {
+        let mut joiner = after_scan();
         joiner.push(exec(1, 7));
         joiner.push(Record::End(End::default()));
         assert_eq!(drain(&mut joiner).len(), 2);
     }
 
     #[test]
-    fn the_first_scan_comes_out_before_the_events_that_arrived_meanwhile() {
+    fn the_first_scan_is_released_before_earlier_events() {
         let mut joiner = DetailsJoiner::new(ByteOrder::Little);
         joiner.push(sid(1, 1));
         joiner.push(scanned(9));
@@ -322,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_scan_the_start_waits_a_second_at_the_most() {
+    fn without_a_scan_the_start_waits_at_most_one_second() {
         let mut joiner = DetailsJoiner::new(ByteOrder::Little);
         joiner.push(sid(1, 1));
         joiner.push(sid(2 + MAX_WAIT_NS, 1));

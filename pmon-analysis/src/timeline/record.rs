@@ -3,16 +3,16 @@
 use pmon_core::capture::{Blind, ClockAnchor, Details, End, Loss, Snapshot, Usage};
 use pmon_core::wire::Event;
 
-/// One event record, with what belongs to it.
+/// An event with its details and usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimelineItem {
-    /// The event; `None` if the datagram holds none that can be read.
+    /// The event; `None` if the datagram has no readable event.
     pub event: Option<Event>,
     /// The datagram, unless it is the usual form of `event`.
     pub raw: Option<Box<[u8]>>,
-    /// For an exec, what is known of the process after it.
+    /// Details of the process after an exec.
     pub details: Option<Box<Details>>,
-    /// For an exit, what was used until then, if it is known.
+    /// Resource usage of the task or process at an exit.
     pub usage: Option<Box<Usage>>,
 }
 
@@ -24,19 +24,19 @@ pub enum OwnedRecord {
     Event(TimelineItem),
     /// Lost events.
     Loss(Loss),
-    /// A time in which nothing was heard.
+    /// A time span in which the kernel did not emit all events.
     Blind(Blind),
-    /// What the clocks said.
+    /// A reading of the clocks.
     Clock(ClockAnchor),
     /// The end of a scan of `/proc`.
     Snapshot(Snapshot),
-    /// Details from a scan of `/proc`, or of an exec that was not waited for any longer.
+    /// Details from a scan of `/proc`, or details that arrived too late to be joined to their exec.
     Details(Box<Details>),
-    /// The clean end.
+    /// The end of a completed recording.
     End(End),
     /// A record of an unknown kind.
     Unknown {
-        /// Its kind.
+        /// Record kind.
         kind: u8,
     },
 }
@@ -44,17 +44,19 @@ pub enum OwnedRecord {
 /// Overhead of one heap allocation, in bytes.
 pub(super) const ALLOCATION: usize = 16;
 
-/// Returns the bytes of memory that an entry takes.
-pub fn size_of_record(record: &OwnedRecord) -> usize {
-    let more = match record {
-        OwnedRecord::Event(item) => {
-            let TimelineItem { raw, details, usage, .. } = item;
-            raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
-                + details.as_deref().map_or(0, Details::memory)
-                + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION)
-        }
-        OwnedRecord::Details(details) => details.memory(),
-        _ => 0,
-    };
-    size_of::<OwnedRecord>() + more
+impl OwnedRecord {
+    /// Returns the memory of the record, in bytes.
+    pub fn memory(&self) -> usize {
+        let heap = match self {
+            Self::Event(item) => {
+                let TimelineItem { raw, details, usage, .. } = item;
+                raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
+                    + details.as_deref().map_or(0, Details::memory)
+                    + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION)
+            }
+            Self::Details(details) => details.memory(),
+            _ => 0,
+        };
+        size_of::<Self>() + heap
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek};
 
-use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, ProcessTable, WallClock, size_of_record};
+use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, ProcessTable, WallClock};
 use pmon_core::MonoNs;
 use pmon_core::capture::{Blind, Item, Loss, Meta, Reader, Record, RecordedDatagram, ScopeInfo, Usage};
 use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event};
@@ -267,7 +267,7 @@ impl<R: Read> Pieces<R> {
                                 Err(record) => joiner.push(record),
                             }
                             while let Some(record) = joiner.pop() {
-                                bytes += size_of_record(&record);
+                                bytes += record.memory();
                                 queue.push(Piece::Record(Box::new(record)));
                             }
                         }
@@ -333,7 +333,7 @@ fn size_of_piece(piece: &Piece) -> usize {
                     _ => 0,
                 }
         }
-        Piece::Record(record) => size_of_record(record),
+        Piece::Record(record) => record.memory(),
         _ => 0,
     };
     size_of::<Piece>() + more
