@@ -22,43 +22,46 @@ const WORD: u8 = 37;
 const FILLER: u8 = 255;
 
 const MARKER: [u8; 8] = *b"\xb1pmb\r\n\x1a\xe5";
-/// Number of processes per block of a census.
+/// Number of processes per block of `census`.
 const CENSUS: usize = 2000;
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// A kind of forged file.
-pub struct Forged {
+#[derive(Debug)]
+pub struct ForgedFile {
+    /// The name of the kind.
     pub name: &'static str,
     /// Creates a file that requires about that many MiB of memory, or million records.
     pub make: fn(usize) -> Vec<u8>,
 }
 
 /// All kinds of forged files.
-pub const ALL: [Forged; 17] = [
-    Forged { name: "census", make: census },
-    Forged { name: "census, columns", make: census_and_columns },
-    Forged { name: "columns", make: |_| [header(), columns(0)].concat() },
-    Forged { name: "forks", make: forks },
-    Forged { name: "chain", make: chain },
-    Forged { name: "tree", make: tree },
-    Forged { name: "renames", make: renames },
-    Forged { name: "waiting", make: waiting },
-    Forged { name: "datagrams", make: datagrams },
-    Forged { name: "cpus", make: cpus },
-    Forged { name: "lists", make: lists },
-    Forged { name: "arguments", make: arguments },
-    Forged { name: "claims", make: claims },
-    Forged { name: "empty columns", make: empty_columns },
-    Forged { name: "zeros", make: |scale| [header(), vec![0; scale * MIB]].concat() },
-    Forged { name: "b1", make: |scale| [header(), vec![0xB1; scale * MIB]].concat() },
-    Forged { name: "command", make: |_| command() },
+pub const ALL: [ForgedFile; 17] = [
+    ForgedFile { name: "census", make: census },
+    ForgedFile { name: "census, columns", make: census_and_columns },
+    ForgedFile { name: "columns", make: |_| [header(), columns(0)].concat() },
+    ForgedFile { name: "forks", make: forks },
+    ForgedFile { name: "chain", make: chain },
+    ForgedFile { name: "tree", make: tree },
+    ForgedFile { name: "renames", make: renames },
+    ForgedFile { name: "waiting", make: waiting },
+    ForgedFile { name: "datagrams", make: datagrams },
+    ForgedFile { name: "cpus", make: cpus },
+    ForgedFile { name: "lists", make: lists },
+    ForgedFile { name: "arguments", make: arguments },
+    ForgedFile { name: "claims", make: claims },
+    ForgedFile { name: "empty columns", make: empty_columns },
+    ForgedFile { name: "zeros", make: |scale| [header(), vec![0; scale * MIB]].concat() },
+    ForgedFile { name: "b1", make: |scale| [header(), vec![0xB1; scale * MIB]].concat() },
+    ForgedFile { name: "command", make: |_| command() },
 ];
 
 fn census_and_columns(scale: usize) -> Vec<u8> {
     [census(scale), columns((scale / 4 * CENSUS) as u64)].concat()
 }
 
+/// Returns the metadata of the forged files.
 pub fn meta() -> Meta {
     Meta { ticks_per_second: 100, cpus_online: 2, recorder_pid: 4, ..Meta::default() }
 }
@@ -72,13 +75,13 @@ fn header() -> Vec<u8> {
 }
 
 /// A block of records whose content is arbitrary, apart from valid checksums.
-struct Block {
+struct ForgedBlock {
     sections: Vec<u8>,
     events: u32,
     details: u32,
 }
 
-impl Block {
+impl ForgedBlock {
     fn new(events: usize, details: usize) -> Self {
         Self { sections: Vec::new(), events: events as u32, details: details as u32 }
     }
@@ -119,13 +122,14 @@ impl Block {
 }
 
 fn block(payload: &[u8], records: u32, events: u32, first_record: u64) -> Vec<u8> {
-    let mut block = claim(payload.len() as u32, records, events, first_record, crc32c::crc32c(payload));
+    let mut block =
+        block_header(payload.len() as u32, records, events, first_record, crc32c::crc32c(payload));
     block.extend(payload);
     block
 }
 
 /// A block header with a valid checksum of its own.
-fn claim(len: u32, records: u32, events: u32, first_record: u64, crc: u32) -> Vec<u8> {
+fn block_header(len: u32, records: u32, events: u32, first_record: u64, crc: u32) -> Vec<u8> {
     let mut block = MARKER.to_vec();
     block.extend([9, 9, 9, 9, 1, 0, 0, 0]);
     block.extend(len.to_le_bytes());
@@ -145,7 +149,7 @@ fn census(scale: usize) -> Vec<u8> {
     for n in 0..scale / 4 {
         let mut ids = vec![2; details];
         ids[0] = 2 * (n * details + 1) as u64;
-        Block::new(0, details)
+        ForgedBlock::new(0, details)
             .numbers(SUBJECT, &vec![1; details])
             .numbers(DETAILS_TGID, &ids)
             .numbers(PROFILE, &[&[1][..], &vec![2; details - 1]].concat())
@@ -164,10 +168,11 @@ fn columns(mut first: u64) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..2 {
         let numbers = (0..37_u8).filter(|column| ![14, 15, 16, 17, 21, 22].contains(column));
-        let block = numbers.fold(Block::new(1, 0), |block, column| block.section(column, 0, &[1; 131_072]));
+        let block =
+            numbers.fold(ForgedBlock::new(1, 0), |block, column| block.section(column, 0, &[1; 131_072]));
         block.filled(8192).append(&mut first, &mut out);
         let details = 60_000;
-        Block::new(0, details)
+        ForgedBlock::new(0, details)
             .numbers(SUBJECT, &vec![1; details])
             .numbers(DETAILS_TGID, &vec![2; details])
             .numbers(PROFILE, &vec![1; details])
@@ -186,7 +191,7 @@ fn forks(scale: usize) -> Vec<u8> {
     for n in 0..scale {
         let mut children = vec![0; 65_536];
         children[0] = (n * 2 * 65_536) as u64;
-        Block::new(65_536, 0)
+        ForgedBlock::new(65_536, 0)
             .numbers(TAG, &vec![1; 65_536])
             .numbers(CHILD, &children)
             .filled(2048)
@@ -291,7 +296,7 @@ fn arguments(scale: usize) -> Vec<u8> {
 /// Headers that claim the bytes after them.
 fn claims(scale: usize) -> Vec<u8> {
     let len = scale * MIB / 4;
-    let each = |at: usize| claim((len - at * 64).clamp(64, 16 * MIB) as u32 - 64, 1, 1, 0, 7);
+    let each = |at: usize| block_header((len - at * 64).clamp(64, 16 * MIB) as u32 - 64, 1, 1, 0, 7);
     [header(), (0..len / 64).flat_map(each).collect()].concat()
 }
 
@@ -304,7 +309,7 @@ fn empty_columns(scale: usize) -> Vec<u8> {
         first += 3 * 65_536;
     }
     for _ in 0..scale {
-        Block::new(65_536, 0).filled(1024).append(&mut first, &mut out);
+        ForgedBlock::new(65_536, 0).filled(1024).append(&mut first, &mut out);
     }
     out
 }

@@ -7,7 +7,7 @@
 //! * [`guard`]: what live tests need, skipped tests and retries.
 //! * [`live`], [`recorder`], [`programs`]: `pmon record` and other programs, run by live tests.
 //! * [`forge`], [`peak`]: hostile captures, and the memory that a process needs for them.
-//! * [`support`], [`workload`]: small captures and events for tests and benches.
+//! * [`run`], [`samples`], [`workload`]: `pmon` on small captures, and events for benches.
 
 pub mod conformance;
 pub mod guard;
@@ -26,8 +26,17 @@ pub mod peak;
 #[cfg(feature = "full")]
 pub mod recorder;
 #[cfg(feature = "full")]
+pub mod run;
+#[cfg(feature = "full")]
+pub mod samples;
+#[cfg(feature = "full")]
 pub mod simulator;
 #[cfg(feature = "full")]
-pub mod support;
-#[cfg(feature = "full")]
 pub mod workload;
+
+/// Everything that tests of the command line use.
+#[cfg(feature = "full")]
+pub mod support {
+    pub use crate::run::*;
+    pub use crate::samples::*;
+}

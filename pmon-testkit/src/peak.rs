@@ -6,17 +6,22 @@ use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How a process ended, and its peak memory.
+/// Exit status, peak memory and run time of a process.
 #[derive(Clone, Copy, Debug)]
-pub struct Peak {
+pub struct PeakMemory {
+    /// Exit status.
     pub status: ExitStatus,
+    /// Peak memory in bytes.
     pub bytes: u64,
-    /// Time from the start of the measurement to the end of the process.
+    /// Time from the start of the measurement to the exit of the process.
     pub time: Duration,
 }
 
 /// Waits for a process and samples its peak memory (`VmHWM`). Kills the process after `limit`.
-pub fn peak(child: &mut Child, limit: Duration) -> io::Result<Peak> {
+///
+/// # Errors
+/// If the process cannot be waited for or killed.
+pub fn measure(child: &mut Child, limit: Duration) -> io::Result<PeakMemory> {
     let (began, mut bytes) = (Instant::now(), 0);
     let status = format!("/proc/{}/status", child.id());
     loop {
@@ -24,7 +29,7 @@ pub fn peak(child: &mut Child, limit: Duration) -> io::Result<Peak> {
             bytes = bytes.max(kib << 10);
         }
         if let Some(status) = child.try_wait()? {
-            return Ok(Peak { status, bytes, time: began.elapsed() });
+            return Ok(PeakMemory { status, bytes, time: began.elapsed() });
         }
         if began.elapsed() > limit {
             child.kill()?;
@@ -33,6 +38,7 @@ pub fn peak(child: &mut Child, limit: Duration) -> io::Result<Peak> {
     }
 }
 
+/// Returns `VmHWM` in KiB.
 fn high_water(status: &str) -> Option<u64> {
     status
         .lines()

@@ -1,10 +1,10 @@
-//! Events like those of a real host.
+//! Events like those of a real machine, for benches.
 
 use pmon_core::wire::{Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 
-/// Processes of a build: shells that start compilers, which name threads of their own, on four
-/// CPUs; times with the spread that a real clock has.
+/// Returns the events of a build: a shell starts compilers, whose threads name themselves, on four
+/// CPUs. Times are as irregular as those of a real clock.
 pub fn build(number: usize) -> Vec<Event> {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move |below: u64| {

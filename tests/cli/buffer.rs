@@ -21,7 +21,7 @@ fn of_capture(file: &str) -> u64 {
 
 /// The effective size in the refusal of a buffer.
 #[track_caller]
-fn refused(ran: Ran, required: u64) -> u64 {
+fn refused(ran: RunOutput, required: u64) -> u64 {
     let ran = ran.expect(6);
     let words: Vec<_> = ran.err.split_whitespace().collect();
     let at = words.iter().position(|word| *word == "only").expect(&ran.err);

@@ -29,13 +29,13 @@ impl Pair {
         Self::of_bytes(&capture(a, 5), &capture(b, 3))
     }
 
-    fn diff(&self, args: &[&str]) -> Ran {
+    fn diff(&self, args: &[&str]) -> RunOutput {
         pmon(&[&["diff", &self.a, &self.b], args].concat())
     }
 
     /// Ends with that code and has that line on standard output, `{a}` and `{b}` for the files' names.
     #[track_caller]
-    fn says(&self, args: &[&str], code: i32, lines: &[&str]) -> Ran {
+    fn says(&self, args: &[&str], code: i32, lines: &[&str]) -> RunOutput {
         let ran = self.diff(args).expect(code);
         for line in lines {
             let line = line.replace("{a}", &self.a).replace("{b}", &self.b);
@@ -335,6 +335,6 @@ fn nobody_need_read_what_it_says() {
     let (read, write) = std::io::pipe().expect("a pipe");
     drop(read);
     command.stdout(write).stderr(Stdio::piped());
-    let ran = Ran::new(start(command).wait_with_output().expect("pmon ends")).expect(8);
+    let ran = RunOutput::new(start(command).wait_with_output().expect("pmon ends")).expect(8);
     assert_eq!(ran.err, "");
 }

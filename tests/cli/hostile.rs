@@ -157,7 +157,7 @@ fn forged_captures_take_no_more_memory_than_is_promised() {
         for verb in verbs {
             let mut command = command(verb);
             command.stdout(Stdio::null()).stderr(Stdio::null());
-            let peak = peak::peak(&mut command.spawn().expect("pmon runs"), Duration::from_secs(30));
+            let peak = peak::measure(&mut command.spawn().expect("pmon runs"), Duration::from_secs(30));
             let peak = peak.expect("pmon ends");
             // A panic ends with 101, an internal error with 1, and an abort by a signal.
             let ended = peak.status.code().is_some_and(|code| code != 1 && code < 100);

@@ -32,7 +32,7 @@ pub(crate) fn unprivileged(command: &mut Command) -> u32 {
 }
 
 /// Runs `pmon` without privilege in `dir`; `None` if we cannot become nobody, which is said.
-pub(crate) fn as_nobody(dir: &Dir, args: &[&str]) -> Option<Ran> {
+pub(crate) fn as_nobody(dir: &Dir, args: &[&str]) -> Option<RunOutput> {
     let programs = Dir::new();
     let program = programs.path("pmon");
     copy_program(env!("CARGO_BIN_EXE_pmon"), &program);
@@ -43,7 +43,7 @@ pub(crate) fn as_nobody(dir: &Dir, args: &[&str]) -> Option<Ran> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     unprivileged(&mut command);
     match try_start(command) {
-        Ok(child) => Some(Ran::new(child.wait_with_output().expect("pmon ends"))),
+        Ok(child) => Some(RunOutput::new(child.wait_with_output().expect("pmon ends"))),
         Err(error) => {
             skip(&format!("cannot become another user: {error}"));
             None
@@ -94,9 +94,9 @@ impl Recorder {
     }
 
     /// Sends it a signal, and waits for its end.
-    pub(crate) fn end(self, signal: Signal) -> Ran {
+    pub(crate) fn end(self, signal: Signal) -> RunOutput {
         send(&self.child, signal);
-        Ran::new(self.child.wait_with_output().expect("pmon ends"))
+        RunOutput::new(self.child.wait_with_output().expect("pmon ends"))
     }
 }
 

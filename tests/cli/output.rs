@@ -16,12 +16,12 @@ use crate::live::*;
 use crate::support::*;
 
 /// Runs `pmon` with a reader that takes `bytes` bytes of its standard output and closes the pipe.
-fn read_some(args: &[&str], bytes: usize) -> Ran {
+fn read_some(args: &[&str], bytes: usize) -> RunOutput {
     let mut command = command(args);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = start(command);
     child.stdout.take().expect("a pipe").read_exact(&mut vec![0; bytes]).expect("the bytes");
-    Ran::new(child.wait_with_output().expect("pmon ends"))
+    RunOutput::new(child.wait_with_output().expect("pmon ends"))
 }
 
 /// A synthetic capture that is larger than a pipe's buffer.
@@ -97,7 +97,7 @@ fn a_full_or_closed_output_is_an_error_of_each_verb() {
         to_nothing.args(["-c", "exec \"$0\" \"$@\" >&-", env!("CARGO_BIN_EXE_pmon")]).args(args);
         to_nothing.stderr(Stdio::piped());
         for (command, why) in [(to_full, "o space left"), (to_nothing, "Bad file descriptor")] {
-            let ran = Ran::new(start(command).wait_with_output().expect("pmon ends")).expect(7);
+            let ran = RunOutput::new(start(command).wait_with_output().expect("pmon ends")).expect(7);
             assert!(ran.err.contains(why) && ran.err.lines().count() == 1, "{args:?}: {}", ran.err);
         }
     }
@@ -250,7 +250,7 @@ fn a_capture_redirected_into_a_full_file_ends_with_a_whole_block() {
     let script = format!("ulimit -f 400; exec '{}' synth -n 60K -o -", env!("CARGO_BIN_EXE_pmon"));
     let mut command = Command::new("sh");
     command.args(["-c", &script]).stdout(File::create(&out).expect("a file")).stderr(Stdio::piped());
-    let ran = Ran::new(start(command).wait_with_output().expect("pmon ends")).expect(7);
+    let ran = RunOutput::new(start(command).wait_with_output().expect("pmon ends")).expect(7);
     assert!(ran.err.contains("limit on file sizes"), "{}", ran.err);
     let info = pmon(&["info", "--json", &arg(&out)]).expect(0).json();
     assert_eq!((&info["clean_end"], &info["damage"]["parts"]), (&false.into(), &0.into()));

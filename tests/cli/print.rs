@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-fn print(records: &[Record<'_>], args: &[&str]) -> Ran {
+fn print(records: &[Record<'_>], args: &[&str]) -> RunOutput {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &capture(records, 4));
     pmon(&[&["print", &file], args].concat()).expect(0)

@@ -14,7 +14,7 @@ use crate::live::*;
 use crate::support::*;
 
 /// Records `command` into a file of `dir`; gives the file.
-fn record(dir: &Dir, command: &[&str], code: i32) -> (String, Ran) {
+fn record(dir: &Dir, command: &[&str], code: i32) -> (String, RunOutput) {
     let file = arg(&dir.path("x.pmon"));
     let ran = pmon(&[&["record", "-o", &file, "--"], command].concat()).expect(code);
     (file, ran)
@@ -141,7 +141,7 @@ fn a_limit_on_file_sizes_is_an_error_and_the_command_finishes() {
         "ulimit -f 8; exec '{}' record -o '{file}' -- sh -c 'sleep 0.3; echo done'",
         env!("CARGO_BIN_EXE_pmon")
     );
-    let ran = Ran::new(Command::new("sh").args(["-c", &script]).output().expect("sh runs")).expect(7);
+    let ran = RunOutput::new(Command::new("sh").args(["-c", &script]).output().expect("sh runs")).expect(7);
     assert_eq!(ran.out, "done\n");
     assert!(ran.err.contains("the limit on file sizes (ulimit -f), 4096 bytes,"), "{}", ran.err);
     let partial = format!("{file}.partial");
@@ -268,7 +268,7 @@ fn a_capture_goes_through_a_pipe_and_a_closed_one_ends_the_recording() {
     reader.wait().expect("it ends");
     run_true();
     let began = Instant::now();
-    let ran = Ran::new(recorder.wait_with_output().expect("pmon ends")).expect(7);
+    let ran = RunOutput::new(recorder.wait_with_output().expect("pmon ends")).expect(7);
     assert!(ran.err.contains("has closed it before the capture's end"), "{}", ran.err);
     assert!(began.elapsed() < Duration::from_secs(8), "it noticed");
     pmon(&["record", "-o", "-", "--", "true"]).expect(2);
@@ -297,7 +297,7 @@ fn nobody_may_record_where_the_kernel_lets_them() {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let uid = unprivileged(&mut command);
     let ran = match try_start(command) {
-        Ok(child) => Ran::new(child.wait_with_output().expect("pmon ends")),
+        Ok(child) => RunOutput::new(child.wait_with_output().expect("pmon ends")),
         Err(error) => return skip(&format!("cannot become another user: {error}")),
     };
     if ran.code == Some(6) {

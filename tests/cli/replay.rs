@@ -232,7 +232,7 @@ fn a_program_that_connects_has_each_datagram_and_is_told_of_losses() {
         command.stderr(std::process::Stdio::piped());
         let pmon = start(command);
         let datagrams = consume(&path, usize::MAX);
-        let ran = Ran::new(pmon.wait_with_output().unwrap()).expect(0);
+        let ran = RunOutput::new(pmon.wait_with_output().unwrap()).expect(0);
         assert!(ran.err.contains("replayed 10 events to 1 consumer"), "{ran:?}");
         let overruns =
             datagrams.iter().filter(|bytes| bytes[layout::NLMSG_TYPE] == 4_u16.to_ne_bytes()).count();
@@ -243,7 +243,7 @@ fn a_program_that_connects_has_each_datagram_and_is_told_of_losses() {
     command.stderr(std::process::Stdio::piped());
     let pmon = start(command);
     assert_eq!(consume(&path, 1).len(), 1);
-    Ran::new(pmon.wait_with_output().unwrap()).expect(0);
+    RunOutput::new(pmon.wait_with_output().unwrap()).expect(0);
     fs::write(&path, "").unwrap();
     let refused = crate::support::pmon(&["replay", &file, "--socket", &arg(&path)]).expect(7);
     assert!(refused.err.contains("cannot listen at"), "{refused:?}");
@@ -257,6 +257,6 @@ fn a_reader_that_goes_away_ends_it_quietly() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     command.stdout(writer).stderr(std::process::Stdio::piped());
-    let ran = Ran::new(start(command).wait_with_output().unwrap());
+    let ran = RunOutput::new(start(command).wait_with_output().unwrap());
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
 }

@@ -177,8 +177,9 @@ fn execs_and_exits() -> Vec<u8> {
 fn a_tree_goes_on_below_a_fork_that_was_not_recorded() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &execs_and_exits());
-    let seqs =
-        |ran: &Ran| -> Vec<u64> { ran.json_lines().iter().filter_map(|line| line["seq"].as_u64()).collect() };
+    let seqs = |ran: &RunOutput| -> Vec<u64> {
+        ran.json_lines().iter().filter_map(|line| line["seq"].as_u64()).collect()
+    };
     let print = ["print", &file, "--tree", "10", "--format", "json"];
     let ran = pmon(&print).expect(0);
     assert_eq!((seqs(&ran), ran.err.as_str()), (vec![1, 3, 4, 5], ""));

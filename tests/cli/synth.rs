@@ -157,7 +157,7 @@ fn one_that_is_interrupted_leaves_nothing() {
         std::thread::yield_now();
     }
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).expect("it runs");
-    let ran = Ran::new(child.wait_with_output().expect("pmon ends")).expect(130);
+    let ran = RunOutput::new(child.wait_with_output().expect("pmon ends")).expect(130);
     assert!(ran.err.contains("interrupted"), "{}", ran.err);
     assert!(dir.is_empty());
 }

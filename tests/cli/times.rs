@@ -18,7 +18,7 @@ fn synth(dir: &Dir, start: &str, seconds: u32) -> String {
 
 /// Runs `pmon` successfully in a time zone.
 #[track_caller]
-fn in_zone(zone: &str, args: &[&str]) -> Ran {
+fn in_zone(zone: &str, args: &[&str]) -> RunOutput {
     let mut command = command(args);
     command.env("TZ", zone);
     run(command).expect(0)

@@ -1,16 +1,16 @@
-//! What was emitted is recorded or lost, to the event: `pmon record` against the running kernel, under loads that say how
-//! many events they cause.
+//! Every emitted event is recorded or lost, exactly: `pmon record` on the running kernel, under
+//! loads that report how many events they cause.
 //!
-//! `cargo test --test conservation`, after `cargo build --example flood`. One scene at a time: each is a load, and most
-//! make the recorder lose events. An observer with room for everything knows each event by its CPU and number, so that
-//! the account is exact whatever else the host does.
+//! `cargo test --test conservation`. One test runs at a time: each is a load, and most make the
+//! recorder lose events. An observer with a buffer for everything knows each event by its CPU and
+//! number, so the accounting is exact whatever other processes do.
 
 mod flood;
 mod forged;
 mod observer;
 mod ring;
 mod scope;
-mod stall;
+mod stalled_output;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -18,127 +18,128 @@ use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
-use flood::Flood;
-use forged::what_user_space_sends_is_rejected_and_counted;
-use observer::{Number, Observer};
+use flood::FloodReport;
+use forged::datagrams_from_user_space_are_rejected_and_counted;
+use observer::{EventNumber, Observer};
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{Loss, SnapshotReason};
 use pmon_core::wire::{Event, EventBody};
 use pmon_core::{Cpu, Seq, Tgid};
-use pmon_testkit::capture::AccountedRecord;
-use pmon_testkit::capture::CaptureContents;
+use pmon_testkit::capture::{AccountedRecord, CaptureContents};
 use pmon_testkit::live::{live_test, wait_until};
-use pmon_testkit::recorder::RecorderProcess;
-use pmon_testkit::recorder::{record_program, with_transport};
+use pmon_testkit::programs;
+use pmon_testkit::recorder::{RecorderProcess, record_program, with_transport};
 use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use stall::{
-    what_a_stalled_output_and_a_stopped_recorder_cost_is_counted_by_cause,
-    what_a_stalled_output_costs_is_counted_to_the_event,
+use stalled_output::{
+    losses_of_a_stalled_output_and_of_a_stopped_recorder_are_counted_by_cause,
+    losses_of_a_stalled_output_are_counted_exactly,
 };
 use tempfile::TempDir;
 
-/// Makes each scene a test of each transport.
-macro_rules! scenes {
-    ($($scene:ident,)*) => {
+/// Makes each function a test of each transport.
+macro_rules! on_each_transport {
+    ($($test:ident,)*) => {
         mod queue {
             use super::*;
-            $(#[test] fn $scene() { with_transport(&["--transport", "recvmmsg"], super::$scene); })*
+            $(#[test] fn $test() { with_transport(&["--transport", "recvmmsg"], super::$test); })*
         }
-        /// A ring that has room for next to nothing, so that events go both ways all the time.
+        /// A ring that is almost always full, so that events use both the ring and the queue.
         mod spilling {
             use super::*;
-            $(#[test] fn $scene() { with_transport(&["--transport", "ring", "--ring", "4K"], super::$scene); })*
+            $(#[test] fn $test() { with_transport(&["--transport", "ring", "--ring", "4K"], super::$test); })*
         }
-        /// A small one, and execs and exits need more of it.
+        /// A small ring with details: execs and exits need more of it than other events.
         mod spilling_details {
             use super::*;
-            $(#[test] fn $scene() { with_transport(&["--transport", "ring+details", "--ring", "8K"], super::$scene); })*
+            $(#[test] fn $test() { with_transport(&["--transport", "ring+details", "--ring", "8K"], super::$test); })*
         }
     };
 }
 
-scenes! {
-    what_one_loop_overruns_is_counted_to_the_event,
-    what_two_loops_on_two_cpus_overrun_is_counted_to_the_event,
-    what_a_stopped_recorder_misses_is_counted_to_the_event,
-    whatever_the_buffers_and_the_interruptions_what_is_lost_is_counted_to_the_event,
-    a_loss_at_the_tail_is_found_by_the_last_fence,
-    what_is_lost_before_the_signal_that_ends_it_is_counted_to_the_event,
-    a_loss_shows_in_silence_at_the_next_heartbeat,
-    in_the_midst_of_a_flood_what_is_missing_by_name_is_missing_by_number,
-    in_the_midst_of_a_flood_no_gap_is_without_a_drop,
-    with_room_for_all_of_it_each_kind_of_flood_is_recorded_whole,
-    memory_stays_within_its_limit_whatever_is_lost,
-    after_a_loss_the_processes_are_looked_at_once_and_soon,
-    what_user_space_sends_is_rejected_and_counted,
-    what_a_stalled_output_costs_is_counted_to_the_event,
-    what_a_stalled_output_and_a_stopped_recorder_cost_is_counted_by_cause,
+on_each_transport! {
+    losses_by_one_loop_are_counted_exactly,
+    losses_by_two_loops_on_two_cpus_are_counted_exactly,
+    losses_of_a_stopped_recorder_are_counted_exactly,
+    losses_of_an_interrupted_recorder_are_counted_exactly_with_every_buffer_size,
+    the_last_fence_reveals_a_loss_at_the_end,
+    losses_before_the_signal_that_ends_the_recording_are_counted_exactly,
+    the_next_heartbeat_reveals_a_loss_after_which_no_event_follows,
+    events_missing_by_name_during_a_flood_are_missing_by_number,
+    every_gap_during_a_flood_has_a_drop,
+    without_losses_each_kind_of_flood_is_recorded_completely,
+    memory_stays_within_its_limit_during_losses,
+    a_loss_causes_one_scan_of_the_processes_soon,
+    datagrams_from_user_space_are_rejected_and_counted,
+    losses_of_a_stalled_output_are_counted_exactly,
+    losses_of_a_stalled_output_and_of_a_stopped_recorder_are_counted_by_cause,
 }
 
-/// The EXIT of a process may follow the news of its end: this much later it has come.
-const SETTLED: Duration = Duration::from_millis(50);
+/// Maximum time by which the EXIT event of a process may follow the return of `wait(2)`.
+const EXIT_DELAY: Duration = Duration::from_millis(50);
 
-/// What became of a flood.
-struct Account {
+/// How many events of a flood were recorded and lost.
+struct FloodAccount {
     capture: CaptureContents,
     emitted: u64,
     recorded: u64,
     lost: u64,
 }
 
-/// Plays a scene in the presence of an observer. Fails unless each event of the flood was recorded as it was, or is within
-/// a loss. `None` if there is no observer to be had: then only that there are no fewer than were emitted is known.
+/// Records a flood in the presence of an observer. Fails the test unless each event of the flood
+/// was recorded unchanged, or is part of a loss. Without the privilege for an observer, returns
+/// `None` and checks only that at least as many events were recorded or lost as the flood emitted.
 #[track_caller]
-fn account(play: impl FnOnce() -> (CaptureContents, Flood)) -> Option<Account> {
+fn account(record: impl FnOnce() -> (CaptureContents, FloodReport)) -> Option<FloodAccount> {
     let observer = Observer::new();
-    let (capture, flood) = play();
+    let (capture, flood) = record();
     capture.check();
     // Losses and stops of the recorder are no blind spans: the kernel emitted every event.
     assert!(capture.blind.is_empty() && capture.report.all_blinds() == 0, "{:?}", capture.report);
     let Some(observer) = observer else {
-        let recorded = flood.among(capture.events()).len() as u64;
+        let recorded = flood.events_of(capture.events()).len() as u64;
         assert!(recorded + capture.totals().lost.total() >= flood.emitted, "{recorded} of {}", flood.emitted);
         return None;
     };
-    let heard = observer.heard();
+    let observed = observer.received();
     let emitted: HashSet<_> =
-        flood.among(heard.values()).iter().map(|event| (event.cpu, event.seq)).collect();
-    assert_eq!(emitted.len() as u64, flood.emitted, "the observer and the flood agree");
+        flood.events_of(observed.values()).iter().map(|event| (event.cpu, event.seq)).collect();
+    assert_eq!(emitted.len() as u64, flood.emitted, "observed and reported events of the flood");
     let mut recorded = 0;
     for event in capture.events() {
         let number = (event.cpu, event.seq);
-        assert_eq!(heard.get(&number), Some(event));
+        assert_eq!(observed.get(&number), Some(event));
         recorded += u64::from(emitted.contains(&number));
     }
     let mut lost = 0;
     for number in capture.losses().flat_map(numbers) {
-        assert!(heard.contains_key(&number), "{number:?} was never emitted");
+        assert!(observed.contains_key(&number), "{number:?} was never emitted");
         lost += u64::from(emitted.contains(&number));
     }
     let emitted = flood.emitted;
     assert_eq!(recorded + lost, emitted, "{recorded} recorded, {lost} lost");
-    Some(Account { capture, emitted, recorded, lost })
+    Some(FloodAccount { capture, emitted, recorded, lost })
 }
 
-/// The events of a loss.
-fn numbers(loss: &Loss) -> impl Iterator<Item = Number> + use<> {
+/// Returns the numbers of the events of a loss.
+fn numbers(loss: &Loss) -> impl Iterator<Item = EventNumber> + use<> {
     let Loss { cpu, first, .. } = *loss;
     (0..loss.count()).map(move |n| (cpu, Seq(first.0.wrapping_add(n as u32))))
 }
 
-/// Floods a recorder with next to no room.
-fn overrun(dir: &TempDir, args: &[&str]) -> (CaptureContents, Flood) {
+/// Floods a recorder whose socket has a small buffer.
+fn overrun(dir: &TempDir, args: &[&str]) -> (CaptureContents, FloodReport) {
     let recorder = RecorderProcess::start(dir, &["--socket-buffer", "64K"]);
-    let flood = Flood::run(args);
-    thread::sleep(SETTLED);
+    let flood = FloodReport::of_run(args);
+    thread::sleep(EXIT_DELAY);
     (recorder.finish(), flood)
 }
 
-/// Fails unless the socket, and nothing else, has lost some of a flood, and its own count of that agrees.
+/// Fails the test unless the flood had losses, all of them by the socket, and the socket's own
+/// count agrees.
 #[track_caller]
-fn assert_overrun(account: &Account) {
-    let Account { capture, lost, .. } = account;
+fn assert_lost_by_socket(account: &FloodAccount) {
+    let FloodAccount { capture, lost, .. } = account;
     assert!(*lost > 0, "nothing was lost");
     let end = capture.totals();
     assert_eq!(end.lost.of(LossCause::Socket), end.lost.total(), "{:?}", end.lost);
@@ -146,99 +147,100 @@ fn assert_overrun(account: &Account) {
     capture.check_fences();
 }
 
-fn what_one_loop_overruns_is_counted_to_the_event() {
+fn losses_by_one_loop_are_counted_exactly() {
     let Some((dir, _guard)) = live_test() else { return };
-    let args = ["rename", "--count", "50000"];
+    let args = ["rename", "--count", "30000"];
     let Some(account) = account(|| overrun(&dir, &args)) else { return };
-    assert_overrun(&account);
+    assert_lost_by_socket(&account);
 }
 
-fn what_two_loops_on_two_cpus_overrun_is_counted_to_the_event() {
+fn losses_by_two_loops_on_two_cpus_are_counted_exactly() {
     let Some((dir, _guard)) = live_test() else { return };
-    let args = ["rename", "--count", "50000", "--processes", "2", "--pin"];
+    let args = ["rename", "--count", "20000", "--processes", "2", "--pin"];
     let Some(account) = account(|| overrun(&dir, &args)) else { return };
-    assert_overrun(&account);
+    assert_lost_by_socket(&account);
 }
 
-/// Floods a recorder that is stopped for so long.
-fn stop(dir: &TempDir, options: &[&str], length: Duration) -> (RecorderProcess, Flood) {
+/// Floods a recorder that is stopped until `length` after the flood.
+fn flood_while_stopped(dir: &TempDir, options: &[&str], length: Duration) -> (RecorderProcess, FloodReport) {
     let recorder = RecorderProcess::start(dir, options);
     let flood = recorder.while_stopped(|| {
-        let flood = Flood::run(&["rename", "--count", "20000", "--pin"]);
+        let flood = FloodReport::of_run(&["rename", "--count", "20000", "--pin"]);
         thread::sleep(length);
         flood
     });
-    thread::sleep(SETTLED);
+    thread::sleep(EXIT_DELAY);
     (recorder, flood)
 }
 
-fn what_a_stopped_recorder_misses_is_counted_to_the_event() {
+fn losses_of_a_stopped_recorder_are_counted_exactly() {
     let Some((dir, _guard)) = live_test() else { return };
     let account = account(|| {
-        let (recorder, flood) = stop(&dir, &["--socket-buffer", "1M"], Duration::from_secs(1));
-        let flood = flood.and(Flood::run(&["rename", "--count", "100"]));
-        thread::sleep(SETTLED);
+        let (recorder, flood) = flood_while_stopped(&dir, &["--socket-buffer", "1M"], Duration::from_secs(1));
+        let flood = flood.and(FloodReport::of_run(&["rename", "--count", "100"]));
+        thread::sleep(EXIT_DELAY);
         (recorder.finish(), flood)
     });
     let Some(account) = account else { return };
-    assert_overrun(&account);
+    assert_lost_by_socket(&account);
 }
 
-/// Stops a recorder again and again while it is flooded.
-fn interrupt(dir: &TempDir, options: &[&str]) -> (CaptureContents, Flood) {
+/// Stops a recorder several times while it is flooded.
+fn flood_and_interrupt(dir: &TempDir, options: &[&str]) -> (CaptureContents, FloodReport) {
     let recorder = RecorderProcess::start(dir, options);
-    let flood = flood::start(&["rename", "--count", "40000", "--processes", "3"]);
+    let flood = flood::start(&["rename", "--count", "16000", "--processes", "3"]);
     for n in 0..6 {
-        recorder.while_stopped(|| thread::sleep(Duration::from_millis(7 * n)));
-        thread::sleep(Duration::from_millis(3));
+        recorder.while_stopped(|| thread::sleep(Duration::from_millis(3 * n)));
+        thread::sleep(Duration::from_millis(1));
     }
-    let flood = Flood::ended(flood);
-    thread::sleep(SETTLED);
+    let flood = FloodReport::of_process(flood);
+    thread::sleep(EXIT_DELAY);
     (recorder.finish(), flood)
 }
 
-fn whatever_the_buffers_and_the_interruptions_what_is_lost_is_counted_to_the_event() {
+fn losses_of_an_interrupted_recorder_are_counted_exactly_with_every_buffer_size() {
     let Some((dir, _guard)) = live_test() else { return };
     let sizes = [("2K", "10ms", "64K"), ("4K", "off", "32M"), ("16K", "20ms", "128K"), ("1M", "10ms", "64K")];
     for (socket_buffer, heartbeat, buffer) in sizes {
         let options = ["--socket-buffer", socket_buffer, "--heartbeat", heartbeat, "--buffer", buffer];
-        let Some(account) = account(|| interrupt(&dir, &options)) else { return };
+        let Some(account) = account(|| flood_and_interrupt(&dir, &options)) else { return };
         assert!(account.lost > 0, "nothing was lost");
         account.capture.check_witnesses();
     }
 }
 
-fn a_loss_at_the_tail_is_found_by_the_last_fence() {
+fn the_last_fence_reveals_a_loss_at_the_end() {
     let Some((dir, _guard)) = live_test() else { return };
     let account = account(|| {
-        let (recorder, flood) = stop(&dir, &["--socket-buffer", "1M", "--heartbeat", "off"], SETTLED);
+        let options = ["--socket-buffer", "1M", "--heartbeat", "off"];
+        let (recorder, flood) = flood_while_stopped(&dir, &options, EXIT_DELAY);
         thread::sleep(Duration::from_millis(300));
         (recorder.finish(), flood)
     });
     let Some(account) = account else { return };
-    assert_overrun(&account);
+    assert_lost_by_socket(&account);
     assert!(account.lost > account.emitted / 2, "{} of {}", account.lost, account.emitted);
 }
 
-fn what_is_lost_before_the_signal_that_ends_it_is_counted_to_the_event() {
+fn losses_before_the_signal_that_ends_the_recording_are_counted_exactly() {
     let Some((dir, _guard)) = live_test() else { return };
     let account = account(|| {
         let recorder = RecorderProcess::start(&dir, &["--socket-buffer", "1M", "--heartbeat", "off"]);
         let flood = recorder.while_stopped(|| {
-            let flood = Flood::run(&["rename", "--count", "20000", "--pin"]);
-            thread::sleep(SETTLED);
+            let flood = FloodReport::of_run(&["rename", "--count", "20000", "--pin"]);
+            thread::sleep(EXIT_DELAY);
             recorder.send(Signal::INT);
             flood
         });
         (recorder.wait_for_capture(), flood)
     });
     let Some(account) = account else { return };
-    assert_overrun(&account);
+    assert_lost_by_socket(&account);
 }
 
-fn a_loss_shows_in_silence_at_the_next_heartbeat() {
+fn the_next_heartbeat_reveals_a_loss_after_which_no_event_follows() {
     let Some((dir, _guard)) = live_test() else { return };
-    // Heartbeats come from one CPU, and the loss is of another, if there is one.
+    // The heartbeat thread runs on one CPU. The loss is on another, if there is one.
     let allowed = sched_getaffinity(None).unwrap();
     let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
     let mut last = CpuSet::new();
@@ -247,34 +249,49 @@ fn a_loss_shows_in_silence_at_the_next_heartbeat() {
     let recorder = RecorderProcess::start(&dir, &["--socket-buffer", "1M", "--heartbeat", "100ms"]);
     sched_setaffinity(None, &allowed).unwrap();
     let flood = recorder.while_stopped(|| {
-        let flood = Flood::run(&["rename", "--count", "20000", "--cpu", &cpus[0].to_string()]);
-        thread::sleep(SETTLED);
+        let flood = FloodReport::of_run(&["rename", "--count", "20000", "--cpu", &cpus[0].to_string()]);
+        thread::sleep(EXIT_DELAY);
         flood
     });
     wait_until(|| {
         let capture = recorder.read_partial();
-        let lost: u64 = capture.losses().map(Loss::count).sum();
-        flood.among(capture.events()).len() as u64 + lost >= flood.emitted
+        flood.events_of(capture.events()).len() as u64 + capture.lost().total() >= flood.emitted
     });
     recorder.finish().check();
 }
 
-/// The `N` of a rename of a flood's worker to `fN`, and the worker.
+/// Returns the worker of a flood that has renamed itself to `fN`, and `N`.
 fn rename(event: &Event) -> Option<(Tgid, u64)> {
     let EventBody::Comm { task, comm } = event.body else { return None };
     let number = str::from_utf8(comm.as_bytes()).ok()?.strip_prefix('f')?;
     Some((task.tgid, number.parse().ok()?))
 }
 
-/// Of each pinned worker, between each two renames recorded: the renames missing by their names are lost by number on
-/// its CPU. Gives how many are recorded, and how many missing, of how many workers.
+/// The renames of pinned workers in a capture.
+#[derive(Clone, Copy, Debug)]
+struct Renames {
+    recorded: u64,
+    /// Number of renames that are missing by their names.
+    missing: u64,
+    /// Number of workers with a recorded rename.
+    workers: usize,
+}
+
+impl Renames {
+    fn are_enough(self) -> bool {
+        self.recorded > 1000 && self.missing > 1000 && self.workers == 2
+    }
+}
+
+/// Fails the test unless the renames of each pinned worker that are missing by their names are lost
+/// by number on its CPU.
 #[track_caller]
-fn check_renames(capture: &CaptureContents, workers: &[u32]) -> (u64, u64, usize) {
+fn check_renames(capture: &CaptureContents, workers: &[u32]) -> Renames {
     let (mut recorded, mut missing) = (0, 0);
     let mut lost: HashMap<Cpu, u64> = HashMap::new();
     let mut last: HashMap<Tgid, (Cpu, u64, u64)> = HashMap::new();
-    for step in &capture.accounted {
-        let event = match step {
+    for record in &capture.accounted {
+        let event = match record {
             AccountedRecord::Event(event) => event,
             AccountedRecord::Loss(loss) => {
                 *lost.entry(loss.cpu).or_default() += loss.count();
@@ -289,60 +306,72 @@ fn check_renames(capture: &CaptureContents, workers: &[u32]) -> (u64, u64, usize
         let Some((cpu, before, lost_before)) = last.insert(worker, (event.cpu, number, lost)) else {
             continue;
         };
-        assert_eq!(cpu, event.cpu, "it is pinned");
+        assert_eq!(cpu, event.cpu, "the worker is pinned");
         assert!(number > before, "f{number} after f{before}");
-        assert!(
-            number - before - 1 <= lost - lost_before,
-            "f{before}, f{number}, {} lost",
-            lost - lost_before
-        );
+        let lost = lost - lost_before;
+        assert!(number - before - 1 <= lost, "f{before}, f{number}, {lost} lost");
         missing += number - before - 1;
     }
-    (recorded, missing, last.len())
+    Renames { recorded, missing, workers: last.len() }
 }
 
-/// A flood of two pinned workers that does not end by itself, and their process ids.
-fn endless_flood() -> (Child, Vec<u32>) {
-    let flood = flood::start(&["rename", "--count", "100000000", "--processes", "2", "--pin"]);
-    let children = format!("/proc/{0}/task/{0}/children", flood.id());
-    let workers = || -> Vec<u32> {
-        let children = fs::read_to_string(&children).unwrap();
-        children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
-    };
-    wait_until(|| workers().len() == 2);
-    let workers = workers();
-    (flood, workers)
+/// A flood by two pinned workers that runs until it is dropped.
+struct EndlessFlood {
+    flood: Child,
+    workers: Vec<u32>,
 }
 
-fn in_the_midst_of_a_flood_what_is_missing_by_name_is_missing_by_number() {
+impl EndlessFlood {
+    fn start() -> Self {
+        let flood = flood::start(&["rename", "--count", "100000000", "--processes", "2", "--pin"]);
+        let children = format!("/proc/{0}/task/{0}/children", flood.id());
+        let workers = || -> Vec<u32> {
+            let children = fs::read_to_string(&children).unwrap();
+            children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+        };
+        wait_until(|| workers().len() == 2);
+        Self { workers: workers(), flood }
+    }
+}
+
+impl Drop for EndlessFlood {
+    fn drop(&mut self) {
+        let _ = self.flood.kill();
+        let _ = self.flood.wait();
+    }
+}
+
+fn events_missing_by_name_during_a_flood_are_missing_by_number() {
     let Some((dir, _guard)) = live_test() else { return };
-    let (mut flood, workers) = endless_flood();
+    let flood = EndlessFlood::start();
     let recorder = RecorderProcess::start(&dir, &["--socket-buffer", "256K"]);
     thread::sleep(Duration::from_millis(300));
-    let is_enough =
-        |(recorded, missing, seen): (u64, u64, usize)| recorded > 1000 && missing > 1000 && seen == 2;
-    // On a busy host it takes longer.
-    wait_until(|| is_enough(check_renames(&recorder.read_partial(), &workers)));
+    // On a busy machine, enough renames take longer.
+    wait_until(|| check_renames(&recorder.read_partial(), &flood.workers).are_enough());
     let capture = recorder.finish();
-    flood.kill().unwrap();
-    flood.wait().unwrap();
+    let workers = flood.workers.clone();
+    drop(flood);
 
     capture.check();
-    let (recorded, missing, seen) = check_renames(&capture, &workers);
-    assert!(is_enough((recorded, missing, seen)), "{recorded} recorded, {missing} missing of {seen}");
-    assert!(missing <= capture.totals().lost.total());
+    let renames = check_renames(&capture, &workers);
+    assert!(renames.are_enough(), "{renames:?}");
+    assert!(renames.missing <= capture.totals().lost.total());
 }
 
-fn in_the_midst_of_a_flood_no_gap_is_without_a_drop() {
+fn every_gap_during_a_flood_has_a_drop() {
     let Some((dir, _guard)) = live_test() else { return };
-    let (mut flood, _) = endless_flood();
-    let captures = ["8K", "64K", "256K", "1M", "2M", "4M"].map(|size| {
-        let recorder = RecorderProcess::start(&dir, &["--socket-buffer", size]);
+    let flood = EndlessFlood::start();
+    // The captures are read after the flood, which uses every CPU.
+    let recordings = ["8K", "64K", "256K", "1M", "2M", "4M"].map(|size| {
+        let file = dir.path().join(format!("{size}.pmon"));
+        let mut recorder = RecorderProcess::start_into(&file, &dir, &["--socket-buffer", size]);
+        recorder.wait_until_recording();
         thread::sleep(Duration::from_millis(50));
-        (size, recorder.finish())
+        recorder.interrupt();
+        (size, file)
     });
-    flood.kill().unwrap();
-    flood.wait().unwrap();
+    drop(flood);
+    let captures = recordings.map(|(size, file)| (size, CaptureContents::read(&file)));
     assert!(captures.iter().any(|(_, capture)| capture.totals().lost.total() > 0), "nothing was lost");
     for (size, capture) in captures {
         capture.check();
@@ -352,18 +381,18 @@ fn in_the_midst_of_a_flood_no_gap_is_without_a_drop() {
     }
 }
 
-/// Records a flood as the command that it is recorded for.
-fn record_flood(dir: &TempDir, args: &[&str]) -> (CaptureContents, Flood) {
-    let program = pmon_testkit::programs::tool("flood");
-    let script = format!("\"$@\"; sleep {}", SETTLED.as_secs_f64());
+/// Records a flood by `pmon record -- PROGRAM`.
+fn record_flood(dir: &TempDir, args: &[&str]) -> (CaptureContents, FloodReport) {
+    let program = programs::tool("flood");
+    let script = format!("\"$@\"; sleep {}", EXIT_DELAY.as_secs_f64());
     let shell = ["sh", "-c", &script, "sh", program.to_str().unwrap()];
     let (capture, report) = record_program(dir, &[], &[&shell, args].concat());
-    (capture, Flood::read(&report))
+    (capture, FloodReport::parse(&report))
 }
 
-fn with_room_for_all_of_it_each_kind_of_flood_is_recorded_whole() {
+fn without_losses_each_kind_of_flood_is_recorded_completely() {
     let Some((dir, _guard)) = live_test() else { return };
-    for (kind, count) in [("fork", "2000"), ("vfork", "2000"), ("thread", "5000"), ("exec", "300")] {
+    for (kind, count) in [("fork", "800"), ("vfork", "800"), ("thread", "1500"), ("exec", "150")] {
         let args = [kind, "--count", count, "--processes", "2"];
         let Some(account) = account(|| record_flood(&dir, &args)) else { return };
         assert_eq!(account.capture.totals().lost.total(), 0, "{kind}");
@@ -371,20 +400,20 @@ fn with_room_for_all_of_it_each_kind_of_flood_is_recorded_whole() {
     }
 }
 
-fn memory_stays_within_its_limit_whatever_is_lost() {
+fn memory_stays_within_its_limit_during_losses() {
     let Some((dir, _guard)) = live_test() else { return };
     let recorder = RecorderProcess::start(&dir, &["--socket-buffer", "256K", "--buffer", "8M"]);
-    let flood = Flood::run(&["rename", "--count", "200000", "--processes", "2", "--pin"]);
-    thread::sleep(SETTLED);
+    let flood = FloodReport::of_run(&["rename", "--count", "100000", "--processes", "2", "--pin"]);
+    thread::sleep(EXIT_DELAY);
     let peak = recorder.status("VmHWM");
     let capture = recorder.finish();
     capture.check();
-    assert!((flood.among(capture.events()).len() as u64) < flood.emitted, "nothing was lost");
+    assert!((flood.events_of(capture.events()).len() as u64) < flood.emitted, "nothing was lost");
     let peak: u64 = peak.strip_suffix(" kB").unwrap().parse().unwrap();
     assert!(peak <= (64 + 8) << 10, "{peak} KiB");
 }
 
-fn after_a_loss_the_processes_are_looked_at_once_and_soon() {
+fn a_loss_causes_one_scan_of_the_processes_soon() {
     let Some((dir, _guard)) = live_test() else { return };
     let recorder = RecorderProcess::start(&dir, &["--socket-buffer", "64K"]);
     let reasons = |capture: &CaptureContents| -> Vec<_> {
@@ -392,16 +421,15 @@ fn after_a_loss_the_processes_are_looked_at_once_and_soon() {
     };
     wait_until(|| reasons(&recorder.read_partial()) == [SnapshotReason::Start]);
     for _ in 0..5 {
-        Flood::run(&["rename", "--count", "20000"]);
+        FloodReport::of_run(&["rename", "--count", "20000"]);
         thread::sleep(Duration::from_millis(200));
     }
     let capture = recorder.finish();
     capture.check();
-    let reasons: Vec<_> = capture.snapshots.iter().map(|snapshot| snapshot.reason).collect();
-    assert_eq!(reasons, [SnapshotReason::Start, SnapshotReason::Loss]);
+    assert_eq!(reasons(&capture), [SnapshotReason::Start, SnapshotReason::Loss]);
     let (loss, scan) = (capture.losses().next().unwrap(), capture.snapshots[1]);
-    let later = scan.started.0.saturating_sub(loss.before.0);
-    assert!(scan.started >= loss.after && later < 500_000_000, "{later} ns later");
+    let delay = scan.started.0.saturating_sub(loss.before.0);
+    assert!(scan.started >= loss.after && delay < 500_000_000, "{delay} ns after the loss");
     let last = capture.losses().last().unwrap();
-    assert!(last.before.0 - loss.before.0 > 500_000_000, "it went on");
+    assert!(last.before.0 - loss.before.0 > 500_000_000, "losses went on for more than half a second");
 }

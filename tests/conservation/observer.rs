@@ -1,4 +1,4 @@
-//! A second listener, with room for everything: what the recorder is measured against.
+//! A second listener with a buffer for all events, with which captures are compared.
 
 use std::collections::HashMap;
 
@@ -13,27 +13,29 @@ use rustix::net::{
 
 use pmon_testkit::guard::skip_part;
 
-/// Bytes of its socket's buffer, of which the kernel charges about 832 for an event.
-const ROOM: usize = 1 << 30;
+/// Size of the observer's socket buffer, in bytes. The kernel charges about 832 per event.
+const BUFFER_BYTES: usize = 1 << 30;
 
-/// Whether that is the kernel's address.
+/// Returns whether the kernel has sent a datagram.
 fn is_kernel(sender: Option<&SocketAddrAny>) -> bool {
     let sender = sender.and_then(|sender| SocketAddrNetlink::try_from(sender.clone()).ok());
     sender.is_some_and(|sender| sender.pid() == 0)
 }
 
-/// What identifies an event.
-pub(crate) type Number = (Cpu, Seq);
+/// A CPU and a sequence number, which identify an event.
+pub(crate) type EventNumber = (Cpu, Seq);
 
-/// A socket that hears what the kernel sends to others, and keeps it until it is asked. It has nothing of `pmon-record`.
+/// A socket that queues all events that the kernel emits for other listeners. It uses nothing of
+/// `pmon-record`.
 pub(crate) struct Observer(OwnedFd);
 
 impl Observer {
-    /// It hears from now on, while anybody is subscribed. `None` without the privilege to take so much room.
+    /// Joins the group. The kernel emits events while any process has subscribed. Skips a part of
+    /// the test and returns `None` without the privilege for a large buffer.
     pub(crate) fn new() -> Option<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(CONNECTOR)).unwrap();
-        if let Err(error) = sockopt::set_socket_recv_buffer_size_force(&socket, ROOM / 2) {
+        if let Err(error) = sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER_BYTES / 2) {
             skip_part(&format!(
                 "exact only with an observer that loses nothing, for which CAP_NET_ADMIN is missing: {error}"
             ));
@@ -43,22 +45,22 @@ impl Observer {
         Some(Self(socket))
     }
 
-    /// All it has heard, by number.
+    /// Returns all events that the kernel has emitted, by number.
     #[track_caller]
-    pub(crate) fn heard(self) -> HashMap<Number, Event> {
-        let mut heard = HashMap::new();
+    pub(crate) fn received(self) -> HashMap<EventNumber, Event> {
+        let mut events = HashMap::new();
         let mut bytes = [0; 256];
         loop {
             match recvfrom(&self.0, &mut bytes, RecvFlags::empty()) {
-                // What somebody else has sent to the group.
+                // Another process has sent to the group.
                 Ok((_, _, sender)) if !is_kernel(sender.as_ref()) => {}
                 Ok((length, _, _)) => {
                     let event = Event::decode(&bytes[..length], ByteOrder::NATIVE).unwrap();
-                    heard.insert((event.cpu, event.seq), event);
+                    events.insert((event.cpu, event.seq), event);
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return heard,
-                Err(error) => panic!("the observer has lost events: {error}"),
+                Err(Errno::AGAIN) => return events,
+                Err(error) => panic!("the observer lost events: {error}"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What is not wanted is left out, counted, and not taken for a loss.
+//! Recordings of a part of the events: excluded events are counted, and are no losses.
 
 use std::collections::HashSet;
 use std::thread;
@@ -6,22 +6,21 @@ use std::thread;
 use pmon_core::accounting::LossCause;
 use pmon_core::wire::{Event, EventBody, EventKind};
 
-use crate::flood::Flood;
-use crate::observer::{Number, Observer};
-use crate::{SETTLED, numbers};
+use crate::flood::FloodReport;
+use crate::observer::{EventNumber, Observer};
+use crate::{EXIT_DELAY, numbers};
 use pmon_testkit::capture::CaptureContents;
 use pmon_testkit::live::live_test;
-use pmon_testkit::recorder::RecorderProcess;
-use pmon_testkit::recorder::with_transport;
+use pmon_testkit::recorder::{RecorderProcess, record_program, with_transport};
 
-/// Records a flood with these options, in the presence of an observer; gives the capture, and all that was emitted from the first
-/// event of each CPU in it to the last. `None` where that cannot be.
-fn observed(options: &[&str], flood: &[&str]) -> Option<(CaptureContents, Vec<Event>)> {
+/// Records a flood with these options, in the presence of an observer. Returns the capture, and all
+/// events that the kernel emitted from the first event of each CPU in it to the last.
+fn record_observed(options: &[&str], flood: &[&str]) -> Option<(CaptureContents, Vec<Event>)> {
     let (dir, _guard) = live_test()?;
     let observer = Observer::new()?;
     let recorder = RecorderProcess::start(&dir, options);
-    Flood::run(flood);
-    thread::sleep(SETTLED);
+    FloodReport::of_run(flood);
+    thread::sleep(EXIT_DELAY);
     let capture = recorder.finish();
     capture.check();
     assert!(capture.is_partial && capture.report.excluded > 0);
@@ -29,53 +28,54 @@ fn observed(options: &[&str], flood: &[&str]) -> Option<(CaptureContents, Vec<Ev
     for event in capture.events() {
         span.entry(event.cpu).or_insert((event.time, event.time)).1 = event.time;
     }
-    let heard = observer.heard().into_values();
+    let emitted = observer.received().into_values();
     let within =
         |event: &Event| span.get(&event.cpu).is_some_and(|(from, to)| (from..=to).contains(&&event.time));
-    Some((capture, heard.filter(within).collect()))
+    Some((capture, emitted.filter(within).collect()))
 }
 
-fn number(event: &Event) -> Number {
+fn number(event: &Event) -> EventNumber {
     (event.cpu, event.seq)
 }
 
 #[test]
-fn what_is_wanted_is_recorded_and_the_rest_counted_to_the_event() {
+fn selected_events_are_recorded_and_the_others_counted_exactly() {
     with_transport(&["--transport", "ring+details"], || {
         let flood = ["fork", "--count", "3000", "--processes", "2"];
-        let Some((capture, emitted)) = observed(&["--only", "exit"], &flood) else { return };
+        let Some((capture, emitted)) = record_observed(&["--only", "exit"], &flood) else { return };
         assert_eq!(capture.totals().lost.total(), 0);
-        let is_wanted = |event: &&Event| event.kind() == EventKind::Exit;
-        let wanted: HashSet<_> = emitted.iter().filter(is_wanted).map(number).collect();
-        let recorded: HashSet<_> = capture.events().filter(is_wanted).map(number).collect();
-        assert_eq!(wanted, recorded);
-        // Besides there are only acknowledgements, and signs of life.
-        assert!(capture.events().filter(|event| !is_wanted(event)).count() < 100);
+        let is_selected = |event: &&Event| event.kind() == EventKind::Exit;
+        let selected: HashSet<_> = emitted.iter().filter(is_selected).map(number).collect();
+        let recorded: HashSet<_> = capture.events().filter(is_selected).map(number).collect();
+        assert_eq!(selected, recorded);
+        // The recorder keeps its own heartbeats and acknowledgements as well.
+        assert!(capture.events().filter(|event| !is_selected(event)).count() < 100);
         assert_eq!(capture.report.excluded, (emitted.len() - capture.events().count()) as u64);
     });
 }
 
 #[test]
-fn what_a_full_ring_costs_of_what_is_wanted_is_counted_to_the_event() {
+fn losses_of_selected_events_by_a_full_ring_are_counted_exactly() {
     with_transport(&["--transport", "ring"], || {
         let flood = ["rename", "--count", "50000", "--processes", "2", "--pin"];
         let options = ["--only", "comm,exec", "--ring", "4K", "--buffer", "64K"];
-        let Some((capture, emitted)) = observed(&options, &flood) else { return };
+        let Some((capture, emitted)) = record_observed(&options, &flood) else { return };
         let end = capture.totals();
         let (ring, backpressure) = (end.lost.of(LossCause::Ring), end.lost.of(LossCause::Backpressure));
         assert!(ring > 0 && ring + backpressure == end.lost.total(), "{:?}", end.lost);
         let recorded = capture.events().count() as u64;
         assert_eq!(recorded + end.lost.total() + capture.report.excluded, emitted.len() as u64);
-        // Which of a gap's numbers are lost is not known if some were left out; that they are of a gap is.
-        let heard: HashSet<_> = emitted.iter().map(number).collect();
-        assert!(capture.losses().flat_map(numbers).all(|number| heard.contains(&number)));
+        // If a gap includes excluded events, it is unknown which of its numbers are lost. But each
+        // lost number was emitted.
+        let emitted: HashSet<_> = emitted.iter().map(number).collect();
+        assert!(capture.losses().flat_map(numbers).all(|number| emitted.contains(&number)));
         let dropped: u64 = capture.ring.iter().flat_map(|ring| &ring.cpus).map(|cpu| cpu.dropped).sum();
         assert_eq!(dropped, ring);
     });
 }
 
 #[test]
-fn a_tree_is_what_descends_from_its_root_and_nothing_else() {
+fn a_tree_includes_the_descendants_of_its_root_and_no_other_process() {
     with_transport(&["--transport", "ring"], || {
         let Some((dir, _guard)) = live_test() else { return };
         let mut shell = std::process::Command::new("sh");
@@ -84,13 +84,13 @@ fn a_tree_is_what_descends_from_its_root_and_nothing_else() {
         let mut shell = shell.spawn().unwrap();
         let root = shell.id();
         let recorder = RecorderProcess::start(&dir, &["--tree", &root.to_string()]);
-        let others = Flood::run(&["fork", "--count", "200"]);
+        let others = FloodReport::of_run(&["fork", "--count", "200"]);
         drop(shell.stdin.take());
         assert!(shell.wait().unwrap().success());
-        thread::sleep(SETTLED);
+        thread::sleep(EXIT_DELAY);
         let capture = recorder.finish();
         capture.check();
-        assert!(others.among(capture.events()).is_empty() && capture.report.excluded >= others.emitted);
+        assert!(others.events_of(capture.events()).is_empty() && capture.report.excluded >= others.emitted);
         let mut tree = HashSet::from([root]);
         let (mut execs, mut exits) = (0, 0);
         for event in capture.events() {
@@ -108,12 +108,12 @@ fn a_tree_is_what_descends_from_its_root_and_nothing_else() {
     });
 }
 
-/// Returns `root` and all processes that descend from it, according to the received forks.
-fn descendants<'a>(root: u32, heard: impl IntoIterator<Item = &'a Event>) -> HashSet<u32> {
-    let mut heard: Vec<_> = heard.into_iter().collect();
-    heard.sort_by_key(|event| event.time);
+/// Returns `root` and all processes that descend from it, according to their forks.
+fn descendants<'a>(root: u32, events: impl IntoIterator<Item = &'a Event>) -> HashSet<u32> {
+    let mut events: Vec<_> = events.into_iter().collect();
+    events.sort_by_key(|event| event.time);
     let mut tree = HashSet::from([root]);
-    for event in heard {
+    for event in events {
         if let EventBody::Fork { parent, child } = event.body
             && child.is_leader()
             && tree.contains(&parent.tgid.0)
@@ -132,10 +132,10 @@ fn subject(event: &Event) -> Option<u32> {
     }
 }
 
-/// A process and its descendants, all killed on drop.
-struct Forking(std::process::Child);
+/// A shell and its descendants, all killed on drop.
+struct ForkingShell(std::process::Child);
 
-impl Forking {
+impl ForkingShell {
     /// Starts a shell that forks as `script` specifies.
     fn start(script: &str) -> Self {
         use std::os::unix::process::CommandExt as _;
@@ -144,7 +144,7 @@ impl Forking {
     }
 }
 
-impl Drop for Forking {
+impl Drop for ForkingShell {
     fn drop(&mut self) {
         let group = rustix::process::Pid::from_child(&self.0);
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
@@ -153,7 +153,7 @@ impl Drop for Forking {
 }
 
 #[test]
-fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
+fn no_process_of_a_tree_that_forks_while_the_recording_begins_is_missed() {
     with_transport(&["--transport", "ring"], || {
         let Some((dir, _guard)) = live_test() else { return };
         // Consecutive children, nested children, and orphans.
@@ -168,9 +168,8 @@ fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
             // root's own fork.
             let listener =
                 RecorderProcess::start_into(&dir.path().join("listener.pmon"), &dir, &["--only", "sid"]);
-            let partial = listener.partial();
-            pmon_testkit::live::wait_until(|| partial.metadata().is_ok_and(|meta| meta.len() > 0));
-            let shell = Forking::start(script);
+            listener.wait_until_recording();
+            let shell = ForkingShell::start(script);
             let root = shell.0.id();
             thread::sleep(std::time::Duration::from_millis(20));
             let recorder = RecorderProcess::start(&dir, &["--tree", &root.to_string()]);
@@ -180,8 +179,8 @@ fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
             drop(listener);
             capture.check();
             assert_eq!(capture.totals().lost.total(), 0);
-            let heard = observer.heard();
-            let tree = descendants(root, heard.values());
+            let observed = observer.received();
+            let tree = descendants(root, observed.values());
             let header = capture.header.as_ref().unwrap();
             let recorder = header.meta.recorder().unwrap().0;
             let begin = header.meta.start.mono;
@@ -189,15 +188,21 @@ fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
             let recorded: HashSet<_> =
                 capture.events().filter(|event| subject(event) != Some(recorder)).map(number).collect();
             let last = capture.fences.last().unwrap().time.min(end);
-            let is_wanted = |event: &&Event| {
+            let is_selected = |event: &&Event| {
                 (begin..last).contains(&event.time) && subject(event).is_some_and(|pid| tree.contains(&pid))
             };
-            let wanted: HashSet<_> = heard.values().filter(is_wanted).map(number).collect();
-            let missed: Vec<_> = wanted.difference(&recorded).map(|number| heard[number]).collect();
-            assert!(missed.is_empty(), "{script}: {} of {}: {:?}", missed.len(), wanted.len(), &missed[..1]);
-            assert!(wanted.len() > 20, "{script}: {}", wanted.len());
+            let expected: HashSet<_> = observed.values().filter(is_selected).map(number).collect();
+            let missed: Vec<_> = expected.difference(&recorded).map(|number| observed[number]).collect();
+            assert!(
+                missed.is_empty(),
+                "{script}: {} of {}: {:?}",
+                missed.len(),
+                expected.len(),
+                &missed[..1]
+            );
+            assert!(expected.len() > 20, "{script}: {}", expected.len());
             // No event of another process is recorded.
-            let others = recorded.iter().filter_map(|number| heard.get(number));
+            let others = recorded.iter().filter_map(|number| observed.get(number));
             let others: Vec<_> =
                 others.filter(|event| subject(event).is_some_and(|pid| !tree.contains(&pid))).collect();
             assert!(others.iter().all(|event| event.kind() == EventKind::Ack), "{script}: {others:?}");
@@ -206,14 +211,11 @@ fn of_a_tree_that_forks_while_the_recording_begins_no_process_is_missed() {
 }
 
 #[test]
-fn a_command_s_tree_is_whole_from_its_first_fork_on() {
+fn the_tree_of_a_command_is_complete_from_its_first_fork() {
     with_transport(&["--transport", "ring"], || {
         let Some((dir, _guard)) = live_test() else { return };
-        let (capture, pids) = crate::record_program(
-            &dir,
-            &["--tree"],
-            &["sh", "-c", "echo $$; sh -c 'echo $$; (:); exec true'; (:)"],
-        );
+        let (capture, pids) =
+            record_program(&dir, &["--tree"], &["sh", "-c", "echo $$; sh -c 'echo $$; (:); exec true'; (:)"]);
         capture.check();
         let pids: Vec<u32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
         let [root, child] = pids[..] else { panic!("{pids:?}") };
@@ -228,10 +230,10 @@ fn a_command_s_tree_is_whole_from_its_first_fork_on() {
     });
 }
 
-/// Kernel settings, restored on drop in reverse order.
-struct Settings(Vec<(&'static str, String)>);
+/// Kernel settings that were changed; they are restored on drop, in reverse order.
+struct ChangedSettings(Vec<(&'static str, String)>);
 
-impl Settings {
+impl ChangedSettings {
     /// Changes a setting; returns `false` if that is not permitted.
     fn set(&mut self, path: &'static str, value: &str) -> bool {
         let Ok(before) = std::fs::read_to_string(path) else { return false };
@@ -243,7 +245,7 @@ impl Settings {
     }
 }
 
-impl Drop for Settings {
+impl Drop for ChangedSettings {
     fn drop(&mut self) {
         while let Some((path, before)) = self.0.pop() {
             let _ = std::fs::write(path, before);
@@ -252,7 +254,7 @@ impl Drop for Settings {
 }
 
 #[test]
-fn a_process_id_above_the_limit_that_was_in_force_at_the_start_is_in_the_tree() {
+fn a_process_id_above_the_limit_at_the_start_is_in_the_tree() {
     with_transport(&["--transport", "ring"], || {
         let Some((dir, _guard)) = live_test() else { return };
         let mut shell = std::process::Command::new("sh");
@@ -260,7 +262,7 @@ fn a_process_id_above_the_limit_that_was_in_force_at_the_start_is_in_the_tree() 
         let mut shell = shell.spawn().unwrap();
         let root = shell.id();
         let recorder = RecorderProcess::start(&dir, &["--tree", &root.to_string()]);
-        let mut settings = Settings(Vec::new());
+        let mut settings = ChangedSettings(Vec::new());
         let high = 3_000_000;
         if !settings.set("/proc/sys/kernel/pid_max", "4194304")
             || !settings.set("/proc/sys/kernel/ns_last_pid", &high.to_string())
@@ -272,7 +274,7 @@ fn a_process_id_above_the_limit_that_was_in_force_at_the_start_is_in_the_tree() 
         drop(shell.stdin.take());
         assert!(shell.wait().unwrap().success());
         drop(settings);
-        thread::sleep(SETTLED);
+        thread::sleep(EXIT_DELAY);
         let capture = recorder.finish();
         capture.check();
         let of = |event: &&Event| subject(event).is_some_and(|pid| pid > high);

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::day::Day;
 use crate::stage::Replay;
-use crate::support::Ran;
+use crate::support::RunOutput;
 
 /// Of a client with these options: its status, and the first lines of what it prints, the last of which is that of an event.
 #[track_caller]
-fn ended(options: &[&str], args: &[&str], status: i32, events: usize) -> Option<Ran> {
+fn ended(options: &[&str], args: &[&str], status: i32, events: usize) -> Option<RunOutput> {
     let day = Day::new();
     let ran = Replay::of(&day)?.with(options).client("end", args).expect(status);
     let wanted = ["ack".to_owned()].into_iter().chain(day.lines()).take(events);

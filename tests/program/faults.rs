@@ -4,13 +4,13 @@ use std::fs;
 
 use crate::day::Day;
 use crate::stage::Replay;
-use crate::support::Ran;
+use crate::support::RunOutput;
 
 const SCRIPT: &str = "[[fault]]\nat = 10\noverrun = 7\n";
 
 /// A client that meets these faults, and ends well.
 #[track_caller]
-fn scripted(faults: &str, client: &str, args: &[&str]) -> Option<Ran> {
+fn scripted(faults: &str, client: &str, args: &[&str]) -> Option<RunOutput> {
     let replay = Replay::of(&Day::new())?;
     let script = replay.file("faults.toml");
     fs::write(&script, faults).unwrap();
@@ -19,7 +19,7 @@ fn scripted(faults: &str, client: &str, args: &[&str]) -> Option<Ran> {
 }
 
 /// The lines of a client that counts what it misses, seven before the tenth event.
-fn overrun(mode: &str) -> Option<(Ran, Vec<String>)> {
+fn overrun(mode: &str) -> Option<(RunOutput, Vec<String>)> {
     let ran = scripted(SCRIPT, "overrun", &[mode])?;
     let mut wanted = Day::new().lines();
     wanted.insert(0, "ack".to_owned());

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::day::Day;
 pub(crate) use crate::guard::skip;
-use crate::support::{self, Ran};
+use crate::support::{self, RunOutput};
 
 /// A user who may do nothing.
 const NOBODY: u32 = 65534;
@@ -169,18 +169,18 @@ impl Replay {
     }
 
     /// Runs a client; see [`Self::program`].
-    pub(crate) fn client(&self, client: &str, args: &[&str]) -> Ran {
+    pub(crate) fn client(&self, client: &str, args: &[&str]) -> RunOutput {
         self.program(&self.stage.path(client), args, true)
     }
 
     /// Runs a script of that interpreter.
-    pub(crate) fn script(&self, interpreter: &str, script: &str, args: &[&str]) -> Ran {
+    pub(crate) fn script(&self, interpreter: &str, script: &str, args: &[&str]) -> RunOutput {
         self.program(interpreter, &[&[&*self.stage.path(script)], args].concat(), true)
     }
 
     /// Runs a program, as an ordinary user if nothing else is said. If it does not mind another argument, no process that was given one may be left
     /// behind. What it prints goes to files: of a pipe, whoever is left behind would keep the other end.
-    pub(crate) fn program(&self, program: &str, args: &[&str], is_marked: bool) -> Ran {
+    pub(crate) fn program(&self, program: &str, args: &[&str], is_marked: bool) -> RunOutput {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let mark = format!("run-{}-{run}", std::process::id());
@@ -198,7 +198,7 @@ impl Replay {
         let status = support::start(command).wait().unwrap();
         let left = left_behind(&mark);
         let [stdout, stderr] = [out, err].map(|path| fs::read(path).unwrap());
-        let ran = Ran::new(Output { status, stdout, stderr });
+        let ran = RunOutput::new(Output { status, stdout, stderr });
         assert!(left.is_empty(), "left behind {left:?}: {ran:#?}");
         ran
     }

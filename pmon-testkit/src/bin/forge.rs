@@ -15,9 +15,9 @@ use std::time::Duration;
 use pmon_testkit::{forge, peak};
 
 /// Maximum memory of each verb, in bytes.
-const MOST: u64 = 256 << 20;
+const MAX_MEMORY: u64 = 256 << 20;
 /// Maximum run time of each verb.
-const LONGEST: Duration = Duration::from_secs(120);
+const MAX_TIME: Duration = Duration::from_secs(120);
 
 /// Command lines run on each file. `@` stands for the file, `%` for a copy of it.
 const VERBS: [&[&str]; 20] = [
@@ -85,13 +85,13 @@ fn run(pmon: &str, scale: usize, kind: Option<&str>, folder: &Path) -> Result<bo
                 .stdout(File::create("/dev/null")?)
                 .stderr(Stdio::null())
                 .spawn()?;
-            let peak = peak::peak(&mut child, LONGEST)?;
-            let is_well = peak.bytes <= MOST && matches!(peak.status.code(), Some(0 | 2..=8));
-            failed |= !is_well;
+            let peak = peak::measure(&mut child, MAX_TIME)?;
+            let passed = peak.bytes <= MAX_MEMORY && matches!(peak.status.code(), Some(0 | 2..=8));
+            failed |= !passed;
             writeln!(
                 out,
                 "{} {:14} {:>9} B  {:42} {:>4} MiB {:>7.2} s  {}",
-                if is_well { " " } else { "!" },
+                if passed { " " } else { "!" },
                 forged.name,
                 bytes.len(),
                 verb.join(" ").lines().next().unwrap_or_default(),
