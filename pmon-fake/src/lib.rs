@@ -18,7 +18,8 @@ mod kernel;
 mod netlink;
 
 pub use fake_source::FakeSource;
-pub use faults::script::{Amount, Fault, FaultRule, FaultScript, FaultScriptError, Trigger};
+pub use faults::script::{Amount, Fault, FaultRule, FaultScript, Trigger};
+pub use faults::script_toml::FaultScriptError;
 pub use fd_socket::{FdSocket, FdSource, OverrunSignal, PumpBlockedOn, PumpResult, PumpThread};
 pub use kernel::{EventFeed, FakeProcess, Kernel};
 #[doc(hidden)]
