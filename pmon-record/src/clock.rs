@@ -1,4 +1,4 @@
-//! Clocks, as the initial time namespace has them: those are the clocks of events.
+//! Clocks of the initial time namespace, which date the events.
 
 use std::fs;
 
@@ -10,11 +10,12 @@ use crate::namespaces;
 
 const SECOND: i64 = 1_000_000_000;
 /// Maximum time in ns between two recorded anchors.
-const ANCHOR_EVERY: u64 = 60_000_000_000;
+const MAX_ANCHOR_INTERVAL: u64 = 60_000_000_000;
 /// Drift in ns of a clock against the monotonic clock above which another anchor is recorded.
-const STEP: u64 = 1_000_000;
+const MAX_DRIFT: u64 = 1_000_000;
 
-/// How the clocks of this process's time namespace (`time_namespaces(7)`, Linux 5.6) differ from the initial one's.
+/// Reads the clocks of the initial time namespace, by the offsets of this process's time namespace
+/// (`time_namespaces(7)`, Linux 5.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Clock {
     mono_offset: i64,
@@ -22,7 +23,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// The clock of this process.
+    /// Reads the offsets of this process's time namespace.
     pub(crate) fn new() -> Self {
         if namespaces::is_initial("time") {
             return Self::default();
@@ -31,12 +32,12 @@ impl Clock {
         Self { mono_offset: offset(&text, "monotonic"), boot_offset: offset(&text, "boottime") }
     }
 
-    /// `CLOCK_MONOTONIC`.
+    /// Reads `CLOCK_MONOTONIC`.
     pub(crate) fn mono(self) -> MonoNs {
         MonoNs((nanoseconds(clock_gettime(ClockId::Monotonic)) - self.mono_offset) as u64)
     }
 
-    /// All three clocks. They are read one after the other; of three tries the one that took least counts.
+    /// Reads all three clocks, one after the other. Of three attempts, the fastest counts.
     pub(crate) fn anchor(self) -> ClockAnchor {
         let read = || {
             let before = self.mono();
@@ -50,8 +51,8 @@ impl Clock {
         best.map(|(_, anchor)| anchor).unwrap_or_default()
     }
 
-    /// Total time for which the machine has been suspended: boot time less monotonic time, in the
-    /// initial time namespace.
+    /// Returns the total time in ns for which the machine has been suspended: boot time less
+    /// monotonic time, in the initial time namespace.
     pub(crate) fn suspended(self) -> u64 {
         let anchor = self.anchor();
         anchor.boot_ns.saturating_sub(anchor.mono.0)
@@ -72,19 +73,20 @@ impl Clock {
     }
 }
 
-/// Whether `now` must be recorded, given the anchor recorded last.
+/// Whether the anchor `now` must be recorded, given the one that was recorded last.
 pub(crate) fn is_due(last: &ClockAnchor, now: &ClockAnchor) -> bool {
     let passed = now.mono.0.saturating_sub(last.mono.0);
     let real = now.real_ns.wrapping_sub(last.real_ns).wrapping_sub(passed as i64).unsigned_abs();
     let boot = now.boot_ns.wrapping_sub(last.boot_ns).wrapping_sub(passed) as i64;
-    passed >= ANCHOR_EVERY || real > STEP || boot.unsigned_abs() > STEP
+    passed >= MAX_ANCHOR_INTERVAL || real > MAX_DRIFT || boot.unsigned_abs() > MAX_DRIFT
 }
 
 fn nanoseconds(time: Timespec) -> i64 {
     time.tv_sec * SECOND + time.tv_nsec
 }
 
-/// A line `CLOCK SECONDS NANOSECONDS` of `/proc/self/timens_offsets`; 0 if there is none.
+/// Returns the offset in ns in the line `CLOCK SECONDS NANOSECONDS` of `/proc/self/timens_offsets`;
+/// 0 if there is none.
 fn offset(text: &str, clock: &str) -> i64 {
     let line = text.lines().find_map(|line| line.strip_prefix(clock)).unwrap_or_default();
     let mut numbers = line.split_whitespace().map(|number| number.parse::<i64>().unwrap_or(0));
@@ -97,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_anchor_is_due_after_a_minute_or_a_step_of_either_clock() {
+    fn an_anchor_is_due_after_a_minute_or_a_jump_of_either_clock() {
         let last = ClockAnchor { mono: MonoNs(5), boot_ns: 1000, real_ns: 1 << 60 };
         let later = |mono: u64, boot: u64, real: i64| {
             let now = ClockAnchor { mono: MonoNs(5 + mono), boot_ns: 1000 + boot, real_ns: (1 << 60) + real };
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_counted_as_in_the_initial_namespace() {
+    fn start_times_are_converted_to_the_initial_time_namespace() {
         let ticks = |boot_offset, ticks| Clock { mono_offset: 7, boot_offset }.initial_ticks(ticks, 100);
         assert_eq!(ticks(0, 4_711), 4_711);
         assert_eq!(ticks(100_000 * SECOND, 10_004_711), 4_711);
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_read_as_the_kernel_prints_them() {
+    fn offsets_are_parsed_in_the_kernels_format() {
         let text = "monotonic           -1         5\nboottime       86400         0\n";
         assert_eq!(offset(text, "monotonic"), -999_999_995);
         assert_eq!(offset(text, "boottime"), 86_400 * SECOND);

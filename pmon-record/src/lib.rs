@@ -1,17 +1,17 @@
 //! Records process events of a live Linux machine into a capture.
 //!
-//! In the order of the data flow:
+//! The modules, in the order of the data flow:
 //!
-//! * [`Subscription`]: the bound and acknowledged socket, with a ring if possible; or a
-//!   [`SubscribeError`] that names the cause.
-//! * The *drain* thread receives datagrams into preallocated chunks, and does nothing else.
-//! * The *heartbeat* thread emits fences and heartbeats, which reveal losses even if no other
-//!   events follow. It also reads the kernel's count of forks, and subscribes again if the kernel
-//!   emits no events.
-//! * The *details* thread reads `/proc/<pid>` after each exec without details from the ring.
-//! * The *snapshot* thread scans `/proc` at the start and after losses.
-//! * The *writer* thread orders all of it with [`assemble`] and passes it to a [`Sink`].
-//! * [`CaptureFile`] is the sink that writes a file.
+//! * `transport`: [`Subscription`] is the acknowledged netlink socket, with a BPF ring if possible.
+//! * `pipeline`: the *drain* thread receives datagrams into preallocated chunks, and does nothing
+//!   else. The *writer* thread turns chunks into records with [`assemble`], and passes the records
+//!   to a [`Sink`].
+//! * `liveness`: the *heartbeat* thread emits fences and heartbeats, which reveal losses even if no
+//!   other events follow. It also reads the kernel's count of forks, and subscribes again if the
+//!   kernel emits no events.
+//! * `details`: the *details* thread reads `/proc/<pid>` after each exec without details from the
+//!   ring. The *snapshot* thread scans `/proc` at the start and after losses.
+//! * `store`: [`CaptureFile`] is the sink that writes a file.
 //!
 //! [`Recording`] owns the threads. The controlling thread waits on [`Signals`] meanwhile.
 //!

@@ -1,4 +1,4 @@
-//! What a capture's header says of this host.
+//! Describes this machine in the header of a capture.
 
 use std::ffi::CStr;
 use std::fs;
@@ -9,17 +9,18 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::{cpus, namespaces};
 
-/// Bytes kept of the recorded command.
-const COMMAND: usize = 64 << 10;
+/// Maximum bytes of the recorded command in the header.
+const MAX_COMMAND: usize = 64 << 10;
 
-/// The header of a capture that started at `start`, with events from `socket_buffer` bytes of socket buffer.
+/// Returns the header of a capture that began at `start`, with a socket buffer of `socket_buffer`
+/// bytes.
 pub(crate) fn header(
     command: Vec<Vec<u8>>,
     transport: &TransportInfo,
     socket_buffer: u64,
     start: ClockAnchor,
 ) -> Header {
-    let mut left = COMMAND;
+    let mut left = MAX_COMMAND;
     let command = command.into_iter().map_while(|mut argument| {
         argument.truncate(left);
         let is_first_or_fits = left > 0;
@@ -49,7 +50,7 @@ pub(crate) fn header(
     Header { uuid: uuid(), byte_order: ByteOrder::NATIVE, meta }
 }
 
-/// 16 random bytes, marked as a version 4 UUID (RFC 9562).
+/// Returns 16 random bytes, marked as a version 4 UUID (RFC 9562).
 fn uuid() -> [u8; 16] {
     let mut uuid = random();
     uuid[6] = uuid[6] & 0x0f | 0x40;
@@ -57,7 +58,8 @@ fn uuid() -> [u8; 16] {
     uuid
 }
 
-/// Random bytes. Up to 256 come whole once the kernel's pool is ready (`getrandom(2)`).
+/// Returns random bytes. One call returns up to 256 bytes completely once the kernel's pool is
+/// initialised (`getrandom(2)`).
 pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     let filled = rustix::io::retry_on_intr(|| getrandom(&mut bytes[..], GetRandomFlags::empty()));
@@ -71,14 +73,14 @@ mod tests {
     use crate::clock::Clock;
 
     #[test]
-    fn the_header_names_this_host_and_is_unique() {
+    fn the_header_describes_this_machine_and_is_unique() {
         let start = Clock::new().anchor();
         let header = |command: &[&str]| {
             let command = command.iter().map(|word| word.as_bytes().to_vec()).collect();
             header(command, &TransportInfo::default(), 7, start)
         };
         let (one, other) = (header(&["true"]), header(&[&"x".repeat(200_000), "y"]));
-        assert_eq!(other.meta.command, [vec![b'x'; COMMAND]]);
+        assert_eq!(other.meta.command, [vec![b'x'; MAX_COMMAND]]);
         assert_ne!(one.uuid, other.uuid);
         assert_eq!(one.meta.command, [b"true".to_vec()]);
         assert!(!one.meta.host.is_empty() && !one.meta.kernel.is_empty() && one.meta.boot_id.len() == 36);

@@ -9,18 +9,19 @@ use pmon_core::capture::Namespaces;
 const INITIAL: [(&str, u64); 4] =
     [("user", 0xEFFF_FFFD), ("pid", 0xEFFF_FFFC), ("cgroup", 0xEFFF_FFFB), ("time", 0xEFFF_FFFA)];
 
-/// Those that a capture names.
+/// Returns the namespaces that a capture records.
 pub(crate) fn current() -> Namespaces {
     Namespaces { pid: inode("pid"), user: inode("user"), net: inode("net") }
 }
 
-/// Whether this process is in the initial namespace of this kind; also `true` where that cannot be told.
+/// Whether this process is in the initial namespace of this kind. Also `true` if that is unknown.
 pub(crate) fn is_initial(kind: &str) -> bool {
     let inode = inode(kind);
     inode == 0 || INITIAL.iter().any(|&(name, initial)| name == kind && initial == inode)
 }
 
-/// The number in the link `/proc/self/ns/KIND`, which reads `KIND:[NUMBER]`; 0 if it cannot be read.
+/// Returns the number in the link `/proc/self/ns/KIND`, which is `KIND:[NUMBER]`; 0 if it cannot be
+/// read.
 fn inode(kind: &str) -> u64 {
     let link = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap_or_default();
     let number = link.to_str().and_then(|link| link.split_once('['));
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_namespaces_with_numbers() {
+    fn the_namespaces_of_this_process_have_numbers() {
         let Namespaces { pid, user, net } = current();
         assert!(pid > 0 && user > 0 && net > 0);
     }

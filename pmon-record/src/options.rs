@@ -1,4 +1,4 @@
-//! How to record.
+//! The options of a recording.
 
 use std::time::Duration;
 
@@ -6,61 +6,78 @@ use crate::details::redact::Redact;
 use crate::scope::Scope;
 use crate::transport::ring::entry::MOST_ARGS;
 
-/// How events come from the kernel.
+/// The requested transport of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TransportChoice {
-    /// The best that there is, in the order in which they stand here.
+    /// The first of the following that is available.
     #[default]
     Auto,
-    /// By a ring that is mapped here, which also tells the details of processes at the moment of an exec, and what was used at an
-    /// exit. What does not fit comes by the socket's queue, without.
+    /// A BPF ring in mapped memory. It also delivers details of a process at the moment of an exec,
+    /// and resource usage at an exit.
+    ///
+    /// Events spill into the socket's queue, without details, if the ring is full.
     RingDetails,
-    /// By the ring, without details, which are then read from `/proc`.
+    /// A BPF ring without details, which are read from `/proc` instead.
     Ring,
-    /// By the socket's queue.
+    /// Only the netlink socket, read with `recvmmsg(2)`.
     Recvmmsg,
 }
 
-/// How to record. The defaults suit a production host.
+/// The options of a recording. The defaults suit a production host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordOptions {
-    /// How events come from the kernel.
+    /// The transport of events.
     pub transport: TransportChoice,
-    /// Bytes of the ring, if there is one, of the kernel's memory: a power of two. An event takes 88, an exit with what was used 168,
-    /// an exec with its details 4296 or more.
+    /// Bytes of kernel memory of the ring, if there is one; a power of two.
+    ///
+    /// An event takes 88 bytes, an exit with resource usage 168, and an exec with details 4296 or
+    /// more.
     pub ring: usize,
-    /// What is to be recorded. Anything but everything takes a ring; then nothing spills, but is lost if the ring is full.
+    /// The events to record.
+    ///
+    /// A scope that excludes events needs a ring. Events are then lost instead of spilled if the
+    /// ring is full.
     pub scope: Scope,
-    /// Bytes of socket buffer, as the kernel accounts for it: about 832 an event. Granted by `SO_RCVBUFFORCE`, or without
-    /// privilege by `SO_RCVBUF`, which `net.core.rmem_max` bounds.
+    /// Bytes of the socket's receive buffer, as the kernel accounts for it: about 832 per event.
+    ///
+    /// It is set by `SO_RCVBUFFORCE`, or without privilege by `SO_RCVBUF`, which is limited by
+    /// `net.core.rmem_max`.
     pub socket_buffer: usize,
-    /// With less socket buffer than this, nothing is recorded.
+    /// Minimum bytes of the socket's receive buffer. Recording fails if the effective size is
+    /// smaller.
     pub require_buffer: usize,
-    /// After an overrun, whether the socket takes events again as soon as there is room, and not only when it has been
-    /// emptied (`NETLINK_NO_ENOBUFS`).
+    /// Whether the socket accepts events as soon as it has space again after an overrun
+    /// (`NETLINK_NO_ENOBUFS`), and not only once it has been emptied.
     pub no_enobufs: bool,
-    /// While busy, events are taken from the socket this often, or as often as its buffer needs; while idle, as they come.
+    /// Time between two receptions while events arrive. Receptions are more frequent if the
+    /// socket's buffer fills up, and immediate while events are rare.
     pub latency: Duration,
-    /// The nice value of the threads that take events and read details; the writer's is half of it. 0 leaves it alone. Below 0 takes privilege
-    /// (`CAP_SYS_NICE`), and without it has no effect. Against workloads that keep every CPU busy, it decides between half
-    /// of a storm's events lost and none.
+    /// The nice value of the threads that receive events and read details; the writer thread has
+    /// half of it. 0 leaves it unchanged.
+    ///
+    /// Values below 0 need `CAP_SYS_NICE` and have no effect without it. If the workload keeps
+    /// every CPU busy, this value decides between losing half of a storm's events and none.
     pub nice: i32,
-    /// Memory in bytes between the drain thread and the writer thread: 224 per event. If it is
-    /// full, because the output is slower than the events, events are dropped and counted.
+    /// Bytes of memory between the drain thread and the writer thread: 224 per event.
+    ///
+    /// If it is full, because the output is slower than the events, events are dropped and counted.
     pub buffer: usize,
     /// Interval between two heartbeats, self-generated events that must be received back; zero for
-    /// none. Without heartbeats, a time without events is detected only at the end, and only if it
+    /// no heartbeats.
+    ///
+    /// Without heartbeats, a time without events is detected only at the end, and only if it
     /// contains forks.
     pub heartbeat: Duration,
     /// Whether to record the details of each process after an exec.
     pub details: bool,
-    /// Bytes of a process's arguments that are recorded; 0 for none at all. The ring has room for 128 KiB, and so much is read from
-    /// `/proc`.
+    /// Maximum bytes recorded of a process's arguments, at most 128 KiB; 0 records none.
     pub args_max: usize,
-    /// Pattern of what is replaced in command lines, paths, names and cgroups. Command lines are
-    /// then read beyond `args_max`, at least 32 KiB, and redacted before they are truncated.
+    /// Pattern of texts to replace in command lines, paths, names and cgroups.
+    ///
+    /// Command lines are then read beyond `args_max`, at least 32 KiB, and redacted before they are
+    /// truncated.
     pub redact: Option<Redact>,
-    /// Whether to scan `/proc`: at the start, and after events were lost.
+    /// Whether to scan `/proc` at the start and after events were lost.
     pub snapshot: bool,
 }
 
@@ -85,19 +102,20 @@ impl Default for RecordOptions {
     }
 }
 
-/// Minimum bytes of arguments that are read for redaction, of which fewer are recorded.
-const REDACTED: usize = 32 << 10;
+/// Minimum bytes of arguments that are read for redaction, even if fewer are recorded.
+const MIN_READ_FOR_REDACTION: usize = 32 << 10;
 /// Minimum bytes of arguments that are read beyond the recorded ones, for a secret that spans the
 /// cut.
-const BEYOND: usize = 4 << 10;
+const READ_BEYOND_CUT: usize = 4 << 10;
 
 impl RecordOptions {
-    /// Bytes of a process's arguments that are read, so that a secret is redacted before it is cut.
+    /// Returns the number of bytes of a process's arguments to read, so that a secret is redacted
+    /// before it is truncated.
     pub(crate) fn args_read(&self) -> usize {
         match (self.args_max, &self.redact) {
             (args_max, None) => args_max.min(MOST_ARGS),
             (0, _) => 0,
-            (args_max, _) if args_max <= REDACTED - BEYOND => REDACTED,
+            (args_max, _) if args_max <= MIN_READ_FOR_REDACTION - READ_BEYOND_CUT => MIN_READ_FOR_REDACTION,
             _ => MOST_ARGS,
         }
     }

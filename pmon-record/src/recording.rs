@@ -19,7 +19,7 @@ use crate::details::procfs::Procfs;
 use crate::details::snapshot;
 use crate::options::RecordOptions;
 use crate::pipeline::assemble::{Assembler, AssemblerSettings};
-use crate::pipeline::drain::{self, Consumers, DrainThread};
+use crate::pipeline::drain::{self, DrainConsumers, DrainThread};
 use crate::pipeline::wakeups::ReceivePace;
 use crate::pipeline::write::{WriterQueues, WriterThread};
 use crate::signals::WakeHandle;
@@ -36,7 +36,7 @@ pub enum RecordError {
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// The netlink socket failed.
-    #[error("the proc connector socket failed: {0}; what was recorded until then is kept, without an end")]
+    #[error("the proc connector socket failed: {0}; the records until then are kept, without an end record")]
     Socket(#[source] io::Error),
     /// A thread, or the descriptor that wakes it, could not be created.
     #[error("cannot start recording: {0}; look at the limits on processes and open files (ulimit -u, -n)")]
@@ -146,7 +146,7 @@ impl<S: Sink + 'static> Recording<S> {
         } else {
             drop(snapshot_in);
         }
-        let consumers = Consumers::new(writer.thread().clone(), requests, status.clone());
+        let consumers = DrainConsumers::new(writer.thread().clone(), requests, status.clone());
         let drain = DrainThread::new(receiver, heartbeat, poll, consumers, pace)?;
         let drain = spawn(drain::THREAD_NAME, {
             let status = status.clone();
@@ -203,7 +203,7 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// ExecRequests the end of the recording, and returns at once. Events that the kernel has emitted
+    /// Requests the end of the recording, and returns at once. Events that the kernel has emitted
     /// until now are still recorded.
     pub fn stop(&self) {
         self.status.stop();

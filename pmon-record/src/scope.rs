@@ -1,4 +1,4 @@
-//! What is to be recorded, where that is not everything.
+//! The scope of a recording: which events are recorded.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub const MAX_UIDS: usize = 16;
 /// The events to record. An event must match all fields; an empty field and `None` match every
 /// event. Acknowledgements of subscriptions and the recorder's own heartbeats are always recorded.
 ///
-/// Other events are not lost: the capture has their number for each CPU, so losses stay exact.
+/// Excluded events are not lost: the capture has their number for each CPU, so losses stay exact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     /// The kinds of events.
@@ -44,7 +44,7 @@ impl Scope {
         *self == Self::default()
     }
 
-    /// Returns the kinds as bits of `proc_event.what`.
+    /// Returns the kinds as a mask of `proc_event.what`.
     pub(crate) fn mask(&self) -> u32 {
         let bits = self.kinds.iter().map(|kind| kind.what().unwrap_or(0)).fold(0, |mask, bit| mask | bit);
         if self.kinds.is_empty() { u32::MAX } else { bits }
@@ -77,7 +77,7 @@ impl Scope {
     }
 }
 
-/// The scope names something that does not exist or is of the wrong kind.
+/// Why a scope is invalid: it names something that does not exist or is of the wrong kind.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ScopeError {
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_says_what_it_is() {
+    fn a_scope_has_a_mask_of_kinds_and_a_description() {
         assert!(Scope::default().is_all());
         assert_eq!(Scope::default().mask(), u32::MAX);
         let scope = Scope {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_scope_names_has_to_be_there() {
+    fn a_scope_with_a_missing_process_or_an_invalid_user_is_refused() {
         let tree = |pid| Scope { tree: Some(TreeScope::Process(pid)), ..Scope::default() };
         assert_eq!(tree(std::process::id()).resolve().unwrap(), None);
         assert!(refusal(tree(u32::MAX)).contains("there is no process 4294967295"));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_thread_is_refused_and_its_process_named() {
+    fn the_id_of_a_thread_is_refused_and_the_error_has_its_process() {
         let (tid, named) = std::thread::spawn(|| {
             let tid = rustix::thread::gettid().as_raw_pid() as u32;
             (tid, refusal(Scope { tree: Some(TreeScope::Process(tid)), ..Scope::default() }))
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_that_is_not_there_is_an_error() {
+    fn a_missing_cgroup_is_refused() {
         let text = refusal(Scope { cgroup: Some("/no/such/cgroup".into()), ..Scope::default() });
         assert!(text.starts_with("--cgroup /no/such/cgroup: "), "{text}");
     }

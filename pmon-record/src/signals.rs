@@ -1,4 +1,4 @@
-//! What the controlling thread waits on: signals, a deadline, the end of the recording, the end of a child.
+//! Waits for signals, a deadline, the end of a child, or a wake-up by another thread.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,22 +18,24 @@ const WAKER: Token = Token(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WakeReason {
-    /// `SIGINT`: the user pressed Ctrl-C.
+    /// `SIGINT` arrived: the user pressed Ctrl-C.
     Interrupt,
-    /// `SIGTERM`, or `SIGHUP` unless it was ignored from the start (`nohup(1)`).
+    /// `SIGTERM` arrived, or `SIGHUP` unless it was ignored at the start (`nohup(1)`).
     Terminate,
-    /// `SIGCHLD`: a child has ended, or has been stopped or continued.
+    /// `SIGCHLD` arrived: a child has ended, or has been stopped or continued.
     Child,
-    /// `SIGUSR1`: a user requests the live counters.
+    /// `SIGUSR1` arrived: a user requests the live counters.
     Report,
     /// A [`WakeHandle`] was used.
     Woken,
-    /// The time is over.
+    /// The timeout has passed.
     Timeout,
 }
 
-/// Handles the signals that control a recorder; each ends one [`Signals::wait`]. Create this before
-/// a child is started, so its end is not missed. A child of [`startup::spawn`] inherits none of it.
+/// Handles the signals that control a recorder. Each signal ends one [`Signals::wait`].
+///
+/// Create this value before a child is started, so its end is not missed. A child of
+/// [`startup::spawn`] does not inherit the handlers.
 pub struct Signals {
     poll: Poll,
     events: Events,
@@ -62,21 +64,21 @@ impl Signals {
         Ok(Self { poll, events: Events::with_capacity(4), pipe, waker, queued: VecDeque::new() })
     }
 
-    /// A handle that ends a wait from another thread.
+    /// Returns a handle that ends a wait from another thread.
     pub fn wake(&self) -> WakeHandle {
         WakeHandle { waker: self.waker.clone() }
     }
 
-    /// Waits for one of them, or for `timeout` (without one, as long as it takes). Several of the same kind may count
-    /// as one.
+    /// Waits for a signal or a wake-up, at most for `timeout` if one is given. Several signals of
+    /// the same kind may end only one wait.
     ///
     /// # Errors
-    /// When the system cannot wait, which is a fault of this program.
+    /// When `epoll_wait(2)` fails, which is a bug in this program.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<WakeReason> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            if let Some(wakeup) = self.queued.pop_front() {
-                return Ok(wakeup);
+            if let Some(reason) = self.queued.pop_front() {
+                return Ok(reason);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match self.poll.poll(&mut self.events, left) {
@@ -108,7 +110,7 @@ impl Signals {
     }
 }
 
-/// Ends a [`Signals::wait`] from any thread.
+/// A handle that ends a [`Signals::wait`] from any thread.
 #[derive(Clone)]
 pub struct WakeHandle {
     waker: Arc<Waker>,
@@ -117,7 +119,7 @@ pub struct WakeHandle {
 impl WakeHandle {
     /// Ends the wait, or the next one if there is none.
     pub fn wake(&self) {
-        // It fails only when the other end is closed, so no thread waits.
+        // This fails only if the other end is closed, and then no thread waits.
         let _ = self.waker.wake();
     }
 }
@@ -129,15 +131,15 @@ mod tests {
 
     use super::*;
 
-    // One test for all: signals belong to the process.
+    // One test, because signals belong to the process.
     #[test]
-    fn a_wait_ends_by_signal_by_wake_by_a_childs_end_or_by_time() {
+    fn a_wait_ends_by_a_signal_a_wake_up_a_childs_end_or_its_timeout() {
         let mut signals = Signals::new().unwrap();
         assert_eq!(signals.wait(Some(Duration::from_millis(5))).unwrap(), WakeReason::Timeout);
         signal_hook::low_level::raise(SIGINT).unwrap();
         signal_hook::low_level::raise(SIGTERM).unwrap();
         let mut two = [signals.wait(None).unwrap(), signals.wait(None).unwrap()];
-        two.sort_by_key(|wakeup| *wakeup == WakeReason::Terminate);
+        two.sort_by_key(|reason| *reason == WakeReason::Terminate);
         assert_eq!(two, [WakeReason::Interrupt, WakeReason::Terminate]);
         signal_hook::low_level::raise(SIGUSR1).unwrap();
         assert_eq!(signals.wait(None).unwrap(), WakeReason::Report);

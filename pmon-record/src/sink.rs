@@ -1,4 +1,4 @@
-//! Where records go.
+//! The destination of records.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,76 +8,79 @@ use pmon_core::capture::{EncodeError, Record};
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
-/// Takes the records of a recording, on the writer thread.
+/// A destination of records, called by the writer thread.
 pub trait Sink: Send {
-    /// Takes the next record. They arrive in order; [`Record::End`] is the last.
+    /// Accepts the next record. Records arrive in order, and [`Record::End`] is the last one.
     ///
     /// # Errors
-    /// When it cannot be taken. The recording then ends; [`Sink::finish`] is not called.
+    /// When the record cannot be accepted. The recording then ends without a call of
+    /// [`Sink::finish`].
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError>;
 
-    /// The records that come next were taken from the source at that time, at the earliest.
+    /// Announces that the next records were received from the source at `_time` or later.
     fn received_at(&mut self, _time: Instant) {}
 
-    /// Time has passed: this is called within 50 ms after a record, and at the time that the last call gave, or a little
-    /// later; `None` gives no time. In any case it is called about once a second.
+    /// Performs timed work, and returns the time at which the next call is needed, if any.
+    ///
+    /// This is called within 50 ms after a record, at the returned time or a little later, and
+    /// about once a second in any case.
     ///
     /// # Errors
     /// As [`Sink::record`].
     fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError>;
 
-    /// Everything has been recorded.
+    /// Completes the output after the last record.
     ///
     /// # Errors
     /// As [`Sink::record`].
     fn finish(&mut self) -> Result<(), SinkError>;
 }
 
-/// Why a sink takes no more.
+/// Why a sink accepts no more records.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SinkError {
     /// The target is full or has reached a size limit.
     #[error(
-        "{} {path}: what was recorded until now is kept{}; {}", bound(.source), kept_in(.partial.as_deref()),
+        "{} {path}: the records so far are kept{}; {}", bound(.source), kept_in(.partial.as_deref()),
         remedy(.source)
     )]
     Full {
-        /// The target, as the user named it.
+        /// The target, as given by the user.
         path: String,
-        /// Where the records until now are; `None` if they were passed on.
+        /// The file with the records so far; `None` if they were passed on.
         partial: Option<PathBuf>,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The reader of the stream has closed it.
-    #[error("the reader of {path} has closed it before the capture's end: the rest of the capture is lost")]
+    /// The reader closed the stream.
+    #[error("the reader of {path} closed it before the end of the capture: the rest of the capture is lost")]
     Closed {
-        /// The target, as the user named it.
+        /// The target, as given by the user.
         path: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The target exists by now.
+    /// Another process created the target during the recording.
     #[error(
         "{path} was created while recording: the capture is complete and kept as {}; rename it", .partial.display()
     )]
     Exists {
-        /// The target, as the user named it.
+        /// The target, as given by the user.
         path: String,
-        /// Where the capture is.
+        /// The file with the capture.
         partial: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// A sync of the target failed, so the disk may lack what was written since the last successful
     /// one.
     #[error(
-        "cannot sync {}: {source}; what was recorded in the last {:.1} s may be lost, what is older is kept there; look at \
-         the system log for a failing device or network filesystem", .partial.display(), .unsafe_for.as_secs_f64()
+        "cannot sync {}: {source}; the records of the last {:.1} s may be lost, older ones are kept there; check the \
+         system log for a failing device or network filesystem", .partial.display(), .unsafe_for.as_secs_f64()
     )]
     Unsynced {
         /// The file with the records.
@@ -109,30 +112,31 @@ pub enum SinkError {
     },
     /// Any other failure of the target.
     #[error(
-        "cannot {action} {path}: {source}; what was recorded until now is kept{}; look at the system log for a failing \
-         device or network filesystem", kept_in(.partial.as_deref())
+        "cannot {action} {path}: {source}; the records so far are kept{}; check the system log for a failing device or \
+         network filesystem", kept_in(.partial.as_deref())
     )]
     Io {
-        /// What was tried.
+        /// The step that failed.
         action: &'static str,
-        /// The target, as the user named it.
+        /// The target, as given by the user.
         path: String,
         /// The file with the records so far; `None` if they were passed on.
         partial: Option<PathBuf>,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// A record does not fit the format.
     #[error("cannot encode a record: {0}")]
     Encode(#[from] EncodeError),
-    /// A sink's own reason.
+    /// A failure that is specific to the sink.
     #[error("{0}")]
     Other(String),
 }
 
 impl SinkError {
-    /// What it means that `action` on `path` failed with `source`; `partial` is where the records until now are.
+    /// Returns the error of an `action` on `path` that failed with `source`. `partial` is the file
+    /// with the records so far.
     pub fn from_io(action: &'static str, path: String, partial: Option<PathBuf>, source: io::Error) -> Self {
         match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Self::Full { path, partial, source },
@@ -141,7 +145,8 @@ impl SinkError {
         }
     }
 
-    /// Whether a reader closed the other end: for a program that writes to a pipe the usual end.
+    /// Whether a reader closed the stream, which is the usual end of a program that writes to a
+    /// pipe.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Closed { .. })
     }

@@ -1,5 +1,5 @@
-//! The signals and standard files that this program was started with, and that it passes on to the
-//! programs that it starts.
+//! The signal dispositions and standard files that this program was started with, which it passes
+//! on to the programs that it starts.
 //!
 //! A parent may leave signals blocked or ignored: `nohup(1)`, `trap ''` and `&` of a shell, a
 //! supervisor that blocks signals in all its threads. The recorder always handles the signals that
@@ -16,11 +16,11 @@ use std::process::{Child, Command};
 
 use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
 
-/// Signals that control a recorder, besides `SIGHUP` unless it was ignored (`nohup(1)`).
+/// Signals that control a recorder, in addition to `SIGHUP` unless it was ignored (`nohup(1)`).
 pub(crate) const CONTROL_SIGNALS: [i32; 4] = [SIGINT, SIGTERM, SIGCHLD, SIGUSR1];
 
-/// Signals that end a program without a handler; a program that blocks them can only be killed.
-const ENDING: [i32; 5] = [SIGHUP, SIGINT, SIGQUIT, SIGALRM, SIGTERM];
+/// Signals that end a program without a handler. A program that blocks them can only be killed.
+const TERMINATING_SIGNALS: [i32; 5] = [SIGHUP, SIGINT, SIGQUIT, SIGALRM, SIGTERM];
 
 /// Signals as this program was started with them. Bit *n* - 1 is signal *n*, as in
 /// `/proc/PID/status`.
@@ -45,13 +45,14 @@ pub fn is_stdout_closed() -> bool {
 }
 
 /// Unblocks the signals that end a program, in this thread and those that it starts, and makes a
-/// write beyond the limit on file sizes (`ulimit -f`) fail instead of ending the program. Call it
-/// before any other thread is started.
+/// write beyond the limit on file sizes (`ulimit -f`) fail instead of ending the program.
+///
+/// Call this function before any other thread is started.
 ///
 /// # Errors
 /// When `SIGXFSZ` cannot be handled.
 pub fn prepare() -> io::Result<()> {
-    sys::unblock(&ENDING);
+    sys::unblock(&TERMINATING_SIGNALS);
     signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default())?;
     Ok(())
 }
@@ -68,8 +69,8 @@ pub(crate) fn unblock(signals: &[i32]) {
 /// As [`Command::spawn`].
 pub fn spawn(command: &mut Command) -> io::Result<Child> {
     let StartSignals { ignored, blocked } = signals();
-    let taken = [SIGPIPE, SIGXFSZ].into_iter().chain(CONTROL_SIGNALS);
-    if taken.fold(0, |mask, signal| mask | bit(signal)) & ignored == 0 {
+    let handled = [SIGPIPE, SIGXFSZ].into_iter().chain(CONTROL_SIGNALS);
+    if handled.fold(0, |mask, signal| mask | bit(signal)) & ignored == 0 {
         // An exec resets handled signals to their default, and `Command` resets SIGPIPE.
         return sys::with_mask(blocked, || command.spawn());
     }

@@ -10,7 +10,7 @@ use pmon_core::batch::{Arrival, Batch};
 const MAX_MESSAGES: usize = 256;
 
 /// Preallocated arguments of `recvmmsg`: headers, addresses, and pointers to the datagrams' memory.
-pub(crate) struct MessageBuffers {
+pub(crate) struct RecvmmsgBuffers {
     addresses: Box<[libc::sockaddr_nl]>,
     buffers: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
@@ -18,11 +18,12 @@ pub(crate) struct MessageBuffers {
 
 // SAFETY: each call of `receive` sets all pointers before the kernel reads them, and no other code
 // follows them.
-unsafe impl Send for MessageBuffers {}
+unsafe impl Send for RecvmmsgBuffers {}
 
-impl MessageBuffers {
+impl RecvmmsgBuffers {
     pub(crate) fn new() -> Self {
-        // SAFETY: these are plain C structs of integers and pointers, for which all zeros is a value.
+        // SAFETY: these are plain C structs of integers and pointers, for which all zeros is a
+        // value.
         let (address, buffer, header): (libc::sockaddr_nl, libc::iovec, libc::mmsghdr) =
             unsafe { (std::mem::zeroed(), std::mem::zeroed(), std::mem::zeroed()) };
         Self {
@@ -32,7 +33,8 @@ impl MessageBuffers {
         }
     }
 
-    /// Appends waiting datagrams to `batch`, as many as fit, without blocking. Returns their number.
+    /// Appends waiting datagrams to `batch`, as many as fit, without blocking. Returns their
+    /// number.
     ///
     /// # Errors
     /// As `recvmmsg(2)`: `EAGAIN` if no datagram is waiting, `ENOBUFS` after an overrun.
@@ -49,8 +51,8 @@ impl MessageBuffers {
         }
         // MSG_TRUNC: report a datagram's real length even if the slot is shorter.
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-        // SAFETY: each of the first `slots` headers points to one address and one buffer, each of the
-        // length given beside its pointer. They, and the slots to which the buffers point, are
+        // SAFETY: each of the first `slots` headers points to one address and one buffer, each of
+        // the length given beside its pointer. They, and the slots to which the buffers point, are
         // borrowed mutably until the call returns.
         let received = unsafe {
             libc::recvmmsg(
@@ -78,8 +80,8 @@ pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     const FIELDS: usize = 9;
     let mut fields = [0_u32; FIELDS];
     let mut len = size_of_val(&fields) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `fields`, which is as long, and the new length
-    // to `len`. Both outlive the call.
+    // SAFETY: the kernel writes at most `len` bytes to `fields`, which is as long, and the new
+    // length to `len`. Both outlive the call.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

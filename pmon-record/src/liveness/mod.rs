@@ -1,4 +1,4 @@
-//! How a recording reveals losses and times in which the kernel emits no events.
+//! Reveals losses, and times in which the kernel emits no events.
 
 pub(crate) mod checkpoint;
 pub(crate) mod fence;

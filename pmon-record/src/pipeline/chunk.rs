@@ -68,8 +68,8 @@ impl Chunk {
         Self::with_metadata(datagrams, 0, 0)
     }
 
-    /// Creates an empty chunk with room for `datagrams` datagrams and for `bytes` bytes of metadata,
-    /// of which one datagram has at most `largest`; see [`Batch::with_metadata`].
+    /// Creates an empty chunk with room for `datagrams` datagrams and for `bytes` bytes of
+    /// metadata, of which one datagram has at most `largest`; see [`Batch::with_metadata`].
     pub fn with_metadata(datagrams: usize, bytes: usize, largest: usize) -> Self {
         Self {
             checkpoints: 0,

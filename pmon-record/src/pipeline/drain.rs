@@ -53,7 +53,7 @@ pub(crate) struct DrainThread {
     /// lost.
     checkpoints: u64,
     poll: Poll,
-    consumers: Consumers,
+    consumers: DrainConsumers,
     clock: Clock,
     latency: Duration,
     /// Minimum time between two hand-overs of chunks that are not full.
@@ -62,14 +62,14 @@ pub(crate) struct DrainThread {
 }
 
 /// The threads for which the drain thread receives: the writer thread and the details thread.
-pub(crate) struct Consumers {
+pub(crate) struct DrainConsumers {
     writer: Thread,
     requests: Option<ExecRequests>,
     status: Arc<RecordingStatus>,
     handed_at: Instant,
 }
 
-impl Consumers {
+impl DrainConsumers {
     pub(crate) fn new(writer: Thread, requests: Option<ExecRequests>, status: Arc<RecordingStatus>) -> Self {
         Self { writer, requests, status, handed_at: Instant::now() }
     }
@@ -117,7 +117,7 @@ impl DrainThread {
         mut receiver: Receiver<LiveSource>,
         heartbeat: HeartbeatHandle,
         poll: Poll,
-        consumers: Consumers,
+        consumers: DrainConsumers,
         pace: ReceivePace,
     ) -> io::Result<Self> {
         for descriptor in receiver.source_mut().descriptors() {
@@ -216,8 +216,8 @@ impl DrainThread {
         let source = (&*heartbeat, *clock);
         let fence = fence::raise(FencePosition::End, receiver, source, END_TIMEOUT, process, |_| Ok(true))?;
         self.receiver.source_mut().socket_mut().ignore()?;
-        // Before Linux 6.6, the kernel keeps sending events while there are other listeners. So this
-        // receives for a bounded time.
+        // Before Linux 6.6, the kernel keeps sending events while there are other listeners. So
+        // this receives for a bounded time.
         let (began, checkpoints) = (Instant::now(), self.heartbeat.checkpoints());
         loop {
             match self.receive()? {
@@ -277,8 +277,8 @@ impl DrainThread {
         Ok(received)
     }
 
-    /// Whether a chunk that is not full should be handed over. This also limits how often the writer
-    /// thread wakes up.
+    /// Whether a chunk that is not full should be handed over. This also limits how often the
+    /// writer thread wakes up.
     fn is_handover_due(&self) -> bool {
         let is_time = self.consumers.handed_at.elapsed() >= self.handover_interval;
         is_time && !self.receiver.is_writer_lagging() || self.consumers.status.is_stopping()

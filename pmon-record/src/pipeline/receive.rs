@@ -1,8 +1,8 @@
 //! Receives datagrams from a source into chunks, and counts those for which no chunk is free.
 //!
 //! While no chunk is free, because the writer thread lags, datagrams are still received, into a
-//! chunk reserved for this, and counted by CPU and sequence number. So the source does not overflow,
-//! and the cause of the loss is known.
+//! chunk reserved for this, and counted by CPU and sequence number. So the source does not
+//! overflow, and the cause of the loss is known.
 //!
 //! This module uses no thread, and no clock except to date chunks.
 

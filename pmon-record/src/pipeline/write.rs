@@ -98,8 +98,8 @@ impl<S: Sink> WriterThread<S> {
     fn process_queues(&mut self) -> Result<(), SinkError> {
         while let Some(chunk) = self.queues.chunks.pop() {
             self.status.begin_chunk(chunk.handed_at);
-            // The heartbeat thread sends a checkpoint before it counts it, so all checkpoints of the
-            // chunk are here.
+            // The heartbeat thread sends a checkpoint before it counts it, so all checkpoints of
+            // the chunk are here.
             while let Ok((number, checkpoint)) = self.queues.checkpoints.try_recv() {
                 self.assembler.add_checkpoint(number, checkpoint)?;
             }
@@ -141,7 +141,8 @@ impl<S: Sink> WriterThread<S> {
         Ok(())
     }
 
-    /// Waits for details and the snapshot that are being read. Returns `false` if there are no more.
+    /// Waits for details and the snapshot that are being read. Returns `false` if there are no
+    /// more.
     fn process_remaining(&mut self) -> Result<bool, SinkError> {
         let has_more = match self.queues.results.recv_timeout(TICK) {
             Ok(details) => self.assembler.add_details(details).map(|()| true)?,

@@ -9,13 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libc::{c_int, sigset_t};
 
 /// The highest signal number of Linux.
-const LAST: c_int = 64;
+const MAX_SIGNAL: c_int = 64;
 
 /// Bytes of the kernel's signal set.
-const SET: usize = 8;
-/// Number of words that are at least as many as in the kernel's `struct sigaction` on any
-/// architecture.
-const WORDS: usize = 8;
+const SIGSET_BYTES: usize = 8;
+/// Number of words that hold the kernel's `struct sigaction` on any architecture.
+const SIGACTION_WORDS: usize = 8;
 
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
@@ -26,30 +25,43 @@ static CLOSED: AtomicU64 = AtomicU64::new(0);
 // standard files.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static AT_START: extern "C" fn() = look;
+static AT_START: extern "C" fn() = read_state;
 
 /// Reads the signals and standard files that this program was started with. It makes only system
 /// calls, because Rust's runtime is not initialised yet.
-extern "C" fn look() {
+extern "C" fn read_state() {
     let mut ignored = 0;
-    for signal in 1..=LAST {
+    for signal in 1..=MAX_SIGNAL {
         // The kernel's own struct, whose first word is the handler. The C library hides the signals
         // that it reserves.
-        let mut action = [0_usize; WORDS];
-        // SAFETY: without a new action, the kernel only fills in the old one, of which `action` has at least the size.
+        let mut action = [0_usize; SIGACTION_WORDS];
+        // SAFETY: without a new action, the kernel only fills in the old one, and `action` is at
+        // least as large.
         let result = unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<usize>(), action.as_mut_ptr(), SET)
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                ptr::null::<usize>(),
+                action.as_mut_ptr(),
+                SIGSET_BYTES,
+            )
         };
         if result == 0 && action[0] == libc::SIG_IGN {
             ignored |= 1 << (signal - 1);
         }
     }
     let mut blocked = 0_u64;
-    // SAFETY: without a new mask, the kernel only fills in the old one, of `SET` bytes.
+    // SAFETY: without a new mask, the kernel only fills in the old one, of `SIGSET_BYTES` bytes.
     unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, ptr::null::<u64>(), &raw mut blocked, SET)
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            ptr::null::<u64>(),
+            &raw mut blocked,
+            SIGSET_BYTES,
+        )
     };
-    // SAFETY: it takes integers.
+    // SAFETY: the arguments are integers.
     let is_closed = |fd: &c_int| unsafe { libc::fcntl(*fd, libc::F_GETFD) } < 0;
     let closed = (0..3).filter(is_closed).fold(0, |closed, fd| closed | 1 << fd);
     IGNORED.store(ignored, Ordering::Relaxed);
@@ -65,16 +77,17 @@ pub(super) fn blocked() -> u64 {
     BLOCKED.load(Ordering::Relaxed)
 }
 
-/// Whether a standard file was closed.
+/// Whether a standard file was closed when this program was started.
 pub(super) fn is_closed(fd: u32) -> bool {
     CLOSED.load(Ordering::Relaxed) >> fd & 1 == 1
 }
 
 fn set(mask: u64) -> sigset_t {
-    // SAFETY: a set of signals, for which all zeros is the empty one; signals that the C library keeps for itself are refused, and left out.
+    // SAFETY: all zeros is the empty set of signals. The C library refuses the signals that it
+    // reserves, so these are not in the set.
     unsafe {
         let mut set: sigset_t = zeroed();
-        for signal in (1..=LAST).filter(|signal| mask >> (signal - 1) & 1 == 1) {
+        for signal in (1..=MAX_SIGNAL).filter(|signal| mask >> (signal - 1) & 1 == 1) {
             libc::sigaddset(&raw mut set, signal);
         }
         set
@@ -91,14 +104,14 @@ pub(super) fn unblock(signals: &[i32]) {
 /// Runs `body` with exactly these signals blocked in this thread.
 pub(super) fn with_mask<T>(mask: u64, body: impl FnOnce() -> T) -> T {
     let set = set(mask);
-    // SAFETY: as above; the kernel fills in the old set.
+    // SAFETY: the kernel only reads `set` and fills in `before`; both outlive the call.
     let before = unsafe {
         let mut before: sigset_t = zeroed();
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, &raw mut before);
         before
     };
     let result = body();
-    // SAFETY: as above.
+    // SAFETY: the kernel only reads `before`, which outlives the call.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
     result
 }
@@ -108,28 +121,35 @@ pub(super) fn with_mask<T>(mask: u64, body: impl FnOnce() -> T) -> T {
 pub(super) fn restore_in(command: &mut Command) {
     let (ignored, mask) = (ignored(), blocked());
     let restore = move || {
-        for signal in 1..=LAST {
+        for signal in 1..=MAX_SIGNAL {
             let is_ignored = ignored >> (signal - 1) & 1 == 1;
-            let mut action = [0_usize; WORDS];
+            let mut action = [0_usize; SIGACTION_WORDS];
             action[0] = if is_ignored { libc::SIG_IGN } else { libc::SIG_DFL };
-            // SAFETY: the kernel only reads the action, which is at least as large as its struct; no handler is set.
+            // SAFETY: the kernel only reads the action, which is at least as large as its struct.
+            // No handler is set.
             unsafe {
-                libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<usize>(), SET)
+                libc::syscall(
+                    libc::SYS_rt_sigaction,
+                    signal,
+                    action.as_ptr(),
+                    ptr::null::<usize>(),
+                    SIGSET_BYTES,
+                )
             };
         }
         // All signals were blocked so far, so pending ones find the program's dispositions.
-        // SAFETY: the kernel only reads the mask, of `SET` bytes.
+        // SAFETY: the kernel only reads the mask, of `SIGSET_BYTES` bytes.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigprocmask,
                 libc::SIG_SETMASK,
                 &raw const mask,
                 ptr::null::<u64>(),
-                SET,
+                SIGSET_BYTES,
             )
         };
         Ok(())
     };
-    // SAFETY: between `fork` and `exec` it calls only the kernel, and allocates nothing.
+    // SAFETY: between `fork` and `exec`, the hook makes only system calls and allocates nothing.
     unsafe { command.pre_exec(restore) };
 }

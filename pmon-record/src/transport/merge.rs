@@ -67,8 +67,8 @@ impl Merge {
         self.ready.push_back(OwnedDatagram::new(datagram));
     }
 
-    /// Handles that the ring was found empty after all spilled datagrams were added, so the ring can
-    /// hold no earlier event.
+    /// Handles that the ring was found empty after all spilled datagrams were added, so the ring
+    /// can hold no earlier event.
     pub(crate) fn set_ring_empty(&mut self) {
         let spilled = std::mem::take(&mut self.spilled).into_values().flatten();
         self.ready.extend(spilled.map(|(_, datagram)| datagram));

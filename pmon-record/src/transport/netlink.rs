@@ -9,7 +9,7 @@ use pmon_core::wire::{ByteOrder, CN_IDX_PROC, SubscribeOp, SubscribeRequest};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send, socket_with, sockopt};
 
-use crate::sys::{self, MessageBuffers};
+use crate::sys::{self, RecvmmsgBuffers};
 
 /// An operation that the kernel does not define.
 const INVALID_OP: u32 = 7;
@@ -17,7 +17,7 @@ const INVALID_OP: u32 = 7;
 /// A `NETLINK_CONNECTOR` socket (`netlink(7)`, `Documentation/driver-api/connector.rst`).
 pub(crate) struct NetlinkSocket {
     fd: OwnedFd,
-    buffers: MessageBuffers,
+    buffers: RecvmmsgBuffers,
     /// Whether the kernel counts the socket as a listener. Closing the socket does not lower that
     /// count.
     is_listening: bool,
@@ -30,7 +30,7 @@ impl NetlinkSocket {
     pub(crate) fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(CONNECTOR))?;
-        Ok(Self { fd, buffers: MessageBuffers::new(), is_listening: false, drops: 0 })
+        Ok(Self { fd, buffers: RecvmmsgBuffers::new(), is_listening: false, drops: 0 })
     }
 
     /// Joins the multicast group of process events. The kernel chooses the port.
@@ -38,8 +38,8 @@ impl NetlinkSocket {
         Ok(bind(&self.fd, &SocketAddrNetlink::new(0, CN_IDX_PROC))?)
     }
 
-    /// Requests a receive buffer of `bytes` bytes, beyond `net.core.rmem_max` if privileged. Returns
-    /// the effective size, as the kernel accounts for it.
+    /// Requests a receive buffer of `bytes` bytes, beyond `net.core.rmem_max` if privileged.
+    /// Returns the effective size, as the kernel accounts for it.
     pub(crate) fn set_buffer(&self, bytes: usize) -> io::Result<u64> {
         // The kernel doubles the requested size, in an `int`.
         let requested = bytes.div_ceil(2).min(i32::MAX as usize / 2);

@@ -46,8 +46,8 @@ const MAX_RESTARTS: u32 = 3;
 /// An acknowledged subscription, in which an event of every CPU has been received. From its start
 /// on, every event is received or counted as lost.
 pub struct Subscription {
-    /// The receiver. It holds the datagrams received so far: the acknowledgement and the first event
-    /// of each CPU.
+    /// The receiver. It holds the datagrams received so far: the acknowledgement and the first
+    /// event of each CPU.
     pub(crate) receiver: Receiver<LiveSource>,
     pub(crate) output: ChunkOutput,
     pub(crate) heartbeat: HeartbeatHandle,

@@ -110,8 +110,8 @@ impl<S: Sink> Assembler<S> {
         }
     }
 
-    /// Records a time in which the kernel did not emit all events, except for the part that the last
-    /// `Blind` record covers.
+    /// Records a time in which the kernel did not emit all events, except for the part that the
+    /// last `Blind` record covers.
     pub(super) fn add_detected_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
         let recorded = self.last_blind.filter(|last| blind.from < last.until && last.from < blind.until);
         let from = recorded.map_or(blind.from, |last| blind.from.max(last.until));

@@ -62,7 +62,7 @@ impl Sink for RecordedEvents {
 }
 
 /// A simulated kernel and the recorder, and the expected numbers of events.
-struct Simulation {
+struct PipelineSimulation {
     receiver: Receiver<FakeSource>,
     output: ChunkOutput,
     assembler: Assembler<RecordedEvents>,
@@ -83,8 +83,9 @@ struct Simulation {
     fence: Option<Fence>,
 }
 
-impl Simulation {
-    /// Creates a recorder with this number of chunks, and CPUs whose sequence numbers start at `first`.
+impl PipelineSimulation {
+    /// Creates a recorder with this number of chunks, and CPUs whose sequence numbers start at
+    /// `first`.
     fn new(chunks: usize, first: [u32; CPUS]) -> Self {
         const METADATA: usize = size_of::<u32>();
         let bytes = chunks * (DATAGRAMS_PER_CHUNK * BYTES_PER_DATAGRAM + METADATA_PER_CHUNK + METADATA);
@@ -145,27 +146,27 @@ impl Simulation {
         (0..CPUS).for_each(|cpu| self.arrive(cpu, sid()));
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &PipelineStep) {
         match *step {
-            Step::Arrive { cpu, count } => (0..count).for_each(|_| self.arrive(cpu, sid())),
-            Step::Short { cpu } => self.arrive_short(cpu),
-            Step::ForeignAck { cpu } => self.arrive(cpu, EventBody::Ack { ack: 4711, err: 0 }),
-            Step::Overrun { cpu, count } => {
+            PipelineStep::Arrive { cpu, count } => (0..count).for_each(|_| self.arrive(cpu, sid())),
+            PipelineStep::Short { cpu } => self.arrive_short(cpu),
+            PipelineStep::ForeignAck { cpu } => self.arrive(cpu, EventBody::Ack { ack: 4711, err: 0 }),
+            PipelineStep::Overrun { cpu, count } => {
                 self.lose(cpu, count);
                 self.dropped += count;
                 self.receiver.source_mut().drop(count);
                 self.receiver.source_mut().overrun();
             }
-            Step::Exclude { cpu, count } => {
+            PipelineStep::Exclude { cpu, count } => {
                 self.lose(cpu, count);
                 self.excluded[cpu].0 = self.excluded[cpu].0.wrapping_add(count as u32);
                 self.excluded[cpu].1 += count;
             }
-            Step::NoMemory { cpu, count } => {
+            PipelineStep::NoMemory { cpu, count } => {
                 self.lose(cpu, count);
                 self.without_memory += count;
             }
-            Step::Forge { cpu } => {
+            PipelineStep::Forge { cpu } => {
                 // A plausible event, with the next sequence number of the kernel.
                 let event = Event {
                     time: MonoNs(self.time),
@@ -176,11 +177,11 @@ impl Simulation {
                 self.receiver.source_mut().push_from(&event.encode(ByteOrder::NATIVE).unwrap(), 4711);
                 self.forged += 1;
             }
-            Step::Malformed => {
+            PipelineStep::Malformed => {
                 self.receiver.source_mut().push(b"what is this?");
                 self.malformed += 1;
             }
-            Step::Blind => {
+            PipelineStep::Blind => {
                 // Everything before is received. Events that the kernel does not emit have no
                 // sequence numbers, so there is nothing to simulate.
                 self.emit_fence();
@@ -195,19 +196,19 @@ impl Simulation {
                 self.time += BLIND_TIME;
                 self.emit_fence();
             }
-            Step::Fence => {
+            PipelineStep::Fence => {
                 let fence =
                     Fence { time: MonoNs(self.time), position: FencePosition::Start, unreached: Vec::new() };
                 self.receiver.set_fence(fence.clone());
                 self.fence = Some(fence);
             }
-            Step::Receive => {
+            PipelineStep::Receive => {
                 self.receive();
             }
-            Step::HandOver => {
+            PipelineStep::HandOver => {
                 self.receiver.hand_over().unwrap();
             }
-            Step::Write { chunks } => self.write(chunks),
+            PipelineStep::Write { chunks } => self.write(chunks),
         }
     }
 
@@ -233,7 +234,7 @@ impl Simulation {
     }
 
     /// Ends the recording with an event of every CPU. The writer thread lags as much as before.
-    fn finish(mut self) -> (Expected, RecordedEvents) {
+    fn finish(mut self) -> (ExpectedTotals, RecordedEvents) {
         self.drain();
         self.emit_fence();
         self.drain();
@@ -242,14 +243,23 @@ impl Simulation {
         let end = self.assembler.finish(MonoNs(self.time)).unwrap();
         let excluded = self.excluded.map(|(_, count)| count);
         let Self { assembler, emitted, forged, malformed, dropped, without_memory, blind, fence, .. } = self;
-        let expected =
-            Expected { end, emitted, excluded, forged, malformed, dropped, without_memory, blind, fence };
+        let expected = ExpectedTotals {
+            end,
+            emitted,
+            excluded,
+            forged,
+            malformed,
+            dropped,
+            without_memory,
+            blind,
+            fence,
+        };
         (expected, assembler.into_sink())
     }
 }
 
 /// The numbers of events according to the simulated kernel, and the recorder's totals.
-struct Expected {
+struct ExpectedTotals {
     end: End,
     emitted: [u64; CPUS],
     excluded: [u64; CPUS],
@@ -262,7 +272,7 @@ struct Expected {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum PipelineStep {
     /// Events arrive in the source.
     Arrive { cpu: usize, count: u64 },
     /// An older kernel's event arrives.
@@ -295,30 +305,34 @@ fn sid() -> EventBody {
     EventBody::Sid { task: Task::new(9, 9) }
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<PipelineStep>> {
     let cpu = || 0..CPUS;
     let step = prop_oneof![
-        6 => (cpu(), prop_oneof![4 => 1..5_u64, 1 => 200..1500_u64]).prop_map(|(cpu, count)| Step::Arrive { cpu, count }),
-        1 => cpu().prop_map(|cpu| Step::Short { cpu }),
-        1 => cpu().prop_map(|cpu| Step::ForeignAck { cpu }),
-        2 => (cpu(), 1..50_u64).prop_map(|(cpu, count)| Step::Overrun { cpu, count }),
-        2 => (cpu(), 1..50_u64).prop_map(|(cpu, count)| Step::Exclude { cpu, count }),
-        1 => (cpu(), 1..5_u64).prop_map(|(cpu, count)| Step::NoMemory { cpu, count }),
-        1 => cpu().prop_map(|cpu| Step::Forge { cpu }),
-        1 => Just(Step::Malformed),
-        1 => Just(Step::Blind),
-        1 => Just(Step::Fence),
-        4 => Just(Step::Receive),
-        2 => Just(Step::HandOver),
-        2 => (1..4_usize).prop_map(|chunks| Step::Write { chunks }),
+        6 => (cpu(), prop_oneof![4 => 1..5_u64, 1 => 200..1500_u64]).prop_map(|(cpu, count)| PipelineStep::Arrive { cpu, count }),
+        1 => cpu().prop_map(|cpu| PipelineStep::Short { cpu }),
+        1 => cpu().prop_map(|cpu| PipelineStep::ForeignAck { cpu }),
+        2 => (cpu(), 1..50_u64).prop_map(|(cpu, count)| PipelineStep::Overrun { cpu, count }),
+        2 => (cpu(), 1..50_u64).prop_map(|(cpu, count)| PipelineStep::Exclude { cpu, count }),
+        1 => (cpu(), 1..5_u64).prop_map(|(cpu, count)| PipelineStep::NoMemory { cpu, count }),
+        1 => cpu().prop_map(|cpu| PipelineStep::Forge { cpu }),
+        1 => Just(PipelineStep::Malformed),
+        1 => Just(PipelineStep::Blind),
+        1 => Just(PipelineStep::Fence),
+        4 => Just(PipelineStep::Receive),
+        2 => Just(PipelineStep::HandOver),
+        2 => (1..4_usize).prop_map(|chunks| PipelineStep::Write { chunks }),
     ];
     prop::collection::vec(step, 0..60)
 }
 
 /// Checks that each sequence number of each CPU is recorded or lost exactly once, unless it was
 /// excluded, and that no other one is.
-fn check(first: [u32; CPUS], expected: &Expected, recorded: &RecordedEvents) -> Result<(), TestCaseError> {
-    let Expected { end, emitted, excluded, forged, malformed, dropped, without_memory, blind, fence } =
+fn check(
+    first: [u32; CPUS],
+    expected: &ExpectedTotals,
+    recorded: &RecordedEvents,
+) -> Result<(), TestCaseError> {
+    let ExpectedTotals { end, emitted, excluded, forged, malformed, dropped, without_memory, blind, fence } =
         expected;
     let mut numbers: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for event in &recorded.events {
@@ -371,7 +385,7 @@ proptest! {
         first in prop::array::uniform3(prop_oneof![any::<u32>(), (u32::MAX - 300)..=u32::MAX]),
         steps in steps(),
     ) {
-        let mut simulation = Simulation::new(chunks, first);
+        let mut simulation = PipelineSimulation::new(chunks, first);
         steps.iter().for_each(|step| simulation.step(step));
         let (expected, recorded) = simulation.finish();
         check(first, &expected, &recorded)?;
@@ -379,8 +393,8 @@ proptest! {
 }
 
 /// Runs the steps and returns the losses by cause.
-fn run(chunks: usize, steps: &[Step]) -> LossByCause {
-    let mut simulation = Simulation::new(chunks, [0; CPUS]);
+fn run(chunks: usize, steps: &[PipelineStep]) -> LossByCause {
+    let mut simulation = PipelineSimulation::new(chunks, [0; CPUS]);
     steps.iter().for_each(|step| simulation.step(step));
     let (expected, recorded) = simulation.finish();
     check([0; CPUS], &expected, &recorded).unwrap();
@@ -389,7 +403,7 @@ fn run(chunks: usize, steps: &[Step]) -> LossByCause {
 
 #[test]
 fn a_stalled_writer_loses_events_only_when_all_chunks_are_full_and_they_are_counted() {
-    let full = |cpu, count| [Step::Arrive { cpu, count }, Step::Receive];
+    let full = |cpu, count| [PipelineStep::Arrive { cpu, count }, PipelineStep::Receive];
     // The first chunk also holds the three events of the first fence.
     let fits = [full(0, DATAGRAMS_PER_CHUNK as u64 - 3), full(1, DATAGRAMS_PER_CHUNK as u64)].concat();
     assert_eq!(run(3, &fits).total(), 0);
@@ -401,13 +415,13 @@ fn a_stalled_writer_loses_events_only_when_all_chunks_are_full_and_they_are_coun
 #[test]
 fn recording_continues_as_soon_as_a_chunk_is_free() {
     let steps = [
-        Step::Arrive { cpu: 0, count: 4 * DATAGRAMS_PER_CHUNK as u64 },
-        Step::Receive,
-        Step::Receive,
-        Step::Receive,
-        Step::Receive,
-        Step::Write { chunks: 2 },
-        Step::Arrive { cpu: 1, count: 5 },
+        PipelineStep::Arrive { cpu: 0, count: 4 * DATAGRAMS_PER_CHUNK as u64 },
+        PipelineStep::Receive,
+        PipelineStep::Receive,
+        PipelineStep::Receive,
+        PipelineStep::Receive,
+        PipelineStep::Write { chunks: 2 },
+        PipelineStep::Arrive { cpu: 1, count: 5 },
     ];
     let lost = run(2, &steps);
     assert!(
@@ -419,11 +433,11 @@ fn recording_continues_as_soon_as_a_chunk_is_free() {
 #[test]
 fn the_last_fence_reveals_a_loss_at_the_end() {
     let steps = [
-        Step::Arrive { cpu: 0, count: 3 },
-        Step::Receive,
-        Step::Overrun { cpu: 1, count: 1000 },
-        Step::Receive,
-        Step::HandOver,
+        PipelineStep::Arrive { cpu: 0, count: 3 },
+        PipelineStep::Receive,
+        PipelineStep::Overrun { cpu: 1, count: 1000 },
+        PipelineStep::Receive,
+        PipelineStep::HandOver,
     ];
     assert_eq!(run(4, &steps).of(LossCause::Socket), 1000);
 }

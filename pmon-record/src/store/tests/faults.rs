@@ -138,7 +138,7 @@ fn a_sync_that_fails_while_the_recording_ends_fails_it_though_the_last_one_succe
             "{failure}"
         );
         let text = failure.to_string();
-        assert!(text.contains(".partial") && text.contains("what is older is kept there"), "{text}");
+        assert!(text.contains(".partial") && text.contains("older ones are kept there"), "{text}");
         recorder.check_cut();
         assert_eq!(recorder.found().0, recorder.taken.len());
     }

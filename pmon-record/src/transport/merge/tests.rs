@@ -31,8 +31,8 @@ impl SimulatedRing {
         if self.ring.len() < capacity { &mut self.ring } else { &mut self.queue }.push_back(datagram);
     }
 
-    /// Reads at most `max` events of the ring, then the queue, then checks whether the ring is empty.
-    /// `between` are the events that the kernel emits between these steps.
+    /// Reads at most `max` events of the ring, then the queue, then checks whether the ring is
+    /// empty. `between` are the events that the kernel emits between these steps.
     fn read(&mut self, max: usize, between: &[Vec<(usize, usize)>; 2]) {
         let mut from_ring = Batch::with_metadata(self.ring.len().min(max).max(1), 4096, 0);
         for datagram in (0..max).map_while(|_| self.ring.pop_front()) {

@@ -12,7 +12,7 @@ use crate::{CaptureFile, CaptureTarget};
 
 /// One input of a recorder.
 #[derive(Clone, Debug)]
-enum Step {
+enum HostileInput {
     /// Details are read from `/proc`.
     Details(Box<Details>),
     /// The ring delivers an exec with these details.
@@ -59,13 +59,14 @@ fn any_details() -> impl Strategy<Value = Box<Details>> {
     )
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+fn any_input() -> impl Strategy<Value = HostileInput> {
     let metadata = prop::collection::vec(any::<u8>(), 0..LARGEST + 2000);
-    prop_oneof![4 => any_details().prop_map(Step::Details), 2 => metadata.prop_map(Step::Exec), 1 => Just(Step::Tick)]
+    prop_oneof![4 => any_details().prop_map(HostileInput::Details), 2 => metadata.prop_map(HostileInput::Exec), 1 => Just(HostileInput::Tick)]
 }
 
-/// Records the steps into a file, and returns the recorded details of each [`Step::Details`].
-fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
+/// Records the inputs into a file, and returns the recorded details of each
+/// [`HostileInput::Details`].
+fn recorded(inputs: &[HostileInput], redact: Option<Redact>) -> Vec<Details> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hostile.pmon");
     let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() };
@@ -73,10 +74,10 @@ fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
     let options = RecordOptions { args_max: usize::MAX, redact, ..RecordOptions::default() };
     let mut assembler = Assembler::new(file, settings()).with_options(&options);
     let mut execs = 0;
-    for (n, step) in steps.iter().enumerate() {
-        match step {
-            Step::Details(details) => assembler.record(&Record::Details(details.clone())).unwrap(),
-            Step::Exec(metadata) => {
+    for (n, input) in inputs.iter().enumerate() {
+        match input {
+            HostileInput::Details(details) => assembler.record(&Record::Details(details.clone())).unwrap(),
+            HostileInput::Exec(metadata) => {
                 let mut chunk = Chunk::with_metadata(1, metadata.len(), metadata.len());
                 let exec = exec(n as u32 + 1, 1 << 30).encode(ByteOrder::NATIVE).unwrap();
                 let arrival = Arrival { len: exec.len(), sender: 0 };
@@ -84,7 +85,7 @@ fn recorded(steps: &[Step], redact: Option<Redact>) -> Vec<Details> {
                 execs += 1;
                 assembler.add_chunk(&chunk).unwrap();
             }
-            Step::Tick => {
+            HostileInput::Tick => {
                 let soon = Instant::now() + std::time::Duration::from_millis(100);
                 assembler.sink_mut().tick(soon).map(drop).unwrap();
             }
@@ -133,12 +134,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_details_are_recorded_unchanged_and_do_not_end_the_recording(steps in prop::collection::vec(any_step(), 0..12)) {
-        let all: Vec<_> = steps
+    fn any_details_are_recorded_unchanged_and_do_not_end_the_recording(inputs in prop::collection::vec(any_input(), 0..12)) {
+        let all: Vec<_> = inputs
             .iter()
-            .filter_map(|step| if let Step::Details(details) = step { Some(expected(details)) } else { None })
+            .filter_map(|input| if let HostileInput::Details(details) = input { Some(expected(details)) } else { None })
             .collect();
-        let found = recorded(&steps, None);
+        let found = recorded(&inputs, None);
         prop_assert_eq!(found.len(), all.len());
         for (found, expected) in found.iter().zip(&all) {
             prop_assert!(found == expected, "{:?}", expected.subject);
@@ -152,11 +153,11 @@ proptest! {
 
     #[test]
     fn redaction_of_any_details_does_not_end_the_recording(
-        steps in prop::collection::vec(any_step(), 0..2),
+        inputs in prop::collection::vec(any_input(), 0..2),
         pattern in prop::sample::select(vec!["[0-9]", ".", r"\xff", "[^ ]+", "(a)|b", "\\s"]),
     ) {
-        let found = recorded(&steps, Some(Redact::new(pattern).unwrap()));
-        prop_assert_eq!(found.len(), steps.iter().filter(|step| matches!(step, Step::Details(_))).count());
+        let found = recorded(&inputs, Some(Redact::new(pattern).unwrap()));
+        prop_assert_eq!(found.len(), inputs.iter().filter(|input| matches!(input, HostileInput::Details(_))).count());
         let is_short = |details: &Details| details.strings().into_iter().flatten().all(|text| text.len() <= MOST_ARGS);
         prop_assert!(found.iter().all(is_short));
     }
