@@ -3,14 +3,16 @@
 use std::fs;
 use std::process::Command;
 
-/// Output of `cargo test` with lines of skipped tests, from two programs that have a test of the
-/// same name.
+/// Output of `cargo test` with lines of skipped tests and retries, from two programs that have a
+/// test of the same name.
 const LOG: &str = "\
      Running tests/cli/main.rs (target/debug/deps/cli-0)
 skipped record::one: CAP_BPF and CAP_PERFMON are missing
 test record::two ... skipped record::two: CAP_BPF and CAP_PERFMON are missing
 skipped a part of record::three: there are no new PID namespaces for this user
 skipped a part of record::three: there are no new PID namespaces for this user
+retried record::two: other processes emit too many events
+retried record::two: other processes emit too many events
 test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out; finished in 12.32s
      Running tests/details/main.rs (target/debug/deps/details-0)
 skipped record::one: the user is not root
@@ -19,10 +21,10 @@ test result: FAILED. 7 passed; 1 failed; 0 ignored; 0 measured; 1 filtered out; 
 ";
 
 #[test]
-fn a_run_ends_with_how_many_tests_passed_failed_and_were_skipped_by_reason() {
+fn the_summary_counts_passed_failed_skipped_and_retried_tests() {
     let script = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/run")).unwrap();
     let from = script.find("summary() {").expect("the function");
-    let function = &script[from..from + script[from..].find("\n}\n").expect("its end") + 3];
+    let function = &script[from..from + script[from..].find("\n}\n").expect("the end of the function") + 3];
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let summary = |text: &str| {
@@ -36,7 +38,8 @@ fn a_run_ends_with_how_many_tests_passed_failed_and_were_skipped_by_reason() {
         String::from_utf8(output.stdout).unwrap()
     };
     let expected = "16 passed, 1 failed, 3 skipped: 2 CAP_BPF and CAP_PERFMON are missing; 1 the user is not root\n\
-                    skipped in part: 1 there are no new PID namespaces for this user\n";
+                    skipped in part: 1 there are no new PID namespaces for this user\n\
+                    retried: 2 other processes emit too many events\n";
     assert_eq!(summary(LOG), expected);
     let passed = LOG.lines().filter(|line| line.starts_with("test result: ok")).collect::<String>();
     assert_eq!(summary(&passed), "12 passed, 0 failed, 0 skipped\n");

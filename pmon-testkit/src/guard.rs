@@ -160,7 +160,15 @@ pub fn retry<T>(attempt: impl FnMut() -> Result<T, String>) -> Result<T, String>
 ///
 /// # Errors
 /// The last reason, if no attempt succeeded.
-pub fn retry_test<T>(name: &str, mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+pub fn retry_test<T>(name: &str, attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+    retry_after(RETRY_PAUSE, name, attempt)
+}
+
+fn retry_after<T>(
+    pause: Duration,
+    name: &str,
+    mut attempt: impl FnMut() -> Result<T, String>,
+) -> Result<T, String> {
     let mut retries = 0;
     loop {
         let why = match attempt() {
@@ -172,7 +180,7 @@ pub fn retry_test<T>(name: &str, mut attempt: impl FnMut() -> Result<T, String>)
         }
         retries += 1;
         print(&format!("retried {name}: {}", reason(&why)));
-        thread::sleep(RETRY_PAUSE);
+        thread::sleep(pause);
     }
 }
 
@@ -239,11 +247,15 @@ mod tests {
 
     #[test]
     fn retries_are_bounded() {
-        let mut attempts = 0;
-        let result = retry_test("a test of retries", || {
-            attempts += 1;
-            if attempts < 3 { Err("busy".to_owned()) } else { Ok(attempts) }
-        });
-        assert_eq!(result, Ok(3));
+        let retry = |needed: usize| {
+            let mut attempts = 0;
+            retry_after(Duration::ZERO, "the test of retries", || {
+                attempts += 1;
+                if attempts < needed { Err("busy".to_owned()) } else { Ok(attempts) }
+            })
+        };
+        assert_eq!(retry(1), Ok(1));
+        assert_eq!(retry(MAX_RETRIES + 1), Ok(MAX_RETRIES + 1));
+        assert_eq!(retry(MAX_RETRIES + 2), Err("busy, 10 times in a row".to_owned()));
     }
 }
