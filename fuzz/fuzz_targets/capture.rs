@@ -1,5 +1,5 @@
-//! Any file: no panic, no loop. The fuzzer cannot guess checksums, so that the first byte says whether the rest is
-//! a file as it is, or datagrams to record and read back.
+//! Any file: no panic, no loop. The fuzzer cannot guess checksums, so that the first byte says
+//! whether the rest is a file as it is, or datagrams to record and read back.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -9,7 +9,8 @@ pub const SLOT_LEN: usize = 128;
 pub struct Arrival {
     /// Length in bytes as sent; more than [`SLOT_LEN`] if the datagram was truncated.
     pub len: usize,
-    /// Netlink port of the sender (`sockaddr_nl.nl_pid`): 0 is the kernel, other values are user space.
+    /// Netlink port of the sender (`sockaddr_nl.nl_pid`): 0 is the kernel, other values are user
+    /// space.
     pub sender: u32,
 }
 
@@ -94,8 +95,8 @@ impl Batch {
         self.metadata.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
-    /// Returns the free slots, [`SLOT_LEN`] bytes each. The caller writes datagrams into them and then
-    /// calls [`Batch::commit`] for each, in order.
+    /// Returns the free slots, [`SLOT_LEN`] bytes each. The caller writes datagrams into them and
+    /// then calls [`Batch::commit`] for each, in order.
     pub fn free_slots(&mut self) -> std::slice::ChunksExactMut<'_, u8> {
         self.slots[self.arrivals.len() * SLOT_LEN..].chunks_exact_mut(SLOT_LEN)
     }
@@ -108,14 +109,14 @@ impl Batch {
         }
     }
 
-    /// Appends a copy of `datagram`, truncated to [`SLOT_LEN`] bytes. Returns `false` if there is no
-    /// room.
+    /// Appends a copy of `datagram`, truncated to [`SLOT_LEN`] bytes. Returns `false` if there is
+    /// no room.
     pub fn push(&mut self, datagram: &[u8], sender: u32) -> bool {
         self.push_with_metadata(datagram, Arrival { len: datagram.len(), sender }, &[])
     }
 
-    /// Appends a copy of `datagram`, truncated to [`SLOT_LEN`] bytes, with the concatenated `parts` as
-    /// its metadata. Returns `false` if there is no room for both.
+    /// Appends a copy of `datagram`, truncated to [`SLOT_LEN`] bytes, with the concatenated `parts`
+    /// as its metadata. Returns `false` if there is no room for both.
     #[inline]
     pub fn push_with_metadata(&mut self, datagram: &[u8], arrival: Arrival, parts: &[&[u8]]) -> bool {
         let len: usize = parts.iter().map(|part| part.len()).sum();

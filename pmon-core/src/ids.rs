@@ -32,8 +32,8 @@ number! {
     Cpu(u32)
 }
 number! {
-    /// Sequence number of an event on its CPU (`cn_msg.seq`). The kernel increments it for each event
-    /// that the CPU emits; it wraps at 2^32.
+    /// Sequence number of an event on its CPU (`cn_msg.seq`). The kernel increments it for each
+    /// event that the CPU emits; it wraps at 2^32.
     Seq(u32)
 }
 number! {

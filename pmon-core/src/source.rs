@@ -7,8 +7,8 @@ use crate::batch::Batch;
 pub enum Received {
     /// The source appended this many datagrams to the batch. There may be more.
     Datagrams(usize),
-    /// No datagram is waiting. A source that takes all waiting datagrams in one call may return this
-    /// once afterwards, even if further datagrams arrived in the meantime.
+    /// No datagram is waiting. A source that takes all waiting datagrams in one call may return
+    /// this once afterwards, even if further datagrams arrived in the meantime.
     Empty,
     /// The source dropped datagrams since the last call (`ENOBUFS`). The next calls return the
     /// datagrams that are still queued.
@@ -19,8 +19,8 @@ pub enum Received {
 
 /// A source of netlink datagrams: a kernel socket, or a replacement for one.
 ///
-/// Calls never block. The source appends datagrams in the order of their arrival; a datagram that is
-/// longer than a slot of the batch is truncated and marked.
+/// Calls never block. The source appends datagrams in the order of their arrival; a datagram that
+/// is longer than a slot of the batch is truncated and marked.
 pub trait Source {
     /// Permanent failure of the source. An overrun is not a failure: see [`Received::Overrun`].
     type Error: std::error::Error;
@@ -31,8 +31,9 @@ pub trait Source {
     /// Returns an error if the source failed permanently.
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, Self::Error>;
 
-    /// Returns the number of datagrams that the source dropped since it was created, including drops
-    /// that [`Source::receive`] has not reported yet; `None` if the source does not count them.
+    /// Returns the number of datagrams that the source dropped since it was created, including
+    /// drops that [`Source::receive`] has not reported yet; `None` if the source does not count
+    /// them.
     ///
     /// # Errors
     /// As [`Source::receive`].

@@ -30,7 +30,8 @@ impl Emitted {
     }
 }
 
-/// Events of some CPUs, of which each counts from its own number, some across the wrap; bursts of them are dropped.
+/// Events of some CPUs, of which each counts from its own number, some across the wrap; bursts of
+/// them are dropped.
 fn stream() -> impl Strategy<Value = Vec<Emitted>> {
     let first = prop::collection::vec(prop_oneof![any::<u32>(), (u32::MAX - 20)..=u32::MAX], 8);
     let fate = prop_oneof![7 => Just(Fate::Arrives), 2 => Just(Fate::LeftOut), 2 => Just(Fate::Lost)];
@@ -86,7 +87,8 @@ proptest! {
         prop_assert_eq!(accountant.lost(), cpus.values().map(|events| lost(events)).sum::<u64>());
         prop_assert_eq!(accountant.lost(), gaps.iter().map(Gap::count).sum::<u64>());
         for gap in gaps {
-            // Its neighbours arrived, and what lies between them did not; some of that was not wanted.
+            // Its neighbours arrived, and what lies between them did not; some of that was not
+            // wanted.
             let of_cpu = &cpus[&gap.cpu.0];
             let at = |time| of_cpu.iter().position(|event| MonoNs(event.time) == time);
             let (after, before) = (at(gap.after).unwrap(), at(gap.before).unwrap());

@@ -1,5 +1,6 @@
-//! A second reader, written from `docs/capture-format.md` alone: it shares no code with the crate's own, and reads
-//! what the crate writes as the same records. It is simple and slow, and panics where a capture is not as specified.
+//! A second reader, written from `docs/capture-format.md` alone: it shares no code with the crate's
+//! own, and reads what the crate writes as the same records. It is simple and slow, and panics
+//! where a capture is not as specified.
 
 #[allow(dead_code, reason = "each test uses a part of them")]
 mod shared {

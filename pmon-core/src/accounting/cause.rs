@@ -65,8 +65,8 @@ impl LossByCause {
         self.0.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 
-    /// Returns the number of events lost before the recorder received them, which is comparable to the
-    /// socket's count of drops.
+    /// Returns the number of events lost before the recorder received them, which is comparable to
+    /// the socket's count of drops.
     pub fn in_source(&self) -> u64 {
         self.total().saturating_sub(self.of(LossCause::Backpressure))
     }

@@ -65,8 +65,8 @@ pub enum Continuity {
     Next,
     /// Events are missing before this one.
     Gap(Gap),
-    /// The number is not after the previous one: a duplicate, a forgery, or a counter that was reset.
-    /// The expected next number stays the same.
+    /// The number is not after the previous one: a duplicate, a forgery, or a counter that was
+    /// reset. The expected next number stays the same.
     Backwards,
     /// The CPU number is at least [`MAX_CPUS`].
     NoSuchCpu,
@@ -94,8 +94,8 @@ impl LastSeen {
         Self { next: seq.next(), time, excluded, all_excluded: 0, discarded: 0, latest }
     }
 
-    /// Advances to an event before which `missing` numbers are absent. Returns the gap if any of the
-    /// absent events is lost.
+    /// Advances to an event before which `missing` numbers are absent. Returns the gap if any of
+    /// the absent events is lost.
     fn advance(&mut self, cpu: Cpu, (seq, time, excluded): (Seq, MonoNs, u32), missing: u32) -> Option<Gap> {
         let newly_excluded = u64::from(excluded.wrapping_sub(self.excluded).min(missing));
         let lost = u64::from(missing) - newly_excluded;
@@ -161,8 +161,8 @@ impl Accountant {
         last.latest = (discarded.last.0, discarded.last.1, discarded.excluded);
     }
 
-    /// Returns the gaps that no event has ended, because the recorder discarded the last events of a
-    /// CPU. Call it at the end of a recording.
+    /// Returns the gaps that no event has ended, because the recorder discarded the last events of
+    /// a CPU. Call it at the end of a recording.
     pub fn finish(&mut self) -> Vec<Gap> {
         let mut gaps = Vec::new();
         for (cpu, last) in self.cpus.iter_mut().enumerate() {

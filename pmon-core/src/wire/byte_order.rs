@@ -68,13 +68,15 @@ impl ByteOrder {
     }
 }
 
-/// Reads the integer at offset `at`, in this machine's byte order; 0 if the bytes end before it does.
+/// Reads the integer at offset `at`, in this machine's byte order; 0 if the bytes end before it
+/// does.
 #[inline]
 pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
     ByteOrder::NATIVE.u32_at(bytes, at)
 }
 
-/// Reads the integer at offset `at`, in this machine's byte order; 0 if the bytes end before it does.
+/// Reads the integer at offset `at`, in this machine's byte order; 0 if the bytes end before it
+/// does.
 #[inline]
 pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     ByteOrder::NATIVE.u64_at(bytes, at)

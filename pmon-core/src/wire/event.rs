@@ -20,8 +20,8 @@ pub struct Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventBody {
-    /// The kernel replied to a subscription request (`PROC_EVENT_NONE`). Every listener receives the
-    /// reply, whichever of them sent the request.
+    /// The kernel replied to a subscription request (`PROC_EVENT_NONE`). Every listener receives
+    /// the reply, whichever of them sent the request.
     Ack {
         /// `cn_msg.ack`: the request's value plus 1.
         ack: u32,

@@ -10,7 +10,8 @@ macro_rules! event_kinds {
         #[non_exhaustive]
         pub enum EventKind {
             $($(#[$doc])* $kind,)*
-            /// A kind that this version does not know: [`EventBody::Unknown`](super::EventBody::Unknown).
+            /// A kind that this version does not know:
+            /// [`EventBody::Unknown`](super::EventBody::Unknown).
             Unknown,
         }
 

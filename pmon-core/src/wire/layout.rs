@@ -1,8 +1,8 @@
 //! Offsets and sizes of the fields of a proc connector datagram: the only table of them.
 //!
 //! Each constant is a field's byte range, counted from the start of a datagram that holds one
-//! message. The names are those of the kernel's structs, with the struct as prefix where the field's
-//! name alone would be ambiguous.
+//! message. The names are those of the kernel's structs, with the struct as prefix where the
+//! field's name alone would be ambiguous.
 
 use std::ops::Range;
 

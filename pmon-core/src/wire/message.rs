@@ -37,8 +37,8 @@ pub enum Message<'a> {
 
 /// Returns the messages of `datagram`, in order.
 ///
-/// The first malformed message ends the iteration with its error. Trailing bytes that are fewer than
-/// a header are ignored, as by the kernel's `NLMSG_OK`.
+/// The first malformed message ends the iteration with its error. Trailing bytes that are fewer
+/// than a header are ignored, as by the kernel's `NLMSG_OK`.
 pub fn messages(datagram: &[u8], order: ByteOrder) -> Messages<'_> {
     Messages { at: Cursor::new(datagram, 0, order), order }
 }
@@ -51,7 +51,8 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// Returns the bytes that were not read yet; at the end, the trailing bytes that are no message.
+    /// Returns the bytes that were not read yet; at the end, the trailing bytes that are no
+    /// message.
     pub fn rest(&self) -> &'a [u8] {
         self.at.rest()
     }

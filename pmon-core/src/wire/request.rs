@@ -26,8 +26,8 @@ pub struct SubscribeRequest {
     pub operation: SubscribeOp,
     /// `cn_msg.ack`; the kernel's acknowledgement carries this value plus 1.
     pub ack: u32,
-    /// The kinds to receive, as the bits of `proc_event.what` (`struct proc_input`, Linux 6.6); `None`
-    /// for all kinds.
+    /// The kinds to receive, as the bits of `proc_event.what` (`struct proc_input`, Linux 6.6);
+    /// `None` for all kinds.
     ///
     /// The kernel sends no acknowledgement of a request with a mask, and the events that the mask
     /// removes still consume sequence numbers.
@@ -59,8 +59,8 @@ impl SubscribeRequest {
         datagram
     }
 
-    /// Returns whether a `cn_msg` payload of `len` bytes is a request. The kernel accepts requests of
-    /// these two lengths only, and no event is as short.
+    /// Returns whether a `cn_msg` payload of `len` bytes is a request. The kernel accepts requests
+    /// of these two lengths only, and no event is as short.
     pub(super) fn is_payload(len: usize) -> bool {
         len == REQUEST_DATAGRAM_LEN - PAYLOAD || len == MASKED_REQUEST_DATAGRAM_LEN - PAYLOAD
     }

@@ -1,4 +1,5 @@
-//! Files that no writer makes, behind checksums that hold: no panic, no loop, and no more memory than is stated.
+//! Files that no writer makes, behind checksums that hold: no panic, no loop, and no more memory
+//! than is stated.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -191,8 +192,8 @@ fn an_index_that_leads_nowhere_is_left_alone() {
     }
 }
 
-/// Planes of columns of numbers with any bytes, small ones above all, so that codes mean something; and strings and names
-/// whose lengths add up.
+/// Planes of columns of numbers with any bytes, small ones above all, so that codes mean something;
+/// and strings and names whose lengths add up.
 fn any_columns() -> impl Strategy<Value = Vec<u8>> {
     // Of bytes, and of lengths.
     let others = [14, 15, 16, 17, 21, 22, 43, 44];
@@ -234,7 +235,8 @@ proptest! {
         }
     }
 
-    /// Whatever passes the checksums is read as records or named malformed; nothing panics or grows.
+    /// Whatever passes the checksums is read as records or named malformed; nothing panics or
+    /// grows.
     #[test]
     fn a_forged_block_is_read_or_named(
         sections in prop::collection::vec(any_section(), 0..12),

@@ -76,7 +76,8 @@ fn a_flipped_byte_is_detected_and_takes_only_its_block() {
             bytes[at] ^= flip;
             let read = match read(&bytes) {
                 Ok(read) => read,
-                // A changed version number cannot be told from a newer format unless the checksum fails too.
+                // A changed version number cannot be told from a newer format unless the checksum
+                // fails too.
                 Err(error) => panic!("byte {at}: {error}"),
             };
             assert!(!read.damage.is_empty(), "byte {at} ^ {flip:#x} went unseen");

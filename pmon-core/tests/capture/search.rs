@@ -193,7 +193,8 @@ fn a_hole_of_a_tebibyte_is_not_read() {
     }
 }
 
-/// Index blocks, each inside the payload of the next, that form a chain and all name an intact block.
+/// Index blocks, each inside the payload of the next, that form a chain and all name an intact
+/// block.
 #[test]
 fn index_blocks_within_one_another_lead_nowhere() {
     let mut encoder = Encoder::new(&header()).unwrap();

@@ -8,7 +8,8 @@ use super::{Header, Record};
 const MAGIC: &[u8] = b"\x89PMON\r\n\x1a";
 const MARKER: &[u8] = &[0xB1, 0x70, 0x6D, 0x62, 0x0D, 0x0A, 0x1A, 0xE5];
 
-/// Reads a finished capture without damage: its header, its records, and how many blocks they were in.
+/// Reads a finished capture without damage: its header, its records, and how many blocks they were
+/// in.
 pub(crate) fn read(file: &[u8]) -> (Header, Vec<Record>, usize) {
     assert_eq!(&file[..8], MAGIC);
     assert_eq!(int(file, 8, 2), 1);
@@ -220,7 +221,8 @@ impl Columns {
         self.planes[Self::number(name)].iter().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// A number column as far as it is stored, a byte column whole: nothing else may be left when a block was read.
+    /// A number column as far as it is stored, a byte column whole: nothing else may be left when a
+    /// block was read.
     fn check_used(&self) {
         for (name, &taken) in NAMES.iter().zip(&self.taken) {
             assert!(self.stored(name) <= taken, "{name}: {} stored, {taken} read", self.stored(name));
@@ -239,7 +241,8 @@ impl Strings {
         let mut strings = Vec::new();
         let all = columns.stored(bytes);
         let count = columns.stored(lens);
-        // An empty string at the end has a zero length, which need not be stored: it is made when it is named.
+        // An empty string at the end has a zero length, which need not be stored: it is made when
+        // it is named.
         for _ in 0..count {
             let len = columns.take(lens);
             strings.push(columns.bytes(bytes, len));

@@ -1,44 +1,52 @@
-//! Arguments to columns and back, word by word: most of a command line is that of the program's last run.
+//! Arguments to columns and back, word by word.
 //!
-//! All words of the block are one stream, each command line closed by an end. A pointer into it says which word is
-//! expected. It starts at the last run of the same executable, moves on with each word, and jumps to where a word
-//! was last seen if that word is neither expected nor recent: a word that is new or recent stands for another one.
+//! Most of a command line equals the one of the program's previous run. All words of a block form
+//! one stream in which an end marker follows each command line. A pointer into the stream predicts
+//! the next word. It starts at the previous command line of the same executable and advances with
+//! each word. If a word is neither predicted, nor new, nor among the newest strings, the pointer
+//! jumps to the position after the word's last occurrence. A new or recent word only replaces the
+//! predicted one.
 
 use super::column::{Column, ColumnWriter, Values};
-use super::strings::{Interner, Strings};
+use super::strings::{Interner, StringReader};
 use crate::capture::format::limit;
 
+/// Code of the predicted word.
 const EXPECTED: u64 = 0;
+/// Code of the next string that was not used before.
 const NEW: u64 = 1;
+/// Code of the end of a command line.
 const END: u64 = 2;
-/// From here on: one of the newest strings, by how many are newer,
+/// Code of the newest string; the number of newer strings is added.
 const NEAR: u64 = 3;
-/// and from here on: any string, by its number.
+/// Code of string number 0; the number is added.
 const FAR: u64 = 32;
 
-/// In the stream, the end of a command line. No string has this number.
+/// End of a command line in the stream. No string has this number.
 const STOP: u32 = u32::MAX;
+/// Position of a word or executable that has not occurred.
 const NOWHERE: u32 = u32::MAX;
 
-/// The words so far, and which is expected next.
+/// The words of a block so far, and the predicted next one.
 #[derive(Default)]
-pub(crate) struct Words {
+pub(crate) struct WordStream {
+    /// String numbers of the words, and [`STOP`] after each command line.
     stream: Vec<u32>,
-    /// Where each string was last seen in the stream.
-    seen: Vec<u32>,
-    /// Where the last command line of each executable begins.
+    /// Last position of each string in the stream.
+    last_seen: Vec<u32>,
+    /// Start of the last command line of each executable, by the executable's number plus 1.
     runs: Vec<u32>,
-    /// Where the expected word is.
+    /// Position of the predicted word.
     at: u32,
-    /// The command line that is being read.
+    /// Buffer for the command line that is being decoded.
     line: Vec<u8>,
 }
 
-impl Words {
+impl WordStream {
     pub(crate) fn reset(&mut self) {
-        for places in [&mut self.stream, &mut self.seen, &mut self.runs] {
-            places.clear();
-            limit::trim(places);
+        for positions in [&mut self.stream, &mut self.last_seen, &mut self.runs] {
+            positions.clear();
+            limit::trim(positions);
         }
     }
 
@@ -53,15 +61,15 @@ impl Words {
     }
 
     fn learn(&mut self, word: u32, code: u64) {
-        let place = self.stream.len() as u32;
+        let position = self.stream.len() as u32;
         self.stream.push(word);
         self.at = self.at.saturating_add(1);
         if word != STOP {
-            let seen = entry(&mut self.seen, word as usize);
+            let seen = entry(&mut self.last_seen, word as usize);
             if code >= FAR && *seen != NOWHERE {
                 self.at = *seen + 1;
             }
-            *seen = place;
+            *seen = position;
         }
     }
 
@@ -95,7 +103,7 @@ impl Words {
         &mut self,
         exe: Option<u32>,
         codes: &mut Values<'_>,
-        strings: &mut Strings<'_>,
+        strings: &mut StringReader<'_>,
     ) -> Vec<u8> {
         self.line.clear();
         self.begin(exe);
@@ -108,7 +116,8 @@ impl Words {
                 NEAR..FAR => strings.count().saturating_sub((code - NEAR) as u32 + 1),
                 code => u32::try_from(code - FAR).unwrap_or(STOP),
             };
-            // No writer makes so many words, or so long a command line, or names strings that are not there.
+            // A writer never exceeds these limits, and never refers to a string that does not
+            // exist.
             let valid = self.stream.len() < limit::WORDS && self.line.len() <= limit::STRING;
             if word == STOP || word >= strings.count() || !valid {
                 self.learn(STOP, END);
@@ -122,9 +131,9 @@ impl Words {
     }
 }
 
-fn entry(places: &mut Vec<u32>, at: usize) -> &mut u32 {
-    if at >= places.len() {
-        places.resize(at + 1, NOWHERE);
+fn entry(positions: &mut Vec<u32>, at: usize) -> &mut u32 {
+    if at >= positions.len() {
+        positions.resize(at + 1, NOWHERE);
     }
-    &mut places[at]
+    &mut positions[at]
 }

@@ -1,25 +1,27 @@
-//! Columns: many small numbers, cut into byte planes, each plane compressed by itself.
+//! Columns: many small numbers, split into byte planes that are compressed separately.
 //!
-//! Plane `k` of a column holds byte `k` (of weight 256^k) of each of its values. Planes of zeros are left out, and
-//! what is beyond a plane's end is zero: a column that is all zeros takes no space, and no reading can fail.
+//! Plane `k` of a column holds byte `k` (of weight 256^k) of each of its values. Planes of zeros
+//! are omitted, and values past the end of a plane are zero. So a column of zeros takes no space,
+//! and reading a value cannot fail.
 
 use std::io::Cursor;
+use std::ops::Range;
 
 use zstd::zstd_safe::CParameter;
 
-use crate::capture::format::block::{Malformed, u32_at};
 use crate::capture::format::limit;
+use crate::capture::format::{FILE_ORDER, Malformed};
 
-/// What a section of a block's payload holds. The numbers are part of the format.
+/// Content of a section of a block's payload. The numbers are part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Column {
-    // One value for each event, in order.
+    // These columns hold one value per event.
     Tag = 0,
-    // One value for each event that is not raw.
+    // These columns hold one value per event that is not raw.
     Time = 1,
     Seq = 2,
-    // One value for each event with such a field.
+    // These columns hold one value per event with the field.
     Actor = 3,
     Forker = 4,
     Exiter = 5,
@@ -31,19 +33,19 @@ pub(crate) enum Column {
     First = 11,
     Second = 12,
     Comm = 13,
-    // One value for each raw datagram, and their bytes.
+    // These columns hold the length of each raw datagram, and their bytes.
     RawLen = 14,
     RawBytes = 15,
-    // One value for each string that the block refers to, and their bytes.
+    // These columns hold the length of each distinct string, and their bytes.
     StringLen = 16,
     StringBytes = 17,
-    // One value for each note, and their bytes.
+    // These columns hold one value per note, and the bytes of all notes.
     NoteAt = 18,
     NoteAtDetails = 19,
     NoteKind = 20,
     NoteLen = 21,
     NoteBytes = 22,
-    // One value for each details record.
+    // These columns hold one value per details record.
     DetailsAt = 23,
     DetailsSubject = 24,
     DetailsTgid = 25,
@@ -51,7 +53,7 @@ pub(crate) enum Column {
     DetailsPpid = 27,
     DetailsStart = 28,
     DetailsProfile = 29,
-    // One value for each profile of details.
+    // These columns hold one value per distinct profile of details.
     DetailsMiss = 30,
     DetailsArgs = 31,
     DetailsIds = 32,
@@ -59,29 +61,29 @@ pub(crate) enum Column {
     DetailsExe = 34,
     DetailsCwd = 35,
     DetailsCgroup = 36,
-    // One value for each word of arguments.
+    // This column holds one value per word of arguments.
     Word = 37,
-    // One value for each block of an index.
+    // These columns hold one value per entry of an index.
     IndexOffset = 38,
     IndexRecords = 39,
     IndexEvents = 40,
     IndexFirstTime = 41,
     IndexLastTime = 42,
-    // One value for each file name, and their bytes.
+    // These columns hold the length of each distinct name, and their bytes.
     NameLen = 43,
     NameBytes = 44,
-    // One value for each profile of details.
+    // These columns hold one value per distinct profile of details.
     DetailsFilename = 45,
     DetailsContext = 46,
-    // One value for each details record with a context.
+    // These columns hold one value per details record with a context.
     DetailsGroup = 47,
     DetailsNsPid = 48,
-    // One value for each details record.
+    // These columns hold one value per details record.
     DetailsParentStart = 49,
     DetailsArgsLen = 50,
-    // One value for each exit that is not raw.
+    // This column holds one value per exit that is not raw.
     UsageStart = 51,
-    // One value for each exit with its usage.
+    // These columns hold one value per exit with a usage.
     UsageCpu = 52,
     UsageUser = 53,
     UsageSystem = 54,
@@ -93,14 +95,16 @@ pub(crate) enum Column {
     UsageThreads = 60,
     UsageProcess = 61,
     UsageProcessCpu = 62,
-    // These columns hold one value per details record.
+    // This column holds one value per details record.
     DetailsThreads = 63,
 }
 
-/// How many columns there are.
+/// Number of columns.
 const COLUMNS: usize = 64;
-/// Bytes before a section's data: column, plane, codec, zero, raw length, stored length.
+/// Bytes of a section before its data: column, plane, codec, zero, then the fields below.
 const SECTION_HEADER: usize = 12;
+const RAW_LEN: Range<usize> = 4..8;
+const STORED_LEN: Range<usize> = 8..12;
 
 /// Number of a column that every reader skips; the writer uses it for padding.
 const FILLER: u8 = 255;
@@ -109,10 +113,10 @@ const STORED: u8 = 0;
 const ZSTD: u8 = 1;
 
 impl Column {
-    /// Sections of bytes, not of numbers.
+    /// Columns of bytes instead of numbers.
     const BYTES: [Self; 4] = [Self::RawBytes, Self::StringBytes, Self::NoteBytes, Self::NameBytes];
 
-    /// Columns of which a block can have more values than records.
+    /// Columns that can have more values than the block has records.
     const LONG: [Self; 2] = [Self::StringLen, Self::Word];
 
     fn is_bytes(self) -> bool {
@@ -120,50 +124,21 @@ impl Column {
     }
 }
 
-/// Maps differences of either sign to small numbers: 0, -1, 1, -2, 2 to 0, 1, 2, 3, 4.
-pub(crate) fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-/// Undoes [`zigzag`].
-pub(crate) fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-/// `to - from` of two numbers that may wrap, as a small number.
-pub(crate) fn delta32(to: u32, from: u32) -> u64 {
-    zigzag(i64::from(to.wrapping_sub(from) as i32))
-}
-
-/// Undoes [`delta32`].
-pub(crate) fn undelta32(value: u64, from: u32) -> u32 {
-    from.wrapping_add(unzigzag(value) as u32)
-}
-
-/// The same for times.
-pub(crate) fn delta64(to: u64, from: u64) -> u64 {
-    zigzag(to.wrapping_sub(from) as i64)
-}
-
-/// Undoes [`delta64`].
-pub(crate) fn undelta64(value: u64, from: u64) -> u64 {
-    from.wrapping_add(unzigzag(value) as u64)
-}
-
-/// The columns of a block that is being written.
+/// Collects the columns of a block and writes them as sections.
 pub(crate) struct ColumnWriter {
     numbers: Vec<Vec<u64>>,
     bytes: [Vec<u8>; Column::BYTES.len()],
     plane: Vec<u8>,
     fast: zstd::bulk::Compressor<'static>,
     dense: zstd::bulk::Compressor<'static>,
-    packs: bool,
+    compresses: bool,
 }
 
 impl ColumnWriter {
     pub(crate) fn new() -> Self {
         let compressor = |level| {
-            // The one failure is out of memory in the C library's allocator; without a level it is the default.
+            // This fails only if the C library cannot allocate memory; the default compressor then
+            // allocates on first use.
             zstd::bulk::Compressor::new(level).unwrap_or_default()
         };
         let mut dense = compressor(limit::LEVEL_BYTES);
@@ -181,13 +156,13 @@ impl ColumnWriter {
             plane: Vec::new(),
             fast: compressor(limit::LEVEL),
             dense,
-            packs: true,
+            compresses: true,
         }
     }
 
-    /// Whether to compress what is written from now on.
-    pub(crate) fn pack(&mut self, packs: bool) {
-        self.packs = packs;
+    /// Sets whether later sections are compressed.
+    pub(crate) fn set_compression(&mut self, compresses: bool) {
+        self.compresses = compresses;
     }
 
     #[inline]
@@ -223,7 +198,7 @@ impl ColumnWriter {
                 }
                 self.plane.clear();
                 self.plane.extend(self.numbers[column].iter().map(|value| (value >> (8 * plane)) as u8));
-                let compressor = self.packs.then_some(&mut self.fast);
+                let compressor = self.compresses.then_some(&mut self.fast);
                 raw += self.plane.len();
                 section(column as u8, plane, &self.plane, compressor, out);
             }
@@ -233,7 +208,7 @@ impl ColumnWriter {
         for (column, bytes) in Column::BYTES.iter().zip(&mut self.bytes) {
             if !bytes.is_empty() {
                 raw += bytes.len();
-                let compressor = self.packs.then_some(&mut self.dense);
+                let compressor = self.compresses.then_some(&mut self.dense);
                 section(*column as u8, 0, bytes, compressor, out);
                 bytes.clear();
                 limit::trim(bytes);
@@ -261,9 +236,9 @@ fn section(
     let data = out.len();
     let len = compressor.and_then(|compressor| {
         out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-        let mut behind = Cursor::new(&mut *out);
-        behind.set_position(data as u64);
-        compressor.compress_to_buffer(raw, &mut behind).ok()
+        let mut end = Cursor::new(&mut *out);
+        end.set_position(data as u64);
+        compressor.compress_to_buffer(raw, &mut end).ok()
     });
     let codec = match len {
         Some(len) if len < raw.len() => ZSTD,
@@ -278,11 +253,11 @@ fn section(
     let stored = (out.len() - data) as u32;
     let header = &mut out[start..data];
     header[..3].copy_from_slice(&[column, plane, codec]);
-    header[4..8].copy_from_slice(&(raw.len() as u32).to_le_bytes());
-    header[8..].copy_from_slice(&stored.to_le_bytes());
+    header[RAW_LEN].copy_from_slice(&(raw.len() as u32).to_le_bytes());
+    header[STORED_LEN].copy_from_slice(&stored.to_le_bytes());
 }
 
-/// The columns of a block that was read. Its memory is reused from block to block.
+/// The decompressed columns of a block. Their memory is reused for the next block.
 pub(crate) struct ColumnReader {
     numbers: Vec<Vec<u64>>,
     bytes: [Vec<u8>; Column::BYTES.len()],
@@ -322,7 +297,10 @@ impl ColumnReader {
         while !payload.is_empty() {
             let (header, rest) =
                 payload.split_at_checked(SECTION_HEADER).ok_or(Malformed("a section is cut"))?;
-            let (raw_len, stored_len) = (u32_at(header, 4) as usize, u32_at(header, 8) as usize);
+            let (raw_len, stored_len) = (
+                FILE_ORDER.u32_at(header, RAW_LEN.start) as usize,
+                FILE_ORDER.u32_at(header, STORED_LEN.start) as usize,
+            );
             let (data, rest) = rest.split_at_checked(stored_len).ok_or(Malformed("a section is cut"))?;
             payload = rest;
             let (column, plane, codec) = (usize::from(header[0]), header[1], header[2]);
@@ -339,7 +317,8 @@ impl ColumnReader {
             if plane >= planes || raw_len > limit {
                 return Err(Malformed("a section is larger than the format allows"));
             }
-            // Each once: else a small file could ask for any amount of memory and time.
+            // A section must not be repeated; otherwise, a small file could use any amount of
+            // memory and time.
             if seen[column] & 1 << plane != 0 {
                 return Err(Malformed("a section comes twice"));
             }
@@ -374,13 +353,13 @@ impl ColumnReader {
         Ok(())
     }
 
-    /// All values of a column.
+    /// Returns the values of a column.
     pub(crate) fn numbers(&self, column: Column) -> Values<'_> {
         debug_assert!(!column.is_bytes());
         Values(self.numbers[column as usize].iter())
     }
 
-    /// The bytes of a column of bytes.
+    /// Returns the content of a column of bytes.
     pub(crate) fn bytes(&self, column: Column) -> &[u8] {
         Column::BYTES.iter().position(|&c| c == column).map_or(&[], |at| &self.bytes[at])
     }
@@ -416,12 +395,12 @@ fn add_plane(values: &mut Vec<u64>, plane: u8, raw: &[u8]) {
     values.extend(raw[known..].iter().map(|&byte| u64::from(byte) << shift));
 }
 
-/// The values of a column one after the other; zeros beyond its end.
+/// Iterates over the values of a column; returns zeros after its end.
 #[derive(Clone, Debug)]
 pub(crate) struct Values<'a>(std::slice::Iter<'a, u64>);
 
 impl Values<'_> {
-    /// How many values there are before the zeros.
+    /// Returns the number of values left before the zeros.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -440,14 +419,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn differences_come_back(from: u64, to: u64) {
-            prop_assert_eq!(undelta64(delta64(to, from), from), to);
-            let (from, to) = (from as u32, to as u32);
-            prop_assert_eq!(undelta32(delta32(to, from), from), to);
-        }
-
-        #[test]
-        fn columns_come_back(
+        fn columns_read_back_as_written(
             times in prop::collection::vec(any::<u64>(), 0..300),
             tags in prop::collection::vec(0..256_u64, 0..300),
             raw in prop::collection::vec(any::<u8>(), 0..300),

@@ -1,45 +1,40 @@
-//! An intact block to records.
+//! An intact block to its records.
 
 use super::column::{Column, ColumnReader, Values};
-use super::details::{Context, DetailsColumns};
+use super::counts::RecordCounts;
+use super::details::{DetailsColumns, DetailsState};
 use super::notes;
 use super::predict::{EventColumns, Predictor};
-use super::strings::{Ends, Strings};
+use super::strings::{StringEnds, StringReader};
 use super::usage::UsageColumns;
-use crate::capture::format::block::{BlockHeader, Malformed, u32_at};
+use crate::capture::format::block::BlockHeader;
 use crate::capture::format::limit;
+use crate::capture::format::{FILE_ORDER, Malformed};
 use crate::capture::records::{Record, RecordedDatagram};
 use crate::ids::MonoNs;
 use crate::wire::{Comm, EventBody};
 
-/// The columns of a block. Its memory is reused from block to block.
-pub(crate) struct Decoded {
+/// The decompressed columns of a block. Their memory is reused for the next block.
+pub(crate) struct DecodedBlock {
     columns: ColumnReader,
-    strings: Ends,
-    names: Ends,
-    raw: Ends,
-    notes: Ends,
-    counts: Counts,
+    strings: StringEnds,
+    names: StringEnds,
+    raw: StringEnds,
+    notes: StringEnds,
+    counts: RecordCounts,
     /// Length of the block in bytes, including its header.
     len: usize,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    events: usize,
-    details: usize,
-    notes: usize,
-}
-
-impl Decoded {
+impl DecodedBlock {
     pub(crate) fn new() -> Self {
         Self {
             columns: ColumnReader::new(),
-            strings: Ends::default(),
-            names: Ends::default(),
-            raw: Ends::default(),
-            notes: Ends::default(),
-            counts: Counts::default(),
+            strings: StringEnds::default(),
+            names: StringEnds::default(),
+            raw: StringEnds::default(),
+            notes: StringEnds::default(),
+            counts: RecordCounts::default(),
             len: 0,
         }
     }
@@ -47,18 +42,18 @@ impl Decoded {
     /// Returns the bytes of memory allocated.
     pub(crate) fn memory(&self) -> usize {
         let ends = [&self.strings, &self.names, &self.raw, &self.notes];
-        self.columns.memory() + ends.map(Ends::memory).into_iter().sum::<usize>()
+        self.columns.memory() + ends.map(StringEnds::memory).into_iter().sum::<usize>()
     }
 
     pub(crate) fn load(&mut self, payload: &[u8], header: &BlockHeader) -> Result<(), Malformed> {
         let (fixed, sections) = payload.split_at_checked(8).ok_or(Malformed("a payload is cut"))?;
-        let counts = Counts {
+        let counts = RecordCounts {
             events: header.events as usize,
-            details: u32_at(fixed, 0) as usize,
-            notes: u32_at(fixed, 4) as usize,
+            details: FILE_ORDER.u32_at(fixed, 0) as usize,
+            notes: FILE_ORDER.u32_at(fixed, 4) as usize,
         };
         if counts.events.max(counts.details).max(counts.notes) > limit::EVENTS
-            || counts.events + counts.details + counts.notes != header.records as usize
+            || counts.total() != header.records as usize
         {
             return Err(Malformed("its counts contradict each other"));
         }
@@ -67,35 +62,35 @@ impl Decoded {
             .ok_or(Malformed("it claims more records than its bytes can hold"))?;
         self.columns.load(sections, room)?;
         let columns = &self.columns;
-        self.strings.load(columns, Column::StringLen, None, Column::StringBytes)?;
-        self.names.load(columns, Column::NameLen, None, Column::NameBytes)?;
-        self.raw.load(columns, Column::RawLen, None, Column::RawBytes)?;
-        self.notes.load(columns, Column::NoteLen, None, Column::NoteBytes)?;
+        self.strings.load(columns, Column::StringLen, Column::StringBytes)?;
+        self.names.load(columns, Column::NameLen, Column::NameBytes)?;
+        self.raw.load(columns, Column::RawLen, Column::RawBytes)?;
+        self.notes.load(columns, Column::NoteLen, Column::NoteBytes)?;
         self.counts = counts;
         self.len = header.len();
         Ok(())
     }
 
-    /// Whether the block holds the record that ends a capture.
+    /// Returns whether the block holds an `End` record.
     pub(crate) fn has_end(&self) -> bool {
         let mut kinds = self.columns.numbers(Column::NoteKind);
         (0..self.counts.notes).any(|_| notes::is_end(kinds.take()))
     }
 }
 
-/// An intact, decoded block.
+/// An intact block of records.
 pub struct Block<'a> {
-    decoded: &'a Decoded,
+    decoded: &'a DecodedBlock,
     header: BlockHeader,
     skip: u64,
 }
 
 impl<'a> Block<'a> {
-    pub(crate) fn new(decoded: &'a Decoded, header: BlockHeader, skip: u64) -> Self {
+    pub(crate) fn new(decoded: &'a DecodedBlock, header: BlockHeader, skip: u64) -> Self {
         Self { decoded, header, skip }
     }
 
-    /// Its records, in order.
+    /// Returns the records in order.
     pub fn records(&self) -> Records<'a> {
         let mut records = Records::new(self.decoded);
         for _ in 0..self.skip {
@@ -104,21 +99,21 @@ impl<'a> Block<'a> {
         records
     }
 
-    /// The number of its first record in the capture.
+    /// Returns the number of the first record in the capture.
     pub fn first_record(&self) -> u64 {
         self.header.first_record + self.skip
     }
 
-    /// The least and the greatest time of its events, if it has any.
+    /// Returns the smallest and the largest time of the block's events; `None` without events.
     pub fn times(&self) -> Option<(MonoNs, MonoNs)> {
         (self.header.events > 0).then_some((MonoNs(self.header.first_time), MonoNs(self.header.last_time)))
     }
 }
 
-/// The records of a block, in order.
+/// Iterator over the records of a [`Block`].
 pub struct Records<'a> {
     predictor: Predictor,
-    context: Context,
+    details: DetailsState,
     columns: EventColumns<'a>,
     usage_columns: UsageColumns<'a>,
     details_columns: DetailsColumns<'a>,
@@ -126,26 +121,27 @@ pub struct Records<'a> {
     notes_at: Values<'a>,
     notes_at_details: Values<'a>,
     notes_kind: Values<'a>,
-    strings: Strings<'a>,
-    names: Strings<'a>,
-    raw: Strings<'a>,
-    notes: Strings<'a>,
-    counts: Counts,
-    /// Records given so far.
-    given: Counts,
-    /// Events before the next details; events and details before the next note.
+    strings: StringReader<'a>,
+    names: StringReader<'a>,
+    raw: StringReader<'a>,
+    notes: StringReader<'a>,
+    counts: RecordCounts,
+    /// Number of records returned so far.
+    returned: RecordCounts,
+    /// Number of events before the next details.
     next_details: u64,
+    /// Numbers of events and of details before the next note.
     next_note: (u64, u64),
-    /// Events that come before anything else does.
-    plain: usize,
+    /// Number of events before the next details or note.
+    events_next: usize,
 }
 
 impl<'a> Records<'a> {
-    fn new(decoded: &'a Decoded) -> Self {
+    fn new(decoded: &'a DecodedBlock) -> Self {
         let columns = &decoded.columns;
         let mut this = Self {
             predictor: Predictor::new(),
-            context: Context::for_block(decoded.len),
+            details: DetailsState::for_block(decoded.len),
             columns: EventColumns::new(columns),
             usage_columns: UsageColumns::new(columns),
             details_columns: DetailsColumns::new(columns),
@@ -153,37 +149,37 @@ impl<'a> Records<'a> {
             notes_at: columns.numbers(Column::NoteAt),
             notes_at_details: columns.numbers(Column::NoteAtDetails),
             notes_kind: columns.numbers(Column::NoteKind),
-            strings: Strings::new(columns.bytes(Column::StringBytes), &decoded.strings),
-            names: Strings::new(columns.bytes(Column::NameBytes), &decoded.names),
-            raw: Strings::new(columns.bytes(Column::RawBytes), &decoded.raw),
-            notes: Strings::new(columns.bytes(Column::NoteBytes), &decoded.notes),
+            strings: StringReader::new(columns.bytes(Column::StringBytes), &decoded.strings),
+            names: StringReader::new(columns.bytes(Column::NameBytes), &decoded.names),
+            raw: StringReader::new(columns.bytes(Column::RawBytes), &decoded.raw),
+            notes: StringReader::new(columns.bytes(Column::NoteBytes), &decoded.notes),
             counts: decoded.counts,
-            given: Counts::default(),
+            returned: RecordCounts::default(),
             next_details: 0,
             next_note: (0, 0),
-            plain: 0,
+            events_next: 0,
         };
         this.next_details = this.details_at.take();
         this.next_note = (this.notes_at.take(), this.notes_at_details.take());
-        this.plan();
+        this.update_events_next();
         this
     }
 
-    /// Works out how many events come before the next details or note.
-    fn plan(&mut self) {
+    /// Updates the number of events before the next details or note.
+    fn update_events_next(&mut self) {
         let mut until = self.counts.events as u64;
-        if self.given.details < self.counts.details {
+        if self.returned.details < self.counts.details {
             until = until.min(self.next_details);
         }
-        if self.given.notes < self.counts.notes {
+        if self.returned.notes < self.counts.notes {
             until = until.min(self.next_note.0);
         }
-        self.plain = (until as usize).saturating_sub(self.given.events);
+        self.events_next = (until as usize).saturating_sub(self.returned.events);
     }
 
     #[inline]
     fn event(&mut self) -> Record<'a> {
-        self.given.events += 1;
+        self.returned.events += 1;
         let strings = &mut self.strings;
         let comm = |code| {
             let (name, mut comm) = (strings.number(code).map(|number| strings.at(number)), Comm::default());
@@ -198,12 +194,12 @@ impl<'a> Records<'a> {
         let usage = match event.body {
             EventBody::Exec { task } => {
                 if self.counts.details > 0 {
-                    self.context.saw_exec(task.tgid, event.time);
+                    self.details.add_exec(task.tgid, event.time);
                 }
                 None
             }
             EventBody::Exit { task, .. } => {
-                self.context.decode_usage(task, &self.predictor, &mut self.usage_columns)
+                self.details.decode_usage(task, &self.predictor, &mut self.usage_columns)
             }
             _ => None,
         };
@@ -212,27 +208,27 @@ impl<'a> Records<'a> {
 
     #[cold]
     fn other(&mut self) -> Option<Record<'a>> {
-        let details_left = self.given.details < self.counts.details;
-        let note_left = self.given.notes < self.counts.notes;
-        let events = self.given.events as u64;
-        let note_first = self.next_note.0 <= events && self.next_note.1 <= self.given.details as u64;
-        let record = if note_left && (note_first || !details_left) {
+        let details_left = self.returned.details < self.counts.details;
+        let note_left = self.returned.notes < self.counts.notes;
+        let events = self.returned.events as u64;
+        let is_note_next = self.next_note.0 <= events && self.next_note.1 <= self.returned.details as u64;
+        let record = if note_left && (is_note_next || !details_left) {
             let kind = self.notes_kind.take() as u8;
             let body = self.notes.take_next();
-            self.given.notes += 1;
+            self.returned.notes += 1;
             self.next_note.0 = self.next_note.0.saturating_add(self.notes_at.take());
             self.next_note.1 = self.next_note.1.saturating_add(self.notes_at_details.take());
             notes::decode(kind, body)
         } else if details_left {
             let tables = (&mut self.strings, &mut self.names);
-            let details = self.context.decode(&self.predictor, &mut self.details_columns, tables);
-            self.given.details += 1;
+            let details = self.details.decode(&self.predictor, &mut self.details_columns, tables);
+            self.returned.details += 1;
             self.next_details = self.next_details.saturating_add(self.details_at.take());
             Record::Details(Box::new(details))
         } else {
             return None;
         };
-        self.plan();
+        self.update_events_next();
         Some(record)
     }
 }
@@ -242,16 +238,15 @@ impl<'a> Iterator for Records<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Record<'a>> {
-        if self.plain > 0 {
-            self.plain -= 1;
+        if self.events_next > 0 {
+            self.events_next -= 1;
             return Some(self.event());
         }
         self.other()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = |all: Counts| all.events + all.details + all.notes;
-        let left = left(self.counts) - left(self.given);
+        let left = self.counts.total() - self.returned.total();
         (left, Some(left))
     }
 }

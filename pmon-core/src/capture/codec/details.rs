@@ -1,25 +1,29 @@
-//! Details to columns and back. Their strings are interned: a block holds each once.
+//! Details to columns, and back.
 
-use super::args::Words;
-use super::column::{Column, ColumnReader, ColumnWriter, Values, delta32, delta64, undelta32, undelta64};
+use super::args::WordStream;
+use super::column::{Column, ColumnReader, ColumnWriter, Values};
+use super::delta::{delta32, delta64, undelta32, undelta64};
 use super::predict::Predictor;
-use super::profile::{EXE, ProfileColumns, Profiles};
-use super::strings::{Interner, Strings};
+use super::profile::{DetailsProfiles, EXE, ProfileColumns};
+use super::strings::{Interner, StringReader};
 use super::usage::{self, UsageColumns};
 use crate::capture::format::limit;
 use crate::capture::records::{Credentials, Details, DetailsSubject, MissReason, ProcessContext, Usage};
 use crate::ids::{MonoNs, Task, Tgid};
 
-/// Subject codes: an exec that is named, a snapshot, or (from 2 on) an exec of this block by its place.
+/// Subject code of an exec in an earlier block; process id and time follow.
 const NAMED_EXEC: u64 = 0;
+/// Subject code of a snapshot; the process id follows.
 const SNAPSHOT: u64 = 1;
+/// Subject code of the predicted exec of this block; a difference of indexes is added.
 const BLOCK_EXEC: u64 = 2;
-/// How many execs back a writer looks.
-const LOOK_BACK: usize = 1024;
+/// Number of last execs among which a writer searches the subject.
+const SEARCHED_EXECS: usize = 1024;
 
-/// What a clock tick takes on nearly every kernel, in ns (`USER_HZ`).
+/// Length of a clock tick in ns on nearly every kernel (`USER_HZ` is 100).
 const TICK: u64 = 10_000_000;
 
+/// Reasons in the order of their codes, which start at 1.
 const MISSES: [MissReason; 6] = [
     MissReason::Gone,
     MissReason::Denied,
@@ -29,49 +33,52 @@ const MISSES: [MissReason; 6] = [
     MissReason::TooLong,
 ];
 
-/// Processes of which the start is remembered.
+/// Number of processes whose start time is remembered, by process id modulo this number.
 const STARTS: usize = 4096;
-/// Bytes of a context: login uid, session, cgroup, PID namespace.
-const CONTEXT: usize = 20;
+/// Size of a context string in bytes: login uid, session, cgroup, PID namespace.
+const CONTEXT_LEN: usize = 20;
 
-/// What each details record, and each usage, is relative to: the same in writer and reader, anew in each block.
+/// State relative to which details and usages are coded. Writer and reader keep the same state and
+/// reset it for each block.
 #[derive(Default)]
-pub(crate) struct Context {
-    /// The execs of the block so far.
+pub(crate) struct DetailsState {
+    /// The execs of the block so far, as process ids and times.
     execs: Vec<(Tgid, MonoNs)>,
-    /// The exec expected to be next.
+    /// Index of the predicted exec.
     next_exec: usize,
     tgid: u32,
     time: u64,
     ppid: u32,
     start: u64,
-    /// What added to the time of a fork gives the start time in ns.
+    /// Difference in ns between a process's start time and the time of its fork event.
     shift: u64,
-    /// Processes and their starts, as details have told.
+    /// Process ids and start times of the last details.
     starts: Vec<(u32, u64)>,
     parent_start: u64,
     group: u32,
-    /// From an id in a PID namespace to that in the initial one.
-    offset: u32,
-    profiles: Profiles,
-    words: Words,
-    /// Bytes of strings that the records have received so far; many records can name one string.
-    given: usize,
-    /// Maximum of `given` for this block.
-    most_given: usize,
+    /// Difference between the process ids in the initial and in the process's own PID namespace.
+    pid_offset: u32,
+    profiles: DetailsProfiles,
+    words: WordStream,
+    /// Total length in bytes of the strings in the decoded records; many records can refer to one
+    /// string.
+    details_bytes: usize,
+    /// Maximum of `details_bytes` for this block.
+    max_details_bytes: usize,
 }
 
-struct Expected {
+/// Predicted parent and start time of a task.
+struct ExpectedTask {
     ppid: u32,
     start: u64,
-    /// When the process was forked, if the block has told.
+    /// Time of the task's fork in ns, if its event is in this block.
     forked: Option<u64>,
 }
 
-impl Context {
-    /// Creates the context for reading a block of `len` bytes.
+impl DetailsState {
+    /// Creates the state for decoding a block of `len` bytes.
     pub(crate) fn for_block(len: usize) -> Self {
-        Self { most_given: limit::given(len), ..Self::default() }
+        Self { max_details_bytes: limit::details_bytes(len), ..Self::default() }
     }
 
     pub(crate) fn reset(&mut self) {
@@ -85,7 +92,7 @@ impl Context {
     }
 
     #[inline]
-    pub(crate) fn saw_exec(&mut self, tgid: Tgid, time: MonoNs) {
+    pub(crate) fn add_exec(&mut self, tgid: Tgid, time: MonoNs) {
         self.execs.push((tgid, time));
     }
 
@@ -102,12 +109,12 @@ impl Context {
                 self.encode_tgid(tgid, out);
             }
             DetailsSubject::Exec { tgid, time } => {
-                let recent = self.execs.len().saturating_sub(LOOK_BACK);
-                let place = self.execs[recent..].iter().rposition(|&exec| exec == (tgid, time));
-                if let Some(place) = place.map(|place| place + recent) {
-                    let code = delta64(place as u64, self.next_exec as u64);
+                let recent = self.execs.len().saturating_sub(SEARCHED_EXECS);
+                let index = self.execs[recent..].iter().rposition(|&exec| exec == (tgid, time));
+                if let Some(index) = index.map(|index| index + recent) {
+                    let code = delta64(index as u64, self.next_exec as u64);
                     out.put(Column::DetailsSubject, BLOCK_EXEC + code);
-                    self.next_exec = place + 1;
+                    self.next_exec = index + 1;
                 } else {
                     out.put(Column::DetailsSubject, NAMED_EXEC);
                     self.encode_tgid(tgid, out);
@@ -120,7 +127,7 @@ impl Context {
         let expected = self.expect(events.origin(tgid.0));
         out.put(Column::DetailsPpid, details.ppid.map_or(0, |ppid| 1 + delta32(ppid, expected.ppid)));
         let start = details.start_ticks.map(|start| (start, delta64(start, expected.start)));
-        // A start time whose code would not fit is not one that a kernel can have.
+        // No kernel has a start time whose code does not fit.
         let start = start.filter(|&(_, code)| code < u64::MAX);
         out.put(Column::DetailsStart, start.map_or(0, |(_, code)| 1 + code));
         self.learn(&expected, details.ppid, start.map(|(start, _)| start));
@@ -143,8 +150,8 @@ impl Context {
             details.cgroup.as_deref(),
         ];
         let family = (tgid.0, self.ppid);
-        let context = details.context.as_ref().map(context);
-        let context = context.as_ref().map(<[u8; CONTEXT]>::as_slice);
+        let context = details.context.as_ref().map(context_string);
+        let context = context.as_ref().map(<[u8; CONTEXT_LEN]>::as_slice);
         let parts = (parts, [details.filename.as_deref(), context]);
         let has_args = details.args.is_some();
         let profile = self.profiles.encode(family, (miss, has_args), parts, out, (strings, names));
@@ -160,12 +167,12 @@ impl Context {
         self.learn_starts(tgid, start.map(|(start, _)| start), parent_start.map(|(start, _)| start));
         if let Some(context) = &details.context {
             out.put(Column::DetailsGroup, delta32(context.group, self.group));
-            out.put(Column::DetailsNsPid, delta32(context.pid, tgid.0.wrapping_sub(self.offset)));
-            self.learn_membership(tgid, context);
+            out.put(Column::DetailsNsPid, delta32(context.pid, tgid.0.wrapping_sub(self.pid_offset)));
+            self.learn_context(tgid, context);
         }
     }
 
-    /// Writes the usage of a task that has just ended.
+    /// Writes the usage of a task whose exit was just encoded.
     pub(crate) fn encode_usage(
         &mut self,
         task: Task,
@@ -179,7 +186,7 @@ impl Context {
         }
     }
 
-    /// Reads it, if it has one.
+    /// Reads the usage of a task whose exit was just decoded; `None` if it has none.
     #[inline]
     pub(crate) fn decode_usage(
         &mut self,
@@ -194,7 +201,7 @@ impl Context {
         Some(Box::new(usage))
     }
 
-    /// The start of the parent, if it was told; else that of the parent before.
+    /// Predicts the start time of the parent: from its last details, or the previous parent's.
     fn parent_start(&self) -> u64 {
         let known = self.starts.get(self.ppid as usize % STARTS).filter(|&&(pid, _)| pid == self.ppid);
         known.map_or(self.parent_start, |&(_, start)| start)
@@ -210,9 +217,9 @@ impl Context {
         self.parent_start = parent_start.unwrap_or(self.parent_start);
     }
 
-    fn learn_membership(&mut self, tgid: Tgid, context: &ProcessContext) {
+    fn learn_context(&mut self, tgid: Tgid, context: &ProcessContext) {
         self.group = context.group;
-        self.offset = tgid.0.wrapping_sub(context.pid);
+        self.pid_offset = tgid.0.wrapping_sub(context.pid);
     }
 
     fn encode_tgid(&mut self, tgid: Tgid, out: &mut ColumnWriter) {
@@ -220,17 +227,19 @@ impl Context {
         self.tgid = tgid.0;
     }
 
-    /// What the events before say of a process that was forked among them; else the same as of the one before.
-    fn expect(&self, origin: Option<(Tgid, MonoNs)>) -> Expected {
+    /// Predicts the parent and the start time of a process from its fork event. If the block does
+    /// not contain the fork, predicts the values of the previous process.
+    fn expect(&self, origin: Option<(Tgid, MonoNs)>) -> ExpectedTask {
         let Some((parent, forked)) = origin else {
-            return Expected { ppid: self.ppid, start: self.start, forked: None };
+            return ExpectedTask { ppid: self.ppid, start: self.start, forked: None };
         };
         let start = forked.0.wrapping_add(self.shift) / TICK;
-        Expected { ppid: parent.0, start, forked: Some(forked.0) }
+        ExpectedTask { ppid: parent.0, start, forked: Some(forked.0) }
     }
 
-    /// Shifts the clock by the least that would have made the start time as expected.
-    fn learn(&mut self, expected: &Expected, ppid: Option<u32>, start: Option<u64>) {
+    /// Updates the predictions. Changes the shift by the smallest amount that would have made the
+    /// prediction correct.
+    fn learn(&mut self, expected: &ExpectedTask, ppid: Option<u32>, start: Option<u64>) {
         self.ppid = ppid.unwrap_or(self.ppid);
         let Some(start) = start else { return };
         self.start = start;
@@ -247,7 +256,7 @@ impl Context {
         &mut self,
         events: &Predictor,
         from: &mut DetailsColumns<'_>,
-        (strings, names): (&mut Strings<'_>, &mut Strings<'_>),
+        (strings, names): (&mut StringReader<'_>, &mut StringReader<'_>),
     ) -> Details {
         let subject = match from.subject.take() {
             SNAPSHOT => DetailsSubject::Snapshot { tgid: self.decode_tgid(from) },
@@ -257,10 +266,10 @@ impl Context {
                 DetailsSubject::Exec { tgid, time: MonoNs(self.time) }
             }
             code => {
-                let place = undelta64(code - BLOCK_EXEC, self.next_exec as u64) as usize;
-                self.next_exec = place.wrapping_add(1);
-                // A place that is not there: only in a file that no writer wrote.
-                let (tgid, time) = self.execs.get(place).copied().unwrap_or_default();
+                let index = undelta64(code - BLOCK_EXEC, self.next_exec as u64) as usize;
+                self.next_exec = index.wrapping_add(1);
+                // Only a forged file refers to an exec that does not exist.
+                let (tgid, time) = self.execs.get(index).copied().unwrap_or_default();
                 DetailsSubject::Exec { tgid, time }
             }
         };
@@ -269,8 +278,8 @@ impl Context {
         let start_ticks = from.start.take().checked_sub(1).map(|code| undelta64(code, expected.start));
         self.learn(&expected, ppid, start_ticks);
 
-        if self.given > self.most_given {
-            // No writer makes a block of so much.
+        if self.details_bytes > self.max_details_bytes {
+            // A writer never exceeds this limit.
             return Details { ppid, start_ticks, ..Details::missed(subject, MissReason::Gone) };
         }
         let family = (subject.tgid().0, self.ppid);
@@ -293,17 +302,17 @@ impl Context {
         self.learn_starts(tgid, start_ticks, parent_start_ticks);
         let context = context.map(|context| {
             let group = undelta32(from.group.take(), self.group);
-            let pid = undelta32(from.ns_pid.take(), tgid.0.wrapping_sub(self.offset));
-            let context = ProcessContext { group, pid, ..of_context(context) };
-            self.learn_membership(tgid, &context);
+            let pid = undelta32(from.ns_pid.take(), tgid.0.wrapping_sub(self.pid_offset));
+            let context = ProcessContext { group, pid, ..parse_context(context) };
+            self.learn_context(tgid, &context);
             context
         });
         let strings = [comm, exe, filename, cwd, cgroup, args.as_deref()];
-        self.given += strings.into_iter().flatten().map(<[u8]>::len).sum::<usize>();
+        self.details_bytes += strings.into_iter().flatten().map(<[u8]>::len).sum::<usize>();
         let owned = |string: Option<&[u8]>| string.map(<[u8]>::to_vec);
         Details {
             subject,
-            // A cause of a later version is still a miss.
+            // Fields can be missing for a reason of a later version.
             miss: miss.map(|miss| miss.unwrap_or(MissReason::Gone)),
             ppid,
             start_ticks,
@@ -327,10 +336,10 @@ impl Context {
     }
 }
 
-/// What processes of one session share of where they belong.
-fn context(context: &ProcessContext) -> [u8; CONTEXT] {
+/// Encodes the part of a context that the processes of a session share.
+fn context_string(context: &ProcessContext) -> [u8; CONTEXT_LEN] {
     let ProcessContext { login_uid, session, cgroup, pid_namespace, .. } = context;
-    let mut bytes = [0; CONTEXT];
+    let mut bytes = [0; CONTEXT_LEN];
     bytes[..4].copy_from_slice(&login_uid.to_le_bytes());
     bytes[4..8].copy_from_slice(&session.to_le_bytes());
     bytes[8..16].copy_from_slice(&cgroup.to_le_bytes());
@@ -338,8 +347,8 @@ fn context(context: &ProcessContext) -> [u8; CONTEXT] {
     bytes
 }
 
-/// Undoes [`context`]; zero where bytes are missing, as in no file that a writer wrote.
-fn of_context(bytes: &[u8]) -> ProcessContext {
+/// Reverses [`context_string`]; missing bytes, which only a forged file has, are zeros.
+fn parse_context(bytes: &[u8]) -> ProcessContext {
     let number =
         |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&b| u32::from_le_bytes(b));
     ProcessContext {
@@ -351,7 +360,7 @@ fn of_context(bytes: &[u8]) -> ProcessContext {
     }
 }
 
-/// The columns of details that are being read.
+/// Reads the columns of details.
 pub(crate) struct DetailsColumns<'a> {
     subject: Values<'a>,
     tgid: Values<'a>,

@@ -1,15 +1,30 @@
-//! The index: where each block is and what times it holds. A hint for seeking, never trusted without a check.
+//! The index: the offset and the times of each block.
+//!
+//! A reader uses the index only to seek, and verifies the block that it finds.
 
-use super::column::{Column, ColumnReader, ColumnWriter, delta64, undelta64};
-use crate::capture::format::block::{BLOCK_HEADER, BlockHeader, Malformed, put_u32, u32_at, u64_at};
+use std::ops::Range;
+
+use super::column::{Column, ColumnReader, ColumnWriter};
+use super::delta::{delta64, undelta64};
+use crate::capture::format::block::{BLOCK_HEADER, BlockHeader};
 use crate::capture::format::limit;
+use crate::capture::format::{FILE_ORDER, Malformed, put_u32};
 use crate::ids::MonoNs;
 
-/// Bytes of the trailer, the last of a finished capture.
+/// Bytes of the trailer, which ends a finished capture.
 pub(crate) const TRAILER: usize = 24;
 const TRAILER_MAGIC: [u8; 8] = *b"pmon-end";
 
-/// What the index says of one block.
+// Byte ranges of the trailer's fields.
+const LAST_INDEX: Range<usize> = 0..8;
+const TAG: Range<usize> = 8..12;
+const CRC: Range<usize> = 12..16;
+const MAGIC: Range<usize> = 16..24;
+
+/// Bytes of an index's payload before its sections.
+const INDEX_FIXED: usize = 20;
+
+/// Entry of the index: one block of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexEntry {
     pub(crate) offset: u64,
@@ -20,7 +35,8 @@ pub(crate) struct IndexEntry {
     pub(crate) last_time: MonoNs,
 }
 
-/// Collects entries, and writes them out as index blocks, each of which names the one before.
+/// Collects entries and writes them as index blocks. Each index block has the offset of the
+/// previous one.
 #[derive(Default)]
 pub(crate) struct IndexWriter {
     entries: Vec<IndexEntry>,
@@ -36,7 +52,7 @@ impl IndexWriter {
         self.entries.len() >= limit::INDEX
     }
 
-    /// Appends an index block, which will stand at `offset` of the file.
+    /// Appends an index block to `out`; `offset` is its position in the file.
     pub(crate) fn flush(
         &mut self,
         header: BlockHeader,
@@ -63,7 +79,7 @@ impl IndexWriter {
         self.last_index = offset;
     }
 
-    /// Appends the trailer.
+    /// Appends the trailer to `out`.
     pub(crate) fn trailer(&self, tag: [u8; 4], out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.last_index.to_le_bytes());
@@ -73,24 +89,26 @@ impl IndexWriter {
     }
 }
 
-/// Reads a trailer: where the last index block is, if these are a trailer's bytes.
+/// Reads a trailer and returns the offset of the last index block; `None` if the bytes are no
+/// trailer.
 pub(crate) fn read_trailer(bytes: &[u8], tag: [u8; 4]) -> Option<u64> {
     let valid = bytes.len() == TRAILER
-        && bytes[16..] == TRAILER_MAGIC
-        && bytes[8..12] == tag
-        && u32_at(bytes, 12) == crc32c::crc32c(&bytes[..12]);
-    valid.then(|| u64_at(bytes, 0))
+        && bytes[MAGIC] == TRAILER_MAGIC
+        && bytes[TAG] == tag
+        && FILE_ORDER.u32_at(bytes, CRC.start) == crc32c::crc32c(&bytes[..CRC.start]);
+    valid.then(|| FILE_ORDER.u64_at(bytes, LAST_INDEX.start))
 }
 
-/// Reads an index block's payload: its entries, and where the index block before it is (0: nowhere).
+/// Reads the payload of an index block. Returns its entries and the offset of the previous index
+/// block, or 0 if there is none.
 pub(crate) fn read_index(
     payload: &[u8],
     columns: &mut ColumnReader,
 ) -> Result<(Vec<IndexEntry>, u64), Malformed> {
-    let (fixed, sections) = payload.split_at_checked(20).ok_or(Malformed("an index is cut"))?;
+    let (fixed, sections) = payload.split_at_checked(INDEX_FIXED).ok_or(Malformed("an index is cut"))?;
     let room = limit::columns(BLOCK_HEADER + payload.len(), 0, 0).unwrap_or_default();
     columns.load(sections, room)?;
-    let count = u32_at(fixed, 0) as usize;
+    let count = FILE_ORDER.u32_at(fixed, 0) as usize;
     let mut offsets = columns.numbers(Column::IndexOffset);
     if count > offsets.len() {
         return Err(Malformed("an index has fewer entries than it says"));
@@ -99,7 +117,7 @@ pub(crate) fn read_index(
     let mut events = columns.numbers(Column::IndexEvents);
     let mut firsts = columns.numbers(Column::IndexFirstTime);
     let mut lasts = columns.numbers(Column::IndexLastTime);
-    let (mut at, mut first, mut last, mut first_record) = (0, 0, 0, u64_at(fixed, 12));
+    let (mut at, mut first, mut last, mut first_record) = (0, 0, 0, FILE_ORDER.u64_at(fixed, 12));
     let entries = (0..count).map(|_| {
         at = undelta64(offsets.take(), at);
         first = undelta64(firsts.take(), first);
@@ -115,5 +133,5 @@ pub(crate) fn read_index(
         first_record = first_record.wrapping_add(entry.records.into());
         entry
     });
-    Ok((entries.collect(), u64_at(fixed, 4)))
+    Ok((entries.collect(), FILE_ORDER.u64_at(fixed, 4)))
 }

@@ -6,8 +6,12 @@ pub(crate) mod encode;
 pub(crate) mod index;
 
 mod args;
+mod block_encoder;
+mod counts;
+mod delta;
 mod details;
 mod notes;
+mod pending;
 mod predict;
 mod profile;
 mod recent;

@@ -1,4 +1,4 @@
-//! Notes: the rare records, each a kind and a bincode body.
+//! Notes: the rare kinds of record, each stored as a kind and a bincode body.
 
 use crate::capture::format::meta::{self, MetaError};
 use crate::capture::records::Record;
@@ -16,7 +16,7 @@ const RING: u8 = 10;
 const SCOPE: u8 = 11;
 const FORKS: u8 = 12;
 
-/// A note's kind and body; `None` for records that are no notes.
+/// Returns a note's kind and body; `None` for records that are not stored as notes.
 pub(crate) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaError> {
     Ok(Some(match record {
         Record::Loss(loss) => (LOSS, meta::encode(loss)?),
@@ -34,7 +34,8 @@ pub(crate) fn encode(record: &Record<'_>) -> Result<Option<(u8, Vec<u8>)>, MetaE
     }))
 }
 
-/// The record of a note. One that cannot be read is as unknown as one of a later version.
+/// Returns the record of a note. A note that cannot be decoded becomes an unknown record, like a
+/// note of a later version.
 pub(crate) fn decode(kind: u8, body: &[u8]) -> Record<'static> {
     let record = match kind {
         LOSS => meta::decode(body).map(Record::Loss),
@@ -53,7 +54,7 @@ pub(crate) fn decode(kind: u8, body: &[u8]) -> Record<'static> {
     record.unwrap_or(Record::Unknown { kind })
 }
 
-/// Whether a note of this kind ends a capture.
+/// Returns whether a note of this kind ends a capture.
 pub(crate) fn is_end(kind: u64) -> bool {
     kind == u64::from(END)
 }

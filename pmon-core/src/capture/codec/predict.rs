@@ -1,42 +1,54 @@
-//! Events to columns: what can be foretold from the events before in the block costs nothing.
+//! Events to columns, and back: fields that are predicted correctly take almost no space.
 //!
-//! Writer and reader run the same [`Predictor`]. It knows, of each task, the process it belongs to and its parent
-//! (from its fork); of each CPU, the task that is expected to act there next; and the tasks that acted unexpectedly.
+//! Writer and reader run the same [`Predictor`] on the events of a block. It knows the process and
+//! the parent of each task (from its fork), the task that probably acts next on each CPU, and the
+//! tasks that acted although another one was predicted.
 
-use super::column::{Column, ColumnReader, ColumnWriter, Values, delta32, delta64, undelta32, undelta64};
-use super::recent::{PLACES, Recent};
+use super::column::{Column, ColumnReader, ColumnWriter, Values};
+use super::delta::{delta32, delta64, undelta32, undelta64};
+use super::recent::{RECENT_TASKS, RecentTasks};
 use crate::ids::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 use crate::wire::{Comm, Event, EventBody, EventKind};
 
-/// The tag of a datagram that is stored as it is.
+/// Kind in the tag of a datagram that is stored as bytes.
 pub(crate) const RAW: u64 = 15;
 
+/// Number of tasks that are remembered, by thread id modulo this number.
 const TASKS: usize = 4096;
+/// Number of CPUs that are distinguished, by CPU number modulo this number.
 const CPUS: usize = 256;
-/// `SIGCHLD`, what the parent of a process gets.
+/// `SIGCHLD`, the usual signal to the parent of a process.
 const SIGCHLD: u32 = 17;
 
+/// A task and its last known parent.
 #[derive(Clone, Copy, Default)]
-struct Known {
+struct KnownTask {
     task: Task,
     parent: Task,
 }
 
+/// State of one CPU.
 #[derive(Clone, Copy, Default)]
-struct OnCpu {
+struct CpuState {
+    /// Sequence number of the CPU's last event.
     seq: u32,
+    /// Thread id of the task that probably acts next.
     actor: u32,
 }
 
+/// State of a block from which the next event is predicted.
 pub(crate) struct Predictor {
+    /// Time of the last event.
     time: u64,
+    /// Thread id of the last forked task.
     last_child: u32,
     last_parent: Task,
-    /// Whether the last thread that ended had a parent.
+    /// Whether the last exit of a thread named a parent. Some kernels name none.
     threads_have_parents: bool,
-    recent: Recent,
-    cpus: Box<[OnCpu; CPUS]>,
-    tasks: Box<[Known; TASKS]>,
+    recent: RecentTasks,
+    cpus: Box<[CpuState; CPUS]>,
+    tasks: Box<[KnownTask; TASKS]>,
+    /// Time of the fork of each task in `tasks`; 0 if it is unknown.
     forked: Box<[u64; TASKS]>,
 }
 
@@ -47,26 +59,26 @@ impl Predictor {
             last_child: 0,
             last_parent: Task::default(),
             threads_have_parents: false,
-            recent: Recent::default(),
-            cpus: Box::new([OnCpu::default(); CPUS]),
-            tasks: Box::new([Known::default(); TASKS]),
+            recent: RecentTasks::default(),
+            cpus: Box::new([CpuState::default(); CPUS]),
+            tasks: Box::new([KnownTask::default(); TASKS]),
             forked: Box::new([0; TASKS]),
         }
     }
 
-    /// Forgets all: each block stands alone.
+    /// Returns to the initial state, because each block is decoded without any other.
     pub(crate) fn reset(&mut self) {
         self.time = 0;
         self.last_child = 0;
         self.last_parent = Task::default();
         self.threads_have_parents = false;
-        self.recent = Recent::default();
-        self.cpus.fill(OnCpu::default());
-        self.tasks.fill(Known::default());
+        self.recent = RecentTasks::default();
+        self.cpus.fill(CpuState::default());
+        self.tasks.fill(KnownTask::default());
         self.forked.fill(0);
     }
 
-    /// The parent of a task and the time of its fork, if the block has told.
+    /// Returns the parent of a task and the time of its fork, if the fork is in this block.
     pub(crate) fn origin(&self, tid: u32) -> Option<(Tgid, MonoNs)> {
         let at = tid as usize % TASKS;
         let known = self.tasks[at];
@@ -75,18 +87,19 @@ impl Predictor {
     }
 
     #[inline(always)]
-    fn cpu(&mut self, cpu: Cpu) -> &mut OnCpu {
+    fn cpu(&mut self, cpu: Cpu) -> &mut CpuState {
         &mut self.cpus[cpu.0 as usize % CPUS]
     }
 
-    /// What is known of a task; else that it leads its own process, and has the parent last seen.
+    /// Returns what is known of a task. An unknown task is assumed to lead its own process and to
+    /// have the last parent.
     #[inline(always)]
-    fn known(&self, tid: u32) -> Known {
+    fn known(&self, tid: u32) -> KnownTask {
         let known = self.tasks[tid as usize % TASKS];
         if known.task.tid.0 == tid {
             known
         } else {
-            Known { task: Task::new(tid, tid), parent: self.last_parent }
+            KnownTask { task: Task::new(tid, tid), parent: self.last_parent }
         }
     }
 
@@ -96,10 +109,11 @@ impl Predictor {
         if self.tasks[at].task.tid != task.tid {
             self.forked[at] = 0;
         }
-        self.tasks[at] = Known { task, parent };
+        self.tasks[at] = KnownTask { task, parent };
     }
 
-    /// The parent to expect in the fork of `child`: who acted last on the CPU, or for a thread its process's parent.
+    /// Predicts the parent in the fork of `child`: the task that acts on the CPU, or for a thread
+    /// the parent of its process.
     fn fork_parent(&self, child: Task, actor: u32) -> Task {
         if child.is_leader() { self.known(actor).task } else { self.known(child.tgid.0).parent }
     }
@@ -134,12 +148,12 @@ impl Predictor {
                         0
                     } else if child.tgid == self.known(actor).task.tgid {
                         1
-                    } else if let Some(place) =
-                        self.recent.place(|tid| self.known(tid).task.tgid == child.tgid)
+                    } else if let Some(index) =
+                        self.recent.index(|tid| self.known(tid).task.tgid == child.tgid)
                     {
-                        2 + place as u64
+                        2 + index as u64
                     } else {
-                        2 + PLACES as u64 + delta32(child.tgid.0, child.tid.0)
+                        2 + RECENT_TASKS as u64 + delta32(child.tgid.0, child.tid.0)
                     },
                 );
                 self.encode_task(parent, self.fork_parent(child, actor), Column::Forker, out);
@@ -183,28 +197,28 @@ impl Predictor {
                 self.encode_parent(parent, self.exit_parent(known), out);
                 self.exited(cpu, task, parent);
             }
-            // Such an event does not encode to its datagram, so that its datagram is raw.
+            // The datagram of such an event is stored as raw bytes.
             EventBody::Unknown { .. } => {}
         }
     }
 
-    /// A task, of which `expected` is the most likely; then the recent ones.
+    /// Writes a task, relative to the predicted one and to the recent ones.
     fn encode_task(&mut self, task: Task, expected: Task, column: Column, out: &mut ColumnWriter) {
         let tid = task.tid.0;
         let expected_tgid = if tid == expected.tid.0 {
             out.put(column, 0);
             expected.tgid
         } else {
-            let place = self.recent.place(|other| other == tid).map(|place| place as u64);
-            let place = place.unwrap_or_else(|| PLACES as u64 + delta32(tid, expected.tid.0));
-            out.put(column, 1 + place);
-            self.recent.bring_forward(tid, place);
+            let index = self.recent.index(|other| other == tid).map(|index| index as u64);
+            let index = index.unwrap_or_else(|| RECENT_TASKS as u64 + delta32(tid, expected.tid.0));
+            out.put(column, 1 + index);
+            self.recent.bring_forward(tid, index);
             self.known(tid).task.tgid
         };
         out.put(Column::Tgid, delta32(task.tgid.0, expected_tgid.0));
     }
 
-    fn encode_actor(&mut self, cpu: Cpu, actor: u32, task: Task, out: &mut ColumnWriter) -> Known {
+    fn encode_actor(&mut self, cpu: Cpu, actor: u32, task: Task, out: &mut ColumnWriter) -> KnownTask {
         let expected = self.known(actor).task;
         self.encode_task(task, expected, Column::Actor, out);
         self.acted(cpu, task)
@@ -217,20 +231,21 @@ impl Predictor {
     }
 
     #[inline(always)]
-    fn acted(&mut self, cpu: Cpu, task: Task) -> Known {
+    fn acted(&mut self, cpu: Cpu, task: Task) -> KnownTask {
         self.cpu(cpu).actor = task.tid.0;
-        let known = Known { task, ..self.known(task.tid.0) };
+        let known = KnownTask { task, ..self.known(task.tid.0) };
         self.learn(task, known.parent);
         known
     }
 
-    /// The parent to expect in a task's exit. Some kernels name none for a thread.
+    /// Predicts the parent in a task's exit.
     #[inline(always)]
-    fn exit_parent(&self, known: Known) -> Task {
+    fn exit_parent(&self, known: KnownTask) -> Task {
         if known.task.is_leader() || self.threads_have_parents { known.parent } else { Task::default() }
     }
 
-    /// Next on the CPU, the parent that waited is expected; after a thread, its process.
+    /// Updates the state after an exit. The next task on the CPU is probably the waiting parent, or
+    /// after the exit of a thread, its process.
     #[inline(always)]
     fn exited(&mut self, cpu: Cpu, task: Task, parent: Task) {
         self.recent.remove(task.tid.0);
@@ -253,7 +268,8 @@ impl Predictor {
         self.last_parent = parent;
     }
 
-    /// The next event; `None` if it is raw. `comm` gives the string of a code.
+    /// Reads the next event; `None` if it is stored as raw bytes. `comm` returns the name of a
+    /// code.
     #[inline]
     pub(crate) fn decode(
         &mut self,
@@ -280,7 +296,7 @@ impl Predictor {
                     1 => self.known(actor).task.tgid.0,
                     code => match self.recent.at(code - 2) {
                         Some(tid) => self.known(tid).task.tgid.0,
-                        None => undelta32(code - 2 - PLACES as u64, tid),
+                        None => undelta32(code - 2 - RECENT_TASKS as u64, tid),
                     },
                 };
                 let child = Task::new(tid, tgid);
@@ -341,12 +357,13 @@ impl Predictor {
     }
 
     fn decode_unexpected(&mut self, expected: u32, code: u64) -> Task {
-        let tid = self.recent.at(code - 1).unwrap_or_else(|| undelta32(code - 1 - PLACES as u64, expected));
+        let tid =
+            self.recent.at(code - 1).unwrap_or_else(|| undelta32(code - 1 - RECENT_TASKS as u64, expected));
         self.recent.bring_forward(tid, code - 1);
         self.known(tid).task
     }
 
-    fn decode_actor(&mut self, cpu: Cpu, actor: u32, from: &mut EventColumns<'_>) -> Known {
+    fn decode_actor(&mut self, cpu: Cpu, actor: u32, from: &mut EventColumns<'_>) -> KnownTask {
         let expected = self.known(actor).task;
         let task = self.decode_task(expected, from.actor.take(), &mut from.tgid);
         self.acted(cpu, task)
@@ -359,12 +376,12 @@ impl Predictor {
     }
 }
 
-/// The signal that a task's end sends: none if it is a thread.
+/// Predicts the signal of an exit: none for a thread.
 fn exit_signal(task: Task) -> u32 {
     if task.is_leader() { SIGCHLD } else { u32::MAX }
 }
 
-/// The columns of events that are being read.
+/// Reads the columns of events.
 pub(crate) struct EventColumns<'a> {
     tag: Values<'a>,
     time: Values<'a>,

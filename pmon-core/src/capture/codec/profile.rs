@@ -1,53 +1,58 @@
-//! What processes of one program have in common, as one number: most details differ from others before in their
-//! arguments alone.
+//! Profiles: the fields of details that processes share, stored once and referred to by number.
+//!
+//! Most details differ from earlier ones in their arguments only.
 
 use std::collections::HashMap;
 
 use super::column::{Column, ColumnReader, ColumnWriter, Values};
-use super::strings::{Interner, Strings};
+use super::strings::{Interner, StringReader};
 
+/// Code of the predicted profile.
 const EXPECTED: u64 = 0;
+/// Code of a new profile, whose fields follow.
 const NEW: u64 = 1;
+/// Code of profile number 0; the number is added.
 const OLD: u64 = 2;
 
+/// Number of processes whose last profile is remembered, by process id modulo this number.
 const PROCESSES: usize = 4096;
 
-/// The parts of a profile that are strings, in the order of their columns.
+/// Columns of the fields whose strings are in the table of strings.
 pub(crate) const STRINGS: [Column; 5] =
     [Column::DetailsIds, Column::DetailsComm, Column::DetailsExe, Column::DetailsCwd, Column::DetailsCgroup];
-/// The place of the executable in them.
+/// Index of the executable in [`STRINGS`].
 pub(crate) const EXE: usize = 2;
-/// The parts that are in a table of their own: file names, and where processes belong.
+/// Columns of the fields whose strings are in the table of names.
 const NAMES: [Column; 2] = [Column::DetailsFilename, Column::DetailsContext];
 
-/// Parts of a profile, as they were recorded.
+/// Recorded values of the fields of a profile.
 type Parts<'a, const N: usize> = [Option<&'a [u8]>; N];
 
-/// All of a process's details that others share.
+/// The shared fields of a process's details.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Profile {
-    /// The code of what is missing.
+pub(crate) struct DetailsProfile {
+    /// Code of the reason why fields are missing; 0 for none.
     pub(crate) miss: u64,
-    /// Whether there are arguments.
+    /// Whether the arguments are known.
     pub(crate) has_args: bool,
-    /// The numbers of [`STRINGS`].
+    /// String numbers of the fields in [`STRINGS`].
     pub(crate) strings: [Option<u32>; STRINGS.len()],
-    /// The numbers of [`NAMES`].
+    /// String numbers of the fields in [`NAMES`].
     pub(crate) names: [Option<u32>; NAMES.len()],
 }
 
-/// The profiles so far, and which is expected next.
+/// The profiles of a block so far, with the state that predicts the next one.
 #[derive(Default)]
-pub(crate) struct Profiles {
-    profiles: Vec<Profile>,
-    numbers: HashMap<Profile, u32>,
-    /// The profile that followed each in its family.
+pub(crate) struct DetailsProfiles {
+    profiles: Vec<DetailsProfile>,
+    numbers: HashMap<DetailsProfile, u32>,
+    /// For each profile, the one that followed it in the same family.
     next: Vec<Option<u32>>,
-    /// A process, and the profile last seen of it or of a child of its.
+    /// Process ids, each with the last profile of the process or of one of its children.
     families: Vec<(u32, Option<u32>)>,
 }
 
-impl Profiles {
+impl DetailsProfiles {
     pub(crate) fn reset(&mut self) {
         self.profiles.clear();
         self.numbers.clear();
@@ -73,13 +78,13 @@ impl Profiles {
         }
     }
 
-    fn add(&mut self, profile: Profile) -> u32 {
+    fn add(&mut self, profile: DetailsProfile) -> u32 {
         self.profiles.push(profile);
         self.next.push(None);
         self.profiles.len() as u32 - 1
     }
 
-    /// Writes the profile of a process, of which `strings` and `names` are the parts. The answer holds their numbers.
+    /// Writes the profile of a process with these fields, and returns it.
     pub(crate) fn encode(
         &mut self,
         (pid, parent): (u32, u32),
@@ -87,11 +92,11 @@ impl Profiles {
         (strings, names): (Parts<'_, { STRINGS.len() }>, Parts<'_, { NAMES.len() }>),
         out: &mut ColumnWriter,
         (strings_in, names_in): (&mut Interner, &mut Interner),
-    ) -> Profile {
+    ) -> DetailsProfile {
         let codes = strings.map(|string| strings_in.code(string));
         let name_codes = names.map(|name| names_in.code(name));
         let (strings, names) = (codes.map(|(_, number)| number), name_codes.map(|(_, number)| number));
-        let profile = Profile { miss, has_args, strings, names };
+        let profile = DetailsProfile { miss, has_args, strings, names };
         let number = if let Some(&number) = self.numbers.get(&profile) {
             let is_expected = self.expected(parent) == Some(number);
             out.put(Column::DetailsProfile, if is_expected { EXPECTED } else { OLD + u64::from(number) });
@@ -117,26 +122,26 @@ impl Profiles {
         &mut self,
         (pid, parent): (u32, u32),
         from: &mut ProfileColumns<'_>,
-        (strings, names): (&mut Strings<'_>, &mut Strings<'_>),
-    ) -> Profile {
+        (strings, names): (&mut StringReader<'_>, &mut StringReader<'_>),
+    ) -> DetailsProfile {
         let number = match from.profile.take() {
             EXPECTED => self.expected(parent),
             NEW => {
                 let (miss, has_args) = (from.miss.take(), from.args.take() != 0);
                 let strings = from.strings.each_mut().map(|codes| strings.number(codes.take()));
                 let names = from.names.each_mut().map(|codes| names.number(codes.take()));
-                Some(self.add(Profile { miss, has_args, strings, names }))
+                Some(self.add(DetailsProfile { miss, has_args, strings, names }))
             }
             code => u32::try_from(code - OLD).ok(),
         };
-        // A profile that is not there: only in a file that no writer wrote.
-        let Some(number) = number else { return Profile::default() };
+        // Only a forged file refers to a profile that does not exist.
+        let Some(number) = number else { return DetailsProfile::default() };
         self.learn(pid, parent, number);
         self.profiles.get(number as usize).copied().unwrap_or_default()
     }
 }
 
-/// The columns of profiles that are being read.
+/// Reads the columns of profiles.
 pub(crate) struct ProfileColumns<'a> {
     profile: Values<'a>,
     miss: Values<'a>,

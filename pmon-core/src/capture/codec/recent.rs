@@ -1,46 +1,47 @@
-//! The tasks that may act next though they were not expected to: a list that is kept in the order of surprise.
+//! The tasks that most recently acted although another task was predicted.
 
-/// How many tasks are in the list.
-pub(crate) const PLACES: usize = 16;
+/// Number of tasks in the list.
+pub(crate) const RECENT_TASKS: usize = 16;
 
-/// Thread ids, the latest first; 0 where there is none.
+/// Thread ids, the latest first; 0 in unused entries.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Recent([u32; PLACES]);
+pub(crate) struct RecentTasks([u32; RECENT_TASKS]);
 
-impl Recent {
-    /// The task at a place, if there is such a place.
+impl RecentTasks {
+    /// Returns the task at an index; `None` if the index is out of range.
     #[inline]
-    pub(crate) fn at(&self, place: u64) -> Option<u32> {
-        self.0.get(usize::try_from(place).unwrap_or(PLACES)).copied()
+    pub(crate) fn at(&self, index: u64) -> Option<u32> {
+        self.0.get(usize::try_from(index).unwrap_or(RECENT_TASKS)).copied()
     }
 
-    /// The first place whose task is the one wanted.
+    /// Returns the first index whose task matches.
     #[inline]
-    pub(crate) fn place(&self, is_wanted: impl Fn(u32) -> bool) -> Option<usize> {
-        self.0.iter().position(|&tid| is_wanted(tid))
+    pub(crate) fn index(&self, matches: impl Fn(u32) -> bool) -> Option<usize> {
+        self.0.iter().position(|&tid| matches(tid))
     }
 
-    /// Puts a task in front. If it stands at `place`, it leaves that; else the last task falls out.
+    /// Moves a task from `index` to the front. If the index is out of range, inserts the task and
+    /// removes the last one.
     #[inline]
-    pub(crate) fn bring_forward(&mut self, tid: u32, place: u64) {
-        let place = usize::try_from(place).unwrap_or(PLACES).min(PLACES - 1);
-        self.0.copy_within(..place, 1);
+    pub(crate) fn bring_forward(&mut self, tid: u32, index: u64) {
+        let index = usize::try_from(index).unwrap_or(RECENT_TASKS).min(RECENT_TASKS - 1);
+        self.0.copy_within(..index, 1);
         self.0[0] = tid;
     }
 
-    /// Puts a new task in front; the last one falls out.
+    /// Inserts a task at the front and removes the last one.
     #[inline]
     pub(crate) fn insert(&mut self, tid: u32) {
-        self.0.copy_within(..PLACES - 1, 1);
+        self.0.copy_within(..RECENT_TASKS - 1, 1);
         self.0[0] = tid;
     }
 
-    /// Takes a task out, if it is there.
+    /// Removes a task if it is in the list.
     #[inline]
     pub(crate) fn remove(&mut self, tid: u32) {
-        if let Some(place) = self.place(|other| other == tid) {
-            self.0.copy_within(place + 1.., place);
-            self.0[PLACES - 1] = 0;
+        if let Some(index) = self.index(|other| other == tid) {
+            self.0.copy_within(index + 1.., index);
+            self.0[RECENT_TASKS - 1] = 0;
         }
     }
 }

@@ -1,13 +1,16 @@
-//! The strings of a block, each stored once and named by its place.
+//! The strings of a block. Each distinct string is stored once; columns refer to it by its number.
 
 use std::hash::{BuildHasher as _, RandomState};
 
 use super::column::{Column, ColumnReader, ColumnWriter};
-use crate::capture::format::block::Malformed;
+use crate::capture::format::Malformed;
 use crate::capture::format::limit;
 
+/// Code of no string.
 const NONE: u64 = 0;
+/// Code of the next string that was not used before.
 const NEW: u64 = 1;
+/// Code of string number 0; the number is added.
 const OLD: u64 = 2;
 
 /// Gives each distinct string a number, in the order of first use.
@@ -24,7 +27,7 @@ pub(crate) struct Interner {
     /// length is a power of two.
     table: Vec<u32>,
     /// Length of the table before the last reset, which predicts the length needed next.
-    places: usize,
+    last_table_len: usize,
     bytes: Vec<u8>,
     /// End offset of each string in `bytes`.
     ends: Vec<u32>,
@@ -32,38 +35,41 @@ pub(crate) struct Interner {
     hashes: Vec<u32>,
 }
 
-/// Length of the smallest table.
-const PLACES: usize = 256;
+/// Minimum length of the table.
+const MIN_TABLE_LEN: usize = 256;
 
 impl Interner {
-    /// The number of a string, and whether it is new.
+    /// Returns the number of a string, and whether the string is new.
     pub(crate) fn number(&mut self, string: &[u8]) -> (u32, bool) {
         if self.table.len() <= 2 * self.ends.len() {
             self.grow();
         }
         let hash = self.hasher.hash_one(string) as u32;
-        let mut place = hash as usize & (self.table.len() - 1);
-        while let Some(number) = self.table[place].checked_sub(1) {
+        let mut index = hash as usize & (self.table.len() - 1);
+        while let Some(number) = self.table[index].checked_sub(1) {
             if self.hashes[number as usize] == hash && self.at(number) == string {
                 return (number, false);
             }
-            place = (place + 1) & (self.table.len() - 1);
+            index = (index + 1) & (self.table.len() - 1);
         }
         let number = self.count();
         self.bytes.extend_from_slice(string);
         self.ends.push(self.bytes.len() as u32);
         self.hashes.push(hash);
-        self.table[place] = number + 1;
+        self.table[index] = number + 1;
         (number, true)
     }
 
-    /// How many strings have a number.
+    /// Returns the number of distinct strings.
     pub(crate) fn count(&self) -> u32 {
         self.ends.len() as u32
     }
 
-    /// The code by which a column names a string, and its number: 0 for none, 1 for the next that was not named
-    /// before, else its number plus 2. Strings that come once then make a run of ones, which costs nothing.
+    /// Returns the code by which a column refers to a string, and the string's number.
+    ///
+    /// The code is 0 for no string, 1 for the next string that was not used before, and otherwise
+    /// the number plus 2. Strings that occur once then become a run of ones, which compresses to
+    /// nothing.
     pub(crate) fn code(&mut self, string: Option<&[u8]>) -> (u64, Option<u32>) {
         let Some(string) = string else { return (NONE, None) };
         match self.number(string) {
@@ -72,7 +78,7 @@ impl Interner {
         }
     }
 
-    /// Writes the strings as columns, and forgets them.
+    /// Writes the strings as columns and clears the table.
     pub(crate) fn flush(&mut self, lens: Column, bytes: Column, out: &mut ColumnWriter) {
         let mut start = 0;
         for &end in &self.ends {
@@ -82,7 +88,7 @@ impl Interner {
         out.take_bytes(bytes, &mut self.bytes);
         self.ends.clear();
         self.hashes.clear();
-        self.places = self.table.len();
+        self.last_table_len = self.table.len();
         self.table.clear();
         limit::trim(&mut self.bytes);
         limit::trim(&mut self.ends);
@@ -98,42 +104,40 @@ impl Interner {
 
     #[cold]
     fn grow(&mut self) {
-        let places = (4 * self.table.len()).max(self.places / 4).max(PLACES);
+        let len = (4 * self.table.len()).max(self.last_table_len / 4).max(MIN_TABLE_LEN);
         self.table.clear();
-        self.table.resize(places, 0);
+        self.table.resize(len, 0);
         for (number, &hash) in self.hashes.iter().enumerate() {
-            let mut place = hash as usize & (places - 1);
-            while self.table[place] != 0 {
-                place = (place + 1) & (places - 1);
+            let mut index = hash as usize & (len - 1);
+            while self.table[index] != 0 {
+                index = (index + 1) & (len - 1);
             }
-            self.table[place] = number as u32 + 1;
+            self.table[index] = number as u32 + 1;
         }
     }
 }
 
-/// Byte strings laid end to end: where each ends.
+/// End offsets of byte strings that are stored end to end.
 #[derive(Default)]
-pub(crate) struct Ends(Vec<u32>);
+pub(crate) struct StringEnds(Vec<u32>);
 
-impl Ends {
+impl StringEnds {
     /// Returns the bytes of memory allocated.
     pub(crate) fn memory(&self) -> usize {
         self.0.capacity() * size_of::<u32>()
     }
 
-    /// Takes the lengths from a column; they must add up to the bytes that there are.
+    /// Loads the lengths from a column. They must add up to the length of the column of bytes.
     pub(crate) fn load(
         &mut self,
         columns: &ColumnReader,
         lens: Column,
-        count: Option<usize>,
         bytes: Column,
     ) -> Result<(), Malformed> {
         let mut values = columns.numbers(lens);
-        let count = count.unwrap_or(values.len());
         self.0.clear();
         let mut end = 0;
-        for _ in 0..count.min(limit::WORDS) {
+        for _ in 0..values.len().min(limit::WORDS) {
             let len = values.take();
             if len > limit::STRING as u64 {
                 return Err(Malformed("a datagram, string or note is longer than the format allows"));
@@ -149,20 +153,21 @@ impl Ends {
     }
 }
 
-/// The strings of a block that is being read.
-pub(crate) struct Strings<'a> {
+/// The strings of a block, with the state that decodes references to them.
+pub(crate) struct StringReader<'a> {
     bytes: &'a [u8],
     ends: &'a [u32],
-    /// The number of the next that was not named before.
+    /// Number of the next string that was not used before.
     next: u32,
 }
 
-impl<'a> Strings<'a> {
-    pub(crate) fn new(bytes: &'a [u8], ends: &'a Ends) -> Self {
+impl<'a> StringReader<'a> {
+    pub(crate) fn new(bytes: &'a [u8], ends: &'a StringEnds) -> Self {
         Self { bytes, ends: &ends.0, next: 0 }
     }
 
-    /// The number of the string of a code: see [`Interner::code`]. None if no string has that number.
+    /// Returns the string number of a code, the reverse of [`Interner::code`]; `None` if no string
+    /// has the number.
     pub(crate) fn number(&mut self, code: u64) -> Option<u32> {
         match code {
             NONE => None,
@@ -171,25 +176,25 @@ impl<'a> Strings<'a> {
         }
     }
 
-    /// The number of the next string that was not named before.
+    /// Returns the number of the next string that was not used before.
     pub(crate) fn next_number(&mut self) -> u32 {
         let number = self.next;
         self.next = number.saturating_add(1);
         number
     }
 
-    /// How many strings have been named.
+    /// Returns the number of strings used so far.
     pub(crate) fn count(&self) -> u32 {
         self.next
     }
 
-    /// The next string; empty if there is none.
+    /// Returns the next string; empty if there is none.
     pub(crate) fn take_next(&mut self) -> &'a [u8] {
         let number = self.next_number();
         self.at(number)
     }
 
-    /// String `number`; empty if there is none.
+    /// Returns string `number`; empty if there is none.
     pub(crate) fn at(&self, number: u32) -> &'a [u8] {
         let number = number as usize;
         let Some(&end) = self.ends.get(number) else { return &[] };

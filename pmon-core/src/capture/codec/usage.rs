@@ -1,9 +1,10 @@
-//! What was used until an exit, to columns and back.
+//! Resource usage of exits to columns, and back.
 
-use super::column::{Column, ColumnReader, ColumnWriter, Values, delta64, undelta64};
+use super::column::{Column, ColumnReader, ColumnWriter, Values};
+use super::delta::{delta64, undelta64};
 use crate::capture::records::{ProcessState, Usage};
 
-/// The columns of numbers that are stored as they are, in their order.
+/// The columns other than the start time, in the order of the fields.
 const PLAIN: [Column; 11] = [
     Column::UsageCpu,
     Column::UsageUser,
@@ -20,7 +21,9 @@ const PLAIN: [Column; 11] = [
 
 /// Code of [`ProcessState::Unknown`].
 const UNKNOWN: u64 = 0;
+/// Code of [`ProcessState::Alive`].
 const ALIVE: u64 = 1;
+/// Code of [`ProcessState::Ended`] with status 0; the status is added.
 const ENDED: u64 = 2;
 
 /// Writes that an exit has no usage.
@@ -28,8 +31,10 @@ pub(crate) fn encode_none(out: &mut ColumnWriter) {
     out.put(Column::UsageStart, 0);
 }
 
-/// Writes the usage of a task that is expected to have begun at `expected`; or, and then it is `false`, none if the code of its start
-/// would not fit, which is not a start that a kernel can have.
+/// Writes the usage of a task that probably started at `expected`.
+///
+/// Returns `false` and writes no usage if the code of the start time does not fit. No kernel has
+/// such a start time.
 pub(crate) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bool {
     let Some(start) = delta64(usage.start_ticks, expected).checked_add(1) else {
         encode_none(out);
@@ -61,7 +66,7 @@ pub(crate) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bo
     true
 }
 
-/// The columns that are being read.
+/// Reads the columns of usages.
 pub(crate) struct UsageColumns<'a> {
     start: Values<'a>,
     plain: [Values<'a>; PLAIN.len()],
@@ -73,13 +78,13 @@ impl<'a> UsageColumns<'a> {
         Self { start: numbers(Column::UsageStart), plain: PLAIN.map(numbers) }
     }
 
-    /// The code of the next exit's start, if it has a usage.
+    /// Returns the code of the next exit's start time; `None` if the exit has no usage.
     #[inline]
     pub(crate) fn start(&mut self) -> Option<u64> {
         self.start.take().checked_sub(1)
     }
 
-    /// The rest of that exit's usage.
+    /// Returns the usage of the exit whose start time has code `start`.
     pub(crate) fn decode(&mut self, start: u64, expected: u64) -> Usage {
         let [
             cpu_us,

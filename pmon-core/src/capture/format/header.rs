@@ -1,45 +1,53 @@
-//! The file header: what a reader must know before the first record.
+//! The file header: identity, byte order and origin of a capture.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::block::{put_u32, u32_at};
 use super::meta::{self, MetaError};
-use super::{MAJOR, MINOR};
+use super::{FILE_ORDER, MAJOR, MINOR, put_u32};
 use crate::capture::records::ClockAnchor;
 use crate::ids::Tgid;
 use crate::wire::ByteOrder;
 
-/// The first bytes of a capture: none of them survives a transfer in text mode.
+/// First bytes of a capture. A transfer in text mode changes them.
 const MAGIC: [u8; 8] = *b"\x89PMON\r\n\x1a";
 /// Bytes of a header before its metadata.
 pub(crate) const FIXED: usize = 40;
 
-/// What stands at the start of a capture.
+// Byte ranges of the header's fields after the magic number.
+const MAJOR_VERSION: Range<usize> = 8..10;
+const MINOR_VERSION: Range<usize> = 10..12;
+const HEADER_LEN: Range<usize> = 12..16;
+const UUID: Range<usize> = 16..32;
+const BYTE_ORDER: usize = 32;
+const META_LEN: Range<usize> = 36..40;
+
+/// The file header of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// A random number of its own for each capture; its first four bytes mark each block as this capture's.
+    /// Random UUID of the capture. Each block repeats its first four bytes.
     pub uuid: [u8; 16],
-    /// The byte order of the datagrams.
+    /// Byte order of the datagrams.
     pub byte_order: ByteOrder,
-    /// Where, how and by what it was recorded.
+    /// Origin of the capture.
     pub meta: Meta,
 }
 
-/// What the first bytes of a file say.
+/// What the first bytes of a file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// A header of so many bytes.
+pub(crate) enum FileStart {
+    /// A header of this version with this length in bytes.
     Header(usize),
-    /// A header of another major version, if the rest of it can be trusted.
+    /// A header of another major version, unless its checksum does not match.
     Version { major: u16, minor: u16, len: usize },
-    /// Something else, or nothing that makes sense.
+    /// No header, or one with an impossible length.
     Foreign,
 }
 
 impl Header {
-    /// The first bytes of its UUID, which each block carries.
+    /// Returns the first bytes of the UUID, which each block repeats.
     pub(crate) fn tag(&self) -> [u8; 4] {
         let [a, b, c, d, ..] = self.uuid;
         [a, b, c, d]
@@ -61,101 +69,102 @@ impl Header {
         Ok(out)
     }
 
-    /// Looks at the first [`FIXED`] bytes of a file, or at all of them if there are fewer.
-    pub(crate) fn start(bytes: &[u8]) -> Start {
-        if bytes.len() < FIXED || bytes[..8] != MAGIC {
-            return Start::Foreign;
+    /// Classifies a file by its first [`FIXED`] bytes, or by all of its bytes if there are fewer.
+    pub(crate) fn start(bytes: &[u8]) -> FileStart {
+        if bytes.len() < FIXED || !bytes.starts_with(&MAGIC) {
+            return FileStart::Foreign;
         }
-        let (major, minor) =
-            (u16::from_le_bytes([bytes[8], bytes[9]]), u16::from_le_bytes([bytes[10], bytes[11]]));
-        let len = u32_at(bytes, 12) as usize;
+        let version = |field: Range<usize>| FILE_ORDER.u32_at(bytes, field.start) as u16;
+        let (major, minor) = (version(MAJOR_VERSION), version(MINOR_VERSION));
+        let len = FILE_ORDER.u32_at(bytes, HEADER_LEN.start) as usize;
         if !(FIXED + 4..=FIXED + meta::LIMIT + 4).contains(&len) {
-            Start::Foreign
+            FileStart::Foreign
         } else if major == MAJOR {
-            Start::Header(len)
+            FileStart::Header(len)
         } else {
-            Start::Version { major, minor, len }
+            FileStart::Version { major, minor, len }
         }
     }
 
-    /// Whether these bytes, a header of any version, are as they were written.
+    /// Returns whether the checksum of a header of any version matches.
     pub(crate) fn is_intact(bytes: &[u8]) -> bool {
         bytes.split_last_chunk().is_some_and(|(head, crc)| crc32c::crc32c(head) == u32::from_le_bytes(*crc))
     }
 
-    /// Reads a header of this version; `None` if it is damaged.
+    /// Reads a header of this major version; `None` if it is damaged.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         if !Self::is_intact(bytes) {
             return None;
         }
-        let uuid = *bytes.get(16..32)?.first_chunk()?;
-        let byte_order = match bytes[32] {
+        let uuid = *bytes.get(UUID)?.first_chunk()?;
+        let byte_order = match bytes[BYTE_ORDER] {
             1 => ByteOrder::Little,
             2 => ByteOrder::Big,
             _ => return None,
         };
-        let meta = bytes.get(FIXED..)?.get(..u32_at(bytes, 36) as usize)?;
+        let meta = bytes.get(FIXED..)?.get(..FILE_ORDER.u32_at(bytes, META_LEN.start) as usize)?;
         Some(Self { uuid, byte_order, meta: meta::decode(meta).ok()? })
     }
 }
 
-/// Where, how and by what a capture was recorded.
+/// Origin of a capture: the machine, the recorder and its configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
-    /// The program that wrote it, with its version.
+    /// Name and version of the program that wrote the capture.
     pub tool: String,
-    /// Host name.
+    /// Host name of the machine.
     pub host: String,
-    /// Kernel release, as `uname -r`.
+    /// Kernel release (`uname -r`).
     pub kernel: String,
-    /// Machine, as `uname -m`.
+    /// Hardware name (`uname -m`).
     pub machine: String,
-    /// `/proc/sys/kernel/random/boot_id`: captures with the same one share a monotonic clock.
+    /// Boot id (`/proc/sys/kernel/random/boot_id`). Captures with the same boot id share a
+    /// monotonic clock.
     pub boot_id: String,
-    /// CPUs online at the start.
+    /// Number of CPUs online at the start.
     pub cpus_online: u32,
-    /// Clock ticks per second: the unit of start times.
+    /// Clock ticks per second (`sysconf(_SC_CLK_TCK)`), the unit of start times.
     pub ticks_per_second: u32,
     /// Inode numbers of the recorder's namespaces.
     pub namespaces: Namespaces,
-    /// The recorder's process id.
+    /// Process id of the recorder; 0 if unknown.
     pub recorder_pid: u32,
-    /// The command that was recorded, if it was started by the recorder; else empty.
+    /// Command that the recorder started, as its arguments; empty if it started none.
     pub command: Vec<Vec<u8>>,
-    /// How events came from the kernel.
+    /// How the recorder received events from the kernel.
     pub transport: TransportInfo,
-    /// Bytes of socket buffer in effect, as the kernel accounts for them.
+    /// Effective size of the socket's receive buffer in bytes (`SO_RCVBUF`).
     pub socket_buffer: u64,
-    /// The clocks at the start.
+    /// Reading of the clocks at the start.
     pub start: ClockAnchor,
-    /// The UUID of the capture that this one continues.
+    /// UUID of the capture that this one continues.
     pub previous: Option<[u8; 16]>,
 }
 
 impl Meta {
-    /// The recorder's process, if it is known.
+    /// Returns the recorder's process; `None` if it is unknown.
     pub fn recorder(&self) -> Option<Tgid> {
         (self.recorder_pid != 0).then_some(Tgid(self.recorder_pid))
     }
 }
 
-/// Inode numbers of namespaces, as in `/proc/self/ns`; 0 where not known.
+/// Inode numbers of namespaces (`/proc/self/ns`); 0 where unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
-    /// PID namespace.
+    /// Inode number of the PID namespace.
     pub pid: u64,
-    /// User namespace.
+    /// Inode number of the user namespace.
     pub user: u64,
-    /// Network namespace.
+    /// Inode number of the network namespace.
     pub net: u64,
 }
 
-/// How events came from the kernel, and why this way.
+/// How the recorder received events from the kernel, and why this way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransportInfo {
-    /// Its name: `ring+details`, `ring`, `recvmmsg`, `replay`.
+    /// Name of the transport: `ring+details`, `ring`, `recvmmsg` or `replay`.
     pub name: String,
-    /// Why it was chosen over a better one.
+    /// Why the recorder did not use a better transport; empty if it used the best.
     pub why: String,
 }
 

@@ -1,9 +1,14 @@
-//! The parts of a capture file around the coded records: versions, file header, block headers, limits.
+//! The parts of a capture file around the coded records: versions, file header, block headers,
+//! limits.
 
 pub(crate) mod block;
 pub(crate) mod header;
 pub(crate) mod limit;
 pub(crate) mod meta;
+
+use thiserror::Error;
+
+use crate::wire::ByteOrder;
 
 /// Major version of the format. A reader refuses any other.
 ///
@@ -13,8 +18,19 @@ pub const MAJOR: u16 = 1;
 /// Minor version of the format. A reader accepts any minor version and skips what it does not know.
 ///
 /// * 0: the first version.
-/// * 1: an exit's resource usage; an exec's file name and process context; counts of excluded
-///   events.
-/// * 2: readings of the kernel's fork counter; the state of the process after an exit; thread
-///   counts of processes found by a snapshot.
+/// * 1: resource usage of exits; file name and process context of execs; counts of excluded events.
+/// * 2: readings of the fork counter; state of the process after an exit; thread counts.
 pub const MINOR: u16 = 2;
+
+/// Byte order of all numbers in a capture, except those inside datagrams.
+pub(crate) const FILE_ORDER: ByteOrder = ByteOrder::Little;
+
+/// A block whose checksums match but whose content contradicts the format.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// Appends a little-endian number.
+pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}

@@ -2,9 +2,9 @@
 //! length.
 //!
 //! A hostile file can hold a block header every 64 bytes, each claiming a payload of 16 MiB.
-//! Checksumming each payload separately would take quadratic time. Therefore [`Sums`] keeps a
-//! running checksum at every 64th byte and derives the checksum of any part from two of them,
-//! because CRCs are linear: `raw(a + b) = raw(a) * x^(8 * length of b) + raw(b)`.
+//! Checksumming each payload separately would take quadratic time. Therefore [`RunningChecksums`]
+//! keeps a running checksum at every 64th byte and derives the checksum of any part from two of
+//! them, because CRCs are linear: `raw(a + b) = raw(a) * x^(8 * length of b) + raw(b)`.
 
 use std::collections::VecDeque;
 
@@ -40,7 +40,7 @@ fn product(a: u32, b: u32) -> u32 {
 
 /// Holds running checksums of a stream, from which the checksum of any part follows.
 #[derive(Default)]
-pub(crate) struct Sums {
+pub(crate) struct RunningChecksums {
     /// Stream offset of the first entry of `sums`.
     first: u64,
     /// Running checksums, one every `STEP` bytes from `first` on.
@@ -50,7 +50,7 @@ pub(crate) struct Sums {
     summed: u64,
 }
 
-impl Sums {
+impl RunningChecksums {
     /// Returns the number of bytes checksummed so far.
     pub(crate) fn summed(&self) -> u64 {
         self.summed
@@ -122,7 +122,7 @@ mod tests {
             mut parts in prop::collection::vec((0..5000_usize, 0..5000_usize), 1..20),
         ) {
             parts.sort_unstable();
-            let mut sums = Sums::default();
+            let mut sums = RunningChecksums::default();
             for (at, len) in parts {
                 let at = at.min(bytes.len());
                 let part = &bytes[at..(at + len).min(bytes.len())];
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn sixteen_mebibytes_can_be_shifted_by() {
         let bytes = vec![0x5A; 16 << 20];
-        let mut sums = Sums::default();
+        let mut sums = RunningChecksums::default();
         for at in [0, 1, 4096] {
             assert_eq!(sums.crc(at as u64, &bytes[at..]), crc32c::crc32c(&bytes[at..]));
         }
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn overlapping_parts_are_summed_once() {
         let bytes = vec![7; 1 << 20];
-        let mut sums = Sums::default();
+        let mut sums = RunningChecksums::default();
         for at in (0..bytes.len()).step_by(64) {
             sums.crc(at as u64, &bytes[at..]);
         }

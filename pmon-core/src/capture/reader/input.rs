@@ -16,11 +16,11 @@ const LARGEST: usize = limit::BLOCK / 4 * 5;
 pub(crate) type SkipHole<R> = fn(&mut R) -> io::Result<u64>;
 
 /// An input together with the bytes that were read but not yet consumed.
-pub(crate) struct Input<R> {
+pub(crate) struct BufferedInput<R> {
     inner: R,
     skip_hole: SkipHole<R>,
     buffer: Vec<u8>,
-    /// Start of the unconsumed bytes in the buffer.
+    /// FileStart of the unconsumed bytes in the buffer.
     start: usize,
     /// End of the unconsumed bytes in the buffer.
     end: usize,
@@ -31,7 +31,7 @@ pub(crate) struct Input<R> {
     moved: u64,
 }
 
-impl<R: Read> Input<R> {
+impl<R: Read> BufferedInput<R> {
     pub(crate) fn new(inner: R, skip_hole: SkipHole<R>) -> Self {
         let buffer = vec![0; CHUNK];
         Self { inner, skip_hole, buffer, start: 0, end: 0, offset: 0, at_end: false, moved: 0 }
@@ -124,7 +124,7 @@ impl<R: Read> Input<R> {
     }
 }
 
-impl<R: Read + Seek> Input<R> {
+impl<R: Read + Seek> BufferedInput<R> {
     /// Returns the length of the input and leaves the input at its end.
     pub(crate) fn len(&mut self) -> io::Result<u64> {
         self.inner.seek(SeekFrom::End(0))

@@ -1,4 +1,4 @@
-//! Bytes to blocks: finds what is intact, and says what is not.
+//! A file to its intact blocks; reports the damaged parts.
 
 mod checksum;
 mod input;
@@ -8,32 +8,32 @@ use std::io::{self, Read};
 
 use thiserror::Error;
 
-use crate::capture::codec::decode::{Block, Decoded};
+use crate::capture::codec::decode::{Block, DecodedBlock};
 use crate::capture::codec::index::{self, TRAILER};
 use crate::capture::format::block::{BLOCK_HEADER, BlockHeader, BlockKind, MARKER};
-use crate::capture::format::header::{FIXED, Header, Start};
+use crate::capture::format::header::{FIXED, FileStart, Header};
 use crate::capture::format::{MAJOR, limit};
 use crate::wire::ByteOrder;
-use checksum::Sums;
-use input::{Input, SkipHole};
+use checksum::RunningChecksums;
+use input::{BufferedInput, SkipHole};
 
-/// How far a reader looks for a first intact block in a file whose header is not one.
+/// Number of bytes in which a reader searches the first intact block if the file header is damaged.
 const SEARCH: u64 = 16 * limit::BLOCK as u64;
 
 /// Minimum number of zero bytes that the reader takes for the start of a hole.
 const HOLE: usize = 4096;
 
-/// Why bytes are not read as a capture.
+/// Why a file cannot be read as a capture.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The bytes are something else.
+    /// The file is not a capture.
     #[error("not a pmon capture")]
     NotACapture,
-    /// There are no bytes.
+    /// The file is empty, or contains only zeros.
     #[error("empty: not a pmon capture, or one whose recorder was stopped before it began")]
     Empty,
-    /// Written in a format that this version does not know.
+    /// The file has a major version that this version does not know.
     #[error(
         "capture format {major}.{minor} is newer than this version of pmon reads ({MAJOR}.x): use a newer pmon"
     )]
@@ -43,37 +43,37 @@ pub enum OpenError {
         /// Minor version of the file.
         minor: u16,
     },
-    /// The bytes could not be had.
+    /// The input cannot be read.
     #[error("cannot read")]
     Io(#[from] io::Error),
 }
 
-/// A part of a capture that could not be used.
+/// A damaged part of a capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Where it begins, in bytes from the start of the file.
+    /// Offset of the part in the file, in bytes.
     pub offset: u64,
-    /// How long it is; 0 if bytes are missing rather than wrong.
+    /// Length of the part in bytes; 0 if bytes are missing.
     pub bytes: u64,
-    /// What is wrong.
+    /// Kind of the damage.
     pub what: DamageKind,
 }
 
-/// What is wrong with a part of a capture.
+/// Kind of [`Damage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DamageKind {
-    /// The file header fails its checksum: what it said is not known.
+    /// The checksum of the file header does not match, so its content is unknown.
     Header,
     /// The file ends within a block.
     Torn,
-    /// Bytes that are no intact block of this capture.
+    /// The bytes are no intact block of this capture.
     Corrupt,
-    /// A block that passes its checksums and does not follow the format.
+    /// The checksums of a block match, but its content contradicts the format.
     Malformed(&'static str),
-    /// Records that the numbering says were here are missing.
+    /// Records are missing, as the record numbers of the blocks show.
     Missing {
-        /// How many.
+        /// Number of missing records.
         records: u64,
     },
 }
@@ -97,54 +97,56 @@ impl std::fmt::Display for Damage {
     }
 }
 
-/// The next thing in a capture.
+/// The next part of a capture.
 pub enum Item<'a> {
     /// An intact block.
     Block(Block<'a>),
-    /// A part that could not be used.
+    /// A damaged part.
     Damage(Damage),
 }
 
-/// Reads a capture from front to back.
+/// Reads a capture from start to end.
 ///
-/// A block counts only if its header's and its payload's checksums hold and its mark is this capture's; else it
-/// never existed, and the search for the next one begins behind its first byte. Records that come twice (a
-/// provisional block and the sealed one that replaced it) are given once.
+/// The reader accepts a block only if the checksums of its header and its payload match and its tag
+/// is the capture's. Otherwise, it searches the next block from the following byte on. Records that
+/// occur twice (in a provisional block and in the sealed block that replaced it) are returned once.
 ///
 /// Whatever a file holds or claims, the reader needs at most 20 MiB for the bytes of a block and 40
 /// MiB for its columns. Finding the intact blocks takes time proportional to the file's length: see
 /// [`Reader::effort`].
 pub struct Reader<R> {
-    input: Input<R>,
+    input: BufferedInput<R>,
     header: Option<Header>,
     tag: Option<[u8; 4]>,
-    decoded: Decoded,
+    decoded: DecodedBlock,
     next_record: u64,
     queued: Option<Damage>,
-    /// The block returned last, and the number of its leading records that were returned before.
-    given: Option<(BlockHeader, u64)>,
+    /// The block returned last, and the number of its first records that an earlier block had.
+    last_block: Option<(BlockHeader, u64)>,
     seen_end: bool,
     seen_trailer: bool,
     unknown_blocks: u64,
     intact_bytes: u64,
-    sums: Sums,
+    sums: RunningChecksums,
     /// Bytes of payloads that were checksummed separately and did not match.
     wasted: u64,
     searched: u64,
 }
 
-/// What stands at the reader's place.
-enum Found {
+/// The part of the file at the reader's position.
+enum FilePart {
     Block(BlockHeader),
     Trailer,
     Nothing,
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads the header. A file whose header is damaged opens too, if an intact block follows.
+    /// Opens a capture and reads its header. A damaged header is accepted if an intact block
+    /// follows.
     ///
     /// # Errors
-    /// When the bytes are not a capture, of a later format, or cannot be read.
+    /// Returns an error if the input is not a capture, has a later major version, or cannot be
+    /// read.
     pub fn open(input: R) -> Result<Self, OpenError> {
         Self::open_sparse(input, |_| Ok(0))
     }
@@ -156,30 +158,30 @@ impl<R: Read> Reader<R> {
     /// it returns the number of bytes skipped.
     ///
     /// # Errors
-    /// As [`Reader::open`].
+    /// Returns the errors of [`Reader::open`].
     pub fn open_sparse(input: R, skip_hole: fn(&mut R) -> io::Result<u64>) -> Result<Self, OpenError> {
         let skip_hole: SkipHole<R> = skip_hole;
         let mut this = Self {
-            input: Input::new(input, skip_hole),
+            input: BufferedInput::new(input, skip_hole),
             header: None,
             tag: None,
-            decoded: Decoded::new(),
+            decoded: DecodedBlock::new(),
             next_record: 0,
             queued: None,
-            given: None,
+            last_block: None,
             seen_end: false,
             seen_trailer: false,
             unknown_blocks: 0,
             intact_bytes: 0,
-            sums: Sums::default(),
+            sums: RunningChecksums::default(),
             wasted: 0,
             searched: 0,
         };
         let start = Header::start(this.input.peek(FIXED)?);
-        if let Start::Header(len) | Start::Version { len, .. } = start {
+        if let FileStart::Header(len) | FileStart::Version { len, .. } = start {
             let bytes = this.input.peek(len)?;
             let intact = bytes.len() == len && Header::is_intact(bytes);
-            if let (Start::Version { major, minor, .. }, true) = (start, intact) {
+            if let (FileStart::Version { major, minor, .. }, true) = (start, intact) {
                 return Err(OpenError::Version { major, minor });
             }
             if let Some(header) = Header::decode(bytes).filter(|_| intact) {
@@ -194,57 +196,57 @@ impl<R: Read> Reader<R> {
             return Err(OpenError::Empty);
         }
         let zeros = this.skip_to_block(SEARCH)?.is_none();
-        if matches!(this.found()?, Found::Block(_)) {
+        if matches!(this.examine()?, FilePart::Block(_)) {
             let bytes = this.input.offset();
             this.queued = Some(Damage { offset: 0, bytes, what: DamageKind::Header });
             return Ok(this);
         }
         let whole = this.input.offset();
         match start {
-            // A header and nothing intact behind it: a capture all the same.
-            Start::Header(_) => {
+            // A header that is not followed by an intact block still identifies a capture.
+            FileStart::Header(_) => {
                 this.queued = Some(Damage { offset: 0, bytes: whole, what: DamageKind::Header });
                 Ok(this)
             }
             _ if zeros && whole > 0 => Err(OpenError::Empty),
-            Start::Version { .. } | Start::Foreign => Err(OpenError::NotACapture),
+            FileStart::Version { .. } | FileStart::Foreign => Err(OpenError::NotACapture),
         }
     }
 
-    /// The header; `None` if it is damaged (then the first item says so).
+    /// Returns the header; `None` if it is damaged, which the first item reports.
     pub fn header(&self) -> Option<&Header> {
         self.header.as_ref()
     }
 
-    /// The byte order of the datagrams; this machine's if the header is damaged.
+    /// Returns the byte order of the datagrams, or this machine's if the header is damaged.
     pub fn byte_order(&self) -> ByteOrder {
         self.header.as_ref().map_or(ByteOrder::NATIVE, |header| header.byte_order)
     }
 
-    /// The next block or damage; `None` at the end.
+    /// Returns the next block or damage; `None` at the end.
     ///
     /// # Errors
-    /// When the input cannot be read. Damage is no error.
+    /// Returns an error if the input cannot be read. Damage is not an error.
     pub fn next_item(&mut self) -> io::Result<Option<Item<'_>>> {
         loop {
             if let Some(damage) = self.queued.take() {
                 return Ok(Some(Item::Damage(damage)));
             }
-            match self.found()? {
-                Found::Block(block) => {
-                    self.given = None;
+            match self.examine()? {
+                FilePart::Block(block) => {
+                    self.last_block = None;
                     if let Some(skip) = self.take_block(block)? {
-                        self.given = Some((block, skip));
+                        self.last_block = Some((block, skip));
                         return Ok(Some(Item::Block(Block::new(&self.decoded, block, skip))));
                     }
                 }
-                Found::Trailer => {
+                FilePart::Trailer => {
                     self.input.consume(TRAILER);
                     self.intact_bytes += TRAILER as u64;
                     self.seen_trailer = true;
                 }
-                Found::Nothing if self.input.is_at_end()? => return Ok(None),
-                Found::Nothing => self.skip_damage()?,
+                FilePart::Nothing if self.input.is_at_end()? => return Ok(None),
+                FilePart::Nothing => self.skip_damage()?,
             }
         }
     }
@@ -252,20 +254,20 @@ impl<R: Read> Reader<R> {
     /// Returns the block that [`Reader::next_item`] returned last, without its first `taken`
     /// records; `None` if no block was returned since the last other item.
     pub fn rest_of_block(&self, taken: u64) -> Option<Block<'_>> {
-        self.given.map(|(block, skip)| Block::new(&self.decoded, block, skip + taken))
+        self.last_block.map(|(block, skip)| Block::new(&self.decoded, block, skip + taken))
     }
 
-    /// Whether the recorder ended cleanly: an END record was read, and the trailer that stands behind it.
+    /// Returns whether the recorder ended cleanly: the `End` record and the trailer were read.
     pub fn ended_cleanly(&self) -> bool {
         self.seen_end && self.seen_trailer
     }
 
-    /// Bytes of the header and of the intact blocks so far.
+    /// Returns the total length of the header and the intact blocks so far, in bytes.
     pub fn intact_bytes(&self) -> u64 {
         self.intact_bytes
     }
 
-    /// How far into the input the reader has come, in bytes.
+    /// Returns the reader's position in the input, in bytes.
     pub fn offset(&self) -> u64 {
         self.input.offset()
     }
@@ -281,19 +283,19 @@ impl<R: Read> Reader<R> {
         self.input.memory() + self.decoded.memory()
     }
 
-    /// Intact blocks of a kind that this version does not know, which were skipped.
+    /// Returns the number of intact blocks that were skipped because their kind is unknown.
     pub fn unknown_blocks(&self) -> u64 {
         self.unknown_blocks
     }
 
-    /// Takes an intact block. If it has records to give, they are in `decoded`, and the answer is how many of the
-    /// first were given before.
+    /// Consumes an intact block. If it has new records, decodes them and returns how many of the
+    /// block's first records were returned before.
     fn take_block(&mut self, block: BlockHeader) -> io::Result<Option<u64>> {
         let offset = self.input.offset();
         self.intact_bytes += block.len() as u64;
         self.tag = Some(block.tag);
         let end = block.first_record.saturating_add(block.records.into());
-        let mut given = None;
+        let mut skip = None;
         if block.first_record > self.next_record {
             let records = block.first_record - self.next_record;
             self.queued = Some(Damage { offset, bytes: 0, what: DamageKind::Missing { records } });
@@ -307,7 +309,7 @@ impl<R: Read> Reader<R> {
                 let payload = &self.input.peek(block.len())?[BLOCK_HEADER..];
                 match self.decoded.load(payload, &block) {
                     Ok(()) => {
-                        given = Some(self.next_record - block.first_record);
+                        skip = Some(self.next_record - block.first_record);
                         self.next_record = end;
                         self.seen_end |= self.decoded.has_end();
                     }
@@ -322,24 +324,24 @@ impl<R: Read> Reader<R> {
             BlockKind::Other(_) => self.unknown_blocks += 1,
         }
         self.input.consume(block.len());
-        Ok(given)
+        Ok(skip)
     }
 
-    /// Looks at what stands here, and does not move.
-    fn found(&mut self) -> io::Result<Found> {
+    /// Examines the part at the current position without moving.
+    fn examine(&mut self) -> io::Result<FilePart> {
         let bytes = self.input.peek(BLOCK_HEADER)?;
         if let Some(block) =
             BlockHeader::read(bytes).filter(|block| self.tag.is_none_or(|tag| tag == block.tag))
         {
             if self.is_intact(&block)? {
-                return Ok(Found::Block(block));
+                return Ok(FilePart::Block(block));
             }
-            return Ok(Found::Nothing);
+            return Ok(FilePart::Nothing);
         }
         let is_trailer = self.tag.is_some_and(|tag| {
             bytes.get(..TRAILER).is_some_and(|bytes| index::read_trailer(bytes, tag).is_some())
         });
-        Ok(if is_trailer { Found::Trailer } else { Found::Nothing })
+        Ok(if is_trailer { FilePart::Trailer } else { FilePart::Nothing })
     }
 
     /// Returns whether the payload after this header matches the header's checksum.
@@ -362,7 +364,8 @@ impl<R: Read> Reader<R> {
         Ok(is_intact)
     }
 
-    /// Passes what is no block, and queues the damage that it is. The zeros before a journal are none.
+    /// Skips bytes that are no block and queues them as damage. The zeros before a journal are no
+    /// damage.
     fn skip_damage(&mut self) -> io::Result<()> {
         let offset = self.input.offset();
         let looked_like_block = MARKER.starts_with(self.input.peek(MARKER.len())?);
@@ -374,8 +377,8 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    /// Moves at least one byte on, up to the next intact block or trailer, the end, or `limit` bytes. Gives the place
-    /// behind the last byte on the way that is not zero.
+    /// Advances by at least one byte, up to the next intact block or trailer, the end, or `limit`
+    /// bytes. Returns the offset after the last skipped byte that is not zero.
     fn skip_to_block(&mut self, limit: u64) -> io::Result<Option<u64>> {
         let from = self.input.offset();
         let mut end_of_bytes = None;
@@ -383,7 +386,7 @@ impl<R: Read> Reader<R> {
             let at = self.input.offset();
             let bytes = self.input.peek_all(BLOCK_HEADER)?;
             let Some(rest) = bytes.get(1..) else { break };
-            // A trailer does not begin with the marker: it can only be the last bytes.
+            // A trailer does not begin with the marker, so it can only be the last bytes.
             let end = if bytes.len() > TRAILER { bytes.len() - TRAILER } else { 1 };
             let skip = marker(rest).map_or(end, |at| at + 1).min(end);
             self.searched += skip as u64;
@@ -400,7 +403,7 @@ impl<R: Read> Reader<R> {
                 end_of_bytes = last.map(|last| at + last as u64 + 1).or(end_of_bytes);
                 self.input.consume(skip);
             }
-            if !matches!(self.found()?, Found::Nothing) {
+            if !matches!(self.examine()?, FilePart::Nothing) {
                 break;
             }
         }

@@ -1,8 +1,8 @@
-//! Seeks to a time by means of the index.
+//! Seeking to a time with the index.
 
 use std::io::{self, Read, Seek};
 
-use super::{Found, Reader};
+use super::{FilePart, Reader};
 use crate::capture::codec::column::ColumnReader;
 use crate::capture::codec::index::{self, IndexEntry, TRAILER};
 use crate::capture::format::block::{BLOCK_HEADER, BlockHeader, BlockKind};
@@ -15,7 +15,7 @@ impl<R: Read + Seek> Reader<R> {
     /// # Errors
     /// Returns an error if the input cannot be read.
     pub fn seek(&mut self, time: MonoNs) -> io::Result<bool> {
-        let back = self.input.offset();
+        let origin = self.input.offset();
         self.sums.restart();
         let found = self.find(time);
         self.sums.restart();
@@ -23,11 +23,11 @@ impl<R: Read + Seek> Reader<R> {
             Ok(Some(entry)) => {
                 self.input.jump(entry.offset)?;
                 // Accept the block only if it is intact and is the one that the index describes.
-                let there = match self.found()? {
-                    Found::Block(block) => block.first_record == entry.first_record,
-                    Found::Trailer | Found::Nothing => false,
+                let is_expected = match self.examine()? {
+                    FilePart::Block(block) => block.first_record == entry.first_record,
+                    FilePart::Trailer | FilePart::Nothing => false,
                 };
-                if there {
+                if is_expected {
                     self.next_record = entry.first_record;
                     self.queued = None;
                     return Ok(true);
@@ -37,7 +37,7 @@ impl<R: Read + Seek> Reader<R> {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
             Err(error) => return Err(error),
         }
-        self.input.jump(back)?;
+        self.input.jump(origin)?;
         self.sums.restart();
         Ok(false)
     }
@@ -58,7 +58,7 @@ impl<R: Read + Seek> Reader<R> {
                 return Ok(None);
             }
             self.input.jump(at)?;
-            let Found::Block(block @ BlockHeader { kind: BlockKind::Index, .. }) = self.found()? else {
+            let FilePart::Block(block @ BlockHeader { kind: BlockKind::Index, .. }) = self.examine()? else {
                 return Ok(None);
             };
             // Index blocks must not overlap, so that each byte is read once.

@@ -7,8 +7,8 @@ use crate::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, Message, messages};
 pub enum RecordedDatagram<'a> {
     /// One event in the usual form, whose bytes [`Event::encode`] reproduces.
     Event(Event),
-    /// The bytes of any other datagram, for example of an unknown kind or of an old kernel's shorter
-    /// form.
+    /// The bytes of any other datagram, for example of an unknown kind or of an old kernel's
+    /// shorter form.
     Raw(&'a [u8]),
 }
 

@@ -49,8 +49,8 @@ impl Loss {
 /// A time span in which the kernel emitted no events, or not all of them.
 ///
 /// The recorder detects it when one of its self-generated events does not arrive, or when the
-/// kernel counted more forks ([`ForkReading`](super::ForkReading)) than fork events arrived. Missing
-/// events have no sequence numbers and cannot be counted.
+/// kernel counted more forks ([`ForkReading`](super::ForkReading)) than fork events arrived.
+/// Missing events have no sequence numbers and cannot be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blind {
     /// Time of the last event received before the span; for a span shown by the fork counter, the

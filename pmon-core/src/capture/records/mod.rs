@@ -43,8 +43,8 @@ pub enum Record<'a> {
     Ring(RingCounts),
     /// A reading of the clocks.
     Clock(ClockAnchor),
-    /// The end of a scan of `/proc`. The processes that it found are the `Details` records since the
-    /// previous snapshot.
+    /// The end of a scan of `/proc`. The processes that it found are the `Details` records since
+    /// the previous snapshot.
     Snapshot(Snapshot),
     /// What is known of a process in addition to its events.
     Details(Box<Details>),

@@ -36,11 +36,11 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Returns the state of the process after an exit with this usage; `code` is the exit code of the
-    /// thread.
+    /// Returns the state of the process after an exit with this usage; `code` is the exit code of
+    /// the thread.
     ///
-    /// Captures before version 1.2 do not contain the state. There, the exit of the first thread ends
-    /// the process if it counts no other thread.
+    /// Captures before version 1.2 do not contain the state. There, the exit of the first thread
+    /// ends the process if it counts no other thread.
     pub fn process_state(&self, is_leader: bool, code: u32) -> ProcessState {
         match self.process {
             ProcessState::Unknown if is_leader && self.threads == 0 && !self.at_least => {
