@@ -1,4 +1,4 @@
-//! Sockets that are connected. `pmon-testkit/src/differential` holds them against the kernel's.
+//! Connected sockets. The `differential` tool of `pmon-testkit` compares them with the kernel's.
 
 use pmon_core::Tgid;
 use pmon_core::wire::{ByteOrder, SubscribeOp, SubscribeRequest};
@@ -19,7 +19,7 @@ fn sender(socket: &mut Socket) -> Result<u32, Errno> {
 }
 
 #[test]
-fn what_is_sent_goes_to_the_peer_and_with_an_address_to_that() {
+fn send_goes_to_the_peer_and_sendto_to_its_address() {
     let (_kernel, [mut socket, mut peer, mut other]) = ports();
     socket.connect(2, 0).unwrap();
     assert_eq!(socket.peer_name(), (2, 0));
@@ -33,7 +33,7 @@ fn what_is_sent_goes_to_the_peer_and_with_an_address_to_that() {
 }
 
 #[test]
-fn only_the_peer_is_heard() {
+fn a_connected_socket_receives_unicasts_of_its_peer_only() {
     let (_kernel, [mut socket, mut peer, mut other]) = ports();
     socket.connect(2, 0).unwrap();
     assert_eq!((other.send_to(&[0; 9], 1, 0), peer.send_to(&[0; 9], 1, 0)), (Err(Errno::CONNREFUSED), Ok(9)));
@@ -45,7 +45,7 @@ fn only_the_peer_is_heard() {
 }
 
 #[test]
-fn events_come_whoever_the_peer_is() {
+fn a_connected_socket_receives_events() {
     let (mut kernel, [mut socket, ..]) = ports();
     socket.listen().unwrap();
     sender(&mut socket).unwrap();
@@ -56,7 +56,7 @@ fn events_come_whoever_the_peer_is() {
 }
 
 #[test]
-fn a_socket_asks_for_events_where_it_is_connected_to_another() {
+fn a_socket_connected_to_another_can_subscribe() {
     let (kernel, [mut socket, ..]) = ports();
     socket.connect(2, 0).unwrap();
     socket.listen().unwrap();
@@ -64,7 +64,7 @@ fn a_socket_asks_for_events_where_it_is_connected_to_another() {
 }
 
 #[test]
-fn without_privilege_the_kernel_is_the_only_peer() {
+fn an_unprivileged_socket_connects_to_the_kernel_only() {
     let kernel = Kernel::new(1);
     let mut socket = kernel.unprivileged_socket_of(Tgid(42));
     assert_eq!([socket.connect(7, 0), socket.connect(0, 1)], [Err(Errno::PERM); 2]);
@@ -76,14 +76,14 @@ fn without_privilege_the_kernel_is_the_only_peer() {
 }
 
 #[test]
-fn without_privilege_a_group_can_be_left_that_cannot_be_joined() {
+fn an_unprivileged_socket_can_leave_a_group_that_it_cannot_join() {
     let kernel = Kernel::new(1);
     let mut socket = kernel.unprivileged_socket();
     assert_eq!((socket.add_membership(2), socket.drop_membership(2)), (Err(Errno::PERM), Ok(())));
 }
 
 #[test]
-fn nothing_is_refused_before_anything_is_asked() {
+fn an_empty_datagram_is_refused_before_privileges_are_checked() {
     let kernel = Kernel::new(1);
     let mut socket = kernel.unprivileged_socket();
     assert_eq!(socket.send_to(&[], 0, 1), Err(Errno::NODATA));

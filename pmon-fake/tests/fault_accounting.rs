@@ -1,4 +1,4 @@
-//! Whatever the script and the seed: the same each time, and nothing unaccounted for.
+//! Random fault scripts: each run is reproducible, and each loss is accounted for.
 
 use std::collections::BTreeMap;
 
@@ -35,24 +35,27 @@ fn faults() -> impl Strategy<Value = Fault> {
 }
 
 fn scripts() -> impl Strategy<Value = FaultScript> {
-    let place = prop_oneof![
+    let trigger = prop_oneof![
         (0..400_u64).prop_map(Trigger::At),
         (1..100_u64, 0..100_u64).prop_map(|(events, from)| Trigger::Every { events, from }),
-        any::<u32>().prop_map(|of| Trigger::Chance(of >> 4)),
+        any::<u32>().prop_map(|probability| Trigger::Chance(probability >> 4)),
     ];
-    let rule = (place, faults(), prop::option::of(0..CPUS));
+    let rule = (trigger, faults(), prop::option::of(0..CPUS));
     prop::collection::vec(rule, 0..6).prop_map(|rules| {
         rules
             .into_iter()
-            .fold(FaultScript::new(), |script, (place, fault, cpu)| script.with(place, fault, cpu))
+            .fold(FaultScript::new(), |script, (trigger, fault, cpu)| script.with(trigger, fault, cpu))
     })
 }
 
 /// Datagrams and their senders.
-type Heard = Vec<(Vec<u8>, u32)>;
+type SentDatagrams = Vec<(Vec<u8>, u32)>;
 
-/// What a listener with that buffer hears of 400 events, of which it takes as many at a time as it is told; and the numbers of the CPUs.
-fn heard(script: &FaultScript, seed: u64, rcvbuf: i32, every: usize) -> (Heard, u64, Vec<Seq>) {
+/// Emits 400 events under a script, and more every `every`th time.
+///
+/// Returns the datagrams that a listener with this receive buffer receives, its drops, and the next
+/// sequence number of each CPU.
+fn run(script: &FaultScript, seed: u64, rcvbuf: i32, every: usize) -> (SentDatagrams, u64, Vec<Seq>) {
     let mut kernel = Kernel::new(CPUS);
     for cpu in 0..CPUS {
         kernel.set_next_seq(Cpu(cpu), Seq(u32::MAX - 20 * cpu));
@@ -61,29 +64,31 @@ fn heard(script: &FaultScript, seed: u64, rcvbuf: i32, every: usize) -> (Heard, 
     socket.force_rcvbuf(rcvbuf).unwrap();
     socket.listen().unwrap();
     let task = kernel.add_process("test");
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut batch = Batch::with_capacity(64);
     let mut take = |socket: &mut pmon_fake::Socket| loop {
         batch.clear();
         match socket.receive(&mut batch).unwrap() {
             Received::Datagrams(_) => {
-                heard.extend(batch.datagrams().map(|frame| (frame.bytes.to_vec(), frame.arrival.sender)));
+                let datagrams = batch.datagrams();
+                received.extend(datagrams.map(|datagram| (datagram.bytes.to_vec(), datagram.arrival.sender)));
             }
             Received::Overrun => {}
             Received::Empty if socket.poll().readable => {}
             Received::Empty | Received::Closed => break,
         }
     };
-    // All CPUs are heard before anything goes wrong, and after.
-    let mut say = |kernel: &mut Kernel, socket: &mut pmon_fake::Socket| {
+    // Before and after the script, an event of each CPU is received, so that each loss leaves a gap
+    // between two events.
+    let mut emit_on_each_cpu = |kernel: &mut Kernel, socket: &mut pmon_fake::Socket| {
         for cpu in 0..CPUS {
             take(socket);
             kernel.run_on(Cpu(cpu));
-            kernel.rename(task, "word");
+            kernel.rename(task, "event");
         }
         take(socket);
     };
-    say(&mut kernel, &mut socket);
+    emit_on_each_cpu(&mut kernel, &mut socket);
     kernel.inject(script.clone(), seed);
     for n in 0..400 {
         kernel.run_on(Cpu(n as u32 * 7 % CPUS));
@@ -95,31 +100,31 @@ fn heard(script: &FaultScript, seed: u64, rcvbuf: i32, every: usize) -> (Heard, 
         }
     }
     kernel.inject(FaultScript::new(), 0);
-    say(&mut kernel, &mut socket);
+    emit_on_each_cpu(&mut kernel, &mut socket);
     let drops = socket.drops().unwrap().unwrap();
     let next = (0..CPUS).map(|cpu| kernel.next_seq(Cpu(cpu))).collect();
-    (heard, drops, next)
+    (received, drops, next)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
     #[test]
-    fn it_is_the_same_each_time(script in scripts(), seed: u64, every in 1..50_usize) {
-        prop_assert_eq!(heard(&script, seed, 1 << 15, every), heard(&script, seed, 1 << 15, every));
+    fn equal_scripts_and_seeds_give_equal_results(script in scripts(), seed: u64, every in 1..50_usize) {
+        prop_assert_eq!(run(&script, seed, 1 << 15, every), run(&script, seed, 1 << 15, every));
     }
 
     #[test]
-    fn what_happened_was_heard_or_dropped(
+    fn each_event_is_received_or_counted_as_dropped(
         script in scripts(),
         seed: u64,
         rcvbuf in prop_oneof![Just(1 << 11), Just(1 << 15), Just(64 << 20)],
         every in 1..50_usize,
     ) {
-        let (heard, drops, next) = heard(&script, seed, rcvbuf, every);
+        let (received, drops, next) = run(&script, seed, rcvbuf, every);
         let mut accountant = Accountant::new();
         let mut last = BTreeMap::new();
         let (mut missing, mut others) = (0, 0);
-        for (bytes, sender) in &heard {
+        for (bytes, sender) in &received {
             let event = messages(bytes, ByteOrder::NATIVE).next();
             let Some(Ok(Message::Event(event @ Event { cpu, seq, .. }))) = event else {
                 others += 1;
@@ -136,7 +141,8 @@ proptest! {
             }
             last.insert(cpu.0, seq.next());
         }
-        // With a word of each CPU at the end, no loss is left unseen; what has no number may be dropped, too.
+        // Datagrams without a sequence number of their own can be dropped too, if the buffer is
+        // small.
         prop_assert_eq!(last.into_values().collect::<Vec<_>>(), next);
         prop_assert!(missing <= drops);
         prop_assert!(rcvbuf < 1 << 20 || missing == drops, "{missing} {drops} {others}");

@@ -1,4 +1,4 @@
-//! Fault scripts: what they say, and where they are wrong.
+//! The syntax of fault scripts, and the errors with their lines.
 
 use pmon_fake::{Fault, FaultScript, Trigger};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ fn parse(text: &str) -> Result<FaultScript, (Option<usize>, String)> {
 }
 
 #[test]
-fn every_fault_can_be_written() {
+fn each_key_is_parsed() {
     let amounts = [
         ("overrun", Fault::Overrun as fn(_) -> _),
         ("no_memory", Fault::NoMemory),
@@ -42,12 +42,12 @@ fn every_fault_can_be_written() {
         let script = parse(&format!("[[fault]]\nchance = 0.5\n{text}\n")).unwrap();
         assert_eq!(script, FaultScript::new().with(Trigger::chance(0.5), fault, None));
     }
-    assert_eq!(parse("# nothing goes wrong\n"), Ok(FaultScript::new()));
+    assert_eq!(parse("# no faults\n"), Ok(FaultScript::new()));
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_line() {
-    let wrong = [
+fn an_error_names_its_line_and_its_reason() {
+    let invalid = [
         ("[[fault]]\nat = 1\noverrun = 1\n\n[[fault]]\nat = 2\n", 5, "the fault has no action"),
         ("[[fault]]\noverrun = 1\n", 1, "exactly one of `at`, `every` and `chance`"),
         ("[[fault]]\nat = 1\nevery = 2\noverrun = 1\n", 1, "exactly one of `at`, `every` and `chance`"),
@@ -66,17 +66,20 @@ fn what_is_wrong_is_told_with_its_line() {
         ("[[fault]\n", 1, ""),
         ("\n\nfault = 3\n", 3, ""),
     ];
-    for (text, line, why) in wrong {
-        let (at, said) = parse(text).expect_err(text);
-        assert_eq!(at, Some(line), "{text}{said}");
-        assert!(said.starts_with(&format!("line {line}: ")) && said.contains(why), "{text}{said}");
-        assert!(!said.contains('\n'), "{said}");
+    for (text, line, reason) in invalid {
+        let (at, message) = parse(text).expect_err(text);
+        assert_eq!(at, Some(line), "{text}{message}");
+        assert!(
+            message.starts_with(&format!("line {line}: ")) && message.contains(reason),
+            "{text}{message}"
+        );
+        assert!(!message.contains('\n'), "{message}");
     }
 }
 
 proptest! {
     #[test]
-    fn any_text_is_a_script_or_is_refused(lines in prop::collection::vec(line(), 0..12)) {
+    fn any_text_is_parsed_or_rejected_with_a_line_of_it(lines in prop::collection::vec(line(), 0..12)) {
         let text = lines.join("\n");
         match text.parse::<FaultScript>() {
             Ok(script) => prop_assert_eq!(script.rules().len(), text.matches("[[fault]]").count()),
@@ -85,7 +88,7 @@ proptest! {
     }
 }
 
-/// A line of a script, or nearly.
+/// A line that resembles one of a script.
 fn line() -> impl Strategy<Value = String> {
     let key = "(at|every|from|chance|cpu|overrun|burst|truncate|forge|error|unknown|hold|step|blind|end|x)";
     let value = r#"(true|false|-?[0-9]{1,20}|[0-9]\.[0-9]|"[0-9]{1,11}\.\.[0-9]{1,11}"|nan|inf|\[\]|'.*')"#;

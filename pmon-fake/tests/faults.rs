@@ -1,4 +1,4 @@
-//! What each fault does, as a listener hears it.
+//! The effect of each fault on a listener.
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
@@ -6,7 +6,7 @@ use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind, Message, WireError
 use pmon_core::{Cpu, Seq, Task};
 use pmon_fake::{Amount, Errno, Fault, FaultScript, Kernel, RecvFlags, Socket, Trigger};
 
-/// A kernel with two CPUs, a socket that listens, and a process.
+/// Returns a kernel with two CPUs, a subscribed socket, and a process.
 fn listener() -> (Kernel, Socket, Task) {
     let mut kernel = Kernel::new(2);
     let mut socket = kernel.socket();
@@ -16,8 +16,8 @@ fn listener() -> (Kernel, Socket, Task) {
     (kernel, socket, task)
 }
 
-/// The same, with a fault before the third of six events.
-fn with(fault: Fault) -> (Kernel, Socket) {
+/// Injects a fault before the third of six events.
+fn inject(fault: Fault) -> (Kernel, Socket) {
     let (mut kernel, socket, task) = listener();
     kernel.inject(FaultScript::new().with(Trigger::At(2), fault, None), 1);
     for n in 0..6 {
@@ -26,14 +26,14 @@ fn with(fault: Fault) -> (Kernel, Socket) {
     (kernel, socket)
 }
 
-/// The next datagram, or what a call fails with.
+/// Receives the next datagram and its sender.
 fn next(socket: &mut Socket) -> Result<(Vec<u8>, u32), Errno> {
     let mut bytes = [0; 128];
     let datagram = socket.recv(&mut bytes, RecvFlags::empty())?;
     Ok((bytes[..datagram.len].to_vec(), datagram.sender))
 }
 
-/// All datagrams; errors are passed over.
+/// Receives all datagrams, regardless of errors.
 fn datagrams(socket: &mut Socket) -> Vec<(Vec<u8>, u32)> {
     let mut all = Vec::new();
     loop {
@@ -51,77 +51,77 @@ fn events(socket: &mut Socket) -> Vec<Event> {
     datagrams(socket).into_iter().filter_map(decoded).collect()
 }
 
-fn numbers(events: &[Event]) -> Vec<u32> {
+fn seqs(events: &[Event]) -> Vec<u32> {
     events.iter().map(|event| event.seq.0).collect()
 }
 
-const SOME: Amount = Amount::new(3, 3);
+const THREE: Amount = Amount::new(3, 3);
 
 #[test]
-fn an_overrun_is_missing_counted_and_told_once_before_all_that_is_queued() {
-    let (_, mut socket) = with(Fault::Overrun(SOME));
+fn an_overrun_leaves_a_gap_counts_drops_and_returns_enobufs_once_before_queued_datagrams() {
+    let (_, mut socket) = inject(Fault::Overrun(THREE));
     assert_eq!(socket.memory().drops, 3);
     assert_eq!(next(&mut socket), Err(Errno::NOBUFS));
-    assert_eq!(numbers(&events(&mut socket)), [1, 2, 6, 7, 8, 9]);
+    assert_eq!(seqs(&events(&mut socket)), [1, 2, 6, 7, 8, 9]);
 }
 
 #[test]
-fn with_no_enobufs_it_is_missing_and_counted() {
+fn with_no_enobufs_an_overrun_leaves_a_gap_and_counts_drops() {
     let (mut kernel, mut socket, task) = listener();
     socket.set_no_enobufs(true);
     kernel.overrun(Cpu(0), 5);
     kernel.rename(task, "after");
-    assert_eq!((numbers(&events(&mut socket)), socket.memory().drops), (vec![6], 5));
+    assert_eq!((seqs(&events(&mut socket)), socket.memory().drops), (vec![6], 5));
 }
 
 #[test]
-fn what_had_no_memory_is_missing_and_nobody_counts() {
-    let (_, mut socket) = with(Fault::NoMemory(SOME));
-    assert_eq!(numbers(&events(&mut socket)), [1, 2, 6, 7, 8, 9]);
+fn events_without_memory_leave_a_gap_without_drops() {
+    let (_, mut socket) = inject(Fault::NoMemory(THREE));
+    assert_eq!(seqs(&events(&mut socket)), [1, 2, 6, 7, 8, 9]);
     assert_eq!(socket.memory().drops, 0);
 }
 
 #[test]
-fn a_burst_is_heard() {
-    let (_, mut socket) = with(Fault::Burst(SOME));
+fn a_burst_emits_additional_events() {
+    let (_, mut socket) = inject(Fault::Burst(THREE));
     let events = events(&mut socket);
-    assert_eq!(numbers(&events), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(seqs(&events), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert!(events[2..5].iter().all(|event| event.task() != events[0].task()));
 }
 
 #[test]
-fn calls_are_interrupted_or_find_nothing_and_nothing_is_lost() {
-    for (fault, errno) in [(Fault::Eintr(SOME), Errno::INTR), (Fault::Eagain(SOME), Errno::AGAIN)] {
-        let (_, mut socket) = with(fault);
+fn interrupted_and_empty_calls_lose_nothing() {
+    for (fault, errno) in [(Fault::Eintr(THREE), Errno::INTR), (Fault::Eagain(THREE), Errno::AGAIN)] {
+        let (_, mut socket) = inject(fault);
         for _ in 0..3 {
             assert_eq!(next(&mut socket), Err(errno));
         }
-        assert_eq!(numbers(&events(&mut socket)), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(seqs(&events(&mut socket)), [1, 2, 3, 4, 5, 6]);
     }
-    // A source makes an interrupted call anew, and says so if there is nothing.
+    // A source repeats interrupted calls, and reports empty ones.
     let mut batch = Batch::with_capacity(8);
-    assert_eq!(with(Fault::Eintr(SOME)).1.receive(&mut batch), Ok(Received::Datagrams(6)));
-    assert_eq!(with(Fault::Eagain(SOME)).1.receive(&mut batch), Ok(Received::Empty));
+    assert_eq!(inject(Fault::Eintr(THREE)).1.receive(&mut batch), Ok(Received::Datagrams(6)));
+    assert_eq!(inject(Fault::Eagain(THREE)).1.receive(&mut batch), Ok(Received::Empty));
 }
 
 #[test]
-fn a_datagram_is_cut() {
-    let (_, mut socket) = with(Fault::Truncate(40.into()));
+fn the_next_datagram_is_truncated() {
+    let (_, mut socket) = inject(Fault::Truncate(40.into()));
     let lengths: Vec<_> = datagrams(&mut socket).iter().map(|(bytes, _)| bytes.len()).collect();
     assert_eq!(lengths, [76, 76, 40, 76, 76, 76]);
 }
 
 #[test]
-fn another_listener_subscribes() {
-    let (_, mut socket) = with(Fault::ForeignAck);
+fn a_foreign_ack_is_received() {
+    let (_, mut socket) = inject(Fault::ForeignAck);
     let kinds: Vec<_> = events(&mut socket).iter().map(Event::kind).collect();
     assert_eq!(kinds.iter().position(|&kind| kind == EventKind::Ack), Some(2));
     assert_eq!(kinds.len(), 7);
 }
 
 #[test]
-fn what_user_space_sends_has_its_port_and_no_number_of_its_own() {
-    let (_, mut socket) = with(Fault::Forge);
+fn a_forged_event_has_a_port_and_the_next_sequence_number() {
+    let (_, mut socket) = inject(Fault::Forge);
     let all = datagrams(&mut socket);
     let forged = Event::decode(&all[2].0, ByteOrder::NATIVE).unwrap();
     assert!(all[2].1 != 0 && forged.seq == Seq(3));
@@ -130,9 +130,9 @@ fn what_user_space_sends_has_its_port_and_no_number_of_its_own() {
 }
 
 #[test]
-fn messages_that_are_no_events_are_what_netlink_says() {
-    let read = |fault| -> Result<(), WireError> {
-        let (_, mut socket) = with(fault);
+fn control_messages_are_those_of_netlink() {
+    let check = |fault| -> Result<(), WireError> {
+        let (_, mut socket) = inject(fault);
         let (bytes, sender) = datagrams(&mut socket).swap_remove(2);
         let message = messages(&bytes, ByteOrder::NATIVE).next().unwrap()?;
         match fault {
@@ -144,53 +144,53 @@ fn messages_that_are_no_events_are_what_netlink_says() {
         Ok(())
     };
     for fault in [Fault::Noop, Fault::Error(105), Fault::Overflow] {
-        read(fault).unwrap();
+        check(fault).unwrap();
     }
 }
 
 #[test]
-fn an_unknown_kind_has_a_number() {
-    let (_, mut socket) = with(Fault::Unknown(0x20));
+fn an_event_of_an_unknown_kind_has_a_sequence_number() {
+    let (_, mut socket) = inject(Fault::Unknown(0x20));
     let events = events(&mut socket);
-    assert_eq!(numbers(&events), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(seqs(&events), [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(events[2].body, EventBody::Unknown { what: 0x20 });
 }
 
 #[test]
-fn an_event_is_held_back_behind_those_of_other_cpus_but_not_of_its_own() {
-    let held = |then: &[u32]| {
+fn a_held_event_is_delivered_after_events_of_other_cpus_but_before_those_of_its_own() {
+    let delivered = |cpus: &[u32]| {
         let (mut kernel, mut socket, task) = listener();
         kernel.inject(FaultScript::new().with(Trigger::At(0), Fault::Hold(2.into()), Some(1)), 0);
-        for &cpu in then {
+        for &cpu in cpus {
             kernel.run_on(Cpu(cpu));
             kernel.rename(task, "test");
         }
         kernel.release_delayed();
         events(&mut socket).iter().map(|event| (event.cpu.0, event.seq.0)).collect::<Vec<_>>()
     };
-    assert_eq!(held(&[1, 0, 0, 0]), [(0, 1), (0, 2), (1, 0), (0, 3)]);
-    assert_eq!(held(&[1, 0, 1, 0]), [(0, 1), (1, 0), (1, 1), (0, 2)]);
-    assert_eq!(held(&[1, 0]), [(0, 1), (1, 0)]);
+    assert_eq!(delivered(&[1, 0, 0, 0]), [(0, 1), (0, 2), (1, 0), (0, 3)]);
+    assert_eq!(delivered(&[1, 0, 1, 0]), [(0, 1), (1, 0), (1, 1), (0, 2)]);
+    assert_eq!(delivered(&[1, 0]), [(0, 1), (1, 0)]);
 }
 
 #[test]
-fn the_clock_goes_on_at_once() {
-    let (_, mut socket) = with(Fault::Step(1_000_000.into()));
+fn a_step_advances_the_clock() {
+    let (_, mut socket) = inject(Fault::Step(1_000_000.into()));
     let times: Vec<_> = events(&mut socket).iter().map(|event| event.time.0).collect();
     let steps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert_eq!(steps, [1_000, 1_001_000, 1_000, 1_000, 1_000]);
 }
 
 #[test]
-fn what_nobody_is_told_of_has_no_number() {
-    let (kernel, mut socket) = with(Fault::Blind(SOME));
-    assert_eq!(numbers(&events(&mut socket)), [1, 2, 3]);
+fn suppressed_events_have_no_sequence_number() {
+    let (kernel, mut socket) = inject(Fault::Blind(THREE));
+    assert_eq!(seqs(&events(&mut socket)), [1, 2, 3]);
     assert_eq!((kernel.next_seq(Cpu(0)), kernel.events_happened()), (Seq(4), 6));
 }
 
 #[test]
-fn at_the_end_there_is_an_end_of_file() {
-    let (_, mut socket) = with(Fault::End);
+fn the_end_is_an_end_of_file_after_queued_datagrams() {
+    let (_, mut socket) = inject(Fault::End);
     let mut batch = Batch::with_capacity(16);
     assert_eq!(socket.receive(&mut batch), Ok(Received::Datagrams(2)));
     assert_eq!(socket.receive(&mut batch), Ok(Received::Closed));
@@ -198,7 +198,7 @@ fn at_the_end_there_is_an_end_of_file() {
 }
 
 #[test]
-fn amounts_that_are_out_of_all_proportion_harm_nobody() {
+fn maximal_amounts_neither_overflow_nor_hang() {
     let (mut kernel, mut socket, task) = listener();
     let most: Amount = u32::MAX.into();
     let faults = [
@@ -213,19 +213,19 @@ fn amounts_that_are_out_of_all_proportion_harm_nobody() {
         Fault::Hold(most),
         Fault::Blind(most),
         Fault::Blind(most),
-        // In the midst of that silence, there is none of it.
-        Fault::Burst(SOME),
+        // While events are suppressed, a burst emits nothing.
+        Fault::Burst(THREE),
     ];
     let script =
         faults.into_iter().fold(FaultScript::new(), |script, fault| script.with(Trigger::At(1), fault, None));
     kernel.inject(script, 0);
     kernel.rename(task, "before");
-    kernel.rename(task, "silenced");
+    kernel.rename(task, "suppressed");
     kernel.inject(FaultScript::new(), 0);
     kernel.rename(task, "after");
     assert_eq!(socket.drops(), Ok(Some(u32::MAX.into())));
-    // 2^32 - 1 were skipped twice.
-    assert_eq!(numbers(&events(&mut socket)), [1, 0]);
+    // Twice, 2^32 - 1 sequence seqs were skipped.
+    assert_eq!(seqs(&events(&mut socket)), [1, 0]);
     let mut batch = Batch::with_capacity(1);
     assert_eq!(socket.receive(&mut batch), Ok(Received::Empty));
 }

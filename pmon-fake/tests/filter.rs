@@ -1,4 +1,5 @@
-//! Filters of sockets. `pmon-testkit/src/differential` holds them against the kernel's; these tests need neither it nor root.
+//! Socket filters, without root. The `differential` tool of `pmon-testkit` compares them with the
+//! kernel's.
 
 use pmon_core::Cpu;
 use pmon_core::batch::Batch;
@@ -15,9 +16,11 @@ const ST: u16 = 0x02;
 const JEQ: u16 = 0x15;
 const RET: u16 = 0x06;
 const RET_A: u16 = 0x16;
-/// `SKF_AD_OFF`, and what of it is the CPU, and a random number.
+/// `SKF_AD_OFF`.
 const AD: u32 = 0xffff_f000;
+/// `SKF_AD_OFF + SKF_AD_CPU`.
 const AD_CPU: u32 = AD + 36;
+/// `SKF_AD_OFF + SKF_AD_RANDOM`.
 const AD_RANDOM: u32 = AD + 56;
 
 fn op(code: u16, k: u32) -> SockFilter {
@@ -28,11 +31,12 @@ fn jump(code: u16, k: u32, jt: u8, jf: u8) -> SockFilter {
     SockFilter { code, jt, jf, k }
 }
 
-fn leave(bytes: u32) -> [SockFilter; 1] {
+/// A program that truncates each datagram to `bytes`; 0 rejects it.
+fn truncate_to(bytes: u32) -> [SockFilter; 1] {
     [op(RET, bytes)]
 }
 
-/// A member of the group, and a task that makes events.
+/// Opens a subscribed socket and receives its acknowledgement.
 fn listening(kernel: &mut Kernel) -> Socket {
     let mut socket = kernel.socket();
     socket.listen().unwrap();
@@ -40,14 +44,14 @@ fn listening(kernel: &mut Kernel) -> Socket {
     socket
 }
 
-/// The lengths of what is queued.
+/// Receives all queued datagrams and returns their lengths.
 fn lengths(socket: &mut Socket) -> Vec<usize> {
     let mut next = || socket.recv(&mut [0; 256], RecvFlags::empty()).map(|datagram| datagram.len);
     std::iter::from_fn(|| next().ok()).collect()
 }
 
 #[test]
-fn a_filter_chooses_by_kind() {
+fn a_filter_selects_events_by_kind() {
     let mut kernel = Kernel::new(1);
     let mut socket = listening(&mut kernel);
     let what = u32::from_be_bytes(0x8000_0000_u32.to_ne_bytes());
@@ -69,11 +73,11 @@ fn a_filter_chooses_by_kind() {
 }
 
 #[test]
-fn what_is_cut_looks_whole_and_takes_the_room_that_it_took() {
+fn a_truncated_datagram_is_charged_as_before_without_msg_trunc() {
     let mut kernel = Kernel::new(1);
     let mut socket = listening(&mut kernel);
     let task = kernel.add_process("test");
-    socket.attach_filter(&leave(20)).unwrap();
+    socket.attach_filter(&truncate_to(20)).unwrap();
     kernel.rename(task, "other");
     assert_eq!(socket.memory().rmem_alloc, 832);
     let datagram = socket.recv(&mut [0; 256], RecvFlags::TRUNC).unwrap();
@@ -82,25 +86,25 @@ fn what_is_cut_looks_whole_and_takes_the_room_that_it_took() {
 }
 
 #[test]
-fn a_cut_holds_for_those_who_hear_later_until_somebody_has_the_event() {
+fn a_filter_truncates_for_later_sockets_until_one_has_queued_the_event() {
     let mut kernel = Kernel::new(1);
     let task = kernel.add_process("test");
     let [mut first, mut second, mut last] = std::array::from_fn(|_| listening(&mut kernel));
-    let heard = [&mut first, &mut second, &mut last].map(lengths);
-    assert_eq!(heard, [vec![76; 2], vec![76], vec![]], "acknowledgements");
+    let received = [&mut first, &mut second, &mut last].map(lengths);
+    assert_eq!(received, [vec![76; 2], vec![76], vec![]], "acknowledgements");
 
-    last.attach_filter(&leave(20)).unwrap();
+    last.attach_filter(&truncate_to(20)).unwrap();
     kernel.rename(task, "all");
     assert_eq!([&mut first, &mut second, &mut last].map(lengths), [[20], [20], [20]]);
 
     last.detach_filter().unwrap();
-    second.attach_filter(&leave(20)).unwrap();
+    second.attach_filter(&truncate_to(20)).unwrap();
     kernel.rename(task, "one");
     assert_eq!([&mut first, &mut second, &mut last].map(lengths), [[76], [20], [76]]);
 }
 
 #[test]
-fn a_filter_hears_of_the_cpu_of_the_event() {
+fn a_filter_can_load_the_cpu_of_the_event() {
     let mut kernel = Kernel::new(4);
     let task = kernel.add_process("test");
     let mut socket = listening(&mut kernel);
@@ -113,7 +117,7 @@ fn a_filter_hears_of_the_cpu_of_the_event() {
 }
 
 #[test]
-fn random_numbers_are_the_same_each_time() {
+fn random_numbers_of_filters_are_reproducible() {
     let run = || {
         let mut kernel = Kernel::new(1);
         let task = kernel.add_process("test");
@@ -129,59 +133,59 @@ fn random_numbers_are_the_same_each_time() {
 }
 
 #[test]
-fn a_frame_for_the_only_socket_goes_through_its_filter() {
+fn an_external_event_for_the_only_socket_passes_its_filter() {
     let mut kernel = Kernel::new(1);
     let mut socket = listening(&mut kernel);
     let body = EventBody::Sid { task: kernel.add_process("test") };
     let event = Event { time: kernel.now(), seq: kernel.next_seq(Cpu(0)), cpu: Cpu(0), body };
-    let frame = event.encode(ByteOrder::NATIVE).unwrap();
+    let datagram = event.encode(ByteOrder::NATIVE).unwrap();
     let mut batch = Batch::with_capacity(8);
-    for (program, kept) in [(leave(0), vec![]), (leave(9), vec![9])] {
+    for (program, kept) in [(truncate_to(0), vec![]), (truncate_to(9), vec![9])] {
         socket.attach_filter(&program).unwrap();
-        assert!(!kernel.feed().emit_into(&frame, &mut batch));
+        assert!(!kernel.feed().emit_into(&datagram, &mut batch));
         assert_eq!(lengths(&mut socket), kept);
     }
     socket.detach_filter().unwrap();
-    assert!(kernel.feed().emit_into(&frame, &mut batch));
+    assert!(kernel.feed().emit_into(&datagram, &mut batch));
     assert_eq!(batch.len(), 1);
 }
 
 #[test]
-fn a_sender_hears_how_much_the_filter_left_but_not_that_it_left_nothing() {
+fn send_returns_the_truncated_length_but_does_not_report_a_rejection() {
     let kernel = Kernel::new(1);
     let (mut socket, mut sender) = (kernel.socket(), kernel.socket());
     socket.bind(77, 0).unwrap();
-    for (left, sent, queued) in [(0, 40, vec![]), (10, 10, vec![10]), (99, 40, vec![40])] {
-        socket.attach_filter(&leave(left)).unwrap();
+    for (kept, sent, queued) in [(0, 40, vec![]), (10, 10, vec![10]), (99, 40, vec![40])] {
+        socket.attach_filter(&truncate_to(kept)).unwrap();
         assert_eq!(sender.send_to(&[0; 40], 77, 0), Ok(sent));
         assert_eq!(lengths(&mut socket), queued);
     }
 }
 
 #[test]
-fn no_room_is_lost_to_what_nobody_wants() {
+fn rejected_datagrams_are_no_drops() {
     let mut kernel = Kernel::new(1);
     let task = kernel.add_process("test");
     let mut socket = listening(&mut kernel);
     socket.set_rcvbuf(0);
-    socket.attach_filter(&leave(0)).unwrap();
+    socket.attach_filter(&truncate_to(0)).unwrap();
     (0..1_000).for_each(|_| kernel.rename(task, "test"));
     assert_eq!((socket.memory().drops, socket.take_error()), (0, None));
-    socket.attach_filter(&leave(1)).unwrap();
+    socket.attach_filter(&truncate_to(1)).unwrap();
     (0..10).for_each(|_| kernel.rename(task, "test"));
     assert_eq!((socket.memory().drops, socket.take_error()), (8, Some(Errno::NOBUFS)));
 }
 
 #[test]
-fn a_locked_filter_stays() {
+fn a_locked_filter_cannot_be_changed() {
     let mut kernel = Kernel::new(1);
     let task = kernel.add_process("test");
     let mut socket = listening(&mut kernel);
     assert_eq!(socket.detach_filter(), Err(Errno::NOENT));
-    socket.attach_filter(&leave(9)).unwrap();
+    socket.attach_filter(&truncate_to(9)).unwrap();
     assert_eq!((socket.lock_filter(false), socket.is_filter_locked()), (Ok(()), false));
     socket.lock_filter(true).unwrap();
-    assert_eq!(socket.attach_filter(&leave(0)), Err(Errno::PERM));
+    assert_eq!(socket.attach_filter(&truncate_to(0)), Err(Errno::PERM));
     assert_eq!(socket.detach_filter(), Err(Errno::PERM));
     assert_eq!((socket.lock_filter(false), socket.is_filter_locked()), (Err(Errno::PERM), true));
     kernel.rename(task, "test");
@@ -189,12 +193,12 @@ fn a_locked_filter_stays() {
 }
 
 #[test]
-fn a_bad_program_is_refused_and_the_one_before_holds() {
+fn an_invalid_program_is_refused_and_the_previous_one_stays() {
     let mut kernel = Kernel::new(1);
     let task = kernel.add_process("test");
     let mut socket = listening(&mut kernel);
-    socket.attach_filter(&leave(9)).unwrap();
-    let bad: &[&[SockFilter]] = &[
+    socket.attach_filter(&truncate_to(9)).unwrap();
+    let invalid: &[&[SockFilter]] = &[
         &[],
         &[op(LD_IMM, 0)],
         &[op(LD_W_ABS, AD + 8)],
@@ -208,14 +212,14 @@ fn a_bad_program_is_refused_and_the_one_before_holds() {
         &[op(LD_W_ABS, u32::MAX), op(RET, 0)],
         &[op(LD_LEN, 0); 4097],
     ];
-    for program in bad {
+    for program in invalid {
         assert_eq!(socket.attach_filter(program), Err(Errno::INVAL), "{program:?}");
     }
     kernel.rename(task, "test");
     assert_eq!(lengths(&mut socket), [9]);
 }
 
-/// An instruction that the kernel takes, where cells 0 to 3 are written and five more follow.
+/// A valid instruction, if cells 0 to 3 are written and five more instructions follow.
 fn instruction() -> impl Strategy<Value = SockFilter> {
     let offset = prop_oneof![0..100_u32, 0xfff0_0000..0xfff0_0064_u32, 0..AD];
     let compute = [0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x90, 0xa0].map(|op| op | 0x04);
@@ -238,7 +242,7 @@ fn instruction() -> impl Strategy<Value = SockFilter> {
 
 proptest! {
     #[test]
-    fn a_program_that_is_taken_ends(
+    fn a_valid_program_terminates(
         body in prop::collection::vec(instruction(), 0..60),
         datagram in prop::collection::vec(any::<u8>(), 1..120),
     ) {
@@ -260,7 +264,7 @@ proptest! {
     }
 
     #[test]
-    fn any_program_is_taken_or_refused(
+    fn any_program_is_attached_or_refused(
         program in prop::collection::vec(
             (prop_oneof![0..256_u16, any::<u16>()], any::<u8>(), any::<u8>(), any::<u32>())
                 .prop_map(|(code, jt, jf, k)| SockFilter { code, jt, jf, k }),

@@ -1,7 +1,7 @@
-//! A wire's consumer, as programs are that take a file descriptor.
+//! Consumers that read the file descriptor of an `FdSocket`.
 
-mod pumped;
-mod served;
+mod pump;
+mod pump_thread;
 
 use std::os::fd::AsFd;
 
@@ -9,7 +9,7 @@ use pmon_core::wire::{ByteOrder, Event, EventBody, SubscribeOp, SubscribeRequest
 use pmon_fake::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-/// Asks for all events.
+/// Subscribes to all events.
 fn listen(consumer: impl AsFd) {
     request(consumer, SubscribeOp::Listen);
 }
@@ -19,7 +19,7 @@ fn request(consumer: impl AsFd, operation: SubscribeOp) {
     assert_eq!(send(consumer, &request, SendFlags::NOSIGNAL), Ok(request.len()));
 }
 
-/// One `recv`.
+/// Receives one datagram.
 fn next(consumer: impl AsFd, flags: RecvFlags) -> Result<Vec<u8>, Errno> {
     let mut buffer = vec![0; 1 << 18];
     let (len, _) = recv(consumer, &mut buffer[..], flags)?;
@@ -27,7 +27,7 @@ fn next(consumer: impl AsFd, flags: RecvFlags) -> Result<Vec<u8>, Errno> {
     Ok(buffer)
 }
 
-/// All that is there now: the datagrams up to `EAGAIN`, or up to the end, of which it says whether it has come.
+/// Receives datagrams until `EAGAIN` or end of file; returns whether it was the end of file.
 fn drain(consumer: impl AsFd) -> (Vec<Vec<u8>>, bool) {
     let mut datagrams = Vec::new();
     loop {
@@ -45,8 +45,8 @@ fn event(datagram: &[u8]) -> Event {
     Event::decode(datagram, ByteOrder::NATIVE).unwrap()
 }
 
-/// The numbers of the events, which are all of one CPU; the first of all datagrams may be an acknowledgement.
-fn numbers(datagrams: &[Vec<u8>]) -> Vec<u32> {
+/// Returns the sequence numbers of the events.
+fn seqs(datagrams: &[Vec<u8>]) -> Vec<u32> {
     datagrams.iter().map(|datagram| event(datagram).seq.0).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Moved by a thread.
+//! `FdSocket::spawn_pump`.
 
 use std::os::fd::AsRawFd;
 use std::sync::mpsc;
@@ -10,20 +10,20 @@ use mio::{Events, Interest, Poll, Token};
 use pmon_core::wire::SubscribeOp;
 use pmon_fake::{Fault, FaultScript, Kernel, RecvFlags, Trigger};
 
-use super::{drain, event, is_ack, listen, next, numbers, request};
+use super::{drain, event, is_ack, listen, next, request, seqs};
 
-/// Nothing here takes so long, unless something is broken.
-const LONG: Duration = Duration::from_secs(20);
+/// A time that no step takes unless something is broken.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[test]
-fn a_hundred_thousand_events_come_to_a_loop_of_mio() {
+fn a_mio_loop_receives_a_hundred_thousand_events() {
     const EVENTS: u32 = 100_000;
     let mut kernel = Kernel::new(1);
-    let mut wire = kernel.nonblocking_fd_socket().unwrap();
-    // Room for all: none is lost, however late the other threads are.
-    wire.socket().force_rcvbuf(EVENTS as i32 * 832).unwrap();
-    let consumer = wire.consumer().unwrap();
-    let serving = wire.spawn_pump().unwrap();
+    let mut fd_socket = kernel.nonblocking_fd_socket().unwrap();
+    // The buffer holds all events: none is lost, whatever the scheduling.
+    fd_socket.socket().force_rcvbuf(EVENTS as i32 * 832).unwrap();
+    let consumer = fd_socket.consumer().unwrap();
+    let pump_thread = fd_socket.spawn_pump().unwrap();
     listen(&consumer);
     let emitter = thread::spawn(move || {
         while kernel.listeners() == 0 {
@@ -40,8 +40,8 @@ fn a_hundred_thousand_events_come_to_a_loop_of_mio() {
     let mut ready = Events::with_capacity(4);
     let mut expected = 0;
     loop {
-        poll.poll(&mut ready, Some(LONG)).unwrap();
-        assert!(!ready.is_empty(), "nothing comes after {expected}");
+        poll.poll(&mut ready, Some(TIMEOUT)).unwrap();
+        assert!(!ready.is_empty(), "no event after {expected}");
         let mut buffer = [0; 128];
         let is_at_end = loop {
             match rustix::net::recv(&consumer, &mut buffer, RecvFlags::empty()) {
@@ -61,103 +61,103 @@ fn a_hundred_thousand_events_come_to_a_loop_of_mio() {
     assert_eq!(expected, EVENTS + 1);
     emitter.join().unwrap();
     drop(consumer);
-    serving.wait().unwrap();
+    pump_thread.wait().unwrap();
 }
 
 #[test]
-fn a_blocking_read_waits_for_the_next_event_and_for_the_end() {
+fn a_blocking_read_waits_for_the_next_event_and_for_the_end_of_file() {
     let mut kernel = Kernel::new(1);
-    let mut wire = kernel.fd_socket().unwrap();
-    let consumer = wire.consumer().unwrap();
-    let serving = wire.spawn_pump().unwrap();
-    let (tell, told) = mpsc::channel();
+    let mut fd_socket = kernel.fd_socket().unwrap();
+    let consumer = fd_socket.consumer().unwrap();
+    let pump_thread = fd_socket.spawn_pump().unwrap();
+    let (sender, receiver) = mpsc::channel();
     let reader = thread::spawn(move || {
         listen(&consumer);
         loop {
             let datagram = next(&consumer, RecvFlags::empty()).unwrap();
             let is_end = datagram.is_empty();
-            tell.send(datagram).unwrap();
+            sender.send(datagram).unwrap();
             if is_end {
                 return;
             }
         }
     });
-    assert!(is_ack(&told.recv_timeout(LONG).unwrap()));
+    assert!(is_ack(&receiver.recv_timeout(TIMEOUT).unwrap()));
     let task = kernel.add_process("busy");
     for number in 1..=100 {
         kernel.rename(task, "name");
-        assert_eq!(event(&told.recv_timeout(LONG).unwrap()).seq.0, number);
+        assert_eq!(event(&receiver.recv_timeout(TIMEOUT).unwrap()).seq.0, number);
     }
     kernel.end_of_file();
-    assert_eq!(told.recv_timeout(LONG).unwrap(), []);
+    assert_eq!(receiver.recv_timeout(TIMEOUT).unwrap(), []);
     reader.join().unwrap();
-    serving.wait().unwrap();
+    pump_thread.wait().unwrap();
 }
 
 #[test]
-fn a_consumer_that_closes_ends_the_serving_asleep_or_with_much_to_move() {
+fn closing_the_consumer_ends_the_thread_asleep_or_busy() {
     for events in [0, 200] {
         let mut kernel = Kernel::new(1);
-        let mut wire = kernel.fd_socket().unwrap();
-        let consumer = wire.consumer().unwrap();
-        let serving = wire.spawn_pump().unwrap();
+        let mut fd_socket = kernel.fd_socket().unwrap();
+        let consumer = fd_socket.consumer().unwrap();
+        let pump_thread = fd_socket.spawn_pump().unwrap();
         listen(&consumer);
         assert!(is_ack(&next(&consumer, RecvFlags::empty()).unwrap()));
         let task = kernel.add_process("busy");
         (0..events).for_each(|_| kernel.rename(task, "name"));
         request(&consumer, SubscribeOp::Ignore);
         drop(consumer);
-        serving.wait().unwrap();
+        pump_thread.wait().unwrap();
         assert_eq!(kernel.listeners(), 0);
     }
 }
 
 #[test]
-fn what_stops_it_leaves_the_rest_to_be_moved_by_hand() {
+fn after_stop_the_rest_can_be_pumped_by_the_caller() {
     let mut kernel = Kernel::new(1);
-    let mut wire = kernel.fd_socket().unwrap();
-    let consumer = wire.consumer().unwrap();
-    let serving = wire.spawn_pump().unwrap();
+    let mut fd_socket = kernel.fd_socket().unwrap();
+    let consumer = fd_socket.consumer().unwrap();
+    let pump_thread = fd_socket.spawn_pump().unwrap();
     listen(&consumer);
     assert!(is_ack(&next(&consumer, RecvFlags::empty()).unwrap()));
-    let mut wire = serving.stop().unwrap();
+    let mut fd_socket = pump_thread.stop().unwrap();
     let task = kernel.add_process("busy");
     kernel.rename(task, "name");
     assert_eq!(drain(&consumer), (Vec::new(), false));
-    wire.pump().unwrap();
-    assert_eq!(numbers(&drain(&consumer).0), [1]);
+    fd_socket.pump().unwrap();
+    assert_eq!(seqs(&drain(&consumer).0), [1]);
 }
 
 #[test]
-fn dropping_it_is_the_end_of_the_consumers_file_also_while_it_is_full() {
+fn dropping_the_thread_is_the_end_of_file_also_while_the_socket_is_full() {
     for events in [0, 200] {
         let mut kernel = Kernel::new(1);
-        let mut wire = kernel.fd_socket().unwrap();
-        let consumer = wire.consumer().unwrap();
-        wire.socket().listen().unwrap();
+        let mut fd_socket = kernel.fd_socket().unwrap();
+        let consumer = fd_socket.consumer().unwrap();
+        fd_socket.socket().listen().unwrap();
         let task = kernel.add_process("busy");
         (0..events).for_each(|_| kernel.rename(task, "name"));
-        let serving = wire.spawn_pump().unwrap();
-        // Until the first is there, the thread may not have begun.
+        let pump_thread = fd_socket.spawn_pump().unwrap();
+        // The first datagram proves that the thread runs.
         assert_eq!(next(&consumer, RecvFlags::PEEK).unwrap().len(), 76);
-        drop(serving);
+        drop(pump_thread);
         let (datagrams, is_at_end) = drain(&consumer);
         assert!(is_at_end && datagrams.len() <= 7, "{} datagrams", datagrams.len());
     }
 }
 
 #[test]
-fn faults_that_let_calls_find_nothing_delay_nothing() {
+fn the_fault_eagain_does_not_delay_the_thread() {
     let mut kernel = Kernel::new(1);
-    let mut wire = kernel.fd_socket().unwrap();
-    let consumer = wire.consumer().unwrap();
-    wire.socket().listen().unwrap();
-    let _serving = wire.spawn_pump().unwrap();
+    let mut fd_socket = kernel.fd_socket().unwrap();
+    let consumer = fd_socket.consumer().unwrap();
+    fd_socket.socket().listen().unwrap();
+    let _serving = fd_socket.spawn_pump().unwrap();
     kernel.inject(FaultScript::new().with(Trigger::At(0), Fault::Eagain(1000.into()), None), 0);
     let task = kernel.add_process("busy");
     kernel.rename(task, "name");
-    let since = Instant::now();
+    let start = Instant::now();
     assert_eq!(event(&next(&consumer, RecvFlags::empty()).unwrap()).seq.0, 0);
     assert_eq!(event(&next(&consumer, RecvFlags::empty()).unwrap()).seq.0, 1);
-    assert!(since.elapsed() < LONG);
+    assert!(start.elapsed() < TIMEOUT);
 }
