@@ -1,5 +1,6 @@
-//! The memory of a recorder under hostile names and arguments of processes. It is a program of its
-//! own, because it measures its own peak.
+//! Memory use of a recorder under hostile names and arguments of processes.
+//!
+//! This test is a program of its own, because it measures its own peak.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -13,9 +14,9 @@ use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_record::assemble::{Assembler, AssemblerSettings};
 use pmon_record::{CaptureFile, CaptureTarget, Chunk, Sink as _};
 
-/// Maximum growth in KiB. Of the 64 MiB that a recorder takes besides its ring, waiting events take
-/// 32 MiB, and the program 8 MiB.
-const MOST: u64 = 20 << 10;
+/// Maximum growth in KiB. Of the 64 MiB that a recorder uses in addition to its ring, waiting
+/// events take 32 MiB, and the program takes 8 MiB.
+const MAX_GROWTH: u64 = 20 << 10;
 
 /// Returns the peak memory in KiB since the start or the last reset.
 fn peak() -> u64 {
@@ -64,20 +65,20 @@ fn words(first: u32, count: u32) -> Vec<u8> {
     (0..count).flat_map(|n| format!("{:07x}\0", first * count + n).into_bytes()).collect()
 }
 
-/// A behaviour of processes, their number, and the details of each.
-type Hostile<'a> = (&'a str, u32, &'a dyn Fn(u32) -> Box<Details>);
+/// A description of processes, their number, and the details of each.
+type HostileProcesses<'a> = (&'a str, u32, &'a dyn Fn(u32) -> Box<Details>);
 
 #[test]
-fn what_processes_name_and_pass_takes_a_bounded_amount_of_memory() {
+fn names_and_arguments_of_processes_take_bounded_memory() {
     let short = || b"/bin/true".to_vec();
     let path = |n| [b"/", &noise(n, 4095)[..]].concat();
-    let hostile: [Hostile<'_>; 6] = [
+    let hostile: [HostileProcesses<'_>; 6] = [
         ("400 words each", 1500, &|n| details(n, words(n, 400), short())),
         ("120,000 bytes of words", 30, &|n| details(n, words(n, 15_000), short())),
         ("128 KiB of empty words", 20, &|n| details(n, vec![0; 128 << 10], short())),
         ("128 KiB of noise", 100, &|n| details(n, noise(n, 128 << 10), short())),
         ("paths of 4096 bytes", 1500, &|n| details(n, b"x\0".to_vec(), path(n))),
-        ("nothing but many", 20_000, &|n| details(n, words(n, 2), short())),
+        ("many processes", 20_000, &|n| details(n, words(n, 2), short())),
     ];
     for (name, count, of) in hostile {
         let dir = tempfile::tempdir().unwrap();
@@ -103,7 +104,7 @@ fn what_processes_name_and_pass_takes_a_bounded_amount_of_memory() {
         }
         assembler.finish(MonoNs(count.into())).unwrap();
         let taken = peak().saturating_sub(before);
-        assert!(taken <= MOST, "{name}: {taken} KiB");
+        assert!(taken <= MAX_GROWTH, "{name}: {taken} KiB");
         let _ = writeln!(std::io::stderr(), "{name}: {taken} KiB");
     }
 }

@@ -1,7 +1,9 @@
-//! Against the running kernel. Each test says so and passes where the kernel does not allow process events here.
-#![allow(clippy::print_stderr, reason = "some tests say what they saw")]
+//! Recordings of the running kernel.
+//!
+//! Each test is reported as skipped if the kernel does not permit process events here.
+#![allow(clippy::print_stderr, reason = "some tests print what they measured")]
 
-mod memory;
+mod sinks;
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,14 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use memory::{Gated, Memory, Recorded};
 use pmon_core::capture::{DetailsSubject, Item, MissReason, Reader};
 use pmon_core::wire::EventBody;
 use pmon_core::{Task, Tgid};
 use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, SubscribeError, Subscription};
 use pmon_testkit::guard::skip;
+use sinks::{GatedSink, MemorySink, Recorded};
 
-/// A subscription, or the reason why this environment has none.
+/// Subscribes, or skips the test if this environment does not permit it.
 fn subscribe(options: &RecordOptions) -> Option<Subscription> {
     match Subscription::open(options) {
         Ok(subscription) => Some(subscription),
@@ -39,14 +41,14 @@ fn subscribe(options: &RecordOptions) -> Option<Subscription> {
 /// Records while `workload` runs.
 fn record<T>(options: &RecordOptions, workload: impl FnOnce() -> T) -> Option<(T, Recorded)> {
     let subscription = subscribe(options)?;
-    let recording = Recording::start(subscription, Memory::default(), options).unwrap();
+    let recording = Recording::start(subscription, MemorySink::default(), options).unwrap();
     let result = workload();
     recording.stopper().stop();
-    let (memory, end) = recording.join().unwrap();
-    Some((result, memory.finished(end)))
+    let (sink, end) = recording.join().unwrap();
+    Some((result, sink.finished(end)))
 }
 
-/// Renames a thread of its own so often; gives its id.
+/// Starts a thread that renames itself this often. Returns its id.
 fn rename_thread(times: u64) -> u32 {
     let storm = std::thread::spawn(move || {
         for i in 0..times {
@@ -58,13 +60,14 @@ fn rename_thread(times: u64) -> u32 {
     storm.join().unwrap()
 }
 
+/// Returns the number of recorded renames of a thread.
 fn renames_of(recorded: &Recorded, tid: u32) -> u64 {
     let is_rename = |body| matches!(body, EventBody::Comm { task, .. } if task.tid.0 == tid);
     recorded.events.iter().filter(|event| is_rename(event.body)).count() as u64
 }
 
 #[test]
-fn a_command_is_seen_from_fork_to_exit() {
+fn a_command_is_recorded_from_fork_to_exit() {
     let Some((child, recorded)) = record(&RecordOptions::default(), || {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "/bin/sleep 0.1; exit 3"]).arg0("a shell").stdin(Stdio::null());
@@ -77,13 +80,15 @@ fn a_command_is_seen_from_fork_to_exit() {
     let me = Tgid(std::process::id());
     let mut bodies = recorded.events.iter().map(|event| event.body);
     let fork = bodies.find(|body| matches!(body, EventBody::Fork { child: task, .. } if task.tgid == child));
-    let Some(EventBody::Fork { parent, child: task }) = fork else { panic!("no fork of {child}") };
+    let Some(EventBody::Fork { parent, child: task }) = fork else {
+        panic!("the fork of {child} is not recorded")
+    };
     assert_eq!((parent.tgid, task), (me, Task::new(child.0, child.0)));
     let grandchild = bodies.find_map(|body| match body {
         EventBody::Fork { parent, child: grandchild } if parent.tgid == child => Some(grandchild.tgid),
         _ => None,
     });
-    let grandchild = grandchild.expect("the shell's child");
+    let grandchild = grandchild.expect("the fork of the shell's child is recorded");
     let exits = |tgid: Tgid| {
         recorded.events.iter().find_map(|event| match event.body {
             EventBody::Exit { task, code, signal, parent } if task.tgid == tgid => {
@@ -96,7 +101,7 @@ fn a_command_is_seen_from_fork_to_exit() {
     assert_eq!(exits(child), Some((Some(3), 17, me)));
 
     let details = recorded.of_exec(child);
-    assert_eq!(details.len(), 1, "one exec, one details record");
+    assert_eq!(details.len(), 1, "an exec has one details record");
     let argv: Vec<_> = details[0].argv().collect();
     assert_eq!(argv, [&b"a shell"[..], b"-c", b"/bin/sleep 0.1; exit 3"]);
     assert_eq!((details[0].miss, details[0].ppid), (None, Some(me.0)));
@@ -106,11 +111,11 @@ fn a_command_is_seen_from_fork_to_exit() {
 }
 
 #[test]
-fn the_acknowledgement_the_clocks_and_the_snapshot_are_in_the_recording() {
+fn a_recording_has_the_acknowledgement_the_clocks_and_a_snapshot() {
     let Some(((), recorded)) = record(&RecordOptions::default(), || {}) else { return };
     assert!(recorded.events.iter().any(|event| matches!(event.body, EventBody::Ack { err: 0, .. })));
     assert!(!recorded.clocks.is_empty());
-    let [snapshot] = recorded.snapshots[..] else { panic!("one snapshot") };
+    let [snapshot] = recorded.snapshots[..] else { panic!("there is not exactly one snapshot") };
     let found =
         recorded.details.iter().filter(|details| matches!(details.subject, DetailsSubject::Snapshot { .. }));
     assert_eq!(found.count(), snapshot.processes as usize);
@@ -147,7 +152,7 @@ fn each_exec_has_its_details_or_a_miss_exactly_once() {
 }
 
 #[test]
-fn a_program_that_is_replaced_at_once_never_has_its_successors_details() {
+fn a_program_that_is_replaced_at_once_never_has_the_next_programs_details() {
     let script = "i=0; while [ $i -lt 50 ]; do (exec /usr/bin/env -i /bin/true last); i=$((i+1)); done";
     let Some(((), recorded)) = record(&RecordOptions { snapshot: false, ..RecordOptions::default() }, || {
         assert!(Command::new("/bin/sh").args(["-c", script]).status().unwrap().success());
@@ -175,7 +180,7 @@ fn a_program_that_is_replaced_at_once_never_has_its_successors_details() {
 }
 
 #[test]
-fn a_storm_is_recorded_or_counted_to_the_event() {
+fn each_event_of_a_storm_is_recorded_or_counted_as_lost() {
     const RENAMES: u64 = 100_000;
     let options =
         RecordOptions { socket_buffer: 1 << 20, snapshot: false, details: false, ..RecordOptions::default() };
@@ -185,13 +190,13 @@ fn a_storm_is_recorded_or_counted_to_the_event() {
     let renames = renames_of(&recorded, tid);
     eprintln!("{renames} recorded, {} lost in {} gaps", recorded.end.lost.total(), recorded.losses.len());
     assert!(renames <= RENAMES);
-    // Other processes' events may be among the lost; a missing rename always is.
+    // Each missing rename is among the lost events, which may include other processes' events.
     assert!(renames + recorded.end.lost.total() >= RENAMES);
     assert_eq!(recorded.losses.iter().map(|loss| loss.count()).sum::<u64>(), recorded.end.lost.total());
 }
 
 #[test]
-fn what_a_stalled_output_costs_is_counted_also_at_the_end() {
+fn losses_by_a_stalled_output_are_counted_also_at_the_end() {
     const RENAMES: u64 = 20_000;
     let options = RecordOptions {
         socket_buffer: 256 << 10,
@@ -201,18 +206,19 @@ fn what_a_stalled_output_costs_is_counted_also_at_the_end() {
         ..RecordOptions::default()
     };
     let Some(subscription) = subscribe(&options) else { return };
-    let sink = Gated::default();
+    let sink = GatedSink::default();
     let gate = sink.is_open.clone();
     let recording = Recording::start(subscription, sink, &options).unwrap();
     let tid = rename_thread(RENAMES);
-    // Nothing has been taken yet: the queue and the socket are full, and the last events are lost already.
+    // The sink has accepted no record yet, so the queue and the socket are full, and the last
+    // events are lost already.
     recording.stopper().stop();
     std::thread::sleep(Duration::from_millis(100));
     gate.store(true, Ordering::Release);
     let (sink, end) = recording.join().unwrap();
     let recorded = sink.memory.finished(end);
     let renames = renames_of(&recorded, tid);
-    assert!(renames < RENAMES, "nothing was lost");
+    assert!(renames < RENAMES, "no event was lost");
     assert!(
         renames + recorded.end.lost.total() >= RENAMES,
         "{renames} and {} of {RENAMES}",
@@ -221,10 +227,10 @@ fn what_a_stalled_output_costs_is_counted_also_at_the_end() {
 }
 
 #[test]
-fn a_recording_ends_also_amid_a_storm() {
+fn a_recording_ends_during_a_storm() {
     let options = RecordOptions { snapshot: false, details: false, ..RecordOptions::default() };
     let Some(subscription) = subscribe(&options) else { return };
-    let recording = Recording::start(subscription, Memory::default(), &options).unwrap();
+    let recording = Recording::start(subscription, MemorySink::default(), &options).unwrap();
     let over = Arc::new(AtomicBool::new(false));
     let storm = std::thread::spawn({
         let over = over.clone();
@@ -236,14 +242,14 @@ fn a_recording_ends_also_amid_a_storm() {
     });
     std::thread::sleep(Duration::from_millis(50));
     recording.stopper().stop();
-    let (memory, end) = recording.join().unwrap();
+    let (sink, end) = recording.join().unwrap();
     over.store(true, Ordering::Relaxed);
     storm.join().unwrap();
-    assert!(memory.finished(end).datagrams > 1000);
+    assert!(sink.finished(end).datagrams > 1000);
 }
 
 #[test]
-fn a_recording_into_a_file_ends_with_the_same_totals() {
+fn a_file_has_the_same_totals_as_its_recording() {
     let options = RecordOptions::default();
     let Some(subscription) = subscribe(&options) else { return };
     let directory = tempfile::tempdir().unwrap();
@@ -265,7 +271,7 @@ fn a_recording_into_a_file_ends_with_the_same_totals() {
     let mut events = 0;
     while let Some(item) = reader.next_item().unwrap() {
         match item {
-            Item::Block(block) => events += memory::events(block),
+            Item::Block(block) => events += sinks::events(block),
             Item::Damage(damage) => panic!("{damage:?}"),
         }
     }
@@ -274,8 +280,8 @@ fn a_recording_into_a_file_ends_with_the_same_totals() {
 }
 
 #[test]
-fn nobody_may_record_where_the_kernel_lets_them() {
-    // Runs one of the tests above as another user. It passes there too if the kernel refuses, and says so.
+fn an_unprivileged_user_can_record_if_the_kernel_permits_it() {
+    // Runs one of the tests above as another user. If the kernel refuses, that test is skipped.
     let options = RecordOptions::default();
     if !rustix::process::geteuid().is_root() || subscribe(&options).is_none() {
         skip("the user is not root");
@@ -283,13 +289,14 @@ fn nobody_may_record_where_the_kernel_lets_them() {
     }
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("live");
-    // Not by this process: one that another test is just starting would have the copy open for writing as well.
+    // Copied by another process. A child that another test starts at the same time would inherit a
+    // descriptor of the copy that is open for writing.
     let copied =
         Command::new("cp").arg("-p").arg(std::env::current_exe().unwrap()).arg(&copy).status().unwrap();
     assert!(copied.success());
     fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut child = Command::new(&copy);
-    child.args(["--exact", "--nocapture", "a_command_is_seen_from_fork_to_exit"]).uid(65534).gid(65534);
+    child.args(["--exact", "--nocapture", "a_command_is_recorded_from_fork_to_exit"]).uid(65534).gid(65534);
     let output = child.current_dir("/").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");

@@ -1,4 +1,4 @@
-//! A sink that keeps what it gets.
+//! Sinks that keep their records.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use pmon_core::capture::{
 use pmon_core::wire::{ByteOrder, Event};
 use pmon_record::{Sink, SinkError};
 
-/// What a recording held.
+/// The records of a recording.
 #[derive(Debug, Default)]
 pub(crate) struct Recorded {
     pub(crate) datagrams: u64,
@@ -30,22 +30,23 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
-    /// The details of a process after its execs.
+    /// Returns the details of a process after its execs.
     pub(crate) fn of_exec(&self, tgid: Tgid) -> Vec<&Details> {
         let of = |details: &&Details| matches!(details.subject, DetailsSubject::Exec { tgid: found, .. } if found == tgid);
         self.details.iter().filter(of).collect()
     }
 }
 
+/// A sink that keeps its records.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct MemorySink {
     recorded: Recorded,
     ended: bool,
     finished: bool,
 }
 
-impl Memory {
-    /// What it got, once the recording has ended.
+impl MemorySink {
+    /// Returns the records, once the recording has ended.
     pub(crate) fn finished(self, end: End) -> Recorded {
         assert!(self.ended && self.finished);
         assert_eq!(self.recorded.end, end);
@@ -53,14 +54,14 @@ impl Memory {
     }
 }
 
-impl Sink for Memory {
+impl Sink for MemorySink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
-        assert!(!self.ended, "nothing follows the end");
+        assert!(!self.ended, "a record follows the end");
         let recorded = &mut self.recorded;
         match record {
-            Record::Event(frame, _) => {
+            Record::Event(datagram, _) => {
                 recorded.datagrams += 1;
-                recorded.events.extend(frame.event(ByteOrder::NATIVE));
+                recorded.events.extend(datagram.event(ByteOrder::NATIVE));
             }
             Record::Loss(loss) => recorded.losses.push(*loss),
             Record::Clock(clock) => recorded.clocks.push(*clock),
@@ -69,7 +70,7 @@ impl Sink for Memory {
             Record::Fence(fence) => recorded.fences.push(fence.clone()),
             Record::Blind(blind) => recorded.blind.push(*blind),
             Record::Witness(witness) => recorded.witnesses.push(*witness),
-            // The verifier compares the fork counter; the tests here count events by themselves.
+            // The verifier compares the fork counter. The tests here count the events.
             Record::Forks(_) => {}
             Record::Ring(counts) => recorded.ring = Some(counts.clone()),
             Record::End(end) => (recorded.end, self.ended) = (*end, true),
@@ -83,20 +84,20 @@ impl Sink for Memory {
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
-        assert!(self.ended, "the end comes first");
+        assert!(self.ended, "the end record is missing");
         self.finished = true;
         Ok(())
     }
 }
 
-/// A sink that takes nothing until its gate is open.
+/// A sink that blocks until its gate is open.
 #[derive(Debug, Default)]
-pub(crate) struct Gated {
-    pub(crate) memory: Memory,
+pub(crate) struct GatedSink {
+    pub(crate) memory: MemorySink,
     pub(crate) is_open: Arc<AtomicBool>,
 }
 
-impl Sink for Gated {
+impl Sink for GatedSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         while !self.is_open.load(Ordering::Acquire) {
             thread::sleep(Duration::from_millis(1));
@@ -113,7 +114,7 @@ impl Sink for Gated {
     }
 }
 
-/// How many of a block's records are events.
+/// Returns the number of events in a block.
 pub(crate) fn events(block: Block<'_>) -> u64 {
     block.records().filter(|record| matches!(record, Record::Event(_, _))).count() as u64
 }
