@@ -108,14 +108,17 @@ static __noinline int is_wanted(const struct event *event)
 {
 	if (BY_TREE)
 		grow_tree(event);
-	// Acknowledgements, and the recorder's signs of life, whose names begin with "pmon/".
-	if (!event->what || (event->what == COMM && event->tgid == RECORDER && event->comm[4] == '/'))
+	struct task_struct *task = current_task();
+	// The kernel sends each acknowledgement to all listeners, in the task that subscribed.
+	if (!event->what)
+		return read_field(task, tgid) == RECORDER;
+	// The recorder's fences and heartbeats are renames of its threads to names that begin with "pmon/".
+	if (event->what == COMM && event->tgid == RECORDER && event->comm[4] == '/')
 		return 1;
 	if (!(event->what & KINDS))
 		return 0;
 	if (BY_TREE && !is_member(event->what == FORK ? event->child_tgid : event->tgid))
 		return 0;
-	struct task_struct *task = current_task();
 	if (CGROUP && !is_in_cgroup(task))
 		return 0;
 	if (!UIDS)

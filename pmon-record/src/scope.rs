@@ -13,7 +13,7 @@ use crate::details::procfs::kinship::{Identity, identity};
 pub const MAX_UIDS: usize = 16;
 
 /// The events to record. An event must match all fields; an empty field and `None` match every
-/// event. Acknowledgements of subscriptions and the recorder's own heartbeats are always recorded.
+/// event. The recorder's own acknowledgements and heartbeats are always recorded.
 ///
 /// Excluded events are not lost: the capture has their number for each CPU, so losses stay exact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -134,7 +134,9 @@ fn options(args: &RecordArgs) -> Result<RecordOptions, Failure> {
 fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
     let wrong = |why: String| Err(Failure::new(exit::USAGE, why));
     if let Some(kind) = args.only.iter().find(|kind| matches!(kind, EventKind::Ack | EventKind::Unknown)) {
-        return wrong(format!("--only cannot select kind `{kind}`: events of this kind are always recorded"));
+        return wrong(format!(
+            "--only cannot select kind `{kind}`; use fork, exec, uid, gid, sid, ptrace, comm, coredump or exit"
+        ));
     }
     let tree = match args.tree {
         Some(0) if args.command.is_empty() => {

@@ -4,7 +4,11 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::live::skip;
+use pmon_core::wire::{ByteOrder, SubscribeOp, SubscribeRequest};
+use rustix::net::netlink::CONNECTOR;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socket_with};
+
+use crate::live::{Need, needs, skip};
 use crate::support::*;
 
 /// Returns the mount point of a file system of this type.
@@ -194,7 +198,7 @@ fn a_tree_goes_on_below_a_fork_that_was_not_recorded() {
     let ran =
         pmon_with_input(&["print", "-", "--tree", "10", "--format", "json"], &execs_and_exits()).expect(0);
     assert_eq!(seqs(&ran), [5]);
-    assert!(ran.err.contains("2 processes may belong to it"), "{}", ran.err);
+    assert!(ran.err.contains("the tree may lack 2 processes"), "{}", ran.err);
 }
 
 #[test]
@@ -220,6 +224,42 @@ fn a_live_capture_of_execs_and_exits_has_the_tree_of_its_command() {
     }
     let exits = pmon(&["print", &file, "--tree", root, "--kind", "exit"]).expect(0).out;
     assert_eq!(exits.lines().count(), 5, "{exits}");
+}
+
+/// Subscribes to process events, and unsubscribes, this many times in all.
+fn subscribe_and_unsubscribe(times: u32) {
+    let socket =
+        socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(CONNECTOR));
+    let socket = socket.expect("a netlink socket");
+    for number in 0..times {
+        let operation = if number % 2 == 0 { SubscribeOp::Listen } else { SubscribeOp::Ignore };
+        let request = SubscribeRequest::new(operation, number).encode(0, ByteOrder::NATIVE);
+        send(&socket, &request, SendFlags::empty()).expect("the kernel takes the request");
+    }
+}
+
+#[test]
+fn a_limited_recording_excludes_acknowledgements_of_other_listeners() {
+    if !needs(&[Need::Recording(&["--tree", "1"])]) {
+        return;
+    }
+    let dir = Dir::new();
+    let (file, started) = (arg(&dir.path("x.pmon")), dir.path("started"));
+    let mut recorder = command(&["record", "--tree", "-o", &file, "--", "sh", "-c"]);
+    recorder.args(["touch \"$0\"; sleep 1", &arg(&started)]).stderr(Stdio::piped());
+    let recorder = start(recorder);
+    while !started.exists() {
+        std::thread::yield_now();
+    }
+    subscribe_and_unsubscribe(2_000);
+    RunOutput::new(recorder.wait_with_output().expect("pmon ends")).expect(0);
+    let info = pmon(&["info", "--json", &file]).expect(0).json();
+    assert_eq!(info["verdict"], "complete", "{info}");
+    let acks = info["events"]["by_kind"]["ack"].as_u64().expect("a number");
+    assert!((1..10).contains(&acks), "{acks}");
+    assert!(info["left_out"].as_u64() >= Some(2_000), "{info}");
+    let programs = pmon(&["print", &file, "--kind", "exec"]).expect(0).out;
+    assert!(programs.contains("sleep 1"), "{programs}");
 }
 
 #[test]
