@@ -1,61 +1,65 @@
-//! `--expect`: a program's output is compared with a file, in one line of a test.
+//! `--expect` compares the output of a program with a file.
 
 use std::fs;
 
-use crate::day::Day;
-use crate::stage::Replay;
+use crate::harness::ProgramReplay;
+use crate::test_capture::TestCapture;
 
 #[test]
-fn it_is_written_compared_and_told_apart() {
-    let day = Day::new();
+fn output_is_written_and_compared() {
+    let capture = TestCapture::new();
     let golden = "golden.txt";
-    let Some(replay) = Replay::of(&day).map(|replay| replay.with(&["--expect", golden])) else { return };
+    let Some(replay) = ProgramReplay::of(&capture).map(|replay| replay.with(&["--expect", golden])) else {
+        return;
+    };
     let path = replay.file(golden);
-    let updating = Replay::of(&day).unwrap().with(&["--expect", path.to_str().unwrap(), "--update"]);
+    let updating =
+        ProgramReplay::of(&capture).unwrap().with(&["--expect", path.to_str().unwrap(), "--update"]);
     updating.client("receive", &["recv"]).expect(0);
     let written = fs::read_to_string(&path).unwrap();
-    assert_eq!(written.lines().skip(1).collect::<Vec<_>>(), day.lines());
+    assert_eq!(written.lines().skip(1).collect::<Vec<_>>(), capture.lines());
 
     replay.client("receive", &["recv"]).expect(0);
     fs::write(&path, written.replace("worker", "walker")).unwrap();
     let ran = replay.client("receive", &["recv"]).expect(3);
     assert!(ran.err.contains("walker") && ran.err.contains("worker"), "{}", ran.err);
-    assert!(!ran.err.contains("ptrace"), "the diff is of what differs: {}", ran.err);
+    assert!(!ran.err.contains("ptrace"), "the diff contains only changes: {}", ran.err);
 }
 
 #[test]
-fn a_program_that_fails_is_no_match() {
-    let day = Day::new();
-    let Some(replay) = Replay::of(&day) else { return };
+fn the_programs_failure_is_the_exit_code() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
     let golden = replay.file("golden.txt");
-    let lines: Vec<_> = ["ack".to_owned()].into_iter().chain(day.lines()).take(5).collect();
+    let lines: Vec<_> = ["ack".to_owned()].into_iter().chain(capture.lines()).take(5).collect();
     fs::write(&golden, lines.join("\n") + "\n").unwrap();
     let replay = replay.with(&["--expect", golden.to_str().unwrap()]);
-    replay.client("end", &["exit", "5"]).expect(4);
+    replay.client("ending", &["exit", "5"]).expect(4);
 }
 
-/// As from a terminal, `SIGINT` is the end of who has no handler, and all that it has printed was right.
+/// The `SIGINT` at the end of the replay ends a program without a handler. If the output matches,
+/// the exit code is 0.
 #[test]
-fn to_be_ended_where_there_is_no_more_is_no_failure() {
-    let day = Day::new();
-    let Some(replay) = Replay::of(&day) else { return };
+fn the_final_sigint_is_not_a_failure() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
     let golden = replay.file("golden.txt");
-    let lines: Vec<_> = ["ack".to_owned()].into_iter().chain(day.lines()).collect();
+    let lines: Vec<_> = ["ack".to_owned()].into_iter().chain(capture.lines()).collect();
     fs::write(&golden, lines.join("\n") + "\n").unwrap();
     let replay = replay.with(&["--expect", golden.to_str().unwrap()]);
-    let ran = replay.client("end", &["default"]).expect(0);
+    let ran = replay.client("ending", &["default"]).expect(0);
     assert!(ran.err.contains("ended by signal 2"), "{}", ran.err);
-    // To be deaf to it is one.
+    // To ignore it is a failure.
     let replay = replay.with(&["--timeout", "200ms"]);
-    replay.client("end", &["deafer"]).expect(137);
-    fs::write(&golden, "else\n").unwrap();
-    replay.client("end", &["default"]).expect(3);
+    replay.client("ending", &["ignore-both"]).expect(137);
+    fs::write(&golden, "other\n").unwrap();
+    replay.client("ending", &["default"]).expect(3);
 }
 
 #[test]
-fn of_a_long_line_only_the_beginning_is_shown() {
-    let day = Day::new();
-    let Some(replay) = Replay::of(&day) else { return };
+fn the_diff_truncates_long_lines() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
     let golden = replay.file("golden.txt");
     fs::write(&golden, "x".repeat(1_000_000)).unwrap();
     let replay = replay.with(&["--expect", golden.to_str().unwrap()]);
@@ -64,11 +68,11 @@ fn of_a_long_line_only_the_beginning_is_shown() {
     assert!(ran.err.contains("+exec") && ran.err.len() < 20_000, "{} bytes", ran.err.len());
 }
 
-/// A program that received no events has the expected output only by chance.
+/// Otherwise a test whose selection matches nothing would pass without testing anything.
 #[test]
-fn a_test_for_which_no_event_matches_fails_and_writes_nothing() {
-    let day = Day::new();
-    let Some(replay) = Replay::of(&day) else { return };
+fn a_selection_without_events_fails_and_writes_nothing() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
     let golden = replay.file("golden.txt");
     let golden = golden.to_str().unwrap();
     for (selection, why) in [
@@ -78,7 +82,7 @@ fn a_test_for_which_no_event_matches_fails_and_writes_nothing() {
         (&["--to", "2001-01-01"], "the range ends before them"),
     ] {
         for options in [&[][..], &["--expect", golden, "--update"]] {
-            let replay = Replay::of(&day).unwrap().with(selection).with(options);
+            let replay = ProgramReplay::of(&capture).unwrap().with(selection).with(options);
             let ran = replay.client("receive", &["recv"]).expect(2);
             assert!(ran.err.contains("no event matches") && ran.err.contains(why), "{}", ran.err);
         }
@@ -89,9 +93,9 @@ fn a_test_for_which_no_event_matches_fails_and_writes_nothing() {
 }
 
 #[test]
-fn a_test_whose_fault_is_after_the_last_event_fails() {
-    let day = Day::new();
-    let Some(replay) = Replay::of(&day) else { return };
+fn a_fault_after_the_last_event_fails() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
     let script = replay.file("faults.toml");
     fs::write(&script, "[[fault]]\nat = 100000\noverrun = 7\n").unwrap();
     let ran = replay.with(&["--faults", script.to_str().unwrap()]).client("receive", &["recv"]).expect(2);

@@ -1,74 +1,80 @@
-//! What goes wrong reaches the program: overruns of the capture, and those of a script.
+//! Overruns of the capture and faults of a script reach the program.
 
 use std::fs;
 
-use crate::day::Day;
-use crate::stage::Replay;
+use crate::harness::ProgramReplay;
 use crate::support::RunOutput;
+use crate::test_capture::TestCapture;
 
 const SCRIPT: &str = "[[fault]]\nat = 10\noverrun = 7\n";
 
-/// A client that meets these faults, and ends well.
+/// Runs a client with a fault script; it must exit with 0.
 #[track_caller]
-fn scripted(faults: &str, client: &str, args: &[&str]) -> Option<RunOutput> {
-    let replay = Replay::of(&Day::new())?;
+fn run_with_faults(faults: &str, client: &str, args: &[&str]) -> Option<RunOutput> {
+    let replay = ProgramReplay::of(&TestCapture::new())?;
     let script = replay.file("faults.toml");
     fs::write(&script, faults).unwrap();
     let replay = replay.with(&["--faults", script.to_str().unwrap(), "--seed", "1"]);
     Some(replay.client(client, args).expect(0))
 }
 
-/// The lines of a client that counts what it misses, seven before the tenth event.
+/// Runs the client `overrun` with a loss of seven events before the tenth; returns the lines to
+/// expect.
 fn overrun(mode: &str) -> Option<(RunOutput, Vec<String>)> {
-    let ran = scripted(SCRIPT, "overrun", &[mode])?;
-    let mut wanted = Day::new().lines();
-    wanted.insert(0, "ack".to_owned());
-    wanted.insert(11, "missed 7".to_owned());
-    Some((ran, wanted))
+    let ran = run_with_faults(SCRIPT, "overrun", &[mode])?;
+    let mut expected = TestCapture::new().lines();
+    expected.insert(0, "ack".to_owned());
+    expected.insert(11, "missed 7".to_owned());
+    Some((ran, expected))
 }
 
 #[test]
-fn an_overrun_is_told_before_the_gap() {
-    let Some((ran, mut wanted)) = overrun("told") else { return };
-    wanted.insert(11, "nobufs".to_owned());
-    assert_eq!(ran.out.lines().collect::<Vec<_>>(), wanted, "{}", ran.err);
+fn enobufs_precedes_the_gap() {
+    let Some((ran, mut expected)) = overrun("enobufs") else { return };
+    expected.insert(11, "nobufs".to_owned());
+    assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected, "{}", ran.err);
 }
 
-/// As the kernel says of a socket with an error, once.
+/// The kernel reports a socket's error once.
 #[test]
-fn what_waits_hears_of_an_error_before_it_is_told() {
+fn poll_and_epoll_report_the_error_before_recv_does() {
     for mode in ["poll", "epoll"] {
-        let Some(ran) = scripted(SCRIPT, "failing", &[mode]) else { return };
-        let mut wanted = Day::new().lines();
-        wanted.insert(0, "ack".to_owned());
-        wanted.splice(11..11, ["error", "nobufs"].map(str::to_owned));
-        assert_eq!(ran.out.lines().collect::<Vec<_>>(), wanted, "{mode}: {}", ran.err);
+        let Some(ran) = run_with_faults(SCRIPT, "poll_error", &[mode]) else { return };
+        let mut expected = TestCapture::new().lines();
+        expected.insert(0, "ack".to_owned());
+        expected.splice(11..11, ["error", "nobufs"].map(str::to_owned));
+        assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected, "{mode}: {}", ran.err);
     }
 }
 
-/// No edge comes for what was there already.
+/// Datagrams that are already queued cause no edge.
 #[test]
-fn who_waits_for_edges_goes_on_after_finding_nothing() {
+fn edge_triggered_epoll_continues_after_a_spurious_eagain() {
     for (client, args) in [("wait", &["edge"][..]), ("threads", &["edge"])] {
         let script = "[[fault]]\nevery = 5\neagain = 2\n";
-        let Some(ran) = scripted(script, client, args) else { return };
-        assert_eq!(ran.out.lines().skip(1).collect::<Vec<_>>(), Day::new().lines(), "{client}: {}", ran.err);
+        let Some(ran) = run_with_faults(script, client, args) else { return };
+        assert_eq!(
+            ran.out.lines().skip(1).collect::<Vec<_>>(),
+            TestCapture::new().lines(),
+            "{client}: {}",
+            ran.err
+        );
     }
 }
 
 #[test]
-fn no_enobufs_leaves_the_gap_alone() {
-    let Some((ran, wanted)) = overrun("deaf") else { return };
-    assert_eq!(ran.out.lines().collect::<Vec<_>>(), wanted, "{}", ran.err);
+fn with_no_enobufs_only_the_gap_shows() {
+    let Some((ran, expected)) = overrun("no-enobufs") else { return };
+    assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected, "{}", ran.err);
 }
 
 #[test]
-fn what_the_capture_lost_is_lost_again() {
-    let mut day = Day::new();
-    day.loses(123);
-    let Some(replay) = Replay::of(&day) else { return };
-    let ran = replay.client("overrun", &["told"]).expect(0);
-    let told = ran.out.lines().filter(|line| matches!(*line, "nobufs" | "missed 123")).collect::<Vec<_>>();
-    assert_eq!(told, ["nobufs", "missed 123"], "{ran:#?}");
-    assert_eq!(ran.out.lines().count(), day.lines().len() + 3);
+fn a_loss_in_the_capture_is_replayed() {
+    let mut capture = TestCapture::new();
+    capture.add_loss(123);
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
+    let ran = replay.client("overrun", &["enobufs"]).expect(0);
+    let printed = ran.out.lines().filter(|line| matches!(*line, "nobufs" | "missed 123")).collect::<Vec<_>>();
+    assert_eq!(printed, ["nobufs", "missed 123"], "{ran:#?}");
+    assert_eq!(ran.out.lines().count(), capture.lines().len() + 3);
 }

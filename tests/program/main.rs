@@ -1,17 +1,20 @@
-//! `pmon replay FILE -- PROGRAM`: unmodified programs on a fake kernel, as an ordinary user. In `clients/` are small ones, one for each idea
-//! that a program may have of receiving events; they are built here, and are as right about the real kernel, which is tried too.
+//! Tests of `pmon replay FILE -- PROGRAM`: unmodified programs on the fake kernel, run by an
+//! ordinary user.
+//!
+//! `clients/` contains small programs, one for each way of receiving events. They are built here.
+//! Most of them are also run on the real kernel, to check that their expectations are correct.
 
-mod day;
-mod ends;
+mod end_of_replay;
 mod expect;
 mod faults;
-mod forbidden;
-mod found;
-mod live;
-mod outside;
-mod peers;
+mod harness;
+mod isolation;
 mod procfs;
-mod rows;
-mod stage;
+mod real_kernel;
+mod receive_methods;
+mod regressions;
+mod restricted_systems;
+mod test_capture;
+mod third_party;
 
 use pmon_testkit::{guard, support};

@@ -1,11 +1,12 @@
-//! Programs that ask about the processes of which they hear: they find those of the capture, as of that event.
+//! Programs find the recorded processes in `/proc` and by system calls, as of the last event
+//! received.
 
-use crate::day::{Day, MISSED, SHELL};
-use crate::stage::Replay;
+use crate::harness::ProgramReplay;
 use crate::support::START_REAL;
+use crate::test_capture::{MISSED, SHELL, TestCapture};
 
-/// What is at the end of each way into `/proc`.
-pub(crate) const PATHS: &str = "\
+/// The output of the client `proc_paths`: what each path into `/proc` leads to.
+pub(crate) const PROC_PATHS: &str = "\
     open: sleep\n\
     its files: yes\n\
     slashes and dots: sleep\n\
@@ -17,15 +18,15 @@ pub(crate) const PATHS: &str = "\
     lstat: yes\n\
     statfs: yes\n\
     access: yes\n\
-    nobody: yes\n\
+    missing process: yes\n\
     tasks: yes\n\
     openat /proc: sleep\n\
     openat: sleep\n\
-    openat of a copy: sleep\n\
-    openat of a path: sleep\n\
+    openat of a duplicate: sleep\n\
+    openat of O_PATH: sleep\n\
     chdir: sleep\n\
     fchdir: sleep\n\
-    and back: yes\n\
+    fchdir back: yes\n\
     readlinkat: yes\n\
     exe: /sleep\n\
     fstat: yes\n\
@@ -35,63 +36,63 @@ pub(crate) const PATHS: &str = "\
     pid_max: yes\n\
     cpu: yes\n\
     memory: yes\n\
-    self: paths\n\
-    thread-self: paths\n\
+    self: proc_paths\n\
+    thread-self: proc_paths\n\
     own files: yes\n";
 
-/// What is around a process, and what can be done to it, behind its name and the time since when it is there.
-pub(crate) const AROUND: &[&str] = &[
-    "numbers rise: yes",
-    "nothing is hidden: yes",
-    "its folder: yes",
-    "from the root: yes",
-    "by the parent: yes",
-    "a file behind a link: yes",
-    "from a folder: yes",
+/// The output of the client `proc_details`, without the time.
+pub(crate) const PROC_DETAILS: &[&str] = &[
+    "ids are sorted: yes",
+    "no hidden entry: yes",
+    "directory: yes",
+    "relative to the root: yes",
+    "through dot dot: yes",
+    "a file through a link: yes",
+    "openat of the root: yes",
     "no new file: yes",
-    "no new folder: yes",
+    "no new directory: yes",
     "no file is removed: yes",
-    "no folder is removed: yes",
+    "no directory is removed: yes",
     "no file is renamed: yes",
-    "it is all there: yes",
-    "its score is written: yes",
+    "files are unchanged: yes",
+    "oom_score_adj is written: yes",
     "affinity: yes",
     "limits: yes",
     "scheduler: yes",
     "signal with a value: yes",
-    "signal to its folder: yes",
+    "signal by directory: yes",
 ];
 
-/// The lines of a client that says that, but for the time, which comes with them.
-pub(crate) fn around(printed: &str) -> (Vec<&str>, i64) {
+/// Splits the output of the client `proc_details` into its lines and the time.
+pub(crate) fn parse_details(printed: &str) -> (Vec<&str>, i64) {
     let (since, lines): (Vec<_>, Vec<_>) = printed.lines().partition(|line| line.starts_with("since "));
     (lines, since[0]["since ".len()..].parse().unwrap())
 }
 
 #[test]
-fn proc_is_as_the_kernel_has_it_and_stays_so() {
-    let day = Day::new();
-    let Some(replay) = Replay::of(&day) else { return };
-    let ran = replay.client("around", &["infinity"]).expect(0);
-    let (lines, since) = around(&ran.out);
-    assert_eq!(lines, AROUND);
-    // The day is shorter than a second.
+fn proc_behaves_like_the_kernels_and_is_read_only() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
+    let ran = replay.client("proc_details", &["infinity"]).expect(0);
+    let (lines, since) = parse_details(&ran.out);
+    assert_eq!(lines, PROC_DETAILS);
+    // The capture is shorter than a second.
     assert_eq!(since, START_REAL / 1_000_000_000);
 }
 
 #[test]
-fn every_way_into_proc_leads_there() {
-    let day = Day::new();
-    let Some(replay) = Replay::of(&day) else { return };
-    assert_eq!(replay.client("paths", &["infinity"]).expect(0).out, PATHS);
+fn every_path_into_proc_leads_to_the_process() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
+    assert_eq!(replay.client("proc_paths", &["infinity"]).expect(0).out, PROC_PATHS);
 }
 
 #[test]
-fn proc_is_that_of_the_capture() {
-    let day = Day::new();
-    let Some(replay) = Replay::of(&day) else { return };
-    let ran = replay.client("procfs", &[]).expect(0);
-    let mut wanted: Vec<_> = day
+fn proc_shows_the_recorded_processes() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
+    let ran = replay.client("proc_of_execs", &[]).expect(0);
+    let mut expected: Vec<_> = capture
         .programs()
         .iter()
         .map(|program| {
@@ -102,46 +103,45 @@ fn proc_is_that_of_the_capture() {
             )
         })
         .collect();
-    wanted.insert(wanted.len() - 1, format!("exec {MISSED}  []   ppid -1 uid -1"));
-    wanted.push(format!("others {}", day.survivors()));
-    wanted.extend(
-        ["self is the link", "own entry is listed", "own stat is there", "own command is there"]
-            .map(str::to_owned),
-    );
-    assert_eq!(ran.out.lines().collect::<Vec<_>>(), wanted, "{}", ran.err);
+    expected.insert(expected.len() - 1, format!("exec {MISSED}  []   ppid -1 uid -1"));
+    expected.push(format!("others {}", capture.final_processes()));
+    expected.extend(["self: yes", "own entry: yes", "own stat: yes", "own cmdline: yes"].map(str::to_owned));
+    assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected, "{}", ran.err);
 }
 
 #[test]
-fn processes_of_the_capture_are_there_until_they_end() {
-    let day = Day::new();
-    let Some(replay) = Replay::of(&day) else { return };
-    let ran = replay.client("ask", &[]).expect(0);
-    let answers: Vec<_> =
+fn recorded_processes_exist_until_they_exit() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
+    let ran = replay.client("process_calls", &[]).expect(0);
+    let lines: Vec<_> =
         ran.out.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit())).collect();
-    let forked = day.forked();
-    let (asked, left) = answers.split_at(forked.len().min(answers.len()));
-    let at_fork: Vec<_> = forked
+    let forked = capture.forked();
+    let (at_fork, at_end) = lines.split_at(forked.len().min(lines.len()));
+    let expected_at_fork: Vec<_> = forked
         .iter()
-        .map(|(pid, _)| format!("{pid} is there group {SHELL} session {SHELL} open is there"))
+        .map(|(pid, _)| format!("{pid} exists group {SHELL} session {SHELL} pidfd exists"))
         .collect();
-    let at_end: Vec<_> = forked
+    let expected_at_end: Vec<_> = forked
         .iter()
         .map(|(pid, lasts)| {
-            let [there, open] = if *lasts { ["is there", "lives"] } else { ["ESRCH", "ended"] };
-            format!("{pid} {there} open {open} {there}")
+            let [found, pidfd] = if *lasts { ["exists", "running"] } else { ["ESRCH", "ended"] };
+            format!("{pid} {found} pidfd {pidfd} {found}")
         })
         .collect();
-    assert_eq!(asked, at_fork, "{ran:#?}");
-    assert_eq!(left, at_end, "{ran:#?}");
-    assert_eq!(ran.out.lines().last(), Some("self is there"));
+    assert_eq!(at_fork, expected_at_fork, "{ran:#?}");
+    assert_eq!(at_end, expected_at_end, "{ran:#?}");
+    assert_eq!(ran.out.lines().last(), Some("self exists"));
 }
 
 #[test]
-fn with_the_real_proc_the_capture_is_nowhere() {
-    let day = Day::new();
-    let Some(replay) = Replay::of(&day).map(|replay| replay.with(&["--proc", "real"])) else { return };
-    let ran = replay.client("procfs", &[]).expect(0);
+fn with_proc_real_no_recorded_process_is_found() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture).map(|replay| replay.with(&["--proc", "real"])) else {
+        return;
+    };
+    let ran = replay.client("proc_of_execs", &[]).expect(0);
     let execs: Vec<_> = ran.out.lines().filter(|line| line.starts_with("exec")).collect();
-    assert_eq!(execs.len(), day.programs().len() + 1);
+    assert_eq!(execs.len(), capture.programs().len() + 1);
     assert!(execs.iter().all(|line| line.ends_with("ppid -1 uid -1")), "{execs:#?}");
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * What the clients share: they subscribe in the usual form, print an event a line, and end at SIGINT or SIGTERM. */
+ * Functions that the clients share: subscribing, printing an event per line, and ending at
+ * SIGINT or SIGTERM. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -15,10 +16,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Everything here is for whoever needs it. */
+/* No client uses all functions. */
 #pragma GCC diagnostic ignored "-Wunused-function"
 
-/* What <linux/connector.h> and <linux/cn_proc.h> of any age have, and the mask that those before 6.6 lack. */
+/* Definitions of <linux/connector.h> and <linux/cn_proc.h>, whose versions before 6.6 lack the event mask. */
 enum { GROUP = 1, LISTEN = 1, IGNORE = 2 };
 enum { ACK = 0, FORK = 1, EXEC = 2, UID = 4, GID = 0x40, SID = 0x80, PTRACE = 0x100, COMM = 0x200 };
 #define COREDUMP 0x40000000u
@@ -51,16 +52,16 @@ static void die(const char *what) {
     exit(9);
 }
 
-/* Without SA_RESTART: a call that waits is interrupted. */
-static void on(int signal, void (*handler)(int)) {
+/* Installs a handler without SA_RESTART, so that a signal interrupts blocking calls. */
+static void handle(int signal, void (*handler)(int)) {
     struct sigaction action = {.sa_handler = handler};
     if (sigaction(signal, &action, NULL) < 0) die("sigaction");
 }
 
-static void until_signalled(void) {
+static void stop_on_signals(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    on(SIGINT, stop);
-    on(SIGTERM, stop);
+    handle(SIGINT, stop);
+    handle(SIGTERM, stop);
 }
 
 static int connector(int flags) {
@@ -74,7 +75,7 @@ static void bind_to(int fd, uint32_t port, uint32_t groups) {
     if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) die("bind");
 }
 
-/* A request of 40 bytes, or of 44 with a mask. */
+/* Returns a request: 40 bytes, or 44 with a mask. */
 static struct request request(uint32_t op, uint32_t mask) {
     uint16_t payload = mask ? 8 : 4;
     return (struct request){
@@ -85,46 +86,47 @@ static struct request request(uint32_t op, uint32_t mask) {
     };
 }
 
-static void ask(int fd, uint32_t op, uint32_t mask) {
-    struct request it = request(op, mask);
-    if (send(fd, &it, it.nl.nlmsg_len, 0) != (ssize_t)it.nl.nlmsg_len) die("send");
+static void send_request(int fd, uint32_t op, uint32_t mask) {
+    struct request message = request(op, mask);
+    if (send(fd, &message, message.nl.nlmsg_len, 0) != (ssize_t)message.nl.nlmsg_len) die("send");
 }
 
-/* A socket that listens. */
+/* Returns a subscribed socket. */
 static int subscribed(int flags) {
     int fd = connector(flags);
     bind_to(fd, getpid(), GROUP);
-    ask(fd, LISTEN, 0);
+    send_request(fd, LISTEN, 0);
     return fd;
 }
 
-/* The message in a datagram; zeros for what was cut off. */
+/* Returns the message of a datagram; truncated fields are 0. */
 static struct message decoded(const void *bytes, ssize_t length) {
     struct message message = {0};
     if (length > 0) memcpy(&message, bytes, length < (ssize_t)sizeof message ? (size_t)length : sizeof message);
     return message;
 }
 
-/* The number of the first process that is heard to exec `sleep DURATION`: on a live system, others sleep, too. */
-static unsigned asleep(const char *duration) {
-    char wanted[64], path[64], found[64];
-    size_t length = snprintf(wanted, sizeof wanted, "sleep%c%s", 0, duration) + 1;
-    until_signalled();
+/* Waits for an exec of `sleep DURATION`; returns the id of the process. On a live system, other processes may also
+ * execute `sleep`. */
+static unsigned wait_for_sleep(const char *duration) {
+    char expected[64], path[64], found[64];
+    size_t length = snprintf(expected, sizeof expected, "sleep%c%s", 0, duration) + 1;
+    stop_on_signals();
     int fd = subscribed(0);
     while (!done) {
         struct message message = decoded(buffer, recv(fd, buffer, sizeof buffer, 0));
         if (message.what != EXEC) continue;
         snprintf(path, sizeof path, "/proc/%u/cmdline", message.data[1]);
         int file = open(path, O_RDONLY);
-        ssize_t had = file < 0 ? -1 : read(file, found, sizeof found);
+        ssize_t size = file < 0 ? -1 : read(file, found, sizeof found);
         if (file >= 0) close(file);
-        if (had == (ssize_t)length && memcmp(found, wanted, length) == 0) return message.data[1];
+        if (size == (ssize_t)length && memcmp(found, expected, length) == 0) return message.data[1];
     }
     exit(9);
 }
 
 /* Prints the event of a datagram. */
-static void show(const void *bytes, ssize_t length) {
+static void print_event(const void *bytes, ssize_t length) {
     struct message message = decoded(bytes, length);
     const uint32_t *data = message.data;
     switch (message.what) {
@@ -142,20 +144,20 @@ static void show(const void *bytes, ssize_t length) {
     }
 }
 
-/* Prints what a call received, and says whether to go on: not at the end, nor when a signal has asked for it. */
-static int took(const void *bytes, ssize_t received) {
-    if (received > 0) show(bytes, received);
+/* Prints the result of a receiving call; returns whether to continue: not after the end of file or a signal. */
+static int print_received(const void *bytes, ssize_t received) {
+    if (received > 0) print_event(bytes, received);
     else if (received == 0) return 0;
     else if (errno == ENOBUFS) printf("nobufs\n");
     else if (errno != EINTR && errno != EAGAIN) die("receive");
     return !done;
 }
 
-/* Receives once more, in the usual form. */
+/* Receives and prints a datagram with `recv`; returns whether to continue. */
 static int receive(int fd, int flags) {
     ssize_t received = recv(fd, buffer, sizeof buffer, flags);
-    return took(buffer, received);
+    return print_received(buffer, received);
 }
 
-/* Whether the client's mode is that one. */
-static int is(char **argv, const char *mode) { return argv[1] && strcmp(argv[1], mode) == 0; }
+/* Returns whether the client's mode, its first argument, is `mode`. */
+static int mode_is(char **argv, const char *mode) { return argv[1] && strcmp(argv[1], mode) == 0; }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Perl's sockets: looks at the descriptor with fcntl, ioctl and lseek before it uses it; recv and sysread in turn.
+# Receives with recv and sysread alternately. Perl calls fcntl, ioctl and lseek on the descriptor first.
 use strict;
 use warnings;
 use Socket;

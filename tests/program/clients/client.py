@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""What Python's ways to wait make of the socket: recv, timeout, selectors, asyncio."""
+"""Receives with each of Python's ways of waiting: recv, timeout, selectors, asyncio."""
 import asyncio
 import os
 import selectors
@@ -9,7 +9,7 @@ import struct
 import sys
 
 
-def show(datagram):
+def print_event(datagram):
     what, = struct.unpack_from("=I", datagram, 36)
     data = struct.unpack_from("=6I", datagram, 52)
     print({
@@ -30,7 +30,7 @@ def blocking(sock):
     while True:
         datagram, sender = sock.recvfrom(4096)
         assert sender == (0, 1), sender
-        show(datagram)
+        print_event(datagram)
 
 
 def selecting(sock):
@@ -39,14 +39,14 @@ def selecting(sock):
     selector.register(sock, selectors.EVENT_READ)
     while True:
         for _ in selector.select():
-            show(sock.recv(4096))
+            print_event(sock.recv(4096))
 
 
 async def awaiting(sock):
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     while True:
-        show(await loop.sock_recv(sock, 4096))
+        print_event(await loop.sock_recv(sock, 4096))
 
 
 def main():

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * A classic filter lets only execs pass. It loads in network byte order what the kernel wrote in its own. */
+ * Receives only execs, by a classic filter. The filter loads words in network byte order; the
+ * kernel writes them in host order. */
 #include "client.h"
 #include <arpa/inet.h>
 #include <linux/filter.h>
 #include <stddef.h>
 
 int main(void) {
-    until_signalled();
+    stop_on_signals();
     struct sock_filter program[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct message, what)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htonl(EXEC), 0, 1),
@@ -18,7 +19,7 @@ int main(void) {
     int fd = connector(0);
     if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0) die("SO_ATTACH_FILTER");
     bind_to(fd, getpid(), GROUP);
-    ask(fd, LISTEN, 0);
+    send_request(fd, LISTEN, 0);
     while (receive(fd, 0)) {
     }
     return 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Threads that share the work: edge, oneshot: one waits in epoll, another reads what there is, and sleeps on a condition
- * until it is woken, as Go's runtime does; spin: one polls, another never sleeps; left:
- * another goes on where the first one has ended. */
+ * Shares the work between threads. Modes: edge, oneshot: one thread waits in epoll; another
+ * reads until the queue is empty, then waits on a condition variable, as in the runtime of Go;
+ * spin: one thread polls, another never sleeps; main-exits: another thread continues after the
+ * main thread has ended. */
 #include "client.h"
 #include <dirent.h>
 #include <poll.h>
@@ -46,7 +47,7 @@ static void *read_when_woken(void *unused) {
         for (;;) {
             ssize_t received = recv(fd, buffer, sizeof buffer, 0);
             if (received < 0 && errno == EAGAIN) break;
-            took(buffer, received);
+            print_received(buffer, received);
         }
         if (is_oneshot) watch(EPOLL_CTL_MOD);
     }
@@ -59,16 +60,16 @@ static void *spin(void *unused) {
     return unused;
 }
 
-static pthread_t first;
+static pthread_t main_thread;
 
-/* A copy of the socket, who is there, and everything that happens. */
-static void *go_on(void *unused) {
-    pthread_join(first, NULL);
-    /* It takes the kernel a moment longer. */
+/* Duplicates the socket, lists /proc, and receives all events. */
+static void *run_without_main(void *unused) {
+    pthread_join(main_thread, NULL);
+    /* The kernel ends the thread slightly later than pthread_join returns. */
     usleep(20000);
     int copy = dup(fd);
     DIR *proc = opendir("/proc");
-    if (copy < 0 || !proc || !readdir(proc)) die("without the first");
+    if (copy < 0 || !proc || !readdir(proc)) die("without the main thread");
     while (receive(copy, 0)) {
     }
     exit(0);
@@ -77,13 +78,13 @@ static void *go_on(void *unused) {
 
 int main(int argc, char **argv) {
     (void)argc;
-    until_signalled();
-    is_oneshot = is(argv, "oneshot");
+    stop_on_signals();
+    is_oneshot = mode_is(argv, "oneshot");
     fd = subscribed(SOCK_NONBLOCK);
-    if (is(argv, "left")) {
+    if (mode_is(argv, "main-exits")) {
         fcntl(fd, F_SETFL, 0);
-        first = pthread_self();
-        start(go_on);
+        main_thread = pthread_self();
+        start(run_without_main);
         pthread_exit(NULL);
     }
     epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -93,7 +94,7 @@ int main(int argc, char **argv) {
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    if (is(argv, "spin")) {
+    if (mode_is(argv, "spin")) {
         start(spin);
         pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
         struct pollfd one = {.fd = fd, .events = POLLIN};

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * How much comes beside a datagram, by the room that there is for it: one control message, and two. */
+ * Prints the control messages of a datagram by the size of the buffer: with one message, then
+ * with two. */
 #include "client.h"
 
-static void say(int fd, size_t room) {
+static void print_control(int fd, size_t room) {
     union {
         struct cmsghdr header;
         char bytes[64];
@@ -19,11 +20,11 @@ static void say(int fd, size_t room) {
 
 int main(void) {
     static const size_t one[] = {0, 8, 15, 16, 18, 20, 22, 24, 64}, two[] = {20, 24, 39, 40, 50, 52, 56, 64};
-    until_signalled();
+    stop_on_signals();
     int fd = subscribed(0), yes = 1;
     if (setsockopt(fd, SOL_NETLINK, NETLINK_PKTINFO, &yes, sizeof yes) < 0) die("NETLINK_PKTINFO");
-    for (size_t i = 0; i < sizeof one / sizeof *one; i++) say(fd, one[i]);
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++) print_control(fd, one[i]);
     if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes) < 0) die("SO_PASSCRED");
-    for (size_t i = 0; i < sizeof two / sizeof *two; i++) say(fd, two[i]);
+    for (size_t i = 0; i < sizeof two / sizeof *two; i++) print_control(fd, two[i]);
     return 0;
 }

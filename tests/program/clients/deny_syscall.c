@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Runs a program for which a system call fails: forbid NUMBER ERRNO PROGRAM... */
+ * Runs a program for which a system call fails: deny_syscall NUMBER ERRNO PROGRAM... */
 #include "client.h"
 
 #include <linux/filter.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * A copy is the same socket: dup, dup2, dup3, dupfd, fork, thread, exec, number; long: a long datagram is sent to it. */
+ * Receives on a duplicate of the socket. Modes: dup, dup2, dup3, dupfd (F_DUPFD_CLOEXEC), fork,
+ * thread, exec; inherited FD: use this descriptor; long: send a long datagram to the socket
+ * first. */
 #include "client.h"
 #include <pthread.h>
 #include <sys/wait.h>
@@ -11,7 +13,7 @@ static void *read_all(void *fd) {
     return NULL;
 }
 
-/* The child reads; who is asked to end, asks the child. */
+/* Receives in a child; passes a request to end to the child. */
 static int read_in_child(int fd) {
     pid_t child = fork();
     if (child < 0) die("fork");
@@ -27,7 +29,7 @@ static int read_in_child(int fd) {
     return WEXITSTATUS(status);
 }
 
-/* Signals go to the first thread, which does nothing else. */
+/* Receives in a thread. The main thread handles the signals. */
 static int read_in_thread(int fd) {
     sigset_t signals;
     sigemptyset(&signals);
@@ -41,7 +43,7 @@ static int read_in_thread(int fd) {
     return 0;
 }
 
-/* By another socket, longer than any of the kernel's. */
+/* Sends a datagram that is longer than any of the kernel's, from another socket. */
 static void send_long(void) {
     static struct nlmsghdr message[1250] = {{.nlmsg_len = sizeof message}};
     struct sockaddr_nl to = {.nl_family = AF_NETLINK, .nl_pid = getpid()};
@@ -51,26 +53,26 @@ static void send_long(void) {
 }
 
 int main(int argc, char **argv) {
-    until_signalled();
-    if (is(argv, "inherited") && argc > 2) {
+    stop_on_signals();
+    if (mode_is(argv, "inherited") && argc > 2) {
         int fd = atoi(argv[2]);
         read_all(&fd);
         return 0;
     }
     int fd = subscribed(0), copy = fd;
-    if (is(argv, "dup")) copy = dup(fd);
-    if (is(argv, "dup2") || is(argv, "long")) copy = dup2(fd, 200);
-    if (is(argv, "dup3")) copy = dup3(fd, 201, O_CLOEXEC);
-    if (is(argv, "dupfd")) copy = fcntl(fd, F_DUPFD_CLOEXEC, 100);
+    if (mode_is(argv, "dup")) copy = dup(fd);
+    if (mode_is(argv, "dup2") || mode_is(argv, "long")) copy = dup2(fd, 200);
+    if (mode_is(argv, "dup3")) copy = dup3(fd, 201, O_CLOEXEC);
+    if (mode_is(argv, "dupfd")) copy = fcntl(fd, F_DUPFD_CLOEXEC, 100);
     if (copy < 0) die("dup");
-    if (is(argv, "dup2") && copy != 200) return 9;
-    if (is(argv, "dup3") && (copy != 201 || !(fcntl(copy, F_GETFD) & FD_CLOEXEC))) return 9;
-    if (is(argv, "dupfd") && (copy < 100 || !(fcntl(copy, F_GETFD) & FD_CLOEXEC))) return 9;
+    if (mode_is(argv, "dup2") && copy != 200) return 9;
+    if (mode_is(argv, "dup3") && (copy != 201 || !(fcntl(copy, F_GETFD) & FD_CLOEXEC))) return 9;
+    if (mode_is(argv, "dupfd") && (copy < 100 || !(fcntl(copy, F_GETFD) & FD_CLOEXEC))) return 9;
     if (copy != fd) close(fd);
-    if (is(argv, "long")) send_long();
-    if (is(argv, "fork")) return read_in_child(fd);
-    if (is(argv, "thread")) return read_in_thread(fd);
-    if (is(argv, "exec")) {
+    if (mode_is(argv, "long")) send_long();
+    if (mode_is(argv, "fork")) return read_in_child(fd);
+    if (mode_is(argv, "thread")) return read_in_thread(fd);
+    if (mode_is(argv, "exec")) {
         char number[12];
         snprintf(number, sizeof number, "%d", fd);
         execl("/proc/self/exe", argv[0], "inherited", number, argv[2], NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Passes its socket to a child, through another one. */
+ * Passes its socket to a child through a UNIX socket. */
 #include "client.h"
 #include <sys/wait.h>
 
@@ -30,7 +30,7 @@ static int passed(int through) {
 }
 
 int main(void) {
-    until_signalled();
+    stop_on_signals();
     int pair[2], status;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0) die("socketpair");
     pid_t child = fork();

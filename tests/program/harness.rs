@@ -1,4 +1,4 @@
-//! Where the clients are built, and how they are run under replay.
+//! Builds the clients and runs them under replay.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,38 +12,42 @@ use rustix::fs::Mode;
 use rustix::process::{Pid, Signal, geteuid, kill_process, umask};
 use tempfile::TempDir;
 
-use crate::day::Day;
 pub(crate) use crate::guard::skip;
 use crate::support::{self, RunOutput};
+use crate::test_capture::TestCapture;
 
-/// A user who may do nothing.
+/// Name of the capture in the working directory.
+pub(crate) const CAPTURE: &str = "test.pmon";
+/// An unprivileged user.
 const NOBODY: u32 = 65534;
 
-/// How each client is compiled; one a second time, without a loader.
-const CC: &[&str] = &["-std=gnu11", "-O1", "-Wall", "-Wextra", "-pthread"];
+/// Options for all clients.
+const CFLAGS: &[&str] = &["-std=gnu11", "-O1", "-Wall", "-Wextra", "-pthread"];
+/// Name of the statically linked build of `receive`.
 const STATIC: &str = "static";
 
-/// The folder of the programs, which anybody may run: `pmon`, the clients, and the scripts.
-pub(crate) struct Stage(PathBuf);
+/// A directory with `pmon`, the clients and the scripts, executable by all users.
+pub(crate) struct Programs(PathBuf);
 
-/// The stage, built by the first who asks; `None` without a compiler, which is said.
-pub(crate) fn stage() -> Option<&'static Stage> {
-    static STAGE: OnceLock<Option<Stage>> = OnceLock::new();
-    let stage =
-        STAGE.get_or_init(|| Command::new("cc").arg("--version").output().ok().map(|_| Stage::build()));
-    if stage.is_none() {
+/// Returns the programs, built by the first call. Skips the test and returns `None` without a
+/// compiler.
+pub(crate) fn programs() -> Option<&'static Programs> {
+    static PROGRAMS: OnceLock<Option<Programs>> = OnceLock::new();
+    let programs =
+        PROGRAMS.get_or_init(|| Command::new("cc").arg("--version").output().ok().map(|_| Programs::build()));
+    if programs.is_none() {
         skip("there is no `cc`");
     }
-    stage.as_ref()
+    programs.as_ref()
 }
 
-impl Stage {
+impl Programs {
     fn build() -> Self {
-        // What tests write is for that ordinary user to read.
+        // The unprivileged user must be able to read the files that tests write.
         umask(Mode::from_raw_mode(0o022));
         let dir = TempDir::new().unwrap().keep();
         remove_at_exit(&dir);
-        allow(&dir, 0o755);
+        set_mode(&dir, 0o755);
         support::copy_program(env!("CARGO_BIN_EXE_pmon"), &dir.join("pmon"));
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/clients");
         let mut compilers = Vec::new();
@@ -62,17 +66,18 @@ impl Stage {
         Self(dir)
     }
 
-    /// A program's path.
+    /// Returns the path of a program.
     pub(crate) fn path(&self, name: &str) -> String {
         support::arg(&self.0.join(name))
     }
 }
 
 fn compile(source: &Path, options: &[&str], program: &Path) -> Child {
-    Command::new("cc").args(CC).args(options).arg("-o").arg(program).arg(source).spawn().unwrap()
+    Command::new("cc").args(CFLAGS).args(options).arg("-o").arg(program).arg(source).spawn().unwrap()
 }
 
-/// The folder goes when this process does, however it ends: then the pipe to a shell that waits is closed.
+/// Removes a directory when this process ends, even if it is killed: a shell waits until the pipe
+/// to it closes.
 fn remove_at_exit(dir: &Path) {
     let mut shell = Command::new("sh");
     shell
@@ -85,30 +90,33 @@ fn remove_at_exit(dir: &Path) {
     std::mem::forget(shell.spawn().unwrap());
 }
 
-fn allow(path: &Path, mode: u32) {
+fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// A run of a program on the fake kernel: options of `pmon replay`, and the program.
-pub(crate) struct Replay {
-    stage: &'static Stage,
+/// Runs programs with `pmon replay FILE -- PROGRAM`.
+pub(crate) struct ProgramReplay {
+    programs: &'static Programs,
     dir: TempDir,
+    /// Options of `pmon replay`.
     options: Vec<String>,
-    under: Vec<String>,
+    /// A command that starts `pmon`.
+    launcher: Vec<String>,
     is_root: bool,
 }
 
-impl Replay {
-    /// A replay of the day; `None` where nothing can be built, which is said.
-    pub(crate) fn of(day: &Day) -> Option<Self> {
-        let stage = stage()?;
+impl ProgramReplay {
+    /// Replays a capture. Skips the test and returns `None` without a compiler, or where this
+    /// system does not allow it.
+    pub(crate) fn of(capture: &TestCapture) -> Option<Self> {
+        let programs = programs()?;
         let dir = TempDir::new().unwrap();
-        allow(dir.path(), 0o777);
-        let capture = dir.path().join("day.pmon");
-        fs::write(&capture, day.bytes()).unwrap();
-        allow(&capture, 0o644);
-        let replay = Self { stage, dir, options: Vec::new(), under: Vec::new(), is_root: false };
-        match replay.forbidden() {
+        set_mode(dir.path(), 0o777);
+        let path = dir.path().join(CAPTURE);
+        fs::write(&path, capture.bytes()).unwrap();
+        set_mode(&path, 0o644);
+        let replay = Self { programs, dir, options: Vec::new(), launcher: Vec::new(), is_root: false };
+        match replay.refusal() {
             Some(why) => {
                 skip(why);
                 None
@@ -117,15 +125,16 @@ impl Replay {
         }
     }
 
-    /// Why this system does not allow a replay into a program.
-    fn forbidden(&self) -> Option<&'static str> {
-        static WHY: OnceLock<Option<String>> = OnceLock::new();
-        let tried = WHY.get_or_init(|| {
+    /// Returns the reason why this system does not allow programs to be run.
+    fn refusal(&self) -> Option<&'static str> {
+        static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
+        let refusal = REFUSAL.get_or_init(|| {
             let ran = self.program("true", &[], false);
             if ran.code != Some(6) {
                 return None;
             }
-            // It is believed if others are not allowed it either. Whether calls can be intercepted nobody else says.
+            // `unshare` must be refused, too. No other program shows whether calls can be
+            // intercepted.
             let mut other = Command::new("unshare");
             other.args(["-U", "-r", "-m", "-p", "-f", "--mount-proc", "true"]);
             if geteuid().is_root() {
@@ -134,60 +143,65 @@ impl Replay {
             let is_allowed = support::start(other).wait().is_ok_and(|status| status.success());
             assert!(
                 !is_allowed || ran.err.contains("intercept"),
-                "others are allowed what it is not: {ran:#?}"
+                "unshare is allowed, but pmon is refused: {ran:#?}"
             );
             Some(ran.err.trim_end().to_owned())
         });
-        tried.as_deref()
+        refusal.as_deref()
     }
 
+    /// Adds options of `pmon replay`.
     pub(crate) fn with(mut self, options: &[&str]) -> Self {
         self.options.extend(options.iter().map(|&option| option.to_owned()));
         self
     }
 
-    /// Started by that program, which is told what to start behind its arguments.
-    pub(crate) fn under(mut self, program: &[&str]) -> Self {
-        self.under = program.iter().map(|&word| word.to_owned()).collect();
+    /// Starts `pmon` by this command, to which the command line of `pmon` is appended.
+    pub(crate) fn launched_by(mut self, command: &[&str]) -> Self {
+        self.launcher = command.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
-    /// By root, if that is who runs the tests.
-    pub(crate) fn by_root(mut self) -> Self {
+    /// Keeps root, if the tests run as root.
+    pub(crate) fn as_root(mut self) -> Self {
         self.is_root = true;
         self
     }
 
-    /// Where a client is, for others to run it.
+    /// Returns the path of a client.
     pub(crate) fn path(&self, client: &str) -> String {
-        self.stage.path(client)
+        self.programs.path(client)
     }
 
-    /// A file beside the capture, which the program may write.
+    /// Returns the path of a file in the program's working directory, which also contains the
+    /// capture.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Runs a client; see [`Self::program`].
+    /// Runs a client as [`Self::program`] does.
     pub(crate) fn client(&self, client: &str, args: &[&str]) -> RunOutput {
-        self.program(&self.stage.path(client), args, true)
+        self.program(&self.programs.path(client), args, true)
     }
 
-    /// Runs a script of that interpreter.
+    /// Runs a script as [`Self::program`] does.
     pub(crate) fn script(&self, interpreter: &str, script: &str, args: &[&str]) -> RunOutput {
-        self.program(interpreter, &[&[&*self.stage.path(script)], args].concat(), true)
+        self.program(interpreter, &[&[&*self.programs.path(script)], args].concat(), true)
     }
 
-    /// Runs a program, as an ordinary user if nothing else is said. If it does not mind another argument, no process that was given one may be left
-    /// behind. What it prints goes to files: of a pipe, whoever is left behind would keep the other end.
+    /// Runs a program, by default as an unprivileged user.
+    ///
+    /// With `is_marked`, the program gets an additional argument that identifies the run, and the
+    /// test fails if a process with that argument is left behind. The output goes to files: a
+    /// process left behind would keep a pipe open.
     pub(crate) fn program(&self, program: &str, args: &[&str], is_marked: bool) -> RunOutput {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let mark = format!("run-{}-{run}", std::process::id());
-        let pmon = self.stage.path("pmon");
-        let line: Vec<&str> = self.under.iter().map(|word| &**word).chain([&*pmon]).collect();
+        let pmon = self.programs.path("pmon");
+        let line: Vec<&str> = self.launcher.iter().map(|word| &**word).chain([&*pmon]).collect();
         let mut command = Command::new(line[0]);
-        command.args(&line[1..]).arg("replay").arg(self.file("day.pmon")).args(&self.options);
+        command.args(&line[1..]).arg("replay").arg(self.file(CAPTURE)).args(&self.options);
         command.arg("--").arg(program).args(args).args(is_marked.then_some(&mark));
         command.env("TZ", "UTC").env("NO_COLOR", "1").current_dir(self.dir.path());
         if geteuid().is_root() && !self.is_root {
@@ -196,7 +210,7 @@ impl Replay {
         let [out, err] = ["out", "err"].map(|name| self.file(&format!("{name}-{run}")));
         command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         let status = support::start(command).wait().unwrap();
-        let left = left_behind(&mark);
+        let left = kill_marked(&mark);
         let [stdout, stderr] = [out, err].map(|path| fs::read(path).unwrap());
         let ran = RunOutput::new(Output { status, stdout, stderr });
         assert!(left.is_empty(), "left behind {left:?}: {ran:#?}");
@@ -204,8 +218,8 @@ impl Replay {
     }
 }
 
-/// The command lines in which that argument stands, of processes that are ended.
-fn left_behind(mark: &str) -> Vec<String> {
+/// Kills the processes that have `mark` as an argument; returns their command lines.
+fn kill_marked(mark: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * How a socket comes to its events: later, two, again; closed, unread: beside another that is so. */
+ * Subscribes in various ways. Modes: add-membership: joins the group after bind; two: has two
+ * sockets; reopen: closes its first socket; closed, unread: has another subscribed socket that
+ * is closed, or never read. */
 #include "client.h"
 #include <poll.h>
 
@@ -11,39 +13,39 @@ static uint32_t port(int fd) {
     return name.nl_pid;
 }
 
-/* Bound without a group, which it joins afterwards. */
-static int joined_later(void) {
+/* Binds without a group, then joins it. */
+static int join_after_bind(void) {
     int fd = connector(0), group = GROUP;
     bind_to(fd, getpid(), 0);
     if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0) die("NETLINK_ADD_MEMBERSHIP");
-    ask(fd, LISTEN, 0);
+    send_request(fd, LISTEN, 0);
     return fd;
 }
 
-/* The number is free again once its socket is closed. */
-static int opened_again(void) {
+/* Checks that the port is free after its socket was closed. */
+static int reopen(void) {
     close(subscribed(0));
     int fd = subscribed(0);
     return port(fd) == (uint32_t)getpid() ? fd : -1;
 }
 
-/* The other one hears everything, too. */
-static int beside_another(int is_closed) {
+/* Also opens another socket that receives all events. */
+static int open_beside_another(int is_closed) {
     int other = connector(0), fd = connector(0);
     bind_to(other, 0, GROUP);
     bind_to(fd, 0, GROUP);
-    ask(fd, LISTEN, 0);
+    send_request(fd, LISTEN, 0);
     if (is_closed) close(other);
     return fd;
 }
 
-/* Both hear everything. Each line begins with the socket's. */
+/* Receives all events on two sockets; each line starts with the name of the socket. */
 static void read_two(void) {
     int first = connector(SOCK_NONBLOCK), second = connector(SOCK_NONBLOCK);
     bind_to(first, 0, GROUP);
     bind_to(second, 0, GROUP);
     if (port(first) != (uint32_t)getpid() || port(second) == port(first) || port(second) == 0) exit(9);
-    ask(first, LISTEN, 0);
+    send_request(first, LISTEN, 0);
     while (!done) {
         struct pollfd both[] = {{.fd = first, .events = POLLIN}, {.fd = second, .events = POLLIN}};
         if (poll(both, 2, -1) < 0 && errno != EINTR) die("poll");
@@ -53,16 +55,16 @@ static void read_two(void) {
             if (received == 0) return;
             if (received < 0) die("recv");
             printf("%c ", "ab"[i]);
-            show(buffer, received);
+            print_event(buffer, received);
         }
     }
 }
 
 int main(int argc, char **argv) {
     (void)argc;
-    until_signalled();
-    if (is(argv, "two")) return read_two(), 0;
-    int fd = is(argv, "again") ? opened_again() : is(argv, "later") ? joined_later() : beside_another(is(argv, "closed"));
+    stop_on_signals();
+    if (mode_is(argv, "two")) return read_two(), 0;
+    int fd = mode_is(argv, "reopen") ? reopen() : mode_is(argv, "add-membership") ? join_after_bind() : open_beside_another(mode_is(argv, "closed"));
     if (fd < 0) return 9;
     while (receive(fd, 0)) {
     }

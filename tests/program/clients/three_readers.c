@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Three children, each with a socket of its own, count what they hear. */
+ * Receives in three children, each with a socket of its own; prints the number of events of
+ * each. */
 #include "client.h"
 #include <sys/wait.h>
 
@@ -21,12 +22,12 @@ static void count(int fd) {
 }
 
 int main(void) {
-    until_signalled();
+    stop_on_signals();
     int fds[READERS];
     for (int i = 0; i < READERS; i++) {
         fds[i] = connector(0);
         bind_to(fds[i], 0, GROUP);
-        ask(fds[i], LISTEN, 0);
+        send_request(fds[i], LISTEN, 0);
     }
     for (int i = 0; i < READERS; i++) {
         if (fork() != 0) continue;

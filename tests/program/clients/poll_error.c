@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Waits, and says whether there is an error: poll, epoll. */
+ * Waits with poll or epoll, and prints whether the socket has an error. */
 #include "client.h"
 #include <poll.h>
 #include <sys/epoll.h>
@@ -21,12 +21,12 @@ static unsigned epolled(int epoll) {
 
 int main(int argc, char **argv) {
     (void)argc;
-    until_signalled();
+    stop_on_signals();
     int fd = subscribed(SOCK_NONBLOCK), epoll = epoll_create1(EPOLL_CLOEXEC), more = 1;
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)MARK << 32 | MARK};
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) die("epoll_ctl");
     while (more && !done) {
-        unsigned events = is(argv, "epoll") ? epolled(epoll) : polled(fd);
+        unsigned events = mode_is(argv, "epoll") ? epolled(epoll) : polled(fd);
         if (events & POLLERR) puts("error");
         if (events & ~(POLLIN | POLLERR)) return 9;
         if (events) more = receive(fd, 0);

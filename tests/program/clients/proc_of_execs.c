@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Reads /proc: of each exec, what ran; at the end, who is there, and itself. */
+ * Prints the /proc files of each exec; at the end, checks the list of processes and its own
+ * entry. */
 #include "client.h"
 #include <dirent.h>
 
@@ -39,7 +40,7 @@ static void describe(uint32_t pid) {
     printf(" ppid %d uid %d\n", ppid, uid);
 }
 
-static void look_around(void) {
+static void check_listing(void) {
     char own[32], self[32] = "";
     snprintf(own, sizeof own, "%d", getpid());
     int count = 0, has_self = 0;
@@ -53,22 +54,22 @@ static void look_around(void) {
     closedir(proc);
     ssize_t length = readlink("/proc/self", self, sizeof self - 1);
     printf("others %d\n", count);
-    printf("self %s\n", length > 0 && strcmp(self, own) == 0 ? "is the link" : "is not");
-    printf("own entry %s\n", has_self ? "is listed" : "is not");
-    printf("own stat %s\n", atoi(text(getpid(), "stat")) == getpid() ? "is there" : "is not");
-    printf("own command %s\n", strstr(text(getpid(), "cmdline"), "procfs") ? "is there" : "is not");
+    printf("self: %s\n", length > 0 && strcmp(self, own) == 0 ? "yes" : "no");
+    printf("own entry: %s\n", has_self ? "yes" : "no");
+    printf("own stat: %s\n", atoi(text(getpid(), "stat")) == getpid() ? "yes" : "no");
+    printf("own cmdline: %s\n", strstr(text(getpid(), "cmdline"), "proc_of_execs") ? "yes" : "no");
 }
 
 int main(void) {
-    until_signalled();
+    stop_on_signals();
     int fd = subscribed(0), more = 1;
     while (more) {
         ssize_t received = recv(fd, buffer, sizeof buffer, 0);
         struct message message = decoded(buffer, received);
         if (received > 0 && message.what == EXEC) describe(message.data[1]);
-        else if (received <= 0) more = took(buffer, received);
+        else if (received <= 0) more = print_received(buffer, received);
         more = more && !done;
     }
-    look_around();
+    check_listing();
     return 0;
 }
