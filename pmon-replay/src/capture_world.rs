@@ -1,4 +1,5 @@
-//! A capture as a program lives through it: what happens, and the processes that it then sees.
+//! A capture as the world of a program under test: the events that happen, and the processes in
+//! `/proc`.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -9,32 +10,35 @@ use pmon_core::capture::Meta;
 use pmon_fake::Kernel;
 use pmon_interpose::{NextEvent, ProcessView, ReplayWorld};
 
-use crate::procfs::Procfs;
+use crate::procfs::CaptureProcfs;
 use crate::{Pace, Replay, ReplayError, Speed};
 
-/// What has happened and was not received is held for so many records; then the oldest count as received.
+/// Maximum number of records that have happened and are not received; beyond it, the oldest count as
+/// received.
 const MAX_PENDING: usize = 1 << 12;
-/// Maximum bytes of the records held for reception; beyond them, the oldest count as received.
+/// Maximum memory of the records that have happened and are not received, in bytes; beyond it, the
+/// oldest count as received.
 const MAX_PENDING_BYTES: usize = 4 << 20;
 /// Memory budget of the reader in bytes. Twice the excess is deducted from the budget for
 /// processes, because the reader's records take as much memory again.
 const READER_BYTES: usize = 16 << 20;
 
-/// A [`Replay`] as the [`ReplayWorld`] of a program: its events happen one at a time, when the program waits for one or at a pace, and its
-/// [`ProcessView`] are the processes of the capture, as of the last event that the program has received.
+/// A [`Replay`] as the [`ReplayWorld`] of a program.
 ///
-/// Before the first event, these are the processes of the capture's first scan. An ended process is a zombie until the event after its
-/// exit. Events that a filter hides are not delivered, and yet change the processes: whoever hears of an exec finds the process that its
-/// parent forked. A range begins with the processes of its begin.
+/// Its events happen one at a time, on demand or at a pace. Its [`ProcessView`] shows the processes of
+/// the capture as of the last event that the program has received. Before the first event, these are
+/// the processes of the capture's first scan, or those at the start of the range. An ended process is a
+/// zombie until the event after its exit. Events that a filter hides are not delivered, but still change
+/// the processes: when a program receives an exec, it finds the process even if the fork was hidden.
 ///
-/// Their files are those of Linux 6.18. What is not recorded is there as a kernel shows what it cannot tell: ids of users as 65534, ids of
-/// processes as 0, texts as empty, links not at all, what is counted as 0. Only a name is always one: after an exec that left nothing to
-/// be read it is `?`.
+/// The files in `/proc` are those of Linux 6.18. Data that are not recorded appear as the kernel shows
+/// data that it cannot show: user and group IDs as 65534, process IDs as 0, texts as empty, symbolic
+/// links as missing, and counters as 0. After an exec without details, the name of the process is `?`.
 ///
 /// ```
 /// use pmon_core::capture::{Encoder, Reader, Record};
 /// use pmon_interpose::{NextEvent, ProcessView, ReplayWorld};
-/// use pmon_replay::synth::{SynthOptions, Synth};
+/// use pmon_replay::synth::{Synth, SynthOptions};
 /// use pmon_replay::{CaptureWorld, Replay, Speed};
 ///
 /// let synth = Synth::new(SynthOptions { events: 100, ..SynthOptions::default() })?;
@@ -42,81 +46,84 @@ const READER_BYTES: usize = 16 << 20;
 /// synth.generate(|record| encoder.push(record))?;
 /// let capture = [encoder.header().to_vec(), encoder.seal().to_vec(), encoder.finish().to_vec()].concat();
 ///
-/// let mut live = CaptureWorld::new(Replay::new(Reader::open(capture.as_slice())?), Speed::Instant);
-/// let before = live.processes().pids();
+/// let mut world = CaptureWorld::new(Replay::new(Reader::open(capture.as_slice())?), Speed::Instant);
+/// let before = world.processes().pids();
 /// assert_eq!(before[0], 1);
-/// let entries = live.processes().entries(1);
+/// let entries = world.processes().entries(1);
 /// assert!(entries.iter().any(|(path, _)| path == "cmdline"));
 ///
-/// while live.next_event()? == NextEvent::OnDemand {
-///     live.step()?;
-///     live.mark_received();
+/// while world.next_event()? == NextEvent::OnDemand {
+///     world.step()?;
+///     world.mark_received();
 /// }
-/// assert_ne!(live.processes().pids(), before);
+/// assert_ne!(world.processes().pids(), before);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A program lives through it, and ends as it does when there is no more:
+/// To run a program until it exits, or until the capture has ended and the program waits for more
+/// events:
 ///
 /// ```no_run
 /// use std::fs::File;
 /// use pmon_core::capture::Reader;
-/// use pmon_interpose::{RunOptions, LaunchOptions, Supervisor, ReplayWorld};
+/// use pmon_interpose::{LaunchOptions, ReplayWorld, RunOptions, Supervisor};
 /// use pmon_replay::{CaptureWorld, Replay, ReplayError, Speed};
 ///
 /// let capture = Reader::open(File::open("night.pmon")?)?;
-/// let mut live = CaptureWorld::new(Replay::new(capture), Speed::Instant);
+/// let mut world = CaptureWorld::new(Replay::new(capture), Speed::Instant);
 /// let mut launch = LaunchOptions::new("forkstat");
 /// launch.args = vec!["-l".into()];
-/// let mut program = Supervisor::start(&launch, live.processes())?;
-/// let ending = program.run(&mut live, &RunOptions::default(), |_| Ok(()), Err::<(), ReplayError>)?;
-/// assert_eq!(ending.exit_code(), 0);
+/// let mut supervisor = Supervisor::start(&launch, world.processes())?;
+/// let report = supervisor.run(&mut world, &RunOptions::default(), |_| Ok(()), Err::<(), ReplayError>)?;
+/// assert_eq!(report.exit_code(), 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct CaptureWorld<R> {
     replay: Replay<R>,
     speed: Speed,
-    /// Since when it goes on, where it has a pace.
-    began: Option<(Instant, Pace)>,
-    procfs: Procfs,
-    /// What has happened, and was not received.
+    /// Start of the replay and its pace, unless events happen on demand.
+    started: Option<(Instant, Pace)>,
+    procfs: CaptureProcfs,
+    /// Records that have happened and that the program has not received.
     pending: VecDeque<OwnedRecord>,
     pending_bytes: usize,
     /// Offset in the capture at which the reader's memory was last measured.
-    looked_at: u64,
-    /// Why it could not begin, until somebody asks.
-    trouble: Option<ReplayError>,
-    /// It cannot go on.
-    failed: bool,
+    measured_at: u64,
+    /// Error of the start, until a call returns it.
+    start_error: Option<ReplayError>,
+    /// Whether the replay cannot continue.
+    has_failed: bool,
 }
 
 impl<R: Read> CaptureWorld<R> {
-    /// A world in which `replay` happens: with [`Speed::Instant`], the next event whenever the program waits for one; else each in its
-    /// time, counted from the first call of [`ReplayWorld::next_event`], whatever the program does.
+    /// Creates a world from a replay. With [`Speed::Instant`], the next event happens whenever the
+    /// program waits for one. With other speeds, each event happens in its time after the first call of
+    /// [`ReplayWorld::next_event`], whatever the program does.
     ///
-    /// It reads as far as the first event; what goes wrong with that, the first call of [`ReplayWorld::next_event`] or [`ReplayWorld::step`] says.
+    /// Reads the capture up to the first event. The first call of [`ReplayWorld::next_event`] or
+    /// [`ReplayWorld::step`] returns an error of this step.
     pub fn new(replay: Replay<R>, speed: Speed) -> Self {
-        let mut live = Self {
-            procfs: Procfs::new(replay.meta().cloned().unwrap_or_default()),
-            replay: replay.telling(),
+        let mut world = Self {
+            procfs: CaptureProcfs::new(replay.meta().cloned().unwrap_or_default()),
+            replay: replay.keep_process_records(),
             speed,
-            began: None,
+            started: None,
             pending: VecDeque::new(),
             pending_bytes: 0,
-            looked_at: 0,
-            trouble: None,
-            failed: false,
+            measured_at: 0,
+            start_error: None,
+            has_failed: false,
         };
-        live.trouble = live.begin().err();
-        live
+        world.start_error = world.start().err();
+        world
     }
 
-    /// Where, how and by what the capture was recorded; all empty if its header cannot be read.
+    /// Returns the metadata of the recording, which are empty if the header cannot be read.
     pub fn meta(&self) -> &Meta {
         self.procfs.meta()
     }
 
-    /// Bytes of the capture that have been read.
+    /// Returns the number of bytes of the capture that have been read.
     pub fn offset(&self) -> u64 {
         self.replay.offset()
     }
@@ -131,49 +138,51 @@ impl<R: Read> CaptureWorld<R> {
     /// details of processes.
     fn share_memory(&mut self) {
         let offset = self.replay.offset();
-        if std::mem::replace(&mut self.looked_at, offset) != offset {
-            self.procfs.limit(self.replay.reader_memory().saturating_sub(READER_BYTES));
+        if std::mem::replace(&mut self.measured_at, offset) != offset {
+            self.procfs.limit_memory(self.replay.reader_memory().saturating_sub(READER_BYTES));
         }
     }
 
-    /// Goes as far as the first event. What is told before it, the program finds when it begins.
-    fn begin(&mut self) -> Result<(), ReplayError> {
-        if let Some(trouble) = self.trouble.take() {
-            return Err(trouble);
+    /// Reads up to the first event. Earlier records about processes are visible to the program from its
+    /// start.
+    fn start(&mut self) -> Result<(), ReplayError> {
+        if let Some(error) = self.start_error.take() {
+            return Err(error);
         }
         loop {
-            let is_nearer = self.replay.approach();
+            let has_advanced = self.replay.approach();
             self.share_memory();
-            self.replay.told().for_each(|record| self.procfs.apply(&record));
-            if !is_nearer? {
+            self.replay.take_process_records().for_each(|record| self.procfs.apply(&record));
+            if !has_advanced? {
                 return Ok(());
             }
         }
     }
 
-    fn next_thing(&mut self) -> Result<NextEvent, ReplayError> {
-        self.begin()?;
+    fn next_unless_failed(&mut self) -> Result<NextEvent, ReplayError> {
+        self.start()?;
         let Some(time) = self.replay.next_time()? else { return Ok(NextEvent::Never) };
         if self.speed == Speed::Instant {
             return Ok(NextEvent::OnDemand);
         }
-        let (began, pace) = self.began.get_or_insert_with(|| (Instant::now(), Pace::new(self.speed, time)));
-        Ok(NextEvent::In(pace.due(time).saturating_sub(began.elapsed())))
+        let (started, pace) =
+            self.started.get_or_insert_with(|| (Instant::now(), Pace::new(self.speed, time)));
+        Ok(NextEvent::In(pace.due(time).saturating_sub(started.elapsed())))
     }
 
-    fn let_happen(&mut self) -> Result<(), ReplayError> {
-        self.begin()?;
+    fn step_unless_failed(&mut self) -> Result<(), ReplayError> {
+        self.start()?;
         loop {
             let played = self.replay.play();
             self.share_memory();
-            for record in self.replay.told() {
+            for record in self.replay.take_process_records() {
                 self.pending_bytes += record.memory();
                 self.pending.push_back(record);
             }
             while self.pending.len() > MAX_PENDING || self.pending_bytes > MAX_PENDING_BYTES {
                 self.apply_next();
             }
-            // A piece may be nothing that shows: a record, or what a filter hides.
+            // A record without an effect, or a hidden event, is no step.
             match played? {
                 Some(None) => {}
                 Some(Some(_)) | None => return Ok(()),
@@ -190,10 +199,10 @@ impl<R: Read> CaptureWorld<R> {
         record.is_some()
     }
 
-    /// Behind damage it goes on, behind anything else it does not.
-    fn checked<T>(&mut self, done: Result<T, ReplayError>) -> Result<T, ReplayError> {
-        self.failed |= matches!(&done, Err(error) if !matches!(error, ReplayError::Damaged(_)));
-        done
+    /// Notes whether the replay cannot continue: it continues after damage, but after no other error.
+    fn note_failure<T>(&mut self, result: Result<T, ReplayError>) -> Result<T, ReplayError> {
+        self.has_failed |= matches!(&result, Err(error) if !matches!(error, ReplayError::Damaged(_)));
+        result
     }
 }
 
@@ -204,31 +213,32 @@ impl<R: Read> ReplayWorld for CaptureWorld<R> {
         self.replay.kernel()
     }
 
-    /// [`NextEvent::Never`] also when it cannot go on.
+    /// Returns [`NextEvent::Never`] also after a replay has failed.
     ///
     /// # Errors
-    /// As [`Replay::step`]: behind damage the next call goes on.
+    /// Fails like [`Replay::step`]: after damage, the next call continues.
     fn next_event(&mut self) -> Result<NextEvent, ReplayError> {
-        if self.failed {
+        if self.has_failed {
             return Ok(NextEvent::Never);
         }
-        let next = self.next_thing();
-        self.checked(next)
+        let next = self.next_unless_failed();
+        self.note_failure(next)
     }
 
-    /// Lets an event happen, or a loss, and whatever stands before it; what is left at the end, at the end.
+    /// Lets the next event or loss happen, with all records before it. At the end of the capture, applies
+    /// the remaining records.
     ///
     /// # Errors
-    /// As [`Replay::step`]: behind damage the next call goes on.
+    /// Fails like [`Replay::step`]: after damage, the next call continues.
     fn step(&mut self) -> Result<(), ReplayError> {
-        if self.failed {
+        if self.has_failed {
             return Ok(());
         }
-        let done = self.let_happen();
+        let result = self.step_unless_failed();
         if self.speed != Speed::Instant {
             self.mark_received();
         }
-        self.checked(done)
+        self.note_failure(result)
     }
 
     fn mark_received(&mut self) {

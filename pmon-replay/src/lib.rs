@@ -1,7 +1,10 @@
-//! Captures, delivered again: what a recorder once received, a consumer under test receives in the same order.
+//! Replays captures: a consumer under test receives the events that the recorder received, in the same
+//! order.
 //!
-//! [`Replay`] lets a capture happen again on a [`pmon_fake::Kernel`], and is a source of it; [`Pace`] says when, where that matters;
-//! [`CaptureWorld`] also has the processes that such a program finds in its `/proc`; [`synth`] makes captures of what never was.
+//! * [`Replay`] replays a capture on a [`pmon_fake::Kernel`], and is a source of its events.
+//! * [`Pace`] computes when each event is due.
+//! * [`CaptureWorld`] also shows the processes of the capture to a program under test, in `/proc`.
+//! * [`synth`] generates synthetic captures.
 #![forbid(unsafe_code)]
 
 mod capture_world;
@@ -17,17 +20,18 @@ use thiserror::Error;
 pub use capture_world::CaptureWorld;
 pub use player::{ExitUsage, Pace, PassedRecord, Replay, Speed, StepResult};
 
-/// Why a replay cannot go on.
+/// Error of a replay.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ReplayError {
     /// The capture cannot be read.
     #[error("cannot read the capture")]
     Read(#[from] io::Error),
-    /// A part of the capture is damaged: what was in it cannot be delivered. The next call goes on behind it.
+    /// A part of the capture is damaged, and its events cannot be delivered. The next call continues
+    /// after it.
     #[error("the capture is damaged: {0}")]
     Damaged(Damage),
-    /// The fake kernel refuses a call.
+    /// A call on a socket of the fake kernel failed.
     #[error("the fake kernel's socket: {0}")]
     Socket(pmon_fake::Errno),
 }

@@ -1,19 +1,20 @@
-//! When, on a clock that runs, what happened is due.
+//! Converts the times of events to delays since the start of a replay.
 
 use std::time::Duration;
 
 use pmon_core::MonoNs;
 
-/// How fast a replay goes.
+/// Speed of a replay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
-    /// As fast as it can.
+    /// As fast as possible.
     Instant,
-    /// As it was, so many times as fast: 1 is the original pace.
+    /// Multiple of the original speed.
     Times(f64),
 }
 
-/// Turns times of events into times since the replay's begin. Without a clock: whoever has one waits.
+/// Converts the times of events to delays since the start of a replay. It reads no clock: the caller
+/// waits.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,12 +32,12 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A pace at which what happened at `origin` is due at once.
+    /// Creates a pace at which an event of the time `origin` is due at the start.
     pub fn new(speed: Speed, origin: MonoNs) -> Self {
         Self { speed, origin }
     }
 
-    /// How long after the begin that time comes.
+    /// Returns the delay of an event of this time.
     pub fn due(&self, time: MonoNs) -> Duration {
         let since = time.0.saturating_sub(self.origin.0);
         match self.speed {
@@ -47,7 +48,7 @@ impl Pace {
         }
     }
 
-    /// What time it is so long after the begin.
+    /// Returns the latest event time that is due after this delay.
     pub fn reached(&self, elapsed: Duration) -> MonoNs {
         match self.speed {
             Speed::Instant => MonoNs(u64::MAX),

@@ -1,4 +1,4 @@
-//! A capture that happens again, on a fake kernel.
+//! The public interface of a replay.
 
 use std::collections::VecDeque;
 use std::io::{Read, Seek};
@@ -11,24 +11,28 @@ use pmon_core::wire::Event;
 use pmon_core::{MonoNs, Seq};
 use pmon_fake::{FaultScript, Kernel, Socket};
 
-use super::pieces::Pieces;
-use super::{ExitUsage, PassedRecord, Player, StepResult};
+use super::loader::CaptureLoader;
+use super::play::{ExitUsage, PassedRecord, Player, StepResult};
 use crate::ReplayError;
 
-/// What the kernel says before the first event, it says so long before it.
-const BEFORE_NS: u64 = 2_000;
+/// Time in ns between the fake kernel's own events at the start and the first recorded event.
+const START_LEAD_NS: u64 = 2_000;
 
-/// A replay of a capture through a [`Kernel`], and a [`Source`] that delivers it.
+/// A replay of a capture on a fake [`Kernel`], and a [`Source`] that delivers the events.
 ///
-/// The events have their times, CPUs and numbers; losses are lost again: the numbers are missing, each listener counts the drops, and
-/// has `ENOBUFS` (what the kernel had no memory for, nobody counts). In a time in which nothing was heard, nothing is. Where the
-/// capture left events out because they were not wanted, or a filter does, the numbers close up: only a loss is a gap.
+/// Events keep their recorded times, CPUs and sequence numbers. Lost events are lost again: their
+/// numbers are missing, and each listener counts the drops and gets `ENOBUFS`. As in the real kernel,
+/// losses for lack of kernel memory are not counted. No events happen during a blind span. Events that
+/// the recording excluded, or that a filter hides, leave no gap in the numbers: only losses do.
 ///
-/// As a source it delivers everything at once, one thing after the other, and drops nothing of its own accord. With other sockets of its
-/// kernel, the test says when it goes on: [`Replay::step`], [`Replay::advance`]; then what finds no room is dropped, as a kernel does.
+/// As a source, a replay delivers all records in order, without delay and without drops of its own.
+/// For other sockets of its kernel, the caller decides when the replay continues: see
+/// [`Replay::step`] and [`Replay::advance`]. Events that do not fit into a socket's buffer are then
+/// dropped, as in the real kernel.
 ///
-/// It holds one block of the capture at a time, whatever the capture's length; with [`Replay::follow_processes`], also what a
-/// [`pmon_analysis::DetailsJoiner`] and [`ProcessTable`] hold.
+/// A replay holds one block of the capture in memory, whatever the length of the capture. With
+/// [`Replay::follow_processes`], it also holds a [`pmon_analysis::DetailsJoiner`] and a
+/// [`ProcessTable`].
 ///
 /// ```
 /// use pmon_core::batch::Batch;
@@ -37,92 +41,95 @@ const BEFORE_NS: u64 = 2_000;
 /// use pmon_core::wire::ByteOrder;
 /// use pmon_replay::Replay;
 ///
-/// let header = Header { uuid: [1; 16], frame_order: ByteOrder::NATIVE, meta: Meta::default() };
+/// let header = Header { uuid: [1; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() };
 /// let mut encoder = Encoder::new(&header)?;
-/// encoder.push_frame(b"a datagram")?;
+/// encoder.push_datagram(b"a datagram")?;
 /// let capture = [encoder.header().to_vec(), encoder.seal().to_vec(), encoder.finish().to_vec()].concat();
 ///
 /// let mut replay = Replay::new(Reader::open(capture.as_slice())?);
 /// let mut batch = Batch::with_capacity(8);
-/// assert_eq!(replay.receive(&mut batch)?, Received::Frames(1));
-/// assert_eq!(batch.frames().next().unwrap().bytes, b"a datagram");
+/// assert_eq!(replay.receive(&mut batch)?, Received::Datagrams(1));
+/// assert_eq!(batch.datagrams().next().unwrap().bytes, b"a datagram");
 /// assert_eq!(replay.receive(&mut batch)?, Received::Closed);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Replay<R> {
-    pieces: Pieces<R>,
+    loader: CaptureLoader<R>,
     kernel: Kernel,
-    /// The source's own.
+    /// Socket that the source receives from.
     socket: Option<Socket>,
-    started: bool,
-    stage: Player,
+    has_started: bool,
+    player: Player,
 }
 
 impl<R: Read> Replay<R> {
-    /// A replay of what `reader` has not read yet, on a kernel of its own.
+    /// Creates a replay of the unread rest of a capture, on a new fake kernel.
     pub fn new(reader: Reader<R>) -> Self {
         let cpus = reader.header().map_or(1, |header| header.meta.cpus_online.max(1));
         Self {
-            pieces: Pieces::new(reader),
+            loader: CaptureLoader::new(reader),
             kernel: Kernel::new(cpus),
             socket: None,
-            started: false,
-            stage: Player::default(),
+            has_started: false,
+            player: Player::default(),
         }
     }
 
-    /// Only what happened from then on; of a capture that can be read anywhere, [`Replay::seek`] is sooner there. What was known before of
-    /// processes is not passed.
+    /// Replays only events from this time on. For a seekable capture, [`Replay::seek`] is faster.
+    /// Records about processes from before this time are not passed on.
     #[must_use]
     pub fn from(mut self, time: MonoNs) -> Self {
-        self.stage.from = Some(time);
+        self.player.from = Some(time);
         self
     }
 
-    /// Only what happened until then.
+    /// Replays only events up to this time.
     #[must_use]
     pub fn until(mut self, time: MonoNs) -> Self {
-        self.stage.until = Some(time);
+        self.player.until = Some(time);
         self
     }
 
-    /// Only what `filter` shows. The other events never happened: the numbers behind them move up. Losses remain. If the recorder's own
-    /// events are hidden, so is the first of all, if that is what the kernel answered it: whoever takes its place has an answer of its own.
+    /// Replays only events that match `filter`. Hidden events leave no gap in the sequence numbers, and
+    /// losses remain. If self-generated events of the recorder are hidden, so is an initial
+    /// acknowledgement, because the consumer that takes the recorder's place receives its own one.
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
-        self.pieces.join(filter);
+        self.loader.track_processes(filter);
         self
     }
 
-    /// Follows the processes: [`Replay::processes`]. It costs about as much as all the rest.
+    /// Tracks the processes: see [`Replay::processes`]. This takes about as much CPU time as the rest of
+    /// the replay.
     #[must_use]
     pub fn follow_processes(self) -> Self {
-        if self.pieces.joined().is_some() { self } else { self.filter(Filter::default()) }
+        if self.loader.tracking().is_some() { self } else { self.filter(Filter::default()) }
     }
 
-    /// Things go wrong as `script` says, which counts the events of this replay.
+    /// Injects the faults of `script`, whose triggers count the events of this replay.
     #[must_use]
     pub fn faults(mut self, script: FaultScript, seed: u64) -> Self {
         self.kernel.inject(script, seed);
         self
     }
 
-    /// Keeps what is beside the events: [`Replay::take_passed_record`]. The source then ends each run of events with [`Received::Empty`] before
-    /// whatever stands between them, which is to be taken then.
+    /// Passes on all records other than events: see [`Replay::take_passed_record`]. The source then
+    /// returns [`Received::Empty`] before each such record, and the caller must take the record before it
+    /// receives again.
     #[must_use]
     pub fn pass_records(mut self) -> Self {
-        self.stage.passed = Some(VecDeque::new());
-        self.pieces.keep_usage();
+        self.player.passed = Some(VecDeque::new());
+        self.loader.keep_usage();
         self
     }
 
-    /// The kernel on which it happens.
+    /// Returns the fake kernel of the replay.
     pub fn kernel(&mut self) -> &mut Kernel {
         &mut self.kernel
     }
 
-    /// A new socket of a consumer on that kernel. What the kernel says to it before the first event has the numbers and the time
-    /// before that.
+    /// Creates a socket for a consumer. Events that the fake kernel generates for the consumer before the
+    /// first recorded event have earlier numbers and times.
     ///
     /// # Errors
     /// As [`Replay::step`].
@@ -131,8 +138,9 @@ impl<R: Read> Replay<R> {
         Ok(self.kernel.socket())
     }
 
-    /// A socket that hears everything from the first event on, with room for whatever a script does, so that only a loss of the capture
-    /// is one. What the kernel says to it of its subscription is nobody's business: that is taken already, and its number is free again.
+    /// Creates a socket that receives all events from the first one on. Its buffer is as large as
+    /// possible, so that it drops only the losses of the capture. The acknowledgement of its subscription
+    /// has already been received, and its sequence number is free again.
     ///
     /// # Errors
     /// As [`Replay::step`].
@@ -141,33 +149,34 @@ impl<R: Read> Replay<R> {
         let listened = socket.force_rcvbuf(i32::MAX).and_then(|()| socket.listen());
         let acknowledged = listened.and_then(|()| socket.recv(&mut [], pmon_fake::RecvFlags::empty()));
         acknowledged.map_err(ReplayError::Socket)?;
-        let (cpu, before) = self.stage.before;
+        let (cpu, before) = self.player.before;
         self.kernel.feed().start_at(cpu, before);
         Ok(socket)
     }
 
-    /// The processes as of the last event that happened; `None` unless [`Replay::follow_processes`] or a filter was asked for.
+    /// Returns the processes as of the latest event; `None` without [`Replay::follow_processes`] and
+    /// without a filter.
     pub fn processes(&self) -> Option<&ProcessTable> {
-        self.pieces.joined().map(|joined| &joined.processes)
+        self.loader.tracking().map(|tracking| &tracking.processes)
     }
 
-    /// When the next thing happens; `None` at the end.
+    /// Returns the time of the next record; `None` at the end.
     ///
     /// # Errors
     /// As [`Replay::step`].
     pub fn next_time(&mut self) -> Result<Option<MonoNs>, ReplayError> {
         self.start()?;
-        if self.stage.ended || !self.pieces.load()? {
+        if self.player.has_ended || !self.loader.load()? {
             return Ok(None);
         }
-        let (loaded, _) = self.pieces.loaded();
-        Ok(Some(loaded.time().unwrap_or(self.stage.now).max(self.stage.now)))
+        let (loaded, _) = self.loader.loaded();
+        Ok(Some(loaded.time().unwrap_or(self.player.now).max(self.player.now)))
     }
 
-    /// The next thing in the capture happens; `None` at the end.
+    /// Lets the next record happen. Returns `None` at the end.
     ///
     /// # Errors
-    /// When the capture cannot be read, or is damaged: then the next call goes on behind the damage.
+    /// Fails if the capture cannot be read, or is damaged. The next call continues after the damage.
     pub fn step(&mut self) -> Result<Option<StepResult>, ReplayError> {
         self.start()?;
         while let Some(played) = self.play()? {
@@ -178,18 +187,18 @@ impl<R: Read> Replay<R> {
         Ok(None)
     }
 
-    /// The next piece is played, and perhaps nothing happens by it; `None` at the end.
+    /// Plays the next record, which may have no effect. Returns `None` at the end.
     pub(crate) fn play(&mut self) -> Result<Option<Option<StepResult>>, ReplayError> {
-        if self.stage.ended || !self.pieces.load()? {
+        if self.player.has_ended || !self.loader.load()? {
             self.kernel.release_delayed();
             return Ok(None);
         }
-        let Self { pieces, kernel, stage, .. } = self;
-        let (loaded, joined) = pieces.loaded();
-        Ok(Some(stage.play(loaded, joined, &mut kernel.feed())))
+        let Self { loader, kernel, player, .. } = self;
+        let (loaded, tracking) = loader.loaded();
+        Ok(Some(player.play(loaded, tracking, &mut kernel.feed())))
     }
 
-    /// All happens that is due until then; gives the number of events.
+    /// Lets everything happen up to this time. Returns the number of events.
     ///
     /// # Errors
     /// As [`Replay::step`].
@@ -202,27 +211,29 @@ impl<R: Read> Replay<R> {
         Ok(events)
     }
 
-    /// What has passed beside the events since this was asked last.
+    /// Returns the next record that was passed on: see [`Replay::pass_records`].
     pub fn take_passed_record(&mut self) -> Option<PassedRecord> {
-        self.stage.passed.as_mut()?.pop_front()
+        self.player.passed.as_mut()?.pop_front()
     }
 
-    /// What was used until the exits that have happened since this was asked last, in their order, if [`Replay::pass_records`] was asked for.
+    /// Returns the resource usage of the exits that have happened since the last call, in order, if
+    /// [`Replay::pass_records`] was requested.
     pub fn take_usages(&mut self) -> impl Iterator<Item = ExitUsage> {
-        self.stage.usages.drain(..)
+        self.player.usages.drain(..)
     }
 
-    /// When the last thing happened, or the recording ended.
+    /// Returns the time of the latest record, or of the end of the recording.
     pub fn now(&self) -> MonoNs {
-        self.kernel.now().max(self.stage.now)
+        self.kernel.now().max(self.player.now)
     }
 
-    /// Bytes of the capture that have been read.
+    /// Returns the number of bytes of the capture that have been read.
     pub fn offset(&self) -> u64 {
-        self.pieces.offset()
+        self.loader.offset()
     }
 
-    /// Goes as far as the first event in the range: what the kernel says before it is numbered from there.
+    /// Advances to the first event in the range, because the fake kernel numbers its own earlier events
+    /// relative to it.
     fn start(&mut self) -> Result<(), ReplayError> {
         while self.approach()? {}
         Ok(())
@@ -231,82 +242,84 @@ impl<R: Read> Replay<R> {
     /// Advances by one record toward the first event in the range. Returns `false` at that event or
     /// at the end of the capture.
     ///
-    /// The other methods advance by themselves, but then hold everything that
-    /// [passes](Replay::pass_records) on the way, which can be a scan of many processes.
+    /// The other methods advance by themselves, but then hold all records that are
+    /// [passed on](Replay::pass_records) before the event, which can be a scan of many processes.
     ///
     /// # Errors
     /// As [`Replay::step`].
     pub fn approach(&mut self) -> Result<bool, ReplayError> {
-        if self.started || !self.pieces.load()? {
+        if self.has_started || !self.loader.load()? {
             return Ok(false);
         }
-        let Self { pieces, kernel, stage, .. } = self;
-        let (loaded, joined) = pieces.loaded();
+        let Self { loader, kernel, player, .. } = self;
+        let (loaded, tracking) = loader.loaded();
         let mut feed = kernel.feed();
-        if loaded.is_datagram() && !loaded.time().is_some_and(|time| stage.is_before(time)) {
-            self.started = true;
+        if loaded.is_datagram() && !loaded.time().is_some_and(|time| player.is_before(time)) {
+            self.has_started = true;
             if let Some(Event { cpu, seq, time, .. }) = loaded.event() {
-                stage.before = (cpu, Seq(seq.0.wrapping_sub(1)));
-                feed.advance_to(MonoNs(time.0.saturating_sub(BEFORE_NS)));
+                player.before = (cpu, Seq(seq.0.wrapping_sub(1)));
+                feed.advance_to(MonoNs(time.0.saturating_sub(START_LEAD_NS)));
             }
-            feed.start_at(stage.before.0, stage.before.1);
+            feed.start_at(player.before.0, player.before.1);
         } else if let Some(loss) = loaded.loss()
-            && !stage.is_before(loss.before)
+            && !player.is_before(loss.before)
         {
-            self.started = true;
-            stage.before = (loss.cpu, Seq(loss.first.0.wrapping_sub(1)));
-            feed.start_at(stage.before.0, stage.before.1);
+            self.has_started = true;
+            player.before = (loss.cpu, Seq(loss.first.0.wrapping_sub(1)));
+            feed.start_at(player.before.0, player.before.1);
             feed.advance_to(loss.after);
         } else {
-            stage.play(loaded, joined, &mut feed);
+            player.play(loaded, tracking, &mut feed);
         }
-        Ok(!self.started)
+        Ok(!self.has_started)
     }
 
     /// Returns the bytes of memory that the capture's reader holds.
     pub(crate) fn reader_memory(&self) -> usize {
-        self.pieces.reader_memory()
+        self.loader.reader_memory()
     }
 
-    /// Follows the processes, and keeps what tells of them, [`Replay::told`], and nothing else.
-    pub(crate) fn telling(self) -> Self {
+    /// Tracks the processes, and keeps the records about them for [`Replay::take_process_records`].
+    pub(crate) fn keep_process_records(self) -> Self {
         let mut replay = self.follow_processes();
-        replay.stage.passed = None;
-        replay.stage.told = Some(VecDeque::new());
+        replay.player.passed = None;
+        replay.player.process_records = Some(VecDeque::new());
         replay
     }
 
-    /// What has told of processes since this was asked last, shown or not, with what belongs to it; nothing behind the range.
-    pub(crate) fn told(&mut self) -> impl Iterator<Item = OwnedRecord> {
-        self.stage.told.iter_mut().flat_map(|told| told.drain(..))
+    /// Returns the records about processes since the last call, whether shown or hidden, up to the end of
+    /// the range.
+    pub(crate) fn take_process_records(&mut self) -> impl Iterator<Item = OwnedRecord> {
+        self.player.process_records.iter_mut().flat_map(|records| records.drain(..))
     }
 
-    /// Where, how and by what the capture was recorded, if its header can be read.
+    /// Returns the metadata of the recording, if the header can be read.
     pub(crate) fn meta(&self) -> Option<&Meta> {
-        self.pieces.meta()
+        self.loader.meta()
     }
 
-    /// Gives the kernel what comes next, and `batch` what its socket has of it at once; the number of that.
+    /// Lets the next events happen, and appends them to `batch` directly as long as the source's socket
+    /// would receive them at once. Returns the number of appended datagrams.
     fn fill(&mut self, batch: &mut Batch) -> usize {
-        let Self { pieces, kernel, stage, .. } = self;
-        let (loaded, mut joined) = pieces.loaded();
+        let Self { loader, kernel, player, .. } = self;
+        let (loaded, mut tracking) = loader.loaded();
         let mut feed = kernel.feed();
         let before = batch.len();
-        while !stage.ended && !batch.is_full() {
+        while !player.has_ended && !batch.is_full() {
             let mut taken = 0;
             let mut is_direct = true;
-            for frame in loaded.datagrams() {
+            for datagram in loaded.datagrams() {
                 taken += 1;
-                is_direct = !stage.meets(frame, &mut feed) || feed.emit_into(frame, batch);
-                if !is_direct || stage.ended || batch.is_full() {
+                is_direct = !player.advance_to_event(datagram, &mut feed) || feed.emit_into(datagram, batch);
+                if !is_direct || player.has_ended || batch.is_full() {
                     break;
                 }
             }
-            loaded.take_frames(taken);
-            // Whatever else there is comes when all before it was taken, and stands alone.
+            loaded.advance_datagrams(taken);
+            // Any other record happens alone, after all events before it have been received.
             if !is_direct || taken == 0 {
                 if batch.len() == before && is_direct {
-                    stage.play(loaded, joined.as_deref_mut(), &mut feed);
+                    player.play(loaded, tracking.as_deref_mut(), &mut feed);
                 }
                 break;
             }
@@ -314,7 +327,7 @@ impl<R: Read> Replay<R> {
         batch.len() - before
     }
 
-    /// The source's own socket.
+    /// Returns the socket of the source, and creates it first if needed.
     fn listen(&mut self) -> Result<&mut Socket, ReplayError> {
         if self.socket.is_none() {
             self.socket = Some(self.listener()?);
@@ -324,21 +337,22 @@ impl<R: Read> Replay<R> {
 }
 
 impl<R: Read + Seek> Replay<R> {
-    /// [`Replay::from`], by the capture's index: reads its first block, and then from near that time on. `false`, and no sooner there, if
-    /// there is no index that can be trusted.
+    /// Replays only events from this time on, like [`Replay::from`], but uses the index of the capture:
+    /// reads the first block, and then continues near this time. Returns `false`, without an advantage, if
+    /// the capture has no usable index.
     ///
     /// # Errors
     /// As [`Replay::step`].
     pub fn seek(&mut self, time: MonoNs) -> Result<bool, ReplayError> {
-        self.stage.from = Some(time);
-        // What the capture leaves out, it says at its beginning.
-        self.pieces.load_more()?;
-        let scope = self.pieces.scope();
-        let there = self.pieces.seek(time)?;
-        if let (Some(scope), true) = (scope, there) {
-            self.stage.pass(Record::Scope(scope));
+        self.player.from = Some(time);
+        // The scope of the recording is at the start of the capture.
+        self.loader.load_more()?;
+        let scope = self.loader.scope();
+        let has_moved = self.loader.seek(time)?;
+        if let (Some(scope), true) = (scope, has_moved) {
+            self.player.pass(Record::Scope(scope));
         }
-        Ok(there)
+        Ok(has_moved)
     }
 }
 
@@ -349,20 +363,20 @@ impl<R: Read> Source for Replay<R> {
         loop {
             let socket = self.listen()?;
             match socket.receive(batch).map_err(ReplayError::Socket)? {
-                // A script may have it that a call finds nothing.
+                // A fault script can make a call return no datagram.
                 Received::Empty if !socket.poll().readable => {}
                 received => return Ok(received),
             }
-            if self.stage.passed.as_ref().is_some_and(|passed| !passed.is_empty()) {
+            if self.player.passed.as_ref().is_some_and(|passed| !passed.is_empty()) {
                 return Ok(Received::Empty);
             }
-            if self.stage.ended || !self.pieces.load()? {
+            if self.player.has_ended || !self.loader.load()? {
                 self.kernel.end_of_file();
                 continue;
             }
             match self.fill(batch) {
                 0 => {}
-                frames => return Ok(Received::Datagrams(frames)),
+                received => return Ok(Received::Datagrams(received)),
             }
         }
     }

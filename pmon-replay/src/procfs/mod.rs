@@ -1,10 +1,16 @@
-//! The processes of a capture, as Linux 6.18 shows them in `/proc`.
+//! The `/proc` directory that a program under test sees: the processes of a capture, as Linux 6.18 shows
+//! them.
 //!
-//! A process that the recorder found gone when it looked at its exec is gone here from then on: no other reader would have found it.
+//! * `pid_directory.rs` lists the files in `/proc/<pid>` and its `task` directory.
+//! * `pid_stat.rs` and `pid_status.rs` write `/proc/<pid>/stat` and `/proc/<pid>/status`.
 //!
-//! What is not recorded otherwise is shown as a kernel shows what it may not or cannot tell: ids of users as 65534 (`overflowuid`), ids of processes as
-//! 0 (those of another PID namespace), texts as empty, links not at all, and what is counted as 0. There is no such thing for a name: a
-//! process whose exec left nothing to be read is called `?`, since its old name would be wrong, and readers of `stat` rely on one.
+//! A process that the recorder did not find after its exec does not exist here from then on: no other
+//! reader of `/proc` would have found it.
+//!
+//! Data that are not recorded appear as the kernel shows data that it cannot show: user and group IDs as
+//! 65534 (`overflowuid`), process IDs as 0 (as those of another PID namespace), texts as empty, symbolic
+//! links as missing, and counters as 0. The kernel has no such value for a name: a process whose exec
+//! has no details is called `?`, because its old name would be wrong, and readers of `stat` need one.
 
 mod pid_directory;
 mod pid_stat;
@@ -21,26 +27,26 @@ use pmon_core::capture::{ClockAnchor, Meta};
 use pmon_core::{MonoNs, Tgid, Tid};
 use pmon_interpose::{ProcEntry, ProcessView, TaskInfo};
 
-use self::task_view::{Kind, Shown};
+use self::task_view::{TaskKind, TaskView};
 
-/// ProcessTable, and the host that they are of.
-pub(crate) struct Procfs {
+/// The processes of a capture, and the machine of the recording.
+pub(crate) struct CaptureProcfs {
     meta: Meta,
     processes: ProcessTable,
-    /// The clocks, as of the time that the program is at.
+    /// The latest clock reading.
     anchor: ClockAnchor,
     now: MonoNs,
 }
 
-impl Procfs {
-    /// Those of a capture with that header, as far as it is known.
+impl CaptureProcfs {
+    /// Creates an empty table for a capture with this metadata.
     pub(crate) fn new(meta: Meta) -> Self {
         let processes = ProcessTable::detailed(&meta);
         Self { processes, anchor: meta.start, now: meta.start.mono, meta }
     }
 
     /// Deducts twice `reader_bytes` from the memory budget, for the reader of the capture.
-    pub(crate) fn limit(&mut self, reader_bytes: usize) {
+    pub(crate) fn limit_memory(&mut self, reader_bytes: usize) {
         self.processes.set_memory_limit(MAX_BYTES.saturating_sub(2 * reader_bytes));
     }
 
@@ -53,7 +59,7 @@ impl Procfs {
         &self.meta
     }
 
-    /// From now on, the processes are as of that.
+    /// Applies the next record.
     pub(crate) fn apply(&mut self, record: &OwnedRecord) {
         self.processes.apply(record);
         match record {
@@ -65,43 +71,47 @@ impl Procfs {
         }
     }
 
-    fn life(&self, id: u32) -> Option<&LiveProcess> {
-        let life =
+    fn process(&self, id: u32) -> Option<&LiveProcess> {
+        let process =
             self.processes.live_process(Tgid(id)).or_else(|| self.processes.process_of_thread(Tid(id)));
-        life.filter(|life| !life.gone_at_exec)
+        process.filter(|process| !process.gone_at_exec)
     }
 
-    /// The clocks, if the capture tells of them at all.
+    /// Returns the latest clock reading, if the capture has one.
     fn clocks(&self) -> Option<ClockAnchor> {
         (self.anchor != ClockAnchor::default()).then_some(self.anchor)
     }
 }
 
-impl ProcessView for Procfs {
+impl ProcessView for CaptureProcfs {
     fn pids(&self) -> Vec<u32> {
-        self.processes.live_processes().filter(|life| !life.gone_at_exec).map(|life| life.pid.0).collect()
+        self.processes
+            .live_processes()
+            .filter(|process| !process.gone_at_exec)
+            .map(|process| process.pid.0)
+            .collect()
     }
 
     fn task(&self, id: u32) -> Option<TaskInfo> {
-        let life = self.life(id)?;
-        let shown = Shown::of(life, id, &self.meta);
+        let process = self.process(id)?;
+        let view = TaskView::new(process, id, &self.meta);
         Some(TaskInfo {
-            version: life.version,
-            owner: (shown.uid().1, shown.gid().1),
-            group: shown.group(),
-            session: shown.session(),
-            forked: life.start.map(|start| start.0),
-            is_zombie: shown.kind() == Kind::Zombie,
+            version: process.version,
+            owner: (view.uid().1, view.gid().1),
+            group: view.group(),
+            session: view.session(),
+            forked: process.start.map(|start| start.0),
+            is_zombie: view.kind() == TaskKind::Zombie,
         })
     }
 
     fn entries(&self, id: u32) -> Vec<(String, ProcEntry)> {
-        let Some(life) = self.life(id) else { return Vec::new() };
+        let Some(process) = self.process(id) else { return Vec::new() };
         let mut entries = Vec::new();
-        pid_directory::process(&Shown::of(life, id, &self.meta), &mut entries);
+        pid_directory::process(&TaskView::new(process, id, &self.meta), &mut entries);
         entries.push(("task".into(), ProcEntry::Directory));
-        for tid in std::iter::once(life.pid.0).chain(life.threads.keys().map(|tid| tid.0)) {
-            pid_directory::thread(&Shown::of(life, tid, &self.meta), &mut entries);
+        for tid in std::iter::once(process.pid.0).chain(process.threads.keys().map(|tid| tid.0)) {
+            pid_directory::thread(&TaskView::new(process, tid, &self.meta), &mut entries);
         }
         entries
     }

@@ -1,4 +1,4 @@
-//! What is in a process's directory.
+//! The files in `/proc/<pid>` and `/proc/<pid>/task/<tid>`.
 
 use std::fmt::Write;
 
@@ -6,10 +6,12 @@ use pmon_interpose::ProcEntry;
 
 use super::pid_stat::stat;
 use super::pid_status::status;
-use super::task_view::{Kind, Shown};
+use super::task_view::{TaskKind, TaskView};
 
-/// What the kernel gives a process that uses next to nothing of the memory.
+/// `oom_score` of a process that uses almost no memory.
 const OOM_SCORE: u32 = 666;
+/// Lines of `limits`: name, soft limit, hard limit and unit. These are the kernel's defaults; those that
+/// depend on the amount of memory are unlimited.
 const LIMITS: [(&str, &str, &str, &str); 16] = [
     ("Max cpu time", "unlimited", "unlimited", "seconds"),
     ("Max file size", "unlimited", "unlimited", "bytes"),
@@ -29,8 +31,8 @@ const LIMITS: [(&str, &str, &str, &str); 16] = [
     ("Max realtime timeout", "unlimited", "unlimited", "us"),
 ];
 
-/// Adds what is in the directory of a process, but for its threads.
-pub(super) fn process(task: &Shown<'_>, entries: &mut Vec<(String, ProcEntry)>) {
+/// Adds the files of a process, without its threads.
+pub(super) fn process(task: &TaskView<'_>, entries: &mut Vec<(String, ProcEntry)>) {
     let mut put = |name: &str, node| entries.push((name.to_owned(), node));
     task_files(task, &mut put);
     for name in ["environ", "maps", "smaps", "smaps_rollup", "mounts", "mountinfo"] {
@@ -41,26 +43,26 @@ pub(super) fn process(task: &Shown<'_>, entries: &mut Vec<(String, ProcEntry)>) 
     put("fd", ProcEntry::Directory);
     put("fdinfo", ProcEntry::Directory);
     put("ns", ProcEntry::Directory);
-    if let Some(namespace) = task.life.context().map(|of| of.pid_namespace)
+    if let Some(namespace) = task.process.context().map(|of| of.pid_namespace)
         && namespace != 0
     {
         let link = || ProcEntry::Link(format!("pid:[{namespace}]").into_bytes());
         put("ns/pid", link());
-        if task.kind() != Kind::Zombie {
+        if task.kind() != TaskKind::Zombie {
             put("ns/pid_for_children", link());
         }
     }
 }
 
-/// Adds the directory of a thread, and what is in it.
-pub(super) fn thread(task: &Shown<'_>, entries: &mut Vec<(String, ProcEntry)>) {
+/// Adds the directory of a thread and its files.
+pub(super) fn thread(task: &TaskView<'_>, entries: &mut Vec<(String, ProcEntry)>) {
     let directory = format!("task/{}", task.tid);
     entries.push((directory.clone(), ProcEntry::Directory));
     task_files(task, &mut |name, node| entries.push((format!("{directory}/{name}"), node)));
 }
 
-/// What a process and each of its threads have.
-fn task_files(task: &Shown<'_>, put: &mut dyn FnMut(&str, ProcEntry)) {
+/// Adds the files that processes and threads have in common.
+fn task_files(task: &TaskView<'_>, put: &mut dyn FnMut(&str, ProcEntry)) {
     let details = task.details();
     let kind = task.kind();
     let mut file = |name: &str, content: Vec<u8>| put(name, ProcEntry::File(content));
@@ -69,33 +71,34 @@ fn task_files(task: &Shown<'_>, put: &mut dyn FnMut(&str, ProcEntry)) {
     file("statm", b"0 0 0 0 0 0 0\n".to_vec());
     file("comm", [task.name(), b"\n"].concat());
     let args = details.and_then(|details| details.args.clone());
-    file("cmdline", args.filter(|_| kind == Kind::User).unwrap_or_default());
+    file("cmdline", args.filter(|_| kind == TaskKind::User).unwrap_or_default());
     let cgroup = details.and_then(|details| details.cgroup.as_deref()).unwrap_or(b"0::/");
     file("cgroup", [cgroup, b"\n"].concat());
-    let login_uid = task.life.context().map_or(u32::MAX, |of| of.login_uid);
+    let login_uid = task.process.context().map_or(u32::MAX, |of| of.login_uid);
     file("loginuid", login_uid.to_string().into_bytes());
     file("sessionid", u32::MAX.to_string().into_bytes());
-    let score = if kind == Kind::User { OOM_SCORE } else { 0 };
+    let score = if kind == TaskKind::User { OOM_SCORE } else { 0 };
     file("oom_score", format!("{score}\n").into_bytes());
     file("oom_score_adj", b"0\n".to_vec());
     file("wchan", b"0".to_vec());
     file("schedstat", b"0 0 0\n".to_vec());
     file("io", io(task).into_bytes());
-    if kind == Kind::Zombie {
+    if kind == TaskKind::Zombie {
         return;
     }
     let cwd = details.and_then(|details| details.cwd.clone());
-    let of_kernel = (kind == Kind::Kernel).then(|| b"/".to_vec());
+    let kernel_cwd = (kind == TaskKind::Kernel).then(|| b"/".to_vec());
     let exe = details.and_then(|details| details.exe.clone());
-    for (name, target) in [("cwd", cwd.or(of_kernel)), ("root", Some(b"/".to_vec())), ("exe", exe)] {
-        // No link leads nowhere.
+    for (name, target) in [("cwd", cwd.or(kernel_cwd)), ("root", Some(b"/".to_vec())), ("exe", exe)] {
+        // A symbolic link cannot have an empty target, or one with a zero byte.
         if let Some(target) = target.filter(|target| !target.is_empty() && !target.contains(&0)) {
             put(name, ProcEntry::Link(target));
         }
     }
 }
 
-fn io(task: &Shown<'_>) -> String {
+/// Returns the content of `io` (`proc_pid_io(5)`).
+fn io(task: &TaskView<'_>) -> String {
     let used = task.usage();
     let (read, written) = (used.read_bytes, used.write_bytes);
     format!(
@@ -103,7 +106,7 @@ fn io(task: &Shown<'_>) -> String {
     )
 }
 
-/// The kernel's defaults. Those that depend on its memory are without limit.
+/// Returns the content of `limits` (`proc_pid_limits(5)`).
 fn limits() -> String {
     let mut limits = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
     for (name, soft, hard, unit) in LIMITS {

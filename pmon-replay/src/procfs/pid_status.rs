@@ -1,13 +1,14 @@
-//! `/proc/<pid>/status` (`proc_pid_status(5)`).
+//! The content of `/proc/<pid>/status` (`proc_pid_status(5)`).
 
 use std::fmt::Write;
 
-use super::task_view::{Kind, Shown};
+use super::task_view::{TaskKind, TaskView};
 
-/// All capabilities that there are, of Linux 6.18.
+/// All capabilities of Linux 6.18.
 const ALL_CAPS: u64 = 0x1ff_ffff_ffff;
-/// Nodes of memory that a kernel is built for, in words of 32 bits (`MAX_NUMNODES`).
+/// Length of the mask of memory nodes (`MAX_NUMNODES`), in words of 32 bits.
 const NODE_WORDS: usize = 32;
+/// Labels of memory sizes, which are unknown.
 const SIZES: [&str; 16] = [
     "VmPeak",
     "VmSize",
@@ -27,11 +28,11 @@ const SIZES: [&str; 16] = [
     "HugetlbPages",
 ];
 
-/// Its lines. Those of memory are left out for what has none.
-pub(super) fn status(task: &Shown<'_>) -> Vec<u8> {
+/// Returns the lines of the file. Kernel threads and zombies have no memory lines.
+pub(super) fn status(task: &TaskView<'_>) -> Vec<u8> {
     let mut status = b"Name:\t".to_vec();
     for &byte in task.name() {
-        // The kernel escapes what would break the line, or look like an escape.
+        // The kernel escapes newlines and backslashes.
         match byte {
             b'\n' => status.extend_from_slice(b"\\n"),
             b'\\' => status.extend_from_slice(b"\\\\"),
@@ -43,17 +44,17 @@ pub(super) fn status(task: &Shown<'_>) -> Vec<u8> {
     status
 }
 
-fn text(task: &Shown<'_>) -> String {
+fn text(task: &TaskView<'_>) -> String {
     let mut text = String::with_capacity(1536);
     let mut line = |label: &str, value: &dyn std::fmt::Display| {
         let _ = writeln!(text, "{label}:\t{value}");
     };
     let kind = task.kind();
     let (state, open_files) = match kind {
-        Kind::Zombie => ("Z (zombie)", 0),
+        TaskKind::Zombie => ("Z (zombie)", 0),
         _ => ("S (sleeping)", 64),
     };
-    if kind != Kind::Zombie {
+    if kind != TaskKind::Zombie {
         line("Umask", &"0022");
     }
     line("RunState", &state);
@@ -61,8 +62,8 @@ fn text(task: &Shown<'_>) -> String {
     line("Ngid", &0);
     line("Pid", &task.tid);
     line("PPid", &task.ppid());
-    line("TracerPid", &task.life.tracer.map_or(0, |tracer| tracer.0));
-    // Real, effective, saved, and of the file system: the last two follow the effective one, as a rule.
+    line("TracerPid", &task.process.tracer.map_or(0, |tracer| tracer.0));
+    // Real, effective, saved and file system ID: the last two usually equal the effective ID.
     let ((uid, euid), (gid, egid)) = (task.uid(), task.gid());
     line("Uid", &format_args!("{uid}\t{euid}\t{euid}\t{euid}"));
     line("Gid", &format_args!("{gid}\t{egid}\t{egid}\t{egid}"));
@@ -72,8 +73,8 @@ fn text(task: &Shown<'_>) -> String {
     line("NSpid", &in_namespaces(task, task.tid));
     line("NSpgid", &task.group());
     line("NSsid", &task.session());
-    line("Kthread", &u8::from(kind == Kind::Kernel));
-    if kind == Kind::User {
+    line("Kthread", &u8::from(kind == TaskKind::Kernel));
+    if kind == TaskKind::User {
         for label in SIZES {
             line(label, &format_args!("{:>8} kB", 0));
         }
@@ -83,12 +84,12 @@ fn text(task: &Shown<'_>) -> String {
     }
     line("Threads", &task.threads());
     line("SigQ", &"0/0");
-    let ignored = if kind == Kind::Kernel { u64::MAX } else { 0 };
+    let ignored = if kind == TaskKind::Kernel { u64::MAX } else { 0 };
     let mask = |bits: u64| format!("{bits:016x}");
     for (label, bits) in [("SigPnd", 0), ("ShdPnd", 0), ("SigBlk", 0), ("SigIgn", ignored), ("SigCgt", 0)] {
         line(label, &mask(bits));
     }
-    // As an exec leaves them that changes nothing.
+    // The capabilities after an ordinary exec.
     let capable = if euid == 0 { ALL_CAPS } else { 0 };
     for (label, bits) in
         [("CapInh", 0), ("CapPrm", capable), ("CapEff", capable), ("CapBnd", ALL_CAPS), ("CapAmb", 0)]
@@ -113,15 +114,16 @@ fn text(task: &Shown<'_>) -> String {
     text
 }
 
-/// An id in each PID namespace from the initial one on; of those between, the capture does not tell.
-fn in_namespaces(task: &Shown<'_>, id: u32) -> String {
-    match task.life.namespace_pid {
+/// Returns the IDs of a task in the initial and in its innermost PID namespace. The capture does not
+/// record those in between.
+fn in_namespaces(task: &TaskView<'_>, id: u32) -> String {
+    match task.process.namespace_pid {
         Some(inner) if id == task.pid() && inner != id => format!("{id}\t{inner}"),
         _ => id.to_string(),
     }
 }
 
-/// So many ones, in words of 32 bits with the highest first.
+/// Returns a mask of `cpus` ones, in words of 32 bits, the highest first.
 fn cpu_mask(cpus: u32) -> String {
     let rest = cpus % 32;
     let words = (cpus / 32) as usize;
@@ -138,7 +140,7 @@ mod tests {
     use super::cpu_mask;
 
     #[test]
-    fn a_mask_has_as_many_digits_as_it_takes() {
+    fn a_cpu_mask_has_no_leading_zeros() {
         assert_eq!(cpu_mask(1), "1");
         assert_eq!(cpu_mask(2), "3");
         assert_eq!(cpu_mask(12), "fff");
