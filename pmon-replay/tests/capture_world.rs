@@ -1,4 +1,4 @@
-//! What a program under replay lives through: events, and the processes that it then sees.
+//! `CaptureWorld`: the events that a program under test receives, and the processes in its `/proc`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use pmon_replay::{CaptureWorld, Replay, ReplayError, Speed};
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;
 
-/// A capture of one block.
+/// Creates a capture with one block.
 fn capture(records: &[Record<'_>]) -> Vec<u8> {
     blocks(records).concat()
 }
 
-/// Its header, a block of every ten records, and its end.
+/// Creates the header, a block for every ten records, and the end.
 fn blocks(records: &[Record<'_>]) -> Vec<Vec<u8>> {
     let meta = Meta { cpus_online: 1, ticks_per_second: 100, ..Meta::default() };
     let mut encoder = Encoder::new(&Header { uuid: [1; 16], byte_order: ORDER, meta }).unwrap();
@@ -39,11 +39,11 @@ fn replay(capture: &[u8]) -> Replay<&[u8]> {
     Replay::new(Reader::open(capture).unwrap())
 }
 
-fn live(capture: &[u8]) -> CaptureWorld<&[u8]> {
+fn world(capture: &[u8]) -> CaptureWorld<&[u8]> {
     CaptureWorld::new(replay(capture), Speed::Instant)
 }
 
-/// Event `n`, at n ms.
+/// Creates event `n` at the time `n` ms.
 fn nth(n: u32, body: EventBody) -> Record<'static> {
     RecordedDatagram::Event(Event {
         time: MonoNs(u64::from(n) * 1_000_000),
@@ -93,20 +93,20 @@ fn scan(pids: &[u32]) -> Vec<Record<'static>> {
     seen.chain([Record::Snapshot(snapshot)]).collect()
 }
 
-fn file(live: &CaptureWorld<&[u8]>, pid: u32, name: &str) -> Option<Vec<u8>> {
-    live.processes().entries(pid).into_iter().find_map(|(path, node)| match node {
+fn file(world: &CaptureWorld<&[u8]>, pid: u32, name: &str) -> Option<Vec<u8>> {
+    world.processes().entries(pid).into_iter().find_map(|(path, node)| match node {
         ProcEntry::File(content) if path == name => Some(content),
         _ => None,
     })
 }
 
-fn comm(live: &CaptureWorld<&[u8]>, pid: u32) -> String {
-    String::from_utf8(file(live, pid, "comm").unwrap_or_default()).unwrap()
+fn comm(world: &CaptureWorld<&[u8]>, pid: u32) -> String {
+    String::from_utf8(file(world, pid, "comm").unwrap_or_default()).unwrap()
 }
 
-/// A socket that listens, past its acknowledgement.
-fn listener(live: &mut CaptureWorld<&[u8]>) -> Socket {
-    let mut socket = live.kernel().socket();
+/// Creates a listening socket that has received its acknowledgement.
+fn listener(world: &mut CaptureWorld<&[u8]>) -> Socket {
+    let mut socket = world.kernel().socket();
     socket.listen().unwrap();
     socket.recv(&mut [], RecvFlags::empty()).unwrap();
     socket
@@ -123,48 +123,48 @@ fn received(socket: &mut Socket) -> Vec<Event> {
 }
 
 #[test]
-fn processes_are_as_of_the_event_that_was_received() {
+fn processes_are_as_of_the_last_received_event() {
     let records =
         [scan(&[1, 10]), vec![fork(1, 10, 20)], exec(2, 20).into(), vec![exit(3, 20), fork(4, 10, 30)]];
     let bytes = capture(&records.concat());
-    let mut live = live(&bytes);
-    // Before anything, those of the scan.
-    assert_eq!(live.processes().pids(), [1, 10]);
-    assert_eq!(live.next_event().unwrap(), NextEvent::OnDemand);
-    live.step().unwrap();
-    assert_eq!(live.processes().pids(), [1, 10]);
-    live.mark_received();
-    assert_eq!((live.processes().pids(), comm(&live, 20)), (vec![1, 10, 20], "p10\n".into()));
-    live.step().unwrap();
-    assert_eq!(comm(&live, 20), "p10\n");
-    live.mark_received();
-    assert_eq!((comm(&live, 20), file(&live, 20, "cmdline")), ("p20\n".into(), Some(b"p20\0".to_vec())));
-    live.step().unwrap();
-    live.mark_received();
-    assert!(file(&live, 20, "stat").is_some_and(|stat| stat.starts_with(b"20 (p20) Z 10 ")));
-    live.step().unwrap();
-    live.mark_received();
-    assert_eq!(live.processes().pids(), [1, 10, 30]);
-    assert_eq!(live.next_event().unwrap(), NextEvent::Never);
-    // Whoever asks for more has nothing of it.
-    live.step().unwrap();
-    live.mark_received();
-    assert_eq!(live.processes().pids(), [1, 10, 30]);
+    let mut world = world(&bytes);
+    // Before the first event, the processes are those of the scan.
+    assert_eq!(world.processes().pids(), [1, 10]);
+    assert_eq!(world.next_event().unwrap(), NextEvent::OnDemand);
+    world.step().unwrap();
+    assert_eq!(world.processes().pids(), [1, 10]);
+    world.mark_received();
+    assert_eq!((world.processes().pids(), comm(&world, 20)), (vec![1, 10, 20], "p10\n".into()));
+    world.step().unwrap();
+    assert_eq!(comm(&world, 20), "p10\n");
+    world.mark_received();
+    assert_eq!((comm(&world, 20), file(&world, 20, "cmdline")), ("p20\n".into(), Some(b"p20\0".to_vec())));
+    world.step().unwrap();
+    world.mark_received();
+    assert!(file(&world, 20, "stat").is_some_and(|stat| stat.starts_with(b"20 (p20) Z 10 ")));
+    world.step().unwrap();
+    world.mark_received();
+    assert_eq!(world.processes().pids(), [1, 10, 30]);
+    assert_eq!(world.next_event().unwrap(), NextEvent::Never);
+    // Further calls after the end have no effect.
+    world.step().unwrap();
+    world.mark_received();
+    assert_eq!(world.processes().pids(), [1, 10, 30]);
 }
 
 #[test]
-fn several_events_may_be_received_at_once() {
+fn several_events_can_be_received_at_once() {
     let bytes = capture(&[scan(&[1]), vec![fork(1, 1, 20), fork(2, 20, 30), exit(3, 20)]].concat());
-    let mut live = live(&bytes);
-    let socket = listener(&mut live);
+    let mut world = world(&bytes);
+    let socket = listener(&mut world);
     for _ in 0..3 {
-        live.step().unwrap();
+        world.step().unwrap();
     }
-    assert_eq!(live.processes().pids(), [1]);
+    assert_eq!(world.processes().pids(), [1]);
     assert!(socket.poll().readable);
-    live.mark_received();
-    assert_eq!(live.processes().pids(), [1, 20, 30]);
-    assert!(file(&live, 30, "stat").is_some_and(|stat| stat.starts_with(b"30 (p1) S 1 ")));
+    world.mark_received();
+    assert_eq!(world.processes().pids(), [1, 20, 30]);
+    assert!(file(&world, 30, "stat").is_some_and(|stat| stat.starts_with(b"30 (p1) S 1 ")));
 }
 
 #[test]
@@ -182,108 +182,108 @@ fn every_exec_of_a_capture_finds_its_command_line() {
     });
     told.unwrap();
     let bytes = [encoder.header().to_vec(), encoder.seal().to_vec(), encoder.finish().to_vec()].concat();
-    let mut live = live(&bytes);
-    let mut socket = listener(&mut live);
+    let mut world = world(&bytes);
+    let mut socket = listener(&mut world);
     let mut found = 0;
-    while live.next_event().unwrap() == NextEvent::OnDemand {
-        live.step().unwrap();
-        live.mark_received();
+    while world.next_event().unwrap() == NextEvent::OnDemand {
+        world.step().unwrap();
+        world.mark_received();
         for event in received(&mut socket) {
             match event.body {
                 EventBody::Exec { task } => {
                     let args = expected.get(&(task.tgid, event.time)).cloned();
                     found += u32::from(args.is_some());
-                    assert!(args.is_none() || file(&live, task.tgid.0, "cmdline") == args, "{event:?}");
+                    assert!(args.is_none() || file(&world, task.tgid.0, "cmdline") == args, "{event:?}");
                 }
                 EventBody::Exit { task, .. } if task.is_leader() => {
-                    assert!(live.processes().task(task.tgid.0).is_some(), "{event:?}");
+                    assert!(world.processes().task(task.tgid.0).is_some(), "{event:?}");
                 }
                 _ => {}
             }
         }
     }
     assert!(found > 50 && found as usize == expected.len(), "{found} of {}", expected.len());
-    let uptime = live.processes().uptime().unwrap();
-    assert!(uptime > Duration::from_nanos(live.meta().start.boot_ns));
+    let uptime = world.processes().uptime().unwrap();
+    assert!(uptime > Duration::from_nanos(world.meta().start.boot_ns));
 }
 
 #[test]
-fn what_a_filter_hides_changes_the_processes() {
+fn hidden_events_change_the_processes() {
     let records = [scan(&[1]), vec![fork(1, 1, 20)], exec(2, 20).into(), vec![fork(3, 20, 30), exit(4, 20)]];
     let bytes = capture(&records.concat());
     let filter = Filter { kinds: vec![EventKind::Exit], ..Filter::default() };
-    let mut live = CaptureWorld::new(replay(&bytes).filter(filter), Speed::Instant);
-    let mut socket = listener(&mut live);
-    live.step().unwrap();
-    live.mark_received();
+    let mut world = CaptureWorld::new(replay(&bytes).filter(filter), Speed::Instant);
+    let mut socket = listener(&mut world);
+    world.step().unwrap();
+    world.mark_received();
     assert!(matches!(received(&mut socket)[..], [Event { body: EventBody::Exit { .. }, .. }]));
-    assert_eq!((live.processes().pids(), comm(&live, 20)), (vec![1, 20, 30], "p20\n".into()));
-    assert_eq!(live.next_event().unwrap(), NextEvent::Never);
+    assert_eq!((world.processes().pids(), comm(&world, 20)), (vec![1, 20, 30], "p20\n".into()));
+    assert_eq!(world.next_event().unwrap(), NextEvent::Never);
 }
 
 #[test]
-fn a_range_begins_with_the_processes_of_then_and_ends_with_those() {
+fn a_range_starts_and_ends_with_the_processes_of_its_bounds() {
     let bytes = capture(&[scan(&[1]), (1..8).map(|n| fork(n, 1, 10 + n)).collect()].concat());
     let at = |n: u64| MonoNs(n * 1_000_000);
-    let mut live = CaptureWorld::new(replay(&bytes).from(at(3)).until(at(5)), Speed::Instant);
-    assert_eq!(live.processes().pids(), [1, 11, 12]);
-    let mut socket = listener(&mut live);
-    while live.next_event().unwrap() == NextEvent::OnDemand {
-        live.step().unwrap();
+    let mut world = CaptureWorld::new(replay(&bytes).from(at(3)).until(at(5)), Speed::Instant);
+    assert_eq!(world.processes().pids(), [1, 11, 12]);
+    let mut socket = listener(&mut world);
+    while world.next_event().unwrap() == NextEvent::OnDemand {
+        world.step().unwrap();
     }
-    live.mark_received();
+    world.mark_received();
     assert_eq!(received(&mut socket).len(), 3);
-    assert_eq!(live.processes().pids(), [1, 11, 12, 13, 14, 15]);
+    assert_eq!(world.processes().pids(), [1, 11, 12, 13, 14, 15]);
 }
 
 #[test]
-fn at_a_pace_all_happens_in_its_time_whatever_is_received() {
+fn at_a_pace_events_happen_in_their_time_even_if_not_received() {
     let bytes = capture(&[scan(&[1]), vec![fork(1, 1, 20), fork(3_600_001, 1, 30)]].concat());
-    let mut live = CaptureWorld::new(replay(&bytes), Speed::Times(1.0));
-    assert_eq!(live.next_event().unwrap(), NextEvent::In(Duration::ZERO));
-    live.step().unwrap();
-    assert_eq!(live.processes().pids(), [1, 20]);
-    // An hour, less what has passed since.
-    let NextEvent::In(left) = live.next_event().unwrap() else { panic!("nothing is left") };
+    let mut world = CaptureWorld::new(replay(&bytes), Speed::Times(1.0));
+    assert_eq!(world.next_event().unwrap(), NextEvent::In(Duration::ZERO));
+    world.step().unwrap();
+    assert_eq!(world.processes().pids(), [1, 20]);
+    // One hour, minus the time that has passed.
+    let NextEvent::In(left) = world.next_event().unwrap() else { panic!("nothing is left") };
     assert!(left > Duration::from_secs(3_000) && left <= Duration::from_secs(3_600), "{left:?}");
-    live.step().unwrap();
-    assert_eq!((live.processes().pids(), live.next_event().unwrap()), (vec![1, 20, 30], NextEvent::Never));
+    world.step().unwrap();
+    assert_eq!((world.processes().pids(), world.next_event().unwrap()), (vec![1, 20, 30], NextEvent::Never));
 }
 
 #[test]
-fn damage_is_told_and_the_rest_happens() {
+fn damage_is_reported_and_the_rest_is_replayed() {
     let mut parts = blocks(&[scan(&[1]), (1..29).map(|n| fork(n, 1, 10 + n)).collect()].concat());
     parts[2][40] ^= 1;
     let bytes = parts.concat();
-    let mut live = live(&bytes);
+    let mut world = world(&bytes);
     let (mut steps, mut damages) = (0, 0);
     loop {
-        match live.next_event() {
+        match world.next_event() {
             Ok(NextEvent::Never) => break,
             Ok(_) => {
                 steps += 1;
-                live.step().unwrap();
+                world.step().unwrap();
             }
             Err(ReplayError::Damaged(_)) => damages += 1,
             Err(error) => panic!("{error}"),
         }
     }
-    live.mark_received();
-    // Eight events were in the first block, ten in each of the others; that some are missing is told as well.
+    world.mark_received();
+    // The first block had eight events, each other block ten. The missing events are reported too.
     assert_eq!((steps, damages), (18, 2));
-    assert_eq!(live.processes().pids().len(), 19);
+    assert_eq!(world.processes().pids().len(), 19);
 }
 
 #[test]
-fn damage_before_the_first_event_is_told_by_the_first_call() {
+fn the_first_call_reports_damage_before_the_first_event() {
     let mut parts = blocks(&[scan(&[1]), (1..29).map(|n| fork(n, 1, 10 + n)).collect()].concat());
     parts[1][40] ^= 1;
     let bytes = parts.concat();
-    let mut live = live(&bytes);
-    assert!(matches!(live.step(), Err(ReplayError::Damaged(_))));
-    assert!(matches!(live.next_event(), Err(ReplayError::Damaged(_))));
-    assert_eq!(live.next_event().unwrap(), NextEvent::OnDemand);
-    live.step().unwrap();
-    live.mark_received();
-    assert_eq!(live.processes().pids(), [1, 19]);
+    let mut world = world(&bytes);
+    assert!(matches!(world.step(), Err(ReplayError::Damaged(_))));
+    assert!(matches!(world.next_event(), Err(ReplayError::Damaged(_))));
+    assert_eq!(world.next_event().unwrap(), NextEvent::OnDemand);
+    world.step().unwrap();
+    world.mark_received();
+    assert_eq!(world.processes().pids(), [1, 19]);
 }

@@ -1,4 +1,4 @@
-//! A capture happens again: what a listener hears, and when.
+//! `Replay`: which events a listener receives, and when.
 
 use pmon_analysis::Filter;
 use pmon_core::accounting::LossCause;
@@ -15,7 +15,7 @@ use pmon_replay::{PassedRecord, Replay, ReplayError, StepResult};
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;
 
-/// A capture with blocks of so many records.
+/// Creates a capture with blocks of `block` records.
 fn capture(records: &[Record<'_>], block: usize) -> Vec<u8> {
     let meta = Meta { cpus_online: 2, ..Meta::default() };
     let mut encoder = Encoder::new(&Header { uuid: [1; 16], byte_order: ORDER, meta }).unwrap();
@@ -32,7 +32,7 @@ fn replay(capture: &[u8]) -> Replay<&[u8]> {
     Replay::new(Reader::open(capture).unwrap())
 }
 
-/// Event `n` of a CPU: number 100 + n at n ms.
+/// Creates event `n` of a CPU, with sequence number `100 + n` at the time `n` ms.
 fn nth(cpu: u32, n: u32, body: EventBody) -> Event {
     Event { time: MonoNs(u64::from(n) * 1_000_000), seq: Seq(100 + n), cpu: Cpu(cpu), body }
 }
@@ -46,14 +46,14 @@ fn comm(cpu: u32, n: u32) -> Record<'static> {
         .into()
 }
 
-/// Events `first` to `last` of CPU 0 are lost.
+/// Creates a loss of the events `first` to `last` of CPU 0.
 fn loss(first: u32, last: u32, cause: LossCause) -> Record<'static> {
     let at = |n: u32| MonoNs(u64::from(n) * 1_000_000);
     let (after, before) = (at(first - 1), at(last + 1));
     Record::Loss(Loss { cpu: Cpu(0), first: Seq(100 + first), last: Seq(100 + last), after, before, cause })
 }
 
-/// All that a source delivers: numbers, and `None` for an overrun.
+/// Returns all that a source delivers: sequence numbers, and `None` for an overrun.
 fn delivered(source: &mut impl Source) -> Vec<Option<u32>> {
     let (mut all, mut batch) = (Vec::new(), Batch::with_capacity(7));
     loop {
@@ -72,8 +72,8 @@ fn some(numbers: impl IntoIterator<Item = u32>) -> Vec<Option<u32>> {
     numbers.into_iter().map(Some).collect()
 }
 
-/// What a socket has now.
-fn heard(socket: &mut Socket) -> Vec<Event> {
+/// Returns the events in the buffer of a socket.
+fn received(socket: &mut Socket) -> Vec<Event> {
     let mut events = Vec::new();
     let mut bytes = [0; 128];
     while let Ok(datagram) = socket.recv(&mut bytes, RecvFlags::empty()) {
@@ -83,7 +83,7 @@ fn heard(socket: &mut Socket) -> Vec<Event> {
 }
 
 #[test]
-fn a_loss_is_told_where_it_was_and_counted() {
+fn a_loss_is_delivered_in_its_place_and_counted() {
     let records = [exec(0, 0), exec(0, 1), loss(2, 5, LossCause::Socket), exec(0, 6), exec(0, 7)];
     for block in 1..6 {
         let bytes = capture(&records, block);
@@ -95,7 +95,7 @@ fn a_loss_is_told_where_it_was_and_counted() {
 }
 
 #[test]
-fn what_the_kernel_had_no_memory_for_is_missing_and_nobody_says_so() {
+fn a_loss_for_lack_of_kernel_memory_is_a_gap_without_an_overrun() {
     let bytes = capture(&[exec(0, 1), loss(2, 5, LossCause::KernelMemory), exec(0, 6)], 10);
     let mut replay = replay(&bytes);
     assert_eq!(delivered(&mut replay), some([101, 106]));
@@ -103,7 +103,7 @@ fn what_the_kernel_had_no_memory_for_is_missing_and_nobody_says_so() {
 }
 
 #[test]
-fn what_a_filter_leaves_out_never_happened() {
+fn events_hidden_by_a_filter_leave_no_gap() {
     let records: Vec<_> = (0..4).map(|n| if n % 2 == 0 { exec(0, n) } else { comm(0, n) }).collect();
     let records =
         [records, vec![loss(4, 6, LossCause::Socket), exec(0, 7), comm(1, 8), comm(1, 9), exec(1, 10)]]
@@ -111,13 +111,13 @@ fn what_a_filter_leaves_out_never_happened() {
     let bytes = capture(&records, 3);
     let filter = Filter { kinds: vec![EventKind::Exec], ..Filter::default() };
     let mut replay = replay(&bytes).filter(filter);
-    // Of CPU 0, 100 and 102 close up, and three are lost; of CPU 1, 110 is the first.
+    // On CPU 0, 102 follows 100 directly, and three events are lost. On CPU 1, 110 is the first.
     assert_eq!(delivered(&mut replay), [some([100, 101]), vec![None], some([105, 108])].concat());
     assert!(replay.processes().unwrap().process(pmon_core::Tgid(2)).is_some());
 }
 
 #[test]
-fn of_a_capture_that_leaves_events_out_only_losses_are_gaps() {
+fn in_a_capture_with_excluded_events_only_losses_are_gaps() {
     let scope = Record::Scope(ScopeInfo { text: "execs".into() });
     let records =
         [scope, exec(0, 0), exec(0, 4), exec(1, 9), loss(7, 9, LossCause::Ring), exec(0, 12), exec(1, 20)];
@@ -129,7 +129,7 @@ fn of_a_capture_that_leaves_events_out_only_losses_are_gaps() {
 }
 
 #[test]
-fn a_range_of_time_is_played_from_wherever_the_reader_is() {
+fn a_time_range_can_be_replayed_from_any_reader_position() {
     let records: Vec<_> = (0..40).map(|n| exec(n % 2, n)).collect();
     let bytes = capture(&records, 4);
     let (from, until) = (MonoNs(17_000_000), MonoNs(23_500_000));
@@ -142,13 +142,13 @@ fn a_range_of_time_is_played_from_wherever_the_reader_is() {
 }
 
 #[test]
-fn a_range_is_the_same_wherever_it_is_read_from() {
+fn a_time_range_is_the_same_from_any_reader_position() {
     let details = |n: u32| {
         let subject = DetailsSubject::Exec { tgid: Tgid(n), time: MonoNs(u64::from(n) * 1_000_000) };
         Record::Details(Box::new(Details::missed(subject, MissReason::Gone)))
     };
     let mut records = vec![Record::Scope(ScopeInfo { text: "execs".into() })];
-    // Every second number is left out; details come late.
+    // Every second number is excluded, and details arrive late.
     records.extend((0..40).flat_map(|n| [exec(0, 2 * n), details(2 * n.max(1) - 2)]));
     let bytes = capture(&records, 10);
     let (from, until) = (MonoNs(41_000_000), MonoNs(60_000_000));
@@ -166,34 +166,34 @@ fn a_range_is_the_same_wherever_it_is_read_from() {
     let (frames, all) = passed(sought);
     assert_eq!(passed(open().from(from)), (frames.clone(), all.clone()));
     let numbers = frames.iter().map(|frame| Event::decode(frame, ORDER).unwrap().seq.0).collect::<Vec<_>>();
-    assert_eq!(numbers, (142..152).collect::<Vec<_>>(), "they close up");
+    assert_eq!(numbers, (142..152).collect::<Vec<_>>(), "the numbers are contiguous");
     assert_eq!(all.len(), 1 + 10, "the scope, and the details of the execs that are played");
 }
 
 #[test]
-fn a_consumer_hears_its_acknowledgement_first_with_the_number_before() {
+fn a_consumer_first_receives_its_acknowledgement_with_the_number_before() {
     let bytes = capture(&[exec(1, 5), exec(1, 6), exec(0, 7)], 10);
     let mut replay = replay(&bytes);
     let mut socket = replay.socket().unwrap();
     socket.listen().unwrap();
     assert_eq!(replay.next_time().unwrap(), Some(MonoNs(5_000_000)));
     assert_eq!(replay.advance(MonoNs(6_000_000)).unwrap(), 2);
-    let events = heard(&mut socket);
+    let events = received(&mut socket);
     assert_eq!(events.iter().map(|event| event.seq.0).collect::<Vec<_>>(), [104, 105, 106]);
     assert!(events[0].kind() == EventKind::Ack && events[0].cpu == Cpu(1) && events[0].time < events[1].time);
-    // Whoever asks again meanwhile takes a number, as of a kernel: the others come behind it.
+    // A second subscription takes a number, as in the real kernel, and shifts the later ones.
     socket.listen().unwrap();
     let Some(StepResult::Event(event)) = replay.step().unwrap() else { panic!("an event") };
     assert_eq!(event.seq, Seq(107));
     assert_eq!(
-        heard(&mut socket).iter().map(|event| (event.cpu.0, event.seq.0)).collect::<Vec<_>>(),
+        received(&mut socket).iter().map(|event| (event.cpu.0, event.seq.0)).collect::<Vec<_>>(),
         [(1, 107), (0, 107)]
     );
     assert_eq!((replay.step().unwrap(), replay.next_time().unwrap()), (None, None));
 }
 
 #[test]
-fn a_consumer_that_sleeps_loses_what_does_not_fit() {
+fn a_sleeping_consumer_loses_events_that_do_not_fit() {
     let records: Vec<_> = (0..1000).map(|n| exec(0, n)).collect();
     let bytes = capture(&records, 100);
     let mut replay = replay(&bytes);
@@ -202,8 +202,8 @@ fn a_consumer_that_sleeps_loses_what_does_not_fit() {
     socket.listen().unwrap();
     while replay.step().unwrap().is_some() {}
     assert_eq!(socket.recv(&mut [], RecvFlags::empty()), Err(Errno::NOBUFS));
-    // The acknowledgement has its place, too.
-    assert_eq!((heard(&mut socket).len(), socket.memory().drops), (10, 1000 - 9));
+    // The acknowledgement takes space in the buffer too.
+    assert_eq!((received(&mut socket).len(), socket.memory().drops), (10, 1000 - 9));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn faults_count_the_events_of_the_replay() {
 }
 
 #[test]
-fn what_stands_between_comes_between() {
+fn other_records_are_passed_in_their_place_between_events() {
     let clock = Record::Clock(ClockAnchor::default());
     let blind = Blind { from: MonoNs(1_000_000), until: MonoNs(6_000_000) };
     let records = [
@@ -251,7 +251,7 @@ fn what_stands_between_comes_between() {
 }
 
 #[test]
-fn damage_is_told_and_the_rest_is_played() {
+fn damage_is_reported_and_the_rest_is_replayed() {
     let records: Vec<_> = (0..30).map(|n| exec(0, n)).collect();
     let mut bytes = capture(&records, 10);
     let blocks: Vec<_> =
@@ -270,7 +270,7 @@ fn damage_is_told_and_the_rest_is_played() {
     assert_eq!(batch.len(), 20);
 }
 
-/// What each block begins with: the bytes behind the header.
+/// Returns the first bytes of each block: those after the header.
 fn bytes_of_marker(bytes: &[u8]) -> Vec<u8> {
     let meta = Meta { cpus_online: 2, ..Meta::default() };
     let header = Encoder::new(&Header { uuid: [1; 16], byte_order: ORDER, meta }).unwrap();
@@ -278,7 +278,7 @@ fn bytes_of_marker(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn datagrams_of_any_form_are_delivered_as_they_are() {
+fn datagrams_of_any_form_are_delivered_unchanged() {
     let mut unknown = nth(0, 3, EventBody::Sid { task: Task::default() }).encode(ORDER).unwrap();
     unknown[layout::WHAT].copy_from_slice(&0x20_u32.to_ne_bytes());
     let datagrams: [&[u8]; 4] = [b"", b"what is this?", &unknown, &[7; 100]];

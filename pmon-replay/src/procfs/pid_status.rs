@@ -57,7 +57,7 @@ fn text(task: &TaskView<'_>) -> String {
     if kind != TaskKind::Zombie {
         line("Umask", &"0022");
     }
-    line("RunState", &state);
+    line("State", &state);
     line("Tgid", &task.pid());
     line("Ngid", &0);
     line("Pid", &task.tid);

@@ -7,24 +7,25 @@ use pmon_core::{Cpu, Seq, Task};
 
 use super::*;
 
-/// What a `cat` of Linux 6.18 says of itself.
+/// `/proc/<pid>/stat` of a `cat` on Linux 6.18.
 const STAT: &str = "19911 (cat) R 19908 19908 16691 0 -1 4194304 101 0 0 0 0 0 0 0 20 0 1 0 2310942 3133440 418 \
     18446744073709551615 93826475114496 93826475134377 140724375330336 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 93826475150384 \
     93826475152000 93827378339840 140724375337680 140724375337718 140724375337718 140724375338987 0\n";
-/// The beginning of its `status`, and then the labels.
+/// The first lines of its `status`.
 const STATUS: &str = "Name:\tcat\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t19911\nNgid:\t0\nPid:\t19911\nPPid:\t19908\n\
     TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t \nNStgid:\t19911\nNSpid:\t19911\nNSpgid:\t19908\n\
     NSsid:\t16691\nKthread:\t0\nVmPeak:\t       0 kB\n";
-const LABELS: &str = "Name Umask RunState Tgid Ngid Pid PPid TracerPid Uid Gid FDSize Groups NStgid NSpid NSpgid NSsid Kthread \
+const LABELS: &str = "Name Umask State Tgid Ngid Pid PPid TracerPid Uid Gid FDSize Groups NStgid NSpid NSpgid NSsid Kthread \
     VmPeak VmSize VmLck VmPin VmHWM VmRSS RssAnon RssFile RssShmem VmData VmStk VmExe VmLib VmPTE VmSwap HugetlbPages CoreDumping \
     THP_enabled untag_mask Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp \
     Seccomp_filters Speculation_Store_Bypass SpeculationIndirectBranch Cpus_allowed Cpus_allowed_list Mems_allowed \
     Mems_allowed_list voluntary_ctxt_switches nonvoluntary_ctxt_switches";
 
-fn procfs(entries: &[OwnedRecord]) -> Procfs {
+fn procfs(entries: &[OwnedRecord]) -> CaptureProcfs {
     let start =
         ClockAnchor { mono: MonoNs(5_000_000_000), boot_ns: 7_500_000_000, real_ns: 1_000_007_400_000_000 };
-    let mut procfs = Procfs::new(Meta { ticks_per_second: 100, cpus_online: 2, start, ..Meta::default() });
+    let mut procfs =
+        CaptureProcfs::new(Meta { ticks_per_second: 100, cpus_online: 2, start, ..Meta::default() });
     entries.iter().for_each(|record| procfs.apply(record));
     procfs
 }
@@ -83,25 +84,25 @@ fn rename(tid: u32, name: &str) -> OwnedRecord {
     event(EventBody::Comm { task: Task::new(tid, 19_911), comm }, None)
 }
 
-fn node(procfs: &Procfs, path: &str) -> Option<ProcEntry> {
+fn node(procfs: &CaptureProcfs, path: &str) -> Option<ProcEntry> {
     procfs.entries(19_911).into_iter().find_map(|(at, node)| (at == path).then_some(node))
 }
 
-fn file(procfs: &Procfs, path: &str) -> String {
+fn file(procfs: &CaptureProcfs, path: &str) -> String {
     match node(procfs, path) {
         Some(ProcEntry::File(content)) => String::from_utf8(content).unwrap(),
         other => panic!("{path}: {other:?}"),
     }
 }
 
-fn link(procfs: &Procfs, path: &str) -> Option<String> {
+fn link(procfs: &CaptureProcfs, path: &str) -> Option<String> {
     match node(procfs, path) {
         Some(ProcEntry::Link(target)) => Some(String::from_utf8(target).unwrap()),
         _ => None,
     }
 }
 
-/// The fields behind the name: the first one is number 3.
+/// Returns the fields after the name. The first one is field number 3.
 fn fields(stat: &str) -> Vec<&str> {
     stat[stat.rfind(')').unwrap() + 2..].trim_end().split(' ').collect()
 }
@@ -111,13 +112,14 @@ fn labels(status: &str) -> Vec<&str> {
 }
 
 #[test]
-fn stat_is_the_kernels_but_for_what_is_not_recorded() {
+fn recorded_fields_of_stat_equal_the_kernels() {
     let procfs = procfs(&[exec(Some(cat()))]);
     let stat = file(&procfs, "stat");
     assert!(stat.starts_with("19911 (cat) S ") && stat.ends_with(" 0\n"));
     let (ours, theirs) = (fields(&stat), fields(STAT));
     assert_eq!((ours.len(), theirs.len()), (50, 50));
-    // Parent to flags, priority to `itrealvalue`, memory limit, signals to exit signal, policy, exit code.
+    // Parent to flags, priority to `itrealvalue`, memory limit, signals to exit signal, policy, exit
+    // code.
     for numbers in [4..=9, 18..=21, 25..=25, 31..=38, 40..=44, 52..=52] {
         for number in numbers {
             assert_eq!(ours[number - 3], theirs[number - 3], "field {number}");
@@ -127,7 +129,7 @@ fn stat_is_the_kernels_but_for_what_is_not_recorded() {
 }
 
 #[test]
-fn status_is_the_kernels_but_for_what_is_not_recorded() {
+fn recorded_lines_of_status_equal_the_kernels() {
     let status = file(&procfs(&[exec(Some(cat()))]), "status");
     assert!(status.starts_with(STATUS), "{status}");
     assert_eq!(labels(&status), LABELS.split(' ').collect::<Vec<_>>());
@@ -138,7 +140,7 @@ fn status_is_the_kernels_but_for_what_is_not_recorded() {
 }
 
 #[test]
-fn the_rest_is_as_recorded() {
+fn other_files_show_recorded_data() {
     let procfs = procfs(&[exec(Some(cat()))]);
     assert_eq!(file(&procfs, "cmdline"), "cat\0a b\0");
     assert_eq!(file(&procfs, "comm"), "cat\n");
@@ -152,19 +154,19 @@ fn the_rest_is_as_recorded() {
 }
 
 #[test]
-fn a_name_may_hold_anything() {
+fn a_name_may_contain_any_bytes() {
     let procfs = procfs(&[exec(Some(cat())), rename(19_911, "a) b\n\\c")]);
     assert!(file(&procfs, "stat").starts_with("19911 (a) b\n\\c) S 19908 "));
     assert!(file(&procfs, "status").starts_with("Name:\ta) b\\n\\\\c\nUmask:"));
 }
 
 #[test]
-fn what_has_ended_has_no_memory_and_no_files() {
+fn a_zombie_has_no_memory_and_no_files() {
     let procfs = procfs(&[exec(Some(cat())), exit()]);
     let stat = file(&procfs, "stat");
     assert!(stat.starts_with("19911 (cat) Z 19908 19908 16691 ") && stat.ends_with(" 9\n"), "{stat}");
     let status = file(&procfs, "status");
-    assert!(status.contains("RunState:\tZ (zombie)\n") && status.contains("FDSize:\t0\n"));
+    assert!(status.contains("State:\tZ (zombie)\n") && status.contains("FDSize:\t0\n"));
     let expected: Vec<_> = LABELS
         .split(' ')
         .filter(|label| {
@@ -180,7 +182,7 @@ fn what_has_ended_has_no_memory_and_no_files() {
 }
 
 #[test]
-fn what_was_used_until_the_end_is_told() {
+fn a_zombie_shows_its_resource_usage() {
     let usage = Usage {
         user_us: 120_000,
         system_us: 30_000,
@@ -199,7 +201,7 @@ fn what_was_used_until_the_end_is_told() {
 }
 
 #[test]
-fn threads_are_below_their_process_and_found_by_their_ids() {
+fn threads_are_in_the_task_directory_and_found_by_their_ids() {
     let mut procfs = procfs(&[exec(Some(cat())), thread(20_000), rename(20_000, "worker")]);
     assert_eq!(procfs.pids(), [19_911]);
     assert_eq!(file(&procfs, "task/20000/comm"), "worker\n");
@@ -212,15 +214,15 @@ fn threads_are_below_their_process_and_found_by_their_ids() {
     assert_eq!(procfs.task(20_000), procfs.task(19_911));
     let own = procfs.entries(20_000).into_iter().find(|(path, _)| path == "comm");
     assert_eq!(own, Some(("comm".into(), ProcEntry::File(b"worker\n".to_vec()))));
-    // A first thread that has ended leaves the others what they have.
+    // The exit of the first thread does not change the other threads.
     procfs.apply(&exit());
-    let state = |procfs: &Procfs, path| fields(&file(procfs, path))[0].to_owned();
+    let state = |procfs: &CaptureProcfs, path| fields(&file(procfs, path))[0].to_owned();
     assert_eq!((state(&procfs, "stat"), state(&procfs, "task/20000/stat")), ("Z".into(), "S".into()));
     assert!(file(&procfs, "status").contains("\nThreads:\t2\n"));
 }
 
 #[test]
-fn what_is_in_a_directory_comes_behind_it() {
+fn a_directory_comes_before_its_entries() {
     let procfs = procfs(&[exec(Some(cat())), thread(20_000)]);
     let mut directories = vec![String::new()];
     for (path, node) in procfs.entries(19_911) {
@@ -235,7 +237,7 @@ fn what_is_in_a_directory_comes_behind_it() {
 }
 
 #[test]
-fn nothing_is_made_up_of_an_exec_without_details() {
+fn an_exec_without_details_shows_placeholders() {
     let procfs = procfs(&[exec(None)]);
     assert!(file(&procfs, "stat").starts_with("19911 (?) S 0 0 0 "));
     assert_eq!((file(&procfs, "comm"), file(&procfs, "cmdline")), ("?\n".into(), String::new()));
@@ -245,7 +247,7 @@ fn nothing_is_made_up_of_an_exec_without_details() {
 }
 
 #[test]
-fn a_kernel_thread_is_one() {
+fn a_kernel_thread_looks_like_one() {
     let subject = DetailsSubject::Snapshot { tgid: Tgid(19_911) };
     let (ppid, comm, cgroup) = (Some(2), Some("kworker/0:1H-kblockd".into()), Some("0::/".into()));
     let kthread = Details {
@@ -263,7 +265,7 @@ fn a_kernel_thread_is_one() {
 }
 
 #[test]
-fn an_id_of_another_namespace_stands_beside() {
+fn status_shows_the_ids_in_both_namespaces() {
     let mut inner = cat();
     inner.context = inner.context.map(|of| ProcessContext { pid: 7, ..of });
     let procfs = procfs(&[exec(Some(inner)), thread(20_000)]);
@@ -272,10 +274,10 @@ fn an_id_of_another_namespace_stands_beside() {
 }
 
 #[test]
-fn the_clocks_are_those_of_the_capture() {
+fn uptime_and_boot_time_are_those_of_the_capture() {
     let mut procfs = procfs(&[]);
     assert_eq!(procfs.uptime(), Some(Duration::from_millis(7_500)));
-    // 999,999.9 s are 999,999 s.
+    // Seconds are rounded down.
     assert_eq!(procfs.boot_time(), Some(999_999));
     let later = Event {
         time: MonoNs(6_000_000_000),
@@ -290,23 +292,23 @@ fn the_clocks_are_those_of_the_capture() {
         usage: None,
     }));
     assert_eq!(procfs.uptime(), Some(Duration::from_millis(8_500)));
-    // A suspended minute.
+    // The machine was suspended for one minute.
     let anchor =
         ClockAnchor { mono: MonoNs(6_000_000_000), boot_ns: 68_500_000_000, real_ns: 1_000_068_400_000_000 };
     procfs.apply(&OwnedRecord::Clock(anchor));
     assert_eq!(procfs.uptime(), Some(Duration::from_millis(68_500)));
-    assert_eq!(Procfs::new(Meta::default()).uptime(), None);
+    assert_eq!(CaptureProcfs::new(Meta::default()).uptime(), None);
 }
 
 #[test]
-fn nobody_is_nobody() {
+fn an_unknown_id_has_no_process() {
     let procfs = procfs(&[exec(Some(cat()))]);
     assert_eq!((procfs.task(1), procfs.entries(1)), (None, Vec::new()));
 }
 
-/// Of what every kernel of these years shows, the layout is the same.
+/// The layout of the files is the same on all current kernels.
 #[test]
-fn layouts_are_those_of_the_kernel_at_hand() {
+fn the_layouts_equal_those_of_the_running_kernel() {
     let procfs = procfs(&[exec(Some(cat()))]);
     let live = |name| fs::read_to_string(format!("/proc/self/{name}")).unwrap();
     assert_eq!(fields(&file(&procfs, "stat")).len(), fields(&live("stat")).len());
