@@ -14,18 +14,20 @@ use rtrb::{Consumer, Producer};
 use crate::details::procfs::Procfs;
 use crate::transport::ring::entry;
 
-/// Execs that may wait for the details thread; those beyond are recorded as missed ([`pmon_core::capture::MissReason::Busy`]).
+/// Maximum number of execs that wait for the details thread. Further ones are recorded as missed
+/// ([`MissReason::Busy`]).
 pub(crate) const REQUESTS: usize = 4096;
 /// Maximum number of details that wait for the writer thread.
 pub(crate) const RESULTS: usize = 1024;
 /// Maximum bytes of memory of details that wait for the writer thread or to settle; further ones
 /// are recorded as missed.
-const MEMORY: usize = 4 << 20;
+const MAX_MEMORY: usize = 4 << 20;
 
-/// A process shows its next program this long before the exec event of that program, in ns. The event is the last act
-/// of `execve` (`fs/exec.c`), a tenth of a millisecond later, unless the process has to wait for a CPU meanwhile: then
-/// some time slices.
-const EXEC: u64 = 25_000_000;
+/// Maximum time in ns from when `/proc` shows a new program until its exec event.
+///
+/// The event is the last step of `execve` (`fs/exec.c`), normally a tenth of a millisecond later, or
+/// some time slices later if the process waits for a CPU meanwhile.
+const IMAGE_LEAD: u64 = 25_000_000;
 
 /// An exec event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,23 +53,26 @@ impl Exec {
     }
 }
 
-/// What was read after an exec.
+/// Details that were read after an exec.
 #[derive(Debug)]
 pub(crate) struct ExecDetails {
     pub(crate) exec: Exec,
     pub(crate) details: Box<Details>,
-    /// When the reading began.
+    /// Time at which the reading began.
     pub(crate) began: MonoNs,
-    /// It holds if no other exec of the same process happened until then.
+    /// Time until which another exec of the same process makes the details uncertain.
     pub(crate) settles_at: MonoNs,
     pub(crate) _share: MemoryShare,
 }
 
-/// How far the details thread has come.
+/// Progress of the details thread.
 #[derive(Debug, Default)]
 pub(crate) struct DetailsProgress {
+    /// Number of execs whose details were read.
     done: AtomicU64,
+    /// [`ExecDetails::settles_at`] of the last of them.
     settles_at: AtomicU64,
+    /// Whether the details thread must end.
     closed: AtomicBool,
 }
 
@@ -103,50 +108,54 @@ impl Drop for MemoryShare {
     }
 }
 
-/// The drain thread's end: execs whose details are wanted.
+/// The drain thread's end of the queue of execs whose details are to be read.
 pub(crate) struct ExecRequests {
     queue: Producer<Exec>,
     progress: Arc<DetailsProgress>,
     reader: Thread,
-    asked: u64,
+    /// Number of queued execs.
+    requested: u64,
+    /// Number of execs whose details are certain.
     settled: u64,
 }
 
 impl ExecRequests {
     pub(crate) fn new(queue: Producer<Exec>, progress: Arc<DetailsProgress>, reader: Thread) -> Self {
-        Self { queue, progress, reader, asked: 0, settled: 0 }
+        Self { queue, progress, reader, requested: 0, settled: 0 }
     }
 
-    /// Asks for details; `false` if too many are waiting.
+    /// Requests the details of an exec. Returns `false` if the queue is full.
     pub(crate) fn push(&mut self, exec: Exec) -> bool {
         let taken = self.queue.push(exec).is_ok();
-        self.asked += u64::from(taken);
+        self.requested += u64::from(taken);
         taken
     }
 
+    /// Wakes the details thread.
     pub(crate) fn wake(&self) {
         self.reader.unpark();
     }
 
-    /// How many are done.
+    /// Returns the number of execs whose details were read.
     pub(crate) fn done(&self) -> u64 {
         self.progress.done.load(Ordering::Acquire)
     }
 
-    /// Tells that all events up to `drained_at` have been handed over, after `done` was taken.
+    /// Records that all events up to `drained_at` have been handed over, after [`Self::done`]
+    /// returned `done`.
     pub(crate) fn settle(&mut self, done: u64, drained_at: MonoNs) {
-        if done == self.asked && self.progress.settles_at.load(Ordering::Acquire) <= drained_at.0 {
+        if done == self.requested && self.progress.settles_at.load(Ordering::Acquire) <= drained_at.0 {
             self.settled = done;
         }
     }
 
-    /// Whether the writer still holds details back because it cannot know whether they hold.
+    /// Whether the writer thread still holds details back because they are uncertain.
     pub(crate) fn is_unsettled(&self) -> bool {
-        self.settled < self.asked
+        self.settled < self.requested
     }
 }
 
-/// Ends the details thread; what it has not begun to read is not read.
+/// Ends the details thread. It reads no further execs of the queue.
 impl Drop for ExecRequests {
     fn drop(&mut self) {
         self.progress.closed.store(true, Ordering::Release);
@@ -154,7 +163,7 @@ impl Drop for ExecRequests {
     }
 }
 
-/// The thread's body: runs until the other end of either queue is gone.
+/// Runs the details thread until the other end of either queue is closed.
 pub(crate) fn run(
     mut requests: Consumer<Exec>,
     results: &SyncSender<ExecDetails>,
@@ -162,7 +171,7 @@ pub(crate) fn run(
     mut procfs: Procfs,
 ) {
     let clock = procfs.clock();
-    let held = MemoryUse::default();
+    let memory = MemoryUse::default();
     while !progress.closed.load(Ordering::Acquire) {
         let Ok(exec) = requests.pop() else {
             thread::park();
@@ -170,10 +179,10 @@ pub(crate) fn run(
         };
         let began = clock.mono();
         let subject = DetailsSubject::Exec { tgid: exec.tgid, time: exec.time };
-        let is_full = held.bytes() > MEMORY;
+        let is_full = memory.bytes() > MAX_MEMORY;
         let details = if is_full { Details::missed(subject, MissReason::Busy) } else { procfs.read(subject) };
-        let share = MemoryShare::new(&details, &held);
-        let settles_at = MonoNs(clock.mono().0 + EXEC);
+        let share = MemoryShare::new(&details, &memory);
+        let settles_at = MonoNs(clock.mono().0 + IMAGE_LEAD);
         if results
             .send(ExecDetails { exec, details: Box::new(details), began, settles_at, _share: share })
             .is_err()
@@ -190,15 +199,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_result_is_counted_with_all_of_its_memory_until_it_is_dropped() {
+    fn details_count_with_all_of_their_memory_until_they_are_dropped() {
         let subject = DetailsSubject::Exec { tgid: Tgid(1), time: MonoNs(1) };
         let mut args = Vec::with_capacity(100_000);
         args.push(b'x');
         let details = Details { args: Some(args), ..Details::missed(subject, MissReason::Gone) };
-        let held = MemoryUse::default();
-        let shares = [MemoryShare::new(&details, &held), MemoryShare::new(&details, &held)];
-        assert!(held.bytes() > 200_000);
+        let memory = MemoryUse::default();
+        let shares = [MemoryShare::new(&details, &memory), MemoryShare::new(&details, &memory)];
+        assert!(memory.bytes() > 200_000);
         drop(shares);
-        assert_eq!(held.bytes(), 0);
+        assert_eq!(memory.bytes(), 0);
     }
 }

@@ -1,5 +1,7 @@
-//! The snapshot thread: scans of `/proc`. At the start, so that processes older than the recording have names; and after a
-//! time of which events are missing, so that what is known of the processes is right again.
+//! The snapshot thread scans `/proc`.
+//!
+//! It does so at the start, to record the names of processes that are older than the recording, and
+//! after events were lost, to record which processes exist.
 
 use std::fs;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -13,19 +15,19 @@ use crate::details::exec::{MemoryShare, MemoryUse};
 use crate::details::procfs::Procfs;
 use crate::status::RecordingStatus;
 
-/// Records that may wait for the writer thread.
+/// Maximum number of records that wait for the writer thread.
 pub(crate) const RECORDS: usize = 256;
 /// Maximum bytes of memory of records that wait for the writer thread. Beyond it, the scan pauses
 /// for [`PAUSE`] and checks again.
-const MEMORY: usize = 2 << 20;
+const MAX_MEMORY: usize = 2 << 20;
 /// Time for which a scan pauses while the writer thread lags.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Reasons for a scan that may wait: the next scan serves all of them.
+/// Maximum number of waiting reasons for a scan. The next scan serves all of them.
 pub(crate) const REASONS: usize = 1;
-/// A recording that ends waits so long for its scan.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// While events go on being lost, one of `/proc` this often.
-const APART: Duration = Duration::from_secs(10);
+/// Maximum time that the end of a recording waits for a scan.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+/// Minimum time between two scans because of losses.
+const MIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A record of a scan, and the memory that it takes until the writer thread receives it.
 pub(crate) struct Scanned {
@@ -33,8 +35,8 @@ pub(crate) struct Scanned {
     _share: MemoryShare,
 }
 
-/// The thread's body: a scan at the start, and one for the `reasons`, at once or as soon as the last such scan is long
-/// enough ago; until the other end of either channel is gone.
+/// Runs the snapshot thread until the other end of either channel is closed: scans at the start,
+/// and for each of the `reasons`, at least [`MIN_INTERVAL`] after the last such scan.
 pub(crate) fn run(
     records: &SyncSender<Scanned>,
     reasons: &Receiver<SnapshotReason>,
@@ -46,7 +48,8 @@ pub(crate) fn run(
         if scan(reason, records, shared, &mut procfs).is_none() {
             return;
         }
-        let free_at = Instant::now() + if reason == SnapshotReason::Start { Duration::ZERO } else { APART };
+        let free_at =
+            Instant::now() + if reason == SnapshotReason::Start { Duration::ZERO } else { MIN_INTERVAL };
         let Ok(next) = reasons.recv() else { return };
         reason = next;
         loop {
@@ -59,8 +62,8 @@ pub(crate) fn run(
     }
 }
 
-/// Sends a `Details` for each process and then the `Snapshot`. A scan that is cut short has no `Snapshot`; `None` if that
-/// is because the recording has ended.
+/// Sends the `Details` of each process and then the `Snapshot`. Returns `None`, without a
+/// `Snapshot`, if the recording ends meanwhile.
 fn scan(
     reason: SnapshotReason,
     records: &SyncSender<Scanned>,
@@ -71,12 +74,12 @@ fn scan(
     let (started, mut processes) = (procfs.clock().mono(), 0);
     let mut deadline = None;
     let mut is_over = || {
-        shared.is_stopping() && Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + PATIENCE)
+        shared.is_stopping() && Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + END_TIMEOUT)
     };
-    let held = MemoryUse::default();
+    let memory = MemoryUse::default();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     for tgid in pids.map(Tgid) {
-        while held.bytes() > MEMORY && !is_over() {
+        while memory.bytes() > MAX_MEMORY && !is_over() {
             thread::sleep(PAUSE);
         }
         if is_over() {
@@ -84,10 +87,10 @@ fn scan(
         }
         let details = procfs.read(DetailsSubject::Snapshot { tgid });
         if details.start_ticks.is_none() {
-            // It ended between the listing and the reading: there is nothing to tell of it.
+            // The process ended between the listing and the reading.
             continue;
         }
-        let share = MemoryShare::new(&details, &held);
+        let share = MemoryShare::new(&details, &memory);
         records.send(Scanned { record: Record::Details(Box::new(details)), _share: share }).ok()?;
         processes += 1;
     }

@@ -1,7 +1,8 @@
-//! Fences: at both edges of a recording every CPU says something that must be heard, so that no loss is outside of all gaps.
+//! Fences: every CPU emits an event that must be received, at the start and at the end of a
+//! recording, so that every loss is between two received events of its CPU.
 
 use std::io;
-use std::sync::mpsc::TryRecvError;
+use std::sync::mpsc::{Receiver as ResultReceiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::{Fence, FencePosition, UnreachedCpu, UnreachedReason};
@@ -14,105 +15,111 @@ use crate::liveness::heartbeat::{FenceResult, HeartbeatHandle};
 use crate::pipeline::receive::{ReceiveStatus, Receiver};
 use crate::transport::live_source::LiveSource;
 
-/// A CPU that was not heard in this time is asked again.
-const ROUND: Duration = Duration::from_millis(100);
-/// Time between looks at an empty source.
+/// Time after which a CPU from which no event was received emits another one.
+const ROUND_TIMEOUT: Duration = Duration::from_millis(100);
+/// Time between two receptions from an empty source.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Has every CPU say something and waits, `limit` at the most, until all that could were heard, in a round in which nothing
-/// was dropped. `handle` is called after each look at the source. `again` is called where something was dropped, and says
-/// whether that calls for another round.
-pub(crate) fn raise(
+/// Makes every CPU emit an event, and waits for these events, at most for `limit`. If the source
+/// drops datagrams meanwhile, the fence may be repeated.
+///
+/// `handle` is called after each reception. `on_loss` is called after a round in which the source
+/// dropped datagrams, and returns whether to repeat the round.
+pub(crate) fn run(
     position: FencePosition,
     receiver: &mut Receiver<LiveSource>,
     (heartbeat, clock): (&HeartbeatHandle, Clock),
     limit: Duration,
     mut handle: impl FnMut(&mut Receiver<LiveSource>, ReceiveStatus) -> io::Result<()>,
-    mut again: impl FnMut(&mut Receiver<LiveSource>) -> io::Result<bool>,
+    mut on_loss: impl FnMut(&mut Receiver<LiveSource>) -> io::Result<bool>,
 ) -> io::Result<Fence> {
     let deadline = Instant::now() + limit;
-    let mut watch = Watch::new(heartbeat, clock);
+    let mut round = FenceRound::new(heartbeat, clock);
     let mut drops = receiver.source_mut().drops_now()?;
     if position == FencePosition::Start {
-        // What was dropped before the first round is before the first event of a CPU, too.
+        // Drops from before the first round precede the first event of a CPU as well.
         drops = drops.map(|_| 0);
     }
     loop {
-        let until = deadline.min(Instant::now() + ROUND);
-        while !watch.is_over() && Instant::now() < until {
-            let look = receiver.receive()?;
-            watch.see(receiver);
-            handle(receiver, look)?;
-            match look {
+        let until = deadline.min(Instant::now() + ROUND_TIMEOUT);
+        while !round.is_complete() && Instant::now() < until {
+            let status = receiver.receive()?;
+            round.update(receiver);
+            handle(receiver, status)?;
+            match status {
                 ReceiveStatus::Closed => break,
-                ReceiveStatus::Drained if !watch.is_over() => receiver.source_mut().wait(PAUSE)?,
+                ReceiveStatus::Drained if !round.is_complete() => receiver.source_mut().wait(PAUSE)?,
                 _ => {}
             }
         }
         let now = receiver.source_mut().drops_now()?;
-        let is_clean = now == std::mem::replace(&mut drops, now);
-        let is_to_repeat = !is_clean && again(receiver)?;
-        if Instant::now() >= deadline || watch.is_over() && !is_to_repeat {
-            return Ok(Fence { time: clock.mono(), position, unreached: watch.unreached() });
+        let has_loss = now != std::mem::replace(&mut drops, now);
+        let must_repeat = has_loss && on_loss(receiver)?;
+        if Instant::now() >= deadline || round.is_complete() && !must_repeat {
+            return Ok(Fence { time: clock.mono(), position, unreached: round.unreached() });
         }
-        if watch.round.is_some() {
-            watch = Watch::new(heartbeat, clock);
-        } else if is_to_repeat {
-            // Whoever has not answered yet is not asked twice.
-            watch.heard.clear();
+        if round.result.is_some() {
+            round = FenceRound::new(heartbeat, clock);
+        } else if must_repeat {
+            // The heartbeat thread has not finished this round, so no second one is requested.
+            round.received.clear();
         }
     }
 }
 
-/// One round: who was asked, and who has not been heard.
-struct Watch {
+/// One round of a fence.
+struct FenceRound {
     since: MonoNs,
-    answer: std::sync::mpsc::Receiver<FenceResult>,
-    round: Option<FenceResult>,
-    heard: Vec<Cpu>,
+    results: ResultReceiver<FenceResult>,
+    /// The CPUs that emitted an event, once the heartbeat thread has finished.
+    result: Option<FenceResult>,
+    /// The CPUs from which an event was received.
+    received: Vec<Cpu>,
 }
 
-impl Watch {
+impl FenceRound {
     fn new(heartbeat: &HeartbeatHandle, clock: Clock) -> Self {
-        Self { since: clock.mono(), answer: heartbeat.fence(), round: None, heard: Vec::new() }
+        let since = clock.mono();
+        Self { since, results: heartbeat.request_fence(), result: None, received: Vec::new() }
     }
 
-    fn see<S: Source>(&mut self, receiver: &Receiver<S>) {
-        if self.round.is_none() {
-            self.round = match self.answer.try_recv() {
-                Ok(round) => Some(round),
+    fn update<S: Source>(&mut self, receiver: &Receiver<S>) {
+        if self.result.is_none() {
+            self.result = match self.results.try_recv() {
+                Ok(result) => Some(result),
                 Err(TryRecvError::Empty) => None,
-                // The thread that should have asked has died.
+                // The heartbeat thread has ended.
                 Err(TryRecvError::Disconnected) => {
-                    Some(FenceResult { reached: online(), unreached: Vec::new() })
+                    Some(FenceResult { reached: online_cpus(), unreached: Vec::new() })
                 }
             };
         }
         for (cpu, time) in receiver.recent_events() {
-            if time >= self.since && !self.heard.contains(&cpu) {
-                self.heard.push(cpu);
+            if time >= self.since && !self.received.contains(&cpu) {
+                self.received.push(cpu);
             }
         }
     }
 
-    /// Those who were, or may have been, asked, and were not heard.
-    fn silent(&self) -> impl Iterator<Item = Cpu> {
-        let asked = self.round.as_ref().map_or_else(online, |round| round.reached.clone());
-        asked.into_iter().filter(|cpu| !self.heard.contains(cpu))
+    /// Returns the CPUs that emitted, or may have emitted, an event that was not received.
+    fn missing(&self) -> impl Iterator<Item = Cpu> {
+        let reached = self.result.as_ref().map_or_else(online_cpus, |result| result.reached.clone());
+        reached.into_iter().filter(|cpu| !self.received.contains(cpu))
     }
 
-    fn is_over(&self) -> bool {
-        self.round.is_some() && self.silent().next().is_none()
+    fn is_complete(&self) -> bool {
+        self.result.is_some() && self.missing().next().is_none()
     }
 
     fn unreached(&self) -> Vec<UnreachedCpu> {
-        let mut unreached: Vec<_> = self.round.iter().flat_map(|round| &round.unreached).copied().collect();
-        unreached.extend(self.silent().map(|cpu| UnreachedCpu { cpu, why: UnreachedReason::Silent }));
+        let mut unreached: Vec<_> =
+            self.result.iter().flat_map(|result| &result.unreached).copied().collect();
+        unreached.extend(self.missing().map(|cpu| UnreachedCpu { cpu, why: UnreachedReason::Silent }));
         unreached.sort_by_key(|unreached| unreached.cpu);
         unreached
     }
 }
 
-fn online() -> Vec<Cpu> {
+fn online_cpus() -> Vec<Cpu> {
     cpus::online().into_iter().map(Cpu).collect()
 }

@@ -12,8 +12,8 @@ use rustix::fs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::clock::Clock;
 
-/// Readings may take one part in this number of the time.
-const SHARE: u32 = 1000;
+/// Readings that are not urgent may take one part in this number of the time.
+const TIME_DIVISOR: u32 = 1000;
 
 /// Reads the kernel's count of forks.
 pub(crate) struct ForkCounter {
@@ -41,7 +41,7 @@ impl ForkCounter {
             return None;
         }
         let read = self.count();
-        self.next = now + SHARE * now.elapsed();
+        self.next = now + TIME_DIVISOR * now.elapsed();
         Some(match read {
             Ok(count) => ForkReading::Counted(count),
             Err(why) => {
@@ -69,7 +69,7 @@ fn open() -> Result<File, String> {
     let file = File::open("/proc/stat").map_err(failed)?;
     let system = fstatfs(&file).map_err(|error| failed(error.into()))?;
     if system.f_type != PROC_SUPER_MAGIC {
-        // lxcfs mounts such a file, with numbers of its own.
+        // For example lxcfs, which counts differently.
         return Err("/proc/stat is not the kernel's, but another filesystem's".into());
     }
     Ok(file)
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_numbers_are_found_wherever_they_stand() {
+    fn both_numbers_are_found_in_any_order() {
         let text =
             b"cpu 1 2\nintr 5 0 0\nctxt 7\nbtime 1\nprocesses 19120\nprocs_running 10\nprocs_blocked 0\n";
         assert_eq!(parse(text), Some((19_120, 10)));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_more_is_a_fork_more_and_the_reader_is_running() {
+    fn a_new_thread_is_counted_and_the_reader_is_running() {
         let (mut stat, absent) = ForkCounter::open(Clock::new());
         assert_eq!(absent, None);
         let mut read = || match stat.read(true) {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_again_only_after_a_thousand_times_the_time_that_it_took_unless_it_must_be() {
+    fn the_next_reading_waits_a_thousand_times_its_duration_unless_it_is_urgent() {
         let (mut stat, _) = ForkCounter::open(Clock::new());
         stat.next = Instant::now() + Duration::from_secs(3600);
         assert_eq!(stat.read(false), None);

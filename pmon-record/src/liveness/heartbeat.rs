@@ -1,6 +1,8 @@
-//! The heartbeat thread. It makes the kernel emit events that must be received: one per heartbeat,
-//! and one on each CPU on request. It also reads the kernel's count of forks, and adds listeners if
-//! the kernel counts too few.
+//! The heartbeat thread.
+//!
+//! It makes the kernel emit events that must be received: one per heartbeat, and one on each CPU on
+//! request. It also reads the kernel's count of forks, and adds listeners if the kernel counts too
+//! few.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,21 +18,23 @@ use crate::clock::Clock;
 use crate::cpus;
 use crate::liveness::checkpoint::{Checkpoint, Heartbeat};
 use crate::liveness::fork_count::ForkCounter;
-use crate::liveness::resubscribe::{Budget, ListenerSocket};
+use crate::liveness::resubscribe::{ListenerSocket, ResubscribeBudget};
 use crate::status::RecordingStatus;
 use crate::thread::{set_nice, spawn};
 
-/// The thread's name, until it has something to say.
-const NAME: &str = "pmon-pulse";
+/// Name of the thread until its first self-generated event renames it.
+const THREAD_NAME: &str = "pmon-heartbeat";
 /// Maximum duration in ns of a heartbeat during which the thread certainly stayed on one CPU.
-const STEADY: u64 = 200_000;
+const MAX_STEADY_NS: u64 = 200_000;
 /// Maximum number of attempts to emit a heartbeat on a known CPU.
-const TRIES: u32 = 5;
+const MAX_ATTEMPTS: u32 = 5;
 
-/// The CPUs that emitted an event of a fence, and those that could not.
+/// The result of a fence.
 #[derive(Debug, Default)]
 pub(crate) struct FenceResult {
+    /// The CPUs that emitted an event.
     pub(crate) reached: Vec<Cpu>,
+    /// The CPUs that could not emit an event.
     pub(crate) unreached: Vec<UnreachedCpu>,
 }
 
@@ -61,15 +65,16 @@ pub(crate) struct HeartbeatRequester {
     shared: Arc<HeartbeatState>,
 }
 
+/// State that the heartbeat thread shares with its handles.
 #[derive(Default)]
 struct HeartbeatState {
     /// Number of checkpoints. Every event from before a checkpoint is in the socket, or lost, when
     /// the checkpoint is counted.
     checkpoints: AtomicU64,
     /// Whether the next heartbeat must include a fence.
-    doubt: AtomicBool,
+    fence_scheduled: AtomicBool,
     /// Number of requested fences that are not done yet.
-    fences: AtomicU64,
+    pending_fences: AtomicU64,
 }
 
 impl HeartbeatHandle {
@@ -77,37 +82,38 @@ impl HeartbeatHandle {
     /// numbered checkpoints.
     pub(crate) fn start(interval: Duration, nice: i32) -> io::Result<(Self, Receiver<(u64, Checkpoint)>)> {
         let interval = (!interval.is_zero()).then_some(interval);
-        let (requests, wanted) = channel();
-        let (checkpoints, told) = channel();
+        let (requests, pending) = channel();
+        let (checkpoints, checkpoints_out) = channel();
         let shared = Arc::new(HeartbeatState::default());
-        spawn(NAME, {
+        spawn(THREAD_NAME, {
             let shared = shared.clone();
             move || {
                 set_nice(nice);
                 let clock = Clock::new();
-                let (stat, absent) = ForkCounter::open(clock);
-                let budget = Budget::new(Instant::now());
-                let mut thread = HeartbeatThread { shared, checkpoints, clock, stat, budget, fenced: false };
+                let (fork_counter, absent) = ForkCounter::open(clock);
+                let budget = ResubscribeBudget::new(Instant::now());
+                let mut thread =
+                    HeartbeatThread { shared, checkpoints, clock, fork_counter, budget, fenced: false };
                 absent
                     .into_iter()
                     .for_each(|forks| thread.report(Checkpoint::Forks { forks, fenced: false }));
-                thread.run(&wanted, interval);
+                thread.run(&pending, interval);
             }
         })?;
-        Ok((Self { requester: HeartbeatRequester { requests, shared }, interval }, told))
+        Ok((Self { requester: HeartbeatRequester { requests, shared }, interval }, checkpoints_out))
     }
 
     /// Requests an event of each CPU. The receiver gets the result.
-    pub(crate) fn fence(&self) -> Receiver<FenceResult> {
-        let (answer, round) = sync_channel(1);
-        self.requester.shared.fences.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn request_fence(&self) -> Receiver<FenceResult> {
+        let (result_in, result) = sync_channel(1);
+        self.requester.shared.pending_fences.fetch_add(1, Ordering::Relaxed);
         // If the thread has ended, the receiver returns an error.
-        let _ = self.requester.requests.send(HeartbeatRequest::Fence(answer));
-        round
+        let _ = self.requester.requests.send(HeartbeatRequest::Fence(result_in));
+        result
     }
 
     /// Requests a reading of the count of forks.
-    pub(crate) fn count_forks(&self) {
+    pub(crate) fn request_fork_count(&self) {
         let _ = self.requester.requests.send(HeartbeatRequest::Count);
     }
 
@@ -118,8 +124,8 @@ impl HeartbeatHandle {
 
     /// Requests an event of each CPU at the next heartbeat, to reveal all of a loss even if no
     /// other events follow.
-    pub(crate) fn doubt(&self) {
-        self.requester.shared.doubt.store(true, Ordering::Relaxed);
+    pub(crate) fn schedule_fence(&self) {
+        self.requester.shared.fence_scheduled.store(true, Ordering::Relaxed);
     }
 
     /// Returns a handle for another thread.
@@ -146,27 +152,27 @@ struct HeartbeatThread {
     shared: Arc<HeartbeatState>,
     checkpoints: Sender<(u64, Checkpoint)>,
     clock: Clock,
-    stat: ForkCounter,
-    budget: Budget,
+    fork_counter: ForkCounter,
+    budget: ResubscribeBudget,
     /// Whether every CPU has emitted an event since the last reading of the count of forks.
     fenced: bool,
 }
 
 impl HeartbeatThread {
-    fn run(&mut self, wanted: &Receiver<HeartbeatRequest>, interval: Option<Duration>) {
+    fn run(&mut self, pending: &Receiver<HeartbeatRequest>, interval: Option<Duration>) {
         let mut next = interval.map(|interval| Instant::now() + interval);
         loop {
             let request = match next {
-                Some(next) => wanted.recv_timeout(next.saturating_duration_since(Instant::now())),
-                None => wanted.recv().map_err(Into::into),
+                Some(next) => pending.recv_timeout(next.saturating_duration_since(Instant::now())),
+                None => pending.recv().map_err(Into::into),
             };
             match request {
-                Ok(HeartbeatRequest::Fence(answer)) => {
-                    let round = self.fence();
-                    self.shared.fences.fetch_sub(1, Ordering::Relaxed);
+                Ok(HeartbeatRequest::Fence(result_in)) => {
+                    let result = self.fence();
+                    self.shared.pending_fences.fetch_sub(1, Ordering::Relaxed);
                     self.count_forks(true);
                     // The requester may have given up.
-                    let _ = answer.send(round);
+                    let _ = result_in.send(result);
                 }
                 Ok(HeartbeatRequest::Count) => self.count_forks(true),
                 Ok(HeartbeatRequest::Recount) => {
@@ -175,10 +181,10 @@ impl HeartbeatThread {
                 }
                 Ok(HeartbeatRequest::Resubscribe(recording)) => self.resubscribe(&recording),
                 Err(RecvTimeoutError::Timeout) => {
-                    if self.shared.doubt.swap(false, Ordering::Relaxed) {
+                    if self.shared.fence_scheduled.swap(false, Ordering::Relaxed) {
                         self.fence();
                     }
-                    self.beat();
+                    self.emit_heartbeat();
                     self.count_forks(false);
                     next = interval.map(|interval| Instant::now() + interval);
                 }
@@ -196,13 +202,13 @@ impl HeartbeatThread {
     }
 
     /// Emits a heartbeat.
-    fn beat(&self) {
-        for _ in 0..TRIES {
+    fn emit_heartbeat(&self) {
+        for _ in 0..MAX_ATTEMPTS {
             let (cpu, began) = (sched_getcpu(), self.clock.mono());
-            say(SelfGenerated::Heartbeat);
+            emit(SelfGenerated::Heartbeat);
             let (ended, is_steady) = (self.clock.mono(), sched_getcpu() == cpu);
             // After an interruption the CPU may be another one, so this heartbeat proves nothing.
-            if is_steady && ended.0 - began.0 < STEADY {
+            if is_steady && ended.0 - began.0 < MAX_STEADY_NS {
                 let cpu = Cpu(cpu as u32);
                 return self.report(Checkpoint::Heartbeat(Heartbeat { began, ended, cpu }));
             }
@@ -210,33 +216,35 @@ impl HeartbeatThread {
     }
 
     fn count_forks(&mut self, urgent: bool) {
-        let Some(forks) = self.stat.read(urgent) else { return };
+        let Some(forks) = self.fork_counter.read(urgent) else { return };
         let fenced = std::mem::take(&mut self.fenced) && matches!(forks, ForkReading::Counted(_));
         self.report(Checkpoint::Forks { forks, fenced });
     }
 
     fn fence(&mut self) -> FenceResult {
         self.fenced = true;
-        fence()
+        fence_all_cpus()
     }
 
-    /// Handles a missing heartbeat. It was lost, or the kernel counts no listener; then this adds
-    /// listeners. If the kernel emits events again, a fence reveals all losses and the length of
-    /// the blind time.
+    /// Handles a missing heartbeat.
+    ///
+    /// Either the heartbeat was lost, or the kernel counts no listener; then this adds listeners.
+    /// If the kernel emits events again, a fence reveals all losses and the length of the blind
+    /// time.
     fn resubscribe(&mut self, recording: &RecordingStatus) {
         let Some(limit) = self.budget.limit(Instant::now()) else { return };
         // Without descriptors or memory for a socket, the recorder continues unchanged.
-        let Ok(mut helper) = ListenerSocket::open() else { return };
+        let Ok(mut socket) = ListenerSocket::open() else { return };
         let began = Instant::now();
-        say(SelfGenerated::Fence);
-        let emitted = helper.receives().unwrap_or(false);
+        emit(SelfGenerated::Fence);
+        let emitted = socket.receives_events().unwrap_or(false);
         let mut emits = emitted;
         if !emitted {
             recording.set_blind(true);
-            let is_over = || self.shared.fences.load(Ordering::Relaxed) > 0;
-            emits = helper.round(limit, is_over).is_ok_and(|round| round.emits);
+            let is_over = || self.shared.pending_fences.load(Ordering::Relaxed) > 0;
+            emits = socket.add_listeners(limit, is_over).is_ok_and(|result| result.emits);
         }
-        drop(helper);
+        drop(socket);
         if emits {
             self.fence();
             self.count_forks(true);
@@ -244,34 +252,34 @@ impl HeartbeatThread {
         if emits && !emitted {
             // Checks at once whether the kernel keeps emitting. If the heartbeat was only lost,
             // another one could be lost as well.
-            self.beat();
+            self.emit_heartbeat();
         }
         self.budget.spend(began.elapsed());
     }
 }
 
 /// Emits an event on each CPU that this thread can be moved to.
-fn fence() -> FenceResult {
-    let mut round = FenceResult::default();
+fn fence_all_cpus() -> FenceResult {
+    let mut result = FenceResult::default();
     let unreached = |why| move |cpu| UnreachedCpu { cpu: Cpu(cpu), why };
-    round.unreached.extend(cpus::offline().into_iter().map(unreached(UnreachedReason::Offline)));
+    result.unreached.extend(cpus::offline().into_iter().map(unreached(UnreachedReason::Offline)));
     let allowed = sched_getaffinity(None);
     for cpu in cpus::online() {
-        let is_there = move_to(cpu);
-        if is_there {
-            say(SelfGenerated::Fence);
-            round.reached.push(Cpu(cpu));
+        if move_to(cpu) {
+            emit(SelfGenerated::Fence);
+            result.reached.push(Cpu(cpu));
         } else {
-            round.unreached.push(unreached(UnreachedReason::Forbidden)(cpu));
+            result.unreached.push(unreached(UnreachedReason::Forbidden)(cpu));
         }
     }
     if let Ok(allowed) = allowed {
         let _ = sched_setaffinity(None, &allowed);
     }
-    round
+    result
 }
 
-/// Moves this thread to a CPU, if `cpuset(7)` permits; any narrower affinity that it was started with does not matter.
+/// Moves this thread to a CPU, if `cpuset(7)` permits it. A narrower affinity that the thread was
+/// started with does not prevent it.
 fn move_to(cpu: u32) -> bool {
     let cpu = cpu as usize;
     if cpu >= CpuSet::MAX_CPU {
@@ -283,8 +291,8 @@ fn move_to(cpu: u32) -> bool {
 }
 
 /// Emits a COMM event of this thread.
-fn say(own: SelfGenerated) {
-    if let Ok(name) = CString::new(own.comm()) {
+fn emit(event: SelfGenerated) {
+    if let Ok(name) = CString::new(event.comm()) {
         let _ = set_name(&name);
     }
 }
@@ -294,16 +302,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_round_tells_of_each_cpu_once() {
+    fn a_fence_reports_each_cpu_once() {
         let (heartbeat, checkpoints) = HeartbeatHandle::start(Duration::ZERO, 0).unwrap();
-        let round = heartbeat.fence().recv().unwrap();
-        let mut told = round.reached.to_vec();
-        told.extend(round.unreached.iter().map(|unreached| unreached.cpu));
-        told.sort();
+        let result = heartbeat.request_fence().recv().unwrap();
+        let mut reported = result.reached.to_vec();
+        reported.extend(result.unreached.iter().map(|unreached| unreached.cpu));
+        reported.sort();
         let mut cpus: Vec<_> = cpus::online().into_iter().chain(cpus::offline()).map(Cpu).collect();
         cpus.sort();
-        assert_eq!(told, cpus);
-        assert!(!round.reached.is_empty());
+        assert_eq!(reported, cpus);
+        assert!(!result.reached.is_empty());
         // A reading of the count of forks comes with the fence.
         let is_count = |checkpoint: &Checkpoint| {
             matches!(checkpoint, Checkpoint::Forks { forks: ForkReading::Counted(_), fenced: true })
@@ -312,21 +320,21 @@ mod tests {
     }
 
     #[test]
-    fn it_beats_by_itself_and_says_when_and_where() {
+    fn heartbeats_are_emitted_at_intervals_with_their_time_and_cpu() {
         let (heartbeat, checkpoints) = HeartbeatHandle::start(Duration::from_millis(1), 0).unwrap();
-        heartbeat.doubt();
-        let mut beats = Vec::new();
-        while beats.len() < 3 {
+        heartbeat.schedule_fence();
+        let mut heartbeats = Vec::new();
+        while heartbeats.len() < 3 {
             let (number, checkpoint) = checkpoints.recv_timeout(Duration::from_secs(10)).unwrap();
             assert!(heartbeat.checkpoints() + 1 >= number);
             if let Checkpoint::Heartbeat(heartbeat) = checkpoint {
-                beats.push((number, heartbeat));
+                heartbeats.push((number, heartbeat));
             }
         }
         let is_in_order = |pair: &[(u64, Heartbeat)]| {
             pair[0].0 < pair[1].0 && pair[0].1.began <= pair[0].1.ended && pair[0].1.ended < pair[1].1.began
         };
-        assert!(beats.windows(2).all(is_in_order), "{beats:?}");
-        assert!(beats.iter().all(|(_, beat)| cpus::online().contains(&beat.cpu.0)));
+        assert!(heartbeats.windows(2).all(is_in_order), "{heartbeats:?}");
+        assert!(heartbeats.iter().all(|(_, heartbeat)| cpus::online().contains(&heartbeat.cpu.0)));
     }
 }

@@ -14,19 +14,21 @@ use pmon_core::{Cpu, MonoNs};
 use crate::liveness::checkpoint::Heartbeat;
 
 /// Maximum number of heartbeats that are awaited. More would give no further information.
-const MOST: usize = 32;
-/// Maximum number of heartbeats that were received before their checkpoint, which is rare.
-const EARLY: usize = 32;
+const MAX_AWAITED: usize = 32;
+/// Maximum number of kept heartbeats that were received before their checkpoint, which is rare.
+const MAX_EARLY: usize = 32;
 /// Maximum time in ns between an event's timestamp and its sequence number.
 ///
 /// The task may wait for a CPU in between. A loss that is revealed by an event up to this much
 /// older than a heartbeat may therefore include the heartbeat.
-const DELAY: u64 = 100_000_000;
+const MAX_NUMBERING_DELAY: u64 = 100_000_000;
 
 /// Detects times without events from heartbeats that are not received.
 #[derive(Debug, Default)]
 pub(crate) struct LivenessMonitor {
-    waiting: VecDeque<Waiting>,
+    /// Heartbeats that have not been received.
+    waiting: VecDeque<AwaitedHeartbeat>,
+    /// Times of heartbeats that were received before their checkpoint.
     early: VecDeque<MonoNs>,
     /// For each CPU, the time of the last event that revealed a loss.
     lost: Vec<Option<MonoNs>>,
@@ -34,7 +36,7 @@ pub(crate) struct LivenessMonitor {
 
 /// A heartbeat that has not been received.
 #[derive(Debug)]
-struct Waiting {
+struct AwaitedHeartbeat {
     number: u64,
     heartbeat: Heartbeat,
     /// Time of the last event before the heartbeat.
@@ -42,31 +44,31 @@ struct Waiting {
     /// Time of the first event after the heartbeat, if there is one.
     until: Option<MonoNs>,
     /// Whether every event before the heartbeat's checkpoint has been received.
-    missed: bool,
+    is_missing: bool,
 }
 
 impl LivenessMonitor {
     /// Records that the checkpoint of this number emitted a heartbeat. `last` is the time of the
     /// latest event.
-    pub(crate) fn announce(&mut self, number: u64, heartbeat: Heartbeat, last: MonoNs) {
+    pub(crate) fn add_heartbeat(&mut self, number: u64, heartbeat: Heartbeat, last: MonoNs) {
         if let Some(at) = self.early.iter().position(|&time| heartbeat.is_at(time)) {
             self.early.drain(..=at);
             return;
         }
-        if self.waiting.len() == MOST {
+        if self.waiting.len() == MAX_AWAITED {
             // The first entry has the earliest start.
             self.waiting.remove(1);
         }
         let from = last.min(heartbeat.began);
-        self.waiting.push_back(Waiting { number, heartbeat, from, until: None, missed: false });
+        self.waiting.push_back(AwaitedHeartbeat { number, heartbeat, from, until: None, is_missing: false });
     }
 
     /// Records that a heartbeat was received.
-    pub(crate) fn came(&mut self, time: MonoNs) {
+    pub(crate) fn add_received(&mut self, time: MonoNs) {
         match self.waiting.iter().position(|waiting| waiting.heartbeat.is_at(time)) {
             Some(at) => drop(self.waiting.remove(at)),
             None => {
-                if self.early.len() == EARLY {
+                if self.early.len() == MAX_EARLY {
                     self.early.pop_front();
                 }
                 self.early.push_back(time);
@@ -75,7 +77,7 @@ impl LivenessMonitor {
     }
 
     /// Records a loss of events of this CPU, revealed by an event at `time`.
-    pub(crate) fn lose(&mut self, cpu: Cpu, time: MonoNs) {
+    pub(crate) fn add_loss(&mut self, cpu: Cpu, time: MonoNs) {
         let at = cpu.0 as usize;
         if self.lost.len() <= at {
             self.lost.resize(at + 1, None);
@@ -86,7 +88,7 @@ impl LivenessMonitor {
     /// Whether a heartbeat may be among the known losses.
     fn is_lost(&self, heartbeat: &Heartbeat) -> bool {
         let lost = self.lost.get(heartbeat.cpu.0 as usize).copied().flatten();
-        lost.is_some_and(|lost| lost.0.saturating_add(DELAY) > heartbeat.began.0)
+        lost.is_some_and(|lost| lost.0.saturating_add(MAX_NUMBERING_DELAY) > heartbeat.began.0)
     }
 
     /// Whether any heartbeat has not been received yet.
@@ -96,18 +98,18 @@ impl LivenessMonitor {
     }
 
     /// Whether a heartbeat is missing although all earlier events have been received.
-    pub(crate) fn misses(&self) -> bool {
-        self.waiting.iter().any(|waiting| waiting.missed)
+    pub(crate) fn has_missing(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.is_missing)
     }
 
     /// Whether a heartbeat from before this checkpoint has not been received.
-    pub(crate) fn awaits(&self, number: u64) -> bool {
+    pub(crate) fn awaits_before(&self, number: u64) -> bool {
         self.waiting.iter().any(|waiting| waiting.number < number)
     }
 
     /// Records an event, after the gap before it, if any. Returns a time in which the kernel
     /// emitted no events, if the event proves one. Call it again until it returns `None`.
-    pub(crate) fn event(&mut self, cpu: Cpu, time: MonoNs) -> Option<Blind> {
+    pub(crate) fn add_event(&mut self, cpu: Cpu, time: MonoNs) -> Option<Blind> {
         let mut decided = None;
         for (at, waiting) in self.waiting.iter_mut().enumerate() {
             if time > waiting.heartbeat.ended {
@@ -122,26 +124,27 @@ impl LivenessMonitor {
         }
         let waiting = self.waiting.remove(decided?)?;
         if self.is_lost(&waiting.heartbeat) {
-            // This heartbeat is in a recorded loss; others may not be.
-            return self.event(cpu, time);
+            // This heartbeat may be among recorded losses. Others may not be.
+            return self.add_event(cpu, time);
         }
         Some(Blind { from: waiting.from, until: waiting.until.unwrap_or(time) })
     }
 
     /// Records that every event before this checkpoint has been received. Returns whether another
     /// heartbeat is now missing.
-    pub(crate) fn received(&mut self, number: u64) -> bool {
-        let new = self.waiting.iter_mut().filter(|waiting| waiting.number <= number && !waiting.missed);
-        new.map(|waiting| waiting.missed = true).count() > 0
+    pub(crate) fn complete(&mut self, number: u64) -> bool {
+        let new = self.waiting.iter_mut().filter(|waiting| waiting.number <= number && !waiting.is_missing);
+        new.map(|waiting| waiting.is_missing = true).count() > 0
     }
 
     /// Ends the recording at `time`. Returns the time in which the kernel emitted no events, if
     /// heartbeats are missing.
     pub(crate) fn finish(&mut self, time: MonoNs) -> Option<Blind> {
         let waiting = std::mem::take(&mut self.waiting);
-        let mut missed = waiting.iter().filter(|waiting| waiting.missed && !self.is_lost(&waiting.heartbeat));
-        let first = missed.next()?;
-        let last = missed.next_back().unwrap_or(first);
+        let mut missing =
+            waiting.iter().filter(|waiting| waiting.is_missing && !self.is_lost(&waiting.heartbeat));
+        let first = missing.next()?;
+        let last = missing.next_back().unwrap_or(first);
         Some(Blind { from: first.from, until: last.until.unwrap_or(time) })
     }
 }
@@ -157,65 +160,65 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
-    fn a_heartbeat_that_comes_back_says_nothing_whichever_is_known_first() {
+    fn a_received_heartbeat_does_not_mean_blind_before_or_after_its_checkpoint() {
         let mut monitor = LivenessMonitor::default();
-        monitor.announce(1, heartbeat(SECOND, 0), MonoNs(5));
-        assert_eq!(monitor.event(Cpu(1), MonoNs(SECOND + 11)), None);
-        monitor.came(MonoNs(SECOND + 3));
-        assert!(!monitor.is_waiting() && !monitor.received(1));
-        monitor.came(MonoNs(2 * SECOND + 3));
-        monitor.announce(2, heartbeat(2 * SECOND, 0), MonoNs(2 * SECOND + 20));
+        monitor.add_heartbeat(1, heartbeat(SECOND, 0), MonoNs(5));
+        assert_eq!(monitor.add_event(Cpu(1), MonoNs(SECOND + 11)), None);
+        monitor.add_received(MonoNs(SECOND + 3));
+        assert!(!monitor.is_waiting() && !monitor.complete(1));
+        monitor.add_received(MonoNs(2 * SECOND + 3));
+        monitor.add_heartbeat(2, heartbeat(2 * SECOND, 0), MonoNs(2 * SECOND + 20));
         assert!(!monitor.is_waiting());
         assert_eq!(monitor.finish(MonoNs(3 * SECOND)), None);
     }
 
     #[test]
-    fn one_that_is_missing_without_a_gap_is_blindness_from_the_last_event_to_the_next() {
+    fn a_missing_heartbeat_without_a_gap_means_blind_from_the_last_event_to_the_next() {
         let mut monitor = LivenessMonitor::default();
-        monitor.announce(1, heartbeat(SECOND, 0), MonoNs(5));
-        assert_eq!(monitor.event(Cpu(1), MonoNs(700)), None);
+        monitor.add_heartbeat(1, heartbeat(SECOND, 0), MonoNs(5));
+        assert_eq!(monitor.add_event(Cpu(1), MonoNs(700)), None);
         // Later events of other CPUs only show when the kernel emitted events again.
-        assert_eq!(monitor.event(Cpu(1), MonoNs(SECOND + 500)), None);
-        // An earlier event of the same CPU proves nothing, either.
-        assert_eq!(monitor.event(Cpu(0), MonoNs(900)), None);
-        assert!(monitor.received(1) && !monitor.received(1) && monitor.misses());
-        let blind = monitor.event(Cpu(0), MonoNs(SECOND + 900));
+        assert_eq!(monitor.add_event(Cpu(1), MonoNs(SECOND + 500)), None);
+        // An earlier event of the same CPU proves nothing either.
+        assert_eq!(monitor.add_event(Cpu(0), MonoNs(900)), None);
+        assert!(monitor.complete(1) && !monitor.complete(1) && monitor.has_missing());
+        let blind = monitor.add_event(Cpu(0), MonoNs(SECOND + 900));
         assert_eq!(blind, Some(Blind { from: MonoNs(900), until: MonoNs(SECOND + 500) }));
-        assert_eq!(monitor.event(Cpu(0), MonoNs(SECOND + 900)), None);
-        assert!(!monitor.misses());
+        assert_eq!(monitor.add_event(Cpu(0), MonoNs(SECOND + 900)), None);
+        assert!(!monitor.has_missing());
     }
 
     #[test]
-    fn one_that_is_lost_with_others_of_its_cpu_is_not_blindness() {
+    fn a_heartbeat_lost_with_other_events_of_its_cpu_does_not_mean_blind() {
         for cpu in [0, 1] {
             let mut monitor = LivenessMonitor::default();
-            monitor.announce(1, heartbeat(SECOND, 0), MonoNs(5));
-            monitor.lose(Cpu(cpu), MonoNs(SECOND + 900));
-            let blind = monitor.event(Cpu(0), MonoNs(SECOND + 900));
+            monitor.add_heartbeat(1, heartbeat(SECOND, 0), MonoNs(5));
+            monitor.add_loss(Cpu(cpu), MonoNs(SECOND + 900));
+            let blind = monitor.add_event(Cpu(0), MonoNs(SECOND + 900));
             assert_eq!(blind.is_none(), cpu == 0, "cpu {cpu}");
         }
     }
 
     #[test]
-    fn at_the_end_what_was_received_and_had_no_heartbeat_is_blindness() {
+    fn at_the_end_a_missing_heartbeat_means_blind_if_all_earlier_events_were_received() {
         let mut monitor = LivenessMonitor::default();
-        monitor.announce(1, heartbeat(SECOND, 0), MonoNs(5));
-        monitor.announce(2, heartbeat(2 * SECOND, 1), MonoNs(5));
+        monitor.add_heartbeat(1, heartbeat(SECOND, 0), MonoNs(5));
+        monitor.add_heartbeat(2, heartbeat(2 * SECOND, 1), MonoNs(5));
         // It is unknown whether the kernel emitted the second heartbeat.
-        assert!(monitor.received(1));
+        assert!(monitor.complete(1));
         let blind = monitor.finish(MonoNs(3 * SECOND));
         assert_eq!(blind, Some(Blind { from: MonoNs(5), until: MonoNs(3 * SECOND) }));
     }
 
     #[test]
-    fn long_silence_takes_no_more_memory_and_forgets_not_since_when() {
+    fn a_long_blind_time_takes_bounded_memory_and_keeps_its_start() {
         let mut monitor = LivenessMonitor::default();
         for n in 1..=10_000 {
-            monitor.announce(n, heartbeat(n * SECOND, 0), MonoNs(5));
-            monitor.received(n);
+            monitor.add_heartbeat(n, heartbeat(n * SECOND, 0), MonoNs(5));
+            monitor.complete(n);
         }
-        assert_eq!(monitor.waiting.len(), MOST);
-        let blind = monitor.event(Cpu(0), MonoNs(20_000 * SECOND));
+        assert_eq!(monitor.waiting.len(), MAX_AWAITED);
+        let blind = monitor.add_event(Cpu(0), MonoNs(20_000 * SECOND));
         assert_eq!(blind, Some(Blind { from: MonoNs(5), until: MonoNs(20_000 * SECOND) }));
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! The remedy uses the same effect: each pair of an invalid request and a request to listen raises
 //! the count by one. Before 6.6, each request to listen does, and the invalid one has no effect.
-//! The increase is permanent, so rounds add up.
+//! The increase is permanent, so attempts add up.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -20,14 +20,14 @@ use crate::transport::netlink::NetlinkSocket;
 
 /// Maximum number of datagrams received in one call.
 const BATCH: usize = 64;
-/// The part of the time that may go into rounds in the long run is one in this number.
-const SHARE: u32 = 10;
-/// Maximum time of rounds that may be saved up.
-const MOST: Duration = Duration::from_millis(500);
-/// Minimum time for which a round is worthwhile.
-const LEAST: Duration = Duration::from_millis(5);
+/// Attempts to add listeners may take one part in this number of the time in the long run.
+const TIME_DIVISOR: u32 = 10;
+/// Maximum time for attempts that may be saved up.
+const MAX_SAVED: Duration = Duration::from_millis(500);
+/// Minimum duration of a worthwhile attempt.
+const MIN_USEFUL: Duration = Duration::from_millis(5);
 
-/// The result of a round.
+/// The result of [`ListenerSocket::add_listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ResubscribeResult {
     /// Whether the kernel emits events.
@@ -36,7 +36,7 @@ pub(crate) struct ResubscribeResult {
     pub(crate) added: u64,
 }
 
-/// A socket that receives what the kernel emits, without being counted as a listener.
+/// A socket that receives the kernel's events without being counted as a listener.
 pub(crate) struct ListenerSocket {
     socket: NetlinkSocket,
     batch: Batch,
@@ -49,15 +49,15 @@ impl ListenerSocket {
         Ok(Self { socket, batch: Batch::with_capacity(BATCH) })
     }
 
-    /// Whether the kernel has sent anything since the last call.
-    pub(crate) fn receives(&mut self) -> io::Result<bool> {
+    /// Whether the kernel has sent any event since the last call.
+    pub(crate) fn receives_events(&mut self) -> io::Result<bool> {
         let mut receives = false;
         loop {
             self.batch.clear();
             match self.socket.receive(&mut self.batch)? {
                 // Any process can send to a socket's port; only the kernel's port is 0.
                 Received::Datagrams(_) => {
-                    receives |= self.batch.datagrams().any(|frame| frame.arrival.sender == 0)
+                    receives |= self.batch.datagrams().any(|datagram| datagram.arrival.sender == 0)
                 }
                 Received::Overrun => {}
                 Received::Empty | Received::Closed => return Ok(receives),
@@ -69,7 +69,7 @@ impl ListenerSocket {
     }
 
     /// Adds listeners until the kernel emits events, `limit` has passed, or `is_over` returns true.
-    pub(crate) fn round(
+    pub(crate) fn add_listeners(
         &mut self,
         limit: Duration,
         is_over: impl Fn() -> bool,
@@ -80,7 +80,7 @@ impl ListenerSocket {
             // Every listener receives the acknowledgement, if the kernel counts any.
             self.socket.add_listener(nonce.wrapping_add(added as u32))?;
             added += 1;
-            if self.receives()? {
+            if self.receives_events()? {
                 return Ok(ResubscribeResult { emits: true, added });
             }
         }
@@ -88,26 +88,27 @@ impl ListenerSocket {
     }
 }
 
-/// Limits the CPU time of rounds, even if another process keeps lowering the count.
+/// Limits the CPU time of attempts to add listeners, even if another process keeps lowering the
+/// count.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct ResubscribeBudget {
     left: Duration,
     at: Instant,
 }
 
-impl Budget {
+impl ResubscribeBudget {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { left: MOST, at: now }
+        Self { left: MAX_SAVED, at: now }
     }
 
-    /// Returns the maximum duration of a round now; `None` if it is not worthwhile.
+    /// Returns the maximum duration of an attempt now; `None` if it is not worthwhile.
     pub(crate) fn limit(&mut self, now: Instant) -> Option<Duration> {
-        let gained = now.saturating_duration_since(self.at) / SHARE;
-        (self.left, self.at) = ((self.left + gained).min(MOST), now);
-        (self.left >= LEAST).then_some(self.left)
+        let gained = now.saturating_duration_since(self.at) / TIME_DIVISOR;
+        (self.left, self.at) = ((self.left + gained).min(MAX_SAVED), now);
+        (self.left >= MIN_USEFUL).then_some(self.left)
     }
 
-    /// Subtracts the duration of a round.
+    /// Subtracts the duration of an attempt.
     pub(crate) fn spend(&mut self, took: Duration) {
         self.left = self.left.saturating_sub(took);
     }
@@ -118,15 +119,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounds_take_a_tenth_of_the_time_in_the_long_run_and_half_a_second_at_once() {
+    fn attempts_take_a_tenth_of_the_time_in_the_long_run_and_half_a_second_at_once() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
-        assert_eq!(budget.limit(start), Some(MOST));
+        let mut budget = ResubscribeBudget::new(start);
+        assert_eq!(budget.limit(start), Some(MAX_SAVED));
         let (mut now, mut spent) = (start, Duration::ZERO);
         while now - start < Duration::from_secs(100) {
             match budget.limit(now) {
                 Some(limit) => {
-                    assert!(limit <= MOST);
+                    assert!(limit <= MAX_SAVED);
                     budget.spend(limit);
                     (now, spent) = (now + limit, spent + limit);
                 }
@@ -134,6 +135,6 @@ mod tests {
             }
         }
         assert!((9.5..=11.5).contains(&spent.as_secs_f64()), "{spent:?}");
-        assert_eq!(budget.limit(now + Duration::from_secs(60)), Some(MOST));
+        assert_eq!(budget.limit(now + Duration::from_secs(60)), Some(MAX_SAVED));
     }
 }

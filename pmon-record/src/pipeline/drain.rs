@@ -209,12 +209,12 @@ impl DrainThread {
         }
         // Three readings: without a fence, with one, and with the last one. Two must agree that
         // forks are missing.
-        self.heartbeat.count_forks();
+        self.heartbeat.request_fork_count();
         self.heartbeat.requester().recount();
         let Self { receiver, heartbeat, consumers, clock, .. } = self;
         let process = |receiver: &mut _, received| consumers.process(receiver, received);
         let source = (&*heartbeat, *clock);
-        let fence = fence::raise(FencePosition::End, receiver, source, END_TIMEOUT, process, |_| Ok(true))?;
+        let fence = fence::run(FencePosition::End, receiver, source, END_TIMEOUT, process, |_| Ok(true))?;
         self.receiver.source_mut().socket_mut().ignore()?;
         // Before Linux 6.6, the kernel keeps sending events while there are other listeners. So
         // this receives for a bounded time.
@@ -253,7 +253,7 @@ impl DrainThread {
             return Ok(received);
         }
         if self.receiver.take_lost()? {
-            self.heartbeat.doubt();
+            self.heartbeat.schedule_fence();
         }
         if checkpoints > self.checkpoints
             && self.receiver.source_mut().is_empty()?

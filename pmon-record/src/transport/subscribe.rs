@@ -212,7 +212,7 @@ impl Subscription {
         while let left = timeout.saturating_sub(began.elapsed())
             && !left.is_zero()
         {
-            let result = socket.round(left.min(FIRST_ACK_TIMEOUT), || false).map_err(failed)?;
+            let result = socket.add_listeners(left.min(FIRST_ACK_TIMEOUT), || false).map_err(failed)?;
             self.added_listeners += result.added;
             if result.emits {
                 return Ok(());
@@ -247,7 +247,7 @@ impl Subscription {
             Ok(true)
         };
         let fence =
-            fence::raise(FencePosition::Start, receiver, source, FENCE_TIMEOUT, hand_over_full, on_loss)?;
+            fence::run(FencePosition::Start, receiver, source, FENCE_TIMEOUT, hand_over_full, on_loss)?;
         self.receiver.set_fence(fence);
         Ok(())
     }

@@ -12,7 +12,7 @@ impl<S: Sink> Assembler<S> {
     /// Adds details that were read after an exec.
     pub(crate) fn add_details(&mut self, details: ExecDetails) -> Result<(), SinkError> {
         if let Some(settler) = &mut self.settler {
-            settler.hold(details);
+            settler.add_details(details);
         }
         self.record_settled()
     }
@@ -26,7 +26,7 @@ impl<S: Sink> Assembler<S> {
         details: Option<Box<Details>>,
     ) -> Result<(), SinkError> {
         let Some(settler) = &mut self.settler else { return Ok(()) };
-        settler.exec(exec, !busy && details.is_none());
+        settler.add_exec(exec, !busy && details.is_none());
         if let Some(mut details) = details {
             if self.args_max == 0 {
                 (details.args, details.args_len) = (None, None);
@@ -70,7 +70,7 @@ impl<S: Sink> Assembler<S> {
     /// Marks details as uncertain because events were lost, and an exec may be among them.
     pub(super) fn doubt_details(&mut self) {
         if let Some(settler) = &mut self.settler {
-            settler.blind();
+            settler.invalidate();
         }
     }
 }

@@ -42,7 +42,7 @@ impl<S: Sink> Assembler<S> {
 
     /// Whether a heartbeat is missing although all earlier events have been received.
     pub(crate) fn misses_heartbeats(&self) -> bool {
-        self.liveness.misses()
+        self.liveness.has_missing()
     }
 
     /// Adds a checkpoint of the heartbeat thread. Numbers start at 1.
@@ -57,7 +57,7 @@ impl<S: Sink> Assembler<S> {
         match checkpoint {
             // Heartbeats from before the recording do not count.
             Checkpoint::Heartbeat(heartbeat) if heartbeat.began >= since => {
-                self.liveness.announce(number, heartbeat, self.last_time.max(since));
+                self.liveness.add_heartbeat(number, heartbeat, self.last_time.max(since));
             }
             Checkpoint::Forks { forks: ForkReading::Counted(count), fenced } if count.from >= since => {
                 self.readings.push_back((number, count, fenced));
@@ -74,7 +74,7 @@ impl<S: Sink> Assembler<S> {
     pub(super) fn compare_forks(&mut self) -> Result<(), SinkError> {
         while let Some(&(number, count, fenced)) = self.readings.front()
             // An earlier missing heartbeat gives a more exact result.
-            && number <= self.completed_checkpoints && !self.liveness.awaits(number)
+            && number <= self.completed_checkpoints && !self.liveness.awaits_before(number)
         {
             self.readings.pop_front();
             self.sink.record(&Record::Forks(ForkReading::Counted(count)))?;
@@ -82,7 +82,7 @@ impl<S: Sink> Assembler<S> {
                 partial.add_reading(count);
                 continue;
             }
-            let verdict = self.forks.read(count, fenced);
+            let verdict = self.forks.add_reading(count, fenced);
             if verdict.is_suspicious {
                 self.request.get_or_insert(RecoveryRequest::Recount);
             }
@@ -103,7 +103,7 @@ impl<S: Sink> Assembler<S> {
         };
         let excluded: u64 = self.accountant.excluded().map(|(_, _, count)| count).sum();
         let events = events + self.counters.lost.total() + excluded;
-        let blind = |reading| ForkWitness::in_all(&first, reading, events);
+        let blind = |reading| ForkWitness::whole_recording(&first, reading, events);
         match (blind(&one), blind(&other)) {
             (Some(_), Some(blind)) => self.add_detected_blind(blind),
             _ => Ok(()),

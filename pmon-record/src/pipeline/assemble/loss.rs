@@ -14,9 +14,9 @@ impl<S: Sink> Assembler<S> {
         self.counters.gaps += 1;
         self.doubt_details();
         self.snapshot_reason.get_or_insert(SnapshotReason::Loss);
-        self.liveness.lose(gap.cpu, gap.before);
+        self.liveness.add_loss(gap.cpu, gap.before);
         if self.settings.forks {
-            self.forks.lose(gap.after, gap.before, gap.count());
+            self.forks.add_loss(gap.after, gap.before, gap.count());
         }
         let causes = self.ledger.split(&gap);
         for loss in Loss::from_gap(gap, causes) {

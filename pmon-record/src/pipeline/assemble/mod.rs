@@ -168,7 +168,7 @@ impl<S: Sink> Assembler<S> {
         }
         if chunk.checkpoints > self.completed_checkpoints {
             self.completed_checkpoints = chunk.checkpoints;
-            if self.liveness.received(chunk.checkpoints) {
+            if self.liveness.complete(chunk.checkpoints) {
                 self.request = Some(RecoveryRequest::Resubscribe);
             }
         }
@@ -295,13 +295,13 @@ impl<S: Sink> Assembler<S> {
         match event.body {
             EventBody::Fork { .. } => match &mut self.partial_forks {
                 Some(partial) => partial.events += 1,
-                None if self.settings.forks => self.forks.fork(event.time),
+                None if self.settings.forks => self.forks.add_fork(event.time),
                 None => {}
             },
             EventBody::Comm { .. }
                 if SelfGenerated::of(event, self.settings.recorder) == Some(SelfGenerated::Heartbeat) =>
             {
-                self.liveness.came(event.time);
+                self.liveness.add_received(event.time);
             }
             _ => {}
         }
@@ -309,7 +309,7 @@ impl<S: Sink> Assembler<S> {
             self.add_gap(gap)?;
         }
         if self.liveness.is_waiting() {
-            while let Some(blind) = self.liveness.event(event.cpu, event.time) {
+            while let Some(blind) = self.liveness.add_event(event.cpu, event.time) {
                 self.add_detected_blind(blind)?;
             }
         }
