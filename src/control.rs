@@ -19,7 +19,8 @@ use crate::terminal::{self, counted};
 /// Interval between two updates of the status line.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Time that a recording has to end. After it, the output has stalled, and another signal ends pmon.
+/// Time that a recording has to end. After it, the output has stalled, and another signal ends
+/// pmon.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The conditions that end a recording, and its progress display.

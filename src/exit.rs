@@ -68,7 +68,8 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(Self::output(error)) }
     }
 
-    /// Converts an error of a text output. If the reader closed the pipe, pmon ends silently with success.
+    /// Converts an error of a text output. If the reader closed the pipe, pmon ends silently with
+    /// success.
     pub(crate) fn output(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { code: DONE, error: None },

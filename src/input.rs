@@ -136,8 +136,8 @@ impl CaptureInput {
         self.file_bytes
     }
 
-    /// Reads to the end and checks the completeness, with a progress bar. Reports damage on standard
-    /// error. Passes each record to `visit`, too.
+    /// Reads to the end and checks the completeness, with a progress bar. Reports damage on
+    /// standard error. Passes each record to `visit`, too.
     pub(crate) fn examine(
         self,
         mut visit: impl FnMut(&Record<'_>),
@@ -175,8 +175,8 @@ impl CaptureInput {
         Ok(self.outcome())
     }
 
-    /// Reads the next block or damaged part, and passes its items to `visit`. Returns `false` at the
-    /// end.
+    /// Reads the next block or damaged part, and passes its items to `visit`. Returns `false` at
+    /// the end.
     pub(crate) fn read_some(
         &mut self,
         mut visit: impl FnMut(InputItem<'_>) -> Result<(), Failure>,

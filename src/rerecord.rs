@@ -17,14 +17,16 @@ use pmon_replay::{ExitUsage, PassedRecord, Replay, ReplayError};
 /// Maximum number of datagrams in a chunk.
 const CHUNK: usize = 2048;
 
-/// Records the datagrams that a [`Replay`] delivers. Other records of the capture keep their positions.
+/// Records the datagrams that a [`Replay`] delivers. Other records of the capture keep their
+/// positions.
 pub struct Rerecorder<S> {
     assembler: Assembler<WithUsage<S>>,
     chunk: Chunk,
 }
 
 impl<S: Sink> Rerecorder<S> {
-    /// Creates a recorder that writes to `sink`. `recorder` is the process that recorded the original.
+    /// Creates a recorder that writes to `sink`. `recorder` is the process that recorded the
+    /// original.
     pub fn new(sink: S, recorder: Tgid) -> Self {
         let sink = WithUsage { sink, usages: VecDeque::new() };
         let setup = AssemblerSettings::new(ByteOrder::NATIVE, recorder);

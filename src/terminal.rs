@@ -63,8 +63,8 @@ pub(crate) fn width() -> Option<usize> {
     tcgetwinsize(stderr()).ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
-/// Creates a progress bar for reading this many bytes. The bar is hidden if they are few or standard
-/// error is not a terminal.
+/// Creates a progress bar for reading this many bytes. The bar is hidden if they are few or
+/// standard error is not a terminal.
 pub(crate) fn reading_bar(bytes: u64) -> ProgressBar {
     if bytes < MIN_BAR_BYTES || !stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -83,8 +83,8 @@ pub(crate) fn event_bar(events: u64) -> ProgressBar {
     ProgressBar::new(events).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Creates a status line, which is cut to the width of the terminal. The line is hidden unless it is
-/// `wanted` and standard error is a terminal.
+/// Creates a status line, which is cut to the width of the terminal. The line is hidden unless it
+/// is `wanted` and standard error is a terminal.
 pub(crate) fn status_bar(wanted: bool) -> ProgressBar {
     if !wanted || !stderr().is_terminal() {
         return ProgressBar::hidden();

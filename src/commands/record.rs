@@ -37,7 +37,8 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         true => CaptureTarget::Stdout,
         false => CaptureTarget::File(path.clone()),
     });
-    // The reader must be there before any event is recorded, or the events would have to wait for it.
+    // The reader must be there before any event is recorded, or the events would have to wait for
+    // it.
     let deadline = args.duration.and_then(|duration| Instant::now().checked_add(duration));
     let reader = target.as_ref().map(|target| control::wait_for_reader(target, &mut signals, deadline));
     let reader = reader.transpose()?;

@@ -88,8 +88,8 @@ pub(super) struct OfProcess {
     pub(super) cpu_us: Option<u64>,
 }
 
-/// Returns the state of the process from the process table, or else from the recorder's observation;
-/// `None` if neither is known.
+/// Returns the state of the process from the process table, or else from the recorder's
+/// observation; `None` if neither is known.
 pub(super) fn of_process(item: &TimelineItem, processes: &ProcessTable) -> Option<OfProcess> {
     let usage = item.usage.as_deref();
     let state = || match item.event.as_ref()?.body {

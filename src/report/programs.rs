@@ -61,8 +61,8 @@ impl ProgramCounter {
         }
     }
 
-    /// Describes the result in words, for example `7 programs; 3 of them failed`; `None` if no program
-    /// was seen.
+    /// Describes the result in words, for example `7 programs; 3 of them failed`; `None` if no
+    /// program was seen.
     pub(crate) fn sentence(&self) -> Option<String> {
         let failed = match (self.failed, self.programs) {
             (_, 0) => return None,

@@ -120,7 +120,8 @@ impl TextTable {
         }
     }
 
-    /// Adds the number of execs with and without details, and the `programs` most frequent programs.
+    /// Adds the number of execs with and without details, and the `programs` most frequent
+    /// programs.
     pub(crate) fn details(&mut self, statistics: &Statistics, programs: usize) {
         self.sentence("details", &details::text(statistics));
         let busiest = statistics.most_executed(programs);

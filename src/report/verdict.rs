@@ -27,7 +27,8 @@ pub(crate) struct Completeness {
 }
 
 impl CompletenessChecker {
-    /// Creates a checker for a capture with this header, if known, and datagrams in byte order `order`.
+    /// Creates a checker for a capture with this header, if known, and datagrams in byte order
+    /// `order`.
     pub(crate) fn new(header: Option<&Header>, order: ByteOrder) -> Self {
         let mut wall = WallClock::new();
         if let Some(header) = header {

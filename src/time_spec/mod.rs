@@ -44,8 +44,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<u64, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
-/// Returns `whole.fraction` times `unit_ns`; `None` on overflow. Both parts are digits, at most nine in
-/// `fraction`.
+/// Returns `whole.fraction` times `unit_ns`; `None` on overflow. Both parts are digits, at most
+/// nine in `fraction`.
 fn times(whole: &str, fraction: &str, unit_ns: u64) -> Option<u64> {
     let whole = whole.parse::<u64>().ok()?.checked_mul(unit_ns)?;
     let part =

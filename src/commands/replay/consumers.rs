@@ -37,8 +37,8 @@ pub(super) struct Consumers {
 }
 
 impl Consumers {
-    /// Listens at `path` until the first program has connected. The fake kernel sends events to every
-    /// connected program, subscribed or not.
+    /// Listens at `path` until the first program has connected. The fake kernel sends events to
+    /// every connected program, subscribed or not.
     pub(super) fn wait_for_first<R: Read>(
         path: &Path,
         replay: &mut Replay<R>,

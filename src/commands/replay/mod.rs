@@ -261,8 +261,8 @@ impl<'a> Playback<'a> {
         Ok(self.exit_code())
     }
 
-    /// Returns the header of the new capture: the original header with another UUID, which depends on
-    /// the original one and on the options only.
+    /// Returns the header of the new capture: the original header with another UUID, which depends
+    /// on the original one and on the options only.
     fn new_header(&self) -> Header {
         let original = self.header.clone();
         let mut header = original.unwrap_or(Header {

@@ -31,8 +31,8 @@ impl Pacer {
         Ok(Self { speed, signals: control::signals()?, began: None, left: 0 })
     }
 
-    /// Waits until an event at `time` is due. Returns `false` if a signal or the end of standard input
-    /// ends the replay.
+    /// Waits until an event at `time` is due. Returns `false` if a signal or the end of standard
+    /// input ends the replay.
     ///
     /// Calls `meanwhile` periodically, which may take the given time.
     pub(super) fn wait(

@@ -184,14 +184,14 @@ struct SignalForwarder {
     signals: Signals,
     /// Number of times Ctrl-C was pressed.
     pressed: u32,
-    /// Time at which the program was told to end.
+    /// Time at which SIGTERM was sent to the program.
     ending: Option<Instant>,
     timeout: Duration,
 }
 
 impl SignalForwarder {
-    /// Forwards a signal that the program has not received itself, and kills a program that does not
-    /// end in time.
+    /// Forwards a signal that the program has not received itself, and kills a program that does
+    /// not end in time.
     fn forward(&mut self, program: &Supervisor) -> Result<(), Failure> {
         let wakeup =
             self.signals.wait(Some(Duration::ZERO)).or_fail(exit::INTERNAL, "cannot wait for signals")?;
