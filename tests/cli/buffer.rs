@@ -1,4 +1,4 @@
-//! The socket's buffer: what is asked for, what is had, and what is enough.
+//! Tests the options for the size of the socket's buffer.
 
 use std::fs::{self, File};
 
@@ -7,19 +7,19 @@ use pmon_core::capture::Reader;
 use crate::live::*;
 use crate::support::*;
 
-/// The buffer that anybody can have, as the kernel accounts for it: twice what it is asked for.
+/// Returns the largest buffer that the kernel grants without privilege: twice its limit.
 fn unprivileged() -> u64 {
     let most = fs::read_to_string("/proc/sys/net/core/rmem_max").expect("/proc");
     2 * most.trim().parse::<u64>().expect("a number")
 }
 
-/// The buffer that a capture says it was recorded with.
+/// Returns the effective buffer that a capture states.
 fn of_capture(file: &str) -> u64 {
     let reader = Reader::open(File::open(file).expect("the capture")).expect("it can be read");
     reader.header().expect("a header").meta.socket_buffer
 }
 
-/// The effective size in the refusal of a buffer.
+/// Returns the effective size in the refusal of a buffer.
 #[track_caller]
 fn refused(ran: RunOutput, required: u64) -> u64 {
     let ran = ran.expect(6);
@@ -31,7 +31,7 @@ fn refused(ran: RunOutput, required: u64) -> u64 {
 }
 
 #[test]
-fn a_buffer_that_nobody_can_have_is_refused_and_leaves_no_file() {
+fn a_buffer_beyond_the_kernels_maximum_is_refused_and_leaves_no_file() {
     if !can_record() {
         return;
     }
@@ -44,7 +44,7 @@ fn a_buffer_that_nobody_can_have_is_refused_and_leaves_no_file() {
 }
 
 #[test]
-fn without_privilege_the_kernels_limit_is_named_in_the_refusal() {
+fn an_unprivileged_refusal_names_the_kernels_limit() {
     if !can_record() {
         return;
     }
@@ -55,7 +55,7 @@ fn without_privilege_the_kernels_limit_is_named_in_the_refusal() {
 }
 
 #[test]
-fn a_capture_says_which_buffer_was_in_effect() {
+fn a_capture_states_the_effective_buffer() {
     if !can_record() {
         return;
     }
@@ -65,7 +65,7 @@ fn a_capture_says_which_buffer_was_in_effect() {
         pmon(&["record", "--socket-buffer", asked, "--for", "1ms", "-o", &file]).expect(0);
         let effective = of_capture(&file);
         assert!(effective == bytes || effective == unprivileged().min(bytes), "{effective} of {asked}");
-        // What is enough is not refused.
+        // A buffer of exactly the required size is not refused.
         let enough = effective.to_string();
         let file = arg(&dir.path("y.pmon"));
         pmon(&["record", "--require-buffer", &enough, "--for", "1ms", "-o", &file]).expect(0);

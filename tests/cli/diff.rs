@@ -1,4 +1,4 @@
-//! `pmon diff`: what it finds, and how it ends.
+//! Tests the results and exit codes of `pmon diff`.
 
 use std::process::Stdio;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::*;
 
-/// Two captures, and what `pmon diff` says of them.
+/// Two captures to compare.
 struct Pair {
     dir: Dir,
     a: String,
@@ -24,7 +24,7 @@ impl Pair {
         Self { dir, a, b }
     }
 
-    /// In blocks of different sizes.
+    /// Creates captures of these records, in blocks of different sizes.
     fn new(a: &[Record<'_>], b: &[Record<'_>]) -> Self {
         Self::of_bytes(&capture(a, 5), &capture(b, 3))
     }
@@ -33,9 +33,10 @@ impl Pair {
         pmon(&[&["diff", &self.a, &self.b], args].concat())
     }
 
-    /// Ends with that code and has that line on standard output, `{a}` and `{b}` for the files' names.
+    /// Compares the captures, and checks the exit code and the lines on standard output, in which
+    /// `{a}` and `{b}` stand for the names of the files.
     #[track_caller]
-    fn says(&self, args: &[&str], code: i32, lines: &[&str]) -> RunOutput {
+    fn check(&self, args: &[&str], code: i32, lines: &[&str]) -> RunOutput {
         let ran = self.diff(args).expect(code);
         for line in lines {
             let line = line.replace("{a}", &self.a).replace("{b}", &self.b);
@@ -45,7 +46,7 @@ impl Pair {
     }
 }
 
-/// Execs on two CPUs, in turn.
+/// Returns execs that alternate between two CPUs.
 fn execs(count: u32) -> Vec<Record<'static>> {
     (0..count).map(|n| exec_on(n % 2, n / 2, n)).collect()
 }
@@ -60,7 +61,7 @@ fn lost(first: u32, last: u32, cause: LossCause) -> Record<'static> {
 }
 
 #[test]
-fn the_same_in_other_blocks_and_with_other_details_is_identical() {
+fn other_blocks_and_details_are_identical() {
     let others: Vec<_> = story().into_iter().filter(|record| !matches!(record, Record::Details(_))).collect();
     let pair = Pair::new(&story(), &others);
     let ran = pair.diff(&[]).expect(0);
@@ -70,24 +71,24 @@ fn the_same_in_other_blocks_and_with_other_details_is_identical() {
     assert_eq!((&found["verdict"], &found["equal"]), (&json!("identical"), &equal));
     assert_eq!((&found["difference"], &found["notes"]), (&json!(null), &json!([])));
     assert_eq!((&found["a"]["file"], &found["b"]["clean_end"]), (&json!(pair.a), &json!(true)));
-    pair.says(&["--by-cpu"], 0, &["identical: 8 events, 1 loss of 123 events"]);
+    pair.check(&["--by-cpu"], 0, &["identical: 8 events, 1 loss of 123 events"]);
 }
 
 #[test]
-fn a_replay_that_is_recorded_again_is_identical() {
+fn a_recorded_replay_is_identical() {
     let records = [exec(0, 9, 20), loss(0, 10, 132), exec(4, 133, 21), end(9, 2)];
     let pair = Pair::new(&records, &[]);
     pmon(&["replay", &pair.a, "--record", &pair.b, "--force"]).expect(0);
-    pair.says(&[], 0, &["identical: 2 events, 1 loss of 123 events"]);
+    pair.check(&[], 0, &["identical: 2 events, 1 loss of 123 events"]);
 }
 
 #[test]
-fn the_first_difference_is_shown_from_both() {
+fn the_first_difference_is_shown_in_both_captures() {
     let mut records = story();
-    // The exit of process 20.
+    // The exit of process 20 differs.
     records[10] = exit(5, 6, (20, 20), 9);
     let pair = Pair::new(&story(), &records);
-    let ran = pair.says(
+    let ran = pair.check(
         &[],
         8,
         &[
@@ -129,7 +130,7 @@ fn each_field_that_differs_is_named_with_its_values() {
     assert_eq!(names, json!(["mono_ns", "kind"]));
     assert!(text.contains("  mono_ns: 1000000005000 and 1000000006000\n  kind: exec and sid\n"), "{text}");
     assert_eq!(fields(&[loss(0, 1, 2)]).0, json!(["kind"]));
-    // The same event, in a datagram that is not the usual one.
+    // The same event in a datagram of another form.
     let Record::Event(frame, _) = &a[0] else { panic!("an event") };
     let mut bytes = frame.with_bytes(ByteOrder::Little, <[u8]>::to_vec);
     bytes[75] = 1;
@@ -137,46 +138,46 @@ fn each_field_that_differs_is_named_with_its_values() {
 }
 
 #[test]
-fn losses_and_blindness_differ_too() {
+fn losses_and_blind_times_are_compared() {
     let with = |record| [exec(0, 1, 20), record, exec(9, 200, 21)];
     let pair = Pair::new(&with(loss(0, 2, 199)), &with(loss(0, 3, 199)));
-    pair.says(
+    pair.check(
         &[],
         8,
         &["they differ at loss 1, after 1 event", "  count: 198 and 197", "  first_seq: 2 and 3"],
     );
     let line =
         "03:04:05.000000  -- 198 events lost on cpu 0 (seq 2..199), before 2026-01-02 03:04:05.000004 --";
-    pair.says(&[], 8, &[&format!("  {{a}}  2026-01-02 {line}")]);
+    pair.check(&[], 8, &[&format!("  {{a}}  2026-01-02 {line}")]);
     let found = pair.diff(&["--json"]).expect(8).json();
     assert_eq!((&found["difference"]["a"]["count"], &found["a"]["lost"]), (&json!(198), &json!(198)));
 
     let pair = Pair::new(&with(blind(1, 3)), &with(blind(1, 4)));
-    pair.says(
+    pair.check(
         &[],
         8,
         &["they differ at blind interval 1, after 1 event", "all of {a}: 2 events, 1 blind interval"],
     );
-    pair.says(&["--by-cpu"], 8, &["they differ at blind interval 1"]);
-    pair.says(&["--renumbered"], 8, &["they differ at blind interval 1, after 1 event"]);
+    pair.check(&["--by-cpu"], 8, &["they differ at blind interval 1"]);
+    pair.check(&["--renumbered"], 8, &["they differ at blind interval 1, after 1 event"]);
 }
 
 #[test]
-fn one_may_be_the_beginning_of_the_other() {
+fn a_capture_that_ends_early_differs() {
     let all = execs(40);
     let pair = Pair::new(&all, &all[..25]);
     for args in [&[][..], &["--renumbered"]] {
-        pair.says(args, 8, &["they differ at event 26", "  {b}  nothing more", "all of {a}: 40 events"]);
+        pair.check(args, 8, &["they differ at event 26", "  {b}  nothing more", "all of {a}: 40 events"]);
     }
     let found = pair.diff(&["--json"]).expect(8).json();
     assert_eq!((&found["difference"]["a"]["seq"], &found["difference"]["b"]), (&json!(12), &json!(null)));
-    pair.says(&["--by-cpu"], 8, &["they differ at event 13 of cpu 1", "  {b}  nothing more"]);
-    Pair::new(&[], &all).says(&[], 8, &["they differ at event 1", "  {a}  nothing more"]);
-    Pair::new(&[], &[]).says(&[], 0, &["identical: 0 events"]);
+    pair.check(&["--by-cpu"], 8, &["they differ at event 13 of cpu 1", "  {b}  nothing more"]);
+    Pair::new(&[], &all).check(&[], 8, &["they differ at event 1", "  {a}  nothing more"]);
+    Pair::new(&[], &[]).check(&[], 0, &["identical: 0 events"]);
 }
 
 #[test]
-fn other_causes_are_told_and_are_no_difference() {
+fn other_causes_are_noted_and_are_no_difference() {
     let a = [exec(0, 9, 20), lost(10, 132, LossCause::Socket), exec(4, 133, 21), end(9, 2)];
     let [first, second] = [lost(10, 109, LossCause::Socket), lost(110, 132, LossCause::KernelMemory)];
     let b = [exec(0, 9, 20), first, second, exec(4, 133, 21), end(9, 2)];
@@ -184,7 +185,7 @@ fn other_causes_are_told_and_are_no_difference() {
     let note = "1 loss has other causes; the first: cpu 0, seq 10..132: socket in {a}, 100 socket, 23 kernel_memory in {b}";
     for args in [&[][..], &["--by-cpu"], &["--renumbered"]] {
         let lines = ["identical: 2 events, 1 loss of 123 events", &format!("note: {note}")];
-        pair.says(args, 0, &lines);
+        pair.check(args, 0, &lines);
     }
     let found = pair.diff(&["--json"]).expect(0).json();
     assert_eq!(found["other_causes"]["losses"], 1);
@@ -193,7 +194,7 @@ fn other_causes_are_told_and_are_no_difference() {
 }
 
 #[test]
-fn by_cpu_takes_any_interleaving() {
+fn by_cpu_accepts_any_interleaving() {
     let all = execs(100);
     let mut sorted = all.clone();
     sorted.sort_by_key(|record| match record {
@@ -201,23 +202,23 @@ fn by_cpu_takes_any_interleaving() {
         _ => None,
     });
     let pair = Pair::new(&all, &sorted);
-    pair.says(&[], 8, &["they differ at event 2"]);
-    pair.says(&["--by-cpu"], 0, &["identical: 100 events"]);
+    pair.check(&[], 8, &["they differ at event 2"]);
+    pair.check(&["--by-cpu"], 0, &["identical: 100 events"]);
     sorted[70] = exec_on(1, 20, 999);
     let pair = Pair::new(&all, &sorted);
-    pair.says(&["--by-cpu"], 8, &["they differ at event 21 of cpu 1"]);
+    pair.check(&["--by-cpu"], 8, &["they differ at event 21 of cpu 1"]);
     let lane = pair.diff(&["--by-cpu", "--json"]).expect(8).json()["difference"]["lane"].clone();
     assert_eq!(lane, json!({ "kind": "cpu", "cpu": 1 }));
 }
 
 #[test]
-fn renumbered_takes_other_numbers_and_nothing_else() {
+fn renumbered_ignores_only_sequence_numbers() {
     let numbered = |from: u32, pid| [exec(0, from, 20), loss(0, from + 1, from + 9), exec(4, from + 10, pid)];
     let pair = Pair::new(&numbered(10, 21), &numbered(500, 21));
-    pair.says(&[], 8, &["they differ at event 1", "  seq: 10 and 500"]);
-    pair.says(&["--renumbered"], 0, &["identical: 2 events, 1 loss of 9 events"]);
-    pair.says(&["--renumbered", "--by-cpu"], 0, &["identical: 2 events, 1 loss of 9 events"]);
-    let ran = Pair::new(&numbered(10, 21), &numbered(500, 22)).says(
+    pair.check(&[], 8, &["they differ at event 1", "  seq: 10 and 500"]);
+    pair.check(&["--renumbered"], 0, &["identical: 2 events, 1 loss of 9 events"]);
+    pair.check(&["--renumbered", "--by-cpu"], 0, &["identical: 2 events, 1 loss of 9 events"]);
+    let ran = Pair::new(&numbered(10, 21), &numbered(500, 22)).check(
         &["--renumbered"],
         8,
         &["they differ at event 2"],
@@ -225,7 +226,7 @@ fn renumbered_takes_other_numbers_and_nothing_else() {
     assert!(ran.out.contains("content") && !ran.out.contains("  seq: "), "{}", ran.out);
 }
 
-/// A capture of these datagrams, in that byte order.
+/// Returns a capture of these datagrams in a byte order.
 fn in_order(byte_order: ByteOrder, records: &[Record<'_>]) -> Vec<u8> {
     let mut encoder = Encoder::new(&Header { byte_order, ..header() }).expect("the header fits");
     let mut bytes = encoder.header().to_vec();
@@ -236,31 +237,31 @@ fn in_order(byte_order: ByteOrder, records: &[Record<'_>]) -> Vec<u8> {
 }
 
 #[test]
-fn other_byte_orders_are_other_bytes_and_the_same_content() {
+fn another_byte_order_differs_in_bytes_but_not_in_content() {
     let all = execs(10);
     let pair = Pair::of_bytes(&in_order(ByteOrder::Little, &all), &in_order(ByteOrder::Big, &all));
     let note = "note: their datagrams are in different byte orders: only --renumbered can match them";
-    pair.says(&[], 8, &["they differ at event 1", "  frame: differs", note]);
-    pair.says(&["--by-cpu"], 8, &["they differ at event 1 of cpu 0"]);
-    pair.says(&["--renumbered"], 0, &["identical: 10 events"]);
+    pair.check(&[], 8, &["they differ at event 1", "  frame: differs", note]);
+    pair.check(&["--by-cpu"], 8, &["they differ at event 1 of cpu 0"]);
+    pair.check(&["--renumbered"], 0, &["identical: 10 events"]);
     let big = in_order(ByteOrder::Big, &all);
-    Pair::of_bytes(&big, &big).says(&[], 0, &["identical: 10 events"]);
+    Pair::of_bytes(&big, &big).check(&[], 0, &["identical: 10 events"]);
 }
 
 #[test]
-fn the_same_bytes_are_the_same_in_whatever_form_they_are_kept() {
+fn equal_bytes_are_equal_as_events_and_as_raw_datagrams() {
     let Record::Event(frame, _) = exec(0, 1, 20) else { panic!("an event") };
     let bytes = frame.with_bytes(ByteOrder::Big, <[u8]>::to_vec);
     let raw = in_order(ByteOrder::Little, &[Record::Event(RecordedDatagram::Raw(&bytes), None)]);
     let usual = in_order(ByteOrder::Big, &[Record::Event(frame, None)]);
     for (a, b) in [(&raw, &usual), (&usual, &raw)] {
-        Pair::of_bytes(a, b).says(&[], 0, &["identical: 1 event"]);
+        Pair::of_bytes(a, b).check(&[], 0, &["identical: 1 event"]);
     }
 }
 
 #[test]
-fn captures_that_are_too_far_apart_are_given_up() {
-    // Each has what the other will never have, and more of it than can wait.
+fn captures_that_are_too_far_apart_are_not_compared_further() {
+    // Each capture has more records than can be held that the other one lacks.
     let count = 300_000;
     let of_cpu = |cpu| (0..count).map(|n| exec_on(cpu, n, n)).collect::<Vec<_>>();
     let pair = Pair::of_bytes(&capture(&of_cpu(0), 16_384), &capture(&of_cpu(1), 16_384));
@@ -271,36 +272,36 @@ fn captures_that_are_too_far_apart_are_given_up() {
     assert_eq!((&found["verdict"], &found["difference"]), (&json!("too_far_apart"), &json!(null)));
     assert_eq!(found["apart"]["held_in_all"], 262_145);
     assert_eq!((&found["a"]["events"], &found["b"]["events"]), (&json!(count), &json!(count)));
-    // In one order, the first event tells.
-    pair.says(&[], 8, &["they differ at event 1"]);
+    // Without --by-cpu, the first event already differs.
+    pair.check(&[], 8, &["they differ at event 1"]);
 }
 
 #[test]
-fn of_a_damaged_capture_the_intact_part_is_compared() {
+fn the_intact_part_of_a_damaged_capture_is_compared() {
     let whole = parts(&execs(60), 20);
     let mut damaged = whole.clone();
     damaged[2][70] ^= 1;
     let pair = Pair::of_bytes(&whole.concat(), &damaged.concat());
-    let ran = pair.says(&[], 4, &["of what is intact: they differ at event 21", "all of {b}: 40 events"]);
+    let ran = pair.check(&[], 4, &["of what is intact: they differ at event 21", "all of {b}: 40 events"]);
     assert!(ran.err.contains(&format!("pmon: {}: ", pair.b)) && ran.err.contains("damaged"), "{}", ran.err);
     let found = pair.diff(&["--json"]).expect(4).json();
     assert_eq!((&found["a"]["damaged_parts"], &found["verdict"]), (&json!(0), &json!("different")));
     assert!(found["b"]["damaged_parts"].as_u64() > Some(0), "{found:#}");
 
-    // Damaged in the same way, what is left of them is the same; that is not all.
+    // With the same damage, the intact parts are equal, but the exit code reports the damage.
     let pair = Pair::of_bytes(&damaged.concat(), &damaged.concat());
-    pair.says(&[], 4, &["of what is intact: identical: 40 events"]);
+    pair.check(&[], 4, &["of what is intact: identical: 40 events"]);
 }
 
 #[test]
-fn one_that_was_not_ended_is_compared_as_far_as_it_goes() {
+fn an_unsealed_capture_is_compared_up_to_its_end() {
     let whole = parts(&execs(60), 20);
     let pair = Pair::of_bytes(&whole.concat(), &whole[..3].concat());
-    pair.says(&[], 8, &["they differ at event 41", "note: {b} was not ended cleanly"]);
+    pair.check(&[], 8, &["they differ at event 41", "note: {b} was not ended cleanly"]);
 }
 
 #[test]
-fn what_is_no_capture_is_refused() {
+fn a_file_that_is_no_capture_is_refused() {
     let pair = Pair::of_bytes(&capture(&execs(3), 5), b"#!/bin/sh\n");
     for args in [[&pair.a, &pair.b], [&pair.b, &pair.a]] {
         let ran = pmon(&["diff", args[0], args[1]]).expect(5);
@@ -329,7 +330,7 @@ fn one_of_the_two_may_be_standard_input() {
 }
 
 #[test]
-fn nobody_need_read_what_it_says() {
+fn a_closed_pipe_does_not_change_the_exit_code() {
     let pair = Pair::new(&execs(10), &execs(9));
     let mut command = command(&["diff", &pair.a, &pair.b]);
     let (read, write) = std::io::pipe().expect("a pipe");

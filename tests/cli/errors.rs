@@ -1,33 +1,33 @@
-//! What cannot be done is said in a line, with its exit code.
+//! Tests that each error is one line, with the documented exit code.
 
 use crate::live::can_record;
 use crate::support::*;
 
-/// All readers end with that code and say that.
+/// Checks that all verbs that read a capture fail with this exit code and message.
 #[track_caller]
-fn all_refuse(file: &str, code: i32, says: &str) {
+fn all_refuse(file: &str, code: i32, expected: &str) {
     for verb in ["print", "info", "verify"] {
         let ran = pmon(&[verb, file]).expect(code);
         assert_eq!(ran.out, "");
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
-        assert!(ran.err.starts_with("pmon: ") && ran.err.contains(says), "{}", ran.err);
+        assert!(ran.err.starts_with("pmon: ") && ran.err.contains(expected), "{}", ran.err);
     }
 }
 
 #[test]
-fn a_missing_file() {
+fn a_missing_file_is_an_error() {
     all_refuse("/nowhere/x.pmon", 6, "/nowhere/x.pmon");
 }
 
 #[test]
-fn a_missing_file_whose_partial_is_there() {
+fn a_missing_file_with_a_partial_file_gives_a_hint() {
     let dir = Dir::new();
     dir.file("x.pmon.partial", b"");
     all_refuse(&arg(&dir.path("x.pmon")), 6, "x.pmon.partial exists");
 }
 
 #[test]
-fn a_name_does_not_drive_the_terminal() {
+fn file_names_cannot_control_the_terminal() {
     let dir = Dir::new();
     let file = dir.file("\x1b[31mred\n.pmon", &capture(&story()[..5], 5));
     for verb in ["info", "print"] {
@@ -44,13 +44,13 @@ fn a_name_does_not_drive_the_terminal() {
 }
 
 #[test]
-fn a_folder() {
+fn a_directory_is_an_error() {
     let dir = Dir::new();
     all_refuse(&arg(&dir.path("")), 6, "cannot read");
 }
 
 #[test]
-fn a_foreign_file() {
+fn a_file_of_another_format_is_refused() {
     let dir = Dir::new();
     all_refuse(
         &dir.file("x", b"#!/bin/sh\necho this is no capture, however long it may be, and it goes on\n"),
@@ -61,10 +61,10 @@ fn a_foreign_file() {
 }
 
 #[test]
-fn a_torn_file_gives_its_intact_part() {
+fn the_intact_part_of_a_truncated_file_is_printed() {
     let dir = Dir::new();
     let whole = capture(&story(), 5);
-    // Somewhere within the second block.
+    // Cut within the second block.
     let first_block_only = capture(&story()[..5], 5).len();
     let file = dir.file("x.pmon", &whole[..first_block_only - 20]);
     let ran = pmon(&["print", &file, "--format", "classic"]).expect(4);
@@ -86,7 +86,7 @@ fn damage_is_reported_and_the_rest_is_read() {
 }
 
 #[test]
-fn what_cannot_be_read_at_all_is_said_to_be_so() {
+fn a_capture_without_a_readable_part_is_reported() {
     let dir = Dir::new();
     let header = capture(&[], 5);
     let ran = pmon(&["print", &dir.file("x.pmon", &[&header[..], b"garbage"].concat())]);
@@ -100,7 +100,7 @@ fn what_cannot_be_read_at_all_is_said_to_be_so() {
 }
 
 #[test]
-fn with_a_damaged_header_a_time_needs_its_date() {
+fn a_time_of_day_needs_an_intact_header() {
     let dir = Dir::new();
     let mut records = story();
     records.insert(0, clock());
@@ -116,10 +116,10 @@ fn with_a_damaged_header_a_time_needs_its_date() {
 }
 
 #[test]
-fn a_future_version() {
+fn a_future_version_is_refused() {
     let dir = Dir::new();
     let mut bytes = capture(&story(), 5);
-    // The major version stands behind 8 bytes of magic, the header's length at 12, its checksum at its end.
+    // The major version is at offset 8, the header's length at 12, and its checksum at its end.
     bytes[8] = 9;
     let len = bytes[12..16].iter().rev().fold(0, |len, &byte| len << 8 | usize::from(byte));
     let crc = crc32c::crc32c(&bytes[..len - 4]);
@@ -128,7 +128,7 @@ fn a_future_version() {
 }
 
 #[test]
-fn a_full_output() {
+fn a_full_output_is_an_error() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &capture(&story(), 5));
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
@@ -138,7 +138,7 @@ fn a_full_output() {
 }
 
 #[test]
-fn usage() {
+fn wrong_usage_ends_with_2() {
     pmon(&["print"]).expect(2);
     pmon(&["print", "x", "--kind", "spoon"]).expect(2);
     pmon(&["print", "x", "--since", "soon"]).expect(2);

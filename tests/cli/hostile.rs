@@ -85,7 +85,7 @@ fn capture(n: u32) -> Vec<u8> {
 }
 
 #[test]
-fn no_output_of_any_verb_drives_the_terminal() {
+fn no_output_of_any_verb_can_control_the_terminal() {
     let dir = Dir::new();
     let [a, b] =
         [(1, "a"), (2, "b")].map(|(n, name)| dir.file(&format!("{name}{HOSTILE}.pmon"), &capture(n)));
@@ -128,9 +128,9 @@ fn no_output_of_any_verb_drives_the_terminal() {
     assert!(shown > 10, "{shown}");
 }
 
-/// A JSON parser must return the recorded strings.
+/// Checks that a JSON parser returns the recorded strings.
 #[test]
-fn json_gives_hostile_strings_back_as_they_were() {
+fn json_preserves_hostile_strings() {
     let dir = Dir::new();
     let file = dir.file("a.pmon", &capture(1));
     let info = run(command(&["info", "--json", &file])).expect(0).json();
@@ -140,10 +140,10 @@ fn json_gives_hostile_strings_back_as_they_were() {
     assert_eq!(info["command"][1], HOSTILE);
 }
 
-/// Runs the verbs with the highest memory use at a small scale; `cargo run -p pmon-testkit --bin forge` runs
-/// all of them.
+/// Runs the verbs with the highest memory use at a small scale; `cargo run -p pmon-testkit --bin
+/// forge` runs all of them.
 #[test]
-fn forged_captures_take_no_more_memory_than_is_promised() {
+fn forged_captures_stay_within_the_memory_limit() {
     let dir = Dir::new();
     for forged in forge::ALL {
         let file = dir.file("a.pmon", &(forged.make)(4));
@@ -171,7 +171,7 @@ fn forged_captures_take_no_more_memory_than_is_promised() {
 /// A killed recorder leaves a hole in its file, and a forger can make a hole as large as a file can
 /// be.
 #[test]
-fn a_file_with_a_hole_of_a_tebibyte_is_read_at_once() {
+fn a_file_with_a_hole_of_a_tebibyte_is_read_quickly() {
     let dir = Dir::new();
     let story = support::story();
     let parts = support::parts(&story, usize::MAX);

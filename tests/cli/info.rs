@@ -1,4 +1,4 @@
-//! What `pmon info` writes.
+//! Tests the output of `pmon info`.
 
 use serde_json::Value;
 
@@ -46,7 +46,7 @@ fn the_count_by_kind_agrees_with_the_lines_of_print() {
 }
 
 #[test]
-fn text_has_all_that_matters() {
+fn text_has_the_main_facts() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &capture(&story(), 4));
     let out = pmon(&["info", &file]).expect(0).out;
@@ -66,7 +66,7 @@ fn text_has_all_that_matters() {
 }
 
 #[test]
-fn an_unfinished_capture_is_read_and_said_to_be_unfinished() {
+fn an_unfinished_capture_is_read_and_reported() {
     let dir = Dir::new();
     let mut records = story();
     records.pop();

@@ -1,4 +1,4 @@
-//! Recording for real. Where the kernel does not allow that, a test says so and passes.
+//! Helpers for tests that record on the running kernel. A test that cannot record is skipped.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,7 @@ pub(crate) fn can_record() -> bool {
     needs(&[Need::Recording(&[])])
 }
 
-/// Makes a command run without privilege: as nobody if the tests run as root, otherwise as the
+/// Makes a command run without privilege: as user 65534 if the tests run as root, otherwise as the
 /// current user. Returns the user ID.
 pub(crate) fn unprivileged(command: &mut Command) -> u32 {
     let user = rustix::process::geteuid();
@@ -31,7 +31,8 @@ pub(crate) fn unprivileged(command: &mut Command) -> u32 {
     65534
 }
 
-/// Runs `pmon` without privilege in `dir`; `None` if we cannot become nobody, which is said.
+/// Runs `pmon` without privilege in `dir`. Skips the test and returns `None` if this process cannot
+/// change its user.
 pub(crate) fn as_nobody(dir: &Dir, args: &[&str]) -> Option<RunOutput> {
     let programs = Dir::new();
     let program = programs.path("pmon");
@@ -51,7 +52,7 @@ pub(crate) fn as_nobody(dir: &Dir, args: &[&str]) -> Option<RunOutput> {
     }
 }
 
-/// Whether whoever started this test has it ignore that signal; programs started here then do as well.
+/// Whether this process inherited a signal as ignored, which the programs that it starts inherit.
 pub(crate) fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("the signals ignored");
@@ -59,7 +60,7 @@ pub(crate) fn is_ignored(signal: Signal) -> bool {
     ignored >> (signal.as_raw() - 1) & 1 == 1
 }
 
-/// Waits until `what` holds.
+/// Waits until a condition holds.
 #[track_caller]
 pub(crate) fn wait_until(what: impl Fn() -> bool) {
     let began = Instant::now();
@@ -69,19 +70,19 @@ pub(crate) fn wait_until(what: impl Fn() -> bool) {
     }
 }
 
-/// `pmon record` under way, into a file.
+/// A running `pmon record` that writes to a file.
 pub(crate) struct Recorder {
     pub(crate) child: Child,
     pub(crate) file: String,
 }
 
 impl Recorder {
-    /// Starts it, and waits until it records.
+    /// Starts `pmon record`, and waits until it records.
     pub(crate) fn start(dir: &Dir) -> Self {
         Self::start_with(dir, &[])
     }
 
-    /// The same, with options.
+    /// Starts `pmon record` with options, and waits until it records.
     pub(crate) fn start_with(dir: &Dir, options: &[&str]) -> Self {
         let file = arg(&dir.path("live.pmon"));
         let mut command = command(&["record", "-o", &file]);
@@ -93,7 +94,7 @@ impl Recorder {
         Self { child, file }
     }
 
-    /// Sends it a signal, and waits for its end.
+    /// Sends a signal, and waits for the end.
     pub(crate) fn end(self, signal: Signal) -> RunOutput {
         send(&self.child, signal);
         RunOutput::new(self.child.wait_with_output().expect("pmon ends"))
@@ -105,14 +106,14 @@ pub(crate) fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).expect("it has not been waited for");
 }
 
-/// Runs `/bin/true` and gives its process id.
+/// Runs `/bin/true` and returns its process id.
 pub(crate) fn run_true() -> u64 {
     let mut child = Command::new("/bin/true").spawn().expect("/bin/true runs");
     assert!(child.wait().expect("it ends").success());
     child.id().into()
 }
 
-/// The kinds of the events of a process, in order.
+/// Returns the kinds of the events of a process, in order.
 pub(crate) fn kinds_of(lines: &[Value], pid: u64) -> Vec<String> {
     let is_of = |line: &&Value| {
         let field = if line["kind"] == "fork" { "child_pid" } else { "pid" };
@@ -121,7 +122,7 @@ pub(crate) fn kinds_of(lines: &[Value], pid: u64) -> Vec<String> {
     lines.iter().filter(is_of).map(|line| line["kind"].as_str().expect("a kind").to_owned()).collect()
 }
 
-/// What `print --format json` says of a capture.
+/// Returns the lines of `print --format json`.
 pub(crate) fn json_of(file: &str) -> Vec<Value> {
     pmon(&["print", file, "--format", "json"]).expect(0).json_lines()
 }

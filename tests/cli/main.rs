@@ -1,4 +1,4 @@
-//! The command, run as a program: on captures that are built here, and against the running kernel.
+//! Tests the `pmon` program on captures that are built here, and on the running kernel.
 
 mod buffer;
 mod diff;

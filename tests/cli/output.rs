@@ -24,7 +24,7 @@ fn read_some(args: &[&str], bytes: usize) -> RunOutput {
     RunOutput::new(child.wait_with_output().expect("pmon ends"))
 }
 
-/// A synthetic capture that is larger than a pipe's buffer.
+/// Writes a synthetic capture that is larger than the buffer of a pipe.
 fn long_capture(dir: &Dir) -> String {
     let file = arg(&dir.path("long.pmon"));
     pmon(&["synth", "-q", "-n", "60K", "-o", &file]).expect(0);
@@ -32,7 +32,7 @@ fn long_capture(dir: &Dir) -> String {
 }
 
 #[test]
-fn a_reader_of_a_capture_that_goes_away_is_a_failure_and_one_of_text_is_none() {
+fn a_closed_pipe_is_an_error_for_captures_but_not_for_text() {
     let dir = Dir::new();
     let file = long_capture(&dir);
     for args in [&["synth", "-n", "60K", "-o", "-"][..], &["replay", &file, "--record", "-"]] {
@@ -52,7 +52,7 @@ fn a_reader_of_a_capture_that_goes_away_is_a_failure_and_one_of_text_is_none() {
 }
 
 #[test]
-fn a_recording_whose_reader_goes_away_fails_and_one_that_is_shown_does_not() {
+fn a_closed_pipe_is_an_error_for_record_but_not_for_watch() {
     if !can_record() {
         return;
     }
@@ -104,7 +104,7 @@ fn a_full_or_closed_output_is_an_error_of_each_verb() {
 }
 
 #[test]
-fn a_small_limit_on_file_sizes_takes_what_fits_and_is_named_otherwise() {
+fn a_limit_on_file_sizes_is_named_if_the_file_exceeds_it() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &capture(&story(), 5));
     let limited = |blocks: u32, args: &str| {
@@ -129,7 +129,7 @@ fn a_small_limit_on_file_sizes_takes_what_fits_and_is_named_otherwise() {
 }
 
 #[test]
-fn a_recording_fits_below_a_limit_that_leaves_no_room_for_a_journal() {
+fn a_recording_needs_no_journal_under_a_limit_on_file_sizes() {
     if !can_record() {
         return;
     }
@@ -148,7 +148,7 @@ fn a_recording_fits_below_a_limit_that_leaves_no_room_for_a_journal() {
 }
 
 #[test]
-fn a_fifo_without_a_reader_is_given_up_in_time_or_by_a_signal() {
+fn waiting_for_the_reader_of_a_fifo_ends_in_time_or_by_a_signal() {
     let dir = Dir::new();
     let fifo = arg(&dir.path("fifo"));
     assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
@@ -178,7 +178,7 @@ fn a_fifo_without_a_reader_is_given_up_in_time_or_by_a_signal() {
 }
 
 #[test]
-fn what_is_expected_of_a_program_is_not_written_into_a_fifo() {
+fn expected_output_is_not_written_to_a_fifo() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &capture(&story(), 5));
     let fifo = arg(&dir.path("fifo"));
@@ -191,7 +191,7 @@ fn what_is_expected_of_a_program_is_not_written_into_a_fifo() {
 }
 
 #[test]
-fn a_default_name_is_a_new_file_whatever_others_have_put_there() {
+fn a_default_name_is_always_a_new_file() {
     if !can_record() {
         return;
     }
@@ -225,7 +225,7 @@ fn a_default_name_is_a_new_file_whatever_others_have_put_there() {
 }
 
 #[test]
-fn a_block_device_is_not_overwritten_by_a_name() {
+fn a_block_device_is_not_overwritten_without_force() {
     let devices = fs::read_dir("/dev").expect("/dev").flatten().map(|entry| entry.path());
     let is_block =
         |path: &std::path::PathBuf| fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device());

@@ -1,4 +1,4 @@
-//! What `pmon print` writes.
+//! Tests the output of `pmon print`.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
@@ -20,7 +20,7 @@ fn print(records: &[Record<'_>], args: &[&str]) -> RunOutput {
 }
 
 #[test]
-fn text_tells_the_story() {
+fn text_shows_each_event() {
     let ran = print(&story(), &[]);
     assert_eq!(ran.err, "");
     assert_eq!(
@@ -37,8 +37,8 @@ fn text_tells_the_story() {
     );
 }
 
-/// A program whose details and use of resources came by the ring.
-fn of_the_ring() -> Vec<Record<'static>> {
+/// Returns records of a program with details and resource usage from the ring.
+fn ring_records() -> Vec<Record<'static>> {
     let Record::Details(git) = details(2, 20, "git", b"git\0status\0") else { unreachable!() };
     let ids = Some(Credentials { uid: 1000, euid: 0, gid: 100, egid: 100 });
     let context =
@@ -86,8 +86,8 @@ fn of_the_ring() -> Vec<Record<'static>> {
 }
 
 #[test]
-fn text_tells_who_started_what_and_what_it_used() {
-    let ran = print(&of_the_ring(), &["--threads"]);
+fn text_shows_parents_users_and_resource_usage() {
+    let ran = print(&ring_records(), &["--threads"]);
     assert_eq!(
         ran.out,
         "\
@@ -99,7 +99,7 @@ fn text_tells_who_started_what_and_what_it_used() {
 "
     );
     // With threads hidden, the process ends only once.
-    let ran = print(&of_the_ring(), &["--kind", "exit"]);
+    let ran = print(&ring_records(), &["--kind", "exit"]);
     assert_eq!(ran.out.lines().count(), 1, "{}", ran.out);
     assert!(ran.out.contains("killed by SIGKILL, ran 412.3ms"), "{}", ran.out);
 }
@@ -129,9 +129,9 @@ fn without_the_ring_the_process_ends_with_its_last_thread_in_every_format() {
 }
 
 #[test]
-fn json_and_csv_have_all_that_the_ring_tells() {
-    let lines = print(&of_the_ring(), &["--format", "json"]).json_lines();
-    let rows = csv_rows(&print(&of_the_ring(), &["--format", "csv"]).out);
+fn json_and_csv_have_all_details_of_the_ring() {
+    let lines = print(&ring_records(), &["--format", "json"]).json_lines();
+    let rows = csv_rows(&print(&ring_records(), &["--format", "csv"]).out);
     let wanted = [
         (
             1,
@@ -163,7 +163,7 @@ fn json_and_csv_have_all_that_the_ring_tells() {
 }
 
 #[test]
-fn where_a_process_belongs_is_null_where_it_is_not_known() {
+fn unknown_process_context_is_null() {
     let Record::Details(kworker) = details(2, 20, "kworker", b"") else { unreachable!() };
     let context = ProcessContext { login_uid: u32::MAX, pid: 20, ..ProcessContext::default() };
     let kworker = Details { context: Some(context), ..*kworker };
@@ -172,12 +172,12 @@ fn where_a_process_belongs_is_null_where_it_is_not_known() {
     for unknown in ["login_uid", "cgroup_id", "pid_ns"] {
         assert_eq!(line[unknown], json!(null), "{unknown}");
     }
-    // These can be 0.
+    // These values can be 0.
     assert_eq!([&line["session"], &line["group"], &line["ns_pid"]], [&json!(0), &json!(0), &json!(20)]);
 }
 
 #[test]
-fn threads_are_shown_on_wish() {
+fn threads_are_shown_on_request() {
     let ran = print(&story(), &["--threads", "--pid", "21"]);
     assert_eq!(
         ran.out,
@@ -190,7 +190,7 @@ fn threads_are_shown_on_wish() {
 }
 
 #[test]
-fn each_kind_has_its_line_of_text() {
+fn each_kind_has_a_line_of_text() {
     let task = Task::new(10, 10);
     let tracer = Task::new(99, 99);
     let records = [
@@ -223,7 +223,7 @@ fn each_kind_has_its_line_of_text() {
 }
 
 #[test]
-fn clocks() {
+fn clocks_select_the_time_of_a_line() {
     let first_words = |clock| {
         let ran = print(&[exec(1, 1, 5), exec(4, 2, 6), end(5, 2)], &["--clock", clock]);
         ran.out.lines().map(|line| line.split("  ").next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
@@ -235,7 +235,7 @@ fn clocks() {
 }
 
 #[test]
-fn classic_is_the_c_examples_output_byte_for_byte() {
+fn classic_equals_the_output_of_the_c_example() {
     let task = Task::new(9, 9);
     let records = [
         event(0, 0, 1, EventBody::Ack { ack: 1, err: 0 }),
@@ -322,7 +322,7 @@ fn json_has_the_documented_fields() {
 }
 
 #[test]
-fn json_of_what_nobody_can_read_keeps_the_bytes() {
+fn json_has_the_bytes_of_unreadable_datagrams() {
     let records = [Record::Event(RecordedDatagram::Raw(b"\x01\xffno"), None), end(2, 1)];
     let lines = print(&records, &["--format", "json"]).json_lines();
     assert_eq!(lines[0]["kind"], "unknown");
@@ -330,7 +330,7 @@ fn json_of_what_nobody_can_read_keeps_the_bytes() {
     assert_eq!(lines[0]["pid"], json!(null));
 }
 
-/// The datagram of an event of a kind that no kernel sends yet, with sequence number 5.
+/// Returns a datagram with sequence number 5 and a kind that no kernel sends yet.
 fn unknown_kind() -> Vec<u8> {
     let Record::Event(RecordedDatagram::Event(known), _) = exec(1, 5, 7) else { unreachable!() };
     let mut frame = known.encode(pmon_core::wire::ByteOrder::Little).expect("an exec has a frame");
@@ -339,7 +339,7 @@ fn unknown_kind() -> Vec<u8> {
 }
 
 #[test]
-fn an_unknown_kind_keeps_its_number_and_its_frame() {
+fn json_has_the_number_and_bytes_of_unknown_kinds() {
     let lines = print(
         &[Record::Event(RecordedDatagram::Raw(&unknown_kind()), None), end(2, 1)],
         &["--format", "json"],
@@ -351,14 +351,14 @@ fn an_unknown_kind_keeps_its_number_and_its_frame() {
     assert_eq!(lines[0]["frame"].as_str().map(str::len), Some(152));
 }
 
-/// The rows of a CSV file, by the names of their columns.
+/// Returns the rows of a CSV file as maps from column names to values.
 fn csv_rows(out: &str) -> Vec<HashMap<String, String>> {
     let rows = csv::Reader::from_reader(out.as_bytes()).into_deserialize().map(|row| row.expect("a row"));
     rows.collect()
 }
 
 #[test]
-fn csv_says_what_json_says() {
+fn csv_and_json_have_the_same_values() {
     let mut records = story();
     let unknown = unknown_kind();
     records.insert(4, Record::Event(RecordedDatagram::Raw(&unknown), None));
@@ -383,7 +383,7 @@ fn csv_says_what_json_says() {
 }
 
 #[test]
-fn csv_columns_stay_where_they_are() {
+fn csv_columns_keep_their_order() {
     let out = print(&[end(0, 0)], &["--format", "csv"]).out;
     assert_eq!(
         out,
@@ -411,7 +411,7 @@ fn csv_strings_are_escaped_as_documented() {
     assert_eq!(rows[1]["comm"], r"a\\b\t\x7f\xfe");
 }
 
-/// The kinds and sequence numbers of what is shown, losses left out.
+/// Returns the kinds and sequence numbers of the printed events.
 fn shown(args: &[&str]) -> Vec<(String, u64)> {
     let lines = print(&story(), &[&["--format", "json"], args].concat()).json_lines();
     let name = |line: &Value| line["kind"].as_str().unwrap_or_default().to_owned();
@@ -423,7 +423,7 @@ fn seqs(args: &[&str]) -> Vec<u64> {
 }
 
 #[test]
-fn filters() {
+fn filters_select_events() {
     assert_eq!(seqs(&["--kind", "exec,exit"]), [3, 5, 6, 7, 8]);
     assert_eq!(seqs(&["--pid", "30"]), [7, 8]);
     assert_eq!(seqs(&["--tree", "10"]), [2, 3, 4, 5, 6]);
@@ -439,7 +439,7 @@ fn filters() {
 }
 
 #[test]
-fn losses_are_shown_whatever_the_filters_within_their_time() {
+fn only_time_filters_hide_losses() {
     let has_loss = |args: &[&str]| print(&story(), args).out.contains("events lost");
     assert!(has_loss(&["--kind", "coredump"]));
     assert!(has_loss(&["--pid", "4"]));
@@ -447,7 +447,7 @@ fn losses_are_shown_whatever_the_filters_within_their_time() {
 }
 
 #[test]
-fn standard_input_is_a_capture_too() {
+fn a_capture_can_be_read_from_standard_input() {
     let bytes = capture(&story(), 3);
     let ran = pmon_with_input(&["print", "-", "--format", "json"], &bytes).expect(0);
     assert_eq!(ran.json_lines().len(), 9);
@@ -455,7 +455,7 @@ fn standard_input_is_a_capture_too() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
+fn a_closed_pipe_ends_the_verb_silently() {
     let dir = Dir::new();
     let records: Vec<_> = (0..200_000).map(|n| exec(n.into(), n, 5)).collect();
     let file = dir.file("x.pmon", &capture(&records, 10_000));
@@ -472,7 +472,7 @@ fn a_reader_that_goes_away_ends_it_quietly() {
 }
 
 #[test]
-fn blindness_stands_where_it_was() {
+fn blind_times_are_shown_where_they_happened() {
     let records = [exec(1, 1, 20), blind(1, 2_000_001), exec(2_000_001, 2, 21), end(3_000_000, 2)];
     let line = |args: &[&str]| print(&records, args).out.lines().nth(1).map(str::to_owned);
     assert_eq!(
@@ -491,7 +491,7 @@ fn blindness_stands_where_it_was() {
         (classic.out.lines().count(), classic.err.as_str()),
         (2, "pmon: no events emitted for 2.00s; the classic format has no line for that\n")
     );
-    // Whatever the filters but time.
+    // Only time filters hide blind times.
     assert_eq!(print(&records, &["--kind", "exit"]).out.lines().count(), 1);
     assert_eq!(print(&records, &["--until", "+0.0000001s"]).out.lines().count(), 0);
 }

@@ -1,4 +1,4 @@
-//! `pmon record`, against the running kernel.
+//! Tests `pmon record` on the running kernel.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::live::*;
 use crate::support::*;
 
-/// Records `command` into a file of `dir`; gives the file.
+/// Records `command` to a file in `dir`, and returns the file.
 fn record(dir: &Dir, command: &[&str], code: i32) -> (String, RunOutput) {
     let file = arg(&dir.path("x.pmon"));
     let ran = pmon(&[&["record", "-o", &file, "--"], command].concat()).expect(code);
@@ -21,7 +21,7 @@ fn record(dir: &Dir, command: &[&str], code: i32) -> (String, RunOutput) {
 }
 
 #[test]
-fn a_command_is_recorded_and_its_status_passed_on() {
+fn the_status_of_a_recorded_command_is_passed_on() {
     if !can_record() {
         return;
     }
@@ -43,7 +43,7 @@ fn a_command_is_recorded_and_its_status_passed_on() {
 }
 
 #[test]
-fn every_short_lived_process_is_there_and_the_counts_agree() {
+fn every_short_lived_process_is_recorded_and_counted() {
     const RUNS: u64 = 200;
     if !can_record() {
         return;
@@ -71,7 +71,7 @@ fn every_short_lived_process_is_there_and_the_counts_agree() {
 }
 
 #[test]
-fn a_signalled_command_and_one_that_cannot_be_run() {
+fn exit_codes_of_killed_and_missing_commands_are_those_of_shells() {
     if !can_record() {
         return;
     }
@@ -85,7 +85,7 @@ fn a_signalled_command_and_one_that_cannot_be_run() {
 }
 
 #[test]
-fn a_failed_start_keeps_the_capture_that_it_would_have_replaced() {
+fn a_failed_start_keeps_the_existing_capture() {
     if !can_record() {
         return;
     }
@@ -94,7 +94,7 @@ fn a_failed_start_keeps_the_capture_that_it_would_have_replaced() {
     pmon(&["record", "-o", &file, "--", "/bin/true"]).expect(7);
     pmon(&["record", "--force", "-o", &file, "--", "/nowhere/program"]).expect(127);
     assert_eq!(std::fs::read(&file).expect("the file"), b"precious");
-    // What a killed recorder left is as precious.
+    // The file of a killed recorder is kept, too.
     let partial = dir.file("y.pmon.partial", b"evidence");
     let y = arg(&dir.path("y.pmon"));
     pmon(&["record", "--force", "-o", &y, "--", "/nowhere/program"]).expect(127);
@@ -102,7 +102,7 @@ fn a_failed_start_keeps_the_capture_that_it_would_have_replaced() {
 }
 
 #[test]
-fn a_second_recorder_of_that_name_leaves_the_first_alone() {
+fn a_second_recorder_cannot_use_the_same_file() {
     if !can_record() {
         return;
     }
@@ -117,7 +117,7 @@ fn a_second_recorder_of_that_name_leaves_the_first_alone() {
 }
 
 #[test]
-fn two_signals_at_once_end_a_recording_as_cleanly_as_one() {
+fn two_simultaneous_signals_end_a_recording_cleanly() {
     if !can_record() {
         return;
     }
@@ -172,17 +172,17 @@ fn a_signal_ends_a_recording_cleanly() {
 }
 
 #[test]
-fn a_recording_says_how_it_goes_when_asked_also_a_quiet_one() {
+fn sigusr1_prints_the_status_line_even_with_quiet() {
     if !can_record() {
         return;
     }
     let dir = Dir::new();
     let mut recorder = Recorder::start_with(&dir, &["-q"]);
-    let mut said = BufReader::new(recorder.child.stderr.take().expect("a pipe"));
+    let mut stderr = BufReader::new(recorder.child.stderr.take().expect("a pipe"));
     for _ in 0..2 {
         send(&recorder.child, Signal::USR1);
         let mut line = String::new();
-        said.read_line(&mut line).expect("a line");
+        stderr.read_line(&mut line).expect("a line");
         assert!(line.starts_with("pmon: recording "), "{line}");
         for part in [" events (", " lost, ", " queue ", ", lag "] {
             assert!(line.contains(part), "{line}");
@@ -192,13 +192,13 @@ fn a_recording_says_how_it_goes_when_asked_also_a_quiet_one() {
     let pid = run_true();
     recorder.end(Signal::INT).expect(0);
     let mut rest = String::new();
-    said.read_to_string(&mut rest).expect("text");
+    stderr.read_to_string(&mut rest).expect("text");
     assert_eq!(rest, "");
     assert_eq!(kinds_of(&json_of(&file), pid), ["fork", "exec", "exit"]);
 }
 
 #[test]
-fn a_killed_recorder_leaves_all_but_the_last_tenth_of_a_second() {
+fn a_killed_recorder_loses_at_most_a_tenth_of_a_second() {
     if !can_record() {
         return;
     }
@@ -206,7 +206,7 @@ fn a_killed_recorder_leaves_all_but_the_last_tenth_of_a_second() {
     let recorder = Recorder::start(&dir);
     let partial = format!("{}.partial", recorder.file);
     let pids: Vec<u64> = (0..20).map(|_| run_true()).collect();
-    // More than the 100 ms that are promised: the machine may be busy.
+    // The test allows more than the documented 100 ms, because the machine may be busy.
     thread::sleep(Duration::from_millis(300));
     assert_eq!(recorder.end(Signal::KILL).code, None);
     let ran = pmon(&["print", &partial, "--format", "json"]).expect(0);
@@ -220,7 +220,7 @@ fn a_killed_recorder_leaves_all_but_the_last_tenth_of_a_second() {
 }
 
 #[test]
-fn a_full_disk_keeps_what_was_written_and_lets_the_command_finish() {
+fn a_full_disk_keeps_the_written_part_and_lets_the_command_finish() {
     if !can_record() {
         return;
     }
@@ -230,7 +230,7 @@ fn a_full_disk_keeps_what_was_written_and_lets_the_command_finish() {
     if !mount.status().is_ok_and(|status| status.success()) {
         return skip("this user cannot mount a file system");
     }
-    // What is written before, in time; then command lines that do not compress: several times what fits.
+    // Events that fit are written first; then incompressible command lines exceed the space.
     let script = "i=0; while [ $i -lt 20 ]; do /bin/true; i=$((i+1)); done; sleep 0.4
         base64 -w 400 /dev/urandom | head -n 1000 | while read line; do /bin/true $line; done; echo done";
     let file = arg(&dir.path("x.pmon"));
@@ -247,7 +247,7 @@ fn a_full_disk_keeps_what_was_written_and_lets_the_command_finish() {
 }
 
 #[test]
-fn a_capture_goes_through_a_pipe_and_a_closed_one_ends_the_recording() {
+fn a_capture_can_be_written_to_a_pipe_and_ends_if_it_is_closed() {
     if !can_record() {
         return;
     }
@@ -275,7 +275,7 @@ fn a_capture_goes_through_a_pipe_and_a_closed_one_ends_the_recording() {
 }
 
 #[test]
-fn what_went_to_a_device_is_not_proposed_for_reading() {
+fn a_capture_on_a_device_is_not_suggested_for_reading() {
     if !can_record() {
         return;
     }
@@ -284,7 +284,7 @@ fn what_went_to_a_device_is_not_proposed_for_reading() {
 }
 
 #[test]
-fn nobody_may_record_where_the_kernel_lets_them() {
+fn an_unprivileged_user_can_record_if_the_kernel_permits() {
     if !can_record() {
         return;
     }
@@ -310,7 +310,7 @@ fn nobody_may_record_where_the_kernel_lets_them() {
 }
 
 #[test]
-fn where_nothing_is_heard_the_cause_is_named_in_time() {
+fn a_recorder_without_events_names_the_cause_in_time() {
     if !can_record() {
         return;
     }
@@ -328,7 +328,7 @@ fn where_nothing_is_heard_the_cause_is_named_in_time() {
             continue;
         }
         for verb in [&["record", "-o", &file][..], &["watch"]] {
-            // How long it takes where it is heard at once, on a machine as busy as this one.
+            // The time that a successful recording takes on a machine as busy as this one.
             let began = Instant::now();
             pmon(&["record", "--for", "1ms", "-o", "/dev/null"]).expect(0);
             let otherwise = began.elapsed();
@@ -349,7 +349,7 @@ fn a_strict_recording_ends_with_3_if_it_is_incomplete_unless_the_command_fails()
     if !can_record() {
         return;
     }
-    // A recorder that stands still while more happens than its buffer takes.
+    // The recorder is stopped while more events happen than its buffer can hold.
     let storm = "i=0; while [ $i -lt 1500 ]; do (:); i=$((i+1)); done; kill -CONT $PPID";
     let record = |options: &[&str], script: &str| {
         let dir = Dir::new();
@@ -369,7 +369,7 @@ fn a_strict_recording_ends_with_3_if_it_is_incomplete_unless_the_command_fails()
 }
 
 #[test]
-fn the_summary_for_programs_says_what_verify_says() {
+fn the_json_summary_equals_that_of_verify() {
     if !can_record() {
         return;
     }
@@ -378,21 +378,21 @@ fn the_summary_for_programs_says_what_verify_says() {
     let ran = pmon(&["record", "--json", "--for", "50ms", "-o", &file]).expect(0);
     assert_eq!(ran.err, "");
     let verified = pmon(&["verify", "--json", &file]).expect(0).json();
-    let said = ran.json();
+    let summary = ran.json();
     for (field, value) in verified.as_object().expect("an object") {
-        assert_eq!(&said[field], value, "{field}");
+        assert_eq!(&summary[field], value, "{field}");
     }
-    assert_eq!((&said["file"], &said["command_pid"]), (&json!(file), &json!(null)));
-    // Standard output belongs to the command, or to the capture.
+    assert_eq!((&summary["file"], &summary["command_pid"]), (&json!(file), &json!(null)));
+    // The command or the capture uses standard output.
     let ran = pmon(&["record", "--json", "--force", "-o", &file, "--", "echo", "hello"]).expect(0);
     assert_eq!(ran.out, "hello\n");
-    let said: serde_json::Value = serde_json::from_str(&ran.err).expect("JSON");
-    assert_eq!(said["verdict"], "complete");
-    assert!(said["command_pid"].is_u64());
+    let summary: serde_json::Value = serde_json::from_str(&ran.err).expect("JSON");
+    assert_eq!(summary["verdict"], "complete");
+    assert!(summary["command_pid"].is_u64());
 }
 
 #[test]
-fn details_that_may_be_read_are_known_though_others_are_denied() {
+fn readable_details_are_recorded_if_others_are_denied() {
     if !can_record() {
         return;
     }

@@ -51,7 +51,7 @@ fn refusal(prepare: impl FnOnce(&mut Command)) -> String {
 /// Records with the default transport under these conditions, and returns the transport stored in
 /// the capture.
 #[track_caller]
-fn fallen_back(prepare: impl FnOnce(&mut Command)) -> TransportInfo {
+fn record_with_fallback(prepare: impl FnOnce(&mut Command)) -> TransportInfo {
     let dir = Dir::new();
     let file = arg(&dir.path("x.pmon"));
     let mut command = command(&["record", "--json", "-o", &file]);
@@ -67,7 +67,7 @@ fn fallen_back(prepare: impl FnOnce(&mut Command)) -> TransportInfo {
 }
 
 #[test]
-fn a_system_call_that_is_forbidden_is_not_taken_for_a_limit_or_for_a_lack_of_privilege() {
+fn a_denied_system_call_is_not_reported_as_a_limit_or_missing_privilege() {
     if !has_ring() {
         return;
     }
@@ -86,19 +86,19 @@ fn a_system_call_that_is_forbidden_is_not_taken_for_a_limit_or_for_a_lack_of_pri
         (attach(libc::ENOMEM), ["cannot attach the BPF program", "net.core.optmem_max"]),
         (attach(libc::EINVAL), ["cannot attach the BPF program", filter]),
     ] {
-        let said = refusal(|command| deny(command, denied));
-        assert!(words.iter().all(|word| said.contains(word)), "{denied:?}: {said}");
-        assert!(!said.contains("locked memory") && !said.contains("missing"), "{denied:?}: {said}");
+        let message = refusal(|command| deny(command, denied));
+        assert!(words.iter().all(|word| message.contains(word)), "{denied:?}: {message}");
+        assert!(!message.contains("locked memory") && !message.contains("missing"), "{denied:?}: {message}");
     }
 }
 
 #[test]
-fn a_recording_without_the_ring_that_was_refused_is_whole_and_says_why() {
+fn a_recording_with_fallback_is_complete_and_states_the_reason() {
     if !has_ring() {
         return;
     }
     let named = |prepare: &dyn Fn(&mut Command)| {
-        let TransportInfo { name, why } = fallen_back(prepare);
+        let TransportInfo { name, why } = record_with_fallback(prepare);
         assert_eq!(name, "recvmmsg");
         why
     };
@@ -113,7 +113,7 @@ fn a_recording_without_the_ring_that_was_refused_is_whole_and_says_why() {
 }
 
 #[test]
-fn the_capability_that_is_missing_is_named_and_the_other_is_not() {
+fn only_the_missing_capability_is_named() {
     if !has_ring() {
         return;
     }
@@ -129,7 +129,7 @@ fn the_capability_that_is_missing_is_named_and_the_other_is_not() {
 }
 
 #[test]
-fn limits_of_old_kernels_are_named_on_old_kernels_only() {
+fn limits_of_old_kernels_are_named_only_on_old_kernels() {
     if !has_ring() {
         return;
     }
@@ -147,7 +147,8 @@ fn limits_of_old_kernels_are_named_on_old_kernels_only() {
     assert!(no_rings.contains("Linux 5.8") || no_rings.contains("nvalid argument"), "{no_rings}");
 }
 
-/// `pmon record` in its own mount namespace, after `script`; it ends with 77 if the script fails.
+/// Returns `pmon record` in its own mount namespace, after `script`. The exit code is 77 if the
+/// script fails.
 fn in_own_mounts(script: &str, dir: &Dir) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &format!("({script}) || exit 77; exec \"$0\" \"$@\"")]);
@@ -157,7 +158,7 @@ fn in_own_mounts(script: &str, dir: &Dir) -> Command {
 }
 
 #[test]
-fn a_kernel_without_types_and_one_that_is_locked_down_are_named() {
+fn missing_btf_and_lockdown_are_named() {
     if !has_ring() {
         return;
     }
@@ -182,7 +183,7 @@ fn a_kernel_without_types_and_one_that_is_locked_down_are_named() {
 }
 
 #[test]
-fn a_ring_that_cannot_be_mapped_is_refused_and_nothing_stays_of_it() {
+fn a_ring_that_cannot_be_mapped_is_refused_and_removed() {
     if !has_ring() {
         return;
     }
@@ -191,15 +192,18 @@ fn a_ring_that_cannot_be_mapped_is_refused_and_nothing_stays_of_it() {
         limit_address_space(command, 260 << 20);
         command.args(["--ring", "128M"]);
     };
-    let said = refusal(limit);
-    assert!(said.contains("cannot map a ring of 134217728 bytes") && said.contains("ulimit -v"), "{said}");
-    let transport = fallen_back(limit);
+    let message = refusal(limit);
+    assert!(
+        message.contains("cannot map a ring of 134217728 bytes") && message.contains("ulimit -v"),
+        "{message}"
+    );
+    let transport = record_with_fallback(limit);
     assert_eq!(transport.name, "recvmmsg");
     assert!(transport.why.contains("cannot map a ring"), "{transport:?}");
 }
 
 #[test]
-fn capabilities_of_a_user_namespace_do_not_count_and_are_not_said_to_be_there() {
+fn capabilities_of_a_user_namespace_do_not_count() {
     if !has_ring() {
         return;
     }

@@ -1,4 +1,4 @@
-//! `pmon replay`: what is shown, what is recorded, and how it ends.
+//! Tests the output, the recordings and the exit codes of `pmon replay`.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use serde_json::json;
 
 use crate::support::*;
 
-/// A story with blindness, in which the events around the loss are there, too.
-fn tale() -> Vec<Record<'static>> {
+/// Returns records with a blind time, and with the events around the loss.
+fn records_with_blind_time() -> Vec<Record<'static>> {
     let renamed = |us, seq| event(us, 1, seq, EventBody::Comm { task: Task::new(10, 10), comm: comm(b"sh") });
     let mut records = story();
     let end = records.len() - 1;
     records[end] = end_of(10);
-    // As a recorder has it: right before the event that shows it.
+    // Recorders write a loss right before the event that reveals it.
     let lost = records.iter().position(|record| matches!(record, Record::Loss(_))).unwrap();
     let lost = records.remove(lost);
     records.splice(8..8, [blind(3, 4), lost, renamed(4, 133)]);
@@ -24,14 +24,14 @@ fn tale() -> Vec<Record<'static>> {
     records
 }
 
-/// The end of a capture of so many events, of which 123 are lost.
+/// Returns the end of a capture with this number of events and 123 lost ones.
 fn end_of(events: u64) -> Record<'static> {
     let Record::End(mut last) = end(3_000_000, events) else { panic!("an end") };
     last.blind_ns = 1_000;
     Record::End(last)
 }
 
-/// Fails at the first line that differs.
+/// Compares two texts, and fails at the first line that differs.
 #[track_caller]
 fn same(found: &str, wanted: &str) {
     for (found, wanted) in found.lines().zip(wanted.lines()) {
@@ -41,11 +41,11 @@ fn same(found: &str, wanted: &str) {
 }
 
 fn file(dir: &Dir) -> String {
-    dir.file("x.pmon", &capture(&tale(), 4))
+    dir.file("x.pmon", &capture(&records_with_blind_time(), 4))
 }
 
 #[test]
-fn it_shows_what_print_shows() {
+fn replay_shows_what_print_shows() {
     let dir = Dir::new();
     let file = file(&dir);
     for args in [
@@ -67,12 +67,12 @@ fn it_shows_what_print_shows() {
 }
 
 #[test]
-fn recorded_again_it_is_the_same_but_for_its_name() {
+fn a_recorded_replay_is_the_same_but_for_its_header() {
     let dir = Dir::new();
     let file = file(&dir);
     let [again, more] = ["again.pmon", "more.pmon"].map(|name| arg(&dir.path(name)));
     let ran = pmon(&["replay", &file, "--record", &again]).expect(0);
-    // The folder for temporary files may have a space in its name.
+    // The temporary directory may have a space in its name.
     let quoted = |path: &str| if path.contains(' ') { format!("'{path}'") } else { path.to_owned() };
     let next = format!("next         pmon diff {} {}", quoted(&file), quoted(&again));
     assert!(ran.out.is_empty() && ran.err.contains(&next), "{ran:?}");
@@ -83,7 +83,7 @@ fn recorded_again_it_is_the_same_but_for_its_name() {
     assert_eq!(info["transport"], "replay");
     assert!(info["transport_why"].as_str().unwrap().contains("30313233"), "of which capture: {info:#}");
     assert_ne!(info["uuid"], pmon(&["info", "--json", &file]).json()["uuid"]);
-    // The same to the byte, however often; what is there is not replaced.
+    // Every recording has the same bytes, and an existing file is not replaced.
     pmon(&["replay", &file, "--record", &more]).expect(0);
     assert_eq!(fs::read(&again).unwrap(), fs::read(&more).unwrap());
     let refused = pmon(&["replay", &file, "--record", &more]).expect(7);
@@ -93,7 +93,7 @@ fn recorded_again_it_is_the_same_but_for_its_name() {
 }
 
 #[test]
-fn a_script_and_a_seed_say_what_goes_wrong() {
+fn a_script_and_a_seed_determine_the_faults() {
     let dir = Dir::new();
     let file = file(&dir);
     let script = dir.file(
@@ -113,7 +113,7 @@ fn a_script_and_a_seed_say_what_goes_wrong() {
 }
 
 #[test]
-fn a_script_that_is_wrong_is_refused_with_the_line() {
+fn a_malformed_script_is_refused_with_its_line() {
     let dir = Dir::new();
     let file = file(&dir);
     let script = dir.file("faults.toml", b"[[fault]]\nat = 5\noverrrun = 3\n");
@@ -127,9 +127,9 @@ fn a_script_that_is_wrong_is_refused_with_the_line() {
 }
 
 #[test]
-fn what_is_left_out_never_happened() {
+fn excluded_events_never_happened() {
     let dir = Dir::new();
-    // Complete, so that a gap would be one that the filter makes.
+    // The capture is complete, so a gap would come from the filter.
     let mut records = story();
     records.retain(|record| !matches!(record, Record::Loss(_) | Record::Witness(_) | Record::End(_)));
     records.push(Record::End(End { time: MonoNs(START + 3_000_000_000), events: 8, ..End::default() }));
@@ -148,9 +148,9 @@ fn what_is_left_out_never_happened() {
 }
 
 #[test]
-fn it_takes_the_time_that_it_took() {
+fn speed_1x_takes_the_recorded_time() {
     let dir = Dir::new();
-    // Two seconds between the last events.
+    // Two seconds lie between the last events.
     let file = file(&dir);
     let took = |speed: &str| {
         let began = Instant::now();
@@ -168,7 +168,7 @@ fn it_takes_the_time_that_it_took() {
 }
 
 #[test]
-fn step_by_step_a_line_lets_things_happen() {
+fn speed_step_replays_an_event_per_line() {
     let dir = Dir::new();
     let file = file(&dir);
     let shown = |input: &[u8]| {
@@ -184,9 +184,9 @@ fn step_by_step_a_line_lets_things_happen() {
 }
 
 #[test]
-fn damage_is_told_and_the_rest_is_played() {
+fn damage_is_reported_and_the_rest_is_replayed() {
     let dir = Dir::new();
-    let mut parts = parts(&tale(), 4);
+    let mut parts = parts(&records_with_blind_time(), 4);
     let damaged = parts[2].len() - 2;
     parts[2][damaged] ^= 1;
     let file = dir.file("x.pmon", &parts.concat());
@@ -199,7 +199,7 @@ fn damage_is_told_and_the_rest_is_played() {
     pmon(&["replay", &arg(&dir.path("none"))]).expect(6);
 }
 
-/// Connects to the socket as soon as it is there, and reads `most` datagrams or all.
+/// Connects to the socket as soon as it exists, and reads at most `most` datagrams.
 fn consume(path: &std::path::Path, most: usize) -> Vec<Vec<u8>> {
     use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType, connect, recv, socket};
     let end = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
@@ -224,7 +224,7 @@ fn consume(path: &std::path::Path, most: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_program_that_connects_has_each_datagram_and_is_told_of_losses() {
+fn a_connected_program_receives_all_datagrams_and_overruns() {
     let dir = Dir::new();
     let (file, path) = (file(&dir), dir.path("socket"));
     for speed in ["instant", "20x"] {
@@ -250,7 +250,7 @@ fn a_program_that_connects_has_each_datagram_and_is_told_of_losses() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
+fn a_closed_pipe_ends_the_verb_silently() {
     let dir = Dir::new();
     let file = file(&dir);
     let mut command = command(&["replay", &file]);

@@ -24,32 +24,32 @@ fn mount_of(kind: &str) -> Option<String> {
 fn refused(cgroup: &str) -> String {
     let dir = Dir::new();
     let file = arg(&dir.path("x.pmon"));
-    let said = ["auto", "ring", "recvmmsg"].map(|transport| {
+    let message = ["auto", "ring", "recvmmsg"].map(|transport| {
         let ran =
             pmon(&["record", "--transport", transport, "--cgroup", cgroup, "--for", "1ms", "-o", &file]);
         ran.expect(6).err
     });
-    assert!(said.iter().all(|one| *one == said[0]), "{said:?}");
+    assert!(message.iter().all(|one| *one == message[0]), "{message:?}");
     assert!(dir.is_empty());
     // The error blames neither the ring nor a capability, and does not suggest `print`, which
     // cannot select by cgroup.
     for word in ["ring", "print", "CAP_"] {
-        assert!(!said[0].replace(cgroup, "").contains(word), "{}", said[0]);
+        assert!(!message[0].replace(cgroup, "").contains(word), "{}", message[0]);
     }
-    assert!(said[0].contains(&format!("--cgroup {cgroup}: ")), "{}", said[0]);
-    said[0].clone()
+    assert!(message[0].contains(&format!("--cgroup {cgroup}: ")), "{}", message[0]);
+    message[0].clone()
 }
 
 #[test]
-fn a_cgroup_that_is_not_there_is_the_error_and_not_the_ring() {
+fn a_missing_cgroup_is_reported_instead_of_the_ring() {
     for name in ["nosuch", "/nosuch/at/all", "0::/nosuch", "./nosuch", "../../../nosuch"] {
-        let said = refused(name);
-        assert!(said.contains("no such cgroup"), "{said}");
+        let message = refused(name);
+        assert!(message.contains("no such cgroup"), "{message}");
     }
 }
 
 #[test]
-fn what_is_no_cgroup_of_version_2_is_refused_by_what_it_is() {
+fn a_path_that_is_no_cgroup_of_version_2_is_refused() {
     let dir = Dir::new();
     let file = dir.file("cgroup.procs", b"");
     assert!(refused(&arg(&dir.path(""))).contains("on another file system"));
@@ -62,7 +62,7 @@ fn what_is_no_cgroup_of_version_2_is_refused_by_what_it_is() {
 }
 
 #[test]
-fn a_cgroup_of_version_1_is_refused_also_where_its_inode_is_that_of_a_root() {
+fn a_cgroup_of_version_1_is_refused_even_with_the_inode_of_a_root() {
     let Some(mount) = mount_of("cgroup") else {
         // Some kernels can mount a version 1 hierarchy without controllers.
         let mut command = Command::new("unshare");
@@ -84,7 +84,7 @@ fn a_cgroup_of_version_1_is_refused_also_where_its_inode_is_that_of_a_root() {
 }
 
 #[test]
-fn a_tree_is_that_of_a_process_that_is_there() {
+fn the_root_of_a_tree_must_be_a_running_process() {
     let refused =
         |pid: &str| pmon(&["record", "--tree", pid, "--for", "1ms", "-o", "/nosuch/x"]).expect(2).err;
     assert!(refused("4294967295").contains("no process 4294967295"));
@@ -93,17 +93,17 @@ fn a_tree_is_that_of_a_process_that_is_there() {
     while !fs::read_to_string(&status).expect("it was not waited for").contains("State:\tZ") {
         std::thread::yield_now();
     }
-    let said = refused(&zombie.id().to_string());
-    assert!(said.contains("zombie"), "{said}");
+    let message = refused(&zombie.id().to_string());
+    assert!(message.contains("zombie"), "{message}");
     zombie.wait().expect("it has ended");
     // A thread also has a directory in `/proc`, but `/proc` does not list it.
     let tid = rustix::thread::gettid().as_raw_pid();
-    let said = refused(&tid.to_string());
-    assert!(said.contains(&format!("thread of process {}", std::process::id())), "{said}");
+    let message = refused(&tid.to_string());
+    assert!(message.contains(&format!("thread of process {}", std::process::id())), "{message}");
 }
 
 #[test]
-fn users_are_numbers_that_a_process_can_have() {
+fn user_ids_must_be_valid() {
     let record = |uid: &str| {
         pmon(&["record", &format!("--uid={uid}"), "--for", "1ms", "-o", "/nosuch/x"]).expect(2).err
     };
@@ -116,7 +116,7 @@ fn users_are_numbers_that_a_process_can_have() {
 }
 
 #[test]
-fn sizes_without_the_memory_are_refused_before_anything_is_recorded() {
+fn sizes_beyond_the_memory_are_refused_before_recording() {
     let dir = Dir::new();
     let record = |options: &[&str], limit: Option<u64>| {
         let mut command = command(&["record", "--for", "1ms", "-o", &arg(&dir.path("x.pmon"))]);
@@ -178,7 +178,7 @@ fn execs_and_exits() -> Vec<u8> {
 }
 
 #[test]
-fn a_tree_goes_on_below_a_fork_that_was_not_recorded() {
+fn a_tree_includes_processes_below_an_unrecorded_fork() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &execs_and_exits());
     let seqs = |ran: &RunOutput| -> Vec<u64> {
@@ -202,7 +202,7 @@ fn a_tree_goes_on_below_a_fork_that_was_not_recorded() {
 }
 
 #[test]
-fn a_live_capture_of_execs_and_exits_has_the_tree_of_its_command() {
+fn a_recording_of_execs_and_exits_has_the_tree_of_its_command() {
     use crate::live::can_record;
     if !can_record() {
         return;

@@ -31,7 +31,7 @@ fn can_set_signals() -> bool {
     can
 }
 
-/// A program with these signal settings, and default dispositions otherwise.
+/// Returns a command with these signal settings, and default dispositions otherwise.
 fn with_signals(way: &[&str], program: &[&str]) -> Command {
     let mut command = Command::new("env");
     command.arg("--default-signal").args(way).args(program).stdin(Stdio::null());
@@ -39,7 +39,7 @@ fn with_signals(way: &[&str], program: &[&str]) -> Command {
 }
 
 #[test]
-fn a_recorded_command_has_the_signals_that_pmon_was_started_with() {
+fn a_recorded_command_has_the_signals_of_pmon() {
     if !can_record() || !can_set_signals() {
         return;
     }
@@ -53,7 +53,7 @@ fn a_recorded_command_has_the_signals_that_pmon_was_started_with() {
 }
 
 #[test]
-fn a_program_of_a_replay_has_the_signals_that_pmon_was_started_with_but_for_those_that_end_it() {
+fn a_replayed_program_has_the_signals_of_pmon_except_those_that_end_it() {
     if !can_set_signals() {
         return;
     }
@@ -81,7 +81,7 @@ fn without_ends(line: &str) -> String {
 }
 
 #[test]
-fn signals_end_a_recording_that_was_started_with_them_blocked_or_ignored() {
+fn blocked_or_ignored_signals_end_a_recording() {
     if !can_record() || !can_set_signals() {
         return;
     }
@@ -96,13 +96,14 @@ fn signals_end_a_recording_that_was_started_with_them_blocked_or_ignored() {
             let mut command = with_signals(way, &[env!("CARGO_BIN_EXE_pmon"), "record", "-o", &file]);
             command.stderr(Stdio::piped());
             let mut child = start(command);
-            let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+            let mut stderr =
+                BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
             let partial = dir.path("x.pmon.partial");
             wait_until(|| partial.metadata().is_ok_and(|meta| meta.len() > 0));
             send(&child, Signal::USR1);
-            assert!(said.any(|line| line.contains(" queue ")), "no report");
+            assert!(stderr.any(|line| line.contains(" queue ")), "no report");
             send(&child, signal);
-            assert!(said.any(|line| line.contains("pmon print")), "no summary");
+            assert!(stderr.any(|line| line.contains("pmon print")), "no summary");
             assert_eq!(child.wait().expect("pmon ends").code(), Some(0), "{way:?}, {signal:?}");
         }
         // The end of the command also ends the recording.
@@ -132,7 +133,7 @@ fn blocked_signals_end_the_other_verbs() {
 }
 
 #[test]
-fn a_script_without_an_interpreter_is_run_as_every_shell_runs_it() {
+fn a_script_without_an_interpreter_is_run_by_sh() {
     if !can_record() {
         return;
     }

@@ -1,4 +1,4 @@
-//! `pmon synth`: what it writes, the other verbs read.
+//! Tests that the other verbs read the captures of `pmon synth`.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::*;
 
-/// Writes a capture into a file of `dir`; gives the file.
+/// Writes a capture to a file in `dir`, and returns the file.
 fn synth(dir: &Dir, name: &str, args: &[&str]) -> String {
     let file = arg(&dir.path(name));
     let ran = pmon(&[&["synth", "-q", "-o", &file], args].concat()).expect(0);
@@ -18,7 +18,7 @@ fn synth(dir: &Dir, name: &str, args: &[&str]) -> String {
 }
 
 #[test]
-fn what_is_not_lossy_is_complete_whatever_its_size() {
+fn a_synthetic_capture_of_any_size_is_complete() {
     let dir = Dir::new();
     for (events, profile) in
         [("0", "mixed"), ("1", "build"), ("37", "storm"), ("20k", "server"), ("20k", "mixed")]
@@ -36,7 +36,7 @@ fn what_is_not_lossy_is_complete_whatever_its_size() {
 }
 
 #[test]
-fn the_loss_that_is_asked_for_is_the_loss_that_is_counted() {
+fn the_requested_loss_is_counted() {
     let dir = Dir::new();
     for (loss, lost) in [("0.01%", 4), ("1%", 400), ("50%", 20_000)] {
         let file = synth(&dir, loss, &["-n", "40k", "--loss", loss, "--cpus", "3", "--seed", "7"]);
@@ -55,14 +55,14 @@ fn the_loss_that_is_asked_for_is_the_loss_that_is_counted() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_file_and_another_one_another() {
+fn the_seed_determines_the_file() {
     let dir = Dir::new();
     let args = |seed| ["-n", "30k", "--loss", "2%", "--seed", seed];
     let read = |file: String| std::fs::read(file).expect("the file");
     let one = read(synth(&dir, "one", &args("7")));
     assert_eq!(read(synth(&dir, "again", &args("7"))), one);
     assert_ne!(read(synth(&dir, "other", &args("8"))), one);
-    // In a pipe are the same bytes.
+    // A pipe gets the same bytes.
     let mut through = command(&[&["synth", "-o", "-"], &args("7")[..]].concat());
     through.stdout(Stdio::piped()).stderr(Stdio::piped());
     let piped = start(through).wait_with_output().expect("pmon ends");
@@ -70,7 +70,7 @@ fn the_same_seed_gives_the_same_file_and_another_one_another() {
 }
 
 #[test]
-fn a_capture_says_that_it_is_synthetic_and_how_it_was_made() {
+fn a_synthetic_capture_states_its_options() {
     let dir = Dir::new();
     let file = synth(&dir, "x", &["-n", "20k", "--rate", "1k", "--cpus", "2", "--seed", "9"]);
     let info = pmon(&["info", &file, "--json"]).expect(0).json();
@@ -93,7 +93,7 @@ fn a_capture_says_that_it_is_synthetic_and_how_it_was_made() {
 }
 
 #[test]
-fn its_processes_have_names_arguments_parents_and_trees() {
+fn synthetic_processes_have_names_arguments_parents_and_trees() {
     let dir = Dir::new();
     let file = synth(&dir, "x", &["-n", "20k", "--profile", "build"]);
     let lines = pmon(&["print", &file, "--format", "json"]).expect(0).json_lines();
@@ -112,7 +112,7 @@ fn its_processes_have_names_arguments_parents_and_trees() {
 }
 
 #[test]
-fn the_summary_is_said_or_given_as_json() {
+fn the_summary_is_text_or_json() {
     let dir = Dir::new();
     let file = arg(&dir.path("x.pmon"));
     let ran = pmon(&["synth", "-o", &file, "-n", "5k", "--loss", "1%"]).expect(0);
@@ -127,7 +127,7 @@ fn the_summary_is_said_or_given_as_json() {
     let info = pmon(&["info", &file, "--json"]).expect(0).json();
     assert_eq!((&summary["uuid"], &summary["made_by"]), (&info["uuid"], &info["transport_why"]));
     assert_eq!(summary["details"], info["details"]);
-    // With the capture on standard output, it is on standard error.
+    // If the capture uses standard output, the summary is on standard error.
     let mut piped = command(&["synth", "-o", "-", "-n", "100", "--json"]);
     piped.stdout(Stdio::null()).stderr(Stdio::piped());
     let piped = start(piped).wait_with_output().expect("pmon ends");
@@ -136,7 +136,7 @@ fn the_summary_is_said_or_given_as_json() {
 }
 
 #[test]
-fn what_exists_is_replaced_with_force_only() {
+fn an_existing_file_is_replaced_only_with_force() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", b"precious");
     let ran = pmon(&["synth", "-o", &file, "-n", "10"]).expect(7);
@@ -147,7 +147,7 @@ fn what_exists_is_replaced_with_force_only() {
 }
 
 #[test]
-fn one_that_is_interrupted_leaves_nothing() {
+fn an_interrupted_synth_leaves_no_file() {
     let dir = Dir::new();
     let file = arg(&dir.path("x.pmon"));
     let mut long = command(&["synth", "-o", &file, "-n", "1G", "--rate", "10M"]);
@@ -163,10 +163,10 @@ fn one_that_is_interrupted_leaves_nothing() {
 }
 
 #[test]
-fn options_that_make_no_sense_are_a_wrong_usage() {
+fn senseless_options_are_wrong_usage() {
     let dir = Dir::new();
     let file = arg(&dir.path("x.pmon"));
-    for (args, says) in [
+    for (args, expected) in [
         (&["--events", "many"][..], "10M"),
         (&["--rate", "0"], "1 to 10,000,000"),
         (&["--rate", "11M"], "1 to 10,000,000"),
@@ -181,7 +181,7 @@ fn options_that_make_no_sense_are_a_wrong_usage() {
         (&["--start", "yesterday"], "--start"),
     ] {
         let ran = pmon(&[&["synth", "-o", &file], args].concat()).expect(2);
-        assert!(ran.err.contains(says), "{args:?}: {}", ran.err);
+        assert!(ran.err.contains(expected), "{args:?}: {}", ran.err);
     }
     let ran = pmon(&["synth"]).expect(2);
     assert!(ran.err.contains("--output"), "{}", ran.err);

@@ -28,7 +28,7 @@ fn clocks() -> (u64, u64) {
 }
 
 #[test]
-fn what_a_recorder_in_a_time_namespace_writes_is_of_the_initial_one() {
+fn a_recorder_in_a_time_namespace_writes_times_of_the_initial_one() {
     let offsets = [["--boottime=100000", "--monotonic=5000"], ["--boottime=-100", "--monotonic=-50"]];
     if !needs(&[Need::Recording(&[]), Need::Command("time namespaces", &["unshare", "--time", "true"])]) {
         return;

@@ -36,40 +36,41 @@ fn shown(zone: &str, file: &str, verb: &str, range: &[&str]) -> ((String, String
 }
 
 #[test]
-fn a_time_of_day_is_found_after_midnight_and_it_is_said_which() {
+fn a_time_of_day_after_midnight_is_found_and_reported() {
     let dir = Dir::new();
     let file = synth(&dir, "2026-01-02T23:30:00Z", 10_000);
     let expected = ("2026-01-03T02:03".to_owned(), "2026-01-03T02:09".to_owned());
     for (verb, names) in [("print", ["--since", "--until"]), ("replay", ["--from", "--to"])] {
-        let (found, said) = shown("UTC", &file, verb, &[names[0], "02:03", names[1], "02:09:59"]);
+        let (found, message) = shown("UTC", &file, verb, &[names[0], "02:03", names[1], "02:09:59"]);
         assert_eq!(found, expected, "{verb}");
         for (name, time) in names.iter().zip(["02:03:00", "02:09:59"]) {
-            assert!(said.contains(&format!("{name}: 2026-01-03T{time}+00:00 is taken")), "{said}");
+            assert!(message.contains(&format!("{name}: 2026-01-03T{time}+00:00 is taken")), "{message}");
         }
     }
     let (found, _) = shown("Asia/Kolkata", &file, "print", &["--since", "07:33", "--until", "07:39:59"]);
     assert_eq!(found, expected);
     // On the day of the start, the time is unambiguous.
-    let (found, said) =
+    let (found, message) =
         shown("UTC", &file, "print", &["--since", "2026-01-02 23:40", "--until", "2026-01-02 23:49"]);
-    assert_eq!((found.0.as_str(), said.as_str()), ("2026-01-02T23:40", ""));
+    assert_eq!((found.0.as_str(), message.as_str()), ("2026-01-02T23:40", ""));
 }
 
 #[test]
-fn the_doubled_hour_of_autumn_is_told_apart() {
+fn times_in_the_repeated_hour_are_distinguished() {
     let dir = Dir::new();
     // In Berlin, from 01:30 +02:00 to 03:30 +01:00.
     let file = synth(&dir, "2026-10-24T23:30:00Z", 3 * 3600);
     let berlin = |range: &[&str]| shown("Europe/Berlin", &file, "print", range);
-    let (found, said) = berlin(&["--since", "02:10", "--until", "02:20"]);
+    let (found, message) = berlin(&["--since", "02:10", "--until", "02:20"]);
     assert_eq!((found.0.as_str(), &found.1[..14]), ("2026-10-25T00:10", "2026-10-25T00:"));
     assert!(
-        said.contains("2026-10-25T02:10:00+02:00 is taken") && said.contains("2026-10-25T02:10:00+01:00"),
-        "{said}"
+        message.contains("2026-10-25T02:10:00+02:00 is taken")
+            && message.contains("2026-10-25T02:10:00+01:00"),
+        "{message}"
     );
-    let (found, said) =
+    let (found, message) =
         berlin(&["--since", "2026-10-25T02:10:00+01:00", "--until", "2026-10-25T02:20:00+01:00"]);
-    assert_eq!((found.0.as_str(), said.as_str()), ("2026-10-25T01:10", ""));
+    assert_eq!((found.0.as_str(), message.as_str()), ("2026-10-25T01:10", ""));
     // Text output adds the offset to ambiguous times, and only to those.
     let text = in_zone("Europe/Berlin", &["print", &file]).out;
     let is_shown = |hour: &str, offset: &str| {
@@ -81,9 +82,9 @@ fn the_doubled_hour_of_autumn_is_told_apart() {
     assert!(is_shown("01", " +0") == 0 && is_shown("03", " +0") == 0 && is_shown("03", "") > 1000);
     // On this island, half an hour is repeated.
     let file = synth_again(&dir, "2026-04-04T14:00:00Z");
-    let (found, said) = shown("Australia/Lord_Howe", &file, "print", &["--since", "01:40"]);
+    let (found, message) = shown("Australia/Lord_Howe", &file, "print", &["--since", "01:40"]);
     assert_eq!(found.0, "2026-04-04T14:40");
-    assert!(said.contains("+11:00 is taken") && said.contains("+10:30"), "{said}");
+    assert!(message.contains("+11:00 is taken") && message.contains("+10:30"), "{message}");
 }
 
 fn synth_again(dir: &Dir, start: &str) -> String {
@@ -92,19 +93,19 @@ fn synth_again(dir: &Dir, start: &str) -> String {
 }
 
 #[test]
-fn the_missing_hour_of_spring_is_the_moment_at_which_clocks_are_set() {
+fn a_time_in_the_skipped_hour_is_the_time_of_the_change() {
     let dir = Dir::new();
     // In New York, 02:00 -05:00 is 03:00 -04:00.
     let file = synth(&dir, "2026-03-08T06:00:00Z", 2 * 3600);
     for time in ["02:30", "2026-03-08 02:30"] {
-        let (found, said) = shown("America/New_York", &file, "print", &["--since", time]);
+        let (found, message) = shown("America/New_York", &file, "print", &["--since", time]);
         assert_eq!(found.0, "2026-03-08T07:00");
-        assert!(said.contains("there is no 02:30:00 on 2026-03-08"), "{said}");
+        assert!(message.contains("there is no 02:30:00 on 2026-03-08"), "{message}");
     }
 }
 
 #[test]
-fn a_range_whose_ends_are_in_the_wrong_order_is_refused() {
+fn a_reversed_range_is_refused() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &capture(&story(), 5));
     for range in
@@ -120,7 +121,7 @@ fn a_range_whose_ends_are_in_the_wrong_order_is_refused() {
 /// Checks the messages of `print` and `replay` for a selection without a match. Neither fails, and
 /// neither shows an event.
 #[track_caller]
-fn nothing(file: &str, selection: &[&str], says: &[&str]) {
+fn assert_no_match(file: &str, selection: &[&str], words: &[&str]) {
     for verb in ["print", "replay"] {
         let selection = selection.iter().map(|&word| match (verb, word) {
             ("replay", "--since") => "--from",
@@ -130,32 +131,32 @@ fn nothing(file: &str, selection: &[&str], says: &[&str]) {
         let args: Vec<&str> = [verb, file, "--format", "json"].into_iter().chain(selection).collect();
         let ran = pmon(&args).expect(0);
         assert!(!ran.out.contains("\"pid\""), "{ran:?}");
-        for said in says {
-            assert!(ran.err.contains("no event matches") && ran.err.contains(said), "{said:?}: {ran:?}");
+        for word in words {
+            assert!(ran.err.contains("no event matches") && ran.err.contains(word), "{word:?}: {ran:?}");
         }
     }
 }
 
 #[test]
-fn a_selection_that_no_event_matches_says_so_and_why() {
+fn a_selection_without_a_match_is_explained() {
     let dir = Dir::new();
     let file = dir.file("x.pmon", &capture(&story(), 5));
     let covers = "from 2026-01-02 03:04:05 UTC to 2026-01-02 03:04:07 UTC";
-    nothing(&file, &["--since", "+1h"], &[covers, "starts after them"]);
-    nothing(&file, &["--since", "2026-01-02 03:05"], &[covers, "starts after them"]);
-    nothing(&file, &["--until", "2026-01-02 03:04"], &[covers, "ends before them"]);
-    nothing(&file, &["--since", "-0s"], &[]);
-    nothing(&file, &["--pid", "4711"], &["none concerns process or thread 4711"]);
-    nothing(&file, &["--pid", "4711,4712"], &["none concerns process or thread 4711 or 4712"]);
-    nothing(&file, &["--tree", "4711"], &["none concerns process 4711 or a descendant"]);
-    nothing(&file, &["--kind", "coredump,sid"], &["none of kind coredump or sid"]);
-    nothing(&file, &["--comm", "no-such"], &["none is of a process called no-such"]);
-    nothing(
+    assert_no_match(&file, &["--since", "+1h"], &[covers, "starts after them"]);
+    assert_no_match(&file, &["--since", "2026-01-02 03:05"], &[covers, "starts after them"]);
+    assert_no_match(&file, &["--until", "2026-01-02 03:04"], &[covers, "ends before them"]);
+    assert_no_match(&file, &["--since", "-0s"], &[]);
+    assert_no_match(&file, &["--pid", "4711"], &["none concerns process or thread 4711"]);
+    assert_no_match(&file, &["--pid", "4711,4712"], &["none concerns process or thread 4711 or 4712"]);
+    assert_no_match(&file, &["--tree", "4711"], &["none concerns process 4711 or a descendant"]);
+    assert_no_match(&file, &["--kind", "coredump,sid"], &["none of kind coredump or sid"]);
+    assert_no_match(&file, &["--comm", "no-such"], &["none is of a process called no-such"]);
+    assert_no_match(
         &file,
         &["--comm", "a-name-of-20-bytes--"],
         &["called a-name-of-20-bytes--", "here to a-name-of-20-by"],
     );
-    nothing(&file, &["--kind", "exec", "--pid", "10"], &["none matches all of them"]);
+    assert_no_match(&file, &["--kind", "exec", "--pid", "10"], &["none matches all of them"]);
     let again = arg(&dir.path("again.pmon"));
     let ran = pmon(&["replay", &file, "--pid", "4711", "--record", &again]).expect(0);
     assert!(ran.err.contains("no event matches: none concerns process or thread 4711"), "{ran:?}");
@@ -172,7 +173,7 @@ fn a_selection_that_no_event_matches_says_so_and_why() {
 }
 
 #[test]
-fn what_the_recording_left_out_is_said_where_nothing_matches() {
+fn the_scope_is_named_if_no_event_matches() {
     let dir = Dir::new();
     let mut records =
         vec![Record::Scope(pmon_core::capture::ScopeInfo { text: "events of kind exit".into() })];
@@ -184,7 +185,7 @@ fn what_the_recording_left_out_is_said_where_nothing_matches() {
 }
 
 #[test]
-fn a_wall_clock_that_was_set_during_the_recording_counts_for_its_end() {
+fn the_end_uses_a_wall_clock_that_was_set_during_the_recording() {
     let dir = Dir::new();
     // Two seconds after the start, the clock is set forward by a day.
     let day = 86_400_000_000_000;

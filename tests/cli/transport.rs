@@ -1,4 +1,4 @@
-//! How events come from the kernel: chosen, forced, and said.
+//! Tests the choice of the transport, and its name in the capture.
 
 use std::fs::File;
 
@@ -7,14 +7,14 @@ use pmon_core::capture::{Reader, TransportInfo};
 use crate::live::*;
 use crate::support::*;
 
-/// The transport that a capture names.
+/// Returns the transport that a capture names.
 fn of_capture(file: &str) -> TransportInfo {
     let reader = Reader::open(File::open(file).expect("the capture")).expect("it can be read");
     reader.header().expect("a header").meta.transport.clone()
 }
 
 #[test]
-fn a_forced_transport_is_the_one_in_the_capture() {
+fn the_capture_names_the_forced_transport() {
     if !can_record() {
         return;
     }
@@ -31,14 +31,14 @@ fn a_forced_transport_is_the_one_in_the_capture() {
         let execs = pmon(&["print", &file, "--kind", "exec"]).expect(0).out;
         assert!(execs.contains("/sleep 0.2"), "{execs}");
     }
-    // It is taken where it can be had.
+    // Without a choice, the ring is used if it is available.
     let file = arg(&dir.path("auto"));
     pmon(&["record", "--for", "1ms", "-o", &file]).expect(0);
     assert_eq!(of_capture(&file), TransportInfo { name: "ring+details".into(), why: String::new() });
 }
 
 #[test]
-fn without_privilege_there_is_no_ring_and_the_capture_says_why() {
+fn without_privilege_the_capture_states_why_there_is_no_ring() {
     if !can_record() {
         return;
     }

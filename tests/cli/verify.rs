@@ -1,4 +1,4 @@
-//! `pmon verify`: what it finds, and how it ends.
+//! Tests the verdicts and exit codes of `pmon verify`.
 
 use pmon_core::capture::{End, Record};
 use pmon_core::wire::EventBody;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// 60 renames, and the end that they deserve.
+/// Returns 60 renames and a matching end.
 fn renames() -> Vec<Record<'static>> {
     let body = |n: u32| EventBody::Comm { task: Task::new(20, 20), comm: comm(format!("f{n}").as_bytes()) };
     let mut records: Vec<_> = (0..60).map(|n| event(n.into(), 0, n, body(n))).collect();
@@ -22,7 +22,7 @@ fn verify(bytes: &[u8], code: i32) -> Value {
 }
 
 #[test]
-fn a_complete_capture() {
+fn a_complete_capture_is_complete() {
     let dir = Dir::new();
     let bytes = capture(&renames(), 20);
     let ran = pmon(&["verify", &dir.file("x.pmon", &bytes)]).expect(0);
@@ -37,7 +37,7 @@ fn a_complete_capture() {
 }
 
 #[test]
-fn a_lossy_capture() {
+fn a_lossy_capture_is_lossy() {
     let dir = Dir::new();
     let bytes = capture(&story(), 5);
     let ran = pmon(&["verify", &dir.file("x.pmon", &bytes)]).expect(3);
@@ -56,7 +56,7 @@ fn a_lossy_capture() {
 }
 
 #[test]
-fn a_blind_capture() {
+fn a_blind_capture_is_blind() {
     let mut records = renames();
     records.insert(30, blind(29, 30));
     records.pop();
@@ -67,7 +67,7 @@ fn a_blind_capture() {
 }
 
 #[test]
-fn a_capture_without_end() {
+fn a_capture_without_an_end_is_unsealed() {
     let mut records = renames();
     records.pop();
     let whole = parts(&records, 20);
@@ -78,8 +78,8 @@ fn a_capture_without_end() {
 }
 
 #[test]
-fn a_block_that_was_cut_out_is_missed_wherever_it_was() {
-    // The header, four blocks of which the last has the end, the index.
+fn a_missing_block_is_detected_anywhere() {
+    // The parts are the header, four blocks, the last of which has the end, and the index.
     let whole = parts(&renames(), 20);
     assert_eq!(whole.len(), 6);
     for cut in 1..5 {
@@ -92,7 +92,7 @@ fn a_block_that_was_cut_out_is_missed_wherever_it_was() {
                 continue;
             }
             left.remove(cut);
-            // Without an end, nothing tells that the last block was ever there.
+            // Without an end, a missing last block cannot be detected.
             let (verdict, code) = if !sealed && cut == 3 { ("unsealed", 3) } else { ("damaged", 4) };
             let found = verify(&left.concat(), code);
             assert_eq!(found["verdict"], verdict, "block {cut}, sealed: {sealed}: {found:#}");
@@ -109,7 +109,7 @@ fn a_block_that_was_cut_out_is_missed_wherever_it_was() {
 }
 
 #[test]
-fn blocks_that_were_put_in_another_order_or_given_twice_hide_nothing() {
+fn reordered_or_duplicated_blocks_are_detected() {
     let whole = parts(&renames(), 20);
     let mut swapped = whole.clone();
     swapped.swap(1, 2);
@@ -120,7 +120,7 @@ fn blocks_that_were_put_in_another_order_or_given_twice_hide_nothing() {
 }
 
 #[test]
-fn what_contradicts_itself_is_damaged_though_every_byte_is_intact() {
+fn a_contradictory_capture_is_damaged() {
     let mut records = renames();
     records.remove(30);
     let dir = Dir::new();
@@ -138,7 +138,7 @@ fn what_contradicts_itself_is_damaged_though_every_byte_is_intact() {
 }
 
 #[test]
-fn a_capture_that_was_cut_anywhere_is_not_complete() {
+fn a_truncated_capture_is_not_complete() {
     let dir = Dir::new();
     let whole = capture(&renames(), 20);
     assert_eq!(verify(&whole, 0)["verdict"], "complete");
@@ -149,7 +149,7 @@ fn a_capture_that_was_cut_anywhere_is_not_complete() {
 }
 
 #[test]
-fn the_recorders_own_events_are_counted_apart_and_hidden() {
+fn self_generated_events_are_counted_separately_and_hidden() {
     let mut records = renames();
     records.insert(60, heartbeat(60, 60));
     records.pop();

@@ -1,4 +1,4 @@
-//! `pmon watch`, against the running kernel.
+//! Tests `pmon watch` on the running kernel.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Stdio};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::live::*;
 use crate::support::*;
 
-/// `pmon watch` under way, which listens: it has shown a line with `ack`.
+/// Starts `pmon watch`, and waits for a line with `ack`, which shows that it is subscribed.
 fn watch(args: &[&str], ack: &str) -> (Child, BufReader<ChildStdout>) {
     let mut command = command(&[&["watch"], args].concat());
     command.stdout(Stdio::piped());
@@ -24,12 +24,12 @@ fn watch(args: &[&str], ack: &str) -> (Child, BufReader<ChildStdout>) {
 }
 
 #[test]
-fn events_are_shown_while_they_happen_with_their_details() {
+fn events_are_shown_with_details_while_they_happen() {
     if !can_record() {
         return;
     }
     let (mut child, mut lines) = watch(&["--format", "json", "--kind", "ack,exec"], "\"ack\"");
-    // One that is there long enough to be read.
+    // The program runs long enough for its details to be read.
     let mut sleep = std::process::Command::new("/bin/sleep").arg("0.123").spawn().expect("it runs");
     let exec = loop {
         let mut line = String::new();
@@ -42,14 +42,14 @@ fn events_are_shown_while_they_happen_with_their_details() {
     assert_eq!((&exec["args"], &exec["comm"]), (&json!(["/bin/sleep", "0.123"]), &json!("sleep")));
     assert_eq!(exec["ppid"], std::process::id());
     sleep.wait().expect("it ends");
-    // Whoever closes the pipe has seen enough.
+    // A closed pipe ends pmon without an error.
     drop(lines);
     run_true();
     assert_eq!(child.wait().expect("pmon ends").code(), Some(0));
 }
 
 #[test]
-fn classic_lines_are_the_same_live_and_from_a_capture() {
+fn watch_and_print_show_the_same_classic_lines() {
     if !can_record() {
         return;
     }
