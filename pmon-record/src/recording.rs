@@ -87,7 +87,7 @@ impl<S: Sink + 'static> Recording<S> {
         let (clock, nice) = (Clock::new(), options.nice);
         let procfs =
             || Procfs::new(clock, options.args_max).redacting(options.redact.clone(), options.args_read());
-        let status = Arc::new(RecordingStatus::new(output.capacity()));
+        let status = Arc::new(RecordingStatus::new(output.filled.buffer().capacity() - 1));
         let (results_in, results) = sync_channel(exec::RESULTS);
         let (snapshot_in, snapshot) = sync_channel(snapshot::RECORDS);
         let (reasons_in, reasons) = sync_channel(snapshot::REASONS);

@@ -29,7 +29,7 @@ pub struct Counters {
 pub(crate) struct RecordingStatus {
     stop: AtomicBool,
     /// Whether the drain thread has failed, or has not started.
-    failed: AtomicBool,
+    pub(crate) failed: AtomicBool,
     /// Whether the writer thread has ended.
     ended: AtomicBool,
     on_change: Mutex<Option<WakeHandle>>,
@@ -40,9 +40,9 @@ pub(crate) struct RecordingStatus {
     /// Capacity of the queue to the writer thread, in chunks.
     chunks: usize,
     /// Number of chunks that the drain thread has handed over.
-    handed_over: AtomicU64,
+    pub(crate) handed_over: AtomicU64,
     /// Number of chunks that the writer thread has processed.
-    processed: AtomicU64,
+    pub(crate) processed: AtomicU64,
     /// When the writer thread's current chunk was handed over, in ns since `began`, plus 1; 0 if
     /// there is no current chunk.
     current_chunk: AtomicU64,
@@ -75,15 +75,6 @@ impl RecordingStatus {
         self.failed.store(false, Ordering::Release);
     }
 
-    /// Records that the drain thread has failed.
-    pub(crate) fn set_failed(&self) {
-        self.failed.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
-    }
-
     /// Records that the writer thread has ended.
     pub(crate) fn set_ended(&self) {
         self.ended.store(true, Ordering::Release);
@@ -111,16 +102,6 @@ impl RecordingStatus {
         if before.blind_records != counters.blind_records {
             self.wake();
         }
-    }
-
-    /// Counts a chunk that the drain thread has handed over.
-    pub(crate) fn count_handed_over(&self) {
-        self.handed_over.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a chunk that the writer thread has processed.
-    pub(crate) fn count_processed(&self) {
-        self.processed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Records that the writer thread begins a chunk that was handed over at `handed_over_at`.

@@ -51,6 +51,10 @@ impl Exec {
         let EventBody::Exec { task } = event.body else { return None };
         Some(Self { tgid: task.tgid, time: event.time })
     }
+
+    pub(crate) fn subject(self) -> DetailsSubject {
+        DetailsSubject::Exec { tgid: self.tgid, time: self.time }
+    }
 }
 
 /// Details that were read after an exec.
@@ -178,7 +182,7 @@ pub(crate) fn run(
             continue;
         };
         let began = clock.mono();
-        let subject = DetailsSubject::Exec { tgid: exec.tgid, time: exec.time };
+        let subject = exec.subject();
         let is_full = memory.bytes() > MAX_MEMORY;
         let details = if is_full { Details::missed(subject, MissReason::Busy) } else { procfs.read(subject) };
         let share = MemoryShare::new(&details, &memory);

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use pmon_core::MonoNs;
-use pmon_core::capture::{Details, DetailsSubject, MissReason};
+use pmon_core::capture::{Details, MissReason};
 
 use crate::details::exec::{Exec, ExecDetails};
 
@@ -75,7 +75,7 @@ impl DetailsSettler {
         };
         let ExecDetails { exec, mut details, .. } = self.held.pop_front()?;
         if let Some(miss) = miss {
-            *details = Details::missed(subject(exec), miss);
+            *details = Details::missed(exec.subject(), miss);
         }
         while self.index.contains(&key(exec)) {
             self.remove_first_exec();
@@ -91,7 +91,7 @@ impl DetailsSettler {
         std::mem::take(&mut self.execs)
             .into_iter()
             .filter(|&(_, awaited)| awaited)
-            .map(|(exec, _)| Box::new(Details::missed(subject(exec), MissReason::Busy)))
+            .map(|(exec, _)| Box::new(Details::missed(exec.subject(), MissReason::Busy)))
     }
 
     /// Returns why a result is void, if it is; `None` if that is not decided yet. All events around
@@ -144,10 +144,6 @@ fn key(exec: Exec) -> (u32, u64) {
     (exec.tgid.0, exec.time.0)
 }
 
-fn subject(exec: Exec) -> DetailsSubject {
-    DetailsSubject::Exec { tgid: exec.tgid, time: exec.time }
-}
-
 #[cfg(test)]
 mod tests {
     use pmon_core::Tgid;
@@ -162,7 +158,7 @@ mod tests {
 
     /// Returns details of an exec that were read completely.
     fn read_details(exec: Exec, settles_at: u64) -> ExecDetails {
-        let mut details = Box::new(Details::missed(subject(exec), MissReason::Gone));
+        let mut details = Box::new(Details::missed(exec.subject(), MissReason::Gone));
         (details.miss, details.comm) = (None, Some(b"first".to_vec()));
         let began = MonoNs(settles_at.saturating_sub(10));
         ExecDetails { exec, details, began, settles_at: MonoNs(settles_at), _share: MemoryShare::default() }

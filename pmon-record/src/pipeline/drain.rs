@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -99,7 +100,7 @@ impl DrainConsumers {
 
     fn hand_over(&mut self, receiver: &mut Receiver<LiveSource>) -> io::Result<()> {
         if receiver.hand_over()? {
-            self.status.count_handed_over();
+            self.status.handed_over.fetch_add(1, Ordering::Relaxed);
             self.writer.unpark();
             self.handed_at = Instant::now();
         }
@@ -149,7 +150,7 @@ impl DrainThread {
         if result.is_err() {
             // Keeps the events received so far. An error here would hide the source's error.
             let _ = self.receiver.hand_over();
-            self.consumers.status.set_failed();
+            self.consumers.status.failed.store(true, Ordering::Release);
         }
         // The writer thread and the details thread end when their queues are abandoned.
         let Self { consumers, receiver, .. } = self;

@@ -27,7 +27,7 @@ pub(crate) struct ChunkInput {
 
 /// The writer thread's side of the queue.
 pub struct ChunkOutput {
-    filled: Consumer<Chunk>,
+    pub(crate) filled: Consumer<Chunk>,
     empty: Producer<Chunk>,
 }
 
@@ -98,33 +98,5 @@ impl ChunkOutput {
         chunk.clear();
         // The queue has room for every chunk.
         let _never_full = self.empty.push(chunk);
-    }
-
-    /// Maximum number of chunks that can wait.
-    pub(crate) fn capacity(&self) -> usize {
-        self.filled.buffer().capacity() - 1
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.filled.is_empty()
-    }
-
-    /// Whether the drain thread has ended. Chunks may still wait.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.filled.is_abandoned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn missing_memory_is_detected_before_any_is_allocated() {
-        assert!(is_memory_available(1 << 20, 0) && is_memory_available(0, 1 << 10));
-        // More than any address space, and sizes that overflow.
-        for bytes in [1 << 60, usize::MAX / 2, usize::MAX] {
-            assert!(!is_memory_available(bytes, 0) && !is_memory_available(bytes, 140 << 10), "{bytes}");
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! The writer thread: passes chunks and details to the assembler, and the time to the sink.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,22 +70,22 @@ impl<S: Sink> WriterThread<S> {
     pub(crate) fn run(mut self) -> Result<(S, Option<End>), SinkError> {
         loop {
             // Read before the queue is emptied, so no chunk can follow.
-            let is_last = self.queues.chunks.is_abandoned();
+            let is_last = self.queues.chunks.filled.is_abandoned();
             self.process_queues()?;
             self.status.publish(self.assembler.counters());
-            if is_last && self.queues.chunks.is_empty() {
+            if is_last && self.queues.chunks.filled.is_empty() {
                 break;
             }
             let now = Instant::now();
             self.tick(now)?;
-            if self.queues.chunks.is_empty() && !self.queues.chunks.is_abandoned() {
+            if self.queues.chunks.filled.is_empty() && !self.queues.chunks.filled.is_abandoned() {
                 thread::park_timeout(self.tick_at.saturating_duration_since(now));
             }
         }
         self.queues.snapshot_reasons = None;
         let deadline = Instant::now() + END_TIMEOUT;
         while Instant::now() < deadline && self.process_remaining()? {}
-        if self.status.has_failed() {
+        if self.status.failed.load(Ordering::Acquire) {
             // Makes the records so far safe, and writes no end record, which would be false.
             self.assembler.sink_mut().tick(Instant::now() + IDLE_TICK)?;
             return Ok((self.assembler.into_sink(), None));
@@ -114,7 +115,7 @@ impl<S: Sink> WriterThread<S> {
             }
             let received_at = chunk.received_at;
             self.queues.chunks.recycle(chunk);
-            self.status.count_processed();
+            self.status.processed.fetch_add(1, Ordering::Relaxed);
             if let (Some(reason), Some(reasons)) =
                 (self.assembler.take_snapshot_reason(), &self.queues.snapshot_reasons)
             {

@@ -12,7 +12,7 @@ use libc::{c_int, sigset_t};
 const MAX_SIGNAL: c_int = 64;
 
 /// Bytes of the kernel's signal set.
-const SIGSET_BYTES: usize = 8;
+const SIGSET: usize = 8;
 /// Number of words that hold the kernel's `struct sigaction` on any architecture.
 const SIGACTION_WORDS: usize = 8;
 
@@ -38,27 +38,21 @@ extern "C" fn read_state() {
         // SAFETY: without a new action, the kernel only fills in the old one, and `action` is at
         // least as large.
         let result = unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                ptr::null::<usize>(),
-                action.as_mut_ptr(),
-                SIGSET_BYTES,
-            )
+            libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<usize>(), action.as_mut_ptr(), SIGSET)
         };
         if result == 0 && action[0] == libc::SIG_IGN {
             ignored |= 1 << (signal - 1);
         }
     }
     let mut blocked = 0_u64;
-    // SAFETY: without a new mask, the kernel only fills in the old one, of `SIGSET_BYTES` bytes.
+    // SAFETY: without a new mask, the kernel only fills in the old one, of `SIGSET` bytes.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
             libc::SIG_SETMASK,
             ptr::null::<u64>(),
             &raw mut blocked,
-            SIGSET_BYTES,
+            SIGSET,
         )
     };
     // SAFETY: the arguments are integers.
@@ -128,24 +122,18 @@ pub(super) fn restore_in(command: &mut Command) {
             // SAFETY: the kernel only reads the action, which is at least as large as its struct.
             // No handler is set.
             unsafe {
-                libc::syscall(
-                    libc::SYS_rt_sigaction,
-                    signal,
-                    action.as_ptr(),
-                    ptr::null::<usize>(),
-                    SIGSET_BYTES,
-                )
+                libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<usize>(), SIGSET)
             };
         }
         // All signals were blocked so far, so pending ones find the program's dispositions.
-        // SAFETY: the kernel only reads the mask, of `SIGSET_BYTES` bytes.
+        // SAFETY: the kernel only reads the mask, of `SIGSET` bytes.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigprocmask,
                 libc::SIG_SETMASK,
                 &raw const mask,
                 ptr::null::<u64>(),
-                SIGSET_BYTES,
+                SIGSET,
             )
         };
         Ok(())

@@ -7,7 +7,6 @@ mod details;
 mod liveness;
 mod loss;
 mod settings;
-mod texts;
 
 use std::collections::VecDeque;
 
@@ -15,8 +14,8 @@ use pmon_core::MonoNs;
 use pmon_core::accounting::{Accountant, Continuity, LossLedger};
 use pmon_core::batch::{Datagram, SLOT_LEN};
 use pmon_core::capture::{
-    Blind, DetailsSubject, End, ForkCount, Record, RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated,
-    SnapshotReason, Usage, Witness,
+    Blind, End, ForkCount, Record, RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated, SnapshotReason,
+    Usage, Witness,
 };
 use pmon_core::wire::{Event, EventBody, Message, messages};
 
@@ -30,10 +29,10 @@ use crate::pipeline::chunk::Chunk;
 use crate::sink::{Sink, SinkError};
 use crate::transport::ring::entry::{self, More, Units};
 
+use details::{is_too_long, redacted};
 use liveness::PartialForks;
 pub(crate) use liveness::RecoveryRequest;
 pub use settings::{AssemblerCounters, AssemblerSettings};
-use texts::{is_too_long, redacted};
 
 pub use crate::liveness::checkpoint::{Checkpoint, Heartbeat};
 
@@ -258,12 +257,11 @@ impl<S: Sink> Assembler<S> {
             }
         }
         self.counters.events += 1;
-        let exec = match event.map(|event| (event.body, event.time)) {
-            Some((EventBody::Exec { task }, time)) => Some(Exec { tgid: task.tgid, time }),
+        let exec = match event {
+            Some(Event { body: EventBody::Exec { task }, time, .. }) => Some(Exec { tgid: task.tgid, time }),
             _ => None,
         };
-        let subject = exec.map(|Exec { tgid, time }| DetailsSubject::Exec { tgid, time });
-        let (usage, details) = match More::read(datagram.metadata, subject, self.units) {
+        let (usage, details) = match More::read(datagram.metadata, exec.map(Exec::subject), self.units) {
             Some(More::Usage(usage)) if is_exit(&recorded) => {
                 let mut memory = self.spare_usage.take().unwrap_or_default();
                 *memory = usage;

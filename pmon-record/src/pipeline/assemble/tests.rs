@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use pmon_core::accounting::Discarded;
-use pmon_core::capture::{Details, Fence, FencePosition, ForkReading, MissReason};
+use pmon_core::capture::{Details, DetailsSubject, Fence, FencePosition, ForkReading, MissReason};
 use pmon_core::wire::{ByteOrder, Comm};
 use pmon_core::{Cpu, Seq, Task, Tgid};
 
@@ -96,7 +96,7 @@ fn assembler() -> Assembler<TextSink> {
 /// Returns details of an exec that were read completely.
 fn found(seq: u32, tgid: u32, settles_at: u32) -> ExecDetails {
     let exec = Exec { tgid: Tgid(tgid), time: ms(seq) };
-    let subject = DetailsSubject::Exec { tgid: exec.tgid, time: exec.time };
+    let subject = exec.subject();
     let details = Box::new(Details { miss: None, ..Details::missed(subject, MissReason::Gone) });
     ExecDetails {
         exec,

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::pipeline::assemble::{Assembler, AssemblerSettings, Checkpoint, Heartbeat};
 use crate::pipeline::chunk::BYTES_PER_DATAGRAM;
-use crate::pipeline::queue::{DATAGRAMS_PER_CHUNK, METADATA_PER_CHUNK};
+use crate::pipeline::queue::{DATAGRAMS_PER_CHUNK, METADATA_PER_CHUNK, is_memory_available};
 use crate::sink::{Sink, SinkError};
 
 const CPUS: usize = 3;
@@ -440,4 +440,13 @@ fn the_last_fence_reveals_a_loss_at_the_end() {
         PipelineStep::HandOver,
     ];
     assert_eq!(run(4, &steps).of(LossCause::Socket), 1000);
+}
+
+#[test]
+fn missing_memory_is_detected_before_any_is_allocated() {
+    assert!(is_memory_available(1 << 20, 0) && is_memory_available(0, 1 << 10));
+    // More than any address space, and sizes that overflow.
+    for bytes in [1 << 60, usize::MAX / 2, usize::MAX] {
+        assert!(!is_memory_available(bytes, 0) && !is_memory_available(bytes, 140 << 10), "{bytes}");
+    }
 }
