@@ -1,86 +1,87 @@
-//! Who lives in a synthetic host, and what each has still to do.
+//! The simulated processes, and what each of them has still to do.
 
 use pmon_core::{MonoNs, Task, Tid};
 
 use super::programs::{Program, Service};
 
-/// A place among the actors. It is another's once its actor has ended.
+/// Reference to an actor, which becomes invalid when the actor ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Handle {
-    pub(super) at: u32,
-    birth: u32,
+pub(super) struct ActorHandle {
+    pub(super) slot: u32,
+    generation: u32,
 }
 
-/// A living process.
+/// The simulated behavior of a running process.
 pub(super) struct Actor {
     pub(super) task: Task,
     pub(super) started: MonoNs,
-    pub(super) parent: Handle,
-    /// Its service; or it is that itself.
+    pub(super) parent: ActorHandle,
+    /// Service that started the process, or that the process is.
     pub(super) service: &'static Service,
     pub(super) is_service: bool,
-    /// What it runs,
+    /// Current program.
     pub(super) program: &'static Program,
-    /// or is to run next.
+    /// Program of the next exec.
     pub(super) next: Option<&'static Program>,
-    /// The number in its arguments: of what it is about.
+    /// Number that replaces `#` in the arguments.
     pub(super) number: u32,
-    /// Threads besides the first, and when they began.
+    /// Threads other than the first, and their start times.
     pub(super) threads: Vec<(Tid, MonoNs)>,
-    /// Threads and children that it has still to start.
-    pub(super) threads_to_come: u32,
-    pub(super) children_to_come: u32,
-    /// Children that it will wait for.
+    /// Number of threads that the process has still to start.
+    pub(super) threads_to_start: u32,
+    /// Number of children that the process has still to start.
+    pub(super) children_to_start: u32,
+    /// Number of running children.
     pub(super) children: u32,
-    pub(super) last_child: Option<Handle>,
-    /// It is not in the queue: it waits for a child.
+    pub(super) last_child: Option<ActorHandle>,
+    /// Whether the process waits for a child, and is not in the run queue.
     pub(super) waits: bool,
-    /// Steps of its program's habit that it has done.
-    pub(super) habit: u32,
-    birth: u32,
+    /// Number of completed steps of the program's behavior.
+    pub(super) behavior_step: u32,
+    generation: u32,
 }
 
-/// All that live.
+/// All running actors.
 #[derive(Default)]
-pub(super) struct Actors {
-    places: Vec<Option<Actor>>,
+pub(super) struct ActorTable {
+    slots: Vec<Option<Actor>>,
     free: Vec<u32>,
-    births: u32,
+    last_generation: u32,
 }
 
-impl Actors {
-    pub(super) fn living(&self) -> usize {
-        self.places.len() - self.free.len()
+impl ActorTable {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
     }
 
-    pub(super) fn get(&self, handle: Handle) -> Option<&Actor> {
-        self.places[handle.at as usize].as_ref().filter(|actor| actor.birth == handle.birth)
+    pub(super) fn get(&self, handle: ActorHandle) -> Option<&Actor> {
+        self.slots[handle.slot as usize].as_ref().filter(|actor| actor.generation == handle.generation)
     }
 
-    pub(super) fn get_mut(&mut self, handle: Handle) -> Option<&mut Actor> {
-        self.places[handle.at as usize].as_mut().filter(|actor| actor.birth == handle.birth)
+    pub(super) fn get_mut(&mut self, handle: ActorHandle) -> Option<&mut Actor> {
+        self.slots[handle.slot as usize].as_mut().filter(|actor| actor.generation == handle.generation)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Actor> {
-        self.places.iter().flatten()
+        self.slots.iter().flatten()
     }
 
-    /// A process begins; of `None`, it is the first of all, which is its own parent here.
-    pub(super) fn begin(
+    /// Adds an actor. Without a parent, the actor is init, which is its own parent here.
+    pub(super) fn add(
         &mut self,
         task: Task,
         started: MonoNs,
-        parent: Option<Handle>,
+        parent: Option<ActorHandle>,
         service: &'static Service,
         program: &'static Program,
-    ) -> Handle {
-        self.births = self.births.wrapping_add(1);
+    ) -> ActorHandle {
+        self.last_generation = self.last_generation.wrapping_add(1);
         let at = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            self.places.len() as u32 - 1
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
         });
-        let handle = Handle { at, birth: self.births };
-        self.places[at as usize] = Some(Actor {
+        let handle = ActorHandle { slot: at, generation: self.last_generation };
+        self.slots[at as usize] = Some(Actor {
             task,
             started,
             parent: parent.unwrap_or(handle),
@@ -90,20 +91,20 @@ impl Actors {
             next: None,
             number: 0,
             threads: Vec::new(),
-            threads_to_come: 0,
-            children_to_come: 0,
+            threads_to_start: 0,
+            children_to_start: 0,
             children: 0,
             last_child: None,
             waits: false,
-            habit: 0,
-            birth: self.births,
+            behavior_step: 0,
+            generation: self.last_generation,
         });
         handle
     }
 
-    pub(super) fn end(&mut self, handle: Handle) -> Option<Actor> {
+    pub(super) fn remove(&mut self, handle: ActorHandle) -> Option<Actor> {
         self.get(handle)?;
-        self.free.push(handle.at);
-        self.places[handle.at as usize].take()
+        self.free.push(handle.slot);
+        self.slots[handle.slot as usize].take()
     }
 }

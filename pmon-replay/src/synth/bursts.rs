@@ -1,33 +1,34 @@
-//! Which events are lost: bursts, spread over all.
+//! Selects the events that are lost: bursts, spread over the capture.
 
 use oorandom::Rand64;
 
-/// A burst has about so many events.
-const BURST: u64 = 200;
-/// A million: what shares are counted in.
+/// Mean number of events in a burst.
+const BURST_EVENTS: u64 = 200;
+/// One million: the denominator of shares.
 pub(super) const MILLION: u32 = 1_000_000;
 
-/// Says of one event after the other whether it is lost; of all, exactly the share that was asked for.
+/// Decides for each event whether it is lost. The number of lost events is exactly the requested share.
 #[derive(Debug)]
 pub(super) struct Bursts {
     random: Rand64,
     events: u64,
     lost: u64,
-    /// How many bursts there are; each is somewhere in a stretch of its own.
+    /// Number of bursts. The events are divided into as many sections, and each section has one burst.
     bursts: u64,
-    /// The stretch of the burst at hand,
-    at: u64,
-    /// what is lost up to its end,
+    /// Index of the current section.
+    section: u64,
+    /// Number of lost events up to the end of the current section.
     sum: u64,
-    /// and the burst.
+    /// First event of the current burst.
     from: u64,
+    /// End of the current burst.
     until: u64,
-    /// How many events there were.
+    /// Number of events so far.
     seen: u64,
 }
 
 impl Bursts {
-    /// Of `events`, so many of a million.
+    /// Creates bursts that lose `ppm` of a million of the `events`.
     pub(super) fn new(events: u64, ppm: u32, seed: u64) -> Self {
         let lost = (u128::from(events) * u128::from(ppm) / u128::from(MILLION)) as u64;
         let random = Rand64::new(u128::from(seed));
@@ -35,47 +36,47 @@ impl Bursts {
             random,
             events,
             lost,
-            bursts: lost.div_ceil(BURST),
-            at: 0,
+            bursts: lost.div_ceil(BURST_EVENTS),
+            section: 0,
             sum: 0,
             from: u64::MAX,
             until: u64::MAX,
             seen: 0,
         };
-        this.place();
+        this.place_burst();
         this
     }
 
-    /// Whether the next event is lost.
+    /// Returns whether the next event is lost.
     #[inline]
-    pub(super) fn takes(&mut self) -> bool {
+    pub(super) fn is_next_lost(&mut self) -> bool {
         while self.seen >= self.until {
-            self.at += 1;
-            self.place();
+            self.section += 1;
+            self.place_burst();
         }
         self.seen += 1;
         self.seen > self.from
     }
 
-    /// A place in its stretch for the burst at hand.
-    fn place(&mut self) {
-        if self.at >= self.bursts {
+    /// Chooses the position and length of the burst in the current section.
+    fn place_burst(&mut self) {
+        if self.section >= self.bursts {
             (self.from, self.until) = (u64::MAX, u64::MAX);
             return;
         }
-        let end = self.at + 1;
-        let (first, behind) = (self.part(self.events, self.at), self.part(self.events, end));
-        // Where one burst is longer, the next is shorter. A stretch takes a burst of any length that this gives, as half of all
-        // events are lost at the most.
+        let end = self.section + 1;
+        let (first, next) = (self.part(self.events, self.section), self.part(self.events, end));
+        // After a longer burst, the next one is shorter. Every burst fits into its section, because at
+        // most half of the events are lost.
         let (even, spread) = (self.part(self.lost, end), self.lost / self.bursts / 2);
         let sum = if end == self.bursts { self.lost } else { even - self.random.rand_range(0..spread + 1) };
-        let len = (sum - self.sum).min(behind - first);
+        let len = (sum - self.sum).min(next - first);
         self.sum += len;
-        self.from = first + self.random.rand_range(0..behind - first - len + 1);
+        self.from = first + self.random.rand_range(0..next - first - len + 1);
         self.until = self.from + len;
     }
 
-    /// The end of the first `n` of as many equal parts of `whole` as there are bursts.
+    /// Returns the end of part `n`, if `whole` is divided into as many equal parts as there are bursts.
     fn part(&self, whole: u64, n: u64) -> u64 {
         (u128::from(whole) * u128::from(n) / u128::from(self.bursts)) as u64
     }
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_is_lost_in_bursts_and_no_event_more() {
+    fn exactly_the_requested_share_is_lost_in_bursts() {
         for (events, ppm) in
             [(0, 500_000), (1, 500_000), (3, 400_000), (1000, 0), (1_000, 1_000), (77_777, 12_345)]
                 .into_iter()
@@ -94,7 +95,7 @@ mod tests {
         {
             for seed in 0..5 {
                 let mut bursts = Bursts::new(events, ppm, seed);
-                let lost: Vec<_> = (0..events).map(|_| bursts.takes()).collect();
+                let lost: Vec<_> = (0..events).map(|_| bursts.is_next_lost()).collect();
                 let count = lost.iter().filter(|&&lost| lost).count() as u64;
                 assert_eq!(
                     count,
@@ -102,15 +103,15 @@ mod tests {
                     "{events} events, {ppm} ppm, seed {seed}"
                 );
                 let begins = lost.windows(2).filter(|pair| !pair[0] && pair[1]).count() as u64;
-                assert!(begins <= count.div_ceil(BURST));
+                assert!(begins <= count.div_ceil(BURST_EVENTS));
             }
         }
     }
 
     #[test]
-    fn bursts_are_spread_and_differ() {
+    fn bursts_are_spread_and_have_different_lengths() {
         let mut bursts = Bursts::new(100_000, 100_000, 3);
-        let lost: Vec<_> = (0..100_000).map(|_| bursts.takes()).collect();
+        let lost: Vec<_> = (0..100_000).map(|_| bursts.is_next_lost()).collect();
         let lengths: std::collections::BTreeSet<_> =
             lost.split(|&lost| !lost).map(<[bool]>::len).filter(|&len| len > 0).collect();
         assert!(lengths.len() > 20, "{lengths:?}");

@@ -1,24 +1,27 @@
-//! What the processes of a synthetic capture run, and what they do.
+//! The programs of the simulated processes, and how these behave.
 
-/// A kind of day on a host.
+/// Kind of workload of a synthetic capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WorkloadProfile {
-    /// Software is built: `make`, shells, compilers; three events a process, of which one is an exec.
+    /// A software build: `make`, shells and compilers; three events per process, including one exec.
     Build,
-    /// Short-lived processes and threads, as fast as they come, and hardly an exec.
+    /// Short-lived processes and threads in quick succession, with few execs.
     Storm,
-    /// Services: workers, threads, sessions of users, jobs by the clock, a crash now and then.
+    /// A server: workers, threads, user sessions, scheduled jobs and occasional crashes.
     Server,
-    /// A bit of each.
+    /// A mixture of the other workloads.
     #[default]
     Mixed,
 }
 
+/// User ID of the user who logs in.
+pub(super) const LOGIN_USER: u32 = 1000;
+
 impl WorkloadProfile {
-    /// All of them.
+    /// All workloads.
     pub const ALL: [Self; 4] = [Self::Build, Self::Storm, Self::Server, Self::Mixed];
 
-    /// Its name.
+    /// Returns the name of the workload on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Build => "build",
@@ -38,13 +41,13 @@ impl WorkloadProfile {
     }
 }
 
-/// A process that is there all the time, and starts others.
+/// A process that runs all the time and starts others.
 pub(super) struct Service {
     pub(super) program: Program,
-    /// As `/proc/<pid>/cgroup` has it.
+    /// Content of `/proc/<pid>/cgroup`.
     pub(super) cgroup: &'static str,
     pub(super) uid: u32,
-    /// One of these each time; `None` is a child that runs what its parent runs.
+    /// Programs of its children; `None` is a child without an exec.
     pub(super) starts: &'static [Option<&'static Program>],
 }
 
@@ -58,38 +61,38 @@ impl Service {
     }
 }
 
-/// A program, and how a process behaves that runs it.
+/// A program, and the behavior of its processes.
 pub(super) struct Program {
     pub(super) path: &'static str,
-    /// `#` stands for a number.
+    /// Arguments, in which `#` is replaced by a number.
     pub(super) args: &'static [&'static str],
     pub(super) cwd: &'static str,
-    /// One of these for each child; `None` is one that runs the same.
+    /// Programs of the children; `None` is a child without an exec.
     pub(super) children: &'static [Option<&'static Program>],
-    /// So many children at least, and at the most,
+    /// Minimum and maximum number of children.
     pub(super) spawns: (u32, u32),
-    /// so many at a time.
+    /// Maximum number of children at a time.
     pub(super) parallel: u32,
-    /// So many threads.
+    /// Minimum and maximum number of threads other than the first.
     pub(super) threads: (u32, u32),
-    pub(super) habit: Habit,
+    pub(super) behavior: Behavior,
 }
 
-/// What a process does besides.
+/// Special behavior of a process.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Habit {
+pub(super) enum Behavior {
     None,
-    /// Leads a session, and becomes somebody.
+    /// Creates a session and changes to another user.
     LogsIn,
-    /// Gives itself another name.
+    /// Changes its name.
     Renames,
-    /// Does not end of itself, as a rule.
+    /// Is usually killed by a signal.
     Crashes,
-    /// Looks into its child.
+    /// Traces its child.
     Traces,
     /// Ends before its children do.
     Leaves,
-    /// Runs its program anew from one of its threads.
+    /// Executes its program again from one of its threads.
     Restarts,
 }
 
@@ -103,7 +106,7 @@ impl Program {
             spawns: (0, 0),
             parallel: 1,
             threads: (0, 0),
-            habit: Habit::None,
+            behavior: Behavior::None,
         }
     }
 
@@ -124,8 +127,8 @@ impl Program {
         Self { threads, ..self }
     }
 
-    const fn habit(self, habit: Habit) -> Self {
-        Self { habit, ..self }
+    const fn behavior(self, behavior: Behavior) -> Self {
+        Self { behavior, ..self }
     }
 }
 
@@ -183,7 +186,7 @@ static FORKER: Program =
 static THREADER: Program = Program::new("/usr/bin/stress", &["stress", "--pthread", "#"])
     .at("/tmp")
     .threads((8, 48))
-    .habit(Habit::Renames);
+    .behavior(Behavior::Renames);
 static CURL: Program =
     Program::new("/usr/bin/curl", &["curl", "-fsS", "http://localhost:8080/job/#"]).threads((0, 1));
 static GZIP: Program =
@@ -194,13 +197,13 @@ static JOB: Program = Program::new("/usr/bin/dash", &["/bin/sh", "/usr/local/bin
     .runs(&[Some(&CURL), Some(&GZIP), Some(&SLEEP), Some(&SED)], (1, 6), 1);
 static STARTER: Program = Program::new("/usr/sbin/start-job", &["start-job", "--detach", "#"])
     .runs(&[Some(&JOB)], (1, 1), 1)
-    .habit(Habit::Leaves);
+    .behavior(Behavior::Leaves);
 static LS: Program = Program::new("/usr/bin/ls", &["ls", "-l", "release-#"]).at("/home/ada");
 static GREP: Program = Program::new("/usr/bin/grep", &["grep", "-rn", "todo #", "."]).at("/home/ada");
 static STRACE: Program = Program::new("/usr/bin/strace", &["strace", "-f", "-p", "#"])
     .at("/home/ada")
     .runs(&[Some(&LS)], (1, 1), 1)
-    .habit(Habit::Traces);
+    .behavior(Behavior::Traces);
 static BASH: Program = Program::new("/usr/bin/bash", &["-bash"]).at("/home/ada").runs(
     &[Some(&LS), Some(&GREP), Some(&LS), Some(&STRACE), Some(&JOB)],
     (1, 12),
@@ -208,17 +211,17 @@ static BASH: Program = Program::new("/usr/bin/bash", &["-bash"]).at("/home/ada")
 );
 static SESSION: Program = Program::new("/usr/sbin/sshd", &["sshd: session #", "-R"])
     .runs(&[Some(&BASH)], (1, 1), 1)
-    .habit(Habit::LogsIn);
+    .behavior(Behavior::LogsIn);
 static APP: Program =
     Program::new("/opt/app/bin/worker", &["worker", "--shard", "#", "--config", "/etc/app.toml"])
         .at("/opt/app")
         .runs(&[Some(&CURL), None], (0, 4), 2)
         .threads((2, 16))
-        .habit(Habit::Crashes);
+        .behavior(Behavior::Crashes);
 static UPDATED: Program = Program::new("/opt/app/bin/agent", &["agent", "--epoch", "#"])
     .at("/opt/app")
     .threads((1, 4))
-    .habit(Habit::Restarts);
+    .behavior(Behavior::Restarts);
 
 static MAKE_SHELL: Service = Service {
     program: Program::new("/usr/bin/bash", &["bash", "build.sh"]).at(SRC),
@@ -251,7 +254,9 @@ static SSHD: Service = Service {
     starts: &[Some(&SESSION)],
 };
 static HTTPD: Service = Service {
-    program: Program::new("/usr/sbin/httpd", &["httpd", "-k", "start"]).at("/var/www").habit(Habit::Renames),
+    program: Program::new("/usr/sbin/httpd", &["httpd", "-k", "start"])
+        .at("/var/www")
+        .behavior(Behavior::Renames),
     cgroup: "0::/system.slice/httpd.service",
     uid: 33,
     starts: &[None],

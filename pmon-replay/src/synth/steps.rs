@@ -1,22 +1,23 @@
-//! What a process does next.
+//! The steps of the simulated processes.
 
 use pmon_core::Task;
 use pmon_core::capture::Record;
 
-use super::actors::Handle;
-use super::host::{USER, World};
-use super::programs::{Habit, Program};
-use super::records::Recorder;
+use super::actors::ActorHandle;
+use super::machine::SynthMachine;
+use super::programs::{Behavior, LOGIN_USER, Program};
+use super::recorder::SynthRecorder;
 
-/// ProcessTable are about so many things.
+/// Number of different values that replace `#` in arguments.
 const NUMBERS: u32 = 1000;
 const SIGABRT: u8 = 6;
 const SIGKILL: u8 = 9;
 const SIGSEGV: u8 = 11;
 
-impl World {
-    /// Who runs next: one that waits for a CPU, or a service, if there is room for what it starts.
-    pub(super) fn pick(&mut self) -> Handle {
+impl SynthMachine {
+    /// Returns the actor that runs next: the first in the run queue, or a service if it may start more
+    /// processes.
+    pub(super) fn next_actor(&mut self) -> ActorHandle {
         if self.queue.is_empty() || self.has_room() && self.chance(4) {
             let at = self.random.rand_range(0..self.services.len() as u32);
             return self.services[at as usize];
@@ -24,103 +25,103 @@ impl World {
         self.queue.pop_front().unwrap_or(self.services[0])
     }
 
-    /// It has run for long enough: others do now.
-    pub(super) fn put_back(&mut self, handle: Handle) {
+    /// Appends an actor to the run queue again.
+    pub(super) fn requeue(&mut self, handle: ActorHandle) {
         if self.actors.get(handle).is_some_and(|actor| !actor.waits && !actor.is_service) {
             self.queue.push_back(handle);
         }
     }
 
-    /// One step of an actor; whether it goes on at once.
+    /// Executes one step of an actor. Returns whether the actor may run its next step at once.
     pub(super) fn step<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
-        handle: Handle,
-        recorder: &mut Recorder<F>,
+        handle: ActorHandle,
+        recorder: &mut SynthRecorder<F>,
     ) -> Result<bool, E> {
         let Some(actor) = self.actors.get(handle) else { return Ok(false) };
         let (task, program) = (actor.task, actor.program);
         let (next, threads) = (actor.next, actor.threads.len());
         if actor.is_service {
             if !self.has_room() {
-                return self.fill(handle, recorder).map(|()| false);
+                return self.emit_filler(handle, recorder).map(|()| false);
             }
             let next = *self.one_of(actor.service.starts);
             return self.spawn(handle, next, recorder).map(|()| false);
         }
-        // What takes more events than there may still be is not begun.
+        // Start nothing that causes more than the remaining events.
         if self.left < threads as u64 + 2 {
-            return self.fill(handle, recorder).map(|()| true);
+            return self.emit_filler(handle, recorder).map(|()| true);
         }
         if let Some(next) = next {
-            return self.begin(handle, next, recorder).map(|()| true);
+            return self.start_program(handle, next, recorder).map(|()| true);
         }
-        if self.live_habit(handle, recorder)? {
+        if self.step_behavior(handle, recorder)? {
             return Ok(true);
         }
         let has_room = self.has_room();
         let Some(actor) = self.actors.get_mut(handle) else { return Ok(false) };
-        if actor.threads_to_come > 0 {
-            actor.threads_to_come -= 1;
+        if actor.threads_to_start > 0 {
+            actor.threads_to_start -= 1;
             let thread = self.kernel.clone_thread(task);
-            self.hear(handle, recorder)?;
+            self.receive(handle, recorder)?;
             let now = self.now;
             if let Some(actor) = self.actors.get_mut(handle) {
                 actor.threads.push((thread.tid, now));
             }
             return Ok(true);
         }
-        if actor.children_to_come > 0 && actor.children < program.parallel {
+        if actor.children_to_start > 0 && actor.children < program.parallel {
             if !has_room {
-                actor.children_to_come = 0;
+                actor.children_to_start = 0;
                 return Ok(true);
             }
-            actor.children_to_come -= 1;
+            actor.children_to_start -= 1;
             let next = *self.one_of(program.children);
             self.spawn(handle, next, recorder)?;
             return Ok(true);
         }
-        if actor.children > 0 && program.habit != Habit::Leaves {
+        if actor.children > 0 && program.behavior != Behavior::Leaves {
             actor.waits = true;
             return Ok(false);
         }
         if threads > 0 && self.chance(2) {
-            return self.end_thread(handle, recorder).map(|()| true);
+            return self.exit_thread(handle, recorder).map(|()| true);
         }
-        self.end(handle, recorder).map(|()| false)
+        self.exit(handle, recorder).map(|()| false)
     }
 
     fn has_room(&self) -> bool {
-        self.actors.living() < self.options.processes as usize
+        self.actors.len() < self.options.processes as usize
     }
 
-    /// An event that changes little, where there is no room for more.
-    fn fill<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
+    /// Emits an event without further effect, if the actor may start no process.
+    fn emit_filler<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
-        handle: Handle,
-        recorder: &mut Recorder<F>,
+        handle: ActorHandle,
+        recorder: &mut SynthRecorder<F>,
     ) -> Result<(), E> {
         let Some(actor) = self.actors.get(handle) else { return Ok(()) };
         let name = actor.program.path.rsplit('/').next().unwrap_or_default();
         self.kernel.rename(actor.task, name);
-        self.hear(handle, recorder)
+        self.receive(handle, recorder)
     }
 
-    /// A child, which is to run `next`, or what its parent runs.
+    /// Starts a child, which then executes `next`, or continues to run the program of its parent.
     fn spawn<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
-        handle: Handle,
+        handle: ActorHandle,
         next: Option<&'static Program>,
-        recorder: &mut Recorder<F>,
+        recorder: &mut SynthRecorder<F>,
     ) -> Result<(), E> {
         let Some(actor) = self.actors.get(handle) else { return Ok(()) };
         let (task, service, program) = (actor.task, actor.service, actor.program);
-        // A compiler and its assembler are about the same file; of `make`, each child is about another.
+        // A compiler and its assembler process the same file; each child of `make` processes another one.
         let has_parts = actor.is_service || program.parallel > 1;
         let number = actor.number;
         let number = if has_parts { self.random.rand_range(0..NUMBERS) } else { number };
         let task = self.kernel.fork(task);
-        self.hear(handle, recorder)?;
-        let child = self.actors.begin(task, self.now, Some(handle), service, program);
+        self.receive(handle, recorder)?;
+        let child = self.actors.add(task, self.now, Some(handle), service, program);
         if let Some(actor) = self.actors.get_mut(child) {
             (actor.next, actor.number) = (next, number);
         }
@@ -132,69 +133,69 @@ impl World {
         Ok(())
     }
 
-    /// A child does what it is there for.
-    fn begin<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
+    /// Lets a child execute its own program.
+    fn start_program<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
-        handle: Handle,
+        handle: ActorHandle,
         program: &'static Program,
-        recorder: &mut Recorder<F>,
+        recorder: &mut SynthRecorder<F>,
     ) -> Result<(), E> {
         let (threads, children) = (self.between(program.threads), self.between(program.spawns));
         let Some(actor) = self.actors.get_mut(handle) else { return Ok(()) };
-        (actor.program, actor.next, actor.habit) = (program, None, 0);
-        (actor.threads_to_come, actor.children_to_come) = (threads, children);
+        (actor.program, actor.next, actor.behavior_step) = (program, None, 0);
+        (actor.threads_to_start, actor.children_to_start) = (threads, children);
         let (task, number) = (actor.task, actor.number);
-        self.run_program(task, program, number);
-        self.hear(handle, recorder)
+        self.exec(task, program, number);
+        self.receive(handle, recorder)
     }
 
-    /// What comes of its program's habit now; `false` if nothing does.
-    fn live_habit<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
+    /// Executes the next step of the program's behavior. Returns `false` if there is none.
+    fn step_behavior<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
-        handle: Handle,
-        recorder: &mut Recorder<F>,
+        handle: ActorHandle,
+        recorder: &mut SynthRecorder<F>,
     ) -> Result<bool, E> {
         let Some(actor) = self.actors.get_mut(handle) else { return Ok(false) };
-        let (task, habit, step) = (actor.task, actor.program.habit, actor.habit);
+        let (task, behavior, step) = (actor.task, actor.program.behavior, actor.behavior_step);
         let thread = actor.threads.last().map(|&(tid, _)| Task { tid, tgid: task.tgid });
         let child = actor.last_child;
-        let is_ready = actor.threads_to_come == 0;
-        match (habit, step) {
-            (Habit::LogsIn, 0) => self.kernel.setsid(task),
-            (Habit::LogsIn, 1) => self.kernel.setgid(task, USER, USER),
-            (Habit::LogsIn, 2) => self.kernel.setuid(task, USER, USER),
-            (Habit::Renames, 0) if is_ready => self.kernel.rename(thread.unwrap_or(task), "worker"),
-            (Habit::Traces, 0 | 1) => {
+        let is_ready = actor.threads_to_start == 0;
+        match (behavior, step) {
+            (Behavior::LogsIn, 0) => self.kernel.setsid(task),
+            (Behavior::LogsIn, 1) => self.kernel.setgid(task, LOGIN_USER, LOGIN_USER),
+            (Behavior::LogsIn, 2) => self.kernel.setuid(task, LOGIN_USER, LOGIN_USER),
+            (Behavior::Renames, 0) if is_ready => self.kernel.rename(thread.unwrap_or(task), "worker"),
+            (Behavior::Traces, 0 | 1) => {
                 let Some(child) = child.and_then(|child| self.actors.get(child)) else { return Ok(false) };
                 match step {
                     0 => self.kernel.ptrace_attach(task, child.task),
                     _ => self.kernel.ptrace_detach(child.task),
                 }
             }
-            (Habit::Restarts, 0) if is_ready => {
+            (Behavior::Restarts, 0) if is_ready => {
                 let Some(thread) = thread else { return Ok(false) };
                 let (program, number) = (actor.program, actor.number);
-                self.run_program(thread, program, number);
-                self.hear(handle, recorder)?;
+                self.exec(thread, program, number);
+                self.receive(handle, recorder)?;
                 if let Some(actor) = self.actors.get_mut(handle) {
                     actor.threads.clear();
-                    actor.habit += 1;
+                    actor.behavior_step += 1;
                 }
                 return Ok(true);
             }
             _ => return Ok(false),
         }
         if let Some(actor) = self.actors.get_mut(handle) {
-            actor.habit += 1;
+            actor.behavior_step += 1;
         }
-        self.hear(handle, recorder)?;
+        self.receive(handle, recorder)?;
         Ok(true)
     }
 
-    fn end_thread<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
+    fn exit_thread<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
-        handle: Handle,
-        recorder: &mut Recorder<F>,
+        handle: ActorHandle,
+        recorder: &mut SynthRecorder<F>,
     ) -> Result<(), E> {
         let Some(actor) = self.actors.get(handle) else { return Ok(()) };
         let (tgid, count) = (actor.task.tgid, actor.threads.len() as u32);
@@ -203,31 +204,31 @@ impl World {
             return Ok(());
         };
         self.kernel.exit(Task { tid, tgid }, 0);
-        self.hear(handle, recorder)?;
+        self.receive(handle, recorder)?;
         if let Some(actor) = self.actors.get_mut(handle) {
             actor.threads.swap_remove(at);
         }
         Ok(())
     }
 
-    /// A process ends, and its parent goes on if it has waited for that.
-    fn end<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
+    /// Ends a process, and resumes its parent if the parent waits for it.
+    fn exit<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
-        handle: Handle,
-        recorder: &mut Recorder<F>,
+        handle: ActorHandle,
+        recorder: &mut SynthRecorder<F>,
     ) -> Result<(), E> {
         let Some(actor) = self.actors.get(handle) else { return Ok(()) };
-        let (tgid, habit) = (actor.task.tgid, actor.program.habit);
-        let luck = self.random.rand_range(0..32);
-        match (habit, luck) {
-            (Habit::Crashes, 0..4) => self.kernel.kill(tgid, SIGSEGV, true),
-            (Habit::Crashes, 4) => self.kernel.kill(tgid, SIGABRT, true),
-            (Habit::Crashes, 5..8) | (_, 0) => self.kernel.kill(tgid, SIGKILL, false),
-            (_, 1..3) => self.kernel.exit_group(tgid, luck as u8),
+        let (tgid, behavior) = (actor.task.tgid, actor.program.behavior);
+        let dice = self.random.rand_range(0..32);
+        match (behavior, dice) {
+            (Behavior::Crashes, 0..4) => self.kernel.kill(tgid, SIGSEGV, true),
+            (Behavior::Crashes, 4) => self.kernel.kill(tgid, SIGABRT, true),
+            (Behavior::Crashes, 5..8) | (_, 0) => self.kernel.kill(tgid, SIGKILL, false),
+            (_, 1..3) => self.kernel.exit_group(tgid, dice as u8),
             _ => self.kernel.exit_group(tgid, 0),
         }
-        self.hear(handle, recorder)?;
-        let Some(ended) = self.actors.end(handle) else { return Ok(()) };
+        self.receive(handle, recorder)?;
+        let Some(ended) = self.actors.remove(handle) else { return Ok(()) };
         if let Some(parent) = self.actors.get_mut(ended.parent) {
             parent.children = parent.children.saturating_sub(1);
             if std::mem::replace(&mut parent.waits, false) {

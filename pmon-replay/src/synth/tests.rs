@@ -21,7 +21,7 @@ fn records(options: SynthOptions) -> Vec<Record<'static>> {
     records
 }
 
-/// The blocks of the capture; the header, which names the version, is not among them.
+/// Returns the blocks of the capture, without the header, which contains the version of pmon.
 fn blocks(options: SynthOptions) -> Vec<u8> {
     let synth = Synth::new(options).expect("the options make sense");
     let mut encoder = Encoder::new(&synth.header()).expect("the header fits");
@@ -38,20 +38,20 @@ fn blocks(options: SynthOptions) -> Vec<u8> {
     bytes
 }
 
-/// What the events of a capture without losses tell of a host, worked out here anew.
+/// The processes according to the events of a capture without losses, computed independently.
 struct Model {
-    /// Of each process, its parent and its threads with the first.
+    /// Parent and threads of each process, including the first thread.
     alive: BTreeMap<u32, (u32, BTreeSet<u32>)>,
     numbers: HashMap<u32, u32>,
     now: MonoNs,
     recorder: u32,
-    /// The exec whose details come next.
+    /// Exec whose details come next.
     awaited: Option<(u32, MonoNs)>,
     seen: BTreeMap<&'static str, u64>,
 }
 
 impl Model {
-    fn lives(&self, task: Task) -> bool {
+    fn is_running(&self, task: Task) -> bool {
         self.alive.get(&task.tgid.0).is_some_and(|(_, threads)| threads.contains(&task.tid.0))
     }
 
@@ -60,7 +60,7 @@ impl Model {
     }
 
     fn event(&mut self, event: &Event) {
-        assert!(self.awaited.is_none(), "details come right behind their exec");
+        assert!(self.awaited.is_none(), "details directly follow their exec");
         assert!(event.time > self.now, "{event:?} is not after {:?}", self.now);
         self.now = event.time;
         let number = self.numbers.insert(event.cpu.0, event.seq.0);
@@ -71,8 +71,8 @@ impl Model {
         *self.seen.entry(event.kind().name()).or_default() += 1;
         match event.body {
             EventBody::Fork { parent, child } => {
-                assert!(self.is_free(child.tid.0), "{event:?}: the id is taken");
-                assert!(self.lives(parent), "{event:?}: the parent is dead");
+                assert!(self.is_free(child.tid.0), "{event:?}: the ID is in use");
+                assert!(self.is_running(parent), "{event:?}: the parent has exited");
                 if child.is_leader() {
                     self.alive.insert(child.tgid.0, (parent.tgid.0, BTreeSet::from([child.tid.0])));
                 } else {
@@ -83,16 +83,16 @@ impl Model {
             }
             EventBody::Exec { task } => {
                 let (_, threads) = self.alive.get_mut(&task.tgid.0).expect("it lives");
-                assert_eq!(threads.len(), 1, "{event:?}: other threads live on");
+                assert_eq!(threads.len(), 1, "{event:?}: other threads are still running");
                 *threads = BTreeSet::from([task.tgid.0]);
                 assert!(task.is_leader());
                 self.awaited = Some((task.tgid.0, event.time));
             }
             EventBody::Exit { task, parent, .. } => {
-                assert!(self.lives(task), "{event:?} of the dead");
+                assert!(self.is_running(task), "{event:?} of an exited task");
                 let (of, threads) = self.alive.get_mut(&task.tgid.0).expect("it lives");
                 threads.remove(&task.tid.0);
-                // Of a first thread, also where another one runs the next program.
+                // The exit is of a first thread, also if another thread executes the next program.
                 let wanted = if task.is_leader() { *of } else { 0 };
                 assert_eq!(parent.map(|parent| parent.tgid.0), Some(wanted), "{event:?}");
                 if threads.is_empty() {
@@ -103,17 +103,23 @@ impl Model {
                 }
             }
             EventBody::Coredump { task, parent } => {
-                assert!(self.lives(task) && parent.is_some_and(|parent| self.lives(parent)), "{event:?}");
+                assert!(
+                    self.is_running(task) && parent.is_some_and(|parent| self.is_running(parent)),
+                    "{event:?}"
+                );
             }
             EventBody::Ptrace { task, tracer } => {
-                assert!(self.lives(task) && (tracer == Task::default() || self.lives(tracer)), "{event:?}");
+                assert!(
+                    self.is_running(task) && (tracer == Task::default() || self.is_running(tracer)),
+                    "{event:?}"
+                );
             }
             EventBody::Uid { task, .. }
             | EventBody::Gid { task, .. }
             | EventBody::Sid { task }
             | EventBody::Comm { task, .. } => {
                 let is_own = task.tgid.0 == self.recorder;
-                assert!(self.lives(task) || is_own, "{event:?} of the dead");
+                assert!(self.is_running(task) || is_own, "{event:?} of an exited task");
                 if is_own {
                     assert_eq!(SelfGenerated::of(event, task.tgid), Some(SelfGenerated::Fence), "{event:?}");
                 }
@@ -148,7 +154,7 @@ impl Model {
 }
 
 #[test]
-fn every_event_is_one_that_can_happen() {
+fn every_event_is_possible() {
     let mut all = BTreeMap::new();
     for (profile, seed) in
         WorkloadProfile::ALL.into_iter().flat_map(|profile| (0..4).map(move |seed| (profile, seed)))
@@ -189,13 +195,13 @@ fn every_event_is_one_that_can_happen() {
             *all.entry(kind).or_insert(0) += count;
         }
     }
-    // Every kind that processes cause happens somewhere.
+    // Every event kind that processes cause occurs.
     let kinds = ["comm", "coredump", "exec", "exit", "fork", "gid", "ptrace", "sid", "uid"];
     assert_eq!(all.keys().copied().collect::<Vec<_>>(), kinds);
 }
 
 #[test]
-fn as_many_events_happen_and_are_lost_as_asked() {
+fn the_requested_numbers_of_events_happen_and_are_lost() {
     for (events, loss_ppm) in
         [(0, 0), (0, 500_000), (1, 0), (2, 500_000), (30_000, 0), (30_000, 12_345), (9_999, 500_000)]
     {
@@ -206,7 +212,7 @@ fn as_many_events_happen_and_are_lost_as_asked() {
         let recorder = synth.header().meta.recorder().expect("a recorder");
         let mut gap: Option<pmon_core::capture::Loss> = None;
         for record in records(options) {
-            assert!(end.is_none(), "{record:?} behind the end");
+            assert!(end.is_none(), "{record:?} after the end");
             match record {
                 Record::Event(RecordedDatagram::Event(event), _) => {
                     *if SelfGenerated::of(&event, recorder).is_some() { &mut own } else { &mut recorded } +=
@@ -236,14 +242,14 @@ fn as_many_events_happen_and_are_lost_as_asked() {
         assert_eq!(witness, (asked, asked));
         let end = end.expect("an end");
         assert_eq!((end.events, end.lost.total(), end.drops), (recorded + own, asked, Some(asked)));
-        // After a loss that shows only at the end, nobody looks.
+        // A loss that is detected only at the end causes no scan.
         assert!(scans == 1 || lost > 0);
         assert!(scans > 1 || asked < 100);
     }
 }
 
 #[test]
-fn events_come_at_the_rate_and_from_the_start_that_were_asked_for() {
+fn rate_and_start_time_are_as_requested() {
     for (events, rate) in [(2_000, 1), (20_000, 1_000), (20_000, 10_000_000)] {
         let options = SynthOptions { rate, start_ns: 5, ..small(events, WorkloadProfile::Server, 1) };
         let (mut first, mut last, mut anchors) = (None, MonoNs(0), Vec::new());
@@ -266,7 +272,7 @@ fn events_come_at_the_rate_and_from_the_start_that_were_asked_for() {
 }
 
 #[test]
-fn numbers_of_cpus_begin_anywhere_and_wrap_now_and_then() {
+fn sequence_numbers_start_at_random_values_and_sometimes_wrap() {
     let mut wrapped = 0;
     for seed in 0..8 {
         let mut numbers: HashMap<u32, u32> = HashMap::new();
@@ -281,7 +287,7 @@ fn numbers_of_cpus_begin_anywhere_and_wrap_now_and_then() {
 }
 
 #[test]
-fn the_same_options_give_the_same_bytes_and_others_do_not() {
+fn equal_options_give_equal_bytes_and_different_options_do_not() {
     let options = SynthOptions { loss_ppm: 20_000, ..small(20_000, WorkloadProfile::Mixed, 7) };
     let bytes = blocks(options);
     assert_eq!(blocks(options), bytes);
@@ -301,7 +307,7 @@ fn the_same_options_give_the_same_bytes_and_others_do_not() {
 }
 
 #[test]
-fn which_exit_ends_a_process_is_the_same_by_the_usages_and_by_the_events() {
+fn usages_and_events_agree_on_the_exit_that_ends_a_process() {
     use pmon_analysis::{DetailsJoiner, ProcessExit, ProcessTable};
     let exits = |has_usages: bool| {
         let (mut joiner, mut processes) = (DetailsJoiner::new(ByteOrder::Little), ProcessTable::new());
@@ -320,22 +326,22 @@ fn which_exit_ends_a_process_is_the_same_by_the_usages_and_by_the_events() {
     };
     let (seen, found) = (exits(true), exits(false));
     assert_eq!(seen.len(), found.len());
-    // The events do not show the threads of processes that are older than the capture.
+    // The events do not show the threads of processes older than the capture.
     let known = |(_, found): &(&ProcessExit, &ProcessExit)| **found != ProcessExit::Unknown;
     let pairs: Vec<_> = seen.iter().zip(&found).filter(known).collect();
     assert!(pairs.len() > 1_000 && pairs.iter().all(|(seen, found)| seen == found), "{}", pairs.len());
     assert!(pairs.iter().any(|(seen, _)| **seen == ProcessExit::GoesOn));
 }
 
-/// Whoever changes what comes of a seed, or the encoder, changes the numbers here, and says so in the changelog.
+/// A change to the generator or the encoder changes these checksums, and must be in the changelog.
 #[test]
-fn these_options_have_always_given_these_bytes() {
+fn the_bytes_of_these_options_never_change() {
     let crc = |profile| crc32c::crc32c(&blocks(small(5_000, profile, 42)));
     assert_eq!(WorkloadProfile::ALL.map(crc), [4064842637, 861745880, 2557499926, 422133150]);
 }
 
 #[test]
-fn options_that_make_no_sense_are_refused() {
+fn options_out_of_their_limits_are_rejected() {
     let refused = |options| Synth::new(options).err();
     let good = SynthOptions::default();
     assert_eq!(refused(good), None);
@@ -345,7 +351,7 @@ fn options_that_make_no_sense_are_refused() {
         (SynthOptions { cpus: 0, ..good }, SynthOptionsError::Cpus),
         (SynthOptions { cpus: 4097, ..good }, SynthOptionsError::Cpus),
         (SynthOptions { loss_ppm: 500_001, ..good }, SynthOptionsError::Loss),
-        (SynthOptions { processes: 19, ..good }, SynthOptionsError::ProcessTable),
+        (SynthOptions { processes: 19, ..good }, SynthOptionsError::Processes),
         (SynthOptions { events: u64::MAX, ..good }, SynthOptionsError::Duration),
         (SynthOptions { start_ns: -1, ..good }, SynthOptionsError::Start),
         (SynthOptions { start_ns: i64::MAX, ..good }, SynthOptionsError::Start),
@@ -356,7 +362,7 @@ fn options_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn where_few_processes_may_live_all_events_happen_and_no_more_live() {
+fn all_events_happen_within_a_low_limit_of_processes() {
     for profile in WorkloadProfile::ALL {
         let options = SynthOptions { processes: 20, cpus: 40, ..small(3_000, profile, 1) };
         let (mut living, mut events) = (BTreeMap::new(), 0);
@@ -369,12 +375,12 @@ fn where_few_processes_may_live_all_events_happen_and_no_more_live() {
                         EventBody::Fork { child, .. } => *living.entry(child.tgid).or_default() += 1,
                         EventBody::Exit { task, .. } => {
                             *living.get_mut(&task.tgid).expect("it lives") -= 1;
-                            // Another of its threads may be about to run the next program.
+                            // Another thread of the process may be about to exec.
                             living.retain(|_, threads| *threads > 0);
                         }
                         _ => {}
                     }
-                    // The first events are fences, before the scan.
+                    // The first events are those of the fence, before the scan.
                     let is_known = events > 40;
                     assert!(!is_known || (4..=20).contains(&living.len()), "{} live", living.len());
                 }
@@ -386,7 +392,7 @@ fn where_few_processes_may_live_all_events_happen_and_no_more_live() {
 }
 
 #[test]
-fn the_options_are_told_as_they_are_given() {
+fn options_are_displayed_as_command_line_arguments() {
     let options = SynthOptions { loss_ppm: 12_500, ..SynthOptions::default() };
     let text =
         "--events 1000000 --rate 100000 --cpus 4 --loss 1.25% --processes 400 --profile mixed --seed 1";

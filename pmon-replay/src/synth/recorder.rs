@@ -1,4 +1,4 @@
-//! The recorder of what the fake kernel says: events to records, as a recorder of a real one writes them.
+//! A simulated recorder, which converts the events of the fake kernel to records.
 
 use pmon_core::MonoNs;
 use pmon_core::accounting::{Accountant, Continuity, Gap, LossByCause, LossLedger};
@@ -7,15 +7,15 @@ use pmon_core::capture::{
 };
 use pmon_core::wire::Event;
 
-/// Clocks are recorded this often,
-const ANCHOR_EVERY: u64 = 60_000_000_000;
-/// the counts of what was lost, if there is news,
-const WITNESS_EVERY: u64 = 1_000_000_000;
-/// and while events are lost, the processes.
-const SCAN_EVERY: u64 = 10_000_000_000;
+/// Interval of the clock anchors, in ns.
+const ANCHOR_INTERVAL_NS: u64 = 60_000_000_000;
+/// Interval of the counts of drops and gaps while these change, in ns.
+const WITNESS_INTERVAL_NS: u64 = 1_000_000_000;
+/// Interval of the scans of all processes while events are lost, in ns.
+const SCAN_INTERVAL_NS: u64 = 10_000_000_000;
 
-/// See the module.
-pub(super) struct Recorder<F> {
+/// A recorder that passes its records to `visit`.
+pub(super) struct SynthRecorder<F> {
     visit: F,
     accountant: Accountant,
     ledger: LossLedger,
@@ -27,13 +27,13 @@ pub(super) struct Recorder<F> {
     witness_at: u64,
     witnessed: (u64, u64),
     scan_at: u64,
-    wants_scan: bool,
-    /// Memory for the next usage.
+    needs_scan: bool,
+    /// Memory that the next usage reuses.
     usage: Option<Box<Usage>>,
 }
 
-impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
-    /// One that gives its records to `visit`, at the start of the recording.
+impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> SynthRecorder<F> {
+    /// Starts a recording.
     pub(super) fn begin(start: ClockAnchor, mut visit: F) -> Result<Self, E> {
         visit(&Record::Clock(start))?;
         let now = start.mono.0;
@@ -45,11 +45,11 @@ impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
             drops: 0,
             events: 0,
             start,
-            anchor_at: now + ANCHOR_EVERY,
-            witness_at: now + WITNESS_EVERY,
+            anchor_at: now + ANCHOR_INTERVAL_NS,
+            witness_at: now + WITNESS_INTERVAL_NS,
             witnessed: (0, 0),
             scan_at: 0,
-            wants_scan: false,
+            needs_scan: false,
             usage: None,
         })
     }
@@ -58,16 +58,16 @@ impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
     pub(super) fn event(&mut self, event: Event, usage: Option<Usage>) -> Result<(), E> {
         let now = event.time.0;
         if now >= self.anchor_at || now >= self.witness_at {
-            self.periodic(now)?;
+            self.record_periodic(now)?;
         }
         if let Continuity::Gap(gap) = self.accountant.observe(&event, 0) {
-            self.lose(gap)?;
+            self.record_loss(gap)?;
         }
         self.events += 1;
         let usage = usage.map(|usage| {
-            let mut place = self.usage.take().unwrap_or_default();
-            *place = usage;
-            place
+            let mut reused = self.usage.take().unwrap_or_default();
+            *reused = usage;
+            reused
         });
         let record = Record::Event(RecordedDatagram::Event(event), usage);
         (self.visit)(&record)?;
@@ -77,13 +77,13 @@ impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
         Ok(())
     }
 
-    /// The kernel's socket has dropped an event.
+    /// Counts an event that the socket dropped.
     #[inline]
     pub(super) fn drop(&mut self) {
         self.drops += 1;
     }
 
-    /// What is known of a process; gives back the memory.
+    /// Records details, and returns their memory.
     pub(super) fn details(&mut self, details: Box<Details>) -> Result<Option<Box<Details>>, E> {
         let record = Record::Details(details);
         (self.visit)(&record)?;
@@ -98,12 +98,12 @@ impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
         self.record(&Record::Fence(Fence { time, position, unreached: Vec::new() }))
     }
 
-    /// Whether the processes are to be recorded again, as some of their events are missing.
+    /// Returns whether to scan all processes again, because events are missing.
     #[inline]
     pub(super) fn is_scan_due(&mut self, now: MonoNs) -> bool {
-        let is_due = self.wants_scan && now.0 >= self.scan_at;
+        let is_due = self.needs_scan && now.0 >= self.scan_at;
         if is_due {
-            (self.wants_scan, self.scan_at) = (false, now.0 + SCAN_EVERY);
+            (self.needs_scan, self.scan_at) = (false, now.0 + SCAN_INTERVAL_NS);
         }
         is_due
     }
@@ -121,8 +121,8 @@ impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
         }))
     }
 
-    fn lose(&mut self, gap: Gap) -> Result<(), E> {
-        self.wants_scan = true;
+    fn record_loss(&mut self, gap: Gap) -> Result<(), E> {
+        self.needs_scan = true;
         self.ledger.note_drops(self.drops);
         let causes = self.ledger.split(&gap);
         for loss in Loss::from_gap(gap, causes) {
@@ -133,9 +133,9 @@ impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
     }
 
     #[cold]
-    fn periodic(&mut self, now: u64) -> Result<(), E> {
+    fn record_periodic(&mut self, now: u64) -> Result<(), E> {
         if now >= self.anchor_at {
-            self.anchor_at = now + ANCHOR_EVERY;
+            self.anchor_at = now + ANCHOR_INTERVAL_NS;
             let since = now - self.start.mono.0;
             self.record(&Record::Clock(ClockAnchor {
                 mono: MonoNs(now),
@@ -144,7 +144,7 @@ impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Recorder<F> {
             }))?;
         }
         if now >= self.witness_at {
-            self.witness_at = now + WITNESS_EVERY;
+            self.witness_at = now + WITNESS_INTERVAL_NS;
             self.record_witness(MonoNs(now))?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What is known of processes besides their events: details and usage.
+//! The details and the resource usage of simulated processes.
 
 use oorandom::Rand32;
 use pmon_core::capture::{
@@ -7,19 +7,22 @@ use pmon_core::capture::{
 use pmon_core::{MonoNs, Tgid};
 use pmon_fake::FakeProcess;
 
-use super::TICKS;
 use super::actors::Actor;
+use super::programs::LOGIN_USER;
 
-/// The inode numbers of the initial PID namespace, and of the first cgroup.
+/// Clock ticks per second, the unit of start times.
+pub(super) const TICKS_PER_SECOND: u64 = 100;
+/// Inode number of the initial PID namespace.
 const PID_NAMESPACE: u32 = 4_026_531_836;
+/// Lowest inode number of a cgroup.
 const CGROUP: u64 = 4000;
 
-/// Clock ticks at that time.
+/// Converts a time to clock ticks since boot.
 pub(super) fn ticks(time: MonoNs) -> u64 {
-    time.0 / (1_000_000_000 / TICKS)
+    time.0 / (1_000_000_000 / TICKS_PER_SECOND)
 }
 
-/// Fills `details` anew, in the memory that it has.
+/// Overwrites `details`, and reuses its memory.
 pub(super) fn describe(
     details: &mut Details,
     subject: DetailsSubject,
@@ -40,7 +43,7 @@ pub(super) fn describe(
     put(&mut details.cwd, actor.program.cwd.as_bytes());
     put(&mut details.cgroup, actor.service.cgroup.as_bytes());
     put(&mut details.args, process.cmdline.as_bytes());
-    // Only where the kernel itself tells of an exec is this known.
+    // A scan cannot read the file name that was passed to exec.
     if is_exec {
         put(&mut details.filename, process.exe.as_bytes());
     } else {
@@ -50,29 +53,29 @@ pub(super) fn describe(
 }
 
 fn context(actor: &Actor, process: &FakeProcess) -> ProcessContext {
-    let logged_in = process.uid.0 == super::host::USER;
+    let logged_in = process.uid.0 == LOGIN_USER;
     ProcessContext {
         session: process.session.0,
         group: process.session.0,
-        login_uid: if logged_in { super::host::USER } else { u32::MAX },
+        login_uid: if logged_in { LOGIN_USER } else { u32::MAX },
         cgroup: CGROUP + u64::from(number(actor.service.cgroup)),
         pid_namespace: PID_NAMESPACE,
         pid: actor.task.tgid.0,
     }
 }
 
-/// A number of that text.
+/// Returns a hash of a text.
 fn number(text: &str) -> u16 {
     text.bytes().fold(0, |sum: u16, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
 }
 
-fn put(place: &mut Option<Vec<u8>>, bytes: &[u8]) {
-    let place = place.get_or_insert_default();
-    place.clear();
-    place.extend_from_slice(bytes);
+fn put(field: &mut Option<Vec<u8>>, bytes: &[u8]) {
+    let field = field.get_or_insert_default();
+    field.clear();
+    field.extend_from_slice(bytes);
 }
 
-/// Details of nothing, as memory for others.
+/// Creates empty details, whose memory is reused.
 pub(super) fn blank() -> Box<Details> {
     Box::new(Details::missed(DetailsSubject::Snapshot { tgid: Tgid(0) }, MissReason::Gone))
 }
@@ -88,9 +91,9 @@ pub(super) fn usage(
 ) -> Usage {
     let lived_us = (now.0.saturating_sub(started.0) / 1_000).min(1_000_000) as u32;
     let noise = random.rand_u32();
-    // Between nothing and all of the time, most often little.
+    // Between 0 and 100 % of the lifetime, most often little.
     let cpu_us = u64::from(lived_us) * u64::from(noise & 0xff) / 256 * u64::from(noise >> 8 & 0xff) / 256;
-    let tick_us = 1_000_000 / TICKS;
+    let tick_us = 1_000_000 / TICKS_PER_SECOND;
     let in_ticks = cpu_us / tick_us * tick_us;
     let (rss, faults) =
         if is_process { (1_600 + (noise >> 16 & 0xfff), 90 + (noise >> 20)) } else { (0, noise >> 28) };

@@ -1,4 +1,5 @@
-//! A host on the fake kernel: services that start jobs, which do what their programs have them do, step by step.
+//! A simulated machine on the fake kernel. Services start jobs, which execute the behavior of their
+//! programs step by step.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -15,57 +16,57 @@ use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{Kernel, Socket};
 
-use super::SynthOptions;
-use super::actors::{Actors, Handle};
+use super::actors::{ActorHandle, ActorTable};
 use super::bursts::Bursts;
-use super::facts;
+use super::details;
+use super::options::SynthOptions;
 use super::programs::{Program, Service};
-use super::records::Recorder;
+use super::recorder::SynthRecorder;
 
-/// Who logs in.
-pub(super) const USER: u32 = 1000;
-/// The host is so old when the recording starts.
+/// Uptime of the machine at the start of the recording.
 const UPTIME: Duration = Duration::from_secs(3600);
-/// Room for the events of any one verb.
-const BATCH: usize = 256;
-const SOCKET: i32 = 64 << 20;
+/// Capacity of the batch, in events. No single action of an actor causes more events.
+const BATCH_EVENTS: usize = 256;
+/// Receive buffer of the recorder's socket, in bytes.
+const SOCKET_BUFFER: i32 = 64 << 20;
 
-/// See the module.
-pub(super) struct World {
+/// The state of the simulated machine.
+pub(super) struct SynthMachine {
     pub(super) options: SynthOptions,
     pub(super) kernel: Kernel,
     pub(super) random: Rand32,
-    pub(super) actors: Actors,
-    pub(super) init: Handle,
-    /// They are always there, and start the others.
-    pub(super) services: Vec<Handle>,
-    /// Jobs that wait for a CPU.
-    pub(super) queue: VecDeque<Handle>,
+    pub(super) actors: ActorTable,
+    pub(super) init: ActorHandle,
+    /// Services, which run all the time and start the jobs.
+    pub(super) services: Vec<ActorHandle>,
+    /// Run queue: jobs that wait for a CPU.
+    pub(super) queue: VecDeque<ActorHandle>,
     recorder: Task,
-    /// The recorder's thread that is heard of each CPU.
-    pulse: Task,
+    /// Thread of the recorder that emits the fence events.
+    fence_thread: Task,
     socket: Socket,
     batch: Batch,
-    spare: Option<Box<Details>>,
+    /// Details whose memory is reused.
+    reused_details: Option<Box<Details>>,
     bursts: Bursts,
-    /// Events that are still to happen.
+    /// Number of remaining events.
     pub(super) left: u64,
-    /// When the next one should happen, in 1/rate ns since the start.
+    /// Due time of the next event since the start, in units of 1/rate ns.
     due: u128,
     start: MonoNs,
-    /// Memory for the next arguments.
+    /// Memory that the next arguments reuse.
     args: String,
     pub(super) now: MonoNs,
 }
 
-impl World {
-    /// A host that has been up for some time, and on which nothing has been recorded.
+impl SynthMachine {
+    /// Boots a machine, and lets it run for [`UPTIME`].
     pub(super) fn boot(options: SynthOptions) -> Self {
         let kernel = Kernel::new(options.cpus);
         let socket = kernel.socket();
-        let mut actors = Actors::default();
-        let init = actors.begin(Task::new(1, 1), MonoNs(0), None, &INIT, &INIT.program);
-        let mut world = Self {
+        let mut actors = ActorTable::default();
+        let init = actors.add(Task::new(1, 1), MonoNs(0), None, &INIT, &INIT.program);
+        let mut machine = Self {
             options,
             random: Rand32::new(options.seed),
             actors,
@@ -73,10 +74,10 @@ impl World {
             services: Vec::new(),
             queue: VecDeque::new(),
             recorder: Task::default(),
-            pulse: Task::default(),
+            fence_thread: Task::default(),
             socket,
-            batch: Batch::with_capacity(BATCH),
-            spare: None,
+            batch: Batch::with_capacity(BATCH_EVENTS),
+            reused_details: None,
             bursts: Bursts::new(options.events, options.loss_ppm, options.seed),
             left: options.events,
             due: 0,
@@ -85,23 +86,23 @@ impl World {
             now: MonoNs(0),
             kernel,
         };
-        world.start_up();
-        world.number_cpus();
-        world
+        machine.start_services();
+        machine.set_sequence_numbers();
+        machine
     }
 
-    /// The recorder's process.
+    /// Returns the process ID of the recorder.
     pub(super) fn recorder(&self) -> Tgid {
         self.recorder.tgid
     }
 
-    /// Records all of it, from `start` on.
+    /// Runs the workload and records it.
     pub(super) fn record<E>(
         mut self,
         start: ClockAnchor,
         visit: impl FnMut(&Record<'static>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut recorder = Recorder::begin(start, visit)?;
+        let mut recorder = SynthRecorder::begin(start, visit)?;
         self.listen();
         self.fence(FencePosition::Start, &mut recorder)?;
         self.scan(SnapshotReason::Start, &mut recorder)?;
@@ -110,12 +111,12 @@ impl World {
         while self.left > 0 {
             let cpu = self.random.rand_range(0..self.options.cpus);
             self.kernel.run_on(Cpu(cpu));
-            let actor = running[cpu as usize].take().unwrap_or_else(|| self.pick());
-            self.pace();
+            let actor = running[cpu as usize].take().unwrap_or_else(|| self.next_actor());
+            self.set_pace();
             if self.step(actor, &mut recorder)? && !self.chance(4) {
                 running[cpu as usize] = Some(actor);
             } else {
-                self.put_back(actor);
+                self.requeue(actor);
             }
             if recorder.is_scan_due(self.now) {
                 self.scan(SnapshotReason::Loss, &mut recorder)?;
@@ -125,18 +126,18 @@ impl World {
         recorder.finish(self.now)
     }
 
-    /// Takes what the kernel says of the last verb, which was one of `actor`.
+    /// Receives and records the events of the last action of `actor`.
     #[inline]
-    pub(super) fn hear<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
+    pub(super) fn receive<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
-        actor: Handle,
-        recorder: &mut Recorder<F>,
+        actor: ActorHandle,
+        recorder: &mut SynthRecorder<F>,
     ) -> Result<(), E> {
         let mut others = self.actors.get(actor).map_or(0, |actor| actor.threads.len() as u32);
         // Threads still running, once one has exited.
         let mut left = None;
         // CPU time and peak memory of the exited threads.
-        let mut whole = (0, 0);
+        let mut totals = (0, 0);
         while let Ok(Received::Datagrams(1..)) = self.socket.receive(&mut self.batch) {
             for at in 0..self.batch.len() {
                 let frame = self.batch.datagrams_from(at).next();
@@ -145,7 +146,7 @@ impl World {
                 self.now = event.time;
                 self.left = self.left.saturating_sub(1);
                 self.due += 1_000_000_000;
-                let is_lost = self.bursts.takes();
+                let is_lost = self.bursts.is_next_lost();
                 if is_lost {
                     recorder.drop();
                 }
@@ -160,10 +161,10 @@ impl World {
                         let usage = (!is_lost).then(|| {
                             let mut usage = self.usage(actor, task, others, process);
                             // The last thread's exit carries the totals of all threads.
-                            whole.0 += usage.cpu_us;
-                            whole.1 = whole.1.max(usage.max_rss_kib);
+                            totals.0 += usage.cpu_us;
+                            totals.1 = totals.1.max(usage.max_rss_kib);
                             if *left == 0 {
-                                (usage.process_cpu_us, usage.max_rss_kib) = whole;
+                                (usage.process_cpu_us, usage.max_rss_kib) = totals;
                             }
                             usage
                         });
@@ -186,21 +187,22 @@ impl World {
         Ok(())
     }
 
-    /// With a chance of one in `of`.
+    /// Returns `true` with a probability of one in `of`.
     pub(super) fn chance(&mut self, of: u32) -> bool {
         self.random.rand_u32().is_multiple_of(of)
     }
 
-    pub(super) fn between(&mut self, (least, most): (u32, u32)) -> u32 {
-        if least == most { least } else { self.random.rand_range(least..most + 1) }
+    /// Returns a random number within inclusive bounds.
+    pub(super) fn between(&mut self, (min, max): (u32, u32)) -> u32 {
+        if min == max { min } else { self.random.rand_range(min..max + 1) }
     }
 
     pub(super) fn one_of<T>(&mut self, of: &'static [T]) -> &'static T {
         &of[self.random.rand_range(0..of.len() as u32) as usize]
     }
 
-    /// How long the next events take, each, so that they come at the rate that is wanted.
-    fn pace(&mut self) {
+    /// Sets the time per event to a random value, so that the mean rate is as requested.
+    fn set_pace(&mut self) {
         let due = self.start.0 + (self.due / u128::from(self.options.rate)) as u64;
         let mean = (due + 1_000_000_000 / u64::from(self.options.rate)).saturating_sub(self.now.0).max(1);
         let random = u128::from(self.random.rand_u32());
@@ -208,63 +210,63 @@ impl World {
         self.kernel.set_time_per_event(Duration::from_nanos(pace));
     }
 
-    fn usage(&mut self, actor: Handle, task: Task, threads: u32, process: ProcessState) -> Usage {
+    fn usage(&mut self, actor: ActorHandle, task: Task, threads: u32, process: ProcessState) -> Usage {
         let actor = self.actors.get(actor);
         let started = actor.map_or(MonoNs(0), |actor| {
             let thread = actor.threads.iter().find(|&&(tid, _)| tid == task.tid);
             thread.map_or(actor.started, |&(_, started)| started)
         });
-        facts::usage(&mut self.random, (started, self.now), task.is_leader(), threads, process)
+        details::usage(&mut self.random, (started, self.now), task.is_leader(), threads, process)
     }
 
     fn describe<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
-        actor: Handle,
+        actor: ActorHandle,
         subject: DetailsSubject,
-        recorder: &mut Recorder<F>,
+        recorder: &mut SynthRecorder<F>,
     ) -> Result<(), E> {
         let Some(actor) = self.actors.get(actor) else { return Ok(()) };
         let Some(process) = self.kernel.process(actor.task.tgid) else { return Ok(()) };
         let parent_started = self.actors.get(actor.parent).map_or(MonoNs(0), |parent| parent.started);
-        let mut details = self.spare.take().unwrap_or_else(facts::blank);
-        facts::describe(&mut details, subject, (actor, process), parent_started);
-        self.spare = recorder.details(details)?;
+        let mut details = self.reused_details.take().unwrap_or_else(details::blank);
+        details::describe(&mut details, subject, (actor, process), parent_started);
+        self.reused_details = recorder.details(details)?;
         Ok(())
     }
 
-    /// All processes, as they are at this moment.
+    /// Records a scan of all processes.
     fn scan<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         reason: SnapshotReason,
-        recorder: &mut Recorder<F>,
+        recorder: &mut SynthRecorder<F>,
     ) -> Result<(), E> {
-        let mut spare = self.spare.take().unwrap_or_else(facts::blank);
+        let mut reused = self.reused_details.take().unwrap_or_else(details::blank);
         let mut actors: Vec<_> = self.actors.iter().collect();
         actors.sort_unstable_by_key(|actor| actor.task.tgid);
         let mut processes = 0;
         for actor in actors {
             let tgid = actor.task.tgid;
             let Some(process) = self.kernel.process(tgid) else { continue };
-            facts::describe(&mut spare, DetailsSubject::Snapshot { tgid }, (actor, process), MonoNs(0));
-            spare = recorder.details(spare)?.unwrap_or_else(facts::blank);
+            details::describe(&mut reused, DetailsSubject::Snapshot { tgid }, (actor, process), MonoNs(0));
+            reused = recorder.details(reused)?.unwrap_or_else(details::blank);
             processes += 1;
         }
-        self.spare = Some(spare);
+        self.reused_details = Some(reused);
         let now = self.now;
         let snapshot = Snapshot { started: now, ended: now, processes, reason, atomic: true };
         recorder.record(&Record::Snapshot(snapshot))
     }
 
-    /// The recorder's thread says something on each CPU.
+    /// Lets the recorder emit one event on each CPU, and records the fence.
     fn fence<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         position: FencePosition,
-        recorder: &mut Recorder<F>,
+        recorder: &mut SynthRecorder<F>,
     ) -> Result<(), E> {
         self.kernel.set_time_per_event(Duration::from_micros(20));
         for cpu in 0..self.options.cpus {
             self.kernel.run_on(Cpu(cpu));
-            self.kernel.rename(self.pulse, SelfGenerated::Fence.comm());
+            self.kernel.rename(self.fence_thread, SelfGenerated::Fence.comm());
             if let Ok(Received::Datagrams(1..)) = self.socket.receive(&mut self.batch) {
                 let events = self.batch.datagrams();
                 for event in events.filter_map(|frame| Event::decode(frame.bytes, ByteOrder::NATIVE).ok()) {
@@ -277,25 +279,25 @@ impl World {
         recorder.fence(self.now, position)
     }
 
-    /// The recorder listens. What acknowledges that is before the first event.
+    /// Subscribes the recorder. Its acknowledgement is received before the first event.
     fn listen(&mut self) {
-        // A socket with all privileges, which nobody else has bound, refuses none of this.
-        let _ = self.socket.force_rcvbuf(SOCKET);
+        // These calls cannot fail on a new socket with all privileges.
+        let _ = self.socket.force_rcvbuf(SOCKET_BUFFER);
         let _ = self.socket.listen();
         let _ = self.socket.receive(&mut self.batch);
         self.batch.clear();
     }
 
-    /// Init, the recorder, and the services with their workers.
-    fn start_up(&mut self) {
+    /// Starts init, the recorder, and the services with their workers.
+    fn start_services(&mut self) {
         let init = Task::new(1, 1);
         self.kernel.exec(init, INIT.program.path, INIT.program.args);
         let recorder = self.start_service(&RECORDER, None);
         self.recorder = self.actors.get(recorder).map_or(init, |actor| actor.task);
-        self.pulse = self.kernel.clone_thread(self.recorder);
+        self.fence_thread = self.kernel.clone_thread(self.recorder);
         let started = self.kernel.now();
         if let Some(actor) = self.actors.get_mut(recorder) {
-            actor.threads.push((self.pulse.tid, started));
+            actor.threads.push((self.fence_thread.tid, started));
         }
         let all = self.options.profile.services();
         for service in all {
@@ -305,8 +307,8 @@ impl World {
             }
             self.services.push(service);
         }
-        // A third of those that may live are workers, which are there before, and stay.
-        let workers = (self.options.processes as usize / 3).saturating_sub(self.actors.living());
+        // One third of the maximum number of processes are workers, which run all the time.
+        let workers = (self.options.processes as usize / 3).saturating_sub(self.actors.len());
         for n in 0..workers {
             let service = self.services[n % all.len()];
             self.start_service(all[n % all.len()], Some(service));
@@ -316,31 +318,31 @@ impl World {
         self.now = self.kernel.now();
     }
 
-    /// A service, or a worker of one, which runs what it does.
-    fn start_service(&mut self, service: &'static Service, of: Option<Handle>) -> Handle {
-        let parent = of.unwrap_or(self.init);
-        let task = self.actors.get(parent).map_or(Task::new(1, 1), |actor| actor.task);
-        let later = Duration::from_micros(self.between((100, 9_000)).into());
-        self.kernel.advance(later);
+    /// Starts a service, or a worker of a service, which runs the same program.
+    fn start_service(&mut self, service: &'static Service, parent: Option<ActorHandle>) -> ActorHandle {
+        let parent_handle = parent.unwrap_or(self.init);
+        let task = self.actors.get(parent_handle).map_or(Task::new(1, 1), |actor| actor.task);
+        let delay = Duration::from_micros(self.between((100, 9_000)).into());
+        self.kernel.advance(delay);
         let task = self.kernel.fork(task);
-        let actor = self.actors.begin(task, self.kernel.now(), Some(parent), service, &service.program);
-        if of.is_none() {
+        let actor = self.actors.add(task, self.kernel.now(), Some(parent_handle), service, &service.program);
+        if parent.is_none() {
             self.kernel.setsid(task);
-            self.run_program(task, &service.program, 0);
+            self.exec(task, &service.program, 0);
         }
         self.kernel.setgid(task, service.uid, service.uid);
         self.kernel.setuid(task, service.uid, service.uid);
         actor
     }
 
-    /// `execve`, with `number` in place of each `#`.
-    pub(super) fn run_program(&mut self, task: Task, program: &Program, number: u32) {
+    /// Executes a program, with `number` in place of each `#` in its arguments.
+    pub(super) fn exec(&mut self, task: Task, program: &Program, number: u32) {
         self.args.clear();
         for part in program.args.iter().flat_map(|arg| [arg, "\0"]) {
             match part.split_once('#') {
-                Some((before, behind)) => {
-                    // A string has room.
-                    let _ = write!(self.args, "{before}{number}{behind}");
+                Some((before, after)) => {
+                    // Writing to a string cannot fail.
+                    let _ = write!(self.args, "{before}{number}{after}");
                 }
                 None => self.args.push_str(part),
             }
@@ -349,8 +351,8 @@ impl World {
         self.kernel.exec(task, program.path, &args);
     }
 
-    /// The kernel has counted the events of each CPU since long before; of some, it is about to begin anew.
-    fn number_cpus(&mut self) {
+    /// Sets the sequence number of each CPU to a random value, for some CPUs shortly before the wrap.
+    fn set_sequence_numbers(&mut self) {
         for cpu in 0..self.options.cpus {
             let wraps = self.chance(8);
             let number = self.random.rand_u32();
