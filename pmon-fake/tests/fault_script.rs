@@ -98,3 +98,31 @@ fn line() -> impl Strategy<Value = String> {
         1 => "[a-z\\[\\]= ]{0,12}",
     ]
 }
+
+/// Returns the examples, in the last column, of the first table in a section of
+/// `docs/fake-kernel.md`.
+fn documented_examples(section: &str) -> Vec<String> {
+    let document = include_str!("../../docs/fake-kernel.md");
+    let (_, rest) = document.split_once(section).expect("the section exists");
+    let table =
+        rest.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let rows = table.filter_map(|line| line.strip_suffix("` |"));
+    rows.map(|row| row.rsplit('`').next().expect("a split has a first part").to_owned()).collect()
+}
+
+#[test]
+fn each_documented_example_is_valid_and_each_key_is_documented() {
+    let actions = documented_examples("### What");
+    for example in &actions {
+        parse(&format!("[[fault]]\nat = 1\n{example}\n")).expect(example);
+    }
+    for example in documented_examples("### When") {
+        let with_every = if example.starts_with("from") { "every = 2\n" } else { "" };
+        parse(&format!("[[fault]]\nend = true\n{with_every}{example}\n")).expect(&example);
+    }
+    let (_, message) = parse("[[fault]]\nx = 1\n").expect_err("no such key");
+    let keys = message.split('`').skip(3).step_by(2);
+    let is_action = |key: &&str| !["at", "every", "from", "chance", "cpu"].contains(key);
+    let documented: Vec<_> = actions.iter().filter_map(|example| example.split(' ').next()).collect();
+    assert_eq!(keys.filter(is_action).collect::<Vec<_>>(), documented);
+}

@@ -37,7 +37,7 @@ pub(crate) struct SocketState {
     /// `SO_LOCK_FILTER`.
     pub(crate) filter_is_locked: bool,
     /// The last request (`sk_user_data`).
-    subscription: Option<Subscription>,
+    last_request: Option<LastRequest>,
     pub(crate) open: bool,
     /// Whether the owner has `CAP_NET_ADMIN`.
     pub(crate) privileged: bool,
@@ -51,7 +51,7 @@ pub(crate) struct SocketState {
 
 /// Operation and mask of a request.
 #[derive(Clone, Copy, Debug)]
-struct Subscription {
+struct LastRequest {
     operation: u32,
     mask: u32,
 }
@@ -67,7 +67,7 @@ impl SocketState {
             peer: None,
             filter: None,
             filter_is_locked: false,
-            subscription: None,
+            last_request: None,
             open: true,
             privileged,
             eintr_calls: 0,
@@ -87,11 +87,11 @@ impl SocketState {
             None | Some(0) => MASK_ALL,
             Some(mask) => mask,
         };
-        let previous = self.subscription.replace(Subscription { operation: request.operation, mask });
+        let previous = self.last_request.replace(LastRequest { operation: request.operation, mask });
         match request.operation {
             LISTEN => (i32::from(previous.is_none_or(|previous| previous.operation != LISTEN)), 0),
             IGNORE => {
-                self.subscription = Some(Subscription { operation: IGNORE, mask: 0 });
+                self.last_request = Some(LastRequest { operation: IGNORE, mask: 0 });
                 (-i32::from(previous.is_some_and(|previous| previous.operation != IGNORE)), 0)
             }
             _ => (0, Errno::INVAL.raw_os_error() as u32),
@@ -112,17 +112,17 @@ impl SocketState {
             && self.eagain_calls == 0
             && !self.ended
             && self.filter.is_none()
-            && matches!(self.subscription, None | Some(Subscription { operation: LISTEN, mask: MASK_ALL }))
+            && matches!(self.last_request, None | Some(LastRequest { operation: LISTEN, mask: MASK_ALL }))
             && self.queue.is_idle()
     }
 
     /// Returns whether the subscription's mask selects an event of the kernel (`cn_filter`).
     #[inline]
     pub(crate) fn mask_selects(&self, datagram: &[u8]) -> bool {
-        match self.subscription {
-            None | Some(Subscription { operation: LISTEN, mask: MASK_ALL }) => true,
-            Some(Subscription { operation: IGNORE, .. }) => false,
-            Some(Subscription { mask, .. }) => {
+        match self.last_request {
+            None | Some(LastRequest { operation: LISTEN, mask: MASK_ALL }) => true,
+            Some(LastRequest { operation: IGNORE, .. }) => false,
+            Some(LastRequest { mask, .. }) => {
                 let what = u32_at(datagram, layout::WHAT.start);
                 let code = u32_at(datagram, layout::EXIT_CODE.start);
                 let is_failure =

@@ -42,7 +42,7 @@ pub(super) enum Instruction {
     Compute(Arithmetic, Operand),
     Negate,
     Jump(u32),
-    Branch { test: Comparison, operand: Operand, if_true: u8, if_false: u8 },
+    Branch { test: BranchTest, operand: Operand, if_true: u8, if_false: u8 },
     Return(u32),
     ReturnA,
     AToX,
@@ -91,7 +91,7 @@ pub(super) enum Arithmetic {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Comparison {
+pub(super) enum BranchTest {
     Equal,
     Greater,
     GreaterOrEqual,
@@ -122,10 +122,10 @@ impl SockFilter {
             (JMP, 0) => Instruction::Jump(k),
             (JMP, _) => {
                 let test = match rest & !SRC_X {
-                    0x10 => Comparison::Equal,
-                    0x20 => Comparison::Greater,
-                    0x30 => Comparison::GreaterOrEqual,
-                    0x40 => Comparison::AnyBitSet,
+                    0x10 => BranchTest::Equal,
+                    0x20 => BranchTest::Greater,
+                    0x30 => BranchTest::GreaterOrEqual,
+                    0x40 => BranchTest::AnyBitSet,
                     _ => return None,
                 };
                 Instruction::Branch { test, operand, if_true: jt, if_false: jf }

@@ -2,7 +2,7 @@
 
 use pmon_core::Cpu;
 
-use super::instruction::{Arithmetic, CELLS, Comparison, Instruction, LoadSource, Operand};
+use super::instruction::{Arithmetic, BranchTest, CELLS, Instruction, LoadSource, Operand};
 
 /// `SKF_NET_OFF`: from this offset on, offsets count from the network header, which is the start of
 /// a netlink datagram.
@@ -51,10 +51,10 @@ impl<'a> FilterMachine<'a> {
                 Instruction::Branch { test, operand, if_true, if_false } => {
                     let operand = self.operand(operand);
                     let is_true = match test {
-                        Comparison::Equal => self.a == operand,
-                        Comparison::Greater => self.a > operand,
-                        Comparison::GreaterOrEqual => self.a >= operand,
-                        Comparison::AnyBitSet => self.a & operand != 0,
+                        BranchTest::Equal => self.a == operand,
+                        BranchTest::Greater => self.a > operand,
+                        BranchTest::GreaterOrEqual => self.a >= operand,
+                        BranchTest::AnyBitSet => self.a & operand != 0,
                     };
                     at += usize::from(if is_true { if_true } else { if_false });
                 }
