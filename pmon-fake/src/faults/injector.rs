@@ -1,32 +1,17 @@
 //! The fault injector: decides before each event which faults of a script are due.
 
 use oorandom::Rand32;
-use pmon_core::wire::{Comm, EventBody};
-use pmon_core::{Cpu, Task};
+use pmon_core::Cpu;
 
-use crate::faults::script::{Amount, Fault, FaultRule, FaultScript, MAX_BURST, Trigger};
+use crate::faults::script::{Fault, FaultRule, FaultScript, Trigger};
 
-/// Process id and netlink port of the processes and listeners that a script invents.
-const INVENTED_ID: u32 = 4711;
-
-/// What the connector has to do for a fault, with all random amounts drawn.
+/// A fault that is due, with its random number drawn.
 #[derive(Debug)]
-pub(crate) enum FaultAction {
-    Overrun { cpu: Cpu, events: u64 },
-    NoMemory { cpu: Cpu, events: u64 },
-    Emit { cpu: Cpu, events: u64, body: EventBody },
-    Unknown { cpu: Cpu, what: u32 },
-    Eintr { calls: u32 },
-    Eagain { calls: u32 },
-    Truncate { bytes: usize },
-    Noop,
-    Error { errno: i32 },
-    OverrunMessage,
-    Forge { cpu: Cpu, sender: u32 },
-    Hold { cpu: Cpu, events: u32 },
-    Step { ns: u64 },
-    Blind { events: u64 },
-    End,
+pub(crate) struct DueFault {
+    pub(crate) fault: Fault,
+    pub(crate) cpu: Cpu,
+    /// The amount of the fault; for [`Fault::ForeignAck`], the acknowledged number.
+    pub(crate) amount: u64,
 }
 
 /// A running script: its random state, and the next event that needs a look at its rules.
@@ -56,19 +41,19 @@ impl FaultInjector {
         event >= self.next
     }
 
-    /// Returns the actions that are due before event number `event`, which happens on `cpu`.
-    pub(crate) fn actions_before(&mut self, event: u64, cpu: Cpu) -> Vec<FaultAction> {
+    /// Returns the faults that are due before event number `event`, which happens on `cpu`.
+    pub(crate) fn faults_before(&mut self, event: u64, cpu: Cpu) -> Vec<DueFault> {
         let Self { script, random, next } = self;
         *next = u64::MAX;
-        let mut actions = Vec::new();
-        for rule in script.rules() {
-            let (is_due, following) = is_due(rule.trigger, event, random);
+        let mut faults = Vec::new();
+        for &FaultRule { trigger, fault, cpu: rule_cpu } in script.rules() {
+            let (is_due, following) = is_due(trigger, event, random);
             if is_due {
-                actions.push(action(rule, cpu, random));
+                faults.push(DueFault { fault, cpu: rule_cpu.unwrap_or(cpu), amount: draw(fault, random) });
             }
             *next = following.min(*next);
         }
-        actions
+        faults
     }
 }
 
@@ -86,33 +71,18 @@ fn is_due(trigger: Trigger, event: u64, random: &mut Rand32) -> (bool, u64) {
     }
 }
 
-fn action(rule: &FaultRule, event_cpu: Cpu, random: &mut Rand32) -> FaultAction {
-    let cpu = rule.cpu.unwrap_or(event_cpu);
-    let mut draw = |amount: Amount| amount.draw(random);
-    match rule.fault {
-        Fault::Overrun(events) => FaultAction::Overrun { cpu, events: draw(events) },
-        Fault::NoMemory(events) => FaultAction::NoMemory { cpu, events: draw(events) },
-        Fault::Burst(events) => {
-            let body = EventBody::Comm {
-                task: Task::new(INVENTED_ID, INVENTED_ID),
-                comm: Comm(*b"burst\0\0\0\0\0\0\0\0\0\0\0"),
-            };
-            FaultAction::Emit { cpu, events: draw(events).min(MAX_BURST.into()), body }
-        }
-        Fault::Eintr(calls) => FaultAction::Eintr { calls: draw(calls) as u32 },
-        Fault::Eagain(calls) => FaultAction::Eagain { calls: draw(calls) as u32 },
-        Fault::Truncate(bytes) => FaultAction::Truncate { bytes: draw(bytes) as usize },
-        Fault::ForeignAck => {
-            FaultAction::Emit { cpu, events: 1, body: EventBody::Ack { ack: random.rand_u32(), err: 0 } }
-        }
-        Fault::Forge => FaultAction::Forge { cpu, sender: INVENTED_ID },
-        Fault::Noop => FaultAction::Noop,
-        Fault::Error(errno) => FaultAction::Error { errno },
-        Fault::Overflow => FaultAction::OverrunMessage,
-        Fault::Unknown(what) => FaultAction::Unknown { cpu, what },
-        Fault::Hold(events) => FaultAction::Hold { cpu, events: draw(events) as u32 },
-        Fault::Step(ns) => FaultAction::Step { ns: draw(ns) },
-        Fault::Blind(events) => FaultAction::Blind { events: draw(events) },
-        Fault::End => FaultAction::End,
+fn draw(fault: Fault, random: &mut Rand32) -> u64 {
+    match fault {
+        Fault::Overrun(amount)
+        | Fault::NoMemory(amount)
+        | Fault::Burst(amount)
+        | Fault::Eintr(amount)
+        | Fault::Eagain(amount)
+        | Fault::Truncate(amount)
+        | Fault::Hold(amount)
+        | Fault::Step(amount)
+        | Fault::Blind(amount) => amount.draw(random),
+        Fault::ForeignAck => random.rand_u32().into(),
+        Fault::Forge | Fault::Noop | Fault::Error(_) | Fault::Overflow | Fault::Unknown(_) | Fault::End => 0,
     }
 }

@@ -101,29 +101,25 @@ impl Connector {
     /// Emits an external, encoded event, which is pushed to `batch` instead of being queued if the
     /// kernel has one socket and that accepts it directly; returns `false` if the event was queued.
     #[inline]
-    pub(crate) fn emit_external_into(
-        &mut self,
-        datagram: &[u8; EVENT_DATAGRAM_LEN],
-        batch: &mut Batch,
-    ) -> bool {
-        let cpu = Cpu(u32_at(datagram, layout::CPU.start));
-        let external = Seq(u32_at(datagram, layout::CN_SEQ.start));
-        let time = u64_at(datagram, layout::TIMESTAMP_NS.start);
+    pub(crate) fn emit_external_into(&mut self, bytes: &[u8; EVENT_DATAGRAM_LEN], batch: &mut Batch) -> bool {
+        let cpu = Cpu(u32_at(bytes, layout::CPU.start));
+        let external = Seq(u32_at(bytes, layout::CN_SEQ.start));
+        let time = u64_at(bytes, layout::TIMESTAMP_NS.start);
         let Some(seq) = self.begin_external(cpu, external, MonoNs(time)) else { return true };
         let mut copy;
-        let mut datagram = datagram;
+        let mut bytes = bytes;
         if seq != external {
-            copy = *datagram;
+            copy = *bytes;
             set_seq(&mut copy, seq);
-            datagram = &copy;
+            bytes = &copy;
         }
         if !self.faults.intercepts_datagrams()
             && let [socket] = &*self.sockets
             && socket.accepts_directly()
         {
-            return batch.push(datagram, 0);
+            return batch.push(bytes, 0);
         }
-        self.broadcast(cpu, datagram);
+        self.broadcast(cpu, bytes);
         self.release_due(cpu);
         false
     }
@@ -265,7 +261,7 @@ impl Connector {
         if !receiver.queue.has_room(truesize) {
             return Err(Errno::AGAIN);
         }
-        receiver.queue.deliver_charged(&datagram[..len], truesize, sender, groups);
+        receiver.queue.enqueue(&datagram[..len], truesize, sender, groups);
         Ok(len)
     }
 

@@ -1,14 +1,18 @@
 //! The effects of a fault script on the connector: injected, dropped, delayed and truncated
 //! datagrams.
 
-use pmon_core::wire::{ByteOrder, Event, EventBody, layout};
+use pmon_core::wire::{ByteOrder, Comm, Event, EventBody, layout};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 
-use crate::faults::injector::{FaultAction, FaultInjector};
+use crate::faults::injector::{DueFault, FaultInjector};
+use crate::faults::script::{Fault, MAX_BURST};
 use crate::faults::state::{DelayedDatagram, FaultState};
 use crate::netlink::connector::Connector;
 use crate::netlink::message::{NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, message};
 use crate::netlink::socket_state::SocketState;
+
+/// Process id and netlink port of the processes that a script invents.
+const INVENTED_ID: u32 = 4711;
 
 impl Connector {
     /// Replaces the fault script, and ends all effects of the previous one.
@@ -24,42 +28,58 @@ impl Connector {
         let event = self.events;
         self.events += 1;
         if self.faults.injector.is_due(event) {
-            self.faults.injector.actions_before(event, cpu).into_iter().for_each(|action| self.apply(action));
+            self.faults.injector.faults_before(event, cpu).into_iter().for_each(|fault| self.apply(fault));
         }
     }
 
-    fn apply(&mut self, action: FaultAction) {
+    fn apply(&mut self, DueFault { fault, cpu, amount }: DueFault) {
         let emits_nothing = self.faults.blind > 0 || self.listeners < 1;
-        match action {
+        let calls = amount as u32;
+        match fault {
             // An event that is not emitted has no sequence number either.
-            FaultAction::Overrun { .. }
-            | FaultAction::NoMemory { .. }
-            | FaultAction::Emit { .. }
-            | FaultAction::Unknown { .. }
+            Fault::Overrun(_)
+            | Fault::NoMemory(_)
+            | Fault::Burst(_)
+            | Fault::ForeignAck
+            | Fault::Unknown(_)
                 if emits_nothing => {}
-            FaultAction::Overrun { cpu, events } => self.overrun(cpu, events),
-            FaultAction::NoMemory { cpu, events } => self.skip_numbers(cpu, events),
-            FaultAction::Emit { cpu, events, body } => {
-                for _ in 0..events {
+            Fault::Overrun(_) => self.overrun(cpu, amount),
+            Fault::NoMemory(_) => self.skip_numbers(cpu, amount),
+            Fault::Burst(_) => {
+                let task = Task::new(INVENTED_ID, INVENTED_ID);
+                let comm = Comm(*b"burst\0\0\0\0\0\0\0\0\0\0\0");
+                for _ in 0..amount.min(MAX_BURST.into()) {
                     self.tick();
-                    self.emit(cpu, body);
+                    self.emit(cpu, EventBody::Comm { task, comm });
                 }
             }
-            FaultAction::Eintr { calls } => {
-                self.for_each_open(|socket| socket.eintr_calls = socket.eintr_calls.saturating_add(calls))
+            Fault::Eintr(_) => {
+                self.for_each_open(|socket| socket.eintr_calls = socket.eintr_calls.saturating_add(calls));
             }
-            FaultAction::Eagain { calls } => {
-                self.for_each_open(|socket| socket.eagain_calls = socket.eagain_calls.saturating_add(calls))
+            Fault::Eagain(_) => {
+                self.for_each_open(|socket| socket.eagain_calls = socket.eagain_calls.saturating_add(calls));
             }
-            FaultAction::Truncate { bytes } => self.faults.truncate = Some(bytes),
-            FaultAction::Noop => self.deliver(&message(NLMSG_NOOP, &[]), 0),
-            FaultAction::Error { errno } => {
+            Fault::Truncate(_) => self.faults.truncate = Some(amount as usize),
+            Fault::ForeignAck => {
+                self.tick();
+                self.emit(cpu, EventBody::Ack { ack: amount as u32, err: 0 });
+            }
+            Fault::Forge => {
+                // The forged event has the number of the next real one, so that only its sender
+                // gives it away.
+                let seq = self.seq.next(cpu).unwrap_or_default();
+                if let Some(datagram) = placeholder(cpu, seq, self.now()).encode(ByteOrder::NATIVE) {
+                    self.deliver(&datagram, INVENTED_ID);
+                }
+            }
+            Fault::Noop => self.deliver(&message(NLMSG_NOOP, &[]), 0),
+            Fault::Error(errno) => {
                 // An `nlmsgerr`: the negative errno, and the header of the message that it answers.
                 let payload = [&errno.wrapping_neg().to_ne_bytes()[..], &message(NLMSG_DONE, &[])].concat();
                 self.deliver(&message(NLMSG_ERROR, &payload), 0);
             }
-            FaultAction::OverrunMessage => self.deliver(&message(NLMSG_OVERRUN, &[]), 0),
-            FaultAction::Unknown { cpu, what } => {
+            Fault::Overflow => self.deliver(&message(NLMSG_OVERRUN, &[]), 0),
+            Fault::Unknown(what) => {
                 self.tick();
                 let seq = self.seq.allocate(cpu, 1);
                 if let Some(mut datagram) = placeholder(cpu, seq, self.now()).encode(ByteOrder::NATIVE) {
@@ -67,23 +87,15 @@ impl Connector {
                     self.broadcast(cpu, &datagram);
                 }
             }
-            FaultAction::Forge { cpu, sender } => {
-                // The forged event has the number of the next real one, so that only its sender
-                // gives it away.
-                let seq = self.seq.next(cpu).unwrap_or_default();
-                if let Some(datagram) = placeholder(cpu, seq, self.now()).encode(ByteOrder::NATIVE) {
-                    self.deliver(&datagram, sender);
-                }
-            }
             // Of each CPU, at most one datagram is delayed at a time.
-            FaultAction::Hold { cpu, .. } if self.faults.delayed.iter().any(|delayed| delayed.cpu == cpu) => {
+            Fault::Hold(_) if self.faults.delayed.iter().any(|delayed| delayed.cpu == cpu) => {}
+            Fault::Hold(_) => {
+                let delayed = DelayedDatagram { cpu, remaining: amount as u32, datagram: None };
+                self.faults.delayed.push(delayed);
             }
-            FaultAction::Hold { cpu, events } => {
-                self.faults.delayed.push(DelayedDatagram { cpu, remaining: events, datagram: None })
-            }
-            FaultAction::Step { ns } => self.advance(ns),
-            FaultAction::Blind { events } => self.faults.blind = self.faults.blind.saturating_add(events),
-            FaultAction::End => self.end(),
+            Fault::Step(_) => self.advance(amount),
+            Fault::Blind(_) => self.faults.blind = self.faults.blind.saturating_add(amount),
+            Fault::End => self.end(),
         }
     }
 

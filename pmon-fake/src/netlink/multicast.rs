@@ -49,7 +49,7 @@ impl<'a> Multicast<'a> {
             self.len = len;
         }
         let truesize = truesize(self.datagram.len());
-        if socket.queue.deliver_charged(&self.datagram[..len], truesize, self.sender, self.groups) {
+        if socket.queue.enqueue(&self.datagram[..len], truesize, self.sender, self.groups) {
             self.is_shared = true;
         } else if self.is_shared {
             self.spare_copy = Some(len);

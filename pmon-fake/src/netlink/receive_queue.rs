@@ -146,18 +146,12 @@ impl ReceiveQueue {
     /// Queues a multicast datagram (`netlink_broadcast_deliver`), or drops it and returns `false`.
     #[inline]
     pub(crate) fn deliver(&mut self, datagram: &[u8], sender: u32, groups: u32) -> bool {
-        self.deliver_charged(datagram, truesize(datagram.len()), sender, groups)
+        self.enqueue(datagram, truesize(datagram.len()), sender, groups)
     }
 
     /// Queues a datagram that occupies `truesize` bytes, or drops it and returns `false`.
     #[inline]
-    pub(crate) fn deliver_charged(
-        &mut self,
-        datagram: &[u8],
-        truesize: u32,
-        sender: u32,
-        groups: u32,
-    ) -> bool {
+    pub(crate) fn enqueue(&mut self, datagram: &[u8], truesize: u32, sender: u32, groups: u32) -> bool {
         if !self.has_room(truesize) {
             self.overrun();
             return false;
