@@ -10,12 +10,12 @@ use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
 use pmon_core::MonoNs;
-use pmon_core::capture::{Encoder, ForkReading, RecordedDatagram, Header, Item, Meta, Reader, Record};
-use pmon_core::wire::{EventBody, ByteOrder};
+use pmon_core::capture::{Encoder, ForkReading, Header, Item, Meta, Reader, Record, RecordedDatagram};
+use pmon_core::wire::{ByteOrder, EventBody};
 
 const ORDER: ByteOrder = ByteOrder::Little;
 const TAG: [u8; 4] = [3; 4];
-/// Sections up to this length are stored; longer ones are a byte, repeated, as zstd has it.
+/// Maximum length of a stored section. A longer one is a repeated byte, compressed.
 const STORED: usize = 200;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -58,7 +58,7 @@ fuzz_target!(|bytes: &[u8]| {
         while let Some(item) = reader.next_item().unwrap() {
             match item {
                 Item::Damage(damage) => assert!(!damage.to_string().is_empty()),
-                Item::Block(block) => block.records().for_each(|record| look(&record)),
+                Item::Block(block) => block.records().for_each(|record| check(&record)),
             }
         }
         assert!(reader.effort() <= 16 * file.len() as u64 + (32 << 20));
@@ -73,16 +73,17 @@ fn claim(header: &mut [u8], len: u32) {
     header[60..].copy_from_slice(&crc.to_le_bytes());
 }
 
-fn look(record: &Record<'_>) {
+fn check(record: &Record<'_>) {
     match record {
-        Record::Event(frame, usage) => {
-            frame.with_bytes(ORDER, |bytes| assert!(bytes.len() <= 256 << 10));
-            let exit = frame.event(ORDER).is_some_and(|event| matches!(event.body, EventBody::Exit { .. }));
-            assert!(usage.is_none() || matches!(frame, RecordedDatagram::Event(_)) && exit);
+        Record::Event(datagram, usage) => {
+            datagram.with_bytes(ORDER, |bytes| assert!(bytes.len() <= 256 << 10));
+            let exit =
+                datagram.event(ORDER).is_some_and(|event| matches!(event.body, EventBody::Exit { .. }));
+            assert!(usage.is_none() || matches!(datagram, RecordedDatagram::Event(_)) && exit);
         }
         Record::Details(details) => {
             assert!(details.argv().count() <= 1 << 20);
-            // A command line ends with the string that makes it longer than the limit.
+            // A command line ends with the string that exceeds the limit, so it can be longer.
             assert!(details.strings().into_iter().flatten().all(|string| string.len() <= 513 << 10));
             assert_ne!(details.args_len, Some(0));
         }

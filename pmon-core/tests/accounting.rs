@@ -1,4 +1,4 @@
-//! What was emitted is what arrived, what was not wanted and what was lost, to the event.
+//! Conservation: the emitted events are exactly those that arrived, were excluded or were lost.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Arrives,
-    LeftOut,
+    Excluded,
     Lost,
 }
 
@@ -20,7 +20,7 @@ struct Emitted {
     seq: u32,
     time: u64,
     fate: Fate,
-    /// What the source has left out of this CPU until now.
+    /// Number of events of this CPU that the source has excluded so far.
     excluded: u32,
 }
 
@@ -30,11 +30,11 @@ impl Emitted {
     }
 }
 
-/// Events of some CPUs, of which each counts from its own number, some across the wrap; bursts of
-/// them are dropped.
+/// Events of several CPUs, each with its own sequence numbers, some of which wrap. Some events are
+/// excluded, and some are lost.
 fn stream() -> impl Strategy<Value = Vec<Emitted>> {
     let first = prop::collection::vec(prop_oneof![any::<u32>(), (u32::MAX - 20)..=u32::MAX], 8);
-    let fate = prop_oneof![7 => Just(Fate::Arrives), 2 => Just(Fate::LeftOut), 2 => Just(Fate::Lost)];
+    let fate = prop_oneof![7 => Just(Fate::Arrives), 2 => Just(Fate::Excluded), 2 => Just(Fate::Lost)];
     let events = prop::collection::vec((0..8_u32, 1..1000_u64, fate), 0..400);
     (first.clone(), first, events).prop_map(|(mut next, mut excluded, events)| {
         let mut time = 0;
@@ -43,19 +43,19 @@ fn stream() -> impl Strategy<Value = Vec<Emitted>> {
             let (next, excluded) = (&mut next[cpu as usize], &mut excluded[cpu as usize]);
             let seq = *next;
             *next = seq.wrapping_add(1);
-            *excluded = excluded.wrapping_add((fate == Fate::LeftOut).into());
+            *excluded = excluded.wrapping_add((fate == Fate::Excluded).into());
             Emitted { cpu, seq, time, fate, excluded: *excluded }
         };
         events.into_iter().map(emit).collect()
     })
 }
 
-/// How many events have this fate.
+/// Returns the number of events with this fate.
 fn count(events: &[Emitted], fate: Fate) -> u64 {
     events.iter().filter(|event| event.fate == fate).count() as u64
 }
 
-/// What is lost of one CPU between its first and its last event that arrived.
+/// Returns the number of lost events of one CPU between its first and its last received event.
 fn lost(events: &[Emitted]) -> u64 {
     let first = events.iter().position(Emitted::arrives);
     let last = events.iter().rposition(Emitted::arrives);
@@ -69,7 +69,7 @@ fn received(cpu: u32, seq: u32, time: u64) -> Event {
 
 proptest! {
     #[test]
-    fn emitted_is_arrived_left_out_and_lost(events in stream()) {
+    fn emitted_events_are_received_excluded_or_lost(events in stream()) {
         let mut accountant = Accountant::new();
         let mut gaps: Vec<Gap> = Vec::new();
         for event in events.iter().filter(|event| event.arrives()) {
@@ -87,21 +87,20 @@ proptest! {
         prop_assert_eq!(accountant.lost(), cpus.values().map(|events| lost(events)).sum::<u64>());
         prop_assert_eq!(accountant.lost(), gaps.iter().map(Gap::count).sum::<u64>());
         for gap in gaps {
-            // Its neighbours arrived, and what lies between them did not; some of that was not
-            // wanted.
+            // The events next to the gap arrived. Those in the gap did not; some were excluded.
             let of_cpu = &cpus[&gap.cpu.0];
             let at = |time| of_cpu.iter().position(|event| MonoNs(event.time) == time);
             let (after, before) = (at(gap.after).unwrap(), at(gap.before).unwrap());
             prop_assert!(of_cpu[after].arrives() && of_cpu[before].arrives());
             prop_assert_eq!(Seq(of_cpu[after + 1].seq), gap.first);
             let between = &of_cpu[after + 1..before];
-            prop_assert_eq!((count(between, Fate::Lost), count(between, Fate::LeftOut)), (gap.count(), gap.excluded));
+            prop_assert_eq!((count(between, Fate::Lost), count(between, Fate::Excluded)), (gap.count(), gap.excluded));
             prop_assert_eq!(count(between, Fate::Arrives), 0);
         }
     }
 
     #[test]
-    fn any_numbers_are_taken(numbers in prop::collection::vec(any::<(u32, u32, u64, u32)>(), 0..200)) {
+    fn any_numbers_are_accepted(numbers in prop::collection::vec(any::<(u32, u32, u64, u32)>(), 0..200)) {
         let mut accountant = Accountant::new();
         for (cpu, seq, time, excluded) in numbers {
             accountant.observe(&received(cpu % 10_000, seq, time), excluded);

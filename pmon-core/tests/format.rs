@@ -1,6 +1,7 @@
-//! A second reader, written from `docs/capture-format.md` alone: it shares no code with the crate's
-//! own, and reads what the crate writes as the same records. It is simple and slow, and panics
-//! where a capture is not as specified.
+//! Tests `docs/capture-format.md` with a second reader, which was written from that page alone.
+//!
+//! The second reader shares no code with the crate's own reader. It is simple and slow, and it
+//! panics if a capture differs from the specification.
 
 #[allow(dead_code, reason = "each test uses a part of them")]
 mod shared {
@@ -13,7 +14,7 @@ mod second {
     pub(super) mod events;
     pub(super) mod file;
 
-    /// What the file header says, in order of type.
+    /// Content of the file header, grouped by type.
     #[derive(Debug, Default, PartialEq)]
     pub(super) struct Header {
         pub(super) uuid: Vec<u8>,
@@ -41,7 +42,7 @@ mod second {
             atomic: bool,
         },
         Details(Process),
-        /// A note whose kind the page does not define, by that kind.
+        /// A note of a kind that the page does not define.
         Unknown(u64),
         End {
             numbers: [u64; 5],
@@ -68,11 +69,11 @@ mod second {
         NoForks(String),
     }
 
-    /// What was used until an exit.
+    /// Resource usage of an exit.
     #[derive(Debug, PartialEq)]
     pub(super) struct Usage {
         pub(super) start: u64,
-        /// CPU, USER, SYSTEM, RSS, MINOR, MAJOR, READ, WRITE.
+        /// Values of the columns CPU, USER, SYSTEM, RSS, MINOR, MAJOR, READ, WRITE.
         pub(super) numbers: [u64; 8],
         pub(super) threads: u64,
         pub(super) at_least: bool,
@@ -83,13 +84,13 @@ mod second {
     #[derive(Debug, PartialEq)]
     pub(super) struct Process {
         pub(super) tgid: u32,
-        /// The time of the exec; `None` in a snapshot.
+        /// Time of the exec; `None` in a snapshot.
         pub(super) exec: Option<u64>,
         pub(super) miss: u64,
         pub(super) ppid: Option<u32>,
         pub(super) start: Option<u64>,
         pub(super) ids: Option<[u32; 4]>,
-        /// COMM, EXE, CWD, CGROUP, ARGS, FILENAME.
+        /// Values of the columns COMM, EXE, CWD, CGROUP, ARGS, FILENAME.
         pub(super) texts: Vec<Option<Vec<u8>>>,
         pub(super) args_len: Option<u64>,
         pub(super) threads: Option<u64>,
@@ -117,12 +118,12 @@ use pmon_core::capture::{
 use pmon_core::wire::ByteOrder;
 use proptest::prelude::*;
 use second::{Context, Header, Process, Record, Usage, bytes, file};
-use shared::records::{CAPTURE_1_0, Owned, any_record, capture, story, story_1_0};
+use shared::records::{CAPTURE_1_0, Owned, any_record, capture, sample_records, sample_records_1_0};
 
-/// A record as the second reader should give it.
+/// Returns a record as the second reader should return it.
 fn expected(owned: &Owned) -> Record {
     let record = match owned {
-        Owned::Frame(bytes) => return Record::Event(bytes.clone(), None),
+        Owned::Datagram(bytes) => return Record::Event(bytes.clone(), None),
         Owned::Exit(bytes, used) => return Record::Event(bytes.clone(), Some(usage(used))),
         Owned::Other(record) => record.clone(),
     };
@@ -273,25 +274,25 @@ fn check(records: &[Owned], every: usize) {
 }
 
 #[test]
-fn the_checksum_is_the_one_that_the_page_names() {
+fn the_checksum_is_the_specified_one() {
     assert_eq!(bytes::crc32c(b"123456789"), 0xE306_9283);
 }
 
 #[test]
-fn a_record_of_each_kind_is_as_the_page_says_whatever_the_blocks() {
-    let story = story();
-    (1..=story.len()).for_each(|every| check(&story, every));
+fn records_of_every_kind_follow_the_specification_for_any_block_size() {
+    let sample_records = sample_records();
+    (1..=sample_records.len()).for_each(|every| check(&sample_records, every));
 }
 
 #[test]
-fn a_capture_of_version_1_0_is_as_the_page_says() {
+fn a_capture_of_version_1_0_follows_the_specification() {
     let (_, read, _) = file::read(CAPTURE_1_0);
-    assert_eq!(read, story_1_0().iter().map(expected).collect::<Vec<_>>());
+    assert_eq!(read, sample_records_1_0().iter().map(expected).collect::<Vec<_>>());
 }
 
-/// In these records, all columns are zero, so that the writer adds padding to their block.
+/// All columns of these records are zero, so the writer adds padding to their block.
 #[test]
-fn a_block_of_alike_records_is_as_the_page_says() {
+fn a_block_with_padding_follows_the_specification() {
     let mut encoder = Encoder::new(&shared::records::header()).unwrap();
     let mut bytes = encoder.header().to_vec();
     let ack = |n| pmon_core::wire::Event {
@@ -300,17 +301,17 @@ fn a_block_of_alike_records_is_as_the_page_says() {
         cpu: pmon_core::Cpu(0),
         body: pmon_core::wire::EventBody::Ack { ack: 0, err: 0 },
     };
-    let frames: Vec<_> =
+    let datagrams: Vec<_> =
         (1..=8000).map(|n| ack(n).encode(shared::records::ORDER).unwrap().to_vec()).collect();
-    frames.iter().for_each(|frame| encoder.push_datagram(frame).unwrap());
+    datagrams.iter().for_each(|datagram| encoder.push_datagram(datagram).unwrap());
     bytes.extend_from_slice(encoder.seal());
     bytes.extend_from_slice(encoder.finish());
     let (_, read, _) = file::read(&bytes);
-    assert!(read == frames.into_iter().map(|frame| Record::Event(frame, None)).collect::<Vec<_>>());
+    assert!(read == datagrams.into_iter().map(|datagram| Record::Event(datagram, None)).collect::<Vec<_>>());
 }
 
 #[test]
-fn the_header_is_as_the_page_says() {
+fn the_header_follows_the_specification() {
     let text = |text: &str| text.to_owned();
     let meta = Meta {
         tool: text("pmon 1"),
@@ -347,24 +348,24 @@ fn the_header_is_as_the_page_says() {
 
 proptest! {
     #[test]
-    fn any_records_are_as_the_page_says(
+    fn any_records_follow_the_specification(
         records in prop::collection::vec(any_record(), 0..300),
         every in 1..200_usize,
     ) {
         check(&records, every);
     }
 
-    /// Frames of a big-endian machine.
+    /// Tests datagrams of a big-endian machine.
     #[test]
-    fn any_big_endian_events_are_as_the_page_says(events in prop::collection::vec(shared::events::any_event(), 1..50)) {
+    fn any_big_endian_events_follow_the_specification(events in prop::collection::vec(shared::events::any_event(), 1..50)) {
         let header = capture::Header { byte_order: ByteOrder::Big, ..shared::records::header() };
         let mut encoder = Encoder::new(&header).unwrap();
         let mut bytes = encoder.header().to_vec();
-        let frames: Vec<_> = events.iter().map(|event| event.encode(ByteOrder::Big).unwrap().to_vec()).collect();
-        frames.iter().for_each(|frame| encoder.push_datagram(frame).unwrap());
+        let datagrams: Vec<_> = events.iter().map(|event| event.encode(ByteOrder::Big).unwrap().to_vec()).collect();
+        datagrams.iter().for_each(|datagram| encoder.push_datagram(datagram).unwrap());
         bytes.extend_from_slice(encoder.seal());
         bytes.extend_from_slice(encoder.finish());
         let (_, read, _) = file::read(&bytes);
-        prop_assert_eq!(read, frames.into_iter().map(|frame| Record::Event(frame, None)).collect::<Vec<_>>());
+        prop_assert_eq!(read, datagrams.into_iter().map(|datagram| Record::Event(datagram, None)).collect::<Vec<_>>());
     }
 }

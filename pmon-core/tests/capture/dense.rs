@@ -1,5 +1,5 @@
-//! Tests the limits on a block's content per byte: everything that a writer produces is accepted,
-//! and claims of a forger are not.
+//! Tests the limits of a block's content per byte: a reader accepts everything that a writer
+//! produces, and refuses forged claims.
 
 use pmon_core::capture::{
     DamageKind, Details, DetailsSubject, Encoder, MissReason, Record, RecordedDatagram, ScopeInfo,
@@ -11,7 +11,7 @@ use crate::hostile::{forged, packed, stored};
 use crate::shared::reading::read;
 use crate::shared::records::{Owned, header};
 
-/// A capture of `records`, in blocks of the writer's maximum size.
+/// Returns a capture of `records` in blocks of the writer's maximum size.
 fn written(records: impl IntoIterator<Item = Record<'static>>) -> Vec<u8> {
     let mut encoder = Encoder::new(&header()).unwrap();
     let mut bytes = encoder.header().to_vec();
@@ -46,9 +46,9 @@ fn exec_details(n: u32) -> [Record<'static>; 2] {
     [exec, Record::Details(Box::new(missed))]
 }
 
-/// Identical events give the highest number of events per byte of a capture.
+/// Identical records have the largest number of records per byte.
 #[test]
-fn whatever_a_writer_writes_is_read_however_small_it_becomes() {
+fn well_compressible_blocks_of_a_writer_are_accepted() {
     let args = |n| {
         let subject = DetailsSubject::Snapshot { tgid: Tgid(n) };
         let args = Some(b"x\0".repeat(60_000));
@@ -77,13 +77,13 @@ fn whatever_a_writer_writes_is_read_however_small_it_becomes() {
 }
 
 #[test]
-fn a_real_storm_needs_no_filler() {
+fn a_real_storm_needs_no_padding() {
     let bytes = written((1..=16_384).map(rename));
     let filler = b"\xff\0\0\0";
     assert!(!bytes.windows(4).any(|window| window == filler), "{} bytes", bytes.len());
 }
 
-/// Missing columns read as endless zeros; the records over them are claims without bytes.
+/// Missing columns are endless zeros, so such a block claims records without having bytes for them.
 #[test]
 fn records_over_empty_columns_are_refused() {
     for counts in [[65_536, 0, 0], [0, 65_536, 0], [0, 0, 65_536], [65_536; 3], [8192, 0, 0], [0, 2048, 0]] {
@@ -113,10 +113,9 @@ fn sections_that_decompress_to_more_than_their_bytes_can_hold_are_refused() {
     }
 }
 
-/// Repetitions of the expected word take no bytes, so the reader supplies only as many as the
-/// block's length allows.
+/// Repetitions of the predicted word take no bytes, so the block's length limits the arguments.
 #[test]
-fn arguments_that_repeat_without_bytes_are_given_no_further() {
+fn repeated_arguments_are_limited_by_the_length_of_the_block() {
     let details = 1000;
     let word = [&stored(16, 0, &[255])[..], &stored(17, 0, &[b'x'; 255])].concat();
     let line: Vec<u8> = [&[1][..], &[4; 1000], &[2]].concat();

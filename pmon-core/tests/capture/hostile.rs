@@ -1,5 +1,5 @@
-//! Files that no writer makes, behind checksums that hold: no panic, no loop, and no more memory
-//! than is stated.
+//! Tests forged files with valid checksums: the reader does not panic or loop, and keeps its memory
+//! limits.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -9,19 +9,19 @@ use pmon_core::capture::{DamageKind, Encoder, Item, Reader, Record};
 use proptest::prelude::*;
 
 use crate::shared::reading::{Read, read};
-use crate::shared::records::{ORDER, Owned, capture, header, story};
+use crate::shared::records::{ORDER, Owned, capture, header, sample_records};
 
-/// A block with valid checksums around any payload: what a hostile file can hold.
+/// Returns a block of records with valid checksums around any payload.
 pub(crate) fn forged(payload: &[u8], records: u32, events: u32, first_record: u64) -> Vec<u8> {
-    framed(1, payload, records, events, first_record)
+    block_with_header(1, payload, records, events, first_record)
 }
 
-/// A block of the given kind without records.
+/// Returns a block of the given kind without records.
 pub(crate) fn block_of_kind(kind: u8, payload: &[u8]) -> Vec<u8> {
-    framed(kind, payload, 0, 0, 0)
+    block_with_header(kind, payload, 0, 0, 0)
 }
 
-fn framed(kind: u8, payload: &[u8], records: u32, events: u32, first_record: u64) -> Vec<u8> {
+fn block_with_header(kind: u8, payload: &[u8], records: u32, events: u32, first_record: u64) -> Vec<u8> {
     let mut block = b"\xb1pmb\r\n\x1a\xe5".to_vec();
     block.extend(&header().uuid[..4]);
     block.extend([kind, 0, 0, 0]);
@@ -36,9 +36,9 @@ fn framed(kind: u8, payload: &[u8], records: u32, events: u32, first_record: u64
     block
 }
 
-/// Numbers of strings and profiles that are far beyond any: they must not become memory.
+/// Numbers of strings and profiles far above the existing ones must not cause allocations.
 #[test]
-fn references_to_what_is_not_there_are_read_as_nothing() {
+fn references_to_missing_strings_and_profiles_are_read_as_none() {
     let section =
         |column: u8, plane: u8, byte: u8| [&[column, plane, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, byte][..]].concat();
     let large = |column| (0..4).flat_map(|plane| section(column, plane, 0xfe)).collect::<Vec<_>>();
@@ -53,7 +53,7 @@ fn references_to_what_is_not_there_are_read_as_nothing() {
     }
 }
 
-/// A section of any kind, stored or as zstd claims it.
+/// Generates a section of any column, stored or compressed.
 fn any_section() -> impl Strategy<Value = Vec<u8>> {
     let data = prop::collection::vec(any::<u8>(), 0..80);
     (0..63_u8, 0..9_u8, 0..3_u8, data, any::<bool>(), any::<u32>()).prop_map(
@@ -70,25 +70,25 @@ fn any_section() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// A section as zstd has it, of `len` times the same byte.
+/// Returns a compressed section of `len` equal bytes.
 fn repeated(column: u8, byte: u8, len: usize) -> Vec<u8> {
     packed(column, &vec![byte; len])
 }
 
-/// A section as zstd has it.
+/// Returns a compressed section.
 pub(crate) fn packed(column: u8, data: &[u8]) -> Vec<u8> {
     let packed = zstd::bulk::compress(data, 1).unwrap();
     let lens = [(data.len() as u32).to_le_bytes(), (packed.len() as u32).to_le_bytes()].concat();
     [&[column, 0, 1, 0], &lens[..], &packed].concat()
 }
 
-/// A section as it is.
+/// Returns an uncompressed section.
 pub(crate) fn stored(column: u8, plane: u8, data: &[u8]) -> Vec<u8> {
     let len = (data.len() as u32).to_le_bytes();
     [&[column, plane, 0, 0], &len[..], &len, data].concat()
 }
 
-/// What is read of a block of that payload, of `events` events and `details` details.
+/// Reads a block with these sections that claims `events` events and `details` details.
 fn read_forged(sections: &[u8], events: u32, details: u32) -> Read {
     let payload = [&details.to_le_bytes()[..], &[0; 4], sections].concat();
     let block = forged(&payload, events + details, events, 0);
@@ -97,7 +97,7 @@ fn read_forged(sections: &[u8], events: u32, details: u32) -> Read {
 }
 
 #[test]
-fn a_section_that_comes_twice_is_malformed() {
+fn a_repeated_section_is_malformed() {
     for column in [17, 22, 37, 1, 44, 51, 60] {
         let twice = [repeated(column, 0, 1000), repeated(column, 0, 1000)].concat();
         let read = read_forged(&twice, 1, 0);
@@ -105,7 +105,7 @@ fn a_section_that_comes_twice_is_malformed() {
     }
 }
 
-/// A column of lengths, with one length.
+/// Returns a column of lengths with a single value.
 fn one_len(column: u8, len: u32) -> Vec<u8> {
     (0..4).flat_map(|plane| stored(column, plane, &[(len >> (8 * plane)) as u8])).collect()
 }
@@ -121,7 +121,7 @@ fn a_string_or_name_over_the_limit_is_malformed() {
 }
 
 #[test]
-fn a_context_of_a_wrong_length_is_read_as_far_as_it_goes() {
+fn missing_bytes_of_a_short_context_are_read_as_zeros() {
     for len in [0, 3, 4, 19, 20, 21, 1000] {
         let sections = [
             stored(24, 0, &[1]),
@@ -138,28 +138,28 @@ fn a_context_of_a_wrong_length_is_read_as_far_as_it_goes() {
     }
 }
 
-/// A section that every reader skips.
+/// Returns a section that every reader skips.
 pub(crate) fn filler(len: usize) -> Vec<u8> {
     stored(200, 0, &vec![0; len])
 }
 
-/// One string or name that many details name must not become as many strings.
+/// Many details can refer to one string or name, which must not be copied without limit.
 #[test]
-fn details_of_a_block_are_given_no_more_than_eight_mebibytes() {
+fn the_details_of_a_block_receive_at_most_8_mib_of_strings() {
     const RECORDS: u32 = 5000;
     let len: u32 = 200 << 10;
-    // The cgroup or the file name: the first names it, all others name it again.
+    // All details refer to the same cgroup or file name.
     let mut codes = vec![2; RECORDS as usize];
     codes[0] = 1;
     for [lens, bytes, column] in [[16, 17, 36], [43, 44, 45]] {
         let sections = [
             one_len(lens, len),
             repeated(bytes, b'x', len as usize),
-            // A new profile each time.
+            // Each record has a new profile.
             repeated(24, 1, RECORDS as usize),
             repeated(29, 1, RECORDS as usize),
             packed(column, &codes),
-            // Padding, so that the block has enough bytes for its records.
+            // The padding gives the block enough bytes for its records.
             filler(8192),
         ];
         let read = read_forged(&sections.concat(), 0, RECORDS);
@@ -176,10 +176,10 @@ fn details_of_a_block_are_given_no_more_than_eight_mebibytes() {
     }
 }
 
-/// Where the index leads nowhere, the capture is read as if it had none.
+/// A capture with an unusable index is read as if it had none.
 #[test]
-fn an_index_that_leads_nowhere_is_left_alone() {
-    let bytes = capture(&story(), 3);
+fn an_unusable_index_is_ignored() {
+    let bytes = capture(&sample_records(), 3);
     let trailer = bytes.len() - 24;
     for offset in [0, 1, trailer as u64, u64::MAX, 1 << 63] {
         let mut bytes = bytes.clone();
@@ -192,10 +192,10 @@ fn an_index_that_leads_nowhere_is_left_alone() {
     }
 }
 
-/// Planes of columns of numbers with any bytes, small ones above all, so that codes mean something;
-/// and strings and names whose lengths add up.
+/// Generates planes of arbitrary, mostly small bytes, so that many codes are valid, and strings and
+/// names with consistent lengths.
 fn any_columns() -> impl Strategy<Value = Vec<u8>> {
-    // Of bytes, and of lengths.
+    // These are the columns of bytes and of lengths.
     let others = [14, 15, 16, 17, 21, 22, 43, 44];
     let numbers =
         prop::sample::select((0..61).filter(|column| !others.contains(column)).collect::<Vec<u8>>());
@@ -215,7 +215,7 @@ fn any_columns() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// Columns of any content make records, as many as they should be.
+    /// Columns of any content yield as many records as the block claims.
     #[test]
     fn any_columns_are_read_as_records(sections in any_columns(), events in 0..100_u32, details in 0..30_u32) {
         let read = read_forged(&sections, events, details);
@@ -223,10 +223,10 @@ proptest! {
         prop_assert_eq!(read.records.len() as u32, events + details);
         for record in &read.records {
             match record {
-                Owned::Frame(bytes) => prop_assert!(bytes.len() <= 76),
+                Owned::Datagram(bytes) => prop_assert!(bytes.len() <= 76),
                 Owned::Exit(bytes, _) => prop_assert_eq!(&bytes[36..40], 0x8000_0000_u32.to_le_bytes()),
                 Owned::Other(Record::Details(details)) => {
-                    // Words may be expected without end, so that the limit ends the arguments.
+                    // Predicted words can repeat endlessly, so only the limit ends the arguments.
                     let strings = details.strings().into_iter().flatten();
                     prop_assert!(strings.map(Vec::len).sum::<usize>() <= (256 << 10) + 6 * 30);
                 }
@@ -235,10 +235,10 @@ proptest! {
         }
     }
 
-    /// Whatever passes the checksums is read as records or named malformed; nothing panics or
-    /// grows.
+    /// A block with valid checksums yields records or is reported as malformed. The reader neither
+    /// panics nor exceeds its memory limits.
     #[test]
-    fn a_forged_block_is_read_or_named(
+    fn a_forged_block_is_read_or_reported(
         sections in prop::collection::vec(any_section(), 0..12),
         counts in (0..70_u32, 0..5_u32, 0..5_u32),
         lie in 0..3_u32,
@@ -254,8 +254,8 @@ proptest! {
         while let Some(item) = reader.next_item().unwrap() {
             if let Item::Block(block) = item {
                 let records = block.records().inspect(|record| {
-                    if let Record::Event(frame, _) = record {
-                        frame.with_bytes(ORDER, |bytes| assert!(bytes.len() <= 80));
+                    if let Record::Event(datagram, _) = record {
+                        datagram.with_bytes(ORDER, |bytes| assert!(bytes.len() <= 80));
                     }
                 });
                 prop_assert_eq!(records.count() as u32, events + details + notes);

@@ -1,4 +1,4 @@
-//! Captures: what goes in comes out, and damage is seen.
+//! Tests that captures return the records that were written, and that damage is detected.
 
 mod dense;
 mod hostile;
@@ -20,25 +20,31 @@ use pmon_core::wire::{Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use proptest::prelude::*;
 use shared::reading::{Read, drain, read};
-use shared::records::{CAPTURE_1_0, ORDER, Owned, any_record, capture, event, header, story, story_1_0};
+use shared::records::{
+    CAPTURE_1_0, ORDER, Owned, any_record, capture, event, header, sample_records, sample_records_1_0,
+};
 
 #[test]
-fn every_record_comes_back_in_order_whatever_the_blocks() {
-    let story = story();
-    for every in 1..=story.len() {
-        let bytes = capture(&story, every);
+fn records_are_returned_in_order_for_any_block_size() {
+    let sample_records = sample_records();
+    for every in 1..=sample_records.len() {
+        let bytes = capture(&sample_records, every);
         let read = read(&bytes).unwrap();
-        assert_eq!(read, Read { records: story.clone(), damage: vec![], clean: true }, "{every} a block");
+        assert_eq!(
+            read,
+            Read { records: sample_records.clone(), damage: vec![], clean: true },
+            "{every} a block"
+        );
         let reader = Reader::open(bytes.as_slice()).unwrap();
         assert_eq!(reader.header(), Some(&header()));
     }
 }
 
 #[test]
-fn a_capture_cut_anywhere_gives_its_intact_blocks_and_says_that_it_is_torn() {
-    let story = story();
-    let bytes = capture(&story, 3);
-    // Where each block ends, and how many records stand before that.
+fn a_truncated_capture_returns_its_intact_blocks_and_reports_the_truncation() {
+    let sample_records = sample_records();
+    let bytes = capture(&sample_records, 3);
+    // End offset of each block, and number of records up to there.
     let mut ends = Vec::new();
     let mut reader = Reader::open(bytes.as_slice()).unwrap();
     let mut records = 0;
@@ -47,7 +53,7 @@ fn a_capture_cut_anywhere_gives_its_intact_blocks_and_says_that_it_is_torn() {
         records += block.records().count();
         ends.push((reader.offset() as usize, records));
     }
-    assert_eq!(records, story.len());
+    assert_eq!(records, sample_records.len());
     for cut in 0..bytes.len() {
         let read = match read(&bytes[..cut]) {
             Ok(read) => read,
@@ -57,7 +63,7 @@ fn a_capture_cut_anywhere_gives_its_intact_blocks_and_says_that_it_is_torn() {
             }
         };
         let whole = ends.iter().rev().find(|(end, _)| *end <= cut).map_or(0, |(_, records)| *records);
-        assert_eq!(read.records, story[..whole], "cut at {cut}");
+        assert_eq!(read.records, sample_records[..whole], "cut at {cut}");
         let at_boundary = cut == first || ends.iter().any(|(end, _)| *end == cut) || cut == bytes.len() - 24;
         let expected = if at_boundary { vec![] } else { vec![DamageKind::Torn] };
         let expected = if cut < first { vec![DamageKind::Header] } else { expected };
@@ -67,31 +73,34 @@ fn a_capture_cut_anywhere_gives_its_intact_blocks_and_says_that_it_is_torn() {
 }
 
 #[test]
-fn a_flipped_byte_is_detected_and_takes_only_its_block() {
-    let story = story();
-    let bytes = capture(&story, 3);
+fn a_changed_byte_is_detected_and_costs_only_its_block() {
+    let sample_records = sample_records();
+    let bytes = capture(&sample_records, 3);
     for at in 0..bytes.len() {
         for flip in [1, 0x80, 0xff] {
             let mut bytes = bytes.clone();
             bytes[at] ^= flip;
             let read = match read(&bytes) {
                 Ok(read) => read,
-                // A changed version number cannot be told from a newer format unless the checksum
-                // fails too.
+                // A changed version number looks like a newer format unless the checksum fails too.
                 Err(error) => panic!("byte {at}: {error}"),
             };
-            assert!(!read.damage.is_empty(), "byte {at} ^ {flip:#x} went unseen");
-            assert!(read.records.len() + 3 >= story.len(), "byte {at}: only {} records", read.records.len());
-            let mut rest = story.iter();
+            assert!(!read.damage.is_empty(), "byte {at} ^ {flip:#x} was not detected");
+            assert!(
+                read.records.len() + 3 >= sample_records.len(),
+                "byte {at}: only {} records",
+                read.records.len()
+            );
+            let mut rest = sample_records.iter();
             assert!(read.records.iter().all(|record| rest.any(|original| original == record)), "byte {at}");
         }
     }
 }
 
 #[test]
-fn bytes_before_behind_and_between_do_not_hide_intact_blocks() {
-    let story = story();
-    let bytes = capture(&story, 5);
+fn inserted_bytes_do_not_hide_intact_blocks() {
+    let sample_records = sample_records();
+    let bytes = capture(&sample_records, 5);
     let mut ends = vec![];
     let mut reader = Reader::open(bytes.as_slice()).unwrap();
     ends.push(reader.offset() as usize);
@@ -102,29 +111,29 @@ fn bytes_before_behind_and_between_do_not_hide_intact_blocks() {
     let mut other = header();
     other.uuid = [9; 16];
     let mut foreign = Encoder::new(&other).unwrap();
-    foreign.push(&story[1].record()).unwrap();
+    foreign.push(&sample_records[1].record()).unwrap();
     let foreign = foreign.seal().to_vec();
     for junk in [&b"junk"[..], &[0; 100], &[0xb1; 1000], &head[head.len() - 70..head.len() - 3], &foreign] {
         let read = read(&[head, junk, tail].concat()).unwrap();
-        assert_eq!(read.records, story);
+        assert_eq!(read.records, sample_records);
         assert!(read.clean);
         assert_eq!(read.damage.is_empty(), junk.iter().all(|&byte| byte == 0));
     }
-    // A block taken out: the numbering tells how much is missing.
+    // If a block was removed, the record numbers show how many records are missing.
     let (_, second_half) = bytes.split_at(ends[2]);
     let read = read(&[head, second_half].concat()).unwrap();
     assert_eq!(read.damage, [DamageKind::Missing { records: 5 }]);
-    assert_eq!(read.records, [&story[..5], &story[10..]].concat());
+    assert_eq!(read.records, [&sample_records[..5], &sample_records[10..]].concat());
 }
 
 #[test]
-fn a_destroyed_header_leaves_the_blocks_readable() {
-    let bytes = capture(&story(), 5);
+fn blocks_are_readable_without_the_file_header() {
+    let bytes = capture(&sample_records(), 5);
     for len in [1, 8, 40] {
         let mut bytes = bytes.clone();
         bytes[..len].fill(0x55);
         let read = read(&bytes).unwrap();
-        assert_eq!((read.records, read.damage), (story(), vec![DamageKind::Header]));
+        assert_eq!((read.records, read.damage), (sample_records(), vec![DamageKind::Header]));
     }
     let blocks = &bytes[Reader::open(bytes.as_slice()).unwrap().offset() as usize..];
     assert!(matches!(Reader::open(&blocks[..60]), Err(OpenError::NotACapture)));
@@ -145,14 +154,14 @@ fn other_files_and_later_formats_are_refused() {
     assert!(error.to_string().starts_with(&format!("capture format 2.{MINOR} is newer")), "{error}");
 }
 
-/// What a recorder leaves when it is killed: sealed blocks, a hole, provisional blocks.
+/// A killed recorder leaves sealed blocks, a hole and provisional blocks.
 #[test]
-fn a_journal_behind_a_hole_is_read_once_and_is_no_damage() {
-    let story = story();
+fn a_journal_after_a_hole_is_read_once_and_is_no_damage() {
+    let sample_records = sample_records();
     let mut encoder = Encoder::new(&header()).unwrap();
     let mut sealed = encoder.header().to_vec();
     let mut journal = Vec::new();
-    for (at, owned) in story.iter().enumerate() {
+    for (at, owned) in sample_records.iter().enumerate() {
         encoder.push(&owned.record()).unwrap();
         if at == 4 {
             sealed.extend_from_slice(encoder.seal());
@@ -162,20 +171,20 @@ fn a_journal_behind_a_hole_is_read_once_and_is_no_damage() {
         }
     }
     let hole = vec![0; 10_000];
-    let expected = Read { records: story.clone(), damage: vec![], clean: false };
+    let expected = Read { records: sample_records.clone(), damage: vec![], clean: false };
     assert_eq!(read(&[&sealed[..], &hole, &journal].concat()).unwrap(), expected);
 
-    // Killed between the sealed block and the removal of the journal.
+    // The recorder was killed after writing the sealed block and before removing the journal.
     let last = encoder.seal().to_vec();
     assert_eq!(read(&[&sealed[..], &last, &hole, &journal].concat()).unwrap(), expected);
-    // Killed while the sealed block was written.
+    // The recorder was killed while it wrote the sealed block.
     let torn = &last[..last.len() / 2];
     let read = read(&[&sealed[..], torn, &hole, &journal].concat()).unwrap();
-    assert_eq!((read.records, read.damage.len()), (story, 1));
+    assert_eq!((read.records, read.damage.len()), (sample_records, 1));
 }
 
 #[test]
-fn seeking_misses_no_event_and_starts_near() {
+fn seeking_skips_no_event_and_stops_close_to_the_time() {
     let records: Vec<_> =
         (0..10_000).map(|seq| event(0, seq, EventBody::Exec { task: Task::new(seq, seq) })).collect();
     let bytes = capture(&records, 7);
@@ -190,19 +199,19 @@ fn seeking_misses_no_event_and_starts_near() {
     let mut reader = Reader::open(Cursor::new(&bytes)).unwrap();
     assert!(reader.seek(MonoNs(u64::MAX)).unwrap());
     assert_eq!(drain(&mut reader).unwrap().records, records[9996..]);
-    // More blocks than one index holds.
+    // The capture has more blocks than one index holds.
     let bytes = capture(&records, 1);
     let mut reader = Reader::open(Cursor::new(&bytes)).unwrap();
     assert!(reader.seek(MonoNs(1_000_000 + 1234 * 1000)).unwrap());
     assert_eq!(drain(&mut reader).unwrap().records, records[1234..]);
-    // Without an index nothing moves.
+    // Without an index, the position stays the same.
     let mut reader = Reader::open(Cursor::new(&bytes[..bytes.len() - 1])).unwrap();
     assert!(!reader.seek(MonoNs(2_000_000)).unwrap());
     assert_eq!(drain(&mut reader).unwrap().records, records);
 }
 
 #[test]
-fn what_does_not_fit_is_refused_and_leaves_the_rest_alone() {
+fn records_over_the_limits_are_refused_without_effect() {
     let mut encoder = Encoder::new(&header()).unwrap();
     assert!(encoder.push_datagram(&vec![1; 300 << 10]).is_err());
     let unknown = EventBody::Unknown { what: 99 };
@@ -213,39 +222,39 @@ fn what_does_not_fit_is_refused_and_leaves_the_rest_alone() {
     let mut long = header();
     long.meta.command = vec![vec![b'x'; 2 << 20]];
     assert!(Encoder::new(&long).is_err());
-    // A caller that never seals loses nothing either.
+    // No record is lost if the caller never seals.
     let big = vec![7; 200 << 10];
     let mut out = encoder.header().to_vec();
     (0..60).for_each(|_| encoder.push_datagram(&big).unwrap());
     out.extend_from_slice(encoder.seal());
     let read = read(&out).unwrap();
     assert_eq!((read.records.len(), read.damage.len()), (60, 0));
-    assert!(read.records.iter().all(|record| *record == Owned::Frame(big.clone())));
+    assert!(read.records.iter().all(|record| *record == Owned::Datagram(big.clone())));
 }
 
 #[test]
-fn the_usage_of_what_is_no_exit_is_refused_and_leaves_no_trace() {
+fn the_usage_of_other_kinds_than_exit_is_refused_without_effect() {
     let usage = |cpu_us| Usage { cpu_us, ..Usage::default() };
     let mut encoder = Encoder::new(&header()).unwrap();
     let (task, parent) = (Task::new(5, 5), Some(Task::new(1, 1)));
-    let Owned::Frame(exit) = event(0, 1, EventBody::Exit { task, code: 0, signal: 17, parent }) else {
+    let Owned::Datagram(exit) = event(0, 1, EventBody::Exit { task, code: 0, signal: 17, parent }) else {
         panic!()
     };
     encoder.push(&Owned::Exit(exit.clone(), usage(1)).record()).unwrap();
-    let Owned::Frame(exec) = event(0, 2, EventBody::Exec { task }) else { panic!() };
+    let Owned::Datagram(exec) = event(0, 2, EventBody::Exec { task }) else { panic!() };
     let no_exit = Record::Event(RecordedDatagram::new(&exec, ORDER), Some(Box::new(usage(2))));
     assert!(matches!(encoder.push(&no_exit), Err(EncodeError::NoExit)));
     assert!(encoder.push(&Record::Event(RecordedDatagram::Raw(b"raw"), Some(Box::new(usage(3))))).is_err());
     assert_eq!((encoder.unsealed(), encoder.pending()), (1, 1));
     encoder.push_datagram(&exit).unwrap();
     let bytes = [encoder.header().to_vec(), encoder.seal().to_vec()].concat();
-    assert_eq!(read(&bytes).unwrap().records, [Owned::Exit(exit.clone(), usage(1)), Owned::Frame(exit)]);
+    assert_eq!(read(&bytes).unwrap().records, [Owned::Exit(exit.clone(), usage(1)), Owned::Datagram(exit)]);
 }
 
 #[test]
 fn a_capture_of_version_1_0_is_read() {
     assert_eq!(CAPTURE_1_0[8..12], [1, 0, 0, 0]);
-    let expected = Read { records: story_1_0(), damage: vec![], clean: true };
+    let expected = Read { records: sample_records_1_0(), damage: vec![], clean: true };
     assert_eq!(read(CAPTURE_1_0).unwrap(), expected);
 }
 
@@ -266,18 +275,18 @@ fn sections(block: &[u8]) -> Vec<(u8, &[u8])> {
     let mut rest = &block[64 + 8..];
     std::iter::from_fn(|| {
         let stored = u32::from_le_bytes(*rest.get(8..)?.first_chunk()?) as usize;
-        let (section, behind) = rest.split_at(12 + stored);
-        rest = behind;
+        let (section, after) = rest.split_at(12 + stored);
+        rest = after;
         Some((section[0], section))
     })
     .collect()
 }
 
-/// Of the records that a 1.0 capture could hold, a writer still makes the same bytes. A note of the
-/// reserved kind cannot be written, so another note stands in its place.
+/// The writer encodes the records of a 1.0 capture as the same bytes. It cannot write a note of the
+/// reserved kind, so the test replaces it with another note.
 #[test]
 fn records_of_version_1_0_are_encoded_as_version_1_0_did() {
-    let mut records = story_1_0();
+    let mut records = sample_records_1_0();
     let is_reserved = |owned: &Owned| matches!(owned, Owned::Other(Record::Unknown { .. }));
     let reserved = records.iter().position(is_reserved).unwrap();
     records[reserved] = Owned::Other(Record::Witness(Witness::default()));
@@ -302,9 +311,9 @@ fn records_of_version_1_0_are_encoded_as_version_1_0_did() {
     }
 }
 
-/// More words, and more different ones, than a block has records.
+/// These command lines have more words, and more distinct words, than a block has records.
 #[test]
-fn long_command_lines_come_back() {
+fn long_command_lines_are_returned_unchanged() {
     let args = |run: u32| {
         let words = (0..37_000_u32).map(|n| (n + run * 30_000).to_string() + "\0");
         words.collect::<String>().into_bytes()
@@ -321,7 +330,7 @@ fn long_command_lines_come_back() {
 
 proptest! {
     #[test]
-    fn any_records_come_back(records in prop::collection::vec(any_record(), 0..200), every in 1..100_usize) {
+    fn any_records_are_returned_unchanged(records in prop::collection::vec(any_record(), 0..200), every in 1..100_usize) {
         let read = read(&capture(&records, every)).unwrap();
         prop_assert_eq!(read.records, records);
         prop_assert!(read.damage.is_empty());
@@ -339,7 +348,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_captures_never_give_what_was_not_recorded(
+    fn damaged_captures_return_only_recorded_records(
         records in prop::collection::vec(any_record(), 1..60),
         every in 1..30_usize,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..10),

@@ -1,5 +1,5 @@
 //! Tests the search for intact blocks: it finds each of them, and its work is proportional to the
-//! file, whatever the bytes are.
+//! length of the file for any content.
 
 use std::io::{self, Cursor, Read as _, Seek as _, SeekFrom};
 
@@ -8,13 +8,13 @@ use pmon_core::capture::{DamageKind, Encoder, Item, Reader, Record, ScopeInfo};
 
 use crate::hostile::{block_of_kind, forged, packed};
 use crate::shared::reading::{drain, read};
-use crate::shared::records::{Owned, capture, header, story};
+use crate::shared::records::{Owned, capture, header, sample_records};
 
 const MARKER: &[u8] = b"\xb1pmb\r\n\x1a\xe5";
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// A block header with a valid checksum of its own, without its payload.
+/// Returns a block header with a valid checksum, without its payload.
 fn claim(payload: u32) -> Vec<u8> {
     let mut block = forged(&[1; 8], 1, 1, 0);
     block.truncate(60);
@@ -23,7 +23,7 @@ fn claim(payload: u32) -> Vec<u8> {
     block
 }
 
-/// Overlapping headers, one every `distance` bytes, all with valid checksums.
+/// Returns overlapping headers with valid checksums, one every `distance` bytes.
 fn nested_claims(distance: usize, len: usize) -> Vec<u8> {
     let fields = claim(300 << 10);
     let mut bytes = Vec::new();
@@ -38,7 +38,7 @@ fn nested_claims(distance: usize, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Pseudorandom bytes.
+/// Returns pseudorandom bytes.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 1_u64;
     std::iter::repeat_with(move || {
@@ -53,7 +53,7 @@ fn repeated(pattern: &[u8], len: usize) -> Vec<u8> {
     pattern.iter().copied().cycle().take(len).collect()
 }
 
-/// Contents that are expensive to search, each with a name.
+/// Returns contents that are expensive to search, each with a name.
 fn hard_to_search(len: usize) -> Vec<(String, Vec<u8>)> {
     let mut all = vec![
         ("zeros".into(), vec![0; len]),
@@ -80,7 +80,7 @@ fn hard_to_search(len: usize) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn the_work_is_in_proportion_to_the_file_whatever_its_bytes() {
+fn the_work_is_proportional_to_the_length_for_any_content() {
     let len = 384 * KIB;
     for (name, bytes) in hard_to_search(len) {
         for header in [Encoder::new(&header()).unwrap().header(), &[]] {
@@ -95,9 +95,9 @@ fn the_work_is_in_proportion_to_the_file_whatever_its_bytes() {
 }
 
 #[test]
-fn an_intact_block_is_found_behind_whatever_is_hard_to_search() {
-    let story = story();
-    let bytes = capture(&story, usize::MAX);
+fn an_intact_block_is_found_after_any_content() {
+    let sample_records = sample_records();
+    let bytes = capture(&sample_records, usize::MAX);
     let mut reader = Reader::open(bytes.as_slice()).unwrap();
     let begin = reader.offset() as usize;
     reader.next_item().unwrap();
@@ -107,16 +107,16 @@ fn an_intact_block_is_found_behind_whatever_is_hard_to_search() {
             let padding = vec![7; 300 * KIB];
             let file = [header, &before, block, &padding].concat();
             let read = read(&file).unwrap();
-            assert_eq!(read.records, story, "{name}");
+            assert_eq!(read.records, sample_records, "{name}");
         }
     }
 }
 
-/// Each block of a capture, preceded by forged headers that claim the bytes after them.
+/// In this capture, forged headers before each block claim the bytes after them.
 #[test]
 fn every_block_is_found_between_forged_headers() {
-    let story = story();
-    let bytes = capture(&story, 3);
+    let sample_records = sample_records();
+    let bytes = capture(&sample_records, 3);
     let mut reader = Reader::open(bytes.as_slice()).unwrap();
     let mut at = reader.offset() as usize;
     let mut file = bytes[..at].to_vec();
@@ -131,10 +131,10 @@ fn every_block_is_found_between_forged_headers() {
     }
     file.extend(vec![1; 320 * KIB]);
     let read = read(&file).unwrap();
-    assert_eq!(read.records, story);
+    assert_eq!(read.records, sample_records);
 }
 
-/// A sparse file: `parts` at their offsets, zeros between them.
+/// A sparse file with `parts` at their offsets and zeros between them.
 struct Sparse {
     parts: Vec<(u64, Vec<u8>)>,
     len: u64,
@@ -171,7 +171,7 @@ fn skip_hole(file: &mut Sparse) -> io::Result<u64> {
 
 #[test]
 fn a_hole_of_a_tebibyte_is_not_read() {
-    let bytes = capture(&story(), 3);
+    let bytes = capture(&sample_records(), 3);
     for cut in [bytes.len() - 24, bytes.len() - 20, bytes.len() / 2] {
         for tail in [0, 20_000] {
             let (sealed, journal) = bytes.split_at(cut);
@@ -186,17 +186,16 @@ fn a_hole_of_a_tebibyte_is_not_read() {
             near.extend(journal);
             near.resize(near.len() + tail as usize, 0);
             let expected = read(&near).unwrap();
-            assert_eq!(found.records, expected.records, "cut at {cut}, {tail} behind");
-            assert_eq!(found.clean, expected.clean, "cut at {cut}, {tail} behind");
+            assert_eq!(found.records, expected.records, "cut at {cut}, {tail} after");
+            assert_eq!(found.clean, expected.clean, "cut at {cut}, {tail} after");
             assert_eq!(reader.offset(), len);
         }
     }
 }
 
-/// Index blocks, each inside the payload of the next, that form a chain and all name an intact
-/// block.
+/// In this file, nested index blocks form a chain and all refer to an intact block.
 #[test]
-fn index_blocks_within_one_another_lead_nowhere() {
+fn nested_index_blocks_are_not_used() {
     let mut encoder = Encoder::new(&header()).unwrap();
     let start = encoder.header().to_vec();
     encoder.push(&Record::Scope(ScopeInfo { text: "scope".into() })).unwrap();
@@ -206,8 +205,8 @@ fn index_blocks_within_one_another_lead_nowhere() {
         [&[column, plane, 0, 0][..], &len, &len, data].concat()
     };
     let place = (2 * start.len() as u64).to_le_bytes();
-    // The entries of an index block: how many entries, the index before, the
-    // first record, and the place of the one block.
+    // The payload of an index block: number of entries, previous index, first record, and the
+    // offset of the block.
     let entries = |before: u64| {
         let head = [&1_u32.to_le_bytes()[..], &before.to_le_bytes(), &[0; 8]].concat();
         [&head[..], &section(38, 0, &place[..1]), &section(38, 1, &place[1..2])].concat()
@@ -228,12 +227,12 @@ fn index_blocks_within_one_another_lead_nowhere() {
         let mut reader = Reader::open(Cursor::new(file)).unwrap();
         reader.seek(MonoNs(1)).unwrap()
     };
-    assert!(seek(1), "one index block is no chain");
+    assert!(seek(1), "a single index block is usable");
     assert!(!seek(2) && !seek(10));
 }
 
 #[test]
-fn memory_is_bounded_whatever_blocks_hold() {
+fn memory_is_bounded_for_any_block() {
     let start = Encoder::new(&header()).unwrap().header().to_vec();
     let (mut file, mut number) = (start.clone(), 0);
     // Each column in turn has the maximum length.
@@ -247,7 +246,7 @@ fn memory_is_bounded_whatever_blocks_hold() {
             number += 1;
         }
     }
-    // A header that claims the maximum length of a block, followed by that many bytes.
+    // This header claims the maximum length of a block, and as many bytes follow.
     file.extend(claim(16_777_000));
     file.resize(file.len() + (16 << 20), 0);
     let mut reader = Reader::open(file.as_slice()).unwrap();
@@ -263,9 +262,9 @@ fn memory_is_bounded_whatever_blocks_hold() {
 }
 
 #[test]
-fn a_corrupt_block_is_reported_with_its_place_and_its_missing_records() {
-    let story = story();
-    let bytes = capture(&story, 3);
+fn a_corrupt_block_is_reported_with_its_offset_and_its_missing_records() {
+    let sample_records = sample_records();
+    let bytes = capture(&sample_records, 3);
     let mut reader = Reader::open(bytes.as_slice()).unwrap();
     let at = reader.offset() as usize;
     reader.next_item().unwrap();
@@ -283,11 +282,11 @@ fn a_corrupt_block_is_reported_with_its_place_and_its_missing_records() {
         _ => panic!("no damage"),
     }
     let records: Vec<Owned> = damaged.records;
-    assert_eq!(records, story[3..]);
-    // A seekable input reads the same.
+    assert_eq!(records, sample_records[3..]);
+    // A seekable input yields the same records.
     let mut cursor = Cursor::new(bytes);
     cursor.seek(SeekFrom::Start(0)).unwrap();
     let mut all = Vec::new();
     cursor.read_to_end(&mut all).unwrap();
-    assert_eq!(read(&all).unwrap().records, story);
+    assert_eq!(read(&all).unwrap().records, sample_records);
 }

@@ -1,6 +1,6 @@
-//! Checksums, integers, and the part of bincode that captures use.
+//! Checksums, integers, and the part of bincode that the format uses.
 
-/// `crc32c`, bit by bit into a table.
+/// Computes `crc32c` with a table that is built bit by bit.
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     let table: Vec<u32> = (0..256_u32)
         .map(|byte| {
@@ -10,18 +10,18 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| (crc >> 8) ^ table[((crc ^ u32::from(byte)) & 0xff) as usize])
 }
 
-/// The little-endian integer at `at`, of `size` bytes.
+/// Returns the little-endian integer of `size` bytes at `at`.
 pub(crate) fn int(bytes: &[u8], at: usize, size: usize) -> u64 {
     bytes[at..at + size].iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
-/// Undoes `delta(x, from)` for 64 bits.
+/// Computes `apply64(code, from)`.
 pub(crate) fn apply(code: u64, from: u64) -> u64 {
     let half = code / 2;
     if code.is_multiple_of(2) { from.wrapping_add(half) } else { from.wrapping_sub(half).wrapping_sub(1) }
 }
 
-/// The same for 32 bits.
+/// Computes `apply32(code, from)`.
 pub(crate) fn apply32(code: u64, from: u32) -> u32 {
     apply(code, from.into()) as u32
 }

@@ -13,9 +13,9 @@ const TICK: u64 = 10_000_000;
 struct Profile {
     miss: u64,
     has_args: bool,
-    /// IDS, COMM, EXE, CWD, CGROUP.
+    /// String numbers of IDS, COMM, EXE, CWD, CGROUP.
     strings: Vec<Option<u64>>,
-    /// FILENAME, CONTEXT.
+    /// Name numbers of FILENAME, CONTEXT.
     names: [Option<u64>; 2],
     next: Option<usize>,
 }
@@ -35,14 +35,14 @@ pub(crate) struct Details {
     words: Vec<Option<u64>>,
     runs: HashMap<Option<u64>, usize>,
     last: HashMap<u64, usize>,
-    /// By the id mod 4096.
+    /// Process ids and start times, by process id mod 4096.
     starts: HashMap<u32, (u32, u64)>,
     parent_start: u64,
     group: u32,
     offset: u32,
 }
 
-/// The origin of a process or thread, if it is known.
+/// Returns the table entry of a task's fork, if it is known.
 fn origin(tid: u32, events: &Events) -> Option<Entry> {
     Some(events.table[tid as usize % 4096]).filter(|entry| entry.task.0 == tid && entry.forked != 0)
 }
@@ -106,7 +106,7 @@ impl Details {
         })
     }
 
-    /// What was used until the exit of this thread, which has just been read.
+    /// Returns the usage of the thread whose exit was just read.
     pub(crate) fn usage(&mut self, tid: u32, events: &Events, columns: &mut Columns) -> Option<Usage> {
         let start = self.start(columns.take("USAGE_START"), origin(tid, events))?;
         let mut take = |name: &str| columns.take(name);
@@ -118,7 +118,7 @@ impl Details {
         Some(Usage { start, numbers, threads: threads / 2, at_least: threads % 2 == 1, process })
     }
 
-    /// The start of a process or thread of that origin.
+    /// Returns the start time of a task with this origin.
     fn start(&mut self, code: u64, origin: Option<Entry>) -> Option<u64> {
         let expected = origin.map_or(self.start, |entry| entry.forked.wrapping_add(self.shift) / TICK);
         self.start = apply(code.checked_sub(1)?, expected);
@@ -198,7 +198,7 @@ impl Details {
                 0 => at.and_then(|at| self.words.get(at).copied()).flatten(),
                 1 => strings.number(1),
                 2 => None,
-                3..=31 => Some(strings.named - 1 - (code - 3)),
+                3..=31 => Some(strings.used - 1 - (code - 3)),
                 code => Some(code - 32),
             };
             let place = self.words.len();

@@ -18,12 +18,12 @@ struct Slot {
     actor: u32,
 }
 
-/// What of an event concerns the details.
-pub(crate) enum Then {
+/// Effect of an event on the state of the details.
+pub(crate) enum Effect {
     Nothing,
-    /// Its tgid and time.
+    /// An exec, with the tgid and the time.
     Exec(u32, u64),
-    /// Its tid.
+    /// An exit, with the tid.
     Exit(u32),
 }
 
@@ -86,7 +86,7 @@ impl Events {
         (tid, columns.delta32("TGID", tgid))
     }
 
-    /// The actor, and the parent that is known of it.
+    /// Returns the acting task and its known parent.
     fn actor(&mut self, kind: u64, slot: usize, columns: &mut Columns) -> (Task, Task) {
         let code = columns.take(if kind == 9 { "EXITER" } else { "ACTOR" });
         let likely = if kind == 2 { self.last_child } else { self.slots[slot].actor };
@@ -142,13 +142,13 @@ impl Events {
         (parent, (tid, tgid))
     }
 
-    /// The datagram of the next event.
-    pub(crate) fn read(&mut self, columns: &mut Columns, strings: &mut Strings) -> (Vec<u8>, Then) {
+    /// Returns the datagram of the next event, and its effect.
+    pub(crate) fn read(&mut self, columns: &mut Columns, strings: &mut Strings) -> (Vec<u8>, Effect) {
         let tag = columns.take("TAG");
         let (kind, cpu) = (tag % 16, (tag / 16) as u32);
         if kind >= 10 {
             let len = columns.take("RAW_LEN");
-            return (columns.bytes("RAW_BYTES", len), Then::Nothing);
+            return (columns.bytes("RAW_BYTES", len), Effect::Nothing);
         }
         self.time = apply(columns.take("TIME"), self.time);
         let slot = cpu as usize % 256;
@@ -192,9 +192,9 @@ impl Events {
             number.map(|number| strings.at(number)).unwrap_or_default()
         });
         let then = match kind {
-            2 => Then::Exec(data[1], self.time),
-            9 => Then::Exit(data[0]),
-            _ => Then::Nothing,
+            2 => Effect::Exec(data[1], self.time),
+            9 => Effect::Exit(data[0]),
+            _ => Effect::Nothing,
         };
         (self.datagram([what, cpu, seq, ack], &data, name.as_deref()), then)
     }

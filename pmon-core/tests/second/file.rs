@@ -1,15 +1,15 @@
-//! Header, blocks, sections, columns.
+//! The sections "Header" to "Blocks of records", "Notes", and "Index and trailer".
 
 use super::bytes::{Fields, crc32c, int};
 use super::details::Details;
-use super::events::{Events, Then};
+use super::events::{Effect, Events};
 use super::{Header, Record};
 
 const MAGIC: &[u8] = b"\x89PMON\r\n\x1a";
 const MARKER: &[u8] = &[0xB1, 0x70, 0x6D, 0x62, 0x0D, 0x0A, 0x1A, 0xE5];
 
-/// Reads a finished capture without damage: its header, its records, and how many blocks they were
-/// in.
+/// Reads a finished capture without damage. Returns its header, its records, and the number of
+/// blocks of records.
 pub(crate) fn read(file: &[u8]) -> (Header, Vec<Record>, usize) {
     assert_eq!(&file[..8], MAGIC);
     assert_eq!(int(file, 8, 2), 1);
@@ -72,7 +72,7 @@ fn metadata(fields: &mut Fields<'_>) -> Header {
     header
 }
 
-/// Checks an index, which may be the last of several, against the blocks.
+/// Checks an index against the blocks that it covers.
 fn index(payload: &[u8], blocks: &[(u64, u64, u64, (u64, u64))], before: u64, records: u64) {
     let entries = int(payload, 0, 4) as usize;
     let blocks = &blocks[blocks.len() - entries..];
@@ -89,7 +89,7 @@ fn index(payload: &[u8], blocks: &[(u64, u64, u64, (u64, u64))], before: u64, re
     }
 }
 
-/// The numbers of the columns are their places here.
+/// Names of the columns, in the order of their numbers.
 const NAMES: [&str; 64] = [
     "TAG",
     "TIME",
@@ -157,7 +157,7 @@ const NAMES: [&str; 64] = [
     "DETAILS_THREADS",
 ];
 
-/// The columns of a payload, and how many entries of each were taken.
+/// The columns of a payload, and the number of values taken from each.
 pub(crate) struct Columns {
     planes: Vec<[Vec<u8>; 8]>,
     taken: Vec<usize>,
@@ -180,7 +180,7 @@ impl Columns {
             };
             assert_eq!((data.len(), sections[3]), (len, 0));
             let of = &mut planes[usize::from(sections[0])][usize::from(sections[1])];
-            assert!(of.is_empty(), "a section came twice");
+            assert!(of.is_empty(), "a section is repeated");
             *of = data;
             sections = &sections[12 + stored..];
         }
@@ -191,7 +191,7 @@ impl Columns {
         NAMES.iter().position(|other| *other == name).unwrap()
     }
 
-    /// The next entry of a column of numbers.
+    /// Returns the next value of a column of numbers.
     pub(crate) fn take(&mut self, name: &str) -> u64 {
         let column = Self::number(name);
         let at = self.taken[column];
@@ -208,7 +208,7 @@ impl Columns {
         super::bytes::apply32(self.take(name), from)
     }
 
-    /// The next bytes of a column of bytes.
+    /// Returns the next bytes of a column of bytes.
     pub(crate) fn bytes(&mut self, name: &str, len: u64) -> Vec<u8> {
         let column = Self::number(name);
         let at = self.taken[column];
@@ -216,13 +216,12 @@ impl Columns {
         self.planes[column][0][at..self.taken[column]].to_vec()
     }
 
-    /// How many entries are stored at the least.
+    /// Returns the number of stored values.
     fn stored(&self, name: &str) -> usize {
         self.planes[Self::number(name)].iter().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// A number column as far as it is stored, a byte column whole: nothing else may be left when a
-    /// block was read.
+    /// Checks that all stored values and all bytes of the columns were taken.
     fn check_used(&self) {
         for (name, &taken) in NAMES.iter().zip(&self.taken) {
             assert!(self.stored(name) <= taken, "{name}: {} stored, {taken} read", self.stored(name));
@@ -230,10 +229,10 @@ impl Columns {
     }
 }
 
-/// The strings or the names of a block, and how many were named.
+/// The strings or the names of a block, and the number of those used so far.
 pub(crate) struct Strings {
     strings: Vec<Vec<u8>>,
-    pub(crate) named: u64,
+    pub(crate) used: u64,
 }
 
 impl Strings {
@@ -241,30 +240,29 @@ impl Strings {
         let mut strings = Vec::new();
         let all = columns.stored(bytes);
         let count = columns.stored(lens);
-        // An empty string at the end has a zero length, which need not be stored: it is made when
-        // it is named.
+        // The zero lengths of empty strings at the end need not be stored.
         for _ in 0..count {
             let len = columns.take(lens);
             strings.push(columns.bytes(bytes, len));
         }
         assert_eq!(strings.iter().map(Vec::len).sum::<usize>(), all);
-        Self { strings, named: 0 }
+        Self { strings, used: 0 }
     }
 
-    /// The string of a string code, or the name of a name code.
+    /// Returns the number of the string of a code; `None` for code 0.
     pub(crate) fn number(&mut self, code: u64) -> Option<u64> {
         match code {
             0 => None,
             1 => {
-                self.named += 1;
-                Some(self.named - 1)
+                self.used += 1;
+                Some(self.used - 1)
             }
             code => Some(code - 2),
         }
     }
 
     pub(crate) fn at(&self, number: u64) -> Vec<u8> {
-        assert!(number < self.named);
+        assert!(number < self.used);
         self.strings.get(number as usize).cloned().unwrap_or_default()
     }
 }
@@ -278,7 +276,7 @@ fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<Record> {
     let mut names = Strings::new(["NAME_LEN", "NAME_BYTES"], &mut columns);
     let mut state = Events::new(big_endian);
     let mut context = Details::default();
-    // Before which event, and for notes behind how many details, each stands.
+    // Numbers of events, and for notes also of details, before each record.
     let mut at = 0;
     let details: Vec<u64> = (0..details)
         .map(|_| {
@@ -310,12 +308,12 @@ fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<Record> {
         if event < events as u64 {
             let (datagram, then) = state.read(&mut columns, &mut strings);
             let usage = match then {
-                Then::Exit(tid) => context.usage(tid, &state, &mut columns),
-                Then::Exec(tgid, time) => {
+                Effect::Exit(tid) => context.usage(tid, &state, &mut columns),
+                Effect::Exec(tgid, time) => {
                     context.execs.push((tgid, time));
                     None
                 }
-                Then::Nothing => None,
+                Effect::Nothing => None,
             };
             records.push(Record::Event(datagram, usage));
         }

@@ -1,4 +1,4 @@
-//! All that is in a capture.
+//! Reading whole captures.
 
 use pmon_core::capture::{DamageKind, Item, OpenError, Reader};
 

@@ -1,4 +1,4 @@
-//! Records of all kinds, and captures of them.
+//! Records of all kinds, and captures that contain them.
 
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{
@@ -23,8 +23,8 @@ pub(crate) fn header() -> Header {
 /// A record that owns its bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Owned {
-    Frame(Vec<u8>),
-    /// An exit in its usual form, and what was used until then.
+    Datagram(Vec<u8>),
+    /// An exit in the usual form, with its resource usage.
     Exit(Vec<u8>, Usage),
     Other(Record<'static>),
 }
@@ -32,7 +32,7 @@ pub(crate) enum Owned {
 impl Owned {
     pub(crate) fn record(&self) -> Record<'_> {
         match self {
-            Self::Frame(bytes) => Record::Event(RecordedDatagram::new(bytes, ORDER), None),
+            Self::Datagram(bytes) => Record::Event(RecordedDatagram::new(bytes, ORDER), None),
             Self::Exit(bytes, usage) => {
                 Record::Event(RecordedDatagram::new(bytes, ORDER), Some(Box::new(*usage)))
             }
@@ -42,11 +42,11 @@ impl Owned {
 
     pub(crate) fn from(record: Record<'_>) -> Self {
         match record {
-            Record::Event(frame, usage) => {
-                let bytes = frame.with_bytes(ORDER, <[u8]>::to_vec);
+            Record::Event(datagram, usage) => {
+                let bytes = datagram.with_bytes(ORDER, <[u8]>::to_vec);
                 match usage {
                     Some(usage) => Self::Exit(bytes, *usage),
-                    None => Self::Frame(bytes),
+                    None => Self::Datagram(bytes),
                 }
             }
             Record::Loss(loss) => Self::Other(Record::Loss(loss)),
@@ -67,7 +67,7 @@ impl Owned {
     }
 }
 
-/// A finished capture of these records, with a seal after every `every` of them.
+/// Returns a finished capture of these records, in blocks of `every` records.
 pub(crate) fn capture(records: &[Owned], every: usize) -> Vec<u8> {
     let mut encoder = Encoder::new(&header()).unwrap();
     let mut out = encoder.header().to_vec();
@@ -84,17 +84,17 @@ pub(crate) fn event(cpu: u32, seq: u32, body: EventBody) -> Owned {
     owned(event, None)
 }
 
-/// The event, and if it is an exit, that usage.
+/// Creates the record of an event; an exit gets the usage.
 fn owned(event: Event, usage: Option<Usage>) -> Owned {
     let bytes = event.encode(ORDER).unwrap().to_vec();
     match (event.body, usage) {
         (EventBody::Exit { .. }, Some(usage)) => Owned::Exit(bytes, usage),
-        _ => Owned::Frame(bytes),
+        _ => Owned::Datagram(bytes),
     }
 }
 
-/// A small recording with a record of each kind.
-pub(crate) fn story() -> Vec<Owned> {
+/// Returns a small recording with records of every kind.
+pub(crate) fn sample_records() -> Vec<Owned> {
     let (shell, child) = (Task::new(100, 100), Task::new(101, 101));
     let exec = DetailsSubject::Exec { tgid: Tgid(101), time: MonoNs(1_003_000) };
     let details = Details {
@@ -177,7 +177,7 @@ pub(crate) fn story() -> Vec<Owned> {
         Owned::Other(Record::Forks(ForkReading::Absent { why: "not of the kernel".into() })),
         event(0, 2, EventBody::Fork { parent: shell, child }),
         event(1, 3, EventBody::Exec { task: child }),
-        Owned::Frame(b"not an event at all".to_vec()),
+        Owned::Datagram(b"not an event at all".to_vec()),
         Owned::Other(Record::Loss(Loss {
             cpu: Cpu(1),
             first: Seq(4),
@@ -191,7 +191,7 @@ pub(crate) fn story() -> Vec<Owned> {
         Owned::Other(Record::Details(Box::new(Details::missed(old, MissReason::Superseded)))),
         event(1, 11, EventBody::Exit { task: child, code: 0x300, signal: 17, parent: Some(shell) }),
         owned(Event { time, seq: Seq(12), cpu: Cpu(1), body: thread }, Some(usage)),
-        Owned::Frame(Vec::new()),
+        Owned::Datagram(Vec::new()),
         Owned::Other(Record::Witness(Witness { time: MonoNs(9), drops: 5, gaps: 6 })),
         Owned::Other(Record::Blind(Blind { from: MonoNs(1_011_000), until: MonoNs(1_011_500) })),
         Owned::Other(Record::Excluded(Excluded { cpu: Cpu(1), last: Seq(12), count: 1 << 40 })),
@@ -208,14 +208,14 @@ pub(crate) fn story() -> Vec<Owned> {
     ]
 }
 
-/// A capture that version 1.0 wrote of [`story_1_0`].
+/// A capture of [`sample_records_1_0`] that version 1.0 wrote.
 pub(crate) const CAPTURE_1_0: &[u8] = include_bytes!("../golden/format-1.0.bin");
 
 /// Kind of a note that version 1.0 defined and the golden file contains. It is reserved now.
 pub(crate) const RESERVED_NOTE: u8 = 4;
 
-/// The records of [`story`] that version 1.0 could hold, and a note of the reserved kind.
-pub(crate) fn story_1_0() -> Vec<Owned> {
+/// The records of [`sample_records`] that version 1.0 could hold, and a note of the reserved kind.
+pub(crate) fn sample_records_1_0() -> Vec<Owned> {
     let told = |owned| match owned {
         Owned::Exit(..)
         | Owned::Other(Record::Scope(_) | Record::Excluded(_) | Record::Ring(_) | Record::Forks(_)) => None,
@@ -227,7 +227,7 @@ pub(crate) fn story_1_0() -> Vec<Owned> {
         }
         owned => Some(owned),
     };
-    let mut records: Vec<_> = story().into_iter().filter_map(told).collect();
+    let mut records: Vec<_> = sample_records().into_iter().filter_map(told).collect();
     let witness = records.iter().position(|owned| matches!(owned, Owned::Other(Record::Witness(_))));
     records.insert(witness.unwrap(), Owned::Other(Record::Unknown { kind: RESERVED_NOTE }));
     records
@@ -239,7 +239,7 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
         let other = prop::collection::vec(any::<u8>(), 0..20);
         prop::option::of(prop_oneof![3 => likely.prop_map(<[u8]>::to_vec), 1 => other])
     };
-    // Few words, so that command lines resemble each other.
+    // The words are few, so that command lines resemble each other.
     let word = prop_oneof![8 => 0..40_u32, 1 => any::<u32>()].prop_map(|n| n.to_string().into_bytes());
     let words = prop::collection::vec(word, 0..8).prop_map(|words| words.join(&0));
     let args = prop::option::of(prop_oneof![
@@ -268,7 +268,7 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
     let ppid = prop::option::of(prop_oneof![0..6_u32, any::<u32>()]);
     let strings = (string(), string(), string(), string(), string(), args);
     let parent = (ppid, start());
-    (subject, miss, start(), parent, ids, strings, args_len, prop::option::of(any_membership())).prop_map(
+    (subject, miss, start(), parent, ids, strings, args_len, prop::option::of(any_context())).prop_map(
         |(subject, miss, start_ticks, (ppid, parent_start_ticks), ids, strings, args_len, context)| {
             let ids = ids.map(|[uid, euid, gid, egid]| Credentials { uid, euid, gid, egid });
             let (comm, exe, filename, cwd, cgroup, args) = strings;
@@ -293,12 +293,12 @@ pub(crate) fn any_details() -> impl Strategy<Value = Owned> {
     )
 }
 
-/// Start times are ticks: below 2^62 the code always fits.
+/// Generates start times in ticks. Below 2^62, their code always fits.
 fn any_start() -> impl Strategy<Value = u64> {
     prop_oneof![0..1_u64 << 62, 0..4_u64]
 }
 
-fn any_membership() -> impl Strategy<Value = ProcessContext> {
+fn any_context() -> impl Strategy<Value = ProcessContext> {
     let small = || prop_oneof![3 => 0..4_u32, 1 => any::<u32>()];
     let cgroup = prop_oneof![3 => 0..4_u64, 1 => any::<u64>()];
     (small(), small(), small(), cgroup, small(), small()).prop_map(
@@ -345,7 +345,7 @@ fn any_usage() -> impl Strategy<Value = Usage> {
     )
 }
 
-/// Notes of the kinds that have come last.
+/// Generates notes of the kinds since version 1.1.
 fn any_note() -> impl Strategy<Value = Owned> {
     let counts = any::<(u32, u64, u64, u64)>().prop_map(|(cpu, spilled, dropped, excluded)| CpuCounts {
         cpu: Cpu(cpu),
@@ -372,9 +372,9 @@ fn any_note() -> impl Strategy<Value = Owned> {
 }
 
 pub(crate) fn any_record() -> impl Strategy<Value = Owned> {
-    // Small numbers too, so that predictions hit and fail in all ways.
+    // The ids are mostly small, so that predictions are correct and wrong in all ways.
     let tid = || prop_oneof![6 => 0..4_u32, 2 => 0..40_u32, 1 => (0..3_u32).prop_map(|n| 4096 * n + 1)];
-    // Of one tick or of several.
+    // The times are within one tick, or span several.
     let time = prop_oneof![0..4_u64, 0..40_000_000_u64];
     let likely = (tid(), tid(), tid(), tid(), 0..3_u32, 0..4_u32, time, prop::option::of(any_usage()));
     let likely = likely.prop_map(move |(a, b, c, d, cpu, seq, time, usage)| {
@@ -396,7 +396,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Owned> {
     prop_oneof![
         4 => likely,
         2 => other.prop_map(|(event, usage)| owned(event, usage)),
-        1 => prop::collection::vec(any::<u8>(), 0..100).prop_map(Owned::Frame),
+        1 => prop::collection::vec(any::<u8>(), 0..100).prop_map(Owned::Datagram),
         1 => any_details(),
         1 => any_note(),
         1 => any::<(u64, u32)>().prop_map(|(time, processes)| Owned::Other(Record::Snapshot(Snapshot {
