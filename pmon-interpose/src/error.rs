@@ -3,6 +3,8 @@
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::world::ReplayWorld;
+
 /// The reason why a program cannot be run on the fake kernel.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -39,6 +41,9 @@ pub enum ServeError<E> {
     #[error(transparent)]
     Interpose(#[from] InterposeError),
 }
+
+/// The result of serving a program in the world `W`.
+pub(crate) type ServeResult<W, T = ()> = Result<T, ServeError<<W as ReplayWorld>::Error>>;
 
 impl<E> From<Errno> for ServeError<E> {
     fn from(errno: Errno) -> Self {

@@ -16,7 +16,9 @@ use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, wait
 use rustix::thread::set_no_new_privs;
 
 use crate::error::SetupStep;
-use crate::launch::control::{Failure, await_go, send_exited, send_failed, send_listener, send_proc_mounted};
+use crate::launch::control::{
+    ChildFailure, await_go, send_exited, send_failed, send_listener, send_proc_mounted,
+};
 use crate::launch::options::SignalDispositions;
 use crate::sys::{self, CStringArray};
 
@@ -79,7 +81,7 @@ impl ChildSetup<'_> {
     }
 
     /// Mounts `/proc`, sets the next process id, and waits for the supervisor.
-    fn prepare(&mut self) -> Result<(), Failure> {
+    fn prepare(&mut self) -> Result<(), ChildFailure> {
         let at = |step| move |errno| (Some(step), errno);
         // If the supervisor is killed, so is `init`, and with it the whole PID namespace.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(SetupStep::Prepare))?;
@@ -103,7 +105,7 @@ impl ChildSetup<'_> {
 
     /// Mounts an empty tmpfs as `/proc`, and the kernel's own procfs in it; returns the roots of
     /// both.
-    fn mount_proc(&self) -> Result<(OwnedFd, OwnedFd), Failure> {
+    fn mount_proc(&self) -> Result<(OwnedFd, OwnedFd), ChildFailure> {
         let at = |step| move |errno| (Some(step), errno);
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change(c"/", private).map_err(at(SetupStep::Mounts))?;
@@ -144,9 +146,9 @@ impl ChildSetup<'_> {
         1
     }
 
-    fn exec_program(&self) -> Failure {
+    fn exec_program(&self) -> ChildFailure {
         let at = |step| move |errno| (Some(step), errno);
-        let set_up = || -> Result<(), Failure> {
+        let set_up = || -> Result<(), ChildFailure> {
             if let Some(stdout) = self.stdout {
                 rustix::stdio::dup2_stdout(stdout).map_err(at(SetupStep::Prepare))?;
             }

@@ -20,7 +20,7 @@ const FAILED: u8 = b'F';
 const EXITED: u8 = b'E';
 
 /// A failed step of the setup, or of `execve` (`None`), and its error.
-pub(crate) type Failure = (Option<SetupStep>, Errno);
+pub(crate) type ChildFailure = (Option<SetupStep>, Errno);
 
 /// A message from one of the new processes.
 pub(crate) enum ChildMessage {
@@ -91,7 +91,7 @@ pub(crate) fn send_exited(control: BorrowedFd<'_>, status: i32) -> Result<(), Er
     send(control, &[EXITED, 0, status[0], status[1], status[2], status[3]], &[])
 }
 
-pub(crate) fn send_failed(control: &OwnedFd, (step, errno): Failure) {
+pub(crate) fn send_failed(control: &OwnedFd, (step, errno): ChildFailure) {
     let errno = errno.raw_os_error().to_ne_bytes();
     let step = step.map_or(0, |step| step as u8);
     // If the supervisor is gone, no process needs the message.

@@ -7,11 +7,11 @@ use rustix::process::Signal;
 
 use crate::processes::pidfd::PidFdTable;
 use crate::procfs::tree::ProcfsTree;
-use crate::seccomp::listener::{Listener, Reply};
+use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sys::Notification;
 use crate::tracee::fds::TaskFds;
 use crate::tracee::memory::TraceeMemory;
-use crate::tracee::process_tree::ProcessTree;
+use crate::tracee::processes::TraceeProcesses;
 use crate::tracee::status::group_of;
 use crate::world::ProcessView;
 
@@ -47,8 +47,8 @@ pub(crate) fn answer(
     pidfds: &mut PidFdTable,
     procfs: Option<&ProcfsTree>,
     tasks: &mut TaskFds,
-    tracee: ProcessTree,
-    listener: &Listener,
+    tracee: TraceeProcesses,
+    listener: &SeccompListener,
     view: &dyn ProcessView,
     notification: &Notification,
 ) -> Reply {
@@ -94,7 +94,7 @@ pub(crate) fn answer(
 }
 
 /// Sends a signal to the tracee's processes in a task's process group.
-fn signal_group(tracee: ProcessTree, task: u32, signal: i32) -> Result<i64, Errno> {
+fn signal_group(tracee: TraceeProcesses, task: u32, signal: i32) -> Result<i64, Errno> {
     if signal == 0 {
         return Ok(0);
     }

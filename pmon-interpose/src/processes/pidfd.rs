@@ -10,7 +10,7 @@ use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::seccomp::listener::{Listener, Reply};
+use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sys::{Notification, is_ready};
 use crate::tracee::fds::{FileId, TaskFds, file_id};
 use crate::world::{ProcessView, TaskInfo};
@@ -46,7 +46,7 @@ impl PidFdTable {
     /// Executes `pidfd_open` for an existing task.
     pub(crate) fn open(
         &mut self,
-        listener: &Listener,
+        listener: &SeccompListener,
         view: &dyn ProcessView,
         info: &TaskInfo,
         notification: &Notification,

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::procfs::stat_structs::{FileAttributes, ProcFileType, STATFS, stat, statx};
 use crate::procfs::tree::ProcfsTree;
-use crate::seccomp::listener::{Listener, Reply};
+use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sys::Notification;
 use crate::tracee::fds::{TaskFds, duplicate_fd};
 use crate::tracee::memory::TraceeMemory;
@@ -44,10 +44,8 @@ enum PathOperation {
     Stat {
         buffer: u64,
         nofollow: bool,
-    },
-    Statx {
-        buffer: u64,
-        nofollow: bool,
+        /// Returns the struct of the call, `stat` or `statx`.
+        encode: fn(&FileAttributes) -> Vec<u8>,
     },
     StatFs {
         buffer: u64,
@@ -71,7 +69,7 @@ struct ProcPath {
 pub(crate) fn answer(
     tree: &mut ProcfsTree,
     tasks: &mut TaskFds,
-    listener: &Listener,
+    listener: &SeccompListener,
     view: &dyn ProcessView,
     notification: &Notification,
 ) -> Option<Reply> {
@@ -97,11 +95,13 @@ impl PathCall {
         match i64::from(notification.data.nr) {
             libc::SYS_openat => at(PathOperation::Open { flags: c }),
             libc::SYS_openat2 => at(PathOperation::Open { flags: 0 }),
-            libc::SYS_newfstatat => at(PathOperation::Stat { buffer: c, nofollow: nofollow(d) }),
-            libc::SYS_statx => at(PathOperation::Statx { buffer: e, nofollow: nofollow(c) }),
+            libc::SYS_newfstatat => {
+                at(PathOperation::Stat { buffer: c, nofollow: nofollow(d), encode: stat })
+            }
+            libc::SYS_statx => at(PathOperation::Stat { buffer: e, nofollow: nofollow(c), encode: statx }),
             libc::SYS_faccessat | libc::SYS_faccessat2 => at(PathOperation::Other),
             libc::SYS_readlinkat => at(PathOperation::ReadLink { buffer: c, len: d }),
-            libc::SYS_fstat => fd(PathOperation::Stat { buffer: b, nofollow: false }),
+            libc::SYS_fstat => fd(PathOperation::Stat { buffer: b, nofollow: false, encode: stat }),
             libc::SYS_fstatfs => fd(PathOperation::StatFs { buffer: b }),
             libc::SYS_getdents64 => fd(PathOperation::List { buffer: b, len: c }),
             libc::SYS_chdir => path(PathOperation::Other),
@@ -111,9 +111,9 @@ impl PathCall {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_open => path(PathOperation::Open { flags: b }),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_stat => path(PathOperation::Stat { buffer: b, nofollow: false }),
+            libc::SYS_stat => path(PathOperation::Stat { buffer: b, nofollow: false, encode: stat }),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_lstat => path(PathOperation::Stat { buffer: b, nofollow: true }),
+            libc::SYS_lstat => path(PathOperation::Stat { buffer: b, nofollow: true, encode: stat }),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_access => path(PathOperation::Other),
             #[cfg(target_arch = "x86_64")]
@@ -162,7 +162,7 @@ impl PathCall {
 
 fn execute(
     tree: &mut ProcfsTree,
-    listener: &Listener,
+    listener: &SeccompListener,
     view: &dyn ProcessView,
     notification: &Notification,
     operation: PathOperation,
@@ -221,16 +221,9 @@ fn execute(
         {
             open_dev_null(listener, notification, flags & libc::O_CLOEXEC as u64 != 0)
         }
-        PathOperation::Stat { buffer, nofollow } => {
+        PathOperation::Stat { buffer, nofollow, encode } => {
             match attributes(tree, view, foreign_id(), components, nofollow)? {
-                Some(attributes) => memory.write(buffer, &stat(&attributes))?,
-                None => return Ok(Reply::Continue),
-            }
-            Ok(Reply::Return(Ok(0)))
-        }
-        PathOperation::Statx { buffer, nofollow } => {
-            match attributes(tree, view, foreign_id(), components, nofollow)? {
-                Some(attributes) => memory.write(buffer, &statx(&attributes))?,
+                Some(attributes) => memory.write(buffer, &encode(&attributes))?,
                 None => return Ok(Reply::Continue),
             }
             Ok(Reply::Return(Ok(0)))
@@ -274,7 +267,7 @@ fn attributes(
 }
 
 fn open_dev_null(
-    listener: &Listener,
+    listener: &SeccompListener,
     notification: &Notification,
     close_on_exec: bool,
 ) -> Result<Reply, Errno> {

@@ -51,7 +51,7 @@ impl<const N: usize> RawStruct<N> {
 
 /// Encodes `struct stat`.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn stat(attributes: &FileAttributes) -> [u8; 144] {
+pub(crate) fn stat(attributes: &FileAttributes) -> Vec<u8> {
     RawStruct([0; 144])
         .put(0, attributes.device.to_ne_bytes())
         .put(8, attributes.ino.to_ne_bytes())
@@ -64,11 +64,12 @@ pub(crate) fn stat(attributes: &FileAttributes) -> [u8; 144] {
         .put(88, attributes.time.to_ne_bytes())
         .put(104, attributes.time.to_ne_bytes())
         .0
+        .into()
 }
 
 /// Encodes `struct stat`.
 #[cfg(target_arch = "aarch64")]
-pub(crate) fn stat(attributes: &FileAttributes) -> [u8; 128] {
+pub(crate) fn stat(attributes: &FileAttributes) -> Vec<u8> {
     RawStruct([0; 128])
         .put(0, attributes.device.to_ne_bytes())
         .put(8, attributes.ino.to_ne_bytes())
@@ -81,10 +82,11 @@ pub(crate) fn stat(attributes: &FileAttributes) -> [u8; 128] {
         .put(88, attributes.time.to_ne_bytes())
         .put(104, attributes.time.to_ne_bytes())
         .0
+        .into()
 }
 
 /// Encodes `struct statx`.
-pub(crate) fn statx(attributes: &FileAttributes) -> [u8; 256] {
+pub(crate) fn statx(attributes: &FileAttributes) -> Vec<u8> {
     /// `STATX_BASIC_STATS`.
     const BASIC: u32 = 0x7FF;
     RawStruct([0; 256])
@@ -101,6 +103,7 @@ pub(crate) fn statx(attributes: &FileAttributes) -> [u8; 256] {
         .put(136, major(attributes.device).to_ne_bytes())
         .put(140, minor(attributes.device).to_ne_bytes())
         .0
+        .into()
 }
 
 /// `struct statfs` of `/proc`: `PROC_SUPER_MAGIC`, the two block sizes, and the maximum name

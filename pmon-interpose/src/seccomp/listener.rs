@@ -30,14 +30,14 @@ impl From<Errno> for Reply {
 }
 
 /// The file descriptor from which intercepted calls are received.
-pub(crate) struct Listener {
+pub(crate) struct SeccompListener {
     fd: OwnedFd,
     /// The last result that was not delivered because a signal had interrupted the call. If the
     /// task restarts the call, it gets this result.
     undelivered: Option<(Notification, Result<i64, Errno>)>,
 }
 
-impl Listener {
+impl SeccompListener {
     pub(crate) fn new(fd: OwnedFd) -> Self {
         sys::set_sync_wake_up(fd.as_fd());
         Self { fd, undelivered: None }
@@ -101,7 +101,7 @@ impl Listener {
     }
 }
 
-impl AsFd for Listener {
+impl AsFd for SeccompListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use pmon_fake::QueuedDatagram;
 use rustix::io::Errno;
 
-use crate::error::{InterposeError, ServeError};
-use crate::seccomp::listener::{Listener, Reply};
+use crate::error::{InterposeError, ServeError, ServeResult};
+use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::ReceiveCall;
 use crate::sockets::table::SocketTable;
@@ -31,10 +31,10 @@ pub(crate) struct EventDelivery {
     /// Receiving calls that wait for a datagram.
     blocked: Vec<BlockedReceive>,
     /// Tasks that may still be in a waiting call that the kernel executes.
-    pollers: Vec<u32>,
+    pub(crate) pollers: Vec<u32>,
     pacing: Pacing,
     input: InputState,
-    deferred: DeferredWork,
+    pub(crate) deferred: DeferredWork,
     /// The last batch ended before it reached an event for the tracee.
     batch_is_incomplete: bool,
     /// No event is emitted because one of several sockets is half full.
@@ -62,11 +62,11 @@ enum InputState {
 
 /// Work that a call causes and that is done after the reply to it.
 #[derive(Default)]
-struct DeferredWork {
+pub(crate) struct DeferredWork {
     /// Emit events for tasks in waiting calls.
-    advance: bool,
+    pub(crate) advance: bool,
     /// Retry blocked calls, because events were emitted.
-    resume: bool,
+    pub(crate) resume: bool,
 }
 
 /// A receiving call that waits for a datagram.
@@ -135,21 +135,6 @@ impl EventDelivery {
         self.blocked.iter().filter_map(|blocked| blocked.deadline).min()
     }
 
-    /// Registers a task that enters a waiting call.
-    pub(crate) fn add_poller(&mut self, task: u32) {
-        self.pollers.push(task);
-    }
-
-    /// Emits events after the current call, if a task is in a waiting call.
-    pub(crate) fn advance_for_pollers_later(&mut self) {
-        self.deferred.advance |= !self.pollers.is_empty();
-    }
-
-    /// Retries blocked calls after the current call.
-    pub(crate) fn resume_later(&mut self) {
-        self.deferred.resume = true;
-    }
-
     /// Removes the blocked and waiting calls of a task that makes another call: they were
     /// interrupted.
     pub(crate) fn remove_calls_of(&mut self, task: u32) {
@@ -163,8 +148,8 @@ impl EventDelivery {
     pub(crate) fn finish_call<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &mut Listener,
-    ) -> Result<(), ServeError<W::Error>> {
+        listener: &mut SeccompListener,
+    ) -> ServeResult<W> {
         if std::mem::take(&mut self.deferred.advance) {
             self.advance_all(world, listener)?;
         }
@@ -178,8 +163,8 @@ impl EventDelivery {
     pub(crate) fn advance_clock<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &mut Listener,
-    ) -> Result<Option<Duration>, ServeError<W::Error>> {
+        listener: &mut SeccompListener,
+    ) -> ServeResult<W, Option<Duration>> {
         if self.pacing == Pacing::OnDemand || !self.sockets.any_receives_events() {
             return Ok(None);
         }
@@ -219,8 +204,8 @@ impl EventDelivery {
     pub(crate) fn continue_batch<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &mut Listener,
-    ) -> Result<bool, ServeError<W::Error>> {
+        listener: &mut SeccompListener,
+    ) -> ServeResult<W, bool> {
         if std::mem::take(&mut self.batch_is_incomplete) {
             self.advance_all(world, listener)?;
         }
@@ -234,7 +219,7 @@ impl EventDelivery {
         world: &mut W,
         indexes: &[usize],
         receiver: Option<usize>,
-    ) -> Result<(), ServeError<W::Error>> {
+    ) -> ServeResult<W> {
         // A fast reader waits for a slow reader, unless the latter does not read at all.
         let proxies = &mut self.sockets.proxies;
         let is_slower = |(index, proxy): (usize, &SocketProxy)| {
@@ -280,8 +265,8 @@ impl EventDelivery {
     pub(crate) fn advance_all<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &mut Listener,
-    ) -> Result<(), ServeError<W::Error>> {
+        listener: &mut SeccompListener,
+    ) -> ServeResult<W> {
         for index in 0..self.sockets.proxies.len() {
             if self.sockets.proxies[index].socket.receives_events() {
                 self.advance(world, &[index], None)?;
@@ -294,8 +279,8 @@ impl EventDelivery {
     pub(crate) fn advance_past_abandoned<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &mut Listener,
-    ) -> Result<(), ServeError<W::Error>> {
+        listener: &mut SeccompListener,
+    ) -> ServeResult<W> {
         for proxy in self.sockets.proxies.iter_mut().filter(|proxy| proxy.is_lagging()) {
             proxy.is_abandoned = true;
         }
@@ -303,10 +288,7 @@ impl EventDelivery {
     }
 
     /// Moves datagrams of untracked sockets, and emits events while they have room.
-    pub(crate) fn pump_untracked<W: ReplayWorld>(
-        &mut self,
-        world: &mut W,
-    ) -> Result<(), ServeError<W::Error>> {
+    pub(crate) fn pump_untracked<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W> {
         for index in 0..self.sockets.proxies.len() {
             while self.sockets.proxies[index].is_untracked
                 && self.sockets.proxies[index].pump()? == PumpStop::QueueEmpty
@@ -325,7 +307,7 @@ impl EventDelivery {
     pub(crate) fn end_input<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &mut Listener,
+        listener: &mut SeccompListener,
     ) -> Result<(), InterposeError> {
         world.kernel().end_of_file();
         self.sockets.proxies.iter_mut().for_each(SocketProxy::notify);
@@ -339,10 +321,10 @@ impl EventDelivery {
     pub(crate) fn receive<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &Listener,
+        listener: &SeccompListener,
         notification: &Notification,
         index: usize,
-    ) -> Result<Reply, ServeError<W::Error>> {
+    ) -> ServeResult<W, Reply> {
         let call = match ReceiveCall::parse(notification) {
             Ok(call) => call,
             Err(error) => return Ok(error.into()),
@@ -376,11 +358,11 @@ impl EventDelivery {
     fn try_receive<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &Listener,
+        listener: &SeccompListener,
         blocked: &mut BlockedReceive,
         index: usize,
         blocks: bool,
-    ) -> Result<Option<Reply>, ServeError<W::Error>> {
+    ) -> ServeResult<W, Option<Reply>> {
         let BlockedReceive { notification, call, received, dequeued, .. } = blocked;
         let is_recvmmsg = i64::from(notification.data.nr) == libc::SYS_recvmmsg;
         let mut len = 0;
@@ -455,8 +437,8 @@ impl EventDelivery {
     fn resume_blocked<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &mut Listener,
-    ) -> Result<(), ServeError<W::Error>> {
+        listener: &mut SeccompListener,
+    ) -> ServeResult<W> {
         let mut result = Ok(());
         for mut blocked in std::mem::take(&mut self.blocked) {
             let notification = blocked.notification;
@@ -482,7 +464,7 @@ impl EventDelivery {
     }
 
     /// Replies to blocked calls whose time-out has expired.
-    pub(crate) fn expire(&mut self, listener: &Listener) -> Result<(), Errno> {
+    pub(crate) fn expire(&mut self, listener: &SeccompListener) -> Result<(), Errno> {
         let now = Instant::now();
         let is_expired =
             |blocked: &mut BlockedReceive| blocked.deadline.is_some_and(|deadline| deadline <= now);

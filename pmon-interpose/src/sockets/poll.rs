@@ -7,7 +7,7 @@
 use pmon_core::wire::{u32_at, u64_at};
 use rustix::io::Errno;
 
-use crate::error::ServeError;
+use crate::error::{ServeError, ServeResult};
 use crate::seccomp::listener::Reply;
 use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::{EpollInterest, SocketProxy};
@@ -60,7 +60,7 @@ pub(crate) fn before_wait<W: ReplayWorld>(
     tasks: &mut TaskFds,
     world: &mut W,
     notification: &Notification,
-) -> Result<Reply, ServeError<W::Error>> {
+) -> ServeResult<W, Reply> {
     let call = WaitCall::parse(notification);
     let indexes = call.sockets(&mut delivery.sockets, tasks, notification.pid)?;
     if indexes.is_empty() {
@@ -81,7 +81,7 @@ pub(crate) fn before_wait<W: ReplayWorld>(
     {
         return Ok(Reply::Return(result));
     }
-    delivery.add_poller(notification.pid);
+    delivery.pollers.push(notification.pid);
     Ok(Reply::Continue)
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn note_epoll_ctl<W: ReplayWorld>(
     delivery: &mut EventDelivery,
     tasks: &mut TaskFds,
     notification: &Notification,
-) -> Result<(), ServeError<W::Error>> {
+) -> ServeResult<W> {
     let [set, operation, fd, address, ..] = notification.data.args;
     let Some(index) = delivery.sockets.find(tasks, notification.pid, fd as u32)? else { return Ok(()) };
     // The kernel refuses the call if the set is not open. This also bounds the number of
@@ -106,7 +106,7 @@ pub(crate) fn note_epoll_ctl<W: ReplayWorld>(
         let (events, data) = (u32_at(&event, 0), u64_at(&event, EPOLL_DATA));
         epolls.push(EpollInterest { set: set as u32, events, data });
     }
-    delivery.advance_for_pollers_later();
+    delivery.deferred.advance |= !delivery.pollers.is_empty();
     Ok(())
 }
 

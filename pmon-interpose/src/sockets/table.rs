@@ -9,12 +9,12 @@ use rustix::io::Errno;
 use crate::error::InterposeError;
 use crate::seccomp::fd_numbers::ReservedFds;
 use crate::seccomp::filter::NETLINK_CONNECTOR;
-use crate::seccomp::listener::{Listener, Reply};
+use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::send;
 use crate::sys::Notification;
 use crate::tracee::fds::{FileId, TaskFds, duplicate_fd, file_id};
-use crate::tracee::process_tree::{ProcessTree, open_files};
+use crate::tracee::processes::{TraceeProcesses, open_files};
 use crate::tracee::status::Caller;
 
 /// Mask of a socket's type without its flags.
@@ -94,7 +94,7 @@ impl SocketTable {
         &mut self,
         kernel: &mut Kernel,
         tasks: &mut TaskFds,
-        listener: &Listener,
+        listener: &SeccompListener,
         notification: &Notification,
     ) -> Reply {
         let [_, type_and_flags, protocol, ..] = notification.data.args.map(|arg| arg as u32);
@@ -132,7 +132,7 @@ impl SocketTable {
     pub(crate) fn duplicate(
         &mut self,
         tasks: &mut TaskFds,
-        listener: &Listener,
+        listener: &SeccompListener,
         notification: &Notification,
     ) -> Result<Reply, InterposeError> {
         let [fd, second, third, ..] = notification.data.args.map(|arg| arg as u32);
@@ -191,7 +191,7 @@ impl SocketTable {
 
     /// Untracks the sockets that a process of the tracee has by numbers that are not reserved,
     /// because it received them from another process.
-    pub(crate) fn untrack_received(&mut self, tracee: ProcessTree) {
+    pub(crate) fn untrack_received(&mut self, tracee: TraceeProcesses) {
         for (fd, file) in tracee.pids().into_iter().flat_map(open_files) {
             let found = self.proxies.iter_mut().find(|proxy| proxy.file == file && !proxy.is_untracked);
             if let (Some(proxy), false) = (found, self.reserved.contains(fd)) {
@@ -205,7 +205,7 @@ impl SocketTable {
     fn return_reserved_fd(
         &self,
         tasks: &mut TaskFds,
-        listener: &Listener,
+        listener: &SeccompListener,
         notification: &Notification,
         file: &OwnedFd,
         minimum: u32,

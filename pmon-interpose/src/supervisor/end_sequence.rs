@@ -54,32 +54,19 @@ pub(super) struct EndSequence<'a> {
     /// The next step and its time; `None` until the program waits at the end of the input.
     next: Option<(EndStep, Instant)>,
     /// The last signal sent.
-    signal: Option<Signal>,
+    pub(super) signal: Option<Signal>,
     /// When the program was first seen to ask for an event after the last one.
     waiting_since: Option<Instant>,
     /// Number of consecutive observations of a sleeping program.
-    asleep: u32,
+    pub(super) asleep: u32,
     /// Time of the program's last call, to within 100 ms.
-    last_call: Instant,
+    pub(super) last_call: Instant,
 }
 
 impl<'a> EndSequence<'a> {
     pub(super) fn new(options: &'a RunOptions) -> Self {
         let last_call = Instant::now();
         Self { options, next: None, signal: None, waiting_since: None, asleep: 0, last_call }
-    }
-
-    pub(super) fn signal(&self) -> Option<Signal> {
-        self.signal
-    }
-
-    /// Records that the program is not asleep: it has made a call.
-    pub(super) fn reset_asleep(&mut self) {
-        self.asleep = 0;
-    }
-
-    pub(super) fn set_last_call(&mut self, time: Instant) {
-        self.last_call = time;
     }
 
     /// Returns whether the program has to be observed closely, to see whether it only waits.

@@ -2,13 +2,13 @@
 
 use pmon_fake::Errno;
 
-use crate::error::{InterposeError, ServeError};
+use crate::error::{InterposeError, ServeResult};
 use crate::processes::id_calls;
 use crate::processes::pidfd::PidFdTable;
 use crate::procfs::path_calls;
 use crate::procfs::tree::ProcfsTree;
 use crate::seccomp::filter::opens_connector_by_foreign_abi;
-use crate::seccomp::listener::{Listener, Reply};
+use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::is_receive;
@@ -17,7 +17,7 @@ use crate::sockets::{address, options, poll};
 use crate::sys::Notification;
 use crate::tracee::fds::TaskFds;
 use crate::tracee::memory::TraceeMemory;
-use crate::tracee::process_tree::ProcessTree;
+use crate::tracee::processes::TraceeProcesses;
 use crate::world::ReplayWorld;
 
 // Requests of `ioctl` that `libc` does not define.
@@ -28,7 +28,7 @@ const SIOCGPGRP: libc::Ioctl = 0x8904;
 
 /// The emulated state of the tracee.
 pub(crate) struct CallHandlers {
-    pub(crate) tracee: ProcessTree,
+    pub(crate) tracee: TraceeProcesses,
     pub(crate) tasks: TaskFds,
     pub(crate) delivery: EventDelivery,
     /// The tracee's `/proc`; `None` if it is this system's.
@@ -41,9 +41,9 @@ impl CallHandlers {
     pub(crate) fn handle<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &Listener,
+        listener: &SeccompListener,
         notification: &Notification,
-    ) -> Result<Reply, ServeError<W::Error>> {
+    ) -> ServeResult<W, Reply> {
         let Self { tracee, tasks, delivery, procfs, pidfds } = self;
         if let Some(opens_connector) = opens_connector_by_foreign_abi(notification) {
             delivery.sockets.has_refused_foreign_abi |= opens_connector;
@@ -88,7 +88,7 @@ impl CallHandlers {
             nr if is_send(nr) => {
                 let reply = send(proxy, notification).into();
                 delivery.sockets.notify_ready();
-                delivery.resume_later();
+                delivery.deferred.resume = true;
                 reply
             }
             libc::SYS_bind => {

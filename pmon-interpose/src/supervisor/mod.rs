@@ -7,21 +7,21 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use crate::error::{InterposeError, ServeError};
+use crate::error::{InterposeError, ServeError, ServeResult};
 use crate::launch::control::{ChildMessage, receive_message};
 use crate::launch::options::LaunchOptions;
 use crate::launch::pid_layout::pid_max;
 use crate::launch::{Launched, launch};
 use crate::processes::pidfd::PidFdTable;
 use crate::procfs::tree::ProcfsTree;
-use crate::seccomp::listener::{Listener, Reply};
+use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::table::SocketTable;
 use crate::supervisor::handlers::CallHandlers;
 use crate::sys::Notification;
 use crate::tracee::fds::TaskFds;
-use crate::tracee::process_tree::{ProcessTree, fork_parent};
+use crate::tracee::processes::{TraceeProcesses, fork_parent};
 use crate::world::{ProcessView, ReplayWorld};
 
 pub(crate) mod end_sequence;
@@ -35,7 +35,7 @@ pub(crate) mod run;
 /// supervisor is dropped, and when the thread that started it ends.
 pub struct Supervisor {
     launched: Launched,
-    listener: Listener,
+    listener: SeccompListener,
     handlers: CallHandlers,
     /// A received call whose handler failed; [`Supervisor::serve`] handles it again.
     retry: Option<Notification>,
@@ -84,13 +84,13 @@ impl Supervisor {
             _ => return Err(Errno::PIPE.into()),
         };
         let handlers = CallHandlers {
-            tracee: ProcessTree { init: launched.pid },
+            tracee: TraceeProcesses { init: launched.pid },
             tasks: TaskFds::default(),
             delivery: EventDelivery::new(SocketTable::new(launched.reserved.clone())),
             procfs,
             pidfds: PidFdTable::default(),
         };
-        let listener = Listener::new(listener);
+        let listener = SeccompListener::new(listener);
         Ok(Self { launched, listener, handlers, retry: None, state: TraceeState::Running })
     }
 
@@ -153,11 +153,7 @@ impl Supervisor {
     }
 
     /// Handles one call and replies to it.
-    fn handle<W: ReplayWorld>(
-        &mut self,
-        world: &mut W,
-        notification: Notification,
-    ) -> Result<(), ServeError<W::Error>> {
+    fn handle<W: ReplayWorld>(&mut self, world: &mut W, notification: Notification) -> ServeResult<W> {
         self.handlers.delivery.remove_calls_of(notification.pid);
         let reply = match self.listener.take_undelivered(&notification) {
             Some(result) => Ok(Reply::Return(result)),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::error::{InterposeError, ServeError};
+use crate::error::{InterposeError, ServeError, ServeResult};
 use crate::supervisor::end_sequence::{EndSequence, RunOptions};
 use crate::supervisor::{Served, Supervisor};
 use crate::world::{NextEvent, ReplayWorld};
@@ -64,13 +64,13 @@ impl Supervisor {
             let timeout = if end.is_near(self) { SHORT_TICK } else { idle_timeout };
             let mut forced = Ok(());
             match self.serve(world, timeout) {
-                Ok(Served::Ended(status)) => return Ok(RunReport { status, signal: end.signal() }),
+                Ok(Served::Ended(status)) => return Ok(RunReport { status, signal: end.signal }),
                 Ok(Served::Calls) => {
-                    end.reset_asleep();
+                    end.asleep = 0;
                     idle_timeout = SHORT_TICK;
                     if last_tick.elapsed() >= TICK {
                         last_tick = Instant::now();
-                        end.set_last_call(last_tick);
+                        end.last_call = last_tick;
                         meanwhile(self).map_err(ServeError::World)?;
                     }
                 }
@@ -97,7 +97,7 @@ impl Supervisor {
         &mut self,
         world: &mut W,
         idle_timeout: Duration,
-    ) -> Result<(), ServeError<W::Error>> {
+    ) -> ServeResult<W> {
         let delivery = &mut self.handlers.delivery;
         if !delivery.may_wait_unnoticed() || !self.handlers.tracee.is_asleep() {
             return Ok(());

@@ -2,5 +2,5 @@
 
 pub(crate) mod fds;
 pub(crate) mod memory;
-pub(crate) mod process_tree;
+pub(crate) mod processes;
 pub(crate) mod status;

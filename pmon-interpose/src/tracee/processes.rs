@@ -12,11 +12,11 @@ use crate::tracee::status::stat_fields;
 
 /// The descendants of the `init` process of the tracee's PID namespace.
 #[derive(Clone, Copy)]
-pub(crate) struct ProcessTree {
+pub(crate) struct TraceeProcesses {
     pub(crate) init: u32,
 }
 
-impl ProcessTree {
+impl TraceeProcesses {
     /// Returns all processes but `init`.
     pub(crate) fn pids(self) -> Vec<u32> {
         let mut found = Vec::new();
