@@ -1,8 +1,8 @@
 //! Offline analysis of captures: what the records show about processes, and how complete they are.
 //! This crate never reads the live `/proc`.
 //!
-//! Every analysis takes the records one at a time, in capture order, with bounded memory for captures
-//! of any length.
+//! Every analysis takes the records one at a time, in capture order, with bounded memory for
+//! captures of any length.
 //!
 //! * [`timeline`] joins the details of each exec to the exec event.
 //! * [`process`] tracks the processes as of the current record.

@@ -7,8 +7,8 @@ use pmon_core::capture::{Details, DetailsSubject, MissReason, Record, RecordedDa
 use pmon_core::wire::{ByteOrder, EventKind};
 use pmon_core::{Cpu, MonoNs, Tgid};
 
-/// Maximum number of program names counted separately. Execs of further programs are counted only in
-/// [`Statistics::details_known`].
+/// Maximum number of program names counted separately. Execs of further programs are counted only
+/// in [`Statistics::details_known`].
 const MAX_PROGRAMS: usize = 1 << 14;
 
 /// Counts of the records in a capture, updated by [`Statistics::count`].
@@ -22,7 +22,8 @@ pub struct Statistics {
     pub details_known: u64,
     /// Number of execs whose details are missing entirely.
     pub details_missed: u64,
-    /// Number of [`Statistics::details_known`] execs with missing fields: see [`Statistics::missing`].
+    /// Number of [`Statistics::details_known`] execs with missing fields: see
+    /// [`Statistics::missing`].
     pub details_partial: u64,
     /// Number of processes in the latest scan of `/proc`.
     pub scanned: u64,
@@ -32,8 +33,8 @@ pub struct Statistics {
     pub span: Option<(MonoNs, MonoNs)>,
     kinds: [u64; EventKind::ALL.len()],
     cpus: BTreeMap<Cpu, u64>,
-    /// CPU of the latest events, and their number, which `cpus` does not include yet. Consecutive events
-    /// are often from the same CPU.
+    /// CPU of the latest events, and their number, which `cpus` does not include yet. Consecutive
+    /// events are often from the same CPU.
     run: (Cpu, u64),
     programs: HashMap<Box<[u8]>, u64>,
     /// Number of execs for each reason and missing field; there are only a few pairs.
@@ -41,8 +42,8 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Creates empty statistics for a capture whose datagrams have the byte order `order`. Events that
-    /// the process `recorder` generated to check the reception are not counted.
+    /// Creates empty statistics for a capture whose datagrams have the byte order `order`. Events
+    /// that the process `recorder` generated to check the reception are not counted.
     pub fn new(order: ByteOrder, recorder: Option<Tgid>) -> Self {
         Self {
             order,
@@ -78,8 +79,8 @@ impl Statistics {
         }
     }
 
-    /// Returns the number of datagrams of each event kind, in the order of [`EventKind::ALL`]. A datagram
-    /// without a readable event has the kind [`EventKind::Unknown`].
+    /// Returns the number of datagrams of each event kind, in the order of [`EventKind::ALL`]. A
+    /// datagram without a readable event has the kind [`EventKind::Unknown`].
     pub fn by_kind(&self) -> impl Iterator<Item = (EventKind, u64)> {
         EventKind::ALL.into_iter().zip(self.kinds)
     }
@@ -93,7 +94,8 @@ impl Statistics {
         cpus
     }
 
-    /// Returns the `n` most frequently executed program names, most frequent first, with their counts.
+    /// Returns the `n` most frequently executed program names, most frequent first, with their
+    /// counts.
     pub fn most_executed(&self, n: usize) -> Vec<(&[u8], u64)> {
         let mut programs: Vec<(&[u8], u64)> =
             self.programs.iter().map(|(name, &count)| (&**name, count)).collect();

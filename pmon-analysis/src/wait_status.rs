@@ -46,8 +46,8 @@ impl fmt::Display for WaitStatus {
     }
 }
 
-/// Returns the name of a signal (`signal(7)`, with the numbers of x86, Arm and RISC-V). Returns `None`
-/// for invalid numbers, and for real-time signals, whose names differ between C libraries.
+/// Returns the name of a signal (`signal(7)`, with the numbers of x86, Arm and RISC-V). Returns
+/// `None` for invalid numbers, and for real-time signals, whose names differ between C libraries.
 pub fn signal_name(signal: u8) -> Option<&'static str> {
     const NAMES: [&str; 31] = [
         "SIGHUP",

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use pmon_core::MonoNs;
 use pmon_core::capture::ClockAnchor;
 
-/// Maximum number of clock anchors kept. A capture has one at the start, one now and then, and one for
-/// each step of the clock.
+/// Maximum number of clock anchors kept. A capture has one at the start, one now and then, and one
+/// for each step of the clock.
 const MAX_ANCHORS: usize = 1 << 16;
 
-/// Converts monotonic time to wall-clock time, by the last anchor before it, or by the first anchor for
-/// earlier times.
+/// Converts monotonic time to wall-clock time, by the last anchor before it, or by the first anchor
+/// for earlier times.
 ///
-/// Both clocks are assumed to run at the same rate between two anchors, so slewing of the wall clock
-/// since the last anchor is ignored.
+/// Both clocks are assumed to run at the same rate between two anchors, so slewing of the wall
+/// clock since the last anchor is ignored.
 #[derive(Clone, Debug, Default)]
 pub struct WallClock {
     anchors: BTreeMap<MonoNs, ClockAnchor>,
@@ -25,16 +25,16 @@ impl WallClock {
         Self::default()
     }
 
-    /// Adds an anchor, which replaces an earlier one for the same time. After 65,536 anchors, further
-    /// ones are ignored.
+    /// Adds an anchor, which replaces an earlier one for the same time. After 65,536 anchors,
+    /// further ones are ignored.
     pub fn observe(&mut self, anchor: ClockAnchor) {
         if self.anchors.len() < MAX_ANCHORS {
             self.anchors.insert(anchor.mono, anchor);
         }
     }
 
-    /// Returns the wall-clock time in nanoseconds since 1970-01-01T00:00Z; `None` without an anchor, or
-    /// outside the years 1678 to 2262.
+    /// Returns the wall-clock time in nanoseconds since 1970-01-01T00:00Z; `None` without an
+    /// anchor, or outside the years 1678 to 2262.
     pub fn at(&self, time: MonoNs) -> Option<i64> {
         // Most times are after all known anchors.
         let last = self.anchors.last_key_value().filter(|&(&mono, _)| mono <= time);

@@ -13,8 +13,8 @@ use pmon_interpose::{NextEvent, ProcessView, ReplayWorld};
 use crate::procfs::CaptureProcfs;
 use crate::{Pace, Replay, ReplayError, Speed};
 
-/// Maximum number of records that have happened and are not received; beyond it, the oldest count as
-/// received.
+/// Maximum number of records that have happened and are not received; beyond it, the oldest count
+/// as received.
 const MAX_PENDING: usize = 1 << 12;
 /// Maximum memory of the records that have happened and are not received, in bytes; beyond it, the
 /// oldest count as received.
@@ -25,15 +25,17 @@ const READER_BYTES: usize = 16 << 20;
 
 /// A [`Replay`] as the [`ReplayWorld`] of a program.
 ///
-/// Its events happen one at a time, on demand or at a pace. Its [`ProcessView`] shows the processes of
-/// the capture as of the last event that the program has received. Before the first event, these are
-/// the processes of the capture's first scan, or those at the start of the range. An ended process is a
-/// zombie until the event after its exit. Events that a filter hides are not delivered, but still change
-/// the processes: when a program receives an exec, it finds the process even if the fork was hidden.
+/// Its events happen one at a time, on demand or at a pace. Its [`ProcessView`] shows the processes
+/// of the capture as of the last event that the program has received. Before the first event, these
+/// are the processes of the capture's first scan, or those at the start of the range. An ended
+/// process is a zombie until the event after its exit. Events that a filter hides are not
+/// delivered, but still change the processes: when a program receives an exec, it finds the process
+/// even if the fork was hidden.
 ///
-/// The files in `/proc` are those of Linux 6.18. Data that are not recorded appear as the kernel shows
-/// data that it cannot show: user and group IDs as 65534, process IDs as 0, texts as empty, symbolic
-/// links as missing, and counters as 0. After an exec without details, the name of the process is `?`.
+/// The files in `/proc` are those of Linux 6.18. Data that are not recorded appear as the kernel
+/// shows data that it cannot show: user and group IDs as 65534, process IDs as 0, texts as empty,
+/// symbolic links as missing, and counters as 0. After an exec without details, the name of the
+/// process is `?`.
 ///
 /// ```
 /// use pmon_core::capture::{Encoder, Reader, Record};
@@ -97,8 +99,8 @@ pub struct CaptureWorld<R> {
 
 impl<R: Read> CaptureWorld<R> {
     /// Creates a world from a replay. With [`Speed::Instant`], the next event happens whenever the
-    /// program waits for one. With other speeds, each event happens in its time after the first call of
-    /// [`ReplayWorld::next_event`], whatever the program does.
+    /// program waits for one. With other speeds, each event happens in its time after the first
+    /// call of [`ReplayWorld::next_event`], whatever the program does.
     ///
     /// Reads the capture up to the first event. The first call of [`ReplayWorld::next_event`] or
     /// [`ReplayWorld::step`] returns an error of this step.
@@ -143,8 +145,8 @@ impl<R: Read> CaptureWorld<R> {
         }
     }
 
-    /// Reads up to the first event. Earlier records about processes are visible to the program from its
-    /// start.
+    /// Reads up to the first event. Earlier records about processes are visible to the program from
+    /// its start.
     fn start(&mut self) -> Result<(), ReplayError> {
         if let Some(error) = self.start_error.take() {
             return Err(error);
@@ -199,7 +201,8 @@ impl<R: Read> CaptureWorld<R> {
         record.is_some()
     }
 
-    /// Notes whether the replay cannot continue: it continues after damage, but after no other error.
+    /// Notes whether the replay cannot continue: it continues after damage, but after no other
+    /// error.
     fn note_failure<T>(&mut self, result: Result<T, ReplayError>) -> Result<T, ReplayError> {
         self.has_failed |= matches!(&result, Err(error) if !matches!(error, ReplayError::Damaged(_)));
         result
@@ -225,8 +228,8 @@ impl<R: Read> ReplayWorld for CaptureWorld<R> {
         self.note_failure(next)
     }
 
-    /// Lets the next event or loss happen, with all records before it. At the end of the capture, applies
-    /// the remaining records.
+    /// Lets the next event or loss happen, with all records before it. At the end of the capture,
+    /// applies the remaining records.
     ///
     /// # Errors
     /// Fails like [`Replay::step`]: after damage, the next call continues.

@@ -1,5 +1,5 @@
-//! Replays captures: a consumer under test receives the events that the recorder received, in the same
-//! order.
+//! Replays captures: a consumer under test receives the events that the recorder received, in the
+//! same order.
 //!
 //! * [`Replay`] replays a capture on a [`pmon_fake::Kernel`], and is a source of its events.
 //! * [`Pace`] computes when each event is due.
@@ -27,8 +27,8 @@ pub enum ReplayError {
     /// The capture cannot be read.
     #[error("cannot read the capture")]
     Read(#[from] io::Error),
-    /// A part of the capture is damaged, and its events cannot be delivered. The next call continues
-    /// after it.
+    /// A part of the capture is damaged, and its events cannot be delivered. The next call
+    /// continues after it.
     #[error("the capture is damaged: {0}")]
     Damaged(Damage),
     /// A call on a socket of the fake kernel failed.

@@ -1,8 +1,8 @@
 //! Compares the events and losses of two captures, and finds the first difference.
 //!
-//! A comparison looks at the EVENT, LOSS and BLIND records, in capture order, or separately for each
-//! CPU. It ignores all other records (details, usage, scans, clocks, fences, totals), because they
-//! describe what a recorder knew about the events.
+//! A comparison looks at the EVENT, LOSS and BLIND records, in capture order, or separately for
+//! each CPU. It ignores all other records (details, usage, scans, clocks, fences, totals), because
+//! they describe what a recorder knew about the events.
 //!
 //! The caller reads blocks of any size from whichever capture [`Diff::next_side`] names. Records
 //! wait in memory until their counterparts arrive, up to [`MAX_HELD`] records.
@@ -25,15 +25,15 @@ pub use report::{
 
 /// Maximum number of records that one capture may be ahead of the other, over all streams.
 ///
-/// No block holds this many records, so captures with the same order that are read alternately never
-/// reach the limit.
+/// No block holds this many records, so captures with the same order that are read alternately
+/// never reach the limit.
 pub const MAX_HELD: usize = 1 << 18;
 /// Maximum heap memory of the waiting records, in bytes: unusual datagrams and losses.
 pub const MAX_HELD_BYTES: usize = 16 << 20;
 /// Maximum total capacity of the queues, as a multiple of the maximum number of waiting records.
 ///
-/// Queues double their capacity when they grow. With a factor of 3, releasing the excess costs less,
-/// on average, than adding the records that made the queues grow.
+/// Queues double their capacity when they grow. With a factor of 3, releasing the excess costs
+/// less, on average, than adding the records that made the queues grow.
 const MAX_CAPACITY_FACTOR: usize = 3;
 
 /// A comparison of two captures.
@@ -90,8 +90,8 @@ impl Diff {
         }
     }
 
-    /// Returns the capture to read next, the one with fewer records so far. Returns `None` once both
-    /// have ended.
+    /// Returns the capture to read next, the one with fewer records so far. Returns `None` once
+    /// both have ended.
     pub fn next_side(&self) -> Option<Side> {
         match self.ended {
             [true, true] => None,

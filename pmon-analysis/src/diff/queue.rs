@@ -23,9 +23,9 @@ pub(super) struct StreamQueue {
 
 /// Result of comparing a record with its counterpart.
 pub(super) enum MatchResult {
-    /// The counterpart was equal, and has been removed. `bytes` is its heap memory, which can differ
-    /// from the record's: the same datagram can be an event in its usual form in one capture, and
-    /// raw in the other.
+    /// The counterpart was equal, and has been removed. `bytes` is its heap memory, which can
+    /// differ from the record's: the same datagram can be an event in its usual form in one
+    /// capture, and raw in the other.
     Equal { bytes: usize },
     /// The counterpart was an equal loss, and has been removed.
     EqualLoss(Box<LossInterval>),

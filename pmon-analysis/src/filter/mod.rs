@@ -26,14 +26,16 @@ pub enum TimeBound {
     Wall(i64),
 }
 
-/// Conditions on events. An event must satisfy all of them; an empty or `None` field is no condition.
+/// Conditions on events. An event must satisfy all of them; an empty or `None` field is no
+/// condition.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Event kinds.
     pub kinds: Vec<EventKind>,
     /// Process or thread IDs. A fork concerns both parent and child.
     pub pids: Vec<u32>,
-    /// A process and its descendants. If the ID of the process is reused, the new process counts too.
+    /// A process and its descendants. If the ID of the process is reused, the new process counts
+    /// too.
     pub tree: Option<ProcessTree>,
     /// Name of the process after the event.
     pub name: Option<Vec<u8>>,
@@ -86,8 +88,8 @@ impl Filter {
             && self.until.is_none_or(|until| !is_after(event.time, until, wall))
     }
 
-    /// Returns whether a time span without a process, such as a loss, overlaps the time range. A loss
-    /// is always shown then, because any event may have been lost.
+    /// Returns whether a time span without a process, such as a loss, overlaps the time range. A
+    /// loss is always shown then, because any event may have been lost.
     pub fn matches_span(&self, from: MonoNs, until: MonoNs, wall: &WallClock) -> bool {
         self.since.is_none_or(|since| !is_before(until, since, wall))
             && self.until.is_none_or(|last| !is_after(from, last, wall))

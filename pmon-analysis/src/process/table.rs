@@ -38,8 +38,8 @@ pub struct Process {
 /// The table of processes.
 ///
 /// Apply every [`OwnedRecord`] in order; the table then shows which process each ID refers to at
-/// that moment. An ended process stays in the table until its ID is reused or 16,384 other processes
-/// have ended. The table holds at most 114,688 processes in at most 32 MiB of memory. A
+/// that moment. An ended process stays in the table until its ID is reused or 16,384 other
+/// processes have ended. The table holds at most 114,688 processes in at most 32 MiB of memory. A
 /// [detailed](ProcessTable::detailed) table also holds their threads and details, in at most 72 MiB
 /// or a [lower limit](ProcessTable::set_memory_limit). Dropped items are
 /// [counted](ProcessTable::incomplete).
@@ -120,8 +120,8 @@ impl ProcessTable {
         self.process(pid)?.name.as_deref()
     }
 
-    /// Returns the existing processes of a [detailed](ProcessTable::detailed) table, in the order of
-    /// their IDs.
+    /// Returns the existing processes of a [detailed](ProcessTable::detailed) table, in the order
+    /// of their IDs.
     ///
     /// An exited process is a zombie until the next event of any process: the capture does not show
     /// when the parent waited for it, and nearly always the parent does so at once. A process known

@@ -85,8 +85,8 @@ struct PendingDeficit {
     awaited_count: usize,
 }
 
-/// Maximum number of readings, on average, that examine a fork or a loss. The readings of a recorder
-/// examine each one or two times.
+/// Maximum number of readings, on average, that examine a fork or a loss. The readings of a
+/// recorder examine each one or two times.
 const EXAMINATIONS: u64 = 16;
 
 /// Compares readings of the fork counter with fork events and losses.

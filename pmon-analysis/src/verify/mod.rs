@@ -47,7 +47,8 @@ pub struct Verifier {
     cpus: Vec<Option<CpuSequence>>,
     report: VerifyReport,
     now: Option<MonoNs>,
-    /// Number of numbers, over all CPUs, that are missing, not lost, and not yet known to be excluded.
+    /// Number of numbers, over all CPUs, that are missing, not lost, and not yet known to be
+    /// excluded.
     absent: u64,
     /// Whether no damage and no contradiction has occurred yet.
     is_accounted: bool,
@@ -121,8 +122,8 @@ impl Verifier {
         }
     }
 
-    /// Finishes the verification. `is_sealed` states whether the recorder ended cleanly, according to
-    /// the [`pmon_core::capture::Reader`].
+    /// Finishes the verification. `is_sealed` states whether the recorder ended cleanly, according
+    /// to the [`pmon_core::capture::Reader`].
     pub fn finish(mut self, is_sealed: bool) -> VerifyReport {
         self.report.is_sealed = is_sealed && self.report.end.is_some();
         // In a damaged capture, missing forks do not prove blindness.

@@ -15,7 +15,8 @@ pub const MAX_PROBLEMS: usize = 16;
 pub enum Verdict {
     /// The capture holds every event from its start to its end.
     Complete,
-    /// Events were lost, and all losses are recorded; or a CPU did not deliver the events of a fence.
+    /// Events were lost, and all losses are recorded; or a CPU did not deliver the events of a
+    /// fence.
     Lossy,
     /// During some time spans, the kernel emitted no events, or not all of them. Otherwise as
     /// [`Verdict::Lossy`].
@@ -71,7 +72,8 @@ pub struct VerifyReport {
     pub unreported_blind_ns: u64,
     /// CPUs that fences did not reach.
     pub unreached: Vec<(FencePosition, UnreachedCpu)>,
-    /// Latest counts of drops and gaps; `None` if the source has no drop counter, or nothing was lost.
+    /// Latest counts of drops and gaps; `None` if the source has no drop counter, or nothing was
+    /// lost.
     pub witness: Option<Witness>,
     /// Number of datagrams that could be read only in part or not at all.
     pub malformed: u64,

@@ -327,8 +327,8 @@ proptest! {
         let (cpu, count) = cpu_and_count(&cut.remove(at));
         let is_of_cpu = |record: &Record<'_>| cpu_and_count(record).0 == cpu;
         let is_inner = records[..at].iter().any(is_of_cpu) && cut[at..].iter().any(is_of_cpu);
-        // Without an end record, the sequence numbers show it, unless the record is the first or last
-        // of its CPU.
+        // Without an end record, the sequence numbers show it, unless the record is the first or
+        // last of its CPU.
         prop_assert_eq!(verify(&cut).missing, if is_inner { count } else { 0 });
         prop_assert!(verify(&cut).verdict() >= Verdict::Unsealed);
         // With an end record, the totals show it.

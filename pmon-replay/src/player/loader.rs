@@ -167,8 +167,8 @@ impl LoadedQueue {
     }
 }
 
-/// Reads a capture ahead by one block, or while processes are tracked, until the details of each exec
-/// have arrived.
+/// Reads a capture ahead by one block, or while processes are tracked, until the details of each
+/// exec have arrived.
 pub(crate) struct CaptureLoader<R> {
     reader: Reader<R>,
     loaded: LoadedQueue,
@@ -311,8 +311,8 @@ impl<R: Read> CaptureLoader<R> {
 }
 
 impl<R: Read + Seek> CaptureLoader<R> {
-    /// Continues from near this time, and drops the loaded records. Returns `false`, and changes nothing,
-    /// if the capture has no usable index.
+    /// Continues from near this time, and drops the loaded records. Returns `false`, and changes
+    /// nothing, if the capture has no usable index.
     pub(crate) fn seek(&mut self, time: MonoNs) -> Result<bool, ReplayError> {
         let has_moved = self.reader.seek(time)?;
         if has_moved {
@@ -373,8 +373,8 @@ fn bypass(record: Record<'_>) -> Result<LoadedRecord, Record<'_>> {
     Ok(LoadedRecord::Other(Box::new(other)))
 }
 
-/// Copies a datagram. If its byte order is not the native one, the readable event is encoded again in
-/// native byte order.
+/// Copies a datagram. If its byte order is not the native one, the readable event is encoded again
+/// in native byte order.
 fn in_native_order(bytes: &[u8], order: ByteOrder) -> Box<[u8]> {
     let swapped =
         (order != ByteOrder::NATIVE).then(|| Event::decode(bytes, order).ok()?.encode(ByteOrder::NATIVE));

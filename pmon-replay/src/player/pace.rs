@@ -13,8 +13,8 @@ pub enum Speed {
     Times(f64),
 }
 
-/// Converts the times of events to delays since the start of a replay. It reads no clock: the caller
-/// waits.
+/// Converts the times of events to delays since the start of a replay. It reads no clock: the
+/// caller waits.
 ///
 /// ```
 /// use std::time::Duration;

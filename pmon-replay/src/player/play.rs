@@ -37,9 +37,9 @@ pub enum PassedRecord {
     Record(Box<Record<'static>>),
     /// A blind span.
     Blind(Blind),
-    /// A loss, for a recorder that counts losses itself. The kernel did not drop the events that the
-    /// original recorder had no room for ([`LossCause::Backpressure`]), so the fake kernel's drop
-    /// counter does not include them.
+    /// A loss, for a recorder that counts losses itself. The kernel did not drop the events that
+    /// the original recorder had no room for ([`LossCause::Backpressure`]), so the fake kernel's
+    /// drop counter does not include them.
     Loss(Loss),
 }
 
@@ -67,8 +67,8 @@ pub(crate) struct Player {
     /// Whether an event was shown.
     has_shown: bool,
     pub(crate) has_ended: bool,
-    /// Next sequence number of each CPU, if the capture excludes events. Numbers that are missing and
-    /// not lost belong to excluded events.
+    /// Next sequence number of each CPU, if the capture excludes events. Numbers that are missing
+    /// and not lost belong to excluded events.
     excluded: Option<BTreeMap<Cpu, u32>>,
     /// Records to pass on, if requested.
     pub(crate) passed: Option<VecDeque<PassedRecord>>,
@@ -212,8 +212,8 @@ impl Player {
         None
     }
 
-    /// Returns whether a record other than an event belongs to the range. Records before the range are
-    /// not passed on.
+    /// Returns whether a record other than an event belongs to the range. Records before the range
+    /// are not passed on.
     fn is_in_range(&self, record: &Record<'_>) -> bool {
         let contains = |time: MonoNs| !self.is_before(time) && self.until.is_none_or(|until| time <= until);
         match record {
@@ -241,8 +241,8 @@ impl Player {
         match record {
             OwnedRecord::Event(item) => {
                 let is_shown = filter.matches(item.event.as_ref(), processes, wall);
-                // The first event that the recorder received is the acknowledgement of its subscription.
-                // The consumer that takes its place receives its own one.
+                // The first event that the recorder received is the acknowledgement of its
+                // subscription. The consumer that takes its place receives its own one.
                 let is_first = is_shown && !std::mem::replace(&mut self.has_shown, true);
                 let is_ack = |event: &Event| matches!(event.body, EventBody::Ack { .. });
                 let is_own = is_first
@@ -316,8 +316,8 @@ impl Player {
     }
 }
 
-/// Omits the sequence numbers of excluded events: those between an event and the one before it on its
-/// CPU, except the lost ones.
+/// Omits the sequence numbers of excluded events: those between an event and the one before it on
+/// its CPU, except the lost ones.
 fn omit_excluded(next: &mut BTreeMap<Cpu, u32>, event: &Event, feed: &mut EventFeed<'_>) {
     // A forged capture can name impossible CPUs.
     if event.cpu.0 >= MAX_CPUS {

@@ -21,9 +21,10 @@ const START_LEAD_NS: u64 = 2_000;
 /// A replay of a capture on a fake [`Kernel`], and a [`Source`] that delivers the events.
 ///
 /// Events keep their recorded times, CPUs and sequence numbers. Lost events are lost again: their
-/// numbers are missing, and each listener counts the drops and gets `ENOBUFS`. As in the real kernel,
-/// losses for lack of kernel memory are not counted. No events happen during a blind span. Events that
-/// the recording excluded, or that a filter hides, leave no gap in the numbers: only losses do.
+/// numbers are missing, and each listener counts the drops and gets `ENOBUFS`. As in the real
+/// kernel, losses for lack of kernel memory are not counted. No events happen during a blind span.
+/// Events that the recording excluded, or that a filter hides, leave no gap in the numbers: only
+/// losses do.
 ///
 /// As a source, a replay delivers all records in order, without delay and without drops of its own.
 /// For other sockets of its kernel, the caller decides when the replay continues: see
@@ -90,8 +91,8 @@ impl<R: Read> Replay<R> {
         self
     }
 
-    /// Replays only events that match `filter`. Hidden events leave no gap in the sequence numbers, and
-    /// losses remain. If self-generated events of the recorder are hidden, so is an initial
+    /// Replays only events that match `filter`. Hidden events leave no gap in the sequence numbers,
+    /// and losses remain. If self-generated events of the recorder are hidden, so is an initial
     /// acknowledgement, because the consumer that takes the recorder's place receives its own one.
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
@@ -99,8 +100,8 @@ impl<R: Read> Replay<R> {
         self
     }
 
-    /// Tracks the processes: see [`Replay::processes`]. This takes about as much CPU time as the rest of
-    /// the replay.
+    /// Tracks the processes: see [`Replay::processes`]. This takes about as much CPU time as the
+    /// rest of the replay.
     #[must_use]
     pub fn follow_processes(self) -> Self {
         if self.loader.tracking().is_some() { self } else { self.filter(Filter::default()) }
@@ -114,8 +115,8 @@ impl<R: Read> Replay<R> {
     }
 
     /// Passes on all records other than events: see [`Replay::take_passed_record`]. The source then
-    /// returns [`Received::Empty`] before each such record, and the caller must take the record before it
-    /// receives again.
+    /// returns [`Received::Empty`] before each such record, and the caller must take the record
+    /// before it receives again.
     #[must_use]
     pub fn pass_records(mut self) -> Self {
         self.player.passed = Some(VecDeque::new());
@@ -128,8 +129,8 @@ impl<R: Read> Replay<R> {
         &mut self.kernel
     }
 
-    /// Creates a socket for a consumer. Events that the fake kernel generates for the consumer before the
-    /// first recorded event have earlier numbers and times.
+    /// Creates a socket for a consumer. Events that the fake kernel generates for the consumer
+    /// before the first recorded event have earlier numbers and times.
     ///
     /// # Errors
     /// As [`Replay::step`].
@@ -139,8 +140,8 @@ impl<R: Read> Replay<R> {
     }
 
     /// Creates a socket that receives all events from the first one on. Its buffer is as large as
-    /// possible, so that it drops only the losses of the capture. The acknowledgement of its subscription
-    /// has already been received, and its sequence number is free again.
+    /// possible, so that it drops only the losses of the capture. The acknowledgement of its
+    /// subscription has already been received, and its sequence number is free again.
     ///
     /// # Errors
     /// As [`Replay::step`].
@@ -154,8 +155,8 @@ impl<R: Read> Replay<R> {
         Ok(socket)
     }
 
-    /// Returns the processes as of the latest event; `None` without [`Replay::follow_processes`] and
-    /// without a filter.
+    /// Returns the processes as of the latest event; `None` without [`Replay::follow_processes`]
+    /// and without a filter.
     pub fn processes(&self) -> Option<&ProcessTable> {
         self.loader.tracking().map(|tracking| &tracking.processes)
     }
@@ -176,7 +177,7 @@ impl<R: Read> Replay<R> {
     /// Lets the next record happen. Returns `None` at the end.
     ///
     /// # Errors
-    /// Fails if the capture cannot be read, or is damaged. The next call continues after the damage.
+    /// Fails if the capture cannot be read or is damaged. The next call continues after the damage.
     pub fn step(&mut self) -> Result<Option<StepResult>, ReplayError> {
         self.start()?;
         while let Some(played) = self.play()? {
@@ -232,8 +233,8 @@ impl<R: Read> Replay<R> {
         self.loader.offset()
     }
 
-    /// Advances to the first event in the range, because the fake kernel numbers its own earlier events
-    /// relative to it.
+    /// Advances to the first event in the range, because the fake kernel numbers its own earlier
+    /// events relative to it.
     fn start(&mut self) -> Result<(), ReplayError> {
         while self.approach()? {}
         Ok(())
@@ -287,8 +288,8 @@ impl<R: Read> Replay<R> {
         replay
     }
 
-    /// Returns the records about processes since the last call, whether shown or hidden, up to the end of
-    /// the range.
+    /// Returns the records about processes since the last call, whether shown or hidden, up to the
+    /// end of the range.
     pub(crate) fn take_process_records(&mut self) -> impl Iterator<Item = OwnedRecord> {
         self.player.process_records.iter_mut().flat_map(|records| records.drain(..))
     }
@@ -298,8 +299,8 @@ impl<R: Read> Replay<R> {
         self.loader.meta()
     }
 
-    /// Lets the next events happen, and appends them to `batch` directly as long as the source's socket
-    /// would receive them at once. Returns the number of appended datagrams.
+    /// Lets the next events happen, and appends them to `batch` directly as long as the source's
+    /// socket would receive them at once. Returns the number of appended datagrams.
     fn fill(&mut self, batch: &mut Batch) -> usize {
         let Self { loader, kernel, player, .. } = self;
         let (loaded, mut tracking) = loader.loaded();
@@ -337,9 +338,9 @@ impl<R: Read> Replay<R> {
 }
 
 impl<R: Read + Seek> Replay<R> {
-    /// Replays only events from this time on, like [`Replay::from`], but uses the index of the capture:
-    /// reads the first block, and then continues near this time. Returns `false`, without an advantage, if
-    /// the capture has no usable index.
+    /// Replays only events from this time on, like [`Replay::from`], but uses the index of the
+    /// capture: reads the first block, and then continues near this time. Returns `false`, without
+    /// an advantage, if the capture has no usable index.
     ///
     /// # Errors
     /// As [`Replay::step`].

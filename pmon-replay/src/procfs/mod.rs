@@ -1,16 +1,17 @@
-//! The `/proc` directory that a program under test sees: the processes of a capture, as Linux 6.18 shows
-//! them.
+//! The `/proc` directory that a program under test sees: the processes of a capture, as Linux 6.18
+//! shows them.
 //!
 //! * `pid_directory.rs` lists the files in `/proc/<pid>` and its `task` directory.
 //! * `pid_stat.rs` and `pid_status.rs` write `/proc/<pid>/stat` and `/proc/<pid>/status`.
 //!
-//! A process that the recorder did not find after its exec does not exist here from then on: no other
-//! reader of `/proc` would have found it.
+//! A process that the recorder did not find after its exec does not exist here from then on: no
+//! other reader of `/proc` would have found it.
 //!
-//! Data that are not recorded appear as the kernel shows data that it cannot show: user and group IDs as
-//! 65534 (`overflowuid`), process IDs as 0 (as those of another PID namespace), texts as empty, symbolic
-//! links as missing, and counters as 0. The kernel has no such value for a name: a process whose exec
-//! has no details is called `?`, because its old name would be wrong, and readers of `stat` need one.
+//! Data that are not recorded appear as the kernel shows data that it cannot show: user and group
+//! IDs as 65534 (`overflowuid`), process IDs as 0 (as those of another PID namespace), texts as
+//! empty, symbolic links as missing, and counters as 0. The kernel has no such value for a name: a
+//! process whose exec has no details is called `?`, because its old name would be wrong, and
+//! readers of `stat` need one.
 
 mod pid_directory;
 mod pid_stat;

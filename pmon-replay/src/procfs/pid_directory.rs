@@ -10,8 +10,8 @@ use super::task_view::{TaskKind, TaskView};
 
 /// `oom_score` of a process that uses almost no memory.
 const OOM_SCORE: u32 = 666;
-/// Lines of `limits`: name, soft limit, hard limit and unit. These are the kernel's defaults; those that
-/// depend on the amount of memory are unlimited.
+/// Lines of `limits`: name, soft limit, hard limit and unit. These are the kernel's defaults; those
+/// that depend on the amount of memory are unlimited.
 const LIMITS: [(&str, &str, &str, &str); 16] = [
     ("Max cpu time", "unlimited", "unlimited", "seconds"),
     ("Max file size", "unlimited", "unlimited", "bytes"),

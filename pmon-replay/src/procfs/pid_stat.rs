@@ -30,8 +30,8 @@ pub(super) fn stat(task: &TaskView<'_>) -> Vec<u8> {
     // Priority and nice value are the defaults; sizes and addresses are unknown.
     let middle = format!(" 20 0 {} 0 {} 0 0 {RLIM_INFINITY} 0 0 0 0 0", task.threads(), task.start_ticks());
     let exit_signal = if task.is_first() { SIGCHLD } else { -1 };
-    // Signals, `wchan`, two fields that are 0 since Linux 2.4; then processor, policy, delays, guest
-    // times and addresses.
+    // Signals, `wchan`, two fields that are 0 since Linux 2.4; then processor, policy, delays,
+    // guest times and addresses.
     let tail = format!(" 0 0 0 0 0 0 0 {exit_signal} 0 0 0 0 0 0 0 0 0 0 0 0 0");
     let exit = if task.is_first() { task.process.exit.unwrap_or(0) } else { 0 };
     stat.extend_from_slice(format!("{head}{used}{middle}{tail} {exit}\n").as_bytes());

@@ -114,8 +114,8 @@ fn text(task: &TaskView<'_>) -> String {
     text
 }
 
-/// Returns the IDs of a task in the initial and in its innermost PID namespace. The capture does not
-/// record those in between.
+/// Returns the IDs of a task in the initial and in its innermost PID namespace. The capture does
+/// not record those in between.
 fn in_namespaces(task: &TaskView<'_>, id: u32) -> String {
     match task.process.namespace_pid {
         Some(inner) if id == task.pid() && inner != id => format!("{id}\t{inner}"),

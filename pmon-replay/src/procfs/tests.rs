@@ -118,8 +118,8 @@ fn recorded_fields_of_stat_equal_the_kernels() {
     assert!(stat.starts_with("19911 (cat) S ") && stat.ends_with(" 0\n"));
     let (ours, theirs) = (fields(&stat), fields(STAT));
     assert_eq!((ours.len(), theirs.len()), (50, 50));
-    // Parent to flags, priority to `itrealvalue`, memory limit, signals to exit signal, policy, exit
-    // code.
+    // Parent to flags, priority to `itrealvalue`, memory limit, signals to exit signal, policy,
+    // exit code.
     for numbers in [4..=9, 18..=21, 25..=25, 31..=38, 40..=44, 52..=52] {
         for number in numbers {
             assert_eq!(ours[number - 3], theirs[number - 3], "field {number}");

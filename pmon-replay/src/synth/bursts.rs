@@ -7,13 +7,15 @@ const BURST_EVENTS: u64 = 200;
 /// One million: the denominator of shares.
 pub(super) const MILLION: u32 = 1_000_000;
 
-/// Decides for each event whether it is lost. The number of lost events is exactly the requested share.
+/// Decides for each event whether it is lost. The number of lost events is exactly the requested
+/// share.
 #[derive(Debug)]
 pub(super) struct Bursts {
     random: Rand64,
     events: u64,
     lost: u64,
-    /// Number of bursts. The events are divided into as many sections, and each section has one burst.
+    /// Number of bursts. The events are divided into as many sections, and each section has one
+    /// burst.
     bursts: u64,
     /// Index of the current section.
     section: u64,
@@ -66,8 +68,8 @@ impl Bursts {
         }
         let end = self.section + 1;
         let (first, next) = (self.part(self.events, self.section), self.part(self.events, end));
-        // After a longer burst, the next one is shorter. Every burst fits into its section, because at
-        // most half of the events are lost.
+        // After a longer burst, the next one is shorter. Every burst fits into its section, because
+        // at most half of the events are lost.
         let (even, spread) = (self.part(self.lost, end), self.lost / self.bursts / 2);
         let sum = if end == self.bursts { self.lost } else { even - self.random.rand_range(0..spread + 1) };
         let len = (sum - self.sum).min(next - first);
@@ -76,7 +78,8 @@ impl Bursts {
         self.until = self.from + len;
     }
 
-    /// Returns the end of part `n`, if `whole` is divided into as many equal parts as there are bursts.
+    /// Returns the end of part `n`, if `whole` is divided into as many equal parts as there are
+    /// bursts.
     fn part(&self, whole: u64, n: u64) -> u64 {
         (u128::from(whole) * u128::from(n) / u128::from(self.bursts)) as u64
     }

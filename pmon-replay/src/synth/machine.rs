@@ -351,7 +351,8 @@ impl SynthMachine {
         self.kernel.exec(task, program.path, &args);
     }
 
-    /// Sets the sequence number of each CPU to a random value, for some CPUs shortly before the wrap.
+    /// Sets the sequence number of each CPU to a random value, for some CPUs shortly before the
+    /// wrap.
     fn set_sequence_numbers(&mut self) {
         for cpu in 0..self.options.cpus {
             let wraps = self.chance(8);

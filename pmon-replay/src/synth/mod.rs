@@ -1,7 +1,8 @@
 //! Generates synthetic captures.
 //!
 //! They are consistent, can have any size, and are equal for equal options on every machine. A
-//! simulated machine runs services and jobs on the fake kernel, and a simulated recorder records them.
+//! simulated machine runs services and jobs on the fake kernel, and a simulated recorder records
+//! them.
 
 mod actors;
 mod bursts;
@@ -73,8 +74,8 @@ impl Synth {
         Header { uuid: self.options.uuid(), byte_order: ByteOrder::Little, meta }
     }
 
-    /// Calls `visit` with each record of the capture in order, including the end record. The memory does
-    /// not depend on the length of the capture.
+    /// Calls `visit` with each record of the capture in order, including the end record. The memory
+    /// does not depend on the length of the capture.
     ///
     /// # Errors
     /// Returns the first error of `visit`, and stops.

@@ -34,7 +34,8 @@ pub struct SynthOptions {
     pub profile: WorkloadProfile,
     /// Seed of the random numbers.
     pub seed: u64,
-    /// Wall-clock time at the start of the recording, in ns since 1970-01-01T00:00Z, up to the year 2200.
+    /// Wall-clock time at the start of the recording, in ns since 1970-01-01T00:00Z, up to the year
+    /// 2200.
     pub start_ns: i64,
 }
 

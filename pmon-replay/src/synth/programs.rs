@@ -3,7 +3,8 @@
 /// Kind of workload of a synthetic capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WorkloadProfile {
-    /// A software build: `make`, shells and compilers; three events per process, including one exec.
+    /// A software build: `make`, shells and compilers; three events per process, including one
+    /// exec.
     Build,
     /// Short-lived processes and threads in quick succession, with few execs.
     Storm,

@@ -15,8 +15,8 @@ const SIGKILL: u8 = 9;
 const SIGSEGV: u8 = 11;
 
 impl SynthMachine {
-    /// Returns the actor that runs next: the first in the run queue, or a service if it may start more
-    /// processes.
+    /// Returns the actor that runs next: the first in the run queue, or a service if it may start
+    /// more processes.
     pub(super) fn next_actor(&mut self) -> ActorHandle {
         if self.queue.is_empty() || self.has_room() && self.chance(4) {
             let at = self.random.rand_range(0..self.services.len() as u32);
@@ -115,7 +115,8 @@ impl SynthMachine {
     ) -> Result<(), E> {
         let Some(actor) = self.actors.get(handle) else { return Ok(()) };
         let (task, service, program) = (actor.task, actor.service, actor.program);
-        // A compiler and its assembler process the same file; each child of `make` processes another one.
+        // A compiler and its assembler process the same file; each child of `make` processes
+        // another one.
         let has_parts = actor.is_service || program.parallel > 1;
         let number = actor.number;
         let number = if has_parts { self.random.rand_range(0..NUMBERS) } else { number };

@@ -58,8 +58,8 @@ impl LiveProcesses {
         has_room
     }
 
-    /// Returns the process of a task that has an event, and adds the process and the thread first if
-    /// they are unknown. Returns `None` if there is no room.
+    /// Returns the process of a task that has an event, and adds the process and the thread first
+    /// if they are unknown. Returns `None` if there is no room.
     pub(super) fn active_process(&mut self, task: Task) -> Option<&mut LiveProcess> {
         let now = self.now;
         if task.is_leader() && self.processes.get(&task.tgid).is_some_and(|process| process.exit.is_some()) {
@@ -85,8 +85,8 @@ impl LiveProcesses {
         Some(process)
     }
 
-    /// Returns the process with this ID, and adds it first if it is unknown. Returns `None` if there
-    /// is no room.
+    /// Returns the process with this ID, and adds it first if it is unknown. Returns `None` if
+    /// there is no room.
     pub(super) fn get_or_insert(&mut self, pid: Tgid) -> Option<&mut LiveProcess> {
         if pid != Tgid(0) && !self.processes.contains_key(&pid) {
             self.insert(LiveProcess { pid, last_event: self.now, ..LiveProcess::default() });
@@ -138,7 +138,8 @@ impl LiveProcesses {
         }
     }
 
-    /// Sets the parent of a process. Parent 0 means that the parent is unknown, and changes nothing.
+    /// Sets the parent of a process. Parent 0 means that the parent is unknown, and changes
+    /// nothing.
     pub(super) fn set_parent(&mut self, pid: Tgid, ppid: Option<Tgid>) {
         // Walks up the tree must reach its top, even for a forged capture: a process never descends
         // from itself.

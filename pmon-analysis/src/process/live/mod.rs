@@ -21,9 +21,9 @@ const INIT: Tgid = Tgid(1);
 
 /// The running processes and zombies.
 ///
-/// An exited process is a zombie until the next event of any process. The capture does not show when
-/// the parent waited for it; nearly always the parent does so at once, and a consumer of the exit
-/// event finds the process gone or about to go.
+/// An exited process is a zombie until the next event of any process. The capture does not show
+/// when the parent waited for it; nearly always the parent does so at once, and a consumer of the
+/// exit event finds the process gone or about to go.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LiveProcesses {
     ticks_per_second: u64,
@@ -53,8 +53,8 @@ pub(super) struct LiveProcesses {
     dropped: u64,
 }
 
-/// Number of extra processes that each record permits to visit, for example on the way to the oldest
-/// ancestor, or to find those that a scan missed.
+/// Number of extra processes that each record permits to visit, for example on the way to the
+/// oldest ancestor, or to find those that a scan missed.
 const CREDIT: u64 = 64;
 /// Number of extra processes that may be visited before the first record.
 const FIRST_CREDIT: u64 = 1 << 20;
@@ -365,8 +365,8 @@ impl LiveProcesses {
     }
 }
 
-/// Returns whether a process exists at `now`, in clock ticks since boot. A process known only from a
-/// scan exists from its start time on.
+/// Returns whether a process exists at `now`, in clock ticks since boot. A process known only from
+/// a scan exists from its start time on.
 fn exists(process: &LiveProcess, now: Option<u64>) -> bool {
     !process.is_only_scanned || process.start_ticks.zip(now).is_none_or(|(start, now)| start <= now)
 }

@@ -19,8 +19,8 @@ pub struct LiveProcess {
     pub version: u64,
     /// Time of the fork; `None` if the fork was lost or happened before the capture.
     pub start: Option<MonoNs>,
-    /// Start time in clock ticks since boot, from the kernel if it is recorded. Otherwise the time of
-    /// the fork event, which is slightly later.
+    /// Start time in clock ticks since boot, from the kernel if it is recorded. Otherwise the time
+    /// of the fork event, which is slightly later.
     pub start_ticks: Option<u64>,
     /// Current parent. When a parent ends, its children get parent 1, unless an event names another
     /// one.
@@ -145,7 +145,8 @@ impl LiveProcess {
     pub(super) fn differs_from_start(&self, start_ticks: Option<u64>) -> bool {
         match (self.start_ticks, start_ticks) {
             (Some(known), Some(ticks)) if self.has_kernel_start => known != ticks,
-            // The fork event is later than the start, and the offset between the clocks is measured.
+            // The fork event is later than the start, and the offset between the clocks is
+            // measured.
             (Some(known), Some(ticks)) => ticks > known + 1,
             _ => false,
         }
