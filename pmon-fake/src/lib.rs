@@ -7,8 +7,8 @@
 //! descriptor, which [`FdSource`] reads. [`FakeSource`] delivers the datagrams that a test queues,
 //! without a kernel.
 //!
-//! `docs/fake-kernel.md` lists what is modelled and what differs from Linux. This crate knows
-//! nothing of capture files.
+//! `docs/fake-kernel.md` lists what is modelled and what differs from Linux. This crate does
+//! not depend on capture files.
 #![forbid(unsafe_code)]
 
 mod fake_source;

@@ -61,10 +61,13 @@ pub(crate) const MAX_BURST: u32 = 1_000_000;
 ///     eintr = "1..3"
 /// "#.parse()?;
 /// assert_eq!(script.rules().len(), 2);
-/// assert_eq!(script, FaultScript::new().with(Trigger::At(1000), Fault::Overrun(12.into()), Some(1))
-///     .with(Trigger::chance(0.01), Fault::Eintr((1..=3).into()), None));
+/// let same = FaultScript::new()
+///     .with(Trigger::At(1000), Fault::Overrun(12.into()), Some(1))
+///     .with(Trigger::chance(0.01), Fault::Eintr((1..=3).into()), None);
+/// assert_eq!(script, same);
 ///
-/// let error = "[[fault]]\nat = 3\noverrun = 1\ncpu = 99999\n".parse::<FaultScript>().unwrap_err();
+/// let invalid = "[[fault]]\nat = 3\noverrun = 1\ncpu = 99999\n";
+/// let error = invalid.parse::<FaultScript>().unwrap_err();
 /// assert_eq!(error.line(), Some(4));
 /// # Ok::<(), pmon_fake::FaultScriptError>(())
 /// ```

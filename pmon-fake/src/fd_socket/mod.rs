@@ -48,7 +48,8 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 /// let mut consumer = File::from(fd_socket.consumer().unwrap());
 ///
 /// // The program under test subscribes.
-/// consumer.write_all(&SubscribeRequest::new(SubscribeOp::Listen, 7).encode(0, ByteOrder::NATIVE))?;
+/// let request = SubscribeRequest::new(SubscribeOp::Listen, 7);
+/// consumer.write_all(&request.encode(0, ByteOrder::NATIVE))?;
 /// assert_eq!(fd_socket.pump()?.requests, 1);
 ///
 /// let shell = kernel.add_process("sh");
@@ -57,20 +58,23 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 /// assert_eq!(fd_socket.pump()?.blocked_on, PumpBlockedOn::ConsumerClose);
 ///
 /// let mut buffer = [0; 1024];
-/// let mut next = || consumer.read(&mut buffer).map(|len| Event::decode(&buffer[..len], ByteOrder::NATIVE).ok());
-/// assert_eq!(next()?.unwrap().body, EventBody::Ack { ack: 8, err: 0 });
-/// assert!(matches!(next()?.unwrap().body, EventBody::Fork { parent, .. } if parent == shell));
-/// assert_eq!(next()?, None);
+/// let mut next = || {
+///     let len = consumer.read(&mut buffer).unwrap();
+///     Event::decode(&buffer[..len], ByteOrder::NATIVE).ok()
+/// };
+/// assert_eq!(next().unwrap().body, EventBody::Ack { ack: 8, err: 0 });
+/// assert!(matches!(next().unwrap().body, EventBody::Fork { parent, .. } if parent == shell));
+/// assert_eq!(next(), None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Datagrams in transit
 /// A transferred datagram has left the fake socket's buffer and waits in the socket pair. The pair
 /// holds no more than the smallest buffer of a socket: on Linux 6.18, 6 events, or one datagram of
-/// more than 4576 bytes and one event before it. So the consumer can be that many datagrams further
-/// behind than the `SO_RCVBUF` of the [`Socket`] allows before it loses any, and congestion ends
-/// when the fake socket's buffer is empty, up to that many datagrams before the consumer has read
-/// everything.
+/// more than 4576 bytes and one event before it. Therefore the consumer can fall behind by this
+/// many datagrams more than the `SO_RCVBUF` of the [`Socket`] holds before any is lost. Congestion
+/// ends when the fake socket's buffer is empty, even if the consumer has not read the datagrams in
+/// transit.
 ///
 /// # Differences from a netlink socket
 /// - `ENOBUFS` is never returned; no socket of another family returns it. [`OverrunSignal`] decides

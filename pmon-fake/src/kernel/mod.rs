@@ -49,8 +49,8 @@ const OUTSIDE_PROCESS: Tgid = Tgid(PID_MAX);
 ///
 /// let mut batch = Batch::with_capacity(16);
 /// assert_eq!(socket.receive(&mut batch)?, Received::Datagrams(4));
-/// let events = batch.datagrams().map(|datagram| Event::decode(datagram.bytes, ByteOrder::NATIVE).unwrap());
-/// let kinds: Vec<_> = events.map(|event| event.kind()).collect();
+/// let decode = |bytes| Event::decode(bytes, ByteOrder::NATIVE).unwrap();
+/// let kinds: Vec<_> = batch.datagrams().map(|datagram| decode(datagram.bytes).kind()).collect();
 /// assert_eq!(kinds, [EventKind::Ack, EventKind::Fork, EventKind::Exec, EventKind::Exit]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

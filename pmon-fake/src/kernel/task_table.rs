@@ -45,8 +45,7 @@ pub(crate) struct CredentialIds {
     pub(crate) gid: (u32, u32),
 }
 
-/// A process's links to its children and siblings, as in the kernel's lists, so that none has to be
-/// searched for.
+/// A process's links to its children and siblings, as in the kernel's lists, to avoid searching.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct FamilyLinks {
     first_child: Option<Tgid>,

@@ -6,7 +6,7 @@ use pmon_core::{Task, Tgid, Tid};
 use super::Kernel;
 use super::task_table::{CredentialIds, FakeProcess};
 
-/// `SIGCHLD`, the exit signal of a process's first thread.
+/// The exit signal of a process's first thread.
 const SIGCHLD: u32 = 17;
 /// The exit signal (-1) of all other threads.
 const NO_SIGNAL: u32 = u32::MAX;
@@ -20,7 +20,7 @@ impl Kernel {
         self.tasks.add_process(comm)
     }
 
-    /// `fork`: starts a new process.
+    /// Starts a new process (`fork`).
     pub fn fork(&mut self, parent: Task) -> Task {
         let child = self.tasks.fork(parent);
         self.forks += 1;
@@ -28,7 +28,7 @@ impl Kernel {
         child
     }
 
-    /// `clone(CLONE_THREAD)`: starts a new thread of the process of `creator`.
+    /// Starts a new thread in the process of `creator` (`clone(CLONE_THREAD)`).
     ///
     /// The event's parent is the thread that forked the process, not `creator`.
     pub fn clone_thread(&mut self, creator: Task) -> Task {
@@ -45,7 +45,8 @@ impl Kernel {
         self.forks
     }
 
-    /// `execve`, by any thread; returns the only task that the process then has.
+    /// Executes a program (`execve`), from any thread; returns the only task that the process then
+    /// has.
     ///
     /// The other threads end with code 0, the first thread last.
     pub fn exec(&mut self, task: Task, path: &str, args: &[&str]) -> Task {
@@ -66,14 +67,14 @@ impl Kernel {
         task
     }
 
-    /// `pthread_exit`, or `exit` of a process with one thread: ends the thread.
+    /// Ends one thread (`pthread_exit`, or `exit` of a process with one thread).
     ///
     /// With its last thread, the process ends; `code` is then its exit code.
     pub fn exit(&mut self, task: Task, code: u8) {
         self.end_thread(task, u32::from(code) << 8);
     }
 
-    /// `exit_group`: ends the process with all its threads, the first thread first.
+    /// Ends the process with all its threads, the first thread first (`exit_group`).
     pub fn exit_group(&mut self, tgid: Tgid, code: u8) {
         self.end_process(tgid, u32::from(code) << 8);
     }
@@ -101,13 +102,13 @@ impl Kernel {
         }
     }
 
-    /// `prctl(PR_SET_NAME)`: renames the thread; the name is truncated to 15 bytes.
+    /// Renames the thread (`prctl(PR_SET_NAME)`); the name is truncated to 15 bytes.
     pub fn rename(&mut self, task: Task, comm: &str) {
         let comm = self.tasks.rename(task, comm);
         self.emit(EventBody::Comm { task, comm });
     }
 
-    /// `setresuid` of the real and the effective user id of one thread; no event is emitted if
+    /// Sets the real and the effective user id of one thread (`setresuid`). No event is emitted if
     /// neither changes.
     pub fn setuid(&mut self, task: Task, real: u32, effective: u32) {
         let uid = (real, effective);
@@ -116,7 +117,7 @@ impl Kernel {
         }
     }
 
-    /// `setresgid` of the real and the effective group id of one thread; no event is emitted if
+    /// Sets the real and the effective group id of one thread (`setresgid`). No event is emitted if
     /// neither changes.
     pub fn setgid(&mut self, task: Task, real: u32, effective: u32) {
         let gid = (real, effective);
@@ -136,7 +137,7 @@ impl Kernel {
         ids != before
     }
 
-    /// `setsid`: makes the process the leader of a new session; nothing happens if it leads one
+    /// Makes the process the leader of a new session (`setsid`). Nothing happens if it leads one
     /// already.
     pub fn setsid(&mut self, task: Task) {
         let before = std::mem::replace(&mut self.tasks.process_of_mut(task).session, task.tgid);
@@ -145,13 +146,13 @@ impl Kernel {
         }
     }
 
-    /// `ptrace(PTRACE_ATTACH)`.
+    /// Attaches a tracer to a task (`ptrace(PTRACE_ATTACH)`).
     pub fn ptrace_attach(&mut self, tracer: Task, task: Task) {
         self.tasks.process_of(task);
         self.emit(EventBody::Ptrace { task, tracer });
     }
 
-    /// `ptrace(PTRACE_DETACH)`.
+    /// Detaches the tracer of a task (`ptrace(PTRACE_DETACH)`).
     pub fn ptrace_detach(&mut self, task: Task) {
         self.tasks.process_of(task);
         self.emit(EventBody::Ptrace { task, tracer: Task::default() });

@@ -30,7 +30,8 @@ pub(crate) struct Connector {
     pub(crate) event_ns: u64,
     /// The CPU on which the next event of this kernel happens.
     pub(crate) current_cpu: Cpu,
-    /// `proc_event_num_listeners`: below 1, no event is emitted and no sequence number used.
+    /// The count of listeners (`proc_event_num_listeners`). Below 1, no event is emitted and no
+    /// sequence number used.
     pub(crate) listeners: i32,
     pub(crate) sockets: Vec<SocketState>,
     /// Whether any socket has ever had a filter. Without one, the order of delivery makes no
@@ -41,7 +42,7 @@ pub(crate) struct Connector {
     /// Events that happened so far, emitted or not: the event number that a fault script refers to.
     pub(crate) events: u64,
     pub(crate) faults: FaultState,
-    /// `net.core.rmem_max` in bytes.
+    /// The maximum of `SO_RCVBUF` in bytes (`net.core.rmem_max`).
     pub(crate) rmem_max: u32,
 }
 
@@ -197,7 +198,7 @@ impl Connector {
         &mut self.sockets[id]
     }
 
-    /// `SO_ATTACH_FILTER`.
+    /// Attaches a filter to socket `id`.
     pub(crate) fn attach_filter(&mut self, id: usize, filter: ClassicFilter) {
         self.sockets[id].filter = Some(filter);
         self.has_filters = true;

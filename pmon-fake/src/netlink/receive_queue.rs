@@ -206,7 +206,7 @@ impl ReceiveQueue {
         }
     }
 
-    /// `recvmsg` with `MSG_DONTWAIT` (`netlink_recvmsg`).
+    /// Receives a datagram without waiting (`netlink_recvmsg`).
     pub(crate) fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<ReceivedDatagram, Errno> {
         let received = self.take(flags.contains(RecvFlags::PEEK), |datagram| {
             let bytes = datagram.bytes();
@@ -275,14 +275,14 @@ impl ReceiveQueue {
         self.datagrams.push_front(datagram);
     }
 
-    /// `netlink_rcv_wake`.
+    /// Ends congestion if the queue is empty (`netlink_rcv_wake`).
     fn end_congestion_if_empty(&mut self) {
         if self.datagrams.is_empty() {
             self.congested = false;
         }
     }
 
-    /// `SO_RCVBUF` with the given `rmem_max`, or `SO_RCVBUFFORCE` where that is `None`.
+    /// Sets `SO_RCVBUF` with the given `rmem_max`, or `SO_RCVBUFFORCE` where that is `None`.
     pub(crate) fn set_rcvbuf(&mut self, bytes: i32, rmem_max: Option<u32>) {
         let bytes = match rmem_max {
             // The kernel compares unsigned numbers: a negative size is a large one.
@@ -292,7 +292,7 @@ impl ReceiveQueue {
         self.memory.rcvbuf = (bytes.min(i32::MAX as u32 / 2) * 2).max(RCVBUF_MIN);
     }
 
-    /// `NETLINK_NO_ENOBUFS`.
+    /// Sets `NETLINK_NO_ENOBUFS`, which also ends congestion.
     pub(crate) fn set_no_enobufs(&mut self, on: bool) {
         self.no_enobufs = on;
         if on {
@@ -304,7 +304,6 @@ impl ReceiveQueue {
         self.no_enobufs
     }
 
-    /// `SO_MEMINFO`.
     pub(crate) fn memory(&self) -> MemInfo {
         self.memory
     }
@@ -314,7 +313,7 @@ impl ReceiveQueue {
         self.dropped
     }
 
-    /// `SO_ERROR`.
+    /// Returns and clears the pending error (`SO_ERROR`).
     pub(crate) fn take_error(&mut self) -> Option<Errno> {
         self.error.take()
     }

@@ -10,11 +10,11 @@ const MAX_PAYLOAD: usize = 16_384;
 /// A request that the proc connector acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ParsedRequest {
-    /// `proc_input.mcast_op`: any value.
+    /// The operation (`proc_input.mcast_op`), which can be any number.
     pub(crate) operation: u32,
-    /// `proc_input.event_type`, or `None` if the payload is only an operation.
+    /// The mask (`proc_input.event_type`), or `None` if the payload is only an operation.
     pub(crate) mask: Option<u32>,
-    /// `cn_msg.ack`.
+    /// The number to acknowledge (`cn_msg.ack`).
     pub(crate) ack: u32,
 }
 

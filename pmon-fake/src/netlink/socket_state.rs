@@ -11,13 +11,13 @@ use crate::netlink::message::PROC_GROUP;
 use crate::netlink::receive_queue::ReceiveQueue;
 use crate::netlink::request::ParsedRequest;
 
-/// `PROC_EVENT_ALL`.
+/// The mask of all events (`PROC_EVENT_ALL`).
 const MASK_ALL: u32 = 0xE000_03C7;
-/// `PROC_EVENT_NONZERO_EXIT`: selects exits with a code other than 0.
+/// The bit of a mask that selects exits with a code other than 0 (`PROC_EVENT_NONZERO_EXIT`).
 const MASK_NONZERO_EXIT: u32 = 0x2000_0000;
-/// `PROC_CN_MCAST_LISTEN`.
+/// The operation that subscribes (`PROC_CN_MCAST_LISTEN`).
 const LISTEN: u32 = 1;
-/// `PROC_CN_MCAST_IGNORE`.
+/// The operation that unsubscribes (`PROC_CN_MCAST_IGNORE`).
 const IGNORE: u32 = 2;
 
 /// The state of one socket.
@@ -34,7 +34,7 @@ pub(crate) struct SocketState {
     /// Port and group of `connect`. A connected socket receives unicasts from this port only.
     pub(crate) peer: Option<(u32, u32)>,
     pub(crate) filter: Option<ClassicFilter>,
-    /// `SO_LOCK_FILTER`.
+    /// Whether `SO_LOCK_FILTER` is set.
     pub(crate) filter_is_locked: bool,
     /// The last request (`sk_user_data`).
     last_request: Option<LastRequest>,

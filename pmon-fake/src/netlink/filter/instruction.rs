@@ -4,7 +4,7 @@
 
 /// The number of cells of `M[]` (`BPF_MEMWORDS`).
 pub(super) const CELLS: usize = 16;
-/// `SKF_AD_OFF`: loads from this offset on read properties of the datagram instead of its bytes.
+/// Loads from this offset on read properties of the datagram instead of its bytes (`SKF_AD_OFF`).
 const ANCILLARY_OFFSET: u32 = -0x1000_i32 as u32;
 
 // Instruction classes (`BPF_CLASS`).
@@ -16,7 +16,7 @@ const ALU: u16 = 4;
 const JMP: u16 = 5;
 pub(super) const RET: u16 = 6;
 const MISC: u16 = 7;
-/// `BPF_X`: the operand is the index register instead of `k`.
+/// The bit that selects the index register as operand instead of `k` (`BPF_X`).
 const SRC_X: u16 = 8;
 
 /// An instruction of a classic BPF filter (`struct sock_filter`).

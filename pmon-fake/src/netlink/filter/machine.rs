@@ -4,14 +4,14 @@ use pmon_core::Cpu;
 
 use super::instruction::{Arithmetic, BranchTest, CELLS, Instruction, LoadSource, Operand};
 
-/// `SKF_NET_OFF`: from this offset on, offsets count from the network header, which is the start of
-/// a netlink datagram.
+/// From this offset on (`SKF_NET_OFF`), offsets count from the network header, which is the start
+/// of a netlink datagram.
 ///
 /// Offsets below count from the link-layer header, which a netlink datagram lacks.
 const NETWORK_OFFSET: i32 = -0x10_0000;
-/// `sizeof(struct nlattr)`.
+/// The length of an attribute's header in bytes (`struct nlattr`).
 const NLATTR_LEN: usize = 4;
-/// `NLA_TYPE_MASK`.
+/// The bits of an attribute's type (`NLA_TYPE_MASK`).
 const NLA_TYPE_MASK: u32 = 0x3fff;
 
 /// The registers and memory of one run, and the datagram that it examines.
@@ -99,13 +99,13 @@ impl<'a> FilterMachine<'a> {
         Some(bytes.iter().fold(0, |number, &byte| number << 8 | u32::from(byte)))
     }
 
-    /// `bpf_skb_get_nlattr`; returns 0 without such an attribute.
+    /// Returns the offset of an attribute, or 0 without one (`bpf_skb_get_nlattr`).
     fn attribute(&self) -> u32 {
         let begin = self.a as usize;
         self.datagram.get(begin..).and_then(|bytes| find(bytes, self.x)).map_or(0, |at| (begin + at) as u32)
     }
 
-    /// `bpf_skb_get_nlattr_nest`; returns 0 without such an attribute.
+    /// Returns the offset of a nested attribute, or 0 without one (`bpf_skb_get_nlattr_nest`).
     fn nested(&self) -> u32 {
         let begin = self.a as usize;
         let inside = || {
