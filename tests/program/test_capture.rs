@@ -124,7 +124,7 @@ impl TestCapture {
         let mut this =
             Self { records: vec![clock()], us: 0, last_seq: [1_000, 5_000], lost: LossByCause::default() };
         for program in &INITIAL {
-            this.details(DetailsSubject::Snapshot { tgid: Tgid(program.pid) }, program);
+            this.add_details(DetailsSubject::Snapshot { tgid: Tgid(program.pid) }, program);
         }
         this.records.push(match scan_end() {
             Record::Snapshot(scan) => {
@@ -132,19 +132,19 @@ impl TestCapture {
             }
             other => other,
         });
-        this.run_git();
+        this.add_git();
         for number in 0..5 {
             let program = short_lived(number);
-            this.start(&program);
-            this.exit(program.pid, 0);
+            this.add_program(&program);
+            this.add_exit(program.pid, 0);
         }
-        this.run_daemon();
-        this.fork(SHELL, MISSED);
-        this.event(EventBody::Exec { task: Task::new(MISSED, MISSED) });
+        this.add_daemon();
+        this.add_fork(SHELL, MISSED);
+        this.add_event(EventBody::Exec { task: Task::new(MISSED, MISSED) });
         let subject = DetailsSubject::Exec { tgid: Tgid(MISSED), time: this.now() };
         this.records.push(Record::Details(Box::new(Details::missed(subject, MissReason::Gone))));
-        this.exit(MISSED, 0);
-        this.start(&lasting());
+        this.add_exit(MISSED, 0);
+        this.add_program(&lasting());
         this
     }
 
@@ -153,39 +153,39 @@ impl TestCapture {
         let mut this = Self::new();
         for number in 0..count {
             let pid = SHELL + 100 + number % 1_000;
-            this.fork(SHELL, pid);
-            this.event(EventBody::Exec { task: Task::new(pid, pid) });
-            this.exit(pid, 0);
+            this.add_fork(SHELL, pid);
+            this.add_event(EventBody::Exec { task: Task::new(pid, pid) });
+            this.add_exit(pid, 0);
         }
         this
     }
 
     /// Adds `git` with a thread, a pager that changes its user, and a failing exit code.
-    fn run_git(&mut self) {
+    fn add_git(&mut self) {
         let (git, pager) = (git(), pager());
         let (shell, thread) = (Task::new(SHELL, SHELL), Task::new(git.pid + 1, git.pid));
-        self.start(&git);
+        self.add_program(&git);
         // The kernel reports the process's parent as the parent of a thread.
-        self.event(EventBody::Fork { parent: shell, child: thread });
-        self.event(EventBody::Comm { task: thread, comm: comm(b"worker") });
-        self.event(EventBody::Exit { task: thread, code: 0, signal: u32::MAX, parent: None });
-        self.start(&pager);
+        self.add_event(EventBody::Fork { parent: shell, child: thread });
+        self.add_event(EventBody::Comm { task: thread, comm: comm(b"worker") });
+        self.add_event(EventBody::Exit { task: thread, code: 0, signal: u32::MAX, parent: None });
+        self.add_program(&pager);
         let task = Task::new(pager.pid, pager.pid);
-        self.event(EventBody::Gid { task, real: 100, effective: 0 });
-        self.event(EventBody::Uid { task, real: 1000, effective: 0 });
-        self.exit(pager.pid, 0);
-        self.exit(git.pid, 3 << 8);
+        self.add_event(EventBody::Gid { task, real: 100, effective: 0 });
+        self.add_event(EventBody::Uid { task, real: 1000, effective: 0 });
+        self.add_exit(pager.pid, 0);
+        self.add_exit(git.pid, 3 << 8);
     }
 
     /// Adds a process that creates a session, is traced, and dumps core.
-    fn run_daemon(&mut self) {
+    fn add_daemon(&mut self) {
         let daemon = Task::new(SHELL + 50, SHELL + 50);
-        self.fork(SHELL, daemon.tid.0);
-        self.event(EventBody::Sid { task: daemon });
-        self.event(EventBody::Comm { task: daemon, comm: comm(b"watcher") });
-        self.event(EventBody::Ptrace { task: daemon, tracer: Task::new(SHELL, SHELL) });
-        self.event(EventBody::Coredump { task: daemon, parent: Some(Task::new(SHELL, SHELL)) });
-        self.exit(daemon.tid.0, 11 | 0x80);
+        self.add_fork(SHELL, daemon.tid.0);
+        self.add_event(EventBody::Sid { task: daemon });
+        self.add_event(EventBody::Comm { task: daemon, comm: comm(b"watcher") });
+        self.add_event(EventBody::Ptrace { task: daemon, tracer: Task::new(SHELL, SHELL) });
+        self.add_event(EventBody::Coredump { task: daemon, parent: Some(Task::new(SHELL, SHELL)) });
+        self.add_exit(daemon.tid.0, 11 | 0x80);
     }
 
     fn now(&self) -> MonoNs {
@@ -193,30 +193,30 @@ impl TestCapture {
     }
 
     /// Adds an event on the other CPU than the last one.
-    fn event(&mut self, body: EventBody) {
+    fn add_event(&mut self, body: EventBody) {
         self.us += EVENT_INTERVAL;
         let cpu = (self.us / EVENT_INTERVAL % 2) as usize;
         self.last_seq[cpu] += 1;
         self.records.push(support::event(self.us, cpu as u32, self.last_seq[cpu], body));
     }
 
-    fn fork(&mut self, parent: u32, child: u32) {
-        self.event(EventBody::Fork { parent: Task::new(parent, parent), child: Task::new(child, child) });
+    fn add_fork(&mut self, parent: u32, child: u32) {
+        self.add_event(EventBody::Fork { parent: Task::new(parent, parent), child: Task::new(child, child) });
     }
 
     /// Adds a fork, an exec and its details.
-    fn start(&mut self, program: &RecordedProgram) {
-        self.fork(program.ppid, program.pid);
-        self.event(EventBody::Exec { task: Task::new(program.pid, program.pid) });
-        self.details(DetailsSubject::Exec { tgid: Tgid(program.pid), time: self.now() }, program);
+    fn add_program(&mut self, program: &RecordedProgram) {
+        self.add_fork(program.ppid, program.pid);
+        self.add_event(EventBody::Exec { task: Task::new(program.pid, program.pid) });
+        self.add_details(DetailsSubject::Exec { tgid: Tgid(program.pid), time: self.now() }, program);
     }
 
-    fn exit(&mut self, pid: u32, code: u32) {
+    fn add_exit(&mut self, pid: u32, code: u32) {
         let (task, parent) = (Task::new(pid, pid), Some(Task::new(SHELL, SHELL)));
-        self.event(EventBody::Exit { task, code, signal: 17, parent });
+        self.add_event(EventBody::Exit { task, code, signal: 17, parent });
     }
 
-    fn details(&mut self, subject: DetailsSubject, program: &RecordedProgram) {
+    fn add_details(&mut self, subject: DetailsSubject, program: &RecordedProgram) {
         let some = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
         let mut args = program.args.replace(' ', "\0").into_bytes();
         args.push(0);

@@ -144,7 +144,7 @@ mod tests {
         u64::from_le_bytes(number)
     }
 
-    /// Each number is where the C library looks for it, and as wide.
+    /// Each field has the offset and the width of the C library's struct.
     #[test]
     #[cfg(target_endian = "little")]
     fn stat_is_that_of_the_c_library() {

@@ -53,7 +53,7 @@ enum Pacing {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum InputState {
     Available,
-    /// No event is left, and the tracee has asked for one.
+    /// No event is left, and the tracee has waited for one.
     Exhausted {
         /// Number of nonblocking calls that have found nothing since.
         empty_reads: u32,
@@ -111,7 +111,7 @@ impl EventDelivery {
         }
     }
 
-    /// Returns `Some` if the tracee has asked for an event after the last one: `Some(true)` if it
+    /// Returns `Some` if the tracee has waited for an event after the last one: `Some(true)` if it
     /// certainly does nothing but wait, in a blocked call or by repeated nonblocking calls, and has
     /// received everything from its other sockets.
     pub(crate) fn waits_at_end(&self) -> Option<bool> {

@@ -55,7 +55,7 @@ pub(super) struct EndSequence<'a> {
     next: Option<(EndStep, Instant)>,
     /// The last signal sent.
     pub(super) signal: Option<Signal>,
-    /// When the program was first seen to ask for an event after the last one.
+    /// When the program was first seen to wait for an event after the last one.
     waiting_since: Option<Instant>,
     /// Number of consecutive observations of a sleeping program.
     pub(super) asleep: u32,

@@ -30,9 +30,9 @@ pub(crate) mod run;
 
 /// A program that runs on the fake kernel.
 ///
-/// The program runs in user, mount and PID namespaces of its own and sees the user who runs this
-/// process as root. Its processes cannot see processes outside. All of them are killed when the
-/// supervisor is dropped, and when the thread that started it ends.
+/// The program runs in user, mount and PID namespaces of its own, in which it sees itself as root
+/// (or as [`LaunchOptions::uid`]) and cannot reach this system's processes. All of its processes are
+/// killed when the supervisor is dropped or the thread that started it ends.
 pub struct Supervisor {
     launched: Launched,
     listener: SeccompListener,
@@ -198,7 +198,7 @@ impl Supervisor {
         })
     }
 
-    /// Returns `Some` if the program has asked for an event after the last one; `Some(true)` if it
+    /// Returns `Some` if the program has waited for an event after the last one; `Some(true)` if it
     /// certainly does nothing but wait: in a call that a signal can interrupt at any time, or by
     /// repeated nonblocking calls; and none of its other sockets has a datagram.
     pub fn waits_at_end(&self) -> Option<bool> {

@@ -104,7 +104,7 @@ impl Supervisor {
         }
         delivery.sockets.untrack_received(self.handlers.tracee);
         match world.next_event().map_err(ServeError::World)? {
-            // A program that sleeps only briefly may not ask for more at all.
+            // A program that has slept only briefly may not be waiting for an event.
             NextEvent::Never if idle_timeout < TICK => Ok(()),
             _ => delivery.advance_past_abandoned(world, &mut self.listener),
         }
