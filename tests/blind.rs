@@ -337,7 +337,7 @@ fn a_recorder_begins_however_few_listeners_the_kernel_counts_and_says_why_it_was
         let Some((dir, _guard)) = live_test() else { return };
         let Some(unheard) = Attacker::new().silence(below) else { return };
         let recorder = RecorderProcess::start(&dir, &[]);
-        wait_until(|| recorder.stderr().contains("too few listeners"));
+        wait_until(|| recorder.stderr().contains("had lowered its count of listeners"));
         rename("heard");
         let capture = recorder.finish();
         capture.check();

@@ -179,9 +179,14 @@ fn retry_after<T>(
             return Err(format!("{why}, {retries} times in a row"));
         }
         retries += 1;
-        print(&format!("retried {name}: {}", reason(&why)));
+        report_retry(name, &why);
         thread::sleep(pause);
     }
+}
+
+/// Reports a retry of a part of a test.
+pub fn report_retry(name: &str, why: &str) {
+    print(&format!("retried {name}: {}", reason(why)));
 }
 
 /// Prints a line to standard error, unless this process has printed it before.

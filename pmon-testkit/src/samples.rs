@@ -92,8 +92,8 @@ pub fn comm(name: &[u8]) -> Comm {
     comm
 }
 
-/// Returns the details of the exec `us` microseconds after the start. Each argument ends with a zero
-/// byte.
+/// Returns the details of the exec `us` microseconds after the start. Each argument ends with a
+/// zero byte.
 pub fn details(us: u64, pid: u32, comm: &str, args: &[u8]) -> Record<'static> {
     let subject = DetailsSubject::Exec { tgid: Tgid(pid), time: MonoNs(START + us * 1_000) };
     Record::Details(Box::new(Details {
@@ -162,8 +162,8 @@ pub fn end(us: u64, events: u64) -> Record<'static> {
     Record::End(End { time: MonoNs(START + us * 1_000), events, drops: Some(123), lost, ..End::default() })
 }
 
-/// Returns the records of a shell that runs `git status`, which fails. One of its threads starts and
-/// exits, and some events are lost.
+/// Returns the records of a shell that runs `git status`, which fails. One of its threads starts
+/// and exits, and some events are lost.
 pub fn story() -> Vec<Record<'static>> {
     vec![
         scanned(1, 0, "init"),

@@ -1,15 +1,16 @@
-//! The differential table: the same scenarios on the kernel and on the fake kernel, and what was
-//! seen on each.
+//! Prints the differential table: the same scenarios on the running kernel and on the fake kernel.
 //!
-//! `cargo run --release -p pmon-testkit --bin differential [-- --all]`
+//! ```text
+//! cargo run --release -p pmon-testkit --bin differential [-- --all]
+//! ```
 //!
-//! Prints how many lines of each scenario are the same, and every line that is not; with `--all`,
-//! every line. The exit status is 0 if all are the same, 1 if not, and 2 if some could not be
-//! compared. On a kernel that cannot be, the fake kernel's column stands alone.
+//! Prints the number of equal lines of each scenario, and every line that differs; with `--all`,
+//! every line. The exit status is 0 if all lines are equal, 1 if not, and 2 if some could not be
+//! compared. If the running kernel cannot be compared, only the fake kernel's column is printed.
 //!
-//! As root, on a machine where little else happens: a scenario that events of other processes
-//! disturb is played again. While the last scenarios are played, other listeners hear nothing, for
-//! some milliseconds each.
+//! Run it as root, on a machine where few other processes run: a scenario that foreign events
+//! disturb is repeated. During the last scenarios, other listeners receive no events for some
+//! milliseconds.
 #![deny(unsafe_code)]
 
 use std::io::{self, Write};
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use pmon_testkit::differential::verbs;
 
-use pmon_testkit::differential::{Kernel, Model, Row, compare_scenarios};
+use pmon_testkit::differential::{ModelKernel, RunningKernel, TableRow, compare_scenarios};
 
 const DIFFERENT: u8 = 1;
 const NOT_COMPARED: u8 = 2;
@@ -27,16 +28,16 @@ fn main() -> anyhow::Result<ExitCode> {
     let is_all = match std::env::args().nth(1).as_deref() {
         None => false,
         Some("--all") => true,
-        Some(other) => anyhow::bail!("{other:?}: there is only --all"),
+        Some(other) => anyhow::bail!("{other:?}: the only option is --all"),
     };
-    let mut kernel = match Kernel::new() {
+    let mut kernel = match RunningKernel::new() {
         Ok(kernel) => Some(kernel),
         Err(why) => {
-            writeln!(io::stderr(), "Not compared, this is the fake kernel alone: {why}.")?;
+            writeln!(io::stderr(), "The running kernel is not compared: {why}.")?;
             None
         }
     };
-    let mut model = kernel.as_ref().map_or_else(Model::new, Model::like);
+    let mut model = kernel.as_ref().map_or_else(ModelKernel::new, ModelKernel::like);
     let mut out = io::stdout().lock();
     let (mut lines, mut different, mut missing) = (0, 0, 0);
     writeln!(out, "| scenario | | kernel | model | equal |\n| --- | --- | --- | --- | --- |")?;
@@ -54,12 +55,12 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     for case in verbs::CASES {
         let name = format!("verbs: {}", case.name);
-        let unplayable = case.unplayable().filter(|_| kernel.is_some());
-        let rows = verbs::compare(case, kernel.is_some() && unplayable.is_none()).context(case.name)?;
+        let unsupported = case.unsupported().filter(|_| kernel.is_some());
+        let rows = verbs::compare(case, kernel.is_some() && unsupported.is_none()).context(case.name)?;
         lines += rows.len();
         different += print(&mut out, &name, &rows, is_all)?;
-        missing += usize::from(unplayable.is_some());
-        if let Some(why) = unplayable {
+        missing += usize::from(unsupported.is_some());
+        if let Some(why) = unsupported {
             writeln!(out, "| {name} | {why} | | | not compared |")?;
         }
         if let Some(why) = case.varies {
@@ -68,7 +69,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if kernel.is_some() {
         let same = lines - different;
-        writeln!(out, "\n{same} of {lines} lines are the same; {missing} scenarios were not compared")?;
+        writeln!(out, "\n{same} of {lines} lines are equal; {missing} scenarios were not compared")?;
     }
     Ok(match (kernel, different, missing) {
         (_, 1.., _) => DIFFERENT.into(),
@@ -77,8 +78,8 @@ fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Prints a scenario; gives the number of lines that differ.
-fn print(out: &mut impl Write, name: &str, rows: &[Row], is_all: bool) -> io::Result<usize> {
+/// Prints the rows of a scenario. Returns the number of lines that differ.
+fn print(out: &mut impl Write, name: &str, rows: &[TableRow], is_all: bool) -> io::Result<usize> {
     let different = rows.iter().filter(|row| row.is_equal() == Some(false)).count();
     for row in rows {
         let (equal, is_shown) = match row.is_equal() {
@@ -88,7 +89,7 @@ fn print(out: &mut impl Write, name: &str, rows: &[Row], is_all: bool) -> io::Re
         };
         if is_shown {
             let kernel = row.kernel.as_deref().unwrap_or("");
-            writeln!(out, "| {name} | {} | {kernel} | {} | {equal} |", row.what, row.model)?;
+            writeln!(out, "| {name} | {} | {kernel} | {} | {equal} |", row.label, row.model)?;
         }
     }
     if !is_all && rows.iter().all(|row| row.kernel.is_some()) {

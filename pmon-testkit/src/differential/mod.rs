@@ -1,6 +1,8 @@
-//! The differential table.
+//! The differential table: the fake kernel compared with the running one, line by line.
+//!
+//! `table` compares sockets, requests and sequence numbers; [`verbs`] compares process events.
 
 mod table;
 pub mod verbs;
 
-pub use table::{Disturbed, Kernel, Model, Row, compare_scenarios};
+pub use table::{Disturbed, ModelKernel, RunningKernel, TableRow, compare_scenarios};

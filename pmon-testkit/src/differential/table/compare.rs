@@ -1,74 +1,80 @@
-//! The two columns, line by line.
+//! Compares the observations on both kernels, line by line.
 
-use super::host::Host;
-use super::model::Model;
-use super::real::Kernel;
+use super::kernel::KernelUnderTest;
+use super::model::ModelKernel;
+use super::run::{Disturbed, Observation, Scenario, run_scenario};
+use super::running::RunningKernel;
 use super::scenarios::SCENARIOS;
-use super::scene::{Disturbed, Line, Scenario, play};
 
-/// What is said where a column has no such line.
+/// Text of a column that lacks a line.
 const NO_LINE: &str = "(no such line)";
 
 /// A line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub what: String,
-    /// What was seen on the kernel; `None` if there was none to play on.
+pub struct TableRow {
+    /// What was observed.
+    pub label: String,
+    /// The value on the running kernel; `None` if it was not compared.
     pub kernel: Option<String>,
+    /// The value on the fake kernel.
     pub model: String,
 }
 
-impl Row {
-    /// Whether both have shown the same; `None` if there was only one.
+impl TableRow {
+    /// Returns whether both values are equal; `None` if there is only one.
     pub fn is_equal(&self) -> Option<bool> {
         self.kernel.as_ref().map(|kernel| *kernel == self.model)
     }
 }
 
-/// Plays every scenario on the kernel, if there is one, and on the model. Yields the name of each
-/// scenario, and its rows or why it could not be played.
+/// Runs every scenario on the running kernel, if there is one, and on the model. Yields the name of
+/// each scenario, and its rows or why it has no result.
 pub fn compare_scenarios<'a>(
-    mut kernel: Option<&'a mut Kernel>,
-    model: &'a mut Model,
-) -> impl Iterator<Item = (&'static str, Result<Vec<Row>, Disturbed>)> + 'a {
+    mut kernel: Option<&'a mut RunningKernel>,
+    model: &'a mut ModelKernel,
+) -> impl Iterator<Item = (&'static str, Result<Vec<TableRow>, Disturbed>)> + 'a {
     SCENARIOS.iter().copied().flatten().map(move |scenario| {
-        let kernel = kernel.as_deref_mut().map(|kernel| kernel as &mut dyn Host);
+        let kernel = kernel.as_deref_mut().map(|kernel| kernel as &mut dyn KernelUnderTest);
         (scenario.name, compare(kernel, model, scenario))
     })
 }
 
-/// Plays a scenario on both.
+/// Runs a scenario on both kernels.
 ///
 /// # Errors
-/// [`Disturbed`], if other processes of the host never let it be.
+/// [`Disturbed`], if other processes disturb each attempt.
 fn compare(
-    kernel: Option<&mut dyn Host>,
-    model: &mut dyn Host,
+    kernel: Option<&mut dyn KernelUnderTest>,
+    model: &mut dyn KernelUnderTest,
     scenario: &Scenario,
-) -> Result<Vec<Row>, Disturbed> {
-    let model = play(model, scenario)?;
+) -> Result<Vec<TableRow>, Disturbed> {
+    let model = run_scenario(model, scenario)?;
     match kernel {
-        Some(kernel) => Ok(pair(play(kernel, scenario)?, model)),
+        Some(kernel) => Ok(pair(run_scenario(kernel, scenario)?, model)),
         None => Ok(model
             .into_iter()
-            .map(|line| Row { what: line.what, kernel: None, model: line.seen })
+            .map(|line| TableRow { label: line.label, kernel: None, model: line.value })
             .collect()),
     }
 }
 
-/// Lines as rows. Where the columns do not even tell of the same thing, both are in the row, each with what it tells of.
-pub(crate) fn pair(kernel: Vec<Line>, model: Vec<Line>) -> Vec<Row> {
-    let count = kernel.len().max(model.len());
+/// Combines observations into rows. If the labels of two observations differ, the row has both of
+/// them.
+pub(crate) fn pair(kernel: Vec<Observation>, model: Vec<Observation>) -> Vec<TableRow> {
+    let listeners = kernel.len().max(model.len());
     let mut kernel = kernel.into_iter().map(Some).chain(std::iter::repeat(None));
     let mut model = model.into_iter().map(Some).chain(std::iter::repeat(None));
-    let text =
-        |line: Option<Line>| line.map_or(NO_LINE.to_owned(), |line| format!("{}: {}", line.what, line.seen));
-    (0..count)
+    let text = |line: Option<Observation>| {
+        line.map_or(NO_LINE.to_owned(), |line| format!("{}: {}", line.label, line.value))
+    };
+    (0..listeners)
         .map(|_| match (kernel.next().flatten(), model.next().flatten()) {
-            (Some(kernel), Some(model)) if kernel.what == model.what => {
-                Row { what: kernel.what, kernel: Some(kernel.seen), model: model.seen }
+            (Some(kernel), Some(model)) if kernel.label == model.label => {
+                TableRow { label: kernel.label, kernel: Some(kernel.value), model: model.value }
             }
-            (kernel, model) => Row { what: String::new(), kernel: Some(text(kernel)), model: text(model) },
+            (kernel, model) => {
+                TableRow { label: String::new(), kernel: Some(text(kernel)), model: text(model) }
+            }
         })
         .collect()
 }

@@ -1,21 +1,22 @@
-//! The differential table: scenarios that are played on the kernel and on a model of it, and what was seen, line by line.
+//! The differential table: scenarios that run on the kernel and on the fake kernel, with what each
+//! of them observes.
 
-pub(crate) mod compare;
-pub(crate) mod count;
-pub(crate) mod host;
-pub(crate) mod model;
-pub(crate) mod real;
-pub(crate) mod request;
-pub(crate) mod scenarios;
-pub(crate) mod scene;
-pub(crate) mod show;
+pub(super) mod compare;
+mod kernel;
+mod listener_count;
+mod model;
+mod normalize;
+pub(super) mod request;
+pub(super) mod run;
+mod running;
+mod scenarios;
 #[allow(
     unsafe_code,
-    reason = "socket options of netlink, and a child that does what it is told, have no safe wrapper"
+    reason = "socket options of netlink, and a child that makes only system calls, have no safe wrapper"
 )]
 mod sys;
 
-pub use compare::{Row, compare_scenarios};
-pub use model::Model;
-pub use real::Kernel;
-pub use scene::Disturbed;
+pub use compare::{TableRow, compare_scenarios};
+pub use model::ModelKernel;
+pub use run::Disturbed;
+pub use running::RunningKernel;

@@ -1,21 +1,25 @@
-//! The fake kernel.
+//! Scenarios on the fake kernel.
 
 use std::collections::HashSet;
 
 use pmon_core::{Cpu, Task};
 use pmon_fake::{RecvFlags, SockFilter};
 
-use super::host::{Act, Deed, End, Errno, Host, Instruction, Memory, Outcome, Received, Socket};
-use super::real::Kernel;
+use super::kernel::{
+    CallResult, ChildAction, ChildEnd, EmitAction, Errno, Instruction, KernelUnderTest, ReceivedMessage,
+    SocketId, SocketMemory,
+};
+use super::running::RunningKernel;
 
-/// `nobody`, whom children become.
-const NOBODY: u32 = 65534;
-/// What the fake kernel has, unless it is told: [`Model::like`] does.
+/// User and group ID that children take.
+const UNPRIVILEGED_ID: u32 = 65534;
+/// Number of CPUs of [`ModelKernel::new`].
 const CPUS: usize = 2;
+/// Value of `net.core.rmem_max` of [`ModelKernel::new`].
 const RMEM_MAX: u32 = 4 << 20;
 
-/// The fake kernel, with a process that plays on it.
-pub struct Model {
+/// The fake kernel, with a process that runs the scenarios.
+pub struct ModelKernel {
     kernel: pmon_fake::Kernel,
     own: Task,
     cpus: usize,
@@ -25,14 +29,15 @@ pub struct Model {
     is_privileged: bool,
 }
 
-impl Model {
+impl ModelKernel {
+    /// Creates a kernel with two CPUs.
     pub fn new() -> Self {
         Self::of(CPUS, RMEM_MAX)
     }
 
-    /// With as many CPUs as that host has, and the same bound of buffers.
-    pub fn like(host: &Kernel) -> Self {
-        Self::of(host.cpus(), host.rmem_max())
+    /// Creates a kernel with as many CPUs as the running one, and the same limit of buffers.
+    pub fn like(kernel: &RunningKernel) -> Self {
+        Self::of(kernel.cpus(), kernel.rmem_max())
     }
 
     fn of(cpus: usize, rmem_max: u32) -> Self {
@@ -50,24 +55,24 @@ impl Model {
         }
     }
 
-    fn at(&mut self, socket: Socket) -> &mut pmon_fake::Socket {
+    fn at(&mut self, socket: SocketId) -> &mut pmon_fake::Socket {
         self.sockets[socket.0].as_mut().expect("an open socket")
     }
 
-    fn child(&mut self, does: &[Act], ends: End) {
+    fn child(&mut self, actions: &[ChildAction], end: ChildEnd) {
         let child = self.kernel.fork(self.own);
         self.children.insert(child.tgid.0);
-        for act in does {
-            match act {
-                Act::Session => self.kernel.setsid(child),
-                Act::Group => self.kernel.setgid(child, NOBODY, NOBODY),
-                Act::User => self.kernel.setuid(child, NOBODY, NOBODY),
+        for emit in actions {
+            match emit {
+                ChildAction::Session => self.kernel.setsid(child),
+                ChildAction::Group => self.kernel.setgid(child, UNPRIVILEGED_ID, UNPRIVILEGED_ID),
+                ChildAction::User => self.kernel.setuid(child, UNPRIVILEGED_ID, UNPRIVILEGED_ID),
             }
         }
-        match ends {
-            End::Code(code) => self.kernel.exit(child, code),
-            End::Killed => self.kernel.kill(child.tgid, libc::SIGKILL as u8, false),
-            End::Aborted => self.kernel.kill(child.tgid, libc::SIGABRT as u8, false),
+        match end {
+            ChildEnd::Code(code) => self.kernel.exit(child, code),
+            ChildEnd::Killed => self.kernel.kill(child.tgid, libc::SIGKILL as u8, false),
+            ChildEnd::Aborted => self.kernel.kill(child.tgid, libc::SIGABRT as u8, false),
         }
     }
 }
@@ -76,7 +81,7 @@ fn code(error: pmon_fake::Errno) -> Errno {
     Errno(error.raw_os_error())
 }
 
-impl Host for Model {
+impl KernelUnderTest for ModelKernel {
     fn cpus(&self) -> usize {
         self.cpus
     }
@@ -93,33 +98,33 @@ impl Host for Model {
         self.rmem_max
     }
 
-    fn open(&mut self) -> Socket {
+    fn open(&mut self) -> SocketId {
         let (kernel, owner) = (&self.kernel, self.own.tgid);
         let socket = match self.is_privileged {
             true => kernel.socket_of(owner),
             false => kernel.unprivileged_socket_of(owner),
         };
         self.sockets.push(Some(socket));
-        Socket(self.sockets.len() - 1)
+        SocketId(self.sockets.len() - 1)
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: SocketId) {
         self.sockets[socket.0] = None;
     }
 
-    fn be_privileged(&mut self, is_privileged: bool) {
+    fn set_privileged(&mut self, is_privileged: bool) {
         self.is_privileged = is_privileged;
     }
 
-    fn bind(&mut self, socket: Socket, port: u32, groups: u32) -> Outcome<()> {
+    fn bind(&mut self, socket: SocketId, port: u32, groups: u32) -> CallResult<()> {
         self.at(socket).bind(port, groups).map_err(code)
     }
 
-    fn name(&mut self, socket: Socket) -> (u32, u32) {
+    fn name(&mut self, socket: SocketId) -> (u32, u32) {
         self.at(socket).name()
     }
 
-    fn connect(&mut self, socket: Socket, to: Option<(u32, u32)>) -> Outcome<()> {
+    fn connect(&mut self, socket: SocketId, to: Option<(u32, u32)>) -> CallResult<()> {
         match to {
             Some((port, groups)) => self.at(socket).connect(port, groups).map_err(code),
             None => {
@@ -129,81 +134,81 @@ impl Host for Model {
         }
     }
 
-    fn peer(&mut self, socket: Socket) -> (u32, u32) {
+    fn peer(&mut self, socket: SocketId) -> (u32, u32) {
         self.at(socket).peer_name()
     }
 
-    fn join(&mut self, socket: Socket, group: i32) -> Outcome<()> {
+    fn join(&mut self, socket: SocketId, group: i32) -> CallResult<()> {
         self.at(socket).add_membership(group).map_err(code)
     }
 
-    fn leave(&mut self, socket: Socket, group: i32) -> Outcome<()> {
+    fn leave(&mut self, socket: SocketId, group: i32) -> CallResult<()> {
         self.at(socket).drop_membership(group).map_err(code)
     }
 
-    fn set_rcvbuf(&mut self, socket: Socket, bytes: i32) -> Outcome<()> {
+    fn set_rcvbuf(&mut self, socket: SocketId, bytes: i32) -> CallResult<()> {
         self.at(socket).set_rcvbuf(bytes);
         Ok(())
     }
 
-    fn force_rcvbuf(&mut self, socket: Socket, bytes: i32) -> Outcome<()> {
+    fn force_rcvbuf(&mut self, socket: SocketId, bytes: i32) -> CallResult<()> {
         self.at(socket).force_rcvbuf(bytes).map_err(code)
     }
 
-    fn rcvbuf(&mut self, socket: Socket) -> i32 {
+    fn rcvbuf(&mut self, socket: SocketId) -> i32 {
         self.at(socket).memory().rcvbuf as i32
     }
 
-    fn set_no_enobufs(&mut self, socket: Socket, on: bool) -> Outcome<()> {
+    fn set_no_enobufs(&mut self, socket: SocketId, on: bool) -> CallResult<()> {
         self.at(socket).set_no_enobufs(on);
         Ok(())
     }
 
-    fn take_error(&mut self, socket: Socket) -> i32 {
+    fn take_error(&mut self, socket: SocketId) -> i32 {
         self.at(socket).take_error().map_or(0, |error| error.raw_os_error())
     }
 
-    fn send(&mut self, socket: Socket, bytes: &[u8], port: u32, groups: u32) -> Outcome<usize> {
+    fn send(&mut self, socket: SocketId, bytes: &[u8], port: u32, groups: u32) -> CallResult<usize> {
         self.at(socket).send_to(bytes, port, groups).map_err(code)
     }
 
-    fn send_on(&mut self, socket: Socket, bytes: &[u8]) -> Outcome<usize> {
+    fn send_on(&mut self, socket: SocketId, bytes: &[u8]) -> CallResult<usize> {
         self.at(socket).send(bytes).map_err(code)
     }
 
-    fn attach(&mut self, socket: Socket, program: &[Instruction]) -> Outcome<()> {
+    fn attach(&mut self, socket: SocketId, program: &[Instruction]) -> CallResult<()> {
         let instruction = |&Instruction { code, jt, jf, k }: &_| SockFilter { code, jt, jf, k };
         let program: Vec<_> = program.iter().map(instruction).collect();
         self.at(socket).attach_filter(&program).map_err(code)
     }
 
-    fn detach(&mut self, socket: Socket) -> Outcome<()> {
+    fn detach(&mut self, socket: SocketId) -> CallResult<()> {
         self.at(socket).detach_filter().map_err(code)
     }
 
-    fn lock(&mut self, socket: Socket, on: bool) -> Outcome<()> {
+    fn lock(&mut self, socket: SocketId, on: bool) -> CallResult<()> {
         self.at(socket).lock_filter(on).map_err(code)
     }
 
-    fn recv(&mut self, socket: Socket, len: usize, flags: i32) -> Outcome<Received> {
+    fn recv(&mut self, socket: SocketId, len: usize, flags: i32) -> CallResult<ReceivedMessage> {
         let mut bytes = vec![0; len];
         let got =
             self.at(socket).recv(&mut bytes, RecvFlags::from_bits_retain(flags as u32)).map_err(code)?;
         bytes.truncate(got.len);
         let flags = if got.truncated { libc::MSG_TRUNC } else { 0 };
-        Ok(Received { bytes, returned: got.len, flags, port: got.sender, groups: got.groups })
+        Ok(ReceivedMessage { bytes, returned: got.len, flags, port: got.sender, groups: got.groups })
     }
 
-    fn memory(&mut self, socket: Socket) -> Memory {
+    fn memory(&mut self, socket: SocketId) -> SocketMemory {
         let memory = self.at(socket).memory();
-        Memory { used: memory.rmem_alloc, rcvbuf: memory.rcvbuf, drops: memory.drops }
+        SocketMemory { used: memory.rmem_alloc, rcvbuf: memory.rcvbuf, drops: memory.drops }
     }
 
-    fn act(&mut self, cpu: usize, deed: Deed) {
+    fn emit(&mut self, cpu: usize, action: EmitAction) {
         self.kernel.run_on(Cpu(cpu as u32));
-        match deed {
-            Deed::Rename => self.kernel.rename(self.own, "differential"),
-            Deed::Child { does, ends } => self.child(does, ends),
+        match action {
+            EmitAction::Rename => self.kernel.rename(self.own, "differential"),
+            EmitAction::Child { actions, end } => self.child(actions, end),
         }
         self.kernel.run_on(Cpu(0));
     }

@@ -1,40 +1,44 @@
-//! Requests to the proc connector, also such as nobody in his right mind sends.
+//! Requests to the proc connector, valid and invalid.
 
-/// A request, field by field, in the host's byte order.
+/// A request, field by field, in the native byte order.
 #[derive(Clone, Debug)]
-pub(crate) struct Raw {
-    /// `nlmsghdr`; without a length, what it is.
+pub(crate) struct RawRequest {
+    /// `nlmsghdr.nlmsg_len`; `None` stands for the actual length.
     pub(crate) nlmsg_len: Option<u32>,
     pub(crate) nlmsg_type: u16,
     pub(crate) nlmsg_flags: u16,
-    /// `cn_msg`; without a length, the payload's.
+    /// `cn_msg.id`.
     pub(crate) id: (u32, u32),
     pub(crate) seq: u32,
     pub(crate) ack: u32,
+    /// `cn_msg.len`; `None` stands for the length of the payload.
     pub(crate) len: Option<u16>,
     pub(crate) flags: u16,
     pub(crate) payload: Vec<u8>,
-    /// What stands behind the message.
-    pub(crate) behind: Vec<u8>,
+    /// Bytes after the message.
+    pub(crate) trailing: Vec<u8>,
 }
 
 pub(crate) const LISTEN: u32 = 1;
 pub(crate) const IGNORE: u32 = 2;
-/// No operation of the kernel's.
+/// An operation that the kernel does not have.
 pub(crate) const INVALID: u32 = 7;
-/// The `ack` of requests, where it does not matter.
+/// `cn_msg.ack` of requests that do not specify it.
 pub(crate) const ACK: u32 = 0x00d1_ff00;
 
-impl Raw {
+impl RawRequest {
+    /// Creates a request without an event mask.
     pub(crate) fn new(operation: u32) -> Self {
-        Self::of(&operation.to_ne_bytes())
+        Self::with_payload(&operation.to_ne_bytes())
     }
 
+    /// Creates a request with an event mask.
     pub(crate) fn masked(operation: u32, mask: u32) -> Self {
-        Self::of(&[operation.to_ne_bytes(), mask.to_ne_bytes()].concat())
+        Self::with_payload(&[operation.to_ne_bytes(), mask.to_ne_bytes()].concat())
     }
 
-    pub(crate) fn of(payload: &[u8]) -> Self {
+    /// Creates a request with that payload.
+    pub(crate) fn with_payload(payload: &[u8]) -> Self {
         Self {
             nlmsg_len: None,
             nlmsg_type: 3,
@@ -45,13 +49,14 @@ impl Raw {
             len: None,
             flags: 0,
             payload: payload.into(),
-            behind: Vec::new(),
+            trailing: Vec::new(),
         }
     }
 
+    /// Encodes the request.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let len = 36 + self.payload.len();
-        let mut bytes = Vec::with_capacity(len + self.behind.len());
+        let mut bytes = Vec::with_capacity(len + self.trailing.len());
         bytes.extend(self.nlmsg_len.unwrap_or(len as u32).to_ne_bytes());
         bytes.extend(self.nlmsg_type.to_ne_bytes());
         bytes.extend(self.nlmsg_flags.to_ne_bytes());
@@ -63,7 +68,7 @@ impl Raw {
         bytes.extend(self.len.unwrap_or(self.payload.len() as u16).to_ne_bytes());
         bytes.extend(self.flags.to_ne_bytes());
         bytes.extend(&self.payload);
-        bytes.extend(&self.behind);
+        bytes.extend(&self.trailing);
         bytes
     }
 }

@@ -1,37 +1,36 @@
-//! The cases.
+//! The cases of the verbs.
 
-use super::Deed::{
+use super::TaskAction::{
     Attach, Detach, Die, Exec, Exit, ExitGroup, Fork, Gid, Rename, Session, Thread, Uid, Vfork,
 };
-use super::{Case, Step};
+use super::{TaskStep as Step, VerbCase};
 
 const ABRT: u8 = libc::SIGABRT as u8;
 const KILL: u8 = libc::SIGKILL as u8;
 const SEGV: u8 = libc::SIGSEGV as u8;
 const TERM: u8 = libc::SIGTERM as u8;
 
-const fn case(name: &'static str, steps: &'static [Step]) -> Case {
-    Case { name, steps, varies: None }
+const fn case(name: &'static str, steps: &'static [Step]) -> VerbCase {
+    VerbCase { name, steps, varies: None }
 }
 
-/// A case in which several threads are ended at once.
-const fn together(name: &'static str, steps: &'static [Step]) -> Case {
-    Case { name, steps, varies: Some("the scheduler decides which thread ends first") }
+/// Returns a case in which several threads exit at once.
+const fn together(name: &'static str, steps: &'static [Step]) -> VerbCase {
+    VerbCase { name, steps, varies: Some("the scheduler decides which thread ends first") }
 }
 
-/// A case in which a thread takes the first one's id. That is told of by the one that ends, which may be after it has lost its id.
-const fn replaced(name: &'static str, steps: &'static [Step]) -> Case {
-    Case {
+/// Returns a case in which a thread takes the first thread's ID. The first thread may emit its exit
+/// event after it has lost the ID.
+const fn replaced(name: &'static str, steps: &'static [Step]) -> VerbCase {
+    VerbCase {
         name,
         steps,
-        varies: Some(
-            "exec goes on as soon as the first thread is a zombie, which may not have told of its end",
-        ),
+        varies: Some("exec continues as soon as the first thread is a zombie, perhaps before its exit event"),
     }
 }
 
-/// All of them.
-pub const CASES: &[Case] = &[
+/// All cases.
+pub const CASES: &[VerbCase] = &[
     case("fork", &[Step(0, Fork), Step(1, Exit(3)), Step(0, Exit(0))]),
     case("vfork, exec", &[Step(0, Vfork), Step(1, Exec), Step(0, Exit(0))]),
     case("vfork, exit", &[Step(0, Vfork), Step(1, Exit(1)), Step(0, Exit(0))]),

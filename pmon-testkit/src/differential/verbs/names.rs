@@ -1,23 +1,23 @@
-//! Events as text, with names for ids: letters in the order in which the tasks were made.
+//! Events as text, with names for IDs: letters in the order in which the tasks were started.
 
 use std::collections::HashMap;
 
 use pmon_core::Task;
 use pmon_core::wire::{Event, EventBody};
 
-/// A task of the tree.
+/// Returns the name of a task of the tree.
 pub(crate) fn letter(task: usize) -> char {
     char::from(b'a' + task as u8)
 }
 
-/// The names of ids.
+/// Names of IDs.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
+pub(crate) struct TaskNames {
     names: HashMap<u32, String>,
     tasks: usize,
 }
 
-impl Names {
+impl TaskNames {
     pub(crate) fn name(&mut self, id: u32, name: &str) {
         self.names.insert(id, name.into());
     }
@@ -26,7 +26,7 @@ impl Names {
         match self.names.get(&id) {
             Some(name) => name.clone(),
             None if id == 0 => "0".into(),
-            None => format!("stranger {id}"),
+            None => format!("unknown task {id}"),
         }
     }
 
@@ -35,7 +35,7 @@ impl Names {
         if tid == tgid { tid } else { format!("{tid} of {tgid}") }
     }
 
-    /// The event as text; what it makes has a name from now on.
+    /// Describes an event. A fork names the new task.
     pub(crate) fn event(&mut self, event: &Event) -> String {
         if let EventBody::Fork { child, .. } = event.body {
             let name = letter(self.tasks).to_string();

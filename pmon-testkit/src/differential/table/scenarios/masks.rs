@@ -1,13 +1,14 @@
-//! Kernel masks: which events come, who hears the ack, and which numbers are taken.
+//! Event masks: which events are received, which sockets receive the acknowledgement, and which
+//! numbers are used.
 
-use crate::differential::table::host::{Act, Deed, End};
-use crate::differential::table::request::{IGNORE, LISTEN, Raw};
-use crate::differential::table::scene::{Scenario, Scene};
+use crate::differential::table::kernel::{ChildAction, ChildEnd, EmitAction};
+use crate::differential::table::request::{IGNORE, LISTEN, RawRequest};
+use crate::differential::table::run::{Scenario, ScenarioRun};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "masks", from_silence: false, play: masks },
-    Scenario { name: "a mask put on and off", from_silence: false, play: on_and_off },
-    Scenario { name: "what a mask keeps away fills no buffer", from_silence: false, play: buffer },
+    Scenario { name: "masks", without_listeners: false, perform: masks },
+    Scenario { name: "a mask set and cleared", without_listeners: false, perform: on_and_off },
+    Scenario { name: "masked events use no buffer", without_listeners: false, perform: buffer },
 ];
 
 const MASKS: [u32; 24] = [
@@ -37,63 +38,66 @@ const MASKS: [u32; 24] = [
     0xffff_ffff,
 ];
 
-const DEEDS: [Deed; 5] = [
-    Deed::Rename,
-    Deed::Child { does: &[Act::Session, Act::Group, Act::User], ends: End::Code(0) },
-    Deed::Child { does: &[], ends: End::Code(3) },
-    Deed::Child { does: &[], ends: End::Killed },
-    Deed::Child { does: &[], ends: End::Aborted },
+const ACTIONS: [EmitAction; 5] = [
+    EmitAction::Rename,
+    EmitAction::Child {
+        actions: &[ChildAction::Session, ChildAction::Group, ChildAction::User],
+        end: ChildEnd::Code(0),
+    },
+    EmitAction::Child { actions: &[], end: ChildEnd::Code(3) },
+    EmitAction::Child { actions: &[], end: ChildEnd::Killed },
+    EmitAction::Child { actions: &[], end: ChildEnd::Aborted },
 ];
 
-fn masks(scene: &mut Scene<'_>) {
+fn masks(run: &mut ScenarioRun<'_>) {
     for mask in MASKS {
-        let before = scene.numbers(0);
-        scene.witness();
-        let socket = scene.member();
-        scene.send(socket, &Raw::masked(LISTEN, mask));
-        let heard = scene.heard(socket);
-        scene.note(format!("{mask:#x}: the ack, to itself"), heard);
-        let heard = scene.witness();
-        scene.note(format!("{mask:#x}: the ack, to another"), heard);
-        for deed in DEEDS {
-            scene.host().act(0, deed);
+        let before = run.numbers(0);
+        run.witness();
+        let socket = run.member();
+        run.send(socket, &RawRequest::masked(LISTEN, mask));
+        let received = run.received(socket);
+        run.note(format!("{mask:#x}: the ack, to itself"), received);
+        let received = run.witness();
+        run.note(format!("{mask:#x}: the ack, to another"), received);
+        for action in ACTIONS {
+            run.kernel().emit(0, action);
         }
-        let heard = scene.heard(socket);
-        scene.note(format!("{mask:#x}: events"), heard);
-        scene.note_memory(format!("{mask:#x}: memory"), socket);
-        scene.close(socket);
-        let numbers = scene.numbers(0) - before;
-        scene.note(format!("{mask:#x}: numbers taken"), numbers);
+        let received = run.received(socket);
+        run.note(format!("{mask:#x}: events"), received);
+        run.note_memory(format!("{mask:#x}: memory"), socket);
+        run.close(socket);
+        let numbers = run.numbers(0) - before;
+        run.note(format!("{mask:#x}: numbers used"), numbers);
     }
 }
 
-fn on_and_off(scene: &mut Scene<'_>) {
-    let socket = scene.listener();
+fn on_and_off(run: &mut ScenarioRun<'_>) {
+    let socket = run.listener();
     let requests = [
-        ("a mask of SID", Raw::masked(LISTEN, 0x80)),
-        ("a mask of COMM", Raw::masked(LISTEN, 0x200)),
-        ("IGNORE with a mask of COMM", Raw::masked(IGNORE, 0x200)),
-        ("a mask of COMM again", Raw::masked(LISTEN, 0x200)),
-        ("LISTEN", Raw::new(LISTEN)),
-        ("an invalid operation with a mask of SID", Raw::masked(5, 0x80)),
-        ("an invalid operation with a mask of COMM", Raw::masked(5, 0x200)),
+        ("a mask of SID", RawRequest::masked(LISTEN, 0x80)),
+        ("a mask of COMM", RawRequest::masked(LISTEN, 0x200)),
+        ("IGNORE with a mask of COMM", RawRequest::masked(IGNORE, 0x200)),
+        ("a mask of COMM again", RawRequest::masked(LISTEN, 0x200)),
+        ("LISTEN", RawRequest::new(LISTEN)),
+        ("an invalid operation with a mask of SID", RawRequest::masked(5, 0x80)),
+        ("an invalid operation with a mask of COMM", RawRequest::masked(5, 0x200)),
     ];
-    for (what, request) in requests {
-        scene.send(socket, &request);
-        scene.rename(1);
-        let heard = scene.heard(socket);
-        scene.note(what, heard);
-        let heard = scene.witness();
-        scene.note(format!("{what}, to another"), heard);
+    for (label, request) in requests {
+        run.send(socket, &request);
+        run.rename(1);
+        let received = run.received(socket);
+        run.note(label, received);
+        let received = run.witness();
+        run.note(format!("{label}, to another"), received);
     }
 }
 
-fn buffer(scene: &mut Scene<'_>) {
-    let socket = scene.listener_with(1, false);
-    scene.send(socket, &Raw::masked(LISTEN, 0x80));
-    scene.rename(10);
-    scene.note_memory("ten events that are masked", socket);
-    scene.host().act(0, Deed::Child { does: &[Act::Session], ends: End::Code(0) });
-    let heard = scene.heard(socket);
-    scene.note("one that is not", heard);
+fn buffer(run: &mut ScenarioRun<'_>) {
+    let socket = run.listener_with(1, false);
+    run.send(socket, &RawRequest::masked(LISTEN, 0x80));
+    run.rename(10);
+    run.note_memory("ten events that are masked", socket);
+    run.kernel().emit(0, EmitAction::Child { actions: &[ChildAction::Session], end: ChildEnd::Code(0) });
+    let received = run.received(socket);
+    run.note("an event that is not masked", received);
 }

@@ -12,7 +12,7 @@ mod reading;
 mod requests;
 mod silence;
 
-use super::scene::Scenario;
+use super::run::Scenario;
 
 /// All of them.
 pub(crate) const SCENARIOS: &[&[Scenario]] = &[

@@ -1,143 +1,147 @@
-//! When `ENOBUFS` comes, and what is dropped.
+//! When `ENOBUFS` is reported, and which events are dropped.
 
-use crate::differential::table::host::Socket;
-use crate::differential::table::request::{LISTEN, Raw};
-use crate::differential::table::scene::{Scenario, Scene};
+use crate::differential::table::kernel::SocketId;
+use crate::differential::table::request::{LISTEN, RawRequest};
+use crate::differential::table::run::{Scenario, ScenarioRun};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "an overrun, step by step", from_silence: false, play: |scene| steps(scene, false) },
+    Scenario { name: "an overrun, step by step", without_listeners: false, perform: |run| steps(run, false) },
     Scenario {
         name: "an overrun, step by step, NO_ENOBUFS",
-        from_silence: false,
-        play: |scene| steps(scene, true),
+        without_listeners: false,
+        perform: |run| steps(run, true),
     },
-    Scenario { name: "an overrun at each event read", from_silence: false, play: |scene| each(scene, false) },
+    Scenario {
+        name: "an overrun at each event read",
+        without_listeners: false,
+        perform: |run| each(run, false),
+    },
     Scenario {
         name: "an overrun at each event read, NO_ENOBUFS",
-        from_silence: false,
-        play: |scene| each(scene, true),
+        without_listeners: false,
+        perform: |run| each(run, true),
     },
-    Scenario { name: "NO_ENOBUFS switched on while congested", from_silence: false, play: on },
+    Scenario { name: "NO_ENOBUFS switched on while congested", without_listeners: false, perform: on },
     Scenario {
         name: "NO_ENOBUFS switched on and off while congested",
-        from_silence: false,
-        play: on_and_off,
+        without_listeners: false,
+        perform: on_and_off,
     },
-    Scenario { name: "NO_ENOBUFS switched off while full", from_silence: false, play: off },
-    Scenario { name: "SO_ERROR takes the overrun", from_silence: false, play: error },
-    Scenario { name: "requests of a congested listener", from_silence: false, play: request },
+    Scenario { name: "NO_ENOBUFS switched off while full", without_listeners: false, perform: off },
+    Scenario { name: "SO_ERROR takes the overrun", without_listeners: false, perform: error },
+    Scenario { name: "requests of a congested listener", without_listeners: false, perform: request },
 ];
 
-/// Two events fit.
+/// A buffer for two events.
 const SMALL: i32 = 1;
 
-fn read(scene: &mut Scene<'_>, what: &str, socket: Socket) {
-    let heard = scene.recv(socket);
-    scene.note(what, heard);
-    scene.note_memory(format!("{what}, memory"), socket);
+fn read(run: &mut ScenarioRun<'_>, label: &str, socket: SocketId) {
+    let received = run.recv(socket);
+    run.note(label, received);
+    run.note_memory(format!("{label}, memory"), socket);
 }
 
-fn steps(scene: &mut Scene<'_>, no_enobufs: bool) {
-    let socket = scene.listener_with(SMALL, no_enobufs);
+fn steps(run: &mut ScenarioRun<'_>, no_enobufs: bool) {
+    let socket = run.listener_with(SMALL, no_enobufs);
     for n in 1..=4 {
-        scene.rename(1);
-        scene.note_memory(format!("event {n}"), socket);
+        run.rename(1);
+        run.note_memory(format!("event {n}"), socket);
     }
-    read(scene, "1st recv", socket);
-    scene.rename(1);
-    scene.note_memory("an event after it", socket);
-    read(scene, "2nd recv", socket);
-    scene.rename(2);
-    scene.note_memory("two events after it", socket);
+    read(run, "1st recv", socket);
+    run.rename(1);
+    run.note_memory("an event after it", socket);
+    read(run, "2nd recv", socket);
+    run.rename(2);
+    run.note_memory("two events after it", socket);
     for n in ["3rd", "4th", "5th", "6th"] {
-        read(scene, &format!("{n} recv"), socket);
+        read(run, &format!("{n} recv"), socket);
     }
-    scene.rename(3);
-    scene.note_memory("three events when it was empty", socket);
+    run.rename(3);
+    run.note_memory("three events when it was empty", socket);
     for n in ["7th", "8th", "9th", "10th"] {
-        read(scene, &format!("{n} recv"), socket);
+        read(run, &format!("{n} recv"), socket);
     }
-    let numbers = scene.numbers(0);
-    scene.note("numbers taken", numbers);
+    let numbers = run.numbers(0);
+    run.note("numbers used", numbers);
 }
 
-fn each(scene: &mut Scene<'_>, no_enobufs: bool) {
-    let socket = scene.listener_with(SMALL, no_enobufs);
-    scene.rename(5);
+fn each(run: &mut ScenarioRun<'_>, no_enobufs: bool) {
+    let socket = run.listener_with(SMALL, no_enobufs);
+    run.rename(5);
     for n in 1..=8 {
-        read(scene, &format!("recv {n}"), socket);
-        scene.rename(1);
-        scene.note_memory(format!("one more event {n}"), socket);
+        read(run, &format!("recv {n}"), socket);
+        run.rename(1);
+        run.note_memory(format!("one more event {n}"), socket);
     }
 }
 
-fn on(scene: &mut Scene<'_>) {
-    let socket = scene.listener_with(SMALL, false);
-    scene.rename(5);
-    scene.host().set_no_enobufs(socket, true).expect("NETLINK_NO_ENOBUFS");
-    scene.note_memory("switched on", socket);
-    scene.rename(1);
-    scene.note_memory("an event, no room", socket);
-    read(scene, "1st recv", socket);
-    read(scene, "2nd recv", socket);
-    scene.rename(1);
-    scene.note_memory("an event, room", socket);
-    let heard = scene.heard(socket);
-    scene.note("the rest", heard);
+fn on(run: &mut ScenarioRun<'_>) {
+    let socket = run.listener_with(SMALL, false);
+    run.rename(5);
+    run.kernel().set_no_enobufs(socket, true).expect("NETLINK_NO_ENOBUFS");
+    run.note_memory("switched on", socket);
+    run.rename(1);
+    run.note_memory("an event, buffer full", socket);
+    read(run, "1st recv", socket);
+    read(run, "2nd recv", socket);
+    run.rename(1);
+    run.note_memory("an event, buffer not full", socket);
+    let received = run.received(socket);
+    run.note("the rest", received);
 }
 
-fn on_and_off(scene: &mut Scene<'_>) {
-    let socket = scene.listener_with(SMALL, false);
-    scene.rename(5);
-    read(scene, "1st recv", socket);
-    read(scene, "2nd recv", socket);
-    scene.host().set_no_enobufs(socket, true).expect("NETLINK_NO_ENOBUFS");
-    scene.host().set_no_enobufs(socket, false).expect("NETLINK_NO_ENOBUFS");
-    scene.rename(1);
-    scene.note_memory("an event, room", socket);
-    scene.rename(2);
-    scene.note_memory("two events, no room", socket);
-    let heard = scene.heard(socket);
-    scene.note("the rest", heard);
+fn on_and_off(run: &mut ScenarioRun<'_>) {
+    let socket = run.listener_with(SMALL, false);
+    run.rename(5);
+    read(run, "1st recv", socket);
+    read(run, "2nd recv", socket);
+    run.kernel().set_no_enobufs(socket, true).expect("NETLINK_NO_ENOBUFS");
+    run.kernel().set_no_enobufs(socket, false).expect("NETLINK_NO_ENOBUFS");
+    run.rename(1);
+    run.note_memory("an event, buffer not full", socket);
+    run.rename(2);
+    run.note_memory("two events, buffer full", socket);
+    let received = run.received(socket);
+    run.note("the rest", received);
 }
 
-fn off(scene: &mut Scene<'_>) {
-    let socket = scene.listener_with(SMALL, true);
-    scene.rename(5);
-    scene.host().set_no_enobufs(socket, false).expect("NETLINK_NO_ENOBUFS");
-    read(scene, "1st recv", socket);
-    scene.rename(3);
-    scene.note_memory("three events, room for one", socket);
-    let heard = scene.heard(socket);
-    scene.note("the rest", heard);
+fn off(run: &mut ScenarioRun<'_>) {
+    let socket = run.listener_with(SMALL, true);
+    run.rename(5);
+    run.kernel().set_no_enobufs(socket, false).expect("NETLINK_NO_ENOBUFS");
+    read(run, "1st recv", socket);
+    run.rename(3);
+    run.note_memory("three events, one fits", socket);
+    let received = run.received(socket);
+    run.note("the rest", received);
 }
 
-fn error(scene: &mut Scene<'_>) {
-    let socket = scene.listener_with(SMALL, false);
-    scene.rename(5);
+fn error(run: &mut ScenarioRun<'_>) {
+    let socket = run.listener_with(SMALL, false);
+    run.rename(5);
     for n in ["1st", "2nd"] {
-        let error = scene.host().take_error(socket);
-        scene.note(format!("{n} SO_ERROR"), error);
+        let error = run.kernel().take_error(socket);
+        run.note(format!("{n} SO_ERROR"), error);
     }
-    scene.rename(1);
-    scene.note_memory("an event after it", socket);
-    let heard = scene.heard(socket);
-    scene.note("read", heard);
-    scene.rename(1);
-    let heard = scene.heard(socket);
-    scene.note("an event, read", heard);
+    run.rename(1);
+    run.note_memory("an event after it", socket);
+    let received = run.received(socket);
+    run.note("read", received);
+    run.rename(1);
+    let received = run.received(socket);
+    run.note("an event, read", received);
 }
 
-fn request(scene: &mut Scene<'_>) {
-    let socket = scene.listener_with(SMALL, false);
-    scene.rename(5);
-    let sent = scene.send(socket, &Raw::new(LISTEN));
-    scene.note("LISTEN sent", sent);
-    scene.note_memory("its ack", socket);
-    let heard = scene.heard(socket);
-    scene.note("read", heard);
-    let sent = scene.send(socket, &Raw::new(LISTEN));
-    scene.note("LISTEN sent again", sent);
-    let heard = scene.heard(socket);
-    scene.note("read again", heard);
+fn request(run: &mut ScenarioRun<'_>) {
+    let socket = run.listener_with(SMALL, false);
+    run.rename(5);
+    let sent = run.send(socket, &RawRequest::new(LISTEN));
+    run.note("LISTEN sent", sent);
+    run.note_memory("its ack", socket);
+    let received = run.received(socket);
+    run.note("read", received);
+    let sent = run.send(socket, &RawRequest::new(LISTEN));
+    run.note("LISTEN sent again", sent);
+    let received = run.received(socket);
+    run.note("read again", received);
 }

@@ -1,4 +1,4 @@
-//! Programs of filters: which the kernel takes, and what they come to.
+//! Filter programs: which ones the kernel accepts, and what they compute.
 
 use libc::{
     BPF_A, BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_B, BPF_DIV, BPF_H, BPF_IMM, BPF_IND, BPF_JA, BPF_JEQ,
@@ -8,15 +8,15 @@ use libc::{
 };
 
 use super::filters::{guarded, jump, op, text};
-use crate::differential::table::host::Instruction;
-use crate::differential::table::scene::{Scenario, Scene};
+use crate::differential::table::kernel::Instruction;
+use crate::differential::table::run::{Scenario, ScenarioRun};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "what a filter computes", from_silence: false, play: computed },
-    Scenario { name: "what a filter reads", from_silence: false, play: read },
-    Scenario { name: "what a filter knows", from_silence: false, play: known },
-    Scenario { name: "attributes that a filter finds", from_silence: false, play: attributes },
-    Scenario { name: "programs that are refused", from_silence: false, play: refused },
+    Scenario { name: "arithmetic of a filter", without_listeners: false, perform: computed },
+    Scenario { name: "loads of a filter", without_listeners: false, perform: read },
+    Scenario { name: "ancillary data of a filter", without_listeners: false, perform: known },
+    Scenario { name: "attributes of a filter", without_listeners: false, perform: attributes },
+    Scenario { name: "programs that are refused", without_listeners: false, perform: refused },
 ];
 
 const LDI: u32 = BPF_LD | BPF_IMM;
@@ -30,24 +30,24 @@ const AD: u32 = 0xffff_f000;
 const NET: u32 = 0xfff0_0000;
 const LL: u32 = 0xffe0_0000;
 
-/// What a program leaves of an event.
-fn leaves(scene: &mut Scene<'_>, cases: &[(&str, &[Instruction])]) {
-    let socket = guarded(scene);
-    for (what, program) in cases {
-        let attached = text(scene.host().attach(socket, program));
-        scene.rename(1);
-        let left = scene.tally(socket);
-        scene.note(*what, format!("{attached}: {left}"));
+/// Notes the length to which each program truncates an event.
+fn leaves(run: &mut ScenarioRun<'_>, cases: &[(&str, &[Instruction])]) {
+    let socket = guarded(run);
+    for (label, program) in cases {
+        let attached = text(run.kernel().attach(socket, program));
+        run.rename(1);
+        let left = run.received_lengths(socket);
+        run.note(*label, format!("{attached}: {left}"));
     }
-    scene.witness();
+    run.witness();
 }
 
-/// A program that computes with 50 and an operand, and leaves so much.
+/// Returns a program that computes with 50 and an operand, and truncates to the result.
 fn of_50(op_of: u32, operand: u32) -> [Instruction; 4] {
     [op(LDI, 50), op(LDXI, operand), op(BPF_ALU | op_of | BPF_X, 0), RETA]
 }
 
-fn computed(scene: &mut Scene<'_>) {
+fn computed(run: &mut ScenarioRun<'_>) {
     let ops = [
         ("+", BPF_ADD),
         ("-", BPF_SUB),
@@ -66,12 +66,12 @@ fn computed(scene: &mut Scene<'_>) {
             [0, 1, 7, 33, 49, u32::MAX - 2].map(|x| (format!("50 {name} {x}"), of_50(*op, x)))
         })
         .collect();
-    let with_x: Vec<_> = with_x.iter().map(|(what, program)| (what.as_str(), &program[..])).collect();
-    leaves(scene, &with_x);
+    let with_x: Vec<_> = with_x.iter().map(|(label, program)| (label.as_str(), &program[..])).collect();
+    leaves(run, &with_x);
     let k = |code, k| [op(LDI, 50), op(BPF_ALU | code, k), RETA];
     let branch = |test, k| [op(LDI, 50), jump(BPF_JMP | test, k, 0, 1), op(BPF_RET, 7), op(BPF_RET, 5)];
     leaves(
-        scene,
+        run,
         &[
             ("50 + 7", &k(BPF_ADD, 7)),
             ("50 << 31 >> 31", &[op(LDI, 3), op(BPF_ALU | BPF_LSH, 31), op(BPF_ALU | BPF_RSH, 31), RETA]),
@@ -103,7 +103,7 @@ fn computed(scene: &mut Scene<'_>) {
     );
 }
 
-fn read(scene: &mut Scene<'_>) {
+fn read(run: &mut ScenarioRun<'_>) {
     let at = |code, k| [op(LDI, 11), op(code, k), op(BPF_RET, 9)];
     let from = |x, k| [op(LDXI, x), op(BPF_LD | BPF_B | BPF_IND, k), op(BPF_RET, 9)];
     let cases: Vec<_> = [
@@ -149,13 +149,13 @@ fn read(scene: &mut Scene<'_>) {
         .map(|&(x, k)| (format!("from {x:#x} at {k:#x}"), from(x, k))),
     )
     .collect();
-    let cases: Vec<_> = cases.iter().map(|(what, program)| (what.as_str(), &program[..])).collect();
-    leaves(scene, &cases);
-    // The message's length, in the host's byte order.
+    let cases: Vec<_> = cases.iter().map(|(label, program)| (label.as_str(), &program[..])).collect();
+    leaves(run, &cases);
+    // The message's length, in native byte order.
     let len = 76_u32.to_be();
     let equal = |code, k, value| [op(code, k), jump(BPF_JMP | BPF_JEQ, value, 0, 1), op(6, 7), op(6, 5)];
     leaves(
-        scene,
+        run,
         &[
             ("a word is big-endian", &equal(LDW, 0, len)),
             ("a half", &equal(LDH, 0, len >> 16)),
@@ -169,22 +169,22 @@ fn read(scene: &mut Scene<'_>) {
     );
 }
 
-fn known(scene: &mut Scene<'_>) {
-    let cpu = scene.host().cpu_number(0);
+fn known(run: &mut ScenarioRun<'_>) {
+    let cpu = run.kernel().cpu_number(0);
     let cases: Vec<_> = (0..=64)
         .step_by(2)
-        .map(|what| {
-            let load = [LDW, LDH, LDB][what as usize / 4 % 3];
-            let add = if what == 36 { 20_u32.wrapping_sub(cpu) } else { 20 };
-            // What is drawn by lot can be compared in no other way.
-            let add = if what == 56 { op(BPF_ALU | BPF_AND, 0) } else { op(BPF_ALU | BPF_ADD, add) };
+        .map(|label| {
+            let load = [LDW, LDH, LDB][label as usize / 4 % 3];
+            let add = if label == 36 { 20_u32.wrapping_sub(cpu) } else { 20 };
+            // A random value can only be compared by its bounds.
+            let add = if label == 56 { op(BPF_ALU | BPF_AND, 0) } else { op(BPF_ALU | BPF_ADD, add) };
             let program =
-                [op(LDI, 11), op(LDXI, 3), op(load, AD + what), add, op(BPF_ALU | BPF_OR, 32), RETA];
-            (format!("SKF_AD_OFF + {what}"), program)
+                [op(LDI, 11), op(LDXI, 3), op(load, AD + label), add, op(BPF_ALU | BPF_OR, 32), RETA];
+            (format!("SKF_AD_OFF + {label}"), program)
         })
         .collect();
-    let cases: Vec<_> = cases.iter().map(|(what, program)| (what.as_str(), &program[..])).collect();
-    leaves(scene, &cases);
+    let cases: Vec<_> = cases.iter().map(|(label, program)| (label.as_str(), &program[..])).collect();
+    leaves(run, &cases);
 }
 
 /// An attribute's header: length and type.
@@ -192,37 +192,37 @@ fn header(len: u16, kind: u16) -> [u8; 4] {
     [len.to_ne_bytes(), kind.to_ne_bytes()].concat().try_into().expect("four bytes")
 }
 
-fn attributes(scene: &mut Scene<'_>) {
-    let socket = guarded(scene);
-    let speaker = scene.speaker();
-    let port = scene.host().name(socket).0;
+fn attributes(run: &mut ScenarioRun<'_>) {
+    let socket = guarded(run);
+    let sender = run.sender();
+    let port = run.kernel().name(socket).0;
     let inner = [&header(5, 9)[..], &[1; 4], &header(4, 0x8003), &header(9, 4), &[0; 4]].concat();
     let message = [&header(8, 1)[..], &[7; 4], &header(4 + inner.len() as u16, 0xc002), &inner].concat();
-    for what in [12, 16] {
+    for label in [12, 16] {
         for a in [0, 4, 8, 12, 20, 28, 29, 32, 64, u32::MAX] {
             for x in [0, 1, 2, 3, 4, 9, 0xc002] {
-                let program = [op(LDI, a), op(LDXI, x), op(LDW, AD + what), op(BPF_ALU | BPF_ADD, 1), RETA];
-                scene.host().attach(socket, &program).expect("a filter");
-                let sent = scene.send_bytes(speaker, &message, port, 0);
-                let left = scene.tally(socket);
-                scene.note(format!("{what}: type {x:#x} from {a:#x}"), format!("{sent}: {left}"));
+                let program = [op(LDI, a), op(LDXI, x), op(LDW, AD + label), op(BPF_ALU | BPF_ADD, 1), RETA];
+                run.kernel().attach(socket, &program).expect("a filter");
+                let sent = run.send_bytes(sender, &message, port, 0);
+                let left = run.received_lengths(socket);
+                run.note(format!("{label}: type {x:#x} from {a:#x}"), format!("{sent}: {left}"));
             }
         }
     }
     let program = [op(LDXI, 1), op(LDW, AD + 12), op(BPF_ALU | BPF_ADD, 1), RETA];
-    scene.host().attach(socket, &program).expect("a filter");
+    run.kernel().attach(socket, &program).expect("a filter");
     for len in 1..9 {
-        let sent = scene.send_bytes(speaker, &message[..len], port, 0);
-        scene.note(format!("in {len} B"), sent);
+        let sent = run.send_bytes(sender, &message[..len], port, 0);
+        run.note(format!("in {len} B"), sent);
     }
 }
 
-fn refused(scene: &mut Scene<'_>) {
+fn refused(run: &mut ScenarioRun<'_>) {
     const RET: Instruction = op(BPF_RET, 0);
     const ST: Instruction = op(BPF_ST, 0);
     const M: Instruction = op(BPF_LD | BPF_MEM, 0);
     const IF: Instruction = jump(BPF_JMP | BPF_JEQ, 0, 0, 1);
-    let socket = scene.socket();
+    let socket = run.socket();
     let long = [vec![op(LDI, 0); 4096], vec![RET]].concat();
     let cases: [(&str, &[Instruction]); 31] = [
         ("nothing", &[]),
@@ -257,22 +257,22 @@ fn refused(scene: &mut Scene<'_>) {
         ("the same from X", &[op(BPF_LD | BPF_IND, u32::MAX), RET]),
         ("return X", &[op(BPF_RET | BPF_X, 0)]),
     ];
-    for (what, program) in cases {
-        let attached = text(scene.host().attach(socket, program));
-        scene.note(what, attached);
+    for (label, program) in cases {
+        let attached = text(run.kernel().attach(socket, program));
+        run.note(label, attached);
     }
-    // All codes of one byte, and some more: those that are taken.
-    let taken = |codes: &mut dyn Iterator<Item = u32>, scene: &mut Scene<'_>| {
-        let mut taken = Vec::new();
+    // Notes which codes of one byte, and of two, are accepted.
+    let accepted = |codes: &mut dyn Iterator<Item = u32>, run: &mut ScenarioRun<'_>| {
+        let mut accepted = Vec::new();
         for code in codes {
-            if scene.host().attach(socket, &[ST, op(code, 1), op(BPF_ST, 1), RET]).is_ok() {
-                taken.push(format!("{code:x}"));
+            if run.kernel().attach(socket, &[ST, op(code, 1), op(BPF_ST, 1), RET]).is_ok() {
+                accepted.push(format!("{code:x}"));
             }
         }
-        taken.join(" ")
+        accepted.join(" ")
     };
-    let low = taken(&mut (0..256), scene);
-    scene.note("codes that are taken", low);
-    let high = taken(&mut (1..256).map(|code| code << 8), scene);
-    scene.note("codes of two bytes", high);
+    let low = accepted(&mut (0..256), run);
+    run.note("codes that are accepted", low);
+    let high = accepted(&mut (1..256).map(|code| code << 8), run);
+    run.note("codes of two bytes", high);
 }

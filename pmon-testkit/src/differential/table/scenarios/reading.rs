@@ -1,16 +1,20 @@
-//! `recv`: peeking, short buffers, and what the bytes are.
+//! `recv`: peeking, short buffers, and the bytes of datagrams.
 
-use crate::differential::table::host::{Act, Deed, End};
-use crate::differential::table::request::{INVALID, LISTEN, Raw};
-use crate::differential::table::scene::{Scenario, Scene};
+use crate::differential::table::kernel::{ChildAction, ChildEnd, EmitAction};
+use crate::differential::table::request::{INVALID, LISTEN, RawRequest};
+use crate::differential::table::run::{Scenario, ScenarioRun};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "recv on an empty queue", from_silence: false, play: empty },
-    Scenario { name: "MSG_PEEK, MSG_TRUNC and short buffers", from_silence: false, play: short },
-    Scenario { name: "MSG_PEEK and short buffers at an overrun", from_silence: false, play: overrun },
-    Scenario { name: "peeking at the last datagram while congested", from_silence: false, play: peek_last },
-    Scenario { name: "what the bytes are", from_silence: false, play: words },
-    Scenario { name: "numbers of two CPUs", from_silence: false, play: two_cpus },
+    Scenario { name: "recv on an empty queue", without_listeners: false, perform: empty },
+    Scenario { name: "MSG_PEEK, MSG_TRUNC and short buffers", without_listeners: false, perform: short },
+    Scenario { name: "MSG_PEEK and short buffers at an overrun", without_listeners: false, perform: overrun },
+    Scenario {
+        name: "peeking at the last datagram while congested",
+        without_listeners: false,
+        perform: peek_last,
+    },
+    Scenario { name: "the bytes", without_listeners: false, perform: words },
+    Scenario { name: "numbers of two CPUs", without_listeners: false, perform: two_cpus },
 ];
 
 const FLAGS: [(&str, i32); 4] = [
@@ -20,102 +24,108 @@ const FLAGS: [(&str, i32); 4] = [
     (" PEEK|TRUNC", libc::MSG_PEEK | libc::MSG_TRUNC),
 ];
 
-fn empty(scene: &mut Scene<'_>) {
-    let socket = scene.listener();
+fn empty(run: &mut ScenarioRun<'_>) {
+    let socket = run.listener();
     for (name, flags) in FLAGS {
         for len in [0, 76] {
-            let heard = scene.recv_by(socket, len, flags);
-            scene.note(format!("{len} B{name}"), heard);
+            let received = run.recv_by(socket, len, flags);
+            run.note(format!("{len} B{name}"), received);
         }
     }
-    let heard = scene.recv_by(socket, 76, libc::MSG_OOB);
-    scene.note("76 B OOB", heard);
+    let received = run.recv_by(socket, 76, libc::MSG_OOB);
+    run.note("76 B OOB", received);
 }
 
-fn short(scene: &mut Scene<'_>) {
+fn short(run: &mut ScenarioRun<'_>) {
     for len in [0, 1, 16, 75, 76, 77, 4096] {
         for (name, flags) in FLAGS {
-            let socket = scene.listener();
-            scene.rename(2);
-            let heard = scene.recv_by(socket, len, flags);
-            scene.note(format!("{len} B{name}"), lengths(&heard));
-            scene.note_memory(format!("{len} B{name}, memory"), socket);
-            scene.close(socket);
+            let socket = run.listener();
+            run.rename(2);
+            let received = run.recv_by(socket, len, flags);
+            run.note(format!("{len} B{name}"), lengths(&received));
+            run.note_memory(format!("{len} B{name}, memory"), socket);
+            run.close(socket);
         }
     }
 }
 
-/// Without the number, which says how many scenes there were before.
-fn lengths(heard: &str) -> String {
-    heard.split(' ').filter(|word| !word.starts_with('#')).collect::<Vec<_>>().join(" ")
+/// Removes the number, which depends on earlier iterations.
+fn lengths(received: &str) -> String {
+    received.split(' ').filter(|word| !word.starts_with('#')).collect::<Vec<_>>().join(" ")
 }
 
-fn overrun(scene: &mut Scene<'_>) {
+fn overrun(run: &mut ScenarioRun<'_>) {
     for (name, flags) in FLAGS {
-        let socket = scene.listener_with(1, false);
-        scene.rename(5);
+        let socket = run.listener_with(1, false);
+        run.rename(5);
         for n in ["1st", "2nd", "3rd", "4th"] {
-            let heard = scene.recv_by(socket, 10, flags);
-            scene.note(format!("{n} recv, 10 B{name}"), heard);
-            scene.note_memory(format!("{n} recv, 10 B{name}, memory"), socket);
+            let received = run.recv_by(socket, 10, flags);
+            run.note(format!("{n} recv, 10 B{name}"), received);
+            run.note_memory(format!("{n} recv, 10 B{name}, memory"), socket);
         }
-        scene.rename(1);
-        scene.note_memory(format!("then an event{name}"), socket);
-        scene.close(socket);
+        run.rename(1);
+        run.note_memory(format!("then an event{name}"), socket);
+        run.close(socket);
     }
 }
 
-fn peek_last(scene: &mut Scene<'_>) {
-    let socket = scene.listener_with(1, false);
-    scene.rename(3);
+fn peek_last(run: &mut ScenarioRun<'_>) {
+    let socket = run.listener_with(1, false);
+    run.rename(3);
     for n in ["1st", "2nd"] {
-        let heard = scene.recv(socket);
-        scene.note(format!("{n} recv"), heard);
+        let received = run.recv(socket);
+        run.note(format!("{n} recv"), received);
     }
-    let heard = scene.recv_by(socket, 76, libc::MSG_PEEK);
-    scene.note("peek", heard);
-    scene.rename(1);
-    scene.note_memory("an event", socket);
-    let heard = scene.heard(socket);
-    scene.note("the rest", heard);
+    let received = run.recv_by(socket, 76, libc::MSG_PEEK);
+    run.note("peek", received);
+    run.rename(1);
+    run.note_memory("an event", socket);
+    let received = run.received(socket);
+    run.note("the rest", received);
 }
 
-fn words(scene: &mut Scene<'_>) {
-    let socket = scene.member();
-    scene.send(socket, &Raw::new(LISTEN));
-    scene.rename(1);
-    scene.send(socket, &Raw::new(INVALID));
+fn words(run: &mut ScenarioRun<'_>) {
+    let socket = run.member();
+    run.send(socket, &RawRequest::new(LISTEN));
+    run.rename(1);
+    run.send(socket, &RawRequest::new(INVALID));
     let mut times = Vec::new();
-    for what in ["an ack", "COMM", "an ack of what is invalid"] {
-        match scene.receive(socket, 128, 0) {
+    for label in ["an ack", "COMM", "an ack of an invalid request"] {
+        match run.receive(socket, 128, 0) {
             Ok(received) => {
-                let words = scene.names().words(&received.bytes);
-                scene.note(what, words);
+                let words = run.names().words(&received.bytes);
+                run.note(label, words);
                 times.extend(received.bytes[44..52].try_into().map(u64::from_ne_bytes));
             }
-            Err(errno) => scene.note(what, errno),
+            Err(errno) => run.note(label, errno),
         }
     }
-    scene.note("their times ascend", times.len() == 3 && times[0] > 0 && times.is_sorted());
-    scene.host().act(0, Deed::Child { does: &[Act::Session, Act::Group, Act::User], ends: End::Code(3) });
-    let heard = scene.heard(socket);
-    scene.note("a child that exits", heard);
-    scene.host().act(0, Deed::Child { does: &[], ends: End::Killed });
-    let heard = scene.heard(socket);
-    scene.note("a child that is killed", heard);
-    scene.host().act(0, Deed::Child { does: &[], ends: End::Aborted });
-    let heard = scene.heard(socket);
-    scene.note("a child that aborts", heard);
+    run.note("their times ascend", times.len() == 3 && times[0] > 0 && times.is_sorted());
+    run.kernel().emit(
+        0,
+        EmitAction::Child {
+            actions: &[ChildAction::Session, ChildAction::Group, ChildAction::User],
+            end: ChildEnd::Code(3),
+        },
+    );
+    let received = run.received(socket);
+    run.note("a child that exits", received);
+    run.kernel().emit(0, EmitAction::Child { actions: &[], end: ChildEnd::Killed });
+    let received = run.received(socket);
+    run.note("a child that is killed", received);
+    run.kernel().emit(0, EmitAction::Child { actions: &[], end: ChildEnd::Aborted });
+    let received = run.received(socket);
+    run.note("a child that aborts", received);
 }
 
-fn two_cpus(scene: &mut Scene<'_>) {
-    if scene.host().cpus() < 2 {
+fn two_cpus(run: &mut ScenarioRun<'_>) {
+    if run.kernel().cpus() < 2 {
         return;
     }
-    let socket = scene.listener();
+    let socket = run.listener();
     for cpu in [0, 1, 1, 0, 1] {
-        scene.host().act(cpu, Deed::Rename);
+        run.kernel().emit(cpu, EmitAction::Rename);
     }
-    let heard = scene.heard(socket);
-    scene.note("read", heard);
+    let received = run.received(socket);
+    run.note("read", received);
 }

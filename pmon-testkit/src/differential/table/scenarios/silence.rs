@@ -1,118 +1,122 @@
-//! The kernel's count of listeners. Each begins while it counts none.
+//! The kernel's count of listeners. Each scenario begins while it is zero.
 
-use crate::differential::table::request::{IGNORE, INVALID, LISTEN, Raw};
-use crate::differential::table::scene::{Scenario, Scene};
+use crate::differential::table::request::{IGNORE, INVALID, LISTEN, RawRequest};
+use crate::differential::table::run::{Scenario, ScenarioRun};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "nobody listens", from_silence: true, play: nobody },
-    Scenario { name: "a listener closed without IGNORE", from_silence: true, play: closed },
-    Scenario { name: "the only listener ignores", from_silence: true, play: only },
-    Scenario { name: "all listeners ignore", from_silence: true, play: all },
-    Scenario { name: "all members ignore, but somebody is counted", from_silence: true, play: counted },
-    Scenario { name: "no member, but somebody is counted", from_silence: true, play: no_member },
-    Scenario { name: "LISTEN twice, IGNORE once", from_silence: true, play: twice },
-    Scenario { name: "LISTEN, invalid, LISTEN", from_silence: true, play: doubled },
-    Scenario { name: "IGNORE first", from_silence: true, play: ignore_first },
-    Scenario { name: "fewer than none", from_silence: true, play: below },
-    Scenario { name: "invalid, while nobody listens", from_silence: true, play: invalid },
+    Scenario { name: "no listener", without_listeners: true, perform: no_listener },
+    Scenario { name: "a listener closed without IGNORE", without_listeners: true, perform: closed },
+    Scenario { name: "the only listener ignores", without_listeners: true, perform: only },
+    Scenario { name: "all listeners ignore", without_listeners: true, perform: all },
+    Scenario {
+        name: "all members ignore, but the count is not zero",
+        without_listeners: true,
+        perform: counted,
+    },
+    Scenario { name: "no member, but the count is not zero", without_listeners: true, perform: no_member },
+    Scenario { name: "LISTEN twice, IGNORE once", without_listeners: true, perform: twice },
+    Scenario { name: "LISTEN, invalid, LISTEN", without_listeners: true, perform: doubled },
+    Scenario { name: "IGNORE first", without_listeners: true, perform: ignore_first },
+    Scenario { name: "a count below zero", without_listeners: true, perform: below },
+    Scenario { name: "an invalid request without listeners", without_listeners: true, perform: invalid },
 ];
 
-fn requests(scene: &mut Scene<'_>, operations: &[u32]) {
-    let socket = scene.member();
+fn requests(run: &mut ScenarioRun<'_>, operations: &[u32]) {
+    let socket = run.member();
     for (n, &operation) in operations.iter().enumerate() {
-        scene.send(socket, &Raw::new(operation));
-        scene.rename(1);
-        let heard = scene.heard(socket);
-        scene.note(format!("request {n}, {operation}: it hears"), heard);
-        let heard = scene.witness();
-        scene.note(format!("request {n}, {operation}: another hears"), heard);
+        run.send(socket, &RawRequest::new(operation));
+        run.rename(1);
+        let received = run.received(socket);
+        run.note(format!("request {n}, {operation}: it receives"), received);
+        let received = run.witness();
+        run.note(format!("request {n}, {operation}: another receives"), received);
     }
 }
 
-fn nobody(scene: &mut Scene<'_>) {
-    let member = scene.member();
-    scene.rename(3);
-    let heard = scene.heard(member);
-    scene.note("three events", heard);
-    scene.send(member, &Raw::new(LISTEN));
-    let heard = scene.heard(member);
-    scene.note("LISTEN", heard);
+fn no_listener(run: &mut ScenarioRun<'_>) {
+    let member = run.member();
+    run.rename(3);
+    let received = run.received(member);
+    run.note("three events", received);
+    run.send(member, &RawRequest::new(LISTEN));
+    let received = run.received(member);
+    run.note("LISTEN", received);
 }
 
-fn closed(scene: &mut Scene<'_>) {
-    let listener = scene.listener();
-    scene.close(listener);
-    scene.rename(2);
-    let heard = scene.witness();
-    scene.note("a member that asked for nothing", heard);
+fn closed(run: &mut ScenarioRun<'_>) {
+    let listener = run.listener();
+    run.close(listener);
+    run.rename(2);
+    let received = run.witness();
+    run.note("a member that sent no request", received);
 }
 
-fn only(scene: &mut Scene<'_>) {
-    requests(scene, &[LISTEN, IGNORE, LISTEN]);
+fn only(run: &mut ScenarioRun<'_>) {
+    requests(run, &[LISTEN, IGNORE, LISTEN]);
 }
 
-fn all(scene: &mut Scene<'_>) {
-    let (one, two) = (scene.listener(), scene.listener());
-    scene.witness();
-    for (what, socket) in [("one ignores", one), ("two ignores", two)] {
-        scene.send(socket, &Raw::new(IGNORE));
-        scene.rename(1);
+fn all(run: &mut ScenarioRun<'_>) {
+    let (one, two) = (run.listener(), run.listener());
+    run.witness();
+    for (label, socket) in [("one ignores", one), ("two ignores", two)] {
+        run.send(socket, &RawRequest::new(IGNORE));
+        run.rename(1);
         for (who, socket) in [("one", one), ("two", two)] {
-            let heard = scene.heard(socket);
-            scene.note(format!("{what}: {who}"), heard);
+            let received = run.received(socket);
+            run.note(format!("{label}: {who}"), received);
         }
-        let heard = scene.witness();
-        scene.note(format!("{what}: another"), heard);
+        let received = run.witness();
+        run.note(format!("{label}: another"), received);
     }
-    scene.send(one, &Raw::new(LISTEN));
-    let heard = scene.heard(one);
-    scene.note("one listens again", heard);
+    run.send(one, &RawRequest::new(LISTEN));
+    let received = run.received(one);
+    run.note("one listens again", received);
 }
 
-fn counted(scene: &mut Scene<'_>) {
-    let gone = scene.listener();
-    scene.close(gone);
-    let one = scene.member();
-    scene.send(one, &Raw::new(IGNORE));
-    scene.witness();
-    scene.rename(3);
-    let heard = scene.heard(one);
-    scene.note("one that ignores", heard);
-    let heard = scene.witness();
-    scene.note("a member that asked for nothing", heard);
+fn counted(run: &mut ScenarioRun<'_>) {
+    let gone = run.listener();
+    run.close(gone);
+    let one = run.member();
+    run.send(one, &RawRequest::new(IGNORE));
+    run.witness();
+    run.rename(3);
+    let received = run.received(one);
+    run.note("one that ignores", received);
+    let received = run.witness();
+    run.note("a member that sent no request", received);
 }
 
-fn no_member(scene: &mut Scene<'_>) {
-    let gone = scene.listener();
-    scene.close(gone);
-    scene.witness();
-    scene.without_witness(|scene| scene.rename(3));
-    let numbers = scene.numbers(0);
-    scene.note("numbers taken, one by the listener", numbers);
+fn no_member(run: &mut ScenarioRun<'_>) {
+    let gone = run.listener();
+    run.close(gone);
+    run.witness();
+    run.without_witness(|run| run.rename(3));
+    let numbers = run.numbers(0);
+    run.note("numbers used, one by the listener", numbers);
 }
 
-fn twice(scene: &mut Scene<'_>) {
-    requests(scene, &[LISTEN, LISTEN, IGNORE, IGNORE, LISTEN]);
+fn twice(run: &mut ScenarioRun<'_>) {
+    requests(run, &[LISTEN, LISTEN, IGNORE, IGNORE, LISTEN]);
 }
 
-fn doubled(scene: &mut Scene<'_>) {
-    requests(scene, &[LISTEN, INVALID, LISTEN, IGNORE, INVALID, IGNORE]);
+fn doubled(run: &mut ScenarioRun<'_>) {
+    requests(run, &[LISTEN, INVALID, LISTEN, IGNORE, INVALID, IGNORE]);
 }
 
-fn ignore_first(scene: &mut Scene<'_>) {
-    requests(scene, &[IGNORE, IGNORE, LISTEN]);
+fn ignore_first(run: &mut ScenarioRun<'_>) {
+    requests(run, &[IGNORE, IGNORE, LISTEN]);
 }
 
-fn below(scene: &mut Scene<'_>) {
-    requests(scene, &[INVALID, IGNORE, INVALID, IGNORE, LISTEN]);
+fn below(run: &mut ScenarioRun<'_>) {
+    requests(run, &[INVALID, IGNORE, INVALID, IGNORE, LISTEN]);
     for n in ["second", "third"] {
-        let socket = scene.member();
-        scene.send(socket, &Raw::new(LISTEN));
-        let heard = scene.heard(socket);
-        scene.note(format!("a {n} LISTEN"), heard);
+        let socket = run.member();
+        run.send(socket, &RawRequest::new(LISTEN));
+        let received = run.received(socket);
+        run.note(format!("a {n} LISTEN"), received);
     }
 }
 
-fn invalid(scene: &mut Scene<'_>) {
-    requests(scene, &[INVALID, LISTEN]);
+fn invalid(run: &mut ScenarioRun<'_>) {
+    requests(run, &[INVALID, LISTEN]);
 }

@@ -1,4 +1,4 @@
-//! A case, by system calls of real tasks.
+//! Performs a case by system calls of real tasks.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
@@ -15,92 +15,103 @@ use rustix::net::{
 };
 use rustix::thread::gettid;
 
-use super::names::Names;
-use super::sys::Tree;
-use super::{Case, Deed};
-use crate::differential::table::request::{IGNORE, LISTEN, Raw};
+use super::names::TaskNames;
+use super::sys::TaskTree;
+use super::{TaskAction, VerbCase};
+use crate::differential::table::request::{IGNORE, LISTEN, RawRequest};
 
-/// How long an event is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum time to wait for an event.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 const BUFFER: usize = 8 << 20;
 
-/// Hears the events of a tree of tasks.
-struct Listener {
+/// A listener that receives the events of a tree of tasks.
+struct TreeListener {
     socket: OwnedFd,
-    names: Names,
-    /// Our thread, which makes the tree.
+    names: TaskNames,
+    /// The thread that starts the tree.
     own: u32,
-    /// The tree's tasks, and the processes of those that have not ended.
+    /// The tree's tasks.
     tasks: HashSet<u32>,
+    /// The tasks that have not exited, with their processes.
     alive: HashMap<u32, u32>,
 }
 
-/// The events of the first task's start, and of each step. `expected` says how many are waited for; those that come on top are the next
-/// step's, or come behind the last.
-pub(crate) fn play(case: &Case, expected: &[usize]) -> io::Result<Vec<Vec<String>>> {
-    let mut listener = Listener::new()?;
+/// Returns the events of the first task's start, and of each step. `expected` is the number of
+/// events to wait for; additional ones are attributed to the next step, or to the last.
+pub(crate) fn perform(case: &VerbCase, expected: &[usize]) -> io::Result<Vec<Vec<String>>> {
+    let mut listener = TreeListener::new()?;
     let dir = tempfile::tempdir()?;
-    let tree = Tree::new(case.steps, &CString::new(dir.path().as_os_str().as_bytes())?)?;
-    let heard = listener.hear_all(&tree, case, expected);
+    let tree = TaskTree::new(case.steps, &CString::new(dir.path().as_os_str().as_bytes())?)?;
+    let received = listener.receive_all(&tree, case, expected);
     tree.end(listener.alive.values().copied());
-    heard
+    received
 }
 
-impl Drop for Listener {
+impl Drop for TreeListener {
     fn drop(&mut self) {
-        // If it fails, the kernel emits events to nobody, at some cost.
-        let _ = send(&self.socket, &Raw::new(IGNORE).bytes(), SendFlags::empty());
+        // If this fails, the kernel emits events although no process listens, which only costs
+        // time.
+        let _ = send(&self.socket, &RawRequest::new(IGNORE).bytes(), SendFlags::empty());
     }
 }
 
-impl Listener {
+impl TreeListener {
     fn new() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(CONNECTOR))?;
         bind(&socket, &SocketAddrNetlink::new(0, CN_IDX_PROC))?;
         set_socket_recv_buffer_size_force(&socket, BUFFER)?;
-        send(&socket, &Raw::new(LISTEN).bytes(), SendFlags::empty())?;
+        send(&socket, &RawRequest::new(LISTEN).bytes(), SendFlags::empty())?;
         let own = gettid().as_raw_nonzero().get() as u32;
-        let mut names = Names::default();
-        // A process whose parent dies is init's, or that of whoever has taken its place (`PR_SET_CHILD_SUBREAPER`).
+        let mut names = TaskNames::default();
+        // If a parent exits, init becomes the parent, or a subreaper (`PR_SET_CHILD_SUBREAPER`).
         names.name(1, "init");
         let mut ancestor = std::process::id();
         while let Some(parent) = parent(ancestor)? {
             names.name(parent, "init");
             ancestor = parent;
         }
-        names.name(std::process::id(), "us");
-        names.name(own, "us");
+        names.name(std::process::id(), "own");
+        names.name(own, "own");
         Ok(Self { socket, names, own, tasks: HashSet::new(), alive: HashMap::new() })
     }
 
-    fn hear_all(&mut self, tree: &Tree, case: &Case, expected: &[usize]) -> io::Result<Vec<Vec<String>>> {
-        let mut heard = vec![self.hear(expected[0])?];
+    fn receive_all(
+        &mut self,
+        tree: &TaskTree,
+        case: &VerbCase,
+        expected: &[usize],
+    ) -> io::Result<Vec<Vec<String>>> {
+        let mut received = vec![self.receive(expected[0])?];
         let mut made = 1;
         for (number, step) in case.steps.iter().enumerate() {
-            tree.tell(step.0, number, made)?;
-            made += usize::from(matches!(step.1, Deed::Fork | Deed::Vfork | Deed::Thread));
-            heard.push(self.hear(expected[number + 1])?);
-            let is_left = matches!(
+            tree.command(step.0, number, made)?;
+            made += usize::from(matches!(step.1, TaskAction::Fork | TaskAction::Vfork | TaskAction::Thread));
+            received.push(self.receive(expected[number + 1])?);
+            let needs_no_reply = matches!(
                 step.1,
-                Deed::Vfork | Deed::Exec | Deed::Exit(_) | Deed::ExitGroup(_) | Deed::Die(..)
+                TaskAction::Vfork
+                    | TaskAction::Exec
+                    | TaskAction::Exit(_)
+                    | TaskAction::ExitGroup(_)
+                    | TaskAction::Die(..)
             );
             let began = Instant::now();
-            while !is_left && tree.done(PATIENCE.as_millis() as i32) != Some(number) {
-                if began.elapsed() > PATIENCE {
-                    let why = format!("{}, step {number} is not done", case.name);
+            while !needs_no_reply && tree.done(MAX_WAIT.as_millis() as i32) != Some(number) {
+                if began.elapsed() > MAX_WAIT {
+                    let why = format!("{}, step {number} is not finished", case.name);
                     return Err(io::Error::new(io::ErrorKind::TimedOut, why));
                 }
             }
         }
-        if let Some(last) = heard.last_mut() {
-            last.extend(self.hear(0)?);
+        if let Some(last) = received.last_mut() {
+            last.extend(self.receive(0)?);
         }
-        Ok(heard)
+        Ok(received)
     }
 
-    /// Waits for so many events of the tree, and takes all that are there.
-    fn hear(&mut self, count: usize) -> io::Result<Vec<String>> {
+    /// Waits for `count` events of the tree, and receives all that have arrived.
+    fn receive(&mut self, count: usize) -> io::Result<Vec<String>> {
         let began = Instant::now();
         let mut texts = Vec::new();
         let mut bytes = [0; 128];
@@ -112,7 +123,7 @@ impl Listener {
                         texts.push(self.names.event(&event));
                     }
                 }
-                Err(rustix::io::Errno::AGAIN) if texts.len() >= count || began.elapsed() > PATIENCE => {
+                Err(rustix::io::Errno::AGAIN) if texts.len() >= count || began.elapsed() > MAX_WAIT => {
                     return Ok(texts);
                 }
                 Err(rustix::io::Errno::AGAIN) => std::thread::sleep(Duration::from_micros(50)),
@@ -151,7 +162,7 @@ impl Listener {
     }
 }
 
-/// The parent of a process, as /proc has it.
+/// Returns the parent of a process, according to `/proc`.
 fn parent(process: u32) -> io::Result<Option<u32>> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());

@@ -1,4 +1,4 @@
-//! The kernel that runs us.
+//! Scenarios on the running kernel.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -18,19 +18,22 @@ use rustix::thread::{
     set_capabilities, set_name,
 };
 
-use super::host::{Deed, Errno, Host, Instruction, Memory, Outcome, Received, Socket};
-use super::request::{IGNORE, LISTEN, Raw};
+use super::kernel::{
+    CallResult, EmitAction, Errno, Instruction, KernelUnderTest, ReceivedMessage, SocketId, SocketMemory,
+};
+use super::request::{IGNORE, LISTEN, RawRequest};
 use super::sys;
 
-/// The name that the thread gives itself, again and again.
+/// The name that the thread takes to emit COMM events.
 const NAME: &CStr = c"differential";
 
-/// The kernel that runs us; its CPUs count from the first that we may use.
-pub struct Kernel {
+/// The running kernel. CPU 0 is the first CPU that this process may use.
+pub struct RunningKernel {
     sockets: Vec<Option<OwnedFd>>,
     cpus: Vec<usize>,
-    /// CPUs and privileges as they were.
+    /// The thread's CPUs before it was bound to one.
     before: CpuSet,
+    /// The thread's privileges at the start.
     privileges: CapabilitySets,
     children: HashSet<u32>,
     rmem_max: u32,
@@ -38,30 +41,40 @@ pub struct Kernel {
 
 /// Why this kernel cannot be compared with the model.
 #[derive(Debug, thiserror::Error)]
-pub enum Unfit {
+pub enum NotComparable {
+    /// The kernel is older than the one that the model follows.
     #[error("the model is of Linux {}.{} and later, this is {found}", SINCE.0, SINCE.1)]
-    Release { found: String },
+    Release {
+        /// The running release.
+        found: String,
+    },
+    /// The user lacks a privilege.
     #[error("messages to the group and SO_RCVBUFFORCE take CAP_NET_ADMIN")]
     Privilege,
-    #[error("the kernel acknowledges nothing: it is of another namespace, or has been made silent")]
-    Unheard,
+    /// The kernel does not acknowledge a subscription.
+    #[error(
+        "the kernel acknowledges no subscription: this is another namespace, or the count of listeners is wrong"
+    )]
+    NoAck,
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// The release that the model follows. Before 6.6 there are no masks; later the rule changed by which a buffer is full.
+/// The release that the model follows. Before Linux 6.6, there are no event masks; in a later
+/// release, the rule for a full buffer changed.
 const SINCE: (u32, u32) = (6, 18);
 
-impl Kernel {
-    /// Binds the calling thread to one CPU, until this is dropped.
+impl RunningKernel {
+    /// Binds the calling thread to one CPU until the value is dropped.
     ///
     /// # Errors
-    /// [`Unfit`], where the scenarios cannot be played.
-    pub fn new() -> Result<Self, Unfit> {
+    /// [`NotComparable`], if the scenarios cannot run here.
+    pub fn new() -> Result<Self, NotComparable> {
         let found = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
         let mut parts = found.split(|byte: char| !byte.is_ascii_digit()).map_while(|part| part.parse().ok());
         if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < SINCE {
-            return Err(Unfit::Release { found: found.trim().into() });
+            return Err(NotComparable::Release { found: found.trim().into() });
         }
         let before = sched_getaffinity(None).map_err(io::Error::from)?;
         let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| before.is_set(cpu)).collect();
@@ -75,19 +88,19 @@ impl Kernel {
         Ok(this)
     }
 
-    fn probe(&mut self) -> Result<(), Unfit> {
+    fn probe(&mut self) -> Result<(), NotComparable> {
         let socket = self.open();
-        let as_io = |errno: Errno| Unfit::Io(io::Error::from_raw_os_error(errno.0));
+        let as_io = |errno: Errno| NotComparable::Io(io::Error::from_raw_os_error(errno.0));
         self.bind(socket, 0, CN_IDX_PROC).map_err(as_io)?;
-        // To a group that nobody is in, and to the kernel.
-        match self.send(socket, &Raw::new(LISTEN).bytes(), 0, 1 << 31) {
-            Err(Errno(libc::EPERM)) => return Err(Unfit::Privilege),
+        // The datagram goes to the kernel and to a group without members.
+        match self.send(socket, &RawRequest::new(LISTEN).bytes(), 0, 1 << 31) {
+            Err(Errno(libc::EPERM)) => return Err(NotComparable::Privilege),
             sent => sent.map_err(as_io)?,
         };
-        let is_heard = self.recv(socket, 128, 0).is_ok();
-        self.send(socket, &Raw::new(IGNORE).bytes(), 0, 0).map_err(as_io)?;
+        let is_acknowledged = self.recv(socket, 128, 0).is_ok();
+        self.send(socket, &RawRequest::new(IGNORE).bytes(), 0, 0).map_err(as_io)?;
         self.close(socket);
-        if is_heard { Ok(()) } else { Err(Unfit::Unheard) }
+        if is_acknowledged { Ok(()) } else { Err(NotComparable::NoAck) }
     }
 
     fn move_to(&self, cpu: usize) -> io::Result<()> {
@@ -96,14 +109,14 @@ impl Kernel {
         Ok(sched_setaffinity(None, &only)?)
     }
 
-    fn fd(&self, socket: Socket) -> BorrowedFd<'_> {
+    fn fd(&self, socket: SocketId) -> BorrowedFd<'_> {
         self.sockets[socket.0].as_ref().expect("an open socket").as_fd()
     }
 }
 
-impl Drop for Kernel {
+impl Drop for RunningKernel {
     fn drop(&mut self) {
-        // The CPUs were ours before: if they no longer are, there is nothing to go back to.
+        // If the process may no longer use its former CPUs, they cannot be restored.
         let _ = sched_setaffinity(None, &self.before);
     }
 }
@@ -116,7 +129,7 @@ fn code(error: rustix::io::Errno) -> Errno {
     Errno(error.raw_os_error())
 }
 
-impl Host for Kernel {
+impl KernelUnderTest for RunningKernel {
     fn cpus(&self) -> usize {
         self.cpus.len()
     }
@@ -133,34 +146,34 @@ impl Host for Kernel {
         self.rmem_max
     }
 
-    fn open(&mut self) -> Socket {
+    fn open(&mut self) -> SocketId {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd =
             socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(CONNECTOR)).expect("a socket");
         self.sockets.push(Some(fd));
-        Socket(self.sockets.len() - 1)
+        SocketId(self.sockets.len() - 1)
     }
 
-    fn close(&mut self, socket: Socket) {
+    fn close(&mut self, socket: SocketId) {
         self.sockets[socket.0] = None;
     }
 
-    fn be_privileged(&mut self, is_privileged: bool) {
+    fn set_privileged(&mut self, is_privileged: bool) {
         let effective = if is_privileged { self.privileges.effective } else { CapabilitySet::empty() };
         set_capabilities(None, CapabilitySets { effective, ..self.privileges }).expect("our own privileges");
     }
 
-    fn bind(&mut self, socket: Socket, port: u32, groups: u32) -> Outcome<()> {
+    fn bind(&mut self, socket: SocketId, port: u32, groups: u32) -> CallResult<()> {
         bind(self.fd(socket), &SocketAddrNetlink::new(port, groups)).map_err(code)
     }
 
-    fn name(&mut self, socket: Socket) -> (u32, u32) {
+    fn name(&mut self, socket: SocketId) -> (u32, u32) {
         let name = getsockname(self.fd(socket)).expect("a name");
         let name = SocketAddrNetlink::try_from(name).expect("an address of netlink");
         (name.pid(), name.groups())
     }
 
-    fn connect(&mut self, socket: Socket, to: Option<(u32, u32)>) -> Outcome<()> {
+    fn connect(&mut self, socket: SocketId, to: Option<(u32, u32)>) -> CallResult<()> {
         match to {
             Some((port, groups)) => connect(self.fd(socket), &SocketAddrNetlink::new(port, groups)),
             None => connect_unspec(self.fd(socket)),
@@ -168,69 +181,69 @@ impl Host for Kernel {
         .map_err(code)
     }
 
-    fn peer(&mut self, socket: Socket) -> (u32, u32) {
+    fn peer(&mut self, socket: SocketId) -> (u32, u32) {
         let name = getpeername(self.fd(socket)).expect("a name").expect("an address");
         let name = SocketAddrNetlink::try_from(name).expect("an address of netlink");
         (name.pid(), name.groups())
     }
 
-    fn join(&mut self, socket: Socket, group: i32) -> Outcome<()> {
+    fn join(&mut self, socket: SocketId, group: i32) -> CallResult<()> {
         sys::set_option(self.fd(socket), libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)
             .map_err(|error| errno(&error))
     }
 
-    fn leave(&mut self, socket: Socket, group: i32) -> Outcome<()> {
+    fn leave(&mut self, socket: SocketId, group: i32) -> CallResult<()> {
         sys::set_option(self.fd(socket), libc::SOL_NETLINK, libc::NETLINK_DROP_MEMBERSHIP, group)
             .map_err(|error| errno(&error))
     }
 
-    fn set_rcvbuf(&mut self, socket: Socket, bytes: i32) -> Outcome<()> {
+    fn set_rcvbuf(&mut self, socket: SocketId, bytes: i32) -> CallResult<()> {
         sys::set_option(self.fd(socket), libc::SOL_SOCKET, libc::SO_RCVBUF, bytes)
             .map_err(|error| errno(&error))
     }
 
-    fn force_rcvbuf(&mut self, socket: Socket, bytes: i32) -> Outcome<()> {
+    fn force_rcvbuf(&mut self, socket: SocketId, bytes: i32) -> CallResult<()> {
         sys::set_option(self.fd(socket), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
             .map_err(|error| errno(&error))
     }
 
-    fn rcvbuf(&mut self, socket: Socket) -> i32 {
+    fn rcvbuf(&mut self, socket: SocketId) -> i32 {
         sys::option(self.fd(socket), libc::SOL_SOCKET, libc::SO_RCVBUF).expect("SO_RCVBUF")
     }
 
-    fn set_no_enobufs(&mut self, socket: Socket, on: bool) -> Outcome<()> {
+    fn set_no_enobufs(&mut self, socket: SocketId, on: bool) -> CallResult<()> {
         sys::set_option(self.fd(socket), libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, on.into())
             .map_err(|error| errno(&error))
     }
 
-    fn take_error(&mut self, socket: Socket) -> i32 {
+    fn take_error(&mut self, socket: SocketId) -> i32 {
         sys::option(self.fd(socket), libc::SOL_SOCKET, libc::SO_ERROR).expect("SO_ERROR")
     }
 
-    fn send(&mut self, socket: Socket, bytes: &[u8], port: u32, groups: u32) -> Outcome<usize> {
+    fn send(&mut self, socket: SocketId, bytes: &[u8], port: u32, groups: u32) -> CallResult<usize> {
         let to = SocketAddrNetlink::new(port, groups);
         sendto(self.fd(socket), bytes, SendFlags::empty(), &to).map_err(code)
     }
 
-    fn send_on(&mut self, socket: Socket, bytes: &[u8]) -> Outcome<usize> {
+    fn send_on(&mut self, socket: SocketId, bytes: &[u8]) -> CallResult<usize> {
         send(self.fd(socket), bytes, SendFlags::empty()).map_err(code)
     }
 
-    fn attach(&mut self, socket: Socket, program: &[Instruction]) -> Outcome<()> {
+    fn attach(&mut self, socket: SocketId, program: &[Instruction]) -> CallResult<()> {
         sys::attach(self.fd(socket), program).map_err(|error| errno(&error))
     }
 
-    fn detach(&mut self, socket: Socket) -> Outcome<()> {
+    fn detach(&mut self, socket: SocketId) -> CallResult<()> {
         sys::set_option(self.fd(socket), libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
             .map_err(|error| errno(&error))
     }
 
-    fn lock(&mut self, socket: Socket, on: bool) -> Outcome<()> {
+    fn lock(&mut self, socket: SocketId, on: bool) -> CallResult<()> {
         sys::set_option(self.fd(socket), libc::SOL_SOCKET, libc::SO_LOCK_FILTER, on.into())
             .map_err(|error| errno(&error))
     }
 
-    fn recv(&mut self, socket: Socket, len: usize, flags: i32) -> Outcome<Received> {
+    fn recv(&mut self, socket: SocketId, len: usize, flags: i32) -> CallResult<ReceivedMessage> {
         let mut bytes = vec![0; len];
         let mut control = RecvAncillaryBuffer::default();
         let flags = RecvFlags::from_bits_retain(flags as u32);
@@ -240,26 +253,26 @@ impl Host for Kernel {
             SocketAddrNetlink::try_from(got.address.expect("a sender")).expect("an address of netlink");
         bytes.truncate(got.bytes);
         let (port, groups) = (sender.pid(), sender.groups());
-        Ok(Received { bytes, returned: got.bytes, flags: got.flags.bits() as i32, port, groups })
+        Ok(ReceivedMessage { bytes, returned: got.bytes, flags: got.flags.bits() as i32, port, groups })
     }
 
-    fn memory(&mut self, socket: Socket) -> Memory {
+    fn memory(&mut self, socket: SocketId) -> SocketMemory {
         sys::memory(self.fd(socket)).expect("SO_MEMINFO")
     }
 
-    fn act(&mut self, cpu: usize, deed: Deed) {
-        // Scenarios stay on the first, where their requests are acknowledged.
+    fn emit(&mut self, cpu: usize, action: EmitAction) {
+        // The thread stays on CPU 0, on which the kernel acknowledges its requests.
         if cpu != 0 {
-            self.move_to(cpu).expect("a CPU that was ours");
+            self.move_to(cpu).expect("a CPU that this process may use");
         }
-        match deed {
-            Deed::Rename => set_name(NAME).expect("a name that is short enough"),
-            Deed::Child { does, ends } => {
-                self.children.insert(sys::child(does, ends).expect("a child"));
+        match action {
+            EmitAction::Rename => set_name(NAME).expect("a name that is short enough"),
+            EmitAction::Child { actions, end } => {
+                self.children.insert(sys::child(actions, end).expect("a child"));
             }
         }
         if cpu != 0 {
-            self.move_to(0).expect("a CPU that was ours");
+            self.move_to(0).expect("a CPU that this process may use");
         }
     }
 

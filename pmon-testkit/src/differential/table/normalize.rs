@@ -1,34 +1,34 @@
-//! What was seen, as text that is the same whenever the same happened: numbers counted from the scenario's start, names for
-//! processes and sockets, no times.
+//! Observations as text that is the same on both kernels: numbers relative to the scenario's start,
+//! names for processes and sockets, no times.
 
 use std::fmt::Write as _;
 
 use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody};
 
-use super::host::{Outcome, Received};
+use super::kernel::{CallResult, ReceivedMessage};
 
-/// What a text has names for.
+/// The values that texts replace by names.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
-    /// The number, of each CPU, from which numbers are counted.
+pub(crate) struct Normalizer {
+    /// Each CPU, and the number to which its numbers are relative.
     pub(crate) base: Vec<(u32, u32)>,
     /// Ports of the scenario's sockets, in the order of their opening.
     pub(crate) ports: Vec<u32>,
-    /// Process and thread that play.
+    /// IDs of the process and the thread that run the scenario.
     pub(crate) own: (u32, u32),
 }
 
-impl Names {
-    /// What a call of `recvmsg(2)` gave.
-    pub(crate) fn outcome(&self, outcome: &Outcome<Received>) -> String {
+impl Normalizer {
+    /// Describes the result of `recvmsg(2)`.
+    pub(crate) fn outcome(&self, outcome: &CallResult<ReceivedMessage>) -> String {
         match outcome {
             Ok(received) => self.received(received),
             Err(errno) => errno.to_string(),
         }
     }
 
-    fn received(&self, received: &Received) -> String {
-        let Received { bytes, returned, flags, port, groups } = received;
+    fn received(&self, received: &ReceivedMessage) -> String {
+        let ReceivedMessage { bytes, returned, flags, port, groups } = received;
         let mut text = match Event::decode(bytes, ByteOrder::NATIVE) {
             Ok(event) if bytes.len() == EVENT_DATAGRAM_LEN && *port == 0 => self.event(&event),
             _ => format!("{} B", bytes.len()),
@@ -45,7 +45,7 @@ impl Names {
         text
     }
 
-    /// Kind and number; what of the rest a scenario can cause.
+    /// Describes an event: its kind, its number, and the fields that a scenario determines.
     pub(crate) fn event(&self, event: &Event) -> String {
         let mut text = format!("{} {}", event.kind(), self.number(event.cpu.0, event.seq.0));
         let _ = match event.body {
@@ -61,24 +61,24 @@ impl Names {
         text
     }
 
-    /// A number, counted from the start; with its CPU, unless that is the first.
+    /// Describes a sequence number relative to the start, with its CPU unless that is the first.
     pub(crate) fn number(&self, cpu: u32, seq: u32) -> String {
-        let Some(place) = self.base.iter().position(|&(of, _)| of == cpu) else {
+        let Some(index) = self.base.iter().position(|&(of, _)| of == cpu) else {
             return format!("cpu {cpu}");
         };
-        let number = seq.wrapping_sub(self.base[place].1).cast_signed();
-        if place == 0 { format!("#{number}") } else { format!("#{number} of cpu {place}") }
+        let number = seq.wrapping_sub(self.base[index].1).cast_signed();
+        if index == 0 { format!("#{number}") } else { format!("#{number} of cpu {index}") }
     }
 
     pub(crate) fn port(&self, port: u32) -> String {
         match self.ports.iter().position(|&of| of == port) {
             _ if port == 0 => "0".into(),
-            Some(place) => format!("socket {place}"),
+            Some(index) => format!("socket {index}"),
             None => format!("port {port}"),
         }
     }
 
-    /// A datagram's 32-bit words. Names stand for what no two runs have in common.
+    /// A datagram's 32-bit words. Normalizer stand for what no two runs have in common.
     pub(crate) fn words(&self, bytes: &[u8]) -> String {
         let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let mut text = String::new();
@@ -98,7 +98,7 @@ impl Names {
     }
 }
 
-/// The same texts in a row, once, with how many there were.
+/// Joins texts; a text that is repeated appears once, with its count.
 pub(crate) fn runs(texts: &[String]) -> String {
     let mut text = String::new();
     for run in texts.chunk_by(|a, b| a == b) {
