@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_passing_one_holds_nothing() {
+    fn a_passthrough_joiner_delays_no_records() {
         let mut joiner = DetailsJoiner::passthrough(ByteOrder::Little);
         joiner.push(exec(1, 7));
         assert_eq!(drain(&mut joiner), ["1"]);

@@ -13,7 +13,7 @@ fn small(events: u64, profile: WorkloadProfile, seed: u64) -> SynthOptions {
 
 fn records(options: SynthOptions) -> Vec<Record<'static>> {
     let mut records = Vec::new();
-    let synth = Synth::new(options).expect("the options make sense");
+    let synth = Synth::new(options).expect("the options are valid");
     let Ok(()) = synth.generate(|record| {
         records.push(record.clone());
         Ok::<_, Infallible>(())
@@ -23,7 +23,7 @@ fn records(options: SynthOptions) -> Vec<Record<'static>> {
 
 /// Returns the blocks of the capture, without the header, which contains the version of pmon.
 fn blocks(options: SynthOptions) -> Vec<u8> {
-    let synth = Synth::new(options).expect("the options make sense");
+    let synth = Synth::new(options).expect("the options are valid");
     let mut encoder = Encoder::new(&synth.header()).expect("the header fits");
     let mut bytes = Vec::new();
     let encoded = synth.generate(|record| {
@@ -39,7 +39,7 @@ fn blocks(options: SynthOptions) -> Vec<u8> {
 }
 
 /// The processes according to the events of a capture without losses, computed independently.
-struct Model {
+struct ProcessModel {
     /// Parent and threads of each process, including the first thread.
     alive: BTreeMap<u32, (u32, BTreeSet<u32>)>,
     numbers: HashMap<u32, u32>,
@@ -50,7 +50,7 @@ struct Model {
     seen: BTreeMap<&'static str, u64>,
 }
 
-impl Model {
+impl ProcessModel {
     fn is_running(&self, task: Task) -> bool {
         self.alive.get(&task.tgid.0).is_some_and(|(_, threads)| threads.contains(&task.tid.0))
     }
@@ -76,13 +76,13 @@ impl Model {
                 if child.is_leader() {
                     self.alive.insert(child.tgid.0, (parent.tgid.0, BTreeSet::from([child.tid.0])));
                 } else {
-                    let (of, threads) = self.alive.get_mut(&child.tgid.0).expect("its process lives");
+                    let (of, threads) = self.alive.get_mut(&child.tgid.0).expect("the process is running");
                     assert_eq!(*of, parent.tgid.0, "{event:?}");
                     threads.insert(child.tid.0);
                 }
             }
             EventBody::Exec { task } => {
-                let (_, threads) = self.alive.get_mut(&task.tgid.0).expect("it lives");
+                let (_, threads) = self.alive.get_mut(&task.tgid.0).expect("the process is running");
                 assert_eq!(threads.len(), 1, "{event:?}: other threads are still running");
                 *threads = BTreeSet::from([task.tgid.0]);
                 assert!(task.is_leader());
@@ -90,11 +90,11 @@ impl Model {
             }
             EventBody::Exit { task, parent, .. } => {
                 assert!(self.is_running(task), "{event:?} of an exited task");
-                let (of, threads) = self.alive.get_mut(&task.tgid.0).expect("it lives");
+                let (of, threads) = self.alive.get_mut(&task.tgid.0).expect("the process is running");
                 threads.remove(&task.tid.0);
                 // The exit is of a first thread, also if another thread executes the next program.
-                let wanted = if task.is_leader() { *of } else { 0 };
-                assert_eq!(parent.map(|parent| parent.tgid.0), Some(wanted), "{event:?}");
+                let expected = if task.is_leader() { *of } else { 0 };
+                assert_eq!(parent.map(|parent| parent.tgid.0), Some(expected), "{event:?}");
                 if threads.is_empty() {
                     self.alive.remove(&task.tgid.0);
                     for (of, _) in self.alive.values_mut().filter(|(of, _)| *of == task.tgid.0) {
@@ -160,8 +160,8 @@ fn every_event_is_possible() {
         WorkloadProfile::ALL.into_iter().flat_map(|profile| (0..4).map(move |seed| (profile, seed)))
     {
         let options = small(4_000, profile, seed);
-        let synth = Synth::new(options).expect("the options make sense");
-        let mut model = Model {
+        let synth = Synth::new(options).expect("the options are valid");
+        let mut model = ProcessModel {
             alive: BTreeMap::new(),
             numbers: HashMap::new(),
             now: MonoNs(0),
@@ -208,7 +208,7 @@ fn the_requested_numbers_of_events_happen_and_are_lost() {
         let options = SynthOptions { loss_ppm, rate: 3_000, ..small(events, WorkloadProfile::Mixed, 5) };
         let (mut recorded, mut own, mut lost, mut end, mut witness, mut scans) = (0, 0, 0, None, (0, 0), 0);
         let mut numbers: HashMap<u32, (u32, u64)> = HashMap::new();
-        let synth = Synth::new(options).expect("the options make sense");
+        let synth = Synth::new(options).expect("the options are valid");
         let recorder = synth.header().meta.recorder().expect("a recorder");
         let mut gap: Option<pmon_core::capture::Loss> = None;
         for record in records(options) {
@@ -237,14 +237,14 @@ fn the_requested_numbers_of_events_happen_and_are_lost() {
                 _ => {}
             }
         }
-        let asked = events * u64::from(loss_ppm) / 1_000_000;
-        assert_eq!((recorded, lost, own), (events - asked, asked, 6), "{options}");
-        assert_eq!(witness, (asked, asked));
+        let requested = events * u64::from(loss_ppm) / 1_000_000;
+        assert_eq!((recorded, lost, own), (events - requested, requested, 6), "{options}");
+        assert_eq!(witness, (requested, requested));
         let end = end.expect("an end");
-        assert_eq!((end.events, end.lost.total(), end.drops), (recorded + own, asked, Some(asked)));
+        assert_eq!((end.events, end.lost.total(), end.drops), (recorded + own, requested, Some(requested)));
         // A loss that is detected only at the end causes no scan.
         assert!(scans == 1 || lost > 0);
-        assert!(scans > 1 || asked < 100);
+        assert!(scans > 1 || requested < 100);
     }
 }
 
@@ -262,12 +262,15 @@ fn rate_and_start_time_are_as_requested() {
             }
         }
         let took = last.0 - first.expect("a scan").0;
-        let wanted = events * 1_000_000_000 / u64::from(rate);
-        assert!((wanted * 9 / 10..wanted * 11 / 10 + 100_000).contains(&took), "{took} ns, not {wanted}");
+        let expected = events * 1_000_000_000 / u64::from(rate);
+        assert!(
+            (expected * 9 / 10..expected * 11 / 10 + 100_000).contains(&took),
+            "{took} ns, not {expected}"
+        );
         assert_eq!(anchors[0].real_ns, 5);
         let apart = |anchor: &ClockAnchor| anchor.real_ns - anchor.mono.0 as i64;
         assert!(anchors.iter().all(|anchor| apart(anchor) == apart(&anchors[0])));
-        assert!(anchors.len() as u64 >= wanted / 63_000_000_000, "{} anchors", anchors.len());
+        assert!(anchors.len() as u64 >= expected / 63_000_000_000, "{} anchors", anchors.len());
     }
 }
 
@@ -291,7 +294,7 @@ fn equal_options_give_equal_bytes_and_different_options_do_not() {
     let options = SynthOptions { loss_ppm: 20_000, ..small(20_000, WorkloadProfile::Mixed, 7) };
     let bytes = blocks(options);
     assert_eq!(blocks(options), bytes);
-    let header = |options| Synth::new(options).expect("the options make sense").header();
+    let header = |options| Synth::new(options).expect("the options are valid").header();
     for other in [
         SynthOptions { seed: 8, ..options },
         SynthOptions { rate: 99_999, ..options },
@@ -374,7 +377,7 @@ fn all_events_happen_within_a_low_limit_of_processes() {
                     match event.body {
                         EventBody::Fork { child, .. } => *living.entry(child.tgid).or_default() += 1,
                         EventBody::Exit { task, .. } => {
-                            *living.get_mut(&task.tgid).expect("it lives") -= 1;
+                            *living.get_mut(&task.tgid).expect("the process is running") -= 1;
                             // Another thread of the process may be about to exec.
                             living.retain(|_, threads| *threads > 0);
                         }
@@ -397,7 +400,7 @@ fn options_are_displayed_as_command_line_arguments() {
     let text =
         "--events 1000000 --rate 100000 --cpus 4 --loss 1.25% --processes 400 --profile mixed --seed 1";
     assert_eq!(options.to_string(), text);
-    let header = Synth::new(options).expect("the options make sense").header();
+    let header = Synth::new(options).expect("the options are valid").header();
     assert_eq!(header.meta.transport.why, format!("pmon synth {text}"));
     assert!(SynthOptions::default().to_string().contains("--loss 0% "));
 }
