@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::details::exec::{self, DetailsProgress, ExecRequests};
-use crate::details::procfs::Procfs;
+use crate::details::procfs::ProcfsReader;
 use crate::details::snapshot;
 use crate::options::RecordOptions;
 use crate::pipeline::assemble::{Assembler, AssemblerSettings};
@@ -85,8 +85,9 @@ impl<S: Sink + 'static> Recording<S> {
         };
         let Subscription { receiver, output, heartbeat, checkpoints, drops_before, start, .. } = subscription;
         let (clock, nice) = (Clock::new(), options.nice);
-        let procfs =
-            || Procfs::new(clock, options.args_max).redacting(options.redact.clone(), options.args_read());
+        let procfs = || {
+            ProcfsReader::new(clock, options.args_max).redacting(options.redact.clone(), options.args_read())
+        };
         let status = Arc::new(RecordingStatus::new(output.filled.buffer().capacity() - 1));
         let (results_in, results) = sync_channel(exec::RESULTS);
         let (snapshot_in, snapshot) = sync_channel(snapshot::RECORDS);

@@ -63,7 +63,7 @@ impl Scope {
                 Identity::Process => {}
                 Identity::ThreadOf(process) => return Err(ScopeError::Thread { tid: pid, process }),
                 Identity::Zombie => return Err(ScopeError::Ended { pid }),
-                Identity::Nothing => return Err(ScopeError::NoProcess { pid }),
+                Identity::NoProcess => return Err(ScopeError::NoProcess { pid }),
             }
         }
         let Some(path) = &self.cgroup else { return Ok(None) };

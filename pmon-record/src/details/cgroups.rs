@@ -13,10 +13,11 @@ use thiserror::Error;
 
 /// Maximum depth of a cgroup that a scope can name: `LEVELS` in `bpf/wanted.h`, less one for the
 /// root.
-const LEVELS: usize = 255;
-/// File system types (`linux/magic.h`).
-const CGROUP2: u64 = 0x6367_7270;
-const CGROUP1: u64 = 0x0027_e0eb;
+const MAX_DEPTH: usize = 255;
+/// File system type of version 2 (`linux/magic.h`).
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+/// File system type of version 1.
+const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb;
 
 /// Why a path does not name a cgroup that a scope can select.
 #[derive(Debug, Error)]
@@ -43,7 +44,7 @@ pub enum CgroupError {
     #[error("this is not a cgroup: it is on another file system than cgroup2")]
     OtherFileSystem,
     /// The cgroup is deeper than the BPF program can follow.
-    #[error("this cgroup is {depth} levels deep; at most {LEVELS} are supported")]
+    #[error("this cgroup is {depth} levels deep; at most {MAX_DEPTH} are supported")]
     TooDeep {
         /// Number of ancestors of the cgroup.
         depth: usize,
@@ -67,8 +68,7 @@ pub(crate) fn find(path: &Path) -> Result<u64, CgroupError> {
         return Err(CgroupError::NotADirectory);
     }
     let at_path = if line.is_some() { Err(CgroupError::OtherFileSystem) } else { id_at(path) };
-    // The name may exist and not be a cgroup, while a cgroup of that name exists below the mount
-    // point.
+    // Another file of this name may exist, and a cgroup of this name below the mount point.
     let at_path = match at_path {
         Err(error @ (CgroupError::NotADirectory | CgroupError::OtherFileSystem)) => Some(error),
         Err(CgroupError::Unreadable { source }) if source.kind() == io::ErrorKind::NotFound => None,
@@ -93,8 +93,8 @@ fn id_at(path: &Path) -> Result<u64, CgroupError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut directory = open(path, flags, Mode::empty()).map_err(unreadable)?;
     match fstatfs(&directory).map_err(unreadable)?.f_type as u64 & 0xffff_ffff {
-        CGROUP2 => {}
-        CGROUP1 => return Err(CgroupError::Version1),
+        CGROUP2_SUPER_MAGIC => {}
+        CGROUP_SUPER_MAGIC => return Err(CgroupError::Version1),
         _ => return Err(CgroupError::OtherFileSystem),
     }
     let stat = fstat(&directory).map_err(unreadable)?;
@@ -107,7 +107,7 @@ fn id_at(path: &Path) -> Result<u64, CgroupError> {
         }
         (depth, inner) = (depth + 1, outer.st_ino);
     }
-    if depth > LEVELS { Err(CgroupError::TooDeep { depth }) } else { Ok(stat.st_ino) }
+    if depth > MAX_DEPTH { Err(CgroupError::TooDeep { depth }) } else { Ok(stat.st_ino) }
 }
 
 /// Returns the line of `/proc/<pid>/cgroup` for the hierarchy of version 2.
@@ -115,12 +115,12 @@ fn id_at(path: &Path) -> Result<u64, CgroupError> {
 /// Lines of version 1 are dropped, because the BPF program reads version 2 only: a process then has
 /// the same cgroup with every transport. If the line is missing, the hierarchy was never mounted
 /// (`cgroups(7)`), and all processes are in its root.
-pub(crate) fn unified(lines: &[u8]) -> Vec<u8> {
+pub(crate) fn version2_line(lines: &[u8]) -> Vec<u8> {
     let line = lines.split(|&byte| byte == b'\n').find(|line| line.starts_with(b"0::"));
     line.unwrap_or(b"0::/").to_vec()
 }
 
-/// The hierarchy of version 2, where it is mounted here.
+/// The mounted hierarchy of version 2.
 #[derive(Debug)]
 pub(crate) struct Hierarchy {
     mount: OwnedFd,
@@ -128,23 +128,24 @@ pub(crate) struct Hierarchy {
 }
 
 impl Hierarchy {
-    /// That of this host, if it has one.
+    /// Opens this machine's hierarchy, if it is mounted.
     pub(crate) fn here() -> Option<Self> {
-        Self::at(&mount()?)
+        Self::open_at(&mount()?)
     }
 
-    fn at(mount: &Path) -> Option<Self> {
+    fn open_at(mount: &Path) -> Option<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mount = open(mount, flags, Mode::empty()).ok()?;
         let device = fstat(&mount).ok()?.st_dev;
         Some(Self { mount, device })
     }
 
-    /// The id of the cgroup that `/proc/<pid>/cgroup` names in these lines: the inode number of its directory. `None` if
-    /// it is gone, or cannot be seen from here.
+    /// Returns the id of the cgroup in these lines of `/proc/<pid>/cgroup`, which is the inode
+    /// number of its directory. `None` if it no longer exists or is outside of this cgroup
+    /// namespace.
     pub(crate) fn id(&self, lines: &[u8]) -> Option<u64> {
         let path = lines.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::/"))?;
-        // From within a cgroup namespace, others begin with `..`.
+        // Paths outside of this cgroup namespace begin with `..`.
         if path.split(|&byte| byte == b'/').any(|name| name == b"..") {
             return None;
         }
@@ -153,17 +154,18 @@ impl Hierarchy {
     }
 }
 
-/// Where the hierarchy of version 2 is mounted (`cgroups(7)`).
+/// Returns the mount point of the hierarchy of version 2 (`cgroups(7)`).
 pub(crate) fn mount() -> Option<PathBuf> {
-    mounted(&fs::read_to_string("/proc/self/mountinfo").ok()?)
+    cgroup2_mount(&fs::read_to_string("/proc/self/mountinfo").ok()?)
 }
 
-/// The mount point in a line `ID PARENT DEVICE ROOT POINT OPTIONS [...] - TYPE ...` (`proc_pid_mountinfo(5)`).
-fn mounted(mounts: &str) -> Option<PathBuf> {
+/// Returns the mount point of the hierarchy in lines
+/// `ID PARENT DEVICE ROOT POINT OPTIONS [...] - TYPE ...` (`proc_pid_mountinfo(5)`).
+fn cgroup2_mount(mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let mut fields = before.split(' ').skip(3);
-        // Of a part of the hierarchy, the paths would be others.
+        // A mount of only a part of the hierarchy has different paths.
         let (root, point) = (fields.next()?, fields.next()?);
         (root == "/" && after.starts_with("cgroup2 ")).then(|| point.replace("\\040", " ").into())
     })
@@ -179,31 +181,31 @@ mod tests {
     fn the_mount_is_found_among_others() {
         let mounts = "24 1 0:5 / /proc rw - proc proc rw\n\
                       30 24 0:26 / /sys/fs/cg\\040roup rw,relatime shared:4 - cgroup2 cgroup2 rw\n";
-        assert_eq!(mounted(mounts), Some("/sys/fs/cg roup".into()));
-        assert_eq!(mounted("24 1 0:5 / /proc rw - proc proc rw\n"), None);
-        assert_eq!(mounted("30 24 0:26 /a/part /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"), None);
+        assert_eq!(cgroup2_mount(mounts), Some("/sys/fs/cg roup".into()));
+        assert_eq!(cgroup2_mount("24 1 0:5 / /proc rw - proc proc rw\n"), None);
+        assert_eq!(cgroup2_mount("30 24 0:26 /a/part /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"), None);
     }
 
     #[test]
-    fn a_cgroup_has_an_id_where_its_directory_is_to_be_seen() {
+    fn the_id_of_a_cgroup_is_the_inode_of_its_visible_directory() {
         let root = tempfile::tempdir().unwrap();
         let below = root.path().join("a.slice/b c");
         fs::create_dir_all(&below).unwrap();
-        let hierarchy = Hierarchy::at(root.path()).unwrap();
+        let hierarchy = Hierarchy::open_at(root.path()).unwrap();
         let ino = |path: &Path| Some(fs::metadata(path).unwrap().ino());
         assert_eq!(hierarchy.id(b"2:cpu:/x\n0::/a.slice/b c"), ino(&below));
         assert_eq!(hierarchy.id(b"0::/"), ino(root.path()));
-        assert_eq!(hierarchy.id(b"0::/../a.slice"), None, "of another cgroup namespace");
+        assert_eq!(hierarchy.id(b"0::/../a.slice"), None, "it is outside of this cgroup namespace");
         assert_eq!(hierarchy.id(b"0::/a.slice (deleted)"), None);
         assert_eq!(hierarchy.id(b"2:cpu:/a.slice"), None);
         let elsewhere = Hierarchy { device: hierarchy.device + 1, ..hierarchy };
-        assert_eq!(elsewhere.id(b"0::/"), None, "something else is mounted there");
+        assert_eq!(elsewhere.id(b"0::/"), None, "another file system is mounted there");
     }
 
     #[test]
     fn the_line_of_version_2_is_found_among_others() {
-        assert_eq!(unified(b"10:cpu:/a\n1:name=systemd:/b\n0::/c d\n"), b"0::/c d");
-        assert_eq!(unified(b"0::/\n"), b"0::/");
-        assert_eq!(unified(b"2:cpu:/a\n1:name=systemd:/b\n"), b"0::/", "version 2 was never mounted");
+        assert_eq!(version2_line(b"10:cpu:/a\n1:name=systemd:/b\n0::/c d\n"), b"0::/c d");
+        assert_eq!(version2_line(b"0::/\n"), b"0::/");
+        assert_eq!(version2_line(b"2:cpu:/a\n1:name=systemd:/b\n"), b"0::/", "version 2 was never mounted");
     }
 }

@@ -11,7 +11,7 @@ use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind, layout, u32_at};
 use pmon_core::{MonoNs, Tgid};
 use rtrb::{Consumer, Producer};
 
-use crate::details::procfs::Procfs;
+use crate::details::procfs::ProcfsReader;
 use crate::transport::ring::entry;
 
 /// Maximum number of execs that wait for the details thread. Further ones are recorded as missed
@@ -25,8 +25,8 @@ const MAX_MEMORY: usize = 4 << 20;
 
 /// Maximum time in ns from when `/proc` shows a new program until its exec event.
 ///
-/// The event is the last step of `execve` (`fs/exec.c`), normally a tenth of a millisecond later, or
-/// some time slices later if the process waits for a CPU meanwhile.
+/// The event is the last step of `execve` (`fs/exec.c`), normally a tenth of a millisecond later,
+/// or some time slices later if the process waits for a CPU meanwhile.
 const IMAGE_LEAD: u64 = 25_000_000;
 
 /// An exec event.
@@ -172,7 +172,7 @@ pub(crate) fn run(
     mut requests: Consumer<Exec>,
     results: &SyncSender<ExecDetails>,
     progress: &DetailsProgress,
-    mut procfs: Procfs,
+    mut procfs: ProcfsReader,
 ) {
     let clock = procfs.clock();
     let memory = MemoryUse::default();

@@ -26,14 +26,14 @@ const MAX_NAME: usize = 15;
 /// the time would be quadratic in the length of the text.
 const MAX_SCANNED: usize = 256 << 10;
 /// Maximum number of passes over a text. A placeholder can complete a match with adjacent text.
-const PASSES: usize = 4;
+const MAX_PASSES: usize = 4;
 
 /// Maximum bytes of memory of one compiled pattern.
 const MAX_COMPILED: usize = 2 << 20;
 /// Maximum bytes of memory of the search states that each searching thread caches.
 const MAX_CACHE: usize = 1 << 20;
 
-/// The argument after `--redact`, also within a command line that is quoted for a shell.
+/// Matches the argument of `--redact`, even in a command line that is quoted for a shell.
 const OPTION: &str = r#"(?s-u)--redact[= ]+((?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"\\])+)"#;
 
 /// Bytes of a message before the data of its event: `nlmsghdr`, `cn_msg`, and the head of
@@ -41,7 +41,7 @@ const OPTION: &str = r#"(?s-u)--redact[= ]+((?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\
 const BEFORE_DATA: usize = layout::EVENT_DATA;
 /// Bytes of the event's data before the name of a renamed thread: the ids.
 const BEFORE_NAME: usize = 8;
-/// Bytes of the data of an event.
+/// Bytes of the longest data of an event.
 const DATA: usize = 24;
 
 /// A pattern for secrets in command lines, paths, names and cgroups.
@@ -117,15 +117,15 @@ impl Redact {
 
     /// Redacts all texts of a process, of whose arguments at most `read` bytes were read.
     pub(crate) fn details(&self, details: &mut Details, read: usize) {
-        self.cut_name(details);
+        self.redact_truncated_name(details);
         self.args(details, read);
         let Details { comm, exe, filename, cwd, cgroup, .. } = details;
         for text in [exe, filename, cwd, cgroup].into_iter().flatten() {
-            self.text(text, MAX_TEXT);
+            self.redact_text(text, MAX_TEXT);
         }
         if let Some(name) = comm {
-            let most = name.len().max(MAX_NAME);
-            self.text(name, most);
+            let max_len = name.len().max(MAX_NAME);
+            self.redact_text(name, max_len);
         }
     }
 
@@ -141,23 +141,23 @@ impl Redact {
                 args.extend_from_slice(PLACEHOLDER);
             }
         }
-        self.line(args);
+        self.redact_line(args);
     }
 
-    /// Redacts arguments.
+    /// Redacts a list of arguments.
     pub(crate) fn arguments(&self, arguments: &mut Vec<Vec<u8>>) {
         if arguments.is_empty() {
             return;
         }
         let mut text = arguments.join(&0);
-        self.line(&mut text);
+        self.redact_line(&mut text);
         *arguments = text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
     }
 
     /// Redacts a string that is shown to users.
     pub(crate) fn string(&self, text: &mut String) {
         let mut bytes = std::mem::take(text).into_bytes();
-        self.text(&mut bytes, MAX_TEXT);
+        self.redact_text(&mut bytes, MAX_TEXT);
         *text = String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
     }
@@ -166,7 +166,7 @@ impl Redact {
     pub(crate) fn comm(&self, comm: &mut Comm) {
         let len = comm.0.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         let mut name = comm.0[..len].to_vec();
-        if self.text(&mut name, MAX_NAME) {
+        if self.redact_text(&mut name, MAX_NAME) {
             *comm = Comm::default();
             comm.0[..name.len()].copy_from_slice(&name);
         }
@@ -204,17 +204,17 @@ impl Redact {
         }
     }
 
-    /// Redacts a name that is the beginning of a secret in the program's file name. The kernel cuts
-    /// names to 15 bytes, so the pattern may not match the name itself.
-    fn cut_name(&self, details: &mut Details) {
+    /// Redacts a name that is the beginning of a secret in the program's file name. The kernel
+    /// truncates names to 15 bytes, so the pattern may not match the name itself.
+    fn redact_truncated_name(&self, details: &mut Details) {
         let Details { comm: Some(comm), exe, filename, .. } = details else { return };
         if comm.len() < MAX_NAME {
             return;
         }
         let is_secret = [exe, filename].into_iter().flatten().any(|path| {
-            let at = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
-            let cut = at..at + comm.len();
-            path[at..].starts_with(comm)
+            let base = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+            let cut = base..base + comm.len();
+            path[base..].starts_with(comm)
                 && self
                     .secrets(path, false)
                     .iter()
@@ -226,20 +226,20 @@ impl Redact {
     }
 
     /// Redacts a command line: words separated by zero bytes.
-    fn line(&self, text: &mut Vec<u8>) {
+    fn redact_line(&self, text: &mut Vec<u8>) {
         self.replace(text, MAX_TEXT, true);
     }
 
-    /// Redacts a text and cuts it to `most` bytes. Returns `true` if the text has changed.
-    fn text(&self, text: &mut Vec<u8>, most: usize) -> bool {
-        self.replace(text, most, false)
+    /// Redacts a text and truncates it to `max_len` bytes. Returns whether the text has changed.
+    fn redact_text(&self, text: &mut Vec<u8>, max_len: usize) -> bool {
+        self.replace(text, max_len, false)
     }
 
-    fn replace(&self, text: &mut Vec<u8>, most: usize, is_line: bool) -> bool {
+    fn replace(&self, text: &mut Vec<u8>, max_len: usize, is_line: bool) -> bool {
         let mut has_changed = false;
-        for _ in 0..PASSES {
+        for _ in 0..MAX_PASSES {
             let secrets = self.secrets(text, is_line);
-            let Some(out) = replaced(text, &secrets, most) else { break };
+            let Some(out) = replaced(text, &secrets, max_len) else { break };
             *text = out;
             has_changed = true;
         }
@@ -272,7 +272,7 @@ impl Redact {
         merge(&mut found);
         // A match that overlaps a placeholder takes all of it. Otherwise a later pass would redact
         // its rest.
-        let placeholders: Vec<_> = placeholders(text).filter(|place| overlaps(&found, place)).collect();
+        let placeholders: Vec<_> = placeholders(text).filter(|range| overlaps(&found, range)).collect();
         found.extend(placeholders);
         merge(&mut found);
         found
@@ -286,14 +286,15 @@ impl Redact {
             find(bytes, text, budget, &mut add);
         }
         if str::from_utf8(text).is_err() {
-            let (text, places) = with_characters(text);
-            find(&self.unicode, &text, budget, |secret| add(places[secret.start]..places[secret.end]));
+            let (text, positions) = with_characters(text);
+            find(&self.unicode, &text, budget, |secret| add(positions[secret.start]..positions[secret.end]));
         }
     }
 }
 
 /// Passes the redacted part of each match to `take`: its groups, or the whole match if the pattern
-/// has none. Each match uses up `budget`; with the last of it goes the rest of the text.
+/// has none. Each match uses up `budget`. Once it is used up, the rest of the text is passed as
+/// well.
 fn find(pattern: &Regex, text: &[u8], budget: &mut usize, mut take: impl FnMut(Range<usize>)) {
     let mut is_last = |found: Range<usize>, take: &mut dyn FnMut(Range<usize>)| {
         *budget = budget.saturating_sub(text.len() - found.start);
@@ -325,24 +326,24 @@ fn find(pattern: &Regex, text: &[u8], budget: &mut usize, mut take: impl FnMut(R
 /// Returns the text with the character U+FFFD for each byte that is not UTF-8, and for each byte of
 /// the result and its end the position in `text`.
 fn with_characters(text: &[u8]) -> (Vec<u8>, Vec<usize>) {
-    let (mut out, mut places) = (Vec::new(), Vec::new());
+    let (mut out, mut positions) = (Vec::new(), Vec::new());
     let mut at = 0;
     for chunk in text.utf8_chunks() {
         out.extend_from_slice(chunk.valid().as_bytes());
-        places.extend(at..at + chunk.valid().len());
+        positions.extend(at..at + chunk.valid().len());
         at += chunk.valid().len();
         for _ in chunk.invalid() {
             let unknown = char::REPLACEMENT_CHARACTER;
             out.extend_from_slice(unknown.encode_utf8(&mut [0; 4]).as_bytes());
-            places.extend([at, at, at]);
+            positions.extend([at, at, at]);
             at += 1;
         }
     }
-    places.push(at);
-    (out, places)
+    positions.push(at);
+    (out, positions)
 }
 
-/// Whether a match may depend on where the text begins or ends. `[^...]` is no anchor.
+/// Whether a match may depend on where the text begins or ends. `[^...]` is not an anchor.
 fn has_anchors(pattern: &str) -> bool {
     let bytes = pattern.as_bytes();
     let is_caret = |at: usize| bytes[at] == b'^' && (at == 0 || bytes[at - 1] != b'[');
@@ -364,24 +365,24 @@ fn merge(ranges: &mut Vec<Range<usize>>) {
 
 /// Returns the positions of placeholders in a text.
 fn placeholders(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
-    let places = text.windows(PLACEHOLDER.len()).enumerate();
-    places.filter(|(_, window)| *window == PLACEHOLDER).map(|(at, _)| at..at + PLACEHOLDER.len())
+    let positions = text.windows(PLACEHOLDER.len()).enumerate();
+    positions.filter(|(_, window)| *window == PLACEHOLDER).map(|(at, _)| at..at + PLACEHOLDER.len())
 }
 
 /// Whether `one` overlaps any of the ranges, which are ordered and disjoint.
 fn overlaps(ranges: &[Range<usize>], one: &Range<usize>) -> bool {
-    let behind = ranges.partition_point(|range| range.end <= one.start);
-    ranges.get(behind).is_some_and(|range| range.start < one.end)
+    let index = ranges.partition_point(|range| range.end <= one.start);
+    ranges.get(index).is_some_and(|range| range.start < one.end)
 }
 
-/// Returns the text with a placeholder in each word of each secret, cut to `most` bytes; `None` if
-/// that changes nothing.
-fn replaced(text: &[u8], secrets: &[Range<usize>], most: usize) -> Option<Vec<u8>> {
+/// Returns the text with a placeholder for each word of each secret, truncated to `max_len` bytes;
+/// `None` if that changes nothing.
+fn replaced(text: &[u8], secrets: &[Range<usize>], max_len: usize) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut from = 0;
     let mut has_changed = false;
     for secret in secrets {
-        if out.len() >= most {
+        if out.len() >= max_len {
             break;
         }
         out.extend_from_slice(&text[from..secret.start]);
@@ -400,7 +401,7 @@ fn replaced(text: &[u8], secrets: &[Range<usize>], most: usize) -> Option<Vec<u8
         return None;
     }
     out.extend_from_slice(&text[from..]);
-    out.truncate(most);
+    out.truncate(max_len);
     Some(out)
 }
 

@@ -12,7 +12,7 @@ use pmon_core::Tgid;
 use pmon_core::capture::{DetailsSubject, Record, Snapshot, SnapshotReason};
 
 use crate::details::exec::{MemoryShare, MemoryUse};
-use crate::details::procfs::Procfs;
+use crate::details::procfs::ProcfsReader;
 use crate::status::RecordingStatus;
 
 /// Maximum number of records that wait for the writer thread.
@@ -41,7 +41,7 @@ pub(crate) fn run(
     records: &SyncSender<Scanned>,
     reasons: &Receiver<SnapshotReason>,
     shared: &RecordingStatus,
-    mut procfs: Procfs,
+    mut procfs: ProcfsReader,
 ) {
     let mut reason = SnapshotReason::Start;
     loop {
@@ -68,7 +68,7 @@ fn scan(
     reason: SnapshotReason,
     records: &SyncSender<Scanned>,
     shared: &RecordingStatus,
-    procfs: &mut Procfs,
+    procfs: &mut ProcfsReader,
 ) -> Option<()> {
     let Ok(entries) = fs::read_dir("/proc") else { return Some(()) };
     let (started, mut processes) = (procfs.clock().mono(), 0);

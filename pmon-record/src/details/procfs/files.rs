@@ -1,16 +1,17 @@
-//! What the files in `/proc/<pid>` say, of what is wanted of them.
+//! Parses the files in `/proc/<pid>`.
 
 use pmon_core::capture::Credentials;
 
 /// `PF_KTHREAD` in a task's flags (`include/linux/sched.h`).
-const KTHREAD: u64 = 0x0020_0000;
+const PF_KTHREAD: u64 = 0x0020_0000;
 
-/// What is wanted of `/proc/<pid>/stat`.
+/// Fields of `/proc/<pid>/stat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) comm: Vec<u8>,
     pub(super) ppid: u32,
-    /// Process group and session, both 0 for the kernel's own; `None` for a task that is about to be gone.
+    /// Process group and session, both 0 for kernel threads; `None` for a task that is about to
+    /// disappear.
     pub(super) leaders: Option<(u32, u32)>,
     flags: u64,
     threads: u32,
@@ -18,7 +19,8 @@ pub(super) struct Stat {
 }
 
 impl Stat {
-    /// `pid (comm) state ppid ...`, where `comm` may hold anything, also spaces, parentheses and newlines.
+    /// Parses a line `pid (comm) state ppid ...`, where `comm` may have any bytes, such as spaces,
+    /// parentheses and newlines.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let open = line.iter().position(|&byte| byte == b'(')?;
         let close = line.iter().rposition(|&byte| byte == b')')?;
@@ -30,7 +32,7 @@ impl Stat {
         Some(Self {
             comm,
             ppid: field(4)?.parse().ok()?,
-            // A task that has been waited for has -1 there.
+            // A task whose parent has waited has -1 there.
             leaders: leader(5).zip(leader(6)),
             flags: field(9)?.parse().ok()?,
             threads: field(20)?.parse().ok()?,
@@ -38,19 +40,19 @@ impl Stat {
         })
     }
 
-    /// Number of threads, including an exited first thread; `None` for a task that is about to
-    /// disappear.
+    /// Returns the number of threads, including an exited first thread; `None` for a task that is
+    /// about to disappear.
     pub(super) fn threads(&self) -> Option<u32> {
         Some(self.threads).filter(|&threads| threads != 0)
     }
 
-    /// Whether it is a thread of the kernel's own.
+    /// Whether the process is a kernel thread.
     pub(super) fn is_kthread(&self) -> bool {
-        self.flags & KTHREAD != 0
+        self.flags & PF_KTHREAD != 0
     }
 }
 
-/// The lines `Uid:` and `Gid:` of `/proc/<pid>/status`: real, effective, saved, filesystem.
+/// Returns the real and effective ids in the lines `Uid:` and `Gid:` of `/proc/<pid>/status`.
 pub(super) fn credentials(status: &[u8]) -> Option<Credentials> {
     let ids = |name| {
         let mut ids = numbers(status, name)?;
@@ -60,25 +62,25 @@ pub(super) fn credentials(status: &[u8]) -> Option<Credentials> {
     Some(Credentials { uid, euid, gid, egid })
 }
 
-/// Whether a debugger is attached: the line `TracerPid:`.
+/// Whether a debugger is attached, by the line `TracerPid:`.
 pub(super) fn is_traced(status: &[u8]) -> bool {
     line(status, "TracerPid:").is_some_and(|tracer| tracer.trim_ascii() != b"0")
 }
 
-/// Returns the process id of a task, and whether the task is a zombie: the lines `Tgid:` and
+/// Returns the process id of a task, and whether the task is a zombie, by the lines `Tgid:` and
 /// `State:`.
 pub(super) fn process_of(status: &[u8]) -> Option<(u32, bool)> {
     let is_zombie = line(status, "State:")?.trim_ascii_start().starts_with(b"Z");
     Some((numbers(status, "Tgid:")?.next()?, is_zombie))
 }
 
-/// The line `NSpid:`: the process's id in its own PID namespace, and how many namespaces that is below the first.
-/// `None` where the kernel has no such namespaces.
+/// Returns the process's id in its own PID namespace, and the depth of that namespace below the one
+/// of `/proc`, by the line `NSpid:`. `None` if the kernel has no PID namespaces.
 pub(super) fn inner_pid(status: &[u8]) -> Option<(u32, usize)> {
     numbers(status, "NSpid:")?.enumerate().last().map(|(depth, pid)| (pid, depth))
 }
 
-/// The number that a file or a link is, or has in brackets: `pid:[NUMBER]`.
+/// Parses the number in a file, or in brackets in a link such as `pid:[NUMBER]`.
 pub(super) fn number(text: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(text).ok()?.trim();
     let number = text.split_once('[').map_or(text, |(_, number)| number.trim_end_matches(']'));
@@ -99,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_may_hold_spaces_parentheses_and_newlines() {
+    fn a_name_may_have_spaces_parentheses_and_newlines() {
         let line = b"42 (a) b (c\n) R 7 41 40 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123456 0 0\n";
         let stat = Stat::parse(line).unwrap();
         assert_eq!(stat.comm, b"a) b (c\n");
@@ -110,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn a_task_about_to_be_gone_has_a_name_and_a_start_still() {
+    fn a_task_about_to_disappear_still_has_a_name_and_a_start_time() {
         let line = b"42 (a) X 0 -1 -1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 0 0 123456 0 0\n";
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.leaders, stat.start_ticks), (None, 123_456));
     }
 
     #[test]
-    fn credentials_are_the_real_and_the_effective() {
+    fn credentials_are_the_real_and_the_effective_ids() {
         let status = b"Name:\tUid: x\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n";
         let expected = Credentials { uid: 1, euid: 2, gid: 5, egid: 6 };
         assert_eq!(credentials(status), Some(expected));
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_may_stand_in_brackets() {
+    fn a_number_may_be_in_brackets() {
         assert_eq!(number(b"pid:[4026531836]"), Some(4_026_531_836));
         assert_eq!(number(b"4294967295"), Some(u32::MAX));
         assert_eq!(number(b"1000\n"), Some(1000));

@@ -1,4 +1,4 @@
-//! Parents and children of processes, as in `/proc`.
+//! Finds the parents and descendants of processes in `/proc`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,9 +6,9 @@ use std::io;
 
 use super::files::{Stat, process_of};
 
-/// One process of a scan of `/proc`.
+/// A process and its parent, by a scan of `/proc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kin {
+pub(crate) struct ProcessParent {
     /// Process id.
     pub(crate) pid: u32,
     /// Process id of the parent.
@@ -21,32 +21,35 @@ pub(crate) struct Kin {
 ///
 /// # Errors
 /// When `/proc` cannot be listed.
-pub(crate) fn processes() -> io::Result<Vec<Kin>> {
+pub(crate) fn processes() -> io::Result<Vec<ProcessParent>> {
     let pids = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let kin = |pid: u32| {
         let Stat { ppid, start_ticks, .. } = Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)?;
-        Some(Kin { pid, ppid, start_ticks })
+        Some(ProcessParent { pid, ppid, start_ticks })
     };
     Ok(pids.filter_map(kin).collect())
 }
 
 /// Returns the processes that `is_root` selects, and their descendants.
-pub(crate) fn trees(processes: &[Kin], is_root: impl Fn(&Kin) -> bool) -> Vec<Kin> {
-    let mut children: HashMap<u32, Vec<Kin>> = HashMap::new();
-    for kin in processes {
-        children.entry(kin.ppid).or_default().push(*kin);
+pub(crate) fn trees(
+    processes: &[ProcessParent],
+    is_root: impl Fn(&ProcessParent) -> bool,
+) -> Vec<ProcessParent> {
+    let mut children: HashMap<u32, Vec<ProcessParent>> = HashMap::new();
+    for process in processes {
+        children.entry(process.ppid).or_default().push(*process);
     }
-    let mut members: Vec<_> = processes.iter().filter(|kin| is_root(kin)).copied().collect();
+    let mut members: Vec<_> = processes.iter().filter(|process| is_root(process)).copied().collect();
     let mut next = 0;
-    while let Some(parent) = members.get(next).map(|kin| kin.pid) {
-        // Each list of children is taken once, so a cycle of parents in the scan ends, too.
+    while let Some(parent) = members.get(next).map(|process| process.pid) {
+        // Each list of children is taken once, so a cycle of parents in the scan ends as well.
         members.extend(children.remove(&parent).unwrap_or_default().iter().filter(|child| !is_root(child)));
         next += 1;
     }
     members
 }
 
-/// What a number means as a process id.
+/// What a process id refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
     /// A process.
@@ -55,15 +58,15 @@ pub(crate) enum Identity {
     ThreadOf(u32),
     /// A process that has ended and that its parent has not waited for.
     Zombie,
-    /// No process or thread.
-    Nothing,
+    /// No process and no thread.
+    NoProcess,
 }
 
 /// Returns what a process id refers to.
 pub(crate) fn identity(pid: u32) -> Identity {
     let status = fs::read(format!("/proc/{pid}/status"));
     let Some((process, is_zombie)) = status.ok().as_deref().and_then(process_of) else {
-        return Identity::Nothing;
+        return Identity::NoProcess;
     };
     // If the first thread has exited before the others, the process has not ended.
     let threads = || fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().count();
@@ -85,23 +88,23 @@ mod tests {
 
     use super::*;
 
-    fn kin(pid: u32, ppid: u32) -> Kin {
-        Kin { pid, ppid, start_ticks: 1 }
+    fn kin(pid: u32, ppid: u32) -> ProcessParent {
+        ProcessParent { pid, ppid, start_ticks: 1 }
     }
 
-    fn pids(members: &[Kin]) -> Vec<u32> {
-        members.iter().map(|kin| kin.pid).collect()
+    fn pids(members: &[ProcessParent]) -> Vec<u32> {
+        members.iter().map(|process| process.pid).collect()
     }
 
     #[test]
-    fn a_tree_has_descendants_in_any_order_and_nothing_else() {
+    fn a_tree_has_exactly_the_descendants() {
         let processes = [kin(9, 5), kin(1, 0), kin(5, 4), kin(4, 1), kin(6, 1), kin(7, 9)];
-        assert_eq!(pids(&trees(&processes, |kin| kin.pid == 4)), [4, 5, 9, 7]);
-        // A member whose parent is a member, too, appears once.
-        assert_eq!(pids(&trees(&processes, |kin| [4, 9].contains(&kin.pid))), [9, 4, 7, 5]);
-        assert!(trees(&processes, |kin| kin.pid == 8).is_empty());
+        assert_eq!(pids(&trees(&processes, |process| process.pid == 4)), [4, 5, 9, 7]);
+        // A root that is also a descendant appears once.
+        assert_eq!(pids(&trees(&processes, |process| [4, 9].contains(&process.pid))), [9, 4, 7, 5]);
+        assert!(trees(&processes, |process| process.pid == 8).is_empty());
         // A scan takes time, and a process id can be reused meanwhile.
-        assert_eq!(pids(&trees(&[kin(2, 3), kin(3, 2)], |kin| kin.pid == 2)), [2, 3]);
+        assert_eq!(pids(&trees(&[kin(2, 3), kin(3, 2)], |process| process.pid == 2)), [2, 3]);
     }
 
     #[test]
@@ -112,7 +115,7 @@ mod tests {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        let tree = || trees(&processes().unwrap(), |kin| kin.pid == shell.id());
+        let tree = || trees(&processes().unwrap(), |process| process.pid == shell.id());
         while tree().len() < 2 {
             thread::yield_now();
         }
@@ -122,9 +125,9 @@ mod tests {
     }
 
     #[test]
-    fn a_process_a_thread_and_a_zombie_are_told_apart() {
+    fn a_process_a_thread_and_a_zombie_are_distinguished() {
         assert_eq!(identity(std::process::id()), Identity::Process);
-        assert_eq!([identity(0), identity(u32::MAX)], [Identity::Nothing; 2]);
+        assert_eq!([identity(0), identity(u32::MAX)], [Identity::NoProcess; 2]);
         let ((tid_in, tid), (end, ended)) = (channel(), channel::<()>());
         let thread = thread::spawn(move || {
             tid_in.send(gettid().as_raw_pid() as u32).unwrap();
@@ -138,6 +141,6 @@ mod tests {
         waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
         assert_eq!(identity(child.id()), Identity::Zombie);
         child.wait().unwrap();
-        assert_eq!(identity(child.id()), Identity::Nothing);
+        assert_eq!(identity(child.id()), Identity::NoProcess);
     }
 }

@@ -1,4 +1,4 @@
-//! What `/proc/<pid>` says of a process (`proc_pid(5)`), read into memory that is used again.
+//! Reads the details of processes from `/proc/<pid>` (`proc_pid(5)`).
 
 mod files;
 pub(crate) mod kinship;
@@ -15,53 +15,63 @@ use rustix::process::{Pid, test_kill_process};
 
 use self::files::{Stat, credentials, inner_pid, is_traced, number};
 use crate::clock::Clock;
-use crate::details::cgroups::{Hierarchy, unified};
+use crate::details::cgroups::{Hierarchy, version2_line};
 use crate::details::redact::Redact;
 use crate::namespaces;
 
-/// Most bytes kept of a file, thus of a command line.
+/// Maximum bytes kept of a file, and so of a command line.
 const MAX_ARGS: usize = 128 << 10;
 /// Maximum bytes of a command line that are counted. `execve(2)` accepts 6 MiB, but a process may
 /// declare any of its memory as its arguments (`PR_SET_MM_ARG_END`), and reading it would take
 /// minutes.
 const MAX_COUNTED: usize = 8 << 20;
-/// Longest link: `PATH_MAX` and ` (deleted)`.
+/// Maximum bytes of a link: `PATH_MAX` and ` (deleted)`.
 const MAX_LINK: usize = 4096 + 16;
-/// A pid is not used again so soon: that would take as many forks as there are pids. In ns.
-const REUSE: u64 = 10_000_000;
+/// Minimum time in ns until a process id is reused, because that takes as many forks as there are
+/// ids.
+const MIN_PID_REUSE: u64 = 10_000_000;
 
-/// A process with a debugger is looked at so often, at this distance.
-const TRIES: u32 = 5;
-const TRY: Duration = Duration::from_millis(1);
+/// Maximum number of readings of the system call of a process with a debugger.
+const SYSCALL_ATTEMPTS: u32 = 5;
+/// Time before each of these readings.
+const SYSCALL_PAUSE: Duration = Duration::from_millis(1);
 
-/// Reads processes, one after the other.
-pub(crate) struct Procfs {
+/// Reads processes, one after the other, into reused memory.
+pub(crate) struct ProcfsReader {
     clock: Clock,
     ticks_per_second: u64,
     args_max: usize,
     /// Pattern to redact, and the number of bytes of a command line to search.
     redact: Option<(Redact, usize)>,
     buffer: Box<[u8]>,
-    host: Host,
+    environment: ProcfsEnvironment,
 }
 
-/// What processes are counted from.
-struct Host {
-    /// The PID namespace that `/proc` is of, by its inode number; 0 if that is not known.
+/// The namespaces and cgroups to which the contents of `/proc` refer.
+struct ProcfsEnvironment {
+    /// Inode number of the PID namespace of `/proc`; 0 if unknown.
     pid_namespace: u32,
     cgroups: Option<Hierarchy>,
-    /// Whether cgroup paths begin at the root of the hierarchy, not at that of a cgroup namespace.
+    /// Whether cgroup paths begin at the root of the hierarchy, not at the root of a cgroup
+    /// namespace.
     sees_cgroup_root: bool,
 }
 
-impl Procfs {
-    /// A reader that keeps `args_max` bytes of each command line.
+impl ProcfsReader {
+    /// Creates a reader that keeps at most `args_max` bytes of each command line.
     pub(crate) fn new(clock: Clock, args_max: usize) -> Self {
         let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
         let pid_namespace = u32::try_from(namespaces::current().pid).unwrap_or(0);
         let sees_cgroup_root = namespaces::is_initial("cgroup");
-        let host = Host { pid_namespace, cgroups: Hierarchy::here(), sees_cgroup_root };
-        Self { clock, ticks_per_second, args_max, redact: None, buffer: vec![0; MAX_ARGS].into(), host }
+        let environment = ProcfsEnvironment { pid_namespace, cgroups: Hierarchy::here(), sees_cgroup_root };
+        Self {
+            clock,
+            ticks_per_second,
+            args_max,
+            redact: None,
+            buffer: vec![0; MAX_ARGS].into(),
+            environment,
+        }
     }
 
     /// Redacts the first `read` bytes of command lines before they are truncated.
@@ -69,45 +79,49 @@ impl Procfs {
         Self { redact: redact.map(|redact| (redact, read)), ..self }
     }
 
-    /// Its clock.
+    /// Returns the clock that dates the readings.
     pub(crate) fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// Reads the process of `subject`. What an exec left is certain to be this process's, though not that no
-    /// other exec of it came before the reading.
+    /// Reads the process of `subject`.
+    ///
+    /// The result is certain to describe this process, and not another one with the same id. After
+    /// an exec, it may describe the program of a later exec of the process.
     pub(crate) fn read(&mut self, subject: DetailsSubject) -> Details {
         let began = self.clock.mono();
-        // Everything is opened relative to this directory, which stays that of one process whatever becomes of its pid.
+        // All files are opened relative to this directory, which refers to one process even if its
+        // id is reused.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = retry_on_intr(|| openat(CWD, format!("/proc/{}", subject.tgid()), flags, Mode::empty()));
         let directory = match opened {
             Ok(directory) => directory,
-            Err(error) => return Details::missed(subject, unseen(subject.tgid(), error)),
+            Err(error) => return Details::missed(subject, missing_directory_reason(subject.tgid(), error)),
         };
-        let mut process = Process { directory, buffer: &mut self.buffer, miss: None, len: 0 };
+        let mut process = ProcessDir { directory, buffer: &mut self.buffer, miss: None, len: 0 };
         let mut details = Details { miss: None, ..Details::missed(subject, MissReason::Gone) };
-        // What is lost first comes first: the address space at the beginning of an exit, then the working directory;
-        // the rest stays until the parent has waited.
-        let args = process.file("cmdline");
+        // An exiting process loses its address space first, then its working directory, so these
+        // are read in this order. The rest remains until the parent has waited.
+        let args = process.read_file("cmdline");
         let args_len = process.len;
-        let exe = process.link("exe");
-        let cwd = process.link("cwd");
-        let stat = process.page("stat").as_deref().and_then(Stat::parse);
-        let status = process.page("status");
+        let exe = process.read_link("exe");
+        let cwd = process.read_link("cwd");
+        let stat = process.read_page("stat").as_deref().and_then(Stat::parse);
+        let status = process.read_page("status");
         let is_traced = status.as_deref().is_some_and(is_traced);
         details.ids = status.as_deref().and_then(credentials);
-        let cgroups = process.page("cgroup");
-        details.cgroup = cgroups.as_deref().map(unified).filter(|_| self.host.sees_cgroup_root);
+        let cgroups = process.read_page("cgroup");
+        details.cgroup = cgroups.as_deref().map(version2_line).filter(|_| self.environment.sees_cgroup_root);
         if cgroups.is_some() && details.cgroup.is_none() {
-            process.missed(Errno::PERM);
+            process.add_miss(Errno::PERM);
         }
 
-        // Another program since the beginning has another executable or other arguments. Without an executable by now,
-        // the process is ending, and what was read before is its own.
+        // If the process has executed another program meanwhile, its executable or its arguments
+        // differ. If it has no executable any more, it is exiting, and the first reading is its
+        // own.
         let miss = process.miss;
-        let again = (process.file("cmdline"), process.link("exe"));
-        let (new_args, new_exe) = &again;
+        let reread = (process.read_file("cmdline"), process.read_link("exe"));
+        let (new_args, new_exe) = &reread;
         let is_image = |exe: &Result<Vec<u8>, Errno>| matches!(exe, Ok(_) | Err(Errno::NAMETOOLONG));
         let is_running = is_image(&exe) && is_image(new_exe);
         if matches!(subject, DetailsSubject::Exec { .. })
@@ -120,17 +134,18 @@ impl Procfs {
         let is_exec = matches!(subject, DetailsSubject::Exec { .. });
         let is_half_begun = exe.is_ok() && args.as_ref().is_some_and(Vec::is_empty);
         if is_exec && (is_half_begun || is_traced && process.may_be_held_in_exec()) {
-            // It has the next program's image, and not yet its arguments, or its exec event is still to come.
+            // The process already has the next program's image, but not its arguments, or has not
+            // emitted that program's exec event.
             return Details::missed(subject, MissReason::Superseded);
         }
 
         let is_kthread = stat.as_ref().is_some_and(Stat::is_kthread);
         details.exe = match exe {
             Err(Errno::NOENT) if is_kthread => None,
-            exe => exe.map_err(|error| process.missed(error)).ok(),
+            exe => exe.map_err(|error| process.add_miss(error)).ok(),
         };
-        details.cwd = cwd.map_err(|error| process.missed(error)).ok();
-        // Without an address space there is no command line: the file is empty, as it is for a process without
+        details.cwd = cwd.map_err(|error| process.add_miss(error)).ok();
+        // A process without an address space has an empty command line, as has a process without
         // arguments.
         let has_memory = details.exe.is_some()
             || matches!(process.miss, None | Some(MissReason::Denied | MissReason::TooLong));
@@ -145,7 +160,7 @@ impl Procfs {
         keep_args(&mut details, args_len, self.args_max);
         details.miss = process.miss;
         details.context = stat.as_ref().zip(status.as_deref()).and_then(|(stat, status)| {
-            process.context(subject.tgid(), stat, status, cgroups.as_deref(), &self.host)
+            process.context(subject.tgid(), stat, status, cgroups.as_deref(), &self.environment)
         });
         match stat {
             Some(stat) => {
@@ -163,7 +178,7 @@ impl Procfs {
             }
             None => {
                 if let DetailsSubject::Exec { time, .. } = subject
-                    && began.0.saturating_sub(time.0) > REUSE
+                    && began.0.saturating_sub(time.0) > MIN_PID_REUSE
                 {
                     return Details::missed(subject, MissReason::Gone);
                 }
@@ -172,7 +187,7 @@ impl Procfs {
         details
     }
 
-    /// Whether a process with this start is younger than an event at monotonic time `time`.
+    /// Whether a process with this start time is younger than an event at monotonic time `time`.
     fn is_later(&self, start_ticks: u64, time: u64) -> bool {
         let event = time.saturating_add(self.clock.suspended());
         let ticks = u128::from(event) * u128::from(self.ticks_per_second) / 1_000_000_000;
@@ -181,18 +196,18 @@ impl Procfs {
     }
 }
 
-/// One process's directory, and the worst that happened in it.
-struct Process<'a> {
+/// The directory of a process in `/proc`, and why something in it could not be read.
+struct ProcessDir<'a> {
     directory: OwnedFd,
     buffer: &'a mut [u8],
     miss: Option<MissReason>,
-    /// Bytes that the file read last has.
+    /// Length in bytes of the file that was read last.
     len: usize,
 }
 
-impl Process<'_> {
-    /// A file's content, up to [`MAX_ARGS`] bytes.
-    fn file(&mut self, name: &str) -> Option<Vec<u8>> {
+impl ProcessDir<'_> {
+    /// Reads at most [`MAX_ARGS`] bytes of a file, and counts the rest.
+    fn read_file(&mut self, name: &str) -> Option<Vec<u8>> {
         let filled = retry_on_intr(|| {
             let file = openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
             let mut filled = 0;
@@ -205,7 +220,7 @@ impl Process<'_> {
             self.len = filled;
             let kept = (filled == self.buffer.len()).then(|| self.buffer.to_vec());
             if kept.is_some() {
-                // What is too much is only counted.
+                // The rest of the file is only counted.
                 while self.len < MAX_COUNTED
                     && let count @ 1.. = read(&file, &mut self.buffer[..])?
                 {
@@ -217,31 +232,35 @@ impl Process<'_> {
         match filled {
             Ok(kept) => Some(kept),
             Err(error) => {
-                self.missed(error);
+                self.add_miss(error);
                 None
             }
         }
     }
 
-    /// The content of a file that the kernel writes as a whole: one reading has all of it, where there is room.
-    fn page(&mut self, name: &str) -> Option<Vec<u8>> {
+    /// Reads a file that the kernel generates as a whole, so that one call of `read` returns it
+    /// all.
+    fn read_page(&mut self, name: &str) -> Option<Vec<u8>> {
         let filled = retry_on_intr(|| {
             let file = openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
             read(&file, &mut self.buffer[..])
         });
-        let filled = filled.map_err(|error| self.missed(error)).ok()?;
+        let filled = filled.map_err(|error| self.add_miss(error)).ok()?;
         Some(self.buffer[..filled].to_vec())
     }
 
-    /// Where it belongs, by what was read anyway, and by two files more. It can do without these, so this comes last,
-    /// when nothing that is missing counts any more. Cgroup and namespace are 0 where they are not known.
+    /// Returns the session, group, cgroup and namespace of the process, from files that were read
+    /// before and two more. The cgroup and the namespace are 0 if unknown.
+    ///
+    /// The two files are optional, so they are read last, when reasons for missing details no
+    /// longer count.
     fn context(
         mut self,
         tgid: Tgid,
         stat: &Stat,
         status: &[u8],
         cgroup: Option<&[u8]>,
-        host: &Host,
+        environment: &ProcfsEnvironment,
     ) -> Option<ProcessContext> {
         let (group, session) = stat.leaders?;
         if status.len() == MAX_ARGS && inner_pid(status).is_none() {
@@ -249,26 +268,28 @@ impl Process<'_> {
             // follows it, was not read.
             return None;
         }
-        // A task that has been waited for meanwhile has no id anywhere.
+        // A task whose parent has waited meanwhile has no id in any namespace.
         let (pid, depth) = inner_pid(status).unwrap_or((tgid.0, 0));
         let pid = Some(pid).filter(|&pid| pid != 0)?;
         let pid_namespace = match depth {
-            0 => host.pid_namespace,
-            _ => self.link("ns/pid").ok().as_deref().and_then(number).unwrap_or(0),
+            0 => environment.pid_namespace,
+            _ => self.read_link("ns/pid").ok().as_deref().and_then(number).unwrap_or(0),
         };
-        let login_uid = self.page("loginuid").as_deref().and_then(number).unwrap_or(u32::MAX);
-        let cgroup = host.cgroups.as_ref().zip(cgroup).and_then(|(cgroups, lines)| cgroups.id(lines));
+        let login_uid = self.read_page("loginuid").as_deref().and_then(number).unwrap_or(u32::MAX);
+        let cgroup = environment.cgroups.as_ref().zip(cgroup).and_then(|(cgroups, lines)| cgroups.id(lines));
         Some(ProcessContext { session, group, login_uid, cgroup: cgroup.unwrap_or(0), pid_namespace, pid })
     }
 
-    /// Whether a process with a debugger may be in the middle of an `execve`, where `PTRACE_EVENT_EXEC` (`ptrace(2)`) can
-    /// hold it for any time, while it shows the next program. Only one that waits in another system call is not: a
-    /// running one does not tell.
+    /// Whether a process with a debugger may be in the middle of an `execve`.
+    ///
+    /// `PTRACE_EVENT_EXEC` (`ptrace(2)`) can stop it there for any time, while `/proc` shows the
+    /// next program. A process that waits in another system call is not in an `execve`. The system
+    /// call of a running process is unknown.
     fn may_be_held_in_exec(&mut self) -> bool {
         let miss = self.miss;
-        let call = (0..TRIES).find_map(|_| {
-            thread::sleep(TRY);
-            let call = self.page("syscall")?;
+        let call = (0..SYSCALL_ATTEMPTS).find_map(|_| {
+            thread::sleep(SYSCALL_PAUSE);
+            let call = self.read_page("syscall")?;
             let number = call.split(|byte| byte.is_ascii_whitespace()).next()?;
             std::str::from_utf8(number).ok()?.parse::<i64>().ok()
         });
@@ -276,44 +297,46 @@ impl Process<'_> {
         call.is_none_or(|number| [libc::SYS_execve, libc::SYS_execveat].contains(&number))
     }
 
-    fn link(&mut self, name: &str) -> Result<Vec<u8>, Errno> {
+    fn read_link(&mut self, name: &str) -> Result<Vec<u8>, Errno> {
         let buffer = &mut self.buffer[..MAX_LINK];
         let len = readlinkat_raw(&self.directory, name, &mut *buffer)?;
         Ok(buffer[..len].to_vec())
     }
 
-    /// Notes why something is missing. That the process is gone explains more than that it may not be read.
-    fn missed(&mut self, error: Errno) {
+    /// Records why something is missing. [`MissReason::Gone`] takes precedence over other reasons.
+    fn add_miss(&mut self, error: Errno) {
         if self.miss != Some(MissReason::Gone) {
-            self.miss = Some(miss(error));
+            self.miss = Some(miss_reason(error));
         }
     }
 }
 
-/// Cuts the arguments, of which there were `len` bytes, to `most`; without any, nothing is said of them.
-fn keep_args(details: &mut Details, len: usize, most: usize) {
-    details.args = details.args.take().filter(|_| most > 0);
+/// Truncates the arguments, whose full length is `len` bytes, to `max` bytes. If `max` is 0,
+/// removes them and their length.
+fn keep_args(details: &mut Details, len: usize, max: usize) {
+    details.args = details.args.take().filter(|_| max > 0);
     let was_cut = details.args_len.take().is_some();
     if let Some(args) = &mut details.args {
         let whole = args.len();
-        args.truncate(most);
+        args.truncate(max);
         args.shrink_to_fit();
-        // Redaction may shorten or lengthen the text; it then truncates it and marks it.
+        // Redaction may change the length, so a text that was truncated before is marked already.
         let is_cut = args.len() < whole || was_cut || len > MAX_ARGS;
         details.args_len = is_cut.then_some(len.max(whole) as u64);
     }
 }
 
-/// Why a process's directory is not there. With `hidepid=` (`proc(5)`) it is not there for others' processes.
-fn unseen(tgid: Tgid, error: Errno) -> MissReason {
+/// Returns why a process's directory cannot be opened. With the mount option `hidepid=`
+/// (`proc(5)`), `/proc` hides the processes of other users.
+fn missing_directory_reason(tgid: Tgid, error: Errno) -> MissReason {
     let pid = i32::try_from(tgid.0).ok().and_then(Pid::from_raw);
     if error == Errno::NOENT && pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::PERM)) {
         return MissReason::Denied;
     }
-    miss(error)
+    miss_reason(error)
 }
 
-fn miss(error: Errno) -> MissReason {
+fn miss_reason(error: Errno) -> MissReason {
     match error {
         Errno::ACCESS | Errno::PERM => MissReason::Denied,
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => MissReason::Busy,
@@ -334,15 +357,16 @@ mod tests {
 
     use super::*;
 
+    /// Reads a process as a snapshot does.
     fn scanned(pid: u32) -> Details {
-        Procfs::new(Clock::new(), MAX_ARGS).read(DetailsSubject::Snapshot { tgid: Tgid(pid) })
+        ProcfsReader::new(Clock::new(), MAX_ARGS).read(DetailsSubject::Snapshot { tgid: Tgid(pid) })
     }
 
     #[test]
-    fn this_process_misses_nothing() {
+    fn the_details_of_this_process_are_complete() {
         let clock = Clock::new();
         let subject = DetailsSubject::Exec { tgid: Tgid(std::process::id()), time: clock.mono() };
-        let details = Procfs::new(clock, MAX_ARGS).read(subject);
+        let details = ProcfsReader::new(clock, MAX_ARGS).read(subject);
         assert_eq!(details.miss, None);
         let exe = std::env::current_exe().unwrap();
         assert_eq!(details.exe.as_deref(), Some(exe.as_os_str().as_encoded_bytes()));
@@ -353,21 +377,22 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_tells_where_this_process_belongs() {
+    fn a_scan_has_the_session_group_and_namespace_of_this_process() {
         let me = std::process::id();
-        let belongs = scanned(me).context.unwrap();
-        // `getsid(2)` gives 0 where no one since the kernel's start has made a session, and not everybody takes that.
+        let context = scanned(me).context.unwrap();
+        // Not by `getsid(2)`, which returns 0 if no process has created a session since boot: not
+        // every caller accepts that.
         let stat = fs::read_to_string("/proc/self/stat").unwrap();
         let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        assert_eq!([belongs.group, belongs.session].map(|id| id.to_string()), [fields[2], fields[3]]);
+        assert_eq!([context.group, context.session].map(|id| id.to_string()), [fields[2], fields[3]]);
         let login_uid = fs::read_to_string("/proc/self/loginuid").ok();
-        assert_eq!(belongs.login_uid, login_uid.map_or(u32::MAX, |uid| uid.trim().parse().unwrap()));
+        assert_eq!(context.login_uid, login_uid.map_or(u32::MAX, |uid| uid.trim().parse().unwrap()));
         let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino());
-        assert_eq!((u64::from(belongs.pid_namespace), belongs.pid), (namespace, me));
+        assert_eq!((u64::from(context.pid_namespace), context.pid), (namespace, me));
     }
 
     #[test]
-    fn a_process_in_another_pid_namespace_has_its_id_there() {
+    fn a_process_in_another_pid_namespace_has_its_inner_id() {
         let mut unshare = Command::new("unshare");
         unshare.args(["--pid", "--fork", "sleep", "60"]).stderr(Stdio::null());
         let mut unshare = unshare.spawn().unwrap();
@@ -377,26 +402,26 @@ mod tests {
                 return;
             }
             let scan = kinship::processes().unwrap();
-            if let Some(inner) = scan.iter().find(|kin| kin.ppid == unshare.id()) {
+            if let Some(inner) = scan.iter().find(|process| process.ppid == unshare.id()) {
                 break inner.pid;
             }
-            thread::sleep(TRY);
+            thread::sleep(SYSCALL_PAUSE);
         };
-        let (belongs, outer) = (scanned(inner).context.unwrap(), scanned(unshare.id()).context.unwrap());
-        assert_eq!((belongs.pid, outer.pid), (1, unshare.id()));
+        let (context, outer) = (scanned(inner).context.unwrap(), scanned(unshare.id()).context.unwrap());
+        assert_eq!((context.pid, outer.pid), (1, unshare.id()));
         let namespace = fs::metadata(format!("/proc/{inner}/ns/pid")).unwrap().ino();
-        assert_eq!(u64::from(belongs.pid_namespace), namespace);
-        assert_ne!(belongs.pid_namespace, outer.pid_namespace);
-        assert_eq!((belongs.session, belongs.group), (outer.session, outer.group));
+        assert_eq!(u64::from(context.pid_namespace), namespace);
+        assert_ne!(context.pid_namespace, outer.pid_namespace);
+        assert_eq!((context.session, context.group), (outer.session, outer.group));
         let pid = i32::try_from(inner).ok().and_then(Pid::from_raw).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         unshare.wait().unwrap();
     }
 
     #[test]
-    fn arguments_are_cut_where_told_and_counted() {
+    fn arguments_are_truncated_and_their_length_is_kept() {
         let subject = DetailsSubject::Snapshot { tgid: Tgid(std::process::id()) };
-        let read = |args_max| Procfs::new(Clock::new(), args_max).read(subject);
+        let read = |args_max| ProcfsReader::new(Clock::new(), args_max).read(subject);
         let whole = read(MAX_ARGS);
         let args = whole.args.unwrap();
         assert_eq!(whole.args_len, None);
@@ -408,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zombie_is_gone_but_for_its_name_and_origin() {
+    fn a_zombie_has_only_a_name_a_parent_and_a_group() {
         let mut child = Command::new("true").stdin(Stdio::null()).spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
         let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
@@ -416,7 +441,7 @@ mod tests {
         let details = scanned(child.id());
         assert_eq!((details.miss, &details.exe, &details.args), (Some(MissReason::Gone), &None, &None));
         assert_eq!((details.comm.as_deref(), details.ppid), (Some(&b"true"[..]), Some(std::process::id())));
-        let group = |details: Details| details.context.map(|belongs| belongs.group);
+        let group = |details: Details| details.context.map(|context| context.group);
         assert_eq!(group(details), group(scanned(std::process::id())));
         child.wait().unwrap();
         let details = scanned(child.id());
@@ -424,25 +449,25 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_thread_has_no_program_and_misses_nothing() {
+    fn the_details_of_a_kernel_thread_are_complete_without_a_program() {
         let details = scanned(2);
         if details.comm.as_deref() != Some(b"kthreadd") {
-            // No kernel threads to be seen in this PID namespace.
+            // This PID namespace has no kernel threads.
             return;
         }
-        // Who is not root is not even told that it has no program.
+        // Without privilege, even the lack of a program is hidden.
         let is_denied =
             fs::read_link("/proc/2/exe").is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
         let miss = is_denied.then_some(MissReason::Denied);
         assert_eq!((details.miss, details.exe, details.args), (miss, None, None));
-        let belongs = details.context.unwrap();
-        assert_eq!((belongs.session, belongs.group, belongs.pid), (0, 0, 2));
+        let context = details.context.unwrap();
+        assert_eq!((context.session, context.group, context.pid), (0, 0, 2));
     }
 
     #[test]
-    fn a_process_that_started_after_the_exec_is_another() {
+    fn a_process_that_started_after_the_exec_is_a_different_one() {
         let subject = DetailsSubject::Exec { tgid: Tgid(std::process::id()), time: MonoNs(1) };
-        let details = Procfs::new(Clock::new(), MAX_ARGS).read(subject);
+        let details = ProcfsReader::new(Clock::new(), MAX_ARGS).read(subject);
         assert_eq!(details, Details::missed(subject, MissReason::Gone));
     }
 }

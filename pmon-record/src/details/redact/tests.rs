@@ -12,13 +12,13 @@ fn redact(pattern: &str) -> Redact {
 /// Redacts a command line whose words are separated by `|`.
 fn redacted(pattern: &str, args: &str) -> String {
     let mut text = args.replace('|', "\0").into_bytes();
-    redact(pattern).line(&mut text);
+    redact(pattern).redact_line(&mut text);
     String::from_utf8(text).unwrap().replace('\0', "|")
 }
 
 fn redacted_bytes(pattern: &str, text: &[u8]) -> Vec<u8> {
     let mut text = text.to_vec();
-    redact(pattern).line(&mut text);
+    redact(pattern).redact_line(&mut text);
     text
 }
 
@@ -28,7 +28,7 @@ fn details() -> Details {
 }
 
 #[test]
-fn what_matches_goes_and_the_arguments_keep_their_places() {
+fn matches_are_replaced_and_arguments_keep_their_positions() {
     assert_eq!(redacted("token=[^ ]+", "curl|-H|token=abc|url"), "curl|-H|[redacted]|url");
     assert_eq!(redacted("--password[= ][^ ]+", "x|--password|secret|y"), "x|[redacted]|[redacted]|y");
     assert_eq!(redacted("--password[= ]([^ ]+)", "x|--password|secret|--password=two"), {
@@ -41,16 +41,16 @@ fn what_matches_goes_and_the_arguments_keep_their_places() {
 }
 
 #[test]
-fn an_anchored_pattern_matches_an_argument_alone_as_well() {
+fn an_anchored_pattern_also_matches_a_single_argument() {
     assert_eq!(redacted("^secret$", "a|secret|secretly"), "a|[redacted]|secretly");
     assert_eq!(redacted(r"\Atoken=.*", "a|token=b c|d"), "a|[redacted]|d");
-    assert_eq!(redacted("^a b$", "a|b"), "[redacted]|[redacted]", "and the line as a whole");
+    assert_eq!(redacted("^a b$", "a|b"), "[redacted]|[redacted]", "the pattern also matches the whole line");
     assert!(has_anchors("a|^b") && has_anchors("b$") && has_anchors(r"b\z"));
     assert!(!has_anchors("[^ ]+"));
 }
 
 #[test]
-fn a_secret_need_not_be_utf8() {
+fn a_secret_may_be_invalid_utf8() {
     for pattern in [
         "key=[^ ]+",
         r"key=\S+",
@@ -69,7 +69,7 @@ fn a_secret_need_not_be_utf8() {
 }
 
 #[test]
-fn characters_outside_of_ascii_match_as_characters_too() {
+fn characters_outside_of_ascii_match_as_characters() {
     assert_eq!(redacted("pässword=[^ ]+", "x|pässword=ü|y"), "x|[redacted]|y");
     assert_eq!(redacted("(?i)PÄSS", "x|päss"), "x|[redacted]");
     assert_eq!(redacted("[äö]+", "x|zäöz"), "x|z[redacted]z");
@@ -90,12 +90,12 @@ fn a_placeholder_is_not_redacted_again_and_does_not_complete_a_match() {
 }
 
 #[test]
-fn matches_that_touch_become_one_placeholder_and_no_text_grows_over_the_limit() {
+fn adjacent_matches_become_one_placeholder_and_the_result_is_bounded() {
     assert_eq!(redacted("[0-9]{4}", &"1234".repeat(30_000)), "[redacted]");
     // The placeholders are longer than the secrets.
     let redact = redact("x");
     let mut text = "x.".repeat(300).into_bytes();
-    redact.text(&mut text, 700);
+    redact.redact_text(&mut text, 700);
     assert_eq!(text.len(), 700);
     let text = redacted("x", &"x.".repeat(60_000));
     assert!(text.len() <= MAX_TEXT);
@@ -103,7 +103,7 @@ fn matches_that_touch_become_one_placeholder_and_no_text_grows_over_the_limit() 
 }
 
 #[test]
-fn the_patterns_own_text_goes_and_so_does_the_argument_of_the_option() {
+fn the_patterns_own_text_and_the_argument_of_the_option_are_redacted() {
     let pattern = r"pass=(hunter2|sword\w+)";
     for line in [
         r"pmon|record|--redact|pass=(hunter2|sword\w+)|--|make",
@@ -115,7 +115,7 @@ fn the_patterns_own_text_goes_and_so_does_the_argument_of_the_option() {
         // The `|` of a pattern does not separate arguments.
         let line = line.replace("2|s", "2\u{1}s").replace("2|'", "2\u{1}'").replace(r"\|", "\\\u{1}");
         let mut text = line.replace('|', "\0").replace('\u{1}', "|").into_bytes();
-        redact(pattern).line(&mut text);
+        redact(pattern).redact_line(&mut text);
         let text = String::from_utf8(text).unwrap();
         assert!(!text.contains("hunter2") && !text.contains("sword"), "{text:?}");
         assert!(text.contains("--redact") && !line.contains("make") || text.contains("make"), "{text:?}");
@@ -123,7 +123,7 @@ fn the_patterns_own_text_goes_and_so_does_the_argument_of_the_option() {
 }
 
 #[test]
-fn a_pattern_is_refused_that_redacts_nothing_or_takes_too_much() {
+fn an_empty_or_too_large_pattern_is_refused() {
     let refused = |pattern: &str| Redact::new(pattern).unwrap_err().to_string();
     assert!(refused("").contains("empty"));
     assert!(refused(r"\w{5000}").contains("2 MiB"));
@@ -152,7 +152,7 @@ fn every_text_of_a_process_is_redacted() {
 }
 
 #[test]
-fn a_name_that_is_cut_within_a_secret_of_its_file_name_is_redacted() {
+fn a_name_that_is_truncated_within_a_secret_of_its_file_name_is_redacted() {
     let of = |comm: &str, filename: &str| {
         let mut cut = Details { comm: Some(comm.into()), filename: Some(filename.into()), ..details() };
         redact("hunter2-[a-z]+-rabbit").details(&mut cut, MOST_ARGS);
@@ -160,11 +160,15 @@ fn a_name_that_is_cut_within_a_secret_of_its_file_name_is_redacted() {
     };
     assert_eq!(of("run-hunter2-and", "/x/run-hunter2-and-rabbit"), "[redacted]");
     assert_eq!(of("run-another-nam", "/x/run-another-name"), "run-another-nam");
-    assert_eq!(of("run-hunter2-and", "/x/something"), "run-hunter2-and", "it is not of that name");
+    assert_eq!(
+        of("run-hunter2-and", "/x/something"),
+        "run-hunter2-and",
+        "the name is not from that file name"
+    );
 }
 
 #[test]
-fn the_last_argument_of_a_line_that_was_not_read_whole_is_redacted() {
+fn the_last_argument_of_a_partly_read_line_is_redacted() {
     let of = |args: Vec<u8>, args_len| {
         let mut cut = Details { args: Some(args), args_len, ..details() };
         redact("token=[0-9]{20}").args(&mut cut, MOST_ARGS);
@@ -172,13 +176,13 @@ fn the_last_argument_of_a_line_that_was_not_read_whole_is_redacted() {
     };
     let cut = [&vec![b'x'; MOST_ARGS - 11][..], b"\0token=1234"].concat();
     assert!(of(cut.clone(), Some(200_000)).ends_with(b"x\0[redacted]"));
-    assert_eq!(of(cut.clone(), None), cut, "it is whole");
+    assert_eq!(of(cut.clone(), None), cut, "the line was read completely");
     let between = [&vec![b'x'; MOST_ARGS - 1][..], b"\0"].concat();
-    assert_eq!(of(between.clone(), Some(200_000)), between, "no argument is cut");
+    assert_eq!(of(between.clone(), Some(200_000)), between, "no argument is truncated");
 }
 
 #[test]
-fn a_renamed_threads_name_keeps_its_form() {
+fn a_redacted_thread_name_is_padded_with_zeros() {
     let renamed = |name: &[u8; 16]| {
         let mut comm = Comm(*name);
         redact("hunter2").comm(&mut comm);
@@ -186,12 +190,16 @@ fn a_renamed_threads_name_keeps_its_form() {
     };
     assert_eq!(&renamed(b"hunter2\0\0\0\0\0\0\0\0\0"), b"[redacted]\0\0\0\0\0\0");
     assert_eq!(&renamed(b"a-hunter2-and-b\0"), b"a-[redacted]-an\0");
-    assert_eq!(&renamed(b"other\0hunter2\0\0\0"), b"other\0[redacted\0", "what is left of an older name");
+    assert_eq!(
+        &renamed(b"other\0hunter2\0\0\0"),
+        b"other\0[redacted\0",
+        "the rest of an older name is redacted as well"
+    );
     assert_eq!(&renamed(b"nothing\0x\0\0\0\0\0\0\0"), b"nothing\0x\0\0\0\0\0\0\0");
 }
 
 #[test]
-fn a_datagram_of_another_form_keeps_its_length_and_its_numbers() {
+fn a_datagram_of_unknown_form_keeps_its_length_and_its_numbers() {
     let message = |what: u32, data: &[u8]| {
         let mut bytes = vec![b'1'; BEFORE_DATA];
         bytes[layout::NLMSG_LEN].copy_from_slice(&((BEFORE_DATA + data.len()) as u32).to_le_bytes());
@@ -216,7 +224,7 @@ fn a_datagram_of_another_form_keeps_its_length_and_its_numbers() {
 
 /// Each match of this pattern first scans the rest of the text for an `@`.
 #[test]
-fn after_too_much_scanning_the_rest_of_a_text_is_one_secret() {
+fn after_too_much_scanning_the_rest_of_a_text_is_redacted() {
     let digits = "1234 ".repeat(6_000) + "visible|next|";
     for pattern in [r"\S+@\S+|[0-9]{4}", r"(\S+@\S+)|([0-9]{4})"] {
         let left = redacted(pattern, &digits);
@@ -230,7 +238,7 @@ fn after_too_much_scanning_the_rest_of_a_text_is_one_secret() {
 
 proptest! {
     #[test]
-    fn whatever_the_text_no_secret_is_left_in_it(
+    fn no_text_keeps_a_secret(
         before in prop::collection::vec(any::<u8>(), 0..40),
         between in prop::collection::vec(prop_oneof![Just(0), Just(b' '), Just(0xff), any::<u8>()], 0..40),
         secret in "[a-z]{1,12}",
@@ -244,13 +252,13 @@ proptest! {
     }
 
     #[test]
-    fn no_pattern_and_no_text_makes_it_panic(
+    fn redaction_never_panics(
         pattern in r"[a-c^$.*+?|(){}\[\]\\0-9ä -]{1,12}",
         text in prop::collection::vec(prop_oneof![Just(0), Just(0xc3), b'a'..=b'd', any::<u8>()], 0..60),
     ) {
         if let Ok(redact) = Redact::new(&pattern) {
             let (mut line, mut raw) = (text.clone(), text);
-            redact.line(&mut line);
+            redact.redact_line(&mut line);
             redact.datagram(&mut raw, ByteOrder::Little);
         }
     }

@@ -15,7 +15,7 @@ use aya::maps::{Array, Map, MapData};
 
 use super::RingError;
 use super::sys::{Marks, SLAB};
-use crate::details::procfs::kinship::{Kin, processes, trees};
+use crate::details::procfs::kinship::{ProcessParent, processes, trees};
 
 /// Number of process ids that a 64-bit kernel can use (`PID_MAX_LIMIT`). `kernel.pid_max` can be
 /// raised to it at any time.
@@ -32,7 +32,7 @@ pub(super) struct TreeMarker {
     marks: Marks,
     marking: Array<MapData, u32>,
     /// The processes that the first scan has marked.
-    early: Vec<Kin>,
+    early: Vec<ProcessParent>,
 }
 
 impl TreeMarker {
@@ -71,7 +71,7 @@ impl TreeMarker {
 
     /// Removes the marks of processes that reuse the id of a process that ended before the socket
     /// listened.
-    fn forget_ended(&mut self, processes: &[Kin]) {
+    fn forget_ended(&mut self, processes: &[ProcessParent]) {
         let starts: HashMap<u32, u64> = self.early.drain(..).map(|kin| (kin.pid, kin.start_ticks)).collect();
         for now in processes {
             if starts.get(&now.pid).is_some_and(|&start| start != now.start_ticks) {
