@@ -14,31 +14,12 @@ Examples:
   pmon diff --json night.pmon again.pmon | jq .difference
   ssh host cat night.pmon | pmon diff - night.pmon";
 
-const DETAILS: &str = "\
-pmon compares events (each datagram byte for byte), losses (CPU, numbers, times)
-and blind times, in the order of the captures, and reports the first difference.
-Consecutive losses of a CPU count as one. If only their causes differ, pmon
-prints a note, and the captures count as equal.
-
-pmon does not compare what a recorder adds: process details, resource usage,
-scans of /proc, clocks, fence records, totals and the header.
-
-The order of events of different CPUs is that of their arrival, which varies.
---by-cpu compares each CPU separately, and blind times separately. Records that
-one capture has ahead of the other are held in memory, at most 524,288; beyond
-that pmon gives up, and the exit code is 8. The reported difference is the one
-that was found first.
-
---renumbered compares events by time, CPU, kind and content, and losses by CPU
-and count.
-
-Both captures are read to the end, so the totals are complete. Of a damaged
-capture, the intact part is compared; the exit code is then 4 in any case.";
+const DETAILS: &str = include_str!("help/diff.txt");
 
 #[derive(Debug, Args)]
 #[command(
     after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n\n{}", exit::HELP),
+    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
 )]
 pub(crate) struct DiffArgs {
     /// The first capture; `-` is standard input.

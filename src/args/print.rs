@@ -16,32 +16,12 @@ Examples:
   pmon print night.pmon --since -30s      the last 30 seconds
   pmon print night.pmon --format json | jq -r 'select(.kind==\"exec\").exe'";
 
-const DETAILS: &str = "\
-Times: --since and --until take +DURATION after the start, -DURATION before the
-end, or a time. A time is local unless it has an offset from UTC, for example
-2026-10-25T02:30:00+01:00. A time without a date is the first such time in the
-capture; for --until, the first one after --since. If the capture spans several
-days, or the clock shows the time twice or never because of daylight saving,
-standard error states which time is used. In text, times that occur twice show
-their offset.
-
-Losses: losses and blind times are printed where they happened; only --since and
---until hide them. The classic format has no line for them, so standard error
-states how many events were lost.
-
-Incomplete captures: if a capture is still being written, or its recorder was
-killed, everything up to that point is printed, and standard error says so.
-Damage is reported on standard error, and the exit code is 4.
-
-Selections: if no event matches, standard error states why. --comm matches the
-name after the event. A capture of `record --only exec,exit` has no forks, so
---tree uses the parents from execs and exits, and standard error states whether
-processes may be missing.";
+const DETAILS: &str = include_str!("help/print.txt");
 
 #[derive(Debug, Args)]
 #[command(
     after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n\n{}", exit::HELP),
+    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
 )]
 pub(crate) struct PrintArgs {
     /// The capture to print; `-` is standard input.

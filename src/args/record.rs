@@ -30,48 +30,12 @@ Examples:
   pmon record --for 10m -o night.pmon    for ten minutes
   ssh host pmon record --for 10s -o - | pmon print -    through a pipe";
 
-const DETAILS: &str = "\
-Files: pmon writes to FILE.partial and renames it to FILE at the end. Both can
-be read at any time, even after a crash. FILE may be a FIFO, a device or `-`.
-pmon waits for the reader of a FIFO no longer than --for. If the disk is full or
-the reader closes the pipe early, the exit code is 7, and a file keeps what was
-recorded before. Without -o, pmon always creates a new file.
-
-Scope: pmon records all processes of the host. --only, --uid, --cgroup and
---tree restrict this; an event must match all of them. The kernel counts the
-events that it excludes, so a gap in the numbers still means a loss. These
-options need the BPF ring.
-
-Signals: Ctrl-C in a terminal also reaches CMD, and pmon continues until CMD
-ends. A second Ctrl-C ends the recording, and a third one leaves CMD running.
-SIGTERM is passed on to CMD. If --for ends before CMD, pmon ends the recording,
-waits for CMD and exits with its status. SIGUSR1 prints the status line.
-
-Losses: the capture and the summary state how many events were lost, and why.
-
-Secrets: command lines may contain them. --no-args records no command lines.
---redact REGEX replaces matches with `[redacted]` before anything reaches the
-disk: in arguments, paths, cgroups, thread names, the header and the recorder's
-own command line, including the pattern itself and the arguments of other
---redact options. Kernel, machine and boot id are not redacted.
-- The pattern is matched against the arguments joined by spaces, so
-  `--password[= ]([^ ]+)` matches both forms. A pattern with ^ or $ is also
-  matched against each argument. A byte that is not UTF-8 counts as a character.
-- If a pattern has groups, only the matches of its groups are replaced.
-- Redaction happens before --args-max truncates. In a command line longer than
-  32K (128K if --args-max exceeds 28K), the last argument that was read is
-  replaced completely.
-- The kernel truncates thread names to 15 bytes, so the pattern should also
-  match the beginning of a secret.
-- After many matches in one long command line the rest of it is replaced, too,
-  so that no process can keep the recorder busy.
-
-SIZE is in bytes, or has a suffix K, M or G for powers of 1024.";
+const DETAILS: &str = include_str!("help/record.txt");
 
 #[derive(Debug, Args)]
 #[command(
     after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n\n{}", exit::HELP),
+    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
 )]
 pub(crate) struct RecordArgs {
     /// Write the capture to this file; `-` is standard output [default: pmon-HOST-TIME.pmon].

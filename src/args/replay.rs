@@ -20,51 +20,12 @@ Examples:
   pmon replay night.pmon --speed 1x            show it at its original pace
   pmon replay night.pmon --record again.pmon   record it again";
 
-const DETAILS: &str = "\
-Replay: the recorded events happen on a fake kernel, with their times, CPUs and
-sequence numbers. Listeners receive them as from a real kernel. Lost events are
-lost again, and blind times have no events. Events that --kind, --pid, --tree
-and --comm exclude are not shown. With --record, --socket or PROGRAM, such
-events never happened: later numbers move up, so only a loss leaves a gap.
-
-Programs: PROGRAM is any unmodified program that listens to process events. Its
-sockets on the proc connector belong to the fake kernel, and its /proc shows the
-recorded processes as of the event that it received last. The next event happens
-when the program waits for one. After the last event the program gets SIGINT
-(--at-end), and pmon exits with its status. Events that the recorder caused are
-excluded, unless --own is given. docs/programs.md has the details.
-
-Sockets: --socket waits for a program to connect, and ends when the program has
-read everything. A loss is a gap in the numbers after an NLMSG_OVERRUN message,
-because such a socket has no ENOBUFS. Requests (PROC_CN_MCAST_LISTEN, ..._IGNORE)
-are answered; the program receives all events from the start.
-
-Faults: a fault script is a TOML file with a `[[fault]]` table for each fault:
-  [[fault]]
-  at = 1000       # before event 1000; the first event is 0
-  overrun = 12    # the fault: 12 events are dropped
-  cpu = 1         # default: the CPU of the next event
-The position is `at`, or `every = N` (with `from = N`), or `chance = 0.01`. The
-fault is one of
-  overrun, no_memory, burst, blind, hold, eintr, eagain   = count, or \"1..50\"
-  truncate = bytes, step = ns, error = errno, unknown = kind
-  foreign_ack, forge, noop, overflow, end                 = true
-The same capture, script and seed give the same output, byte for byte. At other
-speeds than `instant`, the blocks of a new capture differ.
-
-Speed: `step` reads standard input; each line lets one event happen, or as many
-as the number on the line.
-
-Times: --from and --to take what `print` takes for --since and --until. They use
-the clock as it was at the start of the capture.
-
-If no event matches the selection, or a fault comes after the last event,
-PROGRAM tests nothing, and the exit code is 2.";
+const DETAILS: &str = include_str!("help/replay.txt");
 
 #[derive(Debug, Args)]
 #[command(
     after_help = format!("{EXAMPLES}\n\n{}", exit::HELP),
-    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n\n{}", exit::HELP),
+    after_long_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP),
 )]
 pub(crate) struct ReplayArgs {
     /// The capture to replay; `-` is standard input.

@@ -16,25 +16,10 @@ Examples:
   pmon synth -o - --events 10k | pmon print - --tree 1
   pmon synth -o - -n 10M -q | pmon info -            measure reading";
 
-const DETAILS: &str = "\
-The processes are consistent: each has a living parent, each exec has details,
-each exit has resource usage, and each CPU numbers its events. Lost events did
-happen, so the fork of a process that exits may be missing, as on a real host.
-The header of the capture states that it is synthetic, and the options.
-
-The same options and seed give the same file, byte for byte, on any machine with
-the same version of pmon.
-
-Profiles:
-  build    make, shells and compilers; every third event is an exec
-  storm    short-lived processes and threads at the maximum rate, few execs
-  server   workers, threads, logins, periodic jobs, crashes with core dumps
-  mixed    some of each
-
-COUNT is a number, or has a suffix k, M or G for powers of 1000.";
+const DETAILS: &str = include_str!("help/synth.txt");
 
 #[derive(Debug, Args)]
-#[command(after_help = format!("{EXAMPLES}\n\n{DETAILS}\n\n{}", exit::HELP))]
+#[command(after_help = format!("{EXAMPLES}\n\n{DETAILS}\n{}", exit::HELP))]
 pub(crate) struct SynthArgs {
     /// Write the capture to this file; `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
