@@ -101,7 +101,7 @@ impl Batch {
         self.slots[self.arrivals.len() * SLOT_LEN..].chunks_exact_mut(SLOT_LEN)
     }
 
-    /// Takes the content of the next free slot as a datagram. Does nothing if no slot is free.
+    /// Marks the next free slot as filled with a datagram. Does nothing if no slot is free.
     pub fn commit(&mut self, arrival: Arrival) {
         if self.len() < self.capacity() {
             self.arrivals.push(arrival);

@@ -126,7 +126,7 @@ impl Accountant {
         Self::default()
     }
 
-    /// Takes the next event in order of arrival.
+    /// Processes the next event in order of arrival.
     ///
     /// Acknowledgements of any listener's request count too, because each consumed a number.
     /// `excluded` is the number of events of that CPU that the source left out so far because they
@@ -148,7 +148,7 @@ impl Accountant {
         Continuity::Gap(gap)
     }
 
-    /// Takes events that arrived and that the recorder discarded.
+    /// Processes events that arrived and that the recorder discarded.
     ///
     /// They count as lost in the gap before the next event of their CPU, or in
     /// [`Accountant::finish`].

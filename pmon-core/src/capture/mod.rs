@@ -13,7 +13,8 @@ mod reader;
 mod records;
 
 pub use codec::decode::{Block, Records};
-pub use codec::encode::{EncodeError, Encoder};
+pub use codec::encode::Encoder;
+pub use codec::error::EncodeError;
 pub use format::header::{Header, Meta, Namespaces, TransportInfo};
 pub use format::limit::BLOCK as MAX_BLOCK;
 pub use format::meta::MetaError;

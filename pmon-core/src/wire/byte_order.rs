@@ -13,27 +13,6 @@ impl ByteOrder {
     /// The byte order of this machine.
     pub const NATIVE: Self = if cfg!(target_endian = "big") { Self::Big } else { Self::Little };
 
-    pub(crate) fn u16(self, bytes: [u8; 2]) -> u16 {
-        match self {
-            Self::Little => u16::from_le_bytes(bytes),
-            Self::Big => u16::from_be_bytes(bytes),
-        }
-    }
-
-    pub(crate) fn u32(self, bytes: [u8; 4]) -> u32 {
-        match self {
-            Self::Little => u32::from_le_bytes(bytes),
-            Self::Big => u32::from_be_bytes(bytes),
-        }
-    }
-
-    pub(crate) fn u64(self, bytes: [u8; 8]) -> u64 {
-        match self {
-            Self::Little => u64::from_le_bytes(bytes),
-            Self::Big => u64::from_be_bytes(bytes),
-        }
-    }
-
     /// Reads the integer at offset `at`; 0 if the bytes end before it does.
     #[inline]
     pub(crate) fn u32_at(self, bytes: &[u8], at: usize) -> u32 {
@@ -45,28 +24,34 @@ impl ByteOrder {
     pub(crate) fn u64_at(self, bytes: &[u8], at: usize) -> u64 {
         bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| self.u64(bytes))
     }
-
-    pub(crate) fn put_u16(self, to: &mut [u8], value: u16) {
-        to.copy_from_slice(&match self {
-            Self::Little => value.to_le_bytes(),
-            Self::Big => value.to_be_bytes(),
-        });
-    }
-
-    pub(crate) fn put_u32(self, to: &mut [u8], value: u32) {
-        to.copy_from_slice(&match self {
-            Self::Little => value.to_le_bytes(),
-            Self::Big => value.to_be_bytes(),
-        });
-    }
-
-    pub(crate) fn put_u64(self, to: &mut [u8], value: u64) {
-        to.copy_from_slice(&match self {
-            Self::Little => value.to_le_bytes(),
-            Self::Big => value.to_be_bytes(),
-        });
-    }
 }
+
+/// Defines the reading and the writing of one integer type.
+macro_rules! integer {
+    ($int:ident, $put:ident) => {
+        impl ByteOrder {
+            #[inline]
+            pub(crate) fn $int(self, bytes: [u8; size_of::<$int>()]) -> $int {
+                match self {
+                    Self::Little => $int::from_le_bytes(bytes),
+                    Self::Big => $int::from_be_bytes(bytes),
+                }
+            }
+
+            #[inline]
+            pub(crate) fn $put(self, to: &mut [u8], value: $int) {
+                to.copy_from_slice(&match self {
+                    Self::Little => value.to_le_bytes(),
+                    Self::Big => value.to_be_bytes(),
+                });
+            }
+        }
+    };
+}
+
+integer!(u16, put_u16);
+integer!(u32, put_u32);
+integer!(u64, put_u64);
 
 /// Reads the integer at offset `at`, in this machine's byte order; 0 if the bytes end before it
 /// does.

@@ -79,7 +79,7 @@ impl<'a> Messages<'a> {
             NLMSG_NOOP => Ok(Message::Noop),
             NLMSG_ERROR => Ok(Message::Error { errno: (at.u32("nlmsgerr.error")? as i32).wrapping_neg() }),
             NLMSG_OVERRUN => Ok(Message::Overrun),
-            // The connector looks at no other type; the kernel itself sends NLMSG_DONE.
+            // The kernel sends NLMSG_DONE. As a receiver, it does not examine the type.
             NLMSG_DONE => connector(at, nlmsg_type, payload),
             _ if payload.len() >= CN_MSG_LEN => connector(at, nlmsg_type, payload),
             _ => Ok(Message::Other { nlmsg_type, payload }),

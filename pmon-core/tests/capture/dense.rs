@@ -130,7 +130,7 @@ fn repeated_arguments_are_limited_by_the_length_of_the_block() {
     let block = forged(&payload, details as u32, 0, 0);
     let read = read(&[Encoder::new(&header()).unwrap().header(), &block].concat()).unwrap();
     assert_eq!(read.damage, []);
-    let given: usize = read
+    let supplied: usize = read
         .records
         .iter()
         .map(|record| match record {
@@ -138,6 +138,6 @@ fn repeated_arguments_are_limited_by_the_length_of_the_block() {
             other => panic!("{other:?}"),
         })
         .sum();
-    assert!(given > 0);
-    assert!(given <= 4096 * block.len() + (512 << 10), "{given} bytes of {}", block.len());
+    assert!(supplied > 0);
+    assert!(supplied <= 4096 * block.len() + (512 << 10), "{supplied} bytes of {}", block.len());
 }

@@ -163,16 +163,16 @@ fn the_details_of_a_block_receive_at_most_8_mib_of_strings() {
             filler(8192),
         ];
         let read = read_forged(&sections.concat(), 0, RECORDS);
-        let given = read.records.iter().map(|record| match record {
+        let lengths = read.records.iter().map(|record| match record {
             Owned::Other(Record::Details(details)) => {
                 details.strings().into_iter().flatten().map(Vec::len).sum()
             }
             other => panic!("{other:?}"),
         });
-        let given = given.collect::<Vec<usize>>();
-        assert_eq!(given.len(), RECORDS as usize);
-        let sum = given.iter().sum::<usize>();
-        assert!((7 << 20..9 << 20).contains(&sum), "{sum} bytes: {:?}", &given[..5]);
+        let lengths = lengths.collect::<Vec<usize>>();
+        assert_eq!(lengths.len(), RECORDS as usize);
+        let sum = lengths.iter().sum::<usize>();
+        assert!((7 << 20..9 << 20).contains(&sum), "{sum} bytes: {:?}", &lengths[..5]);
     }
 }
 

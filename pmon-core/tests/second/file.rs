@@ -284,19 +284,19 @@ fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<Record> {
             at
         })
         .collect();
-    let (mut at, mut behind) = (0, 0);
+    let (mut at, mut after) = (0, 0);
     let notes: Vec<(u64, u64)> = (0..notes)
         .map(|_| {
             at += columns.take("NOTE_AT");
-            behind += columns.take("NOTE_AT_DETAILS");
-            (at, behind)
+            after += columns.take("NOTE_AT_DETAILS");
+            (at, after)
         })
         .collect();
     let (mut details, mut notes) = (details.into_iter().peekable(), notes.into_iter().peekable());
     let (mut records, mut details_read) = (Vec::new(), 0);
     for event in 0..=events as u64 {
         loop {
-            if notes.next_if(|&(at, behind)| at <= event && behind <= details_read).is_some() {
+            if notes.next_if(|&(at, after)| at <= event && after <= details_read).is_some() {
                 records.push(note(&mut columns));
             } else if details.next_if(|&at| at <= event).is_some() {
                 details_read += 1;

@@ -7,7 +7,7 @@ use super::predict::Predictor;
 use super::profile::{DetailsProfiles, EXE, ProfileColumns};
 use super::strings::{Interner, StringReader};
 use super::usage::{self, UsageColumns};
-use crate::capture::format::limit;
+use crate::capture::format::{FILE_ORDER, limit};
 use crate::capture::records::{Credentials, Details, DetailsSubject, MissReason, ProcessContext, Usage};
 use crate::ids::{MonoNs, Task, Tgid};
 
@@ -338,26 +338,21 @@ impl DetailsState {
 
 /// Encodes the part of a context that the processes of a session share.
 fn context_string(context: &ProcessContext) -> [u8; CONTEXT_LEN] {
-    let ProcessContext { login_uid, session, cgroup, pid_namespace, .. } = context;
+    let ProcessContext { login_uid, session, cgroup, pid_namespace, .. } = *context;
     let mut bytes = [0; CONTEXT_LEN];
-    bytes[..4].copy_from_slice(&login_uid.to_le_bytes());
-    bytes[4..8].copy_from_slice(&session.to_le_bytes());
-    bytes[8..16].copy_from_slice(&cgroup.to_le_bytes());
-    bytes[16..].copy_from_slice(&pid_namespace.to_le_bytes());
+    let numbers = [login_uid, session, cgroup as u32, (cgroup >> 32) as u32, pid_namespace];
+    for (to, number) in bytes.chunks_exact_mut(4).zip(numbers) {
+        FILE_ORDER.put_u32(to, number);
+    }
     bytes
 }
 
 /// Reverses [`context_string`]; missing bytes, which only a forged file has, are zeros.
 fn parse_context(bytes: &[u8]) -> ProcessContext {
-    let number =
-        |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&b| u32::from_le_bytes(b));
-    ProcessContext {
-        login_uid: number(0),
-        session: number(4),
-        cgroup: u64::from(number(12)) << 32 | u64::from(number(8)),
-        pid_namespace: number(16),
-        ..ProcessContext::default()
-    }
+    let [login_uid, session, low, high, pid_namespace] =
+        [0, 4, 8, 12, 16].map(|at| FILE_ORDER.u32_at(bytes, at));
+    let cgroup = u64::from(high) << 32 | u64::from(low);
+    ProcessContext { login_uid, session, cgroup, pid_namespace, ..ProcessContext::default() }
 }
 
 /// Reads the columns of details.

@@ -1,44 +1,16 @@
 //! Records to the bytes of a capture.
 
-use thiserror::Error;
-
 use super::block_encoder::BlockEncoder;
 use super::counts::RecordCounts;
+use super::error::EncodeError;
 use super::index::{IndexEntry, IndexWriter};
 use super::pending::PendingRecords;
 use crate::capture::format::block::{BlockHeader, BlockKind};
 use crate::capture::format::header::Header;
 use crate::capture::format::limit;
-use crate::capture::format::meta::MetaError;
 use crate::capture::records::{Record, RecordedDatagram};
 use crate::ids::MonoNs;
 use crate::wire::ByteOrder;
-
-/// Why the encoder refused a record. The encoder's state is unchanged.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum EncodeError {
-    /// A datagram or string exceeds the limit.
-    #[error("{what} of {len} bytes is over the limit of {limit}")]
-    TooLong {
-        /// What is too long.
-        what: &'static str,
-        /// Length in bytes.
-        len: usize,
-        /// Maximum length in bytes.
-        limit: usize,
-    },
-    /// A typed event does not represent its whole datagram, or this version cannot write the
-    /// record.
-    #[error("an event or record of unknown kind must be given as raw bytes")]
-    Unknown,
-    /// The record has a usage and is not an exit.
-    #[error("only an exit has a usage")]
-    NoExit,
-    /// The record's text exceeds the limit.
-    #[error("cannot encode the record")]
-    Meta(#[from] MetaError),
-}
 
 /// Encodes records into the bytes of a capture, block by block. It holds the records of one
 /// unfinished block.

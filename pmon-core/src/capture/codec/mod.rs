@@ -3,6 +3,7 @@
 pub(crate) mod column;
 pub(crate) mod decode;
 pub(crate) mod encode;
+pub(crate) mod error;
 pub(crate) mod index;
 
 mod args;

@@ -1,7 +1,7 @@
 //! The records that wait for the end of their block.
 
 use super::counts::RecordCounts;
-use super::encode::EncodeError;
+use super::error::EncodeError;
 use super::notes;
 use crate::capture::format::limit;
 use crate::capture::records::{Details, Record, RecordedDatagram, Usage};

@@ -13,7 +13,7 @@ const NEW: u64 = 1;
 /// Code of string number 0; the number is added.
 const OLD: u64 = 2;
 
-/// Gives each distinct string a number, in the order of first use.
+/// Numbers distinct strings in the order of their first use.
 ///
 /// The strings are stored end to end in one buffer, and the hash table holds only their numbers. A
 /// string that occurs once therefore takes 16 bytes in addition to its content; a process can pass

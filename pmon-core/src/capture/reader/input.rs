@@ -11,7 +11,7 @@ const CHUNK: usize = 256 << 10;
 /// Maximum size of the buffer: a block plus a quarter, so that unread bytes are rarely moved.
 const LARGEST: usize = limit::BLOCK / 4 * 5;
 
-/// Seeks an input that stands in a hole of its file close to the end of the hole. Returns the
+/// Seeks an input whose position is in a hole of its file close to the end of the hole. Returns the
 /// number of bytes skipped, all of them zero.
 pub(crate) type SkipHole<R> = fn(&mut R) -> io::Result<u64>;
 
@@ -111,7 +111,7 @@ impl<R: Read> BufferedInput<R> {
         }
         let skipped = (self.skip_hole)(&mut self.inner)?;
         if skipped > 0 {
-            // The kept zeros now stand for the last ones of the hole instead of the first.
+            // The kept zeros now represent the last ones of the hole instead of the first.
             let kept = TRAILER.min(self.end - self.start);
             self.offset += skipped + (self.end - self.start - kept) as u64;
             self.start = self.end - kept;

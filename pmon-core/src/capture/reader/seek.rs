@@ -53,7 +53,7 @@ impl<R: Read + Seek> Reader<R> {
         let mut columns = ColumnReader::new();
         let mut bound = trailer;
         while at != 0 {
-            // Each index stands before the one that names it, so the walk ends.
+            // Each index block precedes the one that refers to it, so the loop ends.
             if at >= bound {
                 return Ok(None);
             }

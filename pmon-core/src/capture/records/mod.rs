@@ -18,7 +18,7 @@ pub use recording::{ClockAnchor, End, ScopeInfo, Snapshot, SnapshotReason};
 pub use self_generated::SelfGenerated;
 pub use usage::{ProcessState, Usage};
 
-/// One record of a capture. Records stand in the order in which the recorder obtained them.
+/// One record of a capture. Records are in the order in which the recorder obtained them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Record<'a> {
