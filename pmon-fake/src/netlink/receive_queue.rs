@@ -213,12 +213,8 @@ impl ReceiveQueue {
             let copied = bytes.len().min(buffer.len());
             buffer[..copied].copy_from_slice(&bytes[..copied]);
             let len = if flags.contains(RecvFlags::TRUNC) { bytes.len() } else { copied };
-            ReceivedDatagram {
-                len,
-                truncated: copied < bytes.len(),
-                sender: datagram.sender,
-                groups: datagram.groups,
-            }
+            let (truncated, sender, groups) = (copied < bytes.len(), datagram.sender, datagram.groups);
+            ReceivedDatagram { len, truncated, sender, groups }
         });
         self.end_congestion_if_empty();
         received
