@@ -110,9 +110,7 @@ impl Player {
         if !self.advance_to(event.time) {
             return None;
         }
-        if let Some(next) = &mut self.excluded {
-            omit_excluded(next, event, feed);
-        }
+        self.omit_excluded(event, feed);
         let is_emitted = feed.emit(event);
         if let (Some(usage), Some(_), Some(task), true) = (usage, &self.passed, event.task(), is_emitted) {
             let usage = std::mem::take(usage);
@@ -134,8 +132,8 @@ impl Player {
         }
         let Ok(event) = Event::decode(datagram, ByteOrder::NATIVE) else { return true };
         let is_in_range = self.advance_to(event.time);
-        if let (Some(next), true) = (&mut self.excluded, is_in_range) {
-            omit_excluded(next, &event, feed);
+        if is_in_range {
+            self.omit_excluded(&event, feed);
         }
         is_in_range
     }
@@ -145,8 +143,8 @@ impl Player {
         if !self.advance_to(event.map_or(self.now, |event| event.time)) {
             return None;
         }
-        if let (Some(next), Some(event)) = (&mut self.excluded, &event) {
-            omit_excluded(next, event, feed);
+        if let Some(event) = &event {
+            self.omit_excluded(event, feed);
         }
         feed.emit_datagram(bytes);
         Some(event.map_or(StepResult::Datagram, StepResult::Event))
@@ -290,9 +288,7 @@ impl Player {
     /// Omits an event that the filter hides, together with its sequence number.
     fn hide(&mut self, event: &Event, feed: &mut EventFeed<'_>) {
         if self.advance_to(event.time) {
-            if let Some(next) = &mut self.excluded {
-                omit_excluded(next, event, feed);
-            }
+            self.omit_excluded(event, feed);
             feed.omit(event.cpu, 1);
         }
     }
@@ -314,20 +310,22 @@ impl Player {
         self.has_begun |= !self.is_before(time);
         !self.is_before(time)
     }
-}
 
-/// Omits the sequence numbers of excluded events: those between an event and the one before it on
-/// its CPU, except the lost ones.
-fn omit_excluded(next: &mut BTreeMap<Cpu, u32>, event: &Event, feed: &mut EventFeed<'_>) {
-    // A forged capture can name impossible CPUs.
-    if event.cpu.0 >= MAX_CPUS {
-        return;
-    }
-    let following = event.seq.0.wrapping_add(1);
-    if let Some(expected) = next.insert(event.cpu, following) {
-        let missing = event.seq.0.wrapping_sub(expected);
-        if missing < 1 << 31 {
-            feed.omit(event.cpu, missing);
+    /// Omits the sequence numbers of excluded events: those between an event and the one before it
+    /// on its CPU, except the lost ones.
+    #[inline]
+    fn omit_excluded(&mut self, event: &Event, feed: &mut EventFeed<'_>) {
+        let Some(next) = &mut self.excluded else { return };
+        // A forged capture can name impossible CPUs.
+        if event.cpu.0 >= MAX_CPUS {
+            return;
+        }
+        let following = event.seq.0.wrapping_add(1);
+        if let Some(expected) = next.insert(event.cpu, following) {
+            let missing = event.seq.0.wrapping_sub(expected);
+            if missing < 1 << 31 {
+                feed.omit(event.cpu, missing);
+            }
         }
     }
 }

@@ -24,13 +24,7 @@ impl LiveProcesses {
         if !is_lower || self.bytes <= bytes {
             return;
         }
-        let with_details: Vec<Tgid> = self
-            .processes
-            .values()
-            .filter(|process| process.details.is_some())
-            .map(|process| process.pid)
-            .collect();
-        for pid in with_details {
+        for pid in self.pids_where(|process| process.details.is_some()) {
             if self.bytes <= self.max_bytes {
                 break;
             }
@@ -41,6 +35,11 @@ impl LiveProcesses {
             self.set_details(pid, details);
             self.dropped += 1;
         }
+    }
+
+    /// Returns the IDs of the processes that satisfy a condition.
+    pub(super) fn pids_where(&self, condition: impl Fn(&LiveProcess) -> bool) -> Vec<Tgid> {
+        self.processes.values().filter(|process| condition(process)).map(|process| process.pid).collect()
     }
 
     /// Returns whether that many processes may be visited, and deducts them from the credit.
@@ -122,13 +121,17 @@ impl LiveProcesses {
         self.set_parent(pid, None);
         self.zombie.take_if(|zombie| *zombie == pid);
         if let Some(process) = self.processes.remove(&pid) {
-            for tid in process.threads.keys() {
-                self.threads.remove(tid);
-            }
-            self.bytes = self.bytes.saturating_sub(PROCESS_BYTES + process.threads.len() * THREAD_BYTES);
+            process.threads.keys().for_each(|&tid| self.remove_thread(tid));
+            self.bytes = self.bytes.saturating_sub(PROCESS_BYTES);
             self.release_details(process.details);
             self.reparent_children(pid);
         }
+    }
+
+    /// Removes a thread from the index.
+    pub(super) fn remove_thread(&mut self, tid: Tid) {
+        self.threads.remove(&tid);
+        self.bytes = self.bytes.saturating_sub(THREAD_BYTES);
     }
 
     /// Gives the children of a process another parent.

@@ -156,36 +156,18 @@ impl LiveProcesses {
 
     fn fork(&mut self, time: MonoNs, parent: Task, child: Tgid) {
         let start_ticks = self.boot_ticks(time);
-        let parent_process = self.get_or_insert(parent.tgid).map(|process| {
+        let inherited = self.get_or_insert(parent.tgid).map(|process| {
             (process.last_event, process.is_only_scanned) = (time, false);
-            &*process
+            process.inherited(parent.tid)
         });
-        let new = LiveProcess {
+        let inherited = inherited.unwrap_or_default();
+        self.insert(LiveProcess {
             pid: child,
             start: Some(time),
             start_ticks,
             last_event: time,
-            ..LiveProcess::default()
-        };
-        let process = match parent_process {
-            Some(parent_process) => LiveProcess {
-                // The child gets the name of the thread that forked it.
-                name: parent_process
-                    .threads
-                    .get(&parent.tid)
-                    .and_then(|thread| thread.name.clone())
-                    .or_else(|| parent_process.name.clone()),
-                details: parent_process.details.clone(),
-                uid: parent_process.uid,
-                gid: parent_process.gid,
-                session: parent_process.session,
-                group: parent_process.group,
-                exec: parent_process.exec,
-                ..new
-            },
-            None => new,
-        };
-        self.insert(process);
+            ..inherited
+        });
         self.set_parent(child, Some(parent.tgid));
     }
 
@@ -213,10 +195,7 @@ impl LiveProcesses {
         process.is_only_scanned = false;
         let others = std::mem::take(&mut process.threads);
         let before = process.details.as_deref().map(preserved_by_exec);
-        for tid in others.keys() {
-            self.threads.remove(tid);
-        }
-        self.bytes = self.bytes.saturating_sub(others.len() * index::THREAD_BYTES);
+        others.into_keys().for_each(|tid| self.remove_thread(tid));
         let all = match (details, before) {
             (Some(details), Some(before)) => Some(merged(details, &before)),
             (details, before) => details.cloned().or(before),
@@ -251,8 +230,7 @@ impl LiveProcesses {
             let Some(process) = self.processes.get_mut(&task.tgid) else { return };
             process.last_event = now;
             if process.threads.remove(&task.tid).is_some() {
-                self.threads.remove(&task.tid);
-                self.bytes = self.bytes.saturating_sub(index::THREAD_BYTES);
+                self.remove_thread(task.tid);
             }
         }
         match exit {
@@ -278,10 +256,8 @@ impl LiveProcesses {
     fn mark_ended(&mut self, pid: Tgid, status: u32) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         (process.exit, process.has_unknown_threads) = (Some(status), false);
-        for tid in std::mem::take(&mut process.threads).into_keys() {
-            self.threads.remove(&tid);
-            self.bytes = self.bytes.saturating_sub(index::THREAD_BYTES);
-        }
+        let threads = std::mem::take(&mut process.threads);
+        threads.into_keys().for_each(|tid| self.remove_thread(tid));
     }
 
     /// Stores the usage of a process at the exit of its first thread.
@@ -328,17 +304,9 @@ impl LiveProcesses {
     /// Completes a scan: removes processes that the scan did not find and that have no later event.
     /// Their exits are missing from the capture.
     fn finish_scan(&mut self, snapshot: &Snapshot) {
-        let scan = self.scan;
-        let is_missing =
-            |process: &LiveProcess| process.last_scan != scan && process.last_event < snapshot.started;
+        let (scan, started) = (self.scan, snapshot.started);
         if self.scanned == snapshot.processes && self.spend_credit(self.processes.len() as u64) {
-            let missing: Vec<_> = self
-                .processes
-                .values()
-                .filter(|process| is_missing(process))
-                .map(|process| process.pid)
-                .collect();
-            for pid in missing {
+            for pid in self.pids_where(|process| process.last_scan != scan && process.last_event < started) {
                 self.remove(pid);
             }
         }

@@ -115,6 +115,21 @@ impl LiveProcess {
         self.details.as_deref()?.context
     }
 
+    /// Returns the state that a child inherits when the thread `tid` forks it.
+    pub(super) fn inherited(&self, tid: Tid) -> Self {
+        let thread_name = self.threads.get(&tid).and_then(|thread| thread.name.clone());
+        Self {
+            name: thread_name.or_else(|| self.name.clone()),
+            details: self.details.clone(),
+            uid: self.uid,
+            gid: self.gid,
+            session: self.session,
+            group: self.group,
+            exec: self.exec,
+            ..Self::default()
+        }
+    }
+
     /// Fills unknown fields from `details`.
     pub(super) fn fill(&mut self, details: &Details) {
         self.gone_at_exec |= details.miss == Some(MissReason::Gone);
