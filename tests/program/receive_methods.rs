@@ -1,5 +1,5 @@
-//! Every way of receiving events, with a client for each. The client prints all events and ends at the
-//! end of the replay.
+//! Every way of receiving events, with a client for each. The client prints all events and ends at
+//! the end of the replay.
 
 use std::fs;
 use std::process::Command;

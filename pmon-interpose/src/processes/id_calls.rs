@@ -7,9 +7,8 @@ use rustix::process::Signal;
 
 use crate::processes::pidfd::PidFdTable;
 use crate::procfs::tree::ProcfsTree;
-use crate::seccomp::listener::{Reply, SeccompListener};
-use crate::sys::Notification;
-use crate::tracee::fds::TaskFds;
+use crate::seccomp::call::InterceptedCall;
+use crate::seccomp::listener::Reply;
 use crate::tracee::memory::TraceeMemory;
 use crate::tracee::processes::TraceeProcesses;
 use crate::tracee::status::group_of;
@@ -44,21 +43,19 @@ pub(crate) fn takes_process_id(nr: i64) -> bool {
 /// A signal to a recorded process has no effect. Values that are not recorded are the defaults of a
 /// new process.
 pub(crate) fn answer(
-    pidfds: &mut PidFdTable,
-    procfs: Option<&ProcfsTree>,
-    tasks: &mut TaskFds,
-    tracee: TraceeProcesses,
-    listener: &SeccompListener,
+    call: &mut InterceptedCall<'_>,
     view: &dyn ProcessView,
-    notification: &Notification,
+    tracee: TraceeProcesses,
+    procfs: Option<&ProcfsTree>,
+    pidfds: &mut PidFdTable,
 ) -> Reply {
-    let [first, second, third, fourth, ..] = notification.data.args;
-    let nr = i64::from(notification.data.nr);
+    let [first, second, third, fourth, ..] = call.args();
+    let nr = call.nr();
     if (nr, first as i32) == (libc::SYS_kill, 0) {
-        return Reply::Return(signal_group(tracee, notification.pid, second as i32));
+        return Reply::Return(signal_group(tracee, call.task(), second as i32));
     }
     if nr == libc::SYS_pidfd_send_signal
-        && let Some(exists) = pidfds.process_exists(tasks, notification.pid, first as u32)
+        && let Some(exists) = pidfds.process_exists(call, first as u32)
     {
         return Reply::Return(if exists { Ok(0) } else { Err(Errno::SRCH) });
     }
@@ -67,9 +64,7 @@ pub(crate) fn answer(
         libc::SYS_getpriority if first == u64::from(libc::PRIO_PROCESS) => second as i32,
         libc::SYS_ioprio_get if first == IOPRIO_WHO_PROCESS => second as i32,
         libc::SYS_getpriority | libc::SYS_ioprio_get => return Reply::Continue,
-        libc::SYS_pidfd_send_signal => {
-            id_of_directory(tree, tasks, notification.pid, first as u32).unwrap_or(0) as i32
-        }
+        libc::SYS_pidfd_send_signal => id_of_directory(tree, call, first as u32).unwrap_or(0) as i32,
         _ => first as i32,
     };
     if id <= 0 || tree.is_own(id as u32) {
@@ -77,9 +72,9 @@ pub(crate) fn answer(
     }
     let Some(info) = view.task(id as u32) else { return Errno::SRCH.into() };
     if nr == libc::SYS_pidfd_open {
-        return pidfds.open(listener, view, &info, notification);
+        return pidfds.open(call, view, &info);
     }
-    let memory = TraceeMemory(notification.pid);
+    let memory = call.memory();
     let result = match nr {
         libc::SYS_getpgid => Ok(info.group.into()),
         libc::SYS_getsid => Ok(info.session.into()),
@@ -106,11 +101,11 @@ fn signal_group(tracee: TraceeProcesses, task: u32, signal: i32) -> Result<i64, 
 
 /// Returns the process whose directory in `/proc` is open as `fd`: `pidfd_send_signal` accepts it
 /// like a pidfd.
-fn id_of_directory(tree: &ProcfsTree, tasks: &mut TaskFds, task: u32, fd: u32) -> Option<u32> {
-    if tasks.stat(task, fd).ok()?.st_dev != tree.device {
+fn id_of_directory(tree: &ProcfsTree, call: &mut InterceptedCall<'_>, fd: u32) -> Option<u32> {
+    if call.stat(fd).ok()?.st_dev != tree.device {
         return None;
     }
-    let path = String::from_utf8(tasks.path(task, fd).ok()?).ok()?;
+    let path = String::from_utf8(call.tasks.path(call.notification.pid, fd).ok()?).ok()?;
     path.strip_prefix("/proc/")?.parse().ok()
 }
 

@@ -10,9 +10,10 @@ use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::seccomp::listener::{Reply, SeccompListener};
-use crate::sys::{Notification, is_ready};
-use crate::tracee::fds::{FileId, TaskFds, file_id};
+use crate::seccomp::call::InterceptedCall;
+use crate::seccomp::listener::Reply;
+use crate::sys::is_ready;
+use crate::tracee::fds::{FileId, file_id};
 use crate::world::{ProcessView, TaskInfo};
 
 /// `PIDFD_NONBLOCK`.
@@ -46,13 +47,11 @@ impl PidFdTable {
     /// Executes `pidfd_open` for an existing task.
     pub(crate) fn open(
         &mut self,
-        listener: &SeccompListener,
+        call: &InterceptedCall<'_>,
         view: &dyn ProcessView,
         info: &TaskInfo,
-        notification: &Notification,
     ) -> Reply {
-        let id = notification.data.args[0] as u32;
-        let flags = notification.data.args[1] as u32;
+        let [id, flags, ..] = call.args().map(|arg| arg as u32);
         if flags & !(PIDFD_NONBLOCK | PIDFD_THREAD) != 0 {
             return Errno::INVAL.into();
         }
@@ -66,7 +65,7 @@ impl PidFdTable {
             let nonblock = if flags & PIDFD_NONBLOCK != 0 { PipeFlags::NONBLOCK } else { PipeFlags::empty() };
             let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | nonblock)?;
             let file = file_id(&fstat(&reader)?);
-            listener.return_fd(notification.id, reader.as_fd(), None, true)?;
+            call.return_fd(&reader, None, true)?;
             Ok(EmulatedPidFd { id, forked: info.forked, state: PidState::Running, file, writer })
         };
         match open() {
@@ -96,11 +95,11 @@ impl PidFdTable {
 
     /// Returns whether the process behind a descriptor exists, if only as a zombie; `None` if the
     /// descriptor is not in this table.
-    pub(crate) fn process_exists(&self, tasks: &mut TaskFds, task: u32, fd: u32) -> Option<bool> {
+    pub(crate) fn process_exists(&self, call: &mut InterceptedCall<'_>, fd: u32) -> Option<bool> {
         if self.0.is_empty() {
             return None;
         }
-        let file = file_id(&tasks.stat(task, fd).ok()?);
+        let file = file_id(&call.stat(fd).ok()?);
         self.0.iter().find(|pidfd| pidfd.file == file).map(|pidfd| pidfd.state != PidState::Reaped)
     }
 }

@@ -3,17 +3,13 @@
 //! The files that a call accesses are brought up to date before the kernel executes the call. Some
 //! calls are answered here: listings, attributes, the `self` links, and opening a file for writing.
 
-use std::os::fd::AsFd as _;
-
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlink, statat};
 use rustix::io::Errno;
 
 use crate::procfs::stat_structs::{FileAttributes, ProcFileType, STATFS, stat, statx};
 use crate::procfs::tree::ProcfsTree;
-use crate::seccomp::listener::{Reply, SeccompListener};
-use crate::sys::Notification;
-use crate::tracee::fds::{TaskFds, duplicate_fd};
-use crate::tracee::memory::TraceeMemory;
+use crate::seccomp::call::InterceptedCall;
+use crate::seccomp::listener::Reply;
 use crate::tracee::status::Caller;
 use crate::world::ProcessView;
 
@@ -67,15 +63,13 @@ struct ProcPath {
 
 /// Answers a call that may refer to a file in `/proc`; returns `None` for other calls.
 pub(crate) fn answer(
-    tree: &mut ProcfsTree,
-    tasks: &mut TaskFds,
-    listener: &SeccompListener,
+    call: &mut InterceptedCall<'_>,
     view: &dyn ProcessView,
-    notification: &Notification,
+    tree: &mut ProcfsTree,
 ) -> Option<Reply> {
-    let call = PathCall::parse(notification)?;
-    let reply = match call.resolve(tree, tasks, notification.pid) {
-        Some(path) => execute(tree, listener, view, notification, call.operation, &path),
+    let path_call = PathCall::parse(call)?;
+    let reply = match path_call.resolve(tree, call) {
+        Some(path) => execute(call, view, tree, path_call.operation, &path),
         None => Ok(Reply::Continue),
     };
     Some(reply.unwrap_or_else(Reply::from))
@@ -83,8 +77,8 @@ pub(crate) fn answer(
 
 impl PathCall {
     /// Returns `None` if the call takes neither a path nor a descriptor of a directory.
-    fn parse(notification: &Notification) -> Option<Self> {
-        let [a, b, c, d, e, _] = notification.data.args;
+    fn parse(call: &InterceptedCall<'_>) -> Option<Self> {
+        let [a, b, c, d, e, _] = call.args();
         let at = |operation| {
             let base = (a as i32 != libc::AT_FDCWD).then_some(a as u32);
             Some(Self { base, path: Some(b), operation })
@@ -92,7 +86,7 @@ impl PathCall {
         let path = |operation| Some(Self { base: None, path: Some(a), operation });
         let fd = |operation| Some(Self { base: Some(a as u32), path: None, operation });
         let nofollow = |flags: u64| flags & libc::AT_SYMLINK_NOFOLLOW as u64 != 0;
-        match i64::from(notification.data.nr) {
+        match call.nr() {
             libc::SYS_openat => at(PathOperation::Open { flags: c }),
             libc::SYS_openat2 => at(PathOperation::Open { flags: 0 }),
             libc::SYS_newfstatat => {
@@ -123,14 +117,15 @@ impl PathCall {
     }
 
     /// Returns the path below `/proc` that the call refers to; `None` if it refers to another file.
-    fn resolve(&self, tree: &ProcfsTree, tasks: &mut TaskFds, task: u32) -> Option<ProcPath> {
+    fn resolve(&self, tree: &ProcfsTree, call: &mut InterceptedCall<'_>) -> Option<ProcPath> {
+        let task = call.task();
         // The kernel refuses a path that cannot be read.
-        let path = self.path.map(|at| TraceeMemory(task).path(at)).transpose().ok()?;
+        let path = self.path.map(|at| call.memory().path(at)).transpose().ok()?;
         let path = String::from_utf8(path.unwrap_or_default()).ok()?;
         let mut components = Vec::new();
         if !path.starts_with('/') {
             let (base, stat) = match self.base {
-                Some(fd) => (None, tasks.stat(task, fd)),
+                Some(fd) => (None, call.stat(fd)),
                 None => {
                     let cwd = format!("/proc/{task}/cwd");
                     let stat = statat(CWD, &*cwd, AtFlags::empty());
@@ -142,7 +137,7 @@ impl PathCall {
             }
             let base = match (base, self.base) {
                 (Some(cwd), _) => readlink(&*cwd, Vec::new()).ok()?.into_bytes(),
-                (None, fd) => tasks.path(task, fd?).ok()?,
+                (None, fd) => call.tasks.path(task, fd?).ok()?,
             };
             components.extend(split(&String::from_utf8(base).ok()?));
         } else if !path.contains("proc") {
@@ -161,22 +156,21 @@ impl PathCall {
 }
 
 fn execute(
-    tree: &mut ProcfsTree,
-    listener: &SeccompListener,
+    call: &InterceptedCall<'_>,
     view: &dyn ProcessView,
-    notification: &Notification,
+    tree: &mut ProcfsTree,
     operation: PathOperation,
     path: &ProcPath,
 ) -> Result<Reply, Errno> {
     let components = &*path.components;
-    let memory = TraceeMemory(notification.pid);
+    let memory = call.memory();
     let id = components.first().and_then(|first| first.parse::<u32>().ok());
     match (components.first().map(|first| &**first), operation) {
         (Some("uptime" | "stat"), PathOperation::Open { .. }) => tree.refresh_times(view)?,
         (Some(link @ ("self" | "thread-self")), PathOperation::ReadLink { buffer, len })
             if components.len() == 1 =>
         {
-            let Caller { tgid, tid, .. } = Caller::of(notification.pid)?;
+            let Caller { tgid, tid, .. } = Caller::of(call.task())?;
             let target = if link == "self" { tgid.to_string() } else { format!("{tgid}/task/{tid}") };
             if len as i32 <= 0 {
                 return Err(Errno::INVAL);
@@ -203,7 +197,7 @@ fn execute(
                 },
                 _ => return Ok(Reply::Continue),
             };
-            let directory = duplicate_fd(notification.pid, notification.data.args[0] as u32)?;
+            let directory = call.duplicate_fd(call.args()[0] as u32)?;
             let listed = listing.read(&directory, (len as u32 as usize).min(MAX_LISTING))?;
             memory.write(buffer, &listed)?;
             Ok(Reply::Return(Ok(listed.len() as i64)))
@@ -219,7 +213,7 @@ fn execute(
                 && foreign_id().is_some_and(|id| view.task(id).is_some())
                 && tree.exists(&components.join("/")) =>
         {
-            open_dev_null(listener, notification, flags & libc::O_CLOEXEC as u64 != 0)
+            open_dev_null(call, flags & libc::O_CLOEXEC as u64 != 0)
         }
         PathOperation::Stat { buffer, nofollow, encode } => {
             match attributes(tree, view, foreign_id(), components, nofollow)? {
@@ -266,13 +260,9 @@ fn attributes(
     Ok(Some(FileAttributes { ino: found.st_ino, device: found.st_dev, file_type, owner, time }))
 }
 
-fn open_dev_null(
-    listener: &SeccompListener,
-    notification: &Notification,
-    close_on_exec: bool,
-) -> Result<Reply, Errno> {
+fn open_dev_null(call: &InterceptedCall<'_>, close_on_exec: bool) -> Result<Reply, Errno> {
     let sink = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    listener.return_fd(notification.id, sink.as_fd(), None, close_on_exec)?;
+    call.return_fd(&sink, None, close_on_exec)?;
     Ok(Reply::Deferred)
 }
 

@@ -86,11 +86,11 @@ impl SeccompListener {
     pub(crate) fn return_fd(
         &self,
         id: u64,
-        fd: BorrowedFd<'_>,
+        fd: &OwnedFd,
         number: Option<u32>,
         close_on_exec: bool,
     ) -> Result<(), Errno> {
-        sys::add_fd(self.fd.as_fd(), id, fd, number, close_on_exec)
+        sys::add_fd(self.fd.as_fd(), id, fd.as_fd(), number, close_on_exec)
     }
 
     /// Takes the undelivered result of a call that the task has restarted.

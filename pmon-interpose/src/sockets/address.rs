@@ -4,8 +4,8 @@
 use pmon_core::wire::u32_at;
 use rustix::io::Errno;
 
+use crate::seccomp::call::InterceptedCall;
 use crate::sockets::proxy::SocketProxy;
-use crate::sys::Notification;
 use crate::tracee::memory::TraceeMemory;
 
 /// Size of `struct sockaddr_nl`.
@@ -43,16 +43,16 @@ pub(crate) fn family(bytes: &[u8]) -> u16 {
 }
 
 /// Executes `bind`.
-pub(crate) fn bind(proxy: &mut SocketProxy, notification: &Notification) -> Result<usize, Errno> {
-    let [_, at, len, ..] = notification.data.args;
-    let (port, groups) = read_address(TraceeMemory(notification.pid), at, len)?;
+pub(crate) fn bind(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
+    let [_, at, len, ..] = call.args();
+    let (port, groups) = read_address(call.memory(), at, len)?;
     proxy.socket.bind(port, groups).map(|()| 0)
 }
 
 /// Executes `connect`.
-pub(crate) fn connect(proxy: &mut SocketProxy, notification: &Notification) -> Result<usize, Errno> {
-    let [_, at, len, ..] = notification.data.args;
-    let memory = TraceeMemory(notification.pid);
+pub(crate) fn connect(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
+    let [_, at, len, ..] = call.args();
+    let memory = call.memory();
     if !(2..=SOCKADDR_STORAGE).contains(&len) {
         return Err(Errno::INVAL);
     }
@@ -65,9 +65,9 @@ pub(crate) fn connect(proxy: &mut SocketProxy, notification: &Notification) -> R
 }
 
 /// Executes `getsockname` or `getpeername`, whose result is `address`.
-pub(crate) fn return_address(address: NetlinkAddress, notification: &Notification) -> Result<usize, Errno> {
-    let [_, at, len_at, ..] = notification.data.args;
-    let memory = TraceeMemory(notification.pid);
+pub(crate) fn return_address(address: NetlinkAddress, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
+    let [_, at, len_at, ..] = call.args();
+    let memory = call.memory();
     let room = memory.u32(len_at)?;
     if room > i32::MAX as u32 {
         return Err(Errno::INVAL);

@@ -11,6 +11,7 @@ use pmon_fake::QueuedDatagram;
 use rustix::io::Errno;
 
 use crate::error::{InterposeError, ServeError, ServeResult};
+use crate::seccomp::call::InterceptedCall;
 use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::ReceiveCall;
@@ -321,25 +322,24 @@ impl EventDelivery {
     pub(crate) fn receive<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &SeccompListener,
-        notification: &Notification,
+        intercepted: &InterceptedCall<'_>,
         index: usize,
     ) -> ServeResult<W, Reply> {
-        let call = match ReceiveCall::parse(notification) {
+        let call = match ReceiveCall::parse(intercepted) {
             Ok(call) => call,
             Err(error) => return Ok(error.into()),
         };
-        if call.is_noop(notification.data.nr.into()) {
+        if call.is_noop(intercepted.nr()) {
             return Ok(Reply::Return(Ok(0)));
         }
         let proxy = &self.sockets.proxies[index];
         let blocks = !proxy.nonblocking && call.flags & libc::MSG_DONTWAIT as u32 == 0;
         // A time-out that exceeds the range of the clock is unlimited.
         let deadline = proxy.options.rcvtimeo.and_then(|timeout| Instant::now().checked_add(timeout));
-        let (notification, file) = (*notification, proxy.file);
+        let (notification, file) = (intercepted.notification, proxy.file);
         let mut blocked =
             BlockedReceive { notification, call, file, received: 0, dequeued: Vec::new(), deadline };
-        let reply = match self.try_receive(world, listener, &mut blocked, index, blocks) {
+        let reply = match self.try_receive(world, intercepted.listener, &mut blocked, index, blocks) {
             Ok(reply) => reply,
             // The call is retried from its first datagram on.
             Err(error) => {

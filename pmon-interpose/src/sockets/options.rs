@@ -6,10 +6,10 @@ use pmon_core::wire::u64_at;
 use pmon_fake::SockFilter;
 use rustix::io::Errno;
 
+use crate::seccomp::call::InterceptedCall;
 use crate::sockets::abi::{NETLINK_PKTINFO, SOL_NETLINK};
 use crate::sockets::address::encode_address;
 use crate::sockets::proxy::SocketProxy;
-use crate::sys::Notification;
 use crate::tracee::memory::TraceeMemory;
 
 /// Mask of the part of an argument that is an `int`.
@@ -63,10 +63,10 @@ const STORED_ONLY: [libc::c_int; 21] = [
 ];
 
 /// Executes `setsockopt`.
-pub(crate) fn set(proxy: &mut SocketProxy, notification: &Notification) -> Result<usize, Errno> {
-    let [_, level, option, at, len, _] = notification.data.args;
+pub(crate) fn set(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
+    let [_, level, option, at, len, _] = call.args();
     let (level, option, len) = (level & INT_MASK, option & INT_MASK, len & INT_MASK);
-    let memory = TraceeMemory(notification.pid);
+    let memory = call.memory();
     if len > i32::MAX as u64 {
         return Err(Errno::INVAL);
     }
@@ -176,10 +176,10 @@ fn read_program(memory: TraceeMemory, at: u64, len: u64) -> Result<Vec<SockFilte
 }
 
 /// Executes `getsockopt`.
-pub(crate) fn get(proxy: &mut SocketProxy, notification: &Notification) -> Result<usize, Errno> {
-    let [_, level, option, at, len_at, _] = notification.data.args;
+pub(crate) fn get(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
+    let [_, level, option, at, len_at, _] = call.args();
     let (level, option) = (level & INT_MASK, option & INT_MASK);
-    let memory = TraceeMemory(notification.pid);
+    let memory = call.memory();
     let room = memory.u32(len_at)?;
     if room > i32::MAX as u32 {
         return Err(Errno::INVAL);

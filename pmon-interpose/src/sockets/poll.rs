@@ -7,13 +7,12 @@
 use pmon_core::wire::{u32_at, u64_at};
 use rustix::io::Errno;
 
-use crate::error::{ServeError, ServeResult};
+use crate::error::{InterposeError, ServeResult};
+use crate::seccomp::call::InterceptedCall;
 use crate::seccomp::listener::Reply;
 use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::{EpollInterest, SocketProxy};
 use crate::sockets::table::SocketTable;
-use crate::sys::Notification;
-use crate::tracee::fds::TaskFds;
 use crate::tracee::memory::TraceeMemory;
 use crate::world::ReplayWorld;
 
@@ -57,12 +56,11 @@ pub(crate) fn is_wait(nr: i64) -> bool {
 /// Emits events for a waiting call, and answers it if a socket has an error.
 pub(crate) fn before_wait<W: ReplayWorld>(
     delivery: &mut EventDelivery,
-    tasks: &mut TaskFds,
     world: &mut W,
-    notification: &Notification,
+    call: &mut InterceptedCall<'_>,
 ) -> ServeResult<W, Reply> {
-    let call = WaitCall::parse(notification);
-    let indexes = call.sockets(&mut delivery.sockets, tasks, notification.pid)?;
+    let wait = WaitCall::parse(call);
+    let indexes = wait.sockets(&mut delivery.sockets, call)?;
     if indexes.is_empty() {
         return Ok(Reply::Continue);
     }
@@ -77,31 +75,30 @@ pub(crate) fn before_wait<W: ReplayWorld>(
         }
     }
     if indexes.iter().any(|&index| delivery.sockets.proxies[index].socket.poll().error)
-        && let Some(result) = call.report_error(&mut delivery.sockets, tasks, notification.pid)?
+        && let Some(result) = wait.report_error(&mut delivery.sockets, call)?
     {
         return Ok(Reply::Return(result));
     }
-    delivery.pollers.push(notification.pid);
+    delivery.pollers.push(call.task());
     Ok(Reply::Continue)
 }
 
 /// Registers the socket of an `epoll_ctl` call, which the kernel then executes.
-pub(crate) fn note_epoll_ctl<W: ReplayWorld>(
+pub(crate) fn note_epoll_ctl(
     delivery: &mut EventDelivery,
-    tasks: &mut TaskFds,
-    notification: &Notification,
-) -> ServeResult<W> {
-    let [set, operation, fd, address, ..] = notification.data.args;
-    let Some(index) = delivery.sockets.find(tasks, notification.pid, fd as u32)? else { return Ok(()) };
+    call: &mut InterceptedCall<'_>,
+) -> Result<(), InterposeError> {
+    let [set, operation, fd, address, ..] = call.args();
+    let Some(index) = delivery.sockets.find(call, fd as u32)? else { return Ok(()) };
     // The kernel refuses the call if the set is not open. This also bounds the number of
     // registrations.
-    if tasks.stat(notification.pid, set as u32).is_err() {
+    if call.stat(set as u32).is_err() {
         return Ok(());
     }
     let epolls = &mut delivery.sockets.proxies[index].epolls;
     epolls.retain(|interest| interest.set != set as u32);
     if operation != libc::EPOLL_CTL_DEL as u64
-        && let Ok(event) = TraceeMemory(notification.pid).bytes::<EPOLL_EVENT>(address)
+        && let Ok(event) = call.memory().bytes::<EPOLL_EVENT>(address)
     {
         let (events, data) = (u32_at(&event, 0), u64_at(&event, EPOLL_DATA));
         epolls.push(EpollInterest { set: set as u32, events, data });
@@ -111,11 +108,11 @@ pub(crate) fn note_epoll_ctl<W: ReplayWorld>(
 }
 
 impl WaitCall {
-    fn parse(notification: &Notification) -> Self {
-        let [first, second, ..] = notification.data.args;
-        let memory = TraceeMemory(notification.pid);
+    fn parse(call: &InterceptedCall<'_>) -> Self {
+        let [first, second, ..] = call.args();
+        let memory = call.memory();
         // The kernel refuses what cannot be read.
-        match i64::from(notification.data.nr) {
+        match call.nr() {
             libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => {
                 Self::Epoll { set: first as u32, output: second }
             }
@@ -137,12 +134,11 @@ impl WaitCall {
     }
 
     /// Returns the indexes of the sockets that the call waits for.
-    fn sockets<E>(
+    fn sockets(
         &self,
         sockets: &mut SocketTable,
-        tasks: &mut TaskFds,
-        task: u32,
-    ) -> Result<Vec<usize>, ServeError<E>> {
+        call: &mut InterceptedCall<'_>,
+    ) -> Result<Vec<usize>, InterposeError> {
         let fds: Vec<u32> = match self {
             Self::Select { fds } => fds.clone(),
             Self::Poll { fds, .. } => fds.iter().map(|&(fd, _)| fd).collect(),
@@ -157,7 +153,7 @@ impl WaitCall {
         let mut indexes = Vec::new();
         for fd in fds {
             if sockets.reserved.contains(fd) {
-                indexes.extend(sockets.find(tasks, task, fd)?);
+                indexes.extend(sockets.find(call, fd)?);
             }
         }
         Ok(indexes)
@@ -165,21 +161,19 @@ impl WaitCall {
 
     /// Writes the result of a call on a socket with an error; `None` if the kernel has to execute
     /// the call.
-    fn report_error<E>(
+    fn report_error(
         &self,
         sockets: &mut SocketTable,
-        tasks: &mut TaskFds,
-        task: u32,
-    ) -> Result<Option<Result<i64, Errno>>, ServeError<E>> {
-        let memory = TraceeMemory(task);
+        call: &mut InterceptedCall<'_>,
+    ) -> Result<Option<Result<i64, Errno>>, InterposeError> {
+        let memory = call.memory();
         match self {
             Self::Select { .. } => Ok(None),
             // Other files than the fake kernel's sockets are reported as not ready this time.
             Self::Poll { array, fds } => {
                 let mut ready = 0;
                 for (nth, &(fd, events)) in fds.iter().enumerate() {
-                    let index =
-                        if sockets.reserved.contains(fd) { sockets.find(tasks, task, fd)? } else { None };
+                    let index = if sockets.reserved.contains(fd) { sockets.find(call, fd)? } else { None };
                     let revents = index.map_or(0, |index| revents(&sockets.proxies[index], events));
                     let at = array.wrapping_add((nth * POLLFD + POLLFD_REVENTS) as u64);
                     if let Err(error) = memory.write(at, &(revents as u16).to_ne_bytes()) {

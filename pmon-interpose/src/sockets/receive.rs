@@ -7,10 +7,10 @@ use pmon_fake::QueuedDatagram;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
+use crate::seccomp::call::InterceptedCall;
 use crate::sockets::abi::{MAX_DATAGRAM, NETLINK_PKTINFO, NO_OFFSET, SOL_NETLINK};
 use crate::sockets::address::encode_address;
 use crate::sockets::proxy::SocketProxy;
-use crate::sys::Notification;
 use crate::tracee::memory::{CMSGHDR, MMSGHDR, MSGHDR, TraceeMemory, UIO_MAXIOV};
 
 // Offsets in `struct msghdr`.
@@ -62,12 +62,12 @@ struct MessageBuffers {
 
 impl ReceiveCall {
     /// Reads the arguments of a call.
-    pub(crate) fn parse(notification: &Notification) -> Result<Self, Errno> {
-        let memory = TraceeMemory(notification.pid);
-        let [_, a, b, flags, name, name_len] = notification.data.args;
+    pub(crate) fn parse(call: &InterceptedCall<'_>) -> Result<Self, Errno> {
+        let memory = call.memory();
+        let [_, a, b, flags, name, name_len] = call.args();
         let one = |flags, message| Ok(Self { flags, deadline: None, buffers: ReceiveBuffers::One(message) });
         let read = |data| one(0, MessageBuffers { data, ..MessageBuffers::default() });
-        match i64::from(notification.data.nr) {
+        match call.nr() {
             libc::SYS_read => read(vec![(a, b as usize)]),
             libc::SYS_preadv2 if flags != NO_OFFSET => Err(Errno::SPIPE),
             libc::SYS_readv | libc::SYS_preadv2 => read(memory.iovecs(a, b)?),

@@ -3,10 +3,10 @@
 use pmon_core::wire::{u32_at, u64_at};
 use rustix::io::Errno;
 
+use crate::seccomp::call::InterceptedCall;
 use crate::sockets::abi::NO_OFFSET;
 use crate::sockets::address::{NetlinkAddress, SOCKADDR_STORAGE, read_address};
 use crate::sockets::proxy::SocketProxy;
-use crate::sys::Notification;
 use crate::tracee::memory::{CMSGHDR, MMSGHDR, MSGHDR, TraceeMemory, UIO_MAXIOV};
 
 /// Returns whether the call with this number sends.
@@ -16,10 +16,10 @@ pub(crate) fn is_send(nr: i64) -> bool {
 }
 
 /// Executes a sending call.
-pub(crate) fn send(proxy: &mut SocketProxy, notification: &Notification) -> Result<usize, Errno> {
-    let memory = TraceeMemory(notification.pid);
-    let [_, a, b, flags, name, name_len] = notification.data.args;
-    match i64::from(notification.data.nr) {
+pub(crate) fn send(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
+    let memory = call.memory();
+    let [_, a, b, flags, name, name_len] = call.args();
+    match call.nr() {
         libc::SYS_write => send_datagram(proxy, &memory.gather(&[(a, b as usize)])?, None),
         libc::SYS_pwritev2 if flags != NO_OFFSET => Err(Errno::SPIPE),
         libc::SYS_writev | libc::SYS_pwritev2 if b == 0 => Ok(0),
@@ -119,10 +119,10 @@ fn check_control(memory: TraceeMemory, address: u64, len: u64) -> Result<(), Err
 }
 
 /// Returns the file descriptors in the control messages of a `sendmsg` call.
-pub(crate) fn passed_fds(notification: &Notification) -> Vec<u32> {
-    let memory = TraceeMemory(notification.pid);
+pub(crate) fn passed_fds(call: &InterceptedCall<'_>) -> Vec<u32> {
+    let memory = call.memory();
     let mut fds = Vec::new();
-    let header = memory.bytes::<MSGHDR>(notification.data.args[1]);
+    let header = memory.bytes::<MSGHDR>(call.args()[1]);
     // The kernel refuses what cannot be read.
     let control = header.and_then(|header| memory.vec(u64_at(&header, 32), u64_at(&header, 40) as usize));
     let control = control.unwrap_or_default();

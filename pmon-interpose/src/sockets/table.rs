@@ -1,19 +1,19 @@
 //! The table of the tracee's sockets: opening, finding, duplicating and closing them.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use pmon_core::Tgid;
 use pmon_fake::Kernel;
 use rustix::io::Errno;
 
 use crate::error::InterposeError;
+use crate::seccomp::call::InterceptedCall;
 use crate::seccomp::fd_numbers::ReservedFds;
 use crate::seccomp::filter::NETLINK_CONNECTOR;
-use crate::seccomp::listener::{Reply, SeccompListener};
+use crate::seccomp::listener::Reply;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::send;
-use crate::sys::Notification;
-use crate::tracee::fds::{FileId, TaskFds, duplicate_fd, file_id};
+use crate::tracee::fds::{FileId, file_id};
 use crate::tracee::processes::{TraceeProcesses, open_files};
 use crate::tracee::status::Caller;
 
@@ -40,14 +40,13 @@ impl SocketTable {
         Self { proxies: Vec::new(), reserved, has_opened: false, has_refused_foreign_abi: false }
     }
 
-    /// Returns the index of the socket behind a task's descriptor.
+    /// Returns the index of the socket behind a descriptor of the calling task.
     pub(crate) fn find(
         &mut self,
-        tasks: &mut TaskFds,
-        task: u32,
+        call: &mut InterceptedCall<'_>,
         fd: u32,
     ) -> Result<Option<usize>, InterposeError> {
-        let file = match tasks.stat(task, fd) {
+        let file = match call.stat(fd) {
             Ok(stat) => file_id(&stat),
             Err(Errno::NOENT | Errno::SRCH | Errno::NOTDIR) => return Ok(None),
             Err(errno @ (Errno::ACCESS | Errno::PERM)) => return Err(InterposeError::Memory(errno)),
@@ -55,7 +54,7 @@ impl SocketTable {
         };
         let index = self.index_of(file);
         if let Some(index) = index {
-            self.proxies[index].last_user = (task, fd);
+            self.proxies[index].last_user = (call.task(), fd);
         }
         Ok(index)
     }
@@ -90,14 +89,8 @@ impl SocketTable {
     }
 
     /// Executes `socket`.
-    pub(crate) fn open(
-        &mut self,
-        kernel: &mut Kernel,
-        tasks: &mut TaskFds,
-        listener: &SeccompListener,
-        notification: &Notification,
-    ) -> Reply {
-        let [_, type_and_flags, protocol, ..] = notification.data.args.map(|arg| arg as u32);
+    pub(crate) fn open(&mut self, kernel: &mut Kernel, call: &mut InterceptedCall<'_>) -> Reply {
+        let [_, type_and_flags, protocol, ..] = call.args().map(|arg| arg as u32);
         debug_assert_eq!(protocol, NETLINK_CONNECTOR);
         let (socket_type, flags) = (type_and_flags & SOCK_TYPE_MASK, type_and_flags & !SOCK_TYPE_MASK);
         let known = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32;
@@ -108,7 +101,7 @@ impl SocketTable {
         }
         self.remove_closed();
         let mut open = || -> Result<(), Errno> {
-            let caller = Caller::of(notification.pid)?;
+            let caller = Caller::of(call.task())?;
             let socket = if caller.has_net_admin {
                 kernel.socket_of(Tgid(caller.tgid))
             } else {
@@ -119,7 +112,7 @@ impl SocketTable {
             self.proxies.push(proxy);
             self.has_opened = true;
             let close_on_exec = flags & libc::SOCK_CLOEXEC as u32 != 0;
-            self.return_reserved_fd(tasks, listener, notification, &tracee_end, 0, close_on_exec)
+            self.return_reserved_fd(call, &tracee_end, 0, close_on_exec)
         };
         match open() {
             // With ENOENT, a signal has interrupted the call: the tracee has no descriptor.
@@ -129,44 +122,34 @@ impl SocketTable {
     }
 
     /// Executes `dup`, `dup2`, `dup3` and `fcntl(F_DUPFD)`.
-    pub(crate) fn duplicate(
-        &mut self,
-        tasks: &mut TaskFds,
-        listener: &SeccompListener,
-        notification: &Notification,
-    ) -> Result<Reply, InterposeError> {
-        let [fd, second, third, ..] = notification.data.args.map(|arg| arg as u32);
-        let (minimum, close_on_exec) = match i64::from(notification.data.nr) {
+    pub(crate) fn duplicate(&mut self, call: &mut InterceptedCall<'_>) -> Result<Reply, InterposeError> {
+        let [fd, second, third, ..] = call.args().map(|arg| arg as u32);
+        let (minimum, close_on_exec) = match call.nr() {
             libc::SYS_dup => (0, false),
             libc::SYS_fcntl => (third, second == libc::F_DUPFD_CLOEXEC as u32),
             // `dup2` or `dup3` to a reserved number.
             _ if self.reserved.contains(second) => return Ok(Reply::Continue),
-            _ => return self.untrack_duplicated(tasks, notification),
+            _ => return self.untrack_duplicated(call),
         };
-        let copied = duplicate_fd(notification.pid, fd);
-        match copied.and_then(|tracee_end| {
-            self.return_reserved_fd(tasks, listener, notification, &tracee_end, minimum, close_on_exec)
-        }) {
+        let copied = call.duplicate_fd(fd);
+        match copied.and_then(|tracee_end| self.return_reserved_fd(call, &tracee_end, minimum, close_on_exec))
+        {
             Ok(()) | Err(Errno::NOENT) => Ok(Reply::Deferred),
-            Err(Errno::MFILE) => self.untrack_duplicated(tasks, notification),
+            Err(Errno::MFILE) => self.untrack_duplicated(call),
             Err(error) => Ok(error.into()),
         }
     }
 
     /// Lets the kernel duplicate a socket to a number that is not reserved.
-    fn untrack_duplicated(
-        &mut self,
-        tasks: &mut TaskFds,
-        notification: &Notification,
-    ) -> Result<Reply, InterposeError> {
-        let [fd, to, flags, ..] = notification.data.args.map(|arg| arg as u32);
+    fn untrack_duplicated(&mut self, call: &mut InterceptedCall<'_>) -> Result<Reply, InterposeError> {
+        let [fd, to, flags, ..] = call.args().map(|arg| arg as u32);
         // If the kernel refuses the call, the socket stays tracked.
-        let is_refused = match i64::from(notification.data.nr) {
+        let is_refused = match call.nr() {
             libc::SYS_dup3 => to == fd || to > NR_OPEN || flags & !(libc::O_CLOEXEC as u32) != 0,
             libc::SYS_fcntl => flags > NR_OPEN,
             _ => to == fd || to > NR_OPEN,
         };
-        let index = if is_refused { None } else { self.find(tasks, notification.pid, fd)? };
+        let index = if is_refused { None } else { self.find(call, fd)? };
         Ok(match index.map_or(Ok(()), |index| self.proxies[index].untrack()) {
             Ok(()) => Reply::Continue,
             Err(error) => error.into(),
@@ -174,14 +157,10 @@ impl SocketTable {
     }
 
     /// Untracks the sockets that `sendmsg` passes to another process, where they get other numbers.
-    pub(crate) fn untrack_passed(
-        &mut self,
-        tasks: &mut TaskFds,
-        notification: &Notification,
-    ) -> Result<(), InterposeError> {
-        for fd in send::passed_fds(notification) {
+    pub(crate) fn untrack_passed(&mut self, call: &mut InterceptedCall<'_>) -> Result<(), InterposeError> {
+        for fd in send::passed_fds(call) {
             if self.reserved.contains(fd)
-                && let Some(index) = self.find(tasks, notification.pid, fd)?
+                && let Some(index) = self.find(call, fd)?
             {
                 self.proxies[index].untrack()?;
             }
@@ -204,17 +183,14 @@ impl SocketTable {
     /// Lets a call return `file` as the first free reserved number that is at least `minimum`.
     fn return_reserved_fd(
         &self,
-        tasks: &mut TaskFds,
-        listener: &SeccompListener,
-        notification: &Notification,
+        call: &mut InterceptedCall<'_>,
         file: &OwnedFd,
         minimum: u32,
         close_on_exec: bool,
     ) -> Result<(), Errno> {
-        let Notification { id, pid, .. } = *notification;
         for number in self.reserved.at_least(minimum) {
-            if tasks.stat(pid, number).is_err() {
-                match listener.return_fd(id, file.as_fd(), Some(number), close_on_exec) {
+            if call.stat(number).is_err() {
+                match call.return_fd(file, Some(number), close_on_exec) {
                     // The number exceeds the task's limit, which the task may have lowered.
                     Err(Errno::BADF) => {}
                     done => return done,

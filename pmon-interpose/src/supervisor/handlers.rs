@@ -7,6 +7,7 @@ use crate::processes::id_calls;
 use crate::processes::pidfd::PidFdTable;
 use crate::procfs::path_calls;
 use crate::procfs::tree::ProcfsTree;
+use crate::seccomp::call::InterceptedCall;
 use crate::seccomp::filter::opens_connector_by_foreign_abi;
 use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sockets::delivery::EventDelivery;
@@ -16,7 +17,6 @@ use crate::sockets::send::{is_send, send};
 use crate::sockets::{address, options, poll};
 use crate::sys::Notification;
 use crate::tracee::fds::TaskFds;
-use crate::tracee::memory::TraceeMemory;
 use crate::tracee::processes::TraceeProcesses;
 use crate::world::ReplayWorld;
 
@@ -42,40 +42,39 @@ impl CallHandlers {
         &mut self,
         world: &mut W,
         listener: &SeccompListener,
-        notification: &Notification,
+        notification: Notification,
     ) -> ServeResult<W, Reply> {
         let Self { tracee, tasks, delivery, procfs, pidfds } = self;
-        if let Some(opens_connector) = opens_connector_by_foreign_abi(notification) {
+        let call = &mut InterceptedCall { notification, listener, tasks };
+        if let Some(opens_connector) = opens_connector_by_foreign_abi(&notification) {
             delivery.sockets.has_refused_foreign_abi |= opens_connector;
             return Ok(if opens_connector { Errno::PROTONOSUPPORT.into() } else { Reply::Continue });
         }
-        let nr = i64::from(notification.data.nr);
-        let args = notification.data.args;
+        let (nr, args) = (call.nr(), call.args());
         match nr {
             libc::SYS_socket => {
-                check_memory_access(notification)?;
-                return Ok(delivery.sockets.open(world.kernel(), tasks, listener, notification));
+                check_memory_access(call)?;
+                return Ok(delivery.sockets.open(world.kernel(), call));
             }
-            nr if poll::is_wait(nr) => return poll::before_wait(delivery, tasks, world, notification),
+            nr if poll::is_wait(nr) => return poll::before_wait(delivery, world, call),
             libc::SYS_epoll_ctl => {
-                poll::note_epoll_ctl::<W>(delivery, tasks, notification)?;
+                poll::note_epoll_ctl(delivery, call)?;
                 return Ok(Reply::Continue);
             }
             nr if id_calls::takes_process_id(nr) => {
-                let view = world.processes();
                 let procfs = procfs.as_ref();
-                return Ok(id_calls::answer(pidfds, procfs, tasks, *tracee, listener, view, notification));
+                return Ok(id_calls::answer(call, world.processes(), *tracee, procfs, pidfds));
             }
             _ => {}
         }
         if let Some(tree) = procfs
-            && let Some(reply) = path_calls::answer(tree, tasks, listener, world.processes(), notification)
+            && let Some(reply) = path_calls::answer(call, world.processes(), tree)
         {
             return Ok(reply);
         }
-        let Some(index) = delivery.sockets.find(tasks, notification.pid, args[0] as u32)? else {
+        let Some(index) = delivery.sockets.find(call, args[0] as u32)? else {
             if nr == libc::SYS_sendmsg {
-                delivery.sockets.untrack_passed(tasks, notification)?;
+                delivery.sockets.untrack_passed(call)?;
             }
             return Ok(Reply::Continue);
         };
@@ -84,9 +83,9 @@ impl CallHandlers {
             nr if proxy.is_untracked && (is_receive(nr) || is_send(nr) || nr == libc::SYS_splice) => {
                 Reply::Continue
             }
-            nr if is_receive(nr) => return delivery.receive(world, listener, notification, index),
+            nr if is_receive(nr) => return delivery.receive(world, call, index),
             nr if is_send(nr) => {
-                let reply = send(proxy, notification).into();
+                let reply = send(proxy, call).into();
                 delivery.sockets.notify_ready();
                 delivery.deferred.resume = true;
                 reply
@@ -96,43 +95,43 @@ impl CallHandlers {
                 let file = proxy.file;
                 delivery.sockets.remove_closed();
                 match delivery.sockets.index_of(file) {
-                    Some(index) => address::bind(&mut delivery.sockets.proxies[index], notification).into(),
+                    Some(index) => address::bind(&mut delivery.sockets.proxies[index], call).into(),
                     None => Reply::Continue,
                 }
             }
             libc::SYS_splice => Errno::INVAL.into(),
-            libc::SYS_connect => address::connect(proxy, notification).into(),
-            libc::SYS_getsockname => address::return_address(proxy.socket.name(), notification).into(),
-            libc::SYS_getpeername => address::return_address(proxy.socket.peer_name(), notification).into(),
-            libc::SYS_setsockopt => options::set(proxy, notification).into(),
-            libc::SYS_getsockopt => options::get(proxy, notification).into(),
+            libc::SYS_connect => address::connect(proxy, call).into(),
+            libc::SYS_getsockname => address::return_address(proxy.socket.name(), call).into(),
+            libc::SYS_getpeername => address::return_address(proxy.socket.peer_name(), call).into(),
+            libc::SYS_setsockopt => options::set(proxy, call).into(),
+            libc::SYS_getsockopt => options::get(proxy, call).into(),
             libc::SYS_listen | libc::SYS_accept | libc::SYS_accept4 | libc::SYS_shutdown => {
                 Errno::OPNOTSUPP.into()
             }
-            libc::SYS_ioctl => ioctl(proxy, notification),
+            libc::SYS_ioctl => ioctl(proxy, call),
             libc::SYS_fcntl if args[1] == libc::F_SETFL as u64 => {
                 proxy.nonblocking = args[2] & libc::O_NONBLOCK as u64 != 0;
                 Reply::Continue
             }
-            _ => delivery.sockets.duplicate(tasks, listener, notification)?,
+            _ => delivery.sockets.duplicate(call)?,
         })
     }
 }
 
 /// Checks whether the memory of a task is accessible, before it gets a socket.
-fn check_memory_access(notification: &Notification) -> Result<(), InterposeError> {
-    let at = notification.data.instruction_pointer;
-    match TraceeMemory(notification.pid).bytes::<1>(at) {
+fn check_memory_access(call: &InterceptedCall<'_>) -> Result<(), InterposeError> {
+    let at = call.notification.data.instruction_pointer;
+    match call.memory().bytes::<1>(at) {
         Err(errno @ (Errno::PERM | Errno::ACCESS)) => Err(InterposeError::Memory(errno)),
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
 /// Executes `ioctl`: a netlink socket has only the requests that all files have.
-fn ioctl(proxy: &mut SocketProxy, notification: &Notification) -> Reply {
-    let [_, request, at, ..] = notification.data.args;
+fn ioctl(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Reply {
+    let [_, request, at, ..] = call.args();
     match request as libc::Ioctl {
-        libc::FIONBIO => match TraceeMemory(notification.pid).u32(at) {
+        libc::FIONBIO => match call.memory().u32(at) {
             Ok(on) => {
                 proxy.nonblocking = on != 0;
                 Reply::Continue

@@ -31,8 +31,8 @@ pub(crate) mod run;
 /// A program that runs on the fake kernel.
 ///
 /// The program runs in user, mount and PID namespaces of its own, in which it sees itself as root
-/// (or as [`LaunchOptions::uid`]) and cannot reach this system's processes. All of its processes are
-/// killed when the supervisor is dropped or the thread that started it ends.
+/// (or as [`LaunchOptions::uid`]) and cannot reach this system's processes. All of its processes
+/// are killed when the supervisor is dropped or the thread that started it ends.
 pub struct Supervisor {
     launched: Launched,
     listener: SeccompListener,
@@ -157,7 +157,7 @@ impl Supervisor {
         self.handlers.delivery.remove_calls_of(notification.pid);
         let reply = match self.listener.take_undelivered(&notification) {
             Some(result) => Ok(Reply::Return(result)),
-            None => self.handlers.handle(world, &self.listener, &notification),
+            None => self.handlers.handle(world, &self.listener, notification),
         };
         let reply = match reply {
             Ok(reply) => reply,
