@@ -23,13 +23,14 @@ use rustix::net::{
 use rustix::thread::set_name;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Where a request has its operation.
+/// Offset of the operation in a request.
 const OPERATION: usize = 36;
-/// No operation of the kernel's.
+/// An operation that the kernel does not have.
 const INVALID: u8 = 7;
-/// More listeners than the kernel counts, those included that have gone without a word.
-const TRIES: usize = 10_000;
-/// Listeners that the kernel is made to count fewer than none.
+/// Maximum number of listeners that the kernel counts, including those that were closed without
+/// IGNORE.
+const MAX_LISTENERS: usize = 10_000;
+/// How far below zero the attacker lowers the kernel's count of listeners.
 const BELOW: usize = 20;
 /// Larger values of [`BELOW`], which need more than a socket per missing listener to restore.
 const FAR_BELOW: [usize; 2] = [300, 5_000];
@@ -43,12 +44,12 @@ fn rename(name: &str) {
     set_name(&CString::new(name).unwrap()).unwrap();
 }
 
-/// Somebody who makes the kernel count its listeners wrong: without privilege, where anybody may listen.
+/// An unprivileged process that falsifies the kernel's count of listeners.
 struct Attacker {
     socket: OwnedFd,
     /// Requests with an invalid operation, to ignore, and to listen.
     requests: [Vec<u8>; 3],
-    /// Hears what the kernel says while it counts a listener.
+    /// Receives events while the kernel emits them.
     probe: OwnedFd,
     probes: u32,
 }
@@ -65,12 +66,12 @@ impl Attacker {
     }
 
     /// Makes the kernel count one listener fewer.
-    fn take_one(&self) {
+    fn remove_listener(&self) {
         self.send([0, 1]);
     }
 
     /// Makes the kernel count one listener more than before.
-    fn give_one(&self) {
+    fn add_listener(&self) {
         self.send([0, 2]);
     }
 
@@ -92,50 +93,52 @@ impl Attacker {
     }
 
     /// Makes the kernel emit events again.
-    fn end(&mut self) {
-        self.give_one();
-        while self.unheard().is_some() {
-            self.give_one();
+    fn restore(&mut self) {
+        self.add_listener();
+        while self.probe_events().is_some() {
+            self.add_listener();
         }
     }
 
-    /// The name of an event that the kernel kept to itself, if it does.
-    fn unheard(&mut self) -> Option<String> {
+    /// Renames this thread. Returns the new name if the kernel emits no event of it.
+    fn probe_events(&mut self) -> Option<String> {
         let mut bytes = [0; 128];
-        let mut hears = || recv(&self.probe, &mut bytes, RecvFlags::empty()) != Err(rustix::io::Errno::AGAIN);
-        while hears() {}
+        let mut receives =
+            || recv(&self.probe, &mut bytes, RecvFlags::empty()) != Err(rustix::io::Errno::AGAIN);
+        while receives() {}
         self.probes += 1;
         let name = format!("probe{}", self.probes);
         rename(&name);
-        (!hears()).then_some(name)
+        (!receives()).then_some(name)
     }
 
-    /// Makes the kernel silent; gives the name of an event that nobody has heard. `None` if the kernel counts too well.
+    /// Stops the kernel's events. Returns the name in an event that was not emitted. Skips the test
+    /// and returns `None` if this kernel's count cannot be falsified.
     fn silence(&mut self, below: usize) -> Option<String> {
-        for _ in 0..TRIES {
-            self.take_one();
-            if let Some(unheard) = self.unheard() {
-                (0..below).for_each(|_| self.take_one());
-                return Some(unheard);
+        for _ in 0..MAX_LISTENERS {
+            self.remove_listener();
+            if let Some(hidden_name) = self.probe_events() {
+                (0..below).for_each(|_| self.remove_listener());
+                return Some(hidden_name);
             }
         }
-        skip("this kernel cannot be made silent");
+        skip("the listener count of this kernel cannot be falsified");
         None
     }
 }
 
 fn renamed<'a>(capture: &'a CaptureContents, name: &str) -> Option<&'a Event> {
-    let is_it = |event: &&Event| matches!(event.body, EventBody::Comm { comm, .. } if comm.as_bytes() == name.as_bytes());
-    capture.events().find(is_it)
+    let has_name = |event: &&Event| matches!(event.body, EventBody::Comm { comm, .. } if comm.as_bytes() == name.as_bytes());
+    capture.events().find(has_name)
 }
 
 #[test]
-fn a_kernel_that_falls_silent_is_noticed_and_healed_and_the_capture_says_for_how_long() {
+fn a_kernel_that_stops_its_events_is_noticed_and_the_capture_reports_the_blind_span() {
     let Some((dir, _guard)) = live_test() else { return };
     let recorder = RecorderProcess::start(&dir, &["--heartbeat", "100ms"]);
     wait_until(|| !recorder.read_partial().snapshots.is_empty());
     rename("before");
-    let Some(unheard) = Attacker::new().silence(BELOW) else { return };
+    let Some(hidden_name) = Attacker::new().silence(BELOW) else { return };
     wait_until(|| recorder.stderr().contains("the kernel emits events again"));
     assert!(recorder.stderr().contains("the kernel emits no events at the moment"), "{}", recorder.stderr());
     rename("after");
@@ -145,13 +148,13 @@ fn a_kernel_that_falls_silent_is_noticed_and_healed_and_the_capture_says_for_how
     let capture = recorder.finish();
 
     capture.check();
-    let [blind] = capture.blind[..] else { panic!("once: {:?}", capture.blind) };
+    let [blind] = capture.blind[..] else { panic!("not one blind span: {:?}", capture.blind) };
     let (before, after) = (renamed(&capture, "before").unwrap(), renamed(&capture, "after").unwrap());
     assert!(before.time <= blind.from && blind.until <= after.time, "{blind:?}");
     // The recorder notices only after a missed heartbeat.
     assert!((1_000_000..10_000_000_000).contains(&blind.length_ns()), "{blind:?}");
     assert_eq!(capture.report.verdict(), Verdict::Blind);
-    assert!(renamed(&capture, &unheard).is_none());
+    assert!(renamed(&capture, &hidden_name).is_none());
     assert!(capture.totals().blind_ns > 0);
     let scan = capture.snapshots.iter().find(|scan| scan.reason == SnapshotReason::Blind).unwrap();
     assert!(scan.started >= blind.from, "{scan:?}");
@@ -172,9 +175,9 @@ fn forks() -> u64 {
 /// What happened while the kernel emitted no events.
 struct Hidden {
     /// Minimum span without events.
-    surely: Blind,
+    min: Blind,
     /// Maximum span without events.
-    at_most: Blind,
+    max: Blind,
     /// Number of threads that this test started during the minimum span.
     started: u64,
     /// Number of forks of all processes during the maximum span.
@@ -205,12 +208,12 @@ fn hide(attacker: &mut Attacker, recorder: &RecorderProcess, length: Duration) -
     let began = now();
     let started = work(length);
     let ended = now();
-    attacker.end();
+    attacker.restore();
     let (forks_after, ended_at_most) = (forks(), now());
     work(Duration::from_millis(50));
     Some(Hidden {
-        surely: Blind { from: began, until: ended },
-        at_most: Blind { from: began_at_least, until: ended_at_most },
+        min: Blind { from: began, until: ended },
+        max: Blind { from: began_at_least, until: ended_at_most },
         started,
         forks: forks_after - forks_before,
     })
@@ -218,25 +221,24 @@ fn hide(attacker: &mut Attacker, recorder: &RecorderProcess, length: Duration) -
 
 /// Asserts that the capture reports the span without events, or a part of it, as blind.
 #[track_caller]
-fn assert_told(capture: &CaptureContents, hidden: &Hidden) {
+fn assert_reported(capture: &CaptureContents, hidden: &Hidden) {
     capture.check();
-    let Hidden { surely, at_most, started, forks } = hidden;
-    let covers = |blind: &Blind| blind.from <= surely.from && surely.until <= blind.until;
-    let is_told = capture.blind.iter().any(covers);
+    let Hidden { min, max, started, forks } = hidden;
+    let covers = |blind: &Blind| blind.from <= min.from && min.until <= blind.until;
+    let is_reported = capture.blind.iter().any(covers);
     // Two heartbeats can be missed in a row.
     let total: u64 = capture.blind.iter().map(Blind::length_ns).sum();
-    assert!(is_told || total >= surely.length_ns(), "{:?}, not {surely:?}", capture.blind);
+    assert!(is_reported || total >= min.length_ns(), "{:?}, not {min:?}", capture.blind);
     // A blind span extends at most from the reading before it to the reading after it.
     let slack = 2_500_000_000;
-    let is_near =
-        |blind: &Blind| blind.from.0 + slack > at_most.from.0 && blind.until.0 < at_most.until.0 + slack;
-    assert!(capture.blind.iter().all(is_near), "{:?}, {at_most:?}", capture.blind);
+    let is_near = |blind: &Blind| blind.from.0 + slack > max.from.0 && blind.until.0 < max.until.0 + slack;
+    assert!(capture.blind.iter().all(is_near), "{:?}, {max:?}", capture.blind);
     let report = &capture.report;
     assert_eq!(report.verdict(), Verdict::Blind, "{report:?}");
     // Tasks that were running may not have emitted their events yet.
     let missing = report.forks.missing;
     assert!((started / 2..=*forks).contains(&missing), "{missing} missing, {started} started, {forks} forks");
-    assert!(report.unreported_blinds == 0, "the recorder has found it, too: {report:?}");
+    assert!(report.unreported_blinds == 0, "the recorder reports the span itself: {report:?}");
     assert!(capture.snapshots.iter().any(|scan| scan.reason == SnapshotReason::Blind));
 }
 
@@ -249,31 +251,31 @@ fn blind_for(length: Duration) {
     let recorder = RecorderProcess::start(&dir, &[]);
     wait_until(|| !recorder.read_partial().snapshots.is_empty());
     let Some(hidden) = hide(&mut attacker, &recorder, length) else { return };
-    let is_told =
+    let is_scanned =
         |capture: &CaptureContents| capture.snapshots.iter().any(|scan| scan.reason == SnapshotReason::Blind);
-    wait_until(|| is_told(&recorder.read_partial()));
-    assert_told(&recorder.finish(), &hidden);
+    wait_until(|| is_scanned(&recorder.read_partial()));
+    assert_reported(&recorder.finish(), &hidden);
 }
 
 #[test]
-fn blind_for_300_ms_during_1000_forks_a_second_is_blind() {
+fn a_span_of_300_ms_during_1000_forks_per_second_is_reported() {
     blind_for(Duration::from_millis(300));
 }
 
 #[test]
-fn blind_for_850_ms_between_two_heartbeats_is_blind() {
+fn a_span_of_850_ms_between_two_heartbeats_is_reported() {
     blind_for(Duration::from_millis(850));
 }
 
 #[test]
-fn blind_just_before_the_end_is_blind() {
+fn a_span_just_before_the_end_is_reported() {
     let Some((dir, _guard)) = live_test() else { return };
     let mut attacker = Attacker::new();
     let recorder = RecorderProcess::start(&dir, &["--heartbeat", "off"]);
     work(Duration::from_millis(50));
     let Some(_) = attacker.silence(0) else { return };
     let started = work(Duration::from_millis(100));
-    attacker.end();
+    attacker.restore();
     let capture = recorder.finish();
     capture.check();
     assert_eq!(capture.blind.len(), 1, "{:?}", capture.blind);
@@ -282,7 +284,7 @@ fn blind_just_before_the_end_is_blind() {
 }
 
 #[test]
-fn a_single_heartbeat_that_does_not_come_back_is_blindness_though_events_come_before_and_after() {
+fn one_missing_heartbeat_is_reported_although_events_arrive_before_and_after() {
     let Some((dir, _guard)) = live_test() else { return };
     let mut attacker = Attacker::new();
     let recorder = RecorderProcess::start(&dir, &[]);
@@ -291,11 +293,11 @@ fn a_single_heartbeat_that_does_not_come_back_is_blindness_though_events_come_be
     // For 1.4 s, stop the events again whenever the recorder has restored them.
     while began.elapsed() < Duration::from_millis(1400) {
         let from = now();
-        let Some(unheard) = attacker.silence(0) else { return };
-        silent.push((unheard, from));
+        let Some(hidden_name) = attacker.silence(0) else { return };
+        silent.push((hidden_name, from));
         thread::sleep(Duration::from_millis(5));
     }
-    attacker.end();
+    attacker.restore();
     rename("after");
     wait_until(|| renamed(&recorder.read_partial(), "after").is_some());
     let capture = recorder.finish();
@@ -303,20 +305,20 @@ fn a_single_heartbeat_that_does_not_come_back_is_blindness_though_events_come_be
     assert_eq!(capture.report.verdict(), Verdict::Blind);
     let after = renamed(&capture, "after").unwrap();
     assert!(capture.blind.iter().any(|blind| blind.until <= after.time), "{:?}", capture.blind);
-    assert!(silent.iter().all(|(unheard, _)| renamed(&capture, unheard).is_none()));
+    assert!(silent.iter().all(|(hidden_name, _)| renamed(&capture, hidden_name).is_none()));
 }
 
 #[test]
-fn however_few_listeners_the_kernel_counts_it_is_made_to_count_one_again() {
+fn the_recorder_restores_any_count_of_listeners() {
     let Some((dir, _guard)) = live_test() else { return };
     let mut attacker = Attacker::new();
     let recorder = RecorderProcess::start(&dir, &["--heartbeat", "100ms"]);
     let is_socket = |entry: io::Result<fs::DirEntry>| {
         fs::read_link(entry.unwrap().path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
     };
-    let folder = format!("/proc/{}/fd", recorder.pid());
+    let directory = format!("/proc/{}/fd", recorder.pid());
     let sockets =
-        || fs::read_dir(&folder).unwrap().filter_map(|entry| is_socket(entry).then_some(())).count();
+        || fs::read_dir(&directory).unwrap().filter_map(|entry| is_socket(entry).then_some(())).count();
     let before = sockets();
     for (times, below) in (1..).zip(FAR_BELOW) {
         let Some(_) = attacker.silence(below) else { return };
@@ -332,16 +334,16 @@ fn however_few_listeners_the_kernel_counts_it_is_made_to_count_one_again() {
 }
 
 #[test]
-fn a_recorder_begins_however_few_listeners_the_kernel_counts_and_says_why_it_was_silent() {
+fn a_recorder_starts_with_any_count_of_listeners_and_reports_it() {
     for below in [BELOW, FAR_BELOW[1]] {
         let Some((dir, _guard)) = live_test() else { return };
-        let Some(unheard) = Attacker::new().silence(below) else { return };
+        let Some(hidden_name) = Attacker::new().silence(below) else { return };
         let recorder = RecorderProcess::start(&dir, &[]);
         wait_until(|| recorder.stderr().contains("had lowered its count of listeners"));
-        rename("heard");
+        rename("recorded");
         let capture = recorder.finish();
         capture.check();
         assert_eq!(capture.report.verdict(), Verdict::Complete, "{:?}", capture.report);
-        assert!(renamed(&capture, "heard").is_some() && renamed(&capture, &unheard).is_none());
+        assert!(renamed(&capture, "recorded").is_some() && renamed(&capture, &hidden_name).is_none());
     }
 }

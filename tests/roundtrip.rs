@@ -1,4 +1,4 @@
-//! Recorded live, replayed in process, recorded again: the same events, byte for byte.
+//! A live recording that is replayed and recorded again has the same events, byte for byte.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,17 +10,17 @@ use pmon_core::capture::{Details, Header, Item, Loss, Reader, Record};
 use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, SubscribeError, Subscription};
 use pmon_replay::Replay;
 
-/// What must be the same.
+/// The contents that must be equal.
 #[derive(Debug, Default, PartialEq)]
-struct Content {
+struct EventContents {
     datagrams: Vec<Vec<u8>>,
     losses: Vec<Loss>,
 }
 
-fn content(path: &Path) -> (Header, Content, Vec<Details>) {
+fn content(path: &Path) -> (Header, EventContents, Vec<Details>) {
     let mut reader = Reader::open(File::open(path).unwrap()).unwrap();
     let header = reader.header().cloned().unwrap();
-    let (mut content, mut details) = (Content::default(), Vec::new());
+    let (mut content, mut details) = (EventContents::default(), Vec::new());
     while let Some(item) = reader.next_item().unwrap() {
         let Item::Block(block) = item else { panic!("damage") };
         for record in block.records() {
@@ -38,7 +38,8 @@ fn content(path: &Path) -> (Header, Content, Vec<Details>) {
     (header, content, details)
 }
 
-/// Records some processes, and so much at once that a small buffer overruns.
+/// Records some processes, and then more events at once than a small buffer holds. Skips the test
+/// and returns `false` if this user cannot record.
 fn record(path: &Path) -> bool {
     let options = RecordOptions { socket_buffer: 64 << 10, ..RecordOptions::default() };
     let subscription = match Subscription::open(&options) {
@@ -71,7 +72,7 @@ fn replay_into(from: &Path, to: &Path, header: &Header) {
 }
 
 #[test]
-fn recorded_replayed_and_recorded_again_is_the_same() {
+fn a_recording_of_a_replay_is_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first.pmon"), folder.path().join("second.pmon"));
     if !record(&first) {

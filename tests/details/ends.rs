@@ -1,4 +1,4 @@
-//! Tests which exit ends a process, and with which status: the one that `wait(2)` returns,
+//! Tests which exit ends a process, and that its status is the one that `wait(2)` returns,
 //! whichever thread exits last.
 
 use std::fs::File;
@@ -12,16 +12,17 @@ use pmon_core::wire::EventBody;
 use pmon_core::{MonoNs, Task};
 
 use crate::{RING, execs};
+use pmon_testkit::guard;
 use pmon_testkit::live::live_test;
-use pmon_testkit::recorder::RecorderProcess;
-use pmon_testkit::recorder::with_transport;
+use pmon_testkit::recorder::{RecorderProcess, with_transport};
 
 const RECVMMSG: &[&str] = &["--transport", "recvmmsg"];
 
+/// The ways in which the tool `execs` ends a process.
 const WAYS: [&str; 5] = ["exit", "kill", "fault", "alone", "exec"];
 
 /// An exit and its effect on the process.
-struct Exit {
+struct RecordedExit {
     time: MonoNs,
     task: Task,
     usage: Option<Usage>,
@@ -29,7 +30,7 @@ struct Exit {
 }
 
 /// Returns the exits and the fork times of a capture.
-fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
+fn exits(file: &Path) -> (Vec<RecordedExit>, Vec<(Task, MonoNs)>) {
     let mut reader = Reader::open(File::open(file).unwrap()).unwrap();
     let (mut joiner, mut processes) = (DetailsJoiner::new(reader.byte_order()), ProcessTable::new());
     let (mut exits, mut forks) = (Vec::new(), Vec::new());
@@ -39,14 +40,14 @@ fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
             joiner.push(record);
             while let Some(entry) = joiner.pop() {
                 processes.apply(&entry);
-                let OwnedRecord::Event(occurrence) = &entry else { continue };
-                let Some(event) = occurrence.event else { continue };
+                let OwnedRecord::Event(item) = &entry else { continue };
+                let Some(event) = item.event else { continue };
                 match event.body {
                     EventBody::Fork { child, .. } => forks.push((child, event.time)),
-                    EventBody::Exit { task, .. } => exits.push(Exit {
+                    EventBody::Exit { task, .. } => exits.push(RecordedExit {
                         time: event.time,
                         task,
-                        usage: occurrence.usage.as_deref().copied(),
+                        usage: item.usage.as_deref().copied(),
                         meaning: processes.last_exit().unwrap(),
                     }),
                     _ => {}
@@ -57,20 +58,18 @@ fn exits(file: &Path) -> (Vec<Exit>, Vec<(Task, MonoNs)>) {
     (exits, forks)
 }
 
-/// Maximum number of recordings. A lost event makes the ends unknown, and an ordinary user's socket
-/// buffer is small.
-const TRIES: usize = 5;
-
-/// Ends processes in each way, `often` times with and without a running first thread.
-fn all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) {
-    let has_lost_none = (0..TRIES).any(|_| try_all_ways(transport, often, has_ring));
-    assert!(has_lost_none, "events were lost in {TRIES} of {TRIES} recordings");
+/// Ends processes in each way, `often` times with and without a running first thread. Repeats the
+/// recording if events were lost: then the ends are unknown, and an ordinary user's socket buffer
+/// is small.
+fn check_all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) {
+    let attempt = || record_all_ways(transport, often, has_ring);
+    guard::retry(attempt).unwrap_or_else(|why| panic!("{why}"));
 }
 
-/// Makes one recording; returns `false` if events were lost.
-fn try_all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) -> bool {
+/// Makes one recording; fails if events were lost.
+fn record_all_ways(transport: &'static [&'static str], often: usize, has_ring: bool) -> Result<(), String> {
     with_transport(transport, || {
-        let Some((dir, _guard)) = live_test() else { return true };
+        let Some((dir, _guard)) = live_test() else { return Ok(()) };
         let recorder = RecorderProcess::start(&dir, &[]);
         let file = recorder.file.clone();
         let program = execs();
@@ -90,7 +89,7 @@ fn try_all_ways(transport: &'static [&'static str], often: usize, has_ring: bool
         let capture = recorder.finish();
         capture.check();
         if capture.totals().lost.total() > 0 {
-            return false;
+            return Err("events were lost".to_owned());
         }
 
         let (exits, forks) = exits(&file);
@@ -110,16 +109,16 @@ fn try_all_ways(transport: &'static [&'static str], often: usize, has_ring: bool
                 assert!(usage.process_cpu_us >= usage.cpu_us, "{what}: {usage:?}");
             }
         }
-        true
+        Ok(())
     })
 }
 
 #[test]
-fn a_process_ends_with_its_last_thread_as_wait_says() {
-    all_ways(RING, 3, true);
+fn a_process_ends_with_its_last_thread_and_the_status_of_wait() {
+    check_all_ways(RING, 3, true);
 }
 
 #[test]
-fn without_the_ring_a_process_ends_with_its_last_thread_as_wait_says() {
-    all_ways(RECVMMSG, 3, false);
+fn without_the_ring_a_process_ends_with_its_last_thread_and_the_status_of_wait() {
+    check_all_ways(RECVMMSG, 3, false);
 }

@@ -11,10 +11,10 @@ use pmon_testkit::recorder::RecorderProcess;
 
 /// Maximum anonymous memory in KiB. A recorder takes 64 MiB in addition to its ring, of which 8 MiB
 /// are its mapped executable.
-const MOST: u64 = 56 << 10;
+const MAX_MEMORY_KIB: u64 = 56 << 10;
 
 /// Returns the recorder's anonymous memory in KiB, without the ring and files.
-fn own_memory(recorder: &RecorderProcess) -> u64 {
+fn anonymous_memory(recorder: &RecorderProcess) -> u64 {
     recorder.status("RssAnon").trim_end_matches(" kB").parse().unwrap()
 }
 
@@ -26,7 +26,7 @@ fn peak_under(recorder: &RecorderProcess, count: u32, words: u32) -> u64 {
     let (mut peak, mut ended_at) = (0, None);
     // Continue for a while, until the last block is written.
     while ended_at.is_none_or(|at: Instant| at.elapsed() < Duration::from_millis(300)) {
-        peak = peak.max(own_memory(recorder));
+        peak = peak.max(anonymous_memory(recorder));
         thread::sleep(Duration::from_millis(2));
         if ended_at.is_none() && execs.try_wait().unwrap().is_some() {
             ended_at = Some(Instant::now());
@@ -36,11 +36,10 @@ fn peak_under(recorder: &RecorderProcess, count: u32, words: u32) -> u64 {
     peak
 }
 
-/// Set `PMON_HOSTILE_EXECS=8000` to run 8,000 programs.
+/// Runs 8,000 programs with `PMON_HOSTILE_EXECS=8000`.
 #[test]
-fn programs_of_hundreds_of_unique_words_take_no_more_memory_than_promised() {
-    // These are more words than a block once held. The details thread misses most of them in any
-    // case.
+fn programs_with_hundreds_of_unique_words_do_not_exceed_the_memory_limit() {
+    // The arguments have more words than fit into a block. The details thread misses most of them.
     for (transport, count) in [(RING, 1400), (&["--transport", "recvmmsg"][..], 400)] {
         let count = env::var("PMON_HOSTILE_EXECS").map_or(count, |count| count.parse().unwrap());
         let peak = with_transport(transport, || {
@@ -51,19 +50,19 @@ fn programs_of_hundreds_of_unique_words_take_no_more_memory_than_promised() {
             Some(peaks)
         });
         let Some(peaks) = peak else { return };
-        assert!(peaks.iter().all(|&peak| peak <= MOST), "{transport:?}: {peaks:?} KiB");
+        assert!(peaks.iter().all(|&peak| peak <= MAX_MEMORY_KIB), "{transport:?}: {peaks:?} KiB");
     }
 }
 
 #[test]
-fn a_secret_that_is_shorter_than_its_replacement_ends_no_recording() {
+fn a_secret_shorter_than_its_replacement_does_not_end_the_recording() {
     let digits = "1234".repeat(30_000);
-    let apart = "1234.".repeat(24_000);
+    let separated = "1234.".repeat(24_000);
     for transport in [RING, &["--transport", "recvmmsg"]] {
         let recorded = with_transport(transport, || {
             let (dir, _guard) = live_test()?;
             let recorder = RecorderProcess::start(&dir, &["--redact", "[0-9]{4}", "--args-max", "128K"]);
-            for digits in [&digits, &apart] {
+            for digits in [&digits, &separated] {
                 assert!(Command::new("/bin/true").args(["x", digits]).status().unwrap().success());
                 thread::sleep(Duration::from_millis(100));
             }
@@ -83,12 +82,12 @@ fn a_secret_that_is_shorter_than_its_replacement_ends_no_recording() {
 }
 
 #[test]
-fn a_process_that_declares_its_memory_to_be_its_arguments_holds_up_no_scan() {
+fn a_process_that_declares_its_memory_as_arguments_does_not_block_a_scan() {
     let mut execs = Command::new(execs());
     execs.args(["declare", "64"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut execs = execs.spawn().unwrap();
-    let mut said = String::new();
-    BufReader::new(execs.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let mut reply = String::new();
+    BufReader::new(execs.stdout.take().unwrap()).read_line(&mut reply).unwrap();
     let scans = with_transport(RING, || {
         let (dir, _guard) = live_test()?;
         let recorder = RecorderProcess::start(&dir, &["--for", "1s"]);
@@ -96,8 +95,8 @@ fn a_process_that_declares_its_memory_to_be_its_arguments_holds_up_no_scan() {
     });
     drop(execs.stdin.take());
     execs.wait().unwrap();
-    if said != "declared\n" {
+    if reply != "declared\n" {
         return skip("a process may not declare its arguments (CONFIG_CHECKPOINT_RESTORE)");
     }
-    assert_eq!(scans.unwrap_or(1), 1, "the scan was given up");
+    assert_eq!(scans.unwrap_or(1), 1, "the scan was not finished");
 }

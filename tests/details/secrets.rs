@@ -17,13 +17,13 @@ use pmon_testkit::recorder::RecorderProcess;
 const SECRET: &[u8] = b"hunter2";
 const PATTERN: &str = r"hunter2[^ /]*";
 
-/// The places of a capture that hold text.
-const PLACES: [&str; 8] = ["args", "exe", "filename", "cwd", "comm", "renamed", "snapshot", "header"];
+/// The kinds of text in a capture.
+const TEXT_KINDS: [&str; 8] = ["args", "exe", "filename", "cwd", "comm", "renamed", "snapshot", "header"];
 
-/// A process that is older than the recording.
-struct Before(Child);
+/// A process that starts before the recording, with a secret argument.
+struct EarlierProcess(Child);
 
-impl Before {
+impl EarlierProcess {
     fn start() -> Self {
         Self(
             Command::new("sh")
@@ -35,14 +35,14 @@ impl Before {
     }
 }
 
-impl Drop for Before {
+impl Drop for EarlierProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Creates a script that names the secret in each place. Its last argument is not UTF-8.
+/// Creates a script that causes a secret in each kind of text. Its last argument is not UTF-8.
 fn script(dir: &Path) -> PathBuf {
     let secret = dir.join("hunter2-dir");
     fs::create_dir(&secret).unwrap();
@@ -56,16 +56,16 @@ fn script(dir: &Path) -> PathBuf {
     path
 }
 
-fn holds(text: &[u8]) -> bool {
+fn has_secret(text: &[u8]) -> bool {
     text.windows(SECRET.len()).any(|window| window == SECRET)
 }
 
-/// Returns the places that hold the secret when the capture is read.
-fn places(path: &Path) -> Vec<&'static str> {
+/// Returns the kinds of text in which a reader of the capture finds the secret.
+fn kinds_with_secret(path: &Path) -> Vec<&'static str> {
     let mut reader = Reader::open(fs::File::open(path).unwrap()).unwrap();
     let header = reader.header().unwrap().clone();
     let mut found = Vec::new();
-    found.extend(header.meta.command.iter().any(|word| holds(word)).then_some("header"));
+    found.extend(header.meta.command.iter().any(|word| has_secret(word)).then_some("header"));
     while let Some(item) = reader.next_item().unwrap() {
         let Item::Block(block) = item else { continue };
         for record in block.records() {
@@ -74,19 +74,19 @@ fn places(path: &Path) -> Vec<&'static str> {
                     RecordedDatagram::Event(Event { body: EventBody::Comm { comm, .. }, .. }),
                     _,
                 ) => {
-                    found.extend(holds(comm.as_bytes()).then_some("renamed"));
+                    found.extend(has_secret(comm.as_bytes()).then_some("renamed"));
                 }
                 Record::Details(details) => {
                     let Details { args, exe, filename, cwd, comm, .. } = &*details;
                     let texts =
                         [("args", args), ("exe", exe), ("filename", filename), ("cwd", cwd), ("comm", comm)];
                     for (name, text) in texts {
-                        let holds = text.as_ref().is_some_and(|text| holds(text));
+                        let found_secret = text.as_ref().is_some_and(|text| has_secret(text));
                         let is_scan = matches!(details.subject, DetailsSubject::Snapshot { .. });
-                        found.extend(holds.then_some(if is_scan { "snapshot" } else { name }));
+                        found.extend(found_secret.then_some(if is_scan { "snapshot" } else { name }));
                     }
                 }
-                record => assert!(!holds(format!("{record:?}").as_bytes()), "{record:?}"),
+                record => assert!(!has_secret(format!("{record:?}").as_bytes()), "{record:?}"),
             }
         }
     }
@@ -121,10 +121,10 @@ fn bytes(path: &Path) -> Vec<Vec<u8>> {
 
 /// Records the script with `pmon record`, started by a shell, and returns the capture's path.
 fn record_secrets(dir: &TempDir, name: &str, options: &str) -> PathBuf {
-    let folder = dir.path().join(name);
-    fs::create_dir(&folder).unwrap();
-    let (script, file) = (script(&folder), folder.join("secrets.pmon"));
-    let _before = Before::start();
+    let directory = dir.path().join(name);
+    fs::create_dir(&directory).unwrap();
+    let (script, file) = (script(&directory), directory.join("secrets.pmon"));
+    let _before = EarlierProcess::start();
     let pmon = pmon_testkit::recorder::record_command(&[], &file);
     let words: Vec<_> =
         [pmon.get_program()].into_iter().chain(pmon.get_args()).map(OsStr::as_bytes).collect();
@@ -142,7 +142,7 @@ fn record_secrets(dir: &TempDir, name: &str, options: &str) -> PathBuf {
 }
 
 #[test]
-fn no_secret_is_in_any_place_of_a_capture() {
+fn no_secret_is_in_any_text_of_a_capture() {
     for transport in [RING, &["--transport", "recvmmsg"]] {
         let recorded = with_transport(transport, || {
             let (dir, _guard) = live_test()?;
@@ -151,15 +151,15 @@ fn no_secret_is_in_any_place_of_a_capture() {
             Some((dir, open, closed))
         });
         let Some((_dir, open, closed)) = recorded else { return };
-        // Without redaction, all places hold the secret, except that `/proc` does not provide the
-        // file name.
+        // Without redaction, each kind of text has the secret, except that `/proc` does not provide
+        // the file name.
         let mut expected: Vec<_> =
-            PLACES.into_iter().filter(|&place| place != "filename" || transport == RING).collect();
+            TEXT_KINDS.into_iter().filter(|&kind| kind != "filename" || transport == RING).collect();
         expected.sort_unstable();
-        assert_eq!(places(&open), expected, "{transport:?}");
-        assert!(bytes(&open).iter().any(|bytes| holds(bytes)));
-        assert_eq!(places(&closed), [""; 0], "{transport:?}");
-        assert!(bytes(&closed).iter().all(|bytes| !holds(bytes)), "{transport:?}");
+        assert_eq!(kinds_with_secret(&open), expected, "{transport:?}");
+        assert!(bytes(&open).iter().any(|bytes| has_secret(bytes)));
+        assert_eq!(kinds_with_secret(&closed), [""; 0], "{transport:?}");
+        assert!(bytes(&closed).iter().all(|bytes| !has_secret(bytes)), "{transport:?}");
         let header = CaptureContents::read(&closed);
         header.check();
         assert_eq!(header.header().meta.command.last().unwrap(), b"[redacted]");
@@ -170,7 +170,7 @@ fn no_secret_is_in_any_place_of_a_capture() {
 fn no_secret_is_in_a_capture_whose_recorder_was_killed() {
     let recorded = with_transport(RING, || {
         let (dir, _guard) = live_test()?;
-        let _before = Before::start();
+        let _before = EarlierProcess::start();
         let recorder = RecorderProcess::start(&dir, &["--redact", PATTERN]);
         for _ in 0..5 {
             assert!(Command::new("/bin/true").arg("hunter2-arg").status().unwrap().success());
@@ -178,38 +178,33 @@ fn no_secret_is_in_a_capture_whose_recorder_was_killed() {
         }
         recorder.send(Signal::KILL);
         thread::sleep(Duration::from_millis(50));
-        let left = fs::read(recorder.partial()).unwrap();
-        Some((left, recorder.partial(), dir, recorder))
+        let partial = fs::read(recorder.partial()).unwrap();
+        Some((partial, recorder.partial(), dir, recorder))
     });
-    let Some((left, path, _dir, _recorder)) = recorded else { return };
-    assert!(!holds(&left), "in the journal");
+    let Some((partial, path, _dir, _recorder)) = recorded else { return };
+    assert!(!has_secret(&partial), "the partial capture has a secret");
     let redacted = b"[redacted]";
-    assert!(left.windows(redacted.len()).any(|window| window == redacted), "the journal is not compressed");
-    assert_eq!(places(&path), [""; 0]);
+    assert!(
+        partial.windows(redacted.len()).any(|window| window == redacted),
+        "the journal is not compressed"
+    );
+    assert_eq!(kinds_with_secret(&path), [""; 0]);
 }
 
 #[test]
-fn no_secret_is_in_the_name_of_a_cgroup_or_of_what_is_recorded() {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "));
-    let Some(mount) = mount.and_then(|line| line.split(' ').nth(4)) else {
-        return skip("no cgroups of version 2");
-    };
-    let group = Group(PathBuf::from(mount).join(format!("pmon-hunter2-{}", std::process::id())));
-    if let Err(error) = fs::create_dir_all(&group.0) {
-        return skip(&format!("cannot make a cgroup: {error}"));
-    }
-    let path = group.0.to_str().unwrap();
+fn no_secret_is_in_the_name_of_a_cgroup_or_in_the_scope() {
+    let Some(cgroup) = TestCgroup::new("hunter2") else { return };
+    let path = cgroup.path().to_str().unwrap();
     let script = format!("echo $$ > {path}/cgroup.procs; /bin/true inside; exec sleep 0");
     let recorded = with_transport(RING, || {
         let (dir, _guard) = live_test()?;
         let (capture, _) =
             record_program(&dir, &["--redact", PATTERN, "--cgroup", path], &["sh", "-c", &script]);
         let file = dir.path().join("command.pmon");
-        Some((capture, places(&file), bytes(&file)))
+        Some((capture, kinds_with_secret(&file), bytes(&file)))
     });
-    let Some((capture, places, bytes)) = recorded else { return };
+    let Some((capture, kinds, bytes)) = recorded else { return };
     assert!(capture.details.iter().any(|details| text(&details.cgroup).contains("[redacted]")));
-    assert_eq!(places, [""; 0]);
-    assert!(bytes.iter().all(|bytes| !holds(bytes)));
+    assert_eq!(kinds, [""; 0]);
+    assert!(bytes.iter().all(|bytes| !has_secret(bytes)));
 }
