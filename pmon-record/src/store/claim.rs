@@ -1,4 +1,5 @@
-//! The names of a capture in a file: `NAME.partial` while it is written, held by a lock, and `NAME` in the end.
+//! The names of a capture in a regular file: `NAME.partial`, held by a lock, while it is written,
+//! and then `NAME`.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -9,20 +10,21 @@ use super::StoreError;
 use super::disk::Disk;
 
 /// The names of a capture and the identity of its file.
-pub(super) struct Claim {
+pub(super) struct ClaimedNames {
     path: PathBuf,
     partial: PathBuf,
     /// Device and inode of the file.
     identity: (u64, u64),
     force: bool,
-    /// An unfinished capture that was in the way, and where it waits until this one is finished.
-    aside: Option<PathBuf>,
+    /// Name to which an unfinished capture of the same name was moved. It is removed when this one
+    /// is finished.
+    replaced: Option<PathBuf>,
     published: bool,
 }
 
 /// Why a file does not get its final name.
 pub(super) enum PublishError {
-    /// Another file has the name by now.
+    /// Another process created a file of that name.
     Taken(io::Error),
     /// The file at `NAME.partial` was removed or replaced.
     Replaced,
@@ -35,17 +37,17 @@ pub(super) enum PublishError {
     },
 }
 
-impl Claim {
+impl ClaimedNames {
     /// Claims the names, and creates the file.
     pub(super) fn new(path: &Path, force: bool) -> Result<(Self, File), StoreError> {
-        let partial = with(path, ".partial");
+        let partial = with_suffix(path, ".partial");
         if path.is_dir() {
             return Err(failed("write to", path)(io::ErrorKind::IsADirectory.into()));
         }
         if exists(path) && !force {
             return Err(StoreError::Exists { path: path.into() });
         }
-        let mut aside = None;
+        let mut replaced = None;
         if exists(&partial) {
             if is_locked(&partial) {
                 return Err(StoreError::Busy { path: partial });
@@ -53,11 +55,11 @@ impl Claim {
             if !force {
                 return Err(StoreError::Unfinished { path: partial });
             }
-            let to = with(&partial, ".old");
+            let to = with_suffix(&partial, ".old");
             fs::rename(&partial, &to).map_err(failed("replace", &partial))?;
-            aside = Some(to);
+            replaced = Some(to);
         }
-        // `create_new` is O_EXCL: never through a link, never over a file.
+        // `create_new` is O_EXCL: it neither follows a link nor replaces a file.
         let opened = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -68,18 +70,19 @@ impl Claim {
             io::ErrorKind::AlreadyExists => StoreError::Busy { path: partial.clone() },
             _ => failed("create", &partial)(source),
         })?;
-        // On a filesystem without locks, only the name holds others off.
+        // On a filesystem without locks, only the name protects the file.
         let _ = file.try_lock();
-        let meta = file.metadata().map_err(failed("look at", &partial))?;
+        let meta = file.metadata().map_err(failed("read the metadata of", &partial))?;
         let identity = (meta.dev(), meta.ino());
-        Ok((Self { path: path.into(), partial, identity, force, aside, published: false }, file))
+        Ok((Self { path: path.into(), partial, identity, force, replaced, published: false }, file))
     }
 
+    /// Returns the final name.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The name that the file has now.
+    /// Returns the current name of the file.
     pub(super) fn current(&self) -> &Path {
         if self.published { &self.path } else { &self.partial }
     }
@@ -95,16 +98,16 @@ impl Claim {
             _ => PublishError::Io { action: "rename it to", source },
         })?;
         self.published = true;
-        let removed = self.aside.take().map_or(Ok(()), fs::remove_file);
+        let removed = self.replaced.take().map_or(Ok(()), fs::remove_file);
         let synced = self.sync_directory(disk);
         synced.map_err(|source| PublishError::Io { action: "sync the directory of", source })?;
         removed.map_err(|source| PublishError::Io { action: "remove the capture replaced by", source })
     }
 
-    /// Removes the file, and puts back what was in its way.
-    pub(super) fn withdraw(&mut self) -> io::Result<()> {
+    /// Removes the file, and restores the capture that it would have replaced.
+    pub(super) fn discard(&mut self) -> io::Result<()> {
         fs::remove_file(self.current())?;
-        self.aside.take().map_or(Ok(()), |aside| fs::rename(aside, &self.partial))
+        self.replaced.take().map_or(Ok(()), |replaced| fs::rename(replaced, &self.partial))
     }
 
     /// Makes the names durable.
@@ -126,7 +129,7 @@ fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-fn with(path: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

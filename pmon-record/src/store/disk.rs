@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 /// Minimum bytes between the sealed blocks and a journal: the largest block and an index fit.
-const HOLE: u64 = MAX_BLOCK as u64 + (1 << 20);
+const MIN_HOLE: u64 = MAX_BLOCK as u64 + (1 << 20);
 
 /// A file that a capture is written to, and its directory.
 pub(super) trait Disk: Send + Sync {
@@ -24,7 +24,7 @@ pub(super) trait Disk: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Zeroes a range of bytes without changing the file's length.
-    fn punch(&self, at: u64, len: u64) -> io::Result<()>;
+    fn punch_hole(&self, at: u64, len: u64) -> io::Result<()>;
 
     /// Makes all written data durable, as `fdatasync(2)`.
     fn sync(&self) -> io::Result<()>;
@@ -38,7 +38,7 @@ pub(super) trait Disk: Send + Sync {
 
     /// Minimum bytes between the sealed blocks and a journal.
     fn hole(&self) -> u64 {
-        HOLE
+        MIN_HOLE
     }
 
     /// Maximum size in bytes that this process may give the file (`RLIMIT_FSIZE`); `None` if there
@@ -46,7 +46,7 @@ pub(super) trait Disk: Send + Sync {
     fn size_limit(&self) -> Option<u64>;
 }
 
-/// A file of the system.
+/// A file in a real filesystem.
 pub(super) struct RealDisk {
     pub(super) file: File,
 }
@@ -60,19 +60,19 @@ impl Disk for RealDisk {
         self.file.set_len(len)
     }
 
-    fn punch(&self, at: u64, len: u64) -> io::Result<()> {
+    fn punch_hole(&self, at: u64, len: u64) -> io::Result<()> {
         Ok(fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len)?)
     }
 
     fn sync(&self) -> io::Result<()> {
-        file_synced(self.file.sync_data())
+        supported_file_sync(self.file.sync_data())
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         match File::open(directory).and_then(|directory| directory.sync_all()) {
             // Files may be created in a directory that is not readable.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            result => directory_synced(result),
+            result => supported_directory_sync(result),
         }
     }
 
@@ -85,11 +85,11 @@ impl Disk for RealDisk {
     }
 }
 
-/// Returns the result of a file sync, where a filesystem without that call is no failure.
+/// Returns the result of a file sync. A filesystem that does not support the call is not a failure.
 ///
 /// `EIO`, `ENOSPC` and `EDQUOT` mean that data was lost; so does `EROFS`, which ext4 returns after
 /// it has aborted its journal.
-pub(super) fn file_synced(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn supported_file_sync(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error)
             if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP)) =>
@@ -102,7 +102,7 @@ pub(super) fn file_synced(result: io::Result<()>) -> io::Result<()> {
 
 /// Returns the result of a directory sync, which network and shared filesystems (9p, vboxsf, CIFS,
 /// many FUSE) refuse with several errors.
-fn directory_synced(result: io::Result<()>) -> io::Result<()> {
+fn supported_directory_sync(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error)
             if matches!(
@@ -112,14 +112,14 @@ fn directory_synced(result: io::Result<()>) -> io::Result<()> {
         {
             Ok(())
         }
-        result => file_synced(result),
+        result => supported_file_sync(result),
     }
 }
 
-/// Renames without ever replacing a file.
+/// Renames a file without replacing an existing one.
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some network, shared and FUSE filesystems cannot do that; a hard link replaces it there.
+        // Some network, shared and FUSE filesystems do not support this flag, but hard links.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         result => return Ok(result?),
     }
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_name_replaces_nothing() {
+    fn renaming_to_a_new_name_replaces_no_file() {
         let directory = tempfile::tempdir().unwrap();
         let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
         fs::write(&from, "1").unwrap();
@@ -148,19 +148,23 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_that_a_filesystem_does_not_have_is_no_failure_and_lost_data_is() {
+    fn an_unsupported_sync_is_not_a_failure_but_lost_data_is() {
         let failed = |errno| Err(io::Error::from_raw_os_error(errno));
         for errno in [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOTSUP, libc::ENOSYS] {
-            assert!(file_synced(failed(errno)).is_ok() && directory_synced(failed(errno)).is_ok(), "{errno}");
+            assert!(
+                supported_file_sync(failed(errno)).is_ok() && supported_directory_sync(failed(errno)).is_ok(),
+                "{errno}"
+            );
         }
         for errno in [libc::EBADF, libc::EROFS] {
             assert!(
-                file_synced(failed(errno)).is_err() && directory_synced(failed(errno)).is_ok(),
+                supported_file_sync(failed(errno)).is_err()
+                    && supported_directory_sync(failed(errno)).is_ok(),
                 "{errno}"
             );
         }
         for errno in [libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::ESTALE, libc::ENOENT] {
-            for error in [file_synced(failed(errno)), directory_synced(failed(errno))] {
+            for error in [supported_file_sync(failed(errno)), supported_directory_sync(failed(errno))] {
                 assert_eq!(error.unwrap_err().raw_os_error(), Some(errno));
             }
         }

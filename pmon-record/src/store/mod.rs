@@ -1,4 +1,4 @@
-//! The sink that is a capture: a regular file, or a stream.
+//! Writes a capture to a regular file or a stream.
 
 mod claim;
 mod disk;
@@ -19,25 +19,26 @@ use thiserror::Error;
 use crate::sink::{Sink, SinkError};
 use crate::startup;
 use disk::{Disk, RealDisk};
-use regular::Regular;
-use stream::{Kind, Stream};
+use regular::RegularFile;
+use stream::{SpecialFile, StreamOutput};
 
-/// Where a capture goes.
+/// The destination of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureTarget {
-    /// A path given by the user: a regular file, or a FIFO or device that exists there.
+    /// A path given by the user: a regular file, or an existing FIFO or device.
     File(PathBuf),
-    /// A new regular file; nothing that exists is replaced.
+    /// A new regular file. An existing file is not replaced.
     NewFile(PathBuf),
     /// Standard output.
     Stdout,
 }
 
 /// Time between attempts to open a FIFO.
-const ATTEMPT: Duration = Duration::from_millis(20);
+const OPEN_RETRY: Duration = Duration::from_millis(20);
 
 impl CaptureTarget {
-    /// Waits until a FIFO has a reader, so no events are recorded that would have to wait for one.
+    /// Waits until a FIFO has a reader, so that no event has to wait for one.
+    ///
     /// The result keeps the FIFO open until the capture is created. `wait` sleeps for about the
     /// given time, and returns whether to continue.
     ///
@@ -48,32 +49,32 @@ impl CaptureTarget {
         mut wait: impl FnMut(Duration) -> bool,
     ) -> Result<Option<File>, StoreError> {
         let Self::File(path) = self else { return Ok(None) };
-        if Kind::of(path) != Some(Kind::Fifo) {
+        if SpecialFile::of(path) != Some(SpecialFile::Fifo) {
             return Ok(None);
         }
         loop {
-            match stream::open(path, Kind::Fifo, false) {
-                Err(StoreError::NoReader { .. }) if wait(ATTEMPT) => {}
+            match stream::open(path, SpecialFile::Fifo, false) {
+                Err(StoreError::NoReader { .. }) if wait(OPEN_RETRY) => {}
                 opened => return opened.map(Some),
             }
         }
     }
 }
 
-/// Why a capture cannot be begun.
+/// Why a capture cannot be created.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The file is there already.
+    /// The file exists.
     #[error("{} exists: choose another name, or replace it with --force", .path.display())]
     Exists {
         /// The file.
         path: PathBuf,
     },
-    /// An unfinished capture of that name is there already.
+    /// An unfinished capture of that name exists.
     #[error(
-        "{} exists: a recorder ended early, and this is what it had recorded (it can be read as it is); rename it, \
-         choose another name, or replace it with --force", .path.display()
+        "{} exists: it is the capture of a recorder that ended early, and can be read; rename it, choose another name, \
+         or replace it with --force", .path.display()
     )]
     Unfinished {
         /// The file.
@@ -97,14 +98,14 @@ pub enum StoreError {
         /// The FIFO.
         path: PathBuf,
     },
-    /// It cannot be created or written.
+    /// The target cannot be created or written.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {
-        /// What was tried.
+        /// The step that failed.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -113,22 +114,26 @@ pub enum StoreError {
     Encode(#[from] EncodeError),
 }
 
-/// A capture that is being written. Regular files are safe at any moment: see `docs/capture-format.md`.
+/// A capture that is being written.
+///
+/// A regular file can be read after a crash at any moment; see `docs/capture-format.md`.
 pub struct CaptureFile {
     encoder: Encoder,
-    output: Output,
+    output: CaptureOutput,
 }
 
-enum Output {
-    Regular(Box<Regular>),
+enum CaptureOutput {
+    Regular(Box<RegularFile>),
     /// A stream, and its name if it has one.
-    Stream(Stream, Option<PathBuf>),
+    Stream(StreamOutput, Option<PathBuf>),
 }
 
 impl CaptureFile {
-    /// Begins a capture. A regular file is written as `NAME.partial`, mode 0600, until it is
-    /// finished. It is refused if `NAME` or `NAME.partial` exists, unless `force` is set. A FIFO
-    /// must have a reader; see [`CaptureTarget::wait_for_reader`].
+    /// Begins a capture.
+    ///
+    /// A regular file is written as `NAME.partial`, mode 0600, until it is finished. It is refused
+    /// if `NAME` or `NAME.partial` exists, unless `force` is set. A FIFO must have a reader; see
+    /// [`CaptureTarget::wait_for_reader`].
     ///
     /// # Errors
     /// When the target is refused, or cannot be written.
@@ -152,54 +157,55 @@ impl CaptureFile {
                     return Err(failed(io::Error::from_raw_os_error(libc::EBADF)));
                 }
                 let file = io::stdout().as_fd().try_clone_to_owned();
-                Output::Stream(Stream::new(file.map_err(failed)?.into(), path, &encoder)?, None)
+                CaptureOutput::Stream(StreamOutput::new(file.map_err(failed)?.into(), path, &encoder)?, None)
             }
-            CaptureTarget::File(path) => match Kind::of(path) {
+            CaptureTarget::File(path) => match SpecialFile::of(path) {
                 Some(kind) => {
                     let file = stream::open(path, kind, force)?;
-                    Output::Stream(Stream::new(file, path, &encoder)?, Some(path.clone()))
+                    CaptureOutput::Stream(StreamOutput::new(file, path, &encoder)?, Some(path.clone()))
                 }
-                None => Output::Regular(Box::new(Regular::create(path, &encoder, force, disk)?)),
+                None => CaptureOutput::Regular(Box::new(RegularFile::create(path, &encoder, force, disk)?)),
             },
             CaptureTarget::NewFile(path) => {
-                Output::Regular(Box::new(Regular::create(path, &encoder, false, disk)?))
+                CaptureOutput::Regular(Box::new(RegularFile::create(path, &encoder, false, disk)?))
             }
         };
         Ok(Self { encoder, output })
     }
 
-    /// The name that the capture has in the end; `None` for standard output.
+    /// Returns the final name of the capture; `None` for standard output.
     pub fn path(&self) -> Option<&Path> {
         match &self.output {
-            Output::Regular(regular) => Some(regular.path()),
-            Output::Stream(_, path) => path.as_deref(),
+            CaptureOutput::Regular(regular) => Some(regular.path()),
+            CaptureOutput::Stream(_, path) => path.as_deref(),
         }
     }
 
-    /// The name that it has now; `None` for a stream, which keeps nothing.
+    /// Returns the current name of the capture; `None` for a stream.
     pub fn current_path(&self) -> Option<&Path> {
         match &self.output {
-            Output::Regular(regular) => Some(regular.current_path()),
-            Output::Stream(..) => None,
+            CaptureOutput::Regular(regular) => Some(regular.current_path()),
+            CaptureOutput::Stream(..) => None,
         }
     }
 
-    /// Removes the capture, of which nothing is wanted. What a stream has passed on is out of reach.
+    /// Removes the capture. Data that was written to a stream cannot be removed.
     ///
     /// # Errors
     /// When the file cannot be removed.
     pub fn discard(&mut self) -> io::Result<()> {
         match &mut self.output {
-            Output::Regular(regular) => regular.discard(),
-            Output::Stream(..) => Ok(()),
+            CaptureOutput::Regular(regular) => regular.discard(),
+            CaptureOutput::Stream(..) => Ok(()),
         }
     }
 
-    /// Bytes of the capture until now, without holes; at its end, its size.
+    /// Returns the number of bytes of the capture so far, without holes. At its end, this is its
+    /// size.
     pub fn bytes(&self) -> u64 {
         match &self.output {
-            Output::Regular(regular) => regular.bytes(),
-            Output::Stream(stream, _) => stream.bytes(),
+            CaptureOutput::Regular(regular) => regular.bytes(),
+            CaptureOutput::Stream(stream, _) => stream.bytes(),
         }
     }
 }
@@ -207,35 +213,35 @@ impl CaptureFile {
 impl Sink for CaptureFile {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.encoder.push(record)?;
-        if let Output::Regular(regular) = &mut self.output {
-            regular.recorded();
+        if let CaptureOutput::Regular(regular) = &mut self.output {
+            regular.note_record();
         }
         if self.encoder.is_full() {
             match &mut self.output {
-                Output::Regular(regular) => regular.seal(&mut self.encoder)?,
-                Output::Stream(stream, _) => stream.seal(&mut self.encoder)?,
+                CaptureOutput::Regular(regular) => regular.seal(&mut self.encoder)?,
+                CaptureOutput::Stream(stream, _) => stream.seal(&mut self.encoder)?,
             }
         }
         Ok(())
     }
 
     fn received_at(&mut self, time: Instant) {
-        if let Output::Regular(regular) = &mut self.output {
+        if let CaptureOutput::Regular(regular) = &mut self.output {
             regular.received_at(time);
         }
     }
 
     fn tick(&mut self, now: Instant) -> Result<Option<Instant>, SinkError> {
         match &mut self.output {
-            Output::Regular(regular) => regular.tick(&mut self.encoder, now),
-            Output::Stream(stream, _) => stream.tick(&mut self.encoder, now),
+            CaptureOutput::Regular(regular) => regular.tick(&mut self.encoder, now),
+            CaptureOutput::Stream(stream, _) => stream.tick(&mut self.encoder, now),
         }
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
         match &mut self.output {
-            Output::Regular(regular) => regular.finish(&mut self.encoder),
-            Output::Stream(stream, _) => stream.finish(&mut self.encoder),
+            CaptureOutput::Regular(regular) => regular.finish(&mut self.encoder),
+            CaptureOutput::Stream(stream, _) => stream.finish(&mut self.encoder),
         }
     }
 }

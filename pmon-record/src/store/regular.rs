@@ -7,7 +7,7 @@
 //! Sealed blocks are large, for compression. To limit the loss in a crash to 100 ms, newer records
 //! are appended to the journal, which begins far enough after the sealed blocks that the next ones
 //! fit in between. A new sealed block contains the journal's records too; then the journal is cut
-//! off. At any moment, one of the two is whole.
+//! off. At any moment, one of the two is complete.
 //!
 //! The journal may be durable while the sealed block that replaces it is not yet. The journal then
 //! stays until a sync has succeeded that began after the block was written. New records are
@@ -25,45 +25,47 @@ use std::time::{Duration, Instant};
 use pmon_core::capture::Encoder;
 
 use super::StoreError;
-use super::claim::{Claim, PublishError};
-use super::disk::{Disk, file_synced};
-use super::sync::Syncer;
+use super::claim::{ClaimedNames, PublishError};
+use super::disk::{Disk, supported_file_sync};
+use super::sync::SyncThread;
 use crate::sink::SinkError;
 
 const PAGE: u64 = 4096;
 /// Maximum time between the reception of a record and its entry in the journal, less one tick.
-const JOURNAL: Duration = Duration::from_millis(40);
+const JOURNAL_DELAY: Duration = Duration::from_millis(40);
 /// Number of records that are sealed at once, because they compress nearly as well as a full block.
 const WORTH_SEALING: usize = 2048;
 /// Maximum time until a record is in a sealed block.
-const SEAL: Duration = Duration::from_secs(3600);
+const SEAL_DELAY: Duration = Duration::from_secs(3600);
 /// Time between the starts of two syncs.
-const SYNC: Duration = Duration::from_millis(700);
+const SYNC_INTERVAL: Duration = Duration::from_millis(700);
 /// Time between checks of a running sync.
-const LOOK: Duration = Duration::from_millis(40);
+const SYNC_POLL_INTERVAL: Duration = Duration::from_millis(40);
 /// Bytes that a journal may need. If the limit on file sizes leaves less, there is no journal.
-const JOURNAL_ROOM: u64 = 4 << 20;
+const MIN_JOURNAL_SPACE: u64 = 4 << 20;
 /// Time after which a failed journal is tried again.
-const RETRY: Duration = Duration::from_secs(60);
+const JOURNAL_RETRY: Duration = Duration::from_secs(60);
 
 /// A capture in a regular file.
-pub(super) struct Regular {
+pub(super) struct RegularFile {
     disk: Arc<dyn Disk>,
-    claim: Claim,
-    syncer: Syncer,
+    claim: ClaimedNames,
+    syncer: SyncThread,
     /// Bytes of the header and of the sealed blocks.
     sealed_end: u64,
     journal: Option<Journal>,
-    cut: Cut,
+    truncation: TruncationState,
     /// Time until which no journal is written.
     no_journal_until: Option<Instant>,
     /// Time of the last tick or record.
     now: Instant,
-    /// When the records that come now were taken from the source, at the earliest.
+    /// Time at or after which the current records were received.
     received_at: Option<Instant>,
+    /// Reception time of the oldest record that is in no block.
     fresh_since: Option<Instant>,
+    /// Reception time of the oldest record that is in no sealed block.
     unsealed_since: Option<Instant>,
-    /// When the oldest bytes not synced yet were written.
+    /// Time at which the oldest bytes that are not synced were written.
     dirty_since: Option<Instant>,
 }
 
@@ -71,22 +73,22 @@ pub(super) struct Regular {
 struct Journal {
     start: u64,
     end: u64,
-    /// Whether it holds records that are in no sealed block.
+    /// Whether the journal has records that are in no sealed block.
     is_live: bool,
 }
 
-/// What must happen before the journal is cut off.
+/// The next step before the journal is cut off.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Cut {
+enum TruncationState {
     /// The next block must be sealed.
-    Seal,
+    AwaitSeal,
     /// A sync must begin.
-    Sync,
+    BeginSync,
     /// The running sync must succeed.
-    Synced,
+    AwaitSync,
 }
 
-impl Regular {
+impl RegularFile {
     /// Begins a capture in a file at `path`. `disk` wraps the created file.
     pub(super) fn create(
         path: &Path,
@@ -94,19 +96,19 @@ impl Regular {
         force: bool,
         disk: impl FnOnce(File) -> Arc<dyn Disk>,
     ) -> Result<Self, StoreError> {
-        let (mut claim, file) = Claim::new(path, force)?;
-        // Syncs the file's mode and owner, too.
-        let synced = file_synced(file.sync_all());
+        let (mut claim, file) = ClaimedNames::new(path, force)?;
+        // Also syncs the file's mode and owner.
+        let synced = supported_file_sync(file.sync_all());
         let disk = disk(file);
         let begun = synced
             .and_then(|()| write_all(&*disk, encoder.header(), 0).map_err(|(_, error)| error))
             .and_then(|()| disk.sync())
             .and_then(|()| claim.sync_directory(&*disk))
-            .and_then(|()| Syncer::new(disk.clone()));
+            .and_then(|()| SyncThread::new(disk.clone()));
         let syncer = begun.map_err(|source| {
             let path = claim.current().to_owned();
-            // What is to be said is why it failed.
-            let _ = claim.withdraw();
+            // The original error is reported. An error here would hide it.
+            let _ = claim.discard();
             StoreError::Io { action: "begin", path, source }
         })?;
         Ok(Self {
@@ -115,7 +117,7 @@ impl Regular {
             syncer,
             sealed_end: encoder.header().len() as u64,
             journal: None,
-            cut: Cut::Seal,
+            truncation: TruncationState::AwaitSeal,
             no_journal_until: None,
             now: Instant::now(),
             received_at: None,
@@ -130,26 +132,28 @@ impl Regular {
         self.claim.path()
     }
 
+    /// Returns the current name of the capture.
     pub(super) fn current_path(&self) -> &Path {
         self.claim.current()
     }
 
+    /// Removes the file.
     pub(super) fn discard(&mut self) -> io::Result<()> {
-        self.claim.withdraw()
+        self.claim.discard()
     }
 
     pub(super) fn bytes(&self) -> u64 {
         self.sealed_end + self.journal.as_ref().map_or(0, |journal| journal.end - journal.start)
     }
 
-    /// The records that come from now on were taken from the source then, at the earliest.
+    /// Announces that the next records were received at `time` or later.
     pub(super) fn received_at(&mut self, time: Instant) {
         self.received_at = Some(time);
         self.now = self.now.max(time);
     }
 
-    /// A record has come.
-    pub(super) fn recorded(&mut self) {
+    /// Records that the encoder has received a record.
+    pub(super) fn note_record(&mut self) {
         if self.fresh_since.is_none() {
             let now = self.received_at.unwrap_or_else(Instant::now);
             self.fresh_since = Some(now);
@@ -157,47 +161,58 @@ impl Regular {
         }
     }
 
-    /// Does what is due, and says when the next thing will be.
+    /// Performs the steps that are due. Returns the time of the next one.
     pub(super) fn tick(&mut self, encoder: &mut Encoder, now: Instant) -> Result<Option<Instant>, SinkError> {
         self.now = self.now.max(now);
         let is_due = |since: Option<Instant>, after| {
             since.is_some_and(|since| now.saturating_duration_since(since) >= after)
         };
         if self.syncer.poll().map_err(|error| self.unsynced(error))? {
-            self.synced(encoder)?;
+            self.handle_sync(encoder)?;
         }
-        if is_due(self.unsealed_since, SEAL) {
+        if is_due(self.unsealed_since, SEAL_DELAY) {
             self.seal(encoder)?;
         }
-        if is_due(self.fresh_since, JOURNAL) {
-            if encoder.pending() < WORTH_SEALING { self.journal(encoder, now)? } else { self.seal(encoder)? }
+        if is_due(self.fresh_since, JOURNAL_DELAY) {
+            if encoder.pending() < WORTH_SEALING {
+                self.append_to_journal(encoder, now)?
+            } else {
+                self.seal(encoder)?
+            }
         }
-        if !self.syncer.is_busy() && (self.cut == Cut::Sync || is_due(self.dirty_since, SYNC)) {
+        if !self.syncer.is_busy()
+            && (self.truncation == TruncationState::BeginSync || is_due(self.dirty_since, SYNC_INTERVAL))
+        {
             self.begin_sync(encoder)?;
         }
-        let due = [(self.unsealed_since, SEAL), (self.fresh_since, JOURNAL), (self.dirty_since, SYNC)];
+        let due = [
+            (self.unsealed_since, SEAL_DELAY),
+            (self.fresh_since, JOURNAL_DELAY),
+            (self.dirty_since, SYNC_INTERVAL),
+        ];
         let due = due.into_iter().filter_map(|(since, after)| Some(since? + after));
-        Ok(due.chain(self.syncer.is_busy().then(|| now + LOOK)).min())
+        Ok(due.chain(self.syncer.is_busy().then(|| now + SYNC_POLL_INTERVAL)).min())
     }
 
     /// Writes a block of all records since the last one, and cuts off the journal, or marks it to
     /// wait for a sync.
     pub(super) fn seal(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
         self.fresh_since = None;
-        // What came within the last second, a power loss may cost. What is older is safe in the journal, until the block is.
+        // A power loss may lose the records of the last second. Older ones must stay in the journal
+        // until the block is durable.
         let is_old = self.unsealed_since.take();
-        let is_old = is_old.is_some_and(|since| self.now.saturating_duration_since(since) >= SYNC);
+        let is_old = is_old.is_some_and(|since| self.now.saturating_duration_since(since) >= SYNC_INTERVAL);
         self.append(encoder.seal())?;
         let Some(journal) = &mut self.journal else { return Ok(()) };
         journal.is_live = false;
-        match self.cut {
-            Cut::Seal if !is_old => self.cut(),
-            Cut::Seal => {
-                self.cut = Cut::Sync;
+        match self.truncation {
+            TruncationState::AwaitSeal if !is_old => self.truncate_journal(),
+            TruncationState::AwaitSeal => {
+                self.truncation = TruncationState::BeginSync;
                 if self.syncer.is_busy() { Ok(()) } else { self.begin_sync(encoder) }
             }
-            // Journal records from after the sync began are not durable there, either.
-            Cut::Sync | Cut::Synced => Ok(()),
+            // Records that were journaled after the sync began are not durable yet.
+            TruncationState::BeginSync | TruncationState::AwaitSync => Ok(()),
         }
     }
 
@@ -211,7 +226,7 @@ impl Regular {
             // Data that may not be on the disk must not read as ended cleanly.
             let written = self.sealed_end - end;
             self.sealed_end = end;
-            self.clear(written);
+            self.remove_incomplete(written);
             return Err(error);
         }
         match self.claim.publish(&*self.disk) {
@@ -233,7 +248,7 @@ impl Regular {
         self.append(encoder.finish())?;
         self.sync()?;
         if self.journal.is_some() {
-            self.cut()?;
+            self.truncate_journal()?;
             self.sync()?;
         }
         Ok(())
@@ -241,11 +256,11 @@ impl Regular {
 
     /// Appends the records that are in no block yet to the journal, or seals them if that is
     /// impossible.
-    fn journal(&mut self, encoder: &mut Encoder, now: Instant) -> Result<(), SinkError> {
+    fn append_to_journal(&mut self, encoder: &mut Encoder, now: Instant) -> Result<(), SinkError> {
         let is_off = self.no_journal_until.is_some_and(|until| now < until);
         let next = (self.sealed_end + self.disk.hole()).next_multiple_of(PAGE);
         let (start, at) = self.journal.as_ref().map_or((next, next), |journal| (journal.start, journal.end));
-        let has_room = self.disk.size_limit().is_none_or(|limit| at + JOURNAL_ROOM <= limit);
+        let has_room = self.disk.size_limit().is_none_or(|limit| at + MIN_JOURNAL_SPACE <= limit);
         if is_off || self.journal.is_none() && !has_room {
             return self.seal(encoder);
         }
@@ -255,7 +270,7 @@ impl Regular {
             // Removes the incomplete block. If this fails as well, so does the seal, which reports
             // the error.
             let _ = self.disk.set_len(if self.journal.is_some() { at } else { self.sealed_end });
-            self.no_journal_until = Some(now + RETRY);
+            self.no_journal_until = Some(now + JOURNAL_RETRY);
             return self.seal(encoder);
         }
         self.fresh_since = None;
@@ -264,17 +279,18 @@ impl Regular {
         Ok(())
     }
 
+    /// Appends bytes to the sealed blocks.
     fn append(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         if bytes.is_empty() {
             return Ok(());
         }
         if self.journal.as_ref().is_some_and(|journal| self.sealed_end + bytes.len() as u64 > journal.start) {
-            // The hole is full, the only case in which the writer waits for a sync.
+            // The hole is full. Only in this case, the writer thread waits for a sync.
             self.sync()?;
-            self.cut()?;
+            self.truncate_journal()?;
         }
         if let Err((written, error)) = write_all(&*self.disk, bytes, self.sealed_end) {
-            self.clear(written as u64);
+            self.remove_incomplete(written as u64);
             return Err(self.failed("write to", error));
         }
         self.sealed_end += bytes.len() as u64;
@@ -283,12 +299,12 @@ impl Regular {
     }
 
     /// Removes an incomplete block after the sealed ones, so the capture ends with whole blocks.
-    fn clear(&self, written: u64) {
-        // The original error is reported already. If this fails, too, readers skip the incomplete
-        // block.
+    fn remove_incomplete(&self, written: u64) {
+        // The original error is reported already. If this fails as well, readers skip the
+        // incomplete block.
         let _ = match &self.journal {
             None => self.disk.set_len(self.sealed_end),
-            Some(_) => self.disk.punch(self.sealed_end, written).or_else(|_| {
+            Some(_) => self.disk.punch_hole(self.sealed_end, written).or_else(|_| {
                 write_all(&*self.disk, &vec![0; written as usize], self.sealed_end)
                     .map_err(|(_, error)| error)
             }),
@@ -297,9 +313,9 @@ impl Regular {
 
     /// Begins a sync on the sync thread.
     fn begin_sync(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
-        if self.cut == Cut::Sync {
+        if self.truncation == TruncationState::BeginSync {
             self.seal_live(encoder)?;
-            self.cut = Cut::Synced;
+            self.truncation = TruncationState::AwaitSync;
         }
         self.dirty_since = None;
         self.syncer.begin();
@@ -307,10 +323,10 @@ impl Regular {
     }
 
     /// Handles a sync that has succeeded.
-    fn synced(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
-        if self.cut == Cut::Synced {
+    fn handle_sync(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
+        if self.truncation == TruncationState::AwaitSync {
             self.seal_live(encoder)?;
-            self.cut()?;
+            self.truncate_journal()?;
         }
         Ok(())
     }
@@ -325,10 +341,10 @@ impl Regular {
         Ok(())
     }
 
-    /// Cuts off what is behind the sealed blocks.
-    fn cut(&mut self) -> Result<(), SinkError> {
+    /// Cuts off everything after the sealed blocks.
+    fn truncate_journal(&mut self) -> Result<(), SinkError> {
         self.disk.set_len(self.sealed_end).map_err(|error| self.failed("truncate", error))?;
-        (self.journal, self.cut) = (None, Cut::Seal);
+        (self.journal, self.truncation) = (None, TruncationState::AwaitSeal);
         Ok(())
     }
 
@@ -360,7 +376,7 @@ fn write_all(disk: &dyn Disk, bytes: &[u8], at: u64) -> Result<(), (usize, io::E
     while written < bytes.len() {
         match disk.write_at(&bytes[written..], at + written as u64) {
             Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
-            Ok(some) => written += some,
+            Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err((written, error)),
         }

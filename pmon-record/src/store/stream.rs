@@ -1,4 +1,4 @@
-//! A capture into a pipe, a terminal or a device: blocks one after the other, nothing kept, nothing moved.
+//! Writes a capture to a pipe, a terminal or a device, block after block.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, Write as _};
@@ -11,22 +11,22 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::StoreError;
-use super::disk::file_synced;
+use super::disk::supported_file_sync;
 use crate::sink::SinkError;
 
-/// Records wait no longer for their block than this and one tick.
-const FLUSH: Duration = Duration::from_millis(40);
+/// Maximum time that a record waits for its block, less one tick.
+const FLUSH_DELAY: Duration = Duration::from_millis(40);
 
 /// The kind of an existing capture target that is not a regular file. Links are followed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SpecialFile {
     Fifo,
     Device,
     BlockDevice,
     Socket,
 }
 
-impl Kind {
+impl SpecialFile {
     /// Returns the kind of the file at `path`; `None` if there is none, or it is a regular file or
     /// a directory.
     pub(super) fn of(path: &Path) -> Option<Self> {
@@ -48,22 +48,22 @@ impl Kind {
 ///
 /// # Errors
 /// [`StoreError::NoReader`] if it is a FIFO that no process reads.
-pub(super) fn open(path: &Path, kind: Kind, force: bool) -> Result<File, StoreError> {
+pub(super) fn open(path: &Path, kind: SpecialFile, force: bool) -> Result<File, StoreError> {
     let failed = |source| StoreError::Io { action: "open", path: path.into(), source };
     match kind {
-        Kind::Socket => return Err(failed(io::Error::other("it is a socket"))),
-        Kind::BlockDevice if !force => return Err(StoreError::BlockDevice { path: path.into() }),
-        Kind::BlockDevice | Kind::Fifo | Kind::Device => {}
+        SpecialFile::Socket => return Err(failed(io::Error::other("it is a socket"))),
+        SpecialFile::BlockDevice if !force => return Err(StoreError::BlockDevice { path: path.into() }),
+        SpecialFile::BlockDevice | SpecialFile::Fifo | SpecialFile::Device => {}
     }
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = match OpenOptions::new().write(true).custom_flags(flags).open(path) {
-        Err(error) if kind == Kind::Fifo && error.raw_os_error() == Some(libc::ENXIO) => {
+        Err(error) if kind == SpecialFile::Fifo && error.raw_os_error() == Some(libc::ENXIO) => {
             return Err(StoreError::NoReader { path: path.into() });
         }
         opened => opened.map_err(failed)?,
     };
-    if Kind::new(file.metadata().map_err(failed)?.file_type()) != Some(kind) {
-        return Err(failed(io::Error::other("another file has taken its place")));
+    if SpecialFile::new(file.metadata().map_err(failed)?.file_type()) != Some(kind) {
+        return Err(failed(io::Error::other("another file has replaced it")));
     }
     let flags = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags - OFlags::NONBLOCK));
     flags.map_err(|errno| failed(errno.into()))?;
@@ -71,14 +71,15 @@ pub(super) fn open(path: &Path, kind: Kind, force: bool) -> Result<File, StoreEr
 }
 
 /// A capture in a stream.
-pub(super) struct Stream {
+pub(super) struct StreamOutput {
     file: File,
     path: PathBuf,
     bytes: u64,
+    /// Time of the first tick with records that are in no block.
     fresh_since: Option<Instant>,
 }
 
-impl Stream {
+impl StreamOutput {
     /// Begins the capture.
     pub(super) fn new(file: File, path: &Path, encoder: &Encoder) -> Result<Self, StoreError> {
         let mut this = Self { file, path: path.into(), bytes: 0, fresh_since: None };
@@ -94,12 +95,12 @@ impl Stream {
         self.bytes
     }
 
-    /// Does what is due, and says when the next thing will be.
+    /// Writes a block if it is due. Returns the time of the next one.
     pub(super) fn tick(&mut self, encoder: &mut Encoder, now: Instant) -> Result<Option<Instant>, SinkError> {
         if encoder.unsealed() == 0 {
             return Ok(None);
         }
-        let flush_at = *self.fresh_since.get_or_insert(now) + FLUSH;
+        let flush_at = *self.fresh_since.get_or_insert(now) + FLUSH_DELAY;
         if now >= flush_at {
             self.seal(encoder)?;
         }
@@ -116,11 +117,10 @@ impl Stream {
         self.write(encoder.finish())?;
         // Standard output may be a file. A network filesystem or a block device accepts bytes that
         // it then cannot keep.
-        let is_stored = self
-            .file
-            .metadata()
-            .is_ok_and(|meta| meta.is_file() || Kind::new(meta.file_type()) == Some(Kind::BlockDevice));
-        let synced = if is_stored { file_synced(self.file.sync_data()) } else { Ok(()) };
+        let is_stored = self.file.metadata().is_ok_and(|meta| {
+            meta.is_file() || SpecialFile::new(meta.file_type()) == Some(SpecialFile::BlockDevice)
+        });
+        let synced = if is_stored { supported_file_sync(self.file.sync_data()) } else { Ok(()) };
         synced.map_err(|error| SinkError::from_io("sync", self.path.display().to_string(), None, error))
     }
 
@@ -133,12 +133,12 @@ impl Stream {
         let mut written = 0;
         while written < bytes.len() {
             match self.file.write(&bytes[written..]) {
-                Ok(some) if some > 0 => written += some,
+                Ok(count) if count > 0 => written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A parent may share a pipe that it has made nonblocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait()?,
                 failed => {
-                    self.clear(written as u64);
+                    self.remove_incomplete(written as u64);
                     return Err(failed.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into()));
                 }
             }
@@ -156,10 +156,10 @@ impl Stream {
     }
 
     /// Removes an incomplete block at the end of a stream that is a regular file.
-    fn clear(&mut self, written: u64) {
+    fn remove_incomplete(&mut self, written: u64) {
         let Ok(meta) = self.file.metadata() else { return };
         if meta.is_file() && written > 0 && self.file.stream_position().is_ok_and(|at| at == meta.len()) {
-            // The original error is reported already. If this fails, too, readers skip the
+            // The original error is reported already. If this fails as well, readers skip the
             // incomplete block.
             let _ = self.file.set_len(meta.len() - written);
         }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::disk::Disk;
 
 /// The sync thread of a file, and the results of its syncs.
-pub(super) struct Syncer {
+pub(super) struct SyncThread {
     requests: Sender<()>,
     results: Receiver<io::Result<()>>,
     /// Start time of the running sync.
@@ -22,7 +22,7 @@ pub(super) struct Syncer {
     failed: Option<io::Error>,
 }
 
-impl Syncer {
+impl SyncThread {
     /// Starts the thread. The whole file must just have been synced.
     pub(super) fn new(disk: Arc<dyn Disk>) -> io::Result<Self> {
         let (requests, requested) = channel();
@@ -47,7 +47,7 @@ impl Syncer {
         self.safe_until
     }
 
-    /// Begins a sync of everything written so far. None may be running.
+    /// Begins a sync of everything written so far. No sync may be running.
     pub(super) fn begin(&mut self) {
         // The thread runs as long as this value exists. If it panicked, the result is an error.
         let _ = self.requests.send(());
@@ -64,8 +64,8 @@ impl Syncer {
         }
         match self.results.try_recv() {
             Err(TryRecvError::Empty) => self.check().map(|()| false),
-            Ok(result) => self.ended(result).map(|()| true),
-            Err(TryRecvError::Disconnected) => self.ended(Err(gone())).map(|()| true),
+            Ok(result) => self.handle_result(result).map(|()| true),
+            Err(TryRecvError::Disconnected) => self.handle_result(Err(thread_ended())).map(|()| true),
         }
     }
 
@@ -77,11 +77,11 @@ impl Syncer {
         if !self.is_busy() {
             return self.check();
         }
-        let result = self.results.recv().unwrap_or_else(|RecvError| Err(gone()));
-        self.ended(result)
+        let result = self.results.recv().unwrap_or_else(|RecvError| Err(thread_ended()));
+        self.handle_result(result)
     }
 
-    fn ended(&mut self, result: io::Result<()>) -> io::Result<()> {
+    fn handle_result(&mut self, result: io::Result<()>) -> io::Result<()> {
         let began = self.began.take();
         match result {
             Ok(()) => self.safe_until = began.unwrap_or(self.safe_until),
@@ -102,6 +102,6 @@ impl Syncer {
     }
 }
 
-fn gone() -> io::Error {
+fn thread_ended() -> io::Error {
     io::Error::other("the sync thread has ended")
 }

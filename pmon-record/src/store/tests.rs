@@ -23,7 +23,7 @@ fn target(directory: &TempDir) -> (CaptureTarget, PathBuf, PathBuf) {
     (CaptureTarget::File(path.clone()), path, directory.path().join("a.pmon.partial"))
 }
 
-fn note(file: &mut CaptureFile, text: &str) {
+fn record_note(file: &mut CaptureFile, text: &str) {
     file.record(&Record::Scope(ScopeInfo { text: text.into() })).unwrap();
 }
 
@@ -32,7 +32,7 @@ fn finish(mut file: CaptureFile) {
     file.finish().unwrap();
 }
 
-/// The texts of the notes in a capture, and whether it ended cleanly.
+/// Returns the texts of the notes in a capture, and whether it ended cleanly.
 fn notes(input: impl Read) -> (Vec<String>, bool) {
     let mut reader = Reader::open(input).unwrap();
     let mut texts = Vec::new();
@@ -49,13 +49,13 @@ fn notes(input: impl Read) -> (Vec<String>, bool) {
 }
 
 #[test]
-fn a_capture_is_partial_until_finished_and_private() {
+fn a_capture_is_partial_until_it_is_finished_and_private() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
     let mut file = CaptureFile::create(&target, &header(), false).unwrap();
     assert_eq!((file.path(), file.current_path()), (Some(&*path), Some(&*partial)));
     assert_eq!(fs::metadata(&partial).unwrap().permissions().mode() & 0o777, 0o600);
-    note(&mut file, "one");
+    record_note(&mut file, "one");
     assert!(!path.exists());
     finish(file);
     assert!(!partial.exists());
@@ -63,7 +63,7 @@ fn a_capture_is_partial_until_finished_and_private() {
 }
 
 #[test]
-fn what_exists_is_refused_unless_forced() {
+fn an_existing_file_is_refused_unless_forced() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
     fs::write(&path, "old").unwrap();
@@ -78,11 +78,11 @@ fn what_exists_is_refused_unless_forced() {
 }
 
 #[test]
-fn another_recorders_capture_is_not_touched() {
+fn a_capture_of_another_recorder_is_not_replaced() {
     let directory = TempDir::new().unwrap();
     let (target, path, _) = target(&directory);
     let mut first = CaptureFile::create(&target, &header(), false).unwrap();
-    note(&mut first, "first");
+    record_note(&mut first, "first");
     for force in [false, true] {
         assert!(matches!(CaptureFile::create(&target, &header(), force), Err(StoreError::Busy { .. })));
     }
@@ -91,7 +91,7 @@ fn another_recorders_capture_is_not_touched() {
 }
 
 #[test]
-fn a_discarded_capture_leaves_what_it_would_have_replaced() {
+fn discarding_a_capture_restores_the_files_that_it_would_have_replaced() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
     fs::write(&path, "old").unwrap();
@@ -100,11 +100,11 @@ fn a_discarded_capture_leaves_what_it_would_have_replaced() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "old");
     assert_eq!(fs::read_to_string(&partial).unwrap(), "evidence");
     finish(CaptureFile::create(&target, &header(), true).unwrap());
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left behind");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no other file is left");
 }
 
 #[test]
-fn a_failed_beginning_leaves_nothing() {
+fn a_capture_that_cannot_be_created_leaves_no_file() {
     let directory = TempDir::new().unwrap();
     let (target, ..) = target(&directory);
     let huge = Header { meta: Meta { command: vec![vec![0; 2 << 20]], ..Meta::default() }, ..header() };
@@ -113,7 +113,7 @@ fn a_failed_beginning_leaves_nothing() {
 }
 
 #[test]
-fn a_link_in_the_place_of_the_partial_file_is_not_followed() {
+fn a_link_at_the_partial_name_is_not_followed() {
     let directory = TempDir::new().unwrap();
     let (target, _, partial) = target(&directory);
     let victim = directory.path().join("victim");
@@ -124,11 +124,11 @@ fn a_link_in_the_place_of_the_partial_file_is_not_followed() {
 }
 
 #[test]
-fn a_file_that_appears_meanwhile_is_not_replaced_and_the_capture_is_kept() {
+fn a_file_created_meanwhile_is_not_replaced_and_the_capture_is_kept() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
     let mut file = CaptureFile::create(&target, &header(), false).unwrap();
-    note(&mut file, "kept");
+    record_note(&mut file, "kept");
     fs::write(&path, "other").unwrap();
     file.record(&Record::End(End::default())).unwrap();
     assert!(matches!(file.finish(), Err(SinkError::Exists { .. })));
@@ -137,33 +137,33 @@ fn a_file_that_appears_meanwhile_is_not_replaced_and_the_capture_is_kept() {
 }
 
 #[test]
-fn what_has_waited_for_50_ms_survives_and_the_journal_ends_with_the_next_seal() {
+fn records_are_journaled_within_50_ms_and_the_next_seal_ends_the_journal() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
     let mut file = CaptureFile::create(&target, &header(), false).unwrap();
     for (count, text) in ["one", "two", "three"].into_iter().enumerate() {
-        note(&mut file, text);
+        record_note(&mut file, text);
         file.tick(Instant::now() + Duration::from_millis(50)).unwrap();
-        // What a reader finds if the recorder is killed now.
+        // A reader finds these notes if the recorder is killed now.
         let (texts, clean) = notes(fs::File::open(&partial).unwrap());
         assert_eq!((texts.len(), texts.last().map(String::as_str), clean), (count + 1, Some(text), false));
     }
     let meta = fs::metadata(&partial).unwrap();
-    assert!(meta.len() > MAX_BLOCK as u64, "the journal is behind a gap");
-    assert!(meta.blocks() * 512 < 1 << 20, "which takes no space");
+    assert!(meta.len() > MAX_BLOCK as u64, "the journal follows a hole");
+    assert!(meta.blocks() * 512 < 1 << 20, "the hole takes no space");
 
     let later = Instant::now() + Duration::from_secs(3601);
     file.tick(later).unwrap();
     // The journal stays until the block is durable.
     let began = Instant::now();
     while fs::metadata(&partial).unwrap().len() != file.bytes() || file.bytes() > MAX_BLOCK as u64 {
-        assert!(began.elapsed() < Duration::from_secs(20), "the journal is still there");
+        assert!(began.elapsed() < Duration::from_secs(20), "the journal is not cut off");
         thread::sleep(Duration::from_millis(5));
         file.tick(later).unwrap();
     }
-    assert_eq!(fs::metadata(&partial).unwrap().len(), file.bytes(), "sealed: no journal");
+    assert_eq!(fs::metadata(&partial).unwrap().len(), file.bytes(), "a sealed capture has no journal");
     assert_eq!(notes(fs::File::open(&partial).unwrap()).0.len(), 3);
-    note(&mut file, "four");
+    record_note(&mut file, "four");
     finish(file);
     assert_eq!(
         notes(fs::File::open(&path).unwrap()),
@@ -172,7 +172,7 @@ fn what_has_waited_for_50_ms_survives_and_the_journal_ends_with_the_next_seal() 
 }
 
 #[test]
-fn a_fifo_gets_the_capture_as_it_comes() {
+fn a_fifo_receives_records_without_delay() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -186,11 +186,11 @@ fn a_fifo_gets_the_capture_as_it_comes() {
     assert_eq!(file.current_path(), None);
     let began = Instant::now();
     let before = file.bytes();
-    note(&mut file, "one");
+    record_note(&mut file, "one");
     file.tick(began).unwrap();
     file.tick(began + Duration::from_millis(50)).unwrap();
-    assert!(file.bytes() > before, "nothing waits for long");
-    note(&mut file, "two");
+    assert!(file.bytes() > before, "the record is written within 50 ms");
+    record_note(&mut file, "two");
     finish(file);
     assert_eq!(reader.join().unwrap(), (vec!["one".into(), "two".into()], true));
     assert!(path.exists() && !partial.exists());
@@ -205,13 +205,13 @@ fn a_reader_that_closes_a_fifo_ends_the_recording() {
     drop(target.wait_for_reader(until(Duration::from_secs(20))).unwrap());
     let mut file = match CaptureFile::create(&target, &header(), false) {
         Ok(file) => file,
-        // The reader was faster: as good.
+        // The reader was faster, which is correct as well.
         Err(StoreError::NoReader { .. }) => return reader.join().unwrap(),
         Err(StoreError::Io { source, .. }) => return assert_eq!(source.kind(), io::ErrorKind::BrokenPipe),
         Err(error) => panic!("{error}"),
     };
     reader.join().unwrap();
-    note(&mut file, "one");
+    record_note(&mut file, "one");
     let error = file.finish().unwrap_err();
     assert!(error.is_closed_pipe(), "{error}");
 }
@@ -226,21 +226,21 @@ fn until(limit: Duration) -> impl FnMut(Duration) -> bool {
 }
 
 #[test]
-fn a_fifo_without_a_reader_is_waited_for_no_longer_than_wanted() {
+fn waiting_for_the_reader_of_a_fifo_ends_at_the_limit() {
     let directory = TempDir::new().unwrap();
     let (target, path, _) = target(&directory);
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     let waited = target.wait_for_reader(until(Duration::from_millis(50)));
     assert!(matches!(waited, Err(StoreError::NoReader { .. })));
     let file = CaptureFile::create(&target, &header(), false);
-    assert!(matches!(file, Err(StoreError::NoReader { .. })), "it does not wait");
+    assert!(matches!(file, Err(StoreError::NoReader { .. })), "creating the capture does not wait");
     assert!(
         CaptureTarget::File(directory.path().join("none")).wait_for_reader(|_| panic!()).unwrap().is_none()
     );
 }
 
 #[test]
-fn a_new_file_is_created_whatever_has_its_name() {
+fn a_new_file_replaces_no_kind_of_file() {
     let directory = TempDir::new().unwrap();
     let (target, path, partial) = target(&directory);
     let CaptureTarget::File(name) = target else { unreachable!() };
@@ -273,21 +273,22 @@ fn a_new_file_is_created_whatever_has_its_name() {
 }
 
 #[test]
-fn what_is_no_file_is_written_to_only_if_it_takes_a_stream() {
+fn a_special_file_is_written_to_only_if_it_accepts_a_stream() {
     let directory = TempDir::new().unwrap();
     let (target, path, _) = target(&directory);
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     assert!(matches!(CaptureFile::create(&target, &header(), true), Err(StoreError::Io { .. })));
     finish(CaptureFile::create(&CaptureTarget::File("/dev/null".into()), &header(), false).unwrap());
     let block = fs::read_dir("/dev").unwrap().flatten().map(|entry| entry.path());
-    if let Some(path) = block.into_iter().find(|path| Kind::of(path) == Some(Kind::BlockDevice)) {
+    if let Some(path) = block.into_iter().find(|path| SpecialFile::of(path) == Some(SpecialFile::BlockDevice))
+    {
         let file = CaptureFile::create(&CaptureTarget::File(path), &header(), false);
         assert!(matches!(file, Err(StoreError::BlockDevice { .. })), "without --force");
     }
 }
 
 #[test]
-fn a_full_device_is_named_with_what_to_do() {
+fn the_error_of_a_full_device_names_the_capture() {
     let file = CaptureFile::create(&CaptureTarget::File("/dev/full".into()), &header(), false);
     let Err(StoreError::Io { source, .. }) = file else { panic!("written to a full device") };
     assert_eq!(source.kind(), io::ErrorKind::StorageFull);

@@ -18,7 +18,7 @@ use pmon_core::wire::EventBody;
 use pmon_core::{Task, Tgid};
 use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, SubscribeError, Subscription};
 use pmon_testkit::guard::skip;
-use sinks::{GatedSink, MemorySink, Recorded};
+use sinks::{CollectingSink, GatedSink, Recorded};
 
 /// Subscribes, or skips the test if this environment does not permit it.
 fn subscribe(options: &RecordOptions) -> Option<Subscription> {
@@ -41,7 +41,7 @@ fn subscribe(options: &RecordOptions) -> Option<Subscription> {
 /// Records while `workload` runs.
 fn record<T>(options: &RecordOptions, workload: impl FnOnce() -> T) -> Option<(T, Recorded)> {
     let subscription = subscribe(options)?;
-    let recording = Recording::start(subscription, MemorySink::default(), options).unwrap();
+    let recording = Recording::start(subscription, CollectingSink::default(), options).unwrap();
     let result = workload();
     recording.stopper().stop();
     let (sink, end) = recording.join().unwrap();
@@ -230,7 +230,7 @@ fn losses_by_a_stalled_output_are_counted_also_at_the_end() {
 fn a_recording_ends_during_a_storm() {
     let options = RecordOptions { snapshot: false, details: false, ..RecordOptions::default() };
     let Some(subscription) = subscribe(&options) else { return };
-    let recording = Recording::start(subscription, MemorySink::default(), &options).unwrap();
+    let recording = Recording::start(subscription, CollectingSink::default(), &options).unwrap();
     let over = Arc::new(AtomicBool::new(false));
     let storm = std::thread::spawn({
         let over = over.clone();

@@ -39,13 +39,13 @@ impl Recorded {
 
 /// A sink that keeps its records.
 #[derive(Debug, Default)]
-pub(crate) struct MemorySink {
+pub(crate) struct CollectingSink {
     recorded: Recorded,
     ended: bool,
     finished: bool,
 }
 
-impl MemorySink {
+impl CollectingSink {
     /// Returns the records, once the recording has ended.
     pub(crate) fn finished(self, end: End) -> Recorded {
         assert!(self.ended && self.finished);
@@ -54,7 +54,7 @@ impl MemorySink {
     }
 }
 
-impl Sink for MemorySink {
+impl Sink for CollectingSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         assert!(!self.ended, "a record follows the end");
         let recorded = &mut self.recorded;
@@ -93,7 +93,7 @@ impl Sink for MemorySink {
 /// A sink that blocks until its gate is open.
 #[derive(Debug, Default)]
 pub(crate) struct GatedSink {
-    pub(crate) memory: MemorySink,
+    pub(crate) memory: CollectingSink,
     pub(crate) is_open: Arc<AtomicBool>,
 }
 

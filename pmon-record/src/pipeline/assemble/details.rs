@@ -1,5 +1,5 @@
-//! Records the details of processes once it is certain which program they belong to, and redacts and
-//! truncates texts before they are recorded.
+//! Records the details of processes once it is certain which program they belong to, and redacts
+//! and truncates texts before they are recorded.
 
 use pmon_core::batch::SLOT_LEN;
 use pmon_core::capture::{Details, MissReason, Record, RecordedDatagram, SelfGenerated};

@@ -11,13 +11,13 @@ const PAGE: u64 = 4096;
 /// A real file with fault injection.
 pub(super) struct FaultyDisk {
     real: RealDisk,
-    state: Mutex<State>,
+    state: Mutex<FaultyDiskState>,
     changed: Condvar,
 }
 
 /// The faults that a test has set, and the history.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct FaultyDiskState {
     /// Number of pages available to the file; `None` for no limit.
     pub(super) pages: Option<usize>,
     /// `RLIMIT_FSIZE`.
@@ -39,20 +39,20 @@ pub(super) struct State {
     pub(super) is_stuck: bool,
     /// Number of syncs that have begun.
     pub(super) syncs: u32,
-    pub(super) past: Past,
+    pub(super) history: FileHistory,
 }
 
 /// The history of the file.
 #[derive(Default)]
-pub(super) struct Past {
-    operations: Vec<Operation>,
+pub(super) struct FileHistory {
+    operations: Vec<DiskOperation>,
     /// Number of operations done when the last successful sync began.
     durable: usize,
     allocated: BTreeSet<u64>,
     len: u64,
 }
 
-enum Operation {
+enum DiskOperation {
     Write { at: u64, bytes: Vec<u8> },
     Len(u64),
     Punch { at: u64, len: u64 },
@@ -62,7 +62,7 @@ impl FaultyDisk {
     /// Begins a capture on such a disk.
     pub(super) fn create(
         target: &CaptureTarget,
-        state: State,
+        state: FaultyDiskState,
     ) -> Result<(CaptureFile, Arc<Self>), StoreError> {
         let mut disk = None;
         let file = CaptureFile::create_on(target, &header(), false, |file| {
@@ -72,7 +72,7 @@ impl FaultyDisk {
         Ok((file, disk.unwrap()))
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, FaultyDiskState> {
         self.state.lock().unwrap()
     }
 
@@ -85,12 +85,17 @@ impl FaultyDisk {
     /// Returns the number of operations, and how many of them are durable.
     pub(super) fn progress(&self) -> (usize, usize) {
         let state = self.state();
-        (state.past.operations.len(), state.past.durable)
+        (state.history.operations.len(), state.history.durable)
     }
 
     /// Returns how often the file was cut off.
-    pub(super) fn cuts(&self) -> usize {
-        self.state().past.operations.iter().filter(|operation| matches!(operation, Operation::Len(_))).count()
+    pub(super) fn truncations(&self) -> usize {
+        self.state()
+            .history
+            .operations
+            .iter()
+            .filter(|operation| matches!(operation, DiskOperation::Len(_)))
+            .count()
     }
 
     /// Returns the file after a power loss: all synced operations, and the others for which
@@ -98,18 +103,18 @@ impl FaultyDisk {
     pub(super) fn after_power_loss(&self, mut survives: impl FnMut() -> bool) -> Vec<u8> {
         let state = self.state();
         let mut image = Vec::new();
-        for (number, operation) in state.past.operations.iter().enumerate() {
-            if number >= state.past.durable && !survives() {
+        for (number, operation) in state.history.operations.iter().enumerate() {
+            if number >= state.history.durable && !survives() {
                 continue;
             }
             match operation {
-                Operation::Write { at, bytes } => {
+                DiskOperation::Write { at, bytes } => {
                     let (at, end) = (*at as usize, *at as usize + bytes.len());
                     image.resize(image.len().max(end), 0);
                     image[at..end].copy_from_slice(bytes);
                 }
-                Operation::Len(len) => image.resize(*len as usize, 0),
-                Operation::Punch { at, len } => {
+                DiskOperation::Len(len) => image.resize(*len as usize, 0),
+                DiskOperation::Punch { at, len } => {
                     let end = image.len().min((at + len) as usize);
                     image[(*at as usize).min(end)..end].fill(0);
                 }
@@ -133,48 +138,48 @@ impl Disk for FaultyDisk {
                 return errno(libc::EFBIG);
             }
         }
-        if state.has_no_holes && at > state.past.len {
+        if state.has_no_holes && at > state.history.len {
             return errno(libc::ENOSPC);
         }
         for page in at / PAGE..end.div_ceil(PAGE) {
-            if !state.past.allocated.contains(&page) {
-                if state.pages.is_some_and(|pages| state.past.allocated.len() >= pages) {
+            if !state.history.allocated.contains(&page) {
+                if state.pages.is_some_and(|pages| state.history.allocated.len() >= pages) {
                     end = end.min(page * PAGE);
                     break;
                 }
-                state.past.allocated.insert(page);
+                state.history.allocated.insert(page);
             }
         }
         if end <= at {
             return errno(libc::ENOSPC);
         }
         let bytes = &bytes[..(end - at) as usize];
-        state.past.len = state.past.len.max(end);
-        state.past.operations.push(Operation::Write { at, bytes: bytes.into() });
+        state.history.len = state.history.len.max(end);
+        state.history.operations.push(DiskOperation::Write { at, bytes: bytes.into() });
         self.real.write_at(bytes, at)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state();
-        state.past.len = len;
-        state.past.allocated.split_off(&len.div_ceil(PAGE));
-        state.past.operations.push(Operation::Len(len));
+        state.history.len = len;
+        state.history.allocated.split_off(&len.div_ceil(PAGE));
+        state.history.operations.push(DiskOperation::Len(len));
         self.real.set_len(len)
     }
 
-    fn punch(&self, at: u64, len: u64) -> io::Result<()> {
+    fn punch_hole(&self, at: u64, len: u64) -> io::Result<()> {
         let mut state = self.state();
         if state.has_no_punch {
             return errno(libc::EOPNOTSUPP);
         }
-        state.past.allocated.retain(|page| page * PAGE < at || (page + 1) * PAGE > at + len);
-        state.past.operations.push(Operation::Punch { at, len });
-        self.real.punch(at, len)
+        state.history.allocated.retain(|page| page * PAGE < at || (page + 1) * PAGE > at + len);
+        state.history.operations.push(DiskOperation::Punch { at, len });
+        self.real.punch_hole(at, len)
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state();
-        let (number, until) = (state.syncs, state.past.operations.len());
+        let (number, until) = (state.syncs, state.history.operations.len());
         state.syncs += 1;
         let takes = state.sync_takes;
         while state.is_stuck {
@@ -186,7 +191,7 @@ impl Disk for FaultyDisk {
         if let Some((_, error)) = state.fails_at_sync.filter(|&(at, _)| at == number) {
             return errno(error);
         }
-        state.past.durable = until;
+        state.history.durable = until;
         Ok(())
     }
 

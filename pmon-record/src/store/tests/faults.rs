@@ -2,19 +2,19 @@
 
 use oorandom::Rand32;
 
-use super::disk::{FaultyDisk, State};
+use super::disk::{FaultyDisk, FaultyDiskState};
 use super::*;
 
 /// Maximum time until a record is in the journal, ticks included.
-const JOURNALED: Duration = Duration::from_millis(100);
+const JOURNAL_DELAY: Duration = Duration::from_millis(100);
 /// Maximum age of records that are not durable, once a running sync succeeds.
-const SYNCED: Duration = Duration::from_millis(800);
-/// A hole that fits the blocks of these tests.
-const SMALL: Option<u64> = Some(1 << 20);
+const SYNC_DELAY: Duration = Duration::from_millis(800);
+/// A hole with space for the blocks of these tests.
+const SMALL_HOLE: Option<u64> = Some(1 << 20);
 const STEP: Duration = Duration::from_millis(20);
 
 /// A capture recorded in virtual time: numbered notes, each with its time.
-struct Recorder {
+struct SimulatedRecorder {
     file: CaptureFile,
     disk: Arc<FaultyDisk>,
     partial: PathBuf,
@@ -26,12 +26,12 @@ struct Recorder {
     _directory: TempDir,
 }
 
-impl Recorder {
-    fn new(state: State) -> Self {
+impl SimulatedRecorder {
+    fn new(state: FaultyDiskState) -> Self {
         Self::try_new(state).unwrap()
     }
 
-    fn try_new(state: State) -> Result<Self, StoreError> {
+    fn try_new(state: FaultyDiskState) -> Result<Self, StoreError> {
         let directory = TempDir::new().unwrap();
         let (target, path, partial) = target(&directory);
         let (file, disk) = FaultyDisk::create(&target, state)?;
@@ -82,21 +82,22 @@ impl Recorder {
     fn check_cut(&self) {
         let (found, clean) = self.found();
         assert!(!self.path.exists() && self.partial.exists() && !clean);
-        assert!(found >= self.older_than(JOURNALED, self.now), "{found} of {}", self.taken.len());
+        assert!(found >= self.older_than(JOURNAL_DELAY, self.now), "{found} of {}", self.taken.len());
     }
 
     /// Checks that a kill now costs at most the last 100 ms.
     fn check_kill(&self) {
         let (found, _) = self.found();
-        assert!(found >= self.older_than(JOURNALED, self.now), "{found} of {}", self.taken.len());
+        assert!(found >= self.older_than(JOURNAL_DELAY, self.now), "{found} of {}", self.taken.len());
     }
 }
 
 #[test]
-fn a_failed_sync_is_the_recordings_failure_whenever_it_comes() {
+fn any_failed_sync_fails_the_recording() {
     // The first sync is at the start, then those of the recording, and the last one at the end.
     let syncs = {
-        let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+        let mut recorder =
+            SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
         (0..150).try_for_each(|_| recorder.step(3, 30)).unwrap();
         recorder.finish().unwrap();
         recorder.disk.state().syncs
@@ -104,7 +105,11 @@ fn a_failed_sync_is_the_recordings_failure_whenever_it_comes() {
     assert!(syncs > 3, "{syncs}");
     for number in 1..4 {
         let fails_at_sync = Some((number, libc::EIO));
-        let mut recorder = Recorder::new(State { fails_at_sync, hole: SMALL, ..State::default() });
+        let mut recorder = SimulatedRecorder::new(FaultyDiskState {
+            fails_at_sync,
+            hole: SMALL_HOLE,
+            ..FaultyDiskState::default()
+        });
         let recorded = (0..150).try_for_each(|_| recorder.step(3, 30));
         let failure = recorded.and_then(|()| recorder.finish()).unwrap_err();
         assert!(matches!(failure, SinkError::Unsynced { .. }), "{failure}");
@@ -116,12 +121,16 @@ fn a_failed_sync_is_the_recordings_failure_whenever_it_comes() {
 }
 
 #[test]
-fn a_sync_that_fails_while_the_recording_ends_fails_it_though_the_last_one_succeeds() {
+fn a_failed_sync_at_the_end_fails_the_recording_even_if_the_last_one_succeeds() {
     // The second sync begins during the recording and is still running at the end; the third is at
     // the end.
     for (number, error) in [(1, libc::EIO), (1, libc::ENOSPC), (2, libc::EIO)] {
         let fails_at_sync = Some((number, error));
-        let mut recorder = Recorder::new(State { fails_at_sync, hole: SMALL, ..State::default() });
+        let mut recorder = SimulatedRecorder::new(FaultyDiskState {
+            fails_at_sync,
+            hole: SMALL_HOLE,
+            ..FaultyDiskState::default()
+        });
         recorder.disk.state().is_stuck = true;
         (0..40).try_for_each(|_| recorder.step(3, 30)).unwrap();
         let release = thread::spawn({
@@ -145,31 +154,41 @@ fn a_sync_that_fails_while_the_recording_ends_fails_it_though_the_last_one_succe
 }
 
 #[test]
-fn an_error_of_the_names_leaves_the_capture_complete_and_says_where() {
-    let mut recorder =
-        Recorder::new(State { fails_at_rename: Some(libc::EACCES), hole: SMALL, ..State::default() });
+fn a_failed_rename_leaves_the_capture_complete_under_its_partial_name() {
+    let mut recorder = SimulatedRecorder::new(FaultyDiskState {
+        fails_at_rename: Some(libc::EACCES),
+        hole: SMALL_HOLE,
+        ..FaultyDiskState::default()
+    });
     recorder.step(1, 30).unwrap();
     let failure = recorder.finish().unwrap_err().to_string();
     assert!(failure.contains("rename it to") && failure.contains("is kept as"), "{failure}");
     assert!(failure.ends_with(".partial"), "{failure}");
     assert_eq!(recorder.found(), (1, true));
 
-    let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+    let mut recorder =
+        SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
     recorder.disk.state().fails_at_directory = Some(libc::EIO);
     let failure = recorder.finish().unwrap_err();
     assert!(matches!(failure, SinkError::Unnamed { .. }) && recorder.path.exists(), "{failure}");
 
     let fails_at_directory = Some(libc::EIO);
-    let begun = Recorder::try_new(State { fails_at_directory, hole: SMALL, ..State::default() });
+    let begun = SimulatedRecorder::try_new(FaultyDiskState {
+        fails_at_directory,
+        hole: SMALL_HOLE,
+        ..FaultyDiskState::default()
+    });
     assert!(matches!(begun, Err(StoreError::Io { .. })));
 }
 
 #[test]
-fn a_file_in_the_place_of_the_captures_own_does_not_get_its_name() {
-    let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+fn a_file_that_replaced_the_partial_capture_does_not_get_its_name() {
+    let mut recorder =
+        SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
     fs::remove_file(&recorder.partial).unwrap();
     assert!(matches!(recorder.finish(), Err(SinkError::Replaced { .. })));
-    let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+    let mut recorder =
+        SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
     fs::remove_file(&recorder.partial).unwrap();
     fs::write(&recorder.partial, "forged").unwrap();
     assert!(matches!(recorder.finish(), Err(SinkError::Replaced { .. })));
@@ -177,14 +196,19 @@ fn a_file_in_the_place_of_the_captures_own_does_not_get_its_name() {
 }
 
 #[test]
-fn a_disk_that_gets_full_leaves_whole_blocks_wherever_it_does() {
+fn a_disk_that_becomes_full_at_any_step_leaves_complete_blocks() {
     for has_no_punch in [false, true] {
         let mut ends = [0; 2];
         // From less than the header to everything: each step of a recording reaches the end of the
         // disk.
         for pages in (0..20).chain([24, 30, 36, 39]) {
-            let state = State { pages: Some(pages), has_no_punch, hole: SMALL, ..State::default() };
-            let Ok(mut recorder) = Recorder::try_new(state) else {
+            let state = FaultyDiskState {
+                pages: Some(pages),
+                has_no_punch,
+                hole: SMALL_HOLE,
+                ..FaultyDiskState::default()
+            };
+            let Ok(mut recorder) = SimulatedRecorder::try_new(state) else {
                 assert_eq!(pages, 0, "a header fits");
                 continue;
             };
@@ -209,17 +233,17 @@ fn a_disk_that_gets_full_leaves_whole_blocks_wherever_it_does() {
 }
 
 #[test]
-fn a_limit_on_file_sizes_or_a_disk_without_holes_costs_the_journal_and_nothing_else() {
+fn a_file_size_limit_or_a_disk_without_holes_only_disables_the_journal() {
     let mib = 1 << 20;
     for state in [
-        State { limit: Some(64 << 10), ..State::default() },
-        State { limit: Some(mib), ..State::default() },
-        State { limit: Some(17 * mib), ..State::default() },
-        State { limit: Some(18 * mib), ..State::default() },
-        State { limit: Some(24 * mib), ..State::default() },
-        State { has_no_holes: true, ..State::default() },
+        FaultyDiskState { limit: Some(64 << 10), ..FaultyDiskState::default() },
+        FaultyDiskState { limit: Some(mib), ..FaultyDiskState::default() },
+        FaultyDiskState { limit: Some(17 * mib), ..FaultyDiskState::default() },
+        FaultyDiskState { limit: Some(18 * mib), ..FaultyDiskState::default() },
+        FaultyDiskState { limit: Some(24 * mib), ..FaultyDiskState::default() },
+        FaultyDiskState { has_no_holes: true, ..FaultyDiskState::default() },
     ] {
-        let mut recorder = Recorder::new(state);
+        let mut recorder = SimulatedRecorder::new(state);
         for step in 0..40 {
             recorder.step(3, 30).unwrap();
             if step % 8 == 7 {
@@ -230,8 +254,8 @@ fn a_limit_on_file_sizes_or_a_disk_without_holes_costs_the_journal_and_nothing_e
         assert_eq!(recorder.found(), (120, true));
     }
     for limit in (0..20).map(|n| n * 700) {
-        let state = State { limit: Some(limit), hole: SMALL, ..State::default() };
-        let Ok(mut recorder) = Recorder::try_new(state) else {
+        let state = FaultyDiskState { limit: Some(limit), hole: SMALL_HOLE, ..FaultyDiskState::default() };
+        let Ok(mut recorder) = SimulatedRecorder::try_new(state) else {
             assert_eq!(limit, 0, "a header fits");
             continue;
         };
@@ -243,8 +267,9 @@ fn a_limit_on_file_sizes_or_a_disk_without_holes_costs_the_journal_and_nothing_e
 }
 
 #[test]
-fn a_slow_sync_keeps_no_record_from_the_file() {
-    let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+fn a_slow_sync_does_not_delay_records() {
+    let mut recorder =
+        SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
     recorder.disk.state().is_stuck = true;
     // The journal gets old, blocks become full, and no sync ends.
     for step in 0..150 {
@@ -253,11 +278,11 @@ fn a_slow_sync_keeps_no_record_from_the_file() {
             recorder.check_kill();
         }
     }
-    assert_eq!(recorder.disk.cuts(), 0, "the journal is needed until a sync has ended");
+    assert_eq!(recorder.disk.truncations(), 0, "the journal is needed until a sync has ended");
     recorder.disk.release();
     // The journal is cut off although records keep arriving.
     let mut steps = 0;
-    while recorder.disk.cuts() == 0 {
+    while recorder.disk.truncations() == 0 {
         thread::sleep(Duration::from_millis(1));
         recorder.step(1, 12).unwrap();
         steps += 1;
@@ -269,8 +294,9 @@ fn a_slow_sync_keeps_no_record_from_the_file() {
 }
 
 #[test]
-fn a_hole_that_gets_full_waits_for_the_sync_and_loses_nothing() {
-    let mut recorder = Recorder::new(State { hole: SMALL, ..State::default() });
+fn a_full_hole_waits_for_the_sync_and_no_record_is_lost() {
+    let mut recorder =
+        SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
     (0..60).try_for_each(|_| recorder.step(5, 30)).unwrap();
     recorder.disk.state().is_stuck = true;
     let release = thread::spawn({
@@ -280,7 +306,7 @@ fn a_hole_that_gets_full_waits_for_the_sync_and_loses_nothing() {
             disk.release();
         }
     });
-    // More than fits into the hole.
+    // These records do not fit into the hole.
     (0..12).try_for_each(|_| recorder.step(1, 240 << 10)).unwrap();
     release.join().unwrap();
     recorder.check_kill();
@@ -289,13 +315,17 @@ fn a_hole_that_gets_full_waits_for_the_sync_and_loses_nothing() {
 }
 
 #[test]
-fn whenever_the_power_fails_what_was_synced_is_there() {
+fn synced_records_survive_a_power_loss_at_any_moment() {
     let mut checks = 0;
     for seed in 0..5 {
         let mut random = Rand32::new(seed);
         let takes = [0, 1, 3][random.rand_range(0..3) as usize];
-        let state = State { sync_takes: Duration::from_millis(takes), hole: SMALL, ..State::default() };
-        let mut recorder = Recorder::new(state);
+        let state = FaultyDiskState {
+            sync_takes: Duration::from_millis(takes),
+            hole: SMALL_HOLE,
+            ..FaultyDiskState::default()
+        };
+        let mut recorder = SimulatedRecorder::new(state);
         // The time of each operation.
         let mut done: Vec<Instant> = Vec::new();
         for _ in 0..random.rand_range(60..250) {
@@ -320,10 +350,10 @@ fn whenever_the_power_fails_what_was_synced_is_there() {
                 let (_, durable) = recorder.disk.progress();
                 let image = recorder.disk.after_power_loss(|| random.rand_range(0..10) < chance);
                 let synced_at = durable.checked_sub(1).map(|last| done[last]);
-                let safe = synced_at.map_or(0, |at| recorder.older_than(SYNCED, at));
+                let safe = synced_at.map_or(0, |at| recorder.older_than(SYNC_DELAY, at));
                 let found = intact(&image);
                 let is_safe = found.iter().copied().take(safe).eq(0..safe);
-                assert!(is_safe, "seed {seed}: of {safe}, {} are there", found.len());
+                assert!(is_safe, "seed {seed}: of {safe}, {} were found", found.len());
                 checks += 1;
             }
         }
@@ -331,7 +361,7 @@ fn whenever_the_power_fails_what_was_synced_is_there() {
     assert!(checks > 30, "{checks}");
 }
 
-/// Returns the numbers of the readable notes, whatever else is damaged.
+/// Returns the numbers of the readable notes of a capture, which may be damaged.
 fn intact(image: &[u8]) -> Vec<usize> {
     let mut reader = Reader::open(image).unwrap();
     let mut numbers = Vec::new();
