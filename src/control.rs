@@ -46,10 +46,10 @@ pub(crate) struct ProgressDisplay<'a> {
 }
 
 impl<'a> ProgressDisplay<'a> {
-    /// Creates a display, with a status line if it is `wanted` and standard error is a terminal.
-    pub(crate) fn new(wanted: bool, bytes: Option<&'a dyn Fn() -> u64>) -> Self {
+    /// Creates a display, with a status line if it is enabled and standard error is a terminal.
+    pub(crate) fn new(is_enabled: bool, bytes: Option<&'a dyn Fn() -> u64>) -> Self {
         Self {
-            bar: terminal::status_bar(wanted),
+            bar: terminal::status_bar(is_enabled),
             status_line: StatusLine::new(),
             bytes,
             blind_periods: 0,

@@ -145,8 +145,8 @@ impl CaptureInput {
         let name = self.name.clone();
         let mut checker = CompletenessChecker::new(self.header(), self.order());
         let bar = terminal::reading_bar(self.file_bytes.unwrap_or(0));
-        let outcome = self.read(&bar, |found| {
-            match found {
+        let outcome = self.read(&bar, |item| {
+            match item {
                 InputItem::Record(record) => {
                     checker.count(&record);
                     visit(&record);

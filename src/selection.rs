@@ -30,23 +30,23 @@ impl MatchTracker {
     }
 
     /// Counts an event that matched.
-    pub(crate) fn matched(&mut self) {
+    pub(crate) fn count_match(&mut self) {
         self.matched += 1;
     }
 
-    /// Whether no event has matched, so that [`MatchTracker::seen`] needs the others.
+    /// Whether no event has matched, so that [`MatchTracker::seen_mut`] needs the others.
     pub(crate) fn is_empty(&self) -> bool {
         self.matched == 0
     }
 
     /// Returns the parts of the selection that matched some event.
-    pub(crate) fn seen(&mut self) -> &mut FilterDiagnosis {
+    pub(crate) fn seen_mut(&mut self) -> &mut FilterDiagnosis {
         &mut self.seen
     }
 
     /// Removes the processes and threads that an event concerns from the absent ones, whether or
     /// not it matches.
-    pub(crate) fn concerns(&mut self, event: &Event) {
+    pub(crate) fn observe(&mut self, event: &Event) {
         if self.absent.is_empty() {
             return;
         }
@@ -60,8 +60,8 @@ impl MatchTracker {
     }
 
     /// Explains why the selection, or a part of it, matches no event; `None` if each part matches
-    /// one. `scope` describes what was recorded, if that was not everything.
-    pub(crate) fn sentence(&self, filter: &Filter, wall: &WallClock, scope: Option<&str>) -> Option<String> {
+    /// one. `scope` describes the scope of the recording, if it was limited.
+    pub(crate) fn explain(&self, filter: &Filter, wall: &WallClock, scope: Option<&str>) -> Option<String> {
         if self.is_empty() {
             return (self.seen.events > 0).then(|| {
                 let why = why(filter, &self.seen, wall).join("; ");
@@ -132,7 +132,7 @@ fn processes(pids: &[u32]) -> String {
 /// Explains why only a kernel thread can have such a long name.
 pub(crate) fn too_long(name: &[u8]) -> Option<String> {
     (name.len() > MAX_COMM).then(|| {
-        let kept = printable(&name[..MAX_COMM]);
-        format!("the kernel truncates names to {MAX_COMM} bytes, here to {kept}")
+        let truncated = printable(&name[..MAX_COMM]);
+        format!("the kernel truncates names to {MAX_COMM} bytes, here to {truncated}")
     })
 }

@@ -84,9 +84,9 @@ pub(crate) fn event_bar(events: u64) -> ProgressBar {
 }
 
 /// Creates a status line, which is cut to the width of the terminal. The line is hidden unless it
-/// is `wanted` and standard error is a terminal.
-pub(crate) fn status_bar(wanted: bool) -> ProgressBar {
-    if !wanted || !stderr().is_terminal() {
+/// is enabled and standard error is a terminal.
+pub(crate) fn status_bar(is_enabled: bool) -> ProgressBar {
+    if !is_enabled || !stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style =

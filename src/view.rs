@@ -36,7 +36,7 @@ pub(crate) struct View<W> {
     filter: Filter,
     render: Box<dyn Render>,
     /// The events seen so far, compared with the filter.
-    found: MatchTracker,
+    matches: MatchTracker,
     /// Describes what was recorded, if that was not everything.
     scope: Option<String>,
     /// Number of lost events, and blind time in ns, for which the format has no line.
@@ -89,7 +89,7 @@ impl<W: Write> View<W> {
             follows,
             wall,
             start: header.map(|header| header.meta.start.mono),
-            found: MatchTracker::new(&filter),
+            matches: MatchTracker::new(&filter),
             filter,
             render,
             scope: None,
@@ -149,7 +149,7 @@ impl<W: Write> View<W> {
     /// Explains why no event is shown, or none of a requested process.
     pub(crate) fn unmatched(&self) -> Option<String> {
         let scope = self.scope.as_deref().map(|scope| printable(scope.as_bytes()));
-        self.found.sentence(&self.filter, &self.wall, scope.as_deref())
+        self.matches.explain(&self.filter, &self.wall, scope.as_deref())
     }
 
     /// Describes what is uncertain about the requested tree, if anything.
@@ -202,12 +202,12 @@ impl<W: Write> View<W> {
                     self.start = item.event.map(|event| event.time);
                 }
                 let event = item.event.as_ref();
-                event.iter().for_each(|event| self.found.concerns(event));
+                event.iter().for_each(|event| self.matches.observe(event));
                 if self.filter.matches(event, processes, wall) {
-                    self.found.matched();
+                    self.matches.count_match();
                     self.render.event(item, context(self.start), &mut self.out);
-                } else if self.found.is_empty() {
-                    self.found.seen().observe(&self.filter, event, processes, wall);
+                } else if self.matches.is_empty() {
+                    self.matches.seen_mut().observe(&self.filter, event, processes, wall);
                 }
             }
             OwnedRecord::Loss(loss) if self.filter.matches_span(loss.after, loss.before, wall) => {
@@ -273,7 +273,7 @@ fn write_error(error: io::Error) -> SinkError {
     SinkError::from_io("write to", "standard output".into(), None, error)
 }
 
-/// Reports the number of processes that the process table had no room for.
+/// Reports the number of processes that did not fit into the process table.
 pub(crate) fn report_forgotten(forgotten: u64) {
     if forgotten > 0 {
         let times = counted(forgotten, "time");

@@ -39,8 +39,8 @@ fn compare(args: &DiffArgs, mut inputs: [CaptureInput; 2]) -> Result<Comparison,
     while let Some(side) = diff.next_side() {
         let (input, clock) = (&mut inputs[side as usize], &mut clocks[side as usize]);
         let name = input.name().to_owned();
-        let goes_on = input.read_some(|found| {
-            match found {
+        let has_more = input.read_some(|item| {
+            match item {
                 InputItem::Record(record) => {
                     if let Record::Clock(anchor) = &record {
                         clock.observe(*anchor);
@@ -52,7 +52,7 @@ fn compare(args: &DiffArgs, mut inputs: [CaptureInput; 2]) -> Result<Comparison,
             }
             Ok(())
         })?;
-        if !goes_on {
+        if !has_more {
             diff.end(side);
         }
         bar.set_position(

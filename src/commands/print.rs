@@ -40,7 +40,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
         Some(bytes) if !stdout().is_terminal() => terminal::reading_bar(bytes),
         _ => ProgressBar::hidden(),
     };
-    let outcome = input.read(&bar, |found| match found {
+    let outcome = input.read(&bar, |item| match item {
         InputItem::Record(record) => {
             last = time_of(&record, order).or(last);
             is_empty = false;

@@ -225,7 +225,7 @@ fn describe(
     };
 }
 
-/// Returns the raw wait status of the process if the exit ends it, else that of the thread.
+/// Returns the raw wait status of the process if the exit ends it, otherwise of the thread.
 fn status(code: u32, context: RenderContext<'_>) -> u32 {
     match context.processes.last_exit() {
         Some(ProcessExit::Ended { status }) => status,

@@ -153,10 +153,10 @@ fn hints(lost: &LossByCause, socket_buffer: u64, options: &RecordOptions) -> Vec
 mod tests {
     use super::*;
 
-    fn hint(cause: LossCause, socket_buffer: u64, asked: usize) -> String {
+    fn hint(cause: LossCause, socket_buffer: u64, requested: usize) -> String {
         let mut lost = LossByCause::default();
         lost.add(cause, 1);
-        let options = RecordOptions { socket_buffer: asked, ..RecordOptions::default() };
+        let options = RecordOptions { socket_buffer: requested, ..RecordOptions::default() };
         hints(&lost, socket_buffer, &options).join("\n")
     }
 

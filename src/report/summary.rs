@@ -54,7 +54,7 @@ impl Summary<'_> {
         if let Some(path) = file.path() {
             table.line("file", shown(path));
         }
-        // Only a regular file can be read again.
+        // Only a regular file can be read later.
         if file.current_path().is_some() {
             parts.next.iter().zip(["next", ""]).for_each(|(command, label)| table.line(label, command));
         }

@@ -203,8 +203,8 @@ impl Resolver<'_> {
             }
             (_, Some(next)) if next.real_ns <= end || since.is_some() => Some(next),
             (Some(last), Some(next)) => {
-                let (before, behind) = (start.abs_diff(last.real_ns), end.abs_diff(next.real_ns));
-                Some(if before <= behind { last } else { next })
+                let (before, after) = (start.abs_diff(last.real_ns), end.abs_diff(next.real_ns));
+                Some(if before <= after { last } else { next })
             }
             (last, next) => next.or(last),
         }

@@ -282,7 +282,7 @@ fn the_intact_part_of_a_damaged_capture_is_compared() {
     let mut damaged = whole.clone();
     damaged[2][70] ^= 1;
     let pair = Pair::of_bytes(&whole.concat(), &damaged.concat());
-    let ran = pair.check(&[], 4, &["of what is intact: they differ at event 21", "all of {b}: 40 events"]);
+    let ran = pair.check(&[], 4, &["in the intact part: they differ at event 21", "all of {b}: 40 events"]);
     assert!(ran.err.contains(&format!("pmon: {}: ", pair.b)) && ran.err.contains("damaged"), "{}", ran.err);
     let found = pair.diff(&["--json"]).expect(4).json();
     assert_eq!((&found["a"]["damaged_parts"], &found["verdict"]), (&json!(0), &json!("different")));
@@ -290,7 +290,7 @@ fn the_intact_part_of_a_damaged_capture_is_compared() {
 
     // With the same damage, the intact parts are equal, but the exit code reports the damage.
     let pair = Pair::of_bytes(&damaged.concat(), &damaged.concat());
-    pair.check(&[], 4, &["of what is intact: identical: 40 events"]);
+    pair.check(&[], 4, &["in the intact part: identical: 40 events"]);
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Comparison {
     /// Returns the result as text.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        let intact = if self.is_damaged() { "of what is intact: " } else { "" };
+        let intact = if self.is_damaged() { "in the intact part: " } else { "" };
         let _ = writeln!(text, "{intact}{}", self.headline());
         if let DiffOutcome::Different(difference) = &self.finding.outcome {
             self.explain(&mut text, difference);

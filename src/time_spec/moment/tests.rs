@@ -25,11 +25,18 @@ fn range(zone: &str, extent: &Extent, since: &str, until: &str) -> Result<([Stri
 }
 
 #[track_caller]
-fn check(zone: &str, extent: &Extent, since: &str, until: &str, expected: [&str; 2], says: &[&str]) {
+fn check(
+    zone: &str,
+    extent: &Extent,
+    since: &str,
+    until: &str,
+    expected: [&str; 2],
+    expected_notes: &[&str],
+) {
     let (bounds, notes) = range(zone, extent, since, until).expect("a range");
     assert_eq!(bounds, expected, "{notes}");
-    assert_eq!(says.is_empty(), notes.is_empty(), "{notes}");
-    says.iter().for_each(|said| assert!(notes.contains(said), "{said:?} is not in {notes:?}"));
+    assert_eq!(expected_notes.is_empty(), notes.is_empty(), "{notes}");
+    expected_notes.iter().for_each(|note| assert!(notes.contains(note), "{note:?} is not in {notes:?}"));
 }
 
 #[test]
