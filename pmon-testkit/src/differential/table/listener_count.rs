@@ -5,6 +5,9 @@
 //! unless it was the last operation, or the socket has sent none.
 
 use std::collections::HashMap;
+use std::ops::Range;
+
+use pmon_core::wire::layout;
 
 use super::kernel::SocketId;
 use super::request::{IGNORE, LISTEN};
@@ -31,9 +34,10 @@ impl ListenerCount {
 
 /// The operation of a request that the kernel follows.
 fn operation(bytes: &[u8]) -> Option<u32> {
-    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-    let nlmsg_len = word(0)? as usize;
-    let len = usize::from(u16::from_ne_bytes(bytes.get(32..34)?.try_into().ok()?));
-    let is_whole = 36 + len <= nlmsg_len && nlmsg_len <= bytes.len() && nlmsg_len <= 16 + 16384;
-    (is_whole && matches!(len, 4 | 8) && (word(16)?, word(20)?) == (1, 1)).then(|| word(36))?
+    let word = |field: Range<usize>| Some(u32::from_ne_bytes(bytes.get(field)?.try_into().ok()?));
+    let nlmsg_len = word(layout::NLMSG_LEN)? as usize;
+    let len = usize::from(u16::from_ne_bytes(bytes.get(layout::CN_LEN)?.try_into().ok()?));
+    let is_whole = layout::PAYLOAD + len <= nlmsg_len && nlmsg_len <= bytes.len() && nlmsg_len <= 16 + 16384;
+    (is_whole && matches!(len, 4 | 8) && (word(layout::CN_IDX)?, word(layout::CN_VAL)?) == (1, 1))
+        .then(|| word(layout::MCAST_OP))?
 }

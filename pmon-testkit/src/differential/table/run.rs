@@ -7,7 +7,7 @@
 use std::thread;
 use std::time::Duration;
 
-use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind};
+use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind, layout};
 
 use super::kernel::{CallResult, EmitAction, KernelUnderTest, ReceivedMessage, SocketId, SocketMemory};
 use super::listener_count::ListenerCount;
@@ -311,7 +311,7 @@ impl ScenarioRun<'_> {
     }
 
     fn send_to(&mut self, socket: SocketId, bytes: &[u8], port: u32, groups: u32) -> CallResult<usize> {
-        if let Some(ack) = bytes.get(28..32) {
+        if let Some(ack) = bytes.get(layout::CN_ACK) {
             let ack = u32::from_ne_bytes(ack.try_into().expect("four bytes")).wrapping_add(1);
             if !self.acks.contains(&ack) {
                 self.acks.push(ack);

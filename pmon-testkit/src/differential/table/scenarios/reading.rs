@@ -3,6 +3,7 @@
 use crate::differential::table::kernel::{ChildAction, ChildEnd, EmitAction};
 use crate::differential::table::request::{INVALID, LISTEN, RawRequest};
 use crate::differential::table::run::{Scenario, ScenarioRun};
+use pmon_core::wire::layout;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "recv on an empty queue", without_listeners: false, perform: empty },
@@ -95,7 +96,7 @@ fn words(run: &mut ScenarioRun<'_>) {
             Ok(received) => {
                 let words = run.names().words(&received.bytes);
                 run.note(label, words);
-                times.extend(received.bytes[44..52].try_into().map(u64::from_ne_bytes));
+                times.extend(received.bytes[layout::TIMESTAMP_NS].try_into().map(u64::from_ne_bytes));
             }
             Err(errno) => run.note(label, errno),
         }
