@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 //
-// What a task says of itself at an exec and at its exit.
+// Details of a process: identity and arguments at an exec, resource usage at an exit.
 #pragma once
 
-#define STEPS 128 // most names and mounts of a path
-#define THREADS 4096 // most threads of a process that are looked at
-#define TRIES 4
+#define STEPS 128    // Maximum number of names and mount points in a path.
+#define THREADS 4096 // Maximum number of threads of a process whose usage is added.
+#define TRIES 4      // Maximum number of attempts to read a consistent sum.
 
 #define read_field BPF_CORE_READ
 
@@ -22,7 +22,7 @@ struct walk {
 	struct dentry *dentry;
 };
 
-// One step up; 1 ends the way.
+// Appends one name of the path and moves to its parent; returns 1 at the end.
 static long step(__u32 unused, struct walk *walk)
 {
 	struct names *names = walk->names;
@@ -48,7 +48,7 @@ static long step(__u32 unused, struct walk *walk)
 	return walk->dentry == dentry;
 }
 
-// The names of a path, from its end to the root of its mount namespace.
+// Reads the names of a path, from its end to the root of its mount namespace.
 static __always_inline void read_path(struct names *names, struct vfsmount *vfsmount, struct dentry *dentry)
 {
 	names->len = names->state = 0;
@@ -128,7 +128,7 @@ static __always_inline void take_cgroup(struct kernfs_node *node, __u64 id)
 	bpf_map_update_elem(&CGROUPS, &id, &now, BPF_ANY);
 }
 
-// Room for the arguments, in the steps in which entries of the ring can be had.
+// Reserves an entry with room for the arguments. The verifier requires constant sizes.
 static __always_inline struct exec *reserve_exec(__u64 args, __u64 *room)
 {
 	if (args <= (*room = 512))
@@ -171,7 +171,8 @@ static __noinline int take_exec(const struct event *event)
 	exec->group = read_field(task, signal, pids[PIDTYPE_PGID], numbers[0].nr);
 	struct pid *pid = read_field(task, thread_pid);
 	__u64 level = read_field(pid, level);
-	struct upid *number = (void *)pid + bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
+	struct upid *number = (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+			      level * bpf_core_type_size(struct upid);
 	exec->ns_pid = read_field(number, nr);
 	exec->pid_ns = read_field(number, ns, ns.inum);
 	exec->start = read_field(task, start_boottime);
@@ -179,9 +180,10 @@ static __noinline int take_exec(const struct event *event)
 	exec->cgroup = cgroup_id;
 	bpf_probe_read_kernel(exec->comm, sizeof(exec->comm), task->comm);
 
-	read_path(&exec->exe, read_field(mm, exe_file, f_path.mnt), read_field(mm, exe_file, f_path.dentry));
+	read_path(&exec->exe, read_field(mm, exe_file, f_path.mnt),
+		  read_field(mm, exe_file, f_path.dentry));
 	read_path(&exec->cwd, read_field(task, fs, pwd.mnt), read_field(task, fs, pwd.dentry));
-	// Behind the environment, the kernel keeps what execve was given.
+	// After the environment, the kernel stores the file name that was passed to execve.
 	exec->filename_len = bpf_probe_read_user_str(exec->filename, PATH, (void *)read_field(mm, env_end));
 	exec->args_len = args_len;
 	if (kept > room)
@@ -194,7 +196,7 @@ static __noinline int take_exec(const struct event *event)
 
 struct sum {
 	__u64 runtime, utime, stime, min_flt, maj_flt, read_bytes, write_bytes;
-	// The threads that are looked at.
+	// State of the walk over the threads.
 	struct list_head *head, *node;
 	struct task_struct *task, *other;
 	__u32 others, alive;
@@ -227,13 +229,14 @@ static long add_thread(__u32 unused, struct sum *sum)
 	return sum->node == sum->head;
 }
 
-// The sums over a process's threads: the kernel keeps those of threads that are gone; the others are looked at. A thread that ends
-// meanwhile goes from these to those; `sequence` is odd while one does, and tells whether one has: then it is in neither, and
-// this is no success.
+// Adds the usage of a process's threads. The kernel keeps the sums of ended threads; the others are
+// read one by one. A thread that ends meanwhile moves from one group to the other. `sequence` is odd
+// during such a move, and different after it. Returns 0 in that case, since the thread may be in
+// neither group.
 static __always_inline int add_process(struct sum *sum, struct task_struct *task)
 {
 	struct signal_struct *signal = read_field(task, signal);
-	__u32 sequence = read_field(signal, stats_lock.seqcount.seqcount.sequence) & ~1; // if it is odd, it will differ
+	__u32 sequence = read_field(signal, stats_lock.seqcount.seqcount.sequence) & ~1; // An odd value thus differs at the end.
 
 	sum->runtime = read_field(signal, sum_sched_runtime);
 	sum->utime = read_field(signal, utime);
@@ -255,12 +258,12 @@ static __always_inline int add_process(struct sum *sum, struct task_struct *task
 	return sum->node == sum->head && sequence == read_field(signal, stats_lock.seqcount.seqcount.sequence);
 }
 
-const volatile __u32 CPUS = 1; // one more than the highest number of a possible CPU
+const volatile __u32 CPUS = 1; // Number of possible CPUs.
 
 // Resident pages of an address space, including the deltas of each CPU.
 struct pages {
 	__s64 now, most;
-	__u64 base; // base of the per-CPU addresses
+	__u64 base; // Address of the per-CPU map values, without a CPU's offset.
 	char *counters[3];
 	__u32 are_adjacent;
 };
@@ -287,7 +290,7 @@ static long add_cpu(__u32 cpu, struct pages *pages)
 	return 0;
 }
 
-// Adds the per-CPU deltas: dozens of pages per CPU, which is all that a small program has.
+// Adds the per-CPU deltas. They are dozens of pages per CPU, which is all that a small program has.
 static __always_inline void add_cpus(struct pages *pages)
 {
 	void *map = &COUNTS;
@@ -300,7 +303,7 @@ static __always_inline void add_cpus(struct pages *pages)
 	bpf_loop(CPUS, add_cpu, pages, 0);
 }
 
-// Peak resident pages of an address space: `VmHWM` of /proc/PID/status.
+// Returns the peak of resident pages of an address space: `VmHWM` of /proc/PID/status.
 static __always_inline __u64 most_pages(struct mm_struct *mm)
 {
 	struct pages pages = {.most = read_field(mm, hiwater_rss)};
@@ -345,14 +348,14 @@ static __always_inline int keep_peak(void)
 	return 0;
 }
 
-// Used if the kernel can trace its functions.
+// Used if the kernel supports fentry programs.
 SEC("fentry/exit_mm_release")
 int keep_peak_at_release(void *context)
 {
 	return keep_peak();
 }
 
-// Used otherwise; before 6.15, the address space is released by then.
+// Used otherwise. Before Linux 6.15, the address space is already released then.
 SEC("raw_tp/sched_process_exit")
 int keep_peak_at_exit(void *context)
 {
@@ -368,13 +371,13 @@ static __always_inline __u64 peak_of(__u32 tgid)
 
 #define SIGNAL_GROUP_EXIT 4
 
-// Wait status, as of wait(2), of a process without remaining threads.
+// Returns the wait status (wait(2)) of a process without remaining threads.
 static __always_inline __u32 status_of(struct task_struct *task)
 {
 	struct signal_struct *signal = read_field(task, signal);
 	if (read_field(signal, flags) & SIGNAL_GROUP_EXIT)
 		return read_field(signal, group_exit_code);
-	return read_field(task, group_leader, exit_code); // until 5.19, if each thread ended for itself
+	return read_field(task, group_leader, exit_code); // Until 5.19, if each thread ended by itself.
 }
 
 static __noinline int take_exit(const struct event *event)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 //
-// What is needed of the kernel's structures. Names and nesting are the kernel's, sizes and order are not: where a field is, the
-// loader finds out from the running kernel's BTF. `___name` behind three underscores is another kernel's form of the same.
+// The fields of kernel structures that the programs read. Names and nesting are the kernel's; the
+// loader takes offsets and sizes from the running kernel's BTF. A suffix after `___` distinguishes
+// the forms that a structure has in different kernels.
 #pragma once
 
 #include <linux/types.h>
@@ -20,7 +21,7 @@ struct list_head {
 	struct list_head *next;
 };
 
-// Identity and belonging.
+// Identity.
 
 struct ns_common {
 	__u32 inum;
@@ -52,21 +53,21 @@ struct cred {
 
 struct kernfs_node {
 	__u64 id;
-	struct kernfs_node *parent; // until 6.14
+	struct kernfs_node *parent; // Until 6.14.
 	const char *name;
 };
 
-struct kernfs_node___rcu { // since 6.15
+struct kernfs_node___rcu { // Since 6.15.
 	struct kernfs_node *__parent;
 };
 
 struct cgroup {
 	int level;
 	struct kernfs_node *kn;
-	struct cgroup *ancestors[1]; // since 6.1
+	struct cgroup *ancestors[1]; // Since 6.1.
 };
 
-struct cgroup___old { // until 6.0
+struct cgroup___old { // Until 6.0.
 	__u64 ancestor_ids[1];
 };
 
@@ -113,16 +114,16 @@ struct fs_struct {
 	struct path pwd;
 };
 
-// Memory and use of resources.
+// Memory and resource usage.
 
 struct percpu_counter {
 	__s64 count;
-	__s32 *counters; // per-CPU deltas, not yet included in the count
+	__s32 *counters; // Per-CPU deltas, not yet included in the count.
 };
 
 struct mm_struct {
 	unsigned long hiwater_rss, arg_start, arg_end, env_end;
-	struct percpu_counter rss_stat[4]; // since 6.2: file, anonymous, swapped, shared memory
+	struct percpu_counter rss_stat[4]; // Since 6.2: file, anonymous, swapped, shared.
 	struct file *exe_file;
 };
 
@@ -162,7 +163,7 @@ typedef struct {
 } atomic_t;
 
 struct signal_struct {
-	atomic_t live; // threads that have not passed do_exit()'s decrement
+	atomic_t live; // Threads that have not passed do_exit()'s decrement.
 	struct list_head thread_head;
 	int group_exit_code;
 	unsigned int flags;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 //
-// A filter on the recorder's socket. It runs for each event, in the task that causes it, before the event is queued:
-// it copies the event into a ring that the recorder has mapped, and keeps it from the queue. What does not fit into
-// the ring, and whatever is not a kernel's event in its usual form, goes to the queue.
+// A filter on the recorder's socket. The kernel runs it for each event, in the task that causes the
+// event, before the event is queued. The filter copies the event into a ring that the recorder has
+// mapped, and drops it from the socket. Events that do not fit into the ring, and datagrams of
+// another form or sender, go to the socket's queue.
 //
-// With an exec goes what the process is from then on, with an exit what it has used: details.h. Where not all events are wanted
-// (wanted.h), nothing spills: the count of those left out comes by the ring only.
+// Execs and exits carry details (details.h). If the scope excludes events (scope.h), none goes to
+// the queue: only the ring transports the count of excluded events.
 //
-// Built by ./build; the object beside this file is what the recorder loads.
+// ./build compiles this file to the object beside it, which the recorder loads.
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -15,18 +16,19 @@
 #include "kernel.h"
 #include "record.h"
 
-#define QUEUE -1 // accept all bytes of it
+#define QUEUE -1 // Accept all bytes of the datagram.
 
-// What the recorder wants; constants, so that the verifier leaves out what is not wanted, also where it could not be had.
-const volatile __u32 ARGS = 4096; // most bytes of arguments
-const volatile __u32 FILTER = 0;  // whether not all events are wanted
+// Settings of the recorder. They are constants, so the verifier removes code that is not used, even
+// if the kernel does not support it.
+const volatile __u32 ARGS = 4096; // Maximum bytes of arguments.
+const volatile __u32 FILTER = 0;  // Whether the scope excludes events.
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 16 << 20); // the loader sets another
+	__uint(max_entries, 16 << 20); // The loader sets the actual size.
 } RING SEC(".maps");
 
-// Whether the recorder sleeps: then the next event wakes it, and only that one.
+// Whether the recorder sleeps. Only the next event wakes it.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -34,7 +36,7 @@ struct {
 	__type(value, __u32);
 } ASLEEP SEC(".maps");
 
-// What did not come into the ring, of each CPU.
+// Numbers of events that are not in the ring, per CPU.
 struct counts {
 	__u64 spilled, dropped, left_out;
 };
@@ -46,11 +48,12 @@ struct {
 	__type(value, struct counts);
 } COUNTS SEC(".maps");
 
-// Ends an entry of the ring.
+// Makes an entry visible to the recorder.
 static __always_inline void submit(void *entry)
 {
-	// The recorder says that it sleeps, and then looks at the ring; this looks in the other order. In between, each needs a full
-	// barrier, lest both miss the other's news: an atomic operation on whatever.
+	// The recorder sets ASLEEP and then reads the ring; this function writes the ring and then reads
+	// ASLEEP. Each needs a full barrier in between, or both can miss the other's write. Any atomic
+	// operation is one.
 	__u64 barrier = 0;
 	__sync_fetch_and_add(&barrier, 1);
 	__u32 zero = 0;
@@ -64,7 +67,7 @@ static __always_inline void submit(void *entry)
 }
 
 #include "details.h"
-#include "wanted.h"
+#include "scope.h"
 
 static __always_inline int take_event(const struct event *event)
 {
@@ -83,7 +86,8 @@ static __always_inline int filter(struct __sk_buff *skb, int details)
 
 	// Only the kernel sends from port 0. The context is the kernel's sk_buff.
 	__u32 port = 1;
-	__u32 at = bpf_core_field_offset(struct sk_buff, cb) + bpf_core_field_offset(struct netlink_skb_parms, portid);
+	__u32 at = bpf_core_field_offset(struct sk_buff, cb) +
+		   bpf_core_field_offset(struct netlink_skb_parms, portid);
 	if (bpf_probe_read_kernel(&port, sizeof(port), (char *)skb + at) || port)
 		return QUEUE;
 
@@ -95,7 +99,7 @@ static __always_inline int filter(struct __sk_buff *skb, int details)
 	struct counts *counts = bpf_map_lookup_elem(&COUNTS, &zero);
 	if (!counts)
 		return QUEUE;
-	if (FILTER && !is_wanted(&event)) {
+	if (FILTER && !is_in_scope(&event)) {
 		counts->left_out++;
 		return 0;
 	}
@@ -124,7 +128,7 @@ int take_with_details(struct __sk_buff *skb)
 	return filter(skb, 1);
 }
 
-// For kernels that refuse the other.
+// For kernels that reject the program with details.
 SEC("socket/bare")
 int take_bare(struct __sk_buff *skb)
 {

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 //
-// Which events are wanted. The kernel numbers the others as well, so that they are counted here, of each CPU.
+// Selects the events of the scope. The kernel also numbers the others, so they are counted per
+// CPU.
 #pragma once
 
-#define LEVELS 256 // Maximum depth of a cgroup filter; `src/details/cgroups.rs` refuses deeper ones.
+#define LEVELS 256 // Maximum depth of the scope's cgroup; the recorder rejects deeper ones.
 #define ANCESTORS 64 // Maximum number of ancestors searched for a mark.
 
-const volatile __u32 KINDS = -1;   // bits as in `proc_event.what`
-const volatile __u32 UIDS = 0;     // how many users, and which
+const volatile __u32 KINDS = -1;   // Kinds of events, as bits of `proc_event.what`.
+const volatile __u32 UIDS = 0;     // Number of user ids in UID; 0 selects all users.
 const volatile __u32 UID[16] = {};
-const volatile __u64 CGROUP = 0;   // by its id, unless 0
-const volatile __u32 BY_TREE = 0;
-const volatile __u32 CHILDREN = 0; // whether what the recorder starts is in the tree
-const volatile __u32 RECORDER = 0; // its process, whose signs of life are always wanted
+const volatile __u64 CGROUP = 0;   // Id of the cgroup; 0 selects all.
+const volatile __u32 BY_TREE = 0;  // Whether to select the processes of a tree.
+const volatile __u32 CHILDREN = 0; // Whether the recorder's children are in the tree.
+const volatile __u32 RECORDER = 0; // Process id of the recorder, whose heartbeats always pass.
 
 // One byte per process ID: whether the process is in the tree. The recorder maps this memory and
 // marks processes while the BPF program does the same; separate bytes need no lock.
@@ -82,7 +83,7 @@ static __always_inline void grow_tree(const struct event *event)
 	*byte = is_in;
 }
 
-// Whether a task's cgroup of version 2 is the one that is wanted, or below it.
+// Returns whether a task's cgroup (version 2) is the scope's or a descendant of it.
 static __always_inline int is_in_cgroup(struct task_struct *task)
 {
 	struct cgroup *cgroup = read_field(task, cgroups, dfl_cgrp);
@@ -104,7 +105,7 @@ static __always_inline int is_in_cgroup(struct task_struct *task)
 	return 0;
 }
 
-static __noinline int is_wanted(const struct event *event)
+static __noinline int is_in_scope(const struct event *event)
 {
 	if (BY_TREE)
 		grow_tree(event);
