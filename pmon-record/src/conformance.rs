@@ -71,7 +71,7 @@ impl LiveKernel {
         let ring = match ring {
             None => None,
             Some(FrontRing { bytes, details }) => {
-                max_metadata = if details { entry::LARGEST } else { 0 };
+                max_metadata = if details { entry::MAX_METADATA_BYTES } else { 0 };
                 let options = RecordOptions { ring: bytes, args_max: 0, ..RecordOptions::default() };
                 Some(Ring::attach(&socket, &options, None, details).map_err(|error| error.to_string())?)
             }

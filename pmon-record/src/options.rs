@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::details::redact::Redact;
 use crate::scope::Scope;
-use crate::transport::ring::entry::MOST_ARGS;
+use crate::transport::ring::entry::MAX_ARGS_BYTES;
 
 /// The requested transport of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,10 +113,10 @@ impl RecordOptions {
     /// before it is truncated.
     pub(crate) fn args_read(&self) -> usize {
         match (self.args_max, &self.redact) {
-            (args_max, None) => args_max.min(MOST_ARGS),
+            (args_max, None) => args_max.min(MAX_ARGS_BYTES),
             (0, _) => 0,
             (args_max, _) if args_max <= MIN_READ_FOR_REDACTION - READ_BEYOND_CUT => MIN_READ_FOR_REDACTION,
-            _ => MOST_ARGS,
+            _ => MAX_ARGS_BYTES,
         }
     }
 }

@@ -8,7 +8,7 @@ use pmon_core::wire::{ByteOrder, Comm, EventKind, layout};
 use regex::bytes::{Regex, RegexBuilder};
 use thiserror::Error;
 
-use crate::transport::ring::entry::MOST_ARGS;
+use crate::transport::ring::entry::MAX_ARGS_BYTES;
 
 /// The text that replaces a secret.
 const PLACEHOLDER: &[u8] = b"[redacted]";
@@ -16,7 +16,7 @@ const PLACEHOLDER: &[u8] = b"[redacted]";
 const BLANK: u8 = b'*';
 
 /// Maximum bytes of a text after redaction. A placeholder can be longer than the secret.
-const MAX_TEXT: usize = MOST_ARGS;
+const MAX_TEXT: usize = MAX_ARGS_BYTES;
 /// Maximum bytes of a name after redaction, if it was not longer before (`TASK_COMM_LEN` without
 /// the zero byte).
 const MAX_NAME: usize = 15;

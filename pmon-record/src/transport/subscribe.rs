@@ -105,7 +105,7 @@ impl Subscription {
         let socket_capacity = socket_buffer / SOCKET_BYTES_PER_EVENT;
         let ring_capacity = options.ring as u64 / RING_BYTES_PER_EVENT;
         let largest_metadata = match transport.name.as_str() {
-            RING_DETAILS => entry::LARGEST + options.args_read(),
+            RING_DETAILS => entry::MAX_METADATA_BYTES + options.args_read(),
             RING => size_of::<u32>(),
             _ => 0,
         };

@@ -144,7 +144,7 @@ fn every_text_of_a_process_is_redacted() {
         args: Some(b"x\0hunter2\0".to_vec()),
         ..details()
     };
-    redact("hunter[0-9]").details(&mut all, MOST_ARGS);
+    redact("hunter[0-9]").details(&mut all, MAX_ARGS_BYTES);
     for text in all.strings().into_iter().flatten() {
         let text = String::from_utf8_lossy(text);
         assert!(text.contains("[redacted]") && !text.contains("hunter"), "{text}");
@@ -155,7 +155,7 @@ fn every_text_of_a_process_is_redacted() {
 fn a_name_that_is_truncated_within_a_secret_of_its_file_name_is_redacted() {
     let of = |comm: &str, filename: &str| {
         let mut cut = Details { comm: Some(comm.into()), filename: Some(filename.into()), ..details() };
-        redact("hunter2-[a-z]+-rabbit").details(&mut cut, MOST_ARGS);
+        redact("hunter2-[a-z]+-rabbit").details(&mut cut, MAX_ARGS_BYTES);
         String::from_utf8(cut.comm.unwrap()).unwrap()
     };
     assert_eq!(of("run-hunter2-and", "/x/run-hunter2-and-rabbit"), "[redacted]");
@@ -171,13 +171,13 @@ fn a_name_that_is_truncated_within_a_secret_of_its_file_name_is_redacted() {
 fn the_last_argument_of_a_partly_read_line_is_redacted() {
     let of = |args: Vec<u8>, args_len| {
         let mut cut = Details { args: Some(args), args_len, ..details() };
-        redact("token=[0-9]{20}").args(&mut cut, MOST_ARGS);
+        redact("token=[0-9]{20}").args(&mut cut, MAX_ARGS_BYTES);
         cut.args.unwrap()
     };
-    let cut = [&vec![b'x'; MOST_ARGS - 11][..], b"\0token=1234"].concat();
+    let cut = [&vec![b'x'; MAX_ARGS_BYTES - 11][..], b"\0token=1234"].concat();
     assert!(of(cut.clone(), Some(200_000)).ends_with(b"x\0[redacted]"));
     assert_eq!(of(cut.clone(), None), cut, "the line was read completely");
-    let between = [&vec![b'x'; MOST_ARGS - 1][..], b"\0"].concat();
+    let between = [&vec![b'x'; MAX_ARGS_BYTES - 1][..], b"\0"].concat();
     assert_eq!(of(between.clone(), Some(200_000)), between, "no argument is truncated");
 }
 

@@ -10,7 +10,7 @@ use crate::details::exec::{Exec, ExecDetails};
 use crate::details::redact::Redact;
 use crate::details::settle::DetailsSettler;
 use crate::sink::{Sink, SinkError};
-use crate::transport::ring::entry::MOST_ARGS;
+use crate::transport::ring::entry::MAX_ARGS_BYTES;
 
 impl<S: Sink> Assembler<S> {
     /// Adds details that were read after an exec.
@@ -80,7 +80,7 @@ impl<S: Sink> Assembler<S> {
 
 /// Whether a text of a process is too long for a capture, with room for redaction to grow it.
 pub(super) fn is_too_long(details: &Details) -> bool {
-    details.strings().into_iter().flatten().any(|text| text.len() > MOST_ARGS)
+    details.strings().into_iter().flatten().any(|text| text.len() > MAX_ARGS_BYTES)
 }
 
 /// Truncates the arguments to `args_max` bytes, and leaves out any other text that is too long.
@@ -88,13 +88,13 @@ fn fit(details: &mut Details, args_max: usize) {
     let Details { miss, comm, exe, filename, cwd, cgroup, args, args_len, .. } = details;
     if let Some(args) = args {
         let len = args.len();
-        args.truncate(args_max.min(MOST_ARGS));
+        args.truncate(args_max.min(MAX_ARGS_BYTES));
         if args.len() < len {
             *args_len = Some(args_len.unwrap_or(0).max(len as u64));
         }
     }
     for text in [comm, exe, filename, cwd, cgroup] {
-        if text.as_ref().is_some_and(|text| text.len() > MOST_ARGS) {
+        if text.as_ref().is_some_and(|text| text.len() > MAX_ARGS_BYTES) {
             *text = None;
             miss.get_or_insert(MissReason::TooLong);
         }

@@ -27,7 +27,7 @@ use crate::liveness::monitor::LivenessMonitor;
 use crate::options::RecordOptions;
 use crate::pipeline::chunk::Chunk;
 use crate::sink::{Sink, SinkError};
-use crate::transport::ring::entry::{self, More, Units};
+use crate::transport::ring::entry::{self, EventMetadata, Units};
 
 use details::{is_too_long, redacted};
 use liveness::PartialForks;
@@ -261,15 +261,16 @@ impl<S: Sink> Assembler<S> {
             Some(Event { body: EventBody::Exec { task }, time, .. }) => Some(Exec { tgid: task.tgid, time }),
             _ => None,
         };
-        let (usage, details) = match More::read(datagram.metadata, exec.map(Exec::subject), self.units) {
-            Some(More::Usage(usage)) if is_exit(&recorded) => {
-                let mut memory = self.spare_usage.take().unwrap_or_default();
-                *memory = usage;
-                (Some(memory), None)
-            }
-            Some(More::Details(details)) => (None, Some(details)),
-            _ => (None, None),
-        };
+        let (usage, details) =
+            match EventMetadata::read(datagram.metadata, exec.map(Exec::subject), self.units) {
+                Some(EventMetadata::Usage(usage)) if is_exit(&recorded) => {
+                    let mut memory = self.spare_usage.take().unwrap_or_default();
+                    *memory = usage;
+                    (Some(memory), None)
+                }
+                Some(EventMetadata::Details(details)) => (None, Some(details)),
+                _ => (None, None),
+            };
         let mut bytes = [0; SLOT_LEN];
         let recorded = match &self.redact {
             Some(redact) => redacted(redact, recorded, &mut bytes, &self.settings),

@@ -1,22 +1,22 @@
-//! Paths of cgroups. The BPF program writes each into the ring once, before the first exec in that
-//! cgroup (`bpf/record.h`).
+//! Paths of cgroups. The BPF program writes each path into the ring once, before the first exec in
+//! that cgroup (`bpf/record.h`).
 //!
 //! The drain thread keeps the paths and adds one to each exec, so a dropped chunk loses no path.
 
 use std::collections::HashMap;
 
-use super::entry::NOT_TOLD;
+use super::entry::NOT_RECEIVED;
 
 /// Maximum bytes of paths in each of the two generations. Hostile processes can create any number
 /// of cgroups with paths of 4 KiB.
-const MOST_BYTES: usize = 2 << 20;
+const MAX_BYTES: usize = 2 << 20;
 /// Approximate overhead of a path, in bytes.
 const OVERHEAD: usize = 96;
 
-/// The state of an unknown path, as in an annex.
-const UNKNOWN: [u8; 4] = [0, 0, NOT_TOLD.to_ne_bytes()[0], NOT_TOLD.to_ne_bytes()[1]];
+/// An unknown path in the form of a datagram's metadata: length 0 and state.
+const UNKNOWN: [u8; 4] = [0, 0, NOT_RECEIVED.to_ne_bytes()[0], NOT_RECEIVED.to_ne_bytes()[1]];
 
-/// Paths by cgroup id, each as it goes into an annex: length, state and names.
+/// Paths by cgroup id, in the form of a datagram's metadata: length, state and names.
 ///
 /// If there are too many, the older half is dropped, and the BPF program must send those paths
 /// again.
@@ -26,15 +26,15 @@ pub(crate) struct Cgroups {
     old: HashMap<u64, Box<[u8]>>,
     /// Bytes of the paths in `new`.
     bytes: usize,
-    has_forgotten: bool,
+    has_dropped: bool,
 }
 
 impl Cgroups {
     /// Keeps a path.
     pub(super) fn insert(&mut self, id: u64, head: &[u8], names: &[u8]) {
-        if self.bytes >= MOST_BYTES {
+        if self.bytes >= MAX_BYTES {
             self.old = std::mem::take(&mut self.new);
-            (self.bytes, self.has_forgotten) = (0, true);
+            (self.bytes, self.has_dropped) = (0, true);
         }
         let path: Box<[u8]> = [head, names].concat().into();
         self.bytes += path.len() + OVERHEAD;
@@ -49,8 +49,8 @@ impl Cgroups {
     }
 
     /// Whether paths have been dropped since the last call.
-    pub(super) fn take_forgotten(&mut self) -> bool {
-        std::mem::take(&mut self.has_forgotten)
+    pub(super) fn take_dropped(&mut self) -> bool {
+        std::mem::take(&mut self.has_dropped)
     }
 }
 
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_found_by_its_id_and_an_unknown_one_says_so() {
+    fn a_path_is_found_by_its_id_and_other_paths_are_unknown() {
         let mut cgroups = Cgroups::default();
         assert_eq!(cgroups.find(1), UNKNOWN);
         cgroups.insert(1, b"head", b"a\0");
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_what_came_last_is_kept() {
+    fn memory_is_bounded_and_recent_paths_are_kept() {
         let mut cgroups = Cgroups::default();
         let names = [b'x'; 4000];
         for id in 0..10_000 {
@@ -77,14 +77,14 @@ mod tests {
             assert_eq!(cgroups.find(id).len(), 4004);
             assert_eq!(cgroups.find(id.saturating_sub(400)).len(), 4004);
         }
-        assert!(cgroups.take_forgotten() && !cgroups.take_forgotten());
+        assert!(cgroups.take_dropped() && !cgroups.take_dropped());
         let bytes: usize = cgroups.new.values().chain(cgroups.old.values()).map(|path| path.len()).sum();
-        assert!(bytes <= 2 * MOST_BYTES + 8192, "{bytes}");
+        assert!(bytes <= 2 * MAX_BYTES + 8192, "{bytes}");
         // A path that is sent repeatedly takes its memory once.
         let mut cgroups = Cgroups::default();
         for _ in 0..10_000 {
             cgroups.insert(1, b"head", &names);
         }
-        assert!(!cgroups.take_forgotten());
+        assert!(!cgroups.take_dropped());
     }
 }

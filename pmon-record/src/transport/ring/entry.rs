@@ -1,6 +1,8 @@
-//! Entries of the ring (`bpf/record.h`): to datagrams with an annex, and annexes to details and usage.
+//! Converts the ring's entries (`bpf/record.h`) to datagrams with metadata, and metadata to details
+//! and usage.
 //!
-//! An entry of an exec has much room for what is mostly short. So the annex is what is filled of the entry, behind the datagram.
+//! The entry of an exec has much room for strings that are mostly short. Its metadata consists of
+//! the used parts only, in the same order.
 
 use pmon_core::batch::{self, Arrival, Batch};
 use pmon_core::capture::{
@@ -12,49 +14,50 @@ use super::cgroups::Cgroups;
 
 /// Maximum bytes of a path or a file name.
 const PATH: usize = 1024;
-/// `struct event`: the datagram, and a count.
+/// Bytes of `struct event`: the datagram and a count.
 const EVENT: usize = EVENT_DATAGRAM_LEN + 4;
-/// `struct exit`.
+/// Bytes of `struct exit`.
 const EXIT: usize = 176;
-/// Size of `struct cgroup_path`, and offset of its text.
+/// Bytes of `struct cgroup_path`.
 const CGROUP_PATH: usize = 4368;
+/// Offset of the text in `struct cgroup_path`.
 const CGROUP_TEXT: usize = 12;
-/// `struct exec`: where its paths, its file name and its arguments are. Each path has a head of two 16-bit numbers.
+// Offsets in `struct exec`.
 const EXE: usize = 180;
+/// Bytes before a path: its length and its flags.
 const HEAD: usize = 4;
 const CWD: usize = EXE + HEAD + PATH + 256;
 const FILENAME: usize = CWD + HEAD + PATH + 256;
 const ARGS: usize = FILENAME + PATH;
-/// Offset of the cgroup id.
 const CGROUP: usize = 136;
 
-/// Most bytes of the annex of an exec, but for its arguments.
-pub(crate) const LARGEST: usize = ARGS - EVENT_DATAGRAM_LEN + HEAD + CGROUP_PATH;
-/// Most bytes of arguments that an entry has room for.
-pub(crate) const MOST_ARGS: usize = 128 << 10;
+/// Maximum bytes of an exec's metadata without the arguments.
+pub(crate) const MAX_METADATA_BYTES: usize = ARGS - EVENT_DATAGRAM_LEN + HEAD + CGROUP_PATH;
+/// Maximum bytes of arguments in an entry.
+pub(crate) const MAX_ARGS_BYTES: usize = 128 << 10;
 
-/// What a path is.
+// Flags of a path.
 const WHOLE: u16 = 1;
 const DELETED: u16 = 2;
 const NO_FILE: u16 = 4;
-/// State of a cgroup path that has not been received.
-pub(super) const NOT_TOLD: u16 = 8;
+/// Flag of a cgroup path that has not been received. The BPF program does not use it.
+pub(super) const NOT_RECEIVED: u16 = 8;
 
-/// What an exit means for its process.
+// States of a process after an exit.
 const GOES_ON: u32 = 1;
 const ENDED: u32 = 2;
 
-/// Appends an event entry to a batch that is not full, or keeps the cgroup path of a path entry.
-/// Returns `false` if nothing was appended. Malformed entries are skipped.
-pub(crate) fn take(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bool {
-    let Some((frame, rest)) = entry.split_at_checked(EVENT_DATAGRAM_LEN) else { return false };
+/// Appends an event to a batch that is not full, or keeps a cgroup's path. Returns `false` if
+/// nothing was appended. Malformed entries are skipped.
+pub(crate) fn push(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bool {
+    let Some((datagram, rest)) = entry.split_at_checked(EVENT_DATAGRAM_LEN) else { return false };
     let arrival = Arrival { len: EVENT_DATAGRAM_LEN, sender: 0 };
     match entry.len() {
         EVENT => match number32(entry, EVENT_DATAGRAM_LEN) {
-            0 => batch.push_with_metadata(frame, arrival, &[]),
-            _ => batch.push_with_metadata(frame, arrival, &[rest]),
+            0 => batch.push_with_metadata(datagram, arrival, &[]),
+            _ => batch.push_with_metadata(datagram, arrival, &[rest]),
         },
-        EXIT => batch.push_with_metadata(frame, arrival, &[rest]),
+        EXIT => batch.push_with_metadata(datagram, arrival, &[rest]),
         CGROUP_PATH => {
             let len = usize::from(number16(entry, 8));
             let names = entry[CGROUP_TEXT..].get(..len).unwrap_or_default();
@@ -67,7 +70,7 @@ pub(crate) fn take(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bo
             let args = entry[ARGS..].get(..number32(entry, 152) as usize).unwrap_or_default();
             let cgroup = cgroups.find(number64(entry, CGROUP));
             let parts = [&entry[EVENT_DATAGRAM_LEN..EXE], path(EXE), path(CWD), cgroup, filename, args];
-            batch.push_with_metadata(frame, arrival, &parts)
+            batch.push_with_metadata(datagram, arrival, &parts)
         }
         _ => false,
     }
@@ -79,16 +82,16 @@ pub(crate) fn is_cgroup(entry: &[u8]) -> bool {
     entry.len() == CGROUP_PATH
 }
 
-/// What an annex says besides what was left out.
+/// Metadata of an event, except the count of excluded events.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum More {
+pub(crate) enum EventMetadata {
     /// Details of an exec.
     Details(Box<Details>),
-    /// Of an exit.
+    /// Resource usage at an exit.
     Usage(Usage),
 }
 
-/// What it takes to make the kernel's numbers those of a capture.
+/// Converts the kernel's units to those of a capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Units {
     ticks_per_second: u64,
@@ -96,7 +99,7 @@ pub(crate) struct Units {
 }
 
 impl Units {
-    /// Those of this host.
+    /// Returns the units of this machine.
     pub(crate) fn new() -> Self {
         Self {
             ticks_per_second: rustix::param::clock_ticks_per_second().max(1),
@@ -109,21 +112,20 @@ impl Units {
     }
 }
 
-/// Events of its CPU that were left out, until a datagram.
-pub(crate) fn excluded(frame: &batch::Datagram<'_>) -> u32 {
-    number32(frame.metadata, 0)
+/// Returns the number of events of a datagram's CPU that the scope excluded until the datagram.
+pub(crate) fn excluded(datagram: &batch::Datagram<'_>) -> u32 {
+    number32(datagram.metadata, 0)
 }
 
-/// Whether the details of an exec are in this datagram's annex.
-pub(crate) fn has_details(frame: &batch::Datagram<'_>) -> bool {
-    frame.metadata.len() > EXIT - EVENT_DATAGRAM_LEN
+/// Whether a datagram's metadata has the details of an exec.
+pub(crate) fn has_details(datagram: &batch::Datagram<'_>) -> bool {
+    datagram.metadata.len() > EXIT - EVENT_DATAGRAM_LEN
 }
 
-impl More {
-    /// Reads the annex of an event, which is of `subject` if it is an exec.
+impl EventMetadata {
+    /// Reads the metadata of an event; `subject` is the event if it is an exec.
     pub(crate) fn read(metadata: &[u8], subject: Option<DetailsSubject>, units: Units) -> Option<Self> {
-        // Places as in an entry.
-        let entry = Fields { metadata, units };
+        let entry = MetadataFields { metadata, units };
         match subject {
             Some(subject) => entry.details(subject).map(|details| Self::Details(Box::new(details))),
             None if metadata.len() == EXIT - EVENT_DATAGRAM_LEN => Some(Self::Usage(entry.usage())),
@@ -132,13 +134,14 @@ impl More {
     }
 }
 
+/// Metadata, with offsets as in an entry.
 #[derive(Clone, Copy)]
-struct Fields<'a> {
+struct MetadataFields<'a> {
     metadata: &'a [u8],
     units: Units,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> MetadataFields<'a> {
     fn u32(self, at: usize) -> u32 {
         number32(self.metadata, at - EVENT_DATAGRAM_LEN)
     }
@@ -174,8 +177,8 @@ impl<'a> Fields<'a> {
         let mut rest = self.metadata.get(EXE - EVENT_DATAGRAM_LEN..)?;
         let mut path = || {
             let (head, names) = rest.split_at_checked(HEAD)?;
-            let (names, behind) = names.split_at_checked(number16(head, 0).into())?;
-            rest = behind;
+            let (names, after) = names.split_at_checked(number16(head, 0).into())?;
+            rest = after;
             Some((names, number16(head, 2)))
         };
         let (exe, cwd, cgroup) = (path()?, path()?, path()?);
@@ -225,7 +228,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A path as `/proc` has it, from its names, the last one first.
+/// Returns a path in the form of `/proc`, from its names in reverse order.
 fn text(names: &[u8], state: u16) -> Result<Vec<u8>, MissReason> {
     if state & WHOLE == 0 {
         return Err(MissReason::TooLong);
@@ -244,7 +247,7 @@ fn text(names: &[u8], state: u16) -> Result<Vec<u8>, MissReason> {
 
 /// Returns the line of `/proc/<pid>/cgroup` for the hierarchy of version 2.
 fn cgroup_line(names: &[u8], state: u16) -> Result<Vec<u8>, MissReason> {
-    if state & NOT_TOLD != 0 {
+    if state & NOT_RECEIVED != 0 {
         return Err(MissReason::Busy);
     }
     text(names, state & WHOLE).map(|path| [b"0::", &path[..]].concat())
@@ -297,21 +300,24 @@ mod tests {
         for path in [EXE, CWD] {
             exec[path + 2..path + 4].copy_from_slice(&WHOLE.to_ne_bytes());
         }
-        let (mut cgroups, mut batch) = (Cgroups::default(), Batch::with_metadata(4, 1 << 16, LARGEST));
+        let (mut cgroups, mut batch) =
+            (Cgroups::default(), Batch::with_metadata(4, 1 << 16, MAX_METADATA_BYTES));
         for entry in before {
-            assert!(is_cgroup(entry) && !take(entry, &mut cgroups, &mut batch));
+            assert!(is_cgroup(entry) && !push(entry, &mut cgroups, &mut batch));
         }
-        assert!(!is_cgroup(&exec) && take(&exec, &mut cgroups, &mut batch));
-        let frame = batch.datagrams().next().unwrap();
+        assert!(!is_cgroup(&exec) && push(&exec, &mut cgroups, &mut batch));
+        let datagram = batch.datagrams().next().unwrap();
         let subject = DetailsSubject::Exec { tgid: pmon_core::Tgid(1), time: pmon_core::MonoNs(1) };
-        let Some(More::Details(details)) = More::read(frame.metadata, Some(subject), Units::new()) else {
+        let Some(EventMetadata::Details(details)) =
+            EventMetadata::read(datagram.metadata, Some(subject), Units::new())
+        else {
             panic!("no details");
         };
         (details.miss, details.cgroup)
     }
 
     #[test]
-    fn the_path_of_a_cgroup_goes_with_each_exec_in_it_and_is_missed_if_it_has_not_come() {
+    fn each_exec_has_the_path_of_its_cgroup_or_misses_a_path_that_was_not_received() {
         let path = |text: &str| (None, Some(text.as_bytes().to_vec()));
         assert_eq!(exec_in(7, &[cgroup_entry(7, b"b c\0a\0", WHOLE)]), path("0::/a/b c"));
         assert_eq!(exec_in(7, &[cgroup_entry(7, b"", WHOLE)]), path("0::/"));
@@ -321,19 +327,19 @@ mod tests {
     }
 
     #[test]
-    fn no_entry_and_no_annex_makes_it_panic() {
+    fn malformed_entries_and_metadata_cause_no_panic() {
         let units = Units::new();
         let subject = DetailsSubject::Exec { tgid: pmon_core::Tgid(1), time: pmon_core::MonoNs(1) };
         for len in 0..ARGS + 100 {
             for byte in [0, 1, 0x7f, 0xff] {
                 let bytes = vec![byte; len];
                 let mut batch = Batch::with_metadata(1, 2 * ARGS, 0);
-                take(&bytes, &mut Cgroups::default(), &mut batch);
-                for frame in batch.datagrams() {
-                    More::read(frame.metadata, Some(subject), units);
+                push(&bytes, &mut Cgroups::default(), &mut batch);
+                for datagram in batch.datagrams() {
+                    EventMetadata::read(datagram.metadata, Some(subject), units);
                 }
-                More::read(&bytes, Some(subject), units);
-                More::read(&bytes, None, units);
+                EventMetadata::read(&bytes, Some(subject), units);
+                EventMetadata::read(&bytes, None, units);
             }
         }
     }

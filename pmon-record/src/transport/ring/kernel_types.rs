@@ -256,8 +256,8 @@ mod tests {
         types.extend(words.iter().copied().flat_map(u32::to_ne_bytes));
     }
 
-    /// Types 1 to 5: an integer, a function, two structures, and a pointer to the second structure. Its fields
-    /// are the first structure, an integer, and the pointer.
+    /// Types 1 to 5: an integer, a function, two structures, and a pointer to the second structure.
+    /// Its fields are the first structure, an integer, and the pointer.
     fn example() -> KernelTypes {
         let names = b"\0int\0inner\0outer\0call\0a\0b\0c\0";
         let [int, inner, outer, call, a, b, c] = [1, 5, 11, 17, 22, 24, 26];

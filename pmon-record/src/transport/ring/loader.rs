@@ -92,7 +92,8 @@ impl Object {
         Ok(Map::from_map_data(data)?)
     }
 
-    /// Loads a program. `function` is the id of the kernel function that an `fentry` program traces.
+    /// Loads a program. `function` is the id of the kernel function that an `fentry` program
+    /// traces.
     pub(super) fn load_program(&self, name: &'static str, function: u32) -> Result<OwnedFd, LoadError> {
         let missing = || LoadError { error: io::ErrorKind::NotFound.into(), log: String::new() };
         let program = self.object.programs.get(name).ok_or_else(missing)?;

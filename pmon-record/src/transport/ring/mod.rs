@@ -1,5 +1,5 @@
-//! The ring: a BPF program on the socket copies events into memory that is mapped here, so that none is queued and none takes
-//! a system call (`bpf/ring.bpf.c`).
+//! The ring. A BPF program on the socket (`bpf/ring.bpf.c`) copies events into memory that the
+//! recorder has mapped, so events are not queued and receiving them needs no system call.
 
 mod cgroups;
 pub(crate) mod entry;
@@ -23,41 +23,41 @@ use cgroups::Cgroups;
 use kernel_types::KernelTypes;
 use loader::Object;
 pub(crate) use refusal::RingError;
-use sys::Counts;
+use sys::RingCounts;
 use tree::TreeMarker;
 
 use crate::options::RecordOptions;
 use crate::scope::{MAX_UIDS, TreeScope};
 
-/// The program, compiled.
+/// The compiled BPF programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/ring.bpf.o");
 
 /// Maximum size of a ring in bytes. A map's size is a 32-bit number, and a ring's size is a power
 /// of two.
 pub const MAX_RING_BYTES: usize = 1 << 31;
 
-/// A ring that a socket's events go to.
+/// A ring that receives the events of a socket.
 pub(crate) struct Ring {
     ring: RingBuf<MapData>,
     asleep: Array<MapData, u32>,
-    counts: PerCpuArray<MapData, Counts>,
+    counts: PerCpuArray<MapData, RingCounts>,
     /// Received cgroup paths, and the round in which the BPF program sends each path once.
     cgroups: Cgroups,
     round: Array<MapData, u32>,
-    /// The counts when the recording began.
+    /// Counts of each CPU at the start of the recording.
     before: Vec<CpuCounts>,
-    /// Whether what does not fit is lost, and not spilled.
-    drops: bool,
+    /// Whether events that do not fit are lost instead of going to the socket's queue.
+    loses_events: bool,
     /// Marks the processes of the tree before the recording begins.
     tree_marker: Option<TreeMarker>,
-    /// Keeps the program attached that reads each process's peak memory.
+    /// Keeps the program attached that reads the peak memory of each process.
     peak_tracer: Option<OwnedFd>,
 }
 
 impl Ring {
     /// Attaches a ring of `options.ring` bytes, rounded up to a power of two, to a socket that is
-    /// not bound yet. With `details`, execs and exits have an annex (`entry.rs`). `cgroup` is the
-    /// id of the scope's cgroup.
+    /// not bound yet. With `details`, execs and exits have details in their metadata (`entry.rs`).
+    /// `cgroup` is the id of the scope's cgroup.
     ///
     /// The filter stays on the socket until the socket is closed, even after the ring is closed. It
     /// is therefore attached last, after every step that can fail and make the recorder use the
@@ -72,7 +72,7 @@ impl Ring {
         let size = size(options.ring).ok_or(RingError::TooLarge(options.ring))?;
         let scope = &options.scope;
         let mut uids = [0; MAX_UIDS];
-        uids.iter_mut().zip(&scope.uids).for_each(|(place, &uid)| *place = uid);
+        uids.iter_mut().zip(&scope.uids).for_each(|(slot, &uid)| *slot = uid);
         let numbers = [
             ("ARGS", options.args_read() as u32),
             ("FILTER", (!scope.is_all()).into()),
@@ -104,7 +104,7 @@ impl Ring {
             cgroups: Cgroups::default(),
             round: Array::try_from(round)?,
             before: Vec::new(),
-            drops: !scope.is_all(),
+            loses_events: !scope.is_all(),
             tree_marker,
             peak_tracer: None,
         };
@@ -133,20 +133,21 @@ impl Ring {
     pub(crate) fn next(&mut self, batch: &mut Batch) -> bool {
         while let Some(item) = self.ring.next() {
             let is_event = !entry::is_cgroup(&item);
-            entry::take(&item, &mut self.cgroups, batch);
+            entry::push(&item, &mut self.cgroups, batch);
             if is_event {
                 return true;
             }
-            if self.cgroups.take_forgotten() {
+            if self.cgroups.take_dropped() {
                 let round = self.round.get(&0, 0).unwrap_or_default();
                 // If this fails, an exec in a dropped cgroup records a missed path.
-                let _told = self.round.set(0, round.wrapping_add(1), 0);
+                let _sent = self.round.set(0, round.wrapping_add(1), 0);
             }
         }
         false
     }
 
-    /// Whether nothing is in it, also no event that its CPU is only just writing, for which [`Ring::next`] does not wait.
+    /// Whether the ring is empty. An event that a CPU is still writing, for which [`Ring::next`]
+    /// does not wait, counts as present.
     pub(crate) fn is_empty(&self) -> io::Result<bool> {
         let mut ring = [PollFd::new(&self.ring, PollFlags::IN)];
         Ok(rustix::io::retry_on_intr(|| poll(&mut ring, Some(&Timespec::default())))? == 0)
@@ -158,21 +159,23 @@ impl Ring {
         self.asleep.set(0, 1, 0).map_err(io::Error::other)
     }
 
-    /// Events that were lost because it was full; none if they spill.
+    /// Number of events that were lost because the ring was full; 0 if they go to the socket's
+    /// queue.
     pub(crate) fn drops(&self) -> io::Result<u64> {
-        if !self.drops {
+        if !self.loses_events {
             return Ok(0);
         }
         Ok(self.all_counts()?.iter().map(|counts| counts.dropped).sum())
     }
 
-    /// The recording begins now.
+    /// Begins the recording: earlier events do not count.
     pub(crate) fn restart(&mut self) -> io::Result<()> {
         self.before = self.all_counts()?;
         Ok(())
     }
 
-    /// What did not come by it since the recording began, of each CPU.
+    /// Numbers of events of each CPU that the ring did not deliver since the start of the
+    /// recording.
     pub(crate) fn counts(&self) -> io::Result<Vec<CpuCounts>> {
         let mut counts = self.all_counts()?;
         for (counts, before) in counts.iter_mut().zip(&self.before) {
@@ -185,7 +188,7 @@ impl Ring {
 
     fn all_counts(&self) -> io::Result<Vec<CpuCounts>> {
         let counts = self.counts.get(&0, 0).map_err(io::Error::other)?;
-        let of_cpu = |(cpu, counts): (usize, &Counts)| CpuCounts {
+        let of_cpu = |(cpu, counts): (usize, &RingCounts)| CpuCounts {
             cpu: Cpu(cpu as u32),
             spilled: counts.spilled,
             dropped: counts.dropped,
@@ -239,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ring_is_of_a_size_that_the_kernel_takes_or_refused() {
+    fn a_rings_size_is_rounded_up_or_rejected() {
         assert_eq!([0, 1, 4097].map(size), [Some(page_size()), Some(page_size()), Some(8192)]);
         assert_eq!(size(MAX_RING_BYTES), Some(1 << 31));
         assert_eq!([MAX_RING_BYTES + 1, 8 << 30, usize::MAX / 2, usize::MAX].map(size), [None; 4]);

@@ -25,7 +25,8 @@ const MEMORY_CGROUP: (u32, u32) = (5, 11);
 /// The first kernel with BPF ring buffers.
 const RING_BUFFERS: (u32, u32) = (5, 8);
 
-/// Why there is no ring, or none with details. The socket then has its own queue only, or the ring has only events.
+/// Why there is no ring, or no ring with details. The recorder then uses the socket's queue, or a
+/// ring without details.
 #[derive(Debug, Error)]
 pub(crate) enum RingError {
     #[error("no permission to load a BPF program: {} missing{}", all(.missing), unprivileged())]
@@ -132,7 +133,7 @@ impl RingError {
         } else if (is_verdict || is_denied) && is_locked_down() {
             Self::LockedDown
         } else if is_verdict {
-            Self::Refused(last_words(&log))
+            Self::Refused(last_message(&log))
         } else {
             errno.and_then(|errno| Self::of_errno(call, errno)).unwrap_or(Self::Call { call, source })
         }
@@ -219,7 +220,7 @@ fn has_seccomp_filter() -> bool {
     status("Seccomp:").as_deref() == Some("2")
 }
 
-/// Names what can refuse a system call to a process with every capability.
+/// Names the mechanism that can refuse a system call to a process with every capability.
 fn guard() -> &'static str {
     if has_seccomp_filter() { "a seccomp filter, such as a container's," } else { "a security module" }
 }
@@ -260,16 +261,16 @@ fn unprivileged() -> String {
     }
 }
 
-/// What the verifier says at last, but for its figures.
-fn last_words(log: &str) -> String {
+/// Returns the verifier's last message that is not a statistic.
+fn last_message(log: &str) -> String {
     let is_figure = |line: &str| {
         ["processed ", "verification time ", "stack depth "].iter().any(|figure| line.starts_with(figure))
     };
-    let words = log.lines().map(str::trim).rfind(|line| !line.is_empty() && !is_figure(line));
-    words.unwrap_or("it does not say why").to_owned()
+    let message = log.lines().map(str::trim).rfind(|line| !line.is_empty() && !is_figure(line));
+    message.unwrap_or("no message").to_owned()
 }
 
-/// An error with all that is below it, in a line.
+/// Returns an error and its sources as one line.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -285,15 +286,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_verifiers_last_words_are_what_it_objects_to() {
+    fn the_verifiers_last_message_is_its_objection() {
         let log = "0: R1=ctx()\n7: (85) call unknown#4\ninvalid func unknown#4\nverification time 5 usec\n\
                    stack depth 0\nprocessed 8 insns (limit 1000000) max_states_per_insn 0\n\n";
-        assert_eq!(last_words(log), "invalid func unknown#4");
-        assert_eq!(last_words(""), "it does not say why");
+        assert_eq!(last_message(log), "invalid func unknown#4");
+        assert_eq!(last_message(""), "no message");
     }
 
     #[test]
-    fn the_capability_that_is_missing_is_named() {
+    fn missing_capabilities_are_named() {
         assert!(missing_in(CAP_SYS_ADMIN).is_empty() && missing_in(CAP_BPF | CAP_PERFMON).is_empty());
         assert_eq!(missing_in(CAP_BPF), ["CAP_PERFMON"]);
         assert_eq!(missing_in(CAP_PERFMON), ["CAP_BPF"]);

@@ -13,24 +13,24 @@ use aya::Pod;
 use aya_obj::Function;
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type};
 
-/// Bytes of one value of the map `TREE`: `struct slab`.
+/// Bytes of one value of the map `TREE` (`struct slab`).
 pub(crate) const SLAB: u32 = 64;
 
 // Bits of the level of the verifier's log (`linux/bpf_verifier.h`).
 const LOG_MESSAGES: u32 = 1;
 const LOG_STATISTICS: u32 = 4;
 
-/// `struct counts`.
+/// Numbers of a CPU's events that are not in the ring: `struct counts`.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(crate) struct Counts {
+pub(crate) struct RingCounts {
     pub(crate) spilled: u64,
     pub(crate) dropped: u64,
     pub(crate) excluded: u64,
 }
 
-// SAFETY: numbers without padding between; any bytes are a value.
-unsafe impl Pod for Counts {}
+// SAFETY: the fields are numbers without padding, so any bytes are a value.
+unsafe impl Pod for RingCounts {}
 
 /// Memory that is mapped from a file.
 pub(crate) struct Mapping {
@@ -38,7 +38,8 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
-// SAFETY: the address of the mapping does not depend on the thread, and `Mapping` itself does not access the memory.
+// SAFETY: the address of the mapping does not depend on the thread, and `Mapping` itself does not
+// access the memory.
 unsafe impl Send for Mapping {}
 
 impl Mapping {
@@ -80,7 +81,8 @@ impl Marks {
     /// Returns the byte of a process id; `None` if it is beyond the map.
     pub(crate) fn of(&self, pid: u32) -> Option<&AtomicU8> {
         let at = usize::try_from(pid).ok().filter(|at| *at < self.0.len)?;
-        // SAFETY: the mapping has `len` bytes from `first` on, lives as long as `self`, and any byte is an `AtomicU8`.
+        // SAFETY: the mapping has `len` bytes from `first` on, lives as long as `self`, and any
+        // byte is an `AtomicU8`.
         Some(unsafe { self.0.first.cast::<AtomicU8>().add(at).as_ref() })
     }
 }
@@ -109,7 +111,8 @@ impl Deref for ConstantFile {
 
     fn deref(&self) -> &[u8] {
         match self {
-            // SAFETY: the mapping has `len` readable bytes from `first` on, lives as long as `self`, and never changes.
+            // SAFETY: the mapping has `len` readable bytes from `first` on, lives as long as
+            // `self`, and never changes.
             Self::Mapped(mapping) => unsafe { slice::from_raw_parts(mapping.first.as_ptr(), mapping.len) },
             Self::Copied(bytes) => bytes,
         }
@@ -121,7 +124,8 @@ pub(super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
     let mut attributes = attributes();
     attributes.__bindgen_anon_7.btf = btf.as_ptr() as u64;
     attributes.__bindgen_anon_7.btf_size = btf.len() as u32;
-    // SAFETY: `btf` is borrowed until the call returns, which is the descriptor that the command creates.
+    // SAFETY: `btf` is borrowed until the call returns, which is the descriptor that the command
+    // creates.
     unsafe { Ok(OwnedFd::from_raw_fd(bpf(bpf_cmd::BPF_BTF_LOAD, attributes)?)) }
 }
 
@@ -133,8 +137,8 @@ pub(super) fn set_constants(map: BorrowedFd<'_>, value: &[u8]) -> io::Result<()>
     element.map_fd = map.as_raw_fd() as u32;
     element.key = &raw const key as u64;
     element.__bindgen_anon_1.value = value.as_ptr() as u64;
-    // SAFETY: the kernel reads the key and a value of the size with which the map was created from the same object;
-    // both are borrowed until the call returns.
+    // SAFETY: the kernel reads the key and a value of the size with which the map was created from
+    // the same object; both are borrowed until the call returns.
     unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, attributes) }?;
     attributes = self::attributes();
     attributes.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
@@ -182,8 +186,9 @@ pub(super) fn load_program(
         load.log_buf = log.as_mut_ptr() as u64;
         load.log_size = log.len() as u32;
     }
-    // SAFETY: the kernel reads the instructions, the license, and the records of functions and lines, and writes to the
-    // log; each has the length beside its pointer and outlives the call, which returns the descriptor that it creates.
+    // SAFETY: the kernel reads the instructions, the license, and the records of functions and
+    // lines, and writes to the log; each has the length beside its pointer and outlives the call,
+    // which returns the descriptor that it creates.
     unsafe { Ok(OwnedFd::from_raw_fd(bpf(bpf_cmd::BPF_PROG_LOAD, attributes)?)) }
 }
 

@@ -20,7 +20,7 @@ use crate::details::procfs::kinship::{ProcessParent, processes, trees};
 /// Number of process ids that a 64-bit kernel can use (`PID_MAX_LIMIT`). `kernel.pid_max` can be
 /// raised to it at any time.
 const PIDS: u32 = 1 << 22;
-/// Number of map values for all process ids.
+/// Number of values in the map `TREE` for all process ids.
 pub(super) const SLABS: u32 = PIDS / SLAB;
 /// Maximum number of scans after the socket listens. The first finds all processes except those
 /// whose parents ended during it. Another scan is needed only if the previous one found a process.
@@ -52,7 +52,7 @@ impl TreeMarker {
         Ok(())
     }
 
-    /// Marks the remaining processes, once the program sees each fork.
+    /// Marks the remaining processes, after the socket listens and the program runs for each fork.
     pub(super) fn complete(&mut self) -> io::Result<()> {
         for scan in 0..SCANS {
             let processes = processes()?;

@@ -7,7 +7,7 @@ use pmon_core::capture::{Header, Item, Meta, Reader};
 use proptest::prelude::*;
 
 use super::*;
-use crate::transport::ring::entry::{LARGEST, MOST_ARGS};
+use crate::transport::ring::entry::{MAX_ARGS_BYTES, MAX_METADATA_BYTES};
 use crate::{CaptureFile, CaptureTarget};
 
 /// One input of a recorder.
@@ -60,7 +60,7 @@ fn any_details() -> impl Strategy<Value = Box<Details>> {
 }
 
 fn any_input() -> impl Strategy<Value = HostileInput> {
-    let metadata = prop::collection::vec(any::<u8>(), 0..LARGEST + 2000);
+    let metadata = prop::collection::vec(any::<u8>(), 0..MAX_METADATA_BYTES + 2000);
     prop_oneof![4 => any_details().prop_map(HostileInput::Details), 2 => metadata.prop_map(HostileInput::Exec), 1 => Just(HostileInput::Tick)]
 }
 
@@ -115,10 +115,10 @@ fn recorded(inputs: &[HostileInput], redact: Option<Redact>) -> Vec<Details> {
 /// Returns the details that must be recorded: all except texts that are too long.
 fn expected(details: &Details) -> Details {
     let mut details = details.clone();
-    let is_long = |text: &Option<Vec<u8>>| text.as_ref().is_some_and(|text| text.len() > MOST_ARGS);
-    if let Some(args) = details.args.as_mut().filter(|args| args.len() > MOST_ARGS) {
+    let is_long = |text: &Option<Vec<u8>>| text.as_ref().is_some_and(|text| text.len() > MAX_ARGS_BYTES);
+    if let Some(args) = details.args.as_mut().filter(|args| args.len() > MAX_ARGS_BYTES) {
         details.args_len = details.args_len.max(Some(args.len() as u64));
-        args.truncate(MOST_ARGS);
+        args.truncate(MAX_ARGS_BYTES);
     }
     for text in
         [&mut details.comm, &mut details.exe, &mut details.filename, &mut details.cwd, &mut details.cgroup]
@@ -158,7 +158,7 @@ proptest! {
     ) {
         let found = recorded(&inputs, Some(Redact::new(pattern).unwrap()));
         prop_assert_eq!(found.len(), inputs.iter().filter(|input| matches!(input, HostileInput::Details(_))).count());
-        let is_short = |details: &Details| details.strings().into_iter().flatten().all(|text| text.len() <= MOST_ARGS);
+        let is_short = |details: &Details| details.strings().into_iter().flatten().all(|text| text.len() <= MAX_ARGS_BYTES);
         prop_assert!(found.iter().all(is_short));
     }
 }

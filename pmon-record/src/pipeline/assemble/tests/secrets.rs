@@ -3,7 +3,7 @@
 use pmon_core::wire::layout;
 
 use super::*;
-use crate::transport::ring::entry::MOST_ARGS;
+use crate::transport::ring::entry::MAX_ARGS_BYTES;
 
 /// A sink that keeps all texts.
 #[derive(Debug, Default)]
@@ -150,7 +150,7 @@ fn redaction_that_lengthens_a_text_does_not_end_the_recording() {
     assert!(
         texts
             .iter()
-            .all(|text| text.len() <= MOST_ARGS && !joined(std::slice::from_ref(text)).contains("1234"))
+            .all(|text| text.len() <= MAX_ARGS_BYTES && !joined(std::slice::from_ref(text)).contains("1234"))
     );
 }
 
