@@ -32,6 +32,6 @@ pub enum ReplayError {
     #[error("the capture is damaged: {0}")]
     Damaged(Damage),
     /// A call on a socket of the fake kernel failed.
-    #[error("the fake kernel's socket: {0}")]
+    #[error("a call on the fake kernel's socket failed: {0}")]
     Socket(pmon_fake::Errno),
 }

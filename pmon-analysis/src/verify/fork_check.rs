@@ -56,21 +56,22 @@ struct ReadingBounds {
     reading: ForkCount,
     counted: u64,
     /// Minimum number of fork events before the reading; `None` if it is unknown.
-    least: Option<u64>,
+    min_events: Option<u64>,
     /// Maximum number of fork events up to the reading.
-    most: u64,
+    max_events: u64,
 }
 
 impl ReadingBounds {
     /// Returns how far the fork events before the reading exceed the counted forks.
     fn surplus(&self) -> Option<i128> {
-        self.least.map(|least| i128::from(least) - i128::from(self.counted))
+        self.min_events.map(|min_events| i128::from(min_events) - i128::from(self.counted))
     }
 
     /// Returns the minimum number of forks without an event since a reading with that surplus.
     fn deficit(&self, surplus: i128) -> i128 {
-        let (most, running) = (i128::from(self.most), i128::from(self.reading.running.max(1) - 1));
-        surplus - (most - i128::from(self.counted)) - running
+        let (max_events, running) =
+            (i128::from(self.max_events), i128::from(self.reading.running.max(1) - 1));
+        surplus - (max_events - i128::from(self.counted)) - running
     }
 }
 
@@ -79,7 +80,7 @@ impl ReadingBounds {
 struct PendingDeficit {
     from: MonoNs,
     surplus: i128,
-    point: ReadingBounds,
+    bounds: ReadingBounds,
     /// For each CPU, whether no event from after the reading has arrived.
     awaited: Vec<bool>,
     awaited_count: usize,
@@ -101,7 +102,7 @@ pub(super) struct ForkComparison {
     older: u64,
     /// Latest time among the older fork events and losses.
     older_until: MonoNs,
-    point: Option<ReadingBounds>,
+    bounds: Option<ReadingBounds>,
     /// Reading with the highest surplus: its time and surplus.
     best: Option<(MonoNs, i128)>,
     pending: Option<PendingDeficit>,
@@ -119,24 +120,24 @@ pub(super) struct ForkComparison {
 impl ForkComparison {
     /// Applies a fork event.
     #[inline]
-    pub(super) fn fork(&mut self, time: MonoNs) {
+    pub(super) fn add_fork(&mut self, time: MonoNs) {
         self.all_forks += 1;
         self.forks.push(time);
         self.credit = self.credit.saturating_add(EXAMINATIONS);
         if let Some(pending) = &mut self.pending {
-            pending.point.most += u64::from(time <= pending.point.reading.until);
+            pending.bounds.max_events += u64::from(time <= pending.bounds.reading.until);
         }
         if self.forks.len() >= TIMES {
-            self.age(MonoNs(u64::MAX));
+            self.compact(MonoNs(u64::MAX));
         }
     }
 
     /// Applies any event, which can be the first of its CPU since a deficit.
     #[inline]
-    pub(super) fn event(&mut self, cpu: Cpu, time: MonoNs) {
+    pub(super) fn add_event(&mut self, cpu: Cpu, time: MonoNs) {
         let Some(pending) = &mut self.pending else { return };
         if let Some(awaited) = pending.awaited.get_mut(cpu.0 as usize)
-            && time > pending.point.reading.until
+            && time > pending.bounds.reading.until
             && std::mem::take(awaited)
         {
             pending.awaited_count -= 1;
@@ -144,33 +145,33 @@ impl ForkComparison {
     }
 
     /// Applies a loss of events between two times.
-    pub(super) fn lose(&mut self, after: MonoNs, before: MonoNs, count: u64) {
+    pub(super) fn add_loss(&mut self, after: MonoNs, before: MonoNs, count: u64) {
         self.all_lost = self.all_lost.saturating_add(count);
         self.losses.push((after, before, count));
         self.credit = self.credit.saturating_add(EXAMINATIONS);
         if let Some(pending) = &mut self.pending
-            && after <= pending.point.reading.until
+            && after <= pending.bounds.reading.until
         {
-            pending.point.most = pending.point.most.saturating_add(count);
+            pending.bounds.max_events = pending.bounds.max_events.saturating_add(count);
         }
         if self.losses.len() >= TIMES {
-            self.age(MonoNs(u64::MAX));
+            self.compact(MonoNs(u64::MAX));
         }
     }
 
     /// Notes that only a part of the events is recorded.
-    pub(super) fn partial(&mut self) {
+    pub(super) fn set_partial(&mut self) {
         self.is_partial = true;
     }
 
     /// Notes that the counter cannot be read.
-    pub(super) fn absent(&mut self, why: &str) {
+    pub(super) fn set_absent(&mut self, why: &str) {
         self.report.absent.get_or_insert_with(|| why.to_owned());
     }
 
     /// Applies a reading. `cpus` yields the time of the latest event of each CPU.
-    pub(super) fn read(&mut self, reading: ForkCount, cpus: impl Iterator<Item = Option<MonoNs>>) {
-        let counted = match &self.point {
+    pub(super) fn add_reading(&mut self, reading: ForkCount, cpus: impl Iterator<Item = Option<MonoNs>>) {
+        let counted = match &self.bounds {
             None => 0,
             Some(last) => match reading.since(&last.reading) {
                 Some(more) => last.counted.saturating_add(more),
@@ -187,7 +188,7 @@ impl ForkComparison {
         let kept = (self.forks.len() + self.losses.len()) as u64;
         match self.credit.checked_sub(kept) {
             Some(left) => self.credit = left,
-            None => self.age(MonoNs(u64::MAX)),
+            None => self.compact(MonoNs(u64::MAX)),
         }
         let is_known = self.older == 0 || self.older_until < reading.from;
         let within = |count: &dyn Fn(MonoNs, MonoNs) -> bool| {
@@ -195,47 +196,48 @@ impl ForkComparison {
             let lost = self.losses.iter().filter(|loss| count(loss.0, loss.1));
             lost.fold(self.older.saturating_add(forks), |sum, loss| sum.saturating_add(loss.2))
         };
-        let least = within(&|_, before| before < reading.from);
-        let most = within(&|after, _| after <= reading.until);
-        let point = ReadingBounds { reading, counted, least: is_known.then_some(least), most };
-        self.decide(Some(&point));
+        let min_events = within(&|_, before| before < reading.from);
+        let max_events = within(&|after, _| after <= reading.until);
+        let bounds =
+            ReadingBounds { reading, counted, min_events: is_known.then_some(min_events), max_events };
+        self.decide_pending(Some(&bounds));
         if let (Some((from, surplus)), None) = (self.best, &self.pending)
-            && point.deficit(surplus) > 0
+            && bounds.deficit(surplus) > 0
             && !self.is_partial
         {
             let awaited: Vec<_> = cpus.map(|last| last.is_some_and(|last| last <= reading.until)).collect();
             let awaited_count = awaited.iter().filter(|&&awaited| awaited).count();
-            self.pending = Some(PendingDeficit { from, surplus, point, awaited, awaited_count });
+            self.pending = Some(PendingDeficit { from, surplus, bounds, awaited, awaited_count });
         }
-        if let Some(surplus) = point.surplus()
+        if let Some(surplus) = bounds.surplus()
             && self.best.is_none_or(|(_, best)| best <= surplus)
         {
             self.best = Some((reading.from, surplus));
         }
         self.first.get_or_insert(reading);
-        self.before_last = self.point.replace(point);
-        self.age(reading.from);
+        self.before_last = self.bounds.replace(bounds);
+        self.compact(reading.from);
     }
 
     /// Finishes the comparison at the end of a capture in which `excluded` events were omitted.
     pub(super) fn finish(&mut self, excluded: u64) -> ForkReport {
         match self.is_partial {
             true => self.compare_all(excluded),
-            false => self.decide(None),
+            false => self.decide_pending(None),
         }
         std::mem::take(&mut self.report)
     }
 
     /// Confirms or drops a deficit, given the next reading, or the last one at the end.
-    fn decide(&mut self, next: Option<&ReadingBounds>) {
+    fn decide_pending(&mut self, next: Option<&ReadingBounds>) {
         let Some(pending) = self.pending.take() else { return };
-        let deficit = pending.point.deficit(pending.surplus);
+        let deficit = pending.bounds.deficit(pending.surplus);
         if deficit <= 0 {
             return;
         }
-        let later = match (next, self.point) {
+        let later = match (next, self.bounds) {
             (Some(next), _) => next.deficit(pending.surplus),
-            (None, Some(last)) if last.reading.from > pending.point.reading.from => {
+            (None, Some(last)) if last.reading.from > pending.bounds.reading.from => {
                 last.deficit(pending.surplus)
             }
             // No later reading can confirm the deficit.
@@ -248,21 +250,21 @@ impl ForkComparison {
             self.pending = Some(pending);
             return;
         }
-        let PendingDeficit { from, point, .. } = pending;
+        let PendingDeficit { from, bounds, .. } = pending;
         let missing = u64::try_from(deficit.min(later)).unwrap_or(u64::MAX);
-        self.add_shortfall(Shortfall { from, until: point.reading.until, missing });
-        self.best = point.surplus().map(|surplus| (point.reading.from, surplus));
+        self.add_shortfall(Shortfall { from, until: bounds.reading.until, missing });
+        self.best = bounds.surplus().map(|surplus| (bounds.reading.from, surplus));
     }
 
     /// Compares the totals of a capture that omits events: which of them are forks, and when they
     /// happened, is unknown.
     fn compare_all(&mut self, excluded: u64) {
-        let (Some(first), Some(before_last), Some(last)) = (self.first, self.before_last, self.point) else {
+        let (Some(first), Some(before_last), Some(last)) = (self.first, self.before_last, self.bounds) else {
             return;
         };
-        let most = self.all_forks.saturating_add(self.all_lost).saturating_add(excluded);
-        let deficit = |point: &ReadingBounds| match point.reading.since(&first) {
-            Some(counted) => ReadingBounds { counted, most, ..*point }.deficit(0),
+        let max_events = self.all_forks.saturating_add(self.all_lost).saturating_add(excluded);
+        let deficit = |bounds: &ReadingBounds| match bounds.reading.since(&first) {
+            Some(counted) => ReadingBounds { counted, max_events, ..*bounds }.deficit(0),
             None => 0,
         };
         let missing = deficit(&before_last).min(deficit(&last));
@@ -285,7 +287,7 @@ impl ForkComparison {
     }
 
     /// Reduces forks and losses from before `time` to a count.
-    fn age(&mut self, time: MonoNs) {
+    fn compact(&mut self, time: MonoNs) {
         let Self { forks, losses, older, older_until, .. } = self;
         let mut stays = |latest: MonoNs, count: u64| {
             let stays = latest >= time;
@@ -308,10 +310,10 @@ mod tests {
     fn forks_after_all_readings_are_examined_a_bounded_number_of_times() {
         let mut forks = ForkComparison::default();
         let future = MonoNs(1 << 60);
-        (0..1000).for_each(|_| forks.fork(future));
+        (0..1000).for_each(|_| forks.add_fork(future));
         let read = |forks: &mut ForkComparison, at: u64| {
             let (from, until) = (MonoNs(at), MonoNs(at + 1));
-            forks.read(ForkCount { from, until, forks: 5, running: 1 }, std::iter::empty());
+            forks.add_reading(ForkCount { from, until, forks: 5, running: 1 }, std::iter::empty());
         };
         (1..=EXAMINATIONS).for_each(|at| read(&mut forks, at));
         assert_eq!(forks.forks.len(), 1000);

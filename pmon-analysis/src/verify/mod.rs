@@ -92,9 +92,9 @@ impl Verifier {
             }
             Record::Forks(ForkReading::Counted(count)) => {
                 let last = self.cpus.iter().map(|cpu| cpu.as_ref().map(|cpu| cpu.time));
-                self.forks.read(*count, last);
+                self.forks.add_reading(*count, last);
             }
-            Record::Forks(ForkReading::Absent { why }) => self.forks.absent(why),
+            Record::Forks(ForkReading::Absent { why }) => self.forks.set_absent(why),
             Record::Fence(fence) => {
                 let room = (2 * MAX_CPUS as usize).saturating_sub(self.report.unreached.len());
                 let unreached = fence.unreached.iter().map(|&unreached| (fence.position, unreached));
@@ -103,7 +103,7 @@ impl Verifier {
             Record::Witness(witness) => self.report.witness = Some(*witness),
             Record::Scope(scope) => {
                 self.report.scope = Some(scope.text.clone());
-                self.forks.partial();
+                self.forks.set_partial();
             }
             Record::Excluded(excluded) => self.count_excluded(excluded),
             Record::Ring(counts) => self.report.ring = Some(counts.clone()),
@@ -170,9 +170,9 @@ impl Verifier {
     fn count_event(&mut self, event: &Event) {
         self.count_numbers(event.cpu, event.seq, event.seq, Some(event.time));
         if let EventBody::Fork { .. } = event.body {
-            self.forks.fork(event.time);
+            self.forks.add_fork(event.time);
         }
-        self.forks.event(event.cpu, event.time);
+        self.forks.add_event(event.cpu, event.time);
         self.now = self.now.max(Some(event.time));
         self.update_accounted_until();
     }
@@ -215,7 +215,7 @@ impl Verifier {
         });
         self.report.intervals += u64::from(!continues);
         self.report.lost.add(loss.cause, loss.count());
-        self.forks.lose(loss.after, loss.before, loss.count());
+        self.forks.add_loss(loss.after, loss.before, loss.count());
         self.count_numbers(loss.cpu, loss.first, loss.last, None);
     }
 

@@ -295,9 +295,7 @@ impl<R: Read> CaptureLoader<R> {
         }
         Ok(!*at_end)
     }
-}
 
-impl<R: Read> CaptureLoader<R> {
     /// Returns the scope of the recording, if it is among the loaded records.
     pub(crate) fn scope(&self) -> Option<ScopeInfo> {
         self.loaded.records.iter().find_map(|record| match record {

@@ -115,8 +115,8 @@ impl<R: Read> Replay<R> {
     }
 
     /// Passes on all records other than events: see [`Replay::take_passed_record`]. The source then
-    /// returns [`Received::Empty`] before each such record, and the caller must take the record
-    /// before it receives again.
+    /// returns [`Received::Empty`] at each such record, and the caller must take the record before
+    /// it receives again.
     #[must_use]
     pub fn pass_records(mut self) -> Self {
         self.player.passed = Some(VecDeque::new());
@@ -133,7 +133,7 @@ impl<R: Read> Replay<R> {
     /// before the first recorded event have earlier numbers and times.
     ///
     /// # Errors
-    /// As [`Replay::step`].
+    /// Fails like [`Replay::step`].
     pub fn socket(&mut self) -> Result<Socket, ReplayError> {
         self.start()?;
         Ok(self.kernel.socket())
@@ -144,7 +144,7 @@ impl<R: Read> Replay<R> {
     /// subscription has already been received, and its sequence number is free again.
     ///
     /// # Errors
-    /// As [`Replay::step`].
+    /// Fails like [`Replay::step`].
     pub fn listener(&mut self) -> Result<Socket, ReplayError> {
         let mut socket = self.socket()?;
         let listened = socket.force_rcvbuf(i32::MAX).and_then(|()| socket.listen());
@@ -164,7 +164,7 @@ impl<R: Read> Replay<R> {
     /// Returns the time of the next record; `None` at the end.
     ///
     /// # Errors
-    /// As [`Replay::step`].
+    /// Fails like [`Replay::step`].
     pub fn next_time(&mut self) -> Result<Option<MonoNs>, ReplayError> {
         self.start()?;
         if self.player.has_ended || !self.loader.load()? {
@@ -188,7 +188,7 @@ impl<R: Read> Replay<R> {
         Ok(None)
     }
 
-    /// Plays the next record, which may have no effect. Returns `None` at the end.
+    /// Plays the next record. Returns `None` at the end, and `Some(None)` if the record has no effect.
     pub(crate) fn play(&mut self) -> Result<Option<Option<StepResult>>, ReplayError> {
         if self.player.has_ended || !self.loader.load()? {
             self.kernel.release_delayed();
@@ -202,7 +202,7 @@ impl<R: Read> Replay<R> {
     /// Lets everything happen up to this time. Returns the number of events.
     ///
     /// # Errors
-    /// As [`Replay::step`].
+    /// Fails like [`Replay::step`].
     pub fn advance(&mut self, until: MonoNs) -> Result<u64, ReplayError> {
         let mut events = 0;
         while self.next_time()?.is_some_and(|time| time <= until) {
@@ -247,7 +247,7 @@ impl<R: Read> Replay<R> {
     /// [passed on](Replay::pass_records) before the event, which can be a scan of many processes.
     ///
     /// # Errors
-    /// As [`Replay::step`].
+    /// Fails like [`Replay::step`].
     pub fn approach(&mut self) -> Result<bool, ReplayError> {
         if self.has_started || !self.loader.load()? {
             return Ok(false);
@@ -343,7 +343,7 @@ impl<R: Read + Seek> Replay<R> {
     /// an advantage, if the capture has no usable index.
     ///
     /// # Errors
-    /// As [`Replay::step`].
+    /// Fails like [`Replay::step`].
     pub fn seek(&mut self, time: MonoNs) -> Result<bool, ReplayError> {
         self.player.from = Some(time);
         // The scope of the recording is at the start of the capture.
