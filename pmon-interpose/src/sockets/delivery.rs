@@ -1,9 +1,9 @@
 //! Delivery of events to the tracee's sockets and to blocked calls.
 //!
 //! In a world without a clock, the next event is emitted when the tracee waits for one: in a
-//! receiving call that finds the queue empty, or before a waiting call (`poll`, `select`,
-//! `epoll_wait`) that the kernel then executes. In a world with a clock, events are emitted when
-//! they are due.
+//! blocking call that finds the queue empty, in the second of two consecutive nonblocking calls that
+//! find it empty, or before a waiting call (`poll`, `select`, `epoll_wait`) that the kernel then
+//! executes. In a world with a clock, events are emitted when they are due.
 
 use std::time::{Duration, Instant};
 
@@ -371,7 +371,7 @@ impl EventDelivery {
             if call.deadline.is_some_and(|deadline| *received > 0 && deadline <= Instant::now()) {
                 break;
             }
-            // A tracee that repeats nonblocking calls waits, too.
+            // A tracee that repeats a nonblocking call waits for an event.
             if waits || self.sockets.proxies[index].found_empty {
                 self.advance(world, &[index], Some(index))?;
                 // That may have taken long: another task may have got the id of a task that has
