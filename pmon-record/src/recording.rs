@@ -39,7 +39,7 @@ pub enum RecordError {
     #[error("the proc connector socket failed: {0}; the records until then are kept, without an end record")]
     Socket(#[source] io::Error),
     /// A thread, or the descriptor that wakes it, could not be created.
-    #[error("cannot start recording: {0}; look at the limits on processes and open files (ulimit -u, -n)")]
+    #[error("cannot start recording: {0}; check the limits on processes and open files (ulimit -u, -n)")]
     Start(#[source] io::Error),
     /// A thread panicked, which is a bug in this program.
     #[error("the {thread} thread panicked; please report this")]

@@ -36,14 +36,6 @@ const MAX_CACHE: usize = 1 << 20;
 /// Matches the argument of `--redact`, even in a command line that is quoted for a shell.
 const OPTION: &str = r#"(?s-u)--redact[= ]+((?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"\\])+)"#;
 
-/// Bytes of a message before the data of its event: `nlmsghdr`, `cn_msg`, and the head of
-/// `proc_event`.
-const BEFORE_DATA: usize = layout::EVENT_DATA;
-/// Bytes of the event's data before the name of a renamed thread: the ids.
-const BEFORE_NAME: usize = 8;
-/// Bytes of the longest data of an event.
-const DATA: usize = 24;
-
 /// A pattern for secrets in command lines, paths, names and cgroups.
 ///
 /// The pattern is matched against a whole command line, with a space between two arguments. A
@@ -176,23 +168,21 @@ impl Redact {
     pub(crate) fn datagram(&self, bytes: &mut [u8], order: ByteOrder) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let number = |at: usize| {
-                let &bytes = rest.get(at..)?.first_chunk()?;
-                Some(if order == ByteOrder::Big {
-                    u32::from_be_bytes(bytes)
-                } else {
-                    u32::from_le_bytes(bytes)
-                })
+            let number = |field: Range<usize>| {
+                let &bytes = rest.get(field)?.first_chunk()?;
+                let is_big = order == ByteOrder::Big;
+                Some(if is_big { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
             };
-            let len = number(0).map(|len| len as usize).filter(|len| (16..=rest.len()).contains(len));
-            let head = match number(layout::WHAT.start) {
+            let len = number(layout::NLMSG_LEN).map(|len| len as usize);
+            let len = len.filter(|len| (layout::NLMSGHDR_LEN..=rest.len()).contains(len));
+            let head = match number(layout::WHAT) {
                 // The bytes are not a message.
                 _ if len.is_none() => 0,
-                what if what == EventKind::Comm.what() => BEFORE_DATA + BEFORE_NAME,
+                what if what == EventKind::Comm.what() => layout::COMM.start,
                 Some(what) if EventKind::ALL.iter().any(|kind| kind.what() == Some(what)) => {
-                    BEFORE_DATA + DATA
+                    layout::EVENT_DATAGRAM_LEN
                 }
-                _ => BEFORE_DATA,
+                _ => layout::EVENT_DATA,
             };
             let len = len.unwrap_or(rest.len());
             let text = &mut rest[head.min(len)..len];

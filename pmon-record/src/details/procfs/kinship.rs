@@ -23,11 +23,11 @@ pub(crate) struct ProcessParent {
 /// When `/proc` cannot be listed.
 pub(crate) fn processes() -> io::Result<Vec<ProcessParent>> {
     let pids = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let kin = |pid: u32| {
+    let parent = |pid: u32| {
         let Stat { ppid, start_ticks, .. } = Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)?;
         Some(ProcessParent { pid, ppid, start_ticks })
     };
-    Ok(pids.filter_map(kin).collect())
+    Ok(pids.filter_map(parent).collect())
 }
 
 /// Returns the processes that `is_root` selects, and their descendants.
@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    fn kin(pid: u32, ppid: u32) -> ProcessParent {
+    fn process(pid: u32, ppid: u32) -> ProcessParent {
         ProcessParent { pid, ppid, start_ticks: 1 }
     }
 
@@ -98,13 +98,14 @@ mod tests {
 
     #[test]
     fn a_tree_has_exactly_the_descendants() {
-        let processes = [kin(9, 5), kin(1, 0), kin(5, 4), kin(4, 1), kin(6, 1), kin(7, 9)];
+        let processes =
+            [process(9, 5), process(1, 0), process(5, 4), process(4, 1), process(6, 1), process(7, 9)];
         assert_eq!(pids(&trees(&processes, |process| process.pid == 4)), [4, 5, 9, 7]);
         // A root that is also a descendant appears once.
         assert_eq!(pids(&trees(&processes, |process| [4, 9].contains(&process.pid))), [9, 4, 7, 5]);
         assert!(trees(&processes, |process| process.pid == 8).is_empty());
         // A scan takes time, and a process id can be reused meanwhile.
-        assert_eq!(pids(&trees(&[kin(2, 3), kin(3, 2)], |process| process.pid == 2)), [2, 3]);
+        assert_eq!(pids(&trees(&[process(2, 3), process(3, 2)], |process| process.pid == 2)), [2, 3]);
     }
 
     #[test]

@@ -201,8 +201,8 @@ fn a_redacted_thread_name_is_padded_with_zeros() {
 #[test]
 fn a_datagram_of_unknown_form_keeps_its_length_and_its_numbers() {
     let message = |what: u32, data: &[u8]| {
-        let mut bytes = vec![b'1'; BEFORE_DATA];
-        bytes[layout::NLMSG_LEN].copy_from_slice(&((BEFORE_DATA + data.len()) as u32).to_le_bytes());
+        let mut bytes = vec![b'1'; layout::EVENT_DATA];
+        bytes[layout::NLMSG_LEN].copy_from_slice(&((layout::EVENT_DATA + data.len()) as u32).to_le_bytes());
         bytes[layout::WHAT].copy_from_slice(&what.to_le_bytes());
         bytes.extend_from_slice(data);
         bytes
@@ -212,11 +212,11 @@ fn a_datagram_of_unknown_form_keeps_its_length_and_its_numbers() {
         bytes
     };
     let comm = message(0x200, b"11111111a11b");
-    assert_eq!(blanked(comm.clone()), [&comm[..BEFORE_DATA + 8], b"a**b"].concat());
+    assert_eq!(blanked(comm.clone()), [&comm[..layout::EVENT_DATA + 8], b"a**b"].concat());
     let unknown = message(0x4000, b"1x");
-    assert_eq!(blanked(unknown.clone()), [&unknown[..BEFORE_DATA], b"*x"].concat());
-    let exit = message(0x8000_0000, &[b'1'; DATA + 2]);
-    assert_eq!(blanked(exit.clone()), [&exit[..BEFORE_DATA + DATA], b"**"].concat());
+    assert_eq!(blanked(unknown.clone()), [&unknown[..layout::EVENT_DATA], b"*x"].concat());
+    let exit = message(0x8000_0000, &[b'1'; 24 + 2]);
+    assert_eq!(blanked(exit.clone()), [&exit[..layout::EVENT_DATAGRAM_LEN], b"**"].concat());
     let both = [comm, b"no message: 11".to_vec()].concat();
     assert!(blanked(both).ends_with(b"a**bno message: **"));
     assert_eq!(blanked(b"11".to_vec()), b"**");
