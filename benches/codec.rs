@@ -1,4 +1,6 @@
-//! The hot paths of `pmon-core`, each on events like those of a real host: `cargo bench --bench codec`.
+//! Measures the hot paths of `pmon-core` on events like those of a real machine.
+//!
+//! `cargo bench --bench codec`
 
 use std::hint::black_box;
 
@@ -12,7 +14,7 @@ use pmon_testkit::workload;
 const ORDER: ByteOrder = ByteOrder::NATIVE;
 const EVENTS: usize = 1 << 16;
 
-fn frames() -> Vec<[u8; EVENT_DATAGRAM_LEN]> {
+fn datagrams() -> Vec<[u8; EVENT_DATAGRAM_LEN]> {
     workload::build(EVENTS).iter().filter_map(|event| event.encode(ORDER)).collect()
 }
 
@@ -32,16 +34,16 @@ fn capture() -> Vec<u8> {
 }
 
 fn wire(c: &mut Criterion) {
-    let frames = frames();
+    let datagrams = datagrams();
     let mut batch = Batch::with_capacity(EVENTS);
-    frames.iter().for_each(|frame| assert!(batch.push(frame, 0)));
+    datagrams.iter().for_each(|datagram| assert!(batch.push(datagram, 0)));
     let events = workload::build(EVENTS);
     let mut group = c.benchmark_group("wire");
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("decode", |b| {
         b.iter(|| {
-            for frame in batch.datagrams() {
-                black_box(Event::decode(black_box(frame.bytes), ORDER).unwrap());
+            for datagram in batch.datagrams() {
+                black_box(Event::decode(black_box(datagram.bytes), ORDER).unwrap());
             }
         });
     });
@@ -56,15 +58,15 @@ fn wire(c: &mut Criterion) {
 }
 
 fn captures(c: &mut Criterion) {
-    let frames = frames();
+    let datagrams = datagrams();
     let bytes = capture();
     let mut group = c.benchmark_group("capture");
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("write", |b| {
         let mut encoder = Encoder::new(&header()).unwrap();
         b.iter(|| {
-            for frame in &frames {
-                encoder.push_datagram(black_box(frame)).unwrap();
+            for datagram in &datagrams {
+                encoder.push_datagram(black_box(datagram)).unwrap();
             }
             black_box(encoder.seal().len())
         });

@@ -1,4 +1,6 @@
-//! What losses cost, from the numbers to the records: `cargo bench --bench overrun`.
+//! Measures the cost of losses, from sequence numbers to records.
+//!
+//! `cargo bench --bench overrun`
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -15,14 +17,14 @@ use pmon_record::assemble::{Assembler, AssemblerSettings};
 use pmon_record::{Chunk, Sink, SinkError};
 
 const ORDER: ByteOrder = ByteOrder::NATIVE;
-/// Events that arrive.
+/// Number of events that arrive.
 const EVENTS: usize = 1 << 16;
-/// As many as the default socket buffer of 64 MiB holds, at 832 bytes each.
+/// Number of events in the default socket buffer of 64 MiB, at 832 bytes each.
 const BURST: usize = (64 << 20) / 832;
-/// As the recorder has them.
+/// Number of events per chunk, as in the recorder.
 const CHUNK: usize = 512;
 
-/// One event in so many is lost, each for itself: no loss costs more than one that stands alone.
+/// One event in this many is lost. Losses of a single event are the most expensive ones.
 const LOSSES: [(&str, Option<usize>); 3] = [("0 %", None), ("1 %", Some(100)), ("50 %", Some(2))];
 
 fn event(n: usize) -> Event {
@@ -31,17 +33,17 @@ fn event(n: usize) -> Event {
     Event { time: MonoNs(500 * n as u64), seq: Seq(seq), cpu: Cpu(cpu), body }
 }
 
-/// Whether that event is lost; both CPUs lose.
+/// Returns whether that event is lost, on either CPU.
 fn is_lost(n: usize, one_in: Option<usize>) -> bool {
     one_in.is_some_and(|one_in| n / 2 % one_in == 1)
 }
 
-/// Events of two CPUs in turn, without those that are lost.
+/// Returns events of two CPUs in turn, without the lost ones.
 fn events(one_in: Option<usize>) -> Vec<Event> {
     (0..).filter(|&n| !is_lost(n, one_in)).map(event).take(EVENTS).collect()
 }
 
-/// The same with a record for each that is lost.
+/// Returns the same events with a record for each loss.
 fn records(one_in: Option<usize>) -> Vec<Record<'static>> {
     let record = |n| {
         let Event { time, seq, cpu, .. } = event(n);
@@ -55,10 +57,10 @@ fn records(one_in: Option<usize>) -> Vec<Record<'static>> {
     (0..EVENTS).map(record).collect()
 }
 
-/// What is recorded goes nowhere.
-struct Nowhere;
+/// A sink that discards records.
+struct NullSink;
 
-impl Sink for Nowhere {
+impl Sink for NullSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         black_box(record);
         Ok(())
@@ -73,11 +75,11 @@ impl Sink for Nowhere {
     }
 }
 
-fn assembler() -> Assembler<Nowhere> {
-    Assembler::new(Nowhere, AssemblerSettings::new(ORDER, Tgid(1)))
+fn assembler() -> Assembler<NullSink> {
+    Assembler::new(NullSink, AssemblerSettings::new(ORDER, Tgid(1)))
 }
 
-/// Numbers to gaps, gaps to causes.
+/// Measures the accounting: gaps of numbers, and their causes.
 fn accounting(c: &mut Criterion) {
     let mut group = c.benchmark_group("accounting");
     group.throughput(Throughput::Elements(EVENTS as u64));
@@ -101,7 +103,7 @@ fn accounting(c: &mut Criterion) {
     group.finish();
 }
 
-/// Datagrams to records.
+/// Measures the assembler: datagrams to records.
 fn assembling(c: &mut Criterion) {
     let mut group = c.benchmark_group("assemble");
     group.throughput(Throughput::Elements(EVENTS as u64));
@@ -127,7 +129,7 @@ fn assembling(c: &mut Criterion) {
     group.finish();
 }
 
-/// Records to a verdict.
+/// Measures the verifier: records to a verdict.
 fn verifying(c: &mut Criterion) {
     let mut group = c.benchmark_group("verify");
     group.throughput(Throughput::Elements(EVENTS as u64));
@@ -144,7 +146,7 @@ fn verifying(c: &mut Criterion) {
     group.finish();
 }
 
-/// A socket whose buffer a burst has filled: until it is empty again, and all of it accounted for.
+/// Measures the recovery from an overrun: a full socket buffer is emptied and accounted for.
 fn recovery(c: &mut Criterion) {
     let frames: Vec<_> = (0..BURST).map(|n| event(n).encode(ORDER).unwrap()).collect();
     let full = || {

@@ -1,4 +1,6 @@
-//! What an event costs that an unmodified program receives: `cargo bench --bench program`. Without a C compiler, nothing.
+//! Measures the cost of an event that an unmodified program receives. Needs a C compiler.
+//!
+//! `cargo bench --bench program`
 
 #![allow(clippy::print_stderr, reason = "what is skipped is said")]
 
@@ -16,7 +18,7 @@ use tempfile::TempDir;
 
 const EVENTS: u64 = 20_000;
 
-/// A capture of rather more events.
+/// Returns a capture with more events than the client receives.
 fn capture() -> Vec<u8> {
     let synth = Synth::new(SynthOptions { events: EVENTS + 1_000, ..SynthOptions::default() }).unwrap();
     let mut encoder = Encoder::new(&synth.header()).unwrap();
@@ -35,7 +37,7 @@ fn capture() -> Vec<u8> {
     out
 }
 
-/// The client; none without a compiler.
+/// Compiles the client; returns `None` without a compiler.
 fn client(dir: &Path) -> Option<PathBuf> {
     let program = dir.join("receive");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/client/receive.c");
@@ -45,7 +47,7 @@ fn client(dir: &Path) -> Option<PathBuf> {
     Some(program)
 }
 
-/// From the start of the program to its end.
+/// Runs the client until it exits.
 fn run(client: &Path, mode: &str, capture: &[u8], private_proc: bool) {
     let mut world = CaptureWorld::new(Replay::new(Reader::open(capture).unwrap()), Speed::Instant);
     let mut launch = LaunchOptions::new(client);
@@ -70,7 +72,8 @@ fn program(c: &mut Criterion) {
     ] {
         group.bench_function(name, |b| b.iter(|| run(&client, mode, black_box(&capture), private_proc)));
     }
-    // Without pmon: from a socket that another process fills, at its own pace and one by one, and from the kernel.
+    // For comparison without pmon: from a socket that another process fills, at its own pace or on
+    // request, and from the kernel.
     for mode in ["plain", "asked", "kernel"] {
         let alone = || Command::new(&client).args([mode, &EVENTS.to_string()]).status().unwrap();
         if mode == "kernel" && !alone().success() {

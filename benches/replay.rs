@@ -1,4 +1,6 @@
-//! What it costs to let a capture happen again: `cargo bench --bench replay`.
+//! Measures the replay of captures.
+//!
+//! `cargo bench --bench replay`
 
 use std::hint::black_box;
 
@@ -15,7 +17,7 @@ use pmon_testkit::workload;
 const EVENTS: usize = 1 << 20;
 const BATCH: usize = 2048;
 
-/// A capture of events of which one in so many is lost, each for itself.
+/// Returns a capture in which one event in `one_in` is lost.
 fn capture(one_in: Option<usize>) -> Vec<u8> {
     let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() };
     let mut encoder = Encoder::new(&header).unwrap();
@@ -36,7 +38,7 @@ fn capture(one_in: Option<usize>) -> Vec<u8> {
     out
 }
 
-/// Takes all that comes; gives the datagrams and the overruns.
+/// Receives until the source is empty. Returns the numbers of datagrams and overruns.
 fn drain(source: &mut impl Source, batch: &mut Batch) -> (usize, usize) {
     let (mut frames, mut overruns) = (0, 0);
     loop {
@@ -76,7 +78,7 @@ fn replay(c: &mut Criterion) {
     group.finish();
 }
 
-/// The kernel alone: events that are in memory, to one socket and to two.
+/// Measures the fake kernel: events in memory, to one socket and to two.
 fn kernel(c: &mut Criterion) {
     const AT_ONCE: usize = 512;
     let events = workload::build(1 << 16);
@@ -108,7 +110,7 @@ fn kernel(c: &mut Criterion) {
     group.finish();
 }
 
-/// Through a file descriptor: moved by one thread and read by it, in turns, as there is room.
+/// Measures the file descriptor: one thread moves events to it and reads them, in turns.
 fn descriptor(c: &mut Criterion) {
     let events = workload::build(1 << 14);
     let mut batch = Batch::with_capacity(BATCH);

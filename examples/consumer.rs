@@ -1,7 +1,7 @@
 //! A consumer of process events, and its test on the fake kernel.
 //!
-//! The function `count_execs` and the test need only `pmon-core` and `pmon-fake`: copy them into your
-//! crate. `main` runs the same consumer on a capture:
+//! The function `count_execs` and the test need only `pmon-core` and `pmon-fake`: copy them into
+//! your crate. `main` runs the same consumer on a capture:
 //!
 //! ```sh
 //! cargo run --example consumer -- FILE

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Receives so many events, and ends: receive recv|poll|comm COUNT. For comparison, datagrams of the same length from another process that
- * writes as fast as it can (plain), or whenever it is asked for one (asked); and the kernel's own events, which a third one causes (kernel). */
+ * Receives COUNT events and exits: receive recv|poll|comm COUNT. For comparison, it receives
+ * datagrams of the same length from another process that writes as fast as possible (plain) or on
+ * request (asked), or the kernel's own events, which a third process causes (kernel).
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>

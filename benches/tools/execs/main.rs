@@ -1,6 +1,8 @@
-//! Runs programs in the ways in which programs are run, for tests that know what must be told of each.
+//! Executes programs in all the ways that the tests of details need.
 //!
-//! `cargo run --example execs -- storm 1000`
+//! ```text
+//! cargo run --example execs -- storm 1000
+//! ```
 #![deny(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -27,27 +29,28 @@ mod sys;
 /// Maximum number of programs that run at the same time.
 const AT_ONCE: usize = 4;
 
-/// Runs programs in the ways in which programs are run.
+/// Execute programs in all the ways that the tests of details need
 #[derive(Debug, Parser)]
 #[command(name = "execs", max_term_width = 100)]
-struct Args {
+struct ExecsArgs {
     #[command(subcommand)]
-    way: Way,
+    workload: Workload,
 }
 
 #[derive(Debug, Subcommand)]
-enum Way {
-    /// Runs `/bin/true` so often, one behind the other, each with a number, `b c` and an empty argument
+enum Workload {
+    /// Run `/bin/true` COUNT times in a row, each with a number, `b c` and an empty argument
     Storm { count: u32 },
     /// Run `/bin/true` COUNT times as fast as possible, each time with WORDS unique words
     Words { count: u32, words: u32 },
     /// Declare GIB GiB of memory as its arguments, print a line, and wait for a line of input
     Declare { gib: usize },
-    /// Becomes the program, from a thread that is not the first
+    /// Execute the program, in a thread that is not the first
     Thread { program: Vec<OsString> },
-    /// Becomes the program in the file PROGRAM, by its descriptor
+    /// Execute the file PROGRAM by its descriptor
     Descriptor { program: Vec<OsString> },
-    /// Keeps so many threads busy for so many ms each, and one MiB for each ms; prints the CPU time of the process in us
+    /// Keep THREADS threads busy for MS ms each, and use MS MiB; print the CPU time of the process
+    /// in us
     Burn {
         threads: u32,
         ms: u64,
@@ -58,7 +61,7 @@ enum Way {
     /// End by the second thread: 150 ms after the first has exited or, with --together, while it
     /// runs
     End {
-        how: How,
+        how: EndAction,
         #[arg(long)]
         together: bool,
     },
@@ -74,7 +77,7 @@ enum Way {
 
 /// The action of the second thread.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum How {
+enum EndAction {
     /// Call `exit_group(7)`
     Exit,
     /// Send SIGKILL to its process
@@ -88,7 +91,7 @@ enum How {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse().way) {
+    match run(ExecsArgs::parse().workload) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "execs: {error:#}");
@@ -97,16 +100,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(way: Way) -> anyhow::Result<()> {
-    match way {
-        Way::Storm { count } => {
+fn run(workload: Workload) -> anyhow::Result<()> {
+    match workload {
+        Workload::Storm { count } => {
             for n in 0..count {
                 let status = Command::new("/bin/true").args([&n.to_string(), "b c", ""]).status()?;
-                ensure!(status.success(), "/bin/true ended with {status}");
+                ensure!(status.success(), "/bin/true exited with {status}");
             }
             Ok(())
         }
-        Way::Words { count, words } => {
+        Workload::Words { count, words } => {
             let run = |n: u32| {
                 let words = (0..words)
                     .map(|word| format!("w{:08x}", u64::from(n) * u64::from(words) + u64::from(word)));
@@ -122,67 +125,67 @@ fn run(way: Way) -> anyhow::Result<()> {
             running.iter_mut().try_for_each(|child| child.wait().map(drop))?;
             Ok(())
         }
-        Way::Declare { gib } => {
+        Workload::Declare { gib } => {
             sys::declare_arguments(gib << 30)?;
             writeln!(io::stdout(), "declared")?;
             io::stdin().read_line(&mut String::new())?;
             Ok(())
         }
-        Way::Thread { program } => {
+        Workload::Thread { program } => {
             let (name, args) = program.split_first().context("no program")?;
             let mut command = Command::new(name);
             command.args(args);
-            let became = thread::spawn(move || command.exec()).join();
-            bail!("cannot run it: {became:?}");
+            let result = thread::spawn(move || command.exec()).join();
+            bail!("cannot execute it: {result:?}");
         }
-        Way::Descriptor { program } => {
+        Workload::Descriptor { program } => {
             let (path, args) = program.split_first().context("no program")?;
             let file = File::open(path)?;
-            Err(sys::fexecve(&file, path, args)).context("cannot run it")
+            Err(sys::fexecve(&file, path, args)).context("cannot execute it")
         }
-        Way::Burn { threads, ms, linger } => burn(threads, ms, linger),
-        Way::End { how, together } => end(how, together),
-        Way::Take { mib, keep, program } => {
+        Workload::Burn { threads, ms, linger } => burn(threads, ms, linger),
+        Workload::End { how, together } => end(how, together),
+        Workload::Take { mib, keep, program } => {
             let memory = black_box(vec![1_u8; mib << 20]);
             let (name, args) = program.split_first().context("no program")?;
             let mut command = Command::new(name);
             command.args(args);
             if keep {
                 let status = command.status()?;
-                ensure!(status.success(), "it ended with {status}");
+                ensure!(status.success(), "the program exited with {status}");
                 drop(memory);
                 return Ok(());
             }
             drop(memory);
-            Err(command.exec()).context("cannot run it")
+            Err(command.exec()).context("cannot execute it")
         }
     }
 }
 
-fn end(how: How, together: bool) -> anyhow::Result<()> {
-    let most = Rlimit { current: None, maximum: None };
-    if matches!(how, How::Fault) && setrlimit(Resource::Core, most).is_err() {
-        writeln!(io::stderr(), "execs: there may be no core")?;
+fn end(how: EndAction, together: bool) -> anyhow::Result<()> {
+    let unlimited = Rlimit { current: None, maximum: None };
+    if matches!(how, EndAction::Fault) && setrlimit(Resource::Core, unlimited).is_err() {
+        writeln!(io::stderr(), "execs: the limit of core dumps cannot be raised")?;
     }
     let second = thread::spawn(move || {
         if !together {
             thread::sleep(Duration::from_millis(150));
         }
         match how {
-            How::Exit => sys::end_process(7),
-            How::Kill => drop(kill_process(getpid(), Signal::KILL)),
-            How::Fault => sys::fault(),
-            How::Alone => sys::end_thread(9),
-            How::Exec => drop(Command::new("/bin/sh").args(["-c", "exit 5"]).exec()),
+            EndAction::Exit => sys::end_process(7),
+            EndAction::Kill => drop(kill_process(getpid(), Signal::KILL)),
+            EndAction::Fault => sys::fault(),
+            EndAction::Alone => sys::end_thread(9),
+            EndAction::Exec => drop(Command::new("/bin/sh").args(["-c", "exit 5"]).exec()),
         }
     });
     match (together, how) {
         (false, _) => sys::end_thread(0),
-        (true, How::Alone) => {
+        (true, EndAction::Alone) => {
             thread::sleep(Duration::from_millis(50));
             sys::end_thread(3)
         }
-        (true, _) => bail!("the second thread came back: {:?}", second.join()),
+        (true, _) => bail!("the second thread returned: {:?}", second.join()),
     }
 }
 

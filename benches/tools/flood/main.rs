@@ -1,27 +1,30 @@
-//! Causes process events as fast as it can, and says exactly how many.
+//! Causes process events as fast as possible, and reports exactly how many.
 //!
-//! `cargo run --release --example flood -- fork --count 10000 --processes 2`
+//! ```text
+//! cargo run --release --example flood -- fork --count 10000 --processes 2
+//! ```
 //!
-//! Each worker is a process that repeats one action. By `KIND`, each time:
+//! Each worker is a process that repeats one action, by `KIND`:
 //!
 //! | kind | action | events |
 //! | --- | --- | --- |
-//! | `rename` | gives itself another name: `f0`, `f1`, … | COMM |
-//! | `fork` | starts a process that ends, and waits for it | FORK, EXIT |
-//! | `vfork` | the same, standing still until it has ended | FORK, EXIT |
-//! | `thread` | starts a thread that ends, and joins it | FORK, EXIT |
-//! | `exec` | starts this program in a process, to no purpose, and waits for it | FORK, EXEC, EXIT |
+//! | `rename` | renames itself: `f0`, `f1`, … | COMM |
+//! | `fork` | starts a process that exits, and waits for it | FORK, EXIT |
+//! | `vfork` | starts a process that exits, and is suspended meanwhile | FORK, EXIT |
+//! | `thread` | starts a thread that exits, and joins it | FORK, EXIT |
+//! | `exec` | executes this program, which exits at once, in a process, and waits for it | FORK, EXEC, EXIT |
 //!
-//! At the end, one line of JSON on standard output says what happened:
-//! - `kind`, `count` (actions of each worker), `processes` (workers);
-//! - `workers`: of each its `pid`, as we see it in our PID namespace, and its `events`: those of its actions, and the
-//!   two of itself, the FORK that started it and its EXIT;
-//! - `emitted`: the sum of all `events`. Events of `flood` itself are in no number: its own FORK, EXEC and EXIT are its
-//!   caller's;
-//! - `seconds`: from the workers' release until all have ended.
+//! At the end, one line of JSON on standard output reports what happened:
 //!
-//! The kernel emits these events only while somebody listens. It reports an EXIT just *after* it has woken who waits
-//! for it: the last ones may follow the line by some microseconds.
+//! - `kind`, `count` (actions per worker), `processes` (number of workers);
+//! - `workers`: for each worker its `pid`, in this PID namespace, and its `events`: those of its
+//!   actions, the FORK that started it, and its EXIT;
+//! - `emitted`: the sum of all `events`. It does not include the FORK, EXEC and EXIT of `flood`
+//!   itself;
+//! - `seconds`: the time from the release of the workers until all have exited.
+//!
+//! The kernel emits these events only while a process listens. It emits an EXIT just *after* it has
+//! woken the parent, so the last ones may follow the line by some microseconds.
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage.
 #![deny(unsafe_code)]
@@ -42,55 +45,55 @@ use serde_json::json;
 #[allow(unsafe_code, reason = "fork(2) and clone(2) have no safe wrapper")]
 mod sys;
 
-/// The argument with which this program ends at once.
-const NOTHING: &str = "--nothing";
+/// The argument with which this program exits at once.
+const EXIT_AT_ONCE: &str = "--nothing";
 
-/// Causes process events as fast as it can, and says exactly how many.
+/// Cause process events as fast as possible, and report exactly how many
 #[derive(Debug, Parser)]
 #[command(name = "flood", max_term_width = 100)]
-struct Args {
-    /// What each worker does
-    kind: Kind,
-    /// How often each worker does it [default: 1000 for exec, 100000 for the others]
+struct FloodArgs {
+    /// Action of each worker
+    kind: FloodKind,
+    /// Number of actions per worker [default: 1000 for exec, 100000 for the others]
     #[arg(long, value_name = "N")]
     count: Option<u32>,
-    /// How many workers
+    /// Number of workers
     #[arg(long, value_name = "P", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
     processes: u32,
-    /// Give each worker one CPU, in turn, of those we may run on
+    /// Pin each worker to one of the allowed CPUs, in turn
     #[arg(long)]
     pin: bool,
-    /// Give each worker one CPU, in turn, of these
+    /// Pin each worker to one of these CPUs, in turn
     #[arg(long, value_name = "C,..", value_delimiter = ',', conflicts_with = "pin",
         value_parser = value_parser!(u16).range(..CpuSet::MAX_CPU as i64))]
     cpu: Vec<u16>,
-    /// Cause no event before a line, or the end, of standard input
+    /// Wait for a line, or the end, of standard input before the first event
     #[arg(long)]
     wait: bool,
 }
 
-/// See [`Args::kind`].
+/// The action of a worker.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
-    /// Gives itself another name: COMM
+enum FloodKind {
+    /// Rename itself: COMM
     Rename,
-    /// Starts a process that ends: FORK, EXIT
+    /// Start a process that exits: FORK, EXIT
     Fork,
-    /// The same, standing still until it has ended: FORK, EXIT
+    /// Start a process that exits, suspended meanwhile: FORK, EXIT
     Vfork,
-    /// Starts a thread that ends: FORK, EXIT
+    /// Start a thread that exits: FORK, EXIT
     Thread,
-    /// Starts a program that ends: FORK, EXEC, EXIT
+    /// Execute a program that exits: FORK, EXEC, EXIT
     Exec,
 }
 
-impl Kind {
-    /// How often, unless told.
-    fn count(self) -> u32 {
+impl FloodKind {
+    /// Returns the default number of actions.
+    fn default_count(self) -> u32 {
         if matches!(self, Self::Exec) { 1_000 } else { 100_000 }
     }
 
-    /// The events of one action.
+    /// Returns the number of events of one action.
     fn events(self) -> u64 {
         match self {
             Self::Rename => 1,
@@ -99,8 +102,8 @@ impl Kind {
         }
     }
 
-    /// The `n`-th action.
-    fn act(self, n: u32) -> anyhow::Result<()> {
+    /// Performs the `n`-th action.
+    fn perform(self, n: u32) -> anyhow::Result<()> {
         match self {
             Self::Rename => {
                 let mut name = [0; 16];
@@ -110,12 +113,12 @@ impl Kind {
             Self::Fork => reap(sys::fork(|| 0)?)?,
             Self::Vfork => reap(sys::vfork()?)?,
             Self::Thread => {
-                // Without a name: to set it would be another event.
+                // The thread has no name: setting it would emit another event.
                 let ended = thread::Builder::new().spawn(|| ())?.join();
                 ensure!(ended.is_ok(), "a thread panicked");
             }
             Self::Exec => {
-                let status = Command::new("/proc/self/exe").arg(NOTHING).status()?;
+                let status = Command::new("/proc/self/exe").arg(EXIT_AT_ONCE).status()?;
                 ensure!(status.success(), "the program ended with {status}");
             }
         }
@@ -124,23 +127,23 @@ impl Kind {
 }
 
 fn main() -> ExitCode {
-    if env::args_os().nth(1).is_some_and(|arg| arg == NOTHING) {
+    if env::args_os().nth(1).is_some_and(|arg| arg == EXIT_AT_ONCE) {
         return ExitCode::SUCCESS;
     }
-    report(flood(&Args::parse())).into()
+    report(flood(&FloodArgs::parse())).into()
 }
 
-/// Says what failed. Returns the exit code.
+/// Prints what failed. Returns the exit code.
 fn report(result: anyhow::Result<()>) -> u8 {
     let Err(error) = result else { return 0 };
     let _ = writeln!(io::stderr(), "flood: {error:#}");
     1
 }
 
-/// Runs the workers. Where it fails half-way, they end when we do.
-fn flood(args: &Args) -> anyhow::Result<()> {
-    let Args { kind, processes, .. } = *args;
-    let count = args.count.unwrap_or(kind.count());
+/// Runs the workers. If this process exits early, the kernel kills them.
+fn flood(args: &FloodArgs) -> anyhow::Result<()> {
+    let FloodArgs { kind, processes, .. } = *args;
+    let count = args.count.unwrap_or(kind.default_count());
     let cpus = cpus(args)?;
     if args.wait {
         io::stdin().lock().read_until(b'\n', &mut Vec::new()).context("cannot read standard input")?;
@@ -178,29 +181,30 @@ fn flood(args: &Args) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{line}").context("cannot write to standard output")
 }
 
-/// The CPUs to pin workers to, none for no pinning.
-fn cpus(args: &Args) -> anyhow::Result<Vec<usize>> {
+/// Returns the CPUs to which workers are pinned; none for no pinning.
+fn cpus(args: &FloodArgs) -> anyhow::Result<Vec<usize>> {
     if !args.pin {
         return Ok(args.cpu.iter().copied().map(usize::from).collect());
     }
-    let allowed = sched_getaffinity(None).context("cannot tell on which CPUs we may run")?;
+    let allowed = sched_getaffinity(None).context("cannot read the allowed CPUs")?;
     Ok((0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
 }
 
-/// What a worker does, once a byte comes through the gate. It is killed when its parent ends.
-fn work(kind: Kind, count: u32, parent: Pid, mut gate: &PipeReader) -> anyhow::Result<()> {
+/// Performs the actions of a worker, after it has read a byte from the gate. The kernel kills the
+/// worker when its parent exits.
+fn work(kind: FloodKind, count: u32, parent: Pid, mut gate: &PipeReader) -> anyhow::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if getppid() != Some(parent) {
-        // It has ended before that call, which is then in vain. Nobody is left to tell.
+        // The parent exited before the call above, which then has no effect.
         return Ok(());
     }
     gate.read_exact(&mut [0])?;
-    (0..count).try_for_each(|n| kind.act(n))
+    (0..count).try_for_each(|n| kind.perform(n))
 }
 
-/// Waits until a child has ended well.
+/// Waits until a child has exited with code 0.
 fn reap(child: Pid) -> anyhow::Result<()> {
-    let (_, status) = waitpid(Some(child), WaitOptions::empty())?.context("no child has ended")?;
+    let (_, status) = waitpid(Some(child), WaitOptions::empty())?.context("no child has exited")?;
     let status = ExitStatus::from_raw(status.as_raw());
     ensure!(status.success(), "process {child} failed: {status}");
     Ok(())

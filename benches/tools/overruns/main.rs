@@ -1,10 +1,13 @@
-//! What is lost when the socket's buffer is full, by its size and by what happens after an overrun.
+//! Measures the losses while the socket's buffer is full, by its size and the mode of overruns.
 //!
-//! `cargo build --release --examples && target/release/examples/overruns`
+//! ```text
+//! cargo build --release --examples && target/release/examples/overruns
+//! ```
 //!
-//! The recorder as it is, into a file, against the `flood` beside this program. By default the kernel delivers nothing
-//! after an overrun until the reader has emptied the socket; with `NETLINK_NO_ENOBUFS` it delivers whenever there is
-//! room. All rounds run in turn, so that what else the machine does strikes each of them.
+//! The complete recorder writes a file while the tool `flood` runs. By default, the kernel delivers
+//! nothing after an overrun until the reader has emptied the socket. With `NETLINK_NO_ENOBUFS`, it
+//! delivers an event whenever the buffer is not full. All cases take turns, so that other load on
+//! the machine affects each of them.
 
 use std::env;
 use std::io::{self, Write as _};
@@ -19,53 +22,53 @@ use pmon_record::assemble::AssemblerCounters;
 use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, Subscription, TransportChoice};
 use rustix::time::{ClockId, clock_gettime};
 
-/// What is lost when the socket's buffer is full.
+/// Measure the losses while the socket's buffer is full
 #[derive(Debug, Parser)]
 #[command(name = "overruns", max_term_width = 100)]
-struct Args {
-    /// How often each case is run
+struct OverrunsArgs {
+    /// Number of runs per case
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: u32,
-    /// Socket buffers, in KiB
+    /// Sizes of the socket buffer in KiB
     #[arg(long, value_name = "KIB,..", value_delimiter = ',', default_value = "256,1024,8192,65536")]
     buffers: Vec<usize>,
-    /// With a ring in front of the socket's buffer
+    /// Record with the ring
     #[arg(long)]
     ring: bool,
 }
 
-impl Args {
+impl OverrunsArgs {
     fn transport(&self) -> TransportChoice {
         if self.ring { TransportChoice::Ring } else { TransportChoice::Recvmmsg }
     }
 }
 
-/// What happens: so many times a flood, with a pause between.
-struct Load {
+/// A flood that is repeated `times` times, with pauses.
+struct FloodLoad {
     name: &'static str,
     flood: &'static [&'static str],
     times: u32,
 }
 
-const LOADS: [Load; 3] = [
-    Load {
+const LOADS: [FloodLoad; 3] = [
+    FloodLoad {
         name: "flood: 2 renaming, 1,000,000 each",
         flood: &["rename", "--count", "1000000", "--processes", "2"],
         times: 1,
     },
-    Load {
+    FloodLoad {
         name: "flood: 2 starting threads, 100,000 each",
         flood: &["thread", "--count", "100000", "--processes", "2"],
         times: 1,
     },
-    Load { name: "20 bursts of 10,000 renames", flood: &["rename", "--count", "10000"], times: 20 },
+    FloodLoad { name: "20 bursts of 10,000 renames", flood: &["rename", "--count", "10000"], times: 20 },
 ];
 
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What became of one case.
+/// Totals of one case.
 #[derive(Default)]
-struct Sum {
+struct CaseTotals {
     recorded: u64,
     lost: u64,
     gaps: u64,
@@ -73,7 +76,7 @@ struct Sum {
 }
 
 fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+    let args = OverrunsArgs::parse();
     let mut out = io::stdout();
     for load in &LOADS {
         writeln!(out, "{}", load.name)?;
@@ -83,7 +86,7 @@ fn main() -> anyhow::Result<()> {
             "buffer KiB", "overruns", "recorded", "lost %", "gaps", "ns/event"
         )?;
         let cases: Vec<_> = args.buffers.iter().flat_map(|&kib| [(kib, false), (kib, true)]).collect();
-        let mut sums: Vec<Sum> = cases.iter().map(|_| Sum::default()).collect();
+        let mut sums: Vec<CaseTotals> = cases.iter().map(|_| CaseTotals::default()).collect();
         for _ in 0..args.rounds {
             for (&(kib, no_enobufs), sum) in cases.iter().zip(&mut sums) {
                 let options = RecordOptions {
@@ -100,7 +103,7 @@ fn main() -> anyhow::Result<()> {
             writeln!(
                 out,
                 "{kib:>12}  {:10} {:>10} {:>8.2} {:>8} {:>10}",
-                if no_enobufs { "hushed" } else { "reported" },
+                if no_enobufs { "no ENOBUFS" } else { "reported" },
                 sum.recorded / u64::from(args.rounds),
                 sum.lost as f64 * 100.0 / all as f64,
                 sum.gaps / u64::from(args.rounds),
@@ -111,8 +114,8 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Sum {
-    fn add(&mut self, load: &Load, options: RecordOptions) -> anyhow::Result<()> {
+impl CaseTotals {
+    fn add(&mut self, load: &FloodLoad, options: RecordOptions) -> anyhow::Result<()> {
         let before = cpu_ns();
         let AssemblerCounters { events, lost, gaps, .. } = record(load, &options)?;
         self.recorded += events;
@@ -123,11 +126,11 @@ impl Sum {
     }
 }
 
-/// Records the load; gives the last counts.
-fn record(load: &Load, options: &RecordOptions) -> anyhow::Result<AssemblerCounters> {
-    let folder = tempfile::tempdir()?;
+/// Records the load. Returns the last counters.
+fn record(load: &FloodLoad, options: &RecordOptions) -> anyhow::Result<AssemblerCounters> {
+    let directory = tempfile::tempdir()?;
     let subscription = Subscription::open(options)?;
-    let target = CaptureTarget::File(folder.path().join("x.pmon"));
+    let target = CaptureTarget::File(directory.path().join("x.pmon"));
     let file = CaptureFile::create(&target, &subscription.header(&[]), false)?;
     let recording = Recording::start(subscription, file, options)?;
     let flood = env::current_exe()?.with_file_name("flood");
@@ -148,11 +151,11 @@ fn record(load: &Load, options: &RecordOptions) -> anyhow::Result<AssemblerCount
 fn run(flood: &Path, args: &[&str]) -> anyhow::Result<()> {
     let status = Command::new(flood).args(args).stdout(Stdio::null()).status();
     let status = status.with_context(|| format!("cannot run {}: build all examples", flood.display()))?;
-    ensure!(status.success(), "flood ended with {status}");
+    ensure!(status.success(), "flood exited with {status}");
     Ok(())
 }
 
-/// What this process has used.
+/// Returns the CPU time of this process.
 fn cpu_ns() -> u64 {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     used.tv_sec as u64 * 1_000_000_000 + used.tv_nsec as u64

@@ -1,31 +1,36 @@
-//! What it costs to take process events, by the way in which they are taken.
+//! Measures the cost of receiving process events, by transport.
 //!
-//! `cargo build --release --bins --examples && target/release/examples/transports`
+//! ```text
+//! cargo build --release --bins --examples && target/release/examples/transports
+//! ```
 //!
-//! As root. The same loads, by the `flood` beside this program, while nobody listens (`none`) and while somebody does:
+//! Needs root. The tool `flood` causes the same load with each of these listeners, and with none
+//! (`none`):
 //!
-//! | | |
+//! | listener | |
 //! | --- | --- |
-//! | `recv` | a plain reader: one `recv` for each event, the socket's buffer as the kernel gives it; it only counts |
+//! | `recv` | a plain reader: one `recv` per event, default socket buffer; it only counts |
 //! | `bare-ring` | pmon's BPF program and ring, emptied every 10 ms; it only counts |
-//! | `recvmmsg`, `ring`, `ring+details` | `pmon record --transport ...`, all in, into a file in `$TMPDIR` |
-//! | `forkstat` | `forkstat -E -q`: all events, nothing printed |
+//! | `recvmmsg`, `ring`, `ring+details` | `pmon record --transport ...` into a file in `$TMPDIR` |
+//! | `forkstat` | `forkstat -E -q`: all events, no output |
 //! | `perf` | `perf record -a` of the tracepoints for the same events, into a file |
 //!
-//! They take turns, so that what else the machine does strikes each of them. One table for each load, of medians over the
-//! rounds, with the lowest and the highest in brackets:
+//! They take turns, so that other load on the machine affects each of them. The output has a table
+//! per load, with medians over the rounds, and minimum and maximum in brackets:
 //!
-//! - `kept`: events that it has seen. Those of other processes are among them.
-//! - `lost %`: by pmon's own account; by the socket's count of drops; of `perf`, what is missing of the load's events.
-//! - `overruns`: how often `recv` said `ENOBUFS`.
-//! - `ns/event`: CPU time of the recorder, user and system, all threads, for each event that the load caused, kept or not,
-//!   without what the start and the end cost:
-//! - `start ms`: CPU time until the load began; not counted.
-//! - `end ms`: CPU time of an end without a load before, measured in the same rounds; its median is subtracted.
-//! - `slowdown`: the load's time, as multiple of its time while nobody listens. What the kernel does for the events, and
-//!   the BPF program does, is in here, and in nobody's CPU time.
+//! - `kept`: events that the listener has received, including those of other processes.
+//! - `lost %`: by pmon's own accounting; by the socket's count of drops; for `perf`, the missing
+//!   events of the load.
+//! - `overruns`: number of `ENOBUFS` that `recv` returned.
+//! - `ns/event`: CPU time of the listener, user and system, all threads, per event of the load,
+//!   kept or not, without the cost of start and end.
+//! - `start ms`: CPU time until the load began; not included.
+//! - `end ms`: CPU time of an end without a load before, measured in the same rounds. Its median is
+//!   subtracted.
+//! - `slowdown`: the load's time divided by its time without a listener. It includes the work of
+//!   the kernel and of the BPF program, which is in no process's CPU time.
 //!
-//! Whoever loses events spends nothing on them: `ns/event` compares only where little is lost.
+//! A lost event costs the listener nothing, so `ns/event` is comparable only where few are lost.
 #![deny(unsafe_code)]
 
 use std::env;
@@ -36,53 +41,53 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
 
-use recorder::{Recorder, Transport};
-use table::Row;
+use listener::{ListenerKind, ListenerProcess};
+use table::ListenerRow;
 
+mod listener;
 mod reader;
-mod recorder;
 #[allow(unsafe_code, reason = "the CPU clock of another process has no safe wrapper")]
 mod sys;
 mod table;
 
-/// What it costs to take process events, by the way in which they are taken.
+/// Measure the cost of receiving process events, by transport
 #[derive(Debug, Parser)]
 #[command(name = "transports", max_term_width = 100)]
-struct Args {
-    /// How often each case is run
+struct TransportsArgs {
+    /// Number of runs per case
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Loads so many times as long
+    /// Multiply the length of the loads
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     scale: f64,
-    /// Only these
+    /// Measure only these listeners
     #[arg(long, value_enum, value_name = "NAME,..", value_delimiter = ',')]
-    only: Vec<Transport>,
-    /// Only these loads
+    only: Vec<ListenerKind>,
+    /// Measure only these loads
     #[arg(long, value_enum, value_name = "NAME,..", value_delimiter = ',')]
-    load: Vec<Load>,
+    load: Vec<LoadKind>,
 }
 
-/// What happens meanwhile, in two processes at once.
+/// The load, caused by two processes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Load {
-    /// They rename themselves
+enum LoadKind {
+    /// Rename themselves
     Rename,
-    /// They start processes that end, and stand still until then
+    /// Start processes that exit, suspended meanwhile
     Vfork,
-    /// They start threads that end
+    /// Start threads that exit
     Thread,
-    /// They start programs that end
+    /// Execute programs that exit
     Exec,
 }
 
-impl Load {
-    /// As the command line has it, ours and flood's.
+impl LoadKind {
+    /// Returns the name on the command lines of this program and of `flood`.
     fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// How often each process does it.
+    /// Returns the number of actions per process.
     fn count(self) -> u32 {
         match self {
             Self::Rename => 1_000_000,
@@ -92,7 +97,7 @@ impl Load {
         }
     }
 
-    /// Where the kernel passes with each of its events.
+    /// Returns the tracepoints of the load's events.
     fn tracepoints(self) -> &'static [&'static str] {
         match self {
             Self::Rename => &["task:task_rename"],
@@ -105,24 +110,24 @@ fn main() -> anyhow::Result<()> {
     match env::args().nth(1).as_deref() {
         Some(reader::RECV) => reader::read_socket(),
         Some(reader::BARE_RING) => reader::read_ring(),
-        _ => compare(&Args::parse()),
+        _ => compare(&TransportsArgs::parse()),
     }
 }
 
-fn compare(args: &Args) -> anyhow::Result<()> {
-    let loads = if args.load.is_empty() { Load::value_variants() } else { &args.load };
-    let transports = if args.only.is_empty() { Transport::value_variants() } else { &args.only };
+fn compare(args: &TransportsArgs) -> anyhow::Result<()> {
+    let loads = if args.load.is_empty() { LoadKind::value_variants() } else { &args.load };
+    let transports = if args.only.is_empty() { ListenerKind::value_variants() } else { &args.only };
     let mut transports = transports.to_vec();
     for &load in loads {
-        let mut rows: Vec<_> = transports.iter().copied().map(Row::new).collect();
+        let mut rows: Vec<_> = transports.iter().copied().map(ListenerRow::new).collect();
         for _ in 0..args.rounds {
             for row in &mut rows {
                 run(row, load, args.scale)?;
             }
         }
-        // What is a part of pmon cannot be installed.
-        for row in rows.extract_if(.., |row| row.is_absent && row.transport.is_pmon()) {
-            writeln!(io::stderr(), "this pmon does not know {}: left out", row.transport.name())?;
+        // An older pmon may lack a transport, which cannot be installed separately.
+        for row in rows.extract_if(.., |row| row.is_missing && row.transport.is_pmon()) {
+            writeln!(io::stderr(), "this pmon does not have {}: skipped", row.transport.name())?;
             transports.retain(|&transport| transport != row.transport);
         }
         let count = scaled(load.count(), args.scale);
@@ -135,34 +140,35 @@ fn scaled(count: u32, scale: f64) -> u32 {
     ((f64::from(count) * scale) as u32).max(1)
 }
 
-/// One round of one transport: a start and an end, and a start, the load, and an end.
-fn run(row: &mut Row, load: Load, scale: f64) -> anyhow::Result<()> {
-    if row.is_absent {
+/// Performs one round of one listener: a start and an end, then a start, the load, and an end.
+fn run(row: &mut ListenerRow, load: LoadKind, scale: f64) -> anyhow::Result<()> {
+    if row.is_missing {
         return Ok(());
     }
-    if row.transport == Transport::None {
-        if !recorder::listeners()?.is_empty() {
-            writeln!(io::stderr(), "somebody else listens: `none` is slower for it")?;
+    if row.transport == ListenerKind::None {
+        if !listener::listeners()?.is_empty() {
+            writeln!(io::stderr(), "another process listens, which makes `none` slower")?;
         }
         let (_, seconds) = flood(load, scale)?;
         row.seconds.push(seconds);
         return Ok(());
     }
-    let Some(recorder) = Recorder::start(row.transport, load.tracepoints())? else {
-        row.is_absent = true;
+    let Some(listener) = ListenerProcess::start(row.transport, load.tracepoints())? else {
+        row.is_missing = true;
         return Ok(());
     };
-    row.ends.push(recorder.end(0)?.cpu);
-    let recorder = Recorder::start(row.transport, load.tracepoints())?.context("it was there just now")?;
+    row.ends.push(listener.end(0)?.cpu);
+    let listener =
+        ListenerProcess::start(row.transport, load.tracepoints())?.context("it was started before")?;
     let (emitted, seconds) = flood(load, scale)?;
-    row.accounts.push(recorder.end(emitted)?);
+    row.accounts.push(listener.end(emitted)?);
     row.emitted = emitted;
     row.seconds.push(seconds);
     Ok(())
 }
 
-/// Runs the load; gives how many events it caused, and how long it took.
-fn flood(load: Load, scale: f64) -> anyhow::Result<(u64, f64)> {
+/// Runs the load. Returns the number of its events, and its time in s.
+fn flood(load: LoadKind, scale: f64) -> anyhow::Result<(u64, f64)> {
     let flood = env::current_exe()?.with_file_name("flood");
     let count = scaled(load.count(), scale).to_string();
     let output = Command::new(&flood)
@@ -170,7 +176,7 @@ fn flood(load: Load, scale: f64) -> anyhow::Result<(u64, f64)> {
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("cannot run {}: build all examples", flood.display()))?;
-    ensure!(output.status.success(), "flood ended with {}", output.status);
+    ensure!(output.status.success(), "flood exited with {}", output.status);
     let report: Value = serde_json::from_slice(&output.stdout)?;
-    report["emitted"].as_u64().zip(report["seconds"].as_f64()).context("flood does not say what it did")
+    report["emitted"].as_u64().zip(report["seconds"].as_f64()).context("flood printed no report")
 }

@@ -1,6 +1,6 @@
-//! Readers that only count. Each is this program again, by a hidden first argument, so that its CPU time is its own; it
-//! ends with SIGINT or SIGTERM, and then says on standard output how many events it took, and how often it was told of
-//! an overrun.
+//! Readers that only count. Each is this program again, with a hidden first argument, so that its
+//! CPU time is separate. It exits on SIGINT or SIGTERM, and prints how many events it received, and
+//! how many overruns were reported.
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
@@ -23,25 +23,26 @@ use rustix::net::{
 };
 use rustix::process::getpid;
 
-/// The arguments: one `recv` for each event,
+/// Argument of the reader that calls `recv` for each event.
 pub(crate) const RECV: &str = "--recv";
-/// and the ring alone.
+/// Argument of the reader that empties the ring.
 pub(crate) const BARE_RING: &str = "--bare-ring";
 
-/// The program that the recorder loads, and its ring's size there.
+/// The BPF program that the recorder loads.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../pmon-record/bpf/ring.bpf.o");
-const RING: u32 = 16 << 20;
-/// The ring is emptied this often, as by the recorder in a storm.
+/// Size of the ring in bytes, as in the recorder.
+const RING_BYTES: u32 = 16 << 20;
+/// Interval in which the ring is emptied, as by the recorder in a storm.
 const LATENCY: Duration = Duration::from_millis(10);
 
-/// What a reader has seen so far.
+/// Events and overruns so far.
 #[derive(Default)]
-struct Counts {
+struct ReaderCounts {
     events: AtomicU64,
     overruns: AtomicU64,
 }
 
-/// One `recv` for each event, which waits for it; the socket as the kernel gives it.
+/// Calls `recv` for each event, on a socket with default options.
 pub(crate) fn read_socket() -> anyhow::Result<()> {
     count_until_signal(&Arc::new(socket()?), |socket, counts| {
         let (mut events, mut overruns) = (0, 0);
@@ -59,7 +60,7 @@ pub(crate) fn read_socket() -> anyhow::Result<()> {
     })
 }
 
-/// Only what it takes to empty the ring; nothing is ever taken from the socket.
+/// Empties the ring; receives nothing from the socket.
 pub(crate) fn read_ring() -> anyhow::Result<()> {
     let socket = Arc::new(socket()?);
     let mut program = attach(&socket).context("cannot attach the ring's program")?;
@@ -76,10 +77,10 @@ pub(crate) fn read_ring() -> anyhow::Result<()> {
     })
 }
 
-/// Puts a ring in front of the socket's queue.
+/// Attaches the BPF program to the socket, so that events go to the ring.
 fn attach(socket: &OwnedFd) -> anyhow::Result<Ebpf> {
     let btf = Btf::from_sys_fs()?;
-    let mut program = EbpfLoader::new().btf(Some(&btf)).map_max_entries("RING", RING).load(OBJECT)?;
+    let mut program = EbpfLoader::new().btf(Some(&btf)).map_max_entries("RING", RING_BYTES).load(OBJECT)?;
     let filter: &mut SocketFilter =
         program.program_mut("take_bare").context("it has no filter")?.try_into()?;
     filter.load()?;
@@ -87,21 +88,21 @@ fn attach(socket: &OwnedFd) -> anyhow::Result<Ebpf> {
     Ok(program)
 }
 
-/// A socket that hears nothing yet.
+/// Opens a socket that has not joined the group.
 fn socket() -> io::Result<OwnedFd> {
     Ok(socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(CONNECTOR))?)
 }
 
-/// Listens, and has `read` run, for as long as it can, until a signal comes.
+/// Subscribes, and runs `read` in a thread until a signal arrives.
 fn count_until_signal(
     socket: &Arc<OwnedFd>,
-    read: impl FnOnce(&OwnedFd, &Counts) -> anyhow::Result<()> + Send + 'static,
+    read: impl FnOnce(&OwnedFd, &ReaderCounts) -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let mut signals = Signals::new().context("cannot take signals")?;
-    // On a port of our number, by which we are known in `/proc/net/netlink`.
+    let mut signals = Signals::new().context("cannot receive signals")?;
+    // The port is the process ID, so that `/proc/net/netlink` shows which process it is.
     bind(socket, &SocketAddrNetlink::new(process::id(), CN_IDX_PROC))?;
     request(socket, SubscribeOp::Listen)?;
-    let counts = Arc::<Counts>::default();
+    let counts = Arc::<ReaderCounts>::default();
     let reader = thread::spawn({
         let (socket, counts) = (Arc::clone(socket), Arc::clone(&counts));
         move || {
@@ -111,8 +112,8 @@ fn count_until_signal(
         }
     });
     while !matches!(signals.wait(None)?, WakeReason::Interrupt | WakeReason::Terminate) {}
-    anyhow::ensure!(!reader.is_finished(), "the reader has failed");
-    // Otherwise the kernel would go on as if somebody listened.
+    anyhow::ensure!(!reader.is_finished(), "the reader failed");
+    // Otherwise the kernel would continue to count this listener.
     request(socket, SubscribeOp::Ignore)?;
     writeln!(io::stdout(), "{} {}", counts.events.load(Relaxed), counts.overruns.load(Relaxed))?;
     Ok(())

@@ -1,12 +1,13 @@
-//! The system calls without a safe wrapper: `clock_getcpuclockid(3)`, and `clock_gettime(2)` of such a clock.
+//! System calls without a safe wrapper: `clock_getcpuclockid(3)`, and `clock_gettime(2)` of its
+//! clock.
 
 use std::io;
 use std::time::Duration;
 
 use rustix::process::Pid;
 
-/// CPU time, user and system, that all threads of a process have used so far, those that have ended among them; of a child
-/// also when it has ended, until it has been waited for.
+/// Returns the CPU time, user and system, of all threads of a process, including those that have
+/// exited. A child that has exited has a CPU time until it has been waited for.
 pub(crate) fn cpu_time(process: Pid) -> io::Result<Duration> {
     let mut clock = 0;
     // SAFETY: it writes to `clock`, which outlives the call.

@@ -1,79 +1,81 @@
-//! What came out, in lines.
+//! Prints the results as a table.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::recorder::{Account, Transport};
+use crate::listener::{ListenerKind, ListenerResult};
 
-/// What became of one transport under one load, a value a round.
-pub(crate) struct Row {
-    pub(crate) transport: Transport,
-    /// There is no such recorder here.
-    pub(crate) is_absent: bool,
+/// The results of one listener under one load, one value per round.
+pub(crate) struct ListenerRow {
+    pub(crate) transport: ListenerKind,
+    /// The listener is not installed.
+    pub(crate) is_missing: bool,
     /// CPU time of an end without a load.
     pub(crate) ends: Vec<Duration>,
-    pub(crate) accounts: Vec<Account>,
-    /// Events of the load,
+    pub(crate) accounts: Vec<ListenerResult>,
+    /// Number of events of the load.
     pub(crate) emitted: u64,
-    /// and its time.
+    /// Times of the load, in s.
     pub(crate) seconds: Vec<f64>,
 }
 
-/// Median, lowest and highest of some values.
+/// Median, minimum and maximum of some values.
 #[derive(Clone, Copy, Debug)]
 struct Spread {
     median: f64,
-    lowest: f64,
-    highest: f64,
+    min: f64,
+    max: f64,
 }
 
 impl Spread {
-    /// `None` of nothing.
+    /// Returns `None` if there are no values.
     fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<_> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
-        let (&lowest, &highest) = values.first().zip(values.last())?;
+        let (&min, &max) = values.first().zip(values.last())?;
         let middle = values.len() / 2;
         let median =
             if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-        Some(Self { median, lowest, highest })
+        Some(Self { median, min, max })
     }
 
     fn by(self, divisor: f64) -> Self {
-        let Self { median, lowest, highest } = self;
-        Self { median: median / divisor, lowest: lowest / divisor, highest: highest / divisor }
+        let Self { median, min, max } = self;
+        Self { median: median / divisor, min: min / divisor, max: max / divisor }
     }
 
     fn text(self, digits: usize) -> String {
-        let Self { median, lowest, highest } = self;
-        format!("{median:.digits$} ({lowest:.digits$} to {highest:.digits$})")
+        let Self { median, min, max } = self;
+        format!("{median:.digits$} ({min:.digits$} to {max:.digits$})")
     }
 }
 
-impl Row {
-    pub(crate) fn new(transport: Transport) -> Self {
+impl ListenerRow {
+    pub(crate) fn new(transport: ListenerKind) -> Self {
         let (ends, accounts, seconds) = Default::default();
-        Self { transport, is_absent: false, ends, accounts, emitted: 0, seconds }
+        Self { transport, is_missing: false, ends, accounts, emitted: 0, seconds }
     }
 
-    fn each(&self, value: impl Fn(&Account) -> f64) -> Option<Spread> {
+    fn each(&self, value: impl Fn(&ListenerResult) -> f64) -> Option<Spread> {
         Spread::of(self.accounts.iter().map(value))
     }
 
-    /// CPU time of an end, in ns.
+    /// Returns the CPU time of an end, in ns.
     fn end(&self) -> Option<f64> {
         Some(Spread::of(self.ends.iter().map(|cpu| cpu.as_nanos() as f64))?.median)
     }
 
-    /// CPU time for each event, in ns.
+    /// Returns the CPU time per event, in ns.
     fn cpu(&self) -> Option<Spread> {
         let end = self.end()?;
         Some(self.each(|account| account.cpu.as_nanos() as f64 - end)?.by(self.emitted as f64))
     }
 
-    /// Events lost, in per cent.
+    /// Returns the lost events, in percent.
     fn lost(&self) -> Option<f64> {
-        let lost = |&Account { kept, lost, .. }: &Account| lost as f64 * 100.0 / (kept + lost).max(1) as f64;
+        let lost = |&ListenerResult { kept, lost, .. }: &ListenerResult| {
+            lost as f64 * 100.0 / (kept + lost).max(1) as f64
+        };
         Some(self.each(lost)?.median)
     }
 
@@ -83,7 +85,7 @@ impl Row {
 
     fn line(&self, alone: Option<f64>) -> String {
         let name = self.transport.name();
-        if self.is_absent {
+        if self.is_missing {
             return format!("{name:<13} not installed");
         }
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
@@ -104,14 +106,14 @@ impl Row {
     }
 }
 
-/// A table, and the ratios that matter.
-pub(crate) fn text(title: &str, rows: &[Row]) -> String {
-    let find = |transport| rows.iter().find(|row| row.transport == transport && !row.is_absent);
-    let alone = find(Transport::None).and_then(|row| Spread::of(row.seconds.iter().copied()));
+/// Formats a table, and the most important ratios.
+pub(crate) fn text(title: &str, rows: &[ListenerRow]) -> String {
+    let find = |transport| rows.iter().find(|row| row.transport == transport && !row.is_missing);
+    let alone = find(ListenerKind::None).and_then(|row| Spread::of(row.seconds.iter().copied()));
     let emitted = rows.iter().map(|row| row.emitted).max().unwrap_or(0);
     let mut text = format!("{title}: {emitted} events");
     if let Some(alone) = alone {
-        let _ = write!(text, ", {} s while nobody listens", alone.text(3));
+        let _ = write!(text, ", {} s without a listener", alone.text(3));
     }
     let _ = writeln!(
         text,
@@ -124,16 +126,16 @@ pub(crate) fn text(title: &str, rows: &[Row]) -> String {
     }
     let cpu = |transport| {
         let row = find(transport)?;
-        // Otherwise it says nothing.
+        // With more losses, CPU times are not comparable.
         (row.lost()? < 1.0).then(|| row.cpu()).flatten()
     };
     let time = |transport| Spread::of(find(transport)?.seconds.iter().copied());
-    for transport in [Transport::Ring, Transport::RingDetails] {
+    for transport in [ListenerKind::Ring, ListenerKind::RingDetails] {
         let name = transport.name();
-        if let Some((recv, ring)) = cpu(Transport::Recv).zip(cpu(transport)) {
+        if let Some((recv, ring)) = cpu(ListenerKind::Recv).zip(cpu(transport)) {
             let _ = writeln!(text, "CPU per event, recv by {name}: {:.1}", recv.median / ring.median);
         }
-        if let Some((ring, bare)) = time(transport).zip(time(Transport::BareRing)) {
+        if let Some((ring, bare)) = time(transport).zip(time(ListenerKind::BareRing)) {
             let _ = writeln!(text, "slowdown, {name} by bare-ring: {:.2}", ring.median / bare.median);
         }
     }

@@ -1,4 +1,4 @@
-//! Whoever takes the events: starts it, ends it, and asks what it has seen.
+//! Starts and stops the listeners, and reads what they have received.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,27 +17,30 @@ use tempfile::TempDir;
 use crate::reader;
 use crate::sys::cpu_time;
 
-/// What a recorder writes, in its folder: the events,
+/// The file with the events, in the listener's directory.
 const EVENTS: &str = "events.pmon";
+/// The same file before the recorder has renamed it.
 const PARTIAL: &str = "events.pmon.partial";
-/// standard output, and standard error.
-const SAID: &str = "said";
-const COMPLAINED: &str = "complained";
+/// The file with standard output.
+const STDOUT: &str = "stdout";
+/// The file with standard error.
+const STDERR: &str = "stderr";
 
-/// It has to be ready within this time.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// From its first sign of life until it surely records, and longer for `perf`, which first describes all processes in its file.
+/// Maximum time until a listener has started.
+const MAX_START: Duration = Duration::from_secs(10);
+/// Time from the first output of a listener until it certainly records.
 const SETTLE: Duration = Duration::from_millis(50);
+/// The same for `perf`, which first describes all processes in its file.
 const SETTLE_PERF: Duration = Duration::from_millis(300);
-/// Events that are still on their way get so long.
-const PAUSE: Duration = Duration::from_millis(50);
-/// Exit code of a pmon that does not know the transport.
+/// Time in which the last events arrive.
+const DELIVERY: Duration = Duration::from_millis(50);
+/// Exit code of a pmon that does not have the transport.
 const USAGE: i32 = 2;
 
-/// A way to take events.
+/// A listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Transport {
-    /// Nobody listens
+pub(crate) enum ListenerKind {
+    /// No listener
     None,
     /// A reader that only counts, one `recv` for each event
     Recv,
@@ -45,40 +48,40 @@ pub(crate) enum Transport {
     BareRing,
     /// `pmon record` into a file, by the socket
     Recvmmsg,
-    /// The same by the ring
+    /// `pmon record` into a file, by the ring
     Ring,
-    /// The same by the ring, with details
+    /// `pmon record` into a file, by the ring with details
     #[value(name = "ring+details")]
     RingDetails,
-    /// forkstat, which prints nothing
+    /// `forkstat` without output
     Forkstat,
     /// `perf record` into a file
     Perf,
 }
 
-/// One that runs.
-pub(crate) struct Recorder {
-    transport: Transport,
+/// A running listener.
+pub(crate) struct ListenerProcess {
+    transport: ListenerKind,
     child: Child,
-    /// CPU time that its start took.
+    /// CPU time of the start.
     start: Duration,
-    folder: TempDir,
+    directory: TempDir,
 }
 
-/// What it has seen, and what that took.
-pub(crate) struct Account {
+/// What a listener has received, and its CPU time.
+pub(crate) struct ListenerResult {
     pub(crate) kept: u64,
     pub(crate) lost: u64,
-    /// How often it was told of an overrun, if it counts that.
+    /// Number of overruns that were reported; `None` if the listener does not count them.
     pub(crate) overruns: Option<u64>,
-    /// CPU time that its start took,
+    /// CPU time of the start.
     pub(crate) start: Duration,
-    /// and what came then, the end included.
+    /// CPU time after the start, including the end.
     pub(crate) cpu: Duration,
 }
 
-impl Transport {
-    /// As the command line has it, ours and pmon's.
+impl ListenerKind {
+    /// Returns the name on the command lines of this program and of pmon.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
@@ -87,15 +90,16 @@ impl Transport {
         matches!(self, Self::Recvmmsg | Self::Ring | Self::RingDetails)
     }
 
-    /// What runs for it.
+    /// Returns the command of the listener.
     fn command(self, tracepoints: &[&str]) -> io::Result<Command> {
-        let myself = env::current_exe()?;
-        let pmon = myself.ancestors().nth(2).map(|folder| folder.join("pmon")).unwrap_or_default();
+        let this_program = env::current_exe()?;
+        let pmon =
+            this_program.ancestors().nth(2).map(|directory| directory.join("pmon")).unwrap_or_default();
         let name = self.name();
         let (program, args): (PathBuf, Vec<&str>) = match self {
             Self::None => return Err(io::ErrorKind::Unsupported.into()),
-            Self::Recv => (myself, vec![reader::RECV]),
-            Self::BareRing => (myself, vec![reader::BARE_RING]),
+            Self::Recv => (this_program, vec![reader::RECV]),
+            Self::BareRing => (this_program, vec![reader::BARE_RING]),
             Self::Recvmmsg | Self::Ring | Self::RingDetails => {
                 (pmon, vec!["record", "-q", "--json", "-o", EVENTS, "--transport", &name])
             }
@@ -111,15 +115,16 @@ impl Transport {
     }
 }
 
-impl Recorder {
-    /// Starts one, for `perf` of those tracepoints, and waits until it records. `None` if there is no such recorder here.
-    pub(crate) fn start(transport: Transport, tracepoints: &[&str]) -> anyhow::Result<Option<Self>> {
-        let folder = tempfile::tempdir()?;
+impl ListenerProcess {
+    /// Starts a listener (`perf` with those tracepoints), and waits until it records. Returns
+    /// `None` if it is not installed.
+    pub(crate) fn start(transport: ListenerKind, tracepoints: &[&str]) -> anyhow::Result<Option<Self>> {
+        let directory = tempfile::tempdir()?;
         let child = transport
             .command(tracepoints)?
-            .current_dir(&folder)
-            .stdout(File::create(folder.path().join(SAID))?)
-            .stderr(File::create(folder.path().join(COMPLAINED))?)
+            .current_dir(&directory)
+            .stdout(File::create(directory.path().join(STDOUT))?)
+            .stderr(File::create(directory.path().join(STDERR))?)
             .spawn();
         let name = transport.name();
         let child = match child {
@@ -128,54 +133,54 @@ impl Recorder {
                 format!("cannot start {name}: `cargo build --release --bins --examples` builds it")
             })?,
         };
-        let mut this = Self { transport, child, start: Duration::ZERO, folder };
+        let mut this = Self { transport, child, start: Duration::ZERO, directory };
         let began = Instant::now();
-        while !this.is_alive()? {
+        while !this.has_started()? {
             if let Some(status) = this.child.try_wait()? {
                 if transport.is_pmon() && status.code() == Some(USAGE) {
                     return Ok(None);
                 }
-                bail!("{name} ended with {status}: {}", this.read(COMPLAINED)?);
+                bail!("{name} ended with {status}: {}", this.read(STDERR)?);
             }
-            ensure!(began.elapsed() < PATIENCE, "{name} does not begin");
+            ensure!(began.elapsed() < MAX_START, "{name} has not started");
             thread::sleep(Duration::from_millis(1));
         }
-        thread::sleep(if transport == Transport::Perf { SETTLE_PERF } else { SETTLE });
+        thread::sleep(if transport == ListenerKind::Perf { SETTLE_PERF } else { SETTLE });
         this.start = cpu_time(this.pid())?;
         Ok(Some(this))
     }
 
-    /// Ends it after a load of so many events.
-    pub(crate) fn end(mut self, emitted: u64) -> anyhow::Result<Account> {
+    /// Ends the listener after a load of `emitted` events.
+    pub(crate) fn end(mut self, emitted: u64) -> anyhow::Result<ListenerResult> {
         let name = self.transport.name();
-        thread::sleep(PAUSE);
+        thread::sleep(DELIVERY);
         let drops = self.drops()?;
         kill_process(self.pid(), Signal::INT)?;
         waitid(WaitId::Pid(self.pid()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
         let cpu = cpu_time(self.pid())? - self.start;
         let status = self.child.wait()?;
-        // `perf` cleans up, and then has the signal kill it.
+        // `perf` cleans up, and is then killed by the signal.
         let ended_well = status.success() || status.signal() == Some(Signal::INT.as_raw());
-        let (said, complained) = (self.read(SAID)?, self.read(COMPLAINED)?);
-        ensure!(ended_well, "{name} ended with {status}: {complained}");
+        let (stdout, stderr) = (self.read(STDOUT)?, self.read(STDERR)?);
+        ensure!(ended_well, "{name} ended with {status}: {stderr}");
 
-        let counts = counts(self.transport, emitted, drops.unwrap_or(0), &said, &complained);
+        let counts = counts(self.transport, emitted, drops.unwrap_or(0), &stdout, &stderr);
         let (kept, lost, overruns) =
-            counts.with_context(|| format!("{name} does not say what it has seen: {said}{complained}"))?;
-        Ok(Account { kept, lost, overruns, start: self.start, cpu })
+            counts.with_context(|| format!("{name} printed no report: {stdout}{stderr}"))?;
+        Ok(ListenerResult { kept, lost, overruns, start: self.start, cpu })
     }
 
-    /// Whether it has what it needs in order to record.
-    fn is_alive(&self) -> io::Result<bool> {
+    /// Returns whether the listener has subscribed or written its file.
+    fn has_started(&self) -> io::Result<bool> {
         let file = match self.transport {
-            Transport::Perf => EVENTS,
+            ListenerKind::Perf => EVENTS,
             transport if transport.is_pmon() => PARTIAL,
             _ => return Ok(self.drops()?.is_some()),
         };
-        Ok(fs::metadata(self.folder.path().join(file)).is_ok_and(|file| file.len() > 0))
+        Ok(fs::metadata(self.directory.path().join(file)).is_ok_and(|file| file.len() > 0))
     }
 
-    /// What its socket has dropped, if it listens on the port of its own number.
+    /// Returns the number of drops of the socket whose port is the listener's process ID.
     fn drops(&self) -> io::Result<Option<u64>> {
         let all = listeners()?;
         Ok(all.into_iter().find(|&(port, _)| port == self.child.id()).map(|(_, drops)| drops))
@@ -186,50 +191,52 @@ impl Recorder {
     }
 
     fn read(&self, file: &str) -> io::Result<String> {
-        fs::read_to_string(self.folder.path().join(file))
+        fs::read_to_string(self.directory.path().join(file))
     }
 }
 
-impl Drop for Recorder {
+impl Drop for ListenerProcess {
     fn drop(&mut self) {
-        // Of one that has ended, and was waited for, these do nothing.
+        // These calls do nothing if the listener has been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Events kept, events lost, and overruns, of so many events emitted and so many dropped by the socket, by what was said.
+/// Returns the numbers of events kept, events lost, and overruns, from the listener's output, the
+/// number of emitted events and the socket's drops.
 fn counts(
-    transport: Transport,
+    transport: ListenerKind,
     emitted: u64,
     drops: u64,
-    said: &str,
-    complained: &str,
+    stdout: &str,
+    stderr: &str,
 ) -> Option<(u64, u64, Option<u64>)> {
     match transport {
-        Transport::None => None,
-        Transport::Recv | Transport::BareRing => {
-            let (kept, overruns) = said.trim().split_once(' ')?;
+        ListenerKind::None => None,
+        ListenerKind::Recv | ListenerKind::BareRing => {
+            let (kept, overruns) = stdout.trim().split_once(' ')?;
             Some((kept.parse().ok()?, drops, Some(overruns.parse().ok()?)))
         }
-        Transport::Recvmmsg | Transport::Ring | Transport::RingDetails => {
-            let summary: Value = serde_json::from_str(said).ok()?;
+        ListenerKind::Recvmmsg | ListenerKind::Ring | ListenerKind::RingDetails => {
+            let summary: Value = serde_json::from_str(stdout).ok()?;
             Some((summary["events"]["total"].as_u64()?, summary["lost"]["total"].as_u64()?, None))
         }
-        // It does not count what it takes, but says so when it is told of an overrun.
-        Transport::Forkstat => {
-            Some((emitted.saturating_sub(drops), drops, Some(said.matches("nobufs").count() as u64)))
+        // forkstat does not count events, but prints each overrun.
+        ListenerKind::Forkstat => {
+            Some((emitted.saturating_sub(drops), drops, Some(stdout.matches("nobufs").count() as u64)))
         }
-        // `[ perf record: Captured and wrote 1.254 MB events.pmon (8032 samples) ]`, without the brackets if there were none.
-        Transport::Perf => {
-            let samples = complained.rsplit_once(" samples)").and_then(|(line, _)| line.rsplit_once('('));
+        // `[ perf record: Captured and wrote 1.254 MB events.pmon (8032 samples) ]`, without the
+        // brackets if there were none.
+        ListenerKind::Perf => {
+            let samples = stderr.rsplit_once(" samples)").and_then(|(line, _)| line.rsplit_once('('));
             let kept = samples.map_or(Some(0), |(_, count)| count.parse().ok())?;
             Some((kept, emitted.saturating_sub(kept), None))
         }
     }
 }
 
-/// Port and drops of each socket that listens to process events: `/proc/net/netlink`.
+/// Returns the port and the drops of each member of the group, from `/proc/net/netlink`.
 pub(crate) fn listeners() -> io::Result<Vec<(u32, u64)>> {
     let table = fs::read_to_string("/proc/net/netlink")?;
     let row = |line: &str| {
