@@ -275,7 +275,7 @@ impl ColumnReader {
         }
     }
 
-    /// Returns the bytes of memory allocated.
+    /// Returns the allocated memory in bytes.
     pub(crate) fn memory(&self) -> usize {
         let numbers = self.numbers.iter().map(Vec::capacity).sum::<usize>();
         let bytes = self.bytes.iter().map(Vec::capacity).sum::<usize>();

@@ -1,4 +1,4 @@
-//! An intact block to its records.
+//! Decodes the records of an intact block.
 
 use super::column::{Column, ColumnReader, Values};
 use super::counts::RecordCounts;
@@ -39,7 +39,7 @@ impl DecodedBlock {
         }
     }
 
-    /// Returns the bytes of memory allocated.
+    /// Returns the allocated memory in bytes.
     pub(crate) fn memory(&self) -> usize {
         let ends = [&self.strings, &self.names, &self.raw, &self.notes];
         self.columns.memory() + ends.map(StringEnds::memory).into_iter().sum::<usize>()

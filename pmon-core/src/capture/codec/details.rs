@@ -11,9 +11,9 @@ use crate::capture::format::{FILE_ORDER, limit};
 use crate::capture::records::{Credentials, Details, DetailsSubject, MissReason, ProcessContext, Usage};
 use crate::ids::{MonoNs, Task, Tgid};
 
-/// Subject code of an exec in an earlier block; process id and time follow.
+/// Subject code of an exec that is stated by process id and time.
 const NAMED_EXEC: u64 = 0;
-/// Subject code of a snapshot; the process id follows.
+/// Subject code of a process that a snapshot found, which is stated by process id.
 const SNAPSHOT: u64 = 1;
 /// Subject code of the predicted exec of this block; a difference of indexes is added.
 const BLOCK_EXEC: u64 = 2;

@@ -122,7 +122,7 @@ impl Interner {
 pub(crate) struct StringEnds(Vec<u32>);
 
 impl StringEnds {
-    /// Returns the bytes of memory allocated.
+    /// Returns the allocated memory in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.0.capacity() * size_of::<u32>()
     }

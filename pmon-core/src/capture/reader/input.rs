@@ -20,7 +20,7 @@ pub(crate) struct BufferedInput<R> {
     inner: R,
     skip_hole: SkipHole<R>,
     buffer: Vec<u8>,
-    /// FileStart of the unconsumed bytes in the buffer.
+    /// Start of the unconsumed bytes in the buffer.
     start: usize,
     /// End of the unconsumed bytes in the buffer.
     end: usize,
@@ -47,7 +47,7 @@ impl<R: Read> BufferedInput<R> {
         self.moved
     }
 
-    /// Returns the bytes of memory allocated.
+    /// Returns the allocated memory in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.buffer.len()
     }

@@ -1,4 +1,4 @@
-//! A file to its intact blocks; reports the damaged parts.
+//! Reads a file as a sequence of intact blocks and reports the damaged parts.
 
 mod checksum;
 mod error;
@@ -205,7 +205,7 @@ impl<R: Read> Reader<R> {
         self.searched + self.input.moved() + self.wasted + self.sums.summed()
     }
 
-    /// Returns the bytes of memory currently allocated.
+    /// Returns the currently allocated memory in bytes.
     pub fn memory(&self) -> usize {
         self.input.memory() + self.decoded.memory()
     }
