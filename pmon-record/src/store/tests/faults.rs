@@ -14,7 +14,7 @@ const SMALL_HOLE: Option<u64> = Some(1 << 20);
 const STEP: Duration = Duration::from_millis(20);
 
 /// A capture recorded in virtual time: numbered notes, each with its time.
-struct SimulatedRecorder {
+struct FaultyDiskRecorder {
     file: CaptureFile,
     disk: Arc<FaultyDisk>,
     partial: PathBuf,
@@ -26,7 +26,7 @@ struct SimulatedRecorder {
     _directory: TempDir,
 }
 
-impl SimulatedRecorder {
+impl FaultyDiskRecorder {
     fn new(state: FaultyDiskState) -> Self {
         Self::try_new(state).unwrap()
     }
@@ -97,7 +97,7 @@ fn any_failed_sync_fails_the_recording() {
     // The first sync is at the start, then those of the recording, and the last one at the end.
     let syncs = {
         let mut recorder =
-            SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
+            FaultyDiskRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
         (0..150).try_for_each(|_| recorder.step(3, 30)).unwrap();
         recorder.finish().unwrap();
         recorder.disk.state().syncs
@@ -105,7 +105,7 @@ fn any_failed_sync_fails_the_recording() {
     assert!(syncs > 3, "{syncs}");
     for number in 1..4 {
         let fails_at_sync = Some((number, libc::EIO));
-        let mut recorder = SimulatedRecorder::new(FaultyDiskState {
+        let mut recorder = FaultyDiskRecorder::new(FaultyDiskState {
             fails_at_sync,
             hole: SMALL_HOLE,
             ..FaultyDiskState::default()
@@ -126,7 +126,7 @@ fn a_failed_sync_at_the_end_fails_the_recording_even_if_the_last_one_succeeds() 
     // the end.
     for (number, error) in [(1, libc::EIO), (1, libc::ENOSPC), (2, libc::EIO)] {
         let fails_at_sync = Some((number, error));
-        let mut recorder = SimulatedRecorder::new(FaultyDiskState {
+        let mut recorder = FaultyDiskRecorder::new(FaultyDiskState {
             fails_at_sync,
             hole: SMALL_HOLE,
             ..FaultyDiskState::default()
@@ -155,7 +155,7 @@ fn a_failed_sync_at_the_end_fails_the_recording_even_if_the_last_one_succeeds() 
 
 #[test]
 fn a_failed_rename_leaves_the_capture_complete_under_its_partial_name() {
-    let mut recorder = SimulatedRecorder::new(FaultyDiskState {
+    let mut recorder = FaultyDiskRecorder::new(FaultyDiskState {
         fails_at_rename: Some(libc::EACCES),
         hole: SMALL_HOLE,
         ..FaultyDiskState::default()
@@ -167,13 +167,13 @@ fn a_failed_rename_leaves_the_capture_complete_under_its_partial_name() {
     assert_eq!(recorder.found(), (1, true));
 
     let mut recorder =
-        SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
+        FaultyDiskRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
     recorder.disk.state().fails_at_directory = Some(libc::EIO);
     let failure = recorder.finish().unwrap_err();
     assert!(matches!(failure, SinkError::Unnamed { .. }) && recorder.path.exists(), "{failure}");
 
     let fails_at_directory = Some(libc::EIO);
-    let begun = SimulatedRecorder::try_new(FaultyDiskState {
+    let begun = FaultyDiskRecorder::try_new(FaultyDiskState {
         fails_at_directory,
         hole: SMALL_HOLE,
         ..FaultyDiskState::default()
@@ -184,11 +184,11 @@ fn a_failed_rename_leaves_the_capture_complete_under_its_partial_name() {
 #[test]
 fn a_file_that_replaced_the_partial_capture_does_not_get_its_name() {
     let mut recorder =
-        SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
+        FaultyDiskRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
     fs::remove_file(&recorder.partial).unwrap();
     assert!(matches!(recorder.finish(), Err(SinkError::Replaced { .. })));
     let mut recorder =
-        SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
+        FaultyDiskRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
     fs::remove_file(&recorder.partial).unwrap();
     fs::write(&recorder.partial, "forged").unwrap();
     assert!(matches!(recorder.finish(), Err(SinkError::Replaced { .. })));
@@ -208,7 +208,7 @@ fn a_disk_that_becomes_full_at_any_step_leaves_complete_blocks() {
                 hole: SMALL_HOLE,
                 ..FaultyDiskState::default()
             };
-            let Ok(mut recorder) = SimulatedRecorder::try_new(state) else {
+            let Ok(mut recorder) = FaultyDiskRecorder::try_new(state) else {
                 assert_eq!(pages, 0, "a header fits");
                 continue;
             };
@@ -243,7 +243,7 @@ fn a_file_size_limit_or_a_disk_without_holes_only_disables_the_journal() {
         FaultyDiskState { limit: Some(24 * mib), ..FaultyDiskState::default() },
         FaultyDiskState { has_no_holes: true, ..FaultyDiskState::default() },
     ] {
-        let mut recorder = SimulatedRecorder::new(state);
+        let mut recorder = FaultyDiskRecorder::new(state);
         for step in 0..40 {
             recorder.step(3, 30).unwrap();
             if step % 8 == 7 {
@@ -255,7 +255,7 @@ fn a_file_size_limit_or_a_disk_without_holes_only_disables_the_journal() {
     }
     for limit in (0..20).map(|n| n * 700) {
         let state = FaultyDiskState { limit: Some(limit), hole: SMALL_HOLE, ..FaultyDiskState::default() };
-        let Ok(mut recorder) = SimulatedRecorder::try_new(state) else {
+        let Ok(mut recorder) = FaultyDiskRecorder::try_new(state) else {
             assert_eq!(limit, 0, "a header fits");
             continue;
         };
@@ -269,7 +269,7 @@ fn a_file_size_limit_or_a_disk_without_holes_only_disables_the_journal() {
 #[test]
 fn a_slow_sync_does_not_delay_records() {
     let mut recorder =
-        SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
+        FaultyDiskRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
     recorder.disk.state().is_stuck = true;
     // The journal gets old, blocks become full, and no sync ends.
     for step in 0..150 {
@@ -296,7 +296,7 @@ fn a_slow_sync_does_not_delay_records() {
 #[test]
 fn a_full_hole_waits_for_the_sync_and_no_record_is_lost() {
     let mut recorder =
-        SimulatedRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
+        FaultyDiskRecorder::new(FaultyDiskState { hole: SMALL_HOLE, ..FaultyDiskState::default() });
     (0..60).try_for_each(|_| recorder.step(5, 30)).unwrap();
     recorder.disk.state().is_stuck = true;
     let release = thread::spawn({
@@ -325,7 +325,7 @@ fn synced_records_survive_a_power_loss_at_any_moment() {
             hole: SMALL_HOLE,
             ..FaultyDiskState::default()
         };
-        let mut recorder = SimulatedRecorder::new(state);
+        let mut recorder = FaultyDiskRecorder::new(state);
         // The time of each operation.
         let mut done: Vec<Instant> = Vec::new();
         for _ in 0..random.rand_range(60..250) {
