@@ -178,18 +178,12 @@ impl Diff {
         }
         let queue = &mut self.streams[stream];
         match queue.match_next(side, &record, self.rules) {
-            MatchResult::Equal { bytes } => {
+            MatchResult::Equal(theirs) => {
                 self.held -= 1;
-                self.held_bytes -= bytes;
+                self.held_bytes -= theirs.as_compared().heap_bytes();
                 queue.equal.add(&record);
                 self.equal.add(&record);
-            }
-            MatchResult::EqualLoss(theirs) => {
-                self.held -= 1;
-                self.held_bytes -= record.heap_bytes();
-                queue.equal.add(&record);
-                self.equal.add(&record);
-                if let ComparedRef::Loss(ours) = record {
+                if let (ComparedRef::Loss(ours), ComparedRecord::Loss(theirs)) = (record, theirs) {
                     self.compare_causes(side, ours, &theirs);
                 }
             }

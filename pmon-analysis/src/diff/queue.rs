@@ -23,12 +23,9 @@ pub(super) struct StreamQueue {
 
 /// Result of comparing a record with its counterpart.
 pub(super) enum MatchResult {
-    /// The counterpart was equal, and has been removed. `bytes` is its heap memory, which can
-    /// differ from the record's: the same datagram can be an event in its usual form in one
-    /// capture, and raw in the other.
-    Equal { bytes: usize },
-    /// The counterpart was an equal loss, and has been removed.
-    EqualLoss(Box<LossInterval>),
+    /// The counterpart is equal. Its memory can differ from the record's: the same datagram can be
+    /// an event in its usual form in one capture, and raw in the other.
+    Equal(ComparedRecord),
     /// The counterpart is different.
     Different(ComparedRecord),
     /// The counterpart has not arrived yet.
@@ -63,13 +60,12 @@ impl StreamQueue {
         if self.of_b == (side == Side::B) {
             return MatchResult::NoCounterpart;
         }
-        let Some(theirs) = self.waiting.front() else { return MatchResult::NoCounterpart };
-        let are_equal = rules.are_equal(side, record, &theirs.as_compared());
-        match (are_equal, self.waiting.pop_front()) {
-            (true, Some(ComparedRecord::Loss(theirs))) => MatchResult::EqualLoss(theirs),
-            (true, Some(theirs)) => MatchResult::Equal { bytes: theirs.as_compared().heap_bytes() },
-            (false, Some(theirs)) => MatchResult::Different(theirs),
-            (_, None) => MatchResult::NoCounterpart,
+        match self.waiting.pop_front() {
+            Some(theirs) if rules.are_equal(side, record, &theirs.as_compared()) => {
+                MatchResult::Equal(theirs)
+            }
+            Some(theirs) => MatchResult::Different(theirs),
+            None => MatchResult::NoCounterpart,
         }
     }
 

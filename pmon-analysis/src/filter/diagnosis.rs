@@ -1,10 +1,10 @@
 //! Explains why a filter matches no events.
 
+use pmon_core::MonoNs;
 use pmon_core::capture::SelfGenerated;
 use pmon_core::wire::{Event, EventKind};
-use pmon_core::{MonoNs, Task};
 
-use super::{Filter, is_after, is_before, is_thread_only, tasks};
+use super::{Filter, is_thread_only};
 use crate::process::ProcessTable;
 use crate::wall_clock::WallClock;
 
@@ -50,11 +50,9 @@ impl FilterDiagnosis {
             return;
         };
         let is_pid = filter.has_pid(event);
-        let is_tree =
-            filter.tree.as_ref().is_none_or(|tree| tasks(event).any(|task: Task| tree.contains(task.tgid)));
+        let is_tree = filter.has_tree(event);
         let is_name = filter.has_name(event, processes);
-        let is_time = filter.since.is_none_or(|since| !is_before(event.time, since, wall))
-            && filter.until.is_none_or(|until| !is_after(event.time, until, wall));
+        let is_time = filter.matches_time(event.time, wall);
         let is_all = is_kind && is_pid && is_tree && is_name && is_time;
         if filter.hide_self_generated.is_some_and(|recorder| SelfGenerated::of(event, recorder).is_some()) {
             self.own |= is_all;
@@ -75,7 +73,7 @@ impl FilterDiagnosis {
 #[cfg(test)]
 mod tests {
     use pmon_core::wire::EventBody;
-    use pmon_core::{Cpu, Seq, Tgid};
+    use pmon_core::{Cpu, Seq, Task, Tgid};
 
     use super::*;
     use crate::filter::{ProcessTree, TimeBound};

@@ -82,10 +82,9 @@ impl Filter {
         (!self.hide_threads || !is_thread_only(event, processes.last_exit()))
             && self.hide_self_generated.is_none_or(|recorder| SelfGenerated::of(event, recorder).is_none())
             && self.has_pid(event)
-            && self.tree.as_ref().is_none_or(|tree| tasks(event).any(|task| tree.contains(task.tgid)))
+            && self.has_tree(event)
             && self.has_name(event, processes)
-            && self.since.is_none_or(|since| !is_before(event.time, since, wall))
-            && self.until.is_none_or(|until| !is_after(event.time, until, wall))
+            && self.matches_time(event.time, wall)
     }
 
     /// Returns whether a time span without a process, such as a loss, overlaps the time range. A
@@ -103,6 +102,10 @@ impl Filter {
     fn has_pid(&self, event: &Event) -> bool {
         let is_selected = |task: Task| self.pids.contains(&task.tid.0) || self.pids.contains(&task.tgid.0);
         self.pids.is_empty() || tasks(event).any(is_selected)
+    }
+
+    fn has_tree(&self, event: &Event) -> bool {
+        self.tree.as_ref().is_none_or(|tree| tasks(event).any(|task| tree.contains(task.tgid)))
     }
 
     fn has_name(&self, event: &Event, processes: &ProcessTable) -> bool {

@@ -271,13 +271,11 @@ impl ProcessTable {
     }
 
     fn insert(&mut self, process: Process) {
-        while self.processes.len() >= MAX_PROCESSES
-            && !self.ended.is_empty()
-            && !self.processes.contains_key(&process.pid)
-        {
+        let is_known = self.processes.contains_key(&process.pid);
+        while self.processes.len() >= MAX_PROCESSES && !self.ended.is_empty() && !is_known {
             self.remove_oldest_ended();
         }
-        if self.processes.len() < MAX_PROCESSES || self.processes.contains_key(&process.pid) {
+        if self.processes.len() < MAX_PROCESSES || is_known {
             self.last_generation += 1;
             self.remove(process.pid);
             self.processes.insert(process.pid, Process { generation: self.last_generation, ..process });

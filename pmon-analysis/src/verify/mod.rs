@@ -187,11 +187,8 @@ impl Verifier {
 
     fn count_excluded(&mut self, excluded: &Excluded) {
         let Some(sequence) = self.sequence(excluded.cpu).and_then(Option::as_mut) else {
-            return self.contradiction(Problem::Excluded {
-                cpu: excluded.cpu,
-                stated: excluded.count,
-                found: 0,
-            });
+            let (cpu, stated) = (excluded.cpu, excluded.count);
+            return self.contradiction(Problem::Excluded { cpu, stated, found: 0 });
         };
         let (absent, known) = (sequence.absent, std::mem::replace(&mut sequence.excluded, excluded.count));
         let is_last = sequence.next == excluded.last.next();
@@ -232,31 +229,19 @@ impl Verifier {
             return;
         };
         let count = first.0.wrapping_sub(before.next.0);
-        let time = at.map_or(before.time, |at| at.max(before.time));
-        *sequence = Some(CpuSequence { next: last.next(), time, is_lost, ..before });
-        if count == 0 {
-            return;
-        }
         if count > i32::MAX as u32 {
-            *sequence = Some(before);
-            self.is_accounted = false;
-            return self.report.add_problem(Problem::Backwards { cpu, seq: first });
+            return self.contradiction(Problem::Backwards { cpu, seq: first });
         }
         let count = u64::from(count);
+        let time = at.map_or(before.time, |at| at.max(before.time));
+        let absent = if is_partial { before.absent + count } else { before.absent };
+        *sequence = Some(CpuSequence { next: last.next(), time, is_lost, absent, ..before });
         if is_partial {
-            *sequence = Some(CpuSequence {
-                next: last.next(),
-                time,
-                is_lost,
-                absent: before.absent + count,
-                ..before
-            });
             self.absent += count;
-            return;
+        } else if count > 0 {
+            self.report.missing += count;
+            self.contradiction(Problem::Missing { cpu, first: before.next, count });
         }
-        self.is_accounted = false;
-        self.report.missing += count;
-        self.report.add_problem(Problem::Missing { cpu, first: before.next, count });
     }
 
     #[inline]

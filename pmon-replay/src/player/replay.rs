@@ -188,7 +188,8 @@ impl<R: Read> Replay<R> {
         Ok(None)
     }
 
-    /// Plays the next record. Returns `None` at the end, and `Some(None)` if the record has no effect.
+    /// Plays the next record. Returns `None` at the end, and `Some(None)` if the record has no
+    /// effect.
     pub(crate) fn play(&mut self) -> Result<Option<Option<StepResult>>, ReplayError> {
         if self.player.has_ended || !self.loader.load()? {
             self.kernel.release_delayed();

@@ -94,7 +94,7 @@ impl SynthMachine {
         self.actors.len() < self.options.processes as usize
     }
 
-    /// Emits an event without further effect, if the actor may start no process.
+    /// Renames the process, which emits an event and has no further effect.
     fn emit_filler<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
         &mut self,
         handle: ActorHandle,
