@@ -12,13 +12,8 @@ mod format;
 mod reader;
 mod records;
 
-pub use codec::decode::{Block, Records};
-pub use codec::encode::Encoder;
-pub use codec::error::EncodeError;
-pub use format::header::{Header, Meta, Namespaces, TransportInfo};
-pub use format::limit::BLOCK as MAX_BLOCK;
-pub use format::meta::MetaError;
-pub use format::{MAJOR, MINOR};
+pub use codec::{Block, EncodeError, Encoder, Records};
+pub use format::{Header, MAJOR, MAX_BLOCK, MINOR, Meta, MetaError, Namespaces, TransportInfo};
 pub use reader::{Damage, DamageKind, Item, OpenError, Reader};
 pub use records::{
     Blind, ClockAnchor, CpuCounts, Credentials, Details, DetailsSubject, End, Excluded, Fence, FencePosition,

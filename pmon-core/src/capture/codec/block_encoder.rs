@@ -7,8 +7,7 @@ use super::pending::{PendingEvent, PendingRecords};
 use super::predict::{Predictor, RAW};
 use super::strings::Interner;
 use super::usage;
-use crate::capture::format::block::{BLOCK_HEADER, BlockHeader};
-use crate::capture::format::{limit, put_u32};
+use crate::capture::format::{BLOCK_HEADER, BlockHeader, limit, put_u32};
 use crate::capture::records::Details;
 use crate::wire::{Comm, EventBody};
 

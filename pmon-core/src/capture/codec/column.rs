@@ -9,8 +9,7 @@ use std::ops::Range;
 
 use zstd::zstd_safe::CParameter;
 
-use crate::capture::format::limit;
-use crate::capture::format::{FILE_ORDER, Malformed};
+use crate::capture::format::{FILE_ORDER, Malformed, limit};
 
 /// Content of a section of a block's payload. The numbers are part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

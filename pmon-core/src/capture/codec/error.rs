@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::capture::format::meta::MetaError;
+use crate::capture::format::MetaError;
 
 /// Why the encoder refused a record. The encoder's state is unchanged.
 #[derive(Debug, Error)]

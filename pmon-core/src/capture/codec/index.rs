@@ -6,9 +6,7 @@ use std::ops::Range;
 
 use super::column::{Column, ColumnReader, ColumnWriter};
 use super::delta::{delta64, undelta64};
-use crate::capture::format::block::{BLOCK_HEADER, BlockHeader};
-use crate::capture::format::limit;
-use crate::capture::format::{FILE_ORDER, Malformed, put_u32};
+use crate::capture::format::{BLOCK_HEADER, BlockHeader, FILE_ORDER, Malformed, limit, put_u32};
 use crate::ids::MonoNs;
 
 /// Bytes of the trailer, which ends a finished capture.

@@ -1,16 +1,16 @@
 //! The coding of records: numbers in columns, strings in tables, events by prediction.
 
-pub(crate) mod column;
-pub(crate) mod decode;
-pub(crate) mod encode;
-pub(crate) mod error;
 pub(crate) mod index;
 
 mod args;
 mod block_encoder;
+mod column;
 mod counts;
+mod decode;
 mod delta;
 mod details;
+mod encode;
+mod error;
 mod notes;
 mod pending;
 mod predict;
@@ -18,3 +18,9 @@ mod profile;
 mod recent;
 mod strings;
 mod usage;
+
+pub(crate) use column::ColumnReader;
+pub(crate) use decode::DecodedBlock;
+pub use decode::{Block, Records};
+pub use encode::Encoder;
+pub use error::EncodeError;

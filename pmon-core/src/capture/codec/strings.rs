@@ -3,8 +3,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use super::column::{Column, ColumnReader, ColumnWriter};
-use crate::capture::format::Malformed;
-use crate::capture::format::limit;
+use crate::capture::format::{Malformed, limit};
 
 /// Code of no string.
 const NONE: u64 = 0;

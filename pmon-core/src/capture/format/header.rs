@@ -14,7 +14,7 @@ use crate::wire::ByteOrder;
 /// First bytes of a capture. A transfer in text mode changes them.
 const MAGIC: [u8; 8] = *b"\x89PMON\r\n\x1a";
 /// Bytes of a header before its metadata.
-pub(crate) const FIXED: usize = 40;
+pub(crate) const HEADER_FIXED: usize = 40;
 
 // Byte ranges of the header's fields after the magic number.
 const MAJOR_VERSION: Range<usize> = 8..10;
@@ -55,11 +55,11 @@ impl Header {
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>, MetaError> {
         let meta = meta::encode(&self.meta)?;
-        let mut out = Vec::with_capacity(FIXED + meta.len() + 4);
+        let mut out = Vec::with_capacity(HEADER_FIXED + meta.len() + 4);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&MAJOR.to_le_bytes());
         out.extend_from_slice(&MINOR.to_le_bytes());
-        put_u32(&mut out, (FIXED + meta.len() + 4) as u32);
+        put_u32(&mut out, (HEADER_FIXED + meta.len() + 4) as u32);
         out.extend_from_slice(&self.uuid);
         out.extend_from_slice(&[if self.byte_order == ByteOrder::Big { 2 } else { 1 }, 0, 0, 0]);
         put_u32(&mut out, meta.len() as u32);
@@ -69,15 +69,15 @@ impl Header {
         Ok(out)
     }
 
-    /// Classifies a file by its first [`FIXED`] bytes, or by all of its bytes if there are fewer.
+    /// Classifies a file by its first [`HEADER_FIXED`] bytes, or by all of its bytes if there are fewer.
     pub(crate) fn start(bytes: &[u8]) -> FileStart {
-        if bytes.len() < FIXED || !bytes.starts_with(&MAGIC) {
+        if bytes.len() < HEADER_FIXED || !bytes.starts_with(&MAGIC) {
             return FileStart::Foreign;
         }
         let version = |field: Range<usize>| FILE_ORDER.u32_at(bytes, field.start) as u16;
         let (major, minor) = (version(MAJOR_VERSION), version(MINOR_VERSION));
         let len = FILE_ORDER.u32_at(bytes, HEADER_LEN.start) as usize;
-        if !(FIXED + 4..=FIXED + meta::LIMIT + 4).contains(&len) {
+        if !(HEADER_FIXED + 4..=HEADER_FIXED + meta::LIMIT + 4).contains(&len) {
             FileStart::Foreign
         } else if major == MAJOR {
             FileStart::Header(len)
@@ -102,7 +102,7 @@ impl Header {
             2 => ByteOrder::Big,
             _ => return None,
         };
-        let meta = bytes.get(FIXED..)?.get(..FILE_ORDER.u32_at(bytes, META_LEN.start) as usize)?;
+        let meta = bytes.get(HEADER_FIXED..)?.get(..FILE_ORDER.u32_at(bytes, META_LEN.start) as usize)?;
         Some(Self { uuid, byte_order, meta: meta::decode(meta).ok()? })
     }
 }

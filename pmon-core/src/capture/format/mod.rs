@@ -1,11 +1,16 @@
 //! The parts of a capture file around the coded records: versions, file header, block headers,
 //! limits.
 
-pub(crate) mod block;
-pub(crate) mod header;
+mod block;
+mod header;
 pub(crate) mod limit;
 pub(crate) mod meta;
 
+pub(crate) use block::{BLOCK_HEADER, BlockHeader, BlockKind, MARKER};
+pub(crate) use header::{FileStart, HEADER_FIXED};
+pub use header::{Header, Meta, Namespaces, TransportInfo};
+pub use limit::BLOCK as MAX_BLOCK;
+pub use meta::MetaError;
 use thiserror::Error;
 
 use crate::wire::ByteOrder;

@@ -7,11 +7,11 @@ mod seek;
 
 use std::io::{self, Read};
 
-use crate::capture::codec::decode::{Block, DecodedBlock};
 use crate::capture::codec::index::{self, TRAILER};
-use crate::capture::format::block::{BLOCK_HEADER, BlockHeader, BlockKind, MARKER};
-use crate::capture::format::header::{FIXED, FileStart, Header};
-use crate::capture::format::limit;
+use crate::capture::codec::{Block, DecodedBlock};
+use crate::capture::format::{
+    BLOCK_HEADER, BlockHeader, BlockKind, FileStart, HEADER_FIXED, Header, MARKER, limit,
+};
 use crate::wire::ByteOrder;
 pub use error::{Damage, DamageKind, OpenError};
 
@@ -104,7 +104,7 @@ impl<R: Read> Reader<R> {
             wasted: 0,
             searched: 0,
         };
-        let start = Header::start(this.input.peek(FIXED)?);
+        let start = Header::start(this.input.peek(HEADER_FIXED)?);
         if let FileStart::Header(len) | FileStart::Version { len, .. } = start {
             let bytes = this.input.peek(len)?;
             let intact = bytes.len() == len && Header::is_intact(bytes);

@@ -3,9 +3,9 @@
 use std::io::{self, Read, Seek};
 
 use super::{FilePart, Reader};
-use crate::capture::codec::column::ColumnReader;
+use crate::capture::codec::ColumnReader;
 use crate::capture::codec::index::{self, IndexEntry, TRAILER};
-use crate::capture::format::block::{BLOCK_HEADER, BlockHeader, BlockKind};
+use crate::capture::format::{BLOCK_HEADER, BlockHeader, BlockKind};
 use crate::ids::MonoNs;
 
 impl<R: Read + Seek> Reader<R> {
