@@ -1,9 +1,4 @@
 //! Delivery of events to the tracee's sockets and to blocked calls.
-//!
-//! In a world without a clock, the next event is emitted when the tracee waits for one: in a
-//! blocking call that finds the queue empty, in the second of two consecutive nonblocking calls that
-//! find it empty, or before a waiting call (`poll`, `select`, `epoll_wait`) that the kernel then
-//! executes. In a world with a clock, events are emitted when they are due.
 
 use std::time::{Duration, Instant};
 
@@ -13,52 +8,27 @@ use rustix::io::Errno;
 use crate::error::{InterposeError, ServeError, ServeResult};
 use crate::seccomp::call::InterceptedCall;
 use crate::seccomp::listener::{Reply, SeccompListener};
+use crate::sockets::emitter::EventEmitter;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::ReceiveCall;
 use crate::sockets::table::SocketTable;
 use crate::sockets::untracked::PumpStop;
 use crate::sys::Notification;
 use crate::tracee::fds::FileId;
-use crate::world::{NextEvent, ReplayWorld};
+use crate::world::ReplayWorld;
 
-/// Maximum number of events emitted in a batch, before other calls are handled.
-const BATCH: u32 = 4096;
 /// Number of nonblocking calls that find the input exhausted before the tracee counts as waiting.
 const EMPTY_READS: u32 = 3;
 
-/// The tracee's sockets, its blocked calls, and the state of the event source.
+/// The tracee's sockets, its blocked and waiting calls, and the emitter of events.
 pub(crate) struct EventDelivery {
     pub(crate) sockets: SocketTable,
     /// Receiving calls that wait for a datagram.
     blocked: Vec<BlockedReceive>,
     /// Tasks that may still be in a waiting call that the kernel executes.
     pub(crate) pollers: Vec<u32>,
-    pacing: Pacing,
-    input: InputState,
+    emitter: EventEmitter,
     pub(crate) deferred: DeferredWork,
-    /// The last batch ended before it reached an event for the tracee.
-    batch_is_incomplete: bool,
-    /// No event is emitted because one of several sockets is half full.
-    is_held_back: bool,
-}
-
-/// Whether events are emitted by a clock.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pacing {
-    /// Events are emitted when they are due. Assumed until the world has an event on demand.
-    Timed,
-    OnDemand,
-}
-
-/// Whether the world has events left.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum InputState {
-    Available,
-    /// No event is left, and the tracee has waited for one.
-    Exhausted {
-        /// Number of nonblocking calls that have found nothing since.
-        empty_reads: u32,
-    },
 }
 
 /// Work that a call causes and that is done after the reply to it.
@@ -84,31 +54,14 @@ struct BlockedReceive {
     deadline: Option<Instant>,
 }
 
-impl InputState {
-    fn exhaust(&mut self) {
-        if *self == Self::Available {
-            *self = Self::Exhausted { empty_reads: 0 };
-        }
-    }
-
-    fn count_empty_read(&mut self) {
-        if let Self::Exhausted { empty_reads } = self {
-            *empty_reads += 1;
-        }
-    }
-}
-
 impl EventDelivery {
     pub(crate) fn new(sockets: SocketTable) -> Self {
         Self {
             sockets,
             blocked: Vec::new(),
             pollers: Vec::new(),
-            pacing: Pacing::Timed,
-            input: InputState::Available,
+            emitter: EventEmitter::new(),
             deferred: DeferredWork::default(),
-            batch_is_incomplete: false,
-            is_held_back: false,
         }
     }
 
@@ -116,7 +69,7 @@ impl EventDelivery {
     /// certainly does nothing but wait, in a blocked call or by repeated nonblocking calls, and has
     /// received everything from its other sockets.
     pub(crate) fn waits_at_end(&self) -> Option<bool> {
-        let InputState::Exhausted { empty_reads } = self.input else { return None };
+        let empty_reads = self.emitter.empty_reads()?;
         let waits = !self.blocked.is_empty() || empty_reads >= EMPTY_READS;
         Some(waits && !self.sockets.any_ready())
     }
@@ -126,9 +79,9 @@ impl EventDelivery {
     /// because of a slow reader.
     pub(crate) fn may_wait_unnoticed(&self) -> bool {
         let has_nothing = self.blocked.is_empty() && !self.sockets.any_ready();
-        self.pacing == Pacing::OnDemand
+        self.emitter.is_on_demand()
             && self.sockets.any_receives_events()
-            && (has_nothing || self.is_held_back)
+            && (has_nothing || self.emitter.is_held_back)
     }
 
     /// Returns the end of the earliest time-out of a blocked call.
@@ -166,33 +119,7 @@ impl EventDelivery {
         world: &mut W,
         listener: &mut SeccompListener,
     ) -> ServeResult<W, Option<Duration>> {
-        if self.pacing == Pacing::OnDemand || !self.sockets.any_receives_events() {
-            return Ok(None);
-        }
-        let mut has_emitted = false;
-        let due = loop {
-            match world.next_event().map_err(ServeError::World)? {
-                // Late events wait for the tracee's calls: the tracee must not be late, too.
-                NextEvent::In(Duration::ZERO) if has_emitted && listener.is_ready() => {
-                    break Some(Duration::ZERO);
-                }
-                NextEvent::In(Duration::ZERO) => {
-                    world.step().map_err(ServeError::World)?;
-                    has_emitted = true;
-                }
-                NextEvent::In(due) => break Some(due),
-                NextEvent::OnDemand => {
-                    self.pacing = Pacing::OnDemand;
-                    break None;
-                }
-                NextEvent::Never => {
-                    if !self.sockets.any_ready() {
-                        self.input.exhaust();
-                    }
-                    break None;
-                }
-            }
-        };
+        let (due, has_emitted) = self.emitter.advance_clock(&mut self.sockets, world, listener)?;
         if has_emitted {
             world.mark_received();
             self.sockets.notify_ready();
@@ -207,57 +134,20 @@ impl EventDelivery {
         world: &mut W,
         listener: &mut SeccompListener,
     ) -> ServeResult<W, bool> {
-        if std::mem::take(&mut self.batch_is_incomplete) {
+        if std::mem::take(&mut self.emitter.batch_is_incomplete) {
             self.advance_all(world, listener)?;
         }
-        Ok(self.batch_is_incomplete)
+        Ok(self.emitter.batch_is_incomplete)
     }
 
-    /// Emits events until one of the sockets `indexes` is ready. A call receives from the socket
-    /// `receiver` immediately afterwards, so that its waiting calls need no notification.
+    /// Emits events as [`EventEmitter::advance`] does.
     pub(crate) fn advance<W: ReplayWorld>(
         &mut self,
         world: &mut W,
         indexes: &[usize],
         receiver: Option<usize>,
     ) -> ServeResult<W> {
-        // A fast reader waits for a slow reader, unless the latter does not read at all.
-        let proxies = &mut self.sockets.proxies;
-        let is_slower = |(index, proxy): (usize, &SocketProxy)| {
-            !indexes.contains(&index) && proxy.is_lagging() && !proxy.is_closed()
-        };
-        if proxies.len() > 1 && proxies.iter().enumerate().any(is_slower) {
-            self.is_held_back = true;
-            return Ok(());
-        }
-        let mut steps = 0;
-        while !indexes.iter().any(|&index| proxies[index].is_ready())
-            && indexes.iter().any(|&index| proxies[index].socket.receives_events())
-        {
-            match world.next_event().map_err(ServeError::World)? {
-                NextEvent::OnDemand if steps == BATCH => {
-                    self.batch_is_incomplete = true;
-                    break;
-                }
-                NextEvent::OnDemand => {
-                    world.step().map_err(ServeError::World)?;
-                    steps += 1;
-                }
-                NextEvent::In(_) => break,
-                NextEvent::Never => {
-                    self.input.exhaust();
-                    break;
-                }
-            }
-        }
-        if steps > 0 {
-            self.deferred.resume = true;
-            let others = proxies
-                .iter_mut()
-                .enumerate()
-                .filter(|(index, proxy)| Some(*index) != receiver && proxy.is_ready());
-            others.for_each(|(_, proxy)| proxy.notify());
-        }
+        self.deferred.resume |= self.emitter.advance(&mut self.sockets, world, indexes, receiver)?;
         Ok(())
     }
 
@@ -387,7 +277,7 @@ impl EventDelivery {
                 Ok(copied) => {
                     proxy.is_abandoned = false;
                     world.mark_received();
-                    self.deferred.advance |= std::mem::take(&mut self.is_held_back);
+                    self.deferred.advance |= std::mem::take(&mut self.emitter.is_held_back);
                     len = copied;
                     *received += 1;
                     // A single datagram leaves the queue after the reply has been delivered.
@@ -398,7 +288,7 @@ impl EventDelivery {
                 // A fault script may let a call find nothing while datagrams are queued.
                 Err(Errno::AGAIN) if waits && proxy.is_ready() => {}
                 // `recvmmsg` returns what it has when no event is left.
-                Err(Errno::AGAIN) if waits && (*received == 0 || self.input == InputState::Available) => {
+                Err(Errno::AGAIN) if waits && (*received == 0 || self.emitter.empty_reads().is_none()) => {
                     return Ok(None);
                 }
                 Err(_) if *received > 0 => break,
@@ -408,7 +298,7 @@ impl EventDelivery {
                     }
                     if error == Errno::AGAIN {
                         proxy.found_empty = true;
-                        self.input.count_empty_read();
+                        self.emitter.count_empty_read();
                         // Another task waits for the event, or for an edge on this socket.
                         if !self.pollers.is_empty() {
                             self.deferred.advance = true;

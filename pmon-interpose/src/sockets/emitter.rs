@@ -1,0 +1,163 @@
+//! Emission of events on the fake kernel.
+//!
+//! In a world without a clock, the next event is emitted when the tracee waits for one: in a
+//! blocking call that finds the queue empty, in the second of two consecutive nonblocking calls
+//! that find it empty, or before a waiting call (`poll`, `select`, `epoll_wait`) that the kernel
+//! then executes. In a world with a clock, events are emitted when they are due.
+
+use std::time::Duration;
+
+use crate::error::{ServeError, ServeResult};
+use crate::seccomp::listener::SeccompListener;
+use crate::sockets::proxy::SocketProxy;
+use crate::sockets::table::SocketTable;
+use crate::world::{NextEvent, ReplayWorld};
+
+/// Maximum number of events emitted in a batch, before other calls are handled.
+const BATCH: u32 = 4096;
+
+/// The state of the emission of events.
+pub(crate) struct EventEmitter {
+    pacing: Pacing,
+    input: InputState,
+    /// The last batch ended before it reached an event for the tracee.
+    pub(crate) batch_is_incomplete: bool,
+    /// No event is emitted because one of several sockets is half full.
+    pub(crate) is_held_back: bool,
+}
+
+/// Whether events are emitted by a clock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pacing {
+    /// Events are emitted when they are due. Assumed until the world has an event on demand.
+    Timed,
+    OnDemand,
+}
+
+/// Whether the world has events left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InputState {
+    Available,
+    /// No event is left, and the tracee has waited for one.
+    Exhausted {
+        /// Number of nonblocking calls that have found nothing since.
+        empty_reads: u32,
+    },
+}
+
+impl EventEmitter {
+    pub(crate) fn new() -> Self {
+        let (pacing, input) = (Pacing::Timed, InputState::Available);
+        Self { pacing, input, batch_is_incomplete: false, is_held_back: false }
+    }
+
+    pub(crate) fn is_on_demand(&self) -> bool {
+        self.pacing == Pacing::OnDemand
+    }
+
+    /// Returns the number of nonblocking calls that have found nothing since the input is
+    /// exhausted; `None` while it is not.
+    pub(crate) fn empty_reads(&self) -> Option<u32> {
+        match self.input {
+            InputState::Available => None,
+            InputState::Exhausted { empty_reads } => Some(empty_reads),
+        }
+    }
+
+    /// Counts a nonblocking call that has found nothing.
+    pub(crate) fn count_empty_read(&mut self) {
+        if let InputState::Exhausted { empty_reads } = &mut self.input {
+            *empty_reads += 1;
+        }
+    }
+
+    fn exhaust(&mut self) {
+        if self.input == InputState::Available {
+            self.input = InputState::Exhausted { empty_reads: 0 };
+        }
+    }
+
+    /// In a world with a clock, emits the events that are due. Returns the time until the next one,
+    /// and whether any was emitted.
+    pub(crate) fn advance_clock<W: ReplayWorld>(
+        &mut self,
+        sockets: &mut SocketTable,
+        world: &mut W,
+        listener: &SeccompListener,
+    ) -> ServeResult<W, (Option<Duration>, bool)> {
+        let mut has_emitted = false;
+        if self.is_on_demand() || !sockets.any_receives_events() {
+            return Ok((None, has_emitted));
+        }
+        loop {
+            match world.next_event().map_err(ServeError::World)? {
+                // Late events wait for the tracee's calls: the tracee must not be late, too.
+                NextEvent::In(Duration::ZERO) if has_emitted && listener.is_ready() => {
+                    return Ok((Some(Duration::ZERO), has_emitted));
+                }
+                NextEvent::In(Duration::ZERO) => {
+                    world.step().map_err(ServeError::World)?;
+                    has_emitted = true;
+                }
+                NextEvent::In(due) => return Ok((Some(due), has_emitted)),
+                NextEvent::OnDemand => {
+                    self.pacing = Pacing::OnDemand;
+                    return Ok((None, has_emitted));
+                }
+                NextEvent::Never => {
+                    if !sockets.any_ready() {
+                        self.exhaust();
+                    }
+                    return Ok((None, has_emitted));
+                }
+            }
+        }
+    }
+
+    /// Emits events until one of the sockets `indexes` is ready; returns whether any was emitted. A
+    /// call receives from the socket `receiver` immediately afterwards, so that its waiting calls
+    /// need no notification.
+    pub(crate) fn advance<W: ReplayWorld>(
+        &mut self,
+        sockets: &mut SocketTable,
+        world: &mut W,
+        indexes: &[usize],
+        receiver: Option<usize>,
+    ) -> ServeResult<W, bool> {
+        // A fast reader waits for a slow reader, unless the latter does not read at all.
+        let proxies = &mut sockets.proxies;
+        let is_slower = |(index, proxy): (usize, &SocketProxy)| {
+            !indexes.contains(&index) && proxy.is_lagging() && !proxy.is_closed()
+        };
+        if proxies.len() > 1 && proxies.iter().enumerate().any(is_slower) {
+            self.is_held_back = true;
+            return Ok(false);
+        }
+        let mut steps = 0;
+        while !indexes.iter().any(|&index| proxies[index].is_ready())
+            && indexes.iter().any(|&index| proxies[index].socket.receives_events())
+        {
+            match world.next_event().map_err(ServeError::World)? {
+                NextEvent::OnDemand if steps == BATCH => {
+                    self.batch_is_incomplete = true;
+                    break;
+                }
+                NextEvent::OnDemand => {
+                    world.step().map_err(ServeError::World)?;
+                    steps += 1;
+                }
+                NextEvent::In(_) => break,
+                NextEvent::Never => {
+                    self.exhaust();
+                    break;
+                }
+            }
+        }
+        if steps > 0 {
+            let is_other =
+                |(index, proxy): &(usize, &mut SocketProxy)| Some(*index) != receiver && proxy.is_ready();
+            proxies.iter_mut().enumerate().filter(is_other).for_each(|(_, proxy)| proxy.notify());
+        }
+        Ok(steps > 0)
+    }
+}
