@@ -7,12 +7,8 @@ use std::time::Duration;
 
 use oorandom::Rand32;
 use pmon_core::batch::Batch;
-use pmon_core::capture::{
-    ClockAnchor, Details, DetailsSubject, FencePosition, ProcessState, Record, SelfGenerated, Snapshot,
-    SnapshotReason, Usage,
-};
-use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, Event, EventBody};
+use pmon_core::capture::{Details, ProcessState, Usage};
+use pmon_core::source::Source;
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{Kernel, Socket};
 
@@ -21,7 +17,6 @@ use super::bursts::Bursts;
 use super::details;
 use super::options::SynthOptions;
 use super::programs::{Program, Service};
-use super::recorder::SynthRecorder;
 
 /// Uptime of the machine at the start of the recording.
 const UPTIME: Duration = Duration::from_secs(3600);
@@ -41,21 +36,21 @@ pub(super) struct SynthMachine {
     pub(super) services: Vec<ActorHandle>,
     /// Run queue: jobs that wait for a CPU.
     pub(super) queue: VecDeque<ActorHandle>,
-    recorder: Task,
+    pub(super) recorder: Task,
     /// Thread of the recorder that emits the fence events.
-    fence_thread: Task,
-    socket: Socket,
-    batch: Batch,
+    pub(super) fence_thread: Task,
+    pub(super) socket: Socket,
+    pub(super) batch: Batch,
     /// Details whose memory is reused.
-    reused_details: Option<Box<Details>>,
-    bursts: Bursts,
+    pub(super) reused_details: Option<Box<Details>>,
+    pub(super) bursts: Bursts,
     /// Number of remaining events.
     pub(super) left: u64,
     /// Due time of the next event since the start, in units of 1/rate ns.
-    due: u128,
-    start: MonoNs,
+    pub(super) due: u128,
+    pub(super) start: MonoNs,
     /// Memory that the next arguments reuse.
-    args: String,
+    pub(super) args: String,
     pub(super) now: MonoNs,
 }
 
@@ -96,97 +91,6 @@ impl SynthMachine {
         self.recorder.tgid
     }
 
-    /// Runs the workload and records it.
-    pub(super) fn record<E>(
-        mut self,
-        start: ClockAnchor,
-        visit: impl FnMut(&Record<'static>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut recorder = SynthRecorder::begin(start, visit)?;
-        self.listen();
-        self.fence(FencePosition::Start, &mut recorder)?;
-        self.scan(SnapshotReason::Start, &mut recorder)?;
-        self.start = self.now;
-        let mut running = vec![None; self.options.cpus as usize];
-        while self.left > 0 {
-            let cpu = self.random.rand_range(0..self.options.cpus);
-            self.kernel.run_on(Cpu(cpu));
-            let actor = running[cpu as usize].take().unwrap_or_else(|| self.next_actor());
-            self.set_pace();
-            if self.step(actor, &mut recorder)? && !self.chance(4) {
-                running[cpu as usize] = Some(actor);
-            } else {
-                self.requeue(actor);
-            }
-            if recorder.is_scan_due(self.now) {
-                self.scan(SnapshotReason::Loss, &mut recorder)?;
-            }
-        }
-        self.fence(FencePosition::End, &mut recorder)?;
-        recorder.finish(self.now)
-    }
-
-    /// Receives and records the events of the last action of `actor`.
-    #[inline]
-    pub(super) fn receive<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
-        &mut self,
-        actor: ActorHandle,
-        recorder: &mut SynthRecorder<F>,
-    ) -> Result<(), E> {
-        let mut others = self.actors.get(actor).map_or(0, |actor| actor.threads.len() as u32);
-        // Threads still running, once one has exited.
-        let mut left = None;
-        // CPU time and peak memory of the exited threads.
-        let mut totals = (0, 0);
-        while let Ok(Received::Datagrams(1..)) = self.socket.receive(&mut self.batch) {
-            for at in 0..self.batch.len() {
-                let frame = self.batch.datagrams_from(at).next();
-                let event = frame.and_then(|frame| Event::decode(frame.bytes, ByteOrder::NATIVE).ok());
-                let Some(event) = event else { continue };
-                self.now = event.time;
-                self.left = self.left.saturating_sub(1);
-                self.due += 1_000_000_000;
-                let is_lost = self.bursts.is_next_lost();
-                if is_lost {
-                    recorder.drop();
-                }
-                match event.body {
-                    EventBody::Exit { task, code, .. } => {
-                        let left = left.get_or_insert(others + 1);
-                        *left = left.saturating_sub(1);
-                        let process = match *left {
-                            0 => ProcessState::Ended { status: code },
-                            _ => ProcessState::Alive,
-                        };
-                        let usage = (!is_lost).then(|| {
-                            let mut usage = self.usage(actor, task, others, process);
-                            // The last thread's exit carries the totals of all threads.
-                            totals.0 += usage.cpu_us;
-                            totals.1 = totals.1.max(usage.max_rss_kib);
-                            if *left == 0 {
-                                (usage.process_cpu_us, usage.max_rss_kib) = totals;
-                            }
-                            usage
-                        });
-                        others = others.saturating_sub(1);
-                        if !is_lost {
-                            recorder.event(event, usage)?;
-                        }
-                    }
-                    _ if is_lost => {}
-                    EventBody::Exec { task } => {
-                        recorder.event(event, None)?;
-                        let subject = DetailsSubject::Exec { tgid: task.tgid, time: event.time };
-                        self.describe(actor, subject, recorder)?;
-                    }
-                    _ => recorder.event(event, None)?,
-                }
-            }
-            self.batch.clear();
-        }
-        Ok(())
-    }
-
     /// Returns `true` with a probability of one in `of`.
     pub(super) fn chance(&mut self, of: u32) -> bool {
         self.random.rand_u32().is_multiple_of(of)
@@ -202,7 +106,7 @@ impl SynthMachine {
     }
 
     /// Sets the time per event to a random value, so that the mean rate is as requested.
-    fn set_pace(&mut self) {
+    pub(super) fn set_pace(&mut self) {
         let due = self.start.0 + (self.due / u128::from(self.options.rate)) as u64;
         let mean = (due + 1_000_000_000 / u64::from(self.options.rate)).saturating_sub(self.now.0).max(1);
         let random = u128::from(self.random.rand_u32());
@@ -210,7 +114,13 @@ impl SynthMachine {
         self.kernel.set_time_per_event(Duration::from_nanos(pace));
     }
 
-    fn usage(&mut self, actor: ActorHandle, task: Task, threads: u32, process: ProcessState) -> Usage {
+    pub(super) fn usage(
+        &mut self,
+        actor: ActorHandle,
+        task: Task,
+        threads: u32,
+        process: ProcessState,
+    ) -> Usage {
         let actor = self.actors.get(actor);
         let started = actor.map_or(MonoNs(0), |actor| {
             let thread = actor.threads.iter().find(|&&(tid, _)| tid == task.tid);
@@ -219,68 +129,8 @@ impl SynthMachine {
         details::usage(&mut self.random, (started, self.now), task.is_leader(), threads, process)
     }
 
-    fn describe<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
-        &mut self,
-        actor: ActorHandle,
-        subject: DetailsSubject,
-        recorder: &mut SynthRecorder<F>,
-    ) -> Result<(), E> {
-        let Some(actor) = self.actors.get(actor) else { return Ok(()) };
-        let Some(process) = self.kernel.process(actor.task.tgid) else { return Ok(()) };
-        let parent_started = self.actors.get(actor.parent).map_or(MonoNs(0), |parent| parent.started);
-        let mut details = self.reused_details.take().unwrap_or_else(details::blank);
-        details::describe(&mut details, subject, (actor, process), parent_started);
-        self.reused_details = recorder.details(details)?;
-        Ok(())
-    }
-
-    /// Records a scan of all processes.
-    fn scan<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
-        &mut self,
-        reason: SnapshotReason,
-        recorder: &mut SynthRecorder<F>,
-    ) -> Result<(), E> {
-        let mut reused = self.reused_details.take().unwrap_or_else(details::blank);
-        let mut actors: Vec<_> = self.actors.iter().collect();
-        actors.sort_unstable_by_key(|actor| actor.task.tgid);
-        let mut processes = 0;
-        for actor in actors {
-            let tgid = actor.task.tgid;
-            let Some(process) = self.kernel.process(tgid) else { continue };
-            details::describe(&mut reused, DetailsSubject::Snapshot { tgid }, (actor, process), MonoNs(0));
-            reused = recorder.details(reused)?.unwrap_or_else(details::blank);
-            processes += 1;
-        }
-        self.reused_details = Some(reused);
-        let now = self.now;
-        let snapshot = Snapshot { started: now, ended: now, processes, reason, atomic: true };
-        recorder.record(&Record::Snapshot(snapshot))
-    }
-
-    /// Lets the recorder emit one event on each CPU, and records the fence.
-    fn fence<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
-        &mut self,
-        position: FencePosition,
-        recorder: &mut SynthRecorder<F>,
-    ) -> Result<(), E> {
-        self.kernel.set_time_per_event(Duration::from_micros(20));
-        for cpu in 0..self.options.cpus {
-            self.kernel.run_on(Cpu(cpu));
-            self.kernel.rename(self.fence_thread, SelfGenerated::Fence.comm());
-            if let Ok(Received::Datagrams(1..)) = self.socket.receive(&mut self.batch) {
-                let events = self.batch.datagrams();
-                for event in events.filter_map(|frame| Event::decode(frame.bytes, ByteOrder::NATIVE).ok()) {
-                    self.now = event.time;
-                    recorder.event(event, None)?;
-                }
-                self.batch.clear();
-            }
-        }
-        recorder.fence(self.now, position)
-    }
-
     /// Subscribes the recorder. Its acknowledgement is received before the first event.
-    fn listen(&mut self) {
+    pub(super) fn listen(&mut self) {
         // These calls cannot fail on a new socket with all privileges.
         let _ = self.socket.force_rcvbuf(SOCKET_BUFFER);
         let _ = self.socket.listen();

@@ -11,6 +11,7 @@ mod machine;
 mod options;
 mod programs;
 mod recorder;
+mod simulation;
 mod steps;
 
 use pmon_core::capture::{ClockAnchor, Header, Meta, Record, TransportInfo};
@@ -20,6 +21,7 @@ use details::TICKS_PER_SECOND;
 use machine::SynthMachine;
 pub use options::{SynthOptions, SynthOptionsError};
 pub use programs::WorkloadProfile;
+use simulation::Simulation;
 
 /// A simulated machine at the start of the recording.
 ///
@@ -81,7 +83,7 @@ impl Synth {
     /// Returns the first error of `visit`, and stops.
     pub fn generate<E>(self, visit: impl FnMut(&Record<'static>) -> Result<(), E>) -> Result<(), E> {
         let start = self.start();
-        self.machine.record(start, visit)
+        Simulation::begin(self.machine, start, visit)?.run()
     }
 
     fn start(&self) -> ClockAnchor {

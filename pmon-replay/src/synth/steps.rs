@@ -6,7 +6,7 @@ use pmon_core::capture::Record;
 use super::actors::ActorHandle;
 use super::machine::SynthMachine;
 use super::programs::{Behavior, LOGIN_USER, Program};
-use super::recorder::SynthRecorder;
+use super::simulation::Simulation;
 
 /// Number of different values that replace `#` in arguments.
 const NUMBERS: u32 = 1000;
@@ -32,40 +32,42 @@ impl SynthMachine {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.actors.len() < self.options.processes as usize
+    }
+}
+
+impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Simulation<F> {
     /// Executes one step of an actor. Returns whether the actor may run its next step at once.
-    pub(super) fn step<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
-        &mut self,
-        handle: ActorHandle,
-        recorder: &mut SynthRecorder<F>,
-    ) -> Result<bool, E> {
-        let Some(actor) = self.actors.get(handle) else { return Ok(false) };
+    pub(super) fn step(&mut self, handle: ActorHandle) -> Result<bool, E> {
+        let Some(actor) = self.machine.actors.get(handle) else { return Ok(false) };
         let (task, program) = (actor.task, actor.program);
         let (next, threads) = (actor.next, actor.threads.len());
         if actor.is_service {
-            if !self.has_room() {
-                return self.emit_filler(handle, recorder).map(|()| false);
+            if !self.machine.has_room() {
+                return self.emit_filler(handle).map(|()| false);
             }
-            let next = *self.one_of(actor.service.starts);
-            return self.spawn(handle, next, recorder).map(|()| false);
+            let next = *self.machine.one_of(actor.service.starts);
+            return self.spawn(handle, next).map(|()| false);
         }
         // Start nothing that causes more than the remaining events.
-        if self.left < threads as u64 + 2 {
-            return self.emit_filler(handle, recorder).map(|()| true);
+        if self.machine.left < threads as u64 + 2 {
+            return self.emit_filler(handle).map(|()| true);
         }
         if let Some(next) = next {
-            return self.start_program(handle, next, recorder).map(|()| true);
+            return self.start_program(handle, next).map(|()| true);
         }
-        if self.step_behavior(handle, recorder)? {
+        if self.step_behavior(handle)? {
             return Ok(true);
         }
-        let has_room = self.has_room();
-        let Some(actor) = self.actors.get_mut(handle) else { return Ok(false) };
+        let has_room = self.machine.has_room();
+        let Some(actor) = self.machine.actors.get_mut(handle) else { return Ok(false) };
         if actor.threads_to_start > 0 {
             actor.threads_to_start -= 1;
-            let thread = self.kernel.clone_thread(task);
-            self.receive(handle, recorder)?;
-            let now = self.now;
-            if let Some(actor) = self.actors.get_mut(handle) {
+            let thread = self.machine.kernel.clone_thread(task);
+            self.receive(handle)?;
+            let now = self.machine.now;
+            if let Some(actor) = self.machine.actors.get_mut(handle) {
                 actor.threads.push((thread.tid, now));
             }
             return Ok(true);
@@ -76,109 +78,92 @@ impl SynthMachine {
                 return Ok(true);
             }
             actor.children_to_start -= 1;
-            let next = *self.one_of(program.children);
-            self.spawn(handle, next, recorder)?;
+            let next = *self.machine.one_of(program.children);
+            self.spawn(handle, next)?;
             return Ok(true);
         }
         if actor.children > 0 && program.behavior != Behavior::Leaves {
             actor.waits = true;
             return Ok(false);
         }
-        if threads > 0 && self.chance(2) {
-            return self.exit_thread(handle, recorder).map(|()| true);
+        if threads > 0 && self.machine.chance(2) {
+            return self.exit_thread(handle).map(|()| true);
         }
-        self.exit(handle, recorder).map(|()| false)
-    }
-
-    fn has_room(&self) -> bool {
-        self.actors.len() < self.options.processes as usize
+        self.exit(handle).map(|()| false)
     }
 
     /// Renames the process, which emits an event and has no further effect.
-    fn emit_filler<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
-        &mut self,
-        handle: ActorHandle,
-        recorder: &mut SynthRecorder<F>,
-    ) -> Result<(), E> {
-        let Some(actor) = self.actors.get(handle) else { return Ok(()) };
+    fn emit_filler(&mut self, handle: ActorHandle) -> Result<(), E> {
+        let Some(actor) = self.machine.actors.get(handle) else { return Ok(()) };
         let name = actor.program.path.rsplit('/').next().unwrap_or_default();
-        self.kernel.rename(actor.task, name);
-        self.receive(handle, recorder)
+        self.machine.kernel.rename(actor.task, name);
+        self.receive(handle)
     }
 
     /// Starts a child, which then executes `next`, or continues to run the program of its parent.
-    fn spawn<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
-        &mut self,
-        handle: ActorHandle,
-        next: Option<&'static Program>,
-        recorder: &mut SynthRecorder<F>,
-    ) -> Result<(), E> {
-        let Some(actor) = self.actors.get(handle) else { return Ok(()) };
+    fn spawn(&mut self, handle: ActorHandle, next: Option<&'static Program>) -> Result<(), E> {
+        let Some(actor) = self.machine.actors.get(handle) else { return Ok(()) };
         let (task, service, program) = (actor.task, actor.service, actor.program);
         // A compiler and its assembler process the same file; each child of `make` processes
         // another one.
         let has_parts = actor.is_service || program.parallel > 1;
         let number = actor.number;
-        let number = if has_parts { self.random.rand_range(0..NUMBERS) } else { number };
-        let task = self.kernel.fork(task);
-        self.receive(handle, recorder)?;
-        let child = self.actors.add(task, self.now, Some(handle), service, program);
-        if let Some(actor) = self.actors.get_mut(child) {
+        let number = if has_parts { self.machine.random.rand_range(0..NUMBERS) } else { number };
+        let task = self.machine.kernel.fork(task);
+        self.receive(handle)?;
+        let child = self.machine.actors.add(task, self.machine.now, Some(handle), service, program);
+        if let Some(actor) = self.machine.actors.get_mut(child) {
             (actor.next, actor.number) = (next, number);
         }
-        if let Some(actor) = self.actors.get_mut(handle) {
+        if let Some(actor) = self.machine.actors.get_mut(handle) {
             actor.children += 1;
             actor.last_child = Some(child);
         }
-        self.queue.push_back(child);
+        self.machine.queue.push_back(child);
         Ok(())
     }
 
     /// Lets a child execute its own program.
-    fn start_program<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
-        &mut self,
-        handle: ActorHandle,
-        program: &'static Program,
-        recorder: &mut SynthRecorder<F>,
-    ) -> Result<(), E> {
-        let (threads, children) = (self.between(program.threads), self.between(program.spawns));
-        let Some(actor) = self.actors.get_mut(handle) else { return Ok(()) };
+    fn start_program(&mut self, handle: ActorHandle, program: &'static Program) -> Result<(), E> {
+        let (threads, children) =
+            (self.machine.between(program.threads), self.machine.between(program.spawns));
+        let Some(actor) = self.machine.actors.get_mut(handle) else { return Ok(()) };
         (actor.program, actor.next, actor.behavior_step) = (program, None, 0);
         (actor.threads_to_start, actor.children_to_start) = (threads, children);
         let (task, number) = (actor.task, actor.number);
-        self.exec(task, program, number);
-        self.receive(handle, recorder)
+        self.machine.exec(task, program, number);
+        self.receive(handle)
     }
 
     /// Executes the next step of the program's behavior. Returns `false` if there is none.
-    fn step_behavior<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
-        &mut self,
-        handle: ActorHandle,
-        recorder: &mut SynthRecorder<F>,
-    ) -> Result<bool, E> {
-        let Some(actor) = self.actors.get_mut(handle) else { return Ok(false) };
+    fn step_behavior(&mut self, handle: ActorHandle) -> Result<bool, E> {
+        let Some(actor) = self.machine.actors.get_mut(handle) else { return Ok(false) };
         let (task, behavior, step) = (actor.task, actor.program.behavior, actor.behavior_step);
         let thread = actor.threads.last().map(|&(tid, _)| Task { tid, tgid: task.tgid });
         let child = actor.last_child;
         let is_ready = actor.threads_to_start == 0;
         match (behavior, step) {
-            (Behavior::LogsIn, 0) => self.kernel.setsid(task),
-            (Behavior::LogsIn, 1) => self.kernel.setgid(task, LOGIN_USER, LOGIN_USER),
-            (Behavior::LogsIn, 2) => self.kernel.setuid(task, LOGIN_USER, LOGIN_USER),
-            (Behavior::Renames, 0) if is_ready => self.kernel.rename(thread.unwrap_or(task), "worker"),
+            (Behavior::LogsIn, 0) => self.machine.kernel.setsid(task),
+            (Behavior::LogsIn, 1) => self.machine.kernel.setgid(task, LOGIN_USER, LOGIN_USER),
+            (Behavior::LogsIn, 2) => self.machine.kernel.setuid(task, LOGIN_USER, LOGIN_USER),
+            (Behavior::Renames, 0) if is_ready => {
+                self.machine.kernel.rename(thread.unwrap_or(task), "worker")
+            }
             (Behavior::Traces, 0 | 1) => {
-                let Some(child) = child.and_then(|child| self.actors.get(child)) else { return Ok(false) };
+                let Some(child) = child.and_then(|child| self.machine.actors.get(child)) else {
+                    return Ok(false);
+                };
                 match step {
-                    0 => self.kernel.ptrace_attach(task, child.task),
-                    _ => self.kernel.ptrace_detach(child.task),
+                    0 => self.machine.kernel.ptrace_attach(task, child.task),
+                    _ => self.machine.kernel.ptrace_detach(child.task),
                 }
             }
             (Behavior::Restarts, 0) if is_ready => {
                 let Some(thread) = thread else { return Ok(false) };
                 let (program, number) = (actor.program, actor.number);
-                self.exec(thread, program, number);
-                self.receive(handle, recorder)?;
-                if let Some(actor) = self.actors.get_mut(handle) {
+                self.machine.exec(thread, program, number);
+                self.receive(handle)?;
+                if let Some(actor) = self.machine.actors.get_mut(handle) {
                     actor.threads.clear();
                     actor.behavior_step += 1;
                 }
@@ -186,54 +171,46 @@ impl SynthMachine {
             }
             _ => return Ok(false),
         }
-        if let Some(actor) = self.actors.get_mut(handle) {
+        if let Some(actor) = self.machine.actors.get_mut(handle) {
             actor.behavior_step += 1;
         }
-        self.receive(handle, recorder)?;
+        self.receive(handle)?;
         Ok(true)
     }
 
-    fn exit_thread<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
-        &mut self,
-        handle: ActorHandle,
-        recorder: &mut SynthRecorder<F>,
-    ) -> Result<(), E> {
-        let Some(actor) = self.actors.get(handle) else { return Ok(()) };
+    fn exit_thread(&mut self, handle: ActorHandle) -> Result<(), E> {
+        let Some(actor) = self.machine.actors.get(handle) else { return Ok(()) };
         let (tgid, count) = (actor.task.tgid, actor.threads.len() as u32);
-        let at = self.random.rand_range(0..count) as usize;
-        let Some(&(tid, _)) = self.actors.get(handle).and_then(|actor| actor.threads.get(at)) else {
+        let at = self.machine.random.rand_range(0..count) as usize;
+        let Some(&(tid, _)) = self.machine.actors.get(handle).and_then(|actor| actor.threads.get(at)) else {
             return Ok(());
         };
-        self.kernel.exit(Task { tid, tgid }, 0);
-        self.receive(handle, recorder)?;
-        if let Some(actor) = self.actors.get_mut(handle) {
+        self.machine.kernel.exit(Task { tid, tgid }, 0);
+        self.receive(handle)?;
+        if let Some(actor) = self.machine.actors.get_mut(handle) {
             actor.threads.swap_remove(at);
         }
         Ok(())
     }
 
     /// Ends a process, and resumes its parent if the parent waits for it.
-    fn exit<E, F: FnMut(&Record<'static>) -> Result<(), E>>(
-        &mut self,
-        handle: ActorHandle,
-        recorder: &mut SynthRecorder<F>,
-    ) -> Result<(), E> {
-        let Some(actor) = self.actors.get(handle) else { return Ok(()) };
+    fn exit(&mut self, handle: ActorHandle) -> Result<(), E> {
+        let Some(actor) = self.machine.actors.get(handle) else { return Ok(()) };
         let (tgid, behavior) = (actor.task.tgid, actor.program.behavior);
-        let dice = self.random.rand_range(0..32);
+        let dice = self.machine.random.rand_range(0..32);
         match (behavior, dice) {
-            (Behavior::Crashes, 0..4) => self.kernel.kill(tgid, SIGSEGV, true),
-            (Behavior::Crashes, 4) => self.kernel.kill(tgid, SIGABRT, true),
-            (Behavior::Crashes, 5..8) | (_, 0) => self.kernel.kill(tgid, SIGKILL, false),
-            (_, 1..3) => self.kernel.exit_group(tgid, dice as u8),
-            _ => self.kernel.exit_group(tgid, 0),
+            (Behavior::Crashes, 0..4) => self.machine.kernel.kill(tgid, SIGSEGV, true),
+            (Behavior::Crashes, 4) => self.machine.kernel.kill(tgid, SIGABRT, true),
+            (Behavior::Crashes, 5..8) | (_, 0) => self.machine.kernel.kill(tgid, SIGKILL, false),
+            (_, 1..3) => self.machine.kernel.exit_group(tgid, dice as u8),
+            _ => self.machine.kernel.exit_group(tgid, 0),
         }
-        self.receive(handle, recorder)?;
-        let Some(ended) = self.actors.remove(handle) else { return Ok(()) };
-        if let Some(parent) = self.actors.get_mut(ended.parent) {
+        self.receive(handle)?;
+        let Some(ended) = self.machine.actors.remove(handle) else { return Ok(()) };
+        if let Some(parent) = self.machine.actors.get_mut(ended.parent) {
             parent.children = parent.children.saturating_sub(1);
             if std::mem::replace(&mut parent.waits, false) {
-                self.queue.push_back(ended.parent);
+                self.machine.queue.push_back(ended.parent);
             }
         }
         Ok(())
