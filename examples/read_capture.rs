@@ -13,9 +13,9 @@ use std::io::Read;
 use pmon_core::capture::{Item, Reader, Record};
 
 /// Number of events by kind, and one line for each loss or damaged part.
-type Contents = (BTreeMap<String, u64>, Vec<String>);
+type EventCounts = (BTreeMap<String, u64>, Vec<String>);
 
-fn read(capture: impl Read) -> Result<Contents, Box<dyn Error>> {
+fn read(capture: impl Read) -> Result<EventCounts, Box<dyn Error>> {
     let mut reader = Reader::open(capture)?;
     let byte_order = reader.byte_order();
     let (mut events, mut losses) = (BTreeMap::new(), Vec::new());

@@ -34,11 +34,11 @@ const AT_ONCE: usize = 4;
 #[command(name = "execs", max_term_width = 100)]
 struct ExecsArgs {
     #[command(subcommand)]
-    workload: Workload,
+    command: ExecsCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Workload {
+enum ExecsCommand {
     /// Run `/bin/true` COUNT times in a row, each with a number, `b c` and an empty argument
     Storm { count: u32 },
     /// Run `/bin/true` COUNT times as fast as possible, each time with WORDS unique words
@@ -91,7 +91,7 @@ enum EndAction {
 }
 
 fn main() -> ExitCode {
-    match run(ExecsArgs::parse().workload) {
+    match run(ExecsArgs::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "execs: {error:#}");
@@ -100,16 +100,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(workload: Workload) -> anyhow::Result<()> {
-    match workload {
-        Workload::Storm { count } => {
+fn run(command: ExecsCommand) -> anyhow::Result<()> {
+    match command {
+        ExecsCommand::Storm { count } => {
             for n in 0..count {
                 let status = Command::new("/bin/true").args([&n.to_string(), "b c", ""]).status()?;
                 ensure!(status.success(), "/bin/true exited with {status}");
             }
             Ok(())
         }
-        Workload::Words { count, words } => {
+        ExecsCommand::Words { count, words } => {
             let run = |n: u32| {
                 let words = (0..words)
                     .map(|word| format!("w{:08x}", u64::from(n) * u64::from(words) + u64::from(word)));
@@ -125,27 +125,27 @@ fn run(workload: Workload) -> anyhow::Result<()> {
             running.iter_mut().try_for_each(|child| child.wait().map(drop))?;
             Ok(())
         }
-        Workload::Declare { gib } => {
+        ExecsCommand::Declare { gib } => {
             sys::declare_arguments(gib << 30)?;
             writeln!(io::stdout(), "declared")?;
             io::stdin().read_line(&mut String::new())?;
             Ok(())
         }
-        Workload::Thread { program } => {
+        ExecsCommand::Thread { program } => {
             let (name, args) = program.split_first().context("no program")?;
             let mut command = Command::new(name);
             command.args(args);
             let result = thread::spawn(move || command.exec()).join();
             bail!("cannot execute it: {result:?}");
         }
-        Workload::Descriptor { program } => {
+        ExecsCommand::Descriptor { program } => {
             let (path, args) = program.split_first().context("no program")?;
             let file = File::open(path)?;
             Err(sys::fexecve(&file, path, args)).context("cannot execute it")
         }
-        Workload::Burn { threads, ms, linger } => burn(threads, ms, linger),
-        Workload::End { how, together } => end(how, together),
-        Workload::Take { mib, keep, program } => {
+        ExecsCommand::Burn { threads, ms, linger } => burn(threads, ms, linger),
+        ExecsCommand::End { how, together } => end(how, together),
+        ExecsCommand::Take { mib, keep, program } => {
             let memory = black_box(vec![1_u8; mib << 20]);
             let (name, args) = program.split_first().context("no program")?;
             let mut command = Command::new(name);

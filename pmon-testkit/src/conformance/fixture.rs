@@ -33,7 +33,7 @@ pub(super) struct Fixture<S> {
 
 /// A received datagram.
 #[derive(Debug)]
-pub(super) struct ReceivedDatagram {
+pub(super) struct DecodedDatagram {
     pub(super) arrival: Arrival,
     pub(super) bytes: Vec<u8>,
     /// The event, if the kernel has sent one.
@@ -45,7 +45,7 @@ pub(super) struct ReceivedDatagram {
 /// Everything that a source held.
 #[derive(Debug, Default)]
 pub(super) struct Drained {
-    pub(super) datagrams: Vec<ReceivedDatagram>,
+    pub(super) datagrams: Vec<DecodedDatagram>,
     pub(super) overruns: usize,
 }
 
@@ -80,7 +80,7 @@ impl<S: SourceUnderTest> Fixture<S> {
     }
 
     /// Receives once, and asserts what the contract of [`Source`] says about one call.
-    pub(super) fn receive(&mut self, batch: &mut Batch) -> (Received, Vec<ReceivedDatagram>) {
+    pub(super) fn receive(&mut self, batch: &mut Batch) -> (Received, Vec<DecodedDatagram>) {
         let contents = |batch: &Batch, len: usize| -> Vec<_> {
             batch.datagrams().take(len).map(|datagram| (datagram.bytes.to_vec(), datagram.arrival)).collect()
         };
@@ -136,7 +136,7 @@ impl<S: SourceUnderTest> Fixture<S> {
     }
 
     /// Counts skipped sequence numbers, and asserts that the numbers of each CPU ascend.
-    pub(super) fn account(&mut self, datagrams: &[ReceivedDatagram]) {
+    pub(super) fn account(&mut self, datagrams: &[DecodedDatagram]) {
         self.foreign += datagrams.iter().filter(|datagram| datagram.own.is_none()).count() as u64;
         for event in datagrams.iter().filter_map(|datagram| datagram.event) {
             if let Some(last) = self.last.insert(event.cpu, event.seq) {
@@ -156,19 +156,19 @@ impl Drained {
 }
 
 /// Returns the numbers of the test's own events.
-pub(super) fn own(datagrams: &[ReceivedDatagram]) -> Vec<u32> {
+pub(super) fn own(datagrams: &[DecodedDatagram]) -> Vec<u32> {
     datagrams.iter().filter_map(|datagram| datagram.own).collect()
 }
 
 /// Decodes a datagram; `tid` is the test's thread.
-fn decode(datagram: Datagram<'_>, tid: u32) -> ReceivedDatagram {
+fn decode(datagram: Datagram<'_>, tid: u32) -> DecodedDatagram {
     let is_from_kernel = datagram.arrival.sender == 0;
     let event = Event::decode(datagram.bytes, ByteOrder::NATIVE).ok().filter(|_| is_from_kernel);
     let own = event.and_then(|event| match event.body {
         EventBody::Comm { task, comm } if task.tid.0 == tid => number(&comm),
         _ => None,
     });
-    ReceivedDatagram { arrival: datagram.arrival, bytes: datagram.bytes.to_vec(), event, own }
+    DecodedDatagram { arrival: datagram.arrival, bytes: datagram.bytes.to_vec(), event, own }
 }
 
 /// Returns the number in a name of the test's thread.

@@ -28,9 +28,9 @@ pub(super) fn check(
     witness: &mut Socket,
     recording: &SimulatedRecording,
 ) -> Result<SimulationTotals, SimulationError> {
-    let found = Contents::read(&recording.capture)?;
+    let found = SimulatedContents::read(&recording.capture)?;
     let totals = check_numbers(kernel, &recording.first, &found)?;
-    let emitted = Emitted::receive(witness)?;
+    let emitted = EmittedDatagrams::receive(witness)?;
     check_events(&emitted, &found, recording)?;
     check_totals(&emitted, &found, recording)?;
     check_verdict(&found, recording)?;
@@ -41,14 +41,14 @@ pub(super) fn check(
 
 /// The contents of a capture, with the bytes of its datagrams.
 #[derive(Debug)]
-struct Contents {
+struct SimulatedContents {
     capture: CaptureContents,
     datagrams: Vec<Vec<u8>>,
     /// Losses without their causes: adjacent losses of different causes are merged.
     losses: Vec<Loss>,
 }
 
-impl Contents {
+impl SimulatedContents {
     fn read(capture: &[u8]) -> Result<Self, SimulationError> {
         let (mut datagrams, mut losses) = (Vec::new(), Vec::new());
         let capture = CaptureContents::try_from_bytes(capture, |record| match record {
@@ -85,7 +85,7 @@ fn merge(losses: &mut Vec<Loss>, loss: Loss) {
 fn check_numbers(
     kernel: &Kernel,
     first: &[u32],
-    found: &Contents,
+    found: &SimulatedContents,
 ) -> Result<SimulationTotals, SimulationError> {
     let mut spans = found.capture.number_spans()?;
     for (cpu, &first) in (0..).map(Cpu).zip(first) {
@@ -100,7 +100,7 @@ fn check_numbers(
 
 /// Everything that was sent to the group.
 #[derive(Debug, Default)]
-struct Emitted {
+struct EmittedDatagrams {
     events: BTreeMap<(u32, u32), Vec<u8>>,
     forged: u64,
     malformed: u64,
@@ -108,7 +108,7 @@ struct Emitted {
     dropped_everywhere: u64,
 }
 
-impl Emitted {
+impl EmittedDatagrams {
     fn receive(witness: &mut Socket) -> Result<Self, SimulationError> {
         let mut emitted = Self { dropped_everywhere: witness.memory().drops.into(), ..Self::default() };
         let mut batch = Batch::with_capacity(4096);
@@ -133,8 +133,8 @@ impl Emitted {
 
 /// Checks that each recorded event was emitted, with the same bytes.
 fn check_events(
-    emitted: &Emitted,
-    found: &Contents,
+    emitted: &EmittedDatagrams,
+    found: &SimulatedContents,
     recording: &SimulatedRecording,
 ) -> Result<(), SimulationError> {
     for (datagram, event) in found.events() {
@@ -151,8 +151,8 @@ fn check_events(
 
 /// Checks the totals in the end record against the records, and against what was emitted.
 fn check_totals(
-    emitted: &Emitted,
-    found: &Contents,
+    emitted: &EmittedDatagrams,
+    found: &SimulatedContents,
     recording: &SimulatedRecording,
 ) -> Result<(), SimulationError> {
     found.capture.check_totals()?;
@@ -173,7 +173,7 @@ fn check_totals(
 }
 
 /// Checks the verdict of `pmon verify`.
-fn check_verdict(found: &Contents, recording: &SimulatedRecording) -> Result<(), SimulationError> {
+fn check_verdict(found: &SimulatedContents, recording: &SimulatedRecording) -> Result<(), SimulationError> {
     let report = &found.capture.report;
     let is_blind = !found.capture.blind.is_empty() || report.forks.missing > 0;
     let expected = match (is_blind, found.capture.lost().total()) {
@@ -191,8 +191,8 @@ fn check_verdict(found: &Contents, recording: &SimulatedRecording) -> Result<(),
 /// Checks that the capture reports every heartbeat and fork that the kernel did not emit, and no
 /// others, except those that a loss may include.
 fn check_missing(
-    emitted: &Emitted,
-    found: &Contents,
+    emitted: &EmittedDatagrams,
+    found: &SimulatedContents,
     recording: &SimulatedRecording,
 ) -> Result<(), SimulationError> {
     for beat in &recording.silent {
@@ -227,7 +227,7 @@ fn check_missing(
 /// Checks that a recording of the replayed capture is the same.
 fn check_replay(
     simulation: &Simulation,
-    found: &Contents,
+    found: &SimulatedContents,
     recording: &SimulatedRecording,
 ) -> Result<(), SimulationError> {
     let reader = Reader::open(recording.capture.as_slice()).map_err(|error| error.to_string())?;
@@ -236,7 +236,7 @@ fn check_replay(
     let mut rerecorder = Rerecorder::new(sink, recording.header.meta.recorder().unwrap_or_default());
     while rerecorder.take(&mut replay, None)? {}
     let sink = rerecorder.finish(replay.now())?;
-    let again = Contents::read(&sink.into_capture())?;
+    let again = SimulatedContents::read(&sink.into_capture())?;
     ensure_equal("datagrams of the replay", again.datagrams.len(), found.datagrams.len())?;
     for (at, (again, first)) in again.datagrams.iter().zip(&found.datagrams).enumerate() {
         ensure_equal(&format!("datagram {at} of the replay"), again, first)?;

@@ -17,7 +17,7 @@ use pmon_core::{Cpu, Seq};
 use pmon_fake::{Errno, Fault, FaultScript, Kernel, Socket, Trigger};
 use pmon_record::SinkError;
 
-use recorder::{SimulatedRecorder, SimulatedRecording};
+use recorder::{SimulatedRecording, VirtualRecorder};
 use workload::Workload;
 
 /// A recording in virtual time, all of it drawn from a seed.
@@ -166,7 +166,7 @@ impl Simulation {
         let mut witness = kernel.socket();
         witness.force_rcvbuf(i32::MAX)?;
         witness.listen()?;
-        let mut recorder = SimulatedRecorder::begin(self, &mut kernel)?;
+        let mut recorder = VirtualRecorder::begin(self, &mut kernel)?;
         let mut workload = Workload::new(&mut kernel, self.seed);
         kernel.inject(self.script.clone(), self.seed);
         for &action in &self.actions {

@@ -21,7 +21,7 @@ const CHUNK_BYTES: usize = 2048 * pmon_core::batch::SLOT_LEN;
 const DELIVERY_NS: u64 = 1_000_000;
 
 /// The parts of a recorder that listens on the fake kernel.
-pub(super) struct SimulatedRecorder {
+pub(super) struct VirtualRecorder {
     receiver: Receiver<Socket>,
     output: ChunkOutput,
     assembler: Assembler<MemorySink>,
@@ -49,7 +49,7 @@ pub(super) struct SimulatedRecording {
     pub(super) silent: Vec<Heartbeat>,
 }
 
-impl SimulatedRecorder {
+impl VirtualRecorder {
     /// Subscribes, and emits a fence on each CPU.
     pub(super) fn begin(simulation: &Simulation, kernel: &mut Kernel) -> Result<Self, SimulationError> {
         let mut socket = kernel.socket();
