@@ -116,7 +116,7 @@ impl Diff {
                 self.push_after_loss(stream, side, ComparedRef::Datagram(*datagram));
             }
             Record::Loss(loss) => {
-                let stream = if self.options.by_cpu { self.stream_of_cpu(loss.cpu) } else { UNATTRIBUTED };
+                let stream = self.stream_of_cpu(loss.cpu);
                 if let Some(interval) = self.streams[stream].add_loss(side, loss) {
                     self.compare(stream, side, ComparedRef::Loss(&interval));
                 }
@@ -256,9 +256,6 @@ impl Diff {
 
     #[inline]
     fn stream_of(&mut self, datagram: &RecordedDatagram<'_>, side: Side) -> usize {
-        if !self.options.by_cpu {
-            return UNATTRIBUTED;
-        }
         match datagram {
             RecordedDatagram::Event(event) => self.stream_of_cpu(event.cpu),
             datagram => match datagram.event(self.rules.orders[side as usize]) {
@@ -270,7 +267,7 @@ impl Diff {
 
     #[inline]
     fn stream_of_cpu(&mut self, cpu: Cpu) -> usize {
-        if cpu.0 >= MAX_CPUS {
+        if !self.options.by_cpu || cpu.0 >= MAX_CPUS {
             return UNATTRIBUTED;
         }
         let stream = FIRST_CPU + cpu.0 as usize;

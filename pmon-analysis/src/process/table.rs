@@ -153,11 +153,8 @@ impl ProcessTable {
                 process.parent.get_or_insert(parent.tgid);
                 if is_full {
                     process.group.mark_incomplete();
-                } else {
-                    let before = process.group.len();
-                    process.group.add(child.tid);
-                    self.threads +=
-                        self.processes.get(&child.tgid).map_or(0, |process| process.group.len()) - before;
+                } else if process.group.add(child.tid) {
+                    self.threads += 1;
                 }
             }
             EventBody::Exec { task } => self.exec(task.tgid, details),

@@ -52,9 +52,9 @@ impl ThreadGroup {
         self.others.len()
     }
 
-    /// Adds a new thread.
-    pub(super) fn add(&mut self, tid: Tid) {
-        self.others.insert(tid);
+    /// Adds a thread. Returns whether it was unknown.
+    pub(super) fn add(&mut self, tid: Tid) -> bool {
+        self.others.insert(tid)
     }
 
     /// Notes that a scan in `era` found only the first thread.

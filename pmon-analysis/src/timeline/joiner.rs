@@ -10,7 +10,7 @@ use pmon_core::capture::{Details, DetailsSubject, Record, RecordedDatagram, Usag
 use pmon_core::wire::{ByteOrder, EventBody};
 use pmon_core::{MonoNs, Tgid};
 
-use super::record::{ALLOCATION, OwnedRecord, TimelineItem};
+use super::record::{OwnedRecord, TimelineItem};
 
 /// Maximum number of delayed records.
 pub const MAX_HELD: usize = 1 << 16;
@@ -102,7 +102,7 @@ impl DetailsJoiner {
             Record::Unknown { kind } => OwnedRecord::Unknown { kind },
             _ => return,
         };
-        self.delay(record, 0, None);
+        self.delay(record, None);
     }
 
     /// Returns the next record that is due.
@@ -155,23 +155,21 @@ impl DetailsJoiner {
                 awaits = Some((task.tgid, event.time));
             }
         }
-        let bytes = raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
-            + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION);
-        self.delay(OwnedRecord::Event(TimelineItem { event, raw, details: None, usage }), bytes, awaits);
+        self.delay(OwnedRecord::Event(TimelineItem { event, raw, details: None, usage }), awaits);
     }
 
     fn push_details(&mut self, details: Box<Details>) {
-        let bytes = details.memory();
         match details.subject {
             DetailsSubject::Snapshot { .. } if self.awaits_scan => {
                 self.scanned.push_back(OwnedRecord::Details(details))
             }
-            DetailsSubject::Snapshot { .. } => self.delay(OwnedRecord::Details(details), bytes, None),
+            DetailsSubject::Snapshot { .. } => self.delay(OwnedRecord::Details(details), None),
             DetailsSubject::Exec { tgid, time } => {
                 let at = self.awaited.remove(&(tgid, time)).map(|at| (at - self.first) as usize);
                 let Some(delayed) = at.and_then(|at| self.delayed.get_mut(at)) else {
-                    return self.delay(OwnedRecord::Details(details), bytes, None);
+                    return self.delay(OwnedRecord::Details(details), None);
                 };
+                let bytes = details.memory();
                 delayed.awaits = None;
                 delayed.bytes += bytes;
                 self.delayed_bytes += bytes;
@@ -182,7 +180,8 @@ impl DetailsJoiner {
         }
     }
 
-    fn delay(&mut self, record: OwnedRecord, bytes: usize, awaits: Option<(Tgid, MonoNs)>) {
+    fn delay(&mut self, record: OwnedRecord, awaits: Option<(Tgid, MonoNs)>) {
+        let bytes = record.heap_memory();
         if let Some(key) = awaits {
             self.awaited.insert(key, self.first + self.delayed.len() as u64);
         }

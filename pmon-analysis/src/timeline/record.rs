@@ -42,21 +42,23 @@ pub enum OwnedRecord {
 }
 
 /// Overhead of one heap allocation, in bytes.
-pub(super) const ALLOCATION: usize = 16;
+const ALLOCATION: usize = 16;
 
 impl OwnedRecord {
     /// Returns the memory of the record, in bytes.
     pub fn memory(&self) -> usize {
-        let heap = match self {
-            Self::Event(item) => {
-                let TimelineItem { raw, details, usage, .. } = item;
+        size_of::<Self>() + self.heap_memory()
+    }
+
+    pub(super) fn heap_memory(&self) -> usize {
+        match self {
+            Self::Event(TimelineItem { raw, details, usage, .. }) => {
                 raw.as_ref().map_or(0, |raw| raw.len() + ALLOCATION)
                     + details.as_deref().map_or(0, Details::memory)
                     + usage.as_ref().map_or(0, |_| size_of::<Usage>() + ALLOCATION)
             }
             Self::Details(details) => details.memory(),
             _ => 0,
-        };
-        size_of::<Self>() + heap
+        }
     }
 }

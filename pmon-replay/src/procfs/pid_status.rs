@@ -9,24 +9,8 @@ const ALL_CAPS: u64 = 0x1ff_ffff_ffff;
 /// Length of the mask of memory nodes (`MAX_NUMNODES`), in words of 32 bits.
 const NODE_WORDS: usize = 32;
 /// Labels of memory sizes, which are unknown.
-const SIZES: [&str; 16] = [
-    "VmPeak",
-    "VmSize",
-    "VmLck",
-    "VmPin",
-    "VmHWM",
-    "VmRSS",
-    "RssAnon",
-    "RssFile",
-    "RssShmem",
-    "VmData",
-    "VmStk",
-    "VmExe",
-    "VmLib",
-    "VmPTE",
-    "VmSwap",
-    "HugetlbPages",
-];
+const SIZES: &str = "VmPeak VmSize VmLck VmPin VmHWM VmRSS RssAnon RssFile RssShmem \
+    VmData VmStk VmExe VmLib VmPTE VmSwap HugetlbPages";
 
 /// Returns the lines of the file. Kernel threads and zombies have no memory lines.
 pub(super) fn status(task: &TaskView<'_>) -> Vec<u8> {
@@ -75,7 +59,7 @@ fn text(task: &TaskView<'_>) -> String {
     line("NSsid", &task.session());
     line("Kthread", &u8::from(kind == TaskKind::Kernel));
     if kind == TaskKind::User {
-        for label in SIZES {
+        for label in SIZES.split(' ') {
             line(label, &format_args!("{:>8} kB", 0));
         }
         line("CoreDumping", &0);
