@@ -111,7 +111,7 @@ impl CaptureInput {
         };
         let reader = Reader::open_sparse(source, skip_hole).map_err(|error| {
             let code = if matches!(error, OpenError::Io(_)) { exit::ENVIRONMENT } else { exit::REFUSED };
-            Failure { code, error: Some(anyhow::Error::new(error).context(name.clone())) }
+            Failure { code, error: Some(anyhow::Error::new(error).context(format!("cannot read {name}"))) }
         })?;
         Ok(Self { name, reader, file_bytes, damaged: 0 })
     }

@@ -14,7 +14,10 @@ use crate::terminal;
 /// Runs the verb.
 pub(crate) fn run(args: &DiffArgs) -> Result<u8, Failure> {
     if is_stdio(&args.a) && is_stdio(&args.b) {
-        return Err(Failure::new(exit::USAGE, "only one of the two can be standard input"));
+        return Err(Failure::new(
+            exit::USAGE,
+            "only one of the two captures can be standard input; name a file for the other",
+        ));
     }
     let comparison = compare(args, [CaptureInput::open(&args.a)?, CaptureInput::open(&args.b)?])?;
     let text = if args.json { json_text(&comparison.json()) + "\n" } else { comparison.text() };

@@ -70,7 +70,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
 
 fn refused(name: &str, error: OpenError) -> Failure {
     let code = if matches!(error, OpenError::Io(_)) { exit::ENVIRONMENT } else { exit::REFUSED };
-    Failure { code, error: Some(anyhow::Error::new(error).context(name.to_owned())) }
+    Failure { code, error: Some(anyhow::Error::new(error).context(format!("cannot read {name}"))) }
 }
 
 /// A replay with its options.
@@ -384,7 +384,8 @@ fn filter(args: &ReplayArgs) -> Result<Option<Filter>, Failure> {
 
 fn script(path: &Path) -> Result<FaultScript, Failure> {
     let name = shown(path);
-    let text = fs::read_to_string(path).or_fail(exit::ENVIRONMENT, format!("cannot read {name}"))?;
+    let text = fs::read_to_string(path)
+        .or_fail(exit::ENVIRONMENT, format!("cannot read the fault script {name}"))?;
     text.parse().map_err(|error| Failure::new(exit::USAGE, format!("{name}: {error}")))
 }
 
