@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 use pmon_fake::{Fault, FaultScript, Kernel, Trigger};
 
 #[test]
-fn it_counts_programs_and_reports_a_loss() {
+fn counts_programs_and_reports_a_loss() {
     let mut kernel = Kernel::new(2);
     // Before event 17, five events are lost.
     kernel.inject(FaultScript::new().with(Trigger::At(17), Fault::Overrun(5.into()), None), 0);

@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 #[test]
-fn it_counts_events_and_reports_losses() {
+fn counts_events_and_reports_losses() {
     let capture = pmon_testkit::support::capture(&pmon_testkit::support::story(), 4);
     let (events, losses) = read(capture.as_slice()).unwrap();
     assert_eq!((events["exec"], events["exit"]), (2, 3));

@@ -8,7 +8,7 @@ use crate::exit;
 
 const EXAMPLES: &str = "\
 Examples:
-  pmon diff night.pmon again.pmon                  same events, in the same order?
+  pmon diff night.pmon again.pmon                  a capture and its replay
   pmon diff --by-cpu one.pmon two.pmon             two recorders of one host
   pmon diff --renumbered night.pmon again.pmon     after a filtered replay
   pmon diff --json night.pmon again.pmon | jq .difference

@@ -12,13 +12,13 @@ use crate::time_spec::{Moment, parse_std_duration};
 
 const EXAMPLES: &str = "\
 Examples:
-  pmon replay night.pmon -- ./monitor -v       feed it to a program, without root
+  pmon replay night.pmon -- ./monitor -v       feed the events to a program
   pmon replay night.pmon --expect golden.txt -- ./monitor
                                                and compare the program's output
   pmon replay night.pmon --faults bad.toml --seed 7 -- ./monitor
                                                and inject faults
-  pmon replay night.pmon --speed 1x            show it at its original pace
-  pmon replay night.pmon --record again.pmon   record it again";
+  pmon replay night.pmon --speed 1x            print at the original pace
+  pmon replay night.pmon --record again.pmon   record a new capture";
 
 const DETAILS: &str = include_str!("help/replay.txt");
 

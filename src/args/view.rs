@@ -38,7 +38,7 @@ pub(crate) struct ViewArgs {
 pub(crate) enum FormatArg {
     /// Aligned lines for people.
     Text,
-    /// The output of the well-known C example, without losses.
+    /// The lines of the common C example (`fork: parent tid=1 ...`), without losses.
     Classic,
     /// One JSON object per line.
     Json,

@@ -13,7 +13,7 @@ Examples:
   pmon watch                               all processes, until Ctrl-C
   pmon watch --kind exec                   only programs that start
   pmon watch --comm nginx --for 1m         processes named nginx, for a minute
-  pmon watch --tree 4711 --threads         a process, its descendants and threads
+  pmon watch --tree 4711 --threads         a process tree, with its threads
   pmon watch --format json | jq .args      JSON; docs/json.md has the fields";
 
 #[derive(Debug, Args)]

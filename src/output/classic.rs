@@ -1,4 +1,4 @@
-//! The output of the well-known C example, byte for byte.
+//! The output of the common C example for the proc connector, byte for byte.
 
 use pmon_analysis::TimelineItem;
 use pmon_core::Task;
