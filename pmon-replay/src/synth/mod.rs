@@ -21,7 +21,7 @@ use details::TICKS_PER_SECOND;
 use machine::SynthMachine;
 pub use options::{SynthOptions, SynthOptionsError};
 pub use programs::WorkloadProfile;
-use simulation::Simulation;
+use simulation::SynthSimulation;
 
 /// A simulated machine at the start of the recording.
 ///
@@ -83,7 +83,7 @@ impl Synth {
     /// Returns the first error of `visit`, and stops.
     pub fn generate<E>(self, visit: impl FnMut(&Record<'static>) -> Result<(), E>) -> Result<(), E> {
         let start = self.start();
-        Simulation::begin(self.machine, start, visit)?.run()
+        SynthSimulation::begin(self.machine, start, visit)?.run()
     }
 
     fn start(&self) -> ClockAnchor {

@@ -15,12 +15,12 @@ use super::machine::SynthMachine;
 use super::recorder::SynthRecorder;
 
 /// A simulated machine and its recorder.
-pub(super) struct Simulation<F> {
+pub(super) struct SynthSimulation<F> {
     pub(super) machine: SynthMachine,
     pub(super) recorder: SynthRecorder<F>,
 }
 
-impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Simulation<F> {
+impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> SynthSimulation<F> {
     /// Starts a recording whose records are passed to `visit`.
     pub(super) fn begin(machine: SynthMachine, start: ClockAnchor, visit: F) -> Result<Self, E> {
         Ok(Self { machine, recorder: SynthRecorder::begin(start, visit)? })

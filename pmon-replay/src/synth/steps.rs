@@ -6,7 +6,7 @@ use pmon_core::capture::Record;
 use super::actors::ActorHandle;
 use super::machine::SynthMachine;
 use super::programs::{Behavior, LOGIN_USER, Program};
-use super::simulation::Simulation;
+use super::simulation::SynthSimulation;
 
 /// Number of different values that replace `#` in arguments.
 const NUMBERS: u32 = 1000;
@@ -37,7 +37,7 @@ impl SynthMachine {
     }
 }
 
-impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> Simulation<F> {
+impl<E, F: FnMut(&Record<'static>) -> Result<(), E>> SynthSimulation<F> {
     /// Executes one step of an actor. Returns whether the actor may run its next step at once.
     pub(super) fn step(&mut self, handle: ActorHandle) -> Result<bool, E> {
         let Some(actor) = self.machine.actors.get(handle) else { return Ok(false) };
