@@ -1,6 +1,6 @@
 //! Measures the hot paths of `pmon-core` on events like those of a real machine.
 //!
-//! `cargo bench --bench codec`
+//! `cargo bench --profile dist --bench codec`
 
 use std::hint::black_box;
 

@@ -1,6 +1,6 @@
 //! Measures the cost of losses, from sequence numbers to records.
 //!
-//! `cargo bench --bench overrun`
+//! `cargo bench --profile dist --bench overrun`
 
 use std::hint::black_box;
 use std::time::Instant;

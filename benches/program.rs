@@ -1,6 +1,6 @@
 //! Measures the cost of an event that an unmodified program receives. Needs a C compiler.
 //!
-//! `cargo bench --bench program`
+//! `cargo bench --profile dist --bench program`
 
 #![allow(clippy::print_stderr, reason = "what is skipped is said")]
 

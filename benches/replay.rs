@@ -1,6 +1,6 @@
 //! Measures the replay of captures.
 //!
-//! `cargo bench --bench replay`
+//! `cargo bench --profile dist --bench replay`
 
 use std::hint::black_box;
 

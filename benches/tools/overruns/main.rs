@@ -1,7 +1,7 @@
 //! Measures the losses while the socket's buffer is full, by its size and the mode of overruns.
 //!
 //! ```text
-//! cargo build --release --examples && target/release/examples/overruns
+//! cargo build --profile dist --examples && target/dist/examples/overruns
 //! ```
 //!
 //! The complete recorder writes a file while the tool `flood` runs. By default, the kernel delivers

@@ -130,7 +130,7 @@ impl ListenerProcess {
         let child = match child {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !transport.is_pmon() => return Ok(None),
             child => child.with_context(|| {
-                format!("cannot start {name}: `cargo build --release --bins --examples` builds it")
+                format!("cannot start {name}: `cargo build --profile dist --bins --examples` builds it")
             })?,
         };
         let mut this = Self { transport, child, start: Duration::ZERO, directory };

@@ -1,7 +1,7 @@
 //! Measures the cost of receiving process events, by transport.
 //!
 //! ```text
-//! cargo build --release --bins --examples && target/release/examples/transports
+//! cargo build --profile dist --bins --examples && target/dist/examples/transports
 //! ```
 //!
 //! Needs root. The tool `flood` causes the same load with each of these listeners, and with none

@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
             None
         }
     };
-    let mut model = kernel.as_ref().map_or_else(ModelKernel::new, ModelKernel::like);
+    let mut model = kernel.as_ref().map_or_else(ModelKernel::default, ModelKernel::like);
     let mut out = io::stdout().lock();
     let (mut lines, mut different, mut missing) = (0, 0, 0);
     writeln!(out, "| scenario | | kernel | model | equal |\n| --- | --- | --- | --- | --- |")?;

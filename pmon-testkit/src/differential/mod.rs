@@ -5,4 +5,4 @@
 mod table;
 pub mod verbs;
 
-pub use table::{Disturbed, ModelKernel, RunningKernel, TableRow, compare_scenarios};
+pub use table::{Disturbed, ModelKernel, NotComparable, RunningKernel, TableRow, compare_scenarios};

@@ -19,4 +19,4 @@ mod sys;
 pub use compare::{TableRow, compare_scenarios};
 pub use model::ModelKernel;
 pub use run::Disturbed;
-pub use running::RunningKernel;
+pub use running::{NotComparable, RunningKernel};

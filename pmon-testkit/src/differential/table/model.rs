@@ -13,9 +13,9 @@ use super::running::RunningKernel;
 
 /// User and group ID that children take.
 const UNPRIVILEGED_ID: u32 = 65534;
-/// Number of CPUs of [`ModelKernel::new`].
+/// Number of CPUs of [`ModelKernel::default`].
 const CPUS: usize = 2;
-/// Value of `net.core.rmem_max` of [`ModelKernel::new`].
+/// Value of `net.core.rmem_max` of [`ModelKernel::default`].
 const RMEM_MAX: u32 = 4 << 20;
 
 /// The fake kernel, with a process that runs the scenarios.
@@ -29,12 +29,13 @@ pub struct ModelKernel {
     is_privileged: bool,
 }
 
-impl ModelKernel {
-    /// Creates a kernel with two CPUs.
-    pub fn new() -> Self {
+impl Default for ModelKernel {
+    fn default() -> Self {
         Self::of(CPUS, RMEM_MAX)
     }
+}
 
+impl ModelKernel {
     /// Creates a kernel with as many CPUs as the running one, and the same limit of buffers.
     pub fn like(kernel: &RunningKernel) -> Self {
         Self::of(kernel.cpus(), kernel.rmem_max())
