@@ -106,7 +106,7 @@ impl<S: Sink + 'static> Recording<S> {
         let queues = WriterQueues {
             chunks: output,
             checkpoints,
-            requester: heartbeat.requester(),
+            heartbeat: heartbeat.clone(),
             results,
             snapshot,
             snapshot_reasons: options.snapshot.then_some(reasons_in),

@@ -38,31 +38,25 @@ pub(crate) struct FenceResult {
     pub(crate) unreached: Vec<UnreachedCpu>,
 }
 
-/// The drain thread's handle to the heartbeat thread, which ends when this and every
-/// [`HeartbeatRequester`] are dropped.
+/// A handle to the heartbeat thread, which ends when every handle is dropped.
+#[derive(Clone)]
 pub(crate) struct HeartbeatHandle {
-    requester: HeartbeatRequester,
+    requests: Sender<HeartbeatRequest>,
+    shared: Arc<HeartbeatState>,
     /// Time between two heartbeats; `None` if there are none.
     pub(crate) interval: Option<Duration>,
 }
 
 /// A request to the heartbeat thread.
-enum HeartbeatRequest {
+pub(crate) enum HeartbeatRequest {
     /// Make each CPU emit an event.
     Fence(SyncSender<FenceResult>),
     /// Read the count of forks immediately.
     Count,
-    /// Read the count of forks after a fence.
+    /// Read the count of forks after a fence, because forks seem to be missing.
     Recount,
     /// Check whether the kernel emits events, and add listeners if not.
     Resubscribe(Arc<RecordingStatus>),
-}
-
-/// Another thread's handle to the heartbeat thread.
-#[derive(Clone)]
-pub(crate) struct HeartbeatRequester {
-    requests: Sender<HeartbeatRequest>,
-    shared: Arc<HeartbeatState>,
 }
 
 /// State that the heartbeat thread shares with its handles.
@@ -100,50 +94,32 @@ impl HeartbeatHandle {
                 thread.run(&pending, interval);
             }
         })?;
-        Ok((Self { requester: HeartbeatRequester { requests, shared }, interval }, checkpoints_out))
+        Ok((Self { requests, shared, interval }, checkpoints_out))
     }
 
     /// Requests an event of each CPU. The receiver gets the result.
     pub(crate) fn request_fence(&self) -> Receiver<FenceResult> {
         let (result_in, result) = sync_channel(1);
-        self.requester.shared.pending_fences.fetch_add(1, Ordering::Relaxed);
+        self.shared.pending_fences.fetch_add(1, Ordering::Relaxed);
         // If the thread has ended, the receiver returns an error.
-        let _ = self.requester.requests.send(HeartbeatRequest::Fence(result_in));
+        self.request(HeartbeatRequest::Fence(result_in));
         result
     }
 
-    /// Requests a reading of the count of forks.
-    pub(crate) fn request_fork_count(&self) {
-        let _ = self.requester.requests.send(HeartbeatRequest::Count);
+    /// Sends a request, which has no effect if the thread has ended.
+    pub(crate) fn request(&self, request: HeartbeatRequest) {
+        let _ = self.requests.send(request);
     }
 
     /// Returns the number of checkpoints.
     pub(crate) fn checkpoints(&self) -> u64 {
-        self.requester.shared.checkpoints.load(Ordering::Acquire)
+        self.shared.checkpoints.load(Ordering::Acquire)
     }
 
     /// Requests an event of each CPU at the next heartbeat, to reveal all of a loss even if no
     /// other events follow.
     pub(crate) fn schedule_fence(&self) {
-        self.requester.shared.fence_scheduled.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns a handle for another thread.
-    pub(crate) fn requester(&self) -> HeartbeatRequester {
-        self.requester.clone()
-    }
-}
-
-impl HeartbeatRequester {
-    /// Requests a check whether the kernel emits events, and a new subscription if it does not.
-    pub(crate) fn resubscribe(&self, recording: Arc<RecordingStatus>) {
-        let _ = self.requests.send(HeartbeatRequest::Resubscribe(recording));
-    }
-
-    /// Requests an event of each CPU and another reading of the count of forks, because forks seem
-    /// to be missing.
-    pub(crate) fn recount(&self) {
-        let _ = self.requests.send(HeartbeatRequest::Recount);
+        self.shared.fence_scheduled.store(true, Ordering::Relaxed);
     }
 }
 

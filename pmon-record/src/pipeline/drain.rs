@@ -4,6 +4,7 @@
 //! for no other thread.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, Thread};
@@ -17,7 +18,7 @@ use pmon_core::capture::FencePosition;
 use crate::clock::Clock;
 use crate::details::exec::{Exec, ExecRequests};
 use crate::liveness::fence;
-use crate::liveness::heartbeat::HeartbeatHandle;
+use crate::liveness::heartbeat::{HeartbeatHandle, HeartbeatRequest};
 use crate::pipeline::chunk::SETTLE;
 use crate::pipeline::receive::{ReceiveStatus, Receiver};
 use crate::pipeline::wakeups::{ReceivePace, WakeBudget};
@@ -122,7 +123,7 @@ impl DrainThread {
         pace: ReceivePace,
     ) -> io::Result<Self> {
         for descriptor in receiver.source_mut().descriptors() {
-            poll.registry().register(&mut SourceFd(&descriptor), SOURCE, Interest::READABLE)?;
+            poll.registry().register(&mut SourceFd(&descriptor.as_raw_fd()), SOURCE, Interest::READABLE)?;
         }
         let latency = pace.latency;
         let lazy = (LAZY_HANDOVER_WINDOWS * latency).min(MAX_HANDOVER_INTERVAL).max(latency);
@@ -210,8 +211,8 @@ impl DrainThread {
         }
         // Three readings: without a fence, with one, and with the last one. Two must agree that
         // forks are missing.
-        self.heartbeat.request_fork_count();
-        self.heartbeat.requester().recount();
+        self.heartbeat.request(HeartbeatRequest::Count);
+        self.heartbeat.request(HeartbeatRequest::Recount);
         let Self { receiver, heartbeat, consumers, clock, .. } = self;
         let process = |receiver: &mut _, received| consumers.process(receiver, received);
         let source = (&*heartbeat, *clock);

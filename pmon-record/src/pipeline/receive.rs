@@ -83,12 +83,12 @@ impl<S: Source> Receiver<S> {
     /// Receives until the source is empty, the chunk is full, or datagrams were dropped.
     pub fn receive(&mut self) -> Result<ReceiveStatus, S::Error> {
         loop {
-            let Some(chunk) = self.chunk() else { return self.receive_and_drop() };
+            self.ensure_chunk();
+            let Some(chunk) = &mut self.current else { return self.receive_and_drop() };
             let before = chunk.batch.len();
-            match self.receive_into_chunk()? {
+            match self.source.receive(&mut chunk.batch)? {
                 Received::Datagrams(_) => {
                     self.counted = false;
-                    let Some(chunk) = &mut self.current else { continue };
                     if before == 0 {
                         chunk.received_at = Instant::now();
                     }
@@ -99,7 +99,8 @@ impl<S: Source> Receiver<S> {
                 }
                 Received::Overrun => {
                     self.counted = false;
-                    self.count_overrun();
+                    chunk.overruns += 1;
+                    chunk.drained_at = None;
                 }
                 Received::Empty => return Ok(ReceiveStatus::Drained),
                 Received::Closed => return Ok(ReceiveStatus::Closed),
@@ -141,7 +142,8 @@ impl<S: Source> Receiver<S> {
         if !has_news {
             return Ok(false);
         }
-        let Some(mut chunk) = self.take_chunk() else { return Ok(false) };
+        self.ensure_chunk();
+        let Some(mut chunk) = self.current.take() else { return Ok(false) };
         (chunk.drops, chunk.handed_at) = (self.drops, Instant::now());
         self.queue.push(chunk);
         Ok(true)
@@ -213,11 +215,7 @@ impl<S: Source> Receiver<S> {
 
     /// Returns the current chunk. If there is none, a free one becomes the current chunk.
     pub(crate) fn chunk(&mut self) -> Option<&mut Chunk> {
-        if self.current.is_none() {
-            self.current = self.queue.take_free();
-            self.scanned = 0;
-            self.attach_pending();
-        }
+        self.ensure_chunk();
         self.current.as_mut()
     }
 
@@ -226,9 +224,13 @@ impl<S: Source> Receiver<S> {
         &mut self.source
     }
 
-    fn take_chunk(&mut self) -> Option<Chunk> {
-        self.chunk()?;
-        self.current.take()
+    /// Makes a free chunk the current one if there is none.
+    fn ensure_chunk(&mut self) {
+        if self.current.is_none() {
+            self.current = self.queue.take_free();
+            self.scanned = 0;
+            self.attach_pending();
+        }
     }
 
     /// Moves everything that waits for a chunk into the current chunk, if there is one.
@@ -248,20 +250,6 @@ impl<S: Source> Receiver<S> {
         self.lost |= drops > self.drops.or(Some(0));
         self.drops = drops;
         Ok(())
-    }
-
-    fn receive_into_chunk(&mut self) -> Result<Received, S::Error> {
-        match &mut self.current {
-            Some(chunk) => self.source.receive(&mut chunk.batch),
-            None => Ok(Received::Empty),
-        }
-    }
-
-    fn count_overrun(&mut self) {
-        if let Some(chunk) = &mut self.current {
-            chunk.overruns += 1;
-            chunk.drained_at = None;
-        }
     }
 
     /// Receives into the reserved chunk, counts the datagrams, and discards them.

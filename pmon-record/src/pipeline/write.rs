@@ -12,7 +12,7 @@ use crate::clock::{self, Clock};
 use crate::details::exec::ExecDetails;
 use crate::details::snapshot::Scanned;
 use crate::liveness::checkpoint::Checkpoint;
-use crate::liveness::heartbeat::HeartbeatRequester;
+use crate::liveness::heartbeat::{HeartbeatHandle, HeartbeatRequest};
 use crate::pipeline::assemble::{Assembler, RecoveryRequest};
 use crate::pipeline::queue::ChunkOutput;
 use crate::sink::{Sink, SinkError};
@@ -32,7 +32,7 @@ pub(crate) struct WriterQueues {
     pub(crate) chunks: ChunkOutput,
     /// Checkpoints of the heartbeat thread, by number.
     pub(crate) checkpoints: Receiver<(u64, Checkpoint)>,
-    pub(crate) requester: HeartbeatRequester,
+    pub(crate) heartbeat: HeartbeatHandle,
     pub(crate) results: Receiver<ExecDetails>,
     pub(crate) snapshot: Receiver<Scanned>,
     /// Requests to the snapshot thread. `None` if there is no such thread, or at the end.
@@ -105,10 +105,11 @@ impl<S: Sink> WriterThread<S> {
                 self.assembler.add_checkpoint(number, checkpoint)?;
             }
             self.assembler.add_chunk(&chunk)?;
-            match self.assembler.take_request() {
-                Some(RecoveryRequest::Resubscribe) => self.queues.requester.resubscribe(self.status.clone()),
-                Some(RecoveryRequest::Recount) => self.queues.requester.recount(),
-                None => {}
+            if let Some(request) = self.assembler.take_request() {
+                self.queues.heartbeat.request(match request {
+                    RecoveryRequest::Resubscribe => HeartbeatRequest::Resubscribe(self.status.clone()),
+                    RecoveryRequest::Recount => HeartbeatRequest::Recount,
+                });
             }
             if self.status.is_blind() && !self.assembler.misses_heartbeats() {
                 self.status.set_blind(false);
@@ -191,7 +192,6 @@ mod tests {
     use pmon_fake::FakeSource;
 
     use super::*;
-    use crate::liveness::heartbeat::HeartbeatHandle;
     use crate::pipeline::assemble::AssemblerSettings;
     use crate::pipeline::receive;
 
@@ -221,9 +221,8 @@ mod tests {
         let (_reading, results) = sync_channel(1);
         let (_scanning, snapshot) = sync_channel(1);
         let (heartbeat, checkpoints) = HeartbeatHandle::start(Duration::ZERO, 0).unwrap();
-        let requester = heartbeat.requester();
         let queues =
-            WriterQueues { chunks, checkpoints, requester, results, snapshot, snapshot_reasons: None };
+            WriterQueues { chunks, checkpoints, heartbeat, results, snapshot, snapshot_reasons: None };
         let assembler = Assembler::new(EndSink(false), AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1)));
         let status = Arc::new(RecordingStatus::default());
         drop(receiver);

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::disk::Disk;
+use crate::sink::SinkError;
 
 /// The names of a capture and the identity of its file.
 pub(super) struct ClaimedNames {
-    path: PathBuf,
+    /// The final name.
+    pub(super) path: PathBuf,
     partial: PathBuf,
     /// Device and inode of the file.
     identity: (u64, u64),
@@ -20,21 +22,6 @@ pub(super) struct ClaimedNames {
     /// is finished.
     replaced: Option<PathBuf>,
     published: bool,
-}
-
-/// Why a file does not get its final name.
-pub(super) enum PublishError {
-    /// Another process created a file of that name.
-    Taken(io::Error),
-    /// The file at `NAME.partial` was removed or replaced.
-    Replaced,
-    /// Any other failure.
-    Io {
-        /// The step that failed, to be followed by the final name.
-        action: &'static str,
-        /// The system's error.
-        source: io::Error,
-    },
 }
 
 impl ClaimedNames {
@@ -77,31 +64,36 @@ impl ClaimedNames {
         Ok((Self { path: path.into(), partial, identity, force, replaced, published: false }, file))
     }
 
-    /// Returns the final name.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Returns the current name of the file.
     pub(super) fn current(&self) -> &Path {
         if self.published { &self.path } else { &self.partial }
     }
 
     /// Gives the file its final name.
-    pub(super) fn publish(&mut self, disk: &dyn Disk) -> Result<(), PublishError> {
+    pub(super) fn publish(&mut self, disk: &dyn Disk) -> Result<(), SinkError> {
         let is_ours = |meta: fs::Metadata| (meta.dev(), meta.ino()) == self.identity;
         if !fs::symlink_metadata(&self.partial).is_ok_and(is_ours) {
-            return Err(PublishError::Replaced);
+            return Err(SinkError::Replaced { partial: self.partial.clone() });
         }
         disk.rename(&self.partial, &self.path, self.force).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists if !self.force => PublishError::Taken(source),
-            _ => PublishError::Io { action: "rename it to", source },
+            io::ErrorKind::AlreadyExists if !self.force => {
+                SinkError::Exists { path: self.shown_path(), partial: self.partial.clone(), source }
+            }
+            _ => self.unnamed("rename it to", source),
         })?;
         self.published = true;
         let removed = self.replaced.take().map_or(Ok(()), fs::remove_file);
-        let synced = self.sync_directory(disk);
-        synced.map_err(|source| PublishError::Io { action: "sync the directory of", source })?;
-        removed.map_err(|source| PublishError::Io { action: "remove the capture replaced by", source })
+        self.sync_directory(disk).map_err(|source| self.unnamed("sync the directory of", source))?;
+        removed.map_err(|source| self.unnamed("remove the capture replaced by", source))
+    }
+
+    fn unnamed(&self, action: &'static str, source: io::Error) -> SinkError {
+        SinkError::Unnamed { action, path: self.shown_path(), current: self.current().into(), source }
+    }
+
+    /// Returns the final name as errors show it.
+    pub(super) fn shown_path(&self) -> String {
+        self.path.display().to_string()
     }
 
     /// Removes the file, and restores the capture that it would have replaced.

@@ -90,29 +90,20 @@ impl Disk for RealDisk {
 /// `EIO`, `ENOSPC` and `EDQUOT` mean that data was lost; so does `EROFS`, which ext4 returns after
 /// it has aborted its journal.
 pub(super) fn supported_file_sync(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error)
-            if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP)) =>
-        {
-            Ok(())
-        }
-        result => result,
-    }
+    ignore(result, &[libc::EINVAL, libc::ENOSYS, libc::EOPNOTSUPP])
 }
 
 /// Returns the result of a directory sync, which network and shared filesystems (9p, vboxsf, CIFS,
 /// many FUSE) refuse with several errors.
 fn supported_directory_sync(result: io::Result<()>) -> io::Result<()> {
+    supported_file_sync(ignore(result, &[libc::EBADF, libc::EROFS, libc::EISDIR, libc::ENOTTY]))
+}
+
+/// Returns the result, but success for any of these errors.
+fn ignore(result: io::Result<()>, errnos: &[i32]) -> io::Result<()> {
     match result {
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::EBADF | libc::EROFS | libc::EISDIR | libc::ENOTTY)
-            ) =>
-        {
-            Ok(())
-        }
-        result => supported_file_sync(result),
+        Err(error) if error.raw_os_error().is_some_and(|errno| errnos.contains(&errno)) => Ok(()),
+        result => result,
     }
 }
 

@@ -176,7 +176,7 @@ impl CaptureFile {
     /// Returns the final name of the capture; `None` for standard output.
     pub fn path(&self) -> Option<&Path> {
         match &self.output {
-            CaptureOutput::Regular(regular) => Some(regular.path()),
+            CaptureOutput::Regular(regular) => Some(&regular.claim.path),
             CaptureOutput::Stream(_, path) => path.as_deref(),
         }
     }
@@ -184,7 +184,7 @@ impl CaptureFile {
     /// Returns the current name of the capture; `None` for a stream.
     pub fn current_path(&self) -> Option<&Path> {
         match &self.output {
-            CaptureOutput::Regular(regular) => Some(regular.current_path()),
+            CaptureOutput::Regular(regular) => Some(regular.claim.current()),
             CaptureOutput::Stream(..) => None,
         }
     }
@@ -195,7 +195,7 @@ impl CaptureFile {
     /// When the file cannot be removed.
     pub fn discard(&mut self) -> io::Result<()> {
         match &mut self.output {
-            CaptureOutput::Regular(regular) => regular.discard(),
+            CaptureOutput::Regular(regular) => regular.claim.discard(),
             CaptureOutput::Stream(..) => Ok(()),
         }
     }
@@ -205,7 +205,7 @@ impl CaptureFile {
     pub fn bytes(&self) -> u64 {
         match &self.output {
             CaptureOutput::Regular(regular) => regular.bytes(),
-            CaptureOutput::Stream(stream, _) => stream.bytes(),
+            CaptureOutput::Stream(stream, _) => stream.bytes,
         }
     }
 }

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use pmon_core::capture::Encoder;
 
 use super::StoreError;
-use super::claim::{ClaimedNames, PublishError};
+use super::claim::ClaimedNames;
 use super::disk::{Disk, supported_file_sync};
 use super::sync::SyncThread;
 use crate::sink::SinkError;
@@ -49,7 +49,7 @@ const JOURNAL_RETRY: Duration = Duration::from_secs(60);
 /// A capture in a regular file.
 pub(super) struct RegularFile {
     disk: Arc<dyn Disk>,
-    claim: ClaimedNames,
+    pub(super) claim: ClaimedNames,
     syncer: SyncThread,
     /// Bytes of the header and of the sealed blocks.
     sealed_end: u64,
@@ -127,21 +127,6 @@ impl RegularFile {
         })
     }
 
-    /// Returns the final name of the capture.
-    pub(super) fn path(&self) -> &Path {
-        self.claim.path()
-    }
-
-    /// Returns the current name of the capture.
-    pub(super) fn current_path(&self) -> &Path {
-        self.claim.current()
-    }
-
-    /// Removes the file.
-    pub(super) fn discard(&mut self) -> io::Result<()> {
-        self.claim.discard()
-    }
-
     pub(super) fn bytes(&self) -> u64 {
         self.sealed_end + self.journal.as_ref().map_or(0, |journal| journal.end - journal.start)
     }
@@ -167,8 +152,10 @@ impl RegularFile {
         let is_due = |since: Option<Instant>, after| {
             since.is_some_and(|since| now.saturating_duration_since(since) >= after)
         };
-        if self.syncer.poll().map_err(|error| self.unsynced(error))? {
-            self.handle_sync(encoder)?;
+        let has_synced = self.syncer.poll().map_err(|error| self.unsynced(error))?;
+        if has_synced && self.truncation == TruncationState::AwaitSync {
+            self.seal_live(encoder)?;
+            self.truncate_journal()?;
         }
         if is_due(self.unsealed_since, SEAL_DELAY) {
             self.seal(encoder)?;
@@ -229,18 +216,7 @@ impl RegularFile {
             self.remove_incomplete(written);
             return Err(error);
         }
-        match self.claim.publish(&*self.disk) {
-            Ok(()) => Ok(()),
-            Err(PublishError::Taken(source)) => {
-                let path = self.claim.path().display().to_string();
-                Err(SinkError::Exists { path, partial: self.claim.current().into(), source })
-            }
-            Err(PublishError::Replaced) => Err(SinkError::Replaced { partial: self.claim.current().into() }),
-            Err(PublishError::Io { action, source }) => {
-                let path = self.claim.path().display().to_string();
-                Err(SinkError::Unnamed { action, path, current: self.claim.current().into(), source })
-            }
-        }
+        self.claim.publish(&*self.disk)
     }
 
     /// Writes the index and the trailer, and syncs everything.
@@ -322,15 +298,6 @@ impl RegularFile {
         Ok(())
     }
 
-    /// Handles a sync that has succeeded.
-    fn handle_sync(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
-        if self.truncation == TruncationState::AwaitSync {
-            self.seal_live(encoder)?;
-            self.truncate_journal()?;
-        }
-        Ok(())
-    }
-
     /// Seals the journal's unsealed records, so the whole journal can be cut off.
     fn seal_live(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
         if let Some(journal) = self.journal.as_mut().filter(|journal| journal.is_live) {
@@ -360,12 +327,11 @@ impl RegularFile {
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> SinkError {
-        let (path, partial) = (self.claim.path().display().to_string(), Some(self.claim.current().into()));
-        SinkError::from_io(action, path, partial, source)
+        SinkError::from_io(action, self.claim.shown_path(), Some(self.claim.current().into()), source)
     }
 
     fn unsynced(&self, source: io::Error) -> SinkError {
-        let unsafe_for = self.syncer.safe_until().elapsed();
+        let unsafe_for = self.syncer.safe_until.elapsed();
         SinkError::Unsynced { partial: self.claim.current().into(), unsafe_for, source }
     }
 }

@@ -74,7 +74,8 @@ pub(super) fn open(path: &Path, kind: SpecialFile, force: bool) -> Result<File, 
 pub(super) struct StreamOutput {
     file: File,
     path: PathBuf,
-    bytes: u64,
+    /// Bytes written so far.
+    pub(super) bytes: u64,
     /// Time of the first tick with records that are in no block.
     fresh_since: Option<Instant>,
 }
@@ -82,17 +83,10 @@ pub(super) struct StreamOutput {
 impl StreamOutput {
     /// Begins the capture.
     pub(super) fn new(file: File, path: &Path, encoder: &Encoder) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Io { action: "write to", path: path.into(), source };
         let mut this = Self { file, path: path.into(), bytes: 0, fresh_since: None };
-        this.write_all(encoder.header()).map_err(|source| StoreError::Io {
-            action: "write to",
-            path: path.into(),
-            source,
-        })?;
+        this.write_all(encoder.header()).map_err(failed)?;
         Ok(this)
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// Writes a block if it is due. Returns the time of the next one.
@@ -121,12 +115,15 @@ impl StreamOutput {
             meta.is_file() || SpecialFile::new(meta.file_type()) == Some(SpecialFile::BlockDevice)
         });
         let synced = if is_stored { supported_file_sync(self.file.sync_data()) } else { Ok(()) };
-        synced.map_err(|error| SinkError::from_io("sync", self.path.display().to_string(), None, error))
+        synced.map_err(|error| self.failed("sync", error))
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        let written = self.write_all(bytes);
-        written.map_err(|error| SinkError::from_io("write to", self.path.display().to_string(), None, error))
+        self.write_all(bytes).map_err(|error| self.failed("write to", error))
+    }
+
+    fn failed(&self, action: &'static str, source: io::Error) -> SinkError {
+        SinkError::from_io(action, self.path.display().to_string(), None, source)
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -18,7 +18,7 @@ pub(super) struct SyncThread {
     /// Start time of the running sync.
     began: Option<Instant>,
     /// Start time of the last successful sync. Everything written before is durable.
-    safe_until: Instant,
+    pub(super) safe_until: Instant,
     failed: Option<io::Error>,
 }
 
@@ -42,11 +42,6 @@ impl SyncThread {
         self.began.is_some()
     }
 
-    /// Returns the start time of the last successful sync.
-    pub(super) fn safe_until(&self) -> Instant {
-        self.safe_until
-    }
-
     /// Begins a sync of everything written so far. No sync may be running.
     pub(super) fn begin(&mut self) {
         // The thread runs as long as this value exists. If it panicked, the result is an error.
@@ -59,9 +54,6 @@ impl SyncThread {
     /// # Errors
     /// When this sync or any earlier one has failed.
     pub(super) fn poll(&mut self) -> io::Result<bool> {
-        if !self.is_busy() {
-            return self.check().map(|()| false);
-        }
         match self.results.try_recv() {
             Err(TryRecvError::Empty) => self.check().map(|()| false),
             Ok(result) => self.handle_result(result).map(|()| true),

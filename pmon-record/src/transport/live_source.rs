@@ -3,7 +3,7 @@
 //! With a ring, the socket receives only events that spill because the ring is full.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use pmon_core::batch::Batch;
@@ -68,9 +68,9 @@ impl LiveSource {
 
     /// Returns the descriptors that become readable when events arrive after
     /// [`LiveSource::may_sleep`] has returned `true`.
-    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let ring = self.ring.as_ref().map(|merged| merged.ring.as_raw_fd());
-        std::iter::once(self.socket.as_raw_fd()).chain(ring)
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let ring = self.ring.as_ref().map(|merged| merged.ring.as_fd());
+        std::iter::once(self.socket.as_fd()).chain(ring)
     }
 
     /// Whether the caller may wait for the descriptors: there is no event to receive, and the next
@@ -116,15 +116,8 @@ impl LiveSource {
             return Ok(());
         }
         let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
-        let socket = PollFd::new(&self.socket, PollFlags::IN);
-        let polled = match &self.ring {
-            Some(merged) => {
-                let ring = merged.ring.as_fd();
-                poll(&mut [socket, PollFd::new(&ring, PollFlags::IN)], Some(&timeout))
-            }
-            None => poll(&mut [socket], Some(&timeout)),
-        };
-        match polled {
+        let readable = |descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN);
+        match poll(&mut self.descriptors().map(readable).collect::<Vec<_>>(), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -44,9 +44,8 @@ impl Merge {
     pub(crate) fn add_spilled(&mut self, datagram: &Datagram<'_>) {
         let owned = OwnedDatagram::new(datagram);
         // Datagrams from user space, and those without an event, have no position in the order.
-        let event = Event::decode(datagram.bytes, ByteOrder::NATIVE).ok();
-        match event.filter(|_| datagram.arrival.sender == 0) {
-            Some(event) => self.spilled.entry(event.cpu).or_default().push_back((event.seq, owned)),
+        match position(datagram).filter(|_| datagram.arrival.sender == 0) {
+            Some((cpu, seq)) => self.spilled.entry(cpu).or_default().push_back((seq, owned)),
             None => self.ready.push_back(owned),
         }
     }

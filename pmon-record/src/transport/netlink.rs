@@ -1,7 +1,7 @@
 //! The netlink socket of the proc connector.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
@@ -57,14 +57,15 @@ impl NetlinkSocket {
 
     /// Requests events. The kernel's acknowledgement has the number `ack` + 1.
     pub(crate) fn listen(&mut self, ack: u32) -> io::Result<()> {
-        self.request(SubscribeOp::Listen, ack)?;
+        self.request(SubscribeOp::Listen, ack, None)?;
         self.is_listening = true;
         Ok(())
     }
 
     /// Ends the request for events.
     pub(crate) fn ignore(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.is_listening) { self.request(SubscribeOp::Ignore, 0) } else { Ok(()) }
+        let was_listening = std::mem::take(&mut self.is_listening);
+        if was_listening { self.request(SubscribeOp::Ignore, 0, None) } else { Ok(()) }
     }
 
     /// Makes the kernel count one more listener, even after this socket is closed. The
@@ -72,25 +73,17 @@ impl NetlinkSocket {
     pub(crate) fn add_listener(&self, ack: u32) -> io::Result<()> {
         // Since Linux 6.6, the kernel counts a listening socket again only after a different
         // request.
-        self.send(&Self::encode(SubscribeOp::Listen, ack, Some(INVALID_OP)))?;
-        self.send(&Self::encode(SubscribeOp::Listen, ack, None))
+        self.request(SubscribeOp::Listen, ack, Some(INVALID_OP))?;
+        self.request(SubscribeOp::Listen, ack, None)
     }
 
-    fn request(&self, op: SubscribeOp, ack: u32) -> io::Result<()> {
-        self.send(&Self::encode(op, ack, None))
-    }
-
-    /// Encodes a request, with `raw_op` as its operation if given.
-    fn encode(op: SubscribeOp, ack: u32, raw_op: Option<u32>) -> Vec<u8> {
+    /// Sends a request, with `raw_op` as its operation if given.
+    fn request(&self, op: SubscribeOp, ack: u32, raw_op: Option<u32>) -> io::Result<()> {
         let mut request = SubscribeRequest::new(op, ack).encode(std::process::id(), ByteOrder::NATIVE);
         if let (Some(raw_op), Some(field)) = (raw_op, request.last_chunk_mut()) {
             *field = raw_op.to_ne_bytes();
         }
-        request
-    }
-
-    fn send(&self, request: &[u8]) -> io::Result<()> {
-        rustix::io::retry_on_intr(|| send(&self.fd, request, SendFlags::empty()))?;
+        rustix::io::retry_on_intr(|| send(&self.fd, &request, SendFlags::empty()))?;
         Ok(())
     }
 }
@@ -124,12 +117,6 @@ impl Source for NetlinkSocket {
         let Some(drops) = sys::drops(self.fd.as_fd())? else { return Ok(None) };
         self.drops += u64::from(drops.wrapping_sub(self.drops as u32));
         Ok(Some(self.drops))
-    }
-}
-
-impl AsRawFd for NetlinkSocket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
     }
 }
 

@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
-use pmon_core::Tgid;
 use pmon_core::capture::{Details, DetailsSubject, MissReason, ProcessContext};
+use pmon_core::{MonoNs, Tgid};
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat_raw};
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::process::{Pid, test_kill_process};
@@ -124,14 +124,15 @@ impl ProcfsReader {
         let (new_args, new_exe) = &reread;
         let is_image = |exe: &Result<Vec<u8>, Errno>| matches!(exe, Ok(_) | Err(Errno::NAMETOOLONG));
         let is_running = is_image(&exe) && is_image(new_exe);
-        if matches!(subject, DetailsSubject::Exec { .. })
-            && is_running
-            && (&exe, &args) != (new_exe, new_args)
-        {
+        let exec_time = match subject {
+            DetailsSubject::Exec { time, .. } => Some(time),
+            DetailsSubject::Snapshot { .. } => None,
+        };
+        let is_exec = exec_time.is_some();
+        if is_exec && is_running && (&exe, &args) != (new_exe, new_args) {
             return Details::missed(subject, MissReason::Superseded);
         }
         process.miss = miss;
-        let is_exec = matches!(subject, DetailsSubject::Exec { .. });
         let is_half_begun = exe.is_ok() && args.as_ref().is_some_and(Vec::is_empty);
         if is_exec && (is_half_begun || is_traced && process.may_be_held_in_exec()) {
             // The process already has the next program's image, but not its arguments, or has not
@@ -162,27 +163,19 @@ impl ProcfsReader {
         details.context = stat.as_ref().zip(status.as_deref()).and_then(|(stat, status)| {
             process.context(subject.tgid(), stat, status, cgroups.as_deref(), &self.environment)
         });
-        match stat {
-            Some(stat) => {
-                let start_ticks = self.clock.initial_ticks(stat.start_ticks, self.ticks_per_second);
-                if let DetailsSubject::Exec { time, .. } = subject
-                    && self.is_later(start_ticks, time.0)
-                {
-                    return Details::missed(subject, MissReason::Gone);
-                }
-                (details.ppid, details.start_ticks) = (Some(stat.ppid), Some(start_ticks));
-                if let DetailsSubject::Snapshot { .. } = subject {
-                    details.threads = stat.threads();
-                }
-                details.comm = Some(stat.comm);
-            }
-            None => {
-                if let DetailsSubject::Exec { time, .. } = subject
-                    && began.0.saturating_sub(time.0) > MIN_PID_REUSE
-                {
-                    return Details::missed(subject, MissReason::Gone);
-                }
-            }
+        let initial_ticks = |stat: &Stat| self.clock.initial_ticks(stat.start_ticks, self.ticks_per_second);
+        details.start_ticks = stat.as_ref().map(initial_ticks);
+        let is_another_process = |exec: MonoNs| match details.start_ticks {
+            Some(start_ticks) => self.is_later(start_ticks, exec.0),
+            None => began.0.saturating_sub(exec.0) > MIN_PID_REUSE,
+        };
+        if exec_time.is_some_and(is_another_process) {
+            return Details::missed(subject, MissReason::Gone);
+        }
+        if let Some(stat) = stat {
+            details.ppid = Some(stat.ppid);
+            details.threads = stat.threads().filter(|_| !is_exec);
+            details.comm = Some(stat.comm);
         }
         details
     }
@@ -208,8 +201,8 @@ struct ProcessDir<'a> {
 impl ProcessDir<'_> {
     /// Reads at most [`MAX_ARGS`] bytes of a file, and counts the rest.
     fn read_file(&mut self, name: &str) -> Option<Vec<u8>> {
-        let filled = retry_on_intr(|| {
-            let file = openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let kept = retry_on_intr(|| {
+            let file = self.open(name)?;
             let mut filled = 0;
             while filled < self.buffer.len() {
                 match read(&file, &mut self.buffer[filled..])? {
@@ -218,31 +211,23 @@ impl ProcessDir<'_> {
                 }
             }
             self.len = filled;
-            let kept = (filled == self.buffer.len()).then(|| self.buffer.to_vec());
-            if kept.is_some() {
-                // The rest of the file is only counted.
-                while self.len < MAX_COUNTED
-                    && let count @ 1.. = read(&file, &mut self.buffer[..])?
-                {
-                    self.len += count;
-                }
+            let kept = self.buffer[..filled].to_vec();
+            // The rest of a long file is only counted.
+            while (self.buffer.len()..MAX_COUNTED).contains(&self.len)
+                && let count @ 1.. = read(&file, &mut self.buffer[..])?
+            {
+                self.len += count;
             }
-            Ok(kept.unwrap_or_else(|| self.buffer[..filled].to_vec()))
+            Ok(kept)
         });
-        match filled {
-            Ok(kept) => Some(kept),
-            Err(error) => {
-                self.add_miss(error);
-                None
-            }
-        }
+        kept.map_err(|error| self.add_miss(error)).ok()
     }
 
     /// Reads a file that the kernel generates as a whole, so that one call of `read` returns it
     /// all.
     fn read_page(&mut self, name: &str) -> Option<Vec<u8>> {
         let filled = retry_on_intr(|| {
-            let file = openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            let file = self.open(name)?;
             read(&file, &mut self.buffer[..])
         });
         let filled = filled.map_err(|error| self.add_miss(error)).ok()?;
@@ -295,6 +280,10 @@ impl ProcessDir<'_> {
         });
         self.miss = miss;
         call.is_none_or(|number| [libc::SYS_execve, libc::SYS_execveat].contains(&number))
+    }
+
+    fn open(&self, name: &str) -> Result<OwnedFd, Errno> {
+        openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     }
 
     fn read_link(&mut self, name: &str) -> Result<Vec<u8>, Errno> {
@@ -352,8 +341,6 @@ mod tests {
     use std::io::ErrorKind;
     use std::os::unix::fs::MetadataExt as _;
     use std::process::{Command, Stdio};
-
-    use pmon_core::MonoNs;
 
     use super::*;
 
