@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstat, fstatfs, open, openat, statat};
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// Maximum depth of a cgroup that a scope can name: `LEVELS` in `bpf/wanted.h`, less one for the
+/// Maximum depth of a cgroup that a scope can name: `LEVELS` in `bpf/scope.h`, less one for the
 /// root.
 const MAX_DEPTH: usize = 255;
 /// File system type of version 2 (`linux/magic.h`).

@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 
-use super::entry::NOT_RECEIVED;
-
 /// Maximum bytes of paths in each of the two generations. Hostile processes can create any number
 /// of cgroups with paths of 4 KiB.
 const MAX_BYTES: usize = 2 << 20;
 /// Approximate overhead of a path, in bytes.
 const OVERHEAD: usize = 96;
 
+/// Flag of a path that has not been received, besides those in `bpf/record.h`.
+pub(super) const NOT_RECEIVED: u16 = 8;
 /// An unknown path in the form of a datagram's metadata: length 0 and state.
 const UNKNOWN: [u8; 4] = [0, 0, NOT_RECEIVED.to_ne_bytes()[0], NOT_RECEIVED.to_ne_bytes()[1]];
 

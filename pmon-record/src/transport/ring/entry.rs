@@ -10,7 +10,7 @@ use pmon_core::capture::{
 };
 use pmon_core::wire::EVENT_DATAGRAM_LEN;
 
-use super::cgroups::Cgroups;
+use super::cgroups::{Cgroups, NOT_RECEIVED};
 
 /// Maximum bytes of a path or a file name.
 const PATH: usize = 1024;
@@ -40,8 +40,6 @@ pub(crate) const MAX_ARGS_BYTES: usize = 128 << 10;
 const WHOLE: u16 = 1;
 const DELETED: u16 = 2;
 const NO_FILE: u16 = 4;
-/// Flag of a cgroup path that has not been received. The BPF program does not use it.
-pub(super) const NOT_RECEIVED: u16 = 8;
 
 // States of a process after an exit.
 const GOES_ON: u32 = 1;

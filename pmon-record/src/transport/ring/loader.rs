@@ -10,24 +10,14 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use aya::maps::{Map, MapData};
 use aya_obj::generated::bpf_prog_type;
 use aya_obj::{EbpfSectionKind, ProgramSection};
-use thiserror::Error;
 
 use super::kernel_types::KernelTypes;
-use super::{RingError, sys};
+use super::refusal::{LoadError, RingError};
+use super::sys;
 
 /// Bytes of the first buffer for the verifier's log, and of the largest.
 const LOG: usize = 64 << 10;
 const MAX_LOG: usize = 16 << 20;
-
-/// Why the kernel did not load a program.
-#[derive(Debug, Error)]
-#[error("BPF_PROG_LOAD: {error}")]
-pub(super) struct LoadError {
-    #[source]
-    pub(super) error: io::Error,
-    /// Messages of the verifier.
-    pub(super) log: String,
-}
 
 /// An object whose maps exist, and whose programs can be loaded.
 pub(super) struct Object {

@@ -11,7 +11,6 @@ use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 use super::MAX_RING_BYTES;
-use super::loader::LoadError;
 use crate::namespaces;
 
 /// Capabilities as bits of `CapEff` (`capabilities(7)`).
@@ -83,6 +82,16 @@ pub(crate) enum RingError {
     Map(#[from] MapError),
     #[error("the compiled program lacks {0}")]
     Incomplete(&'static str),
+}
+
+/// Why the kernel did not load a program.
+#[derive(Debug, Error)]
+#[error("BPF_PROG_LOAD: {error}")]
+pub(super) struct LoadError {
+    #[source]
+    pub(super) error: io::Error,
+    /// Messages of the verifier.
+    pub(super) log: String,
 }
 
 impl RingError {
