@@ -19,25 +19,6 @@ const IOPRIO_WHO_PROCESS: u64 = 1;
 /// The result of the system call `getpriority` for the nice value 0.
 const DEFAULT_PRIORITY: i64 = 20;
 
-pub(crate) fn takes_process_id(nr: i64) -> bool {
-    matches!(
-        nr,
-        libc::SYS_kill
-            | libc::SYS_rt_sigqueueinfo
-            | libc::SYS_pidfd_open
-            | libc::SYS_pidfd_send_signal
-            | libc::SYS_getpgid
-            | libc::SYS_getsid
-            | libc::SYS_getpriority
-            | libc::SYS_ioprio_get
-            | libc::SYS_sched_getscheduler
-            | libc::SYS_sched_getparam
-            | libc::SYS_sched_getaffinity
-            | libc::SYS_sched_setaffinity
-            | libc::SYS_prlimit64
-    )
-}
-
 /// Answers a call that refers to a recorded process; the kernel executes the others.
 ///
 /// A signal to a recorded process has no effect. Values that are not recorded are the defaults of a

@@ -42,7 +42,7 @@ enum FilterRule {
     Fd(u8),
     /// Intercepts the call if the first argument is a reserved file descriptor and the second is
     /// one of these values.
-    FdAndRequest(&'static [u32]),
+    FdAndRequest(&'static [i32]),
     /// Intercepts the call if the first argument, a number of file descriptors, exceeds the lowest
     /// reserved one.
     FdCount,
@@ -60,136 +60,88 @@ enum FilterRule {
     Ignored,
 }
 
+/// Calls, each group with the rule for it.
+type CallRules = &'static [(FilterRule, &'static [c_long])];
+
 /// Calls on sockets, most frequent first, and calls that are intercepted in any case.
-const SOCKET_CALLS: &[(c_long, FilterRule)] = &[
-    (libc::SYS_recvfrom, FilterRule::Fd(0)),
-    (libc::SYS_recvmsg, FilterRule::Fd(0)),
-    (libc::SYS_read, FilterRule::Fd(0)),
-    (libc::SYS_write, FilterRule::Fd(0)),
-    (libc::SYS_readv, FilterRule::Fd(0)),
-    (libc::SYS_writev, FilterRule::Fd(0)),
-    (libc::SYS_recvmmsg, FilterRule::Fd(0)),
-    (libc::SYS_sendto, FilterRule::Fd(0)),
+const SOCKET_CALLS: CallRules = &[
+    (FilterRule::Fd(0), &[libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_read, libc::SYS_write]),
+    (FilterRule::Fd(0), &[libc::SYS_readv, libc::SYS_writev, libc::SYS_recvmmsg, libc::SYS_sendto]),
     // Can pass a file descriptor to another process, where it gets another number.
-    (libc::SYS_sendmsg, FilterRule::NotControl),
-    (libc::SYS_preadv2, FilterRule::Fd(0)),
-    (libc::SYS_pwritev2, FilterRule::Fd(0)),
-    (libc::SYS_splice, FilterRule::Fd(0)),
-    (libc::SYS_sendmmsg, FilterRule::Fd(0)),
-    (libc::SYS_socket, FilterRule::Connector),
-    (libc::SYS_bind, FilterRule::Fd(0)),
-    (libc::SYS_connect, FilterRule::Fd(0)),
-    (libc::SYS_listen, FilterRule::Fd(0)),
-    (libc::SYS_accept, FilterRule::Fd(0)),
-    (libc::SYS_accept4, FilterRule::Fd(0)),
-    (libc::SYS_shutdown, FilterRule::Fd(0)),
-    (libc::SYS_getsockname, FilterRule::Fd(0)),
-    (libc::SYS_getpeername, FilterRule::Fd(0)),
-    (libc::SYS_setsockopt, FilterRule::Fd(0)),
-    (libc::SYS_getsockopt, FilterRule::Fd(0)),
-    (libc::SYS_ioctl, FilterRule::Fd(0)),
-    (libc::SYS_dup, FilterRule::Fd(0)),
-    (libc::SYS_dup3, FilterRule::Fd(0)),
-    (
-        libc::SYS_fcntl,
-        FilterRule::FdAndRequest(&[libc::F_DUPFD as u32, libc::F_DUPFD_CLOEXEC as u32, libc::F_SETFL as u32]),
-    ),
+    (FilterRule::NotControl, &[libc::SYS_sendmsg]),
+    (FilterRule::Fd(0), &[libc::SYS_preadv2, libc::SYS_pwritev2, libc::SYS_splice, libc::SYS_sendmmsg]),
+    (FilterRule::Connector, &[libc::SYS_socket]),
+    (FilterRule::Fd(0), &[libc::SYS_bind, libc::SYS_connect, libc::SYS_listen, libc::SYS_accept]),
+    (FilterRule::Fd(0), &[libc::SYS_accept4, libc::SYS_shutdown, libc::SYS_getsockname]),
+    (FilterRule::Fd(0), &[libc::SYS_getpeername, libc::SYS_setsockopt, libc::SYS_getsockopt]),
+    (FilterRule::Fd(0), &[libc::SYS_ioctl, libc::SYS_dup, libc::SYS_dup3]),
+    (FilterRule::FdAndRequest(&[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_SETFL]), &[libc::SYS_fcntl]),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_dup2, FilterRule::Fd(0)),
+    (FilterRule::Fd(0), &[libc::SYS_dup2]),
+    (FilterRule::Fd(2), &[libc::SYS_epoll_ctl]),
     // A process group may span PID namespaces: the program's group may contain foreign processes.
-    (libc::SYS_kill, FilterRule::Always),
+    (FilterRule::Always, &[libc::SYS_kill]),
     // Calls through a ring are not intercepted. Programs fall back to ordinary calls without it.
-    (libc::SYS_io_uring_setup, FilterRule::Unsupported),
+    (FilterRule::Unsupported, &[libc::SYS_io_uring_setup]),
 ];
 
 /// Calls that wait for one of several files. They are intercepted so that the next event is emitted
 /// before the wait.
-const WAITING_CALLS: &[(c_long, FilterRule)] = &[
-    (libc::SYS_ppoll, FilterRule::Always),
-    (libc::SYS_pselect6, FilterRule::FdCount),
-    (libc::SYS_epoll_pwait, FilterRule::Always),
-    (libc::SYS_epoll_pwait2, FilterRule::Always),
-    (libc::SYS_epoll_ctl, FilterRule::Fd(2)),
+const WAITING_CALLS: CallRules = &[
+    (FilterRule::Always, &[libc::SYS_ppoll, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2]),
+    (FilterRule::FdCount, &[libc::SYS_pselect6]),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_poll, FilterRule::Always),
+    (FilterRule::Always, &[libc::SYS_poll, libc::SYS_epoll_wait]),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_select, FilterRule::FdCount),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_epoll_wait, FilterRule::Always),
+    (FilterRule::FdCount, &[libc::SYS_select]),
 ];
 
 /// Calls that raise the caller's priority or lock its memory. The program believes that it is root,
 /// but may lack the privilege; during replay nothing depends on the effect.
-const PRIORITY_CALLS: &[(c_long, FilterRule)] = &[
-    (libc::SYS_sched_setscheduler, FilterRule::Ignored),
-    (libc::SYS_sched_setparam, FilterRule::Ignored),
-    (libc::SYS_sched_setattr, FilterRule::Ignored),
-    (libc::SYS_setpriority, FilterRule::Ignored),
-    (libc::SYS_ioprio_set, FilterRule::Ignored),
-    (libc::SYS_mlockall, FilterRule::Ignored),
+const PRIORITY_CALLS: CallRules = &[
+    (FilterRule::Ignored, &[libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr]),
+    (FilterRule::Ignored, &[libc::SYS_setpriority, libc::SYS_ioprio_set, libc::SYS_mlockall]),
 ];
 
 /// Calls that change the caller's user or a file's owner. They would fail in a user namespace that
 /// maps a single user.
-const USER_CALLS: &[(c_long, FilterRule)] = &[
-    (libc::SYS_setuid, FilterRule::Ignored),
-    (libc::SYS_setgid, FilterRule::Ignored),
-    (libc::SYS_setreuid, FilterRule::Ignored),
-    (libc::SYS_setregid, FilterRule::Ignored),
-    (libc::SYS_setresuid, FilterRule::Ignored),
-    (libc::SYS_setresgid, FilterRule::Ignored),
-    (libc::SYS_setgroups, FilterRule::Ignored),
-    (libc::SYS_fchown, FilterRule::Ignored),
-    (libc::SYS_fchownat, FilterRule::Ignored),
+const USER_CALLS: CallRules = &[
+    (FilterRule::Ignored, &[libc::SYS_setuid, libc::SYS_setreuid, libc::SYS_setresuid]),
+    (FilterRule::Ignored, &[libc::SYS_setgid, libc::SYS_setregid, libc::SYS_setresgid, libc::SYS_setgroups]),
+    (FilterRule::Ignored, &[libc::SYS_fchown, libc::SYS_fchownat]),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_chown, FilterRule::Ignored),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_lchown, FilterRule::Ignored),
+    (FilterRule::Ignored, &[libc::SYS_chown, libc::SYS_lchown]),
 ];
 
 /// Calls that take the id of a process.
-const PROCESS_CALLS: &[(c_long, FilterRule)] = &[
-    (libc::SYS_pidfd_open, FilterRule::Always),
-    (libc::SYS_pidfd_send_signal, FilterRule::Always),
-    (libc::SYS_rt_sigqueueinfo, FilterRule::Always),
-    (libc::SYS_getpgid, FilterRule::NotZero),
-    (libc::SYS_getsid, FilterRule::NotZero),
-    (libc::SYS_getpriority, FilterRule::Always),
-    (libc::SYS_ioprio_get, FilterRule::Always),
-    (libc::SYS_sched_getscheduler, FilterRule::NotZero),
-    (libc::SYS_sched_getparam, FilterRule::NotZero),
-    (libc::SYS_sched_getaffinity, FilterRule::NotZero),
-    (libc::SYS_sched_setaffinity, FilterRule::NotZero),
-    (libc::SYS_prlimit64, FilterRule::NotZero),
+const PROCESS_CALLS: CallRules = &[
+    (FilterRule::Always, &[libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_rt_sigqueueinfo]),
+    (FilterRule::NotZero, &[libc::SYS_getpgid, libc::SYS_getsid, libc::SYS_prlimit64]),
+    (FilterRule::Always, &[libc::SYS_getpriority, libc::SYS_ioprio_get]),
+    (FilterRule::NotZero, &[libc::SYS_sched_getscheduler, libc::SYS_sched_getparam]),
+    (FilterRule::NotZero, &[libc::SYS_sched_getaffinity, libc::SYS_sched_setaffinity]),
 ];
 
 /// Calls that may refer to a file in `/proc`.
-const PATH_CALLS: &[(c_long, FilterRule)] = &[
-    (libc::SYS_openat, FilterRule::Always),
-    (libc::SYS_openat2, FilterRule::Always),
-    (libc::SYS_newfstatat, FilterRule::Always),
-    (libc::SYS_statx, FilterRule::Always),
-    (libc::SYS_fstat, FilterRule::Always),
-    (libc::SYS_faccessat, FilterRule::Always),
-    (libc::SYS_faccessat2, FilterRule::Always),
-    (libc::SYS_readlinkat, FilterRule::Always),
-    (libc::SYS_getdents64, FilterRule::Always),
-    (libc::SYS_chdir, FilterRule::Always),
-    (libc::SYS_statfs, FilterRule::Always),
-    (libc::SYS_fstatfs, FilterRule::Always),
+const PATH_CALLS: CallRules = &[
+    (FilterRule::Always, &[libc::SYS_openat, libc::SYS_openat2, libc::SYS_newfstatat, libc::SYS_statx]),
+    (FilterRule::Always, &[libc::SYS_fstat, libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_readlinkat]),
+    (FilterRule::Always, &[libc::SYS_getdents64, libc::SYS_chdir, libc::SYS_statfs, libc::SYS_fstatfs]),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_open, FilterRule::Always),
+    (FilterRule::Always, &[libc::SYS_open, libc::SYS_creat, libc::SYS_stat, libc::SYS_lstat]),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_creat, FilterRule::Always),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_stat, FilterRule::Always),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_lstat, FilterRule::Always),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_access, FilterRule::Always),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_readlink, FilterRule::Always),
+    (FilterRule::Always, &[libc::SYS_access, libc::SYS_readlink]),
 ];
+
+/// Returns whether the call with this number waits for one of several files.
+pub(crate) fn is_wait(nr: c_long) -> bool {
+    WAITING_CALLS.iter().any(|(_, calls)| calls.contains(&nr))
+}
+
+/// Returns whether the call with this number takes the id of a process.
+pub(crate) fn takes_process_id(nr: c_long) -> bool {
+    nr == libc::SYS_kill || PROCESS_CALLS.iter().any(|(_, calls)| calls.contains(&nr))
+}
 
 /// The properties of the tracee on which the filter depends.
 #[derive(Clone, Copy)]
@@ -208,19 +160,14 @@ pub(crate) struct FilterOptions {
 /// to processes and paths, only with a private `/proc`.
 pub(crate) fn build_filter(reserved: &ReservedFds, options: FilterOptions) -> Vec<sock_filter> {
     let foreign = FOREIGN_SOCKET_CALLS.len() as u8;
-    let mut program = vec![
-        load(ARCH_OFFSET),
-        jump(libc::BPF_JEQ, ARCH, foreign + 3, 0),
-        // The calls of a foreign ABI, such as a 32-bit one, are executed, except those that open a
-        // proc connector socket.
-        load(NR_OFFSET),
-    ];
-    program.extend(
-        (0..foreign).map(|at| jump(libc::BPF_JEQ, FOREIGN_SOCKET_CALLS[usize::from(at)], foreign - at, 0)),
-    );
+    // The calls of a foreign ABI, such as a 32-bit one, are executed, except those that open a proc
+    // connector socket.
+    let mut program = vec![load(ARCH_OFFSET), jump(libc::BPF_JEQ, ARCH, foreign + 3, 0), load(NR_OFFSET)];
+    let foreign_calls = FOREIGN_SOCKET_CALLS.iter().zip(0..);
+    program.extend(foreign_calls.map(|(&nr, at)| jump(libc::BPF_JEQ, nr, foreign - at, 0)));
     program.extend([ret(libc::SECCOMP_RET_ALLOW), ret(libc::SECCOMP_RET_USER_NOTIF), load(NR_OFFSET)]);
     let when = |condition, calls: &'static [_]| if condition { calls } else { &[] };
-    let lists: [&[(c_long, FilterRule)]; 6] = [
+    let lists: [CallRules; 6] = [
         SOCKET_CALLS,
         WAITING_CALLS,
         when(options.private_proc, PROCESS_CALLS),
@@ -228,10 +175,12 @@ pub(crate) fn build_filter(reserved: &ReservedFds, options: FilterOptions) -> Ve
         when(options.is_root, PRIORITY_CALLS),
         when(options.is_root && !options.maps_all_users, USER_CALLS),
     ];
-    for &(nr, rule) in lists.into_iter().flatten() {
+    for &(rule, calls) in lists.into_iter().flatten() {
         let block = rule.instructions(reserved, options.control);
-        program.push(jump(libc::BPF_JEQ, nr as u32, 0, block.len() as u8));
-        program.extend(block);
+        for &nr in calls {
+            program.push(jump(libc::BPF_JEQ, nr as u32, 0, block.len() as u8));
+            program.extend(&block);
+        }
     }
     program.push(ret(libc::SECCOMP_RET_ALLOW));
     program
@@ -277,7 +226,7 @@ impl FilterRule {
                 block.push(load(argument_at(1)));
                 for (at, &value) in values.iter().enumerate() {
                     let left = count - 1 - at as u8;
-                    block.push(jump(libc::BPF_JEQ, value, left, u8::from(left == 0)));
+                    block.push(jump(libc::BPF_JEQ, value as u32, left, u8::from(left == 0)));
                 }
             }
             Self::FdCount => {

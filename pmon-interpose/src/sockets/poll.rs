@@ -44,15 +44,6 @@ enum WaitCall {
     Epoll { set: u32, output: u64 },
 }
 
-/// Returns whether the call with this number waits for files.
-pub(crate) fn is_wait(nr: i64) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if [libc::SYS_poll, libc::SYS_select, libc::SYS_epoll_wait].contains(&nr) {
-        return true;
-    }
-    [libc::SYS_ppoll, libc::SYS_pselect6, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&nr)
-}
-
 /// Emits events for a waiting call, and answers it if a socket has an error.
 pub(crate) fn before_wait<W: ReplayWorld>(
     delivery: &mut EventDelivery,

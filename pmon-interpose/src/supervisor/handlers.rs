@@ -8,7 +8,7 @@ use crate::processes::pidfd::PidFdTable;
 use crate::procfs::path_calls;
 use crate::procfs::tree::ProcfsTree;
 use crate::seccomp::call::InterceptedCall;
-use crate::seccomp::filter::opens_connector_by_foreign_abi;
+use crate::seccomp::filter::{is_wait, opens_connector_by_foreign_abi, takes_process_id};
 use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::SocketProxy;
@@ -56,12 +56,12 @@ impl CallHandlers {
                 check_memory_access(call)?;
                 return Ok(delivery.sockets.open(world.kernel(), call));
             }
-            nr if poll::is_wait(nr) => return poll::before_wait(delivery, world, call),
+            nr if is_wait(nr) => return poll::before_wait(delivery, world, call),
             libc::SYS_epoll_ctl => {
                 poll::note_epoll_ctl(delivery, call)?;
                 return Ok(Reply::Continue);
             }
-            nr if id_calls::takes_process_id(nr) => {
+            nr if takes_process_id(nr) => {
                 let procfs = procfs.as_ref();
                 return Ok(id_calls::answer(call, world.processes(), *tracee, procfs, pidfds));
             }
