@@ -82,10 +82,19 @@ pub(crate) fn pretend_old_kernel(command: &mut Command) {
 
 /// Limits the address space of the program to `bytes`.
 pub(crate) fn limit_address_space(command: &mut Command, bytes: u64) {
+    limit_resource(command, libc::RLIMIT_AS, bytes);
+}
+
+/// Limits the locked memory of the program to `bytes`.
+pub(crate) fn limit_locked_memory(command: &mut Command, bytes: u64) {
+    limit_resource(command, libc::RLIMIT_MEMLOCK, bytes);
+}
+
+fn limit_resource(command: &mut Command, resource: libc::__rlimit_resource_t, bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     let set = move || {
         // SAFETY: the call reads a limit that outlives it.
-        let result = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+        let result = unsafe { libc::setrlimit(resource, &raw const limit) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     };
     // SAFETY: between fork and exec, the closure makes one system call and allocates nothing.
