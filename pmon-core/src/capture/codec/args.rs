@@ -7,7 +7,7 @@
 //! jumps to the position after the word's last occurrence. A new or recent word only replaces the
 //! predicted one.
 
-use super::column::{Column, ColumnWriter, Values};
+use super::column::{Column, ColumnValues, ColumnWriter};
 use super::strings::{Interner, StringReader};
 use crate::capture::format::limit;
 
@@ -102,13 +102,13 @@ impl WordStream {
     pub(crate) fn decode(
         &mut self,
         exe: Option<u32>,
-        codes: &mut Values<'_>,
+        from: &mut ColumnValues<'_>,
         strings: &mut StringReader<'_>,
     ) -> Vec<u8> {
         self.line.clear();
         self.begin(exe);
         loop {
-            let code = codes.take();
+            let code = from.take(Column::Word);
             let word = match code {
                 EXPECTED => self.expected(),
                 NEW => strings.next_number(),

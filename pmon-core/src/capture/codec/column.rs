@@ -358,6 +358,11 @@ impl ColumnReader {
         Values(self.numbers[column as usize].iter())
     }
 
+    /// Returns the values of all columns of numbers.
+    pub(crate) fn values(&self) -> ColumnValues<'_> {
+        ColumnValues(std::array::from_fn(|column| Values(self.numbers[column].iter())))
+    }
+
     /// Returns the content of a column of bytes.
     pub(crate) fn bytes(&self, column: Column) -> &[u8] {
         Column::BYTES.iter().position(|&c| c == column).map_or(&[], |at| &self.bytes[at])
@@ -392,6 +397,17 @@ fn add_plane(values: &mut Vec<u64>, plane: u8, raw: &[u8]) {
     // A column is as long as its longest plane, and most planes have the same length.
     values.reserve_exact(raw.len() - known);
     values.extend(raw[known..].iter().map(|&byte| u64::from(byte) << shift));
+}
+
+/// Reads the values of all columns of numbers, each column independently.
+pub(crate) struct ColumnValues<'a>([Values<'a>; COLUMNS]);
+
+impl ColumnValues<'_> {
+    /// Returns the next value of a column.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, column: Column) -> u64 {
+        self.0[column as usize].take()
+    }
 }
 
 /// Iterates over the values of a column; returns zeros after its end.

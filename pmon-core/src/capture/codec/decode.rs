@@ -1,12 +1,11 @@
 //! Decodes the records of an intact block.
 
-use super::column::{Column, ColumnReader, Values};
+use super::column::{Column, ColumnReader, ColumnValues};
 use super::counts::RecordCounts;
-use super::details::{DetailsColumns, DetailsState};
+use super::details::DetailsState;
 use super::notes;
-use super::predict::{EventColumns, Predictor};
+use super::predict::Predictor;
 use super::strings::{StringEnds, StringReader};
-use super::usage::UsageColumns;
 use crate::capture::format::{BlockHeader, FILE_ORDER, Malformed, limit};
 use crate::capture::records::{Record, RecordedDatagram};
 use crate::ids::MonoNs;
@@ -112,13 +111,7 @@ impl<'a> Block<'a> {
 pub struct Records<'a> {
     predictor: Predictor,
     details: DetailsState,
-    columns: EventColumns<'a>,
-    usage_columns: UsageColumns<'a>,
-    details_columns: DetailsColumns<'a>,
-    details_at: Values<'a>,
-    notes_at: Values<'a>,
-    notes_at_details: Values<'a>,
-    notes_kind: Values<'a>,
+    columns: ColumnValues<'a>,
     strings: StringReader<'a>,
     names: StringReader<'a>,
     raw: StringReader<'a>,
@@ -140,13 +133,7 @@ impl<'a> Records<'a> {
         let mut this = Self {
             predictor: Predictor::new(),
             details: DetailsState::for_block(decoded.len),
-            columns: EventColumns::new(columns),
-            usage_columns: UsageColumns::new(columns),
-            details_columns: DetailsColumns::new(columns),
-            details_at: columns.numbers(Column::DetailsAt),
-            notes_at: columns.numbers(Column::NoteAt),
-            notes_at_details: columns.numbers(Column::NoteAtDetails),
-            notes_kind: columns.numbers(Column::NoteKind),
+            columns: columns.values(),
             strings: StringReader::new(columns.bytes(Column::StringBytes), &decoded.strings),
             names: StringReader::new(columns.bytes(Column::NameBytes), &decoded.names),
             raw: StringReader::new(columns.bytes(Column::RawBytes), &decoded.raw),
@@ -157,8 +144,8 @@ impl<'a> Records<'a> {
             next_note: (0, 0),
             events_next: 0,
         };
-        this.next_details = this.details_at.take();
-        this.next_note = (this.notes_at.take(), this.notes_at_details.take());
+        this.next_details = this.columns.take(Column::DetailsAt);
+        this.next_note = (this.columns.take(Column::NoteAt), this.columns.take(Column::NoteAtDetails));
         this.update_events_next();
         this
     }
@@ -197,7 +184,7 @@ impl<'a> Records<'a> {
                 None
             }
             EventBody::Exit { task, .. } => {
-                self.details.decode_usage(task, &self.predictor, &mut self.usage_columns)
+                self.details.decode_usage(task, &self.predictor, &mut self.columns)
             }
             _ => None,
         };
@@ -211,17 +198,17 @@ impl<'a> Records<'a> {
         let events = self.returned.events as u64;
         let is_note_next = self.next_note.0 <= events && self.next_note.1 <= self.returned.details as u64;
         let record = if note_left && (is_note_next || !details_left) {
-            let kind = self.notes_kind.take() as u8;
+            let kind = self.columns.take(Column::NoteKind) as u8;
             let body = self.notes.take_next();
             self.returned.notes += 1;
-            self.next_note.0 = self.next_note.0.saturating_add(self.notes_at.take());
-            self.next_note.1 = self.next_note.1.saturating_add(self.notes_at_details.take());
+            self.next_note.0 = self.next_note.0.saturating_add(self.columns.take(Column::NoteAt));
+            self.next_note.1 = self.next_note.1.saturating_add(self.columns.take(Column::NoteAtDetails));
             notes::decode(kind, body)
         } else if details_left {
             let tables = (&mut self.strings, &mut self.names);
-            let details = self.details.decode(&self.predictor, &mut self.details_columns, tables);
+            let details = self.details.decode(&self.predictor, &mut self.columns, tables);
             self.returned.details += 1;
-            self.next_details = self.next_details.saturating_add(self.details_at.take());
+            self.next_details = self.next_details.saturating_add(self.columns.take(Column::DetailsAt));
             Record::Details(Box::new(details))
         } else {
             return None;

@@ -1,12 +1,12 @@
 //! Details to columns, and back.
 
 use super::args::WordStream;
-use super::column::{Column, ColumnReader, ColumnWriter, Values};
+use super::column::{Column, ColumnValues, ColumnWriter};
 use super::delta::{delta32, delta64, undelta32, undelta64};
 use super::predict::Predictor;
-use super::profile::{DetailsProfiles, EXE, ProfileColumns};
+use super::profile::{DetailsProfiles, EXE};
 use super::strings::{Interner, StringReader};
-use super::usage::{self, UsageColumns};
+use super::usage;
 use crate::capture::format::{FILE_ORDER, limit};
 use crate::capture::records::{Credentials, Details, DetailsSubject, MissReason, ProcessContext, Usage};
 use crate::ids::{MonoNs, Task, Tgid};
@@ -192,11 +192,11 @@ impl DetailsState {
         &mut self,
         task: Task,
         events: &Predictor,
-        from: &mut UsageColumns<'_>,
+        from: &mut ColumnValues<'_>,
     ) -> Option<Box<Usage>> {
-        let start = from.start()?;
+        let start = from.take(Column::UsageStart).checked_sub(1)?;
         let expected = self.expect(events.origin(task.tid.0));
-        let usage = from.decode(start, expected.start);
+        let usage = usage::decode(start, expected.start, from);
         self.learn(&expected, None, Some(usage.start_ticks));
         Some(Box::new(usage))
     }
@@ -255,14 +255,14 @@ impl DetailsState {
     pub(crate) fn decode(
         &mut self,
         events: &Predictor,
-        from: &mut DetailsColumns<'_>,
+        from: &mut ColumnValues<'_>,
         (strings, names): (&mut StringReader<'_>, &mut StringReader<'_>),
     ) -> Details {
-        let subject = match from.subject.take() {
+        let subject = match from.take(Column::DetailsSubject) {
             SNAPSHOT => DetailsSubject::Snapshot { tgid: self.decode_tgid(from) },
             NAMED_EXEC => {
                 let tgid = self.decode_tgid(from);
-                self.time = undelta64(from.time.take(), self.time);
+                self.time = undelta64(from.take(Column::DetailsTime), self.time);
                 DetailsSubject::Exec { tgid, time: MonoNs(self.time) }
             }
             code => {
@@ -274,8 +274,9 @@ impl DetailsState {
             }
         };
         let expected = self.expect(events.origin(subject.tgid().0));
-        let ppid = from.ppid.take().checked_sub(1).map(|code| undelta32(code, expected.ppid));
-        let start_ticks = from.start.take().checked_sub(1).map(|code| undelta64(code, expected.start));
+        let ppid = from.take(Column::DetailsPpid).checked_sub(1).map(|code| undelta32(code, expected.ppid));
+        let start_ticks =
+            from.take(Column::DetailsStart).checked_sub(1).map(|code| undelta64(code, expected.start));
         self.learn(&expected, ppid, start_ticks);
 
         if self.details_bytes > self.max_details_bytes {
@@ -283,9 +284,9 @@ impl DetailsState {
             return Details { ppid, start_ticks, ..Details::missed(subject, MissReason::Gone) };
         }
         let family = (subject.tgid().0, self.ppid);
-        let profile = self.profiles.decode(family, &mut from.profiles, (strings, names));
+        let profile = self.profiles.decode(family, from, (strings, names));
         let exe = profile.strings[EXE];
-        let args = profile.has_args.then(|| self.words.decode(exe, &mut from.words, strings));
+        let args = profile.has_args.then(|| self.words.decode(exe, from, strings));
         let miss = profile.miss.checked_sub(1).map(|code| MISSES.get(code as usize).copied());
         let [ids, comm, exe, cwd, cgroup] = profile.strings.map(|number| number.map(|n| strings.at(n)));
         let ids = ids.and_then(|bytes| {
@@ -294,15 +295,15 @@ impl DetailsState {
         });
         let [filename, context] = profile.names.map(|number| number.map(|n| names.at(n)));
         let tgid = subject.tgid();
-        let args_len = Some(from.args_len.take()).filter(|&len| len != 0);
-        let threads = Some(from.threads.take() as u32).filter(|&threads| threads != 0);
+        let args_len = Some(from.take(Column::DetailsArgsLen)).filter(|&len| len != 0);
+        let threads = Some(from.take(Column::DetailsThreads) as u32).filter(|&threads| threads != 0);
         let expected = self.parent_start();
         let parent_start_ticks =
-            from.parent_start.take().checked_sub(1).map(|code| undelta64(code, expected));
+            from.take(Column::DetailsParentStart).checked_sub(1).map(|code| undelta64(code, expected));
         self.learn_starts(tgid, start_ticks, parent_start_ticks);
         let context = context.map(|context| {
-            let group = undelta32(from.group.take(), self.group);
-            let pid = undelta32(from.ns_pid.take(), tgid.0.wrapping_sub(self.pid_offset));
+            let group = undelta32(from.take(Column::DetailsGroup), self.group);
+            let pid = undelta32(from.take(Column::DetailsNsPid), tgid.0.wrapping_sub(self.pid_offset));
             let context = ProcessContext { group, pid, ..parse_context(context) };
             self.learn_context(tgid, &context);
             context
@@ -330,8 +331,8 @@ impl DetailsState {
         }
     }
 
-    fn decode_tgid(&mut self, from: &mut DetailsColumns<'_>) -> Tgid {
-        self.tgid = undelta32(from.tgid.take(), self.tgid);
+    fn decode_tgid(&mut self, from: &mut ColumnValues<'_>) -> Tgid {
+        self.tgid = undelta32(from.take(Column::DetailsTgid), self.tgid);
         Tgid(self.tgid)
     }
 }
@@ -353,40 +354,4 @@ fn parse_context(bytes: &[u8]) -> ProcessContext {
         [0, 4, 8, 12, 16].map(|at| FILE_ORDER.u32_at(bytes, at));
     let cgroup = u64::from(high) << 32 | u64::from(low);
     ProcessContext { login_uid, session, cgroup, pid_namespace, ..ProcessContext::default() }
-}
-
-/// Reads the columns of details.
-pub(crate) struct DetailsColumns<'a> {
-    subject: Values<'a>,
-    tgid: Values<'a>,
-    time: Values<'a>,
-    ppid: Values<'a>,
-    start: Values<'a>,
-    args_len: Values<'a>,
-    threads: Values<'a>,
-    parent_start: Values<'a>,
-    group: Values<'a>,
-    ns_pid: Values<'a>,
-    profiles: ProfileColumns<'a>,
-    words: Values<'a>,
-}
-
-impl<'a> DetailsColumns<'a> {
-    pub(crate) fn new(columns: &'a ColumnReader) -> Self {
-        let numbers = |column| columns.numbers(column);
-        Self {
-            subject: numbers(Column::DetailsSubject),
-            tgid: numbers(Column::DetailsTgid),
-            time: numbers(Column::DetailsTime),
-            ppid: numbers(Column::DetailsPpid),
-            start: numbers(Column::DetailsStart),
-            args_len: numbers(Column::DetailsArgsLen),
-            threads: numbers(Column::DetailsThreads),
-            parent_start: numbers(Column::DetailsParentStart),
-            group: numbers(Column::DetailsGroup),
-            ns_pid: numbers(Column::DetailsNsPid),
-            profiles: ProfileColumns::new(columns),
-            words: numbers(Column::Word),
-        }
-    }
 }

@@ -4,7 +4,7 @@
 //! the parent of each task (from its fork), the task that probably acts next on each CPU, and the
 //! tasks that acted although another one was predicted.
 
-use super::column::{Column, ColumnReader, ColumnWriter, Values};
+use super::column::{Column, ColumnValues, ColumnWriter};
 use super::delta::{delta32, delta64, undelta32, undelta64};
 use super::recent::{RECENT_TASKS, RecentTasks};
 use crate::ids::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
@@ -273,25 +273,25 @@ impl Predictor {
     #[inline]
     pub(crate) fn decode(
         &mut self,
-        from: &mut EventColumns<'_>,
+        from: &mut ColumnValues<'_>,
         comm: impl FnOnce(u64) -> Comm,
     ) -> Option<Event> {
-        let tag = from.tag.take();
+        let tag = from.take(Column::Tag);
         let kind =
             EventKind::ALL.get((tag & 15) as usize).copied().filter(|&kind| kind != EventKind::Unknown)?;
         let cpu = Cpu((tag >> 4) as u32);
-        self.time = undelta64(from.time.take(), self.time);
+        self.time = undelta64(from.take(Column::Time), self.time);
         let time = MonoNs(self.time);
         let on = self.cpu(cpu);
-        on.seq = undelta32(from.seq.take(), on.seq.wrapping_add(1));
+        on.seq = undelta32(from.take(Column::Seq), on.seq.wrapping_add(1));
         let (seq, actor) = (Seq(on.seq), on.actor);
         let body = match kind {
             EventKind::Ack => {
-                EventBody::Ack { ack: from.first.take() as u32, err: from.second.take() as u32 }
+                EventBody::Ack { ack: from.take(Column::First) as u32, err: from.take(Column::Second) as u32 }
             }
             EventKind::Fork => {
-                let tid = undelta32(from.child.take(), self.last_child.wrapping_add(1));
-                let tgid = match from.child_tgid.take() {
+                let tid = undelta32(from.take(Column::Child), self.last_child.wrapping_add(1));
+                let tgid = match from.take(Column::ChildTgid) {
                     0 => tid,
                     1 => self.known(actor).task.tgid.0,
                     code => match self.recent.at(code - 2) {
@@ -301,33 +301,33 @@ impl Predictor {
                 };
                 let child = Task::new(tid, tgid);
                 let expected = self.fork_parent(child, actor);
-                let parent = self.decode_task(expected, from.forker.take(), &mut from.tgid);
+                let parent = self.decode_task(expected, from.take(Column::Forker), from);
                 self.forked(cpu, parent, child);
                 EventBody::Fork { parent, child }
             }
             EventKind::Exec => {
                 let expected = self.known(self.last_child).task;
-                let task = self.decode_task(expected, from.actor.take(), &mut from.tgid);
+                let task = self.decode_task(expected, from.take(Column::Actor), from);
                 EventBody::Exec { task: self.acted(cpu, task).task }
             }
             EventKind::Sid => EventBody::Sid { task: self.decode_actor(cpu, actor, from).task },
             EventKind::Uid => EventBody::Uid {
                 task: self.decode_actor(cpu, actor, from).task,
-                real: from.first.take() as u32,
-                effective: from.second.take() as u32,
+                real: from.take(Column::First) as u32,
+                effective: from.take(Column::Second) as u32,
             },
             EventKind::Gid => EventBody::Gid {
                 task: self.decode_actor(cpu, actor, from).task,
-                real: from.first.take() as u32,
-                effective: from.second.take() as u32,
+                real: from.take(Column::First) as u32,
+                effective: from.take(Column::Second) as u32,
             },
             EventKind::Ptrace => EventBody::Ptrace {
                 task: self.decode_actor(cpu, actor, from).task,
-                tracer: Task::new(from.first.take() as u32, from.second.take() as u32),
+                tracer: Task::new(from.take(Column::First) as u32, from.take(Column::Second) as u32),
             },
             EventKind::Comm => EventBody::Comm {
                 task: self.decode_actor(cpu, actor, from).task,
-                comm: comm(from.comm.take()),
+                comm: comm(from.take(Column::Comm)),
             },
             EventKind::Coredump => {
                 let known = self.decode_actor(cpu, actor, from);
@@ -337,10 +337,10 @@ impl Predictor {
             }
             EventKind::Exit => {
                 let expected = self.known(actor).task;
-                let task = self.decode_task(expected, from.exiter.take(), &mut from.tgid);
+                let task = self.decode_task(expected, from.take(Column::Exiter), from);
                 let known = self.acted(cpu, task);
-                let code = from.first.take() as u32;
-                let signal = undelta32(from.second.take(), exit_signal(task));
+                let code = from.take(Column::First) as u32;
+                let signal = undelta32(from.take(Column::Second), exit_signal(task));
                 let parent = self.decode_parent(self.exit_parent(known), from);
                 self.exited(cpu, task, parent);
                 EventBody::Exit { task, code, signal, parent: Some(parent) }
@@ -351,9 +351,9 @@ impl Predictor {
     }
 
     #[inline(always)]
-    fn decode_task(&mut self, expected: Task, code: u64, tgids: &mut Values<'_>) -> Task {
+    fn decode_task(&mut self, expected: Task, code: u64, from: &mut ColumnValues<'_>) -> Task {
         let expected = if code == 0 { expected } else { self.decode_unexpected(expected.tid.0, code) };
-        Task::new(expected.tid.0, undelta32(tgids.take(), expected.tgid.0))
+        Task::new(expected.tid.0, undelta32(from.take(Column::Tgid), expected.tgid.0))
     }
 
     fn decode_unexpected(&mut self, expected: u32, code: u64) -> Task {
@@ -363,60 +363,20 @@ impl Predictor {
         self.known(tid).task
     }
 
-    fn decode_actor(&mut self, cpu: Cpu, actor: u32, from: &mut EventColumns<'_>) -> KnownTask {
+    fn decode_actor(&mut self, cpu: Cpu, actor: u32, from: &mut ColumnValues<'_>) -> KnownTask {
         let expected = self.known(actor).task;
-        let task = self.decode_task(expected, from.actor.take(), &mut from.tgid);
+        let task = self.decode_task(expected, from.take(Column::Actor), from);
         self.acted(cpu, task)
     }
 
-    fn decode_parent(&self, expected: Task, from: &mut EventColumns<'_>) -> Task {
-        let tid = undelta32(from.parent.take(), expected.tid.0);
+    fn decode_parent(&self, expected: Task, from: &mut ColumnValues<'_>) -> Task {
+        let tid = undelta32(from.take(Column::Parent), expected.tid.0);
         let tgid = self.parent_tgid(Tid(tid), expected);
-        Task::new(tid, undelta32(from.parent_tgid.take(), tgid))
+        Task::new(tid, undelta32(from.take(Column::ParentTgid), tgid))
     }
 }
 
 /// Predicts the signal of an exit: none for a thread.
 fn exit_signal(task: Task) -> u32 {
     if task.is_leader() { SIGCHLD } else { u32::MAX }
-}
-
-/// Reads the columns of events.
-pub(crate) struct EventColumns<'a> {
-    tag: Values<'a>,
-    time: Values<'a>,
-    seq: Values<'a>,
-    actor: Values<'a>,
-    forker: Values<'a>,
-    exiter: Values<'a>,
-    tgid: Values<'a>,
-    child: Values<'a>,
-    child_tgid: Values<'a>,
-    parent: Values<'a>,
-    parent_tgid: Values<'a>,
-    first: Values<'a>,
-    second: Values<'a>,
-    comm: Values<'a>,
-}
-
-impl<'a> EventColumns<'a> {
-    pub(crate) fn new(columns: &'a ColumnReader) -> Self {
-        let numbers = |column| columns.numbers(column);
-        Self {
-            tag: numbers(Column::Tag),
-            time: numbers(Column::Time),
-            seq: numbers(Column::Seq),
-            actor: numbers(Column::Actor),
-            forker: numbers(Column::Forker),
-            exiter: numbers(Column::Exiter),
-            tgid: numbers(Column::Tgid),
-            child: numbers(Column::Child),
-            child_tgid: numbers(Column::ChildTgid),
-            parent: numbers(Column::Parent),
-            parent_tgid: numbers(Column::ParentTgid),
-            first: numbers(Column::First),
-            second: numbers(Column::Second),
-            comm: numbers(Column::Comm),
-        }
-    }
 }

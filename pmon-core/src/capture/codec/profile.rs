@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::column::{Column, ColumnReader, ColumnWriter, Values};
+use super::column::{Column, ColumnValues, ColumnWriter};
 use super::strings::{Interner, StringReader};
 
 /// Code of the predicted profile.
@@ -121,15 +121,15 @@ impl DetailsProfiles {
     pub(crate) fn decode(
         &mut self,
         (pid, parent): (u32, u32),
-        from: &mut ProfileColumns<'_>,
+        from: &mut ColumnValues<'_>,
         (strings, names): (&mut StringReader<'_>, &mut StringReader<'_>),
     ) -> DetailsProfile {
-        let number = match from.profile.take() {
+        let number = match from.take(Column::DetailsProfile) {
             EXPECTED => self.expected(parent),
             NEW => {
-                let (miss, has_args) = (from.miss.take(), from.args.take() != 0);
-                let strings = from.strings.each_mut().map(|codes| strings.number(codes.take()));
-                let names = from.names.each_mut().map(|codes| names.number(codes.take()));
+                let (miss, has_args) = (from.take(Column::DetailsMiss), from.take(Column::DetailsArgs) != 0);
+                let strings = STRINGS.map(|column| strings.number(from.take(column)));
+                let names = NAMES.map(|column| names.number(from.take(column)));
                 Some(self.add(DetailsProfile { miss, has_args, strings, names }))
             }
             code => u32::try_from(code - OLD).ok(),
@@ -138,26 +138,5 @@ impl DetailsProfiles {
         let Some(number) = number else { return DetailsProfile::default() };
         self.learn(pid, parent, number);
         self.profiles.get(number as usize).copied().unwrap_or_default()
-    }
-}
-
-/// Reads the columns of profiles.
-pub(crate) struct ProfileColumns<'a> {
-    profile: Values<'a>,
-    miss: Values<'a>,
-    args: Values<'a>,
-    strings: [Values<'a>; STRINGS.len()],
-    names: [Values<'a>; NAMES.len()],
-}
-
-impl<'a> ProfileColumns<'a> {
-    pub(crate) fn new(columns: &'a ColumnReader) -> Self {
-        Self {
-            profile: columns.numbers(Column::DetailsProfile),
-            miss: columns.numbers(Column::DetailsMiss),
-            args: columns.numbers(Column::DetailsArgs),
-            strings: STRINGS.map(|column| columns.numbers(column)),
-            names: NAMES.map(|column| columns.numbers(column)),
-        }
     }
 }

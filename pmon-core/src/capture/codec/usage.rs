@@ -1,6 +1,6 @@
 //! Resource usage of exits to columns, and back.
 
-use super::column::{Column, ColumnReader, ColumnWriter, Values};
+use super::column::{Column, ColumnValues, ColumnWriter};
 use super::delta::{delta64, undelta64};
 use crate::capture::records::{ProcessState, Usage};
 
@@ -66,60 +66,41 @@ pub(crate) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bo
     true
 }
 
-/// Reads the columns of usages.
-pub(crate) struct UsageColumns<'a> {
-    start: Values<'a>,
-    plain: [Values<'a>; PLAIN.len()],
-}
-
-impl<'a> UsageColumns<'a> {
-    pub(crate) fn new(columns: &'a ColumnReader) -> Self {
-        let numbers = |column| columns.numbers(column);
-        Self { start: numbers(Column::UsageStart), plain: PLAIN.map(numbers) }
-    }
-
-    /// Returns the code of the next exit's start time; `None` if the exit has no usage.
-    #[inline]
-    pub(crate) fn start(&mut self) -> Option<u64> {
-        self.start.take().checked_sub(1)
-    }
-
-    /// Returns the usage of the exit whose start time has code `start`.
-    pub(crate) fn decode(&mut self, start: u64, expected: u64) -> Usage {
-        let [
-            cpu_us,
-            user_us,
-            system_us,
-            max_rss_kib,
-            minor_faults,
-            major_faults,
-            read_bytes,
-            write_bytes,
-            threads,
-            process,
-            process_cpu_us,
-        ] = self.plain.each_mut().map(Values::take);
-        Usage {
-            start_ticks: undelta64(start, expected),
-            cpu_us,
-            user_us,
-            system_us,
-            max_rss_kib,
-            minor_faults,
-            major_faults,
-            read_bytes,
-            write_bytes,
-            threads: (threads >> 1) as u32,
-            at_least: threads & 1 == 1,
-            process: match process {
-                UNKNOWN => ProcessState::Unknown,
-                ALIVE => ProcessState::Alive,
-                code => ProcessState::Ended { status: (code - ENDED) as u32 },
-            },
-            process_cpu_us: match process {
-                UNKNOWN | ALIVE => process_cpu_us,
-                _ => undelta64(process_cpu_us, cpu_us),
-            },
-        }
+/// Reads the usage of an exit whose start time has code `start`.
+pub(crate) fn decode(start: u64, expected: u64, from: &mut ColumnValues<'_>) -> Usage {
+    let [
+        cpu_us,
+        user_us,
+        system_us,
+        max_rss_kib,
+        minor_faults,
+        major_faults,
+        read_bytes,
+        write_bytes,
+        threads,
+        process,
+        process_cpu_us,
+    ] = PLAIN.map(|column| from.take(column));
+    Usage {
+        start_ticks: undelta64(start, expected),
+        cpu_us,
+        user_us,
+        system_us,
+        max_rss_kib,
+        minor_faults,
+        major_faults,
+        read_bytes,
+        write_bytes,
+        threads: (threads >> 1) as u32,
+        at_least: threads & 1 == 1,
+        process: match process {
+            UNKNOWN => ProcessState::Unknown,
+            ALIVE => ProcessState::Alive,
+            code => ProcessState::Ended { status: (code - ENDED) as u32 },
+        },
+        process_cpu_us: match process {
+            UNKNOWN | ALIVE => process_cpu_us,
+            _ => undelta64(process_cpu_us, cpu_us),
+        },
     }
 }
