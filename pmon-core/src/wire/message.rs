@@ -1,8 +1,8 @@
 //! The netlink messages of a datagram.
 
-use super::body::{self, CnMsg};
 use super::byte_order::ByteOrder;
 use super::cursor::{Cursor, WireError};
+use super::decode::{CnMsg, decode_body};
 use super::event::Event;
 use super::layout::{CN_MSG_LEN, NLMSGHDR_LEN};
 use super::request::SubscribeRequest;
@@ -109,7 +109,7 @@ fn connector<'a>(mut at: Cursor<'a>, nlmsg_type: u16, payload: &'a [u8]) -> Resu
     if SubscribeRequest::is_payload(len) {
         SubscribeRequest::decode_payload(payload, msg.ack).map(Message::Request)
     } else {
-        body::decode(payload, msg).map(Message::Event)
+        decode_body(payload, msg).map(Message::Event)
     }
 }
 

@@ -14,7 +14,6 @@
 
 pub mod layout;
 
-mod body;
 mod byte_order;
 mod cursor;
 mod decode;

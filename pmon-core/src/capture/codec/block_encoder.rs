@@ -36,19 +36,6 @@ impl BlockEncoder {
         &mut self.columns
     }
 
-    /// Appends an uncompressed block of the records after the first `from` ones to `out`.
-    pub(super) fn encode_uncompressed(
-        &mut self,
-        records: &PendingRecords,
-        from: RecordCounts,
-        header: BlockHeader,
-        out: &mut Vec<u8>,
-    ) {
-        self.columns.set_compression(false);
-        self.encode(records, from, header, out);
-        self.columns.set_compression(true);
-    }
-
     /// Appends a block of the records after the first `from` ones to `out`. Returns its header.
     pub(super) fn encode(
         &mut self,

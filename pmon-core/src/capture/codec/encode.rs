@@ -112,7 +112,9 @@ impl Encoder {
         if self.pending() > 0 {
             let first_record = self.sealed_records + self.provisional.total() as u64;
             let header = self.block(first_record);
-            self.blocks.encode_uncompressed(&self.records, self.provisional, header, &mut self.out);
+            self.blocks.columns().set_compression(false);
+            self.blocks.encode(&self.records, self.provisional, header, &mut self.out);
+            self.blocks.columns().set_compression(true);
             self.provisional = self.records.counts();
         }
         &self.out

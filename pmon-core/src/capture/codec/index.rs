@@ -107,24 +107,20 @@ pub(crate) fn read_index(
     let room = limit::columns(BLOCK_HEADER + payload.len(), 0, 0).unwrap_or_default();
     columns.load(sections, room)?;
     let count = FILE_ORDER.u32_at(fixed, 0) as usize;
-    let mut offsets = columns.numbers(Column::IndexOffset);
-    if count > offsets.len() {
+    if count > columns.numbers(Column::IndexOffset).len() {
         return Err(Malformed("an index has fewer entries than it says"));
     }
-    let mut records = columns.numbers(Column::IndexRecords);
-    let mut events = columns.numbers(Column::IndexEvents);
-    let mut firsts = columns.numbers(Column::IndexFirstTime);
-    let mut lasts = columns.numbers(Column::IndexLastTime);
+    let mut values = columns.values();
     let (mut at, mut first, mut last, mut first_record) = (0, 0, 0, FILE_ORDER.u64_at(fixed, 12));
     let entries = (0..count).map(|_| {
-        at = undelta64(offsets.take(), at);
-        first = undelta64(firsts.take(), first);
-        last = undelta64(lasts.take(), last);
+        at = undelta64(values.take(Column::IndexOffset), at);
+        first = undelta64(values.take(Column::IndexFirstTime), first);
+        last = undelta64(values.take(Column::IndexLastTime), last);
         let entry = IndexEntry {
             offset: at,
             first_record,
-            records: records.take() as u32,
-            events: events.take() as u32,
+            records: values.take(Column::IndexRecords) as u32,
+            events: values.take(Column::IndexEvents) as u32,
             first_time: MonoNs(first),
             last_time: MonoNs(last),
         };
