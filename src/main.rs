@@ -9,6 +9,7 @@ mod counting_sink;
 mod exit;
 mod input;
 mod output;
+mod prescan;
 mod progress;
 mod report;
 mod selection;

@@ -2,6 +2,7 @@
 
 mod consumers;
 mod expected_output;
+mod header;
 mod no_effect;
 mod pacer;
 mod program;
@@ -19,18 +20,18 @@ use pmon_analysis::filter::{ProcessTree, TimeBound};
 use pmon_core::capture::{Header, OpenError, Reader};
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
-use pmon_fake::{FaultRule, FaultScript};
+use pmon_fake::FaultScript;
 use pmon_record::{CaptureFile, CaptureTarget, Sink};
 use pmon_replay::{Replay, ReplayError};
 
 use self::consumers::Consumers;
 use self::pacer::Pacer;
 use crate::args::{FormatArg, ReplayArgs, SpeedArg};
-use crate::commands::print::{exits, range};
 use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail};
 use crate::input::{hint, is_stdio, report_damage, shown, skip_hole};
 use crate::output::shell_words;
+use crate::prescan::{exits, range};
 use crate::report::summary::{Summary, VerbParts, print_json};
 use crate::terminal;
 use crate::view::{Range, View, ViewSink};
@@ -261,29 +262,6 @@ impl<'a> Playback<'a> {
         Ok(self.exit_code())
     }
 
-    /// Returns the header of the new capture: the original header with another UUID, which depends
-    /// on the original one and on the options only.
-    fn new_header(&self) -> Header {
-        let original = self.header.clone();
-        let mut header = original.unwrap_or(Header {
-            uuid: [0; 16],
-            byte_order: ByteOrder::NATIVE,
-            meta: pmon_core::capture::Meta::default(),
-        });
-        let uuid: String = header.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
-        let Self { args: ReplayArgs { seed, .. }, from, until, script, filter, .. } = self;
-        let (filter, faults) = (filter_fingerprint(filter.as_ref()), script_fingerprint(script));
-        let fingerprint = format!("{uuid} {from:?} {until:?} {filter} {faults} {seed}");
-        header.uuid[..4].copy_from_slice(&crc32c::crc32c(fingerprint.as_bytes()).to_le_bytes());
-        header.byte_order = ByteOrder::NATIVE;
-        let faults =
-            if script.rules().is_empty() { String::new() } else { format!(", with faults, seed {seed}") };
-        header.meta.transport =
-            pmon_core::capture::TransportInfo { name: "replay".into(), why: format!("of {uuid}{faults}") };
-        header.meta.previous = None;
-        header
-    }
-
     fn exit_code(&self) -> u8 {
         if self.damaged.get() { exit::DAMAGED } else { exit::DONE }
     }
@@ -387,28 +365,4 @@ fn script(path: &Path) -> Result<FaultScript, Failure> {
     let text = fs::read_to_string(path)
         .or_fail(exit::ENVIRONMENT, format!("cannot read the fault script {name}"))?;
     text.parse().map_err(|error| Failure::new(exit::USAGE, format!("{name}: {error}")))
-}
-
-/// Returns a filter as text. The text decides the UUID of a recorded replay, so its form does not
-/// change: the same replay has the same UUID with every version of pmon.
-fn filter_fingerprint(filter: Option<&Filter>) -> String {
-    let Some(filter) = filter else { return "None".to_owned() };
-    let Filter { kinds, pids, tree, name, since, until, hide_threads, hide_self_generated } = filter;
-    let tree = tree.as_ref().map(ProcessTree::root);
-    format!(
-        "Some(Filter {{ kinds: {kinds:?}, pids: {pids:?}, tree: {tree:?}, name: {name:?}, since: {since:?}, \
-         until: {until:?}, hide_threads: {hide_threads:?}, hide_own: {hide_self_generated:?} }})"
-    )
-}
-
-/// Returns a fault script as text, in a form that does not change; see [`filter_fingerprint`].
-fn script_fingerprint(script: &FaultScript) -> String {
-    let rules: Vec<String> = script
-        .rules()
-        .iter()
-        .map(|FaultRule { trigger, fault, cpu }| {
-            format!("Rule {{ place: {trigger:?}, fault: {fault:?}, cpu: {cpu:?} }}")
-        })
-        .collect();
-    format!("Script([{}])", rules.join(", "))
 }
