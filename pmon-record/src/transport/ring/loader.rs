@@ -1,7 +1,8 @@
 //! Loads the maps and programs of the compiled BPF object.
 //!
 //! aya's own loader reads and parses all of the kernel's types at each start, even if it receives
-//! others. That takes 20 ms, a third of a start. So only aya's parts are used here.
+//! others. That takes 20 ms of CPU time, as much as everything else that the ring needs. Therefore
+//! only parts of aya are used here.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,8 +16,9 @@ use super::kernel_types::KernelTypes;
 use super::refusal::{LoadError, RingError};
 use super::sys;
 
-/// Bytes of the first buffer for the verifier's log, and of the largest.
+/// Bytes of the first buffer for the verifier's log.
 const LOG: usize = 64 << 10;
+/// Maximum bytes of the buffer for the verifier's log.
 const MAX_LOG: usize = 16 << 20;
 
 /// An object whose maps exist, and whose programs can be loaded.
