@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use crate::seccomp::call::InterceptedCall;
 use crate::sockets::proxy::SocketProxy;
-use crate::tracee::memory::TraceeMemory;
+use crate::tracee::memory::{TraceeMemory, checked_len};
 
 /// Size of `struct sockaddr_nl`.
 pub(crate) const SOCKADDR_NL: usize = 12;
@@ -68,12 +68,9 @@ pub(crate) fn connect(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Re
 pub(crate) fn return_address(address: NetlinkAddress, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
     let [_, at, len_at, ..] = call.args();
     let memory = call.memory();
-    let room = memory.u32(len_at)?;
-    if room > i32::MAX as u32 {
-        return Err(Errno::INVAL);
-    }
+    let room = checked_len(memory.u32(len_at)?)?;
     let address = encode_address(address);
-    memory.write(at, &address[..address.len().min(room as usize)])?;
+    memory.write(at, &address[..address.len().min(room)])?;
     memory.write(len_at, &(address.len() as u32).to_ne_bytes())?;
     Ok(0)
 }

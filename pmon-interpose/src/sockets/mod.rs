@@ -1,6 +1,5 @@
 //! The tracee's proc connector sockets and the system calls on them.
 
-pub(crate) mod abi;
 pub(crate) mod address;
 pub(crate) mod delivery;
 pub(crate) mod emitter;

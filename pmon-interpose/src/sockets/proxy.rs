@@ -9,14 +9,18 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
+use libc::c_int;
 use pmon_fake::{Readiness, Socket};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::fs::fstat;
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
+use crate::sys::is_ready;
 use crate::tracee::fds::{FileId, duplicate_fd, file_id};
 
+/// Maximum bytes of a datagram in either direction.
+pub(crate) const MAX_DATAGRAM: usize = 1 << 18;
 /// Maximum number of tokens in a pair. Each token wakes an edge-triggered `epoll`.
 const MAX_TOKENS: u32 = 64;
 
@@ -55,7 +59,13 @@ pub(crate) struct ProxyOptions {
     /// `SO_RCVTIMEO`; `None` is unlimited.
     pub(crate) rcvtimeo: Option<Duration>,
     /// Options without an effect, by level and name.
-    pub(crate) stored: BTreeMap<(u64, u64), i32>,
+    pub(crate) stored: BTreeMap<(c_int, c_int), i32>,
+}
+
+impl ProxyOptions {
+    pub(crate) fn store(&mut self, level: c_int, option: c_int, value: i32) {
+        self.stored.insert((level, option), value);
+    }
 }
 
 /// The registration of a socket in an epoll set.
@@ -107,9 +117,7 @@ impl SocketProxy {
 
     /// Returns whether the tracee has closed all copies of its end.
     pub(crate) fn is_closed(&self) -> bool {
-        let mut fd = [PollFd::new(&self.end, PollFlags::empty())];
-        let polled = retry_on_intr(|| poll(&mut fd, Some(&Timespec::default())));
-        polled == Ok(1) && fd[0].revents().contains(PollFlags::HUP)
+        is_ready(self.end.as_fd(), PollFlags::empty()) == Ok(true)
     }
 
     /// Wakes waiting calls: adds a token to the pair.

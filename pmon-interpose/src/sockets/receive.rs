@@ -8,17 +8,14 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use crate::seccomp::call::InterceptedCall;
-use crate::sockets::abi::{MAX_DATAGRAM, NETLINK_PKTINFO, NO_OFFSET, SOL_NETLINK};
 use crate::sockets::address::encode_address;
-use crate::sockets::proxy::SocketProxy;
-use crate::tracee::memory::{CMSGHDR, MMSGHDR, MSGHDR, TraceeMemory, UIO_MAXIOV};
+use crate::sockets::proxy::{MAX_DATAGRAM, SocketProxy};
+use crate::tracee::memory::{CMSGHDR, MMSGHDR, MSGHDR, NO_OFFSET, TraceeMemory, UIO_MAXIOV, checked_len};
 
 // Offsets in `struct msghdr`.
 const MSG_NAMELEN: u64 = 8;
 const MSG_CONTROLLEN: u64 = 40;
 const MSG_FLAGS: u64 = 48;
-/// `SCM_CREDENTIALS`.
-const SCM_CREDENTIALS: u32 = 2;
 
 /// Returns whether the call with this number receives.
 pub(crate) fn is_receive(nr: i64) -> bool {
@@ -77,7 +74,7 @@ impl ReceiveCall {
                 if name != 0 {
                     message.name = name;
                     message.name_len_at = name_len;
-                    message.name_room = name_room(memory.u32(name_len)?)?;
+                    message.name_room = checked_len(memory.u32(name_len)?)?;
                 }
                 one(flags as u32, message)
             }
@@ -143,7 +140,7 @@ impl MessageBuffers {
         Ok(Self {
             data: memory.iovecs(u64_at(&bytes, 16), count)?,
             name,
-            name_room: name_room(u32_at(&bytes, MSG_NAMELEN as usize))?,
+            name_room: checked_len(u32_at(&bytes, MSG_NAMELEN as usize))?,
             name_len_at: if name == 0 { 0 } else { header.wrapping_add(MSG_NAMELEN) },
             control: u64_at(&bytes, 32),
             control_room: u64_at(&bytes, MSG_CONTROLLEN as usize) as usize,
@@ -196,7 +193,7 @@ impl MessageBuffers {
 /// and whether they were truncated (`put_cmsg`).
 fn control_messages(proxy: &SocketProxy, groups: u32, room: usize) -> (Vec<u8>, bool) {
     let (mut control, mut is_truncated) = (Vec::new(), false);
-    let mut push = |level: u32, message_type: u32, data: &[u8]| {
+    let mut push = |level: i32, message_type: i32, data: &[u8]| {
         let left = room - control.len();
         let len = (CMSGHDR + data.len()).min(left);
         is_truncated |= len < CMSGHDR + data.len();
@@ -211,11 +208,11 @@ fn control_messages(proxy: &SocketProxy, groups: u32, room: usize) -> (Vec<u8>, 
     };
     if proxy.options.pktinfo {
         let group = if groups == 0 { 0 } else { groups.trailing_zeros() + 1 };
-        push(SOL_NETLINK as u32, NETLINK_PKTINFO as u32, &group.to_ne_bytes());
+        push(libc::SOL_NETLINK, libc::NETLINK_PKTINFO, &group.to_ne_bytes());
     }
     if proxy.options.passcred {
         // The kernel's credentials: process 0, user 0, group 0.
-        push(libc::SOL_SOCKET as u32, SCM_CREDENTIALS, &[0; 12]);
+        push(libc::SOL_SOCKET, libc::SCM_CREDENTIALS, &[0; 12]);
     }
     (control, is_truncated)
 }
@@ -227,9 +224,4 @@ fn timespec(bytes: [u8; 16]) -> Result<Duration, Errno> {
         Ok(nanos @ ..1_000_000_000) if seconds <= i64::MAX as u64 => Ok(Duration::new(seconds, nanos)),
         _ => Err(Errno::INVAL),
     }
-}
-
-/// Checks the length of the buffer for an address.
-fn name_room(len: u32) -> Result<usize, Errno> {
-    if len > i32::MAX as u32 { Err(Errno::INVAL) } else { Ok(len as usize) }
 }

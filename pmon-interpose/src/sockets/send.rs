@@ -4,10 +4,9 @@ use pmon_core::wire::{u32_at, u64_at};
 use rustix::io::Errno;
 
 use crate::seccomp::call::InterceptedCall;
-use crate::sockets::abi::NO_OFFSET;
 use crate::sockets::address::{NetlinkAddress, SOCKADDR_STORAGE, read_address};
 use crate::sockets::proxy::SocketProxy;
-use crate::tracee::memory::{CMSGHDR, MMSGHDR, MSGHDR, TraceeMemory, UIO_MAXIOV};
+use crate::tracee::memory::{CMSGHDR, MMSGHDR, MSGHDR, NO_OFFSET, TraceeMemory, UIO_MAXIOV, checked_len};
 
 /// Returns whether the call with this number sends.
 pub(crate) fn is_send(nr: i64) -> bool {
@@ -28,7 +27,7 @@ pub(crate) fn send(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Resul
         }
         libc::SYS_sendto => {
             check_flags(flags)?;
-            let destination = if name == 0 { None } else { read_name(memory, name, name_len)? };
+            let destination = read_name(memory, name, name_len)?;
             send_datagram(proxy, &memory.gather(&[(a, b as usize)])?, destination)
         }
         libc::SYS_sendmsg => send_message(proxy, memory, a, b),
@@ -55,12 +54,8 @@ fn send_message(
 ) -> Result<usize, Errno> {
     check_flags(flags)?;
     let bytes: [u8; MSGHDR] = memory.bytes(header)?;
-    let (name, name_len) = (u64_at(&bytes, 0), u32_at(&bytes, 8));
-    if name_len > i32::MAX as u32 {
-        return Err(Errno::INVAL);
-    }
-    let destination =
-        if name == 0 { None } else { read_name(memory, name, u64::from(name_len).min(SOCKADDR_STORAGE))? };
+    let (name, name_len) = (u64_at(&bytes, 0), checked_len(u32_at(&bytes, 8))?);
+    let destination = read_name(memory, name, (name_len as u64).min(SOCKADDR_STORAGE))?;
     let count = u64_at(&bytes, 24);
     if count > UIO_MAXIOV {
         return Err(Errno::MSGSIZE);
@@ -137,7 +132,7 @@ pub(crate) fn passed_fds(call: &InterceptedCall<'_>) -> Vec<u32> {
     fds
 }
 
-/// Reads the destination of a datagram; `None` if `len` is 0.
+/// Reads the destination of a datagram; `None` if `at` or `len` is 0.
 fn read_name(memory: TraceeMemory, at: u64, len: u64) -> Result<Option<NetlinkAddress>, Errno> {
-    if len == 0 { Ok(None) } else { read_address(memory, at, len).map(Some) }
+    if at == 0 || len == 0 { Ok(None) } else { read_address(memory, at, len).map(Some) }
 }

@@ -14,8 +14,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use crate::sockets::abi::MAX_DATAGRAM;
-use crate::sockets::proxy::SocketProxy;
+use crate::sockets::proxy::{MAX_DATAGRAM, SocketProxy};
 use crate::sys::is_ready;
 
 /// The reason why [`SocketProxy::pump`] stopped.

@@ -15,6 +15,8 @@ pub(crate) const MMSGHDR: u64 = 64;
 pub(crate) const CMSGHDR: usize = 16;
 /// Maximum number of buffers of a message, and of messages of a call.
 pub(crate) const UIO_MAXIOV: u64 = 1024;
+/// The offset with which `preadv2` and `pwritev2` are `readv` and `writev`.
+pub(crate) const NO_OFFSET: u64 = u64::MAX;
 const PATH_MAX: usize = 4096;
 const PAGE: u64 = 4096;
 
@@ -97,4 +99,9 @@ impl TraceeMemory {
         }
         Ok(all)
     }
+}
+
+/// Returns the length of a buffer; `EINVAL` if it is negative.
+pub(crate) fn checked_len(len: u32) -> Result<usize, Errno> {
+    if len > i32::MAX as u32 { Err(Errno::INVAL) } else { Ok(len as usize) }
 }
