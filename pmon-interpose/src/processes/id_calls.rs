@@ -7,8 +7,7 @@ use rustix::process::Signal;
 
 use crate::processes::pidfd::PidFdTable;
 use crate::procfs::tree::ProcfsTree;
-use crate::seccomp::call::InterceptedCall;
-use crate::seccomp::listener::Reply;
+use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::tracee::memory::TraceeMemory;
 use crate::tracee::processes::TraceeProcesses;
 use crate::tracee::status::group_of;

@@ -10,8 +10,7 @@ use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::seccomp::call::InterceptedCall;
-use crate::seccomp::listener::Reply;
+use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::sys::is_ready;
 use crate::tracee::fds::{FileId, file_id};
 use crate::world::{ProcessView, TaskInfo};

@@ -8,8 +8,7 @@ use rustix::io::Errno;
 
 use crate::procfs::stat_structs::{FileAttributes, ProcFileType, STATFS, stat, statx};
 use crate::procfs::tree::ProcfsTree;
-use crate::seccomp::call::InterceptedCall;
-use crate::seccomp::listener::Reply;
+use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::tracee::status::Caller;
 use crate::world::ProcessView;
 

@@ -1,11 +1,59 @@
 //! The seccomp listener: intercepted calls and their replies.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use rustix::event::PollFlags;
+use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use crate::sys::{self, Notification};
+use crate::tracee::fds::{TaskFds, duplicate_fd};
+use crate::tracee::memory::TraceeMemory;
+
+/// An intercepted call, with access to the memory and the descriptors of its task.
+pub(crate) struct InterceptedCall<'a> {
+    pub(crate) notification: Notification,
+    pub(crate) listener: Arc<OwnedFd>,
+    pub(crate) tasks: &'a mut TaskFds,
+}
+
+impl InterceptedCall<'_> {
+    /// Returns the number of the call.
+    pub(crate) fn nr(&self) -> i64 {
+        self.notification.data.nr.into()
+    }
+
+    pub(crate) fn args(&self) -> [u64; 6] {
+        self.notification.data.args
+    }
+
+    /// Returns the thread id of the task.
+    pub(crate) fn task(&self) -> u32 {
+        self.notification.pid
+    }
+
+    pub(crate) fn memory(&self) -> TraceeMemory {
+        TraceeMemory(self.task())
+    }
+
+    /// Returns the status of the file behind a descriptor of the task.
+    pub(crate) fn stat(&mut self, fd: u32) -> Result<Stat, Errno> {
+        self.tasks.stat(self.notification.pid, fd)
+    }
+
+    /// Duplicates a descriptor of the task into this process.
+    pub(crate) fn duplicate_fd(&self, fd: u32) -> Result<OwnedFd, Errno> {
+        duplicate_fd(self.task(), fd)
+    }
+
+    /// Installs `fd` as the task's file descriptor `number`, or as its lowest free one, and lets
+    /// the call return that number. `EBADF` if `number` exceeds the task's limit, `ENOENT` if the
+    /// call is not pending any more.
+    pub(crate) fn return_fd(&self, fd: &OwnedFd, number: Option<u32>, cloexec: bool) -> Result<(), Errno> {
+        sys::add_fd(self.listener.as_fd(), self.notification.id, fd.as_fd(), number, cloexec)
+    }
+}
 
 /// The reply to an intercepted call.
 pub(crate) enum Reply {
@@ -31,7 +79,7 @@ impl From<Errno> for Reply {
 
 /// The file descriptor from which intercepted calls are received.
 pub(crate) struct SeccompListener {
-    fd: OwnedFd,
+    pub(crate) fd: Arc<OwnedFd>,
     /// The last result that was not delivered because a signal had interrupted the call. If the
     /// task restarts the call, it gets this result.
     undelivered: Option<(Notification, Result<i64, Errno>)>,
@@ -40,7 +88,7 @@ pub(crate) struct SeccompListener {
 impl SeccompListener {
     pub(crate) fn new(fd: OwnedFd) -> Self {
         sys::set_sync_wake_up(fd.as_fd());
-        Self { fd, undelivered: None }
+        Self { fd: Arc::new(fd), undelivered: None }
     }
 
     /// Receives the next call; blocks until there is one. `ENOENT` if its task has ended.
@@ -80,29 +128,10 @@ impl SeccompListener {
         }
     }
 
-    /// Installs `fd` as the task's file descriptor `number`, or as its lowest free one, and lets
-    /// the call return that number. `EBADF` if `number` exceeds the task's limit, `ENOENT` if the
-    /// call is not pending any more.
-    pub(crate) fn return_fd(
-        &self,
-        id: u64,
-        fd: &OwnedFd,
-        number: Option<u32>,
-        close_on_exec: bool,
-    ) -> Result<(), Errno> {
-        sys::add_fd(self.fd.as_fd(), id, fd.as_fd(), number, close_on_exec)
-    }
-
     /// Takes the undelivered result of a call that the task has restarted.
     pub(crate) fn take_undelivered(&mut self, call: &Notification) -> Option<Result<i64, Errno>> {
         let identity = |of: &Notification| (of.pid, of.data.nr, of.data.args);
         let restarted = self.undelivered.take_if(|(before, _)| identity(before) == identity(call));
         restarted.map(|(_, result)| result)
-    }
-}
-
-impl AsFd for SeccompListener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 }

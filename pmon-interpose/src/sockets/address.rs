@@ -4,7 +4,7 @@
 use pmon_core::wire::u32_at;
 use rustix::io::Errno;
 
-use crate::seccomp::call::InterceptedCall;
+use crate::seccomp::listener::InterceptedCall;
 use crate::sockets::proxy::SocketProxy;
 use crate::tracee::memory::{TraceeMemory, checked_len};
 

@@ -6,8 +6,7 @@ use pmon_fake::QueuedDatagram;
 use rustix::io::Errno;
 
 use crate::error::{InterposeError, ServeError, ServeResult};
-use crate::seccomp::call::InterceptedCall;
-use crate::seccomp::listener::{Reply, SeccompListener};
+use crate::seccomp::listener::{InterceptedCall, Reply, SeccompListener};
 use crate::sockets::emitter::EventEmitter;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::ReceiveCall;
@@ -22,22 +21,17 @@ const EMPTY_READS: u32 = 3;
 
 /// The tracee's sockets, its blocked and waiting calls, and the emitter of events.
 pub(crate) struct EventDelivery {
+    pub(crate) listener: SeccompListener,
     pub(crate) sockets: SocketTable,
     /// Receiving calls that wait for a datagram.
     blocked: Vec<BlockedReceive>,
     /// Tasks that may still be in a waiting call that the kernel executes.
     pub(crate) pollers: Vec<u32>,
     emitter: EventEmitter,
-    pub(crate) deferred: DeferredWork,
-}
-
-/// Work that a call causes and that is done after the reply to it.
-#[derive(Default)]
-pub(crate) struct DeferredWork {
-    /// Emit events for tasks in waiting calls.
-    pub(crate) advance: bool,
-    /// Retry blocked calls, because events were emitted.
-    pub(crate) resume: bool,
+    /// After the reply to the current call, events are emitted for tasks in waiting calls.
+    pub(crate) must_advance: bool,
+    /// After the reply to the current call, blocked calls are retried, because events were emitted.
+    pub(crate) must_resume: bool,
 }
 
 /// A receiving call that waits for a datagram.
@@ -55,13 +49,15 @@ struct BlockedReceive {
 }
 
 impl EventDelivery {
-    pub(crate) fn new(sockets: SocketTable) -> Self {
+    pub(crate) fn new(listener: SeccompListener, sockets: SocketTable) -> Self {
         Self {
+            listener,
             sockets,
             blocked: Vec::new(),
             pollers: Vec::new(),
             emitter: EventEmitter::new(),
-            deferred: DeferredWork::default(),
+            must_advance: false,
+            must_resume: false,
         }
     }
 
@@ -99,16 +95,12 @@ impl EventDelivery {
     }
 
     /// Does the work that the current call has deferred.
-    pub(crate) fn finish_call<W: ReplayWorld>(
-        &mut self,
-        world: &mut W,
-        listener: &mut SeccompListener,
-    ) -> ServeResult<W> {
-        if std::mem::take(&mut self.deferred.advance) {
-            self.advance_all(world, listener)?;
+    pub(crate) fn finish_call<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W> {
+        if std::mem::take(&mut self.must_advance) {
+            self.advance_all(world)?;
         }
-        if std::mem::take(&mut self.deferred.resume) {
-            self.resume_blocked(world, listener)?;
+        if std::mem::take(&mut self.must_resume) {
+            self.resume_blocked(world)?;
         }
         Ok(())
     }
@@ -117,25 +109,20 @@ impl EventDelivery {
     pub(crate) fn advance_clock<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &mut SeccompListener,
     ) -> ServeResult<W, Option<Duration>> {
-        let (due, has_emitted) = self.emitter.advance_clock(&mut self.sockets, world, listener)?;
+        let (due, has_emitted) = self.emitter.advance_clock(&mut self.sockets, world, &self.listener)?;
         if has_emitted {
             world.mark_received();
             self.sockets.notify_ready();
-            self.resume_blocked(world, listener)?;
+            self.resume_blocked(world)?;
         }
         Ok(due)
     }
 
     /// Continues an incomplete batch. Returns whether it is still incomplete.
-    pub(crate) fn continue_batch<W: ReplayWorld>(
-        &mut self,
-        world: &mut W,
-        listener: &mut SeccompListener,
-    ) -> ServeResult<W, bool> {
+    pub(crate) fn continue_batch<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W, bool> {
         if std::mem::take(&mut self.emitter.batch_is_incomplete) {
-            self.advance_all(world, listener)?;
+            self.advance_all(world)?;
         }
         Ok(self.emitter.batch_is_incomplete)
     }
@@ -147,35 +134,27 @@ impl EventDelivery {
         indexes: &[usize],
         receiver: Option<usize>,
     ) -> ServeResult<W> {
-        self.deferred.resume |= self.emitter.advance(&mut self.sockets, world, indexes, receiver)?;
+        self.must_resume |= self.emitter.advance(&mut self.sockets, world, indexes, receiver)?;
         Ok(())
     }
 
     /// Emits events until each subscribed socket is ready, for tasks in waiting calls, and resumes
     /// blocked calls.
-    pub(crate) fn advance_all<W: ReplayWorld>(
-        &mut self,
-        world: &mut W,
-        listener: &mut SeccompListener,
-    ) -> ServeResult<W> {
+    pub(crate) fn advance_all<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W> {
         for index in 0..self.sockets.proxies.len() {
             if self.sockets.proxies[index].socket.receives_events() {
                 self.advance(world, &[index], None)?;
             }
         }
-        self.resume_blocked(world, listener)
+        self.resume_blocked(world)
     }
 
     /// Emits events although a socket is half full: the tracee sleeps without reading it.
-    pub(crate) fn advance_past_abandoned<W: ReplayWorld>(
-        &mut self,
-        world: &mut W,
-        listener: &mut SeccompListener,
-    ) -> ServeResult<W> {
+    pub(crate) fn advance_past_abandoned<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W> {
         for proxy in self.sockets.proxies.iter_mut().filter(|proxy| proxy.is_lagging()) {
             proxy.is_abandoned = true;
         }
-        self.advance_all(world, listener)
+        self.advance_all(world)
     }
 
     /// Moves datagrams of untracked sockets, and emits events while they have room.
@@ -195,14 +174,10 @@ impl EventDelivery {
     }
 
     /// Ends the input: once their queues are empty, all sockets return the end of file.
-    pub(crate) fn end_input<W: ReplayWorld>(
-        &mut self,
-        world: &mut W,
-        listener: &mut SeccompListener,
-    ) -> Result<(), InterposeError> {
+    pub(crate) fn end_input<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), InterposeError> {
         world.kernel().end_of_file();
         self.sockets.proxies.iter_mut().for_each(SocketProxy::notify);
-        match self.resume_blocked(world, listener) {
+        match self.resume_blocked(world) {
             Ok(()) | Err(ServeError::World(_)) => Ok(()),
             Err(ServeError::Interpose(error)) => Err(error),
         }
@@ -229,7 +204,7 @@ impl EventDelivery {
         let (notification, file) = (intercepted.notification, proxy.file);
         let mut blocked =
             BlockedReceive { notification, call, file, received: 0, dequeued: Vec::new(), deadline };
-        let reply = match self.try_receive(world, intercepted.listener, &mut blocked, index, blocks) {
+        let reply = match self.try_receive(world, &mut blocked, index, blocks) {
             Ok(reply) => reply,
             // The call is retried from its first datagram on.
             Err(error) => {
@@ -248,7 +223,6 @@ impl EventDelivery {
     fn try_receive<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &SeccompListener,
         blocked: &mut BlockedReceive,
         index: usize,
         blocks: bool,
@@ -266,7 +240,7 @@ impl EventDelivery {
                 self.advance(world, &[index], Some(index))?;
                 // That may have taken long: another task may have got the id of a task that has
                 // ended.
-                if !listener.is_pending(notification.id) {
+                if !self.listener.is_pending(notification.id) {
                     blocked.requeue(&mut self.sockets);
                     return Ok(Some(Reply::Deferred));
                 }
@@ -277,7 +251,7 @@ impl EventDelivery {
                 Ok(copied) => {
                     proxy.is_abandoned = false;
                     world.mark_received();
-                    self.deferred.advance |= std::mem::take(&mut self.emitter.is_held_back);
+                    self.must_advance |= std::mem::take(&mut self.emitter.is_held_back);
                     len = copied;
                     *received += 1;
                     // A single datagram leaves the queue after the reply has been delivered.
@@ -301,7 +275,7 @@ impl EventDelivery {
                         self.emitter.count_empty_read();
                         // Another task waits for the event, or for an edge on this socket.
                         if !self.pollers.is_empty() {
-                            self.deferred.advance = true;
+                            self.must_advance = true;
                             if proxy.is_ready() {
                                 proxy.notify();
                             }
@@ -313,7 +287,7 @@ impl EventDelivery {
             }
         }
         let result = if is_recvmmsg { *received as i64 } else { len as i64 };
-        match listener.complete(notification.id, Ok(result)) {
+        match self.listener.complete(notification.id, Ok(result)) {
             Ok(()) if !is_recvmmsg => drop(call.dequeue(&mut self.sockets.proxies[index])),
             Ok(()) => {}
             // A signal has interrupted the call; the task will restart it.
@@ -324,25 +298,21 @@ impl EventDelivery {
     }
 
     /// Retries all blocked calls.
-    fn resume_blocked<W: ReplayWorld>(
-        &mut self,
-        world: &mut W,
-        listener: &mut SeccompListener,
-    ) -> ServeResult<W> {
+    fn resume_blocked<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W> {
         let mut result = Ok(());
         for mut blocked in std::mem::take(&mut self.blocked) {
             let notification = blocked.notification;
-            if !listener.is_pending(notification.id) {
+            if !self.listener.is_pending(notification.id) {
                 blocked.requeue(&mut self.sockets);
                 continue;
             }
             // A blocked call keeps the socket, even if another thread closes its descriptor.
             let Some(index) = self.sockets.index_of(blocked.file) else {
-                listener.reply(&notification, Errno::BADF.into())?;
+                self.listener.reply(&notification, Errno::BADF.into())?;
                 continue;
             };
-            match self.try_receive(world, listener, &mut blocked, index, true) {
-                Ok(Some(reply)) => listener.reply(&notification, reply)?,
+            match self.try_receive(world, &mut blocked, index, true) {
+                Ok(Some(reply)) => self.listener.reply(&notification, reply)?,
                 Ok(None) => self.blocked.push(blocked),
                 Err(error) => {
                     self.blocked.push(blocked);
@@ -354,14 +324,14 @@ impl EventDelivery {
     }
 
     /// Replies to blocked calls whose time-out has expired.
-    pub(crate) fn expire(&mut self, listener: &SeccompListener) -> Result<(), Errno> {
+    pub(crate) fn expire(&mut self) -> Result<(), Errno> {
         let now = Instant::now();
         let is_expired =
             |blocked: &mut BlockedReceive| blocked.deadline.is_some_and(|deadline| deadline <= now);
         let expired: Vec<_> = self.blocked.extract_if(.., is_expired).collect();
         for mut blocked in expired {
             let result = if blocked.received > 0 { Ok(blocked.received as i64) } else { Err(Errno::AGAIN) };
-            match listener.complete(blocked.notification.id, result) {
+            match self.listener.complete(blocked.notification.id, result) {
                 // A signal has interrupted the call before.
                 Err(Errno::NOENT) => blocked.requeue(&mut self.sockets),
                 done => done?,

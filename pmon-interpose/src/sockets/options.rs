@@ -7,7 +7,7 @@ use pmon_core::wire::u64_at;
 use pmon_fake::SockFilter;
 use rustix::io::Errno;
 
-use crate::seccomp::call::InterceptedCall;
+use crate::seccomp::listener::InterceptedCall;
 use crate::sockets::address::encode_address;
 use crate::sockets::proxy::SocketProxy;
 use crate::tracee::memory::{TraceeMemory, checked_len};

@@ -8,8 +8,7 @@ use pmon_core::wire::{u32_at, u64_at};
 use rustix::io::Errno;
 
 use crate::error::{InterposeError, ServeResult};
-use crate::seccomp::call::InterceptedCall;
-use crate::seccomp::listener::Reply;
+use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::{EpollInterest, SocketProxy};
 use crate::sockets::table::SocketTable;
@@ -94,7 +93,7 @@ pub(crate) fn note_epoll_ctl(
         let (events, data) = (u32_at(&event, 0), u64_at(&event, EPOLL_DATA));
         epolls.push(EpollInterest { set: set as u32, events, data });
     }
-    delivery.deferred.advance |= !delivery.pollers.is_empty();
+    delivery.must_advance |= !delivery.pollers.is_empty();
     Ok(())
 }
 

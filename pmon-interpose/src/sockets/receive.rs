@@ -7,7 +7,7 @@ use pmon_fake::QueuedDatagram;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use crate::seccomp::call::InterceptedCall;
+use crate::seccomp::listener::InterceptedCall;
 use crate::sockets::address::encode_address;
 use crate::sockets::proxy::{MAX_DATAGRAM, SocketProxy};
 use crate::tracee::memory::{CMSGHDR, MMSGHDR, MSGHDR, NO_OFFSET, TraceeMemory, UIO_MAXIOV, checked_len};

@@ -3,7 +3,7 @@
 use pmon_core::wire::{u32_at, u64_at};
 use rustix::io::Errno;
 
-use crate::seccomp::call::InterceptedCall;
+use crate::seccomp::listener::InterceptedCall;
 use crate::sockets::address::{NetlinkAddress, SOCKADDR_STORAGE, read_address};
 use crate::sockets::proxy::SocketProxy;
 use crate::tracee::memory::{CMSGHDR, MMSGHDR, MSGHDR, NO_OFFSET, TraceeMemory, UIO_MAXIOV, checked_len};

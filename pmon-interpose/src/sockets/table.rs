@@ -7,10 +7,9 @@ use pmon_fake::Kernel;
 use rustix::io::Errno;
 
 use crate::error::InterposeError;
-use crate::seccomp::call::InterceptedCall;
 use crate::seccomp::fd_numbers::ReservedFds;
 use crate::seccomp::filter::NETLINK_CONNECTOR;
-use crate::seccomp::listener::Reply;
+use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::send;
 use crate::tracee::fds::{FileId, file_id};

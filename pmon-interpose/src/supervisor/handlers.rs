@@ -1,5 +1,7 @@
 //! Dispatches each intercepted call to its handler.
 
+use std::sync::Arc;
+
 use pmon_fake::Errno;
 
 use crate::error::{InterposeError, ServeResult};
@@ -7,9 +9,8 @@ use crate::processes::id_calls;
 use crate::processes::pidfd::PidFdTable;
 use crate::procfs::path_calls;
 use crate::procfs::tree::ProcfsTree;
-use crate::seccomp::call::InterceptedCall;
 use crate::seccomp::filter::{is_wait, opens_connector_by_foreign_abi, takes_process_id};
-use crate::seccomp::listener::{Reply, SeccompListener};
+use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::is_receive;
@@ -41,10 +42,10 @@ impl CallHandlers {
     pub(crate) fn handle<W: ReplayWorld>(
         &mut self,
         world: &mut W,
-        listener: &SeccompListener,
         notification: Notification,
     ) -> ServeResult<W, Reply> {
         let Self { tracee, tasks, delivery, procfs, pidfds } = self;
+        let listener = Arc::clone(&delivery.listener.fd);
         let call = &mut InterceptedCall { notification, listener, tasks };
         if let Some(opens_connector) = opens_connector_by_foreign_abi(&notification) {
             delivery.sockets.has_refused_foreign_abi |= opens_connector;
@@ -87,7 +88,7 @@ impl CallHandlers {
             nr if is_send(nr) => {
                 let reply = send(proxy, call).into();
                 delivery.sockets.notify_ready();
-                delivery.deferred.resume = true;
+                delivery.must_resume = true;
                 reply
             }
             libc::SYS_bind => {

@@ -35,7 +35,6 @@ pub(crate) mod run;
 /// are killed when the supervisor is dropped or the thread that started it ends.
 pub struct Supervisor {
     launched: Launched,
-    listener: SeccompListener,
     handlers: CallHandlers,
     /// A received call whose handler failed; [`Supervisor::serve`] handles it again.
     retry: Option<Notification>,
@@ -86,12 +85,14 @@ impl Supervisor {
         let handlers = CallHandlers {
             tracee: TraceeProcesses { init: launched.pid },
             tasks: TaskFds::default(),
-            delivery: EventDelivery::new(SocketTable::new(launched.reserved.clone())),
+            delivery: EventDelivery::new(
+                SeccompListener::new(listener),
+                SocketTable::new(launched.reserved.clone()),
+            ),
             procfs,
             pidfds: PidFdTable::default(),
         };
-        let listener = SeccompListener::new(listener);
-        Ok(Self { launched, listener, handlers, retry: None, state: TraceeState::Running })
+        Ok(Self { launched, handlers, retry: None, state: TraceeState::Running })
     }
 
     /// Emits events that are due and handles one of the program's calls. Waits for at most
@@ -108,10 +109,10 @@ impl Supervisor {
             self.handle(world, notification)?;
             return Ok(Served::Calls);
         }
-        let due = self.handlers.delivery.advance_clock(world, &mut self.listener)?;
+        let due = self.handlers.delivery.advance_clock(world)?;
         self.handlers.pidfds.update(world.processes());
         self.handlers.delivery.pump_untracked(world)?;
-        let is_incomplete = self.handlers.delivery.continue_batch(world, &mut self.listener)?;
+        let is_incomplete = self.handlers.delivery.continue_batch(world)?;
         let timeout = if is_incomplete { Duration::ZERO } else { timeout };
         let deadline = self.handlers.delivery.next_deadline();
         let until_deadline = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -121,7 +122,7 @@ impl Supervisor {
             tv_nsec: timeout.subsec_nanos().into(),
         };
         let mut fds = vec![
-            PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.handlers.delivery.listener.fd.as_fd(), PollFlags::IN),
             PollFd::new(&self.launched.control, PollFlags::IN),
         ];
         let untracked = self.handlers.delivery.sockets.proxies.iter().filter_map(SocketProxy::poll_interest);
@@ -135,7 +136,7 @@ impl Supervisor {
             self.handlers.delivery.sockets.remove_closed();
         }
         if has_call {
-            match self.listener.receive() {
+            match self.handlers.delivery.listener.receive() {
                 Ok(notification) => {
                     self.handle(world, notification)?;
                     return Ok(Served::Calls);
@@ -148,16 +149,16 @@ impl Supervisor {
         if has_message {
             return self.receive_message().map_err(ServeError::Interpose);
         }
-        self.handlers.delivery.expire(&self.listener)?;
+        self.handlers.delivery.expire()?;
         Ok(Served::Nothing)
     }
 
     /// Handles one call and replies to it.
     fn handle<W: ReplayWorld>(&mut self, world: &mut W, notification: Notification) -> ServeResult<W> {
         self.handlers.delivery.remove_calls_of(notification.pid);
-        let reply = match self.listener.take_undelivered(&notification) {
+        let reply = match self.handlers.delivery.listener.take_undelivered(&notification) {
             Some(result) => Ok(Reply::Return(result)),
-            None => self.handlers.handle(world, &self.listener, notification),
+            None => self.handlers.handle(world, notification),
         };
         let reply = match reply {
             Ok(reply) => reply,
@@ -166,8 +167,8 @@ impl Supervisor {
                 return Err(error);
             }
         };
-        self.listener.reply(&notification, reply)?;
-        self.handlers.delivery.finish_call(world, &mut self.listener)
+        self.handlers.delivery.listener.reply(&notification, reply)?;
+        self.handlers.delivery.finish_call(world)
     }
 
     /// Handles a message from the new processes.

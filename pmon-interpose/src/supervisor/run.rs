@@ -106,12 +106,12 @@ impl Supervisor {
         match world.next_event().map_err(ServeError::World)? {
             // A program that has slept only briefly may not be waiting for an event.
             NextEvent::Never if idle_timeout < TICK => Ok(()),
-            _ => delivery.advance_past_abandoned(world, &mut self.listener),
+            _ => delivery.advance_past_abandoned(world),
         }
     }
 
     /// Lets the program's receiving calls return the end of file after the queued datagrams.
     pub(super) fn end_input<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), InterposeError> {
-        self.handlers.delivery.end_input(world, &mut self.listener)
+        self.handlers.delivery.end_input(world)
     }
 }
