@@ -1,4 +1,5 @@
-//! The fault injector: decides before each event which faults of a script are due.
+//! The fault injector, which decides before each event which faults of a script are due, and the
+//! effects of faults that have not ended yet.
 
 use oorandom::Rand32;
 use pmon_core::Cpu;
@@ -54,6 +55,35 @@ impl FaultInjector {
             *next = following.min(*next);
         }
         faults
+    }
+}
+
+/// A running fault script, and its effects on coming events.
+#[derive(Debug, Default)]
+pub(crate) struct FaultState {
+    pub(crate) injector: FaultInjector,
+    /// Number of coming events that are not emitted (fault `blind`).
+    pub(crate) blind: u64,
+    pub(crate) delayed: Vec<DelayedDatagram>,
+    /// Length to which the next datagram is truncated (fault `truncate`).
+    pub(crate) truncate: Option<usize>,
+}
+
+/// A datagram that the fault `hold` keeps back.
+#[derive(Debug)]
+pub(crate) struct DelayedDatagram {
+    pub(crate) cpu: Cpu,
+    /// Number of events on other CPUs that come before this datagram.
+    pub(crate) remaining: u32,
+    /// The datagram, or `None` until its event has happened.
+    pub(crate) datagram: Option<Vec<u8>>,
+}
+
+impl FaultState {
+    /// Returns whether datagrams have to be truncated or delayed.
+    #[inline]
+    pub(crate) fn intercepts_datagrams(&self) -> bool {
+        self.truncate.is_some() || !self.delayed.is_empty()
     }
 }
 

@@ -3,4 +3,3 @@
 pub(crate) mod injector;
 pub(crate) mod script;
 pub(crate) mod script_toml;
-pub(crate) mod state;

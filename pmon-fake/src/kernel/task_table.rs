@@ -276,17 +276,10 @@ impl TaskTable {
     fn remove(&mut self, tgid: Tgid) {
         let Some(FakeProcess { parent, links, .. }) = self.processes.remove(tgid.0) else { return };
         let FamilyLinks { first_child, previous, next } = links;
-        match previous {
-            Some(previous) => {
-                if let Some(process) = self.processes.get_mut(previous.0) {
-                    process.links.next = next;
-                }
-            }
-            None => {
-                if let Some(process) = self.processes.get_mut(parent.0) {
-                    process.links.first_child = next;
-                }
-            }
+        if let Some(process) = self.processes.get_mut(previous.unwrap_or(parent).0) {
+            let link =
+                if previous.is_some() { &mut process.links.next } else { &mut process.links.first_child };
+            *link = next;
         }
         if let Some(process) = next.and_then(|next| self.processes.get_mut(next.0)) {
             process.links.previous = previous;

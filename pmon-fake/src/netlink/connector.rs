@@ -12,7 +12,7 @@ use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody, layout, u
 use pmon_core::{Cpu, MonoNs, Seq};
 use rustix::io::Errno;
 
-use crate::faults::state::FaultState;
+use crate::faults::injector::FaultState;
 use crate::netlink::filter::ClassicFilter;
 use crate::netlink::message::{PROC_GROUP, set_seq};
 use crate::netlink::multicast::Multicast;
@@ -22,7 +22,7 @@ use crate::netlink::sequence_numbers::SequenceNumbers;
 use crate::netlink::socket_state::SocketState;
 
 /// The state that all sockets of a fake kernel share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Connector {
     pub(crate) seq: SequenceNumbers,
     now: MonoNs,
@@ -53,19 +53,7 @@ pub(crate) fn lock(connector: &Mutex<Connector>) -> MutexGuard<'_, Connector> {
 
 impl Connector {
     pub(crate) fn new(cpus: u32) -> Self {
-        Self {
-            seq: SequenceNumbers::new(cpus),
-            now: MonoNs(0),
-            event_ns: 1_000,
-            current_cpu: Cpu(0),
-            listeners: 0,
-            sockets: Vec::new(),
-            has_filters: false,
-            joins: 0,
-            events: 0,
-            faults: FaultState::default(),
-            rmem_max: RMEM_MAX,
-        }
+        Self { seq: SequenceNumbers::new(cpus), event_ns: 1_000, rmem_max: RMEM_MAX, ..Self::default() }
     }
 
     pub(crate) fn now(&self) -> MonoNs {
@@ -182,20 +170,6 @@ impl Connector {
             socket.ended = true;
             socket.queue.notify_waiter();
         }
-    }
-
-    pub(crate) fn open(&mut self, privileged: bool) -> usize {
-        self.sockets.push(SocketState::new(privileged));
-        self.sockets.len() - 1
-    }
-
-    /// Closes a socket; as in the kernel, the listener count does not change.
-    pub(crate) fn close(&mut self, id: usize) {
-        self.sockets[id].close();
-    }
-
-    pub(crate) fn socket(&mut self, id: usize) -> &mut SocketState {
-        &mut self.sockets[id]
     }
 
     /// Attaches a filter to socket `id`.

@@ -4,9 +4,8 @@
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody, layout};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 
-use crate::faults::injector::{DueFault, FaultInjector};
+use crate::faults::injector::{DelayedDatagram, DueFault, FaultInjector, FaultState};
 use crate::faults::script::{Fault, MAX_BURST};
-use crate::faults::state::{DelayedDatagram, FaultState};
 use crate::netlink::connector::Connector;
 use crate::netlink::message::{NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, message};
 use crate::netlink::socket_state::SocketState;

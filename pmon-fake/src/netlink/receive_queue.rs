@@ -44,7 +44,8 @@ pub struct QueuedDatagram {
     len: u32,
     /// Bytes of receive buffer that the datagram occupies.
     truesize: u32,
-    sender: u32,
+    /// The sender's netlink port; 0 is the kernel.
+    pub(crate) sender: u32,
     groups: u32,
     bytes: QueuedBytes,
 }
@@ -77,12 +78,6 @@ impl QueuedDatagram {
             QueuedBytes::Boxed(bytes) => bytes,
         }
     }
-
-    /// Returns the sender's netlink port; 0 is the kernel.
-    #[inline]
-    pub(crate) fn sender(&self) -> u32 {
-        self.sender
-    }
 }
 
 /// The result of one [`Socket::recv`](crate::Socket::recv).
@@ -114,15 +109,15 @@ pub struct MemInfo {
 #[derive(Debug)]
 pub(crate) struct ReceiveQueue {
     datagrams: VecDeque<QueuedDatagram>,
-    memory: MemInfo,
+    pub(crate) memory: MemInfo,
     /// Whether the socket drops everything until a receive call leaves the queue empty
     /// (`NETLINK_S_CONGESTED`).
     congested: bool,
-    no_enobufs: bool,
+    pub(crate) no_enobufs: bool,
     /// The error that the next call returns (`sk_err`).
-    error: Option<Errno>,
+    pub(crate) error: Option<Errno>,
     /// Datagrams dropped; unlike [`MemInfo::drops`], this count does not wrap.
-    dropped: u64,
+    pub(crate) dropped: u64,
     /// Notified once, when a receive call would return something.
     waiter: Option<Arc<Notifier>>,
 }
@@ -208,16 +203,26 @@ impl ReceiveQueue {
 
     /// Receives a datagram without waiting (`netlink_recvmsg`).
     pub(crate) fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<ReceivedDatagram, Errno> {
-        let received = self.take(flags.contains(RecvFlags::PEEK), |datagram| {
-            let bytes = datagram.bytes();
-            let copied = bytes.len().min(buffer.len());
-            buffer[..copied].copy_from_slice(&bytes[..copied]);
-            let len = if flags.contains(RecvFlags::TRUNC) { bytes.len() } else { copied };
-            let (truncated, sender, groups) = (copied < bytes.len(), datagram.sender, datagram.groups);
-            ReceivedDatagram { len, truncated, sender, groups }
-        });
+        let received = self.read_first(buffer, flags);
+        if received.is_ok() && !flags.contains(RecvFlags::PEEK) {
+            self.remove_first();
+        }
         self.end_congestion_if_empty();
         received
+    }
+
+    /// Copies the first datagram to `buffer`, or returns and clears the pending error.
+    fn read_first(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<ReceivedDatagram, Errno> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        let datagram = self.datagrams.front().ok_or(Errno::AGAIN)?;
+        let bytes = datagram.bytes();
+        let copied = bytes.len().min(buffer.len());
+        buffer[..copied].copy_from_slice(&bytes[..copied]);
+        let len = if flags.contains(RecvFlags::TRUNC) { bytes.len() } else { copied };
+        let (truncated, sender, groups) = (copied < bytes.len(), datagram.sender, datagram.groups);
+        Ok(ReceivedDatagram { len, truncated, sender, groups })
     }
 
     /// Removes datagrams as long as `visit` accepts them by returning `true`; returns how many were
@@ -236,33 +241,25 @@ impl ReceiveQueue {
             if !visit(datagram) {
                 break;
             }
-            self.memory.rmem_alloc -= datagram.truesize;
-            self.datagrams.pop_front();
+            self.remove_first();
             removed += 1;
         }
         self.end_congestion_if_empty();
         Ok(removed)
     }
 
-    fn take<R>(&mut self, peek: bool, read: impl FnOnce(&QueuedDatagram) -> R) -> Result<R, Errno> {
-        if let Some(error) = self.error.take() {
-            return Err(error);
-        }
-        let datagram = self.datagrams.front().ok_or(Errno::AGAIN)?;
-        let result = read(datagram);
-        if !peek {
-            self.memory.rmem_alloc -= datagram.truesize;
-            self.datagrams.pop_front();
-        }
-        Ok(result)
+    #[inline]
+    fn remove_first(&mut self) -> Option<QueuedDatagram> {
+        let datagram = self.datagrams.pop_front()?;
+        self.memory.rmem_alloc -= datagram.truesize;
+        Some(datagram)
     }
 
     /// Removes the first datagram, even if an error is pending.
     pub(crate) fn pop(&mut self) -> Option<QueuedDatagram> {
-        let datagram = self.datagrams.pop_front()?;
-        self.memory.rmem_alloc -= datagram.truesize;
+        let datagram = self.remove_first();
         self.end_congestion_if_empty();
-        Some(datagram)
+        datagram
     }
 
     /// Puts a removed datagram back to the front, even if the buffer is full.
@@ -294,24 +291,6 @@ impl ReceiveQueue {
         if on {
             self.congested = false;
         }
-    }
-
-    pub(crate) fn no_enobufs(&self) -> bool {
-        self.no_enobufs
-    }
-
-    pub(crate) fn memory(&self) -> MemInfo {
-        self.memory
-    }
-
-    /// Returns the number of datagrams dropped so far.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    /// Returns and clears the pending error (`SO_ERROR`).
-    pub(crate) fn take_error(&mut self) -> Option<Errno> {
-        self.error.take()
     }
 
     /// Returns whether no datagram is queued, no error pending, and the socket not congested.

@@ -8,7 +8,7 @@ use pmon_core::{Cpu, Seq};
 /// Events of this kernel take the next number. External events, from a capture, keep the
 /// differences between their numbers: each is shifted by the count of this kernel's own events on
 /// its CPU. An external event of a CPU above [`MAX_CPUS`] keeps its number.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct SequenceNumbers(Vec<CpuCounter>);
 
 /// The counter of one CPU.

@@ -21,7 +21,7 @@ const LISTEN: u32 = 1;
 const IGNORE: u32 = 2;
 
 /// The state of one socket.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct SocketState {
     pub(crate) queue: ReceiveQueue,
     pub(crate) port: u32,
@@ -58,24 +58,10 @@ struct LastRequest {
 
 impl SocketState {
     pub(crate) fn new(privileged: bool) -> Self {
-        Self {
-            queue: ReceiveQueue::default(),
-            port: 0,
-            bound: false,
-            groups: 0,
-            join_order: 0,
-            peer: None,
-            filter: None,
-            filter_is_locked: false,
-            last_request: None,
-            open: true,
-            privileged,
-            eintr_calls: 0,
-            eagain_calls: 0,
-            ended: false,
-        }
+        Self { open: true, privileged, ..Self::default() }
     }
 
+    /// Closes the socket; as in the kernel, the listener count does not change.
     pub(crate) fn close(&mut self) {
         *self = Self { open: false, ..Self::new(self.privileged) };
     }

@@ -68,18 +68,19 @@ pub struct Readiness {
 
 impl Socket {
     pub(crate) fn open(connector: &Arc<Mutex<Connector>>, owner: Tgid, privileged: bool) -> Self {
-        let id = lock(connector).open(privileged);
-        Self { connector: connector.clone(), id, owner }
+        let sockets = &mut lock(connector).sockets;
+        sockets.push(SocketState::new(privileged));
+        Self { connector: connector.clone(), id: sockets.len() - 1, owner }
     }
 
     /// Runs `act` on the connector's state of this socket, with the connector locked.
-    pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut SocketState) -> R) -> R {
-        act(lock(&self.connector).socket(self.id))
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut SocketState) -> R) -> R {
+        act(&mut lock(&self.connector).sockets[self.id])
     }
 
     /// Closes the socket before it is dropped.
     pub(crate) fn close(&mut self) {
-        lock(&self.connector).close(self.id);
+        self.with(SocketState::close);
     }
 
     /// Binds the socket to a port and to a mask of groups (`bind`).
@@ -91,7 +92,7 @@ impl Socket {
     /// this one, `EPERM` if the groups need privileges that the socket lacks.
     pub fn bind(&mut self, port: u32, groups: u32) -> Result<(), Errno> {
         let mut connector = lock(&self.connector);
-        let socket = connector.socket(self.id);
+        let socket = &mut connector.sockets[self.id];
         let bound = socket.bound.then_some(socket.port);
         if bound.is_some_and(|bound| bound != port) {
             return Err(Errno::INVAL);
@@ -101,11 +102,11 @@ impl Socket {
             return Err(Errno::PERM);
         }
         if bound.is_none() && port != 0 && !connector.is_port_free(port) {
-            connector.socket(self.id).port = port;
+            connector.sockets[self.id].port = port;
             return Err(Errno::ADDRINUSE);
         }
         let port = if port == 0 { auto_port(&connector, self.owner) } else { port };
-        let socket = connector.socket(self.id);
+        let socket = &mut connector.sockets[self.id];
         (socket.port, socket.bound) = (port, true);
         connector.set_groups(self.id, groups);
         Ok(())
@@ -113,7 +114,7 @@ impl Socket {
 
     /// Returns whether the socket owns a port.
     pub fn is_bound(&self) -> bool {
-        lock(&self.connector).socket(self.id).bound
+        lock(&self.connector).sockets[self.id].bound
     }
 
     /// Connects the socket to a port and to the lowest of `groups` (`connect`).
@@ -125,23 +126,23 @@ impl Socket {
     /// `EPERM` if an unprivileged socket connects to anything but the kernel (port and groups 0).
     pub fn connect(&mut self, port: u32, groups: u32) -> Result<(), Errno> {
         let mut connector = lock(&self.connector);
-        if !connector.socket(self.id).privileged && (port, groups) != (0, 0) {
+        if !connector.sockets[self.id].privileged && (port, groups) != (0, 0) {
             return Err(Errno::PERM);
         }
         bind_if_unbound(&mut connector, self.id, self.owner);
-        connector.socket(self.id).peer = Some((port, lowest_group(groups)));
+        connector.sockets[self.id].peer = Some((port, lowest_group(groups)));
         Ok(())
     }
 
     /// Reverts [`Socket::connect`], except that the socket stays bound (`connect` to `AF_UNSPEC`).
     pub fn disconnect(&mut self) {
-        lock(&self.connector).socket(self.id).peer = None;
+        lock(&self.connector).sockets[self.id].peer = None;
     }
 
     /// Returns the peer (`getpeername`): the port and the group mask of [`Socket::connect`], or
     /// zeros if the socket is not connected.
     pub fn peer_name(&self) -> (u32, u32) {
-        lock(&self.connector).socket(self.id).peer.unwrap_or_default()
+        lock(&self.connector).sockets[self.id].peer.unwrap_or_default()
     }
 
     /// Returns the address (`getsockname`): the port and the mask of groups.
@@ -149,9 +150,7 @@ impl Socket {
     /// After a `bind` that failed with `EADDRINUSE`, the port is the requested one, which another
     /// socket owns.
     pub fn name(&self) -> (u32, u32) {
-        let mut connector = lock(&self.connector);
-        let socket = connector.socket(self.id);
-        (socket.port, socket.groups)
+        self.with(|socket| (socket.port, socket.groups))
     }
 
     /// Joins the group with number `group` (`NETLINK_ADD_MEMBERSHIP`).
@@ -177,7 +176,7 @@ impl Socket {
             _ => return Err(Errno::INVAL),
         };
         let mut connector = lock(&self.connector);
-        let socket = connector.socket(self.id);
+        let socket = &mut connector.sockets[self.id];
         if on && !socket.privileged && group % 2 == 0 {
             return Err(Errno::PERM);
         }
@@ -189,7 +188,7 @@ impl Socket {
     /// Returns the readiness of the socket, as `poll` with a timeout of 0.
     pub fn poll(&self) -> Readiness {
         let mut connector = lock(&self.connector);
-        let socket = connector.socket(self.id);
+        let socket = &mut connector.sockets[self.id];
         let (readable, error) = socket.queue.readiness();
         Readiness { readable: readable || socket.ended, error }
     }
@@ -212,7 +211,7 @@ impl Socket {
     pub fn receives_events(&self) -> bool {
         let mut connector = lock(&self.connector);
         let has_listeners = connector.listeners >= 1;
-        let socket = connector.socket(self.id);
+        let socket = &mut connector.sockets[self.id];
         has_listeners && socket.is_in_proc_group() && socket.port != 0 && !socket.ended
     }
 
@@ -237,7 +236,7 @@ impl Socket {
     /// unprivileged socket sends to anything but the kernel, `ECONNREFUSED` if no socket has the
     /// port or that socket is connected to another port, `EAGAIN` if its receive buffer is full.
     pub fn send_to(&mut self, datagram: &[u8], port: u32, groups: u32) -> Result<usize, Errno> {
-        let privileged = lock(&self.connector).socket(self.id).privileged;
+        let privileged = lock(&self.connector).sockets[self.id].privileged;
         self.send_as(privileged, datagram, port, groups)
     }
 
@@ -278,7 +277,7 @@ impl Socket {
             return Err(Errno::OPNOTSUPP);
         }
         let mut connector = lock(&self.connector);
-        let socket = connector.socket(self.id);
+        let socket = &mut connector.sockets[self.id];
         if socket.eintr_calls > 0 {
             socket.eintr_calls -= 1;
             return Err(Errno::INTR);
@@ -311,9 +310,9 @@ impl Socket {
 
 /// Binds an unbound socket to an automatic port (`netlink_autobind`).
 fn bind_if_unbound(connector: &mut Connector, id: usize, owner: Tgid) {
-    if !connector.socket(id).bound {
+    if !connector.sockets[id].bound {
         let port = auto_port(connector, owner);
-        let socket = connector.socket(id);
+        let socket = &mut connector.sockets[id];
         (socket.port, socket.bound) = (port, true);
     }
 }
@@ -339,7 +338,7 @@ impl Source for Socket {
 
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, Errno> {
         let mut connector = lock(&self.connector);
-        let socket = connector.socket(self.id);
+        let socket = &mut connector.sockets[self.id];
         // A source repeats interrupted calls.
         socket.eintr_calls = 0;
         if socket.eagain_calls > 0 {
@@ -349,7 +348,7 @@ impl Source for Socket {
         if batch.is_full() {
             return Ok(Received::Datagrams(0));
         }
-        match socket.queue.drain(|datagram| batch.push(datagram.bytes(), datagram.sender())) {
+        match socket.queue.drain(|datagram| batch.push(datagram.bytes(), datagram.sender)) {
             Err(Errno::NOBUFS) => Ok(Received::Overrun),
             Err(error) => Err(error),
             Ok(0) if socket.ended => Ok(Received::Closed),
@@ -359,6 +358,6 @@ impl Source for Socket {
     }
 
     fn drops(&mut self) -> Result<Option<u64>, Errno> {
-        Ok(Some(lock(&self.connector).socket(self.id).queue.dropped()))
+        Ok(Some(lock(&self.connector).sockets[self.id].queue.dropped))
     }
 }

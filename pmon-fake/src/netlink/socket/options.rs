@@ -14,7 +14,7 @@ impl Socket {
     pub fn set_rcvbuf(&mut self, bytes: i32) {
         let mut connector = lock(&self.connector);
         let rmem_max = connector.rmem_max;
-        connector.socket(self.id).queue.set_rcvbuf(bytes, Some(rmem_max));
+        connector.sockets[self.id].queue.set_rcvbuf(bytes, Some(rmem_max));
     }
 
     /// Sets `SO_RCVBUFFORCE`: the kernel doubles `bytes`, without a limit.
@@ -23,7 +23,7 @@ impl Socket {
     /// `EPERM` without privileges.
     pub fn force_rcvbuf(&mut self, bytes: i32) -> Result<(), Errno> {
         let mut connector = lock(&self.connector);
-        let socket = connector.socket(self.id);
+        let socket = &mut connector.sockets[self.id];
         if !socket.privileged {
             return Err(Errno::PERM);
         }
@@ -38,17 +38,17 @@ impl Socket {
 
     /// Returns whether `NETLINK_NO_ENOBUFS` is set.
     pub fn no_enobufs(&self) -> bool {
-        lock(&self.connector).socket(self.id).queue.no_enobufs()
+        lock(&self.connector).sockets[self.id].queue.no_enobufs
     }
 
     /// Returns `SO_MEMINFO`.
     pub fn memory(&self) -> MemInfo {
-        lock(&self.connector).socket(self.id).queue.memory()
+        lock(&self.connector).sockets[self.id].queue.memory
     }
 
     /// Returns and clears `SO_ERROR`, the error that the next call would have failed with.
     pub fn take_error(&mut self) -> Option<Errno> {
-        self.with(|socket| socket.queue.take_error())
+        self.with(|socket| socket.queue.error.take())
     }
 
     /// Sets `SO_ATTACH_FILTER`: runs `program`, a classic BPF filter, on each datagram that is sent
@@ -65,7 +65,7 @@ impl Socket {
     /// program then stays attached.
     pub fn attach_filter(&mut self, program: &[SockFilter]) -> Result<(), Errno> {
         let mut connector = lock(&self.connector);
-        if connector.socket(self.id).filter_is_locked {
+        if connector.sockets[self.id].filter_is_locked {
             return Err(Errno::PERM);
         }
         connector.attach_filter(self.id, ClassicFilter::new(program)?);
@@ -87,7 +87,7 @@ impl Socket {
 
     /// Returns `SO_GET_FILTER`, the program as it was attached.
     pub fn filter(&self) -> Option<Box<[SockFilter]>> {
-        lock(&self.connector).socket(self.id).filter.as_ref().map(|filter| filter.program().into())
+        lock(&self.connector).sockets[self.id].filter.as_ref().map(|filter| filter.program.clone())
     }
 
     /// Sets `SO_LOCK_FILTER`: the filter, or its absence, can no longer be changed.
@@ -106,6 +106,6 @@ impl Socket {
 
     /// Returns whether `SO_LOCK_FILTER` is set.
     pub fn is_filter_locked(&self) -> bool {
-        lock(&self.connector).socket(self.id).filter_is_locked
+        lock(&self.connector).sockets[self.id].filter_is_locked
     }
 }
