@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --profile dist --bench program`
 
-#![allow(clippy::print_stderr, reason = "what is skipped is said")]
+#![allow(clippy::print_stderr, reason = "skipped measurements are reported")]
 
 use std::convert::Infallible;
 use std::hint::black_box;

@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 #[test]
 fn counts_events_and_reports_losses() {
-    let capture = pmon_testkit::support::capture(&pmon_testkit::support::story(), 4);
+    let capture = pmon_testkit::support::capture(&pmon_testkit::support::git_status_records(), 4);
     let (events, losses) = read(capture.as_slice()).unwrap();
     assert_eq!((events["exec"], events["exit"]), (2, 3));
     assert_eq!(losses, ["123 events lost on CPU 1: Socket"]);

@@ -74,7 +74,7 @@ impl<S: Sink> Rerecorder<S> {
     /// # Errors
     /// Fails like [`Rerecorder::take`].
     pub fn begin<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<bool, RerecordError> {
-        let has_more = replay.approach();
+        let has_more = replay.advance_to_start();
         self.hand_over(replay)?;
         Ok(has_more?)
     }

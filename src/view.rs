@@ -143,7 +143,7 @@ impl<W: Write> View<W> {
             let unshown = unshown.join(", and ");
             terminal::eprintln(format_args!("pmon: {unshown}; the classic format has no line for that"));
         }
-        report_forgotten(self.processes.incomplete());
+        report_incomplete(self.processes.incomplete());
     }
 
     /// Explains why no event is shown, or none of a requested process.
@@ -153,7 +153,7 @@ impl<W: Write> View<W> {
     }
 
     /// Describes what is uncertain about the requested tree, if anything.
-    pub(crate) fn doubt(&self) -> Option<String> {
+    pub(crate) fn uncertainty(&self) -> Option<String> {
         let tree = self.filter.tree.as_ref()?;
         let processes = match tree.uncertain() {
             0 => return None,
@@ -273,10 +273,10 @@ fn write_error(error: io::Error) -> SinkError {
     SinkError::from_io("write to", "standard output".into(), None, error)
 }
 
-/// Reports the number of processes that did not fit into the process table.
-pub(crate) fn report_forgotten(forgotten: u64) {
-    if forgotten > 0 {
-        let times = counted(forgotten, "time");
+/// Reports how often a detail of a process did not fit into the process table.
+pub(crate) fn report_incomplete(incomplete: u64) {
+    if incomplete > 0 {
+        let times = counted(incomplete, "time");
         terminal::eprintln(format_args!(
             "pmon: too many processes to keep in memory: {times}, a detail of a process is not shown"
         ));

@@ -18,7 +18,7 @@ pub trait ReplayWorld {
     /// When the next event cannot be read.
     fn next_event(&mut self) -> Result<NextEvent, Self::Error>;
 
-    /// Emits the next event, even if [`ReplayWorld::next_event`] says that it is not due.
+    /// Emits the next event, even if it is not due according to [`ReplayWorld::next_event`].
     ///
     /// # Errors
     /// When the world cannot continue.

@@ -7,7 +7,7 @@ use pmon_core::wire::EventKind;
 use thiserror::Error;
 
 use crate::details::cgroups::{self, CgroupError};
-use crate::details::procfs::kinship::{Identity, identity};
+use crate::details::procfs::parents::{Identity, identity};
 
 /// Maximum number of users in a [`Scope`].
 pub const MAX_UIDS: usize = 16;

@@ -152,7 +152,7 @@ impl<R: Read> CaptureWorld<R> {
             return Err(error);
         }
         loop {
-            let has_advanced = self.replay.approach();
+            let has_advanced = self.replay.advance_to_start();
             self.share_memory();
             self.replay.take_process_records().for_each(|record| self.procfs.apply(&record));
             if !has_advanced? {

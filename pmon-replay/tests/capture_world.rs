@@ -172,7 +172,7 @@ fn every_exec_of_a_capture_finds_its_command_line() {
     let synth = Synth::new(SynthOptions { events: 3_000, seed: 5, ..SynthOptions::default() }).unwrap();
     let mut encoder = Encoder::new(&synth.header()).unwrap();
     let mut expected = HashMap::new();
-    let told = synth.generate(|record| {
+    let generated = synth.generate(|record| {
         if let Record::Details(details) = record
             && let (DetailsSubject::Exec { tgid, time }, Some(args)) = (details.subject, &details.args)
         {
@@ -180,7 +180,7 @@ fn every_exec_of_a_capture_finds_its_command_line() {
         }
         encoder.push(record)
     });
-    told.unwrap();
+    generated.unwrap();
     let bytes = [encoder.header().to_vec(), encoder.seal().to_vec(), encoder.finish().to_vec()].concat();
     let mut world = world(&bytes);
     let mut socket = listener(&mut world);

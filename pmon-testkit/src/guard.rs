@@ -1,4 +1,4 @@
-//! The guard of live tests: what a test needs, reports of tests that are skipped, and retries.
+//! The guard of live tests: their requirements, reports of skipped tests, and retries.
 //!
 //! A live test states its needs by [`needs`]. If a need is not met, the test is skipped: it prints
 //! one line on standard error, `skipped NAME: REASON`, and passes. A retry prints `retried NAME:

@@ -1,10 +1,10 @@
-//! What the tests of pmon's crates share.
+//! Code that the tests of pmon's crates share.
 //!
-//! * [`conformance`]: what holds for every source of process events.
+//! * [`conformance`]: the contract of every source of process events, as checks.
 //! * [`differential`]: the fake kernel compared with the running one, line by line.
 //! * [`simulator`]: the recorder on the fake kernel, in virtual time.
 //! * [`capture`]: the contents of a capture, and checks of its accounting.
-//! * [`guard`]: what live tests need, skipped tests and retries.
+//! * [`guard`]: requirements of live tests, skipped tests and retries.
 //! * [`live`], [`recorder`], [`programs`]: `pmon record` and other programs, run by live tests.
 //! * [`forge`], [`peak`]: hostile captures, and the memory that a process needs for them.
 //! * [`run`], [`samples`], [`workload`]: `pmon` on small captures, and events for benches.

@@ -164,7 +164,7 @@ pub fn end(us: u64, events: u64) -> Record<'static> {
 
 /// Returns the records of a shell that runs `git status`, which fails. One of its threads starts
 /// and exits, and some events are lost.
-pub fn story() -> Vec<Record<'static>> {
+pub fn git_status_records() -> Vec<Record<'static>> {
     vec![
         scanned(1, 0, "init"),
         scanned(10, 1, "sh"),

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     view.release().map_err(Failure::output)?;
     view.flush().map_err(Failure::output)?;
     view.report_unshown();
-    for remark in [view.unmatched(), view.doubt()].into_iter().flatten() {
+    for remark in [view.unmatched(), view.uncertainty()].into_iter().flatten() {
         terminal::eprintln(format_args!("pmon: {name}: {remark}"));
     }
     if !outcome.clean_end {

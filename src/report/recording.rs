@@ -112,10 +112,10 @@ impl RecordSummary<'_> {
             block.records().try_for_each(|record| view.record(record)).ok()?;
         }
         view.release().and_then(|()| view.flush()).ok()?;
-        let doubt = view.doubt();
+        let uncertainty = view.uncertainty();
         drop(view);
-        let doubt = doubt.map_or_else(String::new, |doubt| format!("({doubt})\n"));
-        Some(doubt + &String::from_utf8(lines).ok()?)
+        let uncertainty = uncertainty.map_or_else(String::new, |uncertainty| format!("({uncertainty})\n"));
+        Some(uncertainty + &String::from_utf8(lines).ok()?)
     }
 }
 

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn json_says_how_far_it_is_complete_only_if_it_is_not_to_the_end() {
+    fn json_has_the_end_of_the_complete_part_of_an_unsealed_capture() {
         let mut wall = WallClock::new();
         wall.observe(ClockAnchor { mono: MonoNs(0), boot_ns: 0, real_ns: 1_767_323_045_000_000_000 });
         let json = |is_sealed| {

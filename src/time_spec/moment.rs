@@ -77,7 +77,7 @@ impl Moment {
 }
 
 /// Resolves the two moments of a range in a capture of this extent. `names` are their options. An
-/// error says what is unknown, or that the range is empty in every capture.
+/// error names the unknown part, or states that the range is empty in every capture.
 pub(crate) fn resolve(
     names: [&str; 2],
     moments: [Option<Moment>; 2],

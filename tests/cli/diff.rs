@@ -62,8 +62,9 @@ fn lost(first: u32, last: u32, cause: LossCause) -> Record<'static> {
 
 #[test]
 fn other_blocks_and_details_are_identical() {
-    let others: Vec<_> = story().into_iter().filter(|record| !matches!(record, Record::Details(_))).collect();
-    let pair = Pair::new(&story(), &others);
+    let others: Vec<_> =
+        git_status_records().into_iter().filter(|record| !matches!(record, Record::Details(_))).collect();
+    let pair = Pair::new(&git_status_records(), &others);
     let ran = pair.diff(&[]).expect(0);
     assert_eq!((&*ran.out, &*ran.err), ("identical: 8 events, 1 loss of 123 events\n", ""));
     let found = pair.diff(&["--json"]).expect(0).json();
@@ -84,10 +85,10 @@ fn a_recorded_replay_is_identical() {
 
 #[test]
 fn the_first_difference_is_shown_in_both_captures() {
-    let mut records = story();
+    let mut records = git_status_records();
     // The exit of process 20 differs.
     records[10] = exit(5, 6, (20, 20), 9);
-    let pair = Pair::new(&story(), &records);
+    let pair = Pair::new(&git_status_records(), &records);
     let ran = pair.check(
         &[],
         8,
@@ -316,13 +317,13 @@ fn a_file_that_is_no_capture_is_refused() {
 
 #[test]
 fn one_of_the_two_may_be_standard_input() {
-    let bytes = capture(&story(), 4);
+    let bytes = capture(&git_status_records(), 4);
     let pair = Pair::of_bytes(&bytes, &bytes);
     for args in [["-", &pair.b], [&pair.a, "-"]] {
         let ran = pmon_with_input(&["diff", args[0], args[1]], &bytes).expect(0);
         assert_eq!(ran.out, "identical: 8 events, 1 loss of 123 events\n");
     }
-    let other = capture(&story()[..6], 4);
+    let other = capture(&git_status_records()[..6], 4);
     let ran = pmon_with_input(&["diff", "-", &pair.b], &other).expect(8);
     assert!(ran.out.contains("standard input"), "{}", ran.out);
     let ran = pmon(&["diff", "-", "-"]).expect(2);

@@ -29,7 +29,7 @@ fn a_missing_file_with_a_partial_file_gives_a_hint() {
 #[test]
 fn file_names_cannot_control_the_terminal() {
     let dir = Dir::new();
-    let file = dir.file("\x1b[31mred\n.pmon", &capture(&story()[..5], 5));
+    let file = dir.file("\x1b[31mred\n.pmon", &capture(&git_status_records()[..5], 5));
     for verb in ["info", "print"] {
         for file in [&file, &format!("{file}.not")] {
             let ran = pmon(&[verb, file]);
@@ -63,9 +63,9 @@ fn a_file_of_another_format_is_refused() {
 #[test]
 fn the_intact_part_of_a_truncated_file_is_printed() {
     let dir = Dir::new();
-    let whole = capture(&story(), 5);
+    let whole = capture(&git_status_records(), 5);
     // Cut within the second block.
-    let first_block_only = capture(&story()[..5], 5).len();
+    let first_block_only = capture(&git_status_records()[..5], 5).len();
     let file = dir.file("x.pmon", &whole[..first_block_only - 20]);
     let ran = pmon(&["print", &file, "--format", "classic"]).expect(4);
     assert!(ran.out.starts_with("set mcast listen ok\n"), "{ran:?}");
@@ -76,8 +76,8 @@ fn the_intact_part_of_a_truncated_file_is_printed() {
 #[test]
 fn damage_is_reported_and_the_rest_is_read() {
     let dir = Dir::new();
-    let mut bytes = capture(&story(), 5);
-    let from = capture(&story()[..5], 5).len();
+    let mut bytes = capture(&git_status_records(), 5);
+    let from = capture(&git_status_records()[..5], 5).len();
     let at = from + 10;
     bytes[at] ^= 0xff;
     let ran = pmon(&["print", &dir.file("x.pmon", &bytes), "--format", "classic"]).expect(4);
@@ -91,7 +91,7 @@ fn a_capture_without_a_readable_part_is_reported() {
     let header = capture(&[], 5);
     let ran = pmon(&["print", &dir.file("x.pmon", &[&header[..], b"garbage"].concat())]);
     assert!(ran.err.contains("not ended cleanly; nothing could be read"), "{ran:?}");
-    let mut records = story();
+    let mut records = git_status_records();
     records.pop();
     let mut bytes = capture(&records, 50);
     bytes[20] ^= 0xff;
@@ -102,7 +102,7 @@ fn a_capture_without_a_readable_part_is_reported() {
 #[test]
 fn a_time_of_day_needs_an_intact_header() {
     let dir = Dir::new();
-    let mut records = story();
+    let mut records = git_status_records();
     records.insert(0, clock());
     let mut bytes = capture(&records, 50);
     bytes[20] ^= 0xff;
@@ -118,7 +118,7 @@ fn a_time_of_day_needs_an_intact_header() {
 #[test]
 fn a_future_version_is_refused() {
     let dir = Dir::new();
-    let mut bytes = capture(&story(), 5);
+    let mut bytes = capture(&git_status_records(), 5);
     // The major version is at offset 8, the header's length at 12, and its checksum at its end.
     bytes[8] = 9;
     let len = bytes[12..16].iter().rev().fold(0, |len, &byte| len << 8 | usize::from(byte));
@@ -130,7 +130,7 @@ fn a_future_version_is_refused() {
 #[test]
 fn a_full_output_is_an_error() {
     let dir = Dir::new();
-    let file = dir.file("x.pmon", &capture(&story(), 5));
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 5));
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
     let output = command(&["print", &file]).stdout(full).output().expect("pmon runs");
     assert_eq!(output.status.code(), Some(7));

@@ -173,8 +173,8 @@ fn forged_captures_stay_within_the_memory_limit() {
 #[test]
 fn a_file_with_a_hole_of_a_tebibyte_is_read_quickly() {
     let dir = Dir::new();
-    let story = support::story();
-    let parts = support::parts(&story, usize::MAX);
+    let records = support::git_status_records();
+    let parts = support::parts(&records, usize::MAX);
     let file = dir.file("a.pmon", &parts[..2].concat());
     let path = dir.path("a.pmon");
     let fd = open(&path, OFlags::WRONLY, Mode::empty()).expect("the file");

@@ -11,7 +11,7 @@ fn info_json(file: &str, code: i32) -> Value {
 #[test]
 fn json_has_the_documented_fields() {
     let dir = Dir::new();
-    let bytes = capture(&story(), 4);
+    let bytes = capture(&git_status_records(), 4);
     let info = info_json(&dir.file("x.pmon", &bytes), 0);
     assert_eq!(info["events"]["total"], 8);
     let by_kind = info["events"]["by_kind"].as_object().expect("an object");
@@ -36,7 +36,7 @@ fn json_has_the_documented_fields() {
 #[test]
 fn the_count_by_kind_agrees_with_the_lines_of_print() {
     let dir = Dir::new();
-    let file = dir.file("x.pmon", &capture(&story(), 4));
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 4));
     let info = info_json(&file, 0);
     let lines = pmon(&["print", &file, "--format", "json"]).expect(0).json_lines();
     for (kind, count) in info["events"]["by_kind"].as_object().expect("an object") {
@@ -48,7 +48,7 @@ fn the_count_by_kind_agrees_with_the_lines_of_print() {
 #[test]
 fn text_has_the_main_facts() {
     let dir = Dir::new();
-    let file = dir.file("x.pmon", &capture(&story(), 4));
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 4));
     let out = pmon(&["info", &file]).expect(0).out;
     for line in [
         "host         box, Linux 6.18.0 x86_64, 2 CPUs",
@@ -68,7 +68,7 @@ fn text_has_the_main_facts() {
 #[test]
 fn an_unfinished_capture_is_read_and_reported() {
     let dir = Dir::new();
-    let mut records = story();
+    let mut records = git_status_records();
     records.pop();
     let whole = capture(&records, 4);
     let file = dir.file("x.pmon.partial", &whole);

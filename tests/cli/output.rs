@@ -43,7 +43,7 @@ fn a_closed_pipe_is_an_error_for_captures_but_not_for_text() {
         assert_eq!(read_some(args, 100).expect(0).err, "");
     }
     // The exit code has the verdict even if no process reads the output.
-    let torn = dir.file("torn.pmon", &capture(&story()[..5], 5));
+    let torn = dir.file("torn.pmon", &capture(&git_status_records()[..5], 5));
     for args in [&["verify", &torn][..], &["verify", "--json", &torn], &["diff", &file, &torn]] {
         let code = pmon(args).code.expect("an exit code");
         assert_ne!(code, 0);
@@ -70,7 +70,7 @@ fn a_closed_pipe_is_an_error_for_record_but_not_for_watch() {
 #[test]
 fn a_full_or_closed_output_is_an_error_of_each_verb() {
     let dir = Dir::new();
-    let file = dir.file("x.pmon", &capture(&story(), 5));
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 5));
     let made = arg(&dir.path("made.pmon"));
     let again = arg(&dir.path("again.pmon"));
     let verbs: [&[&str]; 14] = [
@@ -106,7 +106,7 @@ fn a_full_or_closed_output_is_an_error_of_each_verb() {
 #[test]
 fn a_limit_on_file_sizes_is_named_if_the_file_exceeds_it() {
     let dir = Dir::new();
-    let file = dir.file("x.pmon", &capture(&story(), 5));
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 5));
     let limited = |blocks: u32, args: &str| {
         let script = format!("ulimit -f {blocks}; exec '{}' {args}", env!("CARGO_BIN_EXE_pmon"));
         let mut command = Command::new("sh");
@@ -156,7 +156,7 @@ fn waiting_for_the_reader_of_a_fifo_ends_in_time_or_by_a_signal() {
     let ran = pmon(&["record", "--for", "100ms", "-o", &fifo]).expect(7);
     assert!(ran.err.contains("no process reads the FIFO"), "{}", ran.err);
     assert!(began.elapsed() < Duration::from_secs(20));
-    let file = dir.file("x.pmon", &capture(&story(), 5));
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 5));
     for args in [&["record", "-o", &fifo][..], &["synth", "-o", &fifo], &["replay", &file, "--record", &fifo]]
     {
         for signal in [Signal::INT, Signal::TERM] {
@@ -180,7 +180,7 @@ fn waiting_for_the_reader_of_a_fifo_ends_in_time_or_by_a_signal() {
 #[test]
 fn expected_output_is_not_written_to_a_fifo() {
     let dir = Dir::new();
-    let file = dir.file("x.pmon", &capture(&story(), 5));
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 5));
     let fifo = arg(&dir.path("fifo"));
     assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
     let ran = pmon(&["replay", &file, "--update", "--expect", &fifo, "--", "true"]);

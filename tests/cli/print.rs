@@ -21,7 +21,7 @@ fn print(records: &[Record<'_>], args: &[&str]) -> RunOutput {
 
 #[test]
 fn text_shows_each_event() {
-    let ran = print(&story(), &[]);
+    let ran = print(&git_status_records(), &[]);
     assert_eq!(ran.err, "");
     assert_eq!(
         ran.out,
@@ -178,7 +178,7 @@ fn unknown_process_context_is_null() {
 
 #[test]
 fn threads_are_shown_on_request() {
-    let ran = print(&story(), &["--threads", "--pid", "21"]);
+    let ran = print(&git_status_records(), &["--threads", "--pid", "21"]);
     assert_eq!(
         ran.out,
         "\
@@ -272,7 +272,7 @@ exit: tid=5 pid=5 exit_code=-1
 
 #[test]
 fn json_has_the_documented_fields() {
-    let lines = print(&story(), &["--format", "json"]).json_lines();
+    let lines = print(&git_status_records(), &["--format", "json"]).json_lines();
     let at = |us: u64| (START + us * 1_000, format!("2026-01-02T03:04:05.{:06}000Z", us));
     let common = |kind: &str, us: u64, seq: u32, pid: u32, tid: u32| {
         let (mono_ns, time) = at(us);
@@ -359,7 +359,7 @@ fn csv_rows(out: &str) -> Vec<HashMap<String, String>> {
 
 #[test]
 fn csv_and_json_have_the_same_values() {
-    let mut records = story();
+    let mut records = git_status_records();
     let unknown = unknown_kind();
     records.insert(4, Record::Event(RecordedDatagram::Raw(&unknown), None));
     records.insert(5, Record::Event(RecordedDatagram::Raw(b"\x01\xff"), None));
@@ -413,7 +413,7 @@ fn csv_strings_are_escaped_as_documented() {
 
 /// Returns the kinds and sequence numbers of the printed events.
 fn shown(args: &[&str]) -> Vec<(String, u64)> {
-    let lines = print(&story(), &[&["--format", "json"], args].concat()).json_lines();
+    let lines = print(&git_status_records(), &[&["--format", "json"], args].concat()).json_lines();
     let name = |line: &Value| line["kind"].as_str().unwrap_or_default().to_owned();
     lines.iter().filter_map(|line| Some((name(line), line["seq"].as_u64()?))).collect()
 }
@@ -440,7 +440,7 @@ fn filters_select_events() {
 
 #[test]
 fn only_time_filters_hide_losses() {
-    let has_loss = |args: &[&str]| print(&story(), args).out.contains("events lost");
+    let has_loss = |args: &[&str]| print(&git_status_records(), args).out.contains("events lost");
     assert!(has_loss(&["--kind", "coredump"]));
     assert!(has_loss(&["--pid", "4"]));
     assert!(!has_loss(&["--since", "+1s"]));
@@ -448,7 +448,7 @@ fn only_time_filters_hide_losses() {
 
 #[test]
 fn a_capture_can_be_read_from_standard_input() {
-    let bytes = capture(&story(), 3);
+    let bytes = capture(&git_status_records(), 3);
     let ran = pmon_with_input(&["print", "-", "--format", "json"], &bytes).expect(0);
     assert_eq!(ran.json_lines().len(), 9);
     pmon_with_input(&["print", "-", "--since", "-1s"], &bytes).expect(2);

@@ -13,7 +13,7 @@ use crate::support::*;
 /// Returns records with a blind time, and with the events around the loss.
 fn records_with_blind_time() -> Vec<Record<'static>> {
     let renamed = |us, seq| event(us, 1, seq, EventBody::Comm { task: Task::new(10, 10), comm: comm(b"sh") });
-    let mut records = story();
+    let mut records = git_status_records();
     let end = records.len() - 1;
     records[end] = end_of(10);
     // Recorders write a loss right before the event that reveals it.
@@ -130,7 +130,7 @@ fn a_malformed_script_is_refused_with_its_line() {
 fn excluded_events_never_happened() {
     let dir = Dir::new();
     // The capture is complete, so a gap would come from the filter.
-    let mut records = story();
+    let mut records = git_status_records();
     records.retain(|record| !matches!(record, Record::Loss(_) | Record::Witness(_) | Record::End(_)));
     records.push(Record::End(End { time: MonoNs(START + 3_000_000_000), events: 8, ..End::default() }));
     let file = dir.file("x.pmon", &capture(&records, 4));

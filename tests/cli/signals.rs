@@ -58,7 +58,7 @@ fn a_replayed_program_has_the_signals_of_pmon_except_those_that_end_it() {
         return;
     }
     let dir = Dir::new();
-    let file = dir.file("x.pmon", &capture(&story(), 50));
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 50));
     for way in WAYS {
         let look = [&LOOK[..], &["/proc/self/status"]].concat();
         let expected = run(with_signals(way, &look)).expect(0).out;
@@ -158,7 +158,7 @@ fn a_script_without_an_interpreter_is_run_by_sh() {
     }
     record("-dash").expect(6);
     record(&binary).expect(126);
-    let file = dir.file("x.pmon", &capture(&story(), 50));
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 50));
     let ran = pmon(&["replay", &file, "--", &script, "a b"]);
     if ran.code != Some(6) {
         assert_eq!(ran.expect(5).out, "a b:1\n");

@@ -15,9 +15,9 @@ use crate::support::*;
 /// Returns the start time of a process in clock ticks, as this process sees it: field 22 of
 /// `/proc/<pid>/stat`.
 fn start_ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
-    let (_, behind_the_name) = stat.rsplit_once(") ").expect("a name");
-    behind_the_name.split(' ').nth(19).expect("22 fields").parse().expect("a number")
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is running");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    fields.split(' ').nth(19).expect("22 fields").parse().expect("a number")
 }
 
 /// Returns `CLOCK_MONOTONIC` and `CLOCK_REALTIME` in ns.

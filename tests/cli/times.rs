@@ -107,7 +107,7 @@ fn a_time_in_the_skipped_hour_is_the_time_of_the_change() {
 #[test]
 fn a_reversed_range_is_refused() {
     let dir = Dir::new();
-    let file = dir.file("x.pmon", &capture(&story(), 5));
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 5));
     for range in
         [["03:04:05.000004", "03:04:05.000002"], ["+5us", "+2us"], ["2026-01-03 00:00", "2026-01-02 00:00"]]
     {
@@ -140,7 +140,7 @@ fn assert_no_match(file: &str, selection: &[&str], words: &[&str]) {
 #[test]
 fn a_selection_without_a_match_is_explained() {
     let dir = Dir::new();
-    let file = dir.file("x.pmon", &capture(&story(), 5));
+    let file = dir.file("x.pmon", &capture(&git_status_records(), 5));
     let covers = "from 2026-01-02 03:04:05 UTC to 2026-01-02 03:04:07 UTC";
     assert_no_match(&file, &["--since", "+1h"], &[covers, "starts after them"]);
     assert_no_match(&file, &["--since", "2026-01-02 03:05"], &[covers, "starts after them"]);

@@ -39,7 +39,7 @@ fn a_complete_capture_is_complete() {
 #[test]
 fn a_lossy_capture_is_lossy() {
     let dir = Dir::new();
-    let bytes = capture(&story(), 5);
+    let bytes = capture(&git_status_records(), 5);
     let ran = pmon(&["verify", &dir.file("x.pmon", &bytes)]).expect(3);
     for line in [
         "verdict      complete except 123 events lost in 1 interval (socket)",

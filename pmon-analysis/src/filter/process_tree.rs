@@ -89,7 +89,7 @@ impl ProcessTree {
         match record {
             OwnedRecord::Event(item) => {
                 let Some(event) = &item.event else { return };
-                self.forget_ended();
+                self.remove_ended();
                 match event.body {
                     EventBody::Fork { parent, child } if child.is_leader() => {
                         self.fork(parent.tgid, child.tgid, event.time);
@@ -204,7 +204,7 @@ impl ProcessTree {
         }
     }
 
-    fn forget_ended(&mut self) {
+    fn remove_ended(&mut self) {
         let Some(partial) = &mut self.partial else { return };
         if let Some(ended) = partial.ended.take() {
             partial.outside.remove(ended);

@@ -2,7 +2,7 @@
 //!
 //! `docs/capture-format.md` specifies every byte. The modules build on each other in this order:
 //!
-//! * `records`: what a capture holds, as types;
+//! * `records`: the types of the records;
 //! * `format`: the file header, block headers and limits;
 //! * `codec`: the coding of a block's records, and the [`Encoder`];
 //! * `reader`: the [`Reader`], which finds the intact blocks of a file.

@@ -96,7 +96,7 @@ pub enum EventBody {
         /// The real parent; `None` if the kernel does not send it (before Linux 4.18).
         parent: Option<Task>,
     },
-    /// An event of a kind that this version does not know. Its data are only in the datagram.
+    /// An event of a kind that this version does not support. Its data are only in the datagram.
     Unknown {
         /// `proc_event.what`.
         what: u32,

@@ -10,7 +10,7 @@ macro_rules! event_kinds {
         #[non_exhaustive]
         pub enum EventKind {
             $($(#[$doc])* $kind,)*
-            /// A kind that this version does not know:
+            /// A kind that this version does not support:
             /// [`EventBody::Unknown`](super::EventBody::Unknown).
             Unknown,
         }

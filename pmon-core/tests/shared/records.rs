@@ -216,7 +216,7 @@ pub(crate) const RESERVED_NOTE: u8 = 4;
 
 /// The records of [`sample_records`] that version 1.0 could hold, and a note of the reserved kind.
 pub(crate) fn sample_records_1_0() -> Vec<Owned> {
-    let told = |owned| match owned {
+    let in_version_1_0 = |owned| match owned {
         Owned::Exit(..)
         | Owned::Other(Record::Scope(_) | Record::Excluded(_) | Record::Ring(_) | Record::Forks(_)) => None,
         Owned::Other(Record::Details(details)) => {
@@ -227,7 +227,7 @@ pub(crate) fn sample_records_1_0() -> Vec<Owned> {
         }
         owned => Some(owned),
     };
-    let mut records: Vec<_> = sample_records().into_iter().filter_map(told).collect();
+    let mut records: Vec<_> = sample_records().into_iter().filter_map(in_version_1_0).collect();
     let witness = records.iter().position(|owned| matches!(owned, Owned::Other(Record::Witness(_))));
     records.insert(witness.unwrap(), Owned::Other(Record::Unknown { kind: RESERVED_NOTE }));
     records

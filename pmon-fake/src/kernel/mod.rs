@@ -29,8 +29,8 @@ const OUTSIDE_PROCESS: Tgid = Tgid(PID_MAX);
 ///
 /// Methods such as [`Kernel::fork`] are the system calls of the model's processes. Each emits the
 /// events that the system call causes, on the [current CPU](Kernel::run_on), to all
-/// [sockets](Socket). The model has no threads and no clock: time advances by 1 µs per event, or as
-/// [`Kernel::advance`] says. A method that is passed a task that does not exist panics.
+/// [sockets](Socket). The model has no threads and no clock: time advances by 1 µs per event, and
+/// by [`Kernel::advance`]. A method panics if its task does not exist.
 ///
 /// ```
 /// use pmon_core::batch::Batch;

@@ -64,8 +64,8 @@ impl Connector {
                 self.emit(cpu, EventBody::Ack { ack: amount as u32, err: 0 });
             }
             Fault::Forge => {
-                // The forged event has the number of the next real one, so that only its sender
-                // gives it away.
+                // The forged event has the number of the next real one, and differs from an event
+                // of the kernel only by its sender.
                 let seq = self.seq.next(cpu).unwrap_or_default();
                 if let Some(datagram) = placeholder(cpu, seq, self.now()).encode(ByteOrder::NATIVE) {
                     self.deliver(&datagram, INVENTED_ID);
@@ -109,7 +109,7 @@ impl Connector {
         }
     }
 
-    /// Truncates or delays a datagram where the script says so, and otherwise delivers it.
+    /// Truncates, delays or delivers a datagram, as the faults in effect require.
     #[cold]
     pub(crate) fn broadcast_with_faults(&mut self, cpu: Cpu, datagram: &[u8]) {
         let kept = self.faults.truncate.take().unwrap_or(usize::MAX).min(datagram.len());

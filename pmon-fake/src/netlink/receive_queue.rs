@@ -30,8 +30,8 @@ pub(crate) fn truesize(len: usize) -> u32 {
     if len <= 256 { 832 } else { (len as u32 + 320).next_power_of_two() + 256 }
 }
 
-/// Returns the same for a unicast datagram; above a page of data, such a datagram is charged for
-/// its length only.
+/// Returns the bytes of receive buffer that a unicast datagram of `len` bytes occupies. Above a
+/// page of data, the kernel charges only the length.
 pub(crate) fn truesize_unicast(len: usize) -> u32 {
     let needed = (len as u32).next_multiple_of(64) + 320;
     if needed > 4096 { needed + 256 } else { truesize(len) }

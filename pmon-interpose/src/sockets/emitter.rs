@@ -71,7 +71,7 @@ impl EventEmitter {
         }
     }
 
-    fn exhaust(&mut self) {
+    fn set_exhausted(&mut self) {
         if self.input == InputState::Available {
             self.input = InputState::Exhausted { empty_reads: 0 };
         }
@@ -106,7 +106,7 @@ impl EventEmitter {
                 }
                 NextEvent::Never => {
                     if !sockets.any_ready() {
-                        self.exhaust();
+                        self.set_exhausted();
                     }
                     return Ok((None, has_emitted));
                 }
@@ -148,7 +148,7 @@ impl EventEmitter {
                 }
                 NextEvent::In(_) => break,
                 NextEvent::Never => {
-                    self.exhaust();
+                    self.set_exhausted();
                     break;
                 }
             }

@@ -101,7 +101,7 @@ impl WaitCall {
     fn parse(call: &InterceptedCall<'_>) -> Self {
         let [first, second, ..] = call.args();
         let memory = call.memory();
-        // The kernel refuses what cannot be read.
+        // If the memory is unreadable, the kernel refuses the call.
         match call.nr() {
             libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => {
                 Self::Epoll { set: first as u32, output: second }

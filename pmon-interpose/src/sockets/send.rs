@@ -118,7 +118,7 @@ pub(crate) fn passed_fds(call: &InterceptedCall<'_>) -> Vec<u32> {
     let memory = call.memory();
     let mut fds = Vec::new();
     let header = memory.bytes::<MSGHDR>(call.args()[1]);
-    // The kernel refuses what cannot be read.
+    // If the memory is unreadable, the kernel refuses the call.
     let control = header.and_then(|header| memory.vec(u64_at(&header, 32), u64_at(&header, 40) as usize));
     let control = control.unwrap_or_default();
     let mut rest = &*control;

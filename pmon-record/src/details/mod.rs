@@ -1,4 +1,4 @@
-//! Details of processes: what `/proc` shows of them, after an exec or in a snapshot.
+//! Details of processes from `/proc`, after an exec or in a snapshot.
 
 pub(crate) mod cgroups;
 pub(crate) mod exec;

@@ -1,4 +1,5 @@
-//! Checkpoints: what the heartbeat thread has done, for comparison with the received events.
+//! Checkpoints: the numbered actions of the heartbeat thread, for comparison with the received
+//! events.
 
 use pmon_core::capture::ForkReading;
 use pmon_core::{Cpu, MonoNs};

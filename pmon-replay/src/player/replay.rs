@@ -237,7 +237,7 @@ impl<R: Read> Replay<R> {
     /// Advances to the first event in the range, because the fake kernel numbers its own earlier
     /// events relative to it.
     fn start(&mut self) -> Result<(), ReplayError> {
-        while self.approach()? {}
+        while self.advance_to_start()? {}
         Ok(())
     }
 
@@ -249,7 +249,7 @@ impl<R: Read> Replay<R> {
     ///
     /// # Errors
     /// Fails like [`Replay::step`].
-    pub fn approach(&mut self) -> Result<bool, ReplayError> {
+    pub fn advance_to_start(&mut self) -> Result<bool, ReplayError> {
         if self.has_started || !self.loader.load()? {
             return Ok(false);
         }

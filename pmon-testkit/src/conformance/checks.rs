@@ -1,4 +1,4 @@
-//! The checks: what holds for every source.
+//! The checks that every source must pass.
 
 use std::time::{Duration, Instant};
 

@@ -79,7 +79,7 @@ impl<S: SourceUnderTest> Fixture<S> {
         assert_eq!(self.drain().own(), emitted);
     }
 
-    /// Receives once, and asserts what the contract of [`Source`] says about one call.
+    /// Receives once, and asserts the contract of [`Source`] for one call.
     pub(super) fn receive(&mut self, batch: &mut Batch) -> (Received, Vec<DecodedDatagram>) {
         let contents = |batch: &Batch, len: usize| -> Vec<_> {
             batch.datagrams().take(len).map(|datagram| (datagram.bytes.to_vec(), datagram.arrival)).collect()

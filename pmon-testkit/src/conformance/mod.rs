@@ -1,5 +1,5 @@
-//! What holds for every source of process events: the kernel's socket, the BPF ring, and those that
-//! replace them in tests.
+//! Checks that every source of process events must pass: the kernel's socket, the BPF ring, and the
+//! sources that replace them in tests.
 //!
 //! A [`SourceUnderTest`] is a source with the kernel behind it, real or fake. [`conforms`] performs
 //! every check on it. On the real kernel, other processes emit events too: the checks expect exact

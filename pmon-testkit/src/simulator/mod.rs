@@ -88,7 +88,7 @@ pub enum SimulationError {
     /// The replay could not be recorded.
     #[error("the replay is not recorded: {0}")]
     Rerecord(#[from] RerecordError),
-    /// The recording is not what happened.
+    /// The recording contradicts the simulated events.
     #[error("{0}")]
     Wrong(String),
 }
@@ -141,7 +141,7 @@ impl Simulation {
     /// Performs the simulation, and checks the recording.
     ///
     /// # Errors
-    /// If the recording ends early, or is not what happened.
+    /// If the recording ends early, or contradicts the simulated events.
     pub fn run(&self) -> Result<SimulationTotals, SimulationError> {
         let (mut kernel, mut witness, recording) = self.perform()?;
         check::check(self, &mut kernel, &mut witness, &recording)

@@ -35,7 +35,7 @@ pub(super) struct VirtualRecorder {
     silent: Vec<Heartbeat>,
 }
 
-/// A finished recording, and what the simulator knows about it.
+/// A finished recording, with the facts about it that the simulator observed.
 pub(super) struct SimulatedRecording {
     /// The number of the first event of each CPU after the recorder has subscribed.
     pub(super) first: Vec<u32>,

@@ -27,7 +27,7 @@ use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
 use crate::output::shell_words;
 use crate::terminal;
-use crate::view::report_forgotten;
+use crate::view::report_incomplete;
 
 /// Number of times Ctrl-C must be pressed to kill the program.
 const INTERRUPTS_TO_KILL: u32 = 3;
@@ -144,7 +144,7 @@ impl Playback<'_> {
             None => terminal::eprintln(format_args!("pmon: replayed {happened} to {name}, which {how}")),
             Some(why) => terminal::eprintln(format_args!("pmon: {name} {how}; {why}")),
         }
-        report_forgotten(world.incomplete());
+        report_incomplete(world.incomplete());
     }
 }
 

@@ -113,7 +113,7 @@ impl Comparison {
                 "given up: {} is {} ahead{}, of {} that had to be held; they differ, or are too far apart to tell",
                 self.name(apart.ahead),
                 counted(apart.held, "record"),
-                of_lane(apart.stream),
+                of_stream(apart.stream),
                 grouped(apart.held_in_all)
             ),
         }
@@ -187,7 +187,7 @@ impl Comparison {
         };
         let fields: Vec<_> = self.fields(difference).iter().map(|field| field.name).collect();
         json!({
-            "lane": lane_json(difference.stream),
+            "lane": stream_json(difference.stream),
             "equal": amount_json(&difference.before),
             "a": line(Side::A, &difference.a),
             "b": line(Side::B, &difference.b),
@@ -239,11 +239,11 @@ fn position(difference: &Difference) -> String {
             format!("blind interval {}, after {}", grouped(before.blind + 1), counted(before.events, "event"))
         }
     };
-    what + &of_lane(difference.stream)
+    what + &of_stream(difference.stream)
 }
 
-fn of_lane(lane: DiffStream) -> String {
-    match lane {
+fn of_stream(stream: DiffStream) -> String {
+    match stream {
         DiffStream::All => String::new(),
         DiffStream::Cpu(cpu) => format!(" of cpu {cpu}"),
         DiffStream::Unattributed => " of those whose CPU is not known".into(),
@@ -251,8 +251,8 @@ fn of_lane(lane: DiffStream) -> String {
     }
 }
 
-fn lane_json(lane: DiffStream) -> Value {
-    match lane {
+fn stream_json(stream: DiffStream) -> Value {
+    match stream {
         DiffStream::All => json!({ "kind": "all", "cpu": null }),
         DiffStream::Cpu(cpu) => json!({ "kind": "cpu", "cpu": cpu.0 }),
         DiffStream::Unattributed => json!({ "kind": "strange", "cpu": null }),
@@ -266,7 +266,7 @@ fn apart_json(apart: &TooFarApart) -> Value {
         Side::B => "b",
     };
     json!({
-        "lane": lane_json(apart.stream),
+        "lane": stream_json(apart.stream),
         "ahead": ahead,
         "held": apart.held,
         "held_in_all": apart.held_in_all,

@@ -121,7 +121,7 @@ fn a_range_whose_ends_are_in_the_wrong_order_is_refused() {
 }
 
 #[test]
-fn the_doubled_hour_is_told_apart_by_its_offset() {
+fn the_repeated_hour_is_distinguished_by_its_offset() {
     // Clocks go from 03:00 +02:00 to 02:00 +01:00 at 01:00 UTC.
     let autumn = extent("2026-10-24T22:00:00Z", "2026-10-25T06:00:00Z");
     let (first, second) = ("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z");

@@ -25,7 +25,7 @@ const FAR: u64 = 32;
 /// End of a command line in the stream. No string has this number.
 const STOP: u32 = u32::MAX;
 /// Position of a word or executable that has not occurred.
-const NOWHERE: u32 = u32::MAX;
+const NEVER_SEEN: u32 = u32::MAX;
 
 /// The words of a block so far, and the predicted next one.
 #[derive(Default)]
@@ -66,7 +66,7 @@ impl WordStream {
         self.at = self.at.saturating_add(1);
         if word != STOP {
             let seen = entry(&mut self.last_seen, word as usize);
-            if code >= FAR && *seen != NOWHERE {
+            if code >= FAR && *seen != NEVER_SEEN {
                 self.at = *seen + 1;
             }
             *seen = position;
@@ -133,7 +133,7 @@ impl WordStream {
 
 fn entry(positions: &mut Vec<u32>, at: usize) -> &mut u32 {
     if at >= positions.len() {
-        positions.resize(at + 1, NOWHERE);
+        positions.resize(at + 1, NEVER_SEEN);
     }
     &mut positions[at]
 }

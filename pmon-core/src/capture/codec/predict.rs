@@ -91,7 +91,7 @@ impl Predictor {
         &mut self.cpus[cpu.0 as usize % CPUS]
     }
 
-    /// Returns what is known of a task. An unknown task is assumed to lead its own process and to
+    /// Returns the known properties of a task. An unknown task is assumed to lead its own process and to
     /// have the last parent.
     #[inline(always)]
     fn known(&self, tid: u32) -> KnownTask {

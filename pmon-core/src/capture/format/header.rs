@@ -69,7 +69,8 @@ impl Header {
         Ok(out)
     }
 
-    /// Classifies a file by its first [`HEADER_FIXED`] bytes, or by all of its bytes if there are fewer.
+    /// Classifies a file by its first [`HEADER_FIXED`] bytes, or by all of its bytes if there are
+    /// fewer.
     pub(crate) fn start(bytes: &[u8]) -> FileStart {
         if bytes.len() < HEADER_FIXED || !bytes.starts_with(&MAGIC) {
             return FileStart::Foreign;

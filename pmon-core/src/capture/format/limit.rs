@@ -60,9 +60,9 @@ pub(crate) const STRING: usize = 256 << 10;
 /// Maximum number of entries of an index block.
 pub(crate) const INDEX: usize = 4096;
 
-/// zstd level of planes of numbers.
+/// Compression level of zstd for planes of numbers.
 pub(crate) const LEVEL: i32 = 1;
-/// zstd level of byte columns, which are rarer than planes and compress better.
+/// Compression level of zstd for byte columns, which are rarer than planes and compress better.
 pub(crate) const LEVEL_BYTES: i32 = 9;
 /// Window size of the compressor for strings, as a power of two: 1 MiB.
 ///

@@ -20,7 +20,7 @@ use crate::wire::ByteOrder;
 /// * 1: the first version.
 pub const MAJOR: u16 = 1;
 
-/// Minor version of the format. A reader accepts any minor version and skips what it does not know.
+/// Minor version of the format. A reader accepts any minor version and skips unknown records.
 ///
 /// * 0: the first version.
 /// * 1: resource usage of exits; file name and process context of execs; counts of excluded events.

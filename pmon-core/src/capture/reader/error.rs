@@ -16,7 +16,7 @@ pub enum OpenError {
     /// The file is empty, or contains only zeros.
     #[error("empty: not a pmon capture, or one whose recorder was stopped before it began")]
     Empty,
-    /// The file has a major version that this version does not know.
+    /// The file has a major version that this version does not support.
     #[error(
         "capture format {major}.{minor} is newer than this version of pmon reads ({MAJOR}.x): use a newer pmon"
     )]

@@ -50,7 +50,7 @@ pub enum Record<'a> {
     Details(Box<Details>),
     /// The clean end of the recording. No record follows.
     End(End),
-    /// A record of a kind that this version does not know.
+    /// A record of a kind that this version does not support.
     Unknown {
         /// Kind of the record.
         kind: u8,

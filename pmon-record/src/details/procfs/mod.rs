@@ -1,7 +1,7 @@
 //! Reads the details of processes from `/proc/<pid>` (`proc_pid(5)`).
 
 mod files;
-pub(crate) mod kinship;
+pub(crate) mod parents;
 
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -388,7 +388,7 @@ mod tests {
                 // No PID namespace is available.
                 return;
             }
-            let scan = kinship::processes().unwrap();
+            let scan = parents::processes().unwrap();
             if let Some(inner) = scan.iter().find(|process| process.ppid == unshare.id()) {
                 break inner.pid;
             }

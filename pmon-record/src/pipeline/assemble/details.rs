@@ -50,7 +50,7 @@ impl<S: Sink> Assembler<S> {
             redact.details(&mut details, self.args_read);
         }
         if is_too_long(&details) || self.redact.is_some() {
-            fit(&mut details, self.args_max);
+            limit_texts(&mut details, self.args_max);
         }
         self.counters.details_missed += u64::from(details.miss.is_some());
         self.sink.record(&Record::Details(details))
@@ -71,7 +71,7 @@ impl<S: Sink> Assembler<S> {
     }
 
     /// Marks details as uncertain because events were lost, and an exec may be among them.
-    pub(super) fn doubt_details(&mut self) {
+    pub(super) fn invalidate_details(&mut self) {
         if let Some(settler) = &mut self.settler {
             settler.invalidate();
         }
@@ -84,7 +84,7 @@ pub(super) fn is_too_long(details: &Details) -> bool {
 }
 
 /// Truncates the arguments to `args_max` bytes, and leaves out any other text that is too long.
-fn fit(details: &mut Details, args_max: usize) {
+fn limit_texts(details: &mut Details, args_max: usize) {
     let Details { miss, comm, exe, filename, cwd, cgroup, args, args_len, .. } = details;
     if let Some(args) = args {
         let len = args.len();

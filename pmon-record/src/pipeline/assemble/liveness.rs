@@ -131,7 +131,7 @@ impl<S: Sink> Assembler<S> {
         self.counters.blind_records += 1;
         self.counters.blind_ns += blind.length_ns();
         self.snapshot_reason = Some(SnapshotReason::Blind);
-        self.doubt_details();
+        self.invalidate_details();
         self.sink.record(&Record::Blind(blind))
     }
 }

@@ -12,7 +12,7 @@ impl<S: Sink> Assembler<S> {
     /// Records a gap in the sequence numbers as one loss per cause.
     pub(super) fn add_gap(&mut self, gap: Gap) -> Result<(), SinkError> {
         self.counters.gaps += 1;
-        self.doubt_details();
+        self.invalidate_details();
         self.snapshot_reason.get_or_insert(SnapshotReason::Loss);
         self.liveness.add_loss(gap.cpu, gap.before);
         if self.settings.forks {
@@ -31,7 +31,7 @@ impl<S: Sink> Assembler<S> {
         self.counters.rejected += dropped.rejected;
         self.counters.malformed += dropped.malformed;
         dropped.events.iter().for_each(|events| self.accountant.discard(events));
-        self.doubt_details();
+        self.invalidate_details();
     }
 
     /// Takes over the source's count of drops. Returns whether it has increased.

@@ -321,7 +321,7 @@ impl<S: Sink> Assembler<S> {
         if std::mem::take(&mut self.has_overrun) {
             // The source reports an overrun before it delivers the events that were queued then.
             // These have been received now.
-            self.doubt_details();
+            self.invalidate_details();
         }
         if let Some(settler) = &mut self.settler {
             settler.advance(time);

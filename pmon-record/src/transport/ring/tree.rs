@@ -15,7 +15,7 @@ use aya::maps::{Array, Map, MapData};
 
 use super::RingError;
 use super::sys::{Marks, SLAB};
-use crate::details::procfs::kinship::{ProcessParent, processes, trees};
+use crate::details::procfs::parents::{ProcessParent, processes, trees};
 
 /// Number of process ids that a 64-bit kernel can use (`PID_MAX_LIMIT`). `kernel.pid_max` can be
 /// raised to it at any time.
@@ -47,8 +47,8 @@ impl TreeMarker {
     pub(super) fn begin(&mut self) -> io::Result<()> {
         self.set_marking(true)?;
         self.set(self.root, true);
-        self.early = trees(&processes()?, |kin| kin.pid == self.root);
-        self.early.iter().for_each(|kin| self.set(kin.pid, true));
+        self.early = trees(&processes()?, |process| process.pid == self.root);
+        self.early.iter().for_each(|process| self.set(process.pid, true));
         Ok(())
     }
 
@@ -57,11 +57,11 @@ impl TreeMarker {
         for scan in 0..SCANS {
             let processes = processes()?;
             if scan == 0 {
-                self.forget_ended(&processes);
+                self.unmark_reused(&processes);
             }
-            let members = trees(&processes, |kin| self.is_marked(kin.pid));
-            let new: Vec<_> = members.into_iter().filter(|kin| !self.is_marked(kin.pid)).collect();
-            new.iter().for_each(|kin| self.set(kin.pid, true));
+            let members = trees(&processes, |process| self.is_marked(process.pid));
+            let new: Vec<_> = members.into_iter().filter(|process| !self.is_marked(process.pid)).collect();
+            new.iter().for_each(|process| self.set(process.pid, true));
             if scan > 0 && new.is_empty() {
                 break;
             }
@@ -71,8 +71,9 @@ impl TreeMarker {
 
     /// Removes the marks of processes that reuse the id of a process that ended before the socket
     /// listened.
-    fn forget_ended(&mut self, processes: &[ProcessParent]) {
-        let starts: HashMap<u32, u64> = self.early.drain(..).map(|kin| (kin.pid, kin.start_ticks)).collect();
+    fn unmark_reused(&mut self, processes: &[ProcessParent]) {
+        let starts: HashMap<u32, u64> =
+            self.early.drain(..).map(|process| (process.pid, process.start_ticks)).collect();
         for now in processes {
             if starts.get(&now.pid).is_some_and(|&start| start != now.start_ticks) {
                 self.set(now.pid, false);

@@ -78,7 +78,7 @@ impl Normalizer {
         }
     }
 
-    /// A datagram's 32-bit words. Normalizer stand for what no two runs have in common.
+    /// Returns a datagram's 32-bit words. Labels replace the words that differ between runs.
     pub(crate) fn words(&self, bytes: &[u8]) -> String {
         let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let mut text = String::new();

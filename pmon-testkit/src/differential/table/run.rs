@@ -124,7 +124,7 @@ impl<'h> ScenarioRun<'h> {
     }
 
     /// Notes that the witness receives nothing: another process has lowered the count of listeners.
-    fn note_unheard(&mut self) {
+    fn note_not_received(&mut self) {
         self.foreign = Some("the witness receives nothing".into());
     }
 
@@ -134,7 +134,7 @@ impl<'h> ScenarioRun<'h> {
         self.kernel.emit(cpu, EmitAction::Rename);
         let number = self.kernel.cpu_number(cpu);
         let last = self.drain_witness().into_iter().rfind(|event| event.cpu.0 == number);
-        let Some(base) = last.map(|event| event.seq.0) else { return self.note_unheard() };
+        let Some(base) = last.map(|event| event.seq.0) else { return self.note_not_received() };
         match self.names.base.get_mut(cpu) {
             Some(entry) => entry.1 = base,
             None => self.names.base.push((number, base)),
@@ -159,7 +159,7 @@ impl<'h> ScenarioRun<'h> {
             let acks = self.drain_witness();
             match acks.last() {
                 Some(ack) => self.names.base[0].1 = ack.seq.0,
-                None => self.note_unheard(),
+                None => self.note_not_received(),
             }
             self.request(prober, &RawRequest::new(IGNORE));
             self.kernel.close(prober);
@@ -409,7 +409,7 @@ impl ScenarioRun<'_> {
         let Some(&(number, base)) = self.names.base.get(cpu) else { return 0 };
         let received = self.drain_witness();
         let Some(last) = received.iter().rfind(|event| event.cpu.0 == number) else {
-            self.note_unheard();
+            self.note_not_received();
             return 0;
         };
         i64::from(last.seq.0.wrapping_sub(base).cast_signed()) - 1

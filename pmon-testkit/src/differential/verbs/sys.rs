@@ -186,7 +186,7 @@ unsafe fn act(state: *mut SharedState, action: TaskAction, makes: usize) {
             TaskAction::ExitGroup(code) => {
                 libc::syscall(libc::SYS_exit_group, libc::c_long::from(code));
             }
-            TaskAction::Die(signal, core) => die(signal.into(), core),
+            TaskAction::Die(signal, core) => end_by_signal(signal.into(), core),
             TaskAction::Rename(name) => {
                 let mut text = [0_u8; 64];
                 text[..name.len()].copy_from_slice(name.as_bytes());
@@ -228,7 +228,7 @@ unsafe fn act(state: *mut SharedState, action: TaskAction, makes: usize) {
 ///
 /// # Safety
 /// The process must be one of the tree.
-unsafe fn die(signal: libc::c_int, core: bool) {
+unsafe fn end_by_signal(signal: libc::c_int, core: bool) {
     // SAFETY: system calls that take numbers, and pointers to values that outlive the calls.
     unsafe {
         if core {

@@ -13,7 +13,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "lengths in the headers", without_listeners: false, perform: claims },
     Scenario { name: "truncated datagrams", without_listeners: false, perform: cuts },
     Scenario { name: "ids, types and flags", without_listeners: false, perform: headers },
-    Scenario { name: "bytes after a request", without_listeners: false, perform: behind },
+    Scenario { name: "bytes after a request", without_listeners: false, perform: trailing_bytes },
     Scenario { name: "ack and seq of the request", without_listeners: false, perform: fields },
 ];
 
@@ -104,7 +104,11 @@ fn cuts(run: &mut ScenarioRun<'_>) {
     for len in [0, 1, 4, 15, 16, 19, 20, 35, 36, 37, 39] {
         request_from_new_member(run, &format!("cut to {len} B"), &whole[..len]);
         let request = RawRequest { nlmsg_len: Some(len as u32), ..RawRequest::new(LISTEN) };
-        request_from_new_member(run, &format!("cut to {len} B, as it says"), &request.bytes()[..len]);
+        request_from_new_member(
+            run,
+            &format!("cut to {len} B, also its length field"),
+            &request.bytes()[..len],
+        );
     }
 }
 
@@ -133,7 +137,7 @@ fn headers(run: &mut ScenarioRun<'_>) {
     );
 }
 
-fn behind(run: &mut ScenarioRun<'_>) {
+fn trailing_bytes(run: &mut ScenarioRun<'_>) {
     let ignore = RawRequest::new(IGNORE).bytes();
     request_from_new_member(
         run,
@@ -142,11 +146,11 @@ fn behind(run: &mut ScenarioRun<'_>) {
     );
     let one = RawRequest { trailing: ignore, nlmsg_len: Some(80), ..RawRequest::new(LISTEN) };
     request_from_new_member(run, "IGNORE after it, as one message", &one.bytes());
-    for behind in [1, 16_360, 16_361, 20_000] {
-        let request = RawRequest { trailing: vec![7; behind], ..RawRequest::new(LISTEN) };
-        request_from_new_member(run, &format!("{behind} B after it"), &request.bytes());
-        let request = RawRequest { nlmsg_len: Some(40 + behind as u32), ..request };
-        request_from_new_member(run, &format!("{behind} B after it, as one message"), &request.bytes());
+    for len in [1, 16_360, 16_361, 20_000] {
+        let request = RawRequest { trailing: vec![7; len], ..RawRequest::new(LISTEN) };
+        request_from_new_member(run, &format!("{len} B after it"), &request.bytes());
+        let request = RawRequest { nlmsg_len: Some(40 + len as u32), ..request };
+        request_from_new_member(run, &format!("{len} B after it, as one message"), &request.bytes());
     }
 }
 
