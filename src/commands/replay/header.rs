@@ -1,7 +1,6 @@
 //! The header of a capture that `replay --record` writes.
 
 use pmon_analysis::Filter;
-use pmon_analysis::filter::ProcessTree;
 use pmon_core::capture::{Header, Meta, TransportInfo};
 use pmon_core::wire::ByteOrder;
 use pmon_fake::{FaultRule, FaultScript};
@@ -38,9 +37,17 @@ impl Playback<'_> {
 fn filter_fingerprint(filter: Option<&Filter>) -> String {
     let Some(filter) = filter else { return "None".to_owned() };
     let Filter { kinds, pids, tree, name, since, until, hide_threads, hide_self_generated } = filter;
-    let tree = tree.as_ref().map(ProcessTree::root);
+    let tree = tree.as_ref().map_or_else(
+        || "None".to_owned(),
+        |tree| {
+            let root = tree.root();
+            format!(
+                "Some(Tree {{ root: {root:?}, members: PidSet {{ bits: [] }}, scan: {{}}, partial: None }})"
+            )
+        },
+    );
     format!(
-        "Some(Filter {{ kinds: {kinds:?}, pids: {pids:?}, tree: {tree:?}, name: {name:?}, since: {since:?}, \
+        "Some(Filter {{ kinds: {kinds:?}, pids: {pids:?}, tree: {tree}, name: {name:?}, since: {since:?}, \
          until: {until:?}, hide_threads: {hide_threads:?}, hide_own: {hide_self_generated:?} }})"
     )
 }
@@ -51,7 +58,8 @@ fn script_fingerprint(script: &FaultScript) -> String {
         .rules()
         .iter()
         .map(|FaultRule { trigger, fault, cpu }| {
-            format!("Rule {{ place: {trigger:?}, fault: {fault:?}, cpu: {cpu:?} }}")
+            let fault = format!("{fault:?}").replace("min:", "from:").replace("max:", "to:");
+            format!("Rule {{ place: {trigger:?}, fault: {fault}, cpu: {cpu:?} }}")
         })
         .collect();
     format!("Script([{}])", rules.join(", "))
