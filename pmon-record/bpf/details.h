@@ -230,9 +230,9 @@ static long add_thread(__u32 unused, struct sum *sum)
 }
 
 // Adds the usage of a process's threads. The kernel keeps the sums of ended threads; the others are
-// read one by one. A thread that ends meanwhile moves from one group to the other. `sequence` is odd
-// during such a move, and different after it. Returns 0 in that case, since the thread may be in
-// neither group.
+// read one by one. A thread that ends meanwhile moves from one group to the other. `sequence` is
+// odd during such a move, and different after it. Returns 0 in that case, since the thread may be
+// in neither group.
 static __always_inline int add_process(struct sum *sum, struct task_struct *task)
 {
 	struct signal_struct *signal = read_field(task, signal);

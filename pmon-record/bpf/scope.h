@@ -113,7 +113,8 @@ static __noinline int is_in_scope(const struct event *event)
 	// The kernel sends each acknowledgement to all listeners, in the task that subscribed.
 	if (!event->what)
 		return read_field(task, tgid) == RECORDER;
-	// The recorder's fences and heartbeats are renames of its threads to names that begin with "pmon/".
+	// The recorder's fences and heartbeats are renames of its threads to names that begin with
+	// "pmon/".
 	if (event->what == COMM && event->tgid == RECORDER && event->comm[4] == '/')
 		return 1;
 	if (!(event->what & KINDS))

@@ -77,7 +77,7 @@ impl KernelTypes {
         (at == this.types.len()).then_some(this)
     }
 
-    /// Returns the structures, unions, enumerations and type definitions whose names occur in
+    /// Returns the structures, unions and type definitions whose names occur in
     /// `object`, a compiled BPF program, with the fields whose names occur there, and the types of
     /// these fields. Pointers point to `void`.
     pub(super) fn reduce_to(&self, object: &[u8]) -> Result<Btf, BtfError> {
@@ -92,7 +92,7 @@ impl KernelTypes {
             Reduced { ids: HashMap::new(), order: Vec::new(), types: Vec::new(), names: vec![0] };
         for (index, &at) in self.positions.iter().enumerate() {
             let at = at as usize;
-            if matches!(self.head(at)?.0, STRUCT | UNION | ENUM | ENUM64 | TYPEDEF)
+            if matches!(self.head(at)?.0, STRUCT | UNION | TYPEDEF)
                 && names.contains(self.name(word(self.types(), at)?)?)
             {
                 reduced.id(index as u32 + 1);
@@ -174,7 +174,7 @@ impl Reduced {
             TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG => self.retype(start + 8)?,
             _ => {}
         }
-        let mut left_out = 0;
+        let mut excluded = 0;
         for index in 0..entries {
             let entry = from.types().get(at + HEAD + index * bytes..)?.get(..bytes)?;
             let at = self.types.len();
@@ -182,7 +182,7 @@ impl Reduced {
                 STRUCT | UNION | ENUM | ENUM64 => {
                     let name = from.name(word(entry, 0)?)?;
                     if !name.is_empty() && !names.contains(name) {
-                        left_out += 1;
+                        excluded += 1;
                         continue;
                     }
                     self.types.extend(entry);
@@ -200,7 +200,7 @@ impl Reduced {
                 _ => self.types.extend(entry),
             }
         }
-        self.set(start + 4, word(&self.types, start + 4)? - left_out);
+        self.set(start + 4, word(&self.types, start + 4)? - excluded);
         Some(())
     }
 

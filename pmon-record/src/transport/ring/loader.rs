@@ -16,10 +16,8 @@ use super::kernel_types::KernelTypes;
 use super::refusal::{LoadError, RingError};
 use super::sys;
 
-/// Bytes of the first buffer for the verifier's log.
-const LOG: usize = 64 << 10;
-/// Maximum bytes of the buffer for the verifier's log.
-const MAX_LOG: usize = 16 << 20;
+/// Maximum bytes of the verifier's log. Before 6.4, the kernel accepts less than 16 MiB.
+const MAX_LOG: usize = 8 << 20;
 
 /// An object whose maps exist, and whose programs can be loaded.
 pub(super) struct Object {
@@ -101,20 +99,11 @@ impl Object {
         };
         load(&mut []).or_else(|_| {
             // Only a failure is worth the time that a log takes.
-            let mut log = vec![0; LOG];
-            loop {
-                match load(&mut log) {
-                    Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && log.len() < MAX_LOG => {
-                        log.resize(4 * log.len(), 0);
-                    }
-                    loaded => {
-                        return loaded.map_err(|error| {
-                            let text = log.split(|byte| *byte == 0).next().unwrap_or_default();
-                            LoadError { error, log: String::from_utf8_lossy(text).into_owned() }
-                        });
-                    }
-                }
-            }
+            let mut log = vec![0; MAX_LOG];
+            load(&mut log).map_err(|error| {
+                let text = log.split(|byte| *byte == 0).next().unwrap_or_default();
+                LoadError { error, log: String::from_utf8_lossy(text).into_owned() }
+            })
         })
     }
 }
