@@ -72,7 +72,8 @@ impl RecorderProcess {
 
     /// Starts a recorder with that output, and does not wait.
     pub fn start_into(file: &Path, dir: &TempDir, options: &[&str]) -> Self {
-        let stderr = dir.path().join("stderr");
+        let name = file.file_name().expect("the name of a file").to_string_lossy();
+        let stderr = dir.path().join(format!("{name}.stderr"));
         let mut command = record_command(options, file);
         command.arg("--force").stdout(Stdio::null()).stderr(File::create(&stderr).expect("a new file"));
         Self { child: command.spawn().expect("pmon starts"), file: file.into(), stderr }
@@ -129,7 +130,7 @@ impl RecorderProcess {
 
     /// Waits until the recorder has exited with code 0.
     #[track_caller]
-    fn wait(&mut self) {
+    pub fn wait(&mut self) {
         let mut status = None;
         wait_until(|| {
             status = self.child.try_wait().expect("a child");

@@ -363,17 +363,24 @@ fn events_missing_by_name_during_a_flood_are_missing_by_number() {
 fn every_gap_during_a_flood_has_a_drop() {
     let Some((dir, _guard)) = live_test() else { return };
     let flood = EndlessFlood::start();
-    // The captures are read after the flood, which uses every CPU.
-    let recordings = ["8K", "64K", "256K", "1M", "2M", "4M"].map(|size| {
-        let file = dir.path().join(format!("{size}.pmon"));
-        let mut recorder = RecorderProcess::start_into(&file, &dir, &["--socket-buffer", size]);
-        recorder.wait_until_recording();
+    // Three recorders at a time: the flood uses every CPU, so that each start takes a while.
+    let sizes = [["8K", "256K", "2M"], ["64K", "1M", "4M"]];
+    let recordings = sizes.map(|sizes| {
+        let recorders = sizes.map(|size| {
+            let file = dir.path().join(format!("{size}.pmon"));
+            (size, RecorderProcess::start_into(&file, &dir, &["--socket-buffer", size]))
+        });
+        recorders.iter().for_each(|(_, recorder)| recorder.wait_until_recording());
         thread::sleep(Duration::from_millis(50));
-        recorder.interrupt();
-        (size, file)
+        recorders.iter().for_each(|(_, recorder)| recorder.send(Signal::INT));
+        recorders.map(|(size, mut recorder)| {
+            recorder.wait();
+            (size, recorder.file.clone())
+        })
     });
     drop(flood);
-    let captures = recordings.map(|(size, file)| (size, CaptureContents::read(&file)));
+    let captures = recordings.into_iter().flatten().map(|(size, file)| (size, CaptureContents::read(&file)));
+    let captures: Vec<_> = captures.collect();
     assert!(captures.iter().any(|(_, capture)| capture.totals().lost.total() > 0), "nothing was lost");
     for (size, capture) in captures {
         capture.check();
