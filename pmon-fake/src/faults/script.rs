@@ -127,8 +127,8 @@ pub enum Fault {
 /// A number, or a range from which a number is drawn each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount {
-    min: u32,
-    max: u32,
+    from: u32,
+    to: u32,
 }
 
 impl From<u32> for Amount {
@@ -144,21 +144,21 @@ impl From<RangeInclusive<u32>> for Amount {
 }
 
 impl Amount {
-    /// Creates a range from `min` to `max`, both included; if `min` is greater, the range contains
-    /// `max` only.
-    pub const fn new(min: u32, max: u32) -> Self {
-        Self { min: if min < max { min } else { max }, max }
+    /// Creates a range from `from` to `to`, both included; if `from` is greater, the range contains
+    /// `to` only.
+    pub const fn new(from: u32, to: u32) -> Self {
+        Self { from: if from < to { from } else { to }, to }
     }
 
     pub(super) fn max(self) -> u32 {
-        self.max
+        self.to
     }
 
     pub(super) fn draw(self, random: &mut Rand32) -> u64 {
-        match self.max - self.min {
-            0 => self.min.into(),
+        match self.to - self.from {
+            0 => self.from.into(),
             u32::MAX => random.rand_u32().into(),
-            width => (self.min + random.rand_range(0..width + 1)).into(),
+            width => (self.from + random.rand_range(0..width + 1)).into(),
         }
     }
 }
