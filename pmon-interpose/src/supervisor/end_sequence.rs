@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::error::InterposeError;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Supervisor, TraceeState};
 use crate::world::ReplayWorld;
 
 /// Number of consecutive observations of a sleeping program after which it counts as waiting.
@@ -71,7 +71,7 @@ impl<'a> EndSequence<'a> {
 
     /// Returns whether the program has to be observed closely, to see whether it only waits.
     pub(super) fn is_near(&self, supervisor: &Supervisor) -> bool {
-        self.next.is_none() && supervisor.waits_at_end().is_some()
+        self.next.is_none() && supervisor.delivery.waits_at_end().is_some()
     }
 
     /// Executes the next step if it is due.
@@ -83,13 +83,13 @@ impl<'a> EndSequence<'a> {
         let now = Instant::now();
         let RunOptions { at_end, timeout } = *self.options;
         let Some((step, due)) = self.next else {
-            let waits = supervisor.waits_at_end().is_some_and(|is_certain| {
+            let waits = supervisor.delivery.waits_at_end().is_some_and(|is_certain| {
                 let since = *self.waiting_since.get_or_insert(now);
                 // The time-out is for a program with a thread that never sleeps.
                 is_certain || self.is_asleep(supervisor) || now - since >= timeout
             });
             // The first process has exited; another one keeps the socket without using it.
-            let is_left_over = supervisor.first_has_exited() && now - self.last_call >= timeout;
+            let is_left_over = supervisor.state != TraceeState::Running && now - self.last_call >= timeout;
             if waits || is_left_over {
                 self.next = Some(match at_end {
                     _ if is_left_over => (EndStep::Terminate, now),
@@ -103,37 +103,27 @@ impl<'a> EndSequence<'a> {
         if now < due {
             return Ok(());
         }
-        let next = match step {
+        let (signal, next) = match step {
             EndStep::Eof => {
-                supervisor.end_input(world)?;
-                EndStep::Terminate
+                supervisor.delivery.end_input(world)?;
+                (None, EndStep::Terminate)
             }
-            EndStep::Interrupt => {
-                self.send(supervisor, Signal::INT);
-                EndStep::Terminate
-            }
-            EndStep::Terminate => {
-                self.send(supervisor, Signal::TERM);
-                EndStep::Kill
-            }
-            EndStep::Kill => {
-                self.send(supervisor, Signal::KILL);
-                EndStep::Kill
-            }
+            EndStep::Interrupt => (Some(Signal::INT), EndStep::Terminate),
+            EndStep::Terminate => (Some(Signal::TERM), EndStep::Kill),
+            EndStep::Kill => (Some(Signal::KILL), EndStep::Kill),
         };
+        if let Some(signal) = signal {
+            self.signal = Some(signal);
+            // It fails if the program has ended; the next call of `serve` reports that.
+            let _ = supervisor.signal(signal);
+        }
         self.next = Some((next, add_capped(now, timeout)));
         Ok(())
     }
 
     fn is_asleep(&mut self, supervisor: &Supervisor) -> bool {
-        self.asleep = if supervisor.handlers.tracee.is_asleep() { self.asleep + 1 } else { 0 };
+        self.asleep = if supervisor.tracee.is_asleep() { self.asleep + 1 } else { 0 };
         self.asleep >= ASLEEP_OBSERVATIONS
-    }
-
-    fn send(&mut self, supervisor: &Supervisor, signal: Signal) {
-        self.signal = Some(signal);
-        // It fails if the program has ended; the next call of `serve` reports that.
-        let _ = supervisor.signal(signal);
     }
 }
 

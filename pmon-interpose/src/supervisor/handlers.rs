@@ -6,19 +6,15 @@ use pmon_fake::Errno;
 
 use crate::error::{InterposeError, ServeResult};
 use crate::processes::id_calls;
-use crate::processes::pidfd::PidFdTable;
 use crate::procfs::path_calls;
-use crate::procfs::tree::ProcfsTree;
 use crate::seccomp::filter::{is_wait, opens_connector_by_foreign_abi, takes_process_id};
 use crate::seccomp::listener::{InterceptedCall, Reply};
-use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::is_receive;
 use crate::sockets::send::{is_send, send};
 use crate::sockets::{address, options, poll};
+use crate::supervisor::Supervisor;
 use crate::sys::Notification;
-use crate::tracee::fds::TaskFds;
-use crate::tracee::processes::TraceeProcesses;
 use crate::world::ReplayWorld;
 
 // Requests of `ioctl` that `libc` does not define.
@@ -27,24 +23,14 @@ const SIOCSPGRP: libc::Ioctl = 0x8902;
 const FIOGETOWN: libc::Ioctl = 0x8903;
 const SIOCGPGRP: libc::Ioctl = 0x8904;
 
-/// The emulated state of the tracee.
-pub(crate) struct CallHandlers {
-    pub(crate) tracee: TraceeProcesses,
-    pub(crate) tasks: TaskFds,
-    pub(crate) delivery: EventDelivery,
-    /// The tracee's `/proc`; `None` if it is this system's.
-    pub(crate) procfs: Option<ProcfsTree>,
-    pub(crate) pidfds: PidFdTable,
-}
-
-impl CallHandlers {
+impl Supervisor {
     /// Executes a call; returns the reply to it.
-    pub(crate) fn handle<W: ReplayWorld>(
+    pub(super) fn execute<W: ReplayWorld>(
         &mut self,
         world: &mut W,
         notification: Notification,
     ) -> ServeResult<W, Reply> {
-        let Self { tracee, tasks, delivery, procfs, pidfds } = self;
+        let Self { tracee, tasks, delivery, procfs, pidfds, .. } = self;
         let listener = Arc::clone(&delivery.listener.fd);
         let call = &mut InterceptedCall { notification, listener, tasks };
         if let Some(opens_connector) = opens_connector_by_foreign_abi(&notification) {

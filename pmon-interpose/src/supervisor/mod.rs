@@ -18,7 +18,6 @@ use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::table::SocketTable;
-use crate::supervisor::handlers::CallHandlers;
 use crate::sys::Notification;
 use crate::tracee::fds::TaskFds;
 use crate::tracee::processes::{TraceeProcesses, fork_parent};
@@ -35,7 +34,12 @@ pub(crate) mod run;
 /// are killed when the supervisor is dropped or the thread that started it ends.
 pub struct Supervisor {
     launched: Launched,
-    handlers: CallHandlers,
+    tracee: TraceeProcesses,
+    tasks: TaskFds,
+    delivery: EventDelivery,
+    /// The program's `/proc`; `None` if it is this system's.
+    procfs: Option<ProcfsTree>,
+    pidfds: PidFdTable,
     /// A received call whose handler failed; [`Supervisor::serve`] handles it again.
     retry: Option<Notification>,
     state: TraceeState,
@@ -82,17 +86,17 @@ impl Supervisor {
             ChildMessage::Failed(error) => return Err(error),
             _ => return Err(Errno::PIPE.into()),
         };
-        let handlers = CallHandlers {
+        let sockets = SocketTable::new(launched.reserved.clone());
+        Ok(Self {
             tracee: TraceeProcesses { init: launched.pid },
+            launched,
             tasks: TaskFds::default(),
-            delivery: EventDelivery::new(
-                SeccompListener::new(listener),
-                SocketTable::new(launched.reserved.clone()),
-            ),
+            delivery: EventDelivery::new(SeccompListener::new(listener), sockets),
             procfs,
             pidfds: PidFdTable::default(),
-        };
-        Ok(Self { launched, handlers, retry: None, state: TraceeState::Running })
+            retry: None,
+            state: TraceeState::Running,
+        })
     }
 
     /// Emits events that are due and handles one of the program's calls. Waits for at most
@@ -109,34 +113,32 @@ impl Supervisor {
             self.handle(world, notification)?;
             return Ok(Served::Calls);
         }
-        let due = self.handlers.delivery.advance_clock(world)?;
-        self.handlers.pidfds.update(world.processes());
-        self.handlers.delivery.pump_untracked(world)?;
-        let is_incomplete = self.handlers.delivery.continue_batch(world)?;
+        let due = self.delivery.advance_clock(world)?;
+        self.pidfds.update(world.processes());
+        self.delivery.pump_untracked(world)?;
+        let is_incomplete = self.delivery.continue_batch(world)?;
         let timeout = if is_incomplete { Duration::ZERO } else { timeout };
-        let deadline = self.handlers.delivery.next_deadline();
+        let deadline = self.delivery.next_deadline();
         let until_deadline = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = [Some(timeout), due, until_deadline].into_iter().flatten().min().unwrap_or_default();
-        let timeout = Timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
+        // A time-out that exceeds the range of `Timespec` is unlimited.
+        let timeout = Timespec::try_from(timeout).ok();
         let mut fds = vec![
-            PollFd::from_borrowed_fd(self.handlers.delivery.listener.fd.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.delivery.listener.fd.as_fd(), PollFlags::IN),
             PollFd::new(&self.launched.control, PollFlags::IN),
         ];
-        let untracked = self.handlers.delivery.sockets.proxies.iter().filter_map(SocketProxy::poll_interest);
+        let untracked = self.delivery.sockets.proxies.iter().filter_map(SocketProxy::poll_interest);
         fds.extend(untracked.map(|(end, interest)| PollFd::from_borrowed_fd(end, interest)));
-        match poll(&mut fds, Some(&timeout)) {
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let [has_call, has_message] = [0, 1].map(|at| !fds[at].revents().is_empty());
         if fds[2..].iter().any(|fd| fd.revents().contains(PollFlags::HUP)) {
-            self.handlers.delivery.sockets.remove_closed();
+            self.delivery.sockets.remove_closed();
         }
         if has_call {
-            match self.handlers.delivery.listener.receive() {
+            match self.delivery.listener.receive() {
                 Ok(notification) => {
                     self.handle(world, notification)?;
                     return Ok(Served::Calls);
@@ -149,44 +151,36 @@ impl Supervisor {
         if has_message {
             return self.receive_message().map_err(ServeError::Interpose);
         }
-        self.handlers.delivery.expire()?;
+        self.delivery.expire()?;
         Ok(Served::Nothing)
     }
 
     /// Handles one call and replies to it.
     fn handle<W: ReplayWorld>(&mut self, world: &mut W, notification: Notification) -> ServeResult<W> {
-        self.handlers.delivery.remove_calls_of(notification.pid);
-        let reply = match self.handlers.delivery.listener.take_undelivered(&notification) {
-            Some(result) => Ok(Reply::Return(result)),
-            None => self.handlers.handle(world, notification),
+        self.delivery.remove_calls_of(notification.pid);
+        let reply = match self.delivery.listener.take_undelivered(&notification) {
+            Some(result) => Reply::Return(result),
+            None => self.execute(world, notification).inspect_err(|_| self.retry = Some(notification))?,
         };
-        let reply = match reply {
-            Ok(reply) => reply,
-            Err(error) => {
-                self.retry = Some(notification);
-                return Err(error);
-            }
-        };
-        self.handlers.delivery.listener.reply(&notification, reply)?;
-        self.handlers.delivery.finish_call(world)
+        self.delivery.listener.reply(&notification, reply)?;
+        self.delivery.finish_call(world)
     }
 
     /// Handles a message from the new processes.
     fn receive_message(&mut self) -> Result<Served, InterposeError> {
-        match (receive_message(&self.launched.control), self.state) {
-            (ChildMessage::Failed(error), _) => return Err(error),
-            (ChildMessage::Exited(status), _) => self.state = TraceeState::FirstExited(status),
-            (ChildMessage::ProcMounted(..) | ChildMessage::Listener(_), _) => {}
-            (ChildMessage::Closed, TraceeState::FirstExited(status)) => {
-                self.state = TraceeState::AllExited(status);
+        match receive_message(&self.launched.control) {
+            ChildMessage::Failed(error) => return Err(error),
+            ChildMessage::Exited(status) => self.state = TraceeState::FirstExited(status),
+            ChildMessage::ProcMounted(..) | ChildMessage::Listener(_) => {}
+            ChildMessage::Closed => {
+                self.state = TraceeState::AllExited(match self.state {
+                    TraceeState::FirstExited(status) | TraceeState::AllExited(status) => status,
+                    // `init` was killed, and with it all processes.
+                    TraceeState::Running => libc::SIGKILL,
+                });
             }
-            // `init` was killed, and with it all processes.
-            (ChildMessage::Closed, TraceeState::Running) => {
-                self.state = TraceeState::AllExited(libc::SIGKILL);
-            }
-            (ChildMessage::Closed, TraceeState::AllExited(_)) => {}
         }
-        let sockets = &mut self.handlers.delivery.sockets;
+        let sockets = &mut self.delivery.sockets;
         sockets.remove_closed();
         Ok(match self.state {
             TraceeState::AllExited(status) => Served::Ended(status),
@@ -199,22 +193,15 @@ impl Supervisor {
         })
     }
 
-    /// Returns `Some` if the program has waited for an event after the last one; `Some(true)` if it
-    /// certainly does nothing but wait: in a call that a signal can interrupt at any time, or by
-    /// repeated nonblocking calls; and none of its other sockets has a datagram.
-    pub fn waits_at_end(&self) -> Option<bool> {
-        self.handlers.delivery.waits_at_end()
-    }
-
     /// Returns whether the program has ever opened a proc connector socket.
     pub fn has_opened_socket(&self) -> bool {
-        self.handlers.delivery.sockets.has_opened
+        self.delivery.sockets.has_opened
     }
 
     /// Returns whether a task with a foreign ABI, such as a 32-bit program, has tried to open a
     /// proc connector socket; this was refused.
     pub fn has_foreign_abi(&self) -> bool {
-        self.handlers.delivery.sockets.has_refused_foreign_abi
+        self.delivery.sockets.has_refused_foreign_abi
     }
 
     /// Sends a signal to the program: to its processes with a proc connector socket and the
@@ -224,10 +211,9 @@ impl Supervisor {
     /// # Errors
     /// When no process can be reached.
     pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
-        let CallHandlers { tracee, delivery, .. } = &self.handlers;
-        let all = tracee.pids();
-        let mut targets: Vec<u32> =
-            all.iter().copied().filter(|&pid| delivery.sockets.is_open_in(pid)).collect();
+        let all = self.tracee.pids();
+        let sockets = &self.delivery.sockets;
+        let mut targets: Vec<u32> = all.iter().copied().filter(|&pid| sockets.is_open_in(pid)).collect();
         let mut at = 0;
         while let Some(&pid) = targets.get(at) {
             let parent = fork_parent(pid).filter(|parent| all.contains(parent) && !targets.contains(parent));
@@ -236,7 +222,7 @@ impl Supervisor {
         }
         // A parent that restarts an ended child must get the signal first.
         targets.reverse();
-        tracee.signal(signal, if targets.is_empty() { all } else { targets })
+        self.tracee.signal(signal, if targets.is_empty() { all } else { targets })
     }
 
     /// Sends a signal to all processes of the program.
@@ -244,17 +230,11 @@ impl Supervisor {
     /// # Errors
     /// When no process can be reached.
     pub fn signal_all(&self, signal: Signal) -> Result<(), Errno> {
-        let tracee = self.handlers.tracee;
-        tracee.signal(signal, tracee.pids())
+        self.tracee.signal(signal, self.tracee.pids())
     }
 
     /// Kills all processes of the program.
     pub fn kill(&self) {
         self.launched.kill();
-    }
-
-    /// Returns whether the program's first process has exited.
-    fn first_has_exited(&self) -> bool {
-        self.state != TraceeState::Running
     }
 }

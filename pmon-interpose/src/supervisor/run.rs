@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::error::{InterposeError, ServeError, ServeResult};
+use crate::error::{ServeError, ServeResult};
 use crate::supervisor::end_sequence::{EndSequence, RunOptions};
 use crate::supervisor::{Served, Supervisor};
 use crate::world::{NextEvent, ReplayWorld};
@@ -62,8 +62,7 @@ impl Supervisor {
         let mut idle_timeout = SHORT_TICK;
         loop {
             let timeout = if end.is_near(self) { SHORT_TICK } else { idle_timeout };
-            let mut forced = Ok(());
-            match self.serve(world, timeout) {
+            let served = match self.serve(world, timeout) {
                 Ok(Served::Ended(status)) => return Ok(RunReport { status, signal: end.signal }),
                 Ok(Served::Calls) => {
                     end.asleep = 0;
@@ -73,16 +72,17 @@ impl Supervisor {
                         end.last_call = last_tick;
                         meanwhile(self).map_err(ServeError::World)?;
                     }
+                    Ok(())
                 }
                 Ok(Served::Nothing) => {
                     meanwhile(self).map_err(ServeError::World)?;
-                    forced = self.advance_if_waiting_unnoticed(world, idle_timeout);
+                    let advanced = self.advance_if_waiting_unnoticed(world, idle_timeout);
                     idle_timeout = TICK.min(idle_timeout * 2);
+                    advanced
                 }
-                Err(ServeError::World(error)) => on_world_error(error).map_err(ServeError::World)?,
-                Err(ServeError::Interpose(error)) => return Err(error.into()),
-            }
-            match forced {
+                Err(error) => Err(error),
+            };
+            match served {
                 Err(ServeError::World(error)) => on_world_error(error).map_err(ServeError::World)?,
                 Err(ServeError::Interpose(error)) => return Err(error.into()),
                 Ok(()) => {}
@@ -98,20 +98,15 @@ impl Supervisor {
         world: &mut W,
         idle_timeout: Duration,
     ) -> ServeResult<W> {
-        let delivery = &mut self.handlers.delivery;
-        if !delivery.may_wait_unnoticed() || !self.handlers.tracee.is_asleep() {
+        let delivery = &mut self.delivery;
+        if !delivery.may_wait_unnoticed() || !self.tracee.is_asleep() {
             return Ok(());
         }
-        delivery.sockets.untrack_received(self.handlers.tracee);
+        delivery.sockets.untrack_received(self.tracee);
         match world.next_event().map_err(ServeError::World)? {
             // A program that has slept only briefly may not be waiting for an event.
             NextEvent::Never if idle_timeout < TICK => Ok(()),
             _ => delivery.advance_past_abandoned(world),
         }
-    }
-
-    /// Lets the program's receiving calls return the end of file after the queued datagrams.
-    pub(super) fn end_input<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), InterposeError> {
-        self.handlers.delivery.end_input(world)
     }
 }
