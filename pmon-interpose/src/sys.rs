@@ -2,6 +2,7 @@
 //! creation of a process in new namespaces.
 
 use std::ffi::{CStr, CString};
+use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
@@ -17,11 +18,17 @@ pub(crate) type Notification = libc::seccomp_notif;
 /// CPU of the side that is about to sleep.
 const SYNC_WAKE_UP: u64 = 1;
 
-fn last_errno() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+/// Returns the error of a failed call; `EIO` if it is not an error of the kernel.
+pub(crate) fn errno_of(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-fn check(result: c_int) -> Result<c_int, Errno> {
+fn last_errno() -> Errno {
+    errno_of(&io::Error::last_os_error())
+}
+
+fn check(result: impl Into<i64>) -> Result<i64, Errno> {
+    let result = result.into();
     if result < 0 { Err(last_errno()) } else { Ok(result) }
 }
 
@@ -99,7 +106,7 @@ pub(crate) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> Result<u
     // SAFETY: `local` is the buffer, borrowed mutably until the call returns; `remote` is an
     // address of another process.
     let read = unsafe { libc::process_vm_readv(pid as i32, &raw const local, 1, &raw const remote, 1, 0) };
-    if read < 0 { Err(last_errno()) } else { Ok(read as usize) }
+    check(read as i64).map(|read| read as usize)
 }
 
 /// `process_vm_writev`: writes `bytes` into these buffers (address, length) of another process, one
@@ -107,49 +114,25 @@ pub(crate) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> Result<u
 pub(crate) fn write_memory(pid: u32, bytes: &[u8], buffers: &[(u64, usize)]) -> Result<usize, Errno> {
     /// Maximum number of buffers per call.
     const BATCH: usize = 16;
-    let local = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut written = 0;
     let mut remote = [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
     for batch in buffers.chunks(BATCH) {
         for (iovec, &(address, len)) in remote.iter_mut().zip(batch) {
             *iovec = libc::iovec { iov_base: ptr::without_provenance_mut(address as usize), iov_len: len };
         }
-        let local =
-            iovec { iov_base: local.iov_base.wrapping_byte_add(written), iov_len: local.iov_len - written };
-        if local.iov_len == 0 {
+        let left = &bytes[written..];
+        if left.is_empty() {
             break;
         }
+        let local = iovec { iov_base: left.as_ptr().cast_mut().cast(), iov_len: left.len() };
+        let count = batch.len() as c_ulong;
         // SAFETY: `local` is within `bytes`, which is borrowed until the call returns and only
-        // read; `remote` holds at least `batch.len()` addresses of another process.
-        let put = unsafe {
-            libc::process_vm_writev(
-                pid as i32,
-                &raw const local,
-                1,
-                remote.as_ptr(),
-                batch.len() as c_ulong,
-                0,
-            )
-        };
-        if put < 0 {
-            return Err(last_errno());
-        }
-        written += put as usize;
+        // read; `remote` holds at least `count` addresses of another process.
+        let put =
+            unsafe { libc::process_vm_writev(pid as i32, &raw const local, 1, remote.as_ptr(), count, 0) };
+        written += check(put as i64)? as usize;
     }
     Ok(written)
-}
-
-/// `struct clone_args` of `clone(2)`, as of Linux 5.3.
-#[repr(C)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
 }
 
 /// `CLONE_CLEAR_SIGHAND`, since Linux 5.5.
@@ -162,23 +145,16 @@ const CLEAR_SIGHAND: u64 = 1 << 32;
 /// `child` must not allocate and must call only the kernel.
 pub(crate) fn spawn(namespaces: c_int, child: &mut dyn FnMut() -> u8) -> Result<(u32, OwnedFd), Errno> {
     let mut pidfd: c_int = -1;
-    let args = CloneArgs {
-        // Otherwise the child would run this process's signal handlers.
-        flags: (libc::CLONE_PIDFD | namespaces) as u64 | CLEAR_SIGHAND,
-        pidfd: (&raw mut pidfd) as u64,
-        child_tid: 0,
-        parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
-        stack: 0,
-        stack_size: 0,
-        tls: 0,
-    };
+    // SAFETY: a plain C struct of integers, for which all zeros is valid.
+    let mut args: libc::clone_args = unsafe { zeroed() };
+    // Without CLEAR_SIGHAND, the child would run this process's signal handlers.
+    args.flags = (libc::CLONE_PIDFD | namespaces) as u64 | CLEAR_SIGHAND;
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
     // SAFETY: without CLONE_VM the child has its own memory, and without a new stack it continues
     // on its copy of this one. The caller guarantees what `child` does; the child never returns.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
-    if pid < 0 {
-        return Err(last_errno());
-    }
+    let pid =
+        check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) })?;
     if pid == 0 {
         let code = child();
         // SAFETY: ends the child at once, without this process's exit handlers.
@@ -213,18 +189,9 @@ pub(crate) fn exec(path: &CStr, args: &CStringArray, environment: &CStringArray)
 /// `seccomp(SECCOMP_SET_MODE_FILTER)` with a listener, for this task and all its descendants.
 pub(crate) fn install_filter(filter: &[sock_filter]) -> Result<OwnedFd, Errno> {
     let program = sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
     // SAFETY: the kernel copies the program, which is borrowed until the call returns.
-    let listener = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
-            &raw const program,
-        )
-    };
-    if listener < 0 {
-        return Err(last_errno());
-    }
+    let listener = check(unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) })?;
     // SAFETY: the kernel has just created the descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(listener as c_int) })
 }
@@ -272,13 +239,13 @@ pub(crate) fn close(fd: RawFd) {
 /// Changes this thread, which must be the only one, to user `uid`, group `uid` and no other groups
 /// (`setgroups`, `setresgid`, `setresuid`).
 pub(crate) fn become_user(uid: u32) -> Result<(), Errno> {
-    let check = |result| if result < 0 { Err(last_errno()) } else { Ok(()) };
     // SAFETY: the list is empty.
     check(unsafe { libc::syscall(libc::SYS_setgroups, 0, ptr::null::<u32>()) })?;
     // SAFETY: the call takes integers.
     check(unsafe { libc::syscall(libc::SYS_setresgid, uid, uid, uid) })?;
     // SAFETY: as above.
-    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })?;
+    Ok(())
 }
 
 /// Closes all file descriptors that are at least `first`.

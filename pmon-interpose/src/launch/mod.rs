@@ -161,8 +161,7 @@ fn map_users(pid: u32, uid: u32) -> Result<(), Errno> {
         return Err(Errno::NOENT);
     }
     let write = |name: &str, text: &str| {
-        fs::write(format!("/proc/{pid}/{name}"), text)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        fs::write(format!("/proc/{pid}/{name}"), text).map_err(|error| sys::errno_of(&error))
     };
     if geteuid().is_root() {
         for name in ["uid_map", "gid_map"] {
