@@ -27,10 +27,8 @@ impl DirectoryListing {
         let dots = [".", ".."].into_iter().map(|name| (name, FileType::Directory));
         let others = dots.chain(self.others.iter().map(|(name, kind)| (&**name, *kind)));
         let others = others.zip(0_u64..).map(|((name, kind), at)| (at, name.to_owned(), kind));
-        let ids = self
-            .ids
-            .iter()
-            .map(|&id| (FIRST_ID_POSITION + u64::from(id), id.to_string(), FileType::Directory));
+        let ids = self.ids.iter().map(|id| (FIRST_ID_POSITION + u64::from(*id), id.to_string()));
+        let ids = ids.map(|(at, name)| (at, name, FileType::Directory));
         let mut bytes = Vec::new();
         let mut next = from;
         for (at, name, kind) in others.chain(ids).filter(|&(at, ..)| at >= from) {
@@ -47,21 +45,13 @@ impl DirectoryListing {
             bytes.extend((at + 1).to_ne_bytes());
             bytes.extend(next.to_ne_bytes());
             bytes.extend((len as u16).to_ne_bytes());
-            bytes.push(d_type(kind));
+            // `IFTODT` of <dirent.h>.
+            bytes.push((kind.as_raw_mode() >> 12) as u8);
             bytes.extend(name.as_bytes());
             bytes.resize(start + len, 0);
         }
         seek(directory, SeekFrom::Start(next))?;
         Ok(bytes)
-    }
-}
-
-fn d_type(kind: FileType) -> u8 {
-    match kind {
-        FileType::Directory => libc::DT_DIR,
-        FileType::Symlink => libc::DT_LNK,
-        FileType::RegularFile => libc::DT_REG,
-        _ => libc::DT_UNKNOWN,
     }
 }
 

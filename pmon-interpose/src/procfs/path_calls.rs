@@ -6,7 +6,7 @@
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlink, statat};
 use rustix::io::Errno;
 
-use crate::procfs::stat_structs::{FileAttributes, ProcFileType, STATFS, stat, statx};
+use crate::procfs::stat_structs::{FileAttributes, stat, statfs, statx};
 use crate::procfs::tree::ProcfsTree;
 use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::tracee::status::Caller;
@@ -36,10 +36,10 @@ enum PathOperation {
         buffer: u64,
         len: u64,
     },
+    /// `stat` or `statx`; `encode` returns the struct of the call.
     Stat {
         buffer: u64,
         nofollow: bool,
-        /// Returns the struct of the call, `stat` or `statx`.
         encode: fn(&FileAttributes) -> Vec<u8>,
     },
     StatFs {
@@ -123,20 +123,17 @@ impl PathCall {
         let path = String::from_utf8(path.unwrap_or_default()).ok()?;
         let mut components = Vec::new();
         if !path.starts_with('/') {
-            let (base, stat) = match self.base {
-                Some(fd) => (None, call.stat(fd)),
-                None => {
-                    let cwd = format!("/proc/{task}/cwd");
-                    let stat = statat(CWD, &*cwd, AtFlags::empty());
-                    (Some(cwd), stat)
-                }
+            let cwd = || format!("/proc/{task}/cwd");
+            let stat = match self.base {
+                Some(fd) => call.stat(fd),
+                None => statat(CWD, cwd(), AtFlags::empty()),
             };
             if stat.ok()?.st_dev != tree.device && !path.contains("proc") {
                 return None;
             }
-            let base = match (base, self.base) {
-                (Some(cwd), _) => readlink(&*cwd, Vec::new()).ok()?.into_bytes(),
-                (None, fd) => call.tasks.path(task, fd?).ok()?,
+            let base = match self.base {
+                Some(fd) => call.tasks.path(task, fd).ok()?,
+                None => readlink(cwd(), Vec::new()).ok()?.into_bytes(),
             };
             components.extend(split(&String::from_utf8(base).ok()?));
         } else if !path.contains("proc") {
@@ -202,7 +199,7 @@ fn execute(
             Ok(Reply::Return(Ok(listed.len() as i64)))
         }
         PathOperation::StatFs { buffer } if components.len() <= 1 => {
-            memory.write(buffer, &STATFS)?;
+            memory.write(buffer, &statfs())?;
             Ok(Reply::Return(Ok(0)))
         }
         // Writing to a file of a recorded process has no effect.
@@ -212,13 +209,15 @@ fn execute(
                 && foreign_id().is_some_and(|id| view.task(id).is_some())
                 && tree.exists(&components.join("/")) =>
         {
-            open_dev_null(call, flags & libc::O_CLOEXEC as u64 != 0)
+            let sink = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+            call.return_fd(&sink, None, flags & libc::O_CLOEXEC as u64 != 0)?;
+            Ok(Reply::Deferred)
         }
         PathOperation::Stat { buffer, nofollow, encode } => {
-            match attributes(tree, view, foreign_id(), components, nofollow)? {
-                Some(attributes) => memory.write(buffer, &encode(&attributes))?,
-                None => return Ok(Reply::Continue),
-            }
+            let Some(attributes) = attributes(tree, view, foreign_id(), components, nofollow)? else {
+                return Ok(Reply::Continue);
+            };
+            memory.write(buffer, &encode(&attributes))?;
             Ok(Reply::Return(Ok(0)))
         }
         _ => Ok(Reply::Continue),
@@ -244,25 +243,19 @@ fn attributes(
         return Ok(None);
     }
     let path = if path.is_empty() { "." } else { &path };
-    let found = statat(tree.root(), path, AtFlags::SYMLINK_NOFOLLOW)?;
+    let found = statat(&tree.root, path, AtFlags::SYMLINK_NOFOLLOW)?;
     // A path through a link such as `cwd` leads to an ordinary file.
     if found.st_dev != tree.device {
         return Ok(None);
     }
-    let file_type = match found.st_mode & libc::S_IFMT {
-        libc::S_IFDIR => ProcFileType::Directory,
-        libc::S_IFLNK => ProcFileType::Link,
-        _ => ProcFileType::File,
+    let mode = match found.st_mode & libc::S_IFMT {
+        libc::S_IFDIR => libc::S_IFDIR | 0o555,
+        libc::S_IFLNK => libc::S_IFLNK | 0o777,
+        _ => libc::S_IFREG | 0o444,
     };
     let uptime = view.uptime().unwrap_or_default().as_secs();
     let time = view.boot_time().unwrap_or(0).saturating_add(uptime);
-    Ok(Some(FileAttributes { ino: found.st_ino, device: found.st_dev, file_type, owner, time }))
-}
-
-fn open_dev_null(call: &InterceptedCall<'_>, close_on_exec: bool) -> Result<Reply, Errno> {
-    let sink = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    call.return_fd(&sink, None, close_on_exec)?;
-    Ok(Reply::Deferred)
+    Ok(Some(FileAttributes { ino: found.st_ino, device: found.st_dev, mode, owner, time }))
 }
 
 fn split(path: &str) -> impl Iterator<Item = String> {

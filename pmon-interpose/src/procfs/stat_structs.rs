@@ -3,21 +3,20 @@
 //!
 //! The content of `/proc/PID/stat` does not come from here; see `pmon_replay`.
 
+use std::mem::{offset_of, size_of};
+
+use libc::{blksize_t, nlink_t, statx as Statx};
 use rustix::fs::{major, minor};
 
-/// The type of a file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ProcFileType {
-    File,
-    Directory,
-    Link,
-}
+/// Preferred size of reads in the kernel's procfs.
+const BLOCK_SIZE: u32 = 1024;
 
 /// The reported attributes of a file.
 pub(crate) struct FileAttributes {
     pub(crate) ino: u64,
     pub(crate) device: u64,
-    pub(crate) file_type: ProcFileType,
+    /// Type and permissions.
+    pub(crate) mode: u32,
     /// User and group id.
     pub(crate) owner: (u32, u32),
     /// All time stamps, in seconds since 1970: the current time, as procfs creates inodes on
@@ -26,114 +25,77 @@ pub(crate) struct FileAttributes {
 }
 
 impl FileAttributes {
-    fn mode(&self) -> u32 {
-        match self.file_type {
-            ProcFileType::File => libc::S_IFREG | 0o444,
-            ProcFileType::Directory => libc::S_IFDIR | 0o555,
-            ProcFileType::Link => libc::S_IFLNK | 0o777,
-        }
-    }
-
     fn links(&self) -> u32 {
-        if self.file_type == ProcFileType::Directory { 2 } else { 1 }
+        if self.mode & libc::S_IFMT == libc::S_IFDIR { 2 } else { 1 }
     }
 }
 
 /// A C struct, initially all zeros.
-struct RawStruct<const N: usize>([u8; N]);
+struct RawStruct(Vec<u8>);
 
-impl<const N: usize> RawStruct<N> {
-    fn put<const M: usize>(mut self, at: usize, value: [u8; M]) -> Self {
-        self.0[at..at + M].copy_from_slice(&value);
+impl RawStruct {
+    fn new<T>() -> Self {
+        Self(vec![0; size_of::<T>()])
+    }
+
+    fn put<const N: usize>(mut self, at: usize, value: [u8; N]) -> Self {
+        self.0[at..at + N].copy_from_slice(&value);
         self
     }
 }
 
 /// Encodes `struct stat`.
-#[cfg(target_arch = "x86_64")]
 pub(crate) fn stat(attributes: &FileAttributes) -> Vec<u8> {
-    RawStruct([0; 144])
-        .put(0, attributes.device.to_ne_bytes())
-        .put(8, attributes.ino.to_ne_bytes())
-        .put(16, u64::from(attributes.links()).to_ne_bytes())
-        .put(24, attributes.mode().to_ne_bytes())
-        .put(28, attributes.owner.0.to_ne_bytes())
-        .put(32, attributes.owner.1.to_ne_bytes())
-        .put(56, 1024_u64.to_ne_bytes())
-        .put(72, attributes.time.to_ne_bytes())
-        .put(88, attributes.time.to_ne_bytes())
-        .put(104, attributes.time.to_ne_bytes())
+    RawStruct::new::<libc::stat>()
+        .put(offset_of!(libc::stat, st_dev), attributes.device.to_ne_bytes())
+        .put(offset_of!(libc::stat, st_ino), attributes.ino.to_ne_bytes())
+        .put(offset_of!(libc::stat, st_nlink), nlink_t::from(attributes.links()).to_ne_bytes())
+        .put(offset_of!(libc::stat, st_mode), attributes.mode.to_ne_bytes())
+        .put(offset_of!(libc::stat, st_uid), attributes.owner.0.to_ne_bytes())
+        .put(offset_of!(libc::stat, st_gid), attributes.owner.1.to_ne_bytes())
+        .put(offset_of!(libc::stat, st_blksize), (BLOCK_SIZE as blksize_t).to_ne_bytes())
+        .put(offset_of!(libc::stat, st_atime), attributes.time.to_ne_bytes())
+        .put(offset_of!(libc::stat, st_mtime), attributes.time.to_ne_bytes())
+        .put(offset_of!(libc::stat, st_ctime), attributes.time.to_ne_bytes())
         .0
-        .into()
-}
-
-/// Encodes `struct stat`.
-#[cfg(target_arch = "aarch64")]
-pub(crate) fn stat(attributes: &FileAttributes) -> Vec<u8> {
-    RawStruct([0; 128])
-        .put(0, attributes.device.to_ne_bytes())
-        .put(8, attributes.ino.to_ne_bytes())
-        .put(16, attributes.mode().to_ne_bytes())
-        .put(20, attributes.links().to_ne_bytes())
-        .put(24, attributes.owner.0.to_ne_bytes())
-        .put(28, attributes.owner.1.to_ne_bytes())
-        .put(56, 1024_u32.to_ne_bytes())
-        .put(72, attributes.time.to_ne_bytes())
-        .put(88, attributes.time.to_ne_bytes())
-        .put(104, attributes.time.to_ne_bytes())
-        .0
-        .into()
 }
 
 /// Encodes `struct statx`.
 pub(crate) fn statx(attributes: &FileAttributes) -> Vec<u8> {
-    /// `STATX_BASIC_STATS`.
-    const BASIC: u32 = 0x7FF;
-    RawStruct([0; 256])
-        .put(0, BASIC.to_ne_bytes())
-        .put(4, 1024_u32.to_ne_bytes())
-        .put(16, attributes.links().to_ne_bytes())
-        .put(20, attributes.owner.0.to_ne_bytes())
-        .put(24, attributes.owner.1.to_ne_bytes())
-        .put(28, (attributes.mode() as u16).to_ne_bytes())
-        .put(32, attributes.ino.to_ne_bytes())
-        .put(64, attributes.time.to_ne_bytes())
-        .put(96, attributes.time.to_ne_bytes())
-        .put(112, attributes.time.to_ne_bytes())
-        .put(136, major(attributes.device).to_ne_bytes())
-        .put(140, minor(attributes.device).to_ne_bytes())
+    RawStruct::new::<Statx>()
+        .put(offset_of!(Statx, stx_mask), libc::STATX_BASIC_STATS.to_ne_bytes())
+        .put(offset_of!(Statx, stx_blksize), BLOCK_SIZE.to_ne_bytes())
+        .put(offset_of!(Statx, stx_nlink), attributes.links().to_ne_bytes())
+        .put(offset_of!(Statx, stx_uid), attributes.owner.0.to_ne_bytes())
+        .put(offset_of!(Statx, stx_gid), attributes.owner.1.to_ne_bytes())
+        .put(offset_of!(Statx, stx_mode), (attributes.mode as u16).to_ne_bytes())
+        .put(offset_of!(Statx, stx_ino), attributes.ino.to_ne_bytes())
+        .put(offset_of!(Statx, stx_atime), attributes.time.to_ne_bytes())
+        .put(offset_of!(Statx, stx_ctime), attributes.time.to_ne_bytes())
+        .put(offset_of!(Statx, stx_mtime), attributes.time.to_ne_bytes())
+        .put(offset_of!(Statx, stx_dev_major), major(attributes.device).to_ne_bytes())
+        .put(offset_of!(Statx, stx_dev_minor), minor(attributes.device).to_ne_bytes())
         .0
-        .into()
 }
 
-/// `struct statfs` of `/proc`: `PROC_SUPER_MAGIC`, the two block sizes, and the maximum name
-/// length.
-pub(crate) const STATFS: [u8; 120] = {
-    let mut bytes = [0; 120];
-    let words: [(usize, u64); 4] = [(0, 0x9FA0), (8, 4096), (64, 255), (72, 4096)];
-    let mut at = 0;
-    while at < words.len() {
-        let value = words[at].1.to_ne_bytes();
-        let mut byte = 0;
-        while byte < 8 {
-            bytes[words[at].0 + byte] = value[byte];
-            byte += 1;
-        }
-        at += 1;
-    }
-    bytes
-};
+/// Encodes `struct statfs` of `/proc`.
+pub(crate) fn statfs() -> Vec<u8> {
+    RawStruct::new::<libc::statfs>()
+        .put(offset_of!(libc::statfs, f_type), libc::PROC_SUPER_MAGIC.to_ne_bytes())
+        .put(offset_of!(libc::statfs, f_bsize), 4096_u64.to_ne_bytes())
+        .put(offset_of!(libc::statfs, f_namelen), 255_u64.to_ne_bytes())
+        .put(offset_of!(libc::statfs, f_frsize), 4096_u64.to_ne_bytes())
+        .0
+}
 
 #[cfg(test)]
 mod tests {
-    use std::mem::{offset_of, size_of};
-
     use super::*;
 
     const ATTRIBUTES: FileAttributes = FileAttributes {
         ino: 0x1122_3344_5566,
         device: 0x2_0000_0305,
-        file_type: ProcFileType::Directory,
+        mode: libc::S_IFDIR | 0o555,
         owner: (1000, 100),
         time: 1_767_225_600,
     };
@@ -180,7 +142,6 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn statx_matches_the_struct_of_libc() {
-        use libc::statx as Statx;
         let bytes = statx(&ATTRIBUTES);
         assert_eq!(bytes.len(), size_of::<Statx>());
         let at = |offset, len| number(&bytes, offset, len);
@@ -205,7 +166,7 @@ mod tests {
     /// The remaining fields are counters.
     #[test]
     fn statfs_matches_the_kernels_procfs() {
-        let bytes = STATFS;
+        let bytes = statfs();
         assert_eq!(bytes.len(), size_of::<libc::statfs>());
         let real = rustix::fs::statfs("/proc").unwrap();
         let at = |offset: usize| u64::from_ne_bytes(*bytes[offset..].first_chunk().unwrap());

@@ -4,7 +4,10 @@
 //! processes, and files that do not belong to a process, are links to the kernel's own procfs,
 //! mounted at `.real`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::collections::hash_map::{Entry, HashMap};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
@@ -15,6 +18,7 @@ use rustix::path::DecInt;
 
 use crate::launch::child::REAL_PROC;
 use crate::procfs::directory_listing::DirectoryListing;
+use crate::sys::errno_of;
 use crate::world::{ProcEntry, ProcessView};
 
 /// Minimum number of directories before those of ended processes are removed.
@@ -22,7 +26,7 @@ const MIN_CLEANUP: usize = 256;
 
 /// The tracee's `/proc`.
 pub(crate) struct ProcfsTree {
-    root: OwnedFd,
+    pub(crate) root: OwnedFd,
     /// The root of the kernel's own procfs.
     real: OwnedFd,
     pub(crate) device: u64,
@@ -49,16 +53,9 @@ struct TaskDirectory {
 impl ProcfsTree {
     pub(crate) fn new(root: OwnedFd, real: OwnedFd, pid_max: u32) -> Result<Self, Errno> {
         let device = fstat(&root)?.st_dev;
-        let mut tree = Self {
-            root,
-            real,
-            device,
-            others: Vec::new(),
-            directories: HashMap::new(),
-            cleanup_threshold: MIN_CLEANUP,
-        };
-        tree.others = tree.list_others()?;
-        tree.link_all("", &["sys", "stat", "uptime"])?;
+        let (directories, cleanup_threshold) = (HashMap::new(), MIN_CLEANUP);
+        let mut tree = Self { root, real, device, others: Vec::new(), directories, cleanup_threshold };
+        tree.others = tree.link_all("", &["sys", "stat", "uptime"])?;
         tree.create_directory("sys")?;
         tree.link_all("sys", &["kernel"])?;
         tree.create_directory("sys/kernel")?;
@@ -70,32 +67,27 @@ impl ProcfsTree {
         Ok(tree)
     }
 
-    fn list_others(&self) -> Result<Vec<(String, FileType)>, Errno> {
-        let mut others = Vec::new();
-        for entry in Dir::read_from(open(&self.real, ".")?)? {
+    /// Creates links to all entries of a directory of the kernel's procfs, except processes and
+    /// `except`. Returns all entries but processes.
+    fn link_all(&self, directory: &str, except: &[&str]) -> Result<Vec<(String, FileType)>, Errno> {
+        let (prefix, up) = match directory {
+            "" => (String::new(), String::new()),
+            _ => (format!("{directory}/"), "../".repeat(directory.split('/').count())),
+        };
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(open(&self.real, format!("./{directory}"))?)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !name.starts_with(|first: char| first == '.' || first.is_ascii_digit()) {
-                others.push((name, entry.file_type()));
+            if name.starts_with(|first: char| first == '.' || first.is_ascii_digit()) {
+                continue;
             }
-        }
-        Ok(others)
-    }
-
-    /// Creates links to all entries of a directory of the kernel's procfs, except processes and
-    /// `except`.
-    fn link_all(&self, directory: &str, except: &[&str]) -> Result<(), Errno> {
-        let up = "../".repeat(directory.split('/').filter(|part| !part.is_empty()).count());
-        let path = if directory.is_empty() { "." } else { directory };
-        for entry in Dir::read_from(open(&self.real, path)?)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            let is_process = directory.is_empty() && name.starts_with(|first: char| first.is_ascii_digit());
-            if !is_process && !except.contains(&&*name) && name != "." && name != ".." {
-                let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+            if !except.contains(&&*name) {
+                let path = format!("{prefix}{name}");
                 symlinkat(format!("{up}{REAL_PROC}/{path}"), &self.root, &path)?;
             }
+            entries.push((name, entry.file_type()));
         }
-        Ok(())
+        Ok(entries)
     }
 
     fn create_directory(&self, path: &str) -> Result<(), Errno> {
@@ -110,13 +102,8 @@ impl ProcfsTree {
     fn read(&self, path: &str) -> Result<Vec<u8>, Errno> {
         let file = openat(&self.real, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut content = Vec::new();
-        let mut part = [0; 4096];
-        loop {
-            match rustix::io::read(&file, &mut part)? {
-                0 => return Ok(content),
-                len => content.extend(&part[..len]),
-            }
-        }
+        File::from(file).read_to_end(&mut content).map_err(|error| errno_of(&error))?;
+        Ok(content)
     }
 
     /// Writes `uptime`, and `btime` in `stat`, of the recorded machine.
@@ -155,22 +142,27 @@ impl ProcfsTree {
             return self.link_own(id);
         }
         let Some(info) = view.task(id) else { return self.remove(id) };
-        if self
-            .directories
-            .get(&id)
-            .is_some_and(|directory| directory.version == Some(info.version) && directory.has(path))
-        {
+        let is_current = |of: &TaskDirectory| of.version == Some(info.version) && of.has(path);
+        if self.directories.get(&id).is_some_and(is_current) {
             return Ok(());
         }
-        self.ensure_directory(id)?;
-        let Some(directory) = self.directories.get_mut(&id) else { return Ok(()) };
+        if self.directories.get(&id).is_some_and(|directory| directory.is_link) {
+            self.remove(id)?;
+        }
+        let directory = match self.directories.entry(id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                mkdirat(&self.root, DecInt::new(id), Mode::from_raw_mode(0o755))?;
+                entry.insert(TaskDirectory::default())
+            }
+        };
         let fd = open(&self.root, DecInt::new(id))?;
         let mut entries = view.entries(id);
         directory.is_complete = path.is_none();
         entries.retain(|(entry, _)| {
             directory.has(Some(entry)) || path.is_some_and(|path| is_on_path(path, entry))
         });
-        directory.update(fd.as_fd(), entries)?;
+        directory.update(&fd, entries)?;
         directory.version = Some(info.version);
         self.remove_ended(view)
     }
@@ -192,18 +184,6 @@ impl ProcfsTree {
         DirectoryListing { others: Vec::new(), ids: ids.into_iter().collect() }
     }
 
-    /// Creates an empty directory for a task unless it has one.
-    fn ensure_directory(&mut self, id: u32) -> Result<(), Errno> {
-        if self.directories.get(&id).is_some_and(|directory| directory.is_link) {
-            self.remove(id)?;
-        }
-        if !self.directories.contains_key(&id) {
-            mkdirat(&self.root, DecInt::new(id), Mode::from_raw_mode(0o755))?;
-            self.directories.insert(id, TaskDirectory::default());
-        }
-        Ok(())
-    }
-
     fn link_own(&mut self, id: u32) -> Result<(), Errno> {
         if self.directories.get(&id).is_some_and(|directory| directory.is_link) {
             return Ok(());
@@ -219,17 +199,14 @@ impl ProcfsTree {
         if directory.is_link {
             return unlinkat(&self.root, DecInt::new(id), AtFlags::empty());
         }
-        directory.update(open(&self.root, DecInt::new(id))?.as_fd(), Vec::new())?;
+        directory.update(&open(&self.root, DecInt::new(id))?, Vec::new())?;
         unlinkat(&self.root, DecInt::new(id), AtFlags::REMOVEDIR)
     }
 
     fn remove_ended(&mut self, view: &dyn ProcessView) -> Result<(), Errno> {
         if self.directories.len() > self.cleanup_threshold {
-            let ended = self
-                .directories
-                .iter()
-                .filter(|&(&id, directory)| !directory.is_link && view.task(id).is_none());
-            let ended: Vec<u32> = ended.map(|(&id, _)| id).collect();
+            let is_ended = |id: &u32| !self.directories[id].is_link && view.task(*id).is_none();
+            let ended: Vec<u32> = self.directories.keys().copied().filter(is_ended).collect();
             ended.into_iter().try_for_each(|id| self.remove(id))?;
             self.cleanup_threshold = MIN_CLEANUP.max(self.directories.len() * 2);
         }
@@ -245,10 +222,6 @@ impl ProcfsTree {
     pub(crate) fn is_link(&self, path: &str) -> bool {
         readlinkat(&self.root, path, Vec::new()).is_ok()
     }
-
-    pub(crate) fn root(&self) -> &OwnedFd {
-        &self.root
-    }
 }
 
 impl TaskDirectory {
@@ -259,11 +232,7 @@ impl TaskDirectory {
     }
 
     /// Replaces the content of the directory `fd` by `entries`; keeps files that are in both.
-    fn update(
-        &mut self,
-        fd: rustix::fd::BorrowedFd<'_>,
-        entries: Vec<(String, ProcEntry)>,
-    ) -> Result<(), Errno> {
+    fn update(&mut self, fd: &OwnedFd, entries: Vec<(String, ProcEntry)>) -> Result<(), Errno> {
         let before = std::mem::take(&mut self.entries);
         let after: HashMap<&str, &ProcEntry> = entries.iter().map(|(path, entry)| (&**path, entry)).collect();
         // A file is overwritten, so that a process that has it open sees the change.
@@ -307,12 +276,7 @@ fn is_on_path(path: &str, entry: &str) -> bool {
 fn write_file(directory: impl AsFd, path: &str, content: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(directory, path, flags, Mode::from_raw_mode(0o644))?;
-    let mut left = content;
-    while !left.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, left))?;
-        left = &left[written..];
-    }
-    Ok(())
+    File::from(file).write_all(content).map_err(|error| errno_of(&error))
 }
 
 fn open(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
