@@ -36,7 +36,7 @@ pub(crate) fn select<R>(
             let no_details = match options.details.then(|| attach(true)) {
                 Some(Ok(ring)) => return Ok((Some(ring), info(RING_DETAILS, String::new()))),
                 Some(Err(error)) => format!("no details: {error}"),
-                None => "no details were asked for".into(),
+                None => "no details were requested".into(),
             };
             match attach(false) {
                 Ok(ring) => Ok((Some(ring), info(RING, no_details))),
