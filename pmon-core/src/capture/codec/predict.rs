@@ -91,8 +91,8 @@ impl Predictor {
         &mut self.cpus[cpu.0 as usize % CPUS]
     }
 
-    /// Returns the known properties of a task. An unknown task is assumed to lead its own process and to
-    /// have the last parent.
+    /// Returns the known properties of a task. An unknown task is assumed to lead its own process
+    /// and to have the last parent.
     #[inline(always)]
     fn known(&self, tid: u32) -> KnownTask {
         let known = self.tasks[tid as usize % TASKS];
