@@ -163,7 +163,7 @@ impl ProgramReplay {
     }
 
     /// Keeps root, if the tests run as root.
-    pub(crate) fn as_root(mut self) -> Self {
+    pub(crate) fn with_root(mut self) -> Self {
         self.is_root = true;
         self
     }

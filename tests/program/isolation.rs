@@ -40,7 +40,7 @@ fn links_that_a_program_creates_in_proc_are_not_followed() {
         assert_eq!(fs::read_to_string(&victim).unwrap(), "unharmed", "{ran:#?}");
     };
     run(&replay);
-    run(&replay.as_root());
+    run(&replay.with_root());
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn the_user_of_uid_has_no_supplementary_groups() {
     }
     let capture = TestCapture::new();
     let Some(replay) = ProgramReplay::of(&capture) else { return };
-    let replay = replay.as_root().launched_by(&["setpriv", "--groups", "4,24"]).with(&["--uid", "1000"]);
+    let replay = replay.with_root().launched_by(&["setpriv", "--groups", "4,24"]).with(&["--uid", "1000"]);
     let ran = replay.program("/bin/sh", &["-c", "id -u; id -g; id -G"], true).expect(0);
     assert_eq!(ran.out, "1000\n1000\n1000\n", "{}", ran.err);
 }
