@@ -35,7 +35,7 @@ impl Read for InputBytes {
     }
 }
 
-/// InputBytes at the end of a hole that are read anyway, because a trailer may begin with zeros.
+/// Bytes at the end of a hole that are read anyway, because a trailer may begin with zeros.
 const END_OF_HOLE: u64 = 24;
 
 /// Skips a hole of a file, for [`Reader::open_sparse`]. Pipes and some file systems have no holes.

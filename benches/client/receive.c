@@ -40,8 +40,8 @@ static int connector(void) {
     return fd;
 }
 
-/* One end of a pair of sockets, on whose other end a child does that. */
-static int other(void (*act)(int fd, long count), long count) {
+/* Starts a child that runs `act` on one end of a socket pair; returns the other end. */
+static int start_child(void (*act)(int fd, long count), long count) {
     int fds[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds) < 0) die("socketpair");
     if (fork() == 0) {
@@ -53,22 +53,24 @@ static int other(void (*act)(int fd, long count), long count) {
     return fds[0];
 }
 
-static void pour(int fd, long count) {
+/* Sends datagrams as fast as possible. */
+static void send_all(int fd, long count) {
     while (count--) if (send(fd, buffer, LENGTH, 0) < 0) _exit(1);
 }
 
-static void serve(int fd, long count) {
+/* Sends a datagram after each received byte. */
+static void send_on_request(int fd, long count) {
     char token;
     while (count-- && recv(fd, &token, 1, 0) == 1) if (send(fd, buffer, LENGTH, 0) < 0) _exit(1);
 }
 
-/* An event whenever it is asked for one. */
-static void rename_itself(int fd, long count) {
+/* Causes an event after each received byte. */
+static void rename_on_request(int fd, long count) {
     char token;
     while (count-- && recv(fd, &token, 1, 0) == 1) prctl(PR_SET_NAME, count & 1 ? "odd" : "even");
 }
 
-static void look_at(uint32_t pid) {
+static void read_comm(uint32_t pid) {
     char path[32], comm[32];
     snprintf(path, sizeof path, "/proc/%u/comm", pid);
     int fd = open(path, O_RDONLY);
@@ -81,18 +83,18 @@ int main(int argc, char **argv) {
     if (argc < 3) return 2;
     const char *mode = argv[1];
     long count = atol(argv[2]);
-    int looks = !strcmp(mode, "comm"), polls = !strcmp(mode, "poll"), asks = -1, fd;
-    if (!strcmp(mode, "plain")) fd = other(pour, count);
-    else if (!strcmp(mode, "asked")) fd = asks = other(serve, count);
+    int reads_comm = !strcmp(mode, "comm"), polls = !strcmp(mode, "poll"), request_fd = -1, fd;
+    if (!strcmp(mode, "plain")) fd = start_child(send_all, count);
+    else if (!strcmp(mode, "asked")) fd = request_fd = start_child(send_on_request, count);
     else fd = connector();
-    if (!strcmp(mode, "kernel")) asks = other(rename_itself, count);
+    if (!strcmp(mode, "kernel")) request_fd = start_child(rename_on_request, count);
     while (count--) {
         struct pollfd polled = {fd, POLLIN, 0};
         uint32_t pid;
-        if (asks >= 0 && send(asks, "", 1, 0) < 0) die("send");
+        if (request_fd >= 0 && send(request_fd, "", 1, 0) < 0) die("send");
         if (polls && poll(&polled, 1, -1) != 1) die("poll");
         if (recv(fd, buffer, sizeof buffer, 0) < LENGTH && errno != ENOBUFS) die("recv");
-        if (looks) memcpy(&pid, buffer + PID_AT, sizeof pid), look_at(pid);
+        if (reads_comm) memcpy(&pid, buffer + PID_AT, sizeof pid), read_comm(pid);
     }
     return 0;
 }

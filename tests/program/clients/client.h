@@ -19,7 +19,8 @@
 /* No client uses all functions. */
 #pragma GCC diagnostic ignored "-Wunused-function"
 
-/* Definitions of <linux/connector.h> and <linux/cn_proc.h>, whose versions before 6.6 lack the event mask. */
+/* Definitions of <linux/connector.h> and <linux/cn_proc.h>, whose versions before 6.6 lack the
+ * event mask. */
 enum { GROUP = 1, LISTEN = 1, IGNORE = 2 };
 enum { ACK = 0, FORK = 1, EXEC = 2, UID = 4, GID = 0x40, SID = 0x80, PTRACE = 0x100, COMM = 0x200 };
 #define COREDUMP 0x40000000u
@@ -106,8 +107,8 @@ static struct message decoded(const void *bytes, ssize_t length) {
     return message;
 }
 
-/* Waits for an exec of `sleep DURATION`; returns the id of the process. On a live system, other processes may also
- * execute `sleep`. */
+/* Waits for an exec of `sleep DURATION`; returns the id of the process. On a live system, other
+ * processes may also execute `sleep`. */
 static unsigned wait_for_sleep(const char *duration) {
     char expected[64], path[64], found[64];
     size_t length = snprintf(expected, sizeof expected, "sleep%c%s", 0, duration) + 1;
@@ -144,7 +145,8 @@ static void print_event(const void *bytes, ssize_t length) {
     }
 }
 
-/* Prints the result of a receiving call; returns whether to continue: not after the end of file or a signal. */
+/* Prints the result of a receiving call. Returns whether to continue: not after the end of file or a
+ * signal. */
 static int print_received(const void *bytes, ssize_t received) {
     if (received > 0) print_event(bytes, received);
     else if (received == 0) return 0;

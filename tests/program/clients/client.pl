@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Receives with recv and sysread alternately. Perl calls fcntl, ioctl and lseek on the descriptor first.
+# Receives with recv and sysread alternately. Perl calls fcntl, ioctl and lseek on the descriptor
+# first.
 use strict;
 use warnings;
 use Socket;

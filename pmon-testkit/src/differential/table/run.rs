@@ -430,7 +430,7 @@ impl ScenarioRun<'_> {
         self.observations.push(Observation { label: label.into(), value: value.to_string() });
     }
 
-    /// SocketMemory and drops.
+    /// Notes the used buffer space of a socket, the size of its buffer, and its drops.
     pub(crate) fn note_memory(&mut self, label: impl Into<String>, socket: SocketId) {
         let SocketMemory { used, rcvbuf, drops } = self.kernel.memory(socket);
         self.note(label, format!("{used} of {rcvbuf} B, {drops} drops"));
