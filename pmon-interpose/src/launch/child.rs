@@ -17,9 +17,9 @@ use rustix::thread::set_no_new_privs;
 
 use crate::error::SetupStep;
 use crate::launch::control::{
-    ChildFailure, await_go, send_exited, send_failed, send_listener, send_proc_mounted,
+    ChildFailure, EXITED, LISTENER, PROC_MOUNTED, await_go, send, send_failed, send_number,
 };
-use crate::launch::options::SignalDispositions;
+use crate::launch::options::LaunchOptions;
 use crate::sys::{self, CStringArray};
 
 /// Directory of the kernel's own procfs below the tracee's `/proc`.
@@ -30,7 +30,7 @@ pub(crate) struct ChildSetup<'a> {
     pub(crate) control: OwnedFd,
     /// The supervisor's end of the control socket.
     pub(crate) supervisor_end: RawFd,
-    pub(crate) private_proc: bool,
+    pub(crate) options: &'a LaunchOptions,
     /// Candidate values of `ns_last_pid`, in order of preference.
     pub(crate) last_pids: Vec<String>,
     /// Candidate paths of the program, each with the arguments of a shell that would run it as a
@@ -41,8 +41,11 @@ pub(crate) struct ChildSetup<'a> {
     pub(crate) filter: Vec<libc::sock_filter>,
     /// The user to change to, if it differs from the current one.
     pub(crate) user: Option<u32>,
-    pub(crate) stdout: Option<&'a OwnedFd>,
-    pub(crate) signals: SignalDispositions,
+}
+
+/// Returns the conversion of an error in a step.
+fn at(step: SetupStep) -> impl Fn(Errno) -> ChildFailure {
+    move |errno| (Some(step), errno)
 }
 
 impl ChildSetup<'_> {
@@ -51,28 +54,18 @@ impl ChildSetup<'_> {
         // With its own copy of this end open, a process would never see the supervisor's end close.
         sys::close(self.supervisor_end);
         sys::unignore_sigchld();
-        if let Err(failure) = self.prepare() {
-            send_failed(&self.control, failure);
-            return 1;
-        }
-        let program = match sys::spawn(0, &mut || self.run_program()) {
-            Ok((pid, _)) => pid,
-            Err(errno) => {
-                send_failed(&self.control, (Some(SetupStep::Prepare), errno));
+        let program = match self.start_program() {
+            Ok(program) => program,
+            Err(failure) => {
+                send_failed(&self.control, failure);
                 return 1;
             }
         };
-        // A process that waits until the program has closed a file must not wait for `init`: `init`
-        // keeps only the control socket.
-        if let Err(errno) = rustix::stdio::dup2_stdin(&self.control) {
-            send_failed(&self.control, (Some(SetupStep::Prepare), errno));
-            return 1;
-        }
         sys::close_from(1);
         loop {
             match wait(WaitOptions::empty()) {
                 Ok(Some((pid, status))) if pid.as_raw_pid() as u32 == program => {
-                    let _ = send_exited(rustix::stdio::stdin(), status.as_raw());
+                    let _ = send_number(rustix::stdio::stdin(), EXITED, 0, status.as_raw());
                 }
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return 0,
@@ -80,41 +73,40 @@ impl ChildSetup<'_> {
         }
     }
 
-    /// Mounts `/proc`, sets the next process id, and waits for the supervisor.
-    fn prepare(&mut self) -> Result<(), ChildFailure> {
-        let at = |step| move |errno| (Some(step), errno);
+    /// Mounts `/proc`, sets the next process id, waits for the supervisor and starts the program;
+    /// returns its process id.
+    fn start_program(&mut self) -> Result<u32, ChildFailure> {
         // If the supervisor is killed, so is `init`, and with it the whole PID namespace.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(SetupStep::Prepare))?;
         await_go(&self.control).map_err(at(SetupStep::Prepare))?;
-        let real = if self.private_proc {
+        if self.options.private_proc {
             let (root, real) = self.mount_proc()?;
-            send_proc_mounted(&self.control, root.as_fd(), real.as_fd()).map_err(at(SetupStep::Prepare))?;
-            Some(real)
-        } else {
-            None
-        };
-        if let Some(real) = real {
+            send(&self.control, &[PROC_MOUNTED], &[root.as_fd(), real.as_fd()])
+                .map_err(at(SetupStep::Prepare))?;
             // Without permission to write it, ids start at 2 and may collide with recorded ones.
             let path = c"sys/kernel/ns_last_pid";
             if let Ok(last) = openat(&real, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
                 let _ = self.last_pids.iter().find(|pid| rustix::io::write(&last, pid.as_bytes()).is_ok());
             }
         }
-        await_go(&self.control).map_err(at(SetupStep::Prepare))
+        await_go(&self.control).map_err(at(SetupStep::Prepare))?;
+        let (program, _) = sys::spawn(0, &mut || self.run_program()).map_err(at(SetupStep::Prepare))?;
+        // A process that waits until the program has closed a file must not wait for `init`: `init`
+        // keeps only the control socket.
+        rustix::stdio::dup2_stdin(&self.control).map_err(at(SetupStep::Prepare))?;
+        Ok(program)
     }
 
     /// Mounts an empty tmpfs as `/proc`, and the kernel's own procfs in it; returns the roots of
     /// both.
     fn mount_proc(&self) -> Result<(OwnedFd, OwnedFd), ChildFailure> {
-        let at = |step| move |errno| (Some(step), errno);
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change(c"/", private).map_err(at(SetupStep::Mounts))?;
-        let flags = FsOpenFlags::FSOPEN_CLOEXEC;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let mounted = |name: &CStr, mode: Option<&CStr>| -> Result<OwnedFd, Errno> {
-            let context = fsopen(name, flags)?;
+            let context = fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?;
             if let Some(mode) = mode {
                 fsconfig_set_string(context.as_fd(), c"mode", mode)?;
             }
@@ -142,38 +134,38 @@ impl ChildSetup<'_> {
 
     /// Runs the second process; returns only if the program cannot be executed.
     fn run_program(&self) -> u8 {
-        send_failed(&self.control, self.exec_program());
+        let failure = self.set_up_program().err().unwrap_or_else(|| (None, self.exec()));
+        send_failed(&self.control, failure);
         1
     }
 
-    fn exec_program(&self) -> ChildFailure {
-        let at = |step| move |errno| (Some(step), errno);
-        let set_up = || -> Result<(), ChildFailure> {
-            if let Some(stdout) = self.stdout {
-                rustix::stdio::dup2_stdout(stdout).map_err(at(SetupStep::Prepare))?;
-            }
-            sys::set_signals(self.signals.ignored, self.signals.blocked);
-            let listener = sys::install_filter(&self.filter).map_err(at(SetupStep::Seccomp))?;
-            if let Some(user) = self.user {
-                sys::become_user(user).map_err(at(SetupStep::User))?;
-                set_no_new_privs(true).map_err(at(SetupStep::User))?;
-            }
-            send_listener(&self.control, listener.as_fd()).map_err(at(SetupStep::Prepare))
-        };
-        if let Err(failure) = set_up() {
-            return failure;
+    fn set_up_program(&self) -> Result<(), ChildFailure> {
+        let LaunchOptions { stdout, signals, .. } = self.options;
+        if let Some(stdout) = stdout {
+            rustix::stdio::dup2_stdout(stdout).map_err(at(SetupStep::Prepare))?;
         }
+        sys::set_signals(signals.ignored, signals.blocked);
+        let listener = sys::install_filter(&self.filter).map_err(at(SetupStep::Seccomp))?;
+        if let Some(user) = self.user {
+            sys::become_user(user).map_err(at(SetupStep::User))?;
+            set_no_new_privs(true).map_err(at(SetupStep::User))?;
+        }
+        send(&self.control, &[LISTENER], &[listener.as_fd()]).map_err(at(SetupStep::Prepare))
+    }
+
+    /// Executes the first candidate that exists; returns the error if none can be executed.
+    fn exec(&self) -> Errno {
         let mut error = Errno::NOENT;
         for (path, script) in &self.candidates {
             match sys::exec(path, &self.args, &self.environment) {
                 // `execvp` runs a script without an interpreter line with the shell.
-                Errno::NOEXEC => return (None, sys::exec(c"/bin/sh", script, &self.environment)),
+                Errno::NOEXEC => return sys::exec(c"/bin/sh", script, &self.environment),
                 // The next directory of PATH may have it.
                 Errno::NOENT | Errno::NOTDIR => {}
                 Errno::ACCESS => error = Errno::ACCESS,
-                errno => return (None, errno),
+                errno => return errno,
             }
         }
-        (None, error)
+        error
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -13,11 +13,11 @@ use rustix::net::{
 use crate::error::{InterposeError, SetupStep};
 
 // The first byte of a message.
-const GO: u8 = b'G';
-const PROC_MOUNTED: u8 = b'R';
-const LISTENER: u8 = b'L';
+pub(crate) const GO: u8 = b'G';
+pub(crate) const PROC_MOUNTED: u8 = b'R';
+pub(crate) const LISTENER: u8 = b'L';
+pub(crate) const EXITED: u8 = b'E';
 const FAILED: u8 = b'F';
-const EXITED: u8 = b'E';
 
 /// A failed step of the setup, or of `execve` (`None`), and its error.
 pub(crate) type ChildFailure = (Option<SetupStep>, Errno);
@@ -40,16 +40,13 @@ pub(crate) enum ChildMessage {
 pub(crate) fn receive_message(control: &OwnedFd) -> ChildMessage {
     let mut fds = Vec::new();
     let mut message = [0; 8];
-    let len = receive(control.as_fd(), &mut message, &mut fds).unwrap_or(0);
-    let last = fds.pop();
+    let len = receive(control, &mut message, &mut fds).unwrap_or(0);
     let number = || i32::from_ne_bytes([message[2], message[3], message[4], message[5]]);
-    match (&message[..len], last) {
-        ([PROC_MOUNTED, ..], Some(real)) => {
-            fds.pop().map_or(ChildMessage::Closed, |root| ChildMessage::ProcMounted(root, real))
-        }
-        ([LISTENER, ..], Some(listener)) => ChildMessage::Listener(listener),
-        ([EXITED, ..], _) => ChildMessage::Exited(number()),
-        ([FAILED, step, ..], _) => {
+    match (&message[..len], fds.pop(), fds.pop()) {
+        ([PROC_MOUNTED, ..], Some(real), Some(root)) => ChildMessage::ProcMounted(root, real),
+        ([LISTENER, ..], Some(listener), _) => ChildMessage::Listener(listener),
+        ([EXITED, ..], ..) => ChildMessage::Exited(number()),
+        ([FAILED, step, ..], ..) => {
             let errno = Errno::from_raw_os_error(number());
             ChildMessage::Failed(match SetupStep::from_code(*step) {
                 Some(step) => InterposeError::Forbidden { step, errno },
@@ -60,12 +57,7 @@ pub(crate) fn receive_message(control: &OwnedFd) -> ChildMessage {
     }
 }
 
-/// Lets the new process continue.
-pub(crate) fn send_go(control: &OwnedFd) -> Result<(), Errno> {
-    send(control.as_fd(), &[GO], &[])
-}
-
-/// Waits for [`send_go`] in the new process.
+/// Waits for [`GO`] in the new process.
 pub(crate) fn await_go(control: &OwnedFd) -> Result<(), Errno> {
     let mut message = [0; 8];
     match rustix::io::retry_on_intr(|| rustix::io::read(control, &mut message))? {
@@ -74,47 +66,37 @@ pub(crate) fn await_go(control: &OwnedFd) -> Result<(), Errno> {
     }
 }
 
-pub(crate) fn send_proc_mounted(
-    control: &OwnedFd,
-    root: BorrowedFd<'_>,
-    real: BorrowedFd<'_>,
-) -> Result<(), Errno> {
-    send(control.as_fd(), &[PROC_MOUNTED], &[root, real])
-}
-
-pub(crate) fn send_listener(control: &OwnedFd, listener: BorrowedFd<'_>) -> Result<(), Errno> {
-    send(control.as_fd(), &[LISTENER], &[listener])
-}
-
-pub(crate) fn send_exited(control: BorrowedFd<'_>, status: i32) -> Result<(), Errno> {
-    let status = status.to_ne_bytes();
-    send(control, &[EXITED, 0, status[0], status[1], status[2], status[3]], &[])
-}
-
+/// Sends [`FAILED`].
 pub(crate) fn send_failed(control: &OwnedFd, (step, errno): ChildFailure) {
-    let errno = errno.raw_os_error().to_ne_bytes();
     let step = step.map_or(0, |step| step as u8);
     // If the supervisor is gone, no process needs the message.
-    let _ = send(control.as_fd(), &[FAILED, step, errno[0], errno[1], errno[2], errno[3]], &[]);
+    let _ = send_number(control, FAILED, step, errno.raw_os_error());
 }
 
-fn send(socket: BorrowedFd<'_>, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+/// Sends a message with a number.
+pub(crate) fn send_number(control: impl AsFd, kind: u8, step: u8, number: i32) -> Result<(), Errno> {
+    let number = number.to_ne_bytes();
+    send(control, &[kind, step, number[0], number[1], number[2], number[3]], &[])
+}
+
+/// Sends a message with file descriptors.
+pub(crate) fn send(control: impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Errno::NOBUFS);
     }
-    sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(control, &[IoSlice::new(message)], &mut ancillary, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
-fn receive(socket: BorrowedFd<'_>, message: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<usize, Errno> {
+fn receive(control: &OwnedFd, message: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
-        recvmsg(socket, &mut [IoSliceMut::new(message)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        recvmsg(control, &mut [IoSliceMut::new(message)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
     })?;
-    for part in control.drain() {
+    for part in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = part {
             fds.extend(received);
         }

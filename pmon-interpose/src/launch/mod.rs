@@ -16,7 +16,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, getegid, geteuid, pidfd_sen
 
 use crate::error::{InterposeError, SetupStep};
 use crate::launch::child::ChildSetup;
-use crate::launch::control::{ChildMessage, receive_message, send_go};
+use crate::launch::control::{ChildMessage, GO, receive_message, send};
 use crate::launch::options::LaunchOptions;
 use crate::launch::pid_layout::last_pid_candidates;
 use crate::seccomp::fd_numbers::ReservedFds;
@@ -80,14 +80,12 @@ pub(crate) fn launch(
         filter: build_filter(&reserved, filter),
         control: child_end,
         supervisor_end: control.as_raw_fd(),
-        private_proc: options.private_proc,
+        options,
         last_pids: last_pid_candidates(taken, pid_max).iter().map(u32::to_string).collect(),
         candidates: candidates(options)?,
         args: c_strings(args)?,
         environment: c_strings(environment)?,
         user: (geteuid().is_root() && options.uid != 0).then_some(options.uid),
-        stdout: options.stdout.as_ref(),
-        signals: options.signals,
     };
     let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID;
     let (pid, init) =
@@ -115,7 +113,8 @@ impl Launched {
 
     /// Lets `init` continue: first to mount `/proc`, then to start the program.
     pub(crate) fn run(&self) -> Result<(), InterposeError> {
-        send_go(&self.control).map_err(|errno| InterposeError::Forbidden { step: SetupStep::Prepare, errno })
+        send(&self.control, &[GO], &[])
+            .map_err(|errno| InterposeError::Forbidden { step: SetupStep::Prepare, errno })
     }
 }
 

@@ -9,8 +9,7 @@ use crate::processes::pidfd::PidFdTable;
 use crate::procfs::tree::ProcfsTree;
 use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::tracee::memory::TraceeMemory;
-use crate::tracee::processes::TraceeProcesses;
-use crate::tracee::status::group_of;
+use crate::tracee::processes::{TraceeProcesses, group_of};
 use crate::world::ProcessView;
 
 /// `IOPRIO_WHO_PROCESS`.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::procfs::stat_structs::{FileAttributes, stat, statfs, statx};
 use crate::procfs::tree::ProcfsTree;
 use crate::seccomp::listener::{InterceptedCall, Reply};
-use crate::tracee::status::Caller;
+use crate::tracee::processes::Caller;
 use crate::world::ProcessView;
 
 /// Maximum bytes of a listing that are returned by one call.

@@ -12,9 +12,8 @@ use crate::seccomp::filter::NETLINK_CONNECTOR;
 use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::send;
-use crate::tracee::fds::{FileId, file_id};
-use crate::tracee::processes::{TraceeProcesses, open_files};
-use crate::tracee::status::Caller;
+use crate::tracee::fds::{FileId, file_id, open_files};
+use crate::tracee::processes::{Caller, TraceeProcesses};
 
 /// Mask of a socket's type without its flags.
 const SOCK_TYPE_MASK: u32 = 0xF;

@@ -1,14 +1,15 @@
 //! The file descriptors of tasks that made a call.
 
 use std::collections::HashMap;
+use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, readlinkat, stat, statat};
 use rustix::io::Errno;
 use rustix::path::DecInt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use crate::tracee::status::tgid_of;
+use crate::tracee::processes::tgid_of;
 
 /// Maximum number of `/proc/TID/fd` directories that are kept open.
 const MAX_OPEN_DIRECTORIES: usize = 64;
@@ -86,4 +87,13 @@ pub(crate) fn duplicate_fd(task: u32, fd: u32) -> Result<OwnedFd, Errno> {
         }
         done => done,
     }
+}
+
+/// Returns the open files of a process, each with its descriptor.
+pub(crate) fn open_files(process: u32) -> impl Iterator<Item = (u32, FileId)> {
+    let fds = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten();
+    fds.filter_map(|fd| {
+        let fd = fd.ok()?;
+        Some((fd.file_name().to_str()?.parse().ok()?, file_id(&stat(fd.path()).ok()?)))
+    })
 }

@@ -3,4 +3,3 @@
 pub(crate) mod fds;
 pub(crate) mod memory;
 pub(crate) mod processes;
-pub(crate) mod status;

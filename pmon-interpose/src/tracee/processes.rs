@@ -1,14 +1,12 @@
-//! The tracee's processes, by their ids in this process's PID namespace.
+//! The tracee's processes, by their ids in this process's PID namespace, and the status of their
+//! tasks.
 
+use std::fmt::Display;
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::stat;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-
-use crate::tracee::fds::{FileId, file_id};
-use crate::tracee::status::stat_fields;
 
 /// The descendants of the `init` process of the tracee's PID namespace.
 #[derive(Clone, Copy)]
@@ -63,15 +61,6 @@ impl TraceeProcesses {
     }
 }
 
-/// Returns the open files of a process, each with its descriptor.
-pub(crate) fn open_files(process: u32) -> impl Iterator<Item = (u32, FileId)> {
-    let fds = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten();
-    fds.filter_map(|fd| {
-        let fd = fd.ok()?;
-        Some((fd.file_name().to_str()?.parse().ok()?, file_id(&stat(fd.path()).ok()?)))
-    })
-}
-
 /// Returns the parent of a process if the process is a fork of it that has not called `exec`: both
 /// have the same command line.
 pub(crate) fn fork_parent(process: u32) -> Option<u32> {
@@ -83,4 +72,52 @@ pub(crate) fn fork_parent(process: u32) -> Option<u32> {
 fn threads_of(process: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten();
     tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Returns the fields of `/proc/PID/stat` after the name: state, parent, group, and so on. The name
+/// itself may contain any character.
+pub(crate) fn stat_fields(process: impl Display) -> Option<String> {
+    let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
+    String::from_utf8_lossy(&stat).rsplit(") ").next().map(str::to_owned)
+}
+
+/// Returns the process of a task; `ESRCH` if the task has ended.
+pub(crate) fn tgid_of(task: u32) -> Result<u32, Errno> {
+    let status = read_status(task)?;
+    let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    tgid.and_then(|tgid| tgid.trim().parse().ok()).ok_or(Errno::SRCH)
+}
+
+/// Returns the process group of a process, as an id of this process's PID namespace.
+pub(crate) fn group_of(process: u32) -> Result<u32, Errno> {
+    stat_fields(process).and_then(|stat| stat.split(' ').nth(2)?.parse().ok()).ok_or(Errno::SRCH)
+}
+
+/// The task that makes a call, by its ids in the tracee's PID namespace.
+pub(crate) struct Caller {
+    pub(crate) tgid: u32,
+    pub(crate) tid: u32,
+    /// Whether the task has `CAP_NET_ADMIN` in its user namespace.
+    pub(crate) has_net_admin: bool,
+}
+
+impl Caller {
+    pub(crate) fn of(task: u32) -> Result<Self, Errno> {
+        /// Number of the capability.
+        const CAP_NET_ADMIN: u32 = 12;
+        let status = read_status(task)?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        // The last id is that of the innermost namespace.
+        let id = |name| field(name).and_then(|ids| ids.split_whitespace().last()?.parse().ok());
+        let caps = field("CapEff:").and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok());
+        Ok(Self {
+            tgid: id("NStgid:").unwrap_or(task),
+            tid: id("NSpid:").unwrap_or(task),
+            has_net_admin: caps.is_some_and(|caps| caps >> CAP_NET_ADMIN & 1 == 1),
+        })
+    }
+}
+
+fn read_status(task: u32) -> Result<String, Errno> {
+    fs::read_to_string(format!("/proc/{task}/status")).map_err(|_gone| Errno::SRCH)
 }
