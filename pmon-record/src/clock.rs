@@ -6,7 +6,7 @@ use pmon_core::MonoNs;
 use pmon_core::capture::ClockAnchor;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use crate::namespaces;
+use crate::machine;
 
 const SECOND: i64 = 1_000_000_000;
 /// Maximum time in ns between two recorded anchors.
@@ -25,7 +25,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// Reads the offsets of this process's time namespace.
     pub(crate) fn new() -> Self {
-        if namespaces::is_initial("time") {
+        if machine::is_initial_namespace("time") {
             return Self::default();
         }
         let text = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();

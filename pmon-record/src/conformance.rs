@@ -14,7 +14,7 @@ use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketType, bind, getsockname, sendto, socket};
 use rustix::thread::{CpuSet, gettid, sched_setaffinity, set_name};
 
-use crate::cpus;
+use crate::machine;
 use crate::options::RecordOptions;
 use crate::transport::live_source::LiveSource;
 use crate::transport::netlink::NetlinkSocket;
@@ -58,7 +58,7 @@ impl LiveKernel {
             ) => error.to_string(),
             _ => panic!("{error}"),
         };
-        let cpus: Vec<_> = cpus::online().into_iter().map(Cpu).collect();
+        let cpus = machine::online_cpus();
         if let Some(cpu) = cpus.iter().find(|&&cpu| !move_to(cpu)) {
             return Err(format!("this thread may not run on CPU {cpu}"));
         }

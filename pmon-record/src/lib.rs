@@ -22,11 +22,9 @@
 mod clock;
 #[cfg(test)]
 mod conformance;
-mod cpus;
 mod details;
 mod liveness;
 mod machine;
-mod namespaces;
 mod options;
 mod pipeline;
 mod recording;

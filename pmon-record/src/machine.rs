@@ -1,13 +1,15 @@
-//! Describes this machine in the header of a capture.
+//! This machine: its description in the header of a capture, its CPUs, whether its kernel has process
+//! events, and the namespaces of this process.
 
 use std::ffi::CStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::thread;
 
-use pmon_core::capture::{ClockAnchor, Header, Meta, TransportInfo};
+use pmon_core::Cpu;
+use pmon_core::capture::{ClockAnchor, Header, Meta, Namespaces, TransportInfo};
 use pmon_core::wire::ByteOrder;
 use rustix::rand::{GetRandomFlags, getrandom};
-
-use crate::{cpus, namespaces};
 
 /// Maximum bytes of the recorded command in the header.
 const MAX_COMMAND: usize = 64 << 10;
@@ -37,9 +39,9 @@ pub(crate) fn header(
         boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map(|id| id.trim().to_owned())
             .unwrap_or_default(),
-        cpus_online: cpus::online().len() as u32,
+        cpus_online: online_cpus().len() as u32,
         ticks_per_second: rustix::param::clock_ticks_per_second() as u32,
-        namespaces: namespaces::current(),
+        namespaces: namespaces(),
         recorder_pid: std::process::id(),
         command: command.collect(),
         transport: transport.clone(),
@@ -67,6 +69,78 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// Returns the CPUs that are online. If that cannot be read, returns as many as this process may
+/// use.
+pub(crate) fn online_cpus() -> Vec<Cpu> {
+    let usable = || (0..thread::available_parallelism().map_or(1, |n| n.get() as u32)).map(Cpu).collect();
+    cpus("online").unwrap_or_else(usable)
+}
+
+/// Returns the CPUs that are present and not online.
+pub(crate) fn offline_cpus() -> Vec<Cpu> {
+    let online = online_cpus();
+    cpus("present").unwrap_or_default().into_iter().filter(|cpu| !online.contains(cpu)).collect()
+}
+
+fn cpus(name: &str) -> Option<Vec<Cpu>> {
+    parse_cpus(fs::read_to_string(format!("/sys/devices/system/cpu/{name}")).ok()?.trim())
+}
+
+/// Parses a list such as `0-3,8`.
+fn parse_cpus(list: &str) -> Option<Vec<Cpu>> {
+    let mut cpus = Vec::new();
+    for range in list.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        cpus.extend((first.parse().ok()?..=last.parse().ok()?).map(Cpu));
+    }
+    Some(cpus)
+}
+
+/// Inode numbers of the initial namespaces (`include/linux/proc_ns.h`; fixed since 3.8, `cgroup`
+/// since 4.6, `time` since 5.6).
+const INITIAL_NAMESPACES: [(&str, u64); 4] =
+    [("user", 0xEFFF_FFFD), ("pid", 0xEFFF_FFFC), ("cgroup", 0xEFFF_FFFB), ("time", 0xEFFF_FFFA)];
+
+/// Returns the namespaces that a capture records.
+pub(crate) fn namespaces() -> Namespaces {
+    Namespaces { pid: namespace_inode("pid"), user: namespace_inode("user"), net: namespace_inode("net") }
+}
+
+/// Whether this process is in the initial namespace of this kind. Also `true` if that is unknown.
+pub(crate) fn is_initial_namespace(kind: &str) -> bool {
+    let inode = namespace_inode(kind);
+    inode == 0 || INITIAL_NAMESPACES.iter().any(|&(name, initial)| name == kind && initial == inode)
+}
+
+/// Returns the number in the link `/proc/self/ns/KIND`, which is `KIND:[NUMBER]`; 0 if it cannot be
+/// read.
+fn namespace_inode(kind: &str) -> u64 {
+    let link = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap_or_default();
+    let number = link.to_str().and_then(|link| link.split_once('['));
+    number.and_then(|(_, number)| number.trim_end_matches(']').parse().ok()).unwrap_or(0)
+}
+
+/// Whether this kernel was built with `CONFIG_PROC_EVENTS`, by its symbols (`/proc/kallsyms`);
+/// `None` if it hides them.
+pub(crate) fn has_process_events() -> Option<bool> {
+    has_symbol(BufReader::new(File::open("/proc/kallsyms").ok()?), b"proc_fork_connector")
+}
+
+/// Whether a list of symbols contains `name`; `None` if it is empty or cannot be read.
+fn has_symbol(mut symbols: impl BufRead, name: &[u8]) -> Option<bool> {
+    let (mut line, mut lines) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        if symbols.read_until(b'\n', &mut line).ok()? == 0 {
+            return (lines > 0).then_some(false);
+        }
+        lines += 1;
+        if line.split(u8::is_ascii_whitespace).nth(2) == Some(name) {
+            return Some(true);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +159,41 @@ mod tests {
         assert_eq!(one.meta.command, [b"true".to_vec()]);
         assert!(!one.meta.host.is_empty() && !one.meta.kernel.is_empty() && one.meta.boot_id.len() == 36);
         assert!(one.meta.cpus_online > 0 && one.meta.ticks_per_second > 0 && one.meta.start.mono.0 > 0);
+    }
+
+    #[test]
+    fn lists_of_cpus_are_parsed_in_the_kernels_format() {
+        assert_eq!(parse_cpus("0"), Some(vec![Cpu(0)]));
+        assert_eq!(parse_cpus("0-2,8,10-11"), Some([0, 1, 2, 8, 10, 11].map(Cpu).to_vec()));
+        assert_eq!(parse_cpus(""), None);
+    }
+
+    #[test]
+    fn this_machine_has_an_online_cpu() {
+        assert!(!online_cpus().is_empty());
+        assert!(offline_cpus().iter().all(|cpu| !online_cpus().contains(cpu)));
+    }
+
+    #[test]
+    fn the_namespaces_of_this_process_have_numbers() {
+        let Namespaces { pid, user, net } = namespaces();
+        assert!(pid > 0 && user > 0 && net > 0);
+    }
+
+    #[test]
+    fn a_kind_of_namespace_that_cannot_be_read_counts_as_initial() {
+        assert!(is_initial_namespace("no-such-kind"));
+    }
+
+    #[test]
+    fn a_symbol_is_found_by_its_whole_name() {
+        let symbols = b"0000000000000000 t other\n0000000000000000 T proc_fork_connector\n";
+        assert_eq!(has_symbol(&symbols[..], b"proc_fork_connector"), Some(true));
+        assert_eq!(has_symbol(&symbols[..], b"fork_connector"), Some(false));
+    }
+
+    #[test]
+    fn an_empty_list_of_symbols_decides_nothing() {
+        assert_eq!(has_symbol(&b""[..], b"proc_fork_connector"), None);
     }
 }

@@ -24,7 +24,7 @@ pub enum TransportChoice {
 }
 
 /// The options of a recording. The defaults suit a production host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RecordOptions {
     /// The transport of events.
     pub transport: TransportChoice,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
@@ -19,7 +20,7 @@ use crate::details::procfs::ProcfsReader;
 use crate::details::snapshot;
 use crate::options::RecordOptions;
 use crate::pipeline::assemble::{Assembler, AssemblerSettings};
-use crate::pipeline::drain::{self, DrainConsumers, DrainThread};
+use crate::pipeline::drain::{DrainConsumers, DrainThread};
 use crate::pipeline::wakeups::ReceivePace;
 use crate::pipeline::write::{WriterQueues, WriterThread};
 use crate::signals::WakeHandle;
@@ -61,7 +62,6 @@ impl RecordError {
 /// It continues if this value is dropped. To end it, use [`Recording::stopper`], then
 /// [`Recording::join`].
 pub struct Recording<S> {
-    status: Arc<RecordingStatus>,
     stopper: Stopper,
     drain: JoinHandle<io::Result<()>>,
     writer: JoinHandle<Result<(S, Option<End>), SinkError>>,
@@ -149,15 +149,14 @@ impl<S: Sink + 'static> Recording<S> {
         }
         let consumers = DrainConsumers::new(writer.thread().clone(), requests, status.clone());
         let drain = DrainThread::new(receiver, heartbeat, poll, consumers, pace)?;
-        let drain = spawn(drain::THREAD_NAME, {
-            let status = status.clone();
+        let drain = spawn("pmon-drain", {
             move || {
                 status.set_drain_started(thread::current());
                 set_nice(nice);
                 drain.run()
             }
         })?;
-        Ok(Self { status, stopper, drain, writer })
+        Ok(Self { stopper, drain, writer })
     }
 
     /// Returns a handle that ends the recording.
@@ -167,12 +166,12 @@ impl<S: Sink + 'static> Recording<S> {
 
     /// Returns the counters as of now.
     pub fn counters(&self) -> Counters {
-        self.status.counters()
+        self.stopper.status.counters()
     }
 
     /// Whether the recording has ended, so that [`Recording::join`] returns at once.
     pub fn is_finished(&self) -> bool {
-        self.status.has_ended()
+        self.stopper.status.ended.load(Ordering::Acquire)
     }
 
     /// Sets the handle that is woken when the recording ends, or now if it has ended.
@@ -180,7 +179,7 @@ impl<S: Sink + 'static> Recording<S> {
     /// The handle is also woken when [`Counters::blind_periods`], [`Counters::blind`] or the number
     /// of blind records changes.
     pub fn wake_on_change(&self, wake: WakeHandle) {
-        self.status.wake_on_change(wake);
+        self.stopper.status.wake_on_change(wake);
     }
 
     /// Waits until the recording ends. To end it, use [`Recording::stopper`].
@@ -219,7 +218,7 @@ struct EndGuard(Stopper);
 impl Drop for EndGuard {
     fn drop(&mut self) {
         let Self(stopper) = self;
-        stopper.status.set_ended();
+        stopper.status.ended.store(true, Ordering::Release);
         stopper.stop();
         stopper.status.wake();
     }

@@ -70,11 +70,6 @@ impl Scope {
         let id = cgroups::find(path);
         Ok(Some(id.map_err(|source| ScopeError::Cgroup { path: path.clone(), source })?))
     }
-
-    /// Whether the whole scope can also be applied when a capture of everything is read.
-    pub(crate) fn can_be_read_out(&self) -> bool {
-        self.uids.is_empty() && self.cgroup.is_none()
-    }
 }
 
 /// Why a scope is invalid: it names something that does not exist or is of the wrong kind.

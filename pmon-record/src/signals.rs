@@ -86,12 +86,7 @@ impl Signals {
                 Err(_) => continue,
                 Ok(()) => {}
             }
-            let (mut signals, mut woken) = (false, false);
-            for event in &self.events {
-                signals |= event.token() == SIGNALS;
-                woken |= event.token() == WAKER;
-            }
-            if signals {
+            if self.events.iter().any(|event| event.token() == SIGNALS) {
                 self.queued.extend(self.pipe.pending().filter_map(|signal| match signal {
                     SIGINT => Some(WakeReason::Interrupt),
                     SIGTERM | SIGHUP => Some(WakeReason::Terminate),
@@ -100,7 +95,7 @@ impl Signals {
                     _ => None,
                 }));
             }
-            if woken {
+            if self.events.iter().any(|event| event.token() == WAKER) {
                 self.queued.push_back(WakeReason::Woken);
             }
             if self.queued.is_empty() && left.is_some_and(|left| left.is_zero() || self.events.is_empty()) {

@@ -13,8 +13,11 @@ mod sys;
 
 use std::io;
 use std::process::{Child, Command};
+use std::sync::atomic::Ordering::Relaxed;
 
 use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
+
+pub(crate) use sys::unblock;
 
 /// Signals that control a recorder, in addition to `SIGHUP` unless it was ignored (`nohup(1)`).
 pub(crate) const CONTROL_SIGNALS: [i32; 4] = [SIGINT, SIGTERM, SIGCHLD, SIGUSR1];
@@ -35,13 +38,13 @@ pub struct StartSignals {
 /// Returns the signals as this program was started with them, before Rust's runtime and this crate
 /// changed any.
 pub fn signals() -> StartSignals {
-    StartSignals { ignored: sys::ignored(), blocked: sys::blocked() }
+    StartSignals { ignored: sys::IGNORED.load(Relaxed), blocked: sys::BLOCKED.load(Relaxed) }
 }
 
 /// Whether standard output was closed (`>&-`). Rust's runtime then opens `/dev/null`, where every
 /// write succeeds.
 pub fn is_stdout_closed() -> bool {
-    sys::is_closed(1)
+    sys::CLOSED.load(Relaxed) & 1 << 1 != 0
 }
 
 /// Unblocks the signals that end a program, in this thread and those that it starts, and makes a
@@ -52,14 +55,9 @@ pub fn is_stdout_closed() -> bool {
 /// # Errors
 /// When `SIGXFSZ` cannot be handled.
 pub fn prepare() -> io::Result<()> {
-    sys::unblock(&TERMINATING_SIGNALS);
+    unblock(&TERMINATING_SIGNALS);
     signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default())?;
     Ok(())
-}
-
-/// Unblocks signals in this thread, and in those that it starts.
-pub(crate) fn unblock(signals: &[i32]) {
-    sys::unblock(signals);
 }
 
 /// Starts a program with the dispositions and the mask of signals that this program was started
@@ -68,21 +66,21 @@ pub(crate) fn unblock(signals: &[i32]) {
 /// # Errors
 /// As [`Command::spawn`].
 pub fn spawn(command: &mut Command) -> io::Result<Child> {
-    let StartSignals { ignored, blocked } = signals();
+    let start = signals();
     let handled = [SIGPIPE, SIGXFSZ].into_iter().chain(CONTROL_SIGNALS);
-    if handled.fold(0, |mask, signal| mask | bit(signal)) & ignored == 0 {
+    if handled.fold(0, |mask, signal| mask | bit(signal)) & start.ignored == 0 {
         // An exec resets handled signals to their default, and `Command` resets SIGPIPE.
-        return sys::with_mask(blocked, || command.spawn());
+        return sys::with_mask(start.blocked, || command.spawn());
     }
     // A `pre_exec` hook copies this process first, so it is used only where necessary.
-    sys::restore_in(command);
+    sys::restore_in(command, start);
     // No signal may be delivered to the copy, which still has this program's handlers.
     sys::with_mask(u64::MAX, || command.spawn())
 }
 
 /// Whether this program was started with a signal ignored.
 pub(crate) fn is_ignored(signal: i32) -> bool {
-    sys::ignored() & bit(signal) != 0
+    signals().ignored & bit(signal) != 0
 }
 
 fn bit(signal: i32) -> u64 {

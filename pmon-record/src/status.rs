@@ -31,7 +31,7 @@ pub(crate) struct RecordingStatus {
     /// Whether the drain thread has failed, or has not started.
     pub(crate) failed: AtomicBool,
     /// Whether the writer thread has ended.
-    ended: AtomicBool,
+    pub(crate) ended: AtomicBool,
     on_change: Mutex<Option<WakeHandle>>,
     /// Number of transitions between emitting events and emitting none. The kernel emits no events
     /// while it is odd.
@@ -75,20 +75,11 @@ impl RecordingStatus {
         self.failed.store(false, Ordering::Release);
     }
 
-    /// Records that the writer thread has ended.
-    pub(crate) fn set_ended(&self) {
-        self.ended.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
-    }
-
     /// Sets the handle that is woken when the recording changes; see
     /// [`crate::Recording::wake_on_change`].
     pub(crate) fn wake_on_change(&self, wake: WakeHandle) {
         *self.on_change.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
-        if self.has_ended() {
+        if self.ended.load(Ordering::Acquire) {
             self.wake();
         }
     }

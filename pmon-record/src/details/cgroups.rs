@@ -128,12 +128,8 @@ pub(crate) struct Hierarchy {
 }
 
 impl Hierarchy {
-    /// Opens this machine's hierarchy, if it is mounted.
-    pub(crate) fn here() -> Option<Self> {
-        Self::open_at(&mount()?)
-    }
-
-    fn open_at(mount: &Path) -> Option<Self> {
+    /// Opens the hierarchy that is mounted here.
+    pub(crate) fn open_at(mount: &Path) -> Option<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mount = open(mount, flags, Mode::empty()).ok()?;
         let device = fstat(&mount).ok()?.st_dev;

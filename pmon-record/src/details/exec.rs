@@ -80,16 +80,8 @@ pub(crate) struct DetailsProgress {
     closed: AtomicBool,
 }
 
-/// Total memory of all details that wait for the writer thread.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct MemoryUse(Arc<AtomicUsize>);
-
-impl MemoryUse {
-    /// Returns the total in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+/// Total memory in bytes of all details that wait for the writer thread.
+pub(crate) type MemoryUse = Arc<AtomicUsize>;
 
 /// The memory of one result, counted in [`MemoryUse`] until it is dropped.
 #[derive(Debug, Default)]
@@ -101,14 +93,14 @@ pub(crate) struct MemoryShare {
 impl MemoryShare {
     pub(crate) fn new(details: &Details, all: &MemoryUse) -> Self {
         let bytes = size_of::<ExecDetails>() + details.memory();
-        all.0.fetch_add(bytes, Ordering::Relaxed);
+        all.fetch_add(bytes, Ordering::Relaxed);
         Self { bytes, all: all.clone() }
     }
 }
 
 impl Drop for MemoryShare {
     fn drop(&mut self) {
-        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -174,7 +166,7 @@ pub(crate) fn run(
     progress: &DetailsProgress,
     mut procfs: ProcfsReader,
 ) {
-    let clock = procfs.clock();
+    let clock = procfs.clock;
     let memory = MemoryUse::default();
     while !progress.closed.load(Ordering::Acquire) {
         let Ok(exec) = requests.pop() else {
@@ -183,7 +175,7 @@ pub(crate) fn run(
         };
         let began = clock.mono();
         let subject = exec.subject();
-        let is_full = memory.bytes() > MAX_MEMORY;
+        let is_full = memory.load(Ordering::Relaxed) > MAX_MEMORY;
         let details = if is_full { Details::missed(subject, MissReason::Busy) } else { procfs.read(subject) };
         let share = MemoryShare::new(&details, &memory);
         let settles_at = MonoNs(clock.mono().0 + IMAGE_LEAD);
@@ -210,8 +202,8 @@ mod tests {
         let details = Details { args: Some(args), ..Details::missed(subject, MissReason::Gone) };
         let memory = MemoryUse::default();
         let shares = [MemoryShare::new(&details, &memory), MemoryShare::new(&details, &memory)];
-        assert!(memory.bytes() > 200_000);
+        assert!(memory.load(Ordering::Relaxed) > 200_000);
         drop(shares);
-        assert_eq!(memory.bytes(), 0);
+        assert_eq!(memory.load(Ordering::Relaxed), 0);
     }
 }

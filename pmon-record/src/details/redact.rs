@@ -50,7 +50,6 @@ const OPTION: &str = r#"(?s-u)--redact[= ]+((?:\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\
 /// the recorder's own command line, and in those of the shells that started it.
 #[derive(Clone, Debug)]
 pub struct Redact {
-    source: String,
     /// The pattern with Unicode.
     unicode: Regex,
     /// The pattern without Unicode; `None` if it needs Unicode, such as `\p{Greek}`.
@@ -98,7 +97,6 @@ impl Redact {
             error => RedactError::Syntax(error),
         };
         Ok(Self {
-            source: pattern.into(),
             unicode: compile(pattern, true).map_err(refused)?,
             bytes: compile(pattern, false).ok(),
             literal: compile(&regex::escape(pattern), true).map_err(refused)?,
@@ -394,14 +392,6 @@ fn replaced(text: &[u8], secrets: &[Range<usize>], max_len: usize) -> Option<Vec
     out.truncate(max_len);
     Some(out)
 }
-
-impl PartialEq for Redact {
-    fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
-    }
-}
-
-impl Eq for Redact {}
 
 #[cfg(test)]
 mod tests;

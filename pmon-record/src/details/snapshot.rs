@@ -4,6 +4,7 @@
 //! after events were lost, to record which processes exist.
 
 use std::fs;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -71,7 +72,7 @@ fn scan(
     procfs: &mut ProcfsReader,
 ) -> Option<()> {
     let Ok(entries) = fs::read_dir("/proc") else { return Some(()) };
-    let (started, mut processes) = (procfs.clock().mono(), 0);
+    let (started, mut processes) = (procfs.clock.mono(), 0);
     let mut deadline = None;
     let mut is_over = || {
         shared.is_stopping() && Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + END_TIMEOUT)
@@ -79,7 +80,7 @@ fn scan(
     let memory = MemoryUse::default();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     for tgid in pids.map(Tgid) {
-        while memory.bytes() > MAX_MEMORY && !is_over() {
+        while memory.load(Ordering::Relaxed) > MAX_MEMORY && !is_over() {
             thread::sleep(PAUSE);
         }
         if is_over() {
@@ -94,6 +95,6 @@ fn scan(
         records.send(Scanned { record: Record::Details(Box::new(details)), _share: share }).ok()?;
         processes += 1;
     }
-    let snapshot = Snapshot { started, ended: procfs.clock().mono(), processes, reason, atomic: false };
+    let snapshot = Snapshot { started, ended: procfs.clock.mono(), processes, reason, atomic: false };
     records.send(Scanned { record: Record::Snapshot(snapshot), _share: MemoryShare::default() }).ok()
 }

@@ -10,8 +10,8 @@ use pmon_core::source::Source;
 use pmon_core::{Cpu, MonoNs};
 
 use crate::clock::Clock;
-use crate::cpus;
 use crate::liveness::heartbeat::{FenceResult, HeartbeatHandle};
+use crate::machine;
 use crate::pipeline::receive::{ReceiveStatus, Receiver};
 use crate::transport::live_source::LiveSource;
 
@@ -90,7 +90,7 @@ impl FenceRound {
                 Err(TryRecvError::Empty) => None,
                 // The heartbeat thread has ended.
                 Err(TryRecvError::Disconnected) => {
-                    Some(FenceResult { reached: online_cpus(), unreached: Vec::new() })
+                    Some(FenceResult { reached: machine::online_cpus(), unreached: Vec::new() })
                 }
             };
         }
@@ -103,7 +103,7 @@ impl FenceRound {
 
     /// Returns the CPUs that emitted, or may have emitted, an event that was not received.
     fn missing(&self) -> impl Iterator<Item = Cpu> {
-        let reached = self.result.as_ref().map_or_else(online_cpus, |result| result.reached.clone());
+        let reached = self.result.as_ref().map_or_else(machine::online_cpus, |result| result.reached.clone());
         reached.into_iter().filter(|cpu| !self.received.contains(cpu))
     }
 
@@ -118,8 +118,4 @@ impl FenceRound {
         unreached.sort_by_key(|unreached| unreached.cpu);
         unreached
     }
-}
-
-fn online_cpus() -> Vec<Cpu> {
-    cpus::online().into_iter().map(Cpu).collect()
 }

@@ -15,10 +15,10 @@ use pmon_core::capture::{ForkReading, SelfGenerated, UnreachedCpu, UnreachedReas
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity, set_name};
 
 use crate::clock::Clock;
-use crate::cpus;
 use crate::liveness::checkpoint::{Checkpoint, Heartbeat};
 use crate::liveness::fork_count::ForkCounter;
 use crate::liveness::resubscribe::{ListenerSocket, ResubscribeBudget};
+use crate::machine;
 use crate::status::RecordingStatus;
 use crate::thread::{set_nice, spawn};
 
@@ -237,13 +237,13 @@ impl HeartbeatThread {
 /// Emits an event on each CPU that this thread can be moved to.
 fn fence_all_cpus() -> FenceResult {
     let mut result = FenceResult::default();
-    let unreached = |why| move |cpu| UnreachedCpu { cpu: Cpu(cpu), why };
-    result.unreached.extend(cpus::offline().into_iter().map(unreached(UnreachedReason::Offline)));
+    let unreached = |why| move |cpu| UnreachedCpu { cpu, why };
+    result.unreached.extend(machine::offline_cpus().into_iter().map(unreached(UnreachedReason::Offline)));
     let allowed = sched_getaffinity(None);
-    for cpu in cpus::online() {
+    for cpu in machine::online_cpus() {
         if move_to(cpu) {
             emit(SelfGenerated::Fence);
-            result.reached.push(Cpu(cpu));
+            result.reached.push(cpu);
         } else {
             result.unreached.push(unreached(UnreachedReason::Forbidden)(cpu));
         }
@@ -256,8 +256,8 @@ fn fence_all_cpus() -> FenceResult {
 
 /// Moves this thread to a CPU, if `cpuset(7)` permits it. A narrower affinity that the thread was
 /// started with does not prevent it.
-fn move_to(cpu: u32) -> bool {
-    let cpu = cpu as usize;
+fn move_to(cpu: Cpu) -> bool {
+    let cpu = cpu.0 as usize;
     if cpu >= CpuSet::MAX_CPU {
         return false;
     }
@@ -284,7 +284,7 @@ mod tests {
         let mut reported = result.reached.to_vec();
         reported.extend(result.unreached.iter().map(|unreached| unreached.cpu));
         reported.sort();
-        let mut cpus: Vec<_> = cpus::online().into_iter().chain(cpus::offline()).map(Cpu).collect();
+        let mut cpus: Vec<_> = machine::online_cpus().into_iter().chain(machine::offline_cpus()).collect();
         cpus.sort();
         assert_eq!(reported, cpus);
         assert!(!result.reached.is_empty());
@@ -311,6 +311,6 @@ mod tests {
             pair[0].0 < pair[1].0 && pair[0].1.began <= pair[0].1.ended && pair[0].1.ended < pair[1].1.began
         };
         assert!(heartbeats.windows(2).all(is_in_order), "{heartbeats:?}");
-        assert!(heartbeats.iter().all(|(_, heartbeat)| cpus::online().contains(&heartbeat.cpu.0)));
+        assert!(heartbeats.iter().all(|(_, heartbeat)| machine::online_cpus().contains(&heartbeat.cpu)));
     }
 }

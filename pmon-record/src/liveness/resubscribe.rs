@@ -51,19 +51,15 @@ impl ListenerSocket {
 
     /// Whether the kernel has sent any event since the last call.
     pub(crate) fn receives_events(&mut self) -> io::Result<bool> {
-        let mut receives = false;
         loop {
             self.batch.clear();
-            match self.socket.receive(&mut self.batch)? {
-                // Any process can send to a socket's port; only the kernel's port is 0.
-                Received::Datagrams(_) => {
-                    receives |= self.batch.datagrams().any(|datagram| datagram.arrival.sender == 0)
-                }
-                Received::Overrun => {}
-                Received::Empty | Received::Closed => return Ok(receives),
-            }
-            if receives {
+            let received = self.socket.receive(&mut self.batch)?;
+            // Any process can send to a socket's port; only the kernel's port is 0.
+            if self.batch.datagrams().any(|datagram| datagram.arrival.sender == 0) {
                 return Ok(true);
+            }
+            if matches!(received, Received::Empty | Received::Closed) {
+                return Ok(false);
             }
         }
     }

@@ -25,9 +25,6 @@ use crate::pipeline::wakeups::{ReceivePace, WakeBudget};
 use crate::status::RecordingStatus;
 use crate::transport::live_source::LiveSource;
 
-/// Name of the thread.
-pub(crate) const THREAD_NAME: &str = "pmon-drain";
-
 const SOURCE: Token = Token(0);
 const WAKER: Token = Token(1);
 
@@ -264,7 +261,9 @@ impl DrainThread {
             self.receiver.complete_checkpoints(checkpoints);
             self.checkpoints = checkpoints;
         }
-        let is_due = self.is_handover_due();
+        // This also limits how often the writer thread wakes up.
+        let is_time = self.consumers.handed_at.elapsed() >= self.handover_interval;
+        let is_due = is_time && !self.receiver.is_writer_lagging() || self.consumers.status.is_stopping();
         let is_unsettled = self.consumers.is_unsettled();
         let chunk = if is_unsettled { self.receiver.chunk() } else { self.receiver.current() };
         if let Some(chunk) = chunk {
@@ -277,12 +276,5 @@ impl DrainThread {
             }
         }
         Ok(received)
-    }
-
-    /// Whether a chunk that is not full should be handed over. This also limits how often the
-    /// writer thread wakes up.
-    fn is_handover_due(&self) -> bool {
-        let is_time = self.consumers.handed_at.elapsed() >= self.handover_interval;
-        is_time && !self.receiver.is_writer_lagging() || self.consumers.status.is_stopping()
     }
 }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::{c_int, sigset_t};
 
+use super::StartSignals;
+
 /// The highest signal number of Linux.
 const MAX_SIGNAL: c_int = 64;
 
@@ -16,9 +18,12 @@ const SIGSET: usize = 8;
 /// Number of words that hold the kernel's `struct sigaction` on any architecture.
 const SIGACTION_WORDS: usize = 8;
 
-static IGNORED: AtomicU64 = AtomicU64::new(0);
-static BLOCKED: AtomicU64 = AtomicU64::new(0);
-static CLOSED: AtomicU64 = AtomicU64::new(0);
+/// Signals that were ignored and blocked when this program was started; see
+/// [`super::StartSignals`].
+pub(super) static IGNORED: AtomicU64 = AtomicU64::new(0);
+pub(super) static BLOCKED: AtomicU64 = AtomicU64::new(0);
+/// Standard files that were closed when this program was started. Bit *n* is descriptor *n*.
+pub(super) static CLOSED: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: the section holds pointers to functions of this type. The C library calls them before
 // `main`, after its own initialisation and before Rust's runtime ignores SIGPIPE and opens closed
@@ -63,19 +68,6 @@ extern "C" fn read_state() {
     CLOSED.store(closed, Ordering::Relaxed);
 }
 
-pub(super) fn ignored() -> u64 {
-    IGNORED.load(Ordering::Relaxed)
-}
-
-pub(super) fn blocked() -> u64 {
-    BLOCKED.load(Ordering::Relaxed)
-}
-
-/// Whether a standard file was closed when this program was started.
-pub(super) fn is_closed(fd: u32) -> bool {
-    CLOSED.load(Ordering::Relaxed) >> fd & 1 == 1
-}
-
 fn set(mask: u64) -> sigset_t {
     // SAFETY: all zeros is the empty set of signals. The C library refuses the signals that it
     // reserves, so these are not in the set.
@@ -88,8 +80,8 @@ fn set(mask: u64) -> sigset_t {
     }
 }
 
-/// Unblocks signals in this thread.
-pub(super) fn unblock(signals: &[i32]) {
+/// Unblocks signals in this thread, and in those that it starts.
+pub(crate) fn unblock(signals: &[i32]) {
     let set = set(signals.iter().fold(0, |mask, signal| mask | 1 << (signal - 1)));
     // SAFETY: the kernel only reads the set, which outlives the call.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) };
@@ -110,10 +102,9 @@ pub(super) fn with_mask<T>(mask: u64, body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Makes the new process of `command` use the dispositions and the mask that this program was
-/// started with, before its program begins.
-pub(super) fn restore_in(command: &mut Command) {
-    let (ignored, mask) = (ignored(), blocked());
+/// Makes the new process of `command` ignore and block exactly these signals before its program
+/// begins.
+pub(super) fn restore_in(command: &mut Command, StartSignals { ignored, blocked }: StartSignals) {
     let restore = move || {
         for signal in 1..=MAX_SIGNAL {
             let is_ignored = ignored >> (signal - 1) & 1 == 1;
@@ -131,7 +122,7 @@ pub(super) fn restore_in(command: &mut Command) {
             libc::syscall(
                 libc::SYS_rt_sigprocmask,
                 libc::SIG_SETMASK,
-                &raw const mask,
+                &raw const blocked,
                 ptr::null::<u64>(),
                 SIGSET,
             )

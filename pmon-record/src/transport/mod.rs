@@ -1,7 +1,6 @@
 //! How events come from the kernel: by the netlink socket, or by a BPF ring with the socket as its
 //! overflow.
 
-mod kallsyms;
 pub(crate) mod live_source;
 pub(crate) mod merge;
 pub(crate) mod netlink;

@@ -17,16 +17,15 @@ use crate::liveness::checkpoint::Checkpoint;
 use crate::liveness::fence;
 use crate::liveness::heartbeat::HeartbeatHandle;
 use crate::liveness::resubscribe::ListenerSocket;
+use crate::machine;
 use crate::options::RecordOptions;
 use crate::pipeline::queue;
 use crate::pipeline::receive::{ChunkOutput, ReceiveStatus, Receiver};
-use crate::transport::kallsyms::has_process_events;
 use crate::transport::live_source::LiveSource;
 use crate::transport::netlink::NetlinkSocket;
 use crate::transport::ring::{Ring, entry};
 use crate::transport::select::{RING, RING_DETAILS, select};
 use crate::transport::subscribe_error::{MIN_OPEN_FILES, SubscribeError};
-use crate::{machine, namespaces};
 
 /// Bytes of socket buffer that the kernel charges for an event: the message and its `sk_buff`.
 const SOCKET_BYTES_PER_EVENT: u64 = 832;
@@ -155,19 +154,9 @@ impl Subscription {
         header
     }
 
-    /// Returns the transport of the events, and why it was selected.
-    pub fn transport(&self) -> &TransportInfo {
-        &self.transport
-    }
-
     /// Whether details come with the events.
     pub(crate) fn has_details(&self) -> bool {
         self.transport.name == RING_DETAILS
-    }
-
-    /// Returns the size of the socket's buffer in bytes, as the kernel accounts for it.
-    pub fn socket_buffer(&self) -> u64 {
-        self.socket_buffer
     }
 
     /// Returns how many listeners were added to the kernel's count before it emitted events,
@@ -207,7 +196,7 @@ impl Subscription {
     fn add_listeners(&mut self, began: Instant) -> Result<(), SubscribeError> {
         let failed = |source| SubscribeError::Socket { action: "add a listener by", source };
         let mut socket = ListenerSocket::open().map_err(failed)?;
-        let has_events = has_process_events();
+        let has_events = machine::has_process_events();
         let timeout = if has_events == Some(true) { LONG_ACK_TIMEOUT } else { ACK_TIMEOUT };
         while let left = timeout.saturating_sub(began.elapsed())
             && !left.is_zero()
@@ -289,6 +278,6 @@ fn check_open_files() -> Result<(), SubscribeError> {
 /// `cn_proc_mcast_ctl`).
 fn namespace_error() -> Option<SubscribeError> {
     let kinds = [("PID", "pid", "--pid=host"), ("user", "user", "--userns=host")];
-    let (kind, _, hint) = kinds.into_iter().find(|(_, name, _)| !namespaces::is_initial(name))?;
+    let (kind, _, hint) = kinds.into_iter().find(|(_, name, _)| !machine::is_initial_namespace(name))?;
     Some(SubscribeError::Namespace { kind, hint })
 }

@@ -133,7 +133,8 @@ pub enum SubscribeError {
 impl SubscribeError {
     /// Returns the error of a scope that needs a ring, when there is none because of `why`.
     pub(crate) fn scope_needs_ring(scope: &Scope, why: String) -> Self {
-        let instead = if scope.can_be_read_out() {
+        // A reader can select by kind and tree, but not by user or cgroup.
+        let instead = if scope.uids.is_empty() && scope.cgroup.is_none() {
             "choose when reading (`pmon print --kind, --tree, ...`)"
         } else {
             "choose when reading (`pmon print --format json` has the user and the cgroup of each exec)"

@@ -15,9 +15,9 @@ use rustix::process::{Pid, test_kill_process};
 
 use self::files::{Stat, credentials, inner_pid, is_traced, number};
 use crate::clock::Clock;
-use crate::details::cgroups::{Hierarchy, version2_line};
+use crate::details::cgroups::{self, Hierarchy, version2_line};
 use crate::details::redact::Redact;
-use crate::namespaces;
+use crate::machine;
 
 /// Maximum bytes kept of a file, and so of a command line.
 const MAX_ARGS: usize = 128 << 10;
@@ -38,7 +38,8 @@ const SYSCALL_PAUSE: Duration = Duration::from_millis(1);
 
 /// Reads processes, one after the other, into reused memory.
 pub(crate) struct ProcfsReader {
-    clock: Clock,
+    /// The clock that dates the readings.
+    pub(crate) clock: Clock,
     ticks_per_second: u64,
     args_max: usize,
     /// Pattern to redact, and the number of bytes of a command line to search.
@@ -61,9 +62,10 @@ impl ProcfsReader {
     /// Creates a reader that keeps at most `args_max` bytes of each command line.
     pub(crate) fn new(clock: Clock, args_max: usize) -> Self {
         let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
-        let pid_namespace = u32::try_from(namespaces::current().pid).unwrap_or(0);
-        let sees_cgroup_root = namespaces::is_initial("cgroup");
-        let environment = ProcfsEnvironment { pid_namespace, cgroups: Hierarchy::here(), sees_cgroup_root };
+        let pid_namespace = u32::try_from(machine::namespaces().pid).unwrap_or(0);
+        let sees_cgroup_root = machine::is_initial_namespace("cgroup");
+        let cgroups = cgroups::mount().and_then(|mount| Hierarchy::open_at(&mount));
+        let environment = ProcfsEnvironment { pid_namespace, cgroups, sees_cgroup_root };
         Self {
             clock,
             ticks_per_second,
@@ -77,11 +79,6 @@ impl ProcfsReader {
     /// Redacts the first `read` bytes of command lines before they are truncated.
     pub(crate) fn redacting(self, redact: Option<Redact>, read: usize) -> Self {
         Self { redact: redact.map(|redact| (redact, read)), ..self }
-    }
-
-    /// Returns the clock that dates the readings.
-    pub(crate) fn clock(&self) -> Clock {
-        self.clock
     }
 
     /// Reads the process of `subject`.

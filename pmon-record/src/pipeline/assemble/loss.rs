@@ -1,14 +1,144 @@
-//! Records losses, and the counts that explain them.
+//! Records losses and times without events, and the counts that explain them.
+//!
+//! The heartbeat thread's checkpoints show whether the kernel emitted every event.
 
 use pmon_core::MonoNs;
 use pmon_core::accounting::Gap;
-use pmon_core::capture::{Excluded, Loss, Record, SnapshotReason, Witness};
+use pmon_core::capture::{Blind, Excluded, ForkCount, ForkReading, Loss, Record, SnapshotReason, Witness};
 
 use super::Assembler;
+use crate::liveness::checkpoint::Checkpoint;
+use crate::liveness::fork_witness::ForkWitness;
 use crate::pipeline::chunk::Dropped;
 use crate::sink::{Sink, SinkError};
 
+/// A request to the heartbeat thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecoveryRequest {
+    /// Check whether the kernel emits events, and add listeners if it does not.
+    Resubscribe,
+    /// Count the forks again after a fence, because forks seem to be missing.
+    Recount,
+}
+
+/// Fork events and readings of a recording of only a part of the events.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PartialForks {
+    /// Number of fork events.
+    pub(super) events: u64,
+    first: Option<ForkCount>,
+    /// The last two readings of the count of forks.
+    last: [Option<ForkCount>; 2],
+}
+
+impl PartialForks {
+    fn add_reading(&mut self, count: ForkCount) {
+        self.first.get_or_insert(count);
+        self.last = [self.last[1], Some(count)];
+    }
+}
+
 impl<S: Sink> Assembler<S> {
+    /// Returns the request to the heartbeat thread, if there is a new one.
+    pub(crate) fn take_request(&mut self) -> Option<RecoveryRequest> {
+        self.request.take()
+    }
+
+    /// Whether a heartbeat is missing although all earlier events have been received.
+    pub(crate) fn misses_heartbeats(&self) -> bool {
+        self.liveness.has_missing()
+    }
+
+    /// Adds a checkpoint of the heartbeat thread. Numbers start at 1.
+    ///
+    /// The checkpoint must be added before the chunk that states that all events before it have
+    /// been received.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn add_checkpoint(&mut self, number: u64, checkpoint: Checkpoint) -> Result<(), SinkError> {
+        let since = self.settings.since;
+        match checkpoint {
+            // Heartbeats from before the recording do not count.
+            Checkpoint::Heartbeat(heartbeat) if heartbeat.began >= since => {
+                self.liveness.add_heartbeat(number, heartbeat, self.last_time.max(since));
+            }
+            Checkpoint::Forks { forks: ForkReading::Counted(count), fenced } if count.from >= since => {
+                self.readings.push_back((number, count, fenced));
+            }
+            Checkpoint::Forks { forks: forks @ ForkReading::Absent { .. }, .. } => {
+                self.sink.record(&Record::Forks(forks))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Compares the fork events with each reading whose earlier events have all been received.
+    pub(super) fn compare_forks(&mut self) -> Result<(), SinkError> {
+        while let Some(&(number, count, fenced)) = self.readings.front()
+            // An earlier missing heartbeat gives a more exact result.
+            && number <= self.completed_checkpoints && !self.liveness.awaits_before(number)
+        {
+            self.readings.pop_front();
+            self.sink.record(&Record::Forks(ForkReading::Counted(count)))?;
+            if let Some(partial) = &mut self.partial_forks {
+                partial.add_reading(count);
+                continue;
+            }
+            let verdict = self.forks.add_reading(count, fenced);
+            if verdict.is_suspicious {
+                self.request.get_or_insert(RecoveryRequest::Recount);
+            }
+            if let Some(blind) = verdict.blind {
+                self.add_detected_blind(blind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the total of fork events at the end of a recording of only a part of the events.
+    /// Each excluded event may be a fork.
+    pub(super) fn compare_partial_forks(&mut self) -> Result<(), SinkError> {
+        let Some(PartialForks { events, first: Some(first), last: [Some(one), Some(other)] }) =
+            self.partial_forks
+        else {
+            return Ok(());
+        };
+        let excluded: u64 = self.accountant.excluded().map(|(_, _, count)| count).sum();
+        let events = events + self.counters.lost.total() + excluded;
+        let blind = |reading| ForkWitness::whole_recording(&first, reading, events);
+        match (blind(&one), blind(&other)) {
+            (Some(_), Some(blind)) => self.add_detected_blind(blind),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records a time in which the kernel did not emit all events, except for the part that the
+    /// last `Blind` record covers.
+    pub(super) fn add_detected_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
+        let recorded = self.last_blind.filter(|last| blind.from < last.until && last.from < blind.until);
+        let from = recorded.map_or(blind.from, |last| blind.from.max(last.until));
+        if blind.until <= from {
+            return Ok(());
+        }
+        let blind = Blind { from, ..blind };
+        self.last_blind = Some(blind);
+        self.add_blind(blind)
+    }
+
+    /// Records a time in which the kernel did not emit all events.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn add_blind(&mut self, blind: Blind) -> Result<(), SinkError> {
+        self.counters.blind_records += 1;
+        self.counters.blind_ns += blind.length_ns();
+        self.snapshot_reason = Some(SnapshotReason::Blind);
+        self.invalidate_details();
+        self.sink.record(&Record::Blind(blind))
+    }
+
     /// Records a gap in the sequence numbers as one loss per cause.
     pub(super) fn add_gap(&mut self, gap: Gap) -> Result<(), SinkError> {
         self.counters.gaps += 1;

@@ -4,7 +4,6 @@
 //! it.
 
 mod details;
-mod liveness;
 mod loss;
 mod settings;
 
@@ -30,8 +29,8 @@ use crate::sink::{Sink, SinkError};
 use crate::transport::ring::entry::{self, EventMetadata, Units};
 
 use details::{is_too_long, redacted};
-use liveness::PartialForks;
-pub(crate) use liveness::RecoveryRequest;
+use loss::PartialForks;
+pub(crate) use loss::RecoveryRequest;
 pub use settings::{AssemblerCounters, AssemblerSettings};
 
 pub use crate::liveness::checkpoint::{Checkpoint, Heartbeat};

@@ -11,7 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 use super::MAX_RING_BYTES;
-use crate::namespaces;
+use crate::machine;
 
 /// Capabilities as bits of `CapEff` (`capabilities(7)`).
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -178,7 +178,7 @@ impl RingError {
         if !missing.is_empty() {
             return Self::Privilege { missing };
         }
-        if !namespaces::is_initial("user") {
+        if !machine::is_initial_namespace("user") {
             return Self::Namespace;
         }
         if let Some(limit) = locked_memory().filter(|_| release().is_some_and(|at| at < MEMORY_CGROUP)) {
