@@ -26,7 +26,7 @@ use crate::pipeline::write::{WriterQueues, WriterThread};
 use crate::signals::WakeHandle;
 use crate::sink::{Sink, SinkError};
 use crate::status::{Counters, RecordingStatus};
-use crate::thread::{set_nice, spawn};
+use crate::thread::spawn;
 use crate::transport::subscribe::Subscription;
 
 /// Why a recording did not start, or failed.
@@ -114,14 +114,13 @@ impl<S: Sink + 'static> Recording<S> {
         let writer = WriterThread::new(assembler, queues, status.clone(), clock);
         let poll = Poll::new()?;
         let stopper = Stopper { status: status.clone(), waker: Arc::new(DrainThread::waker(&poll)?) };
-        let writer = spawn("pmon-writer", {
+        // Lower priority than the drain thread, which must not be late, but higher than the workload,
+        // because data that waits here is not safe yet.
+        let writer = spawn("pmon-writer", nice / 2, {
             let stopper = stopper.clone();
             move || {
                 // Ends the recording when this thread ends for any reason, also by a panic.
                 let _guard = EndGuard(stopper);
-                // Lower priority than the drain thread, which must not be late, but higher than the
-                // workload, because data that waits here is not safe yet.
-                set_nice(nice / 2);
                 writer.run()
             }
         })?;
@@ -129,12 +128,9 @@ impl<S: Sink + 'static> Recording<S> {
         let requests = if options.details {
             let (queue, requests) = RingBuffer::new(exec::REQUESTS);
             let progress = Arc::new(DetailsProgress::default());
-            let thread = spawn("pmon-details", {
+            let thread = spawn("pmon-details", nice, {
                 let (progress, procfs) = (progress.clone(), procfs());
-                move || {
-                    set_nice(nice);
-                    exec::run(requests, &results_in, &progress, procfs)
-                }
+                move || exec::run(requests, &results_in, &progress, procfs)
             })?;
             Some(ExecRequests::new(queue, progress, thread.thread().clone()))
         } else {
@@ -143,18 +139,15 @@ impl<S: Sink + 'static> Recording<S> {
         };
         if options.snapshot {
             let (status, procfs) = (status.clone(), procfs());
-            spawn("pmon-snapshot", move || snapshot::run(&snapshot_in, &reasons, &status, procfs))?;
+            spawn("pmon-snapshot", 0, move || snapshot::run(&snapshot_in, &reasons, &status, procfs))?;
         } else {
             drop(snapshot_in);
         }
         let consumers = DrainConsumers::new(writer.thread().clone(), requests, status.clone());
         let drain = DrainThread::new(receiver, heartbeat, poll, consumers, pace)?;
-        let drain = spawn("pmon-drain", {
-            move || {
-                status.set_drain_started(thread::current());
-                set_nice(nice);
-                drain.run()
-            }
+        let drain = spawn("pmon-drain", nice, move || {
+            status.set_drain_started(thread::current());
+            drain.run()
         })?;
         Ok(Self { stopper, drain, writer })
     }

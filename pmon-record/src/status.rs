@@ -1,7 +1,7 @@
 //! The state that the threads of a recording share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Instant;
 
@@ -43,10 +43,9 @@ pub(crate) struct RecordingStatus {
     pub(crate) handed_over: AtomicU64,
     /// Number of chunks that the writer thread has processed.
     pub(crate) processed: AtomicU64,
-    /// When the writer thread's current chunk was handed over, in ns since `began`, plus 1; 0 if
-    /// there is no current chunk.
-    current_chunk: AtomicU64,
-    began: OnceLock<Instant>,
+    /// When the writer thread's current chunk was handed over; `None` while it waits for the next
+    /// one.
+    current_chunk: Mutex<Option<Instant>>,
     totals: Mutex<AssemblerCounters>,
 }
 
@@ -78,7 +77,7 @@ impl RecordingStatus {
     /// Sets the handle that is woken when the recording changes; see
     /// [`crate::Recording::wake_on_change`].
     pub(crate) fn wake_on_change(&self, wake: WakeHandle) {
-        *self.on_change.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+        *lock(&self.on_change) = Some(wake);
         if self.ended.load(Ordering::Acquire) {
             self.wake();
         }
@@ -86,32 +85,16 @@ impl RecordingStatus {
 
     /// Makes the assembler's counters visible to the controlling thread.
     pub(crate) fn publish(&self, counters: AssemblerCounters) {
-        let before = {
-            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *totals, counters)
-        };
+        let before = std::mem::replace(&mut *lock(&self.totals), counters);
         if before.blind_records != counters.blind_records {
             self.wake();
         }
     }
 
-    /// Records that the writer thread begins a chunk that was handed over at `handed_over_at`.
-    pub(crate) fn begin_chunk(&self, handed_over_at: Instant) {
-        let began = self.began.get_or_init(|| handed_over_at);
-        let at = handed_over_at.saturating_duration_since(*began).as_nanos() as u64;
-        self.current_chunk.store(at + 1, Ordering::Relaxed);
-    }
-
-    /// Records that the writer thread waits for the next chunk.
-    pub(crate) fn set_caught_up(&self) {
-        self.current_chunk.store(0, Ordering::Relaxed);
-    }
-
-    fn lag_ns(&self) -> u64 {
-        match (self.current_chunk.load(Ordering::Relaxed), self.began.get()) {
-            (0, _) | (_, None) => 0,
-            (at, Some(began)) => (began.elapsed().as_nanos() as u64).saturating_sub(at - 1),
-        }
+    /// Records that the writer thread begins a chunk that was handed over at this time, or that it
+    /// waits for the next one.
+    pub(crate) fn set_current_chunk(&self, handed_over_at: Option<Instant>) {
+        *lock(&self.current_chunk) = handed_over_at;
     }
 
     /// Sets whether the kernel currently emits no events.
@@ -131,9 +114,10 @@ impl RecordingStatus {
         let processed = self.processed.load(Ordering::Relaxed);
         let queued = self.handed_over.load(Ordering::Relaxed).saturating_sub(processed);
         Counters {
-            totals: *self.totals.lock().unwrap_or_else(PoisonError::into_inner),
+            totals: *lock(&self.totals),
             queue_fill: (queued as f64 / self.chunks as f64).min(1.0),
-            lag_ns: self.lag_ns(),
+            lag_ns: lock(&self.current_chunk)
+                .map_or(0, |handed_over_at| handed_over_at.elapsed().as_nanos() as u64),
             blind_periods: self.blind_changes.load(Ordering::Relaxed).div_ceil(2),
             blind: self.is_blind(),
         }
@@ -141,8 +125,13 @@ impl RecordingStatus {
 
     /// Wakes the controlling thread.
     pub(crate) fn wake(&self) {
-        if let Some(wake) = &*self.on_change.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(wake) = &*lock(&self.on_change) {
             wake.wake();
         }
     }
+}
+
+/// Locks a mutex, also after a panic of another thread.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

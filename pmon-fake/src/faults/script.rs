@@ -128,7 +128,7 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount {
     from: u32,
-    to: u32,
+    pub(super) to: u32,
 }
 
 impl From<u32> for Amount {
@@ -148,10 +148,6 @@ impl Amount {
     /// `to` only.
     pub const fn new(from: u32, to: u32) -> Self {
         Self { from: if from < to { from } else { to }, to }
-    }
-
-    pub(super) fn max(self) -> u32 {
-        self.to
     }
 
     pub(super) fn draw(self, random: &mut Rand32) -> u64 {

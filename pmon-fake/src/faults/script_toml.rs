@@ -133,7 +133,7 @@ impl FaultTable {
             self.blind.map(Fault::Blind),
             self.end.map(|True| Fault::End),
         ];
-        if self.burst.is_some_and(|burst| burst.max() > MAX_BURST) {
+        if self.burst.is_some_and(|burst| burst.to > MAX_BURST) {
             return Err((start, format!("`burst` must be at most {MAX_BURST}")));
         }
         let mut faults = faults.into_iter().flatten();

@@ -1,6 +1,6 @@
 //! A source that reads the consumer's end of an `FdSocket`.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pmon_core::batch::{Arrival, Batch};
 use pmon_core::source::{Received, Source};
@@ -119,11 +119,5 @@ fn is_overrun(datagram: &[u8]) -> bool {
 impl AsFd for FdSource {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-impl AsRawFd for FdSource {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
     }
 }

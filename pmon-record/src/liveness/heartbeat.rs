@@ -20,7 +20,7 @@ use crate::liveness::fork_count::ForkCounter;
 use crate::liveness::resubscribe::{ListenerSocket, ResubscribeBudget};
 use crate::machine;
 use crate::status::RecordingStatus;
-use crate::thread::{set_nice, spawn};
+use crate::thread::spawn;
 
 /// Name of the thread until its first self-generated event renames it.
 const THREAD_NAME: &str = "pmon-heartbeat";
@@ -79,10 +79,9 @@ impl HeartbeatHandle {
         let (requests, pending) = channel();
         let (checkpoints, checkpoints_out) = channel();
         let shared = Arc::new(HeartbeatState::default());
-        spawn(THREAD_NAME, {
+        spawn(THREAD_NAME, nice, {
             let shared = shared.clone();
             move || {
-                set_nice(nice);
                 let clock = Clock::new();
                 let (fork_counter, absent) = ForkCounter::open(clock);
                 let budget = ResubscribeBudget::new(Instant::now());

@@ -22,7 +22,7 @@ pub(crate) struct ChunkInput {
     empty: Consumer<Chunk>,
     /// Free chunks. The one that was used last is reused first, so that the few chunks in use stay
     /// in the CPU's cache, and the memory of the others is never touched.
-    free: Vec<Chunk>,
+    pub(super) free: Vec<Chunk>,
 }
 
 /// The writer thread's side of the queue.

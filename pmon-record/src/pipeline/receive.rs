@@ -135,15 +135,10 @@ impl<S: Source> Receiver<S> {
         if !self.counted {
             self.count_drops()?;
         }
-        let has_news = self.checkpoints > 0
-            || self.fence.is_some()
-            || self.ring.is_some()
-            || self.current.as_ref().is_some_and(|chunk| !chunk.is_empty());
-        if !has_news {
-            return Ok(false);
+        if self.checkpoints > 0 || self.fence.is_some() || self.ring.is_some() {
+            self.ensure_chunk();
         }
-        self.ensure_chunk();
-        let Some(mut chunk) = self.current.take() else { return Ok(false) };
+        let Some(mut chunk) = self.current.take_if(|chunk| !chunk.is_empty()) else { return Ok(false) };
         (chunk.drops, chunk.handed_at) = (self.drops, Instant::now());
         self.queue.push(chunk);
         Ok(true)
@@ -151,11 +146,8 @@ impl<S: Source> Receiver<S> {
 
     /// Hands over everything that is left, in the reserved chunk if no other one is free.
     pub fn finish(&mut self) -> Result<(), S::Error> {
-        if self.chunk().is_none() {
-            self.current = self.reserve.take();
-            self.scanned = 0;
-            self.attach_pending();
-        }
+        self.queue.free.extend(self.reserve.take());
+        self.ensure_chunk();
         self.hand_over().map(|_| ())
     }
 

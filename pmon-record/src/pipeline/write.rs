@@ -98,7 +98,7 @@ impl<S: Sink> WriterThread<S> {
     /// Processes everything that is queued.
     fn process_queues(&mut self) -> Result<(), SinkError> {
         while let Some(chunk) = self.queues.chunks.pop() {
-            self.status.begin_chunk(chunk.handed_at);
+            self.status.set_current_chunk(Some(chunk.handed_at));
             // The heartbeat thread sends a checkpoint before it counts it, so all checkpoints of
             // the chunk are here.
             while let Ok((number, checkpoint)) = self.queues.checkpoints.try_recv() {
@@ -127,7 +127,7 @@ impl<S: Sink> WriterThread<S> {
             self.tick_soon(received_at);
             self.tick(Instant::now())?;
         }
-        self.status.set_caught_up();
+        self.status.set_current_chunk(None);
         self.process_results()?;
         while let Ok(scanned) = self.queues.snapshot.try_recv() {
             self.assembler.record(&scanned.record)?;
