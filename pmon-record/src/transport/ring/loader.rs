@@ -52,7 +52,10 @@ impl Object {
         object.relocate_btf(&reduced).map_err(RingError::of_object)?;
 
         let mut maps = HashMap::new();
-        for (name, map) in &mut object.maps {
+        let mut compiled: Vec<_> = object.maps.iter_mut().collect();
+        // The ring first: if the kernel rejects this map, it may be too old.
+        compiled.sort_by_key(|(name, _)| *name != "RING");
+        for (name, map) in compiled {
             match name.as_str() {
                 "RING" => map.set_max_entries(ring_size),
                 "TREE" => map.set_max_entries(slabs),
