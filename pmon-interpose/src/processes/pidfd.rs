@@ -15,11 +15,6 @@ use crate::sys::is_ready;
 use crate::tracee::fds::{FileId, file_id};
 use crate::world::{ProcessView, TaskInfo};
 
-/// `PIDFD_NONBLOCK`.
-const PIDFD_NONBLOCK: u32 = libc::O_NONBLOCK as u32;
-/// `PIDFD_THREAD`.
-const PIDFD_THREAD: u32 = libc::O_EXCL as u32;
-
 /// The pidfds that the tracee has opened.
 #[derive(Default)]
 pub(crate) struct PidFdTable(Vec<EmulatedPidFd>);
@@ -51,17 +46,18 @@ impl PidFdTable {
         info: &TaskInfo,
     ) -> Reply {
         let [id, flags, ..] = call.args().map(|arg| arg as u32);
-        if flags & !(PIDFD_NONBLOCK | PIDFD_THREAD) != 0 {
+        if flags & !(libc::PIDFD_NONBLOCK | libc::PIDFD_THREAD) != 0 {
             return Errno::INVAL.into();
         }
         // Linux 6.18 returns this error for a thread that is not the main one.
-        if flags & PIDFD_THREAD == 0 && view.pids().binary_search(&id).is_err() {
+        if flags & libc::PIDFD_THREAD == 0 && view.pids().binary_search(&id).is_err() {
             return Errno::NOENT.into();
         }
         // A hang-up means that the tracee has closed the descriptor.
         self.0.retain(|pidfd| is_ready(pidfd.writer.as_fd(), PollFlags::empty()) != Ok(true));
         let open = || -> Result<EmulatedPidFd, Errno> {
-            let nonblock = if flags & PIDFD_NONBLOCK != 0 { PipeFlags::NONBLOCK } else { PipeFlags::empty() };
+            let nonblock =
+                if flags & libc::PIDFD_NONBLOCK != 0 { PipeFlags::NONBLOCK } else { PipeFlags::empty() };
             let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | nonblock)?;
             let file = file_id(&fstat(&reader)?);
             call.return_fd(&reader, None, true)?;

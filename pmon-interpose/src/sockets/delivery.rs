@@ -55,7 +55,7 @@ impl EventDelivery {
             sockets,
             blocked: Vec::new(),
             pollers: Vec::new(),
-            emitter: EventEmitter::new(),
+            emitter: EventEmitter::default(),
             must_advance: false,
             must_resume: false,
         }
@@ -75,7 +75,7 @@ impl EventDelivery {
     /// because of a slow reader.
     pub(crate) fn may_wait_unnoticed(&self) -> bool {
         let has_nothing = self.blocked.is_empty() && !self.sockets.any_ready();
-        self.emitter.is_on_demand()
+        self.emitter.is_on_demand
             && self.sockets.any_receives_events()
             && (has_nothing || self.emitter.is_held_back)
     }
@@ -106,11 +106,8 @@ impl EventDelivery {
     }
 
     /// In a world with a clock, emits the events that are due; returns the time until the next one.
-    pub(crate) fn advance_clock<W: ReplayWorld>(
-        &mut self,
-        world: &mut W,
-    ) -> ServeResult<W, Option<Duration>> {
-        let (due, has_emitted) = self.emitter.advance_clock(&mut self.sockets, world, &self.listener)?;
+    pub(crate) fn emit_due<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W, Option<Duration>> {
+        let (due, has_emitted) = self.emitter.emit_due(&mut self.sockets, world, &self.listener)?;
         if has_emitted {
             world.mark_received();
             self.sockets.notify_ready();
@@ -204,18 +201,18 @@ impl EventDelivery {
         let (notification, file) = (intercepted.notification, proxy.file);
         let mut blocked =
             BlockedReceive { notification, call, file, received: 0, dequeued: Vec::new(), deadline };
-        let reply = match self.try_receive(world, &mut blocked, index, blocks) {
-            Ok(reply) => reply,
+        match self.try_receive(world, &mut blocked, index, blocks) {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => {
+                self.blocked.push(blocked);
+                Ok(Reply::Deferred)
+            }
             // The call is retried from its first datagram on.
             Err(error) => {
                 blocked.requeue(&mut self.sockets);
-                return Err(error);
+                Err(error)
             }
-        };
-        Ok(reply.unwrap_or_else(|| {
-            self.blocked.push(blocked);
-            Reply::Deferred
-        }))
+        }
     }
 
     /// Copies available datagrams to a call and replies to it; returns `None` if the call has to
@@ -328,8 +325,7 @@ impl EventDelivery {
         let now = Instant::now();
         let is_expired =
             |blocked: &mut BlockedReceive| blocked.deadline.is_some_and(|deadline| deadline <= now);
-        let expired: Vec<_> = self.blocked.extract_if(.., is_expired).collect();
-        for mut blocked in expired {
+        for mut blocked in self.blocked.extract_if(.., is_expired) {
             let result = if blocked.received > 0 { Ok(blocked.received as i64) } else { Err(Errno::AGAIN) };
             match self.listener.complete(blocked.notification.id, result) {
                 // A signal has interrupted the call before.

@@ -17,8 +17,11 @@ use crate::world::{NextEvent, ReplayWorld};
 const BATCH: u32 = 4096;
 
 /// The state of the emission of events.
+#[derive(Default)]
 pub(crate) struct EventEmitter {
-    pacing: Pacing,
+    /// Events are emitted on demand. Until the world has an event on demand, it is taken for a world
+    /// with a clock.
+    pub(crate) is_on_demand: bool,
     input: InputState,
     /// The last batch ended before it reached an event for the tracee.
     pub(crate) batch_is_incomplete: bool,
@@ -26,17 +29,10 @@ pub(crate) struct EventEmitter {
     pub(crate) is_held_back: bool,
 }
 
-/// Whether events are emitted by a clock.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pacing {
-    /// Events are emitted when they are due. Assumed until the world has an event on demand.
-    Timed,
-    OnDemand,
-}
-
 /// Whether the world has events left.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum InputState {
+    #[default]
     Available,
     /// No event is left, and the tracee has waited for one.
     Exhausted {
@@ -46,15 +42,6 @@ enum InputState {
 }
 
 impl EventEmitter {
-    pub(crate) fn new() -> Self {
-        let (pacing, input) = (Pacing::Timed, InputState::Available);
-        Self { pacing, input, batch_is_incomplete: false, is_held_back: false }
-    }
-
-    pub(crate) fn is_on_demand(&self) -> bool {
-        self.pacing == Pacing::OnDemand
-    }
-
     /// Returns the number of nonblocking calls that have found nothing since the input is
     /// exhausted; `None` while it is not.
     pub(crate) fn empty_reads(&self) -> Option<u32> {
@@ -79,14 +66,14 @@ impl EventEmitter {
 
     /// In a world with a clock, emits the events that are due. Returns the time until the next one,
     /// and whether any was emitted.
-    pub(crate) fn advance_clock<W: ReplayWorld>(
+    pub(crate) fn emit_due<W: ReplayWorld>(
         &mut self,
         sockets: &mut SocketTable,
         world: &mut W,
         listener: &SeccompListener,
     ) -> ServeResult<W, (Option<Duration>, bool)> {
         let mut has_emitted = false;
-        if self.is_on_demand() || !sockets.any_receives_events() {
+        if self.is_on_demand || !sockets.any_receives_events() {
             return Ok((None, has_emitted));
         }
         loop {
@@ -101,7 +88,7 @@ impl EventEmitter {
                 }
                 NextEvent::In(due) => return Ok((Some(due), has_emitted)),
                 NextEvent::OnDemand => {
-                    self.pacing = Pacing::OnDemand;
+                    self.is_on_demand = true;
                     return Ok((None, has_emitted));
                 }
                 NextEvent::Never => {

@@ -15,8 +15,6 @@ use crate::sockets::table::SocketTable;
 use crate::tracee::memory::TraceeMemory;
 use crate::world::ReplayWorld;
 
-/// `FD_SETSIZE`: the maximum number of descriptors of `select`.
-const FD_SETSIZE: u64 = 1024;
 /// Maximum number of entries of a `poll` array that are examined.
 const MAX_POLL_FDS: u64 = 4096;
 /// Size of `struct pollfd`.
@@ -202,7 +200,7 @@ fn read_fd_set(memory: TraceeMemory, count: u64, set: u64) -> Result<Vec<u32>, E
     if set == 0 || count as i32 <= 0 {
         return Ok(Vec::new());
     }
-    let count = u64::from(count as u32).min(FD_SETSIZE) as usize;
+    let count = (count as u32 as usize).min(libc::FD_SETSIZE);
     let bits = memory.vec(set, count.div_ceil(64) * 8)?;
     Ok((0..count as u32).filter(|&fd| bits[fd as usize / 8] >> (fd % 8) & 1 == 1).collect())
 }

@@ -113,7 +113,7 @@ impl Supervisor {
             self.handle(world, notification)?;
             return Ok(Served::Calls);
         }
-        let due = self.delivery.advance_clock(world)?;
+        let due = self.delivery.emit_due(world)?;
         self.pidfds.update(world.processes());
         self.delivery.pump_untracked(world)?;
         let is_incomplete = self.delivery.continue_batch(world)?;

@@ -13,8 +13,6 @@ use crate::tracee::processes::tgid_of;
 
 /// Maximum number of `/proc/TID/fd` directories that are kept open.
 const MAX_OPEN_DIRECTORIES: usize = 64;
-/// `PIDFD_THREAD`.
-const PIDFD_THREAD: u32 = libc::O_EXCL as u32;
 
 /// Identifies a file by its device and its inode number.
 pub(crate) type FileId = (u64, u64);
@@ -83,7 +81,7 @@ pub(crate) fn duplicate_fd(task: u32, fd: u32) -> Result<OwnedFd, Errno> {
         // A main thread that has ended has no files. Since Linux 6.9, another thread can be opened.
         Err(Errno::SRCH | Errno::BADF) => {
             let thread = Pid::from_raw(task as i32).ok_or(Errno::SRCH)?;
-            get_from(thread, PidfdFlags::from_bits_retain(PIDFD_THREAD))
+            get_from(thread, PidfdFlags::from_bits_retain(libc::PIDFD_THREAD))
         }
         done => done,
     }

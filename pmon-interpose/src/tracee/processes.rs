@@ -3,7 +3,6 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -36,18 +35,14 @@ impl TraceeProcesses {
 
     /// Sends a signal to those of `pids` that are in the tree; fails if no process was reached.
     pub(crate) fn signal(self, signal: Signal, pids: Vec<u32>) -> Result<(), Errno> {
-        let mut result = Err(Errno::SRCH);
-        for pid in pids {
-            let process = Pid::from_raw(pid as i32).ok_or(Errno::SRCH);
-            let process = process.and_then(|process| pidfd_open(process, PidfdFlags::empty()));
+        let send = |pid| {
+            let process = Pid::from_raw(pid as i32).ok_or(Errno::SRCH)?;
+            let process = pidfd_open(process, PidfdFlags::empty())?;
             // The id may have been reused by a foreign process before it was opened.
-            let is_in_tree = |_: &OwnedFd| self.pids().contains(&pid);
-            let sent = process.map(|process| Some(process).filter(is_in_tree)).and_then(|process| {
-                process.map_or(Err(Errno::SRCH), |process| pidfd_send_signal(process, signal))
-            });
-            result = sent.or(result);
-        }
-        result
+            let is_in_tree = self.pids().contains(&pid);
+            if is_in_tree { pidfd_send_signal(process, signal) } else { Err(Errno::SRCH) }
+        };
+        pids.into_iter().fold(Err(Errno::SRCH), |result, pid| send(pid).or(result))
     }
 
     /// Returns whether all threads of all processes sleep.
