@@ -28,27 +28,17 @@ struct PathCall {
 /// The operation of a call, with the addresses and lengths of its output.
 #[derive(Clone, Copy)]
 enum PathOperation {
-    Open {
-        flags: u64,
-    },
+    /// `open`, `creat` and their variants.
+    Open { flags: u64 },
     /// `getdents64`.
-    List {
-        buffer: u64,
-        len: u64,
-    },
+    List { buffer: u64, len: u64 },
     /// `stat` or `statx`; `encode` returns the struct of the call.
-    Stat {
-        buffer: u64,
-        nofollow: bool,
-        encode: fn(&FileAttributes) -> Vec<u8>,
-    },
-    StatFs {
-        buffer: u64,
-    },
-    ReadLink {
-        buffer: u64,
-        len: u64,
-    },
+    Stat { buffer: u64, nofollow: bool, encode: fn(&FileAttributes) -> Vec<u8> },
+    /// `statfs` and `fstatfs`.
+    StatFs { buffer: u64 },
+    /// `readlink` and `readlinkat`.
+    ReadLink { buffer: u64, len: u64 },
+    /// A call that is never answered here, such as `chdir`.
     Other,
 }
 
@@ -207,7 +197,7 @@ fn execute(
             if components.len() >= 2
                 && flags & libc::O_ACCMODE as u64 != libc::O_RDONLY as u64
                 && foreign_id().is_some_and(|id| view.task(id).is_some())
-                && tree.exists(&components.join("/")) =>
+                && tree.stat(&components.join("/")).is_ok() =>
         {
             let sink = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
             call.return_fd(&sink, None, flags & libc::O_CLOEXEC as u64 != 0)?;
@@ -239,13 +229,10 @@ fn attributes(
         None => return Ok(None),
     };
     let path = components.join("/");
-    if !nofollow && tree.is_link(&path) {
-        return Ok(None);
-    }
-    let path = if path.is_empty() { "." } else { &path };
-    let found = statat(&tree.root, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    let found = tree.stat(if path.is_empty() { "." } else { &path })?;
+    let is_followed = !nofollow && found.st_mode & libc::S_IFMT == libc::S_IFLNK;
     // A path through a link such as `cwd` leads to an ordinary file.
-    if found.st_dev != tree.device {
+    if is_followed || found.st_dev != tree.device {
         return Ok(None);
     }
     let mode = match found.st_mode & libc::S_IFMT {

@@ -11,7 +11,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::path::DecInt;
@@ -26,7 +26,7 @@ const MIN_CLEANUP: usize = 256;
 
 /// The tracee's `/proc`.
 pub(crate) struct ProcfsTree {
-    pub(crate) root: OwnedFd,
+    root: OwnedFd,
     /// The root of the kernel's own procfs.
     real: OwnedFd,
     pub(crate) device: u64,
@@ -213,14 +213,9 @@ impl ProcfsTree {
         Ok(())
     }
 
-    /// Returns whether `path` exists.
-    pub(crate) fn exists(&self, path: &str) -> bool {
-        statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW).is_ok()
-    }
-
-    /// Returns whether `path` is a symbolic link.
-    pub(crate) fn is_link(&self, path: &str) -> bool {
-        readlinkat(&self.root, path, Vec::new()).is_ok()
+    /// Returns the status of the file `path`, or of the symbolic link.
+    pub(crate) fn stat(&self, path: &str) -> Result<Stat, Errno> {
+        statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW)
     }
 }
 

@@ -11,7 +11,6 @@ use crate::sockets::emitter::EventEmitter;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::ReceiveCall;
 use crate::sockets::table::SocketTable;
-use crate::sockets::untracked::PumpStop;
 use crate::sys::Notification;
 use crate::tracee::fds::FileId;
 use crate::world::ReplayWorld;
@@ -157,9 +156,7 @@ impl EventDelivery {
     /// Moves datagrams of untracked sockets, and emits events while they have room.
     pub(crate) fn pump_untracked<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W> {
         for index in 0..self.sockets.proxies.len() {
-            while self.sockets.proxies[index].is_untracked
-                && self.sockets.proxies[index].pump()? == PumpStop::QueueEmpty
-            {
+            while self.sockets.proxies[index].is_untracked && self.sockets.proxies[index].pump()? {
                 self.advance(world, &[index], Some(index))?;
                 if !self.sockets.proxies[index].is_ready() {
                     break;

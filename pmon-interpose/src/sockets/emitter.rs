@@ -32,13 +32,12 @@ pub(crate) struct EventEmitter {
 /// Whether the world has events left.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum InputState {
+    /// Events are left, or the tracee has not waited for one since the last.
     #[default]
     Available,
-    /// No event is left, and the tracee has waited for one.
-    Exhausted {
-        /// Number of nonblocking calls that have found nothing since.
-        empty_reads: u32,
-    },
+    /// No event is left, and the tracee has waited for one. Since then, `empty_reads` nonblocking
+    /// calls have found nothing.
+    Exhausted { empty_reads: u32 },
 }
 
 impl EventEmitter {

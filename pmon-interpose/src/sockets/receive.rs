@@ -36,12 +36,10 @@ pub(crate) struct ReceiveCall {
 
 /// The buffers of all datagrams of a call.
 enum ReceiveBuffers {
+    /// The buffers of one datagram.
     One(MessageBuffers),
     /// An array of `struct mmsghdr`.
-    Many {
-        address: u64,
-        count: u64,
-    },
+    Many { address: u64, count: u64 },
 }
 
 /// The addresses of the buffers of one datagram; an address of 0 is absent.

@@ -17,15 +17,6 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use crate::sockets::proxy::{MAX_DATAGRAM, SocketProxy};
 use crate::sys::is_ready;
 
-/// The reason why [`SocketProxy::pump`] stopped.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PumpStop {
-    /// The fake kernel's socket has no datagram.
-    QueueEmpty,
-    /// The pair is full, or shut down.
-    PairFull,
-}
-
 impl SocketProxy {
     /// Lets all data go through the pair from now on.
     pub(crate) fn untrack(&mut self) -> Result<(), Errno> {
@@ -41,8 +32,9 @@ impl SocketProxy {
         self.is_untracked.then(|| (self.end.as_fd(), PollFlags::IN | writable))
     }
 
-    /// Moves datagrams in both directions as far as possible without waiting.
-    pub(crate) fn pump(&mut self) -> Result<PumpStop, Errno> {
+    /// Moves datagrams in both directions as far as possible without waiting. Returns whether the
+    /// pair has room for more.
+    pub(crate) fn pump(&mut self) -> Result<bool, Errno> {
         let mut bytes = vec![0; MAX_DATAGRAM];
         loop {
             match recv(&self.end, &mut bytes[..], RecvFlags::DONTWAIT) {
@@ -56,7 +48,7 @@ impl SocketProxy {
             match self.socket.recv(&mut bytes, RecvFlags::empty()) {
                 Ok(datagram) if datagram.len == 0 => {
                     shutdown(&self.end, Shutdown::Write)?;
-                    return Ok(PumpStop::PairFull);
+                    return Ok(false);
                 }
                 Ok(datagram) => {
                     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -67,11 +59,11 @@ impl SocketProxy {
                         Err(error) => return Err(error),
                     }
                 }
-                Err(Errno::AGAIN) => return Ok(PumpStop::QueueEmpty),
+                Err(Errno::AGAIN) => return Ok(true),
                 // The tracee can detect the loss by a gap in the sequence numbers.
                 Err(_) => {}
             }
         }
-        Ok(PumpStop::PairFull)
+        Ok(false)
     }
 }

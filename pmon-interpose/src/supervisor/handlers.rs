@@ -17,12 +17,6 @@ use crate::supervisor::Supervisor;
 use crate::sys::Notification;
 use crate::world::ReplayWorld;
 
-// Requests of `ioctl` that `libc` does not define.
-const FIOSETOWN: libc::Ioctl = 0x8901;
-const SIOCSPGRP: libc::Ioctl = 0x8902;
-const FIOGETOWN: libc::Ioctl = 0x8903;
-const SIOCGPGRP: libc::Ioctl = 0x8904;
-
 impl Supervisor {
     /// Executes a call; returns the reply to it.
     pub(super) fn execute<W: ReplayWorld>(
@@ -95,7 +89,7 @@ impl Supervisor {
             libc::SYS_listen | libc::SYS_accept | libc::SYS_accept4 | libc::SYS_shutdown => {
                 Errno::OPNOTSUPP.into()
             }
-            libc::SYS_ioctl => ioctl(proxy, call),
+            libc::SYS_ioctl => ioctl(proxy, call).unwrap_or_else(Reply::from),
             libc::SYS_fcntl if args[1] == libc::F_SETFL as u64 => {
                 proxy.nonblocking = args[2] & libc::O_NONBLOCK as u64 != 0;
                 Reply::Continue
@@ -115,19 +109,14 @@ fn check_memory_access(call: &InterceptedCall<'_>) -> Result<(), InterposeError>
 }
 
 /// Executes `ioctl`: a netlink socket has only the requests that all files have.
-fn ioctl(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Reply {
+fn ioctl(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<Reply, Errno> {
     let [_, request, at, ..] = call.args();
     match request as libc::Ioctl {
-        libc::FIONBIO => match call.memory().u32(at) {
-            Ok(on) => {
-                proxy.nonblocking = on != 0;
-                Reply::Continue
-            }
-            Err(error) => error.into(),
-        },
-        libc::FIOCLEX | libc::FIONCLEX | libc::FIOASYNC => Reply::Continue,
-        // The receiver of SIGIO.
-        FIOSETOWN | FIOGETOWN | SIOCSPGRP | SIOCGPGRP => Reply::Continue,
-        _ => Errno::NOTTY.into(),
+        libc::FIONBIO => proxy.nonblocking = call.memory().u32(at)? != 0,
+        libc::FIOCLEX | libc::FIONCLEX | libc::FIOASYNC => {}
+        // FIOSETOWN, SIOCSPGRP, FIOGETOWN and SIOCGPGRP: the receiver of SIGIO.
+        0x8901..=0x8904 => {}
+        _ => return Err(Errno::NOTTY),
     }
+    Ok(Reply::Continue)
 }
