@@ -16,7 +16,7 @@ mod second {
 
     /// Content of the file header, grouped by type.
     #[derive(Debug, Default, PartialEq)]
-    pub(super) struct Header {
+    pub(super) struct ReadHeader {
         pub(super) uuid: Vec<u8>,
         pub(super) big_endian: bool,
         pub(super) texts: Vec<String>,
@@ -27,8 +27,8 @@ mod second {
     }
 
     #[derive(Debug, PartialEq)]
-    pub(super) enum Record {
-        Event(Vec<u8>, Option<Usage>),
+    pub(super) enum ReadRecord {
+        Event(Vec<u8>, Option<ReadUsage>),
         Loss {
             cpu_first_last: [u64; 3],
             after_before: [u64; 2],
@@ -41,7 +41,7 @@ mod second {
             reason: u64,
             atomic: bool,
         },
-        Details(Process),
+        Details(ReadProcess),
         /// A note of a kind that the page does not define.
         Unknown(u64),
         End {
@@ -71,7 +71,7 @@ mod second {
 
     /// Resource usage of an exit.
     #[derive(Debug, PartialEq)]
-    pub(super) struct Usage {
+    pub(super) struct ReadUsage {
         pub(super) start: u64,
         /// Values of the columns CPU, USER, SYSTEM, RSS, MINOR, MAJOR, READ, WRITE.
         pub(super) numbers: [u64; 8],
@@ -82,7 +82,7 @@ mod second {
     }
 
     #[derive(Debug, PartialEq)]
-    pub(super) struct Process {
+    pub(super) struct ReadProcess {
         pub(super) tgid: u32,
         /// Time of the exec; `None` in a snapshot.
         pub(super) exec: Option<u64>,
@@ -117,24 +117,24 @@ use pmon_core::capture::{
 };
 use pmon_core::wire::ByteOrder;
 use proptest::prelude::*;
-use second::{Context, Header, Process, Record, Usage, bytes, file};
+use second::{Context, ReadHeader, ReadProcess, ReadRecord, ReadUsage, bytes, file};
 use shared::records::{CAPTURE_1_0, Owned, any_record, capture, sample_records, sample_records_1_0};
 
 /// Returns a record as the second reader should return it.
-fn expected(owned: &Owned) -> Record {
+fn expected(owned: &Owned) -> ReadRecord {
     let record = match owned {
-        Owned::Datagram(bytes) => return Record::Event(bytes.clone(), None),
-        Owned::Exit(bytes, used) => return Record::Event(bytes.clone(), Some(usage(used))),
+        Owned::Datagram(bytes) => return ReadRecord::Event(bytes.clone(), None),
+        Owned::Exit(bytes, used) => return ReadRecord::Event(bytes.clone(), Some(usage(used))),
         Owned::Other(record) => record.clone(),
     };
     match record {
-        capture::Record::Loss(loss) => Record::Loss {
+        capture::Record::Loss(loss) => ReadRecord::Loss {
             cpu_first_last: [loss.cpu.0.into(), loss.first.0.into(), loss.last.0.into()],
             after_before: [loss.after.0, loss.before.0],
             cause: cause(loss.cause),
         },
-        capture::Record::Clock(clock) => Record::Clock(clock.mono.0, clock.boot_ns, clock.real_ns),
-        capture::Record::Snapshot(scan) => Record::Snapshot {
+        capture::Record::Clock(clock) => ReadRecord::Clock(clock.mono.0, clock.boot_ns, clock.real_ns),
+        capture::Record::Snapshot(scan) => ReadRecord::Snapshot {
             started_ended: [scan.started.0, scan.ended.0],
             processes: scan.processes.into(),
             reason: match scan.reason {
@@ -145,12 +145,14 @@ fn expected(owned: &Owned) -> Record {
             },
             atomic: scan.atomic,
         },
-        capture::Record::Blind(blind) => Record::Blind(blind.from.0, blind.until.0),
-        capture::Record::Witness(witness) => Record::Witness([witness.time.0, witness.drops, witness.gaps]),
-        capture::Record::Excluded(left) => {
-            Record::Excluded { cpu_last: [left.cpu.0.into(), left.last.0.into()], count: left.count }
+        capture::Record::Blind(blind) => ReadRecord::Blind(blind.from.0, blind.until.0),
+        capture::Record::Witness(witness) => {
+            ReadRecord::Witness([witness.time.0, witness.drops, witness.gaps])
         }
-        capture::Record::Ring(ring) => Record::Ring {
+        capture::Record::Excluded(left) => {
+            ReadRecord::Excluded { cpu_last: [left.cpu.0.into(), left.last.0.into()], count: left.count }
+        }
+        capture::Record::Ring(ring) => ReadRecord::Ring {
             time: ring.time.0,
             cpus: ring
                 .cpus
@@ -158,24 +160,24 @@ fn expected(owned: &Owned) -> Record {
                 .map(|cpu| [cpu.cpu.0.into(), cpu.spilled, cpu.dropped, cpu.excluded])
                 .collect(),
         },
-        capture::Record::Scope(scope) => Record::Scope(scope.text),
+        capture::Record::Scope(scope) => ReadRecord::Scope(scope.text),
         capture::Record::Forks(ForkReading::Counted(count)) => {
-            Record::Forks([count.from.0, count.until.0, count.forks, count.running])
+            ReadRecord::Forks([count.from.0, count.until.0, count.forks, count.running])
         }
-        capture::Record::Forks(ForkReading::Absent { why }) => Record::NoForks(why),
-        capture::Record::Fence(fence) => Record::Fence {
+        capture::Record::Forks(ForkReading::Absent { why }) => ReadRecord::NoForks(why),
+        capture::Record::Fence(fence) => ReadRecord::Fence {
             time: fence.time.0,
             position: u64::from(fence.position == FencePosition::End),
             unreached: fence.unreached.iter().map(|cpu| [cpu.cpu.0.into(), why(cpu.why)]).collect(),
         },
-        capture::Record::Unknown { kind } => Record::Unknown(kind.into()),
+        capture::Record::Unknown { kind } => ReadRecord::Unknown(kind.into()),
         capture::Record::End(end) => {
             let mut lost = [0; 5];
             end.lost.by_cause().for_each(|(of, count)| lost[cause(of) as usize] = count);
             let numbers = [end.time.0, end.events, end.rejected, end.malformed, end.blind_ns];
-            Record::End { numbers, drops: end.drops, lost }
+            ReadRecord::End { numbers, drops: end.drops, lost }
         }
-        capture::Record::Details(details) => Record::Details(Process {
+        capture::Record::Details(details) => ReadRecord::Details(ReadProcess {
             tgid: details.subject.tgid().0,
             exec: match details.subject {
                 DetailsSubject::Exec { time, .. } => Some(time.0),
@@ -218,8 +220,8 @@ fn expected(owned: &Owned) -> Record {
     }
 }
 
-fn usage(used: &capture::Usage) -> Usage {
-    Usage {
+fn usage(used: &capture::Usage) -> ReadUsage {
+    ReadUsage {
         start: used.start_ticks,
         numbers: [
             used.cpu_us,
@@ -307,7 +309,9 @@ fn a_block_with_padding_follows_the_specification() {
     bytes.extend_from_slice(encoder.seal());
     bytes.extend_from_slice(encoder.finish());
     let (_, read, _) = file::read(&bytes);
-    assert!(read == datagrams.into_iter().map(|datagram| Record::Event(datagram, None)).collect::<Vec<_>>());
+    assert!(
+        read == datagrams.into_iter().map(|datagram| ReadRecord::Event(datagram, None)).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -334,7 +338,7 @@ fn the_header_follows_the_specification() {
     let bytes = [encoder.header().to_vec(), encoder.finish().to_vec()].concat();
     let (read, records, _) = file::read(&bytes);
     assert_eq!(records, []);
-    let expected = Header {
+    let expected = ReadHeader {
         uuid: vec![0xab; 16],
         big_endian: true,
         texts: ["pmon 1", "höst", "6.18", "riscv64", "an id", "ring", "it is there"].map(text).into(),
@@ -366,6 +370,6 @@ proptest! {
         bytes.extend_from_slice(encoder.seal());
         bytes.extend_from_slice(encoder.finish());
         let (_, read, _) = file::read(&bytes);
-        prop_assert_eq!(read, datagrams.into_iter().map(|datagram| Record::Event(datagram, None)).collect::<Vec<_>>());
+        prop_assert_eq!(read, datagrams.into_iter().map(|datagram| ReadRecord::Event(datagram, None)).collect::<Vec<_>>());
     }
 }

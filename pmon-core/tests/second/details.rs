@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::bytes::{apply, apply32, int};
 use super::events::{Entry, Events};
 use super::file::{Columns, Strings};
-use super::{Context, Process, Record, Usage};
+use super::{Context, ReadProcess, ReadRecord, ReadUsage};
 
 const TICK: u64 = 10_000_000;
 
@@ -21,7 +21,7 @@ struct Profile {
 }
 
 #[derive(Default)]
-pub(crate) struct Details {
+pub(crate) struct DetailsSections {
     pub(crate) execs: Vec<(u32, u64)>,
     next_exec: u64,
     tgid: u32,
@@ -47,14 +47,14 @@ fn origin(tid: u32, events: &Events) -> Option<Entry> {
     Some(events.table[tid as usize % 4096]).filter(|entry| entry.task.0 == tid && entry.forked != 0)
 }
 
-impl Details {
+impl DetailsSections {
     pub(crate) fn read(
         &mut self,
         events: &Events,
         columns: &mut Columns,
         strings: &mut Strings,
         names: &mut Strings,
-    ) -> Record {
+    ) -> ReadRecord {
         let (tgid, exec) = match columns.take("DETAILS_SUBJECT") {
             code @ (0 | 1) => {
                 self.tgid = columns.delta32("DETAILS_TGID", self.tgid);
@@ -91,7 +91,7 @@ impl Details {
         let [filename, context] = profile.names.map(|name| name.map(|number| names.at(number)));
         let context = context.map(|bytes| self.context(tgid, &bytes, columns));
         let mut parts = profile.strings.iter().map(|part| part.map(|number| strings.at(number)));
-        Record::Details(Process {
+        ReadRecord::Details(ReadProcess {
             tgid,
             exec,
             ppid,
@@ -107,7 +107,7 @@ impl Details {
     }
 
     /// Returns the usage of the thread whose exit was just read.
-    pub(crate) fn usage(&mut self, tid: u32, events: &Events, columns: &mut Columns) -> Option<Usage> {
+    pub(crate) fn usage(&mut self, tid: u32, events: &Events, columns: &mut Columns) -> Option<ReadUsage> {
         let start = self.start(columns.take("USAGE_START"), origin(tid, events))?;
         let mut take = |name: &str| columns.take(name);
         let numbers = ["CPU", "USER", "SYSTEM", "RSS", "MINOR", "MAJOR", "READ", "WRITE"]
@@ -115,7 +115,7 @@ impl Details {
         let threads = take("USAGE_THREADS");
         let (state, cpu) = (take("USAGE_PROCESS"), take("USAGE_PROCESS_CPU"));
         let process = [state, if state < 2 { cpu } else { apply(cpu, numbers[0]) }];
-        Some(Usage { start, numbers, threads: threads / 2, at_least: threads % 2 == 1, process })
+        Some(ReadUsage { start, numbers, threads: threads / 2, at_least: threads % 2 == 1, process })
     }
 
     /// Returns the start time of a task with this origin.

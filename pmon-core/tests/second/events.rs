@@ -3,12 +3,12 @@
 use super::bytes::{apply, apply32};
 use super::file::{Columns, Strings};
 
-type Task = (u32, u32);
+type TaskIds = (u32, u32);
 
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Entry {
-    pub(crate) task: Task,
-    pub(crate) parent: Task,
+    pub(crate) task: TaskIds,
+    pub(crate) parent: TaskIds,
     pub(crate) forked: u64,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Events {
     big_endian: bool,
     time: u64,
     last_child: u32,
-    last_parent: Task,
+    last_parent: TaskIds,
     threads_have_parents: bool,
     slots: Vec<Slot>,
     recent: Vec<u32>,
@@ -52,12 +52,12 @@ impl Events {
         }
     }
 
-    fn known(&self, tid: u32) -> (Task, Task) {
+    fn known(&self, tid: u32) -> (TaskIds, TaskIds) {
         let entry = self.table[tid as usize % 4096];
         if entry.task.0 == tid { (entry.task, entry.parent) } else { ((tid, tid), self.last_parent) }
     }
 
-    fn learn(&mut self, task: Task, parent: Task) {
+    fn learn(&mut self, task: TaskIds, parent: TaskIds) {
         let entry = &mut self.table[task.0 as usize % 4096];
         let forked = if entry.task.0 == task.0 { entry.forked } else { 0 };
         *entry = Entry { task, parent, forked };
@@ -68,7 +68,7 @@ impl Events {
         self.recent.insert(0, tid);
     }
 
-    fn task(&mut self, code: u64, expected: Task, columns: &mut Columns) -> Task {
+    fn task(&mut self, code: u64, expected: TaskIds, columns: &mut Columns) -> TaskIds {
         let (tid, tgid) = match code {
             0 => expected,
             1..=16 => {
@@ -87,7 +87,7 @@ impl Events {
     }
 
     /// Returns the acting task and its known parent.
-    fn actor(&mut self, kind: u64, slot: usize, columns: &mut Columns) -> (Task, Task) {
+    fn actor(&mut self, kind: u64, slot: usize, columns: &mut Columns) -> (TaskIds, TaskIds) {
         let code = columns.take(if kind == 9 { "EXITER" } else { "ACTOR" });
         let likely = if kind == 2 { self.last_child } else { self.slots[slot].actor };
         let task = self.task(code, self.known(likely).0, columns);
@@ -97,7 +97,14 @@ impl Events {
         (task, parent)
     }
 
-    fn parent(&mut self, kind: u64, slot: usize, actor: Task, known: Task, columns: &mut Columns) -> Task {
+    fn parent(
+        &mut self,
+        kind: u64,
+        slot: usize,
+        actor: TaskIds,
+        known: TaskIds,
+        columns: &mut Columns,
+    ) -> TaskIds {
         let is_thread_exit = kind == 9 && actor.0 != actor.1;
         let expected = if is_thread_exit && !self.threads_have_parents { (0, 0) } else { known };
         let tid = columns.delta32("PARENT", expected.0);
@@ -122,7 +129,7 @@ impl Events {
         parent
     }
 
-    fn fork(&mut self, slot: usize, columns: &mut Columns) -> (Task, Task) {
+    fn fork(&mut self, slot: usize, columns: &mut Columns) -> (TaskIds, TaskIds) {
         let acting = self.known(self.slots[slot].actor).0;
         let tid = columns.delta32("CHILD", self.last_child.wrapping_add(1));
         let tgid = match columns.take("CHILD_TGID") {

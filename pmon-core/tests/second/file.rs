@@ -1,16 +1,16 @@
 //! The sections "Header" to "Blocks of records", "Notes", and "Index and trailer".
 
 use super::bytes::{Fields, crc32c, int};
-use super::details::Details;
+use super::details::DetailsSections;
 use super::events::{Effect, Events};
-use super::{Header, Record};
+use super::{ReadHeader, ReadRecord};
 
 const MAGIC: &[u8] = b"\x89PMON\r\n\x1a";
 const MARKER: &[u8] = &[0xB1, 0x70, 0x6D, 0x62, 0x0D, 0x0A, 0x1A, 0xE5];
 
 /// Reads a finished capture without damage. Returns its header, its records, and the number of
 /// blocks of records.
-pub(crate) fn read(file: &[u8]) -> (Header, Vec<Record>, usize) {
+pub(crate) fn read(file: &[u8]) -> (ReadHeader, Vec<ReadRecord>, usize) {
     assert_eq!(&file[..8], MAGIC);
     assert_eq!(int(file, 8, 2), 1);
     assert!(int(file, 10, 2) <= 2);
@@ -19,7 +19,7 @@ pub(crate) fn read(file: &[u8]) -> (Header, Vec<Record>, usize) {
     let big_endian = file[32] == 2;
     assert_eq!(file[33..36], [0; 3]);
     let meta = &file[40..40 + int(file, 36, 4) as usize];
-    let header = Header { uuid: file[16..32].to_vec(), big_endian, ..metadata(&mut Fields(meta)) };
+    let header = ReadHeader { uuid: file[16..32].to_vec(), big_endian, ..metadata(&mut Fields(meta)) };
     let (tag, trailer) = (&file[16..20], &file[file.len() - 24..]);
     assert_eq!(&trailer[16..], b"pmon-end");
     assert_eq!(&trailer[8..12], tag);
@@ -55,8 +55,8 @@ pub(crate) fn read(file: &[u8]) -> (Header, Vec<Record>, usize) {
     (header, records, blocks.len())
 }
 
-fn metadata(fields: &mut Fields<'_>) -> Header {
-    let mut header = Header::default();
+fn metadata(fields: &mut Fields<'_>) -> ReadHeader {
+    let mut header = ReadHeader::default();
     for _ in 0..5 {
         header.texts.push(fields.text());
     }
@@ -267,7 +267,7 @@ impl Strings {
     }
 }
 
-fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<Record> {
+fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<ReadRecord> {
     let (details, notes) = (int(payload, 0, 4) as usize, int(payload, 4, 4) as usize);
     let mut columns = Columns::new(&payload[8..]);
     let held = columns.planes.iter().flatten().map(Vec::len).sum::<usize>();
@@ -275,7 +275,7 @@ fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<Record> {
     let mut strings = Strings::new(["STRING_LEN", "STRING_BYTES"], &mut columns);
     let mut names = Strings::new(["NAME_LEN", "NAME_BYTES"], &mut columns);
     let mut state = Events::new(big_endian);
-    let mut context = Details::default();
+    let mut context = DetailsSections::default();
     // Numbers of events, and for notes also of details, before each record.
     let mut at = 0;
     let details: Vec<u64> = (0..details)
@@ -315,53 +315,56 @@ fn block(payload: &[u8], events: usize, big_endian: bool) -> Vec<Record> {
                 }
                 Effect::Nothing => None,
             };
-            records.push(Record::Event(datagram, usage));
+            records.push(ReadRecord::Event(datagram, usage));
         }
     }
     columns.check_used();
     records
 }
 
-fn note(columns: &mut Columns) -> Record {
+fn note(columns: &mut Columns) -> ReadRecord {
     let kind = columns.take("NOTE_KIND");
     let len = columns.take("NOTE_LEN");
     let body = columns.bytes("NOTE_BYTES", len);
     let fields = &mut Fields(&body);
     match kind {
-        1 => Record::Loss {
+        1 => ReadRecord::Loss {
             cpu_first_last: [fields.unsigned(), fields.unsigned(), fields.unsigned()],
             after_before: [fields.unsigned(), fields.unsigned()],
             cause: fields.unsigned(),
         },
-        2 => Record::Clock(fields.unsigned(), fields.unsigned(), fields.signed()),
-        3 => Record::Snapshot {
+        2 => ReadRecord::Clock(fields.unsigned(), fields.unsigned(), fields.signed()),
+        3 => ReadRecord::Snapshot {
             started_ended: [fields.unsigned(), fields.unsigned()],
             processes: fields.unsigned(),
             reason: fields.unsigned(),
             atomic: fields.u8() == 1,
         },
-        4 => Record::Unknown(kind),
-        5 => Record::End {
+        4 => ReadRecord::Unknown(kind),
+        5 => ReadRecord::End {
             numbers: [(); 5].map(|()| fields.unsigned()),
             drops: (fields.u8() == 1).then(|| fields.unsigned()),
             lost: [(); 5].map(|()| fields.unsigned()),
         },
-        6 => Record::Blind(fields.unsigned(), fields.unsigned()),
-        7 => Record::Fence {
+        6 => ReadRecord::Blind(fields.unsigned(), fields.unsigned()),
+        7 => ReadRecord::Fence {
             time: fields.unsigned(),
             position: fields.unsigned(),
             unreached: (0..fields.unsigned()).map(|_| [fields.unsigned(), fields.unsigned()]).collect(),
         },
-        8 => Record::Witness([(); 3].map(|()| fields.unsigned())),
-        9 => Record::Excluded { cpu_last: [fields.unsigned(), fields.unsigned()], count: fields.unsigned() },
-        10 => Record::Ring {
+        8 => ReadRecord::Witness([(); 3].map(|()| fields.unsigned())),
+        9 => ReadRecord::Excluded {
+            cpu_last: [fields.unsigned(), fields.unsigned()],
+            count: fields.unsigned(),
+        },
+        10 => ReadRecord::Ring {
             time: fields.unsigned(),
             cpus: (0..fields.unsigned()).map(|_| [(); 4].map(|()| fields.unsigned())).collect(),
         },
-        11 => Record::Scope(fields.text()),
+        11 => ReadRecord::Scope(fields.text()),
         12 => match fields.unsigned() {
-            0 => Record::Forks([(); 4].map(|()| fields.unsigned())),
-            1 => Record::NoForks(fields.text()),
+            0 => ReadRecord::Forks([(); 4].map(|()| fields.unsigned())),
+            1 => ReadRecord::NoForks(fields.text()),
             reading => panic!("a count of forks of form {reading}"),
         },
         kind => panic!("note of kind {kind}"),

@@ -96,7 +96,7 @@ const WAITING_CALLS: CallRules = &[
     (FilterRule::FdCount, &[libc::SYS_select]),
 ];
 
-/// Calls that raise the caller's priority or lock its memory. The program believes that it is root,
+/// Calls that raise the caller's priority or lock its memory. The program sees itself as root,
 /// but may lack the privilege; during replay nothing depends on the effect.
 const PRIORITY_CALLS: CallRules = &[
     (FilterRule::Ignored, &[libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr]),

@@ -23,7 +23,7 @@ use cgroups::Cgroups;
 use kernel_types::KernelTypes;
 use loader::Object;
 pub(crate) use refusal::RingError;
-use sys::RingCounts;
+use sys::SkippedCounts;
 use tree::TreeMarker;
 
 use crate::options::RecordOptions;
@@ -40,7 +40,7 @@ pub const MAX_RING_BYTES: usize = 1 << 31;
 pub(crate) struct Ring {
     ring: RingBuf<MapData>,
     asleep: Array<MapData, u32>,
-    counts: PerCpuArray<MapData, RingCounts>,
+    counts: PerCpuArray<MapData, SkippedCounts>,
     /// Received cgroup paths, and the round in which the BPF program sends each path once.
     cgroups: Cgroups,
     round: Array<MapData, u32>,
@@ -188,7 +188,7 @@ impl Ring {
 
     fn all_counts(&self) -> io::Result<Vec<CpuCounts>> {
         let counts = self.counts.get(&0, 0).map_err(io::Error::other)?;
-        let of_cpu = |(cpu, counts): (usize, &RingCounts)| CpuCounts {
+        let of_cpu = |(cpu, counts): (usize, &SkippedCounts)| CpuCounts {
             cpu: Cpu(cpu as u32),
             spilled: counts.spilled,
             dropped: counts.dropped,

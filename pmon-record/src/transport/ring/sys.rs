@@ -23,14 +23,14 @@ const LOG_STATISTICS: u32 = 4;
 /// Numbers of a CPU's events that are not in the ring: `struct counts`.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(crate) struct RingCounts {
+pub(crate) struct SkippedCounts {
     pub(crate) spilled: u64,
     pub(crate) dropped: u64,
     pub(crate) excluded: u64,
 }
 
 // SAFETY: the fields are numbers without padding, so any bytes are a value.
-unsafe impl Pod for RingCounts {}
+unsafe impl Pod for SkippedCounts {}
 
 /// Memory that is mapped from a file.
 pub(crate) struct Mapping {
