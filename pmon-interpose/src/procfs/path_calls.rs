@@ -175,12 +175,9 @@ fn execute(
     let foreign_id = || id.filter(|&id| !tree.is_own(id));
     match operation {
         PathOperation::List { buffer, len } => {
-            let listing = match (id, components) {
+            let listing = match (foreign_id(), components) {
                 (None, []) => tree.listing(view)?,
-                (Some(_), [_, task]) if task == "task" => match foreign_id() {
-                    Some(id) => tree.threads(id, view),
-                    None => return Ok(Reply::Continue),
-                },
+                (Some(id), [_, task]) if task == "task" => tree.threads(id, view),
                 _ => return Ok(Reply::Continue),
             };
             let directory = call.duplicate_fd(call.args()[0] as u32)?;

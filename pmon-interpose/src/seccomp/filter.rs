@@ -304,25 +304,12 @@ mod tests {
 
     #[test]
     fn calls_on_reserved_numbers_are_intercepted() {
-        for (fd, expected) in [
-            (0, false),
-            (223, false),
-            (224, true),
-            (247, true),
-            (248, false),
-            (959, false),
-            (960, true),
-            (1023, true),
-            (1024, false),
-        ] {
-            for nr in [
-                libc::SYS_recvfrom,
-                libc::SYS_read,
-                libc::SYS_sendto,
-                libc::SYS_bind,
-                libc::SYS_ioctl,
-                libc::SYS_dup,
-            ] {
+        let socket_calls = [libc::SYS_recvfrom, libc::SYS_read, libc::SYS_sendto, libc::SYS_bind];
+        let file_calls = [libc::SYS_ioctl, libc::SYS_dup];
+        let reserved = [224, 247, 960, 1023];
+        for fd in reserved.into_iter().chain([0, 223, 248, 959, 1024]) {
+            let expected = reserved.contains(&fd);
+            for nr in socket_calls.into_iter().chain(file_calls) {
                 assert_eq!(is_intercepted(nr, &[fd]), expected, "call {nr} on {fd}");
             }
             assert_eq!(is_intercepted(libc::SYS_epoll_ctl, &[5, 1, fd]), expected);

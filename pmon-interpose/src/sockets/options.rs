@@ -154,14 +154,17 @@ pub(crate) fn get(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result
     let memory = call.memory();
     let room = checked_len(memory.u32(len_at)?)?;
     let value = match level {
-        libc::SOL_SOCKET if option == libc::SO_GET_FILTER => {
-            return get_filter(proxy, memory, at, room, len_at);
-        }
         libc::SOL_SOCKET => get_socket(proxy, option)?,
         libc::SOL_NETLINK => get_netlink(proxy, option)?.to_ne_bytes().to_vec(),
         _ => return Err(Errno::NOPROTOOPT),
     };
     let (written, len) = match level {
+        // The lengths of `SO_GET_FILTER` are numbers of instructions.
+        libc::SOL_SOCKET if option == libc::SO_GET_FILTER => match value.len() / size_of::<SockFilter>() {
+            count if room == 0 => (0, count),
+            count if room < count => return Err(Errno::INVAL),
+            count => (value.len(), count),
+        },
         // The list of groups is written in whole words only.
         libc::SOL_NETLINK if room < 4 && option == libc::NETLINK_LIST_MEMBERSHIPS => (0, value.len()),
         libc::SOL_NETLINK if room < 4 => return Err(Errno::INVAL),
@@ -169,30 +172,6 @@ pub(crate) fn get(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result
     };
     memory.write(at, &value[..written])?;
     memory.write(len_at, &(len as u32).to_ne_bytes())?;
-    Ok(0)
-}
-
-/// Executes `SO_GET_FILTER`, whose lengths are numbers of instructions.
-fn get_filter(
-    proxy: &SocketProxy,
-    memory: TraceeMemory,
-    at: u64,
-    room: usize,
-    len_at: u64,
-) -> Result<usize, Errno> {
-    let filter = proxy.socket.filter().unwrap_or_default();
-    if room > 0 {
-        if room < filter.len() {
-            return Err(Errno::INVAL);
-        }
-        let bytes = filter.iter().flat_map(|instruction| {
-            let SockFilter { code, jt, jf, k } = *instruction;
-            let (code, k) = (code.to_ne_bytes(), k.to_ne_bytes());
-            [code[0], code[1], jt, jf, k[0], k[1], k[2], k[3]]
-        });
-        memory.write(at, &bytes.collect::<Vec<u8>>())?;
-    }
-    memory.write(len_at, &(filter.len() as u32).to_ne_bytes())?;
     Ok(0)
 }
 
@@ -225,6 +204,14 @@ fn get_socket(proxy: &mut SocketProxy, option: c_int) -> Result<Vec<u8>, Errno> 
         libc::SO_MEMINFO => {
             let words = [memory.rmem_alloc, memory.rcvbuf, 0, SNDBUF as u32, 0, 0, 0, 0, memory.drops];
             return Ok(words.into_iter().flat_map(u32::to_ne_bytes).collect());
+        }
+        libc::SO_GET_FILTER => {
+            let filter = proxy.socket.filter().unwrap_or_default();
+            let bytes = filter.iter().flat_map(|&SockFilter { code, jt, jf, k }| {
+                let (code, k) = (code.to_ne_bytes(), k.to_ne_bytes());
+                [code[0], code[1], jt, jf, k[0], k[1], k[2], k[3]]
+            });
+            return Ok(bytes.collect());
         }
         libc::SO_COOKIE => return Ok(proxy.file.1.to_ne_bytes().to_vec()),
         libc::SO_ACCEPTCONN | libc::SO_REUSEPORT | libc::SO_ZEROCOPY | libc::SO_BUF_LOCK => 0,

@@ -75,13 +75,13 @@ pub(crate) fn before_wait<W: ReplayWorld>(
 pub(crate) fn note_epoll_ctl(
     delivery: &mut EventDelivery,
     call: &mut InterceptedCall<'_>,
-) -> Result<(), InterposeError> {
+) -> Result<Reply, InterposeError> {
     let [set, operation, fd, address, ..] = call.args();
-    let Some(index) = delivery.sockets.find(call, fd as u32)? else { return Ok(()) };
+    let Some(index) = delivery.sockets.find(call, fd as u32)? else { return Ok(Reply::Continue) };
     // The kernel refuses the call if the set is not open. This also bounds the number of
     // registrations.
     if call.stat(set as u32).is_err() {
-        return Ok(());
+        return Ok(Reply::Continue);
     }
     let epolls = &mut delivery.sockets.proxies[index].epolls;
     epolls.retain(|interest| interest.set != set as u32);
@@ -92,25 +92,23 @@ pub(crate) fn note_epoll_ctl(
         epolls.push(EpollInterest { set: set as u32, events, data });
     }
     delivery.must_advance |= !delivery.pollers.is_empty();
-    Ok(())
+    Ok(Reply::Continue)
 }
 
 impl WaitCall {
     fn parse(call: &InterceptedCall<'_>) -> Self {
         let [first, second, ..] = call.args();
         let memory = call.memory();
+        let epoll = Self::Epoll { set: first as u32, output: second };
         // If the memory is unreadable, the kernel refuses the call.
+        let select = || Self::Select { fds: read_fd_set(memory, first, second).unwrap_or_default() };
         match call.nr() {
-            libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => {
-                Self::Epoll { set: first as u32, output: second }
-            }
+            libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => epoll,
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_epoll_wait => Self::Epoll { set: first as u32, output: second },
-            libc::SYS_pselect6 => {
-                Self::Select { fds: read_fd_set(memory, first, second).unwrap_or_default() }
-            }
+            libc::SYS_epoll_wait => epoll,
+            libc::SYS_pselect6 => select(),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_select => Self::Select { fds: read_fd_set(memory, first, second).unwrap_or_default() },
+            libc::SYS_select => select(),
             _ => {
                 let len = u64::from(second as u32).min(MAX_POLL_FDS) as usize * POLLFD;
                 let array = memory.vec(first, len).unwrap_or_default();

@@ -46,14 +46,9 @@ fn send_datagram(
     }
 }
 
-fn send_message(
-    proxy: &mut SocketProxy,
-    memory: TraceeMemory,
-    header: u64,
-    flags: u64,
-) -> Result<usize, Errno> {
+fn send_message(proxy: &mut SocketProxy, memory: TraceeMemory, at: u64, flags: u64) -> Result<usize, Errno> {
     check_flags(flags)?;
-    let bytes: [u8; MSGHDR] = memory.bytes(header)?;
+    let bytes: [u8; MSGHDR] = memory.bytes(at)?;
     let (name, name_len) = (u64_at(&bytes, 0), checked_len(u32_at(&bytes, 8))?);
     let destination = read_name(memory, name, (name_len as u64).min(SOCKADDR_STORAGE))?;
     let count = u64_at(&bytes, 24);

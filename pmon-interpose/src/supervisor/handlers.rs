@@ -38,10 +38,7 @@ impl Supervisor {
                 return Ok(delivery.sockets.open(world.kernel(), call));
             }
             nr if is_wait(nr) => return poll::before_wait(delivery, world, call),
-            libc::SYS_epoll_ctl => {
-                poll::note_epoll_ctl(delivery, call)?;
-                return Ok(Reply::Continue);
-            }
+            libc::SYS_epoll_ctl => return Ok(poll::note_epoll_ctl(delivery, call)?),
             nr if takes_process_id(nr) => {
                 let procfs = procfs.as_ref();
                 return Ok(id_calls::answer(call, world.processes(), *tracee, procfs, pidfds));
