@@ -42,7 +42,11 @@ impl TraceeProcesses {
             let is_in_tree = self.pids().contains(&pid);
             if is_in_tree { pidfd_send_signal(process, signal) } else { Err(Errno::SRCH) }
         };
-        pids.into_iter().fold(Err(Errno::SRCH), |result, pid| send(pid).or(result))
+        let mut result = Err(Errno::SRCH);
+        for pid in pids {
+            result = send(pid).or(result);
+        }
+        result
     }
 
     /// Returns whether all threads of all processes sleep.
