@@ -224,7 +224,7 @@ fn maximal_amounts_neither_overflow_nor_hang() {
     kernel.inject(FaultScript::new(), 0);
     kernel.rename(task, "after");
     assert_eq!(socket.drops(), Ok(Some(u32::MAX.into())));
-    // Twice, 2^32 - 1 sequence seqs were skipped.
+    // Twice, 2^32 - 1 sequence numbers were skipped.
     assert_eq!(seqs(&events(&mut socket)), [1, 0]);
     let mut batch = Batch::with_capacity(1);
     assert_eq!(socket.receive(&mut batch), Ok(Received::Empty));

@@ -88,8 +88,8 @@ fn a_loss_is_delivered_in_its_place_and_counted() {
     for block in 1..6 {
         let bytes = capture(&records, block);
         let mut replay = replay(&bytes);
-        let wanted = [some([100, 101]), vec![None], some([106, 107])].concat();
-        assert_eq!(delivered(&mut replay), wanted);
+        let expected = [some([100, 101]), vec![None], some([106, 107])].concat();
+        assert_eq!(delivered(&mut replay), expected);
         assert_eq!(replay.drops().unwrap(), Some(4));
     }
 }

@@ -132,7 +132,7 @@ fn without_the_ring_the_process_ends_with_its_last_thread_in_every_format() {
 fn json_and_csv_have_all_details_of_the_ring() {
     let lines = print(&ring_records(), &["--format", "json"]).json_lines();
     let rows = csv_rows(&print(&ring_records(), &["--format", "csv"]).out);
-    let wanted = [
+    let expected = [
         (
             1,
             json!({"filename": "/bin/git", "args_len": 2_000_000, "euid": 0, "login_uid": 1000, "session": 9, "group": 10}),
@@ -153,7 +153,7 @@ fn json_and_csv_have_all_details_of_the_ring() {
             json!({"process_ended": true, "process_exit_code": 9, "process_status": "killed by SIGKILL", "process_cpu_us": 8_170}),
         ),
     ];
-    for (at, fields) in wanted {
+    for (at, fields) in expected {
         for (field, value) in fields.as_object().expect("an object") {
             assert_eq!(&lines[at][field], value, "{field}");
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

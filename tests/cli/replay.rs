@@ -33,11 +33,11 @@ fn end_of(events: u64) -> Record<'static> {
 
 /// Compares two texts, and fails at the first line that differs.
 #[track_caller]
-fn same(found: &str, wanted: &str) {
-    for (found, wanted) in found.lines().zip(wanted.lines()) {
-        assert_eq!(found, wanted);
+fn same(found: &str, expected: &str) {
+    for (found, expected) in found.lines().zip(expected.lines()) {
+        assert_eq!(found, expected);
     }
-    assert_eq!(found, wanted);
+    assert_eq!(found, expected);
 }
 
 fn file(dir: &Dir) -> String {
@@ -157,10 +157,10 @@ fn speed_1x_takes_the_recorded_time() {
         let out = pmon(&["replay", &file, "--speed", speed]).expect(0).out;
         (began.elapsed(), out)
     };
-    let (_, wanted) = took("instant");
+    let (_, expected) = took("instant");
     let (scaled, shown) = took("4x");
     assert!(scaled >= Duration::from_millis(500), "{scaled:?}");
-    assert_eq!(shown, wanted);
+    assert_eq!(shown, expected);
     for speed in ["fast", "0x", "-1x", "1e9x", "x", "10"] {
         let ran = pmon(&["replay", &file, &format!("--speed={speed}")]).expect(2);
         assert!(ran.err.contains("expected `instant`, `step`, or a factor"), "{ran:?}");
@@ -206,7 +206,7 @@ fn consume(path: &std::path::Path, most: usize) -> Vec<Vec<u8>> {
     let address = SocketAddrUnix::new(path).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while connect(&end, &address).is_err() {
-        assert!(Instant::now() < deadline, "nobody listens at {}", path.display());
+        assert!(Instant::now() < deadline, "no process listens at {}", path.display());
         std::thread::sleep(Duration::from_millis(5));
     }
     let patience = Some(Duration::from_secs(20));
