@@ -1,5 +1,5 @@
-//! This machine: its description in the header of a capture, its CPUs, whether its kernel has process
-//! events, and the namespaces of this process.
+//! This machine: its description in the header of a capture, its CPUs, whether its kernel has
+//! process events, and the namespaces of this process.
 
 use std::ffi::CStr;
 use std::fs::{self, File};

@@ -114,8 +114,8 @@ impl<S: Sink + 'static> Recording<S> {
         let writer = WriterThread::new(assembler, queues, status.clone(), clock);
         let poll = Poll::new()?;
         let stopper = Stopper { status: status.clone(), waker: Arc::new(DrainThread::waker(&poll)?) };
-        // Lower priority than the drain thread, which must not be late, but higher than the workload,
-        // because data that waits here is not safe yet.
+        // Lower priority than the drain thread, which must not be late, but higher than the
+        // workload, because data that waits here is not safe yet.
         let writer = spawn("pmon-writer", nice / 2, {
             let stopper = stopper.clone();
             move || {

@@ -19,8 +19,8 @@ const BATCH: u32 = 4096;
 /// The state of the emission of events.
 #[derive(Default)]
 pub(crate) struct EventEmitter {
-    /// Events are emitted on demand. Until the world has an event on demand, it is taken for a world
-    /// with a clock.
+    /// Events are emitted on demand. Until the world has an event on demand, it is taken for a
+    /// world with a clock.
     pub(crate) is_on_demand: bool,
     input: InputState,
     /// The last batch ended before it reached an event for the tracee.
