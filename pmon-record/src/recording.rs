@@ -41,7 +41,7 @@ pub enum RecordError {
     Socket(#[source] io::Error),
     /// A thread, or the descriptor that wakes it, could not be created.
     #[error("cannot start recording: {0}; check the limits on processes and open files (ulimit -u, -n)")]
-    Start(#[source] io::Error),
+    Start(#[from] io::Error),
     /// A thread panicked, which is a bug in this program.
     #[error("the {thread} thread panicked; please report this")]
     Panic {
@@ -74,10 +74,6 @@ impl<S: Sink + 'static> Recording<S> {
     /// When a thread cannot be started.
     pub fn start(subscription: Subscription, sink: S, options: &RecordOptions) -> Result<Self, RecordError> {
         // On failure, the threads that were started end by themselves, and write no end record.
-        Self::start_threads(subscription, sink, options).map_err(RecordError::Start)
-    }
-
-    fn start_threads(subscription: Subscription, sink: S, options: &RecordOptions) -> io::Result<Self> {
         let pace = ReceivePace {
             latency: options.latency,
             capacity: subscription.capacity,

@@ -1,9 +1,10 @@
-//! System calls without a safe wrapper: `recvmmsg(2)` and two socket options.
+//! System calls without a safe wrapper: `recvmmsg(2)` and socket options.
 
 use std::io;
 use std::mem::{size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use libc::c_int;
 use pmon_core::batch::{Arrival, Batch};
 
 /// Maximum number of datagrams per call of `recvmmsg`.
@@ -100,18 +101,21 @@ pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     }
 }
 
-/// Makes the socket accept datagrams as soon as it has space again after an overrun, without
-/// reporting the overrun (`NETLINK_NO_ENOBUFS`, `netlink(7)`).
-pub(crate) fn set_no_enobufs(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the kernel reads the four bytes of `on`, which outlives the call.
+/// Sets a socket option whose value is an `int`.
+pub(crate) fn set_option(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: c_int,
+) -> io::Result<()> {
+    // SAFETY: the kernel reads the four bytes of `value`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_NETLINK,
-            libc::NETLINK_NO_ENOBUFS,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -47,7 +47,7 @@ impl FdSocket {
         self.socket().with(|socket| {
             let is_idle = socket.queue.readiness() == (false, false) && !socket.ended;
             if is_idle {
-                socket.queue.set_waiter(notifier);
+                socket.queue.waiter = Some(notifier.clone());
             }
             is_idle
         })

@@ -37,11 +37,6 @@ impl<T> IdMap<T> {
         page.slots[id as usize % PAGE_IDS].as_mut()
     }
 
-    #[inline]
-    pub(crate) fn contains(&self, id: u32) -> bool {
-        self.get(id).is_some()
-    }
-
     /// Inserts a value, or replaces the value of the id.
     pub(crate) fn insert(&mut self, id: u32, value: T) {
         let at = id as usize / PAGE_IDS;
@@ -89,7 +84,7 @@ mod tests {
         assert_eq!(map.iter().map(|(id, _)| id).collect::<Vec<_>>(), [1, 1023, 1024, 5000, 4_194_303]);
         assert_eq!((map.get(1023), map.get(1022), map.get(u32::MAX)), (Some(&46), None, None));
         assert_eq!((map.remove(1024), map.remove(1024), map.remove(7)), (Some(48), None, None));
-        assert!(!map.contains(1024) && map.contains(1023));
+        assert!(map.get(1024).is_none() && map.get(1023).is_some());
         map.insert(1, 9);
         *map.get_mut(1).expect("id 1 is in the map") += 1;
         assert_eq!(map.remove(1), Some(10));

@@ -296,7 +296,7 @@ impl TaskTable {
         for _ in FIRST_ID..PID_MAX {
             let id = self.next_id;
             self.next_id = if id + 1 >= PID_MAX { FIRST_ID } else { id + 1 };
-            if !self.processes.contains(id) && !self.threads.contains(id) {
+            if self.processes.get(id).is_none() && self.threads.get(id).is_none() {
                 return id;
             }
         }

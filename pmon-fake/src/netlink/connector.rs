@@ -25,7 +25,7 @@ use crate::netlink::socket_state::SocketState;
 #[derive(Debug, Default)]
 pub(crate) struct Connector {
     pub(crate) seq: SequenceNumbers,
-    now: MonoNs,
+    pub(crate) now: MonoNs,
     /// The time that passes with each event, in ns.
     pub(crate) event_ns: u64,
     /// The CPU on which the next event of this kernel happens.
@@ -54,10 +54,6 @@ pub(crate) fn lock(connector: &Mutex<Connector>) -> MutexGuard<'_, Connector> {
 impl Connector {
     pub(crate) fn new(cpus: u32) -> Self {
         Self { seq: SequenceNumbers::new(cpus), event_ns: 1_000, rmem_max: RMEM_MAX, ..Self::default() }
-    }
-
-    pub(crate) fn now(&self) -> MonoNs {
-        self.now
     }
 
     /// Advances the clock to `time`, unless it is past it already.

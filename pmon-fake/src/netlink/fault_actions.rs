@@ -67,7 +67,7 @@ impl Connector {
                 // The forged event has the number of the next real one, and differs from an event
                 // of the kernel only by its sender.
                 let seq = self.seq.next(cpu).unwrap_or_default();
-                if let Some(datagram) = placeholder(cpu, seq, self.now()).encode(ByteOrder::NATIVE) {
+                if let Some(datagram) = placeholder(cpu, seq, self.now).encode(ByteOrder::NATIVE) {
                     self.deliver(&datagram, INVENTED_ID);
                 }
             }
@@ -81,7 +81,7 @@ impl Connector {
             Fault::Unknown(what) => {
                 self.tick();
                 let seq = self.seq.allocate(cpu, 1);
-                if let Some(mut datagram) = placeholder(cpu, seq, self.now()).encode(ByteOrder::NATIVE) {
+                if let Some(mut datagram) = placeholder(cpu, seq, self.now).encode(ByteOrder::NATIVE) {
                     datagram[layout::WHAT].copy_from_slice(&what.to_ne_bytes());
                     self.broadcast(cpu, &datagram);
                 }

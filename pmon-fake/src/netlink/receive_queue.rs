@@ -119,7 +119,7 @@ pub(crate) struct ReceiveQueue {
     /// Datagrams dropped; unlike [`MemInfo::drops`], this count does not wrap.
     pub(crate) dropped: u64,
     /// Notified once, when a receive call would return something.
-    waiter: Option<Arc<Notifier>>,
+    pub(crate) waiter: Option<Arc<Notifier>>,
 }
 
 impl Default for ReceiveQueue {
@@ -187,11 +187,6 @@ impl ReceiveQueue {
     fn count_drops(&mut self, datagrams: u64) {
         self.dropped += datagrams;
         self.memory.drops = self.dropped as u32;
-    }
-
-    /// Notifies `waiter` once, as soon as a receive call would return something.
-    pub(crate) fn set_waiter(&mut self, waiter: &Arc<Notifier>) {
-        self.waiter = Some(waiter.clone());
     }
 
     #[inline]

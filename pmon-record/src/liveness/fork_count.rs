@@ -37,10 +37,8 @@ impl ForkCounter {
     /// `urgent`.
     pub(crate) fn read(&mut self, urgent: bool) -> Option<ForkReading> {
         let now = Instant::now();
-        if self.file.is_none() || now < self.next && !urgent {
-            return None;
-        }
-        let read = self.count();
+        let file = self.file.as_mut().filter(|_| urgent || self.next <= now)?;
+        let read = count(file, &mut self.text, self.clock);
         self.next = now + TIME_DIVISOR * now.elapsed();
         Some(match read {
             Ok(count) => ForkReading::Counted(count),
@@ -50,18 +48,17 @@ impl ForkCounter {
             }
         })
     }
+}
 
-    fn count(&mut self) -> Result<ForkCount, String> {
-        let Self { file: Some(file), text, clock, .. } = self else { return Err("it is not open".into()) };
-        let failed = |error: io::Error| format!("cannot read /proc/stat: {error}");
-        text.clear();
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        let from = clock.mono();
-        file.read_to_end(text).map_err(failed)?;
-        let until = clock.mono();
-        let (forks, running) = parse(text).ok_or("/proc/stat has no `processes` and `procs_running`")?;
-        Ok(ForkCount { from, until, forks, running })
-    }
+fn count(file: &mut File, text: &mut Vec<u8>, clock: Clock) -> Result<ForkCount, String> {
+    let failed = |error: io::Error| format!("cannot read /proc/stat: {error}");
+    text.clear();
+    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+    let from = clock.mono();
+    file.read_to_end(text).map_err(failed)?;
+    let until = clock.mono();
+    let (forks, running) = parse(text).ok_or("/proc/stat has no `processes` and `procs_running`")?;
+    Ok(ForkCount { from, until, forks, running })
 }
 
 fn open() -> Result<File, String> {

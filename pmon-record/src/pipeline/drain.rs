@@ -246,7 +246,7 @@ impl DrainThread {
         let checkpoints = self.heartbeat.checkpoints();
         let drained_at = MonoNs(self.clock.mono().0.saturating_sub(SETTLE));
         let received = self.receiver.receive()?;
-        self.wake_budget.count(self.receiver.take_received());
+        self.wake_budget.count(std::mem::take(&mut self.receiver.received));
         self.consumers.process(&mut self.receiver, received)?;
         if received != ReceiveStatus::Drained {
             return Ok(received);
@@ -261,9 +261,10 @@ impl DrainThread {
             self.receiver.complete_checkpoints(checkpoints);
             self.checkpoints = checkpoints;
         }
-        // This also limits how often the writer thread wakes up.
+        // This also limits how often the writer thread wakes up. While it lags, chunks are handed over
+        // only when they are full.
         let is_time = self.consumers.handed_at.elapsed() >= self.handover_interval;
-        let is_due = is_time && !self.receiver.is_writer_lagging() || self.consumers.status.is_stopping();
+        let is_due = is_time && !self.receiver.queue.is_lagging() || self.consumers.status.is_stopping();
         let is_unsettled = self.consumers.is_unsettled();
         let chunk = if is_unsettled { self.receiver.chunk() } else { self.receiver.current() };
         if let Some(chunk) = chunk {

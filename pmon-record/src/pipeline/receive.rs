@@ -23,7 +23,7 @@ pub use crate::pipeline::queue::ChunkOutput;
 /// thread calls it.
 pub struct Receiver<S> {
     source: S,
-    queue: ChunkInput,
+    pub(super) queue: ChunkInput,
     /// The chunk that is being filled.
     current: Option<Chunk>,
     /// Number of datagrams of the current chunk that [`Receiver::scan`] has visited.
@@ -40,8 +40,8 @@ pub struct Receiver<S> {
     lost: bool,
     /// Whether that count was read after the last datagram.
     counted: bool,
-    /// Number of datagrams received since the last [`Receiver::take_received`].
-    received: u64,
+    /// Number of datagrams received since the drain thread last took this number.
+    pub(super) received: u64,
 }
 
 /// How a call of [`Receiver::receive`] ended.
@@ -188,16 +188,6 @@ impl<S: Source> Receiver<S> {
     pub(crate) fn take_lost(&mut self) -> Result<bool, S::Error> {
         self.count_drops()?;
         Ok(std::mem::take(&mut self.lost))
-    }
-
-    /// Returns the number of datagrams received since the last call.
-    pub(crate) fn take_received(&mut self) -> u64 {
-        std::mem::take(&mut self.received)
-    }
-
-    /// Whether the writer thread lags. Chunks are then handed over only when they are full.
-    pub(crate) fn is_writer_lagging(&self) -> bool {
-        self.queue.is_lagging()
     }
 
     /// Returns the current chunk, unless it is empty.

@@ -52,7 +52,7 @@ impl NetlinkSocket {
     /// Makes the socket accept datagrams as soon as it has space again after an overrun. It then
     /// reports no overruns (`NETLINK_NO_ENOBUFS`).
     pub(crate) fn set_no_enobufs(&self) -> io::Result<()> {
-        sys::set_no_enobufs(self.fd.as_fd())
+        sys::set_option(self.fd.as_fd(), libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, 1)
     }
 
     /// Requests events. The kernel's acknowledgement has the number `ack` + 1.

@@ -11,7 +11,7 @@ mod sys;
 mod tree;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use pmon_core::Cpu;
@@ -108,7 +108,8 @@ impl Ring {
             tree_marker,
             peak_tracer: None,
         };
-        sys::attach_filter(socket.as_fd(), filter.as_fd()).map_err(RingError::of_attachment)?;
+        crate::sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_BPF, filter.as_raw_fd())
+            .map_err(RingError::of_attachment)?;
         if details {
             this.peak_tracer = trace_peaks(&object, &types);
         }

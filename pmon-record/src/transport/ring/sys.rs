@@ -202,22 +202,6 @@ pub(super) fn attach_tracer(program: BorrowedFd<'_>, tracepoint: Option<&CStr>) 
     unsafe { Ok(OwnedFd::from_raw_fd(bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, attributes)?)) }
 }
 
-/// Attaches a program to a socket, until the socket is closed.
-pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let program = program.as_raw_fd();
-    // SAFETY: the kernel reads the four bytes of `program`, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_BPF,
-            (&raw const program).cast(),
-            size_of_val(&program) as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Returns attributes of `bpf(2)` that are all zero.
 fn attributes() -> bpf_attr {
     // SAFETY: the union consists of numbers, for which zero is a value.
