@@ -102,18 +102,13 @@ pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<Option<u32>> {
 }
 
 /// Sets a socket option whose value is an `int`.
-pub(crate) fn set_option(
-    socket: BorrowedFd<'_>,
-    level: c_int,
-    option: c_int,
-    value: c_int,
-) -> io::Result<()> {
+pub(crate) fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
     // SAFETY: the kernel reads the four bytes of `value`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             level,
-            option,
+            name,
             (&raw const value).cast(),
             size_of_val(&value) as libc::socklen_t,
         )

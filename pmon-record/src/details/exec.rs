@@ -179,10 +179,8 @@ pub(crate) fn run(
         let details = if is_full { Details::missed(subject, MissReason::Busy) } else { procfs.read(subject) };
         let share = MemoryShare::new(&details, &memory);
         let settles_at = MonoNs(clock.mono().0 + IMAGE_LEAD);
-        if results
-            .send(ExecDetails { exec, details: Box::new(details), began, settles_at, _share: share })
-            .is_err()
-        {
+        let result = ExecDetails { exec, details: Box::new(details), began, settles_at, _share: share };
+        if results.send(result).is_err() {
             return;
         }
         progress.settles_at.store(settles_at.0, Ordering::Release);

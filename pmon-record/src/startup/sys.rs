@@ -50,22 +50,25 @@ extern "C" fn read_state() {
         }
     }
     let mut blocked = 0_u64;
-    // SAFETY: without a new mask, the kernel only fills in the old one, of `SIGSET` bytes.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            ptr::null::<u64>(),
-            &raw mut blocked,
-            SIGSET,
-        )
-    };
+    // SAFETY: the mask outlives the call.
+    unsafe { sigprocmask(ptr::null(), &raw mut blocked) };
     // SAFETY: the arguments are integers.
     let is_closed = |fd: &c_int| unsafe { libc::fcntl(*fd, libc::F_GETFD) } < 0;
     let closed = (0..3).filter(is_closed).fold(0, |closed, fd| closed | 1 << fd);
     IGNORED.store(ignored, Ordering::Relaxed);
     BLOCKED.store(blocked, Ordering::Relaxed);
     CLOSED.store(closed, Ordering::Relaxed);
+}
+
+/// Sets this thread's mask of signals to `new`, and fills in the one before, unless these are null.
+/// The C library's function would ignore the signals that the library reserves.
+///
+/// # Safety
+///
+/// The pointers are null or valid.
+unsafe fn sigprocmask(new: *const u64, old: *mut u64) {
+    // SAFETY: by the caller; the kernel reads and writes `SIGSET` bytes.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, old, SIGSET) };
 }
 
 fn set(mask: u64) -> sigset_t {
@@ -117,16 +120,8 @@ pub(super) fn restore_in(command: &mut Command, StartSignals { ignored, blocked 
             };
         }
         // All signals were blocked so far, so pending ones find the program's dispositions.
-        // SAFETY: the kernel only reads the mask, of `SIGSET` bytes.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigprocmask,
-                libc::SIG_SETMASK,
-                &raw const blocked,
-                ptr::null::<u64>(),
-                SIGSET,
-            )
-        };
+        // SAFETY: the mask outlives the call.
+        unsafe { sigprocmask(&raw const blocked, ptr::null_mut()) };
         Ok(())
     };
     // SAFETY: between `fork` and `exec`, the hook makes only system calls and allocates nothing.

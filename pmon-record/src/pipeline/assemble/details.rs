@@ -31,16 +31,16 @@ impl<S: Sink> Assembler<S> {
     ) -> Result<(), SinkError> {
         let Some(settler) = &mut self.settler else { return Ok(()) };
         settler.add_exec(exec, !busy && details.is_none());
-        if let Some(mut details) = details {
-            if self.args_max == 0 {
-                (details.args, details.args_len) = (None, None);
+        match details {
+            Some(mut details) => {
+                if self.args_max == 0 {
+                    (details.args, details.args_len) = (None, None);
+                }
+                self.record_details(details)
             }
-            return self.record_details(details);
+            None if busy => self.record_details(Box::new(Details::missed(exec.subject(), MissReason::Busy))),
+            None => Ok(()),
         }
-        if !busy {
-            return Ok(());
-        }
-        self.record_details(Box::new(Details::missed(exec.subject(), MissReason::Busy)))
     }
 
     /// Redacts, truncates and records details, in this order, so no part of a secret stays at the
@@ -109,10 +109,8 @@ pub(super) fn redacted<'a>(
     bytes: &'a mut [u8; SLOT_LEN],
     settings: &AssemblerSettings,
 ) -> RecordedDatagram<'a> {
-    if datagram
-        .event(settings.order)
-        .is_some_and(|event| SelfGenerated::of(&event, settings.recorder).is_some())
-    {
+    let is_own = |event: Event| SelfGenerated::of(&event, settings.recorder).is_some();
+    if datagram.event(settings.order).is_some_and(is_own) {
         return datagram;
     }
     match datagram {
