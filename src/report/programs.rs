@@ -1,6 +1,6 @@
-//! Counts the programs that a recorded command ran.
+//! Counts the programs that a recorded command ran, and the processes that failed.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use pmon_core::Tgid;
 use pmon_core::capture::{Header, ProcessState, Record};
@@ -11,13 +11,14 @@ use crate::terminal::{counted, grouped};
 /// Maximum number of running processes that are followed.
 const MAX_PROCESSES: usize = 1 << 16;
 
-/// Counts the programs that the children of the recorder and their descendants ran.
+/// Counts the programs and failures of the recorder's children and their descendants.
 pub(crate) struct ProgramCounter {
     order: ByteOrder,
     recorder: Option<Tgid>,
-    /// The running processes, and whether each has executed a program.
-    running: HashMap<Tgid, bool>,
+    running: HashSet<Tgid>,
+    processes: u64,
     programs: u64,
+    /// Processes that exited with a status other than 0.
     failed: u64,
 }
 
@@ -25,26 +26,21 @@ impl ProgramCounter {
     /// Creates a counter for the recording with this header.
     pub(crate) fn new(header: &Header) -> Self {
         let (order, recorder) = (header.byte_order, header.meta.recorder());
-        Self { order, recorder, running: HashMap::new(), programs: 0, failed: 0 }
+        Self { order, recorder, running: HashSet::new(), processes: 0, programs: 0, failed: 0 }
     }
 
-    /// Counts an exec, or the exit of a process that executed a program.
+    /// Counts a fork, an exec or an exit.
     pub(crate) fn count(&mut self, record: &Record<'_>) {
         let Record::Event(datagram, usage) = record else { return };
         match datagram.event(self.order).map(|event| event.body) {
             Some(EventBody::Fork { parent, child }) if child.is_leader() => {
-                let is_descendant =
-                    Some(parent.tgid) == self.recorder || self.running.contains_key(&parent.tgid);
+                let is_descendant = Some(parent.tgid) == self.recorder || self.running.contains(&parent.tgid);
                 if is_descendant && self.running.len() < MAX_PROCESSES {
-                    self.running.insert(child.tgid, false);
+                    self.running.insert(child.tgid);
+                    self.processes += 1;
                 }
             }
-            Some(EventBody::Exec { task }) => {
-                if let Some(has_executed) = self.running.get_mut(&task.tgid) {
-                    *has_executed = true;
-                    self.programs += 1;
-                }
-            }
+            Some(EventBody::Exec { task }) if self.running.contains(&task.tgid) => self.programs += 1,
             Some(EventBody::Exit { task, code, .. }) => {
                 let state = usage.as_ref().map(|usage| usage.process_state(task.is_leader(), code));
                 let status = match state {
@@ -53,7 +49,7 @@ impl ProgramCounter {
                     None if task.is_leader() => code,
                     _ => return,
                 };
-                if self.running.remove(&task.tgid) == Some(true) && status != 0 {
+                if self.running.remove(&task.tgid) && status != 0 {
                     self.failed += 1;
                 }
             }
@@ -61,16 +57,16 @@ impl ProgramCounter {
         }
     }
 
-    /// Describes the result in words, for example `7 programs; 3 of them failed`; `None` if no
-    /// program was seen.
+    /// Describes the result in words, for example `7 programs in 8 processes; 3 processes failed`;
+    /// `None` if no program was seen.
     pub(crate) fn sentence(&self) -> Option<String> {
-        let failed = match (self.failed, self.programs) {
-            (_, 0) => return None,
-            (0, _) => "none of them failed".to_owned(),
-            (1, 1) => "it failed".to_owned(),
-            (failed, _) => format!("{} of them failed", grouped(failed)),
+        let processes = |number| match number {
+            0 => "no process".to_owned(),
+            1 => "1 process".to_owned(),
+            _ => format!("{} processes", grouped(number)),
         };
-        Some(format!("{}; {failed}", counted(self.programs, "program")))
+        let (programs, failed) = (counted(self.programs, "program"), processes(self.failed));
+        (self.programs > 0).then(|| format!("{programs} in {}; {failed} failed", processes(self.processes)))
     }
 }
 

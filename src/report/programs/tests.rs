@@ -31,7 +31,7 @@ fn sentence(records: &[Record<'_>]) -> Option<String> {
 }
 
 #[test]
-fn programs_of_the_command_and_its_descendants_are_counted() {
+fn programs_and_failures_of_the_command_and_its_descendants_are_counted() {
     let ended = |status| Some(ProcessState::Ended { status });
     let records = [
         fork(10, 20),
@@ -50,7 +50,10 @@ fn programs_of_the_command_and_its_descendants_are_counted() {
         exec(20),
         exit(20, 20, 0, None),
     ];
-    assert_eq!(sentence(&records).as_deref(), Some("3 programs; 1 of them failed"));
+    assert_eq!(sentence(&records).as_deref(), Some("3 programs in 3 processes; 2 processes failed"));
     assert_eq!(sentence(&[fork(10, 20)]), None);
-    assert_eq!(sentence(&[fork(10, 20), exec(20)]).as_deref(), Some("1 program; none of them failed"));
+    assert_eq!(
+        sentence(&[fork(10, 20), exec(20)]).as_deref(),
+        Some("1 program in 1 process; no process failed")
+    );
 }
