@@ -261,8 +261,8 @@ impl DrainThread {
             self.receiver.complete_checkpoints(checkpoints);
             self.checkpoints = checkpoints;
         }
-        // This also limits how often the writer thread wakes up. While it lags, chunks are handed over
-        // only when they are full.
+        // This also limits how often the writer thread wakes up. While it lags, chunks are handed
+        // over only when they are full.
         let is_time = self.consumers.handed_at.elapsed() >= self.handover_interval;
         let is_due = is_time && !self.receiver.queue.is_lagging() || self.consumers.status.is_stopping();
         let is_unsettled = self.consumers.is_unsettled();

@@ -1,8 +1,8 @@
 //! Reads a file as a sequence of intact blocks and reports the damaged parts.
 
-mod checksum;
 mod error;
 mod input;
+mod running_checksums;
 mod seek;
 
 use std::io::{self, Read};
@@ -15,8 +15,8 @@ use crate::capture::format::{
 use crate::wire::ByteOrder;
 pub use error::{Damage, DamageKind, OpenError};
 
-use checksum::RunningChecksums;
 use input::{BufferedInput, SkipHole};
+use running_checksums::RunningChecksums;
 
 /// Number of bytes in which a reader searches the first intact block if the file header is damaged.
 const SEARCH: u64 = 16 * limit::BLOCK as u64;
