@@ -88,11 +88,6 @@ impl FakeSource {
     pub fn close(&mut self) {
         self.closed = true;
     }
-
-    /// Returns whether nothing is queued.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
 }
 
 impl Source for FakeSource {

@@ -47,25 +47,23 @@ pub(super) trait Disk: Send + Sync {
 }
 
 /// A file in a real filesystem.
-pub(super) struct RealDisk {
-    pub(super) file: File,
-}
+pub(super) struct RealDisk(pub(super) File);
 
 impl Disk for RealDisk {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
-        self.file.write_at(bytes, at)
+        self.0.write_at(bytes, at)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        self.0.set_len(len)
     }
 
     fn punch_hole(&self, at: u64, len: u64) -> io::Result<()> {
-        Ok(fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len)?)
+        Ok(fallocate(&self.0, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len)?)
     }
 
     fn sync(&self) -> io::Result<()> {
-        supported_file_sync(self.file.sync_data())
+        supported_file_sync(self.0.sync_data())
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {

@@ -138,7 +138,7 @@ impl CaptureFile {
     /// # Errors
     /// When the target is refused, or cannot be written.
     pub fn create(target: &CaptureTarget, header: &Header, force: bool) -> Result<Self, StoreError> {
-        Self::create_on(target, header, force, |file| Arc::new(RealDisk { file }))
+        Self::create_on(target, header, force, |file| Arc::new(RealDisk(file)))
     }
 
     /// Begins a capture; `disk` wraps the created regular file.

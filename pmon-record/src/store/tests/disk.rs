@@ -66,7 +66,7 @@ impl FaultyDisk {
     ) -> Result<(CaptureFile, Arc<Self>), StoreError> {
         let mut disk = None;
         let file = CaptureFile::create_on(target, &header(), false, |file| {
-            let real = RealDisk { file };
+            let real = RealDisk(file);
             disk.insert(Arc::new(Self { real, state: Mutex::new(state), changed: Condvar::new() })).clone()
         })?;
         Ok((file, disk.unwrap()))
