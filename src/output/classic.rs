@@ -2,7 +2,6 @@
 
 use pmon_analysis::TimelineItem;
 use pmon_core::Task;
-use pmon_core::capture::{Blind, Loss};
 use pmon_core::wire::EventBody;
 
 use super::{Render, RenderContext, push_number};
@@ -32,22 +31,6 @@ impl Render for ClassicRenderer {
             _ => line.text("unhandled proc event"),
         };
         out.push(b'\n');
-    }
-
-    fn loss(&mut self, _: &Loss, _: RenderContext<'_>, _: &mut Vec<u8>) -> bool {
-        false
-    }
-
-    fn blind(&mut self, _: &Blind, _: RenderContext<'_>, _: &mut Vec<u8>) -> bool {
-        false
-    }
-
-    fn needs_details(&self) -> bool {
-        false
-    }
-
-    fn needs_processes(&self) -> bool {
-        false
     }
 }
 

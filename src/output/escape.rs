@@ -1,26 +1,18 @@
 //! Escapes bytes from untrusted sources for a terminal.
 
 use std::fmt::Write as _;
-use std::io;
 
 use serde_json::Value;
-use serde_json::ser::{CharEscape, Formatter, PrettyFormatter, Serializer};
 
 /// Escapes control characters, characters that change the direction of writing, bytes that are not
 /// UTF-8, and backslashes.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
-    push_printable(&mut out, bytes);
-    out
-}
-
-/// Appends the result of [`printable`].
-pub(crate) fn push_printable(out: &mut String, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
                 '\\' => out.push_str("\\\\"),
-                c if is_harmful(c) => push_escape(out, c),
+                c if is_harmful(c) => push_escape(&mut out, c),
                 c => out.push(c),
             }
         }
@@ -28,6 +20,7 @@ pub(crate) fn push_printable(out: &mut String, bytes: &[u8]) {
             let _ = write!(out, "\\x{byte:02x}");
         }
     }
+    out
 }
 
 /// Escapes the characters of a message that could control the terminal.
@@ -55,17 +48,10 @@ fn push_shell_word(out: &mut String, arg: &[u8]) {
     match std::str::from_utf8(arg) {
         Ok(text) if !text.is_empty() && text.chars().all(is_plain) => out.push_str(text),
         Ok(text) if !text.chars().any(is_harmful) => {
-            out.push('\'');
-            out.push_str(&text.replace('\'', r"'\''"));
-            out.push('\'');
+            let _ = write!(out, "'{}'", text.replace('\'', r"'\''"));
         }
         _ => {
-            out.push_str("$'");
-            let start = out.len();
-            push_printable(out, arg);
-            let quoted = out.split_off(start).replace('\'', r"\'");
-            out.push_str(&quoted);
-            out.push('\'');
+            let _ = write!(out, "$'{}'", printable(arg).replace('\'', r"\'"));
         }
     }
 }
@@ -97,69 +83,15 @@ pub(super) fn push_json(out: &mut Vec<u8>, text: &str) {
 /// Returns JSON on several lines, like `{:#}` of the value, with characters escaped that could
 /// control the terminal.
 pub(crate) fn json_text(value: &Value) -> String {
-    use serde::Serialize as _;
-    let mut out = Vec::new();
-    // Writing to memory does not fail, and all keys are strings.
-    let _ = value.serialize(&mut Serializer::with_formatter(&mut out, Harmless(PrettyFormatter::new())));
-    String::from_utf8(out).unwrap_or_default()
-}
-
-/// A pretty formatter that writes strings with [`push_json`].
-struct Harmless<'a>(PrettyFormatter<'a>);
-
-impl Formatter for Harmless<'_> {
-    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
-        if !text.chars().any(is_harmful) {
-            return out.write_all(text.as_bytes());
+    let mut out = String::new();
+    // Line feeds are between the values only. In strings, they are escaped already.
+    for c in format!("{value:#}").chars() {
+        match c {
+            c if c != '\n' && is_harmful(c) => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
         }
-        let mut escaped = Vec::with_capacity(text.len() + 8);
-        push_json(&mut escaped, text);
-        out.write_all(&escaped)
     }
-
-    fn write_char_escape<W: io::Write + ?Sized>(
-        &mut self,
-        out: &mut W,
-        escape: CharEscape,
-    ) -> io::Result<()> {
-        self.0.write_char_escape(out, escape)
-    }
-
-    fn begin_array<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_array(out)
-    }
-
-    fn end_array<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array(out)
-    }
-
-    fn begin_array_value<W: io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_array_value(out, first)
-    }
-
-    fn end_array_value<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array_value(out)
-    }
-
-    fn begin_object<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object(out)
-    }
-
-    fn end_object<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object(out)
-    }
-
-    fn begin_object_key<W: io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_object_key(out, first)
-    }
-
-    fn begin_object_value<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(out)
-    }
-
-    fn end_object_value<W: io::Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object_value(out)
-    }
+    out
 }
 
 fn push_escape(out: &mut String, c: char) {

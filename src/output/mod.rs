@@ -3,7 +3,7 @@
 mod classic;
 mod csv;
 mod escape;
-mod figures;
+mod fields;
 mod json;
 mod text;
 mod timestamps;
@@ -36,13 +36,21 @@ pub(crate) trait Render: Send {
     /// Appends an event.
     fn event(&mut self, item: &TimelineItem, context: RenderContext<'_>, out: &mut Vec<u8>);
     /// Appends a loss; returns `false` if the format has no line for losses.
-    fn loss(&mut self, loss: &Loss, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool;
+    fn loss(&mut self, _: &Loss, _: RenderContext<'_>, _out: &mut Vec<u8>) -> bool {
+        false
+    }
     /// Appends a blind time; returns `false` if the format has no line for it.
-    fn blind(&mut self, blind: &Blind, context: RenderContext<'_>, out: &mut Vec<u8>) -> bool;
+    fn blind(&mut self, _: &Blind, _: RenderContext<'_>, _out: &mut Vec<u8>) -> bool {
+        false
+    }
     /// Whether the format uses [`TimelineItem::details`].
-    fn needs_details(&self) -> bool;
+    fn needs_details(&self) -> bool {
+        false
+    }
     /// Whether the format uses [`RenderContext::processes`].
-    fn needs_processes(&self) -> bool;
+    fn needs_processes(&self) -> bool {
+        false
+    }
     /// Whether the format shows which exits end a process, from [`ProcessTable::exit`] or from the
     /// recorder's observation.
     fn shows_process_ends(&self) -> bool {

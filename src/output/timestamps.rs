@@ -20,6 +20,11 @@ impl TimestampWriter {
         Self { zone, format, second: None, text: String::new(), offset: String::new() }
     }
 
+    /// Creates a writer of RFC 3339 in UTC, without the `Z` at the end.
+    pub(super) fn utc() -> Self {
+        Self::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S")
+    }
+
     /// Appends a time with `digits` decimals of the second (at most 9).
     pub(super) fn push(&mut self, out: &mut Vec<u8>, real_ns: i64, digits: usize) {
         let second = real_ns.div_euclid(1_000_000_000);

@@ -1,0 +1,288 @@
+//! The fields of a record, which have the same names in JSON and CSV.
+
+use std::fmt::Display;
+use std::io::Write as _;
+
+use pmon_analysis::{ProcessExit, ProcessTable, TimelineItem, WaitStatus};
+use pmon_core::Task;
+use pmon_core::capture::{Blind, Details, Loss, MissReason, ProcessState, Usage};
+use pmon_core::wire::{Event, EventBody, EventKind};
+
+use super::timestamps::TimestampWriter;
+use super::{RenderContext, push_hex, push_number};
+
+/// The names of all fields: the header line of CSV. New ones are added at the end. `text` has no value
+/// in any record any more.
+pub(super) const HEADER: &str = "\
+kind,time,mono_ns,cpu,seq,pid,tid,child_pid,child_tid,comm,exe,args,ppid,uid,exit_code,\
+exit_signal,status,parent_pid,parent_tid,ruid,euid,rgid,egid,tracer_pid,tracer_tid,count,\
+first_seq,last_seq,cause,text,after_mono_ns,before_mono_ns,ack,err,what,frame,blind_ns,\
+filename,cwd,cgroup,gid,start_ticks,parent_start_ticks,args_len,login_uid,session,group,\
+cgroup_id,pid_ns,ns_pid,missed,cpu_us,user_us,system_us,max_rss_kib,minor_faults,major_faults,\
+read_bytes,write_bytes,other_threads,usage_at_least,process_ended,process_exit_code,\
+process_status,process_cpu_us";
+
+/// A field of a record.
+#[derive(Clone, Copy)]
+pub(super) struct OutputField {
+    pub(super) name: &'static str,
+    /// The index in [`HEADER`].
+    pub(super) index: usize,
+}
+
+/// Returns the field with a name; an unknown name does not compile.
+macro_rules! field {
+    ($name:literal) => {
+        const { named($name) }
+    };
+}
+
+const fn named(name: &'static str) -> OutputField {
+    let (mut header, mut index) = (HEADER.as_bytes(), 0);
+    while !is_first(header, name.as_bytes()) {
+        header = after_comma(header);
+        index += 1;
+    }
+    OutputField { name, index }
+}
+
+/// Whether `name` is the whole text before the first comma.
+const fn is_first(mut header: &[u8], mut name: &[u8]) -> bool {
+    while let ([x, rest_of_header @ ..], [y, rest_of_name @ ..]) = (header, name) {
+        if *x != *y {
+            return false;
+        }
+        (header, name) = (rest_of_header, rest_of_name);
+    }
+    name.is_empty() && matches!(header, [] | [b',', ..])
+}
+
+const fn after_comma(mut header: &[u8]) -> &[u8] {
+    while let [byte, rest @ ..] = header {
+        header = rest;
+        if *byte == b',' {
+            return header;
+        }
+    }
+    panic!("no such field")
+}
+
+/// Writes the fields of one record. A field without a value is null in JSON and empty in CSV.
+pub(super) trait FieldWriter {
+    /// Adds a number or boolean, which `write` appends.
+    fn bare(&mut self, field: OutputField, write: Option<impl FnOnce(&mut Vec<u8>)>);
+    /// Adds a string, which `write` appends and which needs no escapes.
+    fn plain(&mut self, field: OutputField, write: Option<impl FnOnce(&mut Vec<u8>)>);
+    /// Adds a string from an untrusted source.
+    fn text(&mut self, field: OutputField, text: Option<&[u8]>);
+    /// Adds the arguments of a program.
+    fn args(&mut self, field: OutputField, details: Option<&Details>);
+
+    fn optional(&mut self, field: OutputField, number: Option<impl itoa::Integer>) {
+        self.bare(field, number.map(|number| move |out: &mut Vec<u8>| push_number(out, number)));
+    }
+
+    fn number(&mut self, field: OutputField, number: impl itoa::Integer) {
+        self.optional(field, Some(number));
+    }
+
+    fn flag(&mut self, field: OutputField, value: Option<bool>) {
+        let text = value.map(|value| if value { "true" } else { "false" });
+        self.bare(field, text.map(|text| |out: &mut Vec<u8>| out.extend_from_slice(text.as_bytes())));
+    }
+
+    fn name(&mut self, field: OutputField, name: Option<&str>) {
+        self.plain(field, name.map(|name| |out: &mut Vec<u8>| out.extend_from_slice(name.as_bytes())));
+    }
+
+    fn display(&mut self, field: OutputField, value: Option<impl Display>) {
+        self.plain(field, value.map(|value| move |out: &mut Vec<u8>| _ = write!(out, "{value}")));
+    }
+
+    fn tasks(&mut self, pid: OutputField, tid: OutputField, task: Option<Task>) {
+        self.optional(pid, task.map(|task| task.tgid.0));
+        self.optional(tid, task.map(|task| task.tid.0));
+    }
+}
+
+/// Writes the fields of an event.
+pub(super) fn event(
+    fields: &mut impl FieldWriter,
+    timestamps: &mut TimestampWriter,
+    item: &TimelineItem,
+    context: RenderContext<'_>,
+) {
+    let event = item.event.as_ref();
+    let kind = event.map_or(EventKind::Unknown, |event| event.kind());
+    fields.name(field!("kind"), Some(kind.name()));
+    fields.optional(field!("cpu"), event.map(|event| event.cpu.0));
+    fields.optional(field!("seq"), event.map(|event| event.seq.0));
+    fields.optional(field!("mono_ns"), event.map(|event| event.time.0));
+    let real_ns = event.and_then(|event| context.wall.at(event.time));
+    let time = real_ns.map(|real_ns| {
+        move |out: &mut Vec<u8>| {
+            timestamps.push(out, real_ns, 9);
+            out.push(b'Z');
+        }
+    });
+    fields.plain(field!("time"), time);
+    let body = event.map(|event| event.body);
+    let task = match body {
+        Some(EventBody::Fork { parent, .. }) => Some(parent),
+        _ => event.and_then(Event::task),
+    };
+    fields.tasks(field!("pid"), field!("tid"), task);
+    match body {
+        Some(EventBody::Ack { ack, err }) => {
+            fields.number(field!("ack"), ack);
+            fields.number(field!("err"), err);
+        }
+        Some(EventBody::Fork { child, .. }) => {
+            fields.tasks(field!("child_pid"), field!("child_tid"), Some(child));
+        }
+        Some(EventBody::Exec { .. }) => exec(fields, item.details.as_deref()),
+        Some(EventBody::Uid { real, effective, .. }) => {
+            fields.number(field!("ruid"), real);
+            fields.number(field!("euid"), effective);
+        }
+        Some(EventBody::Gid { real, effective, .. }) => {
+            fields.number(field!("rgid"), real);
+            fields.number(field!("egid"), effective);
+        }
+        Some(EventBody::Ptrace { tracer, .. }) => {
+            fields.tasks(field!("tracer_pid"), field!("tracer_tid"), Some(tracer));
+        }
+        Some(EventBody::Comm { comm, .. }) => fields.text(field!("comm"), Some(comm.as_bytes())),
+        Some(EventBody::Coredump { parent, .. }) => {
+            fields.tasks(field!("parent_pid"), field!("parent_tid"), parent);
+        }
+        Some(EventBody::Exit { task, code, signal, parent }) => {
+            fields.number(field!("exit_code"), code);
+            fields.number(field!("exit_signal"), signal as i32);
+            fields.display(field!("status"), Some(WaitStatus::from_raw(code)));
+            fields.tasks(field!("parent_pid"), field!("parent_tid"), parent);
+            usage(fields, task, item.usage.as_deref());
+            process(fields, item, context.processes);
+        }
+        Some(EventBody::Unknown { what }) => unknown(fields, Some(what), item),
+        None => unknown(fields, None, item),
+        _ => {}
+    }
+}
+
+fn unknown(fields: &mut impl FieldWriter, what: Option<u32>, item: &TimelineItem) {
+    fields.optional(field!("what"), what);
+    let raw = item.raw.as_deref().unwrap_or_default();
+    fields.plain(field!("frame"), Some(|out: &mut Vec<u8>| push_hex(out, raw)));
+}
+
+/// Writes the details of a process after an exec.
+fn exec(fields: &mut impl FieldWriter, details: Option<&Details>) {
+    fields.text(field!("comm"), details.and_then(|details| details.comm.as_deref()));
+    fields.text(field!("exe"), details.and_then(|details| details.exe.as_deref()));
+    fields.text(field!("filename"), details.and_then(|details| details.filename.as_deref()));
+    fields.text(field!("cwd"), details.and_then(|details| details.cwd.as_deref()));
+    fields.text(field!("cgroup"), details.and_then(|details| details.cgroup.as_deref()));
+    fields.args(field!("args"), details);
+    let ids = details.and_then(|details| details.ids);
+    let member = details.and_then(|details| details.context);
+    let args_len =
+        |details: &Details| details.args_len.or(details.args.as_ref().map(|args| args.len() as u64));
+    fields.optional(field!("ppid"), details.and_then(|details| details.ppid));
+    fields.optional(field!("uid"), ids.map(|ids| ids.uid));
+    fields.optional(field!("euid"), ids.map(|ids| ids.euid));
+    fields.optional(field!("gid"), ids.map(|ids| ids.gid));
+    fields.optional(field!("egid"), ids.map(|ids| ids.egid));
+    fields.optional(field!("start_ticks"), details.and_then(|details| details.start_ticks));
+    fields.optional(field!("parent_start_ticks"), details.and_then(|details| details.parent_start_ticks));
+    fields.optional(field!("args_len"), details.and_then(args_len));
+    fields
+        .optional(field!("login_uid"), member.map(|member| member.login_uid).filter(|&uid| uid != u32::MAX));
+    fields.optional(field!("session"), member.map(|member| member.session));
+    fields.optional(field!("group"), member.map(|member| member.group));
+    fields.optional(field!("cgroup_id"), member.map(|member| member.cgroup).filter(|&cgroup| cgroup != 0));
+    fields.optional(
+        field!("pid_ns"),
+        member.map(|member| member.pid_namespace).filter(|&namespace| namespace != 0),
+    );
+    fields.optional(field!("ns_pid"), member.map(|member| member.pid));
+    fields.name(field!("missed"), details.and_then(|details| details.miss).map(MissReason::name));
+}
+
+/// Writes the resources that a task used until its exit.
+fn usage(fields: &mut impl FieldWriter, task: Task, usage: Option<&Usage>) {
+    // Every process has used some memory, so 0 means unknown.
+    let max_rss_kib = usage.filter(|usage| {
+        usage.max_rss_kib > 0 || !task.is_leader() && !matches!(usage.process, ProcessState::Ended { .. })
+    });
+    fields.optional(field!("start_ticks"), usage.map(|usage| usage.start_ticks));
+    fields.optional(field!("cpu_us"), usage.map(|usage| usage.cpu_us));
+    fields.optional(field!("user_us"), usage.map(|usage| usage.user_us));
+    fields.optional(field!("system_us"), usage.map(|usage| usage.system_us));
+    fields.optional(field!("max_rss_kib"), max_rss_kib.map(|usage| usage.max_rss_kib));
+    fields.optional(field!("minor_faults"), usage.map(|usage| usage.minor_faults));
+    fields.optional(field!("major_faults"), usage.map(|usage| usage.major_faults));
+    fields.optional(field!("read_bytes"), usage.map(|usage| usage.read_bytes));
+    fields.optional(field!("write_bytes"), usage.map(|usage| usage.write_bytes));
+    fields.optional(field!("other_threads"), usage.map(|usage| usage.threads));
+    fields.flag(field!("usage_at_least"), usage.map(|usage| usage.at_least));
+}
+
+/// Writes the state of the process after the exit of a task, from the process table, or else from
+/// the recorder's observation.
+fn process(fields: &mut impl FieldWriter, item: &TimelineItem, processes: &ProcessTable) {
+    let usage = item.usage.as_deref();
+    let state = || match item.event.as_ref()?.body {
+        EventBody::Exit { task, code, .. } => Some(usage?.process_state(task.is_leader(), code)),
+        _ => None,
+    };
+    let exit = processes.last_exit().or_else(|| match state()? {
+        ProcessState::Alive => Some(ProcessExit::GoesOn),
+        ProcessState::Ended { status } => Some(ProcessExit::Ended { status }),
+        _ => None,
+    });
+    let (has_ended, status) = match exit {
+        Some(ProcessExit::GoesOn) => (Some(false), None),
+        Some(ProcessExit::Ended { status }) => (Some(true), Some(status)),
+        Some(ProcessExit::Unknown) | None => (None, None),
+    };
+    let of_process =
+        usage.filter(|usage| status.is_some() && matches!(usage.process, ProcessState::Ended { .. }));
+    fields.flag(field!("process_ended"), has_ended);
+    fields.optional(field!("process_exit_code"), status);
+    fields.display(field!("process_status"), status.map(WaitStatus::from_raw));
+    fields.optional(field!("process_cpu_us"), of_process.map(|usage| usage.process_cpu_us));
+}
+
+/// Writes the fields of a loss.
+pub(super) fn loss(fields: &mut impl FieldWriter, loss: &Loss) {
+    fields.name(field!("kind"), Some("loss"));
+    fields.number(field!("cpu"), loss.cpu.0);
+    fields.number(field!("count"), loss.count());
+    fields.number(field!("first_seq"), loss.first.0);
+    fields.number(field!("last_seq"), loss.last.0);
+    fields.name(field!("cause"), Some(loss.cause.name()));
+    fields.number(field!("after_mono_ns"), loss.after.0);
+    fields.number(field!("before_mono_ns"), loss.before.0);
+}
+
+/// Writes the fields of a blind time.
+pub(super) fn blind(fields: &mut impl FieldWriter, blind: &Blind) {
+    fields.name(field!("kind"), Some("blind"));
+    fields.number(field!("blind_ns"), blind.length_ns());
+    fields.number(field!("after_mono_ns"), blind.from.0);
+    fields.number(field!("before_mono_ns"), blind.until.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_is_found_by_its_name() {
+        for (index, name) in HEADER.split(',').enumerate() {
+            assert_eq!(named(name).index, index, "{name}");
+        }
+        assert_eq!(field!("process_cpu_us").name, "process_cpu_us");
+    }
+}
