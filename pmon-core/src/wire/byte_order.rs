@@ -12,23 +12,11 @@ pub enum ByteOrder {
 impl ByteOrder {
     /// The byte order of this machine.
     pub const NATIVE: Self = if cfg!(target_endian = "big") { Self::Big } else { Self::Little };
-
-    /// Reads the integer at offset `at`; 0 if the bytes end before it does.
-    #[inline]
-    pub(crate) fn u32_at(self, bytes: &[u8], at: usize) -> u32 {
-        bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| self.u32(bytes))
-    }
-
-    /// Reads the integer at offset `at`; 0 if the bytes end before it does.
-    #[inline]
-    pub(crate) fn u64_at(self, bytes: &[u8], at: usize) -> u64 {
-        bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| self.u64(bytes))
-    }
 }
 
 /// Defines the reading and the writing of one integer type.
 macro_rules! integer {
-    ($int:ident, $put:ident) => {
+    ($int:ident, $put:ident, $at:ident) => {
         impl ByteOrder {
             #[inline]
             pub(crate) fn $int(self, bytes: [u8; size_of::<$int>()]) -> $int {
@@ -45,24 +33,23 @@ macro_rules! integer {
                     Self::Big => value.to_be_bytes(),
                 });
             }
+
+            /// Reads the integer at offset `at`; 0 if the bytes end before it does.
+            #[inline]
+            pub(crate) fn $at(self, bytes: &[u8], at: usize) -> $int {
+                bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| self.$int(bytes))
+            }
+        }
+
+        /// Reads the integer at offset `at`, in this machine's byte order; 0 if the bytes end before
+        /// it does.
+        #[inline]
+        pub fn $at(bytes: &[u8], at: usize) -> $int {
+            ByteOrder::NATIVE.$at(bytes, at)
         }
     };
 }
 
-integer!(u16, put_u16);
-integer!(u32, put_u32);
-integer!(u64, put_u64);
-
-/// Reads the integer at offset `at`, in this machine's byte order; 0 if the bytes end before it
-/// does.
-#[inline]
-pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    ByteOrder::NATIVE.u32_at(bytes, at)
-}
-
-/// Reads the integer at offset `at`, in this machine's byte order; 0 if the bytes end before it
-/// does.
-#[inline]
-pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    ByteOrder::NATIVE.u64_at(bytes, at)
-}
+integer!(u16, put_u16, u16_at);
+integer!(u32, put_u32, u32_at);
+integer!(u64, put_u64, u64_at);

@@ -23,7 +23,7 @@ mod kind;
 mod message;
 mod request;
 
-pub use byte_order::{ByteOrder, u32_at, u64_at};
+pub use byte_order::{ByteOrder, u16_at, u32_at, u64_at};
 pub use cursor::WireError;
 pub use event::{Comm, Event, EventBody};
 pub use kind::EventKind;

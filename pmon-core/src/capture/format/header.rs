@@ -75,8 +75,8 @@ impl Header {
         if bytes.len() < HEADER_FIXED || !bytes.starts_with(&MAGIC) {
             return FileStart::Foreign;
         }
-        let version = |field: Range<usize>| FILE_ORDER.u32_at(bytes, field.start) as u16;
-        let (major, minor) = (version(MAJOR_VERSION), version(MINOR_VERSION));
+        let [major, minor] =
+            [MAJOR_VERSION, MINOR_VERSION].map(|field| FILE_ORDER.u16_at(bytes, field.start));
         let len = FILE_ORDER.u32_at(bytes, HEADER_LEN.start) as usize;
         if !(HEADER_FIXED + 4..=HEADER_FIXED + meta::LIMIT + 4).contains(&len) {
             FileStart::Foreign

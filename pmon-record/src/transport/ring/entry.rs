@@ -8,7 +8,7 @@ use pmon_core::batch::{self, Arrival, Batch};
 use pmon_core::capture::{
     Credentials, Details, DetailsSubject, MissReason, ProcessContext, ProcessState, Usage,
 };
-use pmon_core::wire::EVENT_DATAGRAM_LEN;
+use pmon_core::wire::{EVENT_DATAGRAM_LEN, u16_at, u32_at, u64_at};
 
 use super::cgroups::{Cgroups, NOT_RECEIVED};
 
@@ -51,22 +51,22 @@ pub(crate) fn push(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bo
     let Some((datagram, rest)) = entry.split_at_checked(EVENT_DATAGRAM_LEN) else { return false };
     let arrival = Arrival { len: EVENT_DATAGRAM_LEN, sender: 0 };
     match entry.len() {
-        EVENT => match number32(entry, EVENT_DATAGRAM_LEN) {
+        EVENT => match u32_at(entry, EVENT_DATAGRAM_LEN) {
             0 => batch.push_with_metadata(datagram, arrival, &[]),
             _ => batch.push_with_metadata(datagram, arrival, &[rest]),
         },
         EXIT => batch.push_with_metadata(datagram, arrival, &[rest]),
         CGROUP_PATH => {
-            let len = usize::from(number16(entry, 8));
+            let len = usize::from(u16_at(entry, 8));
             let names = entry[CGROUP_TEXT..].get(..len).unwrap_or_default();
-            cgroups.insert(number64(entry, 0), &entry[8..CGROUP_TEXT], names);
+            cgroups.insert(u64_at(entry, 0), &entry[8..CGROUP_TEXT], names);
             false
         }
         ARGS.. => {
-            let path = |at: usize| &entry[at..at + HEAD + usize::from(number16(entry, at)).min(PATH + 256)];
+            let path = |at: usize| &entry[at..at + HEAD + usize::from(u16_at(entry, at)).min(PATH + 256)];
             let filename = &entry[FILENAME..][..filename_len(entry)];
-            let args = entry[ARGS..].get(..number32(entry, 152) as usize).unwrap_or_default();
-            let cgroup = cgroups.find(number64(entry, CGROUP));
+            let args = entry[ARGS..].get(..u32_at(entry, 152) as usize).unwrap_or_default();
+            let cgroup = cgroups.find(u64_at(entry, CGROUP));
             let parts = [&entry[EVENT_DATAGRAM_LEN..EXE], path(EXE), path(CWD), cgroup, filename, args];
             batch.push_with_metadata(datagram, arrival, &parts)
         }
@@ -112,7 +112,7 @@ impl Units {
 
 /// Returns the number of events of a datagram's CPU that the scope excluded until the datagram.
 pub(crate) fn excluded(datagram: &batch::Datagram<'_>) -> u32 {
-    number32(datagram.metadata, 0)
+    u32_at(datagram.metadata, 0)
 }
 
 /// Whether a datagram's metadata has the details of an exec.
@@ -123,107 +123,92 @@ pub(crate) fn has_details(datagram: &batch::Datagram<'_>) -> bool {
 impl EventMetadata {
     /// Reads the metadata of an event; `subject` is the event if it is an exec.
     pub(crate) fn read(metadata: &[u8], subject: Option<DetailsSubject>, units: Units) -> Option<Self> {
-        let entry = MetadataFields { metadata, units };
         match subject {
-            Some(subject) => entry.details(subject).map(|details| Self::Details(Box::new(details))),
-            None if metadata.len() == EXIT - EVENT_DATAGRAM_LEN => Some(Self::Usage(entry.usage())),
+            Some(subject) => {
+                details(metadata, subject, units).map(|details| Self::Details(Box::new(details)))
+            }
+            None if metadata.len() == EXIT - EVENT_DATAGRAM_LEN => Some(Self::Usage(usage(metadata, units))),
             None => None,
         }
     }
 }
 
-/// Metadata, with offsets as in an entry.
-#[derive(Clone, Copy)]
-struct MetadataFields<'a> {
-    metadata: &'a [u8],
-    units: Units,
+fn usage(metadata: &[u8], units: Units) -> Usage {
+    // Offsets as in an entry.
+    let u32 = |at| u32_at(metadata, at - EVENT_DATAGRAM_LEN);
+    let u64 = |at| u64_at(metadata, at - EVENT_DATAGRAM_LEN);
+    let us = |at| u64(at) / 1000;
+    Usage {
+        threads: u32(80),
+        at_least: u32(84) != 0,
+        start_ticks: units.ticks(u64(88)),
+        cpu_us: us(96),
+        user_us: us(104),
+        system_us: us(112),
+        minor_faults: u64(120),
+        major_faults: u64(128),
+        read_bytes: u64(136),
+        write_bytes: u64(144),
+        max_rss_kib: u64(152).saturating_mul(units.kib_per_page),
+        process: match u32(160) {
+            GOES_ON => ProcessState::Alive,
+            ENDED => ProcessState::Ended { status: u32(164) },
+            _ => ProcessState::Unknown,
+        },
+        process_cpu_us: us(168),
+    }
 }
 
-impl<'a> MetadataFields<'a> {
-    fn u32(self, at: usize) -> u32 {
-        number32(self.metadata, at - EVENT_DATAGRAM_LEN)
-    }
-
-    fn u64(self, at: usize) -> u64 {
-        number64(self.metadata, at - EVENT_DATAGRAM_LEN)
-    }
-
-    fn usage(self) -> Usage {
-        let us = |at| self.u64(at) / 1000;
-        Usage {
-            threads: self.u32(80),
-            at_least: self.u32(84) != 0,
-            start_ticks: self.units.ticks(self.u64(88)),
-            cpu_us: us(96),
-            user_us: us(104),
-            system_us: us(112),
-            minor_faults: self.u64(120),
-            major_faults: self.u64(128),
-            read_bytes: self.u64(136),
-            write_bytes: self.u64(144),
-            max_rss_kib: self.u64(152).saturating_mul(self.units.kib_per_page),
-            process: match self.u32(160) {
-                GOES_ON => ProcessState::Alive,
-                ENDED => ProcessState::Ended { status: self.u32(164) },
-                _ => ProcessState::Unknown,
-            },
-            process_cpu_us: us(168),
-        }
-    }
-
-    fn details(self, subject: DetailsSubject) -> Option<Details> {
-        let mut rest = self.metadata.get(EXE - EVENT_DATAGRAM_LEN..)?;
-        let mut path = || {
-            let (head, names) = rest.split_at_checked(HEAD)?;
-            let (names, after) = names.split_at_checked(number16(head, 0).into())?;
-            rest = after;
-            Some((names, number16(head, 2)))
-        };
-        let (exe, cwd, cgroup) = (path()?, path()?, path()?);
-        let (exe, cwd, cgroup) = (text(exe.0, exe.1), text(cwd.0, cwd.1), cgroup_line(cgroup.0, cgroup.1));
-        let filename_len = self.u32(156) as i32;
-        let (filename, args) = rest.split_at_checked(usize::try_from(filename_len).unwrap_or(0))?;
-        let filename = match filename_len {
-            ..=0 => Err(MissReason::Unreadable),
-            len if len as usize >= PATH => Err(MissReason::TooLong),
-            _ => Ok(filename[..filename.len() - 1].to_vec()),
-        };
-        let args_len = self.u64(144);
-        let args = if self.u32(160) == 0 { Ok(args.to_vec()) } else { Err(MissReason::Unreadable) };
-        let cut = args.as_ref().is_ok_and(|args| (args.len() as u64) < args_len);
-        let paths = [exe.as_ref().err(), cwd.as_ref().err(), filename.as_ref().err()];
-        let others = [args.as_ref().err(), cgroup.as_ref().err()];
-        let miss = paths.into_iter().chain(others).flatten().next().copied();
-        let comm = self.metadata.get(164 - EVENT_DATAGRAM_LEN..EXE - EVENT_DATAGRAM_LEN)?;
-        Some(Details {
-            miss,
-            ppid: Some(self.u32(80)),
-            start_ticks: Some(self.units.ticks(self.u64(120))),
-            parent_start_ticks: Some(self.units.ticks(self.u64(128))),
-            ids: Some(Credentials {
-                uid: self.u32(84),
-                euid: self.u32(88),
-                gid: self.u32(92),
-                egid: self.u32(96),
-            }),
-            comm: Some(comm.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()),
-            exe: exe.ok(),
-            cwd: cwd.ok(),
-            filename: filename.ok(),
-            cgroup: cgroup.ok(),
-            args: args.ok(),
-            args_len: cut.then_some(args_len),
-            context: Some(ProcessContext {
-                login_uid: self.u32(100),
-                session: self.u32(104),
-                group: self.u32(108),
-                pid: self.u32(112),
-                pid_namespace: self.u32(116),
-                cgroup: self.u64(CGROUP),
-            }),
-            ..Details::missed(subject, MissReason::Gone)
-        })
-    }
+fn details(metadata: &[u8], subject: DetailsSubject, units: Units) -> Option<Details> {
+    // Offsets as in an entry.
+    let u32 = |at| u32_at(metadata, at - EVENT_DATAGRAM_LEN);
+    let u64 = |at| u64_at(metadata, at - EVENT_DATAGRAM_LEN);
+    let mut rest = metadata.get(EXE - EVENT_DATAGRAM_LEN..)?;
+    let mut path = |text: fn(&[u8], u16) -> Result<Vec<u8>, MissReason>| {
+        let (head, names) = rest.split_at_checked(HEAD)?;
+        let (names, after) = names.split_at_checked(u16_at(head, 0).into())?;
+        rest = after;
+        Some(text(names, u16_at(head, 2)))
+    };
+    let (exe, cwd, cgroup) = (path(text)?, path(text)?, path(cgroup_line)?);
+    let filename_len = u32(156) as i32;
+    let (filename, args) = rest.split_at_checked(usize::try_from(filename_len).unwrap_or(0))?;
+    let filename = match filename_len {
+        ..=0 => Err(MissReason::Unreadable),
+        len if len as usize >= PATH => Err(MissReason::TooLong),
+        _ => Ok(filename[..filename.len() - 1].to_vec()),
+    };
+    let args = if u32(160) == 0 { Ok(args.to_vec()) } else { Err(MissReason::Unreadable) };
+    let mut miss = None;
+    let mut known = |field: Result<Vec<u8>, _>| field.map_err(|why| miss.get_or_insert(why)).ok();
+    let (exe, cwd, filename) = (known(exe), known(cwd), known(filename));
+    let (args, cgroup) = (known(args), known(cgroup));
+    let args_len = u64(144);
+    let is_cut = args.as_ref().is_some_and(|args| (args.len() as u64) < args_len);
+    let comm = metadata.get(164 - EVENT_DATAGRAM_LEN..EXE - EVENT_DATAGRAM_LEN)?;
+    Some(Details {
+        miss,
+        ppid: Some(u32(80)),
+        start_ticks: Some(units.ticks(u64(120))),
+        parent_start_ticks: Some(units.ticks(u64(128))),
+        ids: Some(Credentials { uid: u32(84), euid: u32(88), gid: u32(92), egid: u32(96) }),
+        comm: Some(comm.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()),
+        exe,
+        cwd,
+        filename,
+        cgroup,
+        args,
+        args_len: is_cut.then_some(args_len),
+        context: Some(ProcessContext {
+            login_uid: u32(100),
+            session: u32(104),
+            group: u32(108),
+            pid: u32(112),
+            pid_namespace: u32(116),
+            cgroup: u64(CGROUP),
+        }),
+        ..Details::missed(subject, MissReason::Gone)
+    })
 }
 
 /// Returns a path in the form of `/proc`, from its names in reverse order.
@@ -252,19 +237,7 @@ fn cgroup_line(names: &[u8], state: u16) -> Result<Vec<u8>, MissReason> {
 }
 
 fn filename_len(entry: &[u8]) -> usize {
-    usize::try_from(number32(entry, 156) as i32).unwrap_or(0).min(PATH)
-}
-
-fn number16(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| u16::from_ne_bytes(bytes))
-}
-
-fn number32(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| u32::from_ne_bytes(bytes))
-}
-
-fn number64(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |&bytes| u64::from_ne_bytes(bytes))
+    usize::try_from(u32_at(entry, 156) as i32).unwrap_or(0).min(PATH)
 }
 
 #[cfg(test)]

@@ -5,49 +5,37 @@
 //! time that a recording took to start. It receives a few hundred types instead.
 
 use std::collections::{HashMap, HashSet};
+use std::mem::offset_of;
 use std::ops::Range;
 use std::path::Path;
 
 use aya::{Btf, BtfError, Endianness};
+use aya_obj::generated::{
+    BTF_KIND_ARRAY, BTF_KIND_CONST, BTF_KIND_DATASEC, BTF_KIND_DECL_TAG, BTF_KIND_ENUM, BTF_KIND_ENUM64,
+    BTF_KIND_FUNC, BTF_KIND_FUNC_PROTO, BTF_KIND_INT, BTF_KIND_PTR, BTF_KIND_RESTRICT, BTF_KIND_STRUCT,
+    BTF_KIND_TYPE_TAG, BTF_KIND_TYPEDEF, BTF_KIND_UNION, BTF_KIND_VAR, BTF_KIND_VOLATILE, btf_header,
+    btf_type,
+};
+use pmon_core::wire::u32_at;
 
 use super::sys::ConstantFile;
 
 /// File in which the kernel describes its types.
 const PATH: &str = "/sys/kernel/btf/vmlinux";
 
-/// Bytes of `struct btf_type`, with which every type begins: name, kind and number of entries, size
-/// or type.
-const HEAD: usize = 12;
+/// Bytes with which every type begins: name, kind and number of entries, size or type.
+const HEAD: usize = size_of::<btf_type>();
 
 /// Bytes of a typical type, for the first guess at the number of types.
 const TYPICAL: usize = 32;
 
-// Kinds of types (`linux/btf.h`).
-const INT: u32 = 1;
-const POINTER: u32 = 2;
-const ARRAY: u32 = 3;
-const STRUCT: u32 = 4;
-const UNION: u32 = 5;
-const ENUM: u32 = 6;
-const TYPEDEF: u32 = 8;
-const VOLATILE: u32 = 9;
-const CONST: u32 = 10;
-const RESTRICT: u32 = 11;
-const FUNCTION: u32 = 12;
-const PROTOTYPE: u32 = 13;
-const VARIABLE: u32 = 14;
-const SECTION: u32 = 15;
-const DECLARATION_TAG: u32 = 17;
-const TYPE_TAG: u32 = 18;
-const ENUM64: u32 = 19;
-
 /// The types of the running kernel.
 pub(super) struct KernelTypes {
     file: ConstantFile,
-    types: Range<usize>,
-    names: Range<usize>,
-    /// Position of each type in `types`, from type 1 on; type 0 is `void`.
+    /// Position of each type in the file, from type 1 on; type 0 is `void`.
     positions: Vec<u32>,
+    /// Positions of the names in the file.
+    names: Range<usize>,
 }
 
 impl KernelTypes {
@@ -59,22 +47,23 @@ impl KernelTypes {
     }
 
     fn parse(file: ConstantFile) -> Option<Self> {
-        let body = word(&file, 4)? as usize;
+        let header_len = u32_at(&file, offset_of!(btf_header, hdr_len)) as usize;
+        // The offset of a section is followed by its length.
         let section = |at| {
-            let start = body + word(&file, at)? as usize;
-            let section = start..start + word(&file, at + 4)? as usize;
-            file.get(section.clone()).map(|_| section)
+            let start = header_len + u32_at(&file, at) as usize;
+            let section = start..start + u32_at(&file, at + 4) as usize;
+            (file.len() >= size_of::<btf_header>().max(section.end)).then_some(section)
         };
-        let (types, names) = (section(8)?, section(16)?);
-        let mut this = Self { file, types, names, positions: Vec::new() };
-        this.positions.reserve(this.types.len() / TYPICAL);
-        let mut at = 0;
-        while at < this.types.len() {
+        let types = section(offset_of!(btf_header, type_off))?;
+        let names = section(offset_of!(btf_header, str_off))?;
+        let mut this = Self { file, positions: Vec::with_capacity(types.len() / TYPICAL), names };
+        let mut at = types.start;
+        while at < types.end {
             this.positions.push(at as u32);
-            let (_, entries, bytes) = this.head(at)?;
+            let (_, entries, bytes) = this.head(at);
             at += HEAD + entries * bytes;
         }
-        (at == this.types.len()).then_some(this)
+        (at == types.end).then_some(this)
     }
 
     /// Returns the structures, unions and type definitions whose names occur in
@@ -91,16 +80,16 @@ impl KernelTypes {
         let mut reduced =
             Reduced { ids: HashMap::new(), order: Vec::new(), types: Vec::new(), names: vec![0] };
         for (index, &at) in self.positions.iter().enumerate() {
-            let at = at as usize;
-            if matches!(self.head(at)?.0, STRUCT | UNION | TYPEDEF)
-                && names.contains(self.name(word(self.types(), at)?)?)
+            let (kind, ..) = self.head(at as usize);
+            if matches!(kind, BTF_KIND_STRUCT | BTF_KIND_UNION | BTF_KIND_TYPEDEF)
+                && names.contains(self.name_at(at as usize))
             {
                 reduced.id(index as u32 + 1);
             }
         }
         let mut next = 0;
         while let Some(&id) = reduced.order.get(next) {
-            reduced.add(self, *self.positions.get(id as usize - 1)? as usize, names)?;
+            reduced.add(self, *self.positions.get(id as usize - 1)? as usize, names);
             next += 1;
         }
         Some(file(&reduced.types, &reduced.names))
@@ -109,34 +98,35 @@ impl KernelTypes {
     /// Returns the id of a function; `None` if the kernel has no function of that name.
     pub(super) fn function(&self, name: &str) -> Option<u32> {
         let is_it = |&at: &u32| {
-            self.head(at as usize).is_some_and(|(kind, ..)| kind == FUNCTION)
-                && word(self.types(), at as usize).and_then(|at| self.name(at)) == Some(name.as_bytes())
+            self.head(at as usize).0 == BTF_KIND_FUNC && self.name_at(at as usize) == name.as_bytes()
         };
         self.positions.iter().position(is_it).map(|index| index as u32 + 1)
     }
 
-    fn types(&self) -> &[u8] {
-        &self.file[self.types.clone()]
-    }
-
     /// Returns the kind of the type at a position, the number of entries that follow its head, and
     /// the bytes of one entry.
-    fn head(&self, at: usize) -> Option<(u32, usize, usize)> {
-        let info = word(self.types(), at + 4)?;
+    fn head(&self, at: usize) -> (u32, usize, usize) {
+        let info = u32_at(&self.file, at + offset_of!(btf_type, info));
         let (kind, several) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
         let (entries, bytes) = match kind {
-            INT | VARIABLE | DECLARATION_TAG => (1, 4),
-            ARRAY => (1, 12),
-            STRUCT | UNION | SECTION | ENUM64 => (several, 12),
-            ENUM | PROTOTYPE => (several, 8),
+            BTF_KIND_INT | BTF_KIND_VAR | BTF_KIND_DECL_TAG => (1, 4),
+            BTF_KIND_ARRAY => (1, 12),
+            BTF_KIND_STRUCT | BTF_KIND_UNION | BTF_KIND_DATASEC | BTF_KIND_ENUM64 => (several, 12),
+            BTF_KIND_ENUM | BTF_KIND_FUNC_PROTO => (several, 8),
             _ => (0, 0),
         };
-        Some((kind, entries, bytes))
+        (kind, entries, bytes)
+    }
+
+    /// Returns the name of the type or entry at a position.
+    fn name_at(&self, at: usize) -> &[u8] {
+        self.name(u32_at(&self.file, at))
     }
 
     /// Returns a name by its position among the names.
-    fn name(&self, at: u32) -> Option<&[u8]> {
-        self.file[self.names.clone()].get(at as usize..)?.split(|byte| *byte == 0).next()
+    fn name(&self, at: u32) -> &[u8] {
+        let rest = self.file[self.names.clone()].get(at as usize..).unwrap_or_default();
+        rest.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 }
 
@@ -146,7 +136,7 @@ struct Reduced {
     ids: HashMap<u32, u32>,
     /// The kernel's ids in the order of the new ones.
     order: Vec<u32>,
-    types: Vec<u8>,
+    types: Vec<u32>,
     names: Vec<u8>,
 }
 
@@ -162,82 +152,63 @@ impl Reduced {
         })
     }
 
+    /// Adds a name, and returns its position.
+    fn add_name(&mut self, name: &[u8]) -> u32 {
+        if name.is_empty() {
+            return 0;
+        }
+        let at = self.names.len() as u32;
+        self.names.extend(name);
+        self.names.push(0);
+        at
+    }
+
     /// Appends the type at a position, with the entries that have a name of `names` or none, and
     /// selects their types.
-    fn add(&mut self, from: &KernelTypes, at: usize, names: &HashSet<&[u8]>) -> Option<()> {
-        let (kind, entries, bytes) = from.head(at)?;
-        let start = self.types.len();
-        self.types.extend(from.types().get(at..at + HEAD)?);
-        self.rename(from, start)?;
+    fn add(&mut self, from: &KernelTypes, at: usize, names: &HashSet<&[u8]>) {
+        let (kind, count, bytes) = from.head(at);
+        let words = (at..at + HEAD + count * bytes).step_by(4).map(|at| u32_at(&from.file, at));
+        let mut head: Vec<u32> = words.collect();
+        let mut entries = head.split_off(HEAD / 4);
+        head[0] = self.add_name(from.name(head[0]));
         match kind {
-            POINTER => self.set(start + 8, 0),
-            TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG => self.retype(start + 8)?,
-            _ => {}
-        }
-        let mut excluded = 0;
-        for index in 0..entries {
-            let entry = from.types().get(at + HEAD + index * bytes..)?.get(..bytes)?;
-            let at = self.types.len();
-            match kind {
-                STRUCT | UNION | ENUM | ENUM64 => {
-                    let name = from.name(word(entry, 0)?)?;
+            BTF_KIND_PTR => head[2] = 0,
+            BTF_KIND_TYPEDEF | BTF_KIND_VOLATILE | BTF_KIND_CONST | BTF_KIND_RESTRICT | BTF_KIND_TYPE_TAG => {
+                head[2] = self.id(head[2]);
+            }
+            BTF_KIND_ARRAY => {
+                entries[0] = self.id(entries[0]);
+                // The type of an index has no meaning.
+                entries[1] = 0;
+            }
+            BTF_KIND_STRUCT | BTF_KIND_UNION | BTF_KIND_ENUM | BTF_KIND_ENUM64 => {
+                let mut kept = Vec::new();
+                for entry in entries.chunks_exact_mut(bytes / 4) {
+                    let name = from.name(entry[0]);
                     if !name.is_empty() && !names.contains(name) {
-                        excluded += 1;
+                        head[1] -= 1;
                         continue;
                     }
-                    self.types.extend(entry);
-                    self.rename(from, at)?;
-                    if matches!(kind, STRUCT | UNION) {
-                        self.retype(at + 4)?;
+                    entry[0] = self.add_name(name);
+                    if matches!(kind, BTF_KIND_STRUCT | BTF_KIND_UNION) {
+                        entry[1] = self.id(entry[1]);
                     }
+                    kept.extend_from_slice(entry);
                 }
-                ARRAY => {
-                    self.types.extend(entry);
-                    self.retype(at)?;
-                    // The type of an index has no meaning.
-                    self.set(at + 4, 0);
-                }
-                _ => self.types.extend(entry),
+                entries = kept;
             }
+            _ => {}
         }
-        self.set(start + 4, word(&self.types, start + 4)? - excluded);
-        Some(())
-    }
-
-    fn set(&mut self, at: usize, word: u32) {
-        self.types[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-    }
-
-    /// Replaces the kernel's id of a type.
-    fn retype(&mut self, at: usize) -> Option<()> {
-        let id = word(&self.types, at)?;
-        let id = self.id(id);
-        self.set(at, id);
-        Some(())
-    }
-
-    /// Replaces the position of a name in the kernel's names.
-    fn rename(&mut self, from: &KernelTypes, at: usize) -> Option<()> {
-        let name = from.name(word(&self.types, at)?)?;
-        let new = if name.is_empty() { 0 } else { self.names.len() as u32 };
-        if new != 0 {
-            self.names.extend(name);
-            self.names.push(0);
-        }
-        self.set(at, new);
-        Some(())
+        self.types.extend(head.into_iter().chain(entries));
     }
 }
 
 /// Returns a BTF file (`struct btf_header`) of types and names.
-fn file(types: &[u8], names: &[u8]) -> Vec<u8> {
-    let (types_len, names_len) = (types.len() as u32, names.len() as u32);
-    let numbers = [24, 0, types_len, types_len, names_len].map(u32::to_ne_bytes).concat();
-    [&0xeb9f_u16.to_ne_bytes()[..], &[1, 0], &numbers, types, names].concat()
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+fn file(types: &[u32], names: &[u8]) -> Vec<u8> {
+    let (types_len, names_len) = (size_of_val(types) as u32, names.len() as u32);
+    let header = [size_of::<btf_header>() as u32, 0, types_len, types_len, names_len];
+    let numbers: Vec<u8> = header.iter().chain(types).copied().flat_map(u32::to_ne_bytes).collect();
+    [&0xeb9f_u16.to_ne_bytes()[..], &[1, 0], &numbers, names].concat()
 }
 
 /// Returns a name without `___` and what follows, which distinguishes the forms that a type has in

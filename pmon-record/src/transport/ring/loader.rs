@@ -5,7 +5,6 @@
 //! only parts of aya are used here.
 
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use aya::maps::{Map, MapData};
@@ -13,7 +12,7 @@ use aya_obj::generated::bpf_prog_type;
 use aya_obj::{EbpfSectionKind, ProgramSection};
 
 use super::kernel_types::KernelTypes;
-use super::refusal::{LoadError, RingError};
+use super::refusal::RingError;
 use super::sys;
 
 /// Maximum bytes of the verifier's log. Before 6.4, the kernel accepts less than 16 MiB.
@@ -39,15 +38,15 @@ impl Object {
         types: &KernelTypes,
     ) -> Result<Self, RingError> {
         let mut object = aya_obj::Object::parse(bytes).map_err(RingError::of_object)?;
-        object
-            .patch_map_data(constants.iter().map(|(name, value)| (*name, (&value[..], true))).collect())
-            .map_err(RingError::of_object)?;
-        let btf = match aya::features().btf() {
-            Some(features) => object.fixup_and_sanitize_btf(features).map_err(RingError::of_object)?,
-            None => None,
-        };
-        let btf = btf.map(|btf| sys::load_btf(&btf.to_bytes())).transpose();
-        let btf = btf.map_err(|error| RingError::of_call("BPF_BTF_LOAD", error))?;
+        let constants = constants.iter().map(|(name, value)| (*name, (&value[..], true)));
+        object.patch_map_data(constants.collect()).map_err(RingError::of_object)?;
+        let mut btf = None;
+        if let Some(features) = aya::features().btf()
+            && let Some(own) = object.fixup_and_sanitize_btf(features).map_err(RingError::of_object)?
+        {
+            let loaded = sys::load_btf(&own.to_bytes());
+            btf = Some(loaded.map_err(|error| RingError::of_call("BPF_BTF_LOAD", error))?);
+        }
         let reduced = types.reduce_to(bytes).map_err(RingError::of_types)?;
         object.relocate_btf(&reduced).map_err(RingError::of_object)?;
 
@@ -87,10 +86,10 @@ impl Object {
 
     /// Loads a program. `function` is the id of the kernel function that an `fentry` program
     /// traces.
-    pub(super) fn load_program(&self, name: &'static str, function: u32) -> Result<OwnedFd, LoadError> {
-        let missing = || LoadError { error: io::ErrorKind::NotFound.into(), log: String::new() };
-        let program = self.object.programs.get(name).ok_or_else(missing)?;
-        let code = self.object.functions.get(&program.function_key()).ok_or_else(missing)?;
+    pub(super) fn load_program(&self, name: &'static str, function: u32) -> Result<OwnedFd, RingError> {
+        let program = self.object.programs.get(name).ok_or(RingError::Incomplete(name))?;
+        let code = self.object.functions.get(&program.function_key());
+        let code = code.ok_or(RingError::Incomplete(name))?;
         let kind = match program.section {
             ProgramSection::SocketFilter => bpf_prog_type::BPF_PROG_TYPE_SOCKET_FILTER,
             ProgramSection::RawTracePoint => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT,
@@ -105,7 +104,7 @@ impl Object {
             let mut log = vec![0; MAX_LOG];
             load(&mut log).map_err(|error| {
                 let text = log.split(|byte| *byte == 0).next().unwrap_or_default();
-                LoadError { error, log: String::from_utf8_lossy(text).into_owned() }
+                RingError::of_program(error, &String::from_utf8_lossy(text))
             })
         })
     }

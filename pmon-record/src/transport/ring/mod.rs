@@ -90,7 +90,7 @@ impl Ring {
         constants.push(("CGROUP", cgroup.unwrap_or(0).to_ne_bytes().to_vec()));
         let mut object = Object::load(OBJECT, &constants, (size, slabs), &types)?;
         let name = if details { "take_with_details" } else { "take_bare" };
-        let filter = object.load_program(name, 0).map_err(RingError::of_program)?;
+        let filter = object.load_program(name, 0)?;
         let mut map = |name| object.take_map(name);
         let tree_marker = match scope.tree {
             Some(TreeScope::Process(root)) => Some(TreeMarker::new(root, &map("TREE")?, map("MARKING")?)?),

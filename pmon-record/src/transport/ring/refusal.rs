@@ -2,21 +2,16 @@
 //! each.
 
 use std::error::Error;
-use std::fs;
-use std::io;
+use std::{fs, io, iter};
 
 use aya::BtfError;
 use aya::maps::MapError;
 use rustix::process::{Resource, getrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 use thiserror::Error;
 
 use super::MAX_RING_BYTES;
 use crate::machine;
-
-/// Capabilities as bits of `CapEff` (`capabilities(7)`).
-const CAP_SYS_ADMIN: u64 = 1 << 21;
-const CAP_PERFMON: u64 = 1 << 38;
-const CAP_BPF: u64 = 1 << 39;
 
 /// Kernels before this one charge BPF memory to the limit on locked memory; later ones charge it to
 /// the memory cgroup.
@@ -84,16 +79,6 @@ pub(crate) enum RingError {
     Incomplete(&'static str),
 }
 
-/// Why the kernel did not load a program.
-#[derive(Debug, Error)]
-#[error("BPF_PROG_LOAD: {error}")]
-pub(super) struct LoadError {
-    #[source]
-    pub(super) error: io::Error,
-    /// Messages of the verifier.
-    pub(super) log: String,
-}
-
 impl RingError {
     /// Explains why the kernel's types cannot be read.
     pub(super) fn of_types(error: BtfError) -> Self {
@@ -104,7 +89,7 @@ impl RingError {
     }
 
     /// Explains why the compiled object cannot be used.
-    pub(super) fn of_object(error: impl Error) -> Self {
+    pub(super) fn of_object(error: impl Error + 'static) -> Self {
         Self::Object(chain(&error))
     }
 
@@ -127,23 +112,23 @@ impl RingError {
         known.unwrap_or(Self::Call { call, source })
     }
 
-    /// Explains why the kernel accepts the maps and rejects the program. The kernel does not name
-    /// the permission that a helper requires: without it, the helper is reported as unknown.
-    pub(super) fn of_program(error: LoadError) -> Self {
+    /// Explains why the kernel accepts the maps and rejects the program; `log` has the messages of
+    /// the verifier. The kernel does not name the permission that a helper requires: without it,
+    /// the helper is reported as unknown.
+    pub(super) fn of_program(source: io::Error, log: &str) -> Self {
         let missing = missing();
-        let LoadError { error: source, log } = error;
         // The verifier checked the program; its refusal can be `EACCES`, too.
         let is_verdict = log.contains("processed ");
         let errno = source.raw_os_error();
         let is_denied = matches!(errno, Some(libc::EPERM | libc::EACCES));
-        let call = "BPF_PROG_LOAD";
         if !missing.is_empty() {
             Self::Privilege { missing }
         } else if (is_verdict || is_denied) && is_locked_down() {
             Self::LockedDown
         } else if is_verdict {
-            Self::Refused(last_message(&log))
+            Self::Refused(last_message(log))
         } else {
+            let call = "BPF_PROG_LOAD";
             errno.and_then(|errno| Self::of_errno(call, errno)).unwrap_or(Self::Call { call, source })
         }
     }
@@ -188,16 +173,14 @@ impl RingError {
     }
 }
 
+/// Returns an error and its sources.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |&error| error.source())
+}
+
 /// Returns the system call error that caused `error`.
 fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref() {
-            return Some(io);
-        }
-        next = error.source();
-    }
-    None
+    causes(error).find_map(<dyn Error>::downcast_ref)
 }
 
 /// Returns a line of this process's status in `/proc`.
@@ -209,13 +192,12 @@ fn status(name: &str) -> Option<String> {
 /// Returns the capabilities required by memory-reading helpers that this process lacks; none if
 /// that is unknown.
 fn missing() -> Vec<&'static str> {
-    let effective = status("CapEff:").and_then(|set| u64::from_str_radix(&set, 16).ok());
-    effective.map_or_else(Vec::new, missing_in)
+    capabilities(None).map_or_else(|_| Vec::new(), |sets| missing_in(sets.effective))
 }
 
-fn missing_in(set: u64) -> Vec<&'static str> {
-    let needed = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")];
-    let is_missing = |&(bit, _): &(u64, _)| set & (bit | CAP_SYS_ADMIN) == 0;
+fn missing_in(set: CapabilitySet) -> Vec<&'static str> {
+    let needed = [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")];
+    let is_missing = |(bit, _): &(CapabilitySet, _)| !set.intersects(*bit | CapabilitySet::SYS_ADMIN);
     needed.into_iter().filter(is_missing).map(|(_, name)| name).collect()
 }
 
@@ -280,13 +262,8 @@ fn last_message(log: &str) -> String {
 }
 
 /// Returns an error and its sources as one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let text = causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 

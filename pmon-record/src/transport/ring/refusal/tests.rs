@@ -10,10 +10,11 @@ fn the_verifiers_last_message_is_its_objection() {
 
 #[test]
 fn missing_capabilities_are_named() {
-    assert!(missing_in(CAP_SYS_ADMIN).is_empty() && missing_in(CAP_BPF | CAP_PERFMON).is_empty());
-    assert_eq!(missing_in(CAP_BPF), ["CAP_PERFMON"]);
-    assert_eq!(missing_in(CAP_PERFMON), ["CAP_BPF"]);
-    assert_eq!(all(&missing_in(0)), "CAP_BPF and CAP_PERFMON are");
+    let [bpf, perfmon] = [CapabilitySet::BPF, CapabilitySet::PERFMON];
+    assert!(missing_in(CapabilitySet::SYS_ADMIN).is_empty() && missing_in(bpf | perfmon).is_empty());
+    assert_eq!(missing_in(bpf), ["CAP_PERFMON"]);
+    assert_eq!(missing_in(perfmon), ["CAP_BPF"]);
+    assert_eq!(all(&missing_in(CapabilitySet::empty())), "CAP_BPF and CAP_PERFMON are");
 }
 
 #[test]
