@@ -101,7 +101,7 @@ impl RecordingControl<'_> {
             }
             let update = (!self.display.bar.is_hidden()).then_some(UPDATE_INTERVAL);
             let timeout = left.into_iter().chain(update).min();
-            let wakeup = self.wait(timeout)?;
+            let wakeup = wait(self.signals, timeout)?;
             match (wakeup, &self.child) {
                 // A terminal sends SIGINT to the command as well, whose end is still recorded.
                 (WakeReason::Interrupt, Some(_)) if !interrupted => interrupted = true,
@@ -114,7 +114,7 @@ impl RecordingControl<'_> {
         recording.stopper().stop();
         let stopped = Instant::now();
         while !recording.is_finished() {
-            if let WakeReason::Interrupt | WakeReason::Terminate = self.wait(None)?
+            if let WakeReason::Interrupt | WakeReason::Terminate = wait(self.signals, None)?
                 && stopped.elapsed() > STOP_TIMEOUT
             {
                 return Err(Failure::new(
@@ -138,10 +138,11 @@ impl RecordingControl<'_> {
             .map_or(Ok(false), |child| child.has_ended())
             .or_fail(exit::INTERNAL, "cannot wait for the command")
     }
+}
 
-    fn wait(&mut self, timeout: Option<Duration>) -> Result<WakeReason, Failure> {
-        self.signals.wait(timeout).or_fail(exit::INTERNAL, "cannot wait for signals")
-    }
+/// Waits for a signal, at most for `timeout`.
+pub(crate) fn wait(signals: &mut Signals, timeout: Option<Duration>) -> Result<WakeReason, Failure> {
+    signals.wait(timeout).or_fail(exit::INTERNAL, "cannot wait for signals")
 }
 
 /// Reports the listeners that were added before the kernel emitted events, if any.
@@ -163,7 +164,7 @@ pub(crate) fn wait_for(child: &mut CommandProcess, signals: &mut Signals) -> Res
         if let Some(code) = child.exit_code() {
             return Ok(code);
         }
-        match signals.wait(None).or_fail(exit::INTERNAL, "cannot wait for signals")? {
+        match wait(signals, None)? {
             WakeReason::Terminate => child.terminate(),
             WakeReason::Interrupt => {
                 terminal::eprintln(format_args!("pmon: process {} keeps running", child.pid()));
@@ -184,8 +185,7 @@ pub(crate) fn wait_for_reader(
     let mut failed = None;
     let waiting = target.wait_for_reader(|time| {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let wakeup = signals.wait(Some(left.map_or(time, |left| left.min(time))));
-        match wakeup.or_fail(exit::INTERNAL, "cannot wait for signals") {
+        match wait(signals, Some(left.map_or(time, |left| left.min(time)))) {
             Ok(WakeReason::Interrupt | WakeReason::Terminate) => false,
             Ok(_) => left != Some(Duration::ZERO),
             Err(failure) => {

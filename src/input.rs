@@ -1,7 +1,7 @@
 //! Reads a capture from a file or from standard input.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, StdinLock, stdin};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, StdinLock, stdin};
 use std::path::Path;
 
 use indicatif::ProgressBar;
@@ -16,12 +16,13 @@ use crate::terminal;
 /// A capture that is read once, from the start to the end.
 pub(crate) struct CaptureInput {
     name: String,
-    reader: Reader<InputBytes>,
+    pub(crate) reader: Reader<InputBytes>,
     file_bytes: Option<u64>,
     damaged: u64,
 }
 
-enum InputBytes {
+/// The bytes of a capture.
+pub(crate) enum InputBytes {
     File(File),
     Stdin(StdinLock<'static>),
 }
@@ -31,6 +32,15 @@ impl Read for InputBytes {
         match self {
             Self::File(file) => file.read(into),
             Self::Stdin(stdin) => stdin.read(into),
+        }
+    }
+}
+
+impl Seek for InputBytes {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.seek(to),
+            Self::Stdin(_) => Err(ErrorKind::NotSeekable.into()),
         }
     }
 }
@@ -109,10 +119,9 @@ impl CaptureInput {
             InputBytes::File(file) => skip_hole(file),
             InputBytes::Stdin(_) => Ok(0),
         };
-        let reader = Reader::open_sparse(source, skip_hole).map_err(|error| {
-            let code = if matches!(error, OpenError::Io(_)) { exit::ENVIRONMENT } else { exit::REFUSED };
-            Failure { code, error: Some(anyhow::Error::new(error).context(format!("cannot read {name}"))) }
-        })?;
+        let opened = Reader::open_sparse(source, skip_hole);
+        let code = if matches!(opened, Err(OpenError::Io(_))) { exit::ENVIRONMENT } else { exit::REFUSED };
+        let reader = opened.or_fail(code, format_args!("cannot read {name}"))?;
         Ok(Self { name, reader, file_bytes, damaged: 0 })
     }
 
@@ -214,7 +223,7 @@ impl CaptureInput {
 }
 
 /// Returns a hint if a capture does not exist, but its unfinished file does.
-pub(crate) fn hint(path: &Path) -> String {
+fn hint(path: &Path) -> String {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     if path.exists() || !Path::new(&partial).exists() {

@@ -16,9 +16,9 @@ const MAX_COMM: usize = 15;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MatchTracker {
     /// Number of events that matched.
-    matched: u64,
+    pub(crate) matched: u64,
     /// The parts of the selection that some event matched, as long as none matched all of it.
-    seen: FilterDiagnosis,
+    pub(crate) seen: FilterDiagnosis,
     /// The selected processes and threads that no event has concerned yet.
     absent: Vec<u32>,
 }
@@ -27,21 +27,6 @@ impl MatchTracker {
     /// Creates an empty state for a selection.
     pub(crate) fn new(filter: &Filter) -> Self {
         Self { absent: filter.pids.clone(), ..Self::default() }
-    }
-
-    /// Counts an event that matched.
-    pub(crate) fn count_match(&mut self) {
-        self.matched += 1;
-    }
-
-    /// Whether no event has matched, so that [`MatchTracker::seen_mut`] needs the others.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.matched == 0
-    }
-
-    /// Returns the parts of the selection that matched some event.
-    pub(crate) fn seen_mut(&mut self) -> &mut FilterDiagnosis {
-        &mut self.seen
     }
 
     /// Removes the processes and threads that an event concerns from the absent ones, whether or
@@ -62,7 +47,7 @@ impl MatchTracker {
     /// Explains why the selection, or a part of it, matches no event; `None` if each part matches
     /// one. `scope` describes the scope of the recording, if it was limited.
     pub(crate) fn explain(&self, filter: &Filter, wall: &WallClock, scope: Option<&str>) -> Option<String> {
-        if self.is_empty() {
+        if self.matched == 0 {
             return (self.seen.events > 0).then(|| {
                 let why = why(filter, &self.seen, wall).join("; ");
                 let scope =

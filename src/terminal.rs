@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Stdout, Write, stderr, stdout};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pmon_record::startup;
 use rustix::io::Errno;
 use rustix::termios::tcgetwinsize;
@@ -66,45 +66,32 @@ pub(crate) fn width() -> Option<usize> {
 /// Creates a progress bar for reading this many bytes. The bar is hidden if they are few or
 /// standard error is not a terminal.
 pub(crate) fn reading_bar(bytes: u64) -> ProgressBar {
-    if bytes < MIN_BAR_BYTES || !stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("reading {wide_bar} {bytes}/{total_bytes} {eta}");
-    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    bar(bytes >= MIN_BAR_BYTES, Some(bytes), "reading {wide_bar} {bytes}/{total_bytes} {eta}")
 }
 
 /// Creates a progress bar for generating this many events. The bar is hidden if they are few or
 /// standard error is not a terminal.
 pub(crate) fn event_bar(events: u64) -> ProgressBar {
-    if events < MIN_BAR_EVENTS || !stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("making {wide_bar} {human_pos}/{human_len} {eta}");
-    ProgressBar::new(events).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    bar(events >= MIN_BAR_EVENTS, Some(events), "making {wide_bar} {human_pos}/{human_len} {eta}")
 }
 
 /// Creates a status line, which is cut to the width of the terminal. The line is hidden unless it
 /// is enabled and standard error is a terminal.
 pub(crate) fn status_bar(is_enabled: bool) -> ProgressBar {
+    bar(is_enabled, None, "{wide_msg}")
+}
+
+fn bar(is_enabled: bool, length: Option<u64>, template: &str) -> ProgressBar {
     if !is_enabled || !stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style =
-        ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-    ProgressBar::new_spinner().with_style(style)
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr()).with_style(style)
 }
 
 /// Formats a number with thousands separators: `12,345,678`.
 pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() * 4 / 3);
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    HumanCount(number).to_string()
 }
 
 /// Formats a number with its unit: `1 gap`, `2,000 gaps`.

@@ -204,10 +204,10 @@ impl<W: Write> View<W> {
                 let event = item.event.as_ref();
                 event.iter().for_each(|event| self.matches.observe(event));
                 if self.filter.matches(event, processes, wall) {
-                    self.matches.count_match();
+                    self.matches.matched += 1;
                     self.render.event(item, context(self.start), &mut self.out);
-                } else if self.matches.is_empty() {
-                    self.matches.seen_mut().observe(&self.filter, event, processes, wall);
+                } else if self.matches.matched == 0 {
+                    self.matches.seen.observe(&self.filter, event, processes, wall);
                 }
             }
             OwnedRecord::Loss(loss) if self.filter.matches_span(loss.after, loss.before, wall) => {
@@ -227,7 +227,7 @@ impl<W: Write> View<W> {
 
 /// A sink that shows records on standard output as they arrive.
 pub(crate) struct ViewSink {
-    view: View<Stdout>,
+    pub(crate) view: View<Stdout>,
     /// The time of the last record.
     last: Instant,
 }
@@ -236,16 +236,6 @@ impl ViewSink {
     /// Creates a sink that shows records with `view`.
     pub(crate) fn new(view: View<Stdout>) -> Self {
         Self { view, last: Instant::now() }
-    }
-
-    /// Reports losses and blind times at the end, if the format has no line for them.
-    pub(crate) fn report_unshown(&self) {
-        self.view.report_unshown();
-    }
-
-    /// Explains why no event was shown, or none of a requested process.
-    pub(crate) fn unmatched(&self) -> Option<String> {
-        self.view.unmatched()
     }
 }
 
@@ -292,7 +282,8 @@ pub(crate) struct Range {
     pub(crate) until: Option<TimeBound>,
 }
 
-fn filter(args: &ViewArgs, range: Range, header: Option<&Header>) -> Filter {
+/// Returns the filter for the events that are shown.
+pub(crate) fn filter(args: &ViewArgs, range: Range, header: Option<&Header>) -> Filter {
     use std::os::unix::ffi::OsStrExt as _;
     Filter {
         kinds: args.kind.clone(),

@@ -2,7 +2,7 @@
 
 use pmon_analysis::{Statistics, Verdict};
 use pmon_core::MonoNs;
-use pmon_core::capture::Header;
+use pmon_core::capture::{Header, Meta};
 use serde_json::{Map, Value, json};
 
 use crate::args::InfoArgs;
@@ -58,8 +58,13 @@ impl Facts {
             statistics.by_kind().map(|(kind, n)| (kind.name().into(), n.into())).collect();
         let cpus: Map<String, Value> =
             statistics.by_cpu().into_iter().map(|(cpu, n)| (cpu.to_string(), n.into())).collect();
-        let mut facts = self.completeness.json();
-        let Value::Object(more) = json!({
+        let header = self.header.as_ref();
+        let meta = header.map(|header| &header.meta);
+        let start = meta.map(|meta| meta.start);
+        let command = |meta: &Meta| -> Vec<_> {
+            meta.command.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
+        };
+        let mut more = json!({
             "bytes": outcome.bytes,
             "bytes_per_event": per_event(outcome.bytes, statistics.events),
             "details": details::json(statistics),
@@ -67,36 +72,22 @@ impl Facts {
             "events": { "total": statistics.events, "own": self.completeness.report.self_generated, "by_kind": kinds, "by_cpu": cpus },
             "snapshot_processes": statistics.scanned,
             "unknown": { "records": statistics.unknown_records, "blocks": outcome.unknown_blocks },
-            "host": null, "kernel": null, "machine": null, "boot_id": null, "tool": null, "uuid": null,
-            "cpus_online": null, "command": null, "socket_buffer": null, "start_mono_ns": null, "start": null,
-            "transport": null, "transport_why": null,
-        }) else {
-            return Value::Null;
-        };
-        facts.extend(more);
-        if let Some(header) = &self.header {
-            let meta = &header.meta;
-            let command = meta.command.iter().map(|arg| String::from_utf8_lossy(arg).into());
-            let command: Vec<Value> = command.collect();
-            facts.insert("command".into(), Value::Array(command));
-            let Value::Object(of_header) = json!({
-                "host": meta.host,
-                "kernel": meta.kernel,
-                "machine": meta.machine,
-                "boot_id": meta.boot_id,
-                "tool": meta.tool,
-                "uuid": format!("{:032x}", u128::from_be_bytes(header.uuid)),
-                "cpus_online": meta.cpus_online,
-                "socket_buffer": meta.socket_buffer,
-                "start_mono_ns": meta.start.mono.0,
-                "start": rfc3339(meta.start.real_ns),
-                "transport": meta.transport.name,
-                "transport_why": meta.transport.why,
-            }) else {
-                return Value::Null;
-            };
-            facts.extend(of_header);
-        }
+            "host": meta.map(|meta| &meta.host),
+            "kernel": meta.map(|meta| &meta.kernel),
+            "machine": meta.map(|meta| &meta.machine),
+            "boot_id": meta.map(|meta| &meta.boot_id),
+            "tool": meta.map(|meta| &meta.tool),
+            "uuid": header.map(|header| format!("{:032x}", u128::from_be_bytes(header.uuid))),
+            "cpus_online": meta.map(|meta| meta.cpus_online),
+            "command": meta.map(command),
+            "socket_buffer": meta.map(|meta| meta.socket_buffer),
+            "start_mono_ns": start.map(|start| start.mono.0),
+            "start": start.and_then(|start| rfc3339(start.real_ns)),
+            "transport": meta.map(|meta| &meta.transport.name),
+            "transport_why": meta.map(|meta| &meta.transport.why),
+        });
+        let mut facts = self.completeness.json();
+        facts.extend(more.as_object_mut().map(std::mem::take).unwrap_or_default());
         Value::Object(facts)
     }
 

@@ -37,14 +37,12 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
     let bar = if args.quiet { ProgressBar::hidden() } else { terminal::event_bar(options.events) };
     let mut writing = Writing { sink, signals: &mut signals, bar, records: 0 };
     let written = synth.generate(|record| writing.record(record));
-    let finished = written.and_then(|()| writing.sink.finish().map_err(StopReason::Sink));
+    let finished = written.and_then(|()| writing.sink.finish().map_err(unwritten));
     writing.bar.finish_and_clear();
     let Writing { mut sink, .. } = writing;
-    if let Err(stop) = finished {
+    if let Err(failure) = finished {
         // An incomplete synthetic capture is of no use.
-        let removed = sink.file.discard();
-        let failure = stop.failure();
-        removed.or_fail(exit::STORAGE, "cannot remove the incomplete capture")?;
+        sink.file.discard().or_fail(exit::STORAGE, "cannot remove the incomplete capture")?;
         return Err(failure);
     }
     let CountingSink { file, statistics, checker, .. } = sink;
@@ -73,41 +71,27 @@ struct Writing<'a> {
     records: u64,
 }
 
-/// The reason why a capture is not completed.
-enum StopReason {
-    Sink(SinkError),
-    Signals(Failure),
-    Interrupted,
-}
-
 impl Writing<'_> {
-    fn record(&mut self, record: &Record<'_>) -> Result<(), StopReason> {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), Failure> {
         self.records += 1;
         if self.records.is_multiple_of(UPDATE_INTERVAL) {
             self.update()?;
         }
-        self.sink.record(record).map_err(StopReason::Sink)
+        self.sink.record(record).map_err(unwritten)
     }
 
     #[cold]
-    fn update(&mut self) -> Result<(), StopReason> {
+    fn update(&mut self) -> Result<(), Failure> {
         self.bar.set_position(self.sink.statistics.events);
-        let wakeup = self.signals.wait(Some(Duration::ZERO));
-        match wakeup.or_fail(exit::INTERNAL, "cannot wait for signals").map_err(StopReason::Signals)? {
-            WakeReason::Interrupt | WakeReason::Terminate => Err(StopReason::Interrupted),
+        match control::wait(self.signals, Some(Duration::ZERO))? {
+            WakeReason::Interrupt | WakeReason::Terminate => {
+                Err(Failure::new(exit::INTERRUPTED, "interrupted; the incomplete capture was removed"))
+            }
             _ => Ok(()),
         }
     }
 }
 
-impl StopReason {
-    fn failure(self) -> Failure {
-        match self {
-            Self::Sink(error) => Failure::new(exit::STORAGE, error),
-            Self::Signals(failure) => failure,
-            Self::Interrupted => {
-                Failure::new(exit::INTERRUPTED, "interrupted; the incomplete capture was removed")
-            }
-        }
-    }
+fn unwritten(error: SinkError) -> Failure {
+    Failure::new(exit::STORAGE, error)
 }

@@ -1,11 +1,9 @@
 //! `pmon verify`: checks a capture for completeness.
 
-use serde_json::Value;
-
 use crate::args::VerifyArgs;
 use crate::exit::Failure;
 use crate::input::CaptureInput;
-use crate::output::json_text;
+use crate::report::summary::print_json;
 use crate::report::text_table::TextTable;
 use crate::report::verdict::Completeness;
 use crate::terminal;
@@ -15,11 +13,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8, Failure> {
     let input = CaptureInput::open(&args.file)?;
     let name = input.name().to_owned();
     let (completeness, _) = input.examine(|_| ())?;
-    let text = match args.json {
-        true => json_text(&Value::Object(completeness.json())) + "\n",
-        false => text(&name, &completeness),
-    };
-    terminal::print(&text)?;
+    match args.json {
+        true => print_json(completeness.json(), false)?,
+        false => terminal::print(&text(&name, &completeness))?,
+    }
     Ok(completeness.exit_code())
 }
 

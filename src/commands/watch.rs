@@ -43,6 +43,6 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
         is_shown: true,
     };
     let (sink, _) = control.run(recording)?;
-    sink.report_unshown();
+    sink.view.report_unshown();
     Ok(exit::DONE)
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use pmon_analysis::verify::{ForkReport, Shortfall};
 use pmon_analysis::{Verdict, Verifier, VerifyReport, WallClock};
-use pmon_core::accounting::LossCause;
+use pmon_core::accounting::LossByCause;
 use pmon_core::capture::{CpuCounts, Damage, Header, Record};
 use pmon_core::wire::ByteOrder;
 use serde_json::{Map, Value, json};
@@ -128,16 +128,7 @@ impl Completeness {
         let mut all = Vec::new();
         let lost = report.lost.total();
         if lost > 0 {
-            let causes: Vec<_> = report.lost.by_cause().filter(|&(_, count)| count > 0).collect();
-            let causes = match causes[..] {
-                [(cause, _)] => cause.name().into(),
-                _ => {
-                    let each =
-                        |(cause, count): (LossCause, u64)| format!("{} {}", grouped(count), cause.name());
-                    causes.into_iter().map(each).collect::<Vec<_>>().join(", ")
-                }
-            };
-            let intervals = counted(report.intervals, "interval");
+            let (intervals, causes) = (counted(report.intervals, "interval"), causes(&report.lost));
             all.push(format!("{} lost in {intervals} ({causes})", counted(lost, "event")));
         }
         for (position, cpu) in report.silent_cpus() {
@@ -221,8 +212,6 @@ impl Completeness {
     /// Returns the JSON fields that all verbs with a verdict have.
     pub(crate) fn json(&self) -> Map<String, Value> {
         let report = &self.report;
-        let by_cause: Map<String, Value> =
-            report.lost.by_cause().map(|(cause, count)| (cause.name().into(), count.into())).collect();
         let unreached: Vec<_> = report
             .unreached
             .iter()
@@ -233,7 +222,7 @@ impl Completeness {
             "verdict": report.verdict().name(),
             "summary": self.sentence(),
             "events": { "total": report.events, "own": report.self_generated },
-            "lost": { "total": report.lost.total(), "gaps": report.intervals, "by_cause": by_cause },
+            "lost": { "total": report.lost.total(), "gaps": report.intervals, "by_cause": causes_json(&report.lost) },
             "missing": report.missing,
             "scope": report.scope,
             "left_out": report.excluded,
@@ -263,6 +252,23 @@ impl Completeness {
     }
 }
 
+/// Describes causes, for example `socket` or `100 socket, 23 kernel_memory`.
+pub(crate) fn causes(lost: &LossByCause) -> String {
+    let causes: Vec<_> = lost.by_cause().filter(|&(_, count)| count > 0).collect();
+    match causes[..] {
+        [(cause, _)] => cause.name().into(),
+        _ => {
+            let counts = causes.iter().map(|(cause, count)| format!("{} {}", grouped(*count), cause.name()));
+            counts.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+/// Returns the number of lost events of each cause as JSON.
+pub(crate) fn causes_json(lost: &LossByCause) -> Map<String, Value> {
+    lost.by_cause().map(|(cause, count)| (cause.name().into(), count.into())).collect()
+}
+
 /// Returns the result of the kernel's count of forks as JSON; `None` if it was not read.
 fn forks(forks: &ForkReport) -> Option<Value> {
     let interval = |shortfall: &Shortfall| json!({ "after_mono_ns": shortfall.from, "before_mono_ns": shortfall.until, "missing": shortfall.missing });
@@ -277,7 +283,7 @@ fn forks(forks: &ForkReport) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    use pmon_core::accounting::LossByCause;
+    use pmon_core::accounting::LossCause;
     use pmon_core::capture::{ClockAnchor, FencePosition, UnreachedCpu, UnreachedReason, Witness};
     use pmon_core::{Cpu, MonoNs};
 

@@ -1,14 +1,13 @@
 //! Programs that connect to the socket of `replay --socket` and read process events from it.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pmon_fake::{FdSocket, OverrunSignal, PumpBlockedOn};
-use pmon_replay::Replay;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{
@@ -19,6 +18,7 @@ use crate::exit::{self, Failure, OrFail as _};
 use crate::input::shown;
 use crate::terminal;
 
+use super::CaptureReplay;
 use super::pacer::Pacer;
 
 /// Maximum number of connections that wait to be accepted.
@@ -39,9 +39,9 @@ pub(super) struct Consumers {
 impl Consumers {
     /// Listens at `path` until the first program has connected. The fake kernel sends events to
     /// every connected program, subscribed or not.
-    pub(super) fn wait_for_first<R: Read>(
+    pub(super) fn wait_for_first(
         path: &Path,
-        replay: &mut Replay<R>,
+        replay: &mut CaptureReplay,
         pacer: &mut Pacer,
     ) -> Result<Self, Failure> {
         let mut this = Self::listen(path).map_err(|error| {
@@ -73,11 +73,7 @@ impl Consumers {
     }
 
     /// Accepts connections and moves datagrams; waits at most `timeout` until that is possible.
-    pub(super) fn serve<R: Read>(
-        &mut self,
-        replay: &mut Replay<R>,
-        timeout: Duration,
-    ) -> Result<(), Failure> {
+    pub(super) fn serve(&mut self, replay: &mut CaptureReplay, timeout: Duration) -> Result<(), Failure> {
         self.pump(replay)?;
         let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
         let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
@@ -94,7 +90,7 @@ impl Consumers {
 
     /// Accepts connections and moves datagrams. Returns `true` if no program has to read before the
     /// next event can happen.
-    fn pump<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<bool, Failure> {
+    fn pump(&mut self, replay: &mut CaptureReplay) -> Result<bool, Failure> {
         let failed = |error: io::Error| {
             Failure::new(exit::ENVIRONMENT, format!("cannot send events to a program: {error}"))
         };
@@ -133,9 +129,9 @@ impl Consumers {
     }
 
     /// Waits until all programs have read all events. Returns `false` if no program is left.
-    pub(super) fn wait_until_read<R: Read>(
+    pub(super) fn wait_until_read(
         &mut self,
-        replay: &mut Replay<R>,
+        replay: &mut CaptureReplay,
         pacer: &mut Pacer,
     ) -> Result<bool, Failure> {
         while !self.pump(replay)? {
@@ -153,11 +149,7 @@ impl Consumers {
     }
 
     /// Sends the end of file after all events, and describes the programs that have read.
-    pub(super) fn end<R: Read>(
-        mut self,
-        replay: &mut Replay<R>,
-        pacer: &mut Pacer,
-    ) -> Result<String, Failure> {
+    pub(super) fn end(mut self, replay: &mut CaptureReplay, pacer: &mut Pacer) -> Result<String, Failure> {
         replay.kernel().end_of_file();
         self.wait_until_read(replay, pacer)?;
         let dropped: u64 =

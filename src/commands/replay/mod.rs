@@ -8,33 +8,36 @@ mod pacer;
 mod program;
 
 use std::cell::Cell;
-use std::fs::{self, File};
-use std::io::{IsTerminal as _, Read, stdin, stdout};
+use std::fs;
+use std::io::{IsTerminal as _, stdout};
 use std::path::Path;
 use std::thread;
 
 use indicatif::ProgressBar;
 use pmon::{RerecordError, Rerecorder};
 use pmon_analysis::Filter;
-use pmon_analysis::filter::{ProcessTree, TimeBound};
-use pmon_core::capture::{Header, OpenError, Reader};
+use pmon_analysis::filter::TimeBound;
+use pmon_core::capture::Header;
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
 use pmon_fake::FaultScript;
 use pmon_record::{CaptureFile, CaptureTarget, Sink};
-use pmon_replay::{Replay, ReplayError};
+use pmon_replay::ReplayError;
 
 use self::consumers::Consumers;
 use self::pacer::Pacer;
 use crate::args::{FormatArg, ReplayArgs, SpeedArg};
 use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail};
-use crate::input::{hint, is_stdio, report_damage, shown, skip_hole};
+use crate::input::{CaptureInput, InputBytes, is_stdio, report_damage, shown};
 use crate::output::shell_words;
 use crate::prescan::{exits, range};
 use crate::report::summary::{Summary, VerbParts, print_json};
 use crate::terminal;
-use crate::view::{Range, View, ViewSink};
+use crate::view::{self, Range, View, ViewSink};
+
+/// A replay of a capture.
+type CaptureReplay = pmon_replay::Replay<InputBytes>;
 
 /// Number of events after which every consumer must have read them. It is small enough that none is
 /// lost.
@@ -42,36 +45,23 @@ const UNREAD_EVENTS: u32 = 64;
 
 /// Runs the verb.
 pub(crate) fn run(args: &ReplayArgs) -> Result<u8, Failure> {
-    if is_stdio(&args.file) {
-        if args.speed == SpeedArg::Step {
-            let why = "--speed step cannot be used with a capture from standard input, which it reads itself; name a file";
-            return Err(Failure::new(exit::USAGE, why));
-        }
-        let reader = Reader::open(stdin().lock()).map_err(|error| refused("standard input", error))?;
-        let range = range(&args.file, reader.header(), ["--from", "--to"], [args.from, args.to])?;
-        return Playback::new(args, range, reader.header(), 0)?.run(Replay::new(reader));
+    if is_stdio(&args.file) && args.speed == SpeedArg::Step {
+        let why = "--speed step cannot be used with a capture from standard input, which it reads itself; name a file";
+        return Err(Failure::new(exit::USAGE, why));
     }
-    let name = shown(&args.file);
-    let unreadable = format!("cannot open {name}{}", hint(&args.file));
-    let file = File::open(&args.file).or_fail(exit::ENVIRONMENT, &unreadable)?;
-    let meta = file.metadata().or_fail(exit::ENVIRONMENT, &unreadable)?;
-    let reader = Reader::open_sparse(file, skip_hole).map_err(|error| refused(&name, error))?;
-    let range = range(&args.file, reader.header(), ["--from", "--to"], [args.from, args.to])?;
-    let playback = Playback::new(args, range, reader.header(), meta.len())?;
-    let mut replay = Replay::new(reader);
+    let input = CaptureInput::open(&args.file)?;
+    let range = range(&args.file, input.header(), ["--from", "--to"], [args.from, args.to])?;
+    let playback = Playback::new(args, range, &input)?;
+    let is_seekable = input.file_bytes().is_some();
+    let mut replay = CaptureReplay::new(input.reader);
     // A consumer that follows processes or shows their names needs the events that started them.
     let follows = playback.filter.is_some() || args.shows() || !args.program.is_empty();
-    if let (Some(from), true, false) = (playback.from, meta.is_file(), follows)
+    if let (Some(from), true, false) = (playback.from, is_seekable, follows)
         && let Err(error) = replay.seek(from)
     {
         playback.report(error)?;
     }
     playback.run(replay)
-}
-
-fn refused(name: &str, error: OpenError) -> Failure {
-    let code = if matches!(error, OpenError::Io(_)) { exit::ENVIRONMENT } else { exit::REFUSED };
-    Failure { code, error: Some(anyhow::Error::new(error).context(format!("cannot read {name}"))) }
 }
 
 /// A replay with its options.
@@ -91,7 +81,8 @@ struct Playback<'a> {
 }
 
 impl<'a> Playback<'a> {
-    fn new(args: &'a ReplayArgs, range: Range, header: Option<&Header>, bytes: u64) -> Result<Self, Failure> {
+    fn new(args: &'a ReplayArgs, range: Range, input: &CaptureInput) -> Result<Self, Failure> {
+        let header = input.header();
         let mono = |bound: TimeBound| -> Result<MonoNs, Failure> {
             match bound {
                 TimeBound::Mono(time) => Ok(time),
@@ -114,19 +105,23 @@ impl<'a> Playback<'a> {
         let quiet = args.speed == SpeedArg::Instant && (has_no_output || args.expect.is_some());
         Ok(Self {
             args,
-            name: if is_stdio(&args.file) { "standard input".into() } else { shown(&args.file) },
+            name: input.name().to_owned(),
             header: header.cloned(),
             from: range.since.map(mono).transpose()?,
             until: range.until.map(mono).transpose()?,
             filter: filter(args)?,
             script,
-            bar: if quiet { terminal::reading_bar(bytes) } else { ProgressBar::hidden() },
+            bar: if quiet {
+                terminal::reading_bar(input.file_bytes().unwrap_or(0))
+            } else {
+                ProgressBar::hidden()
+            },
             damaged: Cell::new(false),
             happened: Cell::new(0),
         })
     }
 
-    fn run<R: Read>(self, mut replay: Replay<R>) -> Result<u8, Failure> {
+    fn run(self, mut replay: CaptureReplay) -> Result<u8, Failure> {
         if let Some(from) = self.from {
             replay = replay.from(from);
         }
@@ -156,23 +151,15 @@ impl<'a> Playback<'a> {
     }
 
     /// Replays the events to each program that connects to the socket.
-    fn serve<R: Read>(&self, mut replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
+    fn serve(&self, mut replay: CaptureReplay, path: &Path) -> Result<u8, Failure> {
         let mut pacer = Pacer::new(self.args.speed)?;
         // Damage before the first event is reported before waiting for a program.
-        while let Err(error) = replay.next_time() {
-            self.report(error)?;
-        }
+        self.next_time(&mut replay)?;
         let mut consumers = Consumers::wait_for_first(path, &mut replay, &mut pacer)?;
         let mut unread_allowed = 0;
-        while !consumers.is_empty() {
-            let time = match replay.next_time() {
-                Ok(Some(time)) => time,
-                Ok(None) => break,
-                Err(error) => {
-                    self.report(error)?;
-                    continue;
-                }
-            };
+        while !consumers.is_empty()
+            && let Some(time) = self.next_time(&mut replay)?
+        {
             if !pacer.wait(time, |left| consumers.serve(&mut replay, left))? {
                 break;
             }
@@ -198,6 +185,16 @@ impl<'a> Playback<'a> {
         Ok(self.exit_code())
     }
 
+    /// Returns the time of the next event, after reporting the damage before it; `None` at the end.
+    fn next_time(&self, replay: &mut CaptureReplay) -> Result<Option<MonoNs>, Failure> {
+        loop {
+            match replay.next_time() {
+                Ok(time) => return Ok(time),
+                Err(error) => self.report(error)?,
+            }
+        }
+    }
+
     fn recorder(&self) -> Option<Tgid> {
         self.header.as_ref()?.meta.recorder()
     }
@@ -214,7 +211,7 @@ impl<'a> Playback<'a> {
         }
     }
 
-    fn show<R: Read>(&self, replay: Replay<R>) -> Result<u8, Failure> {
+    fn show(&self, replay: CaptureReplay) -> Result<u8, Failure> {
         let mut args = self.args.view.clone();
         if self.args.classic {
             args.format = FormatArg::Classic;
@@ -223,16 +220,16 @@ impl<'a> Playback<'a> {
         let out = terminal::output()?;
         let view = View::new(&args, Range::default(), header, ByteOrder::NATIVE, terminal::colours(), out);
         let sink = self.play(replay, ViewSink::new(view))?;
-        sink.report_unshown();
+        sink.view.report_unshown();
         // Filtered events have happened.
-        match sink.unmatched() {
+        match sink.view.unmatched() {
             Some(why) => terminal::eprintln(format_args!("pmon: {}: {why}", self.name)),
             None => self.report_no_effect(self.happened.get()),
         }
         Ok(self.exit_code())
     }
 
-    fn record<R: Read>(&self, replay: Replay<R>, path: &Path) -> Result<u8, Failure> {
+    fn record(&self, replay: CaptureReplay, path: &Path) -> Result<u8, Failure> {
         let header = self.new_header();
         let target = if is_stdio(path) { CaptureTarget::Stdout } else { CaptureTarget::File(path.into()) };
         // No signal is handled yet, so SIGINT and SIGTERM end the wait.
@@ -267,7 +264,7 @@ impl<'a> Playback<'a> {
     }
 
     /// Replays all events to `sink`, reports damage, and returns the sink.
-    fn play<R: Read, S: Sink>(&self, mut replay: Replay<R>, sink: S) -> Result<S, Failure> {
+    fn play<S: Sink>(&self, mut replay: CaptureReplay, sink: S) -> Result<S, Failure> {
         let recorder = self.header.as_ref().map_or(0, |header| header.meta.recorder_pid);
         let mut rerecorder = Rerecorder::new(sink, Tgid(recorder));
         let mut report = |error: RerecordError| match error {
@@ -285,24 +282,16 @@ impl<'a> Playback<'a> {
                 let mut socket = loop {
                     match replay.listener() {
                         Ok(socket) => break socket,
-                        Err(error) => report(error.into()).map(|_| ())?,
+                        Err(error) => self.report(error)?,
                     }
                 };
                 let mut pacer = Pacer::new(self.args.speed)?;
-                loop {
-                    let time = match replay.next_time() {
-                        Ok(Some(time)) => time,
-                        Ok(None) => break,
-                        Err(error) => {
-                            report(error.into())?;
-                            continue;
-                        }
-                    };
+                while let Some(time) = self.next_time(&mut replay)? {
                     if !pacer.wait(time, |_| rerecorder.tick().map_err(|error| self.failure(error)))? {
                         break;
                     }
                     if let Err(error) = replay.step() {
-                        report(error.into())?;
+                        self.report(error)?;
                     }
                     if !rerecorder.take(&mut replay, Some(&mut socket)).or_else(&mut report)? {
                         break;
@@ -339,25 +328,18 @@ impl<'a> Playback<'a> {
 
 /// Returns the filter for the events that happen; `None` if all of them do.
 fn filter(args: &ReplayArgs) -> Result<Option<Filter>, Failure> {
-    use std::os::unix::ffi::OsStrExt as _;
     let view = &args.view;
     let is_all = view.kind.is_empty() && view.pid.is_empty() && view.tree.is_none() && view.comm.is_none();
     if is_all {
         return Ok(None);
     }
-    let mut tree = view.tree.map(|pid| ProcessTree::new(Tgid(pid)));
-    if let Some(tree) = &mut tree
+    let mut filter = Filter { hide_threads: false, ..view::filter(view, Range::default(), None) };
+    if let Some(tree) = &mut filter.tree
         && let Some(exits) = exits(&args.file)?
     {
         tree.expect_missing_forks(exits);
     }
-    Ok(Some(Filter {
-        kinds: view.kind.clone(),
-        pids: view.pid.clone(),
-        tree,
-        name: view.comm.as_ref().map(|name| name.as_bytes().to_vec()),
-        ..Filter::default()
-    }))
+    Ok(Some(filter))
 }
 
 fn script(path: &Path) -> Result<FaultScript, Failure> {

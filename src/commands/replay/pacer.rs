@@ -62,7 +62,7 @@ impl Pacer {
 
     /// Waits for a signal; returns `false` if one ends the replay.
     pub(super) fn continues(&mut self, timeout: Duration) -> Result<bool, Failure> {
-        let wakeup = self.signals.wait(Some(timeout)).or_fail(exit::INTERNAL, "cannot wait for signals")?;
+        let wakeup = control::wait(&mut self.signals, Some(timeout))?;
         Ok(!matches!(wakeup, WakeReason::Interrupt | WakeReason::Terminate))
     }
 

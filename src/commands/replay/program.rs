@@ -1,7 +1,7 @@
 //! Runs a program on the fake kernel (`replay -- PROGRAM`), and reports its end.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -13,18 +13,19 @@ use pmon_interpose::{
     ServeError, SignalDispositions, Supervisor,
 };
 use pmon_record::{Signals, WakeReason, startup};
-use pmon_replay::{CaptureWorld, Replay, ReplayError};
+use pmon_replay::{CaptureWorld, ReplayError};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, getpgrp};
 use rustix::stdio;
 use rustix::termios::tcgetpgrp;
 
-use super::Playback;
 use super::expected_output::ExpectedOutput;
+use super::{CaptureReplay, Playback};
 use crate::args::{AtEndArg, ProcArg, SpeedArg};
 use crate::child::{CANNOT_RUN, NOT_FOUND};
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
+use crate::input::InputBytes;
 use crate::output::shell_words;
 use crate::terminal;
 use crate::view::report_incomplete;
@@ -36,7 +37,7 @@ const MAX_OUTPUT_BYTES: u64 = 256 << 20;
 
 impl Playback<'_> {
     /// Runs the program on the events of `replay`, and returns the exit code.
-    pub(super) fn run_program<R: Read>(&self, replay: Replay<R>) -> Result<u8, Failure> {
+    pub(super) fn run_program(&self, replay: CaptureReplay) -> Result<u8, Failure> {
         let args = self.args;
         let [program, arguments @ ..] = &*args.program else {
             return Err(Failure::new(
@@ -125,12 +126,12 @@ impl Playback<'_> {
     }
 
     /// Reports how the program ended. `no_socket` is the reason if it opened no socket.
-    fn report_end<R: Read>(
+    fn report_end(
         &self,
         name: &str,
         ending: &RunReport,
         no_socket: Option<&str>,
-        world: &mut CaptureWorld<R>,
+        world: &mut CaptureWorld<InputBytes>,
     ) {
         let happened = terminal::counted(world.kernel().events_happened(), "event");
         let how = match (ending.status & 0x7F, ending.signal) {
@@ -149,12 +150,12 @@ impl Playback<'_> {
 }
 
 /// A replay that updates a progress bar.
-struct WorldWithProgress<'a, R> {
-    live: CaptureWorld<R>,
+struct WorldWithProgress<'a> {
+    live: CaptureWorld<InputBytes>,
     bar: &'a ProgressBar,
 }
 
-impl<R: Read> ReplayWorld for WorldWithProgress<'_, R> {
+impl ReplayWorld for WorldWithProgress<'_> {
     type Error = ReplayError;
 
     fn kernel(&mut self) -> &mut Kernel {
@@ -193,10 +194,8 @@ impl SignalForwarder {
     /// Forwards a signal that the program has not received itself, and kills a program that does
     /// not end in time.
     fn forward(&mut self, program: &Supervisor) -> Result<(), Failure> {
-        let wakeup =
-            self.signals.wait(Some(Duration::ZERO)).or_fail(exit::INTERNAL, "cannot wait for signals")?;
         // If a signal cannot be sent, the program has ended, which the supervisor notices.
-        match wakeup {
+        match control::wait(&mut self.signals, Some(Duration::ZERO))? {
             WakeReason::Interrupt => {
                 self.pressed += 1;
                 // A terminal sends SIGINT to the program as well.

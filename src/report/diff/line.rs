@@ -5,10 +5,11 @@ use pmon_analysis::diff::{ComparedRecord, LossInterval};
 use pmon_analysis::{ProcessTable, TimelineItem};
 use pmon_core::MonoNs;
 use pmon_core::capture::RecordedDatagram;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::ComparedCapture;
 use crate::output::{JsonRenderer, Render, RenderContext, TextRenderer};
+use crate::report::verdict::causes_json;
 use crate::terminal::counted;
 
 /// Formats a record as text.
@@ -36,14 +37,13 @@ pub(super) fn json(item: &ComparedRecord, capture: &ComparedCapture) -> Value {
 
 /// Formats a loss, with all its causes, as JSON.
 pub(super) fn loss_json(stretch: &LossInterval) -> Value {
-    let by_cause = stretch.causes.by_cause().map(|(cause, count)| (cause.name().into(), count.into()));
     json!({
         "kind": "loss",
         "cpu": stretch.cpu.0,
         "count": stretch.count,
         "first_seq": stretch.first.0,
         "last_seq": stretch.last.0,
-        "by_cause": by_cause.collect::<Map<String, Value>>(),
+        "by_cause": causes_json(&stretch.causes),
         "after_mono_ns": stretch.after.0,
         "before_mono_ns": stretch.before.0,
     })

@@ -10,11 +10,11 @@ use pmon_analysis::diff::{
     CauseDifferences, ComparedRecord, DiffCounts, DiffOptions, DiffOutcome, DiffReport, DiffStream,
     Difference, LossInterval, Side, TooFarApart,
 };
-use pmon_core::accounting::LossByCause;
 use pmon_core::wire::ByteOrder;
 use serde_json::{Map, Value, json};
 
 use crate::input::ReadOutcome;
+use crate::report::verdict::causes;
 use crate::terminal::{counted, grouped};
 use fields::fields;
 
@@ -152,7 +152,7 @@ impl Comparison {
                 losses => format!("{} losses have", grouped(*losses)),
             };
             let LossInterval { cpu, first, last, .. } = a;
-            let (ours, theirs) = (by_cause(&a.causes), by_cause(&b.causes));
+            let (ours, theirs) = (causes(&a.causes), causes(&b.causes));
             notes.push(format!(
                 "{losses} other causes; the first: cpu {cpu}, seq {first}..{last}: {ours} in {}, {theirs} in {}",
                 self.name(Side::A),
@@ -271,16 +271,4 @@ fn apart_json(apart: &TooFarApart) -> Value {
         "held": apart.held,
         "held_in_all": apart.held_in_all,
     })
-}
-
-/// Describes causes, for example `socket` or `100 socket, 23 kernel_memory`.
-fn by_cause(lost: &LossByCause) -> String {
-    let causes: Vec<_> = lost.by_cause().filter(|&(_, count)| count > 0).collect();
-    match causes[..] {
-        [(cause, _)] => cause.name().into(),
-        _ => {
-            let counts = causes.iter().map(|(cause, count)| format!("{} {}", grouped(*count), cause.name()));
-            counts.collect::<Vec<_>>().join(", ")
-        }
-    }
 }
