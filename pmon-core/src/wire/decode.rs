@@ -51,8 +51,7 @@ impl Event {
         match messages(datagram, order).next() {
             Some(Ok(Message::Event(event))) => Ok(event),
             Some(Err(error)) => Err(error),
-            Some(Ok(Message::Request(_) | Message::Other { .. } | Message::Noop | Message::Overrun))
-            | Some(Ok(Message::Error { .. })) => Err(WireError::Value {
+            Some(Ok(_)) => Err(WireError::Value {
                 field: "nlmsghdr.nlmsg_type",
                 offset: layout::NLMSG_TYPE.start,
                 value: datagram.get(layout::NLMSG_TYPE).map_or(0, |b| order.u16([b[0], b[1]]).into()),

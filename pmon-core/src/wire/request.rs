@@ -5,18 +5,13 @@ use super::cursor::{Cursor, WireError};
 use super::layout::{self, MASKED_REQUEST_DATAGRAM_LEN, PAYLOAD, REQUEST_DATAGRAM_LEN};
 use super::{CN_IDX_PROC, CN_VAL_PROC, NLMSG_DONE};
 
-/// `PROC_CN_MCAST_LISTEN`.
-const LISTEN: u32 = 1;
-/// `PROC_CN_MCAST_IGNORE`.
-const IGNORE: u32 = 2;
-
 /// What a listener requests (`enum proc_cn_mcast_op`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SubscribeOp {
     /// Start receiving events (`PROC_CN_MCAST_LISTEN`).
-    Listen,
+    Listen = 1,
     /// Stop receiving events (`PROC_CN_MCAST_IGNORE`).
-    Ignore,
+    Ignore = 2,
 }
 
 /// A subscription request.
@@ -51,8 +46,7 @@ impl SubscribeRequest {
         order.put_u32(&mut datagram[layout::CN_VAL], CN_VAL_PROC);
         order.put_u32(&mut datagram[layout::CN_ACK], self.ack);
         order.put_u16(&mut datagram[layout::CN_LEN], (len - PAYLOAD) as u16);
-        let operation = if self.operation == SubscribeOp::Listen { LISTEN } else { IGNORE };
-        order.put_u32(&mut datagram[layout::MCAST_OP], operation);
+        order.put_u32(&mut datagram[layout::MCAST_OP], self.operation as u32);
         if let Some(mask) = self.mask {
             order.put_u32(&mut datagram[layout::EVENT_TYPE], mask);
         }
@@ -69,8 +63,8 @@ impl SubscribeRequest {
     pub(super) fn decode_payload(mut at: Cursor<'_>, ack: u32) -> Result<Self, WireError> {
         let offset = at.offset();
         let operation = match at.u32("proc_input.mcast_op")? {
-            LISTEN => SubscribeOp::Listen,
-            IGNORE => SubscribeOp::Ignore,
+            1 => SubscribeOp::Listen,
+            2 => SubscribeOp::Ignore,
             value => {
                 let why = "neither PROC_CN_MCAST_LISTEN nor PROC_CN_MCAST_IGNORE";
                 return Err(WireError::Value { field: "proc_input.mcast_op", offset, value, why });

@@ -45,8 +45,7 @@ pub(crate) struct WordStream {
 impl WordStream {
     pub(crate) fn reset(&mut self) {
         for positions in [&mut self.stream, &mut self.last_seen, &mut self.runs] {
-            positions.clear();
-            limit::trim(positions);
+            limit::clear(positions);
         }
     }
 

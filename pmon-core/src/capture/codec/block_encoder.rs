@@ -1,9 +1,8 @@
 //! The records of one block to bytes.
 
 use super::column::{Column, ColumnWriter, fill};
-use super::counts::RecordCounts;
 use super::details::DetailsState;
-use super::pending::{PendingEvent, PendingRecords};
+use super::pending::{PendingEvent, PendingRecords, RecordCounts};
 use super::predict::{Predictor, RAW};
 use super::strings::Interner;
 use super::usage;
@@ -12,6 +11,7 @@ use crate::capture::records::Details;
 use crate::wire::{Comm, EventBody};
 
 /// State for encoding blocks. It is reset for each block, and its memory is reused.
+#[derive(Default)]
 pub(super) struct BlockEncoder {
     columns: ColumnWriter,
     predictor: Predictor,
@@ -21,16 +21,6 @@ pub(super) struct BlockEncoder {
 }
 
 impl BlockEncoder {
-    pub(super) fn new() -> Self {
-        Self {
-            columns: ColumnWriter::new(),
-            predictor: Predictor::new(),
-            details: DetailsState::default(),
-            strings: Interner::default(),
-            names: Interner::default(),
-        }
-    }
-
     /// Returns the column writer, which is empty between blocks.
     pub(super) fn columns(&mut self) -> &mut ColumnWriter {
         &mut self.columns

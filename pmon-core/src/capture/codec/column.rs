@@ -117,10 +117,6 @@ impl Column {
 
     /// Columns that can have more values than the block has records.
     const LONG: [Self; 2] = [Self::StringLen, Self::Word];
-
-    fn is_bytes(self) -> bool {
-        Self::BYTES.contains(&self)
-    }
 }
 
 /// Collects the columns of a block and writes them as sections.
@@ -133,8 +129,8 @@ pub(crate) struct ColumnWriter {
     compresses: bool,
 }
 
-impl ColumnWriter {
-    pub(crate) fn new() -> Self {
+impl Default for ColumnWriter {
+    fn default() -> Self {
         let compressor = |level| {
             // This fails only if the C library cannot allocate memory; the default compressor then
             // allocates on first use.
@@ -158,7 +154,9 @@ impl ColumnWriter {
             compresses: true,
         }
     }
+}
 
+impl ColumnWriter {
     /// Sets whether later sections are compressed.
     pub(crate) fn set_compression(&mut self, compresses: bool) {
         self.compresses = compresses;
@@ -201,16 +199,14 @@ impl ColumnWriter {
                 raw += self.plane.len();
                 section(column as u8, plane, &self.plane, compressor, out);
             }
-            self.numbers[column].clear();
-            limit::trim(&mut self.numbers[column]);
+            limit::clear(&mut self.numbers[column]);
         }
         for (column, bytes) in Column::BYTES.iter().zip(&mut self.bytes) {
             if !bytes.is_empty() {
                 raw += bytes.len();
                 let compressor = self.compresses.then_some(&mut self.dense);
                 section(*column as u8, 0, bytes, compressor, out);
-                bytes.clear();
-                limit::trim(bytes);
+                limit::clear(bytes);
             }
         }
         raw
@@ -264,8 +260,8 @@ pub(crate) struct ColumnReader {
     decompressor: Option<zstd::bulk::Decompressor<'static>>,
 }
 
-impl ColumnReader {
-    pub(crate) fn new() -> Self {
+impl Default for ColumnReader {
+    fn default() -> Self {
         Self {
             numbers: vec![Vec::new(); COLUMNS],
             bytes: Default::default(),
@@ -273,7 +269,9 @@ impl ColumnReader {
             decompressor: zstd::bulk::Decompressor::new().ok(),
         }
     }
+}
 
+impl ColumnReader {
     /// Returns the allocated memory in bytes.
     pub(crate) fn memory(&self) -> usize {
         let numbers = self.numbers.iter().map(Vec::capacity).sum::<usize>();
@@ -354,7 +352,7 @@ impl ColumnReader {
 
     /// Returns the values of a column.
     pub(crate) fn numbers(&self, column: Column) -> Values<'_> {
-        debug_assert!(!column.is_bytes());
+        debug_assert!(!Column::BYTES.contains(&column));
         Values(self.numbers[column as usize].iter())
     }
 

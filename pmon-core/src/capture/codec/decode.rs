@@ -1,9 +1,9 @@
 //! Decodes the records of an intact block.
 
 use super::column::{Column, ColumnReader, ColumnValues};
-use super::counts::RecordCounts;
 use super::details::DetailsState;
 use super::notes;
+use super::pending::RecordCounts;
 use super::predict::Predictor;
 use super::strings::{StringEnds, StringReader};
 use crate::capture::format::{BlockHeader, FILE_ORDER, Malformed, limit};
@@ -12,6 +12,7 @@ use crate::ids::MonoNs;
 use crate::wire::{Comm, EventBody};
 
 /// The decompressed columns of a block. Their memory is reused for the next block.
+#[derive(Default)]
 pub(crate) struct DecodedBlock {
     columns: ColumnReader,
     strings: StringEnds,
@@ -24,18 +25,6 @@ pub(crate) struct DecodedBlock {
 }
 
 impl DecodedBlock {
-    pub(crate) fn new() -> Self {
-        Self {
-            columns: ColumnReader::new(),
-            strings: StringEnds::default(),
-            names: StringEnds::default(),
-            raw: StringEnds::default(),
-            notes: StringEnds::default(),
-            counts: RecordCounts::default(),
-            len: 0,
-        }
-    }
-
     /// Returns the allocated memory in bytes.
     pub(crate) fn memory(&self) -> usize {
         let ends = [&self.strings, &self.names, &self.raw, &self.notes];
@@ -131,7 +120,7 @@ impl<'a> Records<'a> {
     fn new(decoded: &'a DecodedBlock) -> Self {
         let columns = &decoded.columns;
         let mut this = Self {
-            predictor: Predictor::new(),
+            predictor: Predictor::default(),
             details: DetailsState::for_block(decoded.len),
             columns: columns.values(),
             strings: StringReader::new(columns.bytes(Column::StringBytes), &decoded.strings),

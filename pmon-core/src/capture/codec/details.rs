@@ -35,8 +35,6 @@ const MISSES: [MissReason; 6] = [
 
 /// Number of processes whose start time is remembered, by process id modulo this number.
 const STARTS: usize = 4096;
-/// Size of a context string in bytes: login uid, session, cgroup, PID namespace.
-const CONTEXT_LEN: usize = 20;
 
 /// State relative to which details and usages are coded. Writer and reader keep the same state and
 /// reset it for each block.
@@ -134,16 +132,9 @@ impl DetailsState {
 
         let miss = details.miss.and_then(|miss| MISSES.iter().position(|&m| m == miss));
         let miss = miss.map_or(0, |code| code as u64 + 1);
-        let ids = details.ids.map(|ids| {
-            let mut bytes = [0; 16];
-            for (to, id) in bytes.chunks_exact_mut(4).zip([ids.uid, ids.euid, ids.gid, ids.egid]) {
-                to.copy_from_slice(&id.to_le_bytes());
-            }
-            bytes
-        });
-        let ids = ids.as_ref().map(<[u8; 16]>::as_slice);
+        let ids = details.ids.map(|ids| [ids.uid, ids.euid, ids.gid, ids.egid].map(u32::to_le_bytes));
         let parts = [
-            ids,
+            ids.as_ref().map(|ids| ids.as_flattened()),
             details.comm.as_deref(),
             details.exe.as_deref(),
             details.cwd.as_deref(),
@@ -151,7 +142,7 @@ impl DetailsState {
         ];
         let family = (tgid.0, self.ppid);
         let context = details.context.as_ref().map(context_string);
-        let context = context.as_ref().map(<[u8; CONTEXT_LEN]>::as_slice);
+        let context = context.as_ref().map(|context| context.as_flattened());
         let parts = (parts, [details.filename.as_deref(), context]);
         let has_args = details.args.is_some();
         let profile = self.profiles.encode(family, (miss, has_args), parts, out, (strings, names));
@@ -338,14 +329,9 @@ impl DetailsState {
 }
 
 /// Encodes the part of a context that the processes of a session share.
-fn context_string(context: &ProcessContext) -> [u8; CONTEXT_LEN] {
+fn context_string(context: &ProcessContext) -> [[u8; 4]; 5] {
     let ProcessContext { login_uid, session, cgroup, pid_namespace, .. } = *context;
-    let mut bytes = [0; CONTEXT_LEN];
-    let numbers = [login_uid, session, cgroup as u32, (cgroup >> 32) as u32, pid_namespace];
-    for (to, number) in bytes.chunks_exact_mut(4).zip(numbers) {
-        FILE_ORDER.put_u32(to, number);
-    }
-    bytes
+    [login_uid, session, cgroup as u32, (cgroup >> 32) as u32, pid_namespace].map(u32::to_le_bytes)
 }
 
 /// Reverses [`context_string`]; missing bytes, which only a forged file has, are zeros.

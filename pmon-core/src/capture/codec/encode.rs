@@ -1,10 +1,9 @@
 //! Records to the bytes of a capture.
 
 use super::block_encoder::BlockEncoder;
-use super::counts::RecordCounts;
 use super::error::EncodeError;
 use super::index::{IndexEntry, IndexWriter};
-use super::pending::PendingRecords;
+use super::pending::{PendingRecords, RecordCounts};
 use crate::capture::format::{BlockHeader, BlockKind, Header, limit};
 use crate::capture::records::{Record, RecordedDatagram};
 use crate::ids::MonoNs;
@@ -51,7 +50,7 @@ impl Encoder {
             records: PendingRecords::default(),
             provisional: RecordCounts::default(),
             sealed: Vec::new(),
-            blocks: BlockEncoder::new(),
+            blocks: BlockEncoder::default(),
             index: IndexWriter::default(),
             out: Vec::new(),
             sealed_records: 0,
@@ -107,8 +106,7 @@ impl Encoder {
     /// Returns a block of the records that are in no block yet; empty if there are none. The block
     /// is not compressed, because it is replaced soon.
     pub fn provisional(&mut self) -> &[u8] {
-        self.out.clear();
-        limit::trim(&mut self.out);
+        limit::clear(&mut self.out);
         if self.pending() > 0 {
             let first_record = self.sealed_records + self.provisional.total() as u64;
             let header = self.block(first_record);
@@ -138,22 +136,17 @@ impl Encoder {
 
     fn take_sealed(&mut self) -> &[u8] {
         std::mem::swap(&mut self.out, &mut self.sealed);
-        self.sealed.clear();
-        limit::trim(&mut self.sealed);
+        limit::clear(&mut self.sealed);
         &self.out
     }
 
     fn block(&self, first_record: u64) -> BlockHeader {
         BlockHeader {
             tag: self.tag,
-            kind: BlockKind::Records,
-            payload_len: 0,
-            payload_crc: 0,
             first_record,
-            records: 0,
-            events: 0,
             first_time: self.last_time,
             last_time: self.last_time,
+            ..BlockHeader::default()
         }
     }
 

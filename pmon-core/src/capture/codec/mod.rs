@@ -5,7 +5,6 @@ pub(crate) mod index;
 mod args;
 mod block_encoder;
 mod column;
-mod counts;
 mod decode;
 mod delta;
 mod details;

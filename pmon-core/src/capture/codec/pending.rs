@@ -1,6 +1,5 @@
 //! The records that wait for the end of their block.
 
-use super::counts::RecordCounts;
 use super::error::EncodeError;
 use super::notes;
 use crate::capture::format::limit;
@@ -23,6 +22,20 @@ pub(super) struct PendingNote {
     pub(super) details: u32,
     pub(super) kind: u8,
     pub(super) body: Vec<u8>,
+}
+
+/// Numbers of events, details and notes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct RecordCounts {
+    pub(super) events: usize,
+    pub(super) details: usize,
+    pub(super) notes: usize,
+}
+
+impl RecordCounts {
+    pub(super) fn total(self) -> usize {
+        self.events + self.details + self.notes
+    }
 }
 
 /// The records of one block.
@@ -100,8 +113,7 @@ impl PendingRecords {
 
     pub(super) fn clear(&mut self) {
         self.events.clear();
-        self.raw.clear();
-        limit::trim(&mut self.raw);
+        limit::clear(&mut self.raw);
         self.usages.clear();
         self.details.clear();
         self.notes.clear();

@@ -52,8 +52,8 @@ pub(crate) struct Predictor {
     forked: Box<[u64; TASKS]>,
 }
 
-impl Predictor {
-    pub(crate) fn new() -> Self {
+impl Default for Predictor {
+    fn default() -> Self {
         Self {
             time: 0,
             last_child: 0,
@@ -65,7 +65,9 @@ impl Predictor {
             forked: Box::new([0; TASKS]),
         }
     }
+}
 
+impl Predictor {
     /// Returns to the initial state, because each block is decoded without any other.
     pub(crate) fn reset(&mut self) {
         self.time = 0;

@@ -85,14 +85,11 @@ impl Interner {
             start = end;
         }
         out.take_bytes(bytes, &mut self.bytes);
-        self.ends.clear();
-        self.hashes.clear();
         self.last_table_len = self.table.len();
-        self.table.clear();
-        limit::trim(&mut self.bytes);
-        limit::trim(&mut self.ends);
-        limit::trim(&mut self.hashes);
-        limit::trim(&mut self.table);
+        limit::clear(&mut self.bytes);
+        for buffer in [&mut self.ends, &mut self.hashes, &mut self.table] {
+            limit::clear(buffer);
+        }
     }
 
     fn at(&self, number: u32) -> &[u8] {

@@ -4,21 +4,6 @@ use super::column::{Column, ColumnValues, ColumnWriter};
 use super::delta::{delta64, undelta64};
 use crate::capture::records::{ProcessState, Usage};
 
-/// The columns other than the start time, in the order of the fields.
-const PLAIN: [Column; 11] = [
-    Column::UsageCpu,
-    Column::UsageUser,
-    Column::UsageSystem,
-    Column::UsageRss,
-    Column::UsageMinor,
-    Column::UsageMajor,
-    Column::UsageRead,
-    Column::UsageWrite,
-    Column::UsageThreads,
-    Column::UsageProcess,
-    Column::UsageProcessCpu,
-];
-
 /// Code of [`ProcessState::Unknown`].
 const UNKNOWN: u64 = 0;
 /// Code of [`ProcessState::Alive`].
@@ -41,66 +26,51 @@ pub(crate) fn encode(usage: &Usage, expected: u64, out: &mut ColumnWriter) -> bo
         return false;
     };
     out.put(Column::UsageStart, start);
-    let numbers = [
-        usage.cpu_us,
-        usage.user_us,
-        usage.system_us,
-        usage.max_rss_kib,
-        usage.minor_faults,
-        usage.major_faults,
-        usage.read_bytes,
-        usage.write_bytes,
-        u64::from(usage.threads) << 1 | u64::from(usage.at_least),
-        match usage.process {
-            ProcessState::Unknown => UNKNOWN,
-            ProcessState::Alive => ALIVE,
-            ProcessState::Ended { status } => ENDED + u64::from(status),
-        },
-        match usage.process {
-            // Most processes have one thread.
-            ProcessState::Ended { .. } => delta64(usage.process_cpu_us, usage.cpu_us),
-            _ => usage.process_cpu_us,
-        },
-    ];
-    PLAIN.into_iter().zip(numbers).for_each(|(column, number)| out.put(column, number));
+    out.put(Column::UsageCpu, usage.cpu_us);
+    out.put(Column::UsageUser, usage.user_us);
+    out.put(Column::UsageSystem, usage.system_us);
+    out.put(Column::UsageRss, usage.max_rss_kib);
+    out.put(Column::UsageMinor, usage.minor_faults);
+    out.put(Column::UsageMajor, usage.major_faults);
+    out.put(Column::UsageRead, usage.read_bytes);
+    out.put(Column::UsageWrite, usage.write_bytes);
+    out.put(Column::UsageThreads, u64::from(usage.threads) << 1 | u64::from(usage.at_least));
+    let (process, process_cpu) = match usage.process {
+        ProcessState::Unknown => (UNKNOWN, usage.process_cpu_us),
+        ProcessState::Alive => (ALIVE, usage.process_cpu_us),
+        // Most processes have one thread.
+        ProcessState::Ended { status } => {
+            (ENDED + u64::from(status), delta64(usage.process_cpu_us, usage.cpu_us))
+        }
+    };
+    out.put(Column::UsageProcess, process);
+    out.put(Column::UsageProcessCpu, process_cpu);
     true
 }
 
 /// Reads the usage of an exit whose start time has code `start`.
 pub(crate) fn decode(start: u64, expected: u64, from: &mut ColumnValues<'_>) -> Usage {
-    let [
-        cpu_us,
-        user_us,
-        system_us,
-        max_rss_kib,
-        minor_faults,
-        major_faults,
-        read_bytes,
-        write_bytes,
-        threads,
-        process,
-        process_cpu_us,
-    ] = PLAIN.map(|column| from.take(column));
+    let cpu_us = from.take(Column::UsageCpu);
+    let threads = from.take(Column::UsageThreads);
+    let process_cpu = from.take(Column::UsageProcessCpu);
+    let (process, process_cpu_us) = match from.take(Column::UsageProcess) {
+        UNKNOWN => (ProcessState::Unknown, process_cpu),
+        ALIVE => (ProcessState::Alive, process_cpu),
+        code => (ProcessState::Ended { status: (code - ENDED) as u32 }, undelta64(process_cpu, cpu_us)),
+    };
     Usage {
         start_ticks: undelta64(start, expected),
         cpu_us,
-        user_us,
-        system_us,
-        max_rss_kib,
-        minor_faults,
-        major_faults,
-        read_bytes,
-        write_bytes,
+        user_us: from.take(Column::UsageUser),
+        system_us: from.take(Column::UsageSystem),
+        max_rss_kib: from.take(Column::UsageRss),
+        minor_faults: from.take(Column::UsageMinor),
+        major_faults: from.take(Column::UsageMajor),
+        read_bytes: from.take(Column::UsageRead),
+        write_bytes: from.take(Column::UsageWrite),
         threads: (threads >> 1) as u32,
         at_least: threads & 1 == 1,
-        process: match process {
-            UNKNOWN => ProcessState::Unknown,
-            ALIVE => ProcessState::Alive,
-            code => ProcessState::Ended { status: (code - ENDED) as u32 },
-        },
-        process_cpu_us: match process {
-            UNKNOWN | ALIVE => process_cpu_us,
-            _ => undelta64(process_cpu_us, cpu_us),
-        },
+        process,
+        process_cpu_us,
     }
 }

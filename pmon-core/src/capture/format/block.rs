@@ -24,8 +24,9 @@ const LAST_TIME: Range<usize> = 48..56;
 const HEADER_CRC: Range<usize> = 60..64;
 
 /// Content of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum BlockKind {
+    #[default]
     Records,
     Index,
     /// A kind of a later version, which a reader skips.
@@ -51,7 +52,7 @@ impl BlockKind {
 }
 
 /// The fields of a block's header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BlockHeader {
     /// First four bytes of the UUID of the capture that contains the block.
     pub(crate) tag: [u8; 4],

@@ -76,7 +76,8 @@ pub(crate) const DENSE_CHAIN_LOG: u32 = 18;
 /// Maximum capacity in bytes of a buffer that an encoder keeps from block to block.
 const KEPT: usize = 1 << 20;
 
-/// Shrinks the capacity of a buffer to [`KEPT`] bytes if it is larger.
-pub(crate) fn trim<T>(buffer: &mut Vec<T>) {
+/// Clears a buffer, and shrinks its capacity to [`KEPT`] bytes if it is larger.
+pub(crate) fn clear<T>(buffer: &mut Vec<T>) {
+    buffer.clear();
     buffer.shrink_to(KEPT / size_of::<T>());
 }

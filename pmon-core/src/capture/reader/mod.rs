@@ -86,13 +86,12 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// Returns the errors of [`Reader::open`].
-    pub fn open_sparse(input: R, skip_hole: fn(&mut R) -> io::Result<u64>) -> Result<Self, OpenError> {
-        let skip_hole: SkipHole<R> = skip_hole;
+    pub fn open_sparse(input: R, skip_hole: SkipHole<R>) -> Result<Self, OpenError> {
         let mut this = Self {
             input: BufferedInput::new(input, skip_hole),
             header: None,
             tag: None,
-            decoded: DecodedBlock::new(),
+            decoded: DecodedBlock::default(),
             next_record: 0,
             queued: None,
             last_block: None,

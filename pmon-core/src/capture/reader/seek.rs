@@ -50,7 +50,7 @@ impl<R: Read + Seek> Reader<R> {
         self.input.jump(trailer)?;
         let Some(mut at) = index::read_trailer(self.input.peek(TRAILER)?, tag) else { return Ok(None) };
         let mut best = None;
-        let mut columns = ColumnReader::new();
+        let mut columns = ColumnReader::default();
         let mut bound = trailer;
         while at != 0 {
             // Each index block precedes the one that refers to it, so the loop ends.
