@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::exit::Failure;
-use crate::output::shell_words;
+use crate::output::shell_word;
 
 /// Exit code if the command exists but cannot be run, as in shells.
 pub(crate) const CANNOT_RUN: u8 = 126;
@@ -43,7 +43,7 @@ impl CommandProcess {
             Ok(child) => Ok(Some(Self { child, status: None })),
             Err(error) => {
                 let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN };
-                let name = shell_words([program.as_encoded_bytes()].into_iter());
+                let name = shell_word(program.as_encoded_bytes());
                 Err(Failure::new(code, format_args!("cannot run {name}: {error}; nothing was recorded")))
             }
         }

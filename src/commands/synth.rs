@@ -12,7 +12,7 @@ use crate::control;
 use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::is_stdio;
-use crate::output::shell_words;
+use crate::output::shell_word;
 use crate::report::summary::{Summary, VerbParts, print_json};
 use crate::terminal;
 
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
         fields.insert("made_by".into(), header.meta.transport.why.clone().into());
         print_json(fields, to_stdout)?;
     } else if !args.quiet {
-        let path = shell_words([args.output.as_os_str().as_encoded_bytes()].into_iter());
+        let path = shell_word(args.output.as_os_str().as_encoded_bytes());
         let next = vec![format!("pmon print {path}"), format!("pmon info {path}")];
         let parts = VerbParts { duration_label: Some("made"), next, ..VerbParts::default() };
         terminal::eprintln(summary.text(&parts).trim_end());

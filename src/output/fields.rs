@@ -11,8 +11,8 @@ use pmon_core::wire::{Event, EventBody, EventKind};
 use super::timestamps::TimestampWriter;
 use super::{RenderContext, push_hex, push_number};
 
-/// The names of all fields: the header line of CSV. New ones are added at the end. `text` has no value
-/// in any record any more.
+/// The names of all fields: the header line of CSV. New ones are added at the end. No record has a
+/// value for `text` any more.
 pub(super) const HEADER: &str = "\
 kind,time,mono_ns,cpu,seq,pid,tid,child_pid,child_tid,comm,exe,args,ppid,uid,exit_code,\
 exit_signal,status,parent_pid,parent_tid,ruid,euid,rgid,egid,tracer_pid,tracer_tid,count,\

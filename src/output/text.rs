@@ -11,7 +11,7 @@ use pmon_core::{MonoNs, Task, Tgid};
 
 use super::escape::printable;
 use super::timestamps::{TimestampWriter, push_fraction};
-use super::{Render, RenderContext, push_number, shell_words};
+use super::{Render, RenderContext, push_number, shell_word, shell_words};
 use crate::args::ClockArg;
 use crate::terminal::size;
 use crate::time_spec::brief;
@@ -296,7 +296,7 @@ fn command_line(details: Option<&Details>) -> String {
             }
             text
         }
-        (_, Some(exe)) => shell_words([exe.as_slice()].into_iter()),
+        (_, Some(exe)) => shell_word(exe),
         _ => format!("? (details {})", why()),
     }
 }

@@ -12,7 +12,7 @@ use pmon_core::capture::{Item, Reader};
 use pmon_record::RecordOptions;
 use serde_json::{Map, Value};
 
-use crate::output::{TextRenderer, shell_words};
+use crate::output::{TextRenderer, shell_word};
 use crate::report::programs::ProgramCounter;
 use crate::report::summary::{Summary, VerbParts};
 use crate::terminal::{self, size};
@@ -62,7 +62,7 @@ impl RecordSummary<'_> {
     }
 
     fn next(&self, path: &Path) -> Vec<String> {
-        let file = shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
+        let file = shell_word(path.as_os_str().as_encoded_bytes());
         let tree = self.command.map(|pid| format!(" --tree {pid}")).unwrap_or_default();
         vec![format!("pmon print {file}{tree}"), format!("pmon info {file}")]
     }

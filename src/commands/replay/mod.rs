@@ -30,7 +30,7 @@ use crate::args::{FormatArg, ReplayArgs, SpeedArg};
 use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail};
 use crate::input::{CaptureInput, InputBytes, is_stdio, report_damage, shown};
-use crate::output::shell_words;
+use crate::output::shell_word;
 use crate::prescan::{exits, range};
 use crate::report::summary::{Summary, VerbParts, print_json};
 use crate::terminal;
@@ -248,7 +248,7 @@ impl<'a> Playback<'a> {
         if self.args.json {
             print_json(summary.json(), is_stdio(path))?;
         } else {
-            let words = |path: &Path| shell_words([path.as_os_str().as_encoded_bytes()].into_iter());
+            let words = |path: &Path| shell_word(path.as_os_str().as_encoded_bytes());
             let (from, to) = (words(&self.args.file), words(path));
             let is_all = self.from.is_none() && self.until.is_none() && self.filter.is_none();
             let is_same = is_all && self.script.rules().is_empty() && !is_stdio(&self.args.file);

@@ -26,7 +26,7 @@ use crate::child::{CANNOT_RUN, NOT_FOUND};
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::InputBytes;
-use crate::output::shell_words;
+use crate::output::shell_word;
 use crate::terminal;
 use crate::view::report_incomplete;
 
@@ -74,7 +74,7 @@ impl Playback<'_> {
         let mut forwarder =
             SignalForwarder { signals: control::signals()?, pressed: 0, ending: None, timeout: args.timeout };
         let mut world = WorldWithProgress { live: CaptureWorld::new(replay, speed), bar: &self.bar };
-        let name = shell_words([program.as_encoded_bytes()].into_iter());
+        let name = shell_word(program.as_encoded_bytes());
         let started = Supervisor::start(&launch, world.processes());
         // Closes the write end here, so that the pipe ends with the last process of the program.
         drop(launch);

@@ -62,15 +62,10 @@ impl Comparison {
 
     /// Returns the result as JSON.
     pub(crate) fn json(&self) -> Value {
-        let (difference, apart) = match &self.finding.outcome {
-            DiffOutcome::Identical => (Value::Null, Value::Null),
-            DiffOutcome::Different(difference) => (self.difference_json(difference), Value::Null),
-            DiffOutcome::TooFarApart(apart) => (Value::Null, apart_json(apart)),
-        };
-        let verdict = match self.finding.outcome {
-            DiffOutcome::Identical => "identical",
-            DiffOutcome::Different(_) => "different",
-            DiffOutcome::TooFarApart(_) => "too_far_apart",
+        let (verdict, difference, apart) = match &self.finding.outcome {
+            DiffOutcome::Identical => ("identical", None, None),
+            DiffOutcome::Different(difference) => ("different", Some(self.difference_json(difference)), None),
+            DiffOutcome::TooFarApart(apart) => ("too_far_apart", None, Some(apart_json(apart))),
         };
         let causes = self.finding.causes.as_ref().map(|causes| {
             let (a, b) = &causes.first;
