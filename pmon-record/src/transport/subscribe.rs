@@ -179,12 +179,11 @@ impl Subscription {
                 None => {}
             }
             hand_over_full(&mut self.receiver, received).map_err(failed)?;
-            match FIRST_ACK_TIMEOUT.checked_sub(began.elapsed()) {
-                Some(left) if !left.is_zero() => {
-                    self.receiver.source_mut().wait(left).map_err(failed)?;
-                }
-                _ => break,
+            let left = FIRST_ACK_TIMEOUT.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                break;
             }
+            self.receiver.source_mut().wait(left).map_err(failed)?;
         }
         match namespace_error() {
             Some(error) => Err(error),

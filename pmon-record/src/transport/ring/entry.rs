@@ -51,11 +51,8 @@ pub(crate) fn push(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bo
     let Some((datagram, rest)) = entry.split_at_checked(EVENT_DATAGRAM_LEN) else { return false };
     let arrival = Arrival { len: EVENT_DATAGRAM_LEN, sender: 0 };
     match entry.len() {
-        EVENT => match u32_at(entry, EVENT_DATAGRAM_LEN) {
-            0 => batch.push_with_metadata(datagram, arrival, &[]),
-            _ => batch.push_with_metadata(datagram, arrival, &[rest]),
-        },
-        EXIT => batch.push_with_metadata(datagram, arrival, &[rest]),
+        EVENT if u32_at(rest, 0) == 0 => batch.push_with_metadata(datagram, arrival, &[]),
+        EVENT | EXIT => batch.push_with_metadata(datagram, arrival, &[rest]),
         CGROUP_PATH => {
             let len = usize::from(u16_at(entry, 8));
             let names = entry[CGROUP_TEXT..].get(..len).unwrap_or_default();
@@ -64,7 +61,8 @@ pub(crate) fn push(entry: &[u8], cgroups: &mut Cgroups, batch: &mut Batch) -> bo
         }
         ARGS.. => {
             let path = |at: usize| &entry[at..at + HEAD + usize::from(u16_at(entry, at)).min(PATH + 256)];
-            let filename = &entry[FILENAME..][..filename_len(entry)];
+            let filename_len = usize::try_from(u32_at(entry, 156) as i32).unwrap_or(0);
+            let filename = &entry[FILENAME..][..filename_len.min(PATH)];
             let args = entry[ARGS..].get(..u32_at(entry, 152) as usize).unwrap_or_default();
             let cgroup = cgroups.find(u64_at(entry, CGROUP));
             let parts = [&entry[EVENT_DATAGRAM_LEN..EXE], path(EXE), path(CWD), cgroup, filename, args];
@@ -234,10 +232,6 @@ fn cgroup_line(names: &[u8], state: u16) -> Result<Vec<u8>, MissReason> {
         return Err(MissReason::Busy);
     }
     text(names, state & WHOLE).map(|path| [b"0::", &path[..]].concat())
-}
-
-fn filename_len(entry: &[u8]) -> usize {
-    usize::try_from(u32_at(entry, 156) as i32).unwrap_or(0).min(PATH)
 }
 
 #[cfg(test)]

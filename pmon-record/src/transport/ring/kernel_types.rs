@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 use std::ops::Range;
-use std::path::Path;
 
 use aya::{Btf, BtfError, Endianness};
 use aya_obj::generated::{
@@ -41,7 +40,7 @@ pub(super) struct KernelTypes {
 impl KernelTypes {
     /// Reads the description of the running kernel's types.
     pub(super) fn read() -> Result<Self, BtfError> {
-        let file = ConstantFile::open(Path::new(PATH));
+        let file = ConstantFile::open(PATH);
         let file = file.map_err(|error| BtfError::FileError { path: PATH.into(), error })?;
         Self::parse(file).ok_or(BtfError::InvalidTypeInfo)
     }

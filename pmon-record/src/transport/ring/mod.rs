@@ -81,7 +81,7 @@ impl Ring {
             ("BY_TREE", scope.tree.is_some().into()),
             ("CHILDREN", (scope.tree == Some(TreeScope::Children)).into()),
             ("RECORDER", std::process::id()),
-            ("CPUS", possible_cpus()),
+            ("CPUS", aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)),
         ];
         let slabs = if scope.tree.is_some() { tree::SLABS } else { 1 };
 
@@ -189,13 +189,13 @@ impl Ring {
 
     fn all_counts(&self) -> io::Result<Vec<CpuCounts>> {
         let counts = self.counts.get(&0, 0).map_err(io::Error::other)?;
-        let of_cpu = |(cpu, counts): (usize, &SkippedCounts)| CpuCounts {
-            cpu: Cpu(cpu as u32),
+        let of_cpu = |(counts, cpu): (&SkippedCounts, u32)| CpuCounts {
+            cpu: Cpu(cpu),
             spilled: counts.spilled,
             dropped: counts.dropped,
             excluded: counts.excluded,
         };
-        Ok(counts.iter().enumerate().map(of_cpu).collect())
+        Ok(counts.iter().zip(0..).map(of_cpu).collect())
     }
 }
 
@@ -221,11 +221,6 @@ fn trace_peaks(object: &Object, types: &KernelTypes) -> Option<OwnedFd> {
     let function = types.function("exit_mm_release");
     let at_release = function.and_then(|function| attach("keep_peak_at_release", function, None));
     at_release.or_else(|| attach("keep_peak_at_exit", 0, Some(c"sched_process_exit")))
-}
-
-/// Number of possible CPUs.
-fn possible_cpus() -> u32 {
-    aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)
 }
 
 fn page_size() -> u32 {

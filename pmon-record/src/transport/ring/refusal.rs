@@ -166,7 +166,9 @@ impl RingError {
         if !machine::is_initial_namespace("user") {
             return Self::Namespace;
         }
-        if let Some(limit) = locked_memory().filter(|_| release().is_some_and(|at| at < MEMORY_CGROUP)) {
+        if let Some(limit) = getrlimit(Resource::Memlock).current
+            && release().is_some_and(|at| at < MEMORY_CGROUP)
+        {
             return Self::LockedMemory(limit);
         }
         Self::Forbidden { call, source: io::Error::from_raw_os_error(errno) }
@@ -232,11 +234,6 @@ fn release() -> Option<(u32, u32)> {
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
     Some((numbers.next()?, numbers.next()?))
-}
-
-/// Returns the limit on locked memory, if there is one.
-fn locked_memory() -> Option<u64> {
-    getrlimit(Resource::Memlock).current
 }
 
 /// `kernel_lockdown(7)`: the mode in force is in brackets.

@@ -4,7 +4,6 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::AtomicU8;
 use std::{io, slice};
@@ -98,7 +97,7 @@ impl ConstantFile {
     ///
     /// # Errors
     /// If the file cannot be opened or read.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &str) -> io::Result<Self> {
         let file = File::open(path)?;
         let len = file.metadata()?.len() as usize;
         let mapping = Mapping::new(file.as_fd(), len, libc::PROT_READ, libc::MAP_PRIVATE);
