@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pmon_core::batch::Batch;
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, CN_IDX_PROC, SubscribeOp, SubscribeRequest};
+use pmon_core::wire::{ByteOrder, CN_IDX_PROC, SubscribeOp, SubscribeRequest, layout};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send, socket_with, sockopt};
 
@@ -57,7 +57,7 @@ impl NetlinkSocket {
 
     /// Requests events. The kernel's acknowledgement has the number `ack` + 1.
     pub(crate) fn listen(&mut self, ack: u32) -> io::Result<()> {
-        self.request(SubscribeOp::Listen, ack, None)?;
+        self.request(SubscribeOp::Listen as u32, ack)?;
         self.is_listening = true;
         Ok(())
     }
@@ -65,7 +65,7 @@ impl NetlinkSocket {
     /// Ends the request for events.
     pub(crate) fn ignore(&mut self) -> io::Result<()> {
         let was_listening = std::mem::take(&mut self.is_listening);
-        if was_listening { self.request(SubscribeOp::Ignore, 0, None) } else { Ok(()) }
+        if was_listening { self.request(SubscribeOp::Ignore as u32, 0) } else { Ok(()) }
     }
 
     /// Makes the kernel count one more listener, even after this socket is closed. The
@@ -73,16 +73,15 @@ impl NetlinkSocket {
     pub(crate) fn add_listener(&self, ack: u32) -> io::Result<()> {
         // Since Linux 6.6, the kernel counts a listening socket again only after a different
         // request.
-        self.request(SubscribeOp::Listen, ack, Some(INVALID_OP))?;
-        self.request(SubscribeOp::Listen, ack, None)
+        self.request(INVALID_OP, ack)?;
+        self.request(SubscribeOp::Listen as u32, ack)
     }
 
-    /// Sends a request, with `raw_op` as its operation if given.
-    fn request(&self, op: SubscribeOp, ack: u32, raw_op: Option<u32>) -> io::Result<()> {
-        let mut request = SubscribeRequest::new(op, ack).encode(std::process::id(), ByteOrder::NATIVE);
-        if let (Some(raw_op), Some(field)) = (raw_op, request.last_chunk_mut()) {
-            *field = raw_op.to_ne_bytes();
-        }
+    /// Sends a request with any operation, even one that the kernel does not define.
+    fn request(&self, op: u32, ack: u32) -> io::Result<()> {
+        let request = SubscribeRequest::new(SubscribeOp::Listen, ack);
+        let mut request = request.encode(std::process::id(), ByteOrder::NATIVE);
+        request[layout::MCAST_OP].copy_from_slice(&op.to_ne_bytes());
         rustix::io::retry_on_intr(|| send(&self.fd, &request, SendFlags::empty()))?;
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::capture::format::{
 use crate::wire::ByteOrder;
 pub use error::{Damage, DamageKind, OpenError};
 
-use input::{BufferedInput, SkipHole};
+use input::BufferedInput;
 use running_checksums::RunningChecksums;
 
 /// Number of bytes in which a reader searches the first intact block if the file header is damaged.
@@ -86,7 +86,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// Returns the errors of [`Reader::open`].
-    pub fn open_sparse(input: R, skip_hole: SkipHole<R>) -> Result<Self, OpenError> {
+    pub fn open_sparse(input: R, skip_hole: fn(&mut R) -> io::Result<u64>) -> Result<Self, OpenError> {
         let mut this = Self {
             input: BufferedInput::new(input, skip_hole),
             header: None,
