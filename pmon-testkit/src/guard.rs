@@ -199,9 +199,10 @@ fn print_once(line: String) {
     }
 }
 
-/// Prints a line to standard error. It avoids `eprintln!`, whose output the test harness captures.
+/// Prints a line to standard error, in one write, since other tests print at the same time. It
+/// avoids `eprintln!`, whose output the test harness captures.
 fn print(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Returns the name of the current test, which is the name of its thread.
