@@ -10,6 +10,7 @@ use pmon_record::{CaptureFile, Sink, SinkError};
 
 use crate::input::shown;
 use crate::report::programs::ProgramCounter;
+use crate::report::summary::Summary;
 use crate::report::verdict::CompletenessChecker;
 
 /// A sink that counts the records that it writes to a capture file.
@@ -38,6 +39,12 @@ impl CountingSink {
         let statistics = Statistics::new(header.byte_order, header.meta.recorder());
         let checker = CompletenessChecker::new(Some(header), header.byte_order);
         (Self { file, statistics, checker, programs: None, shared: shared.clone() }, SinkMonitor(shared))
+    }
+
+    /// Returns the summary of the completed capture.
+    pub(crate) fn into_summary(self, header: &Header) -> Summary<'_> {
+        let Self { file, statistics, checker, .. } = self;
+        Summary { file, statistics, completeness: checker.finish(true), header }
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use pmon_core::capture::{Damage, Header, Item, OpenError, Reader, Record};
 use pmon_core::wire::ByteOrder;
+use pmon_replay::Replay;
 
 use crate::exit::{self, Failure, OrFail};
 use crate::output::printable;
@@ -20,6 +21,9 @@ pub(crate) struct CaptureInput {
     file_bytes: Option<u64>,
     damaged: u64,
 }
+
+/// A replay of a [`CaptureInput`].
+pub(crate) type CaptureReplay = Replay<InputBytes>;
 
 /// The bytes of a capture.
 pub(crate) enum InputBytes {

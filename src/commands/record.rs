@@ -19,7 +19,7 @@ use crate::exit::{self, Failure};
 use crate::input::is_stdio;
 use crate::report::programs::ProgramCounter;
 use crate::report::recording::RecordSummary;
-use crate::report::summary::{Summary, print_json};
+use crate::report::summary::print_json;
 use crate::terminal;
 
 /// Maximum number of default names that are tried.
@@ -74,15 +74,13 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         display,
         is_shown: false,
     };
-    let result = control.run(recording).and_then(|(sink, _)| {
+    let result = control.run(recording).and_then(|(mut sink, _)| {
         let command = child.as_ref().map(CommandProcess::pid);
-        let CountingSink { file, statistics, checker, programs, .. } = sink;
-        let completeness = checker.finish(true);
+        let programs = sink.programs.take();
         let summary =
-            Summary { file: &file, statistics: &statistics, completeness: &completeness, header: &header };
-        let summary = RecordSummary { summary, options: &options, command, programs: programs.as_ref() };
+            RecordSummary { summary: sink.into_summary(&header), options: &options, command, programs };
         print_summary(args, to_stdout, &summary)?;
-        Ok(if args.strict { completeness.exit_code() } else { exit::DONE })
+        Ok(if args.strict { summary.summary.completeness.exit_code() } else { exit::DONE })
     });
     match (result, child) {
         (result, None) => result,

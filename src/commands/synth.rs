@@ -13,7 +13,7 @@ use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::is_stdio;
 use crate::output::shell_word;
-use crate::report::summary::{Summary, VerbParts, print_json};
+use crate::report::summary::{VerbParts, print_json};
 use crate::terminal;
 
 /// Number of records after which signals and the progress bar are updated.
@@ -45,10 +45,7 @@ pub(crate) fn run(args: &SynthArgs) -> Result<u8, Failure> {
         sink.file.discard().or_fail(exit::STORAGE, "cannot remove the incomplete capture")?;
         return Err(failure);
     }
-    let CountingSink { file, statistics, checker, .. } = sink;
-    let completeness = checker.finish(true);
-    let summary =
-        Summary { file: &file, statistics: &statistics, completeness: &completeness, header: &header };
+    let summary = sink.into_summary(&header);
     if args.json {
         let mut fields = summary.json();
         fields.insert("uuid".into(), format!("{:032x}", u128::from_be_bytes(header.uuid)).into());

@@ -32,13 +32,13 @@ pub(crate) struct RecordSummary<'a> {
     pub(crate) options: &'a RecordOptions,
     /// The process id of the recorded command.
     pub(crate) command: Option<u32>,
-    pub(crate) programs: Option<&'a ProgramCounter>,
+    pub(crate) programs: Option<ProgramCounter>,
 }
 
 impl RecordSummary<'_> {
     /// Returns lines for standard error.
     pub(crate) fn text(&self) -> String {
-        let Summary { file, completeness, header, .. } = self.summary;
+        let Summary { file, completeness, header, .. } = &self.summary;
         let parts = VerbParts {
             duration_label: Some("recorded"),
             hints: hints(&completeness.report.lost, header.meta.socket_buffer, self.options),
@@ -46,7 +46,7 @@ impl RecordSummary<'_> {
             next: file.current_path().map(|path| self.next(path)).unwrap_or_default(),
         };
         let mut text = String::new();
-        if let Some(programs) = self.programs.and_then(ProgramCounter::sentence) {
+        if let Some(programs) = self.programs.as_ref().and_then(ProgramCounter::sentence) {
             let at_least = if completeness.report.lost.total() > 0 { "at least " } else { "" };
             text = format!("The command and its descendants ran {at_least}{programs}.\n");
         }

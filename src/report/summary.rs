@@ -16,9 +16,9 @@ use crate::time_spec::brief;
 
 /// A capture that was written.
 pub(crate) struct Summary<'a> {
-    pub(crate) file: &'a CaptureFile,
-    pub(crate) statistics: &'a Statistics,
-    pub(crate) completeness: &'a Completeness,
+    pub(crate) file: CaptureFile,
+    pub(crate) statistics: Statistics,
+    pub(crate) completeness: Completeness,
     pub(crate) header: &'a Header,
 }
 

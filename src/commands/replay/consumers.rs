@@ -15,10 +15,9 @@ use rustix::net::{
 };
 
 use crate::exit::{self, Failure, OrFail as _};
-use crate::input::shown;
+use crate::input::{CaptureReplay, shown};
 use crate::terminal;
 
-use super::CaptureReplay;
 use super::pacer::Pacer;
 
 /// Maximum number of connections that wait to be accepted.

@@ -29,15 +29,12 @@ use self::pacer::Pacer;
 use crate::args::{FormatArg, ReplayArgs, SpeedArg};
 use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail};
-use crate::input::{CaptureInput, InputBytes, is_stdio, report_damage, shown};
+use crate::input::{CaptureInput, CaptureReplay, is_stdio, report_damage, shown};
 use crate::output::shell_word;
 use crate::prescan::{exits, range};
-use crate::report::summary::{Summary, VerbParts, print_json};
+use crate::report::summary::{VerbParts, print_json};
 use crate::terminal;
 use crate::view::{self, Range, View, ViewSink};
-
-/// A replay of a capture.
-type CaptureReplay = pmon_replay::Replay<InputBytes>;
 
 /// Number of events after which every consumer must have read them. It is small enough that none is
 /// lost.
@@ -240,11 +237,8 @@ impl<'a> Playback<'a> {
         let file = CaptureFile::create(&target, &header, self.args.force)?;
         drop(reader);
         let (sink, _) = CountingSink::new(file, &header);
-        let CountingSink { file, statistics, checker, .. } = self.play(replay, sink)?;
-        let completeness = checker.finish(true);
+        let summary = self.play(replay, sink)?.into_summary(&header);
         self.report_no_effect(self.happened.get());
-        let summary =
-            Summary { file: &file, statistics: &statistics, completeness: &completeness, header: &header };
         if self.args.json {
             print_json(summary.json(), is_stdio(path))?;
         } else {

@@ -19,13 +19,13 @@ use rustix::process::{Signal, getpgrp};
 use rustix::stdio;
 use rustix::termios::tcgetpgrp;
 
+use super::Playback;
 use super::expected_output::ExpectedOutput;
-use super::{CaptureReplay, Playback};
 use crate::args::{AtEndArg, ProcArg, SpeedArg};
 use crate::child::{CANNOT_RUN, NOT_FOUND};
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
-use crate::input::InputBytes;
+use crate::input::{CaptureReplay, InputBytes};
 use crate::output::shell_word;
 use crate::terminal;
 use crate::view::report_incomplete;
