@@ -118,7 +118,7 @@ impl<S: Sink> Rerecorder<S> {
 fn dropped(loss: &Loss) -> Discarded {
     let count = if loss.cause == LossCause::Backpressure { loss.count() } else { 0 };
     let (first, last) = ((loss.first, loss.after), (loss.last, loss.before));
-    Discarded { cpu: loss.cpu, first, last, count, excluded: 0 }
+    Discarded { cpu: loss.cpu, first, last, count, excluded_before: 0, excluded: 0 }
 }
 
 /// The reason why a replay cannot be recorded.

@@ -52,7 +52,9 @@ pub struct Discarded {
     pub last: (Seq, MonoNs),
     /// Number of events.
     pub count: u64,
-    /// Count of excluded events as of the last event, as in [`Accountant::observe`].
+    /// Count of excluded events as of the first event, as in [`Accountant::observe`].
+    pub excluded_before: u32,
+    /// The same count as of the last event.
     pub excluded: u32,
 }
 
@@ -156,7 +158,7 @@ impl Accountant {
         let Some(slot) = self.slot(discarded.cpu) else { return };
         let (Seq(first), time) = discarded.first;
         let before = Seq(first.wrapping_sub(1));
-        let last = slot.get_or_insert_with(|| LastSeen::new(before, time, discarded.excluded));
+        let last = slot.get_or_insert_with(|| LastSeen::new(before, time, discarded.excluded_before));
         last.discarded += discarded.count;
         last.latest = (discarded.last.0, discarded.last.1, discarded.excluded);
     }

@@ -58,7 +58,7 @@ fn an_old_number_is_no_loss_and_changes_no_state() {
 fn discarded_events_are_part_of_the_gap_around_them() {
     let discarded = |cpu, first, last, count| {
         let at = |seq| (Seq(seq), MonoNs(seq.into()));
-        Discarded { cpu: Cpu(cpu), first: at(first), last: at(last), count, excluded: 0 }
+        Discarded { cpu: Cpu(cpu), first: at(first), last: at(last), count, excluded_before: 0, excluded: 0 }
     };
     let mut accountant = Accountant::new();
     observe(&mut accountant, 0, 10);
@@ -89,7 +89,8 @@ fn excluded_events_are_not_lost() {
     let Continuity::Gap(gap) = observe(10, 4) else { panic!("no gap") };
     assert_eq!((gap.first, gap.last, gap.count(), gap.excluded), (Seq(5), Seq(9), 2, 3));
     let last = (Seq(14), MonoNs(14));
-    accountant.discard(&Discarded { cpu: Cpu(0), first: (Seq(12), MonoNs(12)), last, count: 2, excluded: 6 });
+    let first = (Seq(12), MonoNs(12));
+    accountant.discard(&Discarded { cpu: Cpu(0), first, last, count: 2, excluded_before: 4, excluded: 6 });
     let gaps = accountant.finish();
     assert_eq!(gaps.iter().map(|gap| (gap.count(), gap.discarded)).collect::<Vec<_>>(), [(2, 2)]);
     assert_eq!(accountant.excluded().collect::<Vec<_>>(), [(Cpu(0), Seq(14), 3 + 3 + 2)]);

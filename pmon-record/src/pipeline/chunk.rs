@@ -147,7 +147,8 @@ impl Dropped {
                 dropped.count += 1;
             }
             None => {
-                self.events.push(Discarded { cpu: event.cpu, first: at, last: at, count: 1, excluded });
+                let (cpu, excluded_before) = (event.cpu, excluded);
+                self.events.push(Discarded { cpu, first: at, last: at, count: 1, excluded_before, excluded });
             }
         }
     }

@@ -146,8 +146,14 @@ fn the_sources_count_of_drops_decides_the_cause_of_a_loss() {
 #[test]
 fn events_dropped_for_lack_of_a_chunk_are_a_loss_before_the_next_event_or_the_end() {
     let at = |seq| (Seq(seq), ms(seq));
-    let dropped =
-        |first, last, count| Discarded { cpu: Cpu(0), first: at(first), last: at(last), count, excluded: 0 };
+    let dropped = |first, last, count| Discarded {
+        cpu: Cpu(0),
+        first: at(first),
+        last: at(last),
+        count,
+        excluded_before: 0,
+        excluded: 0,
+    };
     let mut assembler = assembler();
     assembler.add_chunk(&chunk(&[sid(1)])).unwrap();
     let mut next = chunk(&[sid(6)]);

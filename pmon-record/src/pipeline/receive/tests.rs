@@ -450,3 +450,11 @@ fn missing_memory_is_detected_before_any_is_allocated() {
         assert!(!is_memory_available(bytes, 0) && !is_memory_available(bytes, 140 << 10), "{bytes}");
     }
 }
+
+/// The events of two fences are dropped, and the event that is excluded between them is no loss.
+#[test]
+fn an_exclusion_among_the_first_dropped_events_of_a_cpu_is_not_a_loss() {
+    use PipelineStep::{Exclude, Fence, HandOver};
+    let lost = run(2, &[Fence, HandOver, Exclude { cpu: 0, count: 1 }, Fence, HandOver]);
+    assert_eq!((lost.of(LossCause::Backpressure), lost.total()), (2 * CPUS as u64, 2 * CPUS as u64));
+}
