@@ -41,8 +41,8 @@ macro_rules! integer {
             }
         }
 
-        /// Reads the integer at offset `at`, in this machine's byte order; 0 if the bytes end before
-        /// it does.
+        /// Reads the integer at offset `at`, in this machine's byte order; 0 if the bytes end
+        /// before it does.
         #[inline]
         pub fn $at(bytes: &[u8], at: usize) -> $int {
             ByteOrder::NATIVE.$at(bytes, at)
