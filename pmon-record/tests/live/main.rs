@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::{DetailsSubject, Item, MissReason, Reader};
@@ -19,6 +19,13 @@ use pmon_core::{Task, Tgid};
 use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, SubscribeError, Subscription};
 use pmon_testkit::guard::skip;
 use sinks::{CollectingSink, GatedSink, Recorded};
+
+/// Lets one test of this program run at a time. A storm of one test would fill the small socket
+/// buffer that an ordinary user's recorder has in another.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static RUNNING: Mutex<()> = Mutex::new(());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Subscribes, or skips the test if this environment does not permit it.
 fn subscribe(options: &RecordOptions) -> Option<Subscription> {
@@ -40,6 +47,7 @@ fn subscribe(options: &RecordOptions) -> Option<Subscription> {
 
 /// Records while `workload` runs.
 fn record<T>(options: &RecordOptions, workload: impl FnOnce() -> T) -> Option<(T, Recorded)> {
+    let _guard = one_at_a_time();
     let subscription = subscribe(options)?;
     let recording = Recording::start(subscription, CollectingSink::default(), options).unwrap();
     let result = workload();
@@ -205,6 +213,7 @@ fn losses_by_a_stalled_output_are_counted_also_at_the_end() {
         details: false,
         ..RecordOptions::default()
     };
+    let _guard = one_at_a_time();
     let Some(subscription) = subscribe(&options) else { return };
     let sink = GatedSink::default();
     let gate = sink.is_open.clone();
@@ -229,6 +238,7 @@ fn losses_by_a_stalled_output_are_counted_also_at_the_end() {
 #[test]
 fn a_recording_ends_during_a_storm() {
     let options = RecordOptions { snapshot: false, details: false, ..RecordOptions::default() };
+    let _guard = one_at_a_time();
     let Some(subscription) = subscribe(&options) else { return };
     let recording = Recording::start(subscription, CollectingSink::default(), &options).unwrap();
     let over = Arc::new(AtomicBool::new(false));
@@ -251,6 +261,7 @@ fn a_recording_ends_during_a_storm() {
 #[test]
 fn a_file_has_the_same_totals_as_its_recording() {
     let options = RecordOptions::default();
+    let _guard = one_at_a_time();
     let Some(subscription) = subscribe(&options) else { return };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("live.pmon");
@@ -283,6 +294,7 @@ fn a_file_has_the_same_totals_as_its_recording() {
 fn an_unprivileged_user_can_record_if_the_kernel_permits_it() {
     // Runs one of the tests above as another user. If the kernel refuses, that test is skipped.
     let options = RecordOptions::default();
+    let _guard = one_at_a_time();
     if !rustix::process::geteuid().is_root() || subscribe(&options).is_none() {
         skip("the user is not root");
         return;
