@@ -24,11 +24,14 @@ pub trait ReplayWorld {
     /// When the world cannot continue.
     fn step(&mut self) -> Result<(), Self::Error>;
 
-    /// Records that the program has received all events so far: [`ReplayWorld::processes`] are as
-    /// of now.
-    fn mark_received(&mut self);
+    /// Returns the number of calls of [`ReplayWorld::step`] so far.
+    fn position(&self) -> u64;
 
-    /// Returns the processes as of the last call of [`ReplayWorld::mark_received`].
+    /// Records that the program has received all events up to this [`ReplayWorld::position`], and
+    /// none of later ones. A position before that of an earlier call has no effect.
+    fn mark_received(&mut self, position: u64);
+
+    /// Returns the processes as of the highest position of [`ReplayWorld::mark_received`].
     fn processes(&self) -> &dyn ProcessView;
 }
 

@@ -56,7 +56,7 @@ const READER_BYTES: usize = 16 << 20;
 ///
 /// while world.next_event()? == NextEvent::OnDemand {
 ///     world.step()?;
-///     world.mark_received();
+///     world.mark_received(world.position());
 /// }
 /// assert_ne!(world.processes().pids(), before);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -86,8 +86,11 @@ pub struct CaptureWorld<R> {
     /// Start of the replay and its pace, unless events happen on demand.
     started: Option<(Instant, Pace)>,
     procfs: CaptureProcfs,
-    /// Records that have happened and that the program has not received.
-    pending: VecDeque<OwnedRecord>,
+    /// Number of steps so far.
+    position: u64,
+    /// Records that have happened and that the program has not received, each with the number of
+    /// the step in which it happened.
+    pending: VecDeque<(u64, OwnedRecord)>,
     pending_bytes: usize,
     /// Offset in the capture at which the reader's memory was last measured.
     measured_at: u64,
@@ -110,6 +113,7 @@ impl<R: Read> CaptureWorld<R> {
             replay: replay.keep_process_records(),
             speed,
             started: None,
+            position: 0,
             pending: VecDeque::new(),
             pending_bytes: 0,
             measured_at: 0,
@@ -179,7 +183,7 @@ impl<R: Read> CaptureWorld<R> {
             self.share_memory();
             for record in self.replay.take_process_records() {
                 self.pending_bytes += record.memory();
-                self.pending.push_back(record);
+                self.pending.push_back((self.position, record));
             }
             while self.pending.len() > MAX_PENDING || self.pending_bytes > MAX_PENDING_BYTES {
                 self.apply_next();
@@ -192,13 +196,11 @@ impl<R: Read> CaptureWorld<R> {
         }
     }
 
-    fn apply_next(&mut self) -> bool {
-        let record = self.pending.pop_front();
-        if let Some(record) = &record {
+    fn apply_next(&mut self) {
+        if let Some((_, record)) = self.pending.pop_front() {
             self.pending_bytes -= record.memory();
-            self.procfs.apply(record);
+            self.procfs.apply(&record);
         }
-        record.is_some()
     }
 
     /// Notes whether the replay cannot continue: it continues after damage, but after no other
@@ -237,15 +239,22 @@ impl<R: Read> ReplayWorld for CaptureWorld<R> {
         if self.has_failed {
             return Ok(());
         }
+        self.position += 1;
         let result = self.step_unless_failed();
         if self.speed != Speed::Instant {
-            self.mark_received();
+            self.mark_received(self.position);
         }
         self.note_failure(result)
     }
 
-    fn mark_received(&mut self) {
-        while self.apply_next() {}
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn mark_received(&mut self, position: u64) {
+        while self.pending.front().is_some_and(|(step, _)| *step <= position) {
+            self.apply_next();
+        }
     }
 
     fn processes(&self) -> &dyn ProcessView {

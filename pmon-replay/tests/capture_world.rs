@@ -133,23 +133,40 @@ fn processes_are_as_of_the_last_received_event() {
     assert_eq!(world.next_event().unwrap(), NextEvent::OnDemand);
     world.step().unwrap();
     assert_eq!(world.processes().pids(), [1, 10]);
-    world.mark_received();
+    world.mark_received(world.position());
     assert_eq!((world.processes().pids(), comm(&world, 20)), (vec![1, 10, 20], "p10\n".into()));
     world.step().unwrap();
     assert_eq!(comm(&world, 20), "p10\n");
-    world.mark_received();
+    world.mark_received(world.position());
     assert_eq!((comm(&world, 20), file(&world, 20, "cmdline")), ("p20\n".into(), Some(b"p20\0".to_vec())));
     world.step().unwrap();
-    world.mark_received();
+    world.mark_received(world.position());
     assert!(file(&world, 20, "stat").is_some_and(|stat| stat.starts_with(b"20 (p20) Z 10 ")));
     world.step().unwrap();
-    world.mark_received();
+    world.mark_received(world.position());
     assert_eq!(world.processes().pids(), [1, 10, 30]);
     assert_eq!(world.next_event().unwrap(), NextEvent::Never);
     // Further calls after the end have no effect.
     world.step().unwrap();
-    world.mark_received();
+    world.mark_received(world.position());
     assert_eq!(world.processes().pids(), [1, 10, 30]);
+}
+
+#[test]
+fn events_that_happened_at_once_can_be_received_one_by_one() {
+    let bytes = capture(&[scan(&[1]), vec![fork(1, 1, 20), fork(2, 20, 30), exit(3, 20)]].concat());
+    let mut world = world(&bytes);
+    let mut positions = vec![world.position()];
+    for _ in 0..3 {
+        world.step().unwrap();
+        positions.push(world.position());
+    }
+    let expected: [&[u32]; 4] = [&[1], &[1, 20], &[1, 20, 30], &[1, 20, 30]];
+    for (position, expected) in positions.into_iter().zip(expected) {
+        world.mark_received(position);
+        assert_eq!(world.processes().pids(), expected, "position {position}");
+    }
+    assert!(file(&world, 20, "stat").is_some_and(|stat| stat.starts_with(b"20 (p1) Z ")));
 }
 
 #[test]
@@ -162,7 +179,7 @@ fn several_events_can_be_received_at_once() {
     }
     assert_eq!(world.processes().pids(), [1]);
     assert!(socket.poll().readable);
-    world.mark_received();
+    world.mark_received(world.position());
     assert_eq!(world.processes().pids(), [1, 20, 30]);
     assert!(file(&world, 30, "stat").is_some_and(|stat| stat.starts_with(b"30 (p1) S 1 ")));
 }
@@ -187,7 +204,7 @@ fn every_exec_of_a_capture_finds_its_command_line() {
     let mut found = 0;
     while world.next_event().unwrap() == NextEvent::OnDemand {
         world.step().unwrap();
-        world.mark_received();
+        world.mark_received(world.position());
         for event in received(&mut socket) {
             match event.body {
                 EventBody::Exec { task } => {
@@ -215,7 +232,7 @@ fn hidden_events_change_the_processes() {
     let mut world = CaptureWorld::new(replay(&bytes).filter(filter), Speed::Instant);
     let mut socket = listener(&mut world);
     world.step().unwrap();
-    world.mark_received();
+    world.mark_received(world.position());
     assert!(matches!(received(&mut socket)[..], [Event { body: EventBody::Exit { .. }, .. }]));
     assert_eq!((world.processes().pids(), comm(&world, 20)), (vec![1, 20, 30], "p20\n".into()));
     assert_eq!(world.next_event().unwrap(), NextEvent::Never);
@@ -231,7 +248,7 @@ fn a_range_starts_and_ends_with_the_processes_of_its_bounds() {
     while world.next_event().unwrap() == NextEvent::OnDemand {
         world.step().unwrap();
     }
-    world.mark_received();
+    world.mark_received(world.position());
     assert_eq!(received(&mut socket).len(), 3);
     assert_eq!(world.processes().pids(), [1, 11, 12, 13, 14, 15]);
 }
@@ -268,7 +285,7 @@ fn damage_is_reported_and_the_rest_is_replayed() {
             Err(error) => panic!("{error}"),
         }
     }
-    world.mark_received();
+    world.mark_received(world.position());
     // The first block had eight events, each other block ten. The missing events are reported too.
     assert_eq!((steps, damages), (18, 2));
     assert_eq!(world.processes().pids().len(), 19);
@@ -284,6 +301,6 @@ fn the_first_call_reports_damage_before_the_first_event() {
     assert!(matches!(world.next_event(), Err(ReplayError::Damaged(_))));
     assert_eq!(world.next_event().unwrap(), NextEvent::OnDemand);
     world.step().unwrap();
-    world.mark_received();
+    world.mark_received(world.position());
     assert_eq!(world.processes().pids(), [1, 19]);
 }

@@ -108,7 +108,7 @@ impl EventDelivery {
     pub(crate) fn emit_due<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W, Option<Duration>> {
         let (due, has_emitted) = self.emitter.emit_due(&mut self.sockets, world, &self.listener)?;
         if has_emitted {
-            world.mark_received();
+            world.mark_received(world.position());
             self.sockets.notify_ready();
             self.resume_blocked(world)?;
         }
@@ -161,7 +161,7 @@ impl EventDelivery {
                 if !self.sockets.proxies[index].is_ready() {
                     break;
                 }
-                world.mark_received();
+                world.mark_received(world.position());
             }
         }
         Ok(())
@@ -244,7 +244,7 @@ impl EventDelivery {
             match call.copy_next(proxy, notification.pid, *received) {
                 Ok(copied) => {
                     proxy.is_abandoned = false;
-                    world.mark_received();
+                    world.mark_received(world.position());
                     self.must_advance |= std::mem::take(&mut self.emitter.is_held_back);
                     len = copied;
                     *received += 1;
@@ -275,7 +275,7 @@ impl EventDelivery {
                             }
                         }
                     }
-                    world.mark_received();
+                    world.mark_received(world.position());
                     return Ok(Some(error.into()));
                 }
             }

@@ -171,8 +171,12 @@ impl ReplayWorld for WorldWithProgress<'_> {
         self.live.step()
     }
 
-    fn mark_received(&mut self) {
-        self.live.mark_received();
+    fn position(&self) -> u64 {
+        self.live.position()
+    }
+
+    fn mark_received(&mut self, position: u64) {
+        self.live.mark_received(position);
     }
 
     fn processes(&self) -> &dyn ProcessView {
