@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --profile dist --bench replay`
 
+use std::convert::Infallible;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -10,8 +11,10 @@ use pmon_core::batch::Batch;
 use pmon_core::capture::{Encoder, Header, Item, Loss, Meta, Reader, Record, RecordedDatagram};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Event};
-use pmon_fake::{FdSource, Kernel};
-use pmon_replay::Replay;
+use pmon_fake::{FdSource, Kernel, RecvFlags};
+use pmon_interpose::{NextEvent, ReplayWorld as _};
+use pmon_replay::synth::{Synth, SynthOptions};
+use pmon_replay::{CaptureWorld, Replay, Speed};
 use pmon_testkit::workload;
 
 const EVENTS: usize = 1 << 20;
@@ -72,6 +75,48 @@ fn replay(c: &mut Criterion) {
             b.iter(|| {
                 let mut replay = Replay::new(Reader::open(black_box(bytes.as_slice())).unwrap());
                 assert_eq!(drain(&mut replay, &mut batch), (EVENTS - lost, lost));
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Measures the part of a replay into a program that is independent of the program: each event
+/// happens, and is received, alone. The processes are looked at after each event (`looking`), or
+/// never (`not looking`).
+fn world(c: &mut Criterion) {
+    const EVENTS: u64 = 1 << 18;
+    let synth = Synth::new(SynthOptions { events: EVENTS, ..SynthOptions::default() }).unwrap();
+    let mut encoder = Encoder::new(&synth.header()).unwrap();
+    let mut bytes = encoder.header().to_vec();
+    synth
+        .generate(|record| {
+            encoder.push(record).unwrap();
+            if encoder.pending() == 16_384 {
+                bytes.extend_from_slice(encoder.seal());
+            }
+            Ok::<_, Infallible>(())
+        })
+        .unwrap();
+    bytes.extend_from_slice(encoder.seal());
+    bytes.extend_from_slice(encoder.finish());
+    let mut group = c.benchmark_group("world");
+    group.throughput(Throughput::Elements(EVENTS)).sample_size(10);
+    for (name, is_looking) in [("not looking", false), ("looking", true)] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let replay = Replay::new(Reader::open(black_box(bytes.as_slice())).unwrap());
+                let mut world = CaptureWorld::new(replay, Speed::Instant);
+                let mut socket = world.kernel().socket();
+                socket.listen().unwrap();
+                while world.next_event().unwrap() == NextEvent::OnDemand {
+                    world.step().unwrap();
+                    while socket.recv(&mut [0; 128], RecvFlags::empty()).is_ok() {}
+                    world.mark_received(world.position());
+                    if is_looking {
+                        black_box(world.processes().task(1));
+                    }
+                }
             });
         });
     }
@@ -139,5 +184,5 @@ fn descriptor(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, replay, kernel, descriptor);
+criterion_group!(benches, replay, world, kernel, descriptor);
 criterion_main!(benches);

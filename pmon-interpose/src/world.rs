@@ -32,7 +32,7 @@ pub trait ReplayWorld {
     fn mark_received(&mut self, position: u64);
 
     /// Returns the processes as of the highest position of [`ReplayWorld::mark_received`].
-    fn processes(&self) -> &dyn ProcessView;
+    fn processes(&mut self) -> &dyn ProcessView;
 }
 
 /// The time at which the next event is due.

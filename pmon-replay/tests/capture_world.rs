@@ -93,14 +93,14 @@ fn scan(pids: &[u32]) -> Vec<Record<'static>> {
     seen.chain([Record::Snapshot(snapshot)]).collect()
 }
 
-fn file(world: &CaptureWorld<&[u8]>, pid: u32, name: &str) -> Option<Vec<u8>> {
+fn file(world: &mut CaptureWorld<&[u8]>, pid: u32, name: &str) -> Option<Vec<u8>> {
     world.processes().entries(pid).into_iter().find_map(|(path, node)| match node {
         ProcEntry::File(content) if path == name => Some(content),
         _ => None,
     })
 }
 
-fn comm(world: &CaptureWorld<&[u8]>, pid: u32) -> String {
+fn comm(world: &mut CaptureWorld<&[u8]>, pid: u32) -> String {
     String::from_utf8(file(world, pid, "comm").unwrap_or_default()).unwrap()
 }
 
@@ -134,14 +134,17 @@ fn processes_are_as_of_the_last_received_event() {
     world.step().unwrap();
     assert_eq!(world.processes().pids(), [1, 10]);
     world.mark_received(world.position());
-    assert_eq!((world.processes().pids(), comm(&world, 20)), (vec![1, 10, 20], "p10\n".into()));
+    assert_eq!((world.processes().pids(), comm(&mut world, 20)), (vec![1, 10, 20], "p10\n".into()));
     world.step().unwrap();
-    assert_eq!(comm(&world, 20), "p10\n");
+    assert_eq!(comm(&mut world, 20), "p10\n");
     world.mark_received(world.position());
-    assert_eq!((comm(&world, 20), file(&world, 20, "cmdline")), ("p20\n".into(), Some(b"p20\0".to_vec())));
+    assert_eq!(
+        (comm(&mut world, 20), file(&mut world, 20, "cmdline")),
+        ("p20\n".into(), Some(b"p20\0".to_vec()))
+    );
     world.step().unwrap();
     world.mark_received(world.position());
-    assert!(file(&world, 20, "stat").is_some_and(|stat| stat.starts_with(b"20 (p20) Z 10 ")));
+    assert!(file(&mut world, 20, "stat").is_some_and(|stat| stat.starts_with(b"20 (p20) Z 10 ")));
     world.step().unwrap();
     world.mark_received(world.position());
     assert_eq!(world.processes().pids(), [1, 10, 30]);
@@ -166,7 +169,7 @@ fn events_that_happened_at_once_can_be_received_one_by_one() {
         world.mark_received(position);
         assert_eq!(world.processes().pids(), expected, "position {position}");
     }
-    assert!(file(&world, 20, "stat").is_some_and(|stat| stat.starts_with(b"20 (p1) Z ")));
+    assert!(file(&mut world, 20, "stat").is_some_and(|stat| stat.starts_with(b"20 (p1) Z ")));
 }
 
 #[test]
@@ -181,7 +184,7 @@ fn several_events_can_be_received_at_once() {
     assert!(socket.poll().readable);
     world.mark_received(world.position());
     assert_eq!(world.processes().pids(), [1, 20, 30]);
-    assert!(file(&world, 30, "stat").is_some_and(|stat| stat.starts_with(b"30 (p1) S 1 ")));
+    assert!(file(&mut world, 30, "stat").is_some_and(|stat| stat.starts_with(b"30 (p1) S 1 ")));
 }
 
 #[test]
@@ -210,7 +213,7 @@ fn every_exec_of_a_capture_finds_its_command_line() {
                 EventBody::Exec { task } => {
                     let args = expected.get(&(task.tgid, event.time)).cloned();
                     found += u32::from(args.is_some());
-                    assert!(args.is_none() || file(&world, task.tgid.0, "cmdline") == args, "{event:?}");
+                    assert!(args.is_none() || file(&mut world, task.tgid.0, "cmdline") == args, "{event:?}");
                 }
                 EventBody::Exit { task, .. } if task.is_leader() => {
                     assert!(world.processes().task(task.tgid.0).is_some(), "{event:?}");
@@ -234,7 +237,7 @@ fn hidden_events_change_the_processes() {
     world.step().unwrap();
     world.mark_received(world.position());
     assert!(matches!(received(&mut socket)[..], [Event { body: EventBody::Exit { .. }, .. }]));
-    assert_eq!((world.processes().pids(), comm(&world, 20)), (vec![1, 20, 30], "p20\n".into()));
+    assert_eq!((world.processes().pids(), comm(&mut world, 20)), (vec![1, 20, 30], "p20\n".into()));
     assert_eq!(world.next_event().unwrap(), NextEvent::Never);
 }
 
@@ -251,6 +254,38 @@ fn a_range_starts_and_ends_with_the_processes_of_its_bounds() {
     world.mark_received(world.position());
     assert_eq!(received(&mut socket).len(), 3);
     assert_eq!(world.processes().pids(), [1, 11, 12, 13, 14, 15]);
+}
+
+/// Returns the processes and their files at the end of a capture. The processes are looked at after
+/// every `every` events.
+fn final_processes(bytes: &[u8], every: usize) -> Vec<(u32, Vec<(String, ProcEntry)>)> {
+    let mut world = world(bytes);
+    let mut step = 0;
+    while world.next_event().unwrap() == NextEvent::OnDemand {
+        world.step().unwrap();
+        world.mark_received(world.position());
+        step += 1;
+        if step % every == 0 {
+            assert!(world.processes().task(1).is_some());
+        }
+    }
+    world.step().unwrap();
+    world.mark_received(world.position());
+    let view = world.processes();
+    view.pids().into_iter().map(|pid| (pid, view.entries(pid))).collect()
+}
+
+#[test]
+fn processes_are_the_same_however_often_they_are_looked_at() {
+    let synth = Synth::new(SynthOptions { events: 5_000, ..SynthOptions::default() }).unwrap();
+    let mut encoder = Encoder::new(&synth.header()).unwrap();
+    synth.generate(|record| encoder.push(record)).unwrap();
+    let bytes = [encoder.header().to_vec(), encoder.seal().to_vec(), encoder.finish().to_vec()].concat();
+    let always = final_processes(&bytes, 1);
+    assert!(always.len() > 10);
+    for every in [7, 2_000, usize::MAX] {
+        assert_eq!(final_processes(&bytes, every), always, "every {every} events");
+    }
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn events_hidden_by_a_filter_leave_no_gap() {
             .concat();
     let bytes = capture(&records, 3);
     let filter = Filter { kinds: vec![EventKind::Exec], ..Filter::default() };
-    let mut replay = replay(&bytes).filter(filter);
+    let mut replay = replay(&bytes).filter(filter).follow_processes();
     // On CPU 0, 102 follows 100 directly, and three events are lost. On CPU 1, 110 is the first.
     assert_eq!(delivered(&mut replay), [some([100, 101]), vec![None], some([105, 108])].concat());
     assert!(replay.processes().unwrap().process(pmon_core::Tgid(2)).is_some());

@@ -71,6 +71,11 @@ impl PidFdTable {
         Reply::Deferred
     }
 
+    /// Returns whether the tracee has never opened a pidfd of a recorded process.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Makes the pidfds of processes that have ended readable.
     pub(crate) fn update(&mut self, view: &dyn ProcessView) {
         for pidfd in self.0.iter_mut().filter(|pidfd| pidfd.state != PidState::Reaped) {

@@ -114,7 +114,9 @@ impl Supervisor {
             return Ok(Served::Calls);
         }
         let due = self.delivery.emit_due(world)?;
-        self.pidfds.update(world.processes());
+        if !self.pidfds.is_empty() {
+            self.pidfds.update(world.processes());
+        }
         self.delivery.pump_untracked(world)?;
         let is_incomplete = self.delivery.continue_batch(world)?;
         let timeout = if is_incomplete { Duration::ZERO } else { timeout };

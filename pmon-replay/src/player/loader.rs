@@ -23,8 +23,8 @@ pub(crate) enum LoadedRecord {
     Loss(Loss),
     Blind(Blind),
     Other(Box<Record<'static>>),
-    /// Any record, while processes are tracked.
-    Tracked(Box<OwnedRecord>),
+    /// Any record, while records are tracked.
+    Tracked(OwnedRecord),
 }
 
 /// The records that are loaded and not yet played.
@@ -61,10 +61,7 @@ impl LoadedQueue {
             LoadedRecord::Events(_) => Event::decode(self.datagrams().first()?, ByteOrder::NATIVE).ok(),
             LoadedRecord::Exit(event, _) => Some(*event),
             LoadedRecord::Raw(bytes) => Event::decode(bytes, ByteOrder::NATIVE).ok(),
-            LoadedRecord::Tracked(record) => match &**record {
-                OwnedRecord::Event(item) => item.event,
-                _ => None,
-            },
+            LoadedRecord::Tracked(OwnedRecord::Event(item)) => item.event,
             _ => None,
         }
     }
@@ -73,10 +70,7 @@ impl LoadedQueue {
     pub(crate) fn loss(&self) -> Option<&Loss> {
         match self.records.get(self.at)? {
             LoadedRecord::Loss(loss) => Some(loss),
-            LoadedRecord::Tracked(record) => match &**record {
-                OwnedRecord::Loss(loss) => Some(loss),
-                _ => None,
-            },
+            LoadedRecord::Tracked(OwnedRecord::Loss(loss)) => Some(loss),
             _ => None,
         }
     }
@@ -86,7 +80,7 @@ impl LoadedQueue {
     pub(crate) fn is_datagram(&self) -> bool {
         match self.records.get(self.at) {
             Some(LoadedRecord::Events(_) | LoadedRecord::Exit(..) | LoadedRecord::Raw(_)) => true,
-            Some(LoadedRecord::Tracked(record)) => matches!(**record, OwnedRecord::Event(_)),
+            Some(LoadedRecord::Tracked(record)) => matches!(record, OwnedRecord::Event(_)),
             _ => false,
         }
     }
@@ -96,11 +90,8 @@ impl LoadedQueue {
         match self.records.get(self.at)? {
             LoadedRecord::Loss(loss) => Some(loss.after),
             LoadedRecord::Blind(blind) => Some(blind.until),
-            LoadedRecord::Tracked(record) => match &**record {
-                OwnedRecord::Loss(loss) => Some(loss.after),
-                OwnedRecord::Blind(blind) => Some(blind.until),
-                _ => self.event().map(|event| event.time),
-            },
+            LoadedRecord::Tracked(OwnedRecord::Loss(loss)) => Some(loss.after),
+            LoadedRecord::Tracked(OwnedRecord::Blind(blind)) => Some(blind.until),
             _ => self.event().map(|event| event.time),
         }
     }
@@ -182,7 +173,10 @@ pub(crate) struct CaptureLoader<R> {
 /// State that is only needed to track processes and filter events.
 pub(crate) struct ProcessTracking {
     joiner: DetailsJoiner,
+    /// The processes as of the latest record, if they are followed; otherwise empty.
     pub(crate) processes: ProcessTable,
+    /// Whether records are applied to `processes`.
+    pub(crate) follows_processes: bool,
     pub(crate) filter: Filter,
     pub(crate) wall: WallClock,
 }
@@ -193,14 +187,27 @@ impl<R: Read> CaptureLoader<R> {
         Self { reader, loaded, tracking: None, keeps_usage: false, rest: None, at_end: false }
     }
 
-    /// Joins details to execs, tracks processes, and filters events.
-    pub(crate) fn track_processes(&mut self, filter: Filter) {
+    /// Joins details to execs, and filters events. Follows the processes if the filter needs them.
+    pub(crate) fn track_records(&mut self, filter: Filter) {
         let mut wall = WallClock::new();
         if let Some(header) = self.reader.header() {
             wall.observe(header.meta.start);
         }
         let joiner = DetailsJoiner::new(self.reader.byte_order());
-        self.tracking = Some(ProcessTracking { joiner, processes: ProcessTable::new(), filter, wall });
+        let is_followed = self.tracking.as_ref().is_some_and(|tracking| tracking.follows_processes);
+        let follows_processes = is_followed || filter.needs_processes();
+        let processes = ProcessTable::new();
+        self.tracking = Some(ProcessTracking { joiner, processes, follows_processes, filter, wall });
+    }
+
+    /// Joins details to execs, if the filter does not do so already, and follows the processes.
+    pub(crate) fn follow_processes(&mut self) {
+        if self.tracking.is_none() {
+            self.track_records(Filter::default());
+        }
+        if let Some(tracking) = &mut self.tracking {
+            tracking.follows_processes = true;
+        }
     }
 
     pub(crate) fn tracking(&self) -> Option<&ProcessTracking> {
@@ -271,7 +278,7 @@ impl<R: Read> CaptureLoader<R> {
                             }
                             while let Some(record) = joiner.pop() {
                                 bytes += record.memory();
-                                queue.push(LoadedRecord::Tracked(Box::new(record)));
+                                queue.push(LoadedRecord::Tracked(record));
                             }
                         }
                         None => bytes += queue.push_record(record, order, *keeps_usage),
@@ -288,7 +295,7 @@ impl<R: Read> CaptureLoader<R> {
                 if let Some(ProcessTracking { joiner, .. }) = tracking {
                     joiner.release();
                     while let Some(record) = joiner.pop() {
-                        queue.push(LoadedRecord::Tracked(Box::new(record)));
+                        queue.push(LoadedRecord::Tracked(record));
                     }
                 }
             }
@@ -335,7 +342,7 @@ fn memory(record: &LoadedRecord) -> usize {
                     _ => 0,
                 }
         }
-        LoadedRecord::Tracked(record) => record.memory(),
+        LoadedRecord::Tracked(record) => return record.memory(),
         _ => 0,
     };
     size_of::<LoadedRecord>() + heap

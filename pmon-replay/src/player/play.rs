@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use pmon_analysis::OwnedRecord;
+use pmon_analysis::{Filter, OwnedRecord, ProcessTable, WallClock};
 use pmon_core::accounting::{LossCause, MAX_CPUS};
 use pmon_core::capture::{Blind, DetailsSubject, Loss, Record, Usage};
 use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody};
@@ -74,7 +74,7 @@ pub(crate) struct Player {
     pub(crate) passed: Option<VecDeque<PassedRecord>>,
     pub(crate) usages: Vec<ExitUsage>,
     /// Records about processes, if requested, including those before the range and hidden ones.
-    pub(crate) process_records: Option<VecDeque<OwnedRecord>>,
+    pub(crate) process_records: Option<Vec<OwnedRecord>>,
 }
 
 impl Player {
@@ -95,7 +95,10 @@ impl Player {
             (LoadedRecord::Other(record), _) => {
                 self.pass(std::mem::replace(&mut **record, Record::Unknown { kind: 0 }))
             }
-            (LoadedRecord::Tracked(record), _) => self.play_tracked(record, tracking, feed),
+            (LoadedRecord::Tracked(record), _) => {
+                let record = std::mem::replace(record, OwnedRecord::Unknown { kind: 0 });
+                self.play_tracked(record, tracking, feed)
+            }
         };
         loaded.advance();
         played
@@ -226,16 +229,29 @@ impl Player {
 
     fn play_tracked(
         &mut self,
-        record: &mut OwnedRecord,
+        mut record: OwnedRecord,
         tracking: Option<&mut ProcessTracking>,
         feed: &mut EventFeed<'_>,
     ) -> Option<StepResult> {
-        let ProcessTracking { processes, filter, wall, .. } = tracking?;
-        processes.apply(record);
-        filter.observe(record);
-        if self.process_records.is_some() {
-            self.keep_process_record(record);
+        let ProcessTracking { processes, follows_processes, filter, wall, .. } = tracking?;
+        if *follows_processes {
+            processes.apply(&record);
         }
+        filter.observe(&record);
+        let played = self.play_filtered(&mut record, processes, filter, wall, feed);
+        self.keep_process_record(record);
+        played
+    }
+
+    /// Lets a record happen that is already applied to `processes` and observed by `filter`.
+    fn play_filtered(
+        &mut self,
+        record: &mut OwnedRecord,
+        processes: &ProcessTable,
+        filter: &Filter,
+        wall: &mut WallClock,
+        feed: &mut EventFeed<'_>,
+    ) -> Option<StepResult> {
         match record {
             OwnedRecord::Event(item) => {
                 let is_shown = filter.matches(item.event.as_ref(), processes, wall);
@@ -255,7 +271,10 @@ impl Player {
                     (Some(event), None) => self.event(event, item.usage.as_mut(), feed),
                     (None, None) => None,
                 };
-                if let (Some(details), Some(_)) = (item.details.take(), &played) {
+                if self.passed.is_some()
+                    && played.is_some()
+                    && let Some(details) = item.details.take()
+                {
                     self.pass(Record::Details(details));
                 }
                 played
@@ -267,21 +286,24 @@ impl Player {
                 self.pass(Record::Clock(*anchor))
             }
             OwnedRecord::Snapshot(snapshot) => self.pass(Record::Snapshot(*snapshot)),
-            OwnedRecord::Details(details) => self.pass(Record::Details(details.clone())),
+            OwnedRecord::Details(details) if self.passed.is_some() => {
+                self.pass(Record::Details(details.clone()))
+            }
             _ => None,
         }
     }
 
-    /// Keeps a record about processes, unless it happens after the range.
-    fn keep_process_record(&mut self, record: &OwnedRecord) {
-        let time = match record {
+    /// Keeps a record about processes if requested, unless it happens after the range.
+    fn keep_process_record(&mut self, record: OwnedRecord) {
+        let Some(records) = &mut self.process_records else { return };
+        let time = match &record {
             OwnedRecord::Event(item) => item.event.map(|event| event.time),
             OwnedRecord::Details(_) | OwnedRecord::Snapshot(_) | OwnedRecord::Clock(_) => None,
             _ => return,
         };
         let is_after = time.zip(self.until).is_some_and(|(time, until)| time > until);
-        if let (Some(records), false) = (&mut self.process_records, is_after) {
-            records.push_back(record.clone());
+        if !is_after {
+            records.push(record);
         }
     }
 

@@ -96,15 +96,16 @@ impl<R: Read> Replay<R> {
     /// acknowledgement, because the consumer that takes the recorder's place receives its own one.
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
-        self.loader.track_processes(filter);
+        self.loader.track_records(filter);
         self
     }
 
     /// Tracks the processes: see [`Replay::processes`]. This takes about as much CPU time as the
     /// rest of the replay.
     #[must_use]
-    pub fn follow_processes(self) -> Self {
-        if self.loader.tracking().is_some() { self } else { self.filter(Filter::default()) }
+    pub fn follow_processes(mut self) -> Self {
+        self.loader.follow_processes();
+        self
     }
 
     /// Injects the faults of `script`, whose triggers count the events of this replay.
@@ -155,10 +156,11 @@ impl<R: Read> Replay<R> {
         Ok(socket)
     }
 
-    /// Returns the processes as of the latest event; `None` without [`Replay::follow_processes`]
-    /// and without a filter.
+    /// Returns the processes as of the latest event; `None` unless [`Replay::follow_processes`] was
+    /// called or the filter needs them.
     pub fn processes(&self) -> Option<&ProcessTable> {
-        self.loader.tracking().map(|tracking| &tracking.processes)
+        let tracking = self.loader.tracking().filter(|tracking| tracking.follows_processes)?;
+        Some(&tracking.processes)
     }
 
     /// Returns the time of the next record; `None` at the end.
@@ -281,11 +283,11 @@ impl<R: Read> Replay<R> {
         self.loader.reader_memory()
     }
 
-    /// Tracks the processes, and keeps the records about them for [`Replay::take_process_records`].
+    /// Keeps the records about processes for [`Replay::take_process_records`].
     pub(crate) fn keep_process_records(self) -> Self {
-        let mut replay = self.follow_processes();
+        let mut replay = if self.loader.tracking().is_some() { self } else { self.filter(Filter::default()) };
         replay.player.passed = None;
-        replay.player.process_records = Some(VecDeque::new());
+        replay.player.process_records = Some(Vec::new());
         replay
     }
 

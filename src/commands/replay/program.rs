@@ -179,7 +179,7 @@ impl ReplayWorld for WorldWithProgress<'_> {
         self.live.mark_received(position);
     }
 
-    fn processes(&self) -> &dyn ProcessView {
+    fn processes(&mut self) -> &dyn ProcessView {
         self.live.processes()
     }
 }
