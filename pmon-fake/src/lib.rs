@@ -9,18 +9,21 @@
 //!
 //! `docs/fake-kernel.md` lists what is modelled and what differs from Linux. This crate does
 //! not depend on capture files.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod fake_source;
 mod faults;
 mod fd_socket;
 mod kernel;
+pub mod native_socket;
 mod netlink;
 
 pub use fake_source::FakeSource;
 pub use faults::script::{Amount, Fault, FaultRule, FaultScript, Trigger};
 pub use faults::script_toml::FaultScriptError;
-pub use fd_socket::{FdSocket, FdSource, OverrunSignal, PumpBlockedOn, PumpResult, PumpThread};
+pub use fd_socket::{
+    FdSocket, FdSocketFamily, FdSource, OverrunSignal, PumpBlockedOn, PumpResult, PumpThread,
+};
 pub use kernel::{EventFeed, FakeProcess, Kernel};
 #[doc(hidden)]
 pub use netlink::filter::ClassicFilter;

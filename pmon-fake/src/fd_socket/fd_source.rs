@@ -9,7 +9,7 @@ use rustix::event::PollFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use super::is_ready;
+use super::pair_end::is_ready;
 use crate::netlink::message::NLMSG_OVERRUN;
 
 /// A [`Source`] that reads the consumer's end of an [`FdSocket`](crate::FdSocket), with one `recv`

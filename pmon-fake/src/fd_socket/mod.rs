@@ -3,20 +3,21 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, ioctl_fionbio, retry_on_intr};
-use rustix::net::sockopt::set_socket_send_buffer_size;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown, socketpair,
-};
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::netlink::message::{NLMSG_OVERRUN, PROC_GROUP, message};
+use crate::native_socket::{NativeSocket, NativeSocketError, NativeSocketStep};
+use crate::netlink::message::PROC_GROUP;
 use crate::netlink::socket::Socket;
 
 mod fd_source;
+mod netlink_end;
+mod pair_end;
 mod pump_thread;
 
 pub use fd_source::FdSource;
+use netlink_end::NetlinkEnd;
+use pair_end::PairEnd;
 pub use pump_thread::PumpThread;
 
 /// The length of the longest request that the kernel acts on; the rest of a longer one is not
@@ -31,10 +32,16 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 /// The consumer reads one datagram per `recv` from it and writes requests to it; `poll`, `select`
 /// and `epoll` work.
 ///
-/// The descriptor is one end of a pair of `AF_UNIX` sockets of type `SOCK_SEQPACKET`. This value
-/// has the other end and a [`Socket`] of the fake kernel, and transfers requests and datagrams
-/// between the two. [`FdSocket::pump`] transfers what can be transferred now, for deterministic
-/// tests with one thread; [`FdSocket::spawn_pump`] starts a thread that transfers all the time.
+/// There are two kinds, see [`FdSocketFamily`]. [`Kernel::fd_socket`](crate::Kernel::fd_socket)
+/// gives the consumer one end of a pair of `AF_UNIX` sockets of type `SOCK_SEQPACKET`, which works
+/// everywhere. [`Kernel::netlink_fd_socket`](crate::Kernel::netlink_fd_socket) gives it a real
+/// netlink socket, whose overruns return `ENOBUFS`, where the system allows unprivileged user
+/// namespaces.
+///
+/// This value has the other end and a [`Socket`] of the fake kernel, and transfers requests and
+/// datagrams between the two. [`FdSocket::pump`] transfers what can be transferred now, for
+/// deterministic tests with one thread; [`FdSocket::spawn_pump`] starts a thread that transfers all
+/// the time.
 ///
 /// ```
 /// use std::fs::File;
@@ -68,7 +75,48 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # Datagrams in transit
+/// # Overruns on a netlink socket
+/// ```
+/// # use pmon_core::wire::{ByteOrder, Event};
+/// # use pmon_fake::{Errno, Kernel};
+/// # use rustix::net::{RecvFlags, recv};
+/// let mut kernel = Kernel::new(1);
+/// # if kernel.netlink_fd_socket().is_err() { return Ok(()) } // This system does not allow it.
+/// let mut fd_socket = kernel.netlink_fd_socket()?;
+/// fd_socket.socket().listen()?;
+/// let consumer = fd_socket.consumer().unwrap();
+/// let shell = kernel.add_process("sh");
+///
+/// kernel.overrun(pmon_core::Cpu(0), 1);
+/// kernel.fork(shell);
+/// fd_socket.pump()?;
+///
+/// let mut buffer = [0; 1024];
+/// let mut next = || recv(&consumer, &mut buffer[..], RecvFlags::empty()).map(|(_, len)| len);
+/// assert_eq!(next(), Err(Errno::NOBUFS));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// All events are sent at once, and the buffer of the real socket decides what is dropped: the
+/// consumer sets `SO_RCVBUF` and `NETLINK_NO_ENOBUFS` itself. What differs from a socket of
+/// `NETLINK_CONNECTOR`:
+///
+/// - The consumer sends requests without an address. What it sends to an explicit address has no
+///   effect, port 0 included.
+/// - There is no end of file: [`Fault::End`](crate::Fault::End), and dropping this value, leave the
+///   consumer waiting. That the consumer has closed its end is not noticed.
+/// - `SO_RCVBUF` and `SK_MEMINFO_RMEM_ALLOC` are 1,664 bytes higher (2 datagrams), after a change
+///   by the consumer from the next pump on. Two such notifications make it possible to drop a
+///   datagram while the buffer is empty; dropping this value queues them, as `NLMSG_NOOP` messages.
+///   They take two POSIX message queues per socket, of 256 per system.
+/// - `SO_ATTACH_FILTER` fails with `EPERM`: a filter cuts off what the kernel appends. `bind` fails
+///   with `EINVAL` for another port than the process's id or the one in `getsockname`.
+/// - `getpeername` returns a port, and `SO_PROTOCOL` is `NETLINK_KOBJECT_UEVENT`.
+/// - A datagram of more than 1,996 bytes makes [`FdSocket::pump`] fail with `EMSGSIZE`. All
+///   datagrams of user space come from the port of the first one.
+/// - [`FdSocket::pump`] fails with `EPERM` after this process has changed its effective user id.
+///
+/// # Datagrams in transit through a pair
 /// A transferred datagram has left the fake socket's buffer and waits in the socket pair. The pair
 /// holds no more than the smallest buffer of a socket: on Linux 6.18, 6 events, or one datagram of
 /// more than 4576 bytes and one event before it. Therefore the consumer can fall behind by this
@@ -76,7 +124,7 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 /// ends when the fake socket's buffer is empty, even if the consumer has not read the datagrams in
 /// transit.
 ///
-/// # Differences from a netlink socket
+/// # Differences of a pair from a netlink socket
 /// - `ENOBUFS` is never returned; no socket of another family returns it. [`OverrunSignal`] decides
 ///   how an overrun shows.
 /// - `recvfrom` returns no sender address (its length is 0), so that datagrams from user space and
@@ -86,25 +134,38 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 ///   gives access to its options.
 /// - A request that `sendto` on a netlink socket would refuse is accepted and has no effect.
 ///   `sendto` with an address fails.
-/// - Calls are never interrupted: [`Fault::Eintr`](crate::Fault::Eintr) has no effect.
-///   [`Fault::Eagain`](crate::Fault::Eagain) makes calls of [`FdSocket::pump`] transfer no
-///   datagram.
+/// - Calls are never interrupted, on a netlink socket neither:
+///   [`Fault::Eintr`](crate::Fault::Eintr) has no effect. [`Fault::Eagain`](crate::Fault::Eagain)
+///   makes calls of [`FdSocket::pump`] transfer no datagram.
 /// - An empty datagram, which [`Fault::Truncate`](crate::Fault::Truncate) can produce, looks like
 ///   the end of file.
 ///
-/// After [`Fault::End`](crate::Fault::End), or when this value is dropped, the consumer is at end
-/// of file: once it has read everything, `recv` returns 0. If this value was dropped, `send` then
-/// fails with `EPIPE`, without a signal.
+/// After [`Fault::End`](crate::Fault::End), or when this value is dropped, the consumer of a pair
+/// is at end of file: once it has read everything, `recv` returns 0. If this value was dropped,
+/// `send` then fails with `EPIPE`, without a signal.
 #[derive(Debug)]
 pub struct FdSocket {
     socket: Socket,
-    end: OwnedFd,
+    end: End,
     consumer: Option<OwnedFd>,
-    overrun_signal: OverrunSignal,
-    /// Whether an `NLMSG_OVERRUN` is still to be sent.
-    overrun_pending: bool,
     state: FdSocketState,
     request: Box<[u8]>,
+}
+
+/// The kernel's side of the consumer's descriptor.
+#[derive(Debug)]
+enum End {
+    Pair(PairEnd),
+    Netlink(NetlinkEnd),
+}
+
+/// The kind of socket behind the consumer's descriptor of an [`FdSocket`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FdSocketFamily {
+    /// A real netlink socket: overruns return `ENOBUFS`.
+    Netlink,
+    /// A `SOCK_SEQPACKET` pair of `AF_UNIX` sockets, which every system allows.
+    Unix,
 }
 
 /// How an [`FdSocket`] shows an overrun, which is `ENOBUFS` on a netlink socket.
@@ -163,18 +224,33 @@ impl FdSocket {
         Ok(Self { consumer: Some(consumer), ..Self::over(socket, end)? })
     }
 
+    pub(crate) fn open_netlink(mut socket: Socket) -> Result<Self, NativeSocketError> {
+        let failed = NativeSocketStep::Setup.failed();
+        let native = NativeSocket::new()?;
+        let consumer =
+            native.receiver().map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        socket.bind(0, PROC_GROUP).map_err(&failed)?;
+        // The buffer of the real socket decides what is dropped.
+        socket.force_rcvbuf(i32::MAX).map_err(&failed)?;
+        Ok(Self { consumer: Some(consumer), ..Self::with_end(socket, End::Netlink(NetlinkEnd::new(native))) })
+    }
+
     pub(crate) fn over(mut socket: Socket, end: OwnedFd) -> io::Result<Self> {
         socket.bind(0, PROC_GROUP)?;
-        set_socket_send_buffer_size(&end, 0)?;
-        Ok(Self {
-            socket,
-            end,
-            consumer: None,
-            overrun_signal: OverrunSignal::default(),
-            overrun_pending: false,
-            state: FdSocketState::Open,
-            request: vec![0; MAX_REQUEST].into(),
-        })
+        Ok(Self::with_end(socket, End::Pair(PairEnd::new(end)?)))
+    }
+
+    fn with_end(socket: Socket, end: End) -> Self {
+        let request = vec![0; MAX_REQUEST].into();
+        Self { socket, end, consumer: None, state: FdSocketState::Open, request }
+    }
+
+    /// Returns the kind of socket that the consumer has.
+    pub fn family(&self) -> FdSocketFamily {
+        match self.end {
+            End::Netlink(_) => FdSocketFamily::Netlink,
+            End::Pair(_) => FdSocketFamily::Unix,
+        }
     }
 
     /// Returns the consumer's end on the first call, and `None` afterwards.
@@ -182,9 +258,11 @@ impl FdSocket {
         self.consumer.take()
     }
 
-    /// Sets how coming overruns are shown.
+    /// Sets how coming overruns are shown. A netlink socket always returns `ENOBUFS`.
     pub fn set_overrun_signal(&mut self, overrun_signal: OverrunSignal) {
-        self.overrun_signal = overrun_signal;
+        if let End::Pair(end) = &mut self.end {
+            end.overrun_signal = overrun_signal;
+        }
     }
 
     /// Returns the socket of the fake kernel.
@@ -228,14 +306,17 @@ impl FdSocket {
     fn transfer_requests(&mut self) -> io::Result<usize> {
         let mut requests = 0;
         while self.state != FdSocketState::Closed && requests < MAX_REQUESTS_PER_PUMP {
-            match recv(&self.end, &mut self.request[..], RecvFlags::DONTWAIT) {
-                // Without POLLRDHUP it is an empty request, which looks the same.
-                Ok((0, _)) if is_ready(self.end.as_fd(), PollFlags::RDHUP)? => self.close(),
-                Ok((len, _)) => {
+            let received = match &self.end {
+                End::Pair(end) => end.receive(&mut self.request),
+                End::Netlink(end) => end.receive(&mut self.request),
+            };
+            match received {
+                Ok(Some(len)) => {
                     // The consumer's `send` has returned; its error cannot be reported any more.
                     let _ = self.socket.send(&self.request[..len]);
                     requests += 1;
                 }
+                Ok(None) => self.close(),
                 Err(Errno::AGAIN) => break,
                 // ECONNRESET: the consumer closed its end with datagrams unread. Its requests
                 // follow.
@@ -246,7 +327,7 @@ impl FdSocket {
         Ok(requests)
     }
 
-    /// Sends queued datagrams to the consumer until the socket pair is full.
+    /// Sends queued datagrams to the consumer, as far as there is space.
     fn transfer_datagrams(&mut self, datagrams: &mut usize) -> Result<PumpBlockedOn, Errno> {
         let returns_eagain = self.socket.with(|socket| {
             socket.eintr_calls = 0;
@@ -257,82 +338,23 @@ impl FdSocket {
         if returns_eagain {
             return Ok(PumpBlockedOn::NextPump);
         }
-        let Self { socket, end, overrun_signal, overrun_pending, state, .. } = self;
-        loop {
-            if *overrun_pending {
-                if !send_datagram(end.as_fd(), &message(NLMSG_OVERRUN, &[]))? {
-                    return Ok(PumpBlockedOn::Consumer);
-                }
-                *overrun_pending = false;
-                *datagrams += 1;
-            }
-            // A datagram that cannot be sent stays in the queue.
-            let mut sent = Ok(true);
-            let (drained, ended) = socket.with(|socket| {
-                let drained = socket.queue.drain(|datagram| {
-                    sent = send_datagram(end.as_fd(), datagram.bytes());
-                    sent == Ok(true)
-                });
-                (drained, socket.ended)
-            });
-            match drained {
-                Ok(drained) => *datagrams += drained,
-                Err(Errno::NOBUFS) => {
-                    *overrun_pending = *overrun_signal == OverrunSignal::Message;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            if !sent? {
-                return Ok(PumpBlockedOn::Consumer);
-            }
-            if ended {
-                shutdown(&*end, Shutdown::Write)?;
-                *state = FdSocketState::AtEnd;
-            }
-            return Ok(PumpBlockedOn::Kernel);
+        let blocked_on = match &mut self.end {
+            End::Pair(end) => end.transfer(&self.socket, datagrams)?,
+            End::Netlink(end) => return end.transfer(&self.socket, datagrams),
+        };
+        if blocked_on == PumpBlockedOn::ConsumerClose {
+            self.state = FdSocketState::AtEnd;
         }
+        Ok(blocked_on)
     }
 }
 
 impl AsFd for FdSocket {
     /// Returns this side's end: readable when the consumer has sent a request or closed its end.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.end.as_fd()
-    }
-}
-
-/// Sends a datagram, or returns `false` if the socket pair is full.
-fn send_datagram(end: BorrowedFd<'_>, datagram: &[u8]) -> Result<bool, Errno> {
-    let sent = match try_send(end, datagram) {
-        Err(Errno::MSGSIZE) => {
-            // The datagram is longer than the whole send buffer. POLLOUT means that at least three
-            // quarters of the buffer are free: at most one event is in transit, and no other long
-            // datagram.
-            if !is_ready(end, PollFlags::OUT)? {
-                return Ok(false);
-            }
-            // The kernel doubles the requested size, and adds its overhead to the datagram's.
-            set_socket_send_buffer_size(end, datagram.len() / 2 + 32)?;
-            let sent = try_send(end, datagram);
-            set_socket_send_buffer_size(end, 0)?;
-            sent
+        match &self.end {
+            End::Pair(end) => end.as_fd(),
+            End::Netlink(end) => end.as_fd(),
         }
-        sent => sent,
-    };
-    match sent {
-        Ok(_) => Ok(true),
-        Err(Errno::AGAIN) => Ok(false),
-        Err(error) => Err(error),
     }
-}
-
-/// Polls one descriptor without waiting; returns whether any of `flags` is set.
-fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> Result<bool, Errno> {
-    let mut fd = [PollFd::from_borrowed_fd(fd, flags)];
-    Ok(retry_on_intr(|| poll(&mut fd, Some(&Timespec::default())))? > 0)
-}
-
-fn try_send(end: BorrowedFd<'_>, datagram: &[u8]) -> Result<usize, Errno> {
-    retry_on_intr(|| send(end, datagram, SendFlags::DONTWAIT | SendFlags::NOSIGNAL))
 }

@@ -13,7 +13,7 @@ use super::{FdSocket, PumpBlockedOn};
 use crate::netlink::notifier::Notifier;
 
 /// A thread that pumps an [`FdSocket`]; dropping this value stops the thread and closes the
-/// descriptor's other end.
+/// kernel's side.
 #[derive(Debug)]
 pub struct PumpThread {
     thread: Option<JoinHandle<io::Result<FdSocket>>>,
@@ -55,7 +55,7 @@ impl FdSocket {
 }
 
 impl PumpThread {
-    /// Waits until the consumer has closed its end.
+    /// Waits until the consumer has closed its end, which is not noticed on a netlink socket.
     ///
     /// # Errors
     /// As [`FdSocket::pump`].

@@ -10,6 +10,7 @@ use pmon_core::{Cpu, MonoNs, Seq, Tgid};
 use crate::faults::injector::FaultInjector;
 use crate::faults::script::FaultScript;
 use crate::fd_socket::FdSocket;
+use crate::native_socket::NativeSocketError;
 use crate::netlink::connector::{Connector, lock};
 use crate::netlink::socket::Socket;
 
@@ -105,6 +106,15 @@ impl Kernel {
     /// As [`Kernel::fd_socket`].
     pub fn nonblocking_fd_socket(&self) -> io::Result<FdSocket> {
         FdSocket::open(self.socket(), true)
+    }
+
+    /// Opens a real netlink socket as a file descriptor, bound to the group of process events, on
+    /// which overruns return `ENOBUFS`.
+    ///
+    /// # Errors
+    /// Returns an error if this system does not allow it: [`Kernel::fd_socket`] is the alternative.
+    pub fn netlink_fd_socket(&self) -> Result<FdSocket, NativeSocketError> {
+        FdSocket::open_netlink(self.socket())
     }
 
     /// Opens a socket for the consumer at the other end of an established `SOCK_SEQPACKET`

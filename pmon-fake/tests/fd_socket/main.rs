@@ -1,5 +1,6 @@
 //! Consumers that read the file descriptor of an `FdSocket`.
 
+mod netlink;
 mod pump;
 mod pump_thread;
 

@@ -89,7 +89,7 @@ fn a_blocking_read_waits_for_the_next_event_and_for_the_end_of_file() {
         assert_eq!(event(&receiver.recv_timeout(TIMEOUT).unwrap()).seq.0, number);
     }
     kernel.end_of_file();
-    assert_eq!(receiver.recv_timeout(TIMEOUT).unwrap(), []);
+    assert_eq!(receiver.recv_timeout(TIMEOUT).unwrap(), b"");
     reader.join().unwrap();
     pump_thread.wait().unwrap();
 }

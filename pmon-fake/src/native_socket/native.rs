@@ -1,0 +1,205 @@
+//! A netlink socket for a program under test, and the kernel's side of it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{RecvFlags, SendFlags, bind, connect, getsockname, recv, sendto};
+
+use super::overrun::OverrunInjector;
+use super::sender::{KernelSender, message};
+use super::sys;
+use super::tag_filter::{Tag, attach_tag_filter};
+use super::{NativeSocketError, NativeSocketStep, NetNamespace};
+use crate::netlink::message::PROC_GROUP;
+use crate::netlink::receive_queue::{MemInfo, QueuedDatagram};
+
+/// The tag of the only receiver in the namespace.
+const TAG: Tag = Tag(0);
+/// Length of the header that the kernel removes from a message.
+const HEADER_LEN: usize = 16;
+
+/// A real netlink socket in a network namespace of its own, and the kernel's side of it.
+///
+/// The program's end is bound to the group of process events. What this value sends arrives there
+/// as if from the kernel, or is dropped while the buffer is full. The end is connected to a socket
+/// of this value, which receives what the program sends without an address. What the program sends
+/// to an explicit address, port 0 included, has no effect.
+#[derive(Debug)]
+pub struct NativeSocket {
+    /// A copy of the program's end.
+    receiver: OwnedFd,
+    kernel: KernelSender,
+    /// Receives the program's requests.
+    requests: OwnedFd,
+    /// Sends datagrams of user space, once it is bound.
+    user: OwnedFd,
+    user_is_bound: bool,
+    injector: OverrunInjector,
+    /// `SK_MEMINFO_DROPS` after the last call.
+    drops: u32,
+    /// Whether a datagram was dropped since the queue was last seen empty.
+    maybe_congested: bool,
+    buffer: Vec<u8>,
+}
+
+impl NativeSocket {
+    /// Opens a socket, and checks that a datagram arrives as it was sent.
+    ///
+    /// # Errors
+    /// Returns an error if this system does not allow such sockets.
+    pub fn new() -> Result<Self, NativeSocketError> {
+        let namespace = NetNamespace::new()?;
+        let [receiver, kernel, requests, user] = [(); 4].map(|()| namespace.open_socket());
+        let (receiver, kernel, requests, user) = (receiver?, kernel?, requests?, user?);
+        drop(namespace);
+        let setup = NativeSocketStep::Setup.failed();
+        attach_tag_filter(&receiver, TAG).map_err(&setup)?;
+        let port = std::process::id();
+        bind(&receiver, &SocketAddrNetlink::new(port, PROC_GROUP)).map_err(&setup)?;
+        bind(&requests, &SocketAddrNetlink::new(0, 0)).map_err(&setup)?;
+        let peer = getsockname(&requests).and_then(SocketAddrNetlink::try_from).map_err(&setup)?;
+        connect(&receiver, &SocketAddrNetlink::new(peer.pid(), 0)).map_err(&setup)?;
+        let mut kernel = KernelSender::new(kernel).map_err(&setup)?;
+        let truesize = test(&receiver, &mut kernel)?;
+        let injector = OverrunInjector::new(&receiver, truesize)?;
+        Ok(Self {
+            receiver,
+            kernel,
+            requests,
+            user,
+            user_is_bound: false,
+            injector,
+            drops: 0,
+            maybe_congested: false,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Returns another descriptor of the program's end.
+    ///
+    /// # Errors
+    /// Returns an error if this process has no descriptor left.
+    pub fn receiver(&self) -> std::io::Result<OwnedFd> {
+        self.receiver.try_clone()
+    }
+
+    /// Returns `SO_MEMINFO` of the program's end, which includes the
+    /// [charge](OverrunInjector::charge).
+    ///
+    /// # Errors
+    /// Returns the error of `getsockopt`.
+    pub fn memory(&self) -> Result<MemInfo, Errno> {
+        sys::memory(&self.receiver)
+    }
+
+    /// Prepares for datagrams: takes account of the program's `SO_RCVBUF`.
+    ///
+    /// # Errors
+    /// Returns the error of a system call.
+    pub(crate) fn begin(&mut self) -> Result<(), Errno> {
+        self.injector.raise_rcvbuf(&self.receiver)
+    }
+
+    /// Sends a datagram from the kernel; the kernel drops it if the buffer is full.
+    ///
+    /// # Errors
+    /// `EMSGSIZE` for a datagram of more than [`MAX_DATAGRAM`](super::MAX_DATAGRAM) bytes, or
+    /// another error of `send`.
+    pub fn send(&mut self, datagram: &[u8]) -> Result<(), Errno> {
+        self.kernel.send(TAG, datagram)
+    }
+
+    /// Sends a datagram from user space, from `port`. The port of the first such datagram is the
+    /// port of all that follow.
+    ///
+    /// # Errors
+    /// As [`NativeSocket::send`], and `EADDRINUSE` if the port is the program's own.
+    pub fn send_from(&mut self, port: u32, datagram: &[u8]) -> Result<(), Errno> {
+        if !self.user_is_bound {
+            bind(&self.user, &SocketAddrNetlink::new(port, 0))?;
+            self.user_is_bound = true;
+        }
+        // The kernel appends nothing here.
+        message(&mut self.buffer, TAG, datagram)?;
+        self.buffer.extend(b"SEQNUM=00000000000000000000\0");
+        // The namespace has no socket with the destination port, so that no other socket and not
+        // the kernel get the datagram.
+        let destination = SocketAddrNetlink::new(u32::MAX, PROC_GROUP);
+        let bytes = &self.buffer[HEADER_LEN..];
+        match retry_on_intr(|| sendto(&self.user, bytes, SendFlags::NOSIGNAL, &destination)) {
+            Ok(_) | Err(Errno::CONNREFUSED) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a datagram of the model, from the port that it has there.
+    pub(crate) fn deliver(&mut self, datagram: &QueuedDatagram) -> Result<(), Errno> {
+        match datagram.sender {
+            0 => self.send(datagram.bytes()),
+            port => self.send_from(port, datagram.bytes()),
+        }
+    }
+
+    /// Makes the program's next receive call return `ENOBUFS`, before the datagrams in its queue,
+    /// and counts `drops`, at least 1.
+    ///
+    /// # Errors
+    /// Returns the error of a system call.
+    pub fn report_overrun(&mut self, drops: u64) -> Result<(), Errno> {
+        self.observe_drops()?;
+        self.injector.inject(&self.receiver, &mut self.kernel, TAG, drops, self.maybe_congested)?;
+        self.drops = self.memory()?.drops;
+        Ok(())
+    }
+
+    /// Ends a series of datagrams.
+    ///
+    /// # Errors
+    /// Returns the kernel's refusal of a datagram.
+    pub(crate) fn finish(&mut self) -> Result<(), Errno> {
+        self.observe_drops()?;
+        self.kernel.take_error()
+    }
+
+    /// Notes whether the socket may be congested.
+    fn observe_drops(&mut self) -> Result<(), Errno> {
+        let MemInfo { rmem_alloc, drops, .. } = self.memory()?;
+        self.maybe_congested |= drops != self.drops;
+        self.maybe_congested &= rmem_alloc as usize > self.injector.charge();
+        self.drops = drops;
+        Ok(())
+    }
+
+    /// Receives what the program has sent, without waiting.
+    ///
+    /// # Errors
+    /// `EAGAIN` if the program has sent nothing.
+    pub fn receive_request(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        recv(&self.requests, buffer, RecvFlags::DONTWAIT).map(|(len, _)| len)
+    }
+}
+
+impl AsFd for NativeSocket {
+    /// Returns a descriptor that is readable when the program has sent a request.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.requests.as_fd()
+    }
+}
+
+/// Sends a datagram of the length of an event, and receives it; returns the bytes of receive buffer
+/// that it occupied.
+fn test(receiver: &OwnedFd, kernel: &mut KernelSender) -> Result<u32, NativeSocketError> {
+    let sent: [u8; pmon_core::wire::EVENT_DATAGRAM_LEN] = std::array::from_fn(|index| index as u8);
+    let send = NativeSocketStep::Send.failed();
+    kernel.send(TAG, &sent).map_err(&send)?;
+    kernel.take_error().map_err(&send)?;
+    let receive = NativeSocketStep::Receive.failed();
+    let truesize = sys::memory(receiver).map_err(&receive)?.rmem_alloc;
+    let mut received = [0; 256];
+    let (len, _) = recv(receiver, &mut received[..], RecvFlags::DONTWAIT).map_err(&receive)?;
+    if received[..len] != sent {
+        return Err(receive(Errno::PROTO));
+    }
+    Ok(truesize)
+}

@@ -1,0 +1,198 @@
+//! System calls without a safe wrapper: the helper process, socket options, and message queues.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::{size_of, size_of_val, zeroed};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use libc::{c_int, c_void, socklen_t};
+use rustix::io::Errno;
+
+use super::overrun::COOKIE_LEN;
+use crate::netlink::receive_queue::MemInfo;
+
+/// `CLONE_CLEAR_SIGHAND`, since Linux 5.5.
+const CLEAR_SIGHAND: u64 = 1 << 32;
+/// `SO_MEMINFO`, and the indexes of its values.
+const SO_MEMINFO: c_int = 55;
+const MEMINFO_RMEM_ALLOC: usize = 0;
+const MEMINFO_RCVBUF: usize = 1;
+const MEMINFO_DROPS: usize = 8;
+
+fn check(result: impl Into<i64>) -> Result<i64, Errno> {
+    let result = result.into();
+    if result >= 0 {
+        return Ok(result);
+    }
+    Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
+
+/// A child process in new namespaces; dropping this value waits until the child has ended.
+#[derive(Debug)]
+pub(super) struct HelperProcess(OwnedFd);
+
+impl HelperProcess {
+    /// Forks a child in a new user and a new network namespace, which closes all descriptors but
+    /// `end` and runs `child`.
+    ///
+    /// Only the calling thread is copied. Another thread may have held a lock, such as the
+    /// allocator's: `child` must not allocate and must call only the kernel.
+    pub(super) fn spawn(end: BorrowedFd<'_>, child: &dyn Fn()) -> Result<Self, Errno> {
+        let mut pidfd: c_int = -1;
+        // SAFETY: a plain C struct of integers, for which all zeros is valid.
+        let mut args: libc::clone_args = unsafe { zeroed() };
+        // Without CLEAR_SIGHAND, the child would run this process's signal handlers.
+        args.flags = (libc::CLONE_PIDFD | libc::CLONE_NEWUSER | libc::CLONE_NEWNET) as u64 | CLEAR_SIGHAND;
+        args.pidfd = (&raw mut pidfd) as u64;
+        // SAFETY: without CLONE_VM the child has its own memory, and without a new stack it
+        // continues on its copy of this one. The caller guarantees what `child` does; the child
+        // never returns.
+        let pid = check(unsafe {
+            libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
+        })?;
+        if pid == 0 {
+            let end = end.as_raw_fd() as u32;
+            let ranges = [end.checked_sub(1).map(|last| (0, last)), Some((end + 1, u32::MAX))];
+            for (first, last) in ranges.into_iter().flatten() {
+                // SAFETY: the child uses no descriptor but `end`, and drops none.
+                unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            }
+            child();
+            exit_helper();
+        }
+        // SAFETY: the kernel has just created the descriptor, and nothing else owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(pidfd) }))
+    }
+}
+
+/// Ends the helper.
+pub(super) fn exit_helper() -> ! {
+    // SAFETY: ends the child at once, without the exit handlers of the process that forked it.
+    unsafe { libc::_exit(0) }
+}
+
+impl Drop for HelperProcess {
+    fn drop(&mut self) {
+        // SAFETY: a plain C struct, for which all zeros is valid.
+        let mut info: libc::siginfo_t = unsafe { zeroed() };
+        let flags = libc::WEXITED | libc::__WALL;
+        loop {
+            // SAFETY: the struct lives until the call returns.
+            let waited = check(unsafe {
+                libc::waitid(libc::P_PIDFD, self.0.as_raw_fd() as libc::id_t, &raw mut info, flags)
+            });
+            if waited != Err(Errno::INTR) {
+                return;
+            }
+        }
+    }
+}
+
+fn set_option<T>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> Result<(), Errno> {
+    // SAFETY: the kernel reads the value, which is borrowed until the call returns.
+    check(unsafe {
+        let len = size_of_val(value) as socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast(), len)
+    })?;
+    Ok(())
+}
+
+fn option<T: Copy>(socket: BorrowedFd<'_>, level: c_int, name: c_int, mut value: T) -> Result<T, Errno> {
+    let mut len = size_of::<T>() as socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to the value, whose type, one of this module's
+    // callers, is made of integers.
+    check(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len)
+    })?;
+    Ok(value)
+}
+
+/// Returns `SO_MEMINFO` of a socket.
+///
+/// # Errors
+/// Returns the error of `getsockopt`.
+pub fn memory(socket: impl AsFd) -> Result<MemInfo, Errno> {
+    let values = option(socket.as_fd(), libc::SOL_SOCKET, SO_MEMINFO, [0_u32; 16])?;
+    Ok(MemInfo {
+        rmem_alloc: values[MEMINFO_RMEM_ALLOC],
+        rcvbuf: values[MEMINFO_RCVBUF],
+        drops: values[MEMINFO_DROPS],
+    })
+}
+
+/// Returns whether `NETLINK_NO_ENOBUFS` is set.
+///
+/// # Errors
+/// Returns the error of `getsockopt`.
+pub fn no_enobufs(socket: impl AsFd) -> Result<bool, Errno> {
+    Ok(option(socket.as_fd(), libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, 0_i32)? != 0)
+}
+
+/// Sets `NETLINK_NO_ENOBUFS`, which also ends congestion.
+///
+/// # Errors
+/// Returns the error of `setsockopt`.
+pub fn set_no_enobufs(socket: impl AsFd, on: bool) -> Result<(), Errno> {
+    set_option(socket.as_fd(), libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, &i32::from(on))
+}
+
+/// Attaches a classic filter.
+pub(super) fn attach_filter(socket: BorrowedFd<'_>, filter: &[libc::sock_filter]) -> Result<(), Errno> {
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// Sets `SO_LOCK_FILTER`.
+pub(super) fn lock_filter(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &1_i32)
+}
+
+/// A POSIX message queue without a name.
+#[derive(Debug)]
+pub(super) struct MessageQueue(OwnedFd);
+
+impl MessageQueue {
+    /// Opens the smallest queue.
+    pub(super) fn open() -> Result<Self, Errno> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("pmon-{}-{number}", std::process::id());
+            let name = CString::new(name).unwrap_or_default();
+            let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
+            // SAFETY: a plain C struct of integers, for which all zeros is valid.
+            let mut attributes: libc::mq_attr = unsafe { zeroed() };
+            (attributes.mq_maxmsg, attributes.mq_msgsize) = (1, 1);
+            // SAFETY: name and attributes are borrowed until the call returns.
+            let queue = check(unsafe {
+                libc::syscall(libc::SYS_mq_open, name.as_ptr(), flags, 0o600, &raw const attributes)
+            });
+            match queue {
+                // Left behind by a process with the same id that was killed.
+                Err(Errno::EXIST) => continue,
+                queue => {
+                    // SAFETY: the kernel has just created the descriptor, and nothing else owns it.
+                    let queue = unsafe { OwnedFd::from_raw_fd(queue? as c_int) };
+                    // SAFETY: the name is borrowed until the call returns.
+                    unsafe { libc::syscall(libc::SYS_mq_unlink, name.as_ptr()) };
+                    return Ok(Self(queue));
+                }
+            }
+        }
+    }
+
+    /// Registers a notification for a netlink socket. The call blocks while the socket's buffer is
+    /// full.
+    pub(super) fn notify(&self, socket: BorrowedFd<'_>, cookie: &[u8; COOKIE_LEN]) -> Result<(), Errno> {
+        // SAFETY: a plain C struct, for which all zeros is valid.
+        let mut event: libc::sigevent = unsafe { zeroed() };
+        event.sigev_notify = libc::SIGEV_THREAD;
+        event.sigev_signo = socket.as_raw_fd();
+        event.sigev_value.sival_ptr = cookie.as_ptr().cast_mut().cast::<c_void>();
+        // SAFETY: the kernel copies the event and the cookie, which are borrowed until the call
+        // returns.
+        check(unsafe { libc::syscall(libc::SYS_mq_notify, self.0.as_raw_fd(), &raw const event) })?;
+        Ok(())
+    }
+}
