@@ -7,6 +7,8 @@ use pmon_core::{Task, Tgid, Tid};
 
 use super::id_map::IdMap;
 
+mod ids;
+
 const INIT: Tgid = Tgid(1);
 /// The lowest id given out after ids have wrapped (`RESERVED_PIDS`), and the first one given out.
 const FIRST_ID: u32 = 300;
