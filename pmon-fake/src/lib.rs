@@ -19,8 +19,10 @@ pub mod native_socket;
 mod netlink;
 
 pub use fake_source::FakeSource;
-pub use faults::script::{Amount, Fault, FaultRule, FaultScript, Trigger};
-pub use faults::script_toml::FaultScriptError;
+pub use faults::amount::Amount;
+pub use faults::place::{EventPlace, EventProcess};
+pub use faults::script::{Fault, FaultCount, FaultRule, FaultScript, Trigger};
+pub use faults::script_error::FaultScriptError;
 pub use fd_socket::{
     FdSocket, FdSocketFamily, FdSource, OverrunSignal, PumpBlockedOn, PumpResult, PumpThread,
 };

@@ -131,8 +131,8 @@ fn a_forged_event_has_a_port_and_the_next_sequence_number() {
 
 #[test]
 fn control_messages_are_those_of_netlink() {
-    let check = |fault| -> Result<(), WireError> {
-        let (_, mut socket) = inject(fault);
+    let check = |fault: Fault| -> Result<(), WireError> {
+        let (_, mut socket) = inject(fault.clone());
         let (bytes, sender) = datagrams(&mut socket).swap_remove(2);
         let message = messages(&bytes, ByteOrder::NATIVE).next().unwrap()?;
         match fault {
@@ -206,7 +206,8 @@ fn maximal_amounts_neither_overflow_nor_hang() {
         Fault::Eintr(most),
         Fault::Eagain(most),
         Fault::Eagain(most),
-        Fault::Step(most),
+        Fault::Step(std::time::Duration::MAX.into()),
+        Fault::Lose(0.into()),
         Fault::NoMemory(most),
         Fault::Overrun(most),
         Fault::Hold(most),

@@ -6,6 +6,7 @@ use pmon_core::batch::Batch;
 use pmon_core::wire::{EVENT_DATAGRAM_LEN, Event};
 use pmon_core::{Cpu, MonoNs, Seq};
 
+use crate::faults::place::EventProcess;
 use crate::netlink::connector::Connector;
 
 /// Feeds external events, such as those of a capture, to a [`Kernel`](crate::Kernel).
@@ -21,7 +22,19 @@ impl EventFeed<'_> {
     /// themselves are shifted by the count of this kernel's own events on that CPU.
     #[inline]
     pub fn emit(&mut self, event: &Event) -> bool {
-        self.0.emit_external(event)
+        self.emit_of(event, EventProcess::default())
+    }
+
+    /// Emits an event as [`EventFeed::emit`], with what is known about its process, for the places
+    /// of a fault script.
+    #[inline]
+    pub fn emit_of(&mut self, event: &Event, process: EventProcess<'_>) -> bool {
+        self.0.emit_external(event, process)
+    }
+
+    /// Returns whether the faults depend on the processes passed to [`EventFeed::emit_of`].
+    pub fn needs_processes(&self) -> bool {
+        self.0.faults.uses_processes
     }
 
     /// Emits an event as encoded by [`Event::encode`], bypassing the queue of the kernel's only
@@ -37,7 +50,12 @@ impl EventFeed<'_> {
 
     /// Emits a datagram of any form as one of the kernel.
     pub fn emit_datagram(&mut self, bytes: &[u8]) {
-        self.0.emit_external_datagram(bytes);
+        self.emit_datagram_of(bytes, EventProcess::default());
+    }
+
+    /// Emits a datagram as [`EventFeed::emit_datagram`], with what is known about its process.
+    pub fn emit_datagram_of(&mut self, bytes: &[u8], process: EventProcess<'_>) {
+        self.0.emit_external_datagram(bytes, process);
     }
 
     /// Leaves out the CPU's next `events` external events, without a gap in the sequence numbers.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use pmon_core::{Cpu, MonoNs, Seq, Tgid};
 
 use crate::faults::injector::FaultInjector;
-use crate::faults::script::FaultScript;
+use crate::faults::place::EventPlace;
+use crate::faults::script::{FaultCount, FaultScript};
 use crate::fd_socket::FdSocket;
 use crate::native_socket::NativeSocketError;
 use crate::netlink::connector::{Connector, lock};
@@ -135,6 +136,12 @@ impl Kernel {
         self.lock().set_faults(FaultInjector::new(script, seed));
     }
 
+    /// Returns how often each rule of the current script has fired, in the order of
+    /// [`FaultScript::rules`].
+    pub fn fault_counts(&self) -> Vec<FaultCount> {
+        self.lock().faults.counts()
+    }
+
     /// Returns the number of events that happened so far, including those that were not emitted.
     pub fn events_happened(&self) -> u64 {
         self.lock().events
@@ -222,6 +229,60 @@ impl Kernel {
     /// `ENOBUFS`.
     pub fn overrun(&mut self, cpu: Cpu, events: u64) {
         self.lock().overrun(cpu, events);
+    }
+
+    /// Loses the next `events` events: they happen, and each socket drops them as if its buffer
+    /// were full.
+    ///
+    /// Their sequence numbers are missing, and each listener counts the drops and receives
+    /// `ENOBUFS`. As after any overrun, a socket then drops everything until a receive call leaves
+    /// its queue empty, unless it has set `NETLINK_NO_ENOBUFS`.
+    ///
+    /// ```
+    /// use pmon_fake::{Errno, Kernel, RecvFlags};
+    ///
+    /// let mut kernel = Kernel::new(1);
+    /// let mut socket = kernel.socket();
+    /// socket.listen()?;
+    /// let shell = kernel.add_process("sh");
+    /// # socket.recv(&mut [0; 128], RecvFlags::empty())?;
+    ///
+    /// kernel.lose(1);
+    /// let child = kernel.fork(shell);
+    /// assert_eq!(socket.recv(&mut [0; 128], RecvFlags::empty()), Err(Errno::NOBUFS));
+    /// kernel.exit(child, 0); // The consumer has missed the fork, and receives the exit.
+    /// # assert_eq!(socket.recv(&mut [0; 128], RecvFlags::empty()).map(|event| event.len), Ok(76));
+    /// # assert_eq!(socket.memory().drops, 1);
+    /// # Ok::<(), Errno>(())
+    /// ```
+    pub fn lose(&mut self, events: u64) {
+        self.lock().faults.losses.lose(None, events);
+    }
+
+    /// Loses the next events, as [`Kernel::lose`], up to but not including the one that `place`
+    /// names.
+    ///
+    /// ```
+    /// use pmon_core::wire::EventKind;
+    /// use pmon_fake::{Errno, EventPlace, Kernel, RecvFlags};
+    ///
+    /// let mut kernel = Kernel::new(1);
+    /// let mut socket = kernel.socket();
+    /// socket.listen()?;
+    /// let shell = kernel.add_process("sh");
+    /// kernel.lose_until(EventPlace::kind(EventKind::Exec).comm("make"));
+    ///
+    /// let child = kernel.fork(shell);
+    /// kernel.exec(child, "/usr/bin/env", &["env", "make"]);
+    /// assert_eq!(socket.memory().drops, 2);
+    /// # socket.recv(&mut [], RecvFlags::empty()).unwrap_err();
+    /// # socket.recv(&mut [], RecvFlags::empty())?;
+    /// kernel.exec(child, "/usr/bin/make", &["make"]);
+    /// assert_eq!(socket.memory().drops, 2);
+    /// # Ok::<(), Errno>(())
+    /// ```
+    pub fn lose_until(&mut self, place: EventPlace) {
+        self.lock().lose_until(place);
     }
 
     /// Makes `events` events of a CPU happen for which the kernel has no memory.

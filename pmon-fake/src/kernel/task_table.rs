@@ -71,6 +71,11 @@ impl FakeProcess {
         self.thread_index(tid).ok().map(|index| self.threads[index].1)
     }
 
+    /// Returns the name of the first thread, or after its end of the oldest one.
+    pub(crate) fn name(&self) -> Option<&[u8]> {
+        self.threads.first().map(|(_, comm)| comm.as_bytes())
+    }
+
     /// Returns the parent as the kernel's `real_parent`: the thread that forked this process, or
     /// after its end another thread of the same process.
     pub(crate) fn real_parent(&self) -> Task {

@@ -1,10 +1,12 @@
 //! The system calls of the model's processes, and the events that they emit.
 
-use pmon_core::wire::EventBody;
-use pmon_core::{Task, Tgid, Tid};
+use pmon_core::wire::{Event, EventBody};
+use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid, Tid};
 
 use super::Kernel;
 use super::task_table::{CredentialIds, FakeProcess};
+use crate::faults::place::EventProcess;
+use crate::netlink::connector::lock;
 
 /// The exit signal of a process's first thread.
 const SIGCHLD: u32 = 17;
@@ -170,8 +172,9 @@ impl Kernel {
 
     fn end_thread(&mut self, task: Task, code: u32) {
         let (signal, parent) = exit_signal_and_parent(task, self.tasks.process_of(task).real_parent());
-        self.tasks.end_thread(task);
+        // The event first: a place of a fault script can name the process by its name.
         self.emit(EventBody::Exit { task, code, signal, parent: Some(parent) });
+        self.tasks.end_thread(task);
     }
 
     /// Ends all threads of a process, the first one first.
@@ -185,8 +188,21 @@ impl Kernel {
     }
 
     fn emit(&mut self, body: EventBody) {
-        self.lock().emit_own(body);
+        let mut connector = lock(&self.connector);
+        let mut process = EventProcess::default();
+        if connector.faults.uses_processes
+            && let Some(known) = task_of(body).and_then(|task| self.tasks.get(task.tgid))
+        {
+            let args = known.cmdline.as_bytes();
+            process = EventProcess { comm: known.name(), args: (!args.is_empty()).then_some(args) };
+        }
+        connector.emit_own(body, process);
     }
+}
+
+/// Returns the task that an event is about.
+fn task_of(body: EventBody) -> Option<Task> {
+    Event { time: MonoNs(0), seq: Seq(0), cpu: Cpu(0), body }.task()
 }
 
 /// Returns the first thread of a process.

@@ -13,6 +13,7 @@ use pmon_core::{Cpu, MonoNs, Seq};
 use rustix::io::Errno;
 
 use crate::faults::injector::FaultState;
+use crate::faults::place::{ComingEvent, EventProcess};
 use crate::netlink::filter::ClassicFilter;
 use crate::netlink::message::{PROC_GROUP, set_seq};
 use crate::netlink::multicast::Multicast;
@@ -62,9 +63,12 @@ impl Connector {
     }
 
     /// Emits an event of this kernel on the current CPU.
-    pub(crate) fn emit_own(&mut self, body: EventBody) {
-        let cpu = self.current_cpu;
-        self.inject_faults(cpu);
+    pub(crate) fn emit_own(&mut self, body: EventBody, process: EventProcess<'_>) {
+        let (cpu, time) = (self.current_cpu, self.now);
+        self.inject_faults(cpu, || ComingEvent {
+            event: Some(Event { time, seq: Seq(0), cpu, body }),
+            process,
+        });
         self.tick();
         if !self.suppresses_event() {
             self.emit(cpu, body);
@@ -75,9 +79,13 @@ impl Connector {
     /// Emits an external event with its time and CPU, and its number as [`SequenceNumbers`] maps
     /// it; returns `false` if the event is not emitted.
     #[inline]
-    pub(crate) fn emit_external(&mut self, event: &Event) -> bool {
-        let Some(seq) = self.begin_external(event.cpu, event.seq, event.time) else { return false };
-        let Some(datagram) = (Event { seq, ..*event }).encode(ByteOrder::NATIVE) else { return false };
+    pub(crate) fn emit_external(&mut self, event: &Event, process: EventProcess<'_>) -> bool {
+        let coming = || ComingEvent { event: Some(*event), process };
+        let Some(seq) = self.begin_external(event.cpu, event.seq, event.time, coming) else { return false };
+        let Some(datagram) = (Event { seq, ..*event }).encode(ByteOrder::NATIVE) else {
+            self.faults.loses_event = false;
+            return false;
+        };
         self.broadcast(event.cpu, &datagram);
         self.release_due(event.cpu);
         true
@@ -90,7 +98,9 @@ impl Connector {
         let cpu = Cpu(u32_at(bytes, layout::CPU.start));
         let external = Seq(u32_at(bytes, layout::CN_SEQ.start));
         let time = u64_at(bytes, layout::TIMESTAMP_NS.start);
-        let Some(seq) = self.begin_external(cpu, external, MonoNs(time)) else { return true };
+        let coming =
+            || ComingEvent { event: Event::decode(bytes, ByteOrder::NATIVE).ok(), ..ComingEvent::default() };
+        let Some(seq) = self.begin_external(cpu, external, MonoNs(time), coming) else { return true };
         let mut copy;
         let mut bytes = bytes;
         if seq != external {
@@ -110,12 +120,13 @@ impl Connector {
     }
 
     /// Emits an external datagram of any form; one that is an event is numbered as such.
-    pub(crate) fn emit_external_datagram(&mut self, datagram: &[u8]) {
+    pub(crate) fn emit_external_datagram(&mut self, datagram: &[u8], process: EventProcess<'_>) {
         let Ok(event) = Event::decode(datagram, ByteOrder::NATIVE) else {
-            self.inject_faults(self.current_cpu);
+            self.inject_faults(self.current_cpu, ComingEvent::default);
             return self.broadcast(self.current_cpu, datagram);
         };
-        let Some(seq) = self.begin_external(event.cpu, event.seq, event.time) else { return };
+        let coming = || ComingEvent { event: Some(event), process };
+        let Some(seq) = self.begin_external(event.cpu, event.seq, event.time, coming) else { return };
         if seq == event.seq {
             self.broadcast(event.cpu, datagram);
         } else {
@@ -129,8 +140,14 @@ impl Connector {
     /// Applies due faults and advances the clock for an external event; returns its number here, or
     /// `None` if it is not emitted.
     #[inline]
-    fn begin_external(&mut self, cpu: Cpu, seq: Seq, time: MonoNs) -> Option<Seq> {
-        self.inject_faults(cpu);
+    fn begin_external<'a>(
+        &mut self,
+        cpu: Cpu,
+        seq: Seq,
+        time: MonoNs,
+        event: impl FnOnce() -> ComingEvent<'a>,
+    ) -> Option<Seq> {
+        self.inject_faults(cpu, event);
         self.advance_to(time);
         if self.suppresses_event() {
             self.seq.omit_suppressed(cpu);
@@ -268,14 +285,20 @@ impl Connector {
     /// `blind`.
     #[inline]
     fn suppresses_event(&mut self) -> bool {
-        if self.faults.blind > 0 {
+        let is_suppressed = if self.faults.blind > 0 {
             self.faults.blind -= 1;
-            return true;
+            true
+        } else {
+            self.listeners < 1
+        };
+        if is_suppressed {
+            self.faults.loses_event = false;
         }
-        self.listeners < 1
+        is_suppressed
     }
 
-    /// Sends a datagram of the kernel to the group, subject to the faults `truncate` and `hold`.
+    /// Sends a datagram of the kernel to the group, subject to the faults `lose`, `truncate` and
+    /// `hold`.
     #[inline]
     pub(crate) fn broadcast(&mut self, cpu: Cpu, datagram: &[u8]) {
         if self.faults.intercepts_datagrams() {
@@ -287,11 +310,7 @@ impl Connector {
     /// Delivers a datagram to each member of the group (`do_one_broadcast`).
     #[inline]
     pub(crate) fn deliver(&mut self, datagram: &[u8], sender: u32) {
-        // As in the kernel, a socket without a port compares equal to the sending kernel and is
-        // left out.
-        let is_addressed = |socket: &SocketState| {
-            socket.is_in_proc_group() && socket.port != 0 && socket.port != sender && !socket.ended
-        };
+        let is_addressed = |socket: &SocketState| socket.is_addressed_by_kernel() && socket.port != sender;
         if self.has_filters {
             let cpu = if sender == 0 { Cpu(u32_at(datagram, layout::CPU.start)) } else { self.current_cpu };
             return self.deliver_filtered(Multicast::new(datagram, sender, PROC_GROUP, cpu), is_addressed);
@@ -301,6 +320,17 @@ impl Connector {
                 socket.queue.deliver(datagram, sender, PROC_GROUP);
             }
         }
+    }
+
+    /// Drops an event as if the buffer of each socket that it is sent to were full; returns whether
+    /// there is such a socket.
+    pub(crate) fn lose(&mut self, cpu: Cpu, datagram: &[u8]) -> bool {
+        let dropped =
+            |connector: &Self| -> u64 { connector.sockets.iter().map(|socket| socket.queue.dropped).sum() };
+        let before = dropped(self);
+        let multicast = Multicast::new(datagram, 0, PROC_GROUP, cpu).lost();
+        self.deliver_filtered(multicast, SocketState::is_addressed_by_kernel);
+        dropped(self) > before
     }
 
     /// Delivers a multicast to the addressed sockets in the kernel's order: the one that joined

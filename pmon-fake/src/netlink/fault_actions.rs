@@ -5,6 +5,7 @@ use pmon_core::wire::{ByteOrder, Comm, Event, EventBody, layout};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 
 use crate::faults::injector::{DelayedDatagram, DueFault, FaultInjector, FaultState};
+use crate::faults::place::{ComingEvent, EventPlace};
 use crate::faults::script::{Fault, MAX_BURST};
 use crate::netlink::connector::Connector;
 use crate::netlink::message::{NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, message};
@@ -17,23 +18,46 @@ impl Connector {
     /// Replaces the fault script, and ends all effects of the previous one.
     pub(crate) fn set_faults(&mut self, injector: FaultInjector) {
         self.release_all();
-        self.faults = FaultState { injector, ..FaultState::default() };
+        let uses_processes = injector.uses_processes();
+        self.faults = FaultState { injector, uses_processes, ..FaultState::default() };
         self.for_each_open(|socket| (socket.eintr_calls, socket.eagain_calls) = (0, 0));
     }
 
     /// Applies the faults that are due before the event that is about to happen on `cpu`.
     #[inline]
-    pub(crate) fn inject_faults(&mut self, cpu: Cpu) {
-        let event = self.events;
+    pub(crate) fn inject_faults<'a>(&mut self, cpu: Cpu, event: impl FnOnce() -> ComingEvent<'a>) {
+        let number = self.events;
         self.events += 1;
-        if self.faults.injector.is_due(event) {
-            self.faults.injector.faults_before(event, cpu).into_iter().for_each(|fault| self.apply(fault));
+        if self.faults.injector.is_due(number) || !self.faults.losses.is_empty() {
+            self.inject_due(number, cpu, &event());
         }
     }
 
-    fn apply(&mut self, DueFault { fault, cpu, amount }: DueFault) {
+    #[cold]
+    fn inject_due(&mut self, number: u64, cpu: Cpu, event: &ComingEvent<'_>) {
+        if self.faults.injector.is_due(number) {
+            for due in self.faults.injector.faults_before(number, cpu, event) {
+                let rule = due.rule;
+                if self.apply(due) {
+                    self.faults.injector.count_effect(rule);
+                }
+            }
+        }
+        // Not before, because a fault can add events, and those are not lost.
+        self.faults.loses_event = self.faults.losses.covers(event);
+    }
+
+    /// Loses the next events up to the one that `place` names.
+    pub(crate) fn lose_until(&mut self, place: EventPlace) {
+        self.faults.uses_processes |= place.uses_comm() || place.uses_args();
+        self.faults.losses.lose_until(None, place, false);
+    }
+
+    /// Injects a fault; returns whether it has an effect, as far as that is known already.
+    fn apply(&mut self, DueFault { rule, fault, cpu, amount }: DueFault) -> bool {
+        let has_effect = self.has_effect(&fault, cpu, amount);
         let emits_nothing = self.faults.blind > 0 || self.listeners < 1;
-        let calls = amount as u32;
+        let calls = u32::try_from(amount).unwrap_or(u32::MAX);
         match fault {
             // An event that is not emitted has no sequence number either.
             Fault::Overrun(_)
@@ -42,6 +66,8 @@ impl Connector {
             | Fault::ForeignAck
             | Fault::Unknown(_)
                 if emits_nothing => {}
+            Fault::Lose(_) => self.faults.losses.lose(Some(rule), amount),
+            Fault::LoseUntil(place) => self.faults.losses.lose_until(Some(rule), place, true),
             Fault::Overrun(_) => self.overrun(cpu, amount),
             Fault::NoMemory(_) => self.skip_numbers(cpu, amount),
             Fault::Burst(_) => {
@@ -89,12 +115,34 @@ impl Connector {
             // Of each CPU, at most one datagram is delayed at a time.
             Fault::Hold(_) if self.faults.delayed.iter().any(|delayed| delayed.cpu == cpu) => {}
             Fault::Hold(_) => {
-                let delayed = DelayedDatagram { cpu, remaining: amount as u32, datagram: None };
+                let delayed = DelayedDatagram { cpu, remaining: calls, datagram: None };
                 self.faults.delayed.push(delayed);
             }
             Fault::Step(_) => self.advance(amount),
             Fault::Blind(_) => self.faults.blind = self.faults.blind.saturating_add(amount),
             Fault::End => self.end(),
+        }
+        has_effect
+    }
+
+    /// Returns whether a fault that is injected now affects a socket. Of a loss, this is not known
+    /// before an event is lost.
+    fn has_effect(&self, fault: &Fault, cpu: Cpu, amount: u64) -> bool {
+        let is_emitting = self.faults.blind == 0 && self.listeners >= 1;
+        let is_open = || self.sockets.iter().any(|socket| socket.open && !socket.ended);
+        let is_received = || self.sockets.iter().any(|socket| socket.is_addressed_by_kernel());
+        match fault {
+            Fault::Lose(_) | Fault::LoseUntil(_) => false,
+            Fault::Eintr(_) | Fault::Eagain(_) => amount > 0 && is_open(),
+            Fault::Step(_) => amount > 0,
+            Fault::End => is_open(),
+            Fault::Overrun(_) | Fault::ForeignAck | Fault::Unknown(_) => is_emitting && is_received(),
+            Fault::NoMemory(_) | Fault::Burst(_) => amount > 0 && is_emitting && is_received(),
+            Fault::Blind(_) => amount > 0 && self.listeners >= 1 && is_received(),
+            Fault::Hold(_) => is_received() && !self.faults.delayed.iter().any(|delayed| delayed.cpu == cpu),
+            Fault::Truncate(_) | Fault::Forge | Fault::Noop | Fault::Error(_) | Fault::Overflow => {
+                is_received()
+            }
         }
     }
 
@@ -109,9 +157,15 @@ impl Connector {
         }
     }
 
-    /// Truncates, delays or delivers a datagram, as the faults in effect require.
+    /// Loses, truncates, delays or delivers a datagram, as the faults in effect require.
     #[cold]
     pub(crate) fn broadcast_with_faults(&mut self, cpu: Cpu, datagram: &[u8]) {
+        if std::mem::take(&mut self.faults.loses_event) {
+            if self.lose(cpu, datagram) {
+                self.faults.count_loss();
+            }
+            return;
+        }
         let kept = self.faults.truncate.take().unwrap_or(usize::MAX).min(datagram.len());
         let datagram = &datagram[..kept];
         // Datagrams of one CPU stay in order.

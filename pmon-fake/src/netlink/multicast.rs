@@ -25,12 +25,20 @@ pub(crate) struct Multicast<'a> {
     /// The length of a copy that was dropped for lack of buffer space; the next socket gets that
     /// copy.
     spare_copy: Option<usize>,
+    /// Whether each socket drops the datagram, however empty its buffer is.
+    is_lost: bool,
 }
 
 impl<'a> Multicast<'a> {
     pub(crate) fn new(datagram: &'a [u8], sender: u32, groups: u32, cpu: Cpu) -> Self {
         // A sender in user space keeps the original for the unicast to the destination port.
-        Self { datagram, sender, groups, cpu, len: datagram.len(), is_shared: sender != 0, spare_copy: None }
+        let (len, is_shared) = (datagram.len(), sender != 0);
+        Self { datagram, sender, groups, cpu, len, is_shared, spare_copy: None, is_lost: false }
+    }
+
+    /// Lets each socket drop the datagram that would receive it.
+    pub(crate) fn lost(self) -> Self {
+        Self { is_lost: true, ..self }
     }
 
     /// Delivers the datagram to one socket, if its mask and its filter accept it.
@@ -47,6 +55,9 @@ impl<'a> Multicast<'a> {
         }
         if !self.is_shared {
             self.len = len;
+        }
+        if self.is_lost {
+            return socket.queue.overrun();
         }
         let truesize = truesize(self.datagram.len());
         if socket.queue.enqueue(&self.datagram[..len], truesize, self.sender, self.groups) {

@@ -166,7 +166,7 @@ impl ReceiveQueue {
 
     /// Drops one datagram for lack of buffer space and makes the socket congested
     /// (`netlink_overrun`).
-    fn overrun(&mut self) {
+    pub(crate) fn overrun(&mut self) {
         if !self.no_enobufs && !std::mem::replace(&mut self.congested, true) {
             self.error = Some(Errno::NOBUFS);
             self.notify_waiter();

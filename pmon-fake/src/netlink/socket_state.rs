@@ -89,14 +89,25 @@ impl SocketState {
         self.groups & PROC_GROUP != 0
     }
 
+    /// Returns whether the kernel sends an event to the socket, unless its subscription or its
+    /// filter excludes it. As in the kernel, a socket without a port compares equal to the sending
+    /// kernel and is left out.
+    #[inline]
+    pub(crate) fn is_addressed_by_kernel(&self) -> bool {
+        self.is_in_proc_group() && self.port != 0 && !self.ended
+    }
+
+    /// Returns whether the socket's last request was to receive no events.
+    pub(crate) fn ignores_events(&self) -> bool {
+        matches!(self.last_request, Some(LastRequest { operation: IGNORE, .. }))
+    }
+
     /// Returns whether the next event could be handed to the reader at once: nothing is queued,
     /// filtered or masked.
     #[inline]
     pub(crate) fn accepts_directly(&self) -> bool {
-        self.is_in_proc_group()
-            && self.port != 0
+        self.is_addressed_by_kernel()
             && self.eagain_calls == 0
-            && !self.ended
             && self.filter.is_none()
             && matches!(self.last_request, None | Some(LastRequest { operation: LISTEN, mask: MASK_ALL }))
             && self.queue.is_idle()

@@ -35,7 +35,7 @@ impl Playback<'_> {
         let first = self.script.rules().iter().filter_map(|rule| match rule.trigger {
             Trigger::At(at) => Some(at),
             Trigger::Every { from, .. } => Some(from),
-            Trigger::Chance(_) => None,
+            _ => None,
         });
         let late = first.filter(|&first| first >= happened).min()?;
         let events = terminal::counted(happened, "event");

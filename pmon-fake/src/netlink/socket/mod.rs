@@ -206,13 +206,13 @@ impl Socket {
 
     /// Returns whether an event that happens now would be sent to this socket.
     ///
-    /// That is the case if the socket has a port and is in the group, the kernel counts at least
-    /// one listener, and the input has not ended.
+    /// That is the case if the socket has a port and is in the group, its last request was not
+    /// IGNORE, the kernel counts at least one listener, and the input has not ended.
     pub fn receives_events(&self) -> bool {
         let mut connector = lock(&self.connector);
         let has_listeners = connector.listeners >= 1;
         let socket = &mut connector.sockets[self.id];
-        has_listeners && socket.is_in_proc_group() && socket.port != 0 && !socket.ended
+        has_listeners && socket.is_addressed_by_kernel() && !socket.ignores_events()
     }
 
     /// Sends a datagram (`send`) to the peer of [`Socket::connect`], or else to the kernel; returns

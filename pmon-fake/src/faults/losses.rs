@@ -1,0 +1,99 @@
+//! The faults that lose real events, and for how long.
+
+use super::place::{ComingEvent, EventPlace};
+
+/// The losses that are in effect. An event that several of them cover is lost once.
+#[derive(Debug, Default)]
+pub(crate) struct Losses(Vec<ActiveLoss>);
+
+#[derive(Debug)]
+struct ActiveLoss {
+    /// The rule of the script, or `None` for a verb of the kernel.
+    rule: Option<usize>,
+    end: LossEnd,
+    /// Whether a socket has lost an event.
+    has_effect: bool,
+}
+
+/// When a loss ends.
+#[derive(Debug)]
+enum LossEnd {
+    /// After this many more events.
+    After(u64),
+    /// Before the event that the place names.
+    At {
+        place: EventPlace,
+        /// Number of matching events so far.
+        matches: u64,
+        /// Whether the next event is lost even if it matches.
+        includes_next: bool,
+    },
+}
+
+impl Losses {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Loses the next `events` events.
+    pub(crate) fn lose(&mut self, rule: Option<usize>, events: u64) {
+        // A rule has one loss at a time, so that their number is bounded.
+        if let Some(ActiveLoss { end: LossEnd::After(left), has_effect, .. }) = self.of_rule(rule) {
+            (*left, *has_effect) = (events.max(*left), false);
+        } else if events > 0 {
+            self.push(rule, LossEnd::After(events));
+        }
+    }
+
+    /// Loses the next events up to the one that `place` names. With `includes_next`, the next event
+    /// is lost in any case.
+    pub(crate) fn lose_until(&mut self, rule: Option<usize>, place: EventPlace, includes_next: bool) {
+        if rule.is_none() || self.of_rule(rule).is_none() {
+            self.push(rule, LossEnd::At { place, matches: 0, includes_next });
+        }
+    }
+
+    fn of_rule(&mut self, rule: Option<usize>) -> Option<&mut ActiveLoss> {
+        let is_same = |loss: &&mut ActiveLoss| {
+            loss.rule == rule && (rule.is_some() || matches!(loss.end, LossEnd::After(_)))
+        };
+        self.0.iter_mut().find(is_same)
+    }
+
+    fn push(&mut self, rule: Option<usize>, end: LossEnd) {
+        self.0.push(ActiveLoss { rule, end, has_effect: false });
+    }
+
+    /// Returns whether the event that is about to happen is lost.
+    pub(crate) fn covers(&mut self, event: &ComingEvent<'_>) -> bool {
+        self.0.retain_mut(|loss| match &mut loss.end {
+            LossEnd::After(0) => false,
+            LossEnd::After(left) => {
+                *left -= 1;
+                true
+            }
+            LossEnd::At { place, matches, includes_next } => {
+                let is_included = std::mem::take(includes_next);
+                if !is_included && place.matches(event) {
+                    *matches += 1;
+                }
+                *matches < place.number()
+            }
+        });
+        !self.0.is_empty()
+    }
+
+    /// Notes that a socket has lost the event that is happening; returns the rules of which this is
+    /// the first effect.
+    pub(crate) fn first_effects(&mut self) -> impl Iterator<Item = usize> {
+        self.0.iter_mut().filter_map(|loss| {
+            let is_first = !std::mem::replace(&mut loss.has_effect, true);
+            loss.rule.filter(|_| is_first)
+        })
+    }
+
+    /// Returns whether the loss of a rule waits for its place.
+    pub(crate) fn awaits_place(&self, rule: usize) -> bool {
+        self.0.iter().any(|loss| loss.rule == Some(rule) && matches!(loss.end, LossEnd::At { .. }))
+    }
+}
