@@ -27,4 +27,4 @@ pub use rustix::process::Signal;
 pub use supervisor::end_sequence::{EndPolicy, RunOptions};
 pub use supervisor::run::RunReport;
 pub use supervisor::{Served, Supervisor};
-pub use world::{NextEvent, ProcEntry, ProcessView, ReplayWorld, TaskInfo};
+pub use world::{NextEvent, ProcEntry, ProcEntryKind, ProcessView, ReplayWorld, TaskInfo};

@@ -58,6 +58,31 @@ pub trait ProcessView {
     /// `task/7/comm`. The entries of a directory follow the directory.
     fn entries(&self, id: u32) -> Vec<(String, ProcEntry)>;
 
+    /// Returns the entry with this path in the task's `/proc` directory, whose own path is
+    /// empty; `None` if there is none.
+    ///
+    /// Programs read few files of each process: an implementation that generates only the requested
+    /// one is faster than this default, which uses [`ProcessView::entries`].
+    fn entry(&self, id: u32, path: &str) -> Option<ProcEntry> {
+        if path.is_empty() {
+            return self.task(id).map(|_| ProcEntry::Directory);
+        }
+        self.entries(id).into_iter().find_map(|(name, entry)| (name == path).then_some(entry))
+    }
+
+    /// Returns the names and kinds of the entries of a directory in the task's `/proc` directory,
+    /// whose own path is empty.
+    fn list(&self, id: u32, directory: &str) -> Vec<(String, ProcEntryKind)> {
+        let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+        let entries = self.entries(id).into_iter();
+        entries
+            .filter_map(|(path, entry)| {
+                let name = path.strip_prefix(&prefix)?;
+                (!name.contains('/')).then(|| (name.to_owned(), entry.kind()))
+            })
+            .collect()
+    }
+
     /// Returns the uptime of the recorded machine; `None` if it is unknown.
     fn uptime(&self) -> Option<Duration>;
 
@@ -91,6 +116,28 @@ pub enum ProcEntry {
     File(Vec<u8>),
     /// A symbolic link with this target.
     Link(Vec<u8>),
+    /// A directory.
+    Directory,
+}
+
+impl ProcEntry {
+    /// Returns the kind of the entry.
+    pub fn kind(&self) -> ProcEntryKind {
+        match self {
+            Self::File(_) => ProcEntryKind::File,
+            Self::Link(_) => ProcEntryKind::Link,
+            Self::Directory => ProcEntryKind::Directory,
+        }
+    }
+}
+
+/// The kind of an entry of a process's directory in `/proc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcEntryKind {
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Link,
     /// A directory.
     Directory,
 }

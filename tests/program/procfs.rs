@@ -32,6 +32,15 @@ pub(crate) const PROC_PATHS: &str = "\
     fstat: yes\n\
     fstatat: yes\n\
     fdopendir: yes\n\
+    inodes: yes\n\
+    fstatfs: yes\n\
+    empty path: yes\n\
+    no empty path: yes\n\
+    dot dot after a link: yes\n\
+    not a directory: yes\n\
+    no leading zero: yes\n\
+    not a link: yes\n\
+    short buffer: yes\n\
     uptime: yes\n\
     pid_max: yes\n\
     cpu: yes\n\

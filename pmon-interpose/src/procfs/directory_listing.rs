@@ -1,6 +1,7 @@
-//! Listings of directories of processes or threads (`getdents64`), sorted by id as in the kernel's
-//! procfs. Programs depend on that order.
+//! Listings of directories (`getdents64`). Processes and threads are sorted by id as in the
+//! kernel's procfs. Programs depend on that order.
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, SeekFrom, seek};
@@ -13,10 +14,19 @@ const NAME_OFFSET: usize = 19;
 
 /// The entries of a directory.
 pub(crate) struct DirectoryListing {
+    /// The inode numbers of the directory and of its parent.
+    pub(crate) inodes: [u64; 2],
     /// Entries other than processes and threads, without `.` and `..`.
-    pub(crate) others: Vec<(String, FileType)>,
-    /// Processes or threads, in ascending order.
-    pub(crate) ids: Vec<u32>,
+    pub(crate) others: Vec<ListedEntry>,
+    /// Processes or threads in ascending order, each with its inode number.
+    pub(crate) ids: Vec<(u32, u64)>,
+}
+
+/// An entry other than a process or thread.
+pub(crate) struct ListedEntry {
+    pub(crate) name: String,
+    pub(crate) kind: FileType,
+    pub(crate) inode: u64,
 }
 
 impl DirectoryListing {
@@ -24,14 +34,19 @@ impl DirectoryListing {
     /// on, and advances that position.
     pub(crate) fn read(&self, directory: &OwnedFd, room: usize) -> Result<Vec<u8>, Errno> {
         let from = seek(directory, SeekFrom::Current(0))?;
-        let dots = [".", ".."].into_iter().map(|name| (name, FileType::Directory));
-        let others = dots.chain(self.others.iter().map(|(name, kind)| (&**name, *kind)));
-        let others = others.zip(0_u64..).map(|((name, kind), at)| (at, name.to_owned(), kind));
-        let ids = self.ids.iter().map(|id| (FIRST_ID_POSITION + u64::from(*id), id.to_string()));
-        let ids = ids.map(|(at, name)| (at, name, FileType::Directory));
-        let mut bytes = Vec::new();
+        let dots = [".", ".."].into_iter().zip(self.inodes);
+        let dots = dots.map(|(name, inode)| (name, FileType::Directory, inode));
+        let others = self.others.iter().map(|entry| (&*entry.name, entry.kind, entry.inode));
+        let others = dots.chain(others).zip(0_u64..).skip(usize::try_from(from).unwrap_or(usize::MAX));
+        let others = others.map(|((name, kind, inode), at)| (at, Cow::Borrowed(name), kind, inode));
+        let position = |id: u32| FIRST_ID_POSITION + u64::from(id);
+        let ids = &self.ids[self.ids.partition_point(|&(id, _)| position(id) < from)..];
+        let ids = ids
+            .iter()
+            .map(|&(id, inode)| (position(id), Cow::Owned(id.to_string()), FileType::Directory, inode));
+        let mut bytes = Vec::with_capacity(room);
         let mut next = from;
-        for (at, name, kind) in others.chain(ids).filter(|&(at, ..)| at >= from) {
+        for (at, name, kind, inode) in others.chain(ids) {
             let len = (NAME_OFFSET + name.len() + 1).next_multiple_of(8);
             if bytes.len() + len > room {
                 if bytes.is_empty() {
@@ -41,8 +56,7 @@ impl DirectoryListing {
             }
             next = at + 1;
             let start = bytes.len();
-            // The inode number must be unique.
-            bytes.extend((at + 1).to_ne_bytes());
+            bytes.extend(inode.to_ne_bytes());
             bytes.extend(next.to_ne_bytes());
             bytes.extend((len as u16).to_ne_bytes());
             // `IFTODT` of <dirent.h>.
@@ -66,9 +80,13 @@ mod tests {
     }
 
     fn listing() -> DirectoryListing {
-        let others =
-            vec![("self".to_owned(), FileType::Symlink), ("meminfo".to_owned(), FileType::RegularFile)];
-        DirectoryListing { others, ids: vec![1, 7, 4_190_000] }
+        let others = [("self", FileType::Symlink, 3), ("meminfo", FileType::RegularFile, 4)];
+        let others = others.map(|(name, kind, inode)| ListedEntry { name: name.to_owned(), kind, inode });
+        DirectoryListing { inodes: [1, 2], others: others.into(), ids: with_inodes(&[1, 7, 4_190_000]) }
+    }
+
+    fn with_inodes(ids: &[u32]) -> Vec<(u32, u64)> {
+        ids.iter().map(|&id| (id, 1_000 + u64::from(id))).collect()
     }
 
     /// Parses entries into name, next position and type.
@@ -135,8 +153,19 @@ mod tests {
         // Up to process 1.
         let first = entries(&listing().read(&directory, 24 * 3 + 32 + 24).unwrap());
         assert_eq!(names(&first).last(), Some(&"1"));
-        let later = DirectoryListing { ids: vec![5, 4_190_000], ..listing() };
+        let later = DirectoryListing { ids: with_inodes(&[5, 4_190_000]), ..listing() };
         assert_eq!(names(&entries(&later.read(&directory, 4096).unwrap())), ["5", "4190000"]);
+    }
+
+    #[test]
+    fn inode_numbers_are_reported() {
+        let bytes = listing().read(&directory(), 4096).unwrap();
+        let (mut at, mut inodes) = (0, Vec::new());
+        while at < bytes.len() {
+            inodes.push(u64::from_ne_bytes(*bytes[at..].first_chunk().unwrap()));
+            at += usize::from(u16::from_ne_bytes(*bytes[at + 16..].first_chunk().unwrap()));
+        }
+        assert_eq!(inodes, [1, 2, 3, 4, 1_001, 1_007, 4_191_000]);
     }
 
     #[test]

@@ -5,5 +5,6 @@
 
 pub(crate) mod directory_listing;
 pub(crate) mod path_calls;
+mod path_walk;
 pub(crate) mod stat_structs;
 pub(crate) mod tree;

@@ -1,19 +1,25 @@
 //! System calls that may refer to a file in the tracee's `/proc`.
 //!
-//! The files that a call accesses are brought up to date before the kernel executes the call. Some
-//! calls are answered here: listings, attributes, the `self` links, and opening a file for writing.
+//! Listings, attributes, targets of links, and opening a file for writing are answered here. For
+//! all other calls, the accessed file is brought up to date before the kernel executes the call.
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlink, statat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, readlink, statat};
 use rustix::io::Errno;
 
 use crate::procfs::stat_structs::{FileAttributes, stat, statfs, statx};
-use crate::procfs::tree::ProcfsTree;
+use crate::procfs::tree::{ProcfsTree, inode};
 use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::tracee::processes::Caller;
-use crate::world::ProcessView;
+use crate::world::{ProcEntry, ProcEntryKind, ProcessView, TaskInfo};
 
 /// Maximum bytes of a listing that are returned by one call.
 const MAX_LISTING: usize = 1 << 16;
+
+/// A call that refers to a file in the tracee's `/proc`.
+pub(crate) struct ProcCall {
+    operation: PathOperation,
+    path: ProcPath,
+}
 
 /// The arguments of a call that takes a path or a file descriptor.
 struct PathCall {
@@ -22,6 +28,8 @@ struct PathCall {
     base: Option<u32>,
     /// Address of the path; `None` if the call is about the descriptor itself.
     path: Option<u64>,
+    /// Whether an empty path means the descriptor itself.
+    allows_empty: bool,
     operation: PathOperation,
 }
 
@@ -44,46 +52,41 @@ enum PathOperation {
 
 /// A path below `/proc`.
 struct ProcPath {
-    components: Vec<String>,
-    /// Whether the given path contains `..`: it may lead through directories that are not in
-    /// `components`.
-    has_dot_dot: bool,
-}
-
-/// Answers a call that may refer to a file in `/proc`; returns `None` for other calls.
-pub(crate) fn answer(
-    call: &mut InterceptedCall<'_>,
-    view: &dyn ProcessView,
-    tree: &mut ProcfsTree,
-) -> Option<Reply> {
-    let path_call = PathCall::parse(call)?;
-    let reply = match path_call.resolve(tree, call) {
-        Some(path) => execute(call, view, tree, path_call.operation, &path),
-        None => Ok(Reply::Continue),
-    };
-    Some(reply.unwrap_or_else(Reply::from))
+    /// The path relative to `/proc`, without `.` and `..`.
+    path: String,
+    /// The directories that `..` leaves, which the kernel visits on the way.
+    visited: Vec<String>,
+    /// The status of the file, if the call is about a descriptor.
+    opened: Option<Stat>,
 }
 
 impl PathCall {
     /// Returns `None` if the call takes neither a path nor a descriptor of a directory.
     fn parse(call: &InterceptedCall<'_>) -> Option<Self> {
         let [a, b, c, d, e, _] = call.args();
-        let at = |operation| {
-            let base = (a as i32 != libc::AT_FDCWD).then_some(a as u32);
-            Some(Self { base, path: Some(b), operation })
+        let base = (a as i32 != libc::AT_FDCWD).then_some(a as u32);
+        let at = |operation| Some(Self { base, path: Some(b), allows_empty: false, operation });
+        let at_or_fd = |flags: u64, operation| {
+            let allows_empty = flags & libc::AT_EMPTY_PATH as u64 != 0;
+            Some(Self { base, path: Some(b), allows_empty, operation })
         };
-        let path = |operation| Some(Self { base: None, path: Some(a), operation });
-        let fd = |operation| Some(Self { base: Some(a as u32), path: None, operation });
+        let path = |operation| Some(Self { base: None, path: Some(a), allows_empty: false, operation });
+        let fd = |operation| Some(Self { base: Some(a as u32), path: None, allows_empty: true, operation });
         let nofollow = |flags: u64| flags & libc::AT_SYMLINK_NOFOLLOW as u64 != 0;
         match call.nr() {
             libc::SYS_openat => at(PathOperation::Open { flags: c }),
             libc::SYS_openat2 => at(PathOperation::Open { flags: 0 }),
             libc::SYS_newfstatat => {
-                at(PathOperation::Stat { buffer: c, nofollow: nofollow(d), encode: stat })
+                at_or_fd(d, PathOperation::Stat { buffer: c, nofollow: nofollow(d), encode: stat })
             }
-            libc::SYS_statx => at(PathOperation::Stat { buffer: e, nofollow: nofollow(c), encode: statx }),
-            libc::SYS_faccessat | libc::SYS_faccessat2 => at(PathOperation::Other),
-            libc::SYS_readlinkat => at(PathOperation::ReadLink { buffer: c, len: d }),
+            libc::SYS_statx => {
+                at_or_fd(c, PathOperation::Stat { buffer: e, nofollow: nofollow(c), encode: statx })
+            }
+            libc::SYS_faccessat => at(PathOperation::Other),
+            libc::SYS_faccessat2 => at_or_fd(d, PathOperation::Other),
+            libc::SYS_readlinkat => {
+                at_or_fd(libc::AT_EMPTY_PATH as u64, PathOperation::ReadLink { buffer: c, len: d })
+            }
             libc::SYS_fstat => fd(PathOperation::Stat { buffer: b, nofollow: false, encode: stat }),
             libc::SYS_fstatfs => fd(PathOperation::StatFs { buffer: b }),
             libc::SYS_getdents64 => fd(PathOperation::List { buffer: b, len: c }),
@@ -111,137 +114,257 @@ impl PathCall {
         // The kernel refuses a path that cannot be read.
         let path = self.path.map(|at| call.memory().path(at)).transpose().ok()?;
         let path = String::from_utf8(path.unwrap_or_default()).ok()?;
-        let mut components = Vec::new();
+        let (mut resolved, mut opened) = (String::new(), None);
         if !path.starts_with('/') {
+            if path.is_empty() && !self.allows_empty {
+                return None;
+            }
             let cwd = || format!("/proc/{task}/cwd");
             let stat = match self.base {
                 Some(fd) => call.stat(fd),
                 None => statat(CWD, cwd(), AtFlags::empty()),
             };
-            if stat.ok()?.st_dev != tree.device && !path.contains("proc") {
+            let stat = stat.ok()?;
+            if stat.st_dev != tree.device && !path.contains("proc") {
                 return None;
             }
             let base = match self.base {
                 Some(fd) => call.tasks.path(task, fd).ok()?,
                 None => readlink(cwd(), Vec::new()).ok()?.into_bytes(),
             };
-            components.extend(split(&String::from_utf8(base).ok()?));
+            resolved = String::from_utf8(base).ok()?;
+            // The root directory is the only one whose path ends with a slash.
+            resolved.truncate(resolved.trim_end_matches('/').len());
+            opened = path.is_empty().then_some(stat);
         } else if !path.contains("proc") {
             return None;
         }
-        for component in split(&path) {
-            match &*component {
-                ".." => drop(components.pop()),
-                _ => components.push(component),
+        let mut visited = Vec::new();
+        for component in path.split('/').filter(|component| !component.is_empty() && *component != ".") {
+            if component != ".." {
+                resolved.push('/');
+                resolved.push_str(component);
+                continue;
             }
+            visited.extend(below_proc(&resolved).map(str::to_owned));
+            resolved.truncate(resolved.rfind('/').unwrap_or(0));
         }
-        let is_proc = components.first().is_some_and(|first| first == "proc");
-        let has_dot_dot = split(&path).any(|component| component == "..");
-        is_proc.then(|| ProcPath { components: components.split_off(1), has_dot_dot })
+        let path = below_proc(&resolved)?.to_owned();
+        Some(ProcPath { path, visited, opened })
     }
 }
 
-fn execute(
-    call: &InterceptedCall<'_>,
-    view: &dyn ProcessView,
-    tree: &mut ProcfsTree,
-    operation: PathOperation,
-    path: &ProcPath,
-) -> Result<Reply, Errno> {
-    let components = &*path.components;
-    let memory = call.memory();
-    let id = components.first().and_then(|first| first.parse::<u32>().ok());
-    match (components.first().map(|first| &**first), operation) {
-        (Some("uptime" | "stat"), PathOperation::Open { .. }) => tree.refresh_times(view)?,
-        (Some(link @ ("self" | "thread-self")), PathOperation::ReadLink { buffer, len })
-            if components.len() == 1 =>
-        {
-            let Caller { tgid, tid, .. } = Caller::of(call.task())?;
-            let target = if link == "self" { tgid.to_string() } else { format!("{tgid}/task/{tid}") };
-            if len as i32 <= 0 {
-                return Err(Errno::INVAL);
+/// Returns the part of an absolute path that is below `/proc`.
+fn below_proc(path: &str) -> Option<&str> {
+    match path.strip_prefix("/proc")? {
+        "" => Some(""),
+        below => below.strip_prefix('/'),
+    }
+}
+
+/// Splits a path below `/proc` into the id of a task and the path in the task's directory.
+fn split_id(path: &str) -> Option<(u32, &str)> {
+    let (first, below) = path.split_once('/').unwrap_or((path, ""));
+    let is_id = first.starts_with(|first: char| matches!(first, '1'..='9')) && !first.contains('+');
+    Some((first.parse().ok().filter(|_| is_id)?, below))
+}
+
+impl ProcCall {
+    /// Returns `None` if the call refers to no file in `/proc`.
+    pub(crate) fn parse(call: &mut InterceptedCall<'_>, tree: &ProcfsTree) -> Option<Self> {
+        let path_call = PathCall::parse(call)?;
+        let path = path_call.resolve(tree, call)?;
+        Some(Self { operation: path_call.operation, path })
+    }
+
+    /// Answers the call, or prepares the accessed files for the kernel.
+    pub(crate) fn answer(
+        &self,
+        call: &InterceptedCall<'_>,
+        view: &dyn ProcessView,
+        tree: &mut ProcfsTree,
+    ) -> Reply {
+        self.execute(call, view, tree).unwrap_or_else(Reply::from)
+    }
+
+    fn execute(
+        &self,
+        call: &InterceptedCall<'_>,
+        view: &dyn ProcessView,
+        tree: &mut ProcfsTree,
+    ) -> Result<Reply, Errno> {
+        let ProcPath { path, visited, opened } = &self.path;
+        for (id, below) in visited.iter().filter_map(|path| split_id(path)) {
+            if tree.is_own(id) {
+                tree.link_own(id)?;
+            } else {
+                tree.refresh(id, below, view)?;
+                // After a link, `..` leads to a directory elsewhere.
+                if view.entry(id, below).is_none_or(|entry| entry.kind() != ProcEntryKind::Directory) {
+                    return Ok(Reply::Continue);
+                }
             }
-            let len = target.len().min(len as u32 as usize);
-            memory.write(buffer, &target.as_bytes()[..len])?;
-            return Ok(Reply::Return(Ok(len as i64)));
         }
-        _ => {}
-    }
-    if let Some(id) = id {
-        let below = components[1..].join("/");
-        let needs_all = path.has_dot_dot || matches!(operation, PathOperation::List { .. });
-        tree.refresh(id, (!needs_all).then_some(&*below), view)?;
-    }
-    let foreign_id = || id.filter(|&id| !tree.is_own(id));
-    match operation {
-        PathOperation::List { buffer, len } => {
-            let listing = match (foreign_id(), components) {
-                (None, []) => tree.listing(view)?,
-                (Some(id), [_, task]) if task == "task" => tree.threads(id, view),
-                _ => return Ok(Reply::Continue),
-            };
-            let directory = call.duplicate_fd(call.args()[0] as u32)?;
-            let listed = listing.read(&directory, (len as u32 as usize).min(MAX_LISTING))?;
-            memory.write(buffer, &listed)?;
-            Ok(Reply::Return(Ok(listed.len() as i64)))
+        let Some((id, below)) = split_id(path) else { return self.answer_global(call, view, tree) };
+        // The directories of own processes are links: an opened file of our tmpfs is not theirs.
+        let is_recorded_file = opened
+            .is_some_and(|stat| stat.st_dev == tree.device && stat.st_mode & libc::S_IFMT != libc::S_IFLNK);
+        if !is_recorded_file && tree.is_own(id) {
+            tree.link_own(id)?;
+            return Ok(Reply::Continue);
         }
-        PathOperation::StatFs { buffer } if components.len() <= 1 => {
-            memory.write(buffer, &statfs())?;
-            Ok(Reply::Return(Ok(0)))
-        }
-        // Writing to a file of a recorded process has no effect.
-        PathOperation::Open { flags }
-            if components.len() >= 2
-                && flags & libc::O_ACCMODE as u64 != libc::O_RDONLY as u64
-                && foreign_id().is_some_and(|id| view.task(id).is_some())
-                && tree.stat(&components.join("/")).is_ok() =>
+        if let Some(info) = view.task(id)
+            && let Some(reply) = self.answer_recorded(call, view, tree, (id, below, &info))?
         {
-            let sink = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-            call.return_fd(&sink, None, flags & libc::O_CLOEXEC as u64 != 0)?;
-            Ok(Reply::Deferred)
+            return Ok(reply);
         }
-        PathOperation::Stat { buffer, nofollow, encode } => {
-            let Some(attributes) = attributes(tree, view, foreign_id(), components, nofollow)? else {
+        tree.refresh(id, below, view)?;
+        Ok(Reply::Continue)
+    }
+
+    /// Answers a call on a file of a recorded task; returns `None` if the kernel has to execute it.
+    fn answer_recorded(
+        &self,
+        call: &InterceptedCall<'_>,
+        view: &dyn ProcessView,
+        tree: &ProcfsTree,
+        (id, below, info): (u32, &str, &TaskInfo),
+    ) -> Result<Option<Reply>, Errno> {
+        let memory = call.memory();
+        let opened = self.path.opened.filter(|stat| stat.st_dev == tree.device);
+        let kind = || match opened.map(|stat| stat.st_mode & libc::S_IFMT) {
+            Some(libc::S_IFDIR) => Some(ProcEntryKind::Directory),
+            Some(libc::S_IFLNK) => Some(ProcEntryKind::Link),
+            Some(_) => Some(ProcEntryKind::File),
+            None => view.entry(id, below).map(|entry| entry.kind()),
+        };
+        let value = match self.operation {
+            PathOperation::List { buffer, len }
+                if view.entry(id, below).is_some_and(|entry| entry == ProcEntry::Directory) =>
+            {
+                let listing = tree.list(id, below, view);
+                let directory = call.duplicate_fd(call.args()[0] as u32)?;
+                let listed = listing.read(&directory, (len as u32 as usize).min(MAX_LISTING))?;
+                memory.write(buffer, &listed)?;
+                listed.len() as i64
+            }
+            PathOperation::StatFs { buffer }
+                if kind().is_some_and(|kind| opened.is_some() || kind != ProcEntryKind::Link) =>
+            {
+                memory.write(buffer, &statfs())?;
+                0
+            }
+            // Writing to a file of a recorded process has no effect.
+            PathOperation::Open { flags }
+                if flags & libc::O_ACCMODE as u64 != libc::O_RDONLY as u64
+                    && kind() == Some(ProcEntryKind::File) =>
+            {
+                let sink = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+                call.return_fd(&sink, None, flags & libc::O_CLOEXEC as u64 != 0)?;
+                return Ok(Some(Reply::Deferred));
+            }
+            PathOperation::Stat { buffer, nofollow, encode } => {
+                let mode = match kind() {
+                    Some(ProcEntryKind::Directory) => libc::S_IFDIR | 0o555,
+                    Some(ProcEntryKind::File) => libc::S_IFREG | 0o444,
+                    Some(ProcEntryKind::Link) if nofollow || opened.is_some() => libc::S_IFLNK | 0o777,
+                    // A path through a link such as `cwd` leads to an ordinary file.
+                    Some(ProcEntryKind::Link) | None => return Ok(None),
+                };
+                let (owner, device) = (info.owner, tree.device);
+                let attributes =
+                    FileAttributes { ino: inode(id, below), device, mode, owner, time: now(view) };
+                memory.write(buffer, &encode(&attributes))?;
+                0
+            }
+            PathOperation::ReadLink { buffer, len } => match view.entry(id, below) {
+                Some(ProcEntry::Link(target)) => write_target(call, (buffer, len), &target)?,
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some(Reply::Return(Ok(value))))
+    }
+
+    /// Answers a call on `/proc` itself, or on a file that does not belong to a task.
+    fn answer_global(
+        &self,
+        call: &InterceptedCall<'_>,
+        view: &dyn ProcessView,
+        tree: &ProcfsTree,
+    ) -> Result<Reply, Errno> {
+        let memory = call.memory();
+        let value = match (&*self.path.path, self.operation) {
+            ("uptime" | "stat", PathOperation::Open { .. }) => {
+                tree.refresh_times(view)?;
                 return Ok(Reply::Continue);
-            };
-            memory.write(buffer, &encode(&attributes))?;
-            Ok(Reply::Return(Ok(0)))
-        }
-        _ => Ok(Reply::Continue),
+            }
+            (link @ ("self" | "thread-self"), PathOperation::ReadLink { buffer, len }) => {
+                let Caller { tgid, tid, .. } = Caller::of(call.task())?;
+                let target = if link == "self" { tgid.to_string() } else { format!("{tgid}/task/{tid}") };
+                write_target(call, (buffer, len), target.as_bytes())?
+            }
+            ("", PathOperation::List { buffer, len }) => {
+                let listing = tree.listing(view)?;
+                let directory = call.duplicate_fd(call.args()[0] as u32)?;
+                let listed = listing.read(&directory, (len as u32 as usize).min(MAX_LISTING))?;
+                memory.write(buffer, &listed)?;
+                listed.len() as i64
+            }
+            ("", PathOperation::StatFs { buffer }) => {
+                memory.write(buffer, &statfs())?;
+                0
+            }
+            ("", PathOperation::Stat { buffer, encode, .. }) => {
+                let Stat { st_ino: ino, st_dev: device, .. } = tree.stat_root()?;
+                let (mode, owner) = (libc::S_IFDIR | 0o555, (0, 0));
+                let attributes = FileAttributes { ino, device, mode, owner, time: now(view) };
+                memory.write(buffer, &encode(&attributes))?;
+                0
+            }
+            _ => return Ok(Reply::Continue),
+        };
+        Ok(Reply::Return(Ok(value)))
     }
 }
 
-/// Returns the attributes of a file as procfs would report them: with the process's owner and a
-/// size of 0, unlike the file in the tmpfs. Returns `None` if the kernel reports the right ones.
-fn attributes(
-    tree: &ProcfsTree,
-    view: &dyn ProcessView,
-    foreign_id: Option<u32>,
-    components: &[String],
-    nofollow: bool,
-) -> Result<Option<FileAttributes>, Errno> {
-    let owner = match foreign_id.and_then(|id| view.task(id)) {
-        Some(info) => info.owner,
-        None if components.is_empty() => (0, 0),
-        None => return Ok(None),
-    };
-    let path = components.join("/");
-    let found = tree.stat(if path.is_empty() { "." } else { &path })?;
-    let is_followed = !nofollow && found.st_mode & libc::S_IFMT == libc::S_IFLNK;
-    // A path through a link such as `cwd` leads to an ordinary file.
-    if is_followed || found.st_dev != tree.device {
-        return Ok(None);
-    }
-    let mode = match found.st_mode & libc::S_IFMT {
-        libc::S_IFDIR => libc::S_IFDIR | 0o555,
-        libc::S_IFLNK => libc::S_IFLNK | 0o777,
-        _ => libc::S_IFREG | 0o444,
-    };
+/// Returns the current time on the recorded machine, in seconds since 1970. The kernel's procfs
+/// creates inodes on access, with the current time.
+fn now(view: &dyn ProcessView) -> u64 {
     let uptime = view.uptime().unwrap_or_default().as_secs();
-    let time = view.boot_time().unwrap_or(0).saturating_add(uptime);
-    Ok(Some(FileAttributes { ino: found.st_ino, device: found.st_dev, mode, owner, time }))
+    view.boot_time().unwrap_or(0).saturating_add(uptime)
 }
 
-fn split(path: &str) -> impl Iterator<Item = String> {
-    path.split('/').filter(|component| !component.is_empty() && *component != ".").map(str::to_owned)
+/// Writes the target of a symbolic link to a buffer (address, length), truncated as by `readlink`.
+/// Returns the number of bytes.
+fn write_target(call: &InterceptedCall<'_>, (buffer, len): (u64, u64), target: &[u8]) -> Result<i64, Errno> {
+    if len as i32 <= 0 {
+        return Err(Errno::INVAL);
+    }
+    let len = target.len().min(len as u32 as usize);
+    call.memory().write(buffer, &target[..len])?;
+    Ok(len as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_canonical_numbers_are_ids() {
+        assert_eq!(split_id("7"), Some((7, "")));
+        assert_eq!(split_id("4194303/task/8/comm"), Some((4_194_303, "task/8/comm")));
+        for path in ["", "0", "07", "+7", "7a", "-7", "4294967296", "self", "sys/7"] {
+            assert_eq!(split_id(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_below_proc_are_recognized() {
+        assert_eq!(below_proc("/proc"), Some(""));
+        assert_eq!(below_proc("/proc/7/comm"), Some("7/comm"));
+        for path in ["", "/", "/process", "/usr/proc", "proc/7"] {
+            assert_eq!(below_proc(path), None, "{path}");
+        }
+    }
 }

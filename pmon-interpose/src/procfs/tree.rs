@@ -1,10 +1,10 @@
-//! The tracee's `/proc`: a tmpfs in which files are created just before the tracee accesses them.
+//! The tracee's `/proc`: a tmpfs in which files are created just before the tracee opens them.
 //!
-//! The directories of recorded processes are written here. The directories of the tracee's own
-//! processes, and files that do not belong to a process, are links to the kernel's own procfs,
-//! mounted at `.real`.
+//! The directories of recorded processes are written here, one file at a time. The directories of
+//! the tracee's own processes, and files that do not belong to a process, are links to the kernel's
+//! own procfs, mounted at `.real`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -17,12 +17,17 @@ use rustix::io::Errno;
 use rustix::path::DecInt;
 
 use crate::launch::child::REAL_PROC;
-use crate::procfs::directory_listing::DirectoryListing;
+use crate::procfs::directory_listing::{DirectoryListing, ListedEntry};
+use crate::procfs::path_walk::open_below;
 use crate::sys::errno_of;
-use crate::world::{ProcEntry, ProcessView};
+use crate::world::{ProcEntry, ProcEntryKind, ProcessView};
 
 /// Minimum number of directories before those of ended processes are removed.
 const MIN_CLEANUP: usize = 256;
+/// Inode number of the directory of the process with id 0.
+const FIRST_PROCESS_INODE: u64 = 257;
+/// The lowest inode number of a file in the directory of a process.
+const FIRST_FILE_INODE: u64 = 1 << 40;
 
 /// The tracee's `/proc`.
 pub(crate) struct ProcfsTree {
@@ -41,13 +46,17 @@ pub(crate) struct ProcfsTree {
 /// The entry of a process or thread in the root directory.
 #[derive(Default)]
 struct TaskDirectory {
-    /// [`TaskInfo::version`](crate::TaskInfo::version) of the content; `None` while it is empty.
-    version: Option<u64>,
-    entries: Vec<(String, ProcEntry)>,
-    /// Whether `entries` is complete, rather than only what was accessed.
-    is_complete: bool,
+    /// The created entries by their paths. The entries of a directory follow the directory.
+    entries: BTreeMap<String, CreatedEntry>,
     /// Whether the entry is a link to the kernel's own directory of the process.
     is_link: bool,
+}
+
+/// A created entry of a process's directory.
+struct CreatedEntry {
+    /// [`TaskInfo::version`](crate::TaskInfo::version) as of the last check of the entry.
+    version: u64,
+    entry: ProcEntry,
 }
 
 impl ProcfsTree {
@@ -130,41 +139,29 @@ impl ProcfsTree {
         id != 1 && statat(&self.real, DecInt::new(id), AtFlags::empty()).is_ok()
     }
 
-    /// Brings `path` in a task's directory up to date, or the whole directory if `path` is `None`.
-    /// Removes the directory if there is no such task.
-    pub(crate) fn refresh(
-        &mut self,
-        id: u32,
-        path: Option<&str>,
-        view: &dyn ProcessView,
-    ) -> Result<(), Errno> {
-        if self.is_own(id) {
-            return self.link_own(id);
-        }
+    /// Brings `path` in the directory of a recorded task up to date, with the directories on the
+    /// way to it. Removes the task's directory if there is no such task.
+    pub(crate) fn refresh(&mut self, id: u32, path: &str, view: &dyn ProcessView) -> Result<(), Errno> {
         let Some(info) = view.task(id) else { return self.remove(id) };
-        let is_current = |of: &TaskDirectory| of.version == Some(info.version) && of.has(path);
-        if self.directories.get(&id).is_some_and(is_current) {
-            return Ok(());
-        }
         if self.directories.get(&id).is_some_and(|directory| directory.is_link) {
             self.remove(id)?;
         }
-        let directory = match self.directories.entry(id) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                mkdirat(&self.root, DecInt::new(id), Mode::from_raw_mode(0o755))?;
-                entry.insert(TaskDirectory::default())
+        if let Entry::Vacant(entry) = self.directories.entry(id) {
+            mkdirat(&self.root, DecInt::new(id), Mode::from_raw_mode(0o755))?;
+            entry.insert(TaskDirectory::default());
+            self.remove_ended(view)?;
+        }
+        let Self { root, directories, .. } = self;
+        let Some(directory) = directories.get_mut(&id) else { return Ok(()) };
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).filter(|&end| end > 0);
+        for end in ends {
+            let kind = directory.refresh(root, (id, info.version), &path[..end], view)?;
+            // A path through a link leads to an ordinary file.
+            if kind != Some(ProcEntryKind::Directory) {
+                break;
             }
-        };
-        let fd = open(&self.root, DecInt::new(id))?;
-        let mut entries = view.entries(id);
-        directory.is_complete = path.is_none();
-        entries.retain(|(entry, _)| {
-            directory.has(Some(entry)) || path.is_some_and(|path| is_on_path(path, entry))
-        });
-        directory.update(&fd, entries)?;
-        directory.version = Some(info.version);
-        self.remove_ended(view)
+        }
+        Ok(())
     }
 
     /// Lists the root directory: entries other than processes, recorded processes, and the tracee's
@@ -172,19 +169,45 @@ impl ProcfsTree {
     pub(crate) fn listing(&self, view: &dyn ProcessView) -> Result<DirectoryListing, Errno> {
         let own = Dir::read_from(open(&self.real, ".")?)?;
         let own = own.filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok());
-        let ids: BTreeSet<u32> = own.filter(|&id| id != 1).chain(view.pids()).collect();
-        Ok(DirectoryListing { others: self.others.clone(), ids: ids.into_iter().collect() })
+        let mut ids: Vec<u32> = own.filter(|&id| id != 1).chain(view.pids()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let others = self.others.iter().zip(3..);
+        let others =
+            others.map(|((name, kind), inode)| ListedEntry { name: name.clone(), kind: *kind, inode });
+        Ok(DirectoryListing {
+            inodes: [1, 2],
+            others: others.collect(),
+            ids: ids.into_iter().map(|id| (id, inode(id, ""))).collect(),
+        })
     }
 
-    /// Lists the `task` directory of a recorded process.
-    pub(crate) fn threads(&self, id: u32, view: &dyn ProcessView) -> DirectoryListing {
-        let entries = view.entries(id).into_iter();
-        let ids: BTreeSet<u32> =
-            entries.filter_map(|(path, _)| path.strip_prefix("task/")?.parse().ok()).collect();
-        DirectoryListing { others: Vec::new(), ids: ids.into_iter().collect() }
+    /// Lists a directory of a recorded task.
+    pub(crate) fn list(&self, id: u32, directory: &str, view: &dyn ProcessView) -> DirectoryListing {
+        let below = |name: &str| match directory {
+            "" => inode(id, name),
+            _ => inode(id, &format!("{directory}/{name}")),
+        };
+        let parent = match directory.rsplit_once('/') {
+            Some((parent, _)) => inode(id, parent),
+            None if directory.is_empty() => 1,
+            None => inode(id, ""),
+        };
+        let mut listing =
+            DirectoryListing { inodes: [inode(id, directory), parent], others: Vec::new(), ids: Vec::new() };
+        for (name, kind) in view.list(id, directory) {
+            let inode = below(&name);
+            match name.parse().ok().filter(|_| directory == "task") {
+                Some(tid) => listing.ids.push((tid, inode)),
+                None => listing.others.push(ListedEntry { name, kind: kind.file_type(), inode }),
+            }
+        }
+        listing.ids.sort_unstable();
+        listing
     }
 
-    fn link_own(&mut self, id: u32) -> Result<(), Errno> {
+    /// Creates the link to the kernel's own directory of one of the tracee's tasks.
+    pub(crate) fn link_own(&mut self, id: u32) -> Result<(), Errno> {
         if self.directories.get(&id).is_some_and(|directory| directory.is_link) {
             return Ok(());
         }
@@ -195,11 +218,16 @@ impl ProcfsTree {
     }
 
     fn remove(&mut self, id: u32) -> Result<(), Errno> {
-        let Some(mut directory) = self.directories.remove(&id) else { return Ok(()) };
+        let Some(directory) = self.directories.remove(&id) else { return Ok(()) };
         if directory.is_link {
             return unlinkat(&self.root, DecInt::new(id), AtFlags::empty());
         }
-        directory.update(&open(&self.root, DecInt::new(id))?, Vec::new())?;
+        if !directory.entries.is_empty() {
+            let fd = open(&self.root, DecInt::new(id))?;
+            for (path, created) in directory.entries.iter().rev() {
+                remove_entry(&fd, path, created.entry.kind())?;
+            }
+        }
         unlinkat(&self.root, DecInt::new(id), AtFlags::REMOVEDIR)
     }
 
@@ -213,91 +241,127 @@ impl ProcfsTree {
         Ok(())
     }
 
-    /// Returns the status of the file `path`, or of the symbolic link.
-    pub(crate) fn stat(&self, path: &str) -> Result<Stat, Errno> {
-        statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW)
+    /// Returns the status of the root directory.
+    pub(crate) fn stat_root(&self) -> Result<Stat, Errno> {
+        fstat(&self.root)
     }
 }
 
 impl TaskDirectory {
-    /// Returns whether `path` (`None`: the whole directory) needs no new entries.
-    fn has(&self, path: Option<&str>) -> bool {
-        let is_created = |path: &str| path.is_empty() || self.entries.iter().any(|(entry, _)| entry == path);
-        self.is_complete || path.is_some_and(is_created)
-    }
-
-    /// Replaces the content of the directory `fd` by `entries`; keeps files that are in both.
-    fn update(&mut self, fd: &OwnedFd, entries: Vec<(String, ProcEntry)>) -> Result<(), Errno> {
-        let before = std::mem::take(&mut self.entries);
-        let after: HashMap<&str, &ProcEntry> = entries.iter().map(|(path, entry)| (&**path, entry)).collect();
-        // A file is overwritten, so that a process that has it open sees the change.
-        let is_kept = |path: &str, entry: &ProcEntry| match (entry, after.get(path)) {
-            (ProcEntry::File(_), Some(ProcEntry::File(_)))
-            | (ProcEntry::Directory, Some(ProcEntry::Directory)) => true,
-            (before, after) => after.is_some_and(|&after| after == before),
+    /// Brings one entry of the directory of the task `id` up to date; returns its kind, or `None`
+    /// if there is no such entry.
+    fn refresh(
+        &mut self,
+        root: &OwnedFd,
+        (id, version): (u32, u64),
+        path: &str,
+        view: &dyn ProcessView,
+    ) -> Result<Option<ProcEntryKind>, Errno> {
+        if let Some(created) = self.entries.get(path)
+            && created.version == version
+        {
+            return Ok(Some(created.entry.kind()));
+        }
+        let Some(entry) = view.entry(id, path) else {
+            self.remove_below(root, id, path)?;
+            return Ok(None);
         };
-        // The entries of a directory follow it: remove in reverse order.
-        for (path, entry) in before.iter().rev().filter(|(path, entry)| !is_kept(path, entry)) {
-            let flags = if *entry == ProcEntry::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            match unlinkat(fd, &**path, flags) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error),
+        let kind = entry.kind();
+        match self.entries.get_mut(path) {
+            Some(created) if created.entry == entry => created.version = version,
+            // A file is overwritten, so that a process that has it open sees the change.
+            Some(CreatedEntry { entry: ProcEntry::File(before), version: checked })
+                if kind == ProcEntryKind::File =>
+            {
+                if let ProcEntry::File(content) = entry {
+                    write_file(root, &format!("{id}/{path}"), &content)?;
+                    (*before, *checked) = (content, version);
+                }
+            }
+            before => {
+                if before.is_some() {
+                    self.remove_below(root, id, path)?;
+                }
+                if create_entry(root, &format!("{id}/{path}"), &entry)? {
+                    self.entries.insert(path.to_owned(), CreatedEntry { version, entry });
+                }
             }
         }
-        let before: HashMap<&str, &ProcEntry> = before.iter().map(|(path, entry)| (&**path, entry)).collect();
-        for (path, entry) in &entries {
-            match (entry, before.get(&**path)) {
-                (entry, Some(&before)) if entry == before => {}
-                (ProcEntry::File(content), _) => write_file(fd, path, content)?,
-                (ProcEntry::Link(target), _) => match symlinkat(&**target, fd, &**path) {
-                    // A target that no link can hold is omitted.
-                    Ok(()) | Err(Errno::NAMETOOLONG | Errno::NOENT | Errno::INVAL) => {}
-                    Err(error) => return Err(error),
-                },
-                (ProcEntry::Directory, _) => mkdirat(fd, &**path, Mode::from_raw_mode(0o755))?,
-            }
+        Ok(Some(kind))
+    }
+
+    /// Removes an entry with all entries below it.
+    fn remove_below(&mut self, root: &OwnedFd, id: u32, path: &str) -> Result<(), Errno> {
+        let is_below = |other: &str| {
+            other.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let removed: Vec<(String, CreatedEntry)> =
+            self.entries.extract_if(path.to_owned().., |other, _| is_below(other)).collect();
+        if removed.is_empty() {
+            return Ok(());
         }
-        drop(after);
-        self.entries = entries;
-        Ok(())
+        let fd = open(root, DecInt::new(id))?;
+        removed.iter().rev().try_for_each(|(path, created)| remove_entry(&fd, path, created.entry.kind()))
     }
 }
 
-/// Returns whether `entry` is `path` or a parent directory of it.
-fn is_on_path(path: &str, entry: &str) -> bool {
-    path.strip_prefix(entry).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Returns the inode number of an entry of a task's directory, whose own path is empty.
+pub(crate) fn inode(id: u32, path: &str) -> u64 {
+    if path.is_empty() {
+        return FIRST_PROCESS_INODE + u64::from(id);
+    }
+    // FNV-1a: with few entries of each process, numbers hardly ever coincide.
+    let bytes = id.to_ne_bytes().into_iter().chain(path.bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    FIRST_FILE_INODE | hash >> 16
 }
 
-fn write_file(directory: impl AsFd, path: &str, content: &[u8]) -> Result<(), Errno> {
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(directory, path, flags, Mode::from_raw_mode(0o644))?;
+impl ProcEntryKind {
+    fn file_type(self) -> FileType {
+        match self {
+            Self::File => FileType::RegularFile,
+            Self::Link => FileType::Symlink,
+            Self::Directory => FileType::Directory,
+        }
+    }
+}
+
+/// Creates an entry. Returns `false` for a link whose target no link can hold: it is omitted.
+fn create_entry(root: &OwnedFd, path: &str, entry: &ProcEntry) -> Result<bool, Errno> {
+    if let ProcEntry::File(content) = entry {
+        return write_file(root, path, content).map(|()| true);
+    }
+    let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let parent = open_below(root, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+    let created = match entry {
+        ProcEntry::Link(target) => symlinkat(&**target, &parent, name),
+        _ => mkdirat(&parent, name, Mode::from_raw_mode(0o755)),
+    };
+    match created {
+        Err(Errno::NAMETOOLONG | Errno::NOENT | Errno::INVAL) if entry.kind() == ProcEntryKind::Link => {
+            Ok(false)
+        }
+        created => created.map(|()| true),
+    }
+}
+
+fn remove_entry(directory: &OwnedFd, path: &str, kind: ProcEntryKind) -> Result<(), Errno> {
+    let flags = if kind == ProcEntryKind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    match unlinkat(directory, path, flags) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        error => error,
+    }
+}
+
+fn write_file(root: &OwnedFd, path: &str, content: &[u8]) -> Result<(), Errno> {
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
+    let file = open_below(root, path, flags, Mode::from_raw_mode(0o644))?;
     File::from(file).write_all(content).map_err(|error| errno_of(&error))
 }
 
 fn open(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
     // The tracee is root in its `/proc`: never follow a link of its making.
     openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_entries_on_the_path_are_created() {
-        for (path, entry, expected) in [
-            ("comm", "comm", true),
-            ("task/7/comm", "task", true),
-            ("task/7/comm", "task/7", true),
-            ("task/7/comm", "task/7/comm", true),
-            ("task/7/comm", "task/7/stat", false),
-            ("task/70", "task/7", false),
-            ("cwd/below", "cwd", true),
-            ("stat", "status", false),
-            ("status", "stat", false),
-            ("", "comm", false),
-        ] {
-            assert_eq!(is_on_path(path, entry), expected, "{entry} on the path {path:?}");
-        }
-    }
 }

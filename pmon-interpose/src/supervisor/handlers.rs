@@ -6,7 +6,7 @@ use pmon_fake::Errno;
 
 use crate::error::{InterposeError, ServeResult};
 use crate::processes::id_calls;
-use crate::procfs::path_calls;
+use crate::procfs::path_calls::ProcCall;
 use crate::seccomp::filter::{is_wait, opens_connector_by_foreign_abi, takes_process_id};
 use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::sockets::proxy::SocketProxy;
@@ -46,9 +46,9 @@ impl Supervisor {
             _ => {}
         }
         if let Some(tree) = procfs
-            && let Some(reply) = path_calls::answer(call, world.processes(), tree)
+            && let Some(proc_call) = ProcCall::parse(call, tree)
         {
-            return Ok(reply);
+            return Ok(proc_call.answer(call, world.processes(), tree));
         }
         let Some(index) = delivery.sockets.find(call, args[0] as u32)? else {
             if nr == libc::SYS_sendmsg {

@@ -26,8 +26,9 @@ use pmon_analysis::process::MAX_BYTES;
 use pmon_analysis::{LiveProcess, OwnedRecord, ProcessTable};
 use pmon_core::capture::{ClockAnchor, Meta};
 use pmon_core::{MonoNs, Tgid, Tid};
-use pmon_interpose::{ProcEntry, ProcessView, TaskInfo};
+use pmon_interpose::{ProcEntry, ProcEntryKind, ProcessView, TaskInfo};
 
+use self::pid_directory::ProcDirectory;
 use self::task_view::{TaskKind, TaskView};
 
 /// The processes of a capture, and the machine of the recording.
@@ -78,10 +79,43 @@ impl CaptureProcfs {
         process.filter(|process| !process.gone_at_exec)
     }
 
+    /// Returns the task and the directory to which a path in the directory of a process belongs,
+    /// and the name in that directory; no name if the path is the directory of a thread.
+    fn locate<'a>(
+        &'a self,
+        process: &'a LiveProcess,
+        id: u32,
+        path: &'a str,
+    ) -> Option<(TaskView<'a>, ProcDirectory, Option<&'a str>)> {
+        let (task, directory, name) = if let Some(below) = path.strip_prefix("task/") {
+            let (tid, name) = match below.split_once('/') {
+                Some((tid, name)) => (tid, Some(name)),
+                None => (below, None),
+            };
+            let tid = tid.parse().ok().filter(|id: &u32| id.to_string() == tid)?;
+            if tid != process.pid.0 && !process.threads.contains_key(&Tid(tid)) {
+                return None;
+            }
+            (TaskView::new(process, tid, &self.meta), ProcDirectory::Thread, name)
+        } else {
+            let task = TaskView::new(process, id, &self.meta);
+            match path.strip_prefix("ns/") {
+                Some(name) => (task, ProcDirectory::Namespaces, Some(name)),
+                None => (task, ProcDirectory::Process, Some(path)),
+            }
+        };
+        Some((task, directory, name))
+    }
+
     /// Returns the latest clock reading, if the capture has one.
     fn clocks(&self) -> Option<ClockAnchor> {
         (self.anchor != ClockAnchor::default()).then_some(self.anchor)
     }
+}
+
+/// Returns the ids of all threads of a process, that of the first one first.
+fn thread_ids(process: &LiveProcess) -> impl Iterator<Item = u32> {
+    std::iter::once(process.pid.0).chain(process.threads.keys().map(|tid| tid.0))
 }
 
 impl ProcessView for CaptureProcfs {
@@ -109,12 +143,40 @@ impl ProcessView for CaptureProcfs {
     fn entries(&self, id: u32) -> Vec<(String, ProcEntry)> {
         let Some(process) = self.process(id) else { return Vec::new() };
         let mut entries = Vec::new();
-        pid_directory::process(&TaskView::new(process, id, &self.meta), &mut entries);
-        entries.push(("task".into(), ProcEntry::Directory));
-        for tid in std::iter::once(process.pid.0).chain(process.threads.keys().map(|tid| tid.0)) {
-            pid_directory::thread(&TaskView::new(process, tid, &self.meta), &mut entries);
+        let task = TaskView::new(process, id, &self.meta);
+        ProcDirectory::Process.generate(&task, "", &mut entries);
+        for tid in thread_ids(process) {
+            let directory = format!("task/{tid}");
+            entries.push((directory.clone(), ProcEntry::Directory));
+            let task = TaskView::new(process, tid, &self.meta);
+            ProcDirectory::Thread.generate(&task, &format!("{directory}/"), &mut entries);
         }
+        ProcDirectory::Namespaces.generate(&task, "ns/", &mut entries);
         entries
+    }
+
+    fn entry(&self, id: u32, path: &str) -> Option<ProcEntry> {
+        let process = self.process(id)?;
+        if path.is_empty() {
+            return Some(ProcEntry::Directory);
+        }
+        match self.locate(process, id, path)? {
+            (task, directory, Some(name)) => directory.entry(&task, name),
+            (_, _, None) => Some(ProcEntry::Directory),
+        }
+    }
+
+    fn list(&self, id: u32, directory: &str) -> Vec<(String, ProcEntryKind)> {
+        let Some(process) = self.process(id) else { return Vec::new() };
+        match directory {
+            "" => ProcDirectory::Process.list(&TaskView::new(process, id, &self.meta)),
+            "task" => thread_ids(process).map(|tid| (tid.to_string(), ProcEntryKind::Directory)).collect(),
+            "ns" => ProcDirectory::Namespaces.list(&TaskView::new(process, id, &self.meta)),
+            _ => match self.locate(process, id, directory) {
+                Some((task, directory, None)) => directory.list(&task),
+                _ => Vec::new(),
+            },
+        }
     }
 
     fn uptime(&self) -> Option<Duration> {

@@ -327,3 +327,40 @@ fn the_layouts_equal_those_of_the_running_kernel() {
     assert_eq!(ours, theirs);
     assert!(ours.len() > 40, "{ours:?}");
 }
+
+/// Each entry alone, and each listing, agree with all entries.
+#[test]
+fn single_entries_and_listings_equal_all_entries() {
+    let kernel_thread = Details { exe: None, args: None, ppid: Some(2), ..cat() };
+    let kernel_thread = Details { subject: DetailsSubject::Snapshot { tgid: Tgid(19_911) }, ..kernel_thread };
+    for records in [
+        vec![exec(Some(cat()))],
+        vec![exec(Some(cat())), thread(19_912), thread(19_913)],
+        vec![exec(Some(cat())), exit()],
+        vec![exec(None)],
+        vec![OwnedRecord::Details(Box::new(kernel_thread))],
+    ] {
+        let procfs = procfs(&records);
+        for id in [19_911, 19_912] {
+            let entries = procfs.entries(id);
+            for (path, entry) in &entries {
+                assert_eq!(procfs.entry(id, path).as_ref(), Some(entry), "{path}");
+            }
+            let directories = entries.iter().filter(|(_, entry)| *entry == ProcEntry::Directory);
+            for directory in directories.map(|(path, _)| &**path).chain([""]) {
+                let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+                let names = entries.iter().filter_map(|(path, entry)| {
+                    let name = path.strip_prefix(&prefix)?;
+                    (!name.contains('/')).then(|| (name.to_owned(), entry.kind()))
+                });
+                assert_eq!(procfs.list(id, directory), names.collect::<Vec<_>>(), "{directory}");
+            }
+        }
+        for path in
+            ["none", "comm/below", "task/1", "task/019911", "task/19911/fd", "ns/net", "cwd/etc", "task/"]
+        {
+            assert_eq!(procfs.entry(19_911, path), None, "{path}");
+        }
+        assert!(procfs.entry(7, "").is_none() && procfs.list(7, "").is_empty());
+    }
+}

@@ -44,6 +44,45 @@ static int listed(DIR *dir, const char *name) {
     return count;
 }
 
+/* Whether all entries of a directory have the inode number and the type that the listing shows, and files keep
+ * them when they are opened. */
+static int is_consistent(const char *directory) {
+    DIR *dir = opendir(directory);
+    int count = 0, same = 1;
+    if (!dir) return 0;
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        struct stat status, opened;
+        if (strcmp(entry->d_name, "..") == 0) continue;
+        count++;
+        if (fstatat(dirfd(dir), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0) same = 0;
+        same = same && entry->d_ino == status.st_ino && entry->d_type == IFTODT(status.st_mode);
+        if (!S_ISREG(status.st_mode)) continue;
+        int fd = openat(dirfd(dir), entry->d_name, O_RDONLY);
+        if (fd < 0) continue;
+        same = same && fstat(fd, &opened) == 0 && opened.st_ino == status.st_ino && opened.st_dev == status.st_dev;
+        close(fd);
+    }
+    closedir(dir);
+    return same && count > 5;
+}
+
+/* What the kernel derives from the opened file. */
+static void check_descriptors(void) {
+    struct stat status;
+    struct statfs system;
+    int fd = open(path("/proc/%s/stat"), O_RDONLY);
+    check("inodes", is_consistent(path("/proc/%s")) && is_consistent(path("/proc/%s/task/%s")));
+    check("fstatfs", fstatfs(fd, &system) == 0 && system.f_type == PROC_SUPER_MAGIC);
+    check("empty path", fstatat(fd, "", &status, AT_EMPTY_PATH) == 0 && S_ISREG(status.st_mode) && status.st_size == 0);
+    check("no empty path", fstatat(fd, "", &status, 0) < 0 && errno == ENOENT);
+    check("dot dot after a link", stat(path("/proc/%s/root/../etc/passwd"), &status) == 0 && status.st_size > 0);
+    check("not a directory", open(path("/proc/%s/stat/below"), O_RDONLY) < 0 && errno == ENOTDIR);
+    check("no leading zero", stat(path("/proc/0%s"), &status) < 0 && errno == ENOENT);
+    check("not a link", readlink(path("/proc/%s/stat"), (char[8]){0}, 8) < 0 && errno == EINVAL);
+    check("short buffer", readlink(path("/proc/%s/exe"), (char[1]){0}, 1) == 1);
+    close(fd);
+}
+
 static void check_directories(void) {
     int proc = open("/proc", O_RDONLY | O_DIRECTORY), one = open(path("/proc/%s"), O_RDONLY | O_DIRECTORY);
     int o_path = open(path("/proc/%s/"), O_PATH), from = open(".", O_PATH);
@@ -84,6 +123,7 @@ static void check_all(void) {
     check("missing process", access("/proc/4194303", F_OK) < 0 && errno == ENOENT);
     check("tasks", listed(opendir(path("/proc/%s/task")), pid) == 2);
     check_directories();
+    check_descriptors();
     check("uptime", atof(first_line(open("/proc/uptime", O_RDONLY))) > 0);
     check("pid_max", atoi(first_line(open("/proc/sys/kernel/pid_max", O_RDONLY))) > 0);
     check("cpu", strncmp(first_line(open("/proc/stat", O_RDONLY)), "cpu ", 4) == 0);
