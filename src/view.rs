@@ -11,7 +11,7 @@ use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
 use pmon_record::{Sink, SinkError};
 
-use crate::args::{FormatArg, ViewArgs};
+use crate::args::{ClockArg, FormatArg, ViewArgs};
 use crate::output::{
     ClassicRenderer, CsvRenderer, JsonRenderer, Render, RenderContext, TextRenderer, printable,
 };
@@ -49,6 +49,7 @@ impl<W: Write> View<W> {
     /// Creates a view of a capture with this header, if known, and datagrams in byte order `order`.
     pub(crate) fn new(
         args: &ViewArgs,
+        clock: ClockArg,
         range: Range,
         header: Option<&Header>,
         order: ByteOrder,
@@ -56,7 +57,7 @@ impl<W: Write> View<W> {
         sink: W,
     ) -> Self {
         let render: Box<dyn Render> = match args.format {
-            FormatArg::Text => Box::new(TextRenderer::new(args.clock, TimeZone::system(), colours)),
+            FormatArg::Text => Box::new(TextRenderer::new(clock, TimeZone::system(), colours)),
             FormatArg::Classic => Box::new(ClassicRenderer),
             FormatArg::Json => Box::new(JsonRenderer::new()),
             FormatArg::Csv => Box::new(CsvRenderer::new()),

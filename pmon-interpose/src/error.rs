@@ -25,6 +25,14 @@ pub enum InterposeError {
         "cannot access the program's memory: {0}; its file must be readable by this user (chmod +r), and it must not make itself undumpable"
     )]
     Memory(Errno),
+    /// The program's clocks cannot be those of the world: its vDSO cannot be changed.
+    #[error(
+        "cannot give the program the clocks of the capture: its vDSO cannot be changed: {0}; use --clock real"
+    )]
+    Clock(Errno),
+    /// The clocks of the world are unknown.
+    #[error("the capture has no readings of the recorded machine's clocks; use --clock real")]
+    NoClocks,
     /// A call of the program cannot be answered because this system fails.
     #[error("cannot answer the program's system call: {0}")]
     Serve(#[from] Errno),

@@ -9,6 +9,7 @@
 //! `docs/programs.md` lists the emulated calls and their limits.
 #![deny(unsafe_code)]
 
+mod clock;
 mod error;
 mod launch;
 mod processes;
@@ -22,9 +23,9 @@ mod tracee;
 mod world;
 
 pub use error::{InterposeError, ServeError, SetupStep};
-pub use launch::options::{LaunchOptions, SignalDispositions};
+pub use launch::options::{ClockSource, LaunchOptions, SignalDispositions};
 pub use rustix::process::Signal;
 pub use supervisor::end_sequence::{EndPolicy, RunOptions};
 pub use supervisor::run::RunReport;
 pub use supervisor::{Served, Supervisor};
-pub use world::{NextEvent, ProcEntry, ProcEntryKind, ProcessView, ReplayWorld, TaskInfo};
+pub use world::{ClockTimes, NextEvent, ProcEntry, ProcEntryKind, ProcessView, ReplayWorld, TaskInfo};

@@ -3,9 +3,10 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::mem::{size_of, zeroed};
+use std::mem::{size_of, transmute, zeroed};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
+use std::time::Duration;
 
 use libc::{c_int, c_ulong, iovec, sock_filter, sock_fprog};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -133,6 +134,17 @@ pub(crate) fn write_memory(pid: u32, bytes: &[u8], buffers: &[(u64, usize)]) -> 
         written += check(put as i64)? as usize;
     }
     Ok(written)
+}
+
+/// `sysinfo`, with another uptime: returns the bytes of the struct.
+pub(crate) fn sysinfo(uptime: Duration) -> [u8; size_of::<libc::sysinfo>()] {
+    // SAFETY: a plain C struct of integers, for which all zeros is valid.
+    let mut info: libc::sysinfo = unsafe { zeroed() };
+    // SAFETY: the kernel fills in the struct, which lives until the call returns.
+    unsafe { libc::sysinfo(&raw mut info) };
+    info.uptime = uptime.as_secs() as libc::c_long;
+    // SAFETY: all bytes of the struct were initialized with zeros, and it is as long as the array.
+    unsafe { transmute::<libc::sysinfo, [u8; size_of::<libc::sysinfo>()]>(info) }
 }
 
 /// `CLONE_CLEAR_SIGHAND`, since Linux 5.5.

@@ -88,6 +88,32 @@ pub trait ProcessView {
 
     /// Returns the boot time of the recorded machine, in seconds since 1970.
     fn boot_time(&self) -> Option<u64>;
+
+    /// Returns the clocks of the recorded machine at the time of the last event; `None` if they are
+    /// unknown.
+    fn clocks(&self) -> Option<ClockTimes> {
+        None
+    }
+}
+
+/// The clocks of a machine at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockTimes {
+    /// `CLOCK_MONOTONIC`, by which the kernel stamps events.
+    pub monotonic: Duration,
+    /// `CLOCK_BOOTTIME`, which also advances during suspend.
+    pub boottime: Duration,
+    /// `CLOCK_REALTIME`: the time since 1970-01-01T00:00Z.
+    pub realtime: Duration,
+}
+
+impl ClockTimes {
+    /// Returns the clocks after this time.
+    pub(crate) fn plus(self, time: Duration) -> Self {
+        let [monotonic, boottime, realtime] =
+            [self.monotonic, self.boottime, self.realtime].map(|clock| clock.saturating_add(time));
+        Self { monotonic, boottime, realtime }
+    }
 }
 
 /// Information on a process or thread, apart from its files in `/proc`.

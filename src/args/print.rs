@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ViewArgs;
+use super::{ClockArg, ViewArgs};
 use crate::exit;
 use crate::time_spec::Moment;
 
@@ -35,6 +35,9 @@ pub(crate) struct PrintArgs {
     pub(crate) until: Option<Moment>,
     #[command(flatten)]
     pub(crate) view: ViewArgs,
+    /// The time at the start of each line of text.
+    #[arg(long, value_enum, default_value_t = ClockArg::Wall)]
+    pub(crate) clock: ClockArg,
 }
 
 #[cfg(test)]

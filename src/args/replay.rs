@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::ViewArgs;
-use crate::exit;
+use super::{ClockArg, ViewArgs};
+use crate::exit::{self, Failure};
 use crate::time_spec::{Moment, parse_std_duration};
 
 const EXAMPLES: &str = "\
@@ -64,6 +64,10 @@ pub(crate) struct ReplayArgs {
     pub(crate) classic: bool,
     #[command(flatten)]
     pub(crate) view: ViewArgs,
+    /// The time at the start of each line of text; with PROGRAM, the program's clocks, `real` or
+    /// `capture` [default: wall; with PROGRAM, real].
+    #[arg(long)]
+    pub(crate) clock: Option<ReplayClockArg>,
     /// Run this program on the replayed events: a program that listens to process events, and its
     /// arguments.
     #[arg(last = true, value_name = "PROGRAM", conflicts_with_all = ["record", "socket", "format", "classic"])]
@@ -91,6 +95,32 @@ pub(crate) struct ReplayArgs {
 }
 
 impl ReplayArgs {
+    /// Returns the clock of shown events.
+    ///
+    /// # Errors
+    /// When `--clock` is for a program.
+    pub(crate) fn shown_clock(&self) -> Result<ClockArg, Failure> {
+        self.clock.map_or(Some(ClockArg::Wall), ReplayClockArg::shown).ok_or_else(|| {
+            let why = "--clock real and capture are clocks of a program; add one, for example `-- ./monitor`, or use wall, mono, relative or delta";
+            Failure::new(exit::USAGE, why)
+        })
+    }
+
+    /// Returns whether the program has the clocks of the capture.
+    ///
+    /// # Errors
+    /// When `--clock` is for shown events.
+    pub(crate) fn has_capture_clock(&self) -> Result<bool, Failure> {
+        match self.clock {
+            None | Some(ReplayClockArg::Real) => Ok(false),
+            Some(ReplayClockArg::Capture) => Ok(true),
+            Some(_) => {
+                let why = "--clock wall, mono, relative and delta are for shown events; a program has the clocks `real` or `capture`";
+                Err(Failure::new(exit::USAGE, why))
+            }
+        }
+    }
+
     /// Whether the events are shown rather than recorded or sent to a program.
     pub(crate) fn shows(&self) -> bool {
         self.record.is_none() && self.socket.is_none() && self.program.is_empty()
@@ -103,6 +133,36 @@ pub(crate) enum ProcArg {
     Capture,
     /// Those of this system.
     Real,
+}
+
+/// The clock of shown events, or that of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReplayClockArg {
+    /// Local time.
+    Wall,
+    /// Seconds of the kernel's monotonic clock.
+    Mono,
+    /// Seconds since the start.
+    Relative,
+    /// Seconds since the line before.
+    Delta,
+    /// The program has this system's clocks.
+    Real,
+    /// The program has the recorded machine's clocks, at the event that it received last.
+    Capture,
+}
+
+impl ReplayClockArg {
+    /// Returns the clock of shown events; `None` for a clock of a program.
+    fn shown(self) -> Option<ClockArg> {
+        match self {
+            Self::Wall => Some(ClockArg::Wall),
+            Self::Mono => Some(ClockArg::Mono),
+            Self::Relative => Some(ClockArg::Relative),
+            Self::Delta => Some(ClockArg::Delta),
+            Self::Real | Self::Capture => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -29,9 +29,6 @@ pub(crate) struct ViewArgs {
     /// Show the events that the recorder itself caused: its fences and heartbeats.
     #[arg(long)]
     pub(crate) own: bool,
-    /// The time at the start of each line of text.
-    #[arg(long, value_enum, default_value_t = ClockArg::Wall)]
-    pub(crate) clock: ClockArg,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

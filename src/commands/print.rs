@@ -17,8 +17,15 @@ pub(crate) fn run(args: &PrintArgs) -> Result<u8, Failure> {
     let name = input.name().to_owned();
     let order = input.order();
     let range = range(&args.file, input.header(), ["--since", "--until"], [args.since, args.until])?;
-    let mut view =
-        View::new(&args.view, range, input.header(), order, terminal::colours(), terminal::output()?.lock());
+    let mut view = View::new(
+        &args.view,
+        args.clock,
+        range,
+        input.header(),
+        order,
+        terminal::colours(),
+        terminal::output()?.lock(),
+    );
     if args.view.tree.is_some()
         && let Some(exits) = exits(&args.file)?
     {

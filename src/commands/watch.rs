@@ -19,15 +19,23 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let mut signals = control::signals()?;
     let out = terminal::output()?;
     // The classic format without a filter needs no details.
-    let probe = View::new(&args.view, Range::default(), None, ByteOrder::NATIVE, false, io::sink());
+    let probe =
+        View::new(&args.view, args.clock, Range::default(), None, ByteOrder::NATIVE, false, io::sink());
     let needs_details = probe.needs_details();
     let options =
         RecordOptions { details: needs_details, snapshot: needs_details, ..RecordOptions::default() };
     let subscription = Subscription::open(&options)?;
     control::report_added_listeners(subscription.added_listeners());
     let header = subscription.header(&[]);
-    let view =
-        View::new(&args.view, Range::default(), Some(&header), header.byte_order, terminal::colours(), out);
+    let view = View::new(
+        &args.view,
+        args.clock,
+        Range::default(),
+        Some(&header),
+        header.byte_order,
+        terminal::colours(),
+        out,
+    );
     // No process can have such a name, so pmon would show nothing without a message.
     if let Some(why) = args.view.comm.as_ref().and_then(|name| too_long(name.as_bytes())) {
         terminal::eprintln(format_args!("pmon: --comm: {why}"));

@@ -23,8 +23,8 @@ const NOBODY: u32 = 65534;
 
 /// Options for all clients.
 const CFLAGS: &[&str] = &["-std=gnu11", "-O1", "-Wall", "-Wextra", "-pthread"];
-/// Name of the statically linked build of `receive`.
-const STATIC: &str = "static";
+/// The statically linked builds: each source and the name of its program.
+const STATIC: [(&str, &str); 2] = [("receive.c", "static"), ("clocks.c", "static-clocks")];
 
 /// A directory with `pmon`, the clients and the scripts, executable by all users.
 pub(crate) struct Programs(PathBuf);
@@ -59,7 +59,9 @@ impl Programs {
                 _ => {}
             }
         }
-        compilers.push(compile(&sources.join("receive.c"), &["-static"], &dir.join(STATIC)));
+        for (source, name) in STATIC {
+            compilers.push(compile(&sources.join(source), &["-static"], &dir.join(name)));
+        }
         for mut compiler in compilers {
             assert!(compiler.wait().unwrap().success(), "a client does not compile");
         }

@@ -21,7 +21,7 @@ pub(crate) const MISSED: u32 = SHELL + 60;
 const LASTING: u32 = SHELL + 70;
 
 /// Time between two events, in microseconds.
-const EVENT_INTERVAL: u64 = 1_000;
+pub(crate) const EVENT_INTERVAL: u64 = 1_000;
 
 /// A recorded program.
 pub(crate) struct RecordedProgram {

@@ -17,7 +17,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, getegid, geteuid, pidfd_sen
 use crate::error::{InterposeError, SetupStep};
 use crate::launch::child::ChildSetup;
 use crate::launch::control::{ChildMessage, GO, receive_message, send};
-use crate::launch::options::LaunchOptions;
+use crate::launch::options::{ClockSource, LaunchOptions};
 use crate::launch::pid_layout::last_pid_candidates;
 use crate::seccomp::fd_numbers::ReservedFds;
 use crate::seccomp::filter::{FilterOptions, build_filter};
@@ -73,6 +73,7 @@ pub(crate) fn launch(
     let filter = FilterOptions {
         control: child_end.as_raw_fd() as u32,
         private_proc: options.private_proc,
+        emulates_clocks: options.clock == ClockSource::World,
         is_root: options.uid == 0,
         maps_all_users: geteuid().is_root(),
     };

@@ -15,10 +15,23 @@ pub struct LaunchOptions {
     pub uid: u32,
     /// Whether the program's `/proc` shows the fake kernel's processes instead of this system's.
     pub private_proc: bool,
+    /// The clocks that the program reads.
+    pub clock: ClockSource,
     /// The program's standard output; by default that of this process.
     pub stdout: Option<OwnedFd>,
     /// The program's initial signal dispositions and mask.
     pub signals: SignalDispositions,
+}
+
+/// The clocks that a program reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockSource {
+    /// This system's.
+    #[default]
+    System,
+    /// Those of the world, as of the event that the program received last:
+    /// [`ProcessView::clocks`](crate::ProcessView::clocks).
+    World,
 }
 
 /// The signals that are ignored or blocked at the start of a program.
@@ -36,7 +49,14 @@ pub struct SignalDispositions {
 impl LaunchOptions {
     /// Returns options for a program that sees itself as root and has a private `/proc`.
     pub fn new(program: impl Into<OsString>) -> Self {
-        let signals = SignalDispositions::default();
-        Self { program: program.into(), args: Vec::new(), uid: 0, private_proc: true, stdout: None, signals }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            uid: 0,
+            private_proc: true,
+            clock: ClockSource::default(),
+            stdout: None,
+            signals: SignalDispositions::default(),
+        }
     }
 }

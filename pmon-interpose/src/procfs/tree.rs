@@ -118,8 +118,9 @@ impl ProcfsTree {
     /// Writes `uptime`, and `btime` in `stat`, of the recorded machine.
     pub(crate) fn refresh_times(&self, view: &dyn ProcessView) -> Result<(), Errno> {
         if let Some(uptime) = view.uptime() {
-            let seconds = uptime.as_secs_f64();
-            self.write("uptime", format!("{seconds:.2} {seconds:.2}\n").as_bytes())?;
+            // The kernel does not round up, so that the file is never ahead of the clock.
+            let seconds = format!("{}.{:02}", uptime.as_secs(), uptime.subsec_millis() / 10);
+            self.write("uptime", format!("{seconds} {seconds}\n").as_bytes())?;
         }
         if let Some(boot_time) = view.boot_time() {
             let stat = self.read("stat")?;

@@ -52,6 +52,13 @@ enum FilterRule {
     Connector,
     /// Intercepts the call if the first argument is not 0.
     NotZero,
+    /// Intercepts the call if the first argument is 0.
+    Zero,
+    /// Intercepts the call if the first argument is one of these clocks.
+    Clock(&'static [i32]),
+    /// Intercepts the call if the second argument is one of these operations on a futex, and the
+    /// fourth, a time-out, is not 0.
+    FutexWithTimeout(&'static [i32]),
     /// Intercepts the call.
     Always,
     /// Lets the call fail with `ENOSYS`.
@@ -94,6 +101,41 @@ const WAITING_CALLS: CallRules = &[
     (FilterRule::Always, &[libc::SYS_poll, libc::SYS_epoll_wait]),
     #[cfg(target_arch = "x86_64")]
     (FilterRule::FdCount, &[libc::SYS_select]),
+];
+
+/// The clocks of the machine; the others are those of processes and devices.
+const MACHINE_CLOCKS: &[i32] = &[
+    libc::CLOCK_MONOTONIC,
+    libc::CLOCK_REALTIME,
+    libc::CLOCK_BOOTTIME,
+    libc::CLOCK_MONOTONIC_COARSE,
+    libc::CLOCK_REALTIME_COARSE,
+    libc::CLOCK_MONOTONIC_RAW,
+    libc::CLOCK_REALTIME_ALARM,
+    libc::CLOCK_BOOTTIME_ALARM,
+    libc::CLOCK_TAI,
+];
+
+/// The operations on a futex that may end by a time-out.
+const TIMED_FUTEX_OPERATIONS: &[i32] = &[
+    libc::FUTEX_WAIT_BITSET,
+    libc::FUTEX_WAIT,
+    libc::FUTEX_LOCK_PI,
+    libc::FUTEX_LOCK_PI2,
+    libc::FUTEX_WAIT_REQUEUE_PI,
+];
+
+/// Calls that read a clock or end at a time, and calls that every program makes before it reads a
+/// clock. Rules of other lists for the same calls have no effect.
+const CLOCK_CALLS: CallRules = &[
+    (FilterRule::Clock(MACHINE_CLOCKS), &[libc::SYS_clock_gettime]),
+    (FilterRule::Always, &[libc::SYS_gettimeofday, libc::SYS_sysinfo]),
+    #[cfg(target_arch = "x86_64")]
+    (FilterRule::Always, &[libc::SYS_time, libc::SYS_select, libc::SYS_arch_prctl]),
+    (FilterRule::FutexWithTimeout(TIMED_FUTEX_OPERATIONS), &[libc::SYS_futex]),
+    (FilterRule::Always, &[libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_pselect6]),
+    (FilterRule::Zero, &[libc::SYS_brk]),
+    (FilterRule::Always, &[libc::SYS_set_tid_address, libc::SYS_sched_getaffinity]),
 ];
 
 /// Calls that raise the caller's priority or lock its memory. The program sees itself as root,
@@ -150,6 +192,8 @@ pub(crate) struct FilterOptions {
     pub(crate) control: u32,
     /// Whether the tracee's `/proc` shows the fake kernel's processes.
     pub(crate) private_proc: bool,
+    /// Whether the tracee's clocks are emulated.
+    pub(crate) emulates_clocks: bool,
     /// Whether the tracee sees itself as root.
     pub(crate) is_root: bool,
     /// Whether the user namespace maps all users, not only one.
@@ -167,7 +211,8 @@ pub(crate) fn build_filter(reserved: &ReservedFds, options: FilterOptions) -> Ve
     program.extend(foreign_calls.map(|(&nr, at)| jump(libc::BPF_JEQ, nr, foreign - at, 0)));
     program.extend([ret(libc::SECCOMP_RET_ALLOW), ret(libc::SECCOMP_RET_USER_NOTIF), load(NR_OFFSET)]);
     let when = |condition, calls: &'static [_]| if condition { calls } else { &[] };
-    let lists: [CallRules; 6] = [
+    let lists: [CallRules; 7] = [
+        when(options.emulates_clocks, CLOCK_CALLS),
         SOCKET_CALLS,
         WAITING_CALLS,
         when(options.private_proc, PROCESS_CALLS),
@@ -221,13 +266,9 @@ impl FilterRule {
         match self {
             Self::Fd(argument) => block.extend(is_reserved(argument)),
             Self::FdAndRequest(values) => {
-                let count = values.len() as u8;
                 block.extend(is_reserved(0));
                 block.push(load(argument_at(1)));
-                for (at, &value) in values.iter().enumerate() {
-                    let left = count - 1 - at as u8;
-                    block.push(jump(libc::BPF_JEQ, value as u32, left, u8::from(left == 0)));
-                }
+                block.extend(is_one_of(values));
             }
             Self::FdCount => {
                 block.extend([load(argument_at(0)), jump(libc::BPF_JGT, reserved.lowest(), 0, 1)]);
@@ -239,6 +280,17 @@ impl FilterRule {
                 jump(libc::BPF_JEQ, NETLINK_CONNECTOR, 0, 1),
             ]),
             Self::NotControl => block.extend([load(argument_at(0)), jump(libc::BPF_JEQ, control, 1, 0)]),
+            Self::Zero => block.extend([load(argument_at(0)), jump(libc::BPF_JEQ, 0, 0, 1)]),
+            Self::Clock(clocks) => {
+                block.push(load(argument_at(0)));
+                block.extend(is_one_of(clocks));
+            }
+            Self::FutexWithTimeout(operations) => {
+                let flags = (libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u32;
+                block.extend([load(argument_at(3)), jump(libc::BPF_JEQ, 0, 0, 1)]);
+                block.extend([ret(libc::SECCOMP_RET_ALLOW), load(argument_at(1)), and(!flags)]);
+                block.extend(is_one_of(operations));
+            }
             Self::NotZero => block.extend([load(argument_at(0)), jump(libc::BPF_JEQ, 0, 1, 0)]),
             Self::Always => {}
             Self::Ignored => return vec![ret(libc::SECCOMP_RET_ERRNO)],
@@ -247,6 +299,16 @@ impl FilterRule {
         block.extend(intercept);
         block
     }
+}
+
+/// Returns instructions that continue after themselves if the loaded value is one of `values`, and
+/// otherwise skip one more instruction.
+fn is_one_of(values: &[i32]) -> impl Iterator<Item = sock_filter> {
+    let count = values.len() as u8;
+    values.iter().zip(0..).map(move |(&value, at)| {
+        let left = count - 1 - at;
+        jump(libc::BPF_JEQ, value as u32, left, u8::from(left == 0))
+    })
 }
 
 /// Returns the offset of the lower half of an argument.
@@ -263,6 +325,10 @@ fn jump(condition: u32, value: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: (libc::BPF_JMP | condition | libc::BPF_K) as u16, jt, jf, k: value }
 }
 
+fn and(mask: u32) -> sock_filter {
+    sock_filter { code: (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16, jt: 0, jf: 0, k: mask }
+}
+
 fn ret(action: u32) -> sock_filter {
     sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: action }
 }
@@ -276,8 +342,13 @@ mod tests {
 
     const INTERCEPTED: u32 = libc::SECCOMP_RET_USER_NOTIF;
     const ALLOWED: u32 = libc::SECCOMP_RET_ALLOW;
-    const ROOT: FilterOptions =
-        FilterOptions { control: 952, private_proc: true, is_root: true, maps_all_users: true };
+    const ROOT: FilterOptions = FilterOptions {
+        control: 952,
+        private_proc: true,
+        emulates_clocks: false,
+        is_root: true,
+        maps_all_users: true,
+    };
 
     /// Runs the filter on a call.
     fn action(options: FilterOptions, arch: u32, nr: c_long, args: &[u64]) -> u32 {
@@ -363,6 +434,40 @@ mod tests {
             assert_eq!(action(real, ARCH, nr, args), ALLOWED, "call {nr}");
         }
         assert!(!is_intercepted(libc::SYS_getpgid, &[0]), "0 is the caller");
+    }
+
+    #[test]
+    fn clocks_of_the_machine_are_intercepted_only_if_they_are_emulated() {
+        let emulated = FilterOptions { emulates_clocks: true, ..ROOT };
+        for clock in [-1_i64, -6, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] {
+            let expected = if matches!(clock, 0 | 1 | 4..=9 | 11) { INTERCEPTED } else { ALLOWED };
+            let args = [clock as u64];
+            assert_eq!(action(emulated, ARCH, libc::SYS_clock_gettime, &args), expected, "clock {clock}");
+            assert_eq!(action(ROOT, ARCH, libc::SYS_clock_gettime, &args), ALLOWED, "clock {clock}");
+        }
+        for nr in [libc::SYS_gettimeofday, libc::SYS_nanosleep, libc::SYS_sysinfo, libc::SYS_pselect6] {
+            assert_eq!(action(emulated, ARCH, nr, &[]), INTERCEPTED, "call {nr}");
+            assert_eq!(action(ROOT, ARCH, nr, &[]), ALLOWED, "call {nr}");
+        }
+        assert_eq!(action(emulated, ARCH, libc::SYS_brk, &[0]), INTERCEPTED);
+        assert_eq!(action(emulated, ARCH, libc::SYS_brk, &[0x5000]), ALLOWED);
+    }
+
+    #[test]
+    fn futexes_are_intercepted_if_they_have_a_timeout() {
+        let emulated = FilterOptions { emulates_clocks: true, ..ROOT };
+        let flags = [0, libc::FUTEX_PRIVATE_FLAG, libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME];
+        for operation in 0..=13 {
+            let waits = TIMED_FUTEX_OPERATIONS.contains(&operation);
+            for flags in flags {
+                for (timeout, expected) in [(0, false), (0x7FFF_0000, waits)] {
+                    let args = [1, (operation | flags) as u64, 0, timeout];
+                    let expected = if expected { INTERCEPTED } else { ALLOWED };
+                    assert_eq!(action(emulated, ARCH, libc::SYS_futex, &args), expected, "{args:?}");
+                }
+            }
+        }
+        assert_eq!(action(ROOT, ARCH, libc::SYS_futex, &[1, 0, 0, 1]), ALLOWED);
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Supervisor {
         world: &mut W,
         notification: Notification,
     ) -> ServeResult<W, Reply> {
-        let Self { tracee, tasks, delivery, procfs, pidfds, .. } = self;
+        let Self { tracee, tasks, delivery, procfs, pidfds, clock, .. } = self;
         let listener = Arc::clone(&delivery.listener.fd);
         let call = &mut InterceptedCall { notification, listener, tasks };
         if let Some(opens_connector) = opens_connector_by_foreign_abi(&notification) {
@@ -32,12 +32,24 @@ impl Supervisor {
             return Ok(if opens_connector { Errno::PROTONOSUPPORT.into() } else { Reply::Continue });
         }
         let (nr, args) = (call.nr(), call.args());
+        let event = clock.is_some().then(|| world.processes().clocks()).flatten().unwrap_or_default();
+        if let Some(clock) = clock
+            && let Some(reply) = clock.answer(call, event)?
+        {
+            return Ok(reply);
+        }
         match nr {
             libc::SYS_socket => {
                 check_memory_access(call)?;
                 return Ok(delivery.sockets.open(world.kernel(), call));
             }
-            nr if is_wait(nr) => return poll::before_wait(delivery, world, call),
+            nr if is_wait(nr) => {
+                let reply = poll::before_wait(delivery, world, call)?;
+                if let (Some(clock), false) = (clock, delivery.sockets.any_ready()) {
+                    clock.note_wait(call, event);
+                }
+                return Ok(reply);
+            }
             libc::SYS_epoll_ctl => return Ok(poll::note_epoll_ctl(delivery, call)?),
             nr if takes_process_id(nr) => {
                 let procfs = procfs.as_ref();
@@ -48,7 +60,10 @@ impl Supervisor {
         if let Some(tree) = procfs
             && let Some(proc_call) = ProcCall::parse(call, tree)
         {
-            return Ok(proc_call.answer(call, world.processes(), tree));
+            return Ok(match clock {
+                Some(clock) => proc_call.answer(call, &clock.view(world.processes()), tree),
+                None => proc_call.answer(call, world.processes(), tree),
+            });
         }
         let Some(index) = delivery.sockets.find(call, args[0] as u32)? else {
             if nr == libc::SYS_sendmsg {

@@ -7,9 +7,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use crate::clock::ClockEmulation;
 use crate::error::{InterposeError, ServeError, ServeResult};
 use crate::launch::control::{ChildMessage, receive_message};
-use crate::launch::options::LaunchOptions;
+use crate::launch::options::{ClockSource, LaunchOptions};
 use crate::launch::pid_layout::pid_max;
 use crate::launch::{Launched, launch};
 use crate::processes::pidfd::PidFdTable;
@@ -40,6 +41,8 @@ pub struct Supervisor {
     /// The program's `/proc`; `None` if it is this system's.
     procfs: Option<ProcfsTree>,
     pidfds: PidFdTable,
+    /// The program's clocks; `None` if they are this system's.
+    clock: Option<ClockEmulation>,
     /// A received call whose handler failed; [`Supervisor::serve`] handles it again.
     retry: Option<Notification>,
     state: TraceeState,
@@ -75,6 +78,9 @@ impl Supervisor {
     /// # Errors
     /// When this system does not allow it, or the program does not exist.
     pub fn start(options: &LaunchOptions, processes: &dyn ProcessView) -> Result<Self, InterposeError> {
+        if options.clock == ClockSource::World && processes.clocks().is_none() {
+            return Err(InterposeError::NoClocks);
+        }
         let taken = processes.pids();
         let pid_max = pid_max(&taken);
         let mut launched = launch(options, &taken, pid_max)?;
@@ -94,6 +100,7 @@ impl Supervisor {
             delivery: EventDelivery::new(SeccompListener::new(listener), sockets),
             procfs,
             pidfds: PidFdTable::default(),
+            clock: (options.clock == ClockSource::World).then(ClockEmulation::default),
             retry: None,
             state: TraceeState::Running,
         })
@@ -113,6 +120,9 @@ impl Supervisor {
             self.handle(world, notification)?;
             return Ok(Served::Calls);
         }
+        if let Some(clock) = &mut self.clock {
+            clock.expire(&self.delivery.listener)?;
+        }
         let due = self.delivery.emit_due(world)?;
         if !self.pidfds.is_empty() {
             self.pidfds.update(world.processes());
@@ -120,7 +130,8 @@ impl Supervisor {
         self.delivery.pump_untracked(world)?;
         let is_incomplete = self.delivery.continue_batch(world)?;
         let timeout = if is_incomplete { Duration::ZERO } else { timeout };
-        let deadline = self.delivery.next_deadline();
+        let sleep = self.clock.as_ref().and_then(ClockEmulation::next_deadline);
+        let deadline = self.delivery.next_deadline().into_iter().chain(sleep).min();
         let until_deadline = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = [Some(timeout), due, until_deadline].into_iter().flatten().min().unwrap_or_default();
         // A time-out that exceeds the range of `Timespec` is unlimited.
@@ -160,11 +171,17 @@ impl Supervisor {
     /// Handles one call and replies to it.
     fn handle<W: ReplayWorld>(&mut self, world: &mut W, notification: Notification) -> ServeResult<W> {
         self.delivery.remove_calls_of(notification.pid);
+        if let Some(clock) = &mut self.clock {
+            clock.begin_call(notification.pid);
+        }
         let reply = match self.delivery.listener.take_undelivered(&notification) {
             Some(result) => Reply::Return(result),
             None => self.execute(world, notification).inspect_err(|_| self.retry = Some(notification))?,
         };
         self.delivery.listener.reply(&notification, reply)?;
+        if let Some(clock) = &mut self.clock {
+            clock.finish_call();
+        }
         self.delivery.finish_call(world)
     }
 

@@ -26,7 +26,7 @@ use pmon_analysis::process::MAX_BYTES;
 use pmon_analysis::{LiveProcess, OwnedRecord, ProcessTable};
 use pmon_core::capture::{ClockAnchor, Meta};
 use pmon_core::{MonoNs, Tgid, Tid};
-use pmon_interpose::{ProcEntry, ProcEntryKind, ProcessView, TaskInfo};
+use pmon_interpose::{ClockTimes, ProcEntry, ProcEntryKind, ProcessView, TaskInfo};
 
 use self::pid_directory::ProcDirectory;
 use self::task_view::{TaskKind, TaskView};
@@ -108,7 +108,7 @@ impl CaptureProcfs {
     }
 
     /// Returns the latest clock reading, if the capture has one.
-    fn clocks(&self) -> Option<ClockAnchor> {
+    fn anchor(&self) -> Option<ClockAnchor> {
         (self.anchor != ClockAnchor::default()).then_some(self.anchor)
     }
 }
@@ -180,14 +180,24 @@ impl ProcessView for CaptureProcfs {
     }
 
     fn uptime(&self) -> Option<Duration> {
-        let clocks = self.clocks()?;
-        let since_boot = i128::from(clocks.boot_ns) + i128::from(self.now.0) - i128::from(clocks.mono.0);
-        Some(Duration::from_nanos(u64::try_from(since_boot.max(0)).ok()?))
+        Some(self.clocks()?.boottime)
     }
 
     fn boot_time(&self) -> Option<u64> {
-        let clocks = self.clocks()?;
+        let clocks = self.anchor()?;
         let started = i128::from(clocks.real_ns) - i128::from(clocks.boot_ns);
         u64::try_from(started.div_euclid(1_000_000_000)).ok()
+    }
+
+    fn clocks(&self) -> Option<ClockTimes> {
+        let anchor = self.anchor()?;
+        let since = i128::from(self.now.0) - i128::from(anchor.mono.0);
+        let clock =
+            |anchored: i128| Some(Duration::from_nanos(u64::try_from((anchored + since).max(0)).ok()?));
+        Some(ClockTimes {
+            monotonic: Duration::from_nanos(self.now.0),
+            boottime: clock(anchor.boot_ns.into())?,
+            realtime: clock(anchor.real_ns.into())?,
+        })
     }
 }

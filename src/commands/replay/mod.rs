@@ -79,6 +79,9 @@ struct Playback<'a> {
 
 impl<'a> Playback<'a> {
     fn new(args: &'a ReplayArgs, range: Range, input: &CaptureInput) -> Result<Self, Failure> {
+        if args.program.is_empty() {
+            args.shown_clock()?;
+        }
         let header = input.header();
         let mono = |bound: TimeBound| -> Result<MonoNs, Failure> {
             match bound {
@@ -215,7 +218,9 @@ impl<'a> Playback<'a> {
         }
         let header = self.header.as_ref();
         let out = terminal::output()?;
-        let view = View::new(&args, Range::default(), header, ByteOrder::NATIVE, terminal::colours(), out);
+        let clock = self.args.shown_clock()?;
+        let view =
+            View::new(&args, clock, Range::default(), header, ByteOrder::NATIVE, terminal::colours(), out);
         let sink = self.play(replay, ViewSink::new(view))?;
         sink.view.report_unshown();
         // Filtered events have happened.

@@ -8,7 +8,7 @@ use pmon_core::capture::{Item, Reader};
 use pmon_fake::{Fault, Trigger};
 
 use super::Playback;
-use crate::args::{FormatArg, ViewArgs};
+use crate::args::{ClockArg, FormatArg, ViewArgs};
 use crate::input::{is_stdio, skip_hole};
 use crate::terminal;
 use crate::view::{Range, View};
@@ -52,7 +52,7 @@ impl Playback<'_> {
         let (header, order) = (reader.header().cloned(), reader.byte_order());
         // The JSON format shows all events, also those of threads.
         let args = ViewArgs { format: FormatArg::Json, ..self.args.view.clone() };
-        let mut view = View::new(&args, range, header.as_ref(), order, false, io::sink());
+        let mut view = View::new(&args, ClockArg::Wall, range, header.as_ref(), order, false, io::sink());
         while let Some(item) = reader.next_item().ok()? {
             if let Item::Block(block) = item {
                 block.records().try_for_each(|record| view.record(record)).ok()?;

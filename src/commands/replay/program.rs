@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use pmon_fake::{Errno, Kernel};
 use pmon_interpose::{
-    EndPolicy, InterposeError, LaunchOptions, NextEvent, ProcessView, ReplayWorld, RunOptions, RunReport,
-    ServeError, SignalDispositions, Supervisor,
+    ClockSource, EndPolicy, InterposeError, LaunchOptions, NextEvent, ProcessView, ReplayWorld, RunOptions,
+    RunReport, ServeError, SignalDispositions, Supervisor,
 };
 use pmon_record::{Signals, WakeReason, startup};
 use pmon_replay::{CaptureWorld, ReplayError};
@@ -58,6 +58,9 @@ impl Playback<'_> {
         launch.args = arguments.to_vec();
         launch.uid = args.uid;
         launch.private_proc = args.proc == ProcArg::Capture;
+        if args.has_capture_clock()? {
+            launch.clock = ClockSource::World;
+        }
         let startup::StartSignals { ignored, blocked } = startup::signals();
         // These signals end the program after the last event, even if a script has put pmon into
         // the background.
