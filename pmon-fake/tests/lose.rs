@@ -58,6 +58,26 @@ fn a_lost_event_makes_a_socket_congested_until_its_queue_is_empty() {
 }
 
 #[test]
+fn consecutive_lost_events_are_one_overrun_however_often_the_consumer_receives() {
+    let (mut kernel, mut socket, task) = listener();
+    kernel.inject(one(Trigger::Every { events: 5, from: 0 }, Fault::Lose(3.into())), 0);
+    let mut results = Vec::new();
+    for _ in 0..7 {
+        kernel.rename(task, "event");
+        results.extend(drain(&mut socket));
+    }
+    assert_eq!(results, [Err(Errno::NOBUFS), Ok(4), Ok(5), Err(Errno::NOBUFS)]);
+    assert_eq!(socket.memory().drops, 5);
+    // Each call of the verb is an overrun of its own.
+    kernel.inject(FaultScript::new(), 0);
+    for drops in [6, 7] {
+        kernel.lose(1);
+        kernel.rename(task, "event");
+        assert_eq!((drain(&mut socket), socket.memory().drops), (vec![Err(Errno::NOBUFS)], drops));
+    }
+}
+
+#[test]
 fn with_no_enobufs_a_lost_event_shows_by_its_number_and_the_drops() {
     let (mut kernel, mut socket, task) = listener();
     socket.set_no_enobufs(true);

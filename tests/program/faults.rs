@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::harness::ProgramReplay;
 use crate::support::RunOutput;
-use crate::test_capture::TestCapture;
+use crate::test_capture::{MISSED, TestCapture};
 
 const SCRIPT: &str = "[[fault]]\nat = 10\noverrun = 7\n";
 
@@ -77,4 +77,62 @@ fn a_loss_in_the_capture_is_replayed() {
     let printed = ran.out.lines().filter(|line| matches!(*line, "nobufs" | "missed 123")).collect::<Vec<_>>();
     assert_eq!(printed, ["nobufs", "missed 123"], "{ran:#?}");
     assert_eq!(ran.out.lines().count(), capture.lines().len() + 3);
+}
+
+/// Returns the lines of the capture, with the acknowledgement, without the fork of [`MISSED`]: an
+/// error and a gap on its CPU take its place.
+fn lines_without_the_fork(error: Option<&str>) -> Vec<String> {
+    let mut lines = TestCapture::new().lines();
+    let fork = lines.iter().position(|line| line.ends_with(&format!(" {MISSED}"))).unwrap();
+    // The next event of the same CPU comes after one of the other.
+    lines.insert(fork + 2, "missed 1".to_owned());
+    lines.splice(fork..=fork, error.map(str::to_owned));
+    lines.insert(0, "ack".to_owned());
+    lines
+}
+
+#[test]
+fn the_event_at_a_place_is_lost_with_enobufs() {
+    let script = format!("[[fault]]\nat = {{ kind = \"fork\", pid = {MISSED} }}\nlose = 1\n");
+    for (mode, error) in [("enobufs", Some("nobufs")), ("no-enobufs", None)] {
+        let Some(ran) = run_with_faults(&script, "overrun", &[mode]) else { return };
+        assert_eq!(ran.out.lines().collect::<Vec<_>>(), lines_without_the_fork(error), "{mode}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_loss_of_many_events_is_one_error_and_ends_at_a_place_by_name_and_arguments() {
+    // After the exec of git, up to that of the pager.
+    let script = "[[fault]]\nat = { comm = \"git\", args = \"^git .*--short$\", nth = 2 }\nlose_until = { comm = \"less\" }\n";
+    let Some(ran) = run_with_faults(script, "overrun", &["enobufs"]) else { return };
+    let all = TestCapture::new().lines();
+    let pids: Vec<_> = TestCapture::new().programs().iter().map(|program| program.pid).collect();
+    let exec_of = |pid: u32| all.iter().position(|line| *line == format!("exec {pid}")).unwrap();
+    let (from, until) = (exec_of(pids[0]) + 1, exec_of(pids[1]));
+    let printed: Vec<_> = ran.out.lines().filter(|line| !line.starts_with("missed")).collect();
+    let expected = ["ack"].into_iter().chain(all[..from].iter().map(String::as_str)).chain(["nobufs"]);
+    assert_eq!(
+        printed,
+        expected.chain(all[until..].iter().map(String::as_str)).collect::<Vec<_>>(),
+        "{}",
+        ran.err
+    );
+    let missed = ran.out.lines().filter_map(|line| line.strip_prefix("missed ")?.parse::<usize>().ok());
+    assert_eq!(missed.sum::<usize>(), until - from);
+}
+
+/// The recorder had subscribed on the recorded machine.
+#[test]
+fn a_bound_program_receives_the_events_without_subscribing() {
+    let Some(ran) = run_with_faults("", "subscription", &["bound"]) else { return };
+    assert_eq!(ran.out.lines().collect::<Vec<_>>(), TestCapture::new().lines(), "{}", ran.err);
+}
+
+#[test]
+fn a_program_that_ignores_events_continues_with_the_next_one_when_it_listens_again() {
+    let Some(ran) = run_with_faults("", "subscription", &["ignore"]) else { return };
+    let mut expected = TestCapture::new().lines();
+    expected.splice(3..3, ["ignored", "ack"].map(str::to_owned));
+    expected.insert(0, "ack".to_owned());
+    assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected, "{}", ran.err);
 }

@@ -4,7 +4,13 @@ use super::place::{ComingEvent, EventPlace};
 
 /// The losses that are in effect. An event that several of them cover is lost once.
 #[derive(Debug, Default)]
-pub(crate) struct Losses(Vec<ActiveLoss>);
+pub(crate) struct Losses {
+    active: Vec<ActiveLoss>,
+    /// The number of the latest overrun: consecutive lost events are one overrun.
+    overrun: u64,
+    /// Whether the next lost event continues that overrun.
+    continues: bool,
+}
 
 #[derive(Debug)]
 struct ActiveLoss {
@@ -32,7 +38,22 @@ enum LossEnd {
 
 impl Losses {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.active.is_empty()
+    }
+
+    /// Creates a state without losses, whose overruns are numbered after those of `previous`.
+    pub(crate) fn after(previous: &Self) -> Self {
+        Self { overrun: previous.overrun, ..Self::default() }
+    }
+
+    /// Lets the next lost event begin an overrun of its own.
+    pub(crate) fn begin_overrun(&mut self) {
+        self.continues = false;
+    }
+
+    /// Returns the number of the overrun that the current lost event belongs to; the first is 1.
+    pub(crate) fn overrun(&self) -> u64 {
+        self.overrun
     }
 
     /// Loses the next `events` events.
@@ -57,16 +78,16 @@ impl Losses {
         let is_same = |loss: &&mut ActiveLoss| {
             loss.rule == rule && (rule.is_some() || matches!(loss.end, LossEnd::After(_)))
         };
-        self.0.iter_mut().find(is_same)
+        self.active.iter_mut().find(is_same)
     }
 
     fn push(&mut self, rule: Option<usize>, end: LossEnd) {
-        self.0.push(ActiveLoss { rule, end, has_effect: false });
+        self.active.push(ActiveLoss { rule, end, has_effect: false });
     }
 
     /// Returns whether the event that is about to happen is lost.
     pub(crate) fn covers(&mut self, event: &ComingEvent<'_>) -> bool {
-        self.0.retain_mut(|loss| match &mut loss.end {
+        self.active.retain_mut(|loss| match &mut loss.end {
             LossEnd::After(0) => false,
             LossEnd::After(left) => {
                 *left -= 1;
@@ -80,13 +101,16 @@ impl Losses {
                 *matches < place.number()
             }
         });
-        !self.0.is_empty()
+        let is_lost = !self.active.is_empty();
+        let continues = std::mem::replace(&mut self.continues, is_lost);
+        self.overrun += u64::from(is_lost && !continues);
+        is_lost
     }
 
     /// Notes that a socket has lost the event that is happening; returns the rules of which this is
     /// the first effect.
     pub(crate) fn first_effects(&mut self) -> impl Iterator<Item = usize> {
-        self.0.iter_mut().filter_map(|loss| {
+        self.active.iter_mut().filter_map(|loss| {
             let is_first = !std::mem::replace(&mut loss.has_effect, true);
             loss.rule.filter(|_| is_first)
         })
@@ -94,6 +118,6 @@ impl Losses {
 
     /// Returns whether the loss of a rule waits for its place.
     pub(crate) fn awaits_place(&self, rule: usize) -> bool {
-        self.0.iter().any(|loss| loss.rule == Some(rule) && matches!(loss.end, LossEnd::At { .. }))
+        self.active.iter().any(|loss| loss.rule == Some(rule) && matches!(loss.end, LossEnd::At { .. }))
     }
 }

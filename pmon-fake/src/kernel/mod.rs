@@ -235,8 +235,8 @@ impl Kernel {
     /// were full.
     ///
     /// Their sequence numbers are missing, and each listener counts the drops and receives
-    /// `ENOBUFS`. As after any overrun, a socket then drops everything until a receive call leaves
-    /// its queue empty, unless it has set `NETLINK_NO_ENOBUFS`.
+    /// `ENOBUFS`, once for all these events. As after any overrun, a socket then drops everything
+    /// until a receive call leaves its queue empty, unless it has set `NETLINK_NO_ENOBUFS`.
     ///
     /// ```
     /// use pmon_fake::{Errno, Kernel, RecvFlags};
@@ -256,7 +256,7 @@ impl Kernel {
     /// # Ok::<(), Errno>(())
     /// ```
     pub fn lose(&mut self, events: u64) {
-        self.lock().faults.losses.lose(None, events);
+        self.lock().lose_next(events);
     }
 
     /// Loses the next events, as [`Kernel::lose`], up to but not including the one that `place`

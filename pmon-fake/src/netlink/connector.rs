@@ -328,7 +328,7 @@ impl Connector {
         let dropped =
             |connector: &Self| -> u64 { connector.sockets.iter().map(|socket| socket.queue.dropped).sum() };
         let before = dropped(self);
-        let multicast = Multicast::new(datagram, 0, PROC_GROUP, cpu).lost();
+        let multicast = Multicast::new(datagram, 0, PROC_GROUP, cpu).lost(self.faults.losses.overrun());
         self.deliver_filtered(multicast, SocketState::is_addressed_by_kernel);
         dropped(self) > before
     }

@@ -5,6 +5,7 @@ use pmon_core::wire::{ByteOrder, Comm, Event, EventBody, layout};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
 
 use crate::faults::injector::{DelayedDatagram, DueFault, FaultInjector, FaultState};
+use crate::faults::losses::Losses;
 use crate::faults::place::{ComingEvent, EventPlace};
 use crate::faults::script::{Fault, MAX_BURST};
 use crate::netlink::connector::Connector;
@@ -19,7 +20,8 @@ impl Connector {
     pub(crate) fn set_faults(&mut self, injector: FaultInjector) {
         self.release_all();
         let uses_processes = injector.uses_processes();
-        self.faults = FaultState { injector, uses_processes, ..FaultState::default() };
+        let losses = Losses::after(&self.faults.losses);
+        self.faults = FaultState { injector, uses_processes, losses, ..FaultState::default() };
         self.for_each_open(|socket| (socket.eintr_calls, socket.eagain_calls) = (0, 0));
     }
 
@@ -47,9 +49,16 @@ impl Connector {
         self.faults.loses_event = self.faults.losses.covers(event);
     }
 
+    /// Loses the next `events` events.
+    pub(crate) fn lose_next(&mut self, events: u64) {
+        self.faults.losses.begin_overrun();
+        self.faults.losses.lose(None, events);
+    }
+
     /// Loses the next events up to the one that `place` names.
     pub(crate) fn lose_until(&mut self, place: EventPlace) {
         self.faults.uses_processes |= place.uses_comm() || place.uses_args();
+        self.faults.losses.begin_overrun();
         self.faults.losses.lose_until(None, place, false);
     }
 

@@ -25,20 +25,21 @@ pub(crate) struct Multicast<'a> {
     /// The length of a copy that was dropped for lack of buffer space; the next socket gets that
     /// copy.
     spare_copy: Option<usize>,
-    /// Whether each socket drops the datagram, however empty its buffer is.
-    is_lost: bool,
+    /// The number of the overrun in which each socket drops the datagram, however empty its buffer
+    /// is.
+    lost: Option<u64>,
 }
 
 impl<'a> Multicast<'a> {
     pub(crate) fn new(datagram: &'a [u8], sender: u32, groups: u32, cpu: Cpu) -> Self {
         // A sender in user space keeps the original for the unicast to the destination port.
         let (len, is_shared) = (datagram.len(), sender != 0);
-        Self { datagram, sender, groups, cpu, len, is_shared, spare_copy: None, is_lost: false }
+        Self { datagram, sender, groups, cpu, len, is_shared, spare_copy: None, lost: None }
     }
 
-    /// Lets each socket drop the datagram that would receive it.
-    pub(crate) fn lost(self) -> Self {
-        Self { is_lost: true, ..self }
+    /// Lets each socket drop the datagram that would receive it, in the overrun with this number.
+    pub(crate) fn lost(self, overrun: u64) -> Self {
+        Self { lost: Some(overrun), ..self }
     }
 
     /// Delivers the datagram to one socket, if its mask and its filter accept it.
@@ -56,8 +57,8 @@ impl<'a> Multicast<'a> {
         if !self.is_shared {
             self.len = len;
         }
-        if self.is_lost {
-            return socket.queue.overrun();
+        if let Some(overrun) = self.lost {
+            return socket.queue.lose(overrun);
         }
         let truesize = truesize(self.datagram.len());
         if socket.queue.enqueue(&self.datagram[..len], truesize, self.sender, self.groups) {

@@ -118,6 +118,8 @@ pub(crate) struct ReceiveQueue {
     pub(crate) error: Option<Errno>,
     /// Datagrams dropped; unlike [`MemInfo::drops`], this count does not wrap.
     pub(crate) dropped: u64,
+    /// The number of the scripted overrun that was reported last; 0 is none.
+    last_scripted_overrun: u64,
     /// Notified once, when a receive call would return something.
     pub(crate) waiter: Option<Arc<Notifier>>,
 }
@@ -132,6 +134,7 @@ impl Default for ReceiveQueue {
             no_enobufs: false,
             error: None,
             dropped: 0,
+            last_scripted_overrun: 0,
             waiter: None,
         }
     }
@@ -166,12 +169,22 @@ impl ReceiveQueue {
 
     /// Drops one datagram for lack of buffer space and makes the socket congested
     /// (`netlink_overrun`).
-    pub(crate) fn overrun(&mut self) {
+    fn overrun(&mut self) {
         if !self.no_enobufs && !std::mem::replace(&mut self.congested, true) {
             self.error = Some(Errno::NOBUFS);
             self.notify_waiter();
         }
         self.count_drops(1);
+    }
+
+    /// Drops one datagram of the scripted overrun with this number, which is reported once, like a
+    /// real overrun during which no datagram is received.
+    pub(crate) fn lose(&mut self, overrun: u64) {
+        if std::mem::replace(&mut self.last_scripted_overrun, overrun) == overrun {
+            self.count_drops(1);
+        } else {
+            self.overrun();
+        }
     }
 
     /// Counts `datagrams` as dropped and reports `ENOBUFS`, without congestion and regardless of

@@ -97,6 +97,11 @@ impl SocketState {
         self.is_in_proc_group() && self.port != 0 && !self.ended
     }
 
+    /// Returns whether the socket has sent a request.
+    pub(crate) fn has_requested(&self) -> bool {
+        self.last_request.is_some()
+    }
+
     /// Returns whether the socket's last request was to receive no events.
     pub(crate) fn ignores_events(&self) -> bool {
         matches!(self.last_request, Some(LastRequest { operation: IGNORE, .. }))

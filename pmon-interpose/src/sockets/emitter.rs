@@ -22,6 +22,9 @@ pub(crate) struct EventEmitter {
     /// Events are emitted on demand. Until the world has an event on demand, it is taken for a
     /// world with a clock.
     pub(crate) is_on_demand: bool,
+    /// A call of the tracee has waited for an event. Otherwise, events with a clock begin with the
+    /// first subscription, so that a program receives none between `bind` and its request.
+    is_demanded: bool,
     input: InputState,
     /// The last batch ended before it reached an event for the tracee.
     pub(crate) batch_is_incomplete: bool,
@@ -72,7 +75,8 @@ impl EventEmitter {
         listener: &SeccompListener,
     ) -> ServeResult<W, (Option<Duration>, bool)> {
         let mut has_emitted = false;
-        if self.is_on_demand || !sockets.any_receives_events() {
+        let may_begin = self.is_demanded || sockets.any_subscribed();
+        if self.is_on_demand || !may_begin || !sockets.any_receives_events() {
             return Ok((None, has_emitted));
         }
         loop {
@@ -123,6 +127,7 @@ impl EventEmitter {
         while !indexes.iter().any(|&index| proxies[index].is_ready())
             && indexes.iter().any(|&index| proxies[index].socket.receives_events())
         {
+            self.is_demanded = true;
             match world.next_event().map_err(ServeError::World)? {
                 NextEvent::OnDemand if steps == BATCH => {
                     self.batch_is_incomplete = true;

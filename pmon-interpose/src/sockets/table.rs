@@ -76,6 +76,11 @@ impl SocketTable {
         self.proxies.iter().any(|proxy| proxy.socket.receives_events())
     }
 
+    /// Returns whether any socket has subscribed.
+    pub(crate) fn any_subscribed(&self) -> bool {
+        self.proxies.iter().any(|proxy| proxy.socket.is_subscribed())
+    }
+
     /// Wakes calls that wait for ready sockets.
     pub(crate) fn notify_ready(&mut self) {
         self.proxies.iter_mut().filter(|proxy| proxy.is_ready()).for_each(SocketProxy::notify);

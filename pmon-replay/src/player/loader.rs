@@ -11,6 +11,8 @@ use crate::ReplayError;
 
 /// Maximum memory of the loaded records, in bytes. A block of a real capture takes less.
 const MAX_LOADED: usize = 8 << 20;
+/// Maximum memory of the details of processes whose command lines a fault script needs, in bytes.
+const MAX_COMMAND_LINES: usize = 16 << 20;
 
 /// A queued record.
 #[derive(Debug)]
@@ -194,9 +196,9 @@ impl<R: Read> CaptureLoader<R> {
             wall.observe(header.meta.start);
         }
         let joiner = DetailsJoiner::new(self.reader.byte_order());
-        let is_followed = self.tracking.as_ref().is_some_and(|tracking| tracking.follows_processes);
+        let before = self.tracking.take().map(|tracking| (tracking.follows_processes, tracking.processes));
+        let (is_followed, processes) = before.unwrap_or_default();
         let follows_processes = is_followed || filter.needs_processes();
-        let processes = ProcessTable::new();
         self.tracking = Some(ProcessTracking { joiner, processes, follows_processes, filter, wall });
     }
 
@@ -207,6 +209,16 @@ impl<R: Read> CaptureLoader<R> {
         }
         if let Some(tracking) = &mut self.tracking {
             tracking.follows_processes = true;
+        }
+    }
+
+    /// Follows the processes with their command lines. To be called before the first record.
+    pub(crate) fn follow_command_lines(&mut self) {
+        self.follow_processes();
+        let meta = self.meta().cloned().unwrap_or_default();
+        if let Some(tracking) = &mut self.tracking {
+            tracking.processes = ProcessTable::detailed(&meta);
+            tracking.processes.set_memory_limit(MAX_COMMAND_LINES);
         }
     }
 

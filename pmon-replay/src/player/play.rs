@@ -7,7 +7,7 @@ use pmon_core::accounting::{LossCause, MAX_CPUS};
 use pmon_core::capture::{Blind, DetailsSubject, Loss, Record, Usage};
 use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task};
-use pmon_fake::EventFeed;
+use pmon_fake::{EventFeed, EventProcess};
 
 use super::loader::{LoadedQueue, LoadedRecord, ProcessTracking};
 
@@ -87,9 +87,13 @@ impl Player {
     ) -> Option<StepResult> {
         let event = loaded.event();
         let played = match (loaded.first()?, event) {
-            (LoadedRecord::Events(_), event) => event.and_then(|event| self.event(&event, None, feed)),
-            (LoadedRecord::Exit(event, usage), _) => self.event(event, Some(usage), feed),
-            (LoadedRecord::Raw(bytes), _) => self.raw(bytes, feed),
+            (LoadedRecord::Events(_), event) => {
+                event.and_then(|event| self.event(&event, None, EventProcess::default(), feed))
+            }
+            (LoadedRecord::Exit(event, usage), _) => {
+                self.event(event, Some(usage), EventProcess::default(), feed)
+            }
+            (LoadedRecord::Raw(bytes), _) => self.raw(bytes, EventProcess::default(), feed),
             (LoadedRecord::Loss(loss), _) => self.loss(*loss, feed),
             (LoadedRecord::Blind(blind), _) => self.blind(*blind),
             (LoadedRecord::Other(record), _) => {
@@ -108,13 +112,14 @@ impl Player {
         &mut self,
         event: &Event,
         usage: Option<&mut Box<Usage>>,
+        process: EventProcess<'_>,
         feed: &mut EventFeed<'_>,
     ) -> Option<StepResult> {
         if !self.advance_to(event.time) {
             return None;
         }
         self.omit_excluded(event, feed);
-        let is_emitted = feed.emit(event);
+        let is_emitted = feed.emit_of(event, process);
         if let (Some(usage), Some(_), Some(task), true) = (usage, &self.passed, event.task(), is_emitted) {
             let usage = std::mem::take(usage);
             self.usages.push(ExitUsage { time: event.time, task, usage });
@@ -141,7 +146,12 @@ impl Player {
         is_in_range
     }
 
-    fn raw(&mut self, bytes: &[u8], feed: &mut EventFeed<'_>) -> Option<StepResult> {
+    fn raw(
+        &mut self,
+        bytes: &[u8],
+        process: EventProcess<'_>,
+        feed: &mut EventFeed<'_>,
+    ) -> Option<StepResult> {
         let event = Event::decode(bytes, ByteOrder::NATIVE).ok();
         if !self.advance_to(event.map_or(self.now, |event| event.time)) {
             return None;
@@ -149,7 +159,7 @@ impl Player {
         if let Some(event) = &event {
             self.omit_excluded(event, feed);
         }
-        feed.emit_datagram(bytes);
+        feed.emit_datagram_of(bytes, process);
         Some(event.map_or(StepResult::Datagram, StepResult::Event))
     }
 
@@ -266,9 +276,13 @@ impl Player {
                     self.hide(item.event.as_ref()?, feed);
                     return None;
                 }
+                let process = match item.event {
+                    Some(event) if feed.needs_processes() => known_process(&event, processes),
+                    _ => EventProcess::default(),
+                };
                 let played = match (&item.event, &item.raw) {
-                    (_, Some(bytes)) => self.raw(bytes, feed),
-                    (Some(event), None) => self.event(event, item.usage.as_mut(), feed),
+                    (_, Some(bytes)) => self.raw(bytes, process, feed),
+                    (Some(event), None) => self.event(event, item.usage.as_mut(), process, feed),
                     (None, None) => None,
                 };
                 if self.passed.is_some()
@@ -350,4 +364,12 @@ impl Player {
             }
         }
     }
+}
+
+/// Returns what is known about the process of an event that is already applied to `processes`.
+fn known_process<'a>(event: &Event, processes: &'a ProcessTable) -> EventProcess<'a> {
+    let Some(task) = event.task() else { return EventProcess::default() };
+    let details = processes.live_process(task.tgid).and_then(|process| process.details.as_deref());
+    let args = details.and_then(|details| details.args.as_deref());
+    EventProcess { comm: processes.name(task.tgid), args }
 }

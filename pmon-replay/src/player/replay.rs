@@ -26,6 +26,9 @@ const START_LEAD_NS: u64 = 2_000;
 /// Events that the recording excluded, or that a filter hides, leave no gap in the numbers: only
 /// losses do.
 ///
+/// As on the recorded machine, the kernel counts the recorder as a listener: a socket that is bound
+/// to the group of process events receives them even if it has not subscribed itself.
+///
 /// As a source, a replay delivers all records in order, without delay and without drops of its own.
 /// For other sockets of its kernel, the caller decides when the replay continues: see
 /// [`Replay::step`] and [`Replay::advance`]. Events that do not fit into a socket's buffer are then
@@ -67,9 +70,12 @@ impl<R: Read> Replay<R> {
     /// Creates a replay of the unread rest of a capture, on a new fake kernel.
     pub fn new(reader: Reader<R>) -> Self {
         let cpus = reader.header().map_or(1, |header| header.meta.cpus_online.max(1));
+        let mut kernel = Kernel::new(cpus);
+        // The recorder, which had subscribed on the recorded machine.
+        kernel.set_listeners(1);
         Self {
             loader: CaptureLoader::new(reader),
-            kernel: Kernel::new(cpus),
+            kernel,
             socket: None,
             has_started: false,
             player: Player::default(),
@@ -108,9 +114,15 @@ impl<R: Read> Replay<R> {
         self
     }
 
-    /// Injects the faults of `script`, whose triggers count the events of this replay.
+    /// Injects the faults of `script`, whose triggers count the events of this replay. If their
+    /// places name processes by name or command line, the replay also tracks the processes.
     #[must_use]
     pub fn faults(mut self, script: FaultScript, seed: u64) -> Self {
+        if script.uses_args() {
+            self.loader.follow_command_lines();
+        } else if script.uses_comm() {
+            self.loader.follow_processes();
+        }
         self.kernel.inject(script, seed);
         self
     }

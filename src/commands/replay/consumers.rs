@@ -53,7 +53,6 @@ impl Consumers {
             }
         })?;
         terminal::eprintln(format_args!("pmon: waiting for a consumer at {} (SOCK_SEQPACKET)", shown(path)));
-        replay.kernel().set_listeners(1);
         while this.wires.is_empty() {
             this.serve(replay, SIGNAL_INTERVAL)?;
             if !pacer.continues(Duration::ZERO)? {

@@ -215,6 +215,12 @@ impl Socket {
         has_listeners && socket.is_addressed_by_kernel() && !socket.ignores_events()
     }
 
+    /// Returns whether the socket has subscribed: it has sent a request, and the last one was not
+    /// IGNORE.
+    pub fn is_subscribed(&self) -> bool {
+        self.with(|socket| socket.has_requested() && !socket.ignores_events())
+    }
+
     /// Sends a datagram (`send`) to the peer of [`Socket::connect`], or else to the kernel; returns
     /// the bytes sent.
     ///
