@@ -20,10 +20,47 @@ const LISTEN: u32 = 1;
 /// The operation that unsubscribes (`PROC_CN_MCAST_IGNORE`).
 const IGNORE: u32 = 2;
 
+/// `SO_SNDBUF` of a new socket in bytes: `net.core.wmem_default`.
+const WMEM_DEFAULT: u32 = 212_992;
+/// The default of `net.core.wmem_max` in bytes since Linux 6.17; it limits `SO_SNDBUF`.
+const WMEM_MAX: u32 = 4 << 20;
+/// The minimum of `SO_SNDBUF` in bytes (`SOCK_MIN_SNDBUF`).
+const SNDBUF_MIN: u32 = 4608;
+
+/// The size of a send buffer, `SO_SNDBUF`, which limits the length of a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendBuffer {
+    pub(crate) bytes: u32,
+}
+
+impl Default for SendBuffer {
+    fn default() -> Self {
+        Self { bytes: WMEM_DEFAULT }
+    }
+}
+
+impl SendBuffer {
+    /// The kernel's overhead of a datagram in bytes.
+    const OVERHEAD: u32 = 32;
+
+    /// Sets the size as `SO_SNDBUF` does, or as `SO_SNDBUFFORCE` if `is_forced`.
+    pub(crate) fn set(&mut self, bytes: i32, is_forced: bool) {
+        // The kernel compares unsigned numbers: a negative size is a large one.
+        let bytes = if is_forced { bytes.max(0) as u32 } else { (bytes as u32).min(WMEM_MAX) };
+        self.bytes = (bytes.min(i32::MAX as u32 / 2) * 2).max(SNDBUF_MIN);
+    }
+
+    /// Returns the maximum length of a datagram.
+    pub(crate) fn max_datagram(self) -> usize {
+        (self.bytes - Self::OVERHEAD) as usize
+    }
+}
+
 /// The state of one socket.
 #[derive(Debug, Default)]
 pub(crate) struct SocketState {
     pub(crate) queue: ReceiveQueue,
+    pub(crate) send_buffer: SendBuffer,
     pub(crate) port: u32,
     /// Whether the socket owns its port. After `EADDRINUSE`, `port` is another socket's.
     pub(crate) bound: bool,

@@ -16,9 +16,6 @@ use crate::netlink::socket_state::SocketState;
 
 mod options;
 
-/// The longest datagram that can be sent, in bytes: the default `SO_SNDBUF` less the kernel's
-/// overhead.
-const MAX_SEND: usize = 212_992 - 32;
 /// The highest automatic port: -4097 as a negative number. The kernel counts down from here where a
 /// process's id is taken.
 const HIGHEST_AUTO_PORT: u32 = -4097_i32 as u32;
@@ -204,6 +201,12 @@ impl Socket {
         self.with(|socket| socket.queue.push_front(datagram));
     }
 
+    /// Returns whether a receive call would return the end of file: the input has ended, and nothing
+    /// is queued.
+    pub fn is_at_end(&self) -> bool {
+        self.with(|socket| socket.ended && socket.queue.readiness() == (false, false))
+    }
+
     /// Returns whether an event that happens now would be sent to this socket.
     ///
     /// That is the case if the socket has a port and is in the group, its last request was not
@@ -227,8 +230,9 @@ impl Socket {
     /// # Errors
     /// As [`Socket::send_to`], except `EPERM`: privileges are checked by [`Socket::connect`].
     pub fn send(&mut self, datagram: &[u8]) -> Result<usize, Errno> {
+        self.prepare_send(datagram.len(), None)?;
         let (port, groups) = self.peer_name();
-        self.send_as(true, datagram, port, groups)
+        self.send_checked(datagram, port, groups)
     }
 
     /// Sends a datagram (`sendto`) to the lowest of `groups` and to a port, of which 0 is the
@@ -242,22 +246,34 @@ impl Socket {
     /// unprivileged socket sends to anything but the kernel, `ECONNREFUSED` if no socket has the
     /// port or that socket is connected to another port, `EAGAIN` if its receive buffer is full.
     pub fn send_to(&mut self, datagram: &[u8], port: u32, groups: u32) -> Result<usize, Errno> {
-        let privileged = lock(&self.connector).sockets[self.id].privileged;
-        self.send_as(privileged, datagram, port, groups)
+        self.prepare_send(datagram.len(), Some((port, groups)))?;
+        self.send_checked(datagram, port, groups)
     }
 
-    fn send_as(&mut self, privileged: bool, datagram: &[u8], port: u32, groups: u32) -> Result<usize, Errno> {
-        if datagram.is_empty() {
+    /// Does what [`Socket::send`] or, with a destination (port and groups), [`Socket::send_to`] does
+    /// before the kernel reads the data of `len` bytes: binds the socket, and checks everything
+    /// that does not depend on the data.
+    ///
+    /// # Errors
+    /// `ENODATA`, `EPERM` and `EMSGSIZE`, as [`Socket::send_to`].
+    pub fn prepare_send(&mut self, len: usize, destination: Option<(u32, u32)>) -> Result<(), Errno> {
+        if len == 0 {
             return Err(Errno::NODATA);
         }
-        if !privileged && (port, groups) != (0, 0) {
+        let mut connector = lock(&self.connector);
+        let privileged = connector.sockets[self.id].privileged;
+        if !privileged && destination.is_some_and(|destination| destination != (0, 0)) {
             return Err(Errno::PERM);
         }
-        let mut connector = lock(&self.connector);
         bind_if_unbound(&mut connector, self.id, self.owner);
-        if datagram.len() > MAX_SEND {
+        if len > connector.sockets[self.id].send_buffer.max_datagram() {
             return Err(Errno::MSGSIZE);
         }
+        Ok(())
+    }
+
+    fn send_checked(&mut self, datagram: &[u8], port: u32, groups: u32) -> Result<usize, Errno> {
+        let mut connector = lock(&self.connector);
         let group = lowest_group(groups);
         if group != 0 {
             connector.multicast(self.id, datagram, group, port);

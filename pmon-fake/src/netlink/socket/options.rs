@@ -31,6 +31,31 @@ impl Socket {
         Ok(())
     }
 
+    /// Sets `SO_SNDBUF`, which limits the length of the datagrams that this socket sends: the kernel
+    /// doubles `bytes` and limits the result to twice `net.core.wmem_max`.
+    pub fn set_sndbuf(&mut self, bytes: i32) {
+        self.with(|socket| socket.send_buffer.set(bytes, false));
+    }
+
+    /// Sets `SO_SNDBUFFORCE`: the kernel doubles `bytes`, without a limit.
+    ///
+    /// # Errors
+    /// `EPERM` without privileges.
+    pub fn force_sndbuf(&mut self, bytes: i32) -> Result<(), Errno> {
+        self.with(|socket| {
+            if !socket.privileged {
+                return Err(Errno::PERM);
+            }
+            socket.send_buffer.set(bytes, true);
+            Ok(())
+        })
+    }
+
+    /// Returns `SO_SNDBUF`.
+    pub fn sndbuf(&self) -> u32 {
+        self.with(|socket| socket.send_buffer.bytes)
+    }
+
     /// Sets `NETLINK_NO_ENOBUFS`: overruns cause neither `ENOBUFS` nor congestion.
     pub fn set_no_enobufs(&mut self, on: bool) {
         self.with(|socket| socket.queue.set_no_enobufs(on));
@@ -49,6 +74,15 @@ impl Socket {
     /// Returns and clears `SO_ERROR`, the error that the next call would have failed with.
     pub fn take_error(&mut self) -> Option<Errno> {
         self.with(|socket| socket.queue.error.take())
+    }
+
+    /// Lets the next call fail with `error`, which replaces a pending error (`sk_err`). The kernel
+    /// does so when `recvmmsg` fails after it has received datagrams.
+    pub fn set_error(&mut self, error: Errno) {
+        self.with(|socket| {
+            socket.queue.error = Some(error);
+            socket.queue.notify_waiter();
+        });
     }
 
     /// Sets `SO_ATTACH_FILTER`: runs `program`, a classic BPF filter, on each datagram that is sent
