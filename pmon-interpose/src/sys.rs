@@ -99,6 +99,17 @@ pub(crate) fn set_sync_wake_up(listener: BorrowedFd<'_>) {
     let _ = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
 }
 
+/// `SO_NETNS_COOKIE`: returns the cookie of a socket's network namespace.
+pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let (mut cookie, mut len) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_NETNS_COOKIE);
+    // SAFETY: the kernel writes at most `len` bytes to `cookie`; both live until the call returns.
+    check(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut cookie).cast(), &raw mut len)
+    })?;
+    Ok(cookie)
+}
+
 /// `process_vm_readv`: reads another process's memory at `address`; returns how many bytes of
 /// `buffer` were filled. `EFAULT` if no byte is readable.
 pub(crate) fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {

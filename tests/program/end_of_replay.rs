@@ -59,6 +59,17 @@ fn eof_ends_the_program() {
     run_ending(&["--at-end", "eof"], &["default"], 0, ALL);
 }
 
+/// A client whose calls do not return 0 at the end would run until a signal ends it.
+#[test]
+fn all_receiving_calls_return_0_at_eof() {
+    let capture = TestCapture::new();
+    for mode in ["recv", "read", "readv", "preadv2", "recvfrom", "recvmsg", "recvmmsg", "recvmmsg-eight"] {
+        let Some(replay) = ProgramReplay::of(&capture) else { return };
+        let ran = replay.with(&["--at-end", "eof", "--timeout", "1h"]).client("receive", &[mode]).expect(0);
+        assert_eq!(ran.out.lines().skip(1).collect::<Vec<_>>(), capture.lines(), "{mode}");
+    }
+}
+
 #[test]
 fn silence_ends_at_the_timeout() {
     run_ending(&["--at-end", "silence", "--timeout", "200ms"], &["ignore-int"], 0, ALL);

@@ -4,6 +4,7 @@
 //! `clients/` contains small programs, one for each way of receiving events. They are built here.
 //! Most of them are also run on the real kernel, to check that their expectations are correct.
 
+mod arguments;
 mod clocks;
 mod end_of_replay;
 mod expect;

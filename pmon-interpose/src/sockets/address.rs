@@ -6,12 +6,13 @@ use rustix::io::Errno;
 
 use crate::seccomp::listener::InterceptedCall;
 use crate::sockets::proxy::SocketProxy;
-use crate::tracee::memory::{TraceeMemory, checked_len};
+use crate::tracee::memory::TraceeMemory;
+use crate::tracee::scattered_copy::ScatteredCopy;
 
 /// Size of `struct sockaddr_nl`.
 pub(crate) const SOCKADDR_NL: usize = 12;
 /// Size of `struct sockaddr_storage`, the maximum of all addresses.
-pub(crate) const SOCKADDR_STORAGE: u64 = 128;
+pub(crate) const SOCKADDR_STORAGE: usize = 128;
 
 /// A netlink address: a port, and a mask of groups.
 pub(crate) type NetlinkAddress = (u32, u32);
@@ -25,52 +26,81 @@ pub(crate) fn encode_address((port, groups): NetlinkAddress) -> [u8; SOCKADDR_NL
     address
 }
 
-/// Reads `struct sockaddr_nl`; `EINVAL` for another family.
-pub(crate) fn read_address(memory: TraceeMemory, at: u64, len: u64) -> Result<NetlinkAddress, Errno> {
-    if len > SOCKADDR_STORAGE || len < SOCKADDR_NL as u64 {
-        return Err(Errno::INVAL);
-    }
-    let bytes: [u8; SOCKADDR_NL] = memory.bytes(at)?;
-    if family(&bytes) != libc::AF_NETLINK as u16 {
-        return Err(Errno::INVAL);
-    }
-    Ok((u32_at(&bytes, 4), u32_at(&bytes, 8)))
+/// An address of any family, as the kernel copies it before it calls the socket.
+pub(crate) struct SocketAddress {
+    bytes: [u8; SOCKADDR_STORAGE],
+    len: usize,
 }
 
-/// Returns the family of an address.
-pub(crate) fn family(bytes: &[u8]) -> u16 {
-    bytes.first_chunk().map_or(0, |bytes| u16::from_ne_bytes(*bytes))
+impl SocketAddress {
+    /// Reads an address (`move_addr_to_kernel`).
+    pub(crate) fn read(memory: TraceeMemory, at: u64, len: u32) -> Result<Self, Errno> {
+        let (mut bytes, len) = ([0; SOCKADDR_STORAGE], len as usize);
+        memory.read(at, bytes.get_mut(..len).ok_or(Errno::INVAL)?)?;
+        Ok(Self { bytes, len })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn family(&self) -> i32 {
+        u16::from_ne_bytes([self.bytes[0], self.bytes[1]]).into()
+    }
+
+    /// Returns the netlink address; `EINVAL` if it is too short or of another family.
+    pub(crate) fn netlink(&self) -> Result<NetlinkAddress, Errno> {
+        if self.len < SOCKADDR_NL || self.family() != libc::AF_NETLINK {
+            return Err(Errno::INVAL);
+        }
+        Ok((u32_at(&self.bytes, 4), u32_at(&self.bytes, 8)))
+    }
 }
 
 /// Executes `bind`.
 pub(crate) fn bind(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
     let [_, at, len, ..] = call.args();
-    let (port, groups) = read_address(call.memory(), at, len)?;
-    proxy.socket.bind(port, groups).map(|()| 0)
+    let (port, groups) = SocketAddress::read(call.memory(), at, len as u32)?.netlink()?;
+    let bound = proxy.socket.bind(port, groups);
+    proxy.options.has_group_list |= groups != 0 && bound != Err(Errno::PERM);
+    bound.map(|()| 0)
 }
 
 /// Executes `connect`.
 pub(crate) fn connect(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
     let [_, at, len, ..] = call.args();
-    let memory = call.memory();
-    if !(2..=SOCKADDR_STORAGE).contains(&len) {
+    let address = SocketAddress::read(call.memory(), at, len as u32)?;
+    if address.len < size_of::<libc::sa_family_t>() {
         return Err(Errno::INVAL);
     }
-    if family(&memory.bytes::<2>(at)?) == libc::AF_UNSPEC as u16 {
+    if address.family() == libc::AF_UNSPEC {
         proxy.socket.disconnect();
         return Ok(0);
     }
-    let (port, groups) = read_address(memory, at, len)?;
+    let (port, groups) = address.netlink()?;
     proxy.socket.connect(port, groups).map(|()| 0)
 }
 
 /// Executes `getsockname` or `getpeername`, whose result is `address`.
 pub(crate) fn return_address(address: NetlinkAddress, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
     let [_, at, len_at, ..] = call.args();
-    let memory = call.memory();
-    let room = checked_len(memory.u32(len_at)?)?;
-    let address = encode_address(address);
-    memory.write(at, &address[..address.len().min(room)])?;
-    memory.write(len_at, &(address.len() as u32).to_ne_bytes())?;
-    Ok(0)
+    let (memory, mut copy) = (call.memory(), ScatteredCopy::default());
+    let room = memory.u32(len_at)? as i32;
+    let pushed = push_name(&mut copy, &encode_address(address), at, len_at, room);
+    copy.finish(memory).and(pushed).map(|()| 0)
+}
+
+/// Adds an address and its length to a copy (`move_addr_to_user`): first the length, unless `room`
+/// is negative, then as much of the address as there is room for.
+pub(crate) fn push_name(
+    copy: &mut ScatteredCopy,
+    address: &[u8; SOCKADDR_NL],
+    at: u64,
+    len_at: u64,
+    room: i32,
+) -> Result<(), Errno> {
+    let room = usize::try_from(room).map_err(|_negative| Errno::INVAL)?;
+    copy.push_integer(len_at, &(address.len() as u32).to_ne_bytes());
+    copy.push(at, &address[..address.len().min(room)]);
+    Ok(())
 }

@@ -9,10 +9,11 @@ use crate::error::{InterposeError, ServeError, ServeResult};
 use crate::seccomp::listener::{InterceptedCall, Reply, SeccompListener};
 use crate::sockets::emitter::EventEmitter;
 use crate::sockets::proxy::SocketProxy;
-use crate::sockets::receive::ReceiveCall;
+use crate::sockets::receive::{ReceiveCall, ReceiveError, ReceiveScratch};
 use crate::sockets::table::SocketTable;
 use crate::sys::Notification;
 use crate::tracee::fds::FileId;
+use crate::tracee::memory::TraceeMemory;
 use crate::world::ReplayWorld;
 
 /// Number of nonblocking calls that find the input exhausted before the tracee counts as waiting.
@@ -31,6 +32,7 @@ pub(crate) struct EventDelivery {
     pub(crate) must_advance: bool,
     /// After the reply to the current call, blocked calls are retried, because events were emitted.
     pub(crate) must_resume: bool,
+    scratch: ReceiveScratch,
 }
 
 /// A receiving call that waits for a datagram.
@@ -57,6 +59,7 @@ impl EventDelivery {
             emitter: EventEmitter::default(),
             must_advance: false,
             must_resume: false,
+            scratch: ReceiveScratch::default(),
         }
     }
 
@@ -185,13 +188,17 @@ impl EventDelivery {
         index: usize,
     ) -> ServeResult<W, Reply> {
         let call = match ReceiveCall::parse(intercepted) {
-            Ok(call) => call,
+            Ok(Some(call)) => call,
+            Ok(None) => return Ok(Reply::Return(Ok(0))),
             Err(error) => return Ok(error.into()),
         };
-        if call.is_noop(intercepted.nr()) {
-            return Ok(Reply::Return(Ok(0)));
+        let proxy = &mut self.sockets.proxies[index];
+        if call.is_recvmmsg()
+            && call.flags & libc::MSG_ERRQUEUE as u32 == 0
+            && let Some(error) = proxy.socket.take_error()
+        {
+            return Ok(error.into());
         }
-        let proxy = &self.sockets.proxies[index];
         let blocks = !proxy.nonblocking && call.flags & libc::MSG_DONTWAIT as u32 == 0;
         // A time-out that exceeds the range of the clock is unlimited.
         let deadline = proxy.options.rcvtimeo.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -222,11 +229,11 @@ impl EventDelivery {
         blocks: bool,
     ) -> ServeResult<W, Option<Reply>> {
         let BlockedReceive { notification, call, received, dequeued, .. } = blocked;
-        let is_recvmmsg = i64::from(notification.data.nr) == libc::SYS_recvmmsg;
+        let is_recvmmsg = call.is_recvmmsg();
         let mut len = 0;
         while *received < call.max_datagrams() {
             let waits = blocks && (*received == 0 || call.flags & libc::MSG_WAITFORONE as u32 == 0);
-            if call.deadline.is_some_and(|deadline| *received > 0 && deadline <= Instant::now()) {
+            if *received > 0 && call.timeout.as_ref().is_some_and(|timeout| timeout.remaining().is_zero()) {
                 break;
             }
             // A tracee that repeats a nonblocking call waits for an event.
@@ -241,7 +248,19 @@ impl EventDelivery {
             }
             let proxy = &mut self.sockets.proxies[index];
             proxy.found_empty = false;
-            match call.copy_next(proxy, notification.pid, *received) {
+            // `recvmmsg` does not return empty messages at the end.
+            if is_recvmmsg && proxy.socket.is_at_end() {
+                break;
+            }
+            let copied = call.copy_next(proxy, notification.pid, *received, &mut self.scratch);
+            let copied = copied.map_err(|error| match error {
+                ReceiveError::NotReceived(error) => error,
+                ReceiveError::Lost(error) => {
+                    call.dequeue(proxy);
+                    error
+                }
+            });
+            match copied {
                 Ok(copied) => {
                     proxy.is_abandoned = false;
                     world.mark_received(world.position());
@@ -259,11 +278,14 @@ impl EventDelivery {
                 Err(Errno::AGAIN) if waits && (*received == 0 || self.emitter.empty_reads().is_none()) => {
                     return Ok(None);
                 }
-                Err(_) if *received > 0 => break,
-                Err(error) => {
-                    if error == Errno::FAULT {
-                        call.dequeue(proxy);
+                Err(error) if *received > 0 => {
+                    // The next call reports the error, as in the kernel.
+                    if ![Errno::AGAIN, Errno::INTR].contains(&error) {
+                        proxy.socket.set_error(error);
                     }
+                    break;
+                }
+                Err(error) => {
                     if error == Errno::AGAIN {
                         proxy.found_empty = true;
                         self.emitter.count_empty_read();
@@ -280,8 +302,9 @@ impl EventDelivery {
                 }
             }
         }
-        let result = if is_recvmmsg { *received as i64 } else { len as i64 };
-        match self.listener.complete(notification.id, Ok(result)) {
+        let result = if is_recvmmsg { blocked.received_messages() } else { Ok(len as i64) };
+        let BlockedReceive { notification, call, .. } = blocked;
+        match self.listener.complete(notification.id, result) {
             Ok(()) if !is_recvmmsg => drop(call.dequeue(&mut self.sockets.proxies[index])),
             Ok(()) => {}
             // A signal has interrupted the call; the task will restart it.
@@ -323,7 +346,7 @@ impl EventDelivery {
         let is_expired =
             |blocked: &mut BlockedReceive| blocked.deadline.is_some_and(|deadline| deadline <= now);
         for mut blocked in self.blocked.extract_if(.., is_expired) {
-            let result = if blocked.received > 0 { Ok(blocked.received as i64) } else { Err(Errno::AGAIN) };
+            let result = if blocked.received > 0 { blocked.received_messages() } else { Err(Errno::AGAIN) };
             match self.listener.complete(blocked.notification.id, result) {
                 // A signal has interrupted the call before.
                 Err(Errno::NOENT) => blocked.requeue(&mut self.sockets),
@@ -335,6 +358,16 @@ impl EventDelivery {
 }
 
 impl BlockedReceive {
+    /// Returns the result of `recvmmsg`, and writes the remaining time.
+    fn received_messages(&self) -> Result<i64, Errno> {
+        if let Some(timeout) = &self.call.timeout
+            && self.received > 0
+        {
+            timeout.write(TraceeMemory(self.notification.pid), timeout.remaining())?;
+        }
+        Ok(self.received as i64)
+    }
+
     /// Puts the datagrams of an interrupted call back into the queue.
     fn requeue(&mut self, sockets: &mut SocketTable) {
         if let Some(index) = sockets.index_of(self.file) {

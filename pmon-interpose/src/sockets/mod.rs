@@ -10,3 +10,4 @@ pub(crate) mod receive;
 pub(crate) mod send;
 pub(crate) mod table;
 pub(crate) mod untracked;
+pub(crate) mod wait_arguments;

@@ -12,11 +12,13 @@ use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::{EpollInterest, SocketProxy};
 use crate::sockets::table::SocketTable;
+use crate::sockets::wait_arguments;
 use crate::tracee::memory::TraceeMemory;
+use crate::tracee::scattered_copy::ScatteredCopy;
 use crate::world::ReplayWorld;
 
 /// Maximum number of entries of a `poll` array that are examined.
-const MAX_POLL_FDS: u64 = 4096;
+pub(crate) const MAX_POLL_FDS: u64 = 4096;
 /// Size of `struct pollfd`.
 const POLLFD: usize = 8;
 /// Offset of `events` in `struct pollfd`.
@@ -30,6 +32,21 @@ const EPOLL_DATA: usize = EPOLL_EVENT - 8;
 const WRITABLE: u32 = (libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND) as u32;
 const READABLE: u32 = (libc::POLLIN | libc::POLLRDNORM) as u32;
 const ERROR: u32 = libc::POLLERR as u32;
+
+/// Events that are allowed beside `EPOLLEXCLUSIVE`.
+const EXCLUSIVE_OK: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLERR | libc::EPOLLHUP) as u32
+    | (libc::EPOLLWAKEUP | libc::EPOLLET | libc::EPOLLEXCLUSIVE) as u32;
+
+impl EpollInterest {
+    /// Returns the interest of a `struct epoll_event`.
+    fn of(set: u32, event: &[u8; EPOLL_EVENT]) -> Self {
+        Self { set, events: u32_at(event, 0), data: u64_at(event, EPOLL_DATA) }
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.events & libc::EPOLLEXCLUSIVE as u32 != 0
+    }
+}
 
 /// The arguments of a waiting call.
 enum WaitCall {
@@ -63,6 +80,7 @@ pub(crate) fn before_wait<W: ReplayWorld>(
         }
     }
     if indexes.iter().any(|&index| delivery.sockets.proxies[index].socket.poll().error)
+        && wait_arguments::are_valid(call)
         && let Some(result) = wait.report_error(&mut delivery.sockets, call)?
     {
         return Ok(Reply::Return(result));
@@ -84,12 +102,23 @@ pub(crate) fn note_epoll_ctl(
         return Ok(Reply::Continue);
     }
     let epolls = &mut delivery.sockets.proxies[index].epolls;
-    epolls.retain(|interest| interest.set != set as u32);
-    if operation != libc::EPOLL_CTL_DEL as u64
-        && let Ok(event) = call.memory().bytes::<EPOLL_EVENT>(address)
-    {
-        let (events, data) = (u32_at(&event, 0), u64_at(&event, EPOLL_DATA));
-        epolls.push(EpollInterest { set: set as u32, events, data });
+    let registered = epolls.iter().position(|interest| interest.set == set as u32);
+    // The kernel refuses other calls, which then change nothing.
+    match (operation as i32, registered, call.memory().bytes::<EPOLL_EVENT>(address)) {
+        (libc::EPOLL_CTL_DEL, Some(at), _) => drop(epolls.swap_remove(at)),
+        (libc::EPOLL_CTL_ADD, None, Ok(event)) => {
+            let interest = EpollInterest::of(set as u32, &event);
+            if !interest.is_exclusive() || interest.events & !EXCLUSIVE_OK == 0 {
+                epolls.push(interest);
+            }
+        }
+        (libc::EPOLL_CTL_MOD, Some(at), Ok(event)) => {
+            let interest = EpollInterest::of(set as u32, &event);
+            if !interest.is_exclusive() && !epolls[at].is_exclusive() {
+                epolls[at] = interest;
+            }
+        }
+        _ => {}
     }
     delivery.must_advance |= !delivery.pollers.is_empty();
     Ok(Reply::Continue)
@@ -176,10 +205,10 @@ impl WaitCall {
                         Some((proxy, proxy.epolls.iter().find(|interest| interest.set == *set)?))
                     });
                 Ok(failed.next().map(|(proxy, interest)| {
-                    let mut event = [0; EPOLL_EVENT];
-                    event[..4].copy_from_slice(&revents(proxy, interest.events).to_ne_bytes());
-                    event[EPOLL_DATA..].copy_from_slice(&interest.data.to_ne_bytes());
-                    memory.write(*output, &event).map(|()| 1)
+                    let mut copy = ScatteredCopy::default();
+                    copy.push_integer(*output, &revents(proxy, interest.events).to_ne_bytes());
+                    copy.push_integer(output.wrapping_add(EPOLL_DATA as u64), &interest.data.to_ne_bytes());
+                    copy.finish(memory).map(|()| 1)
                 }))
             }
         }

@@ -58,13 +58,32 @@ pub(crate) struct ProxyOptions {
     pub(crate) passcred: bool,
     /// `SO_RCVTIMEO`; `None` is unlimited.
     pub(crate) rcvtimeo: Option<Duration>,
+    /// `SO_SNDTIMEO`, without an effect.
+    pub(crate) sndtimeo: Option<Duration>,
     /// Options without an effect, by level and name.
-    pub(crate) stored: BTreeMap<(c_int, c_int), i32>,
+    pub(crate) stored: BTreeMap<(c_int, c_int), u64>,
+    /// Whether the kernel has allocated the list of groups, which it does for the first one.
+    pub(crate) has_group_list: bool,
 }
 
 impl ProxyOptions {
-    pub(crate) fn store(&mut self, level: c_int, option: c_int, value: i32) {
+    pub(crate) fn store(&mut self, level: c_int, option: c_int, value: u64) {
         self.stored.insert((level, option), value);
+    }
+
+    /// Returns a stored value, or the default.
+    pub(crate) fn stored(&self, level: c_int, option: c_int, default: u64) -> u64 {
+        self.stored.get(&(level, option)).copied().unwrap_or(default)
+    }
+
+    /// Records in `SO_BUF_LOCK` that the size of a buffer was set.
+    pub(crate) fn lock_buffer(&mut self, bit: u64) {
+        *self.stored.entry((libc::SOL_SOCKET, libc::SO_BUF_LOCK)).or_default() |= bit;
+    }
+
+    /// Returns whether `recvmsg` returns control messages.
+    pub(crate) fn has_control_messages(&self) -> bool {
+        self.pktinfo || self.passcred
     }
 }
 

@@ -4,9 +4,16 @@ use pmon_core::wire::{u32_at, u64_at};
 use rustix::io::Errno;
 
 use crate::seccomp::listener::InterceptedCall;
-use crate::sockets::address::{NetlinkAddress, SOCKADDR_STORAGE, read_address};
+use crate::sockets::address::{SOCKADDR_STORAGE, SocketAddress};
 use crate::sockets::proxy::SocketProxy;
-use crate::tracee::memory::{CMSGHDR, MMSGHDR, MSGHDR, NO_OFFSET, TraceeMemory, UIO_MAXIOV, checked_len};
+use crate::sockets::receive::{MSG_CMSG_COMPAT, check_offset, socket_flags};
+use crate::tracee::memory::{Buffers, CMSGHDR, MMSGHDR, MSGHDR, TraceeMemory, UIO_MAXIOV};
+use crate::tracee::scattered_copy::ScatteredCopy;
+
+/// Length of a control message with credentials.
+const CREDENTIALS_LEN: usize = CMSGHDR + 12;
+/// Maximum bytes of control messages (`net.core.optmem_max`).
+const OPTMEM_MAX: u64 = 128 << 10;
 
 /// Returns whether the call with this number sends.
 pub(crate) fn is_send(nr: i64) -> bool {
@@ -14,62 +21,69 @@ pub(crate) fn is_send(nr: i64) -> bool {
     file_calls.contains(&nr) || [libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg].contains(&nr)
 }
 
+/// The arguments of a call that sends one datagram, without the data.
+struct Message {
+    data: Buffers,
+    /// The destination; empty or absent for that of `connect`.
+    address: Option<SocketAddress>,
+    control: Vec<u8>,
+}
+
 /// Executes a sending call.
 pub(crate) fn send(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
     let memory = call.memory();
-    let [_, a, b, flags, name, name_len] = call.args();
+    let [_, a, b, c, d, e] = call.args();
+    let file_call = |data| Message { data, address: None, control: Vec::new() };
     match call.nr() {
-        libc::SYS_write => send_datagram(proxy, &memory.gather(&[(a, b as usize)])?, None),
-        libc::SYS_pwritev2 if flags != NO_OFFSET => Err(Errno::SPIPE),
-        libc::SYS_writev | libc::SYS_pwritev2 if b == 0 => Ok(0),
+        libc::SYS_write => file_call(Buffers::of_file_call(a, b)?).send(proxy, memory, 0),
         libc::SYS_writev | libc::SYS_pwritev2 => {
-            send_datagram(proxy, &memory.gather(&memory.iovecs(a, b)?)?, None)
+            let is_positioned = call.nr() == libc::SYS_pwritev2;
+            if is_positioned {
+                check_offset(c)?;
+            }
+            let data = memory.buffers(a, b)?;
+            if data.len() == 0 {
+                return Ok(0);
+            }
+            let flags = if is_positioned { socket_flags(e)? } else { 0 };
+            file_call(data).send(proxy, memory, flags)
         }
         libc::SYS_sendto => {
-            check_flags(flags)?;
-            let destination = read_name(memory, name, name_len)?;
-            send_datagram(proxy, &memory.gather(&[(a, b as usize)])?, destination)
+            let data = Buffers::one(a, b)?;
+            let address = if d == 0 { None } else { Some(SocketAddress::read(memory, d, e as u32)?) };
+            Message { data, address, control: Vec::new() }.send(proxy, memory, c as u32)
         }
-        libc::SYS_sendmsg => send_message(proxy, memory, a, b),
-        _ => send_messages(proxy, memory, a, b.min(UIO_MAXIOV), flags),
+        libc::SYS_sendmsg => send_message(proxy, memory, a, b as u32),
+        _ => send_messages(proxy, memory, a, u64::from(b as u32).min(UIO_MAXIOV), c as u32),
     }
 }
 
-fn send_datagram(
-    proxy: &mut SocketProxy,
-    datagram: &[u8],
-    destination: Option<NetlinkAddress>,
-) -> Result<usize, Errno> {
-    match destination {
-        Some((port, groups)) => proxy.socket.send_to(datagram, port, groups),
-        None => proxy.socket.send(datagram),
+/// Executes `sendmsg` with the `struct msghdr` at an address.
+fn send_message(proxy: &mut SocketProxy, memory: TraceeMemory, at: u64, flags: u32) -> Result<usize, Errno> {
+    if flags & MSG_CMSG_COMPAT != 0 {
+        return Err(Errno::INVAL);
     }
+    Message::read(memory, at)?.send(proxy, memory, flags)
 }
 
-fn send_message(proxy: &mut SocketProxy, memory: TraceeMemory, at: u64, flags: u64) -> Result<usize, Errno> {
-    check_flags(flags)?;
-    let bytes: [u8; MSGHDR] = memory.bytes(at)?;
-    let (name, name_len) = (u64_at(&bytes, 0), checked_len(u32_at(&bytes, 8))?);
-    let destination = read_name(memory, name, (name_len as u64).min(SOCKADDR_STORAGE))?;
-    let count = u64_at(&bytes, 24);
-    if count > UIO_MAXIOV {
-        return Err(Errno::MSGSIZE);
-    }
-    check_control(memory, u64_at(&bytes, 32), u64_at(&bytes, 40))?;
-    send_datagram(proxy, &memory.gather(&memory.iovecs(u64_at(&bytes, 16), count)?)?, destination)
-}
-
+/// Executes `sendmmsg`; returns the number of datagrams sent.
 fn send_messages(
     proxy: &mut SocketProxy,
     memory: TraceeMemory,
     address: u64,
     count: u64,
-    flags: u64,
+    flags: u32,
 ) -> Result<usize, Errno> {
+    if flags & MSG_CMSG_COMPAT != 0 {
+        return Err(Errno::INVAL);
+    }
+    let mut copy = ScatteredCopy::default();
     for at in 0..count {
         let header = address.wrapping_add(at * MMSGHDR);
-        let sent = send_message(proxy, memory, header, flags)
-            .and_then(|sent| memory.write(header.wrapping_add(MSGHDR as u64), &(sent as u32).to_ne_bytes()));
+        let sent = send_message(proxy, memory, header, flags).and_then(|sent| {
+            copy.push_integer(header.wrapping_add(MSGHDR as u64), &(sent as u32).to_ne_bytes());
+            copy.finish(memory)
+        });
         match sent {
             Ok(()) => {}
             Err(error) if at == 0 => return Err(error),
@@ -79,28 +93,62 @@ fn send_messages(
     Ok(count as usize)
 }
 
-fn check_flags(flags: u64) -> Result<(), Errno> {
-    if flags & libc::MSG_OOB as u64 != 0 { Err(Errno::OPNOTSUPP) } else { Ok(()) }
+impl Message {
+    /// Reads a `struct msghdr` and what it refers to, except the data.
+    fn read(memory: TraceeMemory, at: u64) -> Result<Self, Errno> {
+        let bytes: [u8; MSGHDR] = memory.bytes(at)?;
+        let (name, name_len) = (u64_at(&bytes, 0), u32_at(&bytes, 8));
+        let address = match name {
+            0 => None,
+            _ if name_len as i32 >= 0 => {
+                Some(SocketAddress::read(memory, name, name_len.min(SOCKADDR_STORAGE as u32))?)
+            }
+            _ => return Err(Errno::INVAL),
+        };
+        let count = u64_at(&bytes, 24);
+        if count > UIO_MAXIOV {
+            return Err(Errno::MSGSIZE);
+        }
+        let data = memory.buffers(u64_at(&bytes, 16), count)?;
+        let (control, control_len) = (u64_at(&bytes, 32), u64_at(&bytes, 40));
+        if control_len >= OPTMEM_MAX {
+            return Err(Errno::NOBUFS);
+        }
+        Ok(Self { data, address, control: memory.vec(control, control_len as usize)? })
+    }
+
+    /// Sends the datagram, with the checks in the order of the kernel: the data is read last.
+    fn send(&self, proxy: &mut SocketProxy, memory: TraceeMemory, flags: u32) -> Result<usize, Errno> {
+        if flags & libc::MSG_OOB as u32 != 0 {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let len = self.data.len();
+        if len == 0 {
+            return Err(Errno::NODATA);
+        }
+        check_control(&self.control)?;
+        let address = self.address.as_ref().filter(|address| !address.is_empty());
+        let destination = address.map(SocketAddress::netlink).transpose()?;
+        proxy.socket.prepare_send(len, destination)?;
+        let datagram = memory.gather(&self.data)?;
+        match destination {
+            Some((port, groups)) => proxy.socket.send_to(&datagram, port, groups),
+            None => proxy.socket.send(&datagram),
+        }
+    }
 }
 
 /// Checks control messages. A netlink socket accepts only credentials, which the fake kernel
 /// ignores.
-fn check_control(memory: TraceeMemory, address: u64, len: u64) -> Result<(), Errno> {
-    /// Size of `struct ucred`.
-    const SIZEOF_UCRED: usize = 12;
-    if len > i32::MAX as u64 {
-        return Err(Errno::NOBUFS);
-    }
-    let mut control = &*if address == 0 { Vec::new() } else { memory.vec(address, len as usize)? };
+fn check_control(mut control: &[u8]) -> Result<(), Errno> {
     while control.len() >= CMSGHDR {
         let len = u64_at(control, 0) as usize;
         if len < CMSGHDR || len > control.len() {
             return Err(Errno::INVAL);
         }
         let (level, message_type) = (u32_at(control, 8), u32_at(control, 12));
-        if level == libc::SOL_SOCKET as u32
-            && (message_type != libc::SCM_CREDENTIALS as u32 || len < CMSGHDR + SIZEOF_UCRED)
-        {
+        let is_credentials = message_type == libc::SCM_CREDENTIALS as u32 && len == CREDENTIALS_LEN;
+        if level == libc::SOL_SOCKET as u32 && !is_credentials {
             return Err(Errno::INVAL);
         }
         control = control.get(len.next_multiple_of(8)..).unwrap_or_default();
@@ -125,9 +173,4 @@ pub(crate) fn passed_fds(call: &InterceptedCall<'_>) -> Vec<u32> {
         rest = rest.get(len.next_multiple_of(8)..).unwrap_or_default();
     }
     fds
-}
-
-/// Reads the destination of a datagram; `None` if `at` or `len` is 0.
-fn read_name(memory: TraceeMemory, at: u64, len: u64) -> Result<Option<NetlinkAddress>, Errno> {
-    if at == 0 || len == 0 { Ok(None) } else { read_address(memory, at, len).map(Some) }
 }

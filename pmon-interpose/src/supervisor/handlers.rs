@@ -17,6 +17,11 @@ use crate::supervisor::Supervisor;
 use crate::sys::Notification;
 use crate::world::ReplayWorld;
 
+/// Valid flags of `accept4`.
+const ACCEPT_FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+const SIOCATMARK: libc::Ioctl = 0x8905;
+const SIOCUNIXFILE: libc::Ioctl = 0x89E0;
+
 impl Supervisor {
     /// Executes a call; returns the reply to it.
     pub(super) fn execute<W: ReplayWorld>(
@@ -98,6 +103,7 @@ impl Supervisor {
             libc::SYS_getpeername => address::return_address(proxy.socket.peer_name(), call).into(),
             libc::SYS_setsockopt => options::set(proxy, call).into(),
             libc::SYS_getsockopt => options::get(proxy, call).into(),
+            libc::SYS_accept4 if args[3] as i32 & !ACCEPT_FLAGS != 0 => Errno::INVAL.into(),
             libc::SYS_listen | libc::SYS_accept | libc::SYS_accept4 | libc::SYS_shutdown => {
                 Errno::OPNOTSUPP.into()
             }
@@ -120,15 +126,21 @@ fn check_memory_access(call: &InterceptedCall<'_>) -> Result<(), InterposeError>
     }
 }
 
-/// Executes `ioctl`: a netlink socket has only the requests that all files have.
+/// Executes `ioctl`. The kernel executes the requests that do not depend on the family of the
+/// socket.
 fn ioctl(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<Reply, Errno> {
+    /// Size of `struct ifreq`, which the kernel reads before it refuses a network request.
+    const IFREQ: usize = 40;
     let [_, request, at, ..] = call.args();
     match request as libc::Ioctl {
         libc::FIONBIO => proxy.nonblocking = call.memory().u32(at)? != 0,
-        libc::FIOCLEX | libc::FIONCLEX | libc::FIOASYNC => {}
-        // FIOSETOWN, SIOCSPGRP, FIOGETOWN and SIOCGPGRP: the receiver of SIGIO.
-        0x8901..=0x8904 => {}
-        _ => return Err(Errno::NOTTY),
+        // The requests of `AF_UNIX` sockets that netlink sockets do not have.
+        libc::TIOCOUTQ | libc::FIONREAD => return Err(Errno::NOTTY),
+        SIOCATMARK | SIOCUNIXFILE => {
+            let _: [u8; IFREQ] = call.memory().bytes(at)?;
+            return Err(Errno::NOTTY);
+        }
+        _ => {}
     }
     Ok(Reply::Continue)
 }

@@ -18,7 +18,70 @@ pub(crate) const UIO_MAXIOV: u64 = 1024;
 /// The offset with which `preadv2` and `pwritev2` are `readv` and `writev`.
 pub(crate) const NO_OFFSET: u64 = u64::MAX;
 const PATH_MAX: usize = 4096;
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
+/// Maximum bytes that a call transfers (`MAX_RW_COUNT`).
+const MAX_RW_COUNT: usize = 0x7FFF_F000;
+/// End of the address space of a program (`TASK_SIZE_MAX`).
+const USER_END: u64 = if cfg!(target_arch = "x86_64") { 0x7FFF_FFFF_F000 } else { 1 << 48 };
+/// Size of `struct iovec`.
+const IOVEC: usize = 16;
+/// Number of buffers that are read without an allocation.
+const FEW_BUFFERS: usize = 8;
+
+/// The buffers of a call (address, length), in an address space.
+pub(crate) enum Buffers {
+    One([(u64, usize); 1]),
+    Many(Vec<(u64, usize)>),
+}
+
+impl Buffers {
+    /// One buffer of `read` or `write`, whose length is not limited before its address is checked.
+    pub(crate) fn of_file_call(address: u64, len: u64) -> Result<Self, Errno> {
+        check_range(address, len)?;
+        Ok(Self::One([(address, (len as usize).min(MAX_RW_COUNT))]))
+    }
+
+    /// One buffer of `recvfrom` or `sendto`, or of a vector of one buffer (`import_ubuf`).
+    pub(crate) fn one(address: u64, len: u64) -> Result<Self, Errno> {
+        let len = len.min(MAX_RW_COUNT as u64);
+        check_range(address, len)?;
+        Ok(Self::One([(address, len as usize)]))
+    }
+
+    /// Checks the addresses of several buffers and limits the sum of their lengths
+    /// (`__import_iovec`).
+    fn many(mut buffers: Vec<(u64, usize)>) -> Result<Self, Errno> {
+        let mut room = MAX_RW_COUNT;
+        for (address, len) in &mut buffers {
+            check_range(*address, *len as u64)?;
+            *len = (*len).min(room);
+            room -= *len;
+        }
+        Ok(Self::Many(buffers))
+    }
+
+    pub(crate) fn as_slice(&self) -> &[(u64, usize)] {
+        match self {
+            Self::One(buffer) => buffer,
+            Self::Many(buffers) => buffers,
+        }
+    }
+
+    /// Returns the sum of the lengths.
+    pub(crate) fn len(&self) -> usize {
+        self.as_slice().iter().map(|&(_, len)| len).sum()
+    }
+}
+
+/// Checks that a range of addresses is within the address space of a program (`access_ok`). The
+/// kernel checks that before it receives or sends; whether the memory is mapped, only when it
+/// copies.
+pub(crate) fn check_range(address: u64, len: u64) -> Result<(), Errno> {
+    match address.checked_add(len) {
+        Some(..=USER_END) => Ok(()),
+        _ => Err(Errno::FAULT),
+    }
+}
 
 /// The memory of the task with this thread id.
 #[derive(Clone, Copy)]
@@ -78,30 +141,43 @@ impl TraceeMemory {
         if written < bytes.len() { Err(Errno::FAULT) } else { Ok(()) }
     }
 
-    /// Reads an array of `struct iovec` as (address, length).
-    pub(crate) fn iovecs(self, address: u64, count: u64) -> Result<Vec<(u64, usize)>, Errno> {
+    /// Reads an array of `struct iovec` (`import_iovec`).
+    pub(crate) fn buffers(self, address: u64, count: u64) -> Result<Buffers, Errno> {
         if count > UIO_MAXIOV {
             return Err(Errno::INVAL);
         }
-        let bytes = self.vec(address, count as usize * 16)?;
-        let buffers = bytes.chunks_exact(16).map(|buffer| (u64_at(buffer, 0), u64_at(buffer, 8)));
-        buffers
-            .map(|(at, len)| if len > i64::MAX as u64 { Err(Errno::INVAL) } else { Ok((at, len as usize)) })
-            .collect()
+        let (mut few, mut many) = ([0; FEW_BUFFERS * IOVEC], Vec::new());
+        let size = count as usize * IOVEC;
+        let bytes = few.get_mut(..size).unwrap_or_else(|| {
+            many.resize(size, 0);
+            &mut many
+        });
+        let read = if size == 0 { 0 } else { sys::read_memory(self.0, address, bytes)? };
+        // The kernel reads one buffer after the other: a wrong length comes before a fault.
+        let buffers = bytes.chunks_exact(IOVEC).zip((IOVEC..).step_by(IOVEC)).map(|(buffer, end)| {
+            let (address, len) = (u64_at(buffer, 0), u64_at(buffer, 8));
+            match () {
+                () if end > read => Err(Errno::FAULT),
+                () if len > i64::MAX as u64 => Err(Errno::INVAL),
+                () => Ok((address, len as usize)),
+            }
+        });
+        match count {
+            1 => buffers.map(|buffer| buffer.and_then(|(at, len)| Buffers::one(at, len as u64))).last(),
+            _ => Some(buffers.collect::<Result<_, _>>().and_then(Buffers::many)),
+        }
+        .unwrap_or(Err(Errno::INVAL))
     }
 
-    /// Reads the content of these buffers, at most [`MAX_ARGUMENT`] bytes.
-    pub(crate) fn gather(self, buffers: &[(u64, usize)]) -> Result<Vec<u8>, Errno> {
-        let mut all = Vec::new();
-        for &(at, len) in buffers {
-            let room = MAX_ARGUMENT.saturating_sub(all.len());
-            all.extend(self.vec(at, len.min(room))?);
+    /// Reads the content of these buffers.
+    pub(crate) fn gather(self, buffers: &Buffers) -> Result<Vec<u8>, Errno> {
+        let mut all = vec![0; buffers.len()];
+        let mut rest = &mut *all;
+        for &(at, len) in buffers.as_slice() {
+            let (part, others) = rest.split_at_mut(len);
+            self.read(at, part)?;
+            rest = others;
         }
         Ok(all)
     }
-}
-
-/// Returns the length of a buffer; `EINVAL` if it is negative.
-pub(crate) fn checked_len(len: u32) -> Result<usize, Errno> {
-    if len > i32::MAX as u32 { Err(Errno::INVAL) } else { Ok(len as usize) }
 }

@@ -3,3 +3,4 @@
 pub(crate) mod fds;
 pub(crate) mod memory;
 pub(crate) mod processes;
+pub(crate) mod scattered_copy;

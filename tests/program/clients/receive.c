@@ -58,7 +58,7 @@ static int receive_many(int fd, int flags) {
         check_sender(&from[i], messages[i].msg_hdr.msg_namelen);
         print_event(rooms[i], messages[i].msg_len);
     }
-    return count < 0 ? print_received(NULL, count) : !done;
+    return count <= 0 ? print_received(NULL, count) : !done;
 }
 
 /* Peeks at a datagram, then receives it. */

@@ -201,8 +201,8 @@ impl Socket {
         self.with(|socket| socket.queue.push_front(datagram));
     }
 
-    /// Returns whether a receive call would return the end of file: the input has ended, and nothing
-    /// is queued.
+    /// Returns whether a receive call would return the end of file: the input has ended, and
+    /// nothing is queued.
     pub fn is_at_end(&self) -> bool {
         self.with(|socket| socket.ended && socket.queue.readiness() == (false, false))
     }
@@ -250,9 +250,9 @@ impl Socket {
         self.send_checked(datagram, port, groups)
     }
 
-    /// Does what [`Socket::send`] or, with a destination (port and groups), [`Socket::send_to`] does
-    /// before the kernel reads the data of `len` bytes: binds the socket, and checks everything
-    /// that does not depend on the data.
+    /// Does what [`Socket::send`] or, with a destination (port and groups), [`Socket::send_to`]
+    /// does before the kernel reads the data of `len` bytes: binds the socket, and checks
+    /// everything that does not depend on the data.
     ///
     /// # Errors
     /// `ENODATA`, `EPERM` and `EMSGSIZE`, as [`Socket::send_to`].

@@ -31,8 +31,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Sets `SO_SNDBUF`, which limits the length of the datagrams that this socket sends: the kernel
-    /// doubles `bytes` and limits the result to twice `net.core.wmem_max`.
+    /// Sets `SO_SNDBUF`, which limits the length of the datagrams that this socket sends: the
+    /// kernel doubles `bytes` and limits the result to twice `net.core.wmem_max`.
     pub fn set_sndbuf(&mut self, bytes: i32) {
         self.with(|socket| socket.send_buffer.set(bytes, false));
     }
