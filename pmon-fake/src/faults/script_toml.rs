@@ -37,6 +37,24 @@ impl std::str::FromStr for FaultScript {
     }
 }
 
+impl std::str::FromStr for EventPlace {
+    type Err = FaultScriptError;
+
+    /// Parses a place as in a script: `{ kind = "fork", pid = 5071 }`.
+    fn from_str(text: &str) -> Result<Self, FaultScriptError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct PlaceFile {
+            place: Parsed<PlaceTable>,
+        }
+
+        let error = |message: String| FaultScriptError { line: None, message };
+        let file: PlaceFile = toml::from_str(&format!("place = {text}"))
+            .map_err(|invalid| error(invalid.message().trim_end().replace('\n', "; ")))?;
+        file.place.0.place("place", 0).map_err(|(_, message)| error(message))
+    }
+}
+
 /// Returns the key whose value begins at a byte offset of a text.
 fn key_before(text: &str, offset: usize) -> Option<&str> {
     let before = text.get(..offset)?.trim_end().strip_suffix('=')?.trim_end();

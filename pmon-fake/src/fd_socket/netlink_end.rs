@@ -34,29 +34,25 @@ impl NetlinkEnd {
         datagrams: &mut usize,
     ) -> Result<PumpBlockedOn, Errno> {
         self.native.begin()?;
-        loop {
-            let mut sent = Ok(());
-            let (drained, dropped, ended) = socket.with(|socket| {
-                // A datagram that cannot be sent is removed as well: it would block the others.
-                let drained = socket.queue.drain(|datagram| {
-                    sent = sent.and(self.native.deliver(datagram));
-                    true
-                });
-                (drained, socket.queue.dropped, socket.ended)
+        let mut sent = Ok(());
+        let (overrun, congested, drained, dropped, ended) = socket.with(|socket| {
+            let (overrun, congested) = (socket.queue.error.take(), socket.queue.is_congested());
+            // A datagram that cannot be sent is removed as well: it would block the others.
+            let drained = socket.queue.drain(|datagram| {
+                sent = sent.and(self.native.deliver(datagram));
+                true
             });
-            match drained {
-                Ok(drained) => *datagrams += drained,
-                Err(Errno::NOBUFS) => {
-                    self.native.report_overrun(dropped - self.reported_drops)?;
-                    self.reported_drops = dropped;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            sent?;
-            self.native.finish()?;
-            return Ok(if ended { PumpBlockedOn::ConsumerClose } else { PumpBlockedOn::Kernel });
+            (overrun, congested, drained, socket.queue.dropped, socket.ended)
+        });
+        *datagrams += drained?;
+        // The datagrams come first: a congested socket has queued none after the overrun.
+        if overrun.is_some() {
+            self.native.report_overrun(dropped - self.reported_drops, congested)?;
         }
+        self.reported_drops = dropped;
+        sent?;
+        self.native.finish()?;
+        Ok(if ended { PumpBlockedOn::ConsumerClose } else { PumpBlockedOn::Kernel })
     }
 }
 

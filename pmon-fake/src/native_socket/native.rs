@@ -144,10 +144,14 @@ impl NativeSocket {
     /// Makes the program's next receive call return `ENOBUFS`, before the datagrams in its queue,
     /// and counts `drops`, at least 1.
     ///
+    /// With `congests`, the socket drops everything until a receive call leaves its queue empty, as
+    /// after a real overrun.
+    ///
     /// # Errors
     /// Returns the error of a system call.
-    pub fn report_overrun(&mut self, drops: u64) -> Result<(), Errno> {
+    pub fn report_overrun(&mut self, drops: u64, congests: bool) -> Result<(), Errno> {
         self.observe_drops()?;
+        self.maybe_congested |= congests;
         self.injector.inject(&self.receiver, &mut self.kernel, TAG, drops, self.maybe_congested)?;
         self.drops = self.memory()?.drops;
         Ok(())

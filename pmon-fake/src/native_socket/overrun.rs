@@ -87,7 +87,7 @@ impl OverrunInjector {
     /// Makes the kernel drop `drops` datagrams, at least 1, so that the next receive call returns
     /// `ENOBUFS`, before the datagrams that are queued.
     ///
-    /// The socket does not stay congested, except if `congested` says that it was before. With
+    /// The socket does not stay congested, except with `congested`. With
     /// `NETLINK_NO_ENOBUFS`, only the drops are counted.
     ///
     /// # Errors

@@ -301,6 +301,11 @@ impl ReceiveQueue {
         }
     }
 
+    /// Returns whether the socket drops everything until its queue is empty.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.congested
+    }
+
     /// Returns whether no datagram is queued, no error pending, and the socket not congested.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {

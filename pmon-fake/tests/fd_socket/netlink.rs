@@ -115,6 +115,40 @@ fn a_forced_overrun_is_reported_once_and_before_what_is_queued() {
 }
 
 #[test]
+fn a_lost_event_congests_the_socket_until_the_consumer_has_read_all() {
+    let Some(mut setup) = Setup::new() else { return };
+    // The events of one pump, and those of several, arrive alike.
+    for pumps_each in [true, false] {
+        let first = setup.kernel.next_seq(pmon_core::Cpu(0)).0;
+        let drops = setup.drops();
+        setup.kernel.rename(setup.task, "kept");
+        setup.kernel.lose(1);
+        for name in ["lost", "dropped"] {
+            if pumps_each {
+                setup.fd_socket.pump().unwrap();
+            }
+            setup.kernel.rename(setup.task, name);
+        }
+        setup.fd_socket.pump().unwrap();
+        assert_eq!(setup.drops() - drops, 2);
+        assert_eq!([setup.recv(), setup.recv()], [Err(Errno::NOBUFS), Ok(first)]);
+        assert_eq!(setup.recv(), Err(Errno::AGAIN));
+        setup.emit(1);
+        assert_eq!(setup.recv(), Ok(first + 3));
+    }
+}
+
+#[test]
+fn after_a_lost_event_alone_the_next_receive_call_ends_the_congestion() {
+    let Some(mut setup) = Setup::new() else { return };
+    setup.kernel.lose(1);
+    setup.emit(1);
+    assert_eq!(setup.recv(), Err(Errno::NOBUFS));
+    setup.emit(1);
+    assert_eq!((setup.recv(), setup.drops()), (Ok(2), 1));
+}
+
+#[test]
 fn a_forced_overrun_wakes_a_consumer_that_waits_with_an_empty_queue() {
     let Some(mut setup) = Setup::new() else { return };
     for _ in 0..20 {
