@@ -6,8 +6,10 @@
 //! * `waits.rs` and `timers.rs` convert the ends of waits to this system's clocks, and detect waits
 //!   that have ended.
 //!
-//! Sleeps and time-outs take as long as they would on this system. When one has ended, the clocks
-//! show its end.
+//! Sleeps and time-outs take as long as they would on this system. When one has ended, and the
+//! tracee has received no event meanwhile, the clocks show its end. Otherwise the events alone
+//! decide which time it is: how many of them are received during a wait depends on the speed of
+//! this system.
 
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -46,10 +48,10 @@ pub(crate) struct ClockEmulation {
 
 impl ClockEmulation {
     /// Notes that a task makes a call: its earlier waits have ended.
-    pub(crate) fn begin_call(&mut self, task: u32) {
+    pub(crate) fn begin_call(&mut self, task: u32, event: ClockTimes) {
         let now = Instant::now();
         for wait in self.waits.end(task).filter(|wait| wait.real_end <= now) {
-            self.clock.set(wait.virtual_end);
+            wait.advance(&mut self.clock, event);
         }
     }
 
@@ -94,11 +96,11 @@ impl ClockEmulation {
     }
 
     /// Ends the sleeps whose time is over.
-    pub(crate) fn expire(&mut self, listener: &SeccompListener) -> Result<(), Errno> {
+    pub(crate) fn expire(&mut self, listener: &SeccompListener, event: ClockTimes) -> Result<(), Errno> {
         self.waits.restore_deadlines();
         for (id, wait) in self.waits.take_expired(Instant::now()) {
             match listener.complete(id, Ok(0)) {
-                Ok(()) => self.clock.set(wait.virtual_end),
+                Ok(()) => wait.advance(&mut self.clock, event),
                 // A signal has interrupted the sleep.
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(error),
@@ -128,7 +130,7 @@ impl ClockEmulation {
         };
         let advances = time > background || !has_other_threads(task);
         let virtual_end = if advances { now.saturating_add(time) } else { now };
-        TimedWait { task, real_end: waits::after(time), virtual_end }
+        TimedWait { task, real_end: waits::after(time), virtual_end, event: event.monotonic }
     }
 }
 

@@ -43,18 +43,34 @@ const FUNCTIONS: &[(&str, libc::c_long)] =
 /// Bytes to be written at an offset of the image.
 type Patch = (u64, Vec<u8>);
 
-/// Returns the machine code of a function that makes a system call with its own arguments.
+/// Returns the machine code of a function that makes a system call with its own arguments. The
+/// function repeats the call after `EINTR`, which no caller expects of it.
 #[cfg(target_arch = "x86_64")]
 fn system_call(nr: libc::c_long) -> Vec<u8> {
-    // mov $nr, %eax; syscall; ret
-    [&[0xB8][..], &(nr as u32).to_le_bytes(), &[0x0F, 0x05, 0xC3]].concat()
+    // 0: mov $nr, %eax
+    let mut code = vec![0xB8];
+    code.extend((nr as u32).to_le_bytes());
+    code.extend([0x0F, 0x05]); // syscall
+    code.extend([0x48, 0x83, 0xF8, 0xFC]); // cmp $-EINTR, %rax
+    code.extend([0x74, 0xF3]); // je 0
+    code.push(0xC3); // ret
+    code
 }
 
-/// Returns the machine code of a function that makes a system call with its own arguments.
+/// Returns the machine code of a function that makes a system call with its own arguments. The
+/// function repeats the call after `EINTR`, which no caller expects of it.
 #[cfg(target_arch = "aarch64")]
 fn system_call(nr: libc::c_long) -> Vec<u8> {
-    // bti c; mov x8, #nr; svc #0; ret
-    let words = [0xD503_245F, 0xD280_0008 | (nr as u32) << 5, 0xD400_0001, 0xD65F_03C0];
+    let words = [
+        0xD503_245F,                    // bti c
+        0xAA00_03E9,                    // mov x9, x0
+        0xAA09_03E0,                    // 0: mov x0, x9
+        0xD280_0008 | (nr as u32) << 5, // mov x8, #nr
+        0xD400_0001,                    // svc #0
+        0xB100_101F,                    // cmn x0, #EINTR
+        0x54FF_FF80,                    // b.eq 0
+        0xD65F_03C0,                    // ret
+    ];
     words.into_iter().flat_map(u32::to_le_bytes).collect()
 }
 

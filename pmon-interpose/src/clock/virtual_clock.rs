@@ -16,14 +16,17 @@ const MIN_GROWTH: Duration = Duration::from_micros(1);
 
 /// A clock that shows the time of the event that the tracee received last, and never goes back.
 ///
-/// It stands still until the tracee receives the next event or has waited for a time. The time of a
-/// reading therefore depends only on the tracee's calls, not on the speed of this system.
+/// It stands still until the tracee receives the next event, or has waited for a time without
+/// receiving one. The time of a reading therefore depends only on the tracee's calls, not on the
+/// speed of this system.
 #[derive(Default)]
 pub(crate) struct VirtualClock {
     /// `CLOCK_MONOTONIC`; the other clocks are as far from it as on the recorded machine.
     now: Duration,
-    /// The time to which the clock was set last, by an event or the end of a wait.
+    /// The time that the clock showed after the last event or the end of the last wait.
     set_to: Duration,
+    /// `CLOCK_MONOTONIC` at the last event.
+    event: Duration,
     /// Number of readings since then.
     readings: u32,
 }
@@ -32,24 +35,31 @@ impl VirtualClock {
     /// Returns the clocks without advancing them. `event` are those as of the event that the tracee
     /// received last.
     pub(crate) fn now(&mut self, event: ClockTimes) -> ClockTimes {
-        self.set(event.monotonic);
+        self.note_event(event);
         event.plus(self.now - event.monotonic)
     }
 
     /// Reads the clocks for the tracee.
     pub(crate) fn read(&mut self, event: ClockTimes) -> ClockTimes {
-        self.set(event.monotonic);
+        self.note_event(event);
         self.readings = self.readings.saturating_add(1);
         if self.readings > READINGS_AT_REST {
-            self.now += ((self.now - self.set_to) / GROWTH).max(MIN_GROWTH);
+            let growth = ((self.now - self.set_to) / GROWTH).max(MIN_GROWTH);
+            self.now = self.now.saturating_add(growth);
         }
         event.plus(self.now - event.monotonic)
     }
 
     /// Sets `CLOCK_MONOTONIC` to this time, unless it is later already.
     pub(crate) fn set(&mut self, time: Duration) {
-        if time > self.now {
-            *self = Self { now: time, set_to: time, readings: 0 };
+        self.now = self.now.max(time);
+        (self.set_to, self.readings) = (self.now, 0);
+    }
+
+    fn note_event(&mut self, event: ClockTimes) {
+        if self.event != event.monotonic {
+            self.event = event.monotonic;
+            self.set(event.monotonic);
         }
     }
 }
@@ -91,6 +101,17 @@ mod tests {
             let until = clock.now + Duration::from_micros(wait);
             let needed = (1..).find(|_| clock.read(event(1)).monotonic >= until);
             assert!(needed.is_some_and(|needed| needed <= readings), "{wait} us: {needed:?}");
+        }
+    }
+
+    #[test]
+    fn events_that_the_clock_is_ahead_of_keep_it_still() {
+        let mut clock = VirtualClock::default();
+        clock.now(event(5));
+        clock.set(Duration::from_secs(1_000_000));
+        let first = clock.read(event(5));
+        for seconds in 6..10_000 {
+            assert_eq!(clock.read(event(seconds)), first);
         }
     }
 

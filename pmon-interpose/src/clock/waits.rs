@@ -12,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::ClockEmulation;
 use crate::clock::timespec::{self, Timespec};
+use crate::clock::virtual_clock::VirtualClock;
 use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::sys::Notification;
 use crate::tracee::memory::TraceeMemory;
@@ -34,6 +35,18 @@ pub(super) struct TimedWait {
     pub(super) real_end: Instant,
     /// The end on the tracee's `CLOCK_MONOTONIC`.
     pub(super) virtual_end: Duration,
+    /// `CLOCK_MONOTONIC` at the last event before the wait.
+    pub(super) event: Duration,
+}
+
+impl TimedWait {
+    /// Advances the clock after the wait has ended, unless the tracee has received an event
+    /// meanwhile.
+    pub(super) fn advance(&self, clock: &mut VirtualClock, event: ClockTimes) {
+        if self.event == event.monotonic {
+            clock.set(self.virtual_end);
+        }
+    }
 }
 
 /// A sleep that is executed here: its call is not replied to until it ends.

@@ -121,7 +121,8 @@ impl Supervisor {
             return Ok(Served::Calls);
         }
         if let Some(clock) = &mut self.clock {
-            clock.expire(&self.delivery.listener)?;
+            let event = world.processes().clocks().unwrap_or_default();
+            clock.expire(&self.delivery.listener, event)?;
         }
         let due = self.delivery.emit_due(world)?;
         if !self.pidfds.is_empty() {
@@ -172,7 +173,7 @@ impl Supervisor {
     fn handle<W: ReplayWorld>(&mut self, world: &mut W, notification: Notification) -> ServeResult<W> {
         self.delivery.remove_calls_of(notification.pid);
         if let Some(clock) = &mut self.clock {
-            clock.begin_call(notification.pid);
+            clock.begin_call(notification.pid, world.processes().clocks().unwrap_or_default());
         }
         let reply = match self.delivery.listener.take_undelivered(&notification) {
             Some(result) => Reply::Return(result),
