@@ -36,9 +36,13 @@ pub(crate) struct ReplayArgs {
     /// Replace OUT if it exists.
     #[arg(long, requires = "record")]
     pub(crate) force: bool,
-    /// Print the summary of --record as one JSON object on standard output.
-    #[arg(long, requires = "record")]
+    /// Print a summary as one JSON object: on standard output with --record and --socket;
+    /// otherwise, as PROGRAM or the events use standard output, as the last line of standard error.
+    #[arg(long)]
     pub(crate) json: bool,
+    /// Write the summary of --json to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// Send the events to programs that connect to this socket (AF_UNIX, SOCK_SEQPACKET), as
     /// netlink datagrams.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["format", "record"])]

@@ -73,9 +73,18 @@ pub(super) fn push_json(out: &mut Vec<u8>, text: &str) {
 /// Returns JSON on several lines, like `{:#}` of the value, with characters escaped that could
 /// control the terminal.
 pub(crate) fn json_text(value: &Value) -> String {
+    harmless_json(&format!("{value:#}"))
+}
+
+/// Returns JSON on one line, with characters escaped that could control the terminal.
+pub(crate) fn json_line(value: &Value) -> String {
+    harmless_json(&value.to_string())
+}
+
+fn harmless_json(json: &str) -> String {
     let mut out = String::new();
     // Line feeds are between the values only. In strings, they are escaped already.
-    for c in format!("{value:#}").chars() {
+    for c in json.chars() {
         match c {
             c if c != '\n' && is_harmful(c) => out.push_str(&format!("\\u{:04x}", c as u32)),
             c => out.push(c),

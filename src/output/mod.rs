@@ -14,7 +14,7 @@ use pmon_core::capture::{Blind, Loss};
 
 pub(crate) use classic::ClassicRenderer;
 pub(crate) use csv::CsvRenderer;
-pub(crate) use escape::{harmless, json_text, printable, shell_word, shell_words};
+pub(crate) use escape::{harmless, json_line, json_text, printable, shell_word, shell_words};
 pub(crate) use json::JsonRenderer;
 pub(crate) use text::TextRenderer;
 

@@ -178,19 +178,6 @@ fn waiting_for_the_reader_of_a_fifo_ends_in_time_or_by_a_signal() {
 }
 
 #[test]
-fn expected_output_is_not_written_to_a_fifo() {
-    let dir = Dir::new();
-    let file = dir.file("x.pmon", &capture(&git_status_records(), 5));
-    let fifo = arg(&dir.path("fifo"));
-    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
-    let ran = pmon(&["replay", &file, "--update", "--expect", &fifo, "--", "true"]);
-    if ran.code == Some(6) {
-        return skip(&ran.err);
-    }
-    assert!(ran.expect(7).err.contains("cannot write"));
-}
-
-#[test]
 fn a_default_name_is_always_a_new_file() {
     if !can_record() {
         return;

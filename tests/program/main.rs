@@ -18,5 +18,6 @@ mod regressions;
 mod restricted_systems;
 mod test_capture;
 mod third_party;
+mod warnings;
 
 use pmon_testkit::{guard, support};

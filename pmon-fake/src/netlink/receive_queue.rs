@@ -71,8 +71,14 @@ impl QueuedDatagram {
         Self { len: datagram.len() as u32, truesize, sender, groups, bytes }
     }
 
+    /// Returns the port of the sender; 0 is the kernel.
+    pub fn sender(&self) -> u32 {
+        self.sender
+    }
+
+    /// Returns the contents of the datagram.
     #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         match &self.bytes {
             QueuedBytes::Inline(bytes) => &bytes[..self.len as usize],
             QueuedBytes::Boxed(bytes) => bytes,

@@ -73,6 +73,8 @@ pub(crate) struct SocketState {
     pub(crate) filter: Option<ClassicFilter>,
     /// Whether `SO_LOCK_FILTER` is set.
     pub(crate) filter_is_locked: bool,
+    /// Whether any request was to subscribe.
+    pub(crate) has_subscribed: bool,
     /// The last request (`sk_user_data`).
     last_request: Option<LastRequest>,
     pub(crate) open: bool,
@@ -111,6 +113,7 @@ impl SocketState {
             Some(mask) => mask,
         };
         let previous = self.last_request.replace(LastRequest { operation: request.operation, mask });
+        self.has_subscribed |= request.operation == LISTEN;
         match request.operation {
             LISTEN => (i32::from(previous.is_none_or(|previous| previous.operation != LISTEN)), 0),
             IGNORE => {

@@ -195,7 +195,7 @@ impl EventDelivery {
         let proxy = &mut self.sockets.proxies[index];
         if call.is_recvmmsg()
             && call.flags & libc::MSG_ERRQUEUE as u32 == 0
-            && let Some(error) = proxy.socket.take_error()
+            && let Some(error) = proxy.take_error()
         {
             return Ok(error.into());
         }
@@ -286,6 +286,7 @@ impl EventDelivery {
                     break;
                 }
                 Err(error) => {
+                    proxy.received.count_error(error);
                     if error == Errno::AGAIN {
                         proxy.found_empty = true;
                         self.emitter.count_empty_read();
@@ -372,7 +373,7 @@ impl BlockedReceive {
     fn requeue(&mut self, sockets: &mut SocketTable) {
         if let Some(index) = sockets.index_of(self.file) {
             for datagram in self.dequeued.drain(..).rev() {
-                sockets.proxies[index].socket.requeue(datagram);
+                sockets.proxies[index].requeue(datagram);
             }
         }
     }

@@ -10,4 +10,5 @@ pub(crate) mod receive;
 pub(crate) mod send;
 pub(crate) mod table;
 pub(crate) mod untracked;
+pub(crate) mod usage;
 pub(crate) mod wait_arguments;

@@ -10,12 +10,13 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use libc::c_int;
-use pmon_fake::{Readiness, Socket};
+use pmon_fake::{QueuedDatagram, Readiness, Socket};
 use rustix::event::PollFlags;
 use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
+use crate::sockets::usage::SocketUsage;
 use crate::sys::is_ready;
 use crate::tracee::fds::{FileId, duplicate_fd, file_id};
 
@@ -27,6 +28,10 @@ const MAX_TOKENS: u32 = 64;
 /// A socket of the tracee.
 pub(crate) struct SocketProxy {
     pub(crate) socket: Socket,
+    /// The number of the socket in the order of opening.
+    pub(crate) number: u64,
+    /// What the tracee has received from the socket; [`SocketProxy::usage`] completes it.
+    pub(crate) received: SocketUsage,
     /// `SOCK_RAW` or `SOCK_DGRAM`.
     pub(crate) socket_type: u32,
     pub(crate) nonblocking: bool,
@@ -107,6 +112,8 @@ impl SocketProxy {
         }
         let proxy = Self {
             socket,
+            number: 0,
+            received: SocketUsage::default(),
             socket_type,
             nonblocking,
             options: ProxyOptions::default(),
@@ -120,6 +127,38 @@ impl SocketProxy {
             last_user: (0, 0),
         };
         Ok((proxy, tracee_end))
+    }
+
+    /// Returns what the tracee has done with the socket, and what it has received.
+    pub(crate) fn usage(&self) -> SocketUsage {
+        SocketUsage {
+            is_bound: self.socket.is_bound(),
+            has_subscribed: self.socket.has_subscribed(),
+            drops: self.socket.memory().drops.into(),
+            ..self.received
+        }
+    }
+
+    /// Takes a datagram out of the queue that the tracee has received, and counts it.
+    pub(crate) fn unqueue(&mut self) -> Option<QueuedDatagram> {
+        let datagram = self.socket.unqueue();
+        if let Some(datagram) = &datagram {
+            self.received.count(datagram.bytes(), datagram.sender());
+        }
+        datagram
+    }
+
+    /// Takes the pending error, and counts it.
+    pub(crate) fn take_error(&mut self) -> Option<Errno> {
+        let error = self.socket.take_error();
+        error.into_iter().for_each(|error| self.received.count_error(error));
+        error
+    }
+
+    /// Puts a datagram back into the queue whose call was interrupted.
+    pub(crate) fn requeue(&mut self, datagram: QueuedDatagram) {
+        self.received.uncount(datagram.bytes(), datagram.sender());
+        self.socket.requeue(datagram);
     }
 
     /// Returns whether a receiving call would return a datagram or an error.

@@ -12,6 +12,7 @@ use crate::seccomp::filter::NETLINK_CONNECTOR;
 use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::send;
+use crate::sockets::usage::{ClosedSockets, SocketSummary};
 use crate::tracee::fds::{FileId, file_id, open_files};
 use crate::tracee::processes::{Caller, TraceeProcesses};
 
@@ -27,15 +28,22 @@ pub(crate) struct SocketTable {
     /// The open sockets. An index is valid until [`SocketTable::remove_closed`].
     pub(crate) proxies: Vec<SocketProxy>,
     pub(crate) reserved: ReservedFds,
-    /// Whether the tracee has ever opened a socket.
-    pub(crate) has_opened: bool,
+    /// Number of sockets that the tracee has opened.
+    pub(crate) opened: u64,
+    closed: ClosedSockets,
     /// Whether a task with a foreign ABI, such as a 32-bit program, was refused a socket.
     pub(crate) has_refused_foreign_abi: bool,
 }
 
 impl SocketTable {
     pub(crate) fn new(reserved: ReservedFds) -> Self {
-        Self { proxies: Vec::new(), reserved, has_opened: false, has_refused_foreign_abi: false }
+        Self {
+            proxies: Vec::new(),
+            reserved,
+            opened: 0,
+            closed: ClosedSockets::default(),
+            has_refused_foreign_abi: false,
+        }
     }
 
     /// Returns the index of the socket behind a descriptor of the calling task.
@@ -88,7 +96,14 @@ impl SocketTable {
 
     /// Removes the sockets that the tracee has closed.
     pub(crate) fn remove_closed(&mut self) {
-        self.proxies.retain(|proxy| !proxy.is_closed());
+        for proxy in self.proxies.extract_if(.., |proxy| proxy.is_closed()) {
+            self.closed.push(proxy.number, proxy.usage());
+        }
+    }
+
+    /// Returns what the tracee has done with its sockets.
+    pub(crate) fn summary(&self) -> SocketSummary {
+        self.closed.summary(self.opened, self.proxies.iter().map(|proxy| (proxy.number, proxy.usage())))
     }
 
     /// Executes `socket`.
@@ -111,9 +126,10 @@ impl SocketTable {
                 kernel.unprivileged_socket_of(Tgid(caller.tgid))
             };
             let nonblocking = flags & libc::SOCK_NONBLOCK as u32 != 0;
-            let (proxy, tracee_end) = SocketProxy::new(socket, socket_type, nonblocking)?;
+            let (mut proxy, tracee_end) = SocketProxy::new(socket, socket_type, nonblocking)?;
+            proxy.number = self.opened;
             self.proxies.push(proxy);
-            self.has_opened = true;
+            self.opened += 1;
             let close_on_exec = flags & libc::SOCK_CLOEXEC as u32 != 0;
             self.return_reserved_fd(call, &tracee_end, 0, close_on_exec)
         };

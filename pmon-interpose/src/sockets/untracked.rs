@@ -51,6 +51,7 @@ impl SocketProxy {
                     return Ok(false);
                 }
                 Ok(datagram) => {
+                    self.received.count(&bytes[..datagram.len], datagram.sender);
                     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
                     match send(&self.end, &bytes[..datagram.len], flags) {
                         // The tracee has closed its end, or the datagram exceeds the pair's buffer.
@@ -61,7 +62,7 @@ impl SocketProxy {
                 }
                 Err(Errno::AGAIN) => return Ok(true),
                 // The tracee can detect the loss by a gap in the sequence numbers.
-                Err(_) => {}
+                Err(error) => self.received.count_error(error),
             }
         }
         Ok(false)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::error::InterposeError;
+use crate::supervisor::run::RunReport;
 use crate::supervisor::{Supervisor, TraceeState};
 use crate::world::ReplayWorld;
 
@@ -67,6 +68,11 @@ impl<'a> EndSequence<'a> {
     pub(super) fn new(options: &'a RunOptions) -> Self {
         let last_call = Instant::now();
         Self { options, next: None, signal: None, waiting_since: None, asleep: 0, last_call }
+    }
+
+    /// Returns the report on a program that has ended with this wait status.
+    pub(super) fn report(&self, status: i32) -> RunReport {
+        RunReport { status, signal: self.signal, is_at_end: self.next.is_some() }
     }
 
     /// Returns whether the program has to be observed closely, to see whether it only waits.

@@ -19,6 +19,7 @@ use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::table::SocketTable;
+use crate::sockets::usage::SocketSummary;
 use crate::sys::Notification;
 use crate::tracee::fds::TaskFds;
 use crate::tracee::processes::{TraceeProcesses, fork_parent};
@@ -206,7 +207,7 @@ impl Supervisor {
             TraceeState::AllExited(status) => Served::Ended(status),
             // A program may fork into the background: a process with a socket, or one that may
             // still open a socket, continues.
-            TraceeState::FirstExited(status) if sockets.has_opened && sockets.proxies.is_empty() => {
+            TraceeState::FirstExited(status) if sockets.opened > 0 && sockets.proxies.is_empty() => {
                 Served::Ended(status)
             }
             _ => Served::Calls,
@@ -215,7 +216,12 @@ impl Supervisor {
 
     /// Returns whether the program has ever opened a proc connector socket.
     pub fn has_opened_socket(&self) -> bool {
-        self.delivery.sockets.has_opened
+        self.delivery.sockets.opened > 0
+    }
+
+    /// Returns what the program has done with its proc connector sockets, and what it has received.
+    pub fn sockets(&self) -> SocketSummary {
+        self.delivery.sockets.summary()
     }
 
     /// Returns whether a task with a foreign ABI, such as a 32-bit program, has tried to open a

@@ -23,6 +23,8 @@ pub struct RunReport {
     pub status: i32,
     /// The last signal that the supervisor sent to the program.
     pub signal: Option<Signal>,
+    /// Whether the program had waited for an event after the last one, and was made to end.
+    pub is_at_end: bool,
 }
 
 impl RunReport {
@@ -63,7 +65,7 @@ impl Supervisor {
         loop {
             let timeout = if end.is_near(self) { SHORT_TICK } else { idle_timeout };
             let served = match self.serve(world, timeout) {
-                Ok(Served::Ended(status)) => return Ok(RunReport { status, signal: end.signal }),
+                Ok(Served::Ended(status)) => return Ok(end.report(status)),
                 Ok(Served::Calls) => {
                     end.asleep = 0;
                     idle_timeout = SHORT_TICK;

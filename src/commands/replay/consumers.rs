@@ -1,5 +1,6 @@
 //! Programs that connect to the socket of `replay --socket` and read process events from it.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -146,19 +147,30 @@ impl Consumers {
         self.wires.is_empty()
     }
 
-    /// Sends the end of file after all events, and describes the programs that have read.
-    pub(super) fn end(mut self, replay: &mut CaptureReplay, pacer: &mut Pacer) -> Result<String, Failure> {
+    /// Sends the end of file after all events, and returns the programs that have read.
+    pub(super) fn end(mut self, replay: &mut CaptureReplay, pacer: &mut Pacer) -> Result<Readers, Failure> {
         replay.kernel().end_of_file();
         self.wait_until_read(replay, pacer)?;
         let dropped: u64 =
             self.wires.iter_mut().map(|(wire, _)| u64::from(wire.socket().memory().drops)).sum();
-        let dropped = self.dropped + dropped;
-        let who = terminal::counted(self.connected, "consumer");
-        Ok(if dropped > 0 {
-            format!("{who}; {} were dropped because a socket was full", terminal::grouped(dropped))
-        } else {
-            who
-        })
+        Ok(Readers { connected: self.connected, dropped: self.dropped + dropped })
+    }
+}
+
+/// The programs that have read from the socket.
+pub(super) struct Readers {
+    pub(super) connected: u64,
+    /// Number of datagrams that were dropped because a socket was full.
+    pub(super) dropped: u64,
+}
+
+impl fmt::Display for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&terminal::counted(self.connected, "consumer"))?;
+        match self.dropped {
+            0 => Ok(()),
+            dropped => write!(f, "; {} were dropped because a socket was full", terminal::grouped(dropped)),
+        }
     }
 }
 

@@ -27,6 +27,28 @@ pub(super) struct ExpectedOutput {
     expected: Option<Vec<u8>>,
 }
 
+/// The result of `--expect`. Its name is part of the JSON interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    Matched,
+    Differs,
+    /// The output was written to the file (`--update`).
+    Written,
+    /// The output was not written to the file, because the run tested nothing.
+    NotWritten,
+}
+
+impl Comparison {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Matched => "matched",
+            Self::Differs => "differs",
+            Self::Written => "written",
+            Self::NotWritten => "not_written",
+        }
+    }
+}
+
 impl ExpectedOutput {
     /// Reads the file, unless it is to be written.
     pub(super) fn new(path: &Path, update: bool) -> Result<Self, Failure> {
@@ -45,16 +67,27 @@ impl ExpectedOutput {
         Ok(Self { path: path.into(), expected })
     }
 
-    /// Compares the output with the expected one, or writes it to the file.
-    pub(super) fn check(&self, output: &[u8]) -> Result<(), Failure> {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Compares the output with the expected one and prints the difference, or writes the output to
+    /// the file. With `is_void`, nothing was tested, and the file is not written.
+    pub(super) fn check(&self, output: &[u8], is_void: bool) -> Result<Comparison, Failure> {
         let name = shown(&self.path);
         let Some(expected) = &self.expected else {
+            if is_void {
+                terminal::eprintln(format_args!(
+                    "pmon: did not write {name}, because the run tested nothing"
+                ));
+                return Ok(Comparison::NotWritten);
+            }
             write(&self.path, output).or_fail(exit::STORAGE, format_args!("cannot write {name}"))?;
             terminal::eprintln(format_args!("pmon: wrote {name}"));
-            return Ok(());
+            return Ok(Comparison::Written);
         };
         if output == expected {
-            return Ok(());
+            return Ok(Comparison::Matched);
         }
         let (expected, output) = (String::from_utf8_lossy(expected), String::from_utf8_lossy(output));
         let diff = TextDiff::from_lines(&*expected, &*output);
@@ -68,10 +101,8 @@ impl ExpectedOutput {
         if difference.lines().nth(MAX_LINES).is_some() {
             terminal::eprintln("... and more");
         }
-        Err(Failure::new(
-            exit::INCOMPLETE,
-            format_args!("the output differs from {name}; --update accepts it"),
-        ))
+        terminal::eprintln(format_args!("pmon: the output differs from {name}; --update accepts it"));
+        Ok(Comparison::Differs)
     }
 }
 

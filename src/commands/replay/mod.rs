@@ -3,9 +3,10 @@
 mod consumers;
 mod expected_output;
 mod header;
-mod no_effect;
 mod pacer;
 mod program;
+mod report;
+mod warnings;
 
 use std::cell::Cell;
 use std::fs;
@@ -26,13 +27,15 @@ use pmon_replay::ReplayError;
 
 use self::consumers::Consumers;
 use self::pacer::Pacer;
+use self::report::{JsonStream, Reporter};
+use self::warnings::{Replayed, Warning, WarningCode, print_warnings};
 use crate::args::{FormatArg, ReplayArgs, SpeedArg};
 use crate::counting_sink::CountingSink;
 use crate::exit::{self, Failure, OrFail};
 use crate::input::{CaptureInput, CaptureReplay, is_stdio, report_damage, shown};
 use crate::output::shell_word;
 use crate::prescan::{exits, range};
-use crate::report::summary::{VerbParts, print_json};
+use crate::report::summary::VerbParts;
 use crate::terminal;
 use crate::view::{self, Range, View, ViewSink};
 
@@ -73,8 +76,7 @@ struct Playback<'a> {
     bar: ProgressBar,
     /// Whether any part of the capture is damaged.
     damaged: Cell<bool>,
-    /// Number of events that have happened, once the replay is complete.
-    happened: Cell<u64>,
+    reporter: Reporter,
 }
 
 impl<'a> Playback<'a> {
@@ -117,7 +119,7 @@ impl<'a> Playback<'a> {
                 ProgressBar::hidden()
             },
             damaged: Cell::new(false),
-            happened: Cell::new(0),
+            reporter: Reporter::new(args)?,
         })
     }
 
@@ -177,11 +179,17 @@ impl<'a> Playback<'a> {
             }
         }
         let readers = consumers.end(&mut replay, &mut pacer)?;
-        self.report_no_effect(replay.kernel().events_happened());
-        terminal::eprintln(format_args!(
-            "pmon: replayed {} to {readers}",
-            terminal::counted(replay.kernel().events_happened(), "event")
-        ));
+        let is_over = self.next_time(&mut replay)?.is_none();
+        let replayed = Replayed::on(replay.kernel(), is_over);
+        drop(replay);
+        let warnings = self.request_warnings(&replayed);
+        print_warnings(&warnings);
+        let events = terminal::counted(replayed.events, "event");
+        terminal::eprintln(format_args!("pmon: replayed {events} to {readers}"));
+        let mut fields = self.common_json(&replayed, &warnings);
+        fields.insert("consumers".into(), readers.connected.into());
+        fields.insert("drops".into(), readers.dropped.into());
+        self.reporter.write(fields, JsonStream::Stdout)?;
         Ok(self.exit_code())
     }
 
@@ -221,13 +229,17 @@ impl<'a> Playback<'a> {
         let clock = self.args.shown_clock()?;
         let view =
             View::new(&args, clock, Range::default(), header, ByteOrder::NATIVE, terminal::colours(), out);
-        let sink = self.play(replay, ViewSink::new(view))?;
+        let (sink, replayed) = self.play(replay, ViewSink::new(view))?;
         sink.view.report_unshown();
-        // Filtered events have happened.
-        match sink.view.unmatched() {
-            Some(why) => terminal::eprintln(format_args!("pmon: {}: {why}", self.name)),
-            None => self.report_no_effect(self.happened.get()),
+        // Events that are not shown have happened, too.
+        let mut warnings = self.request_warnings(&replayed);
+        if let (Some(why), 1..) = (sink.view.unmatched(), replayed.events) {
+            let why = format!("{}: {why}", self.name);
+            warnings.insert(0, Warning::new(WarningCode::SelectionEmpty, why));
         }
+        print_warnings(&warnings);
+        // The events are on standard output.
+        self.reporter.write(self.common_json(&replayed, &warnings), JsonStream::Stderr)?;
         Ok(self.exit_code())
     }
 
@@ -242,11 +254,15 @@ impl<'a> Playback<'a> {
         let file = CaptureFile::create(&target, &header, self.args.force)?;
         drop(reader);
         let (sink, _) = CountingSink::new(file, &header);
-        let summary = self.play(replay, sink)?.into_summary(&header);
-        self.report_no_effect(self.happened.get());
-        if self.args.json {
-            print_json(summary.json(), is_stdio(path))?;
-        } else {
+        let (sink, replayed) = self.play(replay, sink)?;
+        let summary = sink.into_summary(&header);
+        let warnings = self.request_warnings(&replayed);
+        print_warnings(&warnings);
+        let mut fields = self.common_json(&replayed, &warnings);
+        fields.extend(summary.json());
+        let stream = if is_stdio(path) { JsonStream::Stderr } else { JsonStream::Stdout };
+        self.reporter.write(fields, stream)?;
+        if !self.args.json {
             let words = |path: &Path| shell_word(path.as_os_str().as_encoded_bytes());
             let (from, to) = (words(&self.args.file), words(path));
             let is_all = self.from.is_none() && self.until.is_none() && self.filter.is_none();
@@ -262,8 +278,8 @@ impl<'a> Playback<'a> {
         if self.damaged.get() { exit::DAMAGED } else { exit::DONE }
     }
 
-    /// Replays all events to `sink`, reports damage, and returns the sink.
-    fn play<S: Sink>(&self, mut replay: CaptureReplay, sink: S) -> Result<S, Failure> {
+    /// Replays all events to `sink` and reports damage; returns the sink and what has happened.
+    fn play<S: Sink>(&self, mut replay: CaptureReplay, sink: S) -> Result<(S, Replayed), Failure> {
         let recorder = self.header.as_ref().map_or(0, |header| header.meta.recorder_pid);
         let mut rerecorder = Rerecorder::new(sink, Tgid(recorder));
         let mut report = |error: RerecordError| match error {
@@ -271,6 +287,7 @@ impl<'a> Playback<'a> {
             error => Err(self.failure(error)),
         };
         while rerecorder.begin(&mut replay).or_else(&mut report)? {}
+        let mut is_over = true;
         match self.args.speed {
             SpeedArg::Instant => {
                 while rerecorder.take(&mut replay, None).or_else(&mut report)? {
@@ -287,12 +304,14 @@ impl<'a> Playback<'a> {
                 let mut pacer = Pacer::new(self.args.speed)?;
                 while let Some(time) = self.next_time(&mut replay)? {
                     if !pacer.wait(time, |_| rerecorder.tick().map_err(|error| self.failure(error)))? {
+                        is_over = false;
                         break;
                     }
                     if let Err(error) = replay.step() {
                         self.report(error)?;
                     }
                     if !rerecorder.take(&mut replay, Some(&mut socket)).or_else(&mut report)? {
+                        is_over = false;
                         break;
                     }
                 }
@@ -304,10 +323,11 @@ impl<'a> Playback<'a> {
             }
         }
         self.bar.finish_and_clear();
-        self.happened.set(replay.kernel().events_happened());
+        let replayed = Replayed::on(replay.kernel(), is_over);
         let end = self.until.map_or(replay.now(), |until| until.min(replay.now()));
+        drop(replay);
         let sink = rerecorder.finish(end).map_err(|error| self.failure(error))?;
-        Ok(sink)
+        Ok((sink, replayed))
     }
 
     fn failure(&self, error: RerecordError) -> Failure {

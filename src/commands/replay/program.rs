@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use pmon_fake::{Errno, Kernel};
 use pmon_interpose::{
     ClockSource, EndPolicy, InterposeError, LaunchOptions, NextEvent, ProcessView, ReplayWorld, RunOptions,
-    RunReport, ServeError, SignalDispositions, Supervisor,
+    RunReport, ServeError, SignalDispositions, SocketSummary, Supervisor,
 };
 use pmon_record::{Signals, WakeReason, startup};
 use pmon_replay::{CaptureWorld, ReplayError};
@@ -20,7 +20,9 @@ use rustix::stdio;
 use rustix::termios::tcgetpgrp;
 
 use super::Playback;
-use super::expected_output::ExpectedOutput;
+use super::expected_output::{Comparison, ExpectedOutput};
+use super::report::{JsonStream, ProgramRun};
+use super::warnings::{Replayed, print_warnings, socket_warnings};
 use crate::args::{AtEndArg, ProcArg, SpeedArg};
 use crate::child::{CANNOT_RUN, NOT_FOUND};
 use crate::control;
@@ -95,60 +97,73 @@ impl Playback<'_> {
             Err(ServeError::World(failure)) => return Err(failure),
             Err(ServeError::Interpose(error)) => return Err(refused(&name, error)),
         };
-        let no_socket = match (running.has_opened_socket(), running.has_foreign_abi()) {
-            (true, _) => None,
-            (false, true) => {
-                Some("it is a 32-bit program, for which pmon has no sockets on the proc connector")
-            }
-            (false, false) => Some("it opened no socket on the proc connector"),
-        };
+        let sockets = running.sockets();
+        let mut warnings = socket_warnings(&name, &sockets, running.has_foreign_abi());
         drop(running);
         self.bar.finish_and_clear();
-        self.report_end(&name, &ending, no_socket, &mut world.live);
-        // A test without events has not passed.
         let is_over = matches!(world.live.next_event(), Ok(NextEvent::Never));
-        let happened = world.live.kernel().events_happened();
+        let replayed = Replayed::on(world.live.kernel(), is_over);
+        report_end(&name, &ending, &sockets, &replayed);
+        report_incomplete(world.live.incomplete());
         // Explaining why nothing matched reads the capture again, with the memory that this frees.
         drop(world);
-        if let (true, Some(no_effect)) = (is_over, self.no_effect(happened)) {
-            return Err(Failure::new(exit::USAGE, no_effect));
-        }
-        if let (Some(golden), Some(output)) = (golden, output) {
-            let output = output
-                .join()
-                .map_err(|_panic| Failure::new(exit::INTERNAL, "cannot read the output of the program"))?;
-            golden.check(
-                &output.or_fail(exit::ENVIRONMENT, format_args!("cannot read the output of {name}"))?,
-            )?;
-            // A program without a handler ends by this signal, which is the normal end.
-            if ending.is_interrupted() {
-                return Ok(self.exit_code());
+        warnings.splice(0..0, self.request_warnings(&replayed));
+        print_warnings(&warnings);
+        let (code, expect) = match (golden, output) {
+            (Some(golden), Some(output)) => {
+                let output = output
+                    .join()
+                    .map_err(|_panic| Failure::new(exit::INTERNAL, "cannot read the output of the program"))?
+                    .or_fail(exit::ENVIRONMENT, format_args!("cannot read the output of {name}"))?;
+                let comparison = golden.check(&output, !warnings.is_empty())?;
+                let code = if !warnings.is_empty() {
+                    terminal::eprintln("pmon: with --expect, these warnings are a failure");
+                    exit::UNTESTED
+                } else if comparison == Comparison::Differs {
+                    exit::INCOMPLETE
+                } else if ending.is_interrupted() {
+                    // A program without a handler ends by this signal, which is the normal end.
+                    self.exit_code()
+                } else {
+                    self.exit_code_of(&ending)
+                };
+                (code, Some((golden, comparison)))
             }
-        }
-        Ok(if ending.status == 0 { self.exit_code() } else { ending.exit_code() })
+            _ if self.tested_nothing(&replayed) => (exit::USAGE, None),
+            _ => (self.exit_code_of(&ending), None),
+        };
+        let mut fields = self.program_json(&ProgramRun {
+            ending: &ending,
+            is_interrupted: forwarder.has_interrupted(),
+            sockets: &sockets,
+            expect: expect.as_ref().map(|(golden, comparison)| (golden.path(), *comparison)),
+            exit_code: code,
+        });
+        fields.extend(self.common_json(&replayed, &warnings));
+        // Standard output belongs to the program.
+        self.reporter.write(fields, JsonStream::Stderr)?;
+        Ok(code)
     }
 
-    /// Reports how the program ended. `no_socket` is the reason if it opened no socket.
-    fn report_end(
-        &self,
-        name: &str,
-        ending: &RunReport,
-        no_socket: Option<&str>,
-        world: &mut CaptureWorld<InputBytes>,
-    ) {
-        let happened = terminal::counted(world.kernel().events_happened(), "event");
-        let how = match (ending.status & 0x7F, ending.signal) {
-            (0, _) => format!("ended with {}", ending.exit_code()),
-            (signal, Some(sent)) if sent.as_raw() == signal => {
-                format!("ended by signal {signal}, which pmon sent after the last event")
-            }
-            (signal, _) => format!("was killed by signal {signal}"),
-        };
-        match no_socket {
-            None => terminal::eprintln(format_args!("pmon: replayed {happened} to {name}, which {how}")),
-            Some(why) => terminal::eprintln(format_args!("pmon: {name} {how}; {why}")),
+    /// Returns the exit code for the end of a program.
+    fn exit_code_of(&self, ending: &RunReport) -> u8 {
+        if ending.status == 0 { self.exit_code() } else { ending.exit_code() }
+    }
+}
+
+/// Reports how the program ended.
+fn report_end(name: &str, ending: &RunReport, sockets: &SocketSummary, replayed: &Replayed) {
+    let happened = terminal::counted(replayed.events, "event");
+    let how = match (ending.status & 0x7F, ending.signal) {
+        (0, _) => format!("ended with {}", ending.exit_code()),
+        (signal, Some(sent)) if sent.as_raw() == signal => {
+            format!("ended by signal {signal}, which pmon sent after the last event")
         }
-        report_incomplete(world.incomplete());
+        (signal, _) => format!("was killed by signal {signal}"),
+    };
+    match sockets.opened {
+        0 => terminal::eprintln(format_args!("pmon: {name} {how}")),
+        _ => terminal::eprintln(format_args!("pmon: replayed {happened} to {name}, which {how}")),
     }
 }
 
@@ -198,6 +213,11 @@ struct SignalForwarder {
 }
 
 impl SignalForwarder {
+    /// Whether a signal to this process has been passed to the program.
+    fn has_interrupted(&self) -> bool {
+        self.pressed > 0 || self.ending.is_some()
+    }
+
     /// Forwards a signal that the program has not received itself, and kills a program that does
     /// not end in time.
     fn forward(&mut self, program: &Supervisor) -> Result<(), Failure> {

@@ -114,6 +114,11 @@ impl Socket {
         lock(&self.connector).sockets[self.id].bound
     }
 
+    /// Returns whether the socket has ever requested events (`PROC_CN_MCAST_LISTEN`).
+    pub fn has_subscribed(&self) -> bool {
+        self.with(|socket| socket.has_subscribed)
+    }
+
     /// Connects the socket to a port and to the lowest of `groups` (`connect`).
     ///
     /// [`Socket::send`] then sends to this port and group, and only unicasts from this port are

@@ -209,7 +209,7 @@ impl ReceiveCall {
         if self.flags & libc::MSG_PEEK as u32 != 0 {
             return None;
         }
-        proxy.socket.unqueue()
+        proxy.unqueue()
     }
 }
 
