@@ -4,8 +4,8 @@
 //! buffers, congestion and errors, as Linux 6.18 has them; `cargo run -p pmon-testkit --bin
 //! differential` compares the model with the running kernel. A [`FaultScript`] injects losses,
 //! interrupted calls and malformed datagrams. [`FdSocket`] gives a program under test a file
-//! descriptor, which [`FdSource`] reads. [`FakeSource`] delivers the datagrams that a test queues,
-//! without a kernel.
+//! descriptor, which [`FdSource`] reads, or, with the feature `tokio`, `AsyncFdSocket`.
+//! [`FakeSource`] delivers the datagrams that a test queues, without a kernel.
 //!
 //! `docs/fake-kernel.md` lists what is modelled and what differs from Linux. This crate does
 //! not depend on capture files.
@@ -23,6 +23,8 @@ pub use faults::amount::Amount;
 pub use faults::place::{EventPlace, EventProcess};
 pub use faults::script::{Fault, FaultCount, FaultRule, FaultScript, Trigger};
 pub use faults::script_error::FaultScriptError;
+#[cfg(feature = "tokio")]
+pub use fd_socket::AsyncFdSocket;
 pub use fd_socket::{
     FdSocket, FdSocketFamily, FdSource, OverrunSignal, PumpBlockedOn, PumpResult, PumpThread,
 };

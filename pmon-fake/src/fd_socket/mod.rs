@@ -10,11 +10,15 @@ use crate::native_socket::{NativeSocket, NativeSocketError, NativeSocketStep};
 use crate::netlink::message::PROC_GROUP;
 use crate::netlink::socket::Socket;
 
+#[cfg(feature = "tokio")]
+mod async_fd_socket;
 mod fd_source;
 mod netlink_end;
 mod pair_end;
 mod pump_thread;
 
+#[cfg(feature = "tokio")]
+pub use async_fd_socket::AsyncFdSocket;
 pub use fd_source::FdSource;
 use netlink_end::NetlinkEnd;
 use pair_end::PairEnd;
