@@ -77,6 +77,7 @@ const SOCKET_CALLS: CallRules = &[
     // Can pass a file descriptor to another process, where it gets another number.
     (FilterRule::NotControl, &[libc::SYS_sendmsg]),
     (FilterRule::Fd(0), &[libc::SYS_preadv2, libc::SYS_pwritev2, libc::SYS_splice, libc::SYS_sendmmsg]),
+    (FilterRule::Fd(0), &[libc::SYS_sendfile]),
     (FilterRule::Connector, &[libc::SYS_socket]),
     (FilterRule::Fd(0), &[libc::SYS_bind, libc::SYS_connect, libc::SYS_listen, libc::SYS_accept]),
     (FilterRule::Fd(0), &[libc::SYS_accept4, libc::SYS_shutdown, libc::SYS_getsockname]),

@@ -12,3 +12,4 @@ pub(crate) mod table;
 pub(crate) mod untracked;
 pub(crate) mod usage;
 pub(crate) mod wait_arguments;
+pub(crate) mod wait_errors;

@@ -14,20 +14,17 @@ use crate::sockets::proxy::{EpollInterest, SocketProxy};
 use crate::sockets::table::SocketTable;
 use crate::sockets::wait_arguments;
 use crate::tracee::memory::TraceeMemory;
-use crate::tracee::scattered_copy::ScatteredCopy;
 use crate::world::ReplayWorld;
 
 /// Maximum number of entries of a `poll` array that are examined.
 pub(crate) const MAX_POLL_FDS: u64 = 4096;
 /// Size of `struct pollfd`.
-const POLLFD: usize = 8;
+pub(super) const POLLFD: usize = 8;
 /// Offset of `events` in `struct pollfd`.
 const POLLFD_EVENTS: usize = 4;
-/// Offset of `revents` in `struct pollfd`.
-const POLLFD_REVENTS: usize = 6;
-const EPOLL_EVENT: usize = size_of::<libc::epoll_event>();
+pub(super) const EPOLL_EVENT: usize = size_of::<libc::epoll_event>();
 /// Offset of `data` in `struct epoll_event`.
-const EPOLL_DATA: usize = EPOLL_EVENT - 8;
+pub(super) const EPOLL_DATA: usize = EPOLL_EVENT - 8;
 /// The events of a netlink socket's readiness to send, which it always has.
 const WRITABLE: u32 = (libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND) as u32;
 const READABLE: u32 = (libc::POLLIN | libc::POLLRDNORM) as u32;
@@ -49,13 +46,13 @@ impl EpollInterest {
 }
 
 /// The arguments of a waiting call.
-enum WaitCall {
+pub(super) enum WaitCall {
     /// `select` and `pselect6`.
     Select { fds: Vec<u32> },
     /// `poll` and `ppoll`: the address of the array, and each descriptor with its events.
     Poll { array: u64, fds: Vec<(u32, u32)> },
-    /// `epoll_wait` and its variants: the epoll set, and the address of the output.
-    Epoll { set: u32, output: u64 },
+    /// `epoll_wait` and its variants: the epoll set, and the address and length of the output.
+    Epoll { set: u32, output: u64, maximum: u32 },
 }
 
 /// Emits events for a waiting call, and answers it if a socket has an error.
@@ -126,9 +123,9 @@ pub(crate) fn note_epoll_ctl(
 
 impl WaitCall {
     fn parse(call: &InterceptedCall<'_>) -> Self {
-        let [first, second, ..] = call.args();
+        let [first, second, third, ..] = call.args();
         let memory = call.memory();
-        let epoll = Self::Epoll { set: first as u32, output: second };
+        let epoll = Self::Epoll { set: first as u32, output: second, maximum: third as u32 };
         // If the memory is unreadable, the kernel refuses the call.
         let select = || Self::Select { fds: read_fd_set(memory, first, second).unwrap_or_default() };
         match call.nr() {
@@ -154,9 +151,16 @@ impl WaitCall {
         sockets: &mut SocketTable,
         call: &mut InterceptedCall<'_>,
     ) -> Result<Vec<usize>, InterposeError> {
-        let fds: Vec<u32> = match self {
-            Self::Select { fds } => fds.clone(),
-            Self::Poll { fds, .. } => fds.iter().map(|&(fd, _)| fd).collect(),
+        let mut indexes = Vec::new();
+        let mut find = |fd: u32| -> Result<(), InterposeError> {
+            if sockets.reserved.contains(fd) {
+                indexes.extend(sockets.find(call, fd)?);
+            }
+            Ok(())
+        };
+        match self {
+            Self::Select { fds } => fds.iter().try_for_each(|&fd| find(fd))?,
+            Self::Poll { fds, .. } => fds.iter().try_for_each(|&(fd, _)| find(fd))?,
             // Epoll sets can be duplicated and nested, so that the set cannot be identified by its
             // number.
             Self::Epoll { .. } => {
@@ -164,59 +168,13 @@ impl WaitCall {
                     sockets.proxies.iter().enumerate().filter(|(_, proxy)| !proxy.epolls.is_empty());
                 return Ok(registered.map(|(index, _)| index).collect());
             }
-        };
-        let mut indexes = Vec::new();
-        for fd in fds {
-            if sockets.reserved.contains(fd) {
-                indexes.extend(sockets.find(call, fd)?);
-            }
         }
         Ok(indexes)
-    }
-
-    /// Writes the result of a call on a socket with an error; `None` if the kernel has to execute
-    /// the call.
-    fn report_error(
-        &self,
-        sockets: &mut SocketTable,
-        call: &mut InterceptedCall<'_>,
-    ) -> Result<Option<Result<i64, Errno>>, InterposeError> {
-        let memory = call.memory();
-        match self {
-            Self::Select { .. } => Ok(None),
-            // Other files than the fake kernel's sockets are reported as not ready this time.
-            Self::Poll { array, fds } => {
-                let mut ready = 0;
-                for (nth, &(fd, events)) in fds.iter().enumerate() {
-                    let index = if sockets.reserved.contains(fd) { sockets.find(call, fd)? } else { None };
-                    let revents = index.map_or(0, |index| revents(&sockets.proxies[index], events));
-                    let at = array.wrapping_add((nth * POLLFD + POLLFD_REVENTS) as u64);
-                    if let Err(error) = memory.write(at, &(revents as u16).to_ne_bytes()) {
-                        return Ok(Some(Err(error)));
-                    }
-                    ready += i64::from(revents != 0);
-                }
-                Ok(Some(Ok(ready)))
-            }
-            // The first socket in the set that has an error is reported.
-            Self::Epoll { set, output } => {
-                let mut failed =
-                    sockets.proxies.iter().filter(|proxy| proxy.socket.poll().error).filter_map(|proxy| {
-                        Some((proxy, proxy.epolls.iter().find(|interest| interest.set == *set)?))
-                    });
-                Ok(failed.next().map(|(proxy, interest)| {
-                    let mut copy = ScatteredCopy::default();
-                    copy.push_integer(*output, &revents(proxy, interest.events).to_ne_bytes());
-                    copy.push_integer(output.wrapping_add(EPOLL_DATA as u64), &interest.data.to_ne_bytes());
-                    copy.finish(memory).map(|()| 1)
-                }))
-            }
-        }
     }
 }
 
 /// Returns the events of a socket that are reported for the requested ones.
-fn revents(proxy: &SocketProxy, events: u32) -> u32 {
+pub(super) fn revents(proxy: &SocketProxy, events: u32) -> u32 {
     let readiness = proxy.socket.poll();
     let is = |condition, bits| if condition { bits } else { 0 };
     (events | ERROR) & (WRITABLE | is(readiness.readable, READABLE) | is(readiness.error, ERROR))

@@ -78,9 +78,7 @@ impl Supervisor {
         };
         let proxy = &mut delivery.sockets.proxies[index];
         Ok(match nr {
-            nr if proxy.is_untracked && (is_receive(nr) || is_send(nr) || nr == libc::SYS_splice) => {
-                Reply::Continue
-            }
+            nr if proxy.is_untracked && (is_receive(nr) || is_send(nr) || is_transfer(nr)) => Reply::Continue,
             nr if is_receive(nr) => return delivery.receive(world, call, index),
             nr if is_send(nr) => {
                 let reply = send(proxy, call).into();
@@ -97,7 +95,7 @@ impl Supervisor {
                     None => Reply::Continue,
                 }
             }
-            libc::SYS_splice => Errno::INVAL.into(),
+            nr if is_transfer(nr) => Errno::INVAL.into(),
             libc::SYS_connect => address::connect(proxy, call).into(),
             libc::SYS_getsockname => address::return_address(proxy.socket.name(), call).into(),
             libc::SYS_getpeername => address::return_address(proxy.socket.peer_name(), call).into(),
@@ -115,6 +113,11 @@ impl Supervisor {
             _ => delivery.sockets.duplicate(call)?,
         })
     }
+}
+
+/// Returns whether the call with this number transfers data between files.
+fn is_transfer(nr: i64) -> bool {
+    [libc::SYS_splice, libc::SYS_sendfile].contains(&nr)
 }
 
 /// Checks whether the memory of a task is accessible, before it gets a socket.

@@ -131,6 +131,36 @@ static void test_epoll_ctl(int state) {
     }
 }
 
+/* Waits for the receiver and for other files. */
+static void test_others(int state) {
+    static const char *const fills[] = {"empty pipe", "readable pipe", "closed pipe"};
+    for EACH(fill, fills) for EACH(place_of_events, ((int[]){0, 1})) for (int maximum = 0; maximum < 4; maximum++) {
+        int ends[2], set_fd = epoll_create1(0);
+        if (pipe(ends) < 0) die("pipe");
+        begin_state(state);
+        if (fill == 1 && write(ends[1], "", 1) < 0) die("write");
+        if (fill == 2) close(ends[1]);
+        struct epoll_event first = {.events = EPOLLIN, .data.u64 = 1}, second = {.events = EPOLLIN, .data.u64 = 2};
+        int files[] = {ends[0], receiver};
+        if (epoll_ctl(set_fd, EPOLL_CTL_ADD, files[place_of_events], &first) < 0) die("epoll_ctl");
+        if (epoll_ctl(set_fd, EPOLL_CTL_ADD, files[!place_of_events], &second) < 0) die("epoll_ctl");
+        printf("epoll_wait %s and %s order %zu maximum %d", states[state], fills[fill], place_of_events, maximum), ready();
+        struct epoll_event found[4];
+        int count = epoll_wait(set_fd, found, maximum, 0), error = errno;
+        for (uint64_t data = 1; data < 3; data++) /* The order may differ. */
+            for (int at = 0; at < count; at++) if (maximum > 1 && found[at].data.u64 == data) printf(" %#x %d", found[at].events, (int)data);
+        errno = error, end(count, 0);
+        begin_state(state);
+        struct pollfd polled[] = {{ends[0], POLLIN, 0x1111}, {-5, POLLIN, 0x1111}, {receiver, POLLIN, 0x1111}, {12345, POLLIN, 0x1111}};
+        printf("poll %s and %s count %d", states[state], fills[fill], maximum + 1), ready();
+        int polled_count = syscall(SYS_ppoll, polled, maximum + 1, &(struct timespec){0}, NULL, 0);
+        for (int at = 0; at <= maximum; at++) printf(" %#x", (unsigned)polled[at].revents);
+        end(polled_count, 0);
+        close(ends[0]), close(set_fd);
+        if (fill != 2) close(ends[1]);
+    }
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     start(argv);
@@ -138,7 +168,7 @@ int main(int argc, char **argv) {
 #ifdef SYS_poll
         test_poll(state), test_select(state);
 #endif
-        test_ppoll(state), test_epoll_wait(state), test_epoll_ctl(state);
+        test_ppoll(state), test_epoll_wait(state), test_epoll_ctl(state), test_others(state);
     }
     return 0;
 }
