@@ -1,8 +1,11 @@
 //! Errors of interposition.
 
+use std::path::PathBuf;
+
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::launch::tmpfs::TmpfsError;
 use crate::world::ReplayWorld;
 
 /// The reason why a program cannot be run on the fake kernel.
@@ -33,6 +36,14 @@ pub enum InterposeError {
     /// The clocks of the world are unknown.
     #[error("the capture has no readings of the recorded machine's clocks; use --clock real")]
     NoClocks,
+    /// A directory cannot be replaced by a tmpfs.
+    #[error("cannot mount a tmpfs on {}: {why}", path.display())]
+    Tmpfs {
+        /// The directory.
+        path: PathBuf,
+        /// The reason.
+        why: TmpfsError,
+    },
     /// A call of the program cannot be answered because this system fails.
     #[error("cannot answer the program's system call: {0}")]
     Serve(#[from] Errno),
@@ -85,12 +96,23 @@ pub enum SetupStep {
     /// Changes the user.
     #[error("cannot change to the requested user")]
     User,
+    /// Mounts the program's private tmpfs on directories.
+    #[error("cannot mount a tmpfs for the program")]
+    Tmpfs,
 }
 
 impl SetupStep {
     pub(crate) fn from_code(code: u8) -> Option<Self> {
-        let all =
-            [Self::Prepare, Self::Namespaces, Self::Map, Self::Mounts, Self::Proc, Self::Seccomp, Self::User];
+        let all = [
+            Self::Prepare,
+            Self::Namespaces,
+            Self::Map,
+            Self::Mounts,
+            Self::Proc,
+            Self::Seccomp,
+            Self::User,
+            Self::Tmpfs,
+        ];
         all.into_iter().find(|&step| step as u8 == code)
     }
 
@@ -121,6 +143,7 @@ impl SetupStep {
             (Self::Seccomp, _) => {
                 "; it requires Linux 5.9 with CONFIG_SECCOMP_FILTER, and in a container a seccomp profile that allows it"
             }
+            (Self::Tmpfs, _) => "; try without --tmpfs",
             (Self::Prepare | Self::User, _) => "",
         }
     }

@@ -79,6 +79,10 @@ pub(crate) struct ReplayArgs {
     /// The processes in the program's /proc.
     #[arg(long, value_name = "WHOSE", default_value = "capture", requires = "program")]
     pub(crate) proc: ProcArg,
+    /// Give the program a private, empty and writable directory in the place of each of these
+    /// existing ones; its contents vanish at the end.
+    #[arg(long, value_name = "DIR,..", value_delimiter = ',', requires = "program")]
+    pub(crate) tmpfs: Vec<PathBuf>,
     /// The user id that the program sees as its own.
     #[arg(long, value_name = "UID", default_value_t = 0, requires = "program")]
     pub(crate) uid: u32,

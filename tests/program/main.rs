@@ -18,6 +18,8 @@ mod regressions;
 mod restricted_systems;
 mod test_capture;
 mod third_party;
+
+mod tmpfs;
 mod warnings;
 
 use pmon_testkit::{guard, support};

@@ -20,6 +20,7 @@ use crate::launch::control::{
     ChildFailure, EXITED, LISTENER, PROC_MOUNTED, await_go, send, send_failed, send_number,
 };
 use crate::launch::options::LaunchOptions;
+use crate::launch::tmpfs::TmpfsMount;
 use crate::sys::{self, CStringArray};
 
 /// Directory of the kernel's own procfs below the tracee's `/proc`.
@@ -31,6 +32,7 @@ pub(crate) struct ChildSetup<'a> {
     /// The supervisor's end of the control socket.
     pub(crate) supervisor_end: RawFd,
     pub(crate) options: &'a LaunchOptions,
+    pub(crate) tmpfs: Vec<TmpfsMount>,
     /// Candidate values of `ns_last_pid`, in order of preference.
     pub(crate) last_pids: Vec<String>,
     /// Candidate paths of the program, each with the arguments of a shell that would run it as a
@@ -79,6 +81,11 @@ impl ChildSetup<'_> {
         // If the supervisor is killed, so is `init`, and with it the whole PID namespace.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(SetupStep::Prepare))?;
         await_go(&self.control).map_err(at(SetupStep::Prepare))?;
+        if self.options.private_proc || !self.tmpfs.is_empty() {
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change(c"/", private).map_err(at(SetupStep::Mounts))?;
+        }
+        self.tmpfs.iter().try_for_each(TmpfsMount::mount).map_err(at(SetupStep::Tmpfs))?;
         if self.options.private_proc {
             let (root, real) = self.mount_proc()?;
             send(&self.control, &[PROC_MOUNTED], &[root.as_fd(), real.as_fd()])
@@ -100,8 +107,6 @@ impl ChildSetup<'_> {
     /// Mounts an empty tmpfs as `/proc`, and the kernel's own procfs in it; returns the roots of
     /// both.
     fn mount_proc(&self) -> Result<(OwnedFd, OwnedFd), ChildFailure> {
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        mount_change(c"/", private).map_err(at(SetupStep::Mounts))?;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;

@@ -27,6 +27,7 @@ pub(crate) mod child;
 pub(crate) mod control;
 pub(crate) mod options;
 pub(crate) mod pid_layout;
+pub(crate) mod tmpfs;
 
 /// Minimum limit on open files: for this process's own files, the tracee's, and the fake kernel's.
 const MIN_OPEN_FILES: u32 = 32;
@@ -82,6 +83,7 @@ pub(crate) fn launch(
         control: child_end,
         supervisor_end: control.as_raw_fd(),
         options,
+        tmpfs: tmpfs::prepare(options)?,
         last_pids: last_pid_candidates(taken, pid_max).iter().map(u32::to_string).collect(),
         candidates: candidates(options)?,
         args: c_strings(args)?,

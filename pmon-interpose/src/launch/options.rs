@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// A program to run on the fake kernel.
 #[derive(Debug)]
@@ -15,6 +16,9 @@ pub struct LaunchOptions {
     pub uid: u32,
     /// Whether the program's `/proc` shows the fake kernel's processes instead of this system's.
     pub private_proc: bool,
+    /// Existing directories, by their absolute paths, that are private and empty for the program: a
+    /// tmpfs of at most 64 MiB is mounted on each. Their contents vanish when the program ends.
+    pub tmpfs: Vec<PathBuf>,
     /// The clocks that the program reads.
     pub clock: ClockSource,
     /// The program's standard output; by default that of this process.
@@ -54,6 +58,7 @@ impl LaunchOptions {
             args: Vec::new(),
             uid: 0,
             private_proc: true,
+            tmpfs: Vec::new(),
             clock: ClockSource::default(),
             stdout: None,
             signals: SignalDispositions::default(),

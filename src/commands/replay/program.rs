@@ -60,6 +60,7 @@ impl Playback<'_> {
         launch.args = arguments.to_vec();
         launch.uid = args.uid;
         launch.private_proc = args.proc == ProcArg::Capture;
+        launch.tmpfs.clone_from(&args.tmpfs);
         if args.has_capture_clock()? {
             launch.clock = ClockSource::World;
         }
@@ -272,6 +273,7 @@ fn refused(name: &str, error: InterposeError) -> Failure {
         InterposeError::Exec(Errno::NOENT) => {
             Failure::new(NOT_FOUND, format_args!("cannot run {name}: not found"))
         }
+        error @ InterposeError::Tmpfs { .. } => Failure::new(exit::USAGE, error),
         InterposeError::Exec(errno) => Failure::new(CANNOT_RUN, format_args!("cannot run {name}: {errno}")),
         error => Failure::new(
             exit::ENVIRONMENT,
