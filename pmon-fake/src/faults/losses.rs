@@ -31,8 +31,6 @@ enum LossEnd {
         place: EventPlace,
         /// Number of matching events so far.
         matches: u64,
-        /// Whether the next event is lost even if it matches.
-        includes_next: bool,
     },
 }
 
@@ -66,11 +64,10 @@ impl Losses {
         }
     }
 
-    /// Loses the next events up to the one that `place` names. With `includes_next`, the next event
-    /// is lost in any case.
-    pub(crate) fn lose_until(&mut self, rule: Option<usize>, place: EventPlace, includes_next: bool) {
+    /// Loses the next events up to the one that `place` names.
+    pub(crate) fn lose_until(&mut self, rule: Option<usize>, place: EventPlace) {
         if rule.is_none() || self.of_rule(rule).is_none() {
-            self.push(rule, LossEnd::At { place, matches: 0, includes_next });
+            self.push(rule, LossEnd::At { place, matches: 0 });
         }
     }
 
@@ -85,22 +82,24 @@ impl Losses {
         self.active.push(ActiveLoss { rule, end, has_effect: false });
     }
 
-    /// Returns whether the event that is about to happen is lost.
-    pub(crate) fn covers(&mut self, event: &ComingEvent<'_>) -> bool {
+    /// Ends the losses that do not cover the event that is about to happen.
+    pub(crate) fn end_before(&mut self, event: &ComingEvent<'_>) {
         self.active.retain_mut(|loss| match &mut loss.end {
-            LossEnd::After(0) => false,
-            LossEnd::After(left) => {
-                *left -= 1;
-                true
-            }
-            LossEnd::At { place, matches, includes_next } => {
-                let is_included = std::mem::take(includes_next);
-                if !is_included && place.matches(event) {
-                    *matches += 1;
-                }
+            LossEnd::After(left) => *left > 0,
+            LossEnd::At { place, matches } => {
+                *matches += u64::from(place.matches(event));
                 *matches < place.number()
             }
         });
+    }
+
+    /// Returns whether the event that is about to happen is lost, and counts it.
+    pub(crate) fn take_event(&mut self) -> bool {
+        for loss in &mut self.active {
+            if let LossEnd::After(left) = &mut loss.end {
+                *left = left.saturating_sub(1);
+            }
+        }
         let is_lost = !self.active.is_empty();
         let continues = std::mem::replace(&mut self.continues, is_lost);
         self.overrun += u64::from(is_lost && !continues);

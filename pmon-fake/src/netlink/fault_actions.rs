@@ -37,6 +37,8 @@ impl Connector {
 
     #[cold]
     fn inject_due(&mut self, number: u64, cpu: Cpu, event: &ComingEvent<'_>) {
+        // A loss ends first, so that its rule can begin another one before the same event.
+        self.faults.losses.end_before(event);
         if self.faults.injector.is_due(number) {
             for due in self.faults.injector.faults_before(number, cpu, event) {
                 let rule = due.rule;
@@ -46,7 +48,7 @@ impl Connector {
             }
         }
         // Not before, because a fault can add events, and those are not lost.
-        self.faults.loses_event = self.faults.losses.covers(event);
+        self.faults.loses_event = self.faults.losses.take_event();
     }
 
     /// Loses the next `events` events.
@@ -59,7 +61,7 @@ impl Connector {
     pub(crate) fn lose_until(&mut self, place: EventPlace) {
         self.faults.uses_processes |= place.uses_comm() || place.uses_args();
         self.faults.losses.begin_overrun();
-        self.faults.losses.lose_until(None, place, false);
+        self.faults.losses.lose_until(None, place);
     }
 
     /// Injects a fault; returns whether it has an effect, as far as that is known already.
@@ -76,7 +78,7 @@ impl Connector {
             | Fault::Unknown(_)
                 if emits_nothing => {}
             Fault::Lose(_) => self.faults.losses.lose(Some(rule), amount),
-            Fault::LoseUntil(place) => self.faults.losses.lose_until(Some(rule), place, true),
+            Fault::LoseUntil(place) => self.faults.losses.lose_until(Some(rule), place),
             Fault::Overrun(_) => self.overrun(cpu, amount),
             Fault::NoMemory(_) => self.skip_numbers(cpu, amount),
             Fault::Burst(_) => {
