@@ -148,3 +148,26 @@ proptest! {
         prop_assert!(rcvbuf < 1 << 20 || missing == drops, "{missing} {drops} {others}");
     }
 }
+
+/// The draws of a seed must not change from one version to the next.
+#[test]
+fn a_script_with_all_older_faults_gives_the_same_datagrams_as_ever() {
+    let script: FaultScript = "
+        fault = [
+            { at = 10, overrun = \"1..5\", cpu = 1 }, { every = 30, from = 5, no_memory = 3 },
+            { chance = 0.02, burst = \"1..4\" }, { chance = 0.02, eintr = \"1..3\" },
+            { chance = 0.02, eagain = \"1..3\" }, { chance = 0.02, truncate = \"0..75\" },
+            { every = 77, foreign_ack = true }, { every = 78, forge = true }, { every = 79, noop = true },
+            { every = 80, error = 105 }, { every = 81, overflow = true }, { every = 82, unknown = 0x20 },
+            { chance = 0.02, hold = \"1..9\" }, { chance = 0.02, step = \"0..500000\" },
+            { chance = 0.01, blind = \"1..4\" },
+        ]"
+    .parse()
+    .unwrap();
+    let (received, drops, _) = run(&script, 7, 1 << 20, 3);
+    // FNV-1a.
+    let bytes = received.iter().flat_map(|(bytes, sender)| bytes.iter().copied().chain(sender.to_le_bytes()));
+    let digest = bytes
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    assert_eq!((received.len(), drops, digest), (445, 5, 2_819_704_374_342_411_195));
+}

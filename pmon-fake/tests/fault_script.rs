@@ -132,6 +132,7 @@ fn an_error_names_its_line_and_its_reason() {
         ("[[fault]]\nat = 1\nerror = \"broken\"\n", 3, "use a name such as \"EINTR\", or a number"),
         ("[[fault]]\nat = 1\nerror = true\n", 3, "expected the name of an error"),
         ("[[fault]]\nat = 1\nstep = \"10\"\n", 3, "(units ns, us, ms, s, m, h)"),
+        ("[[fault]]\nat = 1\nstep = \"10\\n\\u001b[1m\"\n", 3, "\"10;  [1m\" is neither"),
         ("[[fault]]\nat = 1\nstep = \"10 parsecs\"\n", 3, "(units ns, us, ms, s, m, h)"),
         ("[[fault]]\nat = 1\nstep = \"1..5ms\"\n", 3, "a range such as"),
         ("[[fault]]\nat = 1\nstep = -5\n", 3, "a duration such as"),
@@ -298,4 +299,17 @@ fn the_documented_script_of_four_lines_loses_the_fork_and_reports_it() {
     assert_eq!(results.iter().position(Result::is_err), Some(5071 - 301));
     assert_eq!(results[5071 - 301], Err(Errno::NOBUFS));
     assert_eq!((socket.memory().drops, results.last()), (1, Some(&Ok(76))));
+}
+
+#[test]
+fn the_documented_lines_of_rust_are_those_of_a_doctest() {
+    let document = include_str!("../../docs/fake-kernel.md");
+    let (_, rest) = document.split_once("### Lost events").expect("the section exists");
+    let lines =
+        rest.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).expect("there is Rust");
+    let doctest = include_str!("../src/kernel/mod.rs");
+    for line in lines.lines() {
+        assert!(doctest.contains(&format!("/// {line}")), "{line}");
+    }
+    assert_eq!(lines.lines().count(), 4);
 }

@@ -98,10 +98,12 @@ fn expected_losses(rules: &[(When, What)], events: &[EmittedEvent]) -> BTreeSet<
             };
             let is_due = match when {
                 When::At(at) => at == number as u64,
-                When::Every(events, from) => number as u64 >= from && (number as u64 - from) % events == 0,
+                When::Every(events, from) => {
+                    number as u64 >= from && (number as u64 - from).is_multiple_of(events)
+                }
                 When::Place(parts) => nth_match(parts) == Some(parts.3),
                 When::EveryOf(events, from, parts) => {
-                    nth_match(parts).is_some_and(|nth| nth > from && (nth - 1 - from) % events == 0)
+                    nth_match(parts).is_some_and(|nth| nth > from && (nth - 1 - from).is_multiple_of(events))
                 }
             };
             match what {

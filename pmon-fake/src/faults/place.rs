@@ -118,7 +118,7 @@ impl EventPlace {
                 let why = error.to_string();
                 let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
                 let message = format!("`args` is not a valid regular expression: {why}");
-                Err(FaultScriptError { line: None, message })
+                Err(FaultScriptError::new(None, &message))
             }
         }
     }

@@ -21,16 +21,14 @@ impl std::str::FromStr for FaultScript {
     fn from_str(text: &str) -> Result<Self, FaultScriptError> {
         let line_of = |at: usize| 1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count();
         let file: ScriptFile = toml::from_str(text).map_err(|error| {
-            let message = error.message().trim_end().replace('\n', "; ");
-            let key = error.span().and_then(|span| key_before(text, span.start));
-            FaultScriptError {
-                line: error.span().map(|span| line_of(span.start)),
-                message: key.map_or_else(|| message.clone(), |key| format!("`{key}`: {message}")),
-            }
+            let start = error.span().map(|span| span.start);
+            let key = start.and_then(|start| key_before(text, start));
+            let key = key.map_or_else(String::new, |key| format!("`{key}`: "));
+            FaultScriptError::new(start.map(line_of), &format!("{key}{}", error.message()))
         })?;
         let rule = |table: &Spanned<FaultTable>| {
             let start = table.span().start;
-            let error = |(at, message)| FaultScriptError { line: Some(line_of(at)), message };
+            let error = |(at, message): ErrorAt| FaultScriptError::new(Some(line_of(at)), &message);
             table.get_ref().rule(start).map(|rule| (rule, line_of(start))).map_err(error)
         };
         file.fault.iter().map(rule).collect::<Result<_, _>>().map(Self::from_lines)
@@ -48,10 +46,10 @@ impl std::str::FromStr for EventPlace {
             place: Parsed<PlaceTable>,
         }
 
-        let error = |message: String| FaultScriptError { line: None, message };
-        let file: PlaceFile = toml::from_str(&format!("place = {text}"))
-            .map_err(|invalid| error(invalid.message().trim_end().replace('\n', "; ")))?;
-        file.place.0.place("place", 0).map_err(|(_, message)| error(message))
+        let error = |message: &str| FaultScriptError::new(None, message);
+        let file: PlaceFile =
+            toml::from_str(&format!("place = {text}")).map_err(|invalid| error(invalid.message()))?;
+        file.place.0.place("place", 0).map_err(|(_, message)| error(&message))
     }
 }
 

@@ -245,13 +245,14 @@ impl Kernel {
     /// let mut socket = kernel.socket();
     /// socket.listen()?;
     /// let shell = kernel.add_process("sh");
-    /// # socket.recv(&mut [0; 128], RecvFlags::empty())?;
+    /// # let mut buffer = [0; 128];
+    /// # socket.recv(&mut buffer, RecvFlags::empty())?;
     ///
     /// kernel.lose(1);
     /// let child = kernel.fork(shell);
-    /// assert_eq!(socket.recv(&mut [0; 128], RecvFlags::empty()), Err(Errno::NOBUFS));
+    /// assert_eq!(socket.recv(&mut buffer, RecvFlags::empty()), Err(Errno::NOBUFS));
     /// kernel.exit(child, 0); // The consumer has missed the fork, and receives the exit.
-    /// # assert_eq!(socket.recv(&mut [0; 128], RecvFlags::empty()).map(|event| event.len), Ok(76));
+    /// # assert_eq!(socket.recv(&mut buffer, RecvFlags::empty()).map(|event| event.len), Ok(76));
     /// # assert_eq!(socket.memory().drops, 1);
     /// # Ok::<(), Errno>(())
     /// ```

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use oorandom::Rand32;
 use pmon::RerecordError;
+use pmon_core::wire::EventKind;
 use pmon_core::{Cpu, Seq};
-use pmon_fake::{Errno, Fault, FaultScript, Kernel, Socket, Trigger};
+use pmon_fake::{Errno, EventPlace, Fault, FaultScript, Kernel, Socket, Trigger};
 use pmon_record::SinkError;
 
 use recorder::{SimulatedRecording, VirtualRecorder};
@@ -165,6 +166,8 @@ impl Simulation {
         kernel.set_time_per_event(Duration::from_nanos(self.pace));
         let mut witness = kernel.socket();
         witness.force_rcvbuf(i32::MAX)?;
+        // The faults that lose events must not make the witness congested.
+        witness.set_no_enobufs(true);
         witness.listen()?;
         let mut recorder = VirtualRecorder::begin(self, &mut kernel)?;
         let mut workload = Workload::new(&mut kernel, self.seed);
@@ -195,14 +198,16 @@ impl Simulation {
 
 /// Adds a random fault to the script.
 fn with_random_fault(script: FaultScript, cpus: u32, below: &mut impl FnMut(u32) -> u32) -> FaultScript {
-    let place = match below(3) {
+    let kind = [EventKind::Fork, EventKind::Exec, EventKind::Exit, EventKind::Comm][below(4) as usize];
+    let place = match below(4) {
         0 => Trigger::At(below(3000).into()),
         1 => Trigger::Every { events: 1 + u64::from(below(500)), from: below(1000).into() },
+        2 => Trigger::Place(EventPlace::kind(kind).nth(1 + u64::from(below(300)))),
         _ => Trigger::chance(f64::from(below(100)) / 5000.0),
     };
     let few = (1..=1 + below(5)).into();
     let some = (1..=1 + below(50)).into();
-    let fault = match below(15) {
+    let fault = match below(17) {
         0 => Fault::Overrun(some),
         1 => Fault::NoMemory(few),
         2 => Fault::Burst(some),
@@ -217,6 +222,8 @@ fn with_random_fault(script: FaultScript, cpus: u32, below: &mut impl FnMut(u32)
         11 => Fault::Unknown(0x10 << below(2)),
         12 => Fault::Hold(few),
         13 => Fault::Step((0..=2_000_000_000).into()),
+        14 => Fault::Lose(some),
+        15 => Fault::LoseUntil(EventPlace::kind(kind).nth(1 + u64::from(below(20)))),
         _ => Fault::Blind(few),
     };
     let cpu = (below(2) == 0).then(|| below(cpus));
