@@ -93,6 +93,21 @@ pub(crate) fn add_fd(
     Ok(())
 }
 
+/// Returns whether `file`, which is open for writing, is open nowhere else: the kernel grants a
+/// write lease (`F_SETLEASE`) only then.
+pub(crate) fn has_no_other_user(file: BorrowedFd<'_>) -> bool {
+    /// `F_SETSIG` of `fcntl(2)`.
+    const F_SETSIG: c_int = 10;
+    let file = file.as_raw_fd();
+    // SAFETY: these requests take integers. If a process opens the file during the lease, this
+    // process gets the signal, which is ignored by default.
+    unsafe {
+        check(libc::fcntl(file, F_SETSIG, libc::SIGURG)).is_ok()
+            && check(libc::fcntl(file, libc::F_SETLEASE, c_int::from(libc::F_WRLCK))).is_ok()
+            && check(libc::fcntl(file, libc::F_SETLEASE, c_int::from(libc::F_UNLCK))).is_ok()
+    }
+}
+
 /// Sets [`SYNC_WAKE_UP`]. Has no effect before Linux 6.6.
 pub(crate) fn set_sync_wake_up(listener: BorrowedFd<'_>) {
     // SAFETY: the request takes an integer.

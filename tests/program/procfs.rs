@@ -32,7 +32,10 @@ pub(crate) const PROC_PATHS: &str = "\
     fstat: yes\n\
     fstatat: yes\n\
     fdopendir: yes\n\
+    many files: yes\n\
     inodes: yes\n\
+    link: yes\n\
+    not writable by its link: yes\n\
     fstatfs: yes\n\
     empty path: yes\n\
     no empty path: yes\n\
@@ -47,7 +50,8 @@ pub(crate) const PROC_PATHS: &str = "\
     memory: yes\n\
     self: proc_paths\n\
     thread-self: proc_paths\n\
-    own files: yes\n";
+    own files: yes\n\
+    no /proc in another root: yes\n";
 
 /// The output of the client `proc_details`, without the time.
 pub(crate) const PROC_DETAILS: &[&str] = &[

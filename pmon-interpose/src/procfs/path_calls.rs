@@ -3,9 +3,13 @@
 //! Listings, attributes, targets of links, and opening a file for writing are answered here. For
 //! all other calls, the accessed file is brought up to date before the kernel executes the call.
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, readlink, statat};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 
+use crate::procfs::file_pool::PooledEntry;
+use crate::procfs::proc_path::{PathArgument, ProcPath, descriptor_of, split_id};
 use crate::procfs::stat_structs::{FileAttributes, stat, statfs, statx};
 use crate::procfs::tree::{ProcfsTree, inode};
 use crate::seccomp::listener::{InterceptedCall, Reply};
@@ -15,6 +19,11 @@ use crate::world::{ProcEntry, ProcEntryKind, ProcessView, TaskInfo};
 /// Maximum bytes of a listing that are returned by one call.
 const MAX_LISTING: usize = 1 << 16;
 
+/// Flags of `open` with which a file of a recorded process is opened here. With others, such as
+/// `O_PATH`, the kernel opens it.
+const POOLED_FLAGS: u64 = (libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_NOFOLLOW) as u64
+    | OFlags::LARGEFILE.bits() as u64;
+
 /// A call that refers to a file in the tracee's `/proc`.
 pub(crate) struct ProcCall {
     operation: PathOperation,
@@ -23,13 +32,7 @@ pub(crate) struct ProcCall {
 
 /// The arguments of a call that takes a path or a file descriptor.
 struct PathCall {
-    /// The descriptor that the path is relative to, or that the call is about; `None` is the
-    /// working directory.
-    base: Option<u32>,
-    /// Address of the path; `None` if the call is about the descriptor itself.
-    path: Option<u64>,
-    /// Whether an empty path means the descriptor itself.
-    allows_empty: bool,
+    argument: PathArgument,
     operation: PathOperation,
 }
 
@@ -50,32 +53,24 @@ enum PathOperation {
     Other,
 }
 
-/// A path below `/proc`.
-struct ProcPath {
-    /// The path relative to `/proc`, without `.` and `..`.
-    path: String,
-    /// The directories that `..` leaves, which the kernel visits on the way.
-    visited: Vec<String>,
-    /// The status of the file, if the call is about a descriptor.
-    opened: Option<Stat>,
-}
-
 impl PathCall {
     /// Returns `None` if the call takes neither a path nor a descriptor of a directory.
     fn parse(call: &InterceptedCall<'_>) -> Option<Self> {
         let [a, b, c, d, e, _] = call.args();
         let base = (a as i32 != libc::AT_FDCWD).then_some(a as u32);
-        let at = |operation| Some(Self { base, path: Some(b), allows_empty: false, operation });
-        let at_or_fd = |flags: u64, operation| {
-            let allows_empty = flags & libc::AT_EMPTY_PATH as u64 != 0;
-            Some(Self { base, path: Some(b), allows_empty, operation })
+        let with = |base, path, allows_empty, operation| {
+            Some(Self { argument: PathArgument { base, path, allows_empty }, operation })
         };
-        let path = |operation| Some(Self { base: None, path: Some(a), allows_empty: false, operation });
-        let fd = |operation| Some(Self { base: Some(a as u32), path: None, allows_empty: true, operation });
+        let at = |operation| with(base, Some(b), false, operation);
+        let at_or_fd =
+            |flags: u64, operation| with(base, Some(b), flags & libc::AT_EMPTY_PATH as u64 != 0, operation);
+        let path = |operation| with(None, Some(a), false, operation);
+        let fd = |operation| with(Some(a as u32), None, true, operation);
         let nofollow = |flags: u64| flags & libc::AT_SYMLINK_NOFOLLOW as u64 != 0;
         match call.nr() {
             libc::SYS_openat => at(PathOperation::Open { flags: c }),
-            libc::SYS_openat2 => at(PathOperation::Open { flags: 0 }),
+            // The flags are in memory: with `O_PATH`, the kernel opens the file.
+            libc::SYS_openat2 => at(PathOperation::Open { flags: libc::O_PATH as u64 }),
             libc::SYS_newfstatat => {
                 at_or_fd(d, PathOperation::Stat { buffer: c, nofollow: nofollow(d), encode: stat })
             }
@@ -107,80 +102,20 @@ impl PathCall {
             _ => None,
         }
     }
-
-    /// Returns the path below `/proc` that the call refers to; `None` if it refers to another file.
-    fn resolve(&self, tree: &ProcfsTree, call: &mut InterceptedCall<'_>) -> Option<ProcPath> {
-        let task = call.task();
-        // The kernel refuses a path that cannot be read.
-        let path = self.path.map(|at| call.memory().path(at)).transpose().ok()?;
-        let path = String::from_utf8(path.unwrap_or_default()).ok()?;
-        let (mut resolved, mut opened) = (String::new(), None);
-        if !path.starts_with('/') {
-            if path.is_empty() && !self.allows_empty {
-                return None;
-            }
-            let cwd = || format!("/proc/{task}/cwd");
-            let stat = match self.base {
-                Some(fd) => call.stat(fd),
-                None => statat(CWD, cwd(), AtFlags::empty()),
-            };
-            let stat = stat.ok()?;
-            if stat.st_dev != tree.device && !path.contains("proc") {
-                return None;
-            }
-            let base = match self.base {
-                Some(fd) => call.tasks.path(task, fd).ok()?,
-                None => readlink(cwd(), Vec::new()).ok()?.into_bytes(),
-            };
-            resolved = String::from_utf8(base).ok()?;
-            // The root directory is the only one whose path ends with a slash.
-            resolved.truncate(resolved.trim_end_matches('/').len());
-            opened = path.is_empty().then_some(stat);
-        } else if !path.contains("proc") {
-            return None;
-        }
-        let mut visited = Vec::new();
-        for component in path.split('/').filter(|component| !component.is_empty() && *component != ".") {
-            if component != ".." {
-                resolved.push('/');
-                resolved.push_str(component);
-                continue;
-            }
-            visited.extend(below_proc(&resolved).map(str::to_owned));
-            resolved.truncate(resolved.rfind('/').unwrap_or(0));
-        }
-        let path = below_proc(&resolved)?.to_owned();
-        Some(ProcPath { path, visited, opened })
-    }
-}
-
-/// Returns the part of an absolute path that is below `/proc`.
-fn below_proc(path: &str) -> Option<&str> {
-    match path.strip_prefix("/proc")? {
-        "" => Some(""),
-        below => below.strip_prefix('/'),
-    }
-}
-
-/// Splits a path below `/proc` into the id of a task and the path in the task's directory.
-fn split_id(path: &str) -> Option<(u32, &str)> {
-    let (first, below) = path.split_once('/').unwrap_or((path, ""));
-    let is_id = first.starts_with(|first: char| matches!(first, '1'..='9')) && !first.contains('+');
-    Some((first.parse().ok().filter(|_| is_id)?, below))
 }
 
 impl ProcCall {
     /// Returns `None` if the call refers to no file in `/proc`.
     pub(crate) fn parse(call: &mut InterceptedCall<'_>, tree: &ProcfsTree) -> Option<Self> {
         let path_call = PathCall::parse(call)?;
-        let path = path_call.resolve(tree, call)?;
+        let path = ProcPath::resolve(&path_call.argument, tree, call)?;
         Some(Self { operation: path_call.operation, path })
     }
 
     /// Answers the call, or prepares the accessed files for the kernel.
     pub(crate) fn answer(
         &self,
-        call: &InterceptedCall<'_>,
+        call: &mut InterceptedCall<'_>,
         view: &dyn ProcessView,
         tree: &mut ProcfsTree,
     ) -> Reply {
@@ -189,11 +124,14 @@ impl ProcCall {
 
     fn execute(
         &self,
-        call: &InterceptedCall<'_>,
+        call: &mut InterceptedCall<'_>,
         view: &dyn ProcessView,
         tree: &mut ProcfsTree,
     ) -> Result<Reply, Errno> {
-        let ProcPath { path, visited, opened } = &self.path;
+        let ProcPath { path, visited, opened, pooled } = &self.path;
+        if let Some(entry) = pooled {
+            return self.answer_pooled(call, view, tree, entry);
+        }
         for (id, below) in visited.iter().filter_map(|path| split_id(path)) {
             if tree.is_own(id) {
                 tree.link_own(id)?;
@@ -222,12 +160,32 @@ impl ProcCall {
         Ok(Reply::Continue)
     }
 
+    /// Answers a call on a descriptor of a file in the pool.
+    fn answer_pooled(
+        &self,
+        call: &InterceptedCall<'_>,
+        view: &dyn ProcessView,
+        tree: &ProcfsTree,
+        PooledEntry { id, path, owner, .. }: &PooledEntry,
+    ) -> Result<Reply, Errno> {
+        match self.operation {
+            PathOperation::Stat { buffer, encode, .. } => {
+                let (ino, mode, time) = (inode(*id, path), libc::S_IFREG | 0o444, now(view));
+                let attributes = FileAttributes { ino, device: tree.device, mode, owner: *owner, time };
+                call.memory().write(buffer, &encode(&attributes))?;
+            }
+            PathOperation::StatFs { buffer } => call.memory().write(buffer, &statfs())?,
+            _ => return Ok(Reply::Continue),
+        }
+        Ok(Reply::Return(Ok(0)))
+    }
+
     /// Answers a call on a file of a recorded task; returns `None` if the kernel has to execute it.
     fn answer_recorded(
         &self,
         call: &InterceptedCall<'_>,
         view: &dyn ProcessView,
-        tree: &ProcfsTree,
+        tree: &mut ProcfsTree,
         (id, below, info): (u32, &str, &TaskInfo),
     ) -> Result<Option<Reply>, Errno> {
         let memory = call.memory();
@@ -260,8 +218,12 @@ impl ProcCall {
                     && kind() == Some(ProcEntryKind::File) =>
             {
                 let sink = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-                call.return_fd(&sink, None, flags & libc::O_CLOEXEC as u64 != 0)?;
-                return Ok(Some(Reply::Deferred));
+                return return_fd(call, &sink, flags).map(Some);
+            }
+            PathOperation::Open { flags } if flags & !POOLED_FLAGS == 0 => {
+                let flags_of_file = OFlags::from_bits_retain(flags as u32);
+                let file = tree.open_file(call.task(), (id, below, info), flags_of_file, view);
+                return file.map(|file| return_fd(call, &file, flags)).transpose();
             }
             PathOperation::Stat { buffer, nofollow, encode } => {
                 let mode = match kind() {
@@ -277,7 +239,7 @@ impl ProcCall {
                 memory.write(buffer, &encode(&attributes))?;
                 0
             }
-            PathOperation::ReadLink { buffer, len } => match view.entry(id, below) {
+            PathOperation::ReadLink { buffer, len } if !tree.is_remounted => match view.entry(id, below) {
                 Some(ProcEntry::Link(target)) => write_target(call, (buffer, len), &target)?,
                 _ => return Ok(None),
             },
@@ -289,7 +251,7 @@ impl ProcCall {
     /// Answers a call on `/proc` itself, or on a file that does not belong to a task.
     fn answer_global(
         &self,
-        call: &InterceptedCall<'_>,
+        call: &mut InterceptedCall<'_>,
         view: &dyn ProcessView,
         tree: &ProcfsTree,
     ) -> Result<Reply, Errno> {
@@ -298,6 +260,15 @@ impl ProcCall {
             ("uptime" | "stat", PathOperation::Open { .. }) => {
                 tree.refresh_times(view)?;
                 return Ok(Reply::Continue);
+            }
+            (link, PathOperation::ReadLink { buffer, len }) if let Some(fd) = descriptor_of(link) => {
+                let Stat { st_dev, st_ino, .. } = call.stat(fd)?;
+                match tree.pool.entry(st_ino).filter(|_| st_dev == tree.device) {
+                    Some(PooledEntry { id, path, .. }) => {
+                        write_target(call, (buffer, len), format!("/proc/{id}/{path}").as_bytes())?
+                    }
+                    None => return Ok(Reply::Continue),
+                }
             }
             (link @ ("self" | "thread-self"), PathOperation::ReadLink { buffer, len }) => {
                 let Caller { tgid, tid, .. } = Caller::of(call.task())?;
@@ -328,6 +299,15 @@ impl ProcCall {
     }
 }
 
+/// Lets a call that opens a file return a descriptor of `file`.
+fn return_fd(call: &InterceptedCall<'_>, file: &OwnedFd, flags: u64) -> Result<Reply, Errno> {
+    match call.return_fd(file, None, flags & libc::O_CLOEXEC as u64 != 0) {
+        // A signal has interrupted the call, and the task restarts it.
+        Ok(()) | Err(Errno::NOENT) => Ok(Reply::Deferred),
+        Err(error) => Err(error),
+    }
+}
+
 /// Returns the current time on the recorded machine, in seconds since 1970. The kernel's procfs
 /// creates inodes on access, with the current time.
 fn now(view: &dyn ProcessView) -> u64 {
@@ -344,27 +324,4 @@ fn write_target(call: &InterceptedCall<'_>, (buffer, len): (u64, u64), target: &
     let len = target.len().min(len as u32 as usize);
     call.memory().write(buffer, &target[..len])?;
     Ok(len as i64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_canonical_numbers_are_ids() {
-        assert_eq!(split_id("7"), Some((7, "")));
-        assert_eq!(split_id("4194303/task/8/comm"), Some((4_194_303, "task/8/comm")));
-        for path in ["", "0", "07", "+7", "7a", "-7", "4294967296", "self", "sys/7"] {
-            assert_eq!(split_id(path), None, "{path}");
-        }
-    }
-
-    #[test]
-    fn paths_below_proc_are_recognized() {
-        assert_eq!(below_proc("/proc"), Some(""));
-        assert_eq!(below_proc("/proc/7/comm"), Some("7/comm"));
-        for path in ["", "/", "/process", "/usr/proc", "proc/7"] {
-            assert_eq!(below_proc(path), None, "{path}");
-        }
-    }
 }

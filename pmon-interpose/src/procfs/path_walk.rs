@@ -1,10 +1,14 @@
-//! Opens files in the tracee's `/proc` without following symbolic links.
+//! Opens files and directories in the tracee's `/proc` without following symbolic links.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
+
+use crate::sys::errno_of;
 
 /// Whether a sandbox refuses `openat2`.
 static IS_REFUSED: AtomicBool = AtomicBool::new(false);
@@ -36,6 +40,18 @@ fn open_stepwise(root: &OwnedFd, path: &str, flags: OFlags, mode: Mode) -> Resul
             openat(directory.as_ref().unwrap_or(root), name, last, mode)
         }
     }
+}
+
+/// Creates or overwrites a file below `root`.
+pub(super) fn write_file(root: &OwnedFd, path: &str, content: &[u8]) -> Result<(), Errno> {
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
+    let file = open_below(root, path, flags, Mode::from_raw_mode(0o644))?;
+    File::from(file).write_all(content).map_err(|error| errno_of(&error))
+}
+
+/// Opens a directory. The tracee is root in its `/proc`: no link of its making is followed.
+pub(super) fn open_directory(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+    openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 #[cfg(test)]

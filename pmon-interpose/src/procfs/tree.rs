@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, statat, symlinkat, unlinkat,
@@ -18,9 +18,10 @@ use rustix::path::DecInt;
 
 use crate::launch::child::REAL_PROC;
 use crate::procfs::directory_listing::{DirectoryListing, ListedEntry};
-use crate::procfs::path_walk::open_below;
+use crate::procfs::file_pool::{FilePool, PooledEntry};
+use crate::procfs::path_walk::{open_below, open_directory, write_file};
 use crate::sys::errno_of;
-use crate::world::{ProcEntry, ProcEntryKind, ProcessView};
+use crate::world::{ProcEntry, ProcEntryKind, ProcessView, TaskInfo};
 
 /// Minimum number of directories before those of ended processes are removed.
 const MIN_CLEANUP: usize = 256;
@@ -41,6 +42,10 @@ pub(crate) struct ProcfsTree {
     directories: HashMap<u32, TaskDirectory>,
     /// Number of `directories` above which those of ended processes are removed.
     cleanup_threshold: usize,
+    pub(crate) pool: FilePool,
+    /// Whether a task may have changed its root directory or its mounts, so that a path may lead
+    /// elsewhere.
+    pub(crate) is_remounted: bool,
 }
 
 /// The entry of a process or thread in the root directory.
@@ -62,8 +67,16 @@ struct CreatedEntry {
 impl ProcfsTree {
     pub(crate) fn new(root: OwnedFd, real: OwnedFd, pid_max: u32) -> Result<Self, Errno> {
         let device = fstat(&root)?.st_dev;
-        let (directories, cleanup_threshold) = (HashMap::new(), MIN_CLEANUP);
-        let mut tree = Self { root, real, device, others: Vec::new(), directories, cleanup_threshold };
+        let mut tree = Self {
+            pool: FilePool::new(&root)?,
+            root,
+            real,
+            device,
+            others: Vec::new(),
+            directories: HashMap::new(),
+            cleanup_threshold: MIN_CLEANUP,
+            is_remounted: false,
+        };
         tree.others = tree.link_all("", &["sys", "stat", "uptime"])?;
         tree.create_directory("sys")?;
         tree.link_all("sys", &["kernel"])?;
@@ -84,7 +97,7 @@ impl ProcfsTree {
             _ => (format!("{directory}/"), "../".repeat(directory.split('/').count())),
         };
         let mut entries = Vec::new();
-        for entry in Dir::read_from(open(&self.real, format!("./{directory}"))?)? {
+        for entry in Dir::read_from(open_directory(&self.real, format!("./{directory}"))?)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with(|first: char| first == '.' || first.is_ascii_digit()) {
@@ -165,10 +178,30 @@ impl ProcfsTree {
         Ok(())
     }
 
+    /// Opens a file of a recorded task for the tracee's task `task`; returns `None` if it is no
+    /// regular file, or if the kernel has to open it by its path.
+    pub(crate) fn open_file(
+        &mut self,
+        task: u32,
+        (id, path, info): (u32, &str, &TaskInfo),
+        flags: OFlags,
+        view: &dyn ProcessView,
+    ) -> Option<OwnedFd> {
+        if self.is_remounted {
+            return None;
+        }
+        let TaskInfo { version, owner, .. } = *info;
+        let entry = PooledEntry { id, path: path.to_owned(), version, owner };
+        self.pool.open(task, entry, flags, || match view.entry(id, path)? {
+            ProcEntry::File(content) => Some(content),
+            _ => None,
+        })
+    }
+
     /// Lists the root directory: entries other than processes, recorded processes, and the tracee's
     /// own.
     pub(crate) fn listing(&self, view: &dyn ProcessView) -> Result<DirectoryListing, Errno> {
-        let own = Dir::read_from(open(&self.real, ".")?)?;
+        let own = Dir::read_from(open_directory(&self.real, ".")?)?;
         let own = own.filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok());
         let mut ids: Vec<u32> = own.filter(|&id| id != 1).chain(view.pids()).collect();
         ids.sort_unstable();
@@ -224,7 +257,7 @@ impl ProcfsTree {
             return unlinkat(&self.root, DecInt::new(id), AtFlags::empty());
         }
         if !directory.entries.is_empty() {
-            let fd = open(&self.root, DecInt::new(id))?;
+            let fd = open_directory(&self.root, DecInt::new(id))?;
             for (path, created) in directory.entries.iter().rev() {
                 remove_entry(&fd, path, created.entry.kind())?;
             }
@@ -301,7 +334,7 @@ impl TaskDirectory {
         if removed.is_empty() {
             return Ok(());
         }
-        let fd = open(root, DecInt::new(id))?;
+        let fd = open_directory(root, DecInt::new(id))?;
         removed.iter().rev().try_for_each(|(path, created)| remove_entry(&fd, path, created.entry.kind()))
     }
 }
@@ -354,15 +387,4 @@ fn remove_entry(directory: &OwnedFd, path: &str, kind: ProcEntryKind) -> Result<
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         error => error,
     }
-}
-
-fn write_file(root: &OwnedFd, path: &str, content: &[u8]) -> Result<(), Errno> {
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
-    let file = open_below(root, path, flags, Mode::from_raw_mode(0o644))?;
-    File::from(file).write_all(content).map_err(|error| errno_of(&error))
-}
-
-fn open(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
-    // The tracee is root in its `/proc`: never follow a link of its making.
-    openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }

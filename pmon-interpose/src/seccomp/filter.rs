@@ -174,7 +174,23 @@ const PATH_CALLS: CallRules = &[
     (FilterRule::Always, &[libc::SYS_open, libc::SYS_creat, libc::SYS_stat, libc::SYS_lstat]),
     #[cfg(target_arch = "x86_64")]
     (FilterRule::Always, &[libc::SYS_access, libc::SYS_readlink]),
+    (FilterRule::Always, REMOUNTING_CALLS),
 ];
+
+/// Calls after which a path may lead to another file than before.
+const REMOUNTING_CALLS: &[c_long] = &[
+    libc::SYS_chroot,
+    libc::SYS_pivot_root,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_move_mount,
+    libc::SYS_setns,
+];
+
+/// Returns whether the call with this number may change to which file a path leads.
+pub(crate) fn is_remounting(nr: c_long) -> bool {
+    REMOUNTING_CALLS.contains(&nr)
+}
 
 /// Returns whether the call with this number waits for one of several files.
 pub(crate) fn is_wait(nr: c_long) -> bool {
@@ -428,6 +444,8 @@ mod tests {
         for (nr, args) in [
             (libc::SYS_openat, &[0_u64; 2]),
             (libc::SYS_statx, &[0; 2]),
+            (libc::SYS_chroot, &[0; 2]),
+            (libc::SYS_mount, &[0; 2]),
             (libc::SYS_getsid, &[7, 9]),
             (libc::SYS_getpgid, &[7, 0]),
         ] {

@@ -7,7 +7,7 @@ use pmon_fake::Errno;
 use crate::error::{InterposeError, ServeResult};
 use crate::processes::id_calls;
 use crate::procfs::path_calls::ProcCall;
-use crate::seccomp::filter::{is_wait, opens_connector_by_foreign_abi, takes_process_id};
+use crate::seccomp::filter::{is_remounting, is_wait, opens_connector_by_foreign_abi, takes_process_id};
 use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::is_receive;
@@ -61,6 +61,12 @@ impl Supervisor {
                 return Ok(id_calls::answer(call, world.processes(), *tracee, procfs, pidfds));
             }
             _ => {}
+        }
+        if let Some(tree) = procfs
+            && is_remounting(nr)
+        {
+            tree.is_remounted = true;
+            return Ok(Reply::Continue);
         }
         if let Some(tree) = procfs
             && let Some(proc_call) = ProcCall::parse(call, tree)

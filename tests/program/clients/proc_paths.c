@@ -66,12 +66,34 @@ static int is_consistent(const char *directory) {
     return same && count > 5;
 }
 
+/* Opened files are independent of each other, and keep their content. */
+static void check_many_files(void) {
+    enum { FILES = 40 };
+    int fds[FILES], same = 1;
+    char first[1024], other[1024];
+    for (int i = 0; i < FILES; i++) fds[i] = open(path(i % 2 ? "/proc/%s/stat" : "/proc/1/stat"), O_RDONLY);
+    for (int i = 0; i < FILES; i++) {
+        ssize_t length = read(fds[i], other, sizeof other - 1);
+        other[length < 0 ? 0 : length] = 0;
+        if (i < 2) snprintf(first, sizeof first, "%s", other);
+        same = same && length > 0 && atoi(other) == (i % 2 ? atoi(pid) : 1);
+        same = same && lseek(fds[i], 0, SEEK_CUR) == length && write(fds[i], "x", 1) < 0 && errno == EBADF;
+    }
+    for (int i = 0; i < FILES; i++) close(fds[i]);
+    check("many files", same && first[0]);
+}
+
 /* What the kernel derives from the opened file. */
 static void check_descriptors(void) {
     struct stat status;
     struct statfs system;
     int fd = open(path("/proc/%s/stat"), O_RDONLY);
     check("inodes", is_consistent(path("/proc/%s")) && is_consistent(path("/proc/%s/task/%s")));
+    char link[64], target[64] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    check("link", readlink(link, target, sizeof target - 1) > 0 && strcmp(target, path("/proc/%s/stat")) == 0);
+    int again = open(link, O_RDWR);
+    check("not writable by its link", again < 0 || write(again, "x", 1) < 0);
     check("fstatfs", fstatfs(fd, &system) == 0 && system.f_type == PROC_SUPER_MAGIC);
     check("empty path", fstatat(fd, "", &status, AT_EMPTY_PATH) == 0 && S_ISREG(status.st_mode) && status.st_size == 0);
     check("no empty path", fstatat(fd, "", &status, 0) < 0 && errno == ENOENT);
@@ -123,6 +145,7 @@ static void check_all(void) {
     check("missing process", access("/proc/4194303", F_OK) < 0 && errno == ENOENT);
     check("tasks", listed(opendir(path("/proc/%s/task")), pid) == 2);
     check_directories();
+    check_many_files();
     check_descriptors();
     check("uptime", atof(first_line(open("/proc/uptime", O_RDONLY))) > 0);
     check("pid_max", atoi(first_line(open("/proc/sys/kernel/pid_max", O_RDONLY))) > 0);
@@ -131,6 +154,8 @@ static void check_all(void) {
     print_result("self", first_line(open("/proc/self/comm", O_RDONLY)));
     print_result("thread-self", first_line(open("/proc/thread-self/comm", O_RDONLY)));
     check("own files", listed(opendir("/proc/self/fd"), "0") == 2);
+    int is_elsewhere = chroot("/usr") < 0 || (open(path("/proc/%s/comm"), O_RDONLY) < 0 && errno == ENOENT);
+    check("no /proc in another root", is_elsewhere);
 }
 
 int main(int argc, char **argv) {
