@@ -147,7 +147,7 @@ impl EventEmitter {
         if steps > 0 {
             let is_other =
                 |(index, proxy): &(usize, &mut SocketProxy)| Some(*index) != receiver && proxy.is_ready();
-            proxies.iter_mut().enumerate().filter(is_other).for_each(|(_, proxy)| proxy.notify());
+            proxies.iter_mut().enumerate().filter(is_other).for_each(|(_, proxy)| proxy.wake());
         }
         Ok(steps > 0)
     }

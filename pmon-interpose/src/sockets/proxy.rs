@@ -35,6 +35,8 @@ pub(crate) struct SocketProxy {
     /// `SOCK_RAW` or `SOCK_DGRAM`.
     pub(crate) socket_type: u32,
     pub(crate) nonblocking: bool,
+    /// Whether a signal announces each datagram (`O_ASYNC`).
+    pub(crate) is_async: bool,
     pub(crate) options: ProxyOptions,
     /// The epoll sets that contain the socket.
     pub(crate) epolls: Vec<EpollInterest>,
@@ -116,6 +118,7 @@ impl SocketProxy {
             received: SocketUsage::default(),
             socket_type,
             nonblocking,
+            is_async: false,
             options: ProxyOptions::default(),
             epolls: Vec::new(),
             found_empty: false,
@@ -178,7 +181,17 @@ impl SocketProxy {
         is_ready(self.end.as_fd(), PollFlags::empty()) == Ok(true)
     }
 
-    /// Wakes waiting calls: adds a token to the pair.
+    /// Wakes waiting calls because of a new datagram.
+    ///
+    /// If the pair has a token, `poll` and `select` do not wait. Signals and edge-triggered epoll
+    /// sets, also those that contain another set, need a token for each datagram.
+    pub(crate) fn wake(&mut self) {
+        if self.tokens == 0 || self.is_async || !self.epolls.is_empty() {
+            self.notify();
+        }
+    }
+
+    /// Wakes waiting calls and causes an edge: adds a token to the pair.
     pub(crate) fn notify(&mut self) {
         if self.is_untracked {
             return;

@@ -91,7 +91,7 @@ impl SocketTable {
 
     /// Wakes calls that wait for ready sockets.
     pub(crate) fn notify_ready(&mut self) {
-        self.proxies.iter_mut().filter(|proxy| proxy.is_ready()).for_each(SocketProxy::notify);
+        self.proxies.iter_mut().filter(|proxy| proxy.is_ready()).for_each(SocketProxy::wake);
     }
 
     /// Removes the sockets that the tracee has closed.

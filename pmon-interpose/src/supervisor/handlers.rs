@@ -114,6 +114,7 @@ impl Supervisor {
             libc::SYS_ioctl => ioctl(proxy, call).unwrap_or_else(Reply::from),
             libc::SYS_fcntl if args[1] == libc::F_SETFL as u64 => {
                 proxy.nonblocking = args[2] & libc::O_NONBLOCK as u64 != 0;
+                proxy.is_async = args[2] & libc::O_ASYNC as u64 != 0;
                 Reply::Continue
             }
             _ => delivery.sockets.duplicate(call)?,
@@ -143,6 +144,7 @@ fn ioctl(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<Reply, E
     let [_, request, at, ..] = call.args();
     match request as libc::Ioctl {
         libc::FIONBIO => proxy.nonblocking = call.memory().u32(at)? != 0,
+        libc::FIOASYNC => proxy.is_async = call.memory().u32(at)? != 0,
         // The requests of `AF_UNIX` sockets that netlink sockets do not have.
         libc::TIOCOUTQ | libc::FIONREAD => return Err(Errno::NOTTY),
         SIOCATMARK | SIOCUNIXFILE => {
