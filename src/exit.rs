@@ -26,6 +26,8 @@ pub(crate) const STORAGE: u8 = 7;
 pub(crate) const DIFFERENT: u8 = 8;
 /// A test with `replay --expect` tested nothing, or less than requested.
 pub(crate) const UNTESTED: u8 = 9;
+/// The limit of `replay --limit` was reached.
+pub(crate) const LIMIT: u8 = 10;
 /// Ended by a Ctrl-C that leaves the command running; the code that shells use for SIGINT.
 pub(crate) const INTERRUPTED: u8 = 128 + 2;
 /// The section of `--help` about exit codes.
@@ -41,6 +43,7 @@ Exit codes:
   7  the output cannot be written, or exists already
   8  `diff`: the captures differ, or comparing them was given up
   9  `replay --expect`: the run tested nothing, or a fault never fired
+  10 `replay --limit`: the limit was reached
 `record -- CMD` and `replay -- PROGRAM` exit with the status of the command:
 128+N if signal N killed it, 127 if it was not found, 126 if it could not be
 run, 130 if a third Ctrl-C left it running.";

@@ -63,6 +63,10 @@ pub(crate) struct ReplayArgs {
     /// Seed for the random choices of the fault script.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// End the replay after this time, for example 60s, and exit with 10 [default: unlimited]. A
+    /// program gets SIGINT, SIGTERM and SIGKILL, --timeout apart.
+    #[arg(long, value_name = "DURATION", value_parser = parse_std_duration)]
+    pub(crate) limit: Option<Duration>,
     /// The same as --format classic.
     #[arg(long, hide = true, conflicts_with_all = ["format", "record", "socket"])]
     pub(crate) classic: bool,
@@ -89,10 +93,14 @@ pub(crate) struct ReplayArgs {
     /// What happens when the program waits for an event after the last one.
     #[arg(long, value_name = "HOW", default_value = "signal", requires = "program")]
     pub(crate) at_end: AtEndArg,
-    /// Time that the program has to exit after the last event; then it gets SIGTERM, and after the
-    /// same time SIGKILL.
+    /// Time that the program has to exit after the last event and after each signal: SIGINT,
+    /// SIGTERM, then SIGKILL.
     #[arg(long, value_name = "DURATION", value_parser = parse_std_duration, default_value = "10s", requires = "program")]
     pub(crate) timeout: Duration,
+    /// Emit the first event when all threads of the program wait, so that each of its listeners
+    /// receives it; at the latest --timeout after the first subscription.
+    #[arg(long, requires = "program")]
+    pub(crate) settle: bool,
     /// Compare the program's standard output with this file; if they differ, print the difference
     /// and exit with 3.
     #[arg(long, value_name = "FILE", requires = "program")]

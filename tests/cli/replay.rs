@@ -260,3 +260,46 @@ fn a_closed_pipe_ends_the_verb_silently() {
     let ran = RunOutput::new(start(command).wait_with_output().unwrap());
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn the_limit_ends_a_replay_without_a_program() {
+    let dir = Dir::new();
+    let file = file(&dir);
+    let (socket, again) = (arg(&dir.path("socket")), arg(&dir.path("again.pmon")));
+    for options in [&[][..], &["--socket", &socket], &["--record", &again], &["--json"]] {
+        let slow = ["replay", &file, "--limit", "200ms", "--speed", "0.000001x"];
+        let ran = pmon(&[&slow, options].concat()).expect(10);
+        assert!(ran.err.contains("--limit"), "{ran:?}");
+    }
+    // The events until then are recorded.
+    let verdict = pmon(&["verify", &again, "--json"]).json();
+    assert_eq!(verdict["clean_end"], true);
+    pmon(&["replay", &file, "--limit", "1h"]).expect(0);
+}
+
+#[test]
+fn requests_without_an_effect_are_in_the_summary() {
+    let dir = Dir::new();
+    let file = file(&dir);
+    let script = dir.file("faults.toml", b"[[fault]]\nat = 1000\nlose = 1\n");
+    let again = arg(&dir.path("again.pmon"));
+    let report = arg(&dir.path("report.json"));
+    for options in [&[][..], &["--record", &again, "--force"]] {
+        let common = ["replay", &file, "--json", "--report", &report];
+        for (request, code) in
+            [(["--faults", &script], "fault_never_fired"), (["--pid", "4711"], "selection_empty")]
+        {
+            let ran = pmon(&[&common, options, &request].concat()).expect(0);
+            let json = match options {
+                [] => serde_json::from_str(ran.err.lines().last().unwrap()).unwrap(),
+                _ => ran.json(),
+            };
+            let written: serde_json::Value =
+                serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
+            assert_eq!(json, written);
+            assert_eq!(json["warnings"][0]["code"], code, "{ran:?}");
+            assert!(ran.err.contains(json["warnings"][0]["message"].as_str().unwrap()));
+        }
+    }
+    pmon(&["replay", &file, "--report", "/nonexistent/report"]).expect(7);
+}

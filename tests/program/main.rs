@@ -11,11 +11,13 @@ mod expect;
 mod faults;
 mod harness;
 mod isolation;
+mod limits;
 mod procfs;
 mod real_kernel;
 mod receive_methods;
 mod regressions;
 mod restricted_systems;
+mod settle;
 mod test_capture;
 mod third_party;
 

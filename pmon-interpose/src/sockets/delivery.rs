@@ -27,7 +27,7 @@ pub(crate) struct EventDelivery {
     blocked: Vec<BlockedReceive>,
     /// Tasks that may still be in a waiting call that the kernel executes.
     pub(crate) pollers: Vec<u32>,
-    emitter: EventEmitter,
+    pub(crate) emitter: EventEmitter,
     /// After the reply to the current call, events are emitted for tasks in waiting calls.
     pub(crate) must_advance: bool,
     /// After the reply to the current call, blocked calls are retried, because events were emitted.

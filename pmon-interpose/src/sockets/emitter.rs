@@ -26,6 +26,10 @@ pub(crate) struct EventEmitter {
     /// first subscription, so that a program receives none between `bind` and its request.
     is_demanded: bool,
     input: InputState,
+    /// No event is emitted until the program has settled.
+    pub(crate) is_settling: bool,
+    /// The next event of a world with a clock is not due yet.
+    pub(crate) awaits_due: bool,
     /// The last batch ended before it reached an event for the tracee.
     pub(crate) batch_is_incomplete: bool,
     /// No event is emitted because one of several sockets is half full.
@@ -74,9 +78,10 @@ impl EventEmitter {
         world: &mut W,
         listener: &SeccompListener,
     ) -> ServeResult<W, (Option<Duration>, bool)> {
+        self.awaits_due = false;
         let mut has_emitted = false;
         let may_begin = self.is_demanded || sockets.any_subscribed();
-        if self.is_on_demand || !may_begin || !sockets.any_receives_events() {
+        if self.is_settling || self.is_on_demand || !may_begin || !sockets.any_receives_events() {
             return Ok((None, has_emitted));
         }
         loop {
@@ -89,7 +94,10 @@ impl EventEmitter {
                     world.step().map_err(ServeError::World)?;
                     has_emitted = true;
                 }
-                NextEvent::In(due) => return Ok((Some(due), has_emitted)),
+                NextEvent::In(due) => {
+                    self.awaits_due = true;
+                    return Ok((Some(due), has_emitted));
+                }
                 NextEvent::OnDemand => {
                     self.is_on_demand = true;
                     return Ok((None, has_emitted));
@@ -114,6 +122,9 @@ impl EventEmitter {
         indexes: &[usize],
         receiver: Option<usize>,
     ) -> ServeResult<W, bool> {
+        if self.is_settling {
+            return Ok(false);
+        }
         // A fast reader waits for a slow reader, unless the latter does not read at all.
         let proxies = &mut sockets.proxies;
         let is_slower = |(index, proxy): (usize, &SocketProxy)| {

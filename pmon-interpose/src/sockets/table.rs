@@ -79,6 +79,12 @@ impl SocketTable {
         self.proxies.iter().any(SocketProxy::is_ready)
     }
 
+    /// Returns whether a fault script has ended the input of all sockets, and everything before was
+    /// received.
+    pub(crate) fn are_all_at_end_of_file(&self) -> bool {
+        !self.proxies.is_empty() && self.proxies.iter().all(|proxy| proxy.socket.is_at_end())
+    }
+
     /// Returns whether an event would be delivered to any socket.
     pub(crate) fn any_receives_events(&self) -> bool {
         self.proxies.iter().any(|proxy| proxy.socket.receives_events())
@@ -87,6 +93,11 @@ impl SocketTable {
     /// Returns whether any socket has subscribed.
     pub(crate) fn any_subscribed(&self) -> bool {
         self.proxies.iter().any(|proxy| proxy.socket.is_subscribed())
+    }
+
+    /// Returns the number of sockets to which an event would be delivered.
+    pub(crate) fn listeners(&self) -> usize {
+        self.proxies.iter().filter(|proxy| proxy.socket.receives_events()).count()
     }
 
     /// Wakes calls that wait for ready sockets.

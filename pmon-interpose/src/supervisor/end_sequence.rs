@@ -32,11 +32,16 @@ pub struct RunOptions {
     pub at_end: EndPolicy,
     /// Time between the steps that make the program end: `SIGINT`, `SIGTERM`, then `SIGKILL`.
     pub timeout: Duration,
+    /// Time after which the program is made to end, whatever it does; `None` is unlimited.
+    pub limit: Option<Duration>,
+    /// Whether no event is emitted before all threads of the program wait; after
+    /// [`RunOptions::timeout`] it is emitted nevertheless.
+    pub settle: bool,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { at_end: EndPolicy::Signal, timeout: Duration::from_secs(10) }
+        Self { at_end: EndPolicy::Signal, timeout: Duration::from_secs(10), limit: None, settle: false }
     }
 }
 
@@ -52,7 +57,15 @@ enum EndStep {
 /// The state of the steps that make the program end.
 pub(super) struct EndSequence<'a> {
     options: &'a RunOptions,
-    /// The next step and its time; `None` until the program waits at the end of the input.
+    /// The start of the run.
+    began: Instant,
+    /// Whether the program has run for longer than the limit.
+    is_limit_reached: bool,
+    /// Since when all sockets are at the end of file that a fault script has caused.
+    at_end_of_file_since: Option<Instant>,
+    /// Whether the program has waited at the end of the input.
+    is_at_end: bool,
+    /// The next step and its time; `None` until the program has to end.
     next: Option<(EndStep, Instant)>,
     /// The last signal sent.
     pub(super) signal: Option<Signal>,
@@ -66,13 +79,30 @@ pub(super) struct EndSequence<'a> {
 
 impl<'a> EndSequence<'a> {
     pub(super) fn new(options: &'a RunOptions) -> Self {
-        let last_call = Instant::now();
-        Self { options, next: None, signal: None, waiting_since: None, asleep: 0, last_call }
+        let began = Instant::now();
+        Self {
+            options,
+            began,
+            is_limit_reached: false,
+            at_end_of_file_since: None,
+            is_at_end: false,
+            next: None,
+            signal: None,
+            waiting_since: None,
+            asleep: 0,
+            last_call: began,
+        }
     }
 
     /// Returns the report on a program that has ended with this wait status.
     pub(super) fn report(&self, status: i32) -> RunReport {
-        RunReport { status, signal: self.signal, is_at_end: self.next.is_some() }
+        RunReport {
+            status,
+            signal: self.signal,
+            is_at_end: self.is_at_end,
+            is_limit_reached: self.is_limit_reached,
+            has_settled: None,
+        }
     }
 
     /// Returns whether the program has to be observed closely, to see whether it only waits.
@@ -87,7 +117,14 @@ impl<'a> EndSequence<'a> {
         world: &mut W,
     ) -> Result<(), InterposeError> {
         let now = Instant::now();
-        let RunOptions { at_end, timeout } = *self.options;
+        let RunOptions { at_end, timeout, limit, .. } = *self.options;
+        if !self.is_limit_reached && limit.is_some_and(|limit| now - self.began >= limit) {
+            self.is_limit_reached = true;
+            // Otherwise the program has got a signal already.
+            if matches!(self.next, None | Some((EndStep::Eof | EndStep::Interrupt, _))) {
+                self.next = Some((EndStep::Interrupt, now));
+            }
+        }
         let Some((step, due)) = self.next else {
             let waits = supervisor.delivery.waits_at_end().is_some_and(|is_certain| {
                 let since = *self.waiting_since.get_or_insert(now);
@@ -95,10 +132,15 @@ impl<'a> EndSequence<'a> {
                 is_certain || self.is_asleep(supervisor) || now - since >= timeout
             });
             // The first process has exited; another one keeps the socket without using it.
-            let is_left_over = supervisor.state != TraceeState::Running && now - self.last_call >= timeout;
-            if waits || is_left_over {
+            let is_left_over = supervisor.state != TraceeState::Running
+                && !supervisor.delivery.emitter.awaits_due
+                && now - self.last_call >= timeout;
+            let is_at_end_of_file = self.is_at_end_of_file(supervisor, now);
+            if waits || is_left_over || is_at_end_of_file {
+                self.is_at_end = true;
                 self.next = Some(match at_end {
                     _ if is_left_over => (EndStep::Terminate, now),
+                    _ if is_at_end_of_file => (EndStep::Interrupt, now),
                     EndPolicy::Signal => (EndStep::Interrupt, now),
                     EndPolicy::Eof => (EndStep::Eof, now),
                     EndPolicy::Silence => (EndStep::Interrupt, add_capped(now, timeout)),
@@ -112,12 +154,16 @@ impl<'a> EndSequence<'a> {
         let (signal, next) = match step {
             EndStep::Eof => {
                 supervisor.delivery.end_input(world)?;
-                (None, EndStep::Terminate)
+                (None, EndStep::Interrupt)
             }
             EndStep::Interrupt => (Some(Signal::INT), EndStep::Terminate),
             EndStep::Terminate => (Some(Signal::TERM), EndStep::Kill),
             EndStep::Kill => (Some(Signal::KILL), EndStep::Kill),
         };
+        // A shell could start the program again and again.
+        if let (EndStep::Kill, true) = (step, self.is_limit_reached) {
+            supervisor.kill();
+        }
         if let Some(signal) = signal {
             self.signal = Some(signal);
             // It fails if the program has ended; the next call of `serve` reports that.
@@ -130,6 +176,17 @@ impl<'a> EndSequence<'a> {
     fn is_asleep(&mut self, supervisor: &Supervisor) -> bool {
         self.asleep = if supervisor.tracee.is_asleep() { self.asleep + 1 } else { 0 };
         self.asleep >= ASLEEP_OBSERVATIONS
+    }
+
+    /// Returns whether a fault script has ended the input of all sockets, and the time-out after
+    /// that has expired.
+    fn is_at_end_of_file(&mut self, supervisor: &Supervisor, now: Instant) -> bool {
+        // The program may open another socket, which receives events again.
+        if !supervisor.delivery.sockets.are_all_at_end_of_file() {
+            self.at_end_of_file_since = None;
+            return false;
+        }
+        now - *self.at_end_of_file_since.get_or_insert(now) >= self.options.timeout
     }
 }
 

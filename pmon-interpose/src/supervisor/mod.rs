@@ -28,6 +28,7 @@ use crate::world::{ProcessView, ReplayWorld};
 pub(crate) mod end_sequence;
 pub(crate) mod handlers;
 pub(crate) mod run;
+mod settle;
 
 /// A program that runs on the fake kernel.
 ///

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use crate::error::{ServeError, ServeResult};
 use crate::supervisor::end_sequence::{EndSequence, RunOptions};
+use crate::supervisor::settle::{self, Settler, Settling};
 use crate::supervisor::{Served, Supervisor};
 use crate::world::{NextEvent, ReplayWorld};
 
@@ -25,6 +26,11 @@ pub struct RunReport {
     pub signal: Option<Signal>,
     /// Whether the program had waited for an event after the last one, and was made to end.
     pub is_at_end: bool,
+    /// Whether the program has run for longer than [`RunOptions::limit`], and was made to end.
+    pub is_limit_reached: bool,
+    /// Whether all threads of the program waited before the first event was emitted; `None` if
+    /// [`RunOptions::settle`] did not request that, or the program did not subscribe.
+    pub has_settled: Option<bool>,
 }
 
 impl RunReport {
@@ -60,14 +66,22 @@ impl Supervisor {
         mut on_world_error: impl FnMut(W::Error) -> Result<(), E>,
     ) -> Result<RunReport, ServeError<E>> {
         let mut end = EndSequence::new(options);
+        let mut settler = options.settle.then(|| Settler::new(options.timeout));
+        let mut has_settled = None;
+        self.delivery.emitter.is_settling = options.settle;
         let mut last_tick = Instant::now();
         let mut idle_timeout = SHORT_TICK;
         loop {
-            let timeout = if end.is_near(self) { SHORT_TICK } else { idle_timeout };
-            let served = match self.serve(world, timeout) {
-                Ok(Served::Ended(status)) => return Ok(end.report(status)),
+            let timeout = match &settler {
+                Some(_) => settle::INTERVAL,
+                None if end.is_near(self) => SHORT_TICK,
+                None => idle_timeout,
+            };
+            let mut served = match self.serve(world, timeout) {
+                Ok(Served::Ended(status)) => return Ok(RunReport { has_settled, ..end.report(status) }),
                 Ok(Served::Calls) => {
                     end.asleep = 0;
+                    settler.iter_mut().for_each(Settler::note_call);
                     idle_timeout = SHORT_TICK;
                     if last_tick.elapsed() >= TICK {
                         last_tick = Instant::now();
@@ -84,6 +98,16 @@ impl Supervisor {
                 }
                 Err(error) => Err(error),
             };
+            let listeners = self.delivery.sockets.listeners();
+            if let (Ok(()), Some(observed), 1..) = (&served, &mut settler, listeners) {
+                let settling = observed.observe(self.tracee, listeners);
+                if settling != Settling::Unsettled {
+                    has_settled = Some(settling == Settling::Settled);
+                    settler = None;
+                    self.delivery.emitter.is_settling = false;
+                    served = self.delivery.advance_all(world);
+                }
+            }
             match served {
                 Err(ServeError::World(error)) => on_world_error(error).map_err(ServeError::World)?,
                 Err(ServeError::Interpose(error)) => return Err(error.into()),

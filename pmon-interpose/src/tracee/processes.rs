@@ -7,6 +7,9 @@ use std::fs;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+/// Threads, each with its number of context switches.
+pub(crate) type ThreadSwitches = Vec<(u32, u64)>;
+
 /// The descendants of the `init` process of the tracee's PID namespace.
 #[derive(Clone, Copy)]
 pub(crate) struct TraceeProcesses {
@@ -47,6 +50,27 @@ impl TraceeProcesses {
             result = send(pid).or(result);
         }
         result
+    }
+
+    /// Returns the threads of all processes and their numbers of context switches; `None` if a
+    /// thread does not sleep.
+    pub(crate) fn switches_asleep(self) -> Option<ThreadSwitches> {
+        let mut switches = Vec::new();
+        for process in self.pids() {
+            for task in threads_of(process) {
+                // A thread that has ended meanwhile is left out.
+                let Ok(status) = read_status(task) else { continue };
+                let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+                if field("State:").is_none_or(|state| state.trim_start().starts_with(['R', 'D'])) {
+                    return None;
+                }
+                let count = |name| field(name).and_then(|count| count.trim().parse::<u64>().ok());
+                let (voluntary, other) =
+                    (count("voluntary_ctxt_switches:"), count("nonvoluntary_ctxt_switches:"));
+                switches.push((task, voluntary.unwrap_or(0) + other.unwrap_or(0)));
+            }
+        }
+        Some(switches)
     }
 
     /// Returns whether all threads of all processes sleep.

@@ -57,7 +57,14 @@ impl Consumers {
         while this.wires.is_empty() {
             this.serve(replay, SIGNAL_INTERVAL)?;
             if !pacer.continues(Duration::ZERO)? {
-                return Err(Failure { code: exit::INTERRUPTED, error: None });
+                return Err(if pacer.is_late() {
+                    Failure::new(
+                        exit::LIMIT,
+                        format_args!("no program has connected to {} within --limit", shown(path)),
+                    )
+                } else {
+                    Failure { code: exit::INTERRUPTED, error: None }
+                });
             }
         }
         Ok(this)

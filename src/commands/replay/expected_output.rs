@@ -34,7 +34,7 @@ pub(super) enum Comparison {
     Differs,
     /// The output was written to the file (`--update`).
     Written,
-    /// The output was not written to the file, because the run tested nothing.
+    /// The output was not written to the file, because the run is no test.
     NotWritten,
 }
 
@@ -72,14 +72,12 @@ impl ExpectedOutput {
     }
 
     /// Compares the output with the expected one and prints the difference, or writes the output to
-    /// the file. With `is_void`, nothing was tested, and the file is not written.
+    /// the file. With `is_void`, the run is no test, and the file is not written.
     pub(super) fn check(&self, output: &[u8], is_void: bool) -> Result<Comparison, Failure> {
         let name = shown(&self.path);
         let Some(expected) = &self.expected else {
             if is_void {
-                terminal::eprintln(format_args!(
-                    "pmon: did not write {name}, because the run tested nothing"
-                ));
+                terminal::eprintln(format_args!("pmon: did not write {name}, because of the problems above"));
                 return Ok(Comparison::NotWritten);
             }
             write(&self.path, output).or_fail(exit::STORAGE, format_args!("cannot write {name}"))?;

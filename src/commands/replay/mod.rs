@@ -13,6 +13,7 @@ use std::fs;
 use std::io::{IsTerminal as _, stdout};
 use std::path::Path;
 use std::thread;
+use std::time::Instant;
 
 use indicatif::ProgressBar;
 use pmon::{RerecordError, Rerecorder};
@@ -21,7 +22,7 @@ use pmon_analysis::filter::TimeBound;
 use pmon_core::capture::Header;
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
-use pmon_fake::FaultScript;
+use pmon_fake::{FaultScript, Kernel};
 use pmon_record::{CaptureFile, CaptureTarget, Sink};
 use pmon_replay::ReplayError;
 
@@ -154,7 +155,7 @@ impl<'a> Playback<'a> {
 
     /// Replays the events to each program that connects to the socket.
     fn serve(&self, mut replay: CaptureReplay, path: &Path) -> Result<u8, Failure> {
-        let mut pacer = Pacer::new(self.args.speed)?;
+        let mut pacer = Pacer::new(self.args.speed, self.deadline())?;
         // Damage before the first event is reported before waiting for a program.
         self.next_time(&mut replay)?;
         let mut consumers = Consumers::wait_for_first(path, &mut replay, &mut pacer)?;
@@ -180,7 +181,7 @@ impl<'a> Playback<'a> {
         }
         let readers = consumers.end(&mut replay, &mut pacer)?;
         let is_over = self.next_time(&mut replay)?.is_none();
-        let replayed = Replayed::on(replay.kernel(), is_over);
+        let replayed = self.replayed(replay.kernel(), is_over);
         drop(replay);
         let warnings = self.request_warnings(&replayed);
         print_warnings(&warnings);
@@ -190,7 +191,7 @@ impl<'a> Playback<'a> {
         fields.insert("consumers".into(), readers.connected.into());
         fields.insert("drops".into(), readers.dropped.into());
         self.reporter.write(fields, JsonStream::Stdout)?;
-        Ok(self.exit_code())
+        Ok(self.exit_code_of(&replayed))
     }
 
     /// Returns the time of the next event, after reporting the damage before it; `None` at the end.
@@ -240,7 +241,7 @@ impl<'a> Playback<'a> {
         print_warnings(&warnings);
         // The events are on standard output.
         self.reporter.write(self.common_json(&replayed, &warnings), JsonStream::Stderr)?;
-        Ok(self.exit_code())
+        Ok(self.exit_code_of(&replayed))
     }
 
     fn record(&self, replay: CaptureReplay, path: &Path) -> Result<u8, Failure> {
@@ -271,11 +272,33 @@ impl<'a> Playback<'a> {
             let parts = VerbParts { next: vec![next], ..VerbParts::default() };
             terminal::eprintln(summary.text(&parts).trim_end());
         }
-        Ok(self.exit_code())
+        Ok(self.exit_code_of(&replayed))
     }
 
+    /// Returns the exit code of a replay that was not ended by an error.
     fn exit_code(&self) -> u8 {
         if self.damaged.get() { exit::DAMAGED } else { exit::DONE }
+    }
+
+    /// Returns the exit code of a replay without a program.
+    fn exit_code_of(&self, replayed: &Replayed) -> u8 {
+        if replayed.is_limit_reached { exit::LIMIT } else { self.exit_code() }
+    }
+
+    /// Returns the end of `--limit`.
+    fn deadline(&self) -> Option<Instant> {
+        self.reporter.began().checked_add(self.args.limit?)
+    }
+
+    /// Returns what has happened in a replay without a program, and reports if `--limit` has ended
+    /// it.
+    fn replayed(&self, kernel: &Kernel, is_over: bool) -> Replayed {
+        let is_late = self.deadline().is_some_and(|deadline| deadline <= Instant::now());
+        let is_limit_reached = !is_over && is_late;
+        if is_limit_reached {
+            terminal::eprintln("pmon: the replay was ended by --limit");
+        }
+        Replayed { is_limit_reached, ..Replayed::on(kernel, is_over) }
     }
 
     /// Replays all events to `sink` and reports damage; returns the sink and what has happened.
@@ -292,6 +315,10 @@ impl<'a> Playback<'a> {
             SpeedArg::Instant => {
                 while rerecorder.take(&mut replay, None).or_else(&mut report)? {
                     self.bar.set_position(replay.offset());
+                    if self.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+                        is_over = false;
+                        break;
+                    }
                 }
             }
             SpeedArg::Times(_) | SpeedArg::Step => {
@@ -301,7 +328,7 @@ impl<'a> Playback<'a> {
                         Err(error) => self.report(error)?,
                     }
                 };
-                let mut pacer = Pacer::new(self.args.speed)?;
+                let mut pacer = Pacer::new(self.args.speed, self.deadline())?;
                 while let Some(time) = self.next_time(&mut replay)? {
                     if !pacer.wait(time, |_| rerecorder.tick().map_err(|error| self.failure(error)))? {
                         is_over = false;
@@ -323,7 +350,7 @@ impl<'a> Playback<'a> {
             }
         }
         self.bar.finish_and_clear();
-        let replayed = Replayed::on(replay.kernel(), is_over);
+        let replayed = self.replayed(replay.kernel(), is_over);
         let end = self.until.map_or(replay.now(), |until| until.min(replay.now()));
         drop(replay);
         let sink = rerecorder.finish(end).map_err(|error| self.failure(error))?;

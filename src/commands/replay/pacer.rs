@@ -19,6 +19,8 @@ const WORK_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct Pacer {
     speed: SpeedArg,
     signals: Signals,
+    /// The end of `--limit`.
+    deadline: Option<Instant>,
     /// The time of the first event, and the time at which it was replayed.
     began: Option<(Pace, Instant)>,
     /// Number of events that may still happen before the next line of standard input is read.
@@ -26,13 +28,13 @@ pub(super) struct Pacer {
 }
 
 impl Pacer {
-    /// Creates a pacer, which also handles signals.
-    pub(super) fn new(speed: SpeedArg) -> Result<Self, Failure> {
-        Ok(Self { speed, signals: control::signals()?, began: None, left: 0 })
+    /// Creates a pacer, which also handles signals. At `deadline`, the replay ends.
+    pub(super) fn new(speed: SpeedArg, deadline: Option<Instant>) -> Result<Self, Failure> {
+        Ok(Self { speed, signals: control::signals()?, deadline, began: None, left: 0 })
     }
 
-    /// Waits until an event at `time` is due. Returns `false` if a signal or the end of standard
-    /// input ends the replay.
+    /// Waits until an event at `time` is due. Returns `false` if a signal, the deadline or the end
+    /// of standard input ends the replay.
     ///
     /// Calls `meanwhile` periodically, which may take the given time.
     pub(super) fn wait(
@@ -41,7 +43,7 @@ impl Pacer {
         mut meanwhile: impl FnMut(Duration) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
         let times = match self.speed {
-            SpeedArg::Instant => return Ok(true),
+            SpeedArg::Instant => return Ok(!self.is_late()),
             SpeedArg::Step => return self.step(meanwhile),
             SpeedArg::Times(times) => times,
         };
@@ -50,7 +52,7 @@ impl Pacer {
         loop {
             let remaining = pace.due(time).saturating_sub(began.elapsed());
             if remaining.is_zero() {
-                return Ok(true);
+                return Ok(!self.is_late());
             }
             meanwhile(remaining.min(WORK_INTERVAL))?;
             let remaining = pace.due(time).saturating_sub(began.elapsed());
@@ -60,10 +62,15 @@ impl Pacer {
         }
     }
 
-    /// Waits for a signal; returns `false` if one ends the replay.
+    /// Waits for a signal; returns `false` if one, or the deadline, ends the replay.
     pub(super) fn continues(&mut self, timeout: Duration) -> Result<bool, Failure> {
         let wakeup = control::wait(&mut self.signals, Some(timeout))?;
-        Ok(!matches!(wakeup, WakeReason::Interrupt | WakeReason::Terminate))
+        Ok(!matches!(wakeup, WakeReason::Interrupt | WakeReason::Terminate) && !self.is_late())
+    }
+
+    /// Whether the deadline has passed.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     fn step(&mut self, mut meanwhile: impl FnMut(Duration) -> Result<(), Failure>) -> Result<bool, Failure> {

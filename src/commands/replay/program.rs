@@ -22,7 +22,7 @@ use rustix::termios::tcgetpgrp;
 use super::Playback;
 use super::expected_output::{Comparison, ExpectedOutput};
 use super::report::{JsonStream, ProgramRun};
-use super::warnings::{Replayed, print_warnings, socket_warnings};
+use super::warnings::{Replayed, Warning, WarningCode, print_warnings, socket_warnings};
 use crate::args::{AtEndArg, ProcArg, SpeedArg};
 use crate::child::{CANNOT_RUN, NOT_FOUND};
 use crate::control;
@@ -86,7 +86,8 @@ impl Playback<'_> {
         drop(launch);
         let mut running = started.map_err(|error| refused(&name, error))?;
         let mut conduct = RunOptions::default();
-        (conduct.at_end, conduct.timeout) = (args.at_end.into(), args.timeout);
+        (conduct.at_end, conduct.timeout, conduct.settle) = (args.at_end.into(), args.timeout, args.settle);
+        conduct.limit = args.limit.map(|limit| limit.saturating_sub(self.reporter.began().elapsed()));
         let ending = running.run(
             &mut world,
             &conduct,
@@ -103,11 +104,16 @@ impl Playback<'_> {
         drop(running);
         self.bar.finish_and_clear();
         let is_over = matches!(world.live.next_event(), Ok(NextEvent::Never));
-        let replayed = Replayed::on(world.live.kernel(), is_over);
+        let is_limit_reached = ending.is_limit_reached;
+        let replayed = Replayed { is_limit_reached, ..Replayed::on(world.live.kernel(), is_over) };
         report_end(&name, &ending, &sockets, &replayed);
         report_incomplete(world.live.incomplete());
         // Explaining why nothing matched reads the capture again, with the memory that this frees.
         drop(world);
+        if ending.has_settled == Some(false) {
+            let why = "did not settle: a thread still ran after --timeout, when the first event was emitted";
+            warnings.push(Warning::new(WarningCode::NotSettled, format!("{name} {why}")));
+        }
         warnings.splice(0..0, self.request_warnings(&replayed));
         print_warnings(&warnings);
         let (code, expect) = match (golden, output) {
@@ -116,8 +122,10 @@ impl Playback<'_> {
                     .join()
                     .map_err(|_panic| Failure::new(exit::INTERNAL, "cannot read the output of the program"))?
                     .or_fail(exit::ENVIRONMENT, format_args!("cannot read the output of {name}"))?;
-                let comparison = golden.check(&output, !warnings.is_empty())?;
-                let code = if !warnings.is_empty() {
+                let comparison = golden.check(&output, is_limit_reached || !warnings.is_empty())?;
+                let code = if is_limit_reached {
+                    exit::LIMIT
+                } else if !warnings.is_empty() {
                     terminal::eprintln("pmon: with --expect, these warnings are a failure");
                     exit::UNTESTED
                 } else if comparison == Comparison::Differs {
@@ -126,12 +134,13 @@ impl Playback<'_> {
                     // A program without a handler ends by this signal, which is the normal end.
                     self.exit_code()
                 } else {
-                    self.exit_code_of(&ending)
+                    self.program_exit_code(&ending)
                 };
                 (code, Some((golden, comparison)))
             }
+            _ if is_limit_reached => (exit::LIMIT, None),
             _ if self.tested_nothing(&replayed) => (exit::USAGE, None),
-            _ => (self.exit_code_of(&ending), None),
+            _ => (self.program_exit_code(&ending), None),
         };
         let mut fields = self.program_json(&ProgramRun {
             ending: &ending,
@@ -147,7 +156,7 @@ impl Playback<'_> {
     }
 
     /// Returns the exit code for the end of a program.
-    fn exit_code_of(&self, ending: &RunReport) -> u8 {
+    fn program_exit_code(&self, ending: &RunReport) -> u8 {
         if ending.status == 0 { self.exit_code() } else { ending.exit_code() }
     }
 }
@@ -158,10 +167,16 @@ fn report_end(name: &str, ending: &RunReport, sockets: &SocketSummary, replayed:
     let how = match (ending.status & 0x7F, ending.signal) {
         (0, _) => format!("ended with {}", ending.exit_code()),
         (signal, Some(sent)) if sent.as_raw() == signal => {
-            format!("ended by signal {signal}, which pmon sent after the last event")
+            let when = if ending.is_limit_reached { "at the end of --limit" } else { "after the last event" };
+            format!("ended by signal {signal}, which pmon sent {when}")
         }
         (signal, _) => format!("was killed by signal {signal}"),
     };
+    if ending.is_limit_reached {
+        terminal::eprintln(format_args!(
+            "pmon: {name} was made to end, because it ran for longer than --limit"
+        ));
+    }
     match sockets.opened {
         0 => terminal::eprintln(format_args!("pmon: {name} {how}")),
         _ => terminal::eprintln(format_args!("pmon: replayed {happened} to {name}, which {how}")),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pmon_interpose::{RunReport, SocketSummary, SocketUsage};
 use serde_json::{Map, Value, json};
@@ -46,9 +46,9 @@ impl Reporter {
         Ok(Self { json: args.json, file, began: Instant::now() })
     }
 
-    /// Returns the time since the start of the replay.
-    pub(super) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+    /// Returns the start of the replay.
+    pub(super) fn began(&self) -> Instant {
+        self.began
     }
 
     pub(super) fn write(&self, fields: Map<String, Value>, stream: JsonStream) -> Result<(), Failure> {
@@ -110,8 +110,9 @@ impl Playback<'_> {
             "selection": selection,
             "faults": faults.collect::<Vec<_>>(),
             "damaged": self.damaged.get(),
+            "limit_reached": replayed.is_limit_reached,
             "warnings": warnings.iter().map(Warning::json).collect::<Vec<_>>(),
-            "elapsed_ns": u64::try_from(self.reporter.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            "elapsed_ns": u64::try_from(self.reporter.began.elapsed().as_nanos()).unwrap_or(u64::MAX),
         }))
     }
 
@@ -127,6 +128,7 @@ impl Playback<'_> {
             "exit_code": (signal == 0).then(|| ending.exit_code()),
             "signal": (signal != 0).then_some(signal),
             "ended": how_it_ended(ending, *is_interrupted),
+            "settled": ending.has_settled,
             "sent_signal": ending.signal.map(|signal| signal.as_raw()),
             "pmon_exit_code": exit_code,
             "sockets_opened": sockets.opened,
@@ -160,7 +162,9 @@ fn socket_json(usage: &SocketUsage) -> Value {
 
 /// Returns the value of the field `ended`.
 fn how_it_ended(ending: &RunReport, is_interrupted: bool) -> &'static str {
-    if is_interrupted {
+    if ending.is_limit_reached {
+        "limit"
+    } else if is_interrupted {
         "interrupted"
     } else if ending.is_at_end {
         "at_end"

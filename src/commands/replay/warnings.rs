@@ -32,6 +32,8 @@ pub(super) enum WarningCode {
     NeverSubscribed,
     /// The program opened a socket, and received no event.
     ReceivedNothing,
+    /// The first event was emitted before all threads of the program waited.
+    NotSettled,
 }
 
 impl WarningCode {
@@ -44,6 +46,7 @@ impl WarningCode {
             Self::NoSocket => "no_socket",
             Self::NeverSubscribed => "never_subscribed",
             Self::ReceivedNothing => "received_nothing",
+            Self::NotSettled => "not_settled",
         }
     }
 }
@@ -79,6 +82,8 @@ pub(super) struct Replayed {
     pub(super) events: u64,
     /// Whether all selected events happened.
     pub(super) is_over: bool,
+    /// Whether the replay was ended by `--limit`.
+    pub(super) is_limit_reached: bool,
     /// How often each rule of the fault script has fired.
     pub(super) faults: Vec<FaultCount>,
 }
@@ -86,7 +91,12 @@ pub(super) struct Replayed {
 impl Replayed {
     /// Returns what has happened on a kernel.
     pub(super) fn on(kernel: &Kernel, is_over: bool) -> Self {
-        Self { events: kernel.events_happened(), is_over, faults: kernel.fault_counts() }
+        Self {
+            events: kernel.events_happened(),
+            is_over,
+            is_limit_reached: false,
+            faults: kernel.fault_counts(),
+        }
     }
 }
 
