@@ -8,6 +8,8 @@ use pmon_core::Task;
 use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_fake::{AsyncFdSocket, Errno, FdSocket, Kernel};
 use pmon_testkit::guard::skip;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
@@ -124,6 +126,35 @@ fn an_overrun_of_an_empty_socket_wakes_a_task_that_waits() {
     });
 }
 
+/// The reason why `AsyncFdSocket` waits for errors too.
+#[test]
+#[allow(deprecated, reason = "the replacement is unsafe")]
+fn an_overrun_of_an_empty_socket_does_not_wake_a_task_that_waits_for_readability_alone() {
+    test_netlink(|mut setup| async move {
+        let local = tokio::task::LocalSet::new();
+        let consumer = setup.consumer.into_inner();
+        let readable = AsyncFd::with_interest(consumer, Interest::READABLE).unwrap();
+        let waiting = local.spawn_local(async move { readable.readable().await.map(drop).unwrap() });
+        local
+            .run_until(async {
+                yield_now().await;
+                setup.kernel.lose(1);
+                setup.kernel.rename(setup.task, "lost");
+                setup.fd_socket.pump().unwrap();
+                // The runtime has reported a later event of another socket.
+                let mut other = setup.kernel.fd_socket().unwrap();
+                other.socket().listen().unwrap();
+                let consumer = AsyncFdSocket::new(other.consumer().unwrap()).unwrap();
+                other.pump().unwrap();
+                assert_eq!(consumer.recv(&mut [0; 1024]).await.unwrap(), 76);
+                yield_now().await;
+                assert!(!waiting.is_finished());
+                waiting.abort();
+            })
+            .await;
+    });
+}
+
 #[test]
 fn an_overrun_comes_before_what_is_queued() {
     test_netlink(|mut setup| async move {
@@ -147,6 +178,30 @@ fn a_cancelled_receive_call_loses_no_event() {
         }
         setup.emit();
         assert_eq!(setup.recv().await.unwrap().seq.0, 1);
+    });
+}
+
+#[test]
+fn an_asynchronous_consumer_reports_a_lost_fork() {
+    let mut kernel = Kernel::new(1);
+    let mut fd_socket = match kernel.netlink_fd_socket() {
+        Ok(fd_socket) => fd_socket,
+        Err(error) => return skip(&error.to_string()),
+    };
+    let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+    runtime.block_on(async {
+        let socket = AsyncFdSocket::new(fd_socket.consumer().unwrap()).unwrap();
+        socket.listen().await.unwrap();
+        fd_socket.pump().unwrap();
+        let mut buffer = [0; 1024];
+        assert_eq!(socket.recv(&mut buffer).await.unwrap(), 76); // The acknowledgement.
+
+        let shell = kernel.add_process("sh");
+        kernel.lose(1);
+        kernel.fork(shell);
+        fd_socket.pump().unwrap();
+        let error = socket.recv(&mut buffer).await.unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::NOBUFS));
     });
 }
 
