@@ -87,6 +87,9 @@ const WAITS: &str = "\
     condition 20000\n\
     condition 20000\n\
     condition 20000\n\
+    timer 20000\n\
+    timer 30000\n\
+    past timer 0\n\
     past 0\n\
     absolute 20000\n\
     absolute 20000\n\
@@ -94,6 +97,9 @@ const WAITS: &str = "\
     condition 20000\n\
     condition 20000\n\
     condition 20000\n\
+    timer 20000\n\
+    timer 30000\n\
+    past timer 0\n\
     past 0\n";
 
 #[test]

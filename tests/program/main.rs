@@ -20,7 +20,6 @@ mod restricted_systems;
 mod settle;
 mod test_capture;
 mod third_party;
-
 mod tmpfs;
 mod warnings;
 

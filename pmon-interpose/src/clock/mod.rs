@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::clock::timers::Timers;
 use crate::clock::virtual_clock::VirtualClock;
 use crate::clock::waits::{TimedWait, Waits};
 use crate::error::InterposeError;
@@ -25,6 +26,7 @@ use crate::tracee::processes::stat_fields;
 use crate::world::{ClockTimes, ProcEntry, ProcEntryKind, ProcessView, TaskInfo};
 
 mod readings;
+mod timers;
 mod timespec;
 mod vdso;
 mod virtual_clock;
@@ -44,6 +46,7 @@ const BACKGROUND_FUTEX: Duration = Duration::from_millis(5);
 pub(crate) struct ClockEmulation {
     clock: VirtualClock,
     waits: Waits,
+    timers: Timers,
 }
 
 impl ClockEmulation {
@@ -53,6 +56,7 @@ impl ClockEmulation {
         for wait in self.waits.end(task).filter(|wait| wait.real_end <= now) {
             wait.advance(&mut self.clock, event);
         }
+        self.timers.expire(&mut self.clock, event);
     }
 
     /// Answers a call that reads a clock, or that sleeps; returns `None` for other calls. `event`
@@ -78,6 +82,7 @@ impl ClockEmulation {
             }
             libc::SYS_clock_nanosleep => Some(self.sleep(call, event)),
             libc::SYS_futex => Some(self.wait_on_futex(call, event)),
+            libc::SYS_timerfd_settime => Some(self.set_timer(call, event)),
             _ => None,
         })
     }

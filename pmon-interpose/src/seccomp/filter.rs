@@ -136,7 +136,10 @@ const CLOCK_CALLS: CallRules = &[
     (FilterRule::FutexWithTimeout(TIMED_FUTEX_OPERATIONS), &[libc::SYS_futex]),
     (FilterRule::Always, &[libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_pselect6]),
     (FilterRule::Zero, &[libc::SYS_brk]),
-    (FilterRule::Always, &[libc::SYS_set_tid_address, libc::SYS_sched_getaffinity]),
+    (
+        FilterRule::Always,
+        &[libc::SYS_set_tid_address, libc::SYS_sched_getaffinity, libc::SYS_timerfd_settime],
+    ),
 ];
 
 /// Calls that raise the caller's priority or lock its memory. The program sees itself as root,

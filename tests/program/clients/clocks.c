@@ -101,6 +101,20 @@ static struct timespec *later(struct timespec *time) {
     return time;
 }
 
+/* Waits until a timer has expired. */
+static void wait_for_timer(int clock, int flags, struct timespec time) {
+    struct itimerspec value = {.it_value = time}, first = {.it_value = {3600, 0}}, before;
+    uint64_t expired = 0;
+    int fd = timerfd_create(clock, TFD_CLOEXEC);
+    if (fd < 0 || timerfd_settime(fd, 0, &first, NULL) < 0) die("timerfd_settime");
+    if (timerfd_settime(fd, flags, &value, &before) < 0) die("timerfd_settime");
+    same("the former time", 1, ns(before.it_value) > 3590 * SECOND && ns(before.it_value) <= 3600 * SECOND);
+    if (read(fd, &expired, sizeof expired) != sizeof expired) die("read");
+    same("expired", 1, expired);
+    same("bad timer", EINVAL, timerfd_settime(fd, 77, &value, NULL) < 0 ? errno : 0);
+    close(fd);
+}
+
 static void print_waits(void) {
     struct timespec relative = {0, 30 * MS}, time, past = {1, 0};
     struct timeval interval = {0, 30000};
@@ -127,6 +141,9 @@ static void print_waits(void) {
             WAIT("condition", same("condition", ETIMEDOUT,
                                    pthread_cond_timedwait(&cond[clock], &mutex, later(&time))));
         }
+        WAIT("timer", wait_for_timer(clock, TFD_TIMER_ABSTIME, *later(&time)));
+        WAIT("timer", wait_for_timer(clock, 0, relative));
+        WAIT("past timer", wait_for_timer(clock, TFD_TIMER_ABSTIME, past));
         WAIT("past", same("past condition", ETIMEDOUT, pthread_cond_timedwait(&cond[clock], &mutex, &past)));
     }
 }
