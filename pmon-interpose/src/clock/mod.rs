@@ -153,7 +153,11 @@ fn is_early_call(nr: libc::c_long) -> bool {
 fn patch_vdso(call: &InterceptedCall<'_>) -> Result<(), InterposeError> {
     let is_pending = || sys::is_notification_valid(call.listener.as_fd(), call.notification.id);
     match vdso::patch(call.task(), is_pending) {
-        Err(errno) if is_pending() => Err(InterposeError::Clock(errno)),
+        Err(errno) if is_pending() => Err(match errno {
+            // No memory of the program is accessible.
+            Errno::ACCESS | Errno::PERM => InterposeError::Memory(errno),
+            errno => InterposeError::Clock(errno),
+        }),
         _ => Ok(()),
     }
 }
