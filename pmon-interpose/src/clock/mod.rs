@@ -7,9 +7,9 @@
 //!   that have ended.
 //!
 //! Sleeps and time-outs take as long as they would on this system. When one has ended, and the
-//! tracee has received no event meanwhile, the clocks show its end. Otherwise the events alone
-//! decide which time it is: how many of them are received during a wait depends on the speed of
-//! this system.
+//! tracee has received no event meanwhile, the clocks show its end. While one thread receives
+//! events, the waits of others do not advance the clocks: how many events are received during a
+//! wait depends on the speed of this system.
 
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::clock::timers::Timers;
 use crate::clock::virtual_clock::VirtualClock;
-use crate::clock::waits::{TimedWait, Waits};
+use crate::clock::waits::{LastEvent, TimedWait, Waits};
 use crate::error::InterposeError;
 use crate::seccomp::listener::{InterceptedCall, Reply, SeccompListener};
 use crate::sys;
@@ -47,16 +47,18 @@ pub(crate) struct ClockEmulation {
     clock: VirtualClock,
     waits: Waits,
     timers: Timers,
+    last: LastEvent,
 }
 
 impl ClockEmulation {
     /// Notes that a task makes a call: its earlier waits have ended.
     pub(crate) fn begin_call(&mut self, task: u32, event: ClockTimes) {
+        self.last.note(event);
         let now = Instant::now();
         for wait in self.waits.end(task).filter(|wait| wait.real_end <= now) {
-            wait.advance(&mut self.clock, event);
+            self.last.advance(&mut self.clock, &wait);
         }
-        self.timers.expire(&mut self.clock, event);
+        self.timers.expire(&mut self.clock, &self.last, event);
     }
 
     /// Answers a call that reads a clock, or that sleeps; returns `None` for other calls. `event`
@@ -102,10 +104,11 @@ impl ClockEmulation {
 
     /// Ends the sleeps whose time is over.
     pub(crate) fn expire(&mut self, listener: &SeccompListener, event: ClockTimes) -> Result<(), Errno> {
+        self.last.note(event);
         self.waits.restore_deadlines();
         for (id, wait) in self.waits.take_expired(Instant::now()) {
             match listener.complete(id, Ok(0)) {
-                Ok(()) => wait.advance(&mut self.clock, event),
+                Ok(()) => self.last.advance(&mut self.clock, &wait),
                 // A signal has interrupted the sleep.
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(error),
@@ -133,9 +136,16 @@ impl ClockEmulation {
             libc::SYS_futex => BACKGROUND_FUTEX,
             _ => Duration::ZERO,
         };
-        let advances = time > background || !has_other_threads(task);
+        let has_other_threads = has_other_threads(task);
+        let advances = time > background || !has_other_threads;
         let virtual_end = if advances { now.saturating_add(time) } else { now };
-        TimedWait { task, real_end: waits::after(time), virtual_end, event: event.monotonic }
+        TimedWait {
+            task,
+            real_end: waits::after(time),
+            virtual_end,
+            event: event.monotonic,
+            has_other_threads,
+        }
     }
 }
 

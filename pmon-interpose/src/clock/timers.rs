@@ -12,7 +12,7 @@ use rustix::time::{Itimerspec, TimerfdTimerFlags, timerfd_settime};
 use crate::clock::ClockEmulation;
 use crate::clock::timespec::{self, Timespec};
 use crate::clock::virtual_clock::VirtualClock;
-use crate::clock::waits::{self, TimedWait};
+use crate::clock::waits::{self, LastEvent, TimedWait};
 use crate::seccomp::listener::{InterceptedCall, Reply};
 use crate::tracee::processes::tgid_of;
 use crate::world::ClockTimes;
@@ -40,13 +40,13 @@ struct ArmedTimer {
 
 impl Timers {
     /// Advances the clock to the timers that have expired.
-    pub(super) fn expire(&mut self, clock: &mut VirtualClock, event: ClockTimes) {
+    pub(super) fn expire(&mut self, clock: &mut VirtualClock, last: &LastEvent, event: ClockTimes) {
         let now = Instant::now();
         self.0.retain_mut(|timer| {
             if timer.wait.real_end > now {
                 return true;
             }
-            timer.wait.advance(clock, event);
+            last.advance(clock, &timer.wait);
             let virtual_end = clock.now(event).monotonic.saturating_add(timer.interval);
             let (real_end, event) = (waits::after(timer.interval), event.monotonic);
             timer.wait = TimedWait { real_end, virtual_end, event, ..timer.wait };

@@ -24,6 +24,9 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Time for which [`Waits::await_start`] observes a task; longer observations are left to
 /// [`Waits::restore_deadlines`].
 const START: Duration = Duration::from_micros(300);
+/// Time after which a process with several threads no longer counts as receiving events. On a busy
+/// system, a thread that receives events may get no processor time during a wait of another one.
+const QUIET: Duration = Duration::from_secs(1);
 /// Interval of [`Waits::restore_deadlines`].
 const RESTORE_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -37,14 +40,34 @@ pub(super) struct TimedWait {
     pub(super) virtual_end: Duration,
     /// `CLOCK_MONOTONIC` at the last event before the wait.
     pub(super) event: Duration,
+    /// Whether the process has other threads.
+    pub(super) has_other_threads: bool,
 }
 
-impl TimedWait {
-    /// Advances the clock after the wait has ended, unless the tracee has received an event
-    /// meanwhile.
-    pub(super) fn advance(&self, clock: &mut VirtualClock, event: ClockTimes) {
-        if self.event == event.monotonic {
-            clock.set(self.virtual_end);
+/// The last event that the tracee has received.
+#[derive(Default)]
+pub(super) struct LastEvent {
+    time: ClockTimes,
+    /// When it was received, on this system's clock; `None` before the first event.
+    received: Option<Instant>,
+}
+
+impl LastEvent {
+    /// Notes the clocks as of the last event.
+    pub(super) fn note(&mut self, event: ClockTimes) {
+        let before = std::mem::replace(&mut self.time, event);
+        // The first note is about the time before the first event.
+        if before != event && before != ClockTimes::default() {
+            self.received = Some(Instant::now());
+        }
+    }
+
+    /// Advances the clock after a wait has ended, unless events decide which time it is: the tracee
+    /// has received one meanwhile, or another thread may be about to receive one.
+    pub(super) fn advance(&self, clock: &mut VirtualClock, wait: &TimedWait) {
+        let is_quiet = self.received.is_none_or(|received| received.elapsed() >= QUIET);
+        if wait.event == self.time.monotonic && (is_quiet || !wait.has_other_threads) {
+            clock.set(wait.virtual_end);
         }
     }
 }
