@@ -69,7 +69,7 @@ pmon_kernel *pmon_kernel_new(uint32_t cpus);
 //
 // The descriptors of its sockets stay open, and can still be closed by close. What they have in
 // their receive buffers can still be read. After that, one end of a pair is at the end of file,
-// and a netlink socket receives two messages of type NLMSG_NOOP and then no more.
+// and a netlink socket receives three messages of type NLMSG_NOOP and then no more.
 void pmon_kernel_free(pmon_kernel *kernel);
 
 // Opens a socket of a privileged process, bound to the group of process events, and returns its

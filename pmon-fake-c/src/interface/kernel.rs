@@ -74,7 +74,7 @@ pub extern "C" fn pmon_kernel_new(cpus: u32) -> *mut Kernel {
 ///
 /// The descriptors of its sockets stay open, and can still be closed by `close`. What they have in
 /// their receive buffers can still be read. After that, one end of a pair is at the end of file,
-/// and a netlink socket receives two messages of type `NLMSG_NOOP` and then no more.
+/// and a netlink socket receives three messages of type `NLMSG_NOOP` and then no more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pmon_kernel_free(kernel: *mut Kernel) {
     guard(|| {

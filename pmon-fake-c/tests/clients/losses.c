@@ -74,7 +74,8 @@ static void full_buffer(void) {
     CHECK(seq() == -ENOBUFS);
     for (int number; (number = seq()) >= 0; received++)
         last = number;
-    CHECK(received == 2 && last == 2);
+    /* Before Linux 6.16, the smallest buffer holds 3 events. */
+    CHECK((received == 2 || received == 3) && last == received);
     pmon_kernel_fork(kernel, shell);
     CHECK(seq() == 11);
     end();

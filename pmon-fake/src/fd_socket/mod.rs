@@ -109,10 +109,10 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 ///   effect, port 0 included.
 /// - There is no end of file: [`Fault::End`](crate::Fault::End), and dropping this value, leave the
 ///   consumer waiting. That the consumer has closed its end is not noticed.
-/// - `SO_RCVBUF` and `SK_MEMINFO_RMEM_ALLOC` are 1,664 bytes higher (2 datagrams), after a change
-///   by the consumer from the next pump on. Two such notifications make it possible to drop a
-///   datagram while the buffer is empty; dropping this value queues them, as `NLMSG_NOOP` messages.
-///   They take two POSIX message queues per socket, of 256 per system.
+/// - `SO_RCVBUF` and `SK_MEMINFO_RMEM_ALLOC` are 2,496 bytes higher (3 datagrams), after a change
+///   by the consumer from the next pump on. Notifications of message queues make it possible to
+///   drop a datagram while the buffer is empty; dropping this value queues them, as `NLMSG_NOOP`
+///   messages. They take three POSIX message queues per socket, of 256 per system.
 /// - `SO_ATTACH_FILTER` fails with `EPERM`: a filter cuts off what the kernel appends. `bind` fails
 ///   with `EINVAL` for another port than the process's id or the one in `getsockname`.
 /// - `getpeername` returns a port, and `SO_PROTOCOL` is `NETLINK_KOBJECT_UEVENT`.

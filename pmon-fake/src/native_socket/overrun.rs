@@ -50,8 +50,8 @@ impl OverrunInjector {
         set_rcvbuf(socket, 0).map_err(&setup)?;
         let minimum = socket_recv_buffer_size(socket).map_err(&setup)?;
         set_rcvbuf(socket, rcvbuf).map_err(&setup)?;
-        // With one more datagram, the minimum must be exceeded.
-        let count = minimum / truesize.max(1) as usize;
+        // Before Linux 6.16, the buffer is full once the charge without the datagram exceeds it.
+        let count = minimum / truesize.max(1) as usize + 1;
         let attach = |_| {
             let queue = MessageQueue::open()?;
             queue.notify(socket, &COOKIE)?;

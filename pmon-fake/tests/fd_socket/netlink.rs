@@ -9,7 +9,7 @@ use pmon_fake::{Errno, Fault, FaultScript, FdSocket, FdSocketFamily, Kernel, Pum
 use pmon_testkit::guard::skip;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::sockopt::{set_socket_recv_buffer_size, socket_recv_buffer_size};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{RecvFlags, recvfrom};
 
 use crate::{drain, is_ack, listen, next, request, seqs};
@@ -86,20 +86,25 @@ fn events_come_from_the_kernel_and_have_their_exact_bytes() {
 #[test]
 fn a_full_buffer_drops_events_until_the_consumer_has_read_all() {
     let Some(mut setup) = Setup::new() else { return };
-    let room = socket_recv_buffer_size(&setup.consumer).unwrap() / 832 - 2;
-    setup.emit(room as u32);
-    assert_eq!((setup.conditions(), setup.drops()), (PollFlags::IN, 0));
-    setup.emit(5);
+    let mut room = 0;
+    while setup.conditions() != PollFlags::IN | PollFlags::ERR {
+        assert_eq!(setup.drops(), 0);
+        setup.emit(1);
+        room += 1;
+    }
+    room -= 1;
+    assert!(room > 3, "the buffer holds {room} events");
+    setup.emit(4);
     assert_eq!((setup.conditions(), setup.drops()), (PollFlags::IN | PollFlags::ERR, 5));
     assert_eq!(setup.recv(), Err(Errno::NOBUFS));
     assert_eq!(setup.recv(), Ok(1));
     // There is space, but the socket is congested.
     setup.emit(1);
     let (datagrams, _) = drain(&setup.consumer);
-    assert_eq!(seqs(&datagrams), (2..=room as u32).collect::<Vec<_>>());
+    assert_eq!(seqs(&datagrams), (2..=room).collect::<Vec<_>>());
     assert_eq!(setup.drops(), 6);
     setup.emit(1);
-    assert_eq!(setup.recv(), Ok(room as u32 + 7));
+    assert_eq!(setup.recv(), Ok(room + 7));
 }
 
 #[test]
@@ -187,13 +192,15 @@ fn a_forced_overrun_of_a_congested_socket_leaves_it_congested() {
 }
 
 #[test]
-fn the_smallest_buffer_that_the_consumer_sets_holds_two_events() {
+fn a_buffer_that_the_consumer_makes_small_holds_few_events() {
     let Some(mut setup) = Setup::new() else { return };
     set_socket_recv_buffer_size(&setup.consumer, 0).unwrap();
     setup.emit(5);
-    assert_eq!(setup.drops(), 3);
     assert_eq!(setup.recv(), Err(Errno::NOBUFS));
-    assert_eq!(seqs(&drain(&setup.consumer).0), [1, 2]);
+    // Before Linux 6.16, it holds 3.
+    let received = drain(&setup.consumer).0.len() as u32;
+    assert!((2..=3).contains(&received), "{received} events");
+    assert_eq!(setup.drops(), 5 - received);
     setup.lose(1);
     assert_eq!(setup.recv(), Err(Errno::NOBUFS));
     setup.emit(2);
@@ -262,7 +269,7 @@ fn after_a_drop_the_consumer_receives_only_messages_to_ignore() {
     setup.emit(1);
     drop(setup.fd_socket);
     let (datagrams, is_at_end) = drain(&setup.consumer);
-    assert_eq!((datagrams.len(), is_at_end), (3, false));
+    assert_eq!((datagrams.len(), is_at_end), (4, false));
     assert_eq!(seqs(&datagrams[..1]), [1]);
     for datagram in &datagrams[1..] {
         let header = (u32::from_ne_bytes(datagram[..4].try_into().unwrap()), datagram[4..6].to_vec());
