@@ -1,13 +1,14 @@
 //! Fault scripts in a replay: places by the details of the capture, lost events, and the recorder's
 //! subscription.
 
+use pmon_analysis::Filter;
 use pmon_core::batch::Batch;
 use pmon_core::capture::{
     Details, DetailsSubject, Encoder, Header, Meta, MissReason, Reader, Record, RecordedDatagram, Snapshot,
     SnapshotReason,
 };
 use pmon_core::source::{Received, Source};
-use pmon_core::wire::{ByteOrder, Event, EventBody, SubscribeOp, SubscribeRequest};
+use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind, SubscribeOp, SubscribeRequest};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{Errno, FaultScript, RecvFlags, Socket};
 use pmon_interpose::{NextEvent, ReplayWorld};
@@ -141,6 +142,21 @@ fn places_name_the_processes_of_the_capture() {
     // Missing details match no pattern.
     assert_eq!(lost_at(r#"args = "", pid = 5072, nth = 2"#), None);
     assert_eq!(lost_at(r#"pid = 5072, nth = 2"#), Some(4));
+}
+
+#[test]
+fn a_filter_before_or_after_the_script_hides_events_from_its_places() {
+    let capture = capture();
+    let place = || script(r#"args = "^sh", nth = 2"#, "lose = 1");
+    let execs = || Filter { kinds: vec![EventKind::Exec, EventKind::Sid], ..Filter::default() };
+    let source = || Replay::new(Reader::open(capture.as_slice()).unwrap());
+    // The second event of the shell that is shown is the last of the five.
+    for mut replay in
+        [source().filter(execs()).faults(place(), 0), source().faults(place(), 0).filter(execs())]
+    {
+        assert_eq!(delivered(&mut replay), [Some(0), Some(1), Some(2), Some(3), None]);
+        assert!(replay.processes().is_some());
+    }
 }
 
 #[test]
