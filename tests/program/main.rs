@@ -6,6 +6,7 @@
 
 mod arguments;
 mod clocks;
+mod differential;
 mod end_of_replay;
 mod expect;
 mod faults;

@@ -5,4 +5,6 @@
 mod table;
 pub mod verbs;
 
-pub use table::{Disturbed, ModelKernel, NotComparable, RunningKernel, TableRow, compare_scenarios};
+pub use table::{
+    Disturbed, ModelKernel, NotComparable, RunningKernel, ScenarioWorld, TableRow, compare_scenarios,
+};

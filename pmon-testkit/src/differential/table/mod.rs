@@ -9,6 +9,7 @@ mod normalize;
 pub(super) mod request;
 pub(super) mod run;
 mod running;
+mod scenario_world;
 mod scenarios;
 #[allow(
     unsafe_code,
@@ -20,3 +21,4 @@ pub use compare::{TableRow, compare_scenarios};
 pub use model::ModelKernel;
 pub use run::Disturbed;
 pub use running::{NotComparable, RunningKernel};
+pub use scenario_world::ScenarioWorld;

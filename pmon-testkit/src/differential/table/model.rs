@@ -20,7 +20,7 @@ const RMEM_MAX: u32 = 4 << 20;
 
 /// The fake kernel, with a process that runs the scenarios.
 pub struct ModelKernel {
-    kernel: pmon_fake::Kernel,
+    pub(super) kernel: pmon_fake::Kernel,
     own: Task,
     cpus: usize,
     rmem_max: u32,
@@ -41,7 +41,7 @@ impl ModelKernel {
         Self::of(kernel.cpus(), kernel.rmem_max())
     }
 
-    fn of(cpus: usize, rmem_max: u32) -> Self {
+    pub(super) fn of(cpus: usize, rmem_max: u32) -> Self {
         let mut kernel = pmon_fake::Kernel::new(cpus as u32);
         kernel.set_rmem_max(rmem_max);
         let own = kernel.add_process("differential");
@@ -60,7 +60,13 @@ impl ModelKernel {
         self.sockets[socket.0].as_mut().expect("an open socket")
     }
 
-    fn child(&mut self, actions: &[ChildAction], end: ChildEnd) {
+    /// Renames the process, on the current CPU.
+    pub(super) fn rename(&mut self) {
+        self.kernel.rename(self.own, "differential");
+    }
+
+    /// Starts a child that performs actions and exits, on the current CPU; returns its id.
+    pub(super) fn child(&mut self, actions: &[ChildAction], end: ChildEnd) -> u32 {
         let child = self.kernel.fork(self.own);
         self.children.insert(child.tgid.0);
         for emit in actions {
@@ -75,6 +81,7 @@ impl ModelKernel {
             ChildEnd::Killed => self.kernel.kill(child.tgid, libc::SIGKILL as u8, false),
             ChildEnd::Aborted => self.kernel.kill(child.tgid, libc::SIGABRT as u8, false),
         }
+        child.tgid.0
     }
 }
 
@@ -208,8 +215,10 @@ impl KernelUnderTest for ModelKernel {
     fn emit(&mut self, cpu: usize, action: EmitAction) {
         self.kernel.run_on(Cpu(cpu as u32));
         match action {
-            EmitAction::Rename => self.kernel.rename(self.own, "differential"),
-            EmitAction::Child { actions, end } => self.child(actions, end),
+            EmitAction::Rename => self.rename(),
+            EmitAction::Child { actions, end } => {
+                self.child(actions, end);
+            }
         }
         self.kernel.run_on(Cpu(0));
     }

@@ -13,6 +13,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect,
     connect_unspec, getpeername, getsockname, recvmsg, send, sendto, socket_with,
 };
+use rustix::process::{Pid, getpgid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, CpuSet, capabilities, gettid, sched_getaffinity, sched_setaffinity,
     set_capabilities, set_name,
@@ -22,6 +23,7 @@ use super::kernel::{
     CallResult, EmitAction, Errno, Instruction, KernelUnderTest, ReceivedMessage, SocketId, SocketMemory,
 };
 use super::request::{IGNORE, LISTEN, RawRequest};
+use super::scenario_world::WorldRequest;
 use super::sys;
 
 /// The name that the thread takes to emit COMM events.
@@ -37,6 +39,8 @@ pub struct RunningKernel {
     privileges: CapabilitySets,
     children: HashSet<u32>,
     rmem_max: u32,
+    /// The process whose events the world of a replay emits, if this process runs under replay.
+    replayed: Option<u32>,
 }
 
 /// Why this kernel cannot be compared with the model.
@@ -76,13 +80,35 @@ impl RunningKernel {
         if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < SINCE {
             return Err(NotComparable::Release { found: found.trim().into() });
         }
+        Self::of_any_release()
+    }
+
+    /// The fake kernel, for a process that runs under replay in a
+    /// [`ScenarioWorld`](super::ScenarioWorld).
+    ///
+    /// # Errors
+    /// [`NotComparable`], if the scenarios cannot run here.
+    pub fn under_replay() -> Result<Self, NotComparable> {
+        let mut this = Self::of_any_release()?;
+        this.replayed = Some(request(&WorldRequest::Begin { cpu: this.cpu_number(0) })?);
+        Ok(this)
+    }
+
+    fn of_any_release() -> Result<Self, NotComparable> {
         let before = sched_getaffinity(None).map_err(io::Error::from)?;
         let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| before.is_set(cpu)).collect();
         let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max")?;
         let rmem_max = limit.trim().parse().map_err(io::Error::other)?;
         let privileges = capabilities(None).map_err(io::Error::from)?;
-        let mut this =
-            Self { sockets: Vec::new(), cpus, before, privileges, children: HashSet::new(), rmem_max };
+        let mut this = Self {
+            sockets: Vec::new(),
+            cpus,
+            before,
+            privileges,
+            children: HashSet::new(),
+            rmem_max,
+            replayed: None,
+        };
         this.move_to(0)?;
         this.probe()?;
         Ok(this)
@@ -109,9 +135,21 @@ impl RunningKernel {
         Ok(sched_setaffinity(None, &only)?)
     }
 
+    /// Returns a port, with the automatic one of this process as that of the process whose events
+    /// are emitted.
+    fn seen_port(&self, port: u32) -> u32 {
+        self.replayed.filter(|_| port == std::process::id()).unwrap_or(port)
+    }
+
     fn fd(&self, socket: SocketId) -> BorrowedFd<'_> {
         self.sockets[socket.0].as_ref().expect("an open socket").as_fd()
     }
+}
+
+/// Sends a request to the world of the replay; returns the result, a process id.
+fn request(request: &WorldRequest) -> io::Result<u32> {
+    let id = Pid::from_raw(request.encode().cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(getpgid(Some(id))?.as_raw_nonzero().get().cast_unsigned())
 }
 
 impl Drop for RunningKernel {
@@ -139,6 +177,9 @@ impl KernelUnderTest for RunningKernel {
     }
 
     fn own(&self) -> (u32, u32) {
+        if let Some(own) = self.replayed {
+            return (own, own);
+        }
         (std::process::id(), gettid().as_raw_nonzero().get() as u32)
     }
 
@@ -170,7 +211,7 @@ impl KernelUnderTest for RunningKernel {
     fn name(&mut self, socket: SocketId) -> (u32, u32) {
         let name = getsockname(self.fd(socket)).expect("a name");
         let name = SocketAddrNetlink::try_from(name).expect("an address of netlink");
-        (name.pid(), name.groups())
+        (self.seen_port(name.pid()), name.groups())
     }
 
     fn connect(&mut self, socket: SocketId, to: Option<(u32, u32)>) -> CallResult<()> {
@@ -184,7 +225,7 @@ impl KernelUnderTest for RunningKernel {
     fn peer(&mut self, socket: SocketId) -> (u32, u32) {
         let name = getpeername(self.fd(socket)).expect("a name").expect("an address");
         let name = SocketAddrNetlink::try_from(name).expect("an address of netlink");
-        (name.pid(), name.groups())
+        (self.seen_port(name.pid()), name.groups())
     }
 
     fn join(&mut self, socket: SocketId, group: i32) -> CallResult<()> {
@@ -252,7 +293,7 @@ impl KernelUnderTest for RunningKernel {
         let sender =
             SocketAddrNetlink::try_from(got.address.expect("a sender")).expect("an address of netlink");
         bytes.truncate(got.bytes);
-        let (port, groups) = (sender.pid(), sender.groups());
+        let (port, groups) = (self.seen_port(sender.pid()), sender.groups());
         Ok(ReceivedMessage { bytes, returned: got.bytes, flags: got.flags.bits() as i32, port, groups })
     }
 
@@ -261,6 +302,11 @@ impl KernelUnderTest for RunningKernel {
     }
 
     fn emit(&mut self, cpu: usize, action: EmitAction) {
+        if self.replayed.is_some() {
+            let result = request(&WorldRequest::of(self.cpu_number(cpu), action)).expect("the world's reply");
+            self.children.extend(matches!(action, EmitAction::Child { .. }).then_some(result));
+            return;
+        }
         // The thread stays on CPU 0, on which the kernel acknowledges its requests.
         if cpu != 0 {
             self.move_to(cpu).expect("a CPU that this process may use");
