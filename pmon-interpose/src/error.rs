@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::launch::socket_path::FallbackReason;
 use crate::launch::tmpfs::TmpfsError;
+use crate::sockets::native::frame::MAX_DATAGRAM;
 use crate::world::ReplayWorld;
 
 /// The reason why a program cannot be run on the fake kernel.
@@ -19,6 +21,17 @@ pub enum InterposeError {
         step: SetupStep,
         /// The error of the system call.
         errno: Errno,
+    },
+    /// Native sockets were requested, and are not possible.
+    #[error("cannot use native sockets: {0}; use --sockets auto or --sockets seccomp")]
+    NativeSockets(FallbackReason),
+    /// A datagram exceeds what a native socket can receive.
+    #[error(
+        "cannot deliver a datagram of {len} bytes: native sockets receive at most {MAX_DATAGRAM}; use --sockets seccomp"
+    )]
+    LongDatagram {
+        /// Length of the datagram in bytes.
+        len: usize,
     },
     /// `execve` failed; `ENOENT` if there is no program of that name.
     #[error("{0}")]

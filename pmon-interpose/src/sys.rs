@@ -28,7 +28,7 @@ fn last_errno() -> Errno {
     errno_of(&io::Error::last_os_error())
 }
 
-fn check(result: impl Into<i64>) -> Result<i64, Errno> {
+pub(crate) fn check(result: impl Into<i64>) -> Result<i64, Errno> {
     let result = result.into();
     if result < 0 { Err(last_errno()) } else { Ok(result) }
 }
@@ -80,10 +80,33 @@ pub(crate) fn add_fd(
     number: Option<u32>,
     close_on_exec: bool,
 ) -> Result<(), Errno> {
+    install_fd(listener, id, fd, number, close_on_exec, libc::SECCOMP_ADDFD_FLAG_SEND)
+}
+
+/// `SECCOMP_IOCTL_NOTIF_ADDFD`: replaces the task's file descriptor `number` by `fd`. The call
+/// still waits for its response.
+pub(crate) fn replace_fd(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    fd: BorrowedFd<'_>,
+    number: u32,
+    close_on_exec: bool,
+) -> Result<(), Errno> {
+    install_fd(listener, id, fd, Some(number), close_on_exec, 0)
+}
+
+fn install_fd(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    fd: BorrowedFd<'_>,
+    number: Option<u32>,
+    close_on_exec: bool,
+    flags: c_ulong,
+) -> Result<(), Errno> {
     let at = if number.is_some() { libc::SECCOMP_ADDFD_FLAG_SETFD } else { 0 };
     let mut addfd = libc::seccomp_notif_addfd {
         id,
-        flags: (at | libc::SECCOMP_ADDFD_FLAG_SEND) as u32,
+        flags: (at | flags) as u32,
         srcfd: fd.as_raw_fd() as u32,
         newfd: number.unwrap_or(0),
         newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },

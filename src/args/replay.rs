@@ -90,6 +90,9 @@ pub(crate) struct ReplayArgs {
     /// The user id that the program sees as its own.
     #[arg(long, value_name = "UID", default_value_t = 0, requires = "program")]
     pub(crate) uid: u32,
+    /// How the program receives events.
+    #[arg(long, value_name = "HOW", default_value = "auto", requires = "program")]
+    pub(crate) sockets: SocketsArg,
     /// What happens when the program waits for an event after the last one.
     #[arg(long, value_name = "HOW", default_value = "signal", requires = "program")]
     pub(crate) at_end: AtEndArg,
@@ -179,6 +182,16 @@ impl ReplayClockArg {
             Self::Real | Self::Capture => None,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SocketsArg {
+    /// From native sockets where they are possible; the end of the run says why if they are not.
+    Auto,
+    /// From netlink sockets of the kernel, which is several times faster.
+    Native,
+    /// From emulated sockets: pmon intercepts each of its calls.
+    Seccomp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

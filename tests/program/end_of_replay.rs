@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::harness::ProgramReplay;
+use crate::harness::{IS_NATIVE, ProgramReplay};
 use crate::support::RunOutput;
 use crate::test_capture::TestCapture;
 
@@ -54,9 +54,16 @@ fn a_closed_socket_gives_ebadf() {
     run_ending(&[], &["close", "6"], 3, 6);
 }
 
+/// A native socket never returns 0.
 #[test]
-fn eof_ends_the_program() {
-    run_ending(&["--at-end", "eof"], &["default"], 0, ALL);
+fn eof_ends_the_program_on_emulated_sockets() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
+    let replay = replay.with(&["--at-end", "eof"]).on_any_sockets();
+    let ran = replay.client("ending", &["default"]).expect(0);
+    assert_eq!(ran.out.lines().skip(1).collect::<Vec<_>>(), capture.lines());
+    let path = if IS_NATIVE { "emulated sockets (--at-end eof)" } else { "" };
+    assert!(ran.err.contains(path), "{}", ran.err);
 }
 
 /// A client whose calls do not return 0 at the end would run until a signal ends it.

@@ -21,6 +21,9 @@ pub(crate) const CAPTURE: &str = "test.pmon";
 /// An unprivileged user.
 const NOBODY: u32 = 65534;
 
+/// Whether these tests run on native sockets: `tests/program_native.rs` is the same code.
+pub(crate) const IS_NATIVE: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"program_native");
+
 /// Options for all clients.
 const CFLAGS: &[&str] = &["-std=gnu11", "-O1", "-Wall", "-Wextra", "-pthread"];
 /// The statically linked builds: each source and the name of its program.
@@ -105,6 +108,8 @@ pub(crate) struct ProgramReplay {
     /// A command that starts `pmon`.
     launcher: Vec<String>,
     is_root: bool,
+    /// Value of `--sockets`.
+    sockets: &'static str,
 }
 
 impl ProgramReplay {
@@ -117,7 +122,14 @@ impl ProgramReplay {
         let path = dir.path().join(CAPTURE);
         fs::write(&path, capture.bytes()).unwrap();
         set_mode(&path, 0o644);
-        let replay = Self { programs, dir, options: Vec::new(), launcher: Vec::new(), is_root: false };
+        let replay = Self {
+            programs,
+            dir,
+            options: Vec::new(),
+            launcher: Vec::new(),
+            is_root: false,
+            sockets: if IS_NATIVE { "native" } else { "seccomp" },
+        };
         match replay.refusal() {
             Some(why) => {
                 skip(why);
@@ -134,6 +146,9 @@ impl ProgramReplay {
             let ran = self.program("true", &[], false);
             if ran.code != Some(6) {
                 return None;
+            }
+            if ran.err.contains("native sockets") {
+                return Some(ran.err.trim_end().to_owned());
             }
             // `unshare` must be refused, too. No other program shows whether calls can be
             // intercepted.
@@ -155,6 +170,21 @@ impl ProgramReplay {
     /// Adds options of `pmon replay`.
     pub(crate) fn with(mut self, options: &[&str]) -> Self {
         self.options.extend(options.iter().map(|&option| option.to_owned()));
+        // With these options and faults, there are no native sockets.
+        let faults = options.iter().filter(|path| path.ends_with(".toml"));
+        let faults: String =
+            faults.filter_map(|path| fs::read_to_string(self.dir.path().join(path)).ok()).collect();
+        if ["eof", "capture"].iter().any(|value| options.contains(value))
+            || ["eintr", "eagain", "truncate", "end = true"].iter().any(|fault| faults.contains(fault))
+        {
+            self.sockets = "auto";
+        }
+        self
+    }
+
+    /// Lets `pmon` choose the sockets: options or faults rule out native ones.
+    pub(crate) fn on_any_sockets(mut self) -> Self {
+        self.sockets = "auto";
         self
     }
 
@@ -203,7 +233,11 @@ impl ProgramReplay {
         let pmon = self.programs.path("pmon");
         let line: Vec<&str> = self.launcher.iter().map(|word| &**word).chain([&*pmon]).collect();
         let mut command = Command::new(line[0]);
-        command.args(&line[1..]).arg("replay").arg(self.file(CAPTURE)).args(&self.options);
+        command
+            .args(&line[1..])
+            .args(["replay", "--sockets", self.sockets])
+            .arg(self.file(CAPTURE))
+            .args(&self.options);
         command.arg("--").arg(program).args(args).args(is_marked.then_some(&mark));
         command.env("TZ", "UTC").env("NO_COLOR", "1").current_dir(self.dir.path());
         if geteuid().is_root() && !self.is_root {

@@ -84,6 +84,11 @@ impl QueuedDatagram {
             QueuedBytes::Boxed(bytes) => bytes,
         }
     }
+
+    /// Returns the groups that the datagram was sent to.
+    pub fn groups(&self) -> u32 {
+        self.groups
+    }
 }
 
 /// The result of one [`Socket::recv`](crate::Socket::recv).

@@ -90,7 +90,8 @@ pub(crate) fn send(control: impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -
     Ok(())
 }
 
-fn receive(control: &OwnedFd, message: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<usize, Errno> {
+/// Receives a message and its file descriptors; returns the length of the message.
+pub(crate) fn receive(control: &OwnedFd, message: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {

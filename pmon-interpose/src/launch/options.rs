@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crate::launch::socket_path::{FallbackReason, SocketRequest};
+
 /// A program to run on the fake kernel.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -25,6 +27,11 @@ pub struct LaunchOptions {
     pub stdout: Option<OwnedFd>,
     /// The program's initial signal dispositions and mask.
     pub signals: SignalDispositions,
+    /// How the program's proc connector sockets are provided.
+    pub sockets: SocketRequest,
+    /// A property of the run that rules out native sockets: a fault script that interrupts calls,
+    /// or [`EndPolicy::Eof`](crate::EndPolicy::Eof).
+    pub native_obstacle: Option<FallbackReason>,
 }
 
 /// The clocks that a program reads.
@@ -62,6 +69,8 @@ impl LaunchOptions {
             clock: ClockSource::default(),
             stdout: None,
             signals: SignalDispositions::default(),
+            sockets: SocketRequest::default(),
+            native_obstacle: None,
         }
     }
 }

@@ -70,23 +70,31 @@ enum FilterRule {
 /// Calls, each group with the rule for it.
 type CallRules = &'static [(FilterRule, &'static [c_long])];
 
-/// Calls on sockets, most frequent first, and calls that are intercepted in any case.
+/// Calls on emulated sockets, most frequent first.
+const EMULATED_SOCKET_CALLS: CallRules = &[
+    (FilterRule::Fd(0), &[libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_read]),
+    (FilterRule::Fd(0), &[libc::SYS_readv, libc::SYS_recvmmsg, libc::SYS_preadv2, libc::SYS_splice]),
+    (FilterRule::Fd(0), &[libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4, libc::SYS_shutdown]),
+    (FilterRule::FdAndRequest(&[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_SETFL]), &[libc::SYS_fcntl]),
+    (FilterRule::Fd(2), &[libc::SYS_epoll_ctl]),
+];
+
+/// Calls on native sockets only.
+const NATIVE_SOCKET_CALLS: CallRules =
+    &[(FilterRule::FdAndRequest(&[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC]), &[libc::SYS_fcntl])];
+
+/// Calls on all sockets, and calls that are intercepted in any case.
 const SOCKET_CALLS: CallRules = &[
-    (FilterRule::Fd(0), &[libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_read, libc::SYS_write]),
-    (FilterRule::Fd(0), &[libc::SYS_readv, libc::SYS_writev, libc::SYS_recvmmsg, libc::SYS_sendto]),
+    (FilterRule::Fd(0), &[libc::SYS_write, libc::SYS_writev, libc::SYS_sendto]),
     // Can pass a file descriptor to another process, where it gets another number.
     (FilterRule::NotControl, &[libc::SYS_sendmsg]),
-    (FilterRule::Fd(0), &[libc::SYS_preadv2, libc::SYS_pwritev2, libc::SYS_splice, libc::SYS_sendmmsg]),
-    (FilterRule::Fd(0), &[libc::SYS_sendfile]),
+    (FilterRule::Fd(0), &[libc::SYS_pwritev2, libc::SYS_sendmmsg, libc::SYS_sendfile]),
     (FilterRule::Connector, &[libc::SYS_socket]),
-    (FilterRule::Fd(0), &[libc::SYS_bind, libc::SYS_connect, libc::SYS_listen, libc::SYS_accept]),
-    (FilterRule::Fd(0), &[libc::SYS_accept4, libc::SYS_shutdown, libc::SYS_getsockname]),
+    (FilterRule::Fd(0), &[libc::SYS_bind, libc::SYS_connect, libc::SYS_getsockname]),
     (FilterRule::Fd(0), &[libc::SYS_getpeername, libc::SYS_setsockopt, libc::SYS_getsockopt]),
     (FilterRule::Fd(0), &[libc::SYS_ioctl, libc::SYS_dup, libc::SYS_dup3]),
-    (FilterRule::FdAndRequest(&[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_SETFL]), &[libc::SYS_fcntl]),
     #[cfg(target_arch = "x86_64")]
     (FilterRule::Fd(0), &[libc::SYS_dup2]),
-    (FilterRule::Fd(2), &[libc::SYS_epoll_ctl]),
     // A process group may span PID namespaces: the program's group may contain foreign processes.
     (FilterRule::Always, &[libc::SYS_kill]),
     // Calls through a ring are not intercepted. Programs fall back to ordinary calls without it.
@@ -214,14 +222,16 @@ pub(crate) struct FilterOptions {
     pub(crate) private_proc: bool,
     /// Whether the tracee's clocks are emulated.
     pub(crate) emulates_clocks: bool,
+    /// Whether sockets are native: receiving and waiting calls are executed.
+    pub(crate) has_native_sockets: bool,
     /// Whether the tracee sees itself as root.
     pub(crate) is_root: bool,
     /// Whether the user namespace maps all users, not only one.
     pub(crate) maps_all_users: bool,
 }
 
-/// Builds the filter. Calls on sockets and waiting calls are always intercepted; calls that refer
-/// to processes and paths, only with a private `/proc`.
+/// Builds the filter. Receiving and waiting calls are intercepted if sockets are emulated; calls
+/// that refer to processes and paths, with a private `/proc`; other calls on sockets, always.
 pub(crate) fn build_filter(reserved: &ReservedFds, options: FilterOptions) -> Vec<sock_filter> {
     let foreign = FOREIGN_SOCKET_CALLS.len() as u8;
     // The calls of a foreign ABI, such as a 32-bit one, are executed, except those that open a proc
@@ -231,10 +241,12 @@ pub(crate) fn build_filter(reserved: &ReservedFds, options: FilterOptions) -> Ve
     program.extend(foreign_calls.map(|(&nr, at)| jump(libc::BPF_JEQ, nr, foreign - at, 0)));
     program.extend([ret(libc::SECCOMP_RET_ALLOW), ret(libc::SECCOMP_RET_USER_NOTIF), load(NR_OFFSET)]);
     let when = |condition, calls: &'static [_]| if condition { calls } else { &[] };
-    let lists: [CallRules; 7] = [
+    let lists: [CallRules; 9] = [
         when(options.emulates_clocks, CLOCK_CALLS),
+        when(!options.has_native_sockets, EMULATED_SOCKET_CALLS),
+        when(options.has_native_sockets, NATIVE_SOCKET_CALLS),
         SOCKET_CALLS,
-        WAITING_CALLS,
+        when(!options.has_native_sockets, WAITING_CALLS),
         when(options.private_proc, PROCESS_CALLS),
         when(options.private_proc, PATH_CALLS),
         when(options.is_root, PRIORITY_CALLS),
@@ -366,6 +378,7 @@ mod tests {
         control: 952,
         private_proc: true,
         emulates_clocks: false,
+        has_native_sockets: false,
         is_root: true,
         maps_all_users: true,
     };
@@ -410,6 +423,29 @@ mod tests {
         let control = u64::from(ROOT.control);
         assert!(!is_intercepted(libc::SYS_sendmsg, &[control]), "the supervisor has no listener yet");
         assert!(!is_intercepted(libc::SYS_recvfrom, &[u64::from(u32::MAX), 960]), "-1 is not reserved");
+    }
+
+    #[test]
+    fn receiving_and_waiting_calls_on_native_sockets_are_executed() {
+        let native = FilterOptions { has_native_sockets: true, ..ROOT };
+        for (nr, expected) in [
+            (libc::SYS_recvfrom, ALLOWED),
+            (libc::SYS_recvmmsg, ALLOWED),
+            (libc::SYS_read, ALLOWED),
+            (libc::SYS_ppoll, ALLOWED),
+            (libc::SYS_epoll_pwait, ALLOWED),
+            (libc::SYS_epoll_ctl, ALLOWED),
+            (libc::SYS_sendto, INTERCEPTED),
+            (libc::SYS_sendmsg, INTERCEPTED),
+            (libc::SYS_bind, INTERCEPTED),
+            (libc::SYS_setsockopt, INTERCEPTED),
+            (libc::SYS_getsockname, INTERCEPTED),
+            (libc::SYS_dup, INTERCEPTED),
+        ] {
+            assert_eq!(action(native, ARCH, nr, &[970, 1, 970]), expected, "call {nr}");
+        }
+        let fcntl = |request: i32| action(native, ARCH, libc::SYS_fcntl, &[970, request as u64]);
+        assert_eq!([libc::F_DUPFD, libc::F_SETFL].map(fcntl), [INTERCEPTED, ALLOWED]);
     }
 
     #[test]

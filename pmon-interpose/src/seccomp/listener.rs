@@ -8,7 +8,7 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use crate::sys::{self, Notification};
-use crate::tracee::fds::{TaskFds, duplicate_fd};
+use crate::tracee::fds::{TaskFds, duplicate_fd, is_closed_on_exec};
 use crate::tracee::memory::TraceeMemory;
 
 /// An intercepted call, with access to the memory and the descriptors of its task.
@@ -52,6 +52,12 @@ impl InterceptedCall<'_> {
     /// call is not pending any more.
     pub(crate) fn return_fd(&self, fd: &OwnedFd, number: Option<u32>, cloexec: bool) -> Result<(), Errno> {
         sys::add_fd(self.listener.as_fd(), self.notification.id, fd.as_fd(), number, cloexec)
+    }
+
+    /// Replaces the task's file descriptor `number` by `fd`. It keeps `FD_CLOEXEC`.
+    pub(crate) fn replace_fd(&self, fd: &OwnedFd, number: u32) -> Result<(), Errno> {
+        let close_on_exec = is_closed_on_exec(self.task(), number)?;
+        sys::replace_fd(self.listener.as_fd(), self.notification.id, fd.as_fd(), number, close_on_exec)
     }
 }
 

@@ -8,6 +8,8 @@ use rustix::io::Errno;
 use crate::error::{InterposeError, ServeError, ServeResult};
 use crate::seccomp::listener::{InterceptedCall, Reply, SeccompListener};
 use crate::sockets::emitter::EventEmitter;
+use crate::sockets::native::activity::Activity;
+use crate::sockets::native::flow_control::FlowControl;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::{ReceiveCall, ReceiveError, ReceiveScratch};
 use crate::sockets::table::SocketTable;
@@ -19,6 +21,9 @@ use crate::world::ReplayWorld;
 /// Number of nonblocking calls that find the input exhausted before the tracee counts as waiting.
 const EMPTY_READS: u32 = 3;
 
+/// Maximum number of due events that are emitted before they are transferred to native sockets.
+const NATIVE_BATCH: u32 = 32;
+
 /// The tracee's sockets, its blocked and waiting calls, and the emitter of events.
 pub(crate) struct EventDelivery {
     pub(crate) listener: SeccompListener,
@@ -28,6 +33,8 @@ pub(crate) struct EventDelivery {
     /// Tasks that may still be in a waiting call that the kernel executes.
     pub(crate) pollers: Vec<u32>,
     pub(crate) emitter: EventEmitter,
+    /// The transfer to native sockets; `None` if sockets are emulated.
+    pub(crate) flow: Option<FlowControl>,
     /// After the reply to the current call, events are emitted for tasks in waiting calls.
     pub(crate) must_advance: bool,
     /// After the reply to the current call, blocked calls are retried, because events were emitted.
@@ -50,13 +57,14 @@ struct BlockedReceive {
 }
 
 impl EventDelivery {
-    pub(crate) fn new(listener: SeccompListener, sockets: SocketTable) -> Self {
+    pub(crate) fn new(listener: SeccompListener, sockets: SocketTable, flow: Option<FlowControl>) -> Self {
         Self {
             listener,
             sockets,
             blocked: Vec::new(),
             pollers: Vec::new(),
             emitter: EventEmitter::default(),
+            flow,
             must_advance: false,
             must_resume: false,
             scratch: ReceiveScratch::default(),
@@ -68,6 +76,10 @@ impl EventDelivery {
     /// received everything from its other sockets.
     pub(crate) fn waits_at_end(&self) -> Option<bool> {
         let empty_reads = self.emitter.empty_reads()?;
+        // No intercepted call shows that a tracee waits on a native socket.
+        if self.flow.is_some() {
+            return Some(false);
+        }
         let waits = !self.blocked.is_empty() || empty_reads >= EMPTY_READS;
         Some(waits && !self.sockets.any_ready())
     }
@@ -78,6 +90,7 @@ impl EventDelivery {
     pub(crate) fn may_wait_unnoticed(&self) -> bool {
         let has_nothing = self.blocked.is_empty() && !self.sockets.any_ready();
         self.emitter.is_on_demand
+            && self.flow.is_none()
             && self.sockets.any_receives_events()
             && (has_nothing || self.emitter.is_held_back)
     }
@@ -109,7 +122,9 @@ impl EventDelivery {
 
     /// In a world with a clock, emits the events that are due; returns the time until the next one.
     pub(crate) fn emit_due<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W, Option<Duration>> {
-        let (due, has_emitted) = self.emitter.emit_due(&mut self.sockets, world, &self.listener)?;
+        // The kernel, not the model, counts overruns of native sockets: transfer in between.
+        let batch = if self.flow.is_some() { NATIVE_BATCH } else { u32::MAX };
+        let (due, has_emitted) = self.emitter.emit_due(&mut self.sockets, world, &self.listener, batch)?;
         if has_emitted {
             world.mark_received(world.position());
             self.sockets.notify_ready();
@@ -118,9 +133,67 @@ impl EventDelivery {
         Ok(due)
     }
 
+    /// Transfers datagrams to native sockets and emits events for them. Returns the time after
+    /// which to call again.
+    pub(crate) fn pump_native<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W, Option<Duration>> {
+        let Self { flow: Some(flow), sockets, emitter, .. } = self else { return Ok(None) };
+        if emitter.is_on_demand || !sockets.any_receives_events() {
+            return flow.pump(world, sockets, emitter);
+        }
+        // A world counts as one with a clock until it has an event on demand.
+        flow.transfer_all(sockets, world.position())?;
+        if emitter.is_settling || emitter.may_begin(sockets) {
+            return Ok(None);
+        }
+        let wait = flow.await_first_wait();
+        emitter.is_demanded |= wait.is_none();
+        Ok(Some(wait.unwrap_or_default()))
+    }
+
+    /// Transfers to native sockets what a call of the tracee has queued, before the call returns.
+    pub(crate) fn deliver_native<W: ReplayWorld>(&mut self, world: &W) -> Result<(), InterposeError> {
+        let Self { flow: Some(flow), sockets, .. } = self else { return Ok(()) };
+        flow.note_change();
+        flow.deliver(sockets, world.position())
+    }
+
+    /// Finds out what the tracee has received from native sockets.
+    pub(crate) fn observe_native<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), InterposeError> {
+        let Self { flow: Some(flow), sockets, .. } = self else { return Ok(()) };
+        flow.observe(world, sockets)
+    }
+
+    /// Returns what the tracee does, if its sockets are native: no intercepted call shows it.
+    pub(crate) fn activity(&mut self) -> Option<Activity> {
+        self.flow.as_mut().map(|flow| flow.observer.observe_all())
+    }
+
+    /// Returns whether the tracee has received everything from its native sockets.
+    pub(crate) fn has_received_all(&self) -> bool {
+        FlowControl::has_delivered_all(&self.sockets)
+    }
+
+    /// Notes that the tracee makes a call.
+    pub(crate) fn note_call(&mut self) {
+        if let Some(flow) = &mut self.flow {
+            flow.note_call();
+        }
+    }
+
+    /// Notes whether a call of the tracee has looked at the recorded processes.
+    pub(crate) fn note_look(&mut self, has_looked: bool) {
+        if let (Some(flow), true) = (&mut self.flow, has_looked) {
+            flow.note_look();
+        }
+    }
+
     /// Continues an incomplete batch. Returns whether it is still incomplete.
     pub(crate) fn continue_batch<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W, bool> {
-        if std::mem::take(&mut self.emitter.batch_is_incomplete) {
+        let was_incomplete = std::mem::take(&mut self.emitter.batch_is_incomplete);
+        if self.flow.is_some() {
+            return Ok(was_incomplete);
+        }
+        if was_incomplete {
             self.advance_all(world)?;
         }
         Ok(self.emitter.batch_is_incomplete)

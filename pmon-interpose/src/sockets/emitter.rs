@@ -24,7 +24,7 @@ pub(crate) struct EventEmitter {
     pub(crate) is_on_demand: bool,
     /// A call of the tracee has waited for an event. Otherwise, events with a clock begin with the
     /// first subscription, so that a program receives none between `bind` and its request.
-    is_demanded: bool,
+    pub(crate) is_demanded: bool,
     input: InputState,
     /// No event is emitted until the program has settled.
     pub(crate) is_settling: bool,
@@ -70,28 +70,35 @@ impl EventEmitter {
         }
     }
 
-    /// In a world with a clock, emits the events that are due. Returns the time until the next one,
-    /// and whether any was emitted.
+    /// Returns whether events with a clock have begun.
+    pub(crate) fn may_begin(&self, sockets: &SocketTable) -> bool {
+        self.is_demanded || sockets.any_subscribed()
+    }
+
+    /// In a world with a clock, emits the events that are due, at most `batch`. Returns the time
+    /// until the next one, and whether any was emitted.
     pub(crate) fn emit_due<W: ReplayWorld>(
         &mut self,
         sockets: &mut SocketTable,
         world: &mut W,
         listener: &SeccompListener,
+        batch: u32,
     ) -> ServeResult<W, (Option<Duration>, bool)> {
         self.awaits_due = false;
-        let mut has_emitted = false;
-        let may_begin = self.is_demanded || sockets.any_subscribed();
-        if self.is_settling || self.is_on_demand || !may_begin || !sockets.any_receives_events() {
+        let (mut emitted, mut has_emitted) = (0, false);
+        let is_idle = self.is_settling || self.is_on_demand;
+        if is_idle || !self.may_begin(sockets) || !sockets.any_receives_events() {
             return Ok((None, has_emitted));
         }
         loop {
             match world.next_event().map_err(ServeError::World)? {
                 // Late events wait for the tracee's calls: the tracee must not be late, too.
-                NextEvent::In(Duration::ZERO) if has_emitted && listener.is_ready() => {
+                NextEvent::In(Duration::ZERO) if has_emitted && (emitted >= batch || listener.is_ready()) => {
                     return Ok((Some(Duration::ZERO), has_emitted));
                 }
                 NextEvent::In(Duration::ZERO) => {
                     world.step().map_err(ServeError::World)?;
+                    emitted += 1;
                     has_emitted = true;
                 }
                 NextEvent::In(due) => {

@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub(crate) mod delivery;
 pub(crate) mod emitter;
+pub(crate) mod native;
 pub(crate) mod options;
 pub(crate) mod poll;
 pub(crate) mod proxy;

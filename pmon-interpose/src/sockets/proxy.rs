@@ -1,21 +1,23 @@
 //! A socket of the fake kernel and the descriptor that stands for it in the tracee.
 //!
-//! The tracee's descriptor is one end of a `socketpair`; the supervisor has the other end. All
-//! calls on the descriptor are intercepted, except waiting calls and `close`. While the fake
-//! kernel's socket is readable, a one-byte token lies in the pair, so that the tracee's end is
-//! readable, too. When the tracee closes its last copy, the supervisor's end hangs up.
+//! The tracee's descriptor is a [native socket](crate::sockets::native), or one end of a
+//! `socketpair`, whose other end the supervisor has. All calls on such an end are intercepted,
+//! except waiting calls and `close`. While the fake kernel's socket is readable, a one-byte token
+//! lies in the pair, so that the tracee's end is readable, too. When the tracee closes its last
+//! copy, the supervisor's end hangs up.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use libc::c_int;
-use pmon_fake::{QueuedDatagram, Readiness, Socket};
+use pmon_fake::{MemInfo, QueuedDatagram, Readiness, Socket};
 use rustix::event::PollFlags;
-use rustix::fs::fstat;
+use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
+use crate::sockets::native::socket::NativeSocket;
 use crate::sockets::usage::SocketUsage;
 use crate::sys::is_ready;
 use crate::tracee::fds::{FileId, duplicate_fd, file_id};
@@ -48,12 +50,37 @@ pub(crate) struct SocketProxy {
     pub(crate) file: FileId,
     /// Whether data is transferred through the pair; see [`untracked`](crate::sockets::untracked).
     pub(crate) is_untracked: bool,
-    /// The supervisor's end of the pair.
-    pub(crate) end: OwnedFd,
-    /// Number of tokens in the pair.
-    tokens: u32,
+    pub(crate) channel: Channel,
     /// The task that used the tracee's end last, and its descriptor.
     pub(crate) last_user: (u32, u32),
+}
+
+/// What the tracee's descriptor is connected to.
+pub(crate) enum Channel {
+    /// A pair of sockets.
+    Pair {
+        /// The supervisor's end.
+        end: OwnedFd,
+        /// Number of tokens in the pair.
+        tokens: u32,
+    },
+    /// A socket of the kernel.
+    Native(NativeSocket),
+}
+
+impl Channel {
+    pub(crate) fn native(&self) -> Option<&NativeSocket> {
+        if let Self::Native(native) = self { Some(native) } else { None }
+    }
+
+    pub(crate) fn native_mut(&mut self) -> Option<&mut NativeSocket> {
+        if let Self::Native(native) = self { Some(native) } else { None }
+    }
+
+    /// Returns the supervisor's end of a pair.
+    pub(crate) fn pair_end(&self) -> Option<&OwnedFd> {
+        if let Self::Pair { end, .. } = self { Some(end) } else { None }
+    }
 }
 
 /// Options of a socket that the fake kernel does not implement.
@@ -105,14 +132,27 @@ pub(crate) struct EpollInterest {
 }
 
 impl SocketProxy {
-    /// Returns the proxy and the tracee's end of the pair.
+    /// Returns the proxy of a native socket.
+    pub(crate) fn new_native(
+        socket: Socket,
+        socket_type: u32,
+        nonblocking: bool,
+        native: NativeSocket,
+    ) -> Result<Self, Errno> {
+        let file = file_id(&fstat(&native.fd)?);
+        Ok(Self::over(socket, socket_type, nonblocking, file, Channel::Native(native)))
+    }
+
+    /// Returns the proxy of a pair of sockets, and the tracee's end.
     pub(crate) fn new(socket: Socket, socket_type: u32, nonblocking: bool) -> Result<(Self, OwnedFd), Errno> {
-        let flags = SocketFlags::CLOEXEC;
-        let (end, tracee_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        if nonblocking {
-            rustix::io::ioctl_fionbio(&tracee_end, true)?;
-        }
-        let proxy = Self {
+        let (end, tracee_end) = pair(nonblocking)?;
+        let file = file_id(&fstat(&tracee_end)?);
+        let channel = Channel::Pair { end, tokens: 0 };
+        Ok((Self::over(socket, socket_type, nonblocking, file, channel), tracee_end))
+    }
+
+    fn over(socket: Socket, socket_type: u32, nonblocking: bool, file: FileId, channel: Channel) -> Self {
+        Self {
             socket,
             number: 0,
             received: SocketUsage::default(),
@@ -123,13 +163,25 @@ impl SocketProxy {
             epolls: Vec::new(),
             found_empty: false,
             is_abandoned: false,
-            file: file_id(&fstat(&tracee_end)?),
+            file,
             is_untracked: false,
-            end,
-            tokens: 0,
+            channel,
             last_user: (0, 0),
+        }
+    }
+
+    /// Replaces a native socket by a pair, through which all data goes from now on; returns the
+    /// tracee's end.
+    pub(crate) fn replace_native(&mut self) -> Result<OwnedFd, Errno> {
+        let nonblocking = match &self.channel {
+            Channel::Native(native) => fcntl_getfl(&native.fd)?.contains(OFlags::NONBLOCK),
+            Channel::Pair { .. } => self.nonblocking,
         };
-        Ok((proxy, tracee_end))
+        let (end, tracee_end) = pair(nonblocking)?;
+        self.file = file_id(&fstat(&tracee_end)?);
+        self.channel = Channel::Pair { end, tokens: 0 };
+        self.untrack()?;
+        Ok(tracee_end)
     }
 
     /// Returns what the tracee has done with the socket, and what it has received.
@@ -137,7 +189,7 @@ impl SocketProxy {
         SocketUsage {
             is_bound: self.socket.is_bound(),
             has_subscribed: self.socket.has_subscribed(),
-            drops: self.socket.memory().drops.into(),
+            drops: self.memory().drops.into(),
             ..self.received
         }
     }
@@ -153,6 +205,10 @@ impl SocketProxy {
 
     /// Takes the pending error, and counts it.
     pub(crate) fn take_error(&mut self) -> Option<Errno> {
+        if let Channel::Native(native) = &mut self.channel {
+            // An error of the model is on its way to the real socket.
+            return native.take_error();
+        }
         let error = self.socket.take_error();
         error.into_iter().for_each(|error| self.received.count_error(error));
         error
@@ -172,13 +228,46 @@ impl SocketProxy {
 
     /// Returns whether the tracee reads the socket slowly: the queue is half full.
     pub(crate) fn is_lagging(&self) -> bool {
+        // What the tracee has not received from a native socket limits its flow elsewhere.
+        if self.channel.native().is_some() {
+            return false;
+        }
         let memory = self.socket.memory();
         !self.is_abandoned && self.socket.receives_events() && memory.rmem_alloc > memory.rcvbuf / 2
     }
 
-    /// Returns whether the tracee has closed all copies of its end.
+    /// Returns whether the tracee has closed all copies of its end. Of a native socket, that is
+    /// known only from the last search.
     pub(crate) fn is_closed(&self) -> bool {
-        is_ready(self.end.as_fd(), PollFlags::empty()) == Ok(true)
+        match &self.channel {
+            Channel::Pair { end, .. } => is_ready(end.as_fd(), PollFlags::empty()) == Ok(true),
+            Channel::Native(native) => native.is_closed,
+        }
+    }
+
+    /// Returns the number of datagrams in the tracee's native socket, as far as it is known.
+    pub(crate) fn unread(&self) -> usize {
+        self.channel.native().map_or(0, NativeSocket::unread)
+    }
+
+    /// Returns a socket of this process's network namespace, which is the tracee's, too.
+    pub(crate) fn own_namespace(&self) -> Result<OwnedFd, Errno> {
+        match &self.channel {
+            Channel::Pair { end, .. } => rustix::io::fcntl_dupfd_cloexec(end, 0),
+            Channel::Native(_) => Ok(pair(false)?.0),
+        }
+    }
+
+    /// Returns `SO_MEMINFO`.
+    pub(crate) fn memory(&self) -> MemInfo {
+        let model = self.socket.memory();
+        self.channel.native().map_or(model, |native| native.memory(model))
+    }
+
+    /// Sets the options of the tracee's native socket that the kernel has to know.
+    pub(crate) fn apply_options(&mut self) -> Result<(), Errno> {
+        let Self { channel, socket, options, .. } = self;
+        channel.native_mut().map_or(Ok(()), |native| native.apply_options(socket, options))
     }
 
     /// Wakes waiting calls because of a new datagram.
@@ -186,7 +275,8 @@ impl SocketProxy {
     /// If the pair has a token, `poll` and `select` do not wait. Signals and edge-triggered epoll
     /// sets, also those that contain another set, need a token for each datagram.
     pub(crate) fn wake(&mut self) {
-        if self.tokens == 0 || self.is_async || !self.epolls.is_empty() {
+        let has_tokens = matches!(self.channel, Channel::Pair { tokens: 1.., .. });
+        if !has_tokens || self.is_async || !self.epolls.is_empty() {
             self.notify();
         }
     }
@@ -196,17 +286,20 @@ impl SocketProxy {
         if self.is_untracked {
             return;
         }
-        if self.tokens >= MAX_TOKENS {
+        if let Channel::Pair { tokens: MAX_TOKENS.., .. } = self.channel {
             self.take_tokens();
         }
-        if send(&self.end, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok() {
-            self.tokens += 1;
+        if let Channel::Pair { end, tokens } = &mut self.channel
+            && send(&*end, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok()
+        {
+            *tokens += 1;
         }
     }
 
     /// Makes the tracee's end readable if and only if the fake kernel's socket is.
     pub(crate) fn sync_readiness(&mut self) {
-        match (self.is_ready(), self.tokens) {
+        let Channel::Pair { tokens, .. } = self.channel else { return };
+        match (self.is_ready(), tokens) {
             _ if self.is_untracked => {}
             (true, 0) => self.notify(),
             (false, 1..) => self.take_tokens(),
@@ -216,13 +309,24 @@ impl SocketProxy {
 
     /// Removes all tokens from the pair.
     pub(crate) fn take_tokens(&mut self) {
+        let Channel::Pair { tokens, .. } = &mut self.channel else { return };
         let (task, fd) = self.last_user;
         // If that task has ended or has closed its descriptor, the tokens stay: a process that has
         // another copy may find it readable once without a reason.
         let Ok(tracee_end) = duplicate_fd(task, fd) else { return };
         if fstat(tracee_end.as_fd()).is_ok_and(|stat| file_id(&stat) == self.file) {
             while recv(&tracee_end, &mut [0], RecvFlags::DONTWAIT).is_ok_and(|(len, _)| len > 0) {}
-            self.tokens = 0;
+            *tokens = 0;
         }
     }
+}
+
+/// Returns the supervisor's end and the tracee's end of a new pair.
+fn pair(nonblocking: bool) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    let (end, tracee_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    if nonblocking {
+        rustix::io::ioctl_fionbio(&tracee_end, true)?;
+    }
+    Ok((end, tracee_end))
 }

@@ -10,6 +10,7 @@ use crate::error::InterposeError;
 use crate::seccomp::fd_numbers::ReservedFds;
 use crate::seccomp::filter::NETLINK_CONNECTOR;
 use crate::seccomp::listener::{InterceptedCall, Reply};
+use crate::sockets::native::flow_control::FlowControl;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::send;
 use crate::sockets::usage::{ClosedSockets, SocketSummary};
@@ -28,6 +29,7 @@ pub(crate) struct SocketTable {
     /// The open sockets. An index is valid until [`SocketTable::remove_closed`].
     pub(crate) proxies: Vec<SocketProxy>,
     pub(crate) reserved: ReservedFds,
+    tracee: TraceeProcesses,
     /// Number of sockets that the tracee has opened.
     pub(crate) opened: u64,
     closed: ClosedSockets,
@@ -36,10 +38,11 @@ pub(crate) struct SocketTable {
 }
 
 impl SocketTable {
-    pub(crate) fn new(reserved: ReservedFds) -> Self {
+    pub(crate) fn new(reserved: ReservedFds, tracee: TraceeProcesses) -> Self {
         Self {
             proxies: Vec::new(),
             reserved,
+            tracee,
             opened: 0,
             closed: ClosedSockets::default(),
             has_refused_foreign_abi: false,
@@ -107,6 +110,7 @@ impl SocketTable {
 
     /// Removes the sockets that the tracee has closed.
     pub(crate) fn remove_closed(&mut self) {
+        self.find_closed();
         for proxy in self.proxies.extract_if(.., |proxy| proxy.is_closed()) {
             self.closed.push(proxy.number, proxy.usage());
         }
@@ -117,8 +121,31 @@ impl SocketTable {
         self.closed.summary(self.opened, self.proxies.iter().map(|proxy| (proxy.number, proxy.usage())))
     }
 
-    /// Executes `socket`.
-    pub(crate) fn open(&mut self, kernel: &mut Kernel, call: &mut InterceptedCall<'_>) -> Reply {
+    /// Searches the tracee's descriptors for copies of native sockets: the end of such a socket
+    /// does not hang up, because this process has a copy.
+    fn find_closed(&mut self) {
+        let is_searched =
+            |proxy: &SocketProxy| proxy.channel.native().is_some_and(|native| !native.was_passed);
+        if !self.proxies.iter().any(is_searched) {
+            return;
+        }
+        let open: Vec<FileId> =
+            self.tracee.pids().into_iter().flat_map(open_files).map(|(_, file)| file).collect();
+        for proxy in self.proxies.iter_mut().filter(|proxy| is_searched(proxy)) {
+            let is_closed = !open.contains(&proxy.file);
+            if let Some(native) = proxy.channel.native_mut() {
+                native.is_closed = is_closed;
+            }
+        }
+    }
+
+    /// Executes `socket`. The socket is native if `flow` is given.
+    pub(crate) fn open(
+        &mut self,
+        kernel: &mut Kernel,
+        call: &mut InterceptedCall<'_>,
+        flow: Option<&mut FlowControl>,
+    ) -> Reply {
         let [_, type_and_flags, protocol, ..] = call.args().map(|arg| arg as u32);
         debug_assert_eq!(protocol, NETLINK_CONNECTOR);
         let (socket_type, flags) = (type_and_flags & SOCK_TYPE_MASK, type_and_flags & !SOCK_TYPE_MASK);
@@ -129,7 +156,7 @@ impl SocketTable {
             _ => return Errno::SOCKTNOSUPPORT.into(),
         }
         self.remove_closed();
-        let mut open = || -> Result<(), Errno> {
+        let open = || -> Result<(), Errno> {
             let caller = Caller::of(call.task())?;
             let socket = if caller.has_net_admin {
                 kernel.socket_of(Tgid(caller.tgid))
@@ -137,11 +164,23 @@ impl SocketTable {
                 kernel.unprivileged_socket_of(Tgid(caller.tgid))
             };
             let nonblocking = flags & libc::SOCK_NONBLOCK as u32 != 0;
-            let (mut proxy, tracee_end) = SocketProxy::new(socket, socket_type, nonblocking)?;
-            proxy.number = self.opened;
-            self.proxies.push(proxy);
-            self.opened += 1;
             let close_on_exec = flags & libc::SOCK_CLOEXEC as u32 != 0;
+            let number = self.opened;
+            self.opened += 1;
+            if let Some(flow) = flow {
+                let native = flow.open(nonblocking)?;
+                let installed = self.return_reserved_fd(call, &native.fd, 0, close_on_exec);
+                // Without a copy in the tracee, nothing would ever close the socket.
+                if installed.is_ok() {
+                    let mut proxy = SocketProxy::new_native(socket, socket_type, nonblocking, native)?;
+                    proxy.number = number;
+                    self.proxies.push(proxy);
+                }
+                return installed;
+            }
+            let (mut proxy, tracee_end) = SocketProxy::new(socket, socket_type, nonblocking)?;
+            proxy.number = number;
+            self.proxies.push(proxy);
             self.return_reserved_fd(call, &tracee_end, 0, close_on_exec)
         };
         match open() {
@@ -180,7 +219,7 @@ impl SocketTable {
             _ => to == fd || to > NR_OPEN,
         };
         let index = if is_refused { None } else { self.find(call, fd)? };
-        Ok(match index.map_or(Ok(()), |index| self.proxies[index].untrack()) {
+        Ok(match index.map_or(Ok(()), |index| self.untrack(call, index)) {
             Ok(()) => Reply::Continue,
             Err(error) => error.into(),
         })
@@ -192,7 +231,31 @@ impl SocketTable {
             if self.reserved.contains(fd)
                 && let Some(index) = self.find(call, fd)?
             {
-                self.proxies[index].untrack()?;
+                if let Some(native) = self.proxies[index].channel.native_mut() {
+                    native.was_passed = true;
+                }
+                self.untrack(call, index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prepares a socket for a copy whose number is not reserved. A native socket that has
+    /// subscribed receives there as well; another one becomes a pair, through which a later request
+    /// passes.
+    fn untrack(&mut self, call: &mut InterceptedCall<'_>, index: usize) -> Result<(), Errno> {
+        let proxy = &mut self.proxies[index];
+        if proxy.channel.native().is_none() {
+            return proxy.untrack();
+        }
+        if proxy.socket.receives_events() {
+            return Ok(());
+        }
+        let file = proxy.file;
+        let tracee_end = proxy.replace_native()?;
+        for number in self.reserved.at_least(0) {
+            if call.stat(number).is_ok_and(|stat| file_id(&stat) == file) {
+                call.replace_fd(&tracee_end, number)?;
             }
         }
         Ok(())
@@ -202,7 +265,9 @@ impl SocketTable {
     /// because it received them from another process.
     pub(crate) fn untrack_received(&mut self, tracee: TraceeProcesses) {
         for (fd, file) in tracee.pids().into_iter().flat_map(open_files) {
-            let found = self.proxies.iter_mut().find(|proxy| proxy.file == file && !proxy.is_untracked);
+            let is_tracked =
+                |proxy: &&mut SocketProxy| !proxy.is_untracked && proxy.channel.native().is_none();
+            let found = self.proxies.iter_mut().filter(is_tracked).find(|proxy| proxy.file == file);
             if let (Some(proxy), false) = (found, self.reserved.contains(fd)) {
                 // On an error, the next search tries again.
                 let _ = proxy.untrack();

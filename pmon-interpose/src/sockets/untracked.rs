@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use crate::sockets::proxy::{MAX_DATAGRAM, SocketProxy};
+use crate::sockets::proxy::{Channel, MAX_DATAGRAM, SocketProxy};
 use crate::sys::is_ready;
 
 impl SocketProxy {
@@ -23,37 +23,39 @@ impl SocketProxy {
         self.take_tokens();
         self.is_untracked = true;
         // With the minimum size, the pair is writable only while it holds at most one datagram.
-        set_socket_send_buffer_size(&self.end, 0)
+        self.channel.pair_end().map_or(Ok(()), |end| set_socket_send_buffer_size(end, 0))
     }
 
     /// Returns the supervisor's end and the events to poll it for; `None` if the socket is tracked.
     pub(crate) fn poll_interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         let writable = if self.is_ready() { PollFlags::OUT } else { PollFlags::empty() };
-        self.is_untracked.then(|| (self.end.as_fd(), PollFlags::IN | writable))
+        let end = self.channel.pair_end().filter(|_| self.is_untracked)?;
+        Some((end.as_fd(), PollFlags::IN | writable))
     }
 
     /// Moves datagrams in both directions as far as possible without waiting. Returns whether the
     /// pair has room for more.
     pub(crate) fn pump(&mut self) -> Result<bool, Errno> {
+        let Channel::Pair { end, .. } = &self.channel else { return Ok(false) };
         let mut bytes = vec![0; MAX_DATAGRAM];
         loop {
-            match recv(&self.end, &mut bytes[..], RecvFlags::DONTWAIT) {
+            match recv(end, &mut bytes[..], RecvFlags::DONTWAIT) {
                 // The tracee's call has already returned: an error cannot be reported.
                 Ok((1.., len)) => drop(self.socket.send(&bytes[..len])),
                 Err(Errno::INTR) => {}
                 Ok(_) | Err(_) => break,
             }
         }
-        while is_ready(self.end.as_fd(), PollFlags::OUT)? {
+        while is_ready(end.as_fd(), PollFlags::OUT)? {
             match self.socket.recv(&mut bytes, RecvFlags::empty()) {
                 Ok(datagram) if datagram.len == 0 => {
-                    shutdown(&self.end, Shutdown::Write)?;
+                    shutdown(end, Shutdown::Write)?;
                     return Ok(false);
                 }
                 Ok(datagram) => {
                     self.received.count(&bytes[..datagram.len], datagram.sender);
                     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-                    match send(&self.end, &bytes[..datagram.len], flags) {
+                    match send(end, &bytes[..datagram.len], flags) {
                         // The tracee has closed its end, or the datagram exceeds the pair's buffer.
                         // The kernel's own datagrams fit.
                         Ok(_) | Err(Errno::PIPE | Errno::CONNRESET | Errno::MSGSIZE) => {}

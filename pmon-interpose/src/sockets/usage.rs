@@ -27,13 +27,39 @@ pub struct SocketUsage {
     pub drops: u64,
 }
 
+/// The kind of a received datagram, or of the error of a receiving call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReceivedKind {
+    Event,
+    Acknowledgement,
+    Other,
+    Overrun,
+}
+
+impl ReceivedKind {
+    /// Returns the kind of a datagram of the netlink port `sender`.
+    pub(crate) fn of(datagram: &[u8], sender: u32) -> Self {
+        match Event::decode(datagram, ByteOrder::NATIVE) {
+            Ok(Event { body: EventBody::Ack { .. }, .. }) if sender == 0 => Self::Acknowledgement,
+            Ok(_) if sender == 0 => Self::Event,
+            Ok(_) | Err(_) => Self::Other,
+        }
+    }
+}
+
 impl SocketUsage {
     /// Counts a received datagram of the netlink port `sender`.
     pub(crate) fn count(&mut self, datagram: &[u8], sender: u32) {
-        match Event::decode(datagram, ByteOrder::NATIVE) {
-            Ok(Event { body: EventBody::Ack { .. }, .. }) if sender == 0 => self.acknowledgements += 1,
-            Ok(_) if sender == 0 => self.events += 1,
-            Ok(_) | Err(_) => self.others += 1,
+        self.count_kind(ReceivedKind::of(datagram, sender));
+    }
+
+    /// Counts a received datagram or error.
+    pub(crate) fn count_kind(&mut self, kind: ReceivedKind) {
+        match kind {
+            ReceivedKind::Event => self.events += 1,
+            ReceivedKind::Acknowledgement => self.acknowledgements += 1,
+            ReceivedKind::Other => self.others += 1,
+            ReceivedKind::Overrun => self.overruns += 1,
         }
     }
 

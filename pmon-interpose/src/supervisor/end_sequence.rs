@@ -5,12 +5,17 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::error::InterposeError;
+use crate::sockets::native::activity::Activity;
 use crate::supervisor::run::RunReport;
 use crate::supervisor::{Supervisor, TraceeState};
 use crate::world::ReplayWorld;
 
 /// Number of consecutive observations of a sleeping program after which it counts as waiting.
 const ASLEEP_OBSERVATIONS: u32 = 3;
+
+/// Time after which a program on native sockets that sleeps, but not in a call that waits for files
+/// or signals, counts as waiting.
+const LONG_SLEEP: Duration = Duration::from_secs(1);
 
 /// What happens when the program waits for an event after the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +78,8 @@ pub(super) struct EndSequence<'a> {
     waiting_since: Option<Instant>,
     /// Number of consecutive observations of a sleeping program.
     pub(super) asleep: u32,
+    /// Since when all threads of a program on native sockets sleep.
+    asleep_since: Option<Instant>,
     /// Time of the program's last call, to within 100 ms.
     pub(super) last_call: Instant,
 }
@@ -90,6 +97,7 @@ impl<'a> EndSequence<'a> {
             signal: None,
             waiting_since: None,
             asleep: 0,
+            asleep_since: None,
             last_call: began,
         }
     }
@@ -173,9 +181,25 @@ impl<'a> EndSequence<'a> {
         Ok(())
     }
 
-    fn is_asleep(&mut self, supervisor: &Supervisor) -> bool {
-        self.asleep = if supervisor.tracee.is_asleep() { self.asleep + 1 } else { 0 };
-        self.asleep >= ASLEEP_OBSERVATIONS
+    fn is_asleep(&mut self, supervisor: &mut Supervisor) -> bool {
+        let Some(activity) = supervisor.delivery.activity() else {
+            self.asleep = if supervisor.tracee.is_asleep() { self.asleep + 1 } else { 0 };
+            return self.asleep >= ASLEEP_OBSERVATIONS;
+        };
+        let now = Instant::now();
+        // A program on native sockets that sleeps in another call may still handle the last event.
+        let is_waiting = match activity {
+            Activity::Running => {
+                self.asleep_since = None;
+                false
+            }
+            Activity::Receiving | Activity::Waiting => supervisor.delivery.has_received_all(),
+            Activity::Asleep => false,
+        };
+        self.asleep = if is_waiting { self.asleep + 1 } else { 0 };
+        let is_long =
+            activity != Activity::Running && now - *self.asleep_since.get_or_insert(now) >= LONG_SLEEP;
+        self.asleep >= ASLEEP_OBSERVATIONS || is_long
     }
 
     /// Returns whether a fault script has ended the input of all sockets, and the time-out after

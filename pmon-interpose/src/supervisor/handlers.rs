@@ -14,6 +14,7 @@ use crate::sockets::receive::is_receive;
 use crate::sockets::send::{is_send, send};
 use crate::sockets::{address, options, poll};
 use crate::supervisor::Supervisor;
+use crate::supervisor::observed_view::ObservedView;
 use crate::sys::Notification;
 use crate::world::ReplayWorld;
 
@@ -46,7 +47,8 @@ impl Supervisor {
         match nr {
             libc::SYS_socket => {
                 check_memory_access(call)?;
-                return Ok(delivery.sockets.open(world.kernel(), call));
+                let flow = delivery.flow.as_mut();
+                return Ok(delivery.sockets.open(world.kernel(), call, flow));
             }
             nr if is_wait(nr) => {
                 let reply = poll::before_wait(delivery, world, call)?;
@@ -57,8 +59,11 @@ impl Supervisor {
             }
             libc::SYS_epoll_ctl => return Ok(poll::note_epoll_ctl(delivery, call)?),
             nr if takes_process_id(nr) => {
-                let procfs = procfs.as_ref();
-                return Ok(id_calls::answer(call, world.processes(), *tracee, procfs, pidfds));
+                delivery.observe_native(world)?;
+                let (procfs, view) = (procfs.as_ref(), ObservedView::new(world.processes()));
+                let reply = id_calls::answer(call, &view, *tracee, procfs, pidfds);
+                delivery.note_look(view.was_used());
+                return Ok(reply);
             }
             _ => {}
         }
@@ -71,10 +76,14 @@ impl Supervisor {
         if let Some(tree) = procfs
             && let Some(proc_call) = ProcCall::parse(call, tree)
         {
-            return Ok(match clock {
-                Some(clock) => proc_call.answer(call, &clock.view(world.processes()), tree),
-                None => proc_call.answer(call, world.processes(), tree),
-            });
+            delivery.observe_native(world)?;
+            let view = ObservedView::new(world.processes());
+            let reply = match clock {
+                Some(clock) => proc_call.answer(call, &clock.view(&view), tree),
+                None => proc_call.answer(call, &view, tree),
+            };
+            delivery.note_look(view.was_used());
+            return Ok(reply);
         }
         let Some(index) = delivery.sockets.find(call, args[0] as u32)? else {
             if nr == libc::SYS_sendmsg {
@@ -90,6 +99,7 @@ impl Supervisor {
                 let reply = send(proxy, call).into();
                 delivery.sockets.notify_ready();
                 delivery.must_resume = true;
+                delivery.deliver_native(world)?;
                 reply
             }
             libc::SYS_bind => {
@@ -97,7 +107,11 @@ impl Supervisor {
                 let file = proxy.file;
                 delivery.sockets.remove_closed();
                 match delivery.sockets.index_of(file) {
-                    Some(index) => address::bind(&mut delivery.sockets.proxies[index], call).into(),
+                    Some(index) => {
+                        let reply = address::bind(&mut delivery.sockets.proxies[index], call).into();
+                        delivery.deliver_native(world)?;
+                        reply
+                    }
                     None => Reply::Continue,
                 }
             }
@@ -105,7 +119,12 @@ impl Supervisor {
             libc::SYS_connect => address::connect(proxy, call).into(),
             libc::SYS_getsockname => address::return_address(proxy.socket.name(), call).into(),
             libc::SYS_getpeername => address::return_address(proxy.socket.peer_name(), call).into(),
-            libc::SYS_setsockopt => options::set(proxy, call).into(),
+            libc::SYS_setsockopt => {
+                let result = options::set(proxy, call);
+                proxy.apply_options()?;
+                delivery.deliver_native(world)?;
+                result.into()
+            }
             libc::SYS_getsockopt => options::get(proxy, call).into(),
             libc::SYS_accept4 if args[3] as i32 & !ACCEPT_FLAGS != 0 => Errno::INVAL.into(),
             libc::SYS_listen | libc::SYS_accept | libc::SYS_accept4 | libc::SYS_shutdown => {

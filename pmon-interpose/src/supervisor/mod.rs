@@ -12,11 +12,16 @@ use crate::error::{InterposeError, ServeError, ServeResult};
 use crate::launch::control::{ChildMessage, receive_message};
 use crate::launch::options::{ClockSource, LaunchOptions};
 use crate::launch::pid_layout::pid_max;
+use crate::launch::socket_path::SocketPath;
 use crate::launch::{Launched, launch};
 use crate::processes::pidfd::PidFdTable;
 use crate::procfs::tree::ProcfsTree;
 use crate::seccomp::listener::{Reply, SeccompListener};
 use crate::sockets::delivery::EventDelivery;
+use crate::sockets::native::activity::ActivityObserver;
+use crate::sockets::native::flow_control::FlowControl;
+use crate::sockets::native::self_test::choose_sockets;
+use crate::sockets::native::sys::set_timer_slack;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::table::SocketTable;
 use crate::sockets::usage::SocketSummary;
@@ -25,8 +30,12 @@ use crate::tracee::fds::TaskFds;
 use crate::tracee::processes::{TraceeProcesses, fork_parent};
 use crate::world::{ProcessView, ReplayWorld};
 
+/// Timer slack of this thread in nanoseconds, if it transfers events to native sockets.
+const TIMER_SLACK: u64 = 1_000;
+
 pub(crate) mod end_sequence;
 pub(crate) mod handlers;
+pub(crate) mod observed_view;
 pub(crate) mod run;
 mod settle;
 
@@ -38,6 +47,7 @@ mod settle;
 pub struct Supervisor {
     launched: Launched,
     tracee: TraceeProcesses,
+    socket_path: SocketPath,
     tasks: TaskFds,
     delivery: EventDelivery,
     /// The program's `/proc`; `None` if it is this system's.
@@ -58,6 +68,14 @@ enum TraceeState {
     FirstExited(i32),
     /// All processes have exited. The status is that of the first one.
     AllExited(i32),
+}
+
+/// The result of a wait.
+enum Input {
+    Call(Notification),
+    Message,
+    Signal,
+    Nothing,
 }
 
 /// The result of [`Supervisor::serve`].
@@ -85,7 +103,8 @@ impl Supervisor {
         }
         let taken = processes.pids();
         let pid_max = pid_max(&taken);
-        let mut launched = launch(options, &taken, pid_max)?;
+        let (socket_path, namespace) = choose_sockets(options)?;
+        let mut launched = launch(options, &taken, pid_max, socket_path)?;
         let procfs =
             launched.proc.take().map(|(root, real)| ProcfsTree::new(root, real, pid_max)).transpose()?;
         launched.run()?;
@@ -94,12 +113,20 @@ impl Supervisor {
             ChildMessage::Failed(error) => return Err(error),
             _ => return Err(Errno::PIPE.into()),
         };
-        let sockets = SocketTable::new(launched.reserved.clone());
+        let tracee = TraceeProcesses { init: launched.pid };
+        let sockets = SocketTable::new(launched.reserved.clone(), tracee);
+        let flow = namespace.map(|(namespace, charges)| {
+            // Short waits for the program must end on time. The program keeps the usual slack.
+            set_timer_slack(TIMER_SLACK);
+            let observer = ActivityObserver::new(tracee, launched.reserved.clone());
+            FlowControl::new(namespace, charges, observer)
+        });
         Ok(Self {
-            tracee: TraceeProcesses { init: launched.pid },
+            tracee,
+            socket_path,
             launched,
             tasks: TaskFds::default(),
-            delivery: EventDelivery::new(SeccompListener::new(listener), sockets),
+            delivery: EventDelivery::new(SeccompListener::new(listener), sockets, flow),
             procfs,
             pidfds: PidFdTable::default(),
             clock: (options.clock == ClockSource::World).then(ClockEmulation::default),
@@ -122,58 +149,79 @@ impl Supervisor {
             self.handle(world, notification)?;
             return Ok(Served::Calls);
         }
-        if let Some(clock) = &mut self.clock {
-            let event = world.processes().clocks().unwrap_or_default();
-            clock.expire(&self.delivery.listener, event)?;
+        // A time-out that exceeds the range of the clock is unlimited.
+        let until = Instant::now().checked_add(timeout);
+        loop {
+            if let Some(clock) = &mut self.clock {
+                let event = world.processes().clocks().unwrap_or_default();
+                clock.expire(&self.delivery.listener, event)?;
+            }
+            let due = self.delivery.emit_due(world)?;
+            let refill = self.delivery.pump_native(world)?;
+            if !self.pidfds.is_empty() {
+                self.pidfds.update(world.processes());
+            }
+            self.delivery.pump_untracked(world)?;
+            let is_incomplete = self.delivery.continue_batch(world)?;
+            let now = Instant::now();
+            let left = |at: Instant| at.saturating_duration_since(now);
+            let timeout = if is_incomplete { Some(Duration::ZERO) } else { until.map(left) };
+            let sleep = self.clock.as_ref().and_then(ClockEmulation::next_deadline);
+            let deadline = self.delivery.next_deadline().into_iter().chain(sleep).min();
+            let timeout = [timeout, due, refill, deadline.map(left)];
+            let timeout = timeout.into_iter().flatten().min();
+            match self.await_input(timeout)? {
+                Input::Call(notification) => {
+                    self.handle(world, notification)?;
+                    return Ok(Served::Calls);
+                }
+                Input::Message => return self.receive_message().map_err(ServeError::Interpose),
+                Input::Nothing => self.delivery.expire()?,
+                Input::Signal => return Ok(Served::Nothing),
+            }
+            // Native sockets are refilled much more often than the caller has other work.
+            if refill.is_none() || until.is_some_and(|until| until <= Instant::now()) {
+                return Ok(Served::Nothing);
+            }
         }
-        let due = self.delivery.emit_due(world)?;
-        if !self.pidfds.is_empty() {
-            self.pidfds.update(world.processes());
-        }
-        self.delivery.pump_untracked(world)?;
-        let is_incomplete = self.delivery.continue_batch(world)?;
-        let timeout = if is_incomplete { Duration::ZERO } else { timeout };
-        let sleep = self.clock.as_ref().and_then(ClockEmulation::next_deadline);
-        let deadline = self.delivery.next_deadline().into_iter().chain(sleep).min();
-        let until_deadline = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = [Some(timeout), due, until_deadline].into_iter().flatten().min().unwrap_or_default();
+    }
+
+    /// Waits for a call of the program, or for a message from the new processes.
+    fn await_input(&mut self, timeout: Option<Duration>) -> Result<Input, InterposeError> {
         // A time-out that exceeds the range of `Timespec` is unlimited.
-        let timeout = Timespec::try_from(timeout).ok();
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.delivery.listener.fd.as_fd(), PollFlags::IN),
             PollFd::new(&self.launched.control, PollFlags::IN),
         ];
         let untracked = self.delivery.sockets.proxies.iter().filter_map(SocketProxy::poll_interest);
         fds.extend(untracked.map(|(end, interest)| PollFd::from_borrowed_fd(end, interest)));
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
+        let polled = poll(&mut fds, timeout.as_ref());
+        let [has_call, has_message] = [0, 1].map(|at| !fds[at].revents().is_empty());
+        let has_hung_up = fds[2..].iter().any(|fd| fd.revents().contains(PollFlags::HUP));
+        match polled {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Input::Signal),
             Err(error) => return Err(error.into()),
         }
-        let [has_call, has_message] = [0, 1].map(|at| !fds[at].revents().is_empty());
-        if fds[2..].iter().any(|fd| fd.revents().contains(PollFlags::HUP)) {
+        if has_hung_up {
             self.delivery.sockets.remove_closed();
         }
         if has_call {
             match self.delivery.listener.receive() {
-                Ok(notification) => {
-                    self.handle(world, notification)?;
-                    return Ok(Served::Calls);
-                }
+                Ok(notification) => return Ok(Input::Call(notification)),
                 // The task that made the call has ended, or all tasks have.
                 Err(Errno::NOENT | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        if has_message {
-            return self.receive_message().map_err(ServeError::Interpose);
-        }
-        self.delivery.expire()?;
-        Ok(Served::Nothing)
+        Ok(if has_message { Input::Message } else { Input::Nothing })
     }
 
     /// Handles one call and replies to it.
     fn handle<W: ReplayWorld>(&mut self, world: &mut W, notification: Notification) -> ServeResult<W> {
         self.delivery.remove_calls_of(notification.pid);
+        self.delivery.note_call();
         if let Some(clock) = &mut self.clock {
             clock.begin_call(notification.pid, world.processes().clocks().unwrap_or_default());
         }
@@ -229,6 +277,11 @@ impl Supervisor {
     /// proc connector socket; this was refused.
     pub fn has_foreign_abi(&self) -> bool {
         self.delivery.sockets.has_refused_foreign_abi
+    }
+
+    /// Returns the way by which the program's sockets are provided.
+    pub fn socket_path(&self) -> SocketPath {
+        self.socket_path
     }
 
     /// Sends a signal to the program: to its processes with a proc connector socket and the

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::path::DecInt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use crate::tracee::processes::tgid_of;
+use crate::tracee::processes::{tgid_of, threads_of};
 
 /// Maximum number of `/proc/TID/fd` directories that are kept open.
 const MAX_OPEN_DIRECTORIES: usize = 64;
@@ -87,11 +87,25 @@ pub(crate) fn duplicate_fd(task: u32, fd: u32) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// Returns whether a task's file descriptor has `FD_CLOEXEC`.
+pub(crate) fn is_closed_on_exec(task: u32, fd: u32) -> Result<bool, Errno> {
+    let info = fs::read_to_string(format!("/proc/{task}/fdinfo/{fd}")).map_err(|_closed| Errno::BADF)?;
+    let flags =
+        info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    Ok(flags.is_some_and(|flags| flags & libc::O_CLOEXEC as u32 != 0))
+}
+
 /// Returns the open files of a process, each with its descriptor.
 pub(crate) fn open_files(process: u32) -> impl Iterator<Item = (u32, FileId)> {
-    let fds = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten();
-    fds.filter_map(|fd| {
-        let fd = fd.ok()?;
-        Some((fd.file_name().to_str()?.parse().ok()?, file_id(&stat(fd.path()).ok()?)))
-    })
+    let files = |task: u32| {
+        let fds = fs::read_dir(format!("/proc/{process}/task/{task}/fd")).into_iter().flatten();
+        fds.filter_map(|fd| {
+            let fd = fd.ok()?;
+            Some((fd.file_name().to_str()?.parse().ok()?, file_id(&stat(fd.path()).ok()?)))
+        })
+    };
+    // A main thread that has ended has no files.
+    let tasks = std::iter::once(process).chain(threads_of(process));
+    let found = tasks.map(|task| files(task).collect::<Vec<_>>()).find(|files| !files.is_empty());
+    found.unwrap_or_default().into_iter()
 }

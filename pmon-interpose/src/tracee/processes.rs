@@ -92,7 +92,7 @@ pub(crate) fn fork_parent(process: u32) -> Option<u32> {
     (command(process)? == command(parent)?).then_some(parent)
 }
 
-fn threads_of(process: u32) -> Vec<u32> {
+pub(crate) fn threads_of(process: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten();
     tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
 }

@@ -7,10 +7,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use pmon_fake::{Errno, Kernel};
+use pmon_fake::{Errno, Fault, Kernel};
 use pmon_interpose::{
-    ClockSource, EndPolicy, InterposeError, LaunchOptions, NextEvent, ProcessView, ReplayWorld, RunOptions,
-    RunReport, ServeError, SignalDispositions, SocketSummary, Supervisor,
+    ClockSource, EndPolicy, FallbackReason, InterposeError, LaunchOptions, NextEvent, ProcessView,
+    ReplayWorld, RunOptions, RunReport, ServeError, SignalDispositions, SocketPath, SocketRequest,
+    SocketSummary, Supervisor,
 };
 use pmon_record::{Signals, WakeReason, startup};
 use pmon_replay::{CaptureWorld, ReplayError};
@@ -23,7 +24,7 @@ use super::Playback;
 use super::expected_output::{Comparison, ExpectedOutput};
 use super::report::{JsonStream, ProgramRun};
 use super::warnings::{Replayed, Warning, WarningCode, print_warnings, socket_warnings};
-use crate::args::{AtEndArg, ProcArg, SpeedArg};
+use crate::args::{AtEndArg, ProcArg, SocketsArg, SpeedArg};
 use crate::child::{CANNOT_RUN, NOT_FOUND};
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
@@ -64,6 +65,8 @@ impl Playback<'_> {
         if args.has_capture_clock()? {
             launch.clock = ClockSource::World;
         }
+        launch.sockets = args.sockets.into();
+        launch.native_obstacle = self.native_obstacle();
         let startup::StartSignals { ignored, blocked } = startup::signals();
         // These signals end the program after the last event, even if a script has put pmon into
         // the background.
@@ -100,13 +103,14 @@ impl Playback<'_> {
             Err(ServeError::Interpose(error)) => return Err(refused(&name, error)),
         };
         let sockets = running.sockets();
+        let path = running.socket_path();
         let mut warnings = socket_warnings(&name, &sockets, running.has_foreign_abi());
         drop(running);
         self.bar.finish_and_clear();
         let is_over = matches!(world.live.next_event(), Ok(NextEvent::Never));
         let is_limit_reached = ending.is_limit_reached;
         let replayed = Replayed { is_limit_reached, ..Replayed::on(world.live.kernel(), is_over) };
-        report_end(&name, &ending, &sockets, &replayed);
+        report_end(&name, &ending, (&sockets, path), &replayed);
         report_incomplete(world.live.incomplete());
         // Explaining why nothing matched reads the capture again, with the memory that this frees.
         drop(world);
@@ -155,6 +159,20 @@ impl Playback<'_> {
         Ok(code)
     }
 
+    /// Returns the option or fault that rules out native sockets.
+    fn native_obstacle(&self) -> Option<FallbackReason> {
+        let needs_emulation = |fault: &Fault| {
+            matches!(fault, Fault::Eintr(_) | Fault::Eagain(_) | Fault::Truncate(_) | Fault::End)
+        };
+        match self.args.at_end {
+            AtEndArg::Eof => Some(FallbackReason::EndOfFile),
+            _ if self.script.rules().iter().any(|rule| needs_emulation(&rule.fault)) => {
+                Some(FallbackReason::FaultScript)
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the exit code for the end of a program.
     fn program_exit_code(&self, ending: &RunReport) -> u8 {
         if ending.status == 0 { self.exit_code() } else { ending.exit_code() }
@@ -162,7 +180,12 @@ impl Playback<'_> {
 }
 
 /// Reports how the program ended.
-fn report_end(name: &str, ending: &RunReport, sockets: &SocketSummary, replayed: &Replayed) {
+fn report_end(
+    name: &str,
+    ending: &RunReport,
+    (sockets, path): (&SocketSummary, SocketPath),
+    replayed: &Replayed,
+) {
     let happened = terminal::counted(replayed.events, "event");
     let how = match (ending.status & 0x7F, ending.signal) {
         (0, _) => format!("ended with {}", ending.exit_code()),
@@ -179,7 +202,13 @@ fn report_end(name: &str, ending: &RunReport, sockets: &SocketSummary, replayed:
     }
     match sockets.opened {
         0 => terminal::eprintln(format_args!("pmon: {name} {how}")),
-        _ => terminal::eprintln(format_args!("pmon: replayed {happened} to {name}, which {how}")),
+        _ => {
+            let sockets = match path {
+                SocketPath::Native => "on native sockets".to_owned(),
+                SocketPath::Seccomp { why } => format!("on emulated sockets ({why})"),
+            };
+            terminal::eprintln(format_args!("pmon: replayed {happened} to {name} {sockets}, which {how}"));
+        }
     }
 }
 
@@ -296,6 +325,16 @@ fn refused(name: &str, error: InterposeError) -> Failure {
                 "{error}. A program that reads from a given socket does not need this: use pmon replay --socket PATH"
             ),
         ),
+    }
+}
+
+impl From<SocketsArg> for SocketRequest {
+    fn from(sockets: SocketsArg) -> Self {
+        match sockets {
+            SocketsArg::Auto => Self::Auto,
+            SocketsArg::Native => Self::Native,
+            SocketsArg::Seccomp => Self::Seccomp,
+        }
     }
 }
 

@@ -5,6 +5,10 @@
 #include "client.h"
 #include <sys/time.h>
 
+/* ERESTARTSYS: if a signal interrupts recvmmsg after some datagrams, Linux makes this internal error
+ * the socket's error, which the next call returns. */
+enum { INTERRUPTED_BEFORE = 512 };
+
 static volatile sig_atomic_t ticks;
 
 static void tick(int signal) { ticks += signal != 0; }
@@ -26,6 +30,7 @@ int main(int argc, char **argv) {
             messages[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
         }
         int count = recvmmsg(fd, messages, 16, 0, NULL);
+        if (count < 0 && errno == INTERRUPTED_BEFORE) continue;
         if (count <= 0) print_received(NULL, count);
         for (int i = 0; i < count; i++) print_event(rooms[i], messages[i].msg_len);
     }

@@ -185,14 +185,17 @@ fn value(proxy: &mut SocketProxy, option: c_int, room: usize) -> Result<Vec<u8>,
         }
         libc::SO_BINDTODEVICE => return Ok(Vec::new()),
         libc::SO_MEMINFO => {
-            let memory = socket.memory();
-            let words = [memory.rmem_alloc, memory.rcvbuf, 0, socket.sndbuf(), 0, 0, 0, 0, memory.drops];
+            let sndbuf = socket.sndbuf();
+            let memory = proxy.memory();
+            let words = [memory.rmem_alloc, memory.rcvbuf, 0, sndbuf, 0, 0, 0, 0, memory.drops];
             return Ok(words.into_iter().flat_map(u32::to_ne_bytes).collect());
         }
         libc::SO_COOKIE if room < 8 => return Err(Errno::INVAL),
         libc::SO_COOKIE => return Ok(proxy.file.1.to_ne_bytes().to_vec()),
         libc::SO_NETNS_COOKIE if room != 8 => return Err(Errno::INVAL),
-        libc::SO_NETNS_COOKIE => return Ok(sys::netns_cookie(proxy.end.as_fd())?.to_ne_bytes().to_vec()),
+        libc::SO_NETNS_COOKIE => {
+            return Ok(sys::netns_cookie(proxy.own_namespace()?.as_fd())?.to_ne_bytes().to_vec());
+        }
         libc::SO_ACCEPTCONN | libc::SO_REUSEPORT | libc::SO_ZEROCOPY => 0,
         libc::SO_BSDCOMPAT | libc::SO_RESERVE_MEM => 0,
         libc::SO_PEERGROUPS | libc::SO_PEERPIDFD => return Err(Errno::NODATA),

@@ -1,0 +1,71 @@
+//! The ways by which the tracee's proc connector sockets are provided.
+
+use rustix::io::Errno;
+use thiserror::Error;
+
+/// The requested way to provide proc connector sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SocketRequest {
+    /// Native sockets, or emulated ones if this system or the run rules out native ones.
+    #[default]
+    Auto,
+    /// Native sockets, or an error.
+    Native,
+    /// Emulated sockets.
+    Seccomp,
+}
+
+/// The way by which a program's proc connector sockets are provided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketPath {
+    /// The program receives from netlink sockets of the kernel. Receiving and waiting calls are not
+    /// intercepted.
+    Native,
+    /// All calls on the sockets are intercepted and emulated (`seccomp_unotify(2)`).
+    Seccomp {
+        /// The reason why the sockets are not native.
+        why: FallbackReason,
+    },
+}
+
+/// The reason why sockets are emulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FallbackReason {
+    /// It was requested.
+    #[error("as requested")]
+    Requested,
+    /// A fault script interrupts receiving calls, truncates datagrams, or ends the input, which a
+    /// native socket does not do.
+    #[error("the fault script interrupts, truncates or ends receiving calls")]
+    FaultScript,
+    /// The program's receiving calls return 0 at the end, which those of a native socket never do.
+    #[error("--at-end eof")]
+    EndOfFile,
+    /// The program's clocks are those of the events: pmon has to see each wait.
+    #[error("--clock capture")]
+    Clock,
+    /// This system does not support native sockets.
+    #[error("{step}: {errno}")]
+    Unsupported {
+        /// The step that failed.
+        step: NativeStep,
+        /// The error of the system call; `EPROTO` if the socket has received something unexpected.
+        errno: Errno,
+    },
+}
+
+/// A step of the preparation of native sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NativeStep {
+    /// Creates the network namespace in which events are sent.
+    #[error("cannot create a network namespace")]
+    Namespace,
+    /// Lets the kernel repeat an event.
+    #[error("cannot send events as the kernel")]
+    Broadcast,
+    /// Lets the kernel report an overrun.
+    #[error("cannot cause overruns")]
+    Overrun,
+}

@@ -1,0 +1,240 @@
+//! A native socket of the tracee: what has been sent to it, and what the tracee has received.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
+
+use pmon_fake::{MemInfo, QueuedDatagram, Socket};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_error;
+
+use crate::sockets::native::frame::unwrapping_filter;
+use crate::sockets::native::namespace::{BoundSocket, NetlinkNamespace};
+use crate::sockets::native::overrun::{OverrunNotifications, force_overrun, set_rcvbuf};
+use crate::sockets::native::self_test::Charges;
+use crate::sockets::native::sys::{attach_filter, receive_memory, set_option};
+use crate::sockets::proxy::ProxyOptions;
+use crate::sockets::usage::{ReceivedKind, SocketUsage};
+use crate::sys::is_ready;
+
+/// Maximum bytes of a datagram whose charge is that of an event.
+pub(crate) const SHORT: usize = 200;
+
+/// This process's copy of a native socket.
+pub(crate) struct NativeSocket {
+    pub(crate) fd: OwnedFd,
+    /// The port in the private namespace, not that of the model.
+    pub(crate) port: u32,
+    /// Identifies the socket in frames.
+    pub(crate) tag: u32,
+    charges: Charges,
+    /// Each datagram or error that was sent and that the tracee has not received, with the position
+    /// of the world.
+    in_flight: VecDeque<(u64, ReceivedKind)>,
+    /// Whether the only thing in flight is a long datagram, whose charge is unknown, or an error.
+    kind_in_flight: InFlight,
+    /// Number of drops that the kernel had counted at the last [`NativeSocket::note_drops`].
+    drops: u32,
+    /// Whether an overrun of the kernel's own is pending.
+    has_overrun: bool,
+    notifications: Option<OverrunNotifications>,
+    /// Number of overruns that were forced: the kernel counts a drop for each.
+    forced_overruns: u32,
+    /// The options that the real socket has.
+    options: RealOptions,
+    /// Size of the receive buffer before the charge of notifications.
+    rcvbuf: u32,
+    /// Whether a copy was passed to another process: the tracee may have it in a queue.
+    pub(crate) was_passed: bool,
+    /// Whether a search has found no copy in the tracee.
+    pub(crate) is_closed: bool,
+}
+
+/// What is in flight.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InFlight {
+    Short,
+    Long,
+    Error,
+}
+
+/// Options of the model that the kernel has to know.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct RealOptions {
+    pktinfo: bool,
+    passcred: bool,
+    no_enobufs: bool,
+    rcvtimeo: Option<Duration>,
+}
+
+impl NativeSocket {
+    pub(crate) fn open(
+        namespace: &mut NetlinkNamespace,
+        charges: Charges,
+        nonblocking: bool,
+    ) -> Result<Self, Errno> {
+        let BoundSocket { fd, port, tag } = namespace.open_bound()?;
+        attach_filter(fd.as_fd(), &unwrapping_filter(tag))?;
+        rustix::io::ioctl_fionbio(&fd, nonblocking)?;
+        let rcvbuf = receive_memory(fd.as_fd())?.rcvbuf;
+        Ok(Self {
+            fd,
+            port,
+            tag,
+            charges,
+            in_flight: VecDeque::new(),
+            kind_in_flight: InFlight::Short,
+            drops: 0,
+            has_overrun: false,
+            notifications: None,
+            forced_overruns: 0,
+            options: RealOptions::default(),
+            rcvbuf,
+            was_passed: false,
+            is_closed: false,
+        })
+    }
+
+    /// Notes that a datagram was sent.
+    pub(crate) fn note_sent(&mut self, position: u64, datagram: &QueuedDatagram) {
+        let bytes = datagram.bytes();
+        self.kind_in_flight = if bytes.len() <= SHORT { InFlight::Short } else { InFlight::Long };
+        self.in_flight.push_back((position, ReceivedKind::of(bytes, datagram.sender())));
+    }
+
+    /// Notes what the kernel has dropped, in a world with a clock.
+    pub(crate) fn note_drops(&mut self) -> Result<(), Errno> {
+        let drops = receive_memory(self.fd.as_fd())?.drops;
+        let dropped = drops.wrapping_sub(std::mem::replace(&mut self.drops, drops)) as usize;
+        // The last datagrams are dropped. A forced overrun has dropped one of its own.
+        self.in_flight.truncate(self.in_flight.len().saturating_sub(dropped));
+        self.has_overrun |= dropped > 0 && self.has_error()?;
+        Ok(())
+    }
+
+    /// Returns whether a datagram of `len` bytes can be sent now: a long one travels alone.
+    pub(crate) fn can_send(&self, len: usize) -> bool {
+        self.in_flight.is_empty() || (self.kind_in_flight == InFlight::Short && len <= SHORT)
+    }
+
+    /// Returns the number of datagrams and errors that the tracee had not received at the last
+    /// [`NativeSocket::observe`].
+    pub(crate) fn unread(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Finds out what the tracee has received. Returns the position of the last datagram or error
+    /// that it has received since the last call. Counts in `usage` what it has received.
+    pub(crate) fn observe(&mut self, usage: &mut SocketUsage) -> Result<Option<u64>, Errno> {
+        if self.has_overrun && !self.has_error()? {
+            self.has_overrun = false;
+            usage.count_kind(ReceivedKind::Overrun);
+        }
+        if self.in_flight.is_empty() {
+            return Ok(None);
+        }
+        let unread = match self.kind_in_flight {
+            InFlight::Error => usize::from(self.has_error()?),
+            InFlight::Long => usize::from(self.unread_bytes()? > 0),
+            InFlight::Short => self.unread_bytes()?.div_ceil(self.charges.datagram) as usize,
+        };
+        let received = self.in_flight.len().saturating_sub(unread);
+        let received = self.in_flight.drain(..received);
+        Ok(received.inspect(|&(_, kind)| usage.count_kind(kind)).last().map(|(position, _)| position))
+    }
+
+    fn has_error(&self) -> Result<bool, Errno> {
+        is_ready(self.fd.as_fd(), PollFlags::empty())
+    }
+
+    fn unread_bytes(&self) -> Result<u32, Errno> {
+        let notifications = if self.notifications.is_some() { self.charges.notifications } else { 0 };
+        Ok(receive_memory(self.fd.as_fd())?.rmem_alloc.saturating_sub(notifications))
+    }
+
+    /// Lets the tracee's next call fail with `ENOBUFS`.
+    pub(crate) fn overrun(&mut self, namespace: &NetlinkNamespace, position: u64) -> Result<(), Errno> {
+        force_overrun(namespace, self.fd.as_fd(), self.tag, &mut self.notifications)?;
+        self.forced_overruns = self.forced_overruns.wrapping_add(1);
+        self.drops = self.drops.wrapping_add(1);
+        self.apply_rcvbuf()?;
+        // In a world with a clock, other datagrams may be in flight.
+        if self.in_flight.is_empty() {
+            self.kind_in_flight = InFlight::Error;
+            self.in_flight.push_back((position, ReceivedKind::Overrun));
+        } else {
+            self.has_overrun = true;
+        }
+        Ok(())
+    }
+
+    /// Sets the size of the receive buffer, as the tracee sees it.
+    pub(crate) fn set_rcvbuf(&mut self, bytes: u32) -> Result<(), Errno> {
+        if self.rcvbuf == bytes {
+            return Ok(());
+        }
+        self.rcvbuf = bytes;
+        self.apply_rcvbuf()
+    }
+
+    fn apply_rcvbuf(&self) -> Result<(), Errno> {
+        let notifications = if self.notifications.is_some() { self.charges.notifications } else { 0 };
+        set_rcvbuf(self.fd.as_fd(), self.rcvbuf.saturating_add(notifications))
+    }
+
+    /// Returns the number of short datagrams that the receive buffer holds.
+    pub(crate) fn capacity(&self) -> usize {
+        (self.rcvbuf / self.charges.datagram) as usize
+    }
+
+    /// Sets the options that the tracee has changed.
+    pub(crate) fn apply_options(&mut self, model: &Socket, options: &ProxyOptions) -> Result<(), Errno> {
+        let wanted = RealOptions {
+            pktinfo: options.pktinfo,
+            passcred: options.passcred,
+            no_enobufs: model.no_enobufs(),
+            rcvtimeo: options.rcvtimeo,
+        };
+        let before = std::mem::replace(&mut self.options, wanted);
+        let set = |level, option, on: bool| set_option(self.fd.as_fd(), level, option, &i32::from(on));
+        if wanted.pktinfo != before.pktinfo {
+            set(libc::SOL_NETLINK, libc::NETLINK_PKTINFO, wanted.pktinfo)?;
+        }
+        if wanted.no_enobufs != before.no_enobufs {
+            set(libc::SOL_NETLINK, libc::NETLINK_NO_ENOBUFS, wanted.no_enobufs)?;
+        }
+        if wanted.passcred != before.passcred {
+            set(libc::SOL_SOCKET, libc::SO_PASSCRED, wanted.passcred)?;
+        }
+        if wanted.rcvtimeo != before.rcvtimeo {
+            let timeout = match wanted.rcvtimeo {
+                None => libc::timeval { tv_sec: 0, tv_usec: 0 },
+                // A negative time-out expires at once.
+                Some(Duration::ZERO) => libc::timeval { tv_sec: -1, tv_usec: 0 },
+                Some(time) => libc::timeval {
+                    tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+                    tv_usec: time.subsec_micros().into(),
+                },
+            };
+            set_option(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, &timeout)?;
+        }
+        Ok(())
+    }
+
+    /// Returns `SO_MEMINFO`: what the model counts, and what the real socket holds and has dropped.
+    pub(crate) fn memory(&self, model: MemInfo) -> MemInfo {
+        let Ok(real) = receive_memory(self.fd.as_fd()) else { return model };
+        let notifications = if self.notifications.is_some() { self.charges.notifications } else { 0 };
+        MemInfo {
+            rmem_alloc: model.rmem_alloc + real.rmem_alloc.saturating_sub(notifications),
+            drops: model.drops.wrapping_add(real.drops.wrapping_sub(self.forced_overruns)),
+            ..model
+        }
+    }
+
+    /// Returns and clears the real socket's error.
+    pub(crate) fn take_error(&self) -> Option<Errno> {
+        socket_error(&self.fd).ok().and_then(Result::err)
+    }
+}
