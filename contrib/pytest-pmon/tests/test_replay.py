@@ -62,7 +62,12 @@ def test_a_program_killed_by_a_signal_is_a_problem(pmon, capture):
 
 def test_the_limit_ends_a_program_that_never_waits(pmon, capture, consumer):
     run = pmon.replay(capture, [consumer, "spin"], limit=0.5, timeout="100ms")
-    assert not run.ok and run.ended == "interrupted"
+    assert not run.ok and run.ended == "limit"
+
+
+def test_a_program_may_settle_before_the_first_event(pmon, capture, consumer):
+    run = pmon.replay(capture, [consumer], tree=4893, settle=True)
+    assert run.check().report["settled"] is True
 
 
 def test_a_fault_script_may_be_a_text(pmon, capture, consumer):

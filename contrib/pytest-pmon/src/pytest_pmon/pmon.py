@@ -17,8 +17,8 @@ PathLike = Union[str, "os.PathLike[str]"]
 #: A duration: a number of seconds, or a text such as "10ms".
 Duration = Union[int, float, str]
 
-#: Maximum duration of a replay in seconds, unless a test chooses another.
-DEFAULT_LIMIT = 60.0
+#: Maximum duration of a replay, unless a test chooses another.
+DEFAULT_LIMIT = "60s"
 
 
 class PmonError(AssertionError):
@@ -45,8 +45,9 @@ class Pmon:
         seed: int = 0,
         at_end: Optional[str] = None,
         timeout: Optional[Duration] = None,
-        limit: float = DEFAULT_LIMIT,
+        limit: Duration = DEFAULT_LIMIT,
         clock: Optional[str] = None,
+        settle: bool = False,
         kind: Union[str, Iterable[str], None] = None,
         pid: Union[int, Iterable[int], None] = None,
         tree: Optional[int] = None,
@@ -60,7 +61,7 @@ class Pmon:
 
         `faults` are values of this package or the text of a fault script. `kind`, `pid`, `tree` and
         `comm` select events: the others never happen. The program ends after the last event as
-        `at_end` says ("signal", "eof" or "silence"), and in any case after `limit` seconds. `options` are
+        `at_end` says ("signal", "eof" or "silence"), and in any case after `limit`. `options` are
         further options of `pmon replay`. `env` is added to the environment.
         """
         __tracebackhide__ = True
@@ -69,6 +70,7 @@ class Pmon:
         number = next(self._number)
         report = self._directory / f"report-{number}.json"
         arguments = ["replay", os.fspath(capture), "--report", str(report), "--seed", str(seed)]
+        arguments += ["--limit", _duration(limit), *(["--settle"] if settle else [])]
         script = fault_script.script(faults)
         if script:
             path = self._directory / f"faults-{number}.toml"
@@ -88,7 +90,7 @@ class Pmon:
         arguments += [os.fspath(option) for option in options]
         arguments += ["--", *map(os.fspath, program)]
         command = [self.path, *arguments]
-        exit_code, stdout, stderr = _execute(command, stdin, cwd, env, limit)
+        exit_code, stdout, stderr = _execute(command, stdin, cwd, env)
         # pmon writes the report at the end of the run. Without one, there was no run.
         text = report.read_text(encoding="utf-8") if report.exists() else ""
         if not text:
@@ -133,7 +135,7 @@ class Pmon:
     def _succeed(self, arguments: List[str]) -> str:
         __tracebackhide__ = True
         command = [self.path, *arguments]
-        exit_code, stdout, stderr = _execute(command, b"", None, None, None)
+        exit_code, stdout, stderr = _execute(command, b"", None, None)
         if exit_code != 0:
             raise PmonError(_failure(command, exit_code, stderr))
         return stdout
@@ -144,12 +146,8 @@ def _execute(
     stdin: Union[str, bytes],
     cwd: Optional[PathLike],
     env: Optional[Mapping[str, str]],
-    limit: Optional[float],
 ) -> Tuple[int, str, str]:
-    """Run a command; return the exit code and the decoded output.
-
-    After `limit` seconds, pmon gets SIGTERM, which it passes to the program.
-    """
+    """Run a command; return the exit code and the decoded output."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -158,13 +156,8 @@ def _execute(
         cwd=cwd,
         env={**os.environ, "NO_COLOR": "1", **(env or {})},
     )
-    input_bytes = stdin.encode() if isinstance(stdin, str) else stdin
     try:
-        try:
-            stdout, stderr = process.communicate(input_bytes, timeout=limit)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            stdout, stderr = process.communicate()
+        stdout, stderr = process.communicate(stdin.encode() if isinstance(stdin, str) else stdin)
     except BaseException:
         # For example Ctrl-C. When pmon ends, the program is killed.
         process.kill()

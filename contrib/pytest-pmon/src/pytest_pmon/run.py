@@ -111,8 +111,10 @@ class Run:
         problems = [warning.message for warning in self.warnings]
         if self.report["damaged"]:
             problems.append("the capture is damaged; only its intact part was replayed")
-        if self.ended == "interrupted":
-            problems.append("the program did not end by itself: the limit was reached, or pmon was interrupted")
+        if self.ended == "limit":
+            problems.append("the program had not ended when the limit was reached")
+        elif self.ended == "interrupted":
+            problems.append("the run was interrupted")
         number = self.report["signal"]
         is_interrupted = self.ended == "at_end" and self.report["sent_signal"] == signal.SIGINT
         if expected is not None:
