@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{c_int, c_void, socklen_t};
@@ -39,18 +40,20 @@ impl HelperProcess {
     /// Only the calling thread is copied. Another thread may have held a lock, such as the
     /// allocator's: `child` must not allocate and must call only the kernel.
     pub(super) fn spawn(end: BorrowedFd<'_>, child: &dyn Fn()) -> Result<Self, Errno> {
+        match Self::spawn_by(clone3, end, child) {
+            // Valgrind does not know the call, and some seccomp filters pretend that.
+            Err(Errno::NOSYS) => with_blocked_signals(|| Self::spawn_by(clone, end, child)),
+            helper => helper,
+        }
+    }
+
+    fn spawn_by(
+        fork: fn(&mut c_int) -> Result<i64, Errno>,
+        end: BorrowedFd<'_>,
+        child: &dyn Fn(),
+    ) -> Result<Self, Errno> {
         let mut pidfd: c_int = -1;
-        // SAFETY: a plain C struct of integers, for which all zeros is valid.
-        let mut args: libc::clone_args = unsafe { zeroed() };
-        // Without CLEAR_SIGHAND, the child would run this process's signal handlers.
-        args.flags = (libc::CLONE_PIDFD | libc::CLONE_NEWUSER | libc::CLONE_NEWNET) as u64 | CLEAR_SIGHAND;
-        args.pidfd = (&raw mut pidfd) as u64;
-        // SAFETY: without CLONE_VM the child has its own memory, and without a new stack it
-        // continues on its copy of this one. The caller guarantees what `child` does; the child
-        // never returns.
-        let pid = check(unsafe {
-            libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
-        })?;
+        let pid = fork(&mut pidfd)?;
         if pid == 0 {
             let end = end.as_raw_fd() as u32;
             let ranges = [end.checked_sub(1).map(|last| (0, last)), Some((end + 1, u32::MAX))];
@@ -64,6 +67,45 @@ impl HelperProcess {
         // SAFETY: the kernel has just created the descriptor, and nothing else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(pidfd) }))
     }
+}
+
+/// Namespaces of the helper.
+const NAMESPACES: c_int = libc::CLONE_NEWUSER | libc::CLONE_NEWNET;
+
+/// Forks a child in new namespaces, without an exit signal; returns 0 in the child.
+fn clone3(pidfd: &mut c_int) -> Result<i64, Errno> {
+    // SAFETY: a plain C struct of integers, for which all zeros is valid.
+    let mut args: libc::clone_args = unsafe { zeroed() };
+    // Without CLEAR_SIGHAND, the child would run this process's signal handlers.
+    args.flags = (libc::CLONE_PIDFD | NAMESPACES) as u64 | CLEAR_SIGHAND;
+    args.pidfd = (&raw mut *pidfd) as u64;
+    // SAFETY: without CLONE_VM the child has its own memory, and without a new stack it continues
+    // on its copy of this one. The only caller restricts what the child does.
+    check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) })
+}
+
+/// As [`clone3`], by an older call. The child keeps the signal handlers.
+fn clone(pidfd: &mut c_int) -> Result<i64, Errno> {
+    const NULL: *mut c_void = ptr::null_mut();
+    let flags = libc::c_long::from(libc::CLONE_PIDFD | NAMESPACES);
+    // SAFETY: as above. The flags use only the first three arguments, which have the same order on
+    // all architectures but s390.
+    check(unsafe { libc::syscall(libc::SYS_clone, flags, NULL, &raw mut *pidfd, NULL, NULL) })
+}
+
+/// Runs `act` with all signals of this thread blocked. A child that `act` forks keeps them blocked.
+fn with_blocked_signals<R>(act: impl FnOnce() -> R) -> R {
+    // SAFETY: plain C structs of integers, for which all zeros is valid.
+    let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { (zeroed(), zeroed()) };
+    // SAFETY: the sets live until the calls return.
+    unsafe {
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+    }
+    let result = act();
+    // SAFETY: the set was filled in by the call above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    result
 }
 
 /// Ends the helper.
@@ -194,5 +236,33 @@ impl MessageQueue {
         // returns.
         check(unsafe { libc::syscall(libc::SYS_mq_notify, self.0.as_raw_fd(), &raw const event) })?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn a_helper_forked_by_either_call_runs_and_is_not_a_child_that_wait_reports() {
+        for fork in [clone3, clone] {
+            let (this, end) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+            let child = || {
+                let _ = send(&end, b"hello", SendFlags::NOSIGNAL);
+            };
+            let helper = match with_blocked_signals(|| HelperProcess::spawn_by(fork, end.as_fd(), &child)) {
+                Ok(helper) => helper,
+                Err(error) => return pmon_testkit::guard::skip(&format!("no user namespace: {error}")),
+            };
+            let mut received = [0; 8];
+            assert_eq!(recv(&this, &mut received[..], RecvFlags::empty()).unwrap().0, 5);
+            drop(helper);
+            // SAFETY: the call takes integers, and a null pointer.
+            let waited = check(unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG) });
+            assert_eq!(waited, Err(Errno::CHILD));
+        }
     }
 }
