@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use pmon_analysis::Filter;
 use pmon_core::capture::{
-    Details, DetailsSubject, Encoder, Header, Meta, MissReason, Reader, Record, RecordedDatagram, Snapshot,
-    SnapshotReason,
+    ClockAnchor, Details, DetailsSubject, Encoder, Header, Meta, MissReason, Reader, Record,
+    RecordedDatagram, Snapshot, SnapshotReason,
 };
 use pmon_core::wire::{ByteOrder, Event, EventBody, EventKind};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_fake::{RecvFlags, Socket};
-use pmon_interpose::{NextEvent, ProcEntry, ReplayWorld};
+use pmon_interpose::{ClockTimes, NextEvent, ProcEntry, ReplayWorld};
 use pmon_replay::synth::{Synth, SynthOptions};
 use pmon_replay::{CaptureWorld, Replay, ReplayError, Speed};
 
@@ -225,6 +225,42 @@ fn every_exec_of_a_capture_finds_its_command_line() {
     assert!(found > 50 && found as usize == expected.len(), "{found} of {}", expected.len());
     let uptime = world.processes().uptime().unwrap();
     assert!(uptime > Duration::from_nanos(world.meta().start.boot_ns));
+}
+
+#[test]
+fn clocks_are_those_at_the_last_received_event() {
+    let ms = Duration::from_millis;
+    let clock = |mono: u64, boot: u64, real: i64| {
+        let mono = MonoNs(mono * 1_000_000);
+        Record::Clock(ClockAnchor { mono, boot_ns: boot * 1_000_000, real_ns: real * 1_000_000 })
+    };
+    // Between the second and the third event, the machine sleeps and the wall clock is set.
+    let records = [clock(1, 11, 101), fork(2, 1, 11), fork(3, 1, 12), clock(4, 54, 1_004), fork(6, 1, 13)];
+    let bytes = capture(&records);
+    let mut world = world(&bytes);
+    let times = |monotonic, boottime, realtime| {
+        let [monotonic, boottime, realtime] = [monotonic, boottime, realtime].map(ms);
+        Some(ClockTimes { monotonic, boottime, realtime })
+    };
+    let _socket = listener(&mut world);
+    for (step, expected) in
+        [times(2, 12, 102), times(3, 13, 103), times(6, 56, 1_006)].into_iter().enumerate()
+    {
+        let before = world.processes().clocks();
+        world.step().unwrap();
+        assert_eq!(world.processes().clocks(), before, "event {step} is not received yet");
+        world.mark_received(world.position());
+        assert_eq!(world.processes().clocks(), expected, "event {step}");
+    }
+}
+
+#[test]
+fn the_clocks_of_a_capture_without_clock_readings_are_unknown() {
+    let bytes = capture(&[fork(2, 1, 11)]);
+    let mut world = world(&bytes);
+    world.step().unwrap();
+    world.mark_received(world.position());
+    assert_eq!(world.processes().clocks(), None);
 }
 
 #[test]

@@ -243,3 +243,40 @@ pub(super) fn relative_timeout(call: &InterceptedCall<'_>) -> Option<Duration> {
     };
     timeout.filter(|timeout| !timeout.is_zero())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> ClockTimes {
+        ClockTimes { monotonic: Duration::from_secs(seconds), ..ClockTimes::default() }
+    }
+
+    /// Returns the time that the clock shows after a wait of 10 s, which began at the event at 5 s;
+    /// `events` are noted before its end.
+    fn after_wait(has_other_threads: bool, events: &[u64]) -> u64 {
+        let (mut clock, mut last) = (VirtualClock::default(), LastEvent::default());
+        events.iter().for_each(|&seconds| last.note(at(seconds)));
+        let now = clock.now(last.time).monotonic;
+        let event = Duration::from_secs(5);
+        let virtual_end = event + Duration::from_secs(10);
+        let wait = TimedWait { task: 1, real_end: Instant::now(), virtual_end, event, has_other_threads };
+        last.advance(&mut clock, &wait);
+        assert!(clock.now(last.time).monotonic >= now);
+        clock.now(last.time).monotonic.as_secs()
+    }
+
+    #[test]
+    fn a_wait_advances_the_clock_unless_an_event_was_received() {
+        assert_eq!(after_wait(false, &[5]), 15);
+        assert_eq!(after_wait(false, &[4, 5]), 15);
+        assert_eq!(after_wait(false, &[5, 6]), 6);
+    }
+
+    #[test]
+    fn a_wait_of_a_thread_advances_the_clock_only_if_no_event_was_received_recently() {
+        assert_eq!(after_wait(true, &[5]), 15, "no event was received yet");
+        assert_eq!(after_wait(true, &[4, 5]), 5);
+        assert_eq!(after_wait(true, &[5, 6]), 6);
+    }
+}

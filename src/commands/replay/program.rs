@@ -317,7 +317,7 @@ fn refused(name: &str, error: InterposeError) -> Failure {
         InterposeError::Exec(Errno::NOENT) => {
             Failure::new(NOT_FOUND, format_args!("cannot run {name}: not found"))
         }
-        error @ InterposeError::Tmpfs { .. } => Failure::new(exit::USAGE, error),
+        error @ (InterposeError::Tmpfs { .. } | InterposeError::NoClocks) => Failure::new(exit::USAGE, error),
         InterposeError::Exec(errno) => Failure::new(CANNOT_RUN, format_args!("cannot run {name}: {errno}")),
         error => Failure::new(
             exit::ENVIRONMENT,
