@@ -33,6 +33,8 @@ pub enum NativeSocketStep {
     Send,
     /// Receiving a datagram as it was sent; `EPROTO` if it differs.
     Receive,
+    /// Forcing an overrun; `EPROTO` if it is not reported as it should be.
+    Overrun,
     /// Opening a POSIX message queue, which forced overruns need.
     MessageQueue,
 }
@@ -45,6 +47,7 @@ impl fmt::Display for NativeSocketStep {
             Self::Setup => "setting up a socket",
             Self::Send => "sending a datagram",
             Self::Receive => "receiving a datagram",
+            Self::Overrun => "forcing an overrun",
             Self::MessageQueue => "opening a message queue",
         })
     }

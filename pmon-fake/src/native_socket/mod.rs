@@ -4,9 +4,8 @@
 //! `NETLINK_KOBJECT_UEVENT` as a multicast of its own: the receiver reads `nl_pid` 0. Overruns of
 //! such a socket are real, `ENOBUFS` included.
 //!
-//! [`NetNamespace`] opens sockets in such a namespace, [`KernelSender`] sends to them,
-//! [`attach_tag_filter`] selects a socket's datagrams, and [`OverrunInjector`] makes a socket
-//! report `ENOBUFS`. [`NativeSocket`] is a socket made of these parts.
+//! [`Kernel::netlink_fd_socket`](crate::Kernel::netlink_fd_socket) opens such a socket. This module
+//! has its error, and options that a test reads or sets and that have no other safe wrapper.
 
 mod error;
 mod native;
@@ -18,9 +17,5 @@ mod sys;
 mod tag_filter;
 
 pub use error::{NativeSocketError, NativeSocketStep};
-pub use native::NativeSocket;
-pub use net_namespace::NetNamespace;
-pub use overrun::OverrunInjector;
-pub use sender::{KernelSender, MAX_DATAGRAM};
+pub(crate) use native::NativeSocket;
 pub use sys::{memory, no_enobufs, set_no_enobufs};
-pub use tag_filter::{Tag, attach_tag_filter};

@@ -1,16 +1,18 @@
 //! A netlink socket for a program under test, and the kernel's side of it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, SendFlags, bind, connect, getsockname, recv, sendto};
 
+use super::net_namespace::NetNamespace;
 use super::overrun::OverrunInjector;
 use super::sender::{KernelSender, message};
 use super::sys;
 use super::tag_filter::{Tag, attach_tag_filter};
-use super::{NativeSocketError, NativeSocketStep, NetNamespace};
+use super::{NativeSocketError, NativeSocketStep};
 use crate::netlink::message::PROC_GROUP;
 use crate::netlink::receive_queue::{MemInfo, QueuedDatagram};
 
@@ -26,7 +28,7 @@ const HEADER_LEN: usize = 16;
 /// of this value, which receives what the program sends without an address. What the program sends
 /// to an explicit address, port 0 included, has no effect.
 #[derive(Debug)]
-pub struct NativeSocket {
+pub(crate) struct NativeSocket {
     /// A copy of the program's end.
     receiver: OwnedFd,
     kernel: KernelSender,
@@ -44,11 +46,33 @@ pub struct NativeSocket {
 }
 
 impl NativeSocket {
-    /// Opens a socket, and checks that a datagram arrives as it was sent.
+    /// Opens a socket, and checks that a datagram arrives as it was sent. The first call checks on
+    /// another socket that an overrun can be forced.
     ///
     /// # Errors
     /// Returns an error if this system does not allow such sockets.
-    pub fn new() -> Result<Self, NativeSocketError> {
+    pub(crate) fn new() -> Result<Self, NativeSocketError> {
+        static IS_TESTED: AtomicBool = AtomicBool::new(false);
+        if !IS_TESTED.load(Ordering::Relaxed) {
+            Self::open()?.test_overrun().map_err(NativeSocketStep::Overrun.failed())?;
+            IS_TESTED.store(true, Ordering::Relaxed);
+        }
+        Self::open()
+    }
+
+    /// Forces an overrun while the queue is empty: it must be reported once, and a later datagram
+    /// must arrive.
+    fn test_overrun(mut self) -> Result<(), Errno> {
+        let mut buffer = [0; 64];
+        let mut next =
+            |socket: &OwnedFd| recv(socket, &mut buffer[..], RecvFlags::DONTWAIT).map(|(len, _)| len);
+        self.report_overrun(1, false)?;
+        self.send(b"test")?;
+        let received = [next(&self.receiver), next(&self.receiver), next(&self.receiver)];
+        if received == [Err(Errno::NOBUFS), Ok(4), Err(Errno::AGAIN)] { Ok(()) } else { Err(Errno::PROTO) }
+    }
+
+    fn open() -> Result<Self, NativeSocketError> {
         let namespace = NetNamespace::new()?;
         let [receiver, kernel, requests, user] = [(); 4].map(|()| namespace.open_socket());
         let (receiver, kernel, requests, user) = (receiver?, kernel?, requests?, user?);
@@ -80,7 +104,7 @@ impl NativeSocket {
     ///
     /// # Errors
     /// Returns an error if this process has no descriptor left.
-    pub fn receiver(&self) -> std::io::Result<OwnedFd> {
+    pub(crate) fn receiver(&self) -> std::io::Result<OwnedFd> {
         self.receiver.try_clone()
     }
 
@@ -89,7 +113,7 @@ impl NativeSocket {
     ///
     /// # Errors
     /// Returns the error of `getsockopt`.
-    pub fn memory(&self) -> Result<MemInfo, Errno> {
+    pub(crate) fn memory(&self) -> Result<MemInfo, Errno> {
         sys::memory(&self.receiver)
     }
 
@@ -104,9 +128,9 @@ impl NativeSocket {
     /// Sends a datagram from the kernel; the kernel drops it if the buffer is full.
     ///
     /// # Errors
-    /// `EMSGSIZE` for a datagram of more than [`MAX_DATAGRAM`](super::MAX_DATAGRAM) bytes, or
+    /// `EMSGSIZE` for a datagram of more than `MAX_DATAGRAM` bytes, or
     /// another error of `send`.
-    pub fn send(&mut self, datagram: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn send(&mut self, datagram: &[u8]) -> Result<(), Errno> {
         self.kernel.send(TAG, datagram)
     }
 
@@ -115,7 +139,7 @@ impl NativeSocket {
     ///
     /// # Errors
     /// As [`NativeSocket::send`], and `EADDRINUSE` if the port is the program's own.
-    pub fn send_from(&mut self, port: u32, datagram: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn send_from(&mut self, port: u32, datagram: &[u8]) -> Result<(), Errno> {
         if !self.user_is_bound {
             bind(&self.user, &SocketAddrNetlink::new(port, 0))?;
             self.user_is_bound = true;
@@ -149,7 +173,7 @@ impl NativeSocket {
     ///
     /// # Errors
     /// Returns the error of a system call.
-    pub fn report_overrun(&mut self, drops: u64, congests: bool) -> Result<(), Errno> {
+    pub(crate) fn report_overrun(&mut self, drops: u64, congests: bool) -> Result<(), Errno> {
         self.observe_drops()?;
         self.maybe_congested |= congests;
         self.injector.inject(&self.receiver, &mut self.kernel, TAG, drops, self.maybe_congested)?;
@@ -179,7 +203,7 @@ impl NativeSocket {
     ///
     /// # Errors
     /// `EAGAIN` if the program has sent nothing.
-    pub fn receive_request(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+    pub(crate) fn receive_request(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         recv(&self.requests, buffer, RecvFlags::DONTWAIT).map(|(len, _)| len)
     }
 }

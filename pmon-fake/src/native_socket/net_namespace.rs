@@ -23,7 +23,7 @@ use super::{NativeSocketError, NativeSocketStep};
 ///
 /// The helper has no exit signal: neither `SIGCHLD` nor `wait` without `__WALL` reports it.
 #[derive(Debug)]
-pub struct NetNamespace {
+pub(super) struct NetNamespace {
     /// The connection to the helper. Declared first, because the helper ends when it is closed, and
     /// dropping `_helper` waits for that.
     connection: OwnedFd,
@@ -35,7 +35,7 @@ impl NetNamespace {
     ///
     /// # Errors
     /// Returns an error if this system does not let this user create the namespaces.
-    pub fn new() -> Result<Self, NativeSocketError> {
+    pub(super) fn new() -> Result<Self, NativeSocketError> {
         let failed = NativeSocketStep::Namespaces.failed();
         let (connection, end) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -48,7 +48,7 @@ impl NetNamespace {
     ///
     /// # Errors
     /// Returns an error if the helper or this process cannot open another descriptor.
-    pub fn open_socket(&self) -> Result<OwnedFd, NativeSocketError> {
+    pub(super) fn open_socket(&self) -> Result<OwnedFd, NativeSocketError> {
         self.request_socket().map_err(NativeSocketStep::Socket.failed())
     }
 

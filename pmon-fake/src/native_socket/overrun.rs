@@ -30,7 +30,7 @@ const MAX_DROPS: u64 = 65_536;
 /// A notification that is removed would be queued. Therefore the message queues stay open until the
 /// injector is dropped.
 #[derive(Debug)]
-pub struct OverrunInjector {
+pub(super) struct OverrunInjector {
     _cookies: Vec<MessageQueue>,
     /// Bytes of receive buffer that the notifications occupy.
     charge: usize,
@@ -43,7 +43,7 @@ impl OverrunInjector {
     ///
     /// # Errors
     /// Returns an error if no more message queues can be opened, at most 256 per system by default.
-    pub fn new(socket: impl AsFd, truesize: u32) -> Result<Self, NativeSocketError> {
+    pub(super) fn new(socket: impl AsFd, truesize: u32) -> Result<Self, NativeSocketError> {
         let socket = socket.as_fd();
         let setup = NativeSocketStep::Setup.failed();
         let rcvbuf = socket_recv_buffer_size(socket).map_err(&setup)?;
@@ -66,7 +66,7 @@ impl OverrunInjector {
 
     /// Returns the bytes of receive buffer that the notifications occupy, which `SO_MEMINFO`
     /// includes.
-    pub fn charge(&self) -> usize {
+    pub(super) fn charge(&self) -> usize {
         self.charge
     }
 
@@ -74,7 +74,7 @@ impl OverrunInjector {
     ///
     /// # Errors
     /// Returns the error of `getsockopt` or `setsockopt`.
-    pub fn raise_rcvbuf(&mut self, socket: impl AsFd) -> Result<(), Errno> {
+    pub(super) fn raise_rcvbuf(&mut self, socket: impl AsFd) -> Result<(), Errno> {
         let socket = socket.as_fd();
         let rcvbuf = socket_recv_buffer_size(socket)?;
         if rcvbuf != self.rcvbuf {
@@ -92,7 +92,7 @@ impl OverrunInjector {
     ///
     /// # Errors
     /// Returns the error of a system call.
-    pub fn inject(
+    pub(super) fn inject(
         &mut self,
         socket: impl AsFd,
         sender: &mut KernelSender,

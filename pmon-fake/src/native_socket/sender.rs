@@ -20,11 +20,11 @@ const MAX_MESSAGE: usize = 2048;
 const MAX_TAIL: usize = 28;
 
 /// The maximum length of a datagram in bytes.
-pub const MAX_DATAGRAM: usize = MAX_MESSAGE - HEADER_LEN - Tag::LEN - MAX_TAIL;
+pub(super) const MAX_DATAGRAM: usize = MAX_MESSAGE - HEADER_LEN - Tag::LEN - MAX_TAIL;
 
-/// Sends datagrams to the sockets of a [`NetNamespace`](super::NetNamespace), from port 0.
+/// Sends datagrams to the sockets of a `NetNamespace`, from port 0.
 #[derive(Debug)]
-pub struct KernelSender {
+pub(super) struct KernelSender {
     socket: OwnedFd,
     /// A reused buffer for the message: its header, the datagram, and the tag.
     message: Vec<u8>,
@@ -35,7 +35,7 @@ impl KernelSender {
     ///
     /// # Errors
     /// Returns the error of `connect`.
-    pub fn new(socket: OwnedFd) -> Result<Self, Errno> {
+    pub(super) fn new(socket: OwnedFd) -> Result<Self, Errno> {
         connect(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self { socket, message: Vec::with_capacity(256) })
     }
@@ -46,8 +46,8 @@ impl KernelSender {
     ///
     /// # Errors
     /// `EMSGSIZE` for a datagram of more than [`MAX_DATAGRAM`] bytes, or the error of `send`. The
-    /// kernel's refusal is not reported here, but by [`KernelSender::take_error`].
-    pub fn send(&mut self, tag: Tag, datagram: &[u8]) -> Result<(), Errno> {
+    /// kernel's refusal is not reported here, but by `take_error`.
+    pub(super) fn send(&mut self, tag: Tag, datagram: &[u8]) -> Result<(), Errno> {
         let message = message(&mut self.message, tag, datagram)?;
         retry_on_intr(|| send(&self.socket, message, SendFlags::NOSIGNAL)).map(|_| ())
     }
@@ -57,7 +57,7 @@ impl KernelSender {
     ///
     /// # Errors
     /// That error.
-    pub fn take_error(&mut self) -> Result<(), Errno> {
+    pub(super) fn take_error(&mut self) -> Result<(), Errno> {
         let mut reply = [0; 64];
         let (len, _) = match retry_on_intr(|| recv(&self.socket, &mut reply[..], RecvFlags::DONTWAIT)) {
             Err(Errno::AGAIN) => return Ok(()),

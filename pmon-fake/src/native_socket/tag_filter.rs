@@ -12,7 +12,7 @@ use super::sys;
 /// of its socket, in hexadecimal digits, and with the text `SEQNUM=` and a decimal number and a
 /// zero byte, which the kernel appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tag(pub u32);
+pub(super) struct Tag(pub(super) u32);
 
 impl Tag {
     /// Length of a tag in a datagram, in bytes.
@@ -35,7 +35,7 @@ const NAME_LEN: u32 = 6;
 ///
 /// # Errors
 /// Returns the error of `setsockopt`.
-pub fn attach_tag_filter(socket: impl AsFd, tag: Tag) -> Result<(), Errno> {
+pub(super) fn attach_tag_filter(socket: impl AsFd, tag: Tag) -> Result<(), Errno> {
     sys::attach_filter(socket.as_fd(), &tag_filter(tag, sent_digits()))?;
     sys::lock_filter(socket.as_fd())
 }
