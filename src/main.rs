@@ -20,7 +20,7 @@ mod view;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory as _, FromArgMatches as _};
 use pmon_record::startup;
 
 use args::{Cli, Command};
@@ -31,10 +31,20 @@ fn main() -> ExitCode {
     if let Err(error) = startup::prepare() {
         return report(&Failure::new(exit::INTERNAL, format_args!("cannot handle signals: {error}")));
     }
-    let command = match Cli::try_parse() {
-        Ok(cli) => cli.command,
+    let line: Vec<_> = std::env::args_os().collect();
+    let mut parser = Cli::command();
+    let parsed = parser.try_get_matches_from_mut(&line).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut parser))?;
+        Ok((cli, matches))
+    });
+    let command = match parsed {
+        Ok((cli, matches)) => match args::replay_usage::check(&matches, &line) {
+            Ok(()) => cli.command,
+            Err(failure) => return report(&failure),
+        },
         // The parser also returns help and version as an error.
-        Err(message) => {
+        Err(mut message) => {
+            args::replay_usage::explain(&mut message, &line);
             return print_message(message.exit_code(), message.use_stderr(), || print_harmless(&message));
         }
     };

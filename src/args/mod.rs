@@ -16,6 +16,7 @@ pub(crate) use diff::DiffArgs;
 pub(crate) use info::InfoArgs;
 pub(crate) use print::PrintArgs;
 pub(crate) use record::{RecordArgs, TransportArg};
+pub(crate) use replay::usage as replay_usage;
 pub(crate) use replay::{AtEndArg, ProcArg, ReplayArgs, SocketsArg, SpeedArg};
 pub(crate) use synth::SynthArgs;
 pub(crate) use verify::VerifyArgs;

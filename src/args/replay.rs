@@ -1,5 +1,7 @@
 //! The arguments of `pmon replay`.
 
+pub(crate) mod usage;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,15 +12,20 @@ use super::{ClockArg, ViewArgs};
 use crate::exit::{self, Failure};
 use crate::time_spec::{Moment, parse_std_duration};
 
+/// The heading of the options that need a program.
+const PROGRAM_OPTIONS: &str = "Options for PROGRAM";
+
 const EXAMPLES: &str = "\
 Examples:
   pmon replay night.pmon -- ./monitor -v       feed the events to a program
+  pmon replay night.pmon --expect golden.txt --update -- ./monitor
   pmon replay night.pmon --expect golden.txt -- ./monitor
-                                               and compare the program's output
-  pmon replay night.pmon --faults bad.toml --seed 7 -- ./monitor
-                                               and inject faults
-  pmon replay night.pmon --speed 1x            print at the original pace
-  pmon replay night.pmon --record again.pmon   record a new capture";
+                                               write its output, then compare it
+  pmon replay night.pmon --faults bad.toml --expect golden.txt -- ./monitor
+                                               and lose events as bad.toml says
+  pmon replay night.pmon --limit 60s --settle --report run.json -- ./monitor
+                                               for CI: bounded, with a summary
+  pmon replay night.pmon --speed 1x            print at the original pace";
 
 const DETAILS: &str = include_str!("help/replay.txt");
 
@@ -81,35 +88,35 @@ pub(crate) struct ReplayArgs {
     #[arg(last = true, value_name = "PROGRAM", conflicts_with_all = ["record", "socket", "format", "classic"])]
     pub(crate) program: Vec<OsString>,
     /// The processes in the program's /proc.
-    #[arg(long, value_name = "WHOSE", default_value = "capture", requires = "program")]
+    #[arg(long, value_name = "WHOSE", default_value = "capture", help_heading = PROGRAM_OPTIONS)]
     pub(crate) proc: ProcArg,
     /// Give the program a private, empty and writable directory in the place of each of these
     /// existing ones; its contents vanish at the end.
-    #[arg(long, value_name = "DIR,..", value_delimiter = ',', requires = "program")]
+    #[arg(long, value_name = "DIR,..", value_delimiter = ',', help_heading = PROGRAM_OPTIONS)]
     pub(crate) tmpfs: Vec<PathBuf>,
-    /// The user id that the program sees as its own.
-    #[arg(long, value_name = "UID", default_value_t = 0, requires = "program")]
+    /// The user that the program sees as itself: an id, or a name in /etc/passwd.
+    #[arg(long, value_name = "USER", value_parser = usage::parse_user, default_value = "0", help_heading = PROGRAM_OPTIONS)]
     pub(crate) uid: u32,
     /// How the program receives events.
-    #[arg(long, value_name = "HOW", default_value = "auto", requires = "program")]
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = PROGRAM_OPTIONS)]
     pub(crate) sockets: SocketsArg,
     /// What happens when the program waits for an event after the last one.
-    #[arg(long, value_name = "HOW", default_value = "signal", requires = "program")]
+    #[arg(long, value_name = "HOW", default_value = "signal", help_heading = PROGRAM_OPTIONS)]
     pub(crate) at_end: AtEndArg,
     /// Time that the program has to exit after the last event and after each signal: SIGINT,
     /// SIGTERM, then SIGKILL.
-    #[arg(long, value_name = "DURATION", value_parser = parse_std_duration, default_value = "10s", requires = "program")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_std_duration, default_value = "10s", help_heading = PROGRAM_OPTIONS)]
     pub(crate) timeout: Duration,
     /// Emit the first event when all threads of the program wait, so that each of its listeners
     /// receives it; at the latest --timeout after the first subscription.
-    #[arg(long, requires = "program")]
+    #[arg(long, help_heading = PROGRAM_OPTIONS)]
     pub(crate) settle: bool,
     /// Compare the program's standard output with this file; if they differ, print the difference
     /// and exit with 3.
-    #[arg(long, value_name = "FILE", requires = "program")]
+    #[arg(long, value_name = "FILE", help_heading = PROGRAM_OPTIONS)]
     pub(crate) expect: Option<PathBuf>,
     /// Write the program's standard output to the file of --expect.
-    #[arg(long, requires = "expect")]
+    #[arg(long, requires = "expect", help_heading = PROGRAM_OPTIONS)]
     pub(crate) update: bool,
 }
 

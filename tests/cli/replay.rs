@@ -262,6 +262,46 @@ fn a_closed_pipe_ends_the_verb_silently() {
 }
 
 #[test]
+fn wrong_usage_is_explained() {
+    let dir = Dir::new();
+    let file = file(&dir);
+    let again = arg(&dir.path("again.pmon"));
+    let needs = |option: &str| format!("{option} needs a program; append one, for example `-- ./monitor`");
+    let mut cases = vec![
+        (vec!["./monitor"], "write `--` before it: `-- ./monitor`".to_owned()),
+        (vec!["./monitor", "-v"], "write `--` before it: `-- ./monitor`".to_owned()),
+        (vec!["--"], "no program follows `--`".to_owned()),
+        (vec!["--record", &again, "--"], "no program follows `--`".to_owned()),
+        (vec!["--uid", "no-such-user", "--", "true"], "no such user in /etc/passwd".to_owned()),
+        (vec!["--uid", "4294967296", "--", "true"], "a number from 0 to 4294967295".to_owned()),
+        (vec!["--expect", "x", "--record", &again], needs("--expect") + ", and remove --record"),
+        (vec!["--settle", "--socket", &again], needs("--settle") + ", and remove --socket"),
+        (vec!["--expect", "x", "--record", &again, "--", "true"], "'--record <OUT>' cannot be".to_owned()),
+        (vec!["--format", "json", "--", "true"], "cannot be used with".to_owned()),
+        (vec!["--update", "--", "true"], "--expect <FILE>".to_owned()),
+        (vec!["--speed", "step", "--", "true"], "--speed step cannot be used with a program".to_owned()),
+        (vec!["--limit", "0s"], "must be longer than 0".to_owned()),
+        (vec!["--no-such-option", "--", "true"], "unexpected argument '--no-such-option'".to_owned()),
+        (vec!["--settle"], needs("--settle")),
+    ];
+    for option in [
+        ["--proc", "real"],
+        ["--tmpfs", "/run"],
+        ["--sockets", "auto"],
+        ["--uid", "0"],
+        ["--at-end", "eof"],
+        ["--timeout", "10s"],
+        ["--expect", "golden.txt"],
+    ] {
+        cases.push((option.to_vec(), needs(option[0])));
+    }
+    for (args, why) in cases {
+        let ran = pmon(&[&["replay", &file], &*args].concat()).expect(2);
+        assert!(ran.err.contains(&why) && ran.out.is_empty(), "{args:?}: {ran:?}");
+    }
+}
+
+#[test]
 fn the_limit_ends_a_replay_without_a_program() {
     let dir = Dir::new();
     let file = file(&dir);

@@ -1,6 +1,7 @@
 //! The end of a replay and of programs: exit codes, signals, and no processes left behind.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use crate::harness::{IS_NATIVE, ProgramReplay};
@@ -188,6 +189,40 @@ fn a_program_without_a_socket_is_run() {
         ("/etc/passwd", &[], 126),
     ] {
         assert_eq!(replay.program(program, args, false).expect(status).out, "");
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_explained() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
+    let script = replay.file("script");
+    fs::write(&script, "#!/nonexistent\n").unwrap();
+    let plain = replay.file("plain");
+    fs::write(&plain, "").unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    for (program, code, why) in [
+        ("/tmp", 126, "it is a directory"),
+        (plain.to_str().unwrap(), 126, "it is not executable"),
+        (script.to_str().unwrap(), 127, "its interpreter or dynamic loader was not found"),
+        ("/nonexistent", 127, "not found"),
+        ("/etc/passwd/program", 127, "not found"),
+    ] {
+        let ran = replay.program(program, &[], false).expect(code);
+        assert!(ran.err.starts_with("pmon: cannot run") && ran.err.contains(why), "{ran:#?}");
+    }
+    // The code is 126 if a directory of PATH is inaccessible.
+    let ran = replay.program("plain", &[], false);
+    assert!(ran.err.contains("write ./ before a file of this directory"), "{ran:#?}");
+}
+
+#[test]
+fn the_user_of_a_program_has_an_id_or_a_name() {
+    let capture = TestCapture::new();
+    for (user, id) in [("0", "0"), ("root", "0"), ("65534", "65534"), ("nobody", "65534")] {
+        let Some(replay) = ProgramReplay::of(&capture) else { return };
+        let ran = replay.with(&["--uid", user]).program("id", &["-u"], false).expect(0);
+        assert_eq!(ran.out.trim(), id, "{ran:#?}");
     }
 }
 

@@ -5,6 +5,7 @@ mod expected_output;
 mod header;
 mod pacer;
 mod program;
+mod refusal;
 mod report;
 mod warnings;
 

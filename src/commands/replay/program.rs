@@ -7,11 +7,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use pmon_fake::{Errno, Fault, Kernel};
+use pmon_fake::{Fault, Kernel};
 use pmon_interpose::{
-    ClockSource, EndPolicy, FallbackReason, InterposeError, LaunchOptions, NextEvent, ProcessView,
-    ReplayWorld, RunOptions, RunReport, ServeError, SignalDispositions, SocketPath, SocketRequest,
-    SocketSummary, Supervisor,
+    ClockSource, EndPolicy, FallbackReason, LaunchOptions, NextEvent, ProcessView, ReplayWorld, RunOptions,
+    RunReport, ServeError, SignalDispositions, SocketPath, SocketRequest, SocketSummary, Supervisor,
 };
 use pmon_record::{Signals, WakeReason, startup};
 use pmon_replay::{CaptureWorld, ReplayError};
@@ -22,10 +21,10 @@ use rustix::termios::tcgetpgrp;
 
 use super::Playback;
 use super::expected_output::{Comparison, ExpectedOutput};
+use super::refusal::refused;
 use super::report::{JsonStream, ProgramRun};
 use super::warnings::{Replayed, Warning, WarningCode, print_warnings, socket_warnings};
 use crate::args::{AtEndArg, ProcArg, SocketsArg, SpeedArg};
-use crate::child::{CANNOT_RUN, NOT_FOUND};
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
 use crate::input::{CaptureReplay, InputBytes};
@@ -87,7 +86,7 @@ impl Playback<'_> {
         let started = Supervisor::start(&launch, world.processes());
         // Closes the write end here, so that the pipe ends with the last process of the program.
         drop(launch);
-        let mut running = started.map_err(|error| refused(&name, error))?;
+        let mut running = started.map_err(|error| refused(program, error))?;
         let mut conduct = RunOptions::default();
         (conduct.at_end, conduct.timeout, conduct.settle) = (args.at_end.into(), args.timeout, args.settle);
         conduct.limit = args.limit.map(|limit| limit.saturating_sub(self.reporter.began().elapsed()));
@@ -100,7 +99,7 @@ impl Playback<'_> {
         let ending = match ending {
             Ok(ending) => ending,
             Err(ServeError::World(failure)) => return Err(failure),
-            Err(ServeError::Interpose(error)) => return Err(refused(&name, error)),
+            Err(ServeError::Interpose(error)) => return Err(refused(program, error)),
         };
         let sockets = running.sockets();
         let path = running.socket_path();
@@ -310,22 +309,6 @@ fn read_all(from: OwnedFd) -> JoinHandle<io::Result<Vec<u8>>> {
 /// Returns the bit of a signal in a set.
 fn bit(signal: Signal) -> u64 {
     1 << (signal.as_raw() - 1)
-}
-
-fn refused(name: &str, error: InterposeError) -> Failure {
-    match error {
-        InterposeError::Exec(Errno::NOENT) => {
-            Failure::new(NOT_FOUND, format_args!("cannot run {name}: not found"))
-        }
-        error @ (InterposeError::Tmpfs { .. } | InterposeError::NoClocks) => Failure::new(exit::USAGE, error),
-        InterposeError::Exec(errno) => Failure::new(CANNOT_RUN, format_args!("cannot run {name}: {errno}")),
-        error => Failure::new(
-            exit::ENVIRONMENT,
-            format_args!(
-                "{error}. A program that reads from a given socket does not need this: use pmon replay --socket PATH"
-            ),
-        ),
-    }
 }
 
 impl From<SocketsArg> for SocketRequest {
