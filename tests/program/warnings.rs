@@ -84,6 +84,27 @@ fn a_program_that_does_not_subscribe_is_reported() {
     warned(&[], "", ("idle", &["bind"]), 0, &["never_subscribed", "received_nothing"]);
 }
 
+/// The recorder has subscribed, so the program receives all events nevertheless.
+#[test]
+fn a_program_that_is_bound_and_does_not_subscribe_receives_events_and_is_reported() {
+    warned(&[], "", ("idle", &["unsubscribed"]), 0, &["never_subscribed"]);
+    let Some(run) = Run::new(&[], "") else { return };
+    let (_, json) = run.run("idle", &["unsubscribed"]);
+    assert_eq!(json["events_received"], TestCapture::new().lines().len());
+}
+
+#[test]
+fn the_summary_states_how_the_program_received_events() {
+    let script = "[[fault]]\nat = 1\neintr = 1\n";
+    let faults = &["--faults", "faults.toml"][..];
+    for (options, code) in [(faults, "fault_script"), (&["--at-end", "eof"], "end_of_file")] {
+        let Some(run) = Run::new(options, script) else { return };
+        let run = Run { replay: run.replay.on_any_sockets() };
+        let (_, json) = run.run("receive", &["recv"]);
+        assert_eq!((&json["socket_path"], &json["fallback"]["code"]), (&json!("seccomp"), &json!(code)));
+    }
+}
+
 #[test]
 fn a_program_that_receives_no_event_is_reported() {
     warned(&[], "", ("idle", &["subscribe"]), 0, &["received_nothing"]);
@@ -177,6 +198,8 @@ fn the_documented_summary_is_that_of_a_run() {
     let (_, mut json) = run.expecting(&ran.out).run(command.0, command.1);
     json["program"] = json!("./monitor");
     json["args"] = json!(["-v"]);
-    json["elapsed_ns"] = documented["elapsed_ns"].clone();
+    for name in ["elapsed_ns", "socket_path", "fallback"] {
+        json[name] = documented[name].clone();
+    }
     assert_eq!(documented, json, "{json:#}");
 }

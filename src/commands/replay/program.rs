@@ -149,6 +149,7 @@ impl Playback<'_> {
             ending: &ending,
             is_interrupted: forwarder.has_interrupted(),
             sockets: &sockets,
+            socket_path: path,
             expect: expect.as_ref().map(|(golden, comparison)| (golden.path(), *comparison)),
             exit_code: code,
         });
