@@ -9,8 +9,9 @@
  *
  * Results: a function that returns int or pid_t returns a negative errno if it fails, such as -ESRCH
  * for a process that does not exist, and -EINVAL for a null pointer; a function that returns a pointer
- * returns NULL. pmon_last_error() then returns the reason. A failed call changes nothing, unless its
- * description states it. No function changes errno or raises a signal.
+ * returns NULL. pmon_last_error() then returns the reason. A failed call changes nothing, except that
+ * an event has happened if the reason is that it cannot be delivered, for example because the process
+ * has changed its effective user id. No function changes errno or raises a signal.
  *
  * Events: when a function that causes events returns, the events are in the sockets' receive buffers,
  * or were dropped because a buffer is full. Requests that a program has sent before are handled first.

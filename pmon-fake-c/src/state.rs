@@ -154,9 +154,8 @@ impl OpenSocket {
         let mut pumps = 0;
         while blocked_on == PumpBlockedOn::NextPump && pumps < MAX_PUMPS {
             let result = self.fd_socket.pump();
-            blocked_on = result
-                .map_err(|error| Failure::io("the event happened, but cannot be delivered", &error))?
-                .blocked_on;
+            blocked_on =
+                result.map_err(|error| Failure::io("an event cannot be delivered", &error))?.blocked_on;
             pumps += 1;
         }
         self.interest = match blocked_on {
