@@ -35,6 +35,26 @@ fn enobufs_precedes_the_gap() {
     assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected, "{}", ran.err);
 }
 
+/// Lost events are real ones: the events of the capture without them are received.
+#[test]
+fn events_after_lost_ones_are_received() {
+    let all = TestCapture::new().lines();
+    let second_exec = all.iter().enumerate().filter(|(_, line)| line.starts_with("exec ")).nth(1).unwrap().0;
+    for (script, lost) in [
+        ("[[fault]]\nat = 3\nlose = 1\n[[fault]]\nat = 9\nlose = 2\n", &[3..4, 9..11][..]),
+        ("[[fault]]\nat = 0\nlose_until = { kind = \"exec\", nth = 2 }\n", &[0..second_exec]),
+    ] {
+        let Some(ran) = run_with_faults(script, "overrun", &["enobufs"]) else { return };
+        let mut expected = all.clone();
+        for lost in lost.iter().rev() {
+            expected.splice(lost.clone(), ["nobufs".to_owned()]);
+        }
+        expected.insert(0, "ack".to_owned());
+        let printed: Vec<_> = ran.out.lines().filter(|line| !line.starts_with("missed ")).collect();
+        assert_eq!(printed, expected, "{script}: {}", ran.err);
+    }
+}
+
 /// The kernel reports a socket's error once.
 #[test]
 fn poll_and_epoll_report_the_error_before_recv_does() {

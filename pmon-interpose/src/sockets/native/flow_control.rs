@@ -8,6 +8,9 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
 use crate::error::{InterposeError, ServeResult};
 use crate::sockets::emitter::EventEmitter;
 use crate::sockets::native::activity::{Activity, ActivityObserver};
@@ -198,7 +201,8 @@ impl FlowControl {
                         break;
                     }
                     self.flush()?;
-                    if socket.take_error().is_some() {
+                    // Like the tracee's call that returns the error, this one ends congestion.
+                    if socket.recv(&mut [], RecvFlags::PEEK) == Err(Errno::NOBUFS) {
                         native.overrun(&self.namespace, position)?;
                     }
                     if is_on_demand {
