@@ -174,7 +174,7 @@ impl ProgramReplay {
         let faults = options.iter().filter(|path| path.ends_with(".toml"));
         let faults: String =
             faults.filter_map(|path| fs::read_to_string(self.dir.path().join(path)).ok()).collect();
-        if ["eof", "capture"].iter().any(|value| options.contains(value))
+        if options.contains(&"eof")
             || ["eintr", "eagain", "truncate", "end = true"].iter().any(|fault| faults.contains(fault))
         {
             self.sockets = "auto";

@@ -8,7 +8,7 @@ use crate::world::ClockTimes;
 ///
 /// A program that waits for a time by reading the clock must reach it. Programs that handle an
 /// event read the clock less often.
-const READINGS_AT_REST: u32 = 1_000;
+const READINGS_AT_REST: u32 = 10_000;
 /// The time that each further reading adds: about as long as it takes. Some runtimes read the clock
 /// thousands of times before they receive an event, so that the time must not grow faster.
 const READING_TIME: Duration = Duration::from_micros(10);
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_program_that_only_reads_the_clock_reaches_any_time() {
         let mut clock = VirtualClock::default();
-        for (wait, readings) in [(1, 1_001), (1_000, 1_100), (1_000_000, 101_000)] {
+        for (wait, readings) in [(1, 10_001), (1_000, 10_100), (1_000_000, 110_000)] {
             clock.set(clock.now + Duration::from_secs(1));
             let until = clock.now + Duration::from_micros(wait);
             let needed = (1..).find(|_| clock.read(event(1)).monotonic >= until);

@@ -42,9 +42,6 @@ pub enum FallbackReason {
     /// The program's receiving calls return 0 at the end, which those of a native socket never do.
     #[error("--at-end eof")]
     EndOfFile,
-    /// The program's clocks are those of the events: pmon has to see each wait.
-    #[error("--clock capture")]
-    Clock,
     /// This system does not support native sockets.
     #[error("{step}: {errno}")]
     Unsupported {

@@ -246,7 +246,7 @@ pub(crate) fn build_filter(reserved: &ReservedFds, options: FilterOptions) -> Ve
         when(!options.has_native_sockets, EMULATED_SOCKET_CALLS),
         when(options.has_native_sockets, NATIVE_SOCKET_CALLS),
         SOCKET_CALLS,
-        when(!options.has_native_sockets, WAITING_CALLS),
+        when(!options.has_native_sockets || options.emulates_clocks, WAITING_CALLS),
         when(options.private_proc, PROCESS_CALLS),
         when(options.private_proc, PATH_CALLS),
         when(options.is_root, PRIORITY_CALLS),

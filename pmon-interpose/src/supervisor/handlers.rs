@@ -50,6 +50,12 @@ impl Supervisor {
                 let flow = delivery.flow.as_mut();
                 return Ok(delivery.sockets.open(world.kernel(), call, flow));
             }
+            nr if is_wait(nr) && delivery.flow.is_some() => {
+                if let Some(clock) = clock {
+                    clock.note_wait(call, event);
+                }
+                return Ok(Reply::Continue);
+            }
             nr if is_wait(nr) => {
                 let reply = poll::before_wait(delivery, world, call)?;
                 if let (Some(clock), false) = (clock, delivery.sockets.any_ready()) {

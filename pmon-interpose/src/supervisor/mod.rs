@@ -119,7 +119,9 @@ impl Supervisor {
             // Short waits for the program must end on time. The program keeps the usual slack.
             set_timer_slack(TIMER_SLACK);
             let observer = ActivityObserver::new(tracee, launched.reserved.clone());
-            FlowControl::new(namespace, charges, observer)
+            let mut flow = FlowControl::new(namespace, charges, observer);
+            flow.stays_at_last_event = options.clock == ClockSource::World;
+            flow
         });
         Ok(Self {
             tracee,
@@ -223,6 +225,7 @@ impl Supervisor {
         self.delivery.remove_calls_of(notification.pid);
         self.delivery.note_call();
         if let Some(clock) = &mut self.clock {
+            self.delivery.observe_native(world)?;
             clock.begin_call(notification.pid, world.processes().clocks().unwrap_or_default());
         }
         let reply = match self.delivery.listener.take_undelivered(&notification) {

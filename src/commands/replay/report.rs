@@ -165,7 +165,6 @@ fn fallback_code(why: FallbackReason) -> &'static str {
         FallbackReason::Requested => "requested",
         FallbackReason::FaultScript => "fault_script",
         FallbackReason::EndOfFile => "end_of_file",
-        FallbackReason::Clock => "clock",
         FallbackReason::Unsupported { .. } => "unsupported",
         _ => "other",
     }

@@ -63,6 +63,9 @@ pub(crate) struct FlowControl {
     /// Whether such a look has caused the last event.
     was_caused_by_look: bool,
     pace: Pace,
+    /// When no event is left, the world stays as of the last one, and so do the tracee's clocks
+    /// while it handles that event.
+    pub(crate) stays_at_last_event: bool,
     /// Frames to send, one after the other, and their ends.
     frames: Vec<u8>,
     ends: Vec<usize>,
@@ -118,6 +121,7 @@ impl FlowControl {
             has_looked: false,
             was_caused_by_look: false,
             pace: Pace::new(FIRST_INTERVAL),
+            stays_at_last_event: false,
             frames: Vec::new(),
             ends: Vec::new(),
         }
@@ -295,7 +299,9 @@ impl FlowControl {
         let Some(backlog) = backlog(sockets) else { return Ok(None) };
         let is_exhausted = emitter.empty_reads().is_some();
         if is_exhausted && backlog.max == 0 && !backlog.is_blocked {
-            world.mark_received(world.position());
+            if !self.stays_at_last_event {
+                world.mark_received(world.position());
+            }
             return Ok(None);
         }
         if emitter.is_settling {

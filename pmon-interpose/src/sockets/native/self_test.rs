@@ -8,7 +8,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, recv, recvmsg};
 
 use crate::error::InterposeError;
-use crate::launch::options::{ClockSource, LaunchOptions};
+use crate::launch::options::LaunchOptions;
 use crate::launch::socket_path::{FallbackReason, NativeStep, SocketPath, SocketRequest};
 use crate::sockets::native::frame::unwrapping_filter;
 use crate::sockets::native::namespace::NetlinkNamespace;
@@ -37,8 +37,7 @@ pub(crate) fn choose_sockets(
     if options.sockets == SocketRequest::Seccomp {
         return seccomp(FallbackReason::Requested);
     }
-    let clock = (options.clock == ClockSource::World).then_some(FallbackReason::Clock);
-    let checked = match clock.or(options.native_obstacle) {
+    let checked = match options.native_obstacle {
         Some(why) => Err(why),
         None => checked_namespace().map_err(|(step, errno)| FallbackReason::Unsupported { step, errno }),
     };
