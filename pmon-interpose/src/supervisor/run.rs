@@ -98,9 +98,8 @@ impl Supervisor {
                 }
                 Err(error) => Err(error),
             };
-            let listeners = self.delivery.sockets.listeners();
-            if let (Ok(()), Some(observed), 1..) = (&served, &mut settler, listeners) {
-                let settling = observed.observe(self.tracee, listeners);
+            if let (Ok(()), Some(observed)) = (&served, &mut settler) {
+                let settling = observed.observe(self.tracee, self.delivery.sockets.listeners());
                 if settling != Settling::Unsettled {
                     has_settled = Some(settling == Settling::Settled);
                     settler = None;

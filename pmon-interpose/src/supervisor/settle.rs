@@ -50,6 +50,9 @@ impl Settler {
     /// Observes the program with this number of subscribed sockets, unless the last observation was
     /// just made.
     pub(super) fn observe(&mut self, tracee: TraceeProcesses, listeners: usize) -> Settling {
+        if listeners == 0 {
+            return Settling::Unsettled;
+        }
         let now = Instant::now();
         let began = *self.began.get_or_insert(now);
         if std::mem::replace(&mut self.listeners, listeners) != listeners {

@@ -20,8 +20,10 @@ int main(int argc, char **argv) {
         survives_int |= strcmp(argv[at], "int") == 0;
         survives_term |= strcmp(argv[at], "term") == 0;
     }
-    handle(SIGINT, print_signal);
-    handle(SIGTERM, print_signal);
+    /* If both signals are pending, SIGINT is handled first. */
+    struct sigaction action = {.sa_handler = print_signal};
+    sigfillset(&action.sa_mask);
+    if (sigaction(SIGINT, &action, NULL) < 0 || sigaction(SIGTERM, &action, NULL) < 0) die("sigaction");
     int fd = subscribed(0);
     for (;;) {
         struct pollfd one = {.fd = fd, .events = POLLIN};
