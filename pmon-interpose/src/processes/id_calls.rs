@@ -46,10 +46,15 @@ pub(crate) fn answer(
         libc::SYS_pidfd_send_signal => id_of_directory(tree, call, first as u32).unwrap_or(0) as i32,
         _ => first as i32,
     };
-    if id <= 0 || tree.is_own(id as u32) {
+    if id <= 0 {
         return Reply::Continue;
     }
-    let Some(info) = view.task(id as u32) else { return Errno::SRCH.into() };
+    let info = view.task(id as u32);
+    // The kernel finds an own process or none. Only id 1 is never an own one.
+    if info.is_none() && id != 1 && nr != libc::SYS_pidfd_send_signal || tree.is_own(id as u32) {
+        return Reply::Continue;
+    }
+    let Some(info) = info else { return Errno::SRCH.into() };
     if nr == libc::SYS_pidfd_open {
         return pidfds.open(call, view, &info);
     }

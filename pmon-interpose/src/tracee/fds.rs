@@ -72,18 +72,19 @@ impl TaskFds {
 
 /// Duplicates a task's file descriptor into this process.
 pub(crate) fn duplicate_fd(task: u32, fd: u32) -> Result<OwnedFd, Errno> {
-    let pid = Pid::from_raw(tgid_of(task)? as i32).ok_or(Errno::SRCH)?;
-    let get_from = |pid, flags| {
-        let process = pidfd_open(pid, flags)?;
+    let get_from = |pid: u32, flags| {
+        let process = pidfd_open(Pid::from_raw(pid as i32).ok_or(Errno::SRCH)?, flags)?;
         pidfd_getfd(process.as_fd(), fd as i32, PidfdGetfdFlags::empty())
     };
-    match get_from(pid, PidfdFlags::empty()) {
+    let duplicated = match get_from(task, PidfdFlags::empty()) {
+        // The task is not the main thread of its process.
+        Err(Errno::INVAL | Errno::NOENT) => get_from(tgid_of(task)?, PidfdFlags::empty()),
+        duplicated => duplicated,
+    };
+    match duplicated {
         // A main thread that has ended has no files. Since Linux 6.9, another thread can be opened.
-        Err(Errno::SRCH | Errno::BADF) => {
-            let thread = Pid::from_raw(task as i32).ok_or(Errno::SRCH)?;
-            get_from(thread, PidfdFlags::from_bits_retain(libc::PIDFD_THREAD))
-        }
-        done => done,
+        Err(Errno::SRCH | Errno::BADF) => get_from(task, PidfdFlags::from_bits_retain(libc::PIDFD_THREAD)),
+        duplicated => duplicated,
     }
 }
 
