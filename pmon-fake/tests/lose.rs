@@ -57,6 +57,24 @@ fn a_lost_event_makes_a_socket_congested_until_its_queue_is_empty() {
     assert_eq!((drain(&mut socket), socket.memory().drops), (vec![Ok(6)], 4));
 }
 
+/// `poll` and `SO_ERROR`, or `recvmmsg`, return the error without a look at the queue.
+#[test]
+fn after_so_error_a_socket_with_an_empty_queue_receives_again() {
+    let (mut kernel, mut socket, task) = listener();
+    kernel.lose(1);
+    kernel.rename(task, "lost");
+    assert_eq!(socket.take_error(), Some(Errno::NOBUFS));
+    kernel.rename(task, "received");
+    assert_eq!((drain(&mut socket), socket.memory().drops), (vec![Ok(2)], 1));
+    // A queue that is not empty has to be emptied first.
+    kernel.rename(task, "queued");
+    kernel.lose(1);
+    kernel.rename(task, "lost");
+    assert_eq!(socket.take_error(), Some(Errno::NOBUFS));
+    kernel.rename(task, "dropped");
+    assert_eq!((drain(&mut socket), socket.memory().drops), (vec![Ok(3)], 3));
+}
+
 #[test]
 fn consecutive_lost_events_are_one_overrun_however_often_the_consumer_receives() {
     let (mut kernel, mut socket, task) = listener();

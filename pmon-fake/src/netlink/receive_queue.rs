@@ -287,6 +287,17 @@ impl ReceiveQueue {
         self.datagrams.push_front(datagram);
     }
 
+    /// Returns and clears the pending error.
+    ///
+    /// Congestion of an empty queue ends. In the kernel, a full queue precedes congestion, and the
+    /// call that empties the queue ends it. A scripted loss finds the queue empty, and a consumer
+    /// that takes its error by `SO_ERROR` or `recvmmsg` might never receive again.
+    pub(crate) fn take_error(&mut self) -> Option<Errno> {
+        let error = self.error.take();
+        self.end_congestion_if_empty();
+        error
+    }
+
     /// Ends congestion if the queue is empty (`netlink_rcv_wake`).
     fn end_congestion_if_empty(&mut self) {
         if self.datagrams.is_empty() {

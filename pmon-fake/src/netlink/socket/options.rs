@@ -73,7 +73,7 @@ impl Socket {
 
     /// Returns and clears `SO_ERROR`, the error that the next call would have failed with.
     pub fn take_error(&mut self) -> Option<Errno> {
-        self.with(|socket| socket.queue.error.take())
+        self.with(|socket| socket.queue.take_error())
     }
 
     /// Lets the next call fail with `error`, which replaces a pending error (`sk_err`). The kernel

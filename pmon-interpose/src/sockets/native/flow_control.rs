@@ -9,7 +9,6 @@
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
 
 use crate::error::{InterposeError, ServeResult};
 use crate::sockets::emitter::EventEmitter;
@@ -205,8 +204,7 @@ impl FlowControl {
                         break;
                     }
                     self.flush()?;
-                    // Like the tracee's call that returns the error, this one ends congestion.
-                    if socket.recv(&mut [], RecvFlags::PEEK) == Err(Errno::NOBUFS) {
+                    if socket.take_error().is_some() {
                         native.overrun(&self.namespace, position)?;
                     }
                     if is_on_demand {
