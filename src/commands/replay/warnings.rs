@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::Playback;
 use crate::args::{ClockArg, FormatArg, ViewArgs};
 use crate::input::{is_stdio, shown, skip_hole};
+use crate::output::harmless;
 use crate::terminal;
 use crate::view::{Range, View};
 
@@ -71,7 +72,7 @@ impl Warning {
 /// Prints each warning on a line of its own.
 pub(super) fn print_warnings(warnings: &[Warning]) {
     for warning in warnings {
-        terminal::eprintln(format_args!("pmon: {}", warning.message));
+        terminal::eprintln(format_args!("pmon: {}", harmless(&warning.message)));
     }
 }
 
