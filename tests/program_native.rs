@@ -1,5 +1,7 @@
 //! The tests of `tests/program` on native sockets; that target runs them on emulated ones.
 
+#[path = "program/arguments.rs"]
+mod arguments;
 #[path = "program/clocks.rs"]
 mod clocks;
 #[path = "program/end_of_replay.rs"]

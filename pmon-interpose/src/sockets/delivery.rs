@@ -151,10 +151,12 @@ impl EventDelivery {
     }
 
     /// Transfers to native sockets what a call of the tracee has queued, before the call returns.
-    pub(crate) fn deliver_native<W: ReplayWorld>(&mut self, world: &W) -> Result<(), InterposeError> {
-        let Self { flow: Some(flow), sockets, .. } = self else { return Ok(()) };
+    /// Returns whether a receive buffer was too full for a datagram of the tracee.
+    pub(crate) fn deliver_native<W: ReplayWorld>(&mut self, world: &W) -> Result<bool, InterposeError> {
+        let Self { flow: Some(flow), sockets, .. } = self else { return Ok(false) };
         flow.note_change();
-        flow.deliver(sockets, world.position())
+        flow.deliver(sockets, world.position())?;
+        Ok(flow.take_refused())
     }
 
     /// Finds out what the tracee has received from native sockets.

@@ -267,7 +267,9 @@ impl SocketProxy {
     /// Sets the options of the tracee's native socket that the kernel has to know.
     pub(crate) fn apply_options(&mut self) -> Result<(), Errno> {
         let Self { channel, socket, options, .. } = self;
-        channel.native_mut().map_or(Ok(()), |native| native.apply_options(socket, options))
+        let Some(native) = channel.native_mut() else { return Ok(()) };
+        native.set_rcvbuf(socket.memory().rcvbuf)?;
+        native.apply_options(socket, options)
     }
 
     /// Wakes waiting calls because of a new datagram.

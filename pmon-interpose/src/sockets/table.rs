@@ -174,6 +174,7 @@ impl SocketTable {
                 if installed.is_ok() {
                     let mut proxy = SocketProxy::new_native(socket, socket_type, nonblocking, native)?;
                     proxy.number = number;
+                    proxy.apply_options()?;
                     self.proxies.push(proxy);
                 }
                 return installed;

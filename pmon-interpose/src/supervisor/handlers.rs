@@ -105,8 +105,10 @@ impl Supervisor {
                 let reply = send(proxy, call).into();
                 delivery.sockets.notify_ready();
                 delivery.must_resume = true;
-                delivery.deliver_native(world)?;
-                reply
+                match delivery.deliver_native(world)? {
+                    true if nr != libc::SYS_sendmmsg => Errno::AGAIN.into(),
+                    _ => reply,
+                }
             }
             libc::SYS_bind => {
                 // A socket that was closed must not occupy its port any more.

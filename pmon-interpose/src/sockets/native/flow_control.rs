@@ -16,7 +16,7 @@ use crate::sockets::native::activity::{Activity, ActivityObserver};
 use crate::sockets::native::frame::{MAX_DATAGRAM, push_kernel_frame};
 use crate::sockets::native::namespace::NetlinkNamespace;
 use crate::sockets::native::self_test::Charges;
-use crate::sockets::native::socket::NativeSocket;
+use crate::sockets::native::socket::{NativeSocket, SHORT};
 use crate::sockets::native::sys::BATCH;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::table::SocketTable;
@@ -34,7 +34,7 @@ const FIRST_INTERVAL_WITH_CALLS: Duration = Duration::from_micros(400);
 /// Maximum interval between two looks at the tracee.
 const MAX_INTERVAL: Duration = Duration::from_millis(1);
 /// Maximum interval between two transfers of several events.
-const MAX_DEEP_INTERVAL: Duration = Duration::from_millis(5);
+const MAX_DEEP_INTERVAL: Duration = Duration::from_millis(2);
 /// Time after which a tracee that sleeps, but not in a call that waits for files or signals, counts
 /// as waiting for an event.
 const SLEEP: Duration = Duration::from_millis(2);
@@ -65,6 +65,10 @@ pub(crate) struct FlowControl {
     /// When no event is left, the world stays as of the last one, and so do the tracee's clocks
     /// while it handles that event.
     pub(crate) stays_at_last_event: bool,
+    /// A datagram of the tracee was transferred, and may have caused an overrun.
+    has_own_datagrams: bool,
+    /// A receive buffer was too full for a datagram of the tracee.
+    has_refused: bool,
     /// Frames to send, one after the other, and their ends.
     frames: Vec<u8>,
     ends: Vec<usize>,
@@ -90,6 +94,7 @@ impl Pace {
         Self { interval, next, asleep_since: None, cpu_time: None, first_cpu_time: None, unread_since: None }
     }
 
+    /// Doubles the interval; returns it.
     fn back_off(&mut self, now: Instant, max: Duration) -> Duration {
         self.interval = (self.interval * 2).min(max);
         self.next = now + self.interval;
@@ -121,13 +126,15 @@ impl FlowControl {
             was_caused_by_look: false,
             pace: Pace::new(FIRST_INTERVAL),
             stays_at_last_event: false,
+            has_own_datagrams: false,
+            has_refused: false,
             frames: Vec::new(),
             ends: Vec::new(),
         }
     }
 
     /// Opens a native socket.
-    pub(crate) fn open(&mut self, nonblocking: bool) -> Result<NativeSocket, rustix::io::Errno> {
+    pub(crate) fn open(&mut self, nonblocking: bool) -> Result<NativeSocket, Errno> {
         NativeSocket::open(&mut self.namespace, self.charges, nonblocking)
     }
 
@@ -213,10 +220,7 @@ impl FlowControl {
                 }
                 let Some(datagram) = socket.unqueue() else { break };
                 let len = datagram.bytes().len();
-                if is_on_demand && !native.can_send(len) {
-                    socket.requeue(datagram);
-                    break;
-                }
+                let before = if len > SHORT { Some(native.unread_bytes()?) } else { None };
                 match (datagram.sender(), datagram.groups()) {
                     // A socket cannot receive an empty datagram.
                     _ if len == 0 => continue,
@@ -230,11 +234,24 @@ impl FlowControl {
                     }
                     (sender, groups) => {
                         self.flush()?;
+                        self.has_own_datagrams = true;
                         let to = (native.port, native.tag);
-                        self.namespace.send_from(sender, to, groups, datagram.bytes())?;
+                        match self.namespace.send_from(sender, to, groups, datagram.bytes()) {
+                            // The buffer is full: a unicast is never dropped.
+                            Err(Errno::AGAIN) => {
+                                self.has_refused = true;
+                                continue;
+                            }
+                            Err(Errno::MSGSIZE) => return Err(InterposeError::LongDatagram { len }),
+                            sent => sent?,
+                        }
                     }
                 }
                 native.note_sent(position, &datagram);
+                if let Some(before) = before {
+                    self.flush()?;
+                    native.note_charge(before)?;
+                }
             }
         }
         Ok(())
@@ -243,7 +260,15 @@ impl FlowControl {
     /// Transfers what the model has queued for the tracee, as far as it may receive it now.
     pub(crate) fn deliver(&mut self, sockets: &mut SocketTable, position: u64) -> Result<(), InterposeError> {
         self.transfer(sockets, position, true)?;
-        self.flush()
+        self.flush()?;
+        // The kernel counts overruns by the tracee's own datagrams.
+        if std::mem::take(&mut self.has_own_datagrams) { note_drops(sockets) } else { Ok(()) }
+    }
+
+    /// Returns whether a receive buffer was too full for a datagram of the tracee since the last
+    /// call.
+    pub(crate) fn take_refused(&mut self) -> bool {
+        std::mem::take(&mut self.has_refused)
     }
 
     /// Sends the collected frames.
@@ -263,12 +288,6 @@ impl FlowControl {
         position: u64,
     ) -> Result<(), InterposeError> {
         for proxy in &mut sockets.proxies {
-            let rcvbuf = proxy.socket.memory().rcvbuf;
-            if let Some(native) = proxy.channel.native_mut() {
-                native.set_rcvbuf(rcvbuf)?;
-            }
-        }
-        for proxy in &mut sockets.proxies {
             let SocketProxy { channel, received, .. } = proxy;
             if let Some(native) = channel.native_mut() {
                 native.observe(received)?;
@@ -276,12 +295,7 @@ impl FlowControl {
         }
         self.transfer(sockets, position, false)?;
         self.flush()?;
-        for proxy in &mut sockets.proxies {
-            if let Some(native) = proxy.channel.native_mut() {
-                native.note_drops()?;
-            }
-        }
-        Ok(())
+        note_drops(sockets)
     }
 
     /// In a world without a clock, transfers what the tracee may receive, and emits events if it
@@ -373,7 +387,13 @@ impl FlowControl {
                 proxy.is_abandoned |= proxy.unread() >= backlog.half.max(1);
             }
         }
-        Err(self.pace.back_off(now, if depth > 1 { MAX_DEEP_INTERVAL } else { MAX_INTERVAL }))
+        if depth == 1 {
+            return Err(self.pace.back_off(now, MAX_INTERVAL));
+        }
+        // The tracee needs longer than expected for the events that it has.
+        self.pace.interval = (self.pace.interval * 5 / 4).min(MAX_DEEP_INTERVAL);
+        self.pace.next = now + self.pace.interval;
+        Err(self.pace.interval)
     }
 
     /// Returns `None` if the tracee waits for an event before it has subscribed; otherwise the time
@@ -427,6 +447,14 @@ fn receivers(sockets: &SocketTable) -> impl Iterator<Item = (usize, &SocketProxy
         proxy.channel.native().is_some() && !proxy.is_abandoned && proxy.socket.receives_events()
     };
     sockets.proxies.iter().enumerate().filter(is_receiver)
+}
+
+/// Notes what the kernel has dropped.
+fn note_drops(sockets: &mut SocketTable) -> Result<(), InterposeError> {
+    for native in sockets.proxies.iter_mut().filter_map(|proxy| proxy.channel.native_mut()) {
+        native.note_drops()?;
+    }
+    Ok(())
 }
 
 fn is_blocked(sockets: &SocketTable) -> bool {

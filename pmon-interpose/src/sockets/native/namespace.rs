@@ -20,7 +20,7 @@ use rustix::process::{
 
 use crate::launch::control::{self, send_number};
 use crate::sockets::native::frame::{push_kernel_frame, user_frame};
-use crate::sockets::native::sys as native_sys;
+use crate::sockets::native::sys::{self as native_sys, set_option};
 use crate::sys;
 
 /// First byte of the helper's message with a socket.
@@ -145,6 +145,8 @@ impl NetlinkNamespace {
         if !self.user_senders.contains_key(&sender) {
             let socket = self.open()?;
             bind(&socket, &SocketAddrNetlink::new(sender, 0))?;
+            // A frame is longer than its datagram.
+            set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, &i32::MAX)?;
             self.user_senders.insert(sender, socket);
         }
         let Some(socket) = self.user_senders.get(&sender) else { return Err(Errno::BADF) };

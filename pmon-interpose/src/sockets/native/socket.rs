@@ -29,11 +29,8 @@ pub(crate) struct NativeSocket {
     /// Identifies the socket in frames.
     pub(crate) tag: u32,
     charges: Charges,
-    /// Each datagram or error that was sent and that the tracee has not received, with the position
-    /// of the world.
-    in_flight: VecDeque<(u64, ReceivedKind)>,
-    /// Whether the only thing in flight is a long datagram, whose charge is unknown, or an error.
-    kind_in_flight: InFlight,
+    /// What was sent and the tracee has not received.
+    in_flight: VecDeque<InFlight>,
     /// Number of drops that the kernel had counted at the last [`NativeSocket::note_drops`].
     drops: u32,
     /// Whether an overrun of the kernel's own is pending.
@@ -51,12 +48,13 @@ pub(crate) struct NativeSocket {
     pub(crate) is_closed: bool,
 }
 
-/// What is in flight.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum InFlight {
-    Short,
-    Long,
-    Error,
+/// A datagram or a forced overrun that the tracee has not received.
+struct InFlight {
+    /// The position of the world.
+    position: u64,
+    kind: ReceivedKind,
+    /// The charge to the receive buffer; 0 for an overrun.
+    charge: u32,
 }
 
 /// Options of the model that the kernel has to know.
@@ -84,7 +82,6 @@ impl NativeSocket {
             tag,
             charges,
             in_flight: VecDeque::new(),
-            kind_in_flight: InFlight::Short,
             drops: 0,
             has_overrun: false,
             notifications: None,
@@ -98,12 +95,21 @@ impl NativeSocket {
 
     /// Notes that a datagram was sent.
     pub(crate) fn note_sent(&mut self, position: u64, datagram: &QueuedDatagram) {
-        let bytes = datagram.bytes();
-        self.kind_in_flight = if bytes.len() <= SHORT { InFlight::Short } else { InFlight::Long };
-        self.in_flight.push_back((position, ReceivedKind::of(bytes, datagram.sender())));
+        let kind = ReceivedKind::of(datagram.bytes(), datagram.sender());
+        self.in_flight.push_back(InFlight { position, kind, charge: self.charges.datagram });
     }
 
-    /// Notes what the kernel has dropped, in a world with a clock.
+    /// Notes the charge of the datagram that was sent last, if it is long.
+    pub(crate) fn note_charge(&mut self, before: u32) -> Result<(), Errno> {
+        let charge = self.unread_bytes()?.saturating_sub(before);
+        if let Some(last) = self.in_flight.back_mut() {
+            // If the tracee has received something meanwhile, the charge is unknown.
+            last.charge = charge.max(self.charges.datagram);
+        }
+        Ok(())
+    }
+
+    /// Notes what the kernel has dropped since the last call.
     pub(crate) fn note_drops(&mut self) -> Result<(), Errno> {
         let drops = receive_memory(self.fd.as_fd())?.drops;
         let dropped = drops.wrapping_sub(std::mem::replace(&mut self.drops, drops)) as usize;
@@ -111,11 +117,6 @@ impl NativeSocket {
         self.in_flight.truncate(self.in_flight.len().saturating_sub(dropped));
         self.has_overrun |= dropped > 0 && self.has_error()?;
         Ok(())
-    }
-
-    /// Returns whether a datagram of `len` bytes can be sent now: a long one travels alone.
-    pub(crate) fn can_send(&self, len: usize) -> bool {
-        self.in_flight.is_empty() || (self.kind_in_flight == InFlight::Short && len <= SHORT)
     }
 
     /// Returns the number of datagrams and errors that the tracee had not received at the last
@@ -134,21 +135,25 @@ impl NativeSocket {
         if self.in_flight.is_empty() {
             return Ok(None);
         }
-        let unread = match self.kind_in_flight {
-            InFlight::Error => usize::from(self.has_error()?),
-            InFlight::Long => usize::from(self.unread_bytes()? > 0),
-            InFlight::Short => self.unread_bytes()?.div_ceil(self.charges.datagram) as usize,
+        let mut bytes = self.unread_bytes()?;
+        let has_error = self.in_flight.iter().any(|sent| sent.charge == 0) && self.has_error()?;
+        // The last datagrams are those that the tracee has not received.
+        let is_unread = |sent: &&InFlight| {
+            let is_unread = if sent.charge == 0 { has_error } else { bytes > 0 };
+            bytes = bytes.saturating_sub(sent.charge);
+            is_unread
         };
-        let received = self.in_flight.len().saturating_sub(unread);
-        let received = self.in_flight.drain(..received);
-        Ok(received.inspect(|&(_, kind)| usage.count_kind(kind)).last().map(|(position, _)| position))
+        let unread = self.in_flight.iter().rev().take_while(is_unread).count();
+        let received = self.in_flight.len() - unread;
+        let received = self.in_flight.drain(..received).inspect(|sent| usage.count_kind(sent.kind));
+        Ok(received.last().map(|sent| sent.position))
     }
 
     fn has_error(&self) -> Result<bool, Errno> {
         is_ready(self.fd.as_fd(), PollFlags::empty())
     }
 
-    fn unread_bytes(&self) -> Result<u32, Errno> {
+    pub(crate) fn unread_bytes(&self) -> Result<u32, Errno> {
         let notifications = if self.notifications.is_some() { self.charges.notifications } else { 0 };
         Ok(receive_memory(self.fd.as_fd())?.rmem_alloc.saturating_sub(notifications))
     }
@@ -159,13 +164,7 @@ impl NativeSocket {
         self.forced_overruns = self.forced_overruns.wrapping_add(1);
         self.drops = self.drops.wrapping_add(1);
         self.apply_rcvbuf()?;
-        // In a world with a clock, other datagrams may be in flight.
-        if self.in_flight.is_empty() {
-            self.kind_in_flight = InFlight::Error;
-            self.in_flight.push_back((position, ReceivedKind::Overrun));
-        } else {
-            self.has_overrun = true;
-        }
+        self.in_flight.push_back(InFlight { position, kind: ReceivedKind::Overrun, charge: 0 });
         Ok(())
     }
 
