@@ -12,6 +12,8 @@ mod expect;
 mod faults;
 #[path = "program/harness.rs"]
 mod harness;
+#[path = "program/i386.rs"]
+mod i386;
 #[path = "program/isolation.rs"]
 mod isolation;
 #[path = "program/limits.rs"]

@@ -71,6 +71,16 @@ impl Programs {
         Self(dir)
     }
 
+    /// Builds a 32-bit program from a client's source. Returns its path; `None` if the compiler
+    /// cannot build 32-bit programs, or lacks the library for them.
+    pub(crate) fn build_32_bit(&self, source: &str, options: &[&str], name: &str) -> Option<String> {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/clients").join(source);
+        let mut compiler = Command::new("cc");
+        compiler.args(CFLAGS).arg("-m32").args(options).arg("-o").arg(self.0.join(name)).arg(source);
+        let is_built = cfg!(target_arch = "x86_64") && compiler.output().unwrap().status.success();
+        is_built.then(|| self.path(name))
+    }
+
     /// Returns the path of a program.
     pub(crate) fn path(&self, name: &str) -> String {
         support::arg(&self.0.join(name))

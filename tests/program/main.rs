@@ -11,6 +11,7 @@ mod end_of_replay;
 mod expect;
 mod faults;
 mod harness;
+mod i386;
 mod isolation;
 mod limits;
 mod procfs;

@@ -135,7 +135,7 @@ impl Waits {
 
     fn restore_if(&mut self, is_read: impl Fn(&ReplacedDeadline) -> bool) {
         for replaced in self.replaced.extract_if(.., |replaced| is_read(replaced)) {
-            let memory = TraceeMemory(replaced.task);
+            let memory = TraceeMemory::of(replaced.task);
             if memory.bytes(replaced.address) == Ok(replaced.replacement) {
                 // It fails only if the task has ended.
                 let _ = memory.write(replaced.address, &replaced.original);

@@ -10,9 +10,12 @@ use rustix::io::Errno;
 
 use crate::procfs::file_pool::PooledEntry;
 use crate::procfs::proc_path::{PathArgument, ProcPath, descriptor_of, split_id};
+#[cfg(target_arch = "x86_64")]
+use crate::procfs::stat_structs::stat_i386;
 use crate::procfs::stat_structs::{FileAttributes, stat, statfs, statx};
 use crate::procfs::tree::{ProcfsTree, inode};
 use crate::seccomp::listener::{InterceptedCall, Reply};
+use crate::tracee::abi::Abi;
 use crate::tracee::processes::Caller;
 use crate::world::{ProcEntry, ProcEntryKind, ProcessView, TaskInfo};
 
@@ -66,6 +69,7 @@ impl PathCall {
             |flags: u64, operation| with(base, Some(b), flags & libc::AT_EMPTY_PATH as u64 != 0, operation);
         let path = |operation| with(None, Some(a), false, operation);
         let fd = |operation| with(Some(a as u32), None, true, operation);
+        let stat = stat_of(call.abi);
         let nofollow = |flags: u64| flags & libc::AT_SYMLINK_NOFOLLOW as u64 != 0;
         match call.nr() {
             libc::SYS_openat => at(PathOperation::Open { flags: c }),
@@ -296,6 +300,15 @@ impl ProcCall {
             _ => return Ok(Reply::Continue),
         };
         Ok(Reply::Return(Ok(value)))
+    }
+}
+
+/// Returns the function that encodes the struct of `stat`.
+fn stat_of(abi: Abi) -> fn(&FileAttributes) -> Vec<u8> {
+    match abi {
+        #[cfg(target_arch = "x86_64")]
+        Abi::I386 => stat_i386,
+        _ => stat,
     }
 }
 

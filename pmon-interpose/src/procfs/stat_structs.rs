@@ -60,6 +60,27 @@ pub(crate) fn stat(attributes: &FileAttributes) -> Vec<u8> {
         .0
 }
 
+/// Encodes the `struct stat64` of 32-bit programs on x86-64 (`arch/x86/include/asm/sys_ia32.h`).
+/// The inode number fits into a short `ino_t`, as in the kernel's procfs.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn stat_i386(attributes: &FileAttributes) -> Vec<u8> {
+    let FileAttributes { ino, device, mode, owner, time } = *attributes;
+    let (ino, time) = ((ino as u32).to_ne_bytes(), (time as u32).to_ne_bytes());
+    RawStruct(vec![0; 96])
+        .put(0, device.to_ne_bytes())
+        .put(12, ino)
+        .put(16, mode.to_ne_bytes())
+        .put(20, attributes.links().to_ne_bytes())
+        .put(24, owner.0.to_ne_bytes())
+        .put(28, owner.1.to_ne_bytes())
+        .put(52, BLOCK_SIZE.to_ne_bytes())
+        .put(64, time)
+        .put(72, time)
+        .put(80, time)
+        .put(88, ino)
+        .0
+}
+
 /// Encodes `struct statx`.
 pub(crate) fn statx(attributes: &FileAttributes) -> Vec<u8> {
     RawStruct::new::<Statx>()

@@ -8,6 +8,8 @@ use libc::{c_long, seccomp_data, sock_filter};
 use pmon_core::wire::u32_at;
 
 use crate::seccomp::fd_numbers::ReservedFds;
+#[cfg(target_arch = "x86_64")]
+use crate::seccomp::i386;
 use crate::sys::Notification;
 use crate::tracee::memory::TraceeMemory;
 
@@ -21,9 +23,9 @@ const ARCH: u32 = 0xC000_00B7;
 /// Numbers of the calls by which 32-bit programs open sockets: `socket`, and on i386 also
 /// `socketcall`, which reads its arguments from memory.
 #[cfg(target_arch = "x86_64")]
-const FOREIGN_SOCKET_CALLS: &[u32] = &[359, SOCKETCALL];
+const FOREIGN_SOCKET_CALLS: &[c_long] = &[359, SOCKETCALL as c_long];
 #[cfg(target_arch = "aarch64")]
-const FOREIGN_SOCKET_CALLS: &[u32] = &[281];
+const FOREIGN_SOCKET_CALLS: &[c_long] = &[281];
 const SOCKETCALL: u32 = 102;
 /// The operation of `socketcall` that opens a socket.
 const SYS_SOCKET: u64 = 1;
@@ -37,7 +39,7 @@ pub(crate) const NETLINK_CONNECTOR: u32 = libc::NETLINK_CONNECTOR as u32;
 
 /// What the filter does with a call.
 #[derive(Clone, Copy)]
-enum FilterRule {
+pub(super) enum FilterRule {
     /// Intercepts the call if the argument with this index is a reserved file descriptor.
     Fd(u8),
     /// Intercepts the call if the first argument is a reserved file descriptor and the second is
@@ -54,8 +56,8 @@ enum FilterRule {
     NotZero,
     /// Intercepts the call if the first argument is 0.
     Zero,
-    /// Intercepts the call if the first argument is one of these clocks.
-    Clock(&'static [i32]),
+    /// Intercepts the call if the first argument, a clock or an operation, is one of these values.
+    FirstIsOneOf(&'static [i32]),
     /// Intercepts the call if the second argument is one of these operations on a futex, and the
     /// fourth, a time-out, is not 0.
     FutexWithTimeout(&'static [i32]),
@@ -68,7 +70,7 @@ enum FilterRule {
 }
 
 /// Calls, each group with the rule for it.
-type CallRules = &'static [(FilterRule, &'static [c_long])];
+pub(super) type CallRules = &'static [(FilterRule, &'static [c_long])];
 
 /// Calls on emulated sockets, most frequent first.
 const EMULATED_SOCKET_CALLS: CallRules = &[
@@ -137,7 +139,7 @@ const TIMED_FUTEX_OPERATIONS: &[i32] = &[
 /// Calls that read a clock or end at a time, and calls that every program makes before it reads a
 /// clock. Rules of other lists for the same calls have no effect.
 const CLOCK_CALLS: CallRules = &[
-    (FilterRule::Clock(MACHINE_CLOCKS), &[libc::SYS_clock_gettime]),
+    (FilterRule::FirstIsOneOf(MACHINE_CLOCKS), &[libc::SYS_clock_gettime]),
     (FilterRule::Always, &[libc::SYS_gettimeofday, libc::SYS_sysinfo]),
     #[cfg(target_arch = "x86_64")]
     (FilterRule::Always, &[libc::SYS_time, libc::SYS_select, libc::SYS_arch_prctl]),
@@ -233,15 +235,17 @@ pub(crate) struct FilterOptions {
 /// Builds the filter. Receiving and waiting calls are intercepted if sockets are emulated; calls
 /// that refer to processes and paths, with a private `/proc`; other calls on sockets, always.
 pub(crate) fn build_filter(reserved: &ReservedFds, options: FilterOptions) -> Vec<sock_filter> {
-    let foreign = FOREIGN_SOCKET_CALLS.len() as u8;
-    // The calls of a foreign ABI, such as a 32-bit one, are executed, except those that open a proc
-    // connector socket.
-    let mut program = vec![load(ARCH_OFFSET), jump(libc::BPF_JEQ, ARCH, foreign + 3, 0), load(NR_OFFSET)];
-    let foreign_calls = FOREIGN_SOCKET_CALLS.iter().zip(0..);
-    program.extend(foreign_calls.map(|(&nr, at)| jump(libc::BPF_JEQ, nr, foreign - at, 0)));
-    program.extend([ret(libc::SECCOMP_RET_ALLOW), ret(libc::SECCOMP_RET_USER_NOTIF), load(NR_OFFSET)]);
+    let foreign = foreign_instructions(reserved, options);
+    let mut program = vec![load(ARCH_OFFSET), jump(libc::BPF_JEQ, ARCH, 0, 1), skip(foreign.len())];
+    program.extend(foreign);
+    program.extend(call_instructions(reserved, options, &native_rules(options)));
+    program
+}
+
+/// Returns the rules for calls of the native ABI.
+fn native_rules(options: FilterOptions) -> [CallRules; 9] {
     let when = |condition, calls: &'static [_]| if condition { calls } else { &[] };
-    let lists: [CallRules; 9] = [
+    [
         when(options.emulates_clocks, CLOCK_CALLS),
         when(!options.has_native_sockets, EMULATED_SOCKET_CALLS),
         when(options.has_native_sockets, NATIVE_SOCKET_CALLS),
@@ -251,8 +255,30 @@ pub(crate) fn build_filter(reserved: &ReservedFds, options: FilterOptions) -> Ve
         when(options.private_proc, PATH_CALLS),
         when(options.is_root, PRIORITY_CALLS),
         when(options.is_root && !options.maps_all_users, USER_CALLS),
-    ];
-    for &(rule, calls) in lists.into_iter().flatten() {
+    ]
+}
+
+/// Returns instructions for the calls of a foreign ABI, such as a 32-bit one. They end with an
+/// action.
+fn foreign_instructions(reserved: &ReservedFds, options: FilterOptions) -> Vec<sock_filter> {
+    #[cfg(target_arch = "x86_64")]
+    if options.has_native_sockets {
+        let path_calls: CallRules = if options.private_proc { i386::PATH_CALLS } else { &[] };
+        return call_instructions(reserved, options, &[i386::SOCKET_CALLS, path_calls]);
+    }
+    // The calls are executed, except those that open a proc connector socket.
+    let rules: CallRules = &[(FilterRule::Always, FOREIGN_SOCKET_CALLS)];
+    call_instructions(reserved, options, &[rules])
+}
+
+/// Returns instructions that decide by rules. They end with an action.
+fn call_instructions(
+    reserved: &ReservedFds,
+    options: FilterOptions,
+    lists: &[CallRules],
+) -> Vec<sock_filter> {
+    let mut program = vec![load(NR_OFFSET)];
+    for &(rule, calls) in lists.iter().copied().flatten() {
         let block = rule.instructions(reserved, options.control);
         for &nr in calls {
             program.push(jump(libc::BPF_JEQ, nr as u32, 0, block.len() as u8));
@@ -272,7 +298,7 @@ pub(crate) fn opens_connector_by_foreign_abi(notification: &Notification) -> Opt
     }
     let [family, protocol] = match (*nr as u32, args[0]) {
         (SOCKETCALL, SYS_SOCKET) => {
-            let words = TraceeMemory(notification.pid).bytes::<12>(args[1]).unwrap_or_default();
+            let words = TraceeMemory::of(notification.pid).bytes::<12>(args[1]).unwrap_or_default();
             [u32_at(&words, 0), u32_at(&words, 8)]
         }
         (SOCKETCALL, _) => return Some(false),
@@ -313,9 +339,9 @@ impl FilterRule {
             ]),
             Self::NotControl => block.extend([load(argument_at(0)), jump(libc::BPF_JEQ, control, 1, 0)]),
             Self::Zero => block.extend([load(argument_at(0)), jump(libc::BPF_JEQ, 0, 0, 1)]),
-            Self::Clock(clocks) => {
+            Self::FirstIsOneOf(values) => {
                 block.push(load(argument_at(0)));
-                block.extend(is_one_of(clocks));
+                block.extend(is_one_of(values));
             }
             Self::FutexWithTimeout(operations) => {
                 let flags = (libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u32;
@@ -355,6 +381,11 @@ fn load(at: u32) -> sock_filter {
 
 fn jump(condition: u32, value: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: (libc::BPF_JMP | condition | libc::BPF_K) as u16, jt, jf, k: value }
+}
+
+/// Returns a jump over `count` instructions.
+fn skip(count: usize) -> sock_filter {
+    sock_filter { code: (libc::BPF_JMP | libc::BPF_JA) as u16, jt: 0, jf: 0, k: count as u32 }
 }
 
 fn and(mask: u32) -> sock_filter {
@@ -544,8 +575,46 @@ mod tests {
         assert_eq!(action(ROOT, 0x4000_0003, libc::SYS_read, &args), ALLOWED);
         assert_eq!(action(ROOT, 0x4000_0003, 3, &args), ALLOWED);
         for &nr in FOREIGN_SOCKET_CALLS {
-            assert_eq!(action(ROOT, 0x4000_0003, nr.into(), &args), INTERCEPTED, "{nr}");
+            assert_eq!(action(ROOT, 0x4000_0003, nr, &args), INTERCEPTED, "{nr}");
         }
         assert_eq!(action(ROOT, ARCH, libc::SYS_read, &args), INTERCEPTED);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn calls_of_32_bit_programs_on_native_sockets_are_intercepted() {
+        let native = FilterOptions { has_native_sockets: true, ..ROOT };
+        let [netlink, connector] = [libc::AF_NETLINK, libc::NETLINK_CONNECTOR].map(|value| value as u64);
+        for (nr, args, expected) in [
+            (3, [970, 0, 0], ALLOWED),
+            (4, [970, 0, 0], INTERCEPTED),
+            (4, [1, 0, 0], ALLOWED),
+            (359, [netlink, 3, connector], INTERCEPTED),
+            (359, [netlink, 3, 0], ALLOWED),
+            // `bind` and `recv` by `socketcall`.
+            (102, [2, 0, 0], INTERCEPTED),
+            (102, [10, 0, 0], ALLOWED),
+            (221, [970, libc::F_DUPFD as u64, 0], INTERCEPTED),
+            (221, [970, libc::F_GETFL as u64, 0], ALLOWED),
+            (5, [0, 0, 0], INTERCEPTED),
+            (425, [0, 0, 0], libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+            (168, [0, 0, 0], ALLOWED),
+        ] {
+            assert_eq!(action(native, i386::ARCH, nr, &args), expected, "call {nr}, {args:?}");
+        }
+        let real = FilterOptions { private_proc: false, ..native };
+        assert_eq!(action(real, i386::ARCH, 5, &[]), ALLOWED);
+        assert_eq!(action(native, ARCH, libc::SYS_read, &[970]), ALLOWED);
+    }
+
+    /// `BPF_MAXINSNS`.
+    #[test]
+    fn the_kernel_accepts_the_length_of_the_filter() {
+        let reserved = ReservedFds { ranges: vec![960..1024, 224..248, 56..64, 4032..4096] };
+        for has_native_sockets in [false, true] {
+            let options =
+                FilterOptions { emulates_clocks: true, maps_all_users: false, has_native_sockets, ..ROOT };
+            assert!(build_filter(&reserved, options).len() <= 4096);
+        }
     }
 }

@@ -8,12 +8,16 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use crate::sys::{self, Notification};
+use crate::tracee::abi::Abi;
 use crate::tracee::fds::{TaskFds, duplicate_fd, is_closed_on_exec};
 use crate::tracee::memory::TraceeMemory;
 
 /// An intercepted call, with access to the memory and the descriptors of its task.
 pub(crate) struct InterceptedCall<'a> {
+    /// The call, with the number and the arguments of the native ABI.
     pub(crate) notification: Notification,
+    /// The ABI of the call: the layout of the structs in memory.
+    pub(crate) abi: Abi,
     pub(crate) listener: Arc<OwnedFd>,
     pub(crate) tasks: &'a mut TaskFds,
 }
@@ -34,7 +38,7 @@ impl InterceptedCall<'_> {
     }
 
     pub(crate) fn memory(&self) -> TraceeMemory {
-        TraceeMemory(self.task())
+        TraceeMemory::with_abi(self.task(), self.abi)
     }
 
     /// Returns the status of the file behind a descriptor of the task.

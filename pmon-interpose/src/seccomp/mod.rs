@@ -2,4 +2,6 @@
 
 pub(crate) mod fd_numbers;
 pub(crate) mod filter;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod i386;
 pub(crate) mod listener;

@@ -439,7 +439,7 @@ impl BlockedReceive {
         if let Some(timeout) = &self.call.timeout
             && self.received > 0
         {
-            timeout.write(TraceeMemory(self.notification.pid), timeout.remaining())?;
+            timeout.write(TraceeMemory::of(self.notification.pid), timeout.remaining())?;
         }
         Ok(self.received as i64)
     }

@@ -1,17 +1,18 @@
 //! Calls that send: `write`, `sendto`, `sendmsg` and their variants.
 
-use pmon_core::wire::{u32_at, u64_at};
+use pmon_core::wire::u32_at;
 use rustix::io::Errno;
 
 use crate::seccomp::listener::InterceptedCall;
 use crate::sockets::address::{SOCKADDR_STORAGE, SocketAddress};
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::{MSG_CMSG_COMPAT, check_offset, socket_flags};
-use crate::tracee::memory::{Buffers, CMSGHDR, MMSGHDR, MSGHDR, TraceeMemory, UIO_MAXIOV};
+use crate::tracee::abi::{Abi, MessageHeader};
+use crate::tracee::memory::{Buffers, TraceeMemory, UIO_MAXIOV};
 use crate::tracee::scattered_copy::ScatteredCopy;
 
-/// Length of a control message with credentials.
-const CREDENTIALS_LEN: usize = CMSGHDR + 12;
+/// Size of `struct ucred`.
+const UCRED: usize = 12;
 /// Maximum bytes of control messages (`net.core.optmem_max`).
 const OPTMEM_MAX: u64 = 128 << 10;
 
@@ -60,9 +61,7 @@ pub(crate) fn send(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Resul
 
 /// Executes `sendmsg` with the `struct msghdr` at an address.
 fn send_message(proxy: &mut SocketProxy, memory: TraceeMemory, at: u64, flags: u32) -> Result<usize, Errno> {
-    if flags & MSG_CMSG_COMPAT != 0 {
-        return Err(Errno::INVAL);
-    }
+    check_flags(memory, flags)?;
     Message::read(memory, at)?.send(proxy, memory, flags)
 }
 
@@ -74,14 +73,15 @@ fn send_messages(
     count: u64,
     flags: u32,
 ) -> Result<usize, Errno> {
-    if flags & MSG_CMSG_COMPAT != 0 {
-        return Err(Errno::INVAL);
-    }
+    check_flags(memory, flags)?;
     let mut copy = ScatteredCopy::default();
     for at in 0..count {
-        let header = address.wrapping_add(at * MMSGHDR);
+        let header = address.wrapping_add(at * memory.abi.mmsghdr_len());
         let sent = send_message(proxy, memory, header, flags).and_then(|sent| {
-            copy.push_integer(header.wrapping_add(MSGHDR as u64), &(sent as u32).to_ne_bytes());
+            copy.push_integer(
+                header.wrapping_add(memory.abi.msghdr_len() as u64),
+                &(sent as u32).to_ne_bytes(),
+            );
             copy.finish(memory)
         });
         match sent {
@@ -93,11 +93,17 @@ fn send_messages(
     Ok(count as usize)
 }
 
+/// Refuses a flag that only the kernel may set. It sets this flag itself for 32-bit programs.
+fn check_flags(memory: TraceeMemory, flags: u32) -> Result<(), Errno> {
+    let is_refused = memory.abi == Abi::Native && flags & MSG_CMSG_COMPAT != 0;
+    if is_refused { Err(Errno::INVAL) } else { Ok(()) }
+}
+
 impl Message {
     /// Reads a `struct msghdr` and what it refers to, except the data.
     fn read(memory: TraceeMemory, at: u64) -> Result<Self, Errno> {
-        let bytes: [u8; MSGHDR] = memory.bytes(at)?;
-        let (name, name_len) = (u64_at(&bytes, 0), u32_at(&bytes, 8));
+        let MessageHeader { name, name_len, buffers, buffer_count, control, control_len } =
+            memory.abi.message_header(&memory.vec(at, memory.abi.msghdr_len())?);
         let address = match name {
             0 => None,
             _ if name_len as i32 >= 0 => {
@@ -105,12 +111,10 @@ impl Message {
             }
             _ => return Err(Errno::INVAL),
         };
-        let count = u64_at(&bytes, 24);
-        if count > UIO_MAXIOV {
+        if buffer_count > UIO_MAXIOV {
             return Err(Errno::MSGSIZE);
         }
-        let data = memory.buffers(u64_at(&bytes, 16), count)?;
-        let (control, control_len) = (u64_at(&bytes, 32), u64_at(&bytes, 40));
+        let data = memory.buffers(buffers, buffer_count)?;
         if control_len >= OPTMEM_MAX {
             return Err(Errno::NOBUFS);
         }
@@ -126,7 +130,7 @@ impl Message {
         if len == 0 {
             return Err(Errno::NODATA);
         }
-        check_control(&self.control)?;
+        check_control(memory.abi, &self.control)?;
         let address = self.address.as_ref().filter(|address| !address.is_empty());
         let destination = address.map(SocketAddress::netlink).transpose()?;
         proxy.socket.prepare_send(len, destination)?;
@@ -140,18 +144,18 @@ impl Message {
 
 /// Checks control messages. A netlink socket accepts only credentials, which the fake kernel
 /// ignores.
-fn check_control(mut control: &[u8]) -> Result<(), Errno> {
-    while control.len() >= CMSGHDR {
-        let len = u64_at(control, 0) as usize;
-        if len < CMSGHDR || len > control.len() {
+fn check_control(abi: Abi, mut control: &[u8]) -> Result<(), Errno> {
+    let header_len = abi.cmsghdr_len();
+    while let Some(header) = abi.control_header(control) {
+        let len = header.len;
+        if len < header_len || len > control.len() {
             return Err(Errno::INVAL);
         }
-        let (level, message_type) = (u32_at(control, 8), u32_at(control, 12));
-        let is_credentials = message_type == libc::SCM_CREDENTIALS as u32 && len == CREDENTIALS_LEN;
-        if level == libc::SOL_SOCKET as u32 && !is_credentials {
+        let is_credentials = header.message_type == libc::SCM_CREDENTIALS as u32 && len == header_len + UCRED;
+        if header.level == libc::SOL_SOCKET as u32 && !is_credentials {
             return Err(Errno::INVAL);
         }
-        control = control.get(len.next_multiple_of(8)..).unwrap_or_default();
+        control = control.get(len.next_multiple_of(abi.word_len())..).unwrap_or_default();
     }
     Ok(())
 }
@@ -160,17 +164,18 @@ fn check_control(mut control: &[u8]) -> Result<(), Errno> {
 pub(crate) fn passed_fds(call: &InterceptedCall<'_>) -> Vec<u32> {
     let memory = call.memory();
     let mut fds = Vec::new();
-    let header = memory.bytes::<MSGHDR>(call.args()[1]);
+    let abi = memory.abi;
+    let header = memory.vec(call.args()[1], abi.msghdr_len()).map(|bytes| abi.message_header(&bytes));
     // If the memory is unreadable, the kernel refuses the call.
-    let control = header.and_then(|header| memory.vec(u64_at(&header, 32), u64_at(&header, 40) as usize));
+    let control = header.and_then(|header| memory.vec(header.control, header.control_len as usize));
     let control = control.unwrap_or_default();
     let mut rest = &*control;
-    while rest.len() >= CMSGHDR {
-        let len = (u64_at(rest, 0) as usize).clamp(CMSGHDR, rest.len());
-        if (u32_at(rest, 8), u32_at(rest, 12)) == (libc::SOL_SOCKET as u32, libc::SCM_RIGHTS as u32) {
-            fds.extend(rest[CMSGHDR..len].chunks_exact(4).map(|fd| u32_at(fd, 0)));
+    while let Some(header) = abi.control_header(rest) {
+        let len = header.len.clamp(abi.cmsghdr_len(), rest.len());
+        if (header.level, header.message_type) == (libc::SOL_SOCKET as u32, libc::SCM_RIGHTS as u32) {
+            fds.extend(rest[abi.cmsghdr_len()..len].chunks_exact(4).map(|fd| u32_at(fd, 0)));
         }
-        rest = rest.get(len.next_multiple_of(8)..).unwrap_or_default();
+        rest = rest.get(len.next_multiple_of(abi.word_len())..).unwrap_or_default();
     }
     fds
 }

@@ -8,7 +8,10 @@ use crate::error::{InterposeError, ServeResult};
 use crate::processes::id_calls;
 use crate::procfs::path_calls::ProcCall;
 use crate::seccomp::filter::{is_remounting, is_wait, opens_connector_by_foreign_abi, takes_process_id};
+#[cfg(target_arch = "x86_64")]
+use crate::seccomp::i386;
 use crate::seccomp::listener::{InterceptedCall, Reply};
+use crate::sockets::delivery::EventDelivery;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::is_receive;
 use crate::sockets::send::{is_send, send};
@@ -16,6 +19,7 @@ use crate::sockets::{address, options, poll};
 use crate::supervisor::Supervisor;
 use crate::supervisor::observed_view::ObservedView;
 use crate::sys::Notification;
+use crate::tracee::abi::Abi;
 use crate::world::ReplayWorld;
 
 /// Valid flags of `accept4`.
@@ -32,14 +36,19 @@ impl Supervisor {
     ) -> ServeResult<W, Reply> {
         let Self { tracee, tasks, delivery, procfs, pidfds, clock, .. } = self;
         let listener = Arc::clone(&delivery.listener.fd);
-        let call = &mut InterceptedCall { notification, listener, tasks };
-        if let Some(opens_connector) = opens_connector_by_foreign_abi(&notification) {
+        let (notification, abi) = match by_native_abi(notification, delivery) {
+            Some(translated) => translated,
+            None => return Ok(Reply::Continue),
+        };
+        let call = &mut InterceptedCall { notification, abi, listener, tasks };
+        if let (Abi::Native, Some(opens_connector)) = (abi, opens_connector_by_foreign_abi(&notification)) {
             delivery.sockets.has_refused_foreign_abi |= opens_connector;
             return Ok(if opens_connector { Errno::PROTONOSUPPORT.into() } else { Reply::Continue });
         }
         let (nr, args) = (call.nr(), call.args());
         let event = clock.is_some().then(|| world.processes().clocks()).flatten().unwrap_or_default();
-        if let Some(clock) = clock
+        // 32-bit programs read the real clocks.
+        if let (Some(clock), Abi::Native) = (&mut *clock, abi)
             && let Some(reply) = clock.answer(call, event)?
         {
             return Ok(reply);
@@ -147,6 +156,17 @@ impl Supervisor {
             _ => delivery.sockets.duplicate(call)?,
         })
     }
+}
+
+/// Translates a call of a foreign ABI that is supported. Returns the call and the ABI of its
+/// structs; `None` if the kernel has to execute it.
+fn by_native_abi(notification: Notification, delivery: &EventDelivery) -> Option<(Notification, Abi)> {
+    #[cfg(target_arch = "x86_64")]
+    if notification.data.arch == i386::ARCH && delivery.flow.is_some() {
+        return Some((i386::translate(&notification, &delivery.sockets.reserved)?, Abi::I386));
+    }
+    let _ = delivery;
+    Some((notification, Abi::Native))
 }
 
 /// Returns whether the call with this number transfers data between files.

@@ -1,9 +1,9 @@
 //! The memory of a task that made a call.
 
-use pmon_core::wire::u64_at;
 use rustix::io::Errno;
 
 use crate::sys;
+use crate::tracee::abi::Abi;
 
 /// Maximum bytes that are read of one argument.
 const MAX_ARGUMENT: usize = 1 << 20;
@@ -23,7 +23,7 @@ pub(crate) const PAGE: u64 = 4096;
 const MAX_RW_COUNT: usize = 0x7FFF_F000;
 /// End of the address space of a program (`TASK_SIZE_MAX`).
 const USER_END: u64 = if cfg!(target_arch = "x86_64") { 0x7FFF_FFFF_F000 } else { 1 << 48 };
-/// Size of `struct iovec`.
+/// Size of the native `struct iovec`.
 const IOVEC: usize = 16;
 /// Number of buffers that are read without an allocation.
 const FEW_BUFFERS: usize = 8;
@@ -83,14 +83,28 @@ pub(crate) fn check_range(address: u64, len: u64) -> Result<(), Errno> {
     }
 }
 
-/// The memory of the task with this thread id.
+/// The memory of a task.
 #[derive(Clone, Copy)]
-pub(crate) struct TraceeMemory(pub(crate) u32);
+pub(crate) struct TraceeMemory {
+    /// Thread id of the task.
+    task: u32,
+    /// The ABI of its call, on which the layout of structs depends.
+    pub(crate) abi: Abi,
+}
 
 impl TraceeMemory {
+    /// Returns the memory of a task that has made a native call.
+    pub(crate) fn of(task: u32) -> Self {
+        Self::with_abi(task, Abi::Native)
+    }
+
+    pub(crate) fn with_abi(task: u32, abi: Abi) -> Self {
+        Self { task, abi }
+    }
+
     /// Fills all of `buffer`.
     pub(crate) fn read(self, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-        let read = if buffer.is_empty() { 0 } else { sys::read_memory(self.0, address, buffer)? };
+        let read = if buffer.is_empty() { 0 } else { sys::read_memory(self.task, address, buffer)? };
         if read < buffer.len() { Err(Errno::FAULT) } else { Ok(()) }
     }
 
@@ -137,7 +151,7 @@ impl TraceeMemory {
         if bytes.is_empty() {
             return Ok(());
         }
-        let written = sys::write_memory(self.0, bytes, buffers)?;
+        let written = sys::write_memory(self.task, bytes, buffers)?;
         if written < bytes.len() { Err(Errno::FAULT) } else { Ok(()) }
     }
 
@@ -147,19 +161,20 @@ impl TraceeMemory {
             return Err(Errno::INVAL);
         }
         let (mut few, mut many) = ([0; FEW_BUFFERS * IOVEC], Vec::new());
-        let size = count as usize * IOVEC;
+        let len = self.abi.iovec_len();
+        let size = count as usize * len;
         let bytes = few.get_mut(..size).unwrap_or_else(|| {
             many.resize(size, 0);
             &mut many
         });
-        let read = if size == 0 { 0 } else { sys::read_memory(self.0, address, bytes)? };
+        let read = if size == 0 { 0 } else { sys::read_memory(self.task, address, bytes)? };
         // The kernel reads one buffer after the other: a wrong length comes before a fault.
-        let buffers = bytes.chunks_exact(IOVEC).zip((IOVEC..).step_by(IOVEC)).map(|(buffer, end)| {
-            let (address, len) = (u64_at(buffer, 0), u64_at(buffer, 8));
-            match () {
-                () if end > read => Err(Errno::FAULT),
-                () if len > i64::MAX as u64 => Err(Errno::INVAL),
-                () => Ok((address, len as usize)),
+        let buffers = bytes.chunks_exact(len).zip((len..).step_by(len)).map(|(buffer, end)| {
+            let (address, len) = self.abi.iovec(buffer);
+            match usize::try_from(len) {
+                _ if end > read => Err(Errno::FAULT),
+                Ok(len) => Ok((address, len)),
+                Err(_negative) => Err(Errno::INVAL),
             }
         });
         match count {

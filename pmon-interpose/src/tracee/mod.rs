@@ -1,5 +1,6 @@
 //! Reads and writes the state of the tracee: memory, file descriptors, process status.
 
+pub(crate) mod abi;
 pub(crate) mod fds;
 pub(crate) mod memory;
 pub(crate) mod processes;

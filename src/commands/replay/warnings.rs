@@ -188,7 +188,7 @@ pub(super) fn socket_warnings(name: &str, sockets: &SocketSummary, has_foreign_a
     let total = &sockets.total;
     if sockets.opened == 0 {
         let why = if has_foreign_abi {
-            "is a 32-bit program, for which pmon has no sockets on the proc connector"
+            "is a 32-bit program, which can have a proc connector on x86-64 with native sockets only (--sockets)"
         } else {
             "opened no socket on the proc connector"
         };

@@ -30,6 +30,24 @@ const WAITING_CALLS: &[&[c_long]] = &[
     &[libc::SYS_poll, libc::SYS_select, libc::SYS_epoll_wait, libc::SYS_pause],
 ];
 
+/// Calls of 32-bit programs that receive from their first argument: `read`, `readv`, `recvmmsg`,
+/// `recvfrom`, `recvmsg`, `preadv2`, `recvmmsg_time64`.
+const I386_RECEIVING_CALLS: &[c_long] = &[3, 145, 337, 371, 372, 378, 417];
+
+/// Calls of 32-bit programs that wait for files or signals: `pause`, `sigsuspend`, `select`,
+/// `_newselect`, `poll`, `rt_sigtimedwait`, `rt_sigsuspend`, `epoll_wait`, `pselect6`, `ppoll`,
+/// `epoll_pwait`, with the variants for 64-bit times.
+const I386_WAITING_CALLS: &[c_long] =
+    &[29, 72, 82, 142, 168, 177, 179, 256, 308, 309, 319, 413, 414, 421, 441];
+
+const I386_SOCKETCALL: c_long = 102;
+/// The operations of `socketcall` that receive: `recv`, `recvfrom`, `recvmsg`, `recvmmsg`. The
+/// descriptor is in memory.
+const RECEIVING_OPERATIONS: &[u64] = &[10, 12, 17, 19];
+
+/// Index of the stack pointer after the number of the call, in `/proc/TID/syscall`.
+const STACK_POINTER: usize = 6;
+
 /// What the tracee does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
@@ -137,17 +155,39 @@ impl ActivityObserver {
     }
 }
 
-/// Parses `/proc/TID/syscall`: `running`, or the number of the call and its arguments.
+/// Parses `/proc/TID/syscall`: `running`, or the number of the call, its arguments, the stack
+/// pointer and the program counter.
 fn parse_syscall(line: &str, reserved: &ReservedFds) -> ThreadActivity {
     let mut words = line.split_ascii_whitespace();
     let Some(first) = words.next() else { return ThreadActivity::Ended };
     // A thread that sleeps outside a call has number -1.
     let Ok(number) = first.parse::<c_long>() else { return ThreadActivity::Running };
-    let argument = words.next().and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    let mut words = words.map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    let argument = words.next().flatten();
     let is_reserved = || argument.is_some_and(|fd| reserved.contains(fd as u32));
+    // The stack of a 64-bit program is above 4 GiB.
+    let is_32_bit = cfg!(target_arch = "x86_64")
+        && words.nth(STACK_POINTER - 1).flatten().is_some_and(|stack| u32::try_from(stack).is_ok());
+    if is_32_bit {
+        return i386_activity(number, argument, is_reserved());
+    }
     if RECEIVING_CALLS.contains(&number) && is_reserved() {
         ThreadActivity::Receiving
     } else if WAITING_CALLS.iter().any(|calls| calls.contains(&number)) {
+        ThreadActivity::Waiting
+    } else {
+        ThreadActivity::Asleep
+    }
+}
+
+/// Returns what a thread of a 32-bit program does in a call.
+fn i386_activity(number: c_long, first: Option<u64>, is_reserved: bool) -> ThreadActivity {
+    let receives = I386_RECEIVING_CALLS.contains(&number);
+    let receives_by_socketcall =
+        number == I386_SOCKETCALL && first.is_some_and(|operation| RECEIVING_OPERATIONS.contains(&operation));
+    if receives && is_reserved {
+        ThreadActivity::Receiving
+    } else if receives_by_socketcall || I386_WAITING_CALLS.contains(&number) {
         ThreadActivity::Waiting
     } else {
         ThreadActivity::Asleep
@@ -171,7 +211,7 @@ mod tests {
     #[test]
     fn the_call_in_which_a_thread_sleeps_says_what_it_waits_for() {
         let reserved = ReservedFds { ranges: vec![960..1024, 224..248] };
-        let rest = "0x7ffc0 0x1000 0x0 0x0 0x0 0x7ffc1 0x7f001";
+        let rest = "0x7ffc0 0x1000 0x0 0x0 0x0 0x7ffc00001000 0x7f001";
         for (nr, fd, expected) in [
             (libc::SYS_recvfrom, 960, ThreadActivity::Receiving),
             (libc::SYS_read, 1023, ThreadActivity::Receiving),
@@ -182,6 +222,22 @@ mod tests {
             (libc::SYS_write, 1, ThreadActivity::Asleep),
         ] {
             assert_eq!(parse_syscall(&format!("{nr} {fd:#x} {rest}\n"), &reserved), expected, "{nr} {fd}");
+        }
+        // The stack of a 32-bit program is below 4 GiB.
+        let rest = "0xffc0 0x1000 0x0 0x0 0x0 0xffc01000 0xf7f01000";
+        for (nr, first, expected) in [
+            (371, 960, ThreadActivity::Receiving),
+            (417, 960, ThreadActivity::Receiving),
+            (371, 3, ThreadActivity::Asleep),
+            (102, 10, ThreadActivity::Waiting),
+            (102, 9, ThreadActivity::Asleep),
+            (168, 3, ThreadActivity::Waiting),
+            // `waitpid`, which is `poll` in the other ABI.
+            (7, 960, ThreadActivity::Asleep),
+        ] {
+            let activity = parse_syscall(&format!("{nr} {first:#x} {rest}\n"), &reserved);
+            let expected = if cfg!(target_arch = "x86_64") { expected } else { activity };
+            assert_eq!(activity, expected, "{nr} {first}");
         }
         assert_eq!(parse_syscall("running\n", &reserved), ThreadActivity::Running);
         assert_eq!(parse_syscall("-1 0x7ffc1 0x7f001\n", &reserved), ThreadActivity::Asleep);

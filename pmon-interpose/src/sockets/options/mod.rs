@@ -36,7 +36,7 @@ pub(crate) fn get(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result
     let len_bytes = |len: usize| (len as u32).to_ne_bytes();
     let mut written = Ok(());
     if level == libc::SOL_SOCKET {
-        let (value, len) = socket_level::get(proxy, option, room)?;
+        let (value, len) = socket_level::get(proxy, memory.abi, option, room)?;
         copy.push(at, &value);
         copy.push_integer(len_at, &len_bytes(len));
     } else {

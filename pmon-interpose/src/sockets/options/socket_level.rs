@@ -14,6 +14,7 @@ use crate::sockets::options::values::{
 };
 use crate::sockets::proxy::SocketProxy;
 use crate::sys;
+use crate::tracee::abi::Abi;
 
 // Options that `libc` does not define on all architectures.
 const SO_RCVTIMEO_NEW: c_int = 66;
@@ -69,8 +70,12 @@ pub(super) fn set(
         libc::SO_BUF_LOCK if value as u32 & !3 != 0 => return Err(Errno::INVAL),
         libc::SO_BUF_LOCK => store(value as u64),
         libc::SO_PASSCRED => options.passcred = value != 0,
-        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => options.rcvtimeo = read_timeout(memory, at, len)?,
-        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => options.sndtimeo = read_timeout(memory, at, len)?,
+        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => {
+            options.rcvtimeo = read_timeout(memory, abi_of_timeout(memory.abi, option), at, len)?;
+        }
+        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => {
+            options.sndtimeo = read_timeout(memory, abi_of_timeout(memory.abi, option), at, len)?;
+        }
         libc::SO_ATTACH_FILTER => {
             let program = read_program(memory, at, len, socket.is_filter_locked())?;
             socket.attach_filter(&program)?;
@@ -121,6 +126,11 @@ pub(super) fn set(
     Ok(())
 }
 
+/// Returns the ABI that determines the layout of a time-out. The newer options have one layout.
+fn abi_of_timeout(abi: Abi, option: c_int) -> Abi {
+    if matches!(option, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO) { abi } else { Abi::Native }
+}
+
 /// Sets `SO_BINDTODEVICE`: no device has events.
 fn bind_to_device(name: &[u8]) -> Result<(), Errno> {
     if name.first().is_none_or(|&byte| byte == 0) { Ok(()) } else { Err(Errno::NODEV) }
@@ -137,7 +147,12 @@ fn refuse_ebpf(call: &mut InterceptedCall<'_>, fd: i32, len: usize) -> Errno {
 
 /// Returns the value of an option for a buffer of `room` bytes, and the length that the call
 /// returns.
-pub(super) fn get(proxy: &mut SocketProxy, option: c_int, room: usize) -> Result<(Vec<u8>, usize), Errno> {
+pub(super) fn get(
+    proxy: &mut SocketProxy,
+    abi: Abi,
+    option: c_int,
+    room: usize,
+) -> Result<(Vec<u8>, usize), Errno> {
     // The lengths of the program are numbers of instructions.
     if option == libc::SO_GET_FILTER {
         let program = proxy.socket.filter().unwrap_or_default();
@@ -148,13 +163,13 @@ pub(super) fn get(proxy: &mut SocketProxy, option: c_int, room: usize) -> Result
             count => Ok((bytes, count)),
         };
     }
-    let mut value = value(proxy, option, room)?;
+    let mut value = value(proxy, abi, option, room)?;
     value.truncate(room);
     let len = value.len();
     Ok((value, len))
 }
 
-fn value(proxy: &mut SocketProxy, option: c_int, room: usize) -> Result<Vec<u8>, Errno> {
+fn value(proxy: &mut SocketProxy, abi: Abi, option: c_int, room: usize) -> Result<Vec<u8>, Errno> {
     let SocketProxy { socket, options, .. } = proxy;
     let stored = |default| options.stored(libc::SOL_SOCKET, option, default);
     let number = match option {
@@ -170,8 +185,12 @@ fn value(proxy: &mut SocketProxy, option: c_int, room: usize) -> Result<Vec<u8>,
         libc::SO_LOCK_FILTER => socket.is_filter_locked().into(),
         libc::SO_BPF_EXTENSIONS => SKF_AD_MAX,
         libc::SO_BUF_LOCK => stored(0),
-        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => return Ok(encode_timeout(options.rcvtimeo)),
-        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => return Ok(encode_timeout(options.sndtimeo)),
+        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => {
+            return Ok(encode_timeout(abi_of_timeout(abi, option), options.rcvtimeo));
+        }
+        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => {
+            return Ok(encode_timeout(abi_of_timeout(abi, option), options.sndtimeo));
+        }
         libc::SO_LINGER | libc::SO_TXTIME | libc::SO_TIMESTAMPING | libc::SO_TIMESTAMPING_NEW => {
             return Ok(stored(0).to_ne_bytes().to_vec());
         }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use libc::c_int;
-use pmon_core::wire::u64_at;
 use pmon_fake::SockFilter;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
+use crate::tracee::abi::Abi;
 use crate::tracee::memory::TraceeMemory;
 
 /// Maximum number of instructions of a filter (`BPF_MAXINSNS`).
@@ -65,13 +65,18 @@ impl StoredValue {
 }
 
 /// Reads a `struct timeval` of a time-out; 0 means unlimited (`None`), and a negative time expires
-/// at once. The kernel rounds up to its clock ticks.
-pub(super) fn read_timeout(memory: TraceeMemory, at: u64, len: usize) -> Result<Option<Duration>, Errno> {
-    if len < size_of::<libc::timeval>() {
+/// at once. The kernel rounds up to its clock ticks. `abi` determines the layout of the struct.
+pub(super) fn read_timeout(
+    memory: TraceeMemory,
+    abi: Abi,
+    at: u64,
+    len: usize,
+) -> Result<Option<Duration>, Errno> {
+    if len < abi.timeval_len() {
         return Err(Errno::INVAL);
     }
-    let bytes: [u8; 16] = memory.bytes(at)?;
-    let (seconds, micros) = (u64_at(&bytes, 0) as i64, u64_at(&bytes, 8));
+    let (seconds, micros) = abi.timeval(&memory.vec(at, abi.timeval_len())?);
+    let micros = u64::try_from(micros).map_err(|_negative| Errno::DOM)?;
     if micros >= 1_000_000 {
         return Err(Errno::DOM);
     }
@@ -90,9 +95,9 @@ fn in_ticks(time: Duration) -> Result<Option<Duration>, Errno> {
 }
 
 /// Encodes the `struct timeval` of a time-out.
-pub(super) fn encode_timeout(time: Option<Duration>) -> Vec<u8> {
+pub(super) fn encode_timeout(abi: Abi, time: Option<Duration>) -> Vec<u8> {
     let time = time.unwrap_or_default();
-    [time.as_secs().to_ne_bytes(), u64::from(time.subsec_micros()).to_ne_bytes()].concat()
+    abi.encode_timeval(time.as_secs(), time.subsec_micros())
 }
 
 /// Reads the classic BPF program of a `struct sock_fprog`.
@@ -102,14 +107,15 @@ pub(super) fn read_program(
     len: usize,
     is_locked: bool,
 ) -> Result<Vec<SockFilter>, Errno> {
-    if len != 16 {
+    let abi = memory.abi;
+    if len != abi.sock_fprog_len() {
         return Err(Errno::INVAL);
     }
-    let header: [u8; 16] = memory.bytes(at)?;
+    let header = memory.vec(at, len)?;
     if is_locked {
         return Err(Errno::PERM);
     }
-    let (count, program) = (u16::from_ne_bytes([header[0], header[1]]), u64_at(&header, 8));
+    let (count, program) = abi.sock_fprog(&header);
     if program == 0 || !(1..=BPF_MAXINSNS).contains(&count) {
         return Err(Errno::INVAL);
     }

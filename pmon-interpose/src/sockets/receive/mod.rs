@@ -192,7 +192,7 @@ impl ReceiveCall {
         index: u64,
         scratch: &mut ReceiveScratch,
     ) -> Result<usize, ReceiveError> {
-        let memory = TraceeMemory(pid);
+        let memory = TraceeMemory::of(pid);
         match &self.buffers {
             ReceiveBuffers::One(message) => message.copy_next(proxy, memory, self.flags, scratch, None),
             ReceiveBuffers::Many { address, .. } => {
