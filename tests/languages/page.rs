@@ -8,7 +8,6 @@
 //! * Blocks of other kinds, such as `sh` for an installation, are not executed.
 
 use std::fs::{self, Permissions};
-use std::mem;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -129,7 +128,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     let Some(mut rest) = text.strip_prefix(pieces.next().unwrap_or_default()) else { return false };
     let mut last = None;
     for piece in pieces {
-        let Some(before) = mem::replace(&mut last, Some(piece)) else { continue };
+        let Some(before) = last.replace(piece) else { continue };
         match rest.split_once(before) {
             Some((_, after)) => rest = after,
             None => return false,
