@@ -30,6 +30,15 @@ pub(crate) struct ListedEntry {
 }
 
 impl DirectoryListing {
+    /// Shortens the inode numbers for 32-bit programs: a C library with a short `ino_t` refuses
+    /// longer ones.
+    pub(crate) fn shorten_inodes(&mut self) {
+        let others = self.others.iter_mut().map(|entry| &mut entry.inode);
+        for inode in self.inodes.iter_mut().chain(others) {
+            *inode &= u64::from(u32::MAX);
+        }
+    }
+
     /// Returns at most `room` bytes of `struct linux_dirent64`, from the position of `directory`
     /// on, and advances that position.
     pub(crate) fn read(&self, directory: &OwnedFd, room: usize) -> Result<Vec<u8>, Errno> {

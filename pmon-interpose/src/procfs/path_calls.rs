@@ -204,7 +204,10 @@ impl ProcCall {
             PathOperation::List { buffer, len }
                 if view.entry(id, below).is_some_and(|entry| entry == ProcEntry::Directory) =>
             {
-                let listing = tree.list(id, below, view);
+                let mut listing = tree.list(id, below, view);
+                if call.abi != Abi::Native {
+                    listing.shorten_inodes();
+                }
                 let directory = call.duplicate_fd(call.args()[0] as u32)?;
                 let listed = listing.read(&directory, (len as u32 as usize).min(MAX_LISTING))?;
                 memory.write(buffer, &listed)?;

@@ -160,6 +160,23 @@ mod tests {
         }
     }
 
+    /// The offsets are those of `struct stat64` in `arch/x86/include/asm/sys_ia32.h`.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn stat_of_32_bit_programs_is_that_of_the_kernel() {
+        let bytes = stat_i386(&ATTRIBUTES);
+        assert_eq!(bytes.len(), 96);
+        let fields =
+            [(0, 8), (12, 4), (16, 4), (20, 4), (24, 4), (28, 4), (32, 8), (44, 8), (52, 4), (56, 8)];
+        assert_eq!(
+            fields.map(|(at, len)| number(&bytes, at, len)),
+            [0x2_0000_0305, 0x3344_5566, u64::from(libc::S_IFDIR | 0o555), 2, 1000, 100, 0, 0, 1024, 0]
+        );
+        let times = [(64, 4), (68, 4), (72, 4), (76, 4), (80, 4), (84, 4), (88, 8)];
+        let time = ATTRIBUTES.time;
+        assert_eq!(times.map(|(at, len)| number(&bytes, at, len)), [time, 0, time, 0, time, 0, 0x3344_5566]);
+    }
+
     #[test]
     #[cfg(target_endian = "little")]
     fn statx_matches_the_struct_of_libc() {

@@ -11,7 +11,7 @@ typedef unsigned short u16;
 
 /* Numbers of system calls. */
 enum { READ = 3, WRITE = 4, OPEN = 5, CLOSE = 6, GETPID = 20, KILL = 37, DUP = 41, FCNTL64 = 221 };
-enum { READLINK = 85, SOCKETCALL = 102, LSTAT64 = 196, FSTAT64 = 197, EXIT_GROUP = 252 };
+enum { READLINK = 85, SOCKETCALL = 102, LSTAT64 = 196, FSTAT64 = 197, GETDENTS64 = 220, EXIT_GROUP = 252 };
 enum { SOCKET = 359, BIND = 361, GETSOCKOPT = 365, SETSOCKOPT = 366, GETSOCKNAME = 367 };
 enum { SENDTO = 369, SENDMSG = 370, RECVFROM = 371 };
 /* Operations of socketcall. */
@@ -123,6 +123,19 @@ static int open_directly(void) {
 
 static void subscribe(int fd) { check(call(SENDTO, fd, (long)request, 40, 0) == 40, "sendto"); }
 
+/* Checks that all inode numbers of a process's directory have 32 bits, as in the kernel's procfs. */
+static void check_listing(u32 pid) {
+    char entries[4096];
+    put_event("/proc/", pid);
+    end_path();
+    int fd = call(OPEN, (long)line, 0200000, 0, 0);
+    long length = call(GETDENTS64, fd, (long)entries, sizeof entries, 0);
+    check(length > 0, "getdents64");
+    for (long at = 0; at < length; at += *(u16 *)&entries[at + 16])
+        check(*(u32 *)&entries[at + 4] == 0 && *(u32 *)&entries[at + 12] == 0, "length of an inode number");
+    call(CLOSE, fd, 0, 0, 0);
+}
+
 /* Prints what /proc shows of a process. */
 static void put_process(u32 pid) {
     char buffer[128];
@@ -147,6 +160,7 @@ static void put_process(u32 pid) {
     char target[128];
     long target_length = call(READLINK, (long)line, (long)target, sizeof target - 1, 0);
     check(call(KILL, pid, 0, 0, 0) == 0 && call(KILL, 4194000, 0, 0, 0) == -ESRCH, "kill");
+    check_listing(pid);
     check(length > 0 && target_length > 0, "comm and exe");
     buffer[length - 1] = target[target_length] = 0;
     put_event("exec ", pid), put(" "), put(buffer), put(" "), put(target), put_event(" uid ", owner);
