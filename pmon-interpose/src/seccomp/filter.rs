@@ -30,6 +30,11 @@ const SOCKETCALL: u32 = 102;
 /// The operation of `socketcall` that opens a socket.
 const SYS_SOCKET: u64 = 1;
 
+/// `__X32_SYSCALL_BIT`: set in the numbers of calls of the x32 ABI, which has the architecture of
+/// 64-bit programs. Its calls are refused, as by a kernel without that ABI.
+#[cfg(target_arch = "x86_64")]
+const X32_SYSCALL_BIT: u32 = 0x4000_0000;
+
 // Offsets in `seccomp_data`.
 const NR_OFFSET: u32 = 0;
 const ARCH_OFFSET: u32 = 4;
@@ -238,6 +243,12 @@ pub(crate) fn build_filter(reserved: &ReservedFds, options: FilterOptions) -> Ve
     let foreign = foreign_instructions(reserved, options);
     let mut program = vec![load(ARCH_OFFSET), jump(libc::BPF_JEQ, ARCH, 0, 1), skip(foreign.len())];
     program.extend(foreign);
+    #[cfg(target_arch = "x86_64")]
+    program.extend([
+        load(NR_OFFSET),
+        jump(libc::BPF_JGE, X32_SYSCALL_BIT, 0, 1),
+        ret(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+    ]);
     program.extend(call_instructions(reserved, options, &native_rules(options)));
     program
 }
@@ -605,6 +616,17 @@ mod tests {
         let real = FilterOptions { private_proc: false, ..native };
         assert_eq!(action(real, i386::ARCH, 5, &[]), ALLOWED);
         assert_eq!(action(native, ARCH, libc::SYS_read, &[970]), ALLOWED);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn calls_of_the_x32_abi_are_refused() {
+        let refused = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+        for nr in [libc::SYS_socket, libc::SYS_read, libc::SYS_close, 512] {
+            let x32 = nr | c_long::from(X32_SYSCALL_BIT);
+            assert_eq!(action(ROOT, ARCH, x32, &[16, 3, 11]), refused, "call {nr}");
+        }
+        assert_eq!(action(ROOT, ARCH, libc::SYS_close, &[3]), ALLOWED);
     }
 
     /// `BPF_MAXINSNS`.
