@@ -60,7 +60,7 @@ fn a_closed_socket_gives_ebadf() {
 fn eof_ends_the_program_on_emulated_sockets() {
     let capture = TestCapture::new();
     let Some(replay) = ProgramReplay::of(&capture) else { return };
-    let replay = replay.with(&["--at-end", "eof"]).on_any_sockets();
+    let replay = replay.with(&["--at-end", "eof"]);
     let ran = replay.client("ending", &["default"]).expect(0);
     assert_eq!(ran.out.lines().skip(1).collect::<Vec<_>>(), capture.lines());
     let path = if IS_NATIVE { "emulated sockets (--at-end eof)" } else { "" };

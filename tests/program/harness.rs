@@ -192,9 +192,9 @@ impl ProgramReplay {
         self
     }
 
-    /// Lets `pmon` choose the sockets: options or faults rule out native ones.
-    pub(crate) fn on_any_sockets(mut self) -> Self {
-        self.sockets = "auto";
+    /// Sets `--sockets`.
+    pub(crate) fn on_sockets(mut self, sockets: &'static str) -> Self {
+        self.sockets = sockets;
         self
     }
 

@@ -23,7 +23,7 @@ fn refused(launcher: impl FnOnce(&ProgramReplay) -> Vec<String>, options: &[&str
     let launcher = launcher(&replay);
     let launcher: Vec<&str> = launcher.iter().map(|word| &**word).collect();
     // The same error as with emulated sockets, not that native ones are impossible.
-    let replay = replay.with(options).on_any_sockets();
+    let replay = replay.with(options).on_sockets("auto");
     let ran = replay.launched_by(&launcher).client("receive", &["recv"]).expect(6);
     assert_eq!(ran.out, "");
     for message in messages.iter().chain(&["pmon replay --socket PATH"]) {
@@ -143,4 +143,31 @@ fn closed_standard_streams() {
     replay.client("receive", &["recv"]).expect(0);
     let lines = fs::read_to_string(expected).unwrap();
     assert_eq!(lines.lines().skip(1).collect::<Vec<_>>(), capture.lines());
+}
+
+/// Emulated sockets are the fallback.
+#[test]
+fn requested_native_sockets_that_are_not_possible_are_an_error() {
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
+    let replay = replay.with(&["--at-end", "eof"]);
+    let ran = replay.client("receive", &["recv"]).expect(0);
+    assert!(ran.err.contains("on emulated sockets (--at-end eof)"), "{}", ran.err);
+    let ran = replay.on_sockets("native").client("receive", &["recv"]).expect(6);
+    for part in ["cannot use native sockets: --at-end eof", "use --sockets auto or --sockets seccomp"] {
+        assert!(ran.err.contains(part), "{}", ran.err);
+    }
+}
+
+/// Without a network namespace, sockets are emulated.
+#[test]
+fn no_network_namespace() {
+    let script = "echo 0 >/proc/sys/user/max_net_namespaces";
+    let capture = TestCapture::new();
+    let Some(replay) = ProgramReplay::of(&capture) else { return };
+    let launcher = shell(script);
+    let launcher: Vec<&str> = launcher.iter().map(|word| &**word).collect();
+    let ran = replay.on_sockets("auto").launched_by(&launcher).client("receive", &["recv"]).expect(0);
+    assert_eq!(ran.out.lines().skip(1).collect::<Vec<_>>(), capture.lines(), "{}", ran.err);
+    assert!(ran.err.contains("emulated sockets (cannot create a network namespace: "), "{}", ran.err);
 }

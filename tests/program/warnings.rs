@@ -99,7 +99,7 @@ fn the_summary_states_how_the_program_received_events() {
     let faults = &["--faults", "faults.toml"][..];
     for (options, code) in [(faults, "fault_script"), (&["--at-end", "eof"], "end_of_file")] {
         let Some(run) = Run::new(options, script) else { return };
-        let run = Run { replay: run.replay.on_any_sockets() };
+        let run = Run { replay: run.replay.on_sockets("auto") };
         let (_, json) = run.run("receive", &["recv"]);
         assert_eq!((&json["socket_path"], &json["fallback"]["code"]), (&json!("seccomp"), &json!(code)));
     }

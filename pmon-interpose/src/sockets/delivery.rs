@@ -153,9 +153,13 @@ impl EventDelivery {
     /// Transfers to native sockets what a call of the tracee has queued, before the call returns.
     /// Returns whether a receive buffer was too full for a datagram of the tracee.
     pub(crate) fn deliver_native<W: ReplayWorld>(&mut self, world: &W) -> Result<bool, InterposeError> {
-        let Self { flow: Some(flow), sockets, .. } = self else { return Ok(false) };
+        let Self { flow: Some(flow), sockets, emitter, .. } = self else { return Ok(false) };
         flow.note_change();
-        flow.deliver(sockets, world.position())?;
+        if emitter.is_on_demand {
+            flow.deliver(sockets, world.position())?;
+        } else {
+            flow.transfer_all(sockets, world.position())?;
+        }
         Ok(flow.take_refused())
     }
 

@@ -1,6 +1,7 @@
 //! Supervises a program on the fake kernel: receives its intercepted calls and replies to them.
 
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -113,12 +114,13 @@ impl Supervisor {
             ChildMessage::Failed(error) => return Err(error),
             _ => return Err(Errno::PIPE.into()),
         };
+        let listener = SeccompListener::new(listener);
         let tracee = TraceeProcesses { init: launched.pid };
         let sockets = SocketTable::new(launched.reserved.clone(), tracee);
         let flow = namespace.map(|(namespace, charges)| {
             // Short waits for the program must end on time. The program keeps the usual slack.
             set_timer_slack(TIMER_SLACK);
-            let observer = ActivityObserver::new(tracee, launched.reserved.clone());
+            let observer = ActivityObserver::new(tracee, launched.reserved.clone(), Arc::clone(&listener.fd));
             let mut flow = FlowControl::new(namespace, charges, observer);
             flow.stays_at_last_event = options.clock == ClockSource::World;
             flow
@@ -128,7 +130,7 @@ impl Supervisor {
             socket_path,
             launched,
             tasks: TaskFds::default(),
-            delivery: EventDelivery::new(SeccompListener::new(listener), sockets, flow),
+            delivery: EventDelivery::new(listener, sockets, flow),
             procfs,
             pidfds: PidFdTable::default(),
             clock: (options.clock == ClockSource::World).then(ClockEmulation::default),

@@ -4,12 +4,16 @@
 //! the call in which a thread sleeps.
 
 use std::fs::{self, File};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libc::c_long;
+use rustix::event::PollFlags;
 
 use crate::seccomp::fd_numbers::ReservedFds;
+use crate::sys::is_ready;
 use crate::tracee::processes::{TraceeProcesses, stat_fields, threads_of};
 
 /// Calls that receive from their first argument.
@@ -76,13 +80,20 @@ enum ThreadActivity {
 pub(crate) struct ActivityObserver {
     tracee: TraceeProcesses,
     reserved: ReservedFds,
+    /// The seccomp listener.
+    listener: Arc<OwnedFd>,
     /// `/proc/TID/syscall` of the thread that was last seen to receive.
     receiver: Option<File>,
 }
 
 impl ActivityObserver {
-    pub(crate) fn new(tracee: TraceeProcesses, reserved: ReservedFds) -> Self {
-        Self { tracee, reserved, receiver: None }
+    pub(crate) fn new(tracee: TraceeProcesses, reserved: ReservedFds, listener: Arc<OwnedFd>) -> Self {
+        Self { tracee, reserved, listener, receiver: None }
+    }
+
+    /// Returns whether an intercepted call waits to be handled: the thread that makes it sleeps.
+    pub(crate) fn has_pending_call(&self) -> bool {
+        is_ready(self.listener.as_fd(), PollFlags::IN) == Ok(true)
     }
 
     /// Returns what the tracee does now.

@@ -13,8 +13,10 @@ use rustix::io::Errno;
 use crate::error::{InterposeError, ServeResult};
 use crate::sockets::emitter::EventEmitter;
 use crate::sockets::native::activity::{Activity, ActivityObserver};
+use crate::sockets::native::backlog::{Backlog, backlog, is_blocked, note_drops, receivers};
 use crate::sockets::native::frame::{MAX_DATAGRAM, push_kernel_frame};
 use crate::sockets::native::namespace::NetlinkNamespace;
+use crate::sockets::native::pace::Pace;
 use crate::sockets::native::self_test::Charges;
 use crate::sockets::native::socket::{NativeSocket, SHORT};
 use crate::sockets::native::sys::BATCH;
@@ -72,45 +74,6 @@ pub(crate) struct FlowControl {
     /// Frames to send, one after the other, and their ends.
     frames: Vec<u8>,
     ends: Vec<usize>,
-}
-
-/// When the tracee is observed next, and what has been observed since the last event.
-struct Pace {
-    interval: Duration,
-    next: Instant,
-    /// Since when the tracee sleeps, but not in a waiting call.
-    asleep_since: Option<Instant>,
-    /// CPU time of the tracee when it was first seen to run after its last intercepted call.
-    cpu_time: Option<Duration>,
-    /// CPU time of the tracee when it was first seen to run.
-    first_cpu_time: Option<Duration>,
-    /// Since when the tracee has slept without reading.
-    unread_since: Option<Instant>,
-}
-
-impl Pace {
-    fn new(interval: Duration) -> Self {
-        let next = Instant::now() + interval;
-        Self { interval, next, asleep_since: None, cpu_time: None, first_cpu_time: None, unread_since: None }
-    }
-
-    /// Doubles the interval; returns it.
-    fn back_off(&mut self, now: Instant, max: Duration) -> Duration {
-        self.interval = (self.interval * 2).min(max);
-        self.next = now + self.interval;
-        self.interval
-    }
-}
-
-/// What the tracee has not received, over all native sockets that receive events.
-#[derive(Clone, Copy)]
-struct Backlog {
-    max: usize,
-    min: usize,
-    /// Half the number of datagrams that the smallest receive buffer holds.
-    half: usize,
-    /// Whether the model has a datagram or an error that could not be transferred.
-    is_blocked: bool,
 }
 
 impl FlowControl {
@@ -414,6 +377,10 @@ impl FlowControl {
         if activity != Activity::Asleep {
             self.pace.asleep_since = None;
         }
+        if matches!(activity, Activity::Asleep | Activity::Running) && self.observer.has_pending_call() {
+            self.note_call();
+            return false;
+        }
         match activity {
             Activity::Receiving | Activity::Waiting => true,
             Activity::Asleep => now - *self.pace.asleep_since.get_or_insert(now) >= SLEEP * factor,
@@ -421,7 +388,7 @@ impl FlowControl {
                 let used = self.observer.cpu_time();
                 let since = |start: &mut Option<Duration>| used.saturating_sub(*start.get_or_insert(used));
                 since(&mut self.pace.cpu_time) >= SPIN * factor
-                    || since(&mut self.pace.first_cpu_time) >= SPIN_WITH_CALLS * factor
+                    || has_begun && since(&mut self.pace.first_cpu_time) >= SPIN_WITH_CALLS
             }
         }
     }
@@ -439,37 +406,4 @@ impl FlowControl {
     pub(crate) fn has_delivered_all(sockets: &SocketTable) -> bool {
         backlog(sockets).is_none_or(|backlog| backlog.max == 0 && !backlog.is_blocked)
     }
-}
-
-/// Returns the native sockets that receive events and that the tracee reads, with their indexes.
-fn receivers(sockets: &SocketTable) -> impl Iterator<Item = (usize, &SocketProxy)> {
-    let is_receiver = |(_, proxy): &(usize, &SocketProxy)| {
-        proxy.channel.native().is_some() && !proxy.is_abandoned && proxy.socket.receives_events()
-    };
-    sockets.proxies.iter().enumerate().filter(is_receiver)
-}
-
-/// Notes what the kernel has dropped.
-fn note_drops(sockets: &mut SocketTable) -> Result<(), InterposeError> {
-    for native in sockets.proxies.iter_mut().filter_map(|proxy| proxy.channel.native_mut()) {
-        native.note_drops()?;
-    }
-    Ok(())
-}
-
-fn is_blocked(sockets: &SocketTable) -> bool {
-    sockets.proxies.iter().any(|proxy| proxy.channel.native().is_some() && proxy.is_ready())
-}
-
-/// Returns what the tracee has not received; `None` if no socket receives events.
-fn backlog(sockets: &SocketTable) -> Option<Backlog> {
-    let mut backlog = Backlog { max: 0, min: usize::MAX, half: usize::MAX, is_blocked: is_blocked(sockets) };
-    for (_, proxy) in receivers(sockets) {
-        let Some(native) = proxy.channel.native() else { continue };
-        let model = proxy.socket.memory().rcvbuf as usize / 832;
-        backlog.max = backlog.max.max(native.unread());
-        backlog.min = backlog.min.min(native.unread());
-        backlog.half = backlog.half.min(native.capacity().min(model) / 2);
-    }
-    (backlog.min != usize::MAX).then_some(backlog)
 }

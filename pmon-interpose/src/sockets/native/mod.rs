@@ -12,10 +12,12 @@
 //! that send, bind and configure are intercepted; calls that receive and wait are not.
 
 pub(crate) mod activity;
+pub(crate) mod backlog;
 pub(crate) mod flow_control;
 pub(crate) mod frame;
 pub(crate) mod namespace;
 pub(crate) mod overrun;
+pub(crate) mod pace;
 pub(crate) mod self_test;
 pub(crate) mod socket;
 #[allow(unsafe_code, reason = "these system calls have no safe wrapper")]
