@@ -7,8 +7,9 @@
 use libc::c_long;
 use pmon_core::wire::u32_at;
 
+use crate::seccomp::calls::{CallRules, FilterRule};
 use crate::seccomp::fd_numbers::ReservedFds;
-use crate::seccomp::filter::{CallRules, FilterRule, NETLINK_CONNECTOR};
+use crate::seccomp::filter::NETLINK_CONNECTOR;
 use crate::sys::Notification;
 use crate::tracee::abi::Abi;
 use crate::tracee::memory::TraceeMemory;

@@ -7,7 +7,8 @@ use pmon_fake::Errno;
 use crate::error::{InterposeError, ServeResult};
 use crate::processes::id_calls;
 use crate::procfs::path_calls::ProcCall;
-use crate::seccomp::filter::{is_remounting, is_wait, opens_connector_by_foreign_abi, takes_process_id};
+use crate::seccomp::calls::{is_remounting, is_wait, takes_process_id};
+use crate::seccomp::filter::opens_connector_by_foreign_abi;
 #[cfg(target_arch = "x86_64")]
 use crate::seccomp::i386;
 use crate::seccomp::listener::{InterceptedCall, Reply};
