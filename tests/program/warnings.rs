@@ -101,7 +101,7 @@ fn the_summary_states_how_the_program_received_events() {
         let Some(run) = Run::new(options, script) else { return };
         let run = Run { replay: run.replay.on_sockets("auto") };
         let (_, json) = run.run("receive", &["recv"]);
-        assert_eq!((&json["socket_path"], &json["fallback"]["code"]), (&json!("seccomp"), &json!(code)));
+        assert_eq!((&json["socket_kind"], &json["fallback"]["code"]), (&json!("seccomp"), &json!(code)));
     }
 }
 
@@ -198,7 +198,7 @@ fn the_documented_summary_is_that_of_a_run() {
     let (_, mut json) = run.expecting(&ran.out).run(command.0, command.1);
     json["program"] = json!("./monitor");
     json["args"] = json!(["-v"]);
-    for name in ["elapsed_ns", "socket_path", "fallback"] {
+    for name in ["elapsed_ns", "socket_kind", "fallback"] {
         json[name] = documented[name].clone();
     }
     assert_eq!(documented, json, "{json:#}");

@@ -132,7 +132,7 @@ impl Playback<'_> {
             "settled": ending.has_settled,
             "sent_signal": ending.signal.map(|signal| signal.as_raw()),
             "pmon_exit_code": exit_code,
-            "socket_path": match socket_path {
+            "socket_kind": match socket_path {
                 SocketPath::Native => "native",
                 SocketPath::Seccomp { .. } => "seccomp",
             },
