@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::ProgramReplay;
+use crate::harness::{IS_NATIVE, ProgramReplay};
 use crate::support::RunOutput;
 use crate::test_capture::{MISSED, TestCapture};
 
@@ -53,6 +53,18 @@ fn events_after_lost_ones_are_received() {
         let printed: Vec<_> = ran.out.lines().filter(|line| !line.starts_with("missed ")).collect();
         assert_eq!(printed, expected, "{script}: {}", ran.err);
     }
+}
+
+/// A copy of an emulated socket is one end of a pair, which has no such error.
+#[test]
+fn a_socket_that_was_passed_reports_overruns_if_it_is_native() {
+    let Some(ran) = run_with_faults(SCRIPT, "pass_fd", &[]) else { return };
+    let mut expected = TestCapture::new().lines();
+    expected.insert(0, "ack".to_owned());
+    if IS_NATIVE {
+        expected.insert(11, "nobufs".to_owned());
+    }
+    assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected, "{}", ran.err);
 }
 
 /// The kernel reports a socket's error once.
