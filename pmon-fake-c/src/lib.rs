@@ -4,7 +4,7 @@
 //! sockets are descriptors, which `state` and `pump_thread` serve.
 #![deny(unsafe_code)]
 
-mod failure;
+mod call_error;
 #[allow(unsafe_code, reason = "functions of a C interface take pointers, and have fixed names")]
 #[allow(clippy::missing_safety_doc, reason = "the header states the requirements once for all functions")]
 pub mod interface;

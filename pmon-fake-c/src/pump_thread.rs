@@ -7,15 +7,15 @@ use std::thread::{Builder, JoinHandle};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 
-use crate::failure::Failure;
+use crate::call_error::CallError;
 use crate::state::Shared;
 use crate::sys::with_blocked_signals;
 
 /// Starts the thread, which ends when `State::stop` is set.
-pub(crate) fn spawn(shared: Arc<Shared>) -> Result<JoinHandle<()>, Failure> {
+pub(crate) fn spawn(shared: Arc<Shared>) -> Result<JoinHandle<()>, CallError> {
     let builder = Builder::new().name("pmon-fake".into());
     let thread = with_blocked_signals(|| builder.spawn(move || run(&shared)));
-    thread.map_err(|error| Failure::io("cannot start a thread", &error))
+    thread.map_err(|error| CallError::io("cannot start a thread", &error))
 }
 
 fn run(shared: &Shared) {

@@ -8,7 +8,7 @@ use pmon_core::{Cpu, Task, Tid};
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::io::{read, write};
 
-use crate::failure::Failure;
+use crate::call_error::CallError;
 
 /// The maximum number of times that a socket is pumped in one call.
 const MAX_PUMPS: usize = 64;
@@ -27,7 +27,7 @@ pub(crate) struct State {
     pub(crate) kernel: fake::Kernel,
     sockets: Vec<OpenSocket>,
     /// Why the pump thread could not transfer something; the next call returns it.
-    failure: Option<Failure>,
+    failure: Option<CallError>,
     pub(crate) stop: bool,
 }
 
@@ -41,9 +41,9 @@ struct OpenSocket {
 }
 
 impl Shared {
-    pub(crate) fn new(cpus: u32) -> Result<Self, Failure> {
+    pub(crate) fn new(cpus: u32) -> Result<Self, CallError> {
         let notifier = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|errno| Failure::new(errno, format!("cannot create an eventfd: {errno}")))?;
+            .map_err(|errno| CallError::new(errno, format!("cannot create an eventfd: {errno}")))?;
         let kernel = fake::Kernel::new(cpus);
         let state = State { kernel, sockets: Vec::new(), failure: None, stop: false };
         Ok(Self { state: Mutex::new(state), notifier })
@@ -55,7 +55,10 @@ impl Shared {
     }
 
     /// Handles requests that programs have sent, performs `act`, and transfers its events.
-    pub(crate) fn call<R>(&self, act: impl FnOnce(&mut State) -> Result<R, Failure>) -> Result<R, Failure> {
+    pub(crate) fn call<R>(
+        &self,
+        act: impl FnOnce(&mut State) -> Result<R, CallError>,
+    ) -> Result<R, CallError> {
         let mut state = self.lock();
         let interests = state.interests();
         state.pump()?;
@@ -90,22 +93,22 @@ impl Shared {
 
 impl State {
     /// Returns the task with an id.
-    pub(crate) fn task(&self, tid: i32) -> Result<Task, Failure> {
+    pub(crate) fn task(&self, tid: i32) -> Result<Task, CallError> {
         let task = u32::try_from(tid).ok().and_then(|tid| self.kernel.task(Tid(tid)));
-        task.ok_or_else(|| Failure::new(Errno::SRCH, format!("no task {tid} runs in the fake kernel")))
+        task.ok_or_else(|| CallError::new(Errno::SRCH, format!("no task {tid} runs in the fake kernel")))
     }
 
     /// Returns the CPU with a number.
-    pub(crate) fn cpu(&self, cpu: u32) -> Result<Cpu, Failure> {
+    pub(crate) fn cpu(&self, cpu: u32) -> Result<Cpu, CallError> {
         let cpus = self.kernel.cpus();
         let exists = || format!("there is no CPU {cpu}: the fake kernel has {cpus}, from 0 on");
-        if cpu < cpus { Ok(Cpu(cpu)) } else { Err(Failure::invalid(exists())) }
+        if cpu < cpus { Ok(Cpu(cpu)) } else { Err(CallError::invalid(exists())) }
     }
 
     /// Serves a socket from now on; returns whether it is the first one.
-    pub(crate) fn add(&mut self, fd_socket: FdSocket) -> Result<bool, Failure> {
+    pub(crate) fn add(&mut self, fd_socket: FdSocket) -> Result<bool, CallError> {
         let end = fd_socket.as_fd().try_clone_to_owned();
-        let end = end.map_err(|error| Failure::io("cannot duplicate a descriptor", &error))?;
+        let end = end.map_err(|error| CallError::io("cannot duplicate a descriptor", &error))?;
         self.sockets.push(OpenSocket { fd_socket, end: Arc::new(end), interest: PollFlags::IN });
         Ok(self.sockets.len() == 1)
     }
@@ -115,7 +118,7 @@ impl State {
     }
 
     /// Transfers requests and datagrams of all sockets.
-    pub(crate) fn pump(&mut self) -> Result<(), Failure> {
+    pub(crate) fn pump(&mut self) -> Result<(), CallError> {
         let mut failure = None;
         self.sockets.retain_mut(|socket| match socket.pump() {
             Ok(is_open) => is_open,
@@ -147,7 +150,7 @@ impl State {
 
 impl OpenSocket {
     /// Transfers what can be transferred; returns whether the program's end is open.
-    fn pump(&mut self) -> Result<bool, Failure> {
+    fn pump(&mut self) -> Result<bool, CallError> {
         // After a failure, the socket is not polled until the next call.
         self.interest = PollFlags::empty();
         let mut blocked_on = PumpBlockedOn::NextPump;
@@ -155,7 +158,7 @@ impl OpenSocket {
         while blocked_on == PumpBlockedOn::NextPump && pumps < MAX_PUMPS {
             let result = self.fd_socket.pump();
             blocked_on =
-                result.map_err(|error| Failure::io("an event cannot be delivered", &error))?.blocked_on;
+                result.map_err(|error| CallError::io("an event cannot be delivered", &error))?.blocked_on;
             pumps += 1;
         }
         self.interest = match blocked_on {

@@ -4,14 +4,14 @@ use std::ffi::{CStr, c_char};
 use std::mem::zeroed;
 use std::ptr;
 
-use crate::failure::Failure;
+use crate::call_error::CallError;
 
 /// Returns what a pointer of the caller refers to.
 ///
 /// # Safety
 /// The pointer is null, or refers to a valid value that lives and is not changed while the result
 /// is used.
-pub(crate) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Result<&'a T, Failure> {
+pub(crate) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Result<&'a T, CallError> {
     // SAFETY: as required of the caller.
     unsafe { pointer.as_ref() }.ok_or_else(|| null(name))
 }
@@ -20,7 +20,7 @@ pub(crate) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Result<&
 ///
 /// # Safety
 /// The pointer is null, or valid for writes.
-pub(crate) unsafe fn write<T>(pointer: *mut T, value: T, name: &str) -> Result<(), Failure> {
+pub(crate) unsafe fn write<T>(pointer: *mut T, value: T, name: &str) -> Result<(), CallError> {
     if pointer.is_null() {
         return Err(null(name));
     }
@@ -34,20 +34,20 @@ pub(crate) unsafe fn write<T>(pointer: *mut T, value: T, name: &str) -> Result<(
 /// # Safety
 /// The pointer is null, or refers to a text that ends with a zero byte, and lives and is not
 /// changed while the result is used.
-pub(crate) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str, Failure> {
+pub(crate) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str, CallError> {
     if text.is_null() {
         return Err(null(name));
     }
     // SAFETY: as required of the caller.
     let text = unsafe { CStr::from_ptr(text) };
-    text.to_str().map_err(|error| Failure::invalid(format_args!("`{name}` is not UTF-8: {error}")))
+    text.to_str().map_err(|error| CallError::invalid(format_args!("`{name}` is not UTF-8: {error}")))
 }
 
 /// Returns the texts of an array of the caller that ends with a null pointer.
 ///
 /// # Safety
 /// The pointer is null, or refers to such an array of texts as [`text`] requires.
-pub(crate) unsafe fn texts<'a>(texts: *const *const c_char, name: &str) -> Result<Vec<&'a str>, Failure> {
+pub(crate) unsafe fn texts<'a>(texts: *const *const c_char, name: &str) -> Result<Vec<&'a str>, CallError> {
     if texts.is_null() {
         return Err(null(name));
     }
@@ -63,8 +63,8 @@ pub(crate) unsafe fn texts<'a>(texts: *const *const c_char, name: &str) -> Resul
     }
 }
 
-fn null(name: &str) -> Failure {
-    Failure::invalid(format_args!("`{name}` is a null pointer"))
+fn null(name: &str) -> CallError {
+    CallError::invalid(format_args!("`{name}` is a null pointer"))
 }
 
 /// Runs `act` with all signals of this thread blocked. A thread that `act` starts keeps them

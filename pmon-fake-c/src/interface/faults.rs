@@ -6,7 +6,7 @@ use fake::{EventPlace, FaultScript};
 
 use super::call;
 use super::kernel::Kernel;
-use crate::failure::Failure;
+use crate::call_error::CallError;
 use crate::sys;
 
 /// The next `events` events are lost: they happen, but each socket drops them as if its receive
@@ -36,7 +36,7 @@ pub unsafe extern "C" fn pmon_kernel_lose_until(kernel: *const Kernel, place: *c
     // SAFETY: as the header requires.
     unsafe {
         call(kernel, |state| {
-            let place: EventPlace = sys::text(place, "place")?.parse().map_err(Failure::invalid)?;
+            let place: EventPlace = sys::text(place, "place")?.parse().map_err(CallError::invalid)?;
             state.kernel.lose_until(place);
             Ok(0)
         })
@@ -87,7 +87,7 @@ pub unsafe extern "C" fn pmon_kernel_inject(
     unsafe {
         call(kernel, |state| {
             let script = sys::text(script, "script")?;
-            let script: FaultScript = script.parse().map_err(Failure::invalid)?;
+            let script: FaultScript = script.parse().map_err(CallError::invalid)?;
             state.kernel.inject(script, seed);
             Ok(0)
         })

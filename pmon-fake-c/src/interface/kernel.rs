@@ -11,7 +11,7 @@ use fake::{Errno, FdSocket, FdSocketFamily};
 use rustix::io::ioctl_fionbio;
 
 use super::{call, guard};
-use crate::failure::{Failure, last_error};
+use crate::call_error::{CallError, last_error};
 use crate::pump_thread;
 use crate::state::{Shared, State};
 use crate::sys;
@@ -61,7 +61,7 @@ pub extern "C" fn pmon_kernel_new(cpus: u32) -> *mut Kernel {
     let mut kernel = ptr::null_mut();
     guard(|| {
         if !(1..=MAX_CPUS).contains(&cpus) {
-            return Err(Failure::invalid(format_args!("a kernel has 1 to {MAX_CPUS} CPUs, not {cpus}")));
+            return Err(CallError::invalid(format_args!("a kernel has 1 to {MAX_CPUS} CPUs, not {cpus}")));
         }
         let shared = Arc::new(Shared::new(cpus)?);
         kernel = Box::into_raw(Box::new(Kernel { shared, thread: Mutex::default() }));
@@ -118,10 +118,10 @@ pub unsafe extern "C" fn pmon_kernel_socket(kernel: *const Kernel, flags: c_uint
     })
 }
 
-fn open_socket(state: &mut State, flags: c_uint) -> Result<(std::os::fd::OwnedFd, bool), Failure> {
+fn open_socket(state: &mut State, flags: c_uint) -> Result<(std::os::fd::OwnedFd, bool), CallError> {
     let known = PMON_SOCK_NONBLOCK | PMON_SOCK_LISTEN | PMON_SOCK_PAIR | PMON_SOCK_ANY;
     if flags & !known != 0 {
-        return Err(Failure::invalid(format_args!("there are no flags {:#x}", flags & !known)));
+        return Err(CallError::invalid(format_args!("there are no flags {:#x}", flags & !known)));
     }
     let mut fd_socket = if flags & PMON_SOCK_PAIR != 0 {
         pair(state)?
@@ -130,24 +130,24 @@ fn open_socket(state: &mut State, flags: c_uint) -> Result<(std::os::fd::OwnedFd
             Ok(fd_socket) => fd_socket,
             Err(_) if flags & PMON_SOCK_ANY != 0 => pair(state)?,
             Err(error) => {
-                return Err(Failure::new(error.errno, format!("{error}, or PMON_SOCK_PAIR")));
+                return Err(CallError::new(error.errno, format!("{error}, or PMON_SOCK_PAIR")));
             }
         }
     };
     if flags & PMON_SOCK_LISTEN != 0 {
-        fd_socket.socket().listen().map_err(|errno| Failure::new(errno, "cannot subscribe"))?;
+        fd_socket.socket().listen().map_err(|errno| CallError::new(errno, "cannot subscribe"))?;
         // The acknowledgement.
         fd_socket.socket().unqueue();
     }
-    let fd = fd_socket.consumer().ok_or_else(|| Failure::new(Errno::IO, "the socket has no descriptor"))?;
+    let fd = fd_socket.consumer().ok_or_else(|| CallError::new(Errno::IO, "the socket has no descriptor"))?;
     ioctl_fionbio(&fd, flags & PMON_SOCK_NONBLOCK != 0)
-        .map_err(|errno| Failure::new(errno, "cannot set O_NONBLOCK"))?;
+        .map_err(|errno| CallError::new(errno, "cannot set O_NONBLOCK"))?;
     Ok((fd, state.add(fd_socket)?))
 }
 
-fn pair(state: &State) -> Result<FdSocket, Failure> {
+fn pair(state: &State) -> Result<FdSocket, CallError> {
     let fd_socket = state.kernel.fd_socket();
-    let fd_socket = fd_socket.map_err(|error| Failure::io("cannot open a pair of sockets", &error))?;
+    let fd_socket = fd_socket.map_err(|error| CallError::io("cannot open a pair of sockets", &error))?;
     debug_assert_eq!(fd_socket.family(), FdSocketFamily::Unix);
     Ok(fd_socket)
 }
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn pmon_kernel_end_of_file(kernel: *const Kernel) -> c_int
         call(kernel, |state| {
             if state.has_netlink_sockets() {
                 let text = "a netlink socket has no end of file; open it with PMON_SOCK_PAIR";
-                return Err(Failure::new(Errno::OPNOTSUPP, text));
+                return Err(CallError::new(Errno::OPNOTSUPP, text));
             }
             state.kernel.end_of_file();
             Ok(0)

@@ -7,7 +7,7 @@ use pmon_core::Task;
 
 use super::kernel::Kernel;
 use super::{call, pid};
-use crate::failure::Failure;
+use crate::call_error::CallError;
 use crate::state::State;
 use crate::sys;
 
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn pmon_kernel_set_next_pid(kernel: *const Kernel, pid: pi
     unsafe {
         call(kernel, |state| {
             if !(1..PID_MAX).contains(&pid) {
-                return Err(Failure::invalid(format_args!("{pid} is not a process id")));
+                return Err(CallError::invalid(format_args!("{pid} is not a process id")));
             }
             state.kernel.set_next_pid(pid as u32);
             Ok(0)
@@ -135,7 +135,7 @@ pub unsafe extern "C" fn pmon_kernel_kill(
     unsafe {
         call(kernel, |state| {
             if !(1..=MAX_SIGNAL).contains(&signal) {
-                return Err(Failure::invalid(format_args!("there is no signal {signal}")));
+                return Err(CallError::invalid(format_args!("there is no signal {signal}")));
             }
             let task = state.task(tid)?;
             state.kernel.kill(task.tgid, signal as u8, core);

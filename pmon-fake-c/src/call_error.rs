@@ -9,12 +9,12 @@ use fake::Errno;
 
 /// Why a call fails.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct CallError {
     errno: Errno,
     text: String,
 }
 
-impl Failure {
+impl CallError {
     pub(crate) fn new(errno: Errno, text: impl Into<String>) -> Self {
         Self { errno, text: text.into() }
     }
