@@ -32,14 +32,14 @@ from .faults import (
     unknown,
 )
 from .pmon import Pmon, PmonError
-from .run import Run, Warning
+from .run import Run, RunWarning
 
 __all__ = [
     "Fault",
     "Pmon",
     "PmonError",
     "Run",
-    "Warning",
+    "RunWarning",
     "blind",
     "burst",
     "eagain",

@@ -12,7 +12,7 @@ _SHOWN_LINES = 20
 
 
 @dataclass(frozen=True)
-class Warning:
+class RunWarning:
     """A reason why a run may have tested nothing, for example a fault that never fired."""
 
     #: A stable name, for example "fault_never_fired".
@@ -73,9 +73,9 @@ class Run:
         return self.report["faults"]
 
     @property
-    def warnings(self) -> List[Warning]:
+    def warnings(self) -> List[RunWarning]:
         """The reasons why the run may have tested nothing."""
-        return [Warning(warning["code"], warning["message"]) for warning in self.report["warnings"]]
+        return [RunWarning(warning["code"], warning["message"]) for warning in self.report["warnings"]]
 
     @property
     def ended(self) -> str:
