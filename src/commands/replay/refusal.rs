@@ -21,6 +21,10 @@ pub(super) fn refused(program: &OsStr, error: InterposeError) -> Failure {
             Failure::new(code, format_args!("cannot run {name}: {}", why_not_run(program, errno)))
         }
         error @ (InterposeError::Tmpfs { .. } | InterposeError::NoClocks) => Failure::new(exit::USAGE, error),
+        // Another option makes these runs possible, which the error names.
+        error @ (InterposeError::NativeSockets(_)
+        | InterposeError::LongDatagram { .. }
+        | InterposeError::Clock(_)) => Failure::new(exit::ENVIRONMENT, error),
         error => Failure::new(
             exit::ENVIRONMENT,
             format_args!(
