@@ -29,7 +29,7 @@ pub(super) struct ExpectedOutput {
 
 /// The result of `--expect`. Its name is part of the JSON interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Comparison {
+pub(super) enum ExpectResult {
     Matched,
     Differs,
     /// The output was written to the file (`--update`).
@@ -38,7 +38,7 @@ pub(super) enum Comparison {
     NotWritten,
 }
 
-impl Comparison {
+impl ExpectResult {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Matched => "matched",
@@ -73,19 +73,19 @@ impl ExpectedOutput {
 
     /// Compares the output with the expected one and prints the difference, or writes the output to
     /// the file. With `is_void`, the run is no test, and the file is not written.
-    pub(super) fn check(&self, output: &[u8], is_void: bool) -> Result<Comparison, Failure> {
+    pub(super) fn check(&self, output: &[u8], is_void: bool) -> Result<ExpectResult, Failure> {
         let name = shown(&self.path);
         let Some(expected) = &self.expected else {
             if is_void {
                 terminal::eprintln(format_args!("pmon: did not write {name}, because of the problems above"));
-                return Ok(Comparison::NotWritten);
+                return Ok(ExpectResult::NotWritten);
             }
             write(&self.path, output).or_fail(exit::STORAGE, format_args!("cannot write {name}"))?;
             terminal::eprintln(format_args!("pmon: wrote {name}"));
-            return Ok(Comparison::Written);
+            return Ok(ExpectResult::Written);
         };
         if output == expected {
-            return Ok(Comparison::Matched);
+            return Ok(ExpectResult::Matched);
         }
         let (expected, output) = (String::from_utf8_lossy(expected), String::from_utf8_lossy(output));
         let diff = TextDiff::from_lines(&*expected, &*output);
@@ -100,7 +100,7 @@ impl ExpectedOutput {
             terminal::eprintln("... and more");
         }
         terminal::eprintln(format_args!("pmon: the output differs from {name}; --update accepts it"));
-        Ok(Comparison::Differs)
+        Ok(ExpectResult::Differs)
     }
 }
 

@@ -20,7 +20,7 @@ use rustix::stdio;
 use rustix::termios::tcgetpgrp;
 
 use super::Playback;
-use super::expected_output::{Comparison, ExpectedOutput};
+use super::expected_output::{ExpectResult, ExpectedOutput};
 use super::refusal::refused;
 use super::report::{JsonStream, ProgramRun};
 use super::warnings::{Replayed, Warning, WarningCode, print_warnings, socket_warnings};
@@ -131,7 +131,7 @@ impl Playback<'_> {
                 } else if !warnings.is_empty() {
                     terminal::eprintln("pmon: with --expect, these warnings are a failure");
                     exit::UNTESTED
-                } else if comparison == Comparison::Differs {
+                } else if comparison == ExpectResult::Differs {
                     exit::INCOMPLETE
                 } else if ending.is_interrupted() {
                     // A program without a handler ends by this signal, which is the normal end.

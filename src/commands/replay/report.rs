@@ -9,7 +9,7 @@ use pmon_interpose::{FallbackReason, RunReport, SocketPath, SocketSummary, Socke
 use serde_json::{Map, Value, json};
 
 use super::Playback;
-use super::expected_output::Comparison;
+use super::expected_output::ExpectResult;
 use super::warnings::{Replayed, Warning};
 use crate::args::ReplayArgs;
 use crate::exit::{self, Failure, OrFail as _};
@@ -76,7 +76,7 @@ pub(super) struct ProgramRun<'a> {
     pub(super) sockets: &'a SocketSummary,
     pub(super) socket_path: SocketPath,
     /// The file of `--expect` and the result of the comparison.
-    pub(super) expect: Option<(&'a Path, Comparison)>,
+    pub(super) expect: Option<(&'a Path, ExpectResult)>,
     /// The exit code of pmon.
     pub(super) exit_code: u8,
 }
