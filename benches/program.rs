@@ -94,8 +94,8 @@ fn client(dir: &Path) -> Option<PathBuf> {
     Some(program)
 }
 
-/// Returns the socket paths that `pmon replay --sockets` offers, or none if there is no choice.
-fn socket_paths() -> Vec<&'static str> {
+/// Returns the kinds of sockets that `pmon replay --sockets` offers, or none if there is no choice.
+fn socket_kinds() -> Vec<&'static str> {
     let help = Command::new(env!("CARGO_BIN_EXE_pmon")).args(["replay", "--help"]).output().unwrap();
     let has_choice = String::from_utf8_lossy(&help.stdout).contains("--sockets");
     if has_choice { vec!["native", "seccomp"] } else { Vec::new() }
@@ -147,7 +147,7 @@ fn main() {
     let capture = dir.path().join("bench.pmon");
     write_capture(&capture, events + SPARE_EVENTS);
     let mut cases = Vec::new();
-    match &*socket_paths() {
+    match &*socket_kinds() {
         [] => cases.extend(replayed(&[], "", &capture, &client, events)),
         paths => {
             for path in paths {

@@ -195,7 +195,8 @@ impl ReplayClockArg {
 pub(crate) enum SocketsArg {
     /// From native sockets where they are possible; the end of the run says why if they are not.
     Auto,
-    /// From netlink sockets of the kernel, which is several times faster.
+    /// From netlink sockets of the kernel, with less CPU time per event unless the program reads
+    /// /proc.
     Native,
     /// From emulated sockets: pmon intercepts each of its calls.
     Seccomp,
