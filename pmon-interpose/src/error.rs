@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use pmon_fake::native_socket::transport::MAX_DATAGRAM;
 use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::launch::socket_path::FallbackReason;
 use crate::launch::tmpfs::TmpfsError;
-use crate::sockets::native::frame::MAX_DATAGRAM;
 use crate::world::ReplayWorld;
 
 /// The reason why a program cannot be run on the fake kernel.

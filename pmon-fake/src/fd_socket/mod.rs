@@ -116,7 +116,7 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 /// - `SO_ATTACH_FILTER` fails with `EPERM`: a filter cuts off what the kernel appends. `bind` fails
 ///   with `EINVAL` for another port than the process's id or the one in `getsockname`.
 /// - `getpeername` returns a port, and `SO_PROTOCOL` is `NETLINK_KOBJECT_UEVENT`.
-/// - A datagram of more than 1,996 bytes makes [`FdSocket::pump`] fail with `EMSGSIZE`. All
+/// - A datagram of more than 2,004 bytes makes [`FdSocket::pump`] fail with `EMSGSIZE`. All
 ///   datagrams of user space come from the port of the first one.
 /// - [`FdSocket::pump`] fails with `EPERM` after this process has changed its effective user id.
 ///

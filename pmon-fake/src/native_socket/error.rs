@@ -8,7 +8,7 @@ use thiserror::Error;
 /// This system does not allow native sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "cannot open a netlink socket in a private network namespace: {step}: {errno}; \
+    "cannot {step} for a native netlink socket: {errno}; \
      it needs unprivileged user namespaces and POSIX message queues"
 )]
 pub struct NativeSocketError {
@@ -23,7 +23,7 @@ pub struct NativeSocketError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NativeSocketStep {
-    /// Creating a user and a network namespace (`clone3`).
+    /// Creating a user and a network namespace (`clone3`, or `clone`).
     Namespaces,
     /// Opening a netlink socket in the namespace.
     Socket,
@@ -42,14 +42,20 @@ pub enum NativeSocketStep {
 impl fmt::Display for NativeSocketStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Namespaces => "creating the namespaces",
-            Self::Socket => "opening a socket",
-            Self::Setup => "setting up a socket",
-            Self::Send => "sending a datagram",
-            Self::Receive => "receiving a datagram",
-            Self::Overrun => "forcing an overrun",
-            Self::MessageQueue => "opening a message queue",
+            Self::Namespaces => "create a network namespace",
+            Self::Socket => "open a socket",
+            Self::Setup => "set up a socket",
+            Self::Send => "send events as the kernel",
+            Self::Receive => "receive events",
+            Self::Overrun => "cause overruns",
+            Self::MessageQueue => "open a message queue",
         })
+    }
+}
+
+impl From<NativeSocketError> for Errno {
+    fn from(error: NativeSocketError) -> Self {
+        error.errno
     }
 }
 

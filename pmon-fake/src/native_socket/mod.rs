@@ -8,14 +8,25 @@
 //! has its error, and options that a test reads or sets and that have no other safe wrapper.
 
 mod error;
+mod frame;
 mod native;
 mod net_namespace;
 mod overrun;
+mod self_test;
 mod sender;
 #[allow(unsafe_code, reason = "system calls without a safe wrapper")]
 mod sys;
-mod tag_filter;
 
 pub use error::{NativeSocketError, NativeSocketStep};
 pub(crate) use native::NativeSocket;
 pub use sys::{memory, no_enobufs, set_no_enobufs};
+
+/// The layer that the native sockets of pmon-interpose share, without a stable interface.
+#[doc(hidden)]
+pub mod transport {
+    pub use super::frame::{MAX_DATAGRAM, attach_filter};
+    pub use super::net_namespace::NetNamespace;
+    pub use super::overrun::{OverrunInjector, end_congestion, set_rcvbuf};
+    pub use super::self_test::{measure_charge, test_overrun};
+    pub use super::sender::{KernelSender, UserSender};
+}

@@ -3,23 +3,20 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{RecvFlags, SendFlags, bind, connect, getsockname, recv, sendto};
+use rustix::net::sockopt::socket_recv_buffer_size;
+use rustix::net::{RecvFlags, bind, connect, getsockname, recv};
 
+use super::frame::{MAX_DATAGRAM, attach_filter};
 use super::net_namespace::NetNamespace;
-use super::overrun::OverrunInjector;
-use super::sender::{KernelSender, message};
+use super::overrun::{OverrunInjector, set_rcvbuf};
+use super::self_test::{measure_charge, test_overrun};
+use super::sender::{KernelSender, UserSender};
 use super::sys;
-use super::tag_filter::{Tag, attach_tag_filter};
 use super::{NativeSocketError, NativeSocketStep};
 use crate::netlink::message::PROC_GROUP;
 use crate::netlink::receive_queue::{MemInfo, QueuedDatagram};
-
-/// The tag of the only receiver in the namespace.
-const TAG: Tag = Tag(0);
-/// Length of the header that the kernel removes from a message.
-const HEADER_LEN: usize = 16;
 
 /// A real netlink socket in a network namespace of its own, and the kernel's side of it.
 ///
@@ -31,18 +28,21 @@ const HEADER_LEN: usize = 16;
 pub(crate) struct NativeSocket {
     /// A copy of the program's end.
     receiver: OwnedFd,
+    /// Identifies the program's end in frames.
+    tag: u32,
     kernel: KernelSender,
     /// Receives the program's requests.
     requests: OwnedFd,
     /// Sends datagrams of user space, once it is bound.
-    user: OwnedFd,
+    user: UserSender,
     user_is_bound: bool,
     injector: OverrunInjector,
+    /// `SO_RCVBUF`, as raised last by the charge of the injector.
+    rcvbuf: usize,
     /// `SK_MEMINFO_DROPS` after the last call.
     drops: u32,
     /// Whether a datagram was dropped since the queue was last seen empty.
     maybe_congested: bool,
-    buffer: Vec<u8>,
 }
 
 impl NativeSocket {
@@ -54,49 +54,44 @@ impl NativeSocket {
     pub(crate) fn new() -> Result<Self, NativeSocketError> {
         static IS_TESTED: AtomicBool = AtomicBool::new(false);
         if !IS_TESTED.load(Ordering::Relaxed) {
-            Self::open()?.test_overrun().map_err(NativeSocketStep::Overrun.failed())?;
+            let Self { receiver, tag, mut kernel, injector, .. } = Self::open()?;
+            test_overrun(&receiver, &mut kernel, tag, &injector)?;
             IS_TESTED.store(true, Ordering::Relaxed);
         }
         Self::open()
     }
 
-    /// Forces an overrun while the queue is empty: it must be reported once, and a later datagram
-    /// must arrive.
-    fn test_overrun(mut self) -> Result<(), Errno> {
-        let mut buffer = [0; 64];
-        let mut next =
-            |socket: &OwnedFd| recv(socket, &mut buffer[..], RecvFlags::DONTWAIT).map(|(len, _)| len);
-        self.report_overrun(1, false)?;
-        self.send(b"test")?;
-        let received = [next(&self.receiver), next(&self.receiver), next(&self.receiver)];
-        if received == [Err(Errno::NOBUFS), Ok(4), Err(Errno::AGAIN)] { Ok(()) } else { Err(Errno::PROTO) }
-    }
-
     fn open() -> Result<Self, NativeSocketError> {
-        let namespace = NetNamespace::new()?;
+        let mut namespace = NetNamespace::new()?;
+        let tag = namespace.new_tag();
         let [receiver, kernel, requests, user] = [(); 4].map(|()| namespace.open_socket());
         let (receiver, kernel, requests, user) = (receiver?, kernel?, requests?, user?);
         drop(namespace);
         let setup = NativeSocketStep::Setup.failed();
-        attach_tag_filter(&receiver, TAG).map_err(&setup)?;
+        attach_filter(&receiver, tag).map_err(&setup)?;
+        // The program must not replace the filter.
+        sys::lock_filter(receiver.as_fd()).map_err(&setup)?;
         let port = std::process::id();
         bind(&receiver, &SocketAddrNetlink::new(port, PROC_GROUP)).map_err(&setup)?;
         bind(&requests, &SocketAddrNetlink::new(0, 0)).map_err(&setup)?;
         let peer = getsockname(&requests).and_then(SocketAddrNetlink::try_from).map_err(&setup)?;
         connect(&receiver, &SocketAddrNetlink::new(peer.pid(), 0)).map_err(&setup)?;
-        let mut kernel = KernelSender::new(kernel).map_err(&setup)?;
-        let truesize = test(&receiver, &mut kernel)?;
-        let injector = OverrunInjector::new(&receiver, truesize)?;
+        let user = UserSender::new(user).map_err(&setup)?;
+        let mut kernel = KernelSender::new(kernel);
+        let charge = measure_charge(&receiver, &mut kernel, tag)?;
+        let injector = OverrunInjector::new(&receiver, charge)?;
+        let rcvbuf = socket_recv_buffer_size(&receiver).map_err(&setup)?;
         Ok(Self {
             receiver,
+            tag,
             kernel,
             requests,
             user,
             user_is_bound: false,
             injector,
+            rcvbuf,
             drops: 0,
             maybe_congested: false,
-            buffer: Vec::new(),
         })
     }
 
@@ -122,7 +117,12 @@ impl NativeSocket {
     /// # Errors
     /// Returns the error of a system call.
     pub(crate) fn begin(&mut self) -> Result<(), Errno> {
-        self.injector.raise_rcvbuf(&self.receiver)
+        let rcvbuf = socket_recv_buffer_size(&self.receiver)?;
+        if rcvbuf != self.rcvbuf {
+            set_rcvbuf(&self.receiver, rcvbuf + self.injector.charge() as usize)?;
+            self.rcvbuf = socket_recv_buffer_size(&self.receiver)?;
+        }
+        Ok(())
     }
 
     /// Sends a datagram from the kernel; the kernel drops it if the buffer is full.
@@ -131,7 +131,7 @@ impl NativeSocket {
     /// `EMSGSIZE` for a datagram of more than `MAX_DATAGRAM` bytes, or
     /// another error of `send`.
     pub(crate) fn send(&mut self, datagram: &[u8]) -> Result<(), Errno> {
-        self.kernel.send(TAG, datagram)
+        self.kernel.send(self.tag, datagram)
     }
 
     /// Sends a datagram from user space, from `port`. The port of the first such datagram is the
@@ -140,21 +140,16 @@ impl NativeSocket {
     /// # Errors
     /// As [`NativeSocket::send`], and `EADDRINUSE` if the port is the program's own.
     pub(crate) fn send_from(&mut self, port: u32, datagram: &[u8]) -> Result<(), Errno> {
+        if datagram.len() > MAX_DATAGRAM {
+            return Err(Errno::MSGSIZE);
+        }
         if !self.user_is_bound {
-            bind(&self.user, &SocketAddrNetlink::new(port, 0))?;
+            self.user.bind(port)?;
             self.user_is_bound = true;
         }
-        // The kernel appends nothing here.
-        message(&mut self.buffer, TAG, datagram)?;
-        self.buffer.extend(b"SEQNUM=00000000000000000000\0");
         // The namespace has no socket with the destination port, so that no other socket and not
         // the kernel get the datagram.
-        let destination = SocketAddrNetlink::new(u32::MAX, PROC_GROUP);
-        let bytes = &self.buffer[HEADER_LEN..];
-        match retry_on_intr(|| sendto(&self.user, bytes, SendFlags::NOSIGNAL, &destination)) {
-            Ok(_) | Err(Errno::CONNREFUSED) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.user.send(SocketAddrNetlink::new(u32::MAX, PROC_GROUP), self.tag, datagram)
     }
 
     /// Sends a datagram of the model, from the port that it has there.
@@ -176,7 +171,7 @@ impl NativeSocket {
     pub(crate) fn report_overrun(&mut self, drops: u64, congests: bool) -> Result<(), Errno> {
         self.observe_drops()?;
         self.maybe_congested |= congests;
-        self.injector.inject(&self.receiver, &mut self.kernel, TAG, drops, self.maybe_congested)?;
+        self.injector.inject(&self.receiver, &mut self.kernel, self.tag, drops, self.maybe_congested)?;
         self.drops = self.memory()?.drops;
         Ok(())
     }
@@ -194,7 +189,7 @@ impl NativeSocket {
     fn observe_drops(&mut self) -> Result<(), Errno> {
         let MemInfo { rmem_alloc, drops, .. } = self.memory()?;
         self.maybe_congested |= drops != self.drops;
-        self.maybe_congested &= rmem_alloc as usize > self.injector.charge();
+        self.maybe_congested &= rmem_alloc > self.injector.charge();
         self.drops = drops;
         Ok(())
     }
@@ -213,21 +208,4 @@ impl AsFd for NativeSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.requests.as_fd()
     }
-}
-
-/// Sends a datagram of the length of an event, and receives it; returns the bytes of receive buffer
-/// that it occupied.
-fn test(receiver: &OwnedFd, kernel: &mut KernelSender) -> Result<u32, NativeSocketError> {
-    let sent: [u8; pmon_core::wire::EVENT_DATAGRAM_LEN] = std::array::from_fn(|index| index as u8);
-    let send = NativeSocketStep::Send.failed();
-    kernel.send(TAG, &sent).map_err(&send)?;
-    kernel.take_error().map_err(&send)?;
-    let receive = NativeSocketStep::Receive.failed();
-    let truesize = sys::memory(receiver).map_err(&receive)?.rmem_alloc;
-    let mut received = [0; 256];
-    let (len, _) = recv(receiver, &mut received[..], RecvFlags::DONTWAIT).map_err(&receive)?;
-    if received[..len] != sent {
-        return Err(receive(Errno::PROTO));
-    }
-    Ok(truesize)
 }

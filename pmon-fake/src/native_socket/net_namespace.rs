@@ -1,5 +1,7 @@
 //! A private network namespace, and a process in it that opens sockets.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -16,18 +18,20 @@ use super::{NativeSocketError, NativeSocketStep};
 
 /// A network namespace of a user namespace of its own.
 ///
-/// A helper process in the namespaces opens sockets on request; it ends when this value is dropped.
+/// A helper process in the namespaces opens sockets on request; it ends when this value is dropped,
+/// or the thread that has created it ends. The helper blocks all signals: Ctrl-C, which is sent to
+/// the whole process group, leaves the helper to this process.
+///
 /// The sockets stay usable, and keep the network namespace. This process needs no id maps and does
 /// not enter the namespaces: since it created the user namespace, the kernel grants it all
 /// capabilities there as long as its effective user id stays the same.
 ///
 /// The helper has no exit signal: neither `SIGCHLD` nor `wait` without `__WALL` reports it.
 #[derive(Debug)]
-pub(super) struct NetNamespace {
-    /// The connection to the helper. Declared first, because the helper ends when it is closed, and
-    /// dropping `_helper` waits for that.
+pub struct NetNamespace {
     connection: OwnedFd,
     _helper: HelperProcess,
+    next_tag: u32,
 }
 
 impl NetNamespace {
@@ -35,20 +39,31 @@ impl NetNamespace {
     ///
     /// # Errors
     /// Returns an error if this system does not let this user create the namespaces.
-    pub(super) fn new() -> Result<Self, NativeSocketError> {
+    pub fn new() -> Result<Self, NativeSocketError> {
         let failed = NativeSocketStep::Namespaces.failed();
         let (connection, end) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(&failed)?;
         let helper = HelperProcess::spawn(end.as_fd(), &|| serve(end.as_fd())).map_err(&failed)?;
-        Ok(Self { connection, _helper: helper })
+        // A datagram of user space whose bytes look like a tag by accident is unlikely to have the
+        // right one.
+        let next_tag = RandomState::new().build_hasher().finish() as u32 | 1;
+        Ok(Self { connection, _helper: helper, next_tag })
+    }
+
+    /// Returns a number that identifies a socket of the namespace in frames, another one at each
+    /// call. It is never 0.
+    pub fn new_tag(&mut self) -> u32 {
+        let tag = self.next_tag;
+        self.next_tag = tag.wrapping_add(2);
+        tag
     }
 
     /// Opens a blocking `NETLINK_KOBJECT_UEVENT` socket in the namespace, with `FD_CLOEXEC`.
     ///
     /// # Errors
     /// Returns an error if the helper or this process cannot open another descriptor.
-    pub(super) fn open_socket(&self) -> Result<OwnedFd, NativeSocketError> {
+    pub fn open_socket(&self) -> Result<OwnedFd, NativeSocketError> {
         self.request_socket().map_err(NativeSocketStep::Socket.failed())
     }
 

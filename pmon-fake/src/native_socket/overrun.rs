@@ -1,13 +1,12 @@
 //! Forced overruns: a socket reports `ENOBUFS` although its buffer is not full.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, socket_recv_buffer_size};
 
 use super::sender::KernelSender;
 use super::sys::{self, MessageQueue};
-use super::tag_filter::Tag;
 use super::{NativeSocketError, NativeSocketStep};
 
 /// Length of the data of a message queue's notification (`NOTIFY_COOKIE_LEN`).
@@ -24,64 +23,49 @@ const MAX_DROPS: u64 = 65_536;
 ///
 /// With `SO_RCVBUF` at its minimum, the kernel still queues a datagram if nothing else is charged
 /// to the socket. The notifications of POSIX message queues, registered for the socket, are such a
-/// charge, without being queued. The injector raises `SO_RCVBUF` by that charge, and again after
-/// the program has set it.
+/// charge, without being queued. `SO_RCVBUF` must be raised by that charge.
 ///
 /// A notification that is removed would be queued. Therefore the message queues stay open until the
 /// injector is dropped.
 #[derive(Debug)]
-pub(super) struct OverrunInjector {
-    _cookies: Vec<MessageQueue>,
+pub struct OverrunInjector {
+    _queues: Vec<MessageQueue>,
     /// Bytes of receive buffer that the notifications occupy.
-    charge: usize,
-    /// `SO_RCVBUF`, as raised last.
-    rcvbuf: usize,
+    charge: u32,
 }
 
 impl OverrunInjector {
-    /// Charges an empty socket, on which a short datagram occupies `truesize` bytes.
+    /// Charges a socket that is not congested, on which a short datagram occupies `datagram` bytes,
+    /// and raises its `SO_RCVBUF` by the charge.
     ///
     /// # Errors
     /// Returns an error if no more message queues can be opened, at most 256 per system by default.
-    pub(super) fn new(socket: impl AsFd, truesize: u32) -> Result<Self, NativeSocketError> {
+    pub fn new(socket: impl AsFd, datagram: u32) -> Result<Self, NativeSocketError> {
         let socket = socket.as_fd();
         let setup = NativeSocketStep::Setup.failed();
         let rcvbuf = socket_recv_buffer_size(socket).map_err(&setup)?;
         set_rcvbuf(socket, 0).map_err(&setup)?;
         let minimum = socket_recv_buffer_size(socket).map_err(&setup)?;
-        set_rcvbuf(socket, rcvbuf).map_err(&setup)?;
+        // The registration of a notification waits for room.
+        set_rcvbuf(socket, i32::MAX as usize).map_err(&setup)?;
         // Before Linux 6.16, the buffer is full once the charge without the datagram exceeds it.
-        let count = minimum / truesize.max(1) as usize + 1;
+        let count = minimum / datagram.max(1) as usize + 1;
         let attach = |_| {
             let queue = MessageQueue::open()?;
             queue.notify(socket, &COOKIE)?;
             Ok(queue)
         };
-        let cookies: Result<Vec<_>, _> = (0..count).map(attach).collect();
-        let cookies = cookies.map_err(NativeSocketStep::MessageQueue.failed())?;
-        let mut injector = Self { _cookies: cookies, charge: count * truesize as usize, rcvbuf: 0 };
-        injector.raise_rcvbuf(socket).map_err(&setup)?;
-        Ok(injector)
+        let queues: Result<Vec<_>, _> = (0..count).map(attach).collect();
+        let queues = queues.map_err(NativeSocketStep::MessageQueue.failed())?;
+        let charge = count as u32 * datagram;
+        set_rcvbuf(socket, rcvbuf + charge as usize).map_err(&setup)?;
+        Ok(Self { _queues: queues, charge })
     }
 
     /// Returns the bytes of receive buffer that the notifications occupy, which `SO_MEMINFO`
     /// includes.
-    pub(super) fn charge(&self) -> usize {
+    pub fn charge(&self) -> u32 {
         self.charge
-    }
-
-    /// Raises `SO_RCVBUF` by the charge, if the program has set it since the last call.
-    ///
-    /// # Errors
-    /// Returns the error of `getsockopt` or `setsockopt`.
-    pub(super) fn raise_rcvbuf(&mut self, socket: impl AsFd) -> Result<(), Errno> {
-        let socket = socket.as_fd();
-        let rcvbuf = socket_recv_buffer_size(socket)?;
-        if rcvbuf != self.rcvbuf {
-            set_rcvbuf(socket, rcvbuf + self.charge)?;
-            self.rcvbuf = socket_recv_buffer_size(socket)?;
-        }
-        Ok(())
     }
 
     /// Makes the kernel drop `drops` datagrams, at least 1, so that the next receive call returns
@@ -92,30 +76,46 @@ impl OverrunInjector {
     ///
     /// # Errors
     /// Returns the error of a system call.
-    pub(super) fn inject(
-        &mut self,
+    pub fn inject(
+        &self,
         socket: impl AsFd,
         sender: &mut KernelSender,
-        tag: Tag,
+        tag: u32,
         drops: u64,
         congested: bool,
     ) -> Result<(), Errno> {
         let socket = socket.as_fd();
+        // The datagrams before are not to be dropped.
+        sender.flush()?;
+        let rcvbuf = socket_recv_buffer_size(socket)?;
         set_rcvbuf(socket, 0)?;
-        let sent = (0..drops.clamp(1, MAX_DROPS)).try_for_each(|_| sender.send(tag, &DROPPED));
-        set_rcvbuf(socket, self.rcvbuf)?;
+        let sent = (0..drops.clamp(1, MAX_DROPS)).try_for_each(|_| sender.queue(tag, &DROPPED));
+        let sent = sent.and_then(|()| sender.flush());
+        set_rcvbuf(socket, rcvbuf)?;
         sent?;
-        if !congested && !sys::no_enobufs(socket)? {
-            // Setting the option ends congestion; the error stays pending.
-            sys::set_no_enobufs(socket, true)?;
-            sys::set_no_enobufs(socket, false)?;
-        }
-        Ok(())
+        if congested { Ok(()) } else { end_congestion(socket) }
     }
 }
 
+/// Ends congestion; a pending error stays.
+///
+/// # Errors
+/// Returns the error of `getsockopt` or `setsockopt`.
+pub fn end_congestion(socket: impl AsFd) -> Result<(), Errno> {
+    let socket = socket.as_fd();
+    // With the option, a socket is never congested.
+    if !sys::no_enobufs(socket)? {
+        sys::set_no_enobufs(socket, true)?;
+        sys::set_no_enobufs(socket, false)?;
+    }
+    Ok(())
+}
+
 /// Sets `SO_RCVBUF` so that `getsockopt` returns `bytes`, within the limits.
-fn set_rcvbuf(socket: BorrowedFd<'_>, bytes: usize) -> Result<(), Errno> {
+///
+/// # Errors
+/// Returns the error of `setsockopt`.
+pub fn set_rcvbuf(socket: impl AsFd, bytes: usize) -> Result<(), Errno> {
     set_socket_recv_buffer_size(socket, bytes / 2)
 }
 

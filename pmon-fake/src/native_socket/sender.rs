@@ -1,55 +1,72 @@
-//! A socket whose messages the kernel repeats as its own.
+//! Sockets that send frames to the sockets of a namespace.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{RecvFlags, SendFlags, connect, recv, send};
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use rustix::net::{RecvFlags, SendFlags, bind, recv, sendto};
 
-use super::tag_filter::Tag;
+use super::frame::{HEADER, MAX_DATAGRAM, push_kernel_frame, user_frame};
+use super::sys::{self, BATCH};
 
-/// Length of a `nlmsghdr`.
-const HEADER_LEN: usize = 16;
-/// The lowest message type that the kernel does not take as a control message (`NLMSG_MIN_TYPE`).
-const MESSAGE_TYPE: u16 = 16;
-/// The flag of a message that the kernel handles (`NLM_F_REQUEST`).
-const REQUEST: u16 = 1;
-/// The maximum length of a message with what the kernel appends (`UEVENT_BUFFER_SIZE`).
-const MAX_MESSAGE: usize = 2048;
-/// Length of what the kernel appends: `SEQNUM=`, up to 20 digits, and a zero byte.
-const MAX_TAIL: usize = 28;
-
-/// The maximum length of a datagram in bytes.
-pub(super) const MAX_DATAGRAM: usize = MAX_MESSAGE - HEADER_LEN - Tag::LEN - MAX_TAIL;
-
-/// Sends datagrams to the sockets of a `NetNamespace`, from port 0.
+/// Sends datagrams from port 0: the kernel repeats its frames as its own.
 #[derive(Debug)]
-pub(super) struct KernelSender {
+pub struct KernelSender {
     socket: OwnedFd,
-    /// A reused buffer for the message: its header, the datagram, and the tag.
-    message: Vec<u8>,
+    /// The frames to send, one after the other, and their ends.
+    frames: Vec<u8>,
+    ends: Vec<usize>,
 }
 
 impl KernelSender {
     /// Turns an unbound socket of the namespace into a sender.
-    ///
-    /// # Errors
-    /// Returns the error of `connect`.
-    pub(super) fn new(socket: OwnedFd) -> Result<Self, Errno> {
-        connect(&socket, &SocketAddrNetlink::new(0, 0))?;
-        Ok(Self { socket, message: Vec::with_capacity(256) })
+    pub fn new(socket: OwnedFd) -> Self {
+        Self { socket, frames: Vec::new(), ends: Vec::with_capacity(BATCH) }
     }
 
-    /// Sends a datagram to the sockets with a tag; one whose buffer is full drops it.
+    /// Adds a datagram to the batch, for the sockets with a tag. A full batch is sent.
     ///
     /// A datagram of length 0 has no effect.
     ///
     /// # Errors
-    /// `EMSGSIZE` for a datagram of more than [`MAX_DATAGRAM`] bytes, or the error of `send`. The
-    /// kernel's refusal is not reported here, but by `take_error`.
-    pub(super) fn send(&mut self, tag: Tag, datagram: &[u8]) -> Result<(), Errno> {
-        let message = message(&mut self.message, tag, datagram)?;
-        retry_on_intr(|| send(&self.socket, message, SendFlags::NOSIGNAL)).map(|_| ())
+    /// `EMSGSIZE` for a datagram of more than [`MAX_DATAGRAM`] bytes, or the error of
+    /// [`KernelSender::flush`].
+    pub fn queue(&mut self, tag: u32, datagram: &[u8]) -> Result<(), Errno> {
+        if datagram.len() > MAX_DATAGRAM {
+            return Err(Errno::MSGSIZE);
+        }
+        push_kernel_frame(&mut self.frames, tag, datagram);
+        self.ends.push(self.frames.len());
+        if self.ends.len() == BATCH { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends the batch. A socket whose buffer is full drops its datagrams.
+    ///
+    /// # Errors
+    /// Returns the error of `sendmmsg`; the rest of the batch is lost. The kernel's refusal is not
+    /// reported here, but by [`KernelSender::take_error`].
+    pub fn flush(&mut self) -> Result<(), Errno> {
+        let (mut sent, mut start, mut result) = (0, 0, Ok(()));
+        while sent < self.ends.len() && result.is_ok() {
+            let batch = || sys::send_batch(self.socket.as_fd(), &self.frames, start, &self.ends[sent..]);
+            result = retry_on_intr(batch).map(|count| {
+                sent += count;
+                start = self.ends[sent - 1];
+            });
+        }
+        self.frames.clear();
+        self.ends.clear();
+        result
+    }
+
+    /// Sends the batch, and a datagram at once.
+    ///
+    /// # Errors
+    /// As [`KernelSender::queue`].
+    pub fn send(&mut self, tag: u32, datagram: &[u8]) -> Result<(), Errno> {
+        self.queue(tag, datagram)?;
+        self.flush()
     }
 
     /// Returns the kernel's refusal of an earlier datagram: `EPERM` if the effective user id has
@@ -57,14 +74,14 @@ impl KernelSender {
     ///
     /// # Errors
     /// That error.
-    pub(super) fn take_error(&mut self) -> Result<(), Errno> {
+    pub fn take_error(&mut self) -> Result<(), Errno> {
         let mut reply = [0; 64];
         let (len, _) = match retry_on_intr(|| recv(&self.socket, &mut reply[..], RecvFlags::DONTWAIT)) {
             Err(Errno::AGAIN) => return Ok(()),
             received => received?,
         };
         // An NLMSG_ERROR: the header, then the errno as a negative number.
-        let errno = reply[..len].get(HEADER_LEN..HEADER_LEN + 4).and_then(|errno| errno.try_into().ok());
+        let errno = reply[..len].get(HEADER..HEADER + 4).and_then(|errno| errno.try_into().ok());
         match errno.map(i32::from_ne_bytes) {
             Some(errno @ -4095..=-1) => Err(Errno::from_raw_os_error(-errno)),
             _ => Err(Errno::PROTO),
@@ -72,25 +89,40 @@ impl KernelSender {
     }
 }
 
-impl AsFd for KernelSender {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
+/// Sends datagrams from a port of user space.
+#[derive(Debug)]
+pub struct UserSender(OwnedFd);
 
-/// Writes the message of a datagram to `buffer`.
-pub(super) fn message<'a>(buffer: &'a mut Vec<u8>, tag: Tag, datagram: &[u8]) -> Result<&'a [u8], Errno> {
-    if datagram.len() > MAX_DATAGRAM {
-        return Err(Errno::MSGSIZE);
+impl UserSender {
+    /// Turns an unbound socket of the namespace into a sender.
+    ///
+    /// # Errors
+    /// Returns the error of `setsockopt`.
+    pub fn new(socket: OwnedFd) -> Result<Self, Errno> {
+        // A frame is longer than its datagram.
+        set_socket_send_buffer_size(&socket, i32::MAX as usize)?;
+        Ok(Self(socket))
     }
-    let len = HEADER_LEN + datagram.len() + Tag::LEN;
-    buffer.clear();
-    buffer.extend((len as u32).to_ne_bytes());
-    buffer.extend(MESSAGE_TYPE.to_ne_bytes());
-    buffer.extend(REQUEST.to_ne_bytes());
-    // The sequence number and the port, which have no meaning here.
-    buffer.extend([0; 8]);
-    buffer.extend(datagram);
-    buffer.extend(tag.bytes());
-    Ok(buffer)
+
+    /// Binds the sender to its port.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` if another socket of the namespace has the port.
+    pub fn bind(&self, port: u32) -> Result<(), Errno> {
+        bind(&self.0, &SocketAddrNetlink::new(port, 0))
+    }
+
+    /// Sends a datagram to the socket with a tag, which must be among the receivers at `to`.
+    ///
+    /// # Errors
+    /// Returns the error of `sendto`: `EAGAIN` if the buffer of a single receiver is full.
+    pub fn send(&self, to: SocketAddrNetlink, tag: u32, datagram: &[u8]) -> Result<(), Errno> {
+        let frame = user_frame(tag, datagram);
+        match retry_on_intr(|| sendto(&self.0, &frame, SendFlags::DONTWAIT, &to)) {
+            // After a multicast, the kernel sends the datagram to a port as well; or no socket of
+            // the namespace has accepted it.
+            Ok(_) | Err(Errno::CONNREFUSED | Errno::SRCH) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
 }

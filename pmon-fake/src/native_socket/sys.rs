@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use libc::{c_int, c_void, socklen_t};
+use libc::{c_int, c_void, iovec, mmsghdr, socklen_t};
 use rustix::io::Errno;
 
 use super::overrun::COOKIE_LEN;
@@ -20,6 +20,8 @@ const SO_MEMINFO: c_int = 55;
 const MEMINFO_RMEM_ALLOC: usize = 0;
 const MEMINFO_RCVBUF: usize = 1;
 const MEMINFO_DROPS: usize = 8;
+/// Maximum number of datagrams that [`send_batch`] sends in one call.
+pub(super) const BATCH: usize = 64;
 
 fn check(result: impl Into<i64>) -> Result<i64, Errno> {
     let result = result.into();
@@ -29,22 +31,23 @@ fn check(result: impl Into<i64>) -> Result<i64, Errno> {
     Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
-/// A child process in new namespaces; dropping this value waits until the child has ended.
+/// A child process in new namespaces, which is killed when this value is dropped.
 #[derive(Debug)]
 pub(super) struct HelperProcess(OwnedFd);
 
 impl HelperProcess {
     /// Forks a child in a new user and a new network namespace, which closes all descriptors but
-    /// `end` and runs `child`.
+    /// `end` and runs `child`. All signals are blocked there; the child is killed when the calling
+    /// thread ends.
     ///
     /// Only the calling thread is copied. Another thread may have held a lock, such as the
     /// allocator's: `child` must not allocate and must call only the kernel.
     pub(super) fn spawn(end: BorrowedFd<'_>, child: &dyn Fn()) -> Result<Self, Errno> {
-        match Self::spawn_by(clone3, end, child) {
+        with_blocked_signals(|| match Self::spawn_by(clone3, end, child) {
             // Valgrind does not know the call, and some seccomp filters pretend that.
-            Err(Errno::NOSYS) => with_blocked_signals(|| Self::spawn_by(clone, end, child)),
+            Err(Errno::NOSYS) => Self::spawn_by(clone, end, child),
             helper => helper,
-        }
+        })
     }
 
     fn spawn_by(
@@ -55,6 +58,8 @@ impl HelperProcess {
         let mut pidfd: c_int = -1;
         let pid = fork(&mut pidfd)?;
         if pid == 0 {
+            // SAFETY: the call takes integers.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             let end = end.as_raw_fd() as u32;
             let ranges = [end.checked_sub(1).map(|last| (0, last)), Some((end + 1, u32::MAX))];
             for (first, last) in ranges.into_iter().flatten() {
@@ -116,6 +121,12 @@ pub(super) fn exit_helper() -> ! {
 
 impl Drop for HelperProcess {
     fn drop(&mut self) {
+        // It fails if the child has ended already.
+        // SAFETY: the call takes integers, and a null pointer.
+        unsafe {
+            let (child, no_info) = (self.0.as_raw_fd(), ptr::null::<libc::siginfo_t>());
+            libc::syscall(libc::SYS_pidfd_send_signal, child, libc::SIGKILL, no_info, 0)
+        };
         // SAFETY: a plain C struct, for which all zeros is valid.
         let mut info: libc::siginfo_t = unsafe { zeroed() };
         let flags = libc::WEXITED | libc::__WALL;
@@ -188,6 +199,32 @@ pub(super) fn attach_filter(socket: BorrowedFd<'_>, filter: &[libc::sock_filter]
 /// Sets `SO_LOCK_FILTER`.
 pub(super) fn lock_filter(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &1_i32)
+}
+
+/// Sends datagrams, at most [`BATCH`] of them, to the socket's peer without waiting. They lie one
+/// after the other in `bytes` from `start` on; `ends` are their ends. Returns how many were sent.
+pub(super) fn send_batch(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    mut start: usize,
+    ends: &[usize],
+) -> Result<usize, Errno> {
+    // SAFETY: plain C structs of integers and pointers, for which all zeros is valid.
+    let mut messages: [mmsghdr; BATCH] = unsafe { zeroed() };
+    let mut parts = [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
+    let count = ends.len().min(BATCH);
+    for ((message, part), &end) in messages.iter_mut().zip(&mut parts).zip(ends) {
+        let datagram = &bytes[start..end];
+        *part = iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() };
+        message.msg_hdr.msg_iov = part;
+        message.msg_hdr.msg_iovlen = 1;
+        start = end;
+    }
+    let at = messages.as_mut_ptr();
+    // SAFETY: the first `count` messages refer to parts of `bytes`, which the kernel only reads;
+    // all of them live until the call returns.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), at, count as u32, libc::MSG_DONTWAIT as _) };
+    check(sent).map(|sent| sent as usize)
 }
 
 /// A POSIX message queue without a name.

@@ -1,6 +1,6 @@
 //! The ways by which the tracee's proc connector sockets are provided.
 
-use rustix::io::Errno;
+use pmon_fake::native_socket::NativeSocketError;
 use thiserror::Error;
 
 /// The requested way to provide proc connector sockets.
@@ -43,26 +43,6 @@ pub enum FallbackReason {
     #[error("--at-end eof")]
     EndOfFile,
     /// This system does not support native sockets.
-    #[error("{step}: {errno}")]
-    Unsupported {
-        /// The step that failed.
-        step: NativeStep,
-        /// The error of the system call; `EPROTO` if the socket has received something unexpected.
-        errno: Errno,
-    },
-}
-
-/// A step of the preparation of native sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum NativeStep {
-    /// Creates the network namespace in which events are sent.
-    #[error("cannot create a network namespace")]
-    Namespace,
-    /// Lets the kernel repeat an event.
-    #[error("cannot send events as the kernel")]
-    Broadcast,
-    /// Lets the kernel report an overrun.
-    #[error("cannot cause overruns")]
-    Overrun,
+    #[error("cannot {}: {}", .0.step, .0.errno)]
+    Unsupported(NativeSocketError),
 }

@@ -117,11 +117,11 @@ impl Supervisor {
         let listener = SeccompListener::new(listener);
         let tracee = TraceeProcesses { init: launched.pid };
         let sockets = SocketTable::new(launched.reserved.clone(), tracee);
-        let flow = namespace.map(|(namespace, charges)| {
+        let flow = namespace.map(|(namespace, charge)| {
             // Short waits for the program must end on time. The program keeps the usual slack.
             set_timer_slack(TIMER_SLACK);
             let observer = ActivityObserver::new(tracee, launched.reserved.clone(), Arc::clone(&listener.fd));
-            let mut flow = FlowControl::new(namespace, charges, observer);
+            let mut flow = FlowControl::new(namespace, charge, observer);
             flow.stays_at_last_event = options.clock == ClockSource::World;
             flow
         });

@@ -8,18 +8,16 @@
 
 use std::time::{Duration, Instant};
 
+use pmon_fake::native_socket::transport::MAX_DATAGRAM;
 use rustix::io::Errno;
 
 use crate::error::{InterposeError, ServeResult};
 use crate::sockets::emitter::EventEmitter;
 use crate::sockets::native::activity::{Activity, ActivityObserver};
 use crate::sockets::native::backlog::{Backlog, backlog, is_blocked, note_drops, receivers};
-use crate::sockets::native::frame::{MAX_DATAGRAM, push_kernel_frame};
 use crate::sockets::native::namespace::NetlinkNamespace;
 use crate::sockets::native::pace::Pace;
-use crate::sockets::native::self_test::Charges;
 use crate::sockets::native::socket::{NativeSocket, SHORT};
-use crate::sockets::native::sys::BATCH;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::table::SocketTable;
 use crate::world::ReplayWorld;
@@ -51,7 +49,8 @@ const UNREAD: Duration = Duration::from_millis(20);
 /// The state of the transfer to native sockets.
 pub(crate) struct FlowControl {
     namespace: NetlinkNamespace,
-    charges: Charges,
+    /// The charge of a short datagram to a receive buffer.
+    charge: u32,
     pub(crate) observer: ActivityObserver,
     /// Number of events that the tracee may not yet have received.
     depth: usize,
@@ -71,16 +70,13 @@ pub(crate) struct FlowControl {
     has_own_datagrams: bool,
     /// A receive buffer was too full for a datagram of the tracee.
     has_refused: bool,
-    /// Frames to send, one after the other, and their ends.
-    frames: Vec<u8>,
-    ends: Vec<usize>,
 }
 
 impl FlowControl {
-    pub(crate) fn new(namespace: NetlinkNamespace, charges: Charges, observer: ActivityObserver) -> Self {
+    pub(crate) fn new(namespace: NetlinkNamespace, charge: u32, observer: ActivityObserver) -> Self {
         Self {
             namespace,
-            charges,
+            charge,
             observer,
             depth: 1,
             looks: false,
@@ -91,14 +87,12 @@ impl FlowControl {
             stays_at_last_event: false,
             has_own_datagrams: false,
             has_refused: false,
-            frames: Vec::new(),
-            ends: Vec::new(),
         }
     }
 
     /// Opens a native socket.
     pub(crate) fn open(&mut self, nonblocking: bool) -> Result<NativeSocket, Errno> {
-        NativeSocket::open(&mut self.namespace, self.charges, nonblocking)
+        NativeSocket::open(&mut self.namespace, self.charge, nonblocking)
     }
 
     /// Notes that the tracee has looked at the recorded processes.
@@ -175,7 +169,7 @@ impl FlowControl {
                     }
                     self.flush()?;
                     if socket.take_error().is_some() {
-                        native.overrun(&self.namespace, position)?;
+                        native.overrun(&mut self.namespace.kernel, position)?;
                     }
                     if is_on_demand {
                         break;
@@ -189,11 +183,7 @@ impl FlowControl {
                     _ if len == 0 => continue,
                     (0, _) if len > MAX_DATAGRAM => return Err(InterposeError::LongDatagram { len }),
                     (0, _) => {
-                        push_kernel_frame(&mut self.frames, native.tag, datagram.bytes());
-                        self.ends.push(self.frames.len());
-                        if self.ends.len() == BATCH {
-                            self.flush()?;
-                        }
+                        self.namespace.kernel.queue(native.tag, datagram.bytes())?;
                     }
                     (sender, groups) => {
                         self.flush()?;
@@ -234,14 +224,9 @@ impl FlowControl {
         std::mem::take(&mut self.has_refused)
     }
 
-    /// Sends the collected frames.
+    /// Sends the collected datagrams.
     fn flush(&mut self) -> Result<(), InterposeError> {
-        if !self.ends.is_empty() {
-            self.namespace.send_frames(&self.frames, &self.ends)?;
-            self.frames.clear();
-            self.ends.clear();
-        }
-        Ok(())
+        Ok(self.namespace.kernel.flush()?)
     }
 
     /// In a world with a clock, transfers everything.

@@ -5,7 +5,7 @@
 //! sends as the kernel's own. The tracee's socket is of that protocol. A filter of its own selects
 //! the datagrams for this socket and cuts off what the kernel appends, so that the tracee receives
 //! the event as the proc connector sends it, from port 0, in group 1, at the same charge of receive
-//! buffer.
+//! buffer. The [layer below](pmon_fake::native_socket) sends, filters and forces overruns.
 //!
 //! The fake kernel's model stays the authority: it decides what each socket receives, and
 //! [`FlowControl`](flow_control::FlowControl) transfers its datagrams to the real socket. Calls
@@ -14,9 +14,7 @@
 pub(crate) mod activity;
 pub(crate) mod backlog;
 pub(crate) mod flow_control;
-pub(crate) mod frame;
 pub(crate) mod namespace;
-pub(crate) mod overrun;
 pub(crate) mod pace;
 pub(crate) mod self_test;
 pub(crate) mod socket;

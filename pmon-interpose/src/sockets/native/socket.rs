@@ -4,16 +4,15 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
+use pmon_fake::native_socket::memory;
+use pmon_fake::native_socket::transport::{KernelSender, OverrunInjector, end_congestion, set_rcvbuf};
 use pmon_fake::{MemInfo, QueuedDatagram, Socket};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 
-use crate::sockets::native::frame::unwrapping_filter;
 use crate::sockets::native::namespace::{BoundSocket, NetlinkNamespace};
-use crate::sockets::native::overrun::{OverrunNotifications, force_overrun, set_rcvbuf};
-use crate::sockets::native::self_test::Charges;
-use crate::sockets::native::sys::{attach_filter, receive_memory, set_option};
+use crate::sockets::native::sys::set_option;
 use crate::sockets::proxy::ProxyOptions;
 use crate::sockets::usage::{ReceivedKind, SocketUsage};
 use crate::sys::is_ready;
@@ -28,14 +27,16 @@ pub(crate) struct NativeSocket {
     pub(crate) port: u32,
     /// Identifies the socket in frames.
     pub(crate) tag: u32,
-    charges: Charges,
+    /// The charge of a short datagram to the receive buffer.
+    charge: u32,
     /// What was sent and the tracee has not received.
     in_flight: VecDeque<InFlight>,
     /// Number of drops that the kernel had counted at the last [`NativeSocket::note_drops`].
     drops: u32,
     /// Whether an overrun of the kernel's own is pending.
     has_overrun: bool,
-    notifications: Option<OverrunNotifications>,
+    /// Forces overruns; `None` before the first.
+    injector: Option<OverrunInjector>,
     /// Number of overruns that were forced: the kernel counts a drop for each.
     forced_overruns: u32,
     /// The options that the real socket has.
@@ -69,22 +70,21 @@ struct RealOptions {
 impl NativeSocket {
     pub(crate) fn open(
         namespace: &mut NetlinkNamespace,
-        charges: Charges,
+        charge: u32,
         nonblocking: bool,
     ) -> Result<Self, Errno> {
         let BoundSocket { fd, port, tag } = namespace.open_bound()?;
-        attach_filter(fd.as_fd(), &unwrapping_filter(tag))?;
         rustix::io::ioctl_fionbio(&fd, nonblocking)?;
-        let rcvbuf = receive_memory(fd.as_fd())?.rcvbuf;
+        let rcvbuf = memory(&fd)?.rcvbuf;
         Ok(Self {
             fd,
             port,
             tag,
-            charges,
+            charge,
             in_flight: VecDeque::new(),
             drops: 0,
             has_overrun: false,
-            notifications: None,
+            injector: None,
             forced_overruns: 0,
             options: RealOptions::default(),
             rcvbuf,
@@ -96,7 +96,7 @@ impl NativeSocket {
     /// Notes that a datagram was sent.
     pub(crate) fn note_sent(&mut self, position: u64, datagram: &QueuedDatagram) {
         let kind = ReceivedKind::of(datagram.bytes(), datagram.sender());
-        self.in_flight.push_back(InFlight { position, kind, charge: self.charges.datagram });
+        self.in_flight.push_back(InFlight { position, kind, charge: self.charge });
     }
 
     /// Notes the charge of the datagram that was sent last, if it is long.
@@ -104,14 +104,14 @@ impl NativeSocket {
         let charge = self.unread_bytes()?.saturating_sub(before);
         if let Some(last) = self.in_flight.back_mut() {
             // If the tracee has received something meanwhile, the charge is unknown.
-            last.charge = charge.max(self.charges.datagram);
+            last.charge = charge.max(self.charge);
         }
         Ok(())
     }
 
     /// Notes what the kernel has dropped since the last call.
     pub(crate) fn note_drops(&mut self) -> Result<(), Errno> {
-        let drops = receive_memory(self.fd.as_fd())?.drops;
+        let drops = memory(&self.fd)?.drops;
         let dropped = drops.wrapping_sub(std::mem::replace(&mut self.drops, drops)) as usize;
         // The last datagrams are dropped. A forced overrun has dropped one of its own.
         self.in_flight.truncate(self.in_flight.len().saturating_sub(dropped));
@@ -154,16 +154,26 @@ impl NativeSocket {
     }
 
     pub(crate) fn unread_bytes(&self) -> Result<u32, Errno> {
-        let notifications = if self.notifications.is_some() { self.charges.notifications } else { 0 };
-        Ok(receive_memory(self.fd.as_fd())?.rmem_alloc.saturating_sub(notifications))
+        Ok(memory(&self.fd)?.rmem_alloc.saturating_sub(self.injector_charge()))
+    }
+
+    /// Returns the bytes of receive buffer that forced overruns occupy.
+    fn injector_charge(&self) -> u32 {
+        self.injector.as_ref().map_or(0, OverrunInjector::charge)
     }
 
     /// Lets the tracee's next call fail with `ENOBUFS`.
-    pub(crate) fn overrun(&mut self, namespace: &NetlinkNamespace, position: u64) -> Result<(), Errno> {
-        force_overrun(namespace, self.fd.as_fd(), self.tag, &mut self.notifications)?;
+    pub(crate) fn overrun(&mut self, sender: &mut KernelSender, position: u64) -> Result<(), Errno> {
+        let injector = match &mut self.injector {
+            Some(injector) => injector,
+            none => {
+                end_congestion(&self.fd)?;
+                none.insert(OverrunInjector::new(&self.fd, self.charge)?)
+            }
+        };
+        injector.inject(&self.fd, sender, self.tag, 1, false)?;
         self.forced_overruns = self.forced_overruns.wrapping_add(1);
         self.drops = self.drops.wrapping_add(1);
-        self.apply_rcvbuf()?;
         self.in_flight.push_back(InFlight { position, kind: ReceivedKind::Overrun, charge: 0 });
         Ok(())
     }
@@ -178,13 +188,12 @@ impl NativeSocket {
     }
 
     fn apply_rcvbuf(&self) -> Result<(), Errno> {
-        let notifications = if self.notifications.is_some() { self.charges.notifications } else { 0 };
-        set_rcvbuf(self.fd.as_fd(), self.rcvbuf.saturating_add(notifications))
+        set_rcvbuf(&self.fd, self.rcvbuf.saturating_add(self.injector_charge()) as usize)
     }
 
     /// Returns the number of short datagrams that the receive buffer holds.
     pub(crate) fn capacity(&self) -> usize {
-        (self.rcvbuf / self.charges.datagram) as usize
+        (self.rcvbuf / self.charge) as usize
     }
 
     /// Sets the options that the tracee has changed.
@@ -223,10 +232,9 @@ impl NativeSocket {
 
     /// Returns `SO_MEMINFO`: what the model counts, and what the real socket holds and has dropped.
     pub(crate) fn memory(&self, model: MemInfo) -> MemInfo {
-        let Ok(real) = receive_memory(self.fd.as_fd()) else { return model };
-        let notifications = if self.notifications.is_some() { self.charges.notifications } else { 0 };
+        let Ok(real) = memory(&self.fd) else { return model };
         MemInfo {
-            rmem_alloc: model.rmem_alloc + real.rmem_alloc.saturating_sub(notifications),
+            rmem_alloc: model.rmem_alloc + real.rmem_alloc.saturating_sub(self.injector_charge()),
             drops: model.drops.wrapping_add(real.drops.wrapping_sub(self.forced_overruns)),
             ..model
         }

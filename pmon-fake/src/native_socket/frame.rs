@@ -5,17 +5,22 @@
 //! the receiving socket and the length of the datagram there. A frame from a port of user space is
 //! delivered as it is; tag and length are at its end.
 
+use std::os::fd::AsFd;
+
 use libc::sock_filter;
+use rustix::io::Errno;
+
+use super::sys;
 
 /// Size of `struct nlmsghdr`.
-pub(crate) const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 /// `NLMSG_MIN_TYPE`: the kernel repeats messages of at least this type.
 const MESSAGE_TYPE: u16 = 0x10;
 /// `NLM_F_REQUEST`.
 const REQUEST: u16 = 1;
-/// Maximum bytes of a datagram: `UEVENT_BUFFER_SIZE` less the header, and what the kernel appends
-/// (`SEQNUM=` and a number).
-pub(crate) const MAX_DATAGRAM: usize = 2048 - HEADER - 28;
+/// Maximum bytes of a datagram from the kernel: `UEVENT_BUFFER_SIZE` less the header and what the
+/// kernel appends (`SEQNUM=`, up to 20 digits, and a zero byte).
+pub const MAX_DATAGRAM: usize = 2048 - HEADER - 28;
 /// Size of the tag and the length at the end of a frame from user space.
 const TRAILER: usize = 8;
 
@@ -27,7 +32,7 @@ const LEN_AT: u32 = 8;
 const TAG_AT: u32 = 12;
 
 /// Appends the frame that the kernel repeats to the socket with this tag.
-pub(crate) fn push_kernel_frame(out: &mut Vec<u8>, tag: u32, datagram: &[u8]) {
+pub(super) fn push_kernel_frame(out: &mut Vec<u8>, tag: u32, datagram: &[u8]) {
     out.extend(((HEADER + datagram.len()) as u32).to_ne_bytes());
     out.extend(MESSAGE_TYPE.to_ne_bytes());
     out.extend(REQUEST.to_ne_bytes());
@@ -38,7 +43,7 @@ pub(crate) fn push_kernel_frame(out: &mut Vec<u8>, tag: u32, datagram: &[u8]) {
 }
 
 /// Returns the frame that a socket of user space sends to the socket with this tag.
-pub(crate) fn user_frame(tag: u32, datagram: &[u8]) -> Vec<u8> {
+pub(super) fn user_frame(tag: u32, datagram: &[u8]) -> Vec<u8> {
     let mut frame = datagram.to_vec();
     // The filter rejects a frame without room for the fields of a frame to the kernel.
     frame.resize(datagram.len().max(HEADER - TRAILER), 0);
@@ -47,9 +52,16 @@ pub(crate) fn user_frame(tag: u32, datagram: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Returns the filter of the socket with this tag: it accepts frames with the tag, and cuts them to
+/// Attaches the filter of a socket with this tag: it accepts frames with the tag, and cuts them to
 /// their datagrams.
-pub(crate) fn unwrapping_filter(tag: u32) -> Vec<sock_filter> {
+///
+/// # Errors
+/// Returns the error of `setsockopt`.
+pub fn attach_filter(socket: impl AsFd, tag: u32) -> Result<(), Errno> {
+    sys::attach_filter(socket.as_fd(), &unwrapping_filter(tag))
+}
+
+fn unwrapping_filter(tag: u32) -> Vec<sock_filter> {
     let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     let load_at_x = (libc::BPF_LD | libc::BPF_W | libc::BPF_IND) as u16;
     let load_len = (libc::BPF_LD | libc::BPF_W | libc::BPF_LEN) as u16;
