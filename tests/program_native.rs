@@ -4,6 +4,8 @@
 mod arguments;
 #[path = "program/clocks.rs"]
 mod clocks;
+#[path = "program/differential.rs"]
+mod differential;
 #[path = "program/end_of_replay.rs"]
 mod end_of_replay;
 #[path = "program/expect.rs"]

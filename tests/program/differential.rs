@@ -20,6 +20,16 @@ use crate::harness::{IS_NATIVE, skip};
 
 /// Name of the test that runs in the program under replay.
 const IN_PROGRAM: &str = "differential::scenarios_in_the_program";
+/// Scenarios in which native sockets differ from the model, and the number of lines that differ.
+/// A datagram of the program itself travels in a frame that is longer, or is cut before it is sent,
+/// so that another number of bytes is charged. The model decides what a filter cuts for other
+/// sockets before it knows which real buffer is full.
+const NATIVE_DIFFERENCES: [(&str, usize); 4] = [
+    ("charge by length", 10),
+    ("a filter that truncates", 5),
+    ("a filter and messages to its port", 11),
+    ("filters of several sockets, and full buffers", 4),
+];
 /// Time after which the program is killed.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -83,11 +93,12 @@ fn scenarios_in_the_program() {
     let mut model = ModelKernel::like(&kernel);
     let (mut equal, mut different) = (0, Vec::new());
     for (name, rows) in compare_scenarios(Some(&mut kernel), &mut model) {
-        for row in rows.unwrap() {
-            match row.is_equal() {
-                Some(true) => equal += 1,
-                _ => different.push(format!("{name}: {row:#?}")),
-            }
+        let rows = rows.unwrap();
+        let unequal: Vec<_> = rows.iter().filter(|row| row.is_equal() != Some(true)).collect();
+        equal += rows.len() - unequal.len();
+        let expected = NATIVE_DIFFERENCES.iter().find(|(scenario, _)| *scenario == name);
+        if unequal.len() != expected.filter(|_| IS_NATIVE).map_or(0, |&(_, lines)| lines) {
+            different.extend(unequal.iter().map(|row| format!("{name}: {row:#?}")));
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
@@ -96,19 +107,12 @@ fn scenarios_in_the_program() {
 
 #[test]
 fn a_program_under_replay_sees_the_model_in_all_scenarios() {
-    if IS_NATIVE {
-        return skip("this test runs on intercepted sockets");
-    }
     let mut world = World::default();
     let out = NamedTempFile::new().unwrap();
     let mut options = LaunchOptions::new(env::current_exe().unwrap());
     options.args = [IN_PROGRAM, "--exact", "--ignored", "--nocapture"].map(Into::into).to_vec();
-    // The world emits the events of requests outside of its steps, which native sockets do not
-    // notice.
-    options.sockets = SocketRequest::Seccomp;
     options.stdout = Some(OwnedFd::from(File::create(out.path()).unwrap()));
-    // On native sockets, the kernel itself drops and counts datagrams.
-    options.sockets = SocketRequest::Seccomp;
+    options.sockets = if IS_NATIVE { SocketRequest::Native } else { SocketRequest::Seccomp };
     let mut program = match Supervisor::start(&options, world.processes()) {
         Err(why @ InterposeError::Forbidden { .. }) => return skip(&why.to_string()),
         started => started.unwrap(),

@@ -163,6 +163,16 @@ impl EventDelivery {
         Ok(flow.take_refused())
     }
 
+    /// Transfers to native sockets the events that a call of the tracee has caused in a world with
+    /// a clock, before the call returns.
+    pub(crate) fn deliver_caused<W: ReplayWorld>(&mut self, world: &W) -> Result<(), InterposeError> {
+        let Self { flow: Some(flow), sockets, emitter, .. } = self else { return Ok(()) };
+        if emitter.is_on_demand || !sockets.any_ready() {
+            return Ok(());
+        }
+        flow.transfer_all(sockets, world.position())
+    }
+
     /// Finds out what the tracee has received from native sockets.
     pub(crate) fn observe_native<W: ReplayWorld>(&mut self, world: &mut W) -> Result<(), InterposeError> {
         let Self { flow: Some(flow), sockets, .. } = self else { return Ok(()) };

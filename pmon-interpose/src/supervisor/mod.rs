@@ -234,6 +234,7 @@ impl Supervisor {
             Some(result) => Reply::Return(result),
             None => self.execute(world, notification).inspect_err(|_| self.retry = Some(notification))?,
         };
+        self.delivery.deliver_caused(world)?;
         self.delivery.listener.reply(&notification, reply)?;
         if let Some(clock) = &mut self.clock {
             clock.finish_call();
