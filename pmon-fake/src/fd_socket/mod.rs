@@ -38,7 +38,7 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 ///
 /// There are two kinds, see [`FdSocketFamily`]. [`Kernel::fd_socket`](crate::Kernel::fd_socket)
 /// gives the consumer one end of a pair of `AF_UNIX` sockets of type `SOCK_SEQPACKET`, which works
-/// everywhere. [`Kernel::netlink_fd_socket`](crate::Kernel::netlink_fd_socket) gives it a real
+/// everywhere. [`Kernel::netlink_fd_socket`](crate::Kernel::netlink_fd_socket) gives it a native
 /// netlink socket, whose overruns return `ENOBUFS`, where the system allows unprivileged user
 /// namespaces.
 ///
@@ -101,7 +101,7 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// All events are sent at once, and the buffer of the real socket decides what is dropped: the
+/// All events are sent at once, and the buffer of the native socket decides what is dropped: the
 /// consumer sets `SO_RCVBUF` and `NETLINK_NO_ENOBUFS` itself. What differs from a socket of
 /// `NETLINK_CONNECTOR`:
 ///
@@ -150,7 +150,7 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 #[derive(Debug)]
 pub struct FdSocket {
     socket: Socket,
-    end: End,
+    end: FdSocketEnd,
     consumer: Option<OwnedFd>,
     state: FdSocketState,
     request: Box<[u8]>,
@@ -158,7 +158,7 @@ pub struct FdSocket {
 
 /// The kernel's side of the consumer's descriptor.
 #[derive(Debug)]
-enum End {
+enum FdSocketEnd {
     Pair(PairEnd),
     Netlink(NetlinkEnd),
 }
@@ -166,7 +166,7 @@ enum End {
 /// The kind of socket behind the consumer's descriptor of an [`FdSocket`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FdSocketFamily {
-    /// A real netlink socket: overruns return `ENOBUFS`.
+    /// A native netlink socket: overruns return `ENOBUFS`.
     Netlink,
     /// A `SOCK_SEQPACKET` pair of `AF_UNIX` sockets, which every system allows.
     Unix,
@@ -234,17 +234,20 @@ impl FdSocket {
         let consumer =
             native.receiver().map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         socket.bind(0, PROC_GROUP).map_err(&failed)?;
-        // The buffer of the real socket decides what is dropped.
+        // The buffer of the native socket decides what is dropped.
         socket.force_rcvbuf(i32::MAX).map_err(&failed)?;
-        Ok(Self { consumer: Some(consumer), ..Self::with_end(socket, End::Netlink(NetlinkEnd::new(native))) })
+        Ok(Self {
+            consumer: Some(consumer),
+            ..Self::with_end(socket, FdSocketEnd::Netlink(NetlinkEnd::new(native)))
+        })
     }
 
     pub(crate) fn over(mut socket: Socket, end: OwnedFd) -> io::Result<Self> {
         socket.bind(0, PROC_GROUP)?;
-        Ok(Self::with_end(socket, End::Pair(PairEnd::new(end)?)))
+        Ok(Self::with_end(socket, FdSocketEnd::Pair(PairEnd::new(end)?)))
     }
 
-    fn with_end(socket: Socket, end: End) -> Self {
+    fn with_end(socket: Socket, end: FdSocketEnd) -> Self {
         let request = vec![0; MAX_REQUEST].into();
         Self { socket, end, consumer: None, state: FdSocketState::Open, request }
     }
@@ -252,8 +255,8 @@ impl FdSocket {
     /// Returns the kind of socket that the consumer has.
     pub fn family(&self) -> FdSocketFamily {
         match self.end {
-            End::Netlink(_) => FdSocketFamily::Netlink,
-            End::Pair(_) => FdSocketFamily::Unix,
+            FdSocketEnd::Netlink(_) => FdSocketFamily::Netlink,
+            FdSocketEnd::Pair(_) => FdSocketFamily::Unix,
         }
     }
 
@@ -264,7 +267,7 @@ impl FdSocket {
 
     /// Sets how coming overruns are shown. A netlink socket always returns `ENOBUFS`.
     pub fn set_overrun_signal(&mut self, overrun_signal: OverrunSignal) {
-        if let End::Pair(end) = &mut self.end {
+        if let FdSocketEnd::Pair(end) = &mut self.end {
             end.overrun_signal = overrun_signal;
         }
     }
@@ -311,8 +314,8 @@ impl FdSocket {
         let mut requests = 0;
         while self.state != FdSocketState::Closed && requests < MAX_REQUESTS_PER_PUMP {
             let received = match &self.end {
-                End::Pair(end) => end.receive(&mut self.request),
-                End::Netlink(end) => end.receive(&mut self.request),
+                FdSocketEnd::Pair(end) => end.receive(&mut self.request),
+                FdSocketEnd::Netlink(end) => end.receive(&mut self.request),
             };
             match received {
                 Ok(Some(len)) => {
@@ -343,8 +346,8 @@ impl FdSocket {
             return Ok(PumpBlockedOn::NextPump);
         }
         let blocked_on = match &mut self.end {
-            End::Pair(end) => end.transfer(&self.socket, datagrams)?,
-            End::Netlink(end) => return end.transfer(&self.socket, datagrams),
+            FdSocketEnd::Pair(end) => end.transfer(&self.socket, datagrams)?,
+            FdSocketEnd::Netlink(end) => return end.transfer(&self.socket, datagrams),
         };
         if blocked_on == PumpBlockedOn::ConsumerClose {
             self.state = FdSocketState::AtEnd;
@@ -357,8 +360,8 @@ impl AsFd for FdSocket {
     /// Returns this side's end: readable when the consumer has sent a request or closed its end.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.end {
-            End::Pair(end) => end.as_fd(),
-            End::Netlink(end) => end.as_fd(),
+            FdSocketEnd::Pair(end) => end.as_fd(),
+            FdSocketEnd::Netlink(end) => end.as_fd(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The kernel's side of a real netlink socket.
+//! The kernel's side of a native netlink socket.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -8,7 +8,7 @@ use super::PumpBlockedOn;
 use crate::native_socket::NativeSocket;
 use crate::netlink::socket::Socket;
 
-/// A real netlink socket, and the drops of the model that it has reported.
+/// A native netlink socket, and the drops of the model that it has reported.
 #[derive(Debug)]
 pub(super) struct NetlinkEnd {
     native: NativeSocket,

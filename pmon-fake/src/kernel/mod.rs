@@ -109,7 +109,7 @@ impl Kernel {
         FdSocket::open(self.socket(), true)
     }
 
-    /// Opens a real netlink socket as a file descriptor, bound to the group of process events, on
+    /// Opens a native netlink socket as a file descriptor, bound to the group of process events, on
     /// which overruns return `ENOBUFS`.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use super::{NativeSocketError, NativeSocketStep};
 use crate::netlink::message::PROC_GROUP;
 use crate::netlink::receive_queue::{MemInfo, QueuedDatagram};
 
-/// A real netlink socket in a network namespace of its own, and the kernel's side of it.
+/// A native netlink socket in a network namespace of its own, and the kernel's side of it.
 ///
 /// The program's end is bound to the group of process events. What this value sends arrives there
 /// as if from the kernel, or is dropped while the buffer is full. The end is connected to a socket

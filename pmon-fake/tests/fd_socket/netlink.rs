@@ -1,4 +1,4 @@
-//! Consumers of a real netlink socket.
+//! Consumers of a native netlink socket.
 
 use std::os::fd::OwnedFd;
 
