@@ -6,7 +6,7 @@ use pmon_fake::native_socket::transport::MAX_DATAGRAM;
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::launch::socket_path::FallbackReason;
+use crate::launch::socket_kind::FallbackReason;
 use crate::launch::tmpfs::TmpfsError;
 use crate::world::ReplayWorld;
 

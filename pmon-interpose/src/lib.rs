@@ -24,7 +24,7 @@ mod world;
 
 pub use error::{InterposeError, ServeError, SetupStep};
 pub use launch::options::{ClockSource, LaunchOptions, SignalDispositions};
-pub use launch::socket_path::{FallbackReason, SocketPath, SocketRequest};
+pub use launch::socket_kind::{FallbackReason, SocketKind, SocketRequest};
 pub use launch::tmpfs::TmpfsError;
 pub use rustix::process::Signal;
 pub use sockets::usage::{SocketSummary, SocketUsage};

@@ -19,7 +19,7 @@ use crate::launch::child::ChildSetup;
 use crate::launch::control::{ChildMessage, GO, receive_message, send};
 use crate::launch::options::{ClockSource, LaunchOptions};
 use crate::launch::pid_layout::last_pid_candidates;
-use crate::launch::socket_path::SocketPath;
+use crate::launch::socket_kind::SocketKind;
 use crate::seccomp::fd_numbers::ReservedFds;
 use crate::seccomp::filter::{FilterOptions, build_filter};
 use crate::sys::{self, CStringArray};
@@ -28,7 +28,7 @@ pub(crate) mod child;
 pub(crate) mod control;
 pub(crate) mod options;
 pub(crate) mod pid_layout;
-pub(crate) mod socket_path;
+pub(crate) mod socket_kind;
 pub(crate) mod tmpfs;
 
 /// Minimum limit on open files: for this process's own files, the tracee's, and the fake kernel's.
@@ -55,7 +55,7 @@ pub(crate) fn launch(
     options: &LaunchOptions,
     taken: &[u32],
     pid_max: u32,
-    socket_path: SocketPath,
+    socket_kind: SocketKind,
 ) -> Result<Launched, InterposeError> {
     let failed = |step| move |errno| InterposeError::Forbidden { step, errno };
     let (control, child_end) =
@@ -78,7 +78,7 @@ pub(crate) fn launch(
         control: child_end.as_raw_fd() as u32,
         private_proc: options.private_proc,
         emulates_clocks: options.clock == ClockSource::World,
-        has_native_sockets: socket_path == SocketPath::Native,
+        has_native_sockets: socket_kind == SocketKind::Native,
         is_root: options.uid == 0,
         maps_all_users: geteuid().is_root(),
     };

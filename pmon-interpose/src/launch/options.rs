@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::launch::socket_path::{FallbackReason, SocketRequest};
+use crate::launch::socket_kind::{FallbackReason, SocketRequest};
 
 /// A program to run on the fake kernel.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct LaunchOptions {
     pub stdout: Option<OwnedFd>,
     /// The program's initial signal dispositions and mask.
     pub signals: SignalDispositions,
-    /// How the program's proc connector sockets are provided.
+    /// The requested kind of the program's proc connector sockets.
     pub sockets: SocketRequest,
     /// A property of the run that rules out native sockets: a fault script that interrupts calls,
     /// or [`EndPolicy::Eof`](crate::EndPolicy::Eof).

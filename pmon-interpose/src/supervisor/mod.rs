@@ -13,7 +13,7 @@ use crate::error::{InterposeError, ServeError, ServeResult};
 use crate::launch::control::{ChildMessage, receive_message};
 use crate::launch::options::{ClockSource, LaunchOptions};
 use crate::launch::pid_layout::pid_max;
-use crate::launch::socket_path::SocketPath;
+use crate::launch::socket_kind::SocketKind;
 use crate::launch::{Launched, launch};
 use crate::processes::pidfd::PidFdTable;
 use crate::procfs::tree::ProcfsTree;
@@ -48,7 +48,7 @@ mod settle;
 pub struct Supervisor {
     launched: Launched,
     tracee: TraceeProcesses,
-    socket_path: SocketPath,
+    socket_kind: SocketKind,
     tasks: TaskFds,
     delivery: EventDelivery,
     /// The program's `/proc`; `None` if it is this system's.
@@ -104,8 +104,8 @@ impl Supervisor {
         }
         let taken = processes.pids();
         let pid_max = pid_max(&taken);
-        let (socket_path, namespace) = choose_sockets(options)?;
-        let mut launched = launch(options, &taken, pid_max, socket_path)?;
+        let (socket_kind, namespace) = choose_sockets(options)?;
+        let mut launched = launch(options, &taken, pid_max, socket_kind)?;
         let procfs =
             launched.proc.take().map(|(root, real)| ProcfsTree::new(root, real, pid_max)).transpose()?;
         launched.run()?;
@@ -127,7 +127,7 @@ impl Supervisor {
         });
         Ok(Self {
             tracee,
-            socket_path,
+            socket_kind,
             launched,
             tasks: TaskFds::default(),
             delivery: EventDelivery::new(listener, sockets, flow),
@@ -285,9 +285,9 @@ impl Supervisor {
         self.delivery.sockets.has_refused_foreign_abi
     }
 
-    /// Returns the way by which the program's sockets are provided.
-    pub fn socket_path(&self) -> SocketPath {
-        self.socket_path
+    /// Returns the kind of the program's sockets.
+    pub fn socket_kind(&self) -> SocketKind {
+        self.socket_kind
     }
 
     /// Sends a signal to the program: to its processes with a proc connector socket and the

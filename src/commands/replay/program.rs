@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use pmon_fake::{Fault, Kernel};
 use pmon_interpose::{
     ClockSource, EndPolicy, FallbackReason, LaunchOptions, NextEvent, ProcessView, ReplayWorld, RunOptions,
-    RunReport, ServeError, SignalDispositions, SocketPath, SocketRequest, SocketSummary, Supervisor,
+    RunReport, ServeError, SignalDispositions, SocketKind, SocketRequest, SocketSummary, Supervisor,
 };
 use pmon_record::{Signals, WakeReason, startup};
 use pmon_replay::{CaptureWorld, ReplayError};
@@ -102,14 +102,14 @@ impl Playback<'_> {
             Err(ServeError::Interpose(error)) => return Err(refused(program, error)),
         };
         let sockets = running.sockets();
-        let path = running.socket_path();
+        let kind = running.socket_kind();
         let mut warnings = socket_warnings(&name, &sockets, running.has_foreign_abi());
         drop(running);
         self.bar.finish_and_clear();
         let is_over = matches!(world.live.next_event(), Ok(NextEvent::Never));
         let is_limit_reached = ending.is_limit_reached;
         let replayed = Replayed { is_limit_reached, ..Replayed::on(world.live.kernel(), is_over) };
-        report_end(&name, &ending, (&sockets, path), &replayed);
+        report_end(&name, &ending, (&sockets, kind), &replayed);
         report_incomplete(world.live.incomplete());
         // Explaining why nothing matched reads the capture again, with the memory that this frees.
         drop(world);
@@ -149,7 +149,7 @@ impl Playback<'_> {
             ending: &ending,
             is_interrupted: forwarder.has_interrupted(),
             sockets: &sockets,
-            socket_path: path,
+            socket_kind: kind,
             expect: expect.as_ref().map(|(golden, comparison)| (golden.path(), *comparison)),
             exit_code: code,
         });
@@ -183,7 +183,7 @@ impl Playback<'_> {
 fn report_end(
     name: &str,
     ending: &RunReport,
-    (sockets, path): (&SocketSummary, SocketPath),
+    (sockets, kind): (&SocketSummary, SocketKind),
     replayed: &Replayed,
 ) {
     let happened = terminal::counted(replayed.events, "event");
@@ -203,9 +203,9 @@ fn report_end(
     match sockets.opened {
         0 => terminal::eprintln(format_args!("pmon: {name} {how}")),
         _ => {
-            let sockets = match path {
-                SocketPath::Native => "on native sockets".to_owned(),
-                SocketPath::Seccomp { why } => format!("on emulated sockets ({why})"),
+            let sockets = match kind {
+                SocketKind::Native => "on native sockets".to_owned(),
+                SocketKind::Seccomp { why } => format!("on emulated sockets ({why})"),
             };
             terminal::eprintln(format_args!("pmon: replayed {happened} to {name} {sockets}, which {how}"));
         }

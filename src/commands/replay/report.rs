@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use pmon_interpose::{FallbackReason, RunReport, SocketPath, SocketSummary, SocketUsage};
+use pmon_interpose::{FallbackReason, RunReport, SocketKind, SocketSummary, SocketUsage};
 use serde_json::{Map, Value, json};
 
 use super::Playback;
@@ -74,7 +74,7 @@ pub(super) struct ProgramRun<'a> {
     /// Whether a signal to pmon was passed to the program.
     pub(super) is_interrupted: bool,
     pub(super) sockets: &'a SocketSummary,
-    pub(super) socket_path: SocketPath,
+    pub(super) socket_kind: SocketKind,
     /// The file of `--expect` and the result of the comparison.
     pub(super) expect: Option<(&'a Path, ExpectResult)>,
     /// The exit code of pmon.
@@ -120,7 +120,7 @@ impl Playback<'_> {
     /// Returns the fields of a program's run.
     pub(super) fn program_json(&self, run: &ProgramRun<'_>) -> Map<String, Value> {
         let mut words = self.args.program.iter().map(|word| word.to_string_lossy());
-        let ProgramRun { ending, is_interrupted, sockets, socket_path, expect, exit_code } = run;
+        let ProgramRun { ending, is_interrupted, sockets, socket_kind, expect, exit_code } = run;
         let signal = ending.status & 0x7F;
         let total = &sockets.total;
         object(json!({
@@ -132,13 +132,13 @@ impl Playback<'_> {
             "settled": ending.has_settled,
             "sent_signal": ending.signal.map(|signal| signal.as_raw()),
             "pmon_exit_code": exit_code,
-            "socket_kind": match socket_path {
-                SocketPath::Native => "native",
-                SocketPath::Seccomp { .. } => "seccomp",
+            "socket_kind": match socket_kind {
+                SocketKind::Native => "native",
+                SocketKind::Seccomp { .. } => "seccomp",
             },
-            "fallback": match socket_path {
-                SocketPath::Native => None,
-                SocketPath::Seccomp { why } => {
+            "fallback": match socket_kind {
+                SocketKind::Native => None,
+                SocketKind::Seccomp { why } => {
                     Some(json!({ "code": fallback_code(*why), "message": why.to_string() }))
                 }
             },

@@ -1,21 +1,21 @@
-//! Chooses the way by which sockets are provided, and checks that native ones work on this system.
+//! Chooses the kind of sockets, and checks that native ones work on this system.
 
 use pmon_fake::native_socket::NativeSocketError;
 use pmon_fake::native_socket::transport::{OverrunInjector, measure_charge, test_overrun};
 
 use crate::error::InterposeError;
 use crate::launch::options::LaunchOptions;
-use crate::launch::socket_path::{FallbackReason, SocketPath, SocketRequest};
+use crate::launch::socket_kind::{FallbackReason, SocketKind, SocketRequest};
 use crate::sockets::native::namespace::NetlinkNamespace;
 
 /// A namespace of native sockets, and the bytes that a short datagram is charged there.
 type CheckedNamespace = (NetlinkNamespace, u32);
 
-/// Chooses the way by which sockets are provided. Returns the namespace of native ones.
+/// Chooses the kind of sockets. Returns the namespace of native ones.
 pub(crate) fn choose_sockets(
     options: &LaunchOptions,
-) -> Result<(SocketPath, Option<CheckedNamespace>), InterposeError> {
-    let seccomp = |why| Ok((SocketPath::Seccomp { why }, None));
+) -> Result<(SocketKind, Option<CheckedNamespace>), InterposeError> {
+    let seccomp = |why| Ok((SocketKind::Seccomp { why }, None));
     if options.sockets == SocketRequest::Seccomp {
         return seccomp(FallbackReason::Requested);
     }
@@ -24,7 +24,7 @@ pub(crate) fn choose_sockets(
         None => checked_namespace().map_err(FallbackReason::Unsupported),
     };
     match checked {
-        Ok(native) => Ok((SocketPath::Native, Some(native))),
+        Ok(native) => Ok((SocketKind::Native, Some(native))),
         Err(why) if options.sockets == SocketRequest::Native => Err(InterposeError::NativeSockets(why)),
         Err(why) => seccomp(why),
     }

@@ -1,9 +1,9 @@
-//! The ways by which the tracee's proc connector sockets are provided.
+//! The kinds of sockets from which the tracee receives events.
 
 use pmon_fake::native_socket::NativeSocketError;
 use thiserror::Error;
 
-/// The requested way to provide proc connector sockets.
+/// The requested kind of proc connector sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SocketRequest {
     /// Native sockets, or emulated ones if this system or the run rules out native ones.
@@ -15,9 +15,9 @@ pub enum SocketRequest {
     Seccomp,
 }
 
-/// The way by which a program's proc connector sockets are provided.
+/// The kind of a program's proc connector sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketPath {
+pub enum SocketKind {
     /// The program receives from netlink sockets of the kernel. Receiving and waiting calls are not
     /// intercepted.
     Native,
