@@ -4,7 +4,7 @@
 int main(void) {
     pmon_kernel *kernel = new_kernel(1);
     CHECK(pmon_kernel_socket(kernel, 0) == -ENOSPC);
-    CHECK(strstr(pmon_last_error(), "creating the namespaces") != NULL);
+    CHECK(strstr(pmon_last_error(), "cannot create a network namespace") != NULL);
     CHECK(strstr(pmon_last_error(), "PMON_SOCK_PAIR") != NULL);
     int fd = pmon_kernel_socket(kernel, PMON_SOCK_ANY | PMON_SOCK_LISTEN), domain = 0;
     socklen_t len = sizeof domain;
