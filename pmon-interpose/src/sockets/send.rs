@@ -22,8 +22,8 @@ pub(crate) fn is_send(nr: i64) -> bool {
     file_calls.contains(&nr) || [libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg].contains(&nr)
 }
 
-/// The arguments of a call that sends one datagram, without the data.
-struct Message {
+/// A datagram to be sent. Its data is still in the memory of the tracee.
+struct OutgoingDatagram {
     data: Buffers,
     /// The destination; empty or absent for that of `connect`.
     address: Option<SocketAddress>,
@@ -34,7 +34,7 @@ struct Message {
 pub(crate) fn send(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Result<usize, Errno> {
     let memory = call.memory();
     let [_, a, b, c, d, e] = call.args();
-    let file_call = |data| Message { data, address: None, control: Vec::new() };
+    let file_call = |data| OutgoingDatagram { data, address: None, control: Vec::new() };
     match call.nr() {
         libc::SYS_write => file_call(Buffers::of_file_call(a, b)?).send(proxy, memory, 0),
         libc::SYS_writev | libc::SYS_pwritev2 => {
@@ -52,7 +52,7 @@ pub(crate) fn send(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Resul
         libc::SYS_sendto => {
             let data = Buffers::one(a, b)?;
             let address = if d == 0 { None } else { Some(SocketAddress::read(memory, d, e as u32)?) };
-            Message { data, address, control: Vec::new() }.send(proxy, memory, c as u32)
+            OutgoingDatagram { data, address, control: Vec::new() }.send(proxy, memory, c as u32)
         }
         libc::SYS_sendmsg => send_message(proxy, memory, a, b as u32),
         _ => send_messages(proxy, memory, a, u64::from(b as u32).min(UIO_MAXIOV), c as u32),
@@ -62,7 +62,7 @@ pub(crate) fn send(proxy: &mut SocketProxy, call: &InterceptedCall<'_>) -> Resul
 /// Executes `sendmsg` with the `struct msghdr` at an address.
 fn send_message(proxy: &mut SocketProxy, memory: TraceeMemory, at: u64, flags: u32) -> Result<usize, Errno> {
     check_flags(memory, flags)?;
-    Message::read(memory, at)?.send(proxy, memory, flags)
+    OutgoingDatagram::read(memory, at)?.send(proxy, memory, flags)
 }
 
 /// Executes `sendmmsg`; returns the number of datagrams sent.
@@ -99,7 +99,7 @@ fn check_flags(memory: TraceeMemory, flags: u32) -> Result<(), Errno> {
     if is_refused { Err(Errno::INVAL) } else { Ok(()) }
 }
 
-impl Message {
+impl OutgoingDatagram {
     /// Reads a `struct msghdr` and what it refers to, except the data.
     fn read(memory: TraceeMemory, at: u64) -> Result<Self, Errno> {
         let MessageHeader { name, name_len, buffers, buffer_count, control, control_len } =

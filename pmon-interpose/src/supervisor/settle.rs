@@ -10,7 +10,7 @@ pub(super) const INTERVAL: Duration = Duration::from_millis(5);
 const QUIET_TIME: Duration = Duration::from_millis(50);
 /// Number of consecutive observations of a sleeping program after which it counts as waiting even
 /// if a thread runs now and then, such as one that wakes up periodically.
-const ASLEEP_OBSERVATIONS: u32 = 100;
+const MAX_OBSERVATIONS: u32 = 100;
 
 /// Observes whether all threads of the program wait.
 pub(super) struct Settler {
@@ -86,7 +86,7 @@ impl Settler {
             }
             _ => self.quiet = Some((switches, now)),
         }
-        if self.asleep >= ASLEEP_OBSERVATIONS { Settling::Settled } else { Settling::Unsettled }
+        if self.asleep >= MAX_OBSERVATIONS { Settling::Settled } else { Settling::Unsettled }
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_program_that_wakes_up_periodically_settles_by_the_number_of_observations() {
-        assert_eq!(observations((0..).map(Some)), Some(ASLEEP_OBSERVATIONS as usize));
+        assert_eq!(observations((0..).map(Some)), Some(MAX_OBSERVATIONS as usize));
     }
 
     #[test]
