@@ -79,6 +79,7 @@ client_cases! {
     dup: "duplicate" "dup" => all;
     dup2: "duplicate" "dup2" => all;
     dup3: "duplicate" "dup3" => all;
+    dup2_of_a_socket_with_queued_events: "duplicate" "twice" => all;
     fcntl_dupfd_cloexec: "duplicate" "dupfd" => all;
     a_child_reads: "duplicate" "fork" => all;
     a_thread_reads: "duplicate" "thread" => all;

@@ -46,6 +46,8 @@ pub(crate) struct SocketProxy {
     pub(crate) found_empty: bool,
     /// The queue was half full while the tracee slept: the tracee does not read this socket.
     pub(crate) is_abandoned: bool,
+    /// The pair of an untracked socket was full: the next event is emitted when it has room.
+    pub(crate) is_pair_full: bool,
     /// Identifies the tracee's end.
     pub(crate) file: FileId,
     /// Whether data is transferred through the pair; see [`untracked`](crate::sockets::untracked).
@@ -163,6 +165,7 @@ impl SocketProxy {
             epolls: Vec::new(),
             found_empty: false,
             is_abandoned: false,
+            is_pair_full: false,
             file,
             is_untracked: false,
             channel,

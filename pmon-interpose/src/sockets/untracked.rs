@@ -20,6 +20,10 @@ use crate::sys::is_ready;
 impl SocketProxy {
     /// Lets all data go through the pair from now on.
     pub(crate) fn untrack(&mut self) -> Result<(), Errno> {
+        // Afterwards, the pair holds datagrams instead of tokens.
+        if self.is_untracked {
+            return Ok(());
+        }
         self.take_tokens();
         self.is_untracked = true;
         // With the minimum size, the pair is writable only while it holds at most one datagram.
@@ -28,7 +32,7 @@ impl SocketProxy {
 
     /// Returns the supervisor's end and the events to poll it for; `None` if the socket is tracked.
     pub(crate) fn poll_interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        let writable = if self.is_ready() { PollFlags::OUT } else { PollFlags::empty() };
+        let writable = if self.is_ready() || self.is_pair_full { PollFlags::OUT } else { PollFlags::empty() };
         let end = self.channel.pair_end().filter(|_| self.is_untracked)?;
         Some((end.as_fd(), PollFlags::IN | writable))
     }
@@ -46,7 +50,11 @@ impl SocketProxy {
                 Ok(_) | Err(_) => break,
             }
         }
-        while is_ready(end.as_fd(), PollFlags::OUT)? {
+        loop {
+            self.is_pair_full = !is_ready(end.as_fd(), PollFlags::OUT)?;
+            if self.is_pair_full {
+                return Ok(false);
+            }
             match self.socket.recv(&mut bytes, RecvFlags::empty()) {
                 Ok(datagram) if datagram.len == 0 => {
                     shutdown(end, Shutdown::Write)?;
@@ -67,6 +75,5 @@ impl SocketProxy {
                 Err(error) => self.received.count_error(error),
             }
         }
-        Ok(false)
     }
 }

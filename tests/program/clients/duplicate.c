@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Receives on a duplicate of the socket. Modes: dup, dup2, dup3, dupfd (F_DUPFD_CLOEXEC), fork,
- * thread, exec; inherited FD: use this descriptor; long: send a long datagram to the socket
- * first. */
+ * Receives on a duplicate of the socket. Modes: dup, dup2, dup3, twice (dup2 again, while events
+ * are queued), dupfd (F_DUPFD_CLOEXEC), fork, thread, exec; inherited FD: use this descriptor; long:
+ * send a long datagram to the socket first. */
 #include "client.h"
 #include <pthread.h>
 #include <sys/wait.h>
@@ -62,6 +62,10 @@ int main(int argc, char **argv) {
     int fd = subscribed(0), copy = fd;
     if (mode_is(argv, "dup")) copy = dup(fd);
     if (mode_is(argv, "dup2") || mode_is(argv, "long")) copy = dup2(fd, 200);
+    if (mode_is(argv, "twice") && dup2(fd, 200) == 200) {
+        usleep(20000);
+        copy = dup2(fd, 202);
+    }
     if (mode_is(argv, "dup3")) copy = dup3(fd, 201, O_CLOEXEC);
     if (mode_is(argv, "dupfd")) copy = fcntl(fd, F_DUPFD_CLOEXEC, 100);
     if (copy < 0) die("dup");
