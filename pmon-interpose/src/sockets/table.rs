@@ -1,10 +1,10 @@
 //! The table of the tracee's sockets: opening, finding, duplicating and closing them.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use pmon_core::Tgid;
 use pmon_fake::Kernel;
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use crate::error::InterposeError;
 use crate::seccomp::fd_numbers::ReservedFds;
@@ -23,6 +23,8 @@ const SOCK_TYPE_MASK: u32 = 0xF;
 const SOCK_MAX: u32 = 11;
 /// Default of `fs.nr_open`, the maximum number of open files of a process.
 const NR_OPEN: u32 = 1 << 20;
+/// Number of descriptors that this process keeps free to observe the tracee and to emulate calls.
+const SPARE_DESCRIPTORS: usize = 6;
 
 /// The tracee's sockets on the fake kernel.
 pub(crate) struct SocketTable {
@@ -169,6 +171,7 @@ impl SocketTable {
             self.opened += 1;
             if let Some(flow) = flow {
                 let native = flow.open(nonblocking)?;
+                require_spare_descriptors(native.fd.as_fd())?;
                 let installed = self.return_reserved_fd(call, &native.fd, 0, close_on_exec);
                 // Without a copy in the tracee, nothing would ever close the socket.
                 if installed.is_ok() {
@@ -180,6 +183,7 @@ impl SocketTable {
                 return installed;
             }
             let (mut proxy, tracee_end) = SocketProxy::new(socket, socket_type, nonblocking)?;
+            require_spare_descriptors(tracee_end.as_fd())?;
             proxy.number = number;
             self.proxies.push(proxy);
             self.return_reserved_fd(call, &tracee_end, 0, close_on_exec)
@@ -295,4 +299,9 @@ impl SocketTable {
         }
         Err(Errno::MFILE)
     }
+}
+
+/// Fails with `EMFILE` if this process can open fewer than [`SPARE_DESCRIPTORS`] more.
+fn require_spare_descriptors(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    (0..SPARE_DESCRIPTORS).map(|_| fcntl_dupfd_cloexec(fd, 0)).collect::<Result<Vec<_>, _>>().map(drop)
 }
