@@ -2,6 +2,8 @@
 
 #[path = "program/arguments.rs"]
 mod arguments;
+#[path = "program/busy_readers.rs"]
+mod busy_readers;
 #[path = "program/clocks.rs"]
 mod clocks;
 #[path = "program/differential.rs"]

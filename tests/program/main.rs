@@ -5,6 +5,7 @@
 //! Most of them are also run on the real kernel, to check that their expectations are correct.
 
 mod arguments;
+mod busy_readers;
 mod clocks;
 mod differential;
 mod end_of_replay;

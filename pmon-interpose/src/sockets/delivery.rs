@@ -8,7 +8,6 @@ use rustix::io::Errno;
 use crate::error::{InterposeError, ServeError, ServeResult};
 use crate::seccomp::listener::{InterceptedCall, Reply, SeccompListener};
 use crate::sockets::emitter::EventEmitter;
-use crate::sockets::native::activity::Activity;
 use crate::sockets::native::flow_control::FlowControl;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::receive::{ReceiveCall, ReceiveError, ReceiveScratch};
@@ -92,7 +91,7 @@ impl EventDelivery {
         self.emitter.is_on_demand
             && self.flow.is_none()
             && self.sockets.any_receives_events()
-            && (has_nothing || self.emitter.is_held_back)
+            && (has_nothing || self.emitter.held_back_since.is_some())
     }
 
     /// Returns the end of the earliest time-out of a blocked call.
@@ -179,14 +178,11 @@ impl EventDelivery {
         flow.observe(world, sockets)
     }
 
-    /// Returns what the tracee does, if its sockets are native: no intercepted call shows it.
-    pub(crate) fn activity(&mut self) -> Option<Activity> {
-        self.flow.as_mut().map(|flow| flow.observer.observe_all())
-    }
-
-    /// Returns whether the tracee has received everything from its native sockets.
+    /// Returns whether the tracee has received everything from all sockets that it reads.
     pub(crate) fn has_received_all(&self) -> bool {
-        FlowControl::has_delivered_all(&self.sockets)
+        let is_unread =
+            |proxy: &SocketProxy| proxy.channel.native().is_none() && !proxy.is_abandoned && proxy.is_ready();
+        FlowControl::has_delivered_all(&self.sockets) && !self.sockets.proxies.iter().any(is_unread)
     }
 
     /// Notes that the tracee makes a call.
@@ -353,7 +349,7 @@ impl EventDelivery {
                 Ok(copied) => {
                     proxy.is_abandoned = false;
                     world.mark_received(world.position());
-                    self.must_advance |= std::mem::take(&mut self.emitter.is_held_back);
+                    self.must_advance |= self.emitter.held_back_since.take().is_some();
                     len = copied;
                     *received += 1;
                     // A single datagram leaves the queue after the reply has been delivered.

@@ -5,7 +5,7 @@
 //! that find it empty, or before a waiting call (`poll`, `select`, `epoll_wait`) that the kernel
 //! then executes. In a world with a clock, events are emitted when they are due.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{ServeError, ServeResult};
 use crate::seccomp::listener::SeccompListener;
@@ -32,8 +32,9 @@ pub(crate) struct EventEmitter {
     pub(crate) awaits_due: bool,
     /// The last batch ended before it reached an event for the tracee.
     pub(crate) batch_is_incomplete: bool,
-    /// No event is emitted because one of several sockets is half full.
-    pub(crate) is_held_back: bool,
+    /// No event is emitted because one of several sockets is half full, and since then the tracee
+    /// has received nothing and has slept.
+    pub(crate) held_back_since: Option<Instant>,
 }
 
 /// Whether the world has events left.
@@ -138,7 +139,7 @@ impl EventEmitter {
             !indexes.contains(&index) && proxy.is_lagging() && !proxy.is_closed()
         };
         if proxies.len() > 1 && proxies.iter().enumerate().any(is_slower) {
-            self.is_held_back = true;
+            self.held_back_since.get_or_insert_with(Instant::now);
             return Ok(false);
         }
         let mut steps = 0;

@@ -13,9 +13,11 @@ use crate::world::ReplayWorld;
 /// Number of consecutive observations of a sleeping program after which it counts as waiting.
 const ASLEEP_OBSERVATIONS: u32 = 3;
 
-/// Time after which a program on native sockets that sleeps, but not in a call that waits for files
-/// or signals, counts as waiting.
-const LONG_SLEEP: Duration = Duration::from_secs(1);
+/// Time after which a program that sleeps, one of its threads in a call that waits for files or
+/// signals, counts as waiting, even if it has not received everything.
+const LONG_WAIT: Duration = Duration::from_secs(1);
+/// The same for a program that sleeps otherwise: it may handle the last event.
+const LONG_SLEEP: Duration = Duration::from_secs(5);
 
 /// What happens when the program waits for an event after the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +80,8 @@ pub(super) struct EndSequence<'a> {
     waiting_since: Option<Instant>,
     /// Number of consecutive observations of a sleeping program.
     pub(super) asleep: u32,
-    /// Since when all threads of a program on native sockets sleep.
-    asleep_since: Option<Instant>,
+    /// Since when all threads of the program sleep in the same way.
+    asleep_since: Option<(Activity, Instant)>,
     /// Time of the program's last call, to within 100 ms.
     pub(super) last_call: Instant,
 }
@@ -182,24 +184,29 @@ impl<'a> EndSequence<'a> {
     }
 
     fn is_asleep(&mut self, supervisor: &mut Supervisor) -> bool {
-        let Some(activity) = supervisor.delivery.activity() else {
-            self.asleep = if supervisor.tracee.is_asleep() { self.asleep + 1 } else { 0 };
-            return self.asleep >= ASLEEP_OBSERVATIONS;
-        };
         let now = Instant::now();
-        // A program on native sockets that sleeps in another call may still handle the last event.
+        // A program that sleeps in another call may still handle the last event.
+        let activity = supervisor.observer.observe_all();
+        let is_untracked = supervisor.delivery.sockets.proxies.iter().any(|proxy| proxy.is_untracked);
         let is_waiting = match activity {
-            Activity::Running => {
-                self.asleep_since = None;
-                false
-            }
             Activity::Receiving | Activity::Waiting => supervisor.delivery.has_received_all(),
-            Activity::Asleep => false,
+            Activity::Asleep | Activity::Running => false,
         };
         self.asleep = if is_waiting { self.asleep + 1 } else { 0 };
-        let is_long =
-            activity != Activity::Running && now - *self.asleep_since.get_or_insert(now) >= LONG_SLEEP;
-        self.asleep >= ASLEEP_OBSERVATIONS || is_long
+        let long = match activity {
+            Activity::Running => {
+                self.asleep_since = None;
+                return false;
+            }
+            Activity::Receiving | Activity::Waiting => LONG_WAIT,
+            // It may receive from a copy that has no reserved number.
+            Activity::Asleep if is_untracked => LONG_WAIT,
+            Activity::Asleep => LONG_SLEEP,
+        };
+        let since =
+            self.asleep_since.filter(|&(before, _)| before == activity).map_or(now, |(_, since)| since);
+        self.asleep_since = Some((activity, since));
+        self.asleep >= ASLEEP_OBSERVATIONS || now - since >= long
     }
 
     /// Returns whether a fault script has ended the input of all sockets, and the time-out after

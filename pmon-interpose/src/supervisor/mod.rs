@@ -51,6 +51,7 @@ pub struct Supervisor {
     socket_kind: SocketKind,
     tasks: TaskFds,
     delivery: EventDelivery,
+    observer: ActivityObserver,
     /// The program's `/proc`; `None` if it is this system's.
     procfs: Option<ProcfsTree>,
     pidfds: PidFdTable,
@@ -126,6 +127,7 @@ impl Supervisor {
             flow
         });
         Ok(Self {
+            observer: ActivityObserver::new(tracee, launched.reserved.clone(), Arc::clone(&listener.fd)),
             tracee,
             socket_kind,
             launched,

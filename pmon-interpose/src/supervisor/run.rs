@@ -16,6 +16,10 @@ const SHORT_TICK: Duration = Duration::from_millis(2);
 /// arrive.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Time after which a program that sleeps without reading one of several emulated sockets counts as
+/// not reading it.
+const UNREAD: Duration = Duration::from_secs(1);
+
 /// How a program has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -124,7 +128,15 @@ impl Supervisor {
         idle_timeout: Duration,
     ) -> ServeResult<W> {
         let delivery = &mut self.delivery;
-        if !delivery.may_wait_unnoticed() || !self.tracee.is_asleep() {
+        if !delivery.may_wait_unnoticed() {
+            return Ok(());
+        }
+        let held_back_since = &mut delivery.emitter.held_back_since;
+        if !self.tracee.is_asleep() {
+            *held_back_since = held_back_since.map(|_| Instant::now());
+            return Ok(());
+        }
+        if held_back_since.is_some_and(|since| since.elapsed() < UNREAD) {
             return Ok(());
         }
         delivery.sockets.untrack_received(self.tracee);

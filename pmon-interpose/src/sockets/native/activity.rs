@@ -44,6 +44,21 @@ const I386_RECEIVING_CALLS: &[c_long] = &[3, 145, 337, 371, 372, 378, 417];
 const I386_WAITING_CALLS: &[c_long] =
     &[29, 72, 82, 142, 168, 177, 179, 256, 308, 309, 319, 413, 414, 421, 441];
 
+/// Calls that wait until a file or a socket accepts data.
+const WRITING_CALLS: &[c_long] = &[
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_pwritev2,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_splice,
+    libc::SYS_sendfile,
+];
+
+/// `write`, `writev` and `sendmsg` of 32-bit programs.
+const I386_WRITING_CALLS: &[c_long] = &[4, 146, 370];
+
 const I386_SOCKETCALL: c_long = 102;
 /// The operations of `socketcall` that receive: `recv`, `recvfrom`, `recvmsg`, `recvmmsg`. The
 /// descriptor is in memory.
@@ -70,10 +85,34 @@ pub(crate) enum Activity {
 enum ThreadActivity {
     Receiving,
     Waiting,
+    /// The thread waits until a file accepts data, for example a full pipe.
+    Writing,
     Asleep,
     Running,
     /// The thread has ended.
     Ended,
+}
+
+/// What the tracee's threads do, taken together.
+#[derive(Clone, Copy, Default)]
+struct ThreadActivities {
+    is_receiving: bool,
+    is_waiting: bool,
+    is_writing: bool,
+    /// A thread sleeps in a call that neither receives nor waits for files or signals.
+    is_asleep: bool,
+    is_running: bool,
+}
+
+impl ThreadActivities {
+    fn activity(self) -> Activity {
+        match (self.is_running, self.is_receiving, self.is_waiting) {
+            (true, ..) => Activity::Running,
+            (false, true, _) => Activity::Receiving,
+            (false, false, true) => Activity::Waiting,
+            (false, false, false) => Activity::Asleep,
+        }
+    }
 }
 
 /// Observes the tracee's threads.
@@ -103,43 +142,57 @@ impl ActivityObserver {
         {
             return Activity::Receiving;
         }
-        self.observe_threads(true)
+        self.observe_threads(true).activity()
     }
 
-    /// Returns what the tracee does now; [`Activity::Running`] if any thread runs, even if another
-    /// one receives.
+    /// Returns what the tracee does now: [`Activity::Running`] if any thread runs, even if another
+    /// one receives, and [`Activity::Asleep`] if any thread waits until a file accepts data.
     pub(crate) fn observe_all(&mut self) -> Activity {
-        self.observe_threads(false)
+        match self.observe_threads(false) {
+            ThreadActivities { is_running: false, is_writing: true, .. } => Activity::Asleep,
+            threads => threads.activity(),
+        }
     }
 
-    fn observe_threads(&mut self, stops_at_receiver: bool) -> Activity {
-        let (mut is_receiving, mut is_waiting, mut is_running, mut is_alive) = (false, false, false, false);
+    /// Returns [`Activity::Asleep`] if all threads sleep and any of them neither receives nor waits
+    /// for files or signals; otherwise as [`Self::observe`].
+    pub(crate) fn observe_sleepers(&mut self) -> Activity {
+        match self.observe_threads(false) {
+            ThreadActivities { is_running: false, is_asleep: true, .. } => Activity::Asleep,
+            threads => threads.activity(),
+        }
+    }
+
+    fn observe_threads(&mut self, stops_at_receiver: bool) -> ThreadActivities {
+        let mut threads = ThreadActivities::default();
+        let mut is_alive = false;
         for process in self.tracee.pids() {
             for task in threads_of(process) {
                 let file = File::open(format!("/proc/{process}/task/{task}/syscall")).ok();
                 let activity = file.as_ref().and_then(|file| self.thread_activity(file));
                 match activity.unwrap_or_else(|| activity_by_state(process, task)) {
                     ThreadActivity::Receiving => {
-                        is_receiving = true;
+                        threads.is_receiving = true;
                         self.receiver = file;
                         if stops_at_receiver {
-                            return Activity::Receiving;
+                            threads.is_running = false;
+                            return threads;
                         }
                     }
-                    ThreadActivity::Waiting => is_waiting = true,
-                    ThreadActivity::Asleep => {}
-                    ThreadActivity::Running => is_running = true,
+                    ThreadActivity::Waiting => threads.is_waiting = true,
+                    ThreadActivity::Writing => {
+                        threads.is_writing = true;
+                        threads.is_asleep = true;
+                    }
+                    ThreadActivity::Asleep => threads.is_asleep = true,
+                    ThreadActivity::Running => threads.is_running = true,
                     ThreadActivity::Ended => continue,
                 }
                 is_alive = true;
             }
         }
-        match (is_running || !is_alive, is_receiving, is_waiting) {
-            (true, ..) => Activity::Running,
-            (false, true, _) => Activity::Receiving,
-            (false, false, true) => Activity::Waiting,
-            (false, false, false) => Activity::Asleep,
-        }
+        threads.is_running |= !is_alive;
+        threads
     }
 
     /// Returns the CPU time that the tracee's threads have used.
@@ -186,6 +239,8 @@ fn parse_syscall(line: &str, reserved: &ReservedFds) -> ThreadActivity {
         ThreadActivity::Receiving
     } else if WAITING_CALLS.iter().any(|calls| calls.contains(&number)) {
         ThreadActivity::Waiting
+    } else if WRITING_CALLS.contains(&number) {
+        ThreadActivity::Writing
     } else {
         ThreadActivity::Asleep
     }
@@ -200,6 +255,8 @@ fn i386_activity(number: c_long, first: Option<u64>, is_reserved: bool) -> Threa
         ThreadActivity::Receiving
     } else if receives_by_socketcall || I386_WAITING_CALLS.contains(&number) {
         ThreadActivity::Waiting
+    } else if I386_WRITING_CALLS.contains(&number) {
+        ThreadActivity::Writing
     } else {
         ThreadActivity::Asleep
     }
@@ -230,7 +287,8 @@ mod tests {
             (libc::SYS_ppoll, 3, ThreadActivity::Waiting),
             (libc::SYS_epoll_pwait, 960, ThreadActivity::Waiting),
             (libc::SYS_nanosleep, 960, ThreadActivity::Asleep),
-            (libc::SYS_write, 1, ThreadActivity::Asleep),
+            (libc::SYS_wait4, 1, ThreadActivity::Asleep),
+            (libc::SYS_write, 1, ThreadActivity::Writing),
         ] {
             assert_eq!(parse_syscall(&format!("{nr} {fd:#x} {rest}\n"), &reserved), expected, "{nr} {fd}");
         }
@@ -243,6 +301,7 @@ mod tests {
             (102, 10, ThreadActivity::Waiting),
             (102, 9, ThreadActivity::Asleep),
             (168, 3, ThreadActivity::Waiting),
+            (4, 1, ThreadActivity::Writing),
             // `waitpid`, which is `poll` in the other ABI.
             (7, 960, ThreadActivity::Asleep),
         ] {

@@ -43,8 +43,12 @@ const SLEEP: Duration = Duration::from_millis(2);
 const SPIN: Duration = Duration::from_millis(2);
 /// The same for a tracee that makes intercepted calls meanwhile.
 const SPIN_WITH_CALLS: Duration = Duration::from_millis(50);
-/// Time after which a tracee that sleeps without reading a socket counts as not reading it.
-const UNREAD: Duration = Duration::from_millis(20);
+/// Time after which a tracee that waits for files, but leaves datagrams in a socket, counts as not
+/// reading that socket.
+const UNREAD: Duration = Duration::from_millis(100);
+/// The same for a tracee with a thread that sleeps otherwise: it may handle an event, for example
+/// write to a pipe that is full.
+const UNREAD_ASLEEP: Duration = Duration::from_secs(1);
 
 /// The state of the transfer to native sockets.
 pub(crate) struct FlowControl {
@@ -380,11 +384,17 @@ impl FlowControl {
 
     /// Returns whether the tracee sleeps although a socket has something to receive.
     fn leaves_unread(&mut self, now: Instant) -> bool {
-        if self.observer.observe() == Activity::Running {
+        let activity = self.observer.observe_sleepers();
+        if activity == Activity::Running {
             self.pace.unread_since = None;
             return false;
         }
-        now - *self.pace.unread_since.get_or_insert(now) >= UNREAD
+        let since = *self.pace.unread_since.get_or_insert_with(|| {
+            self.pace.has_slept = false;
+            now
+        });
+        self.pace.has_slept |= activity == Activity::Asleep;
+        now - since >= if self.pace.has_slept { UNREAD_ASLEEP } else { UNREAD }
     }
 
     /// Returns whether the tracee has received everything.

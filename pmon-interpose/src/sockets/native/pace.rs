@@ -14,12 +14,22 @@ pub(crate) struct Pace {
     pub(crate) first_cpu_time: Option<Duration>,
     /// Since when the tracee has slept without reading.
     pub(crate) unread_since: Option<Instant>,
+    /// A thread has slept in another call than a waiting one since then.
+    pub(crate) has_slept: bool,
 }
 
 impl Pace {
     pub(crate) fn new(interval: Duration) -> Self {
         let next = Instant::now() + interval;
-        Self { interval, next, asleep_since: None, cpu_time: None, first_cpu_time: None, unread_since: None }
+        Self {
+            interval,
+            next,
+            asleep_since: None,
+            cpu_time: None,
+            first_cpu_time: None,
+            unread_since: None,
+            has_slept: false,
+        }
     }
 
     /// Doubles the interval; returns it.
