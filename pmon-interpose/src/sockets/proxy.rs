@@ -17,7 +17,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fstat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
-use crate::sockets::native::socket::NativeSocket;
+use crate::sockets::native::channel::NativeChannel;
 use crate::sockets::usage::SocketUsage;
 use crate::sys::is_ready;
 use crate::tracee::fds::{FileId, duplicate_fd, file_id};
@@ -67,15 +67,15 @@ pub(crate) enum Channel {
         tokens: u32,
     },
     /// A socket of the kernel.
-    Native(NativeSocket),
+    Native(NativeChannel),
 }
 
 impl Channel {
-    pub(crate) fn native(&self) -> Option<&NativeSocket> {
+    pub(crate) fn native(&self) -> Option<&NativeChannel> {
         if let Self::Native(native) = self { Some(native) } else { None }
     }
 
-    pub(crate) fn native_mut(&mut self) -> Option<&mut NativeSocket> {
+    pub(crate) fn native_mut(&mut self) -> Option<&mut NativeChannel> {
         if let Self::Native(native) = self { Some(native) } else { None }
     }
 
@@ -139,7 +139,7 @@ impl SocketProxy {
         socket: Socket,
         socket_type: u32,
         nonblocking: bool,
-        native: NativeSocket,
+        native: NativeChannel,
     ) -> Result<Self, Errno> {
         let file = file_id(&fstat(&native.fd)?);
         Ok(Self::over(socket, socket_type, nonblocking, file, Channel::Native(native)))
@@ -209,7 +209,7 @@ impl SocketProxy {
     /// Takes the pending error, and counts it.
     pub(crate) fn take_error(&mut self) -> Option<Errno> {
         if let Channel::Native(native) = &mut self.channel {
-            // An error of the model is on its way to the real socket.
+            // An error of the model is on its way to the native socket.
             return native.take_error();
         }
         let error = self.socket.take_error();
@@ -250,7 +250,7 @@ impl SocketProxy {
 
     /// Returns the number of datagrams in the tracee's native socket, as far as it is known.
     pub(crate) fn unread(&self) -> usize {
-        self.channel.native().map_or(0, NativeSocket::unread)
+        self.channel.native().map_or(0, NativeChannel::unread)
     }
 
     /// Returns a socket of this process's network namespace, which is the tracee's, too.

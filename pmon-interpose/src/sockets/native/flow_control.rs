@@ -15,9 +15,9 @@ use crate::error::{InterposeError, ServeResult};
 use crate::sockets::emitter::EventEmitter;
 use crate::sockets::native::activity::{Activity, ActivityObserver};
 use crate::sockets::native::backlog::{Backlog, backlog, is_blocked, note_drops, receivers};
+use crate::sockets::native::channel::{NativeChannel, SHORT};
 use crate::sockets::native::namespace::NetlinkNamespace;
-use crate::sockets::native::pace::Pace;
-use crate::sockets::native::socket::{NativeSocket, SHORT};
+use crate::sockets::native::schedule::ObservationSchedule;
 use crate::sockets::proxy::SocketProxy;
 use crate::sockets::table::SocketTable;
 use crate::world::ReplayWorld;
@@ -66,7 +66,7 @@ pub(crate) struct FlowControl {
     has_looked: bool,
     /// Whether such a look has caused the last event.
     was_caused_by_look: bool,
-    pace: Pace,
+    schedule: ObservationSchedule,
     /// When no event is left, the world stays as of the last one, and so do the tracee's clocks
     /// while it handles that event.
     pub(crate) stays_at_last_event: bool,
@@ -87,7 +87,7 @@ impl FlowControl {
             received: 0,
             has_looked: false,
             was_caused_by_look: false,
-            pace: Pace::new(FIRST_INTERVAL),
+            schedule: ObservationSchedule::new(FIRST_INTERVAL),
             stays_at_last_event: false,
             has_own_datagrams: false,
             has_refused: false,
@@ -95,8 +95,8 @@ impl FlowControl {
     }
 
     /// Opens a native socket.
-    pub(crate) fn open(&mut self, nonblocking: bool) -> Result<NativeSocket, Errno> {
-        NativeSocket::open(&mut self.namespace, self.charge, nonblocking)
+    pub(crate) fn open(&mut self, nonblocking: bool) -> Result<NativeChannel, Errno> {
+        NativeChannel::open(&mut self.namespace, self.charge, nonblocking)
     }
 
     /// Notes that the tracee has looked at the recorded processes.
@@ -110,7 +110,7 @@ impl FlowControl {
 
     /// Notes that the tracee makes a call: it neither sleeps nor repeats nonblocking calls only.
     pub(crate) fn note_call(&mut self) {
-        (self.pace.asleep_since, self.pace.cpu_time) = (None, None);
+        (self.schedule.asleep_since, self.schedule.cpu_time) = (None, None);
     }
 
     /// Notes that the tracee has changed its subscription: the next events must be as of the
@@ -144,7 +144,7 @@ impl FlowControl {
         }
         if let Some(position) = last {
             world.mark_received(position);
-            self.pace.unread_since = None;
+            self.schedule.unread_since = None;
             self.received = self.received.saturating_add(most);
             if !self.looks && self.received >= EVENTS_WITHOUT_LOOK {
                 self.depth = (self.depth * 2).min(MAX_DEPTH);
@@ -288,11 +288,12 @@ impl FlowControl {
         self.flush()?;
         if self.depth == 1 {
             let has_calls = self.was_caused_by_look;
-            self.pace = Pace::new(if has_calls { FIRST_INTERVAL_WITH_CALLS } else { FIRST_INTERVAL });
+            self.schedule =
+                ObservationSchedule::new(if has_calls { FIRST_INTERVAL_WITH_CALLS } else { FIRST_INTERVAL });
         } else {
-            self.pace.next = Instant::now() + self.pace.interval;
+            self.schedule.next = Instant::now() + self.schedule.interval;
         }
-        Ok(Some(if emitter.batch_is_incomplete { Duration::ZERO } else { self.pace.interval }))
+        Ok(Some(if emitter.batch_is_incomplete { Duration::ZERO } else { self.schedule.interval }))
     }
 
     /// Returns the number of events to emit now; or the time after which to decide again.
@@ -307,7 +308,7 @@ impl FlowControl {
             if depth > 1 && backlog.max * 2 <= depth {
                 // The tracee should neither run dry nor be observed too often.
                 if backlog.max == 0 {
-                    self.pace.interval = (self.pace.interval / 2).max(FIRST_INTERVAL);
+                    self.schedule.interval = (self.schedule.interval / 2).max(FIRST_INTERVAL);
                 }
                 return Ok(depth - backlog.max);
             }
@@ -315,7 +316,7 @@ impl FlowControl {
                 return Ok(1);
             }
         }
-        if let Some(wait) = self.pace.next.checked_duration_since(now).filter(|wait| !wait.is_zero()) {
+        if let Some(wait) = self.schedule.next.checked_duration_since(now).filter(|wait| !wait.is_zero()) {
             return Err(wait);
         }
         let has_room = !backlog.is_blocked && backlog.max < backlog.half.max(1);
@@ -323,7 +324,7 @@ impl FlowControl {
             return Ok(1);
         }
         if (backlog.min > 0 || !has_room) && self.leaves_unread(now) {
-            self.pace.unread_since = None;
+            self.schedule.unread_since = None;
             let before = sockets.proxies.len();
             sockets.remove_closed();
             if sockets.proxies.len() < before {
@@ -340,22 +341,22 @@ impl FlowControl {
             }
         }
         if depth == 1 {
-            return Err(self.pace.back_off(now, MAX_INTERVAL));
+            return Err(self.schedule.back_off(now, MAX_INTERVAL));
         }
         // The tracee needs longer than expected for the events that it has.
-        self.pace.interval = (self.pace.interval * 5 / 4).min(MAX_DEEP_INTERVAL);
-        self.pace.next = now + self.pace.interval;
-        Err(self.pace.interval)
+        self.schedule.interval = (self.schedule.interval * 5 / 4).min(MAX_DEEP_INTERVAL);
+        self.schedule.next = now + self.schedule.interval;
+        Err(self.schedule.interval)
     }
 
     /// Returns `None` if the tracee waits for an event before it has subscribed; otherwise the time
     /// after which to call again.
     pub(crate) fn await_first_wait(&mut self) -> Option<Duration> {
         let now = Instant::now();
-        if let Some(wait) = self.pace.next.checked_duration_since(now).filter(|wait| !wait.is_zero()) {
+        if let Some(wait) = self.schedule.next.checked_duration_since(now).filter(|wait| !wait.is_zero()) {
             return Some(wait);
         }
-        if self.waits(now, false) { None } else { Some(self.pace.back_off(now, MAX_INTERVAL)) }
+        if self.waits(now, false) { None } else { Some(self.schedule.back_off(now, MAX_INTERVAL)) }
     }
 
     /// Returns whether the tracee, which has received everything from a socket, waits for an event.
@@ -364,7 +365,7 @@ impl FlowControl {
         let factor = if has_begun { 1 } else { 10 };
         let activity = self.observer.observe();
         if activity != Activity::Asleep {
-            self.pace.asleep_since = None;
+            self.schedule.asleep_since = None;
         }
         if matches!(activity, Activity::Asleep | Activity::Running) && self.observer.has_pending_call() {
             self.note_call();
@@ -372,12 +373,12 @@ impl FlowControl {
         }
         match activity {
             Activity::Receiving | Activity::Waiting => true,
-            Activity::Asleep => now - *self.pace.asleep_since.get_or_insert(now) >= SLEEP * factor,
+            Activity::Asleep => now - *self.schedule.asleep_since.get_or_insert(now) >= SLEEP * factor,
             Activity::Running => {
                 let used = self.observer.cpu_time();
                 let since = |start: &mut Option<Duration>| used.saturating_sub(*start.get_or_insert(used));
-                since(&mut self.pace.cpu_time) >= SPIN * factor
-                    || has_begun && since(&mut self.pace.first_cpu_time) >= SPIN_WITH_CALLS
+                since(&mut self.schedule.cpu_time) >= SPIN * factor
+                    || has_begun && since(&mut self.schedule.first_cpu_time) >= SPIN_WITH_CALLS
             }
         }
     }
@@ -386,15 +387,15 @@ impl FlowControl {
     fn leaves_unread(&mut self, now: Instant) -> bool {
         let activity = self.observer.observe_sleepers();
         if activity == Activity::Running {
-            self.pace.unread_since = None;
+            self.schedule.unread_since = None;
             return false;
         }
-        let since = *self.pace.unread_since.get_or_insert_with(|| {
-            self.pace.has_slept = false;
+        let since = *self.schedule.unread_since.get_or_insert_with(|| {
+            self.schedule.has_slept = false;
             now
         });
-        self.pace.has_slept |= activity == Activity::Asleep;
-        now - since >= if self.pace.has_slept { UNREAD_ASLEEP } else { UNREAD }
+        self.schedule.has_slept |= activity == Activity::Asleep;
+        now - since >= if self.schedule.has_slept { UNREAD_ASLEEP } else { UNREAD }
     }
 
     /// Returns whether the tracee has received everything.

@@ -21,7 +21,7 @@ use crate::sys::is_ready;
 pub(crate) const SHORT: usize = 200;
 
 /// This process's copy of a native socket.
-pub(crate) struct NativeSocket {
+pub(crate) struct NativeChannel {
     pub(crate) fd: OwnedFd,
     /// The port in the private namespace, not that of the model.
     pub(crate) port: u32,
@@ -31,7 +31,7 @@ pub(crate) struct NativeSocket {
     charge: u32,
     /// What was sent and the tracee has not received.
     in_flight: VecDeque<InFlight>,
-    /// Number of drops that the kernel had counted at the last [`NativeSocket::note_drops`].
+    /// Number of drops that the kernel had counted at the last [`NativeChannel::note_drops`].
     drops: u32,
     /// Whether an overrun of the kernel's own is pending.
     has_overrun: bool,
@@ -39,7 +39,7 @@ pub(crate) struct NativeSocket {
     injector: Option<OverrunInjector>,
     /// Number of overruns that were forced: the kernel counts a drop for each.
     forced_overruns: u32,
-    /// The options that the real socket has.
+    /// The options that the native socket has.
     options: RealOptions,
     /// Size of the receive buffer before the charge of notifications.
     rcvbuf: u32,
@@ -67,7 +67,7 @@ struct RealOptions {
     rcvtimeo: Option<Duration>,
 }
 
-impl NativeSocket {
+impl NativeChannel {
     pub(crate) fn open(
         namespace: &mut NetlinkNamespace,
         charge: u32,
@@ -120,7 +120,7 @@ impl NativeSocket {
     }
 
     /// Returns the number of datagrams and errors that the tracee had not received at the last
-    /// [`NativeSocket::observe`].
+    /// [`NativeChannel::observe`].
     pub(crate) fn unread(&self) -> usize {
         self.in_flight.len()
     }
@@ -230,7 +230,8 @@ impl NativeSocket {
         Ok(())
     }
 
-    /// Returns `SO_MEMINFO`: what the model counts, and what the real socket holds and has dropped.
+    /// Returns `SO_MEMINFO`: what the model counts, and what the native socket holds and has
+    /// dropped.
     pub(crate) fn memory(&self, model: MemInfo) -> MemInfo {
         let Ok(real) = memory(&self.fd) else { return model };
         MemInfo {
@@ -240,7 +241,7 @@ impl NativeSocket {
         }
     }
 
-    /// Returns and clears the real socket's error.
+    /// Returns and clears the native socket's error.
     pub(crate) fn take_error(&self) -> Option<Errno> {
         socket_error(&self.fd).ok().and_then(Result::err)
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// When the tracee is observed next, and what has been observed since the last event.
-pub(crate) struct Pace {
+pub(crate) struct ObservationSchedule {
     pub(crate) interval: Duration,
     pub(crate) next: Instant,
     /// Since when the tracee sleeps, but not in a waiting call.
@@ -18,7 +18,7 @@ pub(crate) struct Pace {
     pub(crate) has_slept: bool,
 }
 
-impl Pace {
+impl ObservationSchedule {
     pub(crate) fn new(interval: Duration) -> Self {
         let next = Instant::now() + interval;
         Self {
