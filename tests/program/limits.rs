@@ -99,7 +99,7 @@ fn the_limit_ends_a_program_that_neither_waits_nor_exits() {
         (&["spin", "int", "term"], "int\nterm\n"),
         (&["pause", "int"], "int\nterm\n"),
     ] {
-        let Some((ran, json)) = run(&["--limit", "300ms"], "", "stubborn", args) else { return };
+        let Some((ran, json)) = run(&["--limit", "2s"], "", "stubborn", args) else { return };
         assert_eq!((&*ran.out, ran.code), (signals, Some(10)), "{args:?}: {ran:#?}");
         assert_eq!((&json["ended"], &json["limit_reached"]), (&json!("limit"), &json!(true)));
         assert!(ran.err.contains("ran for longer than --limit"), "{ran:#?}");
@@ -118,7 +118,7 @@ fn the_limit_ends_programs_that_are_started_again_and_those_without_a_socket() {
 #[test]
 fn the_limit_ends_silence() {
     for at_end in ["silence", "eof"] {
-        let options = ["--limit", "300ms", "--at-end", at_end, "--timeout", "1h"];
+        let options = ["--limit", "2s", "--at-end", at_end, "--timeout", "1h"];
         let Some((ran, _)) = run(&options, "", "stubborn", &["recv"]) else { return };
         assert_eq!((&*ran.out, ran.code), ("int\n", Some(10)), "{at_end}: {ran:#?}");
     }

@@ -86,6 +86,7 @@ client_cases! {
     edge_triggered_epoll_in_another_thread: "threads" "edge" => all;
     oneshot_epoll_in_another_thread: "threads" "oneshot" => all;
     passed_to_a_child: "pass_fd" => all;
+    passed_to_a_child_that_subscribes: "pass_fd" "unsubscribed" => all;
     sigio: "signals" "sigsuspend" => all;
     sigio_with_an_owner_by_ioctl: "signals" "fiosetown" => all;
     a_realtime_signal_with_sigwaitinfo: "signals" "sigwaitinfo" => all;

@@ -245,6 +245,10 @@ impl EventDelivery {
     pub(crate) fn pump_untracked<W: ReplayWorld>(&mut self, world: &mut W) -> ServeResult<W> {
         for index in 0..self.sockets.proxies.len() {
             while self.sockets.proxies[index].is_untracked && self.sockets.proxies[index].pump()? {
+                // A socket that is only bound may be about to subscribe.
+                if !self.sockets.proxies[index].socket.is_subscribed() {
+                    break;
+                }
                 self.advance(world, &[index], Some(index))?;
                 if !self.sockets.proxies[index].is_ready() {
                     break;

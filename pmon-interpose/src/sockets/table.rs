@@ -253,7 +253,7 @@ impl SocketTable {
         if proxy.channel.native().is_none() {
             return proxy.untrack();
         }
-        if proxy.socket.receives_events() {
+        if proxy.socket.is_subscribed() {
             return Ok(());
         }
         let file = proxy.file;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Passes its socket to a child through a UNIX socket. */
+ * Passes its socket to a child through a UNIX socket. With the argument `unsubscribed`, the child
+ * subscribes. */
 #include "client.h"
 #include <sys/wait.h>
 
@@ -29,18 +30,21 @@ static int passed(int through) {
     return fd;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    int child_subscribes = argc > 1 && strcmp(argv[1], "unsubscribed") == 0;
     stop_on_signals();
     int pair[2], status;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0) die("socketpair");
     pid_t child = fork();
     if (child == 0) {
         int fd = passed(pair[1]);
+        if (child_subscribes) send_request(fd, LISTEN, 0);
         while (receive(fd, 0)) {
         }
         return 0;
     }
-    int fd = subscribed(0);
+    int fd = child_subscribes ? connector(0) : subscribed(0);
+    if (child_subscribes) bind_to(fd, getpid(), GROUP);
     pass(pair[0], fd);
     close(fd);
     while (waitpid(child, &status, 0) < 0)
