@@ -229,6 +229,11 @@ impl SocketProxy {
         readable || error
     }
 
+    /// Returns whether the tracee may have a copy whose number is not reserved.
+    pub(crate) fn has_untracked_copy(&self) -> bool {
+        self.is_untracked || self.channel.native().is_some_and(|native| native.has_untracked_copy)
+    }
+
     /// Returns whether the tracee reads the socket slowly: the queue is half full.
     pub(crate) fn is_lagging(&self) -> bool {
         // What the tracee has not received from a native socket limits its flow elsewhere.

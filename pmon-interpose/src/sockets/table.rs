@@ -250,10 +250,10 @@ impl SocketTable {
     /// passes.
     fn untrack(&mut self, call: &mut InterceptedCall<'_>, index: usize) -> Result<(), Errno> {
         let proxy = &mut self.proxies[index];
-        if proxy.channel.native().is_none() {
-            return proxy.untrack();
-        }
-        if proxy.socket.is_subscribed() {
+        let is_subscribed = proxy.socket.is_subscribed();
+        let Some(native) = proxy.channel.native_mut() else { return proxy.untrack() };
+        if is_subscribed {
+            native.has_untracked_copy = true;
             return Ok(());
         }
         let file = proxy.file;

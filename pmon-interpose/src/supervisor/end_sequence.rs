@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use crate::error::InterposeError;
 use crate::sockets::native::activity::Activity;
+use crate::sockets::proxy::SocketProxy;
 use crate::supervisor::run::RunReport;
 use crate::supervisor::{Supervisor, TraceeState};
 use crate::world::ReplayWorld;
@@ -187,7 +188,7 @@ impl<'a> EndSequence<'a> {
         let now = Instant::now();
         // A program that sleeps in another call may still handle the last event.
         let activity = supervisor.observer.observe_all();
-        let is_untracked = supervisor.delivery.sockets.proxies.iter().any(|proxy| proxy.is_untracked);
+        let has_untracked = supervisor.delivery.sockets.proxies.iter().any(SocketProxy::has_untracked_copy);
         let is_waiting = match activity {
             Activity::Receiving | Activity::Waiting => supervisor.delivery.has_received_all(),
             Activity::Asleep | Activity::Running => false,
@@ -200,7 +201,7 @@ impl<'a> EndSequence<'a> {
             }
             Activity::Receiving | Activity::Waiting => LONG_WAIT,
             // It may receive from a copy that has no reserved number.
-            Activity::Asleep if is_untracked => LONG_WAIT,
+            Activity::Asleep if has_untracked => LONG_WAIT,
             Activity::Asleep => LONG_SLEEP,
         };
         let since =

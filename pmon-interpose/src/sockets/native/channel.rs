@@ -45,6 +45,8 @@ pub(crate) struct NativeChannel {
     rcvbuf: u32,
     /// Whether a copy was passed to another process: the tracee may have it in a queue.
     pub(crate) was_passed: bool,
+    /// Whether the tracee may have a copy whose number is not reserved.
+    pub(crate) has_untracked_copy: bool,
     /// Whether a search has found no copy in the tracee.
     pub(crate) is_closed: bool,
 }
@@ -89,6 +91,7 @@ impl NativeChannel {
             options: RealOptions::default(),
             rcvbuf,
             was_passed: false,
+            has_untracked_copy: false,
             is_closed: false,
         })
     }
