@@ -11,7 +11,6 @@
 //! events, the waits of others do not advance the clocks: how many events are received during a
 //! wait depends on the speed of this system.
 
-use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -21,7 +20,6 @@ use crate::clock::virtual_clock::VirtualClock;
 use crate::clock::waits::{LastEvent, TimedWait, Waits};
 use crate::error::InterposeError;
 use crate::seccomp::listener::{InterceptedCall, Reply, SeccompListener};
-use crate::sys;
 use crate::tracee::processes::stat_fields;
 use crate::world::{ClockTimes, ProcEntry, ProcEntryKind, ProcessView, TaskInfo};
 
@@ -161,9 +159,8 @@ fn is_early_call(nr: libc::c_long) -> bool {
 
 /// Makes the task that makes a call read its clocks by system calls.
 fn patch_vdso(call: &InterceptedCall<'_>) -> Result<(), InterposeError> {
-    let is_pending = || sys::is_notification_valid(call.listener.as_fd(), call.notification.id);
-    match vdso::patch(call.task(), is_pending) {
-        Err(errno) if is_pending() => Err(match errno {
+    match vdso::patch(call.task(), || call.is_pending()) {
+        Err(errno) if call.is_pending() => Err(match errno {
             // No memory of the program is accessible.
             Errno::ACCESS | Errno::PERM => InterposeError::Memory(errno),
             errno => InterposeError::Clock(errno),

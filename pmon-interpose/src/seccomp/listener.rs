@@ -41,6 +41,12 @@ impl InterceptedCall<'_> {
         TraceeMemory::with_abi(self.task(), self.abi)
     }
 
+    /// Returns whether the call still waits for its reply. The memory and the descriptors of a task
+    /// that is being killed are inaccessible; its call does not wait any more.
+    pub(crate) fn is_pending(&self) -> bool {
+        sys::is_notification_valid(self.listener.as_fd(), self.notification.id)
+    }
+
     /// Returns the status of the file behind a descriptor of the task.
     pub(crate) fn stat(&mut self, fd: u32) -> Result<Stat, Errno> {
         self.tasks.stat(self.notification.pid, fd)

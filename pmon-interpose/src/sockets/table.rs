@@ -60,6 +60,7 @@ impl SocketTable {
         let file = match call.stat(fd) {
             Ok(stat) => file_id(&stat),
             Err(Errno::NOENT | Errno::SRCH | Errno::NOTDIR) => return Ok(None),
+            Err(_) if !call.is_pending() => return Ok(None),
             Err(errno @ (Errno::ACCESS | Errno::PERM)) => return Err(InterposeError::Memory(errno)),
             Err(errno) => return Err(errno.into()),
         };

@@ -179,7 +179,7 @@ fn is_transfer(nr: i64) -> bool {
 fn check_memory_access(call: &InterceptedCall<'_>) -> Result<(), InterposeError> {
     let at = call.notification.data.instruction_pointer;
     match call.memory().bytes::<1>(at) {
-        Err(errno @ (Errno::PERM | Errno::ACCESS)) => Err(InterposeError::Memory(errno)),
+        Err(errno @ (Errno::PERM | Errno::ACCESS)) if call.is_pending() => Err(InterposeError::Memory(errno)),
         Ok(_) | Err(_) => Ok(()),
     }
 }
