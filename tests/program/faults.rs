@@ -41,13 +41,13 @@ fn events_after_lost_ones_are_received() {
     let all = TestCapture::new().lines();
     let second_exec = all.iter().enumerate().filter(|(_, line)| line.starts_with("exec ")).nth(1).unwrap().0;
     for (script, lost) in [
-        ("[[fault]]\nat = 3\nlose = 1\n[[fault]]\nat = 9\nlose = 2\n", &[3..4, 9..11][..]),
-        ("[[fault]]\nat = 0\nlose_until = { kind = \"exec\", nth = 2 }\n", &[0..second_exec]),
+        ("[[fault]]\nat = 3\nlose = 1\n[[fault]]\nat = 9\nlose = 2\n", &[(3, 4), (9, 11)][..]),
+        ("[[fault]]\nat = 0\nlose_until = { kind = \"exec\", nth = 2 }\n", &[(0, second_exec)]),
     ] {
         let Some(ran) = run_with_faults(script, "overrun", &["enobufs"]) else { return };
         let mut expected = all.clone();
-        for lost in lost.iter().rev() {
-            expected.splice(lost.clone(), ["nobufs".to_owned()]);
+        for &(from, to) in lost.iter().rev() {
+            expected.splice(from..to, ["nobufs".to_owned()]);
         }
         expected.insert(0, "ack".to_owned());
         let printed: Vec<_> = ran.out.lines().filter(|line| !line.starts_with("missed ")).collect();
