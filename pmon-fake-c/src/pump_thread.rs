@@ -9,7 +9,7 @@ use rustix::io::retry_on_intr;
 
 use crate::call_error::CallError;
 use crate::state::Shared;
-use crate::sys::with_blocked_signals;
+use fake::native_socket::transport::with_blocked_signals;
 
 /// Starts the thread, which ends when `State::stop` is set.
 pub(crate) fn spawn(shared: Arc<Shared>) -> Result<JoinHandle<()>, CallError> {

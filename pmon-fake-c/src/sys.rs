@@ -1,8 +1,6 @@
 //! Pointers of the caller, and signals of a thread.
 
 use std::ffi::{CStr, c_char};
-use std::mem::zeroed;
-use std::ptr;
 
 use crate::call_error::CallError;
 
@@ -65,22 +63,6 @@ pub(crate) unsafe fn texts<'a>(texts: *const *const c_char, name: &str) -> Resul
 
 fn null(name: &str) -> CallError {
     CallError::invalid(format_args!("`{name}` is a null pointer"))
-}
-
-/// Runs `act` with all signals of this thread blocked. A thread that `act` starts keeps them
-/// blocked, so that it runs no signal handler of the program.
-pub(crate) fn with_blocked_signals<R>(act: impl FnOnce() -> R) -> R {
-    // SAFETY: plain C structs of integers, for which all zeros is valid.
-    let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { (zeroed(), zeroed()) };
-    // SAFETY: the sets live until the calls return.
-    unsafe {
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-    }
-    let result = act();
-    // SAFETY: the set was filled in by the call above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
-    result
 }
 
 /// Runs `act` and leaves `errno` as it was.

@@ -21,7 +21,7 @@ pub use error::{NativeSocketError, NativeSocketStep};
 pub(crate) use native::NativeSocket;
 pub use sys::{memory, no_enobufs, set_no_enobufs};
 
-/// The layer that the native sockets of pmon-interpose share, without a stable interface.
+/// The layer that pmon-interpose and pmon-fake-c share, without a stable interface.
 #[doc(hidden)]
 pub mod transport {
     pub use super::frame::{MAX_DATAGRAM, attach_filter};
@@ -29,4 +29,5 @@ pub mod transport {
     pub use super::overrun::{OverrunInjector, end_congestion, set_rcvbuf};
     pub use super::self_test::{measure_charge, test_overrun};
     pub use super::sender::{KernelSender, UserSender};
+    pub use super::sys::with_blocked_signals;
 }

@@ -44,7 +44,7 @@ impl HelperProcess {
     /// allocator's: `child` must not allocate and must call only the kernel.
     pub(super) fn spawn(end: BorrowedFd<'_>, child: &dyn Fn()) -> Result<Self, Errno> {
         with_blocked_signals(|| match Self::spawn_by(clone3, end, child) {
-            // Valgrind does not know the call, and some seccomp filters pretend that.
+            // Valgrind and some seccomp filters refuse the call as unknown.
             Err(Errno::NOSYS) => Self::spawn_by(clone, end, child),
             helper => helper,
         })
@@ -98,8 +98,9 @@ fn clone(pidfd: &mut c_int) -> Result<i64, Errno> {
     check(unsafe { libc::syscall(libc::SYS_clone, flags, NULL, &raw mut *pidfd, NULL, NULL) })
 }
 
-/// Runs `act` with all signals of this thread blocked. A child that `act` forks keeps them blocked.
-fn with_blocked_signals<R>(act: impl FnOnce() -> R) -> R {
+/// Runs `act` with all signals of this thread blocked. A child that `act` forks, or a thread that
+/// it starts, keeps them blocked, so that it runs no signal handler of the program.
+pub fn with_blocked_signals<R>(act: impl FnOnce() -> R) -> R {
     // SAFETY: plain C structs of integers, for which all zeros is valid.
     let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { (zeroed(), zeroed()) };
     // SAFETY: the sets live until the calls return.
