@@ -46,3 +46,15 @@ pub enum FallbackReason {
     #[error("cannot {}: {}", .0.step, .0.errno)]
     Unsupported(NativeSocketError),
 }
+
+impl FallbackReason {
+    /// Returns the stable name of the reason, for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::FaultScript => "fault_script",
+            Self::EndOfFile => "end_of_file",
+            Self::Unsupported(_) => "unsupported",
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use pmon_interpose::{FallbackReason, RunReport, SocketKind, SocketSummary, SocketUsage};
+use pmon_interpose::{RunReport, SocketKind, SocketSummary, SocketUsage};
 use serde_json::{Map, Value, json};
 
 use super::Playback;
@@ -139,7 +139,7 @@ impl Playback<'_> {
             "fallback": match socket_kind {
                 SocketKind::Native => None,
                 SocketKind::Seccomp { why } => {
-                    Some(json!({ "code": fallback_code(*why), "message": why.to_string() }))
+                    Some(json!({ "code": why.code(), "message": why.to_string() }))
                 }
             },
             "sockets_opened": sockets.opened,
@@ -156,17 +156,6 @@ impl Playback<'_> {
                 "result": comparison.name(),
             })),
         }))
-    }
-}
-
-/// Returns the name of the reason why sockets are emulated. It is part of the JSON interface.
-fn fallback_code(why: FallbackReason) -> &'static str {
-    match why {
-        FallbackReason::Requested => "requested",
-        FallbackReason::FaultScript => "fault_script",
-        FallbackReason::EndOfFile => "end_of_file",
-        FallbackReason::Unsupported { .. } => "unsupported",
-        _ => "other",
     }
 }
 
