@@ -104,7 +104,7 @@ int pmon_kernel_run_on(const pmon_kernel *kernel, uint32_t cpu);
 // Advances the clock by ns nanoseconds. With each event, it advances by 1,000.
 int pmon_kernel_advance(const pmon_kernel *kernel, uint64_t ns);
 
-// Ends the input: after what is in their receive buffers, pairs are at the end of file, for good.
+// Ends the input: a pair is at the end of file, for good, once its receive buffer is empty.
 //
 // Returns -EOPNOTSUPP if the kernel has a netlink socket, which has no end of file.
 int pmon_kernel_end_of_file(const pmon_kernel *kernel);

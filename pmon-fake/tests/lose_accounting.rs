@@ -13,7 +13,7 @@ const CPUS: u32 = 3;
 /// What a process does next: the process by its index, the CPU, and the call.
 type Step = (usize, u32, u8);
 
-/// What a test knows of an event: CPU and sequence number, kind, process, and name.
+/// The CPU and sequence number of an event, its kind, its process, and the name of the process.
 type EmittedEvent = (Cpu, Seq, EventKind, u32, &'static str);
 
 const KINDS: [EventKind; 3] = [EventKind::Fork, EventKind::Comm, EventKind::Exec];
@@ -151,7 +151,8 @@ fn step(kernel: &mut Kernel, tasks: &mut Vec<(Task, &'static str)>, (of, cpu, ca
     (Cpu(cpu), seq, kind, pid, name)
 }
 
-/// Receives what is queued; returns the CPU and number of each event, and the number of errors.
+/// Receives all queued datagrams; returns the CPU and number of each event, and the number of
+/// errors.
 fn drain(socket: &mut Socket) -> (Vec<(Cpu, Seq)>, usize) {
     let (mut events, mut errors, mut bytes) = (Vec::new(), 0, [0; 128]);
     loop {

@@ -22,8 +22,8 @@ use crate::harness::{IS_NATIVE, skip};
 const IN_PROGRAM: &str = "differential::scenarios_in_the_program";
 /// Scenarios in which native sockets differ from the model, and the number of lines that differ.
 /// A datagram of the program itself travels in a frame that is longer, or is cut before it is sent,
-/// so that another number of bytes is charged. The model decides what a filter cuts for other
-/// sockets before it knows which real buffer is full.
+/// so that another number of bytes is charged. The model applies a filter's cut to other sockets
+/// before the kernel finds one of the buffers full.
 const NATIVE_DIFFERENCES: [(&str, usize); 4] = [
     ("charge by length", 10),
     ("a filter that truncates", 5),

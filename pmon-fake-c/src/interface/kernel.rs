@@ -201,7 +201,7 @@ pub unsafe extern "C" fn pmon_kernel_advance(kernel: *const Kernel, ns: u64) -> 
     }
 }
 
-/// Ends the input: after what is in their receive buffers, pairs are at the end of file, for good.
+/// Ends the input: a pair is at the end of file, for good, once its receive buffer is empty.
 ///
 /// Returns `-EOPNOTSUPP` if the kernel has a netlink socket, which has no end of file.
 #[unsafe(no_mangle)]

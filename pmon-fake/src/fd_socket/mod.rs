@@ -101,7 +101,7 @@ const MAX_REQUESTS_PER_PUMP: usize = 64;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// All events are sent at once, and the buffer of the native socket decides what is dropped: the
+/// All events are sent at once, and the kernel drops those that do not fit into the buffer: the
 /// consumer sets `SO_RCVBUF` and `NETLINK_NO_ENOBUFS` itself. What differs from a socket of
 /// `NETLINK_CONNECTOR`:
 ///
@@ -234,7 +234,7 @@ impl FdSocket {
         let consumer =
             native.receiver().map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         socket.bind(0, PROC_GROUP).map_err(&failed)?;
-        // The buffer of the native socket decides what is dropped.
+        // The buffer of the native socket is the limit.
         socket.force_rcvbuf(i32::MAX).map_err(&failed)?;
         Ok(Self {
             consumer: Some(consumer),

@@ -25,8 +25,7 @@ impl EventFeed<'_> {
         self.emit_of(event, EventProcess::default())
     }
 
-    /// Emits an event as [`EventFeed::emit`], with what is known about its process, for the places
-    /// of a fault script.
+    /// Emits an event as [`EventFeed::emit`]; the places of a fault script compare `process`.
     #[inline]
     pub fn emit_of(&mut self, event: &Event, process: EventProcess<'_>) -> bool {
         self.0.emit_external(event, process)
@@ -53,7 +52,8 @@ impl EventFeed<'_> {
         self.emit_datagram_of(bytes, EventProcess::default());
     }
 
-    /// Emits a datagram as [`EventFeed::emit_datagram`], with what is known about its process.
+    /// Emits a datagram as [`EventFeed::emit_datagram`]; the places of a fault script compare
+    /// `process`.
     pub fn emit_datagram_of(&mut self, bytes: &[u8], process: EventProcess<'_>) {
         self.0.emit_external_datagram(bytes, process);
     }

@@ -272,7 +272,7 @@ impl SocketProxy {
         self.channel.native().map_or(model, |native| native.memory(model))
     }
 
-    /// Sets the options of the tracee's native socket that the kernel has to know.
+    /// Sets the options on the tracee's native socket that the kernel implements.
     pub(crate) fn apply_options(&mut self) -> Result<(), Errno> {
         let Self { channel, socket, options, .. } = self;
         let Some(native) = channel.native_mut() else { return Ok(()) };

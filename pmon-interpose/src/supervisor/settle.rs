@@ -15,7 +15,7 @@ const MAX_OBSERVATIONS: u32 = 100;
 /// Observes whether all threads of the program wait.
 pub(super) struct Settler {
     /// Time after which events are emitted even if the program does not wait.
-    patience: Duration,
+    timeout: Duration,
     /// The first observation after a subscription.
     began: Option<Instant>,
     last: Option<Instant>,
@@ -38,8 +38,8 @@ pub(super) enum Settling {
 }
 
 impl Settler {
-    pub(super) fn new(patience: Duration) -> Self {
-        Self { patience, began: None, last: None, quiet: None, asleep: 0, listeners: 0 }
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { timeout, began: None, last: None, quiet: None, asleep: 0, listeners: 0 }
     }
 
     /// Notes that the program has made a call, and so has run.
@@ -64,7 +64,7 @@ impl Settler {
         let settling = self.judge(tracee.switches_asleep(), now);
         self.last = Some(Instant::now());
         match settling {
-            Settling::Unsettled if now - began >= self.patience => Settling::GivenUp,
+            Settling::Unsettled if now - began >= self.timeout => Settling::GivenUp,
             settling => settling,
         }
     }

@@ -366,7 +366,8 @@ impl Player {
     }
 }
 
-/// Returns what is known about the process of an event that is already applied to `processes`.
+/// Returns name and command line of the process of an event that was already applied to
+/// `processes`, as far as they are recorded.
 fn known_process<'a>(event: &Event, processes: &'a ProcessTable) -> EventProcess<'a> {
     let Some(task) = event.task() else { return EventProcess::default() };
     let details = processes.live_process(task.tgid).and_then(|process| process.details.as_deref());

@@ -113,7 +113,8 @@ impl Playback<'_> {
         warnings
     }
 
-    /// Returns a warning for each rule of the fault script that did not do what it says.
+    /// Returns a warning for each rule of the fault script that never fired, had no effect, or
+    /// never ended.
     pub(super) fn fault_warnings(&self, replayed: &Replayed) -> Vec<Warning> {
         let happened = match replayed.events {
             1 => "only 1 event happened, with number 0".to_owned(),

@@ -60,7 +60,7 @@ struct InFlight {
     charge: u32,
 }
 
-/// Options of the model that the kernel has to know.
+/// Options of the model that are also set on the native socket.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct RealOptions {
     pktinfo: bool,

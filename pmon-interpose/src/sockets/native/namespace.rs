@@ -12,7 +12,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 
 /// The port of the first socket; the program chooses other ports, at most by accident.
 const FIRST_PORT: u32 = 0x7F00_0000;
-/// All multicast groups. The filter of a socket accepts only what is sent to that socket.
+/// All multicast groups. The filter of a socket accepts only datagrams with the tag of that socket.
 const ALL_GROUPS: u32 = u32::MAX;
 
 /// The network namespace, and the sockets that send.

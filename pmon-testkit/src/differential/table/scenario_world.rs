@@ -2,8 +2,8 @@
 //!
 //! The program makes the system calls of the scenarios on the fake kernel's sockets, so that the
 //! table compares the model with the model as a program sees it. The program's own forks and
-//! renames are not events under replay. Instead, it asks the world of the replay for events: by
-//! `getpgid` of a process id that encodes the request ([`WorldRequest`]).
+//! renames are not events under replay. Instead, it requests events from the world of the replay,
+//! by `getpgid` of a process id that encodes the request ([`WorldRequest`]).
 
 use std::fs;
 
