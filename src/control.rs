@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use pmon_core::capture::End;
-use pmon_record::{
-    CaptureTarget, Counters, RecordError, Recording, ScopeError, Signals, Sink, StoreError, SubscribeError,
-    WakeReason,
-};
+use pmon_record::{Counters, RecordError, Recording, ScopeError, Signals, Sink, SubscribeError, WakeReason};
+use pmon_store::{CaptureTarget, StoreError};
 
 use crate::child::CommandProcess;
 use crate::exit::{self, Failure, OrFail};

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use pmon_analysis::Statistics;
 use pmon_core::capture::{Header, Record};
-use pmon_record::{CaptureFile, Sink, SinkError};
+use pmon_record::{Sink, SinkError};
+use pmon_store::CaptureFile;
 
 use crate::input::shown;
 use crate::report::programs::ProgramCounter;

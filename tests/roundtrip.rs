@@ -7,8 +7,9 @@ use std::process::Command;
 use pmon::Rerecorder;
 use pmon_core::Tgid;
 use pmon_core::capture::{Details, Header, Item, Loss, Reader, Record};
-use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, SubscribeError, Subscription};
+use pmon_record::{RecordOptions, Recording, SubscribeError, Subscription};
 use pmon_replay::Replay;
+use pmon_store::{CaptureFile, CaptureTarget};
 
 /// The contents that must be equal.
 #[derive(Debug, Default, PartialEq)]

@@ -47,7 +47,7 @@ mod second {
         End {
             numbers: [u64; 5],
             drops: Option<u64>,
-            lost: [u64; 5],
+            lost: [u64; 7],
         },
         Blind(u64, u64),
         Fence {
@@ -172,7 +172,7 @@ fn expected(owned: &Owned) -> ReadRecord {
         },
         capture::Record::Unknown { kind } => ReadRecord::Unknown(kind.into()),
         capture::Record::End(end) => {
-            let mut lost = [0; 5];
+            let mut lost = [0; 7];
             end.lost.by_cause().for_each(|(of, count)| lost[cause(of) as usize] = count);
             let numbers = [end.time.0, end.events, end.rejected, end.malformed, end.blind_ns];
             ReadRecord::End { numbers, drops: end.drops, lost }
@@ -332,6 +332,7 @@ fn the_header_follows_the_specification() {
         socket_buffer: u64::MAX,
         start: ClockAnchor { mono: MonoNs(1), boot_ns: 2, real_ns: i64::MIN },
         previous: Some([9; 16]),
+        ..Meta::default()
     };
     let header = capture::Header { uuid: [0xab; 16], byte_order: ByteOrder::Big, meta };
     let mut encoder = Encoder::new(&header).unwrap();

@@ -5,13 +5,12 @@
 //! * `transport`: [`Subscription`] is the acknowledged netlink socket, with a BPF ring if possible.
 //! * `pipeline`: the *drain* thread receives datagrams into preallocated chunks, and does nothing
 //!   else. The *writer* thread turns chunks into records with [`assemble`], and passes the records
-//!   to a [`Sink`].
+//!   to a [`Sink`], such as a file of pmon-store.
 //! * `liveness`: the *heartbeat* thread emits fences and heartbeats, which reveal losses even if no
 //!   other events follow. It also reads the kernel's count of forks, and subscribes again if the
 //!   kernel emits no events.
 //! * `details`: the *details* thread reads `/proc/<pid>` after each exec without details from the
 //!   ring. The *snapshot* thread scans `/proc` at the start and after losses.
-//! * `store`: [`CaptureFile`] is the sink that writes a file.
 //!
 //! [`Recording`] owns the threads. The controlling thread waits on [`Signals`] meanwhile.
 //!
@@ -33,7 +32,6 @@ mod signals;
 mod sink;
 pub mod startup;
 mod status;
-mod store;
 #[allow(unsafe_code, reason = "some system calls have no safe wrapper")]
 mod sys;
 mod thread;
@@ -47,9 +45,8 @@ pub use pipeline::{assemble, receive};
 pub use recording::{RecordError, Recording, Stopper};
 pub use scope::{MAX_UIDS, Scope, ScopeError, TreeScope};
 pub use signals::{Signals, WakeHandle, WakeReason};
-pub use sink::{Sink, SinkError};
+pub use sink::{Division, Sink, SinkError};
 pub use status::Counters;
-pub use store::{CaptureFile, CaptureTarget, StoreError};
 pub use transport::ring::MAX_RING_BYTES;
 pub use transport::subscribe::Subscription;
 pub use transport::subscribe_error::SubscribeError;

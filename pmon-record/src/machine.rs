@@ -48,6 +48,8 @@ pub(crate) fn header(
         socket_buffer,
         start,
         previous: None,
+        machine_id: fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default(),
+        segment: None,
     };
     Header { uuid: uuid(), byte_order: ByteOrder::NATIVE, meta }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{EncodeError, Record};
+use pmon_core::capture::{ClockAnchor, EncodeError, End, Positions, Record, SegmentReason};
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
@@ -34,6 +34,51 @@ pub trait Sink: Send {
     /// # Errors
     /// As [`Sink::record`].
     fn finish(&mut self) -> Result<(), SinkError>;
+
+    /// Returns why the next segment should begin, if the current one should end.
+    ///
+    /// The writer thread calls this after each tick. It then makes every CPU emit an event, and
+    /// calls [`Sink::begin_segment`] once all of them have been recorded.
+    fn segment_due(&mut self) -> Option<SegmentReason> {
+        None
+    }
+
+    /// Divides the recording here. Later records belong to the next segment, except those of
+    /// [`Sink::record_late`].
+    ///
+    /// # Errors
+    /// As [`Sink::record`].
+    fn begin_segment(&mut self, _division: &Division) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Accepts the details of an exec of the previous segment.
+    ///
+    /// # Errors
+    /// As [`Sink::record`].
+    fn record_late(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.record(record)
+    }
+
+    /// Completes the previous segment, to which `end` is the last record.
+    ///
+    /// # Errors
+    /// As [`Sink::record`].
+    fn end_segment(&mut self, _end: &End) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// The division between two segments of a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// Why the next segment begins.
+    pub reason: SegmentReason,
+    /// The clocks at the division.
+    pub clock: ClockAnchor,
+    /// The last record of the ending segment before late details and its end. The next segment
+    /// continues from these positions.
+    pub positions: Positions,
 }
 
 /// Why a sink accepts no more records.

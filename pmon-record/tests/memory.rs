@@ -12,7 +12,8 @@ use pmon_core::capture::{
 use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
 use pmon_record::assemble::{Assembler, AssemblerSettings};
-use pmon_record::{CaptureFile, CaptureTarget, Chunk, Sink as _};
+use pmon_record::{Chunk, Sink as _};
+use pmon_store::{CaptureFile, CaptureTarget};
 
 /// Maximum growth in KiB. Of the 64 MiB that a recorder uses in addition to its ring, waiting
 /// events take 32 MiB, and the program takes 8 MiB.

@@ -6,10 +6,8 @@ use std::time::Instant;
 use jiff::Zoned;
 use pmon_core::capture::{Header, Meta};
 use pmon_core::wire::EventKind;
-use pmon_record::{
-    CaptureFile, CaptureTarget, RecordOptions, Recording, Scope, StoreError, Subscription, TransportChoice,
-    TreeScope,
-};
+use pmon_record::{RecordOptions, Recording, Scope, Subscription, TransportChoice, TreeScope};
+use pmon_store::{CaptureFile, CaptureTarget, StoreError};
 
 use crate::args::{RecordArgs, TransportArg};
 use crate::child::CommandProcess;

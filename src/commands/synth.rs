@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use pmon_core::capture::Record;
-use pmon_record::{CaptureFile, CaptureTarget, Signals, Sink as _, SinkError, WakeReason};
+use pmon_record::{Signals, Sink as _, SinkError, WakeReason};
 use pmon_replay::synth::Synth;
+use pmon_store::{CaptureFile, CaptureTarget};
 
 use crate::args::SynthArgs;
 use crate::control;

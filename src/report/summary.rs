@@ -2,7 +2,7 @@
 
 use pmon_analysis::Statistics;
 use pmon_core::capture::Header;
-use pmon_record::CaptureFile;
+use pmon_store::CaptureFile;
 use serde_json::{Map, Value, json};
 
 use crate::exit::Failure;

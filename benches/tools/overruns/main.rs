@@ -19,7 +19,8 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use pmon_record::assemble::AssemblerCounters;
-use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, Subscription, TransportChoice};
+use pmon_record::{RecordOptions, Recording, Subscription, TransportChoice};
+use pmon_store::{CaptureFile, CaptureTarget};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Measure the losses while the socket's buffer is full

@@ -19,12 +19,23 @@ pub enum LossCause {
     KernelMemory,
     /// The BPF ring that is mapped into the recorder was full.
     Ring,
+    /// The output could not be written: the disk was full or failed.
+    Storage,
+    /// An earlier recorder with the same socket received the events and ended before it wrote them.
+    Restart,
 }
 
 impl LossCause {
     /// All causes, in the order of [`LossByCause`].
-    pub const ALL: [Self; 5] =
-        [Self::Unknown, Self::Socket, Self::Backpressure, Self::KernelMemory, Self::Ring];
+    pub const ALL: [Self; 7] = [
+        Self::Unknown,
+        Self::Socket,
+        Self::Backpressure,
+        Self::KernelMemory,
+        Self::Ring,
+        Self::Storage,
+        Self::Restart,
+    ];
 
     /// Returns the cause's name in every interface of pmon.
     pub fn name(self) -> &'static str {
@@ -34,6 +45,8 @@ impl LossCause {
             Self::Backpressure => "backpressure",
             Self::KernelMemory => "kernel_memory",
             Self::Ring => "ring",
+            Self::Storage => "storage",
+            Self::Restart => "restart",
         }
     }
 }
@@ -68,7 +81,9 @@ impl LossByCause {
     /// Returns the number of events lost before the recorder received them, which is comparable to
     /// the socket's count of drops.
     pub fn in_source(&self) -> u64 {
-        self.total().saturating_sub(self.of(LossCause::Backpressure))
+        let received =
+            [LossCause::Backpressure, LossCause::Storage, LossCause::Restart].map(|cause| self.of(cause));
+        received.into_iter().fold(self.total(), u64::saturating_sub)
     }
 }
 

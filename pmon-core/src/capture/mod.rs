@@ -13,11 +13,13 @@ mod reader;
 mod records;
 
 pub use codec::{Block, EncodeError, Encoder, Records};
-pub use format::{Header, MAJOR, MAX_BLOCK, MINOR, Meta, MetaError, Namespaces, TransportInfo};
+pub use format::{
+    Header, MAJOR, MAX_BLOCK, MINOR, Meta, MetaError, Namespaces, SegmentInfo, SegmentReason, TransportInfo,
+};
 pub use reader::{Damage, DamageKind, Item, OpenError, Reader};
 pub use records::{
-    Blind, ClockAnchor, CpuCounts, Credentials, Details, DetailsSubject, End, Excluded, Fence, FencePosition,
-    ForkCount, ForkReading, Loss, MissReason, ProcessContext, ProcessState, Record, RecordedDatagram,
-    RingCounts, ScopeInfo, SelfGenerated, Snapshot, SnapshotReason, UnreachedCpu, UnreachedReason, Usage,
-    Witness,
+    Blind, ClockAnchor, CpuCounts, CpuPosition, Credentials, Details, DetailsSubject, End, Excluded, Fence,
+    FencePosition, ForkCount, ForkReading, Loss, MissReason, Positions, ProcessContext, ProcessState, Record,
+    RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated, Snapshot, SnapshotReason, Unobserved,
+    UnobservedReason, UnreachedCpu, UnreachedReason, Usage, Witness,
 };

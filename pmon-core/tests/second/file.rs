@@ -344,7 +344,7 @@ fn note(columns: &mut Columns) -> ReadRecord {
         5 => ReadRecord::End {
             numbers: [(); 5].map(|()| fields.unsigned()),
             drops: (fields.u8() == 1).then(|| fields.unsigned()),
-            lost: [(); 5].map(|()| fields.unsigned()),
+            lost: [(); 7].map(|()| fields.unsigned()),
         },
         6 => ReadRecord::Blind(fields.unsigned(), fields.unsigned()),
         7 => ReadRecord::Fence {

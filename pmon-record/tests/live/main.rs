@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use pmon_core::capture::{DetailsSubject, Item, MissReason, Reader};
 use pmon_core::wire::EventBody;
 use pmon_core::{Task, Tgid};
-use pmon_record::{CaptureFile, CaptureTarget, RecordOptions, Recording, SubscribeError, Subscription};
+use pmon_record::{RecordOptions, Recording, SubscribeError, Subscription};
+use pmon_store::{CaptureFile, CaptureTarget};
 use pmon_testkit::guard::skip;
 use sinks::{CollectingSink, GatedSink, Recorded};
 

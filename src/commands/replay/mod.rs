@@ -24,8 +24,9 @@ use pmon_core::capture::Header;
 use pmon_core::wire::ByteOrder;
 use pmon_core::{MonoNs, Tgid};
 use pmon_fake::{FaultScript, Kernel};
-use pmon_record::{CaptureFile, CaptureTarget, Sink};
+use pmon_record::Sink;
 use pmon_replay::ReplayError;
+use pmon_store::{CaptureFile, CaptureTarget};
 
 use self::consumers::Consumers;
 use self::pacer::Pacer;

@@ -49,6 +49,6 @@ fn each_cause_has_its_own_index_and_name() {
     }
     let names: std::collections::BTreeSet<_> = LossCause::ALL.map(LossCause::name).into_iter().collect();
     assert_eq!(names.len(), LossCause::ALL.len());
-    assert_eq!((lost.total(), lost.in_source(), lost.of(LossCause::KernelMemory)), (31, 27, 8));
-    assert_eq!(lost.by_cause().last(), Some((LossCause::Ring, 16)));
+    assert_eq!((lost.total(), lost.in_source(), lost.of(LossCause::KernelMemory)), (127, 27, 8));
+    assert_eq!(lost.by_cause().last(), Some((LossCause::Restart, 64)));
 }

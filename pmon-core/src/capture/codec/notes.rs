@@ -39,6 +39,8 @@ notes! {
     10 Ring,
     11 Scope,
     12 Forks,
+    13 Positions,
+    14 Unobserved,
 }
 
 /// Returns whether a note of this kind is an `End`.

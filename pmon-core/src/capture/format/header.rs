@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::meta::{self, MetaError};
 use super::{FILE_ORDER, MAJOR, MINOR, put_u32};
-use crate::capture::records::ClockAnchor;
+use crate::capture::records::{ClockAnchor, CpuPosition};
 use crate::ids::Tgid;
 use crate::wire::ByteOrder;
 
@@ -140,12 +140,67 @@ pub struct Meta {
     pub start: ClockAnchor,
     /// UUID of the capture that this one continues.
     pub previous: Option<[u8; 16]>,
+    /// Machine id (`machine-id(5)`), which identifies the machine across boots; empty if unknown.
+    pub machine_id: String,
+    /// Why the capture began and how it continues `previous`; `None` if it is no segment of a
+    /// store.
+    pub segment: Option<SegmentInfo>,
 }
 
 impl Meta {
     /// Returns the recorder's process; `None` if it is unknown.
     pub fn recorder(&self) -> Option<Tgid> {
         (self.recorder_pid != 0).then_some(Tgid(self.recorder_pid))
+    }
+}
+
+/// How a segment of a store begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentInfo {
+    /// Why the segment began.
+    pub reason: SegmentReason,
+    /// Number that the next event of each CPU must have. CPUs that are not listed have emitted no
+    /// event since the recording began. Empty if no event is known to precede the segment.
+    pub positions: Vec<CpuPosition>,
+}
+
+/// Why a segment of a store began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum SegmentReason {
+    /// A recorder started with a new socket. Nothing was observed since the previous segment.
+    Start,
+    /// The previous segment reached the maximum size.
+    Size,
+    /// The previous segment reached the maximum age.
+    Age,
+    /// A user requested it.
+    Request,
+    /// The previous segment could not be written further.
+    Storage,
+    /// A recorder started with the socket and the ring of the previous one.
+    Restart,
+    /// The capture is an excerpt of others.
+    Cut,
+}
+
+impl SegmentReason {
+    /// Returns the reason's name in every interface of pmon.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Size => "size",
+            Self::Age => "age",
+            Self::Request => "request",
+            Self::Storage => "storage",
+            Self::Restart => "restart",
+            Self::Cut => "cut",
+        }
+    }
+
+    /// Returns whether the sequence numbers continue those of the previous segment.
+    pub fn is_continuous(self) -> bool {
+        !matches!(self, Self::Start | Self::Cut)
     }
 }
 

@@ -4,6 +4,7 @@
 //! All decoding has a limit, so that a length in a file never causes an allocation of that size.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint, standard};
+use bincode::error::DecodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -17,7 +18,7 @@ pub(crate) const LIMIT: usize = 1 << 20;
 pub enum MetaError {
     /// The bytes are not an encoding of the value, or exceed the limit.
     #[error("cannot decode")]
-    Decode(#[source] bincode::error::DecodeError),
+    Decode(#[source] DecodeError),
     /// The value has no encoding.
     #[error("cannot encode")]
     Encode(#[source] bincode::error::EncodeError),
@@ -39,8 +40,20 @@ pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, MetaError> {
     if bytes.len() > LIMIT { Err(MetaError::TooLong { len: bytes.len() }) } else { Ok(bytes) }
 }
 
+/// Maximum number of zero bytes that stand for the fields which an earlier version does not write.
+const MAX_MISSING: usize = 64;
+
 /// Decodes a value from the start of `bytes`. Ignores the rest, because later versions append
-/// fields.
+/// fields. Fields that are missing at the end, because an earlier version wrote the value, are
+/// zero, empty or `None`: zero bytes encode all of these.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MetaError> {
-    bincode::serde::decode_from_slice(bytes, config()).map(|(value, _)| value).map_err(MetaError::Decode)
+    match bincode::serde::decode_from_slice(bytes, config()) {
+        Err(DecodeError::UnexpectedEnd { .. }) => {
+            let padded = [bytes, &[0; MAX_MISSING]].concat();
+            bincode::serde::decode_from_slice(&padded, config())
+        }
+        decoded => decoded,
+    }
+    .map(|(value, _)| value)
+    .map_err(MetaError::Decode)
 }

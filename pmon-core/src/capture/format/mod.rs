@@ -8,7 +8,7 @@ pub(crate) mod meta;
 
 pub(crate) use block::{BLOCK_HEADER, BlockHeader, BlockKind, MARKER};
 pub(crate) use header::{FileStart, HEADER_FIXED};
-pub use header::{Header, Meta, Namespaces, TransportInfo};
+pub use header::{Header, Meta, Namespaces, SegmentInfo, SegmentReason, TransportInfo};
 pub use limit::BLOCK as MAX_BLOCK;
 pub use meta::MetaError;
 use thiserror::Error;
@@ -25,7 +25,9 @@ pub const MAJOR: u16 = 1;
 /// * 0: the first version.
 /// * 1: resource usage of exits; file name and process context of execs; counts of excluded events.
 /// * 2: readings of the fork counter; state of the process after an exit; thread counts.
-pub const MINOR: u16 = 2;
+/// * 3: segments of a store: machine, reason and positions in the header; positions at the end;
+///   unobserved spans; the causes `storage` and `restart`.
+pub const MINOR: u16 = 3;
 
 /// Byte order of all numbers in a capture, except those inside datagrams.
 pub(crate) const FILE_ORDER: ByteOrder = ByteOrder::Little;

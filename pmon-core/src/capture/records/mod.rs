@@ -5,6 +5,7 @@ mod details;
 mod fence;
 mod forks;
 mod losses;
+mod positions;
 mod recording;
 mod self_generated;
 mod usage;
@@ -14,6 +15,7 @@ pub use details::{Credentials, Details, DetailsSubject, MissReason, ProcessConte
 pub use fence::{Fence, FencePosition, UnreachedCpu, UnreachedReason};
 pub use forks::{ForkCount, ForkReading};
 pub use losses::{Blind, CpuCounts, Excluded, Loss, RingCounts, Witness};
+pub use positions::{CpuPosition, Positions, Unobserved, UnobservedReason};
 pub use recording::{ClockAnchor, End, ScopeInfo, Snapshot, SnapshotReason};
 pub use self_generated::SelfGenerated;
 pub use usage::{ProcessState, Usage};
@@ -48,6 +50,10 @@ pub enum Record<'a> {
     Snapshot(Snapshot),
     /// What is known of a process in addition to its events.
     Details(Box<Details>),
+    /// The next sequence number of each CPU at the end of a segment.
+    Positions(Positions),
+    /// A time span of which the capture has no events.
+    Unobserved(Unobserved),
     /// The clean end of the recording. No record follows.
     End(End),
     /// A record of a kind that this version does not support.

@@ -49,6 +49,8 @@ pub enum SnapshotReason {
     Loss,
     /// The kernel emitted no events for some time.
     Blind,
+    /// A segment begins. The processes are those of the recorder's own table.
+    Segment,
 }
 
 /// The totals of a recording that ended cleanly.

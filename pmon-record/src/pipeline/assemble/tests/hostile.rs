@@ -1,14 +1,11 @@
 //! Any names and arguments of processes can be recorded, and reading returns them unchanged.
 
-use std::fs::File;
-
 use pmon_core::batch::Arrival;
-use pmon_core::capture::{Header, Item, Meta, Reader};
+use pmon_core::capture::{Encoder, Header, Item, Meta, Reader};
 use proptest::prelude::*;
 
 use super::*;
 use crate::transport::ring::entry::{MAX_ARGS_BYTES, MAX_METADATA_BYTES};
-use crate::{CaptureFile, CaptureTarget};
 
 /// One input of a recorder.
 #[derive(Clone, Debug)]
@@ -19,6 +16,42 @@ enum HostileInput {
     Exec(Vec<u8>),
     /// Time passes.
     Tick,
+}
+
+/// A capture in memory.
+struct CaptureSink {
+    encoder: Encoder,
+    bytes: Vec<u8>,
+}
+
+impl CaptureSink {
+    fn new() -> Self {
+        let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() };
+        let encoder = Encoder::new(&header).unwrap();
+        Self { bytes: encoder.header().to_vec(), encoder }
+    }
+}
+
+impl Sink for CaptureSink {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.encoder.push(record)?;
+        if self.encoder.is_full() {
+            self.bytes.extend_from_slice(self.encoder.seal());
+        }
+        Ok(())
+    }
+
+    /// Seals a block, so that the inputs fill blocks of all sizes.
+    fn tick(&mut self, _now: Instant) -> Result<Option<Instant>, SinkError> {
+        self.bytes.extend_from_slice(self.encoder.seal());
+        Ok(None)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.bytes.extend_from_slice(self.encoder.seal());
+        self.bytes.extend_from_slice(self.encoder.finish());
+        Ok(())
+    }
 }
 
 /// Bytes that a process may have in any text, even where the kernel limits the length.
@@ -67,12 +100,8 @@ fn any_input() -> impl Strategy<Value = HostileInput> {
 /// Records the inputs into a file, and returns the recorded details of each
 /// [`HostileInput::Details`].
 fn recorded(inputs: &[HostileInput], redact: Option<Redact>) -> Vec<Details> {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("hostile.pmon");
-    let header = Header { uuid: [7; 16], byte_order: ByteOrder::NATIVE, meta: Meta::default() };
-    let file = CaptureFile::create(&CaptureTarget::File(path.clone()), &header, false).unwrap();
     let options = RecordOptions { args_max: usize::MAX, redact, ..RecordOptions::default() };
-    let mut assembler = Assembler::new(file, settings()).with_options(&options);
+    let mut assembler = Assembler::new(CaptureSink::new(), settings()).with_options(&options);
     let mut execs = 0;
     for (n, input) in inputs.iter().enumerate() {
         match input {
@@ -86,14 +115,14 @@ fn recorded(inputs: &[HostileInput], redact: Option<Redact>) -> Vec<Details> {
                 assembler.add_chunk(&chunk).unwrap();
             }
             HostileInput::Tick => {
-                let soon = Instant::now() + std::time::Duration::from_millis(100);
-                assembler.sink_mut().tick(soon).map(drop).unwrap();
+                assembler.sink_mut().tick(Instant::now()).map(drop).unwrap();
             }
         }
     }
     let end = assembler.finish(ms(1_000_000)).unwrap();
     assert_eq!(end.events, execs);
-    let mut reader = Reader::open(File::open(&path).unwrap()).unwrap();
+    let capture = assembler.into_sink().bytes;
+    let mut reader = Reader::open(&capture[..]).unwrap();
     let (mut recorded, mut events) = (Vec::new(), 0);
     while let Some(item) = reader.next_item().unwrap() {
         let Item::Block(block) = item else { panic!("the capture is damaged") };

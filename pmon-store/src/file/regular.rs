@@ -28,7 +28,7 @@ use super::StoreError;
 use super::claim::ClaimedNames;
 use super::disk::{Disk, supported_file_sync};
 use super::sync::SyncThread;
-use crate::sink::SinkError;
+use pmon_record::SinkError;
 
 const PAGE: u64 = 4096;
 /// Maximum time between the reception of a record and its entry in the journal, less one tick.

@@ -6,10 +6,10 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
+use std::thread::Builder;
 use std::time::Instant;
 
 use super::disk::Disk;
-use crate::thread::spawn;
 
 /// The sync thread of a file, and the results of its syncs.
 pub(super) struct SyncThread {
@@ -27,7 +27,7 @@ impl SyncThread {
     pub(super) fn new(disk: Arc<dyn Disk>) -> io::Result<Self> {
         let (requests, requested) = channel();
         let (done, results) = channel();
-        spawn("pmon-sync", 0, move || {
+        Builder::new().name("pmon-sync".into()).spawn(move || {
             for () in requested {
                 if done.send(disk.sync()).is_err() {
                     return;

@@ -12,7 +12,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::StoreError;
 use super::disk::supported_file_sync;
-use crate::sink::SinkError;
+use pmon_record::SinkError;
 
 /// Maximum time that a record waits for its block, less one tick.
 const FLUSH_DELAY: Duration = Duration::from_millis(40);

@@ -14,10 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::{EncodeError, Encoder, Header, Record};
+use pmon_record::{Sink, SinkError, startup};
 use thiserror::Error;
 
-use crate::sink::{Sink, SinkError};
-use crate::startup;
 use disk::{Disk, RealDisk};
 use regular::RegularFile;
 use stream::{SpecialFile, StreamOutput};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::disk::Disk;
-use crate::sink::SinkError;
+use pmon_record::SinkError;
 
 /// The names of a capture and the identity of its file.
 pub(super) struct ClaimedNames {
