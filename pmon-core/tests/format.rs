@@ -24,6 +24,8 @@ mod second {
         pub(super) command: Vec<Vec<u8>>,
         pub(super) start: (u64, u64, i64),
         pub(super) previous: Option<Vec<u8>>,
+        /// Reason and positions.
+        pub(super) segment: Option<(u64, Vec<[u64; 3]>)>,
     }
 
     #[derive(Debug, PartialEq)]
@@ -67,6 +69,12 @@ mod second {
         Scope(String),
         Forks([u64; 4]),
         NoForks(String),
+        Positions {
+            time: u64,
+            cpus: Vec<[u64; 3]>,
+            drops: Option<u64>,
+        },
+        Unobserved([u64; 3]),
     }
 
     /// Resource usage of an exit.
@@ -112,8 +120,8 @@ mod second {
 use pmon_core::MonoNs;
 use pmon_core::accounting::LossCause;
 use pmon_core::capture::{
-    self, ClockAnchor, DetailsSubject, Encoder, FencePosition, ForkReading, Meta, MissReason, Namespaces,
-    SnapshotReason, TransportInfo, UnreachedReason,
+    self, ClockAnchor, CpuPosition, DetailsSubject, Encoder, FencePosition, ForkReading, Meta, MissReason,
+    Namespaces, SegmentInfo, SegmentReason, SnapshotReason, TransportInfo, UnobservedReason, UnreachedReason,
 };
 use pmon_core::wire::ByteOrder;
 use proptest::prelude::*;
@@ -141,6 +149,7 @@ fn expected(owned: &Owned) -> ReadRecord {
                 SnapshotReason::Start => 0,
                 SnapshotReason::Loss => 1,
                 SnapshotReason::Blind => 2,
+                SnapshotReason::Segment => 3,
                 reason => panic!("{reason:?}"),
             },
             atomic: scan.atomic,
@@ -170,6 +179,14 @@ fn expected(owned: &Owned) -> ReadRecord {
             position: u64::from(fence.position == FencePosition::End),
             unreached: fence.unreached.iter().map(|cpu| [cpu.cpu.0.into(), why(cpu.why)]).collect(),
         },
+        capture::Record::Positions(positions) => ReadRecord::Positions {
+            time: positions.time.0,
+            cpus: positions.cpus.iter().map(position).collect(),
+            drops: positions.source_drops,
+        },
+        capture::Record::Unobserved(span) => {
+            ReadRecord::Unobserved([span.from.0, span.until.0, unobserved(span.reason)])
+        }
         capture::Record::Unknown { kind } => ReadRecord::Unknown(kind.into()),
         capture::Record::End(end) => {
             let mut lost = [0; 7];
@@ -253,6 +270,8 @@ fn cause(cause: LossCause) -> u64 {
         LossCause::Backpressure => 2,
         LossCause::KernelMemory => 3,
         LossCause::Ring => 4,
+        LossCause::Storage => 5,
+        LossCause::Restart => 6,
         cause => panic!("{cause:?}"),
     }
 }
@@ -263,6 +282,34 @@ fn why(why: UnreachedReason) -> u64 {
         UnreachedReason::Forbidden => 1,
         UnreachedReason::Silent => 2,
         why => panic!("{why:?}"),
+    }
+}
+
+fn position(position: &CpuPosition) -> [u64; 3] {
+    [position.cpu.0.into(), position.next.0.into(), position.time.0]
+}
+
+fn unobserved(reason: UnobservedReason) -> u64 {
+    match reason {
+        UnobservedReason::Stopped => 0,
+        UnobservedReason::Pruned => 1,
+        UnobservedReason::Missing => 2,
+        UnobservedReason::Killed => 3,
+        UnobservedReason::Future => 4,
+        reason => panic!("{reason:?}"),
+    }
+}
+
+fn segment_reason(reason: SegmentReason) -> u64 {
+    match reason {
+        SegmentReason::Start => 0,
+        SegmentReason::Size => 1,
+        SegmentReason::Age => 2,
+        SegmentReason::Request => 3,
+        SegmentReason::Storage => 4,
+        SegmentReason::Restart => 5,
+        SegmentReason::Cut => 6,
+        reason => panic!("{reason:?}"),
     }
 }
 
@@ -316,6 +363,30 @@ fn a_block_with_padding_follows_the_specification() {
 
 #[test]
 fn the_header_follows_the_specification() {
+    let position = |cpu, next, time| CpuPosition {
+        cpu: pmon_core::Cpu(cpu),
+        next: pmon_core::Seq(next),
+        time: MonoNs(time),
+    };
+    let some = SegmentInfo {
+        reason: SegmentReason::Start,
+        positions: vec![position(0, u32::MAX, 1 << 40), position(300, 0, 250)],
+    };
+    let reasons = [
+        SegmentReason::Start,
+        SegmentReason::Size,
+        SegmentReason::Age,
+        SegmentReason::Request,
+        SegmentReason::Storage,
+        SegmentReason::Restart,
+        SegmentReason::Cut,
+    ];
+    check_header(None);
+    reasons.into_iter().for_each(|reason| check_header(Some(SegmentInfo { reason, ..some.clone() })));
+    check_header(Some(SegmentInfo { reason: SegmentReason::Start, positions: vec![] }));
+}
+
+fn check_header(segment: Option<SegmentInfo>) {
     let text = |text: &str| text.to_owned();
     let meta = Meta {
         tool: text("pmon 1"),
@@ -332,7 +403,8 @@ fn the_header_follows_the_specification() {
         socket_buffer: u64::MAX,
         start: ClockAnchor { mono: MonoNs(1), boot_ns: 2, real_ns: i64::MIN },
         previous: Some([9; 16]),
-        ..Meta::default()
+        machine_id: text("a machine"),
+        segment: segment.clone(),
     };
     let header = capture::Header { uuid: [0xab; 16], byte_order: ByteOrder::Big, meta };
     let mut encoder = Encoder::new(&header).unwrap();
@@ -342,11 +414,16 @@ fn the_header_follows_the_specification() {
     let expected = ReadHeader {
         uuid: vec![0xab; 16],
         big_endian: true,
-        texts: ["pmon 1", "höst", "6.18", "riscv64", "an id", "ring", "it is there"].map(text).into(),
+        texts: ["pmon 1", "höst", "6.18", "riscv64", "an id", "ring", "it is there", "a machine"]
+            .map(text)
+            .into(),
         numbers: vec![250, 251, 0xffff, 0x1_0000, 1 << 32, u64::from(u32::MAX), u64::MAX],
         command: vec![b"a".to_vec(), vec![], vec![0xff; 300]],
         start: (1, 2, i64::MIN),
         previous: Some(vec![9; 16]),
+        segment: segment.map(|segment| {
+            (segment_reason(segment.reason), segment.positions.iter().map(position).collect())
+        }),
     };
     assert_eq!(read, expected);
 }

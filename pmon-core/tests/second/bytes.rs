@@ -26,14 +26,14 @@ pub(crate) fn apply32(code: u64, from: u32) -> u32 {
     apply(code, from.into()) as u32
 }
 
-/// Reads fields one after the other.
+/// Reads fields one after the other. Fields that are missing at the end are zero.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl Fields<'_> {
     pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let (taken, rest) = self.0.split_at(len);
+        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
-        taken.to_vec()
+        taken.iter().copied().chain(std::iter::repeat(0)).take(len).collect()
     }
 
     pub(crate) fn u8(&mut self) -> u8 {

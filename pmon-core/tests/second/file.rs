@@ -13,7 +13,7 @@ const MARKER: &[u8] = &[0xB1, 0x70, 0x6D, 0x62, 0x0D, 0x0A, 0x1A, 0xE5];
 pub(crate) fn read(file: &[u8]) -> (ReadHeader, Vec<ReadRecord>, usize) {
     assert_eq!(&file[..8], MAGIC);
     assert_eq!(int(file, 8, 2), 1);
-    assert!(int(file, 10, 2) <= 2);
+    assert!(int(file, 10, 2) <= 3);
     let len = int(file, 12, 4) as usize;
     assert_eq!(int(file, len - 4, 4), crc32c(&file[..len - 4]).into());
     let big_endian = file[32] == 2;
@@ -69,7 +69,13 @@ fn metadata(fields: &mut Fields<'_>) -> ReadHeader {
     header.numbers.push(fields.unsigned());
     header.start = (fields.unsigned(), fields.unsigned(), fields.signed());
     header.previous = (fields.u8() == 1).then(|| fields.bytes(16));
+    header.texts.push(fields.text());
+    header.segment = (fields.u8() == 1).then(|| (fields.unsigned(), positions(fields)));
     header
+}
+
+fn positions(fields: &mut Fields<'_>) -> Vec<[u64; 3]> {
+    (0..fields.unsigned()).map(|_| [(); 3].map(|()| fields.unsigned())).collect()
 }
 
 /// Checks an index against the blocks that it covers.
@@ -367,6 +373,12 @@ fn note(columns: &mut Columns) -> ReadRecord {
             1 => ReadRecord::NoForks(fields.text()),
             reading => panic!("a count of forks of form {reading}"),
         },
+        13 => ReadRecord::Positions {
+            time: fields.unsigned(),
+            cpus: positions(fields),
+            drops: (fields.u8() == 1).then(|| fields.unsigned()),
+        },
+        14 => ReadRecord::Unobserved([(); 3].map(|()| fields.unsigned())),
         kind => panic!("note of kind {kind}"),
     }
 }

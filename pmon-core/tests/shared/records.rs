@@ -2,10 +2,10 @@
 
 use pmon_core::accounting::{LossByCause, LossCause};
 use pmon_core::capture::{
-    Blind, ClockAnchor, CpuCounts, Credentials, Details, DetailsSubject, Encoder, End, Excluded, Fence,
-    FencePosition, ForkCount, ForkReading, Header, Loss, Meta, MissReason, ProcessContext, ProcessState,
-    Record, RecordedDatagram, RingCounts, ScopeInfo, Snapshot, SnapshotReason, UnreachedCpu, UnreachedReason,
-    Usage, Witness,
+    Blind, ClockAnchor, CpuCounts, CpuPosition, Credentials, Details, DetailsSubject, Encoder, End, Excluded,
+    Fence, FencePosition, ForkCount, ForkReading, Header, Loss, Meta, MissReason, Positions, ProcessContext,
+    ProcessState, Record, RecordedDatagram, RingCounts, ScopeInfo, Snapshot, SnapshotReason, Unobserved,
+    UnobservedReason, UnreachedCpu, UnreachedReason, Usage, Witness,
 };
 use pmon_core::wire::{ByteOrder, Comm, Event, EventBody};
 use pmon_core::{Cpu, MonoNs, Seq, Task, Tgid};
@@ -60,6 +60,8 @@ impl Owned {
             Record::Ring(ring) => Self::Other(Record::Ring(ring)),
             Record::Scope(scope) => Self::Other(Record::Scope(scope)),
             Record::Forks(forks) => Self::Other(Record::Forks(forks)),
+            Record::Positions(positions) => Self::Other(Record::Positions(positions)),
+            Record::Unobserved(span) => Self::Other(Record::Unobserved(span)),
             Record::End(end) => Self::Other(Record::End(end)),
             Record::Unknown { kind } => Self::Other(Record::Unknown { kind }),
             record => panic!("{record:?}"),
@@ -196,6 +198,39 @@ pub(crate) fn sample_records() -> Vec<Owned> {
         Owned::Other(Record::Blind(Blind { from: MonoNs(1_011_000), until: MonoNs(1_011_500) })),
         Owned::Other(Record::Excluded(Excluded { cpu: Cpu(1), last: Seq(12), count: 1 << 40 })),
         Owned::Other(Record::Ring(RingCounts { time: MonoNs(10), cpus: ring })),
+        Owned::Other(Record::Snapshot(Snapshot {
+            started: MonoNs(3),
+            ended: MonoNs(3),
+            processes: 0,
+            reason: SnapshotReason::Segment,
+            atomic: true,
+        })),
+        Owned::Other(Record::Loss(Loss {
+            cpu: Cpu(1),
+            first: Seq(13),
+            last: Seq(13),
+            after: MonoNs(1_010_500),
+            before: MonoNs(1_012_000),
+            cause: LossCause::Storage,
+        })),
+        Owned::Other(Record::Loss(Loss {
+            cpu: Cpu(1),
+            first: Seq(14),
+            last: Seq(14),
+            after: MonoNs(1_010_500),
+            before: MonoNs(1_012_000),
+            cause: LossCause::Restart,
+        })),
+        Owned::Other(Record::Unobserved(Unobserved {
+            from: MonoNs(1_012_000),
+            until: MonoNs(1_013_000),
+            reason: UnobservedReason::Future,
+        })),
+        Owned::Other(Record::Positions(Positions {
+            time: MonoNs(1_999_999),
+            cpus: vec![CpuPosition { cpu: Cpu(1), next: Seq(15), time: MonoNs(1_010_500) }],
+            source_drops: Some(5),
+        })),
         Owned::Other(Record::End(End {
             time: MonoNs(2_000_000),
             events: 8,
@@ -218,7 +253,10 @@ pub(crate) const RESERVED_NOTE: u8 = 4;
 pub(crate) fn sample_records_1_0() -> Vec<Owned> {
     let in_version_1_0 = |owned| match owned {
         Owned::Exit(..)
-        | Owned::Other(Record::Scope(_) | Record::Excluded(_) | Record::Ring(_) | Record::Forks(_)) => None,
+        | Owned::Other(Record::Scope(_) | Record::Excluded(_) | Record::Ring(_) | Record::Forks(_))
+        | Owned::Other(Record::Positions(_) | Record::Unobserved(_))
+        | Owned::Other(Record::Snapshot(Snapshot { reason: SnapshotReason::Segment, .. }))
+        | Owned::Other(Record::Loss(Loss { cause: LossCause::Storage | LossCause::Restart, .. })) => None,
         Owned::Other(Record::Details(details)) => {
             let new = Details::missed(details.subject, MissReason::Gone);
             let Details { parent_start_ticks, filename, args_len, context, threads, .. } = new;
@@ -345,6 +383,14 @@ fn any_usage() -> impl Strategy<Value = Usage> {
     )
 }
 
+const UNOBSERVED: [UnobservedReason; 5] = [
+    UnobservedReason::Stopped,
+    UnobservedReason::Pruned,
+    UnobservedReason::Missing,
+    UnobservedReason::Killed,
+    UnobservedReason::Future,
+];
+
 /// Generates notes of the kinds since version 1.1.
 fn any_note() -> impl Strategy<Value = Owned> {
     let counts = any::<(u32, u64, u64, u64)>().prop_map(|(cpu, spilled, dropped, excluded)| CpuCounts {
@@ -367,6 +413,19 @@ fn any_note() -> impl Strategy<Value = Owned> {
             Record::Forks(ForkReading::Counted(ForkCount { from, until, forks, running }))
         }),
         any::<String>().prop_map(|why| Record::Forks(ForkReading::Absent { why })),
+        (any::<u64>(), prop::collection::vec(any::<(u32, u32, u64)>(), 0..5), any::<Option<u64>>()).prop_map(
+            |(time, cpus, source_drops)| {
+                let position =
+                    |(cpu, next, time)| CpuPosition { cpu: Cpu(cpu), next: Seq(next), time: MonoNs(time) };
+                let cpus = cpus.into_iter().map(position).collect();
+                Record::Positions(Positions { time: MonoNs(time), cpus, source_drops })
+            }
+        ),
+        (any::<(u64, u64)>(), prop::sample::select(UNOBSERVED.to_vec())).prop_map(
+            |((from, until), reason)| {
+                Record::Unobserved(Unobserved { from: MonoNs(from), until: MonoNs(until), reason })
+            }
+        ),
     ]
     .prop_map(Owned::Other)
 }
@@ -399,12 +458,14 @@ pub(crate) fn any_record() -> impl Strategy<Value = Owned> {
         1 => prop::collection::vec(any::<u8>(), 0..100).prop_map(Owned::Datagram),
         1 => any_details(),
         1 => any_note(),
-        1 => any::<(u64, u32)>().prop_map(|(time, processes)| Owned::Other(Record::Snapshot(Snapshot {
-            started: MonoNs(time),
-            ended: MonoNs(time),
-            processes,
-            reason: SnapshotReason::Start,
-            atomic: true,
-        }))),
+        1 => any::<(u64, u32, bool)>().prop_map(|(time, processes, is_opening)| {
+            Owned::Other(Record::Snapshot(Snapshot {
+                started: MonoNs(time),
+                ended: MonoNs(time),
+                processes,
+                reason: if is_opening { SnapshotReason::Segment } else { SnapshotReason::Start },
+                atomic: true,
+            }))
+        }),
     ]
 }

@@ -57,3 +57,52 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MetaError> 
     .map(|(value, _)| value)
     .map_err(MetaError::Decode)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Earlier {
+        number: u32,
+        text: String,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Later {
+        number: u32,
+        text: String,
+        other: String,
+        list: Vec<(u32, u64)>,
+        choice: Option<[u8; 16]>,
+        counts: [u64; 2],
+    }
+
+    #[test]
+    fn fields_missing_at_the_end_are_zero_empty_or_none() {
+        let earlier = Earlier { number: 300, text: "text".into() };
+        let expected = Later {
+            number: 300,
+            text: "text".into(),
+            other: String::new(),
+            list: vec![],
+            choice: None,
+            counts: [0; 2],
+        };
+        assert_eq!(decode::<Later>(&encode(&earlier).unwrap()).unwrap(), expected);
+        let later = Later { other: "other".into(), list: vec![(1, 2)], counts: [3, 0], ..expected };
+        let bytes = encode(&later).unwrap();
+        assert_eq!(decode::<Later>(&bytes).unwrap(), later);
+        assert_eq!(decode::<Later>(&bytes[..bytes.len() - 1]).unwrap(), later);
+        assert_eq!(decode::<Later>(&[&bytes[..], &[7; 9]].concat()).unwrap(), later);
+    }
+
+    #[test]
+    fn a_field_that_claims_more_than_the_missing_bytes_is_refused() {
+        let bytes = [0, MAX_MISSING as u8 + 1];
+        assert!(decode::<Later>(&bytes).is_err());
+        assert!(decode::<Later>(&[0, 253, 255, 255, 255, 255, 255, 255, 255, 255]).is_err());
+    }
+}
