@@ -3,10 +3,14 @@
 //! * `file`: [`CaptureFile`] is the sink that writes one capture to a file or a stream.
 //! * `model`: [`ProcessModel`] holds the running processes as of the last record.
 //! * `trigger`: conditions on events that request a clip.
+//! * [`cut`]: excerpts of captures that stand alone.
+//! * [`clip`]: excerpts of a store, made by a running recorder.
 //!
 //! This crate does not print or exit.
 #![deny(unsafe_code)]
 
+pub mod clip;
+pub mod cut;
 mod file;
 mod model;
 mod trigger;

