@@ -1,5 +1,6 @@
 //! Captures on disk.
 //!
+//! * `disk`: the [`Filesystem`] and its files, which simulations and memory implement too.
 //! * `file`: [`CaptureFile`] is the sink that writes one capture to a file or a stream.
 //! * `model`: [`ProcessModel`] holds the running processes as of the last record.
 //! * `trigger`: conditions on events that request a clip.
@@ -11,10 +12,12 @@
 
 pub mod clip;
 pub mod cut;
+mod disk;
 mod file;
 mod model;
 mod trigger;
 
-pub use file::{CaptureFile, CaptureTarget, StoreError};
+pub use disk::{Directory, DirectoryState, Disk, FileEntry, Filesystem, StoreLock, StoredFile};
+pub use file::{CaptureFile, CaptureFileOptions, CaptureTarget, StoreError};
 pub use model::{ProcessModel, ProcessRef};
 pub use trigger::{ProcessSummary, TriggerFired};

@@ -6,14 +6,15 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
-use super::disk::Disk;
 use pmon_record::SinkError;
+
+use super::StoreError;
+use super::names::{CaptureNames, NameOperations};
 
 /// The names of a capture and the identity of its file.
 pub(super) struct ClaimedNames {
     /// The final name.
-    pub(super) path: PathBuf,
+    path: PathBuf,
     partial: PathBuf,
     /// Device and inode of the file.
     identity: (u64, u64),
@@ -22,11 +23,16 @@ pub(super) struct ClaimedNames {
     /// is finished.
     replaced: Option<PathBuf>,
     published: bool,
+    operations: Box<dyn NameOperations>,
 }
 
 impl ClaimedNames {
     /// Claims the names, and creates the file.
-    pub(super) fn new(path: &Path, force: bool) -> Result<(Self, File), StoreError> {
+    pub(super) fn new(
+        path: &Path,
+        force: bool,
+        operations: Box<dyn NameOperations>,
+    ) -> Result<(Self, File), StoreError> {
         let partial = with_suffix(path, ".partial");
         if path.is_dir() {
             return Err(failed("write to", path)(io::ErrorKind::IsADirectory.into()));
@@ -61,50 +67,50 @@ impl ClaimedNames {
         let _ = file.try_lock();
         let meta = file.metadata().map_err(failed("read the metadata of", &partial))?;
         let identity = (meta.dev(), meta.ino());
-        Ok((Self { path: path.into(), partial, identity, force, replaced, published: false }, file))
-    }
-
-    /// Returns the current name of the file.
-    pub(super) fn current(&self) -> &Path {
-        if self.published { &self.path } else { &self.partial }
-    }
-
-    /// Gives the file its final name.
-    pub(super) fn publish(&mut self, disk: &dyn Disk) -> Result<(), SinkError> {
-        let is_ours = |meta: fs::Metadata| (meta.dev(), meta.ino()) == self.identity;
-        if !fs::symlink_metadata(&self.partial).is_ok_and(is_ours) {
-            return Err(SinkError::Replaced { partial: self.partial.clone() });
-        }
-        disk.rename(&self.partial, &self.path, self.force).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists if !self.force => {
-                SinkError::Exists { path: self.shown_path(), partial: self.partial.clone(), source }
-            }
-            _ => self.unnamed("rename it to", source),
-        })?;
-        self.published = true;
-        let removed = self.replaced.take().map_or(Ok(()), fs::remove_file);
-        self.sync_directory(disk).map_err(|source| self.unnamed("sync the directory of", source))?;
-        removed.map_err(|source| self.unnamed("remove the capture replaced by", source))
+        let path = path.into();
+        Ok((Self { path, partial, identity, force, replaced, published: false, operations }, file))
     }
 
     fn unnamed(&self, action: &'static str, source: io::Error) -> SinkError {
         SinkError::Unnamed { action, path: self.shown_path(), current: self.current().into(), source }
     }
+}
 
-    /// Returns the final name as errors show it.
-    pub(super) fn shown_path(&self) -> String {
-        self.path.display().to_string()
+impl CaptureNames for ClaimedNames {
+    fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// Removes the file, and restores the capture that it would have replaced.
-    pub(super) fn discard(&mut self) -> io::Result<()> {
+    fn current(&self) -> &Path {
+        if self.published { &self.path } else { &self.partial }
+    }
+
+    fn publish(&mut self) -> Result<(), SinkError> {
+        let is_ours = |meta: fs::Metadata| (meta.dev(), meta.ino()) == self.identity;
+        if !fs::symlink_metadata(&self.partial).is_ok_and(is_ours) {
+            return Err(SinkError::Replaced { partial: self.partial.clone() });
+        }
+        self.operations.rename(&self.partial, &self.path, self.force).map_err(|source| {
+            match source.kind() {
+                io::ErrorKind::AlreadyExists if !self.force => {
+                    SinkError::Exists { path: self.shown_path(), partial: self.partial.clone(), source }
+                }
+                _ => self.unnamed("rename it to", source),
+            }
+        })?;
+        self.published = true;
+        let removed = self.replaced.take().map_or(Ok(()), fs::remove_file);
+        self.sync_directory().map_err(|source| self.unnamed("sync the directory of", source))?;
+        removed.map_err(|source| self.unnamed("remove the capture replaced by", source))
+    }
+
+    fn discard(&mut self) -> io::Result<()> {
         fs::remove_file(self.current())?;
         self.replaced.take().map_or(Ok(()), |replaced| fs::rename(replaced, &self.partial))
     }
 
-    /// Makes the names durable.
-    pub(super) fn sync_directory(&self, disk: &dyn Disk) -> io::Result<()> {
-        disk.sync_directory(match self.path.parent() {
+    fn sync_directory(&self) -> io::Result<()> {
+        self.operations.sync_directory(match self.path.parent() {
             Some(directory) if !directory.as_os_str().is_empty() => directory,
             _ => Path::new("."),
         })

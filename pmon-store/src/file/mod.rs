@@ -1,7 +1,7 @@
 //! Writes a capture to a regular file or a stream.
 
 mod claim;
-mod disk;
+mod names;
 mod regular;
 mod stream;
 mod sync;
@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{EncodeError, Encoder, Header, Record};
+use pmon_core::capture::{EncodeError, Encoder, Header, MAX_BLOCK, Record};
 use pmon_record::{Sink, SinkError, startup};
 use thiserror::Error;
 
-use disk::{Disk, RealDisk};
+use crate::disk::{Disk, Filesystem, RealDisk};
+use names::{NameOperations, RealNames};
 use regular::RegularFile;
 use stream::{SpecialFile, StreamOutput};
 
@@ -30,6 +31,30 @@ pub enum CaptureTarget {
     NewFile(PathBuf),
     /// Standard output.
     Stdout,
+}
+
+/// How a capture is laid out in a regular file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureFileOptions {
+    /// Minimum bytes between the sealed blocks and a journal. A block that does not fit is written
+    /// twice.
+    pub hole: u64,
+    /// Whether the newest records are written to a journal within 100 ms. Without a journal, they
+    /// are in memory until their block is full.
+    pub journal: bool,
+}
+
+impl Default for CaptureFileOptions {
+    /// A journal, and a hole into which the largest block and an index fit.
+    fn default() -> Self {
+        Self { hole: MAX_BLOCK as u64 + (1 << 20), journal: true }
+    }
+}
+
+/// What a regular file is written with.
+struct FileParts {
+    disk: Arc<dyn Disk>,
+    options: CaptureFileOptions,
 }
 
 /// Time between attempts to open a FIFO.
@@ -137,15 +162,38 @@ impl CaptureFile {
     /// # Errors
     /// When the target is refused, or cannot be written.
     pub fn create(target: &CaptureTarget, header: &Header, force: bool) -> Result<Self, StoreError> {
-        Self::create_on(target, header, force, |file| Arc::new(RealDisk(file)))
+        let parts =
+            |file| FileParts { disk: Arc::new(RealDisk(file)), options: CaptureFileOptions::default() };
+        Self::create_on(target, header, force, parts, Box::new(RealNames))
     }
 
-    /// Begins a capture; `disk` wraps the created regular file.
+    /// Begins a capture in a file of `filesystem`, which is written as `NAME.partial` until it is
+    /// finished.
+    ///
+    /// Neither `NAME` nor `NAME.partial` may exist. The file and its name become durable with the
+    /// first sync, about a second later.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] or [`StoreError::Unfinished`] if a name is taken, [`StoreError::Io`]
+    /// if the file cannot be written.
+    pub fn create_in(
+        filesystem: Arc<dyn Filesystem>,
+        name: &str,
+        header: &Header,
+        options: CaptureFileOptions,
+    ) -> Result<Self, StoreError> {
+        let encoder = Encoder::new(header)?;
+        let regular = RegularFile::create_in(filesystem, name, &encoder, options)?;
+        Ok(Self { encoder, output: CaptureOutput::Regular(Box::new(regular)) })
+    }
+
+    /// Begins a capture; `parts` wraps the created regular file.
     fn create_on(
         target: &CaptureTarget,
         header: &Header,
         force: bool,
-        disk: impl FnOnce(File) -> Arc<dyn Disk>,
+        parts: impl FnOnce(File) -> FileParts,
+        operations: Box<dyn NameOperations>,
     ) -> Result<Self, StoreError> {
         let encoder = Encoder::new(header)?;
         let output = match target {
@@ -163,11 +211,13 @@ impl CaptureFile {
                     let file = stream::open(path, kind, force)?;
                     CaptureOutput::Stream(StreamOutput::new(file, path, &encoder)?, Some(path.clone()))
                 }
-                None => CaptureOutput::Regular(Box::new(RegularFile::create(path, &encoder, force, disk)?)),
+                None => CaptureOutput::Regular(Box::new(RegularFile::create(
+                    path, &encoder, force, parts, operations,
+                )?)),
             },
-            CaptureTarget::NewFile(path) => {
-                CaptureOutput::Regular(Box::new(RegularFile::create(path, &encoder, false, disk)?))
-            }
+            CaptureTarget::NewFile(path) => CaptureOutput::Regular(Box::new(RegularFile::create(
+                path, &encoder, false, parts, operations,
+            )?)),
         };
         Ok(Self { encoder, output })
     }
@@ -175,7 +225,7 @@ impl CaptureFile {
     /// Returns the final name of the capture; `None` for standard output.
     pub fn path(&self) -> Option<&Path> {
         match &self.output {
-            CaptureOutput::Regular(regular) => Some(&regular.claim.path),
+            CaptureOutput::Regular(regular) => Some(regular.names.path()),
             CaptureOutput::Stream(_, path) => path.as_deref(),
         }
     }
@@ -183,7 +233,7 @@ impl CaptureFile {
     /// Returns the current name of the capture; `None` for a stream.
     pub fn current_path(&self) -> Option<&Path> {
         match &self.output {
-            CaptureOutput::Regular(regular) => Some(regular.claim.current()),
+            CaptureOutput::Regular(regular) => Some(regular.names.current()),
             CaptureOutput::Stream(..) => None,
         }
     }
@@ -194,7 +244,7 @@ impl CaptureFile {
     /// When the file cannot be removed.
     pub fn discard(&mut self) -> io::Result<()> {
         match &mut self.output {
-            CaptureOutput::Regular(regular) => regular.claim.discard(),
+            CaptureOutput::Regular(regular) => regular.names.discard(),
             CaptureOutput::Stream(..) => Ok(()),
         }
     }
@@ -206,6 +256,12 @@ impl CaptureFile {
             CaptureOutput::Regular(regular) => regular.bytes(),
             CaptureOutput::Stream(stream, _) => stream.bytes,
         }
+    }
+
+    /// Returns the number of records that no block in the file holds yet. If it is 0, the file has
+    /// every record so far.
+    pub fn unwritten(&self) -> usize {
+        self.encoder.pending()
     }
 }
 

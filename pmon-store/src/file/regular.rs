@@ -23,12 +23,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pmon_core::capture::Encoder;
-
-use super::StoreError;
-use super::claim::ClaimedNames;
-use super::disk::{Disk, supported_file_sync};
-use super::sync::SyncThread;
 use pmon_record::SinkError;
+
+use super::claim::ClaimedNames;
+use super::names::{CaptureNames, SegmentNames};
+use super::sync::SyncThread;
+use super::{CaptureFileOptions, FileParts, StoreError};
+use crate::disk::{Disk, Filesystem, supported_file_sync};
 
 const PAGE: u64 = 4096;
 /// Maximum time between the reception of a record and its entry in the journal, less one tick.
@@ -49,7 +50,8 @@ const JOURNAL_RETRY: Duration = Duration::from_secs(60);
 /// A capture in a regular file.
 pub(super) struct RegularFile {
     disk: Arc<dyn Disk>,
-    pub(super) claim: ClaimedNames,
+    pub(super) names: Box<dyn CaptureNames>,
+    options: CaptureFileOptions,
     syncer: SyncThread,
     /// Bytes of the header and of the sealed blocks.
     sealed_end: u64,
@@ -89,31 +91,83 @@ enum TruncationState {
 }
 
 impl RegularFile {
-    /// Begins a capture in a file at `path`. `disk` wraps the created file.
+    /// Begins a capture in a file at `path`. `parts` wraps the created file.
     pub(super) fn create(
         path: &Path,
         encoder: &Encoder,
         force: bool,
-        disk: impl FnOnce(File) -> Arc<dyn Disk>,
+        parts: impl FnOnce(File) -> FileParts,
+        operations: Box<dyn super::names::NameOperations>,
     ) -> Result<Self, StoreError> {
-        let (mut claim, file) = ClaimedNames::new(path, force)?;
+        let (mut names, file) = ClaimedNames::new(path, force, operations)?;
         // Also syncs the file's mode and owner.
         let synced = supported_file_sync(file.sync_all());
-        let disk = disk(file);
+        let FileParts { disk, options } = parts(file);
         let begun = synced
             .and_then(|()| write_all(&*disk, encoder.header(), 0).map_err(|(_, error)| error))
             .and_then(|()| disk.sync())
-            .and_then(|()| claim.sync_directory(&*disk))
-            .and_then(|()| SyncThread::new(disk.clone()));
-        let syncer = begun.map_err(|source| {
-            let path = claim.current().to_owned();
-            // The original error is reported. An error here would hide it.
-            let _ = claim.discard();
-            StoreError::Io { action: "begin", path, source }
-        })?;
-        Ok(Self {
+            .and_then(|()| names.sync_directory())
+            .and_then(|()| {
+                let disk = disk.clone();
+                SyncThread::new(move || disk.sync())
+            });
+        match begun {
+            Ok(syncer) => Ok(Self::new(disk, Box::new(names), options, syncer, encoder)),
+            Err(source) => {
+                let path = names.current().to_owned();
+                // The original error is reported. An error here would hide it.
+                let _ = names.discard();
+                Err(StoreError::Io { action: "begin", path, source })
+            }
+        }
+    }
+
+    /// Begins a capture in a file of a filesystem. The first sync of the sync thread makes its name
+    /// durable.
+    pub(super) fn create_in(
+        filesystem: Arc<dyn Filesystem>,
+        name: &str,
+        encoder: &Encoder,
+        options: CaptureFileOptions,
+    ) -> Result<Self, StoreError> {
+        let (mut names, disk) = SegmentNames::create(filesystem.clone(), name)?;
+        let begun = write_all(&*disk, encoder.header(), 0).map_err(|(_, error)| error).and_then(|()| {
+            let (disk, mut is_named) = (disk.clone(), false);
+            SyncThread::new(move || {
+                disk.sync()?;
+                if !is_named {
+                    super::names::sync_supported(&*filesystem)?;
+                    is_named = true;
+                }
+                Ok(())
+            })
+        });
+        match begun {
+            Ok(syncer) => {
+                let mut this = Self::new(disk, Box::new(names), options, syncer, encoder);
+                this.dirty_since = Some(this.now);
+                Ok(this)
+            }
+            Err(source) => {
+                let path = names.current().to_owned();
+                // The original error is reported. An error here would hide it.
+                let _ = names.discard();
+                Err(StoreError::Io { action: "begin", path, source })
+            }
+        }
+    }
+
+    fn new(
+        disk: Arc<dyn Disk>,
+        names: Box<dyn CaptureNames>,
+        options: CaptureFileOptions,
+        syncer: SyncThread,
+        encoder: &Encoder,
+    ) -> Self {
+        Self {
             disk,
-            claim,
+            names,
+            options,
             syncer,
             sealed_end: encoder.header().len() as u64,
             journal: None,
@@ -124,7 +178,7 @@ impl RegularFile {
             fresh_since: None,
             unsealed_since: None,
             dirty_since: None,
-        })
+        }
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -216,7 +270,7 @@ impl RegularFile {
             self.remove_incomplete(written);
             return Err(error);
         }
-        self.claim.publish(&*self.disk)
+        self.names.publish()
     }
 
     /// Writes the index and the trailer, and syncs everything.
@@ -233,8 +287,12 @@ impl RegularFile {
     /// Appends the records that are in no block yet to the journal, or seals them if that is
     /// impossible.
     fn append_to_journal(&mut self, encoder: &mut Encoder, now: Instant) -> Result<(), SinkError> {
+        if !self.options.journal {
+            self.fresh_since = None;
+            return Ok(());
+        }
         let is_off = self.no_journal_until.is_some_and(|until| now < until);
-        let next = (self.sealed_end + self.disk.hole()).next_multiple_of(PAGE);
+        let next = (self.sealed_end + self.options.hole).next_multiple_of(PAGE);
         let (start, at) = self.journal.as_ref().map_or((next, next), |journal| (journal.start, journal.end));
         let has_room = self.disk.size_limit().is_none_or(|limit| at + MIN_JOURNAL_SPACE <= limit);
         if is_off || self.journal.is_none() && !has_room {
@@ -327,12 +385,12 @@ impl RegularFile {
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> SinkError {
-        SinkError::from_io(action, self.claim.shown_path(), Some(self.claim.current().into()), source)
+        SinkError::from_io(action, self.names.shown_path(), Some(self.names.current().into()), source)
     }
 
     fn unsynced(&self, source: io::Error) -> SinkError {
         let unsafe_for = self.syncer.safe_until.elapsed();
-        SinkError::Unsynced { partial: self.claim.current().into(), unsafe_for, source }
+        SinkError::Unsynced { partial: self.names.current().into(), unsafe_for, source }
     }
 }
 

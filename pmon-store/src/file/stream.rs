@@ -10,9 +10,10 @@ use pmon_core::capture::Encoder;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use super::StoreError;
-use super::disk::supported_file_sync;
 use pmon_record::SinkError;
+
+use super::StoreError;
+use crate::disk::supported_file_sync;
 
 /// Maximum time that a record waits for its block, less one tick.
 const FLUSH_DELAY: Duration = Duration::from_millis(40);

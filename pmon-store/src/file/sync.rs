@@ -4,12 +4,9 @@
 //! though the data is lost. The first error therefore stays the result of every later sync.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 use std::thread::Builder;
 use std::time::Instant;
-
-use super::disk::Disk;
 
 /// The sync thread of a file, and the results of its syncs.
 pub(super) struct SyncThread {
@@ -23,13 +20,13 @@ pub(super) struct SyncThread {
 }
 
 impl SyncThread {
-    /// Starts the thread. The whole file must just have been synced.
-    pub(super) fn new(disk: Arc<dyn Disk>) -> io::Result<Self> {
+    /// Starts the thread, which calls `sync` for each request.
+    pub(super) fn new(mut sync: impl FnMut() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
         let (requests, requested) = channel();
         let (done, results) = channel();
         Builder::new().name("pmon-sync".into()).spawn(move || {
             for () in requested {
-                if done.send(disk.sync()).is_err() {
+                if done.send(sync()).is_err() {
                     return;
                 }
             }

@@ -1,10 +1,11 @@
 //! A disk that fails, fills up, or is slow, and its contents after a power loss.
 
 use std::collections::BTreeSet;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 
-use super::super::disk::{Disk, RealDisk};
+use super::super::names::{NameOperations, RealNames};
 use super::*;
+use crate::disk::{Disk, RealDisk};
 
 const PAGE: u64 = 4096;
 
@@ -64,12 +65,17 @@ impl FaultyDisk {
         target: &CaptureTarget,
         state: FaultyDiskState,
     ) -> Result<(CaptureFile, Arc<Self>), StoreError> {
-        let mut disk = None;
-        let file = CaptureFile::create_on(target, &header(), false, |file| {
-            let real = RealDisk(file);
-            disk.insert(Arc::new(Self { real, state: Mutex::new(state), changed: Condvar::new() })).clone()
-        })?;
-        Ok((file, disk.unwrap()))
+        let hole = state.hole.unwrap_or(CaptureFileOptions::default().hole);
+        let options = CaptureFileOptions { hole, ..CaptureFileOptions::default() };
+        let names = FaultyNames::default();
+        let cell = names.disk.clone();
+        let parts = |file| {
+            let this = Self { real: RealDisk(file), state: Mutex::new(state), changed: Condvar::new() };
+            FileParts { disk: cell.get_or_init(|| Arc::new(this)).clone(), options }
+        };
+        let file = CaptureFile::create_on(target, &header(), false, parts, Box::new(names))?;
+        let disk = cell.get().unwrap().clone();
+        Ok((file, disk))
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, FaultyDiskState> {
@@ -195,21 +201,25 @@ impl Disk for FaultyDisk {
         Ok(())
     }
 
+    fn size_limit(&self) -> Option<u64> {
+        self.state().limit
+    }
+}
+
+/// The names of a file on a [`FaultyDisk`].
+#[derive(Default)]
+struct FaultyNames {
+    disk: Arc<OnceLock<Arc<FaultyDisk>>>,
+}
+
+impl NameOperations for FaultyNames {
     fn sync_directory(&self, _: &Path) -> io::Result<()> {
-        let fails = self.state().fails_at_directory;
+        let fails = self.disk.get().unwrap().state().fails_at_directory;
         fails.map_or(Ok(()), errno)
     }
 
     fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
-        let fails = self.state().fails_at_rename;
-        fails.map_or_else(|| self.real.rename(from, to, replace), errno)
-    }
-
-    fn hole(&self) -> u64 {
-        self.state().hole.unwrap_or_else(|| self.real.hole())
-    }
-
-    fn size_limit(&self) -> Option<u64> {
-        self.state().limit
+        let fails = self.disk.get().unwrap().state().fails_at_rename;
+        fails.map_or_else(|| RealNames.rename(from, to, replace), errno)
     }
 }

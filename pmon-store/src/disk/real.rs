@@ -1,53 +1,18 @@
-//! System calls that write a capture's file, behind a trait: tests replace them with a disk that
-//! fails, fills up, or is slow.
+//! Files in real filesystems.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use pmon_core::capture::MAX_BLOCK;
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// Minimum bytes between the sealed blocks and a journal: the largest block and an index fit.
-const MIN_HOLE: u64 = MAX_BLOCK as u64 + (1 << 20);
-
-/// A file that a capture is written to, and its directory.
-pub(super) trait Disk: Send + Sync {
-    /// Writes a part of `bytes` at an offset, as `pwrite(2)`, and returns the number of bytes
-    /// written.
-    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
-
-    /// Sets the length of the file.
-    fn set_len(&self, len: u64) -> io::Result<()>;
-
-    /// Zeroes a range of bytes without changing the file's length.
-    fn punch_hole(&self, at: u64, len: u64) -> io::Result<()>;
-
-    /// Makes all written data durable, as `fdatasync(2)`.
-    fn sync(&self) -> io::Result<()>;
-
-    /// Makes the names in a directory durable.
-    fn sync_directory(&self, directory: &Path) -> io::Result<()>;
-
-    /// Renames the file. An existing `to` is an error of kind `AlreadyExists`, unless `replace` is
-    /// set.
-    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()>;
-
-    /// Minimum bytes between the sealed blocks and a journal.
-    fn hole(&self) -> u64 {
-        MIN_HOLE
-    }
-
-    /// Maximum size in bytes that this process may give the file (`RLIMIT_FSIZE`); `None` if there
-    /// is no limit.
-    fn size_limit(&self) -> Option<u64>;
-}
+use super::{Disk, StoredFile};
 
 /// A file in a real filesystem.
-pub(super) struct RealDisk(pub(super) File);
+pub(crate) struct RealDisk(pub(crate) File);
 
 impl Disk for RealDisk {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
@@ -66,20 +31,26 @@ impl Disk for RealDisk {
         supported_file_sync(self.0.sync_data())
     }
 
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        match File::open(directory).and_then(|directory| directory.sync_all()) {
-            // Files may be created in a directory that is not readable.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            result => supported_directory_sync(result),
-        }
-    }
-
-    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
-        if replace { fs::rename(from, to) } else { rename_to_new(from, to) }
-    }
-
     fn size_limit(&self) -> Option<u64> {
         getrlimit(Resource::Fsize).current
+    }
+}
+
+impl StoredFile for File {
+    fn skip_hole(&mut self) -> io::Result<u64> {
+        /// Bytes of a trailer, which a reader must see as a whole.
+        const TRAILER: u64 = 24;
+        let at = self.stream_position()?;
+        let end = match rustix::fs::seek(&*self, rustix::fs::SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // There are no data after this position.
+            Err(Errno::NXIO) => self.metadata()?.len().max(at),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
+            Err(errno) => return Err(errno.into()),
+        };
+        let to = end.saturating_sub(TRAILER).max(at);
+        self.seek(SeekFrom::Start(to))?;
+        Ok(to - at)
     }
 }
 
@@ -87,13 +58,13 @@ impl Disk for RealDisk {
 ///
 /// `EIO`, `ENOSPC` and `EDQUOT` mean that data was lost; so does `EROFS`, which ext4 returns after
 /// it has aborted its journal.
-pub(super) fn supported_file_sync(result: io::Result<()>) -> io::Result<()> {
+pub(crate) fn supported_file_sync(result: io::Result<()>) -> io::Result<()> {
     ignore(result, &[libc::EINVAL, libc::ENOSYS, libc::EOPNOTSUPP])
 }
 
 /// Returns the result of a directory sync, which network and shared filesystems (9p, vboxsf, CIFS,
 /// many FUSE) refuse with several errors.
-fn supported_directory_sync(result: io::Result<()>) -> io::Result<()> {
+pub(crate) fn supported_directory_sync(result: io::Result<()>) -> io::Result<()> {
     supported_file_sync(ignore(result, &[libc::EBADF, libc::EROFS, libc::EISDIR, libc::ENOTTY]))
 }
 
@@ -106,7 +77,7 @@ fn ignore(result: io::Result<()>, errnos: &[i32]) -> io::Result<()> {
 }
 
 /// Renames a file without replacing an existing one.
-fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // Some network, shared and FUSE filesystems do not support this flag, but hard links.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}

@@ -1,0 +1,183 @@
+//! The system calls of a store, behind two traits: simulations and memory replace them.
+//!
+//! [`Filesystem`] is one directory, [`Disk`] is one file in it that is being written. [`Directory`]
+//! implements both for a real directory. No implementation reads a clock for its caller.
+
+mod directory;
+mod real;
+
+use std::io::{self, Read, Seek};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+pub use directory::Directory;
+pub(crate) use real::{RealDisk, rename_to_new, supported_directory_sync, supported_file_sync};
+
+/// A file that is being written.
+///
+/// Several threads may call it at once.
+pub trait Disk: Send + Sync {
+    /// Writes a part of `bytes` at an offset, as `pwrite(2)`, and returns the number of bytes
+    /// written.
+    ///
+    /// # Errors
+    /// Those of `pwrite(2)`.
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
+
+    /// Sets the length of the file, as `ftruncate(2)`.
+    ///
+    /// # Errors
+    /// Those of `ftruncate(2)`.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Zeroes a range of bytes without changing the file's length, as `fallocate(2)` with
+    /// `FALLOC_FL_PUNCH_HOLE`.
+    ///
+    /// # Errors
+    /// Those of `fallocate(2)`; the caller then writes zeros instead.
+    fn punch_hole(&self, at: u64, len: u64) -> io::Result<()>;
+
+    /// Makes all written data and the file's length durable, as `fdatasync(2)`. A filesystem that
+    /// cannot do so is no error.
+    ///
+    /// # Errors
+    /// Those of `fdatasync(2)`. An error means that any data written since the last successful call
+    /// may be lost.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Returns the maximum size in bytes that this process may give the file (`RLIMIT_FSIZE`);
+    /// `None` if there is no limit.
+    fn size_limit(&self) -> Option<u64>;
+}
+
+/// A file that is being read.
+pub trait StoredFile: Read + Seek + Send {
+    /// If the position is in a hole, seeks to 24 bytes before the end of the hole, or stays if the
+    /// hole is shorter. Returns the number of bytes skipped. This is the function that
+    /// [`Reader::open_sparse`](pmon_core::capture::Reader::open_sparse) needs.
+    ///
+    /// # Errors
+    /// Those of `lseek(2)`. A file without support for holes is no error.
+    fn skip_hole(&mut self) -> io::Result<u64> {
+        Ok(0)
+    }
+}
+
+/// A regular file in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileEntry {
+    /// The file's name.
+    pub name: String,
+    /// Length in bytes (`st_size`).
+    pub len: u64,
+    /// Allocated bytes (`st_blocks` * 512).
+    pub allocated: u64,
+    /// Time of the last modification.
+    pub modified: SystemTime,
+}
+
+impl FileEntry {
+    /// Returns the bytes that the file counts for in the limits of a store: the larger one of its
+    /// length and its allocated bytes.
+    pub fn usage(&self) -> u64 {
+        self.len.max(self.allocated)
+    }
+}
+
+/// The state of a directory itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectoryState {
+    /// Bytes that the directory itself takes.
+    pub bytes: u64,
+    /// Time at which a name was last added, removed or renamed.
+    pub modified: SystemTime,
+}
+
+/// The lock of a store. Dropping it, or the end of the process, releases it.
+pub trait StoreLock: Send + Sync {
+    /// Returns whether the lock still protects the store: its file was not removed or replaced.
+    fn is_held(&self) -> bool;
+}
+
+/// One directory of regular files. Names are single components of a path.
+///
+/// Several threads may call it at once.
+pub trait Filesystem: Send + Sync {
+    /// Creates a file, mode 0600. An existing `name` is an error of kind `AlreadyExists`; links are
+    /// not followed.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn Disk>>;
+
+    /// Opens an existing regular file for writing, without truncating it.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    fn reopen(&self, name: &str) -> io::Result<Arc<dyn Disk>>;
+
+    /// Opens an existing regular file for reading.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    fn open(&self, name: &str) -> io::Result<Box<dyn StoredFile>>;
+
+    /// Returns the regular files, in no particular order. Files that disappear meanwhile, and those
+    /// whose names are not UTF-8, are left out.
+    ///
+    /// # Errors
+    /// Those of `opendir(3)` and `stat(2)`.
+    fn list(&self) -> io::Result<Vec<FileEntry>>;
+
+    /// Returns one regular file; an error of kind `NotFound` if there is none.
+    ///
+    /// # Errors
+    /// Those of `stat(2)`.
+    fn entry(&self, name: &str) -> io::Result<FileEntry>;
+
+    /// Returns the state of the directory itself.
+    ///
+    /// # Errors
+    /// Those of `stat(2)`.
+    fn directory(&self) -> io::Result<DirectoryState>;
+
+    /// Renames a file. An existing `to` is an error of kind `AlreadyExists`.
+    ///
+    /// # Errors
+    /// Those of `rename(2)`.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Those of `unlink(2)`; `NotFound` if another process removed it.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes the names in the directory durable.
+    ///
+    /// # Errors
+    /// Those of `fsync(2)`. `Unsupported` means that the filesystem cannot do this at all.
+    fn sync_directory(&self) -> io::Result<()>;
+
+    /// Returns the bytes of the filesystem that are available to this process
+    /// (`f_bavail` of `statvfs(3)`).
+    ///
+    /// # Errors
+    /// Those of `statvfs(3)`.
+    fn available(&self) -> io::Result<u64>;
+
+    /// Locks the store against other recorders, and creates the directory if it is missing.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another process has the lock, otherwise those of `open(2)` and `mkdir(2)`.
+    fn lock(&self) -> io::Result<Box<dyn StoreLock>>;
+
+    /// Returns the process that has the lock, if that is known.
+    fn lock_owner(&self) -> Option<u32> {
+        None
+    }
+
+    /// Returns the path of a file as messages show it; that of the directory if `name` is empty.
+    fn path(&self, name: &str) -> PathBuf;
+}
