@@ -1,6 +1,7 @@
 //! Captures on disk.
 //!
 //! * `disk`: the [`Filesystem`] and its files, which simulations and memory implement too.
+//! * [`control`]: the control socket of a recorder.
 //! * `file`: [`CaptureFile`] is the sink that writes one capture to a file or a stream.
 //! * `model`: [`ProcessModel`] holds the running processes as of the last record.
 //! * `trigger`: conditions on events that request a clip.
@@ -11,6 +12,7 @@
 #![deny(unsafe_code)]
 
 pub mod clip;
+pub mod control;
 pub mod cut;
 mod disk;
 mod file;
