@@ -4,6 +4,8 @@
 //! * [`control`]: the control socket of a recorder.
 //! * `file`: [`CaptureFile`] is the sink that writes one capture to a file or a stream.
 //! * `model`: [`ProcessModel`] holds the running processes as of the last record.
+//! * `segment`: names, listing and order of the segments of a store, recovery, retention.
+//! * `writer`: [`StoreWriter`] is the sink that writes a store of segments.
 //! * `trigger`: conditions on events that request a clip.
 //! * [`cut`]: excerpts of captures that stand alone.
 //! * [`clip`]: excerpts of a store, made by a running recorder.
@@ -17,9 +19,16 @@ pub mod cut;
 mod disk;
 mod file;
 mod model;
+mod segment;
 mod trigger;
+mod writer;
 
 pub use disk::{Directory, DirectoryState, Disk, FileEntry, Filesystem, StoreLock, StoredFile};
 pub use file::{CaptureFile, CaptureFileOptions, CaptureTarget, StoreError};
 pub use model::{ProcessModel, ProcessRef};
+pub use segment::SegmentName;
 pub use trigger::{ProcessSummary, TriggerFired};
+pub use writer::{
+    LastSegment, LockedStore, OpenStoreError, RecordObserver, Recovered, StoreHandle, StoreOptions,
+    StoreStatus, StoreWriter,
+};

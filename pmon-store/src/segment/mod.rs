@@ -1,0 +1,5 @@
+//! The segments of a store: names, listing, order, recovery and retention.
+
+mod name;
+
+pub use name::SegmentName;
