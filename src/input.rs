@@ -22,8 +22,10 @@ pub(crate) struct CaptureInput {
     damaged: u64,
 }
 
+/// The reader of a [`CaptureInput`].
+pub(crate) type CaptureRecording = Reader<InputBytes>;
 /// A replay of a [`CaptureInput`].
-pub(crate) type CaptureReplay = Replay<InputBytes>;
+pub(crate) type CaptureReplay = Replay<CaptureRecording>;
 
 /// The bytes of a capture.
 pub(crate) enum InputBytes {

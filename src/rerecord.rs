@@ -1,11 +1,10 @@
 //! Records a replay into a new capture, with the recorder's own assembler.
 
 use std::collections::VecDeque;
-use std::io::Read;
 use std::time::Instant;
 
 use pmon_core::accounting::{Discarded, LossCause};
-use pmon_core::capture::{Loss, Record, RecordedDatagram};
+use pmon_core::capture::{Loss, Record, RecordedDatagram, RecordingReader};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::{ByteOrder, Event, EventBody};
 use pmon_core::{MonoNs, Tgid};
@@ -40,9 +39,9 @@ impl<S: Sink> Rerecorder<S> {
     ///
     /// # Errors
     /// Fails if the capture is damaged or the sink fails. After damage, the next call continues.
-    pub fn take<R: Read>(
+    pub fn take<C: RecordingReader>(
         &mut self,
-        replay: &mut Replay<R>,
+        replay: &mut Replay<C>,
         mut socket: Option<&mut Socket>,
     ) -> Result<bool, RerecordError> {
         let end = loop {
@@ -73,13 +72,13 @@ impl<S: Sink> Rerecorder<S> {
     ///
     /// # Errors
     /// Fails like [`Rerecorder::take`].
-    pub fn begin<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<bool, RerecordError> {
+    pub fn begin<C: RecordingReader>(&mut self, replay: &mut Replay<C>) -> Result<bool, RerecordError> {
         let has_more = replay.advance_to_start();
         self.hand_over(replay)?;
         Ok(has_more?)
     }
 
-    fn hand_over<R: Read>(&mut self, replay: &mut Replay<R>) -> Result<(), RerecordError> {
+    fn hand_over<C: RecordingReader>(&mut self, replay: &mut Replay<C>) -> Result<(), RerecordError> {
         self.assembler.sink_mut().usages.extend(replay.take_usages());
         self.assembler.add_chunk(&self.chunk)?;
         self.chunk.clear();

@@ -2,11 +2,10 @@
 //! `/proc`.
 
 use std::collections::VecDeque;
-use std::io::Read;
 use std::time::Instant;
 
 use pmon_analysis::OwnedRecord;
-use pmon_core::capture::Meta;
+use pmon_core::capture::{Meta, RecordingReader};
 use pmon_fake::Kernel;
 use pmon_interpose::{NextEvent, ProcessView, ReplayWorld};
 
@@ -86,8 +85,8 @@ const READER_BYTES: usize = 16 << 20;
 /// assert_eq!(report.exit_code(), 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct CaptureWorld<R> {
-    replay: Replay<R>,
+pub struct CaptureWorld<C> {
+    replay: Replay<C>,
     speed: Speed,
     /// Start of the replay and its pace, unless events happen on demand.
     started: Option<(Instant, Pace)>,
@@ -109,14 +108,14 @@ pub struct CaptureWorld<R> {
     has_failed: bool,
 }
 
-impl<R: Read> CaptureWorld<R> {
+impl<C: RecordingReader> CaptureWorld<C> {
     /// Creates a world from a replay. With [`Speed::Instant`], the next event happens whenever the
     /// program waits for one. With other speeds, each event happens in its time after the first
     /// call of [`ReplayWorld::next_event`], whatever the program does.
     ///
     /// Reads the capture up to the first event. The first call of [`ReplayWorld::next_event`] or
     /// [`ReplayWorld::step`] returns an error of this step.
-    pub fn new(replay: Replay<R>, speed: Speed) -> Self {
+    pub fn new(replay: Replay<C>, speed: Speed) -> Self {
         let mut world = Self {
             procfs: CaptureProcfs::new(replay.meta().cloned().unwrap_or_default()),
             replay: replay.keep_process_records(),
@@ -233,7 +232,7 @@ impl<R: Read> CaptureWorld<R> {
     }
 }
 
-impl<R: Read> ReplayWorld for CaptureWorld<R> {
+impl<C: RecordingReader> ReplayWorld for CaptureWorld<C> {
     type Error = ReplayError;
 
     fn kernel(&mut self) -> &mut Kernel {

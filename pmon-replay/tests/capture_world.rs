@@ -35,11 +35,11 @@ fn blocks(records: &[Record<'_>]) -> Vec<Vec<u8>> {
     parts
 }
 
-fn replay(capture: &[u8]) -> Replay<&[u8]> {
+fn replay(capture: &[u8]) -> Replay<Reader<&[u8]>> {
     Replay::new(Reader::open(capture).unwrap())
 }
 
-fn world(capture: &[u8]) -> CaptureWorld<&[u8]> {
+fn world(capture: &[u8]) -> CaptureWorld<Reader<&[u8]>> {
     CaptureWorld::new(replay(capture), Speed::Instant)
 }
 
@@ -93,19 +93,19 @@ fn scan(pids: &[u32]) -> Vec<Record<'static>> {
     seen.chain([Record::Snapshot(snapshot)]).collect()
 }
 
-fn file(world: &mut CaptureWorld<&[u8]>, pid: u32, name: &str) -> Option<Vec<u8>> {
+fn file(world: &mut CaptureWorld<Reader<&[u8]>>, pid: u32, name: &str) -> Option<Vec<u8>> {
     world.processes().entries(pid).into_iter().find_map(|(path, node)| match node {
         ProcEntry::File(content) if path == name => Some(content),
         _ => None,
     })
 }
 
-fn comm(world: &mut CaptureWorld<&[u8]>, pid: u32) -> String {
+fn comm(world: &mut CaptureWorld<Reader<&[u8]>>, pid: u32) -> String {
     String::from_utf8(file(world, pid, "comm").unwrap_or_default()).unwrap()
 }
 
 /// Creates a listening socket that has received its acknowledgement.
-fn listener(world: &mut CaptureWorld<&[u8]>) -> Socket {
+fn listener(world: &mut CaptureWorld<Reader<&[u8]>>) -> Socket {
     let mut socket = world.kernel().socket();
     socket.listen().unwrap();
     socket.recv(&mut [], RecvFlags::empty()).unwrap();

@@ -96,12 +96,12 @@ fn script(place: &str, fault: &str) -> FaultScript {
     format!("[[fault]]\nat = {{ {place} }}\n{fault}\n").parse().unwrap()
 }
 
-fn replay(capture: &[u8], script: FaultScript) -> Replay<&[u8]> {
+fn replay(capture: &[u8], script: FaultScript) -> Replay<Reader<&[u8]>> {
     Replay::new(Reader::open(capture).unwrap()).faults(script, 0)
 }
 
 /// Returns what a source delivers: the numbers of the events, and `None` for an overrun.
-fn delivered(replay: &mut Replay<&[u8]>) -> Vec<Option<u32>> {
+fn delivered(replay: &mut Replay<Reader<&[u8]>>) -> Vec<Option<u32>> {
     let (mut all, mut batch) = (Vec::new(), Batch::with_capacity(7));
     loop {
         match replay.receive(&mut batch).unwrap() {

@@ -28,7 +28,7 @@ fn capture(records: &[Record<'_>], block: usize) -> Vec<u8> {
     bytes
 }
 
-fn replay(capture: &[u8]) -> Replay<&[u8]> {
+fn replay(capture: &[u8]) -> Replay<Reader<&[u8]>> {
     Replay::new(Reader::open(capture).unwrap())
 }
 
@@ -152,7 +152,7 @@ fn a_time_range_is_the_same_from_any_reader_position() {
     records.extend((0..40).flat_map(|n| [exec(0, 2 * n), details(2 * n.max(1) - 2)]));
     let bytes = capture(&records, 10);
     let (from, until) = (MonoNs(41_000_000), MonoNs(60_000_000));
-    let passed = |mut replay: Replay<std::io::Cursor<&Vec<u8>>>| {
+    let passed = |mut replay: Replay<Reader<std::io::Cursor<&Vec<u8>>>>| {
         let (mut all, mut batch) = (Vec::new(), Batch::with_capacity(64));
         while replay.receive(&mut batch).unwrap() != Received::Closed {
             all.extend(std::iter::from_fn(|| replay.take_passed_record()));

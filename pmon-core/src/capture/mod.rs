@@ -5,7 +5,8 @@
 //! * `records`: the types of the records;
 //! * `format`: the file header, block headers and limits;
 //! * `codec`: the coding of a block's records, and the [`Encoder`];
-//! * `reader`: the [`Reader`], which finds the intact blocks of a file.
+//! * `reader`: the [`Reader`], which finds the intact blocks of a file, and the interface
+//!   [`RecordingReader`] to read one capture or several alike.
 
 mod codec;
 mod format;
@@ -16,7 +17,9 @@ pub use codec::{Block, EncodeError, Encoder, Records};
 pub use format::{
     Header, MAJOR, MAX_BLOCK, MINOR, Meta, MetaError, Namespaces, SegmentInfo, SegmentReason, TransportInfo,
 };
-pub use reader::{Damage, DamageKind, Item, OpenError, Reader};
+pub use reader::{
+    Damage, DamageKind, Item, Junction, OpenError, Part, Reader, RecordingReader, SeekRecording, Splicer,
+};
 pub use records::{
     Blind, ClockAnchor, CpuCounts, CpuPosition, Credentials, Details, DetailsSubject, End, Excluded, Fence,
     FencePosition, ForkCount, ForkReading, Loss, MissReason, Positions, ProcessContext, ProcessState, Record,

@@ -1,11 +1,12 @@
 //! Reads a capture ahead, and queues its records for the player.
 
-use std::io::{Read, Seek};
-
 use pmon_analysis::{DetailsJoiner, Filter, OwnedRecord, ProcessTable, WallClock};
-use pmon_core::MonoNs;
-use pmon_core::capture::{Blind, Item, Loss, Meta, Reader, Record, RecordedDatagram, ScopeInfo, Usage};
+use pmon_core::capture::{
+    Blind, Loss, Meta, Part, Record, RecordedDatagram, RecordingReader, ScopeInfo, SeekRecording, Splicer,
+    Usage,
+};
 use pmon_core::wire::{ByteOrder, EVENT_DATAGRAM_LEN, Event};
+use pmon_core::{MonoNs, Tgid};
 
 use crate::ReplayError;
 
@@ -25,6 +26,8 @@ pub(crate) enum LoadedRecord {
     Loss(Loss),
     Blind(Blind),
     Other(Box<Record<'static>>),
+    /// The process of the recorder that recorded the following events.
+    Recorder(Option<Tgid>),
     /// Any record, while records are tracked.
     Tracked(OwnedRecord),
 }
@@ -162,8 +165,10 @@ impl LoadedQueue {
 
 /// Reads a capture ahead by one block, or while processes are tracked, until the details of each
 /// exec have arrived.
-pub(crate) struct CaptureLoader<R> {
-    reader: Reader<R>,
+pub(crate) struct CaptureLoader<C> {
+    reader: C,
+    /// Omits the openings and ends of segments within the recording.
+    splicer: Splicer,
     loaded: LoadedQueue,
     tracking: Option<ProcessTracking>,
     keeps_usage: bool,
@@ -183,10 +188,27 @@ pub(crate) struct ProcessTracking {
     pub(crate) wall: WallClock,
 }
 
-impl<R: Read> CaptureLoader<R> {
-    pub(crate) fn new(reader: Reader<R>) -> Self {
+impl ProcessTracking {
+    /// Continues with the next segment of the recording.
+    fn begin_segment(&mut self, meta: &Meta, queue: &mut LoadedQueue) {
+        self.joiner.push(Record::Clock(meta.start));
+        // Another recorder may have written the segment.
+        let hidden = self.filter.hide_self_generated;
+        if hidden.is_some() && hidden != meta.recorder() {
+            self.joiner.release();
+            while let Some(record) = self.joiner.pop() {
+                queue.push(LoadedRecord::Tracked(record));
+            }
+            queue.push(LoadedRecord::Recorder(meta.recorder()));
+        }
+    }
+}
+
+impl<C: RecordingReader> CaptureLoader<C> {
+    pub(crate) fn new(reader: C) -> Self {
         let loaded = LoadedQueue::default();
-        Self { reader, loaded, tracking: None, keeps_usage: false, rest: None, at_end: false }
+        let splicer = Splicer::new(reader.junction());
+        Self { reader, splicer, loaded, tracking: None, keeps_usage: false, rest: None, at_end: false }
     }
 
     /// Joins details to execs, and filters events. Follows the processes if the filter needs them.
@@ -265,19 +287,22 @@ impl<R: Read> CaptureLoader<R> {
     /// the end.
     pub(crate) fn load_more(&mut self) -> Result<bool, ReplayError> {
         self.loaded.clear_removed();
-        let Self { reader, loaded: queue, tracking, keeps_usage, rest, at_end } = self;
+        let Self { reader, splicer, loaded: queue, tracking, keeps_usage, rest, at_end } = self;
         let order = reader.byte_order();
         let taken = rest.take();
         let item = match taken {
-            Some(taken) => reader.rest_of_block(taken).map(Item::Block),
-            None => reader.next_item()?,
+            Some(taken) => reader.rest_of_block(taken).map(Part::Block),
+            None => reader.next_part()?,
         };
         match item {
-            Some(Item::Block(block)) => {
+            Some(Part::Block(block)) => {
                 let (mut bytes, mut taken) = (0, taken.unwrap_or(0));
                 let mut records = block.records();
                 while let Some(record) = records.next() {
                     taken += 1;
+                    if !splicer.keeps(&record) {
+                        continue;
+                    }
                     match tracking {
                         Some(ProcessTracking { joiner, .. }) => {
                             // The joiner drops records of these kinds, so queue them directly.
@@ -301,7 +326,13 @@ impl<R: Read> CaptureLoader<R> {
                     }
                 }
             }
-            Some(Item::Damage(damage)) => return Err(ReplayError::Damaged(damage)),
+            Some(Part::Segment) => {
+                *splicer = Splicer::new(reader.junction());
+                if let (Some(header), Some(tracking)) = (reader.header(), tracking) {
+                    tracking.begin_segment(&header.meta, queue);
+                }
+            }
+            Some(Part::Damage(damage)) => return Err(ReplayError::Damaged(damage)),
             None => {
                 *at_end = true;
                 if let Some(ProcessTracking { joiner, .. }) = tracking {
@@ -327,12 +358,13 @@ impl<R: Read> CaptureLoader<R> {
     }
 }
 
-impl<R: Read + Seek> CaptureLoader<R> {
+impl<C: SeekRecording> CaptureLoader<C> {
     /// Continues from near this time, and drops the loaded records. Returns `false`, and changes
     /// nothing, if the capture has no usable index.
     pub(crate) fn seek(&mut self, time: MonoNs) -> Result<bool, ReplayError> {
         let has_moved = self.reader.seek(time)?;
         if has_moved {
+            self.splicer = Splicer::new(self.reader.junction());
             self.loaded = LoadedQueue::default();
             self.rest = None;
         }

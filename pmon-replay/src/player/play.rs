@@ -99,6 +99,12 @@ impl Player {
             (LoadedRecord::Other(record), _) => {
                 self.pass(std::mem::replace(&mut **record, Record::Unknown { kind: 0 }))
             }
+            (LoadedRecord::Recorder(recorder), _) => {
+                if let Some(tracking) = tracking {
+                    tracking.filter.hide_self_generated = *recorder;
+                }
+                None
+            }
             (LoadedRecord::Tracked(record), _) => {
                 let record = std::mem::replace(record, OwnedRecord::Unknown { kind: 0 });
                 self.play_tracked(record, tracking, feed)

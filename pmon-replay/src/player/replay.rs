@@ -1,11 +1,10 @@
 //! The public interface of a replay.
 
 use std::collections::VecDeque;
-use std::io::{Read, Seek};
 
 use pmon_analysis::{Filter, OwnedRecord, ProcessTable};
 use pmon_core::batch::Batch;
-use pmon_core::capture::{Meta, Reader, Record};
+use pmon_core::capture::{Meta, Record, RecordingReader, SeekRecording};
 use pmon_core::source::{Received, Source};
 use pmon_core::wire::Event;
 use pmon_core::{MonoNs, Seq};
@@ -57,8 +56,8 @@ const START_LEAD_NS: u64 = 2_000;
 /// assert_eq!(replay.receive(&mut batch)?, Received::Closed);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Replay<R> {
-    loader: CaptureLoader<R>,
+pub struct Replay<C> {
+    loader: CaptureLoader<C>,
     kernel: Kernel,
     /// Socket that the source receives from.
     socket: Option<Socket>,
@@ -66,9 +65,12 @@ pub struct Replay<R> {
     player: Player,
 }
 
-impl<R: Read> Replay<R> {
-    /// Creates a replay of the unread rest of a capture, on a new fake kernel.
-    pub fn new(reader: Reader<R>) -> Self {
+impl<C: RecordingReader> Replay<C> {
+    /// Creates a replay of the unread rest of a recording, on a new fake kernel.
+    ///
+    /// A recording is one capture, read by a [`Reader`](pmon_core::capture::Reader), or several
+    /// that continue each other.
+    pub fn new(reader: C) -> Self {
         let cpus = reader.header().map_or(1, |header| header.meta.cpus_online.max(1));
         let mut kernel = Kernel::new(cpus);
         // The recorder, which had subscribed on the recorded machine.
@@ -352,7 +354,7 @@ impl<R: Read> Replay<R> {
     }
 }
 
-impl<R: Read + Seek> Replay<R> {
+impl<C: SeekRecording> Replay<C> {
     /// Replays only events from this time on, like [`Replay::from`], but uses the index of the
     /// capture: reads the first block, and then continues near this time. Returns `false`, without
     /// an advantage, if the capture has no usable index.
@@ -372,7 +374,7 @@ impl<R: Read + Seek> Replay<R> {
     }
 }
 
-impl<R: Read> Source for Replay<R> {
+impl<C: RecordingReader> Source for Replay<C> {
     type Error = ReplayError;
 
     fn receive(&mut self, batch: &mut Batch) -> Result<Received, ReplayError> {

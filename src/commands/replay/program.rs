@@ -27,7 +27,7 @@ use super::warnings::{Replayed, Warning, WarningCode, print_warnings, socket_war
 use crate::args::{AtEndArg, ProcArg, SocketsArg, SpeedArg};
 use crate::control;
 use crate::exit::{self, Failure, OrFail as _};
-use crate::input::{CaptureReplay, InputBytes};
+use crate::input::{CaptureRecording, CaptureReplay};
 use crate::output::shell_word;
 use crate::terminal;
 use crate::view::report_incomplete;
@@ -214,7 +214,7 @@ fn report_end(
 
 /// A replay that updates a progress bar.
 struct WorldWithProgress<'a> {
-    live: CaptureWorld<InputBytes>,
+    live: CaptureWorld<CaptureRecording>,
     bar: &'a ProgressBar,
 }
 

@@ -2,6 +2,7 @@
 
 mod error;
 mod input;
+mod recording;
 mod running_checksums;
 mod seek;
 
@@ -14,6 +15,7 @@ use crate::capture::format::{
 };
 use crate::wire::ByteOrder;
 pub use error::{Damage, DamageKind, OpenError};
+pub use recording::{Junction, Part, RecordingReader, SeekRecording, Splicer};
 
 use input::BufferedInput;
 use running_checksums::RunningChecksums;
