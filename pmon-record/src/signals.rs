@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals as SignalPipe;
 
 use crate::startup;
@@ -20,12 +20,17 @@ const WAKER: Token = Token(1);
 pub enum WakeReason {
     /// `SIGINT` arrived: the user pressed Ctrl-C.
     Interrupt,
-    /// `SIGTERM` arrived, or `SIGHUP` unless it was ignored at the start (`nohup(1)`).
+    /// `SIGTERM` arrived, or `SIGHUP` with [`Signals::new`], unless it was ignored at the start
+    /// (`nohup(1)`).
     Terminate,
     /// `SIGCHLD` arrived: a child has ended, or has been stopped or continued.
     Child,
     /// `SIGUSR1` arrived: a user requests the live counters.
     Report,
+    /// `SIGHUP` arrived, with [`Signals::for_service`]: the configuration shall be read again.
+    Reload,
+    /// `SIGUSR2` arrived, with [`Signals::for_service`]: a user requests a clip.
+    Snapshot,
     /// A [`WakeHandle`] was used.
     Woken,
     /// The timeout has passed.
@@ -42,16 +47,34 @@ pub struct Signals {
     pipe: SignalPipe,
     waker: Arc<Waker>,
     queued: VecDeque<WakeReason>,
+    /// What `SIGHUP` means.
+    hangup: WakeReason,
 }
 
 impl Signals {
-    /// Installs the signal handlers.
+    /// Installs the signal handlers of a recorder that ends with its terminal.
     ///
     /// # Errors
     /// When no file descriptor is available.
     pub fn new() -> io::Result<Self> {
+        Self::with(&startup::CONTROL_SIGNALS, WakeReason::Terminate)
+    }
+
+    /// Installs the signal handlers of a recorder that runs as a service: `SIGHUP` means
+    /// [`WakeReason::Reload`], and `SIGUSR2` means [`WakeReason::Snapshot`].
+    ///
+    /// A `SIGHUP` that was ignored at the start stays ignored.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn for_service() -> io::Result<Self> {
+        let signals = [&startup::CONTROL_SIGNALS[..], &[SIGUSR2]].concat();
+        Self::with(&signals, WakeReason::Reload)
+    }
+
+    fn with(signals: &[i32], hangup: WakeReason) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut pipe = SignalPipe::new(startup::CONTROL_SIGNALS)?;
+        let mut pipe = SignalPipe::new(signals)?;
         if !startup::is_ignored(SIGHUP) {
             pipe.add_signal(SIGHUP)?;
         }
@@ -59,9 +82,9 @@ impl Signals {
         // The parent may have blocked any of them. Threads that are started from here on inherit
         // the mask.
         startup::prepare()?;
-        startup::unblock(&startup::CONTROL_SIGNALS);
+        startup::unblock(signals);
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        Ok(Self { poll, events: Events::with_capacity(4), pipe, waker, queued: VecDeque::new() })
+        Ok(Self { poll, events: Events::with_capacity(4), pipe, waker, queued: VecDeque::new(), hangup })
     }
 
     /// Returns a handle that ends a wait from another thread.
@@ -89,9 +112,11 @@ impl Signals {
             if self.events.iter().any(|event| event.token() == SIGNALS) {
                 self.queued.extend(self.pipe.pending().filter_map(|signal| match signal {
                     SIGINT => Some(WakeReason::Interrupt),
-                    SIGTERM | SIGHUP => Some(WakeReason::Terminate),
+                    SIGTERM => Some(WakeReason::Terminate),
+                    SIGHUP => Some(self.hangup),
                     SIGCHLD => Some(WakeReason::Child),
                     SIGUSR1 => Some(WakeReason::Report),
+                    SIGUSR2 => Some(WakeReason::Snapshot),
                     _ => None,
                 }));
             }
@@ -143,6 +168,15 @@ mod tests {
             signal_hook::low_level::raise(SIGHUP).unwrap();
             assert_eq!(signals.wait(None).unwrap(), WakeReason::Terminate);
         }
+        let mut service = Signals::for_service().unwrap();
+        signal_hook::low_level::raise(signal_hook::consts::SIGUSR2).unwrap();
+        assert_eq!(service.wait(None).unwrap(), WakeReason::Snapshot);
+        if !startup::is_ignored(SIGHUP) {
+            signal_hook::low_level::raise(SIGHUP).unwrap();
+            assert_eq!(service.wait(None).unwrap(), WakeReason::Reload);
+            assert_eq!(signals.wait(None).unwrap(), WakeReason::Terminate);
+        }
+        drop(service);
         let wake = signals.wake();
         thread::spawn(move || wake.wake());
         while signals.wait(None).unwrap() != WakeReason::Woken {}

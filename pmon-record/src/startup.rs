@@ -15,11 +15,13 @@ use std::io;
 use std::process::{Child, Command};
 use std::sync::atomic::Ordering::Relaxed;
 
-use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ,
+};
 
 pub(crate) use sys::unblock;
 
-/// Signals that control a recorder, in addition to `SIGHUP` unless it was ignored (`nohup(1)`).
+/// Signals that control any recorder, in addition to `SIGHUP` unless it was ignored (`nohup(1)`).
 pub(crate) const CONTROL_SIGNALS: [i32; 4] = [SIGINT, SIGTERM, SIGCHLD, SIGUSR1];
 
 /// Signals that end a program without a handler. A program that blocks them can only be killed.
@@ -67,7 +69,7 @@ pub fn prepare() -> io::Result<()> {
 /// As [`Command::spawn`].
 pub fn spawn(command: &mut Command) -> io::Result<Child> {
     let start = signals();
-    let handled = [SIGPIPE, SIGXFSZ].into_iter().chain(CONTROL_SIGNALS);
+    let handled = [SIGPIPE, SIGXFSZ, SIGUSR2].into_iter().chain(CONTROL_SIGNALS);
     if handled.fold(0, |mask, signal| mask | bit(signal)) & start.ignored == 0 {
         // An exec resets handled signals to their default, and `Command` resets SIGPIPE.
         return sys::with_mask(start.blocked, || command.spawn());
