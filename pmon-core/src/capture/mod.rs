@@ -13,12 +13,15 @@ mod format;
 mod reader;
 mod records;
 
-pub use codec::{Block, EncodeError, Encoder, Records};
+pub use codec::{
+    Block, BlockDecoder, BlockOutline, EncodeError, EncodedBlock, Encoder, Note, OutlinedCpu, Records,
+};
 pub use format::{
     Header, MAJOR, MAX_BLOCK, MINOR, Meta, MetaError, Namespaces, SegmentInfo, SegmentReason, TransportInfo,
 };
 pub use reader::{
-    Damage, DamageKind, Item, Junction, OpenError, Part, Reader, RecordingReader, SeekRecording, Splicer,
+    Damage, DamageKind, EncodedItem, Item, Junction, OpenError, Part, Reader, RecordingReader, SeekRecording,
+    Splicer,
 };
 pub use records::{
     Blind, ClockAnchor, CpuCounts, CpuPosition, Credentials, Details, DetailsSubject, End, Excluded, Fence,

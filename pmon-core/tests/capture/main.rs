@@ -1,5 +1,6 @@
 //! Tests that captures return the records that were written, and that damage is detected.
 
+mod copy;
 mod dense;
 mod hostile;
 mod search;

@@ -281,7 +281,18 @@ impl ColumnReader {
 
     /// Reads the sections of a payload whose columns may decompress to at most `room` bytes.
     /// Columns of later versions are skipped.
-    pub(crate) fn load(&mut self, mut payload: &[u8], mut room: usize) -> Result<(), Malformed> {
+    pub(crate) fn load(&mut self, payload: &[u8], room: usize) -> Result<(), Malformed> {
+        self.load_columns(payload, room, ColumnSet::ALL)
+    }
+
+    /// Reads the sections of a payload that belong to a set of columns; the other columns are
+    /// empty. The columns may decompress to at most `room` bytes.
+    pub(crate) fn load_columns(
+        &mut self,
+        payload: &[u8],
+        mut room: usize,
+        set: ColumnSet,
+    ) -> Result<(), Malformed> {
         if self.memory() > limit::DECODED {
             // Free what earlier blocks needed for other columns; buffers would add up otherwise.
             self.numbers.iter_mut().for_each(|numbers| *numbers = Vec::new());
@@ -291,18 +302,11 @@ impl ColumnReader {
         self.bytes.iter_mut().for_each(Vec::clear);
         let mut memory = 0;
         let mut seen = [0_u8; COLUMNS];
-        while !payload.is_empty() {
-            let (header, rest) =
-                payload.split_at_checked(SECTION_HEADER).ok_or(Malformed("a section is cut"))?;
-            let (raw_len, stored_len) = (
-                FILE_ORDER.u32_at(header, RAW_LEN.start) as usize,
-                FILE_ORDER.u32_at(header, STORED_LEN.start) as usize,
-            );
-            let (data, rest) = rest.split_at_checked(stored_len).ok_or(Malformed("a section is cut"))?;
-            payload = rest;
-            let (column, plane, codec) = (usize::from(header[0]), header[1], header[2]);
+        for section in sections(payload) {
+            let Section { column, plane, codec, raw_len, data, .. } = section?;
+            let stored_len = data.len();
             let bytes = Column::BYTES.iter().position(|&c| c as usize == column);
-            if column >= COLUMNS {
+            if column >= COLUMNS || !set.contains(column) {
                 continue;
             }
             let limit = match bytes {
@@ -365,6 +369,79 @@ impl ColumnReader {
     pub(crate) fn bytes(&self, column: Column) -> &[u8] {
         Column::BYTES.iter().position(|&c| c == column).map_or(&[], |at| &self.bytes[at])
     }
+}
+
+/// A set of columns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ColumnSet(u64);
+
+impl ColumnSet {
+    pub(crate) const ALL: Self = Self(u64::MAX);
+    /// The columns of notes.
+    pub(crate) const NOTES: Self = Self::of(&[
+        Column::NoteAt,
+        Column::NoteAtDetails,
+        Column::NoteKind,
+        Column::NoteLen,
+        Column::NoteBytes,
+    ]);
+    /// The column with the kinds of notes.
+    pub(crate) const NOTE_KINDS: Self = Self::of(&[Column::NoteKind]);
+    /// The columns with the kind, the CPU and the number of events, and the subject of details.
+    pub(crate) const OUTLINE: Self = Self::of(&[Column::Tag, Column::Seq, Column::DetailsSubject]);
+
+    const fn of(columns: &[Column]) -> Self {
+        let (mut set, mut at) = (0, 0);
+        while at < columns.len() {
+            set |= 1 << columns[at] as u8;
+            at += 1;
+        }
+        Self(set)
+    }
+
+    pub(crate) fn contains(self, column: usize) -> bool {
+        column < COLUMNS && self.0 & 1 << column != 0
+    }
+}
+
+/// One section of a payload.
+pub(crate) struct Section<'a> {
+    pub(crate) column: usize,
+    plane: u8,
+    codec: u8,
+    /// Length of the data after decompression.
+    pub(crate) raw_len: usize,
+    data: &'a [u8],
+    /// The whole section, with its header.
+    pub(crate) bytes: &'a [u8],
+}
+
+/// Returns the sections of a payload in order. The first error ends them.
+pub(crate) fn sections(mut payload: &[u8]) -> impl Iterator<Item = Result<Section<'_>, Malformed>> {
+    std::iter::from_fn(move || {
+        if payload.is_empty() {
+            return None;
+        }
+        let len =
+            |field: Range<usize>| payload.get(field.clone()).map(|_| FILE_ORDER.u32_at(payload, field.start));
+        let section = len(STORED_LEN).and_then(|stored| {
+            let (bytes, rest) = payload.split_at_checked(SECTION_HEADER + stored as usize)?;
+            Some((bytes, rest))
+        });
+        let Some((bytes, rest)) = section else {
+            payload = &[];
+            return Some(Err(Malformed("a section is cut")));
+        };
+        payload = rest;
+        Some(Ok(Section {
+            column: usize::from(bytes[0]),
+            plane: bytes[1],
+            codec: bytes[2],
+            raw_len: FILE_ORDER.u32_at(bytes, RAW_LEN.start) as usize,
+            data: &bytes[SECTION_HEADER..],
+            bytes,
+        }))
+    })
 }
 
 /// Decompresses a section into exactly `into.len()` bytes; any other length is an error.

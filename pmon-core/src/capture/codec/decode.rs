@@ -1,6 +1,6 @@
 //! Decodes the records of an intact block.
 
-use super::column::{Column, ColumnReader, ColumnValues};
+use super::column::{Column, ColumnReader, ColumnSet, ColumnValues};
 use super::details::DetailsState;
 use super::notes;
 use super::pending::RecordCounts;
@@ -31,7 +31,13 @@ impl DecodedBlock {
         self.columns.memory() + ends.map(StringEnds::memory).into_iter().sum::<usize>()
     }
 
-    pub(crate) fn load(&mut self, payload: &[u8], header: &BlockHeader) -> Result<(), Malformed> {
+    /// Loads a set of the columns of a payload; the others stay empty.
+    pub(crate) fn load(
+        &mut self,
+        payload: &[u8],
+        header: &BlockHeader,
+        set: ColumnSet,
+    ) -> Result<(), Malformed> {
         let (fixed, sections) = payload.split_at_checked(8).ok_or(Malformed("a payload is cut"))?;
         let counts = RecordCounts {
             events: header.events as usize,
@@ -46,7 +52,7 @@ impl DecodedBlock {
         let others = counts.details + counts.notes;
         let room = limit::columns(header.len(), counts.events, others)
             .ok_or(Malformed("it claims more records than its bytes can hold"))?;
-        self.columns.load(sections, room)?;
+        self.columns.load_columns(sections, room, set)?;
         let columns = &self.columns;
         self.strings.load(columns, Column::StringLen, Column::StringBytes)?;
         self.names.load(columns, Column::NameLen, Column::NameBytes)?;
@@ -55,6 +61,21 @@ impl DecodedBlock {
         self.counts = counts;
         self.len = header.len();
         Ok(())
+    }
+
+    /// Returns the decompressed columns.
+    pub(super) fn columns(&self) -> &ColumnReader {
+        &self.columns
+    }
+
+    /// Returns the numbers of records.
+    pub(super) fn counts(&self) -> RecordCounts {
+        self.counts
+    }
+
+    /// Returns the bodies of the notes.
+    pub(super) fn note_bodies(&self) -> StringReader<'_> {
+        StringReader::new(self.columns.bytes(Column::NoteBytes), &self.notes)
     }
 
     /// Returns whether the block holds an `End` record.

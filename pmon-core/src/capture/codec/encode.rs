@@ -1,6 +1,7 @@
 //! Records to the bytes of a capture.
 
 use super::block_encoder::BlockEncoder;
+use super::encoded_block::{EncodedBlock, Note};
 use super::error::EncodeError;
 use super::index::{IndexEntry, IndexWriter};
 use super::pending::{PendingRecords, RecordCounts};
@@ -87,6 +88,26 @@ impl Encoder {
         Ok(())
     }
 
+    /// Appends a copy of a block of another capture with the same byte order. The records of the
+    /// block are not decoded. The caller should call [`Encoder::seal`] next.
+    ///
+    /// `notes` replace those of the block: a part of them, in order, or others at the same
+    /// positions. With `None`, the block keeps its notes. The block must not
+    /// [overlap](EncodedBlock::overlaps) an earlier one.
+    pub fn push_block(&mut self, block: &EncodedBlock<'_>, notes: Option<&[Note]>) {
+        if self.unsealed() > 0 {
+            self.seal_block();
+        }
+        let start = self.sealed.len();
+        let place = self.block(self.sealed_records);
+        let header = match notes {
+            None => block.copy(place, &mut self.sealed),
+            Some(notes) => block.copy_with_notes(place, notes, self.blocks.columns(), &mut self.sealed),
+        };
+        self.last_time = self.last_time.max(header.last_time);
+        self.add_sealed(header, start);
+    }
+
     /// Returns whether the block has reached its target size; the caller should then call
     /// [`Encoder::seal`].
     pub fn is_full(&self) -> bool {
@@ -154,6 +175,13 @@ impl Encoder {
         let start = self.sealed.len();
         let header = self.block(self.sealed_records);
         let header = self.blocks.encode(&self.records, RecordCounts::default(), header, &mut self.sealed);
+        self.records.clear();
+        self.provisional = RecordCounts::default();
+        self.add_sealed(header, start);
+    }
+
+    /// Adds the block in `sealed` from `start` on to the index.
+    fn add_sealed(&mut self, header: BlockHeader, start: usize) {
         self.index.push(IndexEntry {
             offset: self.offset,
             first_record: header.first_record,
@@ -162,10 +190,8 @@ impl Encoder {
             first_time: MonoNs(header.first_time),
             last_time: MonoNs(header.last_time),
         });
-        self.sealed_records += self.unsealed() as u64;
+        self.sealed_records += u64::from(header.records);
         self.offset += (self.sealed.len() - start) as u64;
-        self.records.clear();
-        self.provisional = RecordCounts::default();
         if self.index.is_full() {
             self.seal_index();
         }

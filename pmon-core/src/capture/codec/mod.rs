@@ -9,6 +9,7 @@ mod decode;
 mod delta;
 mod details;
 mod encode;
+mod encoded_block;
 mod error;
 mod notes;
 mod pending;
@@ -18,8 +19,9 @@ mod recent;
 mod strings;
 mod usage;
 
-pub(crate) use column::ColumnReader;
+pub(crate) use column::{ColumnReader, ColumnSet};
 pub(crate) use decode::DecodedBlock;
 pub use decode::{Block, Records};
 pub use encode::Encoder;
+pub use encoded_block::{BlockDecoder, BlockOutline, EncodedBlock, Note, OutlinedCpu};
 pub use error::EncodeError;

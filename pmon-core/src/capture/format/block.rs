@@ -81,6 +81,11 @@ impl BlockHeader {
         let (header, payload) = out[start..].split_at_mut(BLOCK_HEADER);
         self.payload_len = payload.len() as u32;
         self.payload_crc = crc32c::crc32c(payload);
+        self.write_fields(header);
+    }
+
+    /// Writes the header of a block whose payload has the stated length and checksum.
+    pub(crate) fn write_fields(&self, header: &mut [u8]) {
         header[..MARKER.len()].copy_from_slice(&MARKER);
         header[TAG].copy_from_slice(&self.tag);
         header[KIND] = self.kind.code();

@@ -27,7 +27,7 @@ const EVENT_WEIGHT: usize = 32;
 const OTHER_WEIGHT: usize = 128;
 /// Maximum bytes of strings and arguments that the details of a block receive per byte of the
 /// block; many records can name one string.
-const DETAILS_DENSITY: usize = 4096;
+pub(crate) const DETAILS_DENSITY: usize = 4096;
 
 /// Returns how many bytes the decompressed columns of a block of `len` bytes may take, given its
 /// numbers of events and of other records. `None` means that there are too many records.

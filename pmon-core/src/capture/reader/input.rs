@@ -103,6 +103,11 @@ impl<R: Read> BufferedInput<R> {
         self.offset += len as u64;
     }
 
+    /// Returns the `len` bytes that were consumed last. They stay until the next call that reads.
+    pub(crate) fn consumed(&self, len: usize) -> &[u8] {
+        &self.buffer[self.start.saturating_sub(len)..self.start]
+    }
+
     /// Skips a hole of the file if all buffered bytes are zero. The last zeros stay in the buffer,
     /// because a trailer can begin with them.
     pub(crate) fn skip_hole(&mut self) -> io::Result<()> {

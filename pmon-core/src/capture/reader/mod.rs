@@ -9,7 +9,7 @@ mod seek;
 use std::io::{self, Read};
 
 use crate::capture::codec::index::{self, TRAILER};
-use crate::capture::codec::{Block, DecodedBlock};
+use crate::capture::codec::{Block, ColumnSet, DecodedBlock, EncodedBlock};
 use crate::capture::format::{
     BLOCK_HEADER, BlockHeader, BlockKind, FileStart, HEADER_FIXED, Header, MARKER, limit,
 };
@@ -30,6 +30,14 @@ const HOLE: usize = 4096;
 pub enum Item<'a> {
     /// An intact block.
     Block(Block<'a>),
+    /// A damaged part.
+    Damage(Damage),
+}
+
+/// The next part of a capture that is not decoded.
+pub enum EncodedItem<'a> {
+    /// An intact block.
+    Block(EncodedBlock<'a>),
     /// A damaged part.
     Damage(Damage),
 }
@@ -163,18 +171,43 @@ impl<R: Read> Reader<R> {
             match self.examine()? {
                 FilePart::Block(block) => {
                     self.last_block = None;
-                    if let Some(skip) = self.take_block(block)? {
+                    if let Some(skip) = self.take_block(block, ColumnSet::ALL)? {
                         self.last_block = Some((block, skip));
                         return Ok(Some(Item::Block(Block::new(&self.decoded, block, skip))));
                     }
                 }
-                FilePart::Trailer => {
-                    self.input.consume(TRAILER);
-                    self.intact_bytes += TRAILER as u64;
-                    self.seen_trailer = true;
+                part => {
+                    if !self.skip_other(&part)? {
+                        return Ok(None);
+                    }
                 }
-                FilePart::Nothing if self.input.is_at_end()? => return Ok(None),
-                FilePart::Nothing => self.skip_damage()?,
+            }
+        }
+    }
+
+    /// Returns the next block without decoding it, or damage; `None` at the end. A block can then
+    /// still contradict the format, which [`BlockDecoder`](super::BlockDecoder) reports.
+    ///
+    /// # Errors
+    /// As [`Reader::next_item`].
+    pub fn next_encoded(&mut self) -> io::Result<Option<EncodedItem<'_>>> {
+        self.last_block = None;
+        loop {
+            if let Some(damage) = self.queued.take() {
+                return Ok(Some(EncodedItem::Damage(damage)));
+            }
+            match self.examine()? {
+                FilePart::Block(block) => {
+                    if let Some(skip) = self.take_block(block, ColumnSet::NOTE_KINDS)? {
+                        let payload = &self.input.consumed(block.len())[BLOCK_HEADER..];
+                        return Ok(Some(EncodedItem::Block(EncodedBlock::new(block, payload, skip))));
+                    }
+                }
+                part => {
+                    if !self.skip_other(&part)? {
+                        return Ok(None);
+                    }
+                }
             }
         }
     }
@@ -216,9 +249,23 @@ impl<R: Read> Reader<R> {
         self.unknown_blocks
     }
 
-    /// Consumes an intact block. If it has new records, decodes them and returns how many of the
-    /// block's first records were returned before.
-    fn take_block(&mut self, block: BlockHeader) -> io::Result<Option<u64>> {
+    /// Skips a part that is no block. Returns `false` at the end.
+    fn skip_other(&mut self, part: &FilePart) -> io::Result<bool> {
+        match part {
+            FilePart::Trailer => {
+                self.input.consume(TRAILER);
+                self.intact_bytes += TRAILER as u64;
+                self.seen_trailer = true;
+            }
+            _ if self.input.is_at_end()? => return Ok(false),
+            _ => self.skip_damage()?,
+        }
+        Ok(true)
+    }
+
+    /// Consumes an intact block. If it has new records, decodes these columns of them and returns
+    /// how many of the block's first records were returned before.
+    fn take_block(&mut self, block: BlockHeader, columns: ColumnSet) -> io::Result<Option<u64>> {
         let offset = self.input.offset();
         self.intact_bytes += block.len() as u64;
         self.tag = Some(block.tag);
@@ -235,7 +282,7 @@ impl<R: Read> Reader<R> {
             BlockKind::Records if end <= self.next_record => {}
             BlockKind::Records => {
                 let payload = &self.input.peek(block.len())?[BLOCK_HEADER..];
-                match self.decoded.load(payload, &block) {
+                match self.decoded.load(payload, &block, columns) {
                     Ok(()) => {
                         skip = Some(self.next_record - block.first_record);
                         self.next_record = end;
