@@ -5,6 +5,7 @@
 
 mod directory;
 mod real;
+mod sync_thread;
 
 use std::io::{self, Read, Seek};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 
 pub use directory::Directory;
 pub(crate) use real::{RealDisk, rename_to_new, supported_directory_sync, supported_file_sync};
+pub(crate) use sync_thread::SyncThread;
 
 /// A file that is being written.
 ///
@@ -62,6 +64,24 @@ pub trait StoredFile: Read + Seek + Send {
     fn skip_hole(&mut self) -> io::Result<u64> {
         Ok(0)
     }
+}
+
+/// The steps of a sync. They are repeated for each sync.
+pub type SyncWork = Box<dyn FnMut() -> io::Result<()> + Send>;
+
+/// Runs the syncs of a file one after the other while the writer thread continues.
+pub trait SyncRunner: Send {
+    /// Begins a sync of everything written so far. No sync may be running.
+    fn begin(&mut self);
+
+    /// Returns the result of the running sync, if it has ended since.
+    fn poll(&mut self) -> Option<io::Result<()>>;
+
+    /// Waits for the running sync.
+    ///
+    /// # Errors
+    /// The error of the sync.
+    fn wait(&mut self) -> io::Result<()>;
 }
 
 /// A regular file in a directory.
@@ -141,6 +161,15 @@ pub trait Filesystem: Send + Sync {
     /// # Errors
     /// Those of `stat(2)`.
     fn directory(&self) -> io::Result<DirectoryState>;
+
+    /// Returns a runner of syncs that performs `work` for each, on a thread of its own. A
+    /// simulation runs them in virtual time.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    fn sync_runner(&self, work: SyncWork) -> io::Result<Box<dyn SyncRunner>> {
+        Ok(Box::new(SyncThread::new(work)?))
+    }
 
     /// Renames a file. An existing `to` is an error of kind `AlreadyExists`.
     ///

@@ -9,6 +9,7 @@
 //! * `trigger`: conditions on events that request a clip.
 //! * [`cut`]: excerpts of captures that stand alone.
 //! * [`clip`]: excerpts of a store, made by a running recorder.
+//! * `simulated`: a filesystem in memory that loses data, fills up and fails, for tests.
 //!
 //! This crate does not print or exit.
 #![deny(unsafe_code)]
@@ -20,10 +21,14 @@ mod disk;
 mod file;
 mod model;
 mod segment;
+#[cfg(any(test, feature = "simulated"))]
+pub mod simulated;
 mod trigger;
 mod writer;
 
-pub use disk::{Directory, DirectoryState, Disk, FileEntry, Filesystem, StoreLock, StoredFile};
+pub use disk::{
+    Directory, DirectoryState, Disk, FileEntry, Filesystem, StoreLock, StoredFile, SyncRunner, SyncWork,
+};
 pub use file::{CaptureFile, CaptureFileOptions, CaptureTarget, StoreError};
 pub use model::{ProcessModel, ProcessRef};
 pub use segment::SegmentName;

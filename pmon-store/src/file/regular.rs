@@ -27,9 +27,9 @@ use pmon_record::SinkError;
 
 use super::claim::ClaimedNames;
 use super::names::{CaptureNames, SegmentNames};
-use super::sync::SyncThread;
+use super::sync::Syncer;
 use super::{CaptureFileOptions, FileParts, StoreError};
-use crate::disk::{Disk, Filesystem, supported_file_sync};
+use crate::disk::{Disk, Filesystem, SyncRunner, SyncThread, supported_file_sync};
 
 const PAGE: u64 = 4096;
 /// Maximum time between the reception of a record and its entry in the journal, less one tick.
@@ -52,7 +52,7 @@ pub(super) struct RegularFile {
     disk: Arc<dyn Disk>,
     pub(super) names: Box<dyn CaptureNames>,
     options: CaptureFileOptions,
-    syncer: SyncThread,
+    syncer: Syncer,
     /// Bytes of the header and of the sealed blocks.
     sealed_end: u64,
     journal: Option<Journal>,
@@ -109,10 +109,10 @@ impl RegularFile {
             .and_then(|()| names.sync_directory())
             .and_then(|()| {
                 let disk = disk.clone();
-                SyncThread::new(move || disk.sync())
+                SyncThread::new(Box::new(move || disk.sync()))
             });
         match begun {
-            Ok(syncer) => Ok(Self::new(disk, Box::new(names), options, syncer, encoder)),
+            Ok(thread) => Ok(Self::new(disk, Box::new(names), options, Box::new(thread), encoder)),
             Err(source) => {
                 let path = names.current().to_owned();
                 // The original error is reported. An error here would hide it.
@@ -133,18 +133,19 @@ impl RegularFile {
         let (mut names, disk) = SegmentNames::create(filesystem.clone(), name)?;
         let begun = write_all(&*disk, encoder.header(), 0).map_err(|(_, error)| error).and_then(|()| {
             let (disk, mut is_named) = (disk.clone(), false);
-            SyncThread::new(move || {
+            let directory = filesystem.clone();
+            filesystem.sync_runner(Box::new(move || {
                 disk.sync()?;
                 if !is_named {
-                    super::names::sync_supported(&*filesystem)?;
+                    super::names::sync_supported(&*directory)?;
                     is_named = true;
                 }
                 Ok(())
-            })
+            }))
         });
         match begun {
-            Ok(syncer) => {
-                let mut this = Self::new(disk, Box::new(names), options, syncer, encoder);
+            Ok(runner) => {
+                let mut this = Self::new(disk, Box::new(names), options, runner, encoder);
                 this.dirty_since = Some(this.now);
                 Ok(this)
             }
@@ -161,14 +162,14 @@ impl RegularFile {
         disk: Arc<dyn Disk>,
         names: Box<dyn CaptureNames>,
         options: CaptureFileOptions,
-        syncer: SyncThread,
+        runner: Box<dyn SyncRunner>,
         encoder: &Encoder,
     ) -> Self {
         Self {
             disk,
             names,
             options,
-            syncer,
+            syncer: Syncer::new(runner),
             sealed_end: encoder.header().len() as u64,
             journal: None,
             truncation: TruncationState::AwaitSeal,

@@ -1,17 +1,16 @@
-//! Runs syncs on a thread of their own, so a slow disk does not delay the journal.
+//! The results of the syncs of a file.
 //!
 //! The kernel reports a failed write-back once per open file: the next `fdatasync(2)` succeeds,
 //! though the data is lost. The first error therefore stays the result of every later sync.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
-use std::thread::Builder;
 use std::time::Instant;
 
-/// The sync thread of a file, and the results of its syncs.
-pub(super) struct SyncThread {
-    requests: Sender<()>,
-    results: Receiver<io::Result<()>>,
+use crate::disk::SyncRunner;
+
+/// The syncs of a file, which run beside the writer thread.
+pub(super) struct Syncer {
+    runner: Box<dyn SyncRunner>,
     /// Start time of the running sync.
     began: Option<Instant>,
     /// Start time of the last successful sync. Everything written before is durable.
@@ -19,19 +18,10 @@ pub(super) struct SyncThread {
     failed: Option<io::Error>,
 }
 
-impl SyncThread {
-    /// Starts the thread, which calls `sync` for each request.
-    pub(super) fn new(mut sync: impl FnMut() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
-        let (requests, requested) = channel();
-        let (done, results) = channel();
-        Builder::new().name("pmon-sync".into()).spawn(move || {
-            for () in requested {
-                if done.send(sync()).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { requests, results, began: None, safe_until: Instant::now(), failed: None })
+impl Syncer {
+    /// Returns the syncs that `runner` performs.
+    pub(super) fn new(runner: Box<dyn SyncRunner>) -> Self {
+        Self { runner, began: None, safe_until: Instant::now(), failed: None }
     }
 
     /// Whether a sync is running.
@@ -41,8 +31,7 @@ impl SyncThread {
 
     /// Begins a sync of everything written so far. No sync may be running.
     pub(super) fn begin(&mut self) {
-        // The thread runs as long as this value exists. If it panicked, the result is an error.
-        let _ = self.requests.send(());
+        self.runner.begin();
         self.began = Some(Instant::now());
     }
 
@@ -51,10 +40,9 @@ impl SyncThread {
     /// # Errors
     /// When this sync or any earlier one has failed.
     pub(super) fn poll(&mut self) -> io::Result<bool> {
-        match self.results.try_recv() {
-            Err(TryRecvError::Empty) => self.check().map(|()| false),
-            Ok(result) => self.handle_result(result).map(|()| true),
-            Err(TryRecvError::Disconnected) => self.handle_result(Err(thread_ended())).map(|()| true),
+        match self.is_busy().then(|| self.runner.poll()).flatten() {
+            None => self.check().map(|()| false),
+            Some(result) => self.handle_result(result).map(|()| true),
         }
     }
 
@@ -66,7 +54,7 @@ impl SyncThread {
         if !self.is_busy() {
             return self.check();
         }
-        let result = self.results.recv().unwrap_or_else(|RecvError| Err(thread_ended()));
+        let result = self.runner.wait();
         self.handle_result(result)
     }
 
@@ -89,8 +77,4 @@ impl SyncThread {
             }),
         }
     }
-}
-
-fn thread_ended() -> io::Error {
-    io::Error::other("the sync thread has ended")
 }
