@@ -14,6 +14,9 @@
 //!
 //! [`Recording`] owns the threads. The controlling thread waits on [`Signals`] meanwhile.
 //!
+//! [`handover`] passes the descriptors of a subscription on to the next recorder, which continues
+//! without a gap.
+//!
 //! Unsafe code is in `sys.rs` files. This crate does not print or exit, and leaves parsing to
 //! `pmon-core`.
 #![deny(unsafe_code)]
@@ -22,6 +25,7 @@ mod clock;
 #[cfg(test)]
 mod conformance;
 mod details;
+pub mod handover;
 mod liveness;
 mod machine;
 mod options;

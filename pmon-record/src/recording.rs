@@ -79,7 +79,9 @@ impl<S: Sink + 'static> Recording<S> {
             capacity: subscription.capacity,
             is_lazy: subscription.has_details() || !options.details,
         };
-        let Subscription { receiver, output, heartbeat, checkpoints, drops_before, start, .. } = subscription;
+        let Subscription {
+            receiver, output, heartbeat, checkpoints, drops_before, since, is_fence_due, ..
+        } = subscription;
         let (clock, nice) = (Clock::new(), options.nice);
         let procfs = || {
             ProcfsReader::new(clock, options.args_max).redacting(options.redact.clone(), options.args_read())
@@ -94,7 +96,7 @@ impl<S: Sink + 'static> Recording<S> {
             recorder: Tgid(std::process::id()),
             details: options.details,
             drops_before,
-            since: start.mono,
+            since,
             drop_cause: if options.scope.is_all() { LossCause::Socket } else { LossCause::Ring },
             forks: true,
         };
@@ -140,7 +142,8 @@ impl<S: Sink + 'static> Recording<S> {
             drop(snapshot_in);
         }
         let consumers = DrainConsumers::new(writer.thread().clone(), requests, status.clone());
-        let drain = DrainThread::new(receiver, heartbeat, poll, consumers, pace)?;
+        let drain =
+            DrainThread::new(receiver, heartbeat, poll, consumers, pace)?.with_fence_due(is_fence_due);
         let drain = spawn("pmon-drain", nice, move || {
             status.set_drain_started(thread::current());
             drain.run()
@@ -198,6 +201,14 @@ impl Stopper {
         self.status.stop();
         // If the waker fails, the drain thread reads the flag at the next event.
         let _ = self.waker.wake();
+    }
+
+    /// Requests the end of the recording as [`Stopper::stop`] does, but leaves the subscription to
+    /// the next recorder: the kernel continues to emit events, into the descriptors of
+    /// [`Subscription::descriptors`].
+    pub fn detach(&self) {
+        self.status.detach.store(true, Ordering::Release);
+        self.stop();
     }
 }
 

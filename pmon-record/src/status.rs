@@ -28,6 +28,8 @@ pub struct Counters {
 #[derive(Default)]
 pub(crate) struct RecordingStatus {
     stop: AtomicBool,
+    /// Whether the subscription outlives the recording.
+    pub(crate) detach: AtomicBool,
     /// Whether the drain thread has failed, or has not started.
     pub(crate) failed: AtomicBool,
     /// Whether the writer thread has ended.

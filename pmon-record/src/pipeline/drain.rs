@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pmon_core::MonoNs;
-use pmon_core::capture::FencePosition;
+use pmon_core::capture::{Fence, FencePosition};
 
 use crate::clock::Clock;
 use crate::details::exec::{Exec, ExecRequests};
@@ -58,6 +58,8 @@ pub(crate) struct DrainThread {
     /// Minimum time between two hand-overs of chunks that are not full.
     handover_interval: Duration,
     wake_budget: WakeBudget,
+    /// Whether the fence at the start is still to be run.
+    is_fence_due: bool,
 }
 
 /// The threads for which the drain thread receives: the writer thread and the details thread.
@@ -134,7 +136,14 @@ impl DrainThread {
             latency,
             handover_interval: if pace.is_lazy { lazy } else { latency },
             wake_budget: WakeBudget::new(pace),
+            is_fence_due: false,
         })
+    }
+
+    /// Sets whether this thread runs the fence at the start of the recording. Otherwise it was run
+    /// before.
+    pub(crate) fn with_fence_due(self, is_fence_due: bool) -> Self {
+        Self { is_fence_due, ..self }
     }
 
     /// Creates a waker that ends a wait on `poll`.
@@ -158,6 +167,12 @@ impl DrainThread {
     }
 
     fn record(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.is_fence_due) {
+            // Events wait since the earlier recorder has ended, maybe more than the chunks can
+            // hold. They are received while the writer thread takes them.
+            let fence = self.fence(FencePosition::Start)?;
+            self.receiver.set_fence(fence);
+        }
         let mut events = Events::with_capacity(4);
         while !self.consumers.status.is_stopping() {
             match self.receive()? {
@@ -189,8 +204,8 @@ impl DrainThread {
         is_waited_for.then_some(self.latency).or(after_heartbeat)
     }
 
-    /// Ends the recording: empties the source, receives an event of every CPU, unsubscribes, and
-    /// receives everything that was emitted until then.
+    /// Ends the recording: empties the source, receives an event of every CPU, and unsubscribes or
+    /// leaves the subscription to the next recorder.
     fn end(&mut self) -> io::Result<()> {
         // The socket needs room for the events of the fence, so it is emptied first.
         let began = Instant::now();
@@ -210,10 +225,47 @@ impl DrainThread {
         // forks are missing.
         self.heartbeat.request(HeartbeatRequest::Count);
         self.heartbeat.request(HeartbeatRequest::Recount);
+        let fence = self.fence(FencePosition::End)?;
+        if self.consumers.status.detach.load(Ordering::Acquire) {
+            self.detach()?;
+        } else {
+            self.unsubscribe()?;
+        }
+        self.receiver.set_fence(fence);
+        // Read after the last event, so the counts include every recorded event.
+        let ring = self.receiver.source_mut().ring_counts()?;
+        ring.into_iter().for_each(|counts| self.receiver.set_ring_counts(counts));
+        self.receiver.finish()?;
+        self.consumers.writer.unpark();
+        Ok(())
+    }
+
+    /// Makes every CPU emit an event, and receives these events.
+    fn fence(&mut self, position: FencePosition) -> io::Result<Fence> {
         let Self { receiver, heartbeat, consumers, clock, .. } = self;
         let process = |receiver: &mut _, received| consumers.process(receiver, received);
-        let source = (&*heartbeat, *clock);
-        let fence = fence::run(FencePosition::End, receiver, source, END_TIMEOUT, process, |_| Ok(true))?;
+        fence::run(position, receiver, (&*heartbeat, *clock), END_TIMEOUT, process, |_| Ok(true))
+    }
+
+    /// Receives until the source is empty, and leaves later events to the next recorder.
+    fn detach(&mut self) -> io::Result<()> {
+        let (began, checkpoints) = (Instant::now(), self.heartbeat.checkpoints());
+        loop {
+            match self.receive()? {
+                ReceiveStatus::Full | ReceiveStatus::Dropped if began.elapsed() < END_TIMEOUT => {}
+                ReceiveStatus::Drained if self.receiver.source_mut().is_empty()? => {
+                    self.receiver.complete_checkpoints(checkpoints);
+                    break;
+                }
+                _ => break,
+            }
+        }
+        self.receiver.source_mut().detach();
+        Ok(())
+    }
+
+    /// Unsubscribes, and receives everything that was emitted until then.
+    fn unsubscribe(&mut self) -> io::Result<()> {
         self.receiver.source_mut().socket_mut().ignore()?;
         // Before Linux 6.6, the kernel keeps sending events while there are other listeners. So
         // this receives for a bounded time.
@@ -230,12 +282,6 @@ impl DrainThread {
                 ReceiveStatus::Full | ReceiveStatus::Dropped => {}
             }
         }
-        self.receiver.set_fence(fence);
-        // Read after the last event, so the counts include every recorded event.
-        let ring = self.receiver.source_mut().ring_counts()?;
-        ring.into_iter().for_each(|counts| self.receiver.set_ring_counts(counts));
-        self.receiver.finish()?;
-        self.consumers.writer.unpark();
         Ok(())
     }
 

@@ -81,6 +81,17 @@ impl LiveSource {
         merged.ring.is_empty()
     }
 
+    /// Leaves the descriptors to the next recorder: the kernel continues to emit events into them.
+    ///
+    /// Call this function after the last reception. The BPF program then sends the paths of cgroups
+    /// again.
+    pub(crate) fn detach(&mut self) {
+        self.socket.keep_listening();
+        if let Some(merged) = &mut self.ring {
+            merged.ring.request_cgroups();
+        }
+    }
+
     /// Whether the ring, if there is one, holds no entry, not even an unfinished one.
     pub(crate) fn is_empty(&self) -> io::Result<bool> {
         self.ring.as_ref().map_or(Ok(true), |merged| merged.ring.is_empty())

@@ -33,6 +33,18 @@ impl NetlinkSocket {
         Ok(Self { fd, buffers: RecvmmsgBuffers::new(), is_listening: false, drops: 0 })
     }
 
+    /// Continues with a socket that another recorder has bound, and with which it has requested
+    /// events.
+    pub(crate) fn adopt(fd: OwnedFd) -> Self {
+        Self { fd, buffers: RecvmmsgBuffers::new(), is_listening: true, drops: 0 }
+    }
+
+    /// Keeps the request for events when this value is dropped, because another copy of the
+    /// descriptor remains.
+    pub(crate) fn keep_listening(&mut self) {
+        self.is_listening = false;
+    }
+
     /// Joins the multicast group of process events. The kernel chooses the port.
     pub(crate) fn bind(&self) -> io::Result<()> {
         Ok(bind(&self.fd, &SocketAddrNetlink::new(0, CN_IDX_PROC))?)

@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use pmon_core::MonoNs;
 use pmon_core::capture::{ClockAnchor, FencePosition, Header, TransportInfo};
 use pmon_core::wire::{ByteOrder, Event, EventBody};
 use rustix::process::{Resource, getrlimit};
@@ -13,6 +15,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::clock::Clock;
 use crate::details::exec::Exec;
 use crate::details::redact::Redact;
+use crate::handover::{Descriptors, Role};
 use crate::liveness::checkpoint::Checkpoint;
 use crate::liveness::fence;
 use crate::liveness::heartbeat::HeartbeatHandle;
@@ -60,8 +63,16 @@ pub struct Subscription {
     /// Number of events that can wait before one is lost or goes to the socket instead of the ring.
     pub(crate) capacity: u64,
     added_listeners: u64,
-    /// The clocks before the first event.
+    /// The clocks when the subscription began, or was continued.
     pub(crate) start: ClockAnchor,
+    /// Time before which no event belongs to the recording.
+    pub(crate) since: MonoNs,
+    /// Whether an event of every CPU is still to be received, by the drain thread.
+    pub(crate) is_fence_due: bool,
+    /// Copies of the ring's descriptors for the next recorder, until they are taken.
+    copies: Vec<(Role, OwnedFd)>,
+    /// The descriptors with which this subscription continues an earlier one, until they are taken.
+    adopted: Option<Descriptors>,
 }
 
 impl Subscription {
@@ -81,15 +92,7 @@ impl Subscription {
         let failed = |action| move |source| SubscribeError::Socket { action, source };
         let refused = |action| move |source| SubscribeError::refused(action, source);
         let tree_failed = |source| SubscribeError::Tree { source };
-        let socket_buffer =
-            socket.set_buffer(options.socket_buffer).map_err(failed("enlarge the buffer of"))?;
-        let required = options.require_buffer as u64;
-        if socket_buffer < required {
-            return Err(SubscribeError::Buffer { effective: socket_buffer, required });
-        }
-        if options.no_enobufs {
-            socket.set_no_enobufs().map_err(failed("set NETLINK_NO_ENOBUFS on"))?;
-        }
+        let socket_buffer = configure(&socket, options)?;
         let (mut ring, transport) =
             select(options, |details| Ring::attach(&socket, options, cgroup, details))?;
         socket.bind().map_err(refused("bind"))?;
@@ -101,6 +104,55 @@ impl Subscription {
         let start = Clock::new().anchor();
         let nonce = u32::from_ne_bytes(machine::random());
         socket.listen(nonce).map_err(refused("subscribe on"))?;
+        let parts = (socket, ring, transport);
+        let mut this = Self::new(options, parts, (heartbeat, checkpoints), socket_buffer, start)?;
+        this.wait_for_ack(nonce.wrapping_add(1))?;
+        if this.receiver.source_mut().complete_tree().map_err(tree_failed)? {
+            // Events from before all processes were marked are not recorded, so the recording
+            // begins here.
+            (this.drops_before, this.start) =
+                restart(&mut this.receiver, &mut this.output).map_err(failed("receive from"))?;
+        }
+        this.wait_for_cpus().map_err(failed("receive from"))?;
+        this.since = this.start.mono;
+        Ok(this)
+    }
+
+    /// Continues the subscription of an earlier recorder. The events that wait in the ring and in
+    /// the socket's queue belong to the recording; none is discarded.
+    ///
+    /// The caller knows from the earlier recording which event of each CPU is the next one. No
+    /// other request is sent to the kernel: if it no longer counts a listener, the first heartbeat
+    /// reveals that.
+    ///
+    /// # Errors
+    /// [`SubscribeError::Handover`] if the recorder cannot continue with these descriptors. The
+    /// caller then uses [`Subscription::open`].
+    pub fn adopt(options: &RecordOptions, descriptors: Descriptors) -> Result<Self, SubscribeError> {
+        if let Err(error) = descriptors.check(options) {
+            descriptors.discard();
+            return Err(error.into());
+        }
+        check_open_files()?;
+        let failed = |action| move |source| SubscribeError::Socket { action, source };
+        let socket = NetlinkSocket::adopt(descriptors.copy(Role::Socket)?);
+        let socket_buffer = configure(&socket, options)?;
+        let ring = descriptors.descriptor(Role::Ring).map(|_| Ring::adopt(&descriptors)).transpose()?;
+        let heartbeat =
+            HeartbeatHandle::start(options.heartbeat, options.nice).map_err(failed("start a thread for"))?;
+        let parts = (socket, ring, descriptors.transport());
+        let mut this = Self::new(options, parts, heartbeat, socket_buffer, Clock::new().anchor())?;
+        (this.is_fence_due, this.adopted) = (true, Some(descriptors));
+        Ok(this)
+    }
+
+    fn new(
+        options: &RecordOptions,
+        (socket, mut ring, transport): (NetlinkSocket, Option<Ring>, TransportInfo),
+        (heartbeat, checkpoints): (HeartbeatHandle, mpsc::Receiver<(u64, Checkpoint)>),
+        socket_buffer: u64,
+        start: ClockAnchor,
+    ) -> Result<Self, SubscribeError> {
         let socket_capacity = socket_buffer / SOCKET_BYTES_PER_EVENT;
         let ring_capacity = options.ring as u64 / RING_BYTES_PER_EVENT;
         let largest_metadata = match transport.name.as_str() {
@@ -110,9 +162,12 @@ impl Subscription {
         };
         check_memory(options, largest_metadata)?;
         let capacity = if ring.is_some() { ring_capacity } else { socket_capacity };
+        let copies = ring.as_mut().map(Ring::take_copies).transpose();
+        let copies =
+            copies.map_err(|source| SubscribeError::Socket { action: "copy the descriptors of", source })?;
         let source = LiveSource::new(socket, ring, socket_capacity);
         let (receiver, output) = Receiver::new(source, options.buffer, largest_metadata);
-        let mut this = Self {
+        Ok(Self {
             receiver,
             output,
             heartbeat,
@@ -125,16 +180,29 @@ impl Subscription {
             capacity,
             added_listeners: 0,
             start,
-        };
-        this.wait_for_ack(nonce.wrapping_add(1))?;
-        if this.receiver.source_mut().complete_tree().map_err(tree_failed)? {
-            // Events from before all processes were marked are not recorded, so the recording
-            // begins here.
-            (this.drops_before, this.start) =
-                restart(&mut this.receiver, &mut this.output).map_err(failed("receive from"))?;
+            since: MonoNs(0),
+            is_fence_due: false,
+            copies: copies.unwrap_or_default(),
+            adopted: None,
+        })
+    }
+
+    /// Returns the descriptors that outlive this recorder, for the next one. `options` are those of
+    /// this subscription. They can be taken once, before the recording starts.
+    ///
+    /// End the recording by [`Stopper::detach`](crate::Stopper::detach) if another recorder
+    /// continues.
+    ///
+    /// # Errors
+    /// When the descriptors cannot be copied or described.
+    pub fn descriptors(&mut self, options: &RecordOptions) -> io::Result<Descriptors> {
+        if let Some(descriptors) = self.adopted.take() {
+            return Ok(descriptors);
         }
-        this.wait_for_cpus().map_err(failed("receive from"))?;
-        Ok(this)
+        let socket = self.receiver.source_mut().socket_mut().as_fd().try_clone_to_owned()?;
+        let mut copies = vec![(Role::Socket, socket)];
+        copies.append(&mut self.copies);
+        Descriptors::new(copies, options, &self.transport)
     }
 
     /// Returns the header of a capture of this subscription. `command` is the recorded command, or
@@ -256,6 +324,20 @@ fn hand_over_full(receiver: &mut Receiver<LiveSource>, received: ReceiveStatus) 
         receiver.hand_over()?;
     }
     Ok(())
+}
+
+/// Sets the options of a socket. Returns the effective bytes of its buffer.
+fn configure(socket: &NetlinkSocket, options: &RecordOptions) -> Result<u64, SubscribeError> {
+    let failed = |action| move |source| SubscribeError::Socket { action, source };
+    let effective = socket.set_buffer(options.socket_buffer).map_err(failed("enlarge the buffer of"))?;
+    let required = options.require_buffer as u64;
+    if effective < required {
+        return Err(SubscribeError::Buffer { effective, required });
+    }
+    if options.no_enobufs {
+        socket.set_no_enobufs().map_err(failed("set NETLINK_NO_ENOBUFS on"))?;
+    }
+    Ok(effective)
 }
 
 fn check_memory(options: &RecordOptions, largest_metadata: usize) -> Result<(), SubscribeError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::handover::HandoverError;
 use crate::scope::{Scope, ScopeError};
 
 /// Minimum limit on open files (`ulimit -n`). A recorder opens about 30; the rest is a reserve.
@@ -120,6 +121,9 @@ pub enum SubscribeError {
         /// Required size in bytes.
         required: u64,
     },
+    /// The descriptors of an earlier recorder cannot be used.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     /// Any other failure of the socket.
     #[error("cannot {action} a proc connector socket: {source}")]
     Socket {

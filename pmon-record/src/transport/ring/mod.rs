@@ -13,7 +13,7 @@ mod tree;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use pmon_core::Cpu;
 use pmon_core::batch::Batch;
 use pmon_core::capture::CpuCounts;
@@ -26,6 +26,7 @@ pub(crate) use refusal::RingError;
 use sys::SkippedCounts;
 use tree::TreeMarker;
 
+use crate::handover::{Descriptors, HandoverError, Role};
 use crate::options::RecordOptions;
 use crate::scope::{MAX_UIDS, TreeScope};
 
@@ -52,6 +53,35 @@ pub(crate) struct Ring {
     tree_marker: Option<TreeMarker>,
     /// Keeps the program attached that reads the peak memory of each process.
     peak_tracer: Option<OwnedFd>,
+    /// Copies of the maps' descriptors for the next recorder, until they are taken.
+    copies: Vec<(Role, OwnedFd)>,
+}
+
+/// The maps that the recorder uses while it records.
+struct RingMaps {
+    ring: Map,
+    asleep: Map,
+    counts: Map,
+    round: Map,
+}
+
+impl RingMaps {
+    /// Returns copies of the descriptors.
+    fn copies(&self) -> io::Result<Vec<(Role, OwnedFd)>> {
+        let all = [
+            (Role::Ring, &self.ring),
+            (Role::Asleep, &self.asleep),
+            (Role::Counts, &self.counts),
+            (Role::Round, &self.round),
+        ];
+        let copy = |(role, map): (Role, &Map)| match map {
+            Map::RingBuf(data) | Map::Array(data) | Map::PerCpuArray(data) => {
+                Some(data.fd().as_fd().try_clone_to_owned().map(|fd| (role, fd)))
+            }
+            _ => None,
+        };
+        all.into_iter().filter_map(copy).collect()
+    }
 }
 
 impl Ring {
@@ -96,24 +126,79 @@ impl Ring {
             Some(TreeScope::Process(root)) => Some(TreeMarker::new(root, &map("TREE")?, map("MARKING")?)?),
             _ => None,
         };
-        let (ring, asleep, counts, round) = (map("RING")?, map("ASLEEP")?, map("COUNTS")?, map("ROUND")?);
-        let mut this = Self {
-            ring: RingBuf::try_from(ring).map_err(|error| RingError::of_mapping(error, size))?,
-            asleep: Array::try_from(asleep)?,
-            counts: PerCpuArray::try_from(counts)?,
-            cgroups: Cgroups::default(),
-            round: Array::try_from(round)?,
-            before: Vec::new(),
-            loses_events: !scope.is_all(),
-            tree_marker,
-            peak_tracer: None,
+        let maps = RingMaps {
+            ring: map("RING")?,
+            asleep: map("ASLEEP")?,
+            counts: map("COUNTS")?,
+            round: map("ROUND")?,
         };
+        let copies = maps.copies().map_err(RingError::Mapping)?;
+        let mut this = Self::of_maps(maps, copies, |error| RingError::of_mapping(error, size))?;
+        (this.loses_events, this.tree_marker) = (!scope.is_all(), tree_marker);
         crate::sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_BPF, filter.as_raw_fd())
             .map_err(RingError::of_attachment)?;
         if details {
             this.peak_tracer = trace_peaks(&object, &types);
         }
         Ok(this)
+    }
+
+    /// Continues with the ring of an earlier recorder, at the position up to which it has been
+    /// read. The filter is attached to the socket already.
+    pub(crate) fn adopt(descriptors: &Descriptors) -> Result<Self, HandoverError> {
+        let unusable = |name, source| HandoverError::Unusable { name, source };
+        let map = |role: Role| {
+            let map = MapData::from_fd(descriptors.copy(role)?).and_then(Map::from_map_data);
+            map.map_err(|error| unusable(role.name(), io::Error::other(error)))
+        };
+        let maps = RingMaps {
+            ring: map(Role::Ring)?,
+            asleep: map(Role::Asleep)?,
+            counts: map(Role::Counts)?,
+            round: map(Role::Round)?,
+        };
+        let mut this =
+            Self::of_maps(maps, Vec::new(), |error| unusable(Role::Ring.name(), io::Error::other(error)))?;
+        this.peak_tracer =
+            descriptors.descriptor(Role::Peaks).map(|_| descriptors.copy(Role::Peaks)).transpose()?;
+        this.request_cgroups();
+        Ok(this)
+    }
+
+    /// Maps the ring. `failed` returns the error of a map.
+    fn of_maps<E>(
+        maps: RingMaps,
+        copies: Vec<(Role, OwnedFd)>,
+        failed: impl Fn(MapError) -> E,
+    ) -> Result<Self, E> {
+        Ok(Self {
+            ring: RingBuf::try_from(maps.ring).map_err(&failed)?,
+            asleep: Array::try_from(maps.asleep).map_err(&failed)?,
+            counts: PerCpuArray::try_from(maps.counts).map_err(&failed)?,
+            cgroups: Cgroups::default(),
+            round: Array::try_from(maps.round).map_err(&failed)?,
+            before: Vec::new(),
+            loses_events: false,
+            tree_marker: None,
+            peak_tracer: None,
+            copies,
+        })
+    }
+
+    /// Returns copies of the descriptors that the next recorder needs; none if they were taken
+    /// before.
+    pub(crate) fn take_copies(&mut self) -> io::Result<Vec<(Role, OwnedFd)>> {
+        let mut copies = std::mem::take(&mut self.copies);
+        if let Some(peaks) = &self.peak_tracer {
+            copies.push((Role::Peaks, peaks.try_clone()?));
+        }
+        Ok(copies)
+    }
+
+    /// Makes the BPF program send the path of each cgroup again, because the paths that it has sent
+    /// are not known here.
+    pub(crate) fn request_cgroups(&mut self) {
+        begin_round(&mut self.round);
     }
 
     /// Marks the processes of the scope's tree, before the socket listens.
@@ -139,9 +224,7 @@ impl Ring {
                 return true;
             }
             if self.cgroups.take_dropped() {
-                let round = self.round.get(&0, 0).unwrap_or_default();
-                // If this fails, an exec in a dropped cgroup records a missed path.
-                let _sent = self.round.set(0, round.wrapping_add(1), 0);
+                begin_round(&mut self.round);
             }
         }
         false
@@ -205,9 +288,24 @@ impl AsFd for Ring {
     }
 }
 
+/// Begins another round, in which the BPF program sends each cgroup's path once.
+fn begin_round(round: &mut Array<MapData, u32>) {
+    let number = round.get(&0, 0).unwrap_or_default();
+    // If this fails, an exec in a cgroup whose path is not known records a missed path.
+    let _sent = round.set(0, number.wrapping_add(1), 0);
+}
+
+/// Returns a number that identifies the BPF programs (FNV-1a). The entries of the ring, and the
+/// values of the maps, mean the same to every recorder with these programs.
+pub(crate) fn object_id() -> u64 {
+    OBJECT.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
 /// Returns the size of a ring for `bytes` bytes, a power of two as the kernel requires; `None` if
 /// the size is too large.
-fn size(bytes: usize) -> Option<u32> {
+pub(crate) fn size(bytes: usize) -> Option<u32> {
     u32::try_from(bytes.checked_next_power_of_two()?).ok().map(|size| size.max(page_size()))
 }
 
