@@ -6,6 +6,7 @@
 //! * `model`: [`ProcessModel`] holds the running processes as of the last record.
 //! * `segment`: names, listing and order of the segments of a store, recovery, retention.
 //! * `writer`: [`StoreWriter`] is the sink that writes a store of segments.
+//! * `reader`: [`SegmentReader`] reads a store, or several captures, as one recording.
 //! * `trigger`: conditions on events that request a clip.
 //! * [`cut`]: excerpts of captures that stand alone.
 //! * [`clip`]: excerpts of a store, made by a running recorder.
@@ -20,6 +21,7 @@ pub mod cut;
 mod disk;
 mod file;
 mod model;
+mod reader;
 mod segment;
 #[cfg(any(test, feature = "simulated"))]
 pub mod simulated;
@@ -31,6 +33,9 @@ pub use disk::{
 };
 pub use file::{CaptureFile, CaptureFileOptions, CaptureTarget, StoreError};
 pub use model::{ProcessModel, ProcessRef};
+pub use reader::{
+    CaptureBytes, ListError, SegmentEntry, SegmentList, SegmentReader, SegmentSummary, SkippedSegment,
+};
 pub use segment::SegmentName;
 pub use trigger::{ProcessSummary, TriggerFired};
 pub use writer::{

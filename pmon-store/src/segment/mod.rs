@@ -3,3 +3,4 @@
 mod name;
 
 pub use name::SegmentName;
+pub(crate) use name::{UtcSecond, restricted};

@@ -1,6 +1,7 @@
 //! The file header: identity, byte order and origin of a capture.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ use crate::wire::ByteOrder;
 const MAGIC: [u8; 8] = *b"\x89PMON\r\n\x1a";
 /// Bytes of a header before its metadata.
 pub(crate) const HEADER_FIXED: usize = 40;
+
+/// Bytes that hold most headers, so that one read suffices.
+const USUAL_LEN: u64 = 4096;
 
 // Byte ranges of the header's fields after the magic number.
 const MAJOR_VERSION: Range<usize> = 8..10;
@@ -51,6 +55,23 @@ impl Header {
     pub(crate) fn tag(&self) -> [u8; 4] {
         let [a, b, c, d, ..] = self.uuid;
         [a, b, c, d]
+    }
+
+    /// Reads the header at the start of a capture, without searching for blocks.
+    ///
+    /// Returns `None` if the header is damaged or of another major version, or if the input is no
+    /// capture.
+    ///
+    /// # Errors
+    /// Returns an error if the input cannot be read.
+    pub fn read(input: &mut impl Read) -> io::Result<Option<Self>> {
+        let mut bytes = Vec::new();
+        input.by_ref().take(USUAL_LEN).read_to_end(&mut bytes)?;
+        let FileStart::Header(len) = Self::start(&bytes) else { return Ok(None) };
+        if let Some(more) = (len as u64).checked_sub(bytes.len() as u64) {
+            input.by_ref().take(more).read_to_end(&mut bytes)?;
+        }
+        Ok(bytes.get(..len).and_then(Self::decode))
     }
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>, MetaError> {
