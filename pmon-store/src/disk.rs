@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use directory::Directory;
+pub(crate) use directory::LOCK_NAME;
 pub(crate) use real::{RealDisk, rename_to_new, supported_directory_sync, supported_file_sync};
 pub(crate) use sync_thread::SyncThread;
 

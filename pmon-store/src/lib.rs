@@ -4,7 +4,7 @@
 //! * [`control`]: the control socket of a recorder.
 //! * `file`: [`CaptureFile`] is the sink that writes one capture to a file or a stream.
 //! * `model`: [`ProcessModel`] holds the running processes as of the last record.
-//! * `segment`: names, listing and order of the segments of a store, recovery, retention.
+//! * [`segment`]: names, listing and order of the segments of a store, recovery, retention.
 //! * `writer`: [`StoreWriter`] is the sink that writes a store of segments.
 //! * `reader`: [`SegmentReader`] reads a store, or several captures, as one recording.
 //! * `trigger`: conditions on events that request a clip.
@@ -22,7 +22,7 @@ mod disk;
 mod file;
 mod model;
 mod reader;
-mod segment;
+pub mod segment;
 #[cfg(any(test, feature = "simulated"))]
 pub mod simulated;
 mod trigger;

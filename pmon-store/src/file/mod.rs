@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::disk::{Disk, Filesystem, RealDisk};
 use names::{NameOperations, RealNames};
+pub(crate) use names::{PARTIAL, partial, sync_supported};
 use regular::RegularFile;
 use stream::{SpecialFile, StreamOutput};
 
@@ -258,10 +259,24 @@ impl CaptureFile {
         }
     }
 
-    /// Returns the number of records that no block in the file holds yet. If it is 0, the file has
-    /// every record so far.
-    pub fn unwritten(&self) -> usize {
-        self.encoder.pending()
+    /// Returns whether a reader of the file finds every record so far.
+    pub(crate) fn holds_all(&self) -> bool {
+        let holds_blocks = match &self.output {
+            CaptureOutput::Regular(regular) => regular.holds_all,
+            CaptureOutput::Stream(..) => true,
+        };
+        holds_blocks && self.encoder.pending() == 0
+    }
+
+    /// Writes all records so far into a sealed block.
+    ///
+    /// # Errors
+    /// As [`Sink::record`].
+    pub(crate) fn seal(&mut self) -> Result<(), SinkError> {
+        match &mut self.output {
+            CaptureOutput::Regular(regular) => regular.seal(&mut self.encoder),
+            CaptureOutput::Stream(stream, _) => stream.seal(&mut self.encoder),
+        }
     }
 }
 

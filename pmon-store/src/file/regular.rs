@@ -57,6 +57,8 @@ pub(super) struct RegularFile {
     sealed_end: u64,
     journal: Option<Journal>,
     truncation: TruncationState,
+    /// Whether no block was lost: each one that the encoder has returned is in the file.
+    pub(super) holds_all: bool,
     /// Time until which no journal is written.
     no_journal_until: Option<Instant>,
     /// Time of the last tick or record.
@@ -77,6 +79,13 @@ struct Journal {
     end: u64,
     /// Whether the journal has records that are in no sealed block.
     is_live: bool,
+}
+
+impl Journal {
+    /// Whether `bytes` fit between the sealed blocks and the journal.
+    fn leaves_room(&self, sealed_end: u64, bytes: &[u8]) -> bool {
+        sealed_end + bytes.len() as u64 <= self.start
+    }
 }
 
 /// The next step before the journal is cut off.
@@ -173,6 +182,7 @@ impl RegularFile {
             sealed_end: encoder.header().len() as u64,
             journal: None,
             truncation: TruncationState::AwaitSeal,
+            holds_all: true,
             no_journal_until: None,
             now: Instant::now(),
             received_at: None,
@@ -276,7 +286,13 @@ impl RegularFile {
 
     /// Writes the index and the trailer, and syncs everything.
     fn close(&mut self, encoder: &mut Encoder) -> Result<(), SinkError> {
-        self.append(encoder.finish())?;
+        let end = encoder.finish();
+        if self.journal.as_ref().is_some_and(|journal| !journal.leaves_room(self.sealed_end, end)) {
+            // All records are in sealed blocks, which this sync makes durable.
+            self.sync()?;
+            self.truncate_journal()?;
+        }
+        self.append(end)?;
         self.sync()?;
         if self.journal.is_some() {
             self.truncate_journal()?;
@@ -319,17 +335,37 @@ impl RegularFile {
         if bytes.is_empty() {
             return Ok(());
         }
-        if self.journal.as_ref().is_some_and(|journal| self.sealed_end + bytes.len() as u64 > journal.start) {
-            // The hole is full. Only in this case, the writer thread waits for a sync.
-            self.sync()?;
-            self.truncate_journal()?;
+        let is_copied =
+            self.journal.as_ref().is_some_and(|journal| !journal.leaves_room(self.sealed_end, bytes));
+        if is_copied {
+            self.copy_to_journal(bytes)?;
         }
         if let Err((written, error)) = write_all(&*self.disk, bytes, self.sealed_end) {
+            self.holds_all = is_copied;
             self.remove_incomplete(written as u64);
             return Err(self.failed("write to", error));
         }
         self.sealed_end += bytes.len() as u64;
         self.dirty_since.get_or_insert(self.now);
+        Ok(())
+    }
+
+    /// Writes a block that does not fit into the hole to a new journal first, so that its records
+    /// are in the file while the block overwrites the current journal. Only in this case, the
+    /// writer thread waits for a sync.
+    fn copy_to_journal(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        let len = bytes.len() as u64;
+        let end = self.journal.as_ref().map_or(self.sealed_end, |journal| journal.end);
+        let start = end.max(self.sealed_end + len).next_multiple_of(PAGE);
+        let copied =
+            write_all(&*self.disk, bytes, start).map_err(|(_, error)| self.failed("write to", error));
+        if let Err(error) = copied.and_then(|()| self.sync()) {
+            self.holds_all = false;
+            // The original error is reported. If this fails as well, readers skip the copy.
+            let _ = self.disk.set_len(end);
+            return Err(error);
+        }
+        self.journal = Some(Journal { start, end: start + len, is_live: false });
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::disk::LOCK_NAME;
+
 /// Suffix of the name of each segment.
 const SUFFIX: &str = ".pmon";
 /// Maximum length of the host in a name, in bytes. A file name has at most 255.
@@ -86,6 +88,17 @@ impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// Whether a file belongs to a store: a segment, finished or not, a clip, or the lock. All but the
+/// lock begin with `HOST-YYYYMMDDTHHMMSSZ`, have `.pmon` in the rest of their names, and are not
+/// hidden.
+pub(crate) fn is_store_file(name: &str) -> bool {
+    let begins_with_time = || {
+        let times = name.match_indices("Z").map(|(at, _)| &name[..=at]);
+        times.into_iter().any(|stem| is_time_last(stem) && name[stem.len()..].contains(SUFFIX))
+    };
+    name == LOCK_NAME || !name.starts_with('.') && begins_with_time()
 }
 
 /// Whether a text ends with `-YYYYMMDDTHHMMSSZ` after at least one byte.
@@ -193,6 +206,22 @@ mod tests {
             assert_eq!(SegmentName::parse(name.as_str()), Some(name));
         }
         assert!(SegmentName::unused(&"x".repeat(1000), START, |_| false).as_str().len() < 200);
+    }
+
+    #[test]
+    fn a_store_has_segments_clips_and_a_lock_and_leaves_other_files_alone() {
+        for name in [
+            "h-20261129T081502Z.pmon",
+            "h-20261129T081502Z.pmon.partial",
+            "hZ-20261129T081502Z_000000001.pmon",
+            "h-20261129T081502Z-crash.clip.pmon",
+            ".lock",
+        ] {
+            assert!(is_store_file(name), "{name}");
+        }
+        for name in ["notes.pmon", "h-20261129T081502Z.txt", ".h-20261129T081502Z.pmon", "a.partial", ""] {
+            assert!(!is_store_file(name), "{name}");
+        }
     }
 
     #[test]

@@ -107,10 +107,20 @@ impl FaultyDisk {
     /// Returns the file after a power loss: all synced operations, and the others for which
     /// `survives` returns true.
     pub(super) fn after_power_loss(&self, mut survives: impl FnMut() -> bool) -> Vec<u8> {
+        let durable = self.state().history.durable;
+        self.image(|number| number < durable || survives())
+    }
+
+    /// Returns the file after the first `count` operations.
+    pub(super) fn image_after(&self, count: usize) -> Vec<u8> {
+        self.image(|number| number < count)
+    }
+
+    fn image(&self, mut is_done: impl FnMut(usize) -> bool) -> Vec<u8> {
         let state = self.state();
         let mut image = Vec::new();
         for (number, operation) in state.history.operations.iter().enumerate() {
-            if number >= state.history.durable && !survives() {
+            if !is_done(number) {
                 continue;
             }
             match operation {

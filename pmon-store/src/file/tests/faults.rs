@@ -375,3 +375,26 @@ fn intact(image: &[u8]) -> Vec<usize> {
     }
     numbers
 }
+
+#[test]
+fn a_block_that_overwrites_the_journal_is_in_the_file_at_any_moment() {
+    // The hole is smaller than any block of these records.
+    let state = FaultyDiskState { hole: Some(4 << 10), ..FaultyDiskState::default() };
+    let mut recorder = FaultyDiskRecorder::new(state);
+    for _ in 0..30 {
+        recorder.step(1, 9000).unwrap();
+    }
+    recorder.step(1, 4 << 20 >> 5).unwrap();
+    (0..3).try_for_each(|_| recorder.step(0, 0)).unwrap();
+    let journaled = recorder.taken.len();
+    let (before, _) = recorder.disk.progress();
+    (0..33).try_for_each(|_| recorder.note(4 << 20 >> 5)).unwrap();
+    let (after, _) = recorder.disk.progress();
+    assert!(after - before >= 2, "the block is written twice");
+    for end in before..=after {
+        let found = intact(&recorder.disk.image_after(end));
+        assert!(found.len() >= journaled, "{} of {journaled} after operation {end}", found.len());
+    }
+    recorder.finish().unwrap();
+    assert_eq!(recorder.found(), (recorder.taken.len(), true));
+}
