@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use mio::{Poll, Waker};
 use pmon_core::Tgid;
 use pmon_core::accounting::LossCause;
-use pmon_core::capture::End;
+use pmon_core::capture::{End, Positions};
 use pmon_core::wire::ByteOrder;
 use rtrb::RingBuffer;
 use thiserror::Error;
@@ -73,6 +73,29 @@ impl<S: Sink + 'static> Recording<S> {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(subscription: Subscription, sink: S, options: &RecordOptions) -> Result<Self, RecordError> {
+        Self::start_at(subscription, sink, options, None)
+    }
+
+    /// Starts the threads, and continues the recording of an earlier recorder with the same socket
+    /// from the `positions` at which its last segment ends.
+    ///
+    /// # Errors
+    /// As [`Recording::start`].
+    pub fn resume(
+        subscription: Subscription,
+        sink: S,
+        options: &RecordOptions,
+        positions: &Positions,
+    ) -> Result<Self, RecordError> {
+        Self::start_at(subscription, sink, options, Some(positions))
+    }
+
+    fn start_at(
+        subscription: Subscription,
+        sink: S,
+        options: &RecordOptions,
+        positions: Option<&Positions>,
+    ) -> Result<Self, RecordError> {
         // On failure, the threads that were started end by themselves, and write no end record.
         let pace = ReceivePace {
             latency: options.latency,
@@ -80,7 +103,14 @@ impl<S: Sink + 'static> Recording<S> {
             is_lazy: subscription.has_details() || !options.details,
         };
         let Subscription {
-            receiver, output, heartbeat, checkpoints, drops_before, since, is_fence_due, ..
+            mut receiver,
+            output,
+            heartbeat,
+            checkpoints,
+            drops_before,
+            since,
+            is_fence_due,
+            ..
         } = subscription;
         let (clock, nice) = (Clock::new(), options.nice);
         let procfs = || {
@@ -101,6 +131,10 @@ impl<S: Sink + 'static> Recording<S> {
             forks: true,
         };
         let assembler = Assembler::new(sink, settings).with_options(options);
+        let assembler = match positions {
+            Some(positions) => assembler.resume(positions),
+            None => assembler,
+        };
         let queues = WriterQueues {
             chunks: output,
             checkpoints,
@@ -108,6 +142,7 @@ impl<S: Sink + 'static> Recording<S> {
             results,
             snapshot,
             snapshot_reasons: options.snapshot.then_some(reasons_in),
+            ring: receiver.source_mut().ring_counter().cloned(),
         };
         let writer = WriterThread::new(assembler, queues, status.clone(), clock);
         let poll = Poll::new()?;

@@ -35,16 +35,27 @@ pub trait Sink: Send {
     /// As [`Sink::record`].
     fn finish(&mut self) -> Result<(), SinkError>;
 
+    /// Whether the recording consists of segments. The last record before the end is then
+    /// [`Record::Positions`].
+    fn has_segments(&self) -> bool {
+        false
+    }
+
     /// Returns why the next segment should begin, if the current one should end.
     ///
-    /// The writer thread calls this after each tick. It then makes every CPU emit an event, and
-    /// calls [`Sink::begin_segment`] once all of them have been recorded.
+    /// The writer thread calls this after each tick, except while it is dividing the recording or
+    /// the previous segment awaits details. If a segment is due, the thread makes every CPU emit an
+    /// event, and calls [`Sink::begin_segment`] once all of them have been recorded, or after about
+    /// a second.
     fn segment_due(&mut self) -> Option<SegmentReason> {
         None
     }
 
     /// Divides the recording here. Later records belong to the next segment, except those of
     /// [`Sink::record_late`].
+    ///
+    /// The last record before is [`Record::Positions`]. The first ones after are
+    /// [`Record::Scope`], if only a part of the events is recorded, and [`Record::Fence`].
     ///
     /// # Errors
     /// As [`Sink::record`].
@@ -60,7 +71,9 @@ pub trait Sink: Send {
         self.record(record)
     }
 
-    /// Completes the previous segment, to which `end` is the last record.
+    /// Completes the previous segment, to which `end` is the last record: at once after
+    /// [`Sink::begin_segment`] if no details are awaited, else at most about 2 s later, and before
+    /// the next division.
     ///
     /// # Errors
     /// As [`Sink::record`].

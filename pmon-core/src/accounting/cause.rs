@@ -78,6 +78,14 @@ impl LossByCause {
         self.0.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 
+    /// Returns the numbers of events lost since these were `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut counts = self.0;
+        counts.iter_mut().zip(earlier.0).for_each(|(count, earlier)| *count = count.saturating_sub(earlier));
+        Self(counts)
+    }
+
     /// Returns the number of events lost before the recorder received them, which is comparable to
     /// the socket's count of drops.
     pub fn in_source(&self) -> u64 {
@@ -120,12 +128,25 @@ impl LossLedger {
         self.drops
     }
 
+    /// States that all gaps of the first `drops` drops have been split. The drops that no gap
+    /// accounts for have no number.
+    pub fn settle(&mut self, drops: u64) {
+        self.explained = self.explained.max(drops);
+    }
+
+    /// Returns the number of drops that gaps account for, or that have no number.
+    pub fn explained(&self) -> u64 {
+        self.explained
+    }
+
     /// Splits a gap into causes with counts, whose sum is the gap's count.
     pub fn split(&mut self, gap: &Gap) -> impl Iterator<Item = (LossCause, u64)> + use<> {
         let in_source = gap.count().saturating_sub(gap.discarded);
+        // An earlier recorder may have received events that the source did not drop.
+        let not_dropped = if gap.follows_restart { LossCause::Restart } else { LossCause::KernelMemory };
         let (dropped, rest) = match self.drops {
             None => (0, LossCause::Unknown),
-            Some(drops) => (in_source.min(drops.saturating_sub(self.explained)), LossCause::KernelMemory),
+            Some(drops) => (in_source.min(drops.saturating_sub(self.explained)), not_dropped),
         };
         self.explained += dropped;
         let parts = [

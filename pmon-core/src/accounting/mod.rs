@@ -8,6 +8,7 @@ mod cause;
 
 pub use cause::{LossByCause, LossCause, LossLedger};
 
+use crate::capture::CpuPosition;
 use crate::ids::{Cpu, MonoNs, Seq};
 use crate::wire::Event;
 
@@ -31,6 +32,8 @@ pub struct Gap {
     pub discarded: u64,
     /// Number of events that are not lost, because the recorder's scope excludes them.
     pub excluded: u64,
+    /// Whether the event before the gap was recorded by an earlier recorder with the same source.
+    pub follows_restart: bool,
 }
 
 impl Gap {
@@ -88,12 +91,14 @@ struct LastSeen {
     discarded: u64,
     /// Number, time and excluded count of the last received event, discarded or not.
     latest: (Seq, MonoNs, u32),
+    /// Whether an earlier recorder received the last event.
+    is_resumed: bool,
 }
 
 impl LastSeen {
     fn new(seq: Seq, time: MonoNs, excluded: u32) -> Self {
         let latest = (seq, time, excluded);
-        Self { next: seq.next(), time, excluded, all_excluded: 0, discarded: 0, latest }
+        Self { next: seq.next(), time, excluded, all_excluded: 0, discarded: 0, latest, is_resumed: false }
     }
 
     /// Advances to an event before which `missing` numbers are absent. Returns the gap if any of
@@ -109,6 +114,7 @@ impl LastSeen {
             before: time,
             discarded: self.discarded.min(lost),
             excluded: newly_excluded,
+            follows_restart: self.is_resumed,
         };
         *self = Self { all_excluded: self.all_excluded + newly_excluded, ..Self::new(seq, time, excluded) };
         (lost > 0).then_some(gap)
@@ -126,6 +132,22 @@ impl Accountant {
     /// Creates an accountant that has seen no event.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Continues from the positions of an earlier recorder with the same source, which excludes no
+    /// events.
+    pub fn resume(&mut self, positions: &[CpuPosition]) {
+        for &CpuPosition { cpu, next, time } in positions {
+            let Some(slot) = self.slot(cpu) else { continue };
+            let last = LastSeen::new(Seq(next.0.wrapping_sub(1)), time, 0);
+            *slot = Some(LastSeen { is_resumed: true, ..last });
+        }
+    }
+
+    /// Returns for each CPU the number that its next event must have, and the time of its last
+    /// event.
+    pub fn positions(&self) -> impl Iterator<Item = CpuPosition> {
+        self.seen().map(|(cpu, last)| CpuPosition { cpu, next: last.next, time: last.time })
     }
 
     /// Processes the next event in order of arrival.
@@ -192,9 +214,16 @@ impl Accountant {
     /// Returns for each CPU the number of its last event, and how many events were excluded between
     /// its first and its last event.
     pub fn excluded(&self) -> impl Iterator<Item = (Cpu, Seq, u64)> {
-        let known =
-            self.cpus.iter().enumerate().filter_map(|(cpu, last)| Some((Cpu(cpu as u32), last.as_ref()?)));
-        known.map(|(cpu, last)| (cpu, Seq(last.next.0.wrapping_sub(1)), last.all_excluded))
+        self.seen().map(|(cpu, last)| (cpu, Seq(last.next.0.wrapping_sub(1)), last.all_excluded))
+    }
+
+    /// Returns for each CPU the time of its last received event, discarded or not.
+    pub fn received_until(&self) -> impl Iterator<Item = (Cpu, MonoNs)> {
+        self.seen().map(|(cpu, last)| (cpu, last.latest.1))
+    }
+
+    fn seen(&self) -> impl Iterator<Item = (Cpu, &LastSeen)> {
+        self.cpus.iter().enumerate().filter_map(|(cpu, last)| Some((Cpu(cpu as u32), last.as_ref()?)))
     }
 
     /// Returns whether an event of this CPU was observed or discarded.

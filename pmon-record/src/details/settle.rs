@@ -32,6 +32,12 @@ pub(crate) struct DetailsSettler {
     index: BTreeSet<(u32, u64)>,
     /// Results, in the order of their execs.
     held: VecDeque<ExecDetails>,
+    /// Number of the first `execs` that belong to the previous segment of the recording.
+    late: usize,
+    /// Number of those whose result is awaited.
+    late_awaited: usize,
+    /// Execs that were recorded as missed when their segment ended. Their results are discarded.
+    given_up: BTreeSet<(u32, u64)>,
 }
 
 impl DetailsSettler {
@@ -49,7 +55,21 @@ impl DetailsSettler {
 
     /// Adds the result for an exec.
     pub(crate) fn add_details(&mut self, result: ExecDetails) {
-        self.held.push_back(result);
+        if !self.given_up.remove(&key(result.exec)) {
+            self.held.push_back(result);
+        }
+    }
+
+    /// Divides the recording: the execs so far belong to the previous segment. An earlier one must
+    /// not await results any more.
+    pub(crate) fn divide(&mut self) {
+        self.late = self.execs.len();
+        self.late_awaited = self.execs.iter().filter(|(_, awaited)| *awaited).count();
+    }
+
+    /// Whether the previous segment awaits results.
+    pub(crate) fn awaits_late(&self) -> bool {
+        self.late_awaited > 0
     }
 
     /// Records that all events up to `time` have been received.
@@ -63,8 +83,9 @@ impl DetailsSettler {
         self.invalid_until = self.invalid_until.max(newest.unwrap_or_default());
     }
 
-    /// Returns the next result that is certain.
-    pub(crate) fn next_certain(&mut self) -> Option<Box<Details>> {
+    /// Returns the next result that is certain, and whether its exec belongs to the previous
+    /// segment.
+    pub(crate) fn next_certain(&mut self) -> Option<(Box<Details>, bool)> {
         let first = self.held.front()?;
         let miss = if self.held.len() > MAX_HELD {
             Some(MissReason::Busy)
@@ -77,10 +98,29 @@ impl DetailsSettler {
         if let Some(miss) = miss {
             *details = Details::missed(exec.subject(), miss);
         }
+        let mut is_late = false;
         while self.index.contains(&key(exec)) {
-            self.remove_first_exec();
+            is_late = self.remove_first_exec();
         }
-        Some(details)
+        Some((details, is_late))
+    }
+
+    /// Returns missed details for all execs of the previous segment whose result is uncertain or
+    /// awaited.
+    pub(crate) fn give_up_late(&mut self) -> Vec<Box<Details>> {
+        let mut missed_execs = Vec::new();
+        while self.late > 0
+            && let Some(&(exec, awaited)) = self.execs.front()
+        {
+            self.remove_first_exec();
+            if awaited {
+                self.given_up.insert(key(exec));
+                missed_execs.push(missed(exec));
+            }
+        }
+        let given_up = &mut self.given_up;
+        self.held.retain(|result| !given_up.remove(&key(result.exec)));
+        missed_execs
     }
 
     /// Returns missed details for all execs whose result is uncertain or awaited, at the end of a
@@ -91,7 +131,7 @@ impl DetailsSettler {
         std::mem::take(&mut self.execs)
             .into_iter()
             .filter(|&(_, awaited)| awaited)
-            .map(|(exec, _)| Box::new(Details::missed(exec.subject(), MissReason::Busy)))
+            .map(|(exec, _)| missed(exec))
     }
 
     /// Returns why a result is void, if it is; `None` if that is not decided yet. All events around
@@ -124,10 +164,16 @@ impl DetailsSettler {
         self.index.range(later).next().map(|&(_, time)| MonoNs(time))
     }
 
-    fn remove_first_exec(&mut self) {
-        if let Some((exec, _)) = self.execs.pop_front() {
-            self.index.remove(&key(exec));
+    /// Removes the first exec. Returns whether it belongs to the previous segment.
+    fn remove_first_exec(&mut self) -> bool {
+        let Some((exec, awaited)) = self.execs.pop_front() else { return false };
+        self.index.remove(&key(exec));
+        let is_late = self.late > 0;
+        if is_late {
+            self.late -= 1;
+            self.late_awaited -= usize::from(awaited);
         }
+        is_late
     }
 }
 
@@ -138,6 +184,10 @@ fn is_other_image(one: &ExecDetails, other: &ExecDetails) -> bool {
         exe.clone().zip(args.clone())
     };
     image(one).zip(image(other)).is_some_and(|(one, other)| one != other)
+}
+
+fn missed(exec: Exec) -> Box<Details> {
+    Box::new(Details::missed(exec.subject(), MissReason::Busy))
 }
 
 fn key(exec: Exec) -> (u32, u64) {
@@ -172,7 +222,7 @@ mod tests {
         settler.advance(MonoNs(29));
         assert_eq!(settler.next_certain(), None);
         settler.advance(MonoNs(30));
-        assert_eq!(settler.next_certain().unwrap().miss, None);
+        assert_eq!(settler.next_certain().unwrap().0.miss, None);
         assert!(settler.execs.is_empty() && settler.index.is_empty());
     }
 
@@ -185,7 +235,7 @@ mod tests {
             settler.add_exec(exec(2, 20), false);
             settler.add_exec(exec(1, second), true);
             settler.advance(MonoNs(50));
-            let details = settler.next_certain().unwrap();
+            let (details, _) = settler.next_certain().unwrap();
             assert_eq!(details.miss, miss);
             assert_eq!(details.comm.is_none(), miss.is_some());
         }
@@ -212,8 +262,8 @@ mod tests {
             settler.add_details(image(exec(1, 25), 45, second_args));
             assert_eq!(settler.next_certain(), None, "the second result is not certain yet");
             settler.advance(MonoNs(45));
-            assert_eq!(settler.next_certain().unwrap().miss, miss);
-            assert_eq!(settler.next_certain().unwrap().miss, None);
+            assert_eq!(settler.next_certain().unwrap().0.miss, miss);
+            assert_eq!(settler.next_certain().unwrap().0.miss, None);
         }
     }
 
@@ -226,8 +276,8 @@ mod tests {
         settler.add_details(read_details(exec(1, 10), 30));
         settler.add_details(read_details(exec(2, 20), 31));
         settler.advance(MonoNs(50));
-        assert_eq!(settler.next_certain().unwrap().miss, Some(MissReason::Busy));
-        assert_eq!(settler.next_certain().unwrap().miss, None);
+        assert_eq!(settler.next_certain().unwrap().0.miss, Some(MissReason::Busy));
+        assert_eq!(settler.next_certain().unwrap().0.miss, None);
     }
 
     #[test]
@@ -251,7 +301,7 @@ mod tests {
         }
         assert_eq!(settler.execs.len(), MAX_EXECS);
         settler.add_details(read_details(exec(0, 0), 0));
-        assert_eq!(settler.next_certain().unwrap().miss, Some(MissReason::Busy));
+        assert_eq!(settler.next_certain().unwrap().0.miss, Some(MissReason::Busy));
         assert_eq!(settler.execs.len(), MAX_EXECS);
     }
 }

@@ -1,7 +1,7 @@
 //! Checkpoints: the numbered actions of the heartbeat thread, for comparison with the received
 //! events.
 
-use pmon_core::capture::ForkReading;
+use pmon_core::capture::{ForkReading, UnreachedCpu};
 use pmon_core::{Cpu, MonoNs};
 
 /// A step of the heartbeat thread. Checkpoints are numbered from 1.
@@ -17,6 +17,19 @@ pub enum Checkpoint {
         /// losses.
         fenced: bool,
     },
+    /// Every CPU emitted an event, so that the recording can be divided.
+    Fence(DivisionFence),
+}
+
+/// A fence before a division of the recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DivisionFence {
+    /// Time before the first event was emitted.
+    pub began: MonoNs,
+    /// The CPUs that emitted an event.
+    pub reached: Vec<Cpu>,
+    /// The CPUs that could not emit an event.
+    pub unreached: Vec<UnreachedCpu>,
 }
 
 /// A self-generated event that must be received.

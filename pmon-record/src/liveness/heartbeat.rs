@@ -15,7 +15,7 @@ use pmon_core::capture::{ForkReading, SelfGenerated, UnreachedCpu, UnreachedReas
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity, set_name};
 
 use crate::clock::Clock;
-use crate::liveness::checkpoint::{Checkpoint, Heartbeat};
+use crate::liveness::checkpoint::{Checkpoint, DivisionFence, Heartbeat};
 use crate::liveness::fork_count::ForkCounter;
 use crate::liveness::resubscribe::{ListenerSocket, ResubscribeBudget};
 use crate::machine;
@@ -55,6 +55,8 @@ pub(crate) enum HeartbeatRequest {
     Count,
     /// Read the count of forks after a fence, because forks seem to be missing.
     Recount,
+    /// Make each CPU emit an event, and report it as a checkpoint.
+    Divide,
     /// Check whether the kernel emits events, and add listeners if not.
     Resubscribe(Arc<RecordingStatus>),
 }
@@ -154,6 +156,7 @@ impl HeartbeatThread {
                     self.fence();
                     self.count_forks(true);
                 }
+                Ok(HeartbeatRequest::Divide) => self.divide(),
                 Ok(HeartbeatRequest::Resubscribe(recording)) => self.resubscribe(&recording),
                 Err(RecvTimeoutError::Timeout) => {
                     if self.shared.fence_scheduled.swap(false, Ordering::Relaxed) {
@@ -199,6 +202,16 @@ impl HeartbeatThread {
     fn fence(&mut self) -> FenceResult {
         self.fenced = true;
         fence_all_cpus()
+    }
+
+    /// Makes each CPU emit an event before a division of the recording. The forks are counted
+    /// before and after: two readings must agree that forks are missing.
+    fn divide(&mut self) {
+        self.count_forks(true);
+        let began = self.clock.mono();
+        let FenceResult { reached, unreached } = self.fence();
+        self.count_forks(true);
+        self.report(Checkpoint::Fence(DivisionFence { began, reached, unreached }));
     }
 
     /// Handles a missing heartbeat.

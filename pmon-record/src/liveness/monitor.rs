@@ -140,9 +140,17 @@ impl LivenessMonitor {
     /// Ends the recording at `time`. Returns the time in which the kernel emitted no events, if
     /// heartbeats are missing.
     pub(crate) fn finish(&mut self, time: MonoNs) -> Option<Blind> {
-        let waiting = std::mem::take(&mut self.waiting);
-        let mut missing =
-            waiting.iter().filter(|waiting| waiting.is_missing && !self.is_lost(&waiting.heartbeat));
+        let missing = self.missing(time);
+        self.waiting.clear();
+        missing
+    }
+
+    /// Returns the time in which the kernel has emitted no events, until `time` if it still emits
+    /// none, if heartbeats are missing.
+    pub(crate) fn missing(&self, time: MonoNs) -> Option<Blind> {
+        let is_missing =
+            |waiting: &&AwaitedHeartbeat| waiting.is_missing && !self.is_lost(&waiting.heartbeat);
+        let mut missing = self.waiting.iter().filter(is_missing);
         let first = missing.next()?;
         let last = missing.next_back().unwrap_or(first);
         Some(Blind { from: first.from, until: last.until.unwrap_or(time) })

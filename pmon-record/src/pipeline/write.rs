@@ -6,17 +6,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pmon_core::capture::{ClockAnchor, End, Record, SnapshotReason};
+use pmon_core::capture::{ClockAnchor, CpuCounts, End, Record, SegmentReason, SnapshotReason};
 
 use crate::clock::{self, Clock};
 use crate::details::exec::ExecDetails;
 use crate::details::snapshot::Scanned;
 use crate::liveness::checkpoint::Checkpoint;
 use crate::liveness::heartbeat::{HeartbeatHandle, HeartbeatRequest};
+use crate::machine;
 use crate::pipeline::assemble::{Assembler, RecoveryRequest};
 use crate::pipeline::queue::ChunkOutput;
 use crate::sink::{Sink, SinkError};
 use crate::status::RecordingStatus;
+use crate::transport::ring::RingCounter;
 
 /// Time between two ticks of the sink and two readings of the clocks while records arrive.
 const TICK: Duration = Duration::from_millis(20);
@@ -26,6 +28,10 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 ///
 /// Reading a process whose memory is locked can take any time.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Maximum time from the request of a fence to the division of the recording. If a CPU's event has
+/// not been received by then, the recording is divided without it.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The writer thread's ends of its queues.
 pub(crate) struct WriterQueues {
@@ -37,6 +43,8 @@ pub(crate) struct WriterQueues {
     pub(crate) snapshot: Receiver<Scanned>,
     /// Requests to the snapshot thread. `None` if there is no such thread, or at the end.
     pub(crate) snapshot_reasons: Option<SyncSender<SnapshotReason>>,
+    /// Reads the ring's counts, if there is a ring.
+    pub(crate) ring: Option<RingCounter>,
 }
 
 /// The state of the writer thread.
@@ -51,6 +59,10 @@ pub(crate) struct WriterThread<S> {
     clocks_at: Instant,
     /// Time of the next tick of the sink.
     tick_at: Instant,
+    /// Why the next segment will begin, and when the fence was requested.
+    division: Option<(SegmentReason, Instant)>,
+    /// Whether the recording ends, so that it is no longer divided.
+    is_ending: bool,
 }
 
 impl<S: Sink> WriterThread<S> {
@@ -62,7 +74,9 @@ impl<S: Sink> WriterThread<S> {
     ) -> Self {
         let now = Instant::now();
         let anchor = ClockAnchor::default();
-        Self { assembler, queues, status, clock, anchor, clocks_at: now, tick_at: now + TICK }
+        let (division, is_ending) = (None, false);
+        let tick_at = now + TICK;
+        Self { assembler, queues, status, clock, anchor, clocks_at: now, tick_at, division, is_ending }
     }
 
     /// Runs until the drain thread has ended. Returns no [`End`] if that thread failed, because the
@@ -82,6 +96,7 @@ impl<S: Sink> WriterThread<S> {
                 thread::park_timeout(self.tick_at.saturating_duration_since(now));
             }
         }
+        self.is_ending = true;
         self.queues.snapshot_reasons = None;
         let deadline = Instant::now() + END_TIMEOUT;
         while Instant::now() < deadline && self.process_remaining()? {}
@@ -114,7 +129,7 @@ impl<S: Sink> WriterThread<S> {
             if self.status.is_blind() && !self.assembler.misses_heartbeats() {
                 self.status.set_blind(false);
             }
-            let received_at = chunk.received_at;
+            let (received_at, handed_at) = (chunk.received_at, chunk.handed_at);
             self.queues.chunks.recycle(chunk);
             self.status.processed.fetch_add(1, Ordering::Relaxed);
             if let (Some(reason), Some(reasons)) =
@@ -124,11 +139,17 @@ impl<S: Sink> WriterThread<S> {
                 let _ = reasons.try_send(reason);
             }
             self.process_results()?;
+            // A writer thread that lags divides after the fence as well.
+            self.divide_if_fenced(handed_at)?;
             self.tick_soon(received_at);
             self.tick(Instant::now())?;
         }
         self.status.set_current_chunk(None);
         self.process_results()?;
+        self.divide_if_fenced(Instant::now())?;
+        if self.assembler.awaits_late_details() {
+            self.assembler.advance(self.clock.mono())?;
+        }
         while let Ok(scanned) = self.queues.snapshot.try_recv() {
             self.assembler.record(&scanned.record)?;
             self.tick_soon(Instant::now());
@@ -173,8 +194,47 @@ impl<S: Sink> WriterThread<S> {
         if now >= self.tick_at {
             let due = self.assembler.sink_mut().tick(now)?;
             self.tick_at = due.map_or(now + IDLE_TICK, |due| due.clamp(now + TICK, now + IDLE_TICK));
+            if self.division.is_none()
+                && !self.is_ending
+                && !self.assembler.awaits_late_details()
+                && let Some(reason) = self.assembler.sink_mut().segment_due()
+            {
+                self.prepare_division(reason, now);
+            }
         }
         Ok(())
+    }
+
+    /// Requests an event of every CPU, after which the recording is divided.
+    fn prepare_division(&mut self, reason: SegmentReason, now: Instant) {
+        self.division = Some((reason, now));
+        // The counts are read first, so that they include no event from after the request.
+        let ring = self.ring_counts();
+        self.assembler.prepare_division(self.clock.mono(), machine::online_cpus(), ring);
+        self.queues.heartbeat.request(HeartbeatRequest::Divide);
+    }
+
+    /// Divides the recording if all events up to the requested fence have been processed, or all
+    /// events that were received up to `time`, and that is too late.
+    fn divide_if_fenced(&mut self, time: Instant) -> Result<(), SinkError> {
+        let Some((reason, requested_at)) = self.division else { return Ok(()) };
+        if !self.assembler.is_fenced() && time < requested_at + FENCE_TIMEOUT {
+            self.tick_at = self.tick_at.min(requested_at + FENCE_TIMEOUT);
+            return Ok(());
+        }
+        self.division = None;
+        let ring = self.ring_counts();
+        self.anchor = self.clock.anchor();
+        self.assembler.divide(reason, self.anchor, ring)?;
+        // The first reading of the segment, with which later ones are compared.
+        self.queues.heartbeat.request(HeartbeatRequest::Count);
+        self.tick_soon(Instant::now());
+        Ok(())
+    }
+
+    /// Returns the ring's counts as of now; `None` if there is no ring.
+    fn ring_counts(&self) -> Option<Vec<CpuCounts>> {
+        self.queues.ring.as_ref().and_then(|ring| ring.counts().ok())
     }
 
     /// Schedules the next tick for a record that has existed since `since`.
@@ -221,8 +281,9 @@ mod tests {
         let (_reading, results) = sync_channel(1);
         let (_scanning, snapshot) = sync_channel(1);
         let (heartbeat, checkpoints) = HeartbeatHandle::start(Duration::ZERO, 0).unwrap();
+        let (snapshot_reasons, ring) = (None, None);
         let queues =
-            WriterQueues { chunks, checkpoints, heartbeat, results, snapshot, snapshot_reasons: None };
+            WriterQueues { chunks, checkpoints, heartbeat, results, snapshot, snapshot_reasons, ring };
         let assembler = Assembler::new(EndSink(false), AssemblerSettings::new(ByteOrder::NATIVE, Tgid(1)));
         let status = Arc::new(RecordingStatus::default());
         drop(receiver);

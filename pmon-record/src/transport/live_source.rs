@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::transport::merge::Merge;
 use crate::transport::netlink::NetlinkSocket;
-use crate::transport::ring::Ring;
+use crate::transport::ring::{Ring, RingCounter};
 
 /// Number of datagrams that are read from the socket at once. Spilled events are rare.
 const SPILL_BATCH: usize = 64;
@@ -118,7 +118,12 @@ impl LiveSource {
     /// Returns for each CPU the numbers of events that did not come by the ring since the recording
     /// began; `None` without a ring.
     pub(crate) fn ring_counts(&self) -> io::Result<Option<Vec<CpuCounts>>> {
-        self.ring.as_ref().map(|merged| merged.ring.counts()).transpose()
+        self.ring_counter().map(RingCounter::counts).transpose()
+    }
+
+    /// Returns the counter of these numbers; `None` without a ring.
+    pub(crate) fn ring_counter(&self) -> Option<&RingCounter> {
+        self.ring.as_ref().map(|merged| merged.ring.counter())
     }
 
     /// Waits until there is an event to receive, at most for `timeout`.

@@ -11,6 +11,7 @@ fn gap(count: u32, discarded: u64) -> Gap {
         before,
         discarded,
         excluded: 0,
+        follows_restart: false,
     }
 }
 

@@ -36,16 +36,19 @@ impl<S: Sink> Assembler<S> {
                 if self.args_max == 0 {
                     (details.args, details.args_len) = (None, None);
                 }
-                self.record_details(details)
+                self.record_details(details, false)
             }
-            None if busy => self.record_details(Box::new(Details::missed(exec.subject(), MissReason::Busy))),
+            None if busy => {
+                self.record_details(Box::new(Details::missed(exec.subject(), MissReason::Busy)), false)
+            }
             None => Ok(()),
         }
     }
 
     /// Redacts, truncates and records details, in this order, so no part of a secret stays at the
-    /// cut. Afterwards, every text fits into a capture.
-    pub(super) fn record_details(&mut self, mut details: Box<Details>) -> Result<(), SinkError> {
+    /// cut. Afterwards, every text fits into a capture. Details that are `late` belong to the
+    /// previous segment.
+    pub(super) fn record_details(&mut self, mut details: Box<Details>, late: bool) -> Result<(), SinkError> {
         if let Some(redact) = &self.redact {
             redact.details(&mut details, self.args_read);
         }
@@ -53,21 +56,22 @@ impl<S: Sink> Assembler<S> {
             limit_texts(&mut details, self.args_max);
         }
         self.counters.details_missed += u64::from(details.miss.is_some());
-        self.sink.record(&Record::Details(details))
+        let record = Record::Details(details);
+        if late { self.sink.record_late(&record) } else { self.sink.record(&record) }
     }
 
     /// Records the details that have become certain.
     pub(super) fn record_settled(&mut self) -> Result<(), SinkError> {
-        while let Some(details) = self.settler.as_mut().and_then(DetailsSettler::next_certain) {
-            self.record_details(details)?;
+        while let Some((details, late)) = self.settler.as_mut().and_then(DetailsSettler::next_certain) {
+            self.record_details(details, late)?;
         }
-        Ok(())
+        self.end_segment_if_settled()
     }
 
     /// Records all execs whose details are still uncertain as missed.
     pub(super) fn record_unsettled(&mut self) -> Result<(), SinkError> {
         let Some(mut settler) = self.settler.take() else { return Ok(()) };
-        settler.give_up().try_for_each(|details| self.record_details(details))
+        settler.give_up().try_for_each(|details| self.record_details(details, false))
     }
 
     /// Marks details as uncertain because events were lost, and an exec may be among them.

@@ -3,8 +3,8 @@
 //! The heartbeat thread's checkpoints show whether the kernel emitted every event.
 
 use pmon_core::MonoNs;
-use pmon_core::accounting::Gap;
-use pmon_core::capture::{Blind, Excluded, ForkCount, ForkReading, Loss, Record, SnapshotReason, Witness};
+use pmon_core::accounting::{Gap, LossCause};
+use pmon_core::capture::{Blind, Excluded, ForkCount, ForkReading, Loss, Record, SnapshotReason};
 
 use super::Assembler;
 use crate::liveness::checkpoint::Checkpoint;
@@ -66,6 +66,7 @@ impl<S: Sink> Assembler<S> {
             Checkpoint::Forks { forks: ForkReading::Counted(count), fenced } if count.from >= since => {
                 self.readings.push_back((number, count, fenced));
             }
+            Checkpoint::Fence(fence) => self.add_division_fence(number, fence),
             Checkpoint::Forks { forks: forks @ ForkReading::Absent { .. }, .. } => {
                 self.sink.record(&Record::Forks(forks))?;
             }
@@ -81,9 +82,16 @@ impl<S: Sink> Assembler<S> {
             && number <= self.completed_checkpoints && !self.liveness.awaits_before(number)
         {
             self.readings.pop_front();
-            self.sink.record(&Record::Forks(ForkReading::Counted(count)))?;
+            // If the reading is older than the segment, an earlier segment has some of the later
+            // forks, and a comparison within this segment would miss them.
+            let is_of_segment = self.segment.after.is_none_or(|after| after < count.from);
+            if is_of_segment {
+                self.sink.record(&Record::Forks(ForkReading::Counted(count)))?;
+            }
             if let Some(partial) = &mut self.partial_forks {
-                partial.add_reading(count);
+                if is_of_segment {
+                    partial.add_reading(count);
+                }
                 continue;
             }
             let verdict = self.forks.add_reading(count, fenced);
@@ -97,8 +105,8 @@ impl<S: Sink> Assembler<S> {
         Ok(())
     }
 
-    /// Compares the total of fork events at the end of a recording of only a part of the events.
-    /// Each excluded event may be a fork.
+    /// Compares the total of fork events at the end of a segment, or of the recording, of only a
+    /// part of the events. Each excluded event may be a fork.
     pub(super) fn compare_partial_forks(&mut self) -> Result<(), SinkError> {
         let Some(PartialForks { events, first: Some(first), last: [Some(one), Some(other)] }) =
             self.partial_forks
@@ -106,7 +114,9 @@ impl<S: Sink> Assembler<S> {
             return Ok(());
         };
         let excluded: u64 = self.accountant.excluded().map(|(_, _, count)| count).sum();
-        let events = events + self.counters.lost.total() + excluded;
+        let excluded = excluded - self.segment.excluded.iter().sum::<u64>();
+        let lost = self.counters.lost.since(&self.segment.counters.lost);
+        let events = events + lost.total() + excluded;
         let blind = |reading| ForkWitness::whole_recording(&first, reading, events);
         match (blind(&one), blind(&other)) {
             (Some(_), Some(blind)) => self.add_detected_blind(blind),
@@ -148,7 +158,11 @@ impl<S: Sink> Assembler<S> {
         if self.settings.forks {
             self.forks.add_loss(gap.after, gap.before, gap.count());
         }
-        let causes = self.ledger.split(&gap);
+        let is_unknown = gap.follows_restart && self.is_resumed_without_drops;
+        let causes = self.ledger.split(&gap).map(|(cause, count)| match cause {
+            LossCause::Restart if is_unknown => (LossCause::Unknown, count),
+            cause => (cause, count),
+        });
         for loss in Loss::from_gap(gap, causes) {
             self.counters.lost.add(loss.cause, loss.count());
             self.sink.record(&Record::Loss(loss))?;
@@ -167,7 +181,7 @@ impl<S: Sink> Assembler<S> {
     /// Takes over the source's count of drops. Returns whether it has increased.
     pub(super) fn set_drops(&mut self, drops: Option<u64>) -> bool {
         let Some(drops) = drops else { return false };
-        let drops = drops.saturating_sub(self.settings.drops_before);
+        let drops = drops.saturating_sub(*self.drops_before.get_or_insert(drops));
         self.ledger.note_drops(drops);
         self.counters.drops.replace(drops).is_some_and(|before| before < drops)
     }
@@ -175,13 +189,7 @@ impl<S: Sink> Assembler<S> {
     /// Records both counts of lost events, the source's and the one by sequence numbers, if either
     /// has changed.
     pub(super) fn record_witness(&mut self, time: MonoNs) -> Result<(), SinkError> {
-        let Some(drops) = self.counters.drops else { return Ok(()) };
-        let witness = Witness { time, drops, gaps: self.counters.lost.in_source() };
-        if (witness.drops, witness.gaps) == (self.witness.drops, self.witness.gaps) {
-            return Ok(());
-        }
-        self.witness = witness;
-        self.sink.record(&Record::Witness(witness))
+        self.record_witness_of(time, self.counters.drops)
     }
 
     /// Records the number of excluded events of each CPU for which it has changed.
@@ -192,6 +200,7 @@ impl<S: Sink> Assembler<S> {
                 self.excluded.resize(index + 1, 0);
             }
             if std::mem::replace(&mut self.excluded[index], count) != count {
+                let count = count - self.segment.excluded.get(index).copied().unwrap_or(0);
                 self.sink.record(&Record::Excluded(Excluded { cpu, last, count }))?;
             }
         }

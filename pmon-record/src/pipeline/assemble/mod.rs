@@ -4,6 +4,7 @@
 //! it.
 
 mod details;
+mod divide;
 mod loss;
 mod settings;
 
@@ -13,8 +14,7 @@ use pmon_core::MonoNs;
 use pmon_core::accounting::{Accountant, Continuity, LossLedger};
 use pmon_core::batch::{Datagram, SLOT_LEN};
 use pmon_core::capture::{
-    Blind, End, ForkCount, Record, RecordedDatagram, RingCounts, ScopeInfo, SelfGenerated, SnapshotReason,
-    Usage, Witness,
+    Blind, End, ForkCount, Record, RecordedDatagram, ScopeInfo, SelfGenerated, SnapshotReason, Usage, Witness,
 };
 use pmon_core::wire::{Event, EventBody, Message, messages};
 
@@ -29,11 +29,12 @@ use crate::sink::{Sink, SinkError};
 use crate::transport::ring::entry::{self, EventMetadata, Units};
 
 use details::{is_too_long, redacted};
+use divide::{EndingSegment, PendingDivision, SegmentStart};
 use loss::PartialForks;
 pub(crate) use loss::RecoveryRequest;
 pub use settings::{AssemblerCounters, AssemblerSettings};
 
-pub use crate::liveness::checkpoint::{Checkpoint, Heartbeat};
+pub use crate::liveness::checkpoint::{Checkpoint, DivisionFence, Heartbeat};
 
 /// Minimum time between two records of the loss counts, in ns of event time.
 const WITNESS_INTERVAL: u64 = 1_000_000_000;
@@ -76,10 +77,22 @@ pub struct Assembler<S> {
     /// Maximum number of argument bytes that are read, so that redaction comes before truncation.
     args_read: usize,
     redact: Option<Box<Redact>>,
-    /// The scope, if only a part of the events is recorded; `None` once it has been recorded.
+    /// The scope, if only a part of the events is recorded.
     scope: Option<ScopeInfo>,
+    /// Whether the scope has been recorded in this segment, if there is one.
+    has_recorded_scope: bool,
     /// The number of excluded events of each CPU that was recorded last.
     excluded: Vec<u64>,
+    /// Number of datagrams that the source dropped before the recording began; `None` until the
+    /// first count if it is unknown.
+    drops_before: Option<u64>,
+    /// Whether the recording continues an earlier one that ended with an unknown count of drops.
+    is_resumed_without_drops: bool,
+    segment: SegmentStart,
+    /// The division that is being prepared.
+    division: Option<PendingDivision>,
+    /// The previous segment, while it awaits details.
+    ending: Option<EndingSegment>,
 }
 
 impl<S: Sink> Assembler<S> {
@@ -110,7 +123,13 @@ impl<S: Sink> Assembler<S> {
             args_read: usize::MAX,
             redact: None,
             scope: None,
+            has_recorded_scope: false,
             excluded: Vec::new(),
+            drops_before: Some(settings.drops_before),
+            is_resumed_without_drops: false,
+            segment: SegmentStart::default(),
+            division: None,
+            ending: None,
         }
     }
 
@@ -150,8 +169,8 @@ impl<S: Sink> Assembler<S> {
     /// When the sink fails.
     pub fn add_chunk(&mut self, chunk: &Chunk) -> Result<(), SinkError> {
         self.sink.received_at(chunk.received_at);
-        if let Some(scope) = self.scope.take() {
-            self.record(&Record::Scope(scope))?;
+        if !self.has_recorded_scope {
+            self.record_scope()?;
         }
         if !chunk.dropped.is_empty() {
             self.add_dropped(&chunk.dropped);
@@ -177,11 +196,10 @@ impl<S: Sink> Assembler<S> {
         if let Some(fence) = &chunk.fence {
             self.sink.record(&Record::Fence(fence.clone()))?;
         }
-        if let Some(cpus) = &chunk.ring {
-            let counts = RingCounts { time: self.last_time, cpus: cpus.clone() };
-            self.sink.record(&Record::Ring(counts))?;
+        if let Some(counts) = &chunk.ring {
+            self.record_ring(counts)?;
         }
-        Ok(())
+        self.advance(self.last_time)
     }
 
     /// Records a complete record, after redaction.
@@ -194,7 +212,7 @@ impl<S: Sink> Assembler<S> {
                 self.counters.details_missed += u64::from(details.miss.is_some());
                 self.sink.record(record)
             }
-            (Record::Details(details), _) => self.record_details(details.clone()),
+            (Record::Details(details), _) => self.record_details(details.clone(), false),
             (Record::Scope(ScopeInfo { text }), Some(redact)) => {
                 let mut text = text.clone();
                 redact.string(&mut text);
@@ -205,7 +223,7 @@ impl<S: Sink> Assembler<S> {
     }
 
     /// Ends the recording at `time`: records what is still pending and the totals, and finishes the
-    /// sink.
+    /// sink. Returns the totals of the last segment.
     ///
     /// # Errors
     /// When the sink fails.
@@ -219,11 +237,14 @@ impl<S: Sink> Assembler<S> {
         self.compare_forks()?;
         self.compare_partial_forks()?;
         self.record_settled()?;
+        self.end_previous_segment()?;
         self.record_unsettled()?;
         self.record_excluded()?;
         self.record_witness(time)?;
-        let AssemblerCounters { events, lost, rejected, malformed, blind_ns, drops, .. } = self.counters;
-        let end = End { time, events, rejected, malformed, blind_ns, drops, lost };
+        if self.sink.has_segments() {
+            self.sink.record(&Record::Positions(self.positions(time)))?;
+        }
+        let end = self.segment_end(time, self.counters.drops);
         self.sink.record(&Record::End(end))?;
         self.sink.finish()?;
         Ok(end)
@@ -315,6 +336,13 @@ impl<S: Sink> Assembler<S> {
         Ok(())
     }
 
+    /// Records the scope, if only a part of the events is recorded.
+    fn record_scope(&mut self) -> Result<(), SinkError> {
+        self.has_recorded_scope = true;
+        let scope = self.scope.clone();
+        scope.map_or(Ok(()), |scope| self.record(&Record::Scope(scope)))
+    }
+
     /// Handles that all events up to `time` have been received.
     fn set_drained(&mut self, time: MonoNs) -> Result<(), SinkError> {
         if std::mem::take(&mut self.has_overrun) {
@@ -330,7 +358,8 @@ impl<S: Sink> Assembler<S> {
             self.record_excluded()?;
             self.record_witness(time)?;
         }
-        self.record_settled()
+        self.record_settled()?;
+        self.advance(time)
     }
 }
 

@@ -12,6 +12,7 @@ mod tree;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use pmon_core::Cpu;
@@ -41,12 +42,10 @@ pub const MAX_RING_BYTES: usize = 1 << 31;
 pub(crate) struct Ring {
     ring: RingBuf<MapData>,
     asleep: Array<MapData, u32>,
-    counts: PerCpuArray<MapData, SkippedCounts>,
+    counter: RingCounter,
     /// Received cgroup paths, and the round in which the BPF program sends each path once.
     cgroups: Cgroups,
     round: Array<MapData, u32>,
-    /// Counts of each CPU at the start of the recording.
-    before: Vec<CpuCounts>,
     /// Whether events that do not fit are lost instead of going to the socket's queue.
     loses_events: bool,
     /// Marks the processes of the tree before the recording begins.
@@ -82,6 +81,14 @@ impl RingMaps {
         };
         all.into_iter().filter_map(copy).collect()
     }
+}
+
+/// Reads the numbers of events that a ring did not deliver.
+#[derive(Clone)]
+pub(crate) struct RingCounter {
+    counts: Arc<PerCpuArray<MapData, SkippedCounts>>,
+    /// Counts of each CPU at the start of the recording.
+    before: Vec<CpuCounts>,
 }
 
 impl Ring {
@@ -174,10 +181,12 @@ impl Ring {
         Ok(Self {
             ring: RingBuf::try_from(maps.ring).map_err(&failed)?,
             asleep: Array::try_from(maps.asleep).map_err(&failed)?,
-            counts: PerCpuArray::try_from(maps.counts).map_err(&failed)?,
+            counter: RingCounter {
+                counts: Arc::new(PerCpuArray::try_from(maps.counts).map_err(&failed)?),
+                before: Vec::new(),
+            },
             cgroups: Cgroups::default(),
             round: Array::try_from(maps.round).map_err(&failed)?,
-            before: Vec::new(),
             loses_events: false,
             tree_marker: None,
             peak_tracer: None,
@@ -249,19 +258,26 @@ impl Ring {
         if !self.loses_events {
             return Ok(0);
         }
-        Ok(self.all_counts()?.iter().map(|counts| counts.dropped).sum())
+        Ok(self.counter.all()?.iter().map(|counts| counts.dropped).sum())
     }
 
     /// Begins the recording: earlier events do not count.
     pub(crate) fn restart(&mut self) -> io::Result<()> {
-        self.before = self.all_counts()?;
+        self.counter.before = self.counter.all()?;
         Ok(())
     }
 
+    /// Returns the counter, which another thread can use.
+    pub(crate) fn counter(&self) -> &RingCounter {
+        &self.counter
+    }
+}
+
+impl RingCounter {
     /// Numbers of events of each CPU that the ring did not deliver since the start of the
     /// recording.
     pub(crate) fn counts(&self) -> io::Result<Vec<CpuCounts>> {
-        let mut counts = self.all_counts()?;
+        let mut counts = self.all()?;
         for (counts, before) in counts.iter_mut().zip(&self.before) {
             counts.spilled -= before.spilled;
             counts.dropped -= before.dropped;
@@ -270,7 +286,7 @@ impl Ring {
         Ok(counts)
     }
 
-    fn all_counts(&self) -> io::Result<Vec<CpuCounts>> {
+    fn all(&self) -> io::Result<Vec<CpuCounts>> {
         let counts = self.counts.get(&0, 0).map_err(io::Error::other)?;
         let of_cpu = |(counts, cpu): (&SkippedCounts, u32)| CpuCounts {
             cpu: Cpu(cpu),
