@@ -1,6 +1,7 @@
 //! Controls a running recording: signals, the deadline, the end of the command, and the progress
 //! display.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
@@ -29,14 +30,34 @@ pub(crate) struct RecordingControl<'a> {
     pub(crate) display: ProgressDisplay<'a>,
     /// Whether the events are only shown. The reader may then close the pipe early.
     pub(crate) is_shown: bool,
+    /// Handles requests to the recorder of a store.
+    pub(crate) service: Option<&'a mut dyn RecorderService>,
+}
+
+/// Handles requests to a running recorder on the controlling thread.
+pub(crate) trait RecorderService {
+    /// Handles requests after each wake-up and at the returned time. Must not wait.
+    fn handle(&mut self, wakeup: WakeReason, counters: &Counters, display: &ProgressDisplay<'_>) -> Instant;
+
+    /// Whether the recording shall be handed over to another process.
+    fn is_handover_requested(&self) -> bool;
+}
+
+/// Why [`RecordingControl::wait`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitEnd {
+    /// The recording has ended, or shall end.
+    Stop,
+    /// The recording shall be handed over to another process.
+    HandOver,
 }
 
 /// The progress display of a recording.
 pub(crate) struct ProgressDisplay<'a> {
     bar: ProgressBar,
     status_line: StatusLine,
-    /// Returns the current size of the capture in bytes, if there is one.
-    bytes: Option<&'a dyn Fn() -> u64>,
+    /// Describes the output, such as its size, if there is one.
+    output: Option<&'a dyn Fn() -> String>,
     blind_periods: u64,
     blind: bool,
     /// Number of blind times recorded so far.
@@ -45,11 +66,11 @@ pub(crate) struct ProgressDisplay<'a> {
 
 impl<'a> ProgressDisplay<'a> {
     /// Creates a display, with a status line if it is enabled and standard error is a terminal.
-    pub(crate) fn new(is_enabled: bool, bytes: Option<&'a dyn Fn() -> u64>) -> Self {
+    pub(crate) fn new(is_enabled: bool, output: Option<&'a dyn Fn() -> String>) -> Self {
         Self {
             bar: terminal::status_bar(is_enabled),
             status_line: StatusLine::new(),
-            bytes,
+            output,
             blind_periods: 0,
             blind: false,
             blind_records: 0,
@@ -73,16 +94,17 @@ impl<'a> ProgressDisplay<'a> {
         (self.blind_periods, self.blind, self.blind_records) =
             (counters.blind_periods, counters.blind, counters.totals.blind_records);
         if is_requested || !self.bar.is_hidden() {
-            let bytes = self.bytes.map(|bytes| bytes());
+            let output = self.output.map(|output| output());
             if is_requested {
-                let line = self.status_line.long(counters, bytes);
-                self.print(&line);
+                let line = self.status_line.long(counters, output.as_deref());
+                self.print(line);
             }
-            self.bar.set_message(self.status_line.short(counters, bytes) + "; Ctrl-C ends it");
+            self.bar.set_message(self.status_line.short(counters, output.as_deref()) + "; Ctrl-C ends it");
         }
     }
 
-    fn print(&self, line: &str) {
+    /// Prints a message without disturbing the status line.
+    pub(crate) fn print(&self, line: impl Display) {
         self.bar.suspend(|| terminal::eprintln(format_args!("pmon: {line}")));
     }
 }
@@ -90,15 +112,24 @@ impl<'a> ProgressDisplay<'a> {
 impl RecordingControl<'_> {
     /// Waits until a signal, the deadline, the end of the command or a failure ends `recording`.
     pub(crate) fn run<S: Sink + 'static>(mut self, recording: Recording<S>) -> Result<(S, End), Failure> {
+        self.wait(&recording)?;
+        self.stop(recording)
+    }
+
+    /// Waits until a signal, the deadline, the end of the command, a failure or a request ends
+    /// `recording`.
+    pub(crate) fn wait<S: Sink + 'static>(&mut self, recording: &Recording<S>) -> Result<WaitEnd, Failure> {
         recording.wake_on_change(self.signals.wake());
         let mut interrupted = false;
+        let mut service_due = self.service.is_some().then(Instant::now);
         while !recording.is_finished() && !self.has_child_ended()? {
             let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 break;
             }
             let update = (!self.display.bar.is_hidden()).then_some(UPDATE_INTERVAL);
-            let timeout = left.into_iter().chain(update).min();
+            let service = service_due.map(|due| due.saturating_duration_since(Instant::now()));
+            let timeout = left.into_iter().chain(update).chain(service).min();
             let wakeup = wait(self.signals, timeout)?;
             match (wakeup, &self.child) {
                 // A terminal sends SIGINT to the command as well, whose end is still recorded.
@@ -107,8 +138,20 @@ impl RecordingControl<'_> {
                 (WakeReason::Interrupt | WakeReason::Terminate, _) => break,
                 _ => {}
             }
-            self.display.update(&recording.counters(), wakeup == WakeReason::Report);
+            let counters = recording.counters();
+            self.display.update(&counters, wakeup == WakeReason::Report);
+            if let Some(service) = &mut self.service {
+                service_due = Some(service.handle(wakeup, &counters, &self.display));
+                if service.is_handover_requested() {
+                    return Ok(WaitEnd::HandOver);
+                }
+            }
         }
+        Ok(WaitEnd::Stop)
+    }
+
+    /// Ends `recording`, and returns its sink.
+    pub(crate) fn stop<S: Sink + 'static>(self, recording: Recording<S>) -> Result<(S, End), Failure> {
         recording.stopper().stop();
         let stopped = Instant::now();
         while !recording.is_finished() {

@@ -69,6 +69,16 @@ impl Failure {
         Self { code, error: Some(anyhow::anyhow!("{message}")) }
     }
 
+    /// Returns the message; empty for a silent end.
+    pub(crate) fn message(&self) -> String {
+        self.error.as_ref().map(|error| format!("{error:#}")).unwrap_or_default()
+    }
+
+    /// Puts a place, such as the name of a file, before the message.
+    pub(crate) fn prefixed(self, place: &str) -> Self {
+        Self::new(self.code, format_args!("{place}: {}", self.message()))
+    }
+
     /// Handles an error at the end of a text output. A closed pipe is not a failure.
     pub(crate) fn unless_closed(error: io::Error) -> Result<(), Self> {
         if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(Self::output(error)) }

@@ -4,6 +4,7 @@
 mod args;
 mod child;
 mod commands;
+mod config;
 mod control;
 mod counting_sink;
 mod exit;
@@ -52,12 +53,16 @@ fn main() -> ExitCode {
         return print_message(0, false, || Cli::command().print_help());
     };
     let result = match command {
-        Command::Record(args) => commands::record::run(&args),
+        Command::Record(_) => commands::record::run(&line),
         Command::Watch(args) => commands::watch::run(&args),
         Command::Print(args) => commands::print::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Diff(args) => commands::diff::run(&args),
         Command::Info(args) => commands::info::run(&args),
+        Command::Snapshot(args) => commands::snapshot::run(&args),
+        Command::Vacuum(args) => commands::vacuum::run(&args),
+        Command::Control(args) => commands::control::run(&args),
+        Command::Config(args) => commands::config::run(&args),
         Command::Synth(args) => commands::synth::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
     };

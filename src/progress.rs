@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pmon_record::Counters;
 
-use crate::terminal::{counted, grouped, size};
+use crate::terminal::{counted, grouped};
 use crate::time_spec::brief;
 
 /// Minimum time over which the event rate is computed.
@@ -27,7 +27,7 @@ impl StatusLine {
     }
 
     /// Returns the line without the state of the queue; it usually fits 64 columns.
-    pub(crate) fn short(&mut self, counters: &Counters, bytes: Option<u64>) -> String {
+    pub(crate) fn short(&mut self, counters: &Counters, output: Option<&str>) -> String {
         let now = Instant::now();
         let totals = &counters.totals;
         let events = totals.events - totals.self_generated;
@@ -46,13 +46,13 @@ impl StatusLine {
         let blind = if counters.blind { "BLIND, the kernel emits no events; " } else { "" };
         let (events, rate) = (counted(events, "event"), grouped(self.rate as u64));
         let lost = grouped(totals.lost.total());
-        let bytes = bytes.map_or_else(String::new, |bytes| format!(", {}", size(bytes)));
-        format!("recording {elapsed}: {blind}{events} ({rate}/s), {lost} lost{bytes}")
+        let output = output.map_or_else(String::new, |output| format!(", {output}"));
+        format!("recording {elapsed}: {blind}{events} ({rate}/s), {lost} lost{output}")
     }
 
     /// Returns the line with the fill of the queue and the lag of the writer.
-    pub(crate) fn long(&mut self, counters: &Counters, bytes: Option<u64>) -> String {
+    pub(crate) fn long(&mut self, counters: &Counters, output: Option<&str>) -> String {
         let (fill, lag) = (counters.queue_fill * 100.0, brief(counters.lag_ns));
-        format!("{}, queue {fill:.0}% full, lag {lag}", self.short(counters, bytes))
+        format!("{}, queue {fill:.0}% full, lag {lag}", self.short(counters, output))
     }
 }

@@ -73,6 +73,12 @@ impl Clock {
     }
 }
 
+/// Returns the current time of the clock that dates the events: `CLOCK_MONOTONIC` of the initial
+/// time namespace.
+pub fn monotonic_now() -> MonoNs {
+    Clock::new().mono()
+}
+
 /// Whether the anchor `now` must be recorded, given the one that was recorded last.
 pub(crate) fn is_due(last: &ClockAnchor, now: &ClockAnchor) -> bool {
     let passed = now.mono.0.saturating_sub(last.mono.0);

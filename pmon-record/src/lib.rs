@@ -41,6 +41,7 @@ mod sys;
 mod thread;
 mod transport;
 
+pub use clock::monotonic_now;
 pub use details::cgroups::CgroupError;
 pub use details::redact::{Redact, RedactError};
 pub use options::{RecordOptions, TransportChoice};

@@ -1,24 +1,35 @@
 //! The command line as it is written; [`crate::commands`] interprets it.
 
+mod config;
+mod control;
 mod diff;
 mod info;
 mod print;
 mod record;
 mod replay;
+mod size;
+mod snapshot;
+mod store;
 mod synth;
+mod vacuum;
 mod verify;
 mod view;
 mod watch;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use config::{ConfigArgs, ConfigCommand};
+pub(crate) use control::{ControlArgs, ControlRequestArg};
 pub(crate) use diff::DiffArgs;
 pub(crate) use info::InfoArgs;
 pub(crate) use print::PrintArgs;
 pub(crate) use record::{RecordArgs, TransportArg};
 pub(crate) use replay::usage as replay_usage;
 pub(crate) use replay::{AtEndArg, ProcArg, ReplayArgs, SocketsArg, SpeedArg};
+pub(crate) use snapshot::SnapshotArgs;
+pub(crate) use store::StoreArgs;
 pub(crate) use synth::SynthArgs;
+pub(crate) use vacuum::VacuumArgs;
 pub(crate) use verify::VerifyArgs;
 pub(crate) use view::{ClockArg, FormatArg, ViewArgs};
 pub(crate) use watch::WatchArgs;
@@ -45,8 +56,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Record process events to a file, until Ctrl-C or while a command runs.
-    Record(RecordArgs),
+    /// Record process events to a file or a store, until Ctrl-C or while a command runs.
+    Record(Box<RecordArgs>),
     /// Show process events as they happen.
     Watch(WatchArgs),
     /// Print the events of a capture.
@@ -59,6 +70,14 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Check a capture for completeness.
     Verify(VerifyArgs),
+    /// Write a clip of what the recorder of a store has just recorded.
+    Snapshot(SnapshotArgs),
+    /// Remove the oldest segments of a store.
+    Vacuum(VacuumArgs),
+    /// Control the recorder of a store.
+    Control(ControlArgs),
+    /// Check the configuration of a recorder.
+    Config(ConfigArgs),
     /// Generate a synthetic capture for tests and benchmarks.
     Synth(SynthArgs),
 }

@@ -9,12 +9,12 @@ use clap::{Args, ValueEnum};
 use pmon_core::wire::EventKind;
 use pmon_record::{MAX_RING_BYTES, Redact};
 
+use super::size::parse_size;
+use super::store::StoreArgs;
 use super::view::parse_kind;
 use crate::exit;
 use crate::time_spec::parse_std_duration;
 
-/// Maximum size of a buffer in bytes.
-const MAX_BUFFER_BYTES: usize = 64 << 30;
 /// Maximum value of `--args-max` in bytes.
 const MAX_ARGS_BYTES: usize = 128 << 10;
 /// Range of `--latency`: short enough to read details from `/proc`, long enough to save work.
@@ -28,6 +28,7 @@ Examples:
   pmon record -- make -j8                while `make` runs
   pmon record --tree -- make -j8         only `make` and its descendants
   pmon record --for 10m -o night.pmon    for ten minutes
+  pmon record --store /var/lib/pmon --max-use 10G   for months, in segments
   ssh host pmon record --for 10s -o - | pmon print -    through a pipe";
 
 const DETAILS: &str = include_str!("help/record.txt");
@@ -109,6 +110,8 @@ pub(crate) struct RecordArgs {
     /// blind.
     #[arg(long, value_name = "DURATION", value_parser = parse_heartbeat, default_value = "1s")]
     pub(crate) heartbeat: Duration,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     /// Run this command, and end the recording when it ends.
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
@@ -125,21 +128,6 @@ pub(crate) enum TransportArg {
     Ring,
     /// The netlink socket, many events per system call; details are read from /proc.
     Recvmmsg,
-}
-
-/// Parses a size in bytes: `4096`, `64K`, `64M`, `64MiB`.
-fn parse_size(text: &str) -> Result<usize, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit = unit.strip_suffix("iB").unwrap_or(unit);
-    let shift = ["", "K", "M", "G"].iter().position(|name| name.eq_ignore_ascii_case(unit));
-    let bytes = shift.zip(number.parse::<usize>().ok());
-    let bytes = bytes.and_then(|(shift, number)| number.checked_mul(1 << (10 * shift)));
-    match bytes {
-        None => Err("expected a number of bytes, for example 4096, 512K, 64M or 1G".into()),
-        Some(MAX_BUFFER_BYTES..) => Err("must be less than 64G".into()),
-        Some(bytes) => Ok(bytes),
-    }
 }
 
 fn parse_ring(text: &str) -> Result<usize, String> {

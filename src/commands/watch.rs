@@ -49,6 +49,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
         child: None,
         display: ProgressDisplay::new(false, None),
         is_shown: true,
+        service: None,
     };
     let (sink, _) = control.run(recording)?;
     sink.view.report_unshown();

@@ -252,9 +252,9 @@ pub struct SnapshotReply {
     /// Bytes of the clip.
     #[serde(default)]
     pub bytes: u64,
-    /// Number of requests that were merged into the clip, with this one.
+    /// What the clip lacks, for people; empty if it is complete.
     #[serde(default)]
-    pub requests: u64,
+    pub missing: String,
 }
 
 /// The reply to [`Request::Rotate`].

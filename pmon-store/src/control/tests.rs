@@ -55,7 +55,7 @@ fn replies_are_read_as_they_are_written_and_may_gain_fields() {
         verdict: "complete".into(),
         events: 1,
         bytes: 2,
-        requests: 1,
+        missing: String::new(),
     };
     for reply in [
         Reply::Status(Box::new(status)),

@@ -4,18 +4,6 @@ use super::*;
 use crate::args::{Cli, Command};
 
 #[test]
-fn sizes_are_powers_of_1024() {
-    assert_eq!(parse_size("4096"), Ok(4096));
-    assert_eq!(
-        (parse_size("2k"), parse_size("64M"), parse_size("1GiB")),
-        (Ok(2048), Ok(64 << 20), Ok(1 << 30))
-    );
-    for bad in ["", "M", "1T", "-1", "1.5M", "99999999999999999G", "99999999G", "16iBs"] {
-        assert!(parse_size(bad).is_err(), "{bad}");
-    }
-}
-
-#[test]
 fn tree_takes_a_process_or_the_command() {
     let tree = |args: &[&str]| {
         let cli = Cli::try_parse_from([&["pmon", "record"], args].concat()).expect("parses");

@@ -1,15 +1,14 @@
-//! `pmon record`: records process events to a file.
+//! Records process events to one file or stream.
 
 use std::io::ErrorKind;
 use std::time::Instant;
 
 use jiff::Zoned;
 use pmon_core::capture::{Header, Meta};
-use pmon_core::wire::EventKind;
-use pmon_record::{RecordOptions, Recording, Scope, Subscription, TransportChoice, TreeScope};
+use pmon_record::{Recording, Subscription};
 use pmon_store::{CaptureFile, CaptureTarget, StoreError};
 
-use crate::args::{RecordArgs, TransportArg};
+use crate::args::RecordArgs;
 use crate::child::CommandProcess;
 use crate::control::{self, ProgressDisplay, RecordingControl};
 use crate::counting_sink::CountingSink;
@@ -18,7 +17,7 @@ use crate::input::is_stdio;
 use crate::report::programs::ProgramCounter;
 use crate::report::recording::RecordSummary;
 use crate::report::summary::print_json;
-use crate::terminal;
+use crate::terminal::{self, size};
 
 /// Maximum number of default names that are tried.
 const MAX_NAMES: u32 = 20;
@@ -26,8 +25,8 @@ const MAX_NAMES: u32 = 20;
 /// predict.
 const FIRST_UUID_NAME: u32 = 10;
 
-/// Runs the verb.
-pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
+/// Records until a signal, the deadline or the end of the command.
+pub(super) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let to_stdout = args.output.as_deref().is_some_and(is_stdio);
     check_stdout(args, to_stdout)?;
     let mut signals = control::signals()?;
@@ -40,7 +39,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
     let deadline = args.duration.and_then(|duration| Instant::now().checked_add(duration));
     let reader = target.as_ref().map(|target| control::wait_for_reader(target, &mut signals, deadline));
     let reader = reader.transpose()?;
-    let options = options(args)?;
+    let options = super::options(args)?;
     let subscription = Subscription::open(&options)?;
     let header = subscription.header(&args.command);
     let file = create(args, target.as_ref(), &header)?;
@@ -63,14 +62,15 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         }
     };
 
-    let bytes = || monitor.bytes();
-    let display = ProgressDisplay::new(!args.quiet && child.is_none(), Some(&bytes));
+    let output = || size(monitor.bytes());
+    let display = ProgressDisplay::new(!args.quiet && child.is_none(), Some(&output));
     let control = RecordingControl {
         signals: &mut signals,
         deadline: args.duration.and_then(|duration| began.checked_add(duration)),
         child: child.as_mut(),
         display,
         is_shown: false,
+        service: None,
     };
     let result = control.run(recording).and_then(|(mut sink, _)| {
         let command = child.as_ref().map(CommandProcess::pid);
@@ -80,19 +80,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<u8, Failure> {
         print_summary(args, to_stdout, &summary)?;
         Ok(if args.strict { summary.summary.completeness.exit_code() } else { exit::DONE })
     });
-    match (result, child) {
-        (result, None) => result,
-        (Ok(code), Some(mut child)) => Ok(match control::wait_for(&mut child, &mut signals)? {
-            exit::DONE => code,
-            failed => failed,
-        }),
-        (Err(failure), Some(mut child)) => {
-            // The failure is reported at once, although the command still runs.
-            failure.print();
-            control::wait_for(&mut child, &mut signals)?;
-            Ok(failure.code)
-        }
-    }
+    super::wait_for_command(result, child, &mut signals)
 }
 
 /// Prints the summary, unless `--quiet` is given without `--json`.
@@ -104,45 +92,6 @@ fn print_summary(args: &RecordArgs, to_stdout: bool, summary: &RecordSummary<'_>
         terminal::eprintln(summary.text().trim_end());
     }
     Ok(())
-}
-
-fn options(args: &RecordArgs) -> Result<RecordOptions, Failure> {
-    Ok(RecordOptions {
-        transport: match args.transport {
-            TransportArg::Auto => TransportChoice::Auto,
-            TransportArg::RingDetails => TransportChoice::RingDetails,
-            TransportArg::Ring => TransportChoice::Ring,
-            TransportArg::Recvmmsg => TransportChoice::Recvmmsg,
-        },
-        ring: args.ring,
-        scope: scope(args)?,
-        latency: args.latency,
-        args_max: if args.no_args { 0 } else { args.args_max },
-        redact: args.redact.clone(),
-        buffer: args.buffer,
-        socket_buffer: args.socket_buffer.max(args.require_buffer.unwrap_or(0)),
-        require_buffer: args.require_buffer.unwrap_or(0),
-        heartbeat: args.heartbeat,
-        ..RecordOptions::default()
-    })
-}
-
-/// Returns the events to record.
-fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
-    let wrong = |why: String| Err(Failure::new(exit::USAGE, why));
-    if let Some(kind) = args.only.iter().find(|kind| matches!(kind, EventKind::Ack | EventKind::Unknown)) {
-        return wrong(format!(
-            "--only cannot select kind `{kind}`; use fork, exec, uid, gid, sid, ptrace, comm, coredump or exit"
-        ));
-    }
-    let tree = match args.tree {
-        Some(0) if args.command.is_empty() => {
-            return wrong("--tree needs a process id, or a command after `--`".into());
-        }
-        Some(0) => Some(TreeScope::Children),
-        pid => pid.map(TreeScope::Process),
-    };
-    Ok(Scope { kinds: args.only.clone(), uids: args.uid.clone(), cgroup: args.cgroup.clone(), tree })
 }
 
 fn check_stdout(args: &RecordArgs, to_stdout: bool) -> Result<(), Failure> {

@@ -1,0 +1,30 @@
+//! The arguments of `pmon config`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::config::DEFAULT_PATH;
+use crate::exit;
+
+const EXAMPLES: &str = "\
+Examples:
+  pmon config check                  check /etc/pmon/pmon.toml
+  pmon config check ./pmon.toml      check another file";
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check a configuration file, and print the options and triggers that are in force with it.
+    Check {
+        /// The file.
+        #[arg(value_name = "FILE", default_value = DEFAULT_PATH)]
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,89 @@
+//! `pmon record`: records process events to a file, or to a store.
+
+mod file;
+mod reload;
+mod service;
+mod store;
+mod summary;
+
+pub(super) use reload::text as reload_text;
+
+use std::ffi::OsString;
+
+use pmon_core::wire::EventKind;
+use pmon_record::{RecordOptions, Scope, Signals, TransportChoice, TreeScope};
+
+use crate::args::{RecordArgs, TransportArg};
+use crate::child::CommandProcess;
+use crate::config::RecordConfig;
+use crate::control;
+use crate::exit::{self, Failure};
+
+/// Runs the verb with its complete command line.
+pub(crate) fn run(line: &[OsString]) -> Result<u8, Failure> {
+    let config = RecordConfig::read(line)?;
+    match &config.args.store.store {
+        Some(directory) => store::run(&directory.clone(), config, line),
+        None => file::run(&config.args),
+    }
+}
+
+pub(super) fn options(args: &RecordArgs) -> Result<RecordOptions, Failure> {
+    Ok(RecordOptions {
+        transport: match args.transport {
+            TransportArg::Auto => TransportChoice::Auto,
+            TransportArg::RingDetails => TransportChoice::RingDetails,
+            TransportArg::Ring => TransportChoice::Ring,
+            TransportArg::Recvmmsg => TransportChoice::Recvmmsg,
+        },
+        ring: args.ring,
+        scope: scope(args)?,
+        latency: args.latency,
+        args_max: if args.no_args { 0 } else { args.args_max },
+        redact: args.redact.clone(),
+        buffer: args.buffer,
+        socket_buffer: args.socket_buffer.max(args.require_buffer.unwrap_or(0)),
+        require_buffer: args.require_buffer.unwrap_or(0),
+        heartbeat: args.heartbeat,
+        ..RecordOptions::default()
+    })
+}
+
+/// Returns the events to record.
+fn scope(args: &RecordArgs) -> Result<Scope, Failure> {
+    let wrong = |why: String| Err(Failure::new(exit::USAGE, why));
+    if let Some(kind) = args.only.iter().find(|kind| matches!(kind, EventKind::Ack | EventKind::Unknown)) {
+        return wrong(format!(
+            "--only cannot select kind `{kind}`; use fork, exec, uid, gid, sid, ptrace, comm, coredump or exit"
+        ));
+    }
+    let tree = match args.tree {
+        Some(0) if args.command.is_empty() => {
+            return wrong("--tree needs a process id, or a command after `--`".into());
+        }
+        Some(0) => Some(TreeScope::Children),
+        pid => pid.map(TreeScope::Process),
+    };
+    Ok(Scope { kinds: args.only.clone(), uids: args.uid.clone(), cgroup: args.cgroup.clone(), tree })
+}
+
+/// Waits for the command of a recording that has ended, and returns the exit code of both.
+fn wait_for_command(
+    result: Result<u8, Failure>,
+    child: Option<CommandProcess>,
+    signals: &mut Signals,
+) -> Result<u8, Failure> {
+    match (result, child) {
+        (result, None) => result,
+        (Ok(code), Some(mut child)) => Ok(match control::wait_for(&mut child, signals)? {
+            exit::DONE => code,
+            failed => failed,
+        }),
+        (Err(failure), Some(mut child)) => {
+            // The failure is reported at once, although the command still runs.
+            failure.print();
+            control::wait_for(&mut child, signals)?;
+            Ok(failure.code)
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Reads the configuration of a running recorder again.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use pmon_store::control::ReloadReply;
+use pmon_store::{StoreHandle, StoreOptions};
+
+use crate::args::StoreArgs;
+use crate::config::{RecordConfig, differences, is_reloadable};
+use crate::exit::Failure;
+
+/// Number of segments into which the past of a flight recorder is divided.
+const FLIGHT_SEGMENTS: u32 = 32;
+/// Range of the age at which a segment of a flight recorder ends.
+const FLIGHT_ROTATION: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
+
+/// Returns when the segments of a store end, and which of them are kept.
+pub(super) fn store_options(args: &StoreArgs) -> StoreOptions {
+    let options = StoreOptions {
+        rotate_size: args.rotate_size,
+        rotate_every: args.rotate_every,
+        max_use: args.max_use,
+        max_age: args.max_age,
+        keep_free: args.keep_free,
+        ..StoreOptions::default()
+    };
+    let Some(flight) = args.flight else { return options };
+    // The segments are in memory. The limits of the directory apply to clips.
+    StoreOptions {
+        rotate_every: (flight / FLIGHT_SEGMENTS).clamp(*FLIGHT_ROTATION.start(), *FLIGHT_ROTATION.end()),
+        max_use: Some(args.flight_memory),
+        max_age: Some(flight),
+        keep_free: None,
+        journal: false,
+        ..options
+    }
+}
+
+/// Reads the configuration again, and applies the options that can change while the recorder runs.
+///
+/// # Errors
+/// When the configuration is invalid. Nothing is changed then.
+pub(super) fn reload(
+    line: &[OsString],
+    config: &mut RecordConfig,
+    handle: &StoreHandle,
+) -> Result<ReloadReply, Failure> {
+    let new = RecordConfig::read(line)?;
+    // Options that cannot be applied are checked as well, so that the next start succeeds.
+    super::options(&new.args)?;
+    let (changed, needs_restart): (Vec<_>, Vec<_>) =
+        differences(&config.options, &new.options).into_iter().partition(|key| is_reloadable(key));
+    let reply = ReloadReply {
+        file: new.file.as_ref().map(|file| file.path.to_string_lossy().into_owned()),
+        changed,
+        needs_restart,
+        triggers: triggers(&new),
+    };
+    // An option that needs a restart keeps its old value until then, and the next reload reports it
+    // again.
+    if config.args.store.flight.is_none() {
+        handle.set_options(store_options(&new.args.store));
+    }
+    config.take_reloadable(new);
+    Ok(reply)
+}
+
+/// Returns the number of triggers in force.
+pub(super) fn triggers(_config: &RecordConfig) -> u64 {
+    0
+}
+
+/// Describes the result of a reload for people.
+pub(in crate::commands) fn text(reply: &ReloadReply) -> String {
+    let changed = match &reply.changed[..] {
+        [] => "no option has changed".to_owned(),
+        keys => format!("changed {}", keys.join(", ")),
+    };
+    let restart = match &reply.needs_restart[..] {
+        [] => String::new(),
+        keys => format!("; the changes of {} need a restart or `pmon control upgrade`", keys.join(", ")),
+    };
+    let file = reply.file.as_deref().unwrap_or("no configuration file");
+    format!("reloaded {file}: {changed}{restart}")
+}
